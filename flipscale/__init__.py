@@ -1,0 +1,1 @@
+"""flipscale: scaling studies of language-image pre-training."""

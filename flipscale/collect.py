@@ -1,0 +1,377 @@
+"""One row per finished run: run folders in, results.csv and curves.parquet out.
+
+    results.csv      one row per finished run, in the order of the plan; its columns are COLUMNS, missing is empty
+    curves.parquet   every point of every finished run's metrics.jsonl: id, step, samples, seconds, metric, value, time
+
+The same run folders give byte-identical files: nothing here reads a clock, and floats are written as their shortest
+decimal that reads back the same. A folder that cannot be read is left out by name, never in silence.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, NamedTuple, TypedDict
+
+import numpy as np
+import pandas as pd
+
+from flipscale.errors import ResultsError, RunFolderError
+from flipscale.run import SCHEMA, RunFolder, State, replacing
+
+Kind = Literal["str", "int", "float"]
+
+DTYPES: dict[Kind, str] = {"str": "str", "int": "Int64", "float": "float64"}
+"""How a column is held by pandas. Int64 is the integer that can be missing."""
+
+
+class Column(NamedTuple):
+    """One column of results.csv."""
+
+    kind: Kind
+    unit: str
+    meaning: str
+
+
+COLUMNS: dict[str, Column] = {
+    "id": Column("str", "", "the run: readable settings and a digest of all of them; its folder is results/runs/ID"),
+    "study": Column("str", "", "the study the run was planned by"),
+    "cell": Column(
+        "str", "", "values of the study's axes but the baseline's and the seed; a run and its twins share it"
+    ),
+    # Settings: what was asked.
+    "model": Column("str", "", "open_clip model, or ViT-w{width}d{depth}-{patch}"),
+    "image_size": Column("int", "pixels", "side of the square image"),
+    "text_length": Column("int", "tokens", "tokens of text fed"),
+    "data": Column("str", "", "training data: shapes, fashion, or the name of a web data set"),
+    "data_size": Column("int", "pairs", "unique pairs allowed; empty: all there is"),
+    "samples": Column("int", "samples", "schedule length asked for"),
+    "mask_ratio": Column("float", "fraction", "share of image patches left out in training"),
+    "batch_size": Column("int", "samples", "samples a step"),
+    "lr": Column("float", "", "peak learning rate"),
+    "warmup": Column("int", "samples", "linear warm-up"),
+    "weight_decay": Column("float", "", "AdamW weight decay"),
+    "beta1": Column("float", "", "AdamW decay of the mean gradient"),
+    "beta2": Column("float", "", "AdamW decay of the mean squared gradient"),
+    "eps": Column("float", "", "AdamW epsilon"),
+    "grad_clip": Column("float", "", "largest gradient norm; empty: not clipped"),
+    "precision": Column("str", "", "fp32 or bf16"),
+    "seed": Column("int", "", "seed of initialisation, data order and masks"),
+    # Facts: what happened.
+    "samples_seen": Column("int", "samples", "samples really seen: steps x batch_size"),
+    "steps": Column("int", "steps", "optimiser steps"),
+    "unique_pairs": Column("int", "pairs", "different pairs seen"),
+    "repeats": Column("float", "", "samples_seen / unique_pairs"),
+    "params": Column("int", "", "trained parameters"),
+    "flops_per_sample": Column("float", "FLOPs", "forward and backward, one sample, predicted"),
+    "train_flops": Column("float", "FLOPs", "flops_per_sample x samples_seen"),
+    "train_seconds": Column("float", "s", "wall time of training, without evaluation and imports"),
+    "cpu_seconds": Column("float", "s", "processor time of the training steps"),
+    "evaluation_seconds": Column("float", "s", "wall time of evaluation"),
+    "images_per_second": Column("float", "1/s", "samples_seen / train_seconds"),
+    "devices": Column("int", "", "GPUs used, or CPU cores where there is none"),
+    "device": Column("str", "", "name of the GPU, or cpu"),
+    "gpu_hours": Column("float", "h", "train_seconds x devices / 3600; core-hours where device is cpu"),
+    "gpu_hours_predicted": Column("float", "h", "what the plan said"),
+    "memory_bytes_predicted": Column("int", "bytes", "what the plan said"),
+    "peak_memory_bytes": Column("int", "bytes", "most memory held: of the GPU, or of the process on a CPU"),
+    "final_loss": Column("float", "nats", "mean training loss of the last 5 % of steps"),
+    "zero_shot_top1": Column("float", "fraction", "zero-shot classification, top 1"),
+    "zero_shot_top5": Column("float", "fraction", "zero-shot classification, top 5"),
+    "image_retrieval_r1": Column("float", "fraction", "text -> image recall at 1"),
+    "image_retrieval_r5": Column("float", "fraction", "text -> image recall at 5"),
+    "image_retrieval_r10": Column("float", "fraction", "text -> image recall at 10"),
+    "text_retrieval_r1": Column("float", "fraction", "image -> text recall at 1"),
+    "text_retrieval_r5": Column("float", "fraction", "image -> text recall at 5"),
+    "text_retrieval_r10": Column("float", "fraction", "image -> text recall at 10"),
+    "held_out_loss": Column("float", "nats", "unmasked contrastive loss of held-out pairs in batches of 64"),
+    "attempts": Column("int", "", "times the run was started"),
+    "corrupt_samples": Column("int", "samples", "samples that could not be read and were passed over"),
+    "started": Column("float", "unix s", "when the first attempt began"),
+    "finished": Column("float", "unix s", "when result.json was written"),
+}
+"""Every column of results.csv, in order: the only list of them. docs/results.md is made from it."""
+
+_NAMES = list(COLUMNS)
+
+SETTINGS: tuple[str, ...] = tuple(_NAMES[_NAMES.index("model") : _NAMES.index("seed") + 1])
+"""The columns that were asked for; the others but id, study and cell were measured or predicted."""
+
+SCORES: tuple[str, ...] = tuple(_NAMES[_NAMES.index("zero_shot_top1") : _NAMES.index("held_out_loss") + 1])
+"""The score columns. All are fractions but held_out_loss, which is the only one where lower is better."""
+
+
+class PlannedRun(TypedDict):
+    """What collect must know of a run of the plan."""
+
+    id: str
+    study: str
+    cell: str
+    settings: Mapping[str, Any]
+    cost: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Collected:
+    """What was found, and what was not."""
+
+    results: pd.DataFrame
+    """One row per finished run, columns as COLUMNS."""
+    curves: pd.DataFrame
+    """One row per point: id, step, samples, seconds (of training so far), metric, value, time (unix)."""
+    states: dict[str, int]
+    """Runs of the plan by state, `unreadable` among them; the counts add up to the plan."""
+    torn_lines: int
+    """Lines of metrics.jsonl left out because they were cut off."""
+    problems: dict[str, str]
+    """Run id -> the sentence that says why its folder could not be read."""
+    unknown_scores: tuple[str, ...]
+    """Scores in some result.json that have no column; their points are in the curves."""
+    files: tuple[Path, ...]
+    """What was written."""
+
+
+def collect(runs: Sequence[PlannedRun], results_root: Path, out: Path) -> Collected:
+    """Read the folder of every run, and write out/results.csv and out/curves.parquet whole.
+
+    A folder that is torn or foreign is named in `problems`. Raises RunFolderError for one written by a newer
+    flipscale: its row would be silently missing from every later collect as well.
+    """
+    rows: list[dict[str, Any]] = []
+    points: list[_Points] = []
+    states = dict.fromkeys((*map(str, State), "unreadable"), 0)
+    problems: dict[str, str] = {}
+    unknown: set[str] = set()
+    torn_lines = 0
+    for run in runs:
+        folder = RunFolder(results_root / "runs" / run["id"])
+        try:
+            row, scores = _row(run, folder)
+            if row is not None:
+                run_points, torn = _points(folder)
+        except RunFolderError as error:
+            if _is_newer(folder):
+                raise
+            states["unreadable"] += 1
+            problems[run["id"]] = str(error)
+            continue
+        if row is None:
+            # No launcher is asked here, so a job that nobody works on counts as waiting; `status` finds the lost ones.
+            states[folder.state("waiting")] += 1
+            continue
+        states[State.FINISHED] += 1
+        unknown |= scores - set(SCORES)
+        torn_lines += torn
+        rows.append(row)
+        points.append(run_points)
+
+    results = pd.DataFrame(
+        {name: pd.Series([row[name] for row in rows], dtype=DTYPES[column.kind]) for name, column in COLUMNS.items()}
+    )
+    curves = _curves([row["id"] for row in rows], points)
+    out.mkdir(parents=True, exist_ok=True)
+    files = (out / "results.csv", out / "curves.parquet")
+    with replacing(files[0]) as file:
+        results.to_csv(file, index=False, lineterminator="\n")
+    with replacing(files[1]) as file:
+        curves.to_parquet(file, engine="pyarrow", index=False)
+    return Collected(results, curves, states, torn_lines, problems, tuple(sorted(unknown)), files)
+
+
+def read_results(path: Path) -> pd.DataFrame:
+    """The table of results.csv with the dtypes of COLUMNS; what is missing stays missing.
+
+    Columns it lacks are there and empty, so that a file of an older flipscale reads; columns it has besides stay.
+    """
+    try:
+        # An empty cell is the only missing value: a model or a study may be called NA.
+        table = pd.read_csv(path, dtype="str", keep_default_na=False, na_values=[""])
+    except FileNotFoundError as error:
+        raise ResultsError(f"{path}: there is no such file. Make it with `flipscale collect`.") from error
+    except (ValueError, UnicodeDecodeError) as error:
+        raise ResultsError(f"{path}: not a table of results ({error}). Make it with `flipscale collect`.") from error
+    if "id" not in table:
+        raise ResultsError(
+            f"{path}: has no column 'id', so it is no table of results. Make it with `flipscale collect`."
+        )
+    columns: dict[str, pd.Series[Any]] = {}
+    for name, column in COLUMNS.items():
+        text = table[name] if name in table else pd.Series([None] * len(table), dtype="str")
+        try:
+            columns[name] = _parsed(text, column.kind)
+        except ValueError as error:
+            raise ResultsError(f"{path}: column {name!r} must hold {column.kind} values ({error}).") from error
+    columns["cell"] = columns["cell"].fillna("")  # a study whose only axis is the baseline's has one cell, named ''
+    columns |= {str(name): table[name] for name in table.columns if name not in COLUMNS}
+    return pd.DataFrame(columns)
+
+
+def read_curves(path: Path) -> pd.DataFrame:
+    """The table of curves.parquet."""
+    try:
+        return pd.read_parquet(path, engine="pyarrow")
+    except (OSError, ValueError) as error:
+        raise ResultsError(f"{path}: cannot be read ({error}). Make it with `flipscale collect`.") from error
+
+
+def columns_as_markdown() -> str:
+    """COLUMNS as a Markdown table, for docs/results.md."""
+    lines = ["| column | kind | unit | meaning |", "|---|---|---|---|"]
+    lines += [f"| `{name}` | {c.kind} | {c.unit} | {c.meaning} |" for name, c in COLUMNS.items()]
+    return "\n".join(lines) + "\n"
+
+
+def _parsed(text: "pd.Series[Any]", kind: Kind) -> "pd.Series[Any]":
+    if kind == "str":
+        return text
+    # Python's own int and float: pandas reads integers above 2**53 and last digits of floats inexactly by default.
+    convert = int if kind == "int" else float
+    values = [None if pd.isna(value) else convert(value) for value in text]
+    return pd.Series(values, dtype=DTYPES[kind])
+
+
+# Rows
+
+
+def _row(run: PlannedRun, folder: RunFolder) -> tuple[dict[str, Any] | None, set[str]]:
+    """The run's row and the names of its scores; no row if it has not finished."""
+    result = folder.result()
+    if result is None:
+        return None, set()
+    _check_same_run(run, folder)
+    settings, cost, scores = run["settings"], run["cost"], result.get("scores", {})
+    if not isinstance(scores, dict):
+        raise RunFolderError(f"{folder.path / 'result.json'}: 'scores' must be an object of names and numbers.")
+    found: dict[str, Any] = {
+        **{name: settings.get(name) for name in SETTINGS},
+        **{name: value for name, value in result.items() if name in COLUMNS and name not in SETTINGS},
+        **{name: scores.get(name) for name in SCORES},
+        "id": run["id"],
+        "study": run["study"],
+        "cell": run["cell"],
+        "data": data_name(settings["data"]),
+        # result.json says `samples` for what was seen; in the table that word is the schedule length asked for.
+        "samples_seen": result.get("samples"),
+        "flops_per_sample": cost.get("flops_per_sample"),
+        "train_flops": cost.get("train_flops"),
+        "gpu_hours_predicted": cost.get("gpu_hours"),
+        "memory_bytes_predicted": cost.get("memory_bytes"),
+    }
+    return {name: _checked(found.get(name), name, folder) for name in COLUMNS}, set(scores)
+
+
+def data_name(data: Mapping[str, Any]) -> str:
+    """The word for a data setting, {"webdataset": {"name": "laion400m", ...}} -> 'laion400m'; else its kind."""
+    ((kind, options),) = data.items()
+    return str(options.get("name") or kind)
+
+
+def _check_same_run(run: PlannedRun, folder: RunFolder) -> None:
+    """Raise RunFolderError if the folder was made for another run: copied, renamed, or edited by hand.
+
+    Only settings that both know are compared: a setting added since then has a default that means 'as before'.
+    """
+    asked = folder.asked()
+    if asked is None:
+        raise RunFolderError(f"{folder.path}: has result.json and no run.json, so what was asked for is not known.")
+    if asked.get("id") != run["id"]:
+        raise RunFolderError(
+            f"{folder.path}: its run.json is of {asked.get('id')!r}, so the folder was renamed or copied."
+        )
+    theirs = asked.get("settings", {})
+    ours = json.loads(json.dumps(dict(run["settings"])))
+    if other := [name for name in ours if name in theirs and theirs[name] != ours[name]]:
+        raise RunFolderError(
+            f"{folder.path}: its run.json was asked with another {', '.join(other)} than the plan, "
+            f"so it was changed by hand. Delete the folder and submit again."
+        )
+
+
+def _checked(value: Any, name: str, folder: RunFolder) -> Any:
+    """The value as its column holds it. None stays None."""
+    kind = COLUMNS[name].kind
+    if value is None:
+        return None
+    if kind == "str" and isinstance(value, str):
+        return value
+    if kind != "str" and _is_number(value):
+        return round(value) if kind == "int" else float(value)
+    raise RunFolderError(
+        f"{folder.path}: {name!r} is {value!r}, where {'text' if kind == 'str' else 'a number'} is right."
+    )
+
+
+def _is_newer(folder: RunFolder) -> bool:
+    for name in ("run.json", "result.json"):
+        try:
+            if json.loads((folder.path / name).read_text()).get("schema", SCHEMA) > SCHEMA:
+                return True
+        except (OSError, ValueError, AttributeError, TypeError):
+            continue
+    return False
+
+
+# Curves
+
+
+class _Points(NamedTuple):
+    """The points of one run, one list a column: a study has millions of them, too many for a dict each."""
+
+    step: list[int]
+    samples: list[float]
+    seconds: list[float]
+    metric: list[str]
+    value: list[float]
+    time: list[float]
+
+
+_NOT_METRICS = {"step", "samples", "seconds", "time", "scores", "evaluation_seconds"}
+
+
+def _points(folder: RunFolder) -> tuple[_Points, int]:
+    """All points of metrics.jsonl and the count of its torn lines. A value that is null or no number is no point."""
+    records, torn = folder.records()
+    points = _Points([], [], [], [], [], [])
+    for record in records:
+        scores = record.get("scores")
+        values = {name: value for name, value in record.items() if name not in _NOT_METRICS}
+        values |= scores if isinstance(scores, dict) else {}
+        for name, value in values.items():
+            if _is_number(value) and isinstance(record["step"], int):
+                points.step.append(record["step"])
+                points.samples.append(_number(record.get("samples")))
+                points.seconds.append(_number(record.get("seconds")))
+                points.metric.append(name)
+                points.value.append(value)
+                points.time.append(_number(record.get("time")))
+    return points, torn
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _number(value: Any) -> float:
+    return value if _is_number(value) else np.nan
+
+
+def _curves(ids: list[str], points: list[_Points]) -> pd.DataFrame:
+    def column(name: str, dtype: str) -> "np.ndarray[Any, Any]":
+        arrays = [np.asarray(getattr(of_run, name), dtype=dtype) for of_run in points]
+        return np.concatenate(arrays) if arrays else np.empty(0, dtype=dtype)
+
+    metrics = sorted({name for of_run in points for name in of_run.metric})
+    number = {name: i for i, name in enumerate(metrics)}
+    runs = np.repeat(np.arange(len(ids)), [len(of_run.step) for of_run in points])
+    codes = np.asarray([number[name] for of_run in points for name in of_run.metric], dtype=np.int32)
+    return pd.DataFrame(
+        {
+            "id": pd.Categorical.from_codes(runs, categories=pd.Index(ids, dtype="str")),
+            "step": column("step", "int64"),
+            "samples": column("samples", "float64"),
+            "seconds": column("seconds", "float64"),
+            "metric": pd.Categorical.from_codes(codes, categories=pd.Index(metrics, dtype="str")),
+            "value": column("value", "float64"),
+            "time": column("time", "float64"),
+        }
+    )

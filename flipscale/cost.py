@@ -1,0 +1,248 @@
+"""What a run costs follows from its settings alone: parameters, FLOPs, memory and GPU-hours, without torch.
+
+**Parameters** are open_clip's to the last one, fixed sine-cosine positions and the logit scale included.
+
+**FLOPs** count matrix products and the patch convolution, a multiplication and an addition as two, as PaLM does
+(arXiv 2204.02311, appendix B) and as torch.utils.flop_counter counts; normalisations, activations and softmax are
+left out. The blocks of the image tower see the kept patches and the class token, the patch convolution sees all patches
+(FLIP, arXiv 2212.00794), the text tower sees `text_length` tokens. The backward pass costs twice the forward pass, but
+for the patch convolution, whose input needs no gradient. The two products of a batch's features with each other are
+the loss's and apart, as they alone grow with the batch.
+
+FLIP and the papers after it print forward multiply-adds: half of `Flops.image_forward + Flops.text_forward`.
+
+**Memory** is that of one device at the turn from the forward to the backward pass, see `memory_bytes`.
+
+**GPU-hours** are device-hours of training: FLOPs over the rate a device sustains, see `DEVICES`. How many devices share
+them does not matter. Evaluation, start-up and waiting for data are not in them.
+"""
+
+import functools
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from flipscale.architecture import Architecture, ImageTower, TextTower, architecture
+from flipscale.errors import FlipscaleError, did_you_mean
+
+UTILISATION = 0.35
+"""The share of its peak that an accelerator sustains, unless measured: FLIP's own runs of ViT-L/16 on 256 TPU-v3 cores
+sustained 0.37, 0.39 and 0.32 at mask ratios 0, 0.5 and 0.75 (from the hours in its figure 3)."""
+
+
+@dataclass(frozen=True)
+class Device:
+    """A device by its vendor's peak FLOPs per second, dense, and the share of them that training sustains."""
+
+    bf16: float
+    fp32: float
+    source: str
+    utilisation: float = UTILISATION
+
+    def flops_per_second(self, precision: str) -> float:
+        """The rate that training in `precision`, "bf16" or "fp32", sustains."""
+        return self.utilisation * (self.bf16 if precision == "bf16" else self.fp32)
+
+
+DEVICES = {
+    # A CPU gains nothing from bf16: flipscale's trainer runs at 0.6 to 1.2 times its fp32 speed there.
+    "cpu": Device(40e9, 40e9, "one core, sustained: 28 to 59 GFLOP/s measured on models of the small family", 1.0),
+    "V100": Device(125e12, 15.7e12, "NVIDIA V100 data sheet, SXM2; it has no bf16, so the figure is that of fp16"),
+    # torch's fp32 is true fp32, not TF32, unless torch.set_float32_matmul_precision says otherwise.
+    "A100": Device(312e12, 19.5e12, "NVIDIA A100 data sheet, SXM"),
+    "H100": Device(989e12, 67e12, "NVIDIA H100 data sheet, SXM"),
+    "H200": Device(989e12, 67e12, "NVIDIA H200 data sheet, SXM"),
+    # A TPU multiplies float32 as bf16 by default; FLIP saw bf16 gain only about 1.1 times.
+    "TPU-v3": Device(61.5e12, 61.5e12, "one core, half of a chip's 123 TFLOP/s in Google Cloud's documentation"),
+}
+"""The devices whose hours can be predicted by name. `flops_per_second` of `cost` stands for any other, or a measured one."""
+
+
+@dataclass(frozen=True)
+class Cost:
+    """The cost of one run. FLOPs are per image-text pair and of training, forward and backward, unless said."""
+
+    params: int
+    """All parameters of the model."""
+    image_flops: int
+    """Image tower."""
+    text_flops: int
+    """Text tower."""
+    loss_flops: int
+    """Similarities of the batch, per pair: proportional to the batch."""
+    flops_per_sample: int
+    """Both towers, without the loss."""
+    samples: int
+    """Samples the run really sees: whole batches."""
+    steps: int
+    """Optimizer steps."""
+    train_flops: int
+    """Both towers over all samples, without the loss."""
+    memory_bytes: int
+    """Peak of one device."""
+    gpu_hours: float
+    """Device-hours of training, the loss included; core-hours on a CPU."""
+
+
+def cost(
+    settings: Mapping[str, Any], *, devices: int = 1, device: str = "cpu", flops_per_second: float | None = None
+) -> Cost:
+    """The cost of the run with these `settings` (of run.json) on `devices` of the kind `device`, a key of `DEVICES`.
+
+    `flops_per_second`, if given, is the rate one device sustains and takes the place of what `DEVICES` says.
+    Raises FlipscaleError for a text_length beyond the model's context and for an unknown device.
+    """
+    shape = architecture(settings["model"], settings["image_size"])
+    precision, batch = settings["precision"], settings["batch_size"]
+    per_sample = flops(shape, settings["mask_ratio"], settings["text_length"])
+    steps = max(1, (2 * settings["samples"] + batch) // (2 * batch))
+    samples = steps * batch
+    loss = loss_flops(shape, batch)
+    rate = flops_per_second or _device(device).flops_per_second(precision)
+    return Cost(
+        params=parameters(shape),
+        image_flops=per_sample.image,
+        text_flops=per_sample.text,
+        loss_flops=loss,
+        flops_per_sample=per_sample.image + per_sample.text,
+        samples=samples,
+        steps=steps,
+        train_flops=(per_sample.image + per_sample.text) * samples,
+        memory_bytes=memory_bytes(
+            shape, settings["mask_ratio"], settings["text_length"], batch, precision, devices=devices
+        ),
+        gpu_hours=(per_sample.image + per_sample.text + loss) * samples / rate / 3600,
+    )
+
+
+@functools.cache
+def parameters(shape: Architecture) -> int:
+    """The parameters of the model, equal to open_clip's count."""
+    image, text = shape.image, shape.text
+    image_ends = (
+        3 * image.patch_size**2 * image.width  # patch convolution, no bias
+        + image.width  # class token
+        + (image.patches + 1) * image.width  # positions
+        + (4 if image.ln_pre else 2) * image.width  # LayerNorm before and after the blocks
+        + image.width * shape.embed_dim  # projection
+    )
+    text_ends = (
+        (text.vocab_size + text.context_length) * text.width  # token embedding, positions
+        + 2 * text.width  # LayerNorm
+        + text.width * shape.embed_dim  # projection
+    )
+    return image_ends + _block_parameters(image) + text_ends + _block_parameters(text) + 1 + shape.logit_bias
+
+
+def _block_parameters(tower: ImageTower | TextTower) -> int:
+    width, mlp = tower.width, tower.mlp_width
+    attention = 4 * width**2 + 4 * width
+    perceptron = 2 * width * mlp + mlp + width
+    norms = 4 * width + (2 * width if tower.layer_scale else 0)
+    return tower.layers * (attention + perceptron + norms)
+
+
+@dataclass(frozen=True)
+class Flops:
+    """The FLOPs of one image-text pair, by tower and pass."""
+
+    image_forward: int
+    image_backward: int
+    text_forward: int
+    text_backward: int
+
+    @property
+    def image(self) -> int:
+        return self.image_forward + self.image_backward
+
+    @property
+    def text(self) -> int:
+        return self.text_forward + self.text_backward
+
+
+@functools.cache
+def flops(shape: Architecture, mask_ratio: float, text_length: int) -> Flops:
+    """The FLOPs of an image with `mask_ratio` of its patches left out and a text of `text_length` tokens.
+
+    Raises FlipscaleError if the text is longer than the model's context.
+    """
+    image, text = shape.image, shape.text
+    if text_length > text.context_length:
+        raise FlipscaleError(
+            f"text_length {text_length} is longer than the context of {shape.name}; "
+            f"set text_length: {text.context_length} or less"
+        )
+    patch_embedding = 6 * image.patches * image.patch_size**2 * image.width
+    image_rest = _block_flops(image, shape.tokens(mask_ratio)) + 2 * image.width * shape.embed_dim
+    text_all = _block_flops(text, text_length) + 2 * text.width * shape.embed_dim
+    return Flops(
+        image_forward=patch_embedding + image_rest,
+        image_backward=patch_embedding + 2 * image_rest,
+        text_forward=text_all,
+        text_backward=2 * text_all,
+    )
+
+
+def _block_flops(tower: ImageTower | TextTower, tokens: int) -> int:
+    """Forward FLOPs of the blocks. A causal mask saves nothing: the masked half is computed, and counted, as well."""
+    products = tokens * (8 * tower.width**2 + 4 * tower.width * tower.mlp_width)
+    attention = 4 * tokens**2 * tower.width
+    return tower.layers * (products + attention)
+
+
+def loss_flops(shape: Architecture, batch_size: int) -> int:
+    """The loss's FLOPs per pair, forward and backward: open_clip computes image-text and text-image logits apart."""
+    return 12 * batch_size * shape.embed_dim
+
+
+@functools.cache
+def memory_bytes(
+    shape: Architecture, mask_ratio: float, text_length: int, batch_size: int, precision: str, *, devices: int = 1
+) -> int:
+    """The peak memory of one of `devices` that share a batch, as tensors: what the allocator and CUDA take comes on top.
+
+    It is the sum of
+      - 16 bytes a parameter: fp32 weight, gradient and AdamW's two moments; with bf16 autocast 2 more for the copy of the
+        weight that is kept for the backward pass; with several devices 4 more for the gradient in the buckets of
+        DistributedDataParallel;
+      - what the batch's forward pass keeps for the backward pass, see `activation_bytes`;
+      - the gathered features of the whole batch and their gradients, in fp32, and for both logit matrices, of the device's
+        own rows, the logits, their log-softmax and their gradient.
+    Gradients appear while activations go, so the sum is not quite reached.
+    """
+    per_parameter = 16 + (2 if precision == "bf16" else 0) + (4 if devices > 1 else 0)
+    own = -(-batch_size // devices)
+    features = 2 * 2 * 4 * batch_size * shape.embed_dim
+    logits = 2 * 3 * 4 * own * batch_size
+    activations = own * activation_bytes(shape, mask_ratio, text_length, precision)
+    return per_parameter * parameters(shape) + activations + features + logits
+
+
+def activation_bytes(shape: Architecture, mask_ratio: float, text_length: int, precision: str) -> int:
+    """What the forward pass of one image-text pair keeps for the backward pass, and the pixels.
+
+    Counted as Korthikanti et al. do (arXiv 2205.05198, section 4.1): per token and block 8 widths (inputs of both
+    LayerNorms, of the projection to queries, keys and values, these three, the input of the output projection and of the
+    MLP) and 2 MLP widths (before and after the activation); with an MLP of 4 widths, 32 bytes times the width in bf16
+    where they have 34, of which 2 are dropout's. We differ in two things: attention scores are not kept, as torch's fused
+    attention computes them again, and under autocast the LayerNorms work in fp32, 2 bytes more for each of theirs.
+    """
+    image = 3 * shape.image.image_size**2 * (6 if precision == "bf16" else 4)
+    return (
+        image
+        + _block_bytes(shape.image, shape.tokens(mask_ratio), precision)
+        + _block_bytes(shape.text, text_length, precision)
+    )
+
+
+def _block_bytes(tower: ImageTower | TextTower, tokens: int, precision: str) -> int:
+    values = 8 * tower.width + 2 * tower.mlp_width
+    per_block = 2 * values + 4 * tower.width if precision == "bf16" else 4 * values
+    # The LayerNorms before and after the blocks keep their inputs too, in fp32.
+    return tokens * (tower.layers * per_block + 8 * tower.width)
+
+
+def _device(name: str) -> Device:
+    if name not in DEVICES:
+        raise FlipscaleError(f"unknown device {name!r}, {did_you_mean(name, DEVICES)}; or give flops_per_second")
+    return DEVICES[name]

@@ -1,0 +1,70 @@
+"""Everything flipscale raises on purpose is one of these, and says where, what, and what would be right.
+
+    FlipscaleError              something a user can fix; the command line prints it without a traceback
+      StudyError                a study file: every complaint of the file at once, each with file:line
+      PlanError                 a study that reads well but cannot be planned or is over its budget
+      DataError                 training or evaluation data that is missing, corrupt or of the wrong kind
+      RunFolderError            a run folder that is foreign, torn, or written by a newer flipscale
+      LaunchError               a launcher that cannot take the runs
+      ResultsError              results that are missing a column, or too few for what was asked
+      Diverged                  a training loss that is no longer a number
+      LeaseLost                 another process has taken the run over; this one must stop writing
+"""
+
+import difflib
+from collections.abc import Iterable
+
+
+class FlipscaleError(Exception):
+    """Something a user can fix: one sentence with where, what, and what would be right."""
+
+
+class StudyError(FlipscaleError):
+    """All complaints of one study file, in the order of their lines.
+
+    `complaints` is a tuple of finished lines, `file:line: what; what would be right`.
+    """
+
+    def __init__(self, complaints: Iterable[str]):
+        self.complaints = tuple(complaints)
+        super().__init__("\n".join(self.complaints))
+
+
+class PlanError(FlipscaleError):
+    """A study that reads well but cannot be planned: no run is left, or the budget is too small."""
+
+
+class DataError(FlipscaleError):
+    """Data that is missing, corrupt, or not what its declaration says."""
+
+
+class RunFolderError(FlipscaleError):
+    """A run folder that is foreign, torn where it must be whole, or newer than this flipscale."""
+
+
+class LaunchError(FlipscaleError):
+    """A launcher that is not there or refuses the runs."""
+
+
+class ResultsError(FlipscaleError):
+    """Results that lack what was asked of them."""
+
+
+class Diverged(FlipscaleError):
+    """The training loss is no longer a finite number."""
+
+
+class LeaseLost(FlipscaleError):
+    """Another process holds this run now, so nothing more may be written to it from here."""
+
+
+def did_you_mean(name: object, choices: Iterable[str]) -> str:
+    """The end of a complaint about an unknown name: the nearest choice if one is near, then the first dozen of all.
+
+    >>> did_you_mean("mask_ration", ["lr", "mask_ratio"])
+    "did you mean 'mask_ratio'? Choices: lr, mask_ratio"
+    """
+    choices = list(choices)
+    near = difflib.get_close_matches(str(name), choices, n=1, cutoff=0.6)
+    known = f"Choices: {', '.join(choices[:12])}{', ...' if len(choices) > 12 else ''}"
+    return f"did you mean {near[0]!r}? {known}" if near else known

@@ -1,0 +1,350 @@
+"""A run's folder: what was asked, what happened, and in which state it is. The state is which files exist.
+
+    run.json        what was asked: id, settings, parents, predicted cost          written once, by launch
+    job.json        who was asked to do it: launcher and job                       written by launch
+    lease.json      who is doing it now: one process at a time                     written by train
+    metrics.jsonl   what was seen on the way: one line a record, append-only       written by train
+    checkpoint.pt   where to go on from                                            written by train
+    model.pt        the finished weights, as open_clip loads them                  written by train
+    result.json     scores and measured facts; its presence is what "finished" means, so it is written last
+    error.json      why it failed, by kind                                         written by train or launch
+    log.txt         what the process said
+
+Every file but metrics.jsonl and log.txt is written to a temporary name, flushed, then renamed, so a reader sees
+the old file or the new one. This module knows files and nothing of models: a training command of the user's own
+works under the same contract.
+"""
+
+import contextlib
+import enum
+import fcntl
+import json
+import math
+import os
+import socket
+import threading
+import time
+import uuid
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import IO, Any
+
+from flipscale.errors import LeaseLost, RunFolderError
+
+SCHEMA = 1
+"""Version of the run folder. A reader takes this and older ones; a newer one is an error."""
+
+HEARTBEAT_SECONDS = 5.0
+"""A living process touches its lease this often."""
+
+LEASE_GRACE_SECONDS = 60.0
+"""A lease untouched for this long, on a host whose processes cannot be seen from here, counts as dropped."""
+
+
+class State(enum.StrEnum):
+    """The states a run can be in, in the order `status` counts them."""
+
+    PLANNED = "planned"
+    WAITING = "waiting"
+    RUNNING = "running"
+    LOST = "lost"
+    CANCELLED = "cancelled"
+    FAILED = "failed"
+    FINISHED = "finished"
+
+
+class FailureKind(enum.StrEnum):
+    """Why a run failed, as error.json says it. What is done about it depends on the kind alone."""
+
+    OOM = "oom"
+    TIMEOUT = "timeout"
+    PREEMPTED = "preempted"
+    NODE = "node"
+    DISK = "disk"
+    DATA = "data"
+    DIVERGED = "diverged"
+    CODE = "code"
+
+
+class RunFolder:
+    """One run's folder. Reading never fails for a file that is not there: it is None, or empty."""
+
+    def __init__(self, path: str | os.PathLike[str]):
+        self.path = Path(path)
+
+    def __repr__(self) -> str:
+        return f"RunFolder({str(self.path)!r})"
+
+    @property
+    def id(self) -> str:
+        return self.path.name
+
+    # What was asked
+
+    def ask(self, asked: Mapping[str, Any]) -> None:
+        """Write run.json (id, settings, parents, cost, ...) if it is not there: what was asked never changes."""
+        if self.asked() is None:
+            self.path.mkdir(parents=True, exist_ok=True)
+            self._write("run.json", asked)
+
+    def asked(self) -> dict[str, Any] | None:
+        return self._read("run.json")
+
+    # Who does it
+
+    def job(self) -> dict[str, Any] | None:
+        return self._read("job.json")
+
+    def write_job(self, job: Mapping[str, Any]) -> None:
+        self._write("job.json", job)
+
+    def lease(self) -> dict[str, Any] | None:
+        """Who holds the run: host, pid, token, and `alive`, whether that process still lives, as far as is known."""
+        try:
+            holder = json.loads((self.path / "lease.json").read_text())
+            touched = (self.path / "lease.json").stat().st_mtime
+        except (FileNotFoundError, json.JSONDecodeError):
+            return None
+        holder["alive"] = _holder_lives(holder, touched)
+        return dict(holder)
+
+    @contextlib.contextmanager
+    def hold(self) -> Iterator["Lease | None"]:
+        """Hold the run while the block runs; None if a living process holds it already.
+
+        The lease is the work queue: workers given the same list of folders each take what nobody holds.
+        """
+        lease = Lease(self)
+        if not lease.take():
+            yield None
+            return
+        try:
+            yield lease
+        finally:
+            lease.drop()
+
+    # What happened
+
+    def records(self) -> tuple[list[dict[str, Any]], int]:
+        """The records of metrics.jsonl and the number of torn lines left out.
+
+        A run that was killed and resumed from its checkpoint writes some steps again; of records with the same
+        step and the same keys the later one stands.
+        """
+        try:
+            lines = (self.path / "metrics.jsonl").read_bytes().splitlines()
+        except FileNotFoundError:
+            return [], 0
+        torn = 0
+        kept: dict[tuple[Any, ...], dict[str, Any]] = {}
+        for line in lines:
+            try:
+                record = json.loads(line)
+                key = (record["step"], *sorted(record))
+            except (ValueError, TypeError, KeyError):
+                torn += 1
+                continue
+            kept[key] = record
+        return sorted(kept.values(), key=lambda record: record["step"]), torn
+
+    def result(self) -> dict[str, Any] | None:
+        return self._read("result.json")
+
+    def error(self) -> dict[str, Any] | None:
+        return self._read("error.json")
+
+    def write_error(self, kind: FailureKind, reason: str, **more: Any) -> None:
+        """Record a failure: `kind` says what may be done about it, `reason` is a sentence for a person."""
+        self._write("error.json", {"kind": str(kind), "reason": reason, "time": time.time(), **more})
+
+    def clear_for_retry(self) -> None:
+        """Forget the failure and the last job, keep the checkpoint and the record: the next attempt goes on."""
+        for name in ("error.json", "job.json"):
+            (self.path / name).unlink(missing_ok=True)
+
+    def state(self, whereabouts: str | None = None) -> State:
+        """The state, from the files and what the launcher says of the job: 'waiting', 'running', or None for gone."""
+        if (self.path / "result.json").exists():
+            return State.FINISHED
+        if (self.path / "error.json").exists():
+            return State.FAILED
+        lease = self.lease()
+        if lease and lease["alive"]:
+            return State.RUNNING
+        job = self.job()
+        if job is None:
+            return State.PLANNED
+        if job.get("cancelled"):
+            return State.CANCELLED
+        return State.LOST if whereabouts is None else State(whereabouts)
+
+    # Files
+
+    def _read(self, name: str) -> dict[str, Any] | None:
+        try:
+            text = (self.path / name).read_text()
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        try:
+            data = json.loads(text)
+        except ValueError as error:
+            raise RunFolderError(
+                f"{self.path / name}: not JSON ({error}). It was not written by flipscale, or the disk was full; "
+                f"delete the file and submit again."
+            ) from error
+        if not isinstance(data, dict):
+            raise RunFolderError(f"{self.path / name}: holds no JSON object; delete the file and submit again.")
+        if data.get("schema", SCHEMA) > SCHEMA:
+            raise RunFolderError(
+                f"{self.path / name}: schema {data['schema']} is newer than this flipscale, which reads up to "
+                f"{SCHEMA}. Upgrade flipscale, or choose another results folder with --results."
+            )
+        return data
+
+    def _write(self, name: str, data: Mapping[str, Any]) -> None:
+        write_json(self.path / name, {"schema": SCHEMA, **data})
+
+
+class Lease:
+    """The right to write into a run folder, held by one process at a time.
+
+    `fence` raises LeaseLost once somebody else holds the run; everything that matters is written through here, after
+    that check. A thread touches the lease while it is held, so that other hosts can tell a dead holder from a slow one.
+    """
+
+    def __init__(self, folder: RunFolder):
+        self.folder = folder
+        self.token = uuid.uuid4().hex
+        self._file = folder.path / "lease.json"
+        self._done = threading.Event()
+
+    def take(self) -> bool:
+        """Take the lease unless a living process holds it. Takers are serialised by a lock on the folder's lock file."""
+        self.folder.path.mkdir(parents=True, exist_ok=True)
+        with open(self.folder.path / "lease.lock", "w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            holder = self.folder.lease()
+            if holder and holder["alive"]:
+                return False
+            pid = os.getpid()
+            write_json(
+                self._file,
+                {"token": self.token, "host": socket.gethostname(), "pid": pid, "born": _born(pid), "time": time.time()},
+            )
+        threading.Thread(target=self._beat, daemon=True).start()
+        return True
+
+    def drop(self) -> None:
+        self._done.set()
+        if self._mine():
+            self._file.unlink(missing_ok=True)
+
+    def fence(self) -> None:
+        if not self._mine():
+            raise LeaseLost(f"{self.folder.path}: another process has taken this run over; stopped without writing.")
+
+    def append(self, records: list[Mapping[str, Any]]) -> None:
+        """Append records to metrics.jsonl in one write. Numbers that are not finite are written as null."""
+        self.fence()
+        data = b"".join(json.dumps(_finite(dict(record))).encode() + b"\n" for record in records)
+        descriptor = os.open(self.folder.path / "metrics.jsonl", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+        try:
+            # A write at a full quota is short without an error, so what was not written is written again, which raises.
+            while data:
+                data = data[os.write(descriptor, data) :]
+        finally:
+            os.close(descriptor)
+
+    def mend_records(self) -> None:
+        """End a torn last line, so that what a resumed run appends does not grow onto it."""
+        self.fence()
+        path = self.folder.path / "metrics.jsonl"
+        if path.exists() and path.stat().st_size and not path.read_bytes().endswith(b"\n"):
+            with open(path, "ab") as file:
+                file.write(b"\n")
+
+    def write_result(self, result: Mapping[str, Any]) -> None:
+        self.fence()
+        write_json(self.folder.path / "result.json", {"schema": SCHEMA, **_finite(dict(result))})
+
+    @contextlib.contextmanager
+    def replace(self, name: str) -> Iterator[IO[bytes]]:
+        """A file to write whole (a checkpoint): it takes the place of `name` when the block ends without an error."""
+        self.fence()
+        with replacing(self.folder.path / name) as file:
+            yield file
+            self.fence()
+
+    def _mine(self) -> bool:
+        try:
+            return bool(json.loads(self._file.read_text())["token"] == self.token)
+        except (FileNotFoundError, ValueError, KeyError):
+            return False
+
+    def _beat(self) -> None:
+        while not self._done.wait(HEARTBEAT_SECONDS):
+            if not self._mine():
+                return
+            with contextlib.suppress(FileNotFoundError):
+                os.utime(self._file)
+
+
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[IO[bytes]]:
+    """A new file that takes the place of `path` when the block ends without an error; until then the old one stands."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}.tmp")
+    try:
+        with open(temporary, "wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_json(path: Path, data: Mapping[str, Any]) -> None:
+    """Write `data` to `path` whole: a reader sees the old file or the new one, never half of one."""
+    with replacing(path) as file:
+        file.write(json.dumps(data, indent=1).encode() + b"\n")
+
+
+def _holder_lives(holder: Mapping[str, Any], touched: float) -> bool:
+    if holder.get("host") == socket.gethostname():
+        return is_alive(int(holder["pid"]), holder.get("born"))
+    return time.time() - touched < LEASE_GRACE_SECONDS
+
+
+def is_alive(pid: int, born: str | None) -> bool:
+    """Whether process `pid` of this host lives and is the one that was born at `born` (pids are used again)."""
+    now = _born(pid)
+    return now is not None and (born is None or now == born)
+
+
+def _born(pid: int) -> str | None:
+    """When process `pid` was started, in ticks since boot; None if it is gone or a zombie.
+
+    Without /proc (macOS) the answer is '' for a process that lives.
+    """
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except (FileNotFoundError, ProcessLookupError):
+        if os.path.isdir("/proc/self"):
+            return None
+        try:
+            os.kill(pid, 0)
+        except ProcessLookupError:
+            return None
+        except PermissionError:
+            pass
+        return ""
+    return None if fields[0] == "Z" else fields[19]
+
+
+def _finite(value: Any) -> Any:
+    """The value with NaN and infinities as None, at every depth: JSON has no word for them, and missing stays missing."""
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

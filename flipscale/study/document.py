@@ -1,0 +1,217 @@
+"""A YAML file as plain data in which every value knows its file and line, and YAML's traps are complaints.
+
+PyYAML follows YAML 1.1: `1e8` is text to it, `no` is False, `010` is 8, `12:30` is 750, and a key given twice keeps its
+last value without a word. Here `1e8` is a number, and the others are complaints.
+"""
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from flipscale.errors import StudyError
+
+Path_ = tuple[str | int, ...]
+"""Where a value stands in a document: the keys and list positions that lead to it."""
+
+MOST_VALUES = 100_000
+"""A document may expand to so many values: past that it is an alias bomb, not a study."""
+
+_NUMBER = re.compile(r"[-+]?(\d[\d_]*\.?[\d_]*|\.\d+)([eE][-+]?\d+)?")
+
+
+@dataclass(frozen=True)
+class Place:
+    """A line of a file, counted from 1."""
+
+    file: str
+    line: int
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.line}"
+
+
+@dataclass
+class Complaints:
+    """What is wrong with a study's files, gathered so that all of it is told at once."""
+
+    found: list[tuple[Place, str]] = field(default_factory=list)
+
+    def add(self, place: Place, what: str) -> None:
+        if (place, what) not in self.found:
+            self.found.append((place, what))
+
+    def raise_if_any(self) -> None:
+        if self.found:
+            ordered = sorted(self.found, key=lambda complaint: (complaint[0].file, complaint[0].line))
+            raise StudyError(f"{place}: {what}" for place, what in ordered)
+
+
+@dataclass
+class Document:
+    """A file's data, and for each path in it the place where its value begins (for a mapping's item: its key)."""
+
+    data: dict[str, Any]
+    places: dict[Path_, Place]
+
+    def place(self, *path: str | int) -> Place:
+        """Where the value at `path` stands, or the nearest thing around it."""
+        while path not in self.places:
+            path = path[:-1]
+        return self.places[path]
+
+
+def read_document(path: Path, complaints: Complaints) -> Document:
+    """Read one YAML file. What is wrong with it is added to `complaints`; what cannot be read at all is raised."""
+    name = str(path)
+    top = Place(name, 1)
+    try:
+        text = path.read_bytes().decode("utf-8")
+    except FileNotFoundError:
+        raise StudyError([f"{name}: there is no such file; `flipscale init {name}` writes one to start from"]) from None
+    except IsADirectoryError:
+        raise StudyError([f"{name}: is a folder; give the study's YAML file"]) from None
+    except UnicodeDecodeError as error:
+        raise StudyError([f"{name}:1: is not UTF-8 text (byte {error.start}); save the file as UTF-8"]) from None
+    except OSError as error:
+        raise StudyError([f"{name}: cannot be read ({error.strerror}); check the file's permissions"]) from None
+    try:
+        nodes = list(yaml.compose_all(text, Loader=yaml.SafeLoader))
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        line = mark.line + 1 if mark else 1
+        raise StudyError([f"{name}:{line}: is not YAML ({error.problem}); {_yaml_hint(text, line)}"]) from None
+    except yaml.YAMLError as error:
+        raise StudyError([f"{name}:1: is not YAML ({str(error).splitlines()[0]}); write plain text"]) from None
+    except RecursionError:
+        raise StudyError([f"{name}:1: is nested too deeply to read; a study has a few levels"]) from None
+    if not nodes or nodes[0] is None:
+        raise StudyError([f"{name}:1: is empty; `flipscale init` writes a study to start from"])
+    if len(nodes) > 1:
+        line = nodes[1].start_mark.line + 1
+        raise StudyError([f"{name}:{line}: a second YAML document begins here; a study is one document, remove '---'"])
+    if not isinstance(nodes[0], yaml.MappingNode):
+        raise StudyError([f"{name}:1: holds {_kind_of(nodes[0])}, not keys with values; write `schema: 1`, `base:` ..."])
+    document = Document({}, {(): top})
+    document.data = _Reader(name, document.places, complaints).value(nodes[0], (), ())
+    return document
+
+
+def merge(under: Document, over: Document) -> Document:
+    """`over` laid on `under`, key by key: mappings of two levels are merged, everything else is replaced."""
+    data = dict(under.data)
+    places = {path: place for path, place in under.places.items()}
+    for key, value in over.data.items():
+        if isinstance(value, Mapping) and isinstance(data.get(key), Mapping):
+            data[key] = {**data[key], **value}
+            replaced: Iterator[Path_] = ((key, inner) for inner in value)
+        else:
+            data[key] = value
+            replaced = iter([(key,)])
+        for prefix in replaced:
+            places = {path: place for path, place in places.items() if path[: len(prefix)] != prefix}
+    return Document(data, places | over.places)
+
+
+class _Reader:
+    """Turns YAML nodes into values. Each node knows its line; aliases are followed, and counted."""
+
+    def __init__(self, file: str, places: dict[Path_, Place], complaints: Complaints):
+        self.file = file
+        self.places = places
+        self.complaints = complaints
+        self.values = 0
+
+    def value(self, node: yaml.Node, path: Path_, inside: tuple[int, ...]) -> Any:
+        here = Place(self.file, node.start_mark.line + 1)
+        self.places.setdefault(path, here)
+        self.values += 1
+        if self.values > MOST_VALUES:
+            raise StudyError([f"{here}: aliases (*) expand to more than {MOST_VALUES:,} values; write the values out"])
+        if id(node) in inside:
+            raise StudyError([f"{here}: an alias (*) contains itself; write the values out"])
+        inside = (*inside, id(node))
+        if isinstance(node, yaml.MappingNode):
+            return self._mapping(node, path, inside)
+        if isinstance(node, yaml.SequenceNode):
+            return [self.value(item, (*path, at), inside) for at, item in enumerate(node.value)]
+        return self._scalar(node, here)
+
+    def _mapping(self, node: yaml.MappingNode, path: Path_, inside: tuple[int, ...]) -> dict[str, Any]:
+        own: dict[str, Any] = {}
+        merged: dict[str, Any] = {}
+        first: dict[str, int] = {}
+        for key_node, value_node in node.value:
+            here = Place(self.file, key_node.start_mark.line + 1)
+            if not isinstance(key_node, yaml.ScalarNode):
+                self.complaints.add(here, f"a key is {_kind_of(key_node)}; a key is one word")
+                continue
+            key = key_node.value  # as written: `on:` and `no:` are words here, not True and False
+            if key == "<<" and key_node.style is None:
+                many = value_node.value if isinstance(value_node, yaml.SequenceNode) else [value_node]
+                for one in many:
+                    value = self.value(one, path, inside)
+                    if isinstance(value, dict):
+                        merged = {**value, **merged}
+                    else:
+                        self.complaints.add(here, "'<<' merges a mapping; give it an alias of one")
+                continue
+            if key in first:
+                self.complaints.add(here, f"'{key}' is given twice, first on line {first[key]}; keep one of them")
+                continue
+            first[key] = here.line
+            self.places[(*path, key)] = here
+            own[key] = self.value(value_node, (*path, key), inside)
+        return {**merged, **own}
+
+    def _scalar(self, node: yaml.Node, here: Place) -> Any:
+        text = str(node.value)
+        if not node.tag.startswith("tag:yaml.org,2002:"):
+            self.complaints.add(here, f"the tag '{node.tag}' means nothing here; write the plain value")
+            return text
+        kind = node.tag.rpartition(":")[2]
+        plain = node.style is None  # quoted text stays text
+        if kind == "null":
+            return None
+        if kind == "bool":
+            if text.lower() in ("true", "false"):
+                return text.lower() == "true"
+            word = str(text.lower() in ("yes", "on")).lower()
+            self.complaints.add(here, f"YAML reads {text} as {word}; write {word}, or '{text}' in quotes for text")
+            return None
+        if kind == "int" and plain and re.fullmatch(r"[-+]?0[0-7_]+", text):
+            self.complaints.add(here, f"YAML reads {text} as the octal number {int(text, 8)}; write it without the 0")
+            return None
+        if kind in ("int", "float") and ":" in text:
+            self.complaints.add(here, f"YAML reads {text} as a number in base 60; write '{text}' in quotes for text")
+            return None
+        if kind == "timestamp" and plain:
+            self.complaints.add(here, f"YAML reads {text} as a date; write '{text}' in quotes for text")
+            return None
+        if plain and _NUMBER.fullmatch(text):
+            number = text.replace("_", "")
+            return int(number) if re.fullmatch(r"[-+]?\d+", number) else float(number)
+        if kind == "float":  # .inf and .nan
+            return float(text.replace(".", ""))
+        if kind == "int":  # 0x10, 0b1
+            return int(text.replace("_", ""), 0)
+        if kind != "str":
+            self.complaints.add(here, f"the tag '!!{kind}' means nothing here; write the plain value")
+        return text
+
+
+def _kind_of(node: yaml.Node) -> str:
+    if isinstance(node, yaml.MappingNode):
+        return "a mapping"
+    return "a list" if isinstance(node, yaml.SequenceNode) else f"the text '{node.value}'"
+
+
+def _yaml_hint(text: str, line: int) -> str:
+    lines = text.splitlines()
+    around = lines[max(0, line - 2) : line]
+    if any(before.startswith("\t") or before.lstrip(" ").startswith("\t") for before in around):
+        return "indent with spaces, not tabs"
+    return "check the indentation, the colons and the brackets around this line"

@@ -1,0 +1,69 @@
+"""The keys of a study file, each with its kind and a sentence: what the reader, the JSON Schema and the docs agree on."""
+
+from collections.abc import Mapping
+
+from flipscale.study.kinds import Choice, Count, Keys, ListOf, Maybe, Number, Option, Text
+
+SCHEMA = 1
+"""Version of the study file."""
+
+DESIGN_ALL = "all"
+"""In a named grid, the word for 'the values that axes gives'."""
+
+SCORES = (
+    "zero_shot_top1",
+    "zero_shot_top5",
+    "image_retrieval_r1",
+    "image_retrieval_r5",
+    "image_retrieval_r10",
+    "text_retrieval_r1",
+    "text_retrieval_r5",
+    "text_retrieval_r10",
+    "held_out_loss",
+)
+"""What an evaluation can measure. All are fractions, and more is better, but held_out_loss, which is in nats."""
+
+FIGURES = ("accuracy_vs_samples", "accuracy_vs_flops", "accuracy_vs_hours", "scaling_axes", "speedup")
+
+DEVICES = ("cpu", "V100", "A100", "H100", "H200", "TPU-v3")
+
+_BUDGET = Keys(
+    "budget",
+    {
+        "gpu_hours": Option(Maybe(Number(0, above=True)), None, "predicted device-hours the whole study may cost"),
+        "train_flops": Option(Maybe(Number(0, above=True)), None, "training FLOPs the whole study may cost"),
+        "runs": Option(Maybe(Count()), None, "runs the study may have"),
+    },
+)
+
+_RESOURCES = Keys(
+    "resources",
+    {
+        "gpus": Option(Count(0), 0, "GPUs a run; 0 means cores of a CPU, or the one GPU a local worker finds"),
+        "device": Option(
+            Maybe(Choice(DEVICES, "device")), None, "what the plan is priced on; null means A100, or cpu without gpus"
+        ),
+        "flops_per_second": Option(
+            Maybe(Number(0, above=True)), None, "FLOP/s one device sustains, where you have measured it"
+        ),
+    },
+)
+
+TOP: Mapping[str, Option] = {
+    "schema": Option(Choice(("1",), "schema"), None, "version of the study file", True),
+    "question": Option(Text(), "", "what the study asks, in a sentence"),
+    "include": Option(ListOf(Text()), None, "other study files that this one is laid on, key by key"),
+    "base": Option(Keys("base", {}), {}, "settings that hold for every run unless an axis or a coupling says otherwise"),
+    "axes": Option(Keys("axes", {}), {}, "settings that vary, each with the list of its values"),
+    "couple": Option(Keys("couple", {}), {}, "settings that follow from others, each as an expression"),
+    "where": Option(ListOf(Text()), None, "conditions that every cell must meet"),
+    "exclude": Option(ListOf(Text()), None, "conditions that no cell may meet, or settings it may not have together"),
+    "seeds": Option(ListOf(Count(0)), None, "how many seeds each cell is run with, or a list of them"),
+    "design": Option(Text(), "full", "which cells of the grid are run: full, one_at_a_time, or named grids"),
+    "baseline": Option(Keys("baseline", {}), {}, "what marks the runs that the others are compared with"),
+    "evaluation": Option(Keys("evaluation", {}), {}, "what is measured, and when"),
+    "score": Option(Maybe(Choice(SCORES, "score")), None, "what curves and comparisons are about"),
+    "budget": Option(_BUDGET, _BUDGET.read({}, (), print), "limits that `submit` refuses to go over"),
+    "resources": Option(_RESOURCES, _RESOURCES.read({}, (), print), "what one run needs, and how it is priced"),
+    "figures": Option(Maybe(ListOf(Choice(FIGURES, "figure"))), None, "figures wanted; null draws all that can be"),
+}

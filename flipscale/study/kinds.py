@@ -1,0 +1,277 @@
+"""The kinds of value a study file holds: each reads one from plain data, complains in words, and knows its JSON Schema."""
+
+import math
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from flipscale.architecture import architecture, known_models
+from flipscale.errors import FlipscaleError, did_you_mean
+from flipscale.study.document import Path_
+from flipscale.study.expression import number_of
+
+Complain = Callable[[Path_, str], None]
+"""Takes where in the document a value stands and what is wrong with it."""
+
+INVALID = object()
+"""What a kind answers for a value that it has complained about."""
+
+
+class Kind(Protocol):
+    """A kind of value. `read` answers the value in its one canonical form, or complains and answers INVALID."""
+
+    def read(self, value: Any, at: Path_, complain: Complain) -> Any: ...
+
+    def schema(self) -> dict[str, Any]: ...
+
+
+@dataclass(frozen=True)
+class Count:
+    """A whole number, written 400M, 4e8 or 400000000."""
+
+    least: int = 1
+
+    def read(self, value: Any, at: Path_, complain: Complain) -> Any:
+        number = value
+        if isinstance(value, str):
+            written = re.fullmatch(r"\s*(\d+(?:\.\d+)?(?:[eE]\+?\d+)?)\s*([kKMBGT])?\s*", value)
+            if written and not (written[2] and "e" in written[1].lower()):
+                number = number_of(written[1], written[2]) if written[2] else float(written[1])
+        if isinstance(number, float) and math.isfinite(number) and math.isclose(number, round(number), rel_tol=1e-12):
+            number = round(number)
+        if isinstance(number, float) and math.isfinite(number):
+            complain(at, f"{value} is not a whole number; write {math.floor(number)} or {math.ceil(number)}")
+            return INVALID
+        if isinstance(number, bool) or not isinstance(number, int):
+            complain(at, f"{show(value)} is not a count; write 400M, 4e8 or 400000000")
+            return INVALID
+        if number < self.least:
+            complain(at, f"{show(value)} is too small; write a count of {self.least} or more")
+            return INVALID
+        return number
+
+    def schema(self) -> dict[str, Any]:
+        return {
+            "anyOf": [
+                {"type": "number", "minimum": self.least},
+                {"type": "string", "pattern": r"^\s*\d+(\.\d+)?([eE]\+?\d+|[kKMBGT])?\s*$"},
+            ]
+        }
+
+
+@dataclass(frozen=True)
+class Number:
+    """A number from `least` to `most`; either end may be excluded, or absent."""
+
+    least: float = -math.inf
+    most: float = math.inf
+    above: bool = False
+    below: bool = False
+
+    def read(self, value: Any, at: Path_, complain: Complain) -> Any:
+        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+            complain(at, f"{show(value)} is not a number; write {self._range()}")
+            return INVALID
+        low = value <= self.least if self.above else value < self.least
+        high = value >= self.most if self.below else value > self.most
+        if low or high:
+            complain(at, f"{show(value)} is out of range; write {self._range()}")
+            return INVALID
+        return float(value)
+
+    def _range(self) -> str:
+        low = f"{'above' if self.above else 'from'} {self.least:g}" if math.isfinite(self.least) else ""
+        high = f"{'below' if self.below else 'up to'} {self.most:g}" if math.isfinite(self.most) else ""
+        return f"a number {low} {high}".rstrip().replace("  ", " ")
+
+    def schema(self) -> dict[str, Any]:
+        schema: dict[str, Any] = {"type": "number"}
+        if math.isfinite(self.least):
+            schema["exclusiveMinimum" if self.above else "minimum"] = self.least
+        if math.isfinite(self.most):
+            schema["exclusiveMaximum" if self.below else "maximum"] = self.most
+        return schema
+
+
+@dataclass(frozen=True)
+class Text:
+    """A text; with `holds`, one in which that must occur."""
+
+    holds: str = ""
+
+    def read(self, value: Any, at: Path_, complain: Complain) -> Any:
+        if not isinstance(value, str) or not value.strip():
+            complain(at, f"{show(value)} is not a text; write one, in quotes if YAML would read it otherwise")
+            return INVALID
+        if self.holds not in value:
+            complain(at, f"{show(value)} lacks '{self.holds}'; put it where the class name goes")
+            return INVALID
+        return value
+
+    def schema(self) -> dict[str, Any]:
+        return {"type": "string", "minLength": 1} | ({"pattern": re.escape(self.holds)} if self.holds else {})
+
+
+@dataclass(frozen=True)
+class Choice:
+    """One of a few names."""
+
+    names: tuple[str, ...]
+    noun: str
+
+    def read(self, value: Any, at: Path_, complain: Complain) -> Any:
+        if value not in self.names:
+            complain(at, f"{show(value)} is no {self.noun}; {did_you_mean(value, self.names)}")
+            return INVALID
+        return value
+
+    def schema(self) -> dict[str, Any]:
+        return {"enum": list(self.names)}
+
+
+@dataclass(frozen=True)
+class ModelName:
+    """A model flipscale can build and price: a ViT of open_clip's by its name, or one of the family ViT-w48d3-4."""
+
+    def read(self, value: Any, at: Path_, complain: Complain) -> Any:
+        if not isinstance(value, str):
+            complain(at, f"{show(value)} is not a model's name; write one such as ViT-B-16 or ViT-w48d3-4")
+            return INVALID
+        try:
+            architecture(value)
+        except FlipscaleError as error:
+            complain(at, str(error))
+            return INVALID
+        return value
+
+    def schema(self) -> dict[str, Any]:
+        return {"anyOf": [{"enum": list(known_models())}, {"type": "string", "pattern": r"^ViT-w\d+d\d+-\d+$"}]}
+
+
+@dataclass(frozen=True)
+class Maybe:
+    """A value of a kind, or null."""
+
+    kind: Kind
+
+    def read(self, value: Any, at: Path_, complain: Complain) -> Any:
+        return None if value is None else self.kind.read(value, at, complain)
+
+    def schema(self) -> dict[str, Any]:
+        return {"anyOf": [{"type": "null"}, self.kind.schema()]}
+
+
+@dataclass(frozen=True)
+class ListOf:
+    """A list of values of a kind; one value alone is a list of it."""
+
+    kind: Kind
+
+    def read(self, value: Any, at: Path_, complain: Complain) -> Any:
+        if not isinstance(value, list):
+            one = self.kind.read(value, at, complain)
+            return INVALID if one is INVALID else [one]
+        if not value:
+            complain(at, "is an empty list; write at least one value, or leave the key out")
+            return INVALID
+        items = [self.kind.read(item, (*at, index), complain) for index, item in enumerate(value)]
+        return INVALID if INVALID in items else items
+
+    def schema(self) -> dict[str, Any]:
+        return {"anyOf": [self.kind.schema(), {"type": "array", "minItems": 1, "items": self.kind.schema()}]}
+
+
+@dataclass(frozen=True)
+class Option:
+    """A key of a mapping: its kind, its default (or that it is required), and a sentence about it."""
+
+    kind: Kind
+    default: Any
+    says: str
+    required: bool = False
+
+
+@dataclass(frozen=True)
+class Keys:
+    """A mapping with documented keys. What is left out takes its default, so the value read is complete."""
+
+    noun: str
+    options: Mapping[str, Option] = field(hash=False)
+    short: str | None = None
+    """The key that a lone text stands for: `{webdataset: "a/{0..9}.tar"}` gives its urls."""
+
+    def read(self, value: Any, at: Path_, complain: Complain) -> Any:
+        if value is None:
+            value = {}
+        if self.short and isinstance(value, str):
+            value = {self.short: value}
+        if not isinstance(value, dict):
+            complain(at, f"{show(value)} gives no keys; {self.noun} takes {', '.join(self.options)}")
+            return INVALID
+        good = True
+        for key in value:
+            if key not in self.options:
+                complain((*at, key), f"unknown key '{key}' in {self.noun}; {did_you_mean(key, self.options)}")
+                good = False
+        read: dict[str, Any] = {}
+        for key, option in self.options.items():
+            if key in value:
+                read[key] = option.kind.read(value[key], (*at, key), complain)
+            elif option.required:
+                complain(at, f"{self.noun} lacks '{key}'; {option.says}")
+                read[key] = INVALID
+            else:
+                read[key] = option.default
+        return read if good and INVALID not in read.values() else INVALID
+
+    def schema(self) -> dict[str, Any]:
+        keys = {name: {"description": option.says, **option.kind.schema()} for name, option in self.options.items()}
+        schema: dict[str, Any] = {"type": "object", "additionalProperties": False, "properties": keys}
+        required = [name for name, option in self.options.items() if option.required]
+        if required:
+            schema["required"] = required
+        return {"anyOf": [schema, {"type": "null"}, {"type": "string"}]} if self.short else schema
+
+
+@dataclass(frozen=True)
+class OneOf:
+    """A mapping with exactly one of a few keys, each with options of its own; the bare name stands for its defaults."""
+
+    noun: str
+    options: Mapping[str, Keys] = field(hash=False)
+
+    def read(self, value: Any, at: Path_, complain: Complain) -> Any:
+        if isinstance(value, str):
+            value = {value: {}}
+        if not isinstance(value, dict) or len(value) != 1:
+            complain(at, f"{show(value)} is no {self.noun}; name one of {', '.join(self.options)}")
+            return INVALID
+        (name, options), *_ = value.items()
+        if name not in self.options:
+            complain(at, f"'{name}' is no {self.noun}; {did_you_mean(name, self.options)}")
+            return INVALID
+        read = self.options[name].read(options, (*at, name), complain)
+        return INVALID if read is INVALID else {name: read}
+
+    def schema(self) -> dict[str, Any]:
+        bare = {"enum": list(self.options)}
+        full = [
+            {"type": "object", "additionalProperties": False, "required": [name], "properties": {name: keys.schema()}}
+            for name, keys in self.options.items()
+        ]
+        return {"anyOf": [bare, *full]}
+
+
+def show(value: Any) -> str:
+    """A value as a complaint quotes it: as it was written, and not too long."""
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, dict):
+        return f"a mapping of {', '.join(map(str, value)) or 'nothing'}"
+    if isinstance(value, list):
+        return f"a list of {len(value)}"
+    text = f"'{value}'" if isinstance(value, str) else f"{value}"
+    return text if len(text) <= 60 else f"{text[:57]}..."

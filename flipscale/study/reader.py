@@ -1,0 +1,327 @@
+"""Reads a study file and checks it: every complaint says file:line and what would be right, and all come at once."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from flipscale.errors import did_you_mean
+from flipscale.study.document import Complaints, Document, Path_, merge, read_document
+from flipscale.study.expression import Expression, ExpressionError, read_expression
+from flipscale.study.grid import cells
+from flipscale.study.keys import DESIGN_ALL, SCHEMA, TOP
+from flipscale.study.kinds import INVALID, show
+from flipscale.study.settings import SETTINGS
+from flipscale.study.study import Axis, Condition, Coupling, Study
+
+
+def read_study(path: str | Path) -> Study:
+    """Read and check a study file. Raises StudyError with every complaint about it and the files it includes."""
+    path = Path(path)
+    complaints = Complaints()
+    document = _with_includes(path, complaints, ())
+    study = _Checker(document, complaints).study(path.stem)
+    complaints.raise_if_any()
+    assert study is not None, "a study is missing only where there are complaints"
+    return study
+
+
+def _with_includes(path: Path, complaints: Complaints, inside: tuple[Path, ...]) -> Document:
+    """The document at `path`, laid on what it includes. Paths in `include` are relative to the file that says so."""
+    document = read_document(path, complaints)
+    included = document.data.pop("include", None)
+    if included is None:
+        return document
+    under: Document | None = None
+    inside = (*inside, path.resolve())
+    for at, name in enumerate(included if isinstance(included, list) else [included]):
+        place = document.place("include", at) if isinstance(included, list) else document.place("include")
+        if not isinstance(name, str):
+            complaints.add(place, f"{show(name)} is not a file's name; write include: other.yaml")
+            continue
+        other = path.parent / name
+        if other.resolve() in inside:
+            complaints.add(place, f"'{name}' includes this file again; remove one of the two")
+        elif not other.is_file():
+            complaints.add(place, f"there is no file '{name}' beside this one; give its path from {path.parent or '.'}")
+        else:
+            found = _with_includes(other, complaints, inside)
+            under = found if under is None else merge(under, found)
+    return document if under is None else merge(under, document)
+
+
+class _Checker:
+    """Reads a document into a Study, gathering every complaint on the way."""
+
+    def __init__(self, document: Document, complaints: Complaints):
+        self.document = document
+        self.complaints = complaints
+
+    def complain(self, at: Path_, what: str) -> None:
+        self.complaints.add(self.document.place(*at), what)
+
+    def study(self, name: str) -> Study | None:
+        data = self.document.data
+        before = len(self.complaints.found)
+        for key in data:
+            if key not in TOP:
+                hint = f"did you mean it under base, as 'base: {{{key}: ...}}'?" if key in SETTINGS else ""
+                self.complain((key,), f"unknown key '{key}'; {hint or did_you_mean(key, TOP)}")
+        self._schema()
+        top = {key: self._top(key) for key in ("question", "budget", "resources", "score", "figures", "seeds")}
+        base = self._settings("base", self._mapping("base"))
+        if "evaluation" in data:
+            base["evaluation"] = SETTINGS["evaluation"].kind.read(data["evaluation"], ("evaluation",), self.complain)
+        axes = self._axes(top["seeds"])
+        couplings = self._couplings(axes)
+        conditions = self._conditions()
+        for setting, spec in SETTINGS.items():
+            given = setting in base or setting in axes or any(coupling.name == setting for coupling in couplings)
+            if spec.required and not given:
+                self.complain(("base",), f"no '{setting}' in base, axes or couple; {spec.says}")
+        grids = self._design(base, axes)
+        baseline = self._baseline(base, axes)
+        if len(self.complaints.found) > before:
+            return None
+        study = Study(
+            name=name,
+            question=top["question"],
+            base={
+                **{setting: spec.default for setting, spec in SETTINGS.items() if not spec.required and not spec.rule},
+                **base,
+            },
+            axes=tuple(axes.values()),
+            couplings=couplings,
+            conditions=conditions,
+            grids=grids,
+            baseline=baseline,
+            budget=top["budget"],
+            resources=top["resources"],
+            score=top["score"],
+            figures=tuple(top["figures"]) if top["figures"] is not None else None,
+            document=self.document,
+        )
+        # The grid is worked out here as well, so that what only shows in a cell is told with everything else.
+        cells(study, self.complaints)
+        return study
+
+    def _schema(self) -> None:
+        version = self.document.data.get("schema")
+        if version is None:
+            self.complain((), f"no 'schema'; write schema: {SCHEMA} at the top")
+        elif isinstance(version, int) and not isinstance(version, bool) and version > SCHEMA:
+            self.complain(
+                ("schema",), f"schema {version} is newer than this flipscale, which reads {SCHEMA}; upgrade flipscale"
+            )
+        elif version != SCHEMA or isinstance(version, bool):
+            self.complain(("schema",), f"{show(version)} is no schema; write schema: {SCHEMA}")
+
+    def _top(self, key: str) -> Any:
+        option = TOP[key]
+        if key not in self.document.data:
+            return option.default
+        value = option.kind.read(self.document.data[key], (key,), self.complain)
+        return option.default if value is INVALID else value
+
+    def _mapping(self, key: str) -> dict[str, Any]:
+        value = self.document.data.get(key)
+        if value is None:
+            return {}
+        if not isinstance(value, dict):
+            self.complain((key,), f"{show(value)} gives no keys; {key} takes {TOP[key].says}")
+            return {}
+        return value
+
+    def _settings(self, key: str, given: Mapping[str, Any]) -> dict[str, Any]:
+        """The settings in the mapping under `key`, read by their kinds."""
+        read = {}
+        for name, value in given.items():
+            if name not in SETTINGS:
+                self.complain((key, name), f"unknown setting '{name}'; {did_you_mean(name, SETTINGS)}")
+                continue
+            one = SETTINGS[name].kind.read(value, (key, name), self.complain)
+            if one is not INVALID:
+                read[name] = one
+        return read
+
+    def _axes(self, seeds: Any) -> dict[str, Axis]:
+        axes = {}
+        for name, values in self._mapping("axes").items():
+            if name not in SETTINGS:
+                self.complain(("axes", name), f"unknown axis '{name}'; {did_you_mean(name, SETTINGS)}")
+            elif not isinstance(values, list) or not values:
+                self.complain(("axes", name), f"{show(values)} is no list of values; write {name}: [first, second]")
+                axes[name] = Axis(name, ())
+            else:
+                axes[name] = Axis(name, self._distinct(name, values, ("axes", name)))
+        if seeds is not None:
+            numbers = tuple(range(seeds[0])) if not isinstance(self.document.data["seeds"], list) else tuple(seeds)
+            if "seed" in axes:
+                self.complain(("seeds",), "'seeds' and the axis 'seed' say the same thing; keep one of them")
+            elif not numbers:
+                self.complain(("seeds",), "0 seeds give no run; write seeds: 3, or a list of seeds")
+            else:
+                axes["seed"] = Axis("seed", tuple(dict.fromkeys(numbers)))
+        return axes
+
+    def _distinct(self, name: str, values: list[Any], at: Path_) -> tuple[Any, ...]:
+        read: list[Any] = []
+        for index, value in enumerate(values):
+            one = SETTINGS[name].kind.read(value, (*at, index), self.complain)
+            if one is INVALID:
+                continue
+            if one in read:
+                self.complain((*at, index), f"{show(value)} is given twice on the axis '{name}'; keep one")
+            else:
+                read.append(one)
+        return tuple(read)
+
+    def _couplings(self, axes: Mapping[str, Axis]) -> tuple[Coupling, ...]:
+        """The study's couplings and the settings' own rules, each after what it needs."""
+        found: dict[str, Coupling] = {}
+        base = self._mapping("base")
+        for name, spec in SETTINGS.items():
+            if spec.rule and name not in base and name not in axes:
+                found[name] = Coupling(name, read_expression(spec.rule, SETTINGS), None)
+        for name, source in self._mapping("couple").items():
+            at = ("couple", name)
+            if name not in SETTINGS:
+                self.complain(at, f"unknown setting '{name}'; {did_you_mean(name, SETTINGS)}")
+            elif name in axes:
+                self.complain(at, f"'{name}' is an axis too; take it from axes or from couple")
+            else:
+                try:
+                    expression = read_expression(source, SETTINGS)
+                except ExpressionError as error:
+                    self.complain(at, f"{show(source)} {error}")
+                else:
+                    found[name] = Coupling(name, expression, self.document.place(*at))
+        return self._in_order(found)
+
+    def _in_order(self, couplings: dict[str, Coupling]) -> tuple[Coupling, ...]:
+        ordered: list[Coupling] = []
+        waiting = dict(couplings)
+        while waiting:
+            ready = [coupling for coupling in waiting.values() if not coupling.expression.names & waiting.keys()]
+            if not ready:
+                stuck = next(coupling for coupling in waiting.values() if coupling.place)
+                self.complain(
+                    ("couple", stuck.name), f"'{stuck.name}' follows from itself, through {', '.join(sorted(waiting))}; "
+                    f"give one of them in base or axes",
+                )
+                break
+            ordered += ready
+            for coupling in ready:
+                del waiting[coupling.name]
+        return tuple(ordered)
+
+    def _conditions(self) -> tuple[Condition, ...]:
+        found = []
+        for key, keep in (("where", True), ("exclude", False)):
+            given = self.document.data.get(key)
+            if given is None:
+                continue
+            for at, one in enumerate(given) if isinstance(given, list) else [(None, given)]:
+                path: Path_ = (key,) if at is None else (key, at)
+                expression = self._condition(one, path, key)
+                if expression is not None:
+                    found.append(Condition(expression, keep, self.document.place(*path)))
+        return tuple(found)
+
+    def _condition(self, one: Any, path: Path_, key: str) -> Expression | None:
+        if isinstance(one, dict):  # {model: ViT-B-16, mask_ratio: 0.75} means all of these together
+            wanted = {}
+            for name, value in one.items():
+                if name not in SETTINGS:
+                    self.complain((*path, name), f"unknown setting '{name}'; {did_you_mean(name, SETTINGS)}")
+                    continue
+                read = SETTINGS[name].kind.read(value, (*path, name), self.complain)
+                if read is not INVALID:
+                    wanted[name] = read
+            text = " and ".join(f"{name} == {value!r}" for name, value in wanted.items())
+            return Expression(text, frozenset(wanted), _all_equal(wanted))
+        try:
+            expression = read_expression(one, SETTINGS)
+        except ExpressionError as error:
+            self.complain(path, f"{show(one)} {error}")
+            return None
+        if not expression.names:
+            self.complain(path, f"{show(one)} names no setting; write a condition such as mask_ratio <= 0.5")
+            return None
+        return expression
+
+    def _design(self, base: Mapping[str, Any], axes: Mapping[str, Axis]) -> dict[str, tuple[Axis, ...]]:
+        full = {"full": tuple(axes.values())}
+        design = self.document.data.get("design", "full")
+        if design == "full":
+            return full
+        if design == "one_at_a_time":
+            return self._one_at_a_time(base, axes, [])
+        if isinstance(design, dict) and set(design) == {"one_at_a_time"} and isinstance(design["one_at_a_time"], dict):
+            cross = design["one_at_a_time"].get("cross")
+            if set(design["one_at_a_time"]) == {"cross"} and isinstance(cross, list):
+                for at, name in enumerate(cross):
+                    if name not in axes:
+                        path = ("design", "one_at_a_time", "cross", at)
+                        self.complain(path, f"{show(name)} is no axis of this study; {did_you_mean(name, axes)}")
+                return self._one_at_a_time(base, axes, cross)
+        if isinstance(design, dict) and set(design) == {"grids"} and isinstance(design["grids"], dict):
+            return {str(name): self._grid(str(name), grid, axes) for name, grid in design["grids"].items()}
+        self.complain(
+            ("design",),
+            f"{show(design)} is no design; write full, one_at_a_time, one_at_a_time: {{cross: [axis]}}, "
+            f"or grids: {{name: {{axis: [values]}}}}",
+        )
+        return full
+
+    def _one_at_a_time(
+        self, base: Mapping[str, Any], axes: Mapping[str, Axis], cross: list[Any]
+    ) -> dict[str, tuple[Axis, ...]]:
+        """A grid an axis: that axis and the crossed ones vary, the others stay at the base, which must say where."""
+        crossed = [name for name in (*cross, "seed") if name in axes]
+        for name in axes:
+            if name not in crossed and name not in base and SETTINGS[name].required:
+                self.complain(("axes", name), f"one_at_a_time starts from the base, which has no '{name}'; add it there")
+        alone = [name for name in axes if name not in crossed]
+        return {name: tuple(axes[one] for one in axes if one == name or one in crossed) for name in alone} or {
+            "full": tuple(axes.values())
+        }
+
+    def _grid(self, name: str, grid: Any, axes: Mapping[str, Axis]) -> tuple[Axis, ...]:
+        at: Path_ = ("design", "grids", name)
+        if not isinstance(grid, dict):
+            self.complain(at, f"{show(grid)} gives no axes; write {name}: {{axis: [values]}}, or axis: all")
+            return ()
+        found = []
+        for axis, values in grid.items():
+            if axis not in SETTINGS:
+                self.complain((*at, axis), f"unknown axis '{axis}'; {did_you_mean(axis, SETTINGS)}")
+            elif values == DESIGN_ALL:
+                if axis in axes:
+                    found.append(axes[axis])
+                else:
+                    self.complain((*at, axis), f"'all' takes the values of axes, which has no '{axis}'; list the values")
+            else:
+                listed = values if isinstance(values, list) else [values]
+                found.append(Axis(axis, self._distinct(axis, listed, (*at, axis) if listed is values else at)))
+        if "seed" in axes and "seed" not in grid:
+            found.append(axes["seed"])
+        return tuple(found)
+
+    def _baseline(self, base: Mapping[str, Any], axes: Mapping[str, Axis]) -> dict[str, Any]:
+        read = self._settings("baseline", self._mapping("baseline"))
+        if "baseline" not in self.document.data and "mask_ratio" in axes and 0.0 in axes["mask_ratio"].values:
+            read = {"mask_ratio": 0.0}
+        for name, value in read.items():
+            values = axes[name].values if name in axes else (base.get(name, SETTINGS[name].default),)
+            if name in axes and not values:
+                continue  # its axis has a complaint already
+            if value not in values:
+                listed = ", ".join(show(one) for one in values)
+                self.complain(
+                    ("baseline", name), f"no run of this study has {name} {show(value)}; it takes {listed}"
+                )
+        return read
+
+
+def _all_equal(wanted: Mapping[str, Any]) -> Callable[[Mapping[str, Any]], bool]:
+    return lambda settings: all(settings[name] == value for name, value in wanted.items())

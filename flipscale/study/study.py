@@ -1,0 +1,58 @@
+"""Study, Axis: a question as data. Nothing here reads a file or works anything out."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from flipscale.study.document import Document, Place
+from flipscale.study.expression import Expression
+
+
+@dataclass(frozen=True)
+class Axis:
+    """One thing varied: the name of a setting, and the values it takes, in the order of the file."""
+
+    name: str
+    values: tuple[Any, ...]
+
+
+@dataclass(frozen=True)
+class Coupling:
+    """A setting that follows from others, and where the study says so (None: it is the setting's own rule)."""
+
+    name: str
+    expression: Expression
+    place: Place | None
+
+
+@dataclass(frozen=True)
+class Condition:
+    """What a cell must satisfy, or must not: `keep` says which."""
+
+    expression: Expression
+    keep: bool
+    place: Place
+
+
+@dataclass(frozen=True)
+class Study:
+    """A question as data. `read_study` reads one; `cells` works out its cells."""
+
+    name: str
+    question: str
+    base: Mapping[str, Any]
+    axes: tuple[Axis, ...]
+    couplings: tuple[Coupling, ...]
+    conditions: tuple[Condition, ...]
+    grids: Mapping[str, tuple[Axis, ...]]
+    """The grids whose union the study is, each with the axes that it varies; what it does not vary stays at the base."""
+    baseline: Mapping[str, Any]
+    budget: Mapping[str, Any]
+    resources: Mapping[str, Any]
+    score: str | None
+    figures: tuple[str, ...] | None
+    document: Document
+
+    def place(self, *path: str | int) -> Place:
+        """Where in the study's files the value at `path` stands."""
+        return self.document.place(*path)

@@ -1,0 +1,349 @@
+"""Procedural pictures of coloured shapes with captions: unlimited pairs, made on the spot and hard enough to scale on.
+
+A picture holds one large object ("a big red star") or, in a share `pairs` of them, two smaller ones and how they lie
+("a small blue ring left of a big red star"). There are 10 shapes, 4 colours and 2 sizes, so 80 classes, and place,
+angle, size, shade, background and noise vary. Captions may leave out size and colour. Few colours are on purpose:
+with many, colour alone tells most pairs of a batch apart and shape is not learnt.
+
+Everything follows from (seed, index) by integer hashes and float32 arithmetic without libm, so a pair is the same to
+the last bit in any batch. Shapes are drawn analytically: the distance to the outline, cut off at half a pixel.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from flipscale.errors import DataError
+from flipscale.train.data import draw
+from flipscale.train.data.pairs import Data, HeldOut, Images, Integers, Tokenize, prompt_tokens
+
+Floats = npt.NDArray[np.float32]
+Outline = Callable[[Floats, Floats], Floats]
+
+SIZES = ("big", "small")
+COLOURS = ("red", "green", "blue", "yellow")
+RELATIONS = ("left of", "right of", "above", "below")
+TEMPLATES = ["a {}"]
+
+_RGB = np.array([[215, 45, 45], [45, 175, 60], [55, 80, 220], [215, 190, 40]], np.float32)
+_RELATION_STEP = np.array([[-1, 0], [1, 0], [0, -1], [0, 1]], np.float32)
+"""From the middle of the picture to the first object, x to the right and y down; the second lies opposite."""
+
+
+# Outlines: (x to the right, y down) in radii -> signed distance to the outline, or nearly, negative inside.
+
+
+def _circle(x: Floats, y: Floats) -> Floats:
+    return np.sqrt(x * x + y * y) - 0.88
+
+
+def _ring(x: Floats, y: Floats) -> Floats:
+    return np.abs(np.sqrt(x * x + y * y) - 0.68) - 0.22
+
+
+def _square(x: Floats, y: Floats) -> Floats:
+    return np.maximum(np.abs(x), np.abs(y)) - 0.78
+
+
+def _diamond(x: Floats, y: Floats) -> Floats:
+    return 0.7071 * (np.abs(x) + np.abs(y)) - 0.7
+
+
+def _triangle(x: Floats, y: Floats) -> Floats:
+    return np.maximum(0.866 * np.abs(x) - 0.5 * y - 0.42, y - 0.66)
+
+
+def _cross(x: Floats, y: Floats) -> Floats:
+    x, y = np.abs(x), np.abs(y)
+    return np.maximum(np.minimum(x, y) - 0.28, np.maximum(x, y) - 0.92)
+
+
+def _star(x: Floats, y: Floats) -> Floats:
+    """A point is in a five-pointed star if at most one of the pentagon's five sides cuts it off."""
+    first = second = np.full_like(x, -9)
+    for nx, ny in ((0.0, 1.0), (0.9511, 0.3090), (-0.9511, 0.3090), (0.5878, -0.8090), (-0.5878, -0.8090)):
+        side = nx * x + ny * y - 0.33
+        second = np.maximum(second, np.minimum(first, side))
+        first = np.maximum(first, side)
+    return second
+
+
+def _moon(x: Floats, y: Floats) -> Floats:
+    outer = np.sqrt(x * x + y * y) - 0.92
+    bite = np.sqrt((x - 0.5) * (x - 0.5) + y * y) - 0.72
+    return np.maximum(outer, -bite)
+
+
+def _heart(x: Floats, y: Floats) -> Floats:
+    x = np.abs(x)
+    lobe = np.sqrt((x - 0.42) * (x - 0.42) + (y + 0.32) * (y + 0.32)) - 0.48
+    tip = np.maximum(0.7071 * (x + y) - 0.55, -0.32 - y)
+    return np.minimum(lobe, tip)
+
+
+def _hourglass(x: Floats, y: Floats) -> Floats:
+    x, y = np.abs(x), np.abs(y)
+    return np.maximum(0.78 * (x - 0.85 * y) - 0.06, y - 0.82)
+
+
+SHAPES: dict[str, Outline] = {
+    "circle": _circle,
+    "ring": _ring,
+    "square": _square,
+    "diamond": _diamond,
+    "triangle": _triangle,
+    "cross": _cross,
+    "star": _star,
+    "moon": _moon,
+    "heart": _heart,
+    "hourglass": _hourglass,
+}
+CLASSES = tuple(f"{size} {colour} {shape}" for size in SIZES for colour in COLOURS for shape in SHAPES)
+
+
+def training(
+    options: dict[str, Any], *, data_size: int | None, samples: int, image_size: int, text_length: int, tokenize: Tokenize
+) -> Data:
+    seed, pairs = _options(options)
+    stream = draw.key("shapes", seed, "train")
+    captions = _Captions(text_length, tokenize)
+
+    def batch(indices: Integers) -> tuple[Images, Integers]:
+        scenes = _scenes(stream, indices, pairs)
+        return _render(scenes, image_size), captions.tokens(scenes)
+
+    return Data(size=data_size or samples, batch=batch)
+
+
+def held_out(
+    options: dict[str, Any], *, images: int, image_size: int, templates: list[str] | None, tokenize: Tokenize
+) -> HeldOut:
+    """All 80 classes equally often; and scenes of two objects, no two alike, with whole captions."""
+    seed, pairs = _options(options)
+    numbers = np.arange(images, dtype=np.int64)
+    labels = numbers % len(CLASSES)
+    single = _scenes(draw.key("shapes", seed, "labelled"), numbers, 0.0, labels)
+
+    stream = draw.key("shapes", seed, "held out")
+    if pairs:
+        # A scene can be told from either side: left of = right of with the objects exchanged.
+        scenes = _scenes(stream, np.arange(4 * images, dtype=np.int64), 1.0)
+        first, second = (scenes.size * len(COLOURS) + scenes.colour) * len(SHAPES) + scenes.shape
+        turned = scenes.relation % 2 == 1
+        first, second = np.where(turned, second, first), np.where(turned, first, second)
+        scene = ((scenes.relation // 2) * len(CLASSES) + first) * len(CLASSES) + second
+        numbers = np.sort(np.unique(scene, return_index=True)[1])[:images].astype(np.int64)
+    scenes = _scenes(stream, numbers, 1.0 if pairs else 0.0)
+    scenes.named[:] = True
+    return HeldOut(
+        pairs=(_render(scenes, image_size), tokenize([_caption(number) for number in _caption_numbers(scenes)])),
+        retrieval=pairs > 0,
+        labelled=(_render(single, image_size), labels),
+        classes=CLASSES,
+        prompts=prompt_tokens(CLASSES, templates or TEMPLATES, tokenize),
+    )
+
+
+def _options(options: dict[str, Any]) -> tuple[int, float]:
+    seed, pairs = options.get("seed", 0), options.get("pairs", 0.3)
+    if not 0 <= pairs <= 1:
+        raise DataError(f"shapes: pairs is {pairs}; it is the share of pictures with two objects, from 0 to 1.")
+    return seed, pairs
+
+
+@dataclass
+class _Scenes:
+    """What is on B pictures and how it is told. Of two objects the one named first is row 0."""
+
+    paired: npt.NDArray[np.bool_]  # [B] whether there is a second object
+    relation: Integers  # [B] how the first lies to the second
+    shape: Integers  # [2, B]
+    colour: Integers  # [2, B]
+    size: Integers  # [2, B]
+    named: npt.NDArray[np.bool_]  # [2 objects, 2, B] whether the caption gives size and colour
+    x: Floats  # [2, B] middle of each object, the picture going from -1 to 1
+    y: Floats  # [2, B]
+    radius: Floats  # [2, B]
+    turn: Floats  # [2, B] tangent of half the angle
+    shade: Floats  # [2, B] factor of the colour
+    background: Floats  # [3, B]
+    noise: Floats  # [B] strength
+    grain: Integers  # [B] where in the noise field
+
+
+def _scenes(stream: int, indices: Integers, pairs: float, labels: Integers | None = None) -> _Scenes:
+    random = iter(draw.uniform(stream, indices, 28).T)
+
+    def both() -> Floats:
+        return np.stack([next(random), next(random)])
+
+    def choice(uniform: Floats, count: int) -> Integers:
+        return (uniform * np.float32(count)).astype(np.int64)
+
+    paired = next(random) < pairs
+    relation = choice(next(random), len(RELATIONS))
+    shape, colour, size = choice(both(), len(SHAPES)), choice(both(), len(COLOURS)), choice(both(), len(SIZES))
+    if labels is not None:
+        size[0], colour_shape = np.divmod(labels, len(COLOURS) * len(SHAPES))
+        colour[0], shape[0] = np.divmod(colour_shape, len(SHAPES))
+    named = np.stack([both() >= NAMELESS_SIZE, both() >= NAMELESS_COLOUR], axis=1)
+    step = _RELATION_STEP[relation].T * np.where(paired, np.float32(0.5), np.float32(0))
+    side = np.array([[1], [-1]], np.float32)
+    spread = np.where(paired, np.float32(0.1), np.float32(SPREAD))
+    x = step[0] * side + spread * (2 * both() - 1)
+    y = step[1] * side + spread * (2 * both() - 1)
+    scale = np.where(paired, np.float32(0.55), np.float32(1))
+    radius = np.where(size == 0, np.float32(RADII[0]), np.float32(RADII[1])) * (1-RJ/2 + RJ * both()) * scale
+    turn = np.float32(TURN) * (2 * both() - 1)
+    shade = 1.05-np.float32(SHADE) * both()
+    grey = np.float32(GREY[0]) + np.float32(GREY[1]) * next(random)
+    background = np.stack([grey + np.float32(TINT) * (next(random) - np.float32(0.5)) for _ in range(3)])
+    return _Scenes(
+        paired=paired,
+        relation=relation,
+        shape=shape,
+        colour=colour,
+        size=size,
+        named=named,
+        x=x,
+        y=y,
+        radius=radius,
+        turn=turn,
+        shade=shade,
+        background=background,
+        noise=next(random),
+        grain=choice(next(random), _GRAINS),
+    )
+
+
+SPREAD=np.float32(.2)
+TURN=np.float32(.12)
+GREY=(45.,110.)
+TINT=30.
+SHADE=.3
+RADII=(.8,.5)
+RJ=.2
+NAMELESS_SIZE = 0.3
+NAMELESS_COLOUR = 0.2
+
+# Captions. Every caption has a number, so that each distinct one is put into words and tokens once.
+
+_WORDS = (("", *SIZES), ("", *COLOURS), tuple(SHAPES))
+_PHRASES = len(_WORDS[0]) * len(_WORDS[1]) * len(_WORDS[2])
+
+
+class _Captions:
+    """The tokens of captions, made when first needed."""
+
+    def __init__(self, text_length: int, tokenize: Tokenize):
+        # Zeroed memory is not touched before it is written to, so the many captions never met cost nothing.
+        self._tokens = np.zeros((_PHRASES + len(RELATIONS) * _PHRASES**2, text_length), np.int64)
+        self._known = np.zeros(len(self._tokens), np.bool_)
+        self._tokenize = tokenize
+
+    def tokens(self, scenes: _Scenes) -> Integers:
+        numbers = _caption_numbers(scenes)
+        new = np.unique(numbers[~self._known[numbers]])
+        if len(new):
+            self._tokens[new] = self._tokenize([_caption(number) for number in new])
+            self._known[new] = True
+        return self._tokens[numbers]
+
+
+def _caption_numbers(scenes: _Scenes) -> Integers:
+    """0 .. _PHRASES - 1 for one object, then (relation, first, second)."""
+    size = np.where(scenes.named[:, 0], scenes.size + 1, 0)
+    colour = np.where(scenes.named[:, 1], scenes.colour + 1, 0)
+    first, second = (size * len(_WORDS[1]) + colour) * len(_WORDS[2]) + scenes.shape
+    return np.where(scenes.paired, _PHRASES + (scenes.relation * _PHRASES + first) * _PHRASES + second, first)
+
+
+def _caption(number: int) -> str:
+    if number < _PHRASES:
+        return _phrase(number)
+    relation, phrases = divmod(number - _PHRASES, _PHRASES**2)
+    return f"{_phrase(phrases // _PHRASES)} {RELATIONS[relation]} {_phrase(phrases % _PHRASES)}"
+
+
+def _phrase(number: int) -> str:
+    rest, shape = divmod(number, len(_WORDS[2]))
+    size, colour = divmod(rest, len(_WORDS[1]))
+    return " ".join(word for word in ("a", _WORDS[0][size], _WORDS[1][colour], _WORDS[2][shape]) if word)
+
+
+# Pictures
+
+_GRAINS = 1 << 16
+_CHUNK_PIXELS = 64 * 28 * 28
+"""So many pixels are drawn at a time: the arrays stay in a core's cache."""
+
+
+def _render(scenes: _Scenes, image_size: int) -> Images:
+    count = len(scenes.paired)
+    images = np.empty((count, 3, image_size, image_size), np.uint8)
+    chunk = max(1, _CHUNK_PIXELS // image_size**2)
+    for start in range(0, count, chunk):
+        rows = slice(start, start + chunk)
+        images[rows] = _pixels(scenes, rows, image_size).reshape(-1, 3, image_size, image_size)
+    return images
+
+
+def _pixels(scenes: _Scenes, rows: slice, image_size: int) -> Floats:
+    """Pixel values [rows, 3, image_size**2], all within 0 .. 255."""
+    background = scenes.background[:, rows].T
+    paired = np.flatnonzero(scenes.paired[rows])
+    first = _cover(scenes, 0, np.arange(len(background)) + rows.start, image_size)
+    second = _cover(scenes, 1, paired + rows.start, image_size)
+    pixels = first[:, None, :] * (_colour(scenes, 0, rows) - background)[:, :, None]
+    pixels[paired] += second[:, None, :] * (_colour(scenes, 1, rows) - background)[paired, :, None]
+    pixels += background[:, :, None]
+    noise = _noise(image_size)[scenes.grain[rows]] * (np.float32(NOISE) * scenes.noise[rows, None])
+    pixels += noise[:, None, :]
+    return pixels
+
+
+NOISE = np.float32(20)
+
+
+def _colour(scenes: _Scenes, which: int, rows: slice) -> Floats:
+    return _RGB[scenes.colour[which, rows]] * scenes.shade[which, rows, None]
+
+
+def _cover(scenes: _Scenes, which: int, rows: Integers, image_size: int) -> Floats:
+    """How much of each pixel the object covers: [rows, image_size**2]."""
+    shape = scenes.shape[which, rows]
+    sort = np.argsort(shape, kind="stable")
+    rows, shape = rows[sort], shape[sort]
+    along = (2 * np.arange(image_size, dtype=np.float32) + 1) / np.float32(image_size) - 1
+    radius, turn = scenes.radius[which, rows, None], scenes.turn[which, rows, None]
+    # The rotation from the half angle's tangent: exact arithmetic, where sin and cos differ between platforms.
+    cos = (1 - turn * turn) / (1 + turn * turn) / radius
+    sin = 2 * turn / (1 + turn * turn) / radius
+    right, down = along - scenes.x[which, rows, None], along - scenes.y[which, rows, None]
+    x = ((cos * right)[:, None, :] + (sin * down)[:, :, None]).reshape(len(rows), image_size**2)
+    y = ((cos * down)[:, :, None] - (sin * right)[:, None, :]).reshape(len(rows), image_size**2)
+    distance = np.empty_like(x)
+    edges = np.searchsorted(shape, np.arange(len(SHAPES) + 1))
+    for outline, begin, end in zip(SHAPES.values(), edges[:-1], edges[1:], strict=True):
+        if begin < end:
+            distance[begin:end] = outline(x[begin:end], y[begin:end])
+    cover = np.empty_like(distance)
+    distance *= radius * np.float32(-image_size / 2)
+    distance += np.float32(0.5)
+    cover[sort] = np.clip(distance, 0, 1, out=distance)
+    return cover
+
+
+_NOISE_FIELDS: dict[int, Floats] = {}
+
+
+def _noise(image_size: int) -> Floats:
+    """_GRAINS noise pictures [_GRAINS, image_size**2] in -1 .. 1, overlapping views of one field."""
+    if image_size not in _NOISE_FIELDS:
+        indices = np.arange(_GRAINS + image_size**2, dtype=np.int64)
+        field = 2 * draw.uniform(draw.key("noise"), indices, 1)[:, 0] - 1
+        _NOISE_FIELDS[image_size] = np.lib.stride_tricks.sliding_window_view(field, image_size**2)
+    return _NOISE_FIELDS[image_size]

@@ -1,0 +1,1 @@
+from flipscale.train.data.pairs import Data

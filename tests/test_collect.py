@@ -1,0 +1,270 @@
+import json
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from flipscale.collect import COLUMNS, SCORES, SETTINGS, collect, columns_as_markdown, read_curves, read_results
+from flipscale.errors import ResultsError, RunFolderError
+from flipscale.run import FailureKind, Lease, RunFolder
+
+SETTINGS_OF_A = {
+    "model": "ViT-w48d3-4",
+    "image_size": 28,
+    "text_length": 16,
+    "data": {"shapes": {"pairs": 0.3, "seed": 0}},
+    "data_size": None,
+    "samples": 1000,
+    "mask_ratio": 0,
+    "batch_size": 64,
+    "lr": 1e-06,
+    "warmup": 100,
+    "weight_decay": 0.2,
+    "beta1": 0.9,
+    "beta2": 0.95,
+    "eps": 1e-08,
+    "grad_clip": None,
+    "precision": "fp32",
+    "seed": 0,
+    "evaluation": {"data": None, "images": 2000, "at": [1.0], "templates": None},
+}
+COST = {"flops_per_sample": 123456789, "train_flops": 5.0e21, "gpu_hours": 0.25, "memory_bytes": 1 << 30, "params": 7}
+RESULT = {
+    "scores": {"zero_shot_top1": 0.625, "held_out_loss": 1.5},
+    "samples": 1024,
+    "steps": 16,
+    "unique_pairs": 1024,
+    "repeats": 1.0,
+    "train_seconds": 0.1 + 0.2,
+    "devices": 2,
+    "device": "cpu",
+    "started": 1700000000.5,
+    "finished": 1700000100.25,
+    "params": 414000,
+    "versions": {"torch": "2.13"},
+}
+RECORDS = [
+    {"step": 8, "samples": 512, "loss": 4.0, "lr": 1e-6, "seconds": 1.0, "time": 1700000050.0},
+    {"step": 16, "samples": 1024, "loss": 3.5, "lr": 0.0, "seconds": 2.0, "time": 1700000090.0},
+    {"step": 16, "samples": 1024, "scores": {"zero_shot_top1": 0.625}, "evaluation_seconds": 3.0, "time": 1700000095.0},
+]
+
+
+def planned(run_id: str, **settings):
+    return {
+        "id": run_id,
+        "study": "mask",
+        "cell": "samples=1000",
+        "settings": {**SETTINGS_OF_A, **settings},
+        "cost": COST,
+    }
+
+
+def write_run(root: Path, run, result=RESULT, records=RECORDS) -> RunFolder:
+    folder = RunFolder(root / "runs" / run["id"])
+    folder.ask({"id": run["id"], "settings": run["settings"], "parents": [], "cost": run["cost"], "recipe": 1})
+    with folder.hold() as lease:
+        assert isinstance(lease, Lease)
+        lease.append(records)
+        if result is not None:
+            lease.write_result(result)
+    return folder
+
+
+@pytest.fixture
+def two_runs(tmp_path):
+    runs = [planned("b-1"), planned("a-2", mask_ratio=0.5, seed=1)]
+    for run in runs:
+        write_run(tmp_path, run)
+    return runs
+
+
+def test_a_finished_run_becomes_one_row_in_plan_order(tmp_path, two_runs):
+    found = collect(two_runs, tmp_path, tmp_path / "mask")
+    assert found.results["id"].tolist() == ["b-1", "a-2"]
+    row = found.results.iloc[1]
+    assert row["mask_ratio"] == 0.5
+    assert row["samples"] == 1000
+    assert row["samples_seen"] == 1024
+    assert row["zero_shot_top1"] == 0.625
+    assert row["data"] == "shapes"
+    assert row["train_flops"] == 5.0e21
+    assert row["gpu_hours_predicted"] == 0.25
+    assert found.states["finished"] == 2
+
+
+def test_csv_columns_are_the_documented_table(tmp_path, two_runs):
+    collect(two_runs, tmp_path, tmp_path / "mask")
+    header = (tmp_path / "mask" / "results.csv").read_text().splitlines()[0]
+    assert header.split(",") == list(COLUMNS)
+    documented = [line.split("`")[1] for line in columns_as_markdown().splitlines()[2:]]
+    assert documented == list(COLUMNS)
+
+
+def test_settings_and_scores_are_the_contract_s():
+    assert SETTINGS[0] == "model"
+    assert set(SETTINGS) == set(SETTINGS_OF_A) - {"evaluation"}
+    assert SCORES == (
+        "zero_shot_top1",
+        "zero_shot_top5",
+        "image_retrieval_r1",
+        "image_retrieval_r5",
+        "image_retrieval_r10",
+        "text_retrieval_r1",
+        "text_retrieval_r5",
+        "text_retrieval_r10",
+        "held_out_loss",
+    )
+
+
+def test_missing_stays_missing(tmp_path, two_runs):
+    found = collect(two_runs, tmp_path, tmp_path / "mask")
+    for table in (found.results, read_results(tmp_path / "mask" / "results.csv")):
+        for name in ("image_retrieval_r1", "data_size", "grad_clip", "cpu_seconds", "attempts"):
+            assert table[name].isna().all()
+    assert b",," in (tmp_path / "mask" / "results.csv").read_bytes()
+
+
+def test_csv_reads_back_as_it_was_written(tmp_path, two_runs):
+    found = collect(two_runs, tmp_path, tmp_path / "mask")
+    read = read_results(tmp_path / "mask" / "results.csv")
+    pd.testing.assert_frame_equal(read, found.results)
+    assert read["train_seconds"][0] == 0.1 + 0.2
+    assert str(read["seed"].dtype) == "Int64"
+    assert str(read["mask_ratio"].dtype) == "float64"
+
+
+def test_the_same_folders_give_byte_identical_files(tmp_path, two_runs):
+    first = [file.read_bytes() for file in collect(two_runs, tmp_path, tmp_path / "mask").files]
+    second = [file.read_bytes() for file in collect(two_runs, tmp_path, tmp_path / "mask").files]
+    assert first == second
+    assert sorted(path.name for path in (tmp_path / "mask").iterdir()) == ["curves.parquet", "results.csv"]
+
+
+def test_curves_hold_every_point_and_no_missing_value(tmp_path, two_runs):
+    found = collect(two_runs, tmp_path, tmp_path / "mask")
+    curves = read_curves(tmp_path / "mask" / "curves.parquet")
+    pd.testing.assert_frame_equal(curves, found.curves)
+    assert list(curves.columns) == ["id", "step", "samples", "seconds", "metric", "value", "time"]
+    of_b = curves[curves["id"] == "b-1"]
+    assert of_b["metric"].tolist() == ["loss", "lr", "loss", "lr", "zero_shot_top1"]
+    assert of_b["value"].tolist() == [4.0, 1e-6, 3.5, 0.0, 0.625]
+    assert of_b["seconds"].tolist()[:4] == [1.0, 1.0, 2.0, 2.0]
+    assert of_b["seconds"].isna().tolist() == [False] * 4 + [True]
+
+
+def test_a_loss_that_is_not_finite_is_no_point(tmp_path):
+    run = planned("a-1")
+    record = {"step": 1, "samples": 64, "loss": float("nan"), "lr": 0.1, "seconds": 1.0, "time": 5.0}
+    write_run(tmp_path, run, records=[record])
+    assert collect([run], tmp_path, tmp_path / "mask").curves["metric"].tolist() == ["lr"]
+
+
+def test_unfinished_runs_are_counted_by_state_and_have_no_row(tmp_path):
+    runs = [planned(name) for name in ("done", "failed", "planned", "waiting", "cancelled", "running")]
+    write_run(tmp_path, runs[0])
+    write_run(tmp_path, runs[1], result=None).write_error(FailureKind.OOM, "out of memory")
+    write_run(tmp_path, runs[3], result=None).write_job({"launcher": "local", "job": "1"})
+    write_run(tmp_path, runs[4], result=None).write_job({"launcher": "local", "job": "2", "cancelled": True})
+    with write_run(tmp_path, runs[5], result=None).hold():
+        found = collect(runs, tmp_path, tmp_path / "mask")
+    assert found.results["id"].tolist() == ["done"]
+    assert {state: n for state, n in found.states.items() if n} == dict.fromkeys(
+        ("finished", "failed", "planned", "waiting", "cancelled", "running"), 1
+    )
+
+
+def test_nothing_finished_gives_a_header_and_no_rows(tmp_path):
+    found = collect([planned("a-1")], tmp_path, tmp_path / "mask")
+    assert len(read_results(found.files[0])) == 0
+    assert len(read_curves(found.files[1])) == 0
+    assert found.states["planned"] == 1
+
+
+def test_torn_lines_are_counted_and_the_rest_is_kept(tmp_path):
+    run = planned("a-1")
+    folder = write_run(tmp_path, run)
+    with open(folder.path / "metrics.jsonl", "a") as file:
+        file.write('{"step": 17, "lo')
+    found = collect([run], tmp_path, tmp_path / "mask")
+    assert found.torn_lines == 1
+    assert len(found.curves) == 5
+
+
+def test_a_folder_that_cannot_be_read_is_named_and_not_fatal(tmp_path, two_runs):
+    (tmp_path / "runs" / "b-1" / "result.json").write_text('{"scores"')
+    found = collect(two_runs, tmp_path, tmp_path / "mask")
+    assert found.results["id"].tolist() == ["a-2"]
+    assert found.states["unreadable"] == 1
+    assert "result.json: not JSON" in found.problems["b-1"]
+
+
+def test_a_copied_folder_is_foreign(tmp_path, two_runs):
+    (tmp_path / "runs" / "a-2" / "run.json").write_bytes((tmp_path / "runs" / "b-1" / "run.json").read_bytes())
+    assert "its run.json is of 'b-1'" in collect(two_runs, tmp_path, tmp_path / "mask").problems["a-2"]
+
+
+def test_an_edited_folder_is_foreign(tmp_path, two_runs):
+    runs = [{**two_runs[0], "settings": {**two_runs[0]["settings"], "lr": 0.1}}]
+    assert "another lr than the plan" in collect(runs, tmp_path, tmp_path / "mask").problems["b-1"]
+
+
+def test_a_setting_added_since_then_does_not_make_a_folder_foreign(tmp_path, two_runs):
+    runs = [{**two_runs[0], "settings": {**two_runs[0]["settings"], "new_setting": 1}}]
+    assert collect(runs, tmp_path, tmp_path / "mask").states["finished"] == 1
+
+
+def test_a_fact_of_the_wrong_kind_is_named(tmp_path):
+    run = planned("a-1")
+    write_run(tmp_path, run, result={**RESULT, "train_seconds": "fast"})
+    assert "'train_seconds' is 'fast'" in collect([run], tmp_path, tmp_path / "mask").problems["a-1"]
+
+
+def test_a_newer_folder_is_an_error_that_names_it(tmp_path, two_runs):
+    path = tmp_path / "runs" / "b-1" / "result.json"
+    path.write_text(json.dumps({**RESULT, "schema": 99}))
+    with pytest.raises(RunFolderError, match=r"b-1/result\.json: schema 99 is newer"):
+        collect(two_runs, tmp_path, tmp_path / "mask")
+
+
+def test_a_score_without_a_column_is_named(tmp_path):
+    run = planned("a-1")
+    write_run(tmp_path, run, result={**RESULT, "scores": {"zero_shot_top1": 0.5, "my_score": 1.0}})
+    assert collect([run], tmp_path, tmp_path / "mask").unknown_scores == ("my_score",)
+
+
+def test_a_web_data_set_goes_by_its_name(tmp_path):
+    runs = [planned("a-1", data={"webdataset": {"urls": "x/{0..9}.tar", "name": "laion400m"}})]
+    runs.append(planned("a-2", data={"webdataset": {"urls": "x/{0..9}.tar", "name": None}}))
+    for run in runs:
+        write_run(tmp_path, run)
+    assert collect(runs, tmp_path, tmp_path / "mask").results["data"].tolist() == ["laion400m", "webdataset"]
+
+
+def test_a_large_count_reads_back_exactly(tmp_path):
+    run = planned("a-1")
+    write_run(tmp_path, run, result={**RESULT, "peak_memory_bytes": 2**53 + 1})
+    collect([run], tmp_path, tmp_path / "mask")
+    assert read_results(tmp_path / "mask" / "results.csv")["peak_memory_bytes"][0] == 2**53 + 1
+
+
+def test_a_table_that_is_not_there_names_the_command_that_makes_it(tmp_path):
+    with pytest.raises(ResultsError, match="flipscale collect"):
+        read_results(tmp_path / "results.csv")
+    (tmp_path / "other.csv").write_text("x,y\n1,2\n")
+    with pytest.raises(ResultsError, match="no column 'id'"):
+        read_results(tmp_path / "other.csv")
+
+
+def test_a_column_of_the_wrong_kind_is_named(tmp_path):
+    (tmp_path / "results.csv").write_text("id,seed\na,zero\n")
+    with pytest.raises(ResultsError, match="column 'seed' must hold int values"):
+        read_results(tmp_path / "results.csv")
+
+
+def test_an_extra_column_and_a_lacking_one_read(tmp_path):
+    (tmp_path / "results.csv").write_text("id,seed,note\na,3,NA\n")
+    table = read_results(tmp_path / "results.csv")
+    assert table["note"][0] == "NA"
+    assert table["seed"][0] == 3
+    assert table["zero_shot_top1"].isna().all()
