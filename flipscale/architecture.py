@@ -5,9 +5,9 @@ Two kinds of names are known:
     ViT-B-16           a configuration that open_clip ships, if both towers are open_clip's own transformers
     ViT-w48d3-4        the small family: image width 48 (a multiple of 16), depth 3, patches of 4 pixels
 
-The family is for studies that run on a CPU. Its models are FLIP's ViT (arXiv 2212.00794: no LayerNorm before the blocks,
-fixed 2-D sine-cosine positions, the mean of the patches, text without a causal mask) on images of 28 pixels, with heads
-of width 16 and a text tower of the same width, at least 32, and a third of the depth.
+The family is for studies that run on a CPU. Its models are FLIP's ViT (arXiv 2212.00794: no LayerNorm before the
+blocks, fixed 2-D sine-cosine positions, the mean of the patches, text without a causal mask) on images of 28 pixels,
+with heads of width 16 and a text tower of the same width, at least 32, and a third of the depth, at least 1.
 
 `Architecture.open_clip_config` is what the trainer builds its model from, so what `cost` counts is what is trained.
 """
@@ -217,7 +217,7 @@ _COUNTED = {
     },
 }
 # fmt: on
-"""What a tower's configuration may say. Anything else, such as `attentional_pool`, adds parts that `cost` does not count."""
+"""What a tower's configuration may say. Anything else, such as attentional_pool, adds what `cost` does not count."""
 
 
 def _refusal(config: Mapping[str, Any]) -> str | None:

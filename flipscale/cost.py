@@ -45,7 +45,7 @@ class Device:
 
 
 DEVICES = {
-    # A CPU gains nothing from bf16: flipscale's trainer runs at 0.6 to 1.2 times its fp32 speed there.
+    # A CPU gains nothing from bf16: 0.6 to 1.2 times the speed of fp32 was measured.
     "cpu": Device(40e9, 40e9, "one core, sustained: 28 to 59 GFLOP/s measured on models of the small family", 1.0),
     "V100": Device(125e12, 15.7e12, "NVIDIA V100 data sheet, SXM2; it has no bf16, so the figure is that of fp16"),
     # torch's fp32 is true fp32, not TF32, unless torch.set_float32_matmul_precision says otherwise.
@@ -55,7 +55,7 @@ DEVICES = {
     # A TPU multiplies float32 as bf16 by default; FLIP saw bf16 gain only about 1.1 times.
     "TPU-v3": Device(61.5e12, 61.5e12, "one core, half of a chip's 123 TFLOP/s in Google Cloud's documentation"),
 }
-"""The devices whose hours can be predicted by name. `flops_per_second` of `cost` stands for any other, or a measured one."""
+"""The devices whose hours can be predicted by name. For any other, or a measured rate, give `cost` flops_per_second."""
 
 
 @dataclass(frozen=True)
@@ -195,20 +195,19 @@ def loss_flops(shape: Architecture, batch_size: int) -> int:
     return 12 * batch_size * shape.embed_dim
 
 
-@functools.cache
 def memory_bytes(
     shape: Architecture, mask_ratio: float, text_length: int, batch_size: int, precision: str, *, devices: int = 1
 ) -> int:
-    """The peak memory of one of `devices` that share a batch, as tensors: what the allocator and CUDA take comes on top.
+    """The peak memory of one of `devices` that share a batch, as tensors; the allocator and CUDA come on top.
 
     It is the sum of
-      - 16 bytes a parameter: fp32 weight, gradient and AdamW's two moments; with bf16 autocast 2 more for the copy of the
-        weight that is kept for the backward pass; with several devices 4 more for the gradient in the buckets of
+      - 16 bytes a parameter: fp32 weight, gradient and AdamW's two moments; with bf16 autocast 2 more for the copy of
+        the weight that is kept for the backward pass; with several devices 4 more for the gradient in the buckets of
         DistributedDataParallel;
-      - what the batch's forward pass keeps for the backward pass, see `activation_bytes`;
-      - the gathered features of the whole batch and their gradients, in fp32, and for both logit matrices, of the device's
-        own rows, the logits, their log-softmax and their gradient.
-    Gradients appear while activations go, so the sum is not quite reached.
+      - what the forward pass of the device's part of the batch keeps for the backward pass, see `activation_bytes`;
+      - in fp32, the features of the whole batch and their gradients, and of the device's own rows of both logit
+        matrices the logits, their log-softmax and their gradient (open_clip's local loss).
+    Gradients appear while activations go, so a run whose activations are few stays below the sum.
     """
     per_parameter = 16 + (2 if precision == "bf16" else 0) + (4 if devices > 1 else 0)
     own = -(-batch_size // devices)
@@ -221,11 +220,12 @@ def memory_bytes(
 def activation_bytes(shape: Architecture, mask_ratio: float, text_length: int, precision: str) -> int:
     """What the forward pass of one image-text pair keeps for the backward pass, and the pixels.
 
-    Counted as Korthikanti et al. do (arXiv 2205.05198, section 4.1): per token and block 8 widths (inputs of both
-    LayerNorms, of the projection to queries, keys and values, these three, the input of the output projection and of the
-    MLP) and 2 MLP widths (before and after the activation); with an MLP of 4 widths, 32 bytes times the width in bf16
-    where they have 34, of which 2 are dropout's. We differ in two things: attention scores are not kept, as torch's fused
-    attention computes them again, and under autocast the LayerNorms work in fp32, 2 bytes more for each of theirs.
+    Counted as Korthikanti et al. do (arXiv 2205.05198, section 4.1), a token and block keeps 8 widths (the inputs of
+    both LayerNorms, of the projection to queries, keys and values, these three, the inputs of the output projection and
+    of the MLP) and 2 MLP widths (before and after the activation): with 2-byte values and an MLP of 4 widths 32 bytes
+    times the width, their 34 without dropout's 2. Layer scales keep 2 widths more. We differ in two things: attention
+    scores are not kept, as torch's fused attention computes them again, and under autocast a GPU keeps the LayerNorms'
+    inputs in fp32.
     """
     image = 3 * shape.image.image_size**2 * (6 if precision == "bf16" else 4)
     return (
@@ -236,7 +236,7 @@ def activation_bytes(shape: Architecture, mask_ratio: float, text_length: int, p
 
 
 def _block_bytes(tower: ImageTower | TextTower, tokens: int, precision: str) -> int:
-    values = 8 * tower.width + 2 * tower.mlp_width
+    values = (10 if tower.layer_scale else 8) * tower.width + 2 * tower.mlp_width
     per_block = 2 * values + 4 * tower.width if precision == "bf16" else 4 * values
     # The LayerNorms before and after the blocks keep their inputs too, in fp32.
     return tokens * (tower.layers * per_block + 8 * tower.width)

@@ -59,12 +59,12 @@ class LeaseLost(FlipscaleError):
 
 
 def did_you_mean(name: object, choices: Iterable[str]) -> str:
-    """The end of a complaint about an unknown name: the nearest choice if one is near, then the first dozen of all.
+    """The end of a complaint about an unknown name: the nearest choice if one is near, then the first twenty of all.
 
     >>> did_you_mean("mask_ration", ["lr", "mask_ratio"])
     "did you mean 'mask_ratio'? Choices: lr, mask_ratio"
     """
     choices = list(choices)
     near = difflib.get_close_matches(str(name), choices, n=1, cutoff=0.6)
-    known = f"Choices: {', '.join(choices[:12])}{', ...' if len(choices) > 12 else ''}"
+    known = f"Choices: {', '.join(choices[:20])}{', ...' if len(choices) > 20 else ''}"
     return f"did you mean {near[0]!r}? {known}" if near else known

@@ -299,8 +299,8 @@ def _saying_what_failed(tracking_uri: str) -> Iterator[None]:
         yield
     except (MlflowException, RequestException, SQLAlchemyError, OSError) as error:
         shown = re.sub(r"//[^/@]*@", "//", tracking_uri)  # a password may stand in the address
-        reason = re.sub(r"//[^/@]*@", "//", str(error)).partition("\n")[0]
+        reason = re.sub(r"//[^/@]*@", "//", str(error)).strip().partition("\n")[0].rstrip(".")
         raise FlipscaleError(
-            f"MLflow at {shown} cannot be reached or refused: {reason} The results on disk are complete; "
+            f"MLflow at {shown} cannot be reached or refused: {reason}. The results on disk are complete; "
             f"check the tracking address and collect again."
         ) from error

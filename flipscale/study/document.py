@@ -39,10 +39,16 @@ class Complaints:
     """What is wrong with a study's files, gathered so that all of it is told at once."""
 
     found: list[tuple[Place, str]] = field(default_factory=list)
+    trapped: set[Place] = field(default_factory=set)
+    """Lines on which YAML read something else than was written: nothing more is said of these."""
 
     def add(self, place: Place, what: str) -> None:
-        if (place, what) not in self.found:
+        if (place, what) not in self.found and place not in self.trapped:
             self.found.append((place, what))
+
+    def trap(self, place: Place, what: str) -> None:
+        self.add(place, what)
+        self.trapped.add(place)
 
     def raise_if_any(self) -> None:
         if self.found:
@@ -180,16 +186,16 @@ class _Reader:
             if text.lower() in ("true", "false"):
                 return text.lower() == "true"
             word = str(text.lower() in ("yes", "on")).lower()
-            self.complaints.add(here, f"YAML reads {text} as {word}; write {word}, or '{text}' in quotes for text")
+            self.complaints.trap(here, f"YAML reads {text} as {word}; write {word}, or '{text}' in quotes for text")
             return None
         if kind == "int" and plain and re.fullmatch(r"[-+]?0[0-7_]+", text):
-            self.complaints.add(here, f"YAML reads {text} as the octal number {int(text, 8)}; write it without the 0")
+            self.complaints.trap(here, f"YAML reads {text} as the octal number {int(text, 8)}; write it without the 0")
             return None
         if kind in ("int", "float") and ":" in text:
-            self.complaints.add(here, f"YAML reads {text} as a number in base 60; write '{text}' in quotes for text")
+            self.complaints.trap(here, f"YAML reads {text} as a number in base 60; write '{text}' in quotes for text")
             return None
         if kind == "timestamp" and plain:
-            self.complaints.add(here, f"YAML reads {text} as a date; write '{text}' in quotes for text")
+            self.complaints.trap(here, f"YAML reads {text} as a date; write '{text}' in quotes for text")
             return None
         if plain and _NUMBER.fullmatch(text):
             number = text.replace("_", "")

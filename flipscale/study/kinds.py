@@ -273,5 +273,5 @@ def show(value: Any) -> str:
         return f"a mapping of {', '.join(map(str, value)) or 'nothing'}"
     if isinstance(value, list):
         return f"a list of {len(value)}"
-    text = f"'{value}'" if isinstance(value, str) else f"{value}"
+    text = f"'{value}'" if isinstance(value, str) else f"{value:.12g}" if isinstance(value, float) else f"{value}"
     return text if len(text) <= 60 else f"{text[:57]}..."

@@ -75,8 +75,8 @@ class _Checker:
         couplings = self._couplings(axes)
         conditions = self._conditions()
         for setting, spec in SETTINGS.items():
-            given = setting in base or setting in axes or any(coupling.name == setting for coupling in couplings)
-            if spec.required and not given:
+            said = any(setting in self._mapping(key) for key in ("base", "axes", "couple"))
+            if spec.required and not said and not self._varied_by_every_grid(setting):
                 self.complain(("base",), f"no '{setting}' in base, axes or couple; {spec.says}")
         grids = self._design(base, axes)
         baseline = self._baseline(base, axes)
@@ -130,6 +130,11 @@ class _Checker:
             self.complain((key,), f"{show(value)} gives no keys; {key} takes {TOP[key].says}")
             return {}
         return value
+
+    def _varied_by_every_grid(self, setting: str) -> bool:
+        design = self.document.data.get("design")
+        grids = design.get("grids") if isinstance(design, dict) else None
+        return isinstance(grids, dict) and all(isinstance(grid, dict) and setting in grid for grid in grids.values())
 
     def _settings(self, key: str, given: Mapping[str, Any]) -> dict[str, Any]:
         """The settings in the mapping under `key`, read by their kinds."""

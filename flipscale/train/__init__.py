@@ -97,9 +97,10 @@ def _train(run: RunFolder, lease: Lease, stop: "_Stop", checkpoint_seconds: floa
 
     training = Training(settings, device)
     resumed = training.resume(run)
-    say(f"attempt {training.progress.attempts}, process {os.getpid()}, on {_device_name(device)}, " + (
-        f"goes on after step {training.progress.step} of {training.steps}" if resumed else f"{training.steps} steps"
-    ))
+    say(
+        f"attempt {training.progress.attempts}, process {os.getpid()}, on {_device_name(device)}, "
+        + (f"goes on after step {training.progress.step} of {training.steps}" if resumed else f"{training.steps} steps")
+    )
 
     shape: dict[str, Any] = {
         "image_size": settings["image_size"],
@@ -175,7 +176,7 @@ def _result(training: Training, data: Data, device: torch.device) -> dict[str, A
 
 
 def _record_failure(run: RunFolder, lease: Lease, error: Exception) -> None:
-    """Write error.json, and the traceback into the log if the fault is not the user's. On a full disk say it at least."""
+    """Write error.json, and for a fault of the code the traceback into the log. On a full disk, at least say it."""
     kind, reason = _why(error)
     try:
         lease.fence()
@@ -238,7 +239,10 @@ class _Stop:
 
 @contextlib.contextmanager
 def _noting_signals() -> Iterator[_Stop]:
-    """Note the first signal instead of ending on it; the run in hand stops at its next step. Ctrl-C twice ends at once."""
+    """Note the first signal instead of ending on it: the run in hand stops at its next step. Ctrl-C twice ends at once.
+
+    A handler takes the signal in the main thread only, so `train` is called there.
+    """
     stop = _Stop()
     before = {signum: signal.signal(signum, stop.note) for signum in STOP_SIGNALS}
     try:

@@ -5,8 +5,9 @@ Scores are fractions from 0 to 1, but for held_out_loss, which is in nats. A sco
 
 import torch
 import torch.nn.functional as F
+from open_clip import CLIP
 from open_clip.loss import ClipLoss
-from torch import Tensor, nn
+from torch import Tensor
 
 from flipscale.train.data import HeldOut, Images, Integers
 from flipscale.train.model import encode_text, pixels
@@ -16,7 +17,7 @@ BATCH = 64
 
 
 @torch.inference_mode()
-def evaluate(model: nn.Module, held_out: HeldOut) -> dict[str, float]:
+def evaluate(model: CLIP, held_out: HeldOut) -> dict[str, float]:
     """The scores of `model` on `held_out`, by name. The model comes back in the mode it was given in."""
     training = model.training
     model.eval()
@@ -60,7 +61,7 @@ def _loss(images: Tensor, texts: Tensor, logit_scale: Tensor) -> float:
     return float(torch.stack(losses).double().mean())
 
 
-def _classifier(model: nn.Module, prompts: Integers) -> Tensor:
+def _classifier(model: CLIP, prompts: Integers) -> Tensor:
     """One unit vector a class [C, E], from tokens [C, templates, T]: embed each prompt, normalise, mean, normalise.
 
     As CLIP and FLIP do; open_clip's `build_zero_shot_classifier` does the same, at the full context length only.
@@ -70,13 +71,13 @@ def _classifier(model: nn.Module, prompts: Integers) -> Tensor:
     return F.normalize(texts.reshape(classes, templates, -1).mean(dim=1), dim=-1)
 
 
-def _encode_images(model: nn.Module, images: Images) -> Tensor:
+def _encode_images(model: CLIP, images: Images) -> Tensor:
     device = model.logit_scale.device
     batches = (images[i : i + BATCH] for i in range(0, len(images), BATCH))
     return torch.cat([model.encode_image(pixels(batch, device), normalize=True) for batch in batches])
 
 
-def _encode_texts(model: nn.Module, tokens: Integers) -> Tensor:
+def _encode_texts(model: CLIP, tokens: Integers) -> Tensor:
     device = model.logit_scale.device
     batches = (torch.from_numpy(tokens[i : i + BATCH]).to(device) for i in range(0, len(tokens), BATCH))
     return torch.cat([encode_text(model, batch, normalize=True) for batch in batches])

@@ -5,6 +5,7 @@ optimizer state and `Progress` are all that a checkpoint needs. On a CPU, a run 
 same losses, bit by bit, as one that was not.
 """
 
+import contextlib
 import math
 import pickle
 import time
@@ -15,6 +16,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import torch
+from open_clip import CLIP
 from open_clip.loss import ClipLoss
 from torch import nn
 
@@ -98,7 +100,7 @@ class Training:
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         with torch.no_grad():
-            # A scale of at most 100 keeps the training stable, as in CLIP (arXiv 2103.00020); FLIP clips below at 1 too.
+            # The scale stays between 1 and 100, as in FLIP: above 100 CLIP's training is unstable (arXiv 2103.00020).
             model.logit_scale.clamp_(0, math.log(100))
             self.recent += loss.detach()
             if self.progress.step >= self.steps - self.final_steps:
@@ -148,46 +150,49 @@ def fit(
 ) -> bool:
     """Train to the end of the schedule: True; or until `stopping` says so, with a checkpoint written: False.
 
-    metrics.jsonl gets about 200 records of the loss and one of each evaluation. `score` evaluates the model at the
-    fractions of the schedule in settings["evaluation"]["at"] and at the end; its time is not training time. Raises
-    Diverged when the loss or a score is no longer a number.
+    metrics.jsonl gets about 200 records of the loss and one of each evaluation. In them `loss` is the mean since the
+    record before, and `logit_scale` is the parameter itself, a logarithm. `score` evaluates the model at the fractions of
+    the schedule in settings["evaluation"]["at"] and at the end; its time is not training time. Raises Diverged when
+    the loss or a score is no longer a number.
     """
     settings, progress, steps = training.settings, training.progress, training.steps
     record_every = max(1, round(steps / RECORDS))
     score_at = {max(1, _rounded(at * steps)) for at in settings["evaluation"]["at"]} | {steps}
-    records = _Records(lease)
+    loaders = LOADERS if training.device.type == "cuda" else 0
     clock = _Clock(progress)
     said = saved = time.monotonic()
     save_seconds = 0.0
 
-    loaders = LOADERS if training.device.type == "cuda" else 0
-    for images, tokens in batches(data, settings, progress.step, steps, loaders):
-        if stopping():
-            records.flush()
-            clock.read()
-            training.save(lease)
-            return False
-        lr = training.lr
-        training.step(images, tokens)
-        if progress.step % record_every == 0 or progress.step in score_at:
-            record = _record(training, clock, lr)
-            records.add(record)
-            if time.monotonic() - said > SAY_SECONDS:
-                said = time.monotonic()
-                speed = record["images_per_second"]
-                say(f"step {progress.step} of {steps}, loss {record['loss']:.4f}, {speed:.0f} images/s")
-        if progress.step in score_at and score is not None:
-            records.add(_score(training, clock, score))
-            say(f"step {progress.step} of {steps}, " + ", ".join(f"{k} {v:.4f}" for k, v in progress.scores.items()))
-        # However large the model, checkpoints take at most about a twentieth of the time.
-        if time.monotonic() - saved > max(checkpoint_seconds, 20 * save_seconds) and progress.step < steps:
-            records.flush()
-            clock.read()
-            began = time.monotonic()
-            training.save(lease)
-            saved = time.monotonic()
-            save_seconds = saved - began
-    records.flush()
+    def checkpoint() -> None:
+        nonlocal saved, save_seconds
+        began = time.monotonic()
+        records.flush()
+        clock.read()
+        training.save(lease)
+        saved = time.monotonic()
+        save_seconds = saved - began
+
+    with contextlib.closing(_Records(lease)) as records:
+        for images, tokens in batches(data, settings, progress.step, steps, loaders):
+            if stopping():
+                checkpoint()
+                return False
+            lr = training.lr
+            training.step(images, tokens)
+            if progress.step % record_every == 0 or progress.step in score_at:
+                record = _record(training, clock, lr)
+                records.add(record)
+                if time.monotonic() - said > SAY_SECONDS:
+                    said = time.monotonic()
+                    speed = record["images_per_second"]
+                    say(f"step {progress.step} of {steps}, loss {record['loss']:.4f}, {speed:.0f} images/s")
+            if progress.step in score_at and score is not None:
+                records.add(_score(training, clock, score))
+                scores = ", ".join(f"{name} {value:.4f}" for name, value in progress.scores.items())
+                say(f"step {progress.step} of {steps}, {scores}")
+            # However large the model, checkpoints take at most about a twentieth of the time.
+            if time.monotonic() - saved > max(checkpoint_seconds, 20 * save_seconds) and progress.step < steps:
+                checkpoint()
     clock.read()
     return True
 
@@ -202,20 +207,23 @@ def learning_rate(settings: Mapping[str, Any], step: int) -> float:
 
     The shape is open_clip's `cosine_lr`, counted in samples: the last warm-up step and the first after it are at `lr`.
     """
-    batch, warmup, peak = settings["batch_size"], settings["warmup"], float(settings["lr"])
+    peak: float = settings["lr"]
+    batch: int = settings["batch_size"]
+    warmup: int = settings["warmup"]
     seen = step * batch
     if seen < warmup:
         return peak * min(1.0, (seen + batch) / warmup)
     return peak * 0.5 * (1 + math.cos(math.pi * (seen - warmup) / (steps_of(settings) * batch - warmup)))
 
 
-def optimizer_of(model: nn.Module, settings: Mapping[str, Any]) -> torch.optim.AdamW:
+def optimizer_of(model: CLIP, settings: Mapping[str, Any]) -> torch.optim.AdamW:
     """AdamW with FLIP's settings. Weight decay is for matrices: not for biases, LayerNorm and positional embeddings.
 
     FLIP's released code decays the class token and the logit scale too, as its test by name misses them. Here, as in
     open_clip, nothing with fewer than two dimensions is decayed; unlike in open_clip, nor are positional embeddings.
     """
-    decayed, others = [], []
+    decayed: list[nn.Parameter] = []
+    others: list[nn.Parameter] = []
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
             is_matrix = parameter.ndim >= 2 and not name.endswith("positional_embedding")
@@ -229,7 +237,9 @@ def optimizer_of(model: nn.Module, settings: Mapping[str, Any]) -> torch.optim.A
     )
 
 
-def batches(data: Data, settings: Mapping[str, Any], first: int, steps: int, loaders: int) -> Iterator[tuple[Images, Integers]]:
+def batches(
+    data: Data, settings: Mapping[str, Any], first: int, steps: int, loaders: int
+) -> Iterator[tuple[Images, Integers]]:
     """The batches of steps `first` to `steps`, in order, made ahead by `loaders` threads, or on demand if 0."""
     size = settings["batch_size"]
 
@@ -281,9 +291,12 @@ class _Records:
             self.flush()
 
     def flush(self) -> None:
-        self.lease.append(self.waiting)
-        self.waiting = []
+        waiting, self.waiting = self.waiting, []
         self.written = time.monotonic()
+        if waiting:
+            self.lease.append(waiting)
+
+    close = flush
 
 
 def _record(training: Training, clock: _Clock, lr: float) -> dict[str, Any]:
@@ -323,7 +336,9 @@ def _score(training: Training, clock: _Clock, score: Callable[[], dict[str, floa
     clock.restart()
     for name, value in progress.scores.items():
         if not math.isfinite(value):
-            raise Diverged(f"{name} is {value} at step {progress.step} of {training.steps}; lower lr or lengthen warmup.")
+            raise Diverged(
+                f"{name} is {value} at step {progress.step} of {training.steps}; lower lr or lengthen warmup."
+            )
     return {
         "step": progress.step,
         "samples": progress.step * training.settings["batch_size"],

@@ -12,6 +12,7 @@ from typing import IO, Any
 import open_clip
 import torch
 import torch.nn.functional as F
+from open_clip import CLIP, CustomTextCLIP
 from open_clip.transformer import text_global_pool
 from torch import Tensor, nn
 
@@ -24,7 +25,7 @@ _VOCABULARY = 49408
 """Words of the tokenizer that comes with open_clip; its largest id is the end of the text."""
 
 
-def build(settings: Mapping[str, Any]) -> nn.Module:
+def build(settings: Mapping[str, Any]) -> CLIP:
     """The run's model, in training mode on the CPU, initialised as open_clip does it, from the run's seed alone.
 
     Mask ratio, batch and text length take no part in the initialisation: a run and its unmasked twin start equal.
@@ -37,11 +38,11 @@ def build(settings: Mapping[str, Any]) -> nn.Module:
         )
     if shape.text.vocab_size < _VOCABULARY:
         raise FlipscaleError(
-            f"{settings['model']} has {shape.text.vocab_size} words, made for another tokenizer than the one that comes "
-            f"with open_clip ({_VOCABULARY}); choose a model such as ViT-B-16."
+            f"{settings['model']} has {shape.text.vocab_size} words, for another tokenizer than the one that comes with "
+            f"open_clip ({_VOCABULARY} words); choose a model such as ViT-B-16."
         )
     config = shape.open_clip_config
-    kind = open_clip.CustomTextCLIP if config.pop("custom_text", False) else open_clip.CLIP
+    kind = CustomTextCLIP if config.pop("custom_text", False) else CLIP
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(settings["seed"])
         model = kind(**config)
@@ -56,7 +57,7 @@ def pixels(images: Images, device: torch.device) -> Tensor:
     return torch.from_numpy(images).to(device, non_blocking=True).float().mul_(scale).add_(shift)
 
 
-def encode_text(model: nn.Module, tokens: Tensor, normalize: bool = False) -> Tensor:
+def encode_text(model: CLIP, tokens: Tensor, normalize: bool = False) -> Tensor:
     """Text features [B, E] of tokens [B, T]: open_clip's `encode_text`, for any T up to the model's context length.
 
     open_clip's takes the full context only. Here the first T positions are used, as FLIP does with T = 32, and the
@@ -76,7 +77,7 @@ def encode_text(model: nn.Module, tokens: Tensor, normalize: bool = False) -> Te
     return F.normalize(x, dim=-1) if normalize else x
 
 
-def _text_tower(model: nn.Module) -> Any:
+def _text_tower(model: CLIP) -> Any:
     """The module that holds the text tower: CLIP keeps it in itself, CustomTextCLIP in `text`."""
     return getattr(model, "text", model)
 
@@ -87,6 +88,6 @@ def tokenize(texts: list[str], length: int) -> Integers:
     return tokens
 
 
-def save(model: nn.Module, file: IO[bytes]) -> None:
+def save(model: CLIP, file: IO[bytes]) -> None:
     """Write the weights in the form open_clip's `pretrained=` takes: {"state_dict": ...}, on the CPU."""
     torch.save({"state_dict": {name: value.cpu() for name, value in model.state_dict().items()}}, file)

@@ -185,7 +185,7 @@ def _scenes(stream: int, indices: Integers, pairs: float, labels: Integers | Non
 
     paired = next(random) < pairs
     relation = choice(next(random), len(RELATIONS))
-    shape, colour, size = choice(both(), len(SHAPES)), choice(both(), len(COLOURS)), choice(both(), len(SIZES))
+    shape, colour, size = np.minimum((both()**np.float32(ZIPF)*10).astype(np.int64),9), choice(both(), len(COLOURS)), choice(both(), len(SIZES))
     if labels is not None:
         size[0], colour_shape = np.divmod(labels, len(COLOURS) * len(SHAPES))
         colour[0], shape[0] = np.divmod(colour_shape, len(SHAPES))
@@ -219,14 +219,16 @@ def _scenes(stream: int, indices: Integers, pairs: float, labels: Integers | Non
     )
 
 
-SPREAD=np.float32(.2)
-TURN=np.float32(.12)
-GREY=(45.,110.)
-TINT=30.
-SHADE=.3
-RADII=(.8,.5)
-RJ=.2
-NAMELESS_SIZE = 0.3
+ZIPF=1.
+HARDPAIR=1.0
+SPREAD = np.float32(.06)
+TURN = np.float32(.08)
+GREY = (40.,40.)
+TINT = 10.
+SHADE = .2
+RADII = (0.95, 0.68)
+RJ = 0.1
+NAMELESS_SIZE = 0.2
 NAMELESS_COLOUR = 0.2
 
 # Captions. Every caption has a number, so that each distinct one is put into words and tokens once.
@@ -305,7 +307,7 @@ def _pixels(scenes: _Scenes, rows: slice, image_size: int) -> Floats:
     return pixels
 
 
-NOISE = np.float32(20)
+NOISE = np.float32(10)
 
 
 def _colour(scenes: _Scenes, which: int, rows: slice) -> Floats:

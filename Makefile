@@ -1,0 +1,43 @@
+# Chores, one word each; CI runs the same words. Every target does its own set-up.
+
+PYTHON ?= python3
+BIN := .venv/bin
+
+# One thread a process: small models gain nothing from a second one, and two that spin lose (docs/log.md).
+export OMP_NUM_THREADS ?= 1
+
+.PHONY: quickstart test check format docs install clean
+
+quickstart: .venv/.installed  ## run a small study end to end on data that is drawn, in a few minutes
+	$(BIN)/flipscale run studies/quickstart.yaml
+
+test: check  ## all checks and tests
+	$(BIN)/python -m pytest
+
+check: .venv/.dev  ## lint, format, types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: .venv/.dev  ## mend what check can mend by itself
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+docs: .venv/.dev  ## write the parts of docs/ that come from the code
+	$(BIN)/python tests/generated.py
+
+install: .venv/.installed
+
+.venv/bin/python:
+	$(PYTHON) -m venv .venv
+
+.venv/.installed: .venv/bin/python pyproject.toml
+	$(BIN)/python -m pip install --quiet --editable .
+	touch $@
+
+.venv/.dev: .venv/bin/python pyproject.toml
+	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	touch $@ .venv/.installed
+
+clean:
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache

@@ -1,0 +1,308 @@
+import json
+import math
+
+import pandas as pd
+import pytest
+
+from flipscale.compare import compare, compare_table, short, student_t, varying_axes
+from flipscale.errors import ResultsError
+
+# FLIP (arXiv 2212.00794) Figs 1 and 3, ViT-L/16 on LAION-400M: mask percent, epochs, hours on 256 TPU-v3 cores,
+# zero-shot ImageNet top-1; the masked rows after unmasked tuning, whose time is counted.
+FLIP = pd.DataFrame(
+    [
+        (0, 6.4, 46.7, 68.6),
+        (0, 12.8, 93.3, 71.1),
+        (0, 32, 233.5, 72.4),
+        (50, 6.4, 25.7, 70.1),
+        (50, 12.8, 48.4, 71.9),
+        (50, 32, 117.8, 73.3),
+        (75, 6.4, 17.9, 69.5),
+        (75, 12.8, 33.3, 71.3),
+        (75, 32, 80.1, 73.0),
+    ],
+    columns=["mask_percent", "epochs", "hours", "top1"],
+)
+
+
+def flip():
+    return compare_table(FLIP, baseline={"mask_percent": 0}, x="hours", y="top1", at="epochs")
+
+
+def rows(score, seeds=(0, 1, 2), masks=(0, 0.5), samples=(1000, 2000, 4000), cost=lambda mask: 1 - 0.6 * mask, **fixed):
+    """Runs whose score is score(mask, samples, seed)."""
+    return pd.DataFrame(
+        [
+            {
+                "id": f"m{mask}-s{s}-{seed}",
+                "cell": f"samples={short(s)}",
+                "samples": s,
+                "mask_ratio": mask,
+                "seed": seed,
+                "gpu_hours": s / 1000 * cost(mask),
+                "train_flops": s * 1e9 * (1 - 0.7 * mask),
+                "zero_shot_top1": score(mask, s, seed),
+                "device": "cpu",
+                **fixed,
+            }
+            for mask in masks
+            for s in samples
+            for seed in seeds
+        ]
+    )
+
+
+def logarithmic(mask, samples, seed):
+    return 0.1 * math.log2(samples / 500) + 0.001 * seed - 0.02 * mask
+
+
+BASELINE = {"mask_ratio": 0}
+
+
+# FLIP's own numbers
+
+
+def test_speedup_at_equal_accuracy_is_flip_s_3_7():
+    of_75 = flip().curves[1]
+    assert of_75.arm == "mask_percent=75"
+    assert of_75.target == 72.4
+    assert round(of_75.speedup.mean, 1) == 3.7
+    assert of_75.speedup.mean == pytest.approx(233.5 / (33.3 + (80.1 - 33.3) * 1.1 / 1.7))
+
+
+@pytest.mark.parametrize(("arm", "speedup", "gain"), [("mask_percent=50", 2.0, 0.9), ("mask_percent=75", 2.9, 0.6)])
+def test_gain_and_speedup_at_equal_epochs_are_flip_s(arm, speedup, gain):
+    (pair,) = (pair for pair in flip().pairs if pair.arm == arm and pair.at == 32)
+    assert round(1 / pair.ratios["hours"].mean, 1) == speedup
+    assert round(pair.gain.mean, 1) == gain
+
+
+def test_one_run_a_cell_gives_no_interval_and_the_verdict_says_so():
+    comparison = flip()
+    assert all(pair.gain.low is None and pair.gain.why == "one seed gives no interval" for pair in comparison.pairs)
+    assert comparison.verdicts[1] == (
+        "mask_percent=75: reaches the baseline's best top1 (72.4) 3.7 times faster in hours, in the one seed there is, "
+        "which gives no interval; at equal epochs (32) it is 0.6 better in the one seed there is."
+    )
+
+
+def test_gain_at_equal_hours_is_read_where_both_curves_end():
+    of_75 = flip().curves[1]
+    assert of_75.equal_at == 80.1
+    assert of_75.gain.mean == pytest.approx(73.0 - (68.6 + 2.5 * (80.1 - 46.7) / (93.3 - 46.7)))
+
+
+def test_speedup_curve_stays_inside_the_overlap():
+    of_75 = flip().curves[1]
+    assert of_75.speedup_at[0].score == 69.5
+    assert of_75.speedup_at[-1].score == 72.4
+    assert of_75.speedup_at[-1].speedup == pytest.approx(of_75.speedup.mean)
+
+
+# Pairs
+
+
+def test_twins_share_cell_and_seed():
+    table = rows(lambda mask, s, seed: 0.5 + 0.1 * seed + (0.02 if mask else 0), samples=(1000,))
+    (pair,) = compare(table, baseline=BASELINE).pairs
+    assert pair.seeds == (0, 1, 2)
+    assert pair.gain.values == pytest.approx((0.02, 0.02, 0.02))  # the spread of seeds is gone: it is paired
+    assert pair.gain.sd == pytest.approx(0, abs=1e-12)
+    assert pair.ratios["train_flops"].mean == pytest.approx(0.65)
+    assert pair.ratios["gpu_hours"].mean == pytest.approx(0.7)
+
+
+def test_interval_is_student_t_over_paired_differences():
+    gains = {0: 0.01, 1: 0.02, 2: 0.06}
+    table = rows(lambda mask, s, seed: 0.5 + (gains[seed] if mask else 0), samples=(1000,))
+    (pair,) = compare(table, baseline=BASELINE).pairs
+    assert pair.gain.mean == pytest.approx(0.03)
+    assert pair.gain.sd == pytest.approx(math.sqrt(0.0007))
+    assert pair.gain.high - pair.gain.mean == pytest.approx(4.3027 * math.sqrt(0.0007 / 3))
+
+
+def test_student_t_is_the_table_s():
+    # Student's t, 97.5 %, from a printed table
+    for freedom, expected in {1: 12.706, 2: 4.303, 10: 2.228, 11: 2.201, 15: 2.131, 30: 2.042, 120: 1.980}.items():
+        assert student_t(freedom) == pytest.approx(expected, abs=6e-4)
+
+
+def test_without_a_cell_coupled_settings_do_not_part_twins():
+    table = rows(logarithmic, model="ViT-B-16").drop(columns="cell")
+    table["batch_size"] = [64 if mask == 0 else 128 for mask in table["mask_ratio"]]
+    table["warmup"] = table["samples"] // 10 + table["batch_size"]
+    assert varying_axes(table, BASELINE) == ["samples"]
+    comparison = compare(table, baseline=BASELINE)
+    assert [pair.cell for pair in comparison.pairs] == ["samples=1k", "samples=2k", "samples=4k"]
+    assert not comparison.unpaired
+
+
+def test_a_batch_size_that_varies_by_itself_makes_cells():
+    small, large = rows(logarithmic, batch_size=64), rows(logarithmic, batch_size=128)
+    table = pd.concat([small, large]).drop(columns="cell")
+    assert varying_axes(table, BASELINE) == ["samples", "batch_size"]
+
+
+def test_two_runs_for_one_twin_are_an_error_that_names_them():
+    table = pd.concat([rows(logarithmic, seeds=(0,)), rows(logarithmic, seeds=(0,)).assign(id="again")])
+    with pytest.raises(ResultsError, match=r"m0-s1000-0 and again are both the baseline at seed 0"):
+        compare(table, baseline=BASELINE)
+
+
+def test_a_missing_score_is_left_out_by_name():
+    table = rows(logarithmic)
+    table.loc[table["id"] == "m0.5-s1000-1", "zero_shot_top1"] = None
+    comparison = compare(table, baseline=BASELINE)
+    assert comparison.left_out == {"m0.5-s1000-1": "no zero_shot_top1"}
+    assert comparison.pairs[0].seeds == (0, 2)
+    assert "1 run left out:" in comparison.table()
+
+
+def test_a_run_without_a_twin_is_named_and_stays_on_the_curve():
+    table = rows(logarithmic)
+    table = table[table["id"] != "m0-s1000-1"]
+    comparison = compare(table, baseline=BASELINE)
+    assert comparison.unpaired == {"m0.5-s1000-1": "no baseline at seed 1 of cell 'samples=1k'"}
+    assert comparison.curves[0].seeds == (0, 1, 2)
+
+
+def test_a_lower_loss_is_a_gain():
+    table = rows(lambda mask, s, seed: 2 - logarithmic(mask, s, seed)).rename(
+        columns={"zero_shot_top1": "held_out_loss"}
+    )
+    comparison = compare(table, baseline=BASELINE)
+    assert comparison.score == "held_out_loss"
+    assert comparison.lower_is_better
+    assert comparison.pairs[0].gain.mean == pytest.approx(-0.01)
+    assert comparison.curves[0].target == pytest.approx(2 - 0.301)
+    assert comparison.curves[0].speedup.why.startswith("seed 0: mask_ratio=0.5 does not reach")
+
+
+# Curves
+
+
+def test_speedup_is_read_per_seed():
+    # masked is as good at equal samples and costs 0.7 of it
+    table = rows(lambda mask, s, seed: 0.1 * math.log2(s / 500) + 0.01 * seed)
+    hours, flops = compare(table, baseline=BASELINE).curves
+    assert (hours.x, flops.x) == ("gpu_hours", "train_flops")
+    assert hours.speedup.values == pytest.approx((1 / 0.7,) * 3)
+    assert flops.speedup.values == pytest.approx((1 / 0.65,) * 3)
+    assert hours.speedup.low == pytest.approx(1 / 0.7)
+
+
+def test_nothing_is_read_beyond_the_measured_points():
+    below = compare(rows(lambda mask, s, seed: s / 1e4 - 0.01 * mask), baseline=BASELINE).curves[0].speedup
+    assert below.mean is None
+    assert "does not reach the baseline's best within its schedules" in below.why
+    above = compare(rows(lambda mask, s, seed: s / 1e5 + mask), baseline=BASELINE).curves[0].speedup
+    assert above.mean is None
+    assert "better than the baseline's best already at its shortest schedule (more than 5.7 times)" in above.why
+
+
+def test_seeds_that_reach_the_target_do_not_speak_for_the_others():
+    table = rows(lambda mask, s, seed: s / 1e4 + (0.01 if seed else -0.01) * (mask > 0))
+    comparison = compare(table, baseline=BASELINE)
+    speedup = comparison.curves[0].speedup
+    assert speedup.n == 2
+    assert speedup.low is None
+    assert "in 2 of 3 seeds only, so no speed-up is claimed" in comparison.verdicts[0]
+
+
+def test_one_schedule_length_gives_pairs_and_says_why_there_is_no_speedup():
+    comparison = compare(rows(lambda mask, s, seed: 0.5 - 0.1 * mask, samples=(1000,)), baseline=BASELINE)
+    assert len(comparison.pairs) == 1
+    assert comparison.curves[0].speedup.why
+
+
+def test_costs_without_overlap_give_no_gain():
+    table = rows(logarithmic, cost=lambda mask: 0.01 if mask else 1)
+    curve = compare(table, baseline=BASELINE).curves[0]
+    assert curve.equal_at is None
+    assert curve.gain.mean is None
+    assert "have no gpu_hours in common" in curve.gain.why
+
+
+def test_times_of_different_devices_are_not_compared_but_flops_are():
+    table = rows(logarithmic)
+    table["device"] = ["cpu" if mask else "NVIDIA H100" for mask in table["mask_ratio"]]
+    comparison = compare(table, baseline=BASELINE)
+    assert (
+        comparison.pairs[0].ratios["gpu_hours"].why == "gpu_hours was measured on different devices (NVIDIA H100, cpu)"
+    )
+    assert comparison.pairs[0].ratios["train_flops"].mean is not None
+    assert comparison.curves[0].speedup.mean is None
+
+
+def test_a_series_differs_only_in_schedule_length():
+    tables = [rows(logarithmic, model=model) for model in ("A", "B")]
+    for table in tables:
+        table["cell"] = "model=" + table["model"] + ", " + table["cell"]
+        table["id"] += table["model"]
+    comparison = compare(pd.concat(tables), baseline=BASELINE)
+    assert list(dict.fromkeys(curve.series for curve in comparison.curves)) == ["model=A", "model=B"]
+    assert len(comparison.verdicts) == 2
+
+
+# Words
+
+
+def test_a_verdict_claims_a_speedup_only_outside_its_interval():
+    clear = compare(rows(lambda mask, s, seed: s / 1e4 + 0.01 * seed), baseline=BASELINE)
+    assert clear.verdicts == [
+        "mask_ratio=0.5: reaches the baseline's best zero_shot_top1 (41.0 %) 1.4 times faster in gpu_hours (95 % "
+        "interval of the speed-up 1.4 to 1.4, 3 seeds); at equal samples (4k) a difference is not shown (+0.0 points, 95 % "
+        "interval +0.0 to +0.0 points)."
+    ]
+    noisy = compare(rows(lambda mask, s, seed: s / 1e4 + 0.06 * seed * (mask > 0)), baseline=BASELINE)
+    assert "a difference in gpu_hours is not shown" in noisy.verdicts[0]
+    assert "at equal samples (4k) a difference is not shown" in noisy.verdicts[0]
+
+
+def test_a_loss_of_accuracy_is_said_as_one():
+    worse = compare(rows(logarithmic), baseline=BASELINE).verdicts[0]
+    assert "at equal samples (4k) it is 1.0 points worse (95 % interval -1.0 to -1.0 points)" in worse
+
+
+def test_a_comparison_is_json():
+    data = json.loads(json.dumps(compare(rows(logarithmic), baseline=BASELINE).to_dict()))
+    assert data["score"] == "zero_shot_top1"
+    assert data["pairs"][0]["gain"]["n"] == 3
+    assert len(data["verdicts"]) == 1
+
+
+def test_table_and_markdown_hold_the_same_cells():
+    comparison = flip()
+    assert "epochs=32    mask_percent=75  1      72.4      73    +0.6  0.34x" in comparison.table()
+    assert "| epochs=32 | mask_percent=75 | 1 | 72.4 | 73 | +0.6 | 0.34x |" in comparison.markdown()
+
+
+def test_the_first_measured_score_is_taken_and_an_unknown_one_is_named():
+    table = rows(logarithmic).assign(held_out_loss=1.0)
+    assert compare(table, baseline=BASELINE).score == "zero_shot_top1"
+    with pytest.raises(ResultsError, match="did you mean 'zero_shot_top1'"):
+        compare(table, baseline=BASELINE, score="zero_shot_top")
+    with pytest.raises(ResultsError, match="No run of these results has a score"):
+        compare(table.assign(zero_shot_top1=None, held_out_loss=None), baseline=BASELINE)
+
+
+def test_a_baseline_that_no_run_has_is_named_with_what_there_is():
+    with pytest.raises(ResultsError, match=r"the baseline mask_ratio=0\.9; there is mask_ratio=0, mask_ratio=0\.5"):
+        compare(rows(logarithmic), baseline={"mask_ratio": 0.9})
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (16384, "16.38k"),
+        (16000, "16k"),
+        (4e8, "400M"),
+        (12.8e9, "12.8B"),
+        (0.5, "0.5"),
+        (0, "0"),
+        ("L", "L"),
+        (None, "null"),
+    ],
+)
+def test_counts_are_short(value, text):
+    assert short(value) == text

@@ -1,0 +1,288 @@
+"""What a run costs, against open_clip, torch's own FLOP counter and the published figures."""
+
+from dataclasses import asdict, replace
+
+import pytest
+import torch
+from open_clip.loss import ClipLoss
+from open_clip.model import CLIP, CustomTextCLIP
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
+
+from flipscale.architecture import architecture, known_models
+from flipscale.cost import DEVICES, Flops, activation_bytes, cost, flops, loss_flops, parameters
+from flipscale.errors import FlipscaleError
+
+FAMILY = ("ViT-w16d1-4", "ViT-w48d3-4", "ViT-w64d4-7", "ViT-w128d12-2")
+
+# FLIP's ViT-L/16 on LAION-400M for 32 epochs (arXiv 2212.00794): the base of its trade-off in figure 1.
+FLIP_L16 = {
+    "model": "ViT-L-16",
+    "image_size": 224,
+    "text_length": 32,
+    "samples": 12_800_000_000,
+    "mask_ratio": 0,
+    "batch_size": 16384,
+    "precision": "bf16",
+}
+# Mask ratio, batch, GPU memory in G (footnote 1) and hours on 256 TPU-v3 cores (figure 3, without unmasked tuning).
+FLIP_RUNS = [(0, 16384, 25.5, 233.5), (0.5, 32768, 23.9, 115.4), (0.75, 65536, 24.5, 77.4)]
+
+
+def build(name: str, device: str, image_size: int | None = None, mask_ratio: float = 0) -> torch.nn.Module:
+    """The model as open_clip builds it, with open_clip's own patch dropout. On "meta" it has shapes and no values."""
+    config = architecture(name, image_size).open_clip_config
+    config["vision_cfg"]["patch_dropout"] = mask_ratio
+    kind = CustomTextCLIP if config.pop("custom_text", False) else CLIP
+    with torch.device(device):
+        return kind(**config).train()
+
+
+@pytest.mark.parametrize("name", [*known_models(), *FAMILY])
+def test_parameters_equal_open_clips(name):
+    assert parameters(architecture(name)) == sum(p.numel() for p in build(name, "meta").parameters())
+
+
+def test_parameters_follow_the_image_size():
+    model = build("ViT-B-16", "meta", image_size=112)
+    assert parameters(architecture("ViT-B-16", 112)) == sum(p.numel() for p in model.parameters())
+
+
+def test_logit_bias_is_a_parameter():
+    shape = architecture("ViT-w48d3-4")
+    model = CLIP(**shape.open_clip_config, init_logit_bias=-10.0)
+    assert parameters(replace(shape, logit_bias=True)) == sum(p.numel() for p in model.parameters())
+
+
+# FLOPs
+
+
+def encode_text(model: torch.nn.Module, tokens: torch.Tensor) -> torch.Tensor:
+    """open_clip's CLIP.encode_text on texts shorter than its context."""
+    length = tokens.shape[1]
+    x = model.token_embedding(tokens) + model.positional_embedding[:length]
+    mask = None if model.attn_mask is None else model.attn_mask[:length, :length]
+    return model.ln_final(model.transformer(x, attn_mask=mask))[:, 0] @ model.text_projection
+
+
+def counted(forward) -> tuple[int, int]:
+    """Forward and backward FLOPs by torch's counter.
+
+    It knows no fused attention on a CPU and would count none, so attention is made of plain products here.
+    """
+    with sdpa_kernel(SDPBackend.MATH):
+        with FlopCounterMode(display=False) as ahead:
+            features = forward()
+        with FlopCounterMode(display=False) as back:
+            features.sum().backward()
+    return ahead.get_total_flops(), back.get_total_flops()
+
+
+@pytest.mark.parametrize("mask_ratio", [0, 0.5, 0.75])
+@pytest.mark.parametrize(
+    ("name", "image_size", "text_length"),
+    [
+        ("ViT-w48d3-4", None, 32),
+        ("ViT-w16d2-7", None, 16),
+        ("ViT-B-32", None, 32),
+        ("ViT-B-32", 256, 77),
+        ("ViT-M-16-alt", None, 32),
+        ("ViT-L-14-CLIPA", 84, 16),
+        ("ViT-g-14", 56, 8),
+    ],
+)
+def test_flops_equal_torchs_counter_in_both_towers_and_both_passes(name, image_size, text_length, mask_ratio):
+    shape = architecture(name, image_size)
+    model = build(name, "meta", image_size, mask_ratio)
+    batch = 2
+    images = torch.zeros(batch, 3, shape.image.image_size, shape.image.image_size, device="meta")
+    tokens = torch.zeros(batch, text_length, dtype=torch.long, device="meta")
+    image, text = counted(lambda: model.visual(images)), counted(lambda: encode_text(model, tokens))
+    assert flops(shape, mask_ratio, text_length) == Flops(
+        image_forward=image[0] // batch,
+        image_backward=image[1] // batch,
+        text_forward=text[0] // batch,
+        text_backward=text[1] // batch,
+    )
+
+
+def test_loss_flops_equal_torchs_counter_on_open_clips_loss():
+    batch, shape = 24, architecture("ViT-B-32")
+    image, text = (torch.randn(batch, shape.embed_dim, requires_grad=True) for _ in range(2))
+    ahead, back = counted(lambda: ClipLoss()(image, text, torch.tensor(10.0)))
+    assert loss_flops(shape, batch) * batch == ahead + back
+
+
+@pytest.mark.parametrize(
+    ("name", "image", "text"),
+    [("ViT-B-16", 17.56, 1.22), ("ViT-L-16", 61.55, 2.74), ("ViT-H-14", 167.30, 9.72)],
+)
+def test_forward_multiply_adds_are_flips_per_model(name, image, text):
+    unmasked = flops(architecture(name), 0, 32)
+    assert unmasked.image_forward / 2e9 == pytest.approx(image, abs=0.005)
+    assert unmasked.text_forward / 2e9 == pytest.approx(text, abs=0.005)
+
+
+@pytest.mark.parametrize(
+    ("name", "half", "quarter"),
+    [("ViT-B-16", 0.528, 0.300), ("ViT-L-16", 0.518, 0.282), ("ViT-H-14", 0.522, 0.289)],
+)
+def test_masking_saves_what_flip_says(name, half, quarter):
+    """FLIP's table 1a has 0.52 and 0.28 for ViT-L/16, which is the ratio of forward multiply-adds."""
+    unmasked, masked_half, masked_most = (flops(architecture(name), ratio, 32) for ratio in (0, 0.5, 0.75))
+
+    def forward(flops: Flops) -> int:
+        return flops.image_forward + flops.text_forward
+
+    assert round(forward(masked_half) / forward(unmasked), 3) == half
+    assert round(forward(masked_most) / forward(unmasked), 3) == quarter
+
+
+def test_masking_saves_a_little_more_in_training_as_the_patch_convolution_has_half_a_backward_pass():
+    unmasked, half, most = (cost({**FLIP_L16, "mask_ratio": ratio}).flops_per_sample for ratio in (0, 0.5, 0.75))
+    assert (round(half / unmasked, 3), round(most / unmasked, 3)) == (0.517, 0.281)
+
+
+def test_text_tower_of_flips_l16_is_4_4_percent_of_the_image_tower():
+    unmasked = flops(architecture("ViT-L-16"), 0, 32)
+    assert round(unmasked.text_forward / unmasked.image_forward, 3) == 0.044
+
+
+def test_text_longer_than_the_context_is_refused():
+    with pytest.raises(
+        FlipscaleError, match=r"text_length 77 is longer than the context of ViT-w48d3-4; .* 32 or less"
+    ):
+        cost({**FLIP_L16, "model": "ViT-w48d3-4", "image_size": 28, "text_length": 77})
+
+
+# A run
+
+
+def test_cost_of_a_small_run_is_its_arithmetic():
+    settings = {
+        "model": "ViT-w48d3-4",
+        "image_size": 28,
+        "text_length": 16,
+        "samples": 1000,
+        "mask_ratio": 0.5,
+        "batch_size": 64,
+        "precision": "fp32",
+    }
+    # 25 image tokens and 16 text tokens of width 48, in 3 blocks and 1; 49 patches of 48 values.
+    image_forward = 2 * 49 * 48 * 48 + 3 * (25 * 24 * 48**2 + 4 * 25**2 * 48) + 2 * 48 * 48
+    text = 3 * ((16 * 24 * 48**2 + 4 * 16**2 * 48) + 2 * 48 * 48)
+    image = 3 * image_forward - 2 * 49 * 48 * 48
+    assert asdict(cost(settings, flops_per_second=1e9)) == {
+        "params": 2_495_761,
+        "image_flops": image,
+        "text_flops": text,
+        "loss_flops": 12 * 64 * 48,
+        "flops_per_sample": image + text,
+        "samples": 1024,
+        "steps": 16,
+        "train_flops": (image + text) * 1024,
+        "memory_bytes": 16 * 2_495_761
+        + 64 * (4 * 3 * 28 * 28 + 25 * (3 * 64 * 48 + 8 * 48) + 16 * (64 * 48 + 8 * 48))
+        + 16 * 64 * 48
+        + 24 * 64 * 64,
+        "gpu_hours": pytest.approx((image + text + 12 * 64 * 48) * 1024 / 1e9 / 3600),
+    }
+
+
+@pytest.mark.parametrize(
+    ("samples", "steps"), [(1, 1), (64, 1), (95, 1), (96, 2), (160, 3), (10**12 + 31, 15_625_000_000)]
+)
+def test_samples_are_whole_batches_and_at_least_one(samples, steps):
+    run = cost({**FLIP_L16, "samples": samples, "batch_size": 64})
+    assert (run.steps, run.samples) == (steps, steps * 64)
+
+
+def test_training_of_flips_largest_run_has_1_4e22_flops():
+    run = cost({**FLIP_L16, "model": "ViT-H-14", "samples": 25_600_000_000, "mask_ratio": 0.5, "batch_size": 65536})
+    assert run.train_flops == pytest.approx(1.4e22, rel=0.02)
+    assert isinstance(run.train_flops, int)
+
+
+# Hours
+
+
+@pytest.mark.parametrize(
+    ("mask_ratio", "batch", "hours"), [(mask, batch, hours) for mask, batch, _, hours in FLIP_RUNS]
+)
+def test_hours_of_flips_runs_are_predicted_within_15_percent(mask_ratio, batch, hours):
+    run = cost({**FLIP_L16, "mask_ratio": mask_ratio, "batch_size": batch}, devices=256, device="TPU-v3")
+    assert run.gpu_hours == pytest.approx(256 * hours, rel=0.15)
+
+
+def test_hours_do_not_depend_on_the_number_of_devices():
+    assert cost(FLIP_L16, devices=1, device="A100").gpu_hours == cost(FLIP_L16, devices=64, device="A100").gpu_hours
+
+
+def test_precision_picks_the_rate_of_a_gpu():
+    run, slow = (cost({**FLIP_L16, "precision": precision}, device="A100") for precision in ("bf16", "fp32"))
+    assert slow.gpu_hours / run.gpu_hours == pytest.approx(312 / 19.5)
+
+
+def test_measured_rate_takes_the_place_of_the_devices():
+    run = cost(FLIP_L16, device="A100", flops_per_second=1e12)
+    assert run.gpu_hours == pytest.approx((run.flops_per_sample + run.loss_flops) * run.samples / 3.6e15)
+
+
+def test_cpu_core_is_within_what_was_measured():
+    assert 28e9 <= DEVICES["cpu"].flops_per_second("fp32") <= 59e9
+
+
+def test_unknown_device_is_refused():
+    with pytest.raises(FlipscaleError, match=r"unknown device 'A1000', did you mean 'A100'.*or give flops_per_second"):
+        cost(FLIP_L16, device="A1000")
+
+
+# Memory
+
+
+@pytest.mark.parametrize("mask_ratio", [0, 0.5, 0.75])
+@pytest.mark.parametrize(("name", "image_size"), [("ViT-w128d12-4", 28), ("ViT-S-32-alt", 224), ("ViT-M-16-alt", 112)])
+def test_activation_bytes_are_what_autograd_keeps(name, image_size, mask_ratio):
+    shape = architecture(name, image_size)
+    model = build(name, "cpu", image_size, mask_ratio)
+    weights = {tensor.untyped_storage().data_ptr() for tensor in (*model.parameters(), *model.buffers())}
+    kept: dict[int, torch.Tensor] = {}
+
+    def keep(tensor: torch.Tensor) -> torch.Tensor:
+        if tensor.untyped_storage().data_ptr() not in weights:
+            kept[tensor.untyped_storage().data_ptr()] = tensor
+        return tensor
+
+    batch = 2
+    images = torch.zeros(batch, 3, image_size, image_size)
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        model.encode_image(images)
+        encode_text(model, torch.zeros(batch, 32, dtype=torch.long))
+    measured = sum(tensor.untyped_storage().nbytes() for tensor in kept.values()) / batch
+    # What autograd keeps beyond the count are the statistics of LayerNorm and softmax.
+    assert activation_bytes(shape, mask_ratio, 32, "fp32") == pytest.approx(measured, rel=0.05)
+
+
+@pytest.mark.parametrize(("mask_ratio", "batch", "memory"), [run[:3] for run in FLIP_RUNS])
+def test_memory_of_flips_runs_is_predicted_within_25_percent(mask_ratio, batch, memory):
+    run = cost({**FLIP_L16, "mask_ratio": mask_ratio, "batch_size": batch}, devices=256)
+    assert run.memory_bytes / 2**30 == pytest.approx(memory, rel=0.25)
+
+
+@pytest.mark.parametrize(("mask_ratio", "batch", "memory"), [run[:3] for run in FLIP_RUNS])
+def test_memory_of_flips_runs_is_predicted_within_5_percent_with_the_attention_scores_of_their_time(
+    mask_ratio, batch, memory
+):
+    """Attention of 2022 kept its scores: 5 bytes each by Korthikanti et al., in every head of every block."""
+    shape = architecture("ViT-L-16")
+    run = cost({**FLIP_L16, "mask_ratio": mask_ratio, "batch_size": batch}, devices=256)
+    image = shape.image.layers * shape.image.heads * shape.tokens(mask_ratio) ** 2
+    text = shape.text.layers * shape.text.heads * 32**2
+    scores = 5 * (batch // 256) * (image + text)
+    assert (run.memory_bytes + scores) / 2**30 == pytest.approx(memory, rel=0.05)
+
+
+def test_uneven_batch_is_counted_on_the_fullest_device():
+    assert cost({**FLIP_L16, "batch_size": 9}, devices=4).memory_bytes - cost(
+        {**FLIP_L16, "batch_size": 8}, devices=4
+    ).memory_bytes > activation_bytes(architecture("ViT-L-16"), 0, 32, "bf16")
