@@ -24,7 +24,7 @@ format: .venv/.dev  ## mend what check can mend by itself
 	$(BIN)/ruff format .
 
 docs: .venv/.dev  ## write the parts of docs/ that come from the code
-	$(BIN)/python tests/generated.py
+	$(BIN)/python -m tests.generated
 
 install: .venv/.installed
 

@@ -229,7 +229,7 @@ class Lease:
             pid = os.getpid()
             write_json(
                 self._file,
-                {"token": self.token, "host": socket.gethostname(), "pid": pid, "born": born(pid), "time": time.time()},
+                {"token": self.token, "host": socket.gethostname(), "pid": pid, "born": birth(pid), "time": time.time()},
             )
         threading.Thread(target=self._beat, daemon=True).start()
         return True
@@ -317,11 +317,11 @@ def _holder_lives(holder: Mapping[str, Any], touched: float) -> bool:
 
 def is_alive(pid: int, born: str | None) -> bool:
     """Whether process `pid` of this host lives and is the one that was born at `born` (pids are used again)."""
-    now = born(pid)
+    now = birth(pid)
     return now is not None and (born is None or now == born)
 
 
-def born(pid: int) -> str | None:
+def birth(pid: int) -> str | None:
     """When process `pid` was started, in ticks since boot; None if it is gone or a zombie.
 
     Without /proc (macOS) the answer is '' for a process that lives.

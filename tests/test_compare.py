@@ -250,11 +250,11 @@ def test_a_series_differs_only_in_schedule_length():
 def test_a_verdict_claims_a_speedup_only_outside_its_interval():
     clear = compare(rows(lambda mask, s, seed: s / 1e4 + 0.01 * seed), baseline=BASELINE)
     assert clear.verdicts == [
-        "mask_ratio=0.5: reaches the baseline's best zero_shot_top1 (41.0 %) 1.4 times faster in gpu_hours (95 % "
-        "interval of the speed-up 1.4 to 1.4, 3 seeds); at equal samples (4k) a difference is not shown (+0.0 points, 95 % "
-        "interval +0.0 to +0.0 points)."
+        "mask_ratio=0.5: reaches the baseline's best zero_shot_top1 (41.0 %) 1.4 times faster in gpu_hours "
+        "(95 % interval of the speed-up 1.4 to 1.4, 3 seeds); "
+        "at equal samples (4k) a difference is not shown (+0.0 points, 95 % interval +0.0 to +0.0 points)."
     ]
-    noisy = compare(rows(lambda mask, s, seed: s / 1e4 + 0.06 * seed * (mask > 0)), baseline=BASELINE)
+    noisy = compare(rows(lambda mask, s, seed: s / 1e4 + 0.15 * (seed == 1 and mask > 0)), baseline=BASELINE)
     assert "a difference in gpu_hours is not shown" in noisy.verdicts[0]
     assert "at equal samples (4k) a difference is not shown" in noisy.verdicts[0]
 

@@ -34,6 +34,7 @@ __all__ = [
     "Pair",
     "compare",
     "compare_table",
+    "first_reach",
     "is_baseline",
     "labels",
     "pick_score",
@@ -145,10 +146,10 @@ def labels(table: pd.DataFrame, names: Sequence[str]) -> "pd.Series[str]":
     return pd.Series(text, index=table.index, dtype="str")
 
 
-def series_of(table: pd.DataFrame) -> "pd.Series[str]":
-    """The cell of each row without its schedule length."""
+def series_of(table: pd.DataFrame, along: str = "samples") -> "pd.Series[str]":
+    """The cell of each row without the axis that its curve runs along: without its schedule length."""
     cells = ["" if pd.isna(cell) else str(cell) for cell in table["cell"]]
-    kept = [", ".join(part for part in cell.split(", ") if not part.startswith("samples=")) for cell in cells]
+    kept = [", ".join(part for part in cell.split(", ") if not part.startswith(f"{along}=")) for cell in cells]
     return pd.Series(kept, index=table.index, dtype="str")
 
 
@@ -294,27 +295,19 @@ def _curve(points: list[_Point], series: str, arm: str, x: str, lower: bool) -> 
     }
     seeds = sorted(seed for key, seed in polylines if key == arm and ("", seed) in polylines)
 
-    def curve(
-        why: str | None,
-        targets: Sequence[float],
-        speedup: Estimate,
-        at: Sequence[Level],
-        equal: float | None,
-        gain: Estimate,
-    ) -> Curve:
-        target = sign * float(np.mean(targets)) if targets else None
-        return Curve(series, arm, x, tuple(seeds), target, speedup, tuple(at), equal, gain)
-
     why = _different_devices(points, x)
     if not seeds:
-        why = f"no seed has both the baseline and {arm} with {x} in this series"
+        why = f"no seed has both the baseline and {arm} with {x}"
+    elif max(len(polylines[arm, seed][0]) for seed in seeds) < 2:
+        why = f"{arm} has one schedule length here, and a curve takes two"
     if why:
-        return curve(why, [], _nothing(why), [], None, _nothing(why))
+        return Curve(series, arm, x, tuple(seeds), None, _nothing(why), (), None, _nothing(why))
     base = [polylines["", seed] for seed in seeds]
     ours = [polylines[arm, seed] for seed in seeds]
-    speedup = _speedup(base, ours, seeds, arm, x)
+    target = sign * float(np.mean([max(ys) for _, ys in base]))
     equal, gain = _gain_at_equal_cost(base, ours, x)
-    return curve(None, [max(ys) for _, ys in base], speedup, _levels(base, ours, sign), equal, gain)
+    speedup, levels = _speedup(base, ours, seeds, arm), tuple(_levels(base, ours, sign))
+    return Curve(series, arm, x, tuple(seeds), target, speedup, levels, equal, gain)
 
 
 _Polyline = tuple[list[float], list[float]]  # costs, rising; and scores, signed so that higher is better
@@ -325,9 +318,8 @@ def _polyline(points: list[_Point], x: str, sign: int) -> _Polyline:
     return [cost for cost, _ in ordered], [score for _, score in ordered]
 
 
-def _first_reach(line: _Polyline, target: float) -> float | None:
-    """The cost at which the line first has the target; None where that is before its first point, or never."""
-    xs, ys = line
+def first_reach(xs: Sequence[float], ys: Sequence[float], target: float) -> float | None:
+    """The x at which the polyline first has the target; None where that is before its first point, or never."""
     if ys[0] >= target:
         return xs[0] if ys[0] == target else None
     for i in range(1, len(xs)):
@@ -336,23 +328,20 @@ def _first_reach(line: _Polyline, target: float) -> float | None:
     return None
 
 
-def _speedup(base: list[_Polyline], ours: list[_Polyline], seeds: list[int], arm: str, x: str) -> Estimate:
-    speedups, reasons = [], []
+def _speedup(base: list[_Polyline], ours: list[_Polyline], seeds: list[int], arm: str) -> Estimate:
+    """At the baseline's best, seed by seed."""
+    speedups: list[float] = []
+    reasons: dict[str, list[int]] = {}
     for (base_xs, base_ys), line, seed in zip(base, ours, seeds, strict=True):
         target = max(base_ys)
-        spent = base_xs[base_ys.index(target)]
-        reached = _first_reach(line, target)
+        reached = first_reach(*line, target)
         if reached:
-            speedups.append(spent / reached)
-        elif line[1][0] > target:
-            bound = f" (more than {spent / line[0][0]:.2g} times)" if line[0][0] else ""
-            reasons.append(
-                f"seed {seed}: {arm} is better than the baseline's best already at its shortest schedule{bound}, "
-                f"and nothing is read outside the measured points"
-            )
-        else:
-            reasons.append(f"seed {seed}: {arm} does not reach the baseline's best within its schedules")
-    why = "; ".join(reasons) or None
+            speedups.append(base_xs[base_ys.index(target)] / reached)
+            continue
+        always = line[1][0] > target
+        reason = "is above it already at its shortest schedule" if always else "stays below it in its schedules"
+        reasons.setdefault(f"{arm} {reason}", []).append(seed)
+    why = "; ".join(f"{reason} (seed {', '.join(map(str, of))})" for reason, of in reasons.items()) or None
     if not speedups:
         return _nothing(why or "no seed")
     estimate = _ratio(speedups)
@@ -363,19 +352,17 @@ def _speedup(base: list[_Polyline], ours: list[_Polyline], seeds: list[int], arm
 
 
 def _levels(base: list[_Polyline], ours: list[_Polyline], sign: int) -> list[Level]:
+    """The speed-up at the scores that every seed of both arms passes through, from the lowest to the best."""
     low = max(ys[0] for _, ys in (*base, *ours))
     high = min(max(ys) for _, ys in (*base, *ours))
     if not low < high:
         return []
     levels = []
-    for target in np.linspace(low, high, _LEVELS):
-        costs = [
-            (_first_reach(b, float(target)), _first_reach(o, float(target))) for b, o in zip(base, ours, strict=True)
-        ]
+    for target in map(float, np.linspace(low, high, _LEVELS)):
+        costs = [(first_reach(*b, target), first_reach(*o, target)) for b, o in zip(base, ours, strict=True)]
         speedups = [spent / reached for spent, reached in costs if spent and reached]
         if len(speedups) == len(base):
-            mean = math.exp(float(np.mean(np.log(speedups))))
-            levels.append(Level(sign * float(target), mean, min(speedups), max(speedups)))
+            levels.append(Level(sign * target, _ratio(speedups)))
     return levels
 
 

@@ -47,14 +47,10 @@ class Pair:
 
 @dataclass(frozen=True)
 class Level:
-    """The speed-up at one accuracy that every seed of both arms passes through."""
+    """The speed-up at one score that every seed of both arms passes through."""
 
     score: float
-    speedup: float
-    least: float
-    """The smallest of any seed."""
-    most: float
-    """The largest of any seed."""
+    speedup: Estimate
 
 
 @dataclass(frozen=True)
@@ -160,19 +156,27 @@ def _verdict(comparison: Comparison, curve: Curve) -> str:
 
 def _speedup_words(comparison: Comparison, curve: Curve) -> str:
     s = curve.speedup
-    if s.mean is None:
+    if curve.target is None:
         return f"no speed-up in {curve.x} can be read ({s.why})"
-    assert curve.target is not None
     best = f"the baseline's best {comparison.score} ({_score(comparison, curve.target)})"
-    if s.n < len(curve.seeds):
-        return f"reaches {best} in {s.n} of {len(curve.seeds)} seeds only, so no speed-up is claimed ({s.why})"
+    if s.n == len(curve.seeds):
+        return f"reaches {best} {_factor_words(s, curve.x)}"
+    seen = f"reaches {best} in {s.n} of {len(curve.seeds)} seeds" if s.n else f"is not read at {best}"
+    if not curve.speedup_at:
+        return f"{seen}, and no score is passed by both arms in every seed, so no speed-up is claimed ({s.why})"
+    level = curve.speedup_at[-1]
+    return f"{seen} ({s.why}); reaches {_score(comparison, level.score)} {_factor_words(level.speedup, curve.x)}"
+
+
+def _factor_words(s: Estimate, x: str) -> str:
+    assert s.mean is not None
     factor = f"{s.mean:.2g} times faster" if s.mean >= 1 else f"{1 / s.mean:.2g} times slower"
     if s.low is None or s.high is None:
-        return f"reaches {best} {factor} in {curve.x}, in the one seed there is, which gives no interval"
+        return f"{factor} in {x}, in the one seed there is, which gives no interval"
     interval = f"95 % interval of the speed-up {s.low:.2g} to {s.high:.2g}, {s.n} seeds"
     if s.low <= 1 <= s.high:
-        return f"reaches {best}, but a difference in {curve.x} is not shown (speed-up {s.mean:.2g}; {interval})"
-    return f"reaches {best} {factor} in {curve.x} ({interval})"
+        return f"with no difference in {x} shown (speed-up {s.mean:.2g}; {interval})"
+    return f"{factor} in {x} ({interval})"
 
 
 def _gain_words(comparison: Comparison, pair: Pair) -> str:
@@ -230,15 +234,17 @@ def _pair_rows(comparison: Comparison) -> tuple[list[str], list[list[str]]]:
 
 
 def _curve_rows(comparison: Comparison) -> tuple[list[str], list[list[str]]]:
-    header = ["series", "arm", "cost", "baseline's best", "speed-up to reach it", "at equal cost", "gain"]
+    header = ["series", "arm", "cost", "baseline's best", "speed-up", "best of both", "speed-up", "equal cost", "gain"]
     rows = []
     for curve in comparison.curves:
         target = "-" if curve.target is None else _score(comparison, curve.target)
         speedup = _ratio_cell(curve.speedup, len(curve.seeds))
+        both = ["-", "-"]
+        if curve.speedup_at:
+            both = [_score(comparison, curve.speedup_at[-1].score), _ratio_cell(curve.speedup_at[-1].speedup)]
         equal = "-" if curve.equal_at is None else short(curve.equal_at)
-        rows.append(
-            [curve.series or "all", curve.arm, curve.x, target, speedup, equal, _gain_cell(comparison, curve.gain)]
-        )
+        gain = _gain_cell(comparison, curve.gain)
+        rows.append([curve.series or "all", curve.arm, curve.x, target, speedup, *both, equal, gain])
     return header, rows
 
 

@@ -1,4 +1,4 @@
-"""Where runs run. A launcher starts workers, says which jobs it still knows, and stops them; it knows nothing of models.
+"""Where runs run. A launcher starts workers, says which jobs it still knows, and stops them; it knows no models.
 
 Success is in the run folder, never in what a launcher says. Every worker is `python -m flipscale train FOLDER...`, and
 the lease in each folder decides who does a run, so handing a run out twice wastes a process at most, never a training.
@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol, cast
 
-from flipscale.errors import LaunchError, did_you_mean
+from flipscale.errors import LaunchError, RunFolderError, did_you_mean
 from flipscale.run import FailureKind, RunFolder, State
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 __all__ = ["LAUNCHERS", "Job", "Launcher", "Submission", "Whereabouts", "cancel", "launcher_named", "states", "submit"]
 
 LAUNCHERS = {"local": "flipscale.launch.local:LocalLauncher"}
-"""Each launcher by name, as module:class; the class takes the results folder. Imported on first use, as some are heavy."""
+"""Each launcher by name, as module:class; the class takes the results folder. Imported on first use: some are heavy."""
 
 Whereabouts = Literal["waiting", "running"] | None
 """What a launcher says of a job: it will come, it goes on, or (None) the launcher does not know it any more."""
@@ -55,14 +55,19 @@ class Job:
         written = folder.job()
         if written is None:
             return None
-        return cls(
-            run_id=folder.id,
-            launcher=written["launcher"],
-            id=written["id"],
-            submitted=written["submitted"],
-            log=written["log"],
-            cancelled=written.get("cancelled"),
-        )
+        try:
+            return cls(
+                run_id=folder.id,
+                launcher=written["launcher"],
+                id=written["id"],
+                submitted=written["submitted"],
+                log=written["log"],
+                cancelled=written.get("cancelled"),
+            )
+        except KeyError as error:
+            raise RunFolderError(
+                f"{folder.path / 'job.json'}: has no {error}, so it is not flipscale's; delete it and submit again."
+            ) from error
 
 
 class Launcher(Protocol):
@@ -72,10 +77,10 @@ class Launcher(Protocol):
         """Start workers for the runs, which all need the same resources, in this order. LaunchError if it cannot."""
 
     def poll(self, jobs: Sequence[Job]) -> dict[str, Whereabouts]:
-        """Where each job is, by run id, with one question for all. 'waiting' will do for a job that runs: the lease knows."""
+        """Where each job is, by run id; one question for all. 'waiting' will do for one that runs: its lease tells."""
 
     def cancel(self, jobs: Sequence[Job]) -> None:
-        """Stop the jobs, already marked as cancelled in their folders, and no others. A run in hand writes a checkpoint."""
+        """Stop these jobs, which are marked as cancelled already, and no others. A run in hand writes a checkpoint."""
 
 
 def launcher_named(name: str, results: Path) -> Launcher:
@@ -91,7 +96,7 @@ def launcher_named(name: str, results: Path) -> Launcher:
 
 @dataclass(frozen=True)
 class Submission:
-    """What one submit did: the jobs it started, costliest run first, and how many runs it left alone, by their state."""
+    """What one submit did: the jobs it started, costliest run first, and how many runs it left alone, by state."""
 
     jobs: tuple[Job, ...]
     skipped: Mapping[State, int]
@@ -111,13 +116,77 @@ def submit(
     by_cost = sorted({run.id: run for run in runs}.values(), key=lambda run: -run.cost.train_flops)
     shapes: dict[str, list[Run]] = {}
     jobs: list[Job] = []
+    skipped: Counter[State] = Counter()
     with _submit_lock(results):
-        skipped: Counter[State] = Counter()
-        for run_id, state in states(by_cost, results).items():
-            if not _to_do(_folder(results, run_id), state, retry_diverged):
-                skipped[state] += 1
+        before = states(by_cost, results)
         for run in by_cost:
             folder = _folder(results, run.id)
-            if _to_do(folder, states([run], results)[run.id], retry_diverged):
-                pass
-    raise NotImplementedError
+            if _is_to_do(folder, before[run.id], retry_diverged):
+                folder.ask(run.to_dict())
+                shapes.setdefault(json.dumps(dict(run.resources), sort_keys=True), []).append(run)
+            else:
+                skipped[before[run.id]] += 1
+        for alike in shapes.values():
+            folders = [_folder(results, run.id) for run in alike]
+            for folder in folders:
+                folder.clear_for_retry()
+            for job in launcher.submit(folders, alike[0].resources):
+                job.write(_folder(results, job.run_id))
+                jobs.append(job)
+    return Submission(tuple(jobs), dict(skipped))
+
+
+def _is_to_do(folder: RunFolder, state: State, retry_diverged: bool) -> bool:
+    if state is State.FAILED:
+        error = folder.error()
+        return retry_diverged or error is None or error["kind"] != FailureKind.DIVERGED
+    return state in (State.PLANNED, State.LOST, State.CANCELLED)
+
+
+# Look, and stop
+
+
+def states(runs: Iterable["Run"], results: Path) -> dict[str, State]:
+    """The state of each run by id, in the order of the runs. Each launcher is asked once for all of its jobs."""
+    folders = {run.id: _folder(results, run.id) for run in runs}
+    found = {run_id: folder.state() for run_id, folder in folders.items()}
+    # Only where the files leave it open does it matter what the launcher says: 'lost' then means 'unless it knows'.
+    jobs: dict[str, list[Job]] = {}
+    for run_id, state in found.items():
+        if state is State.LOST and (job := Job.read(folders[run_id])):
+            jobs.setdefault(job.launcher, []).append(job)
+    for name, asked in jobs.items():
+        for run_id, whereabouts in launcher_named(name, results).poll(asked).items():
+            # The files are read again: a job may have finished its run after the first look, and be gone by now.
+            found[run_id] = folders[run_id].state(whereabouts)
+    return found
+
+
+def cancel(runs: Iterable["Run"], results: Path) -> list[str]:
+    """Stop the runs that wait or run, and only those: their ids. `submit` goes on from their checkpoints."""
+    jobs: dict[str, list[Job]] = {}
+    with _submit_lock(results):
+        for run_id, state in states(runs, results).items():
+            folder = _folder(results, run_id)
+            job = Job.read(folder)
+            if state in (State.WAITING, State.RUNNING) and job is not None:
+                # Marked before it is stopped, or another worker of the same list would take it up meanwhile.
+                job = replace(job, cancelled=time.time())
+                job.write(folder)
+                jobs.setdefault(job.launcher, []).append(job)
+        for name, cancelled in jobs.items():
+            launcher_named(name, results).cancel(cancelled)
+    return [job.run_id for cancelled in jobs.values() for job in cancelled]
+
+
+def _folder(results: Path, run_id: str) -> RunFolder:
+    return RunFolder(results / "runs" / run_id)
+
+
+@contextlib.contextmanager
+def _submit_lock(results: Path) -> Iterator[None]:
+    """Nobody else submits or cancels in this results folder while the block runs; who comes second waits."""
+    results.mkdir(parents=True, exist_ok=True)
+    with open(results / ".submit.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield

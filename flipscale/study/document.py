@@ -21,6 +21,8 @@ MOST_VALUES = 100_000
 """A document may expand to so many values: past that it is an alias bomb, not a study."""
 
 _NUMBER = re.compile(r"[-+]?(\d[\d_]*\.?[\d_]*|\.\d+)([eE][-+]?\d+)?")
+_LONGEST_NUMBER = 50
+_RESOLVER = yaml.resolver.Resolver()
 
 
 @dataclass(frozen=True)
@@ -90,26 +92,32 @@ def read_document(path: Path, complaints: Complaints) -> Document:
         mark = error.problem_mark or error.context_mark
         line = mark.line + 1 if mark else 1
         raise StudyError([f"{name}:{line}: is not YAML ({error.problem}); {_yaml_hint(text, line)}"]) from None
-    except yaml.YAMLError as error:
-        raise StudyError([f"{name}:1: is not YAML ({str(error).splitlines()[0]}); write plain text"]) from None
+    except yaml.reader.ReaderError as error:
+        line = text.count("\n", 0, error.position) + 1
+        what = f"a character that YAML forbids, {ord(text[error.position]):#04x}"
+        raise StudyError([f"{name}:{line}: holds {what}; save the file as plain text"]) from None
     except RecursionError:
         raise StudyError([f"{name}:1: is nested too deeply to read; a study has a few levels"]) from None
-    if not nodes or nodes[0] is None:
+    if not nodes or (isinstance(nodes[0], yaml.ScalarNode) and nodes[0].value in ("", "~", "null")):
         raise StudyError([f"{name}:1: is empty; `flipscale init` writes a study to start from"])
     if len(nodes) > 1:
         line = nodes[1].start_mark.line + 1
         raise StudyError([f"{name}:{line}: a second YAML document begins here; a study is one document, remove '---'"])
     if not isinstance(nodes[0], yaml.MappingNode):
-        raise StudyError([f"{name}:1: holds {_kind_of(nodes[0])}, not keys with values; write `schema: 1`, `base:` ..."])
+        line = nodes[0].start_mark.line + 1
+        raise StudyError([f"{name}:{line}: holds {_kind_of(nodes[0])}, not keys with values; begin with schema: 1"])
     document = Document({}, {(): top})
-    document.data = _Reader(name, document.places, complaints).value(nodes[0], (), ())
+    try:
+        document.data = _Reader(name, document.places, complaints).value(nodes[0], (), ())
+    except RecursionError:  # aliases within aliases are deeper than the text
+        raise StudyError([f"{name}:1: is nested too deeply to read; a study has a few levels"]) from None
     return document
 
 
 def merge(under: Document, over: Document) -> Document:
     """`over` laid on `under`, key by key: mappings of two levels are merged, everything else is replaced."""
     data = dict(under.data)
-    places = {path: place for path, place in under.places.items()}
+    places = dict(under.places)
     for key, value in over.data.items():
         if isinstance(value, Mapping) and isinstance(data.get(key), Mapping):
             data[key] = {**data[key], **value}
@@ -140,6 +148,10 @@ class _Reader:
         if id(node) in inside:
             raise StudyError([f"{here}: an alias (*) contains itself; write the values out"])
         inside = (*inside, id(node))
+        # A tag that was written is not what YAML would have given the value by itself.
+        if node.tag != _RESOLVER.resolve(type(node), node.value, (isinstance(node, yaml.ScalarNode) and not node.style, 1)):
+            tag = node.tag.replace("tag:yaml.org,2002:", "!!")
+            self.complaints.trap(here, f"the tag '{tag}' means nothing here; write the plain value, in quotes if a text")
         if isinstance(node, yaml.MappingNode):
             return self._mapping(node, path, inside)
         if isinstance(node, yaml.SequenceNode):

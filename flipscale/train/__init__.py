@@ -181,15 +181,12 @@ def _record_failure(run: RunFolder, lease: Lease, error: Exception) -> None:
     try:
         lease.fence()
         run.write_error(kind, reason)
-    except (OSError, LeaseLost) as second:
-        print(f"{run.id}: error.json could not be written: {second}", file=sys.stderr)
-    if kind is FailureKind.CODE and not isinstance(error, FlipscaleError):
-        with contextlib.suppress(OSError), open(run.path / "log.txt", "a") as log:
-            traceback.print_exception(error, file=log)
-    try:
+        if kind is FailureKind.CODE and not isinstance(error, FlipscaleError):
+            with open(run.path / "log.txt", "a") as log:
+                traceback.print_exception(error, file=log)
         _say(run, f"failed ({kind}): {reason}")
-    except OSError:
-        print(f"{run.id}: failed ({kind}): {reason}", file=sys.stderr)
+    except (OSError, LeaseLost) as second:
+        print(f"{run.id}: failed ({kind}): {reason} This could not be written down: {second}", file=sys.stderr)
 
 
 def _why(error: Exception) -> tuple[FailureKind, str]:
@@ -202,11 +199,12 @@ def _why(error: Exception) -> tuple[FailureKind, str]:
             return FailureKind.DATA, str(error)
         case FlipscaleError():
             return FailureKind.CODE, str(error)
-    if isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error):
+    if isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in first_line:
         return FailureKind.OOM, f"Out of memory; lower batch_size or raise mask_ratio. {first_line}".rstrip()
     if _disk_is_full(error):
         return FailureKind.DISK, f"The disk or the quota is full; make room and submit again. {first_line}"
-    return FailureKind.CODE, f"{type(error).__name__}: {first_line}. The traceback is in log.txt."
+    what = ": ".join(filter(None, [type(error).__name__, first_line.rstrip(".")]))
+    return FailureKind.CODE, f"{what}. The traceback is in log.txt."
 
 
 def _disk_is_full(error: BaseException | None) -> bool:

@@ -151,8 +151,8 @@ def fit(
     """Train to the end of the schedule: True; or until `stopping` says so, with a checkpoint written: False.
 
     metrics.jsonl gets about 200 records of the loss and one of each evaluation. In them `loss` is the mean since the
-    record before, and `logit_scale` is the parameter itself, a logarithm. `score` evaluates the model at the fractions of
-    the schedule in settings["evaluation"]["at"] and at the end; its time is not training time. Raises Diverged when
+    record before, and `logit_scale` is the parameter itself, a logarithm. `score` evaluates the model at the fractions
+    of the schedule in settings["evaluation"]["at"] and at the end; its time is not training time. Raises Diverged when
     the loss or a score is no longer a number.
     """
     settings, progress, steps = training.settings, training.progress, training.steps

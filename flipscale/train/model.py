@@ -38,8 +38,8 @@ def build(settings: Mapping[str, Any]) -> CLIP:
         )
     if shape.text.vocab_size < _VOCABULARY:
         raise FlipscaleError(
-            f"{settings['model']} has {shape.text.vocab_size} words, for another tokenizer than the one that comes with "
-            f"open_clip ({_VOCABULARY} words); choose a model such as ViT-B-16."
+            f"{settings['model']} has {shape.text.vocab_size} words, for another tokenizer than the one that comes "
+            f"with open_clip ({_VOCABULARY} words); choose a model such as ViT-B-16."
         )
     config = shape.open_clip_config
     kind = CustomTextCLIP if config.pop("custom_text", False) else CLIP

@@ -29,8 +29,18 @@ RELATIONS = ("left of", "right of", "above", "below")
 TEMPLATES = ["a {}"]
 
 _RGB = np.array([[215, 45, 45], [45, 175, 60], [55, 80, 220], [215, 190, 40]], np.float32)
-_RELATION_STEP = np.array([[-1, 0], [1, 0], [0, -1], [0, 1]], np.float32)
-"""From the middle of the picture to the first object, x to the right and y down; the second lies opposite."""
+_RADIUS = np.array([0.95, 0.62], np.float32)
+"""By size. The picture goes from -1 to 1, x to the right and y down."""
+
+_STEP = np.array([[-1, 0], [1, 0], [0, -1], [0, 1]], np.float32)
+"""By relation: which way the first object lies from the middle; the second lies opposite."""
+
+_APART = np.float32(0.5)
+_SPREAD, _PAIR_SPREAD = np.float32(0.06), np.float32(0.1)
+_PAIR_SCALE = np.float32(0.55)
+_UNNAMED = 0.2
+"""Objects of a pair are this far from the middle and this much smaller; every object may be off by so much. Size and
+colour go unnamed this often."""
 
 
 # Outlines: (x to the right, y down) in radii -> signed distance to the outline, or nearly, negative inside.
@@ -84,9 +94,9 @@ def _heart(x: Floats, y: Floats) -> Floats:
     return np.minimum(lobe, tip)
 
 
-def _hourglass(x: Floats, y: Floats) -> Floats:
+def _bowtie(x: Floats, y: Floats) -> Floats:
     x, y = np.abs(x), np.abs(y)
-    return np.maximum(0.78 * (x - 0.85 * y) - 0.06, y - 0.82)
+    return np.maximum(0.76 * (y - 0.85 * x) - 0.06, x - 0.82)
 
 
 SHAPES: dict[str, Outline] = {
@@ -99,7 +109,7 @@ SHAPES: dict[str, Outline] = {
     "star": _star,
     "moon": _moon,
     "heart": _heart,
-    "hourglass": _hourglass,
+    "bowtie": _bowtie,
 }
 CLASSES = tuple(f"{size} {colour} {shape}" for size in SIZES for colour in COLOURS for shape in SHAPES)
 
@@ -160,76 +170,59 @@ class _Scenes:
 
     paired: npt.NDArray[np.bool_]  # [B] whether there is a second object
     relation: Integers  # [B] how the first lies to the second
-    shape: Integers  # [2, B]
-    colour: Integers  # [2, B]
     size: Integers  # [2, B]
-    named: npt.NDArray[np.bool_]  # [2 objects, 2, B] whether the caption gives size and colour
+    colour: Integers  # [2, B]
+    shape: Integers  # [2, B]
+    named: npt.NDArray[np.bool_]  # [2, 2, B] whether the caption gives the size and the colour of each
     x: Floats  # [2, B] middle of each object, the picture going from -1 to 1
     y: Floats  # [2, B]
     radius: Floats  # [2, B]
     turn: Floats  # [2, B] tangent of half the angle
     shade: Floats  # [2, B] factor of the colour
-    background: Floats  # [3, B]
-    noise: Floats  # [B] strength
-    grain: Integers  # [B] where in the noise field
+    background: Floats  # [B] its grey
+    noise: Floats  # [B] how far it goes
+    grain: Integers  # [B] which noise
 
 
 def _scenes(stream: int, indices: Integers, pairs: float, labels: Integers | None = None) -> _Scenes:
-    random = iter(draw.uniform(stream, indices, 28).T)
+    """The scenes of these indices. Given `labels`, they say what the first object is, and all else is random."""
+    random = iter(draw.uniform(stream, indices, 24).T)
 
-    def both() -> Floats:
+    def each() -> Floats:
+        """One number for each of the two objects: [2, B]."""
         return np.stack([next(random), next(random)])
 
-    def choice(uniform: Floats, count: int) -> Integers:
-        return (uniform * np.float32(count)).astype(np.int64)
-
     paired = next(random) < pairs
-    relation = choice(next(random), len(RELATIONS))
-    shape, colour, size = np.minimum((both()**np.float32(ZIPF)*10).astype(np.int64),9), choice(both(), len(COLOURS)), choice(both(), len(SIZES))
+    relation = _choice(next(random), len(RELATIONS))
+    size, colour, shape = (_choice(each(), len(choices)) for choices in (SIZES, COLOURS, SHAPES))
     if labels is not None:
-        size[0], colour_shape = np.divmod(labels, len(COLOURS) * len(SHAPES))
-        colour[0], shape[0] = np.divmod(colour_shape, len(SHAPES))
-    named = np.stack([both() >= NAMELESS_SIZE, both() >= NAMELESS_COLOUR], axis=1)
-    step = _RELATION_STEP[relation].T * np.where(paired, np.float32(0.5), np.float32(0))
-    side = np.array([[1], [-1]], np.float32)
-    spread = np.where(paired, np.float32(0.1), np.float32(SPREAD))
-    x = step[0] * side + spread * (2 * both() - 1)
-    y = step[1] * side + spread * (2 * both() - 1)
-    scale = np.where(paired, np.float32(0.55), np.float32(1))
-    radius = np.where(size == 0, np.float32(RADII[0]), np.float32(RADII[1])) * (1-RJ/2 + RJ * both()) * scale
-    turn = np.float32(TURN) * (2 * both() - 1)
-    shade = 1.05-np.float32(SHADE) * both()
-    grey = np.float32(GREY[0]) + np.float32(GREY[1]) * next(random)
-    background = np.stack([grey + np.float32(TINT) * (next(random) - np.float32(0.5)) for _ in range(3)])
+        size[0], rest = np.divmod(labels, len(COLOURS) * len(SHAPES))
+        colour[0], shape[0] = np.divmod(rest, len(SHAPES))
+    # Python numbers take on the float32 of the array they meet.
+    apart = np.where(paired, _APART, 0) * _STEP[relation].T
+    spread = np.where(paired, _PAIR_SPREAD, _SPREAD)
+    first_second = np.array([[1], [-1]], np.float32)
     return _Scenes(
         paired=paired,
         relation=relation,
-        shape=shape,
-        colour=colour,
         size=size,
-        named=named,
-        x=x,
-        y=y,
-        radius=radius,
-        turn=turn,
-        shade=shade,
-        background=background,
-        noise=next(random),
-        grain=choice(next(random), _GRAINS),
+        colour=colour,
+        shape=shape,
+        named=np.stack([each() >= _UNNAMED, each() >= _UNNAMED], axis=1),
+        x=apart[0] * first_second + spread * (2 * each() - 1),
+        y=apart[1] * first_second + spread * (2 * each() - 1),
+        radius=_RADIUS[size] * (0.95 + 0.1 * each()) * np.where(paired, _PAIR_SCALE, np.float32(1)),
+        turn=0.08 * (2 * each() - 1),
+        shade=1.05 - 0.15 * each(),
+        background=35 + 25 * next(random),
+        noise=10 * next(random),
+        grain=_choice(next(random), _GRAINS),
     )
 
 
-ZIPF=1.
-HARDPAIR=1.0
-SPREAD = np.float32(.06)
-TURN = np.float32(.08)
-GREY = (40.,40.)
-TINT = 10.
-SHADE = .2
-RADII = (0.95, 0.68)
-RJ = 0.1
-NAMELESS_SIZE = 0.2
-NAMELESS_COLOUR = 0.2
+def _choice(uniform: Floats, count: int) -> Integers:
+    return (uniform * np.float32(count)).astype(np.int64)
+
 
 # Captions. Every caption has a number, so that each distinct one is put into words and tokens once.
 
@@ -295,19 +288,15 @@ def _render(scenes: _Scenes, image_size: int) -> Images:
 
 def _pixels(scenes: _Scenes, rows: slice, image_size: int) -> Floats:
     """Pixel values [rows, 3, image_size**2], all within 0 .. 255."""
-    background = scenes.background[:, rows].T
+    background = scenes.background[rows]
     paired = np.flatnonzero(scenes.paired[rows])
     first = _cover(scenes, 0, np.arange(len(background)) + rows.start, image_size)
     second = _cover(scenes, 1, paired + rows.start, image_size)
-    pixels = first[:, None, :] * (_colour(scenes, 0, rows) - background)[:, :, None]
-    pixels[paired] += second[:, None, :] * (_colour(scenes, 1, rows) - background)[paired, :, None]
-    pixels += background[:, :, None]
-    noise = _noise(image_size)[scenes.grain[rows]] * (np.float32(NOISE) * scenes.noise[rows, None])
-    pixels += noise[:, None, :]
+    pixels = first[:, None, :] * (_colour(scenes, 0, rows) - background[:, None])[:, :, None]
+    pixels[paired] += second[:, None, :] * (_colour(scenes, 1, rows) - background[:, None])[paired, :, None]
+    noise = _noise(image_size)[scenes.grain[rows]] * scenes.noise[rows, None]
+    pixels += (background[:, None] + noise)[:, None, :]
     return pixels
-
-
-NOISE = np.float32(10)
 
 
 def _colour(scenes: _Scenes, which: int, rows: slice) -> Floats:

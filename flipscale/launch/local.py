@@ -1,0 +1,292 @@
+"""Runs on this machine: one worker for each GPU, or for each core where there is none, and one list of runs for all.
+
+Every worker gets the whole list and does what nobody else holds, so the leases are the queue. Workers are in sessions
+of their own and outlive the terminal. A second submission waits for the first one's GPUs and cores: each has a lock,
+which a worker holds for life. A submission is a folder, results/local/NAME:
+
+    workers.json     the list of runs, the command, and the workers: pid, birth, GPUs or cores
+    worker-K.log     what worker K said
+"""
+
+import contextlib
+import fcntl
+import json
+import os
+import re
+import secrets
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterable, Mapping, Sequence, Set
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from flipscale.errors import LaunchError
+from flipscale.launch import Job, Whereabouts
+from flipscale.run import RunFolder, birth, is_alive, write_json
+
+TRAIN = (sys.executable, "-m", "flipscale", "train")
+"""The worker's command; the folders of the runs follow."""
+
+STOP_SECONDS = 60.0
+"""A worker that was asked to stop may take so long to end its step and write a checkpoint; then it is killed."""
+
+ONE_THREAD = {
+    "OMP_NUM_THREADS": "1",
+    "MKL_NUM_THREADS": "1",
+    "OPENBLAS_NUM_THREADS": "1",
+    # Threads that spin while they wait take the cores of the other workers.
+    "OMP_WAIT_POLICY": "PASSIVE",
+}
+"""The environment of a worker: there are as many workers as cores, and more threads would be in each other's way."""
+
+# Waits for its locks, given as inherited descriptors, then becomes the worker: pid, birth and locks stay the same.
+_WHEN_FREE = """
+import fcntl, os, sys
+locks, command = sys.argv[1].split(","), sys.argv[2:]
+for lock in locks:
+    fcntl.flock(int(lock), fcntl.LOCK_EX)
+os.execvp(command[0], command)
+"""
+
+_started: list[subprocess.Popen[bytes]] = []
+"""The workers this process started, kept until they ended: a child that nobody waits for stays a zombie."""
+
+
+@dataclass(frozen=True)
+class Worker:
+    pid: int
+    born: str
+    """`run.birth` of the pid, as pids are used again."""
+    slots: tuple[str, ...]
+    """The GPUs ("gpu-0") or the core ("core-3") it has to itself."""
+    log: str
+
+    @property
+    def lives(self) -> bool:
+        _started[:] = [process for process in _started if process.poll() is None]
+        return is_alive(self.pid, self.born)
+
+
+class LocalLauncher:
+    """Workers on this machine. Those of another host are not seen from here, only the leases they hold.
+
+    `command` is what a worker executes, `workers` the most there may be; None is as many as there are GPUs or cores.
+    """
+
+    def __init__(self, results: Path, *, command: Sequence[str] = TRAIN, workers: int | None = None):
+        self.home = results.resolve() / "local"
+        self.command = list(command)
+        self.workers = workers
+
+    def submit(self, folders: Sequence[RunFolder], resources: Mapping[str, Any]) -> list[Job]:
+        groups = _slots(resources.get("gpus", 0))
+        name = f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(3)}"
+        queue = Queue(self.home / name, [str(folder.path.resolve()) for folder in folders], self.command)
+        queue.path.mkdir(parents=True)
+        queue.start(groups, min(len(folders), self.workers or len(groups)))
+        now = time.time()
+        return [Job(folder.id, "local", name, now, log=str(queue.path)) for folder in folders]
+
+    def poll(self, jobs: Sequence[Job]) -> dict[str, Whereabouts]:
+        """'waiting' while a worker of the submission lives, which takes up what is left. The lease tells what it holds."""
+        queues = {name: Queue.read(self.home / name) for name in {job.id for job in jobs}}
+        alive = {name for name, queue in queues.items() if queue and queue.alive()}
+        return {job.run_id: "waiting" if job.id in alive else None for job in jobs}
+
+    def cancel(self, jobs: Sequence[Job]) -> None:
+        """Stop the workers that hold these runs, and start others for what is left of their lists.
+
+        Where nothing is left of a list all its workers are stopped. LaunchError for runs that another host has in hand.
+        """
+        cancelled = {job.run_id for job in jobs}
+        # An older submission may hold the run as well: a cancelled run that is submitted again is on two lists.
+        concerned = [
+            queue
+            for path in sorted(self.home.glob("*/workers.json"))
+            if (queue := Queue.read(path.parent))
+            and queue.alive()
+            and cancelled & {folder.id for folder in queue.folders}
+        ]
+        for queue in concerned:
+            holders = queue.holders(cancelled)
+            anything_left = bool(queue.left())
+            doomed = [worker for worker in queue.alive() if worker.pid in holders or not anything_left]
+            _stop(doomed)
+            unstaffed = len(queue.left()) - len(queue.alive())
+            queue.start([worker.slots for worker in doomed], min(len(doomed), unstaffed))
+
+        leases = {run_id: RunFolder(self.home.parent / "runs" / run_id).lease() for run_id in sorted(cancelled)}
+        for run_id, lease in leases.items():
+            if lease and lease["alive"] and lease["host"] != socket.gethostname():
+                raise LaunchError(
+                    f"{run_id} is trained on {lease['host']}; cancel it there, its workers are out of reach."
+                )
+
+
+class Queue:
+    """A list of runs and the workers that do them, as workers.json holds them."""
+
+    def __init__(self, path: Path, paths: Sequence[str], command: Sequence[str], workers: Sequence[Worker] = ()):
+        self.path = path
+        self.folders = [RunFolder(path) for path in paths]
+        self.command = list(command)
+        self.workers = list(workers)
+
+    @classmethod
+    def read(cls, path: Path) -> "Queue | None":
+        """The submission of that folder; None if there is none, or if its workers are on another host."""
+        try:
+            written = json.loads((path / "workers.json").read_text())
+        except FileNotFoundError:
+            return None
+        if written["host"] != socket.gethostname():
+            return None
+        workers = [Worker(**{**worker, "slots": tuple(worker["slots"])}) for worker in written["workers"]]
+        return cls(path, written["folders"], written["command"], workers)
+
+    def alive(self) -> list[Worker]:
+        return [worker for worker in self.workers if worker.lives]
+
+    def left(self) -> list[RunFolder]:
+        """The runs that are not done and not cancelled, held ones included."""
+        return [
+            folder
+            for folder in self.folders
+            if not (folder.result() or folder.error() or (folder.job() or {}).get("cancelled"))
+        ]
+
+    def holders(self, run_ids: Set[str]) -> set[int]:
+        """The pids on this host that hold one of these runs."""
+        leases = [folder.lease() for folder in self.folders if folder.id in run_ids]
+        return {lease["pid"] for lease in leases if lease and lease["alive"] and lease["host"] == socket.gethostname()}
+
+    def start(self, groups: Sequence[tuple[str, ...]], count: int) -> None:
+        """Start `count` workers on as many of the groups of slots, on free ones first, and write workers.json."""
+        if count <= 0:
+            return
+        slots = self.path.parent / "slots"
+        slots.mkdir(exist_ok=True)
+        locks = {group: [_open_lock(slots, slot) for slot in group] for group in groups}
+        try:
+            free_first = sorted(groups, key=lambda group: not _lock_at_once(locks[group]))
+            for group in free_first[:count]:
+                self.workers.append(self._start_one(group, locks[group]))
+        finally:
+            for lock in (lock for group in locks.values() for lock in group):
+                os.close(lock)
+            self._write()
+
+    def _start_one(self, group: tuple[str, ...], locks: Sequence[int]) -> Worker:
+        log = self.path / f"worker-{len(self.workers)}.log"
+        environment = {**os.environ, **ONE_THREAD, "FLIPSCALE_JOB": f"local/{self.path.name}"}
+        if gpus := [slot.removeprefix("gpu-") for slot in group if slot.startswith("gpu-")]:
+            environment["CUDA_VISIBLE_DEVICES"] = ",".join(gpus)
+        wait = [sys.executable, "-S", "-c", _WHEN_FREE, ",".join(map(str, locks))]
+        with open(log, "ab") as output:
+            process = subprocess.Popen(
+                [*wait, *self.command, *(str(folder.path) for folder in self.folders)],
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                env=environment,
+                start_new_session=True,
+                pass_fds=locks,
+            )
+        _started.append(process)
+        # A worker that is dead already has no birth; '' is none that a living process has.
+        return Worker(process.pid, birth(process.pid) or "", group, str(log))
+
+    def _write(self) -> None:
+        written = {
+            "schema": 1,
+            "host": socket.gethostname(),
+            "command": self.command,
+            "folders": [str(folder.path) for folder in self.folders],
+            "workers": [asdict(worker) for worker in self.workers],
+        }
+        write_json(self.path / "workers.json", written)
+
+
+# Stopping
+
+
+def _stop(workers: Iterable[Worker]) -> None:
+    """Ask the workers to stop, wait until they have, and kill with all their children those that do not."""
+    workers = [worker for worker in workers if worker.lives]
+    _signal(workers, signal.SIGTERM)
+    end = time.monotonic() + STOP_SECONDS
+    while any(worker.lives for worker in workers) and time.monotonic() < end:
+        time.sleep(0.05)
+    _signal([worker for worker in workers if worker.lives], signal.SIGKILL)
+    while any(worker.lives for worker in workers):
+        time.sleep(0.05)
+
+
+def _signal(workers: Iterable[Worker], signum: signal.Signals) -> None:
+    for worker in workers:
+        with contextlib.suppress(ProcessLookupError):
+            if signum == signal.SIGKILL:
+                os.killpg(worker.pid, signum)  # A worker leads its session, so its children are in its group.
+            else:
+                os.kill(worker.pid, signum)
+
+
+# GPUs and cores
+
+
+def _slots(gpus: int) -> list[tuple[str, ...]]:
+    """What each worker of this machine has to itself: a core, a GPU, or `gpus` GPUs. LaunchError if too few."""
+    found = _gpus()
+    if gpus > len(found):
+        raise LaunchError(
+            f"A run needs resources.gpus: {gpus}, and this machine shows {len(found)}. Choose another launcher, "
+            f"lower resources.gpus, or set it to 0 to train on what there is."
+        )
+    if not found:
+        return [(f"core-{core}",) for core in range(_cores())]
+    each = max(1, gpus)
+    return [
+        tuple(f"gpu-{gpu}" for gpu in found[first : first + each]) for first in range(0, len(found) - each + 1, each)
+    ]
+
+
+def _gpus() -> list[str]:
+    """The GPUs this process may use, as CUDA_VISIBLE_DEVICES names them. Asked without torch, which takes seconds."""
+    if shutil.which("nvidia-smi") is None:
+        return []
+    listing = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, check=False)
+    there = re.findall(r"^GPU (\d+):", listing.stdout, flags=re.MULTILINE) if listing.returncode == 0 else []
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible is None or not there:
+        return there
+    # As CUDA reads it: what follows an entry that names no GPU is not seen either.
+    named = [entry.strip() for entry in visible.split(",")]
+    end = next((at for at, entry in enumerate(named) if entry in ("", "-1", "NoDevFiles")), len(named))
+    return named[:end]
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _open_lock(folder: Path, slot: str) -> int:
+    """A descriptor on the lock file of a GPU or core of this host."""
+    name = f"{socket.gethostname()}-{slot}.lock".replace("/", "-")
+    return os.open(folder / name, os.O_RDWR | os.O_CREAT, 0o644)
+
+
+def _lock_at_once(locks: Sequence[int]) -> bool:
+    """Lock all if all are free, else none: two that wait with half a group in hand could wait for each other."""
+    try:
+        for lock in locks:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        for lock in locks:
+            fcntl.flock(lock, fcntl.LOCK_UN)
+        return False
+    return True

@@ -1,0 +1,427 @@
+"""One function per figure: what is shown goes onto a Figure, and the rows that were drawn come back.
+
+A figure draws finished runs only, each at the end of its whole schedule; `learning_curves` alone looks inside runs.
+A figure that the results cannot fill raises Undrawable with the reason.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from flipscale.compare import (
+    LOWER_IS_BETTER,
+    Curve,
+    Estimate,
+    compare,
+    first_reach,
+    is_baseline,
+    labels,
+    pick_score,
+    series_of,
+    short,
+    varying_axes,
+)
+from flipscale.errors import ResultsError
+from flipscale.plot.style import Labels, count_axis, line_style, log_axis, panels, percent_axis, settle
+
+SCORE_WORDS = {
+    "zero_shot_top1": "zero-shot accuracy, top 1",
+    "zero_shot_top5": "zero-shot accuracy, top 5",
+    "image_retrieval_r1": "text to image recall at 1",
+    "image_retrieval_r5": "text to image recall at 5",
+    "image_retrieval_r10": "text to image recall at 10",
+    "text_retrieval_r1": "image to text recall at 1",
+    "text_retrieval_r5": "image to text recall at 5",
+    "text_retrieval_r10": "image to text recall at 10",
+    "held_out_loss": "held-out loss, nats (lower is better)",
+    "final_loss": "training loss at the end, nats (lower is better)",
+}
+
+
+class Undrawable(ResultsError):  # noqa: N818  it is a reason, as Diverged is
+    """The results cannot fill this figure; the message is the reason."""
+
+
+@dataclass(frozen=True)
+class Shown:
+    """The results as figures read them: runs with a score, each with its arm and its cell."""
+
+    rows: pd.DataFrame
+    """Results with `arm` (0 is the baseline), `cell`, and data_size filled in where it was all there is."""
+    curves: pd.DataFrame
+    study: str
+    baseline: dict[str, Any]
+    score: str
+    arms: tuple[str, ...]
+    """Arm number to its name in the legend."""
+    axes: tuple[str, ...]
+    """Axes of the cells that have more than one value, as the study names them."""
+
+
+def shown(
+    results: pd.DataFrame, curves: pd.DataFrame, *, study: str, baseline: Mapping[str, Any], score: str | None = None
+) -> Shown:
+    """Prepare a table of results for all figures. Raises ResultsError if no run has a score."""
+    score = pick_score(results, score)
+    rows = results[results[score].notna()].reset_index(drop=True)
+    if "cell" not in rows:
+        rows["cell"] = labels(rows, varying_axes(rows, baseline))
+    keys = [name for name in baseline if name in rows]
+    rows = rows.assign(_base=~is_baseline(rows, baseline)).sort_values(["_base", *keys], kind="stable")
+    names = labels(rows, keys)
+    arms = list(dict.fromkeys(names))
+    rows["arm"] = [arms.index(name) for name in names]
+    words = [_arm_words(row) for row in rows.drop_duplicates("arm")[keys].to_dict("records")]
+    if "unique_pairs" in rows and "data_size" in rows:
+        rows["data_size"] = rows["data_size"].fillna(rows["unique_pairs"])
+    parts = [dict(part.split("=", 1) for part in cell.split(", ") if "=" in part) for cell in rows["cell"].fillna("")]
+    axes = dict.fromkeys(name for part in parts for name in part)
+    varied = tuple(name for name in axes if len({part.get(name) for part in parts}) > 1)
+    return Shown(rows.sort_index(), curves, study, dict(baseline), score, tuple(words), varied)
+
+
+def _arm_words(settings: Mapping[Any, Any]) -> str:
+    def word(name: str, value: Any) -> str:
+        if name != "mask_ratio" or pd.isna(value):
+            return f"{name} {short(value)}"
+        return "no mask" if value == 0 else f"mask {100 * value:.3g} %"
+
+    return ", ".join(word(str(name), value) for name, value in settings.items()) or "all runs"
+
+
+# The figures
+
+
+def accuracy_vs_samples(figure: Figure, s: Shown) -> pd.DataFrame:
+    """Score against the length of the schedule, one line per arm, one panel per series."""
+    if "samples" not in s.axes:
+        raise Undrawable("samples has one value; it takes runs of two schedule lengths")
+    return _score_against(figure, s, "samples", "samples seen (each point a whole schedule)", lambda: count_axis)
+
+
+def accuracy_vs_flops(figure: Figure, s: Shown) -> pd.DataFrame:
+    """Score against training FLOPs, one line per arm, one panel per series."""
+    return _score_against(figure, s, "train_flops", "training FLOPs", lambda: _flops_axis)
+
+
+def accuracy_vs_hours(figure: Figure, s: Shown) -> pd.DataFrame:
+    """Score against training time on the devices used, one line per arm, one panel per series."""
+    s, words = _in_time_units(s)
+    return _score_against(figure, s, "time", words, lambda: _time_axis)
+
+
+def scaling_axes(figure: Figure, s: Shown) -> pd.DataFrame:
+    """Score along each scaling axis, the others held fixed: model, data_size, samples (as FLIP's Fig 4)."""
+    there = [axis for axis in ("model", "data_size", "samples") if axis in s.axes]
+    if not there:
+        raise Undrawable("model, data_size and samples have one value each")
+    drawn = []
+    axes = panels(figure, len(there))
+    for ax, axis in zip(axes, there, strict=True):
+        fixed = series_of(s.rows, axis)
+        rows = s.rows[fixed == _best_slice(s.rows, fixed, axis)]
+        x = "params" if axis == "model" else axis
+        lines = _draw_lines(ax, s, rows, x, along=[axis])
+        _AXIS[axis](ax, rows)
+        at = fixed[rows.index[0]].replace(", ", ",\n") if len(there) > 1 else fixed[rows.index[0]]
+        ax.set_title(f"{axis}, at {at}" if at else axis, fontsize=8)
+        drawn.append((ax, lines, rows))
+    return _finish(figure, s, drawn)
+
+
+def speedup(figure: Figure, s: Shown) -> pd.DataFrame:
+    """Score against training time with the speed-up at the baseline's best (as FLIP's Fig 1), one panel per series."""
+    if "samples" not in s.axes:
+        raise Undrawable("samples has one value; a speed-up is read between runs of two or more schedule lengths")
+    comparison = compare(s.rows.drop(columns="arm"), baseline=s.baseline, score=s.score)
+    s, words = _in_time_units(s)
+    series = series_of(s.rows)
+    names = [name for name in dict.fromkeys(series) if _has_both(s.rows[series == name])]
+    if not names:
+        raise Undrawable("no series has the baseline and another arm")
+    drawn: list[_Drawn] = []
+    arrows: list[_Arrow] = []
+    for ax, name in zip(panels(figure, len(names)), names, strict=True):
+        rows = s.rows[series == name]
+        lines = _draw_lines(ax, s, rows, "time", along=["samples"])
+        ax.set_xlim(0, rows["time"].max() * (1.22 if len(names) == 1 else 1.08))
+        ax.set_xlabel(words)
+        ax.set_title(name)
+        of_here = [c for c in comparison.curves if c.series == name and c.x == "gpu_hours"]
+        told = {curve: estimate.mean for curve in of_here if (estimate := _told(curve)) and estimate.mean}
+        # An arm that gets to the baseline's best says more than one that is only compared below it.
+        fastest = max(told, key=lambda curve: (_told(curve) is curve.speedup, told[curve]), default=None)
+        if fastest and (arrow := _arrow(ax, fastest, s, lines)):
+            arrows.append(arrow)
+        drawn.append((ax, lines, rows))
+    return _finish(figure, s, drawn, arrows)
+
+
+def learning_curves(figure: Figure, s: Shown) -> pd.DataFrame:
+    """Score inside the longest runs against samples seen; its middle is not the result of a shorter schedule."""
+    points = s.curves[s.curves["metric"] == s.score]
+    longest = s.rows[s.rows["samples"] == s.rows.groupby(series_of(s.rows))["samples"].transform("max")]
+    points = points.merge(longest[["id", "arm", "seed", "cell"]].astype({"id": "str"}), on="id")
+    if points.empty or points.groupby("id", observed=True)["samples"].nunique().max() < 2:
+        raise Undrawable(f"no run has {s.score} at two points; evaluation.at gives more")
+    points = points.rename(columns={"value": s.score}).assign(point=points.groupby("id", observed=True).cumcount())
+    drawn = []
+    cells = list(dict.fromkeys(points["cell"]))
+    for ax, cell in zip(panels(figure, len(cells)), cells, strict=True):
+        of_cell = points[points["cell"] == cell]
+        lines = _draw_lines(ax, s, of_cell, "samples", along=["point"])
+        ax.set_xlim(0, of_cell["samples"].max() * (1.25 if len(cells) == 1 else 1.05))
+        ax.xaxis.set_major_formatter(lambda value, _: short(value))
+        ax.set_xlabel("samples seen within one run")
+        ax.set_title(cell)
+        drawn.append((ax, lines, of_cell))
+    _finish(figure, s, drawn)
+    return longest[longest["id"].isin(points["id"])]
+
+
+# Their parts
+
+
+@dataclass(frozen=True)
+class _Line:
+    """One drawn line: means over seeds, in the order of x."""
+
+    arm: int
+    xs: list[float]
+    ys: list[float]
+    spread: list[float]
+
+
+_Drawn = tuple[Axes, list[_Line], pd.DataFrame]
+
+
+def _score_against(figure: Figure, s: Shown, x: str, words: str, axis: Any) -> pd.DataFrame:
+    """A panel per series with a line per arm; a line runs along the schedule, else the model, else the data."""
+    along = next((name for name in ("samples", "model", "data_size") if name in s.axes), "samples")
+    rows = s.rows[s.rows[x].notna()]
+    if rows.empty:
+        raise Undrawable(f"no run has {x}")
+    if rows[x].nunique() < 2:
+        raise Undrawable(f"{x} has one value")
+    series = series_of(rows, along)
+    names = list(dict.fromkeys(series))
+    drawn = []
+    for ax, name in zip(panels(figure, len(names)), names, strict=True):
+        of_series = rows[series == name]
+        lines = _draw_lines(ax, s, of_series, x, along=[along])
+        axis()(ax, of_series[x])
+        ax.set_xlabel(words)
+        ax.set_title(name)
+        drawn.append((ax, lines, of_series))
+    return _finish(figure, s, drawn)
+
+
+def _draw_lines(ax: Axes, s: Shown, rows: pd.DataFrame, x: str, along: list[str]) -> list[_Line]:
+    """Each arm's means over seeds with bars of 1 sd, and its runs as dots."""
+    lines = []
+    for arm in sorted(set(rows["arm"])):
+        of_arm = rows[rows["arm"] == arm]
+        means = of_arm.groupby(along).agg(x=(x, "mean"), y=(s.score, "mean"), sd=(s.score, "std"), n=(s.score, "size"))
+        means = means.sort_values("x")
+        style = line_style(arm)
+        spread = means["sd"].fillna(0.0).astype(float)
+        ax.errorbar(
+            means["x"].astype(float),
+            means["y"].astype(float),
+            spread if (means["n"] > 1).any() else None,
+            capsize=2,
+            elinewidth=0.8,
+            label=s.arms[arm],
+            zorder=3,
+            **style,
+        )
+        if (means["n"] > 1).any():
+            ax.plot(
+                of_arm[x].astype(float), of_arm[s.score].astype(float), ".", ms=2.5, alpha=0.55, color=style["color"]
+            )
+        columns = ([float(v) for v in column] for column in (means["x"], means["y"], spread))
+        lines.append(_Line(arm, *columns))
+    return lines
+
+
+def _finish(figure: Figure, s: Shown, drawn: Sequence[_Drawn], arrows: Sequence["_Arrow"] = ()) -> pd.DataFrame:
+    """Axis words, small print, and a name for every line: beside it in a single panel with room, else a legend."""
+    for ax, _, _ in drawn:
+        if s.score not in LOWER_IS_BETTER:
+            percent_axis(ax)
+        if ax.get_subplotspec().is_first_col():  # type: ignore[union-attr]
+            ax.set_ylabel(SCORE_WORDS.get(s.score, s.score))
+    rows = pd.concat([of_panel for _, _, of_panel in drawn]).drop_duplicates("id")
+    print_small = small_print(s, rows)
+    alone = len(drawn) == 1
+    if not alone:
+        _legend(figure, drawn)
+    elif drawn[0][0].get_xscale() == "log":
+        left, right = drawn[0][0].get_xlim()
+        drawn[0][0].set_xlim(left, right * (right / left) ** 0.22)
+    settle(figure, print_small)
+    labels_of = {id(ax): Labels(ax) for ax, _, _ in drawn}
+    for ax, lines, _ in drawn:
+        for line in lines:
+            labels_of[id(ax)].avoid(line.xs, line.ys)
+            for x, y, sd in zip(line.xs, line.ys, line.spread, strict=True):
+                labels_of[id(ax)].avoid([x, x], [y - sd, y + sd])
+    for arrow in arrows:
+        labels_of[id(arrow.ax)].avoid([arrow.start, arrow.end], [arrow.y, arrow.y])
+        _label_arrow(labels_of[id(arrow.ax)], arrow)
+    if alone and not _label_lines(labels_of[id(drawn[0][0])], s, drawn[0][1]):
+        _legend(figure, drawn)
+        settle(figure, print_small)
+    return rows
+
+
+def _label_lines(labels_here: Labels, s: Shown, lines: list[_Line]) -> bool:
+    placed: list[bool] = []
+    for line in lines:
+        anchors = list(zip(line.xs, line.ys, strict=True))[::-1]
+        placed.append(labels_here.put(s.arms[line.arm], anchors, color=line_style(line.arm)["color"], fontsize=8.5))
+    return all(placed)
+
+
+def _legend(figure: Figure, drawn: Sequence[_Drawn]) -> None:
+    handles: dict[str, Any] = {}
+    for ax, _, _ in drawn:
+        for handle, label in zip(*ax.get_legend_handles_labels(), strict=True):
+            handles.setdefault(label, handle)
+    figure.legend(
+        list(handles.values()), list(handles), loc="outside upper left", ncols=min(len(handles), 5), handlelength=3.2
+    )
+
+
+def small_print(s: Shown, rows: pd.DataFrame) -> str:
+    """Where the figure comes from. The date is the newest run's, so that an old figure does not look new."""
+    seeds = rows["seed"].nunique() if "seed" in rows else 1
+    text = f"study {s.study} · {_count(len(rows), 'run')} · {_count(seeds, 'seed')}"
+    if "finished" in rows and rows["finished"].notna().any():
+        text += f" · newest run finished {pd.to_datetime(rows['finished'].max(), unit='s'):%Y-%m-%d}"
+    return text + ("\nlines: means over seeds, bars: ± 1 sd, dots: runs" if seeds > 1 else "")
+
+
+def _count(n: int, noun: str) -> str:
+    return f"{n} {noun}" if n == 1 else f"{n} {noun}s"
+
+
+# Axes
+
+
+def _flops_axis(ax: Axes, values: "pd.Series[float]") -> None:
+    log_axis(ax, values, power=True)
+
+
+def _time_axis(ax: Axes, values: "pd.Series[float]") -> None:
+    log_axis(ax, values, power=False)
+
+
+def _model_ticks(ax: Axes, rows: pd.DataFrame) -> None:
+    params = rows.groupby("model")["params"].mean().sort_values()
+    ax.set_xscale("log")
+    names = [f"{model}\n{short(float(f'{n:.2g}'))}" for model, n in params.items()]
+    ax.set_xticks([float(n) for n in params], names, fontsize=7)
+    ax.set_xticks([], minor=True)
+    ax.margins(x=0.2)
+    ax.set_xlabel("parameters")
+
+
+def _count_ticks(words: str, name: str) -> Any:
+    def ticks(ax: Axes, rows: pd.DataFrame) -> None:
+        count_axis(ax, rows[name])
+        ax.set_xlabel(words)
+
+    return ticks
+
+
+_AXIS = {
+    "model": _model_ticks,
+    "data_size": _count_ticks("unique pairs", "data_size"),
+    "samples": _count_ticks("samples seen (whole schedules)", "samples"),
+}
+
+
+def _in_time_units(s: Shown) -> tuple[Shown, str]:
+    """The rows with `time`: gpu_hours in the unit that suits them, and its words."""
+    rows = s.rows[s.rows["gpu_hours"].notna()]
+    if rows.empty:
+        raise Undrawable("no run has gpu_hours")
+    devices = sorted({str(device) for device in rows["device"].dropna()}) if "device" in rows else []
+    if len(devices) > 1:
+        raise Undrawable(f"the runs were timed on different devices ({', '.join(devices)})")
+    longest = float(rows["gpu_hours"].max())
+    unit, factor = ("seconds", 3600) if longest < 1 / 60 else ("minutes", 60) if longest < 2 else ("hours", 1)
+    who = "CPU core" if devices == ["cpu"] else "GPU"
+    rows = rows.assign(time=rows["gpu_hours"].astype(float) * factor)
+    return Shown(**{**s.__dict__, "rows": rows}), f"training time ({who}-{unit})"
+
+
+def _best_slice(rows: pd.DataFrame, fixed: "pd.Series[str]", axis: str) -> str:
+    """The values of the other axes at which this one is varied most; of equals the one that trained longest."""
+    groups = rows.groupby(fixed)
+    return str(
+        pd.DataFrame({"n": groups[axis].nunique(), "f": groups["train_flops"].mean()}).sort_values(["n", "f"]).index[-1]
+    )
+
+
+def _has_both(rows: pd.DataFrame) -> bool:
+    return bool((rows["arm"] == 0).any() and (rows["arm"] > 0).any())
+
+
+# The speed-up
+
+
+@dataclass(frozen=True)
+class _Arrow:
+    """From the baseline's best to where the arm first has it, at one height."""
+
+    ax: Axes
+    start: float
+    end: float
+    y: float
+    text: str
+
+
+def _arrow(ax: Axes, curve: Curve, s: Shown, lines: list[_Line]) -> _Arrow | None:
+    """The arrow between the mean lines. Its number is compare's, read seed by seed; None if the means do not meet."""
+    sign = -1 if s.score in LOWER_IS_BETTER else 1
+    names = dict(zip(s.rows["arm"], labels(s.rows, list(s.baseline)), strict=True))
+    base = next((line for line in lines if line.arm == 0), None)
+    ours = next((line for line in lines if line.arm and names[line.arm] == curve.arm), None)
+    told = _told(curve)
+    if base is None or ours is None or told is None:
+        return None
+    at_best = told is curve.speedup
+    target = sign * max(sign * y for y in base.ys) if at_best else curve.speedup_at[-1].score
+    start, end = (first_reach(line.xs, [sign * y for y in line.ys], sign * target) for line in (base, ours))
+    if start is None or end is None:
+        return None
+    arrow = {"arrowstyle": "-|>", "linestyle": "--", "color": "#444444", "shrinkA": 5, "shrinkB": 0, "lw": 1}
+    ax.annotate("", (end, target), (start, target), arrowprops=arrow)
+    assert told.mean is not None
+    text = f"{told.mean:.2g}× faster" if told.mean >= 1 else f"{1 / told.mean:.2g}× slower"
+    if not at_best:
+        text += f" to {100 * target:.1f} %" if s.score not in LOWER_IS_BETTER else f" to {target:.3g}"
+    if len(told.values) > 1:
+        text += f"\n({min(told.values):.2g} to {max(told.values):.2g} over {len(told.values)} seeds)"
+    return _Arrow(ax, start, end, target, text)
+
+
+def _told(curve: Curve) -> Estimate | None:
+    """The speed-up at the baseline's best if every seed gets there, else at the best score that all pass through."""
+    if curve.speedup.n and curve.speedup.n == len(curve.seeds):
+        return curve.speedup
+    return curve.speedup_at[-1].speedup if curve.speedup_at else None
+
+
+def _label_arrow(labels_here: Labels, arrow: _Arrow) -> None:
+    shares = (0.5, 0.6, 0.4, 0.7, 0.3, 0.8, 0.2)
+    anchors = [(arrow.start + share * (arrow.end - arrow.start), arrow.y) for share in shares]
+    labels_here.put(arrow.text, anchors, color="#222222", fontsize=8) or labels_here.put(
+        arrow.text.partition("\n")[0], anchors, color="#222222", fontsize=8
+    )

@@ -1,0 +1,88 @@
+"""The parts of docs/ and studies/ that come from the code. Run as a script it writes them; test_docs holds them to it."""
+
+import contextlib
+import io
+import json
+import os
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+from flipscale.cli import main
+from flipscale.collect import columns_as_markdown
+from flipscale.plan import show_setting
+from flipscale.study.keys import TOP
+from flipscale.study.schema import study_schema
+from flipscale.study.settings import DATASET, EVALUATION, SETTINGS
+
+ROOT = Path(__file__).parents[1]
+
+
+def help_of(*arguments: str) -> str:
+    """What the command line says to --help, at 100 columns."""
+    os.environ["COLUMNS"] = "100"
+    said = io.StringIO()
+    with contextlib.redirect_stdout(said), contextlib.suppress(SystemExit):
+        main([*arguments, "--help"])
+    return said.getvalue()
+
+
+def commands() -> str:
+    whole = help_of()
+    verbs = re.findall(r"^    (\w+) ", whole, re.MULTILINE)
+    return "".join(f"```\n$ flipscale {' '.join((*one, '--help'))}\n{help_of(*one)}```\n\n" for one in [(), *zip(verbs)])
+
+
+def keys() -> str:
+    rows = [f"| `{name}` | {option.says} |" for name, option in TOP.items()]
+    return "\n".join(["| key | meaning |", "|---|---|", *rows]) + "\n"
+
+
+def settings() -> str:
+    rows = ["| setting | default | meaning |", "|---|---|---|"]
+    for name, setting in SETTINGS.items():
+        default = "required" if setting.required else f"`{setting.rule}`" if setting.rule else show_setting(setting.default)
+        rows.append(f"| `{name}` | {'see below' if name == 'evaluation' else default} | {setting.says} |")
+    return "\n".join(rows) + "\n"
+
+
+def options() -> str:
+    rows = ["| where | option | default | meaning |", "|---|---|---|---|"]
+    tables = {f"data: {{{kind}: ...}}": keys.options for kind, keys in DATASET.options.items()}
+    for where, table in {**tables, "evaluation": EVALUATION.options}.items():
+        for name, option in table.items():
+            default = "required" if option.required else json.dumps(option.default)
+            rows.append(f"| `{where}` | `{name}` | {default} | {option.says} |")
+    return "\n".join(rows) + "\n"
+
+
+PARTS: dict[str, Callable[[], str]] = {
+    "docs/cli.md#commands": commands,
+    "docs/study.md#keys": keys,
+    "docs/study.md#settings": settings,
+    "docs/study.md#options": options,
+    "docs/results.md#columns": columns_as_markdown,
+}
+"""Between `<!-- NAME -->` and `<!-- end -->` of each file stands what the function answers."""
+
+SCHEMA = ROOT / "studies" / "study.schema.json"
+
+
+def filled(name: str) -> tuple[Path, str, str]:
+    """The file of a part, its text as it is, and as it should be."""
+    file, _, part = name.partition("#")
+    text = (ROOT / file).read_text()
+    pattern = re.compile(rf"(<!-- {part} -->\n).*?(<!-- end -->)", re.DOTALL)
+    assert pattern.search(text), f"{file} has no part {part}"
+    return ROOT / file, text, pattern.sub(lambda match: f"{match[1]}\n{PARTS[name]()}\n{match[2]}", text)
+
+
+def write() -> None:
+    for name in PARTS:
+        path, _, right = filled(name)
+        path.write_text(right)
+    SCHEMA.write_text(json.dumps(study_schema(), indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    write()

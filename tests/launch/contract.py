@@ -1,0 +1,192 @@
+"""What every launcher must do, run with the stand-in worker beside this file. A launcher's tests subclass it:
+
+class TestLocal(LauncherContract):
+    def launcher(self, results): return LocalLauncher(results, command=WORKER)
+"""
+
+import multiprocessing
+import os
+import signal
+import sys
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from flipscale.launch import Launcher, cancel, states, submit
+from flipscale.run import RunFolder, State
+
+WORKER = (sys.executable, str(Path(__file__).with_name("worker.py")))
+
+PATIENCE = 30.0
+"""Seconds until a test gives up waiting for a state that should come within one or two."""
+
+
+@dataclass(frozen=True)
+class Price:
+    train_flops: float
+    samples: int
+
+
+@dataclass(frozen=True)
+class StandInRun:
+    """As much of a plan's Run as launching reads."""
+
+    id: str
+    seconds: float = 0.1
+    first_seconds: float | None = None
+    fail: str | None = None
+    deaf: bool = False
+    resources: dict[str, Any] = field(default_factory=lambda: {"gpus": 0}, hash=False)
+
+    @property
+    def cost(self) -> Price:
+        return Price(train_flops=1e9 * self.seconds, samples=round(self.seconds / 0.05))
+
+    def to_dict(self) -> dict[str, Any]:
+        settings = {name: getattr(self, name) for name in ("seconds", "first_seconds", "fail", "deaf")}
+        return {"id": self.id, "settings": settings, "parents": [], "resources": self.resources}
+
+
+def folder(results: Path, run: StandInRun) -> RunFolder:
+    return RunFolder(results / "runs" / run.id)
+
+
+def starts(results: Path, run: StandInRun) -> int:
+    """How often the run was begun, over all workers."""
+    return sum("start" in record for record in folder(results, run).records()[0])
+
+
+def wait_for(runs, results, *wanted: State) -> dict[str, State]:
+    """Look until every run is in one of the wanted states."""
+    end = time.monotonic() + PATIENCE
+    while not set((now := states(runs, results)).values()) <= set(wanted):
+        assert time.monotonic() < end, f"still {now}"
+        time.sleep(0.05)
+    return now
+
+
+class LauncherContract:
+    """The tests of a launcher; `launcher` makes one whose workers execute WORKER."""
+
+    def launcher(self, results: Path) -> Launcher:
+        raise NotImplementedError
+
+    def submit(self, runs, results, **options):
+        return submit(runs, results, self.launcher(results), **options)
+
+    def test_every_run_is_finished_and_was_started_once(self, tmp_path):
+        runs = [StandInRun(f"run-{number}") for number in range(6)]
+        submission = self.submit(runs, tmp_path)
+        assert {job.run_id for job in submission.jobs} == {run.id for run in runs}
+        wait_for(runs, tmp_path, State.FINISHED)
+        assert [starts(tmp_path, run) for run in runs] == [1] * 6
+
+    def test_a_run_is_known_to_its_launcher_from_submit_to_result(self, tmp_path):
+        run = StandInRun("run", seconds=1.0)
+        self.submit([run], tmp_path)
+        seen = []
+        while not seen or seen[-1] is not State.FINISHED:
+            seen.append(states([run], tmp_path)["run"])
+            assert seen[-1] in (State.WAITING, State.RUNNING, State.FINISHED), seen
+        assert State.RUNNING in seen
+
+    def test_submitting_again_starts_nothing_that_waits_runs_or_is_finished(self, tmp_path):
+        runs = [StandInRun("short"), StandInRun("long", seconds=1.0)]
+        self.submit(runs, tmp_path)
+        again = self.submit(runs, tmp_path)
+        assert again.jobs == ()
+        assert sum(again.skipped.values()) == 2
+        wait_for(runs, tmp_path, State.FINISHED)
+        done = self.submit(runs, tmp_path)
+        assert (done.jobs, done.skipped) == ((), {State.FINISHED: 2})
+
+    def test_run_json_is_what_was_asked_and_job_json_says_who_was_asked(self, tmp_path):
+        run = StandInRun("run")
+        (job,) = self.submit([run], tmp_path).jobs
+        assert folder(tmp_path, run).asked() == {"schema": 1, **run.to_dict()}
+        written = folder(tmp_path, run).job()
+        assert (written["launcher"], written["id"]) == (job.launcher, job.id)
+        wait_for([run], tmp_path, State.FINISHED)
+
+    def test_a_failed_run_does_not_take_its_neighbours_along_and_is_tried_again(self, tmp_path):
+        runs = [StandInRun("bad", fail="code"), StandInRun("good"), StandInRun("fine")]
+        self.submit(runs, tmp_path)
+        ended = wait_for(runs, tmp_path, State.FINISHED, State.FAILED)
+        assert ended == {"bad": State.FAILED, "good": State.FINISHED, "fine": State.FINISHED}
+        assert [job.run_id for job in self.submit(runs, tmp_path).jobs] == ["bad"]
+        wait_for(runs, tmp_path, State.FINISHED, State.FAILED)
+        assert starts(tmp_path, runs[0]) == 2
+
+    def test_a_diverged_run_is_tried_again_only_if_asked(self, tmp_path):
+        run = StandInRun("run", fail="diverged")
+        self.submit([run], tmp_path)
+        wait_for([run], tmp_path, State.FAILED)
+        assert self.submit([run], tmp_path).skipped == {State.FAILED: 1}
+        assert len(self.submit([run], tmp_path, retry_diverged=True).jobs) == 1
+        wait_for([run], tmp_path, State.FAILED)
+
+    def test_a_killed_worker_loses_its_run_and_submit_goes_on_with_it(self, tmp_path):
+        run = StandInRun("run", first_seconds=60)
+        self.submit([run], tmp_path)
+        wait_for([run], tmp_path, State.RUNNING)
+        os.kill(folder(tmp_path, run).lease()["pid"], signal.SIGKILL)
+        wait_for([run], tmp_path, State.LOST)
+        assert len(self.submit([run], tmp_path).jobs) == 1
+        wait_for([run], tmp_path, State.FINISHED)
+        assert starts(tmp_path, run) == 2
+
+    def test_two_submits_at_once_hand_no_run_out_twice(self, tmp_path):
+        runs = [StandInRun(f"run-{number}") for number in range(4)]
+        with multiprocessing.get_context("spawn").Pool(2) as pool:
+            handed_out = pool.map(_Submit(self, runs, tmp_path), range(2))
+        assert sorted(handed_out) == [0, 4]
+        wait_for(runs, tmp_path, State.FINISHED)
+        assert [starts(tmp_path, run) for run in runs] == [1] * 4
+
+    def test_another_process_finds_the_jobs_and_the_submitter_may_be_gone(self, tmp_path):
+        run = StandInRun("run", seconds=1.0)
+        child = multiprocessing.get_context("spawn").Process(target=_Submit(self, [run], tmp_path), args=(0,))
+        child.start()
+        child.join()
+        assert states([run], tmp_path)["run"] in (State.WAITING, State.RUNNING, State.FINISHED)
+        wait_for([run], tmp_path, State.FINISHED)
+
+    def test_cancelled_runs_write_a_checkpoint_and_submit_goes_on_with_them(self, tmp_path):
+        runs = [StandInRun(f"run-{number}", seconds=0.4) for number in range(4)]
+        long = StandInRun("long", seconds=60)
+        self.submit([long, *runs], tmp_path)
+        wait_for([long], tmp_path, State.RUNNING)
+        cancelled = cancel([long, *runs], tmp_path)
+        assert "long" in cancelled
+        wait_for([long, *runs], tmp_path, State.CANCELLED, State.FINISHED)
+        assert (folder(tmp_path, long).path / "checkpoint.pt").exists()
+        assert {job.run_id for job in self.submit(runs, tmp_path).jobs} == set(cancelled) - {"long"}
+        wait_for(runs, tmp_path, State.FINISHED)
+        assert states([long], tmp_path) == {"long": State.CANCELLED}
+
+    def test_cancelling_some_leaves_the_others_to_finish(self, tmp_path):
+        long = [StandInRun("long-0", seconds=60), StandInRun("long-1", seconds=60)]
+        others = [StandInRun(f"run-{number}", seconds=0.3) for number in range(4)]
+        self.submit([*long, *others], tmp_path)
+        wait_for(long[:1], tmp_path, State.RUNNING)
+        assert cancel(long, tmp_path) == ["long-0", "long-1"]
+        wait_for(others, tmp_path, State.FINISHED)
+        assert set(wait_for(long, tmp_path, State.CANCELLED).values()) == {State.CANCELLED}
+
+    def test_cancelling_what_is_finished_or_was_never_submitted_does_nothing(self, tmp_path):
+        finished, planned = StandInRun("finished"), StandInRun("planned")
+        self.submit([finished], tmp_path)
+        wait_for([finished], tmp_path, State.FINISHED)
+        assert cancel([finished, planned], tmp_path) == []
+        assert states([finished, planned], tmp_path) == {"finished": State.FINISHED, "planned": State.PLANNED}
+
+
+class _Submit:
+    """A submit in another process: the number of runs it handed out."""
+
+    def __init__(self, contract: LauncherContract, runs, results: Path):
+        self.contract, self.runs, self.results = contract, runs, results
+
+    def __call__(self, _: int) -> int:
+        return len(self.contract.submit(self.runs, self.results).jobs)

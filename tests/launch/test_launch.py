@@ -1,0 +1,84 @@
+import json
+
+import pytest
+
+from flipscale.errors import LaunchError, RunFolderError
+from flipscale.launch import Job, launcher_named, states, submit
+from flipscale.run import FailureKind, RunFolder, State
+from tests.launch.contract import StandInRun, folder
+
+
+class Recorder:
+    """A launcher that starts nothing: it notes what it was asked for."""
+
+    def __init__(self):
+        self.submitted = []
+
+    def submit(self, folders, resources):
+        self.submitted.append(([folder.id for folder in folders], dict(resources)))
+        return [Job(folder.id, "local", "none", 0.0, log="") for folder in folders]
+
+    def poll(self, jobs):
+        return {job.run_id: None for job in jobs}
+
+    def cancel(self, jobs):
+        pass
+
+
+def test_an_unknown_launcher_is_refused_with_the_nearest_name(tmp_path):
+    with pytest.raises(LaunchError, match=r"no launcher 'lokal'; did you mean 'local'\? Choices: local"):
+        launcher_named("lokal", tmp_path)
+
+
+def test_runs_go_out_together_by_the_resources_they_need(tmp_path):
+    launcher = Recorder()
+    runs = [
+        StandInRun("a", seconds=1, resources={"gpus": 1}),
+        StandInRun("b", seconds=3, resources={"gpus": 8}),
+        StandInRun("c", seconds=2, resources={"gpus": 1}),
+    ]
+    submit(runs, tmp_path, launcher)
+    assert launcher.submitted == [(["b"], {"gpus": 8}), (["c", "a"], {"gpus": 1})]
+
+
+def test_the_same_run_twice_is_handed_out_once(tmp_path):
+    launcher = Recorder()
+    submit([StandInRun("run"), StandInRun("run")], tmp_path, launcher)
+    assert launcher.submitted == [(["run"], {"gpus": 0})]
+
+
+def test_a_job_reads_back_as_it_was_written(tmp_path):
+    run_folder = RunFolder(tmp_path / "run")
+    run_folder.path.mkdir()
+    job = Job("run", "local", "20260101-000000-abc", 1767225600.0, log="here", cancelled=1767225601.5)
+    job.write(run_folder)
+    assert Job.read(run_folder) == job
+    assert Job.read(RunFolder(tmp_path / "other")) is None
+
+
+def test_a_retried_run_forgets_its_failure_and_keeps_its_checkpoint(tmp_path):
+    run = StandInRun("run")
+    submit([run], tmp_path, Recorder())
+    folder(tmp_path, run).write_error(FailureKind.OOM, "Too big.")
+    (folder(tmp_path, run).path / "checkpoint.pt").touch()
+    assert states([run], tmp_path) == {"run": State.FAILED}
+    assert len(submit([run], tmp_path, Recorder()).jobs) == 1
+    assert folder(tmp_path, run).error() is None
+    assert (folder(tmp_path, run).path / "checkpoint.pt").exists()
+
+
+@pytest.mark.parametrize("name", ["run.json", "job.json"])
+def test_a_folder_of_a_newer_flipscale_is_refused(tmp_path, name):
+    run = StandInRun("run")
+    folder(tmp_path, run).path.mkdir(parents=True)
+    (folder(tmp_path, run).path / name).write_text('{"schema": 2}')
+    with pytest.raises(RunFolderError, match="newer than this flipscale"):
+        submit([run], tmp_path, Recorder())
+
+
+def test_a_job_json_of_somebody_else_is_named(tmp_path):
+    run = StandInRun("run")
+    folder(tmp_path, run).path.mkdir(parents=True)
+    (folder(tmp_path, run).path / "job.json").write_text(json.dumps({"pbs": 17}))
+    with pytest.raises(RunFolderError, match=r"job\.json: has no 'launcher', so it is not flipscale's"):
+        states([run], tmp_path)

@@ -1,0 +1,242 @@
+import json
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from flipscale.errors import LaunchError
+from flipscale.launch import cancel, states, submit
+from flipscale.launch import local as local_launcher
+from flipscale.launch.local import LocalLauncher
+from flipscale.run import State, is_alive
+from tests.launch.contract import WORKER, LauncherContract, StandInRun, folder, starts, wait_for
+
+
+class TestLocal(LauncherContract):
+    def launcher(self, results):
+        return LocalLauncher(results, command=WORKER)
+
+
+def hand_out(runs, results, **options):
+    return submit(runs, results, LocalLauncher(results, command=WORKER, **options))
+
+
+def workers(results, job):
+    return json.loads((results / "local" / job.id / "workers.json").read_text())["workers"]
+
+
+@pytest.fixture
+def cores(monkeypatch):
+    """Give the machine so many cores and no GPU."""
+
+    def give(count):
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+        monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(count)))
+
+    return give
+
+
+@pytest.fixture
+def gpus(monkeypatch, tmp_path):
+    """Give the machine so many GPUs, as nvidia-smi lists them."""
+
+    def give(count, visible=None):
+        lines = [f"GPU {gpu}: NVIDIA H100 80GB HBM3 (UUID: GPU-5c3c7a0e-{gpu:04})" for gpu in range(count)]
+        folder = tmp_path / "bin"
+        folder.mkdir()
+        (folder / "nvidia-smi").write_text("#!/bin/sh\ncat <<END\n" + "\n".join(lines) + "\nEND\n")
+        (folder / "nvidia-smi").chmod(0o755)
+        monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
+        if visible is None:
+            monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+        else:
+            monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+
+    return give
+
+
+# What a worker is
+
+
+def test_a_worker_has_one_thread_and_a_session_of_its_own(tmp_path):
+    run = StandInRun("run")
+    (job,) = hand_out([run], tmp_path).jobs
+    wait_for([run], tmp_path, State.FINISHED)
+    result = folder(tmp_path, run).result()
+    assert result["OMP_NUM_THREADS"] == "1"
+    assert result["FLIPSCALE_JOB"] == f"local/{job.id}"
+    assert result["session"] == result["pid"]
+
+
+def test_there_are_no_more_workers_than_cores_runs_or_asked_for(tmp_path, cores):
+    cores(3)
+    two, many, few = (
+        [StandInRun(f"{name}-{number}") for number in range(count)] for name, count in [("a", 2), ("b", 5), ("c", 5)]
+    )
+    assert len(workers(tmp_path, hand_out(two, tmp_path).jobs[0])) == 2
+    assert len(workers(tmp_path, hand_out(many, tmp_path).jobs[0])) == 3
+    assert len(workers(tmp_path, hand_out(few, tmp_path, workers=1).jobs[0])) == 1
+    wait_for([*two, *many, *few], tmp_path, State.FINISHED)
+
+
+def test_what_a_worker_that_cannot_start_said_is_in_its_log(tmp_path):
+    run = StandInRun("run")
+    (job,) = submit([run], tmp_path, LocalLauncher(tmp_path, command=[sys.executable, "-m", "no_such_module"])).jobs
+    wait_for([run], tmp_path, State.LOST)
+    assert "no_such_module" in (tmp_path / "local" / job.id / "worker-0.log").read_text()
+
+
+def test_workers_outlive_the_terminal_they_were_started_from(tmp_path):
+    script = (
+        "import sys, time; from pathlib import Path\n"
+        "from flipscale.launch import submit; from flipscale.launch.local import LocalLauncher\n"
+        "from tests.launch.contract import WORKER, StandInRun\n"
+        "results = Path(sys.argv[1])\n"
+        "submit([StandInRun('run', seconds=1)], results, LocalLauncher(results, command=WORKER))\n"
+        "print('submitted', flush=True); time.sleep(60)\n"
+    )
+    terminal = subprocess.Popen(
+        [sys.executable, "-c", script, tmp_path], stdout=subprocess.PIPE, text=True, start_new_session=True
+    )
+    with terminal:
+        assert terminal.stdout.readline() == "submitted\n"
+        os.killpg(terminal.pid, signal.SIGHUP)
+        os.killpg(terminal.pid, signal.SIGKILL)
+    run = StandInRun("run")
+    wait_for([run], tmp_path, State.FINISHED)
+    assert starts(tmp_path, run) == 1
+
+
+# The queue
+
+
+def test_the_run_of_a_killed_worker_is_taken_up_by_another_of_the_same_list(tmp_path, cores):
+    cores(2)
+    runs = [StandInRun("killed", first_seconds=60), StandInRun("other", seconds=2)]
+    hand_out(runs, tmp_path)
+    wait_for(runs, tmp_path, State.RUNNING)
+    os.kill(folder(tmp_path, runs[0]).lease()["pid"], signal.SIGKILL)
+    wait_for(runs, tmp_path, State.FINISHED, State.RUNNING, State.WAITING)
+    wait_for(runs, tmp_path, State.FINISHED)
+    assert [starts(tmp_path, run) for run in runs] == [2, 1]
+
+
+def test_the_costliest_run_goes_first(tmp_path, cores):
+    cores(1)
+    runs = [StandInRun("short", seconds=0.1), StandInRun("long", seconds=0.3), StandInRun("middle", seconds=0.2)]
+    assert [job.run_id for job in hand_out(runs, tmp_path).jobs] == ["long", "middle", "short"]
+    wait_for(runs, tmp_path, State.FINISHED)
+    ended = {run.id: folder(tmp_path, run).result()["ended"] for run in runs}
+    assert sorted(ended, key=ended.get) == ["long", "middle", "short"]
+
+
+def test_a_second_submission_waits_for_the_cores_of_the_first(tmp_path, cores):
+    cores(1)
+    first, second = StandInRun("first", seconds=0.5), StandInRun("second")
+    hand_out([first], tmp_path)
+    hand_out([second], tmp_path)
+    wait_for([first, second], tmp_path, State.FINISHED)
+    (start,) = [record["step"] for record in folder(tmp_path, second).records()[0] if "start" in record]
+    assert start > folder(tmp_path, first).result()["ended"]
+
+
+def test_a_second_submission_takes_a_free_core(tmp_path, cores):
+    cores(2)
+    first, second = StandInRun("first", first_seconds=60), StandInRun("second")
+    (one,) = hand_out([first], tmp_path).jobs
+    (two,) = hand_out([second], tmp_path).jobs
+    assert [worker["slots"] for worker in workers(tmp_path, one) + workers(tmp_path, two)] == [["core-0"], ["core-1"]]
+    wait_for([second], tmp_path, State.FINISHED)
+    cancel([first], tmp_path)
+
+
+def test_the_workers_of_another_host_are_not_seen_so_their_waiting_runs_are_lost(tmp_path):
+    run = StandInRun("run", seconds=0.1)
+    (job,) = hand_out([run], tmp_path).jobs
+    wait_for([run], tmp_path, State.FINISHED)
+    (folder(tmp_path, run).path / "result.json").unlink()
+    path = tmp_path / "local" / job.id / "workers.json"
+    here = json.loads(path.read_text())
+    alive = {"pid": os.getpid(), "born": local_launcher.birth(os.getpid()), "slots": [], "log": ""}
+    path.write_text(json.dumps({**here, "workers": [alive]}))
+    assert states([run], tmp_path) == {"run": State.WAITING}
+    path.write_text(json.dumps({**here, "workers": [alive], "host": "elsewhere"}))
+    assert states([run], tmp_path) == {"run": State.LOST}
+
+
+# Stopping
+
+
+def test_another_worker_goes_on_where_the_only_one_was_stopped_for_a_cancelled_run(tmp_path, cores):
+    cores(1)
+    long, short = StandInRun("long", seconds=60), StandInRun("short")
+    (job, _) = hand_out([long, short], tmp_path).jobs
+    wait_for([long], tmp_path, State.RUNNING)
+    assert cancel([long], tmp_path) == ["long"]
+    assert len(workers(tmp_path, job)) == 2
+    wait_for([short], tmp_path, State.FINISHED)
+    assert states([long], tmp_path) == {"long": State.CANCELLED}
+    assert starts(tmp_path, long) == 1
+
+
+def test_cancelling_a_waiting_run_leaves_the_worker_to_its_own(tmp_path, cores):
+    cores(1)
+    held, waiting = StandInRun("held", seconds=1), StandInRun("waiting", seconds=0.5)
+    hand_out([held, waiting], tmp_path)
+    wait_for([held], tmp_path, State.RUNNING)
+    assert cancel([waiting], tmp_path) == ["waiting"]
+    wait_for([held], tmp_path, State.FINISHED)
+    assert (starts(tmp_path, held), starts(tmp_path, waiting)) == (1, 0)
+
+
+def test_a_worker_that_does_not_stop_is_killed(tmp_path, monkeypatch):
+    monkeypatch.setattr(local_launcher, "STOP_SECONDS", 0.2)
+    run = StandInRun("run", seconds=60, deaf=True)
+    (job,) = hand_out([run], tmp_path).jobs
+    wait_for([run], tmp_path, State.RUNNING)
+    cancel([run], tmp_path)
+    assert states([run], tmp_path) == {"run": State.CANCELLED}
+    (worker,) = workers(tmp_path, job)
+    assert not is_alive(worker["pid"], worker["born"])
+
+
+# GPUs
+
+
+@pytest.mark.parametrize(
+    ("there", "visible", "each", "expected"),
+    [
+        (2, None, 0, ["0", "1"]),
+        (2, None, 1, ["0", "1"]),
+        (4, None, 2, ["0,1", "2,3"]),
+        (5, None, 2, ["0,1", "2,3"]),
+        (4, "3,1", 1, ["3", "1"]),
+        (4, "2,-1,3", 1, ["2"]),
+    ],
+)
+def test_each_worker_has_its_own_gpus(tmp_path, gpus, there, visible, each, expected):
+    gpus(there, visible)
+    # So long that every worker gets one.
+    runs = [StandInRun(f"run-{number}", seconds=0.5, resources={"gpus": each}) for number in range(len(expected))]
+    hand_out(runs, tmp_path)
+    wait_for(runs, tmp_path, State.RUNNING, State.FINISHED)
+    wait_for(runs, tmp_path, State.FINISHED)
+    assert sorted(folder(tmp_path, run).result()["CUDA_VISIBLE_DEVICES"] for run in runs) == sorted(expected)
+
+
+def test_runs_that_need_more_gpus_than_there_are_are_refused(tmp_path, gpus):
+    gpus(2)
+    with pytest.raises(LaunchError, match=r"needs resources.gpus: 4, and this machine shows 2"):
+        hand_out([StandInRun("run", resources={"gpus": 4})], tmp_path)
+    assert not (tmp_path / "local").exists()
+
+
+def test_runs_of_two_sizes_share_the_gpus(tmp_path, gpus):
+    gpus(2)
+    runs = [StandInRun("both", resources={"gpus": 2}), StandInRun("one", resources={"gpus": 1})]
+    hand_out(runs, tmp_path)
+    wait_for(runs, tmp_path, State.FINISHED)
+    assert folder(tmp_path, runs[0]).result()["CUDA_VISIBLE_DEVICES"] == "0,1"
+    assert folder(tmp_path, runs[1]).result()["CUDA_VISIBLE_DEVICES"] in ("0", "1")

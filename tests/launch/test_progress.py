@@ -1,0 +1,99 @@
+import io
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from flipscale.launch import submit
+from flipscale.launch.local import LocalLauncher
+from flipscale.launch.progress import RunProgress, StudyProgress, _last_record, wait
+from flipscale.run import State
+from tests.launch.contract import WORKER, StandInRun, starts, states, wait_for
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+def test_wait_says_how_each_run_ended_and_how_the_study_did(tmp_path):
+    runs = [StandInRun("good", seconds=0.5), StandInRun("bad", seconds=0.5, fail="oom")]
+    submission = submit(runs, tmp_path, LocalLauncher(tmp_path, command=WORKER))
+    stream = io.StringIO()
+    ended = wait(runs, tmp_path, submission, stream, every=0.05)
+    lines = stream.getvalue().splitlines()
+    assert "good: finished, 10 of 10 samples, loss 0.1000, 20 images/s" in lines
+    assert "bad: failed, 10 of 10 samples, loss 0.1000, 20 images/s (oom): The settings say so." in lines
+    assert lines[-1].startswith("1 of 2 finished, 1 failed, 100% of the FLOPs, ")
+    assert "\033" not in stream.getvalue()
+    assert (ended.count(State.FINISHED), ended.count(State.FAILED)) == (1, 1)
+
+
+def test_a_terminal_sees_one_line_rewritten(tmp_path):
+    runs = [StandInRun("run", seconds=0.5)]
+    submission = submit(runs, tmp_path, LocalLauncher(tmp_path, command=WORKER))
+    stream = Terminal()
+    wait(runs, tmp_path, submission, stream, every=0.05)
+    assert "\r\033[K0 of 1 finished, 1 running, " in stream.getvalue()
+    assert stream.getvalue().endswith(" so far\n")
+
+
+def test_where_to_read_on_is_said_of_a_run_whose_process_is_gone(tmp_path):
+    runs = [StandInRun("run")]
+    submission = submit(runs, tmp_path, LocalLauncher(tmp_path, command=[sys.executable, "-m", "no_such_module"]))
+    stream = io.StringIO()
+    wait(runs, tmp_path, submission, stream, every=0.05)
+    assert f"run: lost: its process is gone; what it said is in {submission.jobs[0].log}" in stream.getvalue()
+
+
+def test_ctrl_c_cancels_what_this_submission_started_and_nothing_else(tmp_path):
+    script = (
+        "import sys; from pathlib import Path\n"
+        "from flipscale.launch import submit; from flipscale.launch.local import LocalLauncher\n"
+        "from flipscale.launch.progress import wait\n"
+        "from tests.launch.contract import WORKER, StandInRun\n"
+        "results = Path(sys.argv[1])\n"
+        "runs = [StandInRun('theirs', seconds=2), StandInRun('mine', first_seconds=60)]\n"
+        "wait(runs, results, submit(runs, results, LocalLauncher(results, command=WORKER)), sys.stderr)\n"
+    )
+    theirs, mine = StandInRun("theirs", seconds=2), StandInRun("mine")
+    submit([theirs], tmp_path, LocalLauncher(tmp_path, command=WORKER))
+    watching = subprocess.Popen([sys.executable, "-c", script, tmp_path], stderr=subprocess.PIPE, text=True)
+    with watching:
+        wait_for([mine], tmp_path, State.RUNNING)
+        # Where it is running, `wait` is on its way to say so.
+        said = iter(watching.stderr.readline, "")
+        assert any("mine: running" in line for line in said)
+        os.kill(watching.pid, signal.SIGINT)
+        rest = watching.stderr.read()
+    assert "1 runs cancelled. `flipscale submit` goes on from their checkpoints." in rest
+    assert states([mine], tmp_path) == {"mine": State.CANCELLED}
+    wait_for([theirs], tmp_path, State.FINISHED)
+    assert starts(tmp_path, theirs) == 1
+
+
+@pytest.mark.parametrize(
+    ("written", "samples"),
+    [
+        (b"", None),
+        (b'{"step": 1, "samples": 8, "loss": 3.0}\n', 8),
+        (b'{"step": 1, "samples": 8, "loss": 3.0}\n{"step": 2, "sam', 8),
+        (b'{"step": 1, "samples": 8, "loss": 3.0}\n{"step": 1, "samples": 8, "scores": {}}\n', 8),
+        (b'{"step": 1, "samples": 8, "loss": 3.0}\n' * 200 + b'{"step": 2, "samples": 16, "loss": 2.0}\n', 16),
+    ],
+)
+def test_progress_is_the_last_whole_record_of_the_loss(tmp_path, written, samples):
+    (tmp_path / "metrics.jsonl").write_bytes(written)
+    record = _last_record(tmp_path / "metrics.jsonl")
+    assert (record and record["samples"]) == samples
+
+
+def test_progress_reads_as_a_line():
+    run = RunProgress("run", State.RUNNING, samples=8000, total=16000, loss=3.21987, images_per_second=1234.5)
+    assert str(run) == "run: running, 8,000 of 16,000 samples, loss 3.2199, 1,234 images/s"
+    study = StudyProgress((run, RunProgress("next", State.WAITING, 0, 16000)), done=0.25, elapsed=75.2, left=3780.0)
+    assert str(study) == (
+        "0 of 2 finished, 1 waiting, 1 running, 25% of the FLOPs, 1 min 15 s so far, about 1 h 3 min left"
+    )

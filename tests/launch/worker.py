@@ -1,0 +1,63 @@
+"""A stand-in for `flipscale train`: it keeps the contract of a worker and does no training.
+
+A run's settings say what happens in it: `seconds` of sleep, in steps of 50 ms, or `first_seconds` at the first attempt;
+then `fail` with a kind, if it is there. A `deaf` one does not stop when it is asked to. metrics.jsonl counts the starts (records with "start") so that a test can tell whether a run was done twice.
+"""
+
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+
+# As a script it does not see the repository, where flipscale need not be installed.
+sys.path.insert(0, str(Path(__file__).parents[2]))
+
+from flipscale.run import FailureKind, RunFolder  # noqa: E402
+
+STOP = False
+
+
+def main(paths):
+    signal.signal(signal.SIGTERM, stop)
+    took = True
+    while took and not STOP:
+        took = any([not STOP and do(RunFolder(path)) for path in paths])
+
+
+def do(run):
+    if is_over(run):
+        return False
+    with run.hold() as lease:
+        # Again with the lease in hand: it may have been finished or cancelled meanwhile.
+        if lease is None or is_over(run):
+            return False
+        settings = run.asked()["settings"]
+        first = not any("start" in record for record in run.records()[0])
+        seconds = settings["first_seconds"] if first and settings["first_seconds"] else settings["seconds"]
+        lease.append([{"step": time.monotonic_ns(), "start": os.getpid()}])
+        for step in range(1, round(seconds / 0.05) + 1):
+            time.sleep(0.05)
+            lease.append([{"step": step, "samples": step, "loss": 1 / step, "images_per_second": 20.0}])
+            if STOP and not settings["deaf"]:
+                (run.path / "checkpoint.pt").write_text(str(step))
+                return True
+        if settings["fail"]:
+            run.write_error(FailureKind(settings["fail"]), "The settings say so.")
+        else:
+            seen = {name: os.environ.get(name) for name in ("OMP_NUM_THREADS", "CUDA_VISIBLE_DEVICES", "FLIPSCALE_JOB")}
+            lease.write_result({"session": os.getsid(0), "pid": os.getpid(), "ended": time.monotonic_ns(), **seen})
+        return True
+
+
+def is_over(run):
+    return run.result() or run.error() or (run.job() or {}).get("cancelled")
+
+
+def stop(signum, frame):
+    global STOP
+    STOP = True
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,29 @@
+"""What the documents say of the code is what the code says."""
+
+import json
+import re
+
+import pytest
+
+from tests import generated
+
+
+@pytest.mark.parametrize("name", generated.PARTS)
+def test_generated_part_is_up_to_date(name: str) -> None:
+    path, text, right = generated.filled(name)
+    assert text == right, f"{path.name} is behind the code; run `make docs`"
+
+
+def test_json_schema_is_up_to_date() -> None:
+    assert json.loads(generated.SCHEMA.read_text()) == generated.study_schema(), "run `make docs`"
+
+
+def test_links_between_documents_lead_somewhere() -> None:
+    documents = [generated.ROOT / "README.md", *sorted((generated.ROOT / "docs").glob("*.md"))]
+    missing = [
+        f"{document.name}: {link}"
+        for document in documents
+        for link in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", document.read_text())
+        if not (document.parent / link).exists()
+    ]
+    assert missing == []

@@ -1,0 +1,197 @@
+"""A run's folder: its state is which files exist, one process holds it at a time, and no reader sees half a file."""
+
+import json
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from flipscale.errors import LeaseLost, RunFolderError
+from flipscale.run import FailureKind, RunFolder, State, replacing
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> RunFolder:
+    folder = RunFolder(tmp_path / "ViT-w16d1-4_shapes_1k_m0_s0_0123456789")
+    folder.ask({"id": folder.id, "settings": {"seed": 0}, "parents": [], "cost": {}})
+    return folder
+
+
+def test_state_follows_from_the_files(folder: RunFolder) -> None:
+    assert folder.state() is State.PLANNED
+    folder.write_job({"launcher": "local", "id": "1"})
+    assert folder.state("waiting") is State.WAITING
+    assert folder.state("running") is State.RUNNING
+    assert folder.state(None) is State.LOST
+    folder.write_job({"launcher": "local", "id": "1", "cancelled": 1.0})
+    assert folder.state(None) is State.CANCELLED
+    with folder.hold() as lease:
+        assert lease is not None
+        assert folder.state(None) is State.RUNNING
+        folder.write_error(FailureKind.DIVERGED, "the loss is not a number")
+        assert folder.state("running") is State.FAILED
+        lease.write_result({"scores": {}})
+        assert folder.state("running") is State.FINISHED
+
+
+def test_what_was_asked_never_changes(folder: RunFolder) -> None:
+    folder.ask({"id": folder.id, "settings": {"seed": 7}})
+    asked = folder.asked()
+    assert asked is not None
+    assert asked["settings"] == {"seed": 0}
+
+
+def test_a_retry_forgets_the_failure_and_keeps_the_record(folder: RunFolder) -> None:
+    with folder.hold() as lease:
+        assert lease is not None
+        lease.append([{"step": 1, "loss": 2.0}])
+        with lease.replace("checkpoint.pt") as file:
+            file.write(b"weights")
+    folder.write_error(FailureKind.OOM, "out of memory")
+    folder.clear_for_retry()
+    assert folder.state() is State.PLANNED
+    assert folder.records() == ([{"step": 1, "loss": 2.0}], 0)
+    assert (folder.path / "checkpoint.pt").read_bytes() == b"weights"
+
+
+def test_second_holder_in_one_process_or_another_gets_nothing(folder: RunFolder) -> None:
+    script = (
+        "import sys; from flipscale.run import RunFolder\n"
+        "with RunFolder(sys.argv[1]).hold() as lease: print(lease is None)"
+    )
+    with folder.hold() as first:
+        assert first is not None
+        with folder.hold() as second:
+            assert second is None
+        done = subprocess.run([sys.executable, "-c", script, folder.path], capture_output=True, text=True, check=True)
+        assert done.stdout == "True\n"
+    done = subprocess.run([sys.executable, "-c", script, folder.path], capture_output=True, text=True, check=True)
+    assert done.stdout == "False\n"
+
+
+def test_lease_of_a_killed_process_is_free_at_once(folder: RunFolder) -> None:
+    script = (
+        "import sys, time; from flipscale.run import RunFolder\n"
+        "with RunFolder(sys.argv[1]).hold() as lease: print('held', flush=True); time.sleep(60)"
+    )
+    holder = subprocess.Popen([sys.executable, "-c", script, folder.path], stdout=subprocess.PIPE, text=True)
+    with holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == "held\n"
+        assert folder.state() is State.RUNNING
+        holder.send_signal(signal.SIGKILL)
+    assert folder.state() is State.PLANNED
+    with folder.hold() as lease:
+        assert lease is not None
+
+
+def test_lease_on_another_host_counts_until_it_is_untouched_for_long(folder: RunFolder) -> None:
+    lease = folder.path / "lease.json"
+    lease.write_text(json.dumps({"token": "x", "host": "elsewhere", "pid": 1, "born": "1"}))
+    with folder.hold() as held:
+        assert held is None
+    long_ago = time.time() - 3600
+    os.utime(lease, (long_ago, long_ago))
+    with folder.hold() as held:
+        assert held is not None
+
+
+def test_who_has_lost_the_lease_writes_nothing(folder: RunFolder) -> None:
+    with folder.hold() as lease:
+        assert lease is not None
+        (folder.path / "lease.json").write_text(json.dumps({"token": "other", "host": "elsewhere", "pid": 1}))
+        with pytest.raises(LeaseLost):
+            lease.append([{"step": 1}])
+        with pytest.raises(LeaseLost):
+            lease.write_result({"scores": {}})
+        with pytest.raises(LeaseLost), lease.replace("checkpoint.pt"):
+            pass
+    assert sorted(path.name for path in folder.path.iterdir()) == ["lease.json", "lease.lock", "run.json"]
+
+
+def _take(path: Path, start: float, taken: "multiprocessing.Queue[bool]") -> None:
+    time.sleep(max(0.0, start - time.time()))
+    with RunFolder(path).hold() as lease:
+        taken.put(lease is not None)
+        time.sleep(1.0)
+
+
+def test_of_many_takers_at_once_one_gets_the_lease(folder: RunFolder) -> None:
+    context = multiprocessing.get_context("fork")
+    taken = context.Queue()
+    start = time.time() + 0.3
+    takers = [context.Process(target=_take, args=(folder.path, start, taken)) for _ in range(8)]
+    for taker in takers:
+        taker.start()
+    for taker in takers:
+        taker.join()
+    assert sorted(taken.get() for _ in takers) == [False] * 7 + [True]
+
+
+def test_records_of_a_resumed_run_stand_once_and_torn_lines_are_counted(folder: RunFolder) -> None:
+    with folder.hold() as lease:
+        assert lease is not None
+        lease.append([{"step": 1, "loss": 3.0}, {"step": 2, "loss": 2.0}, {"step": 2, "scores": {"zero_shot_top1": 0.5}}])
+        with open(folder.path / "metrics.jsonl", "a") as file:
+            file.write('{"step": 3, "lo')
+        lease.mend_records()
+        lease.append([{"step": 2, "loss": 1.5}, {"step": 3, "loss": float("nan")}])
+    records, torn = folder.records()
+    assert torn == 1
+    assert records == [
+        {"step": 1, "loss": 3.0},
+        {"step": 2, "loss": 1.5},
+        {"step": 2, "scores": {"zero_shot_top1": 0.5}},
+        {"step": 3, "loss": None},
+    ]
+
+
+def test_a_write_that_fails_leaves_the_old_file_and_no_litter(tmp_path: Path) -> None:
+    path = tmp_path / "checkpoint.pt"
+    path.write_bytes(b"old")
+    with pytest.raises(OSError, match="disk"), replacing(path) as file:
+        file.write(b"half")
+        raise OSError("disk full")
+    assert path.read_bytes() == b"old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_readers_never_see_half_a_file(folder: RunFolder) -> None:
+    stop = threading.Event()
+
+    def write() -> None:
+        number = 0
+        while not stop.is_set():
+            folder.write_job({"launcher": "local", "id": str(number), "padding": "x" * (number % 5000)})
+            number += 1
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    try:
+        seen = [folder.job() for _ in range(500)]
+    finally:
+        stop.set()
+        writer.join()
+    assert all(job is None or job["launcher"] == "local" for job in seen)
+    assert len(seen) == 500
+
+
+def test_folder_of_a_newer_flipscale_is_refused_in_words(folder: RunFolder) -> None:
+    (folder.path / "run.json").write_text('{"schema": 2, "id": "x"}')
+    with pytest.raises(RunFolderError, match=r"run\.json: schema 2 is newer than this flipscale, which reads up to 1\."):
+        folder.asked()
+
+
+@pytest.mark.parametrize(
+    ("text", "what"), [("", "not JSON"), ("{", "not JSON"), ("[]", "holds no JSON object"), ("7", "holds no JSON object")]
+)
+def test_torn_or_foreign_json_is_named(folder: RunFolder, text: str, what: str) -> None:
+    (folder.path / "result.json").write_text(text)
+    with pytest.raises(RunFolderError, match=rf"result\.json: {what}"):
+        folder.result()

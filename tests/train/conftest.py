@@ -1,0 +1,55 @@
+"""A run small enough to train in a second: 20 steps of the smallest model of the family on shapes."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from flipscale.run import RunFolder
+
+SETTINGS: dict[str, Any] = {
+    "model": "ViT-w16d1-4",
+    "image_size": 28,
+    "text_length": 16,
+    "data": {"shapes": {"pairs": 0.3, "seed": 0}},
+    "data_size": None,
+    "samples": 640,
+    "mask_ratio": 0.5,
+    "batch_size": 32,
+    "lr": 1e-3,
+    "warmup": 64,
+    "weight_decay": 0.2,
+    "beta1": 0.9,
+    "beta2": 0.95,
+    "eps": 1e-8,
+    "grad_clip": None,
+    "precision": "fp32",
+    "seed": 0,
+    "evaluation": {"data": None, "images": 160, "at": [1.0], "templates": None},
+}
+
+
+@pytest.fixture(autouse=True, scope="session")
+def one_thread() -> None:
+    """Sums come out the same to the last bit only with the same number of threads."""
+    torch.set_num_threads(1)
+
+
+@pytest.fixture
+def settings() -> Callable[..., dict[str, Any]]:
+    """The small run's settings, with some of them changed."""
+    return lambda **changes: {**SETTINGS, **changes}
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Callable[..., RunFolder]:
+    """A run folder that asks for the small run, with some settings changed."""
+
+    def ask(name: str = "run", **changes: Any) -> RunFolder:
+        folder = RunFolder(tmp_path / "runs" / name)
+        folder.ask({"id": name, "settings": {**SETTINGS, **changes}, "parents": [], "recipe": 1})
+        return folder
+
+    return ask

@@ -1,0 +1,244 @@
+import json
+import math
+import time
+
+import numpy as np
+import pytest
+import torch
+from open_clip_train.scheduler import cosine_lr
+
+from flipscale.errors import Diverged, LeaseLost, RunFolderError
+from flipscale.run import write_json
+from flipscale.train.data import Data
+from flipscale.train.loop import Training, batches, fit, learning_rate, optimizer_of, steps_of
+from flipscale.train.model import build
+
+CPU = torch.device("cpu")
+
+
+def pairs(indices):
+    """Images of noise and captions of one word, which follow from the index alone."""
+    images = np.stack([np.random.default_rng(index).integers(0, 256, (3, 28, 28), dtype=np.uint8) for index in indices])
+    tokens = np.zeros((len(indices), 16), np.int64)
+    tokens[:, :3] = np.stack([np.full(len(indices), 49406), 320 + indices % 500, np.full(len(indices), 49407)], axis=1)
+    return images, tokens
+
+
+NOISE = Data(size=640, batch=pairs)
+
+
+def losses(run):
+    return {record["step"]: record["loss"] for record in run.records()[0] if "loss" in record}
+
+
+def fit_here(training, run, *, stopping=lambda: False, score=None, checkpoint_seconds=30.0):
+    with run.hold() as lease:
+        return fit(
+            training,
+            NOISE,
+            lease,
+            score=score,
+            stopping=stopping,
+            say=lambda line: None,
+            checkpoint_seconds=checkpoint_seconds,
+        )
+
+
+@pytest.mark.parametrize(("samples", "batch_size", "steps"), [(640, 32, 20), (1000, 64, 16), (160, 64, 3), (10, 64, 1)])
+def test_steps_are_samples_over_batch_to_the_nearest_and_at_least_one(settings, samples, batch_size, steps):
+    assert steps_of(settings(samples=samples, batch_size=batch_size)) == steps
+
+
+def test_the_learning_rate_is_open_clips_cosine_on_whole_steps(settings):
+    asked = settings(samples=1000 * 32, warmup=100 * 32)
+    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)])
+    theirs = cosine_lr(optimizer, 1e-3, 100, 1000)
+    for step in range(1000):
+        assert learning_rate(asked, step) == pytest.approx(theirs(step))
+
+
+@pytest.mark.parametrize(("step", "lr"), [(0, 0.5), (1, 1.0), (2, 1.0), (11, 0.5), (19, 0.5 * (1 + math.cos(math.pi * 17 / 18)))])
+def test_the_learning_rate_warms_up_over_64_samples_and_falls_to_0(settings, step, lr):
+    assert learning_rate(settings(lr=1.0, warmup=64), step) == pytest.approx(lr)
+
+
+def test_a_warm_up_that_ends_within_a_step_does_not_overshoot(settings):
+    rates = [learning_rate(settings(lr=1.0, warmup=40), step) for step in range(20)]
+    assert rates[:2] == [0.8, 1.0]
+    assert max(rates) == 1.0
+
+
+def test_weight_decay_is_for_matrices(settings):
+    model = build(settings())
+    names = {id(parameter): name for name, parameter in model.named_parameters()}
+    decayed, others = (
+        {names[id(parameter)] for parameter in group["params"]} for group in optimizer_of(model, settings()).param_groups
+    )
+    assert {"token_embedding.weight", "text_projection", "visual.proj", "visual.conv1.weight"} < decayed
+    assert {"logit_scale", "positional_embedding", "visual.class_embedding", "ln_final.weight", "ln_final.bias"} < others
+    assert all(name.endswith(("weight", "proj", "projection")) for name in decayed)
+    # FLIP's sine-cosine positions are fixed, so no optimizer has them.
+    assert decayed | others == set(names.values()) - {"visual.positional_embedding"}
+
+
+def test_the_optimizer_has_the_settings_of_the_run(settings):
+    optimizer = optimizer_of(build(settings()), settings(weight_decay=0.1, beta1=0.8, beta2=0.9, eps=1e-6))
+    assert [group["weight_decay"] for group in optimizer.param_groups] == [0.1, 0.0]
+    assert all((group["betas"], group["eps"]) == ((0.8, 0.9), 1e-6) for group in optimizer.param_groups)
+
+
+@pytest.mark.parametrize(("scale", "clamped"), [(10.0, math.log(100)), (-1.0, 0.0)])
+def test_the_temperature_is_clamped_after_each_step(settings, scale, clamped):
+    training = Training(settings(lr=1e-6), CPU)
+    training.model.logit_scale.data.fill_(scale)
+    training.step(*pairs(np.arange(32)))
+    assert float(training.model.logit_scale.detach()) == pytest.approx(clamped)
+
+
+@pytest.mark.parametrize("changes", [{"precision": "bf16"}, {"grad_clip": 0.5}, {"mask_ratio": 0}, {"mask_ratio": 0.99}])
+def test_a_step_lowers_the_loss_of_its_batch(settings, changes):
+    training = Training(settings(warmup=0, lr=3e-3, samples=32 * 1000, **changes), CPU)
+    seen = []
+    for _ in range(10):
+        before = float(training.recent)
+        training.step(*pairs(np.arange(32)))
+        seen.append(float(training.recent) - before)
+    assert seen[-1] < seen[0]
+
+
+def test_clipping_bounds_the_gradient(settings):
+    def moved(grad_clip):
+        # With eps far above the gradients Adam's step is proportional to them.
+        training = Training(settings(warmup=0, eps=1e6, lr=1e6, weight_decay=0.0, grad_clip=grad_clip), CPU)
+        before = {name: value.clone() for name, value in training.model.state_dict().items()}
+        training.step(*pairs(np.arange(32)))
+        after = training.model.state_dict()
+        return math.sqrt(sum(float((after[name] - before[name]).square().sum()) for name in before))
+
+    assert moved(1e-3) == pytest.approx(1e-3, rel=0.01)
+    assert moved(None) > 0.1
+
+
+@pytest.mark.parametrize("loaders", [1, 3])
+def test_batches_made_ahead_are_the_batches_made_on_demand(settings, loaders):
+    on_demand = list(batches(NOISE, settings(), 3, 20, 0))
+    ahead = list(batches(NOISE, settings(), 3, 20, loaders))
+    assert len(on_demand) == len(ahead) == 17
+    for (images, tokens), (others, other_tokens) in zip(on_demand, ahead, strict=True):
+        assert (images == others).all()
+        assert (tokens == other_tokens).all()
+
+
+def test_threads_that_fail_fail_the_loop(settings):
+    def broken(indices):
+        raise OSError("the shard is gone")
+
+    with pytest.raises(OSError, match="the shard is gone"):
+        list(batches(Data(size=640, batch=broken), settings(), 0, 20, 2))
+
+
+def test_a_resumed_run_gives_the_same_losses_and_weights_to_the_last_bit(settings, run):
+    whole, parts = run("whole"), run("parts")
+    uninterrupted = Training(settings(), CPU)
+    assert fit_here(uninterrupted, whole)
+
+    for stop_at, attempt in ((7, 1), (8, 2), (15, 3)):
+        training = Training(settings(), CPU)
+        training.resume(parts)
+        assert not fit_here(training, parts, stopping=lambda: training.progress.step >= stop_at)  # noqa: B023
+        assert (training.progress.step, training.progress.attempts) == (stop_at, attempt)
+    training = Training(settings(), CPU)
+    assert training.resume(parts)
+    assert fit_here(training, parts)
+
+    assert losses(parts) == losses(whole)
+    assert len(losses(whole)) == 20
+    assert training.final_loss == uninterrupted.final_loss
+    weights = training.model.state_dict()
+    assert all(torch.equal(value, weights[name]) for name, value in uninterrupted.model.state_dict().items())
+    assert training.progress.attempts == 4
+
+
+def test_seconds_go_on_counting_over_attempts(settings, run):
+    folder = run()
+    training = Training(settings(), CPU)
+    fit_here(training, folder, stopping=lambda: training.progress.step >= 10)
+    first = training.progress.seconds
+    resumed = Training(settings(), CPU)
+    resumed.resume(folder)
+    fit_here(resumed, folder)
+    seconds = [record["seconds"] for record in folder.records()[0]]
+    assert seconds == sorted(seconds)
+    assert seconds[9] <= first < seconds[10]
+    assert 0 < resumed.progress.cpu_seconds
+
+
+def test_evaluation_is_at_the_fractions_and_the_end_and_takes_no_training_time(settings, run):
+    folder = run()
+    training = Training(settings(evaluation={"at": [0.25, 0.5]}), CPU)
+
+    def score():
+        time.sleep(0.2)
+        return {"held_out_loss": 1.0 / training.progress.step}
+
+    began = time.perf_counter()
+    fit_here(training, folder, score=score)
+    everything = time.perf_counter() - began
+    scores = {record["step"]: record["scores"] for record in folder.records()[0] if "scores" in record}
+    assert scores == {5: {"held_out_loss": 0.2}, 10: {"held_out_loss": 0.1}, 20: {"held_out_loss": 0.05}}
+    assert training.progress.scores == {"held_out_loss": 0.05}
+    assert training.progress.evaluation_seconds >= 0.6
+    assert training.progress.seconds <= everything - 0.6
+
+
+def test_a_record_has_just_the_documented_keys(settings, run):
+    folder = run()
+    fit_here(Training(settings(), CPU), folder, score=lambda: {"held_out_loss": 1.0})
+    lines = [json.loads(line) for line in (folder.path / "metrics.jsonl").read_text().splitlines()]
+    *records, score = lines
+    keys = {"step", "samples", "loss", "lr", "logit_scale", "images_per_second", "seconds", "time"}
+    assert all(set(record) == keys for record in records)
+    assert set(score) == {"step", "samples", "scores", "evaluation_seconds", "time"}
+    assert [record["samples"] for record in lines] == [*range(32, 641, 32), 640]
+
+
+def test_a_run_of_any_length_has_about_200_records(settings, run):
+    folder = run()
+    fit_here(Training(settings(samples=450 * 2, batch_size=2), CPU), folder)
+    assert len(losses(folder)) == 225
+    assert max(losses(folder)) == 450
+
+
+def test_a_loss_that_is_no_number_stops_the_run_and_names_step_and_lr(settings, run):
+    folder = run()
+    with pytest.raises(Diverged, match=r"The training loss is nan at step 2 of 20, where lr is 9.94e\+29; lower lr"):
+        fit_here(Training(settings(lr=1e30, warmup=0), CPU), folder)
+    # What was seen before is kept.
+    assert losses(folder)
+
+
+def test_a_score_that_is_no_number_stops_the_run(settings, run):
+    with pytest.raises(Diverged, match="held_out_loss is nan at step 20 of 20"):
+        fit_here(Training(settings(), CPU), run(), score=lambda: {"held_out_loss": math.nan})
+
+
+def test_a_run_that_was_taken_over_writes_no_more(settings, run):
+    folder = run()
+    training = Training(settings(), CPU)
+
+    def taken_over_at_5():
+        if training.progress.step == 5:
+            write_json(folder.path / "lease.json", json.loads((folder.path / "lease.json").read_text()) | {"token": "x"})
+        return False
+
+    with pytest.raises(LeaseLost):
+        fit_here(training, folder, stopping=taken_over_at_5)
+    assert not folder.records()[0]
+    assert folder.lease()["token"] == "x"
+
+
+def test_a_checkpoint_that_cannot_be_read_says_what_to_do(settings, run):
+    folder = run()
+    (folder.path / "checkpoint.pt").write_bytes(b"half a file")
+    with pytest.raises(RunFolderError, match="checkpoint.pt: cannot be resumed from .* Delete it and submit again"):
+        Training(settings(), CPU).resume(folder)

@@ -1,0 +1,294 @@
+import json
+import os
+import resource
+import signal
+import subprocess
+import sys
+import time
+
+import open_clip
+import pytest
+import torch
+
+import flipscale.train
+from flipscale.errors import DataError, Diverged, RunFolderError
+from flipscale.run import FailureKind, RunFolder, State, write_json
+from flipscale.train import train
+
+LONG = {"samples": 150 * 32, "evaluation": {"data": None, "images": 160, "at": [0.5], "templates": None}}
+"""A run long enough to be stopped on the way."""
+
+
+def losses(run: RunFolder) -> dict[int, float]:
+    return {record["step"]: record["loss"] for record in run.records()[0] if "loss" in record}
+
+
+def scores(run: RunFolder) -> dict[int, dict[str, float]]:
+    return {record["step"]: record["scores"] for record in run.records()[0] if "scores" in record}
+
+
+def started(*runs: RunFolder, before: str = "pass") -> subprocess.Popen[str]:
+    """A process that trains these runs and writes a checkpoint as often as it can."""
+    folders = [str(run.path) for run in runs]
+    code = f"import sys; {before}; from flipscale.train import train; sys.exit(train({folders}, checkpoint_seconds=0))"
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    return subprocess.Popen([sys.executable, "-c", code], env=environment, stderr=subprocess.PIPE, text=True)
+
+
+def wait_for_step(run: RunFolder, step: int, process: subprocess.Popen[str]) -> None:
+    """Wait until a checkpoint and a record of that step or a later one are there."""
+    deadline = time.monotonic() + 60
+    while not ((run.path / "checkpoint.pt").exists() and max(losses(run), default=0) >= step):
+        assert process.poll() is None, process.communicate()[1]
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+
+
+def test_a_run_writes_its_result_and_weights_and_drops_its_checkpoint(run):
+    folder = run()
+    assert train([folder.path]) == 0
+    assert folder.state() is State.FINISHED
+    assert sorted(path.name for path in folder.path.iterdir()) == [
+        "lease.lock",
+        "log.txt",
+        "metrics.jsonl",
+        "model.pt",
+        "result.json",
+        "run.json",
+    ]
+    result = folder.result()
+    assert set(result) == {
+        "schema", "scores", "samples", "steps", "unique_pairs", "repeats", "train_seconds", "cpu_seconds",
+        "evaluation_seconds", "images_per_second", "attempts", "device", "devices", "gpu_hours", "peak_memory_bytes",
+        "started", "finished", "final_loss", "params", "corrupt_samples", "versions",
+    }  # fmt: skip
+    facts = ("samples", "steps", "unique_pairs", "repeats", "attempts", "device", "devices", "corrupt_samples")
+    assert [result[fact] for fact in facts] == [640, 20, 640, 1.0, 1, "cpu", 1, 0]
+    assert result["params"] == sum(value.numel() for value in torch.load(folder.path / "model.pt")["state_dict"].values())
+    assert result["gpu_hours"] == result["train_seconds"] / 3600
+    assert result["images_per_second"] == 640 / result["train_seconds"]
+    assert result["final_loss"] == losses(folder)[20]
+    assert result["scores"] == scores(folder)[20]
+    assert result["scores"]["held_out_loss"] > 0
+    assert result["peak_memory_bytes"] > 100e6
+    assert result["versions"]["open_clip"] == open_clip.__version__
+    assert "finished" in (folder.path / "log.txt").read_text()
+
+
+def test_repeats_are_samples_over_unique_pairs(run):
+    folder = run(data_size=100)
+    train([folder.path])
+    assert (folder.result()["unique_pairs"], folder.result()["repeats"]) == (100, 6.4)
+
+
+def test_realised_samples_are_whole_batches(run):
+    folder = run(samples=650)
+    train([folder.path])
+    assert (folder.result()["samples"], folder.result()["steps"]) == (640, 20)
+
+
+def test_a_finished_run_is_passed_over(run):
+    folder = run()
+    train([folder.path])
+    before = {path.name: path.stat().st_mtime_ns for path in folder.path.iterdir()}
+    assert train([folder.path]) == 0
+    assert {path.name: path.stat().st_mtime_ns for path in folder.path.iterdir()} == before
+
+
+def test_a_failed_run_does_not_take_its_neighbours_along(run):
+    runs = [
+        run("sized", data_size=640, model="ViT-w16d1-5"),
+        run("unknown", data={"pictures": {}}),
+        run("hot", lr=1e30, warmup=0),
+        run("good"),
+    ]
+    assert train([folder.path for folder in runs]) == 1
+    assert [folder.state() for folder in runs] == [State.FAILED, State.FAILED, State.FAILED, State.FINISHED]
+    assert [folder.error()["kind"] for folder in runs[:3]] == ["code", "data", "diverged"]
+    assert "image_size" in runs[0].error()["reason"]
+    assert "unknown data set 'pictures'" in runs[1].error()["reason"]
+    assert "step 2 of 20" in runs[2].error()["reason"]
+
+
+def test_a_failed_run_is_passed_over_until_it_is_cleared(run):
+    folder = run()
+    folder.write_error(FailureKind.NODE, "the node went away")
+    assert train([folder.path]) == 0
+    assert not (folder.path / "log.txt").exists()
+    folder.clear_for_retry()
+    assert train([folder.path]) == 0
+    assert folder.state() is State.FINISHED
+
+
+def test_a_run_that_someone_else_does_is_passed_over(run):
+    held, free = run("held"), run("free")
+    with held.hold() as lease:
+        assert lease
+        assert train([held.path, free.path]) == 0
+        assert held.state() is State.RUNNING
+        assert not held.records()[0]
+    assert free.state() is State.FINISHED
+
+
+def test_a_run_whose_process_died_is_taken_up(run):
+    folder = run()
+    dead = subprocess.Popen(["true"])
+    dead.wait()
+    lease = {"token": "theirs", "host": os.uname().nodename, "pid": dead.pid, "born": "1", "time": 0}
+    write_json(folder.path / "lease.json", lease)
+    assert train([folder.path]) == 0
+    assert folder.state() is State.FINISHED
+
+
+def test_a_run_whose_process_dies_meanwhile_is_taken_up_before_the_end(run):
+    """The first run's holder dies while the second is trained: a second pass finds it free."""
+    first, second = run("first"), run("second", **LONG)
+    holder = subprocess.Popen(["sleep", "60"])
+    try:
+        lease = {"token": "theirs", "host": os.uname().nodename, "pid": holder.pid, "born": None, "time": 0}
+        write_json(first.path / "lease.json", lease)
+        process = started(first, second)
+        wait_for_step(second, 10, process)
+    finally:
+        holder.kill()
+        holder.wait()
+    assert process.wait() == 0, process.communicate()[1]
+    process.communicate()
+    assert first.state() is State.FINISHED
+    assert (first.result()["started"]) > second.result()["finished"]
+
+
+def test_a_folder_without_a_run_is_an_error_and_stays_as_it_is(tmp_path, capsys):
+    assert train([tmp_path / "nothing"]) == 1
+    assert "there is no run.json" in capsys.readouterr().err
+    assert not (tmp_path / "nothing").exists()
+
+
+def test_a_killed_run_goes_on_as_if_nothing_had_happened(run):
+    whole, killed = run("whole", **LONG), run("killed", **LONG)
+    assert train([whole.path]) == 0
+
+    process = started(killed)
+    wait_for_step(killed, 90, process)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    assert killed.state() is State.PLANNED
+    assert (killed.path / "checkpoint.pt").exists()
+    with open(killed.path / "metrics.jsonl", "a") as file:
+        file.write('{"step": 91, "lo')  # as a kill within a write leaves it
+    process = started(killed)
+    assert process.wait() == 0, process.communicate()[1]
+    process.communicate()
+
+    assert losses(killed) == losses(whole)
+    assert sorted(losses(whole)) == list(range(1, 151))
+    assert scores(killed) == scores(whole)
+    assert sorted(scores(whole)) == [75, 150]
+    assert killed.result()["scores"] == whole.result()["scores"]
+    assert killed.result()["final_loss"] == whole.result()["final_loss"]
+    assert (whole.result()["attempts"], killed.result()["attempts"]) == (1, 2)
+    assert killed.records()[1] == 1
+    weights = [torch.load(folder.path / "model.pt")["state_dict"] for folder in (whole, killed)]
+    assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
+
+
+@pytest.mark.parametrize(("signum", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGUSR1, 138)])
+def test_a_signal_stops_a_run_with_a_checkpoint_and_without_an_error(run, signum, code):
+    folder, never = run("stopped", samples=100_000), run("never")
+    process = started(folder, never)
+    wait_for_step(folder, 3, process)
+    process.send_signal(signum)
+    _, talk = process.communicate(timeout=30)
+    assert process.returncode == code, talk
+    assert f"stopped by {signum.name}" in (folder.path / "log.txt").read_text()
+    assert folder.error() is None
+    assert folder.lease() is None
+    assert torch.load(folder.path / "checkpoint.pt")["progress"]["step"] == max(losses(folder))
+    assert never.state() is State.PLANNED
+
+
+def test_a_full_disk_is_told_from_a_fault_of_the_code(run):
+    """A file may not grow beyond 1 MB, as at the end of a quota; the weights are larger."""
+    folder = run()
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, before[1]))
+    try:
+        assert train([folder.path]) == 1
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert folder.error()["kind"] == "disk"
+    assert not (folder.path / "model.pt").exists()
+    assert not [path for path in folder.path.iterdir() if path.name.endswith(".tmp")]
+
+
+def test_a_disk_too_full_for_a_word_is_said_on_stderr(run):
+    folder = run()
+    process = started(
+        folder, before="import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (0, resource.RLIM_INFINITY))"
+    )
+    _, talk = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert "File too large" in talk
+    assert "Traceback" not in talk
+    assert folder.error() is None
+
+
+def test_a_fault_of_the_code_leaves_a_sentence_in_error_json_and_the_traceback_in_the_log(run, monkeypatch):
+    def broken(*args, **kwargs):
+        raise ZeroDivisionError("division by zero")
+
+    monkeypatch.setattr(flipscale.train, "open_data", broken)
+    folder = run()
+    assert train([folder.path]) == 1
+    assert folder.error()["kind"] == "code"
+    assert folder.error()["reason"] == "ZeroDivisionError: division by zero. The traceback is in log.txt."
+    assert "in broken" in (folder.path / "log.txt").read_text()
+
+
+def allocation_error() -> Exception:
+    try:
+        torch.empty(1 << 50)
+    except RuntimeError as error:
+        return error
+    raise AssertionError("a petabyte was there")
+
+
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        (Diverged("nan"), "diverged"),
+        (DataError("no such shard"), "data"),
+        (MemoryError(), "oom"),
+        (torch.OutOfMemoryError("CUDA out of memory."), "oom"),
+        (allocation_error(), "oom"),
+        (OSError(28, "No space left on device"), "disk"),
+        (OSError(122, "Disk quota exceeded"), "disk"),
+        (OSError(27, "File too large"), "disk"),
+        (OSError(5, "Input/output error"), "code"),
+        (RunFolderError("torn"), "code"),
+        (KeyError("lr"), "code"),
+    ],
+)
+def test_every_failure_has_its_kind_and_a_sentence(run, monkeypatch, error, kind):
+    def fail(*args, **kwargs):
+        raise error
+
+    monkeypatch.setattr(flipscale.train, "open_data", fail)
+    folder = run()
+    assert train([folder.path]) == 1
+    assert folder.error()["kind"] == kind
+    assert "\n" not in folder.error()["reason"]
+
+
+def test_handlers_are_put_back(run):
+    before = signal.getsignal(signal.SIGTERM)
+    train([run().path])
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_settings_are_read_from_run_json(run):
+    folder = run(seed=7)
+    other = run("other", seed=8)
+    train([folder.path, other.path])
+    assert losses(folder) != losses(other)
+    assert json.loads((folder.path / "run.json").read_text())["settings"]["seed"] == 7
