@@ -8,13 +8,15 @@ import json
 import os
 import sys
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from flipscale.errors import FlipscaleError
+from flipscale.run import State
 
 if TYPE_CHECKING:
+    from flipscale.collect import Collected
     from flipscale.plan import Plan
     from flipscale.study import Study
 
@@ -99,40 +101,43 @@ def plan(args: argparse.Namespace) -> int:
 def submit(args: argparse.Namespace) -> int:
     """Start every run of a study that is not finished yet."""
     from flipscale import launch
+    from flipscale.launch import progress
 
     _, planned = _plan(args)
     planned.check_budget()
     _write_plan(args, planned)
     submission = launch.submit(planned.runs, args.results, args.on, retry_diverged=args.retry_diverged)
-    _say(submission.summary())
-    if submission.jobs and not args.detach:
-        launch.wait(submission, args.results)
-    elif submission.jobs:
-        _say(f"detached; flipscale status {args.study} --watch shows how it goes")
-    return _outcome(args, planned) if not args.detach else 0
+    left = "".join(f", {number} {state}" for state, number in submission.skipped.items())
+    _say(f"{len(submission.jobs)} of {len(planned.runs)} runs started{left}")
+    if args.detach:
+        _say(f"they go on without this terminal; see flipscale status {args.study} --watch")
+        return 0
+    ended = progress.wait(planned.runs, args.results, submission, sys.stderr)
+    unfinished = len(planned.runs) - ended.count(State.FINISHED)
+    if unfinished:
+        _say(f"{unfinished} of {len(planned.runs)} runs are not finished; flipscale submit {args.study} tries them again")
+    return 1 if unfinished else 0
 
 
 def status(args: argparse.Namespace) -> int:
-    """Say in which state every run of a study is."""
-    from flipscale import launch
+    """Say in which state every run of a study is, and how far."""
+    from flipscale.launch import progress
 
     _, planned = _plan(args)
-    while True:
-        states = launch.states(planned.runs, args.results)
-        counts = _counts(states.values())
-        active = counts.get("waiting", 0) + counts.get("running", 0)
+    for seen in progress.watch(planned.runs, args.results, every=WATCH_SECONDS):
         if args.json:
-            _print_json({"runs": [{"id": run, "state": str(state)} for run, state in states.items()], "counts": counts})
+            counts = {str(state): seen.count(state) for state in State if seen.count(state)}
+            _print_json({"runs": [{"id": one.id, "state": str(one.state)} for one in seen.runs], "counts": counts})
         else:
             if args.watch and sys.stdout.isatty():
                 print("\x1b[2J\x1b[H", end="")
-            rows = [(run, str(state), launch.progress_of(args.results / "runs" / run)) for run, state in states.items()]
-            _print_table(("run", "state", "progress"), rows)
-            print(", ".join(f"{number} {state}" for state, number in counts.items()))
-        if not args.watch or not active:
-            return 0
+            rows = [(one.id, str(one.state), f"{one.done:.0%}") for one in seen.runs]
+            _print_table(("run", "state", "done"), rows)
+            print(seen)
         sys.stdout.flush()
-        time.sleep(WATCH_SECONDS)
+        if not args.watch:
+            break
+    return 0
 
 
 def logs(args: argparse.Namespace) -> int:
@@ -170,9 +175,19 @@ def cancel(args: argparse.Namespace) -> int:
 def collect(args: argparse.Namespace) -> int:
     """Gather finished runs into results.csv, curves.parquet and MLflow."""
     study, planned = _plan(args)
-    summary = _collect(args, study, planned)
+    found = _collect(args, planned)
+    mirrored = _mirror(args, study, found)
     if args.json:
-        _print_json(summary)
+        _print_json(
+            {
+                "files": [str(path) for path in found.files],
+                "rows": len(found.results),
+                "counts": found.states,
+                "problems": found.problems,
+                "torn_lines": found.torn_lines,
+                "mlflow": mirrored,
+            }
+        )
     return 0
 
 
@@ -183,22 +198,21 @@ def plot(args: argparse.Namespace) -> int:
 
     study = _study(args)
     folder = args.results / study.name
-    curves = folder / "curves.parquet"
     drawn = plot_all(
         read_results(folder / "results.csv"),
-        read_curves(curves) if curves.exists() else None,
+        read_curves(folder / "curves.parquet"),
         study=study.name,
         baseline=study.baseline,
         out=args.plots / study.name,
         figures=study.figures,
         score=study.score,
     )
-    for name, why in drawn.skipped.items():
-        _say(f"{name} is not drawn: {why}")
+    for name, reason in drawn.skipped.items():
+        _say(f"{name} is not drawn: {reason}")
     if args.json:
-        _print_json({"figures": [str(path) for path in drawn.written], "skipped": drawn.skipped})
+        _print_json({"figures": [str(path) for path in drawn.files], "skipped": drawn.skipped})
     else:
-        _say(f"wrote {len(drawn.written)} files to {args.plots / study.name}/")
+        _say(f"wrote {len(drawn.files)} files to {args.plots / study.name}/")
     return 0
 
 
@@ -235,13 +249,14 @@ def run(args: argparse.Namespace) -> int:
     args.score = None
     failed = submit(args)
     study, planned = _plan(args)
-    summary = _collect(args, study, planned)
-    if not summary["rows"]:
-        raise FlipscaleError(f"no run of {args.study} has finished; see flipscale status {args.study}")
+    found = _collect(args, planned)
+    if found.results.empty:
+        raise FlipscaleError(f"No run of {args.study} has finished; see flipscale status {args.study}.")
     plot(args)
     compare(args)
+    _mirror(args, study, found)
     folder = args.results / study.name
-    print(f"\ntable        {folder / 'results.csv'}   ({summary['rows']} of {len(planned.runs)} runs)")
+    print(f"\ntable        {found.files[0]}   ({len(found.results)} of {len(planned.runs)} runs)")
     print(f"figures      {args.plots / study.name}/")
     print(f"comparison   {folder / 'comparison.md'}")
     print(f"MLflow       {track.ui_command(_tracking_uri(args))}")
@@ -303,75 +318,51 @@ def _write_plan(args: argparse.Namespace, planned: "Plan") -> None:
     write_json(folder / "plan.json", planned.to_dict())
 
 
-def _collect(args: argparse.Namespace, study: "Study", planned: "Plan") -> dict[str, Any]:
-    """Collect the runs and mirror them; what was done, as data and said."""
-    from flipscale import track
+def _collect(args: argparse.Namespace, planned: "Plan") -> "Collected":
     from flipscale.collect import collect as collect_runs
 
-    folder = args.results / study.name
-    found = collect_runs([{"study": study.name, **one.to_dict()} for one in planned.runs], args.results, folder)
-    for problem in found.problems:
-        _say(problem)
-    more = f", {found.torn_lines} torn lines left out" if found.torn_lines else ""
-    _say(f"wrote {folder / 'results.csv'} ({len(found.results)} of {len(planned.runs)} runs{more})")
-    summary: dict[str, Any] = {
-        "results": str(folder / "results.csv"),
-        "curves": str(folder / "curves.parquet"),
-        "rows": len(found.results),
-        "counts": found.counts,
-        "problems": list(found.problems),
-        "torn_lines": found.torn_lines,
-        "mlflow": None,
-    }
+    runs = [{"study": planned.study, **run.to_dict()} for run in planned.runs]
+    found = collect_runs(runs, args.results, args.results / planned.study)
+    for name, problem in found.problems.items():
+        _say(f"{name} is left out: {problem}")
+    torn = f", {found.torn_lines} torn lines left out" if found.torn_lines else ""
+    _say(f"wrote {found.files[0]} ({len(found.results)} of {len(planned.runs)} runs{torn})")
+    return found
+
+
+def _mirror(args: argparse.Namespace, study: "Study", found: "Collected") -> dict[str, Any] | None:
+    """Bring MLflow up to date; what was done, or None where nothing was."""
+    from flipscale import track
+
     if args.no_mlflow or found.results.empty:
-        return summary
-    figures = sorted((args.plots / study.name).glob("*.png"))
+        return None
+    folder, figures = args.results / study.name, sorted((args.plots / study.name).glob("*.png"))
+    files = [Path(args.study), found.files[0], folder / "comparison.md", *figures]
+    uri = _tracking_uri(args)
     try:
-        mirrored = track.mirror(
+        done = track.mirror(
             found.results,
             found.curves,
             study.name,
-            tracking_uri=_tracking_uri(args),
+            tracking_uri=uri,
             artifact_root=args.results / "mlartifacts",
-            files=[Path(args.study), folder / "results.csv", *figures],
+            files=[path for path in files if path.exists()],
         )
     except FlipscaleError as error:
         # The mirror can always be made again from the files, so a server that is away costs nothing.
         _say(f"MLflow was not written: {error}")
-    else:
-        summary["mlflow"] = {"uri": _tracking_uri(args), "created": mirrored.created, "updated": mirrored.updated}
-        _say(f"MLflow: {mirrored.created} runs new, {mirrored.updated} changed, {mirrored.unchanged} as they were")
-    return summary
+        return None
+    _say(f"MLflow: {done.created} runs new, {done.updated} changed, {done.unchanged} as they were")
+    return {"uri": uri, "created": done.created, "updated": done.updated, "unchanged": done.unchanged}
 
 
 def _tracking_uri(args: argparse.Namespace) -> str:
     return args.tracking_uri or f"sqlite:///{(args.results / 'mlflow.db').absolute()}"
 
 
-def _outcome(args: argparse.Namespace, planned: "Plan") -> int:
-    """0 if every run has finished; else 1, with the reasons said."""
-    from flipscale.run import RunFolder
-
-    unfinished = [one.id for one in planned.runs if RunFolder(args.results / "runs" / one.id).result() is None]
-    for name in unfinished:
-        error = RunFolder(args.results / "runs" / name).error()
-        if error:
-            _say(f"{name} failed ({error['kind']}): {error['reason']}")
-    if unfinished:
-        _say(f"{len(unfinished)} of {len(planned.runs)} runs are not finished; flipscale status {args.study} lists them")
-    return 1 if unfinished else 0
-
-
 def _is_evaluated(study: "Study") -> bool:
     evaluation = study.base["evaluation"]
     return evaluation["data"] is not None or "webdataset" not in study.base["data"]
-
-
-def _counts(states: Iterable[object]) -> dict[str, int]:
-    from flipscale.run import State
-
-    listed = list(states)
-    return {str(state): listed.count(state) for state in State if state in listed}
 
 
 def _run_folder(args: argparse.Namespace, name: str) -> Path:

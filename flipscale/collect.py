@@ -207,7 +207,9 @@ def read_results(path: Path) -> pd.DataFrame:
 
 
 def read_curves(path: Path) -> pd.DataFrame:
-    """The table of curves.parquet."""
+    """The table of curves.parquet; empty if there is none, as results.csv alone is enough for most figures."""
+    if not path.exists():
+        return _curves([], [])
     try:
         return pd.read_parquet(path, engine="pyarrow")
     except (OSError, ValueError) as error:

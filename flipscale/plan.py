@@ -66,8 +66,8 @@ class Plan:
         for key, limit in self.budget.items():
             if limit is not None and total[key] > limit:
                 raise PlanError(
-                    f"{self.study} would take {total[key]:,.4g} {key} and its budget is {limit:,.4g}. Raise budget.{key}, "
-                    f"or drop values from its axes; `flipscale plan` shows what each run costs."
+                    f"{self.study} would take {_amount(total[key])} {key} and its budget is {_amount(limit)}. "
+                    f"Raise budget.{key}, or drop values from its axes; `flipscale plan` shows what each run costs."
                 )
 
     def to_dict(self) -> dict[str, Any]:
@@ -78,7 +78,8 @@ def plan(study: Study) -> Plan:
     """Every run of a study, once each, in the order of its axes."""
     all_cells = cells(study)
     varied = _varied(study, all_cells)
-    resources = {**study.resources, "device": study.resources["device"] or ("A100" if study.resources["gpus"] else "cpu")}
+    device = study.resources["device"] or ("A100" if study.resources["gpus"] else "cpu")
+    resources = {**study.resources, "device": device}
     runs: dict[str, Run] = {}
     for settings in all_cells:
         run = Run(
@@ -129,8 +130,9 @@ def identity(settings: Mapping[str, Any]) -> dict[str, Any]:
             value, default = _evaluation_identity(value, settings["data"]), {}
         else:
             default = setting.default
-        if setting.required or setting.rule or value != default:
-            found[name] = _canonical(value)
+        value = _canonical(value)
+        if setting.required or setting.rule or value != _canonical(default):
+            found[name] = value
     return found
 
 
@@ -151,15 +153,27 @@ def differences(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str
 
 
 def show_setting(value: Any) -> str:
-    """A setting's value as a person writes it: 12.8B, 16k, 0.5, webdataset:laion400m."""
+    """A setting's value as a person writes it: 12.8B, 16k, 0.5, shapes(pairs=0.5). Two values never look the same."""
+    if isinstance(value, dict) and len(value) == 1:
+        ((kind, told),) = _dataset_identity(value).items()
+        options = (
+            ", ".join(f"{name}={option:.12g}" for name, option in told.items()) if isinstance(told, dict) else told
+        )
+        return f"{kind}({options})" if options else kind
     if isinstance(value, dict):
-        return dataset_name(value) if len(value) == 1 else json.dumps(value)
+        return json.dumps(value)
     if isinstance(value, bool) or not isinstance(value, int):
-        return f"{value:g}" if isinstance(value, float) else str(value)
+        return f"{value:.12g}" if isinstance(value, float) else str(value)
     for scale, suffix in ((10**12, "T"), (10**9, "B"), (10**6, "M"), (10**3, "k")):
         if value >= scale and value % (scale // 1000) == 0:
-            return f"{value / scale:g}{suffix}"
+            whole, rest = divmod(value, scale)
+            decimals = f"{rest:0{len(str(scale)) - 1}}".rstrip("0")
+            return min(f"{whole}.{decimals}".rstrip(".") + suffix, str(value), key=len)
     return str(value)
+
+
+def _amount(value: float) -> str:
+    return f"{value:,.0f}" if 1000 <= value < 1e9 or value == int(value) < 1e9 else f"{value:.4g}"
 
 
 def _varied(study: Study, all_cells: list[dict[str, Any]]) -> list[str]:
@@ -183,9 +197,7 @@ def _dataset_identity(data: Mapping[str, Any]) -> dict[str, Any]:
     known = DATASET.options[kind].options
     paths = {"folder"}
     return {
-        kind: {
-            name: value for name, value in options.items() if name not in paths and value != known[name].default
-        }
+        kind: {name: value for name, value in options.items() if name not in paths and value != known[name].default}
     }
 
 

@@ -23,7 +23,7 @@ import numpy as np
 import pandas as pd
 
 from flipscale.collect import SCORES, SETTINGS
-from flipscale.compare.comparison import Comparison, Curve, Estimate, Level, Pair, short
+from flipscale.compare.comparison import Comparison, Curve, Estimate, Level, Pair, seed_words, short
 from flipscale.errors import ResultsError, did_you_mean
 
 __all__ = [
@@ -339,9 +339,9 @@ def _speedup(base: list[_Polyline], ours: list[_Polyline], seeds: list[int], arm
             speedups.append(base_xs[base_ys.index(target)] / reached)
             continue
         always = line[1][0] > target
-        reason = "is above it already at its shortest schedule" if always else "stays below it in its schedules"
-        reasons.setdefault(f"{arm} {reason}", []).append(seed)
-    why = "; ".join(f"{reason} (seed {', '.join(map(str, of))})" for reason, of in reasons.items()) or None
+        reason = "is above it already at its shortest schedule" if always else "stays below it"
+        reasons.setdefault(reason, []).append(seed)
+    why = "; ".join(f"{arm} {reason} in {seed_words(of)}" for reason, of in reasons.items()) or None
     if not speedups:
         return _nothing(why or "no seed")
     estimate = _ratio(speedups)

@@ -1,6 +1,6 @@
 """A comparison and how it reads: plain data, as a table, as Markdown, and one careful sentence per arm."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -161,11 +161,12 @@ def _speedup_words(comparison: Comparison, curve: Curve) -> str:
     best = f"the baseline's best {comparison.score} ({_score(comparison, curve.target)})"
     if s.n == len(curve.seeds):
         return f"reaches {best} {_factor_words(s, curve.x)}"
-    seen = f"reaches {best} in {s.n} of {len(curve.seeds)} seeds" if s.n else f"is not read at {best}"
+    seen = f"no speed-up is read at {best}, as {s.why}"
     if not curve.speedup_at:
-        return f"{seen}, and no score is passed by both arms in every seed, so no speed-up is claimed ({s.why})"
+        return f"{seen}, and no score is passed by both in every seed"
     level = curve.speedup_at[-1]
-    return f"{seen} ({s.why}); reaches {_score(comparison, level.score)} {_factor_words(level.speedup, curve.x)}"
+    at = f"{_score(comparison, level.score)}, the best that both have in every seed,"
+    return f"{seen}; reaches {at} {_factor_words(level.speedup, curve.x)}"
 
 
 def _factor_words(s: Estimate, x: str) -> str:
@@ -173,7 +174,7 @@ def _factor_words(s: Estimate, x: str) -> str:
     factor = f"{s.mean:.2g} times faster" if s.mean >= 1 else f"{1 / s.mean:.2g} times slower"
     if s.low is None or s.high is None:
         return f"{factor} in {x}, in the one seed there is, which gives no interval"
-    interval = f"95 % interval of the speed-up {s.low:.2g} to {s.high:.2g}, {s.n} seeds"
+    interval = f"95 % interval of the speed-up {s.low:.3g} to {s.high:.3g}, {s.n} seeds"
     if s.low <= 1 <= s.high:
         return f"with no difference in {x} shown (speed-up {s.mean:.2g}; {interval})"
     return f"{factor} in {x} ({interval})"
@@ -257,6 +258,11 @@ def _aligned(header: list[str], rows: list[list[str]]) -> str:
 def _markdown(header: list[str], rows: list[list[str]]) -> str:
     lines = [f"| {' | '.join(row)} |" for row in (header, ["---"] * len(header), *rows)]
     return "\n".join(lines)
+
+
+def seed_words(seeds: Sequence[int]) -> str:
+    """'seed 1', or 'seeds 0, 1, 2'."""
+    return f"seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))}"
 
 
 def _runs(n: int) -> str:

@@ -7,88 +7,41 @@ the lease in each folder decides who does a run, so handing a run out twice wast
 
 import contextlib
 import fcntl
-import importlib
 import json
+import sys
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol, cast
+from typing import TYPE_CHECKING, TextIO
 
-from flipscale.errors import LaunchError, RunFolderError, did_you_mean
+from flipscale.launch.launcher import LAUNCHERS, Job, Launcher, Whereabouts, launcher_named
+from flipscale.launch.progress import ACTIVE, RunProgress, StudyProgress, Voice, run_progress
 from flipscale.run import FailureKind, RunFolder, State
 
 if TYPE_CHECKING:
     from flipscale.plan import Run
 
-__all__ = ["LAUNCHERS", "Job", "Launcher", "Submission", "Whereabouts", "cancel", "launcher_named", "states", "submit"]
+__all__ = [
+    "LAUNCHERS",
+    "Job",
+    "Launcher",
+    "RunProgress",
+    "StudyProgress",
+    "Submission",
+    "Whereabouts",
+    "cancel",
+    "launcher_named",
+    "progress_of",
+    "states",
+    "submit",
+    "wait",
+    "watch",
+]
 
-LAUNCHERS = {"local": "flipscale.launch.local:LocalLauncher"}
-"""Each launcher by name, as module:class; the class takes the results folder. Imported on first use: some are heavy."""
-
-Whereabouts = Literal["waiting", "running"] | None
-"""What a launcher says of a job: it will come, it goes on, or (None) the launcher does not know it any more."""
-
-
-@dataclass(frozen=True)
-class Job:
-    """One submission of one run to one launcher, as job.json holds it. A run may need several, one after the other."""
-
-    run_id: str
-    launcher: str
-    """The launcher's name in LAUNCHERS."""
-    id: str
-    """What the launcher finds the job by. Several jobs may share an id where they share workers."""
-    submitted: float
-    """Unix time."""
-    log: str
-    """The file or folder that gets what the job's processes print."""
-    cancelled: float | None = None
-    """Unix time of the cancelling. A worker passes over a run whose job is cancelled."""
-
-    def write(self, folder: RunFolder) -> None:
-        folder.write_job({key: value for key, value in vars(self).items() if value is not None})
-
-    @classmethod
-    def read(cls, folder: RunFolder) -> "Job | None":
-        written = folder.job()
-        if written is None:
-            return None
-        try:
-            return cls(
-                run_id=folder.id,
-                launcher=written["launcher"],
-                id=written["id"],
-                submitted=written["submitted"],
-                log=written["log"],
-                cancelled=written.get("cancelled"),
-            )
-        except KeyError as error:
-            raise RunFolderError(
-                f"{folder.path / 'job.json'}: has no {error}, so it is not flipscale's; delete it and submit again."
-            ) from error
-
-
-class Launcher(Protocol):
-    """What starts workers somewhere. Called with the submit lock held, but for `poll`."""
-
-    def submit(self, folders: Sequence[RunFolder], resources: Mapping[str, Any]) -> list[Job]:
-        """Start workers for the runs, which all need the same resources, in this order. LaunchError if it cannot."""
-
-    def poll(self, jobs: Sequence[Job]) -> dict[str, Whereabouts]:
-        """Where each job is, by run id; one question for all. 'waiting' will do for one that runs: its lease tells."""
-
-    def cancel(self, jobs: Sequence[Job]) -> None:
-        """Stop these jobs, which are marked as cancelled already, and no others. A run in hand writes a checkpoint."""
-
-
-def launcher_named(name: str, results: Path) -> Launcher:
-    """The launcher of this name for this results folder; LaunchError if there is none of the name."""
-    if name not in LAUNCHERS:
-        raise LaunchError(f"There is no launcher {name!r}; {did_you_mean(name, LAUNCHERS)}")
-    module, _, cls = LAUNCHERS[name].partition(":")
-    return cast(Launcher, getattr(importlib.import_module(module), cls)(results))
+LOOK_SECONDS = 0.5
+"""While somebody watches, the run folders are looked at this often."""
 
 
 # Submit
@@ -96,10 +49,20 @@ def launcher_named(name: str, results: Path) -> Launcher:
 
 @dataclass(frozen=True)
 class Submission:
-    """What one submit did: the jobs it started, costliest run first, and how many runs it left alone, by state."""
+    """What one submit did."""
 
+    runs: tuple["Run", ...]
+    """All it was given, in that order."""
     jobs: tuple[Job, ...]
+    """What it started, the costliest run first."""
     skipped: Mapping[State, int]
+    """How many runs it left alone, by their state."""
+
+    def summary(self) -> str:
+        """'submitted 6 runs to local, left alone 2 finished, 1 running'."""
+        to = f" to {self.jobs[0].launcher}" if self.jobs else ""
+        alone = ", ".join(f"{number} {state}" for state, number in self.skipped.items())
+        return f"submitted {len(self.jobs)} runs{to}" + (f", left alone {alone}" if alone else "")
 
 
 def submit(
@@ -113,7 +76,8 @@ def submit(
     if isinstance(launcher, str):
         launcher = launcher_named(launcher, results)
     # The costliest goes first, so that no long run is left to one worker at the end. The same run twice is one run.
-    by_cost = sorted({run.id: run for run in runs}.values(), key=lambda run: -run.cost.train_flops)
+    once = {run.id: run for run in runs}
+    by_cost = sorted(once.values(), key=lambda run: -run.cost.train_flops)
     shapes: dict[str, list[Run]] = {}
     jobs: list[Job] = []
     skipped: Counter[State] = Counter()
@@ -133,7 +97,7 @@ def submit(
             for job in launcher.submit(folders, alike[0].resources):
                 job.write(_folder(results, job.run_id))
                 jobs.append(job)
-    return Submission(tuple(jobs), dict(skipped))
+    return Submission(tuple(once.values()), tuple(jobs), dict(skipped))
 
 
 def _is_to_do(folder: RunFolder, state: State, retry_diverged: bool) -> bool:
@@ -177,6 +141,64 @@ def cancel(runs: Iterable["Run"], results: Path) -> list[str]:
         for name, cancelled in jobs.items():
             launcher_named(name, results).cancel(cancelled)
     return [job.run_id for cancelled in jobs.values() for job in cancelled]
+
+
+# Watch
+
+
+def watch(runs: Sequence["Run"], results: Path, *, every: float = LOOK_SECONDS) -> Iterator[StudyProgress]:
+    """How the study goes, again and again, until no run waits or runs; what it yields last is how it ended."""
+    began = time.monotonic()
+    flops = {run.id: run.cost.train_flops for run in runs}
+    ended: dict[str, RunProgress] = {}
+    at_first: float | None = None
+    while True:
+        # What has ended is not looked at again: a study may have thousands of runs.
+        found = states([run for run in runs if run.id not in ended], results)
+        seen = dict(ended)
+        for run in runs:
+            if run.id in found:
+                seen[run.id] = run_progress(_folder(results, run.id), found[run.id], run.cost.samples)
+        ended = {run_id: run for run_id, run in seen.items() if run.state in (State.FINISHED, State.FAILED)}
+
+        done = sum(flops[run_id] * run.done for run_id, run in seen.items())
+        to_come = sum(flops[run_id] * (1 - run.done) for run_id, run in seen.items() if run.state in ACTIVE)
+        at_first = done if at_first is None else at_first
+        elapsed = time.monotonic() - began
+        left = to_come * elapsed / (done - at_first) if done > at_first else None
+        progress = StudyProgress(tuple(seen[run.id] for run in runs), done / (sum(flops.values()) or 1), elapsed, left)
+        yield progress
+        if not progress.active:
+            return
+        time.sleep(every)
+
+
+def wait(
+    submission: Submission, results: Path, stream: TextIO | None = None, *, every: float = LOOK_SECONDS
+) -> StudyProgress:
+    """Say on `stream` (stderr) how all runs of the submission's study go until none waits or runs: how they ended.
+
+    Ctrl-C cancels the runs that this submission handed out, not those that somebody else had: KeyboardInterrupt is
+    raised when each has written its checkpoint. A second Ctrl-C leaves at once; the runs stop by themselves.
+    """
+    voice = Voice(stream or sys.stderr)
+    try:
+        for progress in watch(submission.runs, results, every=every):
+            voice.follow(progress, results)
+        return progress
+    except KeyboardInterrupt:
+        voice.say("Stopping. Each run writes a checkpoint first.")
+        mine = {job.run_id for job in submission.jobs}
+        stopped = cancel([run for run in submission.runs if run.id in mine], results)
+        voice.say(f"Cancelled {len(stopped)} runs; `flipscale submit` goes on from their checkpoints.")
+        raise
+
+
+def progress_of(folder: Path) -> str:
+    """What a run has seen, as `status` says it: '8,000 of 16,000 samples, loss 3.2199, 1,234 images/s', or ''."""
+    run = RunFolder(folder)
+    asked = run.asked()
+    return run_progress(run, run.state(), asked["cost"]["samples"]).seen if asked else ""
 
 
 def _folder(results: Path, run_id: str) -> RunFolder:

@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from flipscale.errors import LaunchError
-from flipscale.launch import Job, Whereabouts
+from flipscale.launch.launcher import Job, Whereabouts
 from flipscale.run import RunFolder, birth, is_alive, write_json
 
 TRAIN = (sys.executable, "-m", "flipscale", "train")
@@ -93,7 +93,7 @@ class LocalLauncher:
         return [Job(folder.id, "local", name, now, log=str(queue.path)) for folder in folders]
 
     def poll(self, jobs: Sequence[Job]) -> dict[str, Whereabouts]:
-        """'waiting' while a worker of the submission lives, which takes up what is left. The lease tells what it holds."""
+        """'waiting' while a worker of the submission lives, which takes up what is left. What it holds is leased."""
         queues = {name: Queue.read(self.home / name) for name in {job.id for job in jobs}}
         alive = {name for name, queue in queues.items() if queue and queue.alive()}
         return {job.run_id: "waiting" if job.id in alive else None for job in jobs}

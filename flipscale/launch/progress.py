@@ -1,21 +1,14 @@
-"""How a study goes while it runs: `watch` looks at the run folders, `wait` says what it sees until nothing is left."""
+"""How far runs are, and how that is said: line by line, or on a terminal in a line that is rewritten."""
 
 import json
 import shutil
 import time
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import Any, TextIO
 
-from flipscale.launch import Job, Submission, cancel, states
+from flipscale.launch.launcher import Job
 from flipscale.run import RunFolder, State
-
-if TYPE_CHECKING:
-    from flipscale.plan import Run
-
-LOOK_SECONDS = 0.5
-"""The folders are looked at this often."""
 
 SAY_SECONDS = 10.0
 """Where lines cannot be rewritten, how the runs go is said this often; starts and ends are said at once."""
@@ -43,15 +36,18 @@ class RunProgress:
         """The share that is done, 0 to 1."""
         return 1.0 if self.state is State.FINISHED else min(1.0, self.samples / self.total)
 
-    def __str__(self) -> str:
-        said = [f"{self.id}: {self.state}"]
-        if self.samples:
-            said.append(f"{self.samples:,} of {self.total:,} samples")
+    @property
+    def seen(self) -> str:
+        """What it has seen, for a person; '' before the first record."""
+        said = [f"{self.samples:,} of {self.total:,} samples"] if self.samples else []
         if self.loss is not None:
             said.append(f"loss {self.loss:.4f}")
         if self.images_per_second is not None:
             said.append(f"{self.images_per_second:,.0f} images/s")
         return ", ".join(said)
+
+    def __str__(self) -> str:
+        return f"{self.id}: {self.state}" + (f", {self.seen}" if self.seen else "")
 
 
 @dataclass(frozen=True)
@@ -86,55 +82,8 @@ class StudyProgress:
         )
 
 
-def watch(runs: Sequence["Run"], results: Path, *, every: float = LOOK_SECONDS) -> Iterator[StudyProgress]:
-    """How the study goes, again and again, until no run waits or runs; what it yields last is how it ended."""
-    began = time.monotonic()
-    flops = {run.id: run.cost.train_flops for run in runs}
-    ended: dict[str, RunProgress] = {}
-    at_first: float | None = None
-    while True:
-        # What has ended is not looked at again: a study may have thousands of runs.
-        found = states([run for run in runs if run.id not in ended], results)
-        seen = dict(ended)
-        for run in runs:
-            if run.id in found:
-                seen[run.id] = _progress(RunFolder(results / "runs" / run.id), found[run.id], run.cost.samples)
-        ended = {run_id: run for run_id, run in seen.items() if run.state in (State.FINISHED, State.FAILED)}
-
-        done = sum(flops[run_id] * run.done for run_id, run in seen.items())
-        to_come = sum(flops[run_id] * (1 - run.done) for run_id, run in seen.items() if run.state in ACTIVE)
-        at_first = done if at_first is None else at_first
-        elapsed = time.monotonic() - began
-        left = to_come * elapsed / (done - at_first) if done > at_first else None
-        progress = StudyProgress(tuple(seen[run.id] for run in runs), done / (sum(flops.values()) or 1), elapsed, left)
-        yield progress
-        if not progress.active:
-            return
-        time.sleep(every)
-
-
-def wait(
-    runs: Sequence["Run"], results: Path, submission: Submission, stream: TextIO, *, every: float = LOOK_SECONDS
-) -> StudyProgress:
-    """Say on `stream` how the runs go until none waits or runs, and return how they ended.
-
-    Ctrl-C stops the runs of this submission, not those that somebody else had started: each writes a checkpoint, and
-    KeyboardInterrupt is raised when all have. A second Ctrl-C leaves at once; the runs stop by themselves.
-    """
-    voice = _Voice(stream)
-    try:
-        for progress in watch(runs, results, every=every):
-            voice.follow(progress, results)
-        return progress
-    except KeyboardInterrupt:
-        voice.say("Stopping. Each run writes a checkpoint first.")
-        mine = {job.run_id for job in submission.jobs}
-        stopped = cancel([run for run in runs if run.id in mine], results)
-        voice.say(f"{len(stopped)} runs cancelled. `flipscale submit` goes on from their checkpoints.")
-        raise
-
-
-def _progress(folder: RunFolder, state: State, total: int) -> RunProgress:
+def run_progress(folder: RunFolder, state: State, total: int) -> RunProgress:
+    """How far the run is that will see `total` samples; the end of its metrics.jsonl is read, no more."""
     record = _last_record(folder.path / "metrics.jsonl") or {}
     return RunProgress(
         folder.id, state, record.get("samples", 0), total, record.get("loss"), record.get("images_per_second")
@@ -159,7 +108,7 @@ def _last_record(path: Path) -> dict[str, Any] | None:
     return None
 
 
-class _Voice:
+class Voice:
     """Says what changed, line by line, and how it goes: in a last line that a terminal rewrites, else now and then."""
 
     def __init__(self, stream: TextIO):

@@ -127,8 +127,8 @@ def scaling_axes(figure: Figure, s: Shown) -> pd.DataFrame:
         x = "params" if axis == "model" else axis
         lines = _draw_lines(ax, s, rows, x, along=[axis])
         _AXIS[axis](ax, rows)
-        at = fixed[rows.index[0]].replace(", ", ",\n") if len(there) > 1 else fixed[rows.index[0]]
-        ax.set_title(f"{axis}, at {at}" if at else axis, fontsize=8)
+        at = fixed[rows.index[0]]
+        ax.set_title(f"{axis}, at {_title(at)}" if at else axis)
         drawn.append((ax, lines, rows))
     return _finish(figure, s, drawn)
 
@@ -150,7 +150,7 @@ def speedup(figure: Figure, s: Shown) -> pd.DataFrame:
         lines = _draw_lines(ax, s, rows, "time", along=["samples"])
         ax.set_xlim(0, rows["time"].max() * (1.22 if len(names) == 1 else 1.08))
         ax.set_xlabel(words)
-        ax.set_title(name)
+        ax.set_title(_title(name))
         of_here = [c for c in comparison.curves if c.series == name and c.x == "gpu_hours"]
         told = {curve: estimate.mean for curve in of_here if (estimate := _told(curve)) and estimate.mean}
         # An arm that gets to the baseline's best says more than one that is only compared below it.
@@ -177,7 +177,7 @@ def learning_curves(figure: Figure, s: Shown) -> pd.DataFrame:
         ax.set_xlim(0, of_cell["samples"].max() * (1.25 if len(cells) == 1 else 1.05))
         ax.xaxis.set_major_formatter(lambda value, _: short(value))
         ax.set_xlabel("samples seen within one run")
-        ax.set_title(cell)
+        ax.set_title(_title(cell))
         drawn.append((ax, lines, of_cell))
     _finish(figure, s, drawn)
     return longest[longest["id"].isin(points["id"])]
@@ -215,7 +215,7 @@ def _score_against(figure: Figure, s: Shown, x: str, words: str, axis: Any) -> p
         lines = _draw_lines(ax, s, of_series, x, along=[along])
         axis()(ax, of_series[x])
         ax.set_xlabel(words)
-        ax.set_title(name)
+        ax.set_title(_title(name))
         drawn.append((ax, lines, of_series))
     return _finish(figure, s, drawn)
 
@@ -283,8 +283,15 @@ def _label_lines(labels_here: Labels, s: Shown, lines: list[_Line]) -> bool:
     placed: list[bool] = []
     for line in lines:
         anchors = list(zip(line.xs, line.ys, strict=True))[::-1]
-        placed.append(labels_here.put(s.arms[line.arm], anchors, color=line_style(line.arm)["color"], fontsize=8.5))
+        placed.append(
+            labels_here.name_line(s.arms[line.arm], anchors, color=line_style(line.arm)["color"], fontsize=8.5)
+        )
     return all(placed)
+
+
+def _title(cell: str) -> str:
+    """A cell over a panel, an axis a line. A data_size of null is all the data there is."""
+    return cell.replace(", ", ",\n").replace("data_size=null", "all data")
 
 
 def _legend(figure: Figure, drawn: Sequence[_Drawn]) -> None:
@@ -401,14 +408,15 @@ def _arrow(ax: Axes, curve: Curve, s: Shown, lines: list[_Line]) -> _Arrow | Non
     start, end = (first_reach(line.xs, [sign * y for y in line.ys], sign * target) for line in (base, ours))
     if start is None or end is None:
         return None
-    arrow = {"arrowstyle": "-|>", "linestyle": "--", "color": "#444444", "shrinkA": 5, "shrinkB": 0, "lw": 1}
-    ax.annotate("", (end, target), (start, target), arrowprops=arrow)
+    arrow = {"arrowstyle": "-|>", "linestyle": "--", "color": "#444444", "shrinkA": 1, "shrinkB": 1, "lw": 1}
+    ax.annotate("", (end, target), (start, target), arrowprops=arrow, zorder=5)
     assert told.mean is not None
-    text = f"{told.mean:.2g}× faster" if told.mean >= 1 else f"{1 / told.mean:.2g}× slower"
+    text = f"{s.arms[ours.arm]}: "
+    text += f"{told.mean:.2g}× faster" if told.mean >= 1 else f"{1 / told.mean:.2g}× slower"
     if not at_best:
         text += f" to {100 * target:.1f} %" if s.score not in LOWER_IS_BETTER else f" to {target:.3g}"
     if len(told.values) > 1:
-        text += f"\n({min(told.values):.2g} to {max(told.values):.2g} over {len(told.values)} seeds)"
+        text += f"\n({min(told.values):.2g} to {max(told.values):.2g}, {len(told.values)} seeds)"
     return _Arrow(ax, start, end, target, text)
 
 
@@ -422,6 +430,6 @@ def _told(curve: Curve) -> Estimate | None:
 def _label_arrow(labels_here: Labels, arrow: _Arrow) -> None:
     shares = (0.5, 0.6, 0.4, 0.7, 0.3, 0.8, 0.2)
     anchors = [(arrow.start + share * (arrow.end - arrow.start), arrow.y) for share in shares]
-    labels_here.put(arrow.text, anchors, color="#222222", fontsize=8) or labels_here.put(
-        arrow.text.partition("\n")[0], anchors, color="#222222", fontsize=8
-    )
+    style = {"color": "#222222", "fontsize": 7.5}
+    if not labels_here.explain(arrow.text, anchors, **style):
+        labels_here.explain(arrow.text.partition("\n")[0], anchors, **style)

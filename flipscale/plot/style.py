@@ -10,14 +10,14 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
-from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullLocator, PercentFormatter
+from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullLocator
 
 from flipscale.compare import short
 
 RC: dict[str, Any] = {
     "font.size": 9,
     "axes.labelsize": 9,
-    "axes.titlesize": 9,
+    "axes.titlesize": 8,
     "axes.titlelocation": "left",
     "axes.spines.top": False,
     "axes.spines.right": False,
@@ -78,7 +78,7 @@ def settle(figure: Figure, small_print: str) -> None:
 
 
 def percent_axis(ax: Axes) -> None:
-    ax.yaxis.set_major_formatter(PercentFormatter(xmax=1))
+    ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:.3g} %"))
 
 
 def count_axis(ax: Axes, values: Iterable[float]) -> None:
@@ -112,8 +112,9 @@ def _power(value: float) -> str:
     return rf"$10^{{{exponent}}}$" if round(mantissa, 6) == 1 else rf"${mantissa:.3g}\!\times\!10^{{{exponent}}}$"
 
 
+# Where a label may stand beside its point, in points (1/72 inch), best first.
+_BESIDE = tuple((7, dy, "left", "center") for dy in (0, 6, -6, 12, -12, 18, -18))
 _AROUND = (
-    (7, 0, "left", "center"),
     (0, 7, "center", "bottom"),
     (0, -7, "center", "top"),
     (6, 5, "left", "bottom"),
@@ -122,6 +123,7 @@ _AROUND = (
     (-6, -5, "right", "top"),
     (-7, 0, "right", "center"),
 )
+_FARTHER = tuple((scale * dx, scale * dy, ha, va) for scale in (2, 3, 4) for dx, dy, ha, va in _AROUND)
 
 
 class Labels:
@@ -143,18 +145,31 @@ class Labels:
         for start, end in pairwise(corners):
             self._drawn.append(start + np.linspace(0, 1, 80)[:, None] * (end - start))
 
-    def put(self, text: str, anchors: Iterable[tuple[float, float]], **style: Any) -> bool:
-        """Put the text beside the first anchor that has room; False, and nothing drawn, if none has."""
-        for x, y in anchors:
-            for dx, dy, ha, va in _AROUND:
-                label = self.ax.annotate(
-                    text, (x, y), (dx, dy), textcoords="offset points", ha=ha, va=va, annotation_clip=False, **style
-                )
-                box = label.get_window_extent(self._renderer).padded(2)
-                if self._is_free(box):
-                    self._boxes.append(box)
-                    return True
-                label.remove()
+    def name_line(self, text: str, points: Iterable[tuple[float, float]], **style: Any) -> bool:
+        """Put the name of a line beside the first of its points that has room; False if none has."""
+        return any(self._put(text, point, (*_BESIDE, *_AROUND), style) for point in points)
+
+    def explain(self, text: str, points: Iterable[tuple[float, float]], **style: Any) -> bool:
+        """Put a text near one of the points, farther off if it must be; False if there is no room."""
+        points = list(points)
+        return any(self._put(text, point, places, style) for places in (_AROUND, _FARTHER) for point in points)
+
+    def _put(
+        self,
+        text: str,
+        point: tuple[float, float],
+        places: Iterable[tuple[float, float, Any, Any]],
+        style: dict[str, Any],
+    ) -> bool:
+        for dx, dy, ha, va in places:
+            label = self.ax.annotate(
+                text, point, (dx, dy), textcoords="offset points", ha=ha, va=va, annotation_clip=False, **style
+            )
+            box = label.get_window_extent(self._renderer).padded(2)
+            if self._is_free(box):
+                self._boxes.append(box)
+                return True
+            label.remove()
         return False
 
     def _is_free(self, box: Any) -> bool:

@@ -1,14 +1,14 @@
 """A study file, read and checked: a question as data. Every complaint says file:line and what would be right.
 
-    study.py        Study, Axis: what a study is
-    reader.py       a file read into a Study, with every complaint about it
-    grid.py         the cells of a study: base, axes and couplings worked out
-    keys.py         the keys of a study file
-    settings.py     the settings of a run, with their kinds and defaults
-    kinds.py        kinds of value: what they read, how they complain, their JSON Schema
-    expression.py   couplings and constraints, read safely
-    document.py     YAML in which every value knows its line
-    schema.py       the JSON Schema of a study file, for editors
+study.py        Study, Axis: what a study is
+reader.py       a file read into a Study, with every complaint about it
+grid.py         the cells of a study: base, axes and couplings worked out
+keys.py         the keys of a study file
+settings.py     the settings of a run, with their kinds and defaults
+kinds.py        kinds of value: what they read, how they complain, their JSON Schema
+expression.py   couplings and constraints, read safely
+document.py     YAML in which every value knows its line
+schema.py       the JSON Schema of a study file, for editors
 """
 
 from flipscale.study.grid import cells

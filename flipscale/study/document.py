@@ -83,15 +83,16 @@ def read_document(path: Path, complaints: Complaints) -> Document:
     except IsADirectoryError:
         raise StudyError([f"{name}: is a folder; give the study's YAML file"]) from None
     except UnicodeDecodeError as error:
-        raise StudyError([f"{name}:1: is not UTF-8 text (byte {error.start}); save the file as UTF-8"]) from None
+        line = error.object.count(b"\n", 0, error.start) + 1
+        raise StudyError([f"{name}:{line}: is not UTF-8 text; save the file as UTF-8"]) from None
     except OSError as error:
-        raise StudyError([f"{name}: cannot be read ({error.strerror}); check the file's permissions"]) from None
+        raise StudyError([f"{name}: cannot be read ({error.strerror}); check the path and permissions"]) from None
     try:
         nodes = list(yaml.compose_all(text, Loader=yaml.SafeLoader))
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         line = mark.line + 1 if mark else 1
-        raise StudyError([f"{name}:{line}: is not YAML ({error.problem}); {_yaml_hint(text, line)}"]) from None
+        raise StudyError([f"{name}:{line}: is not YAML ({error.problem}); {_yaml_hint(error)}"]) from None
     except yaml.reader.ReaderError as error:
         line = text.count("\n", 0, error.position) + 1
         what = f"a character that YAML forbids, {ord(text[error.position]):#04x}"
@@ -149,13 +150,17 @@ class _Reader:
             raise StudyError([f"{here}: an alias (*) contains itself; write the values out"])
         inside = (*inside, id(node))
         # A tag that was written is not what YAML would have given the value by itself.
-        if node.tag != _RESOLVER.resolve(type(node), node.value, (isinstance(node, yaml.ScalarNode) and not node.style, 1)):
+        plain = isinstance(node, yaml.ScalarNode) and node.style is None
+        if node.tag != _RESOLVER.resolve(type(node), node.value, (plain, True)):  # type: ignore[no-untyped-call]
             tag = node.tag.replace("tag:yaml.org,2002:", "!!")
-            self.complaints.trap(here, f"the tag '{tag}' means nothing here; write the plain value, in quotes if a text")
+            self.complaints.trap(here, f"the tag '{tag}' means nothing here; write the plain value, a text in quotes")
+            if isinstance(node, yaml.ScalarNode):
+                return None
         if isinstance(node, yaml.MappingNode):
             return self._mapping(node, path, inside)
         if isinstance(node, yaml.SequenceNode):
             return [self.value(item, (*path, at), inside) for at, item in enumerate(node.value)]
+        assert isinstance(node, yaml.ScalarNode), "YAML has three kinds of node"
         return self._scalar(node, here)
 
     def _mapping(self, node: yaml.MappingNode, path: Path_, inside: tuple[int, ...]) -> dict[str, Any]:
@@ -185,13 +190,11 @@ class _Reader:
             own[key] = self.value(value_node, (*path, key), inside)
         return {**merged, **own}
 
-    def _scalar(self, node: yaml.Node, here: Place) -> Any:
+    def _scalar(self, node: yaml.ScalarNode, here: Place) -> Any:
         text = str(node.value)
-        if not node.tag.startswith("tag:yaml.org,2002:"):
-            self.complaints.add(here, f"the tag '{node.tag}' means nothing here; write the plain value")
-            return text
-        kind = node.tag.rpartition(":")[2]
-        plain = node.style is None  # quoted text stays text
+        if node.style is not None:
+            return text  # quoted text stays text
+        kind = node.tag.removeprefix("tag:yaml.org,2002:")
         if kind == "null":
             return None
         if kind == "bool":
@@ -200,24 +203,28 @@ class _Reader:
             word = str(text.lower() in ("yes", "on")).lower()
             self.complaints.trap(here, f"YAML reads {text} as {word}; write {word}, or '{text}' in quotes for text")
             return None
-        if kind == "int" and plain and re.fullmatch(r"[-+]?0[0-7_]+", text):
-            self.complaints.trap(here, f"YAML reads {text} as the octal number {int(text, 8)}; write it without the 0")
+        number = text.replace("_", "")
+        if kind == "int" and re.fullmatch(r"[-+]?0[0-7]+", number):
+            octal = int(number, 8)
+            self.complaints.trap(here, f"YAML reads {text} as the octal number {octal}; write it without the 0")
             return None
         if kind in ("int", "float") and ":" in text:
             self.complaints.trap(here, f"YAML reads {text} as a number in base 60; write '{text}' in quotes for text")
             return None
-        if kind == "timestamp" and plain:
+        if kind == "timestamp":
             self.complaints.trap(here, f"YAML reads {text} as a date; write '{text}' in quotes for text")
             return None
-        if plain and _NUMBER.fullmatch(text):
-            number = text.replace("_", "")
+        if len(number) > _LONGEST_NUMBER:
+            return text
+        if _NUMBER.fullmatch(text):
             return int(number) if re.fullmatch(r"[-+]?\d+", number) else float(number)
-        if kind == "float":  # .inf and .nan
-            return float(text.replace(".", ""))
-        if kind == "int":  # 0x10, 0b1
-            return int(text.replace("_", ""), 0)
-        if kind != "str":
-            self.complaints.add(here, f"the tag '!!{kind}' means nothing here; write the plain value")
+        try:
+            if kind == "float":  # .inf and .nan
+                return float(number.replace(".", ""))
+            if kind == "int":  # 0x10, 0b1
+                return int(number, 0)
+        except ValueError:  # to YAML 1.1, 0x_ is a number
+            pass
         return text
 
 
@@ -227,9 +234,18 @@ def _kind_of(node: yaml.Node) -> str:
     return "a list" if isinstance(node, yaml.SequenceNode) else f"the text '{node.value}'"
 
 
-def _yaml_hint(text: str, line: int) -> str:
-    lines = text.splitlines()
-    around = lines[max(0, line - 2) : line]
-    if any(before.startswith("\t") or before.lstrip(" ").startswith("\t") for before in around):
-        return "indent with spaces, not tabs"
+def _yaml_hint(error: yaml.MarkedYAMLError) -> str:
+    """What most likely mends it, by what PyYAML was reading (context) and met (problem)."""
+    context, problem = error.context or "", error.problem or ""
+    begun = error.context_mark.line + 1 if error.context_mark else 1
+    if "'\\t'" in problem:
+        return "use spaces, not tabs"
+    if "while parsing a flow" in context:
+        return f"close the bracket of line {begun}"
+    if "while scanning a quoted scalar" in context:
+        return f"close the quote of line {begun}"
+    if "cannot start any token" in problem or "mapping values are not allowed" in problem:
+        return "put a text with such characters in quotes, or check the indentation"
+    if "undefined alias" in problem:
+        return "mark the value that is meant with & and this name, above this line"
     return "check the indentation, the colons and the brackets around this line"

@@ -25,6 +25,9 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
     "abs": abs,
 }
 
+_ARGUMENTS = {"min": (2, 99), "max": (2, 99), "round": (1, 2)}
+"""The fewest and most arguments of a function, where it does not take one."""
+
 _BINARY: dict[type[ast.operator], Callable[[Any, Any], Any]] = {
     ast.Add: operator.add,
     ast.Sub: operator.sub,
@@ -44,8 +47,12 @@ _COMPARE: dict[type[ast.cmpop], Callable[[Any, Any], Any]] = {
     ast.NotIn: lambda a, b: a not in b,
 }
 _SUFFIXES = {"k": 10**3, "K": 10**3, "M": 10**6, "B": 10**9, "G": 10**9, "T": 10**12}
-_COUNT = re.compile(r"(?<![\w.'\"-])(\d+(?:\.\d+)?)([kKMBGT])(?![\w'\"])")
+_COUNT_OR_TEXT = re.compile(r"""'[^']*'|"[^"]*"|(?<![\w.])(?P<digits>\d+(\.\d+)?)(?P<suffix>[kKMBGT])(?!\w)""")
 _LONGEST = 500
+_LARGEST = 1e30
+
+ARITHMETIC = "arithmetic over settings, as in 256 / (1 - mask_ratio)"
+CONDITION = "a condition such as mask_ratio <= 0.5 or model == 'ViT-B-16'"
 
 Evaluate = Callable[[Mapping[str, Any]], Any]
 
@@ -65,30 +72,38 @@ class Expression:
     def __call__(self, settings: Mapping[str, Any]) -> Any:
         """The value for these settings. Raises ExpressionError where arithmetic has no answer."""
         try:
-            return self.evaluate(settings)
+            value = self.evaluate(settings)
+            if isinstance(value, int | float) and abs(value) > _LARGEST:
+                raise OverflowError
         except ZeroDivisionError:
             problem = "divides by zero"
         except OverflowError:
             problem = "gives a number too large"
-        except (TypeError, ValueError):
+        except ValueError:
+            problem = "takes the root or logarithm of a negative number or zero"
+        except TypeError:
             absent = sorted(name for name in self.names if settings.get(name) is None)
             problem = f"needs {absent[0]}, which is null" if absent else "mixes numbers and texts"
+        else:
+            return value
         raise ExpressionError(problem)
 
 
-def read_expression(source: object, known: Mapping[str, object] | list[str]) -> Expression:
+def read_expression(source: object, known: Mapping[str, object] | list[str], example: str = ARITHMETIC) -> Expression:
     """Read an expression over the `known` setting names. Raises ExpressionError with what would be right."""
     if isinstance(source, bool) or not isinstance(source, str | int | float):
-        raise ExpressionError("is not an expression; write arithmetic over settings, as in 256 / (1 - mask_ratio)")
+        raise ExpressionError(f"is not an expression; write {example}")
     text = str(source)
     if len(text) > _LONGEST:
-        raise ExpressionError(f"is longer than {_LONGEST} characters; couple through a second setting")
+        raise ExpressionError(f"is longer than {_LONGEST} characters; write a shorter one")
     try:
-        tree = ast.parse(_COUNT.sub(lambda count: str(number_of(count[1], count[2])), text.strip()), mode="eval")
+        tree = ast.parse(_COUNT_OR_TEXT.sub(_written_out, text.strip()), mode="eval")
+        names: set[str] = set()
+        evaluate = _compile(tree.body, list(known), names)
+    except ExpressionError:
+        raise
     except (SyntaxError, ValueError, RecursionError, MemoryError):
-        raise ExpressionError("cannot be read; write arithmetic over settings, as in 256 / (1 - mask_ratio)") from None
-    names: set[str] = set()
-    evaluate = _compile(tree.body, list(known), names)
+        raise ExpressionError(f"cannot be read; write {example}") from None
     return Expression(text, frozenset(names), evaluate)
 
 
@@ -96,8 +111,13 @@ def number_of(digits: str, suffix: str) -> int | float:
     """12.8 and 'B' as 12800000000: exact, since the digits are scaled as decimals."""
     whole, _, fraction = digits.partition(".")
     scale = _SUFFIXES[suffix]
-    value, remainder = divmod(int(whole + fraction) * scale, 10 ** len(fraction))
-    return value if not remainder else value + remainder / 10 ** len(fraction)
+    parts: int = 10 ** len(fraction)
+    value, remainder = divmod(int(whole + fraction) * scale, parts)
+    return value if not remainder else value + remainder / parts
+
+
+def _written_out(found: re.Match[str]) -> str:
+    return str(number_of(found["digits"], found["suffix"])) if found["digits"] else found[0]
 
 
 def _compile(node: ast.expr, known: list[str], names: set[str]) -> Evaluate:
@@ -111,7 +131,7 @@ def _compile(node: ast.expr, known: list[str], names: set[str]) -> Evaluate:
             if name not in known:
                 raise ExpressionError(f"names '{name}', which is no setting; {did_you_mean(name, known)}")
             names.add(name)
-            return lambda settings: settings[name]
+            return lambda settings: _comparable(settings[name])
         case ast.BinOp(left=left, op=ast.Pow(), right=right):
             base, exponent = compiled(left), compiled(right)
             return lambda settings: _power(base(settings), exponent(settings))
@@ -143,6 +163,10 @@ def _compile(node: ast.expr, known: list[str], names: set[str]) -> Evaluate:
         case ast.Call(func=ast.Name(id=name), args=args, keywords=[]):
             if name not in FUNCTIONS:
                 raise ExpressionError(f"calls '{name}', which is no function; {did_you_mean(name, FUNCTIONS)}")
+            least, most = _ARGUMENTS.get(name, (1, 1))
+            if not least <= len(args) <= most:
+                takes = {1: "one", 2: "one or two"}.get(most, "two or more")
+                raise ExpressionError(f"calls '{name}' with {len(args)} arguments; it takes {takes}")
             function, parts = FUNCTIONS[name], [compiled(arg) for arg in args]
             return lambda settings: function(*[_number(part(settings)) for part in parts])
     raise ExpressionError(
@@ -158,12 +182,18 @@ def _number(value: Any) -> Any:
 
 
 def _power(base: Any, exponent: Any) -> Any:
-    if abs(_number(exponent)) > 64 or abs(_number(base)) > 1e30:
+    # Whole numbers have no end in Python: 9 ** 9 ** 9 would fill the memory.
+    if abs(_number(exponent)) > 64 or abs(_number(base)) > _LARGEST:
         raise OverflowError
     value = base**exponent
     if isinstance(value, complex):
         raise ValueError
     return value
+
+
+def _comparable(value: Any) -> Any:
+    """A data set is known to expressions by its kind, as in data == 'shapes'."""
+    return next(iter(value)) if isinstance(value, Mapping) and len(value) == 1 else value
 
 
 def _chain(values: list[Any], tests: list[Callable[[Any, Any], Any]]) -> bool:

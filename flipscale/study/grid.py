@@ -1,6 +1,7 @@
 """The cells of a study: base, axes and couplings worked out, constraints applied, every setting settled."""
 
 import itertools
+import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -14,6 +15,9 @@ from flipscale.study.study import Condition, Coupling, Study
 
 Settings = dict[str, Any]
 
+MOST_POINTS = 1_000_000
+"""Cells a grid may have before where and exclude: more take minutes to work out, and nobody trains them."""
+
 
 def cells(study: Study, complaints: Complaints | None = None) -> list[Settings]:
     """The complete settings of every cell, once each, in the order of the grids and axes.
@@ -22,18 +26,22 @@ def cells(study: Study, complaints: Complaints | None = None) -> list[Settings]:
     once a line of the study, naming the first cell that shows it.
     """
     complaints = Complaints() if complaints is None else complaints
+    points = sum(math.prod(len(axis.values) for axis in axes) for axes in study.grids.values())
+    if points > MOST_POINTS:
+        complaints.add(study.place("axes"), f"the axes have {points:,} cells; a study takes up to {MOST_POINTS:,}")
+        return []
     coupled = {coupling.name for coupling in study.couplings}
     early = [condition for condition in study.conditions if not condition.expression.names & coupled]
     late = [condition for condition in study.conditions if condition.expression.names & coupled]
     found: dict[str, Settings] = {}
     told: set[object] = set()
     for chosen in _points(study):
-        settings = {name: None for name in coupled} | {**study.base, **chosen}
-        if not _meets(settings, early, complaints, told):
+        settings = dict.fromkeys(coupled) | {**study.base, **chosen}
+        if not _meets(settings, early, chosen, complaints, told):
             continue
         if not _couple(settings, study.couplings, chosen, complaints, told):
             continue
-        if not _meets(settings, late, complaints, told):
+        if not _meets(settings, late, chosen, complaints, told):
             continue
         if _settle(study, settings, chosen, complaints, told):
             found.setdefault(repr(sorted(settings.items())), {name: settings[name] for name in SETTINGS})
@@ -51,7 +59,9 @@ def _points(study: Study) -> Iterator[Settings]:
             yield dict(zip(names, values, strict=True))
 
 
-def _meets(settings: Settings, conditions: list[Condition], complaints: Complaints, told: set[object]) -> bool:
+def _meets(
+    settings: Settings, conditions: list[Condition], chosen: Settings, complaints: Complaints, told: set[object]
+) -> bool:
     for condition in conditions:
         try:
             if bool(condition.expression(settings)) != condition.keep:
@@ -59,7 +69,8 @@ def _meets(settings: Settings, conditions: list[Condition], complaints: Complain
         except ExpressionError as error:
             if condition.place not in told:
                 told.add(condition.place)
-                complaints.add(condition.place, f"'{condition.expression.text}' {error}; write it for every cell")
+                what = f"{show(condition.expression.text)} {error}{_at(chosen)}; every cell needs an answer"
+                complaints.add(condition.place, what)
             return False
     return True
 
@@ -70,22 +81,32 @@ def _couple(
     """Fill in what follows from other settings. Answers whether all of it came out."""
     for coupling in couplings:
         if coupling.name in chosen:
-            continue  # a named grid varies it: what is written for a cell wins over a rule
-        problems: list[str] = []
+            continue  # a grid varies it: what is written for a cell wins over a rule
+        problem = ""
         try:
             value = coupling.expression(settings)
         except ExpressionError as error:
-            problems.append(f"'{coupling.expression.text}' {error}")
+            problem = f"{show(coupling.expression.text)} {error}{_at(chosen)}; every cell needs a value"
         else:
-            value = SETTINGS[coupling.name].kind.read(value, (), lambda _, what: problems.append(what))
-        if problems:
+            settings[coupling.name], what = _read(coupling.name, value)
+            problem = f"{coupling.name}{_at(chosen)}: {what}" if what else ""
+        if problem:
             if coupling.name not in told:
                 told.add(coupling.name)
-                assert coupling.place is not None, f"the rule of {coupling.name} fails: {problems[0]}"
-                complaints.add(coupling.place, f"{coupling.name} {_at(chosen)}: {problems[0]}")
+                assert coupling.place is not None, f"the rule of {coupling.name} fails: {problem}"
+                complaints.add(coupling.place, problem)
             return False
-        settings[coupling.name] = value
     return True
+
+
+def _read(name: str, value: Any) -> tuple[Any, str]:
+    """A coupled value as its setting's kind reads it, and what is wrong with it, or nothing."""
+    problems: list[str] = []
+    read = SETTINGS[name].kind.read(value, (), lambda _, what: problems.append(what))
+    what = "".join(problems[:1])
+    if isinstance(value, float) and "whole number" in what:
+        what += ", or use round, floor or ceil"
+    return read, what
 
 
 def _settle(study: Study, settings: Settings, chosen: Settings, complaints: Complaints, told: set[object]) -> bool:
@@ -104,27 +125,32 @@ def _settle(study: Study, settings: Settings, chosen: Settings, complaints: Comp
         (
             "text_length",
             settings["text_length"] > shape.text.context_length,
-            f"text_length {settings['text_length']} is more than {model} reads; write {shape.text.context_length} or less",
+            f"text_length {settings['text_length']} is more than {model} reads",
+            f"write {shape.text.context_length} or less",
         ),
-        ("samples", samples < batch, f"samples {samples} is less than one batch of {batch}; write more samples"),
+        ("samples", samples < batch, f"samples {samples} is less than one batch of {batch}", "write more samples"),
         (
             "data_size",
             unique is not None and unique < batch,
-            f"data_size {unique} is less than one batch of {batch}, so a batch would hold a pair twice; raise it",
+            f"data_size {unique} is less than one batch of {batch}, which would hold a pair twice",
+            "raise data_size, or lower batch_size",
         ),
         (
             "warmup",
             settings["warmup"] > samples,
-            f"warmup {settings['warmup']} is longer than the schedule of {samples} samples; shorten it",
+            f"warmup {settings['warmup']} is longer than the schedule of {samples} samples",
+            "shorten it",
         ),
     )
     good = True
-    for name, wrong, what in checks:
+    for name, wrong, what, remedy in checks:
         if wrong:
             good = False
             if name not in told:
                 told.add(name)
-                complaints.add(_place(study, name), f"{what} ({_at(chosen)})" if chosen else what)
+                complaints.add(
+                    _place(study, name), f"{what} ({_at(chosen).strip()}); {remedy}" if chosen else f"{what}; {remedy}"
+                )
     return good
 
 
@@ -137,5 +163,6 @@ def _place(study: Study, name: str) -> Any:
 
 
 def _at(chosen: Settings) -> str:
-    return "at " + ", ".join(f"{name} {show(value).strip(chr(39))}" for name, value in chosen.items() if name != "seed")
-
+    """The words that name a cell, after what is wrong with it."""
+    named = ", ".join(f"{name} {show(value).strip(chr(39))}" for name, value in chosen.items() if name != "seed")
+    return f" at {named}" if named else ""

@@ -1,4 +1,4 @@
-"""The keys of a study file, each with its kind and a sentence: what the reader, the JSON Schema and the docs agree on."""
+"""The keys of a study file, each with its kind and a sentence: the reader, the JSON Schema and the docs agree on it."""
 
 from collections.abc import Mapping
 
@@ -53,7 +53,7 @@ TOP: Mapping[str, Option] = {
     "schema": Option(Choice(("1",), "schema"), None, "version of the study file", True),
     "question": Option(Text(), "", "what the study asks, in a sentence"),
     "include": Option(ListOf(Text()), None, "other study files that this one is laid on, key by key"),
-    "base": Option(Keys("base", {}), {}, "settings that hold for every run unless an axis or a coupling says otherwise"),
+    "base": Option(Keys("base", {}), {}, "settings of every run, unless an axis or a coupling says otherwise"),
     "axes": Option(Keys("axes", {}), {}, "settings that vary, each with the list of its values"),
     "couple": Option(Keys("couple", {}), {}, "settings that follow from others, each as an expression"),
     "where": Option(ListOf(Text()), None, "conditions that every cell must meet"),

@@ -1,4 +1,4 @@
-"""The kinds of value a study file holds: each reads one from plain data, complains in words, and knows its JSON Schema."""
+"""Kinds of value in a study file: each reads one from plain data, complains in words, and knows its JSON Schema."""
 
 import math
 import re
@@ -10,6 +10,9 @@ from flipscale.architecture import architecture, known_models
 from flipscale.errors import FlipscaleError, did_you_mean
 from flipscale.study.document import Path_
 from flipscale.study.expression import number_of
+
+_TOO_MANY = 1e18
+"""A count of anything stays below: past it, sums of counts no longer fit the 64 bits of a results table."""
 
 Complain = Callable[[Path_, str], None]
 """Takes where in the document a value stands and what is wrong with it."""
@@ -35,13 +38,13 @@ class Count:
     def read(self, value: Any, at: Path_, complain: Complain) -> Any:
         number = value
         if isinstance(value, str):
-            written = re.fullmatch(r"\s*(\d+(?:\.\d+)?(?:[eE]\+?\d+)?)\s*([kKMBGT])?\s*", value)
+            written = re.fullmatch(r"\s*(\d{1,50}(?:\.\d{1,50})?(?:[eE]\+?\d+)?)\s*([kKMBGT])?\s*", value)
             if written and not (written[2] and "e" in written[1].lower()):
                 number = number_of(written[1], written[2]) if written[2] else float(written[1])
         if isinstance(number, float) and math.isfinite(number) and math.isclose(number, round(number), rel_tol=1e-12):
             number = round(number)
         if isinstance(number, float) and math.isfinite(number):
-            complain(at, f"{value} is not a whole number; write {math.floor(number)} or {math.ceil(number)}")
+            complain(at, f"{show(value)} is not a whole number; write {math.floor(number)} or {math.ceil(number)}")
             return INVALID
         if isinstance(number, bool) or not isinstance(number, int):
             complain(at, f"{show(value)} is not a count; write 400M, 4e8 or 400000000")
@@ -49,13 +52,16 @@ class Count:
         if number < self.least:
             complain(at, f"{show(value)} is too small; write a count of {self.least} or more")
             return INVALID
+        if number >= _TOO_MANY:
+            complain(at, f"{show(value)} is too large; write a count below {_TOO_MANY:g}")
+            return INVALID
         return number
 
     def schema(self) -> dict[str, Any]:
         return {
             "anyOf": [
                 {"type": "number", "minimum": self.least},
-                {"type": "string", "pattern": r"^\s*\d+(\.\d+)?([eE]\+?\d+|[kKMBGT])?\s*$"},
+                {"type": "string", "pattern": r"^\s*\d+(\.\d+)?([eE]\+?\d+|\s*[kKMBGT])?\s*$"},
             ]
         }
 
@@ -173,7 +179,7 @@ class ListOf:
             one = self.kind.read(value, at, complain)
             return INVALID if one is INVALID else [one]
         if not value:
-            complain(at, "is an empty list; write at least one value, or leave the key out")
+            complain(at, "an empty list says nothing; write at least one value, or leave the key out")
             return INVALID
         items = [self.kind.read(item, (*at, index), complain) for index, item in enumerate(value)]
         return INVALID if INVALID in items else items
@@ -219,7 +225,7 @@ class Keys:
             if key in value:
                 read[key] = option.kind.read(value[key], (*at, key), complain)
             elif option.required:
-                complain(at, f"{self.noun} lacks '{key}'; {option.says}")
+                complain(at, f"{self.noun} lacks '{key}'; add it: {option.says}")
                 read[key] = INVALID
             else:
                 read[key] = option.default
@@ -231,7 +237,7 @@ class Keys:
         required = [name for name, option in self.options.items() if option.required]
         if required:
             schema["required"] = required
-        return {"anyOf": [schema, {"type": "null"}, {"type": "string"}]} if self.short else schema
+        return {"anyOf": [schema, {"type": "null"}, *([{"type": "string"}] if self.short else [])]}
 
 
 @dataclass(frozen=True)
@@ -272,6 +278,7 @@ def show(value: Any) -> str:
     if isinstance(value, dict):
         return f"a mapping of {', '.join(map(str, value)) or 'nothing'}"
     if isinstance(value, list):
-        return f"a list of {len(value)}"
-    text = f"'{value}'" if isinstance(value, str) else f"{value:.12g}" if isinstance(value, float) else f"{value}"
-    return text if len(text) <= 60 else f"{text[:57]}..."
+        return f"a list of {len(value)}" if value else "an empty list"
+    if isinstance(value, str):
+        return f"'{value}'" if len(value) <= 60 else f"'{value[:57]}...'"
+    return f"{value:.12g}" if isinstance(value, float) else str(value)

@@ -1,13 +1,14 @@
 """Reads a study file and checks it: every complaint says file:line and what would be right, and all come at once."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from flipscale.errors import did_you_mean
 from flipscale.study.document import Complaints, Document, Path_, merge, read_document
-from flipscale.study.expression import Expression, ExpressionError, read_expression
-from flipscale.study.grid import cells
+from flipscale.study.expression import CONDITION, Expression, ExpressionError, read_expression
+from flipscale.study.grid import MOST_POINTS, cells
 from flipscale.study.keys import DESIGN_ALL, SCHEMA, TOP
 from flipscale.study.kinds import INVALID, show
 from flipscale.study.settings import SETTINGS
@@ -40,9 +41,9 @@ def _with_includes(path: Path, complaints: Complaints, inside: tuple[Path, ...])
             continue
         other = path.parent / name
         if other.resolve() in inside:
-            complaints.add(place, f"'{name}' includes this file again; remove one of the two")
+            complaints.add(place, f"'{name}' would include itself; remove this include")
         elif not other.is_file():
-            complaints.add(place, f"there is no file '{name}' beside this one; give its path from {path.parent or '.'}")
+            complaints.add(place, f"there is no file '{name}'; give its path from the folder of this file")
         else:
             found = _with_includes(other, complaints, inside)
             under = found if under is None else merge(under, found)
@@ -61,7 +62,6 @@ class _Checker:
 
     def study(self, name: str) -> Study | None:
         data = self.document.data
-        before = len(self.complaints.found)
         for key in data:
             if key not in TOP:
                 hint = f"did you mean it under base, as 'base: {{{key}: ...}}'?" if key in SETTINGS else ""
@@ -70,17 +70,22 @@ class _Checker:
         top = {key: self._top(key) for key in ("question", "budget", "resources", "score", "figures", "seeds")}
         base = self._settings("base", self._mapping("base"))
         if "evaluation" in data:
+            if "evaluation" in base:
+                self.complain(("evaluation",), "'evaluation' is given in base as well; keep one of them")
             base["evaluation"] = SETTINGS["evaluation"].kind.read(data["evaluation"], ("evaluation",), self.complain)
         axes = self._axes(top["seeds"])
-        couplings = self._couplings(axes)
-        conditions = self._conditions()
-        for setting, spec in SETTINGS.items():
-            said = any(setting in self._mapping(key) for key in ("base", "axes", "couple"))
-            if spec.required and not said and not self._varied_by_every_grid(setting):
-                self.complain(("base",), f"no '{setting}' in base, axes or couple; {spec.says}")
         grids = self._design(base, axes)
-        baseline = self._baseline(base, axes)
-        if len(self.complaints.found) > before:
+        varied = set.intersection(*({axis.name for axis in grid} for grid in grids.values())) if grids else set()
+        couplings = self._couplings(axes, varied)
+        conditions = self._conditions()
+        places = ("base", "axes", "couple")
+        unreadable = any(not isinstance(data.get(key), dict | None) for key in places)
+        for setting, spec in {} if unreadable else SETTINGS.items():
+            said = any(setting in self._mapping(key) for key in places)
+            if spec.required and not said and setting not in varied:
+                self.complain(("base",), f"no '{setting}' in base, axes or couple; add it to base: {spec.says}")
+        baseline = self._baseline(axes)
+        if self.complaints.found:
             return None
         study = Study(
             name=name,
@@ -101,8 +106,8 @@ class _Checker:
             document=self.document,
         )
         # The grid is worked out here as well, so that what only shows in a cell is told with everything else.
-        cells(study, self.complaints)
-        return study
+        found = cells(study, self.complaints)
+        return study if self.complaints.found else self._checked_baseline(study, found)
 
     def _schema(self) -> None:
         version = self.document.data.get("schema")
@@ -127,14 +132,9 @@ class _Checker:
         if value is None:
             return {}
         if not isinstance(value, dict):
-            self.complain((key,), f"{show(value)} gives no keys; {key} takes {TOP[key].says}")
+            self.complain((key,), f"{show(value)} gives no keys; {key} takes settings, as in model: ViT-B-16")
             return {}
         return value
-
-    def _varied_by_every_grid(self, setting: str) -> bool:
-        design = self.document.data.get("design")
-        grids = design.get("grids") if isinstance(design, dict) else None
-        return isinstance(grids, dict) and all(isinstance(grid, dict) and setting in grid for grid in grids.values())
 
     def _settings(self, key: str, given: Mapping[str, Any]) -> dict[str, Any]:
         """The settings in the mapping under `key`, read by their kinds."""
@@ -153,19 +153,25 @@ class _Checker:
         for name, values in self._mapping("axes").items():
             if name not in SETTINGS:
                 self.complain(("axes", name), f"unknown axis '{name}'; {did_you_mean(name, SETTINGS)}")
-            elif not isinstance(values, list) or not values:
+            elif values == []:
+                self.complain(("axes", name), f"the axis '{name}' has no values; write {name}: [first, second]")
+                axes[name] = Axis(name, ())
+            elif not isinstance(values, list):
                 self.complain(("axes", name), f"{show(values)} is no list of values; write {name}: [first, second]")
                 axes[name] = Axis(name, ())
             else:
                 axes[name] = Axis(name, self._distinct(name, values, ("axes", name)))
         if seeds is not None:
-            numbers = tuple(range(seeds[0])) if not isinstance(self.document.data["seeds"], list) else tuple(seeds)
+            listed = isinstance(self.document.data["seeds"], list)
+            numbers = self._distinct("seed", seeds, ("seeds",)) if listed else range(seeds[0])
             if "seed" in axes:
                 self.complain(("seeds",), "'seeds' and the axis 'seed' say the same thing; keep one of them")
             elif not numbers:
                 self.complain(("seeds",), "0 seeds give no run; write seeds: 3, or a list of seeds")
+            elif len(numbers) > MOST_POINTS:
+                self.complain(("seeds",), f"{len(numbers)} seeds are too many; write seeds: 3, or a list of seeds")
             else:
-                axes["seed"] = Axis("seed", tuple(dict.fromkeys(numbers)))
+                axes["seed"] = Axis("seed", tuple(numbers))
         return axes
 
     def _distinct(self, name: str, values: list[Any], at: Path_) -> tuple[Any, ...]:
@@ -180,12 +186,12 @@ class _Checker:
                 read.append(one)
         return tuple(read)
 
-    def _couplings(self, axes: Mapping[str, Axis]) -> tuple[Coupling, ...]:
-        """The study's couplings and the settings' own rules, each after what it needs."""
+    def _couplings(self, axes: Mapping[str, Axis], varied: set[str]) -> tuple[Coupling, ...]:
+        """The study's couplings and the rules of settings that no grid varies, each after what it needs."""
         found: dict[str, Coupling] = {}
         base = self._mapping("base")
         for name, spec in SETTINGS.items():
-            if spec.rule and name not in base and name not in axes:
+            if spec.rule and name not in base and name not in varied:
                 found[name] = Coupling(name, read_expression(spec.rule, SETTINGS), None)
         for name, source in self._mapping("couple").items():
             at = ("couple", name)
@@ -208,16 +214,23 @@ class _Checker:
         while waiting:
             ready = [coupling for coupling in waiting.values() if not coupling.expression.names & waiting.keys()]
             if not ready:
-                stuck = next(coupling for coupling in waiting.values() if coupling.place)
-                self.complain(
-                    ("couple", stuck.name), f"'{stuck.name}' follows from itself, through {', '.join(sorted(waiting))}; "
-                    f"give one of them in base or axes",
-                )
+                self._complain_of_cycle(waiting)
                 break
             ordered += ready
             for coupling in ready:
                 del waiting[coupling.name]
         return tuple(ordered)
+
+    def _complain_of_cycle(self, waiting: dict[str, Coupling]) -> None:
+        while True:  # what only follows from the cycle is not in it
+            needed = set().union(*(coupling.expression.names for coupling in waiting.values()))
+            if needed >= waiting.keys():
+                break
+            waiting = {name: coupling for name, coupling in waiting.items() if name in needed}
+        stuck = next(coupling for coupling in waiting.values() if coupling.place)
+        through = f", through {', '.join(sorted(waiting))}" if len(waiting) > 1 else ""
+        what = f"'{stuck.name}' follows from itself{through}; give {'one of them' if through else 'it'} in base or axes"
+        self.complain(("couple", stuck.name), what)
 
     def _conditions(self) -> tuple[Condition, ...]:
         found = []
@@ -233,6 +246,9 @@ class _Checker:
         return tuple(found)
 
     def _condition(self, one: Any, path: Path_, key: str) -> Expression | None:
+        if one == {}:
+            self.complain(path, f"an empty mapping names no setting; write {CONDITION}")
+            return None
         if isinstance(one, dict):  # {model: ViT-B-16, mask_ratio: 0.75} means all of these together
             wanted = {}
             for name, value in one.items():
@@ -245,12 +261,12 @@ class _Checker:
             text = " and ".join(f"{name} == {value!r}" for name, value in wanted.items())
             return Expression(text, frozenset(wanted), _all_equal(wanted))
         try:
-            expression = read_expression(one, SETTINGS)
+            expression = read_expression(one, SETTINGS, CONDITION)
         except ExpressionError as error:
             self.complain(path, f"{show(one)} {error}")
             return None
         if not expression.names:
-            self.complain(path, f"{show(one)} names no setting; write a condition such as mask_ratio <= 0.5")
+            self.complain(path, f"{show(one)} names no setting; write {CONDITION}")
             return None
         return expression
 
@@ -265,12 +281,15 @@ class _Checker:
             cross = design["one_at_a_time"].get("cross")
             if set(design["one_at_a_time"]) == {"cross"} and isinstance(cross, list):
                 for at, name in enumerate(cross):
-                    if name not in axes:
+                    if not isinstance(name, str) or name not in axes:
                         path = ("design", "one_at_a_time", "cross", at)
                         self.complain(path, f"{show(name)} is no axis of this study; {did_you_mean(name, axes)}")
                 return self._one_at_a_time(base, axes, cross)
-        if isinstance(design, dict) and set(design) == {"grids"} and isinstance(design["grids"], dict):
-            return {str(name): self._grid(str(name), grid, axes) for name, grid in design["grids"].items()}
+        if isinstance(design, dict) and set(design) == {"grids"} and isinstance(design["grids"], dict | None):
+            if not design["grids"]:
+                self.complain(("design", "grids"), "holds no grid; write grids: {name: {axis: [values]}}")
+                return full
+            return {str(name): self._grid(str(name), grid, base, axes) for name, grid in design["grids"].items()}
         self.complain(
             ("design",),
             f"{show(design)} is no design; write full, one_at_a_time, one_at_a_time: {{cross: [axis]}}, "
@@ -282,16 +301,17 @@ class _Checker:
         self, base: Mapping[str, Any], axes: Mapping[str, Axis], cross: list[Any]
     ) -> dict[str, tuple[Axis, ...]]:
         """A grid an axis: that axis and the crossed ones vary, the others stay at the base, which must say where."""
-        crossed = [name for name in (*cross, "seed") if name in axes]
+        crossed = [name for name in axes if name in (*cross, "seed")]
         for name in axes:
             if name not in crossed and name not in base and SETTINGS[name].required:
-                self.complain(("axes", name), f"one_at_a_time starts from the base, which has no '{name}'; add it there")
+                what = f"one_at_a_time starts from the base, which has no '{name}'; add it there"
+                self.complain(("axes", name), what)
         alone = [name for name in axes if name not in crossed]
         return {name: tuple(axes[one] for one in axes if one == name or one in crossed) for name in alone} or {
             "full": tuple(axes.values())
         }
 
-    def _grid(self, name: str, grid: Any, axes: Mapping[str, Axis]) -> tuple[Axis, ...]:
+    def _grid(self, name: str, grid: Any, base: Mapping[str, Any], axes: Mapping[str, Axis]) -> tuple[Axis, ...]:
         at: Path_ = ("design", "grids", name)
         if not isinstance(grid, dict):
             self.complain(at, f"{show(grid)} gives no axes; write {name}: {{axis: [values]}}, or axis: all")
@@ -304,28 +324,42 @@ class _Checker:
                 if axis in axes:
                     found.append(axes[axis])
                 else:
-                    self.complain((*at, axis), f"'all' takes the values of axes, which has no '{axis}'; list the values")
+                    what = f"'all' takes the values of axes, which has no '{axis}'; list the values"
+                    self.complain((*at, axis), what)
+            elif values == []:
+                self.complain((*at, axis), f"'{axis}' has no values here; list some, or leave it out")
             else:
                 listed = values if isinstance(values, list) else [values]
                 found.append(Axis(axis, self._distinct(axis, listed, (*at, axis) if listed is values else at)))
         if "seed" in axes and "seed" not in grid:
             found.append(axes["seed"])
+        couple = self._mapping("couple")
+        for axis in axes:
+            if SETTINGS[axis].required and not any(axis in given for given in (grid, base, couple)):
+                self.complain(at, f"'{name}' has no '{axis}', and neither has base; add it to one of them")
         return tuple(found)
 
-    def _baseline(self, base: Mapping[str, Any], axes: Mapping[str, Axis]) -> dict[str, Any]:
-        read = self._settings("baseline", self._mapping("baseline"))
+    def _baseline(self, axes: Mapping[str, Axis]) -> dict[str, Any]:
         if "baseline" not in self.document.data and "mask_ratio" in axes and 0.0 in axes["mask_ratio"].values:
-            read = {"mask_ratio": 0.0}
-        for name, value in read.items():
-            values = axes[name].values if name in axes else (base.get(name, SETTINGS[name].default),)
-            if name in axes and not values:
-                continue  # its axis has a complaint already
-            if value not in values:
-                listed = ", ".join(show(one) for one in values)
-                self.complain(
-                    ("baseline", name), f"no run of this study has {name} {show(value)}; it takes {listed}"
-                )
-        return read
+            return {"mask_ratio": 0.0}
+        return self._settings("baseline", self._mapping("baseline"))
+
+    def _checked_baseline(self, study: Study, found: list[dict[str, Any]]) -> Study:
+        """The study, whose baseline is that of some run; one that was not written but lost its runs is dropped."""
+        if any(_all_equal(study.baseline)(settings) for settings in found):
+            return study
+        if "baseline" not in self.document.data:
+            return replace(study, baseline={})
+        before = len(self.complaints.found)
+        for name, value in study.baseline.items():
+            values = list(dict.fromkeys(show(settings[name]) for settings in found))
+            if not any(settings[name] == value for settings in found):
+                what = f"no run of this study has {name} {show(value)}; it takes {', '.join(values)}"
+                self.complain(("baseline", name), what)
+        if len(self.complaints.found) == before:
+            what = f"no run of this study has all of {', '.join(study.baseline)} as here; loosen where or exclude"
+            self.complain(("baseline",), what)
+        return study
 
 
 def _all_equal(wanted: Mapping[str, Any]) -> Callable[[Mapping[str, Any]], bool]:

@@ -7,7 +7,7 @@ from flipscale.study.settings import EVALUATION, SETTINGS
 
 
 def study_schema() -> dict[str, Any]:
-    """The schema (draft 2020-12). It accepts whatever `read_study` accepts; expressions and cells only that can check."""
+    """The schema (draft 2020-12). It accepts what `read_study` accepts, and cannot check expressions and cells."""
     settings = {name: {"description": setting.says, **setting.kind.schema()} for name, setting in SETTINGS.items()}
     lists = {
         name: {"description": setting.says, "type": "array", "minItems": 1, "items": setting.kind.schema()}

@@ -23,7 +23,11 @@ DATASET = OneOf(
         ),
         "fashion": Keys(
             "fashion",
-            {"folder": Option(Maybe(Text()), None, "folder of Fashion-MNIST's IDX files; null looks where Debian does")},
+            {
+                "folder": Option(
+                    Maybe(Text()), None, "folder of Fashion-MNIST's IDX files; null is where Debian puts them"
+                )
+            },
             short="folder",
         ),
         "webdataset": Keys(
@@ -31,7 +35,7 @@ DATASET = OneOf(
             {
                 "urls": Option(Text(), None, "pattern of the tar shards, as in laion400m/{00000..41455}.tar", True),
                 "name": Option(
-                    Maybe(Text()), None, "name of the data set in a run's identity; null takes the pattern's last folder"
+                    Maybe(Text()), None, "the data set's name in a run's identity; null takes the pattern's last folder"
                 ),
             },
             short="urls",
@@ -76,9 +80,7 @@ SETTINGS: Mapping[str, Setting] = {
         Number(0, 1, below=True), "share of image patches dropped in training; none are at evaluation", 0.0
     ),
     "batch_size": Setting(Count(2), "pairs a step, over all devices together", None, True),
-    "lr": Setting(
-        Number(0, above=True), "peak learning rate; FLIP's rule if left out", rule="4e-6 * batch_size / 256"
-    ),
+    "lr": Setting(Number(0, above=True), "peak learning rate; FLIP's rule if left out", rule="4e-6 * batch_size / 256"),
     "warmup": Setting(
         Count(0),
         "samples of linear warm-up; if left out FLIP's 51.2M, at most a tenth of the schedule",

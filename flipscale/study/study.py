@@ -45,7 +45,7 @@ class Study:
     couplings: tuple[Coupling, ...]
     conditions: tuple[Condition, ...]
     grids: Mapping[str, tuple[Axis, ...]]
-    """The grids whose union the study is, each with the axes that it varies; what it does not vary stays at the base."""
+    """The study is the union of its grids, each with the axes it varies; what it does not vary stays at the base."""
     baseline: Mapping[str, Any]
     budget: Mapping[str, Any]
     resources: Mapping[str, Any]

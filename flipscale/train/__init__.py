@@ -38,7 +38,7 @@ STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2)
 def train(folders: Sequence[Path], *, checkpoint_seconds: float = CHECKPOINT_SECONDS) -> int:
     """Do the runs of `folders` one after the other and return the exit code.
 
-    A run that is finished, failed, or held by a living process is passed over. The list is gone through until a pass
+    A run that is finished, failed, cancelled, or held by a living process is passed over. The list is gone through until a pass
     finds nothing to do, so a run whose process died meanwhile is taken up. The code is 0 if nothing failed here, 1 if
     something did, and 128 + the signal (143, 130, ...) if one came: then the run in hand wrote a checkpoint first.
     """
@@ -59,13 +59,13 @@ def train(folders: Sequence[Path], *, checkpoint_seconds: float = CHECKPOINT_SEC
 def _take(run: RunFolder, failed: set[Path], stop: "_Stop", checkpoint_seconds: float) -> bool:
     """Do the run if it is there to be done: whether it was. A failure is recorded and added to `failed`."""
     try:
-        if run.result() or run.error():
+        if _is_over(run):
             return False
         if run.asked() is None:
             raise FlipscaleError(f"{run.path}: there is no run.json, so nothing was asked for; submit the study first.")
         with run.hold() as lease:
             # The one who held it may have finished it between the look above and the taking.
-            if lease is None or run.result() or run.error():
+            if lease is None or _is_over(run):
                 return False
             try:
                 _train(run, lease, stop, checkpoint_seconds)
@@ -83,6 +83,12 @@ def _take(run: RunFolder, failed: set[Path], stop: "_Stop", checkpoint_seconds: 
         failed.add(run.path)
         print(f"{run.id}: {error}", file=sys.stderr)
         return False
+
+
+def _is_over(run: RunFolder) -> bool:
+    """Whether nothing is to be done: it has a result, has failed, or a person has cancelled its job."""
+    job = run.job()
+    return bool(run.result() or run.error() or (job and job.get("cancelled")))
 
 
 def _train(run: RunFolder, lease: Lease, stop: "_Stop", checkpoint_seconds: float) -> None:

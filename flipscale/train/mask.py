@@ -9,13 +9,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from flipscale.architecture import patches_kept
+
 _STREAM = 0x6D61736B
 """Keeps the masks' random numbers apart from those of the data order, which come of the same seed."""
-
-
-def patches_kept(patches: int, mask_ratio: float) -> int:
-    """The patches of an image that are kept, out of `patches`: at least one, rounded down as open_clip does."""
-    return max(1, int(patches * (1 - mask_ratio))) if mask_ratio else patches
 
 
 class PatchMask(nn.Module):

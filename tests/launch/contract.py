@@ -45,7 +45,13 @@ class StandInRun:
 
     def to_dict(self) -> dict[str, Any]:
         settings = {name: getattr(self, name) for name in ("seconds", "first_seconds", "fail", "deaf")}
-        return {"id": self.id, "settings": settings, "parents": [], "resources": self.resources}
+        return {
+            "id": self.id,
+            "settings": settings,
+            "parents": [],
+            "cost": vars(self.cost),
+            "resources": self.resources,
+        }
 
 
 def folder(results: Path, run: StandInRun) -> RunFolder:

@@ -41,6 +41,16 @@ def test_runs_go_out_together_by_the_resources_they_need(tmp_path):
     assert launcher.submitted == [(["b"], {"gpus": 8}), (["c", "a"], {"gpus": 1})]
 
 
+def test_a_submission_says_what_it_did(tmp_path):
+    done = StandInRun("done")
+    folder(tmp_path, done).path.mkdir(parents=True)
+    (folder(tmp_path, done).path / "result.json").write_text("{}")
+    assert submit([done, StandInRun("new")], tmp_path, Recorder()).summary() == (
+        "submitted 1 runs to local, left alone 1 finished"
+    )
+    assert submit([done], tmp_path, Recorder()).summary() == "submitted 0 runs, left alone 1 finished"
+
+
 def test_the_same_run_twice_is_handed_out_once(tmp_path):
     launcher = Recorder()
     submit([StandInRun("run"), StandInRun("run")], tmp_path, launcher)

@@ -6,11 +6,11 @@ import sys
 
 import pytest
 
-from flipscale.launch import submit
+from flipscale.launch import progress_of, states, submit, wait
 from flipscale.launch.local import LocalLauncher
-from flipscale.launch.progress import RunProgress, StudyProgress, _last_record, wait
+from flipscale.launch.progress import RunProgress, StudyProgress, _last_record
 from flipscale.run import State
-from tests.launch.contract import WORKER, StandInRun, starts, states, wait_for
+from tests.launch.contract import WORKER, StandInRun, folder, starts, wait_for
 
 
 class Terminal(io.StringIO):
@@ -22,7 +22,7 @@ def test_wait_says_how_each_run_ended_and_how_the_study_did(tmp_path):
     runs = [StandInRun("good", seconds=0.5), StandInRun("bad", seconds=0.5, fail="oom")]
     submission = submit(runs, tmp_path, LocalLauncher(tmp_path, command=WORKER))
     stream = io.StringIO()
-    ended = wait(runs, tmp_path, submission, stream, every=0.05)
+    ended = wait(submission, tmp_path, stream, every=0.05)
     lines = stream.getvalue().splitlines()
     assert "good: finished, 10 of 10 samples, loss 0.1000, 20 images/s" in lines
     assert "bad: failed, 10 of 10 samples, loss 0.1000, 20 images/s (oom): The settings say so." in lines
@@ -31,11 +31,19 @@ def test_wait_says_how_each_run_ended_and_how_the_study_did(tmp_path):
     assert (ended.count(State.FINISHED), ended.count(State.FAILED)) == (1, 1)
 
 
+def test_progress_of_a_folder_is_what_its_last_record_says(tmp_path):
+    run = StandInRun("run", seconds=0.5)
+    assert progress_of(folder(tmp_path, run).path) == ""
+    submit([run], tmp_path, LocalLauncher(tmp_path, command=WORKER))
+    wait_for([run], tmp_path, State.FINISHED)
+    assert progress_of(folder(tmp_path, run).path) == "10 of 10 samples, loss 0.1000, 20 images/s"
+
+
 def test_a_terminal_sees_one_line_rewritten(tmp_path):
     runs = [StandInRun("run", seconds=0.5)]
     submission = submit(runs, tmp_path, LocalLauncher(tmp_path, command=WORKER))
     stream = Terminal()
-    wait(runs, tmp_path, submission, stream, every=0.05)
+    wait(submission, tmp_path, stream, every=0.05)
     assert "\r\033[K0 of 1 finished, 1 running, " in stream.getvalue()
     assert stream.getvalue().endswith(" so far\n")
 
@@ -44,19 +52,18 @@ def test_where_to_read_on_is_said_of_a_run_whose_process_is_gone(tmp_path):
     runs = [StandInRun("run")]
     submission = submit(runs, tmp_path, LocalLauncher(tmp_path, command=[sys.executable, "-m", "no_such_module"]))
     stream = io.StringIO()
-    wait(runs, tmp_path, submission, stream, every=0.05)
+    wait(submission, tmp_path, stream, every=0.05)
     assert f"run: lost: its process is gone; what it said is in {submission.jobs[0].log}" in stream.getvalue()
 
 
 def test_ctrl_c_cancels_what_this_submission_started_and_nothing_else(tmp_path):
     script = (
         "import sys; from pathlib import Path\n"
-        "from flipscale.launch import submit; from flipscale.launch.local import LocalLauncher\n"
-        "from flipscale.launch.progress import wait\n"
+        "from flipscale.launch import submit, wait; from flipscale.launch.local import LocalLauncher\n"
         "from tests.launch.contract import WORKER, StandInRun\n"
         "results = Path(sys.argv[1])\n"
         "runs = [StandInRun('theirs', seconds=2), StandInRun('mine', first_seconds=60)]\n"
-        "wait(runs, results, submit(runs, results, LocalLauncher(results, command=WORKER)), sys.stderr)\n"
+        "wait(submit(runs, results, LocalLauncher(results, command=WORKER)), results)\n"
     )
     theirs, mine = StandInRun("theirs", seconds=2), StandInRun("mine")
     submit([theirs], tmp_path, LocalLauncher(tmp_path, command=WORKER))
@@ -68,7 +75,7 @@ def test_ctrl_c_cancels_what_this_submission_started_and_nothing_else(tmp_path):
         assert any("mine: running" in line for line in said)
         os.kill(watching.pid, signal.SIGINT)
         rest = watching.stderr.read()
-    assert "1 runs cancelled. `flipscale submit` goes on from their checkpoints." in rest
+    assert "Cancelled 1 runs; `flipscale submit` goes on from their checkpoints." in rest
     assert states([mine], tmp_path) == {"mine": State.CANCELLED}
     wait_for([theirs], tmp_path, State.FINISHED)
     assert starts(tmp_path, theirs) == 1

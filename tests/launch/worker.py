@@ -1,7 +1,8 @@
 """A stand-in for `flipscale train`: it keeps the contract of a worker and does no training.
 
-A run's settings say what happens in it: `seconds` of sleep, in steps of 50 ms, or `first_seconds` at the first attempt;
-then `fail` with a kind, if it is there. A `deaf` one does not stop when it is asked to. metrics.jsonl counts the starts (records with "start") so that a test can tell whether a run was done twice.
+A run's settings say what happens in it: `seconds` of sleep, in steps of 50 ms, or `first_seconds` at the first
+attempt; then `fail` with a kind, if it is there. A `deaf` one does not stop when it is asked to. metrics.jsonl counts
+the starts (records with "start") so that a test can tell whether a run was done twice.
 """
 
 import os
@@ -13,7 +14,7 @@ from pathlib import Path
 # As a script it does not see the repository, where flipscale need not be installed.
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from flipscale.run import FailureKind, RunFolder  # noqa: E402
+from flipscale.run import FailureKind, RunFolder
 
 STOP = False
 
@@ -22,7 +23,7 @@ def main(paths):
     signal.signal(signal.SIGTERM, stop)
     took = True
     while took and not STOP:
-        took = any([not STOP and do(RunFolder(path)) for path in paths])
+        took = any(not STOP and do(RunFolder(path)) for path in paths)
 
 
 def do(run):

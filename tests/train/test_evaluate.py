@@ -108,8 +108,12 @@ def test_retrieval_ranks_the_texts_of_an_image_and_the_images_of_a_text(settings
         text = encode_text(model, torch.from_numpy(tokens), normalize=True)
     scores = evaluate(model, HeldOut(pairs=(images, tokens), retrieval=True))
     own = torch.arange(40)[:, None]
-    assert scores["text_retrieval_r5"] == pytest.approx(float(((image @ text.T).topk(5).indices == own).float().sum() / 40))
-    assert scores["image_retrieval_r5"] == pytest.approx(float(((text @ image.T).topk(5).indices == own).float().sum() / 40))
+    assert scores["text_retrieval_r5"] == pytest.approx(
+        float(((image @ text.T).topk(5).indices == own).float().sum() / 40)
+    )
+    assert scores["image_retrieval_r5"] == pytest.approx(
+        float(((text @ image.T).topk(5).indices == own).float().sum() / 40)
+    )
 
 
 def test_what_the_data_cannot_give_is_absent(settings, held_out):

@@ -57,7 +57,9 @@ def test_the_learning_rate_is_open_clips_cosine_on_whole_steps(settings):
         assert learning_rate(asked, step) == pytest.approx(theirs(step))
 
 
-@pytest.mark.parametrize(("step", "lr"), [(0, 0.5), (1, 1.0), (2, 1.0), (11, 0.5), (19, 0.5 * (1 + math.cos(math.pi * 17 / 18)))])
+@pytest.mark.parametrize(
+    ("step", "lr"), [(0, 0.5), (1, 1.0), (2, 1.0), (11, 0.5), (19, 0.5 * (1 + math.cos(math.pi * 17 / 18)))]
+)
 def test_the_learning_rate_warms_up_over_64_samples_and_falls_to_0(settings, step, lr):
     assert learning_rate(settings(lr=1.0, warmup=64), step) == pytest.approx(lr)
 
@@ -72,10 +74,17 @@ def test_weight_decay_is_for_matrices(settings):
     model = build(settings())
     names = {id(parameter): name for name, parameter in model.named_parameters()}
     decayed, others = (
-        {names[id(parameter)] for parameter in group["params"]} for group in optimizer_of(model, settings()).param_groups
+        {names[id(parameter)] for parameter in group["params"]}
+        for group in optimizer_of(model, settings()).param_groups
     )
     assert {"token_embedding.weight", "text_projection", "visual.proj", "visual.conv1.weight"} < decayed
-    assert {"logit_scale", "positional_embedding", "visual.class_embedding", "ln_final.weight", "ln_final.bias"} < others
+    assert {
+        "logit_scale",
+        "positional_embedding",
+        "visual.class_embedding",
+        "ln_final.weight",
+        "ln_final.bias",
+    } < others
     assert all(name.endswith(("weight", "proj", "projection")) for name in decayed)
     # FLIP's sine-cosine positions are fixed, so no optimizer has them.
     assert decayed | others == set(names.values()) - {"visual.positional_embedding"}
@@ -95,7 +104,9 @@ def test_the_temperature_is_clamped_after_each_step(settings, scale, clamped):
     assert float(training.model.logit_scale.detach()) == pytest.approx(clamped)
 
 
-@pytest.mark.parametrize("changes", [{"precision": "bf16"}, {"grad_clip": 0.5}, {"mask_ratio": 0}, {"mask_ratio": 0.99}])
+@pytest.mark.parametrize(
+    "changes", [{"precision": "bf16"}, {"grad_clip": 0.5}, {"mask_ratio": 0}, {"mask_ratio": 0.99}]
+)
 def test_a_step_lowers_the_loss_of_its_batch(settings, changes):
     training = Training(settings(warmup=0, lr=3e-3, samples=32 * 1000, **changes), CPU)
     seen = []
@@ -170,7 +181,7 @@ def test_seconds_go_on_counting_over_attempts(settings, run):
     seconds = [record["seconds"] for record in folder.records()[0]]
     assert seconds == sorted(seconds)
     assert seconds[9] <= first < seconds[10]
-    assert 0 < resumed.progress.cpu_seconds
+    assert resumed.progress.cpu_seconds > 0
 
 
 def test_evaluation_is_at_the_fractions_and_the_end_and_takes_no_training_time(settings, run):
@@ -228,7 +239,9 @@ def test_a_run_that_was_taken_over_writes_no_more(settings, run):
 
     def taken_over_at_5():
         if training.progress.step == 5:
-            write_json(folder.path / "lease.json", json.loads((folder.path / "lease.json").read_text()) | {"token": "x"})
+            write_json(
+                folder.path / "lease.json", json.loads((folder.path / "lease.json").read_text()) | {"token": "x"}
+            )
         return False
 
     with pytest.raises(LeaseLost):
@@ -240,5 +253,5 @@ def test_a_run_that_was_taken_over_writes_no_more(settings, run):
 def test_a_checkpoint_that_cannot_be_read_says_what_to_do(settings, run):
     folder = run()
     (folder.path / "checkpoint.pt").write_bytes(b"half a file")
-    with pytest.raises(RunFolderError, match="checkpoint.pt: cannot be resumed from .* Delete it and submit again"):
+    with pytest.raises(RunFolderError, match=r"checkpoint\.pt: cannot be resumed from .* Delete it and submit again"):
         Training(settings(), CPU).resume(folder)

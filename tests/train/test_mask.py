@@ -2,7 +2,8 @@ import open_clip.transformer
 import pytest
 import torch
 
-from flipscale.train.mask import PatchMask, patches_kept
+from flipscale.architecture import patches_kept
+from flipscale.train.mask import PatchMask
 
 TOKENS = torch.arange(50).float().expand(8, 50)[:, :, None].repeat(1, 1, 3)
 """8 images of a class token, 0, and 49 patches, 1 to 49."""
@@ -72,4 +73,6 @@ def test_gradients_reach_the_kept_patches_only():
     assert tokens.grad is not None
     touched = tokens.grad[:, :, 0]
     assert touched.sum() == 8 * 25
-    assert all(set(row.nonzero().flatten().tolist()) == set(k.tolist()) for row, k in zip(touched, kept[:, :, 0], strict=True))
+    assert all(
+        set(row.nonzero().flatten().tolist()) == set(k.tolist()) for row, k in zip(touched, kept[:, :, 0], strict=True)
+    )

@@ -4,6 +4,7 @@ import resource
 import signal
 import subprocess
 import sys
+import threading
 import time
 
 import open_clip
@@ -15,7 +16,7 @@ from flipscale.errors import DataError, Diverged, RunFolderError
 from flipscale.run import FailureKind, RunFolder, State, write_json
 from flipscale.train import train
 
-LONG = {"samples": 150 * 32, "evaluation": {"data": None, "images": 160, "at": [0.5], "templates": None}}
+LONG = {"samples": 160 * 32, "evaluation": {"data": None, "images": 160, "at": [0.5], "templates": None}}
 """A run long enough to be stopped on the way."""
 
 
@@ -64,7 +65,9 @@ def test_a_run_writes_its_result_and_weights_and_drops_its_checkpoint(run):
     }  # fmt: skip
     facts = ("samples", "steps", "unique_pairs", "repeats", "attempts", "device", "devices", "corrupt_samples")
     assert [result[fact] for fact in facts] == [640, 20, 640, 1.0, 1, "cpu", 1, 0]
-    assert result["params"] == sum(value.numel() for value in torch.load(folder.path / "model.pt")["state_dict"].values())
+    assert result["params"] == sum(
+        value.numel() for value in torch.load(folder.path / "model.pt")["state_dict"].values()
+    )
     assert result["gpu_hours"] == result["train_seconds"] / 3600
     assert result["images_per_second"] == 640 / result["train_seconds"]
     assert result["final_loss"] == losses(folder)[20]
@@ -148,7 +151,7 @@ def test_a_run_whose_process_dies_meanwhile_is_taken_up_before_the_end(run):
         lease = {"token": "theirs", "host": os.uname().nodename, "pid": holder.pid, "born": None, "time": 0}
         write_json(first.path / "lease.json", lease)
         process = started(first, second)
-        wait_for_step(second, 10, process)
+        wait_for_step(second, 3, process)
     finally:
         holder.kill()
         holder.wait()
@@ -169,21 +172,22 @@ def test_a_killed_run_goes_on_as_if_nothing_had_happened(run):
     assert train([whole.path]) == 0
 
     process = started(killed)
-    wait_for_step(killed, 90, process)
+    wait_for_step(killed, 3, process)
     process.send_signal(signal.SIGKILL)
     process.communicate()
     assert killed.state() is State.PLANNED
     assert (killed.path / "checkpoint.pt").exists()
+    assert not (killed.path / "result.json").exists()
     with open(killed.path / "metrics.jsonl", "a") as file:
-        file.write('{"step": 91, "lo')  # as a kill within a write leaves it
+        file.write('{"step": 159, "lo')  # as a kill within a write leaves it
     process = started(killed)
     assert process.wait() == 0, process.communicate()[1]
     process.communicate()
 
     assert losses(killed) == losses(whole)
-    assert sorted(losses(whole)) == list(range(1, 151))
+    assert sorted(losses(whole)) == list(range(1, 161))
     assert scores(killed) == scores(whole)
-    assert sorted(scores(whole)) == [75, 150]
+    assert sorted(scores(whole)) == [80, 160]
     assert killed.result()["scores"] == whole.result()["scores"]
     assert killed.result()["final_loss"] == whole.result()["final_loss"]
     assert (whole.result()["attempts"], killed.result()["attempts"]) == (1, 2)
@@ -192,19 +196,39 @@ def test_a_killed_run_goes_on_as_if_nothing_had_happened(run):
     assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
 
 
-@pytest.mark.parametrize(("signum", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGUSR1, 138)])
+@pytest.mark.parametrize(("signum", "code"), [("SIGTERM", 143), ("SIGINT", 130), ("SIGUSR1", 138), ("SIGUSR2", 140)])
 def test_a_signal_stops_a_run_with_a_checkpoint_and_without_an_error(run, signum, code):
     folder, never = run("stopped", samples=100_000), run("never")
-    process = started(folder, never)
-    wait_for_step(folder, 3, process)
-    process.send_signal(signum)
-    _, talk = process.communicate(timeout=30)
-    assert process.returncode == code, talk
-    assert f"stopped by {signum.name}" in (folder.path / "log.txt").read_text()
+
+    def send_at_the_second_checkpoint():
+        checkpoints = set()
+        while len(checkpoints) < 2:
+            time.sleep(0.01)
+            if (folder.path / "checkpoint.pt").exists():
+                checkpoints.add((folder.path / "checkpoint.pt").stat().st_mtime_ns)
+        os.kill(os.getpid(), signal.Signals[signum])
+
+    thread = threading.Thread(target=send_at_the_second_checkpoint)
+    thread.start()
+    assert train([folder.path, never.path], checkpoint_seconds=0) == code
+    thread.join()
+    step = torch.load(folder.path / "checkpoint.pt")["progress"]["step"]
+    assert f"stopped by {signum} after step {step} of 3125" in (folder.path / "log.txt").read_text()
     assert folder.error() is None
     assert folder.lease() is None
-    assert torch.load(folder.path / "checkpoint.pt")["progress"]["step"] == max(losses(folder))
+    assert folder.result() is None
     assert never.state() is State.PLANNED
+    assert not (never.path / "log.txt").exists()
+
+
+def test_a_process_told_to_end_ends_with_the_signals_code_and_frees_the_run(run):
+    folder = run(samples=100_000)
+    process = started(folder)
+    wait_for_step(folder, 3, process)
+    process.send_signal(signal.SIGTERM)
+    _, talk = process.communicate(timeout=30)
+    assert process.returncode == 143, talk
+    assert folder.state() is State.PLANNED
 
 
 def test_a_full_disk_is_told_from_a_fault_of_the_code(run):

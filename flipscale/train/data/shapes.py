@@ -9,6 +9,7 @@ Everything follows from (seed, index) by integer hashes and float32 arithmetic w
 the last bit in any batch. Shapes are drawn analytically: the distance to the outline, cut off at half a pixel.
 """
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -186,7 +187,7 @@ class _Scenes:
 
 def _scenes(stream: int, indices: Integers, pairs: float, labels: Integers | None = None) -> _Scenes:
     """The scenes of these indices. Given `labels`, they say what the first object is, and all else is random."""
-    random = iter(draw.uniform(stream, indices, 24).T)
+    random = iter(draw.uniform(stream, indices, 25).T)
 
     def each() -> Floats:
         """One number for each of the two objects: [2, B]."""
@@ -199,7 +200,7 @@ def _scenes(stream: int, indices: Integers, pairs: float, labels: Integers | Non
         size[0], rest = np.divmod(labels, len(COLOURS) * len(SHAPES))
         colour[0], shape[0] = np.divmod(rest, len(SHAPES))
     # Python numbers take on the float32 of the array they meet.
-    apart = np.where(paired, _APART, 0) * _STEP[relation].T
+    apart = np.where(paired, _APART, np.float32(0)) * _STEP[relation].T
     spread = np.where(paired, _PAIR_SPREAD, _SPREAD)
     first_second = np.array([[1], [-1]], np.float32)
     return _Scenes(
@@ -287,24 +288,24 @@ def _render(scenes: _Scenes, image_size: int) -> Images:
 
 
 def _pixels(scenes: _Scenes, rows: slice, image_size: int) -> Floats:
-    """Pixel values [rows, 3, image_size**2], all within 0 .. 255."""
-    background = scenes.background[rows]
-    paired = np.flatnonzero(scenes.paired[rows])
-    first = _cover(scenes, 0, np.arange(len(background)) + rows.start, image_size)
-    second = _cover(scenes, 1, paired + rows.start, image_size)
-    pixels = first[:, None, :] * (_colour(scenes, 0, rows) - background[:, None])[:, :, None]
-    pixels[paired] += second[:, None, :] * (_colour(scenes, 1, rows) - background[:, None])[paired, :, None]
-    noise = _noise(image_size)[scenes.grain[rows]] * scenes.noise[rows, None]
-    pixels += (background[:, None] + noise)[:, None, :]
+    """Pixel values [rows, 3, image_size**2], all within 0 .. 255 by the ranges of colours, greys and noise."""
+    here = np.arange(len(scenes.paired))[rows]
+    background = scenes.background[here, None, None]
+    pixels = _cover(scenes, 0, here, image_size) * (_colour(scenes, 0, here) - background)
+    pixels += background
+    paired = np.flatnonzero(scenes.paired[here])
+    over = pixels[paired]
+    pixels[paired] = over + _cover(scenes, 1, here[paired], image_size) * (_colour(scenes, 1, here[paired]) - over)
+    pixels += (_noise(image_size)[scenes.grain[here]] * scenes.noise[here, None])[:, None, :]
     return pixels
 
 
-def _colour(scenes: _Scenes, which: int, rows: slice) -> Floats:
-    return _RGB[scenes.colour[which, rows]] * scenes.shade[which, rows, None]
+def _colour(scenes: _Scenes, which: int, rows: Integers) -> Floats:
+    return (_RGB[scenes.colour[which, rows]] * scenes.shade[which, rows, None])[:, :, None]
 
 
 def _cover(scenes: _Scenes, which: int, rows: Integers, image_size: int) -> Floats:
-    """How much of each pixel the object covers: [rows, image_size**2]."""
+    """How much of each pixel the object covers, 0 to 1: [rows, 1, image_size**2]."""
     shape = scenes.shape[which, rows]
     sort = np.argsort(shape, kind="stable")
     rows, shape = rows[sort], shape[sort]
@@ -325,16 +326,11 @@ def _cover(scenes: _Scenes, which: int, rows: Integers, image_size: int) -> Floa
     distance *= radius * np.float32(-image_size / 2)
     distance += np.float32(0.5)
     cover[sort] = np.clip(distance, 0, 1, out=distance)
-    return cover
+    return cover[:, None, :]
 
 
-_NOISE_FIELDS: dict[int, Floats] = {}
-
-
+@functools.lru_cache(maxsize=1)
 def _noise(image_size: int) -> Floats:
-    """_GRAINS noise pictures [_GRAINS, image_size**2] in -1 .. 1, overlapping views of one field."""
-    if image_size not in _NOISE_FIELDS:
-        indices = np.arange(_GRAINS + image_size**2, dtype=np.int64)
-        field = 2 * draw.uniform(draw.key("noise"), indices, 1)[:, 0] - 1
-        _NOISE_FIELDS[image_size] = np.lib.stride_tricks.sliding_window_view(field, image_size**2)
-    return _NOISE_FIELDS[image_size]
+    """_GRAINS noise pictures [_GRAINS, image_size**2] in -1 .. 1: overlapping views of one field."""
+    field = 2 * draw.uniform(draw.key("noise"), np.arange(_GRAINS + image_size**2 - 1), 1)[:, 0] - 1
+    return np.lib.stride_tricks.sliding_window_view(field, image_size**2)

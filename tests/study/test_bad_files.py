@@ -1,0 +1,912 @@
+"""Bad study files, each held to the whole of what is said about it."""
+
+from pathlib import Path
+
+import pytest
+
+from flipscale.architecture import known_models
+from flipscale.errors import StudyError
+from flipscale.study import read_study
+
+GOOD = """schema: 1
+base:
+  model: ViT-w32d2-4
+  samples: 16k
+  batch_size: 64
+axes:
+  mask_ratio: [0, 0.5]
+"""
+
+
+def in_base(line: str) -> str:
+    """GOOD with one more line at the end of its base, line 6."""
+    return GOOD.replace("axes:", f"  {line}\naxes:")
+
+
+LISTS = {
+    "<KEYS>": (
+        "schema, question, include, base, axes, couple, where, exclude, seeds, design, baseline, "
+        "evaluation, score, budget, resources, figures"
+    ),
+    "<SETTINGS>": (
+        "model, image_size, text_length, data, data_size, samples, mask_ratio, batch_size, lr, warmup, "
+        "weight_decay, beta1, beta2, eps, grad_clip, precision, seed, evaluation"
+    ),
+    "<SCORES>": (
+        "zero_shot_top1, zero_shot_top5, image_retrieval_r1, image_retrieval_r5, image_retrieval_r10, "
+        "text_retrieval_r1, text_retrieval_r5, text_retrieval_r10, held_out_loss"
+    ),
+    "<ALLOWED>": (
+        "use settings, numbers, + - * / // % **, comparisons, and, or, not, if else, in, min, max, round, "
+        "ceil, floor, sqrt, log2, abs"
+    ),
+    "<MODELS>": ", ".join(known_models()[:20]),
+}
+"""What stands for long lists in the messages below."""
+
+BAD = {
+    # what is not a study at all
+    "empty": ("", "study.yaml:1: is empty; `flipscale init` writes a study to start from"),
+    "null_document": ("---\n", "study.yaml:1: is empty; `flipscale init` writes a study to start from"),
+    "list_at_top": ("- schema: 1\n", "study.yaml:1: holds a list, not keys with values; begin with schema: 1"),
+    "two_documents": (
+        GOOD + "---\nschema: 1\n",
+        "study.yaml:9: a second YAML document begins here; a study is one document, remove '---'",
+    ),
+    "tab": (
+        ("schema: 1\nbase:\n\tmodel: ViT-w32d2-4\n"),
+        ("study.yaml:3: is not YAML (found character '\\t' that cannot start any token); use spaces, not tabs"),
+    ),
+    "tab_inside": (
+        ("schema: 1\nbase:\n  model:\tViT-w32d2-4\n \tsamples: 3\n"),
+        ("study.yaml:3: is not YAML (found character '\\t' that cannot start any token); use spaces, not tabs"),
+    ),
+    "bad_indent": (
+        ("schema: 1\nbase:\n  model: ViT-w32d2-4\n   samples: 16k\n"),
+        (
+            "study.yaml:4: is not YAML (mapping values are not allowed here); put a text with such characters "
+            "in quotes, or check the indentation"
+        ),
+    ),
+    "unclosed": (
+        ("schema: 1\naxes:\n  mask_ratio: [0, 0.5\nseeds: 2\n"),
+        "study.yaml:4: is not YAML (expected ',' or ']', but got ':'); close the bracket of line 3",
+    ),
+    "colon": (
+        ("schema: 1\nquestion: masking: does it pay?\n"),
+        (
+            "study.yaml:2: is not YAML (mapping values are not allowed here); put a text with such characters "
+            "in quotes, or check the indentation"
+        ),
+    ),
+    "at": (
+        ("schema: 1\nquestion: @home\n"),
+        (
+            "study.yaml:2: is not YAML (found character '@' that cannot start any token); put a text with "
+            "such characters in quotes, or check the indentation"
+        ),
+    ),
+    "undefined_alias": (
+        ("schema: 1\nbase: *small\n"),
+        (
+            "study.yaml:2: is not YAML (found undefined alias 'small'); mark the value that is meant with & "
+            "and this name, above this line"
+        ),
+    ),
+    "control": (
+        ("schema: 1\nquestion: a\x07b\n"),
+        "study.yaml:2: holds a character that YAML forbids, 0x07; save the file as plain text",
+    ),
+    # keys twice, aliases, tags
+    "key_twice": (GOOD + "base: {}\n", "study.yaml:8: 'base' is given twice, first on line 2; keep one of them"),
+    "key_twice_nested": (
+        in_base("samples: 32k"),
+        "study.yaml:6: 'samples' is given twice, first on line 4; keep one of them",
+    ),
+    "key_twice_axes": (
+        GOOD + "  mask_ratio: [0.75]\n",
+        "study.yaml:8: 'mask_ratio' is given twice, first on line 7; keep one of them",
+    ),
+    "bomb": (
+        "schema: 1\n"
+        + "a: &a [x,x,x,x,x,x,x,x,x,x]\n"
+        + "".join(f"{b}: &{b} [{','.join(['*' + a] * 10)}]\n" for a, b in zip("abcde", "bcdef")),
+        "study.yaml:2: aliases (*) expand to more than 100,000 values; write the values out",
+    ),
+    "alias_self": (
+        ("schema: 1\nbase: &b\n  data: *b\n"),
+        "study.yaml:2: an alias (*) contains itself; write the values out",
+    ),
+    "deep": (
+        "schema: 1\nbase: " + "[" * 2000 + "\n",
+        "study.yaml:1: is nested too deeply to read; a study has a few levels",
+    ),
+    "deep_alias": (
+        "schema: 1\n" + "a0: &a0 [x]\n" + "".join(f"a{i + 1}: &a{i + 1} [[[*a{i}]]]\n" for i in range(900)),
+        "study.yaml:1: is nested too deeply to read; a study has a few levels",
+    ),
+    "tag_python": (
+        ("schema: 1\nquestion: !!python/object/apply:os.system ['true']\n"),
+        (
+            "study.yaml:1: no 'model' in base, axes or couple; add it to base: open_clip's name of a ViT, or "
+            "ViT-w48d3-4: width 48, depth 3, patch 4\n"
+            "study.yaml:1: no 'samples' in base, axes or couple; add it to base: length of the schedule, in "
+            "samples seen\n"
+            "study.yaml:1: no 'batch_size' in base, axes or couple; add it to base: pairs a step, over all "
+            "devices together\n"
+            "study.yaml:2: the tag '!!python/object/apply:os.system' means nothing here; write the plain "
+            "value, a text in quotes"
+        ),
+    ),
+    "tag_own": (
+        in_base("lr: !fast 1e-3"),
+        "study.yaml:6: the tag '!fast' means nothing here; write the plain value, a text in quotes",
+    ),
+    "tag_str": (
+        in_base("seed: !!str 10"),
+        "study.yaml:6: the tag '!!str' means nothing here; write the plain value, a text in quotes",
+    ),
+    "tag_root": (
+        ("!study\nschema: 1\n"),
+        "study.yaml:1: the tag '!study' means nothing here; write the plain value, a text in quotes",
+    ),
+    "merge_no_mapping": (
+        GOOD.replace("base:\n", "base:\n  <<: 5\n"),
+        "study.yaml:3: '<<' merges a mapping; give it an alias of one",
+    ),
+    "complex_key": (GOOD + "? [a, b]\n: 3\n", "study.yaml:8: a key is a list; a key is one word"),
+    # YAML's traps
+    "no": (in_base("grad_clip: no"), "study.yaml:6: YAML reads no as false; write false, or 'no' in quotes for text"),
+    "yes": (in_base("data_size: yes"), "study.yaml:6: YAML reads yes as true; write true, or 'yes' in quotes for text"),
+    "on": (GOOD + "seeds: on\n", "study.yaml:8: YAML reads on as true; write true, or 'on' in quotes for text"),
+    "octal": (in_base("seed: 010"), "study.yaml:6: YAML reads 010 as the octal number 8; write it without the 0"),
+    "base60": (
+        in_base("data_size: 12:30"),
+        "study.yaml:6: YAML reads 12:30 as a number in base 60; write '12:30' in quotes for text",
+    ),
+    "date": (
+        GOOD + "question: 2026-01-31\n",
+        "study.yaml:8: YAML reads 2026-01-31 as a date; write '2026-01-31' in quotes for text",
+    ),
+    "off_in_list": (
+        GOOD.replace("[0, 0.5]", "[off, 0.5]"),
+        "study.yaml:7: YAML reads off as false; write false, or 'off' in quotes for text",
+    ),
+    "long_number": (
+        in_base("seed: " + "1" * 5000),
+        (
+            "study.yaml:6: '111111111111111111111111111111111111111111111111111111111...' is not a count; "
+            "write 400M, 4e8 or 400000000"
+        ),
+    ),
+    # schema and unknown keys
+    "no_schema": (GOOD.replace("schema: 1\n", ""), "study.yaml:1: no 'schema'; write schema: 1 at the top"),
+    "newer": (
+        GOOD.replace("schema: 1", "schema: 2"),
+        "study.yaml:1: schema 2 is newer than this flipscale, which reads 1; upgrade flipscale",
+    ),
+    "schema_text": (GOOD.replace("schema: 1", "schema: one"), "study.yaml:1: 'one' is no schema; write schema: 1"),
+    "schema_true": (GOOD.replace("schema: 1", "schema: true"), "study.yaml:1: true is no schema; write schema: 1"),
+    "schema_0": (GOOD.replace("schema: 1", "schema: 0"), "study.yaml:1: 0 is no schema; write schema: 1"),
+    "unknown_top": (GOOD + "axis: {}\n", "study.yaml:8: unknown key 'axis'; did you mean 'axes'? Choices: <KEYS>"),
+    "setting_at_top": (
+        GOOD + "lr: 1e-3\n",
+        "study.yaml:8: unknown key 'lr'; did you mean it under base, as 'base: {lr: ...}'?",
+    ),
+    "unknown_base": (
+        in_base("batchsize: 3"),
+        "study.yaml:6: unknown setting 'batchsize'; did you mean 'batch_size'? Choices: <SETTINGS>",
+    ),
+    "unknown_axis": (
+        GOOD.replace("mask_ratio", "mask_ration"),
+        "study.yaml:7: unknown axis 'mask_ration'; did you mean 'mask_ratio'? Choices: <SETTINGS>",
+    ),
+    "unknown_couple": (
+        GOOD + "couple: {learning_rate: 1e-3}\n",
+        "study.yaml:8: unknown setting 'learning_rate'; Choices: <SETTINGS>",
+    ),
+    "axes_text": (
+        ("schema: 1\nbase: {model: ViT-w32d2-4, samples: 16k, batch_size: 64}\naxes: mask_ratio\n"),
+        "study.yaml:3: 'mask_ratio' gives no keys; axes takes settings, as in model: ViT-B-16",
+    ),
+    # counts
+    "lots": (in_base("data_size: lots"), "study.yaml:6: 'lots' is not a count; write 400M, 4e8 or 400000000"),
+    "space_m": (in_base("data_size: 400 m"), "study.yaml:6: '400 m' is not a count; write 400M, 4e8 or 400000000"),
+    "negative": (in_base("data_size: -1"), "study.yaml:6: -1 is too small; write a count of 1 or more"),
+    "true": (in_base("data_size: true"), "study.yaml:6: true is not a count; write 400M, 4e8 or 400000000"),
+    "fraction": (in_base("data_size: 1.5"), "study.yaml:6: 1.5 is not a whole number; write 1 or 2"),
+    "1.5k?": (in_base("data_size: 1.5k?"), "study.yaml:6: '1.5k?' is not a count; write 400M, 4e8 or 400000000"),
+    "1e400": (in_base("data_size: 1e400"), "study.yaml:6: inf is not a count; write 400M, 4e8 or 400000000"),
+    "1e30": (in_base("data_size: 1e30"), "study.yaml:6: 1e+30 is too large; write a count below 1e+18"),
+    "batch1": (GOOD.replace("64", "1"), "study.yaml:5: 1 is too small; write a count of 2 or more"),
+    "1.2345k": (in_base("data_size: 1.2345k"), "study.yaml:6: '1.2345k' is not a whole number; write 1234 or 1235"),
+    # numbers and names
+    "mask1": (GOOD.replace("0.5]", "1]"), "study.yaml:7: 1 is out of range; write a number from 0 below 1"),
+    "mask_pct": (GOOD.replace("0.5]", "50%]"), "study.yaml:7: '50%' is not a number; write a number from 0 below 1"),
+    "lr0": (in_base("lr: 0"), "study.yaml:6: 0 is out of range; write a number above 0"),
+    "beta": (in_base("beta2: 1.0"), "study.yaml:6: 1 is out of range; write a number from 0 below 1"),
+    "lr_text": (in_base("lr: '1e-3'"), "study.yaml:6: '1e-3' is not a number; write a number above 0"),
+    "precision": (
+        in_base("precision: fp16"),
+        "study.yaml:6: 'fp16' is no precision; did you mean 'bf16'? Choices: fp32, bf16",
+    ),
+    "seed_neg": (in_base("seed: -1"), "study.yaml:6: -1 is too small; write a count of 0 or more"),
+    "text_length": (in_base("text_length: 2"), "study.yaml:6: 2 is too small; write a count of 3 or more"),
+    # models
+    "model": (
+        GOOD.replace("ViT-w32d2-4", "ViT-B16"),
+        (
+            "study.yaml:3: unknown model 'ViT-B16', did you mean 'ViT-B-16'? Choices: <MODELS>, ... (or any "
+            "other width, depth and patch in its place)"
+        ),
+    ),
+    "resnet": (
+        GOOD.replace("ViT-w32d2-4", "RN50"),
+        (
+            "study.yaml:3: RN50 cannot be masked and counted: its image tower is a ResNet, which has no patch "
+            "tokens to leave out; choose a model whose towers are open_clip's own, such as ViT-B-32, "
+            "ViT-B-16, ViT-L-16"
+        ),
+    ),
+    "coca": (
+        GOOD.replace("ViT-w32d2-4", "coca_ViT-B-32"),
+        (
+            "study.yaml:3: coca_ViT-B-32 cannot be masked and counted: it is a CoCa model, which has a third "
+            "tower that learns to write captions; choose a model whose towers are open_clip's own, such as "
+            "ViT-B-32, ViT-S-32, ViT-M-32"
+        ),
+    ),
+    "width": (
+        GOOD.replace("ViT-w32d2-4", "ViT-w40d2-4"),
+        (
+            "study.yaml:3: the width of ViT-w40d2-4 is not a multiple of 16, the width of its attention "
+            "heads; write ViT-w32d2-4"
+        ),
+    ),
+    "patch": (
+        GOOD.replace("ViT-w32d2-4", "ViT-w32d2-5"),
+        ("study.yaml:3: ViT-w32d2-5 cuts images into patches of 5 pixels; write image_size 25 or 30, not 28"),
+    ),
+    "image_size": (
+        in_base("image_size: 30"),
+        ("study.yaml:6: ViT-w32d2-4 cuts images into patches of 4 pixels; write image_size 28 or 32, not 30"),
+    ),
+    "model_number": (
+        GOOD.replace("ViT-w32d2-4", "12"),
+        "study.yaml:3: 12 is not a model's name; write one such as ViT-B-16 or ViT-w48d3-4",
+    ),
+    # axes
+    "axis_empty": (
+        GOOD.replace("[0, 0.5]", "[]"),
+        "study.yaml:7: the axis 'mask_ratio' has no values; write mask_ratio: [first, second]",
+    ),
+    "axis_scalar": (
+        GOOD.replace("[0, 0.5]", "0.5"),
+        "study.yaml:7: 0.5 is no list of values; write mask_ratio: [first, second]",
+    ),
+    "axis_null": (
+        GOOD.replace("[0, 0.5]", ""),
+        "study.yaml:7: null is no list of values; write mask_ratio: [first, second]",
+    ),
+    "axis_twice": (
+        GOOD.replace("[0, 0.5]", "[0, 0.5, 0.50]"),
+        "study.yaml:7: 0.5 is given twice on the axis 'mask_ratio'; keep one",
+    ),
+    "axis_twice_count": (
+        GOOD + "  data_size: [1k, 1000]\n",
+        "study.yaml:8: 1000 is given twice on the axis 'data_size'; keep one",
+    ),
+    "axis_map": (
+        GOOD.replace("[0, 0.5]", "{from: 0, to: 0.5}"),
+        "study.yaml:7: a mapping of from, to is no list of values; write mask_ratio: [first, second]",
+    ),
+    "axis_lines": (
+        GOOD.replace("[0, 0.5]", "\n    - 0\n    - half\n    - 1.5"),
+        (
+            "study.yaml:9: 'half' is not a number; write a number from 0 below 1\n"
+            "study.yaml:10: 1.5 is out of range; write a number from 0 below 1"
+        ),
+    ),
+    "missing_required": (
+        ("schema: 1\nbase:\n  model: ViT-w32d2-4\n"),
+        (
+            "study.yaml:2: no 'samples' in base, axes or couple; add it to base: length of the schedule, in "
+            "samples seen\n"
+            "study.yaml:2: no 'batch_size' in base, axes or couple; add it to base: pairs a step, over all "
+            "devices together"
+        ),
+    ),
+    "missing_all": (
+        "schema: 1\n",
+        (
+            "study.yaml:1: no 'model' in base, axes or couple; add it to base: open_clip's name of a ViT, or "
+            "ViT-w48d3-4: width 48, depth 3, patch 4\n"
+            "study.yaml:1: no 'samples' in base, axes or couple; add it to base: length of the schedule, in "
+            "samples seen\n"
+            "study.yaml:1: no 'batch_size' in base, axes or couple; add it to base: pairs a step, over all "
+            "devices together"
+        ),
+    ),
+    # couplings
+    "couple_unknown": (
+        GOOD + "couple:\n  lr: 1e-3 * batchsize\n",
+        (
+            "study.yaml:9: '1e-3 * batchsize' names 'batchsize', which is no setting; did you mean "
+            "'batch_size'? Choices: <SETTINGS>"
+        ),
+    ),
+    "couple_function": (
+        GOOD + "couple:\n  lr: exp(batch_size)\n",
+        (
+            "study.yaml:9: 'exp(batch_size)' calls 'exp', which is no function; Choices: min, max, round, "
+            "ceil, floor, sqrt, log2, abs"
+        ),
+    ),
+    "couple_cycle": (
+        GOOD + "couple:\n  lr: weight_decay\n  weight_decay: lr\n",
+        ("study.yaml:9: 'lr' follows from itself, through lr, weight_decay; give one of them in base or axes"),
+    ),
+    "couple_cycle_self": (
+        GOOD + "couple:\n  lr: 2 * lr\n",
+        "study.yaml:9: 'lr' follows from itself; give it in base or axes",
+    ),
+    "couple_cycle_rule": (
+        GOOD + "couple:\n  batch_size: lr * 1e6\n",
+        ("study.yaml:9: 'batch_size' follows from itself, through batch_size, lr; give one of them in base or axes"),
+    ),
+    "couple_fraction": (
+        GOOD.replace("0.5]", "0.7]") + "couple:\n  batch_size: 64 / (1 - mask_ratio)\n",
+        (
+            "study.yaml:9: batch_size at mask_ratio 0.7: 213.333333333 is not a whole number; write 213 or "
+            "214, or use round, floor or ceil"
+        ),
+    ),
+    "couple_zero": (
+        GOOD + "couple:\n  batch_size: 64 / mask_ratio\n",
+        "study.yaml:9: '64 / mask_ratio' divides by zero at mask_ratio 0; every cell needs a value",
+    ),
+    "couple_text": (
+        GOOD + "couple:\n  batch_size: model * 2\n",
+        "study.yaml:9: 'model * 2' mixes numbers and texts at mask_ratio 0; every cell needs a value",
+    ),
+    "couple_null": (
+        GOOD + "couple:\n  batch_size: data_size / 4\n",
+        ("study.yaml:9: 'data_size / 4' needs data_size, which is null at mask_ratio 0; every cell needs a value"),
+    ),
+    "couple_sqrt": (
+        GOOD + "couple:\n  lr: sqrt(mask_ratio - 1)\n",
+        (
+            "study.yaml:9: 'sqrt(mask_ratio - 1)' takes the root or logarithm of a negative number or zero at "
+            "mask_ratio 0; every cell needs a value"
+        ),
+    ),
+    "couple_small": (
+        GOOD + "couple:\n  batch_size: 64 * mask_ratio\n",
+        "study.yaml:9: batch_size at mask_ratio 0: 0 is too small; write a count of 2 or more",
+    ),
+    "couple_nocell": (
+        ("schema: 1\nbase: {model: ViT-w32d2-4, samples: 16k}\ncouple: {batch_size: samples / 7}\n"),
+        (
+            "study.yaml:3: batch_size: 2285.71428571 is not a whole number; write 2285 or 2286, or use round, "
+            "floor or ceil"
+        ),
+    ),
+    "couple_import": (
+        GOOD + "couple:\n  lr: __import__('os').system('true')\n",
+        (
+            "study.yaml:9: '__import__('os').system('true')' uses '__import__('os').system('true')', which is "
+            "not allowed; <ALLOWED>"
+        ),
+    ),
+    "couple_attr": (
+        GOOD + "couple:\n  lr: model.__class__\n",
+        "study.yaml:9: 'model.__class__' uses 'model.__class__', which is not allowed; <ALLOWED>",
+    ),
+    "couple_lambda": (
+        GOOD + 'couple:\n  lr: "(lambda: 1)()"\n',
+        "study.yaml:9: '(lambda: 1)()' uses '(lambda: 1)()', which is not allowed; <ALLOWED>",
+    ),
+    "couple_power": (
+        GOOD + "couple:\n  lr: 9 ** 9 ** 9\n",
+        "study.yaml:9: '9 ** 9 ** 9' gives a number too large at mask_ratio 0; every cell needs a value",
+    ),
+    "couple_big": (
+        GOOD + "couple:\n  lr: " + " * ".join(["10 ** 30"] * 40) + "\n",
+        (
+            "study.yaml:9: '10 ** 30 * 10 ** 30 * 10 ** 30 * 10 ** 30 * 10 ** 30 * 10...' gives a number too "
+            "large at mask_ratio 0; every cell needs a value"
+        ),
+    ),
+    "couple_walrus": (
+        GOOD + "couple:\n  lr: '(a := 1)'\n",
+        "study.yaml:9: '(a := 1)' uses '(a := 1)', which is not allowed; <ALLOWED>",
+    ),
+    "couple_args": (
+        GOOD + "couple:\n  lr: sqrt(1, 2)\n",
+        "study.yaml:9: 'sqrt(1, 2)' calls 'sqrt' with 2 arguments; it takes one",
+    ),
+    "couple_max1": (
+        GOOD + "couple:\n  lr: max(lr)\n",
+        "study.yaml:9: 'max(lr)' calls 'max' with 1 arguments; it takes two or more",
+    ),
+    "couple_syntax": (
+        GOOD + "couple:\n  lr: 4e-6 * * batch_size\n",
+        (
+            "study.yaml:9: '4e-6 * * batch_size' cannot be read; write arithmetic over settings, as in 256 / "
+            "(1 - mask_ratio)"
+        ),
+    ),
+    "couple_list": (
+        GOOD + "couple:\n  lr: [1, 2]\n",
+        (
+            "study.yaml:9: a list of 2 is not an expression; write arithmetic over settings, as in 256 / (1 - "
+            "mask_ratio)"
+        ),
+    ),
+    "couple_long": (
+        GOOD + "couple:\n  lr: " + "1 + " * 200 + "1\n",
+        (
+            "study.yaml:9: '1 + 1 + 1 + 1 + 1 + 1 + 1 + 1 + 1 + 1 + 1 + 1 + 1 + 1 + 1...' is longer than 500 "
+            "characters; write a shorter one"
+        ),
+    ),
+    "couple_model2": (
+        GOOD + "couple:\n  model: \"'ViT-w48d3-4' if mask_ratio else 'ViT-w40d3-4'\"\n",
+        (
+            "study.yaml:9: model at mask_ratio 0: the width of ViT-w40d3-4 is not a multiple of 16, the width "
+            "of its attention heads; write ViT-w32d3-4"
+        ),
+    ),
+    "couple_axis": (
+        GOOD + "couple: {mask_ratio: 0.5}\n",
+        "study.yaml:8: 'mask_ratio' is an axis too; take it from axes or from couple",
+    ),
+    "couple_bool": (
+        GOOD + "couple:\n  batch_size: mask_ratio > 0\n",
+        "study.yaml:9: batch_size at mask_ratio 0: false is not a count; write 400M, 4e8 or 400000000",
+    ),
+    # conditions
+    "where_syntax": (
+        GOOD + "where: mask_ratio <\n",
+        (
+            "study.yaml:8: 'mask_ratio <' cannot be read; write a condition such as mask_ratio <= 0.5 or "
+            "model == 'ViT-B-16'"
+        ),
+    ),
+    "where_constant": (
+        GOOD + "where: 1 < 2\n",
+        ("study.yaml:8: '1 < 2' names no setting; write a condition such as mask_ratio <= 0.5 or model == 'ViT-B-16'"),
+    ),
+    "where_unknown": (
+        GOOD + "where: [mask_ratio < 0.6, mask > 2]\n",
+        "study.yaml:8: 'mask > 2' names 'mask', which is no setting; Choices: <SETTINGS>",
+    ),
+    "where_none": (
+        GOOD + "where: mask_ratio > 0.9\n",
+        "study.yaml:8: no cell of the grid is left; loosen where or exclude",
+    ),
+    "where_assign": (
+        GOOD + "where: mask_ratio = 0.5\n",
+        (
+            "study.yaml:8: 'mask_ratio = 0.5' cannot be read; write a condition such as mask_ratio <= 0.5 or "
+            "model == 'ViT-B-16'"
+        ),
+    ),
+    "exclude_all": (
+        GOOD + "exclude: {mask_ratio: 0.5}\nwhere: mask_ratio > 0\n",
+        "study.yaml:9: no cell of the grid is left; loosen where or exclude",
+    ),
+    "exclude_map_unknown": (
+        GOOD + "exclude:\n  - {maskratio: 0.5}\n",
+        "study.yaml:9: unknown setting 'maskratio'; did you mean 'mask_ratio'? Choices: <SETTINGS>",
+    ),
+    "exclude_map_bad": (
+        GOOD + "exclude:\n  - {mask_ratio: half}\n",
+        "study.yaml:9: 'half' is not a number; write a number from 0 below 1",
+    ),
+    "where_zero": (
+        GOOD + "where: 1 / mask_ratio > 1\n",
+        "study.yaml:8: '1 / mask_ratio > 1' divides by zero at mask_ratio 0; every cell needs an answer",
+    ),
+    "where_order": (
+        GOOD + "where: model > 3\n",
+        "study.yaml:8: 'model > 3' mixes numbers and texts at mask_ratio 0; every cell needs an answer",
+    ),
+    "exclude_empty_map": (
+        GOOD + "exclude: {}\n",
+        (
+            "study.yaml:8: an empty mapping names no setting; write a condition such as mask_ratio <= 0.5 or "
+            "model == 'ViT-B-16'"
+        ),
+    ),
+    "where_true": (
+        GOOD + "where: true\n",
+        ("study.yaml:8: true is not an expression; write a condition such as mask_ratio <= 0.5 or model == 'ViT-B-16'"),
+    ),
+    # seeds
+    "seeds_0": (GOOD + "seeds: 0\n", "study.yaml:8: 0 seeds give no run; write seeds: 3, or a list of seeds"),
+    "seeds_axis": (
+        GOOD + "  seed: [0, 1]\nseeds: 3\n",
+        "study.yaml:9: 'seeds' and the axis 'seed' say the same thing; keep one of them",
+    ),
+    "seeds_text": (GOOD + "seeds: three\n", "study.yaml:8: 'three' is not a count; write 400M, 4e8 or 400000000"),
+    "seeds_twice": (GOOD + "seeds: [0, 1, 0]\n", "study.yaml:8: 0 is given twice on the axis 'seed'; keep one"),
+    "seeds_empty": (
+        GOOD + "seeds: []\n",
+        "study.yaml:8: an empty list says nothing; write at least one value, or leave the key out",
+    ),
+    "too_many": (
+        GOOD
+        + "  lr: ["
+        + ",".join(f"{i + 1}e-6" for i in range(1000))
+        + "]\n  weight_decay: ["
+        + ",".join(f"{i + 1}e-6" for i in range(1000))
+        + "]\n",
+        "study.yaml:6: the axes have 2,000,000 cells; a study takes up to 1,000,000",
+    ),
+    # design
+    "design": (
+        GOOD + "design: one_at_time\n",
+        (
+            "study.yaml:8: 'one_at_time' is no design; write full, one_at_a_time, one_at_a_time: {cross: "
+            "[axis]}, or grids: {name: {axis: [values]}}"
+        ),
+    ),
+    "oaat_base": (
+        (
+            "schema: 1\n"
+            "base: {batch_size: 64, samples: 16k}\n"
+            "axes:\n"
+            "  model: [ViT-w32d2-4, ViT-w48d3-4]\n"
+            "  mask_ratio: [0, 0.5]\n"
+            "design: one_at_a_time\n"
+        ),
+        "study.yaml:4: one_at_a_time starts from the base, which has no 'model'; add it there",
+    ),
+    "cross": (
+        GOOD + "design:\n  one_at_a_time:\n    cross: [mask]\n",
+        "study.yaml:10: 'mask' is no axis of this study; Choices: mask_ratio",
+    ),
+    "cross_list": (
+        GOOD + "design:\n  one_at_a_time: {cross: [[mask_ratio]]}\n",
+        ("study.yaml:9: a list of 1 is no axis of this study; did you mean 'mask_ratio'? Choices: mask_ratio"),
+    ),
+    "grids_empty": (GOOD + "design:\n  grids:\n", "study.yaml:9: holds no grid; write grids: {name: {axis: [values]}}"),
+    "grids_axis": (
+        GOOD + "design:\n  grids:\n    small: {mask: all}\n",
+        "study.yaml:10: unknown axis 'mask'; Choices: <SETTINGS>",
+    ),
+    "grids_all": (
+        GOOD + "design:\n  grids:\n    small: {lr: all}\n",
+        "study.yaml:10: 'all' takes the values of axes, which has no 'lr'; list the values",
+    ),
+    "grids_value": (
+        GOOD + "design:\n  grids:\n    small: {lr: [0]}\n",
+        "study.yaml:10: 0 is out of range; write a number above 0",
+    ),
+    "grids_no": (
+        GOOD + "design:\n  grids:\n    small: [lr]\n",
+        "study.yaml:10: a list of 1 gives no axes; write small: {axis: [values]}, or axis: all",
+    ),
+    "grids_empty_axis": (
+        GOOD + "design:\n  grids:\n    small: {lr: []}\n",
+        "study.yaml:10: 'lr' has no values here; list some, or leave it out",
+    ),
+    "grids_lack": (
+        (
+            "schema: 1\n"
+            "base: {batch_size: 64, samples: 16k}\n"
+            "axes:\n"
+            "  model: [ViT-w32d2-4, ViT-w48d3-4]\n"
+            "design:\n"
+            "  grids:\n"
+            "    one: {mask_ratio: [0]}\n"
+            "    two: {model: all}\n"
+        ),
+        "study.yaml:7: 'one' has no 'model', and neither has base; add it to one of them",
+    ),
+    "design_null": (
+        GOOD + "design:\n",
+        (
+            "study.yaml:8: null is no design; write full, one_at_a_time, one_at_a_time: {cross: [axis]}, or "
+            "grids: {name: {axis: [values]}}"
+        ),
+    ),
+    # baseline
+    "baseline": (GOOD + "baseline: {mask: 0}\n", "study.yaml:8: unknown setting 'mask'; Choices: <SETTINGS>"),
+    "baseline_value": (
+        GOOD + "baseline: {mask_ratio: 0.25}\n",
+        "study.yaml:8: no run of this study has mask_ratio 0.25; it takes 0, 0.5",
+    ),
+    "baseline_base": (
+        GOOD + "baseline: {batch_size: 128}\n",
+        "study.yaml:8: no run of this study has batch_size 128; it takes 64",
+    ),
+    "baseline_bad": (
+        GOOD + "baseline: {batch_size: big}\n",
+        "study.yaml:8: 'big' is not a count; write 400M, 4e8 or 400000000",
+    ),
+    "baseline_together": (
+        GOOD + "  lr: [1e-3, 2e-3]\nexclude: mask_ratio == 0 and lr < 2e-3\nbaseline: {mask_ratio: 0, lr: 1e-3}\n",
+        "study.yaml:10: no run of this study has all of mask_ratio, lr as here; loosen where or exclude",
+    ),
+    # evaluation
+    "eval_key": (
+        GOOD + "evaluation: {image: 100}\n",
+        (
+            "study.yaml:8: unknown key 'image' in evaluation; did you mean 'images'? Choices: data, images, "
+            "at, templates"
+        ),
+    ),
+    "eval_at": (
+        GOOD + "evaluation:\n  at: [0.5, 50]\n",
+        "study.yaml:9: 50 is out of range; write a number above 0 up to 1",
+    ),
+    "eval_templates": (
+        GOOD + "evaluation:\n  templates:\n    - a photo of a {}\n    - a photo\n",
+        "study.yaml:11: 'a photo' lacks '{}'; put it where the class name goes",
+    ),
+    "eval_data": (
+        GOOD + "evaluation: {data: imagenet}\n",
+        "study.yaml:8: 'imagenet' is no data set; Choices: shapes, fashion, webdataset",
+    ),
+    "eval_both": (
+        GOOD.replace("axes:", "  evaluation: {images: 100}\naxes:") + "evaluation: {images: 200}\n",
+        "study.yaml:9: 'evaluation' is given in base as well; keep one of them",
+    ),
+    # data
+    "data": (
+        in_base("data: shape"),
+        ("study.yaml:6: 'shape' is no data set; did you mean 'shapes'? Choices: shapes, fashion, webdataset"),
+    ),
+    "data_two": (
+        in_base("data: {shapes: {}, fashion: {}}"),
+        ("study.yaml:6: a mapping of shapes, fashion is no data set; name one of shapes, fashion, webdataset"),
+    ),
+    "data_option": (
+        in_base("data: {shapes: {pair: 0.5}}"),
+        "study.yaml:6: unknown key 'pair' in shapes; did you mean 'pairs'? Choices: pairs, seed",
+    ),
+    "data_urls": (
+        in_base("data: webdataset"),
+        (
+            "study.yaml:6: webdataset lacks 'urls'; add it: pattern of the tar shards, as in "
+            "laion400m/{00000..41455}.tar"
+        ),
+    ),
+    "data_path": (
+        in_base("data: laion400m/{00000..41455}.tar"),
+        ("study.yaml:6: 'laion400m/{00000..41455}.tar' is no data set; Choices: shapes, fashion, webdataset"),
+    ),
+    "fashion": (
+        in_base("data: {fashion: {folder: 3}}"),
+        "study.yaml:6: 3 is not a text; write one, in quotes if YAML would read it otherwise",
+    ),
+    # budget, resources, figures, score
+    "budget": (
+        GOOD + "budget: {hours: 5}\n",
+        (
+            "study.yaml:8: unknown key 'hours' in budget; did you mean 'gpu_hours'? Choices: gpu_hours, "
+            "train_flops, runs"
+        ),
+    ),
+    "budget_v": (GOOD + "budget: {gpu_hours: much}\n", "study.yaml:8: 'much' is not a number; write a number above 0"),
+    "budget_0": (
+        GOOD + "budget: {gpu_hours: 0, runs: 0}\n",
+        (
+            "study.yaml:8: 0 is out of range; write a number above 0\n"
+            "study.yaml:8: 0 is too small; write a count of 1 or more"
+        ),
+    ),
+    "budget_n": (GOOD + "budget: 5\n", "study.yaml:8: 5 gives no keys; budget takes gpu_hours, train_flops, runs"),
+    "gpus": (
+        GOOD + "resources: {gpu: 8}\n",
+        ("study.yaml:8: unknown key 'gpu' in resources; did you mean 'gpus'? Choices: gpus, device, flops_per_second"),
+    ),
+    "gpus_v": (GOOD + "resources: {gpus: -1}\n", "study.yaml:8: -1 is too small; write a count of 0 or more"),
+    "device": (
+        GOOD + "resources: {device: B200}\n",
+        ("study.yaml:8: 'B200' is no device; did you mean 'H200'? Choices: cpu, V100, A100, H100, H200, TPU-v3"),
+    ),
+    "figures": (
+        GOOD + "figures: [accuracy]\n",
+        (
+            "study.yaml:8: 'accuracy' is no figure; did you mean 'accuracy_vs_hours'? Choices: "
+            "accuracy_vs_samples, accuracy_vs_flops, accuracy_vs_hours, scaling_axes, speedup"
+        ),
+    ),
+    "figures_n": (
+        GOOD + "figures: []\n",
+        "study.yaml:8: an empty list says nothing; write at least one value, or leave the key out",
+    ),
+    "score": (
+        GOOD + "score: zero_shot_top2\n",
+        "study.yaml:8: 'zero_shot_top2' is no score; did you mean 'zero_shot_top5'? Choices: <SCORES>",
+    ),
+    "question": (
+        GOOD + "question: 5\n",
+        "study.yaml:8: 5 is not a text; write one, in quotes if YAML would read it otherwise",
+    ),
+    # what only shows in a cell
+    "text_long": (
+        in_base("text_length: 64"),
+        "study.yaml:6: text_length 64 is more than ViT-w32d2-4 reads (at mask_ratio 0); write 32 or less",
+    ),
+    "samples_short": (
+        GOOD.replace("16k", "32"),
+        "study.yaml:4: samples 32 is less than one batch of 64 (at mask_ratio 0); write more samples",
+    ),
+    "data_size_short": (
+        in_base("data_size: 32"),
+        (
+            "study.yaml:6: data_size 32 is less than one batch of 64, which would hold a pair twice (at "
+            "mask_ratio 0); raise data_size, or lower batch_size"
+        ),
+    ),
+    "warmup": (
+        in_base("warmup: 32k"),
+        ("study.yaml:6: warmup 32000 is longer than the schedule of 16000 samples (at mask_ratio 0); shorten it"),
+    ),
+    "text_long_axis": (
+        GOOD.replace("  model: ViT-w32d2-4\n", "  text_length: 77\n")
+        + "  model: [ViT-B-32, ViT-w48d3-4, ViT-w32d2-4]\n",
+        (
+            "study.yaml:3: text_length 77 is more than ViT-w48d3-4 reads (at mask_ratio 0, model "
+            "ViT-w48d3-4); write 32 or less"
+        ),
+    ),
+    # several complaints, in the order of their lines
+    "several": (
+        (
+            "schema: 3\n"
+            "questio: what?\n"
+            "base:\n"
+            "  model: RN50\n"
+            "  samples: lots\n"
+            "  batch_size: no\n"
+            "axes:\n"
+            "  mask_ratio: [0, 2]\n"
+            "where: mask > 1\n"
+            "seeds: 0\n"
+        ),
+        (
+            "study.yaml:1: schema 3 is newer than this flipscale, which reads 1; upgrade flipscale\n"
+            "study.yaml:2: unknown key 'questio'; did you mean 'question'? Choices: <KEYS>\n"
+            "study.yaml:4: RN50 cannot be masked and counted: its image tower is a ResNet, which has no patch "
+            "tokens to leave out; choose a model whose towers are open_clip's own, such as ViT-B-32, "
+            "ViT-B-16, ViT-L-16\n"
+            "study.yaml:5: 'lots' is not a count; write 400M, 4e8 or 400000000\n"
+            "study.yaml:6: YAML reads no as false; write false, or 'no' in quotes for text\n"
+            "study.yaml:8: 2 is out of range; write a number from 0 below 1\n"
+            "study.yaml:9: 'mask > 1' names 'mask', which is no setting; Choices: <SETTINGS>\n"
+            "study.yaml:10: 0 seeds give no run; write seeds: 3, or a list of seeds"
+        ),
+    ),
+}
+"""Name of the case: the file, and the whole message."""
+
+
+@pytest.fixture(autouse=True)
+def _in_an_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def complaint(text: str | bytes, **others: str) -> str:
+    """What is said of study.yaml with this text, beside the files `others` (name without .yaml: text)."""
+    for name, other in others.items():
+        Path(f"{name}.yaml").write_text(other)
+    Path("study.yaml").write_bytes(text if isinstance(text, bytes) else text.encode())
+    with pytest.raises(StudyError) as error:
+        read_study("study.yaml")
+    assert error.value.complaints == tuple(str(error.value).splitlines())
+    return str(error.value)
+
+
+@pytest.mark.parametrize(("text", "message"), BAD.values(), ids=BAD.keys())
+def test_bad_file_is_told_where_what_and_what_would_be_right(text: str, message: str):
+    for name, listed in LISTS.items():
+        message = message.replace(name, listed)
+    assert complaint(text) == message
+
+
+def test_there_are_sixty_bad_files_or_more():
+    assert len(BAD) >= 60
+
+
+def test_the_good_file_that_the_bad_ones_come_from_is_good():
+    Path("study.yaml").write_text(GOOD)
+    assert read_study("study.yaml").name == "study"
+
+
+def test_nothing_in_an_expression_is_ever_run():
+    attacks = (
+        "__import__('pathlib').Path('run').touch()",
+        "().__class__.__base__.__subclasses__()",
+        "open('run', 'w')",
+        "(lambda: exec(\"open('run', 'w')\"))()",
+        "[x for x in (1,)][0]",
+        "max.__self__",
+        "model.format",
+        "f'{model.__class__}'",
+    )
+    for attack in attacks:
+        assert "not allowed" in complaint(GOOD + "couple:\n  lr: " + '"' + attack.replace('"', '\\"') + '"\n') or (
+            "no function" in complaint(GOOD + "couple:\n  lr: " + '"' + attack.replace('"', '\\"') + '"\n')
+        )
+    assert not Path("run").exists()
+
+
+def test_deep_expression_is_a_complaint():
+    assert complaint(GOOD + "where: " + "(" * 240 + "lr" + ")" * 240 + "\n") == (
+        f"study.yaml:8: '{'(' * 57}...' cannot be read; write a condition such as mask_ratio <= 0.5 or model == 'ViT-B-16'"
+    )
+
+
+def test_file_that_is_not_there():
+    with pytest.raises(StudyError) as error:
+        read_study("study.yaml")
+    assert str(error.value) == (
+        "study.yaml: there is no such file; `flipscale init study.yaml` writes one to start from"
+    )
+
+
+def test_folder_in_place_of_a_file():
+    Path("study.yaml").mkdir()
+    with pytest.raises(StudyError) as error:
+        read_study("study.yaml")
+    assert str(error.value) == "study.yaml: is a folder; give the study's YAML file"
+
+
+def test_file_below_a_file():
+    Path("study.yaml").write_text(GOOD)
+    with pytest.raises(StudyError) as error:
+        read_study("study.yaml/other.yaml")
+    assert str(error.value) == "study.yaml/other.yaml: cannot be read (Not a directory); check the path and permissions"
+
+
+def test_file_that_is_not_utf8():
+    assert complaint("schema: 1\nquestion: voil\xe0\n".encode("latin-1")) == (
+        "study.yaml:2: is not UTF-8 text; save the file as UTF-8"
+    )
+
+
+def test_included_file_that_is_not_there():
+    assert complaint("include: other.yaml\n" + GOOD) == (
+        "study.yaml:1: there is no file 'other.yaml'; give its path from the folder of this file"
+    )
+
+
+def test_include_of_what_is_no_file_name():
+    assert complaint("include: [5]\n" + GOOD) == "study.yaml:1: 5 is not a file's name; write include: other.yaml"
+
+
+def test_file_that_includes_itself():
+    assert complaint("include: study.yaml\n" + GOOD) == (
+        "study.yaml:1: 'study.yaml' would include itself; remove this include"
+    )
+
+
+def test_files_that_include_each_other():
+    assert complaint("include: other.yaml\n" + GOOD, other="base: {lr: 1e-3}\ninclude: study.yaml\n") == (
+        "other.yaml:2: 'study.yaml' would include itself; remove this include"
+    )
+
+
+def test_complaint_about_an_included_value_names_the_included_files_line():
+    assert complaint("include: other.yaml\n" + GOOD, other="base:\n  weight_decay: 0.1\n  lr: fast\n") == (
+        "other.yaml:3: 'fast' is not a number; write a number above 0"
+    )
+
+
+def test_complaint_about_an_overridden_value_names_the_file_that_has_the_last_word():
+    assert complaint("include: other.yaml\n" + in_base("lr: fast"), other="base:\n  lr: 1e-3\n") == (
+        "study.yaml:7: 'fast' is not a number; write a number above 0"
+    )
+
+
+def test_cell_complaint_names_the_included_axis():
+    text = "schema: 1\ninclude: other.yaml\nbase: {batch_size: 64, samples: 1k}\n"
+    assert complaint(text, other="axes:\n  model: [ViT-w32d2-4]\n  text_length: [16, 64]\n") == (
+        "other.yaml:3: text_length 64 is more than ViT-w32d2-4 reads (at model ViT-w32d2-4, text_length 64); "
+        "write 32 or less"
+    )
