@@ -101,18 +101,16 @@ def plan(args: argparse.Namespace) -> int:
 def submit(args: argparse.Namespace) -> int:
     """Start every run of a study that is not finished yet."""
     from flipscale import launch
-    from flipscale.launch import progress
 
     _, planned = _plan(args)
     planned.check_budget()
     _write_plan(args, planned)
     submission = launch.submit(planned.runs, args.results, args.on, retry_diverged=args.retry_diverged)
-    left = "".join(f", {number} {state}" for state, number in submission.skipped.items())
-    _say(f"{len(submission.jobs)} of {len(planned.runs)} runs started{left}")
+    _say(submission.summary())
     if args.detach:
         _say(f"they go on without this terminal; see flipscale status {args.study} --watch")
         return 0
-    ended = progress.wait(planned.runs, args.results, submission, sys.stderr)
+    ended = launch.wait(submission, args.results)
     unfinished = len(planned.runs) - ended.count(State.FINISHED)
     if unfinished:
         _say(f"{unfinished} of {len(planned.runs)} runs are not finished; flipscale submit {args.study} tries them again")
@@ -121,18 +119,18 @@ def submit(args: argparse.Namespace) -> int:
 
 def status(args: argparse.Namespace) -> int:
     """Say in which state every run of a study is, and how far."""
-    from flipscale.launch import progress
+    from flipscale import launch
 
     _, planned = _plan(args)
-    for seen in progress.watch(planned.runs, args.results, every=WATCH_SECONDS):
+    for seen in launch.watch(planned.runs, args.results, every=WATCH_SECONDS):
         if args.json:
             counts = {str(state): seen.count(state) for state in State if seen.count(state)}
             _print_json({"runs": [{"id": one.id, "state": str(one.state)} for one in seen.runs], "counts": counts})
         else:
             if args.watch and sys.stdout.isatty():
                 print("\x1b[2J\x1b[H", end="")
-            rows = [(one.id, str(one.state), f"{one.done:.0%}") for one in seen.runs]
-            _print_table(("run", "state", "done"), rows)
+            rows = [(one.id, str(one.state), one.seen) for one in seen.runs]
+            _print_table(("run", "state", "seen"), rows)
             print(seen)
         sys.stdout.flush()
         if not args.watch:

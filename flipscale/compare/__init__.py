@@ -23,7 +23,7 @@ import numpy as np
 import pandas as pd
 
 from flipscale.collect import SCORES, SETTINGS
-from flipscale.compare.comparison import Comparison, Curve, Estimate, Level, Pair, seed_words, short
+from flipscale.compare.comparison import Comparison, Curve, Estimate, Level, Pair, seed_words, short, times
 from flipscale.errors import ResultsError, did_you_mean
 
 __all__ = [
@@ -41,6 +41,7 @@ __all__ = [
     "series_of",
     "short",
     "student_t",
+    "times",
     "varying_axes",
 ]
 

@@ -142,6 +142,11 @@ def short(value: Any) -> str:
     return f"{value:.4g}"
 
 
+def times(factor: float) -> str:
+    """A factor as a person writes it: 3.7, and 1.06 where one digit would say none."""
+    return f"{factor:.2f}" if factor < 2 else f"{factor:.1f}"
+
+
 # Words
 
 
@@ -171,12 +176,12 @@ def _speedup_words(comparison: Comparison, curve: Curve) -> str:
 
 def _factor_words(s: Estimate, x: str) -> str:
     assert s.mean is not None
-    factor = f"{s.mean:.2g} times faster" if s.mean >= 1 else f"{1 / s.mean:.2g} times slower"
+    factor = f"{times(s.mean)} times faster" if s.mean >= 1 else f"{times(1 / s.mean)} times slower"
     if s.low is None or s.high is None:
         return f"{factor} in {x}, in the one seed there is, which gives no interval"
-    interval = f"95 % interval of the speed-up {s.low:.3g} to {s.high:.3g}, {s.n} seeds"
+    interval = f"95 % interval of the speed-up {times(s.low)} to {times(s.high)}, {s.n} seeds"
     if s.low <= 1 <= s.high:
-        return f"with no difference in {x} shown (speed-up {s.mean:.2g}; {interval})"
+        return f"with no difference in {x} shown (speed-up {times(s.mean)}; {interval})"
     return f"{factor} in {x} ({interval})"
 
 

@@ -4,7 +4,7 @@ A figure draws finished runs only, each at the end of its whole schedule; `learn
 A figure that the results cannot fill raises Undrawable with the reason.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,6 +23,7 @@ from flipscale.compare import (
     pick_score,
     series_of,
     short,
+    times,
     varying_axes,
 )
 from flipscale.errors import ResultsError
@@ -100,18 +101,18 @@ def accuracy_vs_samples(figure: Figure, s: Shown) -> pd.DataFrame:
     """Score against the length of the schedule, one line per arm, one panel per series."""
     if "samples" not in s.axes:
         raise Undrawable("samples has one value; it takes runs of two schedule lengths")
-    return _score_against(figure, s, "samples", "samples seen (each point a whole schedule)", lambda: count_axis)
+    return _score_against(figure, s, "samples", "samples seen", count_axis)
 
 
 def accuracy_vs_flops(figure: Figure, s: Shown) -> pd.DataFrame:
     """Score against training FLOPs, one line per arm, one panel per series."""
-    return _score_against(figure, s, "train_flops", "training FLOPs", lambda: _flops_axis)
+    return _score_against(figure, s, "train_flops", "training FLOPs", _flops_axis)
 
 
 def accuracy_vs_hours(figure: Figure, s: Shown) -> pd.DataFrame:
     """Score against training time on the devices used, one line per arm, one panel per series."""
     s, words = _in_time_units(s)
-    return _score_against(figure, s, "time", words, lambda: _time_axis)
+    return _score_against(figure, s, "time", words, _time_axis)
 
 
 def scaling_axes(figure: Figure, s: Shown) -> pd.DataFrame:
@@ -140,9 +141,9 @@ def speedup(figure: Figure, s: Shown) -> pd.DataFrame:
     comparison = compare(s.rows.drop(columns="arm"), baseline=s.baseline, score=s.score)
     s, words = _in_time_units(s)
     series = series_of(s.rows)
-    names = [name for name in dict.fromkeys(series) if _has_both(s.rows[series == name])]
+    names = [name for name in dict.fromkeys(series) if _has_curves(s.rows[series == name])]
     if not names:
-        raise Undrawable("no series has the baseline and another arm")
+        raise Undrawable("no series has two schedule lengths of both the baseline and another arm")
     drawn: list[_Drawn] = []
     arrows: list[_Arrow] = []
     for ax, name in zip(panels(figure, len(names)), names, strict=True):
@@ -165,7 +166,7 @@ def learning_curves(figure: Figure, s: Shown) -> pd.DataFrame:
     """Score inside the longest runs against samples seen; its middle is not the result of a shorter schedule."""
     points = s.curves[s.curves["metric"] == s.score]
     longest = s.rows[s.rows["samples"] == s.rows.groupby(series_of(s.rows))["samples"].transform("max")]
-    points = points.merge(longest[["id", "arm", "seed", "cell"]].astype({"id": "str"}), on="id")
+    points = points.merge(longest[["id", "arm", "seed", "cell", "finished"]].astype({"id": "str"}), on="id")
     if points.empty or points.groupby("id", observed=True)["samples"].nunique().max() < 2:
         raise Undrawable(f"no run has {s.score} at two points; evaluation.at gives more")
     points = points.rename(columns={"value": s.score}).assign(point=points.groupby("id", observed=True).cumcount())
@@ -196,26 +197,32 @@ class _Line:
     spread: list[float]
 
 
+_SetAxis = Callable[[Axes, "pd.Series[float]"], None]
 _Drawn = tuple[Axes, list[_Line], pd.DataFrame]
 
 
-def _score_against(figure: Figure, s: Shown, x: str, words: str, axis: Any) -> pd.DataFrame:
-    """A panel per series with a line per arm; a line runs along the schedule, else the model, else the data."""
+def _score_against(figure: Figure, s: Shown, x: str, words: str, set_axis: _SetAxis) -> pd.DataFrame:
+    """A panel per series with a line per arm; a line runs along the schedule, else the model, else the data.
+
+    A series with a single point an arm gets a panel only where no series has more: `scaling_axes` shows it.
+    """
     along = next((name for name in ("samples", "model", "data_size") if name in s.axes), "samples")
     rows = s.rows[s.rows[x].notna()]
     if rows.empty:
         raise Undrawable(f"no run has {x}")
     if rows[x].nunique() < 2:
         raise Undrawable(f"{x} has one value")
-    series = series_of(rows, along)
-    names = list(dict.fromkeys(series))
+    rows = rows.assign(series=series_of(rows, along))
+    lengths = rows.groupby("series", sort=False)[along].nunique(dropna=False)
+    names = [name for name, n in lengths.items() if n > 1] or list(lengths.index)
+    rows = rows[rows["series"].isin(names)]
     drawn = []
-    for ax, name in zip(panels(figure, len(names)), names, strict=True):
-        of_series = rows[series == name]
+    for ax, name in zip(panels(figure, len(names), share_x=True), names, strict=True):
+        of_series = rows[rows["series"] == name]
         lines = _draw_lines(ax, s, of_series, x, along=[along])
-        axis()(ax, of_series[x])
+        set_axis(ax, rows[x])
         ax.set_xlabel(words)
-        ax.set_title(_title(name))
+        ax.set_title(_title(str(name)))
         drawn.append((ax, lines, of_series))
     return _finish(figure, s, drawn)
 
@@ -267,11 +274,11 @@ def _finish(figure: Figure, s: Shown, drawn: Sequence[_Drawn], arrows: Sequence[
     labels_of = {id(ax): Labels(ax) for ax, _, _ in drawn}
     for ax, lines, _ in drawn:
         for line in lines:
-            labels_of[id(ax)].avoid(line.xs, line.ys)
+            labels_of[id(ax)].avoid(line.xs, line.ys, line.arm)
             for x, y, sd in zip(line.xs, line.ys, line.spread, strict=True):
-                labels_of[id(ax)].avoid([x, x], [y - sd, y + sd])
+                labels_of[id(ax)].avoid([x, x], [y - sd, y + sd], line.arm)
     for arrow in arrows:
-        labels_of[id(arrow.ax)].avoid([arrow.start, arrow.end], [arrow.y, arrow.y])
+        labels_of[id(arrow.ax)].avoid([arrow.start, arrow.end], [arrow.y, arrow.y], len(s.arms))
         _label_arrow(labels_of[id(arrow.ax)], arrow)
     if alone and not _label_lines(labels_of[id(drawn[0][0])], s, drawn[0][1]):
         _legend(figure, drawn)
@@ -284,7 +291,9 @@ def _label_lines(labels_here: Labels, s: Shown, lines: list[_Line]) -> bool:
     for line in lines:
         anchors = list(zip(line.xs, line.ys, strict=True))[::-1]
         placed.append(
-            labels_here.name_line(s.arms[line.arm], anchors, color=line_style(line.arm)["color"], fontsize=8.5)
+            labels_here.name_line(
+                line.arm, s.arms[line.arm], anchors, color=line_style(line.arm)["color"], fontsize=8.5
+            )
         )
     return all(placed)
 
@@ -310,7 +319,7 @@ def small_print(s: Shown, rows: pd.DataFrame) -> str:
     text = f"study {s.study} · {_count(len(rows), 'run')} · {_count(seeds, 'seed')}"
     if "finished" in rows and rows["finished"].notna().any():
         text += f" · newest run finished {pd.to_datetime(rows['finished'].max(), unit='s'):%Y-%m-%d}"
-    return text + ("\nlines: means over seeds, bars: ± 1 sd, dots: runs" if seeds > 1 else "")
+    return text + ("\npoints: means over seeds, bars: ± 1 sd, dots: runs" if seeds > 1 else "")
 
 
 def _count(n: int, noun: str) -> str:
@@ -349,7 +358,7 @@ def _count_ticks(words: str, name: str) -> Any:
 _AXIS = {
     "model": _model_ticks,
     "data_size": _count_ticks("unique pairs", "data_size"),
-    "samples": _count_ticks("samples seen (whole schedules)", "samples"),
+    "samples": _count_ticks("samples seen", "samples"),
 }
 
 
@@ -376,8 +385,9 @@ def _best_slice(rows: pd.DataFrame, fixed: "pd.Series[str]", axis: str) -> str:
     )
 
 
-def _has_both(rows: pd.DataFrame) -> bool:
-    return bool((rows["arm"] == 0).any() and (rows["arm"] > 0).any())
+def _has_curves(rows: pd.DataFrame) -> bool:
+    lengths = rows.groupby("arm")["samples"].nunique()
+    return bool(lengths.get(0, 0) > 1 and (lengths.drop(0) > 1).any())
 
 
 # The speed-up
@@ -412,11 +422,11 @@ def _arrow(ax: Axes, curve: Curve, s: Shown, lines: list[_Line]) -> _Arrow | Non
     ax.annotate("", (end, target), (start, target), arrowprops=arrow, zorder=5)
     assert told.mean is not None
     text = f"{s.arms[ours.arm]}: "
-    text += f"{told.mean:.2g}× faster" if told.mean >= 1 else f"{1 / told.mean:.2g}× slower"
+    text += f"{times(told.mean)}× faster" if told.mean >= 1 else f"{times(1 / told.mean)}× slower"
     if not at_best:
         text += f" to {100 * target:.1f} %" if s.score not in LOWER_IS_BETTER else f" to {target:.3g}"
     if len(told.values) > 1:
-        text += f"\n({min(told.values):.2g} to {max(told.values):.2g}, {len(told.values)} seeds)"
+        text += f"\n({times(min(told.values))} to {times(max(told.values))}, {len(told.values)} seeds)"
     return _Arrow(ax, start, end, target, text)
 
 

@@ -10,7 +10,8 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
-from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullLocator
+from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
+from matplotlib.transforms import Bbox
 
 from flipscale.compare import short
 
@@ -50,13 +51,13 @@ def line_style(i: int) -> dict[str, Any]:
     }
 
 
-def panels(figure: Figure, n: int) -> list[Axes]:
+def panels(figure: Figure, n: int, *, share_x: bool = False) -> list[Axes]:
     """n axes with one y axis, at most three in a row."""
     columns = min(n, MAX_COLUMNS)
     rows = math.ceil(n / columns)
     # A title and the legend take a part of the height that the panels do not share.
     figure.set_size_inches(5.6 if n == 1 else PANEL_WIDTH * columns, 3.5 if n == 1 else PANEL_HEIGHT * rows + 0.6)
-    grid = figure.subplots(rows, columns, sharey=True, squeeze=False)
+    grid = figure.subplots(rows, columns, sharex=share_x, sharey=True, squeeze=False)
     axes = [ax for row in grid for ax in row]
     for ax in axes[n:]:
         ax.remove()
@@ -95,11 +96,20 @@ def count_axis(ax: Axes, values: Iterable[float]) -> None:
 
 
 def log_axis(ax: Axes, values: Iterable[float], *, power: bool) -> None:
-    """A log axis with ticks at 1, 2 and 5 where the values span little; as powers of ten, or as plain numbers."""
-    values = list(values)
-    decades = math.log10(max(values) / min(values)) if min(values) > 0 else 1.0
+    """A log axis with three to five ticks at round numbers, as powers of ten or plain."""
+    values = [float(value) for value in values]
+    low, high = min(values), max(values)
+    decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    ticks = [low, high]  # where nothing round lies between
+    for steps in ((1,), (1, 3), (1, 2, 5), (1, 1.5, 2, 3, 4, 5, 7), [1 + 0.2 * i for i in range(45)]):
+        inside = [
+            step * 10.0**d for d in decades for step in steps if low <= step * 10.0**d * (1 + 1e-9) <= high * 1.0001
+        ]
+        if len(inside) >= 3:
+            ticks = inside[:: math.ceil(len(inside) / 5)]
+            break
     ax.set_xscale("log")
-    ax.xaxis.set_major_locator(LogLocator(10, subs=(1.0,) if decades > 2.5 else (1.0, 2.0, 5.0)))
+    ax.xaxis.set_major_locator(FixedLocator(ticks))
     ax.xaxis.set_minor_locator(NullLocator())
     ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: _power(value) if power else short(value)))
 
@@ -112,9 +122,12 @@ def _power(value: float) -> str:
     return rf"$10^{{{exponent}}}$" if round(mantissa, 6) == 1 else rf"${mantissa:.3g}\!\times\!10^{{{exponent}}}$"
 
 
-# Where a label may stand beside its point, in points (1/72 inch), best first.
-_BESIDE = tuple((7, dy, "left", "center") for dy in (0, 6, -6, 12, -12, 18, -18))
-_AROUND = (
+_Pixels = np.ndarray[Any, Any]  # [n, 2]
+_Place = tuple[float, float, Any, Any]  # offset in points (1/72 inch), horizontal and vertical alignment
+
+# Where a label may stand beside its point, best first.
+_BESIDE: tuple[_Place, ...] = tuple((7, dy, "left", "center") for dy in (0, 6, -6, 12, -12, 18, -18))
+_AROUND: tuple[_Place, ...] = (
     (0, 7, "center", "bottom"),
     (0, -7, "center", "top"),
     (6, 5, "left", "bottom"),
@@ -123,7 +136,9 @@ _AROUND = (
     (-6, -5, "right", "top"),
     (-7, 0, "right", "center"),
 )
-_FARTHER = tuple((scale * dx, scale * dy, ha, va) for scale in (2, 3, 4) for dx, dy, ha, va in _AROUND)
+_FARTHER: tuple[_Place, ...] = tuple(
+    (scale * dx, scale * dy, ha, va) for scale in (2, 3, 4) for dx, dy, ha, va in _AROUND
+)
 
 
 class Labels:
@@ -135,49 +150,50 @@ class Labels:
         assert figure is not None
         assert isinstance(figure.canvas, FigureCanvasAgg)
         self._renderer = figure.canvas.get_renderer()  # type: ignore[no-untyped-call]
-        self._drawn: list[np.ndarray[Any, Any]] = []
-        self._boxes: list[Any] = []
+        self._drawn: dict[int, list[_Pixels]] = {}
+        self._boxes: list[Bbox] = []
 
-    def avoid(self, xs: Sequence[float], ys: Sequence[float]) -> None:
-        """Keep labels off the line through these points, given in data coordinates."""
+    def avoid(self, xs: Sequence[float], ys: Sequence[float], line: int) -> None:
+        """Keep labels off the polyline through these points, in data coordinates, a part of line number `line`."""
         corners = self.ax.transData.transform(np.column_stack([xs, ys]))
-        self._drawn.append(corners)
-        for start, end in pairwise(corners):
-            self._drawn.append(start + np.linspace(0, 1, 80)[:, None] * (end - start))
+        drawn = self._drawn.setdefault(line, [])
+        drawn.append(corners)
+        drawn += [start + np.linspace(0, 1, 80)[:, None] * (end - start) for start, end in pairwise(corners)]
 
-    def name_line(self, text: str, points: Iterable[tuple[float, float]], **style: Any) -> bool:
-        """Put the name of a line beside the first of its points that has room; False if none has."""
-        return any(self._put(text, point, (*_BESIDE, *_AROUND), style) for point in points)
+    def name_line(self, line: int, text: str, points: Iterable[tuple[float, float]], **style: Any) -> bool:
+        """Put the name of a line beside one of its points, where no other line is nearer; False if that is nowhere."""
+        places = (*_BESIDE, *_AROUND)
+        return any(self._put(text, point, places, style, line) for point in points)
 
     def explain(self, text: str, points: Iterable[tuple[float, float]], **style: Any) -> bool:
         """Put a text near one of the points, farther off if it must be; False if there is no room."""
         points = list(points)
-        return any(self._put(text, point, places, style) for places in (_AROUND, _FARTHER) for point in points)
+        return any(self._put(text, point, places, style, None) for places in (_AROUND, _FARTHER) for point in points)
 
     def _put(
-        self,
-        text: str,
-        point: tuple[float, float],
-        places: Iterable[tuple[float, float, Any, Any]],
-        style: dict[str, Any],
+        self, text: str, point: tuple[float, float], places: Iterable[_Place], style: dict[str, Any], line: int | None
     ) -> bool:
         for dx, dy, ha, va in places:
             label = self.ax.annotate(
                 text, point, (dx, dy), textcoords="offset points", ha=ha, va=va, annotation_clip=False, **style
             )
-            box = label.get_window_extent(self._renderer).padded(2)
-            if self._is_free(box):
-                self._boxes.append(box)
+            box = label.get_window_extent(self._renderer)
+            if self._is_free(box.padded(2), line):
+                self._boxes.append(box.padded(2))
                 return True
             label.remove()
         return False
 
-    def _is_free(self, box: Any) -> bool:
+    def _is_free(self, box: Bbox, line: int | None) -> bool:
         frame = self.ax.bbox
         inside = box.x0 >= frame.x0 and box.x1 <= frame.x1 + 4 and box.y0 >= frame.y0 and box.y1 <= frame.y1 + 4
         if not inside or any(box.overlaps(other) for other in self._boxes):
             return False
-        points = np.concatenate(self._drawn)
-        return not (
-            (points[:, 0] > box.x0) & (points[:, 0] < box.x1) & (points[:, 1] > box.y0) & (points[:, 1] < box.y1)
-        ).any()
+        away = {key: min(_distance(box, pixels) for pixels in drawn) for key, drawn in self._drawn.items()}
+        return min(away.values()) > 0 and (line is None or away[line] == min(away.values()))
+
+
+def _distance(box: Bbox, pixels: _Pixels) -> float:
+    """From the box to the nearest of the points; 0 for a point inside."""
+    outside = np.maximum(np.maximum([box.x0, box.y0] - pixels, pixels - [box.x1, box.y1]), 0)
+    return float(np.hypot(*outside.T).min())

@@ -56,7 +56,12 @@ def open_data(
     kind, options = _kind(data)
     if kind == "shapes":
         return shapes.training(
-            options, data_size=data_size, samples=samples, image_size=image_size, text_length=text_length, tokenize=tokenize
+            options,
+            data_size=data_size,
+            samples=samples,
+            image_size=image_size,
+            text_length=text_length,
+            tokenize=tokenize,
         )
     if kind == "fashion":
         return fashion.training(options, data_size=data_size, image_size=image_size, tokenize=tokenize)

@@ -50,10 +50,12 @@ _IMAGES, _LABELS = 0x0803, 0x0801
 def training(options: dict[str, Any], *, data_size: int | None, image_size: int, tokenize: Tokenize) -> Data:
     """The subset of a data_size is pseudo-random, with the classes as even as can be, and the same for every run."""
     folder = _folder(options)
-    images, labels = _read(folder, "train", image_size)
+    images, labels = _read(folder, "train")
     size = len(images) if data_size is None else data_size
     if size > len(images):
-        raise DataError(f"{folder}: data_size is {size}, but Fashion-MNIST has {len(images)} training images; lower it.")
+        raise DataError(
+            f"{folder}: data_size is {size}, but Fashion-MNIST has {len(images)} training images; lower it."
+        )
     chosen = _nested(labels)[:size]
     # Captions are few: every class in every template is put into tokens here, once.
     captions = prompt_tokens(CLASSES, TEMPLATES, tokenize)
@@ -62,7 +64,7 @@ def training(options: dict[str, Any], *, data_size: int | None, image_size: int,
 
     def batch(indices: Integers) -> tuple[Images, Integers]:
         rows = chosen[indices]
-        return _coloured(images[rows]), tokens[indices]
+        return _pictures(images[rows], image_size), tokens[indices]
 
     return Data(size=size, batch=batch)
 
@@ -71,8 +73,8 @@ def held_out(
     options: dict[str, Any], *, images: int, image_size: int, templates: list[str] | None, tokenize: Tokenize
 ) -> HeldOut:
     """The first of the 10,000 test images."""
-    pictures, labels = _read(_folder(options), "t10k", image_size)
-    pictures, labels = _coloured(pictures[:images]), labels[:images]
+    grey, labels = _read(_folder(options), "t10k")
+    pictures, labels = _pictures(grey[:images], image_size), labels[:images]
     template = draw.bits(draw.key("fashion", "held out"), np.arange(len(labels)), 1)[:, 0] % np.uint64(len(TEMPLATES))
     return HeldOut(
         pairs=(pictures, prompt_tokens(CLASSES, TEMPLATES, tokenize)[labels, template]),
@@ -96,8 +98,12 @@ def _nested(labels: Integers) -> Integers:
     return np.lexsort((words, rank))
 
 
-def _coloured(grey: npt.NDArray[np.uint8]) -> Images:
-    """[n, S, S] -> [n, 3, S, S]."""
+def _pictures(grey: npt.NDArray[np.uint8], image_size: int) -> Images:
+    """[n, 28, 28] -> [n, 3, image_size, image_size]."""
+    side = (image_size, image_size)
+    if grey.shape[1:] != side:
+        resized = [np.asarray(Image.fromarray(image).resize(side, Image.Resampling.BICUBIC)) for image in grey]
+        grey = np.stack(resized)
     return np.repeat(grey[:, None], 3, axis=1)
 
 
@@ -116,8 +122,8 @@ def _folder(options: dict[str, Any]) -> Path:
     return folder
 
 
-def _read(folder: Path, split: str, image_size: int) -> tuple[npt.NDArray[np.uint8], Integers]:
-    """Grey images [n, image_size, image_size] and labels [n] of a split, "train" or "t10k"."""
+def _read(folder: Path, split: str) -> tuple[npt.NDArray[np.uint8], Integers]:
+    """Grey images [n, 28, 28] and labels [n] of a split, "train" or "t10k"."""
     image_path, label_path = (folder / f"{split}-{kind}-ubyte" for kind in ("images-idx3", "labels-idx1"))
     images, labels = _idx(image_path, _IMAGES), _idx(label_path, _LABELS)
     if len(images) != len(labels):
@@ -127,9 +133,6 @@ def _read(folder: Path, split: str, image_size: int) -> tuple[npt.NDArray[np.uin
         )
     if labels.max(initial=0) >= len(CLASSES):
         raise DataError(f"{label_path}: holds a label {labels.max()}; Fashion-MNIST has 0 to {len(CLASSES) - 1}.")
-    if images.shape[1:] != (image_size, image_size):
-        resized = [Image.fromarray(image).resize((image_size, image_size), Image.Resampling.BICUBIC) for image in images]
-        images = np.stack([np.asarray(image) for image in resized])
     return images, labels.astype(np.int64)
 
 
@@ -141,18 +144,21 @@ def _idx(path: Path, magic: int) -> npt.NDArray[np.uint8]:
         data = gzip.decompress(path.read_bytes()) if path is zipped else path.read_bytes()
     except FileNotFoundError:
         raise DataError(
-            f"{zipped}: there is no such file, and none without .gz. Fashion-MNIST has four: {{train,t10k}}-images-idx3-"
-            f"ubyte.gz and {{train,t10k}}-labels-idx1-ubyte.gz."
+            f"{zipped}: there is no such file, and none without .gz. Fashion-MNIST has four: "
+            f"{{train,t10k}}-images-idx3-ubyte.gz and {{train,t10k}}-labels-idx1-ubyte.gz."
         ) from None
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
         raise DataError(f"{path}: not a whole gzip file ({error}); copy it again.") from error
     found, axes = int.from_bytes(data[:4], "big"), magic & 0xFF
     if found != magic or len(data) < 4 + 4 * axes:
-        raise DataError(f"{path}: begins with {data[:4].hex() or 'nothing'}, an idx file of this kind with {magic:08x}.")
+        raise DataError(
+            f"{path}: begins with {data[:4].hex() or 'nothing'}, an idx file of this kind with {magic:08x}."
+        )
     shape = [int.from_bytes(data[4 + 4 * axis : 8 + 4 * axis], "big") for axis in range(axes)]
     body = np.frombuffer(data, np.uint8, offset=4 + 4 * axes)
     if body.size != np.prod(shape):
         raise DataError(
-            f"{path}: declares {' x '.join(map(str, shape))} = {np.prod(shape)} bytes but holds {body.size}; copy it again."
+            f"{path}: declares {' x '.join(map(str, shape))} = {np.prod(shape)} bytes but holds {body.size}; "
+            f"copy it again."
         )
     return body.reshape(shape)

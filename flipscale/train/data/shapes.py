@@ -17,11 +17,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from flipscale.errors import DataError
 from flipscale.train.data import draw
 from flipscale.train.data.pairs import Data, HeldOut, Images, Integers, Tokenize, prompt_tokens
 
-Floats = npt.NDArray[np.float32]
+Floats = npt.NDArray[np.floating[Any]]  # float32, which the stubs lose when a Python number comes in
 Outline = Callable[[Floats, Floats], Floats]
 
 SIZES = ("big", "small")
@@ -29,20 +28,18 @@ COLOURS = ("red", "green", "blue", "yellow")
 RELATIONS = ("left of", "right of", "above", "below")
 TEMPLATES = ["a {}"]
 
+# The ranges below and in `_scenes` are tuned so that 8k to 64k samples, seconds to minutes of one core, are enough to
+# learn shapes from and too few to know them all: with wider ones shape stays at chance, narrower ones soon reach 1.
+# A CLIP of width 48 and depth 3 (batch 64, lr 1e-3) has a zero-shot accuracy of .27, .35, .84 after 8k, 16k, 32k
+# samples, with mask ratio .5 .21, .33, .75, at half the time; and with 256 unique pairs instead of 32k .64.
 _RGB = np.array([[215, 45, 45], [45, 175, 60], [55, 80, 220], [215, 190, 40]], np.float32)
-_RADIUS = np.array([0.95, 0.62], np.float32)
-"""By size. The picture goes from -1 to 1, x to the right and y down."""
-
-_STEP = np.array([[-1, 0], [1, 0], [0, -1], [0, 1]], np.float32)
-"""By relation: which way the first object lies from the middle; the second lies opposite."""
-
-_APART = np.float32(0.5)
-_SPREAD, _PAIR_SPREAD = np.float32(0.06), np.float32(0.1)
-_PAIR_SCALE = np.float32(0.55)
-_UNNAMED = 0.2
-"""Objects of a pair are this far from the middle and this much smaller; every object may be off by so much. Size and
-colour go unnamed this often."""
-
+_RADIUS = np.array([0.95, 0.62], np.float32)  # by size; the picture goes from -1 to 1, x to the right and y down
+_SPREAD, _PAIR_SPREAD = np.float32(0.06), np.float32(0.1)  # how far an object may be off
+_PAIR_SCALE = np.float32(0.55)  # how much smaller the objects of a pair are
+_PAIR_STEP = np.array(
+    [[-0.5, 0], [0.5, 0], [0, -0.5], [0, 0.5]], np.float32
+)  # by relation, from the middle to the first
+_UNNAMED = 0.2  # how often a caption leaves out an object's size, and its colour
 
 # Outlines: (x to the right, y down) in radii -> signed distance to the outline, or nearly, negative inside.
 
@@ -64,7 +61,8 @@ def _diamond(x: Floats, y: Floats) -> Floats:
 
 
 def _triangle(x: Floats, y: Floats) -> Floats:
-    return np.maximum(0.866 * np.abs(x) - 0.5 * y - 0.42, y - 0.66)
+    distance: Floats = np.maximum(0.866 * np.abs(x) - 0.5 * y - 0.42, y - 0.66)
+    return distance
 
 
 def _cross(x: Floats, y: Floats) -> Floats:
@@ -92,12 +90,14 @@ def _heart(x: Floats, y: Floats) -> Floats:
     x = np.abs(x)
     lobe = np.sqrt((x - 0.42) * (x - 0.42) + (y + 0.32) * (y + 0.32)) - 0.48
     tip = np.maximum(0.7071 * (x + y) - 0.55, -0.32 - y)
-    return np.minimum(lobe, tip)
+    distance: Floats = np.minimum(lobe, tip)
+    return distance
 
 
 def _bowtie(x: Floats, y: Floats) -> Floats:
     x, y = np.abs(x), np.abs(y)
-    return np.maximum(0.76 * (y - 0.85 * x) - 0.06, x - 0.82)
+    distance: Floats = np.maximum(0.76 * (y - 0.85 * x) - 0.06, x - 0.82)
+    return distance
 
 
 SHAPES: dict[str, Outline] = {
@@ -116,10 +116,15 @@ CLASSES = tuple(f"{size} {colour} {shape}" for size in SIZES for colour in COLOU
 
 
 def training(
-    options: dict[str, Any], *, data_size: int | None, samples: int, image_size: int, text_length: int, tokenize: Tokenize
+    options: dict[str, Any],
+    *,
+    data_size: int | None,
+    samples: int,
+    image_size: int,
+    text_length: int,
+    tokenize: Tokenize,
 ) -> Data:
-    seed, pairs = _options(options)
-    stream = draw.key("shapes", seed, "train")
+    stream, pairs = draw.key("shapes", options["seed"], "train"), options["pairs"]
     captions = _Captions(text_length, tokenize)
 
     def batch(indices: Integers) -> tuple[Images, Integers]:
@@ -133,7 +138,7 @@ def held_out(
     options: dict[str, Any], *, images: int, image_size: int, templates: list[str] | None, tokenize: Tokenize
 ) -> HeldOut:
     """All 80 classes equally often; and scenes of two objects, no two alike, with whole captions."""
-    seed, pairs = _options(options)
+    seed, pairs = options["seed"], options["pairs"]
     numbers = np.arange(images, dtype=np.int64)
     labels = numbers % len(CLASSES)
     single = _scenes(draw.key("shapes", seed, "labelled"), numbers, 0.0, labels)
@@ -156,13 +161,6 @@ def held_out(
         classes=CLASSES,
         prompts=prompt_tokens(CLASSES, templates or TEMPLATES, tokenize),
     )
-
-
-def _options(options: dict[str, Any]) -> tuple[int, float]:
-    seed, pairs = options.get("seed", 0), options.get("pairs", 0.3)
-    if not 0 <= pairs <= 1:
-        raise DataError(f"shapes: pairs is {pairs}; it is the share of pictures with two objects, from 0 to 1.")
-    return seed, pairs
 
 
 @dataclass
@@ -200,7 +198,7 @@ def _scenes(stream: int, indices: Integers, pairs: float, labels: Integers | Non
         size[0], rest = np.divmod(labels, len(COLOURS) * len(SHAPES))
         colour[0], shape[0] = np.divmod(rest, len(SHAPES))
     # Python numbers take on the float32 of the array they meet.
-    apart = np.where(paired, _APART, np.float32(0)) * _STEP[relation].T
+    apart = paired * _PAIR_STEP[relation].T
     spread = np.where(paired, _PAIR_SPREAD, _SPREAD)
     first_second = np.array([[1], [-1]], np.float32)
     return _Scenes(
