@@ -90,8 +90,8 @@ class Architecture:
 def patches_kept(patches: int, mask_ratio: float) -> int:
     """The patches of an image that are kept, out of `patches`: rounded down, and at least one.
 
-    The rounding is that of open_clip's PatchDropout: int() of the float product, so 100 patches at 0.7 keep 30 and 50 at
-    0.9 keep 4.
+    The rounding is that of open_clip's PatchDropout: int() of the float product, so 100 patches at 0.7 keep 30
+    and 50 at 0.9 keep 4.
     """
     assert 0 <= mask_ratio < 1
     return max(1, int(patches * (1 - mask_ratio))) if mask_ratio else patches

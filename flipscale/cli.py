@@ -113,7 +113,9 @@ def submit(args: argparse.Namespace) -> int:
     ended = launch.wait(submission, args.results)
     unfinished = len(planned.runs) - ended.count(State.FINISHED)
     if unfinished:
-        _say(f"{unfinished} of {len(planned.runs)} runs are not finished; flipscale submit {args.study} tries them again")
+        _say(
+            f"{unfinished} of {len(planned.runs)} runs are not finished; flipscale submit {args.study} tries them again"
+        )
     return 1 if unfinished else 0
 
 
@@ -276,7 +278,9 @@ def why(args: argparse.Namespace) -> int:
         return 0
     found = differences(asked[0]["settings"], asked[1]["settings"])
     if args.json:
-        _print_json({"ids": [one["id"] for one in asked], "differences": {name: list(two) for name, two in found.items()}})
+        _print_json(
+            {"ids": [one["id"] for one in asked], "differences": {name: list(two) for name, two in found.items()}}
+        )
     elif not found:
         print("the same run")
     else:
@@ -364,7 +368,7 @@ def _is_evaluated(study: "Study") -> bool:
 
 
 def _run_folder(args: argparse.Namespace, name: str) -> Path:
-    runs = args.results / "runs"
+    runs: Path = args.results / "runs"
     return runs / _one_of(name, sorted(path.name for path in runs.iterdir()) if runs.is_dir() else [])
 
 
@@ -391,8 +395,12 @@ def _one_of(name: str, ids: Sequence[str]) -> str:
     if len(found) == 1:
         return found[0]
     if found:
-        raise FlipscaleError(f"'{name}' could be any of {len(found)} runs: {', '.join(found[:5])}, ... Give more of it.")
-    raise FlipscaleError(f"no run '{name}'; {did_you_mean(name, ids)}" if ids else f"no run '{name}': none is here yet.")
+        raise FlipscaleError(
+            f"'{name}' could be any of {len(found)} runs: {', '.join(found[:5])}, ... Give more of it."
+        )
+    raise FlipscaleError(
+        f"no run '{name}'; {did_you_mean(name, ids)}" if ids else f"no run '{name}': none is here yet."
+    )
 
 
 def _say(sentence: str) -> None:

@@ -11,12 +11,13 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, TypedDict
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import pandas as pd
 
 from flipscale.errors import ResultsError, RunFolderError
+from flipscale.plan import dataset_name
 from flipscale.run import SCHEMA, RunFolder, State, replacing
 
 Kind = Literal["str", "int", "float"]
@@ -101,14 +102,8 @@ SCORES: tuple[str, ...] = tuple(_NAMES[_NAMES.index("zero_shot_top1") : _NAMES.i
 """The score columns. All are fractions but held_out_loss, which is the only one where lower is better."""
 
 
-class PlannedRun(TypedDict):
-    """What collect must know of a run of the plan."""
-
-    id: str
-    study: str
-    cell: str
-    settings: Mapping[str, Any]
-    cost: Mapping[str, Any]
+PlannedRun = Mapping[str, Any]
+"""What collect must know of a run of the plan: id, study, cell, settings and cost."""
 
 
 @dataclass(frozen=True)
@@ -251,7 +246,7 @@ def _row(run: PlannedRun, folder: RunFolder) -> tuple[dict[str, Any] | None, set
         "id": run["id"],
         "study": run["study"],
         "cell": run["cell"],
-        "data": data_name(settings["data"]),
+        "data": dataset_name(settings["data"]),
         # result.json says `samples` for what was seen; in the table that word is the schedule length asked for.
         "samples_seen": result.get("samples"),
         "flops_per_sample": cost.get("flops_per_sample"),
@@ -260,12 +255,6 @@ def _row(run: PlannedRun, folder: RunFolder) -> tuple[dict[str, Any] | None, set
         "memory_bytes_predicted": cost.get("memory_bytes"),
     }
     return {name: _checked(found.get(name), name, folder) for name in COLUMNS}, set(scores)
-
-
-def data_name(data: Mapping[str, Any]) -> str:
-    """The word for a data setting, {"webdataset": {"name": "laion400m", ...}} -> 'laion400m'; else its kind."""
-    ((kind, options),) = data.items()
-    return str(options.get("name") or kind)
 
 
 def _check_same_run(run: PlannedRun, folder: RunFolder) -> None:

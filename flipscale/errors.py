@@ -1,14 +1,14 @@
 """Everything flipscale raises on purpose is one of these, and says where, what, and what would be right.
 
-    FlipscaleError              something a user can fix; the command line prints it without a traceback
-      StudyError                a study file: every complaint of the file at once, each with file:line
-      PlanError                 a study that reads well but cannot be planned or is over its budget
-      DataError                 training or evaluation data that is missing, corrupt or of the wrong kind
-      RunFolderError            a run folder that is foreign, torn, or written by a newer flipscale
-      LaunchError               a launcher that cannot take the runs
-      ResultsError              results that are missing a column, or too few for what was asked
-      Diverged                  a training loss that is no longer a number
-      LeaseLost                 another process has taken the run over; this one must stop writing
+FlipscaleError              something a user can fix; the command line prints it without a traceback
+  StudyError                a study file: every complaint of the file at once, each with file:line
+  PlanError                 a study that reads well but cannot be planned or is over its budget
+  DataError                 training or evaluation data that is missing, corrupt or of the wrong kind
+  RunFolderError            a run folder that is foreign, torn, or written by a newer flipscale
+  LaunchError               a launcher that cannot take the runs
+  ResultsError              results that are missing a column, or too few for what was asked
+  Diverged                  a training loss that is no longer a number
+  LeaseLost                 another process has taken the run over; this one must stop writing
 """
 
 import difflib

@@ -130,9 +130,8 @@ def identity(settings: Mapping[str, Any]) -> dict[str, Any]:
             value, default = _evaluation_identity(value, settings["data"]), {}
         else:
             default = setting.default
-        value = _canonical(value)
-        if setting.required or setting.rule or value != _canonical(default):
-            found[name] = value
+        if setting.required or setting.rule or (value != default and _canonical(value) != _canonical(default)):
+            found[name] = _canonical(value)
     return found
 
 

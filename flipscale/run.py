@@ -219,7 +219,7 @@ class Lease:
         self._done = threading.Event()
 
     def take(self) -> bool:
-        """Take the lease unless a living process holds it. Takers are serialised by a lock on the folder's lock file."""
+        """Take the lease unless a living process holds it. Takers come one after the other, by a lock on lease.lock."""
         self.folder.path.mkdir(parents=True, exist_ok=True)
         with open(self.folder.path / "lease.lock", "w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
@@ -229,7 +229,13 @@ class Lease:
             pid = os.getpid()
             write_json(
                 self._file,
-                {"token": self.token, "host": socket.gethostname(), "pid": pid, "born": birth(pid), "time": time.time()},
+                {
+                    "token": self.token,
+                    "host": socket.gethostname(),
+                    "pid": pid,
+                    "born": birth(pid),
+                    "time": time.time(),
+                },
             )
         threading.Thread(target=self._beat, daemon=True).start()
         return True
@@ -298,7 +304,7 @@ def replacing(path: Path) -> Iterator[IO[bytes]]:
             yield file
             file.flush()
             os.fsync(file.fileno())
-        os.replace(temporary, path)
+        temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -329,7 +335,7 @@ def birth(pid: int) -> str | None:
     try:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except (FileNotFoundError, ProcessLookupError):
-        if os.path.isdir("/proc/self"):
+        if Path("/proc/self").is_dir():
             return None
         try:
             os.kill(pid, 0)
@@ -342,7 +348,7 @@ def birth(pid: int) -> str | None:
 
 
 def _finite(value: Any) -> Any:
-    """The value with NaN and infinities as None, at every depth: JSON has no word for them, and missing stays missing."""
+    """The value with NaN and infinities as None at every depth: JSON has no word for them, and missing is missing."""
     if isinstance(value, dict):
         return {key: _finite(item) for key, item in value.items()}
     if isinstance(value, list | tuple):

@@ -1,4 +1,4 @@
-"""The parts of docs/ and studies/ that come from the code. Run as a script it writes them; test_docs holds them to it."""
+"""The parts of docs/ and studies/ that come from the code. `make docs` writes them; test_docs holds them to it."""
 
 import contextlib
 import io
@@ -30,7 +30,9 @@ def help_of(*arguments: str) -> str:
 def commands() -> str:
     whole = help_of()
     verbs = re.findall(r"^    (\w+) ", whole, re.MULTILINE)
-    return "".join(f"```\n$ flipscale {' '.join((*one, '--help'))}\n{help_of(*one)}```\n\n" for one in [(), *zip(verbs)])
+    return "".join(
+        f"```\n$ flipscale {' '.join((*one, '--help'))}\n{help_of(*one)}```\n\n" for one in [(), *zip(verbs)]
+    )
 
 
 def keys() -> str:
@@ -41,7 +43,9 @@ def keys() -> str:
 def settings() -> str:
     rows = ["| setting | default | meaning |", "|---|---|---|"]
     for name, setting in SETTINGS.items():
-        default = "required" if setting.required else f"`{setting.rule}`" if setting.rule else show_setting(setting.default)
+        default = (
+            "required" if setting.required else f"`{setting.rule}`" if setting.rule else show_setting(setting.default)
+        )
         rows.append(f"| `{name}` | {'see below' if name == 'evaluation' else default} | {setting.says} |")
     return "\n".join(rows) + "\n"
 

@@ -238,7 +238,7 @@ def test_a_web_data_set_goes_by_its_name(tmp_path):
     runs.append(planned("a-2", data={"webdataset": {"urls": "x/{0..9}.tar", "name": None}}))
     for run in runs:
         write_run(tmp_path, run)
-    assert collect(runs, tmp_path, tmp_path / "mask").results["data"].tolist() == ["laion400m", "webdataset"]
+    assert collect(runs, tmp_path, tmp_path / "mask").results["data"].tolist() == ["laion400m", "x"]
 
 
 def test_a_large_count_reads_back_exactly(tmp_path):

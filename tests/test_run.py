@@ -137,7 +137,9 @@ def test_of_many_takers_at_once_one_gets_the_lease(folder: RunFolder) -> None:
 def test_records_of_a_resumed_run_stand_once_and_torn_lines_are_counted(folder: RunFolder) -> None:
     with folder.hold() as lease:
         assert lease is not None
-        lease.append([{"step": 1, "loss": 3.0}, {"step": 2, "loss": 2.0}, {"step": 2, "scores": {"zero_shot_top1": 0.5}}])
+        lease.append(
+            [{"step": 1, "loss": 3.0}, {"step": 2, "loss": 2.0}, {"step": 2, "scores": {"zero_shot_top1": 0.5}}]
+        )
         with open(folder.path / "metrics.jsonl", "a") as file:
             file.write('{"step": 3, "lo')
         lease.mend_records()
@@ -155,9 +157,14 @@ def test_records_of_a_resumed_run_stand_once_and_torn_lines_are_counted(folder: 
 def test_a_write_that_fails_leaves_the_old_file_and_no_litter(tmp_path: Path) -> None:
     path = tmp_path / "checkpoint.pt"
     path.write_bytes(b"old")
-    with pytest.raises(OSError, match="disk"), replacing(path) as file:
-        file.write(b"half")
-        raise OSError("disk full")
+
+    def write() -> None:
+        with replacing(path) as file:
+            file.write(b"half")
+            raise OSError("disk full")
+
+    with pytest.raises(OSError, match="disk full"):
+        write()
     assert path.read_bytes() == b"old"
     assert list(tmp_path.iterdir()) == [path]
 
@@ -184,12 +191,15 @@ def test_readers_never_see_half_a_file(folder: RunFolder) -> None:
 
 def test_folder_of_a_newer_flipscale_is_refused_in_words(folder: RunFolder) -> None:
     (folder.path / "run.json").write_text('{"schema": 2, "id": "x"}')
-    with pytest.raises(RunFolderError, match=r"run\.json: schema 2 is newer than this flipscale, which reads up to 1\."):
+    with pytest.raises(
+        RunFolderError, match=r"run\.json: schema 2 is newer than this flipscale, which reads up to 1\."
+    ):
         folder.asked()
 
 
 @pytest.mark.parametrize(
-    ("text", "what"), [("", "not JSON"), ("{", "not JSON"), ("[]", "holds no JSON object"), ("7", "holds no JSON object")]
+    ("text", "what"),
+    [("", "not JSON"), ("{", "not JSON"), ("[]", "holds no JSON object"), ("7", "holds no JSON object")],
 )
 def test_torn_or_foreign_json_is_named(folder: RunFolder, text: str, what: str) -> None:
     (folder.path / "result.json").write_text(text)

@@ -235,12 +235,15 @@ def _points(
 
 def _pairs(points: list[_Point], arms: list[str], lower: bool) -> tuple[list[Pair], dict[str, str]]:
     twins = {(point.cell, point.seed): point for point in points if not point.arm}
+    runs: dict[tuple[str, str], list[_Point]] = {}
+    for point in points:
+        runs.setdefault((point.cell, point.arm), []).append(point)
     pairs: list[Pair] = []
     unpaired: dict[str, str] = {}
     for cell in dict.fromkeys(point.cell for point in points):
         for arm in arms:
             paired = []
-            for point in sorted((p for p in points if (p.cell, p.arm) == (cell, arm)), key=lambda p: p.seed):
+            for point in sorted(runs.get((cell, arm), []), key=lambda p: p.seed):
                 if twin := twins.get((cell, point.seed)):
                     paired.append((twin, point))
                 else:

@@ -23,7 +23,14 @@ SCORES = (
 )
 """What an evaluation can measure. All are fractions, and more is better, but held_out_loss, which is in nats."""
 
-FIGURES = ("accuracy_vs_samples", "accuracy_vs_flops", "accuracy_vs_hours", "scaling_axes", "speedup")
+FIGURES = (
+    "accuracy_vs_samples",
+    "accuracy_vs_flops",
+    "accuracy_vs_hours",
+    "scaling_axes",
+    "speedup",
+    "learning_curves",
+)
 
 DEVICES = ("cpu", "V100", "A100", "H100", "H200", "TPU-v3")
 

@@ -38,9 +38,9 @@ STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2)
 def train(folders: Sequence[Path], *, checkpoint_seconds: float = CHECKPOINT_SECONDS) -> int:
     """Do the runs of `folders` one after the other and return the exit code.
 
-    A run that is finished, failed, cancelled, or held by a living process is passed over. The list is gone through until a pass
-    finds nothing to do, so a run whose process died meanwhile is taken up. The code is 0 if nothing failed here, 1 if
-    something did, and 128 + the signal (143, 130, ...) if one came: then the run in hand wrote a checkpoint first.
+    A run that is finished, failed, cancelled, or held by a living process is passed over. The list is gone through
+    until a pass finds nothing to do, so a run whose process died meanwhile is taken up. The code is 0 if nothing failed
+    here, 1 if something did, and 128 + the signal (143, 130, ...) if one came: then the run in hand wrote a checkpoint.
     """
     runs = [RunFolder(folder) for folder in folders]
     failed: set[Path] = set()

@@ -712,7 +712,7 @@ BAD = {
         GOOD + "figures: [accuracy]\n",
         (
             "study.yaml:8: 'accuracy' is no figure; did you mean 'accuracy_vs_hours'? Choices: "
-            "accuracy_vs_samples, accuracy_vs_flops, accuracy_vs_hours, scaling_axes, speedup"
+            "accuracy_vs_samples, accuracy_vs_flops, accuracy_vs_hours, scaling_axes, speedup, learning_curves"
         ),
     ),
     "figures_n": (

@@ -124,15 +124,17 @@ def _folder(options: dict[str, Any]) -> Path:
 
 def _read(folder: Path, split: str) -> tuple[npt.NDArray[np.uint8], Integers]:
     """Grey images [n, 28, 28] and labels [n] of a split, "train" or "t10k"."""
-    image_path, label_path = (folder / f"{split}-{kind}-ubyte" for kind in ("images-idx3", "labels-idx1"))
-    images, labels = _idx(image_path, _IMAGES), _idx(label_path, _LABELS)
+    images = _idx(folder / f"{split}-images-idx3-ubyte", _IMAGES)
+    labels = _idx(folder / f"{split}-labels-idx1-ubyte", _LABELS)
     if len(images) != len(labels):
         raise DataError(
             f"{folder}: the {split} split has {len(images)} images but {len(labels)} labels; "
             f"its files are not of one set, copy both again."
         )
     if labels.max(initial=0) >= len(CLASSES):
-        raise DataError(f"{label_path}: holds a label {labels.max()}; Fashion-MNIST has 0 to {len(CLASSES) - 1}.")
+        raise DataError(
+            f"{folder}: the {split} split has a label {labels.max()}; Fashion-MNIST has 0 to {len(CLASSES) - 1}."
+        )
     return images, labels.astype(np.int64)
 
 

@@ -252,7 +252,8 @@ def _caption_numbers(scenes: _Scenes) -> Integers:
     size = np.where(scenes.named[:, 0], scenes.size + 1, 0)
     colour = np.where(scenes.named[:, 1], scenes.colour + 1, 0)
     first, second = (size * len(_WORDS[1]) + colour) * len(_WORDS[2]) + scenes.shape
-    return np.where(scenes.paired, _PHRASES + (scenes.relation * _PHRASES + first) * _PHRASES + second, first)
+    pair: Integers = _PHRASES + (scenes.relation * _PHRASES + first) * _PHRASES + second
+    return np.where(scenes.paired, pair, first)
 
 
 def _caption(number: int) -> str:
@@ -289,7 +290,7 @@ def _pixels(scenes: _Scenes, rows: slice, image_size: int) -> Floats:
     """Pixel values [rows, 3, image_size**2], all within 0 .. 255 by the ranges of colours, greys and noise."""
     here = np.arange(len(scenes.paired))[rows]
     background = scenes.background[here, None, None]
-    pixels = _cover(scenes, 0, here, image_size) * (_colour(scenes, 0, here) - background)
+    pixels: Floats = _cover(scenes, 0, here, image_size) * (_colour(scenes, 0, here) - background)
     pixels += background
     paired = np.flatnonzero(scenes.paired[here])
     over = pixels[paired]
@@ -299,7 +300,9 @@ def _pixels(scenes: _Scenes, rows: slice, image_size: int) -> Floats:
 
 
 def _colour(scenes: _Scenes, which: int, rows: Integers) -> Floats:
-    return (_RGB[scenes.colour[which, rows]] * scenes.shade[which, rows, None])[:, :, None]
+    """[rows, 3, 1]."""
+    colour: Floats = _RGB[scenes.colour[which, rows]] * scenes.shade[which, rows, None]
+    return colour[:, :, None]
 
 
 def _cover(scenes: _Scenes, which: int, rows: Integers, image_size: int) -> Floats:

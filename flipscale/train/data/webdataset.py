@@ -124,6 +124,6 @@ def shard_paths(urls: str) -> list[Path]:
     if missing:
         raise DataError(
             f"{missing[0].resolve()}: there is no such shard; {len(missing)} of the {len(paths)} that {urls} stands "
-            f"for are missing. Correct the pattern, fetch them, or set FLIPSCALE_DATA to the folder that urls start from."
+            f"for are missing. Correct urls, fetch them, or set FLIPSCALE_DATA to the folder that urls start from."
         )
     return paths

@@ -1,0 +1,246 @@
+"""The command line as its users meet it: real processes, real training on drawn images, real files."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+STUDY = """\
+schema: 1
+question: Does it run?
+base: {data: shapes, model: ViT-w16d1-4, text_length: 16, batch_size: 32, lr: 1e-3}
+axes:
+  samples: [320, 640]
+  mask_ratio: [0, 0.5]
+seeds: 2
+evaluation: {images: 100}
+"""
+
+
+def flipscale(*arguments: str, cwd: Path, code: int = 0) -> subprocess.CompletedProcess[str]:
+    """Run the command line; whatever happens, a user never sees a traceback."""
+    done = subprocess.run(
+        [sys.executable, "-m", "flipscale", *arguments], cwd=cwd, capture_output=True, text=True, check=False
+    )
+    assert "Traceback" not in done.stderr, done.stderr
+    assert done.returncode == code, f"exit {done.returncode}: {done.stdout}{done.stderr}"
+    return done
+
+
+@pytest.fixture(scope="module")
+def ran(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder in which the whole of a small study was run."""
+    here = tmp_path_factory.mktemp("ran")
+    (here / "mask.yaml").write_text(STUDY)
+    done = flipscale("run", "mask.yaml", cwd=here)
+    (here / "said.txt").write_text(done.stdout)
+    (here / "talk.txt").write_text(done.stderr)
+    return here
+
+
+@pytest.fixture
+def copy(ran: Path, tmp_path: Path) -> Path:
+    """A copy of it, for a test that changes something."""
+    shutil.copytree(ran, tmp_path / "copy")
+    return tmp_path / "copy"
+
+
+def test_run_does_everything_and_ends_by_naming_it(ran: Path) -> None:
+    said, talk = (ran / "said.txt").read_text(), (ran / "talk.txt").read_text()
+    for name, path in (("table", "mask/results.csv"), ("figures", "plots/mask/"), ("comparison", "mask/comparison.md")):
+        line = next(line for line in said.splitlines() if line.startswith(name))
+        assert path in line
+    assert "mlflow ui --backend-store-uri sqlite:///" in said.splitlines()[-1]
+    assert "8 of 8 finished" in talk
+    assert talk.count(": finished") >= 8
+    assert len((ran / "results/mask/results.csv").read_text().splitlines()) == 9
+    assert (ran / "plots/mask/accuracy_vs_samples.svg").stat().st_size > 0
+    assert "mask_ratio=0.5" in (ran / "results/mask/comparison.md").read_text()
+
+
+def test_submit_again_starts_nothing(ran: Path) -> None:
+    before = sorted((path, path.stat().st_mtime_ns) for path in (ran / "results/runs").rglob("*"))
+    done = flipscale("submit", "mask.yaml", cwd=ran)
+    assert "submitted 0 runs, left alone 8 finished" in done.stderr
+    assert sorted((path, path.stat().st_mtime_ns) for path in (ran / "results/runs").rglob("*")) == before
+
+
+def test_status_json_has_every_run_and_the_counts(ran: Path) -> None:
+    said = json.loads(flipscale("status", "mask.yaml", "--json", cwd=ran).stdout)
+    assert said["counts"] == {"finished": 8}
+    assert [sorted(run) for run in said["runs"]] == [["id", "state"]] * 8
+    assert {run["state"] for run in said["runs"]} == {"finished"}
+
+
+def test_plan_json_has_the_documented_shape(ran: Path) -> None:
+    said = json.loads(flipscale("plan", "mask.yaml", "--json", cwd=ran).stdout)
+    assert said["study"] == "mask"
+    assert said["total"]["runs"] == len(said["runs"]) == 8
+    cost = {"params", "flops_per_sample", "samples", "steps", "train_flops", "memory_bytes", "gpu_hours"}
+    for run in said["runs"]:
+        assert {"id", "parents", "settings", "cost"} <= set(run)
+        assert cost <= set(run["cost"])
+    assert sum(run["cost"]["train_flops"] for run in said["runs"]) == said["total"]["train_flops"]
+
+
+def test_a_grown_axis_runs_only_the_new_cells(copy: Path) -> None:
+    (copy / "mask.yaml").write_text(STUDY.replace("[0, 0.5]", "[0, 0.5, 0.75]"))
+    done = flipscale("submit", "mask.yaml", cwd=copy)
+    assert "submitted 4 runs to local, left alone 8 finished" in done.stderr
+
+
+def test_plot_and_compare_need_only_the_table(copy: Path) -> None:
+    shutil.rmtree(copy / "results/runs")
+    (copy / "results/mask/curves.parquet").unlink()
+    before = {path.name: path.read_bytes() for path in (copy / "plots/mask").glob("*.svg")}
+    shutil.rmtree(copy / "plots")
+    flipscale("plot", "mask.yaml", cwd=copy)
+    after = {path.name: path.read_bytes() for path in (copy / "plots/mask").glob("*.svg")}
+    before.pop("learning_curves.svg", None)  # what happened inside runs is in the curves, which are gone
+    assert after == before
+    said = json.loads(flipscale("compare", "mask.yaml", "--json", cwd=copy).stdout)
+    assert said["pairs"]
+
+
+def test_collect_twice_is_in_mlflow_once(copy: Path) -> None:
+    again = json.loads(flipscale("collect", "mask.yaml", "--json", cwd=copy).stdout)
+    # The copied database knows these runs already; what it was told of them has not changed.
+    mirrored = again["mlflow"]
+    assert (mirrored["created"], mirrored["updated"], mirrored["unchanged"]) in ((0, 0, 8), (8, 0, 0))
+    third = json.loads(flipscale("collect", "mask.yaml", "--json", cwd=copy).stdout)["mlflow"]
+    assert (third["created"], third["updated"], third["unchanged"]) == (0, 0, 8)
+
+
+def test_why_explains_an_id_and_a_difference(ran: Path) -> None:
+    runs = json.loads(flipscale("plan", "mask.yaml", "--json", cwd=ran).stdout)["runs"]
+    first, second = runs[0]["id"], runs[2]["id"]
+    assert "mask_ratio" not in flipscale("why", first, cwd=ran).stdout
+    said = json.loads(flipscale("why", first, second.rpartition("_")[2], "--json", cwd=ran).stdout)
+    assert said == {"ids": [first, second], "differences": {"mask_ratio": [0.0, 0.5]}}
+
+
+def test_logs_prints_what_a_run_said(ran: Path) -> None:
+    run = json.loads(flipscale("plan", "mask.yaml", "--json", cwd=ran).stdout)["runs"][0]["id"]
+    assert "attempt 1" in flipscale("logs", run, cwd=ran).stdout
+    assert "no run 'nonsense'" in flipscale("logs", "nonsense", cwd=ran, code=1).stderr
+
+
+def test_init_writes_a_study_that_plans(tmp_path: Path) -> None:
+    flipscale("init", "first.yaml", cwd=tmp_path)
+    assert json.loads((tmp_path / "study.schema.json").read_text())["title"] == "flipscale study"
+    assert json.loads(flipscale("plan", "first.yaml", "--json", cwd=tmp_path).stdout)["runs"]
+    assert "is there already" in flipscale("init", "first.yaml", cwd=tmp_path, code=1).stderr
+
+
+# What users get wrong, and what machines do
+
+
+def test_usage_errors_exit_2(tmp_path: Path) -> None:
+    for arguments in ([], ["fly"], ["plan"], ["plan", "x.yaml", "--fast"]):
+        flipscale(*arguments, cwd=tmp_path, code=2)
+
+
+def test_a_broken_study_is_told_line_by_line(tmp_path: Path) -> None:
+    (tmp_path / "mask.yaml").write_text(STUDY.replace("samples: [320, 640]", "samples: [lots]").replace("seeds", "seed"))
+    done = flipscale("submit", "mask.yaml", cwd=tmp_path, code=1)
+    assert done.stderr.splitlines()[0] == "mask.yaml:5: 'lots' is not a count; write 400M, 4e8 or 400000000"
+    assert done.stderr.splitlines()[1].startswith("mask.yaml:7: unknown key 'seed'; did you mean")
+    assert not (tmp_path / "results").exists()
+
+
+def test_a_study_over_its_budget_is_not_submitted(tmp_path: Path) -> None:
+    (tmp_path / "mask.yaml").write_text(STUDY + "budget: {runs: 3}\n")
+    flipscale("plan", "mask.yaml", cwd=tmp_path)
+    assert "its budget is 3" in flipscale("submit", "mask.yaml", cwd=tmp_path, code=1).stderr
+    assert not (tmp_path / "results/runs").exists()
+
+
+def test_missing_data_fails_the_runs_in_words(tmp_path: Path) -> None:
+    (tmp_path / "mask.yaml").write_text(STUDY.replace("data: shapes", "data: {webdataset: 'nowhere/{0..3}.tar'}"))
+    done = flipscale("run", "mask.yaml", cwd=tmp_path, code=1)
+    assert "failed (data)" in done.stderr
+    assert "nowhere/0.tar" in done.stderr
+    assert json.loads(flipscale("status", "mask.yaml", "--json", cwd=tmp_path).stdout)["counts"] == {"failed": 8}
+
+
+def test_results_of_a_newer_flipscale_are_refused_and_kept(copy: Path) -> None:
+    path = next((copy / "results/runs").glob("*/result.json"))
+    text = path.read_text().replace('"schema": 1', '"schema": 99')
+    path.write_text(text)
+    assert "schema 99 is newer" in flipscale("collect", "mask.yaml", cwd=copy, code=1).stderr
+    assert path.read_text() == text
+
+
+def test_two_submits_at_once_train_nothing_twice(tmp_path: Path) -> None:
+    (tmp_path / "mask.yaml").write_text(STUDY)
+    command = [sys.executable, "-m", "flipscale", "submit", "mask.yaml"]
+    both = [subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True) for _ in range(2)]
+    talk = [process.communicate()[1] for process in both]
+    assert [process.returncode for process in both] == [0, 0], talk
+    logs = [path.read_text() for path in sorted((tmp_path / "results/runs").glob("*/log.txt"))]
+    assert [log.count("attempt 1") for log in logs] == [1] * 8
+    assert not any("attempt 2" in log for log in logs)
+
+
+def test_ctrl_c_leaves_a_state_that_submit_goes_on_from(tmp_path: Path) -> None:
+    (tmp_path / "mask.yaml").write_text(STUDY.replace("[320, 640]", "[64k]").replace("seeds: 2", "seeds: 1"))
+    process = subprocess.Popen(
+        [sys.executable, "-m", "flipscale", "submit", "mask.yaml"], cwd=tmp_path, stderr=subprocess.PIPE, text=True
+    )
+    runs = tmp_path / "results/runs"
+    deadline = time.monotonic() + 120
+    while not list(runs.glob("*/metrics.jsonl")) and time.monotonic() < deadline:
+        time.sleep(0.2)
+    process.send_signal(signal.SIGINT)
+    talk = process.communicate()[1]
+    assert "Traceback" not in talk
+    assert process.returncode == 130
+    assert json.loads(flipscale("status", "mask.yaml", "--json", cwd=tmp_path).stdout)["counts"] == {"cancelled": 2}
+    stopped = {path.parent.name: torch_step(path) for path in runs.glob("*/checkpoint.pt")}
+    assert stopped
+    assert not list(runs.glob("*/error.json"))
+    flipscale("submit", "mask.yaml", "--detach", cwd=tmp_path)
+    try:
+        said = ""
+        while f"goes on after step {next(iter(stopped.values()))}" not in said and time.monotonic() < deadline:
+            time.sleep(0.2)
+            said = "".join(path.read_text() for path in runs.glob("*/log.txt"))
+        assert f"goes on after step {next(iter(stopped.values()))}" in said
+    finally:
+        flipscale("cancel", "mask.yaml", cwd=tmp_path)
+    assert json.loads(flipscale("status", "mask.yaml", "--json", cwd=tmp_path).stdout)["counts"] == {"cancelled": 2}
+
+
+def torch_step(checkpoint: Path) -> int:
+    import torch
+
+    step: int = torch.load(checkpoint, weights_only=True)["progress"]["step"]
+    return step
+
+
+@pytest.mark.skipif(os.geteuid() != 0 or sys.platform != "linux", reason="only root can mount a small file system")
+def test_a_full_disk_fails_the_runs_in_words_and_they_go_on_when_there_is_room(tmp_path: Path) -> None:
+    here = tmp_path / "small"
+    here.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=6m", "tmpfs", here], capture_output=True, text=True, check=False
+    )
+    if mounted.returncode:
+        pytest.skip(f"no file system can be mounted here: {mounted.stderr.strip()}")
+    try:
+        (here / "mask.yaml").write_text(STUDY.replace("[320, 640]", "[320]").replace("seeds: 2", "seeds: 1"))
+        done = flipscale("submit", "mask.yaml", cwd=here, code=1)
+        assert "failed (disk)" in done.stderr
+        counts = json.loads(flipscale("status", "mask.yaml", "--json", cwd=here).stdout)["counts"]
+        assert counts.get("failed")
+        subprocess.run(["mount", "-o", "remount,size=200m", here], check=True)
+        flipscale("submit", "mask.yaml", cwd=here)
+        assert json.loads(flipscale("status", "mask.yaml", "--json", cwd=here).stdout)["counts"] == {"finished": 2}
+    finally:
+        subprocess.run(["umount", here], check=True)

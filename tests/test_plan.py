@@ -1,0 +1,379 @@
+"""Every run of a study: its identity, which is held literally here, its cell, and what all runs cost."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from flipscale.errors import PlanError
+from flipscale.plan import RECIPE, Plan, Run, differences, identity, plan, show_setting
+from flipscale.study import SETTINGS, read_study
+from flipscale.study.settings import DATASET, EVALUATION
+
+ROOT = Path(__file__).parents[1]
+
+BASE = {"model": "ViT-w32d2-4", "samples": "16k", "batch_size": "64"}
+BASE_LINE = "base: {model: ViT-w32d2-4, samples: 16k, batch_size: 64}\n"
+
+
+@pytest.fixture
+def planned(tmp_path: Path) -> Callable[..., Plan]:
+    """Plans a study given as text, but for its schema."""
+
+    def planned(text: str, name: str = "study") -> Plan:
+        path = tmp_path / f"{name}.yaml"
+        path.write_text(f"schema: 1\n{text}")
+        return plan(read_study(path))
+
+    return planned
+
+
+@pytest.fixture
+def run_of(planned) -> Callable[..., Run]:
+    """The one run of a study with BASE, other settings as text over it, and lines outside base."""
+
+    def run_of(more: str = "", **settings: str) -> Run:
+        base = "".join(f"  {name}: {value}\n" for name, value in {**BASE, **settings}.items())
+        (run,) = planned(f"base:\n{base}{more}").runs
+        return run
+
+    return run_of
+
+
+# Identity
+
+
+def test_identity_is_what_it_was(run_of):
+    # Finished runs are found by their ids. If this fails by accident, undo what changed `identity`, a default in
+    # SETTINGS or a rule. If training now does something else with the same settings, raise RECIPE in plan.py, which
+    # makes every run a new one, and write the new ids here.
+    assert RECIPE == 1
+    assert run_of().id == "ViT-w32d2-4_shapes_16k_m0_s0_3a20b46f76"
+    other = run_of(
+        data="{webdataset: 'laion400m/{00000..41455}.tar'}",
+        mask_ratio="0.5",
+        lr="1e-3",
+        seed="3",
+        evaluation="{data: fashion, at: [0.5]}",
+    )
+    assert other.id == "ViT-w32d2-4_laion400m_16k_m0.5_s3_20247a46d2"
+
+
+def test_identity_is_what_is_required_what_a_rule_gives_and_what_differs_from_its_default(run_of):
+    assert identity(run_of().settings) == {
+        "model": "ViT-w32d2-4",
+        "samples": 16000,
+        "batch_size": 64,
+        "lr": 1e-6,
+        "warmup": 1600,
+    }
+
+
+def test_id_begins_with_what_a_person_wants_to_know(run_of):
+    run = run_of(
+        model="ViT-B-16", samples="12.8B", mask_ratio="0.75", seed="2", data="{webdataset: {urls: u, name: a/b c}}"
+    )
+    assert run.id.startswith("ViT-B-16_a-b-c_12.8B_m0.75_s2_")
+    assert len(run.id.rpartition("_")[2]) == 10
+
+
+SAME = [
+    ("model", "'ViT-w32d2-4'"),
+    ("image_size", "28"),
+    ("image_size", "null"),
+    ("text_length", "32"),
+    ("data", "shapes"),
+    ("data", "{shapes: {seed: 0, pairs: 0.30}}"),
+    ("data_size", "null"),
+    ("samples", "1.6e4"),
+    ("mask_ratio", "0.0"),
+    ("batch_size", "64.0"),
+    ("lr", "0.000001"),
+    ("warmup", "1600"),
+    ("weight_decay", "0.2"),
+    ("beta1", "0.9"),
+    ("beta2", "0.95"),
+    ("eps", "1e-8"),
+    ("grad_clip", "null"),
+    ("precision", "fp32"),
+    ("seed", "0"),
+    ("evaluation", "{}"),
+    ("evaluation", "{data: null, images: 2k, at: 1, templates: null}"),
+    ("evaluation", "{data: shapes}"),
+]
+
+OTHER = [
+    ("model", "ViT-w48d3-4"),
+    ("image_size", "32"),
+    ("text_length", "16"),
+    ("data", "fashion"),
+    ("data_size", "8k"),
+    ("samples", "32k"),
+    ("mask_ratio", "0.5"),
+    ("batch_size", "128"),
+    ("lr", "1e-3"),
+    ("warmup", "0"),
+    ("weight_decay", "0.1"),
+    ("beta1", "0.8"),
+    ("beta2", "0.999"),
+    ("eps", "1e-6"),
+    ("grad_clip", "1"),
+    ("precision", "bf16"),
+    ("seed", "1"),
+    ("evaluation", "{images: 100}"),
+]
+
+
+@pytest.mark.parametrize("cases", [SAME, OTHER], ids=["same", "other"])
+def test_every_setting_has_a_case(cases: list[tuple[str, str]]):
+    assert [name for name in SETTINGS if name not in dict(cases)] == [], (
+        "a new setting needs a line in SAME and in OTHER"
+    )
+
+
+@pytest.mark.parametrize(("name", "value"), SAME)
+def test_default_written_out_is_the_same_run(run_of, name: str, value: str):
+    assert run_of(**{name: value}).id == run_of().id
+
+
+@pytest.mark.parametrize(("name", "value"), OTHER)
+def test_setting_that_changes_the_result_makes_another_run(run_of, name: str, value: str):
+    assert run_of(**{name: value}).id != run_of().id
+
+
+OTHER_OPTIONS = [
+    ("shapes.pairs", "data", "{shapes: {}}", "{shapes: {pairs: 0.5}}"),
+    ("shapes.seed", "data", "{shapes: {}}", "{shapes: {seed: 1}}"),
+    ("webdataset.urls", "data", "{webdataset: 'a/{0..9}.tar'}", "{webdataset: 'a/{0..8}.tar'}"),
+    ("webdataset.urls", "data", "{webdataset: 'a/{0..9}.tar'}", "{webdataset: 'b/{0..9}.tar'}"),
+    ("webdataset.name", "data", "{webdataset: 'a/{0..9}.tar'}", "{webdataset: {urls: 'a/{0..9}.tar', name: b}}"),
+    ("evaluation.data", "evaluation", "{}", "{data: fashion}"),
+    ("evaluation.data", "evaluation", "{data: fashion}", "{data: {shapes: {pairs: 0.5}}}"),
+    ("evaluation.images", "evaluation", "{}", "{images: 100}"),
+    ("evaluation.at", "evaluation", "{}", "{at: [0.5]}"),
+    ("evaluation.templates", "evaluation", "{}", "{templates: ['a {}']}"),
+]
+
+
+@pytest.mark.parametrize(("option", "setting", "one", "two"), OTHER_OPTIONS)
+def test_option_that_changes_the_result_makes_another_run(run_of, option: str, setting: str, one: str, two: str):
+    assert run_of(**{setting: one}).id != run_of(**{setting: two}).id
+
+
+def test_every_option_has_a_case():
+    options = {f"{kind}.{name}" for kind, keys in DATASET.options.items() for name in keys.options}
+    options |= {f"evaluation.{name}" for name in EVALUATION.options}
+    assert options - {option for option, *_ in OTHER_OPTIONS} == {"fashion.folder"}, "a new option needs a line above"
+
+
+@pytest.mark.parametrize(
+    ("setting", "one", "two"),
+    [
+        ("data", "fashion", "{fashion: {folder: elsewhere/fashion}}"),
+        ("data", "{webdataset: 'here/laion/{0..9}.tar'}", "{webdataset: '/mnt/there/laion/{0..9}.tar'}"),
+        (
+            "data",
+            "{webdataset: {urls: 'a/{0..9}.tar', name: x}}",
+            "{webdataset: {urls: 's3://b/{00..99}.tar', name: x}}",
+        ),
+        ("evaluation", "{data: fashion}", "{data: {fashion: {folder: elsewhere/fashion}}}"),
+        ("evaluation", "{at: [0.5]}", "{at: [1, 0.5, 0.5]}"),
+    ],
+)
+def test_where_data_lies_changes_no_run(run_of, setting: str, one: str, two: str):
+    assert run_of(**{setting: one}).id == run_of(**{setting: two}).id
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        "resources: {gpus: 8, device: H100}\n",
+        "budget: {gpu_hours: 1}\n",
+        "question: Is this the same run?\n",
+        "score: held_out_loss\nfigures: [speedup]\n",
+        "baseline: {batch_size: 64}\n",
+        "seeds: 1\n",
+        "axes: {mask_ratio: [0]}\n",
+        "couple: {lr: 4e-6 * batch_size / 256}\n",
+        "couple: {weight_decay: 0.1 + 0.1}\n",
+        "couple: {lr: 0.1 * 3 / 300000}\n",
+        "design: {grids: {one: {batch_size: 64}}}\n",
+    ],
+)
+def test_how_a_study_says_it_and_where_it_runs_change_no_run(run_of, more: str):
+    assert run_of(more).id == run_of().id
+
+
+def test_order_of_keys_changes_no_run(run_of):
+    settings = {
+        "lr": "1e-3",
+        "data": "{shapes: {seed: 1, pairs: 0.5}}",
+        "seed": "1",
+        "evaluation": "{images: 9, at: 0.5}",
+    }
+    swapped = {
+        "evaluation": "{at: 0.5, images: 9}",
+        "seed": "1",
+        "data": "{shapes: {pairs: 0.5, seed: 1}}",
+        "lr": "1e-3",
+    }
+    assert run_of(**settings).id == run_of(**swapped).id
+
+
+def test_study_name_changes_no_run(planned):
+    assert [run.id for run in planned(BASE_LINE, "one").runs] == [run.id for run in planned(BASE_LINE, "two").runs]
+
+
+def test_new_axis_value_keeps_old_runs(planned):
+    old = [run.id for run in planned(f"{BASE_LINE}axes: {{mask_ratio: [0, 0.5]}}\n").runs]
+    new = [run.id for run in planned(f"{BASE_LINE}axes: {{mask_ratio: [0.75, 0.5, 0]}}\nseeds: 2\n").runs]
+    assert len(new) == 6
+    assert set(old) < set(new)
+
+
+def test_baseline_that_two_studies_share_is_one_run(planned):
+    masked = planned(f"{BASE_LINE}axes: {{mask_ratio: [0, 0.5]}}\n", "masked").runs
+    decayed = planned(f"{BASE_LINE}axes: {{weight_decay: [0.2, 0.1]}}\n", "decayed").runs
+    assert {run.id for run in masked} & {run.id for run in decayed} == {masked[0].id}
+
+
+def test_differences_name_the_settings_in_which_two_runs_differ(run_of):
+    one, two = run_of(), run_of(mask_ratio="0.5", data="{fashion: here}", evaluation="{images: 9}")
+    assert differences(one.settings, one.settings) == {}
+    assert list(differences(one.settings, two.settings)) == ["data", "mask_ratio", "evaluation"]
+    assert differences(one.settings, two.settings)["mask_ratio"] == (0.0, 0.5)
+
+
+# Cells
+
+
+def test_cell_tells_runs_apart_but_for_baseline_and_seed(planned):
+    runs = planned(
+        f"{BASE_LINE}axes: {{samples: [16k, 12345678, 12345679], mask_ratio: [0, 0.5], batch_size: [64]}}\n"
+        "seeds: 2\nbaseline: {mask_ratio: 0}\n"
+    ).runs
+    assert len(runs) == 12
+    assert list(dict.fromkeys(run.cell for run in runs)) == ["samples=16k", "samples=12345678", "samples=12345679"]
+
+
+def test_cell_tells_data_sets_apart_by_their_options(planned):
+    runs = planned(
+        f"{BASE_LINE}axes:\n  data:\n    - shapes\n    - {{shapes: {{pairs: 1}}}}\n    - fashion\n"
+        "    - {webdataset: 'x/a/{0..9}.tar'}\n    - {webdataset: {urls: 'y/{0..9}.tar', name: b}}\n"
+    ).runs
+    assert [run.cell for run in runs] == [
+        "data=shapes",
+        "data=shapes(pairs=1)",
+        "data=fashion",
+        "data=webdataset(a/{0..9}.tar)",
+        "data=webdataset(b)",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        (12_800_000_000, "12.8B"),
+        (400_000_000, "400M"),
+        (16_000, "16k"),
+        (16_384, "16384"),
+        (1_234_567, "1234567"),
+        (123_456_789_012_345_678, "123456789012345678"),
+        (999, "999"),
+        (0, "0"),
+        (1e-06, "1e-06"),
+        (0.75, "0.75"),
+        (None, "None"),
+        ("ViT-B-16", "ViT-B-16"),
+        ({"shapes": {"pairs": 0.3, "seed": 0}}, "shapes"),
+    ],
+)
+def test_value_is_shown_as_a_person_writes_it(value: object, shown: str):
+    assert show_setting(value) == shown
+
+
+# The whole plan
+
+
+def test_total_is_the_sum_of_the_runs(planned):
+    whole = planned(f"{BASE_LINE}axes: {{samples: [16k, 32k], mask_ratio: [0, 0.5]}}\n")
+    assert whole.total == {
+        "runs": 4,
+        "samples": 96_000,
+        "train_flops": sum(run.cost.train_flops for run in whole.runs),
+        "gpu_hours": sum(run.cost.gpu_hours for run in whole.runs),
+    }
+    assert whole.to_dict()["total"] == whole.total
+
+
+def test_plan_is_priced_on_a_cpu_without_gpus_and_on_an_a100_with(run_of):
+    assert run_of().resources == {"gpus": 0, "device": "cpu", "flops_per_second": None}
+    assert run_of("resources: {gpus: 8}\n").resources["device"] == "A100"
+    measured = run_of("resources: {flops_per_second: 1e9}\n").cost.gpu_hours
+    assert measured == pytest.approx(40 * run_of().cost.gpu_hours)
+
+
+def test_parents_come_before_children(planned):
+    done: set[str] = set()
+    for run in planned(f"{BASE_LINE}axes: {{samples: [16k, 32k]}}\nseeds: 2\n").runs:
+        assert done >= set(run.parents)
+        done.add(run.id)
+
+
+def test_plan_is_json(planned):
+    whole = planned(f"{BASE_LINE}axes: {{mask_ratio: [0, 0.5]}}\n").to_dict()
+    assert json.loads(json.dumps(whole)) == whole
+    assert list(whole["runs"][0]) == ["id", "parents", "settings", "cost", "cell", "recipe", "resources"]
+    assert list(whole["runs"][0]["settings"]) == list(SETTINGS)
+
+
+@pytest.mark.parametrize(
+    ("budget", "message"),
+    [
+        ("{runs: 3}", "study would take 4 runs and its budget is 3. Raise budget.runs, or drop values from its axes; "),
+        (
+            "{train_flops: 1e9}",
+            "study would take 9.404e+11 train_flops and its budget is 1e+09. Raise budget.train_flops, ",
+        ),
+    ],
+)
+def test_plan_over_its_budget_is_refused(planned, budget: str, message: str):
+    whole = planned(f"{BASE_LINE}axes: {{samples: [16k, 32k], mask_ratio: [0, 0.5]}}\nbudget: {budget}\n")
+    with pytest.raises(PlanError) as error:
+        whole.check_budget()
+    assert str(error.value).startswith(message)
+    assert str(error.value).endswith("drop values from its axes; `flipscale plan` shows what each run costs.")
+
+
+def test_plan_within_its_budget_is_let_through(planned):
+    planned(
+        f"{BASE_LINE}axes: {{mask_ratio: [0, 0.5]}}\nbudget: {{runs: 2, gpu_hours: 100, train_flops: 1e20}}\n"
+    ).check_budget()
+
+
+def test_ten_thousand_cells_are_planned(planned):
+    runs = planned(
+        "base: {batch_size: 64}\n"
+        "axes:\n"
+        "  model: [ViT-w16d1-4, ViT-w32d2-4, ViT-w48d3-4, ViT-w64d4-4, ViT-B-32]\n"
+        "  samples: [1k, 2k, 4k, 8k, 16k, 32k, 64k, 128k, 256k, 512k]\n"
+        "  data_size: [1k, 2k, 4k, 8k, 16k, 32k, 64k, 128k, 256k, 512k]\n"
+        "  mask_ratio: [0, 0.25, 0.5, 0.75]\n"
+        "seeds: 5\n"
+    ).runs
+    assert len(runs) == len({run.id for run in runs}) == 10_000
+
+
+def test_planning_imports_no_heavy_package(tmp_path: Path):
+    study = tmp_path / "study.yaml"
+    study.write_text(f"schema: 1\n{BASE_LINE}")
+    script = (
+        "import sys\nfrom flipscale.plan import plan\nfrom flipscale.study import read_study\n"
+        f"assert len(plan(read_study({str(study)!r})).runs) == 1\n"
+        "print(sorted({'torch', 'pandas', 'open_clip', 'numpy', 'mlflow', 'matplotlib'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"

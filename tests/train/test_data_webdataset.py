@@ -1,0 +1,290 @@
+import io
+import json
+import multiprocessing
+import shutil
+import tarfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from PIL import Image
+
+from flipscale.errors import DataError
+from flipscale.train.data import Data, HeldOut, cache, open_data, open_held_out
+
+Files = dict[str, bytes]
+
+
+def tokenize(texts: list[str]) -> npt.NDArray[np.int64]:
+    """The number in a caption, eight times."""
+    return np.array([[int(text.split()[-1])] * 8 for text in texts], np.int64)
+
+
+def image(grey: int, width: int = 40, height: int = 30, kind: str = "PNG") -> bytes:
+    file = io.BytesIO()
+    Image.new("RGB", (width, height), (grey, grey, grey)).save(file, kind)
+    return file.getvalue()
+
+
+def write_shard(path: Path, samples: Sequence[tuple[str, Files]]) -> None:
+    with tarfile.open(path, "w") as tar:
+        for key, files in samples:
+            for extension, content in files.items():
+                member = tarfile.TarInfo(f"{key}.{extension}")
+                member.size = len(content)
+                tar.addfile(member, io.BytesIO(content))
+
+
+def pair(number: int) -> tuple[str, Files]:
+    return f"{number:06}", {"png": image(number), "txt": f"picture {number}".encode(), "json": b"{}"}
+
+
+@pytest.fixture
+def shards(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Three shards of ten pairs; picture n is grey n."""
+    for shard in range(3):
+        write_shard(tmp_path / f"{shard:05}.tar", [pair(10 * shard + within) for within in range(10)])
+    monkeypatch.setenv("FLIPSCALE_DATA", str(tmp_path))
+    return tmp_path
+
+
+def training(folder: Path, data_size: int | None = None, urls: str = "{00000..00002}.tar", **changes: Any) -> Data:
+    shape = {"image_size": 16, "text_length": 8, "cache": folder / "cache", "tokenize": tokenize, **changes}
+    return open_data({"webdataset": {"urls": urls, "name": None}}, data_size=data_size, samples=100, **shape)
+
+
+def held_out(folder: Path, images: int, urls: str = "{00000..00002}.tar") -> HeldOut:
+    found = open_held_out(
+        {"webdataset": {"urls": urls, "name": None}},
+        images=images,
+        image_size=16,
+        text_length=8,
+        templates=None,
+        cache=folder / "cache",
+        tokenize=tokenize,
+        trained_on=False,
+    )
+    assert found is not None
+    return found
+
+
+def test_pairs_come_in_the_order_of_the_shards(shards: Path) -> None:
+    data = training(shards)
+    images, tokens = data.batch(np.arange(30))
+    assert (data.size, data.corrupt) == (30, 0)
+    assert (images.shape, images.dtype) == ((30, 3, 16, 16), np.uint8)
+    assert (tokens.shape, tokens.dtype) == ((30, 8), np.int64)
+    assert images[:, 0, 8, 8].tolist() == tokens[:, 0].tolist() == list(range(30))
+
+
+def test_a_batch_takes_pairs_from_any_shards_in_any_order(shards: Path) -> None:
+    images, tokens = training(shards).batch(np.array([29, 0, 15, 0]))
+    assert images[:, 1, 0, 0].tolist() == tokens[:, 3].tolist() == [29, 0, 15, 0]
+
+
+def test_data_size_takes_the_first_pairs_and_no_further_shard(shards: Path) -> None:
+    data = training(shards, data_size=12)
+    assert data.size == 12
+    assert data.batch(np.array([11]))[1][0, 0] == 11
+    assert len(list((shards / "cache").glob("*/index.json"))) == 2
+
+
+def test_captions_may_be_in_json_and_images_be_jpeg(shards: Path) -> None:
+    files = {"jpg": image(100, kind="JPEG"), "json": json.dumps({"caption": "picture 7", "width": 40}).encode()}
+    write_shard(shards / "json.tar", [("some/folder/a", files)])
+    images, tokens = training(shards, urls="json.tar").batch(np.array([0]))
+    assert abs(int(images[0, 0, 8, 8]) - 100) < 3
+    assert tokens[0, 0] == 7
+
+
+def test_the_middle_square_is_kept(shards: Path) -> None:
+    wide = np.zeros((20, 60, 3), np.uint8)
+    wide[:, 20:40] = 200
+    file = io.BytesIO()
+    Image.fromarray(wide).save(file, "PNG")
+    write_shard(shards / "wide.tar", [("a", {"png": file.getvalue(), "txt": b"picture 1"})])
+    images, _ = training(shards, urls="wide.tar").batch(np.array([0]))
+    assert images[0, :, 2:14, 2:14].min() == 200
+
+
+def test_several_patterns_are_joined_by_two_colons(shards: Path) -> None:
+    assert training(shards, urls="{00001,00002}.tar::00000.tar").batch(np.array([0, 29]))[1][:, 0].tolist() == [10, 9]
+
+
+def test_absolute_paths_stand_for_themselves(shards: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("FLIPSCALE_DATA")
+    assert training(shards, urls=f"{shards}/00000.tar").size == 10
+
+
+BAD = [
+    ("no-image", {"txt": b"picture 1"}),
+    ("no-caption", {"png": image(1)}),
+    ("empty-caption", {"png": image(1), "txt": b" \n"}),
+    ("cut-image", {"png": image(1)[:60], "txt": b"picture 1"}),
+    ("not-an-image", {"jpg": b"<html>404</html>", "txt": b"picture 1"}),
+    ("not-utf8", {"png": image(1), "txt": b"\xff\xfe\x00"}),
+    ("bad-json", {"png": image(1), "json": b"{"}),
+    ("null-caption", {"png": image(1), "json": b'{"caption": null}'}),
+]
+
+
+def test_samples_that_cannot_be_read_are_passed_over_and_counted(shards: Path) -> None:
+    write_shard(shards / "bad.tar", [pair(1), *BAD, pair(2)])
+    data = training(shards, urls="bad.tar")
+    assert (data.size, data.corrupt) == (2, 8)
+    assert data.batch(np.array([0, 1]))[1][:, 0].tolist() == [1, 2]
+
+
+def test_corrupt_samples_after_the_last_pair_wanted_do_not_count(shards: Path) -> None:
+    write_shard(shards / "bad.tar", [pair(1), *BAD[:3], pair(2), *BAD[3:], pair(3)])
+    assert training(shards, data_size=2, urls="bad.tar").corrupt == 3
+
+
+def test_too_many_corrupt_samples_are_an_error_with_shard_and_sample(shards: Path) -> None:
+    write_shard(shards / "bad.tar", [pair(1), *BAD, *((f"{key}-again", files) for key, files in BAD[:3])])
+    with pytest.raises(
+        DataError,
+        match=r"bad.tar: 11 of the first 12 samples cannot be read, the last of them empty-caption-again "
+        r"\(it has no caption\); 10, or 1%, are passed over",
+    ):
+        training(shards, urls="bad.tar")
+
+
+def test_one_percent_of_many_samples_may_be_corrupt(shards: Path) -> None:
+    write_shard(
+        shards / "bad.tar", [*(pair(number % 200) for number in range(1200)), *BAD, *((f"{k}2", f) for k, f in BAD[:4])]
+    )
+    data = training(shards, urls="bad.tar")
+    assert (data.size, data.corrupt) == (1200, 12)
+
+
+@pytest.mark.parametrize("kept", [300, 512 * 3 + 100, 512 * 8, 512 * 14 + 7])
+def test_a_shard_that_was_cut_off_is_an_error_even_between_two_files(shards: Path, kept: int) -> None:
+    path = shards / "00001.tar"
+    path.write_bytes(path.read_bytes()[:kept])
+    with pytest.raises(DataError, match=r"00001.tar: (not a whole tar file|cut off or damaged)"):
+        training(shards)
+
+
+def test_a_damaged_header_is_an_error(shards: Path) -> None:
+    path = shards / "00001.tar"
+    content = bytearray(path.read_bytes())
+    content[512 * 6 : 512 * 6 + 400] = b"x" * 400
+    path.write_bytes(content)
+    with pytest.raises(DataError, match=r"00001.tar: cut off or damaged at byte 3072, after sample 000010"):
+        training(shards)
+
+
+def test_a_file_that_is_no_tar_is_an_error(shards: Path) -> None:
+    (shards / "00001.tar").write_text("<html>404 not found</html>" * 100)
+    with pytest.raises(DataError, match=r"00001.tar: not a whole tar file .*the last sample read is none"):
+        training(shards)
+
+
+def test_a_missing_shard_is_named_before_anything_is_decoded(shards: Path) -> None:
+    (shards / "00001.tar").unlink()
+    with pytest.raises(
+        DataError, match=r"00001.tar: there is no such shard; 1 of the 3 that .* stands for are missing"
+    ):
+        training(shards)
+    assert not (shards / "cache").exists()
+
+
+def test_too_few_pairs_for_data_size_are_an_error_with_the_count(shards: Path) -> None:
+    with pytest.raises(DataError, match="data_size is 31, but its 3 shards hold 30 good pairs and 0 corrupt samples"):
+        training(shards, data_size=31)
+
+
+def test_shards_without_a_pair_are_an_error(shards: Path) -> None:
+    write_shard(shards / "empty.tar", [])
+    with pytest.raises(DataError, match="its 1 shards hold no pair"):
+        training(shards, urls="empty.tar")
+
+
+@pytest.mark.parametrize(
+    ("urls", "complaint"),
+    [
+        ("{0..3.tar", "Unbalanced braces"),
+        ("https://host/{0..3}.tar", "only shards on a local disk are read"),
+        ("pipe:aws s3 cp s3://x -", "only shards on a local disk are read"),
+    ],
+)
+def test_a_pattern_that_cannot_be_read_is_an_error(shards: Path, urls: str, complaint: str) -> None:
+    with pytest.raises(DataError, match=complaint):
+        training(shards, urls=urls)
+
+
+def test_a_full_disk_is_foreseen(shards: Path) -> None:
+    with pytest.raises(DataError, match=r"decoding about 30 pairs takes 9000000.0 GB and the disk has .* GB free"):
+        training(shards, image_size=10**7)
+
+
+def test_shards_are_decoded_once(shards: Path) -> None:
+    training(shards)
+    before = {path: path.stat().st_mtime_ns for path in (shards / "cache").glob("*/*")}
+    assert len(before) == 9
+    data = training(shards, tokenize=None)
+    assert data.batch(np.array([21]))[1][0, 0] == 21
+    assert before == {path: path.stat().st_mtime_ns for path in (shards / "cache").glob("*/*")}
+
+
+def test_a_changed_shard_is_decoded_anew(shards: Path) -> None:
+    training(shards)
+    write_shard(shards / "00000.tar", [pair(99)])
+    assert training(shards).batch(np.array([0, 1]))[1][:, 0].tolist() == [99, 10]
+
+
+def test_a_half_built_cache_is_never_used(shards: Path) -> None:
+    training(shards)
+    for folder in (shards / "cache").glob("00000-*/"):
+        (folder / "index.json").unlink()
+    for folder in (shards / "cache").glob("00001-*/"):
+        (folder / "images").write_bytes((folder / "images").read_bytes()[:1000])
+    for folder in (shards / "cache").glob("00002-*/"):
+        shutil.copytree(folder, folder.with_name(f"{folder.name}.unfinished"))
+        shutil.rmtree(folder)
+    data = training(shards)
+    assert data.batch(np.arange(30))[0][:, 0, 8, 8].tolist() == list(range(30))
+    assert not list((shards / "cache").glob("*.unfinished"))
+
+
+def _build(folder: Path, sizes: "multiprocessing.Queue[int]") -> None:
+    sizes.put(int(training(folder).batch(np.arange(30))[1].sum()))
+
+
+def test_processes_that_need_the_same_shard_build_it_once_and_agree(shards: Path) -> None:
+    spawn = multiprocessing.get_context("spawn")
+    sums: multiprocessing.Queue[int] = spawn.Queue()
+    processes = [spawn.Process(target=_build, args=(shards, sums)) for _ in range(3)]
+    for process in processes:
+        process.start()
+    found = [sums.get(timeout=60) for _ in processes]
+    for process in processes:
+        process.join()
+    assert found == [8 * sum(range(30))] * 3
+    assert len(list((shards / "cache").glob("*/index.json"))) == 3
+
+
+def test_a_webdataset_for_evaluation_gives_loss_and_retrieval_but_no_classes(shards: Path) -> None:
+    found = held_out(shards, images=12)
+    assert found.pairs is not None
+    assert found.pairs[1][:, 0].tolist() == list(range(12))
+    assert found.retrieval
+    assert (found.labelled, found.classes, found.prompts) == (None, (), None)
+
+
+def test_captions_that_repeat_rule_out_retrieval(shards: Path) -> None:
+    write_shard(shards / "same.tar", [(f"{number}", pair(number // 2)[1]) for number in range(20)])
+    assert not held_out(shards, images=20, urls="same.tar").retrieval
+
+
+def test_flaws_are_kept_with_the_cache(shards: Path) -> None:
+    write_shard(shards / "bad.tar", [pair(1), *BAD])
+    training(shards, urls="bad.tar")
+    folder = cache.folder(shards / "cache", shards / "bad.tar", 16, 8)
+    shard = cache.load(folder, 16, 8)
+    assert shard is not None
+    assert shard.corrupt[0] == cache.Flaw("no-image", "it has no image, only txt", after=1)
