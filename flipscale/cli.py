@@ -274,7 +274,7 @@ def why(args: argparse.Namespace) -> int:
             _print_json({"id": asked[0]["id"], "recipe": asked[0]["recipe"], "identity": settings})
             return 0
         print(f"{asked[0]['id']} is recipe {asked[0]['recipe']} with these settings; all others are at their defaults:")
-        _print_table(("setting", "value"), [(name, show_setting(value)) for name, value in settings.items()])
+        _print_table(("setting", "value"), [(name, show_setting(asked[0]["settings"][name])) for name in settings])
         return 0
     found = differences(asked[0]["settings"], asked[1]["settings"])
     if args.json:

@@ -145,10 +145,9 @@ def dataset_name(data: Mapping[str, Any]) -> str:
 
 
 def differences(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
-    """The settings in which two runs' identities differ; a setting at its default is shown at that."""
+    """The settings, with both values, in which two runs' identities differ."""
     one, two = identity(first), identity(second)
-    names = [name for name in SETTINGS if one.get(name) != two.get(name)]
-    return {name: (one.get(name, first.get(name)), two.get(name, second.get(name))) for name in names}
+    return {name: (first.get(name), second.get(name)) for name in SETTINGS if one.get(name) != two.get(name)}
 
 
 def show_setting(value: Any) -> str:

@@ -123,7 +123,7 @@ class Voice:
             self.before = {run.id: run.state for run in progress.runs if run.state is not State.RUNNING}
         for run in progress.runs:
             if run.state is not self.before.get(run.id):
-                self.say(f"{run}{_because(RunFolder(results / 'runs' / run.id), run.state)}")
+                self.say(_ended_badly(RunFolder(results / "runs" / run.id), run.state) or str(run))
         self.before = {run.id: run.state for run in progress.runs}
 
         if self.terminal and progress.active:
@@ -145,14 +145,14 @@ class Voice:
         self.spoke = time.monotonic()
 
 
-def _because(folder: RunFolder, state: State) -> str:
+def _ended_badly(folder: RunFolder, state: State) -> str | None:
     """What a person should know of a run that did not end well."""
     if state is State.FAILED:
         error = folder.error() or {}
-        return f" ({error.get('kind')}): {error.get('reason')}"
+        return f"{folder.id}: failed ({error.get('kind')}): {error.get('reason')}"
     if state is State.LOST and (job := Job.read(folder)):
-        return f": its process is gone; what it said is in {job.log}"
-    return ""
+        return f"{folder.id}: lost, its process is gone; what it said is in {job.log}"
+    return None
 
 
 def _duration(seconds: float) -> str:

@@ -25,7 +25,7 @@ def test_wait_says_how_each_run_ended_and_how_the_study_did(tmp_path):
     ended = wait(submission, tmp_path, stream, every=0.05)
     lines = stream.getvalue().splitlines()
     assert "good: finished, 10 of 10 samples, loss 0.1000, 20 images/s" in lines
-    assert "bad: failed, 10 of 10 samples, loss 0.1000, 20 images/s (oom): The settings say so." in lines
+    assert "bad: failed (oom): The settings say so." in lines
     assert lines[-1].startswith("1 of 2 finished, 1 failed, 100% of the FLOPs, ")
     assert "\033" not in stream.getvalue()
     assert (ended.count(State.FINISHED), ended.count(State.FAILED)) == (1, 1)
@@ -53,7 +53,7 @@ def test_where_to_read_on_is_said_of_a_run_whose_process_is_gone(tmp_path):
     submission = submit(runs, tmp_path, LocalLauncher(tmp_path, command=[sys.executable, "-m", "no_such_module"]))
     stream = io.StringIO()
     wait(submission, tmp_path, stream, every=0.05)
-    assert f"run: lost: its process is gone; what it said is in {submission.jobs[0].log}" in stream.getvalue()
+    assert f"run: lost, its process is gone; what it said is in {submission.jobs[0].log}" in stream.getvalue()
 
 
 def test_ctrl_c_cancels_what_this_submission_started_and_nothing_else(tmp_path):
