@@ -284,7 +284,7 @@ def test_captions_that_repeat_rule_out_retrieval(shards: Path) -> None:
 def test_flaws_are_kept_with_the_cache(shards: Path) -> None:
     write_shard(shards / "bad.tar", [pair(1), *BAD])
     training(shards, urls="bad.tar")
-    folder = cache.folder(shards / "cache", shards / "bad.tar", 16, 8)
+    folder = cache.folder_of(shards / "cache", shards / "bad.tar", 16, 8)
     shard = cache.load(folder, 16, 8)
     assert shard is not None
     assert shard.corrupt[0] == cache.Flaw("no-image", "it has no image, only txt", after=1)

@@ -53,7 +53,7 @@ class Shard:
         return len(self.images)
 
 
-def folder(cache: Path, path: Path, image_size: int, text_length: int) -> Path:
+def folder_of(cache: Path, path: Path, image_size: int, text_length: int) -> Path:
     """Where the decoded shard is or will be."""
     stat = path.stat()
     what = [_FORMAT, str(path.resolve()), stat.st_size, stat.st_mtime_ns, image_size, text_length]

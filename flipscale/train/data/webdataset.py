@@ -68,7 +68,7 @@ class _Pairs:
         paths = shard_paths(urls)
         self.size = self.corrupt = seen = 0
         self.shards: list[cached.Shard] = []
-        folders = [cached.folder(cache, path, image_size, text_length) for path in paths]
+        folders = [cached.folder_of(cache, path, image_size, text_length) for path in paths]
         for number, (path, folder) in enumerate(zip(paths, folders, strict=True)):
             left = None if wanted is None else wanted - self.size
             if left == 0:
