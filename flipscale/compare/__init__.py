@@ -64,7 +64,7 @@ def compare(
     """Compare every arm of a table of results with the baseline, as {"mask_ratio": 0}.
 
     Twins share the column `cell` where there is one, else the values of `axes`, else of `varying_axes`.
-    `time` is the column of time: gpu_hours, train_seconds, or cpu_seconds on a machine shared with others.
+    `time` is the column of time: gpu_hours (on a CPU, core-hours), train_seconds or cpu_seconds.
     Raises ResultsError for a column that is not there, a baseline that no run has, or two runs that are twins of one.
     """
     score = pick_score(results, score)

@@ -152,8 +152,11 @@ def _result(training: Training, data: Data, device: torch.device) -> dict[str, A
     progress = training.progress
     samples = training.steps * training.settings["batch_size"]
     unique_pairs = min(data.size, samples)
-    # On a CPU a device is a core, and gpu_hours are core-hours.
-    devices = 1 if device.type == "cuda" else torch.get_num_threads()
+    # On a CPU a device is a core, and its hours are those it worked for us: the wall clock of a core that is shared with
+    # other programs was seen to be up to twice as long, which would be read as a cost of the run.
+    on_gpu = device.type == "cuda"
+    devices = 1 if on_gpu else torch.get_num_threads()
+    gpu_hours = (progress.seconds * devices if on_gpu else progress.cpu_seconds) / 3600
     return {
         "scores": progress.scores,
         "samples": samples,
@@ -167,7 +170,7 @@ def _result(training: Training, data: Data, device: torch.device) -> dict[str, A
         "attempts": progress.attempts,
         "device": _device_name(device),
         "devices": devices,
-        "gpu_hours": progress.seconds * devices / 3600,
+        "gpu_hours": gpu_hours,
         "peak_memory_bytes": _peak_memory(device),
         "started": progress.started,
         "finished": time.time(),

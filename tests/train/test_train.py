@@ -68,7 +68,7 @@ def test_a_run_writes_its_result_and_weights_and_drops_its_checkpoint(run):
     assert result["params"] == sum(
         value.numel() for value in torch.load(folder.path / "model.pt")["state_dict"].values()
     )
-    assert result["gpu_hours"] == result["train_seconds"] / 3600
+    assert result["gpu_hours"] == result["cpu_seconds"] / 3600
     assert result["images_per_second"] == 640 / result["train_seconds"]
     assert result["final_loss"] == losses(folder)[20]
     assert result["scores"] == scores(folder)[20]

@@ -9,8 +9,8 @@
     images, tokens = data.batch(order(seed, data.size, start=0, count=64))
 
 Everything is stateless: which pair is seen at which position follows from the seed, what it looks like from its index.
-So a resumed run sees what it would have seen, and two runs of one seed see the same pairs whatever their mask ratio or
-batch size.
+So a resumed run sees what it would have seen, and two runs of one seed see the same pairs in the same order whatever
+their mask ratio. So they do whatever their batch size; of an endless set, if it comes to the same number of samples.
 """
 
 import functools
