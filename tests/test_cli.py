@@ -1,15 +1,20 @@
 """The command line as its users meet it: real processes, real training on drawn images, real files."""
 
+import io
 import json
 import os
 import shutil
 import signal
 import subprocess
 import sys
+import tarfile
 import time
 from pathlib import Path
 
 import pytest
+from PIL import Image
+
+from tests.parts import need
 
 STUDY = """\
 schema: 1
@@ -136,6 +141,61 @@ def test_init_writes_a_study_that_plans(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "study.schema.json").read_text())["title"] == "flipscale study"
     assert json.loads(flipscale("plan", "first.yaml", "--json", cwd=tmp_path).stdout)["runs"]
     assert "is there already" in flipscale("init", "first.yaml", cwd=tmp_path, code=1).stderr
+
+
+# Real data
+
+
+def test_real_photographs_are_learnt(tmp_path: Path) -> None:
+    need(Path("/usr/share/datasets/fashion-mnist").is_dir(), "Fashion-MNIST: apt-get install dataset-fashion-mnist")
+    study = STUDY.replace("data: shapes", "data: fashion").replace("[320, 640]", "[8k]").replace("seeds: 2", "seeds: 1")
+    study = study.replace("images: 100", "images: 500")
+    (tmp_path / "photos.yaml").write_text(study)
+    flipscale("run", "photos.yaml", "--no-mlflow", cwd=tmp_path)
+    for path in (tmp_path / "results/runs").glob("*/result.json"):
+        scores = json.loads(path.read_text())["scores"]
+        assert scores["zero_shot_top1"] > 0.2  # of ten classes, so chance is 0.1
+        assert "image_retrieval_r1" not in scores  # ten captions: missing stays missing
+
+
+def write_shards(folder: Path, count: int, each: int) -> None:
+    """Tar shards as img2dataset writes them: grey squares, each captioned with its own shade."""
+    folder.mkdir()
+    for shard in range(count):
+        with tarfile.open(folder / f"{shard:05}.tar", "w") as tar:
+            for number in range(shard * each, (shard + 1) * each):
+                picture = io.BytesIO()
+                Image.new("RGB", (40, 32), (number % 256, number // 256, 9)).save(picture, "JPEG")
+                for suffix, data in (("jpg", picture.getvalue()), ("txt", f"shade number {number}".encode())):
+                    member = tarfile.TarInfo(f"{number:09}.{suffix}")
+                    member.size = len(data)
+                    tar.addfile(member, io.BytesIO(data))
+
+
+WEB_STUDY = (
+    STUDY.replace("data: shapes", "data: {webdataset: 'pairs/{00000..00001}.tar'}")
+    .replace("[320, 640]", "[320]")
+    .replace("seeds: 2", "seeds: 1")
+    .replace("images: 100", "images: 40, data: {webdataset: 'held-out/00000.tar'}")
+)
+
+
+def test_shards_are_trained_on_and_evaluated_by_retrieval(tmp_path: Path) -> None:
+    write_shards(tmp_path / "pairs", 2, 80)
+    write_shards(tmp_path / "held-out", 1, 40)
+    (tmp_path / "web.yaml").write_text(WEB_STUDY)
+    flipscale("run", "web.yaml", "--no-mlflow", cwd=tmp_path)
+    for path in (tmp_path / "results/runs").glob("*/result.json"):
+        result = json.loads(path.read_text())
+        assert (result["unique_pairs"], result["repeats"]) == (160, 2.0)
+        assert {"image_retrieval_r1", "text_retrieval_r10", "held_out_loss"} <= set(result["scores"])
+        assert "zero_shot_top1" not in result["scores"]
+    shutil.rmtree(tmp_path / "results/runs")
+    for shard in (tmp_path / "pairs").iterdir():
+        shard.write_bytes(shard.read_bytes()[:20_000])
+    done = flipscale("submit", "web.yaml", cwd=tmp_path, code=1)
+    assert "failed (data)" in done.stderr
+    assert "pairs/00000.tar" in done.stderr
 
 
 # What users get wrong, and what machines do

@@ -43,6 +43,7 @@ def study(models=("ViT-w48d3-4",), samples=(16000, 32000, 64000), masks=(0, 0.5)
             "mask_ratio": mask,
             "seed": seed,
             "params": PARAMS[model],
+            "flops_per_sample": PARAMS[model] * (1 - 0.7 * mask) * 300,
             "train_flops": n * PARAMS[model] * (1 - 0.7 * mask) * 300,
             "gpu_hours": n * PARAMS[model] * (1 - 0.5 * mask) / 3e9,
             "zero_shot_top1": top1,
@@ -150,8 +151,8 @@ def test_scaling_axes_hold_the_other_axes_fixed():
     assert [ax.get_title() for ax in figure.axes] == ["model, at samples=64k", "samples, at model=ViT-w96d4-4"]
     assert len(rows) == 2 * 3 + 2 * 3 * 3  # both models at 64k, and the other two lengths of the larger
     assert [label.get_text() for label in figure.axes[0].get_xticklabels()] == [
-        "ViT-w48d3-4\n210k",
-        "ViT-w96d4-4\n880k",
+        "ViT-w48d3-4\n63M",
+        "ViT-w96d4-4\n260M",
     ]
 
 

@@ -125,7 +125,9 @@ def scaling_axes(figure: Figure, s: Shown) -> pd.DataFrame:
     for ax, axis in zip(axes, there, strict=True):
         fixed = series_of(s.rows, axis)
         rows = s.rows[fixed == _best_slice(s.rows, fixed, axis)]
-        x = "params" if axis == "model" else axis
+        if axis == "model":
+            rows = rows.assign(model_flops=_model_flops(rows))
+        x = "model_flops" if axis == "model" else axis
         lines = _draw_lines(ax, s, rows, x, along=[axis])
         _AXIS[axis](ax, rows)
         at = fixed[rows.index[0]]
@@ -337,14 +339,22 @@ def _time_axis(ax: Axes, values: "pd.Series[float]") -> None:
     log_axis(ax, values, power=False)
 
 
+def _model_flops(rows: pd.DataFrame) -> "pd.Series[float]":
+    """The size of each row's model: training FLOPs per sample where nothing is masked, or the least is.
+
+    Not its parameters: in a small model most of them are the vocabulary's, and B/32 and B/16 have the same.
+    """
+    return rows.groupby("model")["flops_per_sample"].transform("max").astype(float)
+
+
 def _model_ticks(ax: Axes, rows: pd.DataFrame) -> None:
-    params = rows.groupby("model")["params"].mean().sort_values()
+    size = rows.groupby("model")["model_flops"].first().sort_values()
     ax.set_xscale("log")
-    names = [f"{model}\n{short(float(f'{n:.2g}'))}" for model, n in params.items()]
-    ax.set_xticks([float(n) for n in params], names, fontsize=7)
+    names = [f"{model}\n{short(float(f'{n:.2g}'))}" for model, n in size.items()]
+    ax.set_xticks([float(n) for n in size], names, fontsize=7)
     ax.set_xticks([], minor=True)
     ax.margins(x=0.2)
-    ax.set_xlabel("parameters")
+    ax.set_xlabel("FLOPs per sample, unmasked")
 
 
 def _count_ticks(words: str, name: str) -> Any:
