@@ -114,7 +114,7 @@ def submit(args: argparse.Namespace) -> int:
     unfinished = len(planned.runs) - ended.count(State.FINISHED)
     if unfinished:
         _say(
-            f"{unfinished} of {len(planned.runs)} runs are not finished; flipscale submit {args.study} tries them again"
+            f"{unfinished} of {len(planned.runs)} runs are not finished; see flipscale status {args.study}"
         )
     return 1 if unfinished else 0
 

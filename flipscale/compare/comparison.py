@@ -228,7 +228,8 @@ def _ratio_cell(ratio: Estimate, of: int | None = None) -> str:
 def _pair_rows(comparison: Comparison) -> tuple[list[str], list[list[str]]]:
     costs = list(comparison.pairs[0].ratios)
     unit = " %" if comparison.fraction else ""
-    header = ["cell", "arm", "seeds", f"baseline{unit}", f"{comparison.score}{unit}", "gain", *costs]
+    gained = "gain, points" if comparison.fraction else "gain"
+    header = ["cell", "arm", "seeds", f"baseline{unit}", f"{comparison.score}{unit}", gained, *costs]
     rows = []
     for pair in comparison.pairs:
         scores = [_score(comparison, value).removesuffix(" %") for value in (pair.baseline_score, pair.score)]

@@ -61,7 +61,9 @@ class Submission:
     def summary(self) -> str:
         """'submitted 6 runs to local, left alone 2 finished, 1 running'."""
         to = f" to {self.jobs[0].launcher}" if self.jobs else ""
-        alone = ", ".join(f"{number} {state}" for state, number in self.skipped.items())
+        # Of the failed, only diverged runs are left alone.
+        more = {State.FAILED: " (diverged; --retry-diverged starts them again)"}
+        alone = ", ".join(f"{number} {state}{more.get(state, '')}" for state, number in self.skipped.items())
         return f"submitted {len(self.jobs)} runs{to}" + (f", left alone {alone}" if alone else "")
 
 
