@@ -113,9 +113,7 @@ def submit(args: argparse.Namespace) -> int:
     ended = launch.wait(submission, args.results)
     unfinished = len(planned.runs) - ended.count(State.FINISHED)
     if unfinished:
-        _say(
-            f"{unfinished} of {len(planned.runs)} runs are not finished; see flipscale status {args.study}"
-        )
+        _say(f"{unfinished} of {len(planned.runs)} runs are not finished; see flipscale status {args.study}")
     return 1 if unfinished else 0
 
 

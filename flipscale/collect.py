@@ -72,7 +72,7 @@ COLUMNS: dict[str, Column] = {
     "images_per_second": Column("float", "1/s", "samples_seen / train_seconds"),
     "devices": Column("int", "", "GPUs used, or CPU cores where there is none"),
     "device": Column("str", "", "name of the GPU, or cpu"),
-    "gpu_hours": Column("float", "h", "train_seconds x devices / 3600; where device is cpu, core-hours: cpu_seconds / 3600"),
+    "gpu_hours": Column("float", "h", "train_seconds x devices / 3600; of a cpu core-hours, cpu_seconds / 3600"),
     "gpu_hours_predicted": Column("float", "h", "what the plan said"),
     "memory_bytes_predicted": Column("int", "bytes", "what the plan said"),
     "peak_memory_bytes": Column("int", "bytes", "most memory held: of the GPU, or of the process on a CPU"),

@@ -207,7 +207,8 @@ def test_usage_errors_exit_2(tmp_path: Path) -> None:
 
 
 def test_a_broken_study_is_told_line_by_line(tmp_path: Path) -> None:
-    (tmp_path / "mask.yaml").write_text(STUDY.replace("samples: [320, 640]", "samples: [lots]").replace("seeds", "seed"))
+    broken = STUDY.replace("samples: [320, 640]", "samples: [lots]").replace("seeds", "seed")
+    (tmp_path / "mask.yaml").write_text(broken)
     done = flipscale("submit", "mask.yaml", cwd=tmp_path, code=1)
     assert done.stderr.splitlines()[0] == "mask.yaml:5: 'lots' is not a count; write 400M, 4e8 or 400000000"
     assert done.stderr.splitlines()[1].startswith("mask.yaml:7: unknown key 'seed'; did you mean")

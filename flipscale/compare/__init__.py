@@ -383,6 +383,7 @@ def _gain_at_equal_cost(base: list[_Polyline], ours: list[_Polyline], x: str) ->
 
 # Seeds to estimates
 
+
 def _mean(values: list[float]) -> Estimate:
     n = len(values)
     mean = float(np.mean(values))

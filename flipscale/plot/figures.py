@@ -43,7 +43,7 @@ SCORE_WORDS = {
 }
 
 
-class Undrawable(ResultsError):  # noqa: N818  it is a reason, as Diverged is
+class Undrawable(ResultsError):
     """The results cannot fill this figure; the message is the reason."""
 
 

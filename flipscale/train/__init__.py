@@ -152,8 +152,8 @@ def _result(training: Training, data: Data, device: torch.device) -> dict[str, A
     progress = training.progress
     samples = training.steps * training.settings["batch_size"]
     unique_pairs = min(data.size, samples)
-    # On a CPU a device is a core, and its hours are those it worked for us: the wall clock of a core that is shared with
-    # other programs was seen to be up to twice as long, which would be read as a cost of the run.
+    # On a CPU a device is a core, and its hours are those it worked for us: the wall clock of a core shared with other
+    # programs was seen to be up to twice as long, which would be read as a cost of the run.
     on_gpu = device.type == "cuda"
     devices = 1 if on_gpu else torch.get_num_threads()
     gpu_hours = (progress.seconds * devices if on_gpu else progress.cpu_seconds) / 3600
