@@ -1,5 +1,6 @@
 """A comparison and how it reads: plain data, as a table, as Markdown, and one careful sentence per arm."""
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -113,10 +114,15 @@ class Comparison:
         parts = []
         if self.pairs:
             parts += [f"At equal {self.at or 'samples'}:", as_table(*_pair_rows(self))]
-        if self.curves:
-            parts += ["Along the curves:", as_table(*_curve_rows(self))]
+        curves = [curve for curve in self.curves if curve.target is not None]
+        if curves:
+            parts += ["Along the curves:", as_table(*_curve_rows(self, curves))]
+        flat = Counter(f"{curve.x}: {curve.speedup.why}" for curve in self.curves if curve.target is None)
+        if flat:
+            listed = "\n".join(f"- {why} ({n} of {len(self.curves)})" for why, n in flat.items())
+            parts.append(f"Without a curve:\n\n{listed}")
         if self.verdicts:
-            parts.append("\n".join(f"- {verdict}" for verdict in self.verdicts))
+            parts += ["In words:", "\n".join(f"- {verdict}" for verdict in self.verdicts)]
         intervals = sum(pair.gain.low is not None for pair in self.pairs)
         if intervals > 1:
             parts.append(
@@ -155,7 +161,9 @@ def _verdict(comparison: Comparison, curve: Curve) -> str:
     of_this = [p for p in comparison.pairs if (p.series, p.arm) == (curve.series, curve.arm)]
     longest = max(of_this, key=lambda pair: pair.at or 0, default=None)
     name = f"{curve.series}, {curve.arm}" if curve.series else curve.arm
-    clauses = [_speedup_words(comparison, curve)] + ([_gain_words(comparison, longest)] if longest else [])
+    # Where there is no curve at all, the gain alone is the sentence.
+    speedup = [_speedup_words(comparison, curve)] if curve.target is not None or longest is None else []
+    clauses = [*speedup, *([_gain_words(comparison, longest)] if longest else [])]
     return f"{name}: {'; '.join(clauses)}."
 
 
@@ -240,11 +248,12 @@ def _pair_rows(comparison: Comparison) -> tuple[list[str], list[list[str]]]:
     return header, rows
 
 
-def _curve_rows(comparison: Comparison) -> tuple[list[str], list[list[str]]]:
+def _curve_rows(comparison: Comparison, curves: list[Curve]) -> tuple[list[str], list[list[str]]]:
     header = ["series", "arm", "cost", "baseline's best", "speed-up", "best of both", "speed-up", "equal cost", "gain"]
     rows = []
-    for curve in comparison.curves:
-        target = "-" if curve.target is None else _score(comparison, curve.target)
+    for curve in curves:
+        assert curve.target is not None
+        target = _score(comparison, curve.target)
         speedup = _ratio_cell(curve.speedup, len(curve.seeds))
         both = ["-", "-"]
         if curve.speedup_at:

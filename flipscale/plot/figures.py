@@ -350,7 +350,9 @@ def _model_flops(rows: pd.DataFrame) -> "pd.Series[float]":
 def _model_ticks(ax: Axes, rows: pd.DataFrame) -> None:
     size = rows.groupby("model")["model_flops"].first().sort_values()
     ax.set_xscale("log")
-    names = [f"{model}\n{short(float(f'{n:.2g}'))}" for model, n in size.items()]
+    # Names are long, so with many models every second one stands lower.
+    drop = "\n\n" if len(size) > 3 else ""
+    names = [f"{drop * (i % 2)}{model}\n{short(float(f'{n:.2g}'))}" for i, (model, n) in enumerate(size.items())]
     ax.set_xticks([float(n) for n in size], names, fontsize=7)
     ax.set_xticks([], minor=True)
     ax.margins(x=0.2)
@@ -431,12 +433,13 @@ def _arrow(ax: Axes, curve: Curve, s: Shown, lines: list[_Line]) -> _Arrow | Non
     arrow = {"arrowstyle": "-|>", "linestyle": "--", "color": "#444444", "shrinkA": 1, "shrinkB": 1, "lw": 1}
     ax.annotate("", (end, target), (start, target), arrowprops=arrow, zorder=5)
     assert told.mean is not None
-    text = f"{s.arms[ours.arm]}: "
-    text += f"{times(told.mean)}× faster" if told.mean >= 1 else f"{times(1 / told.mean)}× slower"
+    slower = told.mean < 1
+    factor, *seeds = (1 / one if slower else one for one in (told.mean, *told.values))
+    text = f"{s.arms[ours.arm]}: {times(factor)}× {'slower' if slower else 'faster'}"
     if not at_best:
         text += f" to {100 * target:.1f} %" if s.score not in LOWER_IS_BETTER else f" to {target:.3g}"
-    if len(told.values) > 1:
-        text += f"\n({times(min(told.values))} to {times(max(told.values))}, {len(told.values)} seeds)"
+    if len(seeds) > 1:
+        text += f"\n({times(min(seeds))} to {times(max(seeds))}, {len(seeds)} seeds)"
     return _Arrow(ax, start, end, target, text)
 
 
