@@ -160,6 +160,8 @@ def show_setting(value: Any) -> str:
         return f"{kind}({options})" if options else kind
     if isinstance(value, dict):
         return json.dumps(value)
+    if value is None:
+        return "null"
     if isinstance(value, bool) or not isinstance(value, int):
         return f"{value:.12g}" if isinstance(value, float) else str(value)
     for scale, suffix in ((10**12, "T"), (10**9, "B"), (10**6, "M"), (10**3, "k")):

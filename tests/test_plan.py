@@ -286,7 +286,7 @@ def test_cell_tells_data_sets_apart_by_their_options(planned):
         (0, "0"),
         (1e-06, "1e-06"),
         (0.75, "0.75"),
-        (None, "None"),
+        (None, "null"),
         ("ViT-B-16", "ViT-B-16"),
         ({"shapes": {"pairs": 0.3, "seed": 0}}, "shapes"),
     ],
