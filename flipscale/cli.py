@@ -34,7 +34,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(error, file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print("interrupted; `flipscale submit` goes on from here", file=sys.stderr)
+        ends_runs = args.command in (submit, run)
+        print("interrupted; `flipscale submit` goes on from here" if ends_runs else "interrupted", file=sys.stderr)
         return 130
     except BrokenPipeError:  # the reader of our output has left, as `head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -140,17 +141,22 @@ def status(args: argparse.Namespace) -> int:
 
 def logs(args: argparse.Namespace) -> int:
     """Print the log of a run, named by its id or the beginning of it."""
-    path = _run_folder(args, args.id) / "log.txt"
+    from flipscale.run import RunFolder
+
+    folder = RunFolder(_run_folder(args, args.id))
+    path = folder.path / "log.txt"
     if not path.exists() and not args.follow:
         raise FlipscaleError(f"{path.parent.name} has written no log yet; flipscale status says where it is.")
     at = 0
     while True:
+        # Asked before the log is read, so that its last lines are not missed. A lost run counts as waiting.
+        goes_on = args.follow and folder.state("waiting") in (State.WAITING, State.RUNNING)
         if path.exists():
             with open(path, errors="replace") as file:
                 file.seek(at)
                 print(file.read(), end="", flush=True)
                 at = file.tell()
-        if not args.follow or (path.parent / "result.json").exists() or (path.parent / "error.json").exists():
+        if not goes_on:
             return 0
         time.sleep(WATCH_SECONDS / 4)
 
@@ -252,12 +258,12 @@ def run(args: argparse.Namespace) -> int:
         raise FlipscaleError(f"No run of {args.study} has finished; see flipscale status {args.study}.")
     plot(args)
     compare(args)
-    _mirror(args, study, found)
+    mirrored = _mirror(args, study, found)
     folder = args.results / study.name
     print(f"\ntable        {found.files[0]}   ({len(found.results)} of {len(planned.runs)} runs)")
     print(f"figures      {args.plots / study.name}/")
     print(f"comparison   {folder / 'comparison.md'}")
-    print(f"MLflow       {track.ui_command(_tracking_uri(args))}")
+    print(f"MLflow       {track.ui_command(mirrored['uri']) if mirrored else 'not written'}")
     return failed
 
 
@@ -265,7 +271,7 @@ def why(args: argparse.Namespace) -> int:
     """Explain a run's id by the settings that make it, or in which settings two runs differ."""
     from flipscale.plan import differences, identity, show_setting
 
-    asked = [_asked(args, name) for name in (args.id, args.other) if name]
+    asked = [_asked(args, name) for name in (args.id, args.other) if name is not None]
     if len(asked) == 1:
         settings = identity(asked[0]["settings"])
         if args.json:
@@ -376,7 +382,10 @@ def _asked(args: argparse.Namespace, name: str) -> dict[str, Any]:
 
     known: dict[str, dict[str, Any]] = {}
     for path in sorted(args.results.glob("*/plan.json")):
-        known |= {one["id"]: one for one in json.loads(path.read_text())["runs"]}
+        try:
+            known |= {one["id"]: one for one in json.loads(path.read_text())["runs"]}
+        except (ValueError, TypeError, KeyError) as error:
+            raise FlipscaleError(f"{path}: is no plan; delete it, `flipscale plan` writes it again.") from error
     for path in sorted(args.results.glob("runs/*/run.json")):
         asked = RunFolder(path.parent).asked()
         if asked:

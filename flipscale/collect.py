@@ -7,6 +7,7 @@ The same run folders give byte-identical files: nothing here reads a clock, and 
 decimal that reads back the same. A folder that cannot be read is left out by name, never in silence.
 """
 
+import csv
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -142,6 +143,8 @@ def collect(runs: Sequence[PlannedRun], results_root: Path, out: Path) -> Collec
         folder = RunFolder(results_root / "runs" / run["id"])
         try:
             row, scores = _row(run, folder)
+            # No launcher is asked here, so a job that nobody works on counts as waiting; `status` finds the lost ones.
+            state = State.FINISHED if row is not None else folder.state("waiting")
             if row is not None:
                 run_points, torn = _points(folder)
         except RunFolderError as error:
@@ -150,11 +153,9 @@ def collect(runs: Sequence[PlannedRun], results_root: Path, out: Path) -> Collec
             states["unreadable"] += 1
             problems[run["id"]] = str(error)
             continue
+        states[state] += 1
         if row is None:
-            # No launcher is asked here, so a job that nobody works on counts as waiting; `status` finds the lost ones.
-            states[folder.state("waiting")] += 1
             continue
-        states[State.FINISHED] += 1
         unknown |= scores - set(SCORES)
         torn_lines += torn
         rows.append(row)
@@ -181,6 +182,7 @@ def read_results(path: Path) -> pd.DataFrame:
     try:
         # An empty cell is the only missing value: a model or a study may be called NA.
         table = pd.read_csv(path, dtype="str", keep_default_na=False, na_values=[""])
+        _check_whole(path)
     except FileNotFoundError as error:
         raise ResultsError(f"{path}: there is no such file. Make it with `flipscale collect`.") from error
     except (ValueError, UnicodeDecodeError) as error:
@@ -206,9 +208,12 @@ def read_curves(path: Path) -> pd.DataFrame:
     if not path.exists():
         return _curves([], [])
     try:
-        return pd.read_parquet(path, engine="pyarrow")
+        curves = pd.read_parquet(path, engine="pyarrow")
     except (OSError, ValueError) as error:
         raise ResultsError(f"{path}: cannot be read ({error}). Make it with `flipscale collect`.") from error
+    if lacking := [name for name in _curves([], []) if name not in curves]:
+        raise ResultsError(f"{path}: has no column {lacking[0]!r}. Make it with `flipscale collect`.")
+    return curves
 
 
 def columns_as_markdown() -> str:
@@ -216,6 +221,16 @@ def columns_as_markdown() -> str:
     lines = ["| column | kind | unit | meaning |", "|---|---|---|---|"]
     lines += [f"| `{name}` | {c.kind} | {c.unit} | {c.meaning} |" for name, c in COLUMNS.items()]
     return "\n".join(lines) + "\n"
+
+
+def _check_whole(path: Path) -> None:
+    """ValueError for a row with fewer cells than the header: pandas takes what was cut off for missing."""
+    with open(path, newline="", encoding="utf-8") as file:
+        lines = csv.reader(file)
+        columns = len(next(lines))
+        for row in lines:
+            if row and len(row) < columns:
+                raise ValueError(f"line {lines.line_num} has {len(row)} of {columns} cells, so it was cut off")
 
 
 def _parsed(text: "pd.Series[Any]", kind: Kind) -> "pd.Series[Any]":
@@ -264,7 +279,10 @@ def _check_same_run(run: PlannedRun, folder: RunFolder) -> None:
     """
     asked = folder.asked()
     if asked is None:
-        raise RunFolderError(f"{folder.path}: has result.json and no run.json, so what was asked for is not known.")
+        raise RunFolderError(
+            f"{folder.path}: has result.json and no run.json, so what was asked for is not known. "
+            f"Delete the folder and submit again."
+        )
     if asked.get("id") != run["id"]:
         raise RunFolderError(
             f"{folder.path}: its run.json is of {asked.get('id')!r}, so the folder was renamed or copied."
@@ -293,7 +311,7 @@ def _checked(value: Any, name: str, folder: RunFolder) -> Any:
 
 
 def _is_newer(folder: RunFolder) -> bool:
-    for name in ("run.json", "result.json"):
+    for name in ("run.json", "result.json", "job.json"):
         try:
             if json.loads((folder.path / name).read_text()).get("schema", SCHEMA) > SCHEMA:
                 return True

@@ -88,7 +88,12 @@ class RunFolder:
             self._write("run.json", asked)
 
     def asked(self) -> dict[str, Any] | None:
-        return self._read("run.json")
+        asked = self._read("run.json")
+        if asked is not None and not isinstance(asked.get("settings"), dict):
+            raise RunFolderError(
+                f"{self.path / 'run.json'}: holds no settings, so it is not flipscale's; delete it and submit again."
+            )
+        return asked
 
     # Who does it
 
@@ -103,10 +108,10 @@ class RunFolder:
         try:
             holder = json.loads((self.path / "lease.json").read_text())
             touched = (self.path / "lease.json").stat().st_mtime
-        except (FileNotFoundError, json.JSONDecodeError):
+            # What names no process is no lease, as if it were torn: nobody would ever drop it.
+            return {**holder, "alive": _holder_lives(holder["host"], int(holder["pid"]), holder.get("born"), touched)}
+        except (FileNotFoundError, ValueError, TypeError, KeyError):
             return None
-        holder["alive"] = _holder_lives(holder, touched)
-        return dict(holder)
 
     @contextlib.contextmanager
     def hold(self) -> Iterator["Lease | None"]:
@@ -142,6 +147,9 @@ class RunFolder:
                 record = json.loads(line)
                 key = (record["step"], *sorted(record))
             except (ValueError, TypeError, KeyError):
+                torn += 1
+                continue
+            if type(record["step"]) is not int:
                 torn += 1
                 continue
             kept[key] = record
@@ -194,6 +202,10 @@ class RunFolder:
             ) from error
         if not isinstance(data, dict):
             raise RunFolderError(f"{self.path / name}: holds no JSON object; delete the file and submit again.")
+        if not isinstance(data.get("schema", SCHEMA), int):
+            raise RunFolderError(
+                f"{self.path / name}: schema {data['schema']!r} is no number; delete the file and submit again."
+            )
         if data.get("schema", SCHEMA) > SCHEMA:
             raise RunFolderError(
                 f"{self.path / name}: schema {data['schema']} is newer than this flipscale, which reads up to "
@@ -315,9 +327,9 @@ def write_json(path: Path, data: Mapping[str, Any]) -> None:
         file.write(json.dumps(data, indent=1).encode() + b"\n")
 
 
-def _holder_lives(holder: Mapping[str, Any], touched: float) -> bool:
-    if holder.get("host") == socket.gethostname():
-        return is_alive(int(holder["pid"]), holder.get("born"))
+def _holder_lives(host: str, pid: int, born: str | None, touched: float) -> bool:
+    if host == socket.gethostname():
+        return is_alive(pid, born)
     return time.time() - touched < LEASE_GRACE_SECONDS
 
 

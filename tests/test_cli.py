@@ -128,6 +128,20 @@ def test_why_explains_an_id_and_a_difference(ran: Path) -> None:
     assert "mask_ratio" not in flipscale("why", first, cwd=ran).stdout
     said = json.loads(flipscale("why", first, second.rpartition("_")[2], "--json", cwd=ran).stdout)
     assert said == {"ids": [first, second], "differences": {"mask_ratio": [0.0, 0.5]}}
+    assert "Give more of it" in flipscale("why", "", cwd=ran, code=1).stderr
+
+
+def test_why_names_a_plan_that_cannot_be_read(copy: Path) -> None:
+    (copy / "results" / "mask" / "plan.json").write_text("{")
+    assert "plan.json: is no plan; delete it" in flipscale("why", "x", cwd=copy, code=1).stderr
+
+
+def test_logs_ends_with_a_run_that_was_cancelled(copy: Path) -> None:
+    run = next((copy / "results" / "runs").iterdir())
+    (run / "result.json").unlink()
+    job = json.loads((run / "job.json").read_text())
+    (run / "job.json").write_text(json.dumps({**job, "cancelled": 1.0}))
+    assert "attempt 1" in flipscale("logs", "--follow", run.name, cwd=copy).stdout
 
 
 def test_logs_prints_what_a_run_said(ran: Path) -> None:

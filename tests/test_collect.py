@@ -268,3 +268,23 @@ def test_an_extra_column_and_a_lacking_one_read(tmp_path):
     assert table["note"][0] == "NA"
     assert table["seed"][0] == 3
     assert table["zero_shot_top1"].isna().all()
+
+
+def test_a_row_that_was_cut_off_is_named_and_not_taken_for_missing(tmp_path):
+    (tmp_path / "results.csv").write_text("id,seed,zero_shot_top1\na,0,0.5\nb,1\n")
+    with pytest.raises(ResultsError, match="line 3 has 2 of 3 cells, so it was cut off"):
+        read_results(tmp_path / "results.csv")
+
+
+def test_curves_of_somebody_else_are_named(tmp_path):
+    pd.DataFrame({"a": [1]}).to_parquet(tmp_path / "curves.parquet")
+    with pytest.raises(ResultsError, match=r"curves\.parquet: has no column 'id'"):
+        read_curves(tmp_path / "curves.parquet")
+
+
+def test_an_unfinished_folder_that_cannot_be_read_is_named_and_not_fatal(tmp_path, two_runs):
+    (tmp_path / "runs" / "b-1" / "result.json").unlink()
+    (tmp_path / "runs" / "b-1" / "job.json").write_text("{")
+    found = collect(two_runs, tmp_path, tmp_path / "mask")
+    assert (found.states["finished"], found.states["unreadable"]) == (1, 1)
+    assert "job.json: not JSON" in found.problems["b-1"]

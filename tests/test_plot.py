@@ -111,6 +111,13 @@ def test_a_figure_that_cannot_be_drawn_is_skipped_with_its_reason_and_its_old_fi
     assert (tmp_path / "accuracy_vs_flops.svg").exists()
 
 
+def test_a_table_without_its_schedule_lengths_draws_the_rest(tmp_path):
+    results, curves = study()
+    done = plot(tmp_path, (results.assign(samples=pd.array([None] * len(results), dtype="Int64")), curves))
+    assert "scaling_axes" in done.skipped
+    assert (tmp_path / "accuracy_vs_flops.svg").exists()
+
+
 def test_an_unknown_figure_is_named_with_the_nearest(tmp_path):
     with pytest.raises(ResultsError, match="did you mean 'speedup'"):
         plot(tmp_path, study(), figures=["speed_up"])

@@ -205,3 +205,28 @@ def test_torn_or_foreign_json_is_named(folder: RunFolder, text: str, what: str) 
     (folder.path / "result.json").write_text(text)
     with pytest.raises(RunFolderError, match=rf"result\.json: {what}"):
         folder.result()
+
+
+@pytest.mark.parametrize("text", ["", "null", "[1]", "{}", '{"host": "elsewhere"}', '{"host": "here", "pid": "x"}'])
+def test_a_lease_that_names_no_process_is_none(folder: RunFolder, text: str) -> None:
+    (folder.path / "lease.json").write_text(text)
+    assert folder.state() is State.PLANNED
+    with folder.hold() as held:
+        assert held is not None
+
+
+def test_a_schema_that_is_no_number_is_named(folder: RunFolder) -> None:
+    (folder.path / "result.json").write_text('{"schema": "1"}')
+    with pytest.raises(RunFolderError, match=r"result\.json: schema '1' is no number"):
+        folder.result()
+
+
+def test_a_run_json_without_settings_is_named(folder: RunFolder) -> None:
+    (folder.path / "run.json").write_text('{"schema": 1, "id": "x"}')
+    with pytest.raises(RunFolderError, match=r"run\.json: holds no settings"):
+        folder.asked()
+
+
+def test_a_record_without_a_step_that_counts_is_a_torn_line(folder: RunFolder) -> None:
+    (folder.path / "metrics.jsonl").write_text('{"step": 1}\n{"step": "2"}\n{"step": null}\n{"step": true}\n')
+    assert folder.records() == ([{"step": 1}], 3)

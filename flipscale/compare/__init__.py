@@ -109,6 +109,8 @@ def pick_score(results: pd.DataFrame, score: str | None) -> str:
     """`score` if it is there, else the first of PREFERRED_SCORES that any run has. Raises ResultsError if none is."""
     if score is not None:
         _need(results, [score])
+        if not pd.api.types.is_numeric_dtype(results[score]):
+            raise ResultsError(f"{score!r} is no score. Measured: {', '.join(_measured(results)) or 'none'}.")
         if results[score].isna().all():
             raise ResultsError(f"No run has the score {score!r}. Measured: {', '.join(_measured(results)) or 'none'}.")
         return score

@@ -123,6 +123,8 @@ class Comparison:
             parts.append(f"Without a curve:\n\n{listed}")
         if self.verdicts:
             parts += ["In words:", "\n".join(f"- {verdict}" for verdict in self.verdicts)]
+        if self.pairs or curves:
+            parts.append("Parentheses are the range over seeds, which is no interval.")
         intervals = sum(pair.gain.low is not None for pair in self.pairs)
         if intervals > 1:
             parts.append(

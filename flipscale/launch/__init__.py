@@ -105,7 +105,7 @@ def submit(
 def _is_to_do(folder: RunFolder, state: State, retry_diverged: bool) -> bool:
     if state is State.FAILED:
         error = folder.error()
-        return retry_diverged or error is None or error["kind"] != FailureKind.DIVERGED
+        return retry_diverged or error is None or error.get("kind") != FailureKind.DIVERGED
     return state in (State.PLANNED, State.LOST, State.CANCELLED)
 
 
@@ -154,6 +154,7 @@ def watch(runs: Sequence["Run"], results: Path, *, every: float = LOOK_SECONDS) 
     flops = {run.id: run.cost.train_flops for run in runs}
     ended: dict[str, RunProgress] = {}
     at_first: float | None = None
+    paced_from = 0.0
     while True:
         # What has ended is not looked at again: a study may have thousands of runs.
         found = states([run for run in runs if run.id not in ended], results)
@@ -165,9 +166,10 @@ def watch(runs: Sequence["Run"], results: Path, *, every: float = LOOK_SECONDS) 
 
         done = sum(flops[run_id] * run.done for run_id, run in seen.items())
         to_come = sum(flops[run_id] * (1 - run.done) for run_id, run in seen.items() if run.state in ACTIVE)
-        at_first = done if at_first is None else at_first
         elapsed = time.monotonic() - began
-        left = to_come * elapsed / (done - at_first) if done > at_first else None
+        if at_first is None or done < at_first:  # A resumed run begins at its checkpoint, before its last record.
+            at_first, paced_from = done, elapsed
+        left = to_come * (elapsed - paced_from) / (done - at_first) if done > at_first else None
         progress = StudyProgress(tuple(seen[run.id] for run in runs), done / (sum(flops.values()) or 1), elapsed, left)
         yield progress
         if not progress.active:

@@ -103,7 +103,7 @@ def _last_record(path: Path) -> dict[str, Any] | None:
             record = json.loads(line)
         except ValueError:
             continue  # Torn: the tail may begin within a line, and the last one may still be in writing.
-        if isinstance(record, dict) and "loss" in record:
+        if isinstance(record, dict) and "loss" in record and type(record.get("samples")) is int:
             return record
     return None
 

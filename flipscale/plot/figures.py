@@ -29,6 +29,9 @@ from flipscale.compare import (
 from flipscale.errors import ResultsError
 from flipscale.plot.style import Labels, count_axis, line_style, log_axis, panels, percent_axis, settle
 
+SCALES = ("model", "data_size", "samples")
+"""The scaling axes, as FLIP's Fig 4."""
+
 SCORE_WORDS = {
     "zero_shot_top1": "zero-shot accuracy, top 1",
     "zero_shot_top5": "zero-shot accuracy, top 5",
@@ -60,7 +63,7 @@ class Shown:
     arms: tuple[str, ...]
     """Arm number to its name in the legend."""
     axes: tuple[str, ...]
-    """Axes of the cells that have more than one value, as the study names them."""
+    """Axes of the cells that have more than one value, as the study names them; a scale only if every row has it."""
 
 
 def shown(
@@ -81,7 +84,8 @@ def shown(
         rows["data_size"] = rows["data_size"].fillna(rows["unique_pairs"])
     parts = [dict(part.split("=", 1) for part in cell.split(", ") if "=" in part) for cell in rows["cell"].fillna("")]
     axes = dict.fromkeys(name for part in parts for name in part)
-    varied = tuple(name for name in axes if len({part.get(name) for part in parts}) > 1)
+    several = (name for name in axes if len({part.get(name) for part in parts}) > 1)
+    varied = tuple(name for name in several if name not in SCALES or rows[name].notna().all())
     return Shown(rows.sort_index(), curves, study, dict(baseline), score, tuple(words), varied)
 
 
@@ -117,7 +121,7 @@ def accuracy_vs_hours(figure: Figure, s: Shown) -> pd.DataFrame:
 
 def scaling_axes(figure: Figure, s: Shown) -> pd.DataFrame:
     """Score along each scaling axis, the others held fixed: model, data_size, samples (as FLIP's Fig 4)."""
-    there = [axis for axis in ("model", "data_size", "samples") if axis in s.axes]
+    there = [axis for axis in SCALES if axis in s.axes]
     if not there:
         raise Undrawable("model, data_size and samples have one value each")
     drawn = []

@@ -7,7 +7,6 @@ same losses, bit by bit, as one that was not.
 
 import contextlib
 import math
-import pickle
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
@@ -129,7 +128,9 @@ class Training:
             self.optimizer.load_state_dict(state["optimizer"])
             self.progress = Progress(**state["progress"])
             self.recent, self.final = state["recent"], state["final"]
-        except (RuntimeError, ValueError, TypeError, KeyError, EOFError, pickle.UnpicklingError) as error:
+        except (OSError, MemoryError, torch.OutOfMemoryError):
+            raise
+        except Exception as error:  # Unpickling what is no checkpoint raises nearly anything.
             raise RunFolderError(
                 f"{path}: cannot be resumed from ({type(error).__name__}). Delete it and submit again; the run then "
                 f"starts over."

@@ -75,6 +75,8 @@ def test_a_retried_run_forgets_its_failure_and_keeps_its_checkpoint(tmp_path):
     assert len(submit([run], tmp_path, Recorder()).jobs) == 1
     assert folder(tmp_path, run).error() is None
     assert (folder(tmp_path, run).path / "checkpoint.pt").exists()
+    (folder(tmp_path, run).path / "error.json").write_text('{"schema": 1}')
+    assert len(submit([run], tmp_path, Recorder()).jobs) == 1
 
 
 @pytest.mark.parametrize("name", ["run.json", "job.json"])

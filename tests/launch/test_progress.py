@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from flipscale.launch import progress_of, states, submit, wait
+from flipscale.launch import progress_of, states, submit, wait, watch
 from flipscale.launch.local import LocalLauncher
 from flipscale.launch.progress import RunProgress, StudyProgress, _last_record
 from flipscale.run import State
@@ -87,6 +87,7 @@ def test_ctrl_c_cancels_what_this_submission_started_and_nothing_else(tmp_path):
         (b"", None),
         (b'{"step": 1, "samples": 8, "loss": 3.0}\n', 8),
         (b'{"step": 1, "samples": 8, "loss": 3.0}\n{"step": 2, "sam', 8),
+        (b'{"step": 1, "samples": 8, "loss": 3.0}\n{"step": 2, "samples": "16", "loss": 2.0}\n', 8),
         (b'{"step": 1, "samples": 8, "loss": 3.0}\n{"step": 1, "samples": 8, "scores": {}}\n', 8),
         (b'{"step": 1, "samples": 8, "loss": 3.0}\n' * 200 + b'{"step": 2, "samples": 16, "loss": 2.0}\n', 16),
     ],
@@ -104,3 +105,17 @@ def test_progress_reads_as_a_line():
     assert str(study) == (
         "0 of 2 finished, 1 waiting, 1 running, 25% of the FLOPs, 1 min 15 s so far, about 1 h 3 min left"
     )
+
+
+def test_a_resumed_run_is_paced_from_its_checkpoint_not_from_its_last_record(tmp_path):
+    run = StandInRun("run", seconds=50.0)  # 1000 samples
+    here = folder(tmp_path, run)
+    with here.hold():
+        seen = watch([run], tmp_path, every=0.02)
+        left = []
+        for samples in (800, 500, 600):
+            (here.path / "metrics.jsonl").write_text(f'{{"step": 1, "samples": {samples}, "loss": 1.0}}\n')
+            left.append(next(seen).left)
+    assert left[:2] == [None, None]
+    assert left[2] is not None
+    assert 0 < left[2] < 20

@@ -250,8 +250,9 @@ def test_a_run_that_was_taken_over_writes_no_more(settings, run):
     assert folder.lease()["token"] == "x"
 
 
-def test_a_checkpoint_that_cannot_be_read_says_what_to_do(settings, run):
+@pytest.mark.parametrize("content", [b"", b"half a file", b"bad\n"])
+def test_a_checkpoint_that_cannot_be_read_says_what_to_do(settings, run, content):
     folder = run()
-    (folder.path / "checkpoint.pt").write_bytes(b"half a file")
+    (folder.path / "checkpoint.pt").write_bytes(content)
     with pytest.raises(RunFolderError, match=r"checkpoint\.pt: cannot be resumed from .* Delete it and submit again"):
         Training(settings(), CPU).resume(folder)
