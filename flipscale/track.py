@@ -15,6 +15,8 @@ import logging
 import os
 import re
 import shlex
+import shutil
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -113,7 +115,9 @@ def ui_command(tracking_uri: str) -> str:
     """
     if _is_server(tracking_uri):
         return tracking_uri
-    return f"mlflow ui --backend-store-uri {shlex.quote(tracking_uri)} --host 127.0.0.1 --workers 1"
+    # In an environment that is not activated the shell does not know the command.
+    mlflow = "mlflow" if shutil.which("mlflow") else f"{shlex.quote(sys.executable)} -m mlflow"
+    return f"{mlflow} ui --backend-store-uri {shlex.quote(tracking_uri)} --host 127.0.0.1 --workers 1"
 
 
 # What is there

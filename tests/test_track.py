@@ -241,10 +241,12 @@ def test_a_database_that_cannot_be_opened_is_one_sentence(tmp_path):
         )
 
 
-def test_ui_command_can_be_pasted():
-    assert ui_command("sqlite:////a b/mlflow.db") == (
-        "mlflow ui --backend-store-uri 'sqlite:////a b/mlflow.db' --host 127.0.0.1 --workers 1"
-    )
+def test_ui_command_can_be_pasted(monkeypatch):
+    said = "ui --backend-store-uri 'sqlite:////a b/mlflow.db' --host 127.0.0.1 --workers 1"
+    monkeypatch.setenv("PATH", str(Path(sys.executable).parent))
+    assert ui_command("sqlite:////a b/mlflow.db") == f"mlflow {said}"
+    monkeypatch.setenv("PATH", "")
+    assert ui_command("sqlite:////a b/mlflow.db") == f"{sys.executable} -m mlflow {said}"
     assert ui_command("http://127.0.0.1:5000") == "http://127.0.0.1:5000"
 
 
