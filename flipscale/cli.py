@@ -236,7 +236,7 @@ def compare(args: argparse.Namespace) -> int:
     )
     write_json(folder / "comparison.json", comparison.to_dict())
     with replacing(folder / "comparison.md") as file:
-        file.write(comparison.markdown().encode())
+        file.write(f"# {study.question or study.name}\n\n{comparison.markdown()}".encode())
     if args.json:
         _print_json(comparison.to_dict())
     else:
@@ -331,6 +331,8 @@ def _collect(args: argparse.Namespace, planned: "Plan") -> "Collected":
     found = collect_runs(runs, args.results, args.results / planned.study)
     for name, problem in found.problems.items():
         _say(f"{name} is left out: {problem}")
+    for name in found.unknown_scores:
+        _say(f"the score {name} has no column in results.csv; its points are in curves.parquet")
     torn = f", {found.torn_lines} torn lines left out" if found.torn_lines else ""
     _say(f"wrote {found.files[0]} ({len(found.results)} of {len(planned.runs)} runs{torn})")
     return found

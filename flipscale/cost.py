@@ -95,7 +95,7 @@ def cost(
     shape = architecture(settings["model"], settings["image_size"])
     precision, batch = settings["precision"], settings["batch_size"]
     per_sample = flops(shape, settings["mask_ratio"], settings["text_length"])
-    steps = max(1, (2 * settings["samples"] + batch) // (2 * batch))
+    steps = steps_of(settings)
     samples = steps * batch
     loss = loss_flops(shape, batch)
     rate = flops_per_second or _device(device).flops_per_second(precision)
@@ -113,6 +113,13 @@ def cost(
         ),
         gpu_hours=(per_sample.image + per_sample.text + loss) * samples / rate / 3600,
     )
+
+
+def steps_of(settings: Mapping[str, Any]) -> int:
+    """Steps of the schedule: the samples over the batch size, to the nearest, halves up, and at least one."""
+    samples: int = settings["samples"]
+    batch: int = settings["batch_size"]
+    return max(1, (2 * samples + batch) // (2 * batch))
 
 
 @functools.cache

@@ -349,9 +349,8 @@ def test_plan_over_its_budget_is_refused(planned, budget: str, message: str):
 
 
 def test_plan_within_its_budget_is_let_through(planned):
-    planned(
-        f"{BASE_LINE}axes: {{mask_ratio: [0, 0.5]}}\nbudget: {{runs: 2, gpu_hours: 100, train_flops: 1e20}}\n"
-    ).check_budget()
+    budget = "budget: {runs: 2, gpu_hours: 100, train_flops: 1e20}"
+    assert planned(f"{BASE_LINE}axes: {{mask_ratio: [0, 0.5]}}\n{budget}\n").check_budget() is None
 
 
 def test_ten_thousand_cells_are_planned(planned):

@@ -33,7 +33,6 @@ __all__ = [
     "Whereabouts",
     "cancel",
     "launcher_named",
-    "progress_of",
     "states",
     "submit",
     "wait",
@@ -196,13 +195,6 @@ def wait(
         stopped = cancel([run for run in submission.runs if run.id in mine], results)
         voice.say(f"Cancelled {len(stopped)} runs; `flipscale submit` goes on from their checkpoints.")
         raise
-
-
-def progress_of(folder: Path) -> str:
-    """What a run has seen, as `status` says it: '8,000 of 16,000 samples, loss 3.2199, 1,234 images/s', or ''."""
-    run = RunFolder(folder)
-    asked = run.asked()
-    return run_progress(run, run.state(), asked["cost"]["samples"]).seen if asked else ""
 
 
 def _folder(results: Path, run_id: str) -> RunFolder:

@@ -19,6 +19,7 @@ from open_clip import CLIP
 from open_clip.loss import ClipLoss
 from torch import nn
 
+from flipscale.cost import steps_of
 from flipscale.errors import Diverged, RunFolderError
 from flipscale.run import Lease, RunFolder
 from flipscale.train.data import Data, Images, Integers, order
@@ -196,11 +197,6 @@ def fit(
                 checkpoint()
     clock.read()
     return True
-
-
-def steps_of(settings: Mapping[str, Any]) -> int:
-    """Steps of the schedule: the samples over the batch size, to the nearest, at least one."""
-    return max(1, _rounded(settings["samples"] / settings["batch_size"]))
 
 
 def learning_rate(settings: Mapping[str, Any], step: int) -> float:

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from flipscale.launch import progress_of, states, submit, wait, watch
+from flipscale.launch import states, submit, wait, watch
 from flipscale.launch.local import LocalLauncher
 from flipscale.launch.progress import RunProgress, StudyProgress, _last_record
 from flipscale.run import State
@@ -29,14 +29,6 @@ def test_wait_says_how_each_run_ended_and_how_the_study_did(tmp_path):
     assert lines[-1].startswith("1 of 2 finished, 1 failed, 100% of the FLOPs, ")
     assert "\033" not in stream.getvalue()
     assert (ended.count(State.FINISHED), ended.count(State.FAILED)) == (1, 1)
-
-
-def test_progress_of_a_folder_is_what_its_last_record_says(tmp_path):
-    run = StandInRun("run", seconds=0.5)
-    assert progress_of(folder(tmp_path, run).path) == ""
-    submit([run], tmp_path, LocalLauncher(tmp_path, command=WORKER))
-    wait_for([run], tmp_path, State.FINISHED)
-    assert progress_of(folder(tmp_path, run).path) == "10 of 10 samples, loss 0.1000, 20 images/s"
 
 
 def test_a_terminal_sees_one_line_rewritten(tmp_path):

@@ -7,10 +7,11 @@ import pytest
 import torch
 from open_clip_train.scheduler import cosine_lr
 
+from flipscale.cost import steps_of
 from flipscale.errors import Diverged, LeaseLost, RunFolderError
 from flipscale.run import write_json
 from flipscale.train.data import Data
-from flipscale.train.loop import Training, batches, fit, learning_rate, optimizer_of, steps_of
+from flipscale.train.loop import Training, batches, fit, learning_rate, optimizer_of
 from flipscale.train.model import build
 
 CPU = torch.device("cpu")
