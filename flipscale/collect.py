@@ -18,7 +18,7 @@ import numpy as np
 import pandas as pd
 
 from flipscale.errors import ResultsError, RunFolderError
-from flipscale.plan import dataset_name
+from flipscale.plan import dataset_name, show_setting
 from flipscale.run import SCHEMA, RunFolder, State, replacing
 
 Kind = Literal["str", "int", "float"]
@@ -47,33 +47,49 @@ COLUMNS: dict[str, Column] = {
     "text_length": Column("int", "tokens", "tokens of text fed"),
     "data": Column("str", "", "training data: shapes, fashion, or the name of a web data set"),
     "data_size": Column("int", "pairs", "unique pairs allowed; empty: all there is"),
+    "crop": Column("float", "fraction", "least share of the area of a random crop; empty: the middle square"),
+    "flip": Column("str", "", "true where images are mirrored at random"),
+    "normalization": Column("str", "", "mean and deviation of pixels: imagenet or openai"),
     "samples": Column("int", "samples", "schedule length asked for"),
     "mask_ratio": Column("float", "fraction", "share of image patches left out in training"),
+    "mask_shape": Column("str", "", "which patches are kept: random, grid or block"),
+    "text_mask_ratio": Column("float", "fraction", "share of text tokens left out in training"),
+    "text_mask": Column("str", "", "which tokens are left out: prioritised (padding first) or random"),
+    "reconstruction": Column("str", "", "options of the decoder that reconstructs; empty: none"),
     "batch_size": Column("int", "samples", "samples a step"),
     "lr": Column("float", "", "peak learning rate"),
     "warmup": Column("int", "samples", "linear warm-up"),
+    "schedule": Column("str", "", "of the learning rate: cosine or constant"),
+    "cooldown": Column("int", "samples", "fall of a constant learning rate at the end"),
     "weight_decay": Column("float", "", "AdamW weight decay"),
     "beta1": Column("float", "", "AdamW decay of the mean gradient"),
     "beta2": Column("float", "", "AdamW decay of the mean squared gradient"),
     "eps": Column("float", "", "AdamW epsilon"),
     "grad_clip": Column("float", "", "largest gradient norm; empty: not clipped"),
-    "precision": Column("str", "", "fp32 or bf16"),
+    "precision": Column("str", "", "fp32, bf16 or fp16"),
+    "init": Column("str", "", "checkpoint started from; empty: random weights"),
+    "tuning": Column("str", "", "options of the unmasked tuning after the schedule; empty: none"),
+    "inference": Column("str", "", "patches seen at evaluation: full, masked or ensemble"),
+    "trainer": Column("str", "", "what trained: flipscale, open_clip or a command"),
     "seed": Column("int", "", "seed of initialisation, data order and masks"),
     # Facts: what happened.
-    "samples_seen": Column("int", "samples", "samples really seen: steps x batch_size"),
+    "parent": Column("str", "", "run that this one started from; empty: none"),
+    "samples_seen": Column("int", "samples", "samples really seen, steps x batch_size, and those of its parents"),
     "steps": Column("int", "steps", "optimiser steps"),
     "unique_pairs": Column("int", "pairs", "different pairs seen"),
     "repeats": Column("float", "", "samples_seen / unique_pairs"),
     "params": Column("int", "", "trained parameters"),
     "flops_per_sample": Column("float", "FLOPs", "forward and backward, one sample, predicted"),
-    "train_flops": Column("float", "FLOPs", "flops_per_sample x samples_seen"),
-    "train_seconds": Column("float", "s", "wall time of training, without evaluation and imports"),
-    "cpu_seconds": Column("float", "s", "processor time of the training steps"),
+    "train_flops": Column("float", "FLOPs", "flops_per_sample x samples seen, and those of its parents"),
+    "train_seconds": Column("float", "s", "wall time of training and its parents', without evaluation and imports"),
+    "cpu_seconds": Column("float", "s", "processor time of the training steps and its parents'"),
     "evaluation_seconds": Column("float", "s", "wall time of evaluation"),
     "images_per_second": Column("float", "1/s", "samples_seen / train_seconds"),
     "devices": Column("int", "", "GPUs used, or CPU cores where there is none"),
     "device": Column("str", "", "name of the GPU, or cpu"),
-    "gpu_hours": Column("float", "h", "train_seconds x devices / 3600; of a cpu core-hours, cpu_seconds / 3600"),
+    "gpu_hours": Column(
+        "float", "h", "train_seconds x devices / 3600; of a cpu core-hours, cpu_seconds / 3600; with its parents'"
+    ),
     "gpu_hours_predicted": Column("float", "h", "what the plan said"),
     "memory_bytes_predicted": Column("int", "bytes", "what the plan said"),
     "peak_memory_bytes": Column("int", "bytes", "most memory held: of the GPU, or of the process on a CPU"),
@@ -86,6 +102,7 @@ COLUMNS: dict[str, Column] = {
     "text_retrieval_r1": Column("float", "fraction", "image -> text recall at 1"),
     "text_retrieval_r5": Column("float", "fraction", "image -> text recall at 5"),
     "text_retrieval_r10": Column("float", "fraction", "image -> text recall at 10"),
+    "linear_probe_top1": Column("float", "fraction", "linear classifier on frozen image features, top 1"),
     "held_out_loss": Column("float", "nats", "unmasked contrastive loss of held-out pairs in batches of 64"),
     "attempts": Column("int", "", "times the run was started"),
     "corrupt_samples": Column("int", "samples", "samples that could not be read and were passed over"),
@@ -100,11 +117,20 @@ SETTINGS: tuple[str, ...] = tuple(_NAMES[_NAMES.index("model") : _NAMES.index("s
 """The columns that were asked for; the others but id, study and cell were measured or predicted."""
 
 SCORES: tuple[str, ...] = tuple(_NAMES[_NAMES.index("zero_shot_top1") : _NAMES.index("held_out_loss") + 1])
-"""The score columns. All are fractions but held_out_loss, which is the only one where lower is better."""
+"""The score columns. All are fractions but held_out_loss, which is the only one where lower is better.
+
+A set that evaluation.sets names has columns of its own, NAME.zero_shot_top1 and so on, behind all others.
+"""
+
+
+def is_score(name: str) -> bool:
+    """Whether a column is a score, of the main evaluation or of a set."""
+    of_set, dot, score = name.rpartition(".")
+    return score in SCORES and bool(of_set) == bool(dot)
 
 
 PlannedRun = Mapping[str, Any]
-"""What collect must know of a run of the plan: id, study, cell, settings and cost."""
+"""What collect must know of a run of the plan: id, study, cell, settings, parents and cost."""
 
 
 @dataclass(frozen=True)
@@ -137,12 +163,13 @@ def collect(runs: Sequence[PlannedRun], results_root: Path, out: Path) -> Collec
     points: list[_Points] = []
     states = dict.fromkeys((*map(str, State), "unreadable"), 0)
     problems: dict[str, str] = {}
-    unknown: set[str] = set()
+    planned = {run["id"]: run for run in runs}
+    named: set[str] = set()
     torn_lines = 0
-    for run in runs:
+    for run in planned.values():
         folder = RunFolder(results_root / "runs" / run["id"])
         try:
-            row, scores = _row(run, folder)
+            row, scores = _row(run, folder, planned)
             # No launcher is asked here, so a job that nobody works on counts as waiting; `status` finds the lost ones.
             state = State.FINISHED if row is not None else folder.state("waiting")
             if row is not None:
@@ -156,13 +183,15 @@ def collect(runs: Sequence[PlannedRun], results_root: Path, out: Path) -> Collec
         states[state] += 1
         if row is None:
             continue
-        unknown |= scores - set(SCORES)
+        named |= scores - set(SCORES)
         torn_lines += torn
         rows.append(row)
         points.append(run_points)
 
+    of_sets = sorted(filter(is_score, named))
+    kinds = {name: column.kind for name, column in COLUMNS.items()} | dict.fromkeys(of_sets, "float")
     results = pd.DataFrame(
-        {name: pd.Series([row[name] for row in rows], dtype=DTYPES[column.kind]) for name, column in COLUMNS.items()}
+        {name: pd.Series([row.get(name) for row in rows], dtype=DTYPES[kind]) for name, kind in kinds.items()}
     )
     curves = _curves([row["id"] for row in rows], points)
     out.mkdir(parents=True, exist_ok=True)
@@ -171,7 +200,7 @@ def collect(runs: Sequence[PlannedRun], results_root: Path, out: Path) -> Collec
         results.to_csv(file, index=False, lineterminator="\n")
     with replacing(files[1]) as file:
         curves.to_parquet(file, engine="pyarrow", index=False)
-    return Collected(results, curves, states, torn_lines, problems, tuple(sorted(unknown)), files)
+    return Collected(results, curves, states, torn_lines, problems, tuple(sorted(named.difference(of_sets))), files)
 
 
 def read_results(path: Path) -> pd.DataFrame:
@@ -199,7 +228,9 @@ def read_results(path: Path) -> pd.DataFrame:
         except ValueError as error:
             raise ResultsError(f"{path}: column {name!r} must hold {column.kind} values ({error}).") from error
     columns["cell"] = columns["cell"].fillna("")  # a study whose only axis is the baseline's has one cell, named ''
-    columns |= {str(name): table[name] for name in table.columns if name not in COLUMNS}
+    for name in map(str, table.columns):
+        if name not in COLUMNS:
+            columns[name] = _parsed(table[name], "float") if is_score(name) else table[name]
     return pd.DataFrame(columns)
 
 
@@ -245,7 +276,9 @@ def _parsed(text: "pd.Series[Any]", kind: Kind) -> "pd.Series[Any]":
 # Rows
 
 
-def _row(run: PlannedRun, folder: RunFolder) -> tuple[dict[str, Any] | None, set[str]]:
+def _row(
+    run: PlannedRun, folder: RunFolder, planned: Mapping[str, PlannedRun]
+) -> tuple[dict[str, Any] | None, set[str]]:
     """The run's row and the names of its scores; no row if it has not finished."""
     result = folder.result()
     if result is None:
@@ -255,13 +288,13 @@ def _row(run: PlannedRun, folder: RunFolder) -> tuple[dict[str, Any] | None, set
     if not isinstance(scores, dict):
         raise RunFolderError(f"{folder.path / 'result.json'}: 'scores' must be an object of names and numbers.")
     found: dict[str, Any] = {
-        **{name: settings.get(name) for name in SETTINGS},
+        **{name: setting_value(name, settings.get(name)) for name in SETTINGS},
         **{name: value for name, value in result.items() if name in COLUMNS and name not in SETTINGS},
         **{name: scores.get(name) for name in SCORES},
         "id": run["id"],
         "study": run["study"],
         "cell": run["cell"],
-        "data": dataset_name(settings["data"]),
+        "parent": next(iter(run["parents"]), None),
         # result.json says `samples` for what was seen; in the table that word is the schedule length asked for.
         "samples_seen": result.get("samples"),
         "flops_per_sample": cost.get("flops_per_sample"),
@@ -269,7 +302,49 @@ def _row(run: PlannedRun, folder: RunFolder) -> tuple[dict[str, Any] | None, set
         "gpu_hours_predicted": cost.get("gpu_hours"),
         "memory_bytes_predicted": cost.get("memory_bytes"),
     }
-    return {name: _checked(found.get(name), name, folder) for name in COLUMNS}, set(scores)
+    _add_parents(found, run, result.get("parent") or {}, planned)
+    row = {name: _checked(found.get(name), COLUMNS[name].kind, name, folder) for name in COLUMNS}
+    of_sets = {name: _checked(value, "float", name, folder) for name, value in scores.items() if is_score(name)}
+    return of_sets | row, set(scores)
+
+
+def setting_value(name: str, value: Any) -> Any:
+    """A setting's value as its column holds it: a data set by its name, options as text."""
+    if name == "data" and value is not None:
+        return dataset_name(value)
+    return show_setting(value) if isinstance(value, dict | bool) else value
+
+
+def _add_parents(
+    found: dict[str, Any], run: PlannedRun, parent: Mapping[str, Any], planned: Mapping[str, PlannedRun]
+) -> None:
+    """Count what the run started from with what it took itself: a tuned model costs its training and its tuning.
+
+    What was measured is the parent's word in the child's result, which holds its own parent's too; what was predicted
+    is the plan's. What one of them lacks is missing in the sum.
+    """
+    if not run["parents"]:
+        return
+    for name, theirs in (
+        ("samples_seen", "samples"),
+        ("train_seconds", "train_seconds"),
+        ("cpu_seconds", "cpu_seconds"),
+        ("gpu_hours", "gpu_hours"),
+    ):
+        found[name] = _sum(found.get(name), parent.get(theirs))
+    ancestors = list(run["parents"])
+    while ancestors:
+        ancestor = planned.get(ancestors.pop())
+        cost = ancestor["cost"] if ancestor else {}
+        ancestors += ancestor["parents"] if ancestor else []
+        found["train_flops"] = _sum(found["train_flops"], cost.get("train_flops"))
+        found["gpu_hours_predicted"] = _sum(found["gpu_hours_predicted"], cost.get("gpu_hours"))
+    if _is_number(found.get("train_seconds")) and _is_number(found.get("samples_seen")) and found["train_seconds"] > 0:
+        found["images_per_second"] = found["samples_seen"] / found["train_seconds"]
+
+
+def _sum(one: Any, other: Any) -> Any:
+    return one + other if _is_number(one) and _is_number(other) else None
 
 
 def _check_same_run(run: PlannedRun, folder: RunFolder) -> None:
@@ -296,9 +371,8 @@ def _check_same_run(run: PlannedRun, folder: RunFolder) -> None:
         )
 
 
-def _checked(value: Any, name: str, folder: RunFolder) -> Any:
+def _checked(value: Any, kind: Kind, name: str, folder: RunFolder) -> Any:
     """The value as its column holds it. None stays None."""
-    kind = COLUMNS[name].kind
     if value is None:
         return None
     if kind == "str" and isinstance(value, str):

@@ -19,10 +19,10 @@ them does not matter. Evaluation, start-up and waiting for data are not in them.
 
 import functools
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-from flipscale.architecture import Architecture, ImageTower, TextTower, architecture
+from flipscale.architecture import Architecture, ImageTower, TextTower, architecture, patches_kept
 from flipscale.errors import FlipscaleError, did_you_mean
 
 UTILISATION = 0.35
@@ -43,6 +43,8 @@ class Device:
         """The rate that training in `precision`, "bf16" or "fp32", sustains."""
         return self.utilisation * (self.bf16 if precision == "bf16" else self.fp32)
 
+
+NO_RESOURCES: Mapping[str, Any] = {"gpus": 0, "device": "cpu"}
 
 DEVICES = {
     # A CPU gains nothing from bf16: 0.6 to 1.2 times the speed of fp32 was measured.
@@ -84,21 +86,26 @@ class Cost:
     """Device-hours of training, the loss included; core-hours on a CPU."""
 
 
-def cost(
-    settings: Mapping[str, Any], *, devices: int = 1, device: str = "cpu", flops_per_second: float | None = None
-) -> Cost:
-    """The cost of the run with these `settings` (of run.json) on `devices` of the kind `device`, a key of `DEVICES`.
+def cost(settings: Mapping[str, Any], resources: Mapping[str, Any] = NO_RESOURCES) -> Cost:
+    """The cost of training with these `settings` (of run.json, one stage of it) on these `resources`.
 
-    `flops_per_second`, if given, is the rate one device sustains and takes the place of what `DEVICES` says.
-    Raises FlipscaleError for a text_length beyond the model's context and for an unknown device.
+    Of the resources `device` is a key of `DEVICES`; `flops_per_second`, if given, is the rate one device sustains and
+    takes the place of what `DEVICES` says. 0 samples are an evaluation: no training. Raises FlipscaleError for a
+    text_length beyond the model's context and for an unknown device.
     """
     shape = architecture(settings["model"], settings["image_size"])
     precision, batch = settings["precision"], settings["batch_size"]
-    per_sample = flops(shape, settings["mask_ratio"], settings["text_length"])
-    steps = steps_of(settings)
+    decoder = _decoder(shape, settings)
+    per_sample = flops(
+        shape, settings["mask_ratio"], settings["text_length"], settings.get("text_mask_ratio", 0.0), decoder
+    )
+    steps = steps_of(settings) if settings["samples"] else 0
     samples = steps * batch
     loss = loss_flops(shape, batch)
-    rate = flops_per_second or _device(device).flops_per_second(precision)
+    rate = resources.get("flops_per_second") or _device(resources.get("device", "cpu")).flops_per_second(precision)
+    # To compute in parts, and to keep no activations, each take another forward pass, which no accuracy comes of.
+    again = (resources.get("accumulate", 1) > 1) + bool(resources.get("activation_checkpointing"))
+    forward = per_sample.image_forward + per_sample.text_forward
     return Cost(
         params=parameters(shape),
         image_flops=per_sample.image,
@@ -108,11 +115,14 @@ def cost(
         samples=samples,
         steps=steps,
         train_flops=(per_sample.image + per_sample.text) * samples,
-        memory_bytes=memory_bytes(
-            shape, settings["mask_ratio"], settings["text_length"], batch, precision, devices=devices
-        ),
-        gpu_hours=(per_sample.image + per_sample.text + loss) * samples / rate / 3600,
+        memory_bytes=memory_bytes(settings, resources),
+        gpu_hours=(per_sample.image + per_sample.text + again * forward + loss) * samples / rate / 3600,
     )
+
+
+def devices_of(resources: Mapping[str, Any]) -> int:
+    """How many devices share the batch of one run."""
+    return int(resources.get("processes") or max(1, resources.get("gpus", 0)))
 
 
 def steps_of(settings: Mapping[str, Any]) -> int:
@@ -167,11 +177,55 @@ class Flops:
         return self.text_forward + self.text_backward
 
 
+@dataclass(frozen=True)
+class Decoder:
+    """The shape of the decoder that reconstructs dropped patches (MAE, arXiv 2111.06377): blocks on all tokens."""
+
+    tower: ImageTower
+
+    def parameters(self, image: ImageTower) -> int:
+        """Embedding, mask token, blocks, LayerNorm, prediction of a patch's pixels; its positions are fixed."""
+        width, pixels = self.tower.width, 3 * image.patch_size**2
+        return image.width * width + width + width + _block_parameters(self.tower) + 2 * width + width * pixels + pixels
+
+    def flops(self, image: ImageTower, tokens: int) -> int:
+        """Forward FLOPs: `tokens` are embedded, all patches and the class token decoded and predicted."""
+        width, all_tokens = self.tower.width, image.patches + 1
+        ends = 2 * tokens * image.width * width + 2 * all_tokens * width * 3 * image.patch_size**2
+        return ends + _block_flops(self.tower, all_tokens)
+
+
+def _decoder(shape: Architecture, settings: Mapping[str, Any]) -> Decoder | None:
+    asked = settings.get("reconstruction")
+    if asked is None or not settings["mask_ratio"]:
+        return None
+    width = decoder_width(shape, asked["width"])
+    head = shape.image.width // shape.image.heads
+    return Decoder(
+        replace(
+            shape.image, width=width, layers=asked["depth"], heads=width // head, mlp_width=4 * width, layer_scale=False
+        )
+    )
+
+
+def decoder_width(shape: Architecture, width: int | None) -> int:
+    """The decoder's width: what was asked, or else half the image tower's, up to a whole number of its heads."""
+    head = shape.image.width // shape.image.heads
+    return width or -(-shape.image.width // (2 * head)) * head
+
+
 @functools.cache
-def flops(shape: Architecture, mask_ratio: float, text_length: int) -> Flops:
+def flops(
+    shape: Architecture,
+    mask_ratio: float,
+    text_length: int,
+    text_mask_ratio: float = 0.0,
+    decoder: Decoder | None = None,
+) -> Flops:
     """The FLOPs of an image with `mask_ratio` of its patches left out and a text of `text_length` tokens.
 
-    Raises FlipscaleError if the text is longer than the model's context.
+    Of the tokens `text_mask_ratio` are left out. What the decoder computes counts as the image's. Raises
+    FlipscaleError if the text is longer than the model's context.
     """
     image, text = shape.image, shape.text
     if text_length > text.context_length:
@@ -180,8 +234,11 @@ def flops(shape: Architecture, mask_ratio: float, text_length: int) -> Flops:
             f"set text_length: {text.context_length} or less"
         )
     patch_embedding = 6 * image.patches * image.patch_size**2 * image.width
-    image_rest = _block_flops(image, shape.tokens(mask_ratio)) + 2 * image.width * shape.embed_dim
-    text_all = _block_flops(text, text_length) + 2 * text.width * shape.embed_dim
+    tokens = shape.tokens(mask_ratio)
+    image_rest = _block_flops(image, tokens) + 2 * image.width * shape.embed_dim
+    if decoder is not None:
+        image_rest += decoder.flops(image, tokens)
+    text_all = _block_flops(text, patches_kept(text_length, text_mask_ratio)) + 2 * text.width * shape.embed_dim
     return Flops(
         image_forward=patch_embedding + image_rest,
         image_backward=patch_embedding + 2 * image_rest,
@@ -202,29 +259,49 @@ def loss_flops(shape: Architecture, batch_size: int) -> int:
     return 12 * batch_size * shape.embed_dim
 
 
-def memory_bytes(
-    shape: Architecture, mask_ratio: float, text_length: int, batch_size: int, precision: str, *, devices: int = 1
-) -> int:
-    """The peak memory of one of `devices` that share a batch, as tensors; the allocator and CUDA come on top.
+def memory_bytes(settings: Mapping[str, Any], resources: Mapping[str, Any] = NO_RESOURCES) -> int:
+    """The peak memory of one of the devices that share a batch, as tensors; the allocator and CUDA come on top.
 
     It is the sum of
-      - 16 bytes a parameter: fp32 weight, gradient and AdamW's two moments; with bf16 autocast 2 more for the copy of
+      - 16 bytes a parameter: fp32 weight, gradient and AdamW's two moments; with autocast 2 more for the copy of
         the weight that is kept for the backward pass; with several devices 4 more for the gradient in the buckets of
         DistributedDataParallel;
-      - what the forward pass of the device's part of the batch keeps for the backward pass, see `activation_bytes`;
+      - what the forward pass of the device's part of the batch, or as much of that as is computed at once, keeps for
+        the backward pass, see `activation_bytes`;
       - in fp32, the features of the whole batch and their gradients, and of the device's own rows of both logit
         matrices the logits, their log-softmax and their gradient (open_clip's local loss).
     Gradients appear while activations go, so a run whose activations are few stays below the sum.
     """
-    per_parameter = 16 + (2 if precision == "bf16" else 0) + (4 if devices > 1 else 0)
-    own = -(-batch_size // devices)
-    features = 2 * 2 * 4 * batch_size * shape.embed_dim
-    logits = 2 * 3 * 4 * own * batch_size
-    activations = own * activation_bytes(shape, mask_ratio, text_length, precision)
-    return per_parameter * parameters(shape) + activations + features + logits
+    shape = architecture(settings["model"], settings["image_size"])
+    devices, batch, precision = devices_of(resources), settings["batch_size"], settings["precision"]
+    decoder = _decoder(shape, settings)
+    weights = parameters(shape) + (decoder.parameters(shape.image) if decoder else 0)
+    per_parameter = 16 + (0 if precision == "fp32" else 2) + (4 if devices > 1 else 0)
+    own = -(-batch // devices)
+    at_once = -(-own // resources.get("accumulate", 1))
+    features = 2 * 2 * 4 * batch * shape.embed_dim
+    logits = 2 * 3 * 4 * own * batch
+    activations = at_once * activation_bytes(
+        shape,
+        settings["mask_ratio"],
+        patches_kept(settings["text_length"], settings.get("text_mask_ratio", 0.0)),
+        precision,
+        decoder,
+        checkpointing=bool(resources.get("activation_checkpointing")),
+    )
+    peak: int = per_parameter * weights + activations + features + logits
+    return peak
 
 
-def activation_bytes(shape: Architecture, mask_ratio: float, text_length: int, precision: str) -> int:
+def activation_bytes(
+    shape: Architecture,
+    mask_ratio: float,
+    text_tokens: int,
+    precision: str,
+    decoder: Decoder | None = None,
+    *,
+    checkpointing: bool = False,
+) -> int:
     """What the forward pass of one image-text pair keeps for the backward pass, and the pixels.
 
     Counted as Korthikanti et al. do (arXiv 2205.05198, section 4.1), a token and block keeps 8 widths (the inputs of
@@ -232,21 +309,26 @@ def activation_bytes(shape: Architecture, mask_ratio: float, text_length: int, p
     of the MLP) and 2 MLP widths (before and after the activation): with 2-byte values and an MLP of 4 widths 32 bytes
     times the width, their 34 without dropout's 2. Layer scales keep 2 widths more. We differ in two things: attention
     scores are not kept, as torch's fused attention computes them again, and under autocast a GPU keeps the LayerNorms'
-    inputs in fp32.
+    inputs in fp32. With activation checkpointing a block of the towers keeps its input, and one block at a time all.
     """
-    image = 3 * shape.image.image_size**2 * (6 if precision == "bf16" else 4)
+    image = 3 * shape.image.image_size**2 * (4 if precision == "fp32" else 6)
+    decoding = 0 if decoder is None else _block_bytes(decoder.tower, shape.image.patches + 1, precision)
     return (
         image
-        + _block_bytes(shape.image, shape.tokens(mask_ratio), precision)
-        + _block_bytes(shape.text, text_length, precision)
+        + decoding
+        + _block_bytes(shape.image, shape.tokens(mask_ratio), precision, checkpointing)
+        + _block_bytes(shape.text, text_tokens, precision, checkpointing)
     )
 
 
-def _block_bytes(tower: ImageTower | TextTower, tokens: int, precision: str) -> int:
+def _block_bytes(tower: ImageTower | TextTower, tokens: int, precision: str, checkpointing: bool = False) -> int:
     values = (10 if tower.layer_scale else 8) * tower.width + 2 * tower.mlp_width
-    per_block = 2 * values + 4 * tower.width if precision == "bf16" else 4 * values
+    per_block = 4 * values if precision == "fp32" else 2 * values + 4 * tower.width
     # The LayerNorms before and after the blocks keep their inputs too, in fp32.
-    return tokens * (tower.layers * per_block + 8 * tower.width)
+    ends = 8 * tower.width
+    if checkpointing:
+        return tokens * (tower.layers * 4 * tower.width + per_block + ends)
+    return tokens * (tower.layers * per_block + ends)
 
 
 def _device(name: str) -> Device:

@@ -11,7 +11,9 @@ from flipscale.architecture import architecture
 from flipscale.cost import Cost, cost
 from flipscale.errors import PlanError
 from flipscale.study import SETTINGS, Study, cells
-from flipscale.study.settings import DATASET, EVALUATION
+from flipscale.study.datasets import DATASET, EVALUATION_SET
+from flipscale.study.kinds import Keys
+from flipscale.study.settings import EVALUATION, INIT, RECONSTRUCTION, TRAINER, TUNING
 
 RECIPE = 1
 """Version of what training does with the same settings. It is part of every id: raise it and all runs are new ones."""
@@ -81,22 +83,58 @@ def plan(study: Study) -> Plan:
     device = study.resources["device"] or ("A100" if study.resources["gpus"] else "cpu")
     resources = {**study.resources, "device": device}
     runs: dict[str, Run] = {}
-    for settings in all_cells:
-        run = Run(
-            id=run_id(settings),
-            settings=settings,
-            parents=(),
-            cost=cost(
-                settings,
-                devices=max(1, resources["gpus"]),
-                device=resources["device"],
-                flops_per_second=resources["flops_per_second"],
-            ),
-            cell=", ".join(f"{name}={show_setting(settings[name])}" for name in varied),
-            resources=resources,
-        )
-        runs.setdefault(run.id, run)
+    for cell in all_cells:
+        for settings in _line(cell):
+            parent = parent_of(settings)
+            run = Run(
+                id=run_id(settings),
+                settings=settings,
+                parents=() if parent is None else (run_id(parent),),
+                cost=cost(stage(settings), resources),
+                cell=", ".join(f"{name}={show_setting(settings[name])}" for name in varied),
+                resources=resources,
+            )
+            runs.setdefault(run.id, run)
     return Plan(study.name, tuple(runs.values()), study.budget)
+
+
+def parent_of(settings: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The settings of the run that this one starts from, or None: a tuning and an evaluation need a trained model."""
+    if settings["inference"] != "full":
+        return {**settings, "inference": "full"}
+    if settings["tuning"] is not None:
+        return {**settings, "tuning": None}
+    return None
+
+
+def stage(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of what the run itself trains: of a tuning its own in place of those before it.
+
+    FLIP's tuning (arXiv 2212.00794, section 4 and table 1e) has a hundredth of the learning rate and warms up over a
+    fifth of its samples; both are so where the study says nothing. An evaluation trains nothing: it sees 0 samples.
+    A setting that an older flipscale did not write is at its default.
+    """
+    found = {name: setting.default for name, setting in SETTINGS.items()} | dict(settings)
+    if found["inference"] != "full":
+        return found | {"samples": 0}
+    tuning = found["tuning"]
+    if tuning is not None:
+        found |= {name: value for name, value in tuning.items() if value is not None}
+        found["lr"] = tuning["lr"] or settings["lr"] / 100
+        found["warmup"] = tuning["samples"] // 5 if tuning["warmup"] is None else tuning["warmup"]
+        # What a mask leaves out is what the decoder learns from; without one there is nothing to reconstruct.
+        if not tuning["mask_ratio"]:
+            found["reconstruction"] = None
+        found["cooldown"] = min(found["cooldown"], found["samples"] - found["warmup"])
+    return found
+
+
+def _line(settings: dict[str, Any]) -> list[dict[str, Any]]:
+    """The run and those it comes from, the first of them first."""
+    line = [settings]
+    while (parent := parent_of(line[0])) is not None:
+        line.insert(0, parent)
+    return line
 
 
 def run_id(settings: Mapping[str, Any]) -> str:
@@ -109,6 +147,8 @@ def run_id(settings: Mapping[str, Any]) -> str:
         dataset_name(settings["data"]),
         show_setting(settings["samples"]),
         f"m{settings['mask_ratio']:g}",
+        *([f"t{show_setting(tuning['samples'])}"] if (tuning := settings.get("tuning")) else []),
+        *([inference] if (inference := settings.get("inference", "full")) != "full" else []),
         f"s{settings['seed']}",
     )
     return "_".join(re.sub(r"[^A-Za-z0-9.]+", "-", part).strip("-") for part in readable) + f"_{digest[:10]}"
@@ -122,12 +162,21 @@ def identity(settings: Mapping[str, Any]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for name, setting in SETTINGS.items():
         value = settings.get(name, setting.default)
+        if (
+            setting.needs
+            and settings.get(setting.needs, SETTINGS[setting.needs].default) == SETTINGS[setting.needs].default
+        ):
+            continue
         if name == "image_size":
             default: Any = architecture(settings["model"]).image.image_size
         elif name == "data":
             value, default = _dataset_identity(value), _dataset_identity(setting.default)
         elif name == "evaluation":
             value, default = _evaluation_identity(value, settings["data"]), {}
+        elif name == "init" and value is not None:
+            value, default = value["name"] or value["path"].rpartition("/")[2], None
+        elif name == "trainer" and value.get("command", {}).get("name"):
+            value, default = value["command"]["name"], None
         else:
             default = setting.default
         if setting.required or setting.rule or (value != default and _canonical(value) != _canonical(default)):
@@ -152,17 +201,21 @@ def differences(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str
 
 def show_setting(value: Any) -> str:
     """A setting's value as a person writes it: 12.8B, 16k, 0.5, shapes(pairs=0.5). Two values never look the same."""
-    if isinstance(value, dict) and len(value) == 1:
-        ((kind, told),) = _dataset_identity(value).items()
-        options = (
-            ", ".join(f"{name}={option:.12g}" for name, option in told.items()) if isinstance(told, dict) else told
-        )
-        return f"{kind}({options})" if options else kind
+    if isinstance(value, dict) and len(value) == 1 and isinstance(next(iter(value.values())), dict):
+        ((kind, told),) = _kind_identity(value).items()
+        return f"{kind}({_show_options(told)})" if told else kind
     if isinstance(value, dict):
-        return json.dumps(value)
+        keys = next((keys for keys in (TUNING, RECONSTRUCTION, INIT) if keys.options.keys() == value.keys()), None)
+        told = {name: one for name, one in value.items() if keys is None or one != keys.options[name].default}
+        alone = keys is not None and list(told) == [keys.short]
+        return show_setting(next(iter(told.values()))) if alone else f"({_show_options(told)})"
+    if isinstance(value, list):
+        return " ".join(map(show_setting, value))
     if value is None:
         return "null"
-    if isinstance(value, bool) or not isinstance(value, int):
+    if isinstance(value, bool):
+        return str(value).lower()
+    if not isinstance(value, int):
         return f"{value:.12g}" if isinstance(value, float) else str(value)
     for scale, suffix in ((10**12, "T"), (10**9, "B"), (10**6, "M"), (10**3, "k")):
         if value >= scale and value % (scale // 1000) == 0:
@@ -170,6 +223,12 @@ def show_setting(value: Any) -> str:
             decimals = f"{rest:0{len(str(scale)) - 1}}".rstrip("0")
             return min(f"{whole}.{decimals}".rstrip(".") + suffix, str(value), key=len)
     return str(value)
+
+
+def _show_options(told: Any) -> str:
+    if isinstance(told, dict):
+        return ", ".join(f"{name}={show_setting(option)}" for name, option in told.items())
+    return str(told)
 
 
 def _amount(value: float) -> str:
@@ -188,16 +247,30 @@ def _varied(study: Study, all_cells: list[dict[str, Any]]) -> list[str]:
     ]
 
 
+def _kind_identity(value: Mapping[str, Any]) -> dict[str, Any]:
+    """`_dataset_identity` of a data set, and the like of anything else that is one kind with its options."""
+    ((kind, _),) = value.items()
+    if kind in DATASET.options:
+        return _dataset_identity(value)
+    return _options_identity(value, {**EVALUATION_SET.options, **TRAINER.options})
+
+
 def _dataset_identity(data: Mapping[str, Any]) -> dict[str, Any]:
     """A data set without its paths and without what is at its default."""
     ((kind, options),) = data.items()
     if kind == "webdataset":
         shards = options["urls"].rpartition("/")[2]
         return {kind: options["name"] or f"{dataset_name(data)}/{shards}"}
-    known = DATASET.options[kind].options
-    paths = {"folder"}
+    return _options_identity(data, DATASET.options)
+
+
+def _options_identity(value: Mapping[str, Any], kinds: Mapping[str, Keys]) -> dict[str, Any]:
+    ((kind, options),) = value.items()
+    known = kinds[kind].options
     return {
-        kind: {name: value for name, value in options.items() if name not in paths and value != known[name].default}
+        kind: {
+            name: option for name, option in options.items() if not known[name].place and option != known[name].default
+        }
     }
 
 
@@ -212,7 +285,17 @@ def _evaluation_identity(evaluation: Mapping[str, Any], data: Mapping[str, Any])
         found["data"] = _dataset_identity(found["data"])
         if found["data"] == _dataset_identity(data) and "webdataset" not in data:
             del found["data"]
+    if "sets" in found:
+        # A set is known by its name: where its files lie is the machine's affair.
+        found["sets"] = {
+            name: _without_urls(_options_identity(spec, EVALUATION_SET.options)) for name, spec in found["sets"].items()
+        }
     return found
+
+
+def _without_urls(spec: dict[str, Any]) -> dict[str, Any]:
+    ((kind, options),) = spec.items()
+    return {kind: {name: value for name, value in options.items() if name != "urls"}}
 
 
 def _canonical(value: Any) -> Any:

@@ -37,7 +37,7 @@ from mlflow.exceptions import MlflowException
 from requests.exceptions import RequestException
 from sqlalchemy.exc import SQLAlchemyError
 
-from flipscale.collect import COLUMNS, SCORES, SETTINGS
+from flipscale.collect import COLUMNS, SETTINGS, is_score
 from flipscale.errors import FlipscaleError
 
 POINTS = 100
@@ -51,7 +51,7 @@ _BATCH = 1000  # metrics in one log_batch; MLflow refuses more
 _FACTS = tuple(
     name
     for name, column in COLUMNS.items()
-    if column.kind != "str" and name not in (*SETTINGS, *SCORES, "started", "finished")
+    if column.kind != "str" and name not in (*SETTINGS, "started", "finished") and not is_score(name)
 )
 
 
@@ -223,16 +223,17 @@ def _metrics(row: dict[str, Any], curve: pd.DataFrame) -> list[Metric]:
     """
     end = 0 if pd.isna(row["samples_seen"]) else int(row["samples_seen"])
     finished = _milliseconds(row["finished"])
-    metrics = [Metric(name, float(row[name]), finished, end) for name in (*SCORES, *_FACTS) if not pd.isna(row[name])]
+    names = [*filter(is_score, row), *_FACTS]
+    metrics = [Metric(name, float(row[name]), finished, end) for name in names if not pd.isna(row[name])]
     final = {metric.key for metric in metrics}
     for metric, samples, seconds, value, time in zip(
         curve["metric"], curve["samples"], curve["seconds"], curve["value"], curve["time"], strict=True
     ):
-        if pd.isna(samples) or (metric in SCORES and metric in final and samples >= end):
+        if pd.isna(samples) or (is_score(metric) and metric in final and samples >= end):
             continue
         if pd.isna(time):
             time = row["started"] + (0.0 if pd.isna(seconds) else seconds)
-        name = metric if metric in SCORES else f"train/{_name(metric)}"
+        name = metric if is_score(metric) else f"train/{_name(metric)}"
         metrics.append(Metric(name, float(value), _milliseconds(time), int(samples)))
     return metrics
 
@@ -253,7 +254,7 @@ def _thinned(points: pd.DataFrame) -> pd.DataFrame:
 
 def _digest(row: dict[str, Any], curve: pd.DataFrame) -> str:
     """What is mirrored of a run, as one word."""
-    facts = {name: None if pd.isna(row[name]) else str(row[name]) for name in COLUMNS}
+    facts = {name: None if pd.isna(row[name]) else str(row[name]) for name in (*COLUMNS, *filter(is_score, row))}
     digest = hashlib.sha256(json.dumps([FORMAT, POINTS, facts], sort_keys=True).encode())
     digest.update("\0".join(curve["metric"]).encode())
     digest.update(curve[["samples", "seconds", "value", "time"]].to_numpy(dtype="float64").tobytes())

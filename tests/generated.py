@@ -11,9 +11,11 @@ from pathlib import Path
 from flipscale.cli import main
 from flipscale.collect import columns_as_markdown
 from flipscale.plan import show_setting
+from flipscale.study.datasets import DATASET, EVALUATION_SET
 from flipscale.study.keys import TOP
+from flipscale.study.kinds import Keys
 from flipscale.study.schema import study_schema
-from flipscale.study.settings import DATASET, EVALUATION, SETTINGS
+from flipscale.study.settings import EVALUATION, INIT, RECONSTRUCTION, SETTINGS, TRAINER, TUNING
 
 ROOT = Path(__file__).parents[1]
 
@@ -52,8 +54,13 @@ def settings() -> str:
 
 def options() -> str:
     rows = ["| where | option | default | meaning |", "|---|---|---|---|"]
-    tables = {f"data: {{{kind}: ...}}": keys.options for kind, keys in DATASET.options.items()}
-    for where, table in {**tables, "evaluation": EVALUATION.options}.items():
+    tables = {f"data: {{{kind}: ...}}": keys for kind, keys in DATASET.options.items()}
+    tables |= {"tuning": TUNING, "reconstruction": RECONSTRUCTION, "init": INIT}
+    tables |= {f"trainer: {{{kind}: ...}}": keys for kind, keys in TRAINER.options.items()}
+    tables["evaluation"] = EVALUATION
+    tables |= {f"evaluation: sets: {{NAME: {{{kind}: ...}}}}": keys for kind, keys in EVALUATION_SET.options.items()}
+    tables["resources"] = TOP["resources"].kind
+    for where, table in {where: keys.options for where, keys in tables.items() if isinstance(keys, Keys)}.items():
         for name, option in table.items():
             default = "required" if option.required else json.dumps(option.default)
             rows.append(f"| `{where}` | `{name}` | {default} | {option.says} |")

@@ -14,17 +14,30 @@ SETTINGS_OF_A = {
     "text_length": 16,
     "data": {"shapes": {"pairs": 0.3, "seed": 0}},
     "data_size": None,
+    "crop": None,
+    "flip": False,
+    "normalization": "imagenet",
     "samples": 1000,
     "mask_ratio": 0,
+    "mask_shape": "random",
+    "text_mask_ratio": 0.0,
+    "text_mask": "prioritised",
+    "reconstruction": None,
     "batch_size": 64,
     "lr": 1e-06,
     "warmup": 100,
+    "schedule": "cosine",
+    "cooldown": 0,
     "weight_decay": 0.2,
     "beta1": 0.9,
     "beta2": 0.95,
     "eps": 1e-08,
     "grad_clip": None,
     "precision": "fp32",
+    "init": None,
+    "tuning": None,
+    "inference": "full",
+    "trainer": {"flipscale": {}},
     "seed": 0,
     "evaluation": {"data": None, "images": 2000, "at": [1.0], "templates": None},
 }
@@ -56,6 +69,7 @@ def planned(run_id: str, **settings):
         "study": "mask",
         "cell": "samples=1000",
         "settings": {**SETTINGS_OF_A, **settings},
+        "parents": [],
         "cost": COST,
     }
 
@@ -113,8 +127,55 @@ def test_settings_and_scores_are_the_contract_s():
         "text_retrieval_r1",
         "text_retrieval_r5",
         "text_retrieval_r10",
+        "linear_probe_top1",
         "held_out_loss",
     )
+
+
+def test_a_child_s_row_counts_what_its_parents_took(tmp_path):
+    tuning = {"samples": 128, "lr": None, "warmup": None, "batch_size": None, "mask_ratio": 0.0}
+    parent = planned("p", mask_ratio=0.5)
+    child = {**planned("c", mask_ratio=0.5, tuning=tuning), "parents": ["p"]}
+    masked = {**planned("e", mask_ratio=0.5, tuning=tuning, inference="masked"), "parents": ["c"]}
+    child["cost"] = {**COST, "train_flops": 1.0e21, "gpu_hours": 0.05}
+    masked["cost"] = {**COST, "train_flops": 0, "gpu_hours": 0.0}
+    write_run(tmp_path, parent, {**RESULT, "train_seconds": 8.0, "cpu_seconds": 7.0, "gpu_hours": 2.0})
+    first = {"id": "p", "samples": 1024, "train_seconds": 8.0, "cpu_seconds": 7.0, "gpu_hours": 2.0}
+    own = {"samples": 128, "train_seconds": 1.0, "cpu_seconds": 0.5, "gpu_hours": 0.25}
+    write_run(tmp_path, child, {**RESULT, **own, "parent": first})
+    both = {"id": "c", "samples": 1152, "train_seconds": 9.0, "cpu_seconds": 7.5, "gpu_hours": 2.25}
+    nothing = {"samples": 0, "train_seconds": 0.0, "cpu_seconds": 0.0, "gpu_hours": 0.0}
+    write_run(tmp_path, masked, {**RESULT, **nothing, "parent": both})
+    found = collect([parent, child, masked], tmp_path, tmp_path / "mask").results.set_index("id")
+    assert found["parent"].fillna("").tolist() == ["", "p", "c"]
+    assert found["tuning"].fillna("").tolist() == ["", "128", "128"]
+    assert found["samples_seen"].tolist() == [1024, 1152, 1152]
+    assert found["train_seconds"].tolist() == [8.0, 9.0, 9.0]
+    assert found["cpu_seconds"].tolist() == [7.0, 7.5, 7.5]
+    assert found["gpu_hours"].tolist() == [2.0, 2.25, 2.25]
+    assert found["train_flops"].tolist() == [5.0e21, 6.0e21, 6.0e21]
+    assert found["gpu_hours_predicted"].tolist() == pytest.approx([0.25, 0.3, 0.3])
+    assert found["images_per_second"].iloc[1:].tolist() == [128.0, 128.0]
+
+
+def test_what_a_parent_took_is_missing_where_its_result_does_not_say(tmp_path):
+    child = {**planned("c"), "parents": ["p"]}
+    write_run(tmp_path, child)
+    row = collect([child], tmp_path, tmp_path / "mask").results.iloc[0]
+    assert all(pd.isna(row[name]) for name in ("samples_seen", "train_seconds", "train_flops", "gpu_hours_predicted"))
+
+
+def test_a_set_of_the_evaluation_has_columns_of_its_own(tmp_path):
+    one, two = planned("one"), planned("two", seed=1)
+    write_run(tmp_path, one, {**RESULT, "scores": {"zero_shot_top1": 0.5, "sketch.zero_shot_top1": 0.25}})
+    write_run(tmp_path, two)
+    found = collect([one, two], tmp_path, tmp_path / "mask")
+    read = read_results(found.files[0])
+    pd.testing.assert_frame_equal(read, found.results)
+    assert list(read.columns) == [*COLUMNS, "sketch.zero_shot_top1"]
+    assert read["sketch.zero_shot_top1"][0] == 0.25
+    assert pd.isna(read["sketch.zero_shot_top1"][1])
+    assert found.unknown_scores == ()
 
 
 def test_missing_stays_missing(tmp_path, two_runs):

@@ -172,7 +172,7 @@ def test_cost_of_a_small_run_is_its_arithmetic():
     image_forward = 2 * 49 * 48 * 48 + 3 * (25 * 24 * 48**2 + 4 * 25**2 * 48) + 2 * 48 * 48
     text = 3 * ((16 * 24 * 48**2 + 4 * 16**2 * 48) + 2 * 48 * 48)
     image = 3 * image_forward - 2 * 49 * 48 * 48
-    assert asdict(cost(settings, flops_per_second=1e9)) == {
+    assert asdict(cost(settings, {"flops_per_second": 1e9})) == {
         "params": 2_495_761,
         "image_flops": image,
         "text_flops": text,
@@ -210,21 +210,24 @@ def test_training_of_flips_largest_run_has_1_4e22_flops():
     ("mask_ratio", "batch", "hours"), [(mask, batch, hours) for mask, batch, _, hours in FLIP_RUNS]
 )
 def test_hours_of_flips_runs_are_predicted_within_15_percent(mask_ratio, batch, hours):
-    run = cost({**FLIP_L16, "mask_ratio": mask_ratio, "batch_size": batch}, devices=256, device="TPU-v3")
+    run = cost({**FLIP_L16, "mask_ratio": mask_ratio, "batch_size": batch}, {"processes": 256, "device": "TPU-v3"})
     assert run.gpu_hours == pytest.approx(256 * hours, rel=0.15)
 
 
 def test_hours_do_not_depend_on_the_number_of_devices():
-    assert cost(FLIP_L16, devices=1, device="A100").gpu_hours == cost(FLIP_L16, devices=64, device="A100").gpu_hours
+    assert (
+        cost(FLIP_L16, {"processes": 1, "device": "A100"}).gpu_hours
+        == cost(FLIP_L16, {"processes": 64, "device": "A100"}).gpu_hours
+    )
 
 
 def test_precision_picks_the_rate_of_a_gpu():
-    run, slow = (cost({**FLIP_L16, "precision": precision}, device="A100") for precision in ("bf16", "fp32"))
+    run, slow = (cost({**FLIP_L16, "precision": precision}, {"device": "A100"}) for precision in ("bf16", "fp32"))
     assert slow.gpu_hours / run.gpu_hours == pytest.approx(312 / 19.5)
 
 
 def test_measured_rate_takes_the_place_of_the_devices():
-    run = cost(FLIP_L16, device="A100", flops_per_second=1e12)
+    run = cost(FLIP_L16, {"device": "A100", "flops_per_second": 1e12})
     assert run.gpu_hours == pytest.approx((run.flops_per_sample + run.loss_flops) * run.samples / 3.6e15)
 
 
@@ -234,7 +237,7 @@ def test_cpu_core_is_within_what_was_measured():
 
 def test_unknown_device_is_refused():
     with pytest.raises(FlipscaleError, match=r"unknown device 'A1000', did you mean 'A100'.*or give flops_per_second"):
-        cost(FLIP_L16, device="A1000")
+        cost(FLIP_L16, {"device": "A1000"})
 
 
 # Memory
@@ -265,7 +268,7 @@ def test_activation_bytes_are_what_autograd_keeps(name, image_size, mask_ratio):
 
 @pytest.mark.parametrize(("mask_ratio", "batch", "memory"), [run[:3] for run in FLIP_RUNS])
 def test_memory_of_flips_runs_is_predicted_within_25_percent(mask_ratio, batch, memory):
-    run = cost({**FLIP_L16, "mask_ratio": mask_ratio, "batch_size": batch}, devices=256)
+    run = cost({**FLIP_L16, "mask_ratio": mask_ratio, "batch_size": batch}, {"processes": 256})
     assert run.memory_bytes / 2**30 == pytest.approx(memory, rel=0.25)
 
 
@@ -275,7 +278,7 @@ def test_memory_of_flips_runs_is_predicted_within_5_percent_with_the_attention_s
 ):
     """Attention of 2022 kept its scores: 5 bytes each by Korthikanti et al., in every head of every block."""
     shape = architecture("ViT-L-16")
-    run = cost({**FLIP_L16, "mask_ratio": mask_ratio, "batch_size": batch}, devices=256)
+    run = cost({**FLIP_L16, "mask_ratio": mask_ratio, "batch_size": batch}, {"processes": 256})
     image = shape.image.layers * shape.image.heads * shape.tokens(mask_ratio) ** 2
     text = shape.text.layers * shape.text.heads * 32**2
     scores = 5 * (batch // 256) * (image + text)
@@ -283,6 +286,6 @@ def test_memory_of_flips_runs_is_predicted_within_5_percent_with_the_attention_s
 
 
 def test_uneven_batch_is_counted_on_the_fullest_device():
-    assert cost({**FLIP_L16, "batch_size": 9}, devices=4).memory_bytes - cost(
-        {**FLIP_L16, "batch_size": 8}, devices=4
+    assert cost({**FLIP_L16, "batch_size": 9}, {"processes": 4}).memory_bytes - cost(
+        {**FLIP_L16, "batch_size": 8}, {"processes": 4}
     ).memory_bytes > activation_bytes(architecture("ViT-L-16"), 0, 32, "bf16")

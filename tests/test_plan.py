@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 
 from flipscale.errors import PlanError
-from flipscale.plan import RECIPE, Plan, Run, differences, identity, plan, show_setting
+from flipscale.plan import RECIPE, Plan, Run, differences, identity, parent_of, plan, show_setting, stage
 from flipscale.study import SETTINGS, read_study
-from flipscale.study.settings import DATASET, EVALUATION
+from flipscale.study.datasets import DATASET
+from flipscale.study.settings import EVALUATION, INIT, RECONSTRUCTION, TRAINER, TUNING
 
 ROOT = Path(__file__).parents[1]
 
@@ -33,11 +34,12 @@ def planned(tmp_path: Path) -> Callable[..., Plan]:
 
 @pytest.fixture
 def run_of(planned) -> Callable[..., Run]:
-    """The one run of a study with BASE, other settings as text over it, and lines outside base."""
+    """The one run of a study with BASE, other settings as text over it, and lines outside base; its parents left out."""
 
     def run_of(more: str = "", **settings: str) -> Run:
         base = "".join(f"  {name}: {value}\n" for name, value in {**BASE, **settings}.items())
-        (run,) = planned(f"base:\n{base}{more}").runs
+        *parents, run = planned(f"base:\n{base}{more}").runs
+        assert [one.id for one in parents[-1:]] == list(run.parents)
         return run
 
     return run_of
@@ -88,17 +90,30 @@ SAME = [
     ("data", "shapes"),
     ("data", "{shapes: {seed: 0, pairs: 0.30}}"),
     ("data_size", "null"),
+    ("crop", "null"),
+    ("flip", "false"),
+    ("normalization", "imagenet"),
     ("samples", "1.6e4"),
     ("mask_ratio", "0.0"),
+    ("mask_shape", "block"),
+    ("text_mask_ratio", "0"),
+    ("text_mask", "random"),
+    ("reconstruction", "null"),
     ("batch_size", "64.0"),
     ("lr", "0.000001"),
     ("warmup", "1600"),
+    ("schedule", "cosine"),
+    ("cooldown", "1k"),
     ("weight_decay", "0.2"),
     ("beta1", "0.9"),
     ("beta2", "0.95"),
     ("eps", "1e-8"),
     ("grad_clip", "null"),
     ("precision", "fp32"),
+    ("init", "null"),
+    ("tuning", "null"),
+    ("inference", "full"),
+    ("trainer", "flipscale"),
     ("seed", "0"),
     ("evaluation", "{}"),
     ("evaluation", "{data: null, images: 2k, at: 1, templates: null}"),
@@ -111,20 +126,43 @@ OTHER = [
     ("text_length", "16"),
     ("data", "fashion"),
     ("data_size", "8k"),
+    ("crop", "0.5"),
+    ("flip", "true"),
+    ("normalization", "openai"),
     ("samples", "32k"),
     ("mask_ratio", "0.5"),
+    ("mask_shape", "block"),
+    ("text_mask_ratio", "0.5"),
+    ("text_mask", "random"),
+    ("reconstruction", "{depth: 1}"),
     ("batch_size", "128"),
     ("lr", "1e-3"),
     ("warmup", "0"),
+    ("schedule", "constant"),
+    ("cooldown", "1k"),
     ("weight_decay", "0.1"),
     ("beta1", "0.8"),
     ("beta2", "0.999"),
     ("eps", "1e-6"),
     ("grad_clip", "1"),
     ("precision", "bf16"),
+    ("init", "base.pt"),
+    ("tuning", "1k"),
+    ("inference", "masked"),
+    ("trainer", "open_clip"),
     ("seed", "1"),
     ("evaluation", "{images: 100}"),
 ]
+
+
+NEEDS = {
+    "mask_shape": {"mask_ratio": "0.5"},
+    "reconstruction": {"mask_ratio": "0.5"},
+    "inference": {"mask_ratio": "0.5"},
+    "text_mask": {"text_mask_ratio": "0.5"},
+    "cooldown": {"schedule": "constant"},
+}
+"""What must be set for a setting to have an effect. Without it the run is the same, as SAME says of some of them."""
 
 
 @pytest.mark.parametrize("cases", [SAME, OTHER], ids=["same", "other"])
@@ -141,7 +179,8 @@ def test_default_written_out_is_the_same_run(run_of, name: str, value: str):
 
 @pytest.mark.parametrize(("name", "value"), OTHER)
 def test_setting_that_changes_the_result_makes_another_run(run_of, name: str, value: str):
-    assert run_of(**{name: value}).id != run_of().id
+    needed = NEEDS.get(name, {})
+    assert run_of(**{name: value}, **needed).id != run_of(**needed).id
 
 
 OTHER_OPTIONS = [
@@ -155,18 +194,39 @@ OTHER_OPTIONS = [
     ("evaluation.images", "evaluation", "{}", "{images: 100}"),
     ("evaluation.at", "evaluation", "{}", "{at: [0.5]}"),
     ("evaluation.templates", "evaluation", "{}", "{templates: ['a {}']}"),
+    ("evaluation.templates", "evaluation", "{templates: imagenet_simple}", "{templates: openai_imagenet}"),
+    ("evaluation.sets", "evaluation", "{}", "{sets: {boots: {folder: b}}}"),
+    ("evaluation.sets", "evaluation", "{sets: {boots: {folder: b}}}", "{sets: {shoes: {folder: b}}}"),
+    ("evaluation.sets", "evaluation", "{sets: {a: {folder: b}}}", "{sets: {a: {folder: {path: b, classes: [c]}}}}"),
+    ("evaluation.linear_probe", "evaluation", "{}", "{linear_probe: true}"),
+    ("reconstruction.weight", "reconstruction", "{depth: 1}", "{depth: 1, weight: 2}"),
+    ("reconstruction.width", "reconstruction", "{depth: 1}", "{depth: 1, width: 32}"),
+    ("reconstruction.depth", "reconstruction", "{depth: 1}", "{depth: 2}"),
+    ("tuning.samples", "tuning", "1k", "2k"),
+    ("tuning.lr", "tuning", "1k", "{samples: 1k, lr: 1e-4}"),
+    ("tuning.warmup", "tuning", "1k", "{samples: 1k, warmup: 0}"),
+    ("tuning.batch_size", "tuning", "1k", "{samples: 1k, batch_size: 32}"),
+    ("tuning.mask_ratio", "tuning", "1k", "{samples: 1k, mask_ratio: 0.25}"),
+    ("init.path", "init", "one.pt", "two.pt"),
+    ("init.name", "init", "one.pt", "{path: one.pt, name: two}"),
+    ("open_clip.arguments", "trainer", "open_clip", "{open_clip: {arguments: [--siglip]}}"),
+    ("command.arguments", "trainer", "{command: [python, one.py]}", "{command: [python, two.py]}"),
+    ("command.name", "trainer", "{command: [one]}", "{command: {arguments: [one], name: two}}"),
 ]
 
 
 @pytest.mark.parametrize(("option", "setting", "one", "two"), OTHER_OPTIONS)
 def test_option_that_changes_the_result_makes_another_run(run_of, option: str, setting: str, one: str, two: str):
-    assert run_of(**{setting: one}).id != run_of(**{setting: two}).id
+    needed = NEEDS.get(setting, {})
+    assert run_of(**{setting: one}, **needed).id != run_of(**{setting: two}, **needed).id
 
 
 def test_every_option_has_a_case():
     options = {f"{kind}.{name}" for kind, keys in DATASET.options.items() for name in keys.options}
-    options |= {f"evaluation.{name}" for name in EVALUATION.options}
-    assert options - {option for option, *_ in OTHER_OPTIONS} == {"fashion.folder"}, "a new option needs a line above"
+    tables = {"evaluation": EVALUATION, "reconstruction": RECONSTRUCTION, "tuning": TUNING, "init": INIT}
+    options |= {f"{kind}.{name}" for kind, keys in {**tables, **TRAINER.options}.items() for name in keys.options}
+    places = {"fashion.folder", "webdataset.decode"}
+    assert options - {option for option, *_ in OTHER_OPTIONS} == places, "a new option needs a line above"
 
 
 @pytest.mark.parametrize(
@@ -180,6 +240,14 @@ def test_every_option_has_a_case():
             "{webdataset: {urls: 's3://b/{00..99}.tar', name: x}}",
         ),
         ("evaluation", "{data: fashion}", "{data: {fashion: {folder: elsewhere/fashion}}}"),
+        ("evaluation", "{sets: {a: {folder: here}}}", "{sets: {a: {folder: {path: there, train: too}}}}"),
+        ("evaluation", "{sets: {a: {webdataset: here}}}", "{sets: {a: {webdataset: 's3://there'}}}"),
+        ("init", "here/base.pt", "{path: /mnt/there/base.pt}"),
+        (
+            "trainer",
+            "{command: {arguments: [/here/run], name: x}}",
+            "{command: {arguments: [/there/run, -v], name: x}}",
+        ),
         ("evaluation", "{at: [0.5]}", "{at: [1, 0.5, 0.5]}"),
     ],
 )
@@ -191,6 +259,7 @@ def test_where_data_lies_changes_no_run(run_of, setting: str, one: str, two: str
     "more",
     [
         "resources: {gpus: 8, device: H100}\n",
+        "resources: {processes: 4, accumulate: 2, compile: true, activation_checkpointing: true, fused: false}\n",
         "budget: {gpu_hours: 1}\n",
         "question: Is this the same run?\n",
         "score: held_out_loss\nfigures: [speedup]\n",
@@ -221,6 +290,63 @@ def test_order_of_keys_changes_no_run(run_of):
         "lr": "1e-3",
     }
     assert run_of(**settings).id == run_of(**swapped).id
+
+
+@pytest.mark.parametrize(("name", "value"), [("mask_shape", "block"), ("text_mask", "random"), ("cooldown", "1k")])
+def test_setting_without_effect_changes_no_run(run_of, name: str, value: str):
+    assert run_of(**{name: value}).id == run_of().id
+
+
+# Parents
+
+
+def test_tuning_is_a_child_of_the_run_without_it(planned):
+    parent, child = planned(f"{BASE_LINE}axes: {{tuning: [1600], mask_ratio: [0.5]}}\n").runs
+    assert parent.parents == ()
+    assert parent.settings["tuning"] is None
+    assert child.parents == (parent.id,)
+    assert child.id.startswith("ViT-w32d2-4_shapes_16k_m0.5_t1.6k_s0_")
+    assert stage(child.settings) == {
+        **child.settings,
+        "samples": 1600,
+        "lr": 1e-8,
+        "warmup": 320,
+        "mask_ratio": 0.0,
+        "batch_size": 64,
+    }
+    unmasked = planned(BASE_LINE).runs[0]
+    assert child.cost.samples == 1600
+    assert child.cost.flops_per_sample == unmasked.cost.flops_per_sample
+
+
+def test_masked_inference_is_a_child_that_trains_nothing(planned):
+    runs = planned(
+        f"{BASE_LINE}axes: {{mask_ratio: [0.5], inference: [full, masked, ensemble], tuning: [null, 1k]}}\n"
+    ).runs
+    by_id = {run.id: run for run in runs}
+    assert len(runs) == 6
+    for run in runs:
+        if run.settings["inference"] != "full":
+            (parent,) = (by_id[one] for one in run.parents)
+            assert parent.settings == {**run.settings, "inference": "full"}
+            assert (run.cost.samples, run.cost.steps, run.cost.train_flops, run.cost.gpu_hours) == (0, 0, 0, 0.0)
+
+
+def test_parents_come_before_their_children_and_once(planned):
+    runs = planned(f"{BASE_LINE}axes: {{tuning: [2k, 1k], mask_ratio: [0.5]}}\nseeds: 2\n").runs
+    ids = [run.id for run in runs]
+    assert len(ids) == len(set(ids)) == 6
+    assert all(ids.index(parent) < ids.index(run.id) for run in runs for parent in run.parents)
+
+
+def test_run_without_a_child_has_no_parents(run_of):
+    assert parent_of(run_of().settings) is None
+    assert run_of().parents == ()
+
+
+def test_stage_fills_in_what_an_older_flipscale_did_not_write(run_of):
+    old = {name: value for name, value in run_of().settings.items() if name not in ("tuning", "inference", "crop")}
+    assert stage(old) == run_of().settings
 
 
 def test_study_name_changes_no_run(planned):
@@ -310,17 +436,19 @@ def test_total_is_the_sum_of_the_runs(planned):
 
 
 def test_plan_is_priced_on_a_cpu_without_gpus_and_on_an_a100_with(run_of):
-    assert run_of().resources == {"gpus": 0, "device": "cpu", "flops_per_second": None}
+    assert run_of().resources == {
+        "gpus": 0,
+        "device": "cpu",
+        "flops_per_second": None,
+        "processes": None,
+        "accumulate": 1,
+        "activation_checkpointing": False,
+        "compile": False,
+        "fused": True,
+    }
     assert run_of("resources: {gpus: 8}\n").resources["device"] == "A100"
     measured = run_of("resources: {flops_per_second: 1e9}\n").cost.gpu_hours
     assert measured == pytest.approx(40 * run_of().cost.gpu_hours)
-
-
-def test_parents_come_before_children(planned):
-    done: set[str] = set()
-    for run in planned(f"{BASE_LINE}axes: {{samples: [16k, 32k]}}\nseeds: 2\n").runs:
-        assert done >= set(run.parents)
-        done.add(run.id)
 
 
 def test_plan_is_json(planned):

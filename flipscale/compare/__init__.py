@@ -23,7 +23,7 @@ import numpy as np
 import pandas as pd
 from scipy.special import stdtrit
 
-from flipscale.collect import SCORES, SETTINGS
+from flipscale.collect import SCORES, SETTINGS, is_score
 from flipscale.compare.comparison import Comparison, Curve, Estimate, Level, Pair, seed_words, short, times
 from flipscale.errors import ResultsError, did_you_mean
 
@@ -78,8 +78,8 @@ def compare(
     at = "samples" if "samples" in table else None
     costs = [time, "train_flops"]
     also = [name for name in ("peak_memory_bytes",) if name in table]
-    lower = score in LOWER_IS_BETTER
-    fraction = score in SCORES and not lower
+    lower = score.rpartition(".")[2] in LOWER_IS_BETTER
+    fraction = is_score(score) and not lower
     return _compared(table, baseline, score, costs, also, at, lower, fraction)
 
 
@@ -407,7 +407,8 @@ def _nothing(why: str) -> Estimate:
 
 
 def _measured(results: pd.DataFrame) -> list[str]:
-    return [name for name in dict.fromkeys(PREFERRED_SCORES) if name in results and results[name].notna().any()]
+    names = dict.fromkeys((*PREFERRED_SCORES, *filter(is_score, results)))
+    return [name for name in names if name in results and results[name].notna().any()]
 
 
 def _need(table: pd.DataFrame, names: Iterable[str]) -> None:

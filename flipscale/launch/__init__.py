@@ -78,7 +78,8 @@ def submit(
         launcher = launcher_named(launcher, results)
     # The costliest goes first, so that no long run is left to one worker at the end. The same run twice is one run.
     once = {run.id: run for run in runs}
-    by_cost = sorted(once.values(), key=lambda run: -run.cost.train_flops)
+    ahead = _flops_ahead(once)
+    by_cost = sorted(once.values(), key=lambda run: -ahead[run.id])
     shapes: dict[str, list[Run]] = {}
     jobs: list[Job] = []
     skipped: Counter[State] = Counter()
@@ -99,6 +100,20 @@ def submit(
                 job.write(_folder(results, job.run_id))
                 jobs.append(job)
     return Submission(tuple(once.values()), tuple(jobs), dict(skipped))
+
+
+def _flops_ahead(runs: Mapping[str, "Run"]) -> dict[str, float]:
+    """What is to be computed from the start of each run to the end of the longest line of runs that start from it.
+
+    A parent so comes before its children, and as early as its longest line needs. `runs` has parents before children.
+    """
+    ahead: dict[str, float] = {}
+    for run in reversed(runs.values()):
+        # An evaluation costs no training, yet its parent is to come before it.
+        ahead[run.id] = ahead.get(run.id, 0) + run.cost.train_flops + 1
+        for parent in run.parents:
+            ahead[parent] = max(ahead.get(parent, 0), ahead[run.id])
+    return ahead
 
 
 def _is_to_do(folder: RunFolder, state: State, retry_diverged: bool) -> bool:

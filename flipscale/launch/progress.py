@@ -34,7 +34,9 @@ class RunProgress:
     @property
     def done(self) -> float:
         """The share that is done, 0 to 1."""
-        return 1.0 if self.state is State.FINISHED else min(1.0, self.samples / self.total)
+        if self.state is State.FINISHED or not self.total:  # an evaluation trains nothing
+            return float(self.state is State.FINISHED)
+        return min(1.0, self.samples / self.total)
 
     @property
     def seen(self) -> str:

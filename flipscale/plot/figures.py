@@ -41,9 +41,16 @@ SCORE_WORDS = {
     "text_retrieval_r1": "image to text recall at 1",
     "text_retrieval_r5": "image to text recall at 5",
     "text_retrieval_r10": "image to text recall at 10",
+    "linear_probe_top1": "linear probe accuracy, top 1",
     "held_out_loss": "held-out loss, nats (lower is better)",
     "final_loss": "training loss at the end, nats (lower is better)",
 }
+
+
+def score_words(score: str) -> str:
+    """A score in words; of a set, with the set's name before it."""
+    of_set, dot, name = score.rpartition(".")
+    return f"{of_set}{': ' if dot else ''}{SCORE_WORDS.get(name, name)}"
 
 
 class Undrawable(ResultsError):
@@ -267,7 +274,7 @@ def _finish(figure: Figure, s: Shown, drawn: Sequence[_Drawn], arrows: Sequence[
         if s.score not in LOWER_IS_BETTER:
             percent_axis(ax)
         if ax.get_subplotspec().is_first_col():  # type: ignore[union-attr]
-            ax.set_ylabel(SCORE_WORDS.get(s.score, s.score))
+            ax.set_ylabel(score_words(s.score))
     rows = pd.concat([of_panel for _, _, of_panel in drawn]).drop_duplicates("id")
     print_small = small_print(s, rows)
     alone = len(drawn) == 1

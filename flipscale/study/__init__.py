@@ -5,6 +5,8 @@ reader.py       a file read into a Study, with every complaint about it
 grid.py         the cells of a study: base, axes and couplings worked out
 keys.py         the keys of a study file
 settings.py     the settings of a run, with their kinds and defaults
+datasets.py     the data sets a study can name
+recipes.py      named settings that a study is laid on: FLIP's, open_clip's
 kinds.py        kinds of value: what they read, how they complain, their JSON Schema
 expression.py   couplings and constraints, read safely
 document.py     YAML in which every value knows its line

@@ -120,7 +120,11 @@ def _settle(study: Study, settings: Settings, chosen: Settings, complaints: Comp
             complaints.add(_place(study, "image_size"), str(error))
         return False
     settings["image_size"] = shape.image.image_size
+    if settings["text_length"] is None:
+        settings["text_length"] = shape.text.context_length
     batch, samples, unique = settings["batch_size"], settings["samples"], settings["data_size"]
+    tuning = settings["tuning"] or {"samples": math.inf, "batch_size": None, "warmup": None}
+    tuned = tuning["samples"]
     checks = (
         (
             "text_length",
@@ -140,6 +144,37 @@ def _settle(study: Study, settings: Settings, chosen: Settings, complaints: Comp
             settings["warmup"] > samples,
             f"warmup {settings['warmup']} is longer than the schedule of {samples} samples",
             "shorten it",
+        ),
+        (
+            "cooldown",
+            settings["schedule"] == "constant" and settings["warmup"] + settings["cooldown"] > samples,
+            f"warmup and cooldown, {settings['warmup']} + {settings['cooldown']}, are longer than the schedule of "
+            f"{samples} samples",
+            "shorten one",
+        ),
+        (
+            "tuning",
+            tuned < (tuning["batch_size"] or batch),
+            f"tuning.samples {tuned} is less than one batch of {tuning['batch_size'] or batch}",
+            "write more samples",
+        ),
+        (
+            "tuning",
+            (tuning["warmup"] or 0) > tuned,
+            f"tuning.warmup {tuning['warmup']} is longer than the tuning of {tuned} samples",
+            "shorten it",
+        ),
+        (
+            "inference",
+            settings["inference"] != "full" and not settings["mask_ratio"],
+            f"inference {settings['inference']} needs a mask, and mask_ratio is 0",
+            "exclude these together",
+        ),
+        (
+            "reconstruction",
+            settings["reconstruction"] is not None and not settings["mask_ratio"],
+            "reconstruction needs patches that were dropped, and mask_ratio is 0",
+            "exclude these together",
         ),
     )
     good = True

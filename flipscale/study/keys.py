@@ -2,7 +2,8 @@
 
 from collections.abc import Mapping
 
-from flipscale.study.kinds import Choice, Count, Keys, ListOf, Maybe, Number, Option, Text
+from flipscale.study.kinds import Choice, Count, Flag, Keys, ListOf, Maybe, Number, Option, ScoreName, Text
+from flipscale.study.recipes import RECIPES
 
 SCHEMA = 1
 """Version of the study file."""
@@ -19,6 +20,7 @@ SCORES = (
     "text_retrieval_r1",
     "text_retrieval_r5",
     "text_retrieval_r10",
+    "linear_probe_top1",
     "held_out_loss",
 )
 """What an evaluation can measure. All are fractions, and more is better, but held_out_loss, which is in nats."""
@@ -53,6 +55,17 @@ _RESOURCES = Keys(
         "flops_per_second": Option(
             Maybe(Number(0, above=True)), None, "FLOP/s one device sustains, where you have measured it"
         ),
+        "processes": Option(
+            Maybe(Count()), None, "processes that share the batch of one run; null is one for each GPU, or one"
+        ),
+        "accumulate": Option(
+            Count(), 1, "parts a process computes its share of the batch in; the contrast stays over the whole batch"
+        ),
+        "activation_checkpointing": Option(
+            Flag(), False, "whether activations are computed again in the backward pass instead of kept"
+        ),
+        "compile": Option(Flag(), False, "whether torch.compile compiles the towers"),
+        "fused": Option(Flag(), True, "whether AdamW updates all weights in one kernel"),
     },
 )
 
@@ -60,6 +73,11 @@ TOP: Mapping[str, Option] = {
     "schema": Option(Choice(("1",), "schema"), None, "version of the study file", True),
     "question": Option(Text(), "", "what the study asks, in a sentence"),
     "include": Option(ListOf(Text()), None, "other study files that this one is laid on, key by key"),
+    "recipe": Option(
+        Maybe(Choice(tuple(RECIPES), "recipe")),
+        None,
+        "named settings that base and couple are laid on: flip or openclip",
+    ),
     "base": Option(Keys("base", {}), {}, "settings of every run, unless an axis or a coupling says otherwise"),
     "axes": Option(Keys("axes", {}), {}, "settings that vary, each with the list of its values"),
     "couple": Option(Keys("couple", {}), {}, "settings that follow from others, each as an expression"),
@@ -69,7 +87,9 @@ TOP: Mapping[str, Option] = {
     "design": Option(Text(), "full", "which cells of the grid are run: full, one_at_a_time, or named grids"),
     "baseline": Option(Keys("baseline", {}), {}, "what marks the runs that the others are compared with"),
     "evaluation": Option(Keys("evaluation", {}), {}, "what is measured, and when"),
-    "score": Option(Maybe(Choice(SCORES, "score")), None, "what curves and comparisons are about"),
+    "score": Option(
+        Maybe(ScoreName(SCORES)), None, "what curves and comparisons are about; that of a set is NAME.score"
+    ),
     "budget": Option(_BUDGET, _BUDGET.read({}, (), print), "limits that `submit` refuses to go over"),
     "resources": Option(_RESOURCES, _RESOURCES.read({}, (), print), "what one run needs, and how it is priced"),
     "figures": Option(Maybe(ListOf(Choice(FIGURES, "figure"))), None, "figures wanted; null draws all that can be"),

@@ -101,22 +101,39 @@ class Number:
 
 
 @dataclass(frozen=True)
+class Flag:
+    """True or false."""
+
+    def read(self, value: Any, at: Path_, complain: Complain) -> Any:
+        if not isinstance(value, bool):
+            complain(at, f"{show(value)} is neither true nor false; write one of them")
+            return INVALID
+        return value
+
+    def schema(self) -> dict[str, Any]:
+        return {"type": "boolean"}
+
+
+@dataclass(frozen=True)
 class Text:
-    """A text; with `holds`, one in which that must occur."""
+    """A text; with `holds`, one in which that must occur, or one of `names`."""
 
     holds: str = ""
+    names: tuple[str, ...] = ()
 
     def read(self, value: Any, at: Path_, complain: Complain) -> Any:
         if not isinstance(value, str) or not value.strip():
             complain(at, f"{show(value)} is not a text; write one, in quotes if YAML would read it otherwise")
             return INVALID
-        if self.holds not in value:
-            complain(at, f"{show(value)} lacks '{self.holds}'; put it where the class name goes")
+        if self.holds not in value and value not in self.names:
+            known = f", or write {' or '.join(self.names)}" if self.names else ""
+            complain(at, f"{show(value)} lacks '{self.holds}'; put it where the class name goes{known}")
             return INVALID
         return value
 
     def schema(self) -> dict[str, Any]:
-        return {"type": "string", "minLength": 1} | ({"pattern": re.escape(self.holds)} if self.holds else {})
+        text = {"type": "string", "minLength": 1} | ({"pattern": re.escape(self.holds)} if self.holds else {})
+        return {"anyOf": [text, {"enum": list(self.names)}]} if self.names else text
 
 
 @dataclass(frozen=True)
@@ -134,6 +151,25 @@ class Choice:
 
     def schema(self) -> dict[str, Any]:
         return {"enum": list(self.names)}
+
+
+@dataclass(frozen=True)
+class ScoreName:
+    """One of a few scores, of the main evaluation or, after a name and a dot, of another set."""
+
+    names: tuple[str, ...]
+
+    def read(self, value: Any, at: Path_, complain: Complain) -> Any:
+        of_set, dot, score = value.rpartition(".") if isinstance(value, str) else ("", "", value)
+        if score not in self.names or bool(of_set) != bool(dot):
+            complain(at, f"{show(value)} is no score; {did_you_mean(score, self.names)}")
+            return INVALID
+        return value
+
+    def schema(self) -> dict[str, Any]:
+        return {
+            "anyOf": [{"enum": list(self.names)}, {"type": "string", "pattern": rf"^\w+\.({'|'.join(self.names)})$"}]
+        }
 
 
 @dataclass(frozen=True)
@@ -189,6 +225,20 @@ class ListOf:
 
 
 @dataclass(frozen=True)
+class Either:
+    """A text, or a list of them: whichever the value looks like."""
+
+    text: Kind
+    many: Kind
+
+    def read(self, value: Any, at: Path_, complain: Complain) -> Any:
+        return (self.many if isinstance(value, list) else self.text).read(value, at, complain)
+
+    def schema(self) -> dict[str, Any]:
+        return {"anyOf": [self.text.schema(), self.many.schema()]}
+
+
+@dataclass(frozen=True)
 class Option:
     """A key of a mapping: its kind, its default (or that it is required), and a sentence about it."""
 
@@ -196,6 +246,8 @@ class Option:
     default: Any
     says: str
     required: bool = False
+    place: bool = False
+    """Whether it says where something is, or how it is got at, and not what it is: then it is no part of an id."""
 
 
 @dataclass(frozen=True)
@@ -205,12 +257,12 @@ class Keys:
     noun: str
     options: Mapping[str, Option] = field(hash=False)
     short: str | None = None
-    """The key that a lone text stands for: `{webdataset: "a/{0..9}.tar"}` gives its urls."""
+    """The key that a value without keys stands for: `{webdataset: "a/{0..9}.tar"}` gives its urls."""
 
     def read(self, value: Any, at: Path_, complain: Complain) -> Any:
         if value is None:
             value = {}
-        if self.short and isinstance(value, str):
+        if self.short and isinstance(value, str | int | float | list) and not isinstance(value, bool):
             value = {self.short: value}
         if not isinstance(value, dict):
             complain(at, f"{show(value)} gives no keys; {self.noun} takes {', '.join(self.options)}")
@@ -237,7 +289,34 @@ class Keys:
         required = [name for name, option in self.options.items() if option.required]
         if required:
             schema["required"] = required
-        return {"anyOf": [schema, {"type": "null"}, *([{"type": "string"}] if self.short else [])]}
+        return {"anyOf": [schema, {"type": "null"}, *([self.options[self.short].kind.schema()] if self.short else [])]}
+
+
+@dataclass(frozen=True)
+class MapOf:
+    """A mapping of names, chosen by who writes it, to values of a kind."""
+
+    noun: str
+    kind: Kind
+
+    def read(self, value: Any, at: Path_, complain: Complain) -> Any:
+        if not isinstance(value, dict):
+            complain(at, f"{show(value)} gives no names; write {{name: {self.noun}}}")
+            return INVALID
+        read: dict[str, Any] = {}
+        for name, one in value.items():
+            if not re.fullmatch(r"[A-Za-z]\w*", str(name)):
+                complain((*at, name), f"{show(name)} is no name; write letters, digits and _, a letter first")
+                return INVALID
+            read[name] = self.kind.read(one, (*at, name), complain)
+        return INVALID if INVALID in read.values() else read
+
+    def schema(self) -> dict[str, Any]:
+        return {
+            "type": "object",
+            "propertyNames": {"pattern": r"^[A-Za-z]\w*$"},
+            "additionalProperties": self.kind.schema(),
+        }
 
 
 @dataclass(frozen=True)

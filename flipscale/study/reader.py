@@ -11,6 +11,7 @@ from flipscale.study.expression import CONDITION, Expression, ExpressionError, r
 from flipscale.study.grid import MOST_POINTS, cells
 from flipscale.study.keys import DESIGN_ALL, SCHEMA, TOP
 from flipscale.study.kinds import INVALID, show
+from flipscale.study.recipes import RECIPES, Recipe
 from flipscale.study.settings import SETTINGS
 from flipscale.study.study import Axis, Condition, Coupling, Study
 
@@ -67,7 +68,10 @@ class _Checker:
                 hint = f"did you mean it under base, as 'base: {{{key}: ...}}'?" if key in SETTINGS else ""
                 self.complain((key,), f"unknown key '{key}'; {hint or did_you_mean(key, TOP)}")
         self._schema()
-        top = {key: self._top(key) for key in ("question", "budget", "resources", "score", "figures", "seeds")}
+        top = {
+            key: self._top(key) for key in ("question", "recipe", "budget", "resources", "score", "figures", "seeds")
+        }
+        recipe = RECIPES[top["recipe"]] if top["recipe"] else Recipe({}, {})
         base = self._settings("base", self._mapping("base"))
         if "evaluation" in data:
             if "evaluation" in base:
@@ -76,12 +80,15 @@ class _Checker:
         axes = self._axes(top["seeds"])
         grids = self._design(base, axes)
         varied = set.intersection(*({axis.name for axis in grid} for grid in grids.values())) if grids else set()
-        couplings = self._couplings(axes, varied)
+        # What the study says of a setting, anywhere, takes the place of all that its recipe says of it.
+        own = {*base, *varied, *self._mapping("couple")}
+        base = {name: value for name, value in recipe.base.items() if name not in own} | base
+        couplings = self._couplings(base, axes, varied, recipe)
         conditions = self._conditions()
         places = ("base", "axes", "couple")
         unreadable = any(not isinstance(data.get(key), dict | None) for key in places)
         for setting, spec in {} if unreadable else SETTINGS.items():
-            said = any(setting in self._mapping(key) for key in places)
+            said = setting in recipe.couple or any(setting in self._mapping(key) for key in places)
             if spec.required and not said and setting not in varied:
                 self.complain(("base",), f"no '{setting}' in base, axes or couple; add it to base: {spec.says}")
         baseline = self._baseline(axes)
@@ -186,13 +193,23 @@ class _Checker:
                 read.append(one)
         return tuple(read)
 
-    def _couplings(self, axes: Mapping[str, Axis], varied: set[str]) -> tuple[Coupling, ...]:
-        """The study's couplings and the rules of settings that no grid varies, each after what it needs."""
-        found: dict[str, Coupling] = {}
-        base = self._mapping("base")
-        for name, spec in SETTINGS.items():
-            if spec.rule and name not in base and name not in varied:
-                found[name] = Coupling(name, read_expression(spec.rule, SETTINGS), None)
+    def _couplings(
+        self, base: Mapping[str, Any], axes: Mapping[str, Axis], varied: set[str], recipe: Recipe
+    ) -> tuple[Coupling, ...]:
+        """The study's couplings, and the rules of its recipe and of settings, where the study says nothing itself.
+
+        Each stands after what it needs.
+        """
+        rules = {name: spec.rule for name, spec in SETTINGS.items() if spec.rule} | dict(recipe.couple)
+        found = {
+            name: Coupling(
+                name,
+                read_expression(rule, SETTINGS),
+                self.document.place("recipe") if name in recipe.couple else None,
+            )
+            for name, rule in rules.items()
+            if name not in base and name not in varied
+        }
         for name, source in self._mapping("couple").items():
             at = ("couple", name)
             if name not in SETTINGS:

@@ -9,50 +9,83 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from flipscale.study.kinds import Choice, Count, Keys, Kind, ListOf, Maybe, ModelName, Number, OneOf, Option, Text
-
-DATASET = OneOf(
-    "data set",
-    {
-        "shapes": Keys(
-            "shapes",
-            {
-                "pairs": Option(Number(0, 1), 0.3, "share of images with two objects and a relation between them"),
-                "seed": Option(Count(0), 0, "which world of images is drawn; the run's own seed does not change it"),
-            },
-        ),
-        "fashion": Keys(
-            "fashion",
-            {
-                "folder": Option(
-                    Maybe(Text()), None, "folder of Fashion-MNIST's IDX files; null is where Debian puts them"
-                )
-            },
-            short="folder",
-        ),
-        "webdataset": Keys(
-            "webdataset",
-            {
-                "urls": Option(Text(), None, "pattern of the tar shards, as in laion400m/{00000..41455}.tar", True),
-                "name": Option(
-                    Maybe(Text()), None, "the data set's name in a run's identity; null takes the pattern's last folder"
-                ),
-            },
-            short="urls",
-        ),
-    },
+from flipscale.study.datasets import DATASET, EVALUATION_SET, TEMPLATES
+from flipscale.study.kinds import (
+    Choice,
+    Count,
+    Flag,
+    Keys,
+    Kind,
+    ListOf,
+    MapOf,
+    Maybe,
+    ModelName,
+    Number,
+    OneOf,
+    Option,
+    Text,
 )
 
 EVALUATION = Keys(
     "evaluation",
     {
         "data": Option(Maybe(DATASET), None, "data to evaluate on; null takes the training data's held-out part"),
-        "images": Option(Count(), 2000, "at most so many held-out images"),
+        "images": Option(Count(), 2000, "at most so many held-out images of each set"),
         "at": Option(
             ListOf(Number(0, 1, above=True)), [1.0], "fractions of the schedule to evaluate at; the end is always one"
         ),
-        "templates": Option(
-            Maybe(ListOf(Text(holds="{}"))), None, "prompts for zero-shot, with {} for the class; null takes the data's"
+        "templates": TEMPLATES,
+        "sets": Option(MapOf("set", EVALUATION_SET), {}, "more sets to score on, by name; their scores are NAME.score"),
+        "linear_probe": Option(Flag(), False, "whether a linear classifier on frozen image features is scored as well"),
+    },
+)
+
+RECONSTRUCTION = Keys(
+    "reconstruction",
+    {
+        "weight": Option(Number(0, above=True), 1.0, "of the reconstruction loss beside the contrastive one"),
+        "width": Option(Maybe(Count()), None, "of the decoder; null is half the image tower's"),
+        "depth": Option(Count(), 2, "blocks of the decoder"),
+    },
+)
+
+TUNING = Keys(
+    "tuning",
+    {
+        "samples": Option(Count(), None, "length of the tuning, in samples seen; FLIP's is 128M after 2.56B", True),
+        "lr": Option(Maybe(Number(0, above=True)), None, "peak learning rate; null is a hundredth of the run's"),
+        "warmup": Option(Maybe(Count(0)), None, "samples of linear warm-up; null is a fifth of the tuning"),
+        "batch_size": Option(Maybe(Count(2)), None, "pairs a step; null is the run's"),
+        "mask_ratio": Option(Number(0, 1, below=True), 0.0, "share of image patches dropped while tuning"),
+    },
+    short="samples",
+)
+
+INIT = Keys(
+    "init",
+    {
+        "path": Option(Text(), None, "open_clip checkpoint, or a tag of open_clip's pretrained weights", True),
+        "name": Option(Maybe(Text()), None, "its name in a run's identity; null takes the file's"),
+    },
+    short="path",
+)
+
+TRAINER = OneOf(
+    "trainer",
+    {
+        "flipscale": Keys("flipscale", {}),
+        "open_clip": Keys(
+            "open_clip", {"arguments": Option(ListOf(Text()), [], "more arguments of open_clip's program")}
+        ),
+        "command": Keys(
+            "command",
+            {
+                "arguments": Option(
+                    ListOf(Text()), None, "the program and its arguments; the run's folder follows", True
+                ),
+                "name": Option(Maybe(Text()), None, "its name in a run's identity; null takes the arguments"),
+            },
+            short="arguments",
         ),
     },
 )
@@ -67,17 +100,46 @@ class Setting:
     default: Any = None
     required: bool = False
     rule: str | None = None
+    needs: str | None = None
+    """The setting without which this one does nothing: while that is at its default, this is no part of an id."""
 
 
 SETTINGS: Mapping[str, Setting] = {
     "model": Setting(ModelName(), "open_clip's name of a ViT, or ViT-w48d3-4: width 48, depth 3, patch 4", None, True),
     "image_size": Setting(Maybe(Count()), "side of the image in pixels; null takes the model's own"),
-    "text_length": Setting(Count(3), "tokens of text, in training and evaluation; FLIP's 32", 32),
+    "text_length": Setting(
+        Maybe(Count(3)), "tokens of text, in training and evaluation; FLIP's 32; null takes the model's own", 32
+    ),
     "data": Setting(DATASET, "what is trained on: shapes, fashion or webdataset", DATASET.read("shapes", (), print)),
     "data_size": Setting(Maybe(Count()), "unique pairs used, an exact subset; null uses all there are"),
+    "crop": Setting(
+        Maybe(Number(0, 1, above=True)),
+        "least share of the area that a random crop keeps, FLIP 0.5, open_clip 0.9; null takes the middle square whole",
+    ),
+    "flip": Setting(Flag(), "whether images are mirrored at random; FLIP does, open_clip does not", False),
+    "normalization": Setting(
+        Choice(("imagenet", "openai"), "normalization"),
+        "mean and deviation of pixels; FLIP's or open_clip's",
+        "imagenet",
+    ),
     "samples": Setting(Count(), "length of the schedule, in samples seen", None, True),
     "mask_ratio": Setting(
         Number(0, 1, below=True), "share of image patches dropped in training; none are at evaluation", 0.0
+    ),
+    "mask_shape": Setting(
+        Choice(("random", "grid", "block"), "mask shape"), "which patches are kept", "random", needs="mask_ratio"
+    ),
+    "text_mask_ratio": Setting(
+        Number(0, 1, below=True), "share of text tokens dropped in training; none are at evaluation", 0.0
+    ),
+    "text_mask": Setting(
+        Choice(("prioritised", "random"), "text mask"),
+        "which tokens are dropped: padding first, or any",
+        "prioritised",
+        needs="text_mask_ratio",
+    ),
+    "reconstruction": Setting(
+        Maybe(RECONSTRUCTION), "an MAE decoder whose loss is added, as {weight: 1, depth: 2}; null has none"
     ),
     "batch_size": Setting(Count(2), "pairs a step, over all devices together", None, True),
     "lr": Setting(Number(0, above=True), "peak learning rate; FLIP's rule if left out", rule="4e-6 * batch_size / 256"),
@@ -86,12 +148,34 @@ SETTINGS: Mapping[str, Setting] = {
         "samples of linear warm-up; if left out FLIP's 51.2M, at most a tenth of the schedule",
         rule="min(51200000, samples // 10)",
     ),
+    "schedule": Setting(
+        Choice(("cosine", "constant"), "schedule"),
+        "of the learning rate after warm-up: half a cosine, or level",
+        "cosine",
+    ),
+    "cooldown": Setting(
+        Count(0), "samples at the end of a constant schedule over which lr falls to 0", 0, needs="schedule"
+    ),
     "weight_decay": Setting(Number(0), "AdamW's, on weights that are not biases, norms, positions or temperature", 0.2),
     "beta1": Setting(Number(0, 1, below=True), "AdamW's, for the mean of the gradient", 0.9),
     "beta2": Setting(Number(0, 1, below=True), "AdamW's, for the mean of its square; FLIP's 0.95", 0.95),
     "eps": Setting(Number(0, above=True), "AdamW's", 1e-8),
     "grad_clip": Setting(Maybe(Number(0, above=True)), "norm the gradient is clipped to; null clips nothing"),
-    "precision": Setting(Choice(("fp32", "bf16"), "precision"), "of the forward pass; weights are always fp32", "fp32"),
+    "precision": Setting(
+        Choice(("fp32", "bf16", "fp16"), "precision"), "of the forward pass; weights are always fp32", "fp32"
+    ),
+    "init": Setting(Maybe(INIT), "open_clip checkpoint to start from; null starts from random weights"),
+    "tuning": Setting(
+        Maybe(TUNING), "unmasked tuning after the schedule, a run of its own, as {samples: 128M}; null has none"
+    ),
+    "inference": Setting(
+        Choice(("full", "masked", "ensemble"), "inference"),
+        "patches seen at evaluation: all, a masked part, or the mean of masks that cover all",
+        "full",
+    ),
+    "trainer": Setting(
+        TRAINER, "what trains: flipscale, open_clip's own program, or a command", TRAINER.read("flipscale", (), print)
+    ),
     "seed": Setting(Count(0), "of initialisation, data order and masks", 0),
     "evaluation": Setting(EVALUATION, "what is measured, and when", EVALUATION.read({}, (), print)),
 }

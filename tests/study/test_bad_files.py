@@ -25,16 +25,16 @@ def in_base(line: str) -> str:
 
 LISTS = {
     "<KEYS>": (
-        "schema, question, include, base, axes, couple, where, exclude, seeds, design, baseline, "
+        "schema, question, include, recipe, base, axes, couple, where, exclude, seeds, design, baseline, "
         "evaluation, score, budget, resources, figures"
     ),
     "<SETTINGS>": (
-        "model, image_size, text_length, data, data_size, samples, mask_ratio, batch_size, lr, warmup, "
-        "weight_decay, beta1, beta2, eps, grad_clip, precision, seed, evaluation"
+        "model, image_size, text_length, data, data_size, crop, flip, normalization, samples, mask_ratio, mask_shape, "
+        "text_mask_ratio, text_mask, reconstruction, batch_size, lr, warmup, schedule, cooldown, weight_decay, ..."
     ),
     "<SCORES>": (
         "zero_shot_top1, zero_shot_top5, image_retrieval_r1, image_retrieval_r5, image_retrieval_r10, "
-        "text_retrieval_r1, text_retrieval_r5, text_retrieval_r10, held_out_loss"
+        "text_retrieval_r1, text_retrieval_r5, text_retrieval_r10, linear_probe_top1, held_out_loss"
     ),
     "<ALLOWED>": (
         "use settings, numbers, + - * / // % **, comparisons, and, or, not, if else, in, min, max, round, "
@@ -227,8 +227,64 @@ BAD = {
     "beta": (in_base("beta2: 1.0"), "study.yaml:6: 1 is out of range; write a number from 0 below 1"),
     "lr_text": (in_base("lr: '1e-3'"), "study.yaml:6: '1e-3' is not a number; write a number above 0"),
     "precision": (
-        in_base("precision: fp16"),
-        "study.yaml:6: 'fp16' is no precision; did you mean 'bf16'? Choices: fp32, bf16",
+        in_base("precision: fp8"),
+        "study.yaml:6: 'fp8' is no precision; Choices: fp32, bf16, fp16",
+    ),
+    "recipe": (
+        GOOD + "recipe: clip\n",
+        "study.yaml:8: 'clip' is no recipe; did you mean 'flip'? Choices: flip, openclip",
+    ),
+    "flip": (in_base("flip: 'yes'"), "study.yaml:6: 'yes' is neither true nor false; write one of them"),
+    "crop": (in_base("crop: 0"), "study.yaml:6: 0 is out of range; write a number above 0 up to 1"),
+    "cooldown": (
+        in_base("cooldown: 15k\n  schedule: constant"),
+        (
+            "study.yaml:6: warmup and cooldown, 1600 + 15000, are longer than the schedule of 16000 samples "
+            "(at mask_ratio 0); shorten one"
+        ),
+    ),
+    "tuning_batch": (
+        in_base("tuning: 32"),
+        "study.yaml:6: tuning.samples 32 is less than one batch of 64 (at mask_ratio 0); write more samples",
+    ),
+    "tuning_warmup": (
+        in_base("tuning: {samples: 1k, warmup: 2k}"),
+        "study.yaml:6: tuning.warmup 2000 is longer than the tuning of 1000 samples (at mask_ratio 0); shorten it",
+    ),
+    "tuning_key": (
+        in_base("tuning: {lr: 1e-4}"),
+        "study.yaml:6: tuning lacks 'samples'; add it: length of the tuning, in samples seen; FLIP's is 128M after 2.56B",
+    ),
+    "inference": (
+        in_base("inference: masked"),
+        ("study.yaml:6: inference masked needs a mask, and mask_ratio is 0 (at mask_ratio 0); exclude these together"),
+    ),
+    "reconstruction": (
+        in_base("reconstruction: {}"),
+        (
+            "study.yaml:6: reconstruction needs patches that were dropped, and mask_ratio is 0 (at mask_ratio 0); "
+            "exclude these together"
+        ),
+    ),
+    "trainer": (
+        in_base("trainer: {command: {}}"),
+        "study.yaml:6: command lacks 'arguments'; add it: the program and its arguments; the run's folder follows",
+    ),
+    "set_name": (
+        GOOD + "evaluation: {sets: {a.b: fashion}}\n",
+        "study.yaml:8: 'a.b' is no name; write letters, digits and _, a letter first",
+    ),
+    "set_kind": (
+        GOOD + "evaluation: {sets: {a: imagenet}}\n",
+        "study.yaml:8: 'imagenet' is no evaluation set; Choices: shapes, fashion, webdataset, folder, idx, captions",
+    ),
+    "sets_list": (
+        GOOD + "evaluation: {sets: [fashion]}\n",
+        "study.yaml:8: a list of 1 gives no names; write {name: set}",
+    ),
+    "score_of_set": (
+        GOOD + "score: boots.accuracy\n",
+        "study.yaml:8: 'boots.accuracy' is no score; Choices: <SCORES>",
     ),
     "seed_neg": (in_base("seed: -1"), "study.yaml:6: -1 is too small; write a count of 0 or more"),
     "text_length": (in_base("text_length: 2"), "study.yaml:6: 2 is too small; write a count of 3 or more"),
@@ -479,7 +535,7 @@ BAD = {
     ),
     "where_unknown": (
         GOOD + "where: [mask_ratio < 0.6, mask > 2]\n",
-        "study.yaml:8: 'mask > 2' names 'mask', which is no setting; Choices: <SETTINGS>",
+        "study.yaml:8: 'mask > 2' names 'mask', which is no setting; did you mean 'text_mask'? Choices: <SETTINGS>",
     ),
     "where_none": (
         GOOD + "where: mask_ratio > 0.9\n",
@@ -574,7 +630,7 @@ BAD = {
     "grids_empty": (GOOD + "design:\n  grids:\n", "study.yaml:9: holds no grid; write grids: {name: {axis: [values]}}"),
     "grids_axis": (
         GOOD + "design:\n  grids:\n    small: {mask: all}\n",
-        "study.yaml:10: unknown axis 'mask'; Choices: <SETTINGS>",
+        "study.yaml:10: unknown axis 'mask'; did you mean 'text_mask'? Choices: <SETTINGS>",
     ),
     "grids_all": (
         GOOD + "design:\n  grids:\n    small: {lr: all}\n",
@@ -613,7 +669,10 @@ BAD = {
         ),
     ),
     # baseline
-    "baseline": (GOOD + "baseline: {mask: 0}\n", "study.yaml:8: unknown setting 'mask'; Choices: <SETTINGS>"),
+    "baseline": (
+        GOOD + "baseline: {mask: 0}\n",
+        "study.yaml:8: unknown setting 'mask'; did you mean 'text_mask'? Choices: <SETTINGS>",
+    ),
     "baseline_value": (
         GOOD + "baseline: {mask_ratio: 0.25}\n",
         "study.yaml:8: no run of this study has mask_ratio 0.25; it takes 0, 0.5",
@@ -635,7 +694,7 @@ BAD = {
         GOOD + "evaluation: {image: 100}\n",
         (
             "study.yaml:8: unknown key 'image' in evaluation; did you mean 'images'? Choices: data, images, "
-            "at, templates"
+            "at, templates, sets, linear_probe"
         ),
     ),
     "eval_at": (
@@ -644,7 +703,8 @@ BAD = {
     ),
     "eval_templates": (
         GOOD + "evaluation:\n  templates:\n    - a photo of a {}\n    - a photo\n",
-        "study.yaml:11: 'a photo' lacks '{}'; put it where the class name goes",
+        "study.yaml:11: 'a photo' lacks '{}'; put it where the class name goes, or write imagenet_simple or "
+        "openai_imagenet",
     ),
     "eval_data": (
         GOOD + "evaluation: {data: imagenet}\n",
@@ -671,7 +731,7 @@ BAD = {
         in_base("data: webdataset"),
         (
             "study.yaml:6: webdataset lacks 'urls'; add it: pattern of the tar shards, as in "
-            "laion400m/{00000..41455}.tar"
+            "laion400m/{00000..41455}.tar; paths, URLs or pipe: commands"
         ),
     ),
     "data_path": (
@@ -701,7 +761,8 @@ BAD = {
     "budget_n": (GOOD + "budget: 5\n", "study.yaml:8: 5 gives no keys; budget takes gpu_hours, train_flops, runs"),
     "gpus": (
         GOOD + "resources: {gpu: 8}\n",
-        "study.yaml:8: unknown key 'gpu' in resources; did you mean 'gpus'? Choices: gpus, device, flops_per_second",
+        "study.yaml:8: unknown key 'gpu' in resources; did you mean 'gpus'? Choices: gpus, device, "
+        "flops_per_second, processes, accumulate, activation_checkpointing, compile, fused",
     ),
     "gpus_v": (GOOD + "resources: {gpus: -1}\n", "study.yaml:8: -1 is too small; write a count of 0 or more"),
     "device": (
@@ -778,7 +839,7 @@ BAD = {
             "study.yaml:5: 'lots' is not a count; write 400M, 4e8 or 400000000\n"
             "study.yaml:6: YAML reads no as false; write false, or 'no' in quotes for text\n"
             "study.yaml:8: 2 is out of range; write a number from 0 below 1\n"
-            "study.yaml:9: 'mask > 1' names 'mask', which is no setting; Choices: <SETTINGS>\n"
+            "study.yaml:9: 'mask > 1' names 'mask', which is no setting; did you mean 'text_mask'? Choices: <SETTINGS>\n"
             "study.yaml:10: 0 seeds give no run; write seeds: 3, or a list of seeds"
         ),
     ),

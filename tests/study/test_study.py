@@ -151,8 +151,11 @@ def test_on_and_off_are_words_as_keys(read):
         ("{shapes: {pairs: 1}}", {"shapes": {"pairs": 1.0, "seed": 0}}),
         ("fashion", {"fashion": {"folder": None}}),
         ("{fashion: data/fashion}", {"fashion": {"folder": "data/fashion"}}),
-        ("{webdataset: 'a/{0..9}.tar'}", {"webdataset": {"urls": "a/{0..9}.tar", "name": None}}),
-        ("{webdataset: {urls: 'a/{0..9}.tar', name: a}}", {"webdataset": {"urls": "a/{0..9}.tar", "name": "a"}}),
+        ("{webdataset: 'a/{0..9}.tar'}", {"webdataset": {"urls": "a/{0..9}.tar", "name": None, "decode": None}}),
+        (
+            "{webdataset: {urls: 'a/{0..9}.tar', name: a}}",
+            {"webdataset": {"urls": "a/{0..9}.tar", "name": "a", "decode": None}},
+        ),
     ],
 )
 def test_data_is_read_with_all_its_options(read, written: str, data: dict[str, Any]):
@@ -161,6 +164,7 @@ def test_data_is_read_with_all_its_options(read, written: str, data: dict[str, A
 
 def test_evaluation_may_stand_at_the_top_or_in_base(read):
     evaluation = {"data": {"fashion": {"folder": None}}, "images": 100, "at": [0.5], "templates": ["a {}"]}
+    evaluation |= {"sets": {}, "linear_probe": False}
     written = "evaluation: {data: fashion, images: 100, at: 0.5, templates: ['a {}']}"
     assert column(read(f"{SMALL}{written}\n"), "evaluation") == [evaluation]
     assert column(read(SMALL.replace("64}", f"64, {written}}}")), "evaluation") == [evaluation]
@@ -177,6 +181,34 @@ def test_coupling_wins_over_base_and_follows_couplings_in_any_order(read):
 def test_rules_of_flip_hold_where_nothing_is_said(read):
     study = read(SMALL + "axes: {samples: [1k, 1B]}\n")
     assert column(study, "lr", "warmup") == [(1e-6, 100), (1e-6, 51_200_000)]
+
+
+def test_recipe_lies_under_what_the_study_says(read):
+    study = read(
+        "schema: 1\nbase: {model: ViT-B-16, samples: 2.56B, beta2: 0.98}\nrecipe: flip\naxes: {mask_ratio: [0, 0.5], crop: [0.9]}\n"
+    )
+    assert column(study, "batch_size", "lr", "beta2", "crop", "flip", "text_length") == [
+        (16384, pytest.approx(2.56e-4), 0.98, 0.9, True, 32),
+        (32768, pytest.approx(5.12e-4), 0.98, 0.9, True, 32),
+    ]
+
+
+def test_recipe_of_open_clip_has_its_fixed_lr_and_its_model_s_context(read):
+    study = read("schema: 1\nrecipe: openclip\nbase: {model: ViT-B-16, samples: 2.56B, batch_size: 32k}\n")
+    assert column(study, "lr", "warmup", "eps", "beta2", "normalization", "text_length") == [
+        (5e-4, 256_000_000, 1e-6, 0.98, "openai", 77)
+    ]
+    study = read(
+        "schema: 1\nrecipe: openclip\nbase: {model: ViT-B-16, samples: 2.56B, batch_size: 32k}\ncouple: {lr: 1e-3 * 2}\n"
+    )
+    assert column(study, "lr") == [2e-3]
+
+
+def test_coupling_of_a_recipe_that_comes_out_broken_is_told_at_the_recipe(read):
+    with pytest.raises(StudyError, match="study.yaml:2: batch_size at mask_ratio 1: .* too large"):
+        read(
+            "schema: 1\nrecipe: flip\nbase: {model: ViT-B-16, samples: 2.56B}\naxes: {mask_ratio: [0.999999999999999]}\n"
+        )
 
 
 def test_coupling_may_choose_a_text(read):

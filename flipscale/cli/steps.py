@@ -1,0 +1,131 @@
+"""What several verbs do with their arguments: read the study, plan it, collect it, find a run by a part of its id."""
+
+import argparse
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from flipscale.cli.output import say
+from flipscale.errors import FlipscaleError
+
+if TYPE_CHECKING:
+    from flipscale.collect import Collected
+    from flipscale.plan import Plan
+    from flipscale.study import Study
+
+
+def study_of(args: argparse.Namespace) -> "Study":
+    from flipscale.study import read_study
+
+    return read_study(args.study)
+
+
+def plan_of(args: argparse.Namespace) -> "tuple[Study, Plan]":
+    from flipscale.plan import plan as plan_study
+
+    study = study_of(args)
+    return study, plan_study(study)
+
+
+def write_plan(args: argparse.Namespace, planned: "Plan") -> None:
+    from flipscale.run import write_json
+
+    folder = args.results / planned.study
+    folder.mkdir(parents=True, exist_ok=True)
+    write_json(folder / "plan.json", planned.to_dict())
+
+
+def collect_all(args: argparse.Namespace, planned: "Plan") -> "Collected":
+    from flipscale.collect import collect as collect_runs
+
+    runs = [{"study": planned.study, **run.to_dict()} for run in planned.runs]
+    found = collect_runs(runs, args.results, args.results / planned.study)
+    for name, problem in found.problems.items():
+        say(f"{name} is left out: {problem}")
+    for name in found.unknown_scores:
+        say(f"the score {name} has no column in results.csv; its points are in curves.parquet")
+    torn = f", {found.torn_lines} torn lines left out" if found.torn_lines else ""
+    say(f"wrote {found.files[0]} ({len(found.results)} of {len(planned.runs)} runs{torn})")
+    return found
+
+
+def mirror(args: argparse.Namespace, study: "Study", found: "Collected") -> dict[str, Any] | None:
+    """Bring MLflow up to date; what was done, or None where nothing was."""
+    from flipscale import track
+
+    if args.no_mlflow or found.results.empty:
+        return None
+    folder, figures = args.results / study.name, sorted((args.plots / study.name).glob("*.png"))
+    files = [Path(args.study), found.files[0], folder / "comparison.md", *figures]
+    uri = _tracking_uri(args)
+    try:
+        done = track.mirror(
+            found.results,
+            found.curves,
+            study.name,
+            tracking_uri=uri,
+            artifact_root=args.results / "mlartifacts",
+            files=[path for path in files if path.exists()],
+        )
+    except FlipscaleError as error:
+        # The mirror can always be made again from the files, so a server that is away costs nothing.
+        say(f"MLflow was not written: {error}")
+        return None
+    say(f"MLflow: {done.created} runs new, {done.updated} changed, {done.unchanged} as they were")
+    return {"uri": uri, "created": done.created, "updated": done.updated, "unchanged": done.unchanged}
+
+
+def _tracking_uri(args: argparse.Namespace) -> str:
+    return args.tracking_uri or f"sqlite:///{(args.results / 'mlflow.db').absolute()}"
+
+
+def baseline_of(study: "Study") -> dict[str, Any]:
+    """The study's baseline as results.csv holds it."""
+    from flipscale.collect import setting_value
+
+    return {name: setting_value(name, value) for name, value in study.baseline.items()}
+
+
+def is_evaluated(study: "Study") -> bool:
+    evaluation = study.base["evaluation"]
+    return bool(evaluation["data"] or evaluation["sets"]) or "webdataset" not in study.base["data"]
+
+
+def run_folder(args: argparse.Namespace, name: str) -> Path:
+    runs: Path = args.results / "runs"
+    return runs / one_of(name, sorted(path.name for path in runs.iterdir()) if runs.is_dir() else [])
+
+
+def asked_of(args: argparse.Namespace, name: str) -> dict[str, Any]:
+    """What was asked of a run: from its folder, or from the plan of any study that was submitted or planned here."""
+    from flipscale.run import RunFolder
+
+    known: dict[str, dict[str, Any]] = {}
+    for path in sorted(args.results.glob("*/plan.json")):
+        try:
+            known |= {one["id"]: one for one in json.loads(path.read_text())["runs"]}
+        except (ValueError, TypeError, KeyError) as error:
+            raise FlipscaleError(f"{path}: is no plan; delete it, `flipscale plan` writes it again.") from error
+    for path in sorted(args.results.glob("runs/*/run.json")):
+        asked = RunFolder(path.parent).asked()
+        if asked:
+            known[path.parent.name] = asked
+    return known[one_of(name, sorted(known))]
+
+
+def one_of(name: str, ids: Sequence[str]) -> str:
+    """The one id that is `name`, begins with it, or ends with it (the hash alone is enough)."""
+    from flipscale.errors import did_you_mean
+
+    name = Path(name).name
+    found = [one for one in ids if one == name] or [one for one in ids if one.startswith(name) or one.endswith(name)]
+    if len(found) == 1:
+        return found[0]
+    if found:
+        raise FlipscaleError(
+            f"'{name}' could be any of {len(found)} runs: {', '.join(found[:5])}, ... Give more of it."
+        )
+    raise FlipscaleError(
+        f"no run '{name}'; {did_you_mean(name, ids)}" if ids else f"no run '{name}': none is here yet."
+    )

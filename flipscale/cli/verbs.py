@@ -1,0 +1,290 @@
+"""What each verb does, in the order of a study's life: parse, one call, print."""
+
+import argparse
+import json
+import sys
+import time
+from pathlib import Path
+
+from flipscale.cli.output import hours, print_json, print_table, say, si
+from flipscale.cli.steps import (
+    asked_of,
+    baseline_of,
+    collect_all,
+    is_evaluated,
+    mirror,
+    one_of,
+    plan_of,
+    run_folder,
+    study_of,
+    write_plan,
+)
+from flipscale.errors import FlipscaleError
+from flipscale.run import State
+
+WATCH_SECONDS = 2.0
+
+
+def init(args: argparse.Namespace) -> int:
+    """Write a commented study file to start from, and its JSON Schema for the editor."""
+    from importlib.resources import files
+
+    from flipscale.study.schema import study_schema
+
+    schema = json.dumps(study_schema(), indent=1) + "\n"
+    if args.schema:
+        print(schema, end="")
+        return 0
+    path = Path(args.file)
+    if path.exists():
+        raise FlipscaleError(f"{path}: is there already; give another name: flipscale init NAME.yaml")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_name("study.schema.json")
+    beside.write_text(schema)
+    path.write_text(files("flipscale.study").joinpath("template.yaml").read_text())
+    say(f"wrote {path} and {beside}. Next: flipscale plan {path}")
+    return 0
+
+
+def plan(args: argparse.Namespace) -> int:
+    """Show every run of a study and what it will cost; trains nothing."""
+    study, planned = plan_of(args)
+    write_plan(args, planned)
+    if args.json:
+        print_json(planned.to_dict())
+        return 0
+    unit = "core-hours" if planned.runs[0].resources["device"] == "cpu" else "GPU-hours"
+    rows = [
+        (
+            run.id,
+            si(run.cost.params),
+            si(run.cost.flops_per_sample),
+            si(run.cost.samples),
+            f"{run.cost.steps:,}",
+            f"{run.cost.train_flops:.2e}",
+            f"{run.cost.memory_bytes / 2**30:.2f}",
+            hours(run.cost.gpu_hours),
+        )
+        for run in planned.runs
+    ]
+    print_table(("run", "params", "FLOPs/sample", "samples", "steps", "FLOPs", "GiB/device", unit), rows)
+    total = planned.total
+    print(f"{total['runs']} runs, {total['train_flops']:.2e} FLOPs, {hours(total['gpu_hours'])} {unit}")
+    if study.score is None and not is_evaluated(study):
+        say("no evaluation is declared for this data, so there will be no scores to compare; see `evaluation`")
+    return 0
+
+
+def submit(args: argparse.Namespace) -> int:
+    """Start every run of a study that is not finished yet."""
+    from flipscale import launch
+
+    _, planned = plan_of(args)
+    planned.check_budget()
+    write_plan(args, planned)
+    submission = launch.submit(planned.runs, args.results, args.on, retry_diverged=args.retry_diverged)
+    say(submission.summary())
+    if args.detach:
+        say(f"they go on without this terminal; see flipscale status {args.study} --watch")
+        return 0
+    ended = launch.wait(submission, args.results)
+    unfinished = len(planned.runs) - ended.count(State.FINISHED)
+    if unfinished:
+        say(f"{unfinished} of {len(planned.runs)} runs are not finished; see flipscale status {args.study}")
+    return 1 if unfinished else 0
+
+
+def status(args: argparse.Namespace) -> int:
+    """Say in which state every run of a study is, and how far."""
+    from flipscale import launch
+
+    _, planned = plan_of(args)
+    for seen in launch.watch(planned.runs, args.results, every=WATCH_SECONDS):
+        if args.json:
+            counts = {str(state): seen.count(state) for state in State if seen.count(state)}
+            print_json({"runs": [{"id": one.id, "state": str(one.state)} for one in seen.runs], "counts": counts})
+        else:
+            if args.watch and sys.stdout.isatty():
+                print("\x1b[2J\x1b[H", end="")
+            rows = [(one.id, str(one.state), one.seen) for one in seen.runs]
+            print_table(("run", "state", "seen"), rows)
+            print(seen)
+        sys.stdout.flush()
+        if not args.watch:
+            break
+    return 0
+
+
+def logs(args: argparse.Namespace) -> int:
+    """Print the log of a run, named by its id or the beginning of it."""
+    from flipscale.run import RunFolder
+
+    folder = RunFolder(run_folder(args, args.id))
+    path = folder.path / "log.txt"
+    if not path.exists() and not args.follow:
+        raise FlipscaleError(f"{path.parent.name} has written no log yet; flipscale status says where it is.")
+    at = 0
+    while True:
+        # Asked before the log is read, so that its last lines are not missed. A lost run counts as waiting.
+        goes_on = args.follow and folder.state("waiting") in (State.WAITING, State.RUNNING)
+        if path.exists():
+            with open(path, errors="replace") as file:
+                file.seek(at)
+                print(file.read(), end="", flush=True)
+                at = file.tell()
+        if not goes_on:
+            return 0
+        time.sleep(WATCH_SECONDS / 4)
+
+
+def cancel(args: argparse.Namespace) -> int:
+    """Stop the runs of a study, or some of them; what they have done stays, and `submit` goes on from it."""
+    from flipscale import launch
+
+    _, planned = plan_of(args)
+    wanted = {one_of(name, [run.id for run in planned.runs]) for name in args.ids}
+    runs = [run for run in planned.runs if not wanted or run.id in wanted]
+    cancelled = launch.cancel(runs, args.results)
+    if args.json:
+        print_json({"cancelled": cancelled})
+    else:
+        say(f"cancelled {len(cancelled)} runs" if cancelled else "nothing was waiting or running")
+    return 0
+
+
+def collect(args: argparse.Namespace) -> int:
+    """Gather finished runs into results.csv, curves.parquet and MLflow."""
+    study, planned = plan_of(args)
+    found = collect_all(args, planned)
+    mirrored = mirror(args, study, found)
+    if args.json:
+        print_json(
+            {
+                "files": [str(path) for path in found.files],
+                "rows": len(found.results),
+                "counts": found.states,
+                "problems": found.problems,
+                "torn_lines": found.torn_lines,
+                "mlflow": mirrored,
+            }
+        )
+    return 0
+
+
+def plot(args: argparse.Namespace) -> int:
+    """Draw the figures of a study from its results.csv."""
+    from flipscale.collect import read_curves, read_results
+    from flipscale.plot import plot_all
+
+    study = study_of(args)
+    folder = args.results / study.name
+    drawn = plot_all(
+        read_results(folder / "results.csv"),
+        read_curves(folder / "curves.parquet"),
+        study=study.name,
+        baseline=baseline_of(study),
+        out=args.plots / study.name,
+        figures=study.figures,
+        score=study.score,
+    )
+    for name, reason in drawn.skipped.items():
+        say(f"{name} is not drawn: {reason}")
+    if args.json:
+        print_json({"figures": [str(path) for path in drawn.files], "skipped": drawn.skipped})
+    else:
+        say(f"wrote {len(drawn.files)} files to {args.plots / study.name}/")
+    return 0
+
+
+def compare(args: argparse.Namespace) -> int:
+    """Say what the masked runs gain over their no-mask twins, from a study's results.csv."""
+    from flipscale.collect import read_results
+    from flipscale.compare import compare as compare_results
+    from flipscale.run import replacing, write_json
+
+    study = study_of(args)
+    folder = args.results / study.name
+    comparison = compare_results(
+        read_results(folder / "results.csv"),
+        baseline=baseline_of(study),
+        axes=[axis.name for axis in study.axes],
+        score=args.score or study.score,
+    )
+    write_json(folder / "comparison.json", comparison.to_dict())
+    with replacing(folder / "comparison.md") as file:
+        file.write(f"# {study.question or study.name}\n\n{comparison.markdown()}".encode())
+    if args.json:
+        print_json(comparison.to_dict())
+    else:
+        print(comparison.table())
+    say(f"wrote {folder / 'comparison.json'} and {folder / 'comparison.md'}")
+    return 0
+
+
+def run(args: argparse.Namespace) -> int:
+    """Do all of it, in order: plan, submit, wait, collect, plot, compare."""
+    from flipscale import track
+
+    args.detach = args.retry_diverged = args.json = False
+    args.score = None
+    failed = submit(args)
+    study, planned = plan_of(args)
+    found = collect_all(args, planned)
+    if found.results.empty:
+        raise FlipscaleError(f"No run of {args.study} has finished; see flipscale status {args.study}.")
+    plot(args)
+    compare(args)
+    mirrored = mirror(args, study, found)
+    folder = args.results / study.name
+    print(f"\ntable        {found.files[0]}   ({len(found.results)} of {len(planned.runs)} runs)")
+    print(f"figures      {args.plots / study.name}/")
+    print(f"comparison   {folder / 'comparison.md'}")
+    print(f"MLflow       {track.ui_command(mirrored['uri']) if mirrored else 'not written'}")
+    return failed
+
+
+def why(args: argparse.Namespace) -> int:
+    """Explain a run's id by the settings that make it, or in which settings two runs differ."""
+    from flipscale.plan import differences, identity, show_setting
+
+    asked = [asked_of(args, name) for name in (args.id, args.other) if name is not None]
+    if len(asked) == 1:
+        settings = identity(asked[0]["settings"])
+        if args.json:
+            print_json({"id": asked[0]["id"], "recipe": asked[0]["recipe"], "identity": settings})
+            return 0
+        print(f"{asked[0]['id']} is recipe {asked[0]['recipe']} with these settings; all others are at their defaults:")
+        print_table(("setting", "value"), [(name, show_setting(asked[0]["settings"][name])) for name in settings])
+        return 0
+    found = differences(asked[0]["settings"], asked[1]["settings"])
+    if args.json:
+        print_json(
+            {"ids": [one["id"] for one in asked], "differences": {name: list(two) for name, two in found.items()}}
+        )
+    elif not found:
+        print("the same run")
+    else:
+        rows = [(name, show_setting(one), show_setting(two)) for name, (one, two) in found.items()]
+        print_table(("setting", asked[0]["id"], asked[1]["id"]), rows)
+    return 0
+
+
+def train(args: argparse.Namespace) -> int:
+    """Train the runs of these folders, one after the other: what a job calls."""
+    if args.profile:
+        from flipscale.train.profile import profile
+
+        for folder in args.folders:
+            print(profile(Path(folder)))
+        return 0
+    from flipscale.train import train as train_folders
+
+    return train_folders([Path(folder) for folder in args.folders])
+
+
+def data(args: argparse.Namespace) -> int:
+    """Build a data set: icons, some 350,000 captioned pictures from the npm package @iconify/json, as tar shards."""
+    from flipscale.train.data.icons import build_icons
+
+    build_icons(args.folder, args.source, args.size, args.workers, say)
+    return 0

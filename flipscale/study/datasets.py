@@ -1,0 +1,114 @@
+"""The data sets a study can name: for training, and for evaluation alone."""
+
+from flipscale.study.kinds import Choice, Count, Either, Keys, ListOf, Maybe, Number, OneOf, Option, Text
+
+TEMPLATES = Option(
+    Maybe(ListOf(Text(holds="{}", names=("imagenet_simple", "openai_imagenet")))),
+    None,
+    "prompts for zero-shot, with {} for the class, or imagenet_simple (FLIP's 7), or openai_imagenet (80); "
+    "null takes the data's, or else 'a photo of a {}'",
+)
+
+_SHAPES = Keys(
+    "shapes",
+    {
+        "pairs": Option(Number(0, 1), 0.3, "share of images with two objects and a relation between them"),
+        "seed": Option(Count(0), 0, "which world of images is drawn; the run's own seed does not change it"),
+    },
+)
+
+_FASHION = Keys(
+    "fashion",
+    {
+        "folder": Option(
+            Maybe(Text()), None, "folder of Fashion-MNIST's IDX files; null is where Debian puts them", place=True
+        )
+    },
+    short="folder",
+)
+
+_URLS = Option(
+    Text(), None, "pattern of the tar shards, as in laion400m/{00000..41455}.tar; paths, URLs or pipe: commands", True
+)
+_NAME = Option(Maybe(Text()), None, "the data set's name in a run's identity; null takes the pattern's last folder")
+
+DATASET = OneOf(
+    "data set",
+    {
+        "shapes": _SHAPES,
+        "fashion": _FASHION,
+        "webdataset": Keys(
+            "webdataset",
+            {
+                "urls": _URLS,
+                "name": _NAME,
+                "decode": Option(
+                    Maybe(Choice(("once", "always"), "way of decoding")),
+                    None,
+                    "once, into a cache on disk, or always, as a stream; null decides by size",
+                    place=True,
+                ),
+            },
+            short="urls",
+        ),
+    },
+)
+"""What can be trained on, and evaluated on."""
+
+EVALUATION_SET = OneOf(
+    "evaluation set",
+    {
+        "shapes": _SHAPES,
+        "fashion": _FASHION,
+        "webdataset": Keys(
+            "webdataset",
+            {
+                "urls": _URLS,
+                "name": _NAME,
+                "classes": Option(
+                    Maybe(Either(Text(), ListOf(Text()))),
+                    None,
+                    "names of the classes that .cls files count, listed or in a text file; null: samples have captions",
+                ),
+                "templates": TEMPLATES,
+            },
+            short="urls",
+        ),
+        "folder": Keys(
+            "folder",
+            {
+                "path": Option(Text(), None, "folder with a folder of images for each class", True, place=True),
+                "classes": Option(
+                    Maybe(Either(Text(), ListOf(Text()))),
+                    None,
+                    "names of the classes, listed in the order of the folders or in a JSON file {folder: name}",
+                ),
+                "templates": TEMPLATES,
+                "train": Option(Maybe(Text()), None, "such a folder to train the linear probe on", place=True),
+            },
+            short="path",
+        ),
+        "idx": Keys(
+            "idx",
+            {
+                "images": Option(Text(), None, "IDX file of images, as MNIST's, .gz or not", True, place=True),
+                "labels": Option(Text(), None, "IDX file of their labels", True, place=True),
+                "classes": Option(ListOf(Text()), None, "names of the classes, from label 0 on", True),
+                "templates": TEMPLATES,
+                "train_images": Option(Maybe(Text()), None, "images to train the linear probe on", place=True),
+                "train_labels": Option(Maybe(Text()), None, "their labels", place=True),
+            },
+        ),
+        "captions": Keys(
+            "captions",
+            {
+                "file": Option(Text(), None, "table of images and captions, .csv, .tsv or .jsonl", True, place=True),
+                "image": Option(Text(), "filepath", "column of the image's path"),
+                "caption": Option(Text(), "title", "column of the caption"),
+                "root": Option(Maybe(Text()), None, "folder that paths start from; null is the table's", place=True),
+            },
+            short="file",
+        ),
+    },
+)
+"""What can be evaluated on alone. A set is known by the name the study gives it, wherever its files lie."""
