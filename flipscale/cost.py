@@ -189,9 +189,10 @@ class Decoder:
         return image.width * width + width + width + _block_parameters(self.tower) + 2 * width + width * pixels + pixels
 
     def flops(self, image: ImageTower, tokens: int) -> int:
-        """Forward FLOPs: `tokens` are embedded, all patches and the class token decoded and predicted."""
+        """Forward FLOPs: `tokens` are embedded, all patches and the class token decoded, dropped patches predicted."""
         width, all_tokens = self.tower.width, image.patches + 1
-        ends = 2 * tokens * image.width * width + 2 * all_tokens * width * 3 * image.patch_size**2
+        predicted = all_tokens - tokens
+        ends = 2 * tokens * image.width * width + 2 * predicted * width * 3 * image.patch_size**2
         return ends + _block_flops(self.tower, all_tokens)
 
 

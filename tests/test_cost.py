@@ -289,3 +289,48 @@ def test_uneven_batch_is_counted_on_the_fullest_device():
     assert cost({**FLIP_L16, "batch_size": 9}, {"processes": 4}).memory_bytes - cost(
         {**FLIP_L16, "batch_size": 8}, {"processes": 4}
     ).memory_bytes > activation_bytes(architecture("ViT-L-16"), 0, 32, "bf16")
+
+
+# What a recipe adds
+
+
+TINY = {
+    "model": "ViT-w32d2-4",
+    "image_size": 28,
+    "text_length": 16,
+    "mask_ratio": 0.5,
+    "text_mask_ratio": 0.0,
+    "samples": 640,
+    "batch_size": 64,
+    "precision": "fp32",
+    "reconstruction": None,
+}
+
+
+def test_reconstruction_costs_what_its_decoder_computes_three_times():
+    with_decoder, without = (
+        cost({**TINY, "reconstruction": asked}) for asked in ({"weight": 1.0, "width": 16, "depth": 2}, None)
+    )
+    # 49 patches of 4 x 4 pixels, 24 kept: W = 32, D = 16, L = 2.
+    forward = 2 * 25 * 32 * 16 + 2 * (24 * 50 * 16**2 + 4 * 50**2 * 16) + 6 * 25 * 4**2 * 16
+    assert with_decoder.image_flops - without.image_flops == 3 * forward
+    assert with_decoder.params == without.params
+
+
+def test_text_masks_leave_the_text_tower_fewer_tokens():
+    half, short = cost({**TINY, "text_mask_ratio": 0.5}), cost({**TINY, "text_length": 8})
+    assert half.text_flops == short.text_flops
+    assert half.image_flops == cost(TINY).image_flops
+
+
+def test_evaluation_costs_no_training():
+    run = cost({**TINY, "samples": 0})
+    assert (run.samples, run.steps, run.train_flops, run.gpu_hours) == (0, 0, 0, 0.0)
+
+
+@pytest.mark.parametrize("resource", [{"accumulate": 4}, {"activation_checkpointing": True}])
+def test_what_saves_memory_takes_one_forward_pass_more(resource):
+    plain, sparing = cost(FLIP_L16), cost(FLIP_L16, resource)
+    assert sparing.memory_bytes < plain.memory_bytes / 2
+    assert sparing.train_flops == plain.train_flops
+    assert sparing.gpu_hours == pytest.approx(plain.gpu_hours * 4 / 3, rel=0.01)

@@ -33,6 +33,7 @@ __all__ = [
     "Estimate",
     "Level",
     "Pair",
+    "arms_of",
     "compare",
     "compare_table",
     "first_reach",
@@ -143,6 +144,21 @@ def is_baseline(results: pd.DataFrame, baseline: Mapping[str, Any]) -> "pd.Serie
     return mask
 
 
+def arms_of(results: pd.DataFrame, baseline: Mapping[str, Any]) -> "pd.Series[str]":
+    """The arm of each row: in what it differs from the baseline, as 'mask_ratio=0.5'; '' for the baseline itself."""
+    parts = pd.DataFrame(
+        {
+            name: labels(results, [name]).mask(is_baseline(results, {name: value}), "")
+            for name, value in baseline.items()
+            if name in results
+        },
+        index=results.index,
+        dtype="str",
+    )
+    text = [", ".join(filter(None, row)) for row in parts.to_numpy().tolist()]
+    return pd.Series(text, index=results.index, dtype="str")
+
+
 def labels(table: pd.DataFrame, names: Sequence[str]) -> "pd.Series[str]":
     """'model=ViT-B-16, samples=400M' for each row."""
     text = [", ".join(f"{n}={short(v)}" for n, v in zip(names, row, strict=True)) for row in table[[*names]].values]
@@ -203,7 +219,7 @@ def _points(
         there = ", ".join(sorted(set(labels(table, list(baseline))))) or "no run"
         wanted = ", ".join(f"{name}={short(value)}" for name, value in baseline.items())
         raise ResultsError(f"No finished run is the baseline {wanted}; there is {there}.")
-    arms = labels(table, list(baseline)).mask(base, "")
+    arms = arms_of(table, baseline)
     table = table.assign(arm=arms).sort_values([*baseline], kind="stable")
     points: list[_Point] = []
     left_out: dict[str, str] = {}

@@ -16,6 +16,7 @@ from flipscale.compare import (
     LOWER_IS_BETTER,
     Curve,
     Estimate,
+    arms_of,
     compare,
     first_reach,
     is_baseline,
@@ -83,10 +84,10 @@ def shown(
         rows["cell"] = labels(rows, varying_axes(rows, baseline))
     keys = [name for name in baseline if name in rows]
     rows = rows.assign(_base=~is_baseline(rows, baseline)).sort_values(["_base", *keys], kind="stable")
-    names = labels(rows, keys)
+    names = arms_of(rows, baseline)
     arms = list(dict.fromkeys(names))
     rows["arm"] = [arms.index(name) for name in names]
-    words = [_arm_words(row) for row in rows.drop_duplicates("arm")[keys].to_dict("records")]
+    words = [_arm_words(row, baseline) for row in rows.drop_duplicates("arm")[keys].to_dict("records")]
     if "unique_pairs" in rows and "data_size" in rows:
         rows["data_size"] = rows["data_size"].fillna(rows["unique_pairs"])
     parts = [dict(part.split("=", 1) for part in cell.split(", ") if "=" in part) for cell in rows["cell"].fillna("")]
@@ -96,13 +97,18 @@ def shown(
     return Shown(rows.sort_index(), curves, study, dict(baseline), score, tuple(words), varied)
 
 
-def _arm_words(settings: Mapping[Any, Any]) -> str:
+def _arm_words(settings: Mapping[Any, Any], baseline: Mapping[str, Any]) -> str:
+    """An arm in words: in what it differs from the baseline; the baseline by its mask, or by all its settings."""
+    other = {name: value for name, value in settings.items() if short(value) != short(baseline[name])}
+    if not other and len(settings) > 1:
+        other = {name: value for name, value in settings.items() if name == "mask_ratio"} or dict(settings)
+
     def word(name: str, value: Any) -> str:
         if name != "mask_ratio" or pd.isna(value):
             return f"{name} {short(value)}"
         return "no mask" if value == 0 else f"mask {100 * value:.3g} %"
 
-    return ", ".join(word(str(name), value) for name, value in settings.items()) or "all runs"
+    return ", ".join(word(str(name), value) for name, value in (other or settings).items()) or "all runs"
 
 
 # The figures
@@ -430,7 +436,7 @@ class _Arrow:
 def _arrow(ax: Axes, curve: Curve, s: Shown, lines: list[_Line]) -> _Arrow | None:
     """The arrow between the mean lines. Its number is compare's, read seed by seed; None if the means do not meet."""
     sign = -1 if s.score in LOWER_IS_BETTER else 1
-    names = dict(zip(s.rows["arm"], labels(s.rows, list(s.baseline)), strict=True))
+    names = dict(zip(s.rows["arm"], arms_of(s.rows, s.baseline), strict=True))
     base = next((line for line in lines if line.arm == 0), None)
     ours = next((line for line in lines if line.arm and names[line.arm] == curve.arm), None)
     told = _told(curve)
