@@ -207,6 +207,8 @@ def show_setting(value: Any) -> str:
     if isinstance(value, dict):
         keys = next((keys for keys in (TUNING, RECONSTRUCTION, INIT) if keys.options.keys() == value.keys()), None)
         told = {name: one for name, one in value.items() if keys is None or one != keys.options[name].default}
+        if not told:
+            return "on"
         alone = keys is not None and list(told) == [keys.short]
         return show_setting(next(iter(told.values()))) if alone else f"({_show_options(told)})"
     if isinstance(value, list):

@@ -63,6 +63,7 @@ class FailureKind(enum.StrEnum):
     DISK = "disk"
     DATA = "data"
     DIVERGED = "diverged"
+    PARENT = "parent"
     CODE = "code"
 
 

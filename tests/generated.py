@@ -67,12 +67,19 @@ def options() -> str:
     return "\n".join(rows) + "\n"
 
 
+def flags() -> str:
+    from flipscale.train.open_clip_flags import flags_as_markdown
+
+    return flags_as_markdown()
+
+
 PARTS: dict[str, Callable[[], str]] = {
     "docs/cli.md#commands": commands,
     "docs/study.md#keys": keys,
     "docs/study.md#settings": settings,
     "docs/study.md#options": options,
     "docs/results.md#columns": columns_as_markdown,
+    "docs/trainers.md#flags": flags,
 }
 """Between `<!-- NAME -->` and `<!-- end -->` of each file stands what the function answers."""
 

@@ -32,6 +32,8 @@ OWNERS = {
     "torchvision": {"train"},
     "open_clip": {"train"},
     "webdataset": {"train"},
+    "sklearn": {"train"},
+    "resvg_py": {"train"},
     "submitit": {"launch"},
     "ray": {"launch"},
     "mlflow": {"track"},

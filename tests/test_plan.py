@@ -34,7 +34,7 @@ def planned(tmp_path: Path) -> Callable[..., Plan]:
 
 @pytest.fixture
 def run_of(planned) -> Callable[..., Run]:
-    """The one run of a study with BASE, other settings as text over it, and lines outside base; its parents left out."""
+    """The one run, without its parents, of a study with BASE, settings as text over it, and lines outside base."""
 
     def run_of(more: str = "", **settings: str) -> Run:
         base = "".join(f"  {name}: {value}\n" for name, value in {**BASE, **settings}.items())
@@ -225,7 +225,7 @@ def test_every_option_has_a_case():
     options = {f"{kind}.{name}" for kind, keys in DATASET.options.items() for name in keys.options}
     tables = {"evaluation": EVALUATION, "reconstruction": RECONSTRUCTION, "tuning": TUNING, "init": INIT}
     options |= {f"{kind}.{name}" for kind, keys in {**tables, **TRAINER.options}.items() for name in keys.options}
-    places = {"fashion.folder", "webdataset.decode"}
+    places = {"fashion.folder", "webdataset.decode", "webdataset.sizes"}
     assert options - {option for option, *_ in OTHER_OPTIONS} == places, "a new option needs a line above"
 
 
@@ -239,6 +239,7 @@ def test_every_option_has_a_case():
             "{webdataset: {urls: 'a/{0..9}.tar', name: x}}",
             "{webdataset: {urls: 's3://b/{00..99}.tar', name: x}}",
         ),
+        ("data", "{webdataset: w.tar}", "{webdataset: {urls: w.tar, decode: always, sizes: sizes.json}}"),
         ("evaluation", "{data: fashion}", "{data: {fashion: {folder: elsewhere/fashion}}}"),
         ("evaluation", "{sets: {a: {folder: here}}}", "{sets: {a: {folder: {path: there, train: too}}}}"),
         ("evaluation", "{sets: {a: {webdataset: here}}}", "{sets: {a: {webdataset: 's3://there'}}}"),

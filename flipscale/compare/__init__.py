@@ -423,7 +423,7 @@ def _nothing(why: str) -> Estimate:
 
 
 def _measured(results: pd.DataFrame) -> list[str]:
-    names = dict.fromkeys((*PREFERRED_SCORES, *filter(is_score, results)))
+    names = dict.fromkeys((*PREFERRED_SCORES, *filter(is_score, map(str, results.columns))))
     return [name for name in names if name in results and results[name].notna().any()]
 
 

@@ -108,7 +108,7 @@ def _flops_ahead(runs: Mapping[str, "Run"]) -> dict[str, float]:
     A parent so comes before its children, and as early as its longest line needs. `runs` has parents before children.
     """
     ahead: dict[str, float] = {}
-    for run in reversed(runs.values()):
+    for run in reversed(list(runs.values())):
         # An evaluation costs no training, yet its parent is to come before it.
         ahead[run.id] = ahead.get(run.id, 0) + run.cost.train_flops + 1
         for parent in run.parents:

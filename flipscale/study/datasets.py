@@ -48,6 +48,12 @@ DATASET = OneOf(
                     "once, into a cache on disk, or always, as a stream; null decides by size",
                     place=True,
                 ),
+                "sizes": Option(
+                    Maybe(Text()),
+                    None,
+                    "JSON file of how many samples each shard has, as open_clip's sizes.json; null counts them",
+                    place=True,
+                ),
             },
             short="urls",
         ),

@@ -1,297 +1,234 @@
 """What a job does: `train` takes the folders of runs and does each run that nobody else does and that is not done.
 
-Open data, build the model, go on from a checkpoint, train, evaluate, write model.pt and last result.json. What goes
-wrong in one run is written into its folder, by kind, and the next run is taken.
+A run whose settings name another trainer is handed to it, an evaluation of a finished run is evaluated, and all others
+are trained here, by one process or several. What goes wrong in one run is written into its folder, by kind, and the
+next run is taken.
 """
 
 import contextlib
-import errno
-import importlib.metadata
+import enum
 import os
-import resource
-import signal
 import sys
 import time
-import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
-import open_clip
 import torch
 
-from flipscale.errors import DataError, Diverged, FlipscaleError, LeaseLost
+from flipscale.errors import Diverged, FlipscaleError, LeaseLost, RunFolderError
 from flipscale.run import FailureKind, Lease, RunFolder
-from flipscale.train.data import Data, open_data, open_held_out
-from flipscale.train.evaluate import evaluate
-from flipscale.train.loop import CHECKPOINT_SECONDS, Training, fit
-from flipscale.train.model import save, tokenize
+from flipscale.train.command import run_command
+from flipscale.train.failure import Failed, Failure, record, say, why
+from flipscale.train.loop import CHECKPOINT_SECONDS
+from flipscale.train.open_clip_command import run_open_clip
+from flipscale.train.processes import Group, is_lost_connection, joined, start
+from flipscale.train.stop import STOP_SIGNALS, Stop, noting_signals
+from flipscale.train.task import asked_of, line_of, parent_of, pretrain, score_parent
 
-__all__ = ["train"]
+__all__ = ["STOP_SIGNALS", "train"]
 
-STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2)
-"""What a scheduler sends ahead of a time limit or a preemption, and Ctrl-C."""
+LOOK_SECONDS = 1.0
+"""While a parent is trained by another process, it is looked for this often."""
 
 
 def train(folders: Sequence[Path], *, checkpoint_seconds: float = CHECKPOINT_SECONDS) -> int:
-    """Do the runs of `folders` one after the other and return the exit code.
+    """Do the runs of `folders` one after the other, parents before children, and return the exit code.
 
     A run that is finished, failed, cancelled, or held by a living process is passed over. The list is gone through
-    until a pass finds nothing to do, so a run whose process died meanwhile is taken up. The code is 0 if nothing failed
-    here, 1 if something did, and 128 + the signal (143, 130, ...) if one came: then the run in hand wrote a checkpoint.
+    until a pass finds nothing to do, so a run whose process died meanwhile is taken up. A child whose parent is held by
+    another process is waited for. The code is 0 if nothing failed here, 1 if something did, and 128 + the signal (143,
+    130, ...) if one came: then the run in hand wrote a checkpoint.
     """
-    runs = [RunFolder(folder) for folder in folders]
-    failed: set[Path] = set()
-    with _noting_signals() as stop:
-        took = True
-        while took:
-            took = False
-            for run in runs:
-                if stop.signal is None and run.path not in failed:
-                    took |= _take(run, failed, stop, checkpoint_seconds)
+    with noting_signals() as stop, contextlib.closing(_Crew(folders)) as crew:
+        if crew.group.rank:
+            return _follow(crew.group, stop)
+        queue = _Queue(folders, stop, crew, checkpoint_seconds)
+        queue.work()
     if stop.signal:
         return 128 + stop.signal
-    return 1 if failed else 0
+    return 1 if queue.failed else 0
 
 
-def _take(run: RunFolder, failed: set[Path], stop: "_Stop", checkpoint_seconds: float) -> bool:
-    """Do the run if it is there to be done: whether it was. A failure is recorded and added to `failed`."""
-    try:
-        if _is_over(run):
-            return False
-        if run.asked() is None:
-            raise FlipscaleError(f"{run.path}: there is no run.json, so nothing was asked for; submit the study first.")
-        with run.hold() as lease:
-            # The one who held it may have finished it between the look above and the taking.
-            if lease is None or _is_over(run):
-                return False
-            try:
-                _train(run, lease, stop, checkpoint_seconds)
-            except LeaseLost:
-                raise
-            except Exception as error:
-                failed.add(run.path)
-                _record_failure(run, lease, error)
-            return True
-    except LeaseLost as error:
-        print(error, file=sys.stderr)
-        return True
-    except (FlipscaleError, OSError) as error:
-        # The folder itself cannot be read or held, so nothing can be written into it either.
-        failed.add(run.path)
-        print(f"{run.id}: {error}", file=sys.stderr)
-        return False
+class _Crew:
+    """The processes at hand: those this one was started with, or as many as a run asks for, started when it comes."""
+
+    def __init__(self, folders: Sequence[Path]):
+        self.folders = folders
+        self.joined = joined()
+        self.group = self.joined or Group()
+
+    def of(self, processes: int) -> Group:
+        if self.joined is None and not (self.group.size == processes and self.group.is_whole):
+            self.close()
+            if processes > 1:
+                self.group = start(processes, self.folders)
+        return self.group
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether processes that were started elsewhere went apart: whoever started them must do so again."""
+        return self.joined is not None and self.group.apart
+
+    def close(self) -> None:
+        self.group.close()
+        self.group = Group() if self.joined is None else self.group
+
+
+class _Took(enum.Enum):
+    YES, NO, LATER = range(3)
+
+
+class _Queue:
+    """The runs of one call of `train`."""
+
+    def __init__(self, folders: Sequence[Path], stop: Stop, crew: _Crew, checkpoint_seconds: float):
+        self.runs = _parents_first([RunFolder(folder) for folder in folders])
+        self.listed = {run.path.resolve() for run in self.runs}
+        self.failed: set[Path] = set()
+        self.stop = stop
+        self.crew = crew
+        self.checkpoint_seconds = checkpoint_seconds
+
+    def work(self) -> None:
+        found = {_Took.YES}
+        while found & {_Took.YES, _Took.LATER}:
+            if _Took.YES not in found:
+                time.sleep(LOOK_SECONDS)
+            found = set()
+            for run in self.runs:
+                if self.stop.signal or self.crew.is_lost:
+                    return
+                if run.path not in self.failed:
+                    found.add(self._take(run))
+
+    def _take(self, run: RunFolder) -> _Took:
+        """Do the run if it is there to be done: whether it was. A failure is recorded and added to `failed`."""
+        try:
+            if _is_over(run):
+                return _Took.NO
+            if run.asked() is None:
+                raise FlipscaleError(
+                    f"{run.path}: there is no run.json, so nothing was asked for; submit the study first."
+                )
+            trouble = self._trouble_with_parent(run)
+            if trouble is None:
+                return _Took.LATER
+            with run.hold() as lease:
+                # The one who held it may have finished it between the look above and the taking.
+                if lease is None or _is_over(run):
+                    return _Took.NO
+                try:
+                    if trouble:
+                        raise Failed(Failure(FailureKind.PARENT, trouble))
+                    self._do(run, lease)
+                except LeaseLost:
+                    self.crew.group.separate()
+                    raise
+                except Exception as error:
+                    self.failed.add(run.path)
+                    record(run, lease, self._end(error))
+                return _Took.YES
+        except LeaseLost as error:
+            print(error, file=sys.stderr)
+            return _Took.YES
+        except (FlipscaleError, OSError) as error:
+            # The folder itself cannot be read or held, so nothing can be written into it either.
+            self.failed.add(run.path)
+            print(f"{run.id}: {error}", file=sys.stderr)
+            return _Took.NO
+
+    def _do(self, run: RunFolder, lease: Lease) -> None:
+        lease.mend_records()
+        settings, resources = asked_of(run)
+        (trainer,) = settings["trainer"]
+        if settings["inference"] != "full":
+            score_parent(run, lease, self.crew.group.device)
+        elif trainer == "flipscale":
+            group = self.crew.of(_processes(resources))
+            group.hand_out(str(run.path.resolve()))
+            pretrain(run, lease, group, self.stop, self.checkpoint_seconds)
+        else:
+            others = {"command": run_command, "open_clip": run_open_clip}
+            if others[trainer](run, lease, self.stop, partial(say, run)) and (line := line_of(parent_of(run))):
+                lease.write_result({**(run.result() or {}), **line})
+
+    def _end(self, error: Exception) -> Failure:
+        """Why a run failed, after which the other processes either go on to the next one, or are ended."""
+        group = self.crew.group
+        failure = group.cause(error)
+        group.report(failure)
+        if not isinstance(error, Failed | Diverged):
+            group.separate()
+        if group.apart and not self.crew.joined:
+            self.crew.close()
+        return failure
+
+    def _trouble_with_parent(self, run: RunFolder) -> str | None:
+        """Why the run's parent cannot give it weights: '' if it can, None if it is to be waited for."""
+        parent = parent_of(run)
+        if parent is None:
+            return ""
+        if not (parent.result() or parent.error()):
+            lease = parent.lease()
+            if lease and lease["alive"]:
+                return None
+            if parent.path.resolve() in self.listed and not _is_over(parent) and parent.path not in self.failed:
+                return None
+        again = f"flipscale train {parent.path}, then submit this run again"
+        # Looked at again: who held it above may have finished it since.
+        if parent.result():
+            if (parent.path / "model.pt").exists():
+                return ""
+            return f"Its parent {parent.id} has no model.pt to start from; delete its result.json, do {again}."
+        if error := parent.error():
+            return f"Its parent {parent.id} failed ({error.get('kind')}): {error.get('reason')} Submit both again."
+        return f"Its parent {parent.id} is not finished, and nobody is doing it; do {again}."
+
+
+def _follow(group: Group, stop: Stop) -> int:
+    """Do what process 0 hands out, until there is no more."""
+    while task := group.next_task():
+        try:
+            pretrain(RunFolder(task), None, group, stop, checkpoint_seconds=0)
+        except (Failed, Diverged):
+            # All processes know of it and stand at the same point.
+            continue
+        except Exception as error:
+            # The others wait for this one: they learn why, and that it is gone.
+            if not is_lost_connection(error):
+                group.report(why(error))
+            sys.stderr.flush()
+            os._exit(1)
+    return 128 + stop.signal if stop.signal else 0
+
+
+def _parents_first(runs: Sequence[RunFolder]) -> list[RunFolder]:
+    """The runs in their order, but none before its parent. What cannot be read stays where it is."""
+    by_path = {run.path.resolve(): run for run in runs}
+    found: dict[Path, RunFolder] = {}
+
+    def add(run: RunFolder) -> None:
+        with contextlib.suppress(RunFolderError, OSError):
+            parent = parent_of(run)
+            if parent is not None and parent.path.resolve() in by_path:
+                add(by_path[parent.path.resolve()])
+        found.setdefault(run.path.resolve(), run)
+
+    for run in runs:
+        add(run)
+    return list(found.values())
+
+
+def _processes(resources: dict[str, Any]) -> int:
+    """How many processes train a run: as many as it asks for, else one for each GPU it asks for, else one."""
+    if resources.get("processes"):
+        return int(resources["processes"])
+    return max(1, resources.get("gpus") or 0) if torch.cuda.is_available() else 1
 
 
 def _is_over(run: RunFolder) -> bool:
     """Whether nothing is to be done: it has a result, has failed, or a person has cancelled its job."""
     job = run.job()
     return bool(run.result() or run.error() or (job and job.get("cancelled")))
-
-
-def _train(run: RunFolder, lease: Lease, stop: "_Stop", checkpoint_seconds: float) -> None:
-    """One run, from what was asked to its result; or to a checkpoint, if a signal comes."""
-    asked = run.asked()
-    assert asked is not None
-    settings = asked["settings"]
-    say = partial(_say, run)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    _forget_peak_memory(device)
-    lease.mend_records()
-
-    training = Training(settings, device)
-    resumed = training.resume(run)
-    say(
-        f"attempt {training.progress.attempts}, process {os.getpid()}, on {_device_name(device)}, "
-        + (f"goes on after step {training.progress.step} of {training.steps}" if resumed else f"{training.steps} steps")
-    )
-
-    shape: dict[str, Any] = {
-        "image_size": settings["image_size"],
-        "text_length": settings["text_length"],
-        "tokenize": partial(tokenize, length=settings["text_length"]),
-        # Beside results/runs, so all runs share what was decoded once.
-        "cache": run.path.resolve().parent.parent / "cache",
-    }
-    samples = training.steps * settings["batch_size"]
-    data = open_data(settings["data"], data_size=settings["data_size"], samples=samples, **shape)
-    evaluation = settings["evaluation"]
-    held_out = open_held_out(
-        evaluation["data"] or settings["data"],
-        trained_on=evaluation["data"] is None,
-        images=evaluation["images"],
-        templates=evaluation["templates"],
-        **shape,
-    )
-
-    done = fit(
-        training,
-        data,
-        lease,
-        score=None if held_out is None else partial(evaluate, training.model, held_out),
-        stopping=lambda: stop.signal is not None,
-        say=say,
-        checkpoint_seconds=checkpoint_seconds,
-    )
-    if not done:
-        say(f"stopped by {stop.name} after step {training.progress.step} of {training.steps}, with a checkpoint")
-        return
-
-    with lease.replace("model.pt") as file:
-        save(training.model, file)
-    # result.json goes last: its presence is what "finished" means. The checkpoint is of no use after it.
-    lease.write_result(_result(training, data, device))
-    (run.path / "checkpoint.pt").unlink(missing_ok=True)
-    say(f"finished, {training.progress.seconds:.1f} s of training")
-
-
-def _result(training: Training, data: Data, device: torch.device) -> dict[str, Any]:
-    """What result.json holds: the scores, and what it took."""
-    progress = training.progress
-    samples = training.steps * training.settings["batch_size"]
-    unique_pairs = min(data.size, samples)
-    # On a CPU a device is a core, and its hours are those it worked for us: the wall clock of a core shared with other
-    # programs was seen to be up to twice as long, which would be read as a cost of the run.
-    on_gpu = device.type == "cuda"
-    devices = 1 if on_gpu else torch.get_num_threads()
-    gpu_hours = (progress.seconds * devices if on_gpu else progress.cpu_seconds) / 3600
-    return {
-        "scores": progress.scores,
-        "samples": samples,
-        "steps": training.steps,
-        "unique_pairs": unique_pairs,
-        "repeats": samples / unique_pairs,
-        "train_seconds": progress.seconds,
-        "cpu_seconds": progress.cpu_seconds,
-        "evaluation_seconds": progress.evaluation_seconds,
-        "images_per_second": samples / progress.seconds,
-        "attempts": progress.attempts,
-        "device": _device_name(device),
-        "devices": devices,
-        "gpu_hours": gpu_hours,
-        "peak_memory_bytes": _peak_memory(device),
-        "started": progress.started,
-        "finished": time.time(),
-        "final_loss": training.final_loss,
-        "params": sum(parameter.numel() for parameter in training.model.parameters()),
-        "corrupt_samples": data.corrupt,
-        "versions": {"torch": torch.__version__, "open_clip": open_clip.__version__, "flipscale": _version()},
-    }
-
-
-# Failures
-
-
-def _record_failure(run: RunFolder, lease: Lease, error: Exception) -> None:
-    """Write error.json, and for a fault of the code the traceback into the log. On a full disk, at least say it."""
-    kind, reason = _why(error)
-    try:
-        lease.fence()
-        run.write_error(kind, reason)
-        if kind is FailureKind.CODE and not isinstance(error, FlipscaleError):
-            with open(run.path / "log.txt", "a") as log:
-                traceback.print_exception(error, file=log)
-        _say(run, f"failed ({kind}): {reason}")
-    except (OSError, LeaseLost) as second:
-        print(f"{run.id}: failed ({kind}): {reason} This could not be written down: {second}", file=sys.stderr)
-
-
-def _why(error: Exception) -> tuple[FailureKind, str]:
-    """The kind of a failure, which says what may be done about it, and a sentence for a person."""
-    first_line = (str(error).splitlines() or [""])[0]
-    match error:
-        case Diverged():
-            return FailureKind.DIVERGED, str(error)
-        case DataError():
-            return FailureKind.DATA, str(error)
-        case FlipscaleError():
-            return FailureKind.CODE, str(error)
-    if isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in first_line:
-        return FailureKind.OOM, f"Out of memory; lower batch_size or raise mask_ratio. {first_line}".rstrip()
-    if _disk_is_full(error):
-        return FailureKind.DISK, f"The disk or the quota is full; make room and submit again. {first_line}"
-    what = ": ".join(filter(None, [type(error).__name__, first_line.rstrip(".")]))
-    return FailureKind.CODE, f"{what}. The traceback is in log.txt."
-
-
-def _disk_is_full(error: BaseException | None) -> bool:
-    """Whether a full disk is behind the error: torch wraps what its file raised into an error of its own."""
-    while error is not None:
-        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-            return True
-        error = error.__cause__ or error.__context__
-    return False
-
-
-# Signals
-
-
-class _Stop:
-    """The signal that asks this process to end, or None."""
-
-    def __init__(self) -> None:
-        self.signal: int | None = None
-
-    @property
-    def name(self) -> str:
-        return signal.Signals(self.signal).name if self.signal else ""
-
-    def note(self, signum: int, frame: FrameType | None) -> None:
-        if signum == signal.SIGINT and self.signal == signal.SIGINT:
-            raise KeyboardInterrupt
-        self.signal = self.signal or signum
-
-
-@contextlib.contextmanager
-def _noting_signals() -> Iterator[_Stop]:
-    """Note the first signal instead of ending on it: the run in hand stops at its next step. Ctrl-C twice ends at once.
-
-    A handler takes the signal in the main thread only, so `train` is called there.
-    """
-    stop = _Stop()
-    before = {signum: signal.signal(signum, stop.note) for signum in STOP_SIGNALS}
-    try:
-        with contextlib.suppress(KeyboardInterrupt):
-            yield stop
-    finally:
-        for signum, handler in before.items():
-            signal.signal(signum, handler)
-
-
-# The machine
-
-
-def _say(run: RunFolder, line: str) -> None:
-    """A line of talk, to the run's log.txt and to stderr."""
-    with open(run.path / "log.txt", "a") as log:
-        log.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {line}\n")
-    print(f"{run.id}: {line}", file=sys.stderr, flush=True)
-
-
-def _device_name(device: torch.device) -> str:
-    return torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
-
-
-def _forget_peak_memory(device: torch.device) -> None:
-    """Start the high-water mark anew, as several runs share a process. Where the system has no such thing, it stays."""
-    if device.type == "cuda":
-        torch.cuda.empty_cache()
-        torch.cuda.reset_peak_memory_stats(device)
-    with contextlib.suppress(OSError):
-        Path("/proc/self/clear_refs").write_text("5")
-
-
-def _peak_memory(device: torch.device) -> int:
-    """Peak bytes: of the GPU's memory in tensors, or of the process on a CPU (ru_maxrss is in KiB)."""
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device)
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-
-
-def _version() -> str | None:
-    try:
-        return importlib.metadata.version("flipscale")
-    except importlib.metadata.PackageNotFoundError:
-        return None

@@ -1,9 +1,32 @@
-"""While training, the image tower sees a random subset of each image's patches (FLIP, arXiv 2212.00794).
+"""While training, the image tower sees a subset of each image's patches (FLIP, arXiv 2212.00794).
 
 The mask has no parameters and takes the place of open_clip's own patch dropout, so weights load at every mask ratio.
-It differs from open_clip's in one thing: which patches are kept depends on the run's seed and the step and on nothing
-else, so a run that goes on from a checkpoint draws what it would have drawn, and the order of calls is no state.
+It differs from open_clip's in one thing: which patches are kept depends on the run's seed, the step and the image's
+place in the batch and on nothing else. So a run that goes on from a checkpoint draws what it would have drawn, and the
+processes and micro-batches that share a batch draw together what one would have drawn.
+
+Which patches are kept is a matter of `mask_shape`, how many is not (`patches_kept`), so shapes compare at equal cost:
+
+    random   any, each set as likely as any other: FLIP's
+    grid     a regular lattice, of which each image has another phase
+    block    one block, as near to a square as the count allows, at a random place
+
+They are the three that CLIPA compares (arXiv 2305.07017), after MAE's (arXiv 2111.06377, figure 6). CLIPA's released
+model has the random one only, so the exact forms of the other two are ours, see `_grid` and `_block`. In MAE a block is
+what is dropped; here it is what is kept, so that what is seen hangs together.
+
+In evaluation all patches are seen, unless a caller gives those to see. To encode with a part of the patches:
+
+    mask = model.visual.patch_dropout
+    views = complementary(mask.patches, mask_ratio, seed, first=0, images=len(batch))
+    for kept in views:
+        with mask.seeing(kept):
+            model.encode_image(batch)
 """
+
+import contextlib
+import math
+from collections.abc import Iterator
 
 import numpy as np
 import torch
@@ -11,35 +34,129 @@ from torch import Tensor, nn
 
 from flipscale.architecture import patches_kept
 
-_STREAM = 0x6D61736B
-"""Keeps the masks' random numbers apart from those of the data order, which come of the same seed."""
+_TRAINING = 0x6D61736B
+"""Keeps the masks' random numbers apart from others that come of the same seed."""
+
+_EVALUATION = 0x76696577
 
 
 class PatchMask(nn.Module):
-    """Keeps the class token and `patches_kept` random patches of each image in training; the identity in evaluation.
+    """Keeps the class token and `patches_kept` patches of each image in training; in evaluation all, or those given."""
 
-    `step` is the training step the next forward belongs to; the loop sets it.
-    """
-
-    def __init__(self, mask_ratio: float, seed: int):
+    def __init__(self, mask_ratio: float, seed: int, patches: int, shape: str = "random"):
         super().__init__()
+        assert shape in ("random", "grid", "block")
         self.mask_ratio = mask_ratio
         self.seed = seed
-        self.step = 0
+        self.patches = patches
+        self.shape = shape
+        self.kept: Tensor | None = None
+        """Patches that the next forward in training keeps, int64 [b, kept], each in 0 .. patches - 1; None: all."""
+        self.seen: Tensor | None = None
+        """The same for evaluation."""
+
+    def draw(self, step: int, first: int, rows: int, device: torch.device) -> None:
+        """Choose what the next forward in training keeps: of rows `first` to `first + rows` of the batch of `step`.
+
+        Drawing is apart from `forward`, so that the towers compile to one graph and a second forward, as of activation
+        checkpointing, keeps the same patches.
+        """
+        if not self.mask_ratio:
+            return
+        columns = self.patches if self.shape == "random" else 3
+        chance = uniform(_TRAINING, self.seed, step, first, rows, columns).to(device, non_blocking=True)
+        count, side = patches_kept(self.patches, self.mask_ratio), math.isqrt(self.patches)
+        if self.shape == "grid":
+            chance = _grid(chance, side)
+        elif self.shape == "block":
+            chance = _block(chance, side, count)
+        self.kept = chance.topk(count).indices
+
+    @contextlib.contextmanager
+    def seeing(self, kept: Tensor) -> Iterator[None]:
+        """In this context a forward in evaluation sees the patches `kept`: int64 [B, k], or [1, k] for all images."""
+        self.seen = kept
+        try:
+            yield
+        finally:
+            self.seen = None
 
     def forward(self, tokens: Tensor) -> Tensor:
-        """Tokens [B, 1 + N, W] with the class token first to [B, 1 + kept, W]; the patches come in random order.
+        """Tokens [B, 1 + patches, W] with the class token first to [B, 1 + kept, W], the patches in the order kept.
 
         Their positions were added before, so the order carries nothing.
         """
-        if not self.training or not self.mask_ratio:
+        if self.training and self.mask_ratio:
+            assert self.kept is not None, "draw comes before a forward in training"
+            kept = self.kept
+        elif self.training or self.seen is None:
             return tokens
-        batch, patches = len(tokens), tokens.shape[1] - 1
-        # NumPy's generator takes the whole key; torch's CPU generator uses 32 bits of its seed, where steps would meet.
-        draw = np.random.default_rng((_STREAM, self.seed, self.step)).random((batch, patches), dtype=np.float32)
-        chance = torch.from_numpy(draw).to(tokens.device, non_blocking=True)
-        kept = chance.topk(patches_kept(patches, self.mask_ratio)).indices + 1
+        else:
+            kept = self.seen
         # One gather, the class token's index in front: measured 1.4 to 4 times as fast on a CPU as slicing the class
         # token off, gathering and joining.
-        kept = torch.cat([kept.new_zeros(batch, 1), kept], dim=1)
-        return tokens[torch.arange(batch, device=tokens.device)[:, None], kept]
+        kept = torch.cat([kept.new_zeros(len(kept), 1), kept + 1], dim=1)
+        return tokens[torch.arange(len(tokens), device=tokens.device)[:, None], kept]
+
+
+def complementary(patches: int, mask_ratio: float, seed: int, *, first: int = 0, images: int = 1) -> list[Tensor]:
+    """Views of images `first` to `first + images` of a set, which together see every patch: each int64 [images, k].
+
+    There are ceil(1 / (1 - mask_ratio)) of them, 2 at 0.5 and 4 at 0.75 (FLIP, Table 1d). Each sees k patches: as many
+    as training does, or as many as it takes for all to be seen, 25 of 49 at 0.5. So that it can, the last may see again
+    what another saw. An image's views follow from the seed and its place in the set. Masked inference, one view of
+    what training sees, is `complementary(...)[0][:, : patches_kept(patches, mask_ratio)]`.
+    """
+    # Rounding first: 1 / (1 - 0.9) comes out above 10.
+    views = math.ceil(round(1 / (1 - mask_ratio), 6))
+    count = max(patches_kept(patches, mask_ratio), -(-patches // views))
+    order = uniform(_EVALUATION, seed, 0, first, images, patches).argsort(dim=1)
+    starts = (min(view * count, patches - count) for view in range(views))
+    return [order[:, start : start + count] for start in starts]
+
+
+def uniform(stream: int, seed: int, step: int, first: int, rows: int, columns: int) -> Tensor:
+    """Rows `first` to `first + rows` of the random numbers of a step: float32 [rows, columns], from 0 to below 1."""
+    # NumPy's generator takes the whole key; torch's CPU generator uses 32 bits of its seed, where steps would meet.
+    bits = np.random.PCG64((stream, seed, step))
+    # 64 bits make two numbers, so those of the rows before are passed over without being drawn.
+    before = first * columns
+    bits.advance(before // 2)
+    generator = np.random.Generator(bits)
+    if before % 2:
+        generator.random(dtype=np.float32)
+    return torch.from_numpy(generator.random((rows, columns), dtype=np.float32))
+
+
+def _grid(chance: Tensor, side: int) -> Tensor:
+    """How much each patch is wanted for a lattice of random phase, whatever the count: [rows, side * side].
+
+    Patches are taken in the order in which ordered dithering darkens a picture (Bayer, 1973), which stays as even as
+    the count allows: a quarter is every second patch of every second line, one of each 2 x 2; a half is a chessboard.
+    The phase is one of n x n, n the power of two that is not below `side`.
+    """
+    order = torch.zeros(1, 1, dtype=torch.int64, device=chance.device)
+    while len(order) < side:
+        order = torch.cat([torch.cat([4 * order, 4 * order + 2], 1), torch.cat([4 * order + 3, 4 * order + 1], 1)])
+    size = len(order)
+    phase = (chance[:, :2] * size).long()[:, :, None]
+    places = (phase + torch.arange(side, device=chance.device)) % size
+    return -order[places[:, 0, :, None], places[:, 1, None, :]].flatten(1)
+
+
+def _block(chance: Tensor, side: int, count: int) -> Tensor:
+    """How much each patch is wanted for a block of `count` at a random place: [rows, side * side].
+
+    The block is ceil(sqrt(count)) long and has as many lines as it takes; the last line is only begun if the count asks
+    for it: 24 are 4 lines of 5 and one of 4. Half the blocks have lines along rows, half along columns. Every place in
+    the image is as likely, so the middle is seen more often than the edge.
+    """
+    length = math.ceil(math.sqrt(count))
+    lines = -(-count // length)
+    patch = torch.arange(side * side, device=chance.device)
+    row, column = patch // side, patch % side
+    turned = chance[:, 2:] < 0.5
+    line = torch.where(turned, column, row) - (chance[:, :1] * (side - lines + 1)).long()
+    place = torch.where(turned, row, column) - (chance[:, 1:2] * (side - length + 1)).long()
+    inside = (line >= 0) & (line < lines) & (place >= 0) & (place < length)
+    return torch.where(inside, -(line * length + place), -side * side)

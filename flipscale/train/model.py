@@ -1,34 +1,61 @@
-"""The model of a run is open_clip's own, with FLIP's patch mask in it and its text cut to `text_length` tokens.
+"""The model of a run is open_clip's own, with FLIP's patch mask in it, a text tower for short texts, and fewer words.
 
-Both changes leave the state dict exactly open_clip's: the mask has no parameters, and short texts use the first rows
-of the model's positional table. So a run's model.pt loads in open_clip as it is:
+None of these shows in what a finished run leaves: model.pt holds exactly open_clip's state dict. It loads in open_clip
+with one line, a model that open_clip ships by its name, and a model of the family by its configuration:
 
-    open_clip.create_model("ViT-B-16", pretrained="results/runs/ID/model.pt")
+    open_clip.create_model("ViT-B-16", "results/runs/ID/model.pt")
+    open_clip.create_model("ViT-B-16", "results/runs/ID/model.pt", **architecture("ViT-w48d3-4").open_clip_config)
+
+with `from flipscale.architecture import architecture`. In the second line the first name could be any, as the rest
+replaces all it stands for. A run on images of another size than the model's own adds force_image_size=SIZE to the
+first, and the size to `architecture` in the second. Pixels are normalised as the run's `normalization` says, which
+image_mean and image_std of `open_clip.create_model_and_transforms` take.
+
+In the other direction a run starts from what open_clip's loader takes, see `load`.
 """
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import IO, Any
 
 import open_clip
 import torch
-import torch.nn.functional as F
 from open_clip import CLIP, CustomTextCLIP
-from open_clip.transformer import text_global_pool
-from torch import Tensor, nn
+from open_clip.constants import IMAGENET_MEAN, IMAGENET_STD, OPENAI_DATASET_MEAN, OPENAI_DATASET_STD
+from open_clip.factory import load_checkpoint, load_state_dict
+from open_clip.model import convert_to_custom_text_state_dict
+from open_clip.pretrained import download_pretrained, get_pretrained_cfg, list_pretrained_tags_by_model
+from torch import Tensor
 
-from flipscale.architecture import architecture
+from flipscale.architecture import Architecture, architecture
 from flipscale.errors import FlipscaleError
-from flipscale.train.data import MEAN, STD, Images, Integers
+from flipscale.train.data import Images, Integers
 from flipscale.train.mask import PatchMask
+from flipscale.train.text import CompactEmbedding, encode_text, text_tower
+
+__all__ = ["build", "encode_text", "load", "pixels", "save", "tokenize", "weights"]
+
+NORMALIZATIONS = {
+    "imagenet": (IMAGENET_MEAN, IMAGENET_STD),
+    "openai": (OPENAI_DATASET_MEAN, OPENAI_DATASET_STD),
+}
+"""Mean and deviation of each channel, of pixels from 0 to 1: FLIP's (arXiv 2212.00794), and open_clip's default."""
 
 _VOCABULARY = 49408
 """Words of the tokenizer that comes with open_clip; its largest id is the end of the text."""
 
 
-def build(settings: Mapping[str, Any]) -> CLIP:
+def build(
+    settings: Mapping[str, Any], vocabulary: Integers | None = None, start: str | Path | None = None
+) -> CLIP | CustomTextCLIP:
     """The run's model, in training mode on the CPU, initialised as open_clip does it, from the run's seed alone.
 
-    Mask ratio, batch and text length take no part in the initialisation: a run and its unmasked twin start equal.
+    Mask ratio, batch, text length and vocabulary take no part in the initialisation: a run and its unmasked twin start
+    equal. Where the settings have `init` its weights come in their place, and where there is a `start`, a checkpoint,
+    such as the model.pt of a run's parent, that one's.
+
+    vocabulary: ids of all tokens that will be seen, sorted; see `CompactEmbedding`. None keeps the whole table. The
+    state dict then has its rows only and loads into a model built in the same way; `weights` gives the whole one.
     """
     shape = architecture(settings["model"], settings["image_size"])
     if settings["text_length"] > shape.text.context_length:
@@ -46,40 +73,54 @@ def build(settings: Mapping[str, Any]) -> CLIP:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(settings["seed"])
         model = kind(**config)
-    model.visual.patch_dropout = PatchMask(settings["mask_ratio"], settings["seed"])
+    start = start or (settings["init"] or {}).get("path")
+    if start is not None:
+        load(model, shape, start)
+    model.visual.patch_dropout = PatchMask(
+        settings["mask_ratio"], settings["seed"], shape.image.patches, settings["mask_shape"]
+    )
+    if vocabulary is not None:
+        tower = text_tower(model)
+        tower.token_embedding = CompactEmbedding(tower.token_embedding.weight, torch.from_numpy(vocabulary))
     return model.train()
 
 
-def pixels(images: Images, device: torch.device) -> Tensor:
-    """Images as the model takes them: uint8 [B, 3, S, S] goes to the device as it is and becomes normalised float32."""
-    scale = torch.tensor([1 / (255 * std) for std in STD], device=device)[:, None, None]
-    shift = torch.tensor([-mean / std for mean, std in zip(MEAN, STD, strict=True)], device=device)[:, None, None]
-    return torch.from_numpy(images).to(device, non_blocking=True).float().mul_(scale).add_(shift)
+def load(model: CLIP | CustomTextCLIP, shape: Architecture, start: str | Path) -> None:
+    """Put the weights of an open_clip checkpoint into `model`, whose shape is given, as open_clip's own loader does.
 
-
-def encode_text(model: CLIP, tokens: Tensor, normalize: bool = False) -> Tensor:
-    """Text features [B, E] of tokens [B, T]: open_clip's `encode_text`, for any T up to the model's context length.
-
-    open_clip's takes the full context only. Here the first T positions are used, as FLIP does with T = 32, and the
-    feature is picked before the last LayerNorm instead of after, which is the same, as LayerNorm acts on each token.
+    start: a file, or a tag of open_clip's pretrained weights for that model, which are then downloaded. Tables of
+    positions are resized if the image or the context has another size. Raises FlipscaleError for a file that is not
+    there, is no checkpoint, or is one of another model.
     """
-    tower = _text_tower(model)
-    length = tokens.shape[1]
-    x = tower.token_embedding(tokens) + tower.positional_embedding[:length]
-    causal = None if tower.attn_mask is None else tower.attn_mask[:length, :length]
-    x = tower.transformer(x, attn_mask=causal)
-    pool_type, eos = (tower.text_pool_type, tower.text_eos_id) if tower is model else (tower.pool_type, tower.eos_id)
-    x = tower.ln_final(text_global_pool(x, tokens, pool_type, eos_token_id=eos))
-    if isinstance(tower.text_projection, nn.Linear):
-        x = tower.text_projection(x)
-    elif tower.text_projection is not None:
-        x = x @ tower.text_projection
-    return F.normalize(x, dim=-1) if normalize else x
+    path = Path(start)
+    if not path.is_file():
+        path = _pretrained(shape.name, str(start))
+    try:
+        state = load_state_dict(str(path))
+        state = {name: value for name, value in state.items() if isinstance(value, Tensor)}
+        assert state
+    except OSError:
+        raise
+    except Exception as error:  # Unpickling what is no checkpoint raises nearly anything.
+        raise FlipscaleError(
+            f"{path}: is no checkpoint of open_clip ({type(error).__name__}); give a file of weights that "
+            f"open_clip.create_model(pretrained=...) takes."
+        ) from error
+    try:
+        load_checkpoint(model, str(path))
+    except Exception as error:
+        raise FlipscaleError(
+            f"{path}: is no checkpoint of {shape.name}: {_mismatch(model, state) or error}. Set model to the one these "
+            f"weights are of, or give a checkpoint of {shape.name}."
+        ) from error
 
 
-def _text_tower(model: CLIP) -> Any:
-    """The module that holds the text tower: CLIP keeps it in itself, CustomTextCLIP in `text`."""
-    return getattr(model, "text", model)
+def pixels(images: Images | Tensor, device: torch.device, normalization: str = "imagenet") -> Tensor:
+    """Images as the model takes them: uint8 [B, 3, S, S] goes to the device as it is and becomes normalised float32."""
+    means, deviations = NORMALIZATIONS[normalization]
+    scale = torch.tensor([1 / (255 * std) for std in deviations], device=device)[:, None, None]
+    shift = torch.tensor([-mean / std for mean, std in zip(means, deviations, strict=True)], device=device)
+    return torch.as_tensor(images).to(device, non_blocking=True).float().mul_(scale).add_(shift[:, None, None])
 
 
 def tokenize(texts: list[str], length: int) -> Integers:
@@ -88,6 +129,54 @@ def tokenize(texts: list[str], length: int) -> Integers:
     return tokens
 
 
-def save(model: CLIP, file: IO[bytes]) -> None:
+def weights(model: CLIP | CustomTextCLIP) -> dict[str, Tensor]:
+    """The state dict of open_clip's own model, on the CPU, whatever vocabulary this one has."""
+    state: dict[str, Tensor] = {name: value.cpu() for name, value in model.state_dict().items()}
+    embedding = text_tower(model).token_embedding
+    if isinstance(embedding, CompactEmbedding):
+        state["token_embedding.weight" if text_tower(model) is model else "text.token_embedding.weight"] = (
+            embedding.full()
+        )
+    return state
+
+
+def save(model: CLIP | CustomTextCLIP, file: IO[bytes]) -> None:
     """Write the weights in the form open_clip's `pretrained=` takes: {"state_dict": ...}, on the CPU."""
-    torch.save({"state_dict": {name: value.cpu() for name, value in model.state_dict().items()}}, file)
+    torch.save({"state_dict": weights(model)}, file)
+
+
+def _pretrained(name: str, tag: str) -> Path:
+    """The file of one of open_clip's pretrained weights of the model `name`, downloaded if need be."""
+    tags = list_pretrained_tags_by_model(name)
+    if tag not in tags:
+        known = f"its tags are {', '.join(tags)}" if tags else f"open_clip has no pretrained weights of {name}"
+        raise FlipscaleError(f"init: {tag} is neither a file nor a tag of open_clip's weights for {name}; {known}.")
+    config = get_pretrained_cfg(name, tag)
+    if config.get("quick_gelu", False) != architecture(name).open_clip_config.get("quick_gelu", False):
+        other = name.removesuffix("-quickgelu") if name.endswith("-quickgelu") else f"{name}-quickgelu"
+        raise FlipscaleError(f"init: {tag} was trained with another activation than {name} has; set model: {other}.")
+    try:
+        return Path(download_pretrained(config))
+    except Exception as error:  # Whatever the hub's client raises.
+        raise FlipscaleError(
+            f"init: the weights {tag} of {name} could not be downloaded ({type(error).__name__}); download them where "
+            f"there is a network and give the file."
+        ) from error
+
+
+def _mismatch(model: CLIP | CustomTextCLIP, state: Mapping[str, Tensor]) -> str | None:
+    """The first weight by which a checkpoint is of another model, and what would be right; None if none is."""
+    if text_tower(model) is not model:
+        state = convert_to_custom_text_state_dict(dict(state))
+    expected = model.state_dict()
+    for name, value in expected.items():
+        if name not in state:
+            return f"it lacks {name}, {list(value.shape)}"
+        found, right = state[name].shape, value.shape
+        # The first dimension of tables of positions is the loader's to resize.
+        if name.endswith("positional_embedding"):
+            found, right = found[1:], right[1:]
+        if found != right and found.numel() * right.numel() != 1:
+            return f"{name} is {list(state[name].shape)}, and would be {list(value.shape)}"
+    unknown = next((name for name in state if name not in expected), None)
+    return None if unknown is None else f"it has {unknown}, which that model has not"

@@ -253,7 +253,10 @@ BAD = {
     ),
     "tuning_key": (
         in_base("tuning: {lr: 1e-4}"),
-        "study.yaml:6: tuning lacks 'samples'; add it: length of the tuning, in samples seen; FLIP's is 128M after 2.56B",
+        (
+            "study.yaml:6: tuning lacks 'samples'; add it: length of the tuning, in samples seen; FLIP's is 128M "
+            "after 2.56B"
+        ),
     ),
     "inference": (
         in_base("inference: masked"),
@@ -839,7 +842,8 @@ BAD = {
             "study.yaml:5: 'lots' is not a count; write 400M, 4e8 or 400000000\n"
             "study.yaml:6: YAML reads no as false; write false, or 'no' in quotes for text\n"
             "study.yaml:8: 2 is out of range; write a number from 0 below 1\n"
-            "study.yaml:9: 'mask > 1' names 'mask', which is no setting; did you mean 'text_mask'? Choices: <SETTINGS>\n"
+            "study.yaml:9: 'mask > 1' names 'mask', which is no setting; did you mean 'text_mask'? "
+            "Choices: <SETTINGS>\n"
             "study.yaml:10: 0 seeds give no run; write seeds: 3, or a list of seeds"
         ),
     ),

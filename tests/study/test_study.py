@@ -151,10 +151,13 @@ def test_on_and_off_are_words_as_keys(read):
         ("{shapes: {pairs: 1}}", {"shapes": {"pairs": 1.0, "seed": 0}}),
         ("fashion", {"fashion": {"folder": None}}),
         ("{fashion: data/fashion}", {"fashion": {"folder": "data/fashion"}}),
-        ("{webdataset: 'a/{0..9}.tar'}", {"webdataset": {"urls": "a/{0..9}.tar", "name": None, "decode": None}}),
+        (
+            "{webdataset: 'a/{0..9}.tar'}",
+            {"webdataset": {"urls": "a/{0..9}.tar", "name": None, "decode": None, "sizes": None}},
+        ),
         (
             "{webdataset: {urls: 'a/{0..9}.tar', name: a}}",
-            {"webdataset": {"urls": "a/{0..9}.tar", "name": "a", "decode": None}},
+            {"webdataset": {"urls": "a/{0..9}.tar", "name": "a", "decode": None, "sizes": None}},
         ),
     ],
 )
@@ -185,7 +188,8 @@ def test_rules_of_flip_hold_where_nothing_is_said(read):
 
 def test_recipe_lies_under_what_the_study_says(read):
     study = read(
-        "schema: 1\nbase: {model: ViT-B-16, samples: 2.56B, beta2: 0.98}\nrecipe: flip\naxes: {mask_ratio: [0, 0.5], crop: [0.9]}\n"
+        "schema: 1\nrecipe: flip\nbase: {model: ViT-B-16, samples: 2.56B, beta2: 0.98}\n"
+        "axes: {mask_ratio: [0, 0.5], crop: [0.9]}\n"
     )
     assert column(study, "batch_size", "lr", "beta2", "crop", "flip", "text_length") == [
         (16384, pytest.approx(2.56e-4), 0.98, 0.9, True, 32),
@@ -199,15 +203,17 @@ def test_recipe_of_open_clip_has_its_fixed_lr_and_its_model_s_context(read):
         (5e-4, 256_000_000, 1e-6, 0.98, "openai", 77)
     ]
     study = read(
-        "schema: 1\nrecipe: openclip\nbase: {model: ViT-B-16, samples: 2.56B, batch_size: 32k}\ncouple: {lr: 1e-3 * 2}\n"
+        "schema: 1\nrecipe: openclip\nbase: {model: ViT-B-16, samples: 2.56B, batch_size: 32k}\n"
+        "couple: {lr: 1e-3 * 2}\n"
     )
     assert column(study, "lr") == [2e-3]
 
 
 def test_coupling_of_a_recipe_that_comes_out_broken_is_told_at_the_recipe(read):
-    with pytest.raises(StudyError, match="study.yaml:2: batch_size at mask_ratio 1: .* too large"):
+    with pytest.raises(StudyError, match=r"study.yaml:2: batch_size at mask_ratio 1: .* too large"):
         read(
-            "schema: 1\nrecipe: flip\nbase: {model: ViT-B-16, samples: 2.56B}\naxes: {mask_ratio: [0.999999999999999]}\n"
+            "schema: 1\nrecipe: flip\nbase: {model: ViT-B-16, samples: 2.56B}\n"
+            "axes: {mask_ratio: [0.999999999999999]}\n"
         )
 
 

@@ -8,8 +8,11 @@ import pytest
 import torch
 
 from flipscale.run import RunFolder
+from flipscale.study.settings import EVALUATION
+from flipscale.study.settings import SETTINGS as KNOWN
 
 SETTINGS: dict[str, Any] = {
+    **{name: setting.default for name, setting in KNOWN.items()},
     "model": "ViT-w16d1-4",
     "image_size": 28,
     "text_length": 16,
@@ -27,7 +30,7 @@ SETTINGS: dict[str, Any] = {
     "grad_clip": None,
     "precision": "fp32",
     "seed": 0,
-    "evaluation": {"data": None, "images": 160, "at": [1.0], "templates": None},
+    "evaluation": {**EVALUATION.read({}, (), print), "images": 160},
 }
 
 

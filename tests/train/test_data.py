@@ -72,3 +72,23 @@ def test_a_webdataset_that_is_trained_on_has_nothing_held_out() -> None:
         tokenize=tokenize,
     )
     assert held_out is None
+
+
+@pytest.mark.parametrize("pairs", [0.0, 0.5])
+@pytest.mark.parametrize("text_length", [5, 16])
+def test_the_vocabulary_of_shapes_is_every_token_that_comes(pairs: float, text_length: int) -> None:
+    from functools import partial
+
+    from flipscale.train.model import tokenize
+
+    data = open_data(
+        {"shapes": {"pairs": pairs, "seed": 0}},
+        data_size=None,
+        samples=20_000,
+        image_size=8,
+        text_length=text_length,
+        cache=None,
+        tokenize=partial(tokenize, length=text_length),
+    )
+    assert data.vocabulary is not None
+    assert set(np.unique(data.batch(np.arange(20_000), None)[1])) == set(data.vocabulary)

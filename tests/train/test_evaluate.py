@@ -1,3 +1,4 @@
+import math
 from functools import partial
 
 import numpy as np
@@ -5,9 +6,13 @@ import open_clip
 import pytest
 import torch
 import torch.nn.functional as F
+from sklearn.metrics import top_k_accuracy_score
 
+from flipscale.errors import FlipscaleError
+from flipscale.train import evaluate as evaluation
 from flipscale.train.data import HeldOut, open_held_out
-from flipscale.train.evaluate import evaluate, hit_rate
+from flipscale.train.evaluate import evaluate, hit_rate, hits, open_evaluations, retrieval
+from flipscale.train.mask import complementary
 from flipscale.train.model import build, encode_text, pixels, tokenize
 
 SIMILARITY = torch.tensor([[0.9, 0.5, 0.1], [0.9, 0.5, 0.1], [0.9, 0.5, 0.1]])
@@ -41,7 +46,7 @@ def test_a_tie_for_the_last_place_counts_half():
 
 
 def test_shapes_give_every_score(settings, held_out):
-    scores = evaluate(build(settings(text_length=32)), held_out)
+    scores = evaluate(build(settings(text_length=32)), {"": held_out}, settings())
     assert set(scores) == {
         "held_out_loss",
         *(f"{way}_retrieval_r{k}" for way in ("image", "text") for k in (1, 5, 10)),
@@ -52,13 +57,15 @@ def test_shapes_give_every_score(settings, held_out):
 
 
 def test_scores_are_those_of_unmasked_images(settings, held_out):
-    scores = [evaluate(build(settings(mask_ratio=ratio, text_length=32)), held_out) for ratio in (0, 0.75)]
+    scores = [
+        evaluate(build(settings(mask_ratio=ratio, text_length=32)), {"": held_out}, settings()) for ratio in (0, 0.75)
+    ]
     assert scores[0] == scores[1]
 
 
 def test_training_goes_on_in_training_mode(settings, held_out):
     model = build(settings(text_length=32))
-    evaluate(model, held_out)
+    evaluate(model, {"": held_out}, settings())
     assert model.training
     assert model.visual.patch_dropout.training
 
@@ -75,13 +82,15 @@ def test_the_held_out_loss_is_over_whole_batches_of_64(settings, held_out):
             logits = model.logit_scale.exp() * image @ text.T
             own = torch.arange(64)
             losses.append((F.cross_entropy(logits, own) + F.cross_entropy(logits.T, own)) / 2)
-    assert evaluate(model, held_out)["held_out_loss"] == pytest.approx(float(sum(losses) / 2), rel=1e-5)
+    assert evaluate(model, {"": held_out}, settings())["held_out_loss"] == pytest.approx(
+        float(sum(losses) / 2), rel=1e-5
+    )
 
 
 def test_fewer_than_64_pairs_are_one_batch(settings, held_out):
     images, tokens = held_out.pairs
     few = HeldOut(pairs=(images[:10], tokens[:10]), retrieval=False)
-    scores = evaluate(build(settings(text_length=32)), few)
+    scores = evaluate(build(settings(text_length=32)), {"": few}, settings())
     assert list(scores) == ["held_out_loss"]
     assert scores["held_out_loss"] == pytest.approx(np.log(10), abs=0.5)
 
@@ -95,7 +104,7 @@ def test_zero_shot_is_that_of_open_clip(settings, held_out):
     with torch.no_grad():
         logits = model.encode_image(pixels(images, torch.device("cpu")), normalize=True) @ weights
     top5 = logits.topk(5).indices == torch.from_numpy(labels)[:, None]
-    scores = evaluate(model, held_out)
+    scores = evaluate(model, {"": held_out}, settings())
     assert scores["zero_shot_top1"] == pytest.approx(float(top5[:, 0].float().mean()))
     assert scores["zero_shot_top5"] == pytest.approx(float(top5.any(dim=1).float().mean()))
 
@@ -106,7 +115,7 @@ def test_retrieval_ranks_the_texts_of_an_image_and_the_images_of_a_text(settings
     with torch.no_grad():
         image = model.encode_image(pixels(images, torch.device("cpu")), normalize=True)
         text = encode_text(model, torch.from_numpy(tokens), normalize=True)
-    scores = evaluate(model, HeldOut(pairs=(images, tokens), retrieval=True))
+    scores = evaluate(model, {"": HeldOut(pairs=(images, tokens), retrieval=True)}, settings())
     own = torch.arange(40)[:, None]
     assert scores["text_retrieval_r5"] == pytest.approx(
         float(((image @ text.T).topk(5).indices == own).float().sum() / 40)
@@ -121,10 +130,215 @@ def test_what_the_data_cannot_give_is_absent(settings, held_out):
     labelled = HeldOut(
         pairs=None, retrieval=False, labelled=held_out.labelled, classes=held_out.classes, prompts=held_out.prompts
     )
-    assert set(evaluate(model, labelled)) == {"zero_shot_top1", "zero_shot_top5"}
+    assert set(evaluate(model, {"": labelled}, settings())) == {"zero_shot_top1", "zero_shot_top5"}
     images, labels = held_out.labelled
     two = HeldOut(
         pairs=None, retrieval=False, labelled=(images, labels % 2), classes=("a", "b"), prompts=held_out.prompts[:2]
     )
-    assert set(evaluate(model, two)) == {"zero_shot_top1"}
-    assert evaluate(model, HeldOut(pairs=None, retrieval=False)) == {}
+    assert set(evaluate(model, {"": two}, settings())) == {"zero_shot_top1"}
+    assert evaluate(model, {"": HeldOut(pairs=None, retrieval=False)}, settings()) == {}
+
+
+# Retrieval with several captions an image
+
+
+def from_similarity(rows):
+    """Images and texts whose products are these, text by image: an image's feature is its column."""
+    similarity = torch.tensor(rows)
+    return torch.eye(similarity.shape[1]), similarity
+
+
+def test_an_image_is_found_by_any_of_its_captions_and_each_caption_counts():
+    """By hand: 2 images with 2 and 3 captions.
+
+    Of image 0 the texts rank 2, 3 | 0, 1, 4 (right: 0, 1), so its best is third; of image 1 they rank 4 first (right).
+    """
+    images, texts = from_similarity([[0.6, 0.1], [0.5, 0.7], [0.9, 0.2], [0.8, 0.3], [0.1, 0.9]])
+    scores = retrieval(images, texts, torch.tensor([0, 0, 1, 1, 1]))
+    assert scores["text_retrieval_r1"] == 1 / 2
+    assert scores["text_retrieval_r5"] == scores["text_retrieval_r10"] == 1
+    # Texts 0 and 4 find their image first.
+    assert scores["image_retrieval_r1"] == pytest.approx(2 / 5)
+    assert scores["image_retrieval_r5"] == 1
+
+
+def clip_benchmarks_recall(images, texts, image_of, k):
+    """What clip_benchmark's zeroshot_retrieval documents: 1 if at least one right item is among the top k, else 0."""
+    scores = texts @ images.T
+    positive = torch.zeros_like(scores, dtype=torch.bool)
+    positive[torch.arange(len(scores)), image_of] = True
+
+    def recall(scores, positive):
+        return float(positive.gather(1, scores.topk(k, dim=1).indices).any(dim=1).double().mean())
+
+    return recall(scores, positive), recall(scores.T, positive.T)
+
+
+@pytest.mark.parametrize("similarities", [1 << 26, 500, 1])
+def test_retrieval_is_that_of_clip_benchmark_in_blocks_of_any_size(similarities, monkeypatch):
+    monkeypatch.setattr(evaluation, "SIMILARITIES", similarities)
+    random = torch.Generator().manual_seed(0)
+    images = F.normalize(torch.randn(40, 8, generator=random), dim=-1)
+    image_of = torch.arange(40).repeat_interleave(torch.arange(40) % 5 + 1)
+    texts = F.normalize(images[image_of] + 1.5 * torch.randn(len(image_of), 8, generator=random), dim=-1)
+    scores = retrieval(images, texts, image_of)
+    for k in (1, 5, 10):
+        of_text, of_image = clip_benchmarks_recall(images, texts, image_of, k)
+        assert scores[f"image_retrieval_r{k}"] == pytest.approx(of_text)
+        assert scores[f"text_retrieval_r{k}"] == pytest.approx(of_image)
+    assert 0.1 < scores["text_retrieval_r1"] < 0.9
+
+
+@pytest.mark.parametrize(("k", "chance"), [(1, 1 / 2), (2, 5 / 6), (3, 1.0)])
+def test_of_equal_texts_the_chance_that_one_of_two_right_ones_is_in(k, chance):
+    """Of 4 equal texts 2 are right: both are left out of k with chance C(2, k) / C(4, k)."""
+    right = torch.tensor([[True, False, True, False, False]])
+    assert hit_rate(torch.tensor([[0.5, 0.5, 0.5, 0.5, 0.1]]), right, k) == pytest.approx(chance)
+
+
+def test_rows_may_have_different_numbers_of_right_columns():
+    right = torch.tensor([[True, False, False], [True, True, True], [False, False, True]])
+    assert hits(torch.ones(3, 3), right, (1,))[0].tolist() == pytest.approx([1 / 3, 1, 1 / 3])
+
+
+@pytest.mark.parametrize("right", [torch.tensor([1]), torch.tensor([[False, True, False]])])
+def test_similarity_that_is_no_number_gives_no_score(right):
+    assert math.isnan(hit_rate(torch.tensor([[0.1, math.nan, 0.2]]), right, 1))
+
+
+def test_without_ties_hit_rate_is_scikit_learns():
+    random = torch.Generator().manual_seed(0)
+    labels = torch.randint(0, 20, (300,), generator=random)
+    similarity = torch.randn(300, 20, generator=random) + F.one_hot(labels, 20)
+    for k in (1, 5):
+        theirs = top_k_accuracy_score(labels.numpy(), similarity.numpy(), k=k, labels=np.arange(20))
+        assert hit_rate(similarity, labels, k) == pytest.approx(theirs)
+
+
+def test_the_held_out_loss_is_that_of_each_images_first_caption(settings, held_out):
+    model = build(settings(text_length=32))
+    images, tokens = (array[:20] for array in held_out.pairs)
+    plain = evaluate(model, {"": HeldOut(pairs=(images, tokens), retrieval=True)}, settings())
+    # Every second image has a further caption.
+    order = np.sort(np.concatenate([np.arange(20), np.arange(0, 20, 2)]))
+    second = np.concatenate([[False], order[1:] == order[:-1]])
+    more = np.where(second[:, None], held_out.pairs[1][order + 40], tokens[order])
+    several = evaluate(model, {"": HeldOut(pairs=(images, more), retrieval=True, image_of=order)}, settings())
+    assert several["held_out_loss"] == plain["held_out_loss"]
+    assert several["image_retrieval_r10"] != plain["image_retrieval_r10"]
+
+
+# Several sets
+
+
+def test_scores_of_a_set_have_its_name_in_front(settings, held_out):
+    model = build(settings(text_length=32))
+    labelled = HeldOut(
+        pairs=None, retrieval=False, labelled=held_out.labelled, classes=held_out.classes, prompts=held_out.prompts
+    )
+    scores = evaluate(model, {"": held_out, "again": labelled, "nothing": HeldOut(None, False)}, settings())
+    assert list(scores)[-2:] == ["again.zero_shot_top1", "again.zero_shot_top5"]
+    assert scores["again.zero_shot_top1"] == scores["zero_shot_top1"]
+    assert len(scores) == 11
+
+
+def test_normalization_is_the_runs(settings, held_out):
+    model = build(settings(text_length=32)).eval()
+    images = held_out.pairs[0][:64]
+    few = HeldOut(pairs=(images, held_out.pairs[1][:64]), retrieval=False)
+    with torch.no_grad():
+        image = F.normalize(model.encode_image(pixels(images, torch.device("cpu"), "openai")), dim=-1)
+        text = encode_text(model, torch.from_numpy(few.pairs[1]), normalize=True)
+        logits = model.logit_scale.exp() * image @ text.T
+        loss = (F.cross_entropy(logits, torch.arange(64)) + F.cross_entropy(logits.T, torch.arange(64))) / 2
+    scores = [evaluate(model, {"": few}, settings(normalization=name)) for name in ("imagenet", "openai")]
+    assert scores[1]["held_out_loss"] == pytest.approx(float(loss), rel=1e-6)
+    assert scores[0] != scores[1]
+
+
+# Masked inference (FLIP, table 1d)
+
+
+def seen(model, images, settings, **changes):
+    with torch.no_grad():
+        return evaluation._encode_images(model.eval(), images, settings(**changes))
+
+
+@pytest.mark.parametrize(("ratio", "views"), [(0.5, 2), (0.75, 4)])
+def test_an_ensemble_is_the_mean_of_views_that_together_see_every_patch(ratio, views, settings, held_out):
+    model, images = build(settings(mask_ratio=ratio)), held_out.pairs[0][:5]
+    found = complementary(49, ratio, 0, images=5)
+    assert len(found) == views
+    features = []
+    for kept in found:
+        with model.eval().visual.patch_dropout.seeing(kept), torch.no_grad():
+            features.append(model.encode_image(pixels(images, torch.device("cpu")), normalize=True))
+    mean = F.normalize(sum(features) / views, dim=-1)
+    ensemble = seen(model, images, settings, mask_ratio=ratio, inference="ensemble")
+    torch.testing.assert_close(ensemble, mean)
+    assert (ensemble - seen(model, images, settings, mask_ratio=ratio)).abs().max() > 1e-3
+
+
+def test_masked_inference_sees_as_many_patches_as_training(settings, held_out):
+    counts = []
+    model = build(settings(mask_ratio=0.75))
+    model.visual.transformer.register_forward_pre_hook(lambda module, inputs: counts.append(inputs[0].shape[1]))
+    masked = seen(model, held_out.pairs[0][:5], settings, mask_ratio=0.75, inference="masked")
+    assert counts == [1 + 12]
+    seen(model, held_out.pairs[0][:5], settings, mask_ratio=0.75)
+    assert counts[1:] == [1 + 49]
+    torch.testing.assert_close(masked.norm(dim=1), torch.ones(5))
+
+
+@pytest.mark.parametrize("inference", ["masked", "ensemble"])
+def test_an_images_masks_do_not_depend_on_its_batch(inference, settings, held_out, monkeypatch):
+    model, images = build(settings()), held_out.pairs[0][:20]
+    whole = seen(model, images, settings, inference=inference)
+    monkeypatch.setattr(evaluation, "BATCH", 7)
+    torch.testing.assert_close(seen(model, images, settings, inference=inference), whole)
+    other = seen(model, images, settings, inference=inference, seed=1)
+    assert (other - whole).abs().max() > 1e-3
+
+
+@pytest.mark.parametrize("inference", ["masked", "ensemble"])
+def test_masked_inference_of_an_unmasked_run_is_an_error(inference, settings, held_out):
+    model = build(settings(mask_ratio=0))
+    with pytest.raises(FlipscaleError, match=rf"^inference: {inference} shows .* mask_ratio is 0.*or inference: full"):
+        evaluate(model, {"": held_out}, settings(mask_ratio=0, inference=inference))
+
+
+# Linear probe
+
+
+def probed(settings, **changes):
+    asked = settings(**changes)
+    asked["evaluation"] = {**asked["evaluation"], "linear_probe": True, "images": 80}
+    return asked, open_evaluations(
+        asked, image_size=28, text_length=32, cache=None, tokenize=partial(tokenize, length=32)
+    )
+
+
+def test_the_linear_probe_is_scored_where_there_are_images_to_learn_from(settings):
+    asked, evaluations = probed(settings, text_length=32)
+    assert evaluations[""].probe[0].shape == (400, 3, 28, 28)
+    assert np.bincount(evaluations[""].probe[1]).tolist() == [5] * 80
+    scores = evaluate(build(asked), evaluations, asked)
+    assert 1 / 80 < scores["linear_probe_top1"] < 1
+    assert "linear_probe_top1" not in evaluate(
+        build(asked), {"": HeldOut(pairs=evaluations[""].pairs, retrieval=False)}, asked
+    )
+
+
+def test_the_images_of_the_probe_are_none_of_those_it_is_scored_on(settings):
+    _, evaluations = probed(settings)
+    held_out = evaluations[""]
+    scored = {image.tobytes() for image in held_out.labelled[0]}
+    assert len(scored | {image.tobytes() for image in held_out.probe[0]}) == 480
+
+
+def test_the_probe_sees_what_the_tower_has_before_its_projection(settings, held_out):
+    model, images = build(settings()).eval(), held_out.pairs[0][:5]
+    with torch.no_grad():
+        features = evaluation._encode_images(model, images, settings(), pooled=True)
+    assert features.shape == (5, 16)
+    torch.testing.assert_close(F.normalize(features @ model.visual.proj, dim=-1), seen(model, images, settings))

@@ -1,6 +1,8 @@
 import json
 import math
+import shutil
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -8,16 +10,19 @@ import torch
 from open_clip_train.scheduler import cosine_lr
 
 from flipscale.cost import steps_of
-from flipscale.errors import Diverged, LeaseLost, RunFolderError
+from flipscale.errors import Diverged, FlipscaleError, LeaseLost, RunFolderError
 from flipscale.run import write_json
 from flipscale.train.data import Data
-from flipscale.train.loop import Training, batches, fit, learning_rate, optimizer_of
+from flipscale.train.data.shuffle import Shuffle
+from flipscale.train.loop import batches, fit
 from flipscale.train.model import build
+from flipscale.train.processes import Group
+from flipscale.train.schedule import learning_rate
+from flipscale.train.training import Training, check_precision, optimizer_of
+from tests.parts import need
 
-CPU = torch.device("cpu")
 
-
-def pairs(indices):
+def pairs(indices, views=None):
     """Images of noise and captions of one word, which follow from the index alone."""
     images = np.stack([np.random.default_rng(index).integers(0, 256, (3, 28, 28), dtype=np.uint8) for index in indices])
     tokens = np.zeros((len(indices), 16), np.int64)
@@ -25,7 +30,15 @@ def pairs(indices):
     return images, tokens
 
 
-NOISE = Data(size=640, batch=pairs)
+NOISE = Data(size=640, batch=pairs, order=Shuffle([640]), vocabulary=np.arange(49408))
+
+
+def training_of(settings, **resources):
+    return Training(settings, Group(), resources)
+
+
+def first_batch():
+    return map(torch.from_numpy, pairs(np.arange(32)))
 
 
 def losses(run):
@@ -97,11 +110,96 @@ def test_the_optimizer_has_the_settings_of_the_run(settings):
     assert all((group["betas"], group["eps"]) == ((0.8, 0.9), 1e-6) for group in optimizer.param_groups)
 
 
+SPEED = {
+    "micro-batches": {"accumulate": 4},
+    "activation checkpointing": {"activation_checkpointing": True},
+    "unfused": {"fused": False},
+    "both": {"accumulate": 2, "activation_checkpointing": True},
+}
+
+
+def trained(settings, **resources):
+    """Ten steps on the same batch: the sum of the losses and the weights."""
+    training = training_of(settings, **resources)
+    for _ in range(10):
+        training.step(*first_batch())
+    return float(training.recent), training.model.state_dict()
+
+
+@pytest.mark.parametrize("means", SPEED)
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"mask_ratio": 0.5, "text_mask_ratio": 0.5},
+        {"mask_ratio": 0, "grad_clip": 0.1},
+        {"reconstruction": {"weight": 0.5, "width": None, "depth": 1}},
+    ],
+)
+def test_what_saves_memory_or_time_changes_neither_loss_nor_weights(settings, means, changes):
+    asked = settings(eps=1e-3, **changes)
+    loss, weights = trained(asked)
+    other_loss, other_weights = trained(asked, **SPEED[means])
+    assert other_loss == pytest.approx(loss, rel=1e-5)
+    torch.testing.assert_close(other_weights, weights, rtol=0, atol=2e-5)
+
+
+def test_micro_batches_count_the_gradient_of_the_logit_scale_once(settings):
+    """In open_clip's accum_freq it is counted once for each micro-batch."""
+    asked = settings(lr=1.0, warmup=0, weight_decay=0.0, eps=1e3)
+    start = float(training_of(asked).model.logit_scale.detach())
+    moved = [float(trained(asked, accumulate=parts)[1]["logit_scale"]) - start for parts in (1, 4)]
+    assert moved[1] == pytest.approx(moved[0], rel=1e-3)
+    assert moved[0] != 0
+
+
+def test_micro_batches_in_bf16_are_near_those_in_one(settings):
+    asked = settings(eps=1e-3, precision="bf16")
+    assert trained(asked, accumulate=4)[0] == pytest.approx(trained(asked)[0], rel=0.01)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::DeprecationWarning:torch")  # torch's compiler uses what torch deprecates.
+@pytest.mark.filterwarnings("ignore::FutureWarning:torch")
+@pytest.mark.parametrize("resources", [{"accumulate": 2}])
+def test_a_compiled_model_gives_the_same(settings, resources):
+    need(shutil.which("g++") is not None, "a C++ compiler for torch.compile: apt-get install g++")
+    asked = settings(eps=1e-3, text_mask_ratio=0.5)
+    loss, weights = trained(asked)
+    compiled_loss, compiled_weights = trained(asked, compile=True, **resources)
+    assert compiled_loss == pytest.approx(loss, rel=1e-5)
+    torch.testing.assert_close(compiled_weights, weights, rtol=0, atol=2e-5)
+
+
+def test_fp16_on_a_cpu_is_refused(settings):
+    with pytest.raises(FlipscaleError, match="precision fp16 needs a GPU, and there is none here; set precision: bf16"):
+        check_precision("fp16", torch.device("cpu"))
+    check_precision("fp16", torch.device("cuda"))
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("resources", [{}, {"accumulate": 4}, {"compile": True}, {"activation_checkpointing": True}])
+def test_fp16_trains_on_a_gpu_and_its_scale_is_in_the_checkpoint(settings, run, resources):
+    folder = run()
+    training = training_of(settings(precision="fp16", warmup=0, lr=3e-3), **resources)
+    training.scaler.update(512.0)
+    losses = []
+    for _ in range(10):
+        before = float(training.recent)
+        training.step(*first_batch())
+        losses.append(float(training.recent) - before)
+    assert losses[-1] < losses[0]
+    with folder.hold() as lease:
+        training.save(lease)
+    resumed = training_of(settings(precision="fp16"))
+    assert resumed.resume(folder)
+    assert resumed.scaler.get_scale() == training.scaler.get_scale() != 65536.0
+
+
 @pytest.mark.parametrize(("scale", "clamped"), [(10.0, math.log(100)), (-1.0, 0.0)])
 def test_the_temperature_is_clamped_after_each_step(settings, scale, clamped):
-    training = Training(settings(lr=1e-6), CPU)
+    training = training_of(settings(lr=1e-6))
     training.model.logit_scale.data.fill_(scale)
-    training.step(*pairs(np.arange(32)))
+    training.step(*first_batch())
     assert float(training.model.logit_scale.detach()) == pytest.approx(clamped)
 
 
@@ -109,11 +207,11 @@ def test_the_temperature_is_clamped_after_each_step(settings, scale, clamped):
     "changes", [{"precision": "bf16"}, {"grad_clip": 0.5}, {"mask_ratio": 0}, {"mask_ratio": 0.99}]
 )
 def test_a_step_lowers_the_loss_of_its_batch(settings, changes):
-    training = Training(settings(warmup=0, lr=3e-3, samples=32 * 1000, **changes), CPU)
+    training = training_of(settings(warmup=0, lr=3e-3, samples=32 * 1000, **changes))
     seen = []
     for _ in range(10):
         before = float(training.recent)
-        training.step(*pairs(np.arange(32)))
+        training.step(*first_batch())
         seen.append(float(training.recent) - before)
     assert seen[-1] < seen[0]
 
@@ -121,9 +219,9 @@ def test_a_step_lowers_the_loss_of_its_batch(settings, changes):
 def test_clipping_bounds_the_gradient(settings):
     def moved(grad_clip):
         # With eps far above the gradients Adam's step is proportional to them.
-        training = Training(settings(warmup=0, eps=1e6, lr=1e6, weight_decay=0.0, grad_clip=grad_clip), CPU)
+        training = training_of(settings(warmup=0, eps=1e6, lr=1e6, weight_decay=0.0, grad_clip=grad_clip))
         before = {name: value.clone() for name, value in training.model.state_dict().items()}
-        training.step(*pairs(np.arange(32)))
+        training.step(*first_batch())
         after = training.model.state_dict()
         return math.sqrt(sum(float((after[name] - before[name]).square().sum()) for name in before))
 
@@ -131,37 +229,54 @@ def test_clipping_bounds_the_gradient(settings):
     assert moved(None) > 0.1
 
 
-@pytest.mark.parametrize("loaders", [1, 3])
-def test_batches_made_ahead_are_the_batches_made_on_demand(settings, loaders):
-    on_demand = list(batches(NOISE, settings(), 3, 20, 0))
-    ahead = list(batches(NOISE, settings(), 3, 20, loaders))
+def test_batches_made_ahead_are_the_batches_made_on_demand(settings):
+    """Data whose words are not known is read as it is needed, so threads read ahead."""
+    training = training_of(settings())
+    training.progress.step = 3
+    on_demand = list(batches(NOISE, training, 20))
+    ahead = list(batches(replace(NOISE, vocabulary=None), training, 20))
     assert len(on_demand) == len(ahead) == 17
     for (images, tokens), (others, other_tokens) in zip(on_demand, ahead, strict=True):
         assert (images == others).all()
         assert (tokens == other_tokens).all()
 
 
-def test_threads_that_fail_fail_the_loop(settings):
-    def broken(indices):
+@pytest.mark.parametrize("words", [None, np.arange(49408)])
+def test_threads_that_fail_fail_the_loop(settings, words):
+    def broken(indices, views):
         raise OSError("the shard is gone")
 
     with pytest.raises(OSError, match="the shard is gone"):
-        list(batches(Data(size=640, batch=broken), settings(), 0, 20, 2))
+        list(batches(replace(NOISE, batch=broken, vocabulary=words), training_of(settings()), 20))
+
+
+@pytest.mark.parametrize("parts", [1, 2, 8])
+def test_rows_are_read_with_their_place_in_the_batch_whatever_it_is_split_into(settings, parts):
+    seen = []
+
+    def positions(indices, views):
+        seen.append(views.positions)
+        return pairs(indices)
+
+    training = training_of(settings(flip=True), accumulate=parts)
+    for _ in zip(range(2), batches(replace(NOISE, batch=positions), training, 20), strict=False):
+        pass
+    assert [list(rows) for rows in seen[:2]] == [list(range(32)), list(range(32, 64))]
 
 
 def test_a_resumed_run_gives_the_same_losses_and_weights_to_the_last_bit(settings, run):
     whole, parts = run("whole"), run("parts")
-    uninterrupted = Training(settings(), CPU)
-    assert fit_here(uninterrupted, whole)
+    uninterrupted = training_of(settings())
+    assert fit_here(uninterrupted, whole) == 0
 
     for stop_at, attempt in ((7, 1), (8, 2), (15, 3)):
-        training = Training(settings(), CPU)
+        training = training_of(settings())
         training.resume(parts)
-        assert not fit_here(training, parts, stopping=lambda: training.progress.step >= stop_at)  # noqa: B023
+        assert fit_here(training, parts, stopping=lambda: training.progress.step >= stop_at)  # noqa: B023
         assert (training.progress.step, training.progress.attempts) == (stop_at, attempt)
-    training = Training(settings(), CPU)
+    training = training_of(settings())
     assert training.resume(parts)
-    assert fit_here(training, parts)
+    assert fit_here(training, parts) == 0
 
     assert losses(parts) == losses(whole)
     assert len(losses(whole)) == 20
@@ -173,10 +288,10 @@ def test_a_resumed_run_gives_the_same_losses_and_weights_to_the_last_bit(setting
 
 def test_seconds_go_on_counting_over_attempts(settings, run):
     folder = run()
-    training = Training(settings(), CPU)
+    training = training_of(settings())
     fit_here(training, folder, stopping=lambda: training.progress.step >= 10)
     first = training.progress.seconds
-    resumed = Training(settings(), CPU)
+    resumed = training_of(settings())
     resumed.resume(folder)
     fit_here(resumed, folder)
     seconds = [record["seconds"] for record in folder.records()[0]]
@@ -187,7 +302,7 @@ def test_seconds_go_on_counting_over_attempts(settings, run):
 
 def test_evaluation_is_at_the_fractions_and_the_end_and_takes_no_training_time(settings, run):
     folder = run()
-    training = Training(settings(evaluation={"at": [0.25, 0.5]}), CPU)
+    training = training_of(settings(evaluation={"at": [0.25, 0.5]}))
 
     def score():
         time.sleep(0.2)
@@ -205,7 +320,7 @@ def test_evaluation_is_at_the_fractions_and_the_end_and_takes_no_training_time(s
 
 def test_a_record_has_just_the_documented_keys(settings, run):
     folder = run()
-    fit_here(Training(settings(), CPU), folder, score=lambda: {"held_out_loss": 1.0})
+    fit_here(training_of(settings()), folder, score=lambda: {"held_out_loss": 1.0})
     lines = [json.loads(line) for line in (folder.path / "metrics.jsonl").read_text().splitlines()]
     *records, score = lines
     keys = {"step", "samples", "loss", "lr", "logit_scale", "images_per_second", "seconds", "time"}
@@ -216,7 +331,7 @@ def test_a_record_has_just_the_documented_keys(settings, run):
 
 def test_a_run_of_any_length_has_about_200_records(settings, run):
     folder = run()
-    fit_here(Training(settings(samples=450 * 2, batch_size=2), CPU), folder)
+    fit_here(training_of(settings(samples=450 * 2, batch_size=2)), folder)
     assert len(losses(folder)) == 225
     assert max(losses(folder)) == 450
 
@@ -224,19 +339,19 @@ def test_a_run_of_any_length_has_about_200_records(settings, run):
 def test_a_loss_that_is_no_number_stops_the_run_and_names_step_and_lr(settings, run):
     folder = run()
     with pytest.raises(Diverged, match=r"The training loss is nan at step 2 of 20, where lr is 9.94e\+29; lower lr"):
-        fit_here(Training(settings(lr=1e30, warmup=0), CPU), folder)
+        fit_here(training_of(settings(lr=1e30, warmup=0)), folder)
     # What was seen before is kept.
     assert losses(folder)
 
 
 def test_a_score_that_is_no_number_stops_the_run(settings, run):
     with pytest.raises(Diverged, match="held_out_loss is nan at step 20 of 20"):
-        fit_here(Training(settings(), CPU), run(), score=lambda: {"held_out_loss": math.nan})
+        fit_here(training_of(settings()), run(), score=lambda: {"held_out_loss": math.nan})
 
 
 def test_a_run_that_was_taken_over_writes_no_more(settings, run):
     folder = run()
-    training = Training(settings(), CPU)
+    training = training_of(settings())
 
     def taken_over_at_5():
         if training.progress.step == 5:
@@ -256,4 +371,4 @@ def test_a_checkpoint_that_cannot_be_read_says_what_to_do(settings, run, content
     folder = run()
     (folder.path / "checkpoint.pt").write_bytes(content)
     with pytest.raises(RunFolderError, match=r"checkpoint\.pt: cannot be resumed from .* Delete it and submit again"):
-        Training(settings(), CPU).resume(folder)
+        training_of(settings()).resume(folder)

@@ -1,78 +1,194 @@
+import numpy as np
 import open_clip.transformer
 import pytest
 import torch
 
 from flipscale.architecture import patches_kept
-from flipscale.train.mask import PatchMask
+from flipscale.train.mask import PatchMask, complementary
+from flipscale.train.model import build
 
+CPU = torch.device("cpu")
 TOKENS = torch.arange(50).float().expand(8, 50)[:, :, None].repeat(1, 1, 3)
 """8 images of a class token, 0, and 49 patches, 1 to 49."""
+SHAPES = ("random", "grid", "block")
 
 
+def drawn(mask_ratio=0.5, seed=0, patches=49, shape="random", step=0, first=0, rows=8):
+    mask = PatchMask(mask_ratio, seed, patches, shape)
+    mask.draw(step, first, rows, CPU)
+    return mask
+
+
+def picture(kept, side):
+    """Rows of # for kept patches and . for dropped."""
+    cells = np.full(side * side, ".")
+    cells[kept.numpy()] = "#"
+    return ["".join(row) for row in cells.reshape(side, side)]
+
+
+@pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize(
     ("patches", "mask_ratio", "kept"),
-    [(49, 0, 49), (49, 0.5, 24), (49, 0.75, 12), (50, 0.9, 4), (100, 0.7, 30), (49, 0.99, 1), (196, 0.5, 98)],
+    [(49, 0, 49), (49, 0.5, 24), (49, 0.75, 12), (64, 0.9, 6), (100, 0.7, 30), (49, 0.99, 1), (196, 0.5, 98)],
 )
-def test_as_many_patches_are_kept_as_open_clip_keeps(patches, mask_ratio, kept):
+def test_as_many_patches_are_kept_as_open_clip_keeps(patches, mask_ratio, kept, shape):
     assert patches_kept(patches, mask_ratio) == kept
-    tokens = torch.zeros(2, 1 + patches, 3)
-    assert open_clip.transformer.PatchDropout(mask_ratio).train()(tokens).shape == (2, 1 + kept, 3)
-    assert PatchMask(mask_ratio, seed=0).train()(tokens).shape == (2, 1 + kept, 3)
+    tokens = torch.arange(1 + patches).float().expand(2, -1)[:, :, None]
+    assert open_clip.transformer.PatchDropout(mask_ratio).train()(tokens).shape == (2, 1 + kept, 1)
+    seen = drawn(mask_ratio, patches=patches, shape=shape, rows=2)(tokens)
+    assert seen.shape == (2, 1 + kept, 1)
+    assert all(len(set(row.flatten().tolist())) == 1 + kept for row in seen)
 
 
-def test_the_class_token_and_different_patches_are_kept():
-    kept = PatchMask(0.5, seed=0)(TOKENS)[:, :, 0]
-    assert kept.shape == (8, 25)
-    assert (kept[:, 0] == 0).all()
-    assert all(len(set(row.tolist())) == 25 for row in kept)
+@pytest.mark.parametrize("shape", SHAPES)
+def test_the_class_token_comes_first(shape):
+    assert (drawn(shape=shape)(TOKENS)[:, 0] == 0).all()
 
 
-def test_every_image_has_patches_of_its_own():
-    kept = PatchMask(0.5, seed=0)(TOKENS)[:, :, 0]
-    assert len({frozenset(row.tolist()) for row in kept}) == 8
+@pytest.mark.parametrize("shape", SHAPES)
+def test_images_have_patches_of_their_own(shape):
+    kept = drawn(shape=shape, rows=64).kept
+    # A block of 5 x 5 has 9 places, grids and random sets have more.
+    assert len({frozenset(row.tolist()) for row in kept}) >= 9
 
 
-def test_patches_follow_from_seed_and_step_alone():
-    def kept(seed, step):
-        mask = PatchMask(0.5, seed)
-        mask.step = step
-        return mask(TOKENS)
+def test_random_patches_are_the_largest_of_numpys_numbers_of_seed_and_step():
+    """What finished runs drew: it stays, whatever is added."""
+    chance = np.random.default_rng((0x6D61736B, 3, 7)).random((8, 49), dtype=np.float32)
+    assert torch.equal(drawn(seed=3, step=7).kept, torch.from_numpy(chance).topk(24).indices)
 
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("patches", [49, 64])
+def test_slices_of_a_batch_draw_what_the_whole_batch_draws(shape, patches):
+    whole = drawn(seed=3, patches=patches, shape=shape, step=7, rows=9).kept
+    for first, rows in ((0, 9), (0, 1), (3, 3), (5, 4)):
+        part = drawn(seed=3, patches=patches, shape=shape, step=7, first=first, rows=rows).kept
+        assert torch.equal(part, whole[first : first + rows])
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_patches_follow_from_seed_and_step_alone(shape):
     torch.manual_seed(1)
-    first = kept(seed=3, step=7)
+    first = drawn(seed=3, step=7, shape=shape).kept
     torch.manual_seed(2)
-    assert torch.equal(first, kept(seed=3, step=7))
-    assert not torch.equal(first, kept(seed=3, step=8))
-    assert not torch.equal(first, kept(seed=4, step=7))
+    assert torch.equal(first, drawn(seed=3, step=7, shape=shape).kept)
+    assert not torch.equal(first, drawn(seed=3, step=8, shape=shape).kept)
+    assert not torch.equal(first, drawn(seed=4, step=7, shape=shape).kept)
 
 
-def test_every_patch_is_kept_equally_often():
-    mask = PatchMask(0.75, seed=0)
-    counts = torch.zeros(50)
-    for mask.step in range(500):
-        counts += torch.bincount(mask(TOKENS)[:, :, 0].long().flatten(), minlength=50)
+def test_every_patch_is_kept_equally_often_at_random():
+    counts = torch.zeros(49)
+    for step in range(500):
+        counts += torch.bincount(drawn(0.75, step=step).kept.flatten(), minlength=49)
     # 4,000 images keep 12 of 49: 980 times each, with a standard deviation of 27.
-    assert counts[0] == 4000
-    assert counts[1:].min() > 980 - 5 * 27
-    assert counts[1:].max() < 980 + 5 * 27
+    assert counts.min() > 980 - 5 * 27
+    assert counts.max() < 980 + 5 * 27
+
+
+def test_every_patch_is_kept_about_equally_often_by_grids():
+    counts = torch.bincount(drawn(0.75, shape="grid", rows=4000).kept.flatten(), minlength=49)
+    # 16 of 49 patches are on even lines and columns: that lattice has 4 too many and is kept in part.
+    assert counts.min() > 0.9 * 980
+    assert counts.max() < 1.1 * 980
+
+
+def test_a_quarter_of_a_grid_is_one_patch_of_each_square_of_four():
+    kept = drawn(0.75, patches=64, shape="grid", rows=100).kept
+    assert len({frozenset(row.tolist()) for row in kept}) == 4
+    for row in kept:
+        squares = (row // 8 // 2) * 4 + row % 8 // 2
+        assert sorted(squares.tolist()) == list(range(16))
+        assert len(set((row // 8 % 2).tolist())) == len(set((row % 2).tolist())) == 1
+
+
+def test_half_of_a_grid_is_a_chessboard():
+    boards = [["#.#.#.#.", ".#.#.#.#"] * 4, [".#.#.#.#", "#.#.#.#."] * 4]
+    assert all(picture(row, 8) in boards for row in drawn(0.5, patches=64, shape="grid", rows=20).kept)
+
+
+def test_a_grid_that_does_not_come_out_even_has_neighbours_neither_beside_nor_below():
+    for row in drawn(0.75, patches=49, shape="grid", rows=50).kept:
+        lines = picture(row, 7)
+        for line in [*lines, *("".join(column) for column in zip(*lines, strict=True))]:
+            assert "##" not in line
+
+
+def test_a_block_is_a_rectangle_whose_last_line_may_be_short():
+    shapes = set()
+    for row in drawn(0.5, shape="block", rows=200).kept:
+        lines, columns = row // 7, row % 7
+        shapes.add((int(lines.max() - lines.min()) + 1, int(columns.max() - columns.min()) + 1))
+        cells = [line.strip(".") for line in picture(row, 7) if "#" in line]
+        assert all("." not in cell for cell in cells)
+        assert sorted(map(len, cells)) == [4, 5, 5, 5, 5]
+    assert shapes == {(5, 5)}
+
+
+def test_blocks_lie_and_stand_at_every_place():
+    kept = drawn(0.75, shape="block", rows=2000).kept
+    corners = {(int(row.min()) // 7, int((row % 7).min()), len({int(cell) // 7 for cell in row})) for row in kept}
+    # 12 patches are 3 lines of 4: 5 x 4 places lying and as many standing.
+    assert len(corners) == 40
 
 
 def test_in_evaluation_and_without_a_ratio_nothing_is_masked():
-    assert PatchMask(0.5, seed=0).eval()(TOKENS) is TOKENS
-    assert PatchMask(0, seed=0).train()(TOKENS) is TOKENS
+    assert drawn().eval()(TOKENS) is TOKENS
+    assert drawn(0).train()(TOKENS) is TOKENS
 
 
 def test_the_mask_adds_nothing_to_the_state_dict():
-    assert not PatchMask(0.5, seed=0).state_dict()
+    assert not drawn().state_dict()
 
 
 def test_gradients_reach_the_kept_patches_only():
     tokens = TOKENS.clone().requires_grad_()
-    kept = PatchMask(0.5, seed=0)(tokens)
-    kept.sum().backward()
-    assert tokens.grad is not None
-    touched = tokens.grad[:, :, 0]
-    assert touched.sum() == 8 * 25
-    assert all(
-        set(row.nonzero().flatten().tolist()) == set(k.tolist()) for row, k in zip(touched, kept[:, :, 0], strict=True)
-    )
+    mask = drawn()
+    mask(tokens).sum().backward()
+    touched = tokens.grad[:, 1:, 0]
+    assert touched.sum() == 8 * 24
+    assert all(set(row.nonzero().flatten().tolist()) == set(k.tolist()) for row, k in zip(touched, mask.kept))  # noqa: B905
+
+
+@pytest.mark.parametrize(
+    ("patches", "mask_ratio", "views", "seen"),
+    [(196, 0.5, 2, 98), (196, 0.75, 4, 49), (49, 0.5, 2, 25), (49, 0.75, 4, 13), (100, 0.7, 4, 30), (100, 0.9, 10, 10)],
+)
+def test_complementary_views_see_every_patch_and_as_many_each(patches, mask_ratio, views, seen):
+    found = complementary(patches, mask_ratio, 0, images=5)
+    assert [view.shape for view in found] == [(5, seen)] * views
+    for image in range(5):
+        assert all(len(set(view[image].tolist())) == seen for view in found)
+        assert set().union(*(view[image].tolist() for view in found)) == set(range(patches))
+        # Only the last sees again what another saw.
+        assert len(set().union(*(view[image].tolist() for view in found[:-1]))) == (views - 1) * seen
+
+
+def test_an_images_views_follow_from_the_seed_and_its_place():
+    whole = complementary(49, 0.5, 3, images=9)[0]
+    assert torch.equal(complementary(49, 0.5, 3, first=5, images=2)[0], whole[5:7])
+    assert not torch.equal(complementary(49, 0.5, 4, images=9)[0], whole)
+    assert len({frozenset(row.tolist()) for row in whole}) == 9
+
+
+def test_an_unmasked_run_has_one_view_of_everything():
+    (view,) = complementary(49, 0, 0)
+    assert sorted(view[0].tolist()) == list(range(49))
+
+
+def test_evaluation_sees_the_patches_it_is_given(settings):
+    model = build(settings(mask_ratio=0.5)).eval()
+    mask = model.visual.patch_dropout
+    images = torch.randn(3, 3, 28, 28, generator=torch.Generator().manual_seed(0))
+    changed = images.clone()
+    changed[:, :, :4, :4] += 1.0  # patch 0
+    without, everything = torch.arange(1, 49)[None], torch.arange(49)[None]
+    with torch.no_grad():
+        full = model.encode_image(images)
+        with mask.seeing(without):
+            part = model.encode_image(images)
+            assert torch.equal(model.encode_image(changed), part)
+        with mask.seeing(everything.expand(3, -1)):
+            assert torch.allclose(model.encode_image(images), full, atol=1e-6)
+        assert not torch.allclose(part, full, atol=1e-4)
+        assert torch.equal(model.encode_image(images), full)

@@ -11,7 +11,7 @@ import open_clip
 import pytest
 import torch
 
-import flipscale.train
+import flipscale.train.task
 from flipscale.errors import DataError, Diverged, RunFolderError
 from flipscale.run import FailureKind, RunFolder, State, write_json
 from flipscale.train import train
@@ -261,7 +261,7 @@ def test_a_fault_of_the_code_leaves_a_sentence_in_error_json_and_the_traceback_i
     def broken(*args, **kwargs):
         raise ZeroDivisionError("division by zero")
 
-    monkeypatch.setattr(flipscale.train, "open_data", broken)
+    monkeypatch.setattr(flipscale.train.task, "open_data", broken)
     folder = run()
     assert train([folder.path]) == 1
     assert folder.error()["kind"] == "code"
@@ -297,7 +297,7 @@ def test_every_failure_has_its_kind_and_a_sentence(run, monkeypatch, error, kind
     def fail(*args, **kwargs):
         raise error
 
-    monkeypatch.setattr(flipscale.train, "open_data", fail)
+    monkeypatch.setattr(flipscale.train.task, "open_data", fail)
     folder = run()
     assert train([folder.path]) == 1
     assert folder.error()["kind"] == kind

@@ -1,12 +1,14 @@
 """A shard, decoded once for all runs: uint8 images and tokens in files that are mapped into memory.
 
-    <cache>/<shard>-<hash>/images     [pairs, 3, image_size, image_size] uint8
-                           tokens     [pairs, text_length] int64
-                           index.json how many pairs, and which samples were passed over
+    <cache>/<shard>-<hash>/images     [pairs, 3, image_size, image_size] uint8, zeros where a pair cannot be read
+                           tokens     [pairs, text_length] int64, zeros likewise
+                           vocabulary [distinct tokens] int64
+                           index.json how many pairs, and which of them cannot be read
 
-The hash is over what the content follows from: the shard's path, length and time of change, image_size, text_length.
-One process builds a shard under a lock while others wait for it; it builds in a folder of another name and renames
-that when all is on the disk, so a half-built one is never used. The cache may be deleted at any time between runs.
+The hash is over what the content follows from: the shard's path, length and time of change (of a fetched one the URL),
+image_size, text_length. One process builds a shard under a lock while others wait for it; it builds in a folder of
+another name and renames that when all is on the disk, so a half-built one is never used. The cache may be deleted at
+any time between runs.
 """
 
 import contextlib
@@ -16,36 +18,42 @@ import json
 import os
 import shutil
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO
 
 import numpy as np
+import numpy.typing as npt
 
 from flipscale.errors import DataError
+from flipscale.train.data.library import Library, Source
 from flipscale.train.data.pairs import Images, Integers, Tokenize
-from flipscale.train.data.shards import count_samples, read_pairs
+from flipscale.train.data.shards import Index, Unreadable, name_of, read
+from flipscale.train.data.views import view
 
-_FORMAT = 1
+_FORMAT = 2
 """Goes into the hash: a change to how images or captions are read must not find what was read before it."""
 
 
 @dataclass(frozen=True)
 class Flaw:
-    """A sample that could not be read."""
+    """A pair that cannot be read."""
 
     sample: str
     reason: str
-    after: int
-    """How many good pairs of the shard come before it."""
+    row: int
+    """Which pair of the shard it is."""
 
 
 @dataclass(frozen=True)
 class Shard:
-    """The good pairs of a shard, in its order."""
+    """The pairs of a shard, in its order."""
 
     images: Images
     tokens: Integers
+    vocabulary: Integers
+    """The tokens that occur, ascending."""
     corrupt: tuple[Flaw, ...]
 
     @property
@@ -53,11 +61,10 @@ class Shard:
         return len(self.images)
 
 
-def folder_of(cache: Path, path: Path, image_size: int, text_length: int) -> Path:
+def folder_of(cache: Path, shard: Source, image_size: int, text_length: int) -> Path:
     """Where the decoded shard is or will be."""
-    stat = path.stat()
-    what = [_FORMAT, str(path.resolve()), stat.st_size, stat.st_mtime_ns, image_size, text_length]
-    return cache / f"{path.stem}-{hashlib.sha256(json.dumps(what).encode()).hexdigest()[:16]}"
+    what = json.dumps([_FORMAT, shard.key, image_size, text_length])
+    return cache / f"{shard.stem}-{hashlib.sha256(what.encode()).hexdigest()[:16]}"
 
 
 def load(folder: Path, image_size: int, text_length: int) -> Shard | None:
@@ -65,6 +72,7 @@ def load(folder: Path, image_size: int, text_length: int) -> Shard | None:
     try:
         index = json.loads((folder / "index.json").read_text())
         count = index["pairs"]
+        vocabulary = np.fromfile(folder / "vocabulary", np.int64)
         if not count:
             images, tokens = np.empty((0, 3, image_size, image_size), np.uint8), np.empty((0, text_length), np.int64)
         else:
@@ -72,71 +80,89 @@ def load(folder: Path, image_size: int, text_length: int) -> Shard | None:
             tokens = np.memmap(folder / "tokens", np.int64, "r", shape=(count, text_length))
     except (FileNotFoundError, ValueError):  # ValueError: a file is shorter than the index says, or the index no JSON.
         return None
-    return Shard(images, tokens, tuple(Flaw(**flaw) for flaw in index["corrupt"]))
+    return Shard(images, tokens, vocabulary, tuple(Flaw(**flaw) for flaw in index["corrupt"]))
 
 
 def build(
-    folder: Path,
-    path: Path,
-    image_size: int,
-    text_length: int,
-    tokenize: Tokenize,
-    *,
-    shards: int,
-    pairs: int | None,
+    folder: Path, library: Library, source: Source, image_size: int, text_length: int, tokenize: Tokenize, *, pairs: int
 ) -> Shard:
-    """Decode the shard at `path` into `folder`, unless another process does so meanwhile.
+    """Decode a shard into `folder`, unless another process does so meanwhile.
 
-    shards, pairs: how many shards, this one included, are still to be decoded, and how many pairs are wanted of them
-        (None: all). If the disk has no room for that much it is said now, not hours later.
+    pairs: how many are still to be decoded, those of this shard included. If the disk has no room for that much it is
+        said now, not hours later.
     """
     with _lock(folder.with_name(f"{folder.name}.lock")):
         shard = load(folder, image_size, text_length)
         if shard is None:
-            _check_room(folder.parent, path, 3 * image_size**2 + 8 * text_length, shards, pairs)
-            _decode(folder, path, image_size, tokenize)
+            index = library.index(source)
+            _check_room(folder.parent, 3 * image_size**2 + 8 * text_length, pairs)
+            _decode(folder, library, source, index, image_size, text_length, tokenize)
             shard = load(folder, image_size, text_length)
             assert shard is not None
     return shard
 
 
-def _decode(folder: Path, path: Path, image_size: int, tokenize: Tokenize) -> None:
+def _decode(
+    folder: Path,
+    library: Library,
+    source: Source,
+    index: Index,
+    image_size: int,
+    text_length: int,
+    tokenize: Tokenize,
+) -> None:
     unfinished = folder.with_name(f"{folder.name}.unfinished")
     for leftover in (unfinished, folder):
         shutil.rmtree(leftover, ignore_errors=True)
     unfinished.mkdir()
     captions: list[str] = []
     corrupt: list[Flaw] = []
+    blank = np.zeros((3, image_size, image_size), np.uint8)
     # Images are written, not stored into a mapped file: on a full disk that is an error and not the process's death.
     with open(unfinished / "images", "wb") as file:
-        for name, image, text in read_pairs(path, image_size):
+        for row, (name, image, text) in enumerate(_read_all(library, source, index, image_size)):
             if image is None:
-                corrupt.append(Flaw(name, text, after=len(captions)))
-            else:
-                file.write(image.tobytes())
-                captions.append(text)
+                corrupt.append(Flaw(name, text, row))
+            file.write((blank if image is None else image).tobytes())
+            captions.append("" if image is None else text)
         _to_disk(file)
-    distinct, which = np.unique(captions, return_inverse=True)
-    with open(unfinished / "tokens", "wb") as file:
-        if captions:
-            file.write(tokenize(distinct.tolist())[which].tobytes())
-        _to_disk(file)
+    good = [row for row, caption in enumerate(captions) if caption]
+    tokens = np.zeros((len(captions), text_length), np.int64)
+    if good:
+        distinct, which = np.unique([captions[row] for row in good], return_inverse=True)
+        tokens[good] = tokenize(distinct.tolist())[which]
+    _write(unfinished / "tokens", tokens)
+    _write(unfinished / "vocabulary", np.unique(tokens[good]))
     with open(unfinished / "index.json", "wb") as file:
         file.write(json.dumps({"pairs": len(captions), "corrupt": [asdict(flaw) for flaw in corrupt]}).encode())
         _to_disk(file)
     unfinished.rename(folder)
 
 
-def _check_room(cache: Path, path: Path, pair_bytes: int, shards: int, pairs: int | None) -> None:
-    expected = shards * count_samples(path)
-    if pairs is not None:
-        # The last shard wanted is decoded to its end.
-        expected = min(expected, pairs + count_samples(path))
+def _read_all(
+    library: Library, source: Source, index: Index, image_size: int
+) -> Iterator[tuple[str, npt.NDArray[np.uint8] | None, str]]:
+    """Every pair of a shard: its name, image and caption; or its name, None, and why it cannot be read."""
+    with library.open(source) as file, ThreadPoolExecutor() as pool:  # Decoding releases the interpreter.
+
+        def decode(place: Integers) -> tuple[str, npt.NDArray[np.uint8] | None, str]:
+            try:
+                image, caption = read(file, place)
+            except Unreadable as error:
+                return name_of(file, place), None, str(error)
+            return "", np.asarray(view(image, image_size)).transpose(2, 0, 1), caption
+
+        for start in range(0, len(index.pairs), 256):
+            yield from pool.map(decode, index.pairs[start : start + 256])
+
+
+def _check_room(cache: Path, pair_bytes: int, pairs: int) -> None:
     free = shutil.disk_usage(cache).free
-    if expected * pair_bytes > free:
+    if pairs * pair_bytes > free:
         raise DataError(
-            f"{cache}: decoding about {expected} pairs takes {expected * pair_bytes / 1e9:.1f} GB and the disk has "
-            f"{free / 1e9:.1f} GB free; make room, put the results on a larger disk, or set a smaller data_size."
+            f"{cache}: decoding {pairs} pairs takes {pairs * pair_bytes / 1e9:.1f} GB and the disk has "
+            f"{free / 1e9:.1f} GB free; make room, put the results on a larger disk, set a smaller data_size, or "
+            f"set decode: always."
         )
 
 
@@ -147,6 +173,12 @@ def _lock(path: Path) -> Iterator[None]:
     with open(path, "w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
+
+
+def _write(path: Path, numbers: Integers) -> None:
+    with open(path, "wb") as file:
+        file.write(numbers.astype(np.int64).tobytes())
+        _to_disk(file)
 
 
 def _to_disk(file: IO[bytes]) -> None:

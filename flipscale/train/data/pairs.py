@@ -6,6 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from flipscale.train.data.views import Views
+
 Images = npt.NDArray[np.uint8]
 """[n, 3, image_size, image_size], red green blue."""
 
@@ -15,10 +17,6 @@ Integers = npt.NDArray[np.int64]
 Tokenize = Callable[[list[str]], Integers]
 """Captions -> tokens [n, text_length]. Data sets call it once for each distinct caption."""
 
-MEAN = (0.485, 0.456, 0.406)
-STD = (0.229, 0.224, 0.225)
-"""A model sees (image / 255 - MEAN) / STD by channel: ImageNet's values, as in FLIP (arXiv 2212.00794)."""
-
 
 @dataclass(frozen=True)
 class Data:
@@ -27,11 +25,19 @@ class Data:
     size: int
     """How many unique pairs there are; their indices are 0 .. size - 1."""
 
-    batch: Callable[[Integers], tuple[Images, Integers]]
-    """Indices [B] -> images [B, 3, S, S] and tokens [B, text_length]."""
+    batch: Callable[[Integers, Views | None], tuple[Images, Integers]]
+    """Indices [B] and how each is looked at -> images [B, 3, S, S] and tokens [B, text_length]. Without views all is
+    seen: the middle square. Several threads may call it at a time."""
 
-    corrupt: int = 0
-    """How many samples were passed over because they could not be read."""
+    order: Callable[[int, int, int], Integers]
+    """Seed, step and batch_size -> the indices [batch_size] of that step's global batch. Of several processes each
+    takes some consecutive rows."""
+
+    corrupt: Callable[[], int] = lambda: 0
+    """How many pairs were found so far that cannot be read, so that others were seen in their place."""
+
+    vocabulary: Integers | None = None
+    """The ids, ascending, of all tokens that the pairs can hold; None if that is not known before they are read."""
 
 
 @dataclass(frozen=True)
@@ -39,10 +45,13 @@ class HeldOut:
     """Items never trained on. What a data set cannot give is None or empty, and its scores stay missing."""
 
     pairs: tuple[Images, Integers] | None
-    """Images and the tokens of their captions, in the same order: the held-out contrastive loss, and retrieval."""
+    """Images and the tokens of their captions: the held-out contrastive loss, and retrieval."""
 
     retrieval: bool
     """Whether the captions of `pairs` tell its images apart, so that retrieval means something."""
+
+    image_of: Integers | None = None
+    """Which image of `pairs` each caption is of, ascending; every image has one or more. None: one each, in order."""
 
     labelled: tuple[Images, Integers] | None = None
     """Images and their class, an index into `classes`: zero-shot classification."""
@@ -52,6 +61,19 @@ class HeldOut:
 
     prompts: Integers | None = None
     """Tokens [classes, templates, text_length]: each class name put into each prompt template."""
+
+    probe: tuple[Images, Integers] | None = None
+    """Other images of the same classes, which may have been trained on: the linear probe learns from them."""
+
+    corrupt: int = 0
+    """How many items were passed over because they could not be read."""
+
+    @property
+    def vocabulary(self) -> Integers:
+        """The ids of all tokens in captions and prompts, ascending."""
+        texts = [] if self.pairs is None else [self.pairs[1]]
+        texts += [] if self.prompts is None else [self.prompts]
+        return np.unique(np.concatenate([tokens.ravel() for tokens in texts])) if texts else np.empty(0, np.int64)
 
 
 def prompt_tokens(classes: tuple[str, ...], templates: list[str], tokenize: Tokenize) -> Integers:

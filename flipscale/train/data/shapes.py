@@ -19,6 +19,8 @@ import numpy.typing as npt
 
 from flipscale.train.data import draw
 from flipscale.train.data.pairs import Data, HeldOut, Images, Integers, Tokenize, prompt_tokens
+from flipscale.train.data.shuffle import Shuffle
+from flipscale.train.data.views import Views, view_stored
 
 Floats = npt.NDArray[np.floating[Any]]  # float32, which the stubs lose when a Python number comes in
 Outline = Callable[[Floats, Floats], Floats]
@@ -129,23 +131,29 @@ def training(
     stream, pairs = draw.key("shapes", options["seed"], "train"), options["pairs"]
     captions = _Captions(text_length, tokenize)
 
-    def batch(indices: Integers) -> tuple[Images, Integers]:
+    def batch(indices: Integers, views: Views | None = None) -> tuple[Images, Integers]:
         scenes = _scenes(stream, indices, pairs)
-        return _render(scenes, image_size), captions.tokens(scenes)
+        return view_stored(_render(scenes, image_size), image_size, views), captions.tokens(_caption_numbers(scenes))
 
-    return Data(size=data_size or samples, batch=batch)
+    size = data_size or samples
+    return Data(size=size, batch=batch, order=Shuffle([size]), vocabulary=captions.vocabulary(pairs))
 
 
 def held_out(
-    options: dict[str, Any], *, images: int, image_size: int, templates: list[str] | None, tokenize: Tokenize
+    options: dict[str, Any],
+    *,
+    images: int,
+    image_size: int,
+    templates: list[str] | None,
+    tokenize: Tokenize,
+    probe: int = 0,
 ) -> HeldOut:
-    """All 80 classes equally often; and scenes of two objects, no two alike, with whole captions."""
-    seed, pairs = options["seed"], options["pairs"]
-    numbers = np.arange(images, dtype=np.int64)
-    labels = numbers % len(CLASSES)
-    single = _scenes(draw.key("shapes", seed, "labelled"), numbers, 0.0, labels)
+    """All 80 classes equally often; and scenes of two objects, no two alike, with whole captions.
 
-    stream = draw.key("shapes", seed, "held out")
+    probe: how many labelled images, again of all classes, the linear probe learns from; they are in no training set.
+    """
+    seed, pairs = options["seed"], options["pairs"]
+    stream, numbers = draw.key("shapes", seed, "held out"), np.arange(images, dtype=np.int64)
     if pairs:
         # A scene can be told from either side: left of = right of with the objects exchanged.
         scenes = _scenes(stream, np.arange(4 * images, dtype=np.int64), 1.0)
@@ -159,10 +167,18 @@ def held_out(
     return HeldOut(
         pairs=(_render(scenes, image_size), tokenize([_caption(number) for number in _caption_numbers(scenes)])),
         retrieval=pairs > 0,
-        labelled=(_render(single, image_size), labels),
+        labelled=_labelled(draw.key("shapes", seed, "labelled"), images, image_size),
         classes=CLASSES,
         prompts=prompt_tokens(CLASSES, templates or TEMPLATES, tokenize),
+        probe=_labelled(draw.key("shapes", seed, "probe"), probe, image_size) if probe else None,
     )
+
+
+def _labelled(stream: int, count: int, image_size: int) -> tuple[Images, Integers]:
+    """Images of one object each, of the classes in turn, and their labels."""
+    numbers = np.arange(count, dtype=np.int64)
+    labels = numbers % len(CLASSES)
+    return _render(_scenes(stream, numbers, 0.0, labels), image_size), labels
 
 
 @dataclass
@@ -240,8 +256,12 @@ class _Captions:
         self._known = np.zeros(len(self._tokens), np.bool_)
         self._tokenize = tokenize
 
-    def tokens(self, scenes: _Scenes) -> Integers:
-        numbers = _caption_numbers(scenes)
+    def vocabulary(self, pairs: float) -> Integers:
+        """The ids of all tokens: of every phrase and every relation, as a word has the same tokens in any caption."""
+        relations = _PHRASES + _PHRASES**2 * np.arange(len(RELATIONS) if pairs else 0, dtype=np.int64)
+        return np.unique(self.tokens(np.concatenate([np.arange(_PHRASES, dtype=np.int64), relations])))
+
+    def tokens(self, numbers: Integers) -> Integers:
         new = np.unique(numbers[~self._known[numbers]])
         if len(new):
             self._tokens[new] = self._tokenize([_caption(number) for number in new])

@@ -1,109 +1,126 @@
-"""Tar shards read sample by sample. A damaged shard is an error; a sample that cannot be decoded comes with the reason.
+"""Tar shards of samples: scanned once for where the files of each pair lie, then read pair by pair.
 
-Shards are read with tarfile, because the webdataset package takes a shard that was cut off between two files for a
-whole one.
+A sample is the files in a row that share a name up to the first dot. A damaged shard is an error; a pair that cannot be
+decoded comes with the reason. Shards are scanned with tarfile, because the webdataset package takes a shard that was
+cut off between two files for a whole one.
 """
 
 import io
 import json
+import os
 import tarfile
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
-from itertools import islice
+from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
+from typing import IO
 
 import numpy as np
-import numpy.typing as npt
 from PIL import Image
 
 from flipscale.errors import DataError
+from flipscale.train.data.decode import EXTENSIONS
+from flipscale.train.data.pairs import Integers
 
-_IMAGES = {"jpg", "jpeg", "png", "webp", "bmp", "gif", "tif", "tiff"}
 _BLOCK = 512
 """Tar files are made of blocks of this many bytes, and end with blocks of zeros."""
-
-Read = tuple[str, npt.NDArray[np.uint8], str] | tuple[str, None, str]
-"""A sample's name, image [3, S, S] and caption; or its name, None, and why it cannot be read."""
 
 Sample = dict[str, bytes]
 """The files of a sample by extension."""
 
 
-def samples(path: Path) -> Iterator[tuple[str, Sample]]:
-    """The samples of a shard by name, in order. Raises DataError for a shard that is not whole."""
-    name, sample = "", Sample()
+@dataclass(frozen=True)
+class Index:
+    """Where the pairs of a shard lie in it. A sample without an image, or without a .txt or .json, is no pair."""
+
+    pairs: Integers
+    """[n, 5]: where the image begins, its length, where the caption begins, its length, whether it is a .json."""
+
+    length: int
+    """Of the shard, in bytes."""
+
+
+class Unreadable(Exception):
+    """Why a pair cannot be decoded."""
+
+
+def scan(file: IO[bytes], shard: str) -> Index:
+    """The index of a shard, from its headers alone. Raises DataError for one that is not whole, by the name given."""
+    pairs = []
+    for _, files in groupby(_files(file, shard), key=lambda found: found[0]):
+        places = {extension: (start, size) for _, extension, start, size in files if size}
+        image = next((places[extension] for extension in places if extension in EXTENSIONS), None)
+        caption = places.get("txt") or places.get("json")
+        if image and caption:
+            pairs.append((*image, *caption, int("txt" not in places)))
+    return Index(np.array(pairs, np.int64).reshape(-1, 5), os.fstat(file.fileno()).st_size)
+
+
+def samples(path: Path, only: str | None = None) -> Iterator[tuple[str, Sample]]:
+    """The samples of a shard by name, in order. Raises DataError for a shard that is not whole.
+
+    only: the extension of the one file of each sample that is read; the others are there and empty. None reads all.
+    """
     with open(path, "rb") as file:
-        try:
-            with tarfile.open(fileobj=file, mode="r:") as tar:
-                for member in tar:
-                    content = tar.extractfile(member)
-                    folder, slash, file_name = member.name.rpartition("/")
-                    stem, _, extension = file_name.partition(".")
-                    if content is None or not extension:
-                        continue
-                    key = folder + slash + stem
-                    if key != name and sample:
-                        yield name, sample
-                        sample = {}
-                    name = key
-                    sample[extension.lower()] = content.read()
-                file.seek(tar.offset)
-        except tarfile.ReadError as error:
-            raise DataError(
-                f"{path}: not a whole tar file ({error}; the last sample read is {name or 'none'}). "
-                f"Shards are plain .tar files; fetch or write this one again."
-            ) from error
-        # tarfile takes any header it cannot read for the end. A whole file ends in zeros.
-        if file.read(_BLOCK) != bytes(_BLOCK):
-            raise DataError(
-                f"{path}: cut off or damaged at byte {tar.offset}, after sample {name or 'none'}; "
-                f"fetch or write this shard again."
+        for name, files in groupby(_files(file, str(path)), key=lambda found: found[0]):
+            yield (
+                name,
+                {
+                    extension: os.pread(file.fileno(), size if only in (None, extension) else 0, start)
+                    for _, extension, start, size in files
+                },
             )
-    if sample:
-        yield name, sample
 
 
-def count_samples(path: Path) -> int:
-    """About how many samples a shard has: its images. Only headers are read, and damage is left to be found later."""
+def read(file: IO[bytes], place: Integers) -> tuple[Image.Image, str]:
+    """The image of a pair, whole, and its caption. Raises Unreadable.
+
+    place: the pair's row in the index of the shard that `file` is.
+    """
+    image, size, caption, length, is_json = place.tolist()
     try:
-        with tarfile.open(path, "r:") as tar:
-            return sum(member.name.rpartition(".")[2].lower() in _IMAGES for member in tar)
-    except tarfile.ReadError:
-        return 0
+        text = os.pread(file.fileno(), length, caption).decode()
+        found = json.loads(text).get("caption") if is_json else text
+        if not isinstance(found, str) or not found.strip():
+            raise Unreadable("it has no caption")
+        return Image.open(io.BytesIO(os.pread(file.fileno(), size, image))).convert("RGB"), found.strip()
+    except (MemoryError, Unreadable):
+        raise
+    except Exception as error:  # On damaged bytes decoders raise anything: OSError, SyntaxError, struct.error, ...
+        raise Unreadable(str(error) or type(error).__name__) from error
 
 
-def read_pairs(path: Path, image_size: int) -> Iterator[Read]:
-    """Every sample of a shard, decoded: the middle square, resized to image_size."""
-
-    def read(named: tuple[str, Sample]) -> Read:
-        name, sample = named
-        try:
-            return name, _image(sample, image_size), _caption(sample)
-        except MemoryError:
-            raise
-        except Exception as error:  # On damaged bytes decoders raise anything: OSError, SyntaxError, struct.error, ...
-            return name, None, str(error) or type(error).__name__
-
-    of_shard = samples(path)
-    with ThreadPoolExecutor() as pool:  # Decoding releases the interpreter lock.
-        while several := list(islice(of_shard, 256)):
-            yield from pool.map(read, several)
+def name_of(file: IO[bytes], place: Integers) -> str:
+    """What a pair is called, for a complaint: the name of its image without the extension."""
+    header = os.pread(file.fileno(), _BLOCK, int(place[0]) - _BLOCK)
+    return _named(tarfile.TarInfo.frombuf(header, "utf-8", "surrogateescape").name)[0]
 
 
-def _image(sample: Sample, image_size: int) -> npt.NDArray[np.uint8]:
-    data = next((data for extension, data in sample.items() if extension in _IMAGES), None)
-    if data is None:
-        raise ValueError(f"it has no image, only {', '.join(sample)}")
-    image = Image.open(io.BytesIO(data)).convert("RGB")
-    width, height = image.size
-    side = min(width, height)
-    left, top = (width - side) // 2, (height - side) // 2
-    image = image.resize((image_size, image_size), Image.Resampling.BICUBIC, box=(left, top, left + side, top + side))
-    return np.asarray(image).transpose(2, 0, 1)
+def _files(file: IO[bytes], shard: str) -> Iterator[tuple[str, str, int, int]]:
+    """The files of a shard, in order: the sample's name, the extension, where the content begins, its length."""
+    name = "none"
+    try:
+        with tarfile.open(fileobj=file, mode="r:") as tar:
+            for member in tar:
+                sample, extension = _named(member.name)
+                if member.isreg() and extension:
+                    name = sample
+                    yield name, extension, member.offset_data, member.size
+            end = tar.offset
+    except tarfile.ReadError as error:
+        raise DataError(
+            f"{shard}: not a whole tar file ({error}; the last sample read is {name}). "
+            f"Shards are plain .tar files; fetch or write this one again."
+        ) from error
+    # tarfile takes any header it cannot read for the end. A whole file ends in zeros.
+    if os.pread(file.fileno(), _BLOCK, end) != bytes(_BLOCK):
+        raise DataError(
+            f"{shard}: cut off or damaged at byte {end}, after sample {name}; fetch or write this shard again."
+        )
 
 
-def _caption(sample: Sample) -> str:
-    caption = sample["txt"].decode() if "txt" in sample else json.loads(sample.get("json", b"{}")).get("caption")
-    if not isinstance(caption, str) or not caption.strip():
-        raise ValueError("it has no caption")
-    return caption.strip()
+def _named(path: str) -> tuple[str, str]:
+    """The name of a file's sample, and its extension: what follows the first dot, in small letters."""
+    folder, slash, name = path.rpartition("/")
+    stem, _, extension = name.partition(".")
+    return folder + slash + stem, extension.lower()

@@ -1,27 +1,33 @@
-"""Tar shards of images and captions on a local disk, as img2dataset writes them and the webdataset package names them.
+"""Tar shards of images and captions, as img2dataset writes them and the webdataset package names them.
 
 A sample is the files of a shard that share a name up to the first dot: an image (.jpg, .png, .webp, ...) and a caption
-(.txt, or "caption" in a .json). Pairs are counted in the order of the shards. Each shard is decoded once, to
-the middle square resized to image_size, as CLIP evaluates; the random crops of FLIP's training are not made.
+(.txt, or "caption" in a .json). Pairs are counted in the order of the shards; samples without either are none. Shards
+lie on a disk, or are fetched, see library.py. Decoded once or always, the same pairs are seen in the same order:
 
-What that needs: 3 image_size**2 bytes of disk a pair, 150 kB at 224 px, so 150 GB a million. That is right for subsets
-of some million pairs, which epochs and runs go over again and again, and far from right for LAION-400M in one piece.
+    once      each shard is decoded into files, to the middle square resized to image_size: 3 image_size**2 bytes of
+              disk a pair, 150 kB at 224 px, so 150 GB a million. For sets that many runs and epochs go over.
+    always    pairs are decoded as they are needed, see stream.py. For LAION, and for random crops, which are crops of
+              the image as it was found.
+    null      once for up to DECODED_GB without random crops, else always.
 """
 
-import os
-import re
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from braceexpand import braceexpand
 
 from flipscale.errors import DataError
 from flipscale.train.data import cache as cached
+from flipscale.train.data.decode import CORRUPT_COUNT, CORRUPT_SHARE
+from flipscale.train.data.library import Library, Source, check_count, declared_counts, sources
 from flipscale.train.data.pairs import Data, HeldOut, Images, Integers, Tokenize
+from flipscale.train.data.shuffle import Shuffle, taken
+from flipscale.train.data.stream import Stream
+from flipscale.train.data.views import Views, view_stored
 
-CORRUPT_SHARE, CORRUPT_COUNT = 0.01, 10
-"""So many samples, the larger of the two, may be unreadable and are passed over. More is a fault of the shards."""
+DECODED_GB = 64
+"""What `decode: null` decodes once at most: what the page cache of a machine with a GPU holds. Beyond that, decoded
+images come from the disk at 150 kB each, six times the size of the JPEG, and decoding that again is no slower."""
 
 DISTINCT_SHARE = 0.95
 """With a smaller share of distinct captions among the held-out pairs retrieval is not scored: right answers would not
@@ -34,96 +40,136 @@ def training(
     data_size: int | None,
     image_size: int,
     text_length: int,
+    crop: float | None,
     cache: Path | None,
     tokenize: Tokenize,
 ) -> Data:
-    """The first `data_size` good pairs in the order of the shards, or all."""
-    pairs = _Pairs(options["urls"], data_size, image_size, text_length, cache, tokenize)
-    if data_size is not None and pairs.size < data_size:
+    """The first `data_size` pairs in the order of the shards, or all."""
+    urls, decode = options["urls"], options.get("decode")
+    if decode == "once" and crop is not None:
         raise DataError(
-            f"{options['urls']}: data_size is {data_size}, but its {len(pairs.shards)} shards hold {pairs.size} good "
-            f"pairs and {pairs.corrupt} corrupt samples; lower data_size or add shards."
+            f"{urls}: decode: once keeps middle squares, and crop: {crop} is of the whole image; set decode: always, "
+            f"or crop: null."
         )
-    return Data(size=pairs.size, batch=pairs.batch, corrupt=pairs.corrupt)
+    library, shards, counts = _open(options, data_size, cache)
+    size = sum(counts) if data_size is None else data_size
+    if size > sum(counts):
+        raise DataError(
+            f"{urls}: data_size is {size}, but its {len(shards)} shards hold {sum(counts)} pairs; lower data_size or "
+            f"add shards."
+        )
+    decoded = size * (3 * image_size**2 + 8 * text_length)
+    if decode == "always" or (decode is None and (crop is not None or decoded > DECODED_GB * 1e9)):
+        stream = Stream(library, shards, counts, size, image_size, tokenize)
+        return Data(size=size, batch=stream.batch, order=stream.order, corrupt=stream.corrupt)
+    pairs = _Decoded(library, shards, counts, size, image_size, text_length, tokenize)
+    return Data(
+        size=size,
+        batch=pairs.batch,
+        order=Shuffle(taken(counts, size)),
+        corrupt=lambda: len(pairs.bad),
+        vocabulary=pairs.vocabulary,
+    )
 
 
 def held_out(
     options: dict[str, Any], *, images: int, image_size: int, text_length: int, cache: Path | None, tokenize: Tokenize
 ) -> HeldOut:
-    """The first `images` pairs, for the held-out loss and for retrieval; there are no classes."""
-    pairs = _Pairs(options["urls"], images, image_size, text_length, cache, tokenize)
-    found, tokens = pairs.batch(np.arange(pairs.size))
+    """The first `images` pairs that can be read, for the held-out loss and for retrieval; there are no classes."""
+    wanted = images
+    while True:
+        library, shards, counts = _open(options, wanted, cache)
+        size = min(wanted, sum(counts))
+        pairs = _Decoded(library, shards, counts, size, image_size, text_length, tokenize)
+        good = np.setdiff1d(np.arange(size), pairs.bad)
+        if len(good) == images or size < wanted:
+            break
+        wanted += images - len(good)
+    found, tokens = pairs.batch(good)
     distinct = len(np.unique(tokens, axis=0))
-    return HeldOut(pairs=(found, tokens), retrieval=distinct >= DISTINCT_SHARE * len(tokens))
+    return HeldOut(pairs=(found, tokens), retrieval=distinct >= DISTINCT_SHARE * len(tokens), corrupt=len(pairs.bad))
 
 
-class _Pairs:
-    """The first `wanted` good pairs of the shards, or all, in as many decoded shards as that takes."""
-
-    def __init__(
-        self, urls: str, wanted: int | None, image_size: int, text_length: int, cache: Path | None, tokenize: Tokenize
-    ):
-        if cache is None:
-            raise DataError(f"{urls}: a webdataset is decoded once into a cache, and no folder was given for it.")
-        paths = shard_paths(urls)
-        self.size = self.corrupt = seen = 0
-        self.shards: list[cached.Shard] = []
-        folders = [cached.folder_of(cache, path, image_size, text_length) for path in paths]
-        for number, (path, folder) in enumerate(zip(paths, folders, strict=True)):
-            left = None if wanted is None else wanted - self.size
-            if left == 0:
-                break
-            shard = cached.load(folder, image_size, text_length)
-            if shard is None:
-                unbuilt = sum(not folder.exists() for folder in folders[number:])
-                shard = cached.build(folder, path, image_size, text_length, tokenize, shards=unbuilt, pairs=left)
-            self.shards.append(shard)
-            good = shard.size if left is None else min(left, shard.size)
-            # Corrupt samples after the last pair wanted are none of this run's.
-            corrupt = [flaw for flaw in shard.corrupt if flaw.after < good or good == shard.size]
-            self.size += good
-            self.corrupt += len(corrupt)
-            seen += good + len(corrupt)
-            if self.corrupt > max(CORRUPT_COUNT, CORRUPT_SHARE * seen):
-                flaw = corrupt[-1]
-                raise DataError(
-                    f"{path}: {self.corrupt} of the first {seen} samples cannot be read, the last of them "
-                    f"{flaw.sample} ({flaw.reason}); {CORRUPT_COUNT}, or {CORRUPT_SHARE:.0%}, are passed over. "
-                    f"Write the shards again, or leave the bad ones out of urls."
-                )
-        if not self.size:
-            raise DataError(f"{urls}: its {len(paths)} shards hold no pair of an image and a caption.")
-        self._ends = np.cumsum([shard.size for shard in self.shards])
-
-    def batch(self, indices: Integers) -> tuple[Images, Integers]:
-        which = np.searchsorted(self._ends, indices, side="right")
-        images = np.empty((len(indices), *self.shards[0].images.shape[1:]), np.uint8)
-        tokens = np.empty((len(indices), self.shards[0].tokens.shape[1]), np.int64)
-        for number in np.unique(which):
-            shard, rows = self.shards[number], which == number
-            within = indices[rows] - (self._ends[number] - shard.size)
-            images[rows], tokens[rows] = shard.images[within], shard.tokens[within]
-        return images, tokens
+def _open(options: dict[str, Any], wanted: int | None, cache: Path | None) -> tuple[Library, list[Source], list[int]]:
+    """The shards, and how many pairs each of the first holds, as far as `wanted` pairs take."""
+    urls = options["urls"]
+    if cache is None:
+        raise DataError(f"{urls}: a webdataset is indexed once into a cache, and no folder was given for it.")
+    library, shards = Library(cache), sources(urls)
+    counts = library.counts(shards, wanted, declared_counts(shards, options.get("sizes")))
+    if not sum(counts):
+        raise DataError(f"{urls}: its {len(shards)} shards hold no pair of an image and a caption.")
+    return library, shards, counts
 
 
 def shard_paths(urls: str) -> list[Path]:
-    """The files that a pattern stands for, in order; several patterns are joined by '::', as open_clip has it.
+    """The files that a pattern stands for, in order, all on a disk of this machine."""
+    shards = sources(urls)
+    if away := [shard.url for shard in shards if not shard.local]:
+        raise DataError(f"{away[0]}: for evaluation only shards on a disk are read; fetch them and give their path.")
+    return [Path(shard.url) for shard in shards]
 
-    A path that is not absolute starts from the folder in FLIPSCALE_DATA, else from the current one.
-    """
-    paths = []
-    for pattern in urls.split("::"):
-        if re.match(r"[a-z0-9]+:", pattern):
-            raise DataError(f"{pattern}: only shards on a local disk are read; fetch them and give their path.")
-        try:
-            names = list(braceexpand(pattern))
-        except ValueError as error:
-            raise DataError(f"{pattern}: {error}; write shards as in laion400m/{{00000..00041}}.tar.") from None
-        paths += [Path(os.environ.get("FLIPSCALE_DATA", ""), name) for name in names]
-    missing = [path for path in paths if not path.is_file()]
-    if missing:
-        raise DataError(
-            f"{missing[0].resolve()}: there is no such shard; {len(missing)} of the {len(paths)} that {urls} stands "
-            f"for are missing. Correct urls, fetch them, or set FLIPSCALE_DATA to the folder that urls start from."
-        )
-    return paths
+
+class _Decoded:
+    """The first `size` pairs of shards that are decoded once."""
+
+    def __init__(
+        self,
+        library: Library,
+        shards: list[Source],
+        counts: list[int],
+        size: int,
+        image_size: int,
+        text_length: int,
+        tokenize: Tokenize,
+    ):
+        self._image_size = image_size
+        self._shards: list[cached.Shard] = []
+        self._starts = np.cumsum([0, *counts])[:-1]
+        bad: list[int] = []
+        folders = [cached.folder_of(library.cache, shard, image_size, text_length) for shard in shards[: len(counts)]]
+        for number, (source, folder, start) in enumerate(zip(shards, folders, self._starts.tolist(), strict=False)):
+            shard = cached.load(folder, image_size, text_length)
+            if shard is None:
+                left = sum(count for count, other in zip(counts, folders, strict=True) if not other.exists())
+                shard = cached.build(folder, library, source, image_size, text_length, tokenize, pairs=left)
+            check_count(source, shard.size, counts[number])
+            self._shards.append(shard)
+            # Those after the last pair wanted are none of this run's.
+            flaws = [flaw for flaw in shard.corrupt if start + flaw.row < size]
+            bad += [start + flaw.row for flaw in flaws]
+            seen = min(start + shard.size, size)
+            if len(bad) > max(CORRUPT_COUNT, CORRUPT_SHARE * seen):
+                raise DataError(
+                    f"{source.url}: {len(bad)} of the first {seen} pairs cannot be read, the last of them "
+                    f"{flaws[-1].sample} ({flaws[-1].reason}); {CORRUPT_COUNT}, or {CORRUPT_SHARE:.0%}, are passed "
+                    f"over. Write the shards again, or leave the bad ones out of urls."
+                )
+        if len(bad) == size:
+            raise DataError(f"{shards[0].url}: none of {size} pairs can be read; write the shards again.")
+        self.bad = bad
+        self.vocabulary = np.unique(np.concatenate([shard.vocabulary for shard in self._shards]))
+        self._instead = _instead(bad, size)
+
+    def batch(self, indices: Integers, views: Views | None = None) -> tuple[Images, Integers]:
+        """The images and tokens of these pairs; the views have no crops."""
+        indices = np.array([self._instead.get(number, number) for number in indices.tolist()], np.int64)
+        which = np.searchsorted(self._starts, indices, side="right") - 1
+        images = np.empty((len(indices), *self._shards[0].images.shape[1:]), np.uint8)
+        tokens = np.empty((len(indices), self._shards[0].tokens.shape[1]), np.int64)
+        for number in np.unique(which):
+            shard, rows = self._shards[number], which == number
+            within = indices[rows] - self._starts[number]
+            images[rows], tokens[rows] = shard.images[within], shard.tokens[within]
+        return view_stored(images, self._image_size, views), tokens
+
+
+def _instead(bad: list[int], size: int) -> dict[int, int]:
+    """What is seen in place of each pair that cannot be read: the next one that can, from the last on the first."""
+    unreadable, instead = set(bad), {}
+    for number in bad:
+        other = number
+        while other in unreadable:
+            other = (other + 1) % size
+        instead[number] = other
+    return instead

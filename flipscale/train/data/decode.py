@@ -1,0 +1,90 @@
+"""Image files decoded as CLIP evaluates: the middle square, resized. A few that cannot be decoded are passed over."""
+
+import functools
+import io
+import os
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from flipscale.errors import DataError
+from flipscale.train.data.pairs import Images, Integers
+from flipscale.train.data.views import view
+
+EXTENSIONS = {"jpg", "jpeg", "png", "webp", "bmp", "gif", "tif", "tiff"}
+"""What an image file's name ends in."""
+
+CORRUPT_SHARE, CORRUPT_COUNT = 0.01, 10
+"""So many images, the larger of the two, may be unreadable and are passed over. More is a fault of the data set."""
+
+File = tuple[str, Path | bytes | None]
+"""A name for complaints, and where the file is, or what it holds, or None if there is no image where one should be."""
+
+
+def decode(files: Iterable[File], count: int, image_size: int, where: str) -> tuple[Images, Integers]:
+    """The images [n, 3, S, S] of `count` files, and the numbers [n] of the files that could be decoded, ascending.
+
+    Raises DataError, which begins with `where`, if none can be or if more cannot be than are passed over.
+    """
+    images = np.empty((count, 3, image_size, image_size), np.uint8)
+
+    def read(numbered: tuple[int, File]) -> str | None:
+        number, (_, file) = numbered
+        try:
+            if file is None:
+                return "it has no image"
+            with Image.open(io.BytesIO(file) if isinstance(file, bytes) else file) as image:
+                images[number] = np.asarray(view(image.convert("RGB"), image_size)).transpose(2, 0, 1)
+        except MemoryError:
+            raise
+        except Exception as error:  # On damaged bytes decoders raise anything: OSError, SyntaxError, struct.error, ...
+            return getattr(error, "strerror", None) or str(error) or type(error).__name__
+        return None
+
+    good, bad, first = [], 0, ""
+    numbered = iter(enumerate(files))
+    with ThreadPoolExecutor() as pool:  # Decoding releases the interpreter lock.
+        while several := list(islice(numbered, 256)):
+            for (number, (name, _)), reason in zip(several, pool.map(read, several), strict=True):
+                if reason is None:
+                    good.append(number)
+                else:
+                    bad, first = bad + 1, first or f"{name} ({reason})"
+    if not good or bad > max(CORRUPT_COUNT, CORRUPT_SHARE * count):
+        raise DataError(
+            f"{where}: {bad} of {count} images cannot be read, the first of them {first}; {CORRUPT_COUNT}, or "
+            f"{CORRUPT_SHARE:.0%}, are passed over if others are left. Write these files again, or take them out."
+            if bad
+            else f"{where}: there are no images; name a data set that has some."
+        )
+    return images if not bad else images[good], np.array(good, np.int64)
+
+
+def decode_paths(paths: Sequence[Path], image_size: int, where: str) -> tuple[Images, Integers]:
+    """`decode` of files on a disk. The next run of the process that is scored on the same files shares the images."""
+    return _decode_paths(tuple(paths), tuple(_version(path) for path in paths), image_size, where)
+
+
+@functools.lru_cache(maxsize=16)
+def _decode_paths(
+    paths: tuple[Path, ...], versions: tuple[tuple[int, int] | None, ...], image_size: int, where: str
+) -> tuple[Images, Integers]:
+    return decode(((str(path), path) for path in paths), len(paths), image_size, where)
+
+
+def _version(path: Path) -> tuple[int, int] | None:
+    """What tells that a file has changed; None for one that is not there."""
+    try:
+        stat = path.stat()
+    except OSError:
+        return None
+    return stat.st_mtime_ns, stat.st_size
+
+
+def located(name: str) -> Path:
+    """A path of a declaration. One that is not absolute starts from FLIPSCALE_DATA, else from the current folder."""
+    return Path(os.environ.get("FLIPSCALE_DATA", ""), name)

@@ -1,0 +1,81 @@
+"""Labelled images to score on: which ones of a set are taken, and the names of their classes."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from flipscale.errors import DataError
+from flipscale.train.data import draw
+from flipscale.train.data.decode import located
+from flipscale.train.data.pairs import Images, Integers
+
+STREAM = draw.key("evaluation", "subset")
+"""Which images stand for a set that has more than are wanted: the same for every run."""
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """Images [n, 3, S, S] and the class of each [n]."""
+
+    images: Images
+    labels: Integers
+    classes: tuple[str, ...]
+    """The name of each class: of its folder, or as a prompt has it."""
+    corrupt: int = 0
+    """How many more were chosen and could not be read."""
+
+
+def even(labels: Integers, stream: int) -> Integers:
+    """All indices in an order of which every beginning is a random subset with classes as even as can be: int64 [n].
+
+    Sorted by each image's random rank in its class, and within a rank at random.
+    """
+    words = draw.bits(stream, np.arange(len(labels)), 1)[:, 0]
+    order = np.argsort(words)
+    rank = np.empty(len(labels), np.int64)
+    rank[order] = rank_in_class(labels[order])
+    return np.lexsort((words, rank))
+
+
+def rank_in_class(labels: Integers) -> Integers:
+    """How many images of its class come before each image: int64 [n]."""
+    order = np.argsort(labels, kind="stable")
+    ordered = labels[order]
+    rank = np.empty(len(labels), np.int64)
+    rank[order] = np.arange(len(labels)) - np.searchsorted(ordered, ordered)
+    return rank
+
+
+def subset(labels: Integers, count: int) -> Integers:
+    """The indices of at most `count` images, ascending, with classes as even as can be.
+
+    The first ones would not do: files are often sorted by class.
+    """
+    return np.sort(even(labels, STREAM)[:count])
+
+
+def listed(classes: str | list[str], where: str) -> tuple[str, ...]:
+    """The class names of a declaration: a list, or a text file with one a line."""
+    if not isinstance(classes, str):
+        return tuple(classes)
+    path = located(classes)
+    try:
+        names = tuple(line.strip() for line in path.read_text().splitlines() if line.strip())
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(
+            f"{path}: cannot be read as the class names of {where} ({error}). Write a text file with one name a line, "
+            f"or a list of names, or imagenet."
+        ) from error
+    if not names:
+        raise DataError(f"{path}: has no class name; write one a line, in the order of the classes of {where}.")
+    return names
+
+
+def check(labels: Integers, classes: tuple[str, ...], where: str) -> None:
+    """Raise DataError for a label that no class name belongs to."""
+    low, high = int(labels.min(initial=0)), int(labels.max(initial=0))
+    if low < 0 or high >= len(classes):
+        raise DataError(
+            f"{where}: has a label {low if low < 0 else high}, but classes names {len(classes)}, for the labels 0 to "
+            f"{len(classes) - 1}; give a name for every label from 0 on."
+        )

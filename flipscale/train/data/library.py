@@ -1,0 +1,332 @@
+"""Where shards come from: a local disk, or a URL or a command's output by way of a bounded folder of fetched shards.
+
+    laion/{00000..00041}.tar                        on a disk; a path that is not absolute starts from FLIPSCALE_DATA
+    https://host/laion/{00000..00041}.tar           by curl; and what else webdataset's gopen knows: gs://, sftp://, ...
+    s3://bucket/laion/{00000..00041}.tar            by `aws s3 cp`
+    pipe:ssh host cat /laion/{00000..00041}.tar     the output of a command
+
+A fetched shard is checked to be whole and kept in FLIPSCALE_SHARDS (else beside the decoded shards), a folder of this
+machine or of several. When they pass FLIPSCALE_SHARDS_GB together, the shards whose last use is longest ago go. The
+index of every shard, local or fetched, is made once and kept.
+"""
+
+import contextlib
+import errno
+import fcntl
+import hashlib
+import json
+import os
+import re
+import shlex
+import shutil
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+from urllib.request import url2pathname
+
+import numpy as np
+from braceexpand import braceexpand
+from webdataset.gopen import gopen, gopen_schemes
+
+from flipscale.errors import DataError
+from flipscale.train.data.shards import Index, scan
+
+SHARDS_GB = 100.0
+"""How much fetched shards may take if FLIPSCALE_SHARDS_GB says nothing. Of LAION at 256 px, 10,000 pairs of 25 kB a
+shard, what is mixed at a time lies in 42 GB of shards, and most of as much is fetched ahead."""
+
+FETCHERS = 8
+"""So many shards are fetched or scanned at a time: one connection seldom fills a network."""
+
+RETRY_SECONDS = (1.0, 5.0, 30.0)
+"""Pauses before a shard is fetched again that could not be, or did not come whole."""
+
+LEFT_SECONDS = 600.0
+"""A half-fetched shard that was not written to for so long is nobody's."""
+
+SCHEMES = ["pipe", "s3", *sorted(set(gopen_schemes) - {"__default__", "pipe"})]
+"""What a URL of a shard may begin with."""
+
+# gopen's own curl waits for ever on a connection that has died, and says nothing.
+_CURL = "pipe:curl -f -s -S -L --connect-timeout 30 --speed-limit 1024 --speed-time 60 {}"
+_COMMANDS = {"s3": "pipe:aws s3 cp --quiet {} -", "http": _CURL, "https": _CURL}
+
+_FORMAT = 1
+"""Goes into the name of an index: a change to what it holds must not find older ones."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """A shard by where it is declared to be."""
+
+    url: str
+    """A path, a URL, or pipe: with a command."""
+
+    @property
+    def local(self) -> bool:
+        return not re.match(r"[a-z0-9]+:", self.url)
+
+    @property
+    def stem(self) -> str:
+        """A short name: the last word with .tar behind it."""
+        found = re.findall(r"[\w.-]+(?=\.tar)", self.url)
+        return found[-1][-64:] if found else "shard"
+
+    @property
+    def key(self) -> str:
+        """What the content follows from, as far as can be told from outside: 16 hex digits."""
+        what: list[Any] = [_FORMAT, self.url]
+        if self.local:
+            stat = Path(self.url).stat()
+            what = [_FORMAT, str(Path(self.url).resolve()), stat.st_size, stat.st_mtime_ns]
+        return hashlib.sha256(json.dumps(what).encode()).hexdigest()[:16]
+
+
+def sources(urls: str) -> list[Source]:
+    """The shards that a pattern stands for, in order; several patterns are joined by '::', as open_clip has it."""
+    found = []
+    for pattern in urls.split("::"):
+        try:
+            names = list(braceexpand(pattern))
+        except ValueError as error:
+            raise DataError(f"{pattern}: {error}; write shards as in laion400m/{{00000..00041}}.tar.") from None
+        for name in names:
+            source = Source(url2pathname(re.sub(r"^file:(//(?=/))?", "", name)) if name.startswith("file:") else name)
+            if not source.local and name.partition(":")[0] not in SCHEMES:
+                raise DataError(f"{name}: cannot be fetched, only a path, {', '.join(f'{s}:' for s in SCHEMES)} can.")
+            found.append(
+                Source(str(Path(os.environ.get("FLIPSCALE_DATA", ""), source.url))) if source.local else source
+            )
+    missing = [source.url for source in found if source.local and not Path(source.url).is_file()]
+    if missing:
+        raise DataError(
+            f"{Path(missing[0]).resolve()}: there is no such shard; {len(missing)} of the {len(found)} that {urls} "
+            f"stands for are missing. Correct urls, fetch them, or set FLIPSCALE_DATA to the folder that urls start "
+            f"from."
+        )
+    return found
+
+
+def declared_counts(shards: Sequence[Source], file: str | None) -> dict[Source, int]:
+    """How many pairs shards hold by what is written down: in `file`, or in a sizes.json beside shards on a disk.
+
+    The file is open_clip's and webdataset's: {"00000.tar": 10000, ...}. Each count is checked when its shard is read.
+    """
+    counts: dict[Source, int] = {}
+    names = Counter(f"{shard.stem}.tar" for shard in shards)
+    folders = {Path(shard.url).parent for shard in shards if shard.local}
+    for path in [Path(file)] if file else sorted(folder / "sizes.json" for folder in folders):
+        try:
+            written = json.loads(path.read_text())
+            sizes = {str(name): int(count) for name, count in written.items()}
+        except FileNotFoundError:
+            if file:
+                raise DataError(f"{path}: there is no such file; correct sizes, or leave it out.") from None
+            continue
+        except (ValueError, AttributeError, TypeError) as error:
+            raise DataError(
+                f'{path}: cannot be read ({error}); write {{"00000.tar": 10000, ...}} or delete it.'
+            ) from error
+        for shard in shards:
+            # A name that several folders have says nothing in a file for all of them.
+            meant = names[f"{shard.stem}.tar"] == 1 if file else shard.local and Path(shard.url).parent == path.parent
+            if meant and f"{shard.stem}.tar" in sizes:
+                counts[shard] = sizes[f"{shard.stem}.tar"]
+    return counts
+
+
+def check_count(shard: Source, found: int, expected: int) -> None:
+    """Raise DataError for a shard that does not hold what was declared: other pairs would be seen than were meant."""
+    if found != expected:
+        raise DataError(
+            f"{shard.url}: holds {found} pairs, but sizes.json says {expected}; correct or delete sizes.json: then "
+            f"every shard is scanned at the start."
+        )
+
+
+class Library:
+    """Shards and their indices, for all threads, and for all processes that share the folders."""
+
+    def __init__(self, cache: Path):
+        self.cache = cache
+        self._indices = cache / "index"
+        self._shards = Path(os.environ.get("FLIPSCALE_SHARDS") or cache / "shards")
+        self.limit = _limit()
+        """How many bytes fetched shards may take. While one is fetched of which the length is not known, more."""
+        self._known: dict[str, int] = {}
+
+    def counts(self, shards: Sequence[Source], wanted: int | None, declared: dict[Source, int]) -> list[int]:
+        """How many pairs each of the shards holds, or of the first of them, as far as `wanted` pairs take.
+
+        Shards that are neither in `declared` nor indexed are scanned, and fetched for it if need be. Several processes
+        that do so at a time share the work.
+        """
+        self._look()
+        found: list[int] = []
+        while len(found) < len(shards) and (wanted is None or sum(found) < wanted):
+            several = shards[len(found) :]
+            if wanted is not None:
+                each = max(1.0, sum(found) / len(found)) if found else float(wanted)
+                several = several[: max(1, int((wanted - sum(found)) / each))]
+            new = [shard for shard in several if shard not in declared and shard.key not in self._known]
+            # Each process begins somewhere else: what another has scanned meanwhile is found when its turn comes.
+            turn = os.getpid() * 7919 % len(new) if new else 0
+            with ThreadPoolExecutor(FETCHERS) as pool:
+                list(pool.map(self.index, [*new[turn:], *new[:turn]]))
+            found += [declared[shard] if shard in declared else self._known[shard.key] for shard in several]
+        return found
+
+    def index(self, shard: Source) -> Index:
+        """The index of a shard, made if it is not there."""
+        key = shard.key
+        if key not in self._known:
+            with _lock(self._indices, key):
+                self._look(f"{shard.stem}-{key}.*.npz")
+                if key not in self._known:
+                    # What is fetched for it is indexed already.
+                    with self.open(shard) as file:
+                        if key not in self._known:
+                            self._add(shard, key, scan(file, shard.url))
+        return self._load(shard, key)
+
+    def path(self, shard: Source) -> Path:
+        """The file of a shard, fetched if it is not there. Unless it is opened at once, it may be gone again."""
+        if shard.local:
+            return Path(shard.url)
+        key = shard.key
+        path = self._shards / f"{shard.stem}-{key}.tar"
+        # The time of the last change is that of the last use.
+        with contextlib.suppress(FileNotFoundError):
+            os.utime(path)
+            return path
+        with _lock(self._shards, key):
+            if not path.exists():
+                self._fetch(shard, key, path)
+        return path
+
+    def open(self, shard: Source) -> IO[bytes]:
+        """The file of a shard, open. What is deleted to make room stays readable to those who have it open."""
+        for _ in range(5):
+            with contextlib.suppress(FileNotFoundError):
+                return open(self.path(shard), "rb")
+        raise DataError(
+            f"{shard.url}: is gone. If it was fetched, several runs need more shards at a time than there is room for: "
+            f"set FLIPSCALE_SHARDS_GB to more than {self.limit / 1e9:g}, or give each its own FLIPSCALE_SHARDS."
+        )
+
+    def has(self, shard: Source) -> bool:
+        """Whether a shard need not be fetched."""
+        return shard.local or (self._shards / f"{shard.stem}-{shard.key}.tar").exists()
+
+    def _fetch(self, shard: Source, key: str, path: Path) -> None:
+        index = self._load(shard, key) if key in self._known else None
+        part = path.with_suffix(".part")
+        for pause in (*RETRY_SECONDS, None):
+            self._make_room(index.length if index else 0)
+            try:
+                with open(part, "w+b") as file:
+                    _copy(shard.url, file)
+                    length = file.tell()
+                    if index is None:
+                        file.seek(0)
+                        self._add(shard, key, scan(file, shard.url))
+                if index is not None and length != index.length:
+                    raise DataError(
+                        f"{shard.url}: has {length} bytes, and had {index.length} when it was indexed. Fetch it again, "
+                        f"or, if the shards were written anew, give them another name or delete {self._indices}."
+                    )
+                part.rename(path)
+                break
+            except DataError:
+                if pause is None:
+                    raise
+            except OSError as error:
+                _raise_if_full(error)
+                if pause is None:
+                    reason = re.search(r"exit -?\d+", str(error))
+                    raise DataError(
+                        f"{shard.url}: cannot be fetched ({reason[0] if reason else error}), nor on "
+                        f"{len(RETRY_SECONDS)} more tries. See the log, and correct urls or the network."
+                    ) from error
+            finally:
+                part.unlink(missing_ok=True)
+            time.sleep(pause)
+        self._make_room(0, path)
+
+    def _make_room(self, expected: int, keep: Path | None = None) -> None:
+        """Delete the shards whose last use is longest ago, until `expected` bytes more are within the limit."""
+        files = []
+        for path in (*self._shards.glob("*.tar"), *self._shards.glob("*.part")):
+            with contextlib.suppress(FileNotFoundError):
+                stat = path.stat()
+                files.append((stat.st_mtime, stat.st_size, path))
+        taken = expected + sum(size for _, size, _ in files)
+        for used, size, path in sorted(files):
+            if taken <= self.limit:
+                break
+            # What is being fetched was written to just now; what a killed process left was not.
+            if path != keep and (path.suffix == ".tar" or time.time() - used > LEFT_SECONDS):
+                path.unlink(missing_ok=True)
+                taken -= size
+
+    def _look(self, pattern: str = "*.npz") -> None:
+        """Note what was indexed: NAME-KEY.COUNT.npz, so that counts are had without opening files."""
+        for path in self._indices.glob(pattern):
+            name, _, count = path.stem.rpartition(".")
+            self._known[name[-16:]] = int(count)
+
+    def _add(self, shard: Source, key: str, index: Index) -> None:
+        self._indices.mkdir(parents=True, exist_ok=True)
+        path = self._indices / f"{shard.stem}-{key}.{len(index.pairs)}.npz"
+        unfinished = path.with_suffix(f".{os.getpid()}")
+        with open(unfinished, "wb") as file:
+            np.savez(file, pairs=index.pairs, length=index.length)
+        unfinished.rename(path)
+        self._known[key] = len(index.pairs)
+
+    def _load(self, shard: Source, key: str) -> Index:
+        path = self._indices / f"{shard.stem}-{key}.{self._known[key]}.npz"
+        try:
+            with np.load(path) as found:
+                return Index(found["pairs"], int(found["length"]))
+        except (OSError, ValueError, KeyError) as error:
+            raise DataError(f"{path}: cannot be read ({error}); delete it, and it is made anew.") from error
+
+
+def _copy(url: str, file: IO[bytes]) -> None:
+    scheme = url.partition(":")[0]
+    if scheme in _COMMANDS:
+        url = _COMMANDS[scheme].format(shlex.quote(url))
+    stream = gopen(url, "rb")
+    try:
+        shutil.copyfileobj(stream, file, 1 << 20)
+    finally:
+        stream.close()
+
+
+def _raise_if_full(error: OSError) -> None:
+    """A full disk is not the network's fault. A command whose output is not taken any more ends in an error too."""
+    for found in (error, error.__context__):
+        if isinstance(found, OSError) and found.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            raise found
+
+
+def _limit() -> int:
+    written = os.environ.get("FLIPSCALE_SHARDS_GB") or str(SHARDS_GB)
+    try:
+        return int(float(written) * 1e9)
+    except ValueError:
+        raise DataError(f"FLIPSCALE_SHARDS_GB: {written!r} is not a number; write how many GB, as in 250.") from None
+
+
+@contextlib.contextmanager
+def _lock(folder: Path, key: str) -> Iterator[None]:
+    """Held for a shard by one thread of all processes at a time, and by none that has died. Some shards share one."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with open(folder / f"{key[:2]}.lock", "w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield

@@ -1,0 +1,182 @@
+"""Pairs read from tar shards as they are needed, for sets that do not fit on a disk decoded.
+
+What is kept is the index of each shard, 40 bytes a pair, of the shards in use. Every pair of a batch is read from its
+shard, decoded by a thread for each core, and its caption put into tokens. Shards from a network are fetched ahead.
+
+A pair that turns out not to be readable is counted, and the next readable one is seen in its place, always the same.
+"""
+
+import contextlib
+import functools
+import itertools
+import math
+import os
+import queue
+import threading
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import IO
+
+import numpy as np
+from PIL import Image
+
+from flipscale.errors import DataError
+from flipscale.train.data import shuffle
+from flipscale.train.data.decode import CORRUPT_COUNT, CORRUPT_SHARE
+from flipscale.train.data.library import FETCHERS, Library, Source, check_count
+from flipscale.train.data.pairs import Images, Integers, Tokenize
+from flipscale.train.data.shards import Index, Unreadable, name_of, read
+from flipscale.train.data.shuffle import Shuffle, taken
+from flipscale.train.data.views import Views, view
+
+_ROWS = 32
+"""So many pairs of a shard a thread reads at a time: few enough to keep all threads busy with a small batch."""
+
+
+class Stream:
+    """The first `size` pairs of shards, by number. Memory holds the batches in the making, and indices in use."""
+
+    def __init__(
+        self,
+        library: Library,
+        shards: Sequence[Source],
+        counts: Sequence[int],
+        size: int,
+        image_size: int,
+        tokenize: Tokenize,
+    ):
+        """counts: how many pairs each shard holds."""
+        self.size = size
+        self._library, self._shards, self._counts = library, shards, counts
+        self._ends = np.cumsum(np.array(counts, np.int64))
+        self._image_size, self._tokenize = image_size, tokenize
+        self._shuffle = Shuffle(taken(counts, size))
+        self._asked: tuple[int, int, int] | None = None
+        self._bad: set[int] = set()
+        self._read = 0
+        self._lock = threading.Lock()
+        # The indices of twice the shards that are mixed at a time.
+        kept = 64 + int(4 * shuffle.WINDOW * len(shards) / size)
+        self._index = functools.lru_cache(maxsize=kept)(self._index_of)
+        self._decoders = ThreadPoolExecutor(_cores())
+        self._ahead = None if all(shard.local for shard in shards) else _Ahead(library)
+
+    def order(self, seed: int, step: int, batch_size: int) -> Integers:
+        """The indices [batch_size] of the pairs in the global batch of step `step`."""
+        self._asked = seed, step, batch_size
+        return self._shuffle(seed, step, batch_size)
+
+    def corrupt(self) -> int:
+        """How many pairs were found so far that cannot be read."""
+        return len(self._bad)
+
+    def batch(self, indices: Integers, views: Views | None = None) -> tuple[Images, Integers]:
+        """The images and tokens of these pairs."""
+        shards = np.searchsorted(self._ends, indices, side="right")
+        if self._ahead is not None:
+            self._fetch(np.unique(shards), self._ahead)
+        images = np.empty((len(indices), 3, self._image_size, self._image_size), np.uint8)
+        captions = [""] * len(indices)
+
+        def see(rows: Integers) -> None:
+            with self._open(int(shards[rows[0]])) as file:
+                for row in rows.tolist():
+                    image, captions[row] = self._pair(int(indices[row]), file)
+                    images[row] = np.asarray(view(image, self._image_size, views, row)).transpose(2, 0, 1)
+
+        by_shard = np.argsort(shards, kind="stable")
+        edges = np.flatnonzero(np.diff(shards[by_shard])) + 1
+        tasks = [rows[at : at + _ROWS] for rows in np.split(by_shard, edges) for at in range(0, len(rows), _ROWS)]
+        list(self._decoders.map(see, tasks))
+        with self._lock:
+            self._read += len(indices)
+        # A caption that occurs several times is put into tokens once.
+        distinct = {caption: number for number, caption in enumerate(dict.fromkeys(captions))}
+        return images, self._tokenize(list(distinct))[[distinct[caption] for caption in captions]]
+
+    def _pair(self, number: int, file: IO[bytes]) -> tuple[Image.Image, str]:
+        """The image and caption of a pair of the shard that `file` is, or of the next pair that can be read."""
+        here = self._shard_of(number)
+        for candidate in itertools.chain(range(number, self.size), range(number)):
+            if candidate in self._bad:
+                continue
+            shard = self._shard_of(candidate)
+            place = self._index(shard).pairs[candidate - self._ends[shard] + self._counts[shard]]
+            with contextlib.nullcontext(file) if shard == here else self._open(shard) as opened:
+                try:
+                    return read(opened, place)
+                except Unreadable as error:
+                    self._note(candidate, f"{self._shards[shard].url}: {name_of(opened, place)} ({error})")
+        raise DataError(f"{self._shards[here].url}: none of {self.size} pairs can be read; write the shards again.")
+
+    def _note(self, number: int, flaw: str) -> None:
+        with self._lock:
+            self._bad.add(number)
+            seen = min(max(self._read, 1), self.size)
+            if len(self._bad) > max(CORRUPT_COUNT, CORRUPT_SHARE * seen):
+                raise DataError(
+                    f"{flaw} is the last of {len(self._bad)} pairs that cannot be read, of {seen} seen; "
+                    f"{CORRUPT_COUNT}, or {CORRUPT_SHARE:.0%}, are passed over. Write the shards again, or leave the "
+                    f"bad ones out of urls."
+                )
+
+    def _shard_of(self, number: int) -> int:
+        return int(np.searchsorted(self._ends, number, side="right"))
+
+    def _index_of(self, shard: int) -> Index:
+        index = self._library.index(self._shards[shard])
+        check_count(self._shards[shard], len(index.pairs), self._counts[shard])
+        return index
+
+    def _open(self, shard: int) -> IO[bytes]:
+        return self._library.open(self._shards[shard])
+
+    def _fetch(self, shards: Integers, ahead: "_Ahead") -> None:
+        """Have the shards of a batch, and have those fetched that come next, as far as there is room."""
+        missing = [shard for shard in shards.tolist() if not self._library.has(self._shards[shard])]
+        if missing:
+            with ThreadPoolExecutor(FETCHERS) as pool:
+                list(pool.map(lambda shard: self._library.path(self._shards[shard]), missing))
+        if self._asked is None:
+            return
+        length = float(np.mean([self._index(shard).length for shard in shards.tolist()]))
+        mixed = self._shuffle.mixed(self._asked[2])
+        room = int(self._library.limit / length) - mixed
+        if room < 0:
+            raise DataError(
+                f"{self._shards[int(shards[0])].url}: shards of {length / 1e9:.2g} GB, of which {mixed} are read at a "
+                f"time, need FLIPSCALE_SHARDS_GB of {math.ceil(mixed * length / 1e6) / 1e3:g} or more, and it is "
+                f"{self._library.limit / 1e9:g}."
+            )
+        following = self._shuffle.following(shards, *self._asked)[:room]
+        ahead.request([self._shards[shard] for shard in following])
+
+
+class _Ahead:
+    """Threads that fetch shards before they are needed, and end with the process."""
+
+    def __init__(self, library: Library):
+        self._library = library
+        self._waiting: queue.SimpleQueue[Source] = queue.SimpleQueue()
+        self._requested: set[Source] = set()
+        for _ in range(FETCHERS):
+            threading.Thread(target=self._work, daemon=True).start()
+
+    def request(self, shards: Sequence[Source]) -> None:
+        for shard in shards:
+            if shard not in self._requested and not self._library.has(shard):
+                self._requested.add(shard)
+                self._waiting.put(shard)
+
+    def _work(self) -> None:
+        while True:
+            shard = self._waiting.get()
+            # What cannot be fetched is tried again, and complained of, when it is needed.
+            with contextlib.suppress(DataError, OSError):
+                self._library.path(shard)
+            self._requested.discard(shard)
+
+
+def _cores() -> int:
+    """How many cores this process may use; where the system does not say, how many there are."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -1,0 +1,115 @@
+"""Tar shards declared for evaluation alone, as clip_benchmark writes them: images with a .cls each, or with captions.
+
+A .cls holds the number of the class, from 0 on. A .txt holds a caption a line, as an image may have several; a
+"caption" in a .json may be a list. Shards are read at the first evaluation of a process, and what was decoded stays in
+memory. Of labelled ones all labels are read first, as they say which images are taken.
+"""
+
+import functools
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from flipscale.errors import DataError
+from flipscale.train.data.captions import Captioned, gather
+from flipscale.train.data.decode import EXTENSIONS, File, decode
+from flipscale.train.data.labelled import Labelled, check, subset
+from flipscale.train.data.library import Library, sources
+from flipscale.train.data.shards import Sample, samples
+
+
+def read_labelled(urls: str, classes: tuple[str, ...], count: int, image_size: int, cache: Path | None) -> Labelled:
+    """At most `count` images with even classes."""
+    return _read_labelled(urls, _versions(urls), classes, count, image_size, cache)
+
+
+def read_captioned(urls: str, count: int, image_size: int, cache: Path | None) -> Captioned:
+    """The first `count` images, each with all its captions."""
+    return _read_captioned(urls, _versions(urls), count, image_size, cache)
+
+
+def _versions(urls: str) -> tuple[str, ...]:
+    """What tells that a shard has changed: the next run of the process that is scored on the same shares the images."""
+    return tuple(shard.key for shard in sources(urls))
+
+
+@functools.lru_cache(maxsize=16)
+def _read_labelled(
+    urls: str, versions: tuple[str, ...], classes: tuple[str, ...], count: int, image_size: int, cache: Path | None
+) -> Labelled:
+    labels = np.array([_label(where, sample) for where, sample in _samples(urls, cache, "cls")], np.int64)
+    check(labels, classes, urls)
+    chosen = subset(labels, count)
+    images, good = decode(_files(urls, cache, set(chosen.tolist())), len(chosen), image_size, urls)
+    return Labelled(images, labels[chosen[good]], classes, corrupt=len(chosen) - len(good))
+
+
+@functools.lru_cache(maxsize=16)
+def _read_captioned(urls: str, versions: tuple[str, ...], count: int, image_size: int, cache: Path | None) -> Captioned:
+    files: list[File] = []
+    captions: list[list[str]] = []
+    bad = 0
+    for where, sample in _samples(urls, cache):
+        texts = _captions(sample)
+        if not texts:
+            bad += 1
+            continue
+        files.append((where, _image(sample)))
+        captions.append(texts)
+        if len(files) == count:
+            break
+    if not files:
+        raise DataError(
+            f"{urls}: no sample has a caption (.txt, or caption in a .json). If they have a .cls, give classes."
+        )
+    images, good = decode(files, len(files), image_size, urls)
+    return gather(images, [captions[i] for i in good], corrupt=bad + len(files) - len(good))
+
+
+def _samples(urls: str, cache: Path | None, only: str | None = None) -> Iterator[tuple[str, Sample]]:
+    """Each sample with its shard and name. Shards that are not on a disk are fetched into the cache."""
+    for shard in sources(urls):
+        if not shard.local and cache is None:
+            raise DataError(f"{shard.url}: is fetched into a cache, and no folder was given for it.")
+        path = Path(shard.url) if shard.local or cache is None else Library(cache).path(shard)
+        for name, sample in samples(path, only):
+            yield f"{shard.url}: {name}", sample
+
+
+def _files(urls: str, cache: Path | None, chosen: set[int]) -> Iterator[File]:
+    for number, (where, sample) in enumerate(_samples(urls, cache)):
+        if number in chosen:
+            yield where, _image(sample)
+
+
+def _image(sample: Sample) -> bytes | None:
+    return next((data for extension, data in sample.items() if extension in EXTENSIONS), None)
+
+
+def _label(where: str, sample: Sample) -> int:
+    if "cls" not in sample:
+        raise DataError(
+            f"{where}: has no .cls, only {', '.join(sample)}; write the number of its class into one. If the samples "
+            f"have captions, leave classes out."
+        )
+    try:
+        return int(sample["cls"])
+    except ValueError:
+        raise DataError(
+            f"{where}: its .cls holds {sample['cls'][:40]!r}; write the number of the class, from 0 on."
+        ) from None
+
+
+def _captions(sample: Sample) -> list[str]:
+    """What captions can be read."""
+    try:
+        if "txt" in sample:
+            found = sample["txt"].decode().splitlines()
+        else:
+            found = json.loads(sample.get("json", b"{}")).get("caption")
+    except (ValueError, AttributeError):
+        return []
+    texts = found if isinstance(found, list) else [found]
+    return [text.strip() for text in texts if isinstance(text, str) and text.strip()]

@@ -1,0 +1,85 @@
+"""A failure by its kind, which says what may be done about it, and a sentence for a person."""
+
+import errno
+import sys
+import time
+import traceback
+from dataclasses import dataclass
+
+import torch
+
+from flipscale.errors import DataError, Diverged, FlipscaleError, LeaseLost
+from flipscale.run import FailureKind, Lease, RunFolder
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why a run failed. It can travel from the process that failed to the one that writes the folder."""
+
+    kind: str
+    """A FailureKind."""
+    reason: str
+    """A sentence."""
+    trace: str = ""
+    """The traceback, for the log; empty where the sentence says it all."""
+
+
+class Failed(Exception):
+    """A failure that all processes of a run know of: they stand at the same point and can go on to the next run."""
+
+    def __init__(self, failure: Failure):
+        self.failure = failure
+        super().__init__(failure.reason)
+
+
+def why(error: Exception) -> Failure:
+    """The failure that an error is."""
+    first_line = (str(error).splitlines() or [""])[0]
+    match error:
+        case Failed():
+            return error.failure
+        case Diverged():
+            return Failure(FailureKind.DIVERGED, str(error))
+        case DataError():
+            return Failure(FailureKind.DATA, str(error))
+        case FlipscaleError():
+            return Failure(FailureKind.CODE, str(error))
+    if isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in first_line:
+        return Failure(FailureKind.OOM, f"Out of memory; lower batch_size or raise mask_ratio. {first_line}".rstrip())
+    if _disk_is_full(error):
+        return Failure(FailureKind.DISK, f"The disk or the quota is full; make room and submit again. {first_line}")
+    what = ": ".join(filter(None, [type(error).__name__, first_line.rstrip(".")]))
+    trace = "".join(traceback.format_exception(error))
+    return Failure(FailureKind.CODE, f"{what}. The traceback is in log.txt.", trace)
+
+
+def record(run: RunFolder, lease: Lease, failure: Failure) -> None:
+    """Write error.json, and the traceback into the log. On a full disk, at least say it."""
+    try:
+        lease.fence()
+        run.write_error(FailureKind(failure.kind), failure.reason)
+        if failure.trace:
+            with open(run.path / "log.txt", "a") as log:
+                log.write(failure.trace)
+        say(run, f"failed ({failure.kind}): {failure.reason}")
+    except (OSError, LeaseLost) as second:
+        print(
+            f"{run.id}: failed ({failure.kind}): {failure.reason} This could not be written down: {second}",
+            file=sys.stderr,
+        )
+
+
+def say(run: RunFolder, line: str) -> None:
+    """A line of talk, to the run's log.txt and to stderr."""
+    with open(run.path / "log.txt", "a") as log:
+        log.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {line}\n")
+    print(f"{run.id}: {line}", file=sys.stderr, flush=True)
+
+
+def _disk_is_full(error: BaseException | None) -> bool:
+    """Whether a full disk is behind the error: torch wraps what its file raised into an error of its own."""
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            return True
+        error = error.__cause__ or error.__context__
+    return False

@@ -1,0 +1,72 @@
+"""One forward of training: a slice of the global batch to the features of both towers and what is added to the loss.
+
+What a row draws, its masks, follows from the run's seed, the step and the row's place in the global batch. So any split
+of a batch into processes or micro-batches draws what the whole batch would have drawn.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from open_clip import CLIP
+from torch import Tensor, nn
+
+from flipscale.architecture import architecture
+from flipscale.train.model import pixels
+from flipscale.train.reconstruction import Reconstruction, image_tokens
+from flipscale.train.text import TextMask, encode_text
+
+
+class Objective(nn.Module):
+    """What training computes. All its parameters are trained; those under `model` are what is kept at the end.
+
+    Raises FlipscaleError if the settings ask for a reconstruction and their mask leaves nothing to reconstruct.
+    """
+
+    def __init__(self, model: CLIP, settings: Mapping[str, Any]):
+        super().__init__()
+        self.model = model
+        self.normalization: str = settings["normalization"]
+        self.text_mask = TextMask(settings["text_mask_ratio"], settings["text_mask"], settings["seed"])
+        self.reconstruction: Reconstruction | None = None
+        asked = settings["reconstruction"]
+        if asked is not None:
+            shape = architecture(settings["model"], settings["image_size"])
+            self.weight: float = asked["weight"]
+            self.reconstruction = Reconstruction(
+                shape, settings["mask_ratio"], settings["seed"], width=asked["width"], depth=asked["depth"]
+            )
+
+    def forward(
+        self, images: Tensor, tokens: Tensor, step: int, first: int, batch_size: int
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Image features [b, E] and text features [b, E], of length 1, and a scalar to add to the loss, a mean of rows.
+
+        images: uint8 [b, 3, S, S] and tokens: int64 [b, T], rows `first` to `first + b` of the `batch_size` of `step`.
+        """
+        assert first + len(images) <= batch_size
+        kept = self.draw(images, tokens, step, first)
+        image_features, extra_loss = self.image(images)
+        return image_features, self.text(tokens, kept), extra_loss
+
+    def image(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Features of the images, as the masks drawn last show them, and what is added to the loss."""
+        values = pixels(images, images.device, self.normalization)
+        if self.reconstruction is None:
+            features = self.model.encode_image(values, normalize=True)
+            return features, features.new_zeros(())
+        features, out = image_tokens(self.model.visual, values)
+        extra_loss = self.weight * self.reconstruction(out, self.model.visual.patch_dropout.kept, values)
+        return F.normalize(features, dim=-1), extra_loss
+
+    def text(self, tokens: Tensor, kept: Tensor | None) -> Tensor:
+        """Features of the texts, of the positions kept; None for all."""
+        return encode_text(self.model, tokens, normalize=True, kept=kept)
+
+    # Random numbers come of NumPy, which torch.compile would make part of the graph, or break the graph in the towers.
+    @torch.compiler.disable  # type: ignore[untyped-decorator]
+    def draw(self, images: Tensor, tokens: Tensor, step: int, first: int) -> Tensor | None:
+        """Draw the masks of these rows; the positions kept of each text, None for all."""
+        self.model.visual.patch_dropout.draw(step, first, len(images), images.device)
+        return self.text_mask.draw(self.model, tokens, step, first)

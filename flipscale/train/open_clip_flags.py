@@ -1,0 +1,317 @@
+"""A run's settings as flags of open_clip's own training program, and what of a run it cannot express.
+
+What is written here is open_clip_train 3's: params.py, main.py and data.py of the package open_clip_torch.
+"""
+
+import contextlib
+import io
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+from open_clip_train.params import parse_args
+from open_clip_train.scheduler import const_lr, const_lr_cooldown, cosine_lr
+
+from flipscale.cost import steps_of
+from flipscale.errors import FlipscaleError
+from flipscale.train.model import NORMALIZATIONS
+from flipscale.train.open_clip_shards import Shards
+
+RECORDS = 200
+"""About so many records of the loss a run, as with flipscale's own trainer."""
+
+EPOCH_SAMPLES = 10_000_000
+"""A run that does not come through its data once has epochs of about so many samples: what a kill costs at most."""
+
+MOST_EPOCHS = 100
+"""More epochs than were wished for are taken up to so many, to end the cooldown and the schedule with one."""
+
+WORKERS = 4
+"""Loaders of each process on a GPU, as open_clip has it. On a CPU there are none: they would take its time."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """One training by open_clip's program, fully settled."""
+
+    settings: Mapping[str, Any]
+    """Those of what the run itself trains."""
+    resources: Mapping[str, Any]
+    folder: Path
+    """The run's folder open_clip, absolute."""
+    shards: Shards
+    device: str
+    processes: int
+    accumulate: int
+    epochs: int
+    steps_per_epoch: int
+    workers: int
+
+    @property
+    def steps(self) -> int:
+        return self.epochs * self.steps_per_epoch
+
+    @property
+    def warmup_steps(self) -> int:
+        warmup: int = self.settings["warmup"]
+        batch: int = self.settings["batch_size"]
+        return -(-warmup // batch)
+
+    @property
+    def cooldown_epochs(self) -> int:
+        return _cooldown_steps(self.settings) // self.steps_per_epoch
+
+    @property
+    def schedule(self) -> str:
+        if self.settings["schedule"] == "cosine":
+            return "cosine"
+        return "const-cooldown" if self.cooldown_epochs else "const"
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.folder / "train" / "checkpoints"
+
+    def lr(self, step: int) -> float:
+        """The learning rate of a step, from open_clip's own schedule: its log rounds to six decimals."""
+        nothing = SimpleNamespace(param_groups=[])
+        peak, warmup, steps = self.settings["lr"], self.warmup_steps, self.steps
+        if self.schedule == "cosine":
+            schedule = cosine_lr(nothing, peak, warmup, steps)
+        elif self.schedule == "const":
+            schedule = const_lr(nothing, peak, warmup, steps)
+        else:
+            schedule = const_lr_cooldown(nothing, peak, warmup, steps, self.cooldown_epochs * self.steps_per_epoch)
+        return float(schedule(step))
+
+
+@dataclass(frozen=True)
+class Flag:
+    """A setting and what becomes of it."""
+
+    setting: str
+    flags: tuple[str, ...]
+    says: str
+    value: Callable[[Job], Sequence[object]]
+    """The flags with their values, or nothing."""
+
+
+def _switch(flag: str, on: object) -> list[str]:
+    return [flag] if on else []
+
+
+# fmt: off
+FLAGS = (
+    Flag("`model`, `image_size`, `text_length`", ("--model",),
+         "`local-dir:` of a configuration in the run's folder, for models of open_clip's own and of the family alike: "
+         "the model's, for images of image_size, with a context of text_length tokens; the words are those of "
+         "open_clip's own tokenizer",
+         lambda job: ["--model", f"local-dir:{job.folder / 'model'}"]),
+    Flag("`init`, a tuning's parent, else `seed`", (),
+         "weights beside that configuration, those that flipscale's own trainer would start from", lambda job: []),
+    Flag("`seed`", ("--seed",), "of the order of shards and of the masks; the last shuffle follows the clock",
+         lambda job: ["--seed", job.settings["seed"]]),
+    Flag("`data`, `data_size`", ("--train-data", "--dataset-type"),
+         "the shards of a webdataset as they are where `crop` is set; else shards that flipscale writes into its "
+         "cache, of the images and the captions that its own trainer sees",
+         lambda job: ["--train-data", job.shards.urls, "--dataset-type", "webdataset"]),
+    Flag("`crop`", ("--aug-cfg",), "`scale=(crop,1.0)`; null is `scale=(1.0,1.0)`, which leaves square images whole",
+         lambda job: ["--aug-cfg", f"scale=({job.settings['crop'] or 1.0},1.0)"]),
+    Flag("`normalization`", ("--image-mean", "--image-std"), "",
+         lambda job: ["--image-mean", *NORMALIZATIONS[job.settings["normalization"]][0],
+                      "--image-std", *NORMALIZATIONS[job.settings["normalization"]][1]]),
+    Flag("`samples`", ("--epochs", "--train-num-samples"),
+         "epochs of equal length, in whole steps, that come to the samples together: as many as are not shorter than a "
+         "pass through the data; where the run does not come through it once, of about 10M samples",
+         lambda job: ["--epochs", job.epochs,
+                      "--train-num-samples", job.steps_per_epoch * job.settings["batch_size"]]),
+    Flag("`batch_size`", ("--batch-size",), "divided by the processes and by `accumulate`",
+         lambda job: ["--batch-size", job.settings["batch_size"] // (job.processes * job.accumulate)]),
+    Flag("`mask_ratio`", ("--force-patch-dropout",), "as many patches are kept; other ones are drawn",
+         lambda job: ["--force-patch-dropout", job.settings["mask_ratio"]]),
+    Flag("`lr`", ("--lr",), "", lambda job: ["--lr", job.settings["lr"]]),
+    Flag("`warmup`", ("--warmup",), "in steps, rounded up", lambda job: ["--warmup", job.warmup_steps]),
+    Flag("`schedule`", ("--lr-scheduler",), "cosine, const or const-cooldown",
+         lambda job: ["--lr-scheduler", job.schedule]),
+    Flag("`cooldown`", ("--epochs-cooldown",), "in epochs, whose length is chosen for it",
+         lambda job: ["--epochs-cooldown", job.cooldown_epochs] if job.cooldown_epochs else []),
+    Flag("`weight_decay`", ("--wd",), "positional embeddings are decayed too, which flipscale leaves alone",
+         lambda job: ["--wd", job.settings["weight_decay"]]),
+    Flag("`beta1`, `beta2`, `eps`", ("--beta1", "--beta2", "--eps"), "",
+         lambda job: [part for name in ("beta1", "beta2", "eps") for part in (f"--{name}", job.settings[name])]),
+    Flag("`grad_clip`", ("--grad-clip-norm",), "",
+         lambda job: [] if job.settings["grad_clip"] is None else ["--grad-clip-norm", job.settings["grad_clip"]]),
+    Flag("`precision`", ("--precision",), "fp32, amp_bf16 or amp; on a GPU open_clip's fp32 multiplies in TF32",
+         lambda job: ["--precision", {"fp32": "fp32", "bf16": "amp_bf16", "fp16": "amp"}[job.settings["precision"]]]),
+    Flag("`resources.accumulate`", ("--accum-freq",), "", lambda job: ["--accum-freq", job.accumulate]),
+    Flag("`resources.processes`", ("--local-loss", "--gather-with-grad"),
+         "of torchrun, on GPUs; the loss is over the whole batch, with all gradients",
+         lambda job: _switch("--local-loss", job.processes > 1) + _switch("--gather-with-grad", job.processes > 1)),
+    Flag("`resources.compile`", ("--torchcompile",), "",
+         lambda job: _switch("--torchcompile", job.resources.get("compile"))),
+    Flag("`resources.activation_checkpointing`", ("--grad-checkpointing",), "",
+         lambda job: _switch("--grad-checkpointing", job.resources.get("activation_checkpointing"))),
+    Flag("`resources.fused`", (), "open_clip's AdamW is torch's default", lambda job: []),
+    Flag("", ("--workers",), "4 on a GPU, 0 on a CPU, or those of `arguments`; at most so many as divide the batches",
+         lambda job: ["--workers", job.workers]),
+    Flag("", ("--device",), "cuda if there is one, else cpu", lambda job: ["--device", job.device]),
+    Flag("", ("--logs", "--name", "--resume", "--save-most-recent", "--save-frequency"),
+         "the run's folder open_clip/train, with one checkpoint, from which it goes on",
+         lambda job: ["--logs", job.folder, "--name", "train", "--resume", "latest", "--save-most-recent",
+                      "--save-frequency", 0]),
+    Flag("", ("--log-every-n-steps",), "about 200 records a run",
+         lambda job: ["--log-every-n-steps", max(1, round(job.steps / RECORDS))]),
+)
+# fmt: on
+"""All flags that flipscale sets, in the order in which the program gets them."""
+
+_WISHES = ("epochs", "workers")
+"""Flags that `arguments` may give: flipscale comes as near as the other settings allow."""
+
+# What else open_clip's program could be asked for, and would make another training than the run says.
+_OTHERS = {
+    "skip_scheduler": "schedule",
+    "force_image_size": "image_size",
+    "force_context_length": "text_length",
+    "force_custom_text": "model",
+    "force_quick_gelu": "model",
+    "pretrained": "init",
+    "pretrained_image": "init",
+    "siglip": "trainer (flipscale knows the contrastive loss only)",
+    "use_bnb_linear": "precision",
+    "torchscript": "model",
+    "trace": "model",
+    "horovod": "resources.processes",
+    "delete_previous_checkpoint": "the checkpoints",
+    "remote_sync": "the checkpoints",
+    "copy_codebase": "the folder",
+}
+
+
+def command(job: Job, arguments: Sequence[str] = ()) -> list[str]:
+    """The whole command line. The flags of `FLAGS` come last, so they stand whatever `arguments` say."""
+    program = ["-m", "open_clip_train.main"]
+    if job.processes > 1:
+        # torchrun reads --logs as an abbreviation of its own --logs-specs, unless -- ends its options.
+        per_node = ["--standalone", "--nproc-per-node", str(job.processes)]
+        program = ["-m", "torch.distributed.run", *per_node, "-m", "--", "open_clip_train.main"]
+    given = [str(part) for flag in FLAGS for part in flag.value(job)]
+    return ["python", *program, *arguments, *given]
+
+
+def flags_as_markdown() -> str:
+    """The table of docs/trainers.md: each setting and the flag that it becomes."""
+    rows = ["| setting | flag | |", "|---|---|---|"]
+    for flag in FLAGS:
+        names = ", ".join(f"`{name}`" for name in flag.flags)
+        rows.append(f"| {flag.setting} | {names} | {flag.says} |")
+    return "\n".join(rows) + "\n"
+
+
+def refuse(settings: Mapping[str, Any], resources: Mapping[str, Any], device: str) -> None:
+    """Raise FlipscaleError with every setting that open_clip's program cannot express, and what would be right."""
+    processes, accumulate = _processes(resources, device), resources.get("accumulate") or 1
+    batch = settings["batch_size"]
+    webdataset = "webdataset" in settings["data"]
+    refusals = {
+        "write text_mask_ratio: 0, as it drops no tokens of texts": settings["text_mask_ratio"] > 0,
+        "write mask_shape: random, as it draws patches at random only": settings["mask_ratio"]
+        and settings["mask_shape"] != "random",
+        "write reconstruction: null, as it has no decoder": settings["reconstruction"] is not None,
+        "write flip: false, as it mirrors no images": settings["flip"],
+        "write evaluation: {at: [1.0]}, as it is scored at its end only": set(settings["evaluation"]["at"]) - {1.0},
+        "write precision: bf16 or fp32, as fp16 needs a GPU": settings["precision"] == "fp16" and device == "cpu",
+        "write resources: {processes: 1}, as it cannot train with several on a CPU (its DistributedDataParallel is "
+        "given the CPU for a GPU)": processes > 1 and device == "cpu",
+        f"write a batch_size that {processes} processes and accumulate: {accumulate} divide, not {batch}": batch
+        % (processes * accumulate),
+        "write data_size: null where crop is set, as it then reads all pairs of your shards; or crop: null, with which "
+        "flipscale writes shards of just so many": webdataset and settings["crop"] and settings["data_size"],
+    }
+    found = [refusal for refusal, wrong in refusals.items() if wrong]
+    if found:
+        raise FlipscaleError(f"open_clip's program cannot do what is asked: {'; '.join(found)}. Or take flipscale's.")
+
+
+def wishes(arguments: Sequence[str]) -> dict[str, int]:
+    """The epochs and workers that `arguments` ask for. Raises FlipscaleError for what is not theirs to say."""
+    said = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(said), contextlib.redirect_stdout(said):
+            given, default = vars(parse_args(arguments)), vars(parse_args([]))
+    except SystemExit:
+        what = said.getvalue().strip().rpartition("error: ")[2].splitlines() or ["they do not name a training"]
+        raise FlipscaleError(
+            f"trainer.open_clip.arguments: {what[0]}; see `python -m open_clip_train.main --help`."
+        ) from None
+    changed = {name for name in given if given[name] != default[name]}
+    owned = {_destination(name): flag.setting for flag in FLAGS for name in flag.flags} | _OTHERS
+    for name in sorted(changed & set(owned) - set(_WISHES)):
+        setting = owned[name].replace("`", "") or "flipscale itself"
+        raise FlipscaleError(
+            f"trainer.open_clip.arguments: --{name.replace('_', '-')} is set by {setting}; leave it out there."
+        )
+    return {name: given[name] for name in _WISHES if name in changed}
+
+
+def _destination(flag: str) -> str:
+    return flag.removeprefix("--").replace("-", "_")
+
+
+def settle(
+    settings: Mapping[str, Any],
+    resources: Mapping[str, Any],
+    device: str,
+    folder: Path,
+    shards: Shards,
+    wished: Mapping[str, int],
+) -> Job:
+    """The training that comes as near as can be to what is wished for, and to the rest exactly."""
+    processes, accumulate = _processes(resources, device), resources.get("accumulate") or 1
+    epochs = _epochs(settings, shards, wished.get("epochs"))
+    steps_per_epoch = steps_of(settings) // epochs
+    most = wished.get("workers", WORKERS if device == "cuda" else 0)
+    if shards.count < processes:
+        raise FlipscaleError(
+            f"{shards.urls}: {shards.count} shards are too few for {processes} processes, each of which reads its own."
+        )
+    workers = max(
+        (n for n in range(1, min(most, shards.count // processes) + 1) if steps_per_epoch * accumulate % n == 0),
+        default=0,
+    )
+    return Job(settings, resources, folder, shards, device, processes, accumulate, epochs, steps_per_epoch, workers)
+
+
+def _processes(resources: Mapping[str, Any], device: str) -> int:
+    return int(resources.get("processes") or (device == "cuda" and resources.get("gpus")) or 1)
+
+
+def _cooldown_steps(settings: Mapping[str, Any]) -> int:
+    return round(settings["cooldown"] / settings["batch_size"]) if settings["schedule"] == "constant" else 0
+
+
+def _epochs(settings: Mapping[str, Any], shards: Shards, wished: int | None) -> int:
+    """How many epochs of equal length, in whole steps, the schedule and its cooldown are cut into.
+
+    An epoch of open_clip's program goes through the shards from the start, in an order of its own. So one that is
+    shorter than a pass leaves pairs out, and the next may show again what it showed.
+    """
+    steps, cooldown = steps_of(settings), _cooldown_steps(settings)
+    whole = math.gcd(steps, cooldown)
+    possible = [steps // length for length in range(1, whole + 1) if whole % length == 0]
+    samples = steps * settings["batch_size"]
+    passes = samples / shards.pairs if shards.pairs else 0
+    wish = wished or max(1, int(passes), 0 if passes >= 1 else samples // EPOCH_SAMPLES)
+    near = min(possible, key=lambda epochs: abs(math.log(epochs / wish)))
+    if wished is None and passes >= 1:
+        near = max((epochs for epochs in possible if epochs <= passes), default=near)
+    if near > max(MOST_EPOCHS, 4 * wish):
+        batch = settings["batch_size"]
+        raise FlipscaleError(
+            f"cooldown: {settings['cooldown']} is {cooldown} of {steps} steps, and open_clip's program would need "
+            f"{near} epochs to cool down for just so long; write {max(1, round(cooldown * 10 / steps)) / 10:g} of the "
+            f"samples or another round share, in whole batches of {batch}."
+        )
+    return near

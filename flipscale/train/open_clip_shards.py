@@ -1,0 +1,172 @@
+"""The shards that open_clip's own program trains on: the user's, or shards of what flipscale's own trainer sees.
+
+Written shards hold the images as PNG, as large as the model takes them, and the captions as far as text_length reaches,
+as the tokenizer spells them: it gives the same tokens for them. They lie in <results>/cache/open_clip-<hash>, are
+written once for all runs that see the same pairs, and may be deleted at any time between runs.
+"""
+
+import fcntl
+import hashlib
+import io
+import json
+import os
+import shutil
+import tarfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from open_clip.tokenizer import SimpleTokenizer
+from PIL import Image
+
+from flipscale.errors import DataError
+from flipscale.run import RunFolder
+from flipscale.train.data import Data
+from flipscale.train.data.library import Source, sources
+from flipscale.train.data.shards import samples
+from flipscale.train.task import open_training_data
+
+_FORMAT = 1
+"""Goes into the hash: a change to how shards are written must not find what was written before it."""
+
+SHARD_PAIRS = 512
+"""Pairs in a written shard, at least: several loaders share the shards."""
+
+MOST_SHARDS = 256
+
+_READ = 256
+"""Pairs that are read at a time, and samples that are looked at."""
+
+
+@dataclass(frozen=True)
+class Shards:
+    """What --train-data is given."""
+
+    urls: str
+    count: int
+    """How many shards there are."""
+    pairs: int
+    """How many pairs they hold."""
+    corrupt: int = 0
+    """How many pairs were left out when they were written, as they could not be read."""
+
+
+def shards_of(run: RunFolder, settings: Mapping[str, Any]) -> Shards:
+    """The shards for the run: a webdataset's own if `crop` is set, else written ones. Raises DataError."""
+    ((kind, options),) = settings["data"].items()
+    data = open_training_data(run, settings)
+    if kind == "webdataset" and settings["crop"] is not None:
+        return _own(options["urls"], data.size)
+    return _written(run, settings, data)
+
+
+# The user's own
+
+
+def _own(urls: str, pairs: int) -> Shards:
+    """Paths are made absolute, from FLIPSCALE_DATA on. URLs and commands stay, but for s3:, which webdataset lacks."""
+    patterns = []
+    for pattern in urls.split("::"):
+        if pattern.startswith("s3:"):
+            pattern = f"pipe:aws s3 cp {pattern} -"
+        patterns.append(str(_absolute(pattern)) if Source(pattern).local else pattern)
+    shards = sources(urls)
+    # Of shards that hold nothing for it the program makes an epoch that never begins and never ends.
+    if shards[0].local and not any(_is_read(sample) for _, sample in islice(samples(Path(shards[0].url)), _READ)):
+        raise DataError(
+            f"{shards[0].url}: none of its first samples is one that open_clip's program reads, which takes those with "
+            f"a .txt and a .jpg, .png, .jpeg or .webp; write the captions into .txt files, or set crop: null, with "
+            f"which flipscale writes the shards."
+        )
+    return Shards("::".join(patterns), len(shards), pairs)
+
+
+def _is_read(sample: Mapping[str, bytes]) -> bool:
+    return "txt" in sample and not {"jpg", "png", "jpeg", "webp"}.isdisjoint(sample)
+
+
+def _absolute(pattern: str) -> Path:
+    return Path(os.environ.get("FLIPSCALE_DATA", ""), pattern).absolute()
+
+
+# Written ones
+
+
+def _written(run: RunFolder, settings: Mapping[str, Any], data: Data) -> Shards:
+    """The shards of what flipscale's own trainer would see, written unless they are there."""
+    cache = run.path.resolve().parent.parent / "cache"
+    digest = hashlib.sha256(json.dumps(_content(settings, data), sort_keys=True).encode()).hexdigest()[:16]
+    folder = cache / f"open_clip-{digest}"
+    cache.mkdir(parents=True, exist_ok=True)
+    with open(folder.with_name(f"{folder.name}.lock"), "w") as lock:
+        # One process writes them while others wait for it.
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (folder / "index.json").exists():
+            _write(folder, data, settings["image_size"])
+    index = json.loads((folder / "index.json").read_text())
+    last = index["shards"] - 1
+    urls = f"{folder}/{{00000..{last:05}}}.tar" if last else f"{folder}/00000.tar"
+    return Shards(urls, index["shards"], index["pairs"], index["corrupt"])
+
+
+def _content(settings: Mapping[str, Any], data: Data) -> list[Any]:
+    """What the pairs follow from."""
+    ((kind, options),) = settings["data"].items()
+    files = [source.key for source in sources(options["urls"])] if kind == "webdataset" else []
+    return [_FORMAT, settings["data"], files, data.size, settings["image_size"], settings["text_length"]]
+
+
+def _write(folder: Path, data: Data, image_size: int) -> None:
+    expected, free = data.size * 3 * image_size**2, shutil.disk_usage(folder.parent).free
+    if expected > free:
+        raise DataError(
+            f"{folder.parent}: shards of {data.size} pairs take up to {expected / 1e9:.1f} GB and the disk has "
+            f"{free / 1e9:.1f} GB free; make room, or set crop (open_clip's is 0.9), and your own shards are read."
+        )
+    unfinished = folder.with_name(f"{folder.name}.unfinished")
+    for leftover in (unfinished, folder):
+        shutil.rmtree(leftover, ignore_errors=True)
+    unfinished.mkdir()
+    count = max(1, min(MOST_SHARDS, data.size // SHARD_PAIRS))
+    ends = [round(data.size * (number + 1) / count) for number in range(count)]
+    for number, (first, end) in enumerate(zip([0, *ends], ends, strict=False)):
+        with tarfile.open(unfinished / f"{number:05}.tar", "w") as tar:
+            for index, image, caption in _pairs(data, first, end):
+                _add(tar, f"{index:08}.png", image)
+                _add(tar, f"{index:08}.txt", caption.encode())
+    index_of = {"pairs": data.size, "shards": count, "corrupt": data.corrupt()}
+    (unfinished / "index.json").write_text(json.dumps(index_of))
+    unfinished.rename(folder)
+
+
+def _pairs(data: Data, first: int, end: int) -> Iterator[tuple[int, bytes, str]]:
+    """Index, PNG and caption of the pairs first .. end - 1."""
+    words = SimpleTokenizer()
+    for start in range(first, end, _READ):
+        indices = np.arange(start, min(start + _READ, end))
+        images, tokens = data.batch(indices, None)
+        for index, image, row in zip(indices.tolist(), images, tokens, strict=True):
+            yield index, _png(image), _caption(words, row)
+
+
+def _png(image: npt.NDArray[np.uint8]) -> bytes:
+    file = io.BytesIO()
+    # The least compression: files are a tenth larger and take a third of the time.
+    Image.fromarray(np.ascontiguousarray(image.transpose(1, 2, 0))).save(file, "PNG", compress_level=1)
+    return file.getvalue()
+
+
+def _caption(words: SimpleTokenizer, tokens: npt.NDArray[np.int64]) -> str:
+    """The caption of tokens [T]: what stands between the start and the end, which has the largest id."""
+    caption: str = words.decode(tokens[1 : int(tokens.argmax())].tolist())
+    return caption.strip()
+
+
+def _add(tar: tarfile.TarFile, name: str, content: bytes) -> None:
+    member = tarfile.TarInfo(name)
+    member.size = len(content)
+    tar.addfile(member, io.BytesIO(content))

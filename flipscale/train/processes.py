@@ -1,0 +1,388 @@
+"""The processes of one run: process 0 leads and is the only one to write, each computes its rows of every batch.
+
+There are three ways to come by them, and training cannot tell them apart:
+
+    resources.processes: 4                                 `train` starts processes 1 to 3 itself, on this machine
+    torchrun --nproc-per-node 4 -m flipscale train RUN     they are there already (RANK, WORLD_SIZE)
+    srun --ntasks 64 python -m flipscale train RUN         they are there already (SLURM_PROCID)
+
+Tensors go over gloo on CPUs and over NCCL on GPUs, one GPU a process. What the processes must agree on between steps
+(a signal to stop, a checkpoint that is due) goes over gloo, which notices at once when a process is gone. What may take
+long (opening data, an evaluation, waiting for a run to do) goes over the store, where nobody times out.
+"""
+
+import contextlib
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch._C._distributed_c10d import PrefixStore, TCPStore
+from torch.distributed.rendezvous import rendezvous
+from torch.nn.parallel import DistributedDataParallel
+
+from flipscale.errors import FlipscaleError
+from flipscale.run import FailureKind
+from flipscale.train.failure import Failed, Failure, why
+
+LOOK_SECONDS = 0.25
+"""A process that waits at the store looks this often, and whether another has failed."""
+
+TIMEOUT = timedelta(minutes=30)
+"""One step, or one checkpoint, may keep the others waiting for so long."""
+
+CAUSE_SECONDS = 5.0
+"""When a connection breaks, what was behind it is known after so long at the latest."""
+
+LEADER = "FLIPSCALE_LEADER"
+"""The environment variable that tells a process started by `start` the pid of process 0."""
+
+
+class Group:
+    """The processes of a run: how many they are, which one this is, and how they agree. One alone is a group too.
+
+    Every method but `report`, `cause` and `close` is called by all processes at the same point.
+    """
+
+    def __init__(
+        self,
+        rank: int = 0,
+        size: int = 1,
+        local_rank: int = 0,
+        store: Any = None,
+        children: Sequence[subprocess.Popen[bytes]] = (),
+    ):
+        self.rank = rank
+        self.size = size
+        self.store = store
+        self.children = list(children)
+        self.apart = False
+        """Whether the processes no longer stand at the same point, so that nothing can be agreed on."""
+        self._busy = False
+        self.device = torch.device("cpu")
+        if torch.cuda.is_available():
+            # A scheduler may show each process its own GPU only, which is then number 0 to it.
+            self.device = torch.device("cuda", local_rank % torch.cuda.device_count() if size > 1 else 0)
+            torch.cuda.set_device(self.device)
+        self._task = self._meeting = 0
+        self._threads = torch.get_num_threads()
+        if children and "OMP_NUM_THREADS" not in os.environ:
+            torch.set_num_threads(_share_of_cores(size))
+        self._closed = threading.Event()
+        if size > 1:
+            self._connect()
+
+    def _connect(self) -> None:
+        # A process that dies while it starts must not keep the others waiting: they meet at the store before they
+        # connect, where that is noticed.
+        self.meet(None)
+        dist.init_process_group(
+            "nccl" if self.device.type == "cuda" else "gloo",
+            store=PrefixStore("flipscale", self.store),
+            rank=self.rank,
+            world_size=self.size,
+            timeout=TIMEOUT,
+        )
+        self._control = dist.new_group(backend="gloo", timeout=TIMEOUT)
+        if self.device.type == "cuda":
+            threading.Thread(target=self._watch, daemon=True).start()
+
+    # Runs
+
+    def hand_out(self, task: str) -> None:
+        """Process 0 says what is done next; an empty task ends the others."""
+        self._task, self._meeting, self._busy = self._task + 1, 0, True
+        if self.size > 1:
+            self.store.set(f"{self._task}/task", task)
+
+    def next_task(self) -> str:
+        """What process 0 handed out."""
+        self._task, self._meeting = self._task + 1, 0
+        return self._wait(f"{self._task}/task")
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether the processes started here are all alive."""
+        return all(child.poll() is None for child in self.children)
+
+    def part(self) -> None:
+        """The others have done what was handed out: what process 0 still does is its own affair."""
+        self._busy = False
+
+    def separate(self) -> None:
+        """This process left the work where the others did not."""
+        self.apart = self.apart or self._busy
+
+    # Agreement
+
+    def agree(self, *flags: int) -> list[int]:
+        """For each flag the largest that any process gives."""
+        if self.size == 1:
+            return list(flags)
+        values = torch.tensor(flags)
+        dist.all_reduce(values, dist.ReduceOp.MAX, group=self._control)
+        return [int(value) for value in values]
+
+    def total(self, *values: float) -> list[float]:
+        """For each value the sum over the processes."""
+        if self.size == 1:
+            return list(values)
+        sums = torch.tensor(values, dtype=torch.float64)
+        dist.all_reduce(sums, group=self._control)
+        return sums.tolist()
+
+    def share(self, value: Any) -> Any:
+        """Process 0's value, which JSON or numpy can hold."""
+        if self.size == 1:
+            return value
+        box = [value]
+        dist.broadcast_object_list(box, 0, group=self._control)
+        return box[0]
+
+    def mean_(self, value: Tensor) -> Tensor:
+        """The mean over the processes of a tensor on the device, in place."""
+        if self.size > 1:
+            dist.all_reduce(value)
+            value /= self.size
+        return value
+
+    def data_parallel(self, module: nn.Module) -> nn.Module:
+        """The module such that all processes start from process 0's weights and get the mean of their gradients."""
+        if self.size == 1:
+            return module
+        # Tables that never change, such as the causal mask, are not sent round at each step. The argument that says so
+        # changed its name in torch 2.13.
+        constants = [name for name, _ in module.named_buffers()]
+        # SigLIP's bias has no part in this loss, and without a gradient of it a step would never be complete.
+        constants += [name for name, _ in module.named_parameters() if name.endswith("logit_bias")]
+        ignore: Any = DistributedDataParallel._set_params_and_buffers_to_ignore_for_model
+        ignore(module, constants)
+        return DistributedDataParallel(
+            module,
+            device_ids=[self.device.index] if self.device.type == "cuda" else None,
+            gradient_as_bucket_view=True,
+        )
+
+    def gathered(self, features: Tensor) -> Tensor:
+        """The rows of all processes, [b, E] to [B, E], with gradients: each process gets those of all losses."""
+        return features if self.size == 1 else _Gather.apply(features)  # type: ignore[no-untyped-call]
+
+    def after_the_first(self, name: str, done: bool) -> None:
+        """Process 0 says that it has `done` what `name` names; the others wait for it, however long it takes."""
+        if self.size > 1:
+            key = f"{self._task}/{name}"
+            self.store.set(key, "done") if done else self._wait(key)
+
+    # Failures
+
+    @contextlib.contextmanager
+    def together(self) -> Iterator[None]:
+        """All processes leave the block together: what fails in it on one of them raises Failed on all."""
+        if self.size == 1:
+            yield
+            return
+        failure = None
+        try:
+            yield
+        except Exception as error:
+            failure = why(error)
+        self.meet(failure)
+
+    def meet(self, failure: Failure | None) -> None:
+        """Wait for all processes. Raises Failed with the first failure that one of them comes with."""
+        self._meeting += 1
+        key = f"{self._task}/meeting/{self._meeting}"
+        self.store.set(f"{key}/{self.rank}", json.dumps(asdict(failure)) if failure else "")
+        found = [text for rank in range(self.size) if (text := self._wait(f"{key}/{rank}"))]
+        if found:
+            raise Failed(Failure(**json.loads(found[0])))
+
+    def report(self, failure: Failure) -> None:
+        """Tell the others of a failure of this process that they do not share. The first report stands."""
+        if self.size > 1:
+            with contextlib.suppress(RuntimeError):
+                self.store.compare_set(f"{self._task}/failure", "", json.dumps(asdict(failure)))
+
+    def cause(self, error: Exception) -> Failure:
+        """Why this process failed: the error, or what made another process leave, if that is what broke the connection.
+
+        A process that was killed is a failure of the node, not something to go on after: what kills it (most often the
+        system, for want of memory) would do so again at once. The checkpoint stays, and submitting again goes on.
+        """
+        if self.size == 1 or not is_lost_connection(error):
+            return why(error)
+        deadline = time.monotonic() + CAUSE_SECONDS
+        while time.monotonic() < deadline:
+            if failure := self._failure():
+                return failure
+            time.sleep(0.05)
+        first_line = str(error).splitlines()[0]
+        return Failure(FailureKind.NODE, f"A process of the run is gone or out of reach; submit again. {first_line}")
+
+    def _failure(self) -> Failure | None:
+        """What another process reported, or that one of those started here is dead."""
+        with contextlib.suppress(RuntimeError):
+            if self.store.check([f"{self._task}/failure"]):
+                return Failure(**json.loads(self.store.get(f"{self._task}/failure")))
+        # One that was killed comes before those that ended because it was gone.
+        ended = sorted((code, rank) for rank, child in enumerate(self.children, start=1) if (code := child.poll()))
+        if not ended:
+            return None
+        self.apart = True
+        code, rank = ended[0]
+        end = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with code {code}"
+        hint = "; the system does that where memory is short" if code == -signal.SIGKILL else ""
+        return Failure(
+            FailureKind.NODE, f"Process {rank} of {self.size} {end}{hint}. Submit again to go on from there."
+        )
+
+    def _wait(self, key: str) -> str:
+        """The value of `key`, once it is there. Raises Failed when a process fails meanwhile."""
+        pause = 0.001
+        while not self.store.check([key]):
+            if failure := self._failure():
+                raise Failed(failure)
+            time.sleep(pause)
+            pause = min(2 * pause, LOOK_SECONDS)
+        return bytes(self.store.get(key)).decode()
+
+    def _watch(self) -> None:
+        """NCCL's kernels wait for a process that is gone for ever, and the host for them: aborting them ends that."""
+        while not self._closed.wait(LOOK_SECONDS):
+            if self._failure() and not self._closed.wait(CAUSE_SECONDS):
+                dist.distributed_c10d._abort_process_group()
+                return
+
+    def close(self) -> None:
+        """End the processes that were started here, and what connects them."""
+        self._closed.set()
+        if self.size == 1:
+            return
+        if self.apart:
+            for child in self.children:
+                child.kill()
+        elif self.rank == 0:
+            self.hand_out("")
+        with contextlib.suppress(RuntimeError):
+            dist.destroy_process_group()
+        for child in self.children:
+            try:
+                child.wait(timeout=10)
+            except subprocess.TimeoutExpired:
+                child.kill()
+                child.wait()
+        torch.set_num_threads(self._threads)
+
+
+class _Gather(torch.autograd.Function):
+    """What torch.distributed.nn.functional.all_gather does, which torch 2.13 deprecates and open_clip's loss calls."""
+
+    @staticmethod
+    def forward(ctx: Any, features: Tensor) -> Tensor:
+        ctx.rows = len(features)
+        parts = [torch.empty_like(features) for _ in range(dist.get_world_size())]
+        dist.all_gather(parts, features.contiguous())
+        return torch.cat(parts)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        # All processes share in the sum, so it is not made in a tensor that others may still read.
+        total = gradient.clone(memory_format=torch.contiguous_format)
+        if dist.get_backend() == "nccl":
+            own = total.new_empty(ctx.rows, *total.shape[1:])
+            dist.reduce_scatter_tensor(own, total)
+            return own
+        dist.all_reduce(total)
+        return total[dist.get_rank() * ctx.rows :][: ctx.rows]
+
+
+def is_lost_connection(error: Exception) -> bool:
+    """Whether another process is gone, as gloo, NCCL and the store say it, each in its own words."""
+    if isinstance(error, torch.OutOfMemoryError):
+        return False
+    words = "connection|peer|timed out|timeout|nccl|socket|broken pipe"
+    return isinstance(error, dist.DistError) or (
+        isinstance(error, RuntimeError) and bool(re.search(words, str(error), re.IGNORECASE))
+    )
+
+
+def joined() -> Group | None:
+    """The group that torchrun, srun or `start` put this process into; None where there is none."""
+    environment = os.environ
+    # srun sets the number of tasks of the step; a batch script has SLURM_NTASKS as well, but is one process.
+    if "RANK" not in environment and int(environment.get("SLURM_STEP_NUM_TASKS", 1)) > 1:
+        environment |= _slurm(environment)
+    if "RANK" not in environment or int(environment.get("WORLD_SIZE", 1)) == 1:
+        return None
+    if leader := environment.get(LEADER):
+        threading.Thread(target=_end_with, args=(int(leader),), daemon=True).start()
+    store, rank, size = next(rendezvous("env://", timeout=TIMEOUT))
+    return Group(rank, size, int(environment.get("LOCAL_RANK", rank)), store)
+
+
+def start(size: int, folders: Sequence[Path]) -> Group:
+    """A group of `size` processes on this machine: this one leads, the others are started."""
+    if torch.cuda.is_available() and size > torch.cuda.device_count():
+        raise FlipscaleError(
+            f"The run asks for {size} processes of one GPU each, and this machine shows {torch.cuda.device_count()}; "
+            f"lower resources.processes or resources.gpus, or start it with torchrun or srun on several machines."
+        )
+    store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
+    environment = {
+        **os.environ,
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(store.port),
+        "WORLD_SIZE": str(size),
+        LEADER: str(os.getpid()),
+        "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(_share_of_cores(size))),
+    }
+    command = [sys.executable, "-m", "flipscale", "train", *map(str, folders)]
+    children = [
+        subprocess.Popen(
+            command, env={**environment, "RANK": str(rank), "LOCAL_RANK": str(rank)}, stdin=subprocess.DEVNULL
+        )
+        for rank in range(1, size)
+    ]
+    try:
+        return Group(0, size, 0, store, children)
+    except BaseException:
+        for child in children:
+            child.kill()
+        raise
+
+
+def _share_of_cores(size: int) -> int:
+    return max(1, torch.get_num_threads() // size)
+
+
+def _slurm(environment: Any) -> dict[str, str]:
+    """What torch wants to know of a step of SLURM. Process 0 is on the first node of the step's list."""
+    nodes = environment.get("SLURM_STEP_NODELIST") or environment.get("SLURM_JOB_NODELIST", "127.0.0.1")
+    name, first = re.match(r"([^\[,]+)(?:\[([^\],-]+))?", nodes).groups()  # type: ignore[union-attr]
+    job, step = int(environment.get("SLURM_JOB_ID", 0)), int(environment.get("SLURM_STEP_ID", 0))
+    return {
+        "RANK": environment["SLURM_PROCID"],
+        "WORLD_SIZE": environment["SLURM_STEP_NUM_TASKS"],
+        "LOCAL_RANK": environment.get("SLURM_LOCALID", "0"),
+        "MASTER_ADDR": environment.get("MASTER_ADDR", name + (first or "")),
+        "MASTER_PORT": environment.get("MASTER_PORT", str(20000 + (101 * job + step) % 10000)),
+    }
+
+
+def _end_with(leader: int) -> None:
+    """End this process when the one that started it is gone, whatever it is doing."""
+    while os.getppid() == leader:
+        time.sleep(0.5)
+    os._exit(1)

@@ -1,0 +1,156 @@
+"""Where a run's time goes: its steps taken apart, each stage timed by itself, and its speed with the steps whole."""
+
+import math
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from flipscale.cost import DEVICES, cost
+from flipscale.errors import FlipscaleError, RunFolderError
+from flipscale.run import RunFolder
+from flipscale.train.loop import batches
+from flipscale.train.processes import Group
+from flipscale.train.task import asked_of, device_name, forget_peak_memory, open_training_data, peak_memory_of
+from flipscale.train.training import Training, rows_of
+
+WARM_UP = 3
+"""Steps before anything is timed: the first ones allocate memory, and a GPU chooses its kernels in them."""
+
+STAGES = ("data", "image forward", "image backward", "text forward", "text backward", "loss", "optimiser", "other")
+"""data: waiting for a batch. loss: of the features, forward and backward. other: copies to the device, and masks."""
+
+
+def profile(folder: Path, steps: int = 30) -> str:
+    """A table of where the time of the run in `folder` goes, from twice `steps` steps of it; the folder stays as it is.
+
+    Of several processes and micro-batches one is looked at: its rows as they come, without the others. Each stage waits
+    for a GPU to finish, so the stages add up to more than a whole step takes; the speed is that of whole steps.
+    """
+    run = RunFolder(folder)
+    if run.asked() is None:
+        raise RunFolderError(f"{folder}: there is no run.json, so nothing was asked for; submit the study first.")
+    settings, resources = asked_of(run)
+    if settings["inference"] != "full" or "flipscale" not in settings["trainer"]:
+        raise FlipscaleError(f"{run.id} is not trained by flipscale's trainer, so there is nothing to profile.")
+    group = Group()
+    batch = settings["batch_size"]
+    parts = resources.get("accumulate") or 1
+    rows = rows_of(settings, resources.get("processes") or 1, parts) // parts
+    # As many steps as are looked at, whatever the run's length. Weights do not matter to the speed.
+    settings |= {"batch_size": rows, "samples": 2 * (WARM_UP + steps) * rows, "warmup": 0, "cooldown": 0, "init": None}
+    data = open_training_data(run, settings)
+    training = Training(settings, group, {**resources, "accumulate": 1}, data.vocabulary)
+    forget_peak_memory(group.device)
+    ahead = batches(data, training, training.steps)
+
+    for _ in range(WARM_UP):
+        training.step(*next(ahead))
+    _finish(group.device)
+    began = time.perf_counter()
+    for _ in range(steps):
+        training.step(*next(ahead))
+    _finish(group.device)
+    seconds = time.perf_counter() - began
+    memory = peak_memory_of(group.device)
+
+    times = dict.fromkeys(STAGES, 0.0)
+    for number in range(WARM_UP + steps):
+        if number == WARM_UP:
+            times = dict.fromkeys(STAGES, 0.0)
+        _staged_step(training, lambda: next(ahead), times)
+    split = "" if rows == batch else f", of the batch of {batch}"
+    compiled = "; the stages are not compiled" if resources.get("compile") else ""
+    return "\n".join(
+        [
+            f"{run.id}: {steps} steps of {rows} pairs{split}, {settings['precision']}, on {device_name(group.device)}",
+            "",
+            *_table(times, steps),
+            "",
+            f"whole steps   {1000 * seconds / steps:9.2f} ms, {steps * rows / seconds:,.0f} images/s{compiled}",
+            *_utilisation(settings, steps * rows / seconds, group.device),
+            f"peak memory   {memory / 2**30:9.2f} GiB",
+        ]
+    )
+
+
+def _staged_step(training: Training, batch: Callable[[], tuple[Tensor, Tensor]], times: dict[str, float]) -> None:
+    """One step as `Training.step` takes it, in stages, each backward from the gradient that the one after it left."""
+    device, objective = training.device, training.objective
+    began = time.perf_counter()
+    before = sum(times.values())
+
+    def timed(stage: str, work: Callable[[], Any]) -> Any:
+        _finish(device)
+        start = time.perf_counter()
+        found = work()
+        _finish(device)
+        times[stage] += time.perf_counter() - start
+        return found
+
+    def forward(work: Callable[[], Any]) -> Any:
+        with training.autocast():
+            return work()
+
+    def loss() -> list[Tensor | None]:
+        with training.autocast():
+            value = training.loss(image_leaf, text_leaf, training.model.logit_scale.exp())
+        training.scaler.scale(value).backward()
+        return [image_leaf.grad, text_leaf.grad]
+
+    def optimise() -> None:
+        if training.settings["grad_clip"] is not None:
+            training.scaler.unscale_(training.optimizer)
+            nn.utils.clip_grad_norm_(objective.parameters(), training.settings["grad_clip"])
+        training.scaler.step(training.optimizer)
+        training.scaler.update()
+        training.optimizer.zero_grad(set_to_none=True)
+        with torch.no_grad():
+            training.model.logit_scale.clamp_(0, math.log(100))
+
+    images, tokens = (part.to(device, non_blocking=True) for part in timed("data", batch))
+    kept = objective.draw(images, tokens, training.progress.step, 0)
+    image, extra = timed("image forward", lambda: forward(lambda: objective.image(images)))
+    text = timed("text forward", lambda: forward(lambda: objective.text(tokens, kept)))
+    image_leaf, text_leaf = (features.detach().requires_grad_() for features in (image, text))
+    image_gradient, text_gradient = timed("loss", loss)
+    ends, gradients = [image], [image_gradient]
+    if extra.requires_grad:
+        ends.append(extra)
+        gradients.append(training.scaler.scale(torch.ones_like(extra)))
+    timed("image backward", lambda: torch.autograd.backward(ends, gradients))
+    timed("text backward", lambda: text.backward(text_gradient))
+    timed("optimiser", optimise)
+    training.progress.step += 1
+    times["other"] += time.perf_counter() - began - (sum(times.values()) - before)
+
+
+def _table(times: dict[str, float], steps: int) -> list[str]:
+    whole = sum(times.values())
+    lines = [f"{'stage':14}{'ms/step':>9}{'share':>8}"]
+    lines += [f"{stage:14}{1000 * time / steps:9.2f}{time / whole:8.1%}" for stage, time in times.items()]
+    return [*lines, f"{'all stages':14}{1000 * whole / steps:9.2f}{1:8.1%}"]
+
+
+def _utilisation(settings: dict[str, Any], images_per_second: float, device: torch.device) -> list[str]:
+    """The FLOPs per second of the model, and their share of what the device can do, where that is known."""
+    of_run = cost(settings)
+    rate = images_per_second * (of_run.flops_per_sample + of_run.loss_flops)
+    line = f"model FLOPs   {rate / 1e12:9.4f} TFLOP/s"
+    name = device_name(device)
+    known = next((key for key in DEVICES if key in name), None)
+    if known is None:
+        return [line]
+    peak = DEVICES[known].fp32 if settings["precision"] == "fp32" else DEVICES[known].bf16
+    if device.type == "cpu":
+        peak *= torch.get_num_threads()
+        return [f"{line}, {rate / peak:.0%} of the {peak / 1e12:.2f} that its cores in use are taken for"]
+    return [f"{line}, {rate / peak:.1%} of the peak of {known} in {settings['precision']}, {peak / 1e12:.1f}"]
+
+
+def _finish(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)

@@ -1,0 +1,41 @@
+"""A signal that asks a process to end is noted, and the run in hand stops at its next step, with a checkpoint."""
+
+import contextlib
+import signal
+from collections.abc import Iterator
+from types import FrameType
+
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2)
+"""What a scheduler sends ahead of a time limit or a preemption, and Ctrl-C."""
+
+
+class Stop:
+    """The signal that asks this process to end, or None."""
+
+    def __init__(self) -> None:
+        self.signal: int | None = None
+
+    @property
+    def name(self) -> str:
+        return signal.Signals(self.signal).name if self.signal else ""
+
+    def note(self, signum: int, frame: FrameType | None = None) -> None:
+        if signum == signal.SIGINT and self.signal == signal.SIGINT:
+            raise KeyboardInterrupt
+        self.signal = self.signal or signum
+
+
+@contextlib.contextmanager
+def noting_signals() -> Iterator[Stop]:
+    """Note the first signal instead of ending on it: the run in hand stops at its next step. Ctrl-C twice ends at once.
+
+    A handler takes the signal in the main thread only, so `train` is called there.
+    """
+    stop = Stop()
+    before = {signum: signal.signal(signum, stop.note) for signum in STOP_SIGNALS}
+    try:
+        with contextlib.suppress(KeyboardInterrupt):
+            yield stop
+    finally:
+        for signum, handler in before.items():
+            signal.signal(signum, handler)

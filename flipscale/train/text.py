@@ -1,0 +1,133 @@
+"""The text tower at any length, with text masking, and with a vocabulary of the words that occur.
+
+open_clip's own `encode_text` takes texts of the full context. Here the first T positions are used, as FLIP does with
+T = 32 (arXiv 2212.00794, section 4), and training may drop some of the T tokens (FLIP, Table 1c).
+"""
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from open_clip import CLIP
+from open_clip.transformer import text_global_pool
+from torch import Tensor, nn
+
+from flipscale.architecture import patches_kept
+from flipscale.train.mask import uniform
+
+_STREAM = 0x74657874
+"""Keeps the random numbers of text masks apart from others that come of the same seed."""
+
+
+def text_tower(model: CLIP) -> Any:
+    """The module that holds the text tower: CLIP keeps it in itself, CustomTextCLIP in `text`."""
+    return getattr(model, "text", model)
+
+
+def encode_text(model: CLIP, tokens: Tensor, normalize: bool = False, kept: Tensor | None = None) -> Tensor:
+    """Text features [B, E] of tokens [B, T], for any T up to the model's context length.
+
+    kept: positions to compute, int64 [B, K], ascending, the pooled one among them, as `TextMask` draws them; None: all.
+    Tokens get their own position before the others are dropped and stay in order, so a causal mask hides just what
+    comes later in the text. What is computed shrinks to K tokens.
+
+    Without `kept` this is open_clip's `encode_text`, but for the length, and for the feature being picked before the
+    last LayerNorm instead of after, which is the same, as LayerNorm acts on each token.
+    """
+    tower = text_tower(model)
+    if kept is None:
+        x = tower.token_embedding(tokens) + tower.positional_embedding[: tokens.shape[1]]
+    else:
+        tokens = tokens.gather(1, kept)
+        x = tower.token_embedding(tokens) + F.embedding(kept, tower.positional_embedding)
+    length = tokens.shape[1]
+    causal = None if tower.attn_mask is None else tower.attn_mask[:length, :length]
+    x = tower.transformer(x, attn_mask=causal)
+    pool_type, eos = _pooling(tower)
+    x = tower.ln_final(text_global_pool(x, tokens, pool_type, eos_token_id=eos))
+    if isinstance(tower.text_projection, nn.Linear):
+        x = tower.text_projection(x)
+    elif tower.text_projection is not None:
+        x = x @ tower.text_projection
+    return F.normalize(x, dim=-1) if normalize else x
+
+
+class TextMask:
+    """Draws the tokens of each text that training keeps, as many as `patches_kept` of the text's length.
+
+    random: any, padding among them. prioritised: padding is dropped first, then words at random. Either way the token
+    that the text's feature is pooled from is kept: it is to the text what the class token is to the image.
+    """
+
+    def __init__(self, mask_ratio: float, kind: str, seed: int):
+        assert kind in ("random", "prioritised")
+        self.mask_ratio = mask_ratio
+        self.kind = kind
+        self.seed = seed
+
+    def draw(self, model: CLIP, tokens: Tensor, step: int, first: int) -> Tensor | None:
+        """The positions kept of tokens [b, T], rows `first` on of the batch of `step`: int64 [b, K]; None for all."""
+        if not self.mask_ratio:
+            return None
+        rows, length = tokens.shape
+        chance = uniform(_STREAM, self.seed, step, first, rows, length).to(tokens.device, non_blocking=True)
+        if self.kind == "prioritised":
+            # The end of the text has the largest id of the tokenizer. Token 0 does not tell padding: it is also "!".
+            end = tokens.argmax(dim=1, keepdim=True)
+            chance -= (torch.arange(length, device=tokens.device) > end).float()
+        chance.scatter_(1, _pooled_position(text_tower(model), tokens)[:, None], 2.0)
+        return chance.topk(patches_kept(length, self.mask_ratio)).indices.sort(dim=1).values
+
+
+def _pooling(tower: Any) -> tuple[str, int | None]:
+    """The pool type and the id of the end of text, which CLIP and CustomTextCLIP name differently."""
+    if hasattr(tower, "text_pool_type"):
+        return tower.text_pool_type, tower.text_eos_id
+    return tower.pool_type, tower.eos_id
+
+
+def _pooled_position(tower: Any, tokens: Tensor) -> Tensor:
+    """Where the feature of each text is picked, int64 [b]: what `text_global_pool` picks out of its own positions."""
+    positions = torch.arange(tokens.shape[1], device=tokens.device)[:, None].expand(len(tokens), -1, 1)
+    pool_type, eos = _pooling(tower)
+    position: Tensor = text_global_pool(positions, tokens, pool_type, eos_token_id=eos)
+    return position[:, 0]
+
+
+class CompactEmbedding(nn.Module):
+    """A token embedding with rows only for the tokens that occur; it trains as the full one would.
+
+    An optimizer walks all rows of a table: 49,408, of which a small data set uses a few hundred. The rows that are left
+    out would get no gradient and only decay, all by the same factor. A last row that no token looks up decays with the
+    rest, so the table itself says how far, whatever the optimizer, its schedule and its skipped steps were: the state
+    dict is all that a checkpoint needs. `full` is the table as it would have become.
+    """
+
+    row: Tensor
+
+    def __init__(self, full: Tensor, ids: Tensor):
+        """full: [vocabulary, width], the initial table. ids: int64, ascending, the tokens that occur."""
+        super().__init__()
+        self.initial, self.ids = full.detach(), ids
+        self.weight = nn.Parameter(torch.cat([self.initial[ids], _unused(full)[None]]))
+        # A token that is not there gets a row beyond the end, so that looking it up is an error on every device.
+        row = torch.full((len(full),), len(ids) + 1)
+        row[ids] = torch.arange(len(ids))
+        self.register_buffer("row", row, persistent=False)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """Tokens [B, T], ids of the full vocabulary, to [B, T, width]. Raises IndexError for one not among `ids`."""
+        return F.embedding(self.row[tokens], self.weight)
+
+    def full(self) -> Tensor:
+        """The full table as training it would have left it: [vocabulary, width], on the CPU."""
+        weight = self.weight.detach().cpu()
+        decay = float((weight[-1].double() / _unused(weight).double()).mean())
+        table = self.initial * decay
+        table[self.ids] = weight[:-1]
+        return table
+
+
+def _unused(table: Tensor) -> Tensor:
+    """The initial row that no token looks up: values from 1 to 2, whose rounding errors cancel in their mean."""
+    return torch.linspace(1, 2, table.shape[1])

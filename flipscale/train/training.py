@@ -1,0 +1,281 @@
+"""A model in training: one step of AdamW on the global batch, whatever it is split into, and its checkpoint.
+
+A global batch is split into processes and each process's rows into micro-batches (resources.accumulate). The loss is
+that of the whole batch all the same: every image is told from every text of it. Nothing here but `precision` changes
+what a run computes, up to the rounding of sums.
+"""
+
+import contextlib
+import math
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from open_clip import CLIP
+from open_clip.loss import ClipLoss
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from flipscale.cost import steps_of
+from flipscale.errors import FlipscaleError, RunFolderError
+from flipscale.run import Lease, RunFolder
+from flipscale.train.data import Integers
+from flipscale.train.model import build
+from flipscale.train.objective import Objective
+from flipscale.train.processes import Group
+from flipscale.train.schedule import learning_rate
+
+FINAL_SHARE = 0.05
+"""final_loss is the mean over this last share of the steps: single steps are noisy."""
+
+DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
+"""What the forward pass computes in; weights are float32 in any case."""
+
+
+@dataclass
+class Progress:
+    """How far a run has come, over all the attempts whose work is in it."""
+
+    started: float
+    attempts: int = 1
+    step: int = 0
+    seconds: float = 0.0
+    cpu_seconds: float = 0.0
+    """Of all processes together."""
+    evaluation_seconds: float = 0.0
+    scores: dict[str, float] = field(default_factory=dict)
+    recorded_step: int = 0
+    recorded_seconds: float = 0.0
+    corrupt: int = 0
+    """Samples that turned out unreadable on the way, in all processes and attempts; those known before are not in it."""
+
+
+class Training:
+    """Weights, optimizer state and progress, which together are a checkpoint, and the means to take a step."""
+
+    def __init__(
+        self,
+        settings: Mapping[str, Any],
+        group: Group,
+        resources: Mapping[str, Any],
+        vocabulary: Integers | None = None,
+        start: Path | None = None,
+    ):
+        """settings: of the stage that is trained, see `flipscale.plan.stage`. vocabulary, start: see `build`."""
+        self.settings = settings
+        self.group = group
+        self.device = group.device
+        self.steps = steps_of(settings)
+        self.parts: int = resources.get("accumulate") or 1
+        self.rows = rows_of(settings, group.size, self.parts)
+        check_precision(settings["precision"], self.device)
+        self.model: CLIP = build(settings, vocabulary, start).to(self.device)
+        self.objective = Objective(self.model, settings).to(self.device)
+        self.optimizer = optimizer_of(self.objective, settings, fused=resources.get("fused", True))
+        self.scaler = torch.amp.GradScaler(self.device.type, enabled=settings["precision"] == "fp16")
+        self.loss = _GlobalLoss(group)
+        self.progress = Progress(started=time.time())
+        # The losses' sums since the last record and over the final share stay on the device: reading a loss makes the
+        # host wait for a GPU, so it is read at records only.
+        self.recent = torch.zeros((), dtype=torch.float64, device=self.device)
+        self.final = torch.zeros((), dtype=torch.float64, device=self.device)
+        self.final_steps = max(1, round(FINAL_SHARE * self.steps))
+        if resources.get("activation_checkpointing"):
+            self.model.set_grad_checkpointing(True)
+        if resources.get("compile"):
+            self.objective.compile()
+        self.module: nn.Module = self.objective
+
+    @property
+    def lr(self) -> float:
+        """The learning rate of the next step."""
+        return learning_rate(self.settings, self.progress.step)
+
+    @property
+    def final_loss(self) -> float:
+        return float(self.final) / self.final_steps
+
+    @property
+    def first(self) -> int:
+        """The row of the global batch that is this process's first."""
+        return self.group.rank * self.rows
+
+    def begin(self) -> None:
+        """Connect the processes, when each has its weights: from here on their gradients are the mean over all."""
+        step = self.progress.step
+        last, first = self.group.agree(step, -step)
+        if last != -first:
+            raise RunFolderError(
+                f"The processes found different checkpoints, of steps {-first} and {last}: the results folder must be "
+                f"shared by all machines. If it is, submit again."
+            )
+        self.module = self.group.data_parallel(self.objective)
+
+    def step(self, images: Tensor, tokens: Tensor) -> None:
+        """One step of AdamW on this process's rows of the batch: images [b, 3, S, S] uint8, tokens [b, T] int64."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.lr
+        images, tokens = (part.to(self.device, non_blocking=True) for part in (images, tokens))
+        loss = self._backward(images, tokens) if self.parts == 1 else self._backward_in_parts(images, tokens)
+        loss = self.group.mean_(loss)
+        if self.settings["grad_clip"] is not None:
+            self.scaler.unscale_(self.optimizer)
+            nn.utils.clip_grad_norm_(self.objective.parameters(), self.settings["grad_clip"])
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        self.optimizer.zero_grad(set_to_none=True)
+        with torch.no_grad():
+            # The scale stays between 1 and 100, as in FLIP: above 100 CLIP's training is unstable (arXiv 2103.00020).
+            self.model.logit_scale.clamp_(0, math.log(100))
+            self.recent += loss
+            if self.progress.step >= self.steps - self.final_steps:
+                self.final += loss
+        self.progress.step += 1
+
+    def autocast(self) -> torch.autocast:
+        dtype = DTYPES.get(self.settings["precision"])
+        return torch.autocast(self.device.type, dtype or torch.bfloat16, enabled=dtype is not None)
+
+    def _backward(self, images: Tensor, tokens: Tensor) -> Tensor:
+        """The loss of this process's rows against the whole batch; its gradients are left in the parameters."""
+        with self.autocast():
+            image, text, extra = self._features(self.module, images, tokens, 0)
+            loss: Tensor = self.loss(image, text, self.model.logit_scale.exp()) + extra
+        self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
+        return loss.detach()
+
+    def _backward_in_parts(self, images: Tensor, tokens: Tensor) -> Tensor:
+        """The same in micro-batches: memory for the activations of one, time for one more forward pass.
+
+        First all features, without their graphs; then the loss of the whole batch and its gradient for the features;
+        then each micro-batch forward again and backward from there. open_clip's accum_freq does the same with the loss
+        computed anew for each micro-batch, whereby the gradient of the logit scale is counted as often: here it is not.
+        """
+        rows = len(images) // self.parts
+        parts = [slice(first, first + rows) for first in range(0, len(images), rows)]
+        with torch.no_grad(), self.autocast():
+            seen = [self._features(self.objective, images[part], tokens[part], part.start) for part in parts]
+        towers = [torch.cat([features[tower] for features in seen]).requires_grad_() for tower in (0, 1)]
+        scale = self.model.logit_scale.exp()
+        leaf = scale.detach().requires_grad_()
+        with self.autocast():
+            loss: Tensor = self.loss(*towers, leaf)
+        self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
+        for part in parts:
+            last = part.stop == len(images)
+            with contextlib.nullcontext() if last else self._apart():
+                with self.autocast():
+                    *features, extra = self._features(self.module, images[part], tokens[part], part.start)
+                ends = [*features]
+                gradients = [tower.grad[part] for tower in towers if tower.grad is not None]
+                if extra.requires_grad:
+                    ends.append(extra)
+                    gradients.append(self.scaler.scale(torch.ones_like(extra)) / self.parts)
+                if last and leaf.grad is not None:
+                    ends.append(scale)
+                    gradients.append(leaf.grad)
+                torch.autograd.backward(ends, gradients)
+        extras: Tensor = torch.stack([extra for *_, extra in seen]).mean()
+        return loss.detach() + extras
+
+    def _features(self, module: nn.Module, images: Tensor, tokens: Tensor, row: int) -> Any:
+        return module(images, tokens, self.progress.step, self.first + row, self.settings["batch_size"])
+
+    def _apart(self) -> contextlib.AbstractContextManager[None]:
+        """Gradients add up here and go to the other processes later."""
+        module = self.module
+        return module.no_sync() if isinstance(module, DistributedDataParallel) else contextlib.nullcontext()
+
+    def save(self, lease: Lease) -> None:
+        state = {
+            "model": self.objective.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "scaler": self.scaler.state_dict(),
+            "progress": asdict(self.progress),
+            "recent": self.recent,
+            "final": self.final,
+        }
+        with lease.replace("checkpoint.pt") as file:
+            torch.save(state, file)
+
+    def resume(self, folder: RunFolder) -> bool:
+        """Go on from the folder's checkpoint, if there is one."""
+        path = folder.path / "checkpoint.pt"
+        if not path.exists():
+            return False
+        try:
+            state = torch.load(path, map_location=self.device, weights_only=True)
+            self.objective.load_state_dict(state["model"])
+            self.optimizer.load_state_dict(state["optimizer"])
+            self.scaler.load_state_dict(state["scaler"])
+            self.progress = Progress(**state["progress"])
+            self.recent, self.final = state["recent"], state["final"]
+        except (OSError, MemoryError, torch.OutOfMemoryError):
+            raise
+        except Exception as error:  # Unpickling what is no checkpoint raises nearly anything.
+            raise RunFolderError(
+                f"{path}: cannot be resumed from ({type(error).__name__}). Delete it and submit again; the run then "
+                f"starts over."
+            ) from error
+        self.progress.attempts += 1
+        return True
+
+
+class _GlobalLoss(ClipLoss):  # type: ignore[misc]
+    """open_clip's loss of this process's rows against those of all, with gradients for all: its mean over the processes
+    is the loss of the whole batch. open_clip calls it local_loss with gather_with_grad.
+    """
+
+    def __init__(self, group: Group):
+        super().__init__(local_loss=True, cache_labels=True, rank=group.rank, world_size=group.size)
+        self.group = group
+
+    def get_logits(
+        self, image_features: Tensor, text_features: Tensor, logit_scale: Tensor, logit_bias: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Logits [b, B] of own images for all texts, and of own texts for all images."""
+        width = image_features.shape[1]
+        both = self.group.gathered(torch.cat([image_features, text_features], dim=1))
+        images, texts = both[:, :width], both[:, width:]
+        return logit_scale * image_features @ texts.T, logit_scale * text_features @ images.T
+
+
+def rows_of(settings: Mapping[str, Any], processes: int, parts: int) -> int:
+    """The rows of a batch that each process takes. FlipscaleError where they do not come out whole."""
+    batch, share = settings["batch_size"], processes * parts
+    if batch % share:
+        nearest = max(share, (2 * batch + share) // (2 * share) * share)
+        raise FlipscaleError(
+            f"batch_size {batch} cannot be split into {processes} processes x {parts} micro-batches; the nearest that "
+            f"can is {nearest}. Or set resources.processes or resources.accumulate to what divides it."
+        )
+    return int(batch // processes)
+
+
+def check_precision(precision: str, device: torch.device) -> None:
+    if precision == "fp16" and device.type == "cpu":
+        raise FlipscaleError("precision fp16 needs a GPU, and there is none here; set precision: bf16 or fp32.")
+
+
+def optimizer_of(module: nn.Module, settings: Mapping[str, Any], *, fused: bool = True) -> torch.optim.AdamW:
+    """AdamW with FLIP's settings. Weight decay is for matrices: not for biases, LayerNorm and positional embeddings.
+
+    FLIP's released code decays the class token and the logit scale too, as its test by name misses them. Here, as in
+    open_clip, nothing with fewer than two dimensions is decayed; unlike in open_clip, nor are positional embeddings.
+    """
+    decayed: list[nn.Parameter] = []
+    others: list[nn.Parameter] = []
+    for name, parameter in module.named_parameters():
+        if parameter.requires_grad:
+            is_matrix = parameter.ndim >= 2 and not name.endswith("positional_embedding")
+            (decayed if is_matrix else others).append(parameter)
+    return torch.optim.AdamW(
+        [{"params": decayed, "weight_decay": settings["weight_decay"]}, {"params": others, "weight_decay": 0.0}],
+        lr=settings["lr"],
+        betas=(settings["beta1"], settings["beta2"]),
+        eps=settings["eps"],
+        fused=fused,
+    )

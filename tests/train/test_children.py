@@ -1,0 +1,194 @@
+"""A child starts from its parent's weights: unmasked tuning, and other ways of inference with a finished model."""
+
+import os
+import signal
+import socket
+import subprocess
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from flipscale.plan import parent_of, run_id
+from flipscale.run import FailureKind, RunFolder, State, write_json
+from flipscale.train import task, train
+from tests.train.conftest import SETTINGS
+
+TUNING = {"samples": 128, "lr": 1e-4, "warmup": 32, "batch_size": 16, "mask_ratio": 0.0}
+
+Ask = Callable[..., RunFolder]
+
+
+@pytest.fixture
+def ask(tmp_path: Path) -> Ask:
+    """A run folder by its settings, with its parent as the plan names it."""
+
+    def asked(**changes: Any) -> RunFolder:
+        settings = {**SETTINGS, **changes}
+        parent = parent_of(settings)
+        run = RunFolder(tmp_path / "runs" / run_id(settings))
+        parents = [] if parent is None else [run_id(parent)]
+        run.ask({"id": run.id, "settings": settings, "parents": parents, "recipe": 1, "resources": {}})
+        return run
+
+    return asked
+
+
+def losses(run: RunFolder) -> dict[int, float]:
+    return {record["step"]: record["loss"] for record in run.records()[0] if "loss" in record}
+
+
+def weights(run: RunFolder) -> dict[str, torch.Tensor]:
+    return torch.load(run.path / "model.pt")["state_dict"]
+
+
+def test_a_tuning_is_done_after_its_parent_from_its_weights_whatever_the_order(ask):
+    parent, tuning = ask(), ask(tuning=TUNING)
+    assert train([tuning.path, parent.path]) == 0
+    before, after = parent.result(), tuning.result()
+    assert after["started"] > before["finished"]
+    assert (after["samples"], after["steps"]) == (128, 8)
+    rates = [record["lr"] for record in tuning.records()[0] if "lr" in record]
+    assert max(rates) == 1e-4
+    assert after["parent"] == {
+        "id": parent.id,
+        "samples": 640,
+        "train_seconds": before["train_seconds"],
+        "cpu_seconds": before["cpu_seconds"],
+        "gpu_hours": before["gpu_hours"],
+    }
+    # With so small a learning rate the tuned weights are near the parent's, and far from where the parent began.
+    found, origin = weights(tuning), weights(parent)
+    moved = max(float((found[name] - origin[name]).abs().max()) for name in found)
+    assert 0 < moved < 8 * 1e-4
+    assert "parent" not in before
+
+
+def test_a_stopped_tuning_goes_on_from_its_own_checkpoint(ask, monkeypatch):
+    parent, whole = ask(), ask(tuning={**TUNING, "samples": 640})
+    assert train([parent.path, whole.path]) == 0
+    expected = losses(whole), weights(whole)
+    for name in ("result.json", "metrics.jsonl", "model.pt"):
+        (whole.path / name).unlink()
+    fit = task.fit
+
+    def stopped_after_ten_steps(training, *rest, **more):
+        more["stopping"] = lambda: signal.SIGTERM if training.progress.step >= 10 else 0
+        return fit(training, *rest, **more)
+
+    monkeypatch.setattr(task, "fit", stopped_after_ten_steps)
+    assert train([whole.path]) == 143
+    monkeypatch.undo()
+    assert train([whole.path]) == 0
+    assert whole.result()["attempts"] == 2
+    assert losses(whole) == expected[0]
+    assert all(torch.equal(weights(whole)[name], value) for name, value in expected[1].items())
+
+
+@pytest.mark.parametrize("inference", ["masked", "ensemble"])
+def test_another_inference_scores_the_parents_weights_and_trains_nothing(ask, inference):
+    parent, tuning = ask(), ask(tuning=TUNING)
+    other, of_tuned = ask(inference=inference), ask(tuning=TUNING, inference=inference)
+    assert train([of_tuned.path, other.path, tuning.path, parent.path]) == 0
+    result = other.result()
+    assert set(result["scores"]) == set(parent.result()["scores"])
+    assert result["scores"] != parent.result()["scores"]
+    facts = ("samples", "steps", "train_seconds", "cpu_seconds", "gpu_hours", "unique_pairs", "final_loss")
+    assert [result[fact] for fact in facts] == [0, 0, 0, 0, 0, None, None]
+    assert set(result) == {*parent.result(), "parent"}
+    assert not (other.path / "model.pt").exists()
+    assert not losses(other)
+    line = of_tuned.result()["parent"]
+    assert line["id"] == tuning.id
+    assert line["samples"] == 640 + 128
+    assert line["train_seconds"] == pytest.approx(parent.result()["train_seconds"] + tuning.result()["train_seconds"])
+
+
+def test_a_child_whose_parent_nobody_does_fails_and_says_what_to_do(ask):
+    parent, child = ask(), ask(tuning=TUNING)
+    assert train([child.path]) == 1
+    assert child.error()["kind"] == "parent"
+    assert child.error()["reason"] == (
+        f"Its parent {parent.id} is not finished, and nobody is doing it; do flipscale train {parent.path}, then "
+        f"submit this run again."
+    )
+    assert not (child.path / "model.pt").exists()
+
+
+def test_a_child_of_a_failed_parent_fails_with_its_reason(ask):
+    parent, child = ask(), ask(tuning=TUNING)
+    parent.write_error(FailureKind.OOM, "Out of memory.")
+    assert train([parent.path, child.path]) == 1
+    assert child.error()["kind"] == "parent"
+    assert child.error()["reason"] == f"Its parent {parent.id} failed (oom): Out of memory. Submit both again."
+
+
+def test_a_parent_that_fails_here_takes_its_children_along_and_no_others(ask):
+    parent, child, other = ask(lr=1e30, warmup=0), ask(lr=1e30, warmup=0, tuning=TUNING), ask()
+    assert train([child.path, parent.path, other.path]) == 1
+    assert [run.state() for run in (parent, child, other)] == [State.FAILED, State.FAILED, State.FINISHED]
+    assert (parent.error()["kind"], child.error()["kind"]) == ("diverged", "parent")
+
+
+def test_a_parent_without_weights_is_said(ask):
+    parent, child = ask(), ask(inference="masked")
+    assert train([parent.path]) == 0
+    (parent.path / "model.pt").unlink()
+    assert train([child.path]) == 1
+    assert f"Its parent {parent.id} has no model.pt to start from" in child.error()["reason"]
+
+
+@pytest.fixture
+def held_by_another(ask):
+    """A parent in the hands of another living process."""
+    parent = ask()
+    holder = subprocess.Popen(["sleep", "60"])
+    lease = {"token": "theirs", "host": socket.gethostname(), "pid": holder.pid, "born": None, "time": 0}
+    write_json(parent.path / "lease.json", lease)
+    yield parent, holder
+    holder.kill()
+    holder.wait()
+
+
+def test_a_child_waits_for_a_parent_in_other_hands_and_other_runs_come_first(ask, held_by_another):
+    parent, _ = held_by_another
+    child, other = ask(tuning=TUNING), ask(seed=1)
+
+    def finish() -> None:
+        while other.result() is None:
+            time.sleep(0.01)
+        # The other process finishes the parent.
+        assert (child.result(), child.error()) == (None, None)
+        (parent.path / "model.pt").write_bytes((other.path / "model.pt").read_bytes())
+        write_json(parent.path / "result.json", {"schema": 1, "samples": 640})
+        (parent.path / "lease.json").unlink()
+
+    thread = threading.Thread(target=finish)
+    thread.start()
+    assert train([child.path, other.path]) == 0
+    thread.join()
+    assert child.result()["parent"] == {
+        "id": parent.id, "samples": 640, "train_seconds": None, "cpu_seconds": None, "gpu_hours": None,
+    }  # fmt: skip
+
+
+def test_a_parent_whose_process_dies_is_trained_here_if_it_is_in_the_list(ask, held_by_another):
+    parent, holder = held_by_another
+    child = ask(tuning=TUNING)
+    threading.Timer(1.5, holder.kill).start()
+    # Reap it: a zombie is as good as dead, but this keeps the process table clean.
+    threading.Thread(target=holder.wait).start()
+    assert train([child.path, parent.path]) == 0
+    assert (parent.state(), child.state()) == (State.FINISHED, State.FINISHED)
+
+
+def test_waiting_for_a_parent_ends_at_a_signal(ask, held_by_another):
+
+    child = ask(tuning=TUNING)
+    threading.Timer(1.0, os.kill, (os.getpid(), signal.SIGTERM)).start()
+    assert train([child.path]) == 143
+    assert (child.state(), child.error()) == (State.PLANNED, None)

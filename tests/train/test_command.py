@@ -1,0 +1,393 @@
+"""Programs of the user's own, run for real: what they leave in the folder, how they end, and how they are stopped."""
+
+import json
+import re
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from flipscale.errors import FlipscaleError, LeaseLost
+from flipscale.run import RunFolder, State, birth
+from flipscale.train import command
+from flipscale.train.command import run_command
+from flipscale.train.failure import Failed
+from flipscale.train.stop import Stop
+
+DOCS = Path(__file__).parents[2] / "docs" / "trainers.md"
+
+OUTCOME = """
+import json, os, sys
+folder = sys.argv[1]
+open(folder + "/outcome.json", "w").write(json.dumps({"scores": {"zero_shot_top1": 0.5}}))
+"""
+
+
+@pytest.fixture
+def asked(run: Callable[..., RunFolder], tmp_path: Path) -> Callable[..., RunFolder]:
+    """A run whose command is this Python program."""
+
+    def ask(program: str, *arguments: str, name: str = "run", **changes: Any) -> RunFolder:
+        script = tmp_path / f"{name}.py"
+        script.write_text(program)
+        trainer = {"command": {"arguments": [sys.executable, str(script), *arguments], "name": None}}
+        return run(name, trainer=trainer, **{"tuning": None, "inference": "full", **changes})
+
+    return ask
+
+
+def finish(folder: RunFolder, stop: Stop | None = None) -> bool:
+    said: list[str] = []
+    with folder.hold() as lease:
+        assert lease is not None
+        return run_command(folder, lease, stop or Stop(), said.append)
+
+
+def failure(folder: RunFolder) -> tuple[str, str]:
+    with pytest.raises(Failed) as caught:
+        finish(folder)
+    assert folder.result() is None
+    return caught.value.failure.kind, caught.value.failure.reason
+
+
+def log(folder: RunFolder) -> str:
+    return (folder.path / "log.txt").read_text()
+
+
+def wait_for(path: Path) -> None:
+    deadline = time.monotonic() + 30
+    while not path.exists():
+        assert time.monotonic() < deadline, f"no {path.name}"
+        time.sleep(0.01)
+
+
+def stop_once(stop: Stop, path: Path, signum: int) -> threading.Thread:
+    """Note the signal, as the handler of `train` does, once the file is there."""
+
+    def wait() -> None:
+        wait_for(path)
+        stop.note(signum)
+
+    thread = threading.Thread(target=wait)
+    thread.start()
+    return thread
+
+
+def test_a_program_that_writes_an_outcome_gives_a_finished_run(asked):
+    folder = asked(OUTCOME)
+    assert finish(folder) is True
+    assert folder.state() is State.FINISHED
+    assert sorted(path.name for path in folder.path.iterdir()) == ["lease.lock", "log.txt", "result.json", "run.json"]
+    result = folder.result()
+    assert result["scores"] == {"zero_shot_top1": 0.5}
+    assert [result[name] for name in ("samples", "steps", "attempts", "device", "unique_pairs")] == [
+        640,
+        20,
+        1,
+        "cpu",
+        None,
+    ]
+    assert result["train_seconds"] > 0
+    assert result["cpu_seconds"] > 0
+    assert result["gpu_hours"] == result["cpu_seconds"] / 3600
+    assert result["images_per_second"] == 640 / result["train_seconds"]
+    assert result["peak_memory_bytes"] > 1e6
+    assert result["finished"] >= result["started"]
+
+
+def test_what_the_program_measured_itself_stands(asked):
+    facts = '"train_seconds": 2.0, "unique_pairs": 64, "params": 9, "versions": {"jax": "1"}, "batteries": "included"'
+    folder = asked(OUTCOME.replace('"scores"', f'**{{{facts}}}, "scores"'))
+    finish(folder)
+    result = folder.result()
+    names = ("train_seconds", "unique_pairs", "repeats", "images_per_second", "params", "batteries")
+    assert [result[name] for name in names] == [2.0, 64, 10.0, 320.0, 9, "included"]
+    assert result["versions"]["jax"] == "1"
+    assert "flipscale" in result["versions"]
+
+
+def test_unique_pairs_are_the_data_size_asked_for(asked):
+    folder = asked(OUTCOME, data_size=160)
+    finish(folder)
+    assert (folder.result()["unique_pairs"], folder.result()["repeats"]) == (160, 4.0)
+
+
+def test_a_result_that_the_program_wrote_itself_is_completed(asked):
+    folder = asked(OUTCOME.replace("outcome.json", "result.json"))
+    assert finish(folder) is True
+    assert folder.result()["scores"] == {"zero_shot_top1": 0.5}
+    assert folder.result()["steps"] == 20
+
+
+def test_final_loss_is_the_mean_of_the_last_records(asked):
+    program = """
+with open(sys.argv[1] + "/metrics.jsonl", "a") as metrics:
+    for step, loss in [(10, 9.0), (19, 8.0), (20, 3.0)]:
+        print(json.dumps({"step": step, "loss": loss}), file=metrics)
+"""
+    folder = asked(OUTCOME + program)
+    finish(folder)
+    assert folder.result()["final_loss"] == 3.0
+
+
+def test_the_folder_is_an_argument_and_in_the_environment(asked):
+    program = "\nprint('ARGUMENTS', sys.argv[1:], os.environ['FLIPSCALE_RUN'])"
+    last = asked(OUTCOME + program, name="last")
+    finish(last)
+    assert f"ARGUMENTS ['{last.path}'] {last.path}" in log(last)
+    named = asked(
+        (OUTCOME + program).replace("folder = sys.argv[1]", "folder = sys.argv[1][5:]"), "--to={folder}", "-q"
+    )
+    finish(named)
+    assert f"ARGUMENTS ['--to={named.path}', '-q'] {named.path}" in log(named)
+
+
+def test_python_is_the_one_that_runs_flipscale(run, tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", "/usr/bin:/bin")
+    (tmp_path / "which.py").write_text(OUTCOME + "print('PREFIX', sys.prefix)")
+    arguments = ["python", str(tmp_path / "which.py")]
+    folder = run(trainer={"command": {"arguments": arguments, "name": None}}, tuning=None, inference="full")
+    finish(folder)
+    assert f"PREFIX {sys.prefix}\n" in log(folder)
+
+
+def test_all_that_the_program_says_is_in_the_log(asked):
+    folder = asked(OUTCOME + "print('to stdout'); print('to stderr', file=sys.stderr); print('10 %\\r20 %\\rbar done')")
+    finish(folder)
+    assert "to stdout\n" in log(folder)
+    assert "to stderr\n" in log(folder)
+    assert "bar done\n" in log(folder)
+    assert "10 %" not in log(folder)
+
+
+@pytest.mark.parametrize(
+    ("ending", "kind", "words"),
+    [
+        ("sys.exit(3)", "code", "ended with exit code 3. All of its output is in log.txt. It said nothing."),
+        ("print('one'); print('two'); sys.exit(1)", "code", "It said last: one | two"),
+        ("raise ValueError('a wrong shape')", "code", "ValueError: a wrong shape"),
+        ("raise MemoryError()", "oom", "MemoryError"),
+        ("sys.exit('torch.OutOfMemoryError: CUDA out of memory. Tried ...')", "oom", "CUDA out of memory"),
+        ("raise OSError(28, 'No space left on device')", "disk", "No space left"),
+        ("os.kill(os.getpid(), 9)", "oom", "was killed by SIGKILL, which is what the system does"),
+        ("os.kill(os.getpid(), 15)", "code", "was killed by SIGTERM"),
+    ],
+)
+def test_a_program_that_fails_is_an_error_of_its_kind_that_quotes_it(asked, ending, kind, words):
+    folder = asked("import os, sys\n" + ending)
+    found = failure(folder)
+    assert found[0] == kind
+    assert words in found[1]
+    assert "\n" not in found[1]
+
+
+def test_a_program_may_say_itself_why_it_failed(asked):
+    said = """import json, sys
+open(sys.argv[1] + "/error.json", "w").write(json.dumps({"kind": "diverged", "reason": "loss is nan at step 7"}))
+sys.exit(1)"""
+    assert failure(asked(said)) == ("diverged", "loss is nan at step 7")
+
+
+@pytest.mark.parametrize(
+    ("outcome", "words"),
+    [
+        (None, "outcome.json is missing"),
+        ("{", "outcome.json is not JSON"),
+        ("[]", 'outcome.json holds no object "scores"'),
+        ('{"scores": 3}', 'outcome.json holds no object "scores"'),
+        ('{"scores": {"top1": "high"}}', "gives scores.top1 as 'high', which is no number"),
+        ('{"scores": {}, "train_seconds": "long"}', "gives train_seconds as 'long', which is no number"),
+        ('{"scores": {}, "versions": 3}', '"versions" that are no object'),
+    ],
+)
+def test_an_outcome_that_cannot_be_read_is_an_error_that_says_what_is_right(asked, outcome, words):
+    write = f"import sys; open(sys.argv[1] + '/outcome.json', 'w').write({outcome!r})" if outcome else ""
+    folder = asked(write)
+    with pytest.raises(FlipscaleError, match=re.escape(words)) as caught:
+        finish(folder)
+    assert 'write {"scores": {"zero_shot_top1": 0.41}} there' in str(caught.value)
+    assert folder.result() is None
+
+
+def test_a_score_that_is_not_finite_is_a_divergence(asked):
+    folder = asked(OUTCOME.replace("0.5", "float('nan')"))
+    kind, reason = failure(folder)
+    assert kind == "diverged"
+    assert "zero_shot_top1 as nan" in reason
+
+
+def test_the_outcome_of_an_earlier_attempt_does_not_count(asked):
+    folder = asked("")
+    (folder.path / "outcome.json").write_text('{"scores": {"top1": 1.0}}')
+    with pytest.raises(FlipscaleError, match=r"outcome\.json is missing"):
+        finish(folder)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["no-such-program"], "no-such-program: there is no such program"),
+        (["./no/such/program"], "./no/such/program: there is no such program"),
+        (["/etc/hostname"], "/etc/hostname: cannot be started"),
+    ],
+)
+def test_a_program_that_cannot_be_started_is_an_error_that_names_it(run, arguments, words):
+    folder = run(trainer={"command": {"arguments": arguments, "name": None}}, tuning=None, inference="full")
+    with pytest.raises(FlipscaleError, match=re.escape(words)):
+        finish(folder)
+
+
+STOPPABLE = """
+import json, os, signal, sys, time
+folder = sys.argv[1]
+if os.path.exists(folder + "/checkpoint.pt"):
+    open(folder + "/outcome.json", "w").write(json.dumps({"scores": {"resumed": 1}}))
+    sys.exit()
+def end(signum, frame):
+    open(folder + "/checkpoint.pt", "w").write(str(signum))
+    print("wrote a checkpoint")
+    sys.exit(5)
+for signum in (signal.SIGTERM, signal.SIGUSR1):
+    signal.signal(signum, end)
+open(folder + "/ready", "w")
+time.sleep(60)
+"""
+
+
+@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGUSR1])
+def test_a_signal_is_passed_on_and_the_run_goes_on_from_what_the_program_kept(asked, signum):
+    folder, stop = asked(STOPPABLE), Stop()
+    thread = stop_once(stop, folder.path / "ready", signum)
+    assert finish(folder, stop) is False
+    thread.join()
+    assert (folder.path / "checkpoint.pt").read_text() == str(int(signum))
+    assert "wrote a checkpoint\n" in log(folder)
+    assert folder.state() is State.PLANNED
+    assert finish(folder) is True
+    assert folder.result()["scores"] == {"resumed": 1}
+    assert folder.result()["attempts"] == 2
+    assert not (folder.path / "checkpoint.pt").exists()
+
+
+def test_time_counts_over_all_attempts(asked):
+    folder, stop = asked(STOPPABLE), Stop()
+    thread = stop_once(stop, folder.path / "ready", signal.SIGTERM)
+    finish(folder, stop)
+    thread.join()
+    first = json.loads((folder.path / "program.json").read_text())["attempts"]
+    finish(folder)
+    assert folder.result()["train_seconds"] > first["seconds"] > 0
+    assert folder.result()["cpu_seconds"] > first["cpu_seconds"] > 0
+    assert folder.result()["started"] == first["started"]
+
+
+def test_a_program_that_finishes_although_it_was_told_to_stop_has_finished(asked):
+    program = OUTCOME.replace("folder =", "import signal; signal.signal(15, lambda *_: None)\nfolder =")
+    program += 'open(folder + "/ready", "w"); signal.pause()'
+    folder, stop = asked(program), Stop()
+    thread = stop_once(stop, folder.path / "ready", signal.SIGTERM)
+    assert finish(folder, stop) is True
+    thread.join()
+    assert folder.state() is State.FINISHED
+
+
+def test_a_program_that_does_not_heed_the_signal_is_killed_with_its_children(asked, monkeypatch):
+    monkeypatch.setattr(command, "GRACE_SECONDS", 0.2)
+    program = """
+import signal, subprocess, sys, time
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+child = subprocess.Popen(["sleep", "60"])
+open(sys.argv[1] + "/ready", "w").write(str(child.pid))
+time.sleep(60)
+"""
+    folder, stop = asked(program), Stop()
+    thread = stop_once(stop, folder.path / "ready", signal.SIGTERM)
+    assert finish(folder, stop) is False
+    thread.join()
+    assert birth(int((folder.path / "ready").read_text())) is None
+    assert folder.error() is None
+
+
+def test_what_a_program_leaves_running_ends_with_it(asked):
+    program = """
+import subprocess
+child = subprocess.Popen(["sleep", "60"])
+open(folder + "/child", "w").write(str(child.pid))
+"""
+    folder = asked(OUTCOME + program)
+    assert finish(folder) is True
+    pid = int((folder.path / "child").read_text())
+    deadline = time.monotonic() + 5
+    while birth(pid) is not None:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def test_a_program_left_over_from_a_killed_flipscale_is_ended_first(asked):
+    folder = asked(OUTCOME)
+    leftover = subprocess.Popen(["sleep", "60"], start_new_session=True)
+    known = {
+        "host": socket.gethostname(),
+        "pid": leftover.pid,
+        "born": birth(leftover.pid),
+        "attempts": {"started": 5.0, "attempts": 1, "seconds": 100.0, "cpu_seconds": 50.0, "peak_memory_bytes": None},
+    }
+    (folder.path / "program.json").write_text(json.dumps(known))
+    assert finish(folder) is True
+    assert leftover.wait() == -signal.SIGKILL
+    result = folder.result()
+    assert (result["attempts"], result["started"]) == (2, 5.0)
+    assert result["train_seconds"] > 100
+
+
+def test_a_run_that_someone_else_has_taken_over_is_left_to_them(asked, monkeypatch):
+    monkeypatch.setattr(command, "HEARTBEAT_SECONDS", 0.1)
+    program = "import os, sys, time\nopen(sys.argv[1] + '/ready', 'w').write(str(os.getpid()))\ntime.sleep(60)"
+    folder = asked(program)
+
+    def take() -> None:
+        wait_for(folder.path / "ready")
+        (folder.path / "lease.json").write_text('{"token": "theirs"}')
+
+    thread = threading.Thread(target=take)
+    thread.start()
+    with pytest.raises(LeaseLost):
+        finish(folder)
+    thread.join()
+    assert birth(int((folder.path / "ready").read_text())) is None
+    assert folder.result() is None
+
+
+def example() -> str:
+    found = re.search(r"<!-- example -->\n\n```python\n(.*?)```", DOCS.read_text(), re.DOTALL)
+    assert found
+    return found[1]
+
+
+def test_the_example_of_the_docs_trains_and_goes_on_from_its_checkpoint(asked):
+    whole, broken = asked(example(), name="whole", lr=0.05), asked(example(), name="broken", lr=0.05)
+    assert finish(whole) is True
+    records = whole.records()[0]
+    assert [record["step"] for record in records] == [20]
+    assert whole.result()["scores"] == {"held_out_loss": records[-1]["loss"]}
+    assert whole.result()["final_loss"] == records[-1]["loss"]
+    assert whole.result()["params"] == 9
+
+    program = (
+        example()
+        .replace("step % 100 == 0", "step == 10")
+        .replace("rename(checkpoint)", "rename(checkpoint); sys.exit(1)")
+    )
+    (broken.path.parents[1] / "broken.py").write_text(program)
+    assert failure(broken)[0] == "code"
+    (broken.path.parents[1] / "broken.py").write_text(example())
+    assert finish(broken) is True
+    assert [record["step"] for record in broken.records()[0]] == [10, 20]
+    assert broken.result()["attempts"] == 2

@@ -1,0 +1,291 @@
+"""Several processes train a run as one does. They are real processes, connected by gloo."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from flipscale.run import RunFolder, State
+from flipscale.train import train
+from flipscale.train.processes import _slurm
+from tests.train.conftest import SETTINGS
+
+SMOOTH = {"eps": 1e-3}
+"""With AdamW's usual eps a gradient of almost 0 moves a weight by lr one way or the other, as it is rounded."""
+
+VARIANTS: dict[str, dict[str, Any]] = {
+    "masked": {"mask_ratio": 0.5},
+    "whole": {"mask_ratio": 0.0, "grad_clip": 0.5},
+    "text": {"mask_ratio": 0.75, "text_mask_ratio": 0.5},
+    "reconstructing": {"mask_ratio": 0.5, "reconstruction": {"weight": 1.0, "width": None, "depth": 1}},
+    "cropped": {"crop": 0.5, "flip": True, "samples": 160},
+}
+
+SPLITS: dict[str, dict[str, Any]] = {
+    "two processes": {"processes": 2},
+    "four micro-batches": {"accumulate": 4},
+    "two processes with two micro-batches": {"processes": 2, "accumulate": 2},
+}
+
+Ask = Callable[..., RunFolder]
+
+
+def asked(folder: Path, name: str, resources: dict[str, Any], **changes: Any) -> RunFolder:
+    run = RunFolder(folder / "runs" / name)
+    run.ask({"id": name, "settings": {**SETTINGS, **changes}, "parents": [], "recipe": 1, "resources": resources})
+    return run
+
+
+@pytest.fixture
+def ask(tmp_path: Path) -> Ask:
+    return lambda name="run", resources={"processes": 2}, **changes: asked(tmp_path, name, resources, **changes)
+
+
+def losses(run: RunFolder) -> list[float]:
+    return [record["loss"] for record in run.records()[0] if "loss" in record]
+
+
+def weights(run: RunFolder) -> dict[str, torch.Tensor]:
+    return torch.load(run.path / "model.pt")["state_dict"]
+
+
+# The same training
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, str], RunFolder]:
+    """Each variant, trained whole and in each way of splitting."""
+    folder = tmp_path_factory.mktemp("trained")
+    runs = {
+        (variant, split): asked(folder, f"{variant} {split}", resources, **SMOOTH, **changes)
+        for split, resources in {"whole": {}, **SPLITS}.items()
+        for variant, changes in VARIANTS.items()
+    }
+    assert train([run.path for run in runs.values()]) == 0
+    return runs
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("split", SPLITS)
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_a_split_batch_gives_the_loss_and_the_weights_of_the_whole_one(trained, variant, split):
+    whole, parts = trained[variant, "whole"], trained[variant, split]
+    assert losses(parts) == pytest.approx(losses(whole), rel=1e-5)
+    expected, found = weights(whole), weights(parts)
+    assert expected.keys() == found.keys()
+    # Training moves weights by some 1e-2, and rounding by some 1e-7.
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-5)
+    assert parts.result()["scores"]["held_out_loss"] == pytest.approx(whole.result()["scores"]["held_out_loss"], 1e-3)
+
+
+@pytest.mark.slow
+def test_facts_are_of_all_processes_together(trained):
+    one, two = (trained["masked", split].result() for split in ("whole", "two processes"))
+    assert (one["devices"], two["devices"]) == (1, 2)
+    assert two["gpu_hours"] == two["cpu_seconds"] / 3600
+    assert (two["samples"], two["unique_pairs"], two["steps"]) == (one["samples"], one["unique_pairs"], one["steps"])
+
+
+@pytest.mark.parametrize(
+    ("resources", "nearest"),
+    [({"accumulate": 3}, 33), ({"accumulate": 64}, 64), ({"processes": 1, "accumulate": 5}, 30)],
+)
+def test_a_batch_that_cannot_be_split_is_refused_with_the_nearest_that_can(ask, resources, nearest):
+    run = ask(resources=resources)
+    assert train([run.path]) == 1
+    parts = resources["accumulate"]
+    assert run.error()["reason"].startswith(
+        f"batch_size 32 cannot be split into 1 processes x {parts} micro-batches; the nearest that can is {nearest}."
+    )
+
+
+# Signals and failures
+
+
+def started(*runs: RunFolder, before: str = "pass", **environment: str) -> subprocess.Popen[str]:
+    """A process that trains these runs and writes a checkpoint as often as it can."""
+    folders = [str(run.path) for run in runs]
+    code = f"import sys\n{before}\nfrom flipscale.train import train\nsys.exit(train({folders}, checkpoint_seconds=0))"
+    return subprocess.Popen(
+        [sys.executable, "-c", code],
+        env={**os.environ, "OMP_NUM_THREADS": "1", **environment},
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def wait_for_step(run: RunFolder, step: int, *processes: subprocess.Popen[str]) -> None:
+    deadline = time.monotonic() + 60
+    while not ((run.path / "checkpoint.pt").exists() and len(losses(run)) >= step):
+        for process in processes:
+            assert process.poll() is None, process.communicate()[1]
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def children(pid: int) -> list[int]:
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def ended(process: subprocess.Popen[str], within: float = 60) -> tuple[int, str]:
+    _, talk = process.communicate(timeout=within)
+    return process.returncode, talk
+
+
+def gone(pid: int) -> bool:
+    stat = Path(f"/proc/{pid}/stat")
+    return not stat.exists() or ") Z " in stat.read_text()
+
+
+LONG = {"samples": 160 * 32}
+
+
+@pytest.mark.slow
+def test_a_killed_run_of_two_processes_goes_on_as_if_nothing_had_happened(ask):
+    whole, killed = ask("whole", **LONG), ask("killed", **LONG)
+    process = started(killed)
+    wait_for_step(killed, 3, process)
+    (child,) = children(process.pid)
+    process.send_signal(signal.SIGKILL)
+    ended(process)
+    deadline = time.monotonic() + 20
+    while not gone(child):
+        assert time.monotonic() < deadline, "the other process outlived the one that started it"
+        time.sleep(0.05)
+    assert killed.state() is State.PLANNED
+    assert train([whole.path, killed.path]) == 0
+    assert losses(killed) == losses(whole)
+    assert (whole.result()["attempts"], killed.result()["attempts"]) == (1, 2)
+    found, expected = weights(killed), weights(whole)
+    assert all(torch.equal(found[name], expected[name]) for name in expected)
+
+
+@pytest.mark.slow
+def test_a_signal_to_another_process_than_the_first_stops_all_with_a_checkpoint(ask):
+    run, never = ask(samples=100_000), ask("never")
+    process = started(run, never)
+    wait_for_step(run, 1, process)
+    (child,) = children(process.pid)
+    os.kill(child, signal.SIGTERM)
+    code, talk = ended(process)
+    assert code == 143, talk
+    step = torch.load(run.path / "checkpoint.pt")["progress"]["step"]
+    assert f"stopped by SIGTERM after step {step} of 3125" in (run.path / "log.txt").read_text()
+    assert (run.state(), run.error(), never.state()) == (State.PLANNED, None, State.PLANNED)
+    assert gone(child)
+
+
+@pytest.mark.slow
+def test_a_process_that_is_killed_fails_the_run_by_its_name_and_the_next_run_goes_on(ask):
+    run, following = ask(samples=100_000), ask("following")
+
+    def kill() -> None:
+        wait_for_step(run, 1)
+        (child,) = children(os.getpid())
+        os.kill(child, signal.SIGKILL)
+
+    thread = threading.Thread(target=kill)
+    thread.start()
+    assert train([run.path, following.path], checkpoint_seconds=0) == 1
+    thread.join()
+    assert run.error()["kind"] == "node"
+    assert run.error()["reason"].startswith("Process 1 of 2 was killed by SIGKILL; ")
+    assert (run.path / "checkpoint.pt").exists()
+    assert following.state() is State.FINISHED
+    assert following.result()["devices"] == 2
+
+
+FAILING = """
+import flipscale.train.task as task
+from flipscale.errors import DataError
+from flipscale.train.training import Training
+
+open_data, step = task.open_data, Training.step
+
+def broken(*arguments, **more):
+    task.open_data = open_data
+    raise DataError("shard 7 is cut off")
+
+def too_large(self, images, tokens):
+    if self.progress.step == 5:
+        raise MemoryError()
+    step(self, images, tokens)
+
+task.open_data, Training.step = broken, too_large
+"""
+"""The first run's data cannot be opened, and the second runs out of memory in its sixth step."""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("rank", [0, 1])
+def test_a_failure_of_one_process_is_recorded_by_its_kind(ask, free_port, rank):
+    """The processes are started from outside, as torchrun does."""
+    starting, training = ask("starting"), ask("training")
+    group = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port)}
+    processes = [
+        started(
+            starting,
+            training,
+            before=FAILING if each == rank else "pass",
+            **group,
+            RANK=str(each),
+            LOCAL_RANK=str(each),
+        )
+        for each in range(2)
+    ]
+    codes = [ended(process)[0] for process in processes]
+    assert codes == [1, 1]
+    assert (starting.error()["kind"], starting.error()["reason"]) == ("data", "shard 7 is cut off")
+    assert training.error()["kind"] == "oom"
+    assert training.lease() is None
+
+
+@pytest.mark.slow
+def test_torchrun_starts_the_processes_and_a_run_that_diverges_does_not_take_its_neighbour_along(ask):
+    hot, good = ask("hot", resources={}, lr=1e30, warmup=0), ask("good", resources={})
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m", "flipscale"]
+    done = subprocess.run(
+        [*command, "train", str(hot.path), str(good.path)],
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
+    )
+    assert hot.error()["kind"] == "diverged", done.stderr
+    assert "step 2 of 20" in hot.error()["reason"]
+    assert good.state() is State.FINISHED, done.stderr
+    assert good.result()["devices"] == 2
+
+
+@pytest.fixture
+def free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])
+
+
+@pytest.mark.parametrize(
+    ("nodes", "first"), [("node7", "node7"), ("node[03-05,9]", "node03"), ("gpu-a[1,4]", "gpu-a1"), ("a1,b2", "a1")]
+)
+def test_a_step_of_slurm_says_who_is_first(nodes, first):
+    environment = {
+        "SLURM_PROCID": "5", "SLURM_STEP_NUM_TASKS": "8", "SLURM_LOCALID": "1", "SLURM_STEP_NODELIST": nodes,
+        "SLURM_JOB_ID": "123", "SLURM_STEP_ID": "4",
+    }  # fmt: skip
+    assert _slurm(environment) == {
+        "RANK": "5",
+        "WORLD_SIZE": "8",
+        "LOCAL_RANK": "1",
+        "MASTER_ADDR": first,
+        "MASTER_PORT": "22427",
+    }

@@ -1,0 +1,108 @@
+"""Two processes train on thousands of pairs that stream from tar shards, and the one that leads is killed."""
+
+import io
+import os
+import signal
+import subprocess
+import sys
+import tarfile
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from flipscale.run import RunFolder, State
+from tests.train.conftest import SETTINGS
+
+BAD = {150, 777, 2001}
+"""Pairs of which the image is none."""
+
+
+@pytest.fixture(scope="module")
+def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """2,400 pairs in 12 shards: squares of a colour that the caption names, three of them not readable."""
+    folder = tmp_path_factory.mktemp("shards")
+    colours = {"red": (200, 30, 30), "green": (30, 160, 40), "blue": (40, 60, 220), "grey": (120, 120, 120)}
+    for shard in range(12):
+        with tarfile.open(folder / f"{shard:05}.tar", "w") as tar:
+            for number in range(shard * 200, (shard + 1) * 200):
+                name, colour = list(colours.items())[number % 4]
+                pixels = np.random.default_rng(number).integers(0, 40, (32, 36, 3)) + colour
+                file = io.BytesIO()
+                Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(file, "JPEG")
+                for extension, content in (
+                    ("jpg", b"<html>404</html>" if number in BAD else file.getvalue()),
+                    ("txt", f"{name} square number {number}".encode()),
+                ):
+                    member = tarfile.TarInfo(f"{number:09}.{extension}")
+                    member.size = len(content)
+                    tar.addfile(member, io.BytesIO(content))
+    return folder
+
+
+def asked(folder: Path, name: str, urls: str) -> RunFolder:
+    settings = {
+        **SETTINGS,
+        "data": {"webdataset": {"urls": urls, "name": "squares", "decode": "always"}},
+        "samples": 2400,
+        "crop": 0.5,
+        "flip": True,
+    }
+    run = RunFolder(folder / "runs" / name)
+    run.ask({"id": name, "settings": settings, "parents": [], "recipe": 1, "resources": {"processes": 2}})
+    return run
+
+
+def train(run: RunFolder) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "flipscale", "train", str(run.path)],
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=200,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert run.state() is State.FINISHED
+
+
+def kill_in_the_middle(run: RunFolder) -> None:
+    """Train, with a checkpoint as often as can be, and kill process 0 some steps after the first one."""
+    code = f"from flipscale.train import train\nfrom pathlib import Path\ntrain([Path({str(run.path)!r})]"
+    process = subprocess.Popen(
+        [sys.executable, "-c", f"{code}, checkpoint_seconds=0)"],
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        stderr=subprocess.DEVNULL,
+    )
+    until = time.monotonic() + 120
+    while not (run.path / "checkpoint.pt").exists():
+        assert process.poll() is None
+        assert time.monotonic() < until
+        time.sleep(0.005)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+
+
+@pytest.mark.slow
+def test_a_run_of_two_processes_on_streamed_shards_that_is_killed_ends_as_one_that_is_not(
+    tmp_path: Path, shards: Path
+) -> None:
+    urls = f"{shards}/{{00000..00005}}.tar::pipe:cat {shards}/{{00006..00011}}.tar"
+    whole, killed = asked(tmp_path, "whole", urls), asked(tmp_path, "killed", urls)
+    train(whole)
+    kill_in_the_middle(killed)
+    assert killed.result() is None
+    train(killed)
+    first, second = whole.result(), killed.result()
+    assert first is not None
+    assert second is not None
+    assert (first["attempts"], second["attempts"]) == (1, 2)
+    assert (first["devices"], second["devices"]) == (2, 2)
+    assert second["final_loss"] == first["final_loss"]
+    assert (first["unique_pairs"], first["steps"], first["corrupt_samples"]) == (2400, 75, 3)
+    expected, found = (torch.load(run.path / "model.pt")["state_dict"] for run in (whole, killed))
+    for name, weights in expected.items():
+        assert torch.equal(found[name], weights), name
