@@ -50,7 +50,7 @@ class Progress:
     recorded_step: int = 0
     recorded_seconds: float = 0.0
     corrupt: int = 0
-    """Samples that turned out unreadable on the way, in all processes and attempts; those known before are not in it."""
+    """Samples that turned out unreadable on the way, in all processes and attempts, without those known before."""
 
 
 class Training:
