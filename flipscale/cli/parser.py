@@ -18,7 +18,9 @@ def parser() -> argparse.ArgumentParser:
     )
     commands = top.add_subparsers(title="commands", metavar="COMMAND", required=True)
 
-    def verb(command: Callable[[argparse.Namespace], int], *, study: bool = True, data: bool = True) -> Any:
+    def verb(
+        command: Callable[[argparse.Namespace], int], *, study: bool = True, data: bool = True, results: bool = True
+    ) -> Any:
         says = (command.__doc__ or "").strip()
         one = commands.add_parser(command.__name__, help=says.splitlines()[0], description=says)
         one.set_defaults(command=command)
@@ -26,8 +28,10 @@ def parser() -> argparse.ArgumentParser:
             one.add_argument("study", metavar="STUDY", help="the study's YAML file")
         if data:
             one.add_argument("--json", action="store_true", help="print data for a program")
-        default = os.environ.get("FLIPSCALE_RESULTS", "results")
-        one.add_argument("--results", type=Path, default=Path(default), help=f"where runs and tables are ({default}/)")
+        if results:
+            default = os.environ.get("FLIPSCALE_RESULTS", "results")
+            where = f"where runs and tables are ({default}/)"
+            one.add_argument("--results", type=Path, default=Path(default), help=where)
         return one
 
     def mirrors(one: Any) -> None:
@@ -66,7 +70,7 @@ def parser() -> argparse.ArgumentParser:
     one = verb(verbs.train, study=False, data=False)
     one.add_argument("folders", metavar="RUN", nargs="+", help="run folders")
     one.add_argument("--profile", action="store_true", help="say where their time goes instead; trains nothing")
-    one = verb(verbs.data, study=False, data=False)
+    one = verb(verbs.data, study=False, data=False, results=False)
     one.add_argument("kind", metavar="KIND", choices=["icons"], help="which: icons")
     one.add_argument("folder", metavar="DIR", type=Path, help="where the shards go")
     one.add_argument("--from", dest="source", metavar="PATH", type=Path, help="the npm package, a folder or a .tgz")

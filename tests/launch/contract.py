@@ -38,6 +38,7 @@ class StandInRun:
     fail: str | None = None
     deaf: bool = False
     resources: dict[str, Any] = field(default_factory=lambda: {"gpus": 0}, hash=False)
+    parents: tuple[str, ...] = ()
 
     @property
     def cost(self) -> Price:
@@ -48,7 +49,7 @@ class StandInRun:
         return {
             "id": self.id,
             "settings": settings,
-            "parents": [],
+            "parents": list(self.parents),
             "cost": vars(self.cost),
             "resources": self.resources,
         }

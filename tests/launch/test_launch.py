@@ -41,6 +41,18 @@ def test_runs_go_out_together_by_the_resources_they_need(tmp_path):
     assert launcher.submitted == [(["b"], {"gpus": 8}), (["c", "a"], {"gpus": 1})]
 
 
+def test_parents_go_out_before_their_children_and_a_long_line_before_a_costly_run(tmp_path):
+    launcher = Recorder()
+    runs = [
+        StandInRun("parent", seconds=1),
+        StandInRun("child", seconds=3, parents=("parent",)),
+        StandInRun("evaluation", seconds=0, parents=("child",)),
+        StandInRun("alone", seconds=2),
+    ]
+    submit(runs, tmp_path, launcher)
+    assert launcher.submitted == [(["parent", "child", "alone", "evaluation"], {"gpus": 0})]
+
+
 def test_a_submission_says_what_it_did(tmp_path):
     done = StandInRun("done")
     folder(tmp_path, done).path.mkdir(parents=True)
