@@ -6,7 +6,7 @@ BIN := .venv/bin
 # One thread a process: small models gain nothing from a second one, and two that spin lose (docs/log.md).
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: quickstart test check format docs install clean
+.PHONY: quickstart test check bench format docs install clean
 
 quickstart: .venv/.installed  ## run a small study end to end on data that is drawn, in a few minutes
 	$(BIN)/flipscale run studies/quickstart.yaml
@@ -18,6 +18,10 @@ check: .venv/.dev  ## lint, format, types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+bench: .venv/.dev  ## measure speed against open_clip's program, and what masks save
+	$(BIN)/python -m bench.speed --out speed
+	$(BIN)/python -m bench.masking --out masking
 
 format: .venv/.dev  ## mend what check can mend by itself
 	$(BIN)/ruff check --fix .

@@ -25,7 +25,7 @@ from flipscale.train.loop import CHECKPOINT_SECONDS
 from flipscale.train.open_clip_command import run_open_clip
 from flipscale.train.processes import Group, is_lost_connection, joined, start
 from flipscale.train.stop import STOP_SIGNALS, Stop, noting_signals
-from flipscale.train.task import asked_of, line_of, parent_of, pretrain, score_parent
+from flipscale.train.task import asked_of, keep_freed_memory, line_of, parent_of, pretrain, score_parent
 
 __all__ = ["STOP_SIGNALS", "train"]
 
@@ -41,6 +41,7 @@ def train(folders: Sequence[Path], *, checkpoint_seconds: float = CHECKPOINT_SEC
     another process is waited for. The code is 0 if nothing failed here, 1 if something did, and 128 + the signal (143,
     130, ...) if one came: then the run in hand wrote a checkpoint.
     """
+    keep_freed_memory()
     with noting_signals() as stop, contextlib.closing(_Crew(folders)) as crew:
         if crew.group.rank:
             return _follow(crew.group, stop)

@@ -21,7 +21,6 @@ from flipscale.errors import DataError, FlipscaleError
 from flipscale.train.data import HeldOut, Images, Integers, Tokenize, open_held_out
 from flipscale.train.mask import complementary
 from flipscale.train.model import encode_text, pixels
-from flipscale.train.probe import linear_probe
 
 BATCH = 64
 """Pairs in a batch of the held-out loss. The contrastive loss grows with the batch, so this is part of the score."""
@@ -140,6 +139,9 @@ def _class_scores(
         if k < len(held_out.classes):
             scores[f"zero_shot_top{k}"] = hit_rate(similarity, labels, k)
     if held_out.probe is not None and len(np.unique(held_out.probe[1])) > 1:
+        # scikit-learn takes over a second to import, longer than a small run's first steps, and few runs ask for it.
+        from flipscale.train.probe import linear_probe
+
         features, test = (
             _encode_images(model, images, settings, pooled=True).cpu().numpy()
             for images in (held_out.probe[0], held_out.labelled[0])

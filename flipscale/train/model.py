@@ -29,6 +29,7 @@ from torch import Tensor
 
 from flipscale.architecture import Architecture, architecture
 from flipscale.errors import FlipscaleError
+from flipscale.train.attention import shorten
 from flipscale.train.data import Images, Integers
 from flipscale.train.mask import PatchMask
 from flipscale.train.text import CompactEmbedding, encode_text, text_tower
@@ -73,6 +74,7 @@ def build(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(settings["seed"])
         model = kind(**config)
+    shorten(model)
     start = start or (settings["init"] or {}).get("path")
     if start is not None:
         load(model, shape, start)

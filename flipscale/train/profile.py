@@ -14,7 +14,14 @@ from flipscale.errors import FlipscaleError, RunFolderError
 from flipscale.run import RunFolder
 from flipscale.train.loop import batches
 from flipscale.train.processes import Group
-from flipscale.train.task import asked_of, device_name, forget_peak_memory, open_training_data, peak_memory_of
+from flipscale.train.task import (
+    asked_of,
+    device_name,
+    forget_peak_memory,
+    keep_freed_memory,
+    open_training_data,
+    peak_memory_of,
+)
 from flipscale.train.training import Training, rows_of
 
 WARM_UP = 3
@@ -36,6 +43,7 @@ def profile(folder: Path, steps: int = 30) -> str:
     settings, resources = asked_of(run)
     if settings["inference"] != "full" or "flipscale" not in settings["trainer"]:
         raise FlipscaleError(f"{run.id} is not trained by flipscale's trainer, so there is nothing to profile.")
+    keep_freed_memory()
     group = Group()
     batch = settings["batch_size"]
     parts = resources.get("accumulate") or 1

@@ -27,6 +27,7 @@ from torch import Tensor, nn
 from flipscale.architecture import Architecture, patches_kept
 from flipscale.cost import decoder_width
 from flipscale.errors import FlipscaleError
+from flipscale.train.attention import shorten
 
 _STREAM = 0x6D6165
 """Keeps the decoder's initialisation apart from the model's, which comes of the same seed."""
@@ -64,6 +65,7 @@ class Reconstruction(nn.Module):
             self.embedding = nn.Linear(image.width, width)
             self.dropped_token = nn.Parameter(0.02 * torch.randn(width))
             self.transformer = Transformer(width, depth, width // head)
+            shorten(self.transformer)
             self.norm = nn.LayerNorm(width)
             self.prediction = nn.Linear(width, 3 * image.patch_size**2)
             for name, parameter in self.named_parameters():

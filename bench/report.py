@@ -1,0 +1,52 @@
+"""What a benchmark leaves: a Markdown table on stdout, and a JSON file with it, its numbers and the machine's facts."""
+
+import datetime as dt
+import importlib.metadata
+import json
+import os
+import platform
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+RESULTS = Path(__file__).with_name("results")
+
+
+def machine() -> dict[str, Any]:
+    """What the numbers were measured on. The load is that of the last minute before, which is others' work."""
+    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
+    return {
+        "cpu": _cpu_name(),
+        "cores": len(os.sched_getaffinity(0)),
+        "load": round(os.getloadavg()[0], 1),
+        "gpu": gpu,
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "open_clip": importlib.metadata.version("open_clip_torch"),
+        "date": dt.datetime.now(dt.UTC).date().isoformat(),
+    }
+
+
+def table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
+    """A Markdown table; the first column is text, the others are numbers."""
+    lines = [columns, ["---", *["---:"] * (len(columns) - 1)], *rows]
+    return "".join(f"| {' | '.join(map(str, line))} |\n" for line in lines)
+
+
+def leave(name: str | None, facts: Mapping[str, Any], said: str) -> None:
+    """Print what is said, and write it and the facts to bench/results/<name>.json, or to a path that ends in .json."""
+    print(said)
+    if name is not None:
+        path = Path(name) if name.endswith(".json") else RESULTS / f"{name}.json"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps({**facts, "table": said.splitlines()}, indent=1) + "\n")
+        print(f"wrote {path}")
+
+
+def _cpu_name() -> str:
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.exists() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor()

@@ -1,0 +1,219 @@
+"""Images a second of flipscale's trainer against open_clip's own program: same model, shards, batch, mask, precision.
+
+    python -m bench.speed                                   three small models, mask ratios 0 and 0.75
+    python -m bench.speed --sizes all --masks 0 0.5 0.75    all sizes that a CPU trains, up to ViT-B-32
+    python -m bench.speed --out NAME                        keeps the result in bench/results/NAME.json
+
+On a machine with a GPU the same command takes ViT-B-32 and ViT-B-16, larger batches and bf16, and also prints the model
+FLOPs utilisation: flipscale.cost's FLOPs a second over the peak that the GPU's data sheet gives.
+
+Each number is of a run of the whole program in a process of its own, see programs.py. The two programs take turns,
+--repeats times. A ratio is of two runs that followed each other; printed are the medians:
+
+    steps   of optimizer steps alone, but for the first eighth of them, from the hook in stamps.py; and its range
+    whole   of the program from its start to its end, which depends on the length of the run
+    first   the same, with what flipscale took to decode the shards, once for all runs, added to its time: the first of
+            all runs, which sees each pair once
+
+With --decode always flipscale decodes as it reads, like open_clip, and "first" says little.
+"""
+
+import argparse
+import statistics
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from bench.programs import MOST_PAIRS, PROGRAMS, Measured, Prepared, measure, prepare, settings_of
+from bench.report import leave, machine, table
+from flipscale.architecture import architecture
+from flipscale.cost import DEVICES, cost
+
+CPU_SIZES = ("ViT-w32d2-4", "ViT-w48d3-4", "ViT-w64d4-4", "ViT-w128d4-4", "ViT-w192d6-4", "ViT-B-32")
+"""From those of the quickstart to a stock model."""
+
+CPU_DEFAULT = CPU_SIZES[:3]
+
+GPU_SIZES = ("ViT-B-32", "ViT-B-16")
+
+STEPS = (8, 200)
+"""A run has at least and at most so many steps."""
+
+STREAM_STEPS = 100
+"""Or at least so many where flipscale decodes as it reads: it is up to 8 steps ahead of those that are timed."""
+
+CPU_RATE, GPU_RATE = 30e9, 2e14
+"""FLOPs a second, roughly, by which the length of a run is chosen."""
+
+
+def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
+    """Measure and print; the facts that --out writes are returned."""
+    asked = _parser().parse_args(arguments)
+    on_gpu = torch.cuda.is_available()
+    sizes = asked.sizes or (GPU_SIZES if on_gpu else CPU_DEFAULT)
+    if sizes == ["all"]:
+        sizes = GPU_SIZES if on_gpu else CPU_SIZES
+    precision = asked.precision or ("bf16" if on_gpu else "fp32")
+    facts: dict[str, Any] = {
+        "benchmark": "speed",
+        "machine": machine(),
+        "clock": "wall seconds" if on_gpu else "CPU seconds of one thread",
+        "precision": precision,
+        "decode": asked.decode,
+        "repeats": asked.repeats,
+        "cells": [],
+    }
+    with tempfile.TemporaryDirectory(prefix="flipscale-bench-") as folder:
+        for model in sizes:
+            prepared = _prepare(Path(folder, model), model, precision, asked)
+            for mask_ratio in asked.masks:
+                cell = _cell(prepared, mask_ratio, asked.repeats, Path(folder, model))
+                facts["cells"].append(cell)
+                print(f"{model} at mask ratio {mask_ratio:g}: {cell['steps_ratio']:.2f} times", file=sys.stderr)
+    leave(asked.out, facts, _as_markdown(facts))
+    return facts
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m bench.speed", description=__doc__.splitlines()[0])
+    parser.add_argument("--sizes", nargs="+", metavar="MODEL", help="models by name, or all")
+    parser.add_argument("--masks", nargs="+", type=float, default=[0.0, 0.75], metavar="RATIO", help="mask ratios")
+    parser.add_argument("--repeats", type=int, default=3, help="how often each program runs")
+    parser.add_argument(
+        "--seconds", type=float, default=2.0, help="about so long are flipscale's steps at mask ratio 0"
+    )
+    parser.add_argument("--batch", type=int, help="pairs a step; 64, of a stock model 8, on a GPU 256")
+    parser.add_argument("--steps", type=int, help="steps of a run, in place of --seconds")
+    parser.add_argument("--text-length", type=int, default=16, help="tokens of a text")
+    parser.add_argument(
+        "--open-clip-text-length", type=int, help="of open_clip's alone, say 77, which it has by default"
+    )
+    parser.add_argument(
+        "--precision", choices=("fp32", "bf16", "fp16"), help="fp32, on a GPU bf16 (open_clip: amp_bf16)"
+    )
+    parser.add_argument("--decode", choices=("once", "always"), default="once", help="flipscale's option of the shards")
+    parser.add_argument("--out", metavar="NAME", help="keep the result in bench/results/NAME.json, or in a path .json")
+    return parser
+
+
+def _prepare(work: Path, model: str, precision: str, asked: argparse.Namespace) -> Prepared:
+    on_gpu = torch.cuda.is_available()
+    is_small = architecture(model).image.image_size < 100
+    batch = asked.batch or (256 if on_gpu else 64 if is_small else 8)
+    kind: dict[str, Any] = {"batch_size": batch, "text_length": asked.text_length, "precision": precision}
+    one_step = cost(settings_of(model, samples=batch, **kind)).train_flops
+    seconds = max(asked.seconds, 20.0) if on_gpu else asked.seconds
+    steps = round(seconds * (GPU_RATE if on_gpu else CPU_RATE) / one_step)
+    least = STREAM_STEPS if asked.decode == "always" else STEPS[0]
+    steps = asked.steps or min(max(steps, least), STEPS[1])
+    return prepare(work, settings_of(model, samples=steps * batch, **kind), asked.decode, asked.open_clip_text_length)
+
+
+def _cell(prepared: Prepared, mask_ratio: float, repeats: int, work: Path) -> dict[str, Any]:
+    """Both programs in turn, and what follows from it."""
+    settings = {**prepared.settings, "mask_ratio": mask_ratio}
+    steps = settings["samples"] // settings["batch_size"]
+    skip = max(1, steps // 8)
+    runs: dict[str, list[Measured]] = {program: [] for program in PROGRAMS}
+    for _ in range(repeats):
+        for program in PROGRAMS:
+            runs[program].append(measure(program, prepared, mask_ratio, skip, work))
+    ours, theirs = (runs[program] for program in PROGRAMS)
+    ratios = [own.images_per_second / other.images_per_second for own, other in zip(ours, theirs, strict=True)]
+    whole = [other.whole_seconds / own.whole_seconds for own, other in zip(ours, theirs, strict=True)]
+    first = [
+        other.whole_seconds / (own.whole_seconds + prepared.decode_seconds)
+        for own, other in zip(ours, theirs, strict=True)
+    ]
+    priced = cost(settings)
+    flops = priced.flops_per_sample + priced.loss_flops
+    speed = {program: statistics.median(run.images_per_second for run in runs[program]) for program in PROGRAMS}
+    return {
+        "model": settings["model"],
+        "mask_ratio": mask_ratio,
+        "batch_size": settings["batch_size"],
+        "text_length": settings["text_length"],
+        "open_clip_text_length": prepared.text_length,
+        "samples": settings["samples"],
+        "steps": steps,
+        "timed_samples": ours[0].samples,
+        "images_per_second": speed,
+        "steps_ratio": statistics.median(ratios),
+        "steps_ratios": ratios,
+        "whole_ratio": statistics.median(whole),
+        "first_ratio": statistics.median(first),
+        "start_seconds": {
+            program: statistics.median(run.start_seconds for run in runs[program]) for program in PROGRAMS
+        },
+        "decode_seconds": prepared.decode_seconds,
+        "pairs": prepared.shards.pairs,
+        "peak_memory_bytes": {
+            program: max(run.peak_gpu_memory_bytes or run.peak_memory_bytes for run in runs[program])
+            for program in PROGRAMS
+        },
+        "flops_per_sample": flops,
+        "flops_per_second": {program: flops * speed[program] for program in PROGRAMS},
+        "utilisation": _utilisation(flops, speed, settings["precision"]),
+        "runs": {program: [asdict(run) for run in runs[program]] for program in PROGRAMS},
+    }
+
+
+def _utilisation(flops: int, speed: Mapping[str, float], precision: str) -> dict[str, float] | None:
+    """The share of the GPU's peak that the model's FLOPs are; None for a device whose peak is not known."""
+    name = torch.cuda.get_device_name() if torch.cuda.is_available() else ""
+    device = next((device for key, device in DEVICES.items() if key != "cpu" and key in name), None)
+    if device is None:
+        return None
+    peak = device.fp32 if precision == "fp32" else device.bf16
+    return {program: flops * speed[program] / peak for program in PROGRAMS}
+
+
+def _as_markdown(facts: Mapping[str, Any]) -> str:
+    """The table, and under it what it was measured on."""
+    cells, here = facts["cells"], facts["machine"]
+    on_gpu = here["gpu"] is not None
+    columns = ["model", "mask", "flipscale images/s", "open_clip images/s", "steps", "least to most", "whole", "first"]
+    columns += ["flipscale MB", "open_clip MB"] + (["flipscale MFU", "open_clip MFU"] if on_gpu else [])
+    rows = []
+    for cell in cells:
+        row = [cell["model"], f"{cell['mask_ratio']:g}"]
+        row += [_rate(cell["images_per_second"][program]) for program in PROGRAMS]
+        row += [f"**{cell['steps_ratio']:.2f}**", f"{min(cell['steps_ratios']):.2f} to {max(cell['steps_ratios']):.2f}"]
+        row += [f"{cell['whole_ratio']:.2f}", f"{cell['first_ratio']:.2f}"]
+        row += [f"{cell['peak_memory_bytes'][program] / 1e6:,.0f}" for program in PROGRAMS]
+        if on_gpu:
+            shares = cell["utilisation"]
+            row += [f"{shares[program]:.1%}" if shares else "" for program in PROGRAMS]
+        rows.append(row)
+    lengths = ", ".join(
+        f"{name} {samples:,}" for name, samples in {cell["model"]: cell["samples"] for cell in cells}.items()
+    )
+    starts = [statistics.median(cell["start_seconds"][program] for cell in cells) for program in PROGRAMS]
+    ours, theirs = cells[0]["text_length"], cells[0]["open_clip_text_length"]
+    lengths_of_texts = f"{ours} tokens" + (f", {theirs} in open_clip's program" if theirs != ours else "")
+    batches = " and ".join(str(size) for size in dict.fromkeys(cell["batch_size"] for cell in cells))
+    decoding = statistics.mean(cell["decode_seconds"] / cell["pairs"] * 1e6 for cell in cells)
+    return (
+        table(columns, rows)
+        + f"\nImages a second of {facts['clock']}, {facts['precision']}, medians of {facts['repeats']}; ratios "
+        f"flipscale over open_clip. Samples of a run: {lengths}, at most {MOST_PAIRS:,} different ones. Texts of "
+        f"{lengths_of_texts}, batches of {batches}. "
+        f"All but the steps took flipscale {starts[0]:.1f} s and open_clip {starts[1]:.1f} s a run; opening the shards "
+        f"for the first time (decode: {facts['decode']}) {decoding:.0f} us a pair. Memory is the peak of "
+        f"{'tensors on the GPU' if on_gpu else 'the process'}.\n"
+        f"{here['gpu'] or here['cpu']}, {here['cores']} cores, load {here['load']}, torch {here['torch']}, open_clip "
+        f"{here['open_clip']}, {here['date']}.\n"
+    )
+
+
+def _rate(speed: float) -> str:
+    return f"{speed:,.0f}" if speed >= 100 else f"{speed:.3g}"
+
+
+if __name__ == "__main__":
+    main()
