@@ -17,8 +17,8 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 import pandas as pd
 
-from flipscale.errors import ResultsError, RunFolderError
-from flipscale.plan import dataset_name, show_setting
+from flipscale.errors import FlipscaleError, ResultsError, RunFolderError
+from flipscale.plan import dataset_name, differences, show_setting
 from flipscale.run import SCHEMA, RunFolder, State, replacing
 
 Kind = Literal["str", "int", "float"]
@@ -75,11 +75,11 @@ COLUMNS: dict[str, Column] = {
     # Facts: what happened.
     "parent": Column("str", "", "run that this one started from; empty: none"),
     "samples_seen": Column("int", "samples", "samples really seen, steps x batch_size, and those of its parents"),
-    "steps": Column("int", "steps", "optimiser steps"),
-    "unique_pairs": Column("int", "pairs", "different pairs seen"),
+    "steps": Column("int", "steps", "optimiser steps of the run itself"),
+    "unique_pairs": Column("int", "pairs", "different pairs seen, by it and its parents"),
     "repeats": Column("float", "", "samples_seen / unique_pairs"),
     "params": Column("int", "", "trained parameters"),
-    "flops_per_sample": Column("float", "FLOPs", "forward and backward, one sample, predicted"),
+    "flops_per_sample": Column("float", "FLOPs", "forward and backward, one sample, of the run itself, predicted"),
     "train_flops": Column("float", "FLOPs", "flops_per_sample x samples seen, and those of its parents"),
     "train_seconds": Column("float", "s", "wall time of training and its parents', without evaluation and imports"),
     "cpu_seconds": Column("float", "s", "processor time of the training steps and its parents'"),
@@ -181,7 +181,8 @@ def collect(runs: Sequence[PlannedRun], results_root: Path, out: Path) -> Collec
             problems[run["id"]] = str(error)
             continue
         states[state] += 1
-        if row is None:
+        # A parent that is no cell of the study is no row of its own: it is counted in its children's.
+        if row is None or run["cell"] is None:
             continue
         named |= scores - set(SCORES)
         torn_lines += torn
@@ -302,7 +303,7 @@ def _row(
         "gpu_hours_predicted": cost.get("gpu_hours"),
         "memory_bytes_predicted": cost.get("memory_bytes"),
     }
-    _add_parents(found, run, result.get("parent") or {}, planned)
+    _add_parents(found, run, folder, result.get("parent") or {}, planned)
     row = {name: _checked(found.get(name), COLUMNS[name].kind, name, folder) for name in COLUMNS}
     of_sets = {name: _checked(value, "float", name, folder) for name, value in scores.items() if is_score(name)}
     return of_sets | row, set(scores)
@@ -316,7 +317,11 @@ def setting_value(name: str, value: Any) -> Any:
 
 
 def _add_parents(
-    found: dict[str, Any], run: PlannedRun, parent: Mapping[str, Any], planned: Mapping[str, PlannedRun]
+    found: dict[str, Any],
+    run: PlannedRun,
+    folder: RunFolder,
+    parent: Mapping[str, Any],
+    planned: Mapping[str, PlannedRun],
 ) -> None:
     """Count what the run started from with what it took itself: a tuned model costs its training and its tuning.
 
@@ -332,6 +337,8 @@ def _add_parents(
         ("gpu_hours", "gpu_hours"),
     ):
         found[name] = _sum(found.get(name), parent.get(theirs))
+    found["unique_pairs"] = _unique_pairs(found.get("unique_pairs"), run, folder, planned)
+    found["repeats"] = _quotient(found.get("samples_seen"), found["unique_pairs"])
     ancestors = list(run["parents"])
     while ancestors:
         ancestor = planned.get(ancestors.pop())
@@ -339,8 +346,24 @@ def _add_parents(
         ancestors += ancestor["parents"] if ancestor else []
         found["train_flops"] = _sum(found["train_flops"], cost.get("train_flops"))
         found["gpu_hours_predicted"] = _sum(found["gpu_hours_predicted"], cost.get("gpu_hours"))
-    if _is_number(found.get("train_seconds")) and _is_number(found.get("samples_seen")) and found["train_seconds"] > 0:
-        found["images_per_second"] = found["samples_seen"] / found["train_seconds"]
+    found["images_per_second"] = _quotient(found.get("samples_seen"), found.get("train_seconds"))
+
+
+def _unique_pairs(own: int | None, run: PlannedRun, folder: RunFolder, planned: Mapping[str, PlannedRun]) -> int | None:
+    """The different pairs that the run or its parents saw: all begin with the same pairs, so the most that one saw."""
+    seen = [] if own is None else [own]
+    while run["parents"]:
+        (parent,) = run["parents"]
+        result = RunFolder(folder.path.parent / parent).result() or {}
+        if not _is_number(result.get("unique_pairs")) and result.get("samples") != 0:
+            return None
+        seen.append(result.get("unique_pairs") or 0)
+        run = planned.get(parent, {"parents": []})
+    return max(seen, default=None) or None
+
+
+def _quotient(one: Any, other: Any) -> float | None:
+    return one / other if _is_number(one) and _is_number(other) and other > 0 else None
 
 
 def _sum(one: Any, other: Any) -> Any:
@@ -350,7 +373,7 @@ def _sum(one: Any, other: Any) -> Any:
 def _check_same_run(run: PlannedRun, folder: RunFolder) -> None:
     """Raise RunFolderError if the folder was made for another run: copied, renamed, or edited by hand.
 
-    Only settings that both know are compared: a setting added since then has a default that means 'as before'.
+    What is no part of an id may differ: where data lies, and settings added since then, which mean 'as before'.
     """
     asked = folder.asked()
     if asked is None:
@@ -362,11 +385,13 @@ def _check_same_run(run: PlannedRun, folder: RunFolder) -> None:
         raise RunFolderError(
             f"{folder.path}: its run.json is of {asked.get('id')!r}, so the folder was renamed or copied."
         )
-    theirs = asked.get("settings", {})
-    ours = json.loads(json.dumps(dict(run["settings"])))
-    if other := [name for name in ours if name in theirs and theirs[name] != ours[name]]:
+    try:
+        other = ", ".join(differences(asked["settings"], run["settings"]))
+    except (FlipscaleError, KeyError, TypeError, ValueError, AttributeError):
+        other = "set of settings, which cannot be read,"
+    if other:
         raise RunFolderError(
-            f"{folder.path}: its run.json was asked with another {', '.join(other)} than the plan, "
+            f"{folder.path}: its run.json was asked with another {other} than the plan, "
             f"so it was changed by hand. Delete the folder and submit again."
         )
 

@@ -27,8 +27,11 @@ class Run:
     settings: Mapping[str, Any] = field(hash=False)
     parents: tuple[str, ...]
     cost: Cost
-    cell: str
-    """What tells this run from the others of its study, but for the baseline's settings and the seed."""
+    cell: str | None
+    """What tells this run from the others of its study, but for the baseline's settings and the seed.
+
+    None for a run that no cell of the study asks for, and that is here as the parent of one.
+    """
     resources: Mapping[str, Any] = field(hash=False)
 
     def to_dict(self) -> dict[str, Any]:
@@ -51,6 +54,11 @@ class Plan:
     study: str
     runs: tuple[Run, ...]
     budget: Mapping[str, Any]
+
+    @property
+    def cells(self) -> tuple[Run, ...]:
+        """The runs that cells of the study ask for: those of its table."""
+        return tuple(run for run in self.runs if run.cell is not None)
 
     @property
     def total(self) -> dict[str, Any]:
@@ -82,19 +90,22 @@ def plan(study: Study) -> Plan:
     varied = _varied(study, all_cells)
     device = study.resources["device"] or ("A100" if study.resources["gpus"] else "cpu")
     resources = {**study.resources, "device": device}
+    names = {
+        run_id(cell): ", ".join(f"{name}={show_setting(cell[name])}" for name in varied) for cell in reversed(all_cells)
+    }
     runs: dict[str, Run] = {}
     for cell in all_cells:
         for settings in _line(cell):
-            parent = parent_of(settings)
+            parent, own_id = parent_of(settings), run_id(settings)
             run = Run(
-                id=run_id(settings),
+                id=own_id,
                 settings=settings,
                 parents=() if parent is None else (run_id(parent),),
                 cost=cost(stage(settings), resources),
-                cell=", ".join(f"{name}={show_setting(settings[name])}" for name in varied),
+                cell=names.get(own_id),
                 resources=resources,
             )
-            runs.setdefault(run.id, run)
+            runs.setdefault(own_id, run)
     return Plan(study.name, tuple(runs.values()), study.budget)
 
 
@@ -174,7 +185,8 @@ def identity(settings: Mapping[str, Any]) -> dict[str, Any]:
         elif name == "evaluation":
             value, default = _evaluation_identity(value, settings["data"]), {}
         elif name == "init" and value is not None:
-            value, default = value["name"] or value["path"].rpartition("/")[2], None
+            # Every run's weights are called model.pt, so the folder is part of the name.
+            value, default = value["name"] or "/".join(value["path"].split("/")[-2:]), None
         elif name == "trainer" and value.get("command", {}).get("name"):
             value, default = value["command"]["name"], None
         else:
@@ -290,14 +302,19 @@ def _evaluation_identity(evaluation: Mapping[str, Any], data: Mapping[str, Any])
     if "sets" in found:
         # A set is known by its name: where its files lie is the machine's affair.
         found["sets"] = {
-            name: _without_urls(_options_identity(spec, EVALUATION_SET.options)) for name, spec in found["sets"].items()
+            name: _set_identity(spec, probed=bool(evaluation.get("linear_probe")))
+            for name, spec in found["sets"].items()
         }
     return found
 
 
-def _without_urls(spec: dict[str, Any]) -> dict[str, Any]:
+def _set_identity(spec: Mapping[str, Any], probed: bool) -> dict[str, Any]:
     ((kind, options),) = spec.items()
-    return {kind: {name: value for name, value in options.items() if name != "urls"}}
+    told = _options_identity(spec, EVALUATION_SET.options)[kind]
+    told.pop("urls", None)
+    if probed and (options.get("train") or options.get("train_images")):
+        told["train"] = True  # Where these images lie does not matter, but that they are there does.
+    return {kind: told}
 
 
 def _canonical(value: Any) -> Any:

@@ -83,8 +83,13 @@ class RunFolder:
     # What was asked
 
     def ask(self, asked: Mapping[str, Any]) -> None:
-        """Write run.json (id, settings, parents, cost, ...) if it is not there: what was asked never changes."""
-        if self.asked() is None:
+        """Write run.json (id, settings, parents, cost, resources, ...), for a run that is to be started, or again.
+
+        What it asks of training never changes, or it would have another id; where its data lies and how a batch is
+        computed may have been corrected since it failed.
+        """
+        before = self.asked()
+        if before is None or any(before.get(name) != value for name, value in asked.items()):
             self.path.mkdir(parents=True, exist_ok=True)
             self._write("run.json", asked)
 

@@ -158,6 +158,46 @@ def test_a_child_s_row_counts_what_its_parents_took(tmp_path):
     assert found["images_per_second"].iloc[1:].tolist() == [128.0, 128.0]
 
 
+def test_a_child_s_pairs_are_those_of_its_line(tmp_path):
+    parent = planned("p")
+    child = {**planned("c"), "parents": ["p"]}
+    evaluation = {**planned("e", mask_ratio=0.5, inference="masked"), "parents": ["c"]}
+    write_run(tmp_path, parent)
+    spent = {"train_seconds": 1.0, "cpu_seconds": 1.0, "gpu_hours": 1.0}
+    own = {"samples": 256, "unique_pairs": 256, "repeats": 1.0, "parent": {"id": "p", "samples": 1024, **spent}}
+    write_run(tmp_path, child, {**RESULT, **own})
+    nothing = {"samples": 0, "unique_pairs": None, "repeats": None, "parent": {"id": "c", "samples": 1280, **spent}}
+    write_run(tmp_path, evaluation, {**RESULT, **nothing})
+    found = collect([parent, child, evaluation], tmp_path, tmp_path / "mask").results
+    assert found["unique_pairs"].tolist() == [1024, 1024, 1024]
+    assert found["repeats"].tolist() == [1.0, 1.25, 1.25]
+
+
+def test_a_parent_that_no_cell_asks_for_has_no_row(tmp_path):
+    parent = {**planned("p"), "cell": None}
+    child = {**planned("c"), "parents": ["p"]}
+    for run in (parent, child):
+        write_run(tmp_path, run)
+    found = collect([parent, child], tmp_path, tmp_path / "mask")
+    assert found.results["id"].tolist() == ["c"]
+    assert found.states["finished"] == 2
+
+
+@pytest.mark.parametrize(
+    "evaluation",
+    [
+        {"data": {"fashion": {"folder": "moved"}}, "images": 2000, "at": [1.0], "templates": None},
+        {"data": {"fashion": {"folder": None}}, "images": 2000, "at": [1.0, 1.0], "templates": None, "sets": {}},
+    ],
+)
+def test_what_is_no_part_of_an_id_may_differ(tmp_path, evaluation):
+    asked = {"data": {"fashion": {"folder": "data"}}, "images": 2000, "at": [1.0], "templates": None}
+    run = planned("a", evaluation=asked)
+    write_run(tmp_path, planned("a", evaluation=evaluation))
+    found = collect([run], tmp_path, tmp_path / "mask")
+    assert (len(found.results), found.problems) == (1, {})
+
+
 def test_what_a_parent_took_is_missing_where_its_result_does_not_say(tmp_path):
     child = {**planned("c"), "parents": ["p"]}
     write_run(tmp_path, child)

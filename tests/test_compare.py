@@ -213,7 +213,43 @@ def test_seeds_that_reach_the_target_do_not_speak_for_the_others():
 def test_one_schedule_length_gives_pairs_and_says_why_there_is_no_speedup():
     comparison = compare(rows(lambda mask, s, seed: 0.5 - 0.1 * mask, samples=(1000,)), baseline=BASELINE)
     assert len(comparison.pairs) == 1
-    assert comparison.curves[0].speedup.why == "mask_ratio=0.5 has one schedule length here, and a curve takes two"
+    assert comparison.curves[0].speedup.why == "one schedule length here, and a curve takes two"
+
+
+def without_a_curve(table):
+    """The lines that say which curves are missing."""
+    text = compare(table, baseline=BASELINE).table()
+    return text.partition("Without a curve:\n\n")[2].partition("\n\n")[0].splitlines()
+
+
+def test_missing_curves_are_one_line_a_reason():
+    table = rows(logarithmic, masks=(0, 0.25, 0.5, 0.75), samples=(1000,))
+    assert without_a_curve(table) == [
+        "- gpu_hours, train_flops: one schedule length here, and a curve takes two (3 arms)"
+    ]
+    table["gpu_hours"] = table["gpu_hours"].mask(table["mask_ratio"] == 0.5)
+    assert without_a_curve(table) == [
+        "- gpu_hours: one schedule length here, and a curve takes two (mask_ratio=0.25; mask_ratio=0.75)",
+        "- train_flops: one schedule length here, and a curve takes two (3 arms)",
+        "- gpu_hours: no seed has gpu_hours of both the baseline and this arm (mask_ratio=0.5)",
+    ]
+    assert without_a_curve(rows(logarithmic)) == []
+
+
+def test_missing_curves_of_whole_series_are_named_by_the_series_and_many_are_counted():
+    reason = "gpu_hours, train_flops: one schedule length here, and a curve takes two"
+    tables = [
+        rows(logarithmic, masks=(0, 0.5, 0.75), samples=(1000,) if model in "AB" else (1000, 2000), model=model)
+        for model in "ABC"
+    ]
+    for table in tables:
+        table["cell"] = "model=" + table["model"] + ", " + table["cell"]
+        table["id"] += table["model"]
+    assert without_a_curve(pd.concat(tables)) == [f"- {reason} (model=A; model=B)"]
+    assert without_a_curve(pd.concat(tables[:2])) == [f"- {reason} (2 arms in 2 series)"]
+    masks = (0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6)
+    table = pd.concat([rows(logarithmic, masks=masks, samples=(1000,)), rows(logarithmic, masks=(0, 0.6))])
+    assert without_a_curve(table.drop_duplicates("id")) == [f"- {reason} (5 of 6 curves)"]
 
 
 def test_costs_without_overlap_give_no_gain():

@@ -199,6 +199,12 @@ OTHER_OPTIONS = [
     ("evaluation.sets", "evaluation", "{sets: {boots: {folder: b}}}", "{sets: {shoes: {folder: b}}}"),
     ("evaluation.sets", "evaluation", "{sets: {a: {folder: b}}}", "{sets: {a: {folder: {path: b, classes: [c]}}}}"),
     ("evaluation.linear_probe", "evaluation", "{}", "{linear_probe: true}"),
+    (
+        "evaluation.sets",
+        "evaluation",
+        "{linear_probe: true, sets: {a: {folder: b}}}",
+        "{linear_probe: true, sets: {a: {folder: {path: b, train: c}}}}",
+    ),
     ("reconstruction.weight", "reconstruction", "{depth: 1}", "{depth: 1, weight: 2}"),
     ("reconstruction.width", "reconstruction", "{depth: 1}", "{depth: 1, width: 32}"),
     ("reconstruction.depth", "reconstruction", "{depth: 1}", "{depth: 2}"),
@@ -208,6 +214,7 @@ OTHER_OPTIONS = [
     ("tuning.batch_size", "tuning", "1k", "{samples: 1k, batch_size: 32}"),
     ("tuning.mask_ratio", "tuning", "1k", "{samples: 1k, mask_ratio: 0.25}"),
     ("init.path", "init", "one.pt", "two.pt"),
+    ("init.path", "init", "runs/a/model.pt", "runs/b/model.pt"),
     ("init.name", "init", "one.pt", "{path: one.pt, name: two}"),
     ("open_clip.arguments", "trainer", "open_clip", "{open_clip: {arguments: [--siglip]}}"),
     ("command.arguments", "trainer", "{command: [python, one.py]}", "{command: [python, two.py]}"),
@@ -243,7 +250,7 @@ def test_every_option_has_a_case():
         ("evaluation", "{data: fashion}", "{data: {fashion: {folder: elsewhere/fashion}}}"),
         ("evaluation", "{sets: {a: {folder: here}}}", "{sets: {a: {folder: {path: there, train: too}}}}"),
         ("evaluation", "{sets: {a: {webdataset: here}}}", "{sets: {a: {webdataset: 's3://there'}}}"),
-        ("init", "here/base.pt", "{path: /mnt/there/base.pt}"),
+        ("init", "here/run/model.pt", "{path: /mnt/there/run/model.pt}"),
         (
             "trainer",
             "{command: {arguments: [/here/run], name: x}}",
@@ -338,6 +345,13 @@ def test_parents_come_before_their_children_and_once(planned):
     ids = [run.id for run in runs]
     assert len(ids) == len(set(ids)) == 6
     assert all(ids.index(parent) < ids.index(run.id) for run in runs for parent in run.parents)
+
+
+def test_parent_that_no_cell_asks_for_is_no_cell(planned):
+    parent, child = planned(f"{BASE_LINE}axes: {{tuning: [1600], mask_ratio: [0.5]}}\n").runs
+    assert (parent.cell, child.cell) == (None, "")
+    runs = planned(f"{BASE_LINE}axes: {{tuning: [1600, null], mask_ratio: [0.5]}}\n").runs
+    assert [run.cell for run in runs] == ["tuning=null", "tuning=1.6k"]
 
 
 def test_run_without_a_child_has_no_parents(run_of):

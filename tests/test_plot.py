@@ -106,6 +106,7 @@ def test_a_figure_that_cannot_be_drawn_is_skipped_with_its_reason_and_its_old_fi
         "accuracy_vs_samples": "samples has one value; it takes runs of two schedule lengths",
         "scaling_axes": "model, data_size and samples have one value each",
         "speedup": "samples has one value; a speed-up is read between runs of two or more schedule lengths",
+        "gains": "one arm in one cell is one gain; compare says it in words",
     }
     assert not (tmp_path / "speedup.svg").exists()
     assert (tmp_path / "accuracy_vs_flops.svg").exists()
@@ -235,6 +236,91 @@ def test_results_without_a_cell_are_parted_by_the_settings_that_vary():
     results, curves = study()
     figure, _ = drawn("accuracy_vs_samples", (results.drop(columns="cell"), curves))
     assert texts(figure) == ["no mask", "mask 50 %"]
+
+
+def test_gains_are_the_paired_ones_with_their_intervals_seeds_and_times():
+    results, curves = study(samples=(16000,), masks=(0, 0.5, 0.75))
+    extra = results["mask_ratio"].eq(0.5) & results["seed"].eq(2)
+    results.loc[extra, "zero_shot_top1"] += 0.03
+    figure, rows = drawn("gains", (results, curves))
+    (ax,) = figure.axes
+    assert [label.get_text() for label in ax.get_yticklabels()] == ["mask 50 %", "mask 75 %"]
+    assert texts(figure) == ["training\ntime", "0.75×", "0.62×"]
+    bar, mean, seeds = ax.lines[:3]
+    half = 4.302653 * math.sqrt(3 / 3)  # seeds at -2, -2 and 1 point: sd is the root of 3
+    assert bar.get_xdata() == pytest.approx([-1 - half, -1 + half])
+    assert mean.get_xdata() == pytest.approx([-1])
+    assert seeds.get_xdata() == pytest.approx([-2, -2, 1])
+    assert len(rows) == 9
+    assert ax.get_xlabel() == "zero-shot accuracy, top 1\npoints over the baseline (no mask) at equal samples"
+
+
+def test_gains_of_several_cells_stand_under_their_cell():
+    figure, _ = drawn("gains", study(samples=(16000, 32000)))
+    assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == ["mask 50 %"] * 2
+    assert texts(figure) == ["training\ntime", "samples=16k", "0.75×", "samples=32k", "0.75×"]
+    # More than a page of them: the longest schedules.
+    figure, rows = drawn("gains", study(samples=(16000, 32000), masks=np.linspace(0, 0.9, 31).tolist(), seeds=(0,)))
+    assert len(figure.axes[0].get_yticklabels()) == 30
+    assert set(rows["samples"]) == {32000}
+    assert "at the longest schedule of each series" in figure.axes[0].get_xlabel().replace("\n", " ")
+    with pytest.raises(Undrawable, match="60 gains do not fit the 48 rows of a page"):
+        drawn("gains", study(samples=(16000,), masks=np.linspace(0, 0.9, 61).tolist(), seeds=(0,)))
+
+
+def test_a_lower_loss_is_a_gain_to_the_right():
+    results, curves = study(samples=(16000,), masks=(0, 0.5, 0.75))
+    figure, _ = drawn("gains", (results, curves), score="held_out_loss")
+    assert figure.axes[0].lines[1].get_xdata() == pytest.approx([-0.02])  # its loss is higher
+    assert figure.axes[0].get_xlabel() == (
+        "held-out loss, nats (lower is better)\nhow far below the baseline (no mask) at equal samples"
+    )
+
+
+def test_an_interval_that_dwarfs_its_seeds_is_cut_off_with_an_arrow():
+    results, curves = study(samples=(16000,), masks=(0, 0.5, 0.75), seeds=(0, 1))
+    results.loc[results["mask_ratio"].eq(0.5) & results["seed"].eq(1), "zero_shot_top1"] += 0.04
+    figure, _ = drawn("gains", (results, curves))
+    (ax,) = figure.axes
+    low, high = ax.get_xlim()
+    assert (low, high) == pytest.approx((-5.5 - 0.04 * 10, 4.5 + 0.04 * 10))  # seeds from -3 to 2, and half of 5
+    arrows = {line.get_marker(): line.get_xdata() for line in ax.lines if line.get_marker() in ("<", ">")}
+    assert arrows == {"<": [low], ">": [high]}
+
+
+def test_one_seed_has_a_gain_and_no_interval():
+    figure, _ = drawn("gains", study(samples=(16000,), masks=(0, 0.5, 0.75), seeds=(0,)))
+    assert [list(line.get_xdata()) for line in figure.axes[0].lines[:2]] == [[pytest.approx(-2)], [pytest.approx(-3)]]
+
+
+def test_times_of_different_devices_are_no_ratio_beside_the_gains():
+    results, curves = study(samples=(16000,), masks=(0, 0.5, 0.75))
+    results.loc[results["mask_ratio"].eq(0.5), "device"] = "NVIDIA H100"
+    figure, _ = drawn("gains", (results, curves))
+    assert texts(figure) == ["training\ntime", "0.62×"]
+
+
+def test_gains_take_twins_and_more_than_one():
+    results, curves = study(samples=(16000,), masks=(0, 0.5, 0.75))
+    for rows, reason in (
+        (results[results["mask_ratio"].isin([0, 0.5])], "one arm in one cell"),
+        (results[results["mask_ratio"] > 0], "No finished run is the baseline"),
+        (results[results["mask_ratio"].eq(0) == results["seed"].eq(0)], "no run has a twin"),
+        (pd.concat([results, results.assign(id=results["id"] + "-again")]), "are both"),
+    ):
+        with pytest.raises(Undrawable, match=reason):
+            drawn("gains", (rows, curves))
+
+
+def test_more_arms_than_can_be_told_apart_are_left_to_gains(tmp_path):
+    masks = [round(0.1 * i, 1) for i in range(9)]
+    tables = study(models=tuple(PARAMS), masks=masks)
+    done = plot(tmp_path, tables)
+    assert {path.stem for path in done.files} == {"gains"}
+    assert set(done.skipped.values()) == {
+        "9 arms are too many to tell apart in one figure; gains shows them, or make studies of fewer"
+    }
+    assert plot(tmp_path, study(models=tuple(PARAMS), masks=masks[:8])).skipped == {}
 
 
 def test_arms_differ_without_colour():

@@ -40,11 +40,19 @@ def test_state_follows_from_the_files(folder: RunFolder) -> None:
         assert folder.state("running") is State.FINISHED
 
 
-def test_what_was_asked_never_changes(folder: RunFolder) -> None:
-    folder.ask({"id": folder.id, "settings": {"seed": 7}})
+def test_what_was_asked_again_is_what_stands(folder: RunFolder) -> None:
+    folder.ask({"id": folder.id, "settings": {"seed": 0, "data": {"fashion": {"folder": "there"}}}, "resources": {}})
     asked = folder.asked()
     assert asked is not None
-    assert asked["settings"] == {"seed": 0}
+    assert asked["settings"]["data"] == {"fashion": {"folder": "there"}}
+
+
+def test_what_is_asked_again_unchanged_is_not_written_again(folder: RunFolder) -> None:
+    before = (folder.path / "run.json").stat().st_ino
+    asked = folder.asked()
+    assert asked is not None
+    folder.ask(asked)
+    assert (folder.path / "run.json").stat().st_ino == before
 
 
 def test_a_retry_forgets_the_failure_and_keeps_the_record(folder: RunFolder) -> None:

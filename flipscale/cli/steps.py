@@ -46,7 +46,7 @@ def collect_all(args: argparse.Namespace, planned: "Plan") -> "Collected":
     for name in found.unknown_scores:
         say(f"the score {name} has no column in results.csv; its points are in curves.parquet")
     torn = f", {found.torn_lines} torn lines left out" if found.torn_lines else ""
-    say(f"wrote {found.files[0]} ({len(found.results)} of {len(planned.runs)} runs{torn})")
+    say(f"wrote {found.files[0]} ({len(found.results)} of {len(planned.cells)} runs{torn})")
     return found
 
 

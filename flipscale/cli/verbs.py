@@ -236,7 +236,7 @@ def run(args: argparse.Namespace) -> int:
     compare(args)
     mirrored = mirror(args, study, found)
     folder = args.results / study.name
-    print(f"\ntable        {found.files[0]}   ({len(found.results)} of {len(planned.runs)} runs)")
+    print(f"\ntable        {found.files[0]}   ({len(found.results)} of {len(planned.cells)} runs)")
     print(f"figures      {args.plots / study.name}/")
     print(f"comparison   {folder / 'comparison.md'}")
     print(f"MLflow       {track.ui_command(mirrored['uri']) if mirrored else 'not written'}")

@@ -109,7 +109,9 @@ def compare_table(
 def pick_score(results: pd.DataFrame, score: str | None) -> str:
     """`score` if it is there, else the first of PREFERRED_SCORES that any run has. Raises ResultsError if none is."""
     if score is not None:
-        _need(results, [score])
+        if score not in results:
+            near = did_you_mean(score, _measured(results)) if _measured(results) else "None was measured"
+            raise ResultsError(f"No run has the score {score!r}; {near}.")
         if not pd.api.types.is_numeric_dtype(results[score]):
             raise ResultsError(f"{score!r} is no score. Measured: {', '.join(_measured(results)) or 'none'}.")
         if results[score].isna().all():
@@ -319,9 +321,9 @@ def _curve(points: list[_Point], series: str, arm: str, x: str, lower: bool) -> 
 
     why = _different_devices(points, x)
     if not seeds:
-        why = f"no seed has both the baseline and {arm} with {x}"
+        why = f"no seed has {x} of both the baseline and this arm"
     elif max(len(polylines[arm, seed][0]) for seed in seeds) < 2:
-        why = f"{arm} has one schedule length here, and a curve takes two"
+        why = "one schedule length here, and a curve takes two"
     if why:
         return Curve(series, arm, x, tuple(seeds), None, _nothing(why), (), None, _nothing(why))
     base = [polylines["", seed] for seed in seeds]

@@ -1,6 +1,5 @@
 """A comparison and how it reads: plain data, as a table, as Markdown, and one careful sentence per arm."""
 
-from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -117,10 +116,8 @@ class Comparison:
         curves = [curve for curve in self.curves if curve.target is not None]
         if curves:
             parts += ["Along the curves:", as_table(*_curve_rows(self, curves))]
-        flat = Counter(f"{curve.x}: {curve.speedup.why}" for curve in self.curves if curve.target is None)
-        if flat:
-            listed = "\n".join(f"- {why} ({n} of {len(self.curves)})" for why, n in flat.items())
-            parts.append(f"Without a curve:\n\n{listed}")
+        if len(curves) < len(self.curves):
+            parts.append("Without a curve:\n\n" + "\n".join(f"- {line}" for line in _without_a_curve(self)))
         if self.verdicts:
             parts += ["In words:", "\n".join(f"- {verdict}" for verdict in self.verdicts)]
         if self.pairs or curves:
@@ -156,6 +153,8 @@ def times(factor: float) -> str:
 
 
 # Words
+
+_FEW = 4  # names that a line can list and still be read
 
 
 def _verdict(comparison: Comparison, curve: Curve) -> str:
@@ -264,6 +263,43 @@ def _curve_rows(comparison: Comparison, curves: list[Curve]) -> tuple[list[str],
         gain = _gain_cell(comparison, curve.gain)
         rows.append([curve.series or "all", curve.arm, curve.x, target, speedup, *both, equal, gain])
     return header, rows
+
+
+def _without_a_curve(comparison: Comparison) -> list[str]:
+    """A line a reason: the costs it holds for, the reason, and whose curves are missing for it."""
+    missing: dict[tuple[str, str | None], list[Curve]] = {}
+    for curve in comparison.curves:
+        if curve.target is None:
+            missing.setdefault((curve.x, curve.speedup.why), []).append(curve)
+    costs: dict[tuple[str | None, str], list[str]] = {}
+    for (x, why), curves in missing.items():
+        costs.setdefault((why, _whose(comparison, x, curves)), []).append(x)
+    return [f"{', '.join(xs)}: {why} ({whose})" for (why, whose), xs in costs.items()]
+
+
+def _whose(comparison: Comparison, x: str, curves: list[Curve]) -> str:
+    """Whose curves these are, along one cost: a series in which every arm is among them, else its arms by name."""
+    of_x = [curve for curve in comparison.curves if curve.x == x]
+    arms = {curve.arm for curve in of_x}
+    if len(curves) == len(of_x):
+        several = len(_by_series(of_x))
+        return (f"{len(arms)} arms" if len(arms) > 1 else curves[0].arm) + (
+            f" in {several} series" if several > 1 else ""
+        )
+    names: list[str] = []
+    for series, here in _by_series(curves).items():
+        if len(here) == len(_by_series(of_x)[series]):
+            names.append(series or "the only series")
+        else:
+            names += [f"{series}, {curve.arm}" if series else curve.arm for curve in here]
+    return "; ".join(names) if len(names) <= _FEW else f"{len(curves)} of {len(of_x)} curves"
+
+
+def _by_series(curves: list[Curve]) -> dict[str, list[Curve]]:
+    of: dict[str, list[Curve]] = {}
+    for curve in curves:
+        of.setdefault(curve.series, []).append(curve)
+    return of
 
 
 def _aligned(header: list[str], rows: list[list[str]]) -> str:

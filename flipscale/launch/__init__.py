@@ -205,6 +205,9 @@ def wait(
             voice.follow(progress, results)
         return progress
     except KeyboardInterrupt:
+        if not submission.jobs:
+            voice.say("Nothing was started here, so nothing is stopped; `flipscale cancel` stops what others started.")
+            raise
         voice.say("Stopping. Each run writes a checkpoint first.")
         mine = {job.run_id for job in submission.jobs}
         stopped = cancel([run for run in submission.runs if run.id in mine], results)

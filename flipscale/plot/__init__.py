@@ -17,6 +17,7 @@ from matplotlib.figure import Figure
 from flipscale.errors import ResultsError, did_you_mean
 from flipscale.plot import figures as draw
 from flipscale.plot.figures import Shown, Undrawable, shown
+from flipscale.plot.gains import gains
 from flipscale.plot.style import RC
 from flipscale.run import replacing
 
@@ -36,6 +37,7 @@ FIGURES: dict[str, FigureKind] = {
     "accuracy_vs_hours": FigureKind(draw.accuracy_vs_hours, "score against training time, a line per mask ratio"),
     "scaling_axes": FigureKind(draw.scaling_axes, "a panel each for model, data_size and samples (FLIP's Fig 4)"),
     "speedup": FigureKind(draw.speedup, "score against training time, speed-up at equal score (FLIP's Fig 1)"),
+    "gains": FigureKind(gains, "the gain of every arm over the baseline at equal samples, and its training time"),
     "learning_curves": FigureKind(draw.learning_curves, "score inside the longest runs, against samples seen"),
 }
 """Every figure by its name, in the order they are drawn."""

@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 
 from flipscale.compare import (
     LOWER_IS_BETTER,
+    Comparison,
     Curve,
     Estimate,
     arms_of,
@@ -32,6 +33,11 @@ from flipscale.plot.style import Labels, count_axis, line_style, log_axis, panel
 
 SCALES = ("model", "data_size", "samples")
 """The scaling axes, as FLIP's Fig 4."""
+
+MOST_ARMS = 8
+"""Lines that colour, marker and dashes still tell apart, the baseline's among them."""
+
+_MARKS = "points: means over seeds, bars: ± 1 sd, dots: runs"
 
 SCORE_WORDS = {
     "zero_shot_top1": "zero-shot accuracy, top 1",
@@ -137,6 +143,7 @@ def scaling_axes(figure: Figure, s: Shown) -> pd.DataFrame:
     there = [axis for axis in SCALES if axis in s.axes]
     if not there:
         raise Undrawable("model, data_size and samples have one value each")
+    _few_arms(s)
     drawn = []
     axes = panels(figure, len(there))
     for ax, axis in zip(axes, there, strict=True):
@@ -157,7 +164,8 @@ def speedup(figure: Figure, s: Shown) -> pd.DataFrame:
     """Score against training time with the speed-up at the baseline's best (as FLIP's Fig 1), one panel per series."""
     if "samples" not in s.axes:
         raise Undrawable("samples has one value; a speed-up is read between runs of two or more schedule lengths")
-    comparison = compare(s.rows.drop(columns="arm"), baseline=s.baseline, score=s.score)
+    _few_arms(s)
+    comparison = compared(s)
     s, words = _in_time_units(s)
     series = series_of(s.rows)
     names = [name for name in dict.fromkeys(series) if _has_curves(s.rows[series == name])]
@@ -188,6 +196,7 @@ def learning_curves(figure: Figure, s: Shown) -> pd.DataFrame:
     points = points.merge(longest[["id", "arm", "seed", "cell", "finished"]].astype({"id": "str"}), on="id")
     if points.empty or points.groupby("id", observed=True)["samples"].nunique().max() < 2:
         raise Undrawable(f"no run has {s.score} at two points; evaluation.at gives more")
+    _few_arms(s)
     points = points.rename(columns={"value": s.score}).assign(point=points.groupby("id", observed=True).cumcount())
     drawn = []
     cells = list(dict.fromkeys(points["cell"]))
@@ -204,6 +213,21 @@ def learning_curves(figure: Figure, s: Shown) -> pd.DataFrame:
 
 
 # Their parts
+
+
+def compared(s: Shown) -> Comparison:
+    """What `flipscale compare` says of these rows."""
+    try:
+        return compare(s.rows.drop(columns="arm"), baseline=s.baseline, score=s.score)
+    except ResultsError as reason:
+        raise Undrawable(str(reason).rstrip(".")) from reason
+
+
+def _few_arms(s: Shown) -> None:
+    if len(s.arms) > MOST_ARMS:
+        raise Undrawable(
+            f"{len(s.arms)} arms are too many to tell apart in one figure; gains shows them, or make studies of fewer"
+        )
 
 
 @dataclass(frozen=True)
@@ -231,6 +255,7 @@ def _score_against(figure: Figure, s: Shown, x: str, words: str, set_axis: _SetA
         raise Undrawable(f"no run has {x}")
     if rows[x].nunique() < 2:
         raise Undrawable(f"{x} has one value")
+    _few_arms(s)
     rows = rows.assign(series=series_of(rows, along))
     lengths = rows.groupby("series", sort=False)[along].nunique(dropna=False)
     names = [name for name, n in lengths.items() if n > 1] or list(lengths.index)
@@ -332,13 +357,13 @@ def _legend(figure: Figure, drawn: Sequence[_Drawn]) -> None:
     )
 
 
-def small_print(s: Shown, rows: pd.DataFrame) -> str:
+def small_print(s: Shown, rows: pd.DataFrame, marks: str = _MARKS) -> str:
     """Where the figure comes from. The date is the newest run's, so that an old figure does not look new."""
     seeds = rows["seed"].nunique() if "seed" in rows else 1
     text = f"study {s.study} · {_count(len(rows), 'run')} · {_count(seeds, 'seed')}"
     if "finished" in rows and rows["finished"].notna().any():
         text += f" · newest run finished {pd.to_datetime(rows['finished'].max(), unit='s'):%Y-%m-%d}"
-    return text + ("\npoints: means over seeds, bars: ± 1 sd, dots: runs" if seeds > 1 else "")
+    return text + (f"\n{marks}" if seeds > 1 else "")
 
 
 def _count(n: int, noun: str) -> str:

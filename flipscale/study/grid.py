@@ -123,6 +123,11 @@ def _settle(study: Study, settings: Settings, chosen: Settings, complaints: Comp
     if settings["text_length"] is None:
         settings["text_length"] = shape.text.context_length
     batch, samples, unique = settings["batch_size"], settings["samples"], settings["data_size"]
+    processes = study.resources["processes"] or max(1, study.resources["gpus"])
+    parts = study.resources["accumulate"]
+    share = processes * parts
+    decoder = (settings["reconstruction"] or {}).get("width")
+    unit = math.lcm(shape.image.width // shape.image.heads, 4)
     tuning = settings["tuning"] or {"samples": math.inf, "batch_size": None, "warmup": None}
     tuned = tuning["samples"]
     checks = (
@@ -163,6 +168,21 @@ def _settle(study: Study, settings: Settings, chosen: Settings, complaints: Comp
             (tuning["warmup"] or 0) > tuned,
             f"tuning.warmup {tuning['warmup']} is longer than the tuning of {tuned} samples",
             "shorten it",
+        ),
+        *(
+            (
+                name,
+                rows is not None and rows % share > 0,
+                f"a batch of {rows} does not divide into {processes} processes x {parts} parts, as resources say",
+                f"write a multiple of {share}",
+            )
+            for name, rows in (("batch_size", batch), ("tuning", tuning["batch_size"]))
+        ),
+        (
+            "reconstruction",
+            decoder is not None and decoder % unit > 0,
+            f"reconstruction.width {decoder} is no multiple of {unit}, which heads and positions of {model} take",
+            f"write {max(unit, round((decoder or 0) / unit) * unit)}",
         ),
         (
             "inference",

@@ -31,6 +31,7 @@ FIGURES = (
     "accuracy_vs_hours",
     "scaling_axes",
     "speedup",
+    "gains",
     "learning_curves",
 )
 

@@ -92,6 +92,8 @@ class _Checker:
             if spec.required and not said and setting not in varied:
                 self.complain(("base",), f"no '{setting}' in base, axes or couple; add it to base: {spec.says}")
         baseline = self._baseline(axes)
+        if "evaluation" not in axes and top["score"] is not None:
+            self._check_score(top["score"], base.get("evaluation", SETTINGS["evaluation"].default))
         if self.complaints.found:
             return None
         study = Study(
@@ -115,6 +117,17 @@ class _Checker:
         # The grid is worked out here as well, so that what only shows in a cell is told with everything else.
         found = cells(study, self.complaints)
         return study if self.complaints.found else self._checked_baseline(study, found)
+
+    def _check_score(self, score: str, evaluation: Any) -> None:
+        """Complain about a score that this evaluation cannot give: told before anything trains, not after."""
+        if evaluation is INVALID:
+            return
+        of_set, _, name = score.rpartition(".")
+        if of_set and of_set not in evaluation["sets"]:
+            what = f"'{score}' is a score of the set '{of_set}', and evaluation.sets has none of that name"
+            self.complain(("score",), f"{what}; {did_you_mean(of_set, evaluation['sets'])}")
+        elif name == "linear_probe_top1" and not evaluation["linear_probe"]:
+            self.complain(("score",), "linear_probe_top1 is not measured; write linear_probe: true under evaluation")
 
     def _schema(self) -> None:
         version = self.document.data.get("schema")

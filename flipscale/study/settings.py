@@ -65,7 +65,9 @@ INIT = Keys(
     "init",
     {
         "path": Option(Text(), None, "open_clip checkpoint, or a tag of open_clip's pretrained weights", True),
-        "name": Option(Maybe(Text()), None, "its name in a run's identity; null takes the file's"),
+        "name": Option(
+            Maybe(Text()), None, "its name in a run's identity; null takes the last folder's and the file's"
+        ),
     },
     short="path",
 )

@@ -285,6 +285,31 @@ BAD = {
         GOOD + "evaluation: {sets: [fashion]}\n",
         "study.yaml:8: a list of 1 gives no names; write {name: set}",
     ),
+    "score_of_no_set": (
+        GOOD + "score: boots.zero_shot_top1\nevaluation: {sets: {boot: fashion}}\n",
+        (
+            "study.yaml:8: 'boots.zero_shot_top1' is a score of the set 'boots', and evaluation.sets has none of that "
+            "name; did you mean 'boot'? Choices: boot"
+        ),
+    ),
+    "score_of_no_probe": (
+        GOOD + "score: linear_probe_top1\n",
+        "study.yaml:8: linear_probe_top1 is not measured; write linear_probe: true under evaluation",
+    ),
+    "processes": (
+        GOOD + "resources: {processes: 3, accumulate: 2}\n",
+        (
+            "study.yaml:5: a batch of 64 does not divide into 3 processes x 2 parts, as resources say "
+            "(at mask_ratio 0); write a multiple of 6"
+        ),
+    ),
+    "decoder": (
+        in_base("reconstruction: {width: 7}").replace("[0, 0.5]", "[0.5]"),
+        (
+            "study.yaml:6: reconstruction.width 7 is no multiple of 16, which heads and positions of ViT-w32d2-4 take "
+            "(at mask_ratio 0.5); write 16"
+        ),
+    ),
     "score_of_set": (
         GOOD + "score: boots.accuracy\n",
         "study.yaml:8: 'boots.accuracy' is no score; Choices: <SCORES>",
@@ -776,7 +801,7 @@ BAD = {
         GOOD + "figures: [accuracy]\n",
         (
             "study.yaml:8: 'accuracy' is no figure; did you mean 'accuracy_vs_hours'? Choices: "
-            "accuracy_vs_samples, accuracy_vs_flops, accuracy_vs_hours, scaling_axes, speedup, learning_curves"
+            "accuracy_vs_samples, accuracy_vs_flops, accuracy_vs_hours, scaling_axes, speedup, gains, learning_curves"
         ),
     ),
     "figures_n": (
