@@ -20,7 +20,7 @@ import torch
 from flipscale.errors import Diverged, FlipscaleError, LeaseLost, RunFolderError
 from flipscale.run import FailureKind, Lease, RunFolder
 from flipscale.train.command import run_command
-from flipscale.train.failure import Failed, Failure, record, say, why
+from flipscale.train.failure import Failed, Failure, record, record_stop, say, why
 from flipscale.train.loop import CHECKPOINT_SECONDS
 from flipscale.train.open_clip_command import run_open_clip
 from flipscale.train.processes import Group, is_lost_connection, joined, start
@@ -128,8 +128,14 @@ class _Queue:
                     self.crew.group.separate()
                     raise
                 except Exception as error:
-                    self.failed.add(run.path)
-                    record(run, lease, self._end(error))
+                    failure = self._end(error)
+                    # A signal to the whole process group ends what the run had at work as well, a compiler say, and
+                    # that raises before the next step sees the signal. The last checkpoint is as good as ever.
+                    if self.stop.signal and (failure.trace or failure.kind == FailureKind.NODE):
+                        record_stop(run, self.stop.name, failure)
+                    else:
+                        self.failed.add(run.path)
+                        record(run, lease, failure)
                 return _Took.YES
         except LeaseLost as error:
             print(error, file=sys.stderr)
@@ -177,15 +183,25 @@ class _Queue:
                 return None
             if parent.path.resolve() in self.listed and not _is_over(parent) and parent.path not in self.failed:
                 return None
-        again = f"flipscale train {parent.path}, then submit this run again"
+        again = f"delete its result.json, do flipscale train {parent.path}, then submit this run again"
         # Looked at again: who held it above may have finished it since.
         if parent.result():
             if (parent.path / "model.pt").exists():
                 return ""
-            return f"Its parent {parent.id} has no model.pt to start from; delete its result.json, do {again}."
+            if "command" in asked_of(run)[0]["trainer"]:
+                return (
+                    f"Its parent {parent.id} is trained by a command, which wrote no model.pt, and a tuning or another "
+                    f"evaluation starts from that. Have it write one (docs/trainers.md), {again}."
+                )
+            return f"Its parent {parent.id} has no model.pt to start from; {again}."
         if error := parent.error():
             return f"Its parent {parent.id} failed ({error.get('kind')}): {error.get('reason')} Submit both again."
-        return f"Its parent {parent.id} is not finished, and nobody is doing it; do {again}."
+        if (job := parent.job()) and job.get("cancelled"):
+            return f"Its parent {parent.id} was cancelled; `flipscale submit` of the study starts both again."
+        return (
+            f"Its parent {parent.id} is not finished, and nobody is doing it; do flipscale train {parent.path}, then "
+            f"submit this run again."
+        )
 
 
 def _follow(group: Group, stop: Stop) -> int:

@@ -42,6 +42,7 @@ from flipscale.cost import steps_of
 from flipscale.errors import FlipscaleError
 from flipscale.plan import stage
 from flipscale.run import HEARTBEAT_SECONDS, FailureKind, Lease, RunFolder, birth, is_alive
+from flipscale.study.keys import SCORES
 from flipscale.train.failure import Failed, Failure
 from flipscale.train.stop import Stop
 from flipscale.train.task import line_of, parent_of
@@ -364,14 +365,13 @@ def _found(run: RunFolder) -> str | None:
 
 
 def _outcome(run: RunFolder, name: str) -> dict[str, Any]:
-    """What the program says of its training, checked. Raises FlipscaleError for what is missing or is no number."""
+    """What the program says of its training, checked. Raises FlipscaleError for what is missing or cannot be right."""
     path = run.path / (_found(run) or "outcome.json")
 
-    def refuse(what: str) -> NoReturn:
+    def refuse(what: str, right: str = 'write {"scores": {"zero_shot_top1": 0.41}} there at its end') -> NoReturn:
         # result.json means finished, and a run with such an outcome is not.
         (run.path / "result.json").unlink(missing_ok=True)
-        right = '{"scores": {"zero_shot_top1": 0.41}}'
-        raise FlipscaleError(f"{name} ended with exit code 0, but {path.name} {what}; write {right} there at its end.")
+        raise FlipscaleError(f"{name} ended with exit code 0, but {path.name} {what}; {right}.")
 
     try:
         outcome = json.loads(path.read_text())
@@ -395,7 +395,32 @@ def _outcome(run: RunFolder, name: str) -> dict[str, Any]:
             raise Failed(
                 Failure(FailureKind.DIVERGED, f"{name} gives {score} as {value}; lower lr or lengthen warmup.")
             )
+    for what, value in told.items():
+        if value is not None and (right := _right_range(what, value)):
+            refuse(f"gives {what} as {value}", right)
+    for what, wanted, slack in _asked_amounts(run):
+        if (value := outcome.get(what)) is not None and abs(value - wanted) > slack:
+            refuse(f"gives {what} as {value}", f"asked for were {wanted}, give or take a batch: train for so many")
     return {**outcome, "scores": scores}
+
+
+def _right_range(what: str, value: float) -> str | None:
+    """What would be right in place of a number that cannot be."""
+    where, _, score = what.rpartition(".")
+    if where and score in SCORES and not score.endswith("_loss") and not 0 <= value <= 1:
+        return "write a fraction from 0 to 1" + (f", {value / 100:g} for {value:g} %" if 1 < value <= 100 else "")
+    if not where and what != "final_loss" and not 0 <= value < math.inf:
+        return "write a number from 0 on, or leave it out"
+    return None
+
+
+def _asked_amounts(run: RunFolder) -> list[tuple[str, int, int]]:
+    """Names, what was asked for, and how far from that the program may have ended: a batch of its own rounding."""
+    asked = run.asked()
+    assert asked is not None
+    settings = stage(asked["settings"])
+    steps, batch_size = steps_of(settings), settings["batch_size"]
+    return [("samples", steps * batch_size, batch_size), ("steps", steps, 1)]
 
 
 def _own_error(run: RunFolder) -> Failure | None:
@@ -406,8 +431,11 @@ def _own_error(run: RunFolder) -> Failure | None:
     except FileNotFoundError:
         return None
     except (ValueError, KeyError, TypeError) as error:
+        what = f"is no JSON ({error})" if isinstance(error, ValueError) else "holds no kind and reason"
         return Failure(
-            FailureKind.CODE, f"The program failed, and its error.json holds no kind and reason ({error!r})."
+            FailureKind.CODE,
+            f'The program failed, and its error.json {what}; have it write {{"kind": "diverged", "reason": "..."}}, '
+            f"where the kind is {', '.join(KINDS[:-1])} or {KINDS[-1]}. All of its output is in log.txt.",
         )
 
 

@@ -69,6 +69,13 @@ def record(run: RunFolder, lease: Lease, failure: Failure) -> None:
         )
 
 
+def record_stop(run: RunFolder, signal: str, failure: Failure) -> None:
+    """Log what a signal broke off. It is no failure of the run's, which goes on when it is submitted again."""
+    with open(run.path / "log.txt", "a") as log:
+        log.write(failure.trace)
+    say(run, f"stopped by {signal}, which broke something off: {failure.reason}")
+
+
 def say(run: RunFolder, line: str) -> None:
     """A line of talk, to the run's log.txt and to stderr."""
     with open(run.path / "log.txt", "a") as log:

@@ -38,7 +38,7 @@ from flipscale.train.model import NORMALIZATIONS, build, save, weights
 from flipscale.train.open_clip_flags import Job, command, refuse, settle, wishes
 from flipscale.train.open_clip_shards import shards_of
 from flipscale.train.stop import Stop
-from flipscale.train.task import asked_of, evaluations_of, parent_of
+from flipscale.train.task import asked_of, corrupt_images, evaluations_of, parent_of
 
 SAY_SECONDS = 10.0
 
@@ -246,7 +246,8 @@ def _finish(run: RunFolder, lease: Lease, job: Job, log: _Log, say: Say) -> None
     with lease.replace("model.pt") as file:
         save(model, file)
     began = time.perf_counter()
-    scores = evaluate(model.to(job.device), evaluations_of(run, settings), settings)
+    evaluations = evaluations_of(run, settings)
+    scores = evaluate(model.to(job.device), evaluations, settings)
     seconds = time.perf_counter() - began
     check_scores(scores, "the end")
     samples = job.steps * settings["batch_size"]
@@ -262,6 +263,7 @@ def _finish(run: RunFolder, lease: Lease, job: Job, log: _Log, say: Say) -> None
         "devices": job.processes * (1 if job.device == "cuda" else torch.get_num_threads()),
         "params": parameters(architecture(settings["model"], settings["image_size"])),
         "corrupt_samples": job.shards.corrupt + log.unreadable,
+        "corrupt_evaluation_images": corrupt_images(evaluations),
         "versions": {"torch": torch.__version__, "open_clip": importlib.metadata.version("open_clip_torch")},
     }
     # result.json goes last: its presence is what "finished" means. The checkpoints are of no use after it.

@@ -75,4 +75,6 @@ def _fit(classifier: LogisticRegression, features: Features, labels: Integers) -
     with warnings.catch_warnings():
         # The iterations are bounded to bound the time; CLIP's are too.
         warnings.simplefilter("ignore", ConvergenceWarning)
+        # scikit-learn takes few images a class for a regression's targets.
+        warnings.filterwarnings("ignore", "The number of unique classes", UserWarning)
         classifier.fit(features, labels)

@@ -78,6 +78,7 @@ def pretrain(run: RunFolder, lease: Lease | None, group: Group, stop: Stop, chec
     # result.json goes last: its presence is what "finished" means. The checkpoint is of no use after it.
     result = _result(training, data, peak_memory)
     result["corrupt_samples"] = known_corrupt + progress.corrupt
+    result["corrupt_evaluation_images"] = corrupt_images(evaluations)
     lease.write_result(result | line_of(parent))
     (run.path / "checkpoint.pt").unlink(missing_ok=True)
     talk(f"finished, {progress.seconds:.1f} s of training")
@@ -99,7 +100,8 @@ def score_parent(run: RunFolder, lease: Lease, device: torch.device) -> None:
     check_scores(progress.scores, "the end")
     facts = _facts(settings, progress, device, 1, peak_memory_of(device))
     nothing = dict.fromkeys(("unique_pairs", "repeats", "images_per_second", "final_loss"))
-    lease.write_result({**facts, **nothing, "samples": 0, "steps": 0, "corrupt_samples": 0} | line_of(parent))
+    corrupt = {"corrupt_samples": 0, "corrupt_evaluation_images": corrupt_images(evaluations)}
+    lease.write_result({**facts, **nothing, "samples": 0, "steps": 0, **corrupt} | line_of(parent))
     say(run, f"finished, {progress.evaluation_seconds:.1f} s of evaluation")
 
 
@@ -137,7 +139,18 @@ def vocabulary(data: Data, evaluations: Mapping[str, HeldOut]) -> Integers | Non
 
 
 def evaluations_of(run: RunFolder, settings: Mapping[str, Any]) -> dict[str, HeldOut]:
-    return open_evaluations(settings, **_shape(run, settings))
+    """What the run is scored on, by name. What of it cannot be read is said in the log."""
+    evaluations = open_evaluations(settings, **_shape(run, settings))
+    for name, held_out in evaluations.items():
+        if held_out.corrupt:
+            where = f"evaluation.sets.{name}" if name else "evaluation.data"
+            say(run, f"{where}: {held_out.corrupt} images are passed over, as they or their captions cannot be read")
+    return evaluations
+
+
+def corrupt_images(evaluations: Mapping[str, HeldOut]) -> int:
+    """How many images of all sets were passed over."""
+    return sum(held_out.corrupt for held_out in evaluations.values())
 
 
 def _shape(run: RunFolder, settings: Mapping[str, Any]) -> dict[str, Any]:

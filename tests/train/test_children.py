@@ -4,6 +4,7 @@ import os
 import signal
 import socket
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -140,6 +141,29 @@ def test_a_parent_without_weights_is_said(ask):
     (parent.path / "model.pt").unlink()
     assert train([child.path]) == 1
     assert f"Its parent {parent.id} has no model.pt to start from" in child.error()["reason"]
+
+
+def test_a_command_that_wrote_no_weights_is_told_to_write_some(ask, tmp_path):
+    program = "import json, sys; open(sys.argv[1] + '/outcome.json', 'w').write(json.dumps({'scores': {}}))"
+    trainer = {"command": {"arguments": [sys.executable, "-c", program], "name": None}}
+    parent, child = ask(trainer=trainer), ask(trainer=trainer, inference="masked")
+    assert train([parent.path, child.path]) == 1
+    assert child.error()["kind"] == "parent"
+    assert child.error()["reason"] == (
+        f"Its parent {parent.id} is trained by a command, which wrote no model.pt, and a tuning or another evaluation "
+        f"starts from that. Have it write one (docs/trainers.md), delete its result.json, do flipscale train "
+        f"{parent.path}, then submit this run again."
+    )
+
+
+def test_a_child_of_a_cancelled_parent_says_that_submit_starts_both(ask):
+    parent, child = ask(), ask(tuning=TUNING)
+    write_json(parent.path / "job.json", {"launcher": "local", "job": "1", "submitted": 0.0, "cancelled": 1.0})
+    assert train([parent.path, child.path]) == 1
+    assert child.error()["reason"] == (
+        f"Its parent {parent.id} was cancelled; `flipscale submit` of the study starts both again."
+    )
+    assert (parent.state(), parent.error()) == (State.CANCELLED, None)
 
 
 @pytest.fixture

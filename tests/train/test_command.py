@@ -18,7 +18,7 @@ from flipscale.errors import FlipscaleError, LeaseLost
 from flipscale.run import RunFolder, State, birth
 from flipscale.train import command
 from flipscale.train.command import run_command
-from flipscale.train.failure import Failed
+from flipscale.train.failure import Failed, why
 from flipscale.train.stop import Stop
 
 DOCS = Path(__file__).parents[2] / "docs" / "trainers.md"
@@ -214,6 +214,50 @@ def test_an_outcome_that_cannot_be_read_is_an_error_that_says_what_is_right(aske
         finish(folder)
     assert 'write {"scores": {"zero_shot_top1": 0.41}} there' in str(caught.value)
     assert folder.result() is None
+
+
+@pytest.mark.parametrize(
+    ("outcome", "words"),
+    [
+        ({"scores": {"zero_shot_top1": 41.0}}, "scores.zero_shot_top1 as 41.0; write a fraction from 0 to 1, 0.41 for"),
+        ({"scores": {"sketch.linear_probe_top1": -0.1}}, "linear_probe_top1 as -0.1; write a fraction from 0 to 1."),
+        ({"scores": {}, "train_seconds": -5}, "gives train_seconds as -5; write a number from 0 on, or leave it out"),
+        ({"scores": {}, "samples": 607}, "gives samples as 607; asked for were 640, give or take a batch"),
+        ({"scores": {}, "steps": 22}, "gives steps as 22; asked for were 20, give or take a batch"),
+    ],
+)
+def test_an_outcome_that_cannot_be_right_is_a_failure_of_the_program(asked, outcome, words):
+    folder = asked(f"import sys; open(sys.argv[1] + '/result.json', 'w').write({json.dumps(outcome)!r})")
+    with pytest.raises(FlipscaleError, match=re.escape(words)) as caught:
+        finish(folder)
+    assert why(caught.value).kind == "code"
+    assert folder.result() is None
+
+
+def test_losses_other_scores_and_a_batch_more_or_less_are_taken(asked):
+    outcome = {
+        "scores": {"held_out_loss": 2.5, "coco.held_out_loss": 3.0, "fid": 12.0},
+        "samples": 608,
+        "steps": 21,
+        "final_loss": -0.5,
+    }
+    folder = asked(f"import sys; open(sys.argv[1] + '/outcome.json', 'w').write({json.dumps(outcome)!r})")
+    assert finish(folder) is True
+    assert folder.result() == {**folder.result(), **outcome}
+
+
+@pytest.mark.parametrize(
+    ("said", "what"),
+    [("{", "is no JSON (Expecting"), ("[]", "holds no kind and reason;"), ('{"kind": "oom"}', "holds no kind and rea")],
+)
+def test_a_programs_error_that_cannot_be_read_says_what_would_be_right(asked, said, what):
+    kind, reason = failure(asked(f"import sys; open(sys.argv[1] + '/error.json', 'w').write({said!r}); sys.exit(1)"))
+    assert kind == "code"
+    assert f"its error.json {what}" in reason
+    assert (
+        'have it write {"kind": "diverged", "reason": "..."}, where the kind is oom, disk, data, diverged or code'
+        in reason
+    )
 
 
 def test_a_score_that_is_not_finite_is_a_divergence(asked):

@@ -138,7 +138,7 @@ def test_files_may_be_unpacked(folder: Path) -> None:
 
 
 def test_a_missing_folder_says_how_to_get_the_data(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"nowhere: there is no such folder.*apt-get install dataset-fashion-mnist"):
+    with pytest.raises(DataError, match=r"nowhere: there is no such folder.*set the option folder of fashion in"):
         training(tmp_path / "nowhere")
 
 

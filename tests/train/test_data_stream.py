@@ -232,7 +232,7 @@ def test_more_corrupt_pairs_than_are_passed_over_are_an_error_with_the_last_one(
     data = training(tmp_path, urls=f"{tmp_path}/bad.tar")
     with pytest.raises(
         DataError,
-        match=r"bad.tar: 000000030 \(cannot identify image .*\) is the last of 11 pairs that cannot be read, of",
+        match=r"bad.tar: 000000030 \(is no image that can be read\) is the last of 11 pairs that cannot be read, of",
     ):
         data.batch(np.arange(100), None)
 
@@ -256,6 +256,11 @@ def test_a_shard_that_was_cut_off_between_two_files_is_named(tmp_path: Path, fol
 def test_counts_may_be_written_down_so_that_nothing_is_scanned_at_the_start(tmp_path: Path) -> None:
     for shard in range(3):
         write_shard(tmp_path / f"{shard}.tar", range(shard * 10, shard * 10 + 10))
+    (tmp_path / "sizes.json").write_text("[10, 10, 10]")
+    with pytest.raises(
+        DataError, match=r'sizes.json: cannot be read \(it holds no object but \[10.*write {"00000.tar": 9987'
+    ):
+        training(tmp_path, urls=f"{tmp_path}/{{0..2}}.tar")
     (tmp_path / "sizes.json").write_text(json.dumps({"0.tar": 10, "1.tar": 10, "2.tar": 11}))
     data = training(tmp_path / "cache", urls=f"{tmp_path}/{{0..2}}.tar")
     assert data.size == 31

@@ -297,6 +297,14 @@ def test_a_webdataset_for_evaluation_gives_loss_and_retrieval_but_no_classes(sha
     assert (found.labelled, found.classes, found.prompts) == (None, (), None)
 
 
+def test_a_tenth_of_a_small_webdataset_for_evaluation_may_be_unreadable(shards: Path) -> None:
+    write_shard(shards / "bad.tar", [*(pair(number) for number in range(18)), *BAD[3:5]])
+    assert held_out(shards, images=100, urls="bad.tar").corrupt == 2
+    write_shard(shards / "worse.tar", [*(pair(number) for number in range(18)), *BAD[3:6]])
+    with pytest.raises(DataError, match=r"worse.tar: 3 of 21 pairs cannot be read; 2 of so many are passed over"):
+        held_out(shards, images=100, urls="worse.tar")
+
+
 def test_captions_that_repeat_rule_out_retrieval(shards: Path) -> None:
     write_shard(shards / "same.tar", [(f"{number}", pair(number // 2)[1]) for number in range(20)])
     assert not held_out(shards, images=20, urls="same.tar").retrieval

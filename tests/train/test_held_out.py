@@ -17,6 +17,7 @@ from PIL import Image
 
 from flipscale.errors import DataError
 from flipscale.train.data import HeldOut
+from flipscale.train.data.decode import tolerated
 from flipscale.train.data.labelled import even, subset
 from flipscale.train.evaluate import open_evaluations
 
@@ -182,25 +183,50 @@ def test_the_linear_probe_learns_from_the_folder_train(folder: Path) -> None:
 def test_images_that_cannot_be_read_are_passed_over_and_counted(folder: Path) -> None:
     put(folder / "animals" / "cat" / "a.png", picture(1)[:50])
     put(folder / "animals" / "cat" / "b.jpg", b"<html>404</html>")
+    for number in range(4, 9):
+        put(folder / "animals" / "wolf" / f"{number}.png", picture(160))
     found = opened("folder", {"path": "animals"})
     assert found.corrupt == 2
-    assert labels(found) == [0] * 5 + [1] * 6 + [2] * 4
+    assert labels(found) == [0] * 5 + [1] * 6 + [2] * 9
 
 
 def test_too_many_images_that_cannot_be_read_are_an_error(folder: Path) -> None:
-    for number in range(11):
+    for number in range(2):
         put(folder / "animals" / "cat" / f"bad{number:02}.png", b"nothing")
     with pytest.raises(
         DataError,
-        match=r"animals: 11 of 26 images cannot be read, the first of them .*bad00.png \(.*\); 10, or 1%, are",
+        match=r"animals: 2 of 17 images cannot be read, the first of them .*bad00.png \(is no image that can be "
+        r"read\); 1 of so many are passed over",
     ):
         opened("folder", {"path": "animals"})
+
+
+@pytest.mark.parametrize(("count", "few"), [(9, 0), (24, 2), (100, 10), (999, 10), (5000, 50)])
+def test_a_tenth_of_few_images_ten_or_one_percent_of_many_may_be_unreadable(count: int, few: int) -> None:
+    assert tolerated(count) == few
+
+
+def test_images_of_the_linear_probe_that_cannot_be_read_are_counted_too(folder: Path) -> None:
+    for name in ("cat", "barn_owl", "wolf"):
+        for number in range(4):
+            put(folder / "train" / name / f"{number}.png", picture(200))
+    put(folder / "train" / "cat" / "4.png", b"nothing")
+    found = opened("folder", {"path": "animals", "train": "train"}, linear_probe=True)
+    assert found.corrupt == 1
 
 
 def test_a_folder_of_nothing_but_bad_images_is_an_error(root: Path) -> None:
     put(root / "bad" / "cat" / "0.png", b"nothing")
     with pytest.raises(DataError, match="bad: 1 of 1 images cannot be read"):
         opened("folder", {"path": "bad"})
+
+
+def test_a_single_class_is_an_error(root: Path, folder: Path) -> None:
+    put(root / "all" / "cat" / "0.png", picture(1))
+    with pytest.raises(
+        DataError, match="all: has a single class, 'cat', and any model would be right; name a set of two"
+    ):
+        opened("folder", {"path": "all"})
 
 
 def _without_images(root: Path) -> None:
@@ -223,7 +249,11 @@ def _other_train_folders(root: Path) -> None:
             "animals: has 3 class folders, from 'barn_owl' on, but classes na",
         ),
         ({"path": "animals", "classes": "imagenet"}, None, "3 class folders, .* but classes names 1000; give one name"),
-        ({"path": "animals", "classes": "none.json"}, None, "none.json: cannot be read as the class names of animals"),
+        (
+            {"path": "animals", "classes": "none.json"},
+            None,
+            "none.json: cannot be read as the class names of animals .No such f",
+        ),
         ({"path": "animals", "classes": "list.json"}, None, "list.json: is no mapping; write {folder: name}"),
         (
             {"path": "animals", "classes": "names.json"},
@@ -339,7 +369,11 @@ def test_labelled_shards_are_as_clip_benchmark_writes_them(root: Path) -> None:
             LABELS,
             r"x.tar: 1 of 1 images cannot be read, the first of them .*x.tar: a \(it has no image\)",
         ),
-        ({"png": picture(1), "cls": b"1"}, "none.txt", "none.txt: cannot be read as the class names of x.tar"),
+        (
+            {"png": picture(1), "cls": b"1"},
+            "none.txt",
+            "none.txt: cannot be read as the class names of x.tar .No such f",
+        ),
         ({"png": picture(1), "cls": b"1"}, "empty.txt", "empty.txt: has no class name; write one a line"),
     ],
 )
@@ -417,20 +451,31 @@ def test_a_table_gives_an_image_once_with_all_its_captions(table: Path, name: st
 
 
 def test_the_images_wanted_keep_all_their_captions(table: Path) -> None:
-    found = opened("captions", {"file": "coco/t.csv"}, images=1)
-    assert (len(found.pairs[0]), len(found.pairs[1])) == (1, 2) if found.pairs else False
+    found = opened("captions", {"file": "coco/t.csv"}, images=2)
+    assert (len(found.pairs[0]), len(found.pairs[1])) == (2, 3) if found.pairs else False
+
+
+def test_one_image_with_captions_is_an_error(table: Path) -> None:
+    with pytest.raises(DataError, match=r"t.csv: gives one image to score on, .* set evaluation.images to 2 or more"):
+        opened("captions", {"file": "coco/t.csv"}, images=1)
+    tar(table.parent / "0.tar", [("a", {"png": picture(1), "txt": b"a cat"})])
+    with pytest.raises(DataError, match=r"0.tar: gives one image to score on"):
+        opened("webdataset", {"urls": "0.tar"})
 
 
 def test_columns_and_the_folder_of_images_are_named(table: Path) -> None:
-    put(table.parent / "elsewhere" / "t.csv", b"caption,image\nan owl,c.png\n")
+    put(table.parent / "elsewhere" / "t.csv", b"caption,image\nan owl,c.png\na dog,b.png\n")
     found = opened("captions", {"file": "elsewhere/t.csv", "image": "image", "caption": "caption", "root": "coco"})
-    assert greys(found) == [102]
+    assert greys(found) == [102, 101]
 
 
 def test_rows_and_images_that_cannot_be_read_are_passed_over_and_counted(table: Path) -> None:
-    put(table / "bad.csv", b"filepath,title\na.png,\nb.png\n,a cat\nnone.png,a cat\nc.png,an owl\n")
+    rows = [f"{number}.png,a cat" for number in range(30)]
+    for number in range(29):
+        put(table / f"{number}.png", picture(number))
+    put(table / "bad.csv", "\n".join(["filepath,title", "a.png,", "b.png", ",a cat", *rows]).encode())
     found = opened("captions", {"file": "coco/bad.csv"})
-    assert (greys(found), found.corrupt) == ([102], 4)
+    assert (greys(found), found.corrupt) == (list(range(29)), 4)
 
 
 @pytest.mark.parametrize(
@@ -442,7 +487,13 @@ def test_rows_and_images_that_cannot_be_read_are_passed_over_and_counted(table: 
         ("t.csv", b"", "t.csv:1: has no column 'filepath'"),
         ("t.csv", b"filepath,title\n", "t.csv: has no row with filepath and title"),
         ("t.csv", b"filepath,title\n\xff,\xfe\n", "t.csv: cannot be read as a table of captions .*; write it in UTF-8"),
-        ("t.csv", b"filepath,title\n" + b"a.png,\n" * 20, "t.csv:12: 11 of the first 11 rows lack filepath or title"),
+        ("t.csv", b"filepath,title\n" + b"a.png,\n" * 20, "t.csv:2: 20 of 20 rows lack filepath or title"),
+        ("t.csv", b"filepath,title\na.png,a cat\nb.png\n", "t.csv:3: 1 of 2 rows lack filepath or title, this one fir"),
+        (
+            "t.csv",
+            b"filepath,title\na.png,an owl, awake\n",
+            "t.csv:2: has 3 cells, and the header 2; put a caption that has the delimiter in it into quotes",
+        ),
         ("t.jsonl", b'{"filepath": 1}\n{', r"t.jsonl:2: is no JSON \("),
         ("t.jsonl", b"[]\n", "t.jsonl:1: is no object; write {'filepath': path, 'title': text}"),
         (

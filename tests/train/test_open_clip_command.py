@@ -111,6 +111,7 @@ def test_a_run_through_the_command_line_ends_with_scores_and_weights_that_load_e
     result = folder.result()
     facts = ("samples", "steps", "unique_pairs", "repeats", "attempts", "device", "devices", "corrupt_samples")
     assert [result[fact] for fact in facts] == [640, 20, 320, 2.0, 1, "cpu", 1, 0]
+    assert result["corrupt_evaluation_images"] == 0
     assert result["versions"]["open_clip"] == open_clip.__version__
     assert 0 < result["train_seconds"] < 30
     assert 0 < result["cpu_seconds"] < 30

@@ -62,6 +62,13 @@ def test_single_images_of_each_class_have_a_penalty_all_the_same() -> None:
     assert linear_probe(features, labels, features, labels) == 1.0
 
 
+def test_few_images_a_class_are_no_warning() -> None:
+    features, labels = clusters(60, 40, 16, 0.1)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert linear_probe(features, labels, features, labels) == 1.0
+
+
 def test_features_that_are_no_number_give_a_score_that_is_none() -> None:
     features, labels = clusters(16, 4, 4, 0.1)
     assert np.isnan(linear_probe(features * np.float32("nan"), labels, features, labels))

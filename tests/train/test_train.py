@@ -10,11 +10,13 @@ import time
 import open_clip
 import pytest
 import torch
+from PIL import Image
 
 import flipscale.train.task
 from flipscale.errors import DataError, Diverged, RunFolderError
 from flipscale.run import FailureKind, RunFolder, State, write_json
 from flipscale.train import train
+from tests.train.conftest import SETTINGS
 
 LONG = {"samples": 160 * 32, "evaluation": {"data": None, "images": 160, "at": [0.5], "templates": None}}
 """A run long enough to be stopped on the way."""
@@ -61,7 +63,8 @@ def test_a_run_writes_its_result_and_weights_and_drops_its_checkpoint(run):
     assert set(result) == {
         "schema", "scores", "samples", "steps", "unique_pairs", "repeats", "train_seconds", "cpu_seconds",
         "evaluation_seconds", "images_per_second", "attempts", "device", "devices", "gpu_hours", "peak_memory_bytes",
-        "started", "finished", "final_loss", "params", "corrupt_samples", "versions",
+        "started", "finished", "final_loss", "params", "corrupt_samples",
+        "corrupt_evaluation_images", "versions",
     }  # fmt: skip
     facts = ("samples", "steps", "unique_pairs", "repeats", "attempts", "device", "devices", "corrupt_samples")
     assert [result[fact] for fact in facts] == [640, 20, 640, 1.0, 1, "cpu", 1, 0]
@@ -219,6 +222,50 @@ def test_a_signal_stops_a_run_with_a_checkpoint_and_without_an_error(run, signum
     assert folder.result() is None
     assert never.state() is State.PLANNED
     assert not (never.path / "log.txt").exists()
+
+
+def test_what_a_signal_breaks_off_before_a_step_sees_it_is_no_failure(run, monkeypatch):
+    """As with a SIGTERM to the whole process group while torch.compile has a compiler at work."""
+    folder = run()
+
+    def compile_for_a_signal(*arguments, **more):
+        os.kill(os.getpid(), signal.SIGTERM)
+        subprocess.run(["sh", "-c", "kill -TERM $$"], check=True)
+
+    monkeypatch.setattr(flipscale.train.task, "fit", compile_for_a_signal)
+    assert train([folder.path]) == 143
+    assert (folder.state(), folder.error()) == (State.PLANNED, None)
+    log = (folder.path / "log.txt").read_text()
+    assert "stopped by SIGTERM, which broke something off: CalledProcessError: " in log
+    assert "Traceback" in log
+    monkeypatch.undo()
+    assert train([folder.path]) == 0
+
+
+def test_an_error_of_flipscales_own_stays_one_after_a_signal(run, monkeypatch):
+    folder = run()
+
+    def diverge(*arguments, **more):
+        os.kill(os.getpid(), signal.SIGTERM)
+        raise Diverged("The training loss is nan.")
+
+    monkeypatch.setattr(flipscale.train.task, "fit", diverge)
+    assert train([folder.path]) == 143
+    assert folder.error()["kind"] == "diverged"
+
+
+def test_evaluation_images_that_cannot_be_read_are_in_the_log_and_the_result(run, tmp_path):
+    for number in range(20):
+        path = tmp_path / "animals" / ("cat", "dog")[number % 2] / f"{number}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (8, 8), (number, 0, 0)).save(path)
+    path.write_bytes(b"nothing")
+    animals = {"folder": {"path": str(tmp_path / "animals"), "classes": None, "templates": None, "train": None}}
+    folder = run(evaluation={**SETTINGS["evaluation"], "sets": {"animals": animals}})
+    assert train([folder.path]) == 0
+    assert folder.result()["corrupt_evaluation_images"] == 1
+    said = "evaluation.sets.animals: 1 images are passed over, as they or their captions cannot be read\n"
+    assert said in (folder.path / "log.txt").read_text()
 
 
 def test_a_process_told_to_end_ends_with_the_signals_code_and_frees_the_run(run):

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from flipscale.errors import DataError, did_you_mean
-from flipscale.train.data.decode import CORRUPT_COUNT, CORRUPT_SHARE, decode_paths, located
+from flipscale.train.data.decode import decode_paths, located, reason_of, tolerated
 from flipscale.train.data.pairs import Images, Integers
 
 
@@ -38,24 +38,25 @@ def read(file: str, image: str, caption: str, root: str | None, count: int, imag
     """
     path = located(file)
     captions: dict[str, list[str]] = {}
-    bad = 0
-    for rows, (line, name, texts) in enumerate(_rows(path, image, caption), 1):
+    rows, bad = 0, []
+    for line, name, texts in _rows(path, image, caption):
+        rows += 1
         texts = [text.strip() for text in texts if isinstance(text, str) and text.strip()]
         if not isinstance(name, str) or not name or not texts:
-            bad += 1
-            if bad > max(CORRUPT_COUNT, CORRUPT_SHARE * rows):
-                raise DataError(
-                    f"{path}:{line}: {bad} of the first {rows} rows lack {image} or {caption}; {CORRUPT_COUNT}, or "
-                    f"{CORRUPT_SHARE:.0%}, are passed over. Fill them in, or take them out."
-                )
+            bad.append(line)
         elif name in captions or len(captions) < count:
             captions.setdefault(name, []).extend(texts)
+    if bad and len(bad) > tolerated(rows):
+        raise DataError(
+            f"{path}:{bad[0]}: {len(bad)} of {rows} rows lack {image} or {caption}, this one first; {tolerated(rows)} "
+            f"of so many are passed over. Fill them in, or take them out."
+        )
     if not captions:
         raise DataError(f"{path}: has no row with {image} and {caption}; write one for each caption.")
     folder = path.parent if root is None else located(root)
     names = list(captions)
     images, good = decode_paths([folder / name for name in names], image_size, str(path))
-    return gather(images, [captions[names[i]] for i in good], corrupt=bad + len(names) - len(good))
+    return gather(images, [captions[names[i]] for i in good], corrupt=len(bad) + len(names) - len(good))
 
 
 def gather(images: Images, captions: list[list[str]], corrupt: int) -> Captioned:
@@ -80,7 +81,9 @@ def _rows(path: Path, image: str, caption: str) -> Iterator[tuple[int, Any, list
             f"paths start from."
         ) from None
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"{path}: cannot be read as a table of captions ({error}); write it in UTF-8.") from error
+        raise DataError(
+            f"{path}: cannot be read as a table of captions ({reason_of(error)}); write it in UTF-8."
+        ) from error
 
 
 def _table(file: Any, path: Path, image: str, caption: str) -> Iterator[tuple[int, Any, list[Any]]]:
@@ -92,6 +95,11 @@ def _table(file: Any, path: Path, image: str, caption: str) -> Iterator[tuple[in
         if column not in (table.fieldnames or ()):
             raise DataError(f"{path}:1: has no column {column!r}; {did_you_mean(column, table.fieldnames or ())}")
     for row in table:
+        if None in row:
+            raise DataError(
+                f"{path}:{table.line_num}: has {len(row) - 1 + len(row[None])} cells, and the header {len(row) - 1}; "
+                f'put a caption that has the delimiter in it into quotes: "an owl, awake".'
+            )
         yield table.line_num, row[image], [row[caption]]
 
 

@@ -9,7 +9,7 @@ from itertools import islice
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from flipscale.errors import DataError
 from flipscale.train.data.pairs import Images, Integers
@@ -20,6 +20,11 @@ EXTENSIONS = {"jpg", "jpeg", "png", "webp", "bmp", "gif", "tif", "tiff"}
 
 CORRUPT_SHARE, CORRUPT_COUNT = 0.01, 10
 """So many images, the larger of the two, may be unreadable and are passed over. More is a fault of the data set."""
+
+SMALL_SHARE = 0.1
+"""Of an evaluation set that has few images, CORRUPT_COUNT would be most of them: no more than this share of it."""
+
+NO_IMAGE = "is no image that can be read"
 
 File = tuple[str, Path | bytes | None]
 """A name for complaints, and where the file is, or what it holds, or None if there is no image where one should be."""
@@ -41,8 +46,10 @@ def decode(files: Iterable[File], count: int, image_size: int, where: str) -> tu
                 images[number] = np.asarray(view(image.convert("RGB"), image_size)).transpose(2, 0, 1)
         except MemoryError:
             raise
+        except UnidentifiedImageError:  # It names an object in memory.
+            return NO_IMAGE
         except Exception as error:  # On damaged bytes decoders raise anything: OSError, SyntaxError, struct.error, ...
-            return getattr(error, "strerror", None) or str(error) or type(error).__name__
+            return reason_of(error)
         return None
 
     good, bad, first = [], 0, ""
@@ -54,14 +61,23 @@ def decode(files: Iterable[File], count: int, image_size: int, where: str) -> tu
                     good.append(number)
                 else:
                     bad, first = bad + 1, first or f"{name} ({reason})"
-    if not good or bad > max(CORRUPT_COUNT, CORRUPT_SHARE * count):
+    if not good or bad > tolerated(count):
         raise DataError(
-            f"{where}: {bad} of {count} images cannot be read, the first of them {first}; {CORRUPT_COUNT}, or "
-            f"{CORRUPT_SHARE:.0%}, are passed over if others are left. Write these files again, or take them out."
+            f"{where}: {bad} of {count} images cannot be read, the first of them {first}; {tolerated(count)} of so "
+            f"many are passed over. Write these files again, or take them out."
             if bad
             else f"{where}: there are no images; name a data set that has some."
         )
     return images if not bad else images[good], np.array(good, np.int64)
+
+
+def tolerated(count: int) -> int:
+    """How many of an evaluation's `count` images may be unreadable: a tenth up to 10, then 10, from 1,000 on 1 %.
+
+    >>> [tolerated(count) for count in (9, 24, 500, 5000)]
+    [0, 2, 10, 50]
+    """
+    return max(min(CORRUPT_COUNT, int(SMALL_SHARE * count)), int(CORRUPT_SHARE * count))
 
 
 def decode_paths(paths: Sequence[Path], image_size: int, where: str) -> tuple[Images, Integers]:
@@ -83,6 +99,11 @@ def _version(path: Path) -> tuple[int, int] | None:
     except OSError:
         return None
     return stat.st_mtime_ns, stat.st_size
+
+
+def reason_of(error: Exception) -> str:
+    """What went wrong, without the number and the path that the system's errors begin and end with."""
+    return getattr(error, "strerror", None) or str(error) or type(error).__name__
 
 
 def located(name: str) -> Path:

@@ -107,7 +107,8 @@ def _folder(options: dict[str, Any]) -> Path:
     if not folder.is_dir():
         raise DataError(
             f"{folder}: there is no such folder, so no Fashion-MNIST. Type `apt-get install dataset-fashion-mnist`, "
-            f"or set data.fashion.folder in the study, or FLIPSCALE_FASHION, to a folder with its four idx files."
+            f"or set the option folder of fashion in the study, or FLIPSCALE_FASHION, to a folder with its four idx "
+            f"files."
         )
     return folder
 

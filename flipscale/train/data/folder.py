@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from flipscale.errors import DataError, did_you_mean
-from flipscale.train.data.decode import EXTENSIONS, decode_paths, located
+from flipscale.train.data.decode import EXTENSIONS, decode_paths, located, reason_of
 from flipscale.train.data.labelled import Labelled, subset
 
 
@@ -62,7 +62,8 @@ def _by_folder(folders: tuple[str, ...], file: str, where: str) -> tuple[str, ..
         names = json.loads(path.read_text())
     except (OSError, ValueError) as error:
         raise DataError(
-            f"{path}: cannot be read as the class names of {where} ({error}). Write a JSON file {{folder: name}}."
+            f"{path}: cannot be read as the class names of {where} ({reason_of(error)}). "
+            f"Write a JSON file {{folder: name}}."
         ) from error
     if not isinstance(names, dict):
         raise DataError(f"{path}: is no mapping; write {{folder: name}} for the class folders of {where}.")

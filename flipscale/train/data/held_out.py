@@ -18,7 +18,7 @@ from flipscale.errors import DataError, did_you_mean
 from flipscale.train.data import captions, fashion, folder, idx, labelled, shapes, tar_sets, webdataset
 from flipscale.train.data.captions import Captioned
 from flipscale.train.data.labelled import Labelled
-from flipscale.train.data.pairs import HeldOut, Images, Integers, Tokenize, prompt_tokens
+from flipscale.train.data.pairs import HeldOut, Tokenize, prompt_tokens
 from flipscale.train.data.webdataset import DISTINCT_SHARE
 
 TEMPLATES = ["a photo of a {}"]
@@ -57,21 +57,29 @@ def open_held_out(
         # Declared as something to train on: decoded as for training, with one caption an image.
         if trained_on:
             return None
-        return webdataset.held_out(
+        pairs = webdataset.held_out(
             options, images=images, image_size=image_size, text_length=text_length, cache=cache, tokenize=tokenize
         )
+        return _with_choice(pairs, options["urls"])
     if kind == "captions" or (kind == "webdataset" and options["classes"] is None):
-        return _captioned(kind, options, images, image_size, cache, tokenize)
+        pairs = _captioned(kind, options, images, image_size, cache, tokenize)
+        return _with_choice(pairs, options["urls"] if kind == "webdataset" else options["file"])
     if kind in ("webdataset", "folder", "idx"):
         found, examples = _labelled(kind, options, images, image_size, cache, probe)
+        if len(found.classes) < 2:
+            where = options.get("urls") or options.get("path") or options["images"]
+            raise DataError(
+                f"{where}: has a single class, {found.classes[0]!r}, and any model would be right; name a set of two "
+                f"classes or more."
+            )
         return HeldOut(
             pairs=None,
             retrieval=False,
             labelled=(found.images, found.labels),
             classes=found.classes,
             prompts=prompt_tokens(found.classes, templates or TEMPLATES, tokenize),
-            probe=examples,
-            corrupt=found.corrupt,
+            probe=None if examples is None else (examples.images, examples.labels),
+            corrupt=found.corrupt + (examples.corrupt if examples else 0),
         )
     kinds = ["shapes", "fashion", "webdataset", "folder", "idx", "captions"]
     raise DataError(f"unknown data set {kind!r}, {did_you_mean(kind, kinds)}")
@@ -94,9 +102,20 @@ def _captioned(
     )
 
 
+def _with_choice(found: HeldOut, where: str) -> HeldOut:
+    """The same, or DataError if there is one image only."""
+    assert found.pairs is not None
+    if len(found.pairs[0]) < 2:
+        raise DataError(
+            f"{where}: gives one image to score on, and any model would find it; name a set of two images or more, and "
+            f"set evaluation.images to 2 or more."
+        )
+    return found
+
+
 def _labelled(
     kind: str, options: dict[str, Any], count: int, image_size: int, cache: Path | None, probe: int
-) -> tuple[Labelled, tuple[Images, Integers] | None]:
+) -> tuple[Labelled, Labelled | None]:
     """The images to score on, and those that the linear probe learns from, if it is wanted and the set has some."""
     if kind == "webdataset":
         classes = labelled.listed(options["classes"], options["urls"])
@@ -117,7 +136,7 @@ def _labelled(
             examples = folder.read(options["train"], probe, image_size)
             _same_folders(options["path"], found.classes, options["train"], examples.classes)
         found = folder.named(found, options["classes"], options["path"])
-    return found, None if examples is None else (examples.images, examples.labels)
+    return found, examples
 
 
 def _same_folders(path: str, classes: tuple[str, ...], train: str, examples: tuple[str, ...]) -> None:

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from flipscale.errors import DataError
-from flipscale.train.data.decode import located
+from flipscale.train.data.decode import located, reason_of
 from flipscale.train.data.labelled import Labelled, check, subset
 from flipscale.train.data.pairs import Images
 from flipscale.train.data.views import view_stored
@@ -45,7 +45,7 @@ def array(path: Path, magic: int) -> npt.NDArray[np.uint8]:
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
         raise DataError(f"{path}: not a whole gzip file ({error}); copy it again.") from error
     except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error}); name an idx file.") from error
+        raise DataError(f"{path}: cannot be read ({reason_of(error)}); name an idx file.") from error
     found, axes = int.from_bytes(data[:4], "big"), magic & 0xFF
     if found != magic or len(data) < 4 + 4 * axes:
         raise DataError(

@@ -6,7 +6,7 @@ import numpy as np
 
 from flipscale.errors import DataError
 from flipscale.train.data import draw
-from flipscale.train.data.decode import located
+from flipscale.train.data.decode import located, reason_of
 from flipscale.train.data.pairs import Images, Integers
 
 STREAM = draw.key("evaluation", "subset")
@@ -63,8 +63,8 @@ def listed(classes: str | list[str], where: str) -> tuple[str, ...]:
         names = tuple(line.strip() for line in path.read_text().splitlines() if line.strip())
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(
-            f"{path}: cannot be read as the class names of {where} ({error}). Write a text file with one name a line, "
-            f"or a list of names, or imagenet."
+            f"{path}: cannot be read as the class names of {where} ({reason_of(error)}). "
+            f"Write a text file with one name a line, or a list of names, or imagenet."
         ) from error
     if not names:
         raise DataError(f"{path}: has no class name; write one a line, in the order of the classes of {where}.")

@@ -114,7 +114,7 @@ def sources(urls: str) -> list[Source]:
 def declared_counts(shards: Sequence[Source], file: str | None) -> dict[Source, int]:
     """How many pairs shards hold by what is written down: in `file`, or in a sizes.json beside shards on a disk.
 
-    The file is open_clip's and webdataset's: {"00000.tar": 10000, ...}. Each count is checked when its shard is read.
+    The file is open_clip's and webdataset's: {"00000.tar": 9987, ...}. Each count is checked when its shard is read.
     """
     counts: dict[Source, int] = {}
     names = Counter(f"{shard.stem}.tar" for shard in shards)
@@ -122,14 +122,16 @@ def declared_counts(shards: Sequence[Source], file: str | None) -> dict[Source, 
     for path in [Path(file)] if file else sorted(folder / "sizes.json" for folder in folders):
         try:
             written = json.loads(path.read_text())
+            if not isinstance(written, dict):
+                raise TypeError(f"it holds no object but {written!r:.40}")
             sizes = {str(name): int(count) for name, count in written.items()}
         except FileNotFoundError:
             if file:
                 raise DataError(f"{path}: there is no such file; correct sizes, or leave it out.") from None
             continue
-        except (ValueError, AttributeError, TypeError) as error:
+        except (ValueError, TypeError) as error:
             raise DataError(
-                f'{path}: cannot be read ({error}); write {{"00000.tar": 10000, ...}} or delete it.'
+                f'{path}: cannot be read ({error}); write {{"00000.tar": 9987, ...}} or delete it.'
             ) from error
         for shard in shards:
             # A name that several folders have says nothing in a file for all of them.

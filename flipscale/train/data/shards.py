@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import IO
 
 import numpy as np
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from flipscale.errors import DataError
-from flipscale.train.data.decode import EXTENSIONS
+from flipscale.train.data.decode import EXTENSIONS, NO_IMAGE
 from flipscale.train.data.pairs import Integers
 
 _BLOCK = 512
@@ -86,6 +86,8 @@ def read(file: IO[bytes], place: Integers) -> tuple[Image.Image, str]:
         return Image.open(io.BytesIO(os.pread(file.fileno(), size, image))).convert("RGB"), found.strip()
     except (MemoryError, Unreadable):
         raise
+    except UnidentifiedImageError as error:  # It names an object in memory.
+        raise Unreadable(NO_IMAGE) from error
     except Exception as error:  # On damaged bytes decoders raise anything: OSError, SyntaxError, struct.error, ...
         raise Unreadable(str(error) or type(error).__name__) from error
 

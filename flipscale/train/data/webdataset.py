@@ -18,7 +18,7 @@ import numpy as np
 
 from flipscale.errors import DataError
 from flipscale.train.data import cache as cached
-from flipscale.train.data.decode import CORRUPT_COUNT, CORRUPT_SHARE
+from flipscale.train.data.decode import CORRUPT_COUNT, CORRUPT_SHARE, tolerated
 from flipscale.train.data.library import Library, Source, check_count, declared_counts, sources
 from flipscale.train.data.pairs import Data, HeldOut, Images, Integers, Tokenize
 from flipscale.train.data.shuffle import Shuffle, taken
@@ -85,6 +85,11 @@ def held_out(
         if len(good) == images or size < wanted:
             break
         wanted += images - len(good)
+    if len(pairs.bad) > tolerated(size):
+        raise DataError(
+            f"{options['urls']}: {len(pairs.bad)} of {size} pairs cannot be read; {tolerated(size)} of so many are "
+            f"passed over. Write the shards again, or leave the bad ones out of urls."
+        )
     found, tokens = pairs.batch(good)
     distinct = len(np.unique(tokens, axis=0))
     return HeldOut(pairs=(found, tokens), retrieval=distinct >= DISTINCT_SHARE * len(tokens), corrupt=len(pairs.bad))
