@@ -5,7 +5,7 @@ import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from flipscale.architecture import architecture
+from flipscale.architecture import Architecture, architecture
 from flipscale.errors import FlipscaleError
 from flipscale.study.document import Complaints
 from flipscale.study.expression import ExpressionError
@@ -122,6 +122,21 @@ def _settle(study: Study, settings: Settings, chosen: Settings, complaints: Comp
     settings["image_size"] = shape.image.image_size
     if settings["text_length"] is None:
         settings["text_length"] = shape.text.context_length
+    good = True
+    for name, wrong, what, remedy in _checks(study, settings, shape):
+        if wrong:
+            good = False
+            if name not in told:
+                told.add(name)
+                complaints.add(
+                    _place(study, name), f"{what} ({_at(chosen).strip()}); {remedy}" if chosen else f"{what}; {remedy}"
+                )
+    return good
+
+
+def _checks(study: Study, settings: Settings, shape: Architecture) -> tuple[tuple[str, bool, str, str], ...]:
+    """What may be wrong between settings: the setting to blame, whether it is, what is, and what to do about it."""
+    model = settings["model"]
     batch, samples, unique = settings["batch_size"], settings["samples"], settings["data_size"]
     processes = study.resources["processes"] or max(1, study.resources["gpus"])
     parts = study.resources["accumulate"]
@@ -130,7 +145,7 @@ def _settle(study: Study, settings: Settings, chosen: Settings, complaints: Comp
     unit = math.lcm(shape.image.width // shape.image.heads, 4)
     tuning = settings["tuning"] or {"samples": math.inf, "batch_size": None, "warmup": None}
     tuned = tuning["samples"]
-    checks = (
+    return (
         (
             "text_length",
             settings["text_length"] > shape.text.context_length,
@@ -197,16 +212,6 @@ def _settle(study: Study, settings: Settings, chosen: Settings, complaints: Comp
             "exclude these together",
         ),
     )
-    good = True
-    for name, wrong, what, remedy in checks:
-        if wrong:
-            good = False
-            if name not in told:
-                told.add(name)
-                complaints.add(
-                    _place(study, name), f"{what} ({_at(chosen).strip()}); {remedy}" if chosen else f"{what}; {remedy}"
-                )
-    return good
 
 
 def _place(study: Study, name: str) -> Any:

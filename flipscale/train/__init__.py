@@ -26,6 +26,7 @@ from flipscale.train.open_clip_command import run_open_clip
 from flipscale.train.processes import Group, is_lost_connection, joined, start
 from flipscale.train.stop import STOP_SIGNALS, Stop, noting_signals
 from flipscale.train.task import asked_of, keep_freed_memory, line_of, parent_of, pretrain, score_parent
+from flipscale.train.training import processes_of
 
 __all__ = ["STOP_SIGNALS", "train"]
 
@@ -153,7 +154,7 @@ class _Queue:
         if settings["inference"] != "full":
             score_parent(run, lease, self.crew.group.device)
         elif trainer == "flipscale":
-            group = self.crew.of(_processes(resources))
+            group = self.crew.of(processes_of(resources, torch.cuda.is_available()))
             group.hand_out(str(run.path.resolve()))
             pretrain(run, lease, group, self.stop, self.checkpoint_seconds)
         else:
@@ -236,13 +237,6 @@ def _parents_first(runs: Sequence[RunFolder]) -> list[RunFolder]:
     for run in runs:
         add(run)
     return list(found.values())
-
-
-def _processes(resources: dict[str, Any]) -> int:
-    """How many processes train a run: as many as it asks for, else one for each GPU it asks for, else one."""
-    if resources.get("processes"):
-        return int(resources["processes"])
-    return max(1, resources.get("gpus") or 0) if torch.cuda.is_available() else 1
 
 
 def _is_over(run: RunFolder) -> bool:

@@ -19,6 +19,7 @@ from flipscale.cost import steps_of
 from flipscale.errors import FlipscaleError
 from flipscale.train.model import NORMALIZATIONS
 from flipscale.train.open_clip_shards import Shards
+from flipscale.train.training import processes_of
 
 RECORDS = 200
 """About so many records of the loss a run, as with flipscale's own trainer."""
@@ -212,7 +213,7 @@ def flags_as_markdown() -> str:
 
 def refuse(settings: Mapping[str, Any], resources: Mapping[str, Any], device: str) -> None:
     """Raise FlipscaleError with every setting that open_clip's program cannot express, and what would be right."""
-    processes, accumulate = _processes(resources, device), resources.get("accumulate") or 1
+    processes, accumulate = processes_of(resources, device == "cuda"), resources.get("accumulate") or 1
     batch = settings["batch_size"]
     webdataset = "webdataset" in settings["data"]
     refusals = {
@@ -269,7 +270,7 @@ def settle(
     wished: Mapping[str, int],
 ) -> Job:
     """The training that comes as near as can be to what is wished for, and to the rest exactly."""
-    processes, accumulate = _processes(resources, device), resources.get("accumulate") or 1
+    processes, accumulate = processes_of(resources, device == "cuda"), resources.get("accumulate") or 1
     epochs = _epochs(settings, shards, wished.get("epochs"))
     steps_per_epoch = steps_of(settings) // epochs
     most = wished.get("workers", WORKERS if device == "cuda" else 0)
@@ -282,10 +283,6 @@ def settle(
         default=0,
     )
     return Job(settings, resources, folder, shards, device, processes, accumulate, epochs, steps_per_epoch, workers)
-
-
-def _processes(resources: Mapping[str, Any], device: str) -> int:
-    return int(resources.get("processes") or (device == "cuda" and resources.get("gpus")) or 1)
 
 
 def _cooldown_steps(settings: Mapping[str, Any]) -> int:

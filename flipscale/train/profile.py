@@ -22,7 +22,7 @@ from flipscale.train.task import (
     open_training_data,
     peak_memory_of,
 )
-from flipscale.train.training import Training, rows_of
+from flipscale.train.training import Training, processes_of, rows_of
 
 WARM_UP = 3
 """Steps before anything is timed: the first ones allocate memory, and a GPU chooses its kernels in them."""
@@ -47,7 +47,7 @@ def profile(folder: Path, steps: int = 30) -> str:
     group = Group()
     batch = settings["batch_size"]
     parts = resources.get("accumulate") or 1
-    rows = rows_of(settings, resources.get("processes") or 1, parts) // parts
+    rows = rows_of(settings, processes_of(resources, group.device.type == "cuda"), parts) // parts
     # As many steps as are looked at, whatever the run's length. Weights do not matter to the speed.
     settings |= {"batch_size": rows, "samples": 2 * (WARM_UP + steps) * rows, "warmup": 0, "cooldown": 0, "init": None}
     data = open_training_data(run, settings)

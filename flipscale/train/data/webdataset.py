@@ -107,14 +107,6 @@ def _open(options: dict[str, Any], wanted: int | None, cache: Path | None) -> tu
     return library, shards, counts
 
 
-def shard_paths(urls: str) -> list[Path]:
-    """The files that a pattern stands for, in order, all on a disk of this machine."""
-    shards = sources(urls)
-    if away := [shard.url for shard in shards if not shard.local]:
-        raise DataError(f"{away[0]}: for evaluation only shards on a disk are read; fetch them and give their path.")
-    return [Path(shard.url) for shard in shards]
-
-
 class _Decoded:
     """The first `size` pairs of shards that are decoded once."""
 
