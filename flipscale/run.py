@@ -8,9 +8,10 @@
     model.pt        the finished weights, as open_clip loads them                  written by train
     result.json     scores and measured facts; its presence is what "finished" means, so it is written last
     error.json      why it failed, by kind                                         written by train or launch
+    failures.jsonl  what went wrong before and what was done about it              written by launch
     log.txt         what the process said
 
-Every file but metrics.jsonl and log.txt is written to a temporary name, flushed, then renamed, so a reader sees
+Every file but the .jsonl and log.txt is written to a temporary name, flushed, then renamed, so a reader sees
 the old file or the new one. This module knows files and nothing of models: a training command of the user's own
 works under the same contract.
 """
@@ -39,6 +40,15 @@ HEARTBEAT_SECONDS = 5.0
 
 LEASE_GRACE_SECONDS = 60.0
 """A lease untouched for this long, on a host whose processes cannot be seen from here, counts as dropped."""
+
+JOB, ATTEMPT, NODE = "FLIPSCALE_JOB", "FLIPSCALE_ATTEMPT", "FLIPSCALE_NODE"
+"""Environment variables by which a launcher tells a worker for which job it works, how often that was started before,
+and what the scheduler calls the machine."""
+
+
+_NOT_FLUSHED = ("run.json", "job.json")
+"""Files that may be renamed into place and empty, where the machine went down before what is in them was on the disk.
+They are as good as not written: submitting again writes them."""
 
 
 class State(enum.StrEnum):
@@ -82,16 +92,17 @@ class RunFolder:
 
     # What was asked
 
-    def ask(self, asked: Mapping[str, Any]) -> None:
+    def ask(self, asked: Mapping[str, Any], *, flush: bool = True) -> None:
         """Write run.json (id, settings, parents, cost, resources, ...), for a run that is to be started, or again.
 
         What it asks of training never changes, or it would have another id; where its data lies and how a batch is
-        computed may have been corrected since it failed.
+        computed may have been corrected since it failed. Without `flush` a crash of the machine may undo it: who asks
+        for thousands of runs flushes once, at the end.
         """
         before = self.asked()
         if before is None or any(before.get(name) != value for name, value in asked.items()):
             self.path.mkdir(parents=True, exist_ok=True)
-            self._write("run.json", asked)
+            self._write("run.json", asked, flush)
 
     def asked(self) -> dict[str, Any] | None:
         asked = self._read("run.json")
@@ -106,8 +117,8 @@ class RunFolder:
     def job(self) -> dict[str, Any] | None:
         return self._read("job.json")
 
-    def write_job(self, job: Mapping[str, Any]) -> None:
-        self._write("job.json", job)
+    def write_job(self, job: Mapping[str, Any], *, flush: bool = True) -> None:
+        self._write("job.json", job, flush)
 
     def lease(self) -> dict[str, Any] | None:
         """Who holds the run: host, pid, token, and `alive`, whether that process still lives, as far as is known."""
@@ -142,10 +153,7 @@ class RunFolder:
         A run that was killed and resumed from its checkpoint writes some steps again; of records with the same
         step and the same keys the later one stands.
         """
-        try:
-            lines = (self.path / "metrics.jsonl").read_bytes().splitlines()
-        except FileNotFoundError:
-            return [], 0
+        lines = _lines(self.path / "metrics.jsonl")
         torn = 0
         kept: dict[tuple[Any, ...], dict[str, Any]] = {}
         for line in lines:
@@ -171,21 +179,49 @@ class RunFolder:
         """Record a failure: `kind` says what may be done about it, `reason` is a sentence for a person."""
         self._write("error.json", {"kind": str(kind), "reason": reason, "time": time.time(), **more})
 
+    def failures(self) -> list[dict[str, Any]]:
+        """What went wrong in attempts before, the first of them first: `kind`, `reason`, `then` (what was done about
+        it), `time`, and of the attempt `job`, `attempt`, `node`, `samples`, as far as is known."""
+        found = []
+        for line in _lines(self.path / "failures.jsonl"):
+            with contextlib.suppress(ValueError):
+                failure = json.loads(line)
+                if isinstance(failure, dict) and failure.get("kind") in set(FailureKind):
+                    found.append(failure)
+        return found
+
+    def note_failure(self, failure: Mapping[str, Any]) -> None:
+        """Append to failures.jsonl. The run may go on after it, where error.json is for one that does not."""
+        with open(self.path / "failures.jsonl", "a") as file:
+            file.write(json.dumps({**failure, "time": time.time()}) + "\n")
+
     def clear_for_retry(self) -> None:
-        """Forget the failure and the last job, keep the checkpoint and the record: the next attempt goes on."""
+        """Put the failure aside, keep the checkpoint and the record: the next attempt goes on."""
         for name in ("error.json", "job.json"):
             (self.path / name).unlink(missing_ok=True)
 
+    def is_over(self) -> bool:
+        """Whether nothing is to be done: it has a result, has failed, or a person has cancelled its job."""
+        job = self.job()
+        return bool(self.result() or self.error() or (job and job.get("cancelled")))
+
     def state(self, whereabouts: str | None = None) -> State:
-        """The state, from the files and what the launcher says of the job: 'waiting', 'running', or None for gone."""
-        if (self.path / "result.json").exists():
+        """The state, from the files and what the launcher says of the job: 'waiting', 'running', 'cancelled', or None
+        for gone."""
+        try:
+            # Asked once: there may be thousands of runs, on a slow file system.
+            with os.scandir(self.path) as entries:
+                files = {entry.name for entry in entries}
+        except (FileNotFoundError, NotADirectoryError):
+            return State.PLANNED
+        if "result.json" in files:
             return State.FINISHED
-        if (self.path / "error.json").exists():
+        if "error.json" in files:
             return State.FAILED
-        lease = self.lease()
+        lease = self.lease() if "lease.json" in files else None
         if lease and lease["alive"]:
             return State.RUNNING
-        job = self.job()
+        job = self.job() if "job.json" in files else None
         if job is None:
             return State.PLANNED
         if job.get("cancelled"):
@@ -196,8 +232,11 @@ class RunFolder:
 
     def _read(self, name: str) -> dict[str, Any] | None:
         try:
-            text = (self.path / name).read_text()
+            with open(self.path / name, "rb") as file:
+                text = file.read()
         except (FileNotFoundError, NotADirectoryError):
+            return None
+        if not text and name in _NOT_FLUSHED:
             return None
         try:
             data = json.loads(text)
@@ -219,8 +258,8 @@ class RunFolder:
             )
         return data
 
-    def _write(self, name: str, data: Mapping[str, Any]) -> None:
-        write_json(self.path / name, {"schema": SCHEMA, **data})
+    def _write(self, name: str, data: Mapping[str, Any], flush: bool = True) -> None:
+        write_json(self.path / name, {"schema": SCHEMA, **data}, flush=flush)
 
 
 class Lease:
@@ -237,12 +276,18 @@ class Lease:
         self._done = threading.Event()
 
     def take(self) -> bool:
-        """Take the lease unless a living process holds it. Takers come one after the other, by a lock on lease.lock."""
+        """Take the lease unless a living process holds it. Takers come one after the other, by a lock on lease.lock.
+
+        A later attempt of the same job takes it from an earlier one, living or not: the scheduler has given that one
+        up, and where a node was lost to it a copy may go on there for a while.
+        """
+        job, attempt = os.environ.get(JOB), int(os.environ.get(ATTEMPT, "0"))
         self.folder.path.mkdir(parents=True, exist_ok=True)
         with open(self.folder.path / "lease.lock", "w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             holder = self.folder.lease()
-            if holder and holder["alive"]:
+            given_up = holder and job and holder.get("job") == job and attempt > holder.get("attempt", 0)
+            if holder and holder["alive"] and not given_up:
                 return False
             pid = os.getpid()
             write_json(
@@ -253,6 +298,9 @@ class Lease:
                     "pid": pid,
                     "born": birth(pid),
                     "time": time.time(),
+                    "job": job,
+                    "attempt": attempt,
+                    "node": os.environ.get(NODE, socket.gethostname()),
                 },
             )
         threading.Thread(target=self._beat, daemon=True).start()
@@ -313,23 +361,31 @@ class Lease:
                 os.utime(self._file)
 
 
+def _lines(path: Path) -> list[bytes]:
+    try:
+        return path.read_bytes().splitlines()
+    except FileNotFoundError:
+        return []
+
+
 @contextlib.contextmanager
-def replacing(path: Path) -> Iterator[IO[bytes]]:
+def replacing(path: Path, *, flush: bool = True) -> Iterator[IO[bytes]]:
     """A new file that takes the place of `path` when the block ends without an error; until then the old one stands."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}.tmp")
     try:
         with open(temporary, "wb") as file:
             yield file
-            file.flush()
-            os.fsync(file.fileno())
+            if flush:
+                file.flush()
+                os.fsync(file.fileno())
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
 
 
-def write_json(path: Path, data: Mapping[str, Any]) -> None:
+def write_json(path: Path, data: Mapping[str, Any], *, flush: bool = True) -> None:
     """Write `data` to `path` whole: a reader sees the old file or the new one, never half of one."""
-    with replacing(path) as file:
+    with replacing(path, flush=flush) as file:
         file.write(json.dumps(data, indent=1).encode() + b"\n")
 
 

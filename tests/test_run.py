@@ -207,12 +207,54 @@ def test_folder_of_a_newer_flipscale_is_refused_in_words(folder: RunFolder) -> N
 
 @pytest.mark.parametrize(
     ("text", "what"),
-    [("", "not JSON"), ("{", "not JSON"), ("[]", "holds no JSON object"), ("7", "holds no JSON object")],
+    [
+        ("", "not JSON"),
+        ("{", "not JSON"),
+        ("\xff", "not JSON"),
+        ("[]", "holds no JSON object"),
+        ("7", "holds no JSON object"),
+    ],
 )
 def test_torn_or_foreign_json_is_named(folder: RunFolder, text: str, what: str) -> None:
     (folder.path / "result.json").write_text(text)
     with pytest.raises(RunFolderError, match=rf"result\.json: {what}"):
         folder.result()
+
+
+def test_what_was_asked_and_never_reached_the_disk_was_not_asked(folder: RunFolder) -> None:
+    for name in ("run.json", "job.json"):
+        (folder.path / name).write_text("")
+    assert (folder.asked(), folder.job(), folder.state()) == (None, None, State.PLANNED)
+
+
+def test_a_later_attempt_of_the_same_job_takes_the_lease_of_one_that_still_lives(
+    folder: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FLIPSCALE_JOB", "slurm/a-0/7")
+    with folder.hold() as first:
+        assert first is not None
+        with folder.hold() as same:
+            assert same is None
+        monkeypatch.setenv("FLIPSCALE_ATTEMPT", "1")
+        with folder.hold() as second:
+            assert second is not None
+            assert (folder.lease() or {})["attempt"] == 1
+            with pytest.raises(LeaseLost):
+                first.fence()
+            monkeypatch.setenv("FLIPSCALE_JOB", "slurm/b-0/7")
+            monkeypatch.setenv("FLIPSCALE_ATTEMPT", "2")
+            with folder.hold() as other_job:
+                assert other_job is None
+
+
+def test_failures_are_kept_in_order_and_torn_ones_are_left_out(folder: RunFolder) -> None:
+    assert folder.failures() == []
+    folder.note_failure({"kind": FailureKind.OOM, "reason": "Too big.", "then": "again"})
+    with open(folder.path / "failures.jsonl", "a") as file:
+        file.write('{"kind": "timeout", "reas\n{"kind": "weather"}\n')
+    folder.note_failure({"kind": FailureKind.TIMEOUT, "reason": "Late.", "then": "resumed"})
+    assert [one["kind"] for one in folder.failures()] == ["oom", "timeout"]
+    assert folder.failures()[0]["time"] > 0
 
 
 @pytest.mark.parametrize("text", ["", "null", "[1]", "{}", '{"host": "elsewhere"}', '{"host": "here", "pid": "x"}'])

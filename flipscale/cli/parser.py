@@ -40,7 +40,12 @@ def parser() -> argparse.ArgumentParser:
         one.add_argument("--no-mlflow", action="store_true", help="write tables only")
 
     def launches(one: Any) -> None:
-        one.add_argument("--on", default="local", metavar="LAUNCHER", help="where to run: local (this machine)")
+        one.add_argument(
+            "--on", default="local", metavar="LAUNCHER", help="where to run: local (this machine) or slurm"
+        )
+        site = os.environ.get("FLIPSCALE_SITE")
+        described = f"what the cluster is like ({site or 'as its administrators chose'})"
+        one.add_argument("--site", metavar="FILE", default=site, help=described)
 
     one = verb(verbs.init, study=False, data=False)
     one.add_argument("file", nargs="?", default="study.yaml", help="the file to write (study.yaml)")
@@ -48,6 +53,7 @@ def parser() -> argparse.ArgumentParser:
     verb(verbs.plan)
     one = verb(verbs.submit, data=False)
     launches(one)
+    one.add_argument("--dry-run", action="store_true", help="print what would be sent; send nothing")
     one.add_argument("--detach", action="store_true", help="return at once; the runs go on without this terminal")
     one.add_argument("--retry-diverged", action="store_true", help="also start runs again whose loss diverged")
     one = verb(verbs.status)

@@ -79,10 +79,15 @@ def submit(args: argparse.Namespace) -> int:
     """Start every run of a study that is not finished yet."""
     from flipscale import launch
 
+    # The site file is read first: what is wrong with it is said before anything is written.
+    launcher = launch.launcher_named(args.on, args.results, launch.read_site(args.site) if args.site else None)
     _, planned = plan_of(args)
     planned.check_budget()
+    if args.dry_run:
+        print(launch.preview(planned.runs, args.results, launcher, retry_diverged=args.retry_diverged), end="")
+        return 0
     write_plan(args, planned)
-    submission = launch.submit(planned.runs, args.results, args.on, retry_diverged=args.retry_diverged)
+    submission = launch.submit(planned.runs, args.results, launcher, retry_diverged=args.retry_diverged)
     say(submission.summary())
     if args.detach:
         say(f"they go on without this terminal; see flipscale status {args.study} --watch")
@@ -225,7 +230,7 @@ def run(args: argparse.Namespace) -> int:
     """Do all of it, in order: plan, submit, wait, collect, plot, compare."""
     from flipscale import track
 
-    args.detach = args.retry_diverged = args.json = False
+    args.detach = args.retry_diverged = args.json = args.dry_run = False
     args.score = None
     failed = submit(args)
     study, planned = plan_of(args)

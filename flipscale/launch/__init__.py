@@ -2,12 +2,19 @@
 
 Success is in the run folder, never in what a launcher says. Every worker is `python -m flipscale train FOLDER...`, and
 the lease in each folder decides who does a run, so handing a run out twice wastes a process at most, never a training.
-`submit`, `states` and `cancel` are the same for every launcher.
+`submit`, `states` and `cancel` are the same for every launcher, and so is what is done about a failure (policy.py).
+
+launcher.py   what a launcher is; Request, Job, Whereabouts
+site.py       the site file of a cluster
+local.py      this machine
+slurm/        SLURM
+policy.py     what is done about a failure, by its kind
+attend.py     sees a list of runs through inside a job
+progress.py   how far runs are, and how that is said
 """
 
 import contextlib
 import fcntl
-import json
 import sys
 import time
 from collections import Counter
@@ -16,8 +23,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
-from flipscale.launch.launcher import LAUNCHERS, Job, Launcher, Whereabouts, launcher_named
+from flipscale.launch.attend import answer_failure
+from flipscale.launch.launcher import LAUNCHERS, Job, Launcher, Request, Whereabouts, launcher_named
+from flipscale.launch.policy import resources_after
 from flipscale.launch.progress import ACTIVE, RunProgress, StudyProgress, Voice, run_progress
+from flipscale.launch.site import Site, read_site
 from flipscale.run import FailureKind, RunFolder, State
 
 if TYPE_CHECKING:
@@ -27,12 +37,17 @@ __all__ = [
     "LAUNCHERS",
     "Job",
     "Launcher",
+    "Request",
     "RunProgress",
+    "Site",
     "StudyProgress",
     "Submission",
     "Whereabouts",
     "cancel",
+    "hand_over",
     "launcher_named",
+    "preview",
+    "read_site",
     "states",
     "submit",
     "wait",
@@ -76,30 +91,80 @@ def submit(
     """
     if isinstance(launcher, str):
         launcher = launcher_named(launcher, results)
-    # The costliest goes first, so that no long run is left to one worker at the end. The same run twice is one run.
     once = {run.id: run for run in runs}
-    ahead = _flops_ahead(once)
-    by_cost = sorted(once.values(), key=lambda run: -ahead[run.id])
-    shapes: dict[str, list[Run]] = {}
-    jobs: list[Job] = []
-    skipped: Counter[State] = Counter()
     with _submit_lock(results):
-        before = states(by_cost, results)
-        for run in by_cost:
-            folder = _folder(results, run.id)
-            if _is_to_do(folder, before[run.id], retry_diverged):
-                folder.ask(run.to_dict())
-                shapes.setdefault(json.dumps(dict(run.resources), sort_keys=True), []).append(run)
-            else:
-                skipped[before[run.id]] += 1
-        for alike in shapes.values():
-            folders = [_folder(results, run.id) for run in alike]
-            for folder in folders:
-                folder.clear_for_retry()
-            for job in launcher.submit(folders, alike[0].resources):
-                job.write(_folder(results, job.run_id))
-                jobs.append(job)
-    return Submission(tuple(once.values()), tuple(jobs), dict(skipped))
+        to_do, skipped = _to_do(once, results, retry_diverged)
+        requests = [_asked_again(run, results, where) for run, where in to_do]
+        jobs = _hand_out(requests, launcher)
+    return Submission(tuple(once.values()), tuple(jobs), skipped)
+
+
+def preview(runs: Iterable["Run"], results: Path, launcher: str | Launcher, *, retry_diverged: bool = False) -> str:
+    """What `submit` would send to the launcher, for a person to read. Nothing is sent or written."""
+    if isinstance(launcher, str):
+        launcher = launcher_named(launcher, results)
+    to_do, _ = _to_do({run.id: run for run in runs}, results, retry_diverged)
+    requests = []
+    for run, _ in to_do:
+        folder, asked = _folder(results, run.id), run.to_dict()
+        requests.append(Request(folder, {**asked, "resources": resources_after(asked, folder.failures())}))
+    return launcher.preview(requests) if requests else "There is nothing to submit.\n"
+
+
+def hand_over(folders: Iterable[RunFolder], results: Path, launcher: Launcher) -> list[Job]:
+    """Hand runs that a job has in hand, and that are neither over nor cancelled, to the launcher once more."""
+    with _submit_lock(results):
+        requests = [
+            Request(folder, asked)
+            for folder in folders
+            if not folder.is_over() and (asked := folder.asked()) is not None
+        ]
+        return _hand_out(requests, launcher)
+
+
+def _to_do(
+    runs: Mapping[str, "Run"], results: Path, retry_diverged: bool
+) -> tuple[list[tuple["Run", Whereabouts]], dict[State, int]]:
+    """The runs to start, each with what its last launcher says of it, and how many others there are, by their state.
+
+    The costliest comes first, so that no long run is left to one worker at the end.
+    """
+    ahead = _flops_ahead(runs)
+    by_cost = sorted(runs.values(), key=lambda run: -ahead[run.id])
+    found = _Looker(results).look(by_cost, closely=True)
+    to_do = []
+    skipped: Counter[State] = Counter()
+    for run in by_cost:
+        state, where = found[run.id]
+        if _is_to_do(_folder(results, run.id), state, retry_diverged):
+            to_do.append((run, where))
+        else:
+            skipped[state] += 1
+    return to_do, dict(skipped)
+
+
+def _asked_again(run: "Run", results: Path, where: Whereabouts) -> Request:
+    """The run, asked for in its folder. What ended it before goes to its failures, and what that taught is kept."""
+    folder, asked = _folder(results, run.id), run.to_dict()
+    error = folder.error()
+    if error is not None and error.get("kind") in set(FailureKind) and not error.get("noted"):
+        answer_failure(folder, FailureKind(error["kind"]), error.get("reason", ""))
+    elif error is None and where.kind is not None:
+        answer_failure(folder, where.kind, where.says)
+    asked["resources"] = resources_after(asked, folder.failures())
+    # Thousands of runs may be asked for, and each flush takes milliseconds: what a crash undoes is submitted again.
+    folder.ask(asked, flush=False)
+    folder.clear_for_retry()
+    return Request(folder, asked)
+
+
+def _hand_out(requests: Sequence[Request], launcher: Launcher) -> list[Job]:
+    folders = {request.id: request.folder for request in requests}
+    jobs = []
+    for job in launcher.submit(requests) if requests else ():
+        job.write(folders[job.run_id], flush=False)
+        jobs.append(job)
+    return jobs
 
 
 def _flops_ahead(runs: Mapping[str, "Run"]) -> dict[str, float]:
@@ -128,18 +193,38 @@ def _is_to_do(folder: RunFolder, state: State, retry_diverged: bool) -> bool:
 
 def states(runs: Iterable["Run"], results: Path) -> dict[str, State]:
     """The state of each run by id, in the order of the runs. Each launcher is asked once for all of its jobs."""
-    folders = {run.id: _folder(results, run.id) for run in runs}
-    found = {run_id: folder.state() for run_id, folder in folders.items()}
-    # Only where the files leave it open does it matter what the launcher says: 'lost' then means 'unless it knows'.
-    jobs: dict[str, list[Job]] = {}
-    for run_id, state in found.items():
-        if state is State.LOST and (job := Job.read(folders[run_id])):
-            jobs.setdefault(job.launcher, []).append(job)
-    for name, asked in jobs.items():
-        for run_id, whereabouts in launcher_named(name, results).poll(asked).items():
-            # The files are read again: a job may have finished its run after the first look, and be gone by now.
-            found[run_id] = folders[run_id].state(whereabouts)
-    return found
+    return {run_id: state for run_id, (state, _) in _Looker(results).look(runs).items()}
+
+
+class _Looker:
+    """Looks at run folders, and asks launchers where files leave it open. What one said stands for its poll_seconds."""
+
+    def __init__(self, results: Path):
+        self.results = results
+        self.answers: dict[str, tuple[float, dict[str, Whereabouts]]] = {}
+
+    def look(self, runs: Iterable["Run"], *, closely: bool = False) -> dict[str, tuple[State, Whereabouts]]:
+        """The state of each run, and what its launcher says, by id. A launcher is asked once for all of its jobs."""
+        folders = {run.id: _folder(self.results, run.id) for run in runs}
+        found = {run_id: (folder.state(), Whereabouts(None)) for run_id, folder in folders.items()}
+        # Only where the files leave it open does it matter what the launcher says: 'lost' then means 'unless it knows'.
+        jobs: dict[str, list[Job]] = {}
+        for run_id, (state, _) in found.items():
+            if state is State.LOST and (job := Job.read(folders[run_id])):
+                jobs.setdefault(job.launcher, []).append(job)
+        for name, asked in jobs.items():
+            for run_id, where in self._ask(name, asked, closely).items():
+                # The files are read again: a job may have finished its run after the first look, and be gone by now.
+                found[run_id] = (folders[run_id].state(where.state), where)
+        return found
+
+    def _ask(self, name: str, jobs: Sequence[Job], closely: bool) -> dict[str, Whereabouts]:
+        launcher = launcher_named(name, self.results)
+        when, answers = self.answers.get(name, (-float("inf"), {}))
+        if time.monotonic() - when > launcher.poll_seconds or any(job.run_id not in answers for job in jobs):
+            answers = launcher.poll(jobs, closely=closely)
+            self.answers[name] = (time.monotonic(), answers)
+        return {job.run_id: answers[job.run_id] for job in jobs}
 
 
 def cancel(runs: Iterable["Run"], results: Path) -> list[str]:
@@ -167,15 +252,17 @@ def watch(runs: Sequence["Run"], results: Path, *, every: float = LOOK_SECONDS) 
     began = time.monotonic()
     flops = {run.id: run.cost.train_flops for run in runs}
     ended: dict[str, RunProgress] = {}
+    looker = _Looker(results)
     at_first: float | None = None
     paced_from = 0.0
     while True:
         # What has ended is not looked at again: a study may have thousands of runs.
-        found = states([run for run in runs if run.id not in ended], results)
+        found = looker.look([run for run in runs if run.id not in ended])
         seen = dict(ended)
         for run in runs:
             if run.id in found:
-                seen[run.id] = run_progress(_folder(results, run.id), found[run.id], run.cost.samples)
+                state, where = found[run.id]
+                seen[run.id] = run_progress(_folder(results, run.id), state, run.cost.samples, where.says)
         ended = {run_id: run for run_id, run in seen.items() if run.state in (State.FINISHED, State.FAILED)}
 
         done = sum(flops[run_id] * run.done for run_id, run in seen.items())
@@ -196,8 +283,9 @@ def wait(
 ) -> StudyProgress:
     """Say on `stream` (stderr) how all runs of the submission's study go until none waits or runs: how they ended.
 
-    Ctrl-C cancels the runs that this submission handed out, not those that somebody else had: KeyboardInterrupt is
-    raised when each has written its checkpoint. A second Ctrl-C leaves at once; the runs stop by themselves.
+    Ctrl-C on this machine's runs cancels those that this submission handed out, not those that somebody else had:
+    KeyboardInterrupt is raised when each has written its checkpoint. A second Ctrl-C leaves at once; the runs stop by
+    themselves. A cluster's runs go on.
     """
     voice = Voice(stream or sys.stderr)
     try:
@@ -207,6 +295,9 @@ def wait(
     except KeyboardInterrupt:
         if not submission.jobs:
             voice.say("Nothing was started here, so nothing is stopped; `flipscale cancel` stops what others started.")
+            raise
+        if not launcher_named(submission.jobs[0].launcher, results).ends_with_the_watcher:
+            voice.say("The runs go on; `flipscale status` looks at them again, `flipscale cancel` stops them.")
             raise
         voice.say("Stopping. Each run writes a checkpoint first.")
         mine = {job.run_id for job in submission.jobs}

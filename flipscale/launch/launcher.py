@@ -1,19 +1,60 @@
 """What a launcher is: it starts workers somewhere, says which jobs it still knows, and stops them."""
 
 import importlib
-from collections.abc import Mapping, Sequence
+import json
+import sys
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol, cast
 
 from flipscale.errors import LaunchError, RunFolderError, did_you_mean
-from flipscale.run import RunFolder
+from flipscale.launch.site import Site
+from flipscale.run import FailureKind, RunFolder
 
-LAUNCHERS = {"local": "flipscale.launch.local:LocalLauncher"}
-"""Each launcher by name, as module:class; the class takes the results folder. Imported on first use: some are heavy."""
+LAUNCHERS = {
+    "local": "flipscale.launch.local:LocalLauncher",
+    "slurm": "flipscale.launch.slurm:SlurmLauncher",
+}
+"""Each launcher by name, as module:class; the class takes the results folder and the site. Imported on first use."""
 
-Whereabouts = Literal["waiting", "running"] | None
-"""What a launcher says of a job: it will come, it goes on, or (None) the launcher does not know it any more."""
+TRAIN = (sys.executable, "-m", "flipscale", "train")
+"""The worker's command; the folders of the runs follow."""
+
+STOP_SECONDS = 60.0
+"""A worker that was asked to stop may take so long to end its step and write a checkpoint; then it is killed."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """A run that is to be started: its folder, and what run.json says in it."""
+
+    folder: RunFolder
+    asked: Mapping[str, Any]
+
+    @property
+    def id(self) -> str:
+        return self.folder.id
+
+    @property
+    def resources(self) -> Mapping[str, Any]:
+        return self.asked.get("resources") or {}
+
+    @property
+    def parents(self) -> Sequence[str]:
+        return self.asked.get("parents") or []
+
+
+@dataclass(frozen=True)
+class Whereabouts:
+    """What a launcher says of a job."""
+
+    state: Literal["waiting", "running", "cancelled"] | None
+    """It will come, it goes on, the launcher has called it off, or (None) the launcher does not know it any more."""
+    says: str = ""
+    """In the launcher's words: why it waits, or how it ended."""
+    kind: FailureKind | None = None
+    """Why the job is gone, where the launcher knows."""
 
 
 @dataclass(frozen=True)
@@ -32,8 +73,8 @@ class Job:
     cancelled: float | None = None
     """Unix time of the cancelling. A worker passes over a run whose job is cancelled."""
 
-    def write(self, folder: RunFolder) -> None:
-        folder.write_job({key: value for key, value in vars(self).items() if value is not None})
+    def write(self, folder: RunFolder, *, flush: bool = True) -> None:
+        folder.write_job({key: value for key, value in vars(self).items() if value is not None}, flush=flush)
 
     @classmethod
     def read(cls, folder: RunFolder) -> "Job | None":
@@ -56,21 +97,57 @@ class Job:
 
 
 class Launcher(Protocol):
-    """What starts workers somewhere. Called with the submit lock held, but for `poll`."""
+    """What starts workers somewhere. Called with the submit lock held, but for `poll` and `preview`."""
 
-    def submit(self, folders: Sequence[RunFolder], resources: Mapping[str, Any]) -> list[Job]:
-        """Start workers for the runs, which all need the same resources, in this order. LaunchError if it cannot."""
+    ends_with_the_watcher: bool
+    """Whether Ctrl-C of who watches stops the runs, as of a program in the foreground."""
 
-    def poll(self, jobs: Sequence[Job]) -> dict[str, Whereabouts]:
-        """Where each job is, by run id; one question for all. 'waiting' will do for one that runs: its lease tells."""
+    poll_seconds: float
+    """While somebody watches, it may be asked this often."""
+
+    def submit(self, requests: Sequence[Request]) -> Iterable[Job]:
+        """Start workers for the runs, in this order but children after their parents. LaunchError if it cannot.
+
+        Each job is written into its run's folder as it comes, before the next is asked for: by then it may not have
+        been sent yet, and it is not sent where the writing fails.
+        """
+
+    def preview(self, requests: Sequence[Request]) -> str:
+        """What `submit` would send, for a person to read. Sends nothing."""
+
+    def poll(self, jobs: Sequence[Job], *, closely: bool = False) -> dict[str, Whereabouts]:
+        """Where each job is, by run id; one question for all. 'waiting' will do for one that runs: its lease tells.
+
+        `closely` is also why those that are gone are gone, at the price of another question.
+        """
 
     def cancel(self, jobs: Sequence[Job]) -> None:
         """Stop these jobs, which are marked as cancelled already, and no others. A run in hand writes a checkpoint."""
 
 
-def launcher_named(name: str, results: Path) -> Launcher:
+def launcher_named(name: str, results: Path, site: Site | None = None) -> Launcher:
     """The launcher of this name for this results folder; LaunchError if there is none of the name."""
     if name not in LAUNCHERS:
         raise LaunchError(f"There is no launcher {name!r}; {did_you_mean(name, LAUNCHERS)}")
     module, _, cls = LAUNCHERS[name].partition(":")
-    return cast(Launcher, getattr(importlib.import_module(module), cls)(results))
+    return cast(Launcher, getattr(importlib.import_module(module), cls)(results, site))
+
+
+def grouped(requests: Iterable[Request], key: Callable[[Request], Hashable]) -> list[list[Request]]:
+    """The requests in groups of the same key, in the order of their first."""
+    groups: dict[Hashable, list[Request]] = {}
+    for request in requests:
+        groups.setdefault(key(request), []).append(request)
+    return list(groups.values())
+
+
+def by_resources(request: Request) -> str:
+    """The key of runs that need the same resources."""
+    return json.dumps(dict(request.resources), sort_keys=True)
+
+
+def threads(count: int) -> dict[str, str]:
+    """The environment of a worker that has so many cores: more threads would be in other workers' way."""
+    names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+    # Threads that spin while they wait take the cores of the other workers.
+    return {**dict.fromkeys(names, str(count)), "OMP_WAIT_POLICY": "PASSIVE"}

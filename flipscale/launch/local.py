@@ -14,35 +14,21 @@ import json
 import os
 import re
 import secrets
+import shlex
 import shutil
 import signal
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Mapping, Sequence, Set
+from collections.abc import Iterable, Iterator, Sequence, Set
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 from flipscale.errors import LaunchError
-from flipscale.launch.launcher import Job, Whereabouts
-from flipscale.run import RunFolder, birth, is_alive, write_json
-
-TRAIN = (sys.executable, "-m", "flipscale", "train")
-"""The worker's command; the folders of the runs follow."""
-
-STOP_SECONDS = 60.0
-"""A worker that was asked to stop may take so long to end its step and write a checkpoint; then it is killed."""
-
-ONE_THREAD = {
-    "OMP_NUM_THREADS": "1",
-    "MKL_NUM_THREADS": "1",
-    "OPENBLAS_NUM_THREADS": "1",
-    # Threads that spin while they wait take the cores of the other workers.
-    "OMP_WAIT_POLICY": "PASSIVE",
-}
-"""The environment of a worker: there are as many workers as cores, and more threads would be in each other's way."""
+from flipscale.launch.launcher import STOP_SECONDS, TRAIN, Job, Request, Whereabouts, by_resources, grouped, threads
+from flipscale.launch.site import Site
+from flipscale.run import JOB, RunFolder, birth, is_alive, write_json
 
 # Waits for its locks, given as inherited descriptors, then becomes the worker: pid, birth and locks stay the same.
 _WHEN_FREE = """
@@ -78,25 +64,46 @@ class LocalLauncher:
     `command` is what a worker executes, `workers` the most there may be; None is as many as there are GPUs or cores.
     """
 
-    def __init__(self, results: Path, *, command: Sequence[str] = TRAIN, workers: int | None = None):
+    ends_with_the_watcher = True
+    poll_seconds = 0.0
+
+    def __init__(
+        self, results: Path, site: Site | None = None, *, command: Sequence[str] = TRAIN, workers: int | None = None
+    ):
+        if site is not None:
+            raise LaunchError("A site file describes a cluster; give it together with --on slurm, or leave it out.")
         self.home = results.resolve() / "local"
         self.command = list(command)
         self.workers = workers
 
-    def submit(self, folders: Sequence[RunFolder], resources: Mapping[str, Any]) -> list[Job]:
-        groups = _slots(resources.get("gpus", 0))
-        name = f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(3)}"
-        queue = Queue(self.home / name, [str(folder.path.resolve()) for folder in folders], self.command)
-        queue.path.mkdir(parents=True)
-        queue.start(groups, min(len(folders), self.workers or len(groups)))
-        now = time.time()
-        return [Job(folder.id, "local", name, now, log=str(queue.path)) for folder in folders]
+    def submit(self, requests: Sequence[Request]) -> Iterator[Job]:
+        for alike in grouped(requests, by_resources):
+            yield from self._submit(alike)
 
-    def poll(self, jobs: Sequence[Job]) -> dict[str, Whereabouts]:
+    def _submit(self, requests: Sequence[Request]) -> list[Job]:
+        """Start workers for runs that need the same resources."""
+        groups = _slots(requests[0].resources.get("gpus", 0))
+        name = f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(3)}"
+        queue = Queue(self.home / name, [str(one.folder.path.resolve()) for one in requests], self.command)
+        queue.path.mkdir(parents=True)
+        queue.start(groups, min(len(requests), self.workers or len(groups)))
+        now = time.time()
+        return [Job(request.id, "local", name, now, log=str(queue.path)) for request in requests]
+
+    def preview(self, requests: Sequence[Request]) -> str:
+        said = []
+        for alike in grouped(requests, by_resources):
+            groups = _slots(alike[0].resources.get("gpus", 0))
+            workers = min(len(alike), self.workers or len(groups))
+            said.append(f"# {workers} workers share these {len(alike)} runs\n{shlex.join(self.command)} \\\n")
+            said.append(" \\\n".join(f"    {shlex.quote(str(one.folder.path.resolve()))}" for one in alike) + "\n")
+        return "".join(said)
+
+    def poll(self, jobs: Sequence[Job], *, closely: bool = False) -> dict[str, Whereabouts]:
         """'waiting' while a worker of the submission lives, which takes up what is left. What it holds is leased."""
         queues = {name: Queue.read(self.home / name) for name in {job.id for job in jobs}}
         alive = {name for name, queue in queues.items() if queue and queue.alive()}
-        return {job.run_id: "waiting" if job.id in alive else None for job in jobs}
+        return {job.run_id: Whereabouts("waiting" if job.id in alive else None) for job in jobs}
 
     def cancel(self, jobs: Sequence[Job]) -> None:
         """Stop the workers that hold these runs, and start others for what is left of their lists.
@@ -154,11 +161,7 @@ class Queue:
 
     def left(self) -> list[RunFolder]:
         """The runs that are not done and not cancelled, held ones included."""
-        return [
-            folder
-            for folder in self.folders
-            if not (folder.result() or folder.error() or (folder.job() or {}).get("cancelled"))
-        ]
+        return [folder for folder in self.folders if not folder.is_over()]
 
     def holders(self, run_ids: Set[str]) -> set[int]:
         """The pids on this host that hold one of these runs."""
@@ -183,7 +186,7 @@ class Queue:
 
     def _start_one(self, group: tuple[str, ...], locks: Sequence[int]) -> Worker:
         log = self.path / f"worker-{len(self.workers)}.log"
-        environment = {**os.environ, **ONE_THREAD, "FLIPSCALE_JOB": f"local/{self.path.name}"}
+        environment = {**os.environ, **threads(1), JOB: f"local/{self.path.name}"}
         if gpus := [slot.removeprefix("gpu-") for slot in group if slot.startswith("gpu-")]:
             environment["CUDA_VISIBLE_DEVICES"] = ",".join(gpus)
         wait = [sys.executable, "-S", "-c", _WHEN_FREE, ",".join(map(str, locks))]

@@ -1,8 +1,11 @@
 """How far runs are, and how that is said: line by line, or on a terminal in a line that is rewritten."""
 
 import json
+import os
 import shutil
 import time
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
@@ -30,6 +33,10 @@ class RunProgress:
     total: int
     loss: float | None = None
     images_per_second: float | None = None
+    says: str = ""
+    """What its launcher says of it: why it waits, or how its job ended."""
+    failures: Sequence[Mapping[str, Any]] = ()
+    """What went wrong in attempts before, the first of them first."""
 
     @property
     def done(self) -> float:
@@ -48,8 +55,19 @@ class RunProgress:
             said.append(f"{self.images_per_second:,.0f} images/s")
         return ", ".join(said)
 
+    @property
+    def story(self) -> str:
+        """What went wrong so far and what was done about it; '' where nothing did."""
+        if not self.failures:
+            return ""
+        kinds = Counter(failure["kind"] for failure in self.failures)
+        often = ", ".join(f"{kind} {number}x" if number > 1 else kind for kind, number in kinds.items())
+        node, then = self.failures[-1].get("node"), self.failures[-1].get("then", "")
+        where = f" on {node}" if node else ""
+        return f"{len(self.failures)} failed attempts ({often}), the last{where}: {then}"
+
     def __str__(self) -> str:
-        return f"{self.id}: {self.state}" + (f", {self.seen}" if self.seen else "")
+        return ", ".join(filter(None, [f"{self.id}: {self.state}", self.seen, self.says, self.story]))
 
 
 @dataclass(frozen=True)
@@ -84,19 +102,26 @@ class StudyProgress:
         )
 
 
-def run_progress(folder: RunFolder, state: State, total: int) -> RunProgress:
+def run_progress(folder: RunFolder, state: State, total: int, says: str = "") -> RunProgress:
     """How far the run is that will see `total` samples; the end of its metrics.jsonl is read, no more."""
-    record = _last_record(folder.path / "metrics.jsonl") or {}
+    record = last_record(folder) or {}
     return RunProgress(
-        folder.id, state, record.get("samples", 0), total, record.get("loss"), record.get("images_per_second")
+        folder.id,
+        state,
+        record.get("samples", 0),
+        total,
+        record.get("loss"),
+        record.get("images_per_second"),
+        says,
+        folder.failures(),
     )
 
 
-def _last_record(path: Path) -> dict[str, Any] | None:
+def last_record(folder: RunFolder) -> dict[str, Any] | None:
     """The last record of the loss in metrics.jsonl, from the end of the file only; None if there is none yet."""
     try:
-        with open(path, "rb") as file:
-            file.seek(max(0, path.stat().st_size - TAIL_BYTES))
+        with open(folder.path / "metrics.jsonl", "rb") as file:
+            file.seek(max(0, os.fstat(file.fileno()).st_size - TAIL_BYTES))
             lines = file.read().splitlines()
     except FileNotFoundError:
         return None
@@ -125,7 +150,7 @@ class Voice:
             self.before = {run.id: run.state for run in progress.runs if run.state is not State.RUNNING}
         for run in progress.runs:
             if run.state is not self.before.get(run.id):
-                self.say(_ended_badly(RunFolder(results / "runs" / run.id), run.state) or str(run))
+                self.say(_ended_badly(RunFolder(results / "runs" / run.id), run) or str(run))
         self.before = {run.id: run.state for run in progress.runs}
 
         if self.terminal and progress.active:
@@ -147,13 +172,14 @@ class Voice:
         self.spoke = time.monotonic()
 
 
-def _ended_badly(folder: RunFolder, state: State) -> str | None:
+def _ended_badly(folder: RunFolder, run: RunProgress) -> str | None:
     """What a person should know of a run that did not end well."""
-    if state is State.FAILED:
+    if run.state is State.FAILED:
         error = folder.error() or {}
-        return f"{folder.id}: failed ({error.get('kind')}): {error.get('reason')}"
-    if state is State.LOST and (job := Job.read(folder)):
-        return f"{folder.id}: lost, its process is gone; what it said is in {job.log}"
+        return f"{run.id}: failed ({error.get('kind')}): {error.get('reason')}"
+    if run.state is State.LOST and (job := Job.read(folder)):
+        how = f" ({run.says})" if run.says else ""
+        return f"{run.id}: lost, its process is gone{how}; what it said is in {job.log}"
     return None
 
 

@@ -72,16 +72,20 @@ class Document:
         return self.places[path]
 
 
-def read_document(path: Path, complaints: Complaints) -> Document:
-    """Read one YAML file. What is wrong with it is added to `complaints`; what cannot be read at all is raised."""
+def read_document(path: Path, complaints: Complaints, *, noun: str = "study", hint: str | None = None) -> Document:
+    """Read one YAML file. What is wrong with it is added to `complaints`; what cannot be read at all is raised.
+
+    `noun` is what the file should be, and `hint` says where to take one from.
+    """
     name = str(path)
     top = Place(name, 1)
     try:
         text = path.read_bytes().decode("utf-8")
     except FileNotFoundError:
-        raise StudyError([f"{name}: there is no such file; `flipscale init {name}` writes one to start from"]) from None
+        start = hint or f"`flipscale init {name}` writes one to start from"
+        raise StudyError([f"{name}: there is no such file; {start}"]) from None
     except IsADirectoryError:
-        raise StudyError([f"{name}: is a folder; give the study's YAML file"]) from None
+        raise StudyError([f"{name}: is a folder; give the {noun}'s YAML file"]) from None
     except UnicodeDecodeError as error:
         line = error.object.count(b"\n", 0, error.start) + 1
         raise StudyError([f"{name}:{line}: is not UTF-8 text; save the file as UTF-8"]) from None
@@ -98,12 +102,12 @@ def read_document(path: Path, complaints: Complaints) -> Document:
         what = f"a character that YAML forbids, {ord(text[error.position]):#04x}"
         raise StudyError([f"{name}:{line}: holds {what}; save the file as plain text"]) from None
     except RecursionError:
-        raise StudyError([f"{name}:1: is nested too deeply to read; a study has a few levels"]) from None
+        raise StudyError([f"{name}:1: is nested too deeply to read; a {noun} has a few levels"]) from None
     if not nodes or (isinstance(nodes[0], yaml.ScalarNode) and nodes[0].value in ("", "~", "null")):
-        raise StudyError([f"{name}:1: is empty; `flipscale init` writes a study to start from"])
+        raise StudyError([f"{name}:1: is empty; {hint or '`flipscale init` writes a study to start from'}"])
     if len(nodes) > 1:
         line = nodes[1].start_mark.line + 1
-        raise StudyError([f"{name}:{line}: a second YAML document begins here; a study is one document, remove '---'"])
+        raise StudyError([f"{name}:{line}: a second YAML document begins here; a {noun} is one document, remove '---'"])
     if not isinstance(nodes[0], yaml.MappingNode):
         line = nodes[0].start_mark.line + 1
         raise StudyError([f"{name}:{line}: holds {_kind_of(nodes[0])}, not keys with values; begin with schema: 1"])
@@ -111,7 +115,7 @@ def read_document(path: Path, complaints: Complaints) -> Document:
     try:
         document.data = _Reader(name, document.places, complaints).value(nodes[0], (), ())
     except RecursionError:  # aliases within aliases are deeper than the text
-        raise StudyError([f"{name}:1: is nested too deeply to read; a study has a few levels"]) from None
+        raise StudyError([f"{name}:1: is nested too deeply to read; a {noun} has a few levels"]) from None
     return document
 
 

@@ -107,7 +107,7 @@ class _Queue:
     def _take(self, run: RunFolder) -> _Took:
         """Do the run if it is there to be done: whether it was. A failure is recorded and added to `failed`."""
         try:
-            if _is_over(run):
+            if run.is_over():
                 return _Took.NO
             if run.asked() is None:
                 raise FlipscaleError(
@@ -118,7 +118,7 @@ class _Queue:
                 return _Took.LATER
             with run.hold() as lease:
                 # The one who held it may have finished it between the look above and the taking.
-                if lease is None or _is_over(run):
+                if lease is None or run.is_over():
                     return _Took.NO
                 try:
                     if trouble:
@@ -181,7 +181,7 @@ class _Queue:
             lease = parent.lease()
             if lease and lease["alive"]:
                 return None
-            if parent.path.resolve() in self.listed and not _is_over(parent) and parent.path not in self.failed:
+            if parent.path.resolve() in self.listed and not parent.is_over() and parent.path not in self.failed:
                 return None
         again = f"delete its result.json, do flipscale train {parent.path}, then submit this run again"
         # Looked at again: who held it above may have finished it since.
@@ -205,7 +205,11 @@ class _Queue:
 
 
 def _follow(group: Group, stop: Stop) -> int:
-    """Do what process 0 hands out, until there is no more."""
+    """Do what process 0 hands out, until there is no more. What comes of it, process 0's exit code says.
+
+    A follower that was stopped ends before process 0 has written the checkpoint, and srun kills what is left of a step
+    when one of its processes ends with anything but 0.
+    """
     while task := group.next_task():
         try:
             pretrain(RunFolder(task), None, group, stop, checkpoint_seconds=0)
@@ -218,7 +222,7 @@ def _follow(group: Group, stop: Stop) -> int:
                 group.report(why(error))
             sys.stderr.flush()
             os._exit(1)
-    return 128 + stop.signal if stop.signal else 0
+    return 0
 
 
 def _parents_first(runs: Sequence[RunFolder]) -> list[RunFolder]:
@@ -236,9 +240,3 @@ def _parents_first(runs: Sequence[RunFolder]) -> list[RunFolder]:
     for run in runs:
         add(run)
     return list(found.values())
-
-
-def _is_over(run: RunFolder) -> bool:
-    """Whether nothing is to be done: it has a result, has failed, or a person has cancelled its job."""
-    job = run.job()
-    return bool(run.result() or run.error() or (job and job.get("cancelled")))

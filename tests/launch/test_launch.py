@@ -3,7 +3,8 @@ import json
 import pytest
 
 from flipscale.errors import LaunchError, RunFolderError
-from flipscale.launch import Job, launcher_named, states, submit
+from flipscale.launch import Job, Request, Whereabouts, launcher_named, states, submit
+from flipscale.launch.launcher import by_resources, grouped
 from flipscale.run import FailureKind, RunFolder, State
 from tests.launch.contract import StandInRun, folder
 
@@ -14,23 +15,26 @@ class Recorder:
     def __init__(self):
         self.submitted = []
 
-    def submit(self, folders, resources):
-        self.submitted.append(([folder.id for folder in folders], dict(resources)))
-        return [Job(folder.id, "local", "none", 0.0, log="") for folder in folders]
+    def submit(self, requests):
+        self.submitted += [(one.id, dict(one.resources)) for one in requests]
+        return [Job(one.id, "local", "none", 0.0, log="") for one in requests]
 
-    def poll(self, jobs):
-        return {job.run_id: None for job in jobs}
+    def preview(self, requests):
+        return "\n".join(one.id for one in requests)
+
+    def poll(self, jobs, *, closely=False):
+        return {job.run_id: Whereabouts(None) for job in jobs}
 
     def cancel(self, jobs):
         pass
 
 
 def test_an_unknown_launcher_is_refused_with_the_nearest_name(tmp_path):
-    with pytest.raises(LaunchError, match=r"no launcher 'lokal'; did you mean 'local'\? Choices: local"):
+    with pytest.raises(LaunchError, match=r"no launcher 'lokal'; did you mean 'local'\? Choices: local, slurm"):
         launcher_named("lokal", tmp_path)
 
 
-def test_runs_go_out_together_by_the_resources_they_need(tmp_path):
+def test_the_costliest_run_is_asked_for_first_whatever_it_needs(tmp_path):
     launcher = Recorder()
     runs = [
         StandInRun("a", seconds=1, resources={"gpus": 1}),
@@ -38,7 +42,9 @@ def test_runs_go_out_together_by_the_resources_they_need(tmp_path):
         StandInRun("c", seconds=2, resources={"gpus": 1}),
     ]
     submit(runs, tmp_path, launcher)
-    assert launcher.submitted == [(["b"], {"gpus": 8}), (["c", "a"], {"gpus": 1})]
+    assert launcher.submitted == [("b", {"gpus": 8}), ("c", {"gpus": 1}), ("a", {"gpus": 1})]
+    requests = [Request(folder(tmp_path, run), run.to_dict()) for run in runs]
+    assert [[one.id for one in alike] for alike in grouped(requests, by_resources)] == [["a", "c"], ["b"]]
 
 
 def test_parents_go_out_before_their_children_and_a_long_line_before_a_costly_run(tmp_path):
@@ -50,7 +56,7 @@ def test_parents_go_out_before_their_children_and_a_long_line_before_a_costly_ru
         StandInRun("alone", seconds=2),
     ]
     submit(runs, tmp_path, launcher)
-    assert launcher.submitted == [(["parent", "child", "alone", "evaluation"], {"gpus": 0})]
+    assert [run for run, _ in launcher.submitted] == ["parent", "child", "alone", "evaluation"]
 
 
 def test_a_submission_says_what_it_did(tmp_path):
@@ -66,7 +72,7 @@ def test_a_submission_says_what_it_did(tmp_path):
 def test_the_same_run_twice_is_handed_out_once(tmp_path):
     launcher = Recorder()
     submit([StandInRun("run"), StandInRun("run")], tmp_path, launcher)
-    assert launcher.submitted == [(["run"], {"gpus": 0})]
+    assert launcher.submitted == [("run", {"gpus": 0})]
 
 
 def test_a_job_reads_back_as_it_was_written(tmp_path):

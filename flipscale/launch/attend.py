@@ -1,0 +1,333 @@
+"""Sees a list of runs through inside a job: starts `train` on what is left, and does about each failure what is due.
+
+A scheduler knows when a job's time is over, and nothing of runs; `train` knows runs, and not why it was killed. An
+attendant stands between them for as long as the job lives: it passes the scheduler's warning on, tells a run that ran
+out of memory from one whose code is wrong, and starts again or gives up as policy.py says. It needs no torch.
+"""
+
+import contextlib
+import enum
+import json
+import os
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from flipscale.launch.launcher import STOP_SECONDS
+from flipscale.launch.policy import INSTANT_FAILURES, INSTANT_SECONDS, Decision, decide
+from flipscale.launch.progress import last_record
+from flipscale.run import FailureKind, RunFolder, write_json
+
+LOOK_SECONDS = 0.1
+"""Workers are looked at this often."""
+
+AROUND_SECONDS = 2.0
+"""Run folders are looked at this often, for what others did to them: there are some files to read for each run."""
+
+_ASKED_TO_STOP = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2)
+"""`train` ends with 128 + one of these where it got it, with a checkpoint written."""
+
+SAID_BYTES = 4096
+"""The end of what a worker said, where the reason of its death is looked for."""
+
+
+class Ending(enum.Enum):
+    DONE = "nothing is left to do here"
+    STOPPED = "a signal came; what is left goes on in another attempt"
+    AWAY = "what is left goes on elsewhere, as this node failed"
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where an attendant works: the job as FLIPSCALE_JOB names it, how often it was started before, and the node."""
+
+    job: str
+    attempt: int
+    node: str
+
+
+@dataclass
+class _Worker:
+    process: subprocess.Popen[bytes]
+    began: float
+    said_from: int
+    """Where in the log its own words begin."""
+
+
+class Breaker:
+    """Stops a submission whose first runs all fail at once: what they share is wrong, and the rest would fail too.
+
+    All jobs of the submission share its folder: instant.jsonl has the failures, stopped.json says why it stopped.
+    """
+
+    def __init__(self, folder: Path, stop: Callable[[], None], runs: Callable[[], Iterable[RunFolder]]):
+        """stop: calls off what has not begun. runs: all runs of the submission."""
+        self.folder, self.stop, self.runs = folder, stop, runs
+
+    def note(self, run: RunFolder, kind: FailureKind, reason: str) -> None:
+        with open(self.folder / "instant.jsonl", "a") as file:
+            file.write(json.dumps({"run": run.id, "kind": kind, "reason": reason}) + "\n")
+        failed = {json.loads(line)["run"] for line in (self.folder / "instant.jsonl").read_text().splitlines()}
+        if len(failed) < INSTANT_FAILURES or self.tripped:
+            return
+        if any((one.path / "result.json").exists() for one in self.runs()):
+            return
+        why = f"the first {len(failed)} runs failed within a minute of their start, the last ({kind}): {reason}"
+        write_json(self.folder / "stopped.json", {"schema": 1, "reason": why, "time": time.time()})
+        self.stop()
+
+    @property
+    def tripped(self) -> bool:
+        return (self.folder / "stopped.json").exists()
+
+
+class Attendant:
+    """Sees the runs of `folders` through. `work` does it; `note` takes the signals that the job gets."""
+
+    def __init__(
+        self,
+        folders: Sequence[RunFolder],
+        place: Place,
+        *,
+        start: Callable[[Sequence[RunFolder], int], subprocess.Popen[bytes]],
+        log: Path,
+        breaker: Breaker,
+        lanes: int = 1,
+        node_failed: Callable[[str], bool] = lambda node: False,
+    ):
+        """start: a worker on these runs, in this lane. log: what workers say. lanes: workers at once, at most.
+
+        node_failed: whether the scheduler holds a node for lost.
+        """
+        self.folders = list(folders)
+        self.place = place
+        self.start = start
+        self.log = log
+        self.breaker = breaker
+        self.lanes = lanes
+        self.node_failed = node_failed
+        self.signal: int | None = None
+        self.in_hand: list[RunFolder] = []
+        """What workers had in hand when they were asked to stop."""
+        self._workers: dict[int, _Worker] = {}
+        self._away = False
+        self._stays = False
+        self._stopping: float | None = None
+        self._nothing_to_start = False
+
+    def note(self, signum: int, frame: Any = None) -> None:
+        self.signal = self.signal or signum
+
+    def work(self) -> Ending:
+        """Until all is done, a signal came, or what is left has to go elsewhere."""
+        self._take_stock()
+        while True:
+            if self.signal or self._away or self._superseded() or self.breaker.tripped:
+                self._ask_to_stop()
+            else:
+                self._stop_the_cancelled()
+                self._start_workers()
+            if not self._workers:
+                break
+            self._wait()
+            for lane in [lane for lane, worker in self._workers.items() if worker.process.poll() is not None]:
+                self._judge(self._workers.pop(lane))
+        if self._superseded():
+            return Ending.DONE
+        if self.signal:
+            return Ending.STOPPED
+        return Ending.AWAY if self._away else Ending.DONE
+
+    def stay(self) -> None:
+        """Go on here after all: what is left can be done nowhere else."""
+        self._stays, self._away, self._stopping = True, False, None
+
+    def note_interruption(self, kind: FailureKind, reason: str) -> None:
+        """Write down that the runs in hand were interrupted, and give up those that never come any further."""
+        for run in self.in_hand:
+            if not run.is_over():
+                self._answer(run, kind, reason)
+
+    @property
+    def left(self) -> list[RunFolder]:
+        return [run for run in self.folders if not run.is_over()]
+
+    # Workers
+
+    def _start_workers(self) -> None:
+        left = self.left
+        free = [run for run in left if not self._held(run)]
+        while free and len(self._workers) < min(self.lanes, len(free)) and not self._nothing_to_start:
+            lane = next(lane for lane in range(self.lanes) if lane not in self._workers)
+            said = self.log.stat().st_size if self.log.exists() else 0
+            self._workers[lane] = _Worker(self.start(left, lane), time.time(), said)
+            free = free[1:]
+
+    def _ask_to_stop(self) -> None:
+        if self._stopping is None:
+            self._stopping = time.monotonic()
+            self.in_hand = [run for run in self.folders if self._is_mine(run)]
+            for worker in self._workers.values():
+                worker.process.send_signal(self.signal or signal.SIGTERM)
+        elif time.monotonic() - self._stopping > STOP_SECONDS:
+            for worker in self._workers.values():
+                worker.process.kill()
+
+    def _wait(self) -> None:
+        """Until a worker ends or a signal comes, but not for long: others may have done something to the runs."""
+        until = time.monotonic() + AROUND_SECONDS
+        before = self.signal
+        while time.monotonic() < until and self.signal == before:
+            if any(worker.process.poll() is not None for worker in self._workers.values()):
+                return
+            time.sleep(LOOK_SECONDS)
+
+    def _stop_the_cancelled(self) -> None:
+        """Stop the runs in hand that somebody has cancelled. The worker ends with it, and another takes up the rest."""
+        for run in self.folders:
+            if (run.job() or {}).get("cancelled") and (lease := run.lease()) and lease["alive"] and self._is_mine(run):
+                if lease["host"] == socket.gethostname():
+                    with contextlib.suppress(ProcessLookupError):
+                        os.kill(lease["pid"], signal.SIGTERM)
+                else:
+                    for worker in self._workers.values():
+                        worker.process.terminate()
+
+    def _held(self, run: RunFolder) -> bool:
+        """Whether somebody has the run in hand who is not to be replaced by this attempt."""
+        lease = run.lease()
+        if not lease or not lease["alive"]:
+            return False
+        return not (lease.get("job") == self.place.job and lease.get("attempt", 0) < self.place.attempt)
+
+    def _is_mine(self, run: RunFolder) -> bool:
+        """Whether a worker of this attempt has or had the run in hand: it leaves no lease where it ends in order."""
+        lease = run.lease()
+        return bool(lease and lease.get("job") == self.place.job and lease.get("attempt") == self.place.attempt)
+
+    def _superseded(self) -> bool:
+        """Whether a later attempt of the same job is at work: the scheduler has given this one up."""
+        leases = [run.lease() or {} for run in self.folders]
+        return any(one.get("job") == self.place.job and one.get("attempt", 0) > self.place.attempt for one in leases)
+
+    # Failures
+
+    def _take_stock(self) -> None:
+        """What an attempt before this one had in hand when it ended without a word was lost with its node, or taken
+        from it by a pre-emption without grace."""
+        for run in self.left:
+            lease = run.lease() or {}
+            if lease.get("job") == self.place.job and lease.get("attempt", 0) < self.place.attempt:
+                node = lease.get("node") or ""
+                failed = self.node_failed(node)
+                kind = FailureKind.NODE if failed else FailureKind.PREEMPTED
+                what = f"the node {node} was lost" if failed else "the job was taken off its node without a warning"
+                self._answer(run, kind, f"In attempt {lease['attempt'] + 1} {what}.", node, lease["attempt"])
+
+    def _judge(self, worker: _Worker) -> None:
+        """What came of a worker that has ended."""
+        if self._superseded():
+            return
+        # Where no worker is left, none of them can hold anything, whatever a lease from another host says.
+        died = [run for run in self.left if self._is_mine(run) and not (self._workers and self._held(run))]
+        failed = [run for run in self.folders if (error := run.error()) and not error.get("noted")]
+        for run in failed:
+            error = run.error() or {}
+            kind = FailureKind(error["kind"]) if error.get("kind") in set(FailureKind) else FailureKind.CODE
+            self._answer(run, kind, error.get("reason") or "", began=worker.began)
+        code = worker.process.returncode
+        signum = -code if code < 0 else code - 128
+        if self._stopping is not None:
+            return
+        cause = self._cause_of_death(worker)
+        if died or (cause and not failed and self.left):
+            kind, reason = cause or (FailureKind.CODE, f"Its process ended with code {code}{self._last_words(worker)}")
+            for run in died or self.left[:1]:
+                self._answer(run, kind, reason if died else f"{reason} It had not begun.", began=worker.began)
+        elif failed or not self.left or self._was_cancelled():
+            return
+        elif signum in _ASKED_TO_STOP:
+            self.note(signum)  # The scheduler asked the worker to stop, and us a little later.
+        else:
+            self._nothing_to_start = True  # What is left is in other hands, or cannot be read: so it would be again.
+
+    def _was_cancelled(self) -> bool:
+        return any((run.job() or {}).get("cancelled") for run in self.folders)
+
+    def _cause_of_death(self, worker: _Worker) -> tuple[FailureKind, str] | None:
+        """Why a worker died; None where it ended as it should. Who was killed says nothing: the log does."""
+        code, said = worker.process.returncode, self._said(worker)
+        if any(words in said for words in ("oom_kill", "oom-kill", "out of memory", "exceeded memory limit")):
+            return FailureKind.OOM, "It was killed as it used more memory than its job has."
+        if code in (-signal.SIGKILL, 128 + signal.SIGKILL):
+            return FailureKind.NODE, "Its process was killed, and nothing says by whom."
+        if "node failure" in said or "node_fail" in said:
+            return FailureKind.NODE, "A node of its job failed."
+        if code in (0, 1) or (-code if code < 0 else code - 128) in _ASKED_TO_STOP:
+            return None
+        how = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with code {code}"
+        return FailureKind.CODE, f"Its process {how}{self._last_words(worker)}"
+
+    def _said(self, worker: _Worker) -> str:
+        try:
+            with open(self.log, "rb") as file:
+                file.seek(max(worker.said_from, os.fstat(file.fileno()).st_size - SAID_BYTES))
+                return file.read().decode(errors="replace").lower()
+        except FileNotFoundError:
+            return ""
+
+    def _last_words(self, worker: _Worker) -> str:
+        lines = [line for line in self._said(worker).splitlines() if line.strip()]
+        said = f"; it said: {lines[-1].strip()[:300]}" if lines else ""
+        return f"{said}. See {self.log}."
+
+    def _answer(
+        self,
+        run: RunFolder,
+        kind: FailureKind,
+        reason: str,
+        node: str | None = None,
+        attempt: int | None = None,
+        began: float | None = None,
+    ) -> None:
+        here = self.place.node
+        decision = answer_failure(
+            run,
+            kind,
+            reason,
+            job=self.place.job,
+            attempt=self.place.attempt if attempt is None else attempt,
+            node=here if node is None else node,
+        )
+        if decision.again:
+            (run.path / "error.json").unlink(missing_ok=True)
+            asked = run.asked() or {}
+            if decision.resources != (asked.get("resources") or {}):
+                run.ask({**asked, "resources": dict(decision.resources)})
+            self._away = self._away or (decision.away and not self._stays and node in (None, here))
+            self._nothing_to_start = False
+            return
+        run.write_error(kind, f"{reason} {_sentence(decision.says)}".strip(), noted=True)
+        instant = began is not None and time.time() - began < INSTANT_SECONDS
+        if instant and kind in (FailureKind.CODE, FailureKind.DATA):
+            self.breaker.note(run, kind, reason)
+
+
+def answer_failure(run: RunFolder, kind: FailureKind, reason: str, **attempt: Any) -> Decision:
+    """Decide what is done about a failure of the run, and write both down. attempt: its job, number and node."""
+    asked, earlier = run.asked() or {"settings": {}}, run.failures()
+    samples = (last_record(run) or {}).get("samples", 0)
+    decision = decide(kind, earlier, asked, samples)
+    parts = decision.resources.get("accumulate")
+    more = {"accumulate": parts} if kind is FailureKind.OOM and decision.again else {}
+    run.note_failure({"kind": kind, "reason": reason, "then": decision.says, "samples": samples, **attempt, **more})
+    return decision
+
+
+def _sentence(words: str) -> str:
+    return f"{words[0].upper()}{words[1:]}."

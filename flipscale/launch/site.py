@@ -1,0 +1,196 @@
+"""A site file: what a cluster is like, so that a study need not say it and stays true on another one."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+from flipscale.study.document import Complaints, Path_, read_document
+from flipscale.study.kinds import (
+    INVALID,
+    Choice,
+    Complain,
+    Count,
+    Flag,
+    Keys,
+    ListOf,
+    Maybe,
+    Option,
+    Text,
+    show,
+)
+
+SCHEMA = 1
+"""Version of the site file."""
+
+
+@dataclass(frozen=True)
+class Duration:
+    """A time span, written 90s, 30m, 4h or 2d; read as seconds."""
+
+    def read(self, value: Any, at: Path_, complain: Complain) -> Any:
+        written = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([smhd])\s*", value) if isinstance(value, str) else None
+        if written is None or not (
+            seconds := round(float(written[1]) * {"s": 1, "m": 60, "h": 3600, "d": 86400}[written[2]])
+        ):
+            complain(at, f"{show(value)} is not a time; write 90s, 30m, 4h or 2d")
+            return INVALID
+        return seconds
+
+    def schema(self) -> dict[str, Any]:
+        return {"type": "string", "pattern": r"^\s*\d+(\.\d+)?\s*[smhd]\s*$"}
+
+
+@dataclass(frozen=True)
+class Memory:
+    """An amount of memory as SLURM reads it: 500M, 32G, 1T."""
+
+    def read(self, value: Any, at: Path_, complain: Complain) -> Any:
+        if not isinstance(value, str) or not re.fullmatch(r"[1-9]\d*[KMGT]", value):
+            complain(at, f"{show(value)} is no amount of memory; write 500M, 32G or 1T")
+            return INVALID
+        return value
+
+    def schema(self) -> dict[str, Any]:
+        return {"type": "string", "pattern": r"^[1-9]\d*[KMGT]$"}
+
+
+CONTAINER = Keys(
+    "container",
+    {
+        "image": Option(Text(), None, "the image the training runs in", True),
+        "runtime": Option(
+            Choice(("pyxis", "apptainer", "singularity"), "runtime"), "pyxis", "what starts it: pyxis, apptainer, ..."
+        ),
+        "mounts": Option(ListOf(Text()), [], "folders it sees, as /here or /here:/there; results are among them"),
+        "arguments": Option(ListOf(Text()), [], "more arguments of the runtime, as --nv"),
+    },
+    short="image",
+)
+
+PACK = Keys(
+    "pack",
+    {
+        "time": Option(
+            Maybe(Duration()), None, "runs that are predicted to take so long together share a job, one after another"
+        ),
+        "share": Option(Count(), 1, "runs at once on the devices of one run, as far as memory allows"),
+        "device_memory": Option(
+            Maybe(Memory()), None, "of one GPU: so many runs share it as fit with a fifth of it left"
+        ),
+        "whole_nodes": Option(
+            Flag(), False, "whether a job takes all GPUs of a node, for several runs beside each other"
+        ),
+    },
+)
+
+SITE = Keys(
+    "site",
+    {
+        "schema": Option(Count(), SCHEMA, "version of the site file", True),
+        "partition": Option(Maybe(Text()), None, "one, or several with commas; null is the cluster's default"),
+        "account": Option(Maybe(Text()), None, "whom the time is charged to"),
+        "qos": Option(Maybe(Text()), None, "quality of service"),
+        "reservation": Option(Maybe(Text()), None, "a reservation to run in"),
+        "time": Option(
+            Maybe(Duration()), None, "limit of a job; a longer run goes on in the next. null is the partition's"
+        ),
+        "warning": Option(
+            Duration(), 120, "so long before the limit the run is warned: enough to write a checkpoint twice"
+        ),
+        "gpus_per_node": Option(Count(), 8, "GPUs of a node; a run of more takes several nodes"),
+        "gpu_type": Option(Maybe(Text()), None, "as in gres=gpu:TYPE:n"),
+        "gres": Option(ListOf(Text()), [], "more generic resources of each node, as lustre:1"),
+        "processes_per_node": Option(
+            Maybe(Count()), None, "processes of a run without GPUs on a node; null puts all on one"
+        ),
+        "cpus_per_process": Option(Count(), 1, "cores of each process"),
+        "memory_per_process": Option(Maybe(Memory()), None, "main memory of each process; null is the cluster's"),
+        "constraint": Option(Maybe(Text()), None, "features that nodes must have"),
+        "exclude": Option(ListOf(Text()), [], "nodes that are not used"),
+        "throttle": Option(Maybe(Count()), None, "jobs of one array that run at the same time, at most"),
+        "max_array_size": Option(Maybe(Count(1)), None, "null asks the cluster"),
+        "sbatch": Option(ListOf(Text()), [], "more options of sbatch, as --exclusive or --comment=flip"),
+        "srun": Option(ListOf(Text()), [], "more options of srun, as --cpu-bind=cores"),
+        "setup": Option(ListOf(Text()), [], "lines of shell before the training, as module load cuda"),
+        "python": Option(
+            Maybe(Text()), None, "the Python that trains, in the container if there is one; null is the one here"
+        ),
+        "container": Option(Maybe(CONTAINER), None, "a container that the training runs in"),
+        "pack": Option(PACK, PACK.read({}, (), print), "which runs share a job or a GPU"),
+    },
+)
+"""The keys of a site file, each with its kind and a sentence: the reader and docs/slurm.md agree on it."""
+
+
+Site = Mapping[str, Any]
+"""A cluster by the keys of SITE, all of them. Times are in seconds."""
+
+DEFAULTS: Site = SITE.read({"schema": SCHEMA}, (), print)
+"""A cluster of which nothing is known: all is left to what its administrators chose."""
+
+
+def read_site(path: str | Path) -> Site:
+    """Read and check a site file. Raises StudyError with every complaint about it, each with file:line."""
+    complaints = Complaints()
+    document = read_document(Path(path), complaints, noun="site", hint="docs/slurm.md has one to start from")
+
+    def complain(at: Path_, what: str) -> None:
+        complaints.add(document.place(*at), what)
+
+    read = SITE.read(document.data, (), complain)
+    if read is not INVALID:
+        _check(read, complain)
+    complaints.raise_if_any()
+    return cast(Site, read)
+
+
+def _check(site: Site, complain: Complain) -> None:
+    """What no key shows by itself."""
+    if site["schema"] != SCHEMA:
+        complain(("schema",), f"schema {site['schema']} is not one this flipscale reads; write schema: {SCHEMA}")
+    if site["time"] is not None and site["time"] <= site["warning"]:
+        complain(
+            ("time",), f"is no longer than the warning before its end, {site['warning']} s; raise it or lower warning"
+        )
+    if site["time"] is not None and (site["pack"]["time"] or 0) > site["time"]:
+        complain(("pack", "time"), "is longer than time, the limit of a job; lower it, or raise time")
+    for at, option in enumerate(site["sbatch"]):
+        written = re.fullmatch(r"--([a-z][a-z-]*)(=.*)?", option)
+        if written is None:
+            complain(("sbatch", at), f"{show(option)} is no option of sbatch; write --name or --name=value")
+        elif written[1] in _OURS:
+            complain(("sbatch", at), f"--{written[1]} is not for a site file: {_OURS[written[1]]}")
+    for at, option in enumerate(site["srun"]):
+        if not option.startswith("--"):
+            complain(("srun", at), f"{show(option)} is no option of srun; write --name or --name=value")
+
+
+_OURS = {
+    "array": "flipscale numbers the runs itself",
+    "output": "the log's place is flipscale's",
+    "error": "the log's place is flipscale's",
+    "job-name": "flipscale finds its jobs by their name",
+    "open-mode": "a log goes on after a requeue",
+    "requeue": "flipscale asks for it",
+    "no-requeue": "a run could not go on then",
+    "signal": "write warning: 120s",
+    "dependency": "it follows from the runs' parents",
+    "nodes": "write gpus_per_node or processes_per_node",
+    "ntasks": "it follows from the run's processes",
+    "ntasks-per-node": "write gpus_per_node or processes_per_node",
+    "cpus-per-task": "write cpus_per_process",
+    "mem": "write memory_per_process",
+    "mem-per-cpu": "write memory_per_process",
+    "time": "write time: 4h",
+    "partition": "write partition: NAME",
+    "account": "write account: NAME",
+    "qos": "write qos: NAME",
+    "constraint": "write constraint: NAME",
+    "exclude": "write exclude: [NODE]",
+    "gres": "write gpu_type and gres",
+    "gpus-per-node": "write gpus_per_node",
+    "export": "the job needs the environment of who submits it",
+}
+"""Options of sbatch that flipscale gives itself, and what to do instead of giving them."""

@@ -1,0 +1,277 @@
+"""Which runs share a job, and which jobs an array: pure arithmetic on requests and a site.
+
+A job is one task of an array. By itself a run is a task. Where the site packs, short runs share one, with the children
+that start from them. A child that is not packed is a task of a later array, which SLURM starts when the task with the
+same index in the array of its parent has ended.
+"""
+
+import json
+import math
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from flipscale.cost import devices_of
+from flipscale.errors import LaunchError
+from flipscale.launch.launcher import Request, by_resources, grouped
+from flipscale.launch.policy import nodes_to_avoid
+from flipscale.launch.site import Site
+from flipscale.run import write_json
+
+SPARE = 0.8
+"""Of a GPU's memory: CUDA and the allocator take some beside the tensors that are predicted."""
+
+
+@dataclass(frozen=True)
+class Array:
+    """What one sbatch sends: tasks of one shape."""
+
+    name: str
+    """SUBMISSION-NUMBER, which no other array has."""
+    tasks: Mapping[int, tuple[str, ...]]
+    """The ids of the runs of each task, by its index."""
+    resources: Mapping[str, Any]
+    """What each run needs."""
+    lanes: int
+    """Runs at once in a task, at most."""
+    avoid: tuple[str, ...]
+    """Nodes that failed under these runs."""
+    site: Site
+    runs: str
+    """The folder of run folders."""
+    command: tuple[str, ...]
+    """What a worker executes."""
+    after: str | None = None
+    """The array whose task of the same index must have ended before a task starts."""
+    after_jobs: tuple[str, ...] = ()
+    """Jobs of SLURM that must have ended before any task starts."""
+    slurm_id: str | None = None
+    """SLURM's number of the array, once it is sent."""
+
+    @property
+    def job_name(self) -> str:
+        return f"flipscale-{self.name}"
+
+    def path(self, home: Path) -> Path:
+        """The array's record; beside it lie its script and the logs of its tasks."""
+        submission, _, number = self.name.rpartition("-")
+        return home / submission / f"{number}.json"
+
+    def log(self, home: Path, task: int | str) -> Path:
+        path = self.path(home)
+        return path.with_name(f"{path.stem}_{task}.log")
+
+    def write(self, home: Path) -> None:
+        path = self.path(home)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_json(path, {"schema": 1, **vars(self)})
+
+    @classmethod
+    def read(cls, path: Path) -> "Array":
+        written: dict[str, Any] = json.loads(path.read_text())
+        del written["schema"]
+        tasks = {int(index): tuple(ids) for index, ids in written["tasks"].items()}
+        lists = {name: tuple(written[name]) for name in ("avoid", "command", "after_jobs")}
+        return cls(**{**written, **lists, "tasks": tasks})
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What a job asks SLURM for."""
+
+    nodes: int
+    tasks_per_node: int
+    cpus_per_task: int
+    gpus_per_node: int
+    memory_per_node: str | None
+
+
+def shape_of(resources: Mapping[str, Any], lanes: int, site: Site) -> Shape:
+    """The nodes and what is needed of each. LaunchError where a run's processes do not come out whole on nodes."""
+    gpus, processes = resources.get("gpus") or 0, devices_of(resources)
+    most = site["gpus_per_node"] if gpus else site["processes_per_node"] or processes
+    nodes = math.ceil((gpus or processes) / most)
+    if processes % nodes or gpus % nodes:
+        what, key = ("GPUs", "gpus_per_node") if gpus else ("processes", "processes_per_node")
+        raise LaunchError(
+            f"A run of {gpus or processes} {what} does not come out even on nodes of {most}; ask for a multiple of "
+            f"{most}, or correct the site's {key}."
+        )
+    whole = bool(gpus) and site["pack"]["whole_nodes"] and nodes == 1
+    per_node = processes // nodes * lanes
+    memory = site["memory_per_process"]
+    return Shape(
+        nodes=nodes,
+        tasks_per_node=per_node,
+        cpus_per_task=site["cpus_per_process"],
+        gpus_per_node=site["gpus_per_node"] if whole else gpus // nodes,
+        memory_per_node=f"{int(memory[:-1]) * per_node}{memory[-1]}" if memory else None,
+    )
+
+
+def arrays_of(
+    requests: Sequence[Request],
+    site: Site,
+    size: int,
+    submission: str,
+    *,
+    command: Sequence[str],
+    under_way: Mapping[str, str] | None = None,
+) -> list[Array]:
+    """The arrays that start these runs, each of at most `size` tasks, in the order they are to be sent.
+
+    under_way: SLURM's jobs of parents that are not among the requests, by their run's id.
+    """
+    plan = _Arrays(requests, site, size, submission, tuple(command), under_way or {})
+    plan.pack()
+    plan.single()
+    return plan.arrays
+
+
+@dataclass
+class _Arrays:
+    requests: Sequence[Request]
+    site: Site
+    size: int
+    submission: str
+    command: tuple[str, ...]
+    under_way: Mapping[str, str]
+    arrays: list[Array] = field(default_factory=list)
+    placed: dict[str, tuple[str, int]] = field(default_factory=dict)
+    """The array and the task of each run."""
+
+    def pack(self) -> None:
+        """Tasks of several runs: lines of a parent and its children that are short, or that can share a device."""
+        bins: dict[Any, list[list[Request]]] = {}
+        spent: dict[Any, float] = {}
+        for line in _lines(self.requests):
+            share, seconds = self._share(line), _seconds(line)
+            if not self._is_packed(line, share, seconds):
+                continue
+            lanes = share * self._beside(line[0].resources)
+            key = (*self._key(line[0]), lanes)
+            # A task that runs one after another is full when the time is; one that only shares, when each lane has one.
+            limit = (self.site["pack"]["time"] or 0) * lanes
+            bin_ = bins.setdefault(key, [[]])
+            full = spent.get(key, 0) + seconds > limit if limit else len(bin_[-1]) + len(line) > lanes
+            if bin_[-1] and full:
+                bin_.append([])
+                spent[key] = 0
+            bin_[-1] += line
+            spent[key] = spent.get(key, 0) + seconds
+        for (*_, lanes), tasks in bins.items():
+            self._add(tasks, lanes=lanes)
+
+    def single(self) -> None:
+        """A task for each run that is not packed, children in arrays after that of their parents."""
+        waiting = [request for request in self.requests if request.id not in self.placed]
+        ids = {request.id for request in waiting}
+        first = [request for request in waiting if not ids & set(request.parents)]
+        for alike in grouped(first, lambda one: (*self._key(one), self._jobs_before(one))):
+            self._add([[one] for one in alike], after_jobs=self._jobs_before(alike[0]))
+        left = [request for request in waiting if request.id not in self.placed]
+        while left:
+            ready = [one for one in left if self._parent_of(one)]
+            for alike in grouped(ready, lambda one: (*self._key(one), self._parent_of(one)[0])):
+                self._add_after(alike)
+            left = [one for one in left if one.id not in self.placed]
+
+    def _add(self, tasks: Sequence[Sequence[Request]], lanes: int = 1, after_jobs: tuple[str, ...] = ()) -> None:
+        for start in range(0, len(tasks), self.size):
+            part = dict(enumerate(tasks[start : start + self.size]))
+            self._append(part, lanes=lanes, after_jobs=after_jobs)
+
+    def _add_after(self, children: Sequence[Request]) -> None:
+        """Arrays after one, with its indices: as many as its runs have children at most."""
+        rounds: list[dict[int, list[Request]]] = []
+        for child in children:
+            _, index = self._parent_of(child)
+            free = next((one for one in rounds if index not in one), None)
+            if free is None:
+                rounds.append(free := {})
+            free[index] = [child]
+        for one in rounds:
+            self._append(one, after=self._parent_of(children[0])[0])
+
+    def _append(self, tasks: Mapping[int, Sequence[Request]], lanes: int = 1, **after: Any) -> None:
+        first = next(iter(tasks.values()))[0]
+        name = f"{self.submission}-{len(self.arrays)}"
+        self.arrays.append(
+            Array(
+                name=name,
+                tasks={index: tuple(one.id for one in runs) for index, runs in tasks.items()},
+                resources=first.resources,
+                lanes=lanes,
+                avoid=tuple(nodes_to_avoid(first.folder.failures())),
+                site=self.site,
+                runs=str(first.folder.path.resolve().parent),
+                command=self.command,
+                **after,
+            )
+        )
+        self.placed |= {one.id: (name, index) for index, runs in tasks.items() for one in runs}
+
+    def _key(self, request: Request) -> tuple[Hashable, ...]:
+        """What runs must have in common to be in one array."""
+        return (by_resources(request), tuple(nodes_to_avoid(request.folder.failures())))
+
+    def _parent_of(self, request: Request) -> tuple[str, int]:
+        """The array and task of the run's parent; ('', -1) while it has none."""
+        return next((self.placed[parent] for parent in request.parents if parent in self.placed), ("", -1))
+
+    def _jobs_before(self, request: Request) -> tuple[str, ...]:
+        return tuple(self.under_way[parent] for parent in request.parents if parent in self.under_way)
+
+    # Packing
+
+    def _is_packed(self, line: Sequence[Request], share: int, seconds: float) -> bool:
+        alike = all(self._key(one) == self._key(line[0]) for one in line)
+        if not alike or any(self._jobs_before(one) for one in line):
+            return False
+        limit = self.site["pack"]["time"]
+        short = limit is not None and seconds <= limit
+        return short or (limit is None and len(line) == 1 and share * self._beside(line[0].resources) > 1)
+
+    def _share(self, line: Sequence[Request]) -> int:
+        """How many runs like these may be on the devices of one at once."""
+        pack = self.site["pack"]
+        if not line[0].resources.get("gpus") or pack["device_memory"] is None:
+            return int(pack["share"])
+        memory = _bytes(pack["device_memory"])
+        needed = max((one.asked.get("cost") or {}).get("memory_bytes") or memory for one in line)
+        return max(1, min(int(pack["share"]), int(SPARE * memory / needed)))
+
+    def _beside(self, resources: Mapping[str, Any]) -> int:
+        """How many runs stand beside each other on a node of which the job takes all GPUs."""
+        gpus = resources.get("gpus") or 0
+        fits = gpus and self.site["pack"]["whole_nodes"] and gpus <= self.site["gpus_per_node"]
+        return int(self.site["gpus_per_node"]) // int(gpus) if fits else 1
+
+
+def _lines(requests: Sequence[Request]) -> list[list[Request]]:
+    """The requests, each root with all that start from it, in the order of the roots."""
+    ids = {request.id for request in requests}
+    roots: dict[str, str] = {}
+    lines: dict[str, list[Request]] = {}
+    waiting = list(requests)
+    while waiting:
+        for request in waiting:
+            parent = next((one for one in request.parents if one in ids), None)
+            if parent is None or parent in roots:
+                roots[request.id] = roots[parent] if parent else request.id
+                lines.setdefault(roots[request.id], []).append(request)
+        left = [request for request in waiting if request.id not in roots]
+        assert len(left) < len(waiting), "a run is no ancestor of its own"
+        waiting = left
+    return list(lines.values())
+
+
+def _seconds(line: Sequence[Request]) -> float:
+    """What the runs of a line take one after another, as predicted; endless where that is not known."""
+    hours = [float((one.asked.get("cost") or {}).get("gpu_hours", math.inf)) for one in line]
+    return sum(3600 * each / devices_of(one.resources) for each, one in zip(hours, line, strict=True))
+
+
+def _bytes(memory: str) -> int:
+    return int(int(memory[:-1]) * 1024 ** ("KMGT".index(memory[-1]) + 1))

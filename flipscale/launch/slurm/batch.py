@@ -1,0 +1,188 @@
+"""The batch script of an array, which submitit writes, and its way to SLURM."""
+
+import shlex
+import sys
+import time
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import submitit
+
+from flipscale.errors import LaunchError
+from flipscale.launch.slurm import scheduler
+from flipscale.launch.slurm.arrays import Array, shape_of
+
+PAUSES = (1, 2, 4, 8, 16, 32)
+"""Seconds between tries to reach a controller that is away, as one that restarts is."""
+
+_AWAY = (
+    "unable to contact",
+    "timed out",
+    "timeout",
+    "connection refused",
+    "zero bytes",
+    "connection reset",
+    "try again",
+)
+"""What sbatch says when it could not be understood, and may have been."""
+
+
+class _Executor(submitit.SlurmExecutor):
+    """submitit's scripts for a command of our own: what its array tasks run elsewhere is a pickle each."""
+
+    @classmethod
+    def affinity(cls) -> int:
+        return 1  # A script can be looked at where there is no SLURM.
+
+    def script(self, command: str) -> str:
+        return str(self._make_submission_file_text(command, uid=""))
+
+
+def script_of(array: Array, home: Path, after: str | None = None) -> str:
+    """The batch script: its options from the site, its command an attendant for the runs of a task.
+
+    after: SLURM's number of the array that `array.after` names.
+    """
+    site, shape = array.site, shape_of(array.resources, array.lanes, array.site)
+    path = array.path(home)
+    options: dict[str, Any] = {
+        "array": _indices(array.tasks, site["throttle"]),
+        "output": str(array.log(home, "%a")),
+        # To the batch script alone, which becomes the attendant: it tells the workers, and then asks for a requeue.
+        "signal": f"B:USR2@{site['warning']}",
+        "requeue": True,
+        "reservation": site["reservation"],
+        "time": site["time"] and _clock(site["time"]),
+        "dependency": _dependency(array, after),
+        # A child whose parent's job was cancelled would wait for ever.
+        "kill-on-invalid-dep": "yes" if array.after or array.after_jobs else None,
+        **dict(_option(option) for option in site["sbatch"]),
+    }
+    gres = list(site["gres"])
+    if shape.gpus_per_node:
+        kind = f":{site['gpu_type']}" if site["gpu_type"] else ""
+        gres.insert(0, f"gpu{kind}:{shape.gpus_per_node}")
+    executor = _Executor(path.parent)
+    executor.update_parameters(
+        job_name=array.job_name,
+        partition=site["partition"],
+        account=site["account"],
+        qos=site["qos"],
+        constraint=site["constraint"],
+        exclude=",".join(dict.fromkeys([*site["exclude"], *array.avoid])) or None,
+        gres=",".join(gres) or None,
+        nodes=shape.nodes,
+        ntasks_per_node=shape.tasks_per_node,
+        cpus_per_task=shape.cpus_per_task,
+        mem=None,
+        time=None,
+        wckey=None,
+        stderr_to_stdout=True,
+        use_srun=False,
+        setup=list(site["setup"]) or None,
+        additional_parameters={
+            name: value for name, value in {**options, "mem": shape.memory_per_node}.items() if value is not None
+        },
+    )
+    # exec: SLURM's warning goes to the batch script, and there is nobody but the attendant to get it.
+    attendant = [sys.executable, "-u", "-m", "flipscale.launch.slurm.task", str(path)]
+    return executor.script(f"exec {shlex.join(attendant)}")
+
+
+def send(array: Array, home: Path, after: str | None = None) -> str:
+    """Write the array's record and script, and hand it to sbatch: SLURM's number. LaunchError if it is refused."""
+    array.write(home)
+    script = array.path(home).with_suffix(".sh")
+    script.write_text(script_of(array, home, after))
+    for pause in (*PAUSES, None):
+        try:
+            return _sbatch(script)
+        except LaunchError as error:
+            if pause is None or not any(words in str(error).lower() for words in _AWAY):
+                raise LaunchError(f"{script}: SLURM does not take it. {error}") from None
+        time.sleep(pause)
+        # A controller that was too busy to answer may have taken it all the same.
+        if number := _number_of(array):
+            return number
+    raise AssertionError("the last try returns or raises")
+
+
+def _sbatch(script: Path) -> str:
+    answer = scheduler.ask(*_Executor._make_submission_command(_Executor(script.parent), script))
+    return str(_Executor._get_job_id_from_submission_command(answer))
+
+
+def _number_of(array: Array) -> str | None:
+    try:
+        entries = scheduler.queue([array.job_name]).get(array.job_name, {})
+    except LaunchError:
+        return None
+    return next((entry.id.partition("_")[0] for entry in entries.values()), None)
+
+
+def _dependency(array: Array, after: str | None) -> str | None:
+    parts = [f"aftercorr:{after}"] if after else []
+    if array.after_jobs:
+        parts.append(f"afterany:{':'.join(dict.fromkeys(array.after_jobs))}")
+    return ",".join(parts) or None
+
+
+def _indices(tasks: Mapping[int, Any], throttle: int | None) -> str:
+    """The indices as sbatch takes them: 0-4,7%2."""
+    spans: list[list[int]] = []
+    for index in sorted(tasks):
+        if spans and index == spans[-1][1] + 1:
+            spans[-1][1] = index
+        else:
+            spans.append([index, index])
+    said = ",".join(str(first) if first == last else f"{first}-{last}" for first, last in spans)
+    return f"{said}%{throttle}" if throttle else said
+
+
+def _clock(seconds: int) -> str:
+    """D-HH:MM:SS, as SLURM reads a limit."""
+    days, rest = divmod(seconds, 86400)
+    return f"{days}-{rest // 3600:02}:{rest % 3600 // 60:02}:{rest % 60:02}"
+
+
+def _option(written: str) -> tuple[str, Any]:
+    """'--comment=flip' as a name and its value; True where it has none."""
+    name, has_value, value = written.removeprefix("--").partition("=")
+    return name, value if has_value else True
+
+
+def worker_command(array: Array, folders: Iterable[Path], gpus: str | None = None) -> list[str]:
+    """What starts a worker in a job: srun, what the site wants around it, and the command with the runs' folders.
+
+    gpus: those of the job that this lane has for itself, as CUDA_VISIBLE_DEVICES has them; None for all.
+    """
+    site, shape = array.site, shape_of(array.resources, 1, array.site)
+    processes = shape.nodes * shape.tasks_per_node
+    srun = [
+        "srun",
+        "--overlap",  # Lanes share what the job has.
+        f"--nodes={shape.nodes}",
+        f"--ntasks={processes}",
+        f"--cpus-per-task={shape.cpus_per_task}",
+        # Others would wait long for a process that never came.
+        "--kill-on-bad-exit=1",
+        *site["srun"],
+    ]
+    inside: list[str] = []
+    if container := site["container"]:
+        folders = list(folders)
+        mounts = [*container["mounts"], *dict.fromkeys(str(folder.resolve().parent.parent) for folder in folders)]
+        if container["runtime"] == "pyxis":
+            srun += [f"--container-image={container['image']}", f"--container-mounts={_mounts(mounts)}"]
+            srun += container["arguments"]
+        else:
+            inside = [container["runtime"], "exec", *container["arguments"], "--bind", ",".join(mounts)]
+            inside.append(container["image"])
+    visible = ["env", f"CUDA_VISIBLE_DEVICES={gpus}"] if gpus is not None else []
+    return [*srun, *visible, *inside, *array.command, *map(str, folders)]
+
+
+def _mounts(mounts: Iterable[str]) -> str:
+    """As pyxis takes them: each with where it is to be seen."""
+    return ",".join(mount if ":" in mount else f"{mount}:{mount}" for mount in mounts)

@@ -1,0 +1,175 @@
+"""What SLURM is asked, and how it answers: squeue, sacct, scancel, scontrol. Nothing here knows of runs."""
+
+import re
+import shutil
+import subprocess
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from flipscale.errors import LaunchError
+from flipscale.run import FailureKind
+
+ANSWER_SECONDS = 120
+"""A busy controller may take so long to answer; slurm's own programs give up earlier."""
+
+AT_ONCE = 1000
+"""So many ids at most go to scancel in one call, as a command line is not endless."""
+
+_ALIVE = {
+    "PENDING", "RUNNING", "SUSPENDED", "CONFIGURING", "COMPLETING", "STAGE_OUT", "RESIZING", "SIGNALING", "STOPPED",
+    "REQUEUED", "REQUEUE_FED", "REQUEUE_HOLD", "RESV_DEL_HOLD", "SPECIAL_EXIT",
+}  # fmt: skip
+
+_ENDS = {
+    "OUT_OF_MEMORY": FailureKind.OOM,
+    "TIMEOUT": FailureKind.TIMEOUT,
+    "DEADLINE": FailureKind.TIMEOUT,
+    "PREEMPTED": FailureKind.PREEMPTED,
+    "NODE_FAIL": FailureKind.NODE,
+    "BOOT_FAIL": FailureKind.NODE,
+}
+"""States of a job that is gone which say why its run failed."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One task of an array, as SLURM has it."""
+
+    id: str
+    """ARRAY_TASK, as scancel and dependencies take it."""
+    state: str
+    reason: str
+    nodes: str
+
+    @property
+    def lives(self) -> bool:
+        return self.state in _ALIVE
+
+    @property
+    def kind(self) -> FailureKind | None:
+        return _ENDS.get(self.state)
+
+    def __str__(self) -> str:
+        """'job 12_3 waits (Priority)', 'job 12_3 on n2', 'job 12_3 OUT_OF_MEMORY on n2'."""
+        if self.state == "PENDING":
+            return f"job {self.id} waits ({self.reason})"
+        state = "" if self.state == "RUNNING" else f" {self.state}"
+        return f"job {self.id}{state}" + (f" on {self.nodes}" if self.nodes else "")
+
+
+def ask(*command: str) -> str:
+    """What a program of SLURM's answers. LaunchError where it is not there, or says no."""
+    try:
+        done = subprocess.run(
+            command, capture_output=True, text=True, timeout=ANSWER_SECONDS, check=False, stdin=subprocess.DEVNULL
+        )
+    except FileNotFoundError:
+        raise LaunchError(
+            f"There is no {command[0]} here, so this is no machine of a SLURM cluster. Log in to one, or choose --on "
+            f"local."
+        ) from None
+    except subprocess.TimeoutExpired:
+        raise LaunchError(f"{command[0]} gave no answer in {ANSWER_SECONDS} s; try again when SLURM is well.") from None
+    if done.returncode:
+        said = " ".join(done.stderr.split()) or f"exit code {done.returncode}"
+        raise LaunchError(f"{command[0]} says no: {said}")
+    return done.stdout
+
+
+def queue(names: Iterable[str]) -> dict[str, dict[int, Entry]]:
+    """What SLURM has of the arrays of these names, by task index; of what has ended only as long as it remembers.
+
+    A name is asked for, not an id: a new cluster counts ids from 1 again, and a name is there before sbatch answers.
+    """
+    found: dict[str, dict[int, Entry]] = {}
+    names = sorted(set(names))
+    if not names:
+        return found
+    answer = ask(
+        "env",
+        "SLURM_BITSTR_LEN=0",  # Without it a long list of waiting tasks is cut off.
+        "squeue",
+        "--noheader",
+        "--states=all",
+        f"--name={','.join(names)}",
+        "--format=%j|%F|%K|%T|%r|%N",
+    )
+    for line in answer.splitlines():
+        name, array, tasks, state, reason, nodes = line.split("|")
+        for task in indices(tasks):
+            entry = Entry(f"{array}_{task}", state, reason, nodes)
+            before = found.setdefault(name, {}).get(task)
+            # Of two arrays of one name, which sbatch sends when its answer is lost, the living one counts.
+            if before is None or entry.lives or not before.lives:
+                found[name][task] = entry
+    return found
+
+
+def history(arrays: Mapping[str, str]) -> dict[str, dict[int, Entry]]:
+    """What accounting remembers of arrays, given as name: id. Nothing where a cluster keeps no accounts."""
+    found: dict[str, dict[int, Entry]] = {}
+    if not arrays or shutil.which("sacct") is None:
+        return found
+    fields = "JobName,JobID,State,NodeList"
+    try:
+        answer = ask("sacct", "-X", "-n", "-P", "-j", ",".join(sorted(arrays.values())), f"--format={fields}")
+    except LaunchError:
+        return found
+    for line in answer.splitlines():
+        name, job, state, nodes = line.split("|")
+        task = job.partition("_")[2]
+        if name in arrays and task.isdigit():
+            nodes = "" if nodes == "None assigned" else nodes
+            found.setdefault(name, {})[int(task)] = Entry(job, state.partition(" ")[0], "", nodes)
+    return found
+
+
+def cancel(ids: Sequence[str], *, waiting_only: bool = False) -> None:
+    """Stop jobs, arrays or tasks of arrays. What SLURM has forgotten already is passed over."""
+    for first in range(0, len(ids), AT_ONCE):
+        only = ["--state=PENDING"] if waiting_only else []
+        try:
+            ask("scancel", *only, *ids[first : first + AT_ONCE])
+        except LaunchError as error:
+            if "Invalid job id" not in str(error):
+                raise
+
+
+def requeue(job: str) -> None:
+    """Have a running job started again, in its turn."""
+    ask("scontrol", "requeue", job)
+
+
+def max_array_size() -> int:
+    """So many tasks an array may have."""
+    found = re.search(r"^MaxArraySize\s*=\s*(\d+)", ask("scontrol", "show", "config"), re.MULTILINE)
+    if found is None or int(found[1]) < 2:
+        raise LaunchError("This cluster takes no job arrays (its MaxArraySize), and flipscale sends nothing else.")
+    return int(found[1])
+
+
+def node_is_lost(node: str) -> bool:
+    """Whether SLURM holds a node for lost, or its administrators have taken it out."""
+    try:
+        state = ask("sinfo", "--noheader", f"--nodes={node}", "--format=%T") if node else ""
+    except LaunchError:
+        return False
+    return any(word in state for word in ("down", "fail", "unk", "drain", "*"))
+
+
+def is_running(job: str) -> bool:
+    """Whether SLURM has the job as running: one that somebody cancelled is not, though its processes live."""
+    try:
+        return ask("squeue", "--noheader", f"--jobs={job}", "--format=%T").strip() == "RUNNING"
+    except LaunchError:
+        return False
+
+
+def indices(written: str) -> list[int]:
+    """The task indices that SLURM writes as '3', '0-4,7' or '5-999%50'."""
+    found: list[int] = []
+    for part in written.partition("%")[0].strip("[]").split(","):
+        first, _, last = part.partition("-")
+        if first.isdigit():
+            found += range(int(first), int(last or first) + 1)
+    return found
