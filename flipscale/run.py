@@ -206,8 +206,7 @@ class RunFolder:
         return bool(self.result() or self.error() or (job and job.get("cancelled")))
 
     def state(self, whereabouts: str | None = None) -> State:
-        """The state, from the files and what the launcher says of the job: 'waiting', 'running', 'cancelled', or None
-        for gone."""
+        """The state, from the files and what the launcher says of the job: 'waiting', 'cancelled', or None for gone."""
         try:
             # Asked once: there may be thousands of runs, on a slow file system.
             with os.scandir(self.path) as entries:

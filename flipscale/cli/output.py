@@ -13,11 +13,13 @@ def print_json(data: object) -> None:
     print(json.dumps(data, indent=1))
 
 
-def print_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+def print_table(head: Sequence[str], rows: Sequence[Sequence[str]], *, numbers: bool = True) -> None:
+    """The first column is a name; the others are mostly numbers, or all are words."""
     widths = [max(len(row[column]) for row in (head, *rows)) for column in range(len(head))]
+    aligned = str.rjust if numbers else str.ljust
     for row in (head, *rows):
-        # The first column is a name, the rest are mostly numbers.
-        cells = [row[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True))]
+        cells = [row[0].ljust(widths[0])]
+        cells += [aligned(cell, width) for cell, width in zip(row[1:], widths[1:], strict=True)]
         print("  ".join(cells).rstrip())
 
 

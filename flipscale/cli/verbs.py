@@ -107,12 +107,16 @@ def status(args: argparse.Namespace) -> int:
     for seen in launch.watch(planned.runs, args.results, every=WATCH_SECONDS):
         if args.json:
             counts = {str(state): seen.count(state) for state in State if seen.count(state)}
-            print_json({"runs": [{"id": one.id, "state": str(one.state)} for one in seen.runs], "counts": counts})
+            runs = [
+                {"id": one.id, "state": str(one.state), "detail": one.detail, "failures": list(one.failures)}
+                for one in seen.runs
+            ]
+            print_json({"runs": runs, "counts": counts})
         else:
             if args.watch and sys.stdout.isatty():
                 print("\x1b[2J\x1b[H", end="")
-            rows = [(one.id, str(one.state), one.seen) for one in seen.runs]
-            print_table(("run", "state", "seen"), rows)
+            rows = [(one.id, str(one.state), one.detail) for one in seen.runs]
+            print_table(("run", "state", "how it goes"), rows, numbers=False)
             print(seen)
         sys.stdout.flush()
         if not args.watch:
@@ -122,16 +126,20 @@ def status(args: argparse.Namespace) -> int:
 
 def logs(args: argparse.Namespace) -> int:
     """Print the log of a run, named by its id or the beginning of it."""
+    from flipscale import launch
     from flipscale.run import RunFolder
 
     folder = RunFolder(run_folder(args, args.id))
     path = folder.path / "log.txt"
     if not path.exists() and not args.follow:
-        raise FlipscaleError(f"{path.parent.name} has written no log yet; flipscale status says where it is.")
+        job = launch.Job.read(folder)
+        where = f"what its job said is in {job.log}" if job else "flipscale status says where it is"
+        raise FlipscaleError(f"{path.parent.name} has written no log yet; {where}.")
     at = 0
+    looker = launch.Looker(args.results)
     while True:
-        # Asked before the log is read, so that its last lines are not missed. A lost run counts as waiting.
-        goes_on = args.follow and folder.state("waiting") in (State.WAITING, State.RUNNING)
+        # Asked before the log is read, so that its last lines are not missed.
+        goes_on = args.follow and looker.look([folder])[folder.id].state in launch.ACTIVE
         if path.exists():
             with open(path, errors="replace") as file:
                 file.seek(at)

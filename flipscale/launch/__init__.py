@@ -21,7 +21,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING, NamedTuple, TextIO
 
 from flipscale.launch.attend import answer_failure
 from flipscale.launch.launcher import LAUNCHERS, Job, Launcher, Request, Whereabouts, launcher_named
@@ -34,9 +34,11 @@ if TYPE_CHECKING:
     from flipscale.plan import Run
 
 __all__ = [
+    "ACTIVE",
     "LAUNCHERS",
     "Job",
     "Launcher",
+    "Looker",
     "Request",
     "RunProgress",
     "Site",
@@ -131,7 +133,7 @@ def _to_do(
     """
     ahead = _flops_ahead(runs)
     by_cost = sorted(runs.values(), key=lambda run: -ahead[run.id])
-    found = _Looker(results).look(by_cost, closely=True)
+    found = Looker(results).look(by_cost, closely=True)
     to_do = []
     skipped: Counter[State] = Counter()
     for run in by_cost:
@@ -193,20 +195,27 @@ def _is_to_do(folder: RunFolder, state: State, retry_diverged: bool) -> bool:
 
 def states(runs: Iterable["Run"], results: Path) -> dict[str, State]:
     """The state of each run by id, in the order of the runs. Each launcher is asked once for all of its jobs."""
-    return {run_id: state for run_id, (state, _) in _Looker(results).look(runs).items()}
+    return {run_id: state for run_id, (state, _) in Looker(results).look(runs).items()}
 
 
-class _Looker:
+class Look(NamedTuple):
+    """What was seen of a run."""
+
+    state: State
+    where: Whereabouts
+
+
+class Looker:
     """Looks at run folders, and asks launchers where files leave it open. What one said stands for its poll_seconds."""
 
     def __init__(self, results: Path):
         self.results = results
         self.answers: dict[str, tuple[float, dict[str, Whereabouts]]] = {}
 
-    def look(self, runs: Iterable["Run"], *, closely: bool = False) -> dict[str, tuple[State, Whereabouts]]:
+    def look(self, runs: Iterable["Run | RunFolder"], *, closely: bool = False) -> dict[str, "Look"]:
         """The state of each run, and what its launcher says, by id. A launcher is asked once for all of its jobs."""
         folders = {run.id: _folder(self.results, run.id) for run in runs}
-        found = {run_id: (folder.state(), Whereabouts(None)) for run_id, folder in folders.items()}
+        found = {run_id: Look(folder.state(), Whereabouts(None)) for run_id, folder in folders.items()}
         # Only where the files leave it open does it matter what the launcher says: 'lost' then means 'unless it knows'.
         jobs: dict[str, list[Job]] = {}
         for run_id, (state, _) in found.items():
@@ -215,7 +224,7 @@ class _Looker:
         for name, asked in jobs.items():
             for run_id, where in self._ask(name, asked, closely).items():
                 # The files are read again: a job may have finished its run after the first look, and be gone by now.
-                found[run_id] = (folders[run_id].state(where.state), where)
+                found[run_id] = Look(folders[run_id].state(where.state), where)
         return found
 
     def _ask(self, name: str, jobs: Sequence[Job], closely: bool) -> dict[str, Whereabouts]:
@@ -252,7 +261,7 @@ def watch(runs: Sequence["Run"], results: Path, *, every: float = LOOK_SECONDS) 
     began = time.monotonic()
     flops = {run.id: run.cost.train_flops for run in runs}
     ended: dict[str, RunProgress] = {}
-    looker = _Looker(results)
+    looker = Looker(results)
     at_first: float | None = None
     paced_from = 0.0
     while True:

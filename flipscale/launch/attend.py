@@ -9,6 +9,7 @@ import contextlib
 import enum
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -31,6 +32,12 @@ AROUND_SECONDS = 2.0
 
 _ASKED_TO_STOP = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2)
 """`train` ends with 128 + one of these where it got it, with a checkpoint written."""
+
+_CHATTER = re.compile(r"srun: (Terminating|Job step aborted|error: .*(Exited with exit code|Terminated|Killed))")
+"""What srun says after a worker's last words."""
+
+STOP_SIGNAL = signal.SIGUSR2
+"""Asks a worker to stop with a checkpoint. srun passes it on, where SIGTERM makes it kill what it started."""
 
 SAID_BYTES = 4096
 """The end of what a worker said, where the reason of its death is looked for."""
@@ -77,8 +84,9 @@ class Breaker:
             return
         if any((one.path / "result.json").exists() for one in self.runs()):
             return
-        why = f"the first {len(failed)} runs failed within a minute of their start, the last ({kind}): {reason}"
-        write_json(self.folder / "stopped.json", {"schema": 1, "reason": why, "time": time.time()})
+        why = f"its first {len(failed)} runs failed within a minute of their start"
+        last = {"run": run.id, "kind": kind, "reason": reason}
+        write_json(self.folder / "stopped.json", {"schema": 1, "reason": why, "last": last, "time": time.time()})
         self.stop()
 
     @property
@@ -113,7 +121,7 @@ class Attendant:
         self.node_failed = node_failed
         self.signal: int | None = None
         self.in_hand: list[RunFolder] = []
-        """What workers had in hand when they were asked to stop."""
+        """What workers have in hand, or had when they were asked to stop."""
         self._workers: dict[int, _Worker] = {}
         self._away = False
         self._stays = False
@@ -127,6 +135,7 @@ class Attendant:
         """Until all is done, a signal came, or what is left has to go elsewhere."""
         self._take_stock()
         while True:
+            self._look_at_hands()
             if self.signal or self._away or self._superseded() or self.breaker.tripped:
                 self._ask_to_stop()
             else:
@@ -161,22 +170,21 @@ class Attendant:
 
     def _start_workers(self) -> None:
         left = self.left
-        free = [run for run in left if not self._held(run)]
-        while free and len(self._workers) < min(self.lanes, len(free)) and not self._nothing_to_start:
+        if self._nothing_to_start or all(self._held(run) for run in left):
+            return
+        while len(self._workers) < min(self.lanes, len(left)):
             lane = next(lane for lane in range(self.lanes) if lane not in self._workers)
             said = self.log.stat().st_size if self.log.exists() else 0
             self._workers[lane] = _Worker(self.start(left, lane), time.time(), said)
-            free = free[1:]
 
     def _ask_to_stop(self) -> None:
         if self._stopping is None:
             self._stopping = time.monotonic()
-            self.in_hand = [run for run in self.folders if self._is_mine(run)]
             for worker in self._workers.values():
-                worker.process.send_signal(self.signal or signal.SIGTERM)
+                worker.process.send_signal(STOP_SIGNAL)
         elif time.monotonic() - self._stopping > STOP_SECONDS:
             for worker in self._workers.values():
-                worker.process.kill()
+                worker.process.terminate()
 
     def _wait(self) -> None:
         """Until a worker ends or a signal comes, but not for long: others may have done something to the runs."""
@@ -187,6 +195,12 @@ class Attendant:
                 return
             time.sleep(LOOK_SECONDS)
 
+    def _look_at_hands(self) -> None:
+        """Remember what workers have in hand: one that the scheduler asks to stop as well drops it before we look."""
+        held = [run for run in self.folders if self._is_mine(run)]
+        ends = self.signal or self._stopping is not None
+        self.in_hand = held + [run for run in self.in_hand if ends and run not in held]
+
     def _stop_the_cancelled(self) -> None:
         """Stop the runs in hand that somebody has cancelled. The worker ends with it, and another takes up the rest."""
         for run in self.folders:
@@ -196,7 +210,7 @@ class Attendant:
                         os.kill(lease["pid"], signal.SIGTERM)
                 else:
                     for worker in self._workers.values():
-                        worker.process.terminate()
+                        worker.process.send_signal(STOP_SIGNAL)
 
     def _held(self, run: RunFolder) -> bool:
         """Whether somebody has the run in hand who is not to be replaced by this attempt."""
@@ -261,7 +275,7 @@ class Attendant:
 
     def _cause_of_death(self, worker: _Worker) -> tuple[FailureKind, str] | None:
         """Why a worker died; None where it ended as it should. Who was killed says nothing: the log does."""
-        code, said = worker.process.returncode, self._said(worker)
+        code, said = worker.process.returncode, self._said(worker).lower()
         if any(words in said for words in ("oom_kill", "oom-kill", "out of memory", "exceeded memory limit")):
             return FailureKind.OOM, "It was killed as it used more memory than its job has."
         if code in (-signal.SIGKILL, 128 + signal.SIGKILL):
@@ -277,12 +291,12 @@ class Attendant:
         try:
             with open(self.log, "rb") as file:
                 file.seek(max(worker.said_from, os.fstat(file.fileno()).st_size - SAID_BYTES))
-                return file.read().decode(errors="replace").lower()
+                return file.read().decode(errors="replace")
         except FileNotFoundError:
             return ""
 
     def _last_words(self, worker: _Worker) -> str:
-        lines = [line for line in self._said(worker).splitlines() if line.strip()]
+        lines = [line for line in self._said(worker).splitlines() if line.strip() and not _CHATTER.match(line)]
         said = f"; it said: {lines[-1].strip()[:300]}" if lines else ""
         return f"{said}. See {self.log}."
 

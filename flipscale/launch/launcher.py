@@ -49,8 +49,8 @@ class Request:
 class Whereabouts:
     """What a launcher says of a job."""
 
-    state: Literal["waiting", "running", "cancelled"] | None
-    """It will come, it goes on, the launcher has called it off, or (None) the launcher does not know it any more."""
+    state: Literal["waiting", "cancelled"] | None
+    """It will come or goes on, the launcher has called it off, or (None) the launcher does not know it any more."""
     says: str = ""
     """In the launcher's words: why it waits, or how it ended."""
     kind: FailureKind | None = None
@@ -116,7 +116,7 @@ class Launcher(Protocol):
         """What `submit` would send, for a person to read. Sends nothing."""
 
     def poll(self, jobs: Sequence[Job], *, closely: bool = False) -> dict[str, Whereabouts]:
-        """Where each job is, by run id; one question for all. 'waiting' will do for one that runs: its lease tells.
+        """Where each job is, by run id; one question for all. That a run is running, its lease tells.
 
         `closely` is also why those that are gone are gone, at the price of another question.
         """

@@ -34,7 +34,7 @@ class RunProgress:
     loss: float | None = None
     images_per_second: float | None = None
     says: str = ""
-    """What its launcher says of it: why it waits, or how its job ended."""
+    """Why it failed; or what its launcher says of it: where it is, why it waits, how its job ended."""
     failures: Sequence[Mapping[str, Any]] = ()
     """What went wrong in attempts before, the first of them first."""
 
@@ -58,16 +58,23 @@ class RunProgress:
     @property
     def story(self) -> str:
         """What went wrong so far and what was done about it; '' where nothing did."""
-        if not self.failures:
+        # The one that ended it is what `says` says.
+        failures = self.failures[:-1] if self.state is State.FAILED else self.failures
+        if not failures:
             return ""
-        kinds = Counter(failure["kind"] for failure in self.failures)
-        often = ", ".join(f"{kind} {number}x" if number > 1 else kind for kind, number in kinds.items())
-        node, then = self.failures[-1].get("node"), self.failures[-1].get("then", "")
-        where = f" on {node}" if node else ""
-        return f"{len(self.failures)} failed attempts ({often}), the last{where}: {then}"
+        kinds = Counter(failure["kind"] for failure in failures)
+        often = ", ".join(f"{number} {kind}" for kind, number in kinds.items())
+        last = failures[-1]
+        where = f" on {last['node']}" if last.get("node") else ""
+        return f"attempts that failed: {often}; the last{where}: {last.get('then', '')}"
+
+    @property
+    def detail(self) -> str:
+        """All that is to be said of it but its state."""
+        return ", ".join(filter(None, [self.seen, self.says, self.story]))
 
     def __str__(self) -> str:
-        return ", ".join(filter(None, [f"{self.id}: {self.state}", self.seen, self.says, self.story]))
+        return ", ".join(filter(None, [f"{self.id}: {self.state}", self.detail]))
 
 
 @dataclass(frozen=True)
@@ -105,6 +112,9 @@ class StudyProgress:
 def run_progress(folder: RunFolder, state: State, total: int, says: str = "") -> RunProgress:
     """How far the run is that will see `total` samples; the end of its metrics.jsonl is read, no more."""
     record = last_record(folder) or {}
+    if state is State.FAILED:
+        error = folder.error() or {}
+        says = f"{error.get('kind')}: {error.get('reason')}"
     return RunProgress(
         folder.id,
         state,

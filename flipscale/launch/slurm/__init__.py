@@ -166,7 +166,7 @@ class SlurmLauncher:
             written = json.loads((self.home / name.rpartition("-")[0] / "stopped.json").read_text())
         except FileNotFoundError:
             return None
-        return f"its submission was stopped: {written['reason']}"
+        return f"its submission was stopped, as {written['reason']}"
 
     def _read(self, name: str) -> Array | None:
         submission, _, number = name.rpartition("-")
@@ -179,7 +179,7 @@ class SlurmLauncher:
 
 def _whereabouts(entry: scheduler.Entry | None, stopped: str | None) -> Whereabouts:
     if entry and entry.lives:
-        return Whereabouts("running" if entry.state == "RUNNING" else "waiting", str(entry))
+        return Whereabouts("waiting", str(entry))  # Its job may run and do another run of its task: the lease tells.
     if stopped:
         return Whereabouts("cancelled", stopped)
     if entry is None:

@@ -136,8 +136,12 @@ def cancel(ids: Sequence[str], *, waiting_only: bool = False) -> None:
 
 
 def requeue(job: str) -> None:
-    """Have a running job started again, in its turn."""
-    ask("scontrol", "requeue", job)
+    """Have a running job started again, in its turn. SLURM may have seen to it already."""
+    try:
+        ask("scontrol", "requeue", job)
+    except LaunchError as error:
+        if "pending" not in str(error):
+            raise
 
 
 def max_array_size() -> int:
@@ -166,10 +170,6 @@ def is_running(job: str) -> bool:
 
 
 def indices(written: str) -> list[int]:
-    """The task indices that SLURM writes as '3', '0-4,7' or '5-999%50'."""
-    found: list[int] = []
-    for part in written.partition("%")[0].strip("[]").split(","):
-        first, _, last = part.partition("-")
-        if first.isdigit():
-            found += range(int(first), int(last or first) + 1)
-    return found
+    """The task indices that SLURM writes as '3', '0-4,7', '0-20:4' or '5-999%50'."""
+    spans = re.findall(r"(\d+)(?:-(\d+))?(?::(\d+))?", written.partition("%")[0])
+    return [one for first, last, step in spans for one in range(int(first), int(last or first) + 1, int(step or 1))]
