@@ -10,7 +10,7 @@ from typing import Any
 from flipscale.architecture import architecture
 from flipscale.cost import Cost, cost
 from flipscale.errors import PlanError
-from flipscale.study import SETTINGS, Study, cells
+from flipscale.study import SETTINGS, Study
 from flipscale.study.datasets import DATASET, EVALUATION_SET
 from flipscale.study.kinds import Keys
 from flipscale.study.settings import EVALUATION, INIT, RECONSTRUCTION, TRAINER, TUNING
@@ -86,17 +86,19 @@ class Plan:
 
 def plan(study: Study) -> Plan:
     """Every run of a study, once each, in the order of its axes."""
-    all_cells = cells(study)
-    varied = _varied(study, all_cells)
+    # An id is a digest of all settings, and takes longer than all else here: each is worked out once.
+    by_id = {run_id(cell): cell for cell in reversed(study.cells)}
+    ids = {id(cell): own_id for own_id, cell in by_id.items()}
+    varied = _varied(study)
     device = study.resources["device"] or ("A100" if study.resources["gpus"] else "cpu")
     resources = {**study.resources, "device": device}
     names = {
-        run_id(cell): ", ".join(f"{name}={show_setting(cell[name])}" for name in varied) for cell in reversed(all_cells)
+        own_id: ", ".join(f"{name}={show_setting(cell[name])}" for name in varied) for own_id, cell in by_id.items()
     }
     runs: dict[str, Run] = {}
-    for cell in all_cells:
+    for cell in study.cells:
         for settings in _line(cell):
-            parent, own_id = parent_of(settings), run_id(settings)
+            parent, own_id = parent_of(settings), ids.get(id(settings)) or run_id(settings)
             run = Run(
                 id=own_id,
                 settings=settings,
@@ -140,7 +142,7 @@ def stage(settings: Mapping[str, Any]) -> dict[str, Any]:
     return found
 
 
-def _line(settings: dict[str, Any]) -> list[dict[str, Any]]:
+def _line(settings: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     """The run and those it comes from, the first of them first."""
     line = [settings]
     while (parent := parent_of(line[0])) is not None:
@@ -249,7 +251,7 @@ def _amount(value: float) -> str:
     return f"{value:,.0f}" if 1000 <= value < 1e9 or value == int(value) < 1e9 else f"{value:.4g}"
 
 
-def _varied(study: Study, all_cells: list[dict[str, Any]]) -> list[str]:
+def _varied(study: Study) -> list[str]:
     """The axes that tell cells apart, but for the baseline's and the seed."""
     axes = dict.fromkeys(axis.name for axes in study.grids.values() for axis in axes)
     return [
@@ -257,7 +259,7 @@ def _varied(study: Study, all_cells: list[dict[str, Any]]) -> list[str]:
         for name in axes
         if name not in study.baseline
         and name != "seed"
-        and any(settings[name] != all_cells[0][name] for settings in all_cells)
+        and any(settings[name] != study.cells[0][name] for settings in study.cells)
     ]
 
 

@@ -116,6 +116,7 @@ class _Checker:
         )
         # The grid is worked out here as well, so that what only shows in a cell is told with everything else.
         found = cells(study, self.complaints)
+        study = replace(study, cells=tuple(found))
         return study if self.complaints.found else self._checked_baseline(study, found)
 
     def _check_score(self, score: str, evaluation: Any) -> None:

@@ -36,7 +36,7 @@ class Condition:
 
 @dataclass(frozen=True)
 class Study:
-    """A question as data. `read_study` reads one; `cells` works out its cells."""
+    """A question as data, as `read_study` reads it."""
 
     name: str
     question: str
@@ -52,6 +52,8 @@ class Study:
     score: str | None
     figures: tuple[str, ...] | None
     document: Document
+    cells: tuple[Mapping[str, Any], ...] = ()
+    """The complete settings of every cell, in the order of the grids and axes."""
 
     def place(self, *path: str | int) -> Place:
         """Where in the study's files the value at `path` stands."""
