@@ -1,5 +1,6 @@
 """Plan, Run: every run of a study, its identity, parents and cost. Data in, data out: nothing here touches a disk."""
 
+import functools
 import hashlib
 import json
 import re
@@ -164,7 +165,13 @@ def run_id(settings: Mapping[str, Any]) -> str:
         *([inference] if (inference := settings.get("inference", "full")) != "full" else []),
         f"s{settings['seed']}",
     )
-    return "_".join(re.sub(r"[^A-Za-z0-9.]+", "-", part).strip("-") for part in readable) + f"_{digest[:10]}"
+    return "_".join(map(_word, readable)) + f"_{digest[:10]}"
+
+
+@functools.cache
+def _word(part: str) -> str:
+    """A part of an id, of letters that a path and a shell take as they are."""
+    return re.sub(r"[^A-Za-z0-9.]+", "-", part).strip("-")
 
 
 def identity(settings: Mapping[str, Any]) -> dict[str, Any]:

@@ -19,6 +19,7 @@ works under the same contract.
 import contextlib
 import enum
 import fcntl
+import functools
 import json
 import math
 import os
@@ -28,7 +29,7 @@ import time
 import uuid
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, NamedTuple
 
 from flipscale.errors import LeaseLost, RunFolderError
 
@@ -81,14 +82,19 @@ class RunFolder:
     """One run's folder. Reading never fails for a file that is not there: it is None, or empty."""
 
     def __init__(self, path: str | os.PathLike[str]):
-        self.path = Path(path)
+        # A Path is made when one is asked for: of 10,000 runs that are looked at, they take longer than their files.
+        self._path = os.fspath(path)
 
     def __repr__(self) -> str:
         return f"RunFolder({str(self.path)!r})"
 
-    @property
+    @functools.cached_property
+    def path(self) -> Path:
+        return Path(self._path)
+
+    @functools.cached_property
     def id(self) -> str:
-        return self.path.name
+        return os.path.basename(self._path) or self.path.name
 
     # What was asked
 
@@ -207,31 +213,24 @@ class RunFolder:
 
     def state(self, whereabouts: str | None = None) -> State:
         """The state, from the files and what the launcher says of the job: 'waiting', 'cancelled', or None for gone."""
+        return self.glance().state(whereabouts)
+
+    def glance(self) -> "Glance":
+        """What a look at the folder shows. Thousands are looked at at once, so no file is opened that need not be."""
         try:
-            # Asked once: there may be thousands of runs, on a slow file system.
-            with os.scandir(self.path) as entries:
-                files = {entry.name for entry in entries}
+            files = frozenset(os.listdir(self._path))
         except (FileNotFoundError, NotADirectoryError):
-            return State.PLANNED
-        if "result.json" in files:
-            return State.FINISHED
-        if "error.json" in files:
-            return State.FAILED
+            files = frozenset()
+        if "result.json" in files or "error.json" in files:
+            return Glance(files, None, None)
         lease = self.lease() if "lease.json" in files else None
-        if lease and lease["alive"]:
-            return State.RUNNING
-        job = self.job() if "job.json" in files else None
-        if job is None:
-            return State.PLANNED
-        if job.get("cancelled"):
-            return State.CANCELLED
-        return State.LOST if whereabouts is None else State(whereabouts)
+        return Glance(files, lease, self.job() if "job.json" in files else None)
 
     # Files
 
     def _read(self, name: str) -> dict[str, Any] | None:
         try:
-            with open(self.path / name, "rb") as file:
+            with open(f"{self._path}/{name}", "rb", buffering=0) as file:
                 text = file.read()
         except (FileNotFoundError, NotADirectoryError):
             return None
@@ -259,6 +258,29 @@ class RunFolder:
 
     def _write(self, name: str, data: Mapping[str, Any], flush: bool = True) -> None:
         write_json(self.path / name, {"schema": SCHEMA, **data}, flush=flush)
+
+
+class Glance(NamedTuple):
+    """What a look at a run's folder shows: which files there are, and what they say of who does it."""
+
+    files: frozenset[str]
+    lease: Mapping[str, Any] | None
+    job: Mapping[str, Any] | None
+    """Lease and job are left unread where a result or an error says it all."""
+
+    def state(self, whereabouts: str | None = None) -> State:
+        """See `RunFolder.state`."""
+        if "result.json" in self.files:
+            return State.FINISHED
+        if "error.json" in self.files:
+            return State.FAILED
+        if self.lease and self.lease["alive"]:
+            return State.RUNNING
+        if self.job is None:
+            return State.PLANNED
+        if self.job.get("cancelled"):
+            return State.CANCELLED
+        return State.LOST if whereabouts is None else State(whereabouts)
 
 
 class Lease:

@@ -73,6 +73,30 @@ def flags() -> str:
     return flags_as_markdown()
 
 
+def site() -> str:
+    from flipscale.launch.site import CONTAINER, PACK, SITE
+
+    rows = ["| key | option | default | meaning |", "|---|---|---|---|"]
+    for name, option in SITE.options.items():
+        inner = {"container": CONTAINER, "pack": PACK}.get(name)
+        default = "required" if option.required else "see below" if name == "pack" else json.dumps(option.default)
+        rows.append(f"| `{name}` | | {default} | {option.says} |")
+        for key, one in inner.options.items() if inner else ():
+            default = "required" if one.required else json.dumps(one.default)
+            rows.append(f"| `{name}` | `{key}` | {default} | {one.says} |")
+    return "\n".join(rows) + "\n"
+
+
+def failures() -> str:
+    from flipscale.launch.policy import POLICIES
+
+    rows = ["| kind | what is done | how often | why |", "|---|---|---|---|"]
+    for kind, policy in POLICIES.items():
+        often = policy.most or ("" if policy.action.name == "STOP" else "as often as it comes")
+        rows.append(f"| {kind} | {policy.action.value} | {often} | {policy.why} |")
+    return "\n".join(rows) + "\n"
+
+
 PARTS: dict[str, Callable[[], str]] = {
     "docs/cli.md#commands": commands,
     "docs/study.md#keys": keys,
@@ -80,6 +104,8 @@ PARTS: dict[str, Callable[[], str]] = {
     "docs/study.md#options": options,
     "docs/results.md#columns": columns_as_markdown,
     "docs/trainers.md#flags": flags,
+    "docs/slurm.md#site": site,
+    "docs/slurm.md#failures": failures,
 }
 """Between `<!-- NAME -->` and `<!-- end -->` of each file stands what the function answers."""
 

@@ -137,7 +137,7 @@ def _to_do(
     to_do = []
     skipped: Counter[State] = Counter()
     for run in by_cost:
-        state, where = found[run.id]
+        state, where, _ = found[run.id]
         if _is_to_do(_folder(results, run.id), state, retry_diverged):
             to_do.append((run, where))
         else:
@@ -195,7 +195,7 @@ def _is_to_do(folder: RunFolder, state: State, retry_diverged: bool) -> bool:
 
 def states(runs: Iterable["Run"], results: Path) -> dict[str, State]:
     """The state of each run by id, in the order of the runs. Each launcher is asked once for all of its jobs."""
-    return {run_id: state for run_id, (state, _) in Looker(results).look(runs).items()}
+    return {run_id: look.state for run_id, look in Looker(results).look(runs).items()}
 
 
 class Look(NamedTuple):
@@ -203,6 +203,8 @@ class Look(NamedTuple):
 
     state: State
     where: Whereabouts
+    files: frozenset[str]
+    """The names of the files in its folder."""
 
 
 class Looker:
@@ -214,17 +216,23 @@ class Looker:
 
     def look(self, runs: Iterable["Run | RunFolder"], *, closely: bool = False) -> dict[str, "Look"]:
         """The state of each run, and what its launcher says, by id. A launcher is asked once for all of its jobs."""
-        folders = {run.id: _folder(self.results, run.id) for run in runs}
-        found = {run_id: Look(folder.state(), Whereabouts(None)) for run_id, folder in folders.items()}
-        # Only where the files leave it open does it matter what the launcher says: 'lost' then means 'unless it knows'.
+        found: dict[str, Look] = {}
         jobs: dict[str, list[Job]] = {}
-        for run_id, (state, _) in found.items():
-            if state is State.LOST and (job := Job.read(folders[run_id])):
+        for run in runs:
+            folder = _folder(self.results, run.id)
+            glance = folder.glance()
+            found[run.id] = Look(glance.state(), Whereabouts(None), glance.files)
+            # Only where the files leave it open does it matter what the launcher says: 'lost' means 'unless it knows'.
+            if found[run.id].state is State.LOST and (job := Job.read(folder, glance.job)):
                 jobs.setdefault(job.launcher, []).append(job)
         for name, asked in jobs.items():
             for run_id, where in self._ask(name, asked, closely).items():
-                # The files are read again: a job may have finished its run after the first look, and be gone by now.
-                found[run_id] = Look(folders[run_id].state(where.state), where)
+                if where.state == "waiting":
+                    found[run_id] = Look(State.WAITING, where, found[run_id].files)
+                else:
+                    # Looked at again: a job may have finished its run after the first look, and be gone by now.
+                    glance = _folder(self.results, run_id).glance()
+                    found[run_id] = Look(glance.state(where.state), where, glance.files)
         return found
 
     def _ask(self, name: str, jobs: Sequence[Job], closely: bool) -> dict[str, Whereabouts]:
@@ -270,8 +278,8 @@ def watch(runs: Sequence["Run"], results: Path, *, every: float = LOOK_SECONDS) 
         seen = dict(ended)
         for run in runs:
             if run.id in found:
-                state, where = found[run.id]
-                seen[run.id] = run_progress(_folder(results, run.id), state, run.cost.samples, where.says)
+                state, where, files = found[run.id]
+                seen[run.id] = run_progress(_folder(results, run.id), state, run.cost.samples, where.says, files)
         ended = {run_id: run for run_id, run in seen.items() if run.state in (State.FINISHED, State.FAILED)}
 
         done = sum(flops[run_id] * run.done for run_id, run in seen.items())
@@ -316,7 +324,7 @@ def wait(
 
 
 def _folder(results: Path, run_id: str) -> RunFolder:
-    return RunFolder(results / "runs" / run_id)
+    return RunFolder(f"{results}/runs/{run_id}")
 
 
 @contextlib.contextmanager

@@ -39,6 +39,10 @@ _CHATTER = re.compile(r"srun: (Terminating|Job step aborted|error: .*(Exited wit
 STOP_SIGNAL = signal.SIGUSR2
 """Asks a worker to stop with a checkpoint. srun passes it on, where SIGTERM makes it kill what it started."""
 
+_OUT_OF_MEMORY = re.compile(r"oom[-_ ]kill|exceeded .*memory limit|(?<!failed \(oom\): )out of memory", re.IGNORECASE)
+"""What SLURM says where the kernel, or SLURM itself, killed for want of memory, and what CUDA says. What `train` says
+of a run that it could fail in order is of another run."""
+
 SAID_BYTES = 4096
 """The end of what a worker said, where the reason of its death is looked for."""
 
@@ -120,13 +124,14 @@ class Attendant:
         self.lanes = lanes
         self.node_failed = node_failed
         self.signal: int | None = None
-        self.in_hand: list[RunFolder] = []
-        """What workers have in hand, or had when they were asked to stop."""
+        self.began = time.time()
         self._workers: dict[int, _Worker] = {}
         self._away = False
         self._stays = False
         self._stopping: float | None = None
         self._nothing_to_start = False
+        self._cancelled: set[str] = set()
+        """Runs in hand that somebody cancelled, and that are on their way to stop."""
 
     def note(self, signum: int, frame: Any = None) -> None:
         self.signal = self.signal or signum
@@ -135,7 +140,6 @@ class Attendant:
         """Until all is done, a signal came, or what is left has to go elsewhere."""
         self._take_stock()
         while True:
-            self._look_at_hands()
             if self.signal or self._away or self._superseded() or self.breaker.tripped:
                 self._ask_to_stop()
             else:
@@ -158,7 +162,7 @@ class Attendant:
 
     def note_interruption(self, kind: FailureKind, reason: str) -> None:
         """Write down that the runs in hand were interrupted, and give up those that never come any further."""
-        for run in self.in_hand:
+        for run in self._begun_since(self.began):
             if not run.is_over():
                 self._answer(run, kind, reason)
 
@@ -195,16 +199,11 @@ class Attendant:
                 return
             time.sleep(LOOK_SECONDS)
 
-    def _look_at_hands(self) -> None:
-        """Remember what workers have in hand: one that the scheduler asks to stop as well drops it before we look."""
-        held = [run for run in self.folders if self._is_mine(run)]
-        ends = self.signal or self._stopping is not None
-        self.in_hand = held + [run for run in self.in_hand if ends and run not in held]
-
     def _stop_the_cancelled(self) -> None:
         """Stop the runs in hand that somebody has cancelled. The worker ends with it, and another takes up the rest."""
         for run in self.folders:
             if (run.job() or {}).get("cancelled") and (lease := run.lease()) and lease["alive"] and self._is_mine(run):
+                self._cancelled.add(run.id)
                 if lease["host"] == socket.gethostname():
                     with contextlib.suppress(ProcessLookupError):
                         os.kill(lease["pid"], signal.SIGTERM)
@@ -236,12 +235,18 @@ class Attendant:
         from it by a pre-emption without grace."""
         for run in self.left:
             lease = run.lease() or {}
-            if lease.get("job") == self.place.job and lease.get("attempt", 0) < self.place.attempt:
+            attempt = lease.get("attempt", 0)
+            if lease.get("job") == self.place.job and attempt < self.place.attempt and not self._is_noted(run, attempt):
                 node = lease.get("node") or ""
                 failed = self.node_failed(node)
                 kind = FailureKind.NODE if failed else FailureKind.PREEMPTED
                 what = f"the node {node} was lost" if failed else "the job was taken off its node without a warning"
-                self._answer(run, kind, f"In attempt {lease['attempt'] + 1} {what}.", node, lease["attempt"])
+                self._answer(run, kind, f"In attempt {attempt + 1} {what}.", node, attempt)
+
+    def _is_noted(self, run: RunFolder, attempt: int) -> bool:
+        """Whether that attempt had the time to say how it ended, as one whose node SLURM alone has lost."""
+        last = (run.failures() or [{}])[-1]
+        return (last.get("job"), last.get("attempt")) == (self.place.job, attempt)
 
     def _judge(self, worker: _Worker) -> None:
         """What came of a worker that has ended."""
@@ -249,40 +254,50 @@ class Attendant:
             return
         # Where no worker is left, none of them can hold anything, whatever a lease from another host says.
         died = [run for run in self.left if self._is_mine(run) and not (self._workers and self._held(run))]
-        failed = [run for run in self.folders if (error := run.error()) and not error.get("noted")]
-        for run in failed:
-            error = run.error() or {}
+        failed = [(run, error) for run in self.folders if (error := run.error()) and not error.get("noted")]
+        for run, error in failed:
             kind = FailureKind(error["kind"]) if error.get("kind") in set(FailureKind) else FailureKind.CODE
             self._answer(run, kind, error.get("reason") or "", began=worker.began)
-        code = worker.process.returncode
-        signum = -code if code < 0 else code - 128
         if self._stopping is not None:
             return
-        cause = self._cause_of_death(worker)
-        if died or (cause and not failed and self.left):
+        cause, code = self._cause_of_death(worker), worker.process.returncode
+        free = [run for run in self.left if not self._held(run)]
+        if died:
             kind, reason = cause or (FailureKind.CODE, f"Its process ended with code {code}{self._last_words(worker)}")
-            for run in died or self.left[:1]:
-                self._answer(run, kind, reason if died else f"{reason} It had not begun.", began=worker.began)
-        elif failed or not self.left or self._was_cancelled():
+            for run in died:
+                self._answer(run, kind, reason, began=worker.began)
+        elif self._cancelled:
+            self._cancelled.clear()  # That is what it ended for, and what is left is as good as before.
+        elif failed or not free:
             return
-        elif signum in _ASKED_TO_STOP:
-            self.note(signum)  # The scheduler asked the worker to stop, and us a little later.
+        elif cause:
+            kind, reason = cause
+            self._answer(free[0], kind, f"{reason} It had not begun.", began=worker.began)
+        elif _signal_of(code) in _ASKED_TO_STOP:
+            self.note(_signal_of(code))  # The scheduler asked the worker to stop, and us a little later.
         else:
             self._nothing_to_start = True  # What is left is in other hands, or cannot be read: so it would be again.
 
-    def _was_cancelled(self) -> bool:
-        return any((run.job() or {}).get("cancelled") for run in self.folders)
+    def _begun_since(self, when: float) -> list[RunFolder]:
+        """The runs that a worker of this attempt holds or did something to since then."""
+        names = ("checkpoint.pt", "metrics.jsonl", "log.txt")
+        files = [(run, run.path / name) for run in self.folders for name in names]
+        ids = {run.id for run, path in files if path.exists() and path.stat().st_mtime >= when}
+        return [run for run in self.folders if run.id in ids or self._is_mine(run)]
 
     def _cause_of_death(self, worker: _Worker) -> tuple[FailureKind, str] | None:
         """Why a worker died; None where it ended as it should. Who was killed says nothing: the log does."""
-        code, said = worker.process.returncode, self._said(worker).lower()
-        if any(words in said for words in ("oom_kill", "oom-kill", "out of memory", "exceeded memory limit")):
+        code, said = worker.process.returncode, self._said(worker)
+        if _OUT_OF_MEMORY.search(said):
             return FailureKind.OOM, "It was killed as it used more memory than its job has."
-        if code in (-signal.SIGKILL, 128 + signal.SIGKILL):
+        if _signal_of(code) == signal.SIGKILL:
             return FailureKind.NODE, "Its process was killed, and nothing says by whom."
-        if "node failure" in said or "node_fail" in said:
+        if re.search("node failure|node_fail", said, re.IGNORECASE):
             return FailureKind.NODE, "A node of its job failed."
-        if code in (0, 1) or (-code if code < 0 else code - 128) in _ASKED_TO_STOP:
+        if code == 0 or _signal_of(code) in _ASKED_TO_STOP:
+            return None
+        # With 1 `train` ends after a failure that it wrote down; of one that did nothing, something is wrong with it.
+        if code == 1 and self._begun_since(worker.began):
             return None
         how = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with code {code}"
         return FailureKind.CODE, f"Its process {how}{self._last_words(worker)}"
@@ -341,6 +356,11 @@ def answer_failure(run: RunFolder, kind: FailureKind, reason: str, **attempt: An
     more = {"accumulate": parts} if kind is FailureKind.OOM and decision.again else {}
     run.note_failure({"kind": kind, "reason": reason, "then": decision.says, "samples": samples, **attempt, **more})
     return decision
+
+
+def _signal_of(code: int) -> int:
+    """The signal that an exit code stands for, as Popen gives it or as a shell does; below 1 if for none."""
+    return -code if code < 0 else code - 128
 
 
 def _sentence(words: str) -> str:

@@ -77,8 +77,9 @@ class Job:
         folder.write_job({key: value for key, value in vars(self).items() if value is not None}, flush=flush)
 
     @classmethod
-    def read(cls, folder: RunFolder) -> "Job | None":
-        written = folder.job()
+    def read(cls, folder: RunFolder, written: Mapping[str, Any] | None = None) -> "Job | None":
+        """The job of a run, as its job.json says, or `written` where that has been read already."""
+        written = folder.job() if written is None else written
         if written is None:
             return None
         try:

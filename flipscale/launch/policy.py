@@ -89,7 +89,7 @@ def decide(
         case Action.MOVE:
             return Decision(True, f"{policy.action.value}{times}", resources, away=True)
     if kind is FailureKind.TIMEOUT:
-        last = [failure.get("samples") for failure in earlier[-STALLED + 1 :] if failure["kind"] == kind]
+        last = [one.get("samples") for one in since_given_up(earlier)[-STALLED + 1 :] if one["kind"] == kind]
         if last == [samples] * (STALLED - 1):
             return Decision(False, f"given up: it came no further in {STALLED} jobs, so the limit is short", resources)
     return Decision(True, policy.action.value, resources)

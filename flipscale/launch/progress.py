@@ -5,7 +5,7 @@ import os
 import shutil
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
@@ -109,9 +109,18 @@ class StudyProgress:
         )
 
 
-def run_progress(folder: RunFolder, state: State, total: int, says: str = "") -> RunProgress:
-    """How far the run is that will see `total` samples; the end of its metrics.jsonl is read, no more."""
-    record = last_record(folder) or {}
+def run_progress(
+    folder: RunFolder,
+    state: State,
+    total: int,
+    says: str = "",
+    files: Container[str] = ("metrics.jsonl", "failures.jsonl"),
+) -> RunProgress:
+    """How far the run is that will see `total` samples; the end of its metrics.jsonl is read, no more.
+
+    `files` are those that may be there.
+    """
+    record = (last_record(folder) if "metrics.jsonl" in files else None) or {}
     if state is State.FAILED:
         error = folder.error() or {}
         says = f"{error.get('kind')}: {error.get('reason')}"
@@ -123,7 +132,7 @@ def run_progress(folder: RunFolder, state: State, total: int, says: str = "") ->
         record.get("loss"),
         record.get("images_per_second"),
         says,
-        folder.failures(),
+        folder.failures() if "failures.jsonl" in files else (),
     )
 
 

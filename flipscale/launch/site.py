@@ -191,6 +191,17 @@ _OURS = {
     "exclude": "write exclude: [NODE]",
     "gres": "write gpu_type and gres",
     "gpus-per-node": "write gpus_per_node",
+    "reservation": "write reservation: NAME",
+    "gpus": "write gpus_per_node",
+    "gpus-per-task": "write gpus_per_node",
+    "tasks-per-node": "write gpus_per_node or processes_per_node",
+    "mem-per-gpu": "write memory_per_process",
+    "kill-on-invalid-dep": "it follows from the runs' parents",
     "export": "the job needs the environment of who submits it",
+    "wrap": "flipscale writes the script",
+    "parsable": "flipscale reads sbatch's answer as it is",
+    "quiet": "flipscale reads sbatch's answer",
+    "test-only": "`submit --dry-run` shows the script",
+    "wait": "`submit` without --detach waits",
 }
 """Options of sbatch that flipscale gives itself, and what to do instead of giving them."""

@@ -31,6 +31,7 @@ def cells(study: Study, complaints: Complaints | None = None) -> list[Settings]:
         complaints.add(study.place("axes"), f"the axes have {points:,} cells; a study takes up to {MOST_POINTS:,}")
         return []
     coupled = {coupling.name for coupling in study.couplings}
+    varied = sorted(coupled | {axis.name for axes in study.grids.values() for axis in axes})
     early = [condition for condition in study.conditions if not condition.expression.names & coupled]
     late = [condition for condition in study.conditions if condition.expression.names & coupled]
     found: dict[str, Settings] = {}
@@ -44,7 +45,9 @@ def cells(study: Study, complaints: Complaints | None = None) -> list[Settings]:
         if not _meets(settings, late, chosen, complaints, told):
             continue
         if _settle(study, settings, chosen, complaints, told):
-            found.setdefault(repr(sorted(settings.items())), {name: settings[name] for name in SETTINGS})
+            # What no axis and no coupling gives is the same in all cells.
+            key = repr([settings[name] for name in varied])
+            found.setdefault(key, {name: settings[name] for name in SETTINGS})
     if not found and not complaints.found:
         place = study.conditions[0].place if study.conditions else study.place("axes")
         complaints.add(place, "no cell of the grid is left; loosen where or exclude")

@@ -26,6 +26,7 @@ PATIENCE = 30.0
 class Price:
     train_flops: float
     samples: int
+    gpu_hours: float
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,7 @@ class StandInRun:
 
     @property
     def cost(self) -> Price:
-        return Price(train_flops=1e9 * self.seconds, samples=round(self.seconds / 0.05))
+        return Price(1e9 * self.seconds, samples=round(self.seconds / 0.05), gpu_hours=self.seconds / 3600)
 
     def to_dict(self) -> dict[str, Any]:
         settings = {name: getattr(self, name) for name in ("seconds", "first_seconds", "fail", "deaf")}

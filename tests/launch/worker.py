@@ -21,6 +21,7 @@ STOP = False
 
 def main(paths):
     signal.signal(signal.SIGTERM, stop)
+    signal.signal(signal.SIGUSR2, stop)
     took = True
     while took and not STOP:
         took = any(not STOP and do(RunFolder(path)) for path in paths)

@@ -85,7 +85,7 @@ class SlurmLauncher:
             return dict.fromkeys(tasks, Whereabouts("waiting", f"SLURM cannot be asked: {error}"))
         if closely:
             entries = self._with_history(tasks.values(), entries)
-        stopped = {name: self._stopped(name) for name, _ in set(tasks.values())}
+        stopped = {name: self._stopped(name) for name in {name for name, _ in tasks.values()}}
         return {
             run_id: _whereabouts(entries.get(_job_name(name), {}).get(index), stopped[name])
             for run_id, (name, index) in tasks.items()

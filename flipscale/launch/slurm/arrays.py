@@ -172,7 +172,7 @@ class _Arrays:
             self._add([[one] for one in alike], after_jobs=self._jobs_before(alike[0]))
         left = [request for request in waiting if request.id not in self.placed]
         while left:
-            ready = [one for one in left if self._parent_of(one)]
+            ready = [one for one in left if self._parent_of(one)[0]]
             for alike in grouped(ready, lambda one: (*self._key(one), self._parent_of(one)[0])):
                 self._add_after(alike)
             left = [one for one in left if one.id not in self.placed]
@@ -226,12 +226,12 @@ class _Arrays:
     # Packing
 
     def _is_packed(self, line: Sequence[Request], share: int, seconds: float) -> bool:
-        alike = all(self._key(one) == self._key(line[0]) for one in line)
-        if not alike or any(self._jobs_before(one) for one in line):
-            return False
         limit = self.site["pack"]["time"]
         short = limit is not None and seconds <= limit
-        return short or (limit is None and len(line) == 1 and share * self._beside(line[0].resources) > 1)
+        shares = limit is None and len(line) == 1 and share * self._beside(line[0].resources) > 1
+        if not short and not shares:
+            return False
+        return all(self._key(one) == self._key(line[0]) and not self._jobs_before(one) for one in line)
 
     def _share(self, line: Sequence[Request]) -> int:
         """How many runs like these may be on the devices of one at once."""

@@ -57,6 +57,8 @@ def main(path: Path) -> int:
     ending = Ending.AWAY if waits else attendant.work()
     if ending is Ending.STOPPED:
         _after_a_signal(attendant, array, launcher)
+    elif ending is Ending.AWAY and not waits and not scheduler.is_running(_job_id()):
+        _say("SLURM has taken the job off this node, and starts it elsewhere")
     elif ending is Ending.AWAY:
         _say(f"what is left goes on {'after its parents' if waits else 'on other nodes'}")
         _hand_over(attendant, launcher)

@@ -1,0 +1,388 @@
+"""The SLURM launcher on real daemons, with real training. What it sends, counts and decides is tested without them."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from flipscale.errors import LaunchError
+from flipscale.launch import Looker, cancel, states, submit
+from flipscale.launch.launcher import TRAIN
+from flipscale.launch.site import DEFAULTS
+from flipscale.launch.slurm import SlurmLauncher
+from flipscale.plan import Run, plan
+from flipscale.run import RunFolder, State, is_alive
+from flipscale.study import read_study
+from tests.launch.contract import WORKER, LauncherContract, StandInRun, folder, wait_for
+
+pytestmark = pytest.mark.slow
+
+SITE: dict[str, Any] = {**DEFAULTS, "partition": "main", "time": 600, "warning": 20, "memory_per_process": "1G"}
+
+OVER = (State.FINISHED, State.FAILED, State.LOST, State.CANCELLED)
+
+BASE = {
+    "model": "ViT-w16d1-4",
+    "image_size": 28,
+    "text_length": 16,
+    "data": "shapes",
+    "samples": 640,
+    "mask_ratio": 0.5,
+    "batch_size": 32,
+    "lr": 1e-3,
+    "evaluation": {"images": 160},
+}
+
+
+@pytest.fixture(autouse=True)
+def on_a_cluster(slurm: Any) -> Any:
+    return slurm
+
+
+def runs_of(place: Path, more: str = "", **base: Any) -> tuple[Run, ...]:
+    """The runs of a study of a small model."""
+    place.mkdir(parents=True, exist_ok=True)
+    path = place / "small.yaml"
+    path.write_text(f"schema: 1\nbase: {json.dumps({**BASE, **base})}\n{more}\n")
+    return plan(read_study(path)).runs
+
+
+def send(runs: Sequence[Any], results: Path, command: Sequence[str] = TRAIN, **site: Any) -> None:
+    submit(runs, results, SlurmLauncher(results, {**SITE, **site}, command=command))
+
+
+def alone(runs: Sequence[Run], results: Path) -> None:
+    """Train the runs here and now, by themselves, as they are compared with."""
+    for run in runs:
+        folder(results, run).ask({**run.to_dict(), "resources": {}})
+    paths = [str(folder(results, run).path) for run in runs]
+    subprocess.run([*TRAIN, *paths], env={**os.environ, "OMP_NUM_THREADS": "1"}, check=True, capture_output=True)
+
+
+def end(runs: Sequence[Any], results: Path, seconds: float = 120.0) -> dict[str, State]:
+    """Look until all runs are over, at the pace of one who watches."""
+    until = time.monotonic() + seconds
+    while not set((now := states(runs, results)).values()) <= set(OVER):
+        assert time.monotonic() < until, f"still {now}\n{logs(results)}"
+        time.sleep(0.5)
+    return now
+
+
+def logs(results: Path) -> str:
+    return "\n".join(path.read_text()[-3000:] for path in sorted(results.glob("slurm/*/*.log")))
+
+
+def wait_until(true: Callable[[], Any], seconds: float = 60.0) -> None:
+    until = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < until
+        time.sleep(0.1)
+
+
+def losses(run: RunFolder) -> list[tuple[int, float]]:
+    return [(record["step"], record["loss"]) for record in run.records()[0] if "loss" in record]
+
+
+def weights(run: RunFolder) -> dict[str, torch.Tensor]:
+    return torch.load(run.path / "model.pt")["state_dict"]
+
+
+def assert_same(run: Run, results: Path, expected: Path) -> None:
+    """The run came out as it did elsewhere, bit by bit."""
+    here, there = folder(results, run), folder(expected, run)
+    assert losses(here) == losses(there)
+    assert (here.result() or {})["scores"] == (there.result() or {})["scores"]
+    found, wanted = weights(here), weights(there)
+    assert all(torch.equal(found[name], wanted[name]) for name in wanted)
+
+
+def fill(nodes: int = 4, seconds: int = 3) -> None:
+    """A job in the partition that may pre-empt others, on all nodes."""
+    wrap = f"--wrap=sleep {seconds}"
+    command = ["sbatch", "--partition=main", "--exclusive", f"--nodes={nodes}", "--time=1", "--output=/dev/null", wrap]
+    subprocess.run(command, check=True, capture_output=True)
+
+
+class TestSlurm(LauncherContract):
+    goes_on_by_itself = True
+
+    def launcher(self, results: Path) -> SlurmLauncher:
+        return SlurmLauncher(results, SITE, command=WORKER)
+
+
+# Several processes
+
+
+def test_two_nodes_of_two_processes_each_give_the_losses_of_one_process(tmp_path):
+    # With AdamW's usual eps a gradient of almost 0 moves a weight by lr one way or the other, as it is rounded.
+    (run,) = runs_of(tmp_path, "resources: {processes: 4}", eps=1e-3)
+    send([run], tmp_path / "results", processes_per_node=2)
+    alone([run], tmp_path / "alone")
+    assert end([run], tmp_path / "results") == {run.id: State.FINISHED}, logs(tmp_path / "results")
+    here, there = folder(tmp_path / "results", run), folder(tmp_path / "alone", run)
+    assert [loss for _, loss in losses(here)] == pytest.approx([loss for _, loss in losses(there)], rel=1e-5)
+    torch.testing.assert_close(weights(here), weights(there), rtol=0, atol=1e-5)
+    assert here.result()["devices"] == 4
+    assert "on n[1-2]" in logs(tmp_path / "results")
+
+
+# Pre-emption, time limits, nodes
+
+
+@pytest.mark.parametrize("partition", ["preempt", "preempt0"])
+def test_a_pre_empted_run_goes_on_exactly_where_it_was(tmp_path, partition):
+    """With 20 s of grace SLURM passes its warning on, without grace it kills."""
+    results = tmp_path / "results"
+    (run,) = runs_of(tmp_path, samples=64_000)
+    send([run], results, partition=partition)
+    wait_until(lambda: len(losses(folder(results, run))) > 2)
+    fill()
+    wait_until(lambda: states([run], results)[run.id] is State.WAITING)
+    alone([run], tmp_path / "alone")
+    assert end([run], results) == {run.id: State.FINISHED}, logs(results)
+    assert [failure["kind"] for failure in folder(results, run).failures()] == ["preempted"]
+    assert folder(results, run).result()["attempts"] == 2
+    assert_same(run, results, tmp_path / "alone")
+
+
+def test_a_run_longer_than_the_limit_is_done_in_several_jobs_exactly(tmp_path):
+    results = tmp_path / "results"
+    (run,) = runs_of(tmp_path, samples=420_000)
+    send([run], results, partition="short", time=60)
+    alone([run], tmp_path / "alone")
+    assert end([run], results, seconds=400) == {run.id: State.FINISHED}, logs(results)
+    kinds = [failure["kind"] for failure in folder(results, run).failures()]
+    assert set(kinds) == {"timeout"}
+    assert folder(results, run).result()["attempts"] == len(kinds) + 1
+    assert_same(run, results, tmp_path / "alone")
+
+
+def test_a_run_on_a_node_that_is_lost_goes_on_elsewhere_and_has_one_writer(tmp_path, slurm):
+    results = tmp_path / "results"
+    (run,) = runs_of(tmp_path, samples=260_000)
+    send([run], results)
+    here = folder(results, run)
+    wait_until(lambda: len(losses(here)) > 2)
+    first = here.lease()
+    lost = first["node"]
+    slurm.kill_node(lost)
+    wait_until(lambda: (here.lease() or {}).get("attempt") == 1, seconds=120)
+    assert here.lease()["node"] != lost
+    alone([run], tmp_path / "alone")
+    assert end([run], results, seconds=180) == {run.id: State.FINISHED}, logs(results)
+    (failure,) = here.failures()
+    assert (failure["kind"], failure["node"]) == ("node", lost)
+    wait_until(lambda: not is_alive(first["pid"], first["born"]))
+    assert_same(run, results, tmp_path / "alone")
+
+
+def test_what_a_killed_process_left_is_sent_anew_without_its_node(tmp_path):
+    results = tmp_path / "results"
+    run = StandInRun("run", first_seconds=60)
+    send([run], results, WORKER)
+    wait_for([run], results, State.RUNNING)
+    wait_until(lambda: folder(results, run).records()[0])
+    first, lease = folder(results, run).job()["id"], folder(results, run).lease()
+    os.kill(lease["pid"], 9)
+    assert end([run], results) == {"run": State.FINISHED}
+    again = folder(results, run).job()["id"]
+    assert first != again
+    script = results / "slurm" / again.rpartition("-")[0] / "0.sh"
+    assert f"#SBATCH --exclude={lease['node']}\n" in script.read_text()
+
+
+# Memory
+
+
+def test_a_run_out_of_memory_goes_on_with_half_the_micro_batch_and_comes_out_the_same(tmp_path):
+    results = tmp_path / "results"
+    (run,) = runs_of(tmp_path, model="ViT-w64d2-4", mask_ratio=0, batch_size=2048, samples=4096, eps=1e-3)
+    send([run], results)
+    alone([run], tmp_path / "alone")
+    assert end([run], results) == {run.id: State.FINISHED}, logs(results)
+    here = folder(results, run)
+    failures = here.failures()
+    assert {failure["kind"] for failure in failures} == {"oom"}
+    assert here.asked()["resources"]["accumulate"] == failures[-1]["accumulate"] == 2 ** len(failures)
+    assert here.asked()["settings"]["batch_size"] == 2048
+    there = folder(tmp_path / "alone", run)
+    assert [loss for _, loss in losses(here)] == pytest.approx([loss for _, loss in losses(there)], rel=1e-4)
+    torch.testing.assert_close(weights(here), weights(there), rtol=0, atol=1e-4)
+
+
+# Faults of a person
+
+
+def test_what_is_wrong_with_all_runs_stops_the_whole_submission(tmp_path):
+    results = tmp_path / "results"
+    runs = runs_of(tmp_path, "seeds: 12", data={"webdataset": "nowhere/{0..1}.tar"})
+    send(runs, results, throttle=2)
+    ended = end(runs, results)
+    failed = [run for run in runs if ended[run.id] is State.FAILED]
+    assert 3 <= len(failed) <= 5
+    assert set(ended.values()) == {State.FAILED, State.CANCELLED}
+    assert {folder(results, run).error()["kind"] for run in failed} == {"data"}
+    (says,) = {look.where.says for look in Looker(results).look(runs).values() if look.state is State.CANCELLED}
+    assert says == "its submission was stopped, as its first 3 runs failed within a minute of their start"
+
+
+def test_a_diverged_run_is_given_up_and_its_neighbour_is_not(tmp_path):
+    results = tmp_path / "results"
+    hot, good = *runs_of(tmp_path / "hot", lr=1e30, warmup=0), *runs_of(tmp_path / "good")
+    send([hot, good], results)
+    assert end([hot, good], results) == {hot.id: State.FAILED, good.id: State.FINISHED}
+    wait_until(lambda: folder(results, hot).failures())
+    (failure,) = folder(results, hot).failures()
+    assert (failure["kind"], failure["then"]) == ("diverged", "given up: it would diverge again")
+
+
+def test_an_unknown_partition_is_refused_before_anything_is_written_of_jobs(tmp_path):
+    (run,) = runs_of(tmp_path)
+    with pytest.raises(LaunchError, match=r"0\.sh: SLURM does not take it\. .*[Ii]nvalid partition"):
+        send([run], tmp_path / "results", partition="nowhere")
+    assert states([run], tmp_path / "results") == {run.id: State.PLANNED}
+
+
+def test_a_job_that_somebody_cancels_by_hand_is_lost_with_its_last_words_and_is_submitted_again(tmp_path):
+    results = tmp_path / "results"
+    run = StandInRun("run", first_seconds=60)
+    send([run], results, WORKER)
+    wait_for([run], results, State.RUNNING)
+    wait_until(lambda: folder(results, run).records()[0])
+    subprocess.run(["scancel", "--user=root"], check=True)
+    wait_for([run], results, State.LOST)
+    assert "CANCELLED" in Looker(results).look([run])["run"].where.says
+    send([run], results, WORKER)
+    assert end([run], results) == {"run": State.FINISHED}
+
+
+# The controller
+
+
+def test_while_the_controller_is_away_nothing_is_lost_and_a_submit_waits_for_it(tmp_path, slurm):
+    results = tmp_path / "results"
+    running, waiting = StandInRun("running", seconds=15), StandInRun("waiting")
+    send([running], results, WORKER)
+    wait_for([running], results, State.RUNNING)
+    send([waiting], results, WORKER, sbatch=("--begin=now+12",))
+    slurm.kill_controller()
+    look = Looker(results).look([running, waiting])
+    assert (look["running"].state, look["waiting"].state) == (State.RUNNING, State.WAITING)
+    assert "SLURM cannot be asked" in look["waiting"].where.says
+    late = StandInRun("late")
+    code = (
+        "import sys; from pathlib import Path\n"
+        "from tests.launch.test_slurm import StandInRun, WORKER, send\n"
+        "send([StandInRun('late')], Path(sys.argv[1]), WORKER, max_array_size=1000)\n"
+    )
+    with subprocess.Popen([sys.executable, "-c", code, results], stderr=subprocess.PIPE, text=True) as submitting:
+        time.sleep(3)
+        slurm.start_controller()
+        _, said = submitting.communicate(timeout=60)
+    assert submitting.returncode == 0, said
+    runs = [running, waiting, late]
+    assert set(end(runs, results).values()) == {State.FINISHED}
+    assert [sum("start" in record for record in folder(results, run).records()[0]) for run in runs] == [1, 1, 1]
+
+
+# Children and packing
+
+
+def test_children_start_when_their_parents_are_done_and_in_an_array_of_their_own(tmp_path):
+    results = tmp_path / "results"
+    runs = runs_of(tmp_path, "axes: {tuning: [{samples: 320}], inference: [full, masked]}\nseeds: 2")
+    send(runs, results)
+    assert set(end(runs, results).values()) == {State.FINISHED}, logs(results)
+    arrays = [json.loads(path.read_text()) for path in sorted(results.glob("slurm/*/*.json"))]
+    assert [(len(array["tasks"]), array["after"] and array["after"][-1]) for array in arrays] == [
+        (2, None), (2, "0"), (2, "1"),
+    ]  # fmt: skip
+    for run in runs:
+        for parent in run.parents:
+            result = folder(results, run).result()
+            assert result["started"] > RunFolder(results / "runs" / parent).result()["finished"]
+
+
+def test_small_runs_share_one_job_and_keep_their_own_logs(tmp_path):
+    results = tmp_path / "results"
+    runs = runs_of(tmp_path, "axes: {tuning: [null, {samples: 320}]}\nseeds: 4")
+    send(runs, results, pack={**DEFAULTS["pack"], "time": 600, "share": 2})
+    assert set(end(runs, results).values()) == {State.FINISHED}, logs(results)
+    (array,) = [json.loads(path.read_text()) for path in results.glob("slurm/*/*.json")]
+    assert (list(map(len, array["tasks"].values())), array["lanes"]) == ([8], 2)
+    processes = set()
+    for run in runs:
+        log = (folder(results, run).path / "log.txt").read_text()
+        assert log.count("attempt 1, process ") == log.count("finished, ") == 1
+        processes.add(log.partition("attempt 1, process ")[2].partition(",")[0])
+    assert len(processes) == 2
+
+
+def test_runs_beside_each_other_on_a_node_have_their_own_gpus(tmp_path):
+    results = tmp_path / "results"
+    runs = [StandInRun(f"run-{number}", seconds=1.5, resources={"gpus": 2}) for number in range(2)]
+    send(runs, results, WORKER, gpus_per_node=4, pack={**DEFAULTS["pack"], "time": 600, "whole_nodes": True})
+    assert set(end(runs, results).values()) == {State.FINISHED}, logs(results)
+    assert len(list(results.glob("slurm/*/*.log"))) == 1
+    assert sorted(folder(results, run).result()["CUDA_VISIBLE_DEVICES"] for run in runs) == ["0,1", "2,3"]
+
+
+def test_cancelling_one_run_of_a_shared_job_leaves_the_others_to_finish(tmp_path):
+    results = tmp_path / "results"
+    runs = [StandInRun("long", seconds=60), StandInRun("next", seconds=0.2), StandInRun("last", seconds=0.2)]
+    send(runs, results, WORKER, pack={**DEFAULTS["pack"], "time": 600})
+    wait_for(runs[:1], results, State.RUNNING)
+    assert cancel(runs[:1], results) == ["long"]
+    assert set(end(runs[1:], results).values()) == {State.FINISHED}, logs(results)
+    assert states(runs[:1], results) == {"long": State.CANCELLED}
+    assert (folder(results, runs[0]).path / "checkpoint.pt").exists()
+
+
+# A whole study
+
+
+def test_a_study_of_24_runs_is_finished_once_each_while_a_node_dies_and_the_controller_restarts(tmp_path, slurm):
+    """And its results are those of this machine alone."""
+    results = tmp_path / "results"
+    axes = "axes: {mask_ratio: [0, 0.5, 0.75], samples: [640, 1280, 12800, 16000]}\nseeds: 2"
+    runs = runs_of(tmp_path, axes)
+    assert len(runs) == 24
+    send(runs, results)
+    wait_until(lambda: sum(bool(losses(folder(results, run))) for run in runs) >= 4)
+    busy = [lease["node"] for run in runs if (lease := folder(results, run).lease())]
+    slurm.kill_node(max(set(busy), key=busy.count))
+    slurm.restart_controller()
+    alone(runs, tmp_path / "alone")
+    assert set(end(runs, results, seconds=300).values()) == {State.FINISHED}, logs(results)
+    for run in runs:
+        assert_same(run, results, tmp_path / "alone")
+        assert (folder(results, run).path / "log.txt").read_text().count(" finished, ") == 1
+    kinds = {failure["kind"] for run in runs for failure in folder(results, run).failures()}
+    assert kinds == {"node"}
+
+
+def test_the_command_line_sends_a_study_and_returns(tmp_path):
+    runs_of(tmp_path, "seeds: 2")
+    (tmp_path / "site.yaml").write_text("schema: 1\npartition: main\ntime: 10m\nmemory_per_process: 1G\n")
+
+    def flipscale(*arguments: str) -> "subprocess.CompletedProcess[str]":
+        command = [sys.executable, "-m", "flipscale", *arguments]
+        return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+
+    on_slurm = ["--on", "slurm", "--site", "site.yaml"]
+    preview = flipscale("submit", "small.yaml", *on_slurm, "--dry-run")
+    assert "#SBATCH --array=0-1\n" in preview.stdout
+    assert not (tmp_path / "results").exists()
+    sent = flipscale("submit", "small.yaml", *on_slurm, "--detach")
+    assert sent.stderr.startswith("submitted 2 runs to slurm\n"), sent.stderr
+    waiting = flipscale("status", "small.yaml")
+    assert "job " in waiting.stdout
+    wait_until(lambda: "2 of 2 finished" in flipscale("status", "small.yaml").stdout)
+    assert flipscale("submit", "small.yaml", *on_slurm).stderr.startswith("submitted 0 runs, left alone 2 finished\n")
