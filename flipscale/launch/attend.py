@@ -110,11 +110,12 @@ class Attendant:
         log: Path,
         breaker: Breaker,
         lanes: int = 1,
+        stop_seconds: float = STOP_SECONDS,
         node_failed: Callable[[str], bool] = lambda node: False,
     ):
         """start: a worker on these runs, in this lane. log: what workers say. lanes: workers at once, at most.
 
-        node_failed: whether the scheduler holds a node for lost.
+        stop_seconds: so long a worker may take to stop. node_failed: whether the scheduler holds a node for lost.
         """
         self.folders = list(folders)
         self.place = place
@@ -122,6 +123,7 @@ class Attendant:
         self.log = log
         self.breaker = breaker
         self.lanes = lanes
+        self.stop_seconds = stop_seconds
         self.node_failed = node_failed
         self.signal: int | None = None
         self.began = time.time()
@@ -186,7 +188,7 @@ class Attendant:
             self._stopping = time.monotonic()
             for worker in self._workers.values():
                 worker.process.send_signal(STOP_SIGNAL)
-        elif time.monotonic() - self._stopping > STOP_SECONDS:
+        elif time.monotonic() - self._stopping > self.stop_seconds:
             for worker in self._workers.values():
                 worker.process.terminate()
 

@@ -18,7 +18,7 @@ from pathlib import Path
 from flipscale.errors import LaunchError
 from flipscale.launch import hand_over
 from flipscale.launch.attend import Attendant, Breaker, Ending, Place
-from flipscale.launch.launcher import Request, threads
+from flipscale.launch.launcher import STOP_SECONDS, Request, threads
 from flipscale.launch.slurm import SlurmLauncher, scheduler
 from flipscale.launch.slurm.arrays import Array, shape_of
 from flipscale.launch.slurm.batch import worker_command
@@ -47,6 +47,7 @@ def main(path: Path) -> int:
         log=array.log(launcher.home, index),
         breaker=Breaker(path.parent, partial(launcher.stop, submission), partial(launcher.runs_of, submission)),
         lanes=array.lanes,
+        stop_seconds=max(STOP_SECONDS, array.site["warning"]),
         node_failed=scheduler.node_is_lost,
     )
     for signum in SIGNALS:
