@@ -136,6 +136,14 @@ class RunFolder:
         except (FileNotFoundError, ValueError, TypeError, KeyError):
             return None
 
+    def release(self) -> None:
+        """Drop the lease of a holder that is known to be dead, so that another host need not wait until it is stale."""
+        holder = self.lease()
+        with open(self.path / "lease.lock", "w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if holder and (self.lease() or {}).get("token") == holder.get("token"):
+                (self.path / "lease.json").unlink(missing_ok=True)
+
     @contextlib.contextmanager
     def hold(self) -> Iterator["Lease | None"]:
         """Hold the run while the block runs; None if a living process holds it already.

@@ -23,6 +23,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, TextIO
 
+from flipscale.errors import LaunchError
 from flipscale.launch.attend import answer_failure
 from flipscale.launch.launcher import LAUNCHERS, Job, Launcher, Request, Whereabouts, launcher_named
 from flipscale.launch.policy import resources_after
@@ -114,14 +115,24 @@ def preview(runs: Iterable["Run"], results: Path, launcher: str | Launcher, *, r
 
 
 def hand_over(folders: Iterable[RunFolder], results: Path, launcher: Launcher) -> list[Job]:
-    """Hand runs that a job has in hand, and that are neither over nor cancelled, to the launcher once more."""
+    """Hand runs that a job has in hand, and that are neither over nor cancelled, to the launcher once more.
+
+    LaunchError if it takes them not: then they are that job's as before.
+    """
     with _submit_lock(results):
         requests = [
             Request(folder, asked)
             for folder in folders
             if not folder.is_over() and (asked := folder.asked()) is not None
         ]
-        return _hand_out(requests, launcher)
+        jobs = {request.id: Job.read(request.folder) for request in requests}
+        try:
+            return _hand_out(requests, launcher)
+        except LaunchError:
+            for request in requests:
+                if (job := jobs[request.id]) and request.folder.job() is None:
+                    job.write(request.folder)
+            raise
 
 
 def _to_do(

@@ -126,6 +126,8 @@ class Attendant:
         self.stop_seconds = stop_seconds
         self.node_failed = node_failed
         self.signal: int | None = None
+        self.in_hand: list[RunFolder] = []
+        """What workers had begun and not ended when `work` ended."""
         self.began = time.time()
         self._workers: dict[int, _Worker] = {}
         self._away = False
@@ -154,6 +156,10 @@ class Attendant:
                 self._judge(self._workers.pop(lane))
         if self._superseded():
             return Ending.DONE
+        self.in_hand = [run for run in self._begun_since(self.began) if not run.is_over()]
+        for run in self.left:
+            if self._is_mine(run):
+                run.release()  # No worker is left. Another host could not know.
         if self.signal:
             return Ending.STOPPED
         return Ending.AWAY if self._away else Ending.DONE
@@ -164,9 +170,8 @@ class Attendant:
 
     def note_interruption(self, kind: FailureKind, reason: str) -> None:
         """Write down that the runs in hand were interrupted, and give up those that never come any further."""
-        for run in self._begun_since(self.began):
-            if not run.is_over():
-                self._answer(run, kind, reason)
+        for run in self.in_hand:
+            self._answer(run, kind, reason)
 
     @property
     def left(self) -> list[RunFolder]:

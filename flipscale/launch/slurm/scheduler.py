@@ -1,5 +1,6 @@
 """What SLURM is asked, and how it answers: squeue, sacct, scancel, scontrol. Nothing here knows of runs."""
 
+import os
 import re
 import shutil
 import subprocess
@@ -57,11 +58,25 @@ class Entry:
         return f"job {self.id}{state}" + (f" on {self.nodes}" if self.nodes else "")
 
 
-def ask(*command: str) -> str:
+def ask(*command: str, **environment: str) -> str:
     """What a program of SLURM's answers. LaunchError where it is not there, or says no."""
+    done = _run(command, environment)
+    if done.returncode:
+        said = " ".join(done.stderr.split()) or f"exit code {done.returncode}"
+        raise LaunchError(f"{command[0]} says no: {said}")
+    return done.stdout
+
+
+def _run(command: Sequence[str], environment: Mapping[str, str] | None = None) -> "subprocess.CompletedProcess[str]":
     try:
-        done = subprocess.run(
-            command, capture_output=True, text=True, timeout=ANSWER_SECONDS, check=False, stdin=subprocess.DEVNULL
+        return subprocess.run(
+            command,
+            env={**os.environ, **(environment or {})},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=ANSWER_SECONDS,
+            check=False,
         )
     except FileNotFoundError:
         raise LaunchError(
@@ -70,10 +85,6 @@ def ask(*command: str) -> str:
         ) from None
     except subprocess.TimeoutExpired:
         raise LaunchError(f"{command[0]} gave no answer in {ANSWER_SECONDS} s; try again when SLURM is well.") from None
-    if done.returncode:
-        said = " ".join(done.stderr.split()) or f"exit code {done.returncode}"
-        raise LaunchError(f"{command[0]} says no: {said}")
-    return done.stdout
 
 
 def queue(names: Iterable[str]) -> dict[str, dict[int, Entry]]:
@@ -86,13 +97,12 @@ def queue(names: Iterable[str]) -> dict[str, dict[int, Entry]]:
     if not names:
         return found
     answer = ask(
-        "env",
-        "SLURM_BITSTR_LEN=0",  # Without it a long list of waiting tasks is cut off.
         "squeue",
         "--noheader",
         "--states=all",
         f"--name={','.join(names)}",
         "--format=%j|%F|%K|%T|%r|%N",
+        SLURM_BITSTR_LEN="0",  # Without it a long list of waiting tasks is cut off.
     )
     for line in answer.splitlines():
         name, array, tasks, state, reason, nodes = line.split("|")
@@ -137,11 +147,10 @@ def cancel(ids: Sequence[str], *, waiting_only: bool = False) -> None:
 
 def requeue(job: str) -> None:
     """Have a running job started again, in its turn. SLURM may have seen to it already."""
-    try:
-        ask("scontrol", "requeue", job)
-    except LaunchError as error:
-        if "pending" not in str(error):
-            raise
+    done = _run(["scontrol", "requeue", job])
+    # Who asks from within the job is ended with it, as soon as SLURM has heard it.
+    if done.returncode > 0 and "pending" not in done.stderr:
+        raise LaunchError(f"scontrol says no: {' '.join(done.stderr.split())}")
 
 
 def max_array_size() -> int:
@@ -161,12 +170,15 @@ def node_is_lost(node: str) -> bool:
     return any(word in state for word in ("down", "fail", "unk", "drain", "*"))
 
 
-def is_running(job: str) -> bool:
-    """Whether SLURM has the job as running: one that somebody cancelled is not, though its processes live."""
+def is_running(job: str) -> bool | None:
+    """Whether SLURM has the job as running: one that somebody cancelled is not, though its processes live.
+
+    None where SLURM cannot be asked.
+    """
     try:
         return ask("squeue", "--noheader", f"--jobs={job}", "--format=%T").strip() == "RUNNING"
-    except LaunchError:
-        return False
+    except LaunchError as error:
+        return False if "Invalid job id" in str(error) else None
 
 
 def indices(written: str) -> list[int]:

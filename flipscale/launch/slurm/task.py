@@ -45,7 +45,7 @@ def main(path: Path) -> int:
         place,
         start=partial(_start, array, place),
         log=array.log(launcher.home, index),
-        breaker=Breaker(path.parent, partial(launcher.stop, submission), partial(launcher.runs_of, submission)),
+        breaker=Breaker(path.parent, partial(_call_off, launcher, submission), partial(launcher.runs_of, submission)),
         lanes=array.lanes,
         stop_seconds=max(STOP_SECONDS, array.site["warning"]),
         node_failed=scheduler.node_is_lost,
@@ -54,11 +54,11 @@ def main(path: Path) -> int:
         signal.signal(signum, attendant.note)
     _say(f"attempt {place.attempt + 1} of job {_job_id()} on {os.environ.get('SLURM_JOB_NODELIST', place.node)}")
     # A parent that was handed to another job is not over when the job that children waited for is.
-    waits = launcher.parents_under_way([Request(run, run.asked() or {}) for run in attendant.left])
+    waits = _parents_under_way(attendant.left, launcher)
     ending = Ending.AWAY if waits else attendant.work()
     if ending is Ending.STOPPED:
         _after_a_signal(attendant, array, launcher)
-    elif ending is Ending.AWAY and not waits and not scheduler.is_running(_job_id()):
+    elif ending is Ending.AWAY and not waits and scheduler.is_running(_job_id()) is False:
         _say("SLURM has taken the job off this node, and starts it elsewhere")
     elif ending is Ending.AWAY:
         _say(f"what is left goes on {'after its parents' if waits else 'on other nodes'}")
@@ -100,9 +100,26 @@ def _interruption(signum: int, warning: int) -> tuple[FailureKind | None, str]:
         if left <= warning + LATE_SECONDS:
             return FailureKind.TIMEOUT, "The time limit of its job was near."
         return FailureKind.PREEMPTED, "Its job was pre-empted."
-    if scheduler.is_running(_job_id()):
-        return FailureKind.PREEMPTED, "Its job was pre-empted."
-    return None, ""
+    if scheduler.is_running(_job_id()) is False:
+        return None, ""
+    return FailureKind.PREEMPTED, "Its job was pre-empted."
+
+
+def _call_off(launcher: SlurmLauncher, submission: str) -> None:
+    """Stop what of the submission has not begun. What cannot be stopped finds out itself when it begins."""
+    try:
+        launcher.stop(submission)
+    except LaunchError as error:
+        _say(f"the jobs that wait could not be called off: {error}")
+
+
+def _parents_under_way(runs: Sequence[RunFolder], launcher: SlurmLauncher) -> bool:
+    """Whether a run is here before its parent is done, in another job that goes on."""
+    try:
+        return bool(launcher.parents_under_way([Request(run, run.asked() or {}) for run in runs]))
+    except LaunchError as error:
+        _say(f"whether parents are under way is not known: {error}")
+        return False
 
 
 def _start(array: Array, place: Place, runs: Sequence[RunFolder], lane: int) -> "subprocess.Popen[bytes]":
