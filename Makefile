@@ -6,7 +6,7 @@ BIN := .venv/bin
 # One thread a process: small models gain nothing from a second one, and two that spin lose (docs/log.md).
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: quickstart test check bench format docs install clean
+.PHONY: quickstart test check bench format docs install clean cluster-slurm cluster-slurm-stop
 
 quickstart: .venv/.installed  ## run a small study end to end on data that is drawn, in a few minutes
 	$(BIN)/flipscale run studies/quickstart.yaml
@@ -29,6 +29,15 @@ format: .venv/.dev  ## mend what check can mend by itself
 
 docs: .venv/.dev  ## write the parts of docs/ that come from the code
 	$(BIN)/python -m tests.generated
+
+cluster-slurm:  ## start a real SLURM cluster on this machine, to try submitting on; needs root and SLURM's packages
+	@tests/clusters/slurm.sh start >/dev/null
+	@echo 'To use it:'
+	@echo "    $$(tests/clusters/slurm.sh env)"
+	@echo '    $(BIN)/flipscale submit studies/quickstart.yaml --on slurm --site tests/clusters/site.yaml'
+
+cluster-slurm-stop:  ## stop it; its folder .cluster/slurm stays
+	@tests/clusters/slurm.sh stop
 
 install: .venv/.installed
 

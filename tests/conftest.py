@@ -1,0 +1,33 @@
+"""Fixtures of more than one folder of tests."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.clusters.slurm import SlurmCluster, missing
+from tests.parts import need
+
+
+@pytest.fixture(scope="session")
+def slurm_cluster() -> Iterator[SlurmCluster]:
+    """A real SLURM for the whole session, from the first test that asks for it; SLURM_CONF points to it.
+
+    Tests take `slurm`, which is the same and leaves it clean.
+    """
+    reason = missing()
+    need(not reason, f"a SLURM cluster: {reason}")
+    cluster = SlurmCluster.start()
+    try:
+        with pytest.MonkeyPatch.context() as patch:
+            for name, value in cluster.env.items():
+                patch.setenv(name, value)
+            yield cluster
+    finally:
+        cluster.stop()
+
+
+@pytest.fixture
+def slurm(slurm_cluster: SlurmCluster) -> Iterator[SlurmCluster]:
+    """The SLURM cluster, queue empty and nodes idle: afterwards jobs are cancelled, and what was killed is back."""
+    yield slurm_cluster
+    slurm_cluster.settle()

@@ -1,0 +1,34 @@
+#!/bin/bash
+
+# Parameters
+#SBATCH --account=flip-0042
+#SBATCH --array=0-1,4,7-9%50
+#SBATCH --comment='a study of masks'
+#SBATCH --constraint='ib&rocky9'
+#SBATCH --cpus-per-task=12
+#SBATCH --dependency=aftercorr:4242,afterany:7_3:8_0
+#SBATCH --exclude='gpu-001,gpu-[014-016],gpu-007'
+#SBATCH --exclusive
+#SBATCH --gres=gpu:a100:4,lustre:1,nvme:100G
+#SBATCH --job-name=flipscale-20260101-120000-abc-12
+#SBATCH --kill-on-invalid-dep=yes
+#SBATCH --mail-type=END
+#SBATCH --mem=960G
+#SBATCH --nodes=2
+#SBATCH --ntasks-per-node=8
+#SBATCH --open-mode=append
+#SBATCH --output=RESULTS/slurm/20260101-120000-abc/12_%a.log
+#SBATCH --partition=gpu,gpu-long
+#SBATCH --qos=normal
+#SBATCH --requeue
+#SBATCH --reservation=maintenance
+#SBATCH --signal=B:USR2@300
+#SBATCH --time=1-12:00:00
+
+# setup
+module load cuda/12.4
+export NCCL_DEBUG="WARN"
+
+# command
+export SUBMITIT_EXECUTOR=slurm
+exec PYTHON -u -m flipscale.launch.slurm.task RESULTS/slurm/20260101-120000-abc/12.json

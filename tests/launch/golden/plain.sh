@@ -1,0 +1,17 @@
+#!/bin/bash
+
+# Parameters
+#SBATCH --array=0-2
+#SBATCH --cpus-per-task=1
+#SBATCH --gres=gpu:1
+#SBATCH --job-name=flipscale-20260101-120000-abc-0
+#SBATCH --nodes=1
+#SBATCH --ntasks-per-node=1
+#SBATCH --open-mode=append
+#SBATCH --output=RESULTS/slurm/20260101-120000-abc/0_%a.log
+#SBATCH --requeue
+#SBATCH --signal=B:USR2@120
+
+# command
+export SUBMITIT_EXECUTOR=slurm
+exec PYTHON -u -m flipscale.launch.slurm.task RESULTS/slurm/20260101-120000-abc/0.json

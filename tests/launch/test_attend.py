@@ -1,0 +1,708 @@
+"""An attendant with plain processes for workers, and nothing of SLURM."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from flipscale.launch import attend
+from flipscale.launch.attend import Attendant, Breaker, Ending, Place
+from flipscale.run import ATTEMPT, JOB, NODE, FailureKind, State
+from tests.launch.contract import PATIENCE, WORKER, StandInRun, folder, starts, wait_for
+
+ROOT = Path(__file__).parents[2]
+JOB_ID = "slurm/20260101-000000-abc-0/0"
+
+MISSING = (sys.executable, "-m", "no_such_module")
+
+IN_HAND = """
+import os, signal, sys, time
+from flipscale.run import RunFolder
+run = RunFolder(sys.argv[1])
+print("in hand", flush=True)
+"""
+
+
+def worker(code: str, *, leased: bool = True) -> tuple[str, ...]:
+    """A worker that does this, with the first run of its list in hand or before it has begun."""
+    then = f"with run.hold() as lease:\n  {code}" if leased else code
+    return (sys.executable, "-c", f"{IN_HAND}\n{then}")
+
+
+class Attended(threading.Thread):
+    """An attendant at work in a thread, so that a test can do something to it meanwhile."""
+
+    def __init__(self, results, runs, command=WORKER, *, job=JOB_ID, attempt=0, node="n1", breaker=None, **options):
+        super().__init__(daemon=True)
+        self.results = results
+        self.folders = [folder(results, run) for run in runs]
+        for run, its_folder in zip(runs, self.folders, strict=True):
+            if its_folder.asked() is None:
+                its_folder.ask(run.to_dict())
+        self.command = command
+        self.environment = {**os.environ, JOB: job, ATTEMPT: str(attempt), NODE: node}
+        self.log = results / "job.log"
+        self.lanes: list[int] = []
+        """Of each worker that was started, the lane."""
+        self.processes: list[subprocess.Popen] = []
+        self.attendant = Attendant(
+            self.folders,
+            Place(job, attempt, node),
+            start=self.start_worker,
+            log=self.log,
+            breaker=breaker or Breaker(results, lambda: None, lambda: self.folders),
+            **options,
+        )
+        self.ending: Ending | None = None
+
+    def start_worker(self, runs, lane):
+        self.lanes.append(lane)
+        with open(self.log, "ab") as log:
+            paths = [str(run.path) for run in runs]
+            process = subprocess.Popen(
+                [*self.command, *paths],
+                env=self.environment,
+                cwd=ROOT,
+                stdout=log,
+                stderr=log,
+                stdin=subprocess.DEVNULL,
+            )
+        self.processes.append(process)
+        return process
+
+    def run(self):
+        self.ending = self.attendant.work()
+
+    def end(self) -> Ending:
+        self.join(PATIENCE)
+        assert not self.is_alive(), f"it has started {len(self.lanes)} workers and goes on"
+        return self.ending
+
+    def stop(self):
+        self.attendant.note(signal.SIGTERM)
+        self.join(2)
+        for process in self.processes:
+            process.kill()
+        self.join(PATIENCE)
+
+
+@pytest.fixture(autouse=True)
+def _impatient(monkeypatch):
+    monkeypatch.setattr(attend, "AROUND_SECONDS", 0.3)
+
+
+@pytest.fixture
+def attended(tmp_path):
+    """Starts attendants."""
+    there = []
+
+    def begin(runs, *command_or_not, **options) -> Attended:
+        there.append(Attended(tmp_path, runs, *command_or_not, **options))
+        there[-1].start()
+        return there[-1]
+
+    yield begin
+    for one in there:
+        one.stop()
+
+
+def noted(results, run):
+    """What failures.jsonl has of a run: kind, and what was done about it."""
+    return [(failure["kind"], failure["then"]) for failure in folder(results, run).failures()]
+
+
+def until(true, otherwise):
+    end = time.monotonic() + PATIENCE
+    while not true():
+        assert time.monotonic() < end, otherwise
+        time.sleep(0.02)
+
+
+def until_begun(results, *runs):
+    until(lambda: all(starts(results, run) for run in runs), "they do not begin")
+
+
+def cancel(results, run):
+    folder(results, run).write_job(
+        {"launcher": "slurm", "id": "x", "submitted": 0, "log": "", "cancelled": time.time()}
+    )
+
+
+def leave_a_lease(results, run, *, attempt=0, node="n1", job=JOB_ID):
+    """What a job leaves that was killed with the run in hand."""
+    gone = subprocess.Popen(["true"])
+    gone.wait()
+    folder(results, run).path.mkdir(parents=True, exist_ok=True)
+    lease = {"token": "t", "host": socket.gethostname(), "pid": gone.pid, "born": "1", "time": 0.0}
+    path = folder(results, run).path / "lease.json"
+    path.write_text(json.dumps({**lease, "job": job, "attempt": attempt, "node": node}))
+
+
+# Seeing runs through
+
+
+def test_all_runs_of_the_list_are_done_by_one_worker(tmp_path, attended):
+    runs = [StandInRun("one"), StandInRun("two"), StandInRun("three")]
+    job = attended(runs)
+    assert job.end() is Ending.DONE
+    assert [folder(tmp_path, run).state() for run in runs] == [State.FINISHED] * 3
+    assert [starts(tmp_path, run) for run in runs] == [1, 1, 1]
+    assert job.lanes == [0]
+    assert job.attendant.left == []
+
+
+def test_a_worker_knows_its_job_by_the_environment_it_was_started_in(tmp_path, attended):
+    run = StandInRun("run", seconds=1)
+    job = attended([run], attempt=3, node="n7")
+    until_begun(tmp_path, run)
+    lease = folder(tmp_path, run).lease()
+    assert (lease["job"], lease["attempt"], lease["node"]) == (JOB_ID, 3, "n7")
+    job.end()
+    assert folder(tmp_path, run).result()["FLIPSCALE_JOB"] == JOB_ID
+
+
+def test_nothing_is_started_where_nothing_is_left(tmp_path, attended):
+    done, cancelled, failed = StandInRun("done"), StandInRun("cancelled"), StandInRun("failed")
+    for run in (done, cancelled, failed):
+        folder(tmp_path, run).ask(run.to_dict())
+    (folder(tmp_path, done).path / "result.json").write_text('{"schema": 1}')
+    cancel(tmp_path, cancelled)
+    folder(tmp_path, failed).write_error(FailureKind.CODE, "It was so.", noted=True)
+    job = attended([done, cancelled, failed])
+    assert job.end() is Ending.DONE
+    assert job.lanes == []
+
+
+def test_two_lanes_share_the_list_and_every_run_is_started_once(tmp_path, attended):
+    runs = [StandInRun(f"run-{number}", seconds=0.3) for number in range(6)]
+    job = attended(runs, lanes=2)
+    assert job.end() is Ending.DONE
+    assert [starts(tmp_path, run) for run in runs] == [1] * 6
+    assert sorted(job.lanes) == [0, 1]
+    assert len({folder(tmp_path, run).result()["pid"] for run in runs}) == 2
+
+
+def test_there_are_no_more_workers_than_runs(tmp_path, attended):
+    job = attended([StandInRun("one", seconds=0.5), StandInRun("two", seconds=0.5)], lanes=5)
+    assert job.end() is Ending.DONE
+    assert job.lanes == [0, 1]
+
+
+def test_runs_in_other_hands_are_left_alone(tmp_path, attended):
+    held, free = StandInRun("held"), StandInRun("free")
+    with folder(tmp_path, held).hold():
+        both = attended([held, free])
+        assert both.end() is Ending.DONE
+        assert (starts(tmp_path, held), starts(tmp_path, free)) == (0, 1)
+        again = attended([held])
+        assert again.end() is Ending.DONE
+        assert again.lanes == []
+    assert [run.id for run in again.attendant.left] == ["held"]
+    assert noted(tmp_path, held) == []
+
+
+# Workers that die
+
+
+def test_a_worker_killed_by_who_knows_whom_counts_as_a_failed_node(tmp_path, attended):
+    run = StandInRun("run", seconds=60)
+    job = attended([run])
+    until_begun(tmp_path, run)
+    os.kill(folder(tmp_path, run).lease()["pid"], signal.SIGKILL)
+    assert job.end() is Ending.AWAY
+    (failure,) = folder(tmp_path, run).failures()
+    samples, when = failure.pop("samples"), failure.pop("time")
+    assert failure == {
+        "kind": "node",
+        "reason": "Its process was killed, and nothing says by whom.",
+        "then": "resumed on another node (1 of 3)",
+        "job": JOB_ID,
+        "attempt": 0,
+        "node": "n1",
+    }
+    assert samples < 600
+    assert abs(when - time.time()) < 60
+    assert [run.id for run in job.attendant.left] == ["run"]
+    assert job.lanes == [0]
+
+
+def test_another_machine_does_not_take_a_killed_worker_for_a_living_one(tmp_path, attended, monkeypatch):
+    run = StandInRun("run", seconds=60)
+    job = attended([run])
+    until_begun(tmp_path, run)
+    os.kill(folder(tmp_path, run).lease()["pid"], signal.SIGKILL)
+    assert job.end() is Ending.AWAY
+    # There, no process of this machine is seen, and a lease touched of late is one that somebody holds.
+    monkeypatch.setattr(socket, "gethostname", lambda: "another-machine")
+    next_job = attended([run], ("true",), job="slurm/20260101-000000-def-0/0", node="n2")
+    assert next_job.end() is Ending.DONE
+    assert next_job.lanes == [0], "it leaves the run alone, and nobody does it"
+
+
+def test_what_can_go_nowhere_else_stays(tmp_path, attended):
+    run = StandInRun("run", first_seconds=60)
+    job = attended([run])
+    until_begun(tmp_path, run)
+    os.kill(folder(tmp_path, run).lease()["pid"], signal.SIGKILL)
+    assert job.end() is Ending.AWAY
+    job.attendant.stay()
+    assert job.attendant.work() is Ending.DONE
+    assert folder(tmp_path, run).state() is State.FINISHED
+    assert starts(tmp_path, run) == 2
+
+
+def test_the_other_lane_stops_with_a_checkpoint_where_the_node_failed(tmp_path, attended):
+    killed, other = StandInRun("killed", seconds=60), StandInRun("other", seconds=60)
+    job = attended([killed, other], lanes=2)
+    until_begun(tmp_path, killed, other)
+    os.kill(folder(tmp_path, killed).lease()["pid"], signal.SIGKILL)
+    assert job.end() is Ending.AWAY
+    assert (folder(tmp_path, other).path / "checkpoint.pt").exists()
+    assert (noted(tmp_path, killed), noted(tmp_path, other)) == ([("node", "resumed on another node (1 of 3)")], [])
+
+
+def test_a_run_whose_nodes_fail_is_given_up_after_three(tmp_path, attended):
+    run = StandInRun("run")
+    for attempt in range(3):
+        job = attended([run], worker("os.kill(os.getpid(), signal.SIGKILL)"), attempt=attempt, node=f"n{attempt}")
+        assert job.end() is Ending.AWAY
+    last = attended([run], worker("os.kill(os.getpid(), signal.SIGKILL)"), attempt=3)
+    assert last.end() is Ending.DONE
+    error = folder(tmp_path, run).error()
+    assert (error["kind"], error["noted"]) == ("node", True)
+    assert error["reason"] == "Its process was killed, and nothing says by whom. Given up after 3 times."
+    assert [failure["node"] for failure in folder(tmp_path, run).failures()] == ["n0", "n1", "n2", "n1"]
+
+
+OOM_KILL = "slurmstepd: error: Detected 1 oom_kill event in StepId=7.0."
+OOM = f"print({OOM_KILL!r}, flush=True), os.kill(os.getpid(), signal.SIGKILL)"
+
+
+def test_a_run_out_of_memory_is_tried_with_smaller_parts_until_it_is_given_up(tmp_path, attended):
+    run = StandInRun("run", resources={"gpus": 1})
+    job = attended([run], worker(OOM))
+    assert job.end() is Ending.DONE
+    assert len(job.lanes) == 4
+    assert noted(tmp_path, run) == [
+        ("oom", "again with accumulate 2 (1 of 3)"),
+        ("oom", "again with accumulate 4 (2 of 3)"),
+        ("oom", "again with accumulate 8 (3 of 3)"),
+        ("oom", "given up after 3 times"),
+    ]
+    assert folder(tmp_path, run).asked() == {
+        "schema": 1,
+        **run.to_dict(),
+        "resources": {"gpus": 1, "accumulate": 8},
+    }
+    error = folder(tmp_path, run).error()
+    assert (error["kind"], error["noted"]) == ("oom", True)
+    assert error["reason"] == "It was killed as it used more memory than its job has. Given up after 3 times."
+
+
+def test_a_run_that_fits_when_it_is_halved_is_done(tmp_path, attended):
+    run = StandInRun("run")
+    fits = 'run.asked()["resources"].get("accumulate") == 2'
+    job = attended([run], worker(f"lease.write_result({{}}) if {fits} else ({OOM})"))
+    assert job.end() is Ending.DONE
+    assert len(job.lanes) == 2
+    assert folder(tmp_path, run).state() is State.FINISHED
+    assert noted(tmp_path, run) == [("oom", "again with accumulate 2 (1 of 3)")]
+    assert folder(tmp_path, run).error() is None
+
+
+def test_what_a_worker_itself_calls_out_of_memory_is_answered_the_same_way(tmp_path, attended):
+    run = StandInRun("run", fail="oom")
+    job = attended([run])
+    assert job.end() is Ending.DONE
+    assert starts(tmp_path, run) == 4
+    assert folder(tmp_path, run).asked()["resources"] == {"gpus": 0, "accumulate": 8}
+    assert [failure.get("accumulate") for failure in folder(tmp_path, run).failures()] == [2, 4, 8, None]
+    assert folder(tmp_path, run).error()["reason"] == "The settings say so. Given up after 3 times."
+
+
+@pytest.mark.parametrize(
+    ("code", "kind", "reason"),
+    [
+        (
+            'print("boom\\nsrun: error: n1: task 0: Exited with exit code 3", flush=True); os._exit(3)',
+            "code",
+            "Its process ended with code 3; it said: boom. See {log}. Given up: it would be the same again.",
+        ),
+        (
+            "os.kill(os.getpid(), signal.SIGSEGV)",
+            "code",
+            "Its process was ended by SIGSEGV; it said: in hand. See {log}. Given up: it would be the same again.",
+        ),
+        (
+            "os._exit(0)",
+            "code",
+            "Its process ended with code 0; it said: in hand. See {log}. Given up: it would be the same again.",
+        ),
+        (
+            'print("x" * 999, flush=True); os._exit(1)',
+            "code",
+            f"Its process ended with code 1; it said: {'x' * 300}. See {{log}}. Given up: it would be the same again.",
+        ),
+    ],
+)
+def test_a_worker_that_ends_with_a_run_in_hand_fails_it_with_its_last_words(tmp_path, attended, code, kind, reason):
+    run, other = StandInRun("run"), StandInRun("other")
+    job = attended([run], worker(code))
+    assert job.end() is Ending.DONE
+    error = folder(tmp_path, run).error()
+    assert (error["kind"], error["reason"], error["noted"]) == (kind, reason.format(log=job.log), True)
+    assert folder(tmp_path, other).state() is State.PLANNED
+
+
+@pytest.mark.parametrize(
+    ("said", "kind"),
+    [
+        ("error: Detected 1 oom-kill event(s) in StepId=7.batch", "oom"),
+        ("srun: error: n1: task 0: Out Of Memory", "oom"),
+        ("slurmstepd: error: Exceeded memory limit", "oom"),
+        ("srun: error: Node failure on n1", "node"),
+        ("JOB 7 ON n1 CANCELLED DUE TO NODE_FAIL", "node"),
+    ],
+)
+def test_the_log_says_why_a_worker_died(tmp_path, attended, said, kind):
+    run = StandInRun("run")
+    job = attended([run], worker(f"print({said!r}, flush=True); os._exit(5)"), attempt=0)
+    job.end()
+    assert noted(tmp_path, run)[0][0] == kind
+
+
+def test_what_an_earlier_worker_said_is_not_why_a_later_one_died(tmp_path, attended):
+    (tmp_path / "job.log").write_text(f"{OOM_KILL}\n")
+    run = StandInRun("run")
+    attended([run], worker("os._exit(5)")).end()
+    assert noted(tmp_path, run) == [("code", "given up: it would be the same again")]
+
+
+def test_a_worker_that_cannot_start_fails_its_first_run_with_its_last_words_and_does_not_loop(tmp_path, attended):
+    first, second = StandInRun("first"), StandInRun("second")
+    job = attended([first, second], MISSING)
+    assert job.end() is Ending.DONE
+    error = folder(tmp_path, first).error()
+    assert error is not None, f"it has started {len(job.lanes)} workers, and left both runs as they were"
+    assert (error["kind"], error["noted"]) == ("code", True)
+    assert "No module named no_such_module" in error["reason"]
+    assert len(job.lanes) <= 2
+
+
+def test_a_worker_that_ends_at_once_with_a_code_of_its_own_fails_its_first_run(tmp_path, attended):
+    run = StandInRun("run")
+    job = attended([run], ("sh", "-c", "echo no such option >&2; exit 2"))
+    assert job.end() is Ending.DONE
+    assert len(job.lanes) == 1
+    assert folder(tmp_path, run).error()["reason"] == (
+        f"Its process ended with code 2; it said: no such option. See {job.log}. It had not begun. "
+        "Given up: it would be the same again."
+    )
+
+
+def test_a_worker_that_does_nothing_of_what_is_left_is_not_started_for_ever(tmp_path, attended):
+    idle = attended([StandInRun("run")], ("true",))
+    assert idle.end() is Ending.DONE
+    assert len(idle.lanes) == 1
+
+
+def test_a_cancelled_run_in_the_list_does_not_have_idle_workers_started_for_ever(tmp_path, attended):
+    cancelled, run = StandInRun("cancelled"), StandInRun("run")
+    folder(tmp_path, cancelled).ask(cancelled.to_dict())
+    cancel(tmp_path, cancelled)
+    job = attended([cancelled, run], ("true",))
+    job.join(1.5)
+    assert len(job.lanes) < 4
+    assert job.end() is Ending.DONE
+
+
+# Runs that fail
+
+
+def test_a_run_whose_code_is_wrong_is_given_up_and_its_neighbours_go_on(tmp_path, attended):
+    bad, good = StandInRun("bad", fail="code"), StandInRun("good")
+    job = attended([bad, good])
+    assert job.end() is Ending.DONE
+    error = folder(tmp_path, bad).error()
+    assert (error["kind"], error["reason"], error["noted"]) == (
+        "code",
+        "The settings say so. Given up: it would be the same again.",
+        True,
+    )
+    assert noted(tmp_path, bad) == [("code", "given up: it would be the same again")]
+    assert folder(tmp_path, good).state() is State.FINISHED
+    assert (starts(tmp_path, bad), starts(tmp_path, good)) == (1, 1)
+
+
+class Submission:
+    """Jobs of one run each that share a breaker."""
+
+    def __init__(self, results, attended, runs):
+        self.results, self.attended, self.runs = results, attended, runs
+        self.stops = 0
+        folders = [folder(results, run) for run in runs]
+        self.breaker = Breaker(results, self.stop, lambda: folders)
+
+    def stop(self):
+        self.stops += 1
+
+    def do(self, *runs):
+        """The number of workers that were started for each."""
+        jobs = [self.attended([run], job=f"slurm/x/{run.id}", breaker=self.breaker) for run in runs]
+        assert [job.end() for job in jobs] == [Ending.DONE] * len(runs)
+        return [len(job.lanes) for job in jobs]
+
+
+def test_three_runs_that_fail_at_once_stop_their_submission(tmp_path, attended):
+    runs = [StandInRun(f"run-{number}", fail="code", seconds=0) for number in range(5)]
+    submission = Submission(tmp_path, attended, runs)
+    assert submission.do(runs[0]) + submission.do(runs[1]) == [1, 1]
+    assert (submission.stops, submission.breaker.tripped) == (0, False)
+    assert submission.do(runs[2]) == [1]
+    assert (submission.stops, submission.breaker.tripped) == (1, True)
+    stopped = json.loads((tmp_path / "stopped.json").read_text())
+    assert stopped.pop("time") == pytest.approx(time.time(), abs=60)
+    assert stopped == {
+        "schema": 1,
+        "reason": "its first 3 runs failed within a minute of their start",
+        "last": {"run": "run-2", "kind": "code", "reason": "The settings say so."},
+    }
+    assert submission.do(runs[3], runs[4]) == [0, 0]
+    assert submission.stops == 1
+
+
+def test_a_submission_of_which_one_run_has_finished_is_not_stopped(tmp_path, attended):
+    runs = [
+        StandInRun("good", seconds=0),
+        *(StandInRun(f"run-{number}", fail="data", seconds=0) for number in range(4)),
+    ]
+    submission = Submission(tmp_path, attended, runs)
+    for run in runs:
+        submission.do(run)
+    assert (submission.stops, submission.breaker.tripped) == (0, False)
+
+
+def test_one_run_that_fails_three_times_does_not_stop_its_submission(tmp_path, attended):
+    run = StandInRun("run", fail="code", seconds=0)
+    submission = Submission(tmp_path, attended, [run])
+    for _ in range(3):
+        assert submission.do(run) == [1]
+        folder(tmp_path, run).clear_for_retry()
+    assert (submission.stops, submission.breaker.tripped) == (0, False)
+
+
+@pytest.mark.parametrize("kind", ["disk", "diverged", "parent"])
+def test_only_failures_that_the_runs_may_share_stop_a_submission(tmp_path, attended, kind):
+    runs = [StandInRun(f"run-{number}", fail=kind, seconds=0) for number in range(3)]
+    submission = Submission(tmp_path, attended, runs)
+    submission.do(*runs)
+    assert (submission.stops, submission.breaker.tripped) == (0, False)
+
+
+def test_runs_that_fail_later_than_at_once_do_not_stop_their_submission(tmp_path, attended, monkeypatch):
+    monkeypatch.setattr(attend, "INSTANT_SECONDS", 0.0)
+    runs = [StandInRun(f"run-{number}", fail="code", seconds=0) for number in range(3)]
+    submission = Submission(tmp_path, attended, runs)
+    submission.do(*runs)
+    assert (submission.stops, submission.breaker.tripped) == (0, False)
+
+
+def test_what_runs_when_the_submission_stops_is_stopped_with_a_checkpoint(tmp_path, attended):
+    runs = [StandInRun(f"run-{number}", fail="code", seconds=0) for number in range(3)]
+    submission = Submission(tmp_path, attended, runs)
+    long = StandInRun("long", seconds=60)
+    job = attended([long], job="slurm/x/long", breaker=submission.breaker)
+    until_begun(tmp_path, long)
+    for run in runs:
+        submission.do(run)
+    assert job.end() is Ending.DONE
+    assert (folder(tmp_path, long).path / "checkpoint.pt").exists()
+    assert folder(tmp_path, long).error() is None
+
+
+# Cancelled
+
+
+def test_a_cancelled_run_in_hand_is_stopped_with_a_checkpoint_and_the_others_go_on(tmp_path, attended):
+    long, other, never = StandInRun("long", seconds=60), StandInRun("other"), StandInRun("never")
+    job = attended([long, other, never])
+    until_begun(tmp_path, long)
+    cancel(tmp_path, never)
+    cancel(tmp_path, long)
+    assert job.end() is Ending.DONE
+    assert (folder(tmp_path, long).path / "checkpoint.pt").exists()
+    assert [folder(tmp_path, run).state() for run in (long, other, never)] == [
+        State.CANCELLED,
+        State.FINISHED,
+        State.CANCELLED,
+    ]
+    assert [starts(tmp_path, run) for run in (long, other, never)] == [1, 1, 0]
+    assert noted(tmp_path, long) == []
+    assert len(job.lanes) == 2
+
+
+def test_cancelling_the_run_of_one_lane_leaves_the_other_lane_to_its_own(tmp_path, attended):
+    cancelled, other = StandInRun("cancelled", seconds=60), StandInRun("other", seconds=1)
+    job = attended([cancelled, other], lanes=2)
+    until_begun(tmp_path, cancelled, other)
+    cancel(tmp_path, cancelled)
+    assert job.end() is Ending.DONE
+    assert (folder(tmp_path, cancelled).state(), folder(tmp_path, other).state()) == (State.CANCELLED, State.FINISHED)
+    assert starts(tmp_path, other) == 1
+
+
+# Signals, and attempts after them
+
+
+def test_a_signal_stops_the_worker_with_a_checkpoint_and_the_next_attempt_goes_on(tmp_path, attended):
+    run, waiting = StandInRun("run", first_seconds=60), StandInRun("waiting")
+    job = attended([run, waiting])
+    until_begun(tmp_path, run)
+    job.attendant.note(signal.SIGUSR2)
+    assert job.end() is Ending.STOPPED
+    assert job.attendant.signal == signal.SIGUSR2
+    assert (folder(tmp_path, run).path / "checkpoint.pt").exists()
+
+    job.attendant.note_interruption(FailureKind.PREEMPTED, "Its job was pre-empted.")
+    (failure,) = folder(tmp_path, run).failures()
+    assert (failure["kind"], failure["reason"]) == ("preempted", "Its job was pre-empted.")
+    assert (failure["then"], failure["attempt"], failure["node"]) == ("resumed from its checkpoint", 0, "n1")
+    assert noted(tmp_path, waiting) == []
+    assert [one.id for one in job.attendant.left] == ["run", "waiting"]
+
+    assert attended([run, waiting], attempt=1, node="n2").end() is Ending.DONE
+    assert [folder(tmp_path, one).state() for one in (run, waiting)] == [State.FINISHED, State.FINISHED]
+    assert len(folder(tmp_path, run).failures()) == 1, "the interruption is written down once"
+
+
+def test_the_first_signal_is_what_counts(tmp_path):
+    attendant = Attended(tmp_path, []).attendant
+    attendant.note(signal.SIGUSR2)
+    attendant.note(signal.SIGTERM)
+    assert attendant.signal == signal.SIGUSR2
+
+
+def test_nothing_is_started_after_a_signal(tmp_path, attended):
+    job = Attended(tmp_path, [StandInRun("run")])
+    job.attendant.note(signal.SIGTERM)
+    assert job.attendant.work() is Ending.STOPPED
+    assert job.lanes == []
+    job.attendant.note_interruption(FailureKind.PREEMPTED, "Its job was pre-empted.")
+    assert noted(tmp_path, StandInRun("run")) == []
+
+
+def test_a_run_finished_before_the_signal_has_no_failure(tmp_path, attended):
+    done, run = StandInRun("done"), StandInRun("run", seconds=60)
+    job = attended([done, run])
+    until_begun(tmp_path, run)
+    job.attendant.note(signal.SIGUSR2)
+    job.end()
+    job.attendant.note_interruption(FailureKind.TIMEOUT, "The time limit of its job was near.")
+    assert (noted(tmp_path, done), noted(tmp_path, run)) == ([], [("timeout", "resumed from its checkpoint")])
+
+
+def test_a_run_that_three_jobs_bring_no_further_is_given_up(tmp_path, attended):
+    run = StandInRun("run", seconds=60)
+    # It notes its start, and comes no further.
+    stuck = worker("lease.append([{'step': time.monotonic_ns(), 'start': 1}]); time.sleep(60)")
+    for attempt in range(3):
+        job = attended([run], stuck, attempt=attempt)
+        until(lambda attempt=attempt: starts(tmp_path, run) == attempt + 1, "it does not begin")
+        job.attendant.note(signal.SIGUSR2)
+        assert job.end() is Ending.STOPPED
+        job.attendant.note_interruption(FailureKind.TIMEOUT, "The time limit of its job was near.")
+    assert noted(tmp_path, run) == [
+        ("timeout", "resumed from its checkpoint"),
+        ("timeout", "resumed from its checkpoint"),
+        ("timeout", "given up: it came no further in 3 jobs, so the limit is short"),
+    ]
+    error = folder(tmp_path, run).error()
+    assert (error["kind"], error["noted"]) == ("timeout", True)
+    assert error["reason"] == (
+        "The time limit of its job was near. Given up: it came no further in 3 jobs, so the limit is short."
+    )
+    assert job.attendant.left == []
+
+
+def test_a_worker_that_got_the_signal_first_tells_the_attendant_of_it(tmp_path, attended):
+    job = attended([StandInRun("run")], worker("sys.exit(143)"))
+    assert job.end() is Ending.STOPPED
+    assert job.attendant.signal == signal.SIGTERM
+    assert len(job.lanes) == 1
+
+
+def test_a_worker_that_does_not_stop_is_terminated(tmp_path, attended):
+    run = StandInRun("run", seconds=60)
+    code = "signal.signal(signal.SIGUSR2, signal.SIG_IGN); lease.append([{'step': 1, 'start': 1}]); signal.pause()"
+    job = attended([run], worker(code), stop_seconds=0.5)
+    until_begun(tmp_path, run)
+    job.attendant.note(signal.SIGUSR2)
+    assert job.end() is Ending.STOPPED
+
+
+def test_a_later_attempt_takes_a_run_over_and_the_earlier_one_ends_without_starting_anything(tmp_path, attended):
+    run = StandInRun("run", first_seconds=60)
+    earlier = attended([run], node="n1")
+    until_begun(tmp_path, run)
+    later = attended([run], attempt=1, node="n2")
+    assert (earlier.end(), later.end()) == (Ending.DONE, Ending.DONE)
+    assert (earlier.lanes, later.lanes) == ([0], [0])
+    assert folder(tmp_path, run).state() is State.FINISHED
+    assert starts(tmp_path, run) == 2
+    assert noted(tmp_path, run) == [("preempted", "resumed from its checkpoint")]
+
+
+@pytest.mark.parametrize(
+    ("lost", "kind", "then", "reason"),
+    [
+        (["n7"], "node", "resumed on another node (1 of 3)", "In attempt 1 the node n7 was lost."),
+        (
+            [],
+            "preempted",
+            "resumed from its checkpoint",
+            "In attempt 1 the job was taken off its node without a warning.",
+        ),
+    ],
+)
+def test_what_an_earlier_attempt_left_was_lost_with_its_node_or_preempted(tmp_path, attended, lost, kind, then, reason):
+    run, untouched = StandInRun("run"), StandInRun("untouched")
+    leave_a_lease(tmp_path, run, node="n7")
+    job = attended([run, untouched], attempt=1, node="n1", node_failed=lambda node: node in lost)
+    assert job.end() is Ending.DONE
+    (failure,) = folder(tmp_path, run).failures()
+    assert (failure["kind"], failure["then"], failure["reason"]) == (kind, then, reason)
+    assert (failure["attempt"], failure["node"]) == (0, "n7")
+    assert noted(tmp_path, untouched) == []
+    assert [folder(tmp_path, one).state() for one in (run, untouched)] == [State.FINISHED] * 2
+
+
+def test_an_attempt_that_said_itself_how_it_ended_has_no_second_failure(tmp_path, attended):
+    run = StandInRun("run")
+    leave_a_lease(tmp_path, run, node="n7")
+    said = {"kind": "timeout", "reason": "", "then": "resumed from its checkpoint", "job": JOB_ID, "attempt": 0}
+    folder(tmp_path, run).note_failure(said)
+    assert attended([run], attempt=1, node_failed=lambda node: True).end() is Ending.DONE
+    assert noted(tmp_path, run) == [("timeout", "resumed from its checkpoint")]
+
+
+def test_what_was_lost_with_this_very_node_goes_elsewhere(tmp_path, attended):
+    run = StandInRun("run")
+    leave_a_lease(tmp_path, run, node="n1")
+    job = attended([run], attempt=1, node="n1", node_failed=lambda node: True)
+    assert job.end() is Ending.AWAY
+    assert job.lanes == []
+
+
+def test_the_lease_of_another_job_is_no_failure_of_this_one(tmp_path, attended):
+    run = StandInRun("run")
+    leave_a_lease(tmp_path, run, job="slurm/another/0")
+    assert attended([run], attempt=1).end() is Ending.DONE
+    assert noted(tmp_path, run) == []
+    wait_for([run], tmp_path, State.FINISHED)

@@ -1,0 +1,272 @@
+"""What is done about each kind of failure: decided from plain dicts, with no run and no scheduler."""
+
+import pytest
+
+from flipscale.launch.policy import POLICIES, Decision, decide, nodes_to_avoid, resources_after, since_given_up
+from flipscale.plan import plan
+from flipscale.run import FailureKind
+from flipscale.study import read_study
+
+STUDY = """
+schema: 1
+base: {model: ViT-w16d1-4, data: shapes, samples: 640, mask_ratio: 0.5, batch_size: 32, lr: 1e-3, text_length: 16, \
+image_size: 28, tuning: {samples: 60, batch_size: 10}}
+"""
+
+
+def asked(batch_size=32, **resources):
+    return {"settings": {"batch_size": batch_size}, "resources": resources}
+
+
+def failed(kind, then="resumed from its checkpoint", **more):
+    return {"kind": kind, "reason": "", "then": then, **more}
+
+
+def test_every_kind_of_failure_has_a_policy():
+    assert set(POLICIES) == set(FailureKind)
+
+
+# Given up at once
+
+
+@pytest.mark.parametrize(
+    ("kind", "says"),
+    [
+        ("disk", "given up: somebody has to make room"),
+        ("data", "given up: it would be the same again"),
+        ("code", "given up: it would be the same again"),
+        ("diverged", "given up: it would diverge again"),
+        ("parent", "given up: its parent comes first"),
+    ],
+)
+def test_what_would_be_the_same_again_is_given_up_at_once(kind, says):
+    assert decide(FailureKind(kind), [], asked(gpus=2)) == Decision(False, says, {"gpus": 2}, away=False)
+
+
+# Resumed
+
+
+def test_a_preempted_run_is_resumed_as_often_as_it_comes():
+    resumed = Decision(True, "resumed from its checkpoint", {"gpus": 2}, away=False)
+    assert decide(FailureKind.PREEMPTED, [], asked(gpus=2)) == resumed
+    assert decide(FailureKind.PREEMPTED, [failed("preempted", samples=0)] * 1000, asked(gpus=2)) == resumed
+
+
+def test_a_run_at_its_time_limit_is_resumed_as_long_as_it_comes_further():
+    earlier = [failed("timeout", samples=100 * number) for number in range(50)]
+    assert decide(FailureKind.TIMEOUT, earlier, asked(), samples=5000) == Decision(
+        True, "resumed from its checkpoint", {}, away=False
+    )
+
+
+@pytest.mark.parametrize(
+    ("earlier", "again"),
+    [
+        ([], True),
+        ([("timeout", 64)], True),
+        ([("timeout", 64), ("timeout", 64)], False),
+        ([("timeout", 32), ("timeout", 64), ("timeout", 64)], False),
+        ([("timeout", 32), ("timeout", 64)], True),
+        ([("timeout", 64), ("timeout", 64), ("timeout", 32)], True),
+        ([("timeout", 64), ("timeout", 64), ("preempted", 64)], True),
+        ([("timeout", 64), ("preempted", 64), ("timeout", 64)], True),
+        ([("preempted", 64), ("preempted", 64)], True),
+    ],
+)
+def test_a_run_that_came_no_further_in_three_jobs_in_a_row_is_given_up(earlier, again):
+    decision = decide(FailureKind.TIMEOUT, [failed(kind, samples=samples) for kind, samples in earlier], asked(), 64)
+    assert decision.again is again
+    assert decision.says == (
+        "resumed from its checkpoint" if again else "given up: it came no further in 3 jobs, so the limit is short"
+    )
+
+
+def test_a_run_without_a_record_came_no_further_either():
+    stuck = [failed("timeout", samples=0), failed("timeout", samples=0)]
+    assert not decide(FailureKind.TIMEOUT, stuck, asked()).again
+
+
+# Moved
+
+
+@pytest.mark.parametrize(
+    ("before", "again", "says"),
+    [
+        (0, True, "resumed on another node (1 of 3)"),
+        (1, True, "resumed on another node (2 of 3)"),
+        (2, True, "resumed on another node (3 of 3)"),
+        (3, False, "given up after 3 times"),
+    ],
+)
+def test_a_run_whose_node_failed_goes_elsewhere_three_times(before, again, says):
+    earlier = [failed("node", f"resumed on another node ({number + 1} of 3)", node="n1") for number in range(before)]
+    assert decide(FailureKind.NODE, earlier, asked(gpus=1)) == Decision(again, says, {"gpus": 1}, away=again)
+
+
+# Halved
+
+
+def test_a_run_out_of_memory_halves_its_micro_batch_three_times():
+    resources, earlier, said = {"gpus": 1}, [], []
+    for _ in range(4):
+        decision = decide(FailureKind.OOM, earlier, asked(32, **resources))
+        said.append((decision.again, decision.says, decision.resources, decision.away))
+        resources = decision.resources
+        earlier.append(failed("oom", decision.says))
+    assert said == [
+        (True, "again with accumulate 2 (1 of 3)", {"gpus": 1, "accumulate": 2}, False),
+        (True, "again with accumulate 4 (2 of 3)", {"gpus": 1, "accumulate": 4}, False),
+        (True, "again with accumulate 8 (3 of 3)", {"gpus": 1, "accumulate": 8}, False),
+        (False, "given up after 3 times", {"gpus": 1, "accumulate": 8}, False),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("batch_size", "resources", "accumulate"),
+    [
+        (32, {}, 2),
+        (32, {"accumulate": None}, 2),
+        (32, {"accumulate": 1}, 2),
+        (32, {"accumulate": 16}, 32),
+        (32, {"gpus": 0}, 2),
+        # 4 rows on each of 8 GPUs
+        (32, {"gpus": 8}, 2),
+        (32, {"gpus": 8, "accumulate": 2}, 4),
+        # 8 rows in each of 4 processes, however many GPUs they have
+        (32, {"processes": 4}, 2),
+        (32, {"processes": 4, "gpus": 8, "accumulate": 4}, 8),
+        # no half of these is whole
+        (3, {}, 3),
+        (15, {}, 3),
+        (15, {"accumulate": 3}, 15),
+        (15, {"accumulate": 5}, 15),
+        (30, {"accumulate": 2}, 5),
+        (30, {"accumulate": 5}, 10),
+        (7, {}, 7),
+    ],
+)
+def test_the_micro_batch_becomes_the_largest_that_is_half_as_large_or_smaller(batch_size, resources, accumulate):
+    decision = decide(FailureKind.OOM, [], asked(batch_size, **resources))
+    assert decision.says == f"again with accumulate {accumulate} (1 of 3)"
+    assert decision.resources == {**resources, "accumulate": accumulate}
+
+
+@pytest.mark.parametrize(
+    ("batch_size", "resources"),
+    [
+        (1, {}),
+        (32, {"accumulate": 32}),
+        (32, {"gpus": 8, "accumulate": 4}),
+        (8, {"processes": 8}),
+        (7, {"accumulate": 7}),
+    ],
+)
+def test_a_micro_batch_of_one_row_cannot_be_made_smaller(batch_size, resources):
+    assert decide(FailureKind.OOM, [], asked(batch_size, **resources)) == Decision(
+        False, "given up: its micro-batch cannot be made smaller", resources, away=False
+    )
+
+
+def test_a_batch_that_nothing_is_known_of_can_be_split_into_any_number():
+    unknown = {"settings": {}, "resources": {"accumulate": 3}}
+    assert decide(FailureKind.OOM, [], unknown).resources == {"accumulate": 6}
+    assert decide(FailureKind.OOM, [], {"settings": {}}).resources == {"accumulate": 2}
+
+
+def test_the_batch_of_a_tuning_is_its_own(tmp_path):
+    (tmp_path / "study.yaml").write_text(STUDY)
+    pretraining, tuning = (run.to_dict() for run in plan(read_study(tmp_path / "study.yaml")).runs)
+    by_two = [failed("oom", "again with accumulate 2 (1 of 3)")]
+    found = []
+    for run in (pretraining, tuning):
+        first = decide(FailureKind.OOM, [], run)
+        second = decide(FailureKind.OOM, by_two, {**run, "resources": first.resources})
+        found.append((first.resources["accumulate"], second.resources["accumulate"]))
+    assert found == [(2, 4), (2, 5)], "32 rows, and 10"
+
+
+# What counts
+
+
+def test_failures_of_another_kind_do_not_count():
+    earlier = [failed("node", node="n1")] * 3 + [failed("timeout", samples=0)] * 2
+    assert decide(FailureKind.OOM, earlier, asked()).says == "again with accumulate 2 (1 of 3)"
+    assert decide(FailureKind.NODE, [failed("oom")] * 3, asked()).says == "resumed on another node (1 of 3)"
+
+
+def test_counting_begins_anew_where_a_run_was_given_up():
+    of_nodes = [failed("node")] * 3 + [failed("node", "given up after 3 times")]
+    assert decide(FailureKind.NODE, of_nodes, asked()).says == "resumed on another node (1 of 3)"
+    assert decide(FailureKind.NODE, [*of_nodes, failed("node")], asked()).says == "resumed on another node (2 of 3)"
+    other = [failed("node"), failed("node"), failed("code", "given up: it would be the same again")]
+    assert decide(FailureKind.NODE, other, asked()).says == "resumed on another node (1 of 3)"
+
+
+def test_the_row_of_time_outs_begins_anew_where_a_run_was_given_up():
+    stuck = [failed("timeout", samples=64)] * 2 + [
+        failed("timeout", "given up: it came no further in 3 jobs, so the limit is short", samples=64)
+    ]
+    assert decide(FailureKind.TIMEOUT, stuck, asked(), samples=64).again
+    assert decide(FailureKind.TIMEOUT, [*stuck, failed("timeout", samples=64)], asked(), samples=64).again
+    assert not decide(FailureKind.TIMEOUT, stuck + [failed("timeout", samples=64)] * 2, asked(), samples=64).again
+
+
+def test_the_failures_since_a_run_was_given_up_are_those_after_the_last_time():
+    first, second, third = failed("node"), failed("oom", "given up after 3 times"), failed("timeout")
+    assert since_given_up([]) == []
+    assert since_given_up([first, third]) == [first, third]
+    assert since_given_up([first, second]) == []
+    assert since_given_up([first, second, third, second, first, third]) == [first, third]
+    assert since_given_up([{"kind": "node"}]) == [{"kind": "node"}]
+
+
+def test_nodes_that_failed_of_late_are_avoided():
+    assert nodes_to_avoid([]) == []
+    assert nodes_to_avoid(
+        [
+            failed("node", node="n3"),
+            failed("node", node="n1"),
+            failed("node", node="n3"),
+            failed("node", node=""),
+            failed("node"),
+            failed("preempted", node="n2"),
+        ]
+    ) == ["n1", "n3"]
+    given_up = failed("node", "given up after 3 times", node="n1")
+    assert nodes_to_avoid([failed("node", node="n3"), given_up]) == []
+    assert nodes_to_avoid([failed("node", node="n3"), given_up, failed("node", node="n2")]) == ["n2"]
+
+
+# Asked for anew
+
+
+@pytest.mark.parametrize(
+    ("resources", "accumulated", "expected"),
+    [
+        ({"gpus": 1}, [], {"gpus": 1}),
+        ({"gpus": 1}, [None], {"gpus": 1}),
+        ({"gpus": 1}, [2, 4, None], {"gpus": 1, "accumulate": 4}),
+        ({"gpus": 1, "accumulate": None}, [2], {"gpus": 1, "accumulate": 2}),
+        ({"gpus": 1, "accumulate": 2}, [4], {"gpus": 1, "accumulate": 4}),
+        # The study's own wins where it is larger.
+        ({"gpus": 1, "accumulate": 8}, [2, 4], {"gpus": 1, "accumulate": 8}),
+        # It has come to more GPUs, of 4 rows each: 4 parts are all that can be made of them.
+        ({"gpus": 8}, [3], {"gpus": 8, "accumulate": 4}),
+    ],
+)
+def test_what_made_a_run_fit_into_memory_stays(resources, accumulated, expected):
+    failures = [failed("oom", accumulate=parts) if parts else failed("node") for parts in accumulated]
+    assert resources_after(asked(32, **resources), failures) == expected
+
+
+def test_what_made_a_run_fit_into_memory_stays_after_it_was_given_up():
+    failures = [failed("oom", accumulate=2), failed("oom", "given up after 3 times")]
+    assert resources_after(asked(32, gpus=1), failures) == {"gpus": 1, "accumulate": 2}
+
+
+def test_asking_anew_changes_nothing_of_what_was_asked():
+    run = asked(32, gpus=1)
+    resources_after(run, [failed("oom", accumulate=2)])
+    decide(FailureKind.OOM, [], run)
+    assert run == {"settings": {"batch_size": 32}, "resources": {"gpus": 1}}
+    assert resources_after({"settings": {}}, []) == {}

@@ -1,0 +1,372 @@
+"""A site file is read to literal values, or refused with every complaint about it at once."""
+
+import pytest
+
+from flipscale.errors import StudyError
+from flipscale.launch import read_site
+from flipscale.launch.site import DEFAULTS
+
+NOTHING_KNOWN = {
+    "schema": 1,
+    "partition": None,
+    "account": None,
+    "qos": None,
+    "reservation": None,
+    "time": None,
+    "warning": 120,
+    "gpus_per_node": 8,
+    "gpu_type": None,
+    "gres": [],
+    "processes_per_node": None,
+    "cpus_per_process": 1,
+    "memory_per_process": None,
+    "constraint": None,
+    "exclude": [],
+    "throttle": None,
+    "max_array_size": None,
+    "sbatch": [],
+    "srun": [],
+    "setup": [],
+    "python": None,
+    "container": None,
+    "pack": {"time": None, "share": 1, "device_memory": None, "whole_nodes": False},
+}
+
+FULL = """
+schema: 1
+partition: gpu,gpu-long
+account: flip-0042
+qos: normal
+reservation: maintenance
+time: 1.5d
+warning: 300s
+gpus_per_node: 4
+gpu_type: a100
+gres: [lustre:1, "nvme:100G"]
+processes_per_node: 2
+cpus_per_process: 12
+memory_per_process: 120G
+constraint: ib&rocky9
+exclude:
+  - gpu-001
+  - gpu-[014-016]
+throttle: 1k
+max_array_size: 1001
+sbatch: [--exclusive, --comment=a study of masks, --mail-type=END]
+srun: [--cpu-bind=cores]
+setup:
+  - module load cuda/12.4
+  - 'export NCCL_DEBUG="WARN"'
+python: /opt/flip/bin/python
+container:
+  image: /images/flip.sif
+  runtime: apptainer
+  mounts: [/data, "/scratch/me:/results"]
+  arguments: [--nv]
+pack:
+  time: 2h
+  share: 4
+  device_memory: 80G
+  whole_nodes: true
+"""
+
+
+@pytest.fixture
+def read(tmp_path, monkeypatch):
+    """Reads a site file of that text."""
+    monkeypatch.chdir(tmp_path)
+
+    def read(text):
+        (tmp_path / "site.yaml").write_text(text)
+        return read_site("site.yaml")
+
+    return read
+
+
+@pytest.fixture
+def complaints(read):
+    """What is said of a site file of that text."""
+
+    def complaints(text):
+        with pytest.raises(StudyError) as refused:
+            read(text)
+        return list(refused.value.complaints)
+
+    return complaints
+
+
+# What reads
+
+
+def test_of_an_empty_site_nothing_is_known(read):
+    assert read("schema: 1\n") == NOTHING_KNOWN
+    assert dict(DEFAULTS) == NOTHING_KNOWN
+
+
+def test_a_full_site_reads_to_seconds_counts_and_lists(read):
+    assert read(FULL) == {
+        "schema": 1,
+        "partition": "gpu,gpu-long",
+        "account": "flip-0042",
+        "qos": "normal",
+        "reservation": "maintenance",
+        "time": 129600,
+        "warning": 300,
+        "gpus_per_node": 4,
+        "gpu_type": "a100",
+        "gres": ["lustre:1", "nvme:100G"],
+        "processes_per_node": 2,
+        "cpus_per_process": 12,
+        "memory_per_process": "120G",
+        "constraint": "ib&rocky9",
+        "exclude": ["gpu-001", "gpu-[014-016]"],
+        "throttle": 1000,
+        "max_array_size": 1001,
+        "sbatch": ["--exclusive", "--comment=a study of masks", "--mail-type=END"],
+        "srun": ["--cpu-bind=cores"],
+        "setup": ["module load cuda/12.4", 'export NCCL_DEBUG="WARN"'],
+        "python": "/opt/flip/bin/python",
+        "container": {
+            "image": "/images/flip.sif",
+            "runtime": "apptainer",
+            "mounts": ["/data", "/scratch/me:/results"],
+            "arguments": ["--nv"],
+        },
+        "pack": {"time": 7200, "share": 4, "device_memory": "80G", "whole_nodes": True},
+    }
+
+
+def test_one_value_is_a_list_of_it_and_an_image_alone_is_a_container(read):
+    site = read("schema: 1\nexclude: n1\nsetup: module load cuda\nsbatch: --exclusive\ncontainer: flip.sqsh\n")
+    assert (site["exclude"], site["setup"], site["sbatch"]) == (["n1"], ["module load cuda"], ["--exclusive"])
+    assert site["container"] == {"image": "flip.sqsh", "runtime": "pyxis", "mounts": [], "arguments": []}
+
+
+def test_null_is_the_clusters_own_choice(read):
+    nulls = ("partition", "account", "time", "memory_per_process", "throttle", "max_array_size", "container", "pack")
+    assert read("schema: 1\n" + "".join(f"{key}: null\n" for key in nulls)) == NOTHING_KNOWN
+
+
+@pytest.mark.parametrize(
+    ("written", "seconds"),
+    [("90s", 90), ("30m", 1800), ("4h", 14400), ("2d", 172800), ("1.5h", 5400), ("'2 d'", 172800), ("0.5m", 30)],
+)
+def test_a_time_has_a_unit(read, written, seconds):
+    assert read(f"schema: 1\nwarning: {written}\n")["warning"] == seconds
+
+
+def test_packing_may_last_as_long_as_a_job(read):
+    assert read("schema: 1\ntime: 2h\nwarning: 119m\npack: {time: 120m}\n")["pack"]["time"] == 7200
+    assert read("schema: 1\npack: {time: 9d}\n")["pack"]["time"] == 777600, "where the limit is the partition's"
+
+
+# What does not
+
+
+def test_every_value_that_is_of_the_wrong_kind_is_told_at_once(complaints):
+    text = "write one, in quotes if YAML would read it otherwise"
+    assert complaints(
+        "schema: 1\n"
+        "partition: 3\n"
+        "account: ''\n"
+        "qos: [a]\n"
+        "reservation: true\n"
+        "time: 4\n"
+        "warning: 2 weeks\n"
+        "gpus_per_node: 0\n"
+        "gpu_type: 100\n"
+        "gres: []\n"
+        "processes_per_node: 1.5\n"
+        "cpus_per_process: some\n"
+        "memory_per_process: 32\n"
+        "constraint: {a: 1}\n"
+        "exclude: [n1, 2]\n"
+        "throttle: -1\n"
+        "max_array_size: 0\n"
+        "sbatch: null\n"
+        "srun: 7\n"
+        "setup: [[]]\n"
+        "python: 3.12\n"
+        "container: {image: a, runtime: docker}\n"
+        "pack: {time: 0s, share: 0, device_memory: 80GB, whole_nodes: maybe}\n"
+    ) == [
+        f"site.yaml:2: 3 is not a text; {text}",
+        f"site.yaml:3: '' is not a text; {text}",
+        f"site.yaml:4: a list of 1 is not a text; {text}",
+        f"site.yaml:5: true is not a text; {text}",
+        "site.yaml:6: 4 is not a time; write 90s, 30m, 4h or 2d",
+        "site.yaml:7: '2 weeks' is not a time; write 90s, 30m, 4h or 2d",
+        "site.yaml:8: 0 is too small; write a count of 1 or more",
+        f"site.yaml:9: 100 is not a text; {text}",
+        "site.yaml:10: an empty list says nothing; write at least one value, or leave the key out",
+        "site.yaml:11: 1.5 is not a whole number; write 1 or 2",
+        "site.yaml:12: 'some' is not a count; write 400M, 4e8 or 400000000",
+        "site.yaml:13: 32 is no amount of memory; write 500M, 32G or 1T",
+        f"site.yaml:14: a mapping of a is not a text; {text}",
+        f"site.yaml:15: 2 is not a text; {text}",
+        "site.yaml:16: -1 is too small; write a count of 1 or more",
+        "site.yaml:17: 0 is too small; write a count of 1 or more",
+        f"site.yaml:18: null is not a text; {text}",
+        f"site.yaml:19: 7 is not a text; {text}",
+        f"site.yaml:20: an empty list is not a text; {text}",
+        f"site.yaml:21: 3.12 is not a text; {text}",
+        "site.yaml:22: 'docker' is no runtime; Choices: pyxis, apptainer, singularity",
+        "site.yaml:23: '0s' is not a time; write 90s, 30m, 4h or 2d",
+        "site.yaml:23: 0 is too small; write a count of 1 or more",
+        "site.yaml:23: '80GB' is no amount of memory; write 500M, 32G or 1T",
+        "site.yaml:23: 'maybe' is neither true nor false; write one of them",
+    ]
+
+
+def test_an_unknown_key_is_refused_with_the_nearest_one(complaints):
+    assert complaints(
+        "schema: 1\nparttion: main\ncontainer: {image: a, runtme: pyxis}\npack:\n  tmie: 1h\n  gpus: 2\n"
+    ) == [
+        "site.yaml:2: unknown key 'parttion' in site; did you mean 'partition'? Choices: schema, partition, account, "
+        "qos, reservation, time, warning, gpus_per_node, gpu_type, gres, processes_per_node, cpus_per_process, "
+        "memory_per_process, constraint, exclude, throttle, max_array_size, sbatch, srun, setup, ...",
+        "site.yaml:3: unknown key 'runtme' in container; did you mean 'runtime'? "
+        "Choices: image, runtime, mounts, arguments",
+        "site.yaml:5: unknown key 'tmie' in pack; did you mean 'time'? "
+        "Choices: time, share, device_memory, whole_nodes",
+        "site.yaml:6: unknown key 'gpus' in pack; Choices: time, share, device_memory, whole_nodes",
+    ]
+
+
+def test_what_takes_keys_says_which(complaints):
+    assert complaints("schema: 1\npack: 4h\ncontainer: true\n") == [
+        "site.yaml:2: '4h' gives no keys; pack takes time, share, device_memory, whole_nodes",
+        "site.yaml:3: true gives no keys; container takes image, runtime, mounts, arguments",
+    ]
+
+
+def test_a_container_without_an_image_is_none(complaints):
+    assert complaints("schema: 1\ncontainer: {runtime: pyxis, mounts: [1, '']}\n") == [
+        "site.yaml:2: container lacks 'image'; add it: the image the training runs in",
+        "site.yaml:2: 1 is not a text; write one, in quotes if YAML would read it otherwise",
+        "site.yaml:2: '' is not a text; write one, in quotes if YAML would read it otherwise",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("line", "complaint"),
+    [
+        ("time: 12:30", "YAML reads 12:30 as a number in base 60; write '12:30' in quotes for text"),
+        ("time: '12:30'", "'12:30' is not a time; write 90s, 30m, 4h or 2d"),
+        ("time: 0.4s", "'0.4s' is not a time; write 90s, 30m, 4h or 2d"),
+        ("time: -4h", "'-4h' is not a time; write 90s, 30m, 4h or 2d"),
+        ("time: .inf", "inf is not a time; write 90s, 30m, 4h or 2d"),
+        ("throttle: 010", "YAML reads 010 as the octal number 8; write it without the 0"),
+        ("partition: no", "YAML reads no as false; write false, or 'no' in quotes for text"),
+        ("reservation: 2026-01-01", "YAML reads 2026-01-01 as a date; write '2026-01-01' in quotes for text"),
+        ("memory_per_process: 1.5G", "'1.5G' is no amount of memory; write 500M, 32G or 1T"),
+        ("memory_per_process: 0G", "'0G' is no amount of memory; write 500M, 32G or 1T"),
+        ("pack: {whole_nodes: yes}", "YAML reads yes as true; write true, or 'yes' in quotes for text"),
+        ("schema: 1", "'schema' is given twice, first on line 1; keep one of them"),
+        ("python: !!python/name:os.system", "the tag '!!python/name:os.system' means nothing here; write the plain "
+         "value, a text in quotes"),
+    ],
+)  # fmt: skip
+def test_what_yaml_or_a_person_reads_otherwise_is_refused(complaints, line, complaint):
+    assert complaints(f"schema: 1\n{line}\n") == [f"site.yaml:2: {complaint}"]
+
+
+def test_a_schema_of_another_time_is_refused(complaints):
+    assert complaints("schema: 2\n") == ["site.yaml:1: schema 2 is not one this flipscale reads; write schema: 1"]
+    assert complaints("partition: main\n") == ["site.yaml:1: site lacks 'schema'; add it: version of the site file"]
+
+
+def test_a_file_that_is_not_there_is_empty_or_is_no_site_is_refused(complaints, tmp_path):
+    with pytest.raises(StudyError, match=r"^none\.yaml: there is no such file; docs/slurm\.md has one to start from$"):
+        read_site("none.yaml")
+    with pytest.raises(StudyError, match=r"^\.: is a folder; give the site's YAML file$"):
+        read_site(".")
+    assert complaints("") == ["site.yaml:1: is empty; docs/slurm.md has one to start from"]
+    assert complaints("# nothing\n") == ["site.yaml:1: is empty; docs/slurm.md has one to start from"]
+    assert complaints("- 1\n") == ["site.yaml:1: holds a list, not keys with values; begin with schema: 1"]
+    assert complaints("schema: 1\n---\nschema: 1\n") == [
+        "site.yaml:3: a second YAML document begins here; a site is one document, remove '---'"
+    ]
+
+
+# What no key shows by itself
+
+
+def test_a_job_lasts_longer_than_its_warning(complaints):
+    assert complaints("schema: 1\ntime: 2m\n") == [
+        "site.yaml:2: is no longer than the warning before its end, 120 s; raise it or lower warning"
+    ]
+    assert complaints("schema: 1\nwarning: 1h\n\ntime: 60m\n") == [
+        "site.yaml:4: is no longer than the warning before its end, 3600 s; raise it or lower warning"
+    ]
+
+
+def test_a_pack_is_no_longer_than_a_job(complaints):
+    assert complaints("schema: 1\ntime: 2h\npack:\n  share: 2\n  time: 121m\n") == [
+        "site.yaml:5: is longer than time, the limit of a job; lower it, or raise time"
+    ]
+
+
+def test_what_no_key_shows_by_itself_is_told_at_once_too(complaints):
+    assert complaints("schema: 3\ntime: 1m\npack: {time: 1h}\nsbatch: [-N2]\nsrun: [-v]\n") == [
+        "site.yaml:1: schema 3 is not one this flipscale reads; write schema: 1",
+        "site.yaml:2: is no longer than the warning before its end, 120 s; raise it or lower warning",
+        "site.yaml:3: is longer than time, the limit of a job; lower it, or raise time",
+        "site.yaml:4: '-N2' is no option of sbatch; write --name or --name=value",
+        "site.yaml:5: '-v' is no option of srun; write --name or --name=value",
+    ]
+
+
+@pytest.mark.parametrize("option", ["-N2", "exclusive", "--Big", "--mail-type END", "--", "-- x", "--comment ='x'"])
+def test_what_is_no_option_of_sbatch_is_refused(complaints, option):
+    assert complaints(f"schema: 1\nsbatch:\n  - --exclusive\n  - {option!r}\n") == [
+        f"site.yaml:4: {option!r} is no option of sbatch; write --name or --name=value".replace('"', "'")
+    ]
+
+
+def test_what_is_no_option_of_srun_is_refused(complaints):
+    assert complaints("schema: 1\nsrun: [--cpu-bind=cores, cpu-bind, -v]\n") == [
+        "site.yaml:2: 'cpu-bind' is no option of srun; write --name or --name=value",
+        "site.yaml:2: '-v' is no option of srun; write --name or --name=value",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("option", "instead"),
+    [
+        ("--array=0-3", "--array is not for a site file: flipscale numbers the runs itself"),
+        ("--output=x", "--output is not for a site file: the log's place is flipscale's"),
+        ("--error=x", "--error is not for a site file: the log's place is flipscale's"),
+        ("--job-name=x", "--job-name is not for a site file: flipscale finds its jobs by their name"),
+        ("--open-mode=append", "--open-mode is not for a site file: a log goes on after a requeue"),
+        ("--requeue", "--requeue is not for a site file: flipscale asks for it"),
+        ("--no-requeue", "--no-requeue is not for a site file: a run could not go on then"),
+        ("--signal=USR1", "--signal is not for a site file: write warning: 120s"),
+        ("--dependency=afterok:1", "--dependency is not for a site file: it follows from the runs' parents"),
+        ("--nodes=2", "--nodes is not for a site file: write gpus_per_node or processes_per_node"),
+        ("--ntasks=2", "--ntasks is not for a site file: it follows from the run's processes"),
+        ("--ntasks-per-node=2", "--ntasks-per-node is not for a site file: write gpus_per_node or processes_per_node"),
+        ("--cpus-per-task=2", "--cpus-per-task is not for a site file: write cpus_per_process"),
+        ("--mem=2G", "--mem is not for a site file: write memory_per_process"),
+        ("--mem-per-cpu=2G", "--mem-per-cpu is not for a site file: write memory_per_process"),
+        ("--time=1", "--time is not for a site file: write time: 4h"),
+        ("--partition=x", "--partition is not for a site file: write partition: NAME"),
+        ("--account=x", "--account is not for a site file: write account: NAME"),
+        ("--qos=x", "--qos is not for a site file: write qos: NAME"),
+        ("--constraint=x", "--constraint is not for a site file: write constraint: NAME"),
+        ("--exclude=x", "--exclude is not for a site file: write exclude: [NODE]"),
+        ("--gres=gpu:1", "--gres is not for a site file: write gpu_type and gres"),
+        ("--gpus-per-node=1", "--gpus-per-node is not for a site file: write gpus_per_node"),
+        ("--export=NONE", "--export is not for a site file: the job needs the environment of who submits it"),
+    ],
+)
+def test_options_of_sbatch_that_flipscale_gives_itself_are_refused(complaints, option, instead):
+    assert complaints(f"schema: 1\nsbatch: [{option}]\n") == [f"site.yaml:2: {instead}"]
+
+
+def test_every_key_for_an_option_of_sbatch_is_refused_as_an_option(complaints):
+    given = ("partition", "account", "qos", "reservation", "time", "constraint", "exclude", "gres")
+    said = complaints("schema: 1\nsbatch:\n" + "".join(f"  - --{name}=x\n" for name in given))
+    assert [line.split(" is not for a site file")[0] for line in said] == [
+        f"site.yaml:{number}: --{name}" for number, name in enumerate(given, start=3)
+    ]

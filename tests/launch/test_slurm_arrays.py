@@ -1,0 +1,538 @@
+"""Which runs share a job, and which jobs an array: from requests and a site, with no SLURM."""
+
+import random
+
+import pytest
+
+from flipscale.errors import LaunchError
+from flipscale.launch.launcher import Request
+from flipscale.launch.site import DEFAULTS
+from flipscale.launch.slurm.arrays import Array, Shape, arrays_of, shape_of
+from flipscale.run import RunFolder
+
+GIB = 2**30
+
+
+@pytest.fixture
+def request_of(tmp_path):
+    """A request: a run of one GPU and an hour unless told otherwise."""
+
+    def request_of(run_id, *parents, hours=1.0, memory=None, bad=(), **resources):
+        folder = RunFolder(tmp_path / "runs" / run_id)
+        folder.path.mkdir(parents=True)
+        for node in bad:
+            folder.note_failure({"kind": "node", "node": node, "reason": "", "then": "resumed on another node"})
+        cost = {"gpu_hours": hours} | ({"memory_bytes": memory} if memory else {})
+        asked = {"id": run_id, "settings": {}, "parents": list(parents), "cost": cost}
+        return Request(folder, {**asked, "resources": {"gpus": 1, **resources}})
+
+    return request_of
+
+
+def site(*, pack=None, **keys):
+    return {**DEFAULTS, **keys, "pack": {**DEFAULTS["pack"], **(pack or {})}}
+
+
+def arranged(requests, *, size=100, under_way=None, **keys):
+    return arrays_of(requests, site(**keys), size, "S", command=["train"], under_way=under_way)
+
+
+def tasks(arrays):
+    return [dict(array.tasks) for array in arrays]
+
+
+def after(arrays):
+    return [(array.name, array.after) for array in arrays]
+
+
+# One run a task
+
+
+def test_by_itself_a_run_is_a_task(request_of, tmp_path):
+    (array,) = arranged([request_of("a"), request_of("b"), request_of("c")], partition="main")
+    assert array == Array(
+        name="S-0",
+        tasks={0: ("a",), 1: ("b",), 2: ("c",)},
+        resources={"gpus": 1},
+        lanes=1,
+        avoid=(),
+        site=site(partition="main"),
+        runs=str(tmp_path / "runs"),
+        command=("train",),
+        after=None,
+        after_jobs=(),
+        slurm_id=None,
+    )
+    assert array.job_name == "flipscale-S-0"
+
+
+def test_nothing_is_no_array():
+    assert arranged([]) == []
+
+
+def test_an_array_has_so_many_tasks_at_most(request_of):
+    arrays = arranged([request_of(f"run-{number}") for number in range(7)], size=3)
+    assert tasks(arrays) == [
+        {0: ("run-0",), 1: ("run-1",), 2: ("run-2",)},
+        {0: ("run-3",), 1: ("run-4",), 2: ("run-5",)},
+        {0: ("run-6",)},
+    ]
+    assert after(arrays) == [("S-0", None), ("S-1", None), ("S-2", None)]
+
+
+def test_runs_of_different_needs_are_in_different_arrays(request_of):
+    arrays = arranged([request_of("a"), request_of("b", gpus=8), request_of("c"), request_of("d", accumulate=2)])
+    assert tasks(arrays) == [{0: ("a",), 1: ("c",)}, {0: ("b",)}, {0: ("d",)}]
+    assert [array.resources for array in arrays] == [{"gpus": 1}, {"gpus": 8}, {"gpus": 1, "accumulate": 2}]
+
+
+def test_runs_whose_nodes_failed_are_in_arrays_that_avoid_them(request_of):
+    arrays = arranged(
+        [
+            request_of("a"),
+            request_of("b", bad=["n2", "n1"]),
+            request_of("c", bad=["n1"]),
+            request_of("d", bad=["n1", "n2"]),
+        ]
+    )
+    assert [(dict(array.tasks), array.avoid) for array in arrays] == [
+        ({0: ("a",)}, ()),
+        ({0: ("b",), 1: ("d",)}, ("n1", "n2")),
+        ({0: ("c",)}, ("n1",)),
+    ]
+
+
+def test_an_array_reads_back_as_it_was_written(request_of, tmp_path):
+    (array,) = arranged([request_of("a", "p", bad=["n1"])], under_way={"p": "7_3"}, memory_per_process="4G")
+    array.write(tmp_path / "slurm")
+    assert array.path(tmp_path / "slurm") == tmp_path / "slurm" / "S" / "0.json"
+    assert array.log(tmp_path / "slurm", 12) == tmp_path / "slurm" / "S" / "0_12.log"
+    assert Array.read(tmp_path / "slurm" / "S" / "0.json") == array
+
+
+def test_a_submission_may_have_dashes_in_its_name(tmp_path):
+    array = Array("20260101-120000-a1b2c3-10", {}, {}, 1, (), DEFAULTS, "", ())
+    assert array.path(tmp_path) == tmp_path / "20260101-120000-a1b2c3" / "10.json"
+
+
+# Children
+
+
+def test_children_have_the_indices_of_their_parents_in_a_later_array(request_of):
+    arrays = arranged(
+        [*(request_of(name) for name in "abcd"), request_of("b-eval", "b"), request_of("d-eval", "d")],
+    )
+    assert tasks(arrays) == [{0: ("a",), 1: ("b",), 2: ("c",), 3: ("d",)}, {1: ("b-eval",), 3: ("d-eval",)}]
+    assert after(arrays) == [("S-0", None), ("S-1", "S-0")]
+
+
+def test_several_children_of_a_parent_are_in_several_arrays(request_of):
+    arrays = arranged(
+        [
+            request_of("a"),
+            request_of("b"),
+            request_of("b-0", "b"),
+            request_of("b-1", "b"),
+            request_of("a-0", "a"),
+            request_of("b-2", "b"),
+        ]
+    )
+    assert tasks(arrays) == [
+        {0: ("a",), 1: ("b",)},
+        {1: ("b-0",), 0: ("a-0",)},
+        {1: ("b-1",)},
+        {1: ("b-2",)},
+    ]
+    assert after(arrays) == [("S-0", None), ("S-1", "S-0"), ("S-2", "S-0"), ("S-3", "S-0")]
+
+
+def test_children_follow_the_chunk_their_parent_is_in(request_of):
+    arrays = arranged(
+        [*(request_of(name) for name in "abcd"), *(request_of(f"{name}-eval", name) for name in "dcba")], size=2
+    )
+    assert tasks(arrays[:2]) == [{0: ("a",), 1: ("b",)}, {0: ("c",), 1: ("d",)}]
+    assert {array.after: dict(array.tasks) for array in arrays[2:]} == {
+        "S-0": {0: ("a-eval",), 1: ("b-eval",)},
+        "S-1": {0: ("c-eval",), 1: ("d-eval",)},
+    }
+
+
+def test_children_of_other_needs_than_their_parents_follow_them_all_the_same(request_of):
+    arrays = arranged([request_of("a", gpus=8), request_of("b", gpus=8), request_of("b-eval", "b", gpus=0)])
+    assert tasks(arrays) == [{0: ("a",), 1: ("b",)}, {1: ("b-eval",)}]
+    assert (arrays[1].after, arrays[1].resources) == ("S-0", {"gpus": 0})
+
+
+def test_grandchildren_follow_children(request_of):
+    arrays = arranged(
+        [request_of("a"), request_of("b"), request_of("b-tuned", "b"), request_of("b-tuned-eval", "b-tuned")]
+    )
+    assert tasks(arrays) == [{0: ("a",), 1: ("b",)}, {1: ("b-tuned",)}, {1: ("b-tuned-eval",)}]
+    assert after(arrays) == [("S-0", None), ("S-1", "S-0"), ("S-2", "S-1")]
+
+
+def test_each_grandchild_follows_its_own_parent(request_of):
+    arrays = arranged(
+        [
+            request_of("a"),
+            request_of("a-0", "a"),
+            request_of("a-1", "a"),
+            request_of("a-0-eval", "a-0"),
+            request_of("a-1-eval", "a-1"),
+        ]
+    )
+    assert {name: (array.name, array.after) for array in arrays for (name,) in array.tasks.values()} == {
+        "a": ("S-0", None),
+        "a-0": ("S-1", "S-0"),
+        "a-1": ("S-2", "S-0"),
+        "a-0-eval": ("S-3", "S-1"),
+        "a-1-eval": ("S-4", "S-2"),
+    }
+
+
+def test_grandchildren_of_several_chunks_follow_their_own(request_of):
+    arrays = arranged(
+        [
+            request_of("a"),
+            request_of("a-0", "a"),
+            request_of("a-0-eval", "a-0"),
+            request_of("b"),
+            request_of("b-0", "b"),
+            request_of("b-0-eval", "b-0"),
+        ],
+        size=1,
+    )
+    assert [list(array.tasks) for array in arrays] == [[0]] * 6
+    found = {name: (array.name, array.after) for array in arrays for (name,) in array.tasks.values()}
+    assert found["a-0"][1] == found["a"][0]
+    assert found["b-0"][1] == found["b"][0]
+    assert found["a-0-eval"][1] == found["a-0"][0]
+    assert found["b-0-eval"][1] == found["b-0"][0]
+
+
+def test_children_of_a_run_that_somebody_else_does_wait_for_its_job(request_of):
+    arrays = arranged(
+        [
+            request_of("a"),
+            request_of("p-0", "p"),
+            request_of("q-0", "q"),
+            request_of("p-1", "p"),
+            request_of("p-1-eval", "p-1"),
+        ],
+        under_way={"p": "7_3", "q": "8_0"},
+    )
+    assert [(dict(array.tasks), array.after, array.after_jobs) for array in arrays] == [
+        ({0: ("a",)}, None, ()),
+        ({0: ("p-0",), 1: ("p-1",)}, None, ("7_3",)),
+        ({0: ("q-0",)}, None, ("8_0",)),
+        ({1: ("p-1-eval",)}, "S-1", ()),
+    ]
+
+
+def test_a_parent_that_is_done_is_not_waited_for(request_of):
+    (array,) = arranged([request_of("a"), request_of("b", "done")])
+    assert (dict(array.tasks), array.after, array.after_jobs) == ({0: ("a",), 1: ("b",)}, None, ())
+
+
+# Packed by time
+
+
+def test_short_runs_share_a_job_up_to_its_time(request_of):
+    hours = [0.4, 0.4, 0.4, 0.9, 0.05, 0.05, 1.0]
+    arrays = arranged([request_of(f"r{at}", hours=each) for at, each in enumerate(hours)], pack={"time": 3600})
+    assert tasks(arrays) == [{0: ("r0", "r1"), 1: ("r2",), 2: ("r3", "r4", "r5"), 3: ("r6",)}]
+    assert arrays[0].lanes == 1
+
+
+def test_a_run_too_long_to_be_packed_stays_alone(request_of):
+    arrays = arranged(
+        [
+            request_of("long", hours=1.1),
+            request_of("a", hours=0.1),
+            request_of("b", hours=0.1),
+            request_of("c", hours=5),
+        ],
+        pack={"time": 3600},
+    )
+    assert tasks(arrays) == [{0: ("a", "b")}, {0: ("long",), 1: ("c",)}]
+
+
+def test_a_run_of_unknown_length_stays_alone(request_of):
+    unknown = request_of("unknown")
+    unknown.asked["cost"].clear()
+    assert tasks(arranged([unknown, request_of("a", hours=0.1)], pack={"time": 3600})) == [
+        {0: ("a",)},
+        {0: ("unknown",)},
+    ]
+
+
+def test_the_hours_of_several_gpus_pass_at_once(request_of):
+    arrays = arranged(
+        [request_of("a", gpus=8, hours=4), request_of("b", gpus=8, hours=4)], pack={"time": 3600}, gpus_per_node=8
+    )
+    assert tasks(arrays) == [{0: ("a", "b")}]
+
+
+def test_a_parent_and_its_children_are_packed_as_a_whole(request_of):
+    arrays = arranged(
+        [
+            request_of("a", hours=0.3),
+            request_of("b", hours=0.3),
+            request_of("a-0", "a", hours=0.3),
+            request_of("a-0-eval", "a-0", hours=0.1),
+            request_of("b-0", "b", hours=0.3),
+        ],
+        pack={"time": 3600},
+    )
+    assert tasks(arrays) == [{0: ("a", "a-0", "a-0-eval"), 1: ("b", "b-0")}]
+
+
+def test_a_line_that_is_too_long_is_packed_in_no_part(request_of):
+    arrays = arranged(
+        [request_of("a", hours=0.9), request_of("a-eval", "a", hours=0.2), request_of("b", hours=0.1)],
+        pack={"time": 3600},
+    )
+    assert tasks(arrays) == [{0: ("b",)}, {0: ("a",)}, {0: ("a-eval",)}]
+    assert after(arrays) == [("S-0", None), ("S-1", None), ("S-2", "S-1")]
+
+
+def test_a_line_of_different_needs_is_not_packed(request_of):
+    arrays = arranged([request_of("a", hours=0.1, gpus=2), request_of("a-eval", "a", hours=0.1)], pack={"time": 3600})
+    assert tasks(arrays) == [{0: ("a",)}, {0: ("a-eval",)}]
+    assert after(arrays) == [("S-0", None), ("S-1", "S-0")]
+
+
+def test_a_line_that_waits_for_the_job_of_somebody_else_is_not_packed(request_of):
+    arrays = arranged(
+        [request_of("a", hours=0.1), request_of("b", "p", hours=0.1), request_of("c", hours=0.1)],
+        pack={"time": 3600},
+        under_way={"p": "7_3"},
+    )
+    assert [(dict(array.tasks), array.after_jobs) for array in arrays] == [
+        ({0: ("a", "c")}, ()),
+        ({0: ("b",)}, ("7_3",)),
+    ]
+
+
+def test_runs_of_different_needs_or_nodes_are_packed_apart(request_of):
+    arrays = arranged(
+        [
+            request_of("a", hours=0.1),
+            request_of("b", hours=0.1, gpus=2),
+            request_of("c", hours=0.1, bad=["n1"]),
+            request_of("d", hours=0.1),
+        ],
+        pack={"time": 3600},
+    )
+    assert [(dict(array.tasks), array.avoid) for array in arrays] == [
+        ({0: ("a", "d")}, ()),
+        ({0: ("b",)}, ()),
+        ({0: ("c",)}, ("n1",)),
+    ]
+
+
+def test_packed_tasks_are_in_chunks_too(request_of):
+    runs = [request_of(f"r{number}", hours=0.5) for number in range(7)]
+    arrays = arranged(runs, pack={"time": 3600}, size=2)
+    assert tasks(arrays) == [{0: ("r0", "r1"), 1: ("r2", "r3")}, {0: ("r4", "r5"), 1: ("r6",)}]
+
+
+# Packed beside each other
+
+
+def test_runs_share_the_devices_of_one(request_of):
+    arrays = arranged([request_of(f"r{number}") for number in range(7)], pack={"share": 3})
+    assert [(dict(array.tasks), array.lanes) for array in arrays] == [
+        ({0: ("r0", "r1", "r2"), 1: ("r3", "r4", "r5"), 2: ("r6",)}, 3)
+    ]
+
+
+def test_in_several_lanes_the_time_passes_at_once(request_of):
+    arrays = arranged([request_of(f"r{at}", hours=0.5) for at in range(7)], pack={"share": 3, "time": 3600})
+    assert [(dict(array.tasks), array.lanes) for array in arrays] == [
+        ({0: ("r0", "r1", "r2", "r3", "r4", "r5"), 1: ("r6",)}, 3)
+    ]
+
+
+def test_runs_with_children_share_no_device_unless_they_are_short(request_of):
+    runs = [request_of("a", hours=0.2), request_of("a-eval", "a", hours=0.2), request_of("b"), request_of("c")]
+    arrays = arranged(runs, pack={"share": 2})
+    assert [(dict(array.tasks), array.lanes) for array in arrays] == [
+        ({0: ("b", "c")}, 2),
+        ({0: ("a",)}, 1),
+        ({0: ("a-eval",)}, 1),
+    ]
+    (array,) = arranged(runs[:2], pack={"share": 2, "time": 3600})
+    assert (dict(array.tasks), array.lanes) == ({0: ("a", "a-eval")}, 2)
+
+
+@pytest.mark.parametrize(
+    ("share", "memory", "lanes"),
+    [(4, 10 * GIB, 4), (8, 10 * GIB, 6), (8, 16 * GIB, 4), (8, 40 * GIB, 1), (8, 100 * GIB, 1), (8, None, 1)],
+)
+def test_so_many_runs_share_a_gpu_as_fit_with_a_fifth_left(request_of, share, memory, lanes):
+    runs = [request_of(f"r{number}", memory=memory) for number in range(8)]
+    arrays = arranged(runs, pack={"share": share, "device_memory": "80G"})
+    assert {array.lanes for array in arrays} == {lanes}
+    assert max(len(ids) for array in arrays for ids in array.tasks.values()) == lanes
+
+
+def test_large_runs_and_small_ones_have_different_lanes(request_of):
+    runs = [request_of(f"r{at}", memory=(10 if at % 2 else 30) * GIB) for at in range(6)]
+    arrays = arranged(runs, pack={"share": 4, "device_memory": "80G"})
+    assert [(dict(array.tasks), array.lanes) for array in arrays] == [
+        ({0: ("r0", "r2"), 1: ("r4",)}, 2),
+        ({0: ("r1", "r3", "r5")}, 4),
+    ]
+
+
+def test_the_memory_of_a_gpu_is_nothing_to_runs_without_one(request_of):
+    arrays = arranged(
+        [request_of(f"r{at}", gpus=0, memory=90 * GIB) for at in range(2)], pack={"share": 2, "device_memory": "80G"}
+    )
+    assert [(dict(array.tasks), array.lanes) for array in arrays] == [({0: ("r0", "r1")}, 2)]
+
+
+def test_a_job_of_a_whole_node_has_as_many_runs_as_it_has_gpus_for(request_of):
+    runs = [request_of(f"r{number}", gpus=2) for number in range(5)]
+    arrays = arranged(runs, pack={"whole_nodes": True}, gpus_per_node=8)
+    assert [(dict(array.tasks), array.lanes) for array in arrays] == [({0: ("r0", "r1", "r2", "r3"), 1: ("r4",)}, 4)]
+    shared = arranged(runs, pack={"whole_nodes": True, "share": 2}, gpus_per_node=8)
+    assert [(dict(array.tasks), array.lanes) for array in shared] == [({0: ("r0", "r1", "r2", "r3", "r4")}, 8)]
+
+
+@pytest.mark.parametrize("gpus", [0, 8, 16])
+def test_no_runs_stand_beside_one_without_gpus_or_of_a_node_or_more(request_of, gpus):
+    runs = [request_of(f"r{number}", gpus=gpus) for number in range(2)]
+    arrays = arranged(runs, pack={"whole_nodes": True}, gpus_per_node=8)
+    assert [(dict(array.tasks), array.lanes) for array in arrays] == [({0: ("r0",), 1: ("r1",)}, 1)]
+
+
+# The shape of a job
+
+
+@pytest.mark.parametrize(
+    ("resources", "lanes", "keys", "shape"),
+    [
+        ({}, 1, {}, Shape(1, 1, 1, 0, None)),
+        ({"gpus": 0}, 1, {"memory_per_process": "4G"}, Shape(1, 1, 1, 0, "4G")),
+        ({"gpus": 1}, 1, {"cpus_per_process": 12}, Shape(1, 1, 12, 1, None)),
+        ({"gpus": 4}, 1, {"memory_per_process": "500M"}, Shape(1, 4, 1, 4, "2000M")),
+        ({"gpus": 8}, 1, {}, Shape(1, 8, 1, 8, None)),
+        # over several nodes
+        ({"gpus": 16}, 1, {"memory_per_process": "1T"}, Shape(2, 8, 1, 8, "8T")),
+        ({"gpus": 16}, 1, {"gpus_per_node": 4}, Shape(4, 4, 1, 4, None)),
+        ({"gpus": 12}, 1, {}, Shape(2, 6, 1, 6, None)),
+        # one process for several GPUs
+        ({"gpus": 8, "processes": 2}, 1, {}, Shape(1, 2, 1, 8, None)),
+        ({"gpus": 16, "processes": 2}, 1, {}, Shape(2, 1, 1, 8, None)),
+        # without GPUs
+        ({"processes": 6}, 1, {}, Shape(1, 6, 1, 0, None)),
+        ({"processes": 6}, 1, {"processes_per_node": 2, "memory_per_process": "3G"}, Shape(3, 2, 1, 0, "6G")),
+        ({"processes": 2}, 1, {"processes_per_node": 4}, Shape(1, 2, 1, 0, None)),
+        # in lanes
+        ({"gpus": 1}, 3, {"memory_per_process": "2G"}, Shape(1, 3, 1, 1, "6G")),
+        ({"processes": 2}, 3, {}, Shape(1, 6, 1, 0, None)),
+        # of a whole node
+        ({"gpus": 2}, 4, {"pack": {"whole_nodes": True}}, Shape(1, 8, 1, 8, None)),
+        ({"gpus": 2}, 1, {"pack": {"whole_nodes": True}}, Shape(1, 2, 1, 8, None)),
+        ({"gpus": 16}, 1, {"pack": {"whole_nodes": True}}, Shape(2, 8, 1, 8, None)),
+        ({"processes": 2}, 1, {"pack": {"whole_nodes": True}}, Shape(1, 2, 1, 0, None)),
+    ],
+)  # fmt: skip
+def test_a_job_has_the_shape_of_its_runs(resources, lanes, keys, shape):
+    assert shape_of(resources, lanes, site(**keys)) == shape
+
+
+@pytest.mark.parametrize(
+    ("resources", "keys", "says"),
+    [
+        (
+            {"gpus": 9},
+            {},
+            "A run of 9 GPUs does not come out even on nodes of 8; ask for a multiple of 8, or correct the site's "
+            "gpus_per_node.",
+        ),
+        (
+            {"processes": 5},
+            {"processes_per_node": 2},
+            "A run of 5 processes does not come out even on nodes of 2; ask for a multiple of 2, or correct the site's "
+            "processes_per_node.",
+        ),
+    ],
+)
+def test_a_run_that_does_not_come_out_even_on_nodes_is_refused(resources, keys, says):
+    with pytest.raises(LaunchError) as refused:
+        shape_of(resources, 1, site(**keys))
+    assert str(refused.value) == says
+
+
+# Whatever the runs and the site
+
+
+def forest(rng, request_of, prefix):
+    """Some trees of runs, now and then in no order, and jobs of parents that are not among them."""
+    requests, under_way = [], {}
+    for number in range(rng.randrange(1, 25)):
+        parents = []
+        if requests and rng.random() < 0.6:
+            parents = [rng.choice(requests).id]
+        elif rng.random() < 0.1:
+            parents = [f"{prefix}-elsewhere-{number % 2}"]
+            under_way[parents[0]] = f"7_{number % 2}"
+        requests.append(
+            request_of(
+                f"{prefix}-{number}",
+                *parents,
+                hours=rng.choice([0.01, 0.1, 0.5, 2]),
+                memory=rng.choice([None, GIB, 30 * GIB]),
+                bad=rng.choice([[], [], [], ["n1"]]),
+                gpus=rng.choice([0, 1, 1, 1, 2]),
+            )
+        )
+    if rng.random() < 0.3:
+        rng.shuffle(requests)
+    return requests, under_way
+
+
+def test_whatever_the_forest_and_the_site_each_run_has_one_place_and_comes_after_its_parent(request_of):
+    rng = random.Random(20)
+    for trial in range(300):
+        requests, under_way = forest(rng, request_of, f"t{trial}")
+        size = rng.choice([1, 2, 3, 7, 100])
+        pack = {
+            "time": rng.choice([None, None, 600, 3600]),
+            "share": rng.choice([1, 1, 2, 3]),
+            "device_memory": rng.choice([None, "80G"]),
+            "whole_nodes": rng.choice([False, True]),
+        }
+        arrays = arranged(requests, size=size, under_way=under_way, pack=pack, gpus_per_node=rng.choice([2, 8]))
+
+        said = f"trial {trial}: {[(a.name, dict(a.tasks), a.after) for a in arrays]}"
+        assert [array.name for array in arrays] == [f"S-{number}" for number in range(len(arrays))]
+        places = {
+            run_id: (at, index, position)
+            for at, array in enumerate(arrays)
+            for index, run_ids in array.tasks.items()
+            for position, run_id in enumerate(run_ids)
+        }
+        assert sum(len(ids) for array in arrays for ids in array.tasks.values()) == len(places) == len(requests), said
+        assert places.keys() == {request.id for request in requests}
+        for array in arrays:
+            assert 0 < len(array.tasks) <= size, said
+            assert all(0 <= index < size for index in array.tasks), said
+        for request in requests:
+            at, index, position = places[request.id]
+            array = arrays[at]
+            assert dict(array.resources) == dict(request.resources), said
+            assert array.avoid == (("n1",) if request.folder.failures() else ()), said
+            for parent in request.parents:
+                if parent in under_way:
+                    assert array.after_jobs == (under_way[parent],), said
+                    continue
+                parent_at, parent_index, parent_position = places[parent]
+                same_task = (parent_at, parent_index) == (at, index) and parent_position < position
+                later_array = parent_at < at and array.after == arrays[parent_at].name and parent_index == index
+                assert same_task or later_array, f"{request.id} is not after {parent}; {said}"
+            if not request.parents:
+                assert (array.after, array.after_jobs) == (None, ()), said

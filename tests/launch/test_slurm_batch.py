@@ -1,0 +1,295 @@
+"""The batch script of an array, and what starts a worker in its jobs: text and words, with no SLURM.
+
+The scripts in golden/ are compared whole. `UPDATE_GOLDEN=1 python -m pytest tests/launch/test_slurm_batch.py` writes
+them anew; read what changed before it is committed.
+"""
+
+import os
+import re
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from flipscale.launch.site import DEFAULTS
+from flipscale.launch.slurm.arrays import Array
+from flipscale.launch.slurm.batch import script_of, worker_command
+
+GOLDEN = Path(__file__).with_name("golden")
+
+PLAIN = Array(
+    name="20260101-120000-abc-0",
+    tasks={0: ("a",), 1: ("b",), 2: ("c",)},
+    resources={"gpus": 1},
+    lanes=1,
+    avoid=(),
+    site=DEFAULTS,
+    runs="/results/runs",
+    command=("python", "-m", "flipscale", "train"),
+)
+
+EVERYTHING = {
+    **DEFAULTS,
+    "partition": "gpu,gpu-long",
+    "account": "flip-0042",
+    "qos": "normal",
+    "reservation": "maintenance",
+    "time": 129600,
+    "warning": 300,
+    "gpus_per_node": 4,
+    "gpu_type": "a100",
+    "gres": ["lustre:1", "nvme:100G"],
+    "cpus_per_process": 12,
+    "memory_per_process": "120G",
+    "constraint": "ib&rocky9",
+    "exclude": ["gpu-001", "gpu-[014-016]"],
+    "throttle": 50,
+    "sbatch": ["--exclusive", "--comment=a study of masks", "--mail-type=END"],
+    "srun": ["--cpu-bind=cores"],
+    "setup": ["module load cuda/12.4", 'export NCCL_DEBUG="WARN"'],
+    "pack": {"time": 7200, "share": 2, "device_memory": "80G", "whole_nodes": False},
+}
+
+FULL = replace(
+    PLAIN,
+    name="20260101-120000-abc-12",
+    tasks={0: ("a", "b"), 1: ("c",), 4: ("d",), 7: ("e",), 8: ("f",), 9: ("g",)},
+    resources={"gpus": 8},
+    lanes=2,
+    avoid=("gpu-007", "gpu-001"),
+    site=EVERYTHING,
+    after="20260101-120000-abc-3",
+    after_jobs=("7_3", "8_0", "7_3"),
+)
+
+
+def scripted(array, home, after=None):
+    """The script, with placeholders for what is of this machine."""
+    return script_of(array, home, after).replace(str(home.parent), "RESULTS").replace(sys.executable, "PYTHON")
+
+
+def options(array, after=None) -> dict[str, str | None]:
+    """The options of sbatch in the script."""
+    lines = script_of(array, Path("/results/slurm"), after).splitlines()
+    found = [re.fullmatch(r"#SBATCH --([a-z-]+)(?:=(.*))?", line) for line in lines if line.startswith("#SBATCH")]
+    return {line[1]: line[2] for line in found}
+
+
+def site(**keys):
+    return {**DEFAULTS, **keys}
+
+
+# The script
+
+
+@pytest.mark.parametrize(
+    ("name", "array", "after"), [("plain", PLAIN, None), ("everything", FULL, "4242")], ids=["plain", "everything"]
+)
+def test_the_script_is_the_golden_one(tmp_path, name, array, after):
+    script = scripted(array, tmp_path / "slurm", after)
+    golden = GOLDEN / f"{name}.sh"
+    if os.environ.get("UPDATE_GOLDEN"):
+        golden.write_text(script)
+    assert script == golden.read_text()
+
+
+@pytest.mark.parametrize("name", ["plain", "everything"])
+def test_a_golden_script_is_one_that_a_shell_reads(name):
+    checked = subprocess.run(["bash", "-n", GOLDEN / f"{name}.sh"], capture_output=True, text=True)
+    assert (checked.returncode, checked.stderr) == (0, "")
+
+
+def test_a_script_is_text_and_leaves_no_trace(tmp_path):
+    script_of(PLAIN, tmp_path / "slurm")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_paths_with_spaces_are_one_word(tmp_path):
+    script = script_of(PLAIN, tmp_path / "my results" / "slurm")
+    home = tmp_path / "my results" / "slurm" / "20260101-120000-abc"
+    assert script.splitlines()[-1] == f"exec {sys.executable} -u -m flipscale.launch.slurm.task '{home}/0.json'"
+    assert f"#SBATCH --output='{home}/0_%a.log'" in script
+
+
+@pytest.mark.parametrize(
+    ("tasks", "throttle", "said"),
+    [
+        ([0], None, "0"),
+        ([0, 1, 2, 3], None, "0-3"),
+        ([1, 3, 4, 5, 9], None, "1,3-5,9"),
+        ([9, 4, 3, 5, 1], None, "1,3-5,9"),
+        ([0, 1], 50, "0-1%50"),
+        (range(1000), 1, "0-999%1"),
+    ],
+)
+def test_the_tasks_of_an_array_are_spans(tasks, throttle, said):
+    array = replace(PLAIN, tasks=dict.fromkeys(tasks, ("a",)), site=site(throttle=throttle))
+    assert options(array)["array"] == said
+
+
+@pytest.mark.parametrize(
+    ("seconds", "said"),
+    [(None, None), (121, "0-00:02:01"), (14400, "0-04:00:00"), (129600, "1-12:00:00"), (2678399, "30-23:59:59")],
+)
+def test_a_limit_is_in_days_and_hours(seconds, said):
+    assert options(replace(PLAIN, site=site(time=seconds))).get("time") == said
+
+
+@pytest.mark.parametrize(
+    ("after", "after_jobs", "said"),
+    [
+        (None, (), None),
+        ("4242", (), "aftercorr:4242"),
+        (None, ("7_3",), "afterany:7_3"),
+        (None, ("7_3", "8_0", "7_3"), "afterany:7_3:8_0"),
+        ("4242", ("7_3",), "aftercorr:4242,afterany:7_3"),
+    ],
+)
+def test_what_is_waited_for_is_a_dependency(after, after_jobs, said):
+    array = replace(PLAIN, after="20260101-120000-abc-3" if after else None, after_jobs=after_jobs)
+    assert options(array, after).get("dependency") == said
+    assert options(array, after).get("kill-on-invalid-dep") == ("yes" if said else None)
+
+
+@pytest.mark.parametrize(
+    ("resources", "keys", "said"),
+    [
+        ({}, {}, None),
+        ({}, {"gpu_type": "a100"}, None),
+        ({}, {"gres": ["lustre:1"]}, "lustre:1"),
+        ({"gpus": 2}, {}, "gpu:2"),
+        ({"gpus": 2}, {"gpu_type": "a100"}, "gpu:a100:2"),
+        ({"gpus": 16}, {"gres": ["lustre:1", "nvme:1"]}, "gpu:8,lustre:1,nvme:1"),
+    ],
+)
+def test_gpus_are_the_first_of_the_generic_resources(resources, keys, said):
+    assert options(replace(PLAIN, resources=resources, site=site(**keys))).get("gres") == said
+
+
+def test_a_run_over_several_nodes_asks_for_them():
+    said = options(replace(PLAIN, resources={"gpus": 16}, site=site(memory_per_process="4G", cpus_per_process=6)))
+    asked = {name: said[name] for name in ("nodes", "ntasks-per-node", "cpus-per-task", "mem", "gres")}
+    assert asked == {"nodes": "2", "ntasks-per-node": "8", "cpus-per-task": "6", "mem": "32G", "gres": "gpu:8"}
+
+
+def test_nodes_that_failed_are_excluded_beside_those_of_the_site():
+    assert options(replace(PLAIN, avoid=("n3", "n1"), site=site(exclude=["n1", "n2"])))["exclude"] == "n1,n2,n3"
+    assert options(replace(PLAIN, avoid=("n3",)))["exclude"] == "n3"
+
+
+def test_options_of_the_site_are_given_as_they_are_written():
+    said = options(
+        replace(PLAIN, site=site(sbatch=["--exclusive", "--comment=a=b c", "--gpu-freq=", "--begin=now+1hour"]))
+    )
+    asked = {name: said[name] for name in ("exclusive", "comment", "gpu-freq", "begin")}
+    assert asked == {"exclusive": None, "comment": "'a=b c'", "gpu-freq": "''", "begin": "now+1hour"}
+
+
+# The worker
+
+
+def test_a_worker_is_one_step_of_the_job():
+    assert worker_command(PLAIN, [Path("/results/runs/a"), Path("/results/runs/b")]) == [
+        "srun",
+        "--overlap",
+        "--nodes=1",
+        "--ntasks=1",
+        "--cpus-per-task=1",
+        "--kill-on-bad-exit=1",
+        "python",
+        "-m",
+        "flipscale",
+        "train",
+        "/results/runs/a",
+        "/results/runs/b",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("resources", "lanes", "nodes", "processes"),
+    [
+        ({"gpus": 8}, 1, 1, 8),
+        ({"gpus": 16}, 1, 2, 16),
+        ({"gpus": 16, "processes": 2}, 1, 2, 2),
+        ({"processes": 6}, 1, 3, 6),
+        # The job is larger than one of its workers.
+        ({"gpus": 2}, 4, 1, 2),
+        ({}, 3, 1, 1),
+    ],
+)
+def test_a_run_of_several_processes_has_them_on_its_nodes(resources, lanes, nodes, processes):
+    array = replace(PLAIN, resources=resources, lanes=lanes, site=site(processes_per_node=2, cpus_per_process=6))
+    assert worker_command(array, [Path("/results/runs/a")])[1:6] == [
+        "--overlap",
+        f"--nodes={nodes}",
+        f"--ntasks={processes}",
+        "--cpus-per-task=6",
+        "--kill-on-bad-exit=1",
+    ]
+
+
+def test_options_of_srun_come_after_our_own():
+    array = replace(PLAIN, site=site(srun=["--cpu-bind=cores", "--mpi=pmix"]))
+    assert worker_command(array, [Path("/results/runs/a")])[5:9] == [
+        "--kill-on-bad-exit=1",
+        "--cpu-bind=cores",
+        "--mpi=pmix",
+        "python",
+    ]
+
+
+def test_a_lane_sees_its_own_gpus():
+    assert worker_command(PLAIN, [Path("/results/runs/a")], "2,3")[5:9] == [
+        "--kill-on-bad-exit=1",
+        "env",
+        "CUDA_VISIBLE_DEVICES=2,3",
+        "python",
+    ]
+
+
+CONTAINER = {"image": "/images/flip.sqsh", "runtime": "pyxis", "mounts": ["/data", "/me:/home/me"], "arguments": []}
+
+
+def test_in_pyxis_srun_starts_the_container_with_the_results_in_it(tmp_path):
+    container = {**CONTAINER, "arguments": ["--no-container-mount-home"]}
+    array = replace(PLAIN, site=site(container=container, srun=["--mpi=pmix"]))
+    runs = [tmp_path / "runs" / "a", tmp_path / "runs" / "b"]
+    assert worker_command(array, runs, "1")[5:] == [
+        "--kill-on-bad-exit=1",
+        "--mpi=pmix",
+        "--container-image=/images/flip.sqsh",
+        f"--container-mounts=/data:/data,/me:/home/me,{tmp_path}:{tmp_path}",
+        "--no-container-mount-home",
+        "env",
+        "CUDA_VISIBLE_DEVICES=1",
+        "python",
+        "-m",
+        "flipscale",
+        "train",
+        f"{tmp_path}/runs/a",
+        f"{tmp_path}/runs/b",
+    ]
+
+
+@pytest.mark.parametrize("runtime", ["apptainer", "singularity"])
+def test_in_apptainer_the_container_is_what_srun_starts(tmp_path, runtime):
+    container = {**CONTAINER, "runtime": runtime, "image": "/images/flip.sif", "arguments": ["--nv"]}
+    array = replace(PLAIN, site=site(container=container))
+    assert worker_command(array, iter([tmp_path / "runs" / "a"]), "0,1")[5:] == [
+        "--kill-on-bad-exit=1",
+        "env",
+        "CUDA_VISIBLE_DEVICES=0,1",
+        runtime,
+        "exec",
+        "--nv",
+        "--bind",
+        f"/data,/me:/home/me,{tmp_path}",
+        "/images/flip.sif",
+        "python",
+        "-m",
+        "flipscale",
+        "train",
+        f"{tmp_path}/runs/a",
+    ]

@@ -1,0 +1,618 @@
+"""The SLURM launcher on the fake SLURM beside this file: the contract of all launchers, and what is asked how often."""
+
+import os
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from flipscale.errors import LaunchError
+from flipscale.launch import Looker, cancel, preview, states, submit
+from flipscale.launch.site import DEFAULTS
+from flipscale.launch.slurm import SlurmLauncher, batch
+from flipscale.launch.slurm.arrays import Array
+from flipscale.run import FailureKind, State
+from tests.launch import fake_slurm
+from tests.launch.contract import PATIENCE, WORKER, LauncherContract, StandInRun, folder, starts, wait_for
+
+SITE = {**DEFAULTS, "partition": "main", "time": 600, "warning": 20}
+
+
+class Cluster:
+    """A fake SLURM that the tests find in their PATH, and what it was asked since `mark`."""
+
+    def __init__(self, place: Path, monkeypatch, **options):
+        self.folder = place / "cluster"
+        self.monkeypatch = monkeypatch
+        self.place = place
+        for name, value in fake_slurm.install(self.folder, **options).items():
+            monkeypatch.setenv(name, value)
+        self.marked = 0
+
+    def mark(self):
+        self.marked = len(fake_slurm.calls(self.folder))
+
+    def asked(self) -> dict[str, int]:
+        """How often each program was called."""
+        return dict(Counter(call["program"] for call in fake_slurm.calls(self.folder)[self.marked :]))
+
+    def arguments(self, program: str) -> list[list[str]]:
+        return [
+            call["arguments"] for call in fake_slurm.calls(self.folder)[self.marked :] if call["program"] == program
+        ]
+
+    def replace(self, program: str, script: str) -> Path:
+        """Another program in place of one; $REAL is the one."""
+        path = self.place / "instead" / program
+        path.parent.mkdir(exist_ok=True)
+        real = shlex.quote(str(self.folder / "bin" / program))
+        path.write_text(f"#!/bin/sh\nREAL={real}\n{script}\n")
+        path.chmod(0o755)
+        self.monkeypatch.setenv("PATH", f"{path.parent}:{os.environ['PATH']}")
+        return path
+
+
+@pytest.fixture
+def install(tmp_path_factory, monkeypatch):
+    """Makes a cluster."""
+    there = []
+
+    def install(**options) -> Cluster:
+        there.append(Cluster(tmp_path_factory.mktemp("slurm"), monkeypatch, **options))
+        return there[-1]
+
+    yield install
+    for cluster in there:
+        fake_slurm.stop(cluster.folder)
+
+
+@pytest.fixture
+def cluster(install):
+    return install()
+
+
+@pytest.fixture
+def idle(install):
+    """A cluster that takes jobs and starts none, and of arrays ten tasks."""
+    return install(execute=False, max_array_size=10)
+
+
+def send(runs, results, **keys):
+    return submit(runs, results, SlurmLauncher(results, {**SITE, **keys}, command=WORKER))
+
+
+def several(count, **settings):
+    return [StandInRun(f"run-{number:02}", **settings) for number in range(count)]
+
+
+def finish(results, runs):
+    """As their jobs would."""
+    for run in runs:
+        (folder(results, run).path / "result.json").write_text('{"schema": 1}')
+
+
+def says(results, run, *, closely=False):
+    return Looker(results).look([run], closely=closely)[run.id].where.says
+
+
+def arrays(results):
+    return [Array.read(path) for path in sorted((results / "slurm").glob("*/*.json")) if path.stem.isdigit()]
+
+
+def until(true, what):
+    end = time.monotonic() + PATIENCE
+    while not true():
+        assert time.monotonic() < end, what
+        time.sleep(0.05)
+
+
+def until_begun(results, run):
+    until(lambda: starts(results, run), "it does not begin")
+
+
+class TestFakeSlurm(LauncherContract):
+    goes_on_by_itself = True
+
+    @pytest.fixture(autouse=True)
+    def _on_a_cluster(self, cluster):
+        pass
+
+    def launcher(self, results):
+        return SlurmLauncher(results, SITE, command=WORKER)
+
+
+# How often SLURM is asked
+
+
+def test_runs_are_sent_in_as_few_arrays_as_the_cluster_takes(tmp_path, idle):
+    submission = send(several(25), tmp_path)
+    assert idle.asked() == {"scontrol": 1, "sbatch": 3}
+    assert idle.arguments("scontrol") == [["show", "config"]]
+    assert [len(array.tasks) for array in arrays(tmp_path)] == [10, 10, 5]
+    assert [array.slurm_id for array in arrays(tmp_path)] == ["1", "2", "3"]
+    assert len(submission.jobs) == 25
+    assert submission.summary() == "submitted 25 runs to slurm"
+
+
+def test_the_size_of_an_array_is_not_asked_where_the_site_says_it(tmp_path, idle):
+    send(several(4), tmp_path, max_array_size=2)
+    assert idle.asked() == {"sbatch": 2}
+
+
+def test_submitting_again_asks_once_where_runs_wait_and_never_where_all_are_finished(tmp_path, idle):
+    runs = several(25)
+    send(runs, tmp_path)
+    idle.mark()
+    assert send(runs, tmp_path).skipped == {State.WAITING: 25}
+    assert idle.asked() == {"squeue": 1}
+
+    finish(tmp_path, runs)
+    idle.mark()
+    assert send(runs, tmp_path).skipped == {State.FINISHED: 25}
+    assert idle.asked() == {}
+
+
+def test_a_look_at_all_runs_is_one_question_and_none_where_all_are_finished(tmp_path, idle):
+    runs = several(25)
+    assert set(states(runs, tmp_path).values()) == {State.PLANNED}
+    assert idle.asked() == {}
+
+    send(runs, tmp_path)
+    idle.mark()
+    assert set(states(runs, tmp_path).values()) == {State.WAITING}
+    assert idle.asked() == {"squeue": 1}
+
+    finish(tmp_path, runs)
+    idle.mark()
+    assert set(states(runs, tmp_path).values()) == {State.FINISHED}
+    assert idle.asked() == {}
+
+
+def test_who_watches_asks_no_more_than_every_few_seconds(tmp_path, idle):
+    runs = several(12)
+    send(runs, tmp_path)
+    idle.mark()
+    looker = Looker(tmp_path)
+    for _ in range(50):
+        looker.look(runs)
+    assert idle.asked() == {"squeue": 1}
+
+
+def test_arrays_are_cancelled_whole_in_one_call(tmp_path, idle):
+    runs = several(25)
+    send(runs, tmp_path)
+    idle.mark()
+    assert sorted(cancel(runs, tmp_path)) == [run.id for run in runs]
+    assert idle.asked() == {"squeue": 2, "scancel": 1}
+    (words,) = idle.arguments("scancel")
+    assert sorted(words) == ["1", "2", "3"]
+
+    idle.mark()
+    assert set(states(runs, tmp_path).values()) == {State.CANCELLED}
+    assert cancel(runs, tmp_path) == []
+    assert idle.asked() == {}
+
+
+def test_some_runs_are_cancelled_by_their_tasks_in_one_call(tmp_path, idle):
+    runs = several(25)
+    send(runs, tmp_path)
+    idle.mark()
+    cancel([*runs[1:3], *runs[20:]], tmp_path)
+    assert idle.asked() == {"squeue": 2, "scancel": 1}
+    (words,) = idle.arguments("scancel")
+    assert sorted(words) == ["1_1", "1_2", "3"]
+    found = states(runs, tmp_path)
+    assert Counter(found.values()) == {State.WAITING: 18, State.CANCELLED: 7}
+
+
+def test_nothing_is_cancelled_of_a_job_that_others_share(tmp_path, idle):
+    runs = several(6)
+    send(runs, tmp_path, pack={**SITE["pack"], "share": 3})
+    assert [dict(array.tasks) for array in arrays(tmp_path)] == [
+        {0: ("run-00", "run-01", "run-02"), 1: ("run-03", "run-04", "run-05")}
+    ]
+    idle.mark()
+    cancel([runs[0], *runs[3:]], tmp_path)
+    assert idle.arguments("scancel") == [["1_1"]]
+    cancel(runs[1:3], tmp_path)
+    assert idle.arguments("scancel") == [["1_1"], ["1"]], "what is left of the array"
+
+
+# What is sent
+
+
+def test_a_preview_sends_nothing_and_writes_nothing(tmp_path, idle):
+    runs = [*several(11), StandInRun("child", parents=("run-00",))]
+    results = tmp_path / "results"
+    text = preview(runs, results, SlurmLauncher(results, SITE, command=WORKER))
+    assert idle.asked() == {"scontrol": 1}
+    assert not results.exists()
+    headings = [line for line in text.splitlines() if line.startswith("# sbatch")]
+    assert [line.rpartition("/")[2] for line in headings] == [
+        "0.sh: 10 runs in 10 jobs",
+        "1.sh: 1 runs in 1 jobs",
+        "2.sh: 1 runs in 1 jobs",
+    ]
+    assert text.count("#!/bin/bash") == 3
+    assert "#SBATCH --dependency=aftercorr:NUMBER-OF-" in text
+    assert preview([], results, SlurmLauncher(results, SITE)) == "There is nothing to submit.\n"
+
+
+def test_a_preview_needs_no_cluster(tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    text = preview(several(3), tmp_path / "results", SlurmLauncher(tmp_path / "results", SITE, command=WORKER))
+    assert "3 runs in 3 jobs" in text
+    assert "#SBATCH --array=0-2\n" in text
+
+
+def test_children_are_sent_after_the_array_of_their_parents_or_the_job_of_one_under_way(tmp_path, idle):
+    costly, parent = StandInRun("costly", seconds=9), StandInRun("parent")
+    runs = [costly, parent, StandInRun("child", parents=("parent",))]
+    send(runs, tmp_path)
+    assert [(dict(array.tasks), array.after) for array in arrays(tmp_path)] == [
+        ({0: ("costly",), 1: ("parent",)}, None),
+        ({1: ("child",)}, arrays(tmp_path)[0].name),
+    ]
+    (script,) = (tmp_path / "slurm").glob("*/1.sh")
+    assert "#SBATCH --array=1\n" in script.read_text()
+    assert "#SBATCH --dependency=aftercorr:1\n" in script.read_text()
+
+    idle.mark()
+    send([*runs, StandInRun("late", parents=("parent",))], tmp_path)
+    assert idle.asked() == {"scontrol": 1, "squeue": 2, "sbatch": 1}
+    late = next(array for array in arrays(tmp_path) if array.tasks == {0: ("late",)})
+    assert late.after_jobs == ("1_1",)
+    assert "#SBATCH --dependency=afterany:1_1\n" in late.path(tmp_path / "slurm").with_suffix(".sh").read_text()
+    assert says(tmp_path, parent) == "job 1_1 waits (None)"
+
+
+def test_a_partition_that_is_not_there_is_refused_in_slurms_words_and_the_runs_stay_planned(tmp_path, idle):
+    runs = several(25)
+    with pytest.raises(LaunchError) as refused:
+        send(runs, tmp_path, partition="nix")
+    (script,) = (tmp_path / "slurm").glob("*/*.sh")
+    assert str(refused.value) == (
+        f"{script}: SLURM does not take it. sbatch says no: sbatch: error: invalid partition specified: nix "
+        "sbatch: error: Batch job submission failed: Invalid partition name specified"
+    )
+    assert idle.asked() == {"scontrol": 1, "sbatch": 1}
+    assert not list((tmp_path / "runs").glob("*/job.json"))
+    assert set(states(runs, tmp_path).values()) == {State.PLANNED}
+    assert len(send(runs, tmp_path).jobs) == 25
+
+
+def test_what_was_sent_before_a_refusal_stays_sent(tmp_path, idle):
+    refuse = 'case "$1" in */1.sh) echo "sbatch: error: Job violates accounting/QOS policy" >&2; exit 1;; esac'
+    idle.replace("sbatch", f'{refuse}; exec "$REAL" "$@"')
+    runs = several(25)
+    with pytest.raises(LaunchError, match=r"1\.sh: SLURM does not take it\. .* Job violates accounting/QOS policy"):
+        send(runs, tmp_path)
+    assert Counter(states(runs, tmp_path).values()) == {State.WAITING: 10, State.PLANNED: 15}
+    with pytest.raises(LaunchError):
+        send(runs, tmp_path)
+    assert Counter(states(runs, tmp_path).values()) == {State.WAITING: 20, State.PLANNED: 5}
+
+
+# SLURM away, slow or forgetful
+
+
+LOST = "sbatch: error: Batch job submission failed: Socket timed out on send/recv operation"
+
+
+@pytest.fixture
+def no_pauses(monkeypatch):
+    monkeypatch.setattr(batch, "PAUSES", (0.01, 0.01))
+
+
+def test_an_array_whose_answer_is_lost_is_not_sent_twice(tmp_path, idle, no_pauses):
+    idle.replace("sbatch", f'"$REAL" "$@" >/dev/null; echo "{LOST}" >&2; exit 1')
+    runs = several(25)
+    assert len(send(runs, tmp_path).jobs) == 25
+    assert idle.asked() == {"scontrol": 1, "sbatch": 3, "squeue": 3}
+    assert [array.slurm_id for array in arrays(tmp_path)] == ["1", "2", "3"]
+    assert set(states(runs, tmp_path).values()) == {State.WAITING}
+
+
+def test_a_controller_that_is_away_for_a_moment_is_asked_again(tmp_path, idle, no_pauses):
+    away_twice = """
+        if [ ! -e "$0.second" ]; then
+            [ -e "$0.first" ] && touch "$0.second"
+            touch "$0.first"
+            echo "sbatch: error: Batch job submission failed: Unable to contact slurm controller" >&2
+            exit 1
+        fi
+        exec "$REAL" "$@"
+    """
+    idle.replace("sbatch", away_twice)
+    assert len(send(several(3), tmp_path).jobs) == 3
+    assert idle.asked() == {"scontrol": 1, "squeue": 2, "sbatch": 1}
+
+
+def test_a_controller_that_stays_away_leaves_the_runs_planned(tmp_path, idle, no_pauses):
+    idle.replace("sbatch", f'echo "{LOST}" >&2; exit 1')
+    runs = several(3)
+    with pytest.raises(LaunchError, match=r"0\.sh: SLURM does not take it\. sbatch says no: .* Socket timed out"):
+        send(runs, tmp_path)
+    assert idle.asked() == {"scontrol": 1, "squeue": 2}
+    assert set(states(runs, tmp_path).values()) == {State.PLANNED}
+
+
+def test_runs_of_a_slurm_that_cannot_be_asked_wait_and_are_never_lost(tmp_path, idle):
+    runs = several(3)
+    send(runs, tmp_path)
+    words = "slurm_load_jobs error: Unable to contact slurm controller (connect failure)"
+    idle.replace("squeue", f'echo "{words}" >&2; exit 1')
+    assert states(runs, tmp_path) == {run.id: State.WAITING for run in runs}
+    assert says(tmp_path, runs[0]) == f"SLURM cannot be asked: squeue says no: {words}"
+    again = send(runs, tmp_path)
+    assert (again.jobs, again.skipped) == ((), {State.WAITING: 3})
+
+
+def test_runs_are_looked_at_from_where_no_slurm_is_and_are_never_lost(tmp_path, idle, monkeypatch):
+    runs = several(3)
+    send(runs, tmp_path)
+    finish(tmp_path, runs[:1])
+    idle.replace("squeue", "exit 127")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert list(states(runs, tmp_path).values()) == [State.FINISHED, State.WAITING, State.WAITING]
+
+
+def test_a_cluster_without_accounting_does_as_well(tmp_path, install):
+    cluster = install(accounting=False)
+    runs = [StandInRun("good"), StandInRun("bad", fail="disk")]
+    send(runs, tmp_path)
+    assert wait_for(runs, tmp_path, State.FINISHED, State.FAILED) == {"good": State.FINISHED, "bad": State.FAILED}
+    until(lambda: "job 1_0 COMPLETED" in says(tmp_path, gone(tmp_path, "good")), "its job does not end")
+    fake_slurm.forget(cluster.folder)
+    assert says(tmp_path, gone(tmp_path, "good"), closely=True) == "SLURM knows its job no more"
+    assert sorted(job.run_id for job in send(runs, tmp_path).jobs) == ["bad", "good"]
+    wait_for(runs[:1], tmp_path, State.FINISHED)
+
+
+def gone(results, run_id):
+    """The run as if its job had ended without a word."""
+    run = StandInRun(run_id)
+    (folder(results, run).path / "result.json").unlink(missing_ok=True)
+    return run
+
+
+def test_the_states_are_right_after_slurm_has_forgotten_the_jobs(tmp_path, cluster):
+    runs = [StandInRun("good"), StandInRun("bad", fail="disk"), StandInRun("long", seconds=60)]
+    send(runs, tmp_path)
+    wait_for(runs[:2], tmp_path, State.FINISHED, State.FAILED)
+    until_begun(tmp_path, runs[2])
+    until(lambda: len(finished(cluster)) == 2, "their jobs do not end")
+    fake_slurm.forget(cluster.folder)
+    assert states(runs, tmp_path) == {"good": State.FINISHED, "bad": State.FAILED, "long": State.RUNNING}
+    assert states([gone(tmp_path, "good")], tmp_path) == {"good": State.LOST}
+    assert says(tmp_path, runs[0]) == "SLURM knows its job no more"
+
+
+def finished(cluster) -> list[str]:
+    with fake_slurm.state(cluster.folder) as db:
+        return [state for (state,) in db.execute("SELECT state FROM tasks WHERE state = 'COMPLETED'")]
+
+
+@pytest.mark.parametrize(
+    ("state", "node", "says_so", "failures"),
+    [
+        ("COMPLETED", "n1", "job 1_0 COMPLETED on n1", []),
+        ("CANCELLED by 1000", "None assigned", "job 1_0 CANCELLED", []),
+        ("OUT_OF_MEMORY", "n2", "job 1_0 OUT_OF_MEMORY on n2", [("oom", "again with accumulate 2 (1 of 3)")]),
+        ("NODE_FAIL", "n2", "job 1_0 NODE_FAIL on n2", [("node", "resumed on another node (1 of 3)")]),
+        ("TIMEOUT", "n2", "job 1_0 TIMEOUT on n2", [("timeout", "resumed from its checkpoint")]),
+    ],
+)
+def test_accounting_says_how_a_job_ended_that_squeue_has_forgotten(tmp_path, idle, state, node, says_so, failures):
+    run = StandInRun("run")
+    send([run], tmp_path)
+    idle.replace("squeue", "exit 0")
+    idle.replace("sacct", f"echo 'another|1_0|FAILED|n9'; echo '{arrays(tmp_path)[0].job_name}|1_0|{state}|{node}'")
+    assert says(tmp_path, run) == "SLURM knows its job no more"
+    assert states([run], tmp_path) == {"run": State.LOST}
+    assert says(tmp_path, run, closely=True) == says_so
+    assert len(send([run], tmp_path).jobs) == 1
+    assert [(failure["kind"], failure["then"]) for failure in folder(tmp_path, run).failures()] == failures
+    assert [failure["reason"] for failure in folder(tmp_path, run).failures()] == [says_so] * len(failures)
+
+
+# What happens to jobs
+
+
+def test_a_run_goes_on_elsewhere_when_its_node_fails(tmp_path, cluster):
+    run = StandInRun("run", first_seconds=60)
+    send([run], tmp_path)
+    until_begun(tmp_path, run)
+    node = folder(tmp_path, run).lease()["node"]
+    fake_slurm.fail_node(cluster.folder, node)
+    wait_for([run], tmp_path, State.FINISHED)
+    (failure,) = folder(tmp_path, run).failures()
+    assert (failure["kind"], failure["node"], failure["attempt"]) == ("node", node, 0)
+    assert failure["reason"] == f"In attempt 1 the node {node} was lost."
+    assert starts(tmp_path, run) == 2
+    assert len(arrays(tmp_path)) == 1, "SLURM itself starts the job again"
+
+
+def test_a_run_that_was_pre_empted_without_a_warning_goes_on(tmp_path, cluster):
+    run = StandInRun("run", first_seconds=60)
+    send([run], tmp_path)
+    until_begun(tmp_path, run)
+    fake_slurm.preempt(cluster.folder, "1_0")
+    wait_for([run], tmp_path, State.FINISHED)
+    assert [failure["kind"] for failure in folder(tmp_path, run).failures()] == ["preempted"]
+    assert starts(tmp_path, run) == 2
+
+
+def test_a_run_that_was_pre_empted_with_grace_writes_a_checkpoint_and_goes_on(tmp_path, cluster):
+    run = StandInRun("run", first_seconds=60)
+    send([run], tmp_path)
+    until_begun(tmp_path, run)
+    fake_slurm.preempt(cluster.folder, "1_0", grace=5)
+    until((folder(tmp_path, run).path / "checkpoint.pt").exists, "it writes no checkpoint")
+    wait_for([run], tmp_path, State.FINISHED)
+    assert starts(tmp_path, run) == 2
+
+
+def test_a_run_near_its_time_limit_goes_on_in_the_next_attempt(tmp_path, cluster):
+    run = StandInRun("run", first_seconds=60)
+    send([run], tmp_path, time=60)
+    until_begun(tmp_path, run)
+    subprocess.run(["scancel", "--signal=USR2", "--batch", "1_0"], check=True)  # As SLURM itself `warning` before it.
+    wait_for([run], tmp_path, State.FINISHED)
+    (failure,) = folder(tmp_path, run).failures()
+    assert (failure["kind"], failure["then"]) == ("timeout", "resumed from its checkpoint")
+    assert failure["reason"] == "The time limit of its job was near."
+    assert starts(tmp_path, run) == 2
+    assert (folder(tmp_path, run).path / "checkpoint.pt").exists()
+    assert len(arrays(tmp_path)) == 1, "the job itself is requeued"
+
+
+def test_a_run_whose_worker_was_killed_goes_on_in_a_job_that_avoids_the_node(tmp_path, cluster):
+    run, child = StandInRun("run", first_seconds=60), StandInRun("child", parents=("run",))
+    send([run, child], tmp_path)
+    until_begun(tmp_path, run)
+    lease = folder(tmp_path, run).lease()
+    os.kill(lease["pid"], signal.SIGKILL)
+    wait_for([run, child], tmp_path, State.FINISHED)
+    (moved,) = [array for array in arrays(tmp_path) if array.avoid]
+    assert (dict(moved.tasks), moved.avoid) == ({0: ("run",)}, (lease["node"],))
+    script = moved.path(tmp_path / "slurm").with_suffix(".sh").read_text()
+    assert f"#SBATCH --exclude={lease['node']}\n" in script
+    assert folder(tmp_path, run).job()["id"] == f"{moved.name}/0"
+    assert [(failure["kind"], failure["node"]) for failure in folder(tmp_path, run).failures()] == [
+        ("node", lease["node"])
+    ]
+    ended = [folder(tmp_path, one).result()["ended"] for one in (run, child)]
+    assert ended == sorted(ended), "the child waits for the new job of its parent"
+
+
+def test_a_run_that_slurm_takes_nowhere_else_goes_on_where_it_is_and_can_be_cancelled(tmp_path, cluster):
+    run = StandInRun("run", seconds=60)
+    once = '[ -e "$0.once" ] && { echo "sbatch: error: QOSMaxSubmitJobPerUserLimit" >&2; exit 1; }; touch "$0.once"'
+    cluster.replace("sbatch", f'{once}; exec "$REAL" "$@"')
+    send([run], tmp_path)
+    until_begun(tmp_path, run)
+    os.kill(folder(tmp_path, run).lease()["pid"], signal.SIGKILL)
+    until(lambda: starts(tmp_path, run) == 2, "it does not go on")
+    assert cancel([run], tmp_path) == ["run"]
+    wait_for([run], tmp_path, State.CANCELLED)
+
+
+def test_a_slurm_that_cannot_be_asked_is_no_reason_to_leave_a_run(tmp_path, cluster):
+    run = StandInRun("run", first_seconds=60)
+    cluster.replace("squeue", 'echo "slurm_load_jobs error: Unable to contact slurm controller" >&2; exit 1')
+    send([run], tmp_path)
+    until_begun(tmp_path, run)
+    os.kill(folder(tmp_path, run).lease()["pid"], signal.SIGKILL)
+    until(lambda: starts(tmp_path, run) == 2, "it does not go on")
+    wait_for([run], tmp_path, State.FINISHED)
+
+
+def test_what_cannot_be_cancelled_at_slurm_is_stopped_by_the_job_itself(tmp_path, cluster):
+    run = StandInRun("run", seconds=60)
+    send([run], tmp_path)
+    until_begun(tmp_path, run)
+    cluster.replace("scancel", 'echo "scancel: error: Unable to contact slurm controller" >&2; exit 1')
+    with pytest.raises(LaunchError, match="scancel says no: scancel: error: Unable to contact slurm controller"):
+        cancel([run], tmp_path)
+    wait_for([run], tmp_path, State.CANCELLED)
+    assert (folder(tmp_path, run).path / "checkpoint.pt").exists()
+
+
+def test_runs_that_all_fail_at_once_stop_their_whole_submission(tmp_path, install):
+    install(slots=1)
+    runs = several(12, fail="code", seconds=0)
+    send(runs, tmp_path)
+    ended = Counter(wait_for(runs, tmp_path, State.FAILED, State.CANCELLED).values())
+    # Who had begun by then goes on to its own end.
+    assert 3 <= ended[State.FAILED] <= 4
+    assert ended[State.CANCELLED] == 12 - ended[State.FAILED]
+    last = Looker(tmp_path).look(runs)[runs[-1].id]
+    assert last.state is State.CANCELLED
+    assert last.where.says == ("its submission was stopped, as its first 3 runs failed within a minute of their start")
+    assert len(send(runs, tmp_path).jobs) == 12
+
+
+def test_a_submission_is_stopped_though_its_waiting_jobs_cannot_be_called_off(tmp_path, install):
+    cluster = install(slots=1)
+    cluster.replace("scancel", 'echo "scancel: error: Unable to contact slurm controller" >&2; exit 1')
+    runs = several(6, fail="code", seconds=0)
+    send(runs, tmp_path)
+    ended = Counter(wait_for(runs, tmp_path, State.FAILED, State.CANCELLED).values())
+    assert ended == {State.FAILED: 3, State.CANCELLED: 3}
+    assert not any("Traceback" in log.read_text() for log in (tmp_path / "slurm").glob("*/*.log"))
+
+
+def test_a_worker_that_cannot_start_stops_its_whole_submission(tmp_path, install):
+    install(slots=1)
+    runs = several(12)
+    submit(runs, tmp_path, SlurmLauncher(tmp_path, SITE, command=(sys.executable, "-m", "no_such_module")))
+    wait_for(runs, tmp_path, State.FAILED, State.CANCELLED, State.LOST)
+    found = states(runs, tmp_path)
+    assert State.LOST not in found.values(), found
+    assert "No module named no_such_module" in folder(tmp_path, runs[0]).error()["reason"]
+
+
+def test_a_run_out_of_memory_is_tried_again_with_smaller_parts(tmp_path, cluster):
+    run = StandInRun("run", fail="oom")
+    send([run], tmp_path)
+    wait_for([run], tmp_path, State.FAILED)
+    until(lambda: (folder(tmp_path, run).error() or {}).get("noted"), "it is not given up")
+    assert [failure["then"] for failure in folder(tmp_path, run).failures()] == [
+        "again with accumulate 2 (1 of 3)",
+        "again with accumulate 4 (2 of 3)",
+        "again with accumulate 8 (3 of 3)",
+        "given up after 3 times",
+    ]
+    assert folder(tmp_path, run).error()["kind"] == FailureKind.OOM
+    assert starts(tmp_path, run) == 4
+
+
+def test_children_begin_when_their_own_parent_has_ended(tmp_path, cluster):
+    long, short = StandInRun("long", seconds=60), StandInRun("short")
+    of_long, of_short = StandInRun("of-long", parents=("long",)), StandInRun("of-short", parents=("short",))
+    send([long, short, of_long, of_short], tmp_path)
+    wait_for([short, of_short], tmp_path, State.FINISHED)
+    assert states([long, of_long], tmp_path) == {"long": State.RUNNING, "of-long": State.WAITING}
+    assert says(tmp_path, of_long).endswith(" waits (Dependency)")
+    ended = [folder(tmp_path, run).result()["ended"] for run in (short, of_short)]
+    assert ended == sorted(ended)
+
+
+def test_runs_that_share_a_job_are_each_started_once(tmp_path, cluster):
+    runs = several(6, seconds=0.2)
+    send(runs, tmp_path, pack={**SITE["pack"], "share": 3})
+    wait_for(runs, tmp_path, State.FINISHED)
+    assert [starts(tmp_path, run) for run in runs] == [1] * 6
+    assert len({folder(tmp_path, run).result()["FLIPSCALE_JOB"] for run in runs}) == 2
+
+
+def test_a_run_cancelled_in_a_job_that_others_share_is_stopped_and_they_go_on(tmp_path, cluster):
+    long, other = StandInRun("long", seconds=60), StandInRun("other", seconds=3)
+    send([long, other], tmp_path, pack={**SITE["pack"], "share": 2})
+    until_begun(tmp_path, long)
+    until_begun(tmp_path, other)
+    cluster.mark()
+    assert cancel([long], tmp_path) == ["long"]
+    wait_for([other], tmp_path, State.FINISHED)
+    assert states([long], tmp_path) == {"long": State.CANCELLED}
+    assert (folder(tmp_path, long).path / "checkpoint.pt").exists()
+    assert starts(tmp_path, other) == 1
+    assert "scancel" not in cluster.asked()
+
+
+def test_a_job_that_a_person_cancels_is_not_started_again(tmp_path, cluster):
+    run = StandInRun("run", seconds=60)
+    send([run], tmp_path)
+    until_begun(tmp_path, run)
+    subprocess.run(["scancel", "1_0"], check=True)
+    wait_for([run], tmp_path, State.LOST)
+    until(lambda: says(tmp_path, run) == "job 1_0 CANCELLED on n1", "its job does not end")
+    assert (folder(tmp_path, run).path / "checkpoint.pt").exists()
+    assert folder(tmp_path, run).failures() == []
+    assert starts(tmp_path, run) == 1
