@@ -34,7 +34,7 @@
 set -euo pipefail
 export LC_ALL=C PATH=$PATH:/usr/sbin:/sbin
 
-trap : PIPE # whoever reads what we say may be gone, but we go on to stop what we started
+trap : PIPE # who reads what we say may be gone, and still we have to stop what we started
 unset "${!SLURM_@}" # we may be called in a job, or by someone who uses another cluster
 folder=$(realpath -m "${FLIPSCALE_SLURM:-$PWD/.cluster/slurm}")
 export SLURM_CONF=$folder/etc/slurm.conf # for the daemons, and for every command of SLURM that is called below
@@ -86,8 +86,8 @@ start() {
         start_controller
         start_nodes
     fi
-    echo "export SLURM_CONF=$SLURM_CONF" # may fail: a caller that died meanwhile does not read it
     trap - EXIT INT TERM HUP
+    echo "export SLURM_CONF=$SLURM_CONF" 2>/dev/null || true # a caller that died meanwhile does not read it
 }
 
 run() {
@@ -255,8 +255,8 @@ SlurmctldLogFile=$folder/log/slurmctld.log
 SlurmdLogFile=$folder/log/slurmd-%n.log
 MailProg=/bin/true
 
-# munge with a socket of its own. auth/slurm would need no munged, but its clients ask at /run/slurm/sack.socket whatever
-# SLURM_CONF says: there listens the cluster that was started last, and the machine's others refuse their own users.
+# munge with a socket of its own. auth/slurm would need no munged, but its clients ask at /run/slurm/sack.socket,
+# whatever SLURM_CONF says: there listens the cluster that was started last, and others refuse their own users.
 # cred_expire: a requeued job waits that long (default 120 s).
 AuthType=auth/munge
 CredType=cred/munge
@@ -427,6 +427,7 @@ start_controller() {
 }
 
 controller_answers() { # the first is content with an open port, the second alone would wait a second to try again
+    running munged >/dev/null || exit 1 # stopped by somebody else while we wait
     timeout 5 scontrol ping | grep -q 'is UP' && timeout 5 squeue --noheader
 }
 
@@ -461,6 +462,7 @@ start_node() {
 }
 
 node_is_good() {
+    running munged >/dev/null || exit 1
     timeout 5 sinfo -h -n "$1" -p main -o %t | grep -qxE "$good"
 }
 

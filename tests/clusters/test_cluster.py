@@ -1,9 +1,9 @@
 """The SLURM test cluster does what tests of the launcher build on."""
 
 import os
-import signal
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -95,26 +95,24 @@ def test_two_clusters_with_the_same_nodes_and_job_numbers_do_not_meet(slurm: Slu
     assert processes_that_name(first.folder) == processes_that_name(second.folder) == []
 
 
-def test_a_cluster_ends_when_its_process_is_killed(slurm: SlurmCluster) -> None:
+@pytest.mark.parametrize("moment", ["run/munged.pid", "a job is submitted"], ids=["in its start", "later"])
+def test_a_cluster_ends_when_its_process_is_killed(moment: str, slurm: SlurmCluster) -> None:
+    folder = Path(tempfile.mkdtemp(prefix="flipscale-slurm-", dir="/tmp"))
     script = (
-        "import time\nfrom tests.clusters.slurm import SlurmCluster\n"
-        "one = SlurmCluster.start(ACCOUNTING=0)\none.submit('sleep 600')\n"
-        "print(one.folder, flush=True)\ntime.sleep(600)\n"
+        "import sys, time\nfrom pathlib import Path\nfrom tests.clusters.slurm import SlurmCluster\n"
+        "one = SlurmCluster.start(Path(sys.argv[1]), ACCOUNTING=0)\none.submit('sleep 600')\n"
+        "(one.folder / 'a job is submitted').touch()\ntime.sleep(600)\n"
     )
-    with subprocess.Popen(
-        [sys.executable, "-c", script], cwd=SCRIPT.parents[2], stdout=subprocess.PIPE, text=True
-    ) as it:
-        assert it.stdout is not None
-        folder = Path(it.stdout.readline().strip())
+    with subprocess.Popen([sys.executable, "-c", script, folder], cwd=SCRIPT.parents[2]) as process:
+        wait_until((folder / moment).exists, moment)
         assert processes_that_name(folder)
-        os.kill(it.pid, signal.SIGKILL)
+        process.kill()
     wait_until(lambda: not folder.exists(), "the folder to go")
     assert processes_that_name(folder) == []
 
 
 def test_without_its_programs_it_says_what_to_install() -> None:
-    # Only programs of PATH are looked for, and of /usr/sbin.
-    done = check(env={"PATH": "/nowhere", "BASH_ENV": ""}, prelude='realpath() { echo "$2"; }; id() { echo 0; }\n')
+    done = check("id() { echo 0; }; command() { return 1; }\n")
     assert done.returncode == 3
     assert "missing: " in done.stderr
     assert "sbatch" in done.stderr
@@ -122,17 +120,14 @@ def test_without_its_programs_it_says_what_to_install() -> None:
 
 
 def test_without_root_it_says_that_it_needs_root() -> None:
-    done = check(env={"PATH": os.environ["PATH"]}, prelude="id() { echo 1000; }\n")
-    assert (done.returncode, done.stderr) == (
-        3,
-        "a SLURM cluster needs root: its daemons start jobs as other users; try it with sudo\n",
-    )
+    done = check("id() { echo 1000; }\n")
+    assert done.returncode == 3
+    assert done.stderr == "a SLURM cluster needs root: its daemons start jobs as other users; try it with sudo\n"
 
 
-def check(env: dict[str, str], prelude: str) -> subprocess.CompletedProcess[str]:
-    """`slurm.sh check` on a machine that differs from this one in what the prelude defines."""
-    command = ["/bin/bash", "-s", "check"]
-    return subprocess.run(command, input=prelude + SCRIPT.read_text(), env=env, capture_output=True, text=True)
+def check(prelude: str) -> subprocess.CompletedProcess[str]:
+    """`slurm.sh check` on a machine that differs from this one in the functions that the prelude defines."""
+    return subprocess.run(["bash", "-s", "check"], input=prelude + SCRIPT.read_text(), capture_output=True, text=True)
 
 
 def jobs(cluster: SlurmCluster) -> str:

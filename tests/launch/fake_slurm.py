@@ -265,6 +265,7 @@ def sacct(folder, options, words):
     earlier = [row for row in earlier if (row["job"], row["place"]) in asked]
     for row in [*earlier, *_lines(tasks)]:
         fields = {
+            "JobName": dict(row).get("j", ""),
             "JobID": row["i"],
             "State": row["T"],
             "ExitCode": row["exit"],

@@ -569,6 +569,7 @@ def test_a_signal_stops_the_worker_with_a_checkpoint_and_the_next_attempt_goes_o
     assert job.end() is Ending.STOPPED
     assert job.attendant.signal == signal.SIGUSR2
     assert (folder(tmp_path, run).path / "checkpoint.pt").exists()
+    assert [one.id for one in job.attendant.in_hand] == ["run"]
 
     job.attendant.note_interruption(FailureKind.PREEMPTED, "Its job was pre-empted.")
     (failure,) = folder(tmp_path, run).failures()

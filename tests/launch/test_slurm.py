@@ -16,7 +16,8 @@ from flipscale.errors import LaunchError
 from flipscale.launch import Looker, cancel, states, submit
 from flipscale.launch.launcher import TRAIN
 from flipscale.launch.site import DEFAULTS
-from flipscale.launch.slurm import SlurmLauncher
+from flipscale.launch.slurm import SlurmLauncher, scheduler
+from flipscale.launch.slurm.arrays import Array
 from flipscale.plan import Run, plan
 from flipscale.run import RunFolder, State, is_alive
 from flipscale.study import read_study
@@ -258,6 +259,9 @@ def test_a_job_that_somebody_cancels_by_hand_is_lost_with_its_last_words_and_is_
     wait_until(lambda: folder(results, run).records()[0])
     subprocess.run(["scancel", "--user=root"], check=True)
     wait_for([run], results, State.LOST)
+    (array,) = map(Array.read, results.glob("slurm/*/*.json"))
+    # Accounting says the same when squeue has forgotten it.
+    wait_until(lambda: scheduler.history({array.job_name: array.slurm_id})[array.job_name][0].state == "CANCELLED")
     assert "CANCELLED" in Looker(results).look([run])["run"].where.says
     send([run], results, WORKER)
     assert end([run], results) == {"run": State.FINISHED}

@@ -14,7 +14,7 @@ import pytest
 from flipscale.errors import LaunchError
 from flipscale.launch import Looker, cancel, preview, states, submit
 from flipscale.launch.site import DEFAULTS
-from flipscale.launch.slurm import SlurmLauncher, batch
+from flipscale.launch.slurm import SlurmLauncher, batch, scheduler
 from flipscale.launch.slurm.arrays import Array
 from flipscale.run import FailureKind, State
 from tests.launch import fake_slurm
@@ -340,6 +340,26 @@ def test_a_controller_that_stays_away_leaves_the_runs_planned(tmp_path, idle, no
         send(runs, tmp_path)
     assert idle.asked() == {"scontrol": 1, "squeue": 2}
     assert set(states(runs, tmp_path).values()) == {State.PLANNED}
+
+
+def test_an_answer_that_names_no_job_is_made_up_for_by_the_name_of_the_array(tmp_path, idle, no_pauses):
+    idle.replace("sbatch", '"$REAL" --parsable "$@"')
+    runs = several(3)
+    assert len(send(runs, tmp_path).jobs) == 3
+    assert [array.slurm_id for array in arrays(tmp_path)] == ["1"]
+    assert idle.asked()["sbatch"] == 1
+
+
+def test_what_squeue_has_forgotten_accounting_tells(tmp_path, install):
+    cluster = install()
+    run = StandInRun("run", seconds=60)
+    send([run], tmp_path)
+    until_begun(tmp_path, run)
+    (array,) = arrays(tmp_path)
+    subprocess.run(["scancel", array.slurm_id], check=True)
+    wait_for([run], tmp_path, State.LOST)
+    history = scheduler.history({array.job_name: array.slurm_id})
+    assert (history[array.job_name][0].state, history[array.job_name][0].id) == ("CANCELLED", f"{array.slurm_id}_0")
 
 
 def test_runs_of_a_slurm_that_cannot_be_asked_wait_and_are_never_lost(tmp_path, idle):

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import submitit
+from submitit.core.utils import FailedSubmissionError
 
 from flipscale.errors import LaunchError
 from flipscale.launch.slurm import scheduler
@@ -110,7 +111,11 @@ def send(array: Array, home: Path, after: str | None = None) -> str:
 
 def _sbatch(script: Path) -> str:
     answer = scheduler.ask(*_Executor._make_submission_command(_Executor(script.parent), script))
-    return str(_Executor._get_job_id_from_submission_command(answer))
+    try:
+        return str(_Executor._get_job_id_from_submission_command(answer))
+    except FailedSubmissionError:
+        # It may be sent all the same, as by a wrapper that speaks otherwise: the name tells.
+        raise LaunchError(f"sbatch's answer names no job, try again: {answer.strip()!r}") from None
 
 
 def _number_of(array: Array) -> str | None:
