@@ -59,6 +59,9 @@ SITUATIONS = {"all waiting": 0.0, "half finished": 0.5, "all finished": 1.0}
 FAILED_BEFORE = 10
 """One run in so many was pre-empted twice before it finished."""
 
+SHARE_OF_JOBS = 0.7
+"""Of the jobs that a SLURM keeps, so much at most is taken here."""
+
 HYDRA_RUNS = 100
 """More jobs of hydra's than this are held, as ours are: each takes a second of a core to start."""
 
@@ -418,12 +421,14 @@ def submissions_to_a_cluster(folder: Path, runs: int, partition: str, repeats: i
         "slurm": config["SLURM_VERSION"],
         "max_array_size": int(config["MaxArraySize"]),
         "runs": runs,
+        # It keeps ended jobs for minutes, and takes no new ones beyond this. Each turn has three times the runs.
+        "repeats": max(1, min(repeats, int(int(config["MaxJobCount"]) * SHARE_OF_JOBS) // (3 * runs))),
         "flipscale": [],
         "sbatch": [],
         "stages": [],
         "cancel": [],
     }
-    for repeat in range(repeats):
+    for repeat in range(facts["repeats"]):
         home = folder / "cluster" / str(repeat)
         home.mkdir(parents=True)
         study, site, scheduler = home / "study.yaml", home / "site.yaml", Scheduler(home / "submit")
@@ -596,7 +601,7 @@ def _notes(facts: Mapping[str, Any]) -> str:
         "the command alone, from its start to its end. The fake SLURM takes jobs and starts none."
     ]
     if facts["cluster"]:
-        notes.append("On the real one jobs were held, and cancelled at once.")
+        notes.append(f"On the real one, of {facts['cluster']['repeats']}, jobs were held, and cancelled at once.")
     else:
         notes.append("A real one was not measured; --partition NAME does.")
     if facts["hydra"]:

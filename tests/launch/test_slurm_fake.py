@@ -351,7 +351,7 @@ def test_an_answer_that_names_no_job_is_made_up_for_by_the_name_of_the_array(tmp
 
 
 def test_what_squeue_has_forgotten_accounting_tells(tmp_path, install):
-    cluster = install()
+    install()
     run = StandInRun("run", seconds=60)
     send([run], tmp_path)
     until_begun(tmp_path, run)
