@@ -183,6 +183,15 @@ class RunFolder:
             kept[key] = record
         return sorted(kept.values(), key=lambda record: record["step"]), torn
 
+    def tail(self, name: str, size: int) -> bytes:
+        """The last `size` bytes of a file; none if there is no such file."""
+        try:
+            with open(f"{self._path}/{name}", "rb", buffering=0) as file:
+                file.seek(max(0, file.seek(0, os.SEEK_END) - size))
+                return file.read()
+        except FileNotFoundError:
+            return b""
+
     def result(self) -> dict[str, Any] | None:
         return self._read("result.json")
 

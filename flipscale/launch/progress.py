@@ -1,7 +1,6 @@
 """How far runs are, and how that is said: line by line, or on a terminal in a line that is rewritten."""
 
 import json
-import os
 import shutil
 import time
 from collections import Counter
@@ -138,13 +137,7 @@ def run_progress(
 
 def last_record(folder: RunFolder) -> dict[str, Any] | None:
     """The last record of the loss in metrics.jsonl, from the end of the file only; None if there is none yet."""
-    try:
-        with open(folder.path / "metrics.jsonl", "rb") as file:
-            file.seek(max(0, os.fstat(file.fileno()).st_size - TAIL_BYTES))
-            lines = file.read().splitlines()
-    except FileNotFoundError:
-        return None
-    for line in reversed(lines):
+    for line in reversed(folder.tail("metrics.jsonl", TAIL_BYTES).splitlines()):
         try:
             record = json.loads(line)
         except ValueError:
