@@ -235,12 +235,13 @@ def cpu_seconds(pid: int) -> tuple[float, float]:
 
 
 def submissions_to_the_fake(folder: Path, runs: int, max_array_size: int, repeats: int) -> dict[str, Any]:
-    """Submit a study, `repeats` times and each time to an empty SLURM; the last stays, below the folder, for looks."""
+    """Submit a study `repeats` times, each time to an empty SLURM and in an empty folder, RUNS/REPEAT below `folder`.
+
+    Nothing is removed in between: for minutes after many files went, ext4 takes several times as long to make new ones.
+    """
     facts: dict[str, Any] = {"runs": runs, "flipscale": [], "sbatch": [], "stages": []}
     for repeat in range(repeats):
-        home = folder / str(runs)
-        if repeat:
-            shutil.rmtree(home)
+        home = folder / str(runs) / str(repeat)
         study, site = home / "study.yaml", home / "site.yaml"
         for name in ("command", "raw", "stages"):
             fake_slurm.install(home / name / "slurm", execute=False, max_array_size=max_array_size)
@@ -255,8 +256,8 @@ def submissions_to_the_fake(folder: Path, runs: int, max_array_size: int, repeat
 
 
 def looks(folder: Path, runs: int, repeats: int, records: int) -> dict[str, Any]:
-    """Look at the runs in each situation, and submit them again when all are finished."""
-    home = folder / str(runs)
+    """Look at the runs that were submitted last in each situation, and submit them again when all are finished."""
+    home = folder / str(runs) / str(repeats - 1)
     study, site, mine = home / "study.yaml", home / "site.yaml", home / "command"
     scheduler = _fake(mine, "looks")
     folders = [RunFolder(path) for path in sorted((mine / "results/runs").iterdir())]

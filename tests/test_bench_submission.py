@@ -23,9 +23,9 @@ def test_calls_grow_with_arrays_and_a_finished_study_needs_none(tmp_path, capsys
     assert [run["calls"] for run in thirty["sbatch"]] == [{"sbatch": 3}]
     assert [run["calls"] for run in thirty["stages"]] == [{"scontrol": 1, "sbatch": 3}]
     # What the wrappers count is what the fake was called.
-    assert len(fake_slurm.calls(made / "10/command/slurm", "sbatch")) == 1
-    assert len(fake_slurm.calls(made / "30/command/slurm", "sbatch")) == 3
-    assert len(fake_slurm.calls(made / "30/raw/slurm")) == 3
+    assert len(fake_slurm.calls(made / "10/0/command/slurm", "sbatch")) == 1
+    assert len(fake_slurm.calls(made / "30/0/command/slurm", "sbatch")) == 3
+    assert len(fake_slurm.calls(made / "30/0/raw/slurm")) == 3
 
     situations = facts["looks"]["situations"]
     assert {name: seen["counts"] for name, seen in situations.items()} == {

@@ -12,7 +12,6 @@ import os
 import sys
 from collections.abc import Sequence
 
-from flipscale.cli import verbs
 from flipscale.cli.parser import parser
 from flipscale.errors import FlipscaleError
 
@@ -30,8 +29,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(error, file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        ends_runs = args.command in (verbs.submit, verbs.run)
-        print("interrupted; `flipscale submit` goes on from here" if ends_runs else "interrupted", file=sys.stderr)
+        print("interrupted", file=sys.stderr)
         return 130
     except BrokenPipeError:  # the reader of our output has left, as `head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

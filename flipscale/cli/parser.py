@@ -43,9 +43,7 @@ def parser() -> argparse.ArgumentParser:
         one.add_argument(
             "--on", default="local", metavar="LAUNCHER", help="where to run: local (this machine) or slurm"
         )
-        site = os.environ.get("FLIPSCALE_SITE")
-        described = f"what the cluster is like ({site or 'as its administrators chose'})"
-        one.add_argument("--site", metavar="FILE", default=site, help=described)
+        one.add_argument("--site", metavar="FILE", help="what the cluster is like (FLIPSCALE_SITE, if that is set)")
 
     one = verb(verbs.init, study=False, data=False)
     one.add_argument("file", nargs="?", default="study.yaml", help="the file to write (study.yaml)")

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,6 +12,7 @@ from flipscale.errors import FlipscaleError
 
 if TYPE_CHECKING:
     from flipscale.collect import Collected
+    from flipscale.launch import Launcher
     from flipscale.plan import Plan
     from flipscale.study import Study
 
@@ -21,11 +23,25 @@ def study_of(args: argparse.Namespace) -> "Study":
     return read_study(args.study)
 
 
+def where(args: argparse.Namespace) -> str:
+    """What another command needs to be told to look at the same runs."""
+    usual = args.results == Path(os.environ.get("FLIPSCALE_RESULTS", "results"))
+    return args.study if usual else f"{args.study} --results {args.results}"
+
+
 def plan_of(args: argparse.Namespace) -> "tuple[Study, Plan]":
     from flipscale.plan import plan as plan_study
 
     study = study_of(args)
     return study, plan_study(study)
+
+
+def launcher_of(args: argparse.Namespace) -> "Launcher":
+    """The launcher that was asked for. FLIPSCALE_SITE describes the cluster where none is described."""
+    from flipscale import launch
+
+    site = args.site or (os.environ.get("FLIPSCALE_SITE") if args.on != "local" else None)
+    return launch.launcher_named(args.on, args.results, launch.read_site(site) if site else None)
 
 
 def write_plan(args: argparse.Namespace, planned: "Plan") -> None:

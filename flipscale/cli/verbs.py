@@ -12,15 +12,17 @@ from flipscale.cli.steps import (
     baseline_of,
     collect_all,
     is_evaluated,
+    launcher_of,
     mirror,
     one_of,
     plan_of,
     run_folder,
     study_of,
+    where,
     write_plan,
 )
 from flipscale.errors import FlipscaleError
-from flipscale.run import State
+from flipscale.run import RunFolder, State
 
 WATCH_SECONDS = 2.0
 
@@ -80,7 +82,7 @@ def submit(args: argparse.Namespace) -> int:
     from flipscale import launch
 
     # The site file is read first: what is wrong with it is said before anything is written.
-    launcher = launch.launcher_named(args.on, args.results, launch.read_site(args.site) if args.site else None)
+    launcher = launcher_of(args)
     _, planned = plan_of(args)
     planned.check_budget()
     if args.dry_run:
@@ -90,12 +92,13 @@ def submit(args: argparse.Namespace) -> int:
     submission = launch.submit(planned.runs, args.results, launcher, retry_diverged=args.retry_diverged)
     say(submission.summary())
     if args.detach:
-        say(f"they go on without this terminal; see flipscale status {args.study} --watch")
+        if submission.jobs:
+            say(f"they go on without this terminal; see flipscale status {where(args)} --watch")
         return 0
     ended = launch.wait(submission, args.results)
     unfinished = len(planned.runs) - ended.count(State.FINISHED)
     if unfinished:
-        say(f"{unfinished} of {len(planned.runs)} runs are not finished; see flipscale status {args.study}")
+        say(f"{unfinished} of {len(planned.runs)} runs are not finished; see flipscale status {where(args)}")
     return 1 if unfinished else 0
 
 
@@ -127,27 +130,39 @@ def status(args: argparse.Namespace) -> int:
 def logs(args: argparse.Namespace) -> int:
     """Print the log of a run, named by its id or the beginning of it."""
     from flipscale import launch
-    from flipscale.run import RunFolder
 
     folder = RunFolder(run_folder(args, args.id))
     path = folder.path / "log.txt"
-    if not path.exists() and not args.follow:
-        job = launch.Job.read(folder)
-        where = f"what its job said is in {job.log}" if job else "flipscale status says where it is"
-        raise FlipscaleError(f"{path.parent.name} has written no log yet; {where}.")
     at = 0
+    said = ""
     looker = launch.Looker(args.results)
     while True:
         # Asked before the log is read, so that its last lines are not missed.
-        goes_on = args.follow and looker.look([folder])[folder.id].state in launch.ACTIVE
+        look = looker.look([folder])[folder.id]
+        goes_on = args.follow and look.state in launch.ACTIVE
+        if not path.exists() and look.where.says and look.where.says != said:
+            said = look.where.says
+            say(f"{folder.id} has written no log yet; {said}")
         if path.exists():
             with open(path, errors="replace") as file:
                 file.seek(at)
                 print(file.read(), end="", flush=True)
                 at = file.tell()
         if not goes_on:
-            return 0
+            break
         time.sleep(WATCH_SECONDS / 4)
+    if not path.exists():
+        raise FlipscaleError(_no_log(folder))
+    return 0
+
+
+def _no_log(folder: "RunFolder") -> str:
+    from flipscale.launch import Job
+
+    job = Job.read(folder)
+    said = job is not None and Path(job.log).exists()
+    where = f"what its job said is in {job.log}" if job and said else "flipscale status says where it is"
+    return f"{folder.id} has written no log yet; {where}."
 
 
 def cancel(args: argparse.Namespace) -> int:
@@ -161,7 +176,7 @@ def cancel(args: argparse.Namespace) -> int:
     if args.json:
         print_json({"cancelled": cancelled})
     else:
-        say(f"cancelled {len(cancelled)} runs" if cancelled else "nothing was waiting or running")
+        say(f"cancelled {launch.count(len(cancelled), 'run')}" if cancelled else "nothing was waiting or running")
     return 0
 
 
@@ -244,7 +259,7 @@ def run(args: argparse.Namespace) -> int:
     study, planned = plan_of(args)
     found = collect_all(args, planned)
     if found.results.empty:
-        raise FlipscaleError(f"No run of {args.study} has finished; see flipscale status {args.study}.")
+        raise FlipscaleError(f"No run of {args.study} has finished; see flipscale status {where(args)}.")
     plot(args)
     compare(args)
     mirrored = mirror(args, study, found)

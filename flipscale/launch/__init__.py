@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, NamedTuple, TextIO
 
 from flipscale.errors import LaunchError
 from flipscale.launch.attend import answer_failure
-from flipscale.launch.launcher import LAUNCHERS, Job, Launcher, Request, Whereabouts, launcher_named
+from flipscale.launch.launcher import LAUNCHERS, Job, Launcher, Request, Whereabouts, count, launcher_named
 from flipscale.launch.policy import resources_after
 from flipscale.launch.progress import ACTIVE, RunProgress, StudyProgress, Voice, run_progress
 from flipscale.launch.site import Site, read_site
@@ -47,6 +47,7 @@ __all__ = [
     "Submission",
     "Whereabouts",
     "cancel",
+    "count",
     "hand_over",
     "launcher_named",
     "preview",
@@ -56,6 +57,8 @@ __all__ = [
     "wait",
     "watch",
 ]
+
+STOPPING = "stopping, as it was cancelled"
 
 LOOK_SECONDS = 0.5
 """While somebody watches, the run folders are looked at this often."""
@@ -74,14 +77,18 @@ class Submission:
     """What it started, the costliest run first."""
     skipped: Mapping[State, int]
     """How many runs it left alone, by their state."""
+    stopping: int = 0
+    """How many of the running ones somebody has cancelled, and are on their way to stop."""
 
     def summary(self) -> str:
         """'submitted 6 runs to local, left alone 2 finished, 1 running'."""
         to = f" to {self.jobs[0].launcher}" if self.jobs else ""
         # Of the failed, only diverged runs are left alone.
         more = {State.FAILED: " (diverged; --retry-diverged starts them again)"}
+        if self.stopping:
+            more[State.RUNNING] = f" ({self.stopping} still stopping, as cancelled; submit again when that is over)"
         alone = ", ".join(f"{number} {state}{more.get(state, '')}" for state, number in self.skipped.items())
-        return f"submitted {len(self.jobs)} runs{to}" + (f", left alone {alone}" if alone else "")
+        return f"submitted {count(len(self.jobs), 'run')}{to}" + (f", left alone {alone}" if alone else "")
 
 
 def submit(
@@ -96,10 +103,11 @@ def submit(
         launcher = launcher_named(launcher, results)
     once = {run.id: run for run in runs}
     with _submit_lock(results):
-        to_do, skipped = _to_do(once, results, retry_diverged)
+        to_do, alone = _to_do(once, results, retry_diverged)
         requests = [_asked_again(run, results, where) for run, where in to_do]
         jobs = _hand_out(requests, launcher)
-    return Submission(tuple(once.values()), tuple(jobs), skipped)
+    stopping = sum(look.where.says == STOPPING for look in alone)
+    return Submission(tuple(once.values()), tuple(jobs), dict(Counter(look.state for look in alone)), stopping)
 
 
 def preview(runs: Iterable["Run"], results: Path, launcher: str | Launcher, *, retry_diverged: bool = False) -> str:
@@ -137,23 +145,22 @@ def hand_over(folders: Iterable[RunFolder], results: Path, launcher: Launcher) -
 
 def _to_do(
     runs: Mapping[str, "Run"], results: Path, retry_diverged: bool
-) -> tuple[list[tuple["Run", Whereabouts]], dict[State, int]]:
-    """The runs to start, each with what its last launcher says of it, and how many others there are, by their state.
+) -> tuple[list[tuple["Run", Whereabouts]], list["Look"]]:
+    """The runs to start, each with what its last launcher says of it, and what was seen of those to be left alone.
 
     The costliest comes first, so that no long run is left to one worker at the end.
     """
     ahead = _flops_ahead(runs)
     by_cost = sorted(runs.values(), key=lambda run: -ahead[run.id])
     found = Looker(results).look(by_cost, closely=True)
-    to_do = []
-    skipped: Counter[State] = Counter()
+    to_do, alone = [], []
     for run in by_cost:
-        state, where, _ = found[run.id]
-        if _is_to_do(_folder(results, run.id), state, retry_diverged):
-            to_do.append((run, where))
+        look = found[run.id]
+        if _is_to_do(_folder(results, run.id), look.state, retry_diverged):
+            to_do.append((run, look.where))
         else:
-            skipped[state] += 1
-    return to_do, dict(skipped)
+            alone.append(look)
+    return to_do, alone
 
 
 def _asked_again(run: "Run", results: Path, where: Whereabouts) -> Request:
@@ -233,12 +240,17 @@ class Looker:
             folder = _folder(self.results, run.id)
             glance = folder.glance()
             found[run.id] = Look(glance.state(), Whereabouts(None), glance.files)
-            # Only where the files leave it open does it matter what the launcher says: 'lost' means 'unless it knows'.
-            if found[run.id].state is State.LOST and (job := Job.read(folder, glance.job)):
+            # Where the files leave it open it matters what the launcher says: 'lost' means 'unless it knows'. Of a run
+            # that runs, the launcher may know where.
+            if found[run.id].state in (State.LOST, State.RUNNING) and (job := Job.read(folder, glance.job)):
                 jobs.setdefault(job.launcher, []).append(job)
         for name, asked in jobs.items():
+            stopping = {job.run_id for job in asked if job.cancelled}
             for run_id, where in self._ask(name, asked, closely).items():
-                if where.state == "waiting":
+                if found[run_id].state is State.RUNNING:
+                    says = STOPPING if run_id in stopping else where.says
+                    found[run_id] = Look(State.RUNNING, Whereabouts(where.state, says), found[run_id].files)
+                elif where.state == "waiting":
                     found[run_id] = Look(State.WAITING, where, found[run_id].files)
                 else:
                     # Looked at again: a job may have finished its run after the first look, and be gone by now.
@@ -330,7 +342,7 @@ def wait(
         voice.say("Stopping. Each run writes a checkpoint first.")
         mine = {job.run_id for job in submission.jobs}
         stopped = cancel([run for run in submission.runs if run.id in mine], results)
-        voice.say(f"Cancelled {len(stopped)} runs; `flipscale submit` goes on from their checkpoints.")
+        voice.say(f"Cancelled {count(len(stopped), 'run')}; `flipscale submit` goes on from their checkpoints.")
         raise
 
 

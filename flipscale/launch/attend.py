@@ -33,7 +33,9 @@ AROUND_SECONDS = 2.0
 _ASKED_TO_STOP = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2)
 """`train` ends with 128 + one of these where it got it, with a checkpoint written."""
 
-_CHATTER = re.compile(r"srun: (Terminating|Job step aborted|error: .*(Exited with exit code|Terminated|Killed))")
+_CHATTER = re.compile(
+    r"srun: (Terminating|Job step aborted|error: .*(Exited with exit code|Terminated|Killed)|.*--help)|Try \"srun"
+)
 """What srun says after a worker's last words."""
 
 STOP_SIGNAL = signal.SIGUSR2
@@ -168,6 +170,11 @@ class Attendant:
         """Go on here after all: what is left can be done nowhere else."""
         self._stays, self._away, self._stopping = True, False, None
 
+    def give_up(self, reason: str) -> None:
+        """Fail what is left, as it cannot be done here at all."""
+        for run in self.left:
+            self._answer(run, FailureKind.CODE, reason, began=time.time())
+
     def note_interruption(self, kind: FailureKind, reason: str) -> None:
         """Write down that the runs in hand were interrupted, and give up those that never come any further."""
         for run in self.in_hand:
@@ -279,7 +286,12 @@ class Attendant:
             return
         elif cause:
             kind, reason = cause
-            self._answer(free[0], kind, f"{reason} It had not begun.", began=worker.began)
+            if kind is FailureKind.OOM:
+                # Smaller parts of a batch help nothing where the program alone does not fit.
+                reason = f"{reason} It had not begun: raise memory_per_process in the site file."
+                self._give_up(free[0], kind, reason, began=worker.began)
+            else:
+                self._answer(free[0], kind, f"{reason} It had not begun.", began=worker.began)
         elif _signal_of(code) in _ASKED_TO_STOP:
             self.note(_signal_of(code))  # The scheduler asked the worker to stop, and us a little later.
         else:
@@ -348,9 +360,12 @@ class Attendant:
             self._away = self._away or (decision.away and not self._stays and node in (None, here))
             self._nothing_to_start = False
             return
-        run.write_error(kind, f"{reason} {_sentence(decision.says)}".strip(), noted=True)
+        self._give_up(run, kind, f"{_sentence(reason)} {_sentence(decision.says)}", began=began)
+
+    def _give_up(self, run: RunFolder, kind: FailureKind, reason: str, began: float | None = None) -> None:
+        run.write_error(kind, reason, noted=True)
         instant = began is not None and time.time() - began < INSTANT_SECONDS
-        if instant and kind in (FailureKind.CODE, FailureKind.DATA):
+        if instant and kind in (FailureKind.CODE, FailureKind.DATA, FailureKind.OOM):
             self.breaker.note(run, kind, reason)
 
 
@@ -371,4 +386,4 @@ def _signal_of(code: int) -> int:
 
 
 def _sentence(words: str) -> str:
-    return f"{words[0].upper()}{words[1:]}."
+    return f"{words[:1].upper()}{words[1:]}{'' if words.endswith(('.', '!', '?')) else '.'}" if words else ""

@@ -147,8 +147,13 @@ def by_resources(request: Request) -> str:
     return json.dumps(dict(request.resources), sort_keys=True)
 
 
-def threads(count: int) -> dict[str, str]:
+def count(number: int, noun: str) -> str:
+    """'1 run', '1,000 runs'."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def threads(cores: int) -> dict[str, str]:
     """The environment of a worker that has so many cores: more threads would be in other workers' way."""
     names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
     # Threads that spin while they wait take the cores of the other workers.
-    return {**dict.fromkeys(names, str(count)), "OMP_WAIT_POLICY": "PASSIVE"}
+    return {**dict.fromkeys(names, str(cores)), "OMP_WAIT_POLICY": "PASSIVE"}

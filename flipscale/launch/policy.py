@@ -5,6 +5,7 @@ Counting begins anew where a run was given up and somebody submitted it again.
 """
 
 import enum
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -24,7 +25,7 @@ INSTANT_FAILURES = 3
 
 
 class Action(enum.Enum):
-    RESUME = "resumed from its checkpoint"
+    RESUME = "resumed"
     HALVE = "again with half the micro-batch"
     MOVE = "resumed on another node"
     STOP = "given up"
@@ -37,10 +38,17 @@ class Policy:
     """So often at most; None is as often as it comes."""
     why: str = ""
     """Why nothing else is done, or why this does no harm."""
+    then: str = ""
+    """What a person may do when it has been done often enough."""
 
 
 POLICIES: Mapping[FailureKind, Policy] = {
-    FailureKind.OOM: Policy(Action.HALVE, 3, "the global batch stays as it is, and so does what the result means"),
+    FailureKind.OOM: Policy(
+        Action.HALVE,
+        3,
+        "the global batch stays as it is, and so does what the result means",
+        "; give it more memory (memory_per_process in a site file), or a smaller batch",
+    ),
     FailureKind.TIMEOUT: Policy(Action.RESUME, None, f"unless it came no further {STALLED} times in a row"),
     FailureKind.PREEMPTED: Policy(Action.RESUME, None, "it is nobody's fault"),
     FailureKind.NODE: Policy(Action.MOVE, 3, "the node is avoided from then on"),
@@ -70,13 +78,13 @@ def decide(
 ) -> Decision:
     """What is done about a failure of this kind, of a run that was `asked` for and had `earlier` failures.
 
-    `samples` is how far it came by its record.
+    `samples` is how far it came, by its record.
     """
     policy, resources = POLICIES[kind], dict(asked.get("resources") or {})
     counted = [failure for failure in since_given_up(earlier) if failure["kind"] == kind]
     times = f" ({len(counted) + 1} of {policy.most})" if policy.most else ""
     if policy.most is not None and len(counted) >= policy.most:
-        return Decision(False, f"given up after {policy.most} times", resources)
+        return Decision(False, f"given up after {policy.most} times{policy.then}", resources)
     match policy.action:
         case Action.STOP:
             return Decision(False, f"given up: {policy.why}", resources)
@@ -88,11 +96,22 @@ def decide(
             return Decision(True, f"again with accumulate {halved}{times}", {**resources, "accumulate": halved})
         case Action.MOVE:
             return Decision(True, f"{policy.action.value}{times}", resources, away=True)
-    if kind is FailureKind.TIMEOUT:
-        last = [one.get("samples") for one in since_given_up(earlier)[-STALLED + 1 :] if one["kind"] == kind]
-        if last == [samples] * (STALLED - 1):
-            return Decision(False, f"given up: it came no further in {STALLED} jobs, so the limit is short", resources)
+    if kind is FailureKind.TIMEOUT and _has_stalled([*_in_a_row(kind, earlier), samples]):
+        return Decision(False, f"given up: it came no further in {STALLED} jobs, so the limit is short", resources)
     return Decision(True, policy.action.value, resources)
+
+
+def _has_stalled(samples: Sequence[int]) -> bool:
+    """Whether the last attempts came no further than those before. How far one is when it is cut off differs a little,
+    also of a run that has no checkpoint and starts from nothing each time."""
+    last, before = samples[-STALLED + 1 :], samples[: -STALLED + 1]
+    return bool(before) and max(last) <= max(before)
+
+
+def _in_a_row(kind: FailureKind, failures: Sequence[Mapping[str, Any]]) -> list[int]:
+    """How far the run was at its last failures, as far back as they are of this kind."""
+    found = itertools.takewhile(lambda failure: failure["kind"] == kind, reversed(since_given_up(failures)))
+    return [failure.get("samples") or 0 for failure in found][::-1]
 
 
 def since_given_up(failures: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:

@@ -70,7 +70,7 @@ class RunProgress:
     @property
     def detail(self) -> str:
         """All that is to be said of it but its state."""
-        return ", ".join(filter(None, [self.seen, self.says, self.story]))
+        return ", ".join(part.rstrip(".") for part in (self.seen, self.says, self.story) if part)
 
     def __str__(self) -> str:
         return ", ".join(filter(None, [f"{self.id}: {self.state}", self.detail]))
@@ -167,6 +167,8 @@ class Voice:
 
         if self.terminal and progress.active:
             running = next((f"; {run}" for run in progress.runs if run.state is State.RUNNING), "")
+            # Where none runs yet, why the first of them waits.
+            running = running or next((f"; {run.says}" for run in progress.runs if run.says), "")
             line = f"{progress}{running}"[: shutil.get_terminal_size().columns - 1]
             self.stream.write(f"\r\033[K{line}")
             self.stream.flush()
@@ -176,6 +178,9 @@ class Voice:
             for run in progress.runs:
                 if run.state is State.RUNNING:
                     self.say(str(run))
+            why = Counter(run.says for run in progress.runs if run.state is State.WAITING and run.says)
+            for says, number in why.most_common(1) if not progress.count(State.RUNNING) else ():
+                self.say(f"{number} of them: {says}")
             self.say(str(progress))
 
     def say(self, line: str) -> None:

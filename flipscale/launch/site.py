@@ -142,6 +142,9 @@ def read_site(path: str | Path) -> Site:
     read = SITE.read(document.data, (), complain)
     if read is not INVALID:
         _check(read, complain)
+        for place in (read, read["container"] or {}):
+            # No shell reads these.
+            place |= {name: str(Path(place[name]).expanduser()) for name in ("python", "image") if place.get(name)}
     complaints.raise_if_any()
     return cast(Site, read)
 
@@ -156,6 +159,8 @@ def _check(site: Site, complain: Complain) -> None:
         )
     if site["time"] is not None and (site["pack"]["time"] or 0) > site["time"]:
         complain(("pack", "time"), "is longer than time, the limit of a job; lower it, or raise time")
+    if site["container"] and not site["python"]:
+        complain(("container",), "a container has a Python of its own; write python: PYTHON, as it is called inside")
     for at, option in enumerate(site["sbatch"]):
         written = re.fullmatch(r"--([a-z][a-z-]*)(=.*)?", option)
         if written is None:

@@ -110,7 +110,10 @@ class Group:
     def next_task(self) -> str:
         """What process 0 handed out."""
         self._task, self._meeting = self._task + 1, 0
-        return self._wait(f"{self._task}/task")
+        task = self._wait(f"{self._task}/task")
+        if not task:
+            self.store.set(f"left/{self.rank}", "")
+        return task
 
     @property
     def is_whole(self) -> bool:
@@ -275,6 +278,7 @@ class Group:
                 child.kill()
         elif self.rank == 0:
             self.hand_out("")
+            self._let_leave()
         with contextlib.suppress(RuntimeError):
             dist.destroy_process_group()
         for child in self.children:
@@ -284,6 +288,14 @@ class Group:
                 child.kill()
                 child.wait()
         torch.set_num_threads(self._threads)
+
+    def _let_leave(self) -> None:
+        """Wait a little until the others have heard that there is no more: the store goes with this process."""
+        deadline = time.monotonic() + CAUSE_SECONDS
+        left = [f"left/{rank}" for rank in range(1, self.size)]
+        with contextlib.suppress(RuntimeError):
+            while not self.store.check(left) and self.is_whole and time.monotonic() < deadline:
+                time.sleep(0.01)
 
 
 class _Gather(torch.autograd.Function):

@@ -294,7 +294,7 @@ def test_a_run_out_of_memory_is_tried_with_smaller_parts_until_it_is_given_up(tm
         ("oom", "again with accumulate 2 (1 of 3)"),
         ("oom", "again with accumulate 4 (2 of 3)"),
         ("oom", "again with accumulate 8 (3 of 3)"),
-        ("oom", "given up after 3 times"),
+        ("oom", "given up after 3 times; give it more memory (memory_per_process in a site file), or a smaller batch"),
     ]
     assert folder(tmp_path, run).asked() == {
         "schema": 1,
@@ -303,7 +303,10 @@ def test_a_run_out_of_memory_is_tried_with_smaller_parts_until_it_is_given_up(tm
     }
     error = folder(tmp_path, run).error()
     assert (error["kind"], error["noted"]) == ("oom", True)
-    assert error["reason"] == "It was killed as it used more memory than its job has. Given up after 3 times."
+    assert error["reason"] == (
+        "It was killed as it used more memory than its job has. Given up after 3 times; give it more memory "
+        "(memory_per_process in a site file), or a smaller batch."
+    )
 
 
 def test_a_run_that_fits_when_it_is_halved_is_done(tmp_path, attended):
@@ -324,7 +327,10 @@ def test_what_a_worker_itself_calls_out_of_memory_is_answered_the_same_way(tmp_p
     assert starts(tmp_path, run) == 4
     assert folder(tmp_path, run).asked()["resources"] == {"gpus": 0, "accumulate": 8}
     assert [failure.get("accumulate") for failure in folder(tmp_path, run).failures()] == [2, 4, 8, None]
-    assert folder(tmp_path, run).error()["reason"] == "The settings say so. Given up after 3 times."
+    assert folder(tmp_path, run).error()["reason"] == (
+        "The settings say so. Given up after 3 times; give it more memory (memory_per_process in a site file), or a "
+        "smaller batch."
+    )
 
 
 @pytest.mark.parametrize(
@@ -472,7 +478,11 @@ def test_three_runs_that_fail_at_once_stop_their_submission(tmp_path, attended):
     assert stopped == {
         "schema": 1,
         "reason": "its first 3 runs failed within a minute of their start",
-        "last": {"run": "run-2", "kind": "code", "reason": "The settings say so."},
+        "last": {
+            "run": "run-2",
+            "kind": "code",
+            "reason": "The settings say so. Given up: it would be the same again.",
+        },
     }
     assert submission.do(runs[3], runs[4]) == [0, 0]
     assert submission.stops == 1
@@ -574,7 +584,7 @@ def test_a_signal_stops_the_worker_with_a_checkpoint_and_the_next_attempt_goes_o
     job.attendant.note_interruption(FailureKind.PREEMPTED, "Its job was pre-empted.")
     (failure,) = folder(tmp_path, run).failures()
     assert (failure["kind"], failure["reason"]) == ("preempted", "Its job was pre-empted.")
-    assert (failure["then"], failure["attempt"], failure["node"]) == ("resumed from its checkpoint", 0, "n1")
+    assert (failure["then"], failure["attempt"], failure["node"]) == ("resumed", 0, "n1")
     assert noted(tmp_path, waiting) == []
     assert [one.id for one in job.attendant.left] == ["run", "waiting"]
 
@@ -606,7 +616,7 @@ def test_a_run_finished_before_the_signal_has_no_failure(tmp_path, attended):
     job.attendant.note(signal.SIGUSR2)
     job.end()
     job.attendant.note_interruption(FailureKind.TIMEOUT, "The time limit of its job was near.")
-    assert (noted(tmp_path, done), noted(tmp_path, run)) == ([], [("timeout", "resumed from its checkpoint")])
+    assert (noted(tmp_path, done), noted(tmp_path, run)) == ([], [("timeout", "resumed")])
 
 
 def test_a_run_that_three_jobs_bring_no_further_is_given_up(tmp_path, attended):
@@ -620,8 +630,8 @@ def test_a_run_that_three_jobs_bring_no_further_is_given_up(tmp_path, attended):
         assert job.end() is Ending.STOPPED
         job.attendant.note_interruption(FailureKind.TIMEOUT, "The time limit of its job was near.")
     assert noted(tmp_path, run) == [
-        ("timeout", "resumed from its checkpoint"),
-        ("timeout", "resumed from its checkpoint"),
+        ("timeout", "resumed"),
+        ("timeout", "resumed"),
         ("timeout", "given up: it came no further in 3 jobs, so the limit is short"),
     ]
     error = folder(tmp_path, run).error()
@@ -657,7 +667,7 @@ def test_a_later_attempt_takes_a_run_over_and_the_earlier_one_ends_without_start
     assert (earlier.lanes, later.lanes) == ([0], [0])
     assert folder(tmp_path, run).state() is State.FINISHED
     assert starts(tmp_path, run) == 2
-    assert noted(tmp_path, run) == [("preempted", "resumed from its checkpoint")]
+    assert noted(tmp_path, run) == [("preempted", "resumed")]
 
 
 @pytest.mark.parametrize(
@@ -667,7 +677,7 @@ def test_a_later_attempt_takes_a_run_over_and_the_earlier_one_ends_without_start
         (
             [],
             "preempted",
-            "resumed from its checkpoint",
+            "resumed",
             "In attempt 1 the job was taken off its node without a warning.",
         ),
     ],
@@ -687,10 +697,10 @@ def test_what_an_earlier_attempt_left_was_lost_with_its_node_or_preempted(tmp_pa
 def test_an_attempt_that_said_itself_how_it_ended_has_no_second_failure(tmp_path, attended):
     run = StandInRun("run")
     leave_a_lease(tmp_path, run, node="n7")
-    said = {"kind": "timeout", "reason": "", "then": "resumed from its checkpoint", "job": JOB_ID, "attempt": 0}
+    said = {"kind": "timeout", "reason": "", "then": "resumed", "job": JOB_ID, "attempt": 0}
     folder(tmp_path, run).note_failure(said)
     assert attended([run], attempt=1, node_failed=lambda node: True).end() is Ending.DONE
-    assert noted(tmp_path, run) == [("timeout", "resumed from its checkpoint")]
+    assert noted(tmp_path, run) == [("timeout", "resumed")]
 
 
 def test_what_was_lost_with_this_very_node_goes_elsewhere(tmp_path, attended):

@@ -64,7 +64,7 @@ def test_a_submission_says_what_it_did(tmp_path):
     folder(tmp_path, done).path.mkdir(parents=True)
     (folder(tmp_path, done).path / "result.json").write_text("{}")
     assert submit([done, StandInRun("new")], tmp_path, Recorder()).summary() == (
-        "submitted 1 runs to local, left alone 1 finished"
+        "submitted 1 run to local, left alone 1 finished"
     )
     assert submit([done], tmp_path, Recorder()).summary() == "submitted 0 runs, left alone 1 finished"
 

@@ -18,7 +18,7 @@ def asked(batch_size=32, **resources):
     return {"settings": {"batch_size": batch_size}, "resources": resources}
 
 
-def failed(kind, then="resumed from its checkpoint", **more):
+def failed(kind, then="resumed", **more):
     return {"kind": kind, "reason": "", "then": then, **more}
 
 
@@ -47,16 +47,14 @@ def test_what_would_be_the_same_again_is_given_up_at_once(kind, says):
 
 
 def test_a_preempted_run_is_resumed_as_often_as_it_comes():
-    resumed = Decision(True, "resumed from its checkpoint", {"gpus": 2}, away=False)
+    resumed = Decision(True, "resumed", {"gpus": 2}, away=False)
     assert decide(FailureKind.PREEMPTED, [], asked(gpus=2)) == resumed
     assert decide(FailureKind.PREEMPTED, [failed("preempted", samples=0)] * 1000, asked(gpus=2)) == resumed
 
 
 def test_a_run_at_its_time_limit_is_resumed_as_long_as_it_comes_further():
     earlier = [failed("timeout", samples=100 * number) for number in range(50)]
-    assert decide(FailureKind.TIMEOUT, earlier, asked(), samples=5000) == Decision(
-        True, "resumed from its checkpoint", {}, away=False
-    )
+    assert decide(FailureKind.TIMEOUT, earlier, asked(), samples=5000) == Decision(True, "resumed", {}, away=False)
 
 
 @pytest.mark.parametrize(
@@ -67,7 +65,11 @@ def test_a_run_at_its_time_limit_is_resumed_as_long_as_it_comes_further():
         ([("timeout", 64), ("timeout", 64)], False),
         ([("timeout", 32), ("timeout", 64), ("timeout", 64)], False),
         ([("timeout", 32), ("timeout", 64)], True),
-        ([("timeout", 64), ("timeout", 64), ("timeout", 32)], True),
+        ([("timeout", 64), ("timeout", 64), ("timeout", 32)], False),
+        ([("timeout", 70), ("timeout", 67)], False),
+        # As a program without a checkpoint is cut off: it starts from nothing each time.
+        ([("timeout", 30), ("timeout", 50)], True),
+        ([("timeout", 30), ("timeout", 70), ("timeout", 50)], False),
         ([("timeout", 64), ("timeout", 64), ("preempted", 64)], True),
         ([("timeout", 64), ("preempted", 64), ("timeout", 64)], True),
         ([("preempted", 64), ("preempted", 64)], True),
@@ -76,9 +78,7 @@ def test_a_run_at_its_time_limit_is_resumed_as_long_as_it_comes_further():
 def test_a_run_that_came_no_further_in_three_jobs_in_a_row_is_given_up(earlier, again):
     decision = decide(FailureKind.TIMEOUT, [failed(kind, samples=samples) for kind, samples in earlier], asked(), 64)
     assert decision.again is again
-    assert decision.says == (
-        "resumed from its checkpoint" if again else "given up: it came no further in 3 jobs, so the limit is short"
-    )
+    assert decision.says == ("resumed" if again else "given up: it came no further in 3 jobs, so the limit is short")
 
 
 def test_a_run_without_a_record_came_no_further_either():
@@ -106,6 +106,9 @@ def test_a_run_whose_node_failed_goes_elsewhere_three_times(before, again, says)
 # Halved
 
 
+MORE_MEMORY = "; give it more memory (memory_per_process in a site file), or a smaller batch"
+
+
 def test_a_run_out_of_memory_halves_its_micro_batch_three_times():
     resources, earlier, said = {"gpus": 1}, [], []
     for _ in range(4):
@@ -117,7 +120,7 @@ def test_a_run_out_of_memory_halves_its_micro_batch_three_times():
         (True, "again with accumulate 2 (1 of 3)", {"gpus": 1, "accumulate": 2}, False),
         (True, "again with accumulate 4 (2 of 3)", {"gpus": 1, "accumulate": 4}, False),
         (True, "again with accumulate 8 (3 of 3)", {"gpus": 1, "accumulate": 8}, False),
-        (False, "given up after 3 times", {"gpus": 1, "accumulate": 8}, False),
+        (False, f"given up after 3 times{MORE_MEMORY}", {"gpus": 1, "accumulate": 8}, False),
     ]
 
 

@@ -137,7 +137,9 @@ def test_a_full_site_reads_to_seconds_counts_and_lists(read):
 
 
 def test_one_value_is_a_list_of_it_and_an_image_alone_is_a_container(read):
-    site = read("schema: 1\nexclude: n1\nsetup: module load cuda\nsbatch: --exclusive\ncontainer: flip.sqsh\n")
+    site = read(
+        "schema: 1\nexclude: n1\nsetup: module load cuda\nsbatch: --exclusive\npython: python3\ncontainer: flip.sqsh\n"
+    )
     assert (site["exclude"], site["setup"], site["sbatch"]) == (["n1"], ["module load cuda"], ["--exclusive"])
     assert site["container"] == {"image": "flip.sqsh", "runtime": "pyxis", "mounts": [], "arguments": []}
 

@@ -251,14 +251,14 @@ def test_an_unknown_partition_is_refused_before_anything_is_written_of_jobs(tmp_
     assert states([run], tmp_path / "results") == {run.id: State.PLANNED}
 
 
-def test_a_job_that_somebody_cancels_by_hand_is_lost_with_its_last_words_and_is_submitted_again(tmp_path):
+def test_a_job_that_somebody_cancels_by_hand_counts_as_cancelled_and_is_submitted_again(tmp_path):
     results = tmp_path / "results"
     run = StandInRun("run", first_seconds=60)
     send([run], results, WORKER)
     wait_for([run], results, State.RUNNING)
     wait_until(lambda: folder(results, run).records()[0])
     subprocess.run(["scancel", "--user=root"], check=True)
-    wait_for([run], results, State.LOST)
+    wait_for([run], results, State.CANCELLED)
     (array,) = map(Array.read, results.glob("slurm/*/*.json"))
     # Accounting says the same when squeue has forgotten it.
     wait_until(lambda: scheduler.history({array.job_name: array.slurm_id})[array.job_name][0].state == "CANCELLED")

@@ -14,7 +14,7 @@ import pytest
 from flipscale.errors import LaunchError
 from flipscale.launch import Looker, cancel, preview, states, submit
 from flipscale.launch.site import DEFAULTS
-from flipscale.launch.slurm import SlurmLauncher, batch, scheduler
+from flipscale.launch.slurm import SlurmLauncher, scheduler
 from flipscale.launch.slurm.arrays import Array
 from flipscale.run import FailureKind, State
 from tests.launch import fake_slurm
@@ -235,8 +235,8 @@ def test_a_preview_sends_nothing_and_writes_nothing(tmp_path, idle):
     headings = [line for line in text.splitlines() if line.startswith("# sbatch")]
     assert [line.rpartition("/")[2] for line in headings] == [
         "0.sh: 10 runs in 10 jobs",
-        "1.sh: 1 runs in 1 jobs",
-        "2.sh: 1 runs in 1 jobs",
+        "1.sh: 1 run in 1 job",
+        "2.sh: 1 run in 1 job",
     ]
     assert text.count("#!/bin/bash") == 3
     assert "#SBATCH --dependency=aftercorr:NUMBER-OF-" in text
@@ -278,12 +278,50 @@ def test_a_partition_that_is_not_there_is_refused_in_slurms_words_and_the_runs_s
     (script,) = (tmp_path / "slurm").glob("*/*.sh")
     assert str(refused.value) == (
         f"{script}: SLURM does not take it. sbatch says no: sbatch: error: invalid partition specified: nix "
-        "sbatch: error: Batch job submission failed: Invalid partition name specified"
+        "sbatch: error: Batch job submission failed: Invalid partition name specified It asks for cpus-per-task=1, "
+        "nodes=1, ntasks-per-node=1, partition=nix, time=0-00:10:00."
     )
     assert idle.asked() == {"scontrol": 1, "sbatch": 1}
     assert not list((tmp_path / "runs").glob("*/job.json"))
     assert set(states(runs, tmp_path).values()) == {State.PLANNED}
     assert len(send(runs, tmp_path).jobs) == 25
+
+
+def test_sbatch_does_not_take_the_environment_of_another_job_or_of_the_user_for_options(tmp_path, idle, monkeypatch):
+    monkeypatch.setenv("SLURM_MEM_PER_NODE", "300")  # As in a shell on a compute node.
+    monkeypatch.setenv("SBATCH_PARTITION", "short")
+    monkeypatch.setenv("SLURM_CONF", "/etc/slurm/slurm.conf")
+    idle.replace("sbatch", f'env > {tmp_path}/seen; "$REAL" "$@"')
+    send(several(1), tmp_path)
+    seen = [line for line in (tmp_path / "seen").read_text().splitlines() if line.startswith(("SLURM", "SBATCH"))]
+    assert seen == ["SLURM_CONF=/etc/slurm/slurm.conf"]
+
+
+@pytest.mark.parametrize(("line", "code"), [("exit 3", 3), ("cd /nowhere || exit", 1)])
+def test_a_line_of_setup_that_ends_the_job_fails_its_run_and_says_so(tmp_path, cluster, line, code):
+    run = StandInRun("run")
+    send([run], tmp_path, setup=[line])
+    wait_for([run], tmp_path, State.FAILED)
+    assert folder(tmp_path, run).error()["reason"] == (
+        f"A line of the site file's setup ended the job, with code {code}, before it began. "
+        "Given up: it would be the same again."
+    )
+
+
+def test_a_warning_during_setup_has_the_job_started_again(tmp_path, cluster):
+    run = StandInRun("run")
+    marker = tmp_path / "second"
+    send([run], tmp_path, setup=[f"[ -e {marker} ] || {{ touch {marker}; kill -USR2 $$; sleep 60; }}"], time=60)
+    wait_for([run], tmp_path, State.FINISHED)
+    assert folder(tmp_path, run).failures() == []
+    assert starts(tmp_path, run) == 1
+
+
+def test_a_limit_no_longer_than_the_warning_before_it_is_said(tmp_path, cluster):
+    run = StandInRun("run")
+    send([run], tmp_path, time=None, warning=10**9)
+    wait_for([run], tmp_path, State.FAILED)
+    assert "is no longer than the warning before it, 1000000000 s; set time" in folder(tmp_path, run).error()["reason"]
 
 
 def test_what_was_sent_before_a_refusal_stays_sent(tmp_path, idle):
@@ -306,7 +344,7 @@ LOST = "sbatch: error: Batch job submission failed: Socket timed out on send/rec
 
 @pytest.fixture
 def no_pauses(monkeypatch):
-    monkeypatch.setattr(batch, "PAUSES", (0.01, 0.01))
+    monkeypatch.setattr(scheduler, "PAUSES", (0.01, 0.01))
 
 
 def test_an_array_whose_answer_is_lost_is_not_sent_twice(tmp_path, idle, no_pauses):
@@ -357,7 +395,7 @@ def test_what_squeue_has_forgotten_accounting_tells(tmp_path, install):
     until_begun(tmp_path, run)
     (array,) = arrays(tmp_path)
     subprocess.run(["scancel", array.slurm_id], check=True)
-    wait_for([run], tmp_path, State.LOST)
+    wait_for([run], tmp_path, State.CANCELLED)
     history = scheduler.history({array.job_name: array.slurm_id})
     assert (history[array.job_name][0].state, history[array.job_name][0].id) == ("CANCELLED", f"{array.slurm_id}_0")
 
@@ -425,7 +463,7 @@ def finished(cluster) -> list[str]:
         ("CANCELLED by 1000", "None assigned", "job 1_0 CANCELLED", []),
         ("OUT_OF_MEMORY", "n2", "job 1_0 OUT_OF_MEMORY on n2", [("oom", "again with accumulate 2 (1 of 3)")]),
         ("NODE_FAIL", "n2", "job 1_0 NODE_FAIL on n2", [("node", "resumed on another node (1 of 3)")]),
-        ("TIMEOUT", "n2", "job 1_0 TIMEOUT on n2", [("timeout", "resumed from its checkpoint")]),
+        ("TIMEOUT", "n2", "job 1_0 TIMEOUT on n2", [("timeout", "resumed")]),
     ],
 )
 def test_accounting_says_how_a_job_ended_that_squeue_has_forgotten(tmp_path, idle, state, node, says_so, failures):
@@ -485,7 +523,7 @@ def test_a_run_near_its_time_limit_goes_on_in_the_next_attempt(tmp_path, cluster
     subprocess.run(["scancel", "--signal=USR2", "--batch", "1_0"], check=True)  # As SLURM itself `warning` before it.
     wait_for([run], tmp_path, State.FINISHED)
     (failure,) = folder(tmp_path, run).failures()
-    assert (failure["kind"], failure["then"]) == ("timeout", "resumed from its checkpoint")
+    assert (failure["kind"], failure["then"]) == ("timeout", "resumed")
     assert failure["reason"] == "The time limit of its job was near."
     assert starts(tmp_path, run) == 2
     assert (folder(tmp_path, run).path / "checkpoint.pt").exists()
@@ -587,7 +625,7 @@ def test_a_run_out_of_memory_is_tried_again_with_smaller_parts(tmp_path, cluster
         "again with accumulate 2 (1 of 3)",
         "again with accumulate 4 (2 of 3)",
         "again with accumulate 8 (3 of 3)",
-        "given up after 3 times",
+        "given up after 3 times; give it more memory (memory_per_process in a site file), or a smaller batch",
     ]
     assert folder(tmp_path, run).error()["kind"] == FailureKind.OOM
     assert starts(tmp_path, run) == 4
@@ -631,7 +669,7 @@ def test_a_job_that_a_person_cancels_is_not_started_again(tmp_path, cluster):
     send([run], tmp_path)
     until_begun(tmp_path, run)
     subprocess.run(["scancel", "1_0"], check=True)
-    wait_for([run], tmp_path, State.LOST)
+    wait_for([run], tmp_path, State.CANCELLED)
     until(lambda: says(tmp_path, run) == "job 1_0 CANCELLED on n1", "its job does not end")
     assert (folder(tmp_path, run).path / "checkpoint.pt").exists()
     assert folder(tmp_path, run).failures() == []

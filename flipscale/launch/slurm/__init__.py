@@ -19,6 +19,7 @@ task.py        what a job does
 
 import json
 import secrets
+import shlex
 import shutil
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -26,7 +27,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from flipscale.errors import LaunchError
-from flipscale.launch.launcher import TRAIN, Job, Request, Whereabouts
+from flipscale.launch.launcher import TRAIN, Job, Request, Whereabouts, count
 from flipscale.launch.site import DEFAULTS, Site
 from flipscale.launch.slurm import scheduler
 from flipscale.launch.slurm.arrays import Array, arrays_of
@@ -53,25 +54,33 @@ class SlurmLauncher:
         from flipscale.launch.slurm.batch import send
 
         numbers: dict[str, str] = {}
+        sent = 0
         for array in self._arrays(requests):
             # Jobs are written down before they are sent: what is sent is known, whatever happens in between.
             yield from self._jobs(array)
             try:
                 numbers[array.name] = send(array, self.home, numbers.get(array.after or ""))
-            except LaunchError:
+            except LaunchError as error:
                 for run_id in _runs_of(array):
                     (self.results / "runs" / run_id / "job.json").unlink(missing_ok=True)
-                raise
+                rest = (
+                    f" {sent} of {count(len(requests), 'run')} are sent; submit again for the others." if sent else ""
+                )
+                raise LaunchError(f"{error}{rest}") from None
+            sent += len(_runs_of(array))
             replace(array, slurm_id=numbers[array.name]).write(self.home)
 
     def preview(self, requests: Sequence[Request]) -> str:
-        from flipscale.launch.slurm.batch import script_of
+        from flipscale.launch.slurm.batch import script_of, worker_command
 
         said = []
         for array in self._arrays(requests):
-            runs = sum(map(len, array.tasks.values()))
+            first = [self._run(run_id).path for run_id in next(iter(array.tasks.values()))]
             script = array.path(self.home).with_suffix(".sh")
-            said.append(f"# sbatch {script}: {runs} runs in {len(array.tasks)} jobs\n")
+            runs = count(sum(map(len, array.tasks.values())), "run")
+            lanes = f", up to {array.lanes} at once in each" if array.lanes > 1 else ""
+            said.append(f"# sbatch {script}: {runs} in {count(len(array.tasks), 'job')}{lanes}\n")
+            said.append(f"# in the first of them: {shlex.join(worker_command(array, first))}\n")
             said.append(script_of(array, self.home, f"NUMBER-OF-{array.after}" if array.after else None) + "\n")
         return "".join(said)
 
@@ -95,7 +104,13 @@ class SlurmLauncher:
         """Stop the tasks of which no other run is left. Of the others the attendant stops what it has in hand."""
         tasks = {_task_of(job) for job in jobs}
         arrays = {name: array for name in {name for name, _ in tasks} if (array := self._read(name))}
-        entries = scheduler.queue(array.job_name for array in arrays.values())
+        try:
+            entries = scheduler.queue((array.job_name for array in arrays.values()), patient=True)
+        except LaunchError as error:
+            raise LaunchError(
+                f"The runs are marked as cancelled: those in hand stop, and jobs that wait end as soon as they start. "
+                f"Those could not be taken from the queue. {error}"
+            ) from None
         ids: list[str] = []
         for name, array in arrays.items():
             living = {index: one for index, one in entries.get(array.job_name, {}).items() if one.lives}
@@ -132,7 +147,7 @@ class SlurmLauncher:
         if not jobs:
             return {}
         tasks = {job.run_id: _task_of(job) for job in jobs}
-        entries = scheduler.queue(_job_name(name) for name, _ in tasks.values())
+        entries = scheduler.queue((_job_name(name) for name, _ in tasks.values()), patient=True)
         found = {run_id: entries.get(_job_name(name), {}).get(index) for run_id, (name, index) in tasks.items()}
         return {run_id: entry.id for run_id, entry in found.items() if entry and entry.lives}
 
@@ -182,6 +197,8 @@ def _whereabouts(entry: scheduler.Entry | None, stopped: str | None) -> Whereabo
         return Whereabouts("waiting", str(entry))  # Its job may run and do another run of its task: the lease tells.
     if stopped:
         return Whereabouts("cancelled", stopped)
+    if entry and entry.state == "CANCELLED":
+        return Whereabouts("cancelled", str(entry))
     if entry is None:
         return Whereabouts(None, "SLURM knows its job no more")
     # That a job of its own accord came to an end is not what ended its run.

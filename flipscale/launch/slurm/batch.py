@@ -1,9 +1,10 @@
 """The batch script of an array, which submitit writes, and its way to SLURM."""
 
+import re
 import shlex
 import sys
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,20 +14,6 @@ from submitit.core.utils import FailedSubmissionError
 from flipscale.errors import LaunchError
 from flipscale.launch.slurm import scheduler
 from flipscale.launch.slurm.arrays import Array, shape_of
-
-PAUSES = (1, 2, 4, 8, 16, 32)
-"""Seconds between tries to reach a controller that is away, as one that restarts is."""
-
-_AWAY = (
-    "unable to contact",
-    "timed out",
-    "timeout",
-    "connection refused",
-    "zero bytes",
-    "connection reset",
-    "try again",
-)
-"""What sbatch says when it could not be understood, and may have been."""
 
 
 class _Executor(submitit.SlurmExecutor):
@@ -64,6 +51,8 @@ def script_of(array: Array, home: Path, after: str | None = None) -> str:
     if shape.gpus_per_node:
         kind = f":{site['gpu_type']}" if site["gpu_type"] else ""
         gres.insert(0, f"gpu{kind}:{shape.gpus_per_node}")
+    # exec: SLURM's warning goes to the batch script, and there is nobody but the attendant to get it.
+    attendant = [sys.executable, "-u", "-m", "flipscale.launch.slurm.task", str(path)]
     executor = _Executor(path.parent)
     executor.update_parameters(
         job_name=array.job_name,
@@ -81,27 +70,30 @@ def script_of(array: Array, home: Path, after: str | None = None) -> str:
         wckey=None,
         stderr_to_stdout=True,
         use_srun=False,
-        setup=list(site["setup"]) or None,
+        setup=_setup(site["setup"], attendant),
         additional_parameters={
             name: value for name, value in {**options, "mem": shape.memory_per_node}.items() if value is not None
         },
     )
-    # exec: SLURM's warning goes to the batch script, and there is nobody but the attendant to get it.
-    attendant = [sys.executable, "-u", "-m", "flipscale.launch.slurm.task", str(path)]
     return executor.script(f"exec {shlex.join(attendant)}")
 
 
 def send(array: Array, home: Path, after: str | None = None) -> str:
     """Write the array's record and script, and hand it to sbatch: SLURM's number. LaunchError if it is refused."""
     array.write(home)
-    script = array.path(home).with_suffix(".sh")
-    script.write_text(script_of(array, home, after))
-    for pause in (*PAUSES, None):
+    script, text = array.path(home).with_suffix(".sh"), script_of(array, home, after)
+    script.write_text(text)
+    for pause in (*scheduler.PAUSES, None):
         try:
             return _sbatch(script)
         except LaunchError as error:
-            if pause is None or not any(words in str(error).lower() for words in _AWAY):
-                raise LaunchError(f"{script}: SLURM does not take it. {error}") from None
+            if pause is None or not scheduler.is_away(error):
+                asked = re.findall(
+                    r"^#SBATCH --((?:partition|nodes|ntasks|cpus|gres|mem|time)\S*)$", text, re.MULTILINE
+                )
+                raise LaunchError(
+                    f"{script}: SLURM does not take it. {error} It asks for {', '.join(asked)}."
+                ) from None
         time.sleep(pause)
         # A controller that was too busy to answer may have taken it all the same.
         if number := _number_of(array):
@@ -124,6 +116,15 @@ def _number_of(array: Array) -> str | None:
     except LaunchError:
         return None
     return next((entry.id.partition("_")[0] for entry in entries.values()), None)
+
+
+def _setup(lines: Sequence[str], attendant: Sequence[str]) -> list[str] | None:
+    """The site's lines; where one of them ends the script, or a signal comes, the attendant is told with which code."""
+    if not lines:
+        return None
+    ended = f"{shlex.join(attendant)} $?"
+    signals = ["trap 'exit 140' USR2", "trap 'exit 143' TERM"]
+    return [f"trap {shlex.quote(ended)} EXIT", *signals, *lines, "trap - EXIT USR2 TERM"]
 
 
 def _dependency(array: Array, after: str | None) -> str | None:

@@ -4,6 +4,7 @@ import os
 import re
 import shutil
 import subprocess
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -12,6 +13,11 @@ from flipscale.run import FailureKind
 
 ANSWER_SECONDS = 120
 """A busy controller may take so long to answer; slurm's own programs give up earlier."""
+
+PAUSES = (1, 2, 4, 8, 16, 32)
+"""Seconds between tries to reach a controller that is away, as one that restarts is."""
+
+_AWAY = ("unable to contact", "timed out", "timeout", "refused", "zero bytes", "connection reset", "try again")
 
 AT_ONCE = 1000
 """So many ids at most go to scancel in one call, as a command line is not endless."""
@@ -30,6 +36,14 @@ _ENDS = {
     "BOOT_FAIL": FailureKind.NODE,
 }
 """States of a job that is gone which say why its run failed."""
+
+
+_NEVER = {
+    "PartitionTimeLimit", "PartitionNodeLimit", "BadConstraints", "AccountNotAllowed", "QOSNotAllowed",
+    "InvalidAccount", "InvalidQOS", "DependencyNeverSatisfied", "AssocMaxWallDurationPerJobLimit",
+    "QOSMaxWallDurationPerJobLimit",
+}  # fmt: skip
+"""Reasons of a job that waits which do not pass by themselves."""
 
 
 @dataclass(frozen=True)
@@ -51,27 +65,41 @@ class Entry:
         return _ENDS.get(self.state)
 
     def __str__(self) -> str:
-        """'job 12_3 waits (Priority)', 'job 12_3 on n2', 'job 12_3 OUT_OF_MEMORY on n2'."""
+        """'job 12_3 waits (Priority)', 'job 12_3 runs on n2', 'job 12_3 OUT_OF_MEMORY on n2'."""
         if self.state == "PENDING":
-            return f"job {self.id} waits ({self.reason})"
-        state = "" if self.state == "RUNNING" else f" {self.state}"
-        return f"job {self.id}{state}" + (f" on {self.nodes}" if self.nodes else "")
+            never = ", and would for ever: correct the site file, cancel, and submit again"
+            return f"job {self.id} waits ({self.reason}){never if self.reason in _NEVER else ''}"
+        state = "runs" if self.state == "RUNNING" else self.state
+        return f"job {self.id} {state}" + (f" on {self.nodes}" if self.nodes else "")
 
 
-def ask(*command: str, **environment: str) -> str:
-    """What a program of SLURM's answers. LaunchError where it is not there, or says no."""
-    done = _run(command, environment)
-    if done.returncode:
+def ask(*command: str, patient: bool = False, **environment: str) -> str:
+    """What a program of SLURM's answers. LaunchError where it is not there, or says no.
+
+    `patient` asks a controller that is away again for a minute: not for who looks, but for who wants something done.
+    """
+    for pause in (*(PAUSES if patient else ()), None):
+        done = _run(command, environment)
+        if not done.returncode:
+            break
         said = " ".join(done.stderr.split()) or f"exit code {done.returncode}"
-        raise LaunchError(f"{command[0]} says no: {said}")
+        error = LaunchError(f"{command[0]} says no: {said}")
+        if pause is None or not is_away(error):
+            raise error
+        time.sleep(pause)
     return done.stdout
+
+
+def is_away(error: LaunchError) -> bool:
+    """Whether the controller could not be reached, or was too busy to answer: it may have heard all the same."""
+    return any(words in str(error).lower() for words in _AWAY)
 
 
 def _run(command: Sequence[str], environment: Mapping[str, str] | None = None) -> "subprocess.CompletedProcess[str]":
     try:
         return subprocess.run(
             command,
-            env={**os.environ, **(environment or {})},
+            env={**_environment(command[0]), **(environment or {})},
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
@@ -87,7 +115,21 @@ def _run(command: Sequence[str], environment: Mapping[str, str] | None = None) -
         raise LaunchError(f"{command[0]} gave no answer in {ANSWER_SECONDS} s; try again when SLURM is well.") from None
 
 
-def queue(names: Iterable[str]) -> dict[str, dict[int, Entry]]:
+def _environment(program: str) -> dict[str, str]:
+    """The environment of a program of SLURM's.
+
+    sbatch takes what it finds of another job for options, and hands it on: of one that it is called from, as by who
+    works on a compute node, or of SBATCH_PARTITION, which would win over the site file.
+    """
+    if program != "sbatch":
+        return dict(os.environ)
+    kept = ("SLURM_CONF", "SLURM_CONF_SERVER")
+    return {
+        name: value for name, value in os.environ.items() if name in kept or not name.startswith(("SLURM", "SBATCH"))
+    }
+
+
+def queue(names: Iterable[str], *, patient: bool = False) -> dict[str, dict[int, Entry]]:
     """What SLURM has of the arrays of these names, by task index; of what has ended only as long as it remembers.
 
     A name is asked for, not an id: a new cluster counts ids from 1 again, and a name is there before sbatch answers.
@@ -102,6 +144,7 @@ def queue(names: Iterable[str]) -> dict[str, dict[int, Entry]]:
         "--states=all",
         f"--name={','.join(names)}",
         "--format=%j|%F|%K|%T|%r|%N",
+        patient=patient,
         SLURM_BITSTR_LEN="0",  # Without it a long list of waiting tasks is cut off.
     )
     for line in answer.splitlines():
@@ -135,11 +178,14 @@ def history(arrays: Mapping[str, str]) -> dict[str, dict[int, Entry]]:
 
 
 def cancel(ids: Sequence[str], *, waiting_only: bool = False) -> None:
-    """Stop jobs, arrays or tasks of arrays. What SLURM has forgotten already is passed over."""
+    """Stop jobs, arrays or tasks of arrays. What SLURM has forgotten already is passed over.
+
+    `waiting_only` is what an attendant asks for: it has other things to do than to wait for the controller.
+    """
     for first in range(0, len(ids), AT_ONCE):
         only = ["--state=PENDING"] if waiting_only else []
         try:
-            ask("scancel", *only, *ids[first : first + AT_ONCE])
+            ask("scancel", *only, *ids[first : first + AT_ONCE], patient=not waiting_only)
         except LaunchError as error:
             if "Invalid job id" not in str(error):
                 raise
@@ -155,7 +201,8 @@ def requeue(job: str) -> None:
 
 def max_array_size() -> int:
     """So many tasks an array may have."""
-    found = re.search(r"^MaxArraySize\s*=\s*(\d+)", ask("scontrol", "show", "config"), re.MULTILINE)
+    answer = ask("scontrol", "show", "config", patient=True)
+    found = re.search(r"^MaxArraySize\s*=\s*(\d+)", answer, re.MULTILINE)
     if found is None or int(found[1]) < 2:
         raise LaunchError("This cluster takes no job arrays (its MaxArraySize), and flipscale sends nothing else.")
     return int(found[1])

@@ -30,7 +30,8 @@ LATE_SECONDS = 90.0
 SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2, signal.SIGINT)
 
 
-def main(path: Path) -> int:
+def main(path: Path, setup_code: int | None = None) -> int:
+    """See the runs of this task through; or do what is due where `setup_code` ended the script in the site's setup."""
     array = Array.read(path)
     index = int(os.environ["SLURM_ARRAY_TASK_ID"])
     launcher = SlurmLauncher(Path(array.runs).parent, array.site, command=array.command)
@@ -50,6 +51,20 @@ def main(path: Path) -> int:
         stop_seconds=max(STOP_SECONDS, array.site["warning"]),
         node_failed=scheduler.node_is_lost,
     )
+    if setup_code in (128 + signal.SIGUSR2, 128 + signal.SIGTERM):
+        attendant.note(setup_code - 128)
+        _after_a_signal(attendant, array, launcher)
+        return 0
+    if setup_code is not None:
+        attendant.give_up(f"A line of the site file's setup ended the job, with code {setup_code}, before it began.")
+        return 0
+    limit = _limit()
+    if limit is not None and limit <= array.site["warning"]:
+        attendant.give_up(
+            f"The limit of its job, {limit:.0f} s, is no longer than the warning before it, {array.site['warning']} s; "
+            f"set time in the site file, or lower warning."
+        )
+        return 0
     for signum in SIGNALS:
         signal.signal(signum, attendant.note)
     _say(f"attempt {place.attempt + 1} of job {_job_id()} on {os.environ.get('SLURM_JOB_NODELIST', place.node)}")
@@ -64,6 +79,12 @@ def main(path: Path) -> int:
         _say(f"what is left goes on {'after its parents' if waits else 'on other nodes'}")
         _hand_over(attendant, launcher)
     return 0
+
+
+def _limit() -> float | None:
+    """The time limit of this job in seconds; None where there is none, or SLURM does not say."""
+    began, ends = (os.environ.get(f"SLURM_JOB_{name}_TIME") for name in ("START", "END"))
+    return float(ends) - float(began) if began and ends else None
 
 
 def _after_a_signal(attendant: Attendant, array: Array, launcher: SlurmLauncher) -> None:
@@ -159,4 +180,4 @@ def _say(line: str) -> None:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main(Path(sys.argv[1])))
+    raise SystemExit(main(Path(sys.argv[1]), *map(int, sys.argv[2:])))
