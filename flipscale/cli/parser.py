@@ -41,11 +41,13 @@ def parser() -> argparse.ArgumentParser:
 
     def launches(one: Any) -> None:
         one.add_argument(
-            "--on", default="local", metavar="LAUNCHER", help="where to run: local (this machine) or slurm"
+            "--on", default="local", metavar="LAUNCHER", help="where to run: local (this machine), slurm or ray"
         )
         site = os.environ.get("FLIPSCALE_SITE")
         described = f"what the cluster is like ({site or 'as its administrators chose'})"
         one.add_argument("--site", metavar="FILE", default=site, help=described)
+        where = "the Ray cluster, as HOST:PORT or http://HOST:PORT (RAY_ADDRESS, or else the Ray of this machine)"
+        one.add_argument("--address", help=where)
 
     one = verb(verbs.init, study=False, data=False)
     one.add_argument("file", nargs="?", default="study.yaml", help="the file to write (study.yaml)")

@@ -80,7 +80,8 @@ def submit(args: argparse.Namespace) -> int:
     from flipscale import launch
 
     # The site file is read first: what is wrong with it is said before anything is written.
-    launcher = launch.launcher_named(args.on, args.results, launch.read_site(args.site) if args.site else None)
+    site = launch.read_site(args.site) if args.site else None
+    launcher = launch.launcher_named(args.on, args.results, site, address=args.address)
     _, planned = plan_of(args)
     planned.check_budget()
     if args.dry_run:
