@@ -1,6 +1,7 @@
 """Which Ray is meant, and what its Jobs API is asked. Nothing here knows of runs."""
 
 import contextlib
+import http.client
 import os
 import socket
 import subprocess
@@ -158,7 +159,7 @@ def _dashboard_of(address: str) -> str:
     if not _listens(f"http://{address}"):
         raise Unreachable(f"Nobody answers at {address}. Is that the head of a Ray cluster, and does it run?")
     with (
-        contextlib.suppress(OSError, ValueError),
+        contextlib.suppress(OSError, ValueError, http.client.HTTPException),
         urllib.request.urlopen(f"http://{address}/api/version", timeout=ANSWER_SECONDS),
     ):
         return f"http://{address}"

@@ -23,17 +23,35 @@ from flipscale.launch.ray.trials import Task, Trials, bundles_of
 APART_SECONDS = 10.0
 """So long after one of them has ended the processes of a worker may take to end by themselves."""
 
-# Has the kernel send this process a signal when the process that started it is gone, then becomes the command.
-_WITH_PARENT = """
-import ctypes, os, sys
+# Stands between a process of Ray's and a worker: it passes signals on and ends as the worker does. Ray kills what its
+# processes started as they end, which is this one, and the kernel then sends the worker the signal it is given here.
+_BETWEEN = """
+import ctypes, os, signal, sys
 parent, signum, command = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3:]
-try:
-    ctypes.CDLL(None).prctl(1, signum)
-except AttributeError:
-    pass
-if os.getppid() != parent:
-    sys.exit(1)
-os.execvp(command[0], command)
+def end_with(parent, signum):
+    try:
+        ctypes.CDLL(None).prctl(1, signum)
+    except AttributeError:
+        pass
+    if os.getppid() != parent:
+        os._exit(1)
+end_with(parent, signal.SIGKILL)
+here, passed_on = os.getpid(), (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2)
+signal.pthread_sigmask(signal.SIG_BLOCK, passed_on)
+worker = os.fork()
+if worker == 0:
+    end_with(here, signum)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, passed_on)
+    try:
+        os.execvp(command[0], command)
+    except OSError as error:
+        print(f"{command[0]}: {error.strerror}", file=sys.stderr, flush=True)
+        os._exit(127)
+for one in passed_on:
+    signal.signal(one, lambda signum, frame: os.kill(worker, signum))
+signal.pthread_sigmask(signal.SIG_UNBLOCK, passed_on)
+code = os.waitstatus_to_exitcode(os.waitpid(worker, 0)[1])
+os._exit(code if code >= 0 else 128 - code)
 """
 
 
@@ -74,7 +92,9 @@ class Worker:
         self._apart_since = self._apart_since or time.monotonic()
         if time.monotonic() - self._apart_since > APART_SECONDS:
             if code is None:
-                self.leader.kill()  # As one that was killed it counts as lost with its node: another's may have been.
+                os.killpg(
+                    self.leader.pid, signal.SIGKILL
+                )  # As one that was killed it counts as lost with its node: another's may have been.
             for one in alive if code is not None else ():
                 ray.cancel(one, force=True)
         return None
@@ -116,10 +136,10 @@ def _popen(
     command: Sequence[str], environment: Mapping[str, str], folder: str, log: Path, at_the_end: signal.Signals
 ) -> "subprocess.Popen[bytes]":
     """The command in that folder. at_the_end: what it is sent when this process is gone."""
-    with_parent = [sys.executable, "-I", "-S", "-c", _WITH_PARENT, str(os.getpid()), str(int(at_the_end))]
+    between = [sys.executable, "-I", "-S", "-c", _BETWEEN, str(os.getpid()), str(int(at_the_end))]
     with open(log, "ab") as output:
         return subprocess.Popen(
-            [*with_parent, *command],
+            [*between, *command],
             cwd=folder if Path(folder).is_dir() else None,
             env={**os.environ, **environment},
             stdin=subprocess.DEVNULL,
