@@ -35,6 +35,9 @@ NOT_HERE: Mapping[str, str] = {
 }
 """Keys of a site file that a Ray cluster cannot follow, and why."""
 
+WHOLE_NODES = "Ray gives out single GPUs"
+"""Nor can it follow pack.whole_nodes."""
+
 
 @dataclass(frozen=True)
 class Task:
@@ -133,5 +136,5 @@ def keys_not_here(site: Site) -> list[str]:
     """What a site file says that Ray cannot follow, each as a sentence."""
     wrong = [f"{key}: {why}" for key, why in NOT_HERE.items() if site[key] != DEFAULTS[key]]
     if site["pack"]["whole_nodes"]:
-        wrong.append("pack.whole_nodes: Ray gives out single GPUs")
+        wrong.append(f"pack.whole_nodes: {WHOLE_NODES}")
     return wrong
