@@ -5,8 +5,8 @@
 
 Both run on the same Ray, in turns: `submit` of flipscale, and a Tuner in a Ray job, each from the call until Ray's Jobs
 API says that the job has ended. A run's program is tests/launch/worker.py without any steps; plain Tune's trials start
-it by subprocess on the same kind of folder, so that both pay for a process of the run. `bare` is the same trainable without a program: Ray Tune alone. Without --address the
-test cluster is started (tests/clusters/ray.sh).
+it by subprocess on the same kind of folder, so that both pay for a process of the run. `bare` is the same trainable
+without a program: Ray Tune alone. Without --address the test cluster is started (tests/clusters/ray.sh).
 """
 
 import argparse

@@ -23,6 +23,8 @@
 
 set -euo pipefail
 export LC_ALL=C
+# Called by what it has started itself it would take itself for one of its nodes.
+[[ -z ${FLIPSCALE_RAY_NODE:-} ]] || exec env -u FLIPSCALE_RAY_NODE "$0" "$@"
 
 trap : PIPE # whoever reads what we say may be gone, but we go on to stop what we started
 here=$(cd "$(dirname "$0")/../.." && pwd)
