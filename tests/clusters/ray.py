@@ -54,7 +54,9 @@ class RayCluster:
             **{name: str(value) for name, value in knobs.items()},
         }
         # The folder stays after a failure: its logs say why.
-        command = ["bash", "-c", '"$0" run && rm -rf "$1" "$1.log"', str(SCRIPT), str(folder)]
+        # A process that was killed may end its last write a moment later.
+        clean = 'for again in 1 2 3; do rm -rf "$1" && break; sleep 1; done && rm -f "$1.log"'
+        command = ["bash", "-c", f'"$0" run && {clean}', str(SCRIPT), str(folder)]
         with open(f"{folder}.log", "w") as log:
             keeper = subprocess.Popen(
                 command,

@@ -114,6 +114,17 @@ def test_what_a_killed_process_left_goes_on_on_another_node(tmp_path):
     assert end([run], results) == {"run": State.FINISHED}
 
 
+def test_a_run_whose_process_the_system_asks_to_stop_goes_on_by_itself(tmp_path):
+    results = tmp_path / "results"
+    (run,) = runs_of(tmp_path, samples=32_000)
+    send([run], results)
+    wait_until(lambda: len(losses(folder(results, run))) > 2)
+    os.kill(folder(results, run).lease()["pid"], signal.SIGTERM)
+    assert end([run], results) == {run.id: State.FINISHED}, logs(results)
+    assert [failure["kind"] for failure in folder(results, run).failures()] == ["preempted"]
+    assert folder(results, run).result()["attempts"] == 2
+
+
 def test_a_killed_driver_is_lost_and_submit_goes_on_from_the_checkpoint(tmp_path):
     results = tmp_path / "results"
     (run,) = runs_of(tmp_path, samples=64_000)

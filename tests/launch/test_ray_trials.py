@@ -168,14 +168,14 @@ def names(queue, *trial_ids):
 def test_a_child_is_handed_out_when_its_parent_is_over(queue):
     assert names(queue, "a", "b", "c") == ["parent", "other", None]
     queue.trials.run("parent")._write("result.json", {})
-    queue.on_trial_complete("a", {"away": False})
+    queue.on_trial_complete("a", {"again": False})
     assert names(queue, "d") == ["child"]
 
 
 def test_what_has_to_leave_its_node_comes_again_and_avoids_it(queue):
     assert names(queue, "a", "b") == ["parent", "other"]
     queue.trials.run("parent").note_failure({"kind": "node", "reason": "", "then": "resumed", "node": "10.0.0.7"})
-    queue.on_trial_complete("a", {"away": True})
+    queue.on_trial_complete("a", {"again": True})
     config = queue.suggest("c")
     assert (queue.trials.tasks[config["task"]].runs, config["avoid"]) == (("parent",), "10.0.0.7")
 
@@ -187,7 +187,7 @@ def test_nothing_more_is_handed_out_when_the_rest_is_cancelled_or_asked_of_anoth
         folder.write_job({**folder.job(), **job})
     assert names(queue, "b") == [None]
     queue.trials.run("parent")._write("result.json", {})
-    queue.on_trial_complete("a", {"away": False})
+    queue.on_trial_complete("a", {"again": False})
     assert names(queue, "c") == ["FINISHED"]
 
 

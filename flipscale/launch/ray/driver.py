@@ -79,7 +79,7 @@ class Queue(Searcher):
 
     def on_trial_complete(self, trial_id: str, result: Mapping[str, Any] | None = None, error: bool = False) -> None:
         index = self.out.pop(trial_id, None)
-        if index is not None and not error and (result or {}).get("away"):
+        if index is not None and not error and (result or {}).get("again"):
             self.waiting.insert(0, index)
         self._not_before = 0.0
 

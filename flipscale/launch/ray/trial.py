@@ -20,7 +20,7 @@ from ray import tune
 from flipscale.launch.attend import Attendant, Breaker, Ending, Place
 from flipscale.launch.ray.processes import Worker, own_address
 from flipscale.launch.ray.trials import Task, Trials, job_id
-from flipscale.run import ATTEMPT, JOB, NODE, RunFolder
+from flipscale.run import ATTEMPT, JOB, NODE, FailureKind, RunFolder
 
 REPORT_SECONDS = 10.0
 """Ray Tune hears so often from a trial that it lives."""
@@ -61,6 +61,8 @@ class Trial(tune.Trainable):
     def _work(self) -> None:
         try:
             self.ending = self.attendant.work()
+            if self.ending is Ending.STOPPED:  # Ray tells nobody. It was the system, as before a machine goes down.
+                self.attendant.note_interruption(FailureKind.PREEMPTED, "Its process was asked to stop.")
         except BaseException as error:
             self.error = error
 
@@ -69,7 +71,7 @@ class Trial(tune.Trainable):
         if self.error is not None:
             raise self.error
         ended = not self.work.is_alive()
-        return {"done": ended, "away": ended and self.ending is Ending.AWAY}
+        return {"done": ended, "again": ended and self.ending is not Ending.DONE}
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         """Another task in the same process: to start one takes Ray a second."""
