@@ -6,7 +6,7 @@ BIN := .venv/bin
 # One thread a process: small models gain nothing from a second one, and two that spin lose (docs/log.md).
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: quickstart test check bench format docs install clean cluster-slurm cluster-slurm-stop
+.PHONY: quickstart test check bench format docs install clean cluster-slurm cluster-slurm-stop cluster-ray cluster-ray-stop
 
 quickstart: .venv/.installed  ## run a small study end to end on data that is drawn, in a few minutes
 	$(BIN)/flipscale run studies/quickstart.yaml
@@ -39,6 +39,15 @@ cluster-slurm:  ## start a real SLURM cluster on this machine, to try submitting
 
 cluster-slurm-stop:  ## stop it; its folder .cluster/slurm stays
 	@tests/clusters/slurm.sh stop
+
+cluster-ray: .venv/.installed  ## start a real Ray cluster on this machine, a head and two workers, to try submitting on
+	@tests/clusters/ray.sh start >/dev/null
+	@echo 'To use it:'
+	@echo "    $$(tests/clusters/ray.sh env)"
+	@echo '    $(BIN)/flipscale submit studies/quickstart.yaml --on ray'
+
+cluster-ray-stop:  ## stop it; its folder .cluster/ray stays
+	@tests/clusters/ray.sh stop
 
 install: .venv/.installed
 

@@ -4,6 +4,8 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.clusters import ray as ray_parts
+from tests.clusters.ray import RayCluster
 from tests.clusters.slurm import SlurmCluster, missing
 from tests.parts import need
 
@@ -31,3 +33,28 @@ def slurm(slurm_cluster: SlurmCluster) -> Iterator[SlurmCluster]:
     """The SLURM cluster, queue empty and nodes idle: afterwards jobs are cancelled, and what was killed is back."""
     yield slurm_cluster
     slurm_cluster.settle()
+
+
+@pytest.fixture(scope="session")
+def ray_cluster() -> Iterator[RayCluster]:
+    """A real Ray cluster for the whole session, from the first test that asks for it; RAY_ADDRESS points to it.
+
+    Tests take `ray`, which is the same and leaves it clean.
+    """
+    reason = ray_parts.missing()
+    need(not reason, f"a Ray cluster: {reason}")
+    cluster = RayCluster.start()
+    try:
+        with pytest.MonkeyPatch.context() as patch:
+            for name, value in cluster.env.items():
+                patch.setenv(name, value)
+            yield cluster
+    finally:
+        cluster.stop()
+
+
+@pytest.fixture
+def ray(ray_cluster: RayCluster) -> Iterator[RayCluster]:
+    """The Ray cluster, no job running: afterwards jobs are stopped, and what was killed is back."""
+    yield ray_cluster
+    ray_cluster.settle()

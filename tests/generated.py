@@ -87,6 +87,13 @@ def site() -> str:
     return "\n".join(rows) + "\n"
 
 
+def ray() -> str:
+    from flipscale.launch.ray.trials import NOT_HERE, WHOLE_NODES
+
+    rows = [f"| `{name}` | {why} |" for name, why in NOT_HERE.items()]
+    return "\n".join(["| not for Ray | as |", "|---|---|", *rows, f"| `pack.whole_nodes` | {WHOLE_NODES} |"]) + "\n"
+
+
 def failures() -> str:
     from flipscale.launch.policy import POLICIES
 
@@ -106,6 +113,7 @@ PARTS: dict[str, Callable[[], str]] = {
     "docs/trainers.md#flags": flags,
     "docs/slurm.md#site": site,
     "docs/slurm.md#failures": failures,
+    "docs/ray.md#site": ray,
 }
 """Between `<!-- NAME -->` and `<!-- end -->` of each file stands what the function answers."""
 

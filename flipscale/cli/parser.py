@@ -41,9 +41,11 @@ def parser() -> argparse.ArgumentParser:
 
     def launches(one: Any) -> None:
         one.add_argument(
-            "--on", default="local", metavar="LAUNCHER", help="where to run: local (this machine) or slurm"
+            "--on", default="local", metavar="LAUNCHER", help="where to run: local (this machine), slurm or ray"
         )
         one.add_argument("--site", metavar="FILE", help="what the cluster is like (FLIPSCALE_SITE, if that is set)")
+        where = "the Ray cluster, as HOST:PORT or http://HOST:PORT (RAY_ADDRESS, or else the Ray of this machine)"
+        one.add_argument("--address", help=where)
 
     one = verb(verbs.init, study=False, data=False)
     one.add_argument("file", nargs="?", default="study.yaml", help="the file to write (study.yaml)")

@@ -41,7 +41,8 @@ def launcher_of(args: argparse.Namespace) -> "Launcher":
     from flipscale import launch
 
     site = args.site or (os.environ.get("FLIPSCALE_SITE") if args.on != "local" else None)
-    return launch.launcher_named(args.on, args.results, launch.read_site(site) if site else None)
+    described = launch.read_site(site) if site else None
+    return launch.launcher_named(args.on, args.results, described, address=args.address)
 
 
 def write_plan(args: argparse.Namespace, planned: "Plan") -> None:

@@ -8,6 +8,8 @@ launcher.py   what a launcher is; Request, Job, Whereabouts
 site.py       the site file of a cluster
 local.py      this machine
 slurm/        SLURM
+ray/          Ray
+pack.py       which runs belong together
 policy.py     what is done about a failure, by its kind
 attend.py     sees a list of runs through inside a job
 progress.py   how far runs are, and how that is said

@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from flipscale.launch.launcher import STOP_SECONDS
 from flipscale.launch.policy import INSTANT_FAILURES, INSTANT_SECONDS, Decision, decide
@@ -64,9 +64,21 @@ class Place:
     node: str
 
 
+class Process(Protocol):
+    """A worker as far as an attendant cares: what Popen gives, or several processes that act as one."""
+
+    @property
+    def returncode(self) -> int:
+        """As Popen has it, once `poll` has said that it ended."""
+
+    def poll(self) -> int | None: ...
+    def send_signal(self, signum: int) -> None: ...
+    def terminate(self) -> None: ...
+
+
 @dataclass
 class _Worker:
-    process: subprocess.Popen[bytes]
+    process: "Process | subprocess.Popen[bytes]"
     began: float
     said_from: int
     """Where in the log its own words begin."""
@@ -108,7 +120,7 @@ class Attendant:
         folders: Sequence[RunFolder],
         place: Place,
         *,
-        start: Callable[[Sequence[RunFolder], int], subprocess.Popen[bytes]],
+        start: Callable[[Sequence[RunFolder], int], Process | subprocess.Popen[bytes]],
         log: Path,
         breaker: Breaker,
         lanes: int = 1,

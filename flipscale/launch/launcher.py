@@ -15,6 +15,7 @@ from flipscale.run import FailureKind, RunFolder
 LAUNCHERS = {
     "local": "flipscale.launch.local:LocalLauncher",
     "slurm": "flipscale.launch.slurm:SlurmLauncher",
+    "ray": "flipscale.launch.ray:RayLauncher",
 }
 """Each launcher by name, as module:class; the class takes the results folder and the site. Imported on first use."""
 
@@ -126,12 +127,18 @@ class Launcher(Protocol):
         """Stop these jobs, which are marked as cancelled already, and no others. A run in hand writes a checkpoint."""
 
 
-def launcher_named(name: str, results: Path, site: Site | None = None) -> Launcher:
-    """The launcher of this name for this results folder; LaunchError if there is none of the name."""
+def launcher_named(name: str, results: Path, site: Site | None = None, *, address: str | None = None) -> Launcher:
+    """The launcher of this name for this results folder; LaunchError if there is none of the name.
+
+    address: where its cluster is, for Ray.
+    """
     if name not in LAUNCHERS:
         raise LaunchError(f"There is no launcher {name!r}; {did_you_mean(name, LAUNCHERS)}")
     module, _, cls = LAUNCHERS[name].partition(":")
-    return cast(Launcher, getattr(importlib.import_module(module), cls)(results, site))
+    if address is not None and name != "ray":
+        raise LaunchError("An address is that of a Ray cluster; give it together with --on ray, or leave it out.")
+    more = {} if address is None else {"address": address}
+    return cast(Launcher, getattr(importlib.import_module(module), cls)(results, site, **more))
 
 
 def grouped(requests: Iterable[Request], key: Callable[[Request], Hashable]) -> list[list[Request]]:

@@ -71,7 +71,9 @@ class LocalLauncher:
         self, results: Path, site: Site | None = None, *, command: Sequence[str] = TRAIN, workers: int | None = None
     ):
         if site is not None:
-            raise LaunchError("A site file describes a cluster; give it together with --on slurm, or leave it out.")
+            raise LaunchError(
+                "A site file describes a cluster; give it together with --on slurm or --on ray, or leave it out."
+            )
         self.home = results.resolve() / "local"
         self.command = list(command)
         self.workers = workers

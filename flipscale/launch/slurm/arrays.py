@@ -15,12 +15,10 @@ from typing import Any
 from flipscale.cost import devices_of
 from flipscale.errors import LaunchError
 from flipscale.launch.launcher import Request, by_resources, grouped
+from flipscale.launch.pack import lines_of, seconds_of, share_of
 from flipscale.launch.policy import nodes_to_avoid
 from flipscale.launch.site import Site
 from flipscale.run import write_json
-
-SPARE = 0.8
-"""Of a GPU's memory: CUDA and the allocator take some beside the tensors that are predicted."""
 
 
 @dataclass(frozen=True)
@@ -145,8 +143,8 @@ class _Arrays:
         """Tasks of several runs: lines of a parent and its children that are short, or that can share a device."""
         bins: dict[Any, list[list[Request]]] = {}
         spent: dict[Any, float] = {}
-        for line in _lines(self.requests):
-            share, seconds = self._share(line), _seconds(line)
+        for line in lines_of(self.requests):
+            share, seconds = share_of(line, self.site), seconds_of(line)
             if not self._is_packed(line, share, seconds):
                 continue
             lanes = share * self._beside(line[0].resources)
@@ -233,45 +231,8 @@ class _Arrays:
             return False
         return all(self._key(one) == self._key(line[0]) and not self._jobs_before(one) for one in line)
 
-    def _share(self, line: Sequence[Request]) -> int:
-        """How many runs like these may be on the devices of one at once."""
-        pack = self.site["pack"]
-        if not line[0].resources.get("gpus") or pack["device_memory"] is None:
-            return int(pack["share"])
-        memory = _bytes(pack["device_memory"])
-        needed = max((one.asked.get("cost") or {}).get("memory_bytes") or memory for one in line)
-        return max(1, min(int(pack["share"]), int(SPARE * memory / needed)))
-
     def _beside(self, resources: Mapping[str, Any]) -> int:
         """How many runs stand beside each other on a node of which the job takes all GPUs."""
         gpus = resources.get("gpus") or 0
         fits = gpus and self.site["pack"]["whole_nodes"] and gpus <= self.site["gpus_per_node"]
         return int(self.site["gpus_per_node"]) // int(gpus) if fits else 1
-
-
-def _lines(requests: Sequence[Request]) -> list[list[Request]]:
-    """The requests, each root with all that start from it, in the order of the roots."""
-    ids = {request.id for request in requests}
-    roots: dict[str, str] = {}
-    lines: dict[str, list[Request]] = {}
-    waiting = list(requests)
-    while waiting:
-        for request in waiting:
-            parent = next((one for one in request.parents if one in ids), None)
-            if parent is None or parent in roots:
-                roots[request.id] = roots[parent] if parent else request.id
-                lines.setdefault(roots[request.id], []).append(request)
-        left = [request for request in waiting if request.id not in roots]
-        assert len(left) < len(waiting), "a run is no ancestor of its own"
-        waiting = left
-    return list(lines.values())
-
-
-def _seconds(line: Sequence[Request]) -> float:
-    """What the runs of a line take one after another, as predicted; endless where that is not known."""
-    hours = [float((one.asked.get("cost") or {}).get("gpu_hours", math.inf)) for one in line]
-    return sum(3600 * each / devices_of(one.resources) for each, one in zip(hours, line, strict=True))
-
-
-def _bytes(memory: str) -> int:
-    return int(int(memory[:-1]) * 1024 ** ("KMGT".index(memory[-1]) + 1))

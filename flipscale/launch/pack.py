@@ -1,0 +1,50 @@
+"""Which runs belong together: lines of a parent and its children, how long they take, how many share a device."""
+
+import math
+from collections.abc import Sequence
+
+from flipscale.cost import devices_of
+from flipscale.launch.launcher import Request
+from flipscale.launch.site import Site
+
+SPARE = 0.8
+"""Of a GPU's memory: CUDA and the allocator take some beside the tensors that are predicted."""
+
+
+def lines_of(requests: Sequence[Request]) -> list[list[Request]]:
+    """The requests, each root with all that start from it, in the order of the roots."""
+    ids = {request.id for request in requests}
+    roots: dict[str, str] = {}
+    lines: dict[str, list[Request]] = {}
+    waiting = list(requests)
+    while waiting:
+        for request in waiting:
+            parent = next((one for one in request.parents if one in ids), None)
+            if parent is None or parent in roots:
+                roots[request.id] = roots[parent] if parent else request.id
+                lines.setdefault(roots[request.id], []).append(request)
+        left = [request for request in waiting if request.id not in roots]
+        assert len(left) < len(waiting), "a run is no ancestor of its own"
+        waiting = left
+    return list(lines.values())
+
+
+def seconds_of(line: Sequence[Request]) -> float:
+    """What the runs of a line take one after another, as predicted; endless where that is not known."""
+    hours = [float((one.asked.get("cost") or {}).get("gpu_hours", math.inf)) for one in line]
+    return sum(3600 * each / devices_of(one.resources) for each, one in zip(hours, line, strict=True))
+
+
+def share_of(line: Sequence[Request], site: Site) -> int:
+    """How many runs like these may be on the devices of one at once."""
+    pack = site["pack"]
+    if not line[0].resources.get("gpus") or pack["device_memory"] is None:
+        return int(pack["share"])
+    memory = bytes_of(pack["device_memory"])
+    needed = max((one.asked.get("cost") or {}).get("memory_bytes") or memory for one in line)
+    return max(1, min(int(pack["share"]), int(SPARE * memory / needed)))
+
+
+def bytes_of(memory: str) -> int:
+    """An amount of memory as a site file has it, 32G."""
+    return int(int(memory[:-1]) * 1024 ** ("KMGT".index(memory[-1]) + 1))

@@ -1,0 +1,209 @@
+"""What the Ray job does: `python -m flipscale.launch.ray.driver SUBMISSION.json`, started by Ray's Jobs API.
+
+It hands the tasks of a submission to Ray Tune, each as a trial, until none is left. A child's task is handed out when
+its parent is over. It keeps nothing that it could not read again: where it dies, `submit` goes on with what is left.
+"""
+
+import os
+import shutil
+import socket
+import sys
+import tempfile
+import threading
+import time
+import traceback
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+# Ray Tune reads these when it is imported. What it would write is in the run folders already.
+os.environ |= {
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    "TUNE_MAX_PENDING_TRIALS_PG": os.environ.get("TUNE_MAX_PENDING_TRIALS_PG", "16"),
+    "TUNE_GLOBAL_CHECKPOINT_S": "3600",
+    "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
+    "RAY_CHDIR_TO_TRIAL_DIR": "0",
+    "RAY_AIR_NEW_OUTPUT": "0",
+}
+
+import ray
+from ray import tune
+from ray.tune.search import Searcher
+
+from flipscale.launch import ACTIVE, Looker
+from flipscale.launch.policy import nodes_to_avoid
+from flipscale.launch.ray.trial import Trial
+from flipscale.launch.ray.trials import Trials, bundles_of
+from flipscale.run import HEARTBEAT_SECONDS, RunFolder, write_json
+
+MAX_FAILURES = 10
+"""So often Ray Tune starts a trial again whose node or process is gone. A run is given up earlier, by its policy."""
+
+LOOK_SECONDS = 1.0
+"""Where nothing could be handed out, run folders are looked at again so much later."""
+
+
+class Queue(Searcher):
+    """What Ray Tune asks for the next trial: a task that has something left, a child's when its parent is over."""
+
+    def __init__(self, path: Path, trials: Trials):
+        super().__init__()
+        self.path, self.trials = path, trials
+        self.waiting = list(range(len(trials.tasks)))
+        self.out: dict[str, int] = {}
+        self.looker = Looker(Path(trials.runs).parent)
+        self._not_before = 0.0
+
+    def set_search_properties(self, *_: Any, **__: Any) -> bool:
+        return True
+
+    def suggest(self, trial_id: str) -> Any:
+        if time.monotonic() < self._not_before:
+            return None
+        if self._is_stopped():
+            self.waiting = []
+        here = {run_id for index in (*self.waiting, *self.out.values()) for run_id in self.trials.tasks[index].runs}
+        for index in list(self.waiting):
+            left = self.left(index)
+            if not left:
+                self.waiting.remove(index)
+            elif not self._waits(left, here - set(self.trials.tasks[index].runs)):
+                self.waiting.remove(index)
+                self.out[trial_id] = index
+                avoid = sorted({node for run in left for node in nodes_to_avoid(run.failures())})
+                return {"submission": str(self.path), "task": index, "avoid": ",".join(avoid)}
+        if not self.waiting and not self.out:
+            return Searcher.FINISHED
+        self._not_before = time.monotonic() + LOOK_SECONDS
+        return None
+
+    def on_trial_complete(self, trial_id: str, result: Mapping[str, Any] | None = None, error: bool = False) -> None:
+        index = self.out.pop(trial_id, None)
+        if index is not None and not error and (result or {}).get("again"):
+            self.waiting.insert(0, index)
+        self._not_before = 0.0
+
+    def left(self, index: int) -> list[RunFolder]:
+        """The runs of a task that are to be done and are still asked of it."""
+        runs = map(self.trials.run, self.trials.tasks[index].runs)
+        return [run for run in runs if not run.is_over() and self.trials.is_ours(run, index)]
+
+    def is_over(self) -> bool:
+        """Whether nothing is left of any task, nor in anybody's hands."""
+        tasks = {*self.waiting, *self.out.values()}
+        if not self._is_stopped() and any(self.left(index) for index in tasks):
+            return False
+        runs = [self.trials.run(run_id) for index in tasks for run_id in self.trials.tasks[index].runs]
+        return not any(lease and lease["alive"] for lease in (run.lease() for run in runs))
+
+    def save(self, checkpoint_path: str) -> None:
+        """There is nothing to save."""
+
+    def restore(self, checkpoint_path: str) -> None:
+        """There is nothing to restore."""
+
+    def _waits(self, runs: Sequence[RunFolder], here: set[str]) -> bool:
+        """Whether a parent of the runs is still under way, here or elsewhere."""
+        parents = {parent for run in runs for parent in (run.asked() or {}).get("parents") or []}
+        open_ = [run for run in map(self.trials.run, sorted(parents)) if not run.is_over()]
+        if any(run.id in here for run in open_):
+            return True
+        elsewhere = [run for run in open_ if run.id not in {one.id for one in runs}]
+        return any(look.state in ACTIVE for look in self.looker.look(elsewhere).values()) if elsewhere else False
+
+    def _is_stopped(self) -> bool:
+        return self.path.with_name("stopped.json").exists()
+
+
+class Watch(tune.Callback):
+    """Ends the driver when nothing is left, though trials wait for room; notes what Ray Tune gave up."""
+
+    def __init__(self, queue: Queue):
+        self.queue = queue
+        self._next = time.monotonic()
+
+    def on_step_begin(self, iteration: int, trials: Sequence[Any], **info: Any) -> None:
+        if time.monotonic() < self._next:
+            return
+        self._next = time.monotonic() + 2 * LOOK_SECONDS
+        if self.queue.is_over() and not any(trial.status == "RUNNING" for trial in trials):
+            print("nothing is left", flush=True)
+            raise SystemExit(0)
+
+    def on_trial_error(self, iteration: int, trials: Sequence[Any], trial: Any, **info: Any) -> None:
+        error = trial.get_error()
+        said = "".join(traceback.format_exception_only(error)).strip() if error else "it says not why"
+        index = trial.config["task"]
+        self.queue.path.with_name(f"{index}.failed").write_text(said.splitlines()[-1][:500] + "\n")
+
+
+def main(path: Path) -> int:
+    trials = Trials.read(path)
+    threading.Thread(target=_beat, args=(path.with_name("driver.json"),), daemon=True).start()
+    ray.init(log_to_driver=False)
+    scratch = tempfile.mkdtemp(prefix="flipscale-tune-")
+    queue = Queue(path, trials)
+    try:
+        tune.Tuner(
+            tune.with_resources(Trial, lambda config: _request(trials, config)),
+            tune_config=tune.TuneConfig(
+                search_alg=queue,
+                num_samples=-1,
+                max_concurrent_trials=trials.site["throttle"],
+                reuse_actors=True,
+            ),
+            run_config=tune.RunConfig(
+                name=trials.name,
+                storage_path=scratch,
+                failure_config=tune.FailureConfig(max_failures=MAX_FAILURES),
+                checkpoint_config=tune.CheckpointConfig(checkpoint_frequency=0, checkpoint_at_end=False),
+                callbacks=[Watch(queue)],
+                verbose=0,
+            ),
+        ).fit()
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+    return 0
+
+
+def _request(trials: Trials, config: Mapping[str, Any]) -> Any:
+    """What a trial asks for: a bundle for each process, on other nodes than those that failed under its runs."""
+    bundles = bundles_of(trials.tasks[config["task"]], trials.site)
+    nodes = [node for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
+    usable = [node for node in nodes if not _names(node) & set(trials.site["exclude"])]
+    others = [node for node in usable if not _names(node) & set(config["avoid"].split(","))]
+    # Where no other node could take it, one that failed is better than to wait for ever.
+    wanted = others if _fits([node["Resources"] for node in others], bundles) else usable
+    unwanted = sorted(node["NodeID"] for node in nodes if node not in wanted)
+    more: dict[str, Any] = {}
+    if unwanted:
+        more["bundle_label_selector"] = [{"ray.io/node-id": f"!in({','.join(unwanted)})"} for _ in bundles]
+    return tune.PlacementGroupFactory(bundles, strategy="PACK", **more)
+
+
+def _names(node: Mapping[str, Any]) -> set[str]:
+    return {node["NodeManagerAddress"], node["NodeName"]}
+
+
+def _fits(nodes: Sequence[Mapping[str, float]], bundles: Sequence[Mapping[str, float]]) -> bool:
+    """Whether nodes of these resources could take all bundles, were they free."""
+    free = [dict(node) for node in nodes]
+    for bundle in bundles:
+        room = next((one for one in free if all(one.get(name, 0) >= need for name, need in bundle.items())), None)
+        if room is None:
+            return False
+        for name, need in bundle.items():
+            room[name] -= need
+    return True
+
+
+def _beat(path: Path) -> None:
+    """Show that the driver lives, to whoever cannot ask Ray."""
+    write_json(path, {"schema": 1, "host": socket.gethostname(), "process": os.getpid(), "time": time.time()})
+    while True:
+        time.sleep(HEARTBEAT_SECONDS)
+        os.utime(path)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main(Path(sys.argv[1])))

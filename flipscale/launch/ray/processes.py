@@ -1,0 +1,175 @@
+"""The processes of a worker: process 0 beside the attendant, each other one in a bundle of the trial's placement group.
+
+None of them outlives who started it, however that one ends: the kernel sends process 0 the signal at which `train`
+writes a checkpoint, and ends the others, which write nothing.
+"""
+
+import contextlib
+import os
+import shlex
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from flipscale.cost import devices_of
+from flipscale.launch.launcher import threads
+from flipscale.launch.ray.trials import Task, Trials, bundles_of
+
+APART_SECONDS = 10.0
+"""So long after one of them has ended the processes of a worker may take to end by themselves."""
+
+# Stands between a process of Ray's and a worker: it passes signals on and ends as the worker does. Ray kills what its
+# processes started as they end, which is this one, and the kernel then sends the worker the signal it is given here.
+_BETWEEN = """
+import ctypes, os, signal, sys
+parent, signum, command = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3:]
+def end_with(parent, signum):
+    try:
+        ctypes.CDLL(None).prctl(1, signum)
+    except AttributeError:
+        pass
+    if os.getppid() != parent:
+        os._exit(1)
+end_with(parent, signal.SIGKILL)
+here, passed_on = os.getpid(), (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2)
+signal.pthread_sigmask(signal.SIG_BLOCK, passed_on)
+worker = os.fork()
+if worker == 0:
+    end_with(here, signum)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, passed_on)
+    try:
+        os.execvp(command[0], command)
+    except OSError as error:
+        print(f"{command[0]}: {error.strerror}", file=sys.stderr, flush=True)
+        os._exit(127)
+for one in passed_on:
+    signal.signal(one, lambda signum, frame: os.kill(worker, signum))
+signal.pthread_sigmask(signal.SIG_UNBLOCK, passed_on)
+code = os.waitstatus_to_exitcode(os.waitpid(worker, 0)[1])
+os._exit(code if code >= 0 else 128 - code)
+"""
+
+
+class Worker:
+    """`train` on some folders, in one process or several, to the attendant as if it were one."""
+
+    def __init__(self, trials: Trials, task: Task, folders: Sequence[Path], log: Path, environment: Mapping[str, str]):
+        bundles = bundles_of(task, trials.site)
+        command = _command(trials, folders)
+        environment = {**threads(trials.site["cpus_per_process"]), **environment}
+        self.others: list[Any] = []
+        if devices_of(task.resources) > 1:
+            meeting = {"MASTER_ADDR": own_address(), "MASTER_PORT": str(_free_port()), "WORLD_SIZE": str(len(bundles))}
+            environment = {**environment, **meeting}
+        self.leader = _popen(command, {**environment, **_rank(0, bundles)}, trials.folder, log, signal.SIGTERM)
+        for rank in range(1, len(bundles)):
+            beside = log.with_name(f"{log.stem}-{rank}.log")
+            arguments = (command, {**environment, **_rank(rank, bundles)}, trials.folder, beside)
+            self.others.append(_in_bundle(rank, bundles[rank], *arguments))
+        self._apart_since: float | None = None
+
+    @property
+    def returncode(self) -> int:
+        return int(self.leader.returncode)
+
+    def poll(self) -> int | None:
+        """The exit code of process 0, once all have ended. Those that stay behind are ended."""
+        code = self.leader.poll()
+        if not self.others:
+            return code
+        import ray
+
+        ended, alive = ray.wait(self.others, num_returns=len(self.others), timeout=0)
+        if code is None and not ended:
+            return None
+        if code is not None and not alive:
+            return code
+        self._apart_since = self._apart_since or time.monotonic()
+        if time.monotonic() - self._apart_since > APART_SECONDS:
+            if code is None:
+                os.killpg(
+                    self.leader.pid, signal.SIGKILL
+                )  # As one that was killed it counts as lost with its node: another's may have been.
+            for one in alive if code is not None else ():
+                ray.cancel(one, force=True)
+        return None
+
+    def send_signal(self, signum: int) -> None:
+        """Tell process 0; they agree among each other."""
+        self.leader.send_signal(signum)
+
+    def terminate(self) -> None:
+        self.leader.terminate()
+
+
+def _in_bundle(rank: int, bundle: Mapping[str, float], *arguments: Any) -> Any:
+    """A process in a bundle of this trial's placement group; the reference becomes ready when it has ended."""
+    import ray
+    from ray.util import get_current_placement_group
+    from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
+
+    more = {name: amount for name, amount in bundle.items() if name not in ("CPU", "GPU", "memory")}
+    group = get_current_placement_group()
+    assert group is not None, "Ray Tune starts a trial in a placement group"
+    place = PlacementGroupSchedulingStrategy(group, placement_group_bundle_index=rank)
+    remote = ray.remote(_run_to_its_end).options(
+        num_cpus=bundle["CPU"],
+        num_gpus=bundle.get("GPU", 0),
+        memory=bundle.get("memory", 0),
+        resources=more,
+        max_retries=0,
+        scheduling_strategy=place,
+    )
+    return remote.remote(*arguments)
+
+
+def _run_to_its_end(command: Sequence[str], environment: Mapping[str, str], folder: str, log: Path) -> int:
+    return _popen(command, environment, folder, log, signal.SIGKILL).wait()
+
+
+def _popen(
+    command: Sequence[str], environment: Mapping[str, str], folder: str, log: Path, at_the_end: signal.Signals
+) -> "subprocess.Popen[bytes]":
+    """The command in that folder. at_the_end: what it is sent when this process is gone."""
+    between = [sys.executable, "-I", "-S", "-c", _BETWEEN, str(os.getpid()), str(int(at_the_end))]
+    with open(log, "ab") as output:
+        return subprocess.Popen(
+            [*between, *command],
+            cwd=folder if Path(folder).is_dir() else None,
+            env={**os.environ, **environment},
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,  # Ray ends the groups of its own processes hard.
+        )
+
+
+def _command(trials: Trials, folders: Sequence[Path]) -> list[str]:
+    """The worker's command, after the site's lines of shell if there are any."""
+    command = [*trials.command, *map(str, folders)]
+    if not trials.site["setup"]:
+        return command
+    return ["bash", "-c", "\n".join([*trials.site["setup"], f"exec {shlex.join(command)}"])]
+
+
+def _rank(rank: int, bundles: Sequence[Any]) -> dict[str, str]:
+    # Each process is shown its own GPU alone, which is number 0 to it.
+    return {"RANK": str(rank), "LOCAL_RANK": "0"} if len(bundles) > 1 else {}
+
+
+def own_address() -> str:
+    """Where other nodes of the cluster reach this one."""
+    import ray
+
+    return str(ray.util.get_node_ip_address())  # type: ignore[no-untyped-call]
+
+
+def _free_port() -> int:
+    with contextlib.closing(socket.socket()) as probe:
+        probe.bind(("", 0))
+        return int(probe.getsockname()[1])

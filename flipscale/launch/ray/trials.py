@@ -1,0 +1,140 @@
+"""Which runs share a trial of Ray Tune, and what it asks Ray for: pure arithmetic on requests and a site.
+
+By itself a run is a trial. Where the site packs by time, short ones share a trial with the children that start from
+them, one after another. A trial asks for a bundle for each process of its run.
+"""
+
+import json
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from flipscale.cost import devices_of
+from flipscale.launch.launcher import Request, by_resources
+from flipscale.launch.pack import bytes_of, lines_of, seconds_of, share_of
+from flipscale.launch.site import DEFAULTS, Site
+from flipscale.run import RunFolder, write_json
+
+NOT_HERE: Mapping[str, str] = {
+    "partition": "Ray has no partitions; --address says which cluster",
+    "account": "Ray keeps no accounts",
+    "qos": "Ray has no qualities of service",
+    "reservation": "Ray has no reservations",
+    "time": "Ray sets no time limits",
+    "warning": "Ray sets no time limits",
+    "gpus_per_node": "Ray places each process where a GPU is free",
+    "gres": "Ray has none; what a node offers beside is said when its Ray is started",
+    "processes_per_node": "Ray places each process where cores are free",
+    "constraint": "Ray has no features; name nodes to leave out under exclude",
+    "max_array_size": "Ray has no job arrays",
+    "sbatch": "there is no sbatch",
+    "srun": "there is no srun",
+    "container": "start Ray's nodes in the container",
+}
+"""Keys of a site file that a Ray cluster cannot follow, and why."""
+
+WHOLE_NODES = "Ray gives out single GPUs"
+"""Nor can it follow pack.whole_nodes."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """What one trial does: runs one after another, of one shape."""
+
+    runs: tuple[str, ...]
+    """Their ids, parents before children."""
+    resources: Mapping[str, Any]
+    """What each run needs."""
+    share: int
+    """Runs at once on the GPUs of one."""
+
+
+@dataclass(frozen=True)
+class Trials:
+    """What one submit hands to Ray, as submission.json holds it."""
+
+    name: str
+    """Of the submission's folder and of Ray's job, which no other has."""
+    tasks: tuple[Task, ...]
+    address: str
+    """Where Ray's Jobs API listens."""
+    site: Site
+    runs: str
+    """The folder of run folders."""
+    command: tuple[str, ...]
+    """What a worker executes."""
+    folder: str
+    """The working directory of who submitted, which relative paths of a study start from."""
+
+    def path(self, home: Path) -> Path:
+        return home / self.name / "submission.json"
+
+    def write(self, home: Path) -> None:
+        self.path(home).parent.mkdir(parents=True, exist_ok=True)
+        write_json(self.path(home), {"schema": 1, **vars(self), "tasks": [vars(task) for task in self.tasks]})
+
+    @classmethod
+    def read(cls, path: Path) -> "Trials":
+        written: dict[str, Any] = json.loads(path.read_text())
+        del written["schema"]
+        tasks = tuple(Task(**{**task, "runs": tuple(task["runs"])}) for task in written["tasks"])
+        return cls(**{**written, "tasks": tasks, "command": tuple(written["command"])})
+
+    def run(self, run_id: str) -> RunFolder:
+        return RunFolder(f"{self.runs}/{run_id}")
+
+    def run_folders(self) -> Iterable[RunFolder]:
+        return (self.run(run_id) for task in self.tasks for run_id in task.runs)
+
+    def is_ours(self, run: RunFolder, index: int) -> bool:
+        """Whether the run is still asked of this task, and not of another submission."""
+        job = run.job() or {}
+        return (job.get("launcher"), job.get("id")) == ("ray", job_id(self.name, index))
+
+
+def job_id(name: str, index: int) -> str:
+    """What job.json calls a task."""
+    return f"{name}/{index}"
+
+
+def tasks_of(requests: Sequence[Request], site: Site) -> list[Task]:
+    """The tasks that do these runs, parents before children."""
+    limit = site["pack"]["time"] or 0
+    tasks: list[list[Request]] = []
+    bins: dict[str, list[Request]] = {}
+    for line in lines_of(requests):
+        seconds = seconds_of(line)
+        if seconds > limit or len({by_resources(one) for one in line}) > 1:
+            tasks += [[one] for one in line]
+            continue
+        key = f"{by_resources(line[0])} {share_of(line, site)}"
+        if key not in bins or seconds_of(bins[key]) + seconds > limit:
+            tasks.append(bins.setdefault(key, []))
+            if bins[key]:
+                tasks[-1] = bins[key] = []
+        bins[key] += line
+    return [Task(tuple(one.id for one in runs), runs[0].resources, share_of(runs, site)) for runs in tasks]
+
+
+def bundles_of(task: Task, site: Site) -> list[dict[str, float]]:
+    """What each process of a run needs, process 0 first."""
+    processes, gpus = devices_of(task.resources), task.resources.get("gpus") or 0
+    bundle: dict[str, float] = {"CPU": site["cpus_per_process"]}
+    if gpus:
+        # Ray counts in ten-thousandths; rounded up, three thirds would not fit on a GPU.
+        bundle["GPU"] = math.floor(gpus / processes / task.share * 10_000) / 10_000
+        if site["gpu_type"]:
+            bundle[f"accelerator_type:{site['gpu_type']}"] = 0.001
+    if site["memory_per_process"]:
+        bundle["memory"] = bytes_of(site["memory_per_process"])
+    return [dict(bundle) for _ in range(processes)]
+
+
+def keys_not_here(site: Site) -> list[str]:
+    """What a site file says that Ray cannot follow, each as a sentence."""
+    wrong = [f"{key}: {why}" for key, why in NOT_HERE.items() if site[key] != DEFAULTS[key]]
+    if site["pack"]["whole_nodes"]:
+        wrong.append(f"pack.whole_nodes: {WHOLE_NODES}")
+    return wrong

@@ -1,0 +1,143 @@
+"""A real Ray cluster for tests: ray.sh, started from Python and gone with it. Fixtures are in tests/conftest.py."""
+
+import json
+import os
+import random
+import subprocess
+import sys
+import tempfile
+import urllib.request
+from collections.abc import Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+from tests.clusters.slurm import free_ports, wait_until
+
+SCRIPT = Path(__file__).with_name("ray.sh")
+
+
+def missing() -> str:
+    """Why this machine cannot run a cluster, and what to type; empty if it can."""
+    done = subprocess.run([SCRIPT, "check"], env=os.environ | _python(), capture_output=True, text=True)
+    return done.stderr.strip() if done.returncode else ""
+
+
+class RayCluster:
+    """A head without room for trials and workers w1 and w2. It stops when this process ends, even by kill -9.
+
+    A keeper process holds it: `ray.sh run`, which waits for a line or the end of its standard input.
+    """
+
+    nodes = ("w1", "w2")
+
+    def __init__(self, folder: Path, keeper: subprocess.Popen[str], settings: Mapping[str, str]) -> None:
+        self.folder = folder
+        self.url = f"http://127.0.0.1:{int(settings['PORT']) + 1}"
+        self.head = f"{settings['SUBNET']}.2:{settings['PORT']}"
+        self.addresses = {name: f"{settings['SUBNET']}.{number}" for number, name in enumerate(self.nodes, start=3)}
+        self.env: Mapping[str, str] = MappingProxyType({"RAY_ADDRESS": self.url})
+        """What a process needs in its environment to find this cluster."""
+        self._keeper = keeper
+        self._settings = settings
+
+    @classmethod
+    def start(cls, **knobs: object) -> "RayCluster":
+        """Start it in a new folder below /tmp on free ports; `knobs` are environment variables of ray.sh."""
+        # Not below pytest's folder: paths of sockets have to be short, and this one outlives a session that is killed.
+        folder = Path(tempfile.mkdtemp(prefix="flipscale-ray-", dir="/tmp"))
+        settings = {
+            "FLIPSCALE_RAY": str(folder),
+            "SUBNET": f"127.0.{random.randrange(10, 250)}",
+            "PORT": str(free_ports()),
+            **_python(),
+            **{name: str(value) for name, value in knobs.items()},
+        }
+        # The folder stays after a failure: its logs say why.
+        # A process that was killed may end its last write a moment later.
+        clean = 'for again in 1 2 3; do rm -rf "$1" && break; sleep 1; done && rm -f "$1.log"'
+        command = ["bash", "-c", f'"$0" run && {clean}', str(SCRIPT), str(folder)]
+        with open(f"{folder}.log", "w") as log:
+            keeper = subprocess.Popen(
+                command,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                text=True,
+                env=os.environ | settings,
+                start_new_session=True,
+            )
+        cluster = cls(folder, keeper, settings)
+        assert keeper.stdout is not None
+        if not keeper.stdout.readline():  # the export line comes when all nodes are up
+            keeper.communicate()
+            raise cluster._failure("start")
+        return cluster
+
+    def stop(self) -> None:
+        """End its jobs and its processes and remove its folder. Once more does nothing."""
+        if self._keeper.returncode is None:
+            self._keeper.communicate("\n", timeout=60)
+            if self._keeper.returncode:
+                raise self._failure("stop")
+
+    def kill_node(self, name: str) -> None:
+        """Kill all that runs on it at once, training included, as when a machine loses its power."""
+        self._script("kill-node", name)
+
+    def start_node(self, name: str) -> None:
+        self._script("start-node", name)
+
+    def name_of(self, address: str) -> str:
+        """What we call the node that Ray knows by this address."""
+        return next(name for name, known in self.addresses.items() if known == address)
+
+    def jobs(self) -> dict[str, str]:
+        """The status of each job by its submission's name."""
+        return {job["submission_id"]: job["status"] for job in self._get("/api/jobs/") if job["submission_id"]}
+
+    def alive(self) -> set[str]:
+        """The workers that Ray holds for alive."""
+        nodes = self._get("/nodes?view=summary")["data"]["summary"]
+        there = {node["ip"] for node in nodes if node["raylet"].get("state") == "ALIVE"}
+        return {name for name, address in self.addresses.items() if address in there}
+
+    def settle(self) -> None:
+        """As it was at the start: nodes are up, no job runs."""
+        for name, status in self.jobs().items():
+            if status in ("PENDING", "RUNNING"):
+                request = urllib.request.Request(f"{self.url}/api/jobs/{name}/stop", method="POST")
+                urllib.request.urlopen(request, timeout=10).close()
+        for name in self.nodes:
+            if name not in self.alive() or not self._processes(name):
+                self._script("kill-node", name)
+                self.start_node(name)
+        wait_until(lambda: not {"PENDING", "RUNNING"} & set(self.jobs().values()), "the end of all jobs", seconds=30)
+
+    def _processes(self, name: str) -> bool:
+        marker = f"FLIPSCALE_RAY_NODE={self.folder}/{name}/".encode()
+        for environ in Path("/proc").glob("[0-9]*/environ"):
+            try:
+                if marker in environ.read_bytes():
+                    return True
+            except OSError:
+                continue
+        return False
+
+    def _get(self, path: str) -> Any:
+        with urllib.request.urlopen(self.url + path, timeout=30) as answer:
+            return json.load(answer)
+
+    def _script(self, *command: str) -> None:
+        done = subprocess.run([SCRIPT, *command], env=os.environ | self._settings, capture_output=True, text=True)
+        if done.returncode:
+            raise RuntimeError(f"ray.sh {' '.join(command)}: {done.stderr}")
+
+    def _failure(self, verb: str) -> RuntimeError:
+        said = Path(f"{self.folder}.log").read_text()
+        return RuntimeError(f"the Ray cluster did not {verb}; look into {self.folder}/log\n{said}")
+
+
+def _python() -> dict[str, str]:
+    """Ray's nodes run on the Python of the tests."""
+    return {"PYTHON": sys.executable}

@@ -1,0 +1,171 @@
+#!/usr/bin/env bash
+# A real Ray cluster on one machine, for tests and for trying things: a head and two workers with logical CPUs and GPUs,
+# and all that it writes in one folder.
+#
+#   ray.sh start               start it; prints `export RAY_ADDRESS=...`, with which `flipscale submit --on ray` finds it
+#   ray.sh stop                end its processes; the folder stays
+#   ray.sh run                 start it, and stop it at the end of standard input: by Ctrl-D, or when the caller dies
+#   ray.sh env                 print the export line alone
+#   ray.sh status              print its nodes; exit code 1 if it is not running
+#   ray.sh check               exit code 0 if this machine can run it, 3 and the reason if not
+#   ray.sh kill-node w1        a machine crashes: all processes of the node are killed at once, training included
+#   ray.sh start-node w1       and comes back, as a new node
+#
+# Settings, as environment variables. Every command reads them:
+#
+#   FLIPSCALE_RAY=.cluster/ray  the folder, below the working directory if nothing else is said
+#   SUBNET=127.0.71     the nodes are SUBNET.2 (head), SUBNET.3 and SUBNET.4: loopback, so that nothing leaves the machine
+#   PORT=21379          the ports PORT to PORT+5 are used, PORT+1 by the dashboard and the Jobs API. A second cluster needs others
+#   CPUS=4 GPUS=4       of each worker: not what the machine has, but what Ray is told. The head has none
+#   PYTHON=             the Python that Ray is installed in; .venv/bin/python here, or python3
+#
+# Other Ray clusters of the machine are not touched: processes are found by a word in their environment.
+
+set -euo pipefail
+export LC_ALL=C
+# Called by what it has started itself it would take itself for one of its nodes.
+[[ -z ${FLIPSCALE_RAY_NODE:-} ]] || exec env -u FLIPSCALE_RAY_NODE "$0" "$@"
+
+trap : PIPE # whoever reads what we say may be gone, but we go on to stop what we started
+here=$(cd "$(dirname "$0")/../.." && pwd)
+folder=$(realpath -m "${FLIPSCALE_RAY:-$PWD/.cluster/ray}")
+subnet=${SUBNET:-127.0.71}
+port=${PORT:-21379}
+python=${PYTHON:-$here/.venv/bin/python}
+[[ -x $python ]] || python=$(command -v python3 || true)
+dashboard=127.0.0.1:$((port + 1))
+
+main() {
+    case ${1:-} in
+        env) echo "export RAY_ADDRESS=http://$dashboard" ;;
+        status) status ;;
+        check) check ;;
+        start) check && start ;;
+        run) check && run ;;
+        stop) stop && echo "nothing of it runs in $folder" >&2 ;;
+        kill-node) kill_node "${2:?which node: w1 or w2}" ;;
+        start-node) start_node "${2:?which node: w1 or w2}" && wait_for_nodes 2 ;;
+        *) sed -n '2,/^$/s/^# \{0,1\}//p' "$0" >&2; exit 2 ;;
+    esac
+}
+
+check() {
+    [[ -d /proc/self ]] || { echo "it needs Linux's /proc and loopback addresses" >&2; return 3; }
+    [[ -n $python ]] && "$python" -c 'import ray.tune, ray.job_submission, aiohttp' 2>/dev/null || {
+        echo "no Ray in ${python:-any Python}; pip install 'ray[default,tune]'" >&2
+        return 3
+    }
+}
+
+# The processes of a node, or with no name of all nodes: whatever they are children of by now.
+pids_of() {
+    local file
+    for file in $(grep -lz "^FLIPSCALE_RAY_NODE=$folder/${1:-}" /proc/[0-9]*/environ 2>/dev/null); do
+        file=${file#/proc/}
+        echo "${file%/environ}"
+    done
+}
+
+ray_start() { # NAME ADDRESS ARGUMENT...
+    local name=$1 address=$2
+    shift 2
+    mkdir -p "$folder/log"
+    # No usage statistics, no token, no search for other clusters, and a dead machine is noticed in seconds.
+    FLIPSCALE_RAY_NODE=$folder/$name/ RAY_ADDRESS='' RAY_USAGE_STATS_ENABLED=0 PYTHONPATH=$here${PYTHONPATH:+:$PYTHONPATH} \
+        RAY_health_check_period_ms=1000 RAY_health_check_timeout_ms=1000 RAY_health_check_failure_threshold=3 \
+        RAY_DISABLE_IMPORT_WARNING=1 RAY_enable_metrics_collection=0 \
+        setsid "$python" -m ray.scripts.scripts start "$@" --node-ip-address="$address" --disable-usage-stats \
+        --object-store-memory=100000000 </dev/null >"$folder/log/$name.log" 2>&1 || {
+        echo "$name did not come up; look into $folder/log/$name.log" >&2
+        return 1
+    }
+}
+
+start_node() {
+    case $1 in
+        head)
+            ray_start head "$subnet.2" --head --port="$port" --num-cpus=0 --num-gpus=0 --temp-dir="$folder/tmp" \
+                --dashboard-host=127.0.0.1 --dashboard-port="$((port + 1))" --include-dashboard=true \
+                --ray-client-server-port="$((port + 2))" --dashboard-agent-listen-port="$((port + 3))" ;;
+        w1 | w2)
+            ray_start "$1" "$subnet.$((${1#w} + 2))" --address="$subnet.2:$port" --num-cpus="${CPUS:-4}" \
+                --num-gpus="${GPUS:-4}" --dashboard-agent-listen-port="$((port + ${1#w} + 3))" ;;
+        *) echo "there is no node $1; there are w1 and w2" >&2; return 2 ;;
+    esac
+}
+
+kill_node() {
+    [[ $1 == w1 || $1 == w2 ]] || { echo "there is no node $1; there are w1 and w2" >&2; return 2; }
+    kill_all "$1/"
+}
+
+kill_all() {
+    local pids all=
+    # Frozen first, until no new ones come, so that none sees another die.
+    while pids=$(pids_of "$1") && [[ $pids != "$all" ]]; do
+        # shellcheck disable=SC2086  # several words
+        kill -STOP $pids 2>/dev/null || true
+        all=$pids
+    done
+    while [[ -n $pids ]]; do
+        # shellcheck disable=SC2086
+        kill -KILL $pids 2>/dev/null || true
+        sleep 0.1
+        pids=$(pids_of "$1")
+    done
+}
+
+nodes_alive() {
+    "$python" - "http://$dashboard" <<'PYTHON'
+import json, sys, urllib.request
+try:
+    with urllib.request.urlopen(f"{sys.argv[1]}/nodes?view=summary", timeout=5) as answer:
+        nodes = json.load(answer)["data"]["summary"]
+except OSError:
+    raise SystemExit(1)
+for node in nodes:
+    print(node["raylet"].get("state", "?"), node["ip"])
+PYTHON
+}
+
+wait_for_nodes() { # so many workers, and Ray's Jobs API
+    local until=$((SECONDS + 90))
+    until [[ $(nodes_alive | grep -c ALIVE) -ge $(($1 + 1)) ]]; do
+        if ((SECONDS > until)); then
+            echo "the nodes did not come up in 90 s; look into $folder/log and $folder/tmp" >&2
+            return 1
+        fi
+        sleep 0.3
+    done
+}
+
+start() {
+    if [[ -n $(pids_of) ]]; then
+        echo "it runs already" >&2
+    else
+        rm -rf "$folder/tmp"
+        mkdir -p "$folder"
+        # One after the other: two that start at once on one machine may wait for each other until they give up.
+        { start_node head && start_node w1 && start_node w2 && wait_for_nodes 2; } || { stop; return 1; }
+    fi
+    main env
+}
+
+stop() {
+    kill_all ''
+}
+
+run() {
+    trap stop EXIT
+    trap 'exit 1' INT TERM HUP
+    start
+    read -r _ || true
+}
+
+status() {
+    [[ -n $(pids_of head/) ]] || { echo "it is not running in $folder"; return 1; }
+    main env
+    nodes_alive
+}
+
+main "$@"

@@ -1,0 +1,86 @@
+"""What the tests of launchers on real clusters share: small studies that really train, and how results are compared."""
+
+import json
+import os
+import subprocess
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from flipscale.launch import states
+from flipscale.launch.launcher import TRAIN
+from flipscale.plan import Run, plan
+from flipscale.run import RunFolder, State
+from flipscale.study import read_study
+from tests.launch.contract import folder
+
+OVER = (State.FINISHED, State.FAILED, State.LOST, State.CANCELLED)
+
+BASE = {
+    "model": "ViT-w16d1-4",
+    "image_size": 28,
+    "text_length": 16,
+    "data": "shapes",
+    "samples": 640,
+    "mask_ratio": 0.5,
+    "batch_size": 32,
+    "lr": 1e-3,
+    "evaluation": {"images": 160},
+}
+
+
+def runs_of(place: Path, more: str = "", **base: Any) -> tuple[Run, ...]:
+    """The runs of a study of a small model."""
+    place.mkdir(parents=True, exist_ok=True)
+    path = place / "small.yaml"
+    path.write_text(f"schema: 1\nbase: {json.dumps({**BASE, **base})}\n{more}\n")
+    return plan(read_study(path)).runs
+
+
+def alone(runs: Sequence[Run], results: Path) -> None:
+    """Train the runs here and now, by themselves, as they are compared with."""
+    for run in runs:
+        folder(results, run).ask({**run.to_dict(), "resources": {}})
+    paths = [str(folder(results, run).path) for run in runs]
+    subprocess.run([*TRAIN, *paths], env={**os.environ, "OMP_NUM_THREADS": "1"}, check=True, capture_output=True)
+
+
+def end(runs: Sequence[Any], results: Path, seconds: float = 120.0) -> dict[str, State]:
+    """Look until all runs are over, at the pace of one who watches."""
+    until = time.monotonic() + seconds
+    while not set((now := states(runs, results)).values()) <= set(OVER):
+        assert time.monotonic() < until, f"still {now}\n{logs(results)}"
+        time.sleep(0.5)
+    return now
+
+
+def logs(results: Path) -> str:
+    """What the jobs of all submissions said last."""
+    return "\n".join(path.read_text()[-3000:] for path in sorted(results.glob("*/*/*.log")))
+
+
+def wait_until(true: Callable[[], Any], seconds: float = 60.0) -> None:
+    until = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < until
+        time.sleep(0.1)
+
+
+def losses(run: RunFolder) -> list[tuple[int, float]]:
+    return [(record["step"], record["loss"]) for record in run.records()[0] if "loss" in record]
+
+
+def weights(run: RunFolder) -> dict[str, torch.Tensor]:
+    return torch.load(run.path / "model.pt")["state_dict"]
+
+
+def assert_same(run: Run, results: Path, expected: Path) -> None:
+    """The run came out as it did elsewhere, bit by bit."""
+    here, there = folder(results, run), folder(expected, run)
+    assert losses(here) == losses(there)
+    assert (here.result() or {})["scores"] == (there.result() or {})["scores"]
+    found, wanted = weights(here), weights(there)
+    assert all(torch.equal(found[name], wanted[name]) for name in wanted)

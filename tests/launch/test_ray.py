@@ -1,0 +1,265 @@
+"""The Ray launcher on a real cluster of a head and two workers, with real training."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from flipscale.errors import LaunchError
+from flipscale.launch import Looker, cancel, states, submit
+from flipscale.launch.launcher import TRAIN
+from flipscale.launch.ray import RayLauncher
+from flipscale.launch.site import DEFAULTS
+from flipscale.run import RunFolder, State
+from tests.clusters.ray import SCRIPT
+from tests.launch.contract import WORKER, LauncherContract, StandInRun, folder, starts, wait_for
+from tests.launch.real import alone, assert_same, end, logs, losses, runs_of, wait_until, weights
+
+pytestmark = pytest.mark.slow
+
+OFTEN = (
+    sys.executable,
+    "-c",
+    "import sys; from pathlib import Path; from flipscale.train import train\n"
+    "raise SystemExit(train(list(map(Path, sys.argv[1:])), checkpoint_seconds=1))",
+)
+"""`flipscale train`, with a checkpoint every second, not every half minute."""
+
+
+@pytest.fixture(autouse=True)
+def on_a_cluster(ray: Any) -> Any:
+    return ray
+
+
+def send(runs: Sequence[Any], results: Path, command: Sequence[str] = TRAIN, **site: Any) -> None:
+    submit(runs, results, RayLauncher(results, {**DEFAULTS, **site}, command=command))
+
+
+class TestRay(LauncherContract):
+    goes_on_by_itself = True
+
+    def launcher(self, results: Path) -> RayLauncher:
+        return RayLauncher(results, command=WORKER)
+
+
+# Several processes, parts of a GPU
+
+
+def test_processes_in_bundles_of_their_own_give_the_losses_of_one_process(tmp_path):
+    # With AdamW's usual eps a gradient of almost 0 moves a weight by lr one way or the other, as it is rounded.
+    (run,) = runs_of(tmp_path, "resources: {processes: 3}", eps=1e-3, batch_size=48, samples=960)
+    # A node has 4 cores, so that the third process has to be on the other one.
+    send([run], tmp_path / "results", cpus_per_process=2)
+    alone([run], tmp_path / "alone")
+    assert end([run], tmp_path / "results") == {run.id: State.FINISHED}, logs(tmp_path / "results")
+    here, there = folder(tmp_path / "results", run), folder(tmp_path / "alone", run)
+    assert [loss for _, loss in losses(here)] == pytest.approx([loss for _, loss in losses(there)], rel=1e-5)
+    torch.testing.assert_close(weights(here), weights(there), rtol=0, atol=1e-5)
+    assert here.result()["devices"] == 6
+    assert len(list((tmp_path / "results").glob("ray/*/0-[12].log"))) == 2
+
+
+def test_runs_share_gpus_by_the_sites_share(tmp_path):
+    results = tmp_path / "results"
+    runs = [StandInRun(f"run-{number}", seconds=4, resources={"gpus": 1}) for number in range(4)]
+    send(runs, results, WORKER, cpus_per_process=2, pack={**DEFAULTS["pack"], "share": 2})
+    assert set(end(runs, results).values()) == {State.FINISHED}, logs(results)
+    # Two runs of two cores each fill a node, and half a GPU each is its first one.
+    assert [folder(results, run).result()["CUDA_VISIBLE_DEVICES"] for run in runs] == ["0"] * 4
+    ended = [RunFolder(results / "runs" / run.id).result()["ended"] for run in runs]
+    assert max(ended) - min(ended) < 4e9  # All four were at work at once.
+
+
+# Nodes and drivers
+
+
+def test_a_run_on_a_node_that_is_lost_goes_on_elsewhere_exactly(tmp_path, ray):
+    results = tmp_path / "results"
+    (run,) = runs_of(tmp_path, samples=64_000)
+    send([run], results, OFTEN)
+    here = folder(results, run)
+    wait_until((here.path / "checkpoint.pt").exists)
+    lost = here.lease()["node"]
+    ray.kill_node(ray.name_of(lost))
+    wait_until(lambda: (here.lease() or {}).get("attempt") == 1, seconds=90)
+    assert here.lease()["node"] != lost
+    alone([run], tmp_path / "alone")
+    assert end([run], results, seconds=180) == {run.id: State.FINISHED}, logs(results)
+    (failure,) = here.failures()
+    assert (failure["kind"], failure["node"]) == ("node", lost)
+    assert here.result()["attempts"] == 2
+    assert_same(run, results, tmp_path / "alone")
+
+
+def test_what_a_killed_process_left_goes_on_on_another_node(tmp_path):
+    results = tmp_path / "results"
+    run = StandInRun("run", seconds=2, first_seconds=60)
+    send([run], results, WORKER)
+    wait_until(lambda: folder(results, run).records()[0])
+    first = folder(results, run).lease()
+    os.kill(first["pid"], signal.SIGKILL)
+    wait_until(lambda: starts(results, run) == 2)
+    again = folder(results, run).lease()
+    assert (again["attempt"], again["job"]) == (1, first["job"])
+    assert again["node"] != first["node"]
+    assert end([run], results) == {"run": State.FINISHED}
+
+
+def test_a_run_whose_process_the_system_asks_to_stop_goes_on_by_itself(tmp_path):
+    results = tmp_path / "results"
+    (run,) = runs_of(tmp_path, samples=32_000)
+    send([run], results)
+    wait_until(lambda: len(losses(folder(results, run))) > 2)
+    os.kill(folder(results, run).lease()["pid"], signal.SIGTERM)
+    assert end([run], results) == {run.id: State.FINISHED}, logs(results)
+    assert [failure["kind"] for failure in folder(results, run).failures()] == ["preempted"]
+    assert folder(results, run).result()["attempts"] == 2
+
+
+def test_a_killed_driver_is_lost_and_submit_goes_on_from_the_checkpoint(tmp_path):
+    results = tmp_path / "results"
+    (run,) = runs_of(tmp_path, samples=64_000)
+    send([run], results)
+    here = folder(results, run)
+    wait_until(lambda: len(losses(here)) > 2)
+    (written,) = results.glob("ray/*/driver.json")
+    os.kill(RunFolder(written.parent)._read("driver.json")["process"], signal.SIGKILL)
+    wait_for([run], results, State.LOST)
+    assert "FAILED" in Looker(results).look([run])[run.id].where.says
+    assert (here.path / "checkpoint.pt").exists()
+    send([run], results)
+    alone([run], tmp_path / "alone")
+    assert end([run], results) == {run.id: State.FINISHED}, logs(results)
+    assert here.result()["attempts"] == 2
+    assert_same(run, results, tmp_path / "alone")
+
+
+# Failures by kind
+
+
+def test_a_run_out_of_memory_goes_on_with_half_the_micro_batch_and_comes_out_the_same(tmp_path):
+    results = tmp_path / "results"
+    (run,) = runs_of(tmp_path, model="ViT-w64d2-4", mask_ratio=0, batch_size=2048, samples=4096, eps=1e-3)
+    send([run], results, setup=["ulimit -d 1400000"])
+    alone([run], tmp_path / "alone")
+    # Between `train`, which says that it failed, and the attendant, which starts it again, it counts as failed.
+    wait_for([run], results, State.FINISHED)
+    here, there = folder(results, run), folder(tmp_path / "alone", run)
+    failures = here.failures()
+    assert {failure["kind"] for failure in failures} == {"oom"}
+    assert here.asked()["resources"]["accumulate"] == failures[-1]["accumulate"] == 2 ** len(failures)
+    assert [loss for _, loss in losses(here)] == pytest.approx([loss for _, loss in losses(there)], rel=1e-4)
+
+
+def test_what_is_wrong_with_all_runs_stops_the_submission_and_a_diverged_one_only_itself(tmp_path):
+    results, other = tmp_path / "results", tmp_path / "other"
+    runs = runs_of(tmp_path, "seeds: 10", data={"webdataset": "nowhere/{0..1}.tar"})
+    hot, good = *runs_of(tmp_path / "hot", lr=1e30, warmup=0), *runs_of(tmp_path / "good")
+    send(runs, results, throttle=2)
+    send([hot, good], other)
+    ended = end(runs, results)
+    failed = [run for run in runs if ended[run.id] is State.FAILED]
+    assert 3 <= len(failed) <= 5
+    assert set(ended.values()) == {State.FAILED, State.CANCELLED}
+    assert {folder(results, run).error()["kind"] for run in failed} == {"data"}
+    (says,) = {look.where.says for look in Looker(results).look(runs).values() if look.state is State.CANCELLED}
+    assert says == "its submission was stopped, as its first 3 runs failed within a minute of their start"
+    assert end([hot, good], other) == {hot.id: State.FAILED, good.id: State.FINISHED}
+    (failure,) = folder(other, hot).failures()
+    assert (failure["kind"], failure["then"]) == ("diverged", "given up: it would diverge again")
+
+
+def test_what_no_node_can_take_waits_and_cancelling_it_ends_the_driver(tmp_path, ray):
+    results = tmp_path / "results"
+    run = StandInRun("run", resources={"gpus": 1})
+    send([run], results, WORKER, cpus_per_process=64)
+    wait_until(lambda: list(results.glob("ray/*/driver.json")))
+    time.sleep(3)
+    assert states([run], results) == {"run": State.WAITING}
+    assert cancel([run], results) == ["run"]
+    name = next(results.glob("ray/*")).name
+    wait_until(lambda: ray.jobs()[name] == "SUCCEEDED")
+
+
+# A whole study
+
+
+def test_a_study_of_24_runs_with_children_is_finished_once_each_while_a_node_dies(tmp_path, ray):
+    """And its results are those of this machine alone."""
+    results = tmp_path / "results"
+    axes = "axes: {mask_ratio: [0, 0.5], samples: [640, 1280, 6400], tuning: [null, {samples: 320}]}\nseeds: 2"
+    runs = runs_of(tmp_path, axes)
+    assert len(runs) == 24
+    send(runs, results)
+    wait_until(lambda: sum(bool(losses(folder(results, run))) for run in runs) >= 4)
+    busy = [lease["node"] for run in runs if (lease := folder(results, run).lease())]
+    ray.kill_node(ray.name_of(max(set(busy), key=busy.count)))
+    alone(runs, tmp_path / "alone")
+    assert set(end(runs, results, seconds=300).values()) == {State.FINISHED}, logs(results)
+    for run in runs:
+        assert_same(run, results, tmp_path / "alone")
+        assert (folder(results, run).path / "log.txt").read_text().count(" finished, ") == 1
+        for parent in run.parents:
+            ended = RunFolder(results / "runs" / parent).result()["finished"]
+            assert folder(results, run).result()["started"] > ended
+    assert {failure["kind"] for run in runs for failure in folder(results, run).failures()} == {"node"}
+
+
+# The command line
+
+
+def test_the_command_line_sends_a_study_and_returns(tmp_path, ray, monkeypatch):
+    monkeypatch.delenv("RAY_ADDRESS")
+    runs_of(tmp_path, "seeds: 2")
+
+    def flipscale(*arguments: str) -> "subprocess.CompletedProcess[str]":
+        command = [sys.executable, "-m", "flipscale", *arguments]
+        return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+
+    on_ray = ["--on", "ray", "--address", ray.head]
+    preview = flipscale("submit", "small.yaml", *on_ray, "--dry-run")
+    assert "# a Ray job: 2 runs in 2 trials of Ray Tune\n# 2 trials ask for 1 x {'CPU': 1}\n" in preview.stdout
+    assert not (tmp_path / "results").exists()
+    sent = flipscale("submit", "small.yaml", *on_ray, "--detach")
+    assert sent.stderr.startswith("submitted 2 runs to ray\n"), sent.stderr
+    assert "Ray job " in flipscale("status", "small.yaml").stdout
+    wait_until(lambda: "2 of 2 finished" in flipscale("status", "small.yaml").stdout)
+    assert flipscale("submit", "small.yaml", *on_ray).stderr.startswith("submitted 0 runs, left alone 2 finished\n")
+
+
+def test_without_an_address_a_ray_is_started_here_and_the_next_submit_joins_it(tmp_path, monkeypatch):
+    monkeypatch.delenv("RAY_ADDRESS")
+    home = Path(tempfile.mkdtemp(prefix="flipscale-local-ray-", dir="/tmp"))  # Paths of sockets have to be short.
+    monkeypatch.setenv("RAY_TMPDIR", str(home))
+    monkeypatch.setenv("FLIPSCALE_RAY", str(home))
+    monkeypatch.setenv("FLIPSCALE_RAY_NODE", f"{home}/here/")  # By this word ray.sh finds what was started.
+    try:
+        said = []
+        for seeds in (1, 2):
+            runs_of(tmp_path, f"seeds: {seeds}")
+            command = [sys.executable, "-m", "flipscale", "submit", "small.yaml", "--on", "ray", "--detach"]
+            done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+            assert done.returncode == 0, done.stderr
+            said.append(done.stderr)
+        assert said[0].startswith("starting a Ray on this machine; `ray stop` ends it\nsubmitted 1 runs to ray\n")
+        assert said[1].startswith("submitted 1 runs to ray, left alone 1 ")
+        assert set(end(runs_of(tmp_path, "seeds: 2"), tmp_path / "results").values()) == {State.FINISHED}
+    finally:
+        subprocess.run([SCRIPT, "stop"], check=True)
+        shutil.rmtree(home, ignore_errors=True)
+
+
+def test_where_no_ray_answers_nothing_is_written_of_jobs(tmp_path):
+    run = StandInRun("run")
+    with pytest.raises(LaunchError, match=r"Nobody answers at 127\.0\.0\.1:9\. Is that the head of a Ray cluster"):
+        submit([run], tmp_path, RayLauncher(tmp_path, address="127.0.0.1:9", command=WORKER))
+    assert states([run], tmp_path) == {"run": State.PLANNED}

@@ -1,0 +1,221 @@
+"""What is asked of Ray, and in which order runs are handed out, without a cluster."""
+
+import os
+import re
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import yaml
+
+from flipscale.errors import LaunchError
+from flipscale.launch import Looker, states, submit
+from flipscale.launch.launcher import Job, Request, launcher_named
+from flipscale.launch.ray import RayLauncher
+from flipscale.launch.ray.cluster import Answer
+from flipscale.launch.ray.trials import Task, Trials, bundles_of, job_id, tasks_of
+from flipscale.launch.site import DEFAULTS, read_site
+from flipscale.run import RunFolder, State
+from tests.launch.contract import WORKER, StandInRun
+
+DOCS = Path(__file__).parents[2] / "docs"
+
+
+def site(**keys):
+    pack = {**DEFAULTS["pack"], **keys.pop("pack", {})}
+    return {**DEFAULTS, **keys, "pack": pack}
+
+
+def requests(results, *runs):
+    return [Request(RunFolder(results / "runs" / run.id), run.to_dict()) for run in runs]
+
+
+# What a run asks for
+
+
+@pytest.mark.parametrize(
+    ("resources", "share", "keys", "bundles"),
+    [
+        ({}, 1, {}, [{"CPU": 1}]),
+        ({"processes": 2}, 1, {"cpus_per_process": 3}, [{"CPU": 3}, {"CPU": 3}]),
+        ({"gpus": 2}, 1, {"cpus_per_process": 8}, [{"CPU": 8, "GPU": 1}] * 2),
+        ({"gpus": 1}, 4, {}, [{"CPU": 1, "GPU": 0.25}]),
+        ({"gpus": 1}, 3, {}, [{"CPU": 1, "GPU": 0.3333}]),
+        ({"gpus": 1, "processes": 2}, 1, {}, [{"CPU": 1, "GPU": 0.5}] * 2),
+        ({"gpus": 1}, 1, {"gpu_type": "H100"}, [{"CPU": 1, "GPU": 1, "accelerator_type:H100": 0.001}]),
+        ({}, 2, {"memory_per_process": "2G"}, [{"CPU": 1, "memory": 2 * 1024**3}]),
+    ],
+)
+def test_a_run_asks_for_a_bundle_for_each_process(resources, share, keys, bundles):
+    assert bundles_of(Task(("run",), resources, share), site(**keys)) == bundles
+
+
+def test_by_itself_a_run_is_a_trial_and_a_child_another(tmp_path):
+    asked = requests(tmp_path, StandInRun("parent"), StandInRun("other"), StandInRun("child", parents=("parent",)))
+    assert [task.runs for task in tasks_of(asked, site())] == [("parent",), ("child",), ("other",)]
+
+
+def test_short_runs_share_a_trial_as_far_as_the_sites_time_goes(tmp_path):
+    runs = [StandInRun(f"run-{number}", seconds=20) for number in range(5)]
+    long, child = StandInRun("long", seconds=50), StandInRun("child", seconds=20, parents=("run-0",))
+    other = StandInRun("other", seconds=20, resources={"processes": 2})
+    tasks = tasks_of(requests(tmp_path, long, *runs, child, other), site(pack={"time": 45}))
+    assert [task.runs for task in tasks] == [
+        ("long",), ("run-0", "child"), ("run-1", "run-2"), ("run-3", "run-4"), ("other",),
+    ]  # fmt: skip
+
+
+def test_as_many_runs_share_a_gpu_as_fit_by_their_predicted_memory(tmp_path):
+    (asked,) = requests(tmp_path, StandInRun("run", resources={"gpus": 1}))
+    asked.asked["cost"] = {**asked.asked["cost"], "memory_bytes": 20 * 1024**3}
+    assert tasks_of([asked], site(pack={"share": 8, "device_memory": "80G"}))[0].share == 3
+
+
+# Refusals
+
+
+def test_what_ray_cannot_follow_in_a_site_file_is_refused_with_the_reason(tmp_path):
+    path = tmp_path / "site.yaml"
+    path.write_text("schema: 1\npartition: gpu\nsrun: [--cpu-bind=cores]\npack: {whole_nodes: true}\n")
+    with pytest.raises(LaunchError) as error:
+        launcher_named("ray", tmp_path, read_site(path))
+    assert str(error.value) == (
+        "This site file is not for --on ray. Leave out partition: Ray has no partitions; --address says which cluster; "
+        "srun: there is no srun; pack.whole_nodes: Ray gives out single GPUs."
+    )
+
+
+def test_an_address_is_for_ray_alone(tmp_path):
+    with pytest.raises(LaunchError, match="An address is that of a Ray cluster; give it together with --on ray"):
+        launcher_named("local", tmp_path, address="10.0.0.1:6379")
+
+
+# Looks
+
+
+def sent(results, *runs, url="http://127.0.0.1:9"):
+    """A submission as it is written down, to a cluster that is gone."""
+    tasks = tuple(Task((run.id,), run.resources, 1) for run in runs)
+    trials = Trials("NAME", tasks, url, site(), str(results / "runs"), WORKER, str(results))
+    trials.write(results / "ray")
+    for index, run in enumerate(runs):
+        folder = RunFolder(results / "runs" / run.id)
+        folder.ask(run.to_dict())
+        Job(run.id, "ray", job_id("NAME", index), 0.0, log="").write(folder)
+    return trials, trials.path(results / "ray")
+
+
+def test_where_ray_cannot_be_asked_a_run_is_lost_only_when_its_driver_shows_no_life(tmp_path):
+    run = StandInRun("run")
+    _, path = sent(tmp_path, run)
+    assert states([run], tmp_path) == {"run": State.WAITING}
+    path.with_name("driver.json").write_text("{}")
+    os.utime(path, (0, 0))
+    assert states([run], tmp_path) == {"run": State.WAITING}
+    os.utime(path.with_name("driver.json"), (0, 0))
+    assert states([run], tmp_path) == {"run": State.LOST}
+
+
+def test_a_run_whose_trial_was_given_up_is_lost_and_says_why(tmp_path):
+    runs = [StandInRun("run"), StandInRun("other")]
+    _, path = sent(tmp_path, *runs)
+    path.with_name("0.failed").write_text("ModuleNotFoundError: No module named 'flipscale'\n")
+    found = Looker(tmp_path).look(runs)
+    assert (found["run"].state, found["other"].state) == (State.LOST, State.WAITING)
+    assert found["run"].where.says.endswith("gave its trial up: ModuleNotFoundError: No module named 'flipscale'")
+
+
+def test_where_no_ray_can_be_had_no_job_is_written(tmp_path):
+    with pytest.raises(LaunchError, match="Nobody answers"):
+        submit([StandInRun("run")], tmp_path, RayLauncher(tmp_path, address="http://127.0.0.1:9", command=WORKER))
+    assert RunFolder(tmp_path / "runs" / "run").job() is None
+
+
+@pytest.mark.parametrize(
+    ("status", "message", "says"),
+    [
+        ("RUNNING", "", "Ray job NAME runs"),
+        ("PENDING", "Job has not started yet.", "Ray job NAME waits: Job has not started yet."),
+        ("FAILED", "Job failed:\nmore", "Ray job NAME FAILED: Job failed:"),
+        (None, "", "Ray knows its job no more"),
+    ],
+)
+def test_what_ray_says_of_a_job_fits_a_line(status, message, says):
+    assert str(Answer("NAME", status, message)) == says
+
+
+# The order of trials
+
+
+@pytest.fixture
+def queue(tmp_path):
+    from flipscale.launch.ray.driver import Queue
+
+    runs = StandInRun("child", parents=("parent",)), StandInRun("parent"), StandInRun("other")
+    trials, path = sent(tmp_path, *runs)
+    return Queue(path, trials)
+
+
+def names(queue, *trial_ids):
+    """Which runs are handed out to these trials."""
+    found = []
+    for trial_id in trial_ids:
+        config = queue.suggest(trial_id)
+        found.append(queue.trials.tasks[config["task"]].runs[0] if isinstance(config, dict) else config)
+    return found
+
+
+def test_a_child_is_handed_out_when_its_parent_is_over(queue):
+    assert names(queue, "a", "b", "c") == ["parent", "other", None]
+    queue.trials.run("parent")._write("result.json", {})
+    queue.on_trial_complete("a", {"again": False})
+    assert names(queue, "d") == ["child"]
+
+
+def test_what_has_to_leave_its_node_comes_again_and_avoids_it(queue):
+    assert names(queue, "a", "b") == ["parent", "other"]
+    queue.trials.run("parent").note_failure({"kind": "node", "reason": "", "then": "resumed", "node": "10.0.0.7"})
+    queue.on_trial_complete("a", {"again": True})
+    config = queue.suggest("c")
+    assert (queue.trials.tasks[config["task"]].runs, config["avoid"]) == (("parent",), "10.0.0.7")
+
+
+def test_nothing_more_is_handed_out_when_the_rest_is_cancelled_or_asked_of_another_submission(queue):
+    assert names(queue, "a") == ["parent"]
+    for run, job in (("other", {"cancelled": 1.0}), ("child", {"id": "ANOTHER/0"})):
+        folder = queue.trials.run(run)
+        folder.write_job({**folder.job(), **job})
+    assert names(queue, "b") == [None]
+    queue.trials.run("parent")._write("result.json", {})
+    queue.on_trial_complete("a", {"again": False})
+    assert names(queue, "c") == ["FINISHED"]
+
+
+def test_nothing_more_is_handed_out_when_the_submission_was_stopped(queue):
+    queue.path.with_name("stopped.json").write_text("{}")
+    assert names(queue, "a") == ["FINISHED"]
+
+
+def test_a_driver_ends_when_all_is_cancelled_though_a_trial_waits_for_room(queue):
+    from flipscale.launch.ray.driver import Watch
+
+    assert names(queue, "a") == ["parent"]
+    watch = Watch(queue)
+    trials = [SimpleNamespace(status="PENDING")]
+    watch.on_step_begin(0, trials)
+    for run in ("parent", "other", "child"):
+        folder = queue.trials.run(run)
+        folder.write_job({**folder.job(), "cancelled": 1.0})
+    watch._next = 0
+    with pytest.raises(SystemExit):
+        watch.on_step_begin(1, trials)
+
+
+# Documents
+
+
+@pytest.mark.parametrize("cluster", re.findall(r"```yaml\n(.*?)```", (DOCS / "ray.md").read_text(), re.DOTALL))
+def test_the_cluster_files_of_the_documents_are_such_as_ray_takes(cluster):
+    from ray.autoscaler._private.util import prepare_config, validate_config
+
+    validate_config(prepare_config(yaml.safe_load(cluster)))
