@@ -35,6 +35,7 @@ PATIENCE = 1800.0
 _PLAIN = """
 import os, subprocess, sys, tempfile
 os.environ |= {"TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1", "RAY_CHDIR_TO_TRIAL_DIR": "0", "RAY_AIR_NEW_OUTPUT": "0"}
+os.environ["TUNE_GLOBAL_CHECKPOINT_S"] = "3600"
 import ray
 from ray import tune
 
@@ -50,12 +51,18 @@ class Plain(tune.Trainable):
         return True
 
 ray.init(log_to_driver=False)
-tune.Tuner(
+results = tune.Tuner(
     tune.with_resources(Plain, {"cpu": 1}),
     param_space={"folder": tune.grid_search(folders)},
     tune_config=tune.TuneConfig(reuse_actors=True),
-    run_config=tune.RunConfig(storage_path=tempfile.mkdtemp(), verbose=0),
+    run_config=tune.RunConfig(
+        storage_path=tempfile.mkdtemp(),
+        checkpoint_config=tune.CheckpointConfig(checkpoint_frequency=0, checkpoint_at_end=False),
+        verbose=0,
+    ),
 ).fit()
+if results.errors:
+    raise SystemExit(str(results.errors[0]))
 """
 
 

@@ -55,6 +55,12 @@ def test_by_itself_a_run_is_a_trial_and_a_child_another(tmp_path):
     assert [task.runs for task in tasks_of(asked, site())] == [("parent",), ("child",), ("other",)]
 
 
+def test_runs_that_cost_nothing_share_no_trial_unless_the_site_says_so(tmp_path):
+    asked = requests(tmp_path, *(StandInRun(f"run-{number}", seconds=0) for number in range(3)))
+    assert len(tasks_of(asked, site())) == 3
+    assert len(tasks_of(asked, site(pack={"time": 60}))) == 1
+
+
 def test_short_runs_share_a_trial_as_far_as_the_sites_time_goes(tmp_path):
     runs = [StandInRun(f"run-{number}", seconds=20) for number in range(5)]
     long, child = StandInRun("long", seconds=50), StandInRun("child", seconds=20, parents=("run-0",))

@@ -263,7 +263,8 @@ def test_small_runs_share_one_job_and_keep_their_own_logs(tmp_path):
 
 def test_runs_beside_each_other_on_a_node_have_their_own_gpus(tmp_path):
     results = tmp_path / "results"
-    runs = [StandInRun(f"run-{number}", seconds=1.5, resources={"gpus": 2}) for number in range(2)]
+    # So long that the second worker comes before the first has done both.
+    runs = [StandInRun(f"run-{number}", seconds=8, resources={"gpus": 2}) for number in range(2)]
     send(runs, results, WORKER, gpus_per_node=4, pack={**DEFAULTS["pack"], "time": 600, "whole_nodes": True})
     assert set(end(runs, results).values()) == {State.FINISHED}, logs(results)
     assert len(list(results.glob("slurm/*/*.log"))) == 1

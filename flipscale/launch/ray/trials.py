@@ -106,7 +106,7 @@ def tasks_of(requests: Sequence[Request], site: Site) -> list[Task]:
     bins: dict[str, list[Request]] = {}
     for line in lines_of(requests):
         seconds = seconds_of(line)
-        if seconds > limit or len({by_resources(one) for one in line}) > 1:
+        if not limit or seconds > limit or len({by_resources(one) for one in line}) > 1:
             tasks += [[one] for one in line]
             continue
         key = f"{by_resources(line[0])} {share_of(line, site)}"
