@@ -95,6 +95,8 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
     asked = parser.parse_args(arguments)
     if asked.hydra and not asked.partition:
         parser.error("--hydra needs --partition, for hydra's jobs go to a real SLURM")
+    if asked.partition:
+        cluster_config()  # What is missing is better said now than after the rest was measured.
     facts: dict[str, Any] = {
         "benchmark": "submission",
         "machine": machine(),
@@ -117,8 +119,9 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
         for runs in asked.hydra_runs if asked.hydra else ():
             _progress(f"{runs:,} jobs by hydra")
             facts["hydra"].append(hydra_sweep(folder, asked.hydra, runs, asked.partition))
-    facts["limits"] = limits(facts)
-    leave(asked.out, facts, _as_markdown(facts))
+        facts["limits"] = limits(facts)
+        # Before the folder goes: removing so many files may take minutes.
+        leave(asked.out, facts, _as_markdown(facts))
     return facts
 
 
@@ -413,11 +416,7 @@ def _programs_cpu_seconds() -> float:
 
 def submissions_to_a_cluster(folder: Path, runs: int, partition: str, repeats: int) -> dict[str, Any]:
     """Submit held runs to the SLURM here, in turns with sbatch alone, and cancel them."""
-    try:
-        answer = subprocess.run(["scontrol", "show", "config"], capture_output=True, text=True, check=True).stdout
-    except (FileNotFoundError, subprocess.CalledProcessError) as error:
-        raise FlipscaleError(f"There is no SLURM here ({error}). Leave out --partition, or set SLURM_CONF.") from None
-    config = dict(re.findall(r"^(\w+) *= (.*)$", answer, re.MULTILINE))
+    config = cluster_config()
     facts: dict[str, Any] = {
         "slurm": config["SLURM_VERSION"],
         "max_array_size": int(config["MaxArraySize"]),
@@ -448,6 +447,15 @@ def submissions_to_a_cluster(folder: Path, runs: int, partition: str, repeats: i
         finally:
             scheduler.time(_flipscale("cancel", study, by_function))
     return facts
+
+
+def cluster_config() -> dict[str, str]:
+    """What the SLURM here says of itself. FlipscaleError where there is none."""
+    try:
+        answer = subprocess.run(["scontrol", "show", "config"], capture_output=True, text=True, check=True).stdout
+    except (FileNotFoundError, subprocess.CalledProcessError) as error:
+        raise FlipscaleError(f"There is no SLURM here ({error}). Leave out --partition, or set SLURM_CONF.") from None
+    return dict(re.findall(r"^(\w+) *= (.*)$", answer, re.MULTILINE))
 
 
 @contextlib.contextmanager

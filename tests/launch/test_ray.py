@@ -250,8 +250,8 @@ def test_without_an_address_a_ray_is_started_here_and_the_next_submit_joins_it(t
             done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
             assert done.returncode == 0, done.stderr
             said.append(done.stderr)
-        assert said[0].startswith("starting a Ray on this machine; `ray stop` ends it\nsubmitted 1 runs to ray\n")
-        assert said[1].startswith("submitted 1 runs to ray, left alone 1 ")
+        assert said[0].startswith("starting a Ray on this machine; `ray stop` ends it\nsubmitted 1 run to ray\n")
+        assert said[1].startswith("submitted 1 run to ray, left alone 1 ")
         assert set(end(runs_of(tmp_path, "seeds: 2"), tmp_path / "results").values()) == {State.FINISHED}
     finally:
         subprocess.run([SCRIPT, "stop"], check=True)
