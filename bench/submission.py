@@ -26,6 +26,7 @@ import re
 import resource
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -660,4 +661,6 @@ def _progress(what: str) -> None:
 
 
 if __name__ == "__main__":
+    # So that what is held is cancelled, and the folder goes, where somebody ends it.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     main()
