@@ -22,7 +22,7 @@ check: .venv/.dev  ## lint, format, types
 bench: .venv/.dev  ## measure speed against open_clip's program, what masks save, and what submitting to SLURM takes
 	$(BIN)/python -m bench.speed --out speed
 	$(BIN)/python -m bench.masking --out masking
-	$(BIN)/python -m bench.submission --out submission
+	$(BIN)/python -m bench.submission
 
 format: .venv/.dev  ## mend what check can mend by itself
 	$(BIN)/ruff check --fix .
