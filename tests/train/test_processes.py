@@ -133,9 +133,9 @@ def wait_for_step(run: RunFolder, step: int, *processes: subprocess.Popen[str]) 
 
 
 def children(pid: int) -> list[int]:
-    """The processes of a run that `pid` started: other tests leave children of another kind, such as a tracker."""
+    """The processes of a run that `pid` started: other tests leave children of another kind, as clusters' keepers."""
     found = [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
-    return [child for child in found if b"flipscale" in Path(f"/proc/{child}/cmdline").read_bytes()]
+    return [child for child in found if b"\0flipscale\0train\0" in Path(f"/proc/{child}/cmdline").read_bytes()]
 
 
 def ended(process: subprocess.Popen[str], within: float = 60) -> tuple[int, str]:
