@@ -112,6 +112,15 @@ class Breaker:
         return (self.folder / "stopped.json").exists()
 
 
+def why_stopped(folder: Path) -> str | None:
+    """What a Breaker wrote into its folder, for a person; None where it has not stopped the submission."""
+    try:
+        written = json.loads((folder / "stopped.json").read_text())
+    except FileNotFoundError:
+        return None
+    return f"its submission was stopped, as {written['reason']}"
+
+
 class Attendant:
     """Sees the runs of `folders` through. `work` does it; `note` takes the signals that the job gets."""
 

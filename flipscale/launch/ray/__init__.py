@@ -22,7 +22,6 @@ processes.py the processes of a worker, in the trial's bundles
 """
 
 import contextlib
-import json
 import secrets
 import shlex
 import sys
@@ -34,6 +33,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from flipscale.errors import LaunchError
+from flipscale.launch.attend import why_stopped
 from flipscale.launch.launcher import TRAIN, Job, Request, Whereabouts
 from flipscale.launch.ray.trials import Trials, bundles_of, job_id, keys_not_here, tasks_of
 from flipscale.launch.site import DEFAULTS, Site
@@ -162,7 +162,7 @@ class RayLauncher:
             return Whereabouts(None, f"its driver shows no life, and Ray cannot be asked: {error}")
         if answer.lives:
             return Whereabouts("waiting", str(answer))
-        if why := _stopped(trials.path(self.home).parent):
+        if why := why_stopped(trials.path(self.home).parent):
             return Whereabouts("cancelled", why)
         return Whereabouts(None, str(answer))
 
@@ -177,15 +177,6 @@ class RayLauncher:
     def _read(self, name: str) -> Trials | None:
         path = self.home / name / "submission.json"
         return Trials.read(path) if path.exists() else None
-
-
-def _stopped(folder: Path) -> str | None:
-    """Why the submission was stopped, if it was."""
-    try:
-        written = json.loads((folder / "stopped.json").read_text())
-    except FileNotFoundError:
-        return None
-    return f"its submission was stopped, as {written['reason']}"
 
 
 def _name_of(job: Job) -> str:

@@ -17,7 +17,6 @@ scheduler.py   what SLURM is asked
 task.py        what a job does
 """
 
-import json
 import secrets
 import shlex
 import shutil
@@ -27,10 +26,11 @@ from dataclasses import replace
 from pathlib import Path
 
 from flipscale.errors import LaunchError
+from flipscale.launch.attend import why_stopped
 from flipscale.launch.launcher import TRAIN, Job, Request, Whereabouts, count
 from flipscale.launch.site import DEFAULTS, Site
 from flipscale.launch.slurm import scheduler
-from flipscale.launch.slurm.arrays import Array, arrays_of
+from flipscale.launch.slurm.arrays import Array, arrays_of, job_name_of
 from flipscale.run import FailureKind, RunFolder
 
 USUAL_ARRAY_SIZE = 1001
@@ -86,17 +86,17 @@ class SlurmLauncher:
 
     def poll(self, jobs: Sequence[Job], *, closely: bool = False) -> dict[str, Whereabouts]:
         tasks = {job.run_id: _task_of(job) for job in jobs}
-        names = {_job_name(name) for name, _ in tasks.values()}
+        names = {name for name, _ in tasks.values()}
         try:
-            entries = scheduler.queue(names)
+            entries = scheduler.queue(map(job_name_of, names))
         except LaunchError as error:
             # Whoever cannot be asked has not said that the jobs are gone.
             return dict.fromkeys(tasks, Whereabouts("waiting", f"SLURM cannot be asked: {error}"))
         if closely:
             entries = self._with_history(tasks.values(), entries)
-        stopped = {name: self._stopped(name) for name in {name for name, _ in tasks.values()}}
+        stopped = {name: why_stopped(self.home / name.rpartition("-")[0]) for name in names}
         return {
-            run_id: _whereabouts(entries.get(_job_name(name), {}).get(index), stopped[name])
+            run_id: _whereabouts(entries.get(job_name_of(name), {}).get(index), stopped[name])
             for run_id, (name, index) in tasks.items()
         }
 
@@ -147,8 +147,8 @@ class SlurmLauncher:
         if not jobs:
             return {}
         tasks = {job.run_id: _task_of(job) for job in jobs}
-        entries = scheduler.queue((_job_name(name) for name, _ in tasks.values()), patient=True)
-        found = {run_id: entries.get(_job_name(name), {}).get(index) for run_id, (name, index) in tasks.items()}
+        entries = scheduler.queue((job_name_of(name) for name, _ in tasks.values()), patient=True)
+        found = {run_id: entries.get(job_name_of(name), {}).get(index) for run_id, (name, index) in tasks.items()}
         return {run_id: entry.id for run_id, entry in found.items() if entry and entry.lives}
 
     def _arrays(self, requests: Sequence[Request]) -> list[Array]:
@@ -170,18 +170,10 @@ class SlurmLauncher:
         self, tasks: Iterable[tuple[str, int]], entries: Mapping[str, dict[int, scheduler.Entry]]
     ) -> dict[str, dict[int, scheduler.Entry]]:
         """What squeue has, and of what it has forgotten what accounting says."""
-        forgotten = {name for name, index in tasks if index not in entries.get(_job_name(name), {})}
+        forgotten = {name for name, index in tasks if index not in entries.get(job_name_of(name), {})}
         arrays = {array.job_name: array.slurm_id for name in forgotten if (array := self._read(name))}
         history = scheduler.history({name: number for name, number in arrays.items() if number})
         return {name: {**history.get(name, {}), **entries.get(name, {})} for name in entries.keys() | history.keys()}
-
-    def _stopped(self, name: str) -> str | None:
-        """Why the array's submission was stopped, if it was."""
-        try:
-            written = json.loads((self.home / name.rpartition("-")[0] / "stopped.json").read_text())
-        except FileNotFoundError:
-            return None
-        return f"its submission was stopped, as {written['reason']}"
 
     def _read(self, name: str) -> Array | None:
         submission, _, number = name.rpartition("-")
@@ -213,7 +205,3 @@ def _task_of(job: Job) -> tuple[str, int]:
     """The array and the index of a job's task."""
     name, _, index = job.id.partition("/")
     return name, int(index)
-
-
-def _job_name(name: str) -> str:
-    return f"flipscale-{name}"

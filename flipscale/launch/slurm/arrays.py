@@ -49,7 +49,7 @@ class Array:
 
     @property
     def job_name(self) -> str:
-        return f"flipscale-{self.name}"
+        return job_name_of(self.name)
 
     def path(self, home: Path) -> Path:
         """The array's record; beside it lie its script and the logs of its tasks."""
@@ -72,6 +72,11 @@ class Array:
         tasks = {int(index): tuple(ids) for index, ids in written["tasks"].items()}
         lists = {name: tuple(written[name]) for name in ("avoid", "command", "after_jobs")}
         return cls(**{**written, **lists, "tasks": tasks})
+
+
+def job_name_of(array: str) -> str:
+    """What SLURM calls the jobs of the array of this name."""
+    return f"flipscale-{array}"
 
 
 @dataclass(frozen=True)
