@@ -126,7 +126,9 @@ class Fit:
         if self.stretch is None:
             return dict.fromkeys(self.parameters)
         # On the scale they were fitted on, as a coefficient spreads evenly in its logarithm.
-        low, high = (self.law.values(theta) for theta in interval(self.draws, self.stretch))
+        least, most = self.law.bounds(self.rows.x, self.rows.z)
+        ends_of = (np.clip(end, least, most) for end in interval(self.draws, self.stretch))
+        low, high = map(self.law.values, ends_of)
         found: dict[str, tuple[float, float] | None] = {}
         for name in self.parameters:
             ends = low[name], high[name]

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from flipscale.errors import ResultsError, did_you_mean
 from flipscale.fit.best import Frontier, on_frontier
-from flipscale.fit.doubts import FEW, check_enough, is_line, notes
+from flipscale.fit.doubts import FEW, HELD_OUT, check_enough, is_line, notes
 from flipscale.fit.fitted import Fit, HeldOut
 from flipscale.fit.law import Array, Law
 from flipscale.fit.laws import law_named
@@ -30,7 +30,7 @@ class Options:
     """How a law is fitted, where the usual way is not wanted."""
 
     loss: Loss | None = None
-    """`huber` on residuals of 0.001, or `squares`. None: squares for a straight line, huber for all others."""
+    """`huber` or `squares`. None: squares for a straight line, and on scales for which huber's 0.001 was not made."""
     linear: bool = False
     """Residuals in y itself in the place of its logarithm."""
     frontier: Frontier | None = None
@@ -94,16 +94,16 @@ def fit_groups(
 def default_law(table: pd.DataFrame, x: Sequence[str], y: str, options: Options | None = None) -> Law:
     """The law for a y of this kind: through odds for an accuracy, with a floor for a loss or an error.
 
-    Below FEW points, or along one variable that has few, it is the one with the fewest parameters.
+    Below FEW points it is the one of that kind with the fewest parameters.
     """
-    accuracy = (options.accuracy if options else None) if options and options.accuracy is not None else is_accuracy(y)
-    if accuracy:
-        names = {1: "odds-power", 2: "odds", 3: "mask"}
+    said = options.accuracy if options else None
+    values = np.column_stack([column(table, name) for name in x]) if x else np.empty((len(table), 0))
+    whole = np.isfinite(values).all(axis=1) & np.isfinite(column(table, y))
+    few = len(np.unique(values[whole], axis=0)) < FEW
+    if is_accuracy(y) if said is None else said:
+        names = {1: "odds-power", 2: "odds-product" if few else "odds", 3: "mask"}
     else:
-        values = np.column_stack([column(table, name) for name in x]) if len(x) else np.empty((len(table), 0))
-        whole = np.isfinite(values).all(axis=1) & np.isfinite(column(table, y))
-        few = len(np.unique(values[whole], axis=0)) < FEW
-        names = {1: "power" if few else "power+floor", 2: "chinchilla", 3: "data-limited"}
+        names = {1: "power" if few else "power+floor", 2: "product" if few else "chinchilla", 3: "data-limited"}
     if len(x) not in names:
         raise ResultsError(f"No law takes {len(x)} variables; name one to three columns with --x.")
     return law_named(names[len(x)])
@@ -111,7 +111,7 @@ def default_law(table: pd.DataFrame, x: Sequence[str], y: str, options: Options 
 
 def fit_rows(law: Law, rows: Rows, options: Options, group: Mapping[str, Any], *, hold_out: bool = True) -> Fit:
     """The same for rows that are chosen already; without `hold_out` the largest are not held out to see the error."""
-    loss = options.loss or ("squares" if is_line(law) else "huber")
+    loss = options.loss or ("huber" if law.link == "log" and not is_line(law) else "squares")
     fixed, tied = _held(law, options)
     whole = rows
     if options.frontier:
@@ -166,7 +166,7 @@ def held_out_error(law: Law, rows: Rows, options: Options, *, interval: bool = F
     nothing = (None, None, None, None, None)
     if largest.all():
         return HeldOut(names, *nothing, f"all runs are within a factor of {RUNG:g} of the largest")
-    rest = rows.only(~largest, "held out")
+    rest = rows.only(~largest, HELD_OUT)
     try:
         short = replace(options, draws=options.draws if interval else 0, frontier=None)
         smaller = fit_rows(law, _with_clusters_closed(rest), short, {}, hold_out=False)
