@@ -26,9 +26,9 @@ OFTEN = (
     sys.executable,
     "-c",
     "import sys; from pathlib import Path; from flipscale.train import train\n"
-    "raise SystemExit(train(list(map(Path, sys.argv[1:])), checkpoint_seconds=1))",
+    "raise SystemExit(train(list(map(Path, sys.argv[1:])), checkpoint_seconds=0))",
 )
-"""`flipscale train`, with a checkpoint every second, not every half minute."""
+"""`flipscale train`, with a checkpoint as often as it can, not every half minute."""
 
 BASE = {
     "model": "ViT-w16d1-4",
@@ -59,7 +59,7 @@ def alone(runs: Sequence[Run], results: Path) -> None:
     subprocess.run([*TRAIN, *paths], env={**os.environ, "OMP_NUM_THREADS": "1"}, check=True, capture_output=True)
 
 
-def end(runs: Sequence[Any], results: Path, seconds: float = 120.0) -> dict[str, State]:
+def end(runs: Sequence[Any], results: Path, seconds: float = 300.0) -> dict[str, State]:
     """Look until all runs are over, at the pace of one who watches."""
     until = time.monotonic() + seconds
     while not set((now := states(runs, results)).values()) <= set(OVER):
@@ -73,7 +73,7 @@ def logs(results: Path) -> str:
     return "\n".join(path.read_text()[-3000:] for path in sorted(results.glob("*/*/*.log")))
 
 
-def wait_until(true: Callable[[], Any], seconds: float = 60.0) -> None:
+def wait_until(true: Callable[[], Any], seconds: float = 120.0) -> None:
     until = time.monotonic() + seconds
     while not true():
         assert time.monotonic() < until
@@ -85,8 +85,8 @@ def losses(run: RunFolder) -> list[tuple[int, float]]:
 
 
 @contextlib.contextmanager
-def frozen(*runs: RunFolder, once: str = "metrics.jsonl", seconds: float = 90.0) -> Iterator[tuple[RunFolder, Any]]:
-    """One of these runs, as soon as it has losses and the file `once`, and its lease. Its process stands still meanwhile.
+def frozen(*runs: RunFolder, once: str = "metrics.jsonl", seconds: float = 120.0) -> Iterator[tuple[RunFolder, Any]]:
+    """The first of these runs that has losses and the file `once`, and its lease; its process stands still meanwhile.
 
     So it is surely not over before that is done to it which a test is about, however slow the machine is.
     """
@@ -118,7 +118,7 @@ def _thaw(lease: dict[str, Any]) -> None:
 
 
 def is_signalled(lease: dict[str, Any]) -> bool:
-    """Whether a process that stands still will find a signal when it goes on, was made to go on by one, or was killed."""
+    """Whether a process that stands still will find a signal when it goes on, or one has woken or killed it."""
     if not is_alive(lease["pid"], lease["born"]):
         return True
     status = dict(line.split(":\t", 1) for line in Path(f"/proc/{lease['pid']}/status").read_text().splitlines())

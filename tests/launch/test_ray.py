@@ -75,16 +75,16 @@ def test_runs_share_gpus_by_the_sites_share(tmp_path):
 
 def test_a_run_on_a_node_that_is_lost_goes_on_elsewhere_exactly(tmp_path, ray):
     results = tmp_path / "results"
-    (run,) = runs_of(tmp_path, samples=64_000)
+    (run,) = runs_of(tmp_path, samples=12_800)
     send([run], results, OFTEN)
     here = folder(results, run)
     with frozen(here, once="checkpoint.pt") as (_, lease):
         lost = lease["node"]
         ray.kill_node(ray.name_of(lost))
-    wait_until(lambda: (here.lease() or {}).get("attempt") == 1, seconds=90)
+    wait_until(lambda: (here.lease() or {}).get("attempt") == 1)
     assert here.lease()["node"] != lost
     alone([run], tmp_path / "alone")
-    assert end([run], results, seconds=180) == {run.id: State.FINISHED}, logs(results)
+    assert end([run], results) == {run.id: State.FINISHED}, logs(results)
     (failure,) = here.failures()
     assert (failure["kind"], failure["node"]) == ("node", lost)
     assert here.result()["attempts"] == 2
@@ -109,7 +109,7 @@ def test_what_a_killed_process_left_goes_on_on_another_node(tmp_path):
 
 def test_a_run_whose_process_the_system_asks_to_stop_goes_on_by_itself(tmp_path):
     results = tmp_path / "results"
-    (run,) = runs_of(tmp_path, samples=32_000)
+    (run,) = runs_of(tmp_path, samples=12_800)
     send([run], results)
     with frozen(folder(results, run)) as (_, lease):
         os.kill(lease["pid"], signal.SIGTERM)
@@ -120,7 +120,7 @@ def test_a_run_whose_process_the_system_asks_to_stop_goes_on_by_itself(tmp_path)
 
 def test_a_killed_driver_is_lost_and_submit_goes_on_from_the_checkpoint(tmp_path):
     results = tmp_path / "results"
-    (run,) = runs_of(tmp_path, samples=64_000)
+    (run,) = runs_of(tmp_path, samples=12_800)
     send([run], results)
     here = folder(results, run)
     with frozen(here):
@@ -145,7 +145,7 @@ def test_a_run_out_of_memory_goes_on_with_half_the_micro_batch_and_comes_out_the
     send([run], results, setup=["ulimit -d 1400000"])
     alone([run], tmp_path / "alone")
     # Between `train`, which says that it failed, and the attendant, which starts it again, it counts as failed.
-    wait_until(lambda: states([run], results)[run.id] is State.FINISHED, seconds=120)
+    wait_until(lambda: states([run], results)[run.id] is State.FINISHED)
     here, there = folder(results, run), folder(tmp_path / "alone", run)
     failures = here.failures()
     assert {failure["kind"] for failure in failures} == {"oom"}
@@ -197,7 +197,7 @@ def test_a_study_of_24_runs_with_children_is_finished_once_each_while_a_node_die
     with frozen(*long) as (lost, lease):
         ray.kill_node(ray.name_of(lease["node"]))
     alone(runs, tmp_path / "alone")
-    assert set(end(runs, results, seconds=300).values()) == {State.FINISHED}, logs(results)
+    assert set(end(runs, results).values()) == {State.FINISHED}, logs(results)
     for run in runs:
         assert_same(run, results, tmp_path / "alone")
         assert (folder(results, run).path / "log.txt").read_text().count(" finished, ") == 1
