@@ -27,7 +27,8 @@ LONGEST_WAIT_SECONDS = 120
 def main(paths):
     signal.signal(signal.SIGTERM, stop)
     signal.signal(signal.SIGUSR2, stop)
-    took = True
+    # Where a run has several processes, they act as one: no other than the first takes runs of its own.
+    took = os.environ.get("SLURM_PROCID", "0") == "0"
     while took and not STOP:
         took = any(not STOP and do(RunFolder(path)) for path in paths)
 
