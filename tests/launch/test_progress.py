@@ -14,8 +14,19 @@ from tests.launch.contract import WORKER, StandInRun, folder, starts, wait_for
 
 
 class Terminal(io.StringIO):
+    """It makes a file `seen` once it has been written a word."""
+
+    def __init__(self, word, seen):
+        super().__init__()
+        self.word, self.seen = word, seen
+
     def isatty(self):
         return True
+
+    def write(self, text):
+        if self.word in text:
+            self.seen.touch()
+        return super().write(text)
 
 
 def test_wait_says_how_each_run_ended_and_how_the_study_did(tmp_path):
@@ -32,9 +43,10 @@ def test_wait_says_how_each_run_ended_and_how_the_study_did(tmp_path):
 
 
 def test_a_terminal_sees_one_line_rewritten(tmp_path):
-    runs = [StandInRun("run", seconds=0.5)]
+    seen = tmp_path / "seen running"
+    runs = [StandInRun("run", until=(str(seen),))]
     submission = submit(runs, tmp_path, LocalLauncher(tmp_path, command=WORKER))
-    stream = Terminal()
+    stream = Terminal("1 running", seen)
     wait(submission, tmp_path, stream, every=0.05)
     assert "\r\033[K0 of 1 finished, 1 running, " in stream.getvalue()
     assert stream.getvalue().endswith(" so far\n")
