@@ -131,9 +131,9 @@ def plan_at(study: Study, at: Mapping[str, Any]) -> Plan:
             raise PlanError(f"{name}: {wrong[0]}.")
         axes.append(Axis(name, (read,)))
     said = study.document.data.get("base") or {}
-    missing = [axis.name for axis in study.axes if axis.name not in at and axis.name not in said]
+    missing = [axis.name for axis in study.axes if axis.name not in (*at, *said, "seed")]
     if missing:
-        raise PlanError(f"{study.name} varies {', '.join(missing)}: say at which value, as {missing[0]}=...")
+        raise PlanError(f"{study.name} varies {', '.join(missing)}: say at which value, as {missing[0]}=VALUE.")
     complaints = Complaints()
     one = replace(study, grids={"at": tuple(axes)}, conditions=())
     found = tuple(cells(one, complaints))

@@ -43,8 +43,7 @@ def fit(args: argparse.Namespace) -> int:
         from flipscale.fit.words import text
 
         print("\n\n".join(map(text, fits)))
-    for name, why in none.items():
-        say(f"not fitted: {name}: {why}")
+    _say_none("not fitted", none)
     if out:
         out.parent.mkdir(parents=True, exist_ok=True)
         write_json(out, data)
@@ -52,6 +51,16 @@ def fit(args: argparse.Namespace) -> int:
         left = {row: why for one in fits for row, why in one.left_out.items() if row not in rows}
         say(f"wrote {out} ({len(fits)} fit{'s' if len(fits) > 1 else ''}, {len(rows)} runs used, {len(left)} left out)")
     return 0
+
+
+def _say_none(what: str, none: Mapping[str, str]) -> None:
+    """What there is not, one line a reason."""
+    of: dict[str, list[str]] = {}
+    for name, why in none.items():
+        of.setdefault(why, []).append(name)
+    for why, names in of.items():
+        more = f" and {len(names) - 1} others" if len(names) > 1 else ""
+        say(f"{what}: {names[0]}{more}: {why}")
 
 
 def forecast(args: argparse.Namespace) -> int:
@@ -95,7 +104,7 @@ def _of_study(args: argparse.Namespace, at: Mapping[str, str]) -> "list[Forecast
     study, results, y = _results(args)
     asked = {name: plain_value(value) for name, value in at.items()}
     found: list[Forecast] = []
-    why: list[str] = []
+    none: dict[str, str] = {}
     for values, part in in_groups(results, groups_of(results, _axes(study))):
         settings = {name: _setting(study, name, value) for name, value in values.items()}
         if any(name in asked and not _same(settings[name], asked[name]) for name in settings):
@@ -110,9 +119,8 @@ def _of_study(args: argparse.Namespace, at: Mapping[str, str]) -> "list[Forecast
             x = args.x or variables_of(part, y)
             found.append(forecast_one(part, args.law, x=x, y=y, at=where, group=values, options=_options(args)))
         except ResultsError as error:
-            why.append(f"{', '.join(f'{k}={v}' for k, v in values.items()) or 'all runs'}: {error}")
-    for line_of_it in why:
-        say(f"no forecast: {line_of_it}")
+            none[_name(values)] = str(error)
+    _say_none("no forecast", none)
     if not found:
         raise ResultsError("No forecast can be made.")
     return found
@@ -137,7 +145,7 @@ def _fits(args: argparse.Namespace, table: "pd.DataFrame", y: str | None) -> "tu
                     )
                 )
             except ResultsError as error:
-                none[", ".join(f"{name}={value}" for name, value in values.items()) or "all rows"] = str(error)
+                none[_name(values)] = str(error)
         if not fits:
             raise ResultsError("\n".join(none.values()))
         return fits, none
@@ -185,6 +193,10 @@ def _options(args: argparse.Namespace) -> "Options":
         draws=args.draws,
         seed=args.seed,
     )
+
+
+def _name(group: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name}={value}" for name, value in group.items()) or "all runs"
 
 
 def _axes(study: "Study") -> list[str]:

@@ -197,8 +197,12 @@ class Fit:
         """The 95 % interval of the mean y of runs yet to be made at x [n, roles]."""
         assert self.stretch is not None
         draws = self.sample(x, one_run=True)
-        draws = draws if self.linear else self.rows.response.from_link(draws)
-        low, high = interval(draws.mean(axis=1), self.stretch)
+        if self.linear:
+            low, high = interval(draws.mean(axis=1), self.stretch)
+            return float(low), float(high)
+        response = self.rows.response
+        means = response.to_link(response.from_link(draws).mean(axis=1))
+        low, high = self._ordered(*interval(means, self.stretch))
         return float(low), float(high)
 
     def _ordered(self, low: Array, high: Array) -> tuple[Array, Array]:

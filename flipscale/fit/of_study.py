@@ -47,13 +47,15 @@ def groups_of(results: pd.DataFrame, axes: Iterable[str]) -> list[str]:
 
 
 def variables_of(results: pd.DataFrame, y: str) -> list[str]:
-    """Which of FLOPs per sample and samples seen vary among the rows that have the score."""
+    """Which of FLOPs per sample and samples seen vary among the rows that have the score. ResultsError if neither."""
     rows = results[results[y].notna()]
     found = []
     for name in (SIZE, SAMPLES):
         values = rows[name].dropna().astype("float64")
         if len(values) and values.max() > _VARIES * values.min():
             found.append(name)
+    if not found:
+        raise ResultsError(f"all runs have the same {SIZE} and {SAMPLES}, so there is no curve to fit.")
     return found
 
 
@@ -82,10 +84,7 @@ def fit_study(
     for form, values, part, x in parts:
         name = ", ".join(f"{key}={value}" for key, value in values.items()) or "all runs"
         try:
-            variables = x or variables_of(part, y)
-            if not variables:
-                raise ResultsError(f"all runs have the same {SIZE} and {SAMPLES}, so there is no curve to fit.")
-            fits.append(fit(part, form, x=variables, y=y, group=values, options=options))
+            fits.append(fit(part, form, x=x or variables_of(part, y), y=y, group=values, options=options))
         except ResultsError as error:
             none[f"{form}, {name}" if x else name] = str(error)
     if not fits:
