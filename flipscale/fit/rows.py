@@ -246,10 +246,8 @@ def where(table: pd.DataFrame, conditions: Mapping[str, str]) -> pd.DataFrame:
         keep &= values.map(_is(wanted))
     if not keep.any() and len(table):
         said = ", ".join(f"{name}={value}" for name, value in conditions.items())
-        name = next(iter(conditions))
-        raise ResultsError(
-            f"No row has {said}; {name} is one of {did_you_mean('', dict.fromkeys(map(str, table[name])))}."
-        )
+        there = [f"{name} is one of {', '.join(dict.fromkeys(map(str, table[name])))}" for name in conditions]
+        raise ResultsError(f"No row has {said}; {'; '.join(there)}.")
     return table[keep]
 
 
