@@ -22,6 +22,7 @@ def fit(args: argparse.Namespace) -> int:
     from flipscale.collect import is_table
     from flipscale.run import write_json
 
+    _spell_out(args)
     if not is_table(args.source):
         study, results, y = _results(args)
         from flipscale.fit.of_study import fit_study
@@ -51,6 +52,22 @@ def fit(args: argparse.Namespace) -> int:
         left = {row: why for one in fits for row, why in one.left_out.items() if row not in rows}
         say(f"wrote {out} ({len(fits)} fit{'s' if len(fits) > 1 else ''}, {len(rows)} runs used, {len(left)} left out)")
     return 0
+
+
+def _spell_out(args: argparse.Namespace) -> None:
+    """What may be asked for as a law and is a way of choosing rows."""
+    if args.law in ("pareto", "binned", "frontier"):
+        args.frontier, args.law = "binned" if args.law == "binned" else "pareto", "power"
+    elif args.law in ("isoflop", "IsoFLOP"):
+        if not args.budget:
+            raise FlipscaleError("an IsoFLOP fit needs the column of budgets: --budget COLUMN")
+        args.law = None
+    elif args.law in ("two-step", "two_step"):
+        if not args.through:
+            raise FlipscaleError("a fit in two steps needs the column of the loss between them: --through COLUMN")
+        args.law = None
+    elif args.law and args.budget:
+        raise FlipscaleError(f"--budget fits a power law to the best sizes; leave out --law {args.law}")
 
 
 def _say_none(what: str, none: Mapping[str, str]) -> None:

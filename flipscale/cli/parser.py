@@ -52,9 +52,10 @@ def parser() -> argparse.ArgumentParser:
             "source", metavar="STUDY|TABLE", help="the study's YAML file, or a .csv, .tsv or .parquet table"
         )
         one.add_argument("--law", help="which law; by the kind of y if left out (docs/fits.md lists them)")
-        one.add_argument("--x", type=_names, default=[], metavar="COLUMN,...", help="variables, in the law's order")
+        columns = {"type": _names, "action": "extend", "default": [], "metavar": "COLUMN,..."}
+        one.add_argument("--x", **columns, help="variables, in the law's order")
         one.add_argument("--y", metavar="COLUMN", help="what is fitted; the study's score if left out")
-        one.add_argument("--group", type=_names, default=[], metavar="COLUMN,...", help="a law for each of its values")
+        one.add_argument("--group", **columns, help="a law for each of its values")
         one.add_argument("--where", action="append", default=[], metavar="COLUMN=VALUE", help="only these rows")
         one.add_argument("--frontier", choices=["pareto", "binned"], help="fit what is best for its cost only")
         one.add_argument("--fix", action="append", default=[], metavar="NAME=VALUE", help="hold a parameter fast")
