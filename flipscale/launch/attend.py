@@ -292,7 +292,7 @@ class Attendant:
         failed = [(run, error) for run in self.folders if (error := run.error()) and not error.get("noted")]
         for run, error in failed:
             kind = FailureKind(error["kind"]) if error.get("kind") in set(FailureKind) else FailureKind.CODE
-            self._answer(run, kind, error.get("reason") or "", began=worker.began)
+            self._answer(run, kind, error.get("reason") or "", began=worker.began, told=True)
         if self._stopping is not None:
             return
         cause, code = self._cause_of_death(worker), worker.process.returncode
@@ -363,7 +363,9 @@ class Attendant:
         node: str | None = None,
         attempt: int | None = None,
         began: float | None = None,
+        told: bool = False,
     ) -> None:
+        """told: whether the run's own error.json says so."""
         here = self.place.node
         decision = answer_failure(
             run,
@@ -381,6 +383,8 @@ class Attendant:
             self._away = self._away or (decision.away and not self._stays and node in (None, here))
             self._nothing_to_start = False
             return
+        if told and run.error() is None:
+            return  # somebody has submitted it again meanwhile, and it is another job's
         self._give_up(run, kind, f"{_sentence(reason)} {_sentence(decision.says)}", began=began)
 
     def _give_up(self, run: RunFolder, kind: FailureKind, reason: str, began: float | None = None) -> None:
