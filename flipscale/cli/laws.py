@@ -72,12 +72,10 @@ def _spell_out(args: argparse.Namespace) -> None:
 
 def _say_none(what: str, none: Mapping[str, str]) -> None:
     """What there is not, one line a reason."""
-    of: dict[str, list[str]] = {}
-    for name, why in none.items():
-        of.setdefault(why, []).append(name)
-    for why, names in of.items():
-        more = f" and {len(names) - 1} others" if len(names) > 1 else ""
-        say(f"{what}: {names[0]}{more}: {why}")
+    from flipscale.fit.words import by_reason
+
+    for line in by_reason(none):
+        say(f"{what}: {line}")
 
 
 def forecast(args: argparse.Namespace) -> int:
@@ -113,7 +111,7 @@ def _of_study(args: argparse.Namespace, at: Mapping[str, str]) -> "list[Forecast
     """A forecast for each group of the study's axes that `at` leaves open, at the cost of the run that it names."""
     from flipscale.errors import ResultsError
     from flipscale.fit import forecast as forecast_one
-    from flipscale.fit import in_groups
+    from flipscale.fit import group_name, in_groups
     from flipscale.fit.of_study import MASK, SAMPLES, SIZE, groups_of, variables_of
     from flipscale.plan import plan_at
     from flipscale.study.expression import plain_value
@@ -136,7 +134,7 @@ def _of_study(args: argparse.Namespace, at: Mapping[str, str]) -> "list[Forecast
             x = args.x or variables_of(part, y)
             found.append(forecast_one(part, args.law, x=x, y=y, at=where, group=values, options=_options(args)))
         except ResultsError as error:
-            none[_name(values)] = str(error)
+            none[group_name(values)] = str(error)
     _say_none("no forecast", none)
     if not found:
         raise ResultsError("No forecast can be made.")
@@ -146,7 +144,7 @@ def _of_study(args: argparse.Namespace, at: Mapping[str, str]) -> "list[Forecast
 def _fits(args: argparse.Namespace, table: "pd.DataFrame", y: str | None) -> "tuple[list[Fit], dict[str, str]]":
     """The fits that the options ask for, by columns of a table."""
     from flipscale.errors import ResultsError
-    from flipscale.fit import fit_groups, in_groups, isoflop, two_step
+    from flipscale.fit import fit_groups, group_name, in_groups, isoflop, two_step
 
     if not args.x or not y:
         raise FlipscaleError(_NEEDS.format(source=args.source, verb="fit"))
@@ -162,7 +160,7 @@ def _fits(args: argparse.Namespace, table: "pd.DataFrame", y: str | None) -> "tu
                     )
                 )
             except ResultsError as error:
-                none[_name(values)] = str(error)
+                none[group_name(values)] = str(error)
         if not fits:
             raise ResultsError("\n".join(none.values()))
         return fits, none
@@ -210,10 +208,6 @@ def _options(args: argparse.Namespace) -> "Options":
         draws=args.draws,
         seed=args.seed,
     )
-
-
-def _name(group: Mapping[str, Any]) -> str:
-    return ", ".join(f"{name}={value}" for name, value in group.items()) or "all runs"
 
 
 def _axes(study: "Study") -> list[str]:

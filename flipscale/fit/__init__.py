@@ -32,7 +32,7 @@ from flipscale.fit.fronts import frontier, isoflop
 from flipscale.fit.law import Law
 from flipscale.fit.laws import LAWS, law_named
 from flipscale.fit.prediction import Forecast, forecast, forecast_groups
-from flipscale.fit.rows import in_groups, where
+from flipscale.fit.rows import group_name, in_groups, where
 from flipscale.fit.two_step import TwoStep, two_step
 
 __all__ = [
@@ -49,6 +49,7 @@ __all__ = [
     "forecast",
     "forecast_groups",
     "frontier",
+    "group_name",
     "in_groups",
     "isoflop",
     "law_named",

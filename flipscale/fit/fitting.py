@@ -14,9 +14,10 @@ from flipscale.fit.doubts import FEW, HELD_OUT, check_enough, is_line, notes
 from flipscale.fit.fitted import Fit, HeldOut
 from flipscale.fit.law import Array, Law
 from flipscale.fit.laws import law_named
-from flipscale.fit.rows import Rows, column, in_groups, is_accuracy, rows_of
+from flipscale.fit.rows import Rows, column, group_name, in_groups, is_accuracy, rows_of
 from flipscale.fit.solver import Loss, Problem, refit, solve
 from flipscale.fit.uncertainty import DRAWS, draws_of
+from flipscale.fit.words import by_reason
 
 STARTS = 24
 """Searches a fit: from starts drawn from the data nearly all end at one place; the checklist says how many did."""
@@ -85,9 +86,9 @@ def fit_groups(
         except ResultsError as error:
             if not values:
                 raise
-            none[", ".join(f"{name}={value}" for name, value in values.items())] = str(error)
+            none[group_name(values)] = str(error)
     if not fits:
-        raise ResultsError("\n".join(f"{name}: {why}" for name, why in none.items()))
+        raise ResultsError("\n".join(by_reason(none)))
     return fits, none
 
 

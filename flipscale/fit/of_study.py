@@ -4,7 +4,7 @@ The size of a run is its FLOPs per sample: models of equal parameters and other 
 have equal parameters and spend differently.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,9 +13,10 @@ import pandas as pd
 from flipscale.errors import ResultsError
 from flipscale.fit.fitted import Fit
 from flipscale.fit.fitting import Options, fit
-from flipscale.fit.rows import in_groups, is_accuracy
+from flipscale.fit.rows import group_name, in_groups, is_accuracy
+from flipscale.fit.words import by_reason
 
-SIZE, SAMPLES, MASK = "flops_per_sample", "samples_seen", "mask_ratio"
+SIZE, SAMPLES, MASK, PAIRS = "flops_per_sample", "samples_seen", "mask_ratio", "unique_pairs"
 
 _INSIDE = ("model", "image_size", "text_length", "samples", "seed")
 """Axes that FLOPs per sample and samples seen stand for, and seeds: they make no group."""
@@ -67,26 +68,37 @@ def fit_study(
     law: str | None = None,
     options: Options | None = None,
 ) -> StudyFits:
-    """A law for every group of the study's axes, and one over all mask ratios where three and two schedules allow it.
+    """A law for every group of the study's axes, one over all mask ratios, and one along its unique pairs.
 
-    Raises ResultsError where nothing can be fitted, with the reason of each group.
+    The law over all mask ratios takes three of them and two schedules; that along unique pairs takes runs of equal size
+    and schedule. Raises ResultsError where nothing can be fitted, with the reasons.
     """
-    groups = groups_of(results, axes)
     fits: list[Fit] = []
     none: dict[str, str] = {}
-    parts: list[tuple[str | None, Mapping[str, Any], pd.DataFrame, list[str] | None]] = [
-        (law, values, part, None) for values, part in in_groups(results, groups) if law not in _JOINT
-    ]
+    for name, form, x, group, part in _wanted(results, groups_of(results, axes), y, law):
+        try:
+            fits.append(fit(part, form, x=x or variables_of(part, y), y=y, group=group, options=options))
+        except ResultsError as error:
+            none[name] = str(error)
+    if not fits:
+        raise ResultsError("\n".join(["No law can be fitted:", *by_reason(none)]))
+    return StudyFits(tuple(fits), none)
+
+
+_Wanted = tuple[str, str | None, list[str] | None, dict[str, Any], pd.DataFrame]
+
+
+def _wanted(results: pd.DataFrame, groups: list[str], y: str, law: str | None) -> Iterator[_Wanted]:
+    """Each fit: its name, its law and variables (None: by what varies), its group, and the group's rows."""
+    if law not in _JOINT:
+        for values, part in in_groups(results, groups):
+            yield group_name(values), law, None, values, part
     if MASK in groups and law in (None, *_JOINT):
         joint = law or ("mask" if is_accuracy(y) else "mask+floor")
-        others = [name for name in groups if name != MASK]
-        parts += [(joint, values, part, [SIZE, SAMPLES, MASK]) for values, part in in_groups(results, others)]
-    for form, values, part, x in parts:
-        name = ", ".join(f"{key}={value}" for key, value in values.items()) or "all runs"
-        try:
-            fits.append(fit(part, form, x=x or variables_of(part, y), y=y, group=values, options=options))
-        except ResultsError as error:
-            none[f"{form}, {name}" if x else name] = str(error)
-    if not fits:
-        raise ResultsError("No law can be fitted:\n" + "\n".join(f"  {name}: {why}" for name, why in none.items()))
-    return StudyFits(tuple(fits), none)
+        for values, part in in_groups(results, [name for name in groups if name != MASK]):
+            yield f"{joint}, {group_name(values)}", joint, [SIZE, SAMPLES, MASK], values, part
+    if "data_size" in groups and law is None:
+        fixed = [*(name for name in groups if name != "data_size"), "model", "samples"]
+        for values, part in in_groups(results, fixed):
+            if part[PAIRS].nunique() > 2:
+                yield f"along {PAIRS}, {group_name(values)}", None, [PAIRS], values, part

@@ -238,6 +238,12 @@ def in_groups(table: pd.DataFrame, by: Sequence[str]) -> list[tuple[dict[str, ob
     return [(dict(zip(by, key, strict=True)), part) for key, part in parts]
 
 
+def group_name(values: Mapping[str, object]) -> str:
+    """'dataset=c4, mask_ratio=0.5'; a missing value is null, and no group is 'all runs'."""
+    shown = {name: "null" if value is None or value != value else value for name, value in values.items()}
+    return ", ".join(f"{name}={value}" for name, value in shown.items()) or "all runs"
+
+
 def where(table: pd.DataFrame, conditions: Mapping[str, str]) -> pd.DataFrame:
     """The rows whose columns have these values, numbers by value and texts by text."""
     keep = pd.Series(True, index=table.index)
