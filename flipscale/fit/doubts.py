@@ -76,7 +76,7 @@ def notes(law: Law, rows: Rows, solution: Solution) -> tuple[str, ...]:
         said.append("parameters trade off against each other: their single values mean little, predictions may still")
     if rows.response.link == "log" and not rows.response.accuracy:
         size = np.log(np.maximum(rows.size, 1e-300))
-        if np.ptp(size) and np.corrcoef(size, rows.z)[0, 1] > 0.5 and not is_line(law):
+        if np.ptp(size) and np.corrcoef(size, rows.z)[0, 1] > 0.5 and not law.is_line:
             said.append(
                 f"{rows.response.column} rises with size, and this law only falls: for an accuracy fit 1 - y, or odds"
             )
@@ -88,7 +88,3 @@ def _some(left_out: Mapping[str, str]) -> str:
     for why in left_out.values():
         counts[why] = counts.get(why, 0) + 1
     return ", ".join(f"{n} with {why}" for why, n in list(counts.items())[:3])
-
-
-def is_line(law: Law) -> bool:
-    return len(getattr(law, "terms", ())) == 1 and not getattr(law, "outer", None)

@@ -24,15 +24,15 @@ FLOOR_REACHES_0 = 1e-2
 class HeldOut:
     """The largest runs, predicted from all smaller ones."""
 
-    runs: tuple[str, ...]
-    predicted: float | None
+    runs: tuple[str, ...] = ()
+    predicted: float | None = None
     """Mean of what the law says of them, in the units of y."""
-    measured: float | None
+    measured: float | None = None
     """Mean of what they came to."""
-    low: float | None
+    low: float | None = None
     """Lower end of the 95 % interval of that prediction, the runs' own scatter included; None: not asked."""
-    high: float | None
-    extrapolation: float | None
+    high: float | None = None
+    extrapolation: float | None = None
     """How many times larger they are than the largest run that was fitted."""
     why: str | None = None
     """Why there is none."""

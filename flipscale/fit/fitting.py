@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from flipscale.errors import ResultsError, did_you_mean
 from flipscale.fit.best import Frontier, on_frontier
-from flipscale.fit.doubts import FEW, HELD_OUT, check_enough, is_line, notes
+from flipscale.fit.doubts import FEW, HELD_OUT, check_enough, notes
 from flipscale.fit.fitted import Fit, HeldOut
 from flipscale.fit.law import Array, Law
 from flipscale.fit.laws import law_named
@@ -112,7 +112,7 @@ def default_law(table: pd.DataFrame, x: Sequence[str], y: str, options: Options 
 
 def fit_rows(law: Law, rows: Rows, options: Options, group: Mapping[str, Any], *, hold_out: bool = True) -> Fit:
     """The same for rows that are chosen already; without `hold_out` the largest are not held out to see the error."""
-    loss = options.loss or ("huber" if law.link == "log" and not is_line(law) else "squares")
+    loss = options.loss or ("huber" if law.link == "log" and not law.is_line else "squares")
     fixed, tied = _held(law, options)
     whole = rows
     if options.frontier:
@@ -125,8 +125,7 @@ def fit_rows(law: Law, rows: Rows, options: Options, group: Mapping[str, Any], *
 
     def again(drawn: NDArray[np.intp]) -> Array | None:
         if options.frontier:
-            front = _front(whole.x[drawn], whole.y[drawn], whole, options.frontier)
-            drawn = drawn[front]
+            drawn = drawn[_front(whole, drawn, options.frontier)]
             resample = Problem(law, whole.x[drawn], whole.z[drawn], loss, options.linear, fixed, tied)
         else:
             resample = problem.with_points(drawn)
@@ -136,9 +135,7 @@ def fit_rows(law: Law, rows: Rows, options: Options, group: Mapping[str, Any], *
 
     clusters = (whole if options.frontier else rows).clusters
     draws = draws_of(again, clusters, options.draws, options.seed) if options.draws else np.empty((0, 0))
-    held_out = (
-        held_out_error(law, rows, options) if hold_out else HeldOut((), None, None, None, None, None, "not asked")
-    )
+    held_out = held_out_error(law, rows, options) if hold_out else HeldOut(why="not asked")
     return Fit(
         law=law,
         rows=rows,
@@ -164,15 +161,14 @@ def held_out_error(law: Law, rows: Rows, options: Options, *, interval: bool = F
     size = rows.size
     largest = size >= size.max() / RUNG
     names = tuple(name for name, out in zip(rows.ids, largest, strict=True) if out)
-    nothing = (None, None, None, None, None)
     if largest.all():
-        return HeldOut(names, *nothing, f"all runs are within a factor of {RUNG:g} of the largest")
+        return HeldOut(names, why=f"all runs are within a factor of {RUNG:g} of the largest")
     rest = rows.only(~largest, HELD_OUT)
     try:
         short = replace(options, draws=options.draws if interval else 0, frontier=None)
         smaller = fit_rows(law, _with_clusters_closed(rest), short, {}, hold_out=False)
     except ResultsError as error:
-        return HeldOut(names, *nothing, f"without the largest rung: {error}")
+        return HeldOut(names, why=f"without the largest rung: {error}")
     z = law.evaluate(smaller.solution.theta, rows.x[largest])[0]
     predicted = float(rows.response.from_link(z).mean())
     low = high = None
@@ -194,13 +190,14 @@ def _held(law: Law, options: Options) -> tuple[dict[str, float], dict[str, str]]
     return {name: law.theta(name, value) for name, value in fixed.items()}, tied
 
 
-def _front(x: Array, y: Array, rows: Rows, kind: Frontier) -> NDArray[np.intp]:
-    return on_frontier(x.prod(axis=1), y, kind, lower=not rows.response.accuracy)
+def _front(rows: Rows, drawn: NDArray[np.intp], kind: Frontier) -> NDArray[np.intp]:
+    """The places, among the drawn rows, of those that are best for their size."""
+    return on_frontier(rows.size[drawn], rows.y[drawn], kind, lower=not rows.response.accuracy)
 
 
 def _reduced(rows: Rows, kind: Frontier) -> Rows:
     keep = np.zeros(len(rows), dtype=bool)
-    keep[_front(rows.x, rows.y, rows, kind)] = True
+    keep[_front(rows, np.arange(len(rows)), kind)] = True
     why = "another is as cheap and better" if kind == "pareto" else "not the best of its bin of cost"
     return _with_clusters_closed(rows.only(keep, why))
 
