@@ -8,7 +8,7 @@ import pytest
 
 from flipscale.launch import states, submit, wait, watch
 from flipscale.launch.local import LocalLauncher
-from flipscale.launch.progress import RunProgress, StudyProgress, last_record
+from flipscale.launch.progress import RunProgress, StudyProgress, last_records
 from flipscale.run import RunFolder, State
 from tests.launch.contract import WORKER, StandInRun, folder, starts, wait_for
 
@@ -86,7 +86,7 @@ def test_ctrl_c_cancels_what_this_submission_started_and_nothing_else(tmp_path):
 )
 def test_progress_is_the_last_whole_record_of_the_loss(tmp_path, written, samples):
     (tmp_path / "metrics.jsonl").write_bytes(written)
-    record = last_record(RunFolder(tmp_path))
+    record, _ = last_records(RunFolder(tmp_path))
     assert (record and record["samples"]) == samples
 
 
