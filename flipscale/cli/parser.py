@@ -69,6 +69,7 @@ def parser() -> argparse.ArgumentParser:
     verb(verbs.plot).add_argument("--plots", type=Path, default=Path("plots"), help="where figures go (plots/)")
     one = verb(verbs.compare)
     one.add_argument("--score", help="what to compare; the study's score if left out")
+    verb(verbs.report).add_argument("--plots", type=Path, default=Path("plots"), help="where figures are (plots/)")
     one = verb(verbs.run, data=False)
     launches(one)
     mirrors(one)

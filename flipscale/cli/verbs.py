@@ -274,8 +274,21 @@ def compare(args: argparse.Namespace) -> int:
     return 0
 
 
+def report(args: argparse.Namespace) -> int:
+    """Write a study as one HTML page that opens offline, with interactive figures and a table of all runs."""
+    from flipscale.report import write_report
+
+    study, planned = plan_of(args)
+    written = write_report(study, planned, Path(args.study), args.results, args.plots)
+    if args.json:
+        print_json({"file": str(written.path), "bytes": written.size})
+    else:
+        say(f"wrote {written.path} ({written.size / 1e6:.1f} MB); open it in a browser")
+    return 0
+
+
 def run(args: argparse.Namespace) -> int:
-    """Do all of it, in order: plan, submit, wait, collect, plot, compare."""
+    """Do all of it, in order: plan, submit, wait, collect, plot, compare, report."""
     from flipscale import track
 
     args.detach = args.retry_diverged = args.json = args.dry_run = False
@@ -287,11 +300,13 @@ def run(args: argparse.Namespace) -> int:
         raise FlipscaleError(f"No run of {args.study} has finished; see flipscale status {where(args)}.")
     plot(args)
     compare(args)
+    report(args)
     mirrored = mirror(args, study, found)
     folder = args.results / study.name
     print(f"\ntable        {found.files[0]}   ({len(found.results)} of {len(planned.cells)} runs)")
     print(f"figures      {args.plots / study.name}/")
     print(f"comparison   {folder / 'comparison.md'}")
+    print(f"report       {args.plots / study.name / 'report.html'}")
     print(f"MLflow       {track.ui_command(mirrored['uri']) if mirrored else 'not written'}")
     return failed
 

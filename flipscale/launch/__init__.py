@@ -59,6 +59,7 @@ __all__ = [
     "preview",
     "read_site",
     "rewritable",
+    "run_progress",
     "states",
     "submit",
     "wait",
