@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from flipscale.compare import Comparison, Pair
+from flipscale.compare import Comparison, Pair, times
 from flipscale.report.charts import score_words
 from flipscale.report.evidence import Evidence
 from flipscale.report.markup import count, details, joined, listed, text
@@ -20,7 +20,7 @@ def answer(evidence: Evidence) -> str:
     parts = []
     if unfinished:
         parts.append(
-            f'<p class="note">{count(unfinished, "run")} of {len(evidence.planned.cells)} not in the table yet: '
+            f'<p class="note">{unfinished} of {count(len(evidence.planned.cells), "run")} are not in results.csv yet, so '
             "what follows may change.</p>"
         )
     if evidence.uncollected:
@@ -52,7 +52,8 @@ def _lead(evidence: Evidence, comparison: Comparison) -> str:
     words = evidence.arm_words
     if len(by_arm) <= FEW_ARMS:
         return "\n".join(
-            f"<p><strong>{text(words.get(arm, arm))}</strong>: {text(_seen(comparison, pairs))}</p>"
+            f"<p><strong>{text(words.get(arm, arm).capitalize())}</strong>: {text(_seen(comparison, pairs))}"
+            f"{text(_in_time(comparison, arm))}</p>"
             for arm, pairs in by_arm.items()
         )
     every = [pair for pairs in by_arm.values() for pair in pairs]
@@ -60,27 +61,65 @@ def _lead(evidence: Evidence, comparison: Comparison) -> str:
     best, worst = (pick(told, key=lambda pair: pair.gain.mean or 0.0) for pick in (max, min))
     cells = len({pair.cell for pair in every})
     return (
-        f"<p>{len(by_arm)} arms at equal samples{f' in {cells} cells' if cells > 1 else ''}: "
-        f"{text(_seen(comparison, every))}</p>\n"
+        f"<p>{len(by_arm)} arms{f' in {cells} cells' if cells > 1 else ''}, {text(_seen(comparison, every))}</p>\n"
         f"<p>Best: <strong>{text(words.get(best.arm, best.arm))}</strong>, {text(_size(comparison, best))}. "
         f"Worst: <strong>{text(words.get(worst.arm, worst.arm))}</strong>, {text(_size(comparison, worst))}.</p>"
     )
 
 
 def _seen(comparison: Comparison, pairs: Sequence[Pair]) -> str:
-    """'at equal samples worse in 2 of 5 comparisons (by 0.8 to 10.6 points), no difference shown in 3.'"""
+    """'at equal samples, in 5 comparisons: worse in 2 (by 0.8 to 10.6 points) and no difference shown in 3 (...).'"""
     sure = [pair for pair in pairs if pair.gain.low is not None and pair.gain.high is not None]
     better = [pair for pair in sure if pair.gain.low is not None and pair.gain.low > 0]
     worse = [pair for pair in sure if pair.gain.high is not None and pair.gain.high < 0]
-    open_ones = len(sure) - len(better) - len(worse)
-    alone = len(pairs) - len(sure)
+    unsure = [pair for pair in sure if pair not in better and pair not in worse]
+    alone = [pair for pair in pairs if pair not in sure and pair.gain.mean is not None]
     said = [
         *([f"better in {len(better)}{_span(comparison, better)}"] if better else []),
         *([f"worse in {len(worse)}{_span(comparison, worse)}"] if worse else []),
-        *([f"no difference shown in {open_ones}"] if open_ones else []),
-        *([f"one seed only, so no interval, in {alone}"] if alone else []),
+        *([f"no difference shown in {len(unsure)}{_means(comparison, unsure)}"] if unsure else []),
+        *([f"one seed only, so no interval, in {len(alone)}{_means(comparison, alone)}"] if alone else []),
     ]
-    return f"of {count(len(pairs), 'comparison')} at equal {comparison.at or 'samples'}, {joined(said)}."
+    return f"at equal {comparison.at or 'samples'}, in {count(len(pairs), 'comparison')}: {joined(said)}."
+
+
+def _in_time(comparison: Comparison, arm: str) -> str:
+    """What the arm does to training time at equal score, series by series; '' where no curve tells it."""
+    said = []
+    for curve in comparison.curves:
+        if curve.arm != arm or curve.x == "train_flops" or curve.target is None:
+            continue
+        whole = bool(curve.speedup.n) and curve.speedup.n == len(curve.seeds)
+        if not whole and not curve.speedup_at:
+            continue
+        speedup = curve.speedup if whole else curve.speedup_at[-1].speedup
+        score = curve.target if whole else curve.speedup_at[-1].score
+        if speedup.mean is None:
+            continue
+        at = f"{100 * score:.1f} %" if comparison.fraction else f"{score:.4g}"
+        best = "the baseline's best" if whole else "the best that both have"
+        if speedup.low is not None and speedup.high is not None and speedup.low <= 1 <= speedup.high:
+            how = f"no difference in training time shown (speed-up {times(speedup.mean)}"
+        elif speedup.mean >= 1:
+            how = f"{times(speedup.mean)} times faster in training time ("
+        else:
+            how = f"{times(1 / speedup.mean)} times slower in training time (speed-up {times(speedup.mean)}"
+        interval = (
+            "one seed, so no interval"
+            if speedup.low is None or speedup.high is None
+            else f"95 % interval {times(speedup.low)} to {times(speedup.high)}"
+        )
+        how += interval if how.endswith("(") else f", {interval}"
+        where = f" for {curve.series}" if curve.series else ""
+        said.append(f" To equal score ({at}, {best}){where}: {how}).")
+    return "".join(said[:FEW_ARMS])
+
+
+def _means(comparison: Comparison, pairs: Sequence[Pair]) -> str:
+    """' (means of −38.8 to −5.4 points)'."""
+    scale, digits, unit = (100, ".1f", " points") if comparison.fraction else (1, ".2g", "")
+    ends = [f"{scale * pick(p.gain.mean or 0.0 for p in pairs):+{digits}}".replace("-", "−") for pick in (min, max)]
+    return f" (mean {ends[0]}{unit})" if ends[0] == ends[1] else f" (means {ends[0]} to {ends[1]}{unit})"
 
 
 def _span(comparison: Comparison, pairs: Sequence[Pair]) -> str:

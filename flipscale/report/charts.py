@@ -75,7 +75,8 @@ def _is_percent(score: str) -> bool:
 
 
 def _columns(evidence: Evidence, scores: Sequence[str]) -> list[dict[str, Any]]:
-    """The columns of the table of runs, in its order. `shown` is false for what only figures need."""
+    """The columns of the table of runs, in its order. Those of kind `hidden` only figures need, `minor` ones are left
+    out on paper."""
     runs = evidence.planned.runs
     rows = evidence.results.set_index("id").reindex([run.id for run in runs])
     seen = [evidence.runs[run.id] for run in runs]
@@ -90,40 +91,46 @@ def _columns(evidence: Evidence, scores: Sequence[str]) -> list[dict[str, Any]]:
         return "" if run.cell is None else str(run.cell)
 
     cells = [cell_of(run) for run in runs]
+    hours = "core-hours" if runs[0].resources["device"] == "cpu" else "GPU-hours"
     columns = [
         {"key": "id", "label": "run", "kind": "id", "values": [run.id for run in runs]},
         _words("state", "state", [str(run.state) for run in seen]),
         _words("arm", "arm", [evidence.arms.get(run.id, "(parent of others)") for run in runs], evidence.arm_names),
     ]
-    # Numbers stand as a person writes them, and are sorted by their value, in which they were first seen.
-    for name in axes_of(evidence):
-        ordered = sorted(runs, key=lambda run: _order(run.settings[name]))
-        columns.append(
-            _words(
-                f"set.{name}",
-                name,
-                [show_setting(run.settings[name]) for run in runs],
-                list(dict.fromkeys(show_setting(run.settings[name]) for run in ordered)),
-            )
+    columns += [
+        _words(
+            f"set.{name}",
+            name,
+            [show_setting(run.settings[name]) for run in runs],
+            in_order([run.settings[name] for run in runs]),
         )
+        for name in axes_of(evidence)
+    ]
     columns.append(_numbers("seed", "seed", [run.settings["seed"] for run in runs], "count"))
-    columns += [_numbers(name, name, measured(name), "percent" if _is_percent(name) else "number") for name in scores]
+    of_scores = [_numbers(name, name, measured(name), "percent" if _is_percent(name) else "number") for name in scores]
+    columns += of_scores[:1]
     columns += [
         _numbers("final_loss", "final loss", measured("final_loss"), "number"),
         _numbers("done", "done", [run.done for run in seen], "percent"),
-        _numbers("gpu_hours_predicted", "hours predicted", _predicted(evidence, measured), "number"),
-        _numbers("gpu_hours", "hours", measured("gpu_hours"), "number"),
+        _numbers("gpu_hours_predicted", f"{hours} predicted", _predicted(evidence, measured), "number"),
+        _numbers("gpu_hours", hours, measured("gpu_hours"), "number"),
         _numbers("images_per_second", "samples/s", measured("images_per_second"), "count"),
         _numbers("attempts", "attempts", measured("attempts"), "count"),
+        *of_scores[1:],
         _words("kind", "failure", [_kind(evidence, failed, run.id) for run in runs]),
         {"key": "why", "label": "why", "kind": "why", "values": [run.says or run.story for run in seen]},
         {"key": "log", "kind": "hidden", "values": [failed.get(run.id) for run in runs]},
-        _numbers("samples", "samples", [run.cost.samples for run in runs], "hidden"),
+        _numbers("samples", "samples", [run.settings["samples"] for run in runs], "hidden"),
         _numbers("train_flops", "FLOPs", measured("train_flops"), "hidden"),
         _words("cell", "cell", cells, kind="hidden"),
         _words("series", "series", list(series_of(pd.DataFrame({"cell": cells}))), kind="hidden"),
     ]
-    return [column for column in columns if column["kind"] == "hidden" or _says_something(column)]
+    minor = {*scores[1:], "done", "gpu_hours_predicted", "attempts"}
+    return [
+        {**column, "minor": True} if column["key"] in minor else column
+        for column in columns
+        if column["kind"] == "hidden" or _says_something(column)
+    ]
 
 
 def _kind(evidence: Evidence, failed: Mapping[str, int], run_id: str) -> str:
@@ -143,13 +150,21 @@ def _predicted(evidence: Evidence, measured: Callable[[str], list[Any]]) -> list
 
 
 def _says_something(column: Mapping[str, Any]) -> bool:
+    if column["key"] == "done":
+        return any(value != 1 for value in column["values"])
     if column.get("words") is not None:
         return column["key"] in ("state", "arm") or any(column["words"])
     return any(value not in (None, "") for value in column["values"])
 
 
+def in_order(values: Iterable[Any]) -> list[str]:
+    """The different values of a setting as a person writes them, numbers by their size and before words."""
+    return list(dict.fromkeys(show_setting(value) for value in sorted(values, key=_order)))
+
+
 def _order(value: Any) -> tuple[int, Any]:
-    return (0, value) if isinstance(value, int | float) else (1, show_setting(value))
+    """Words stay in the order that they have: sorting is stable."""
+    return (0, value) if isinstance(value, int | float) else (1, 0)
 
 
 def _words(

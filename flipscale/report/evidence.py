@@ -1,6 +1,7 @@
 """What there is to report of a study: its tables, the state of each run, logs of failures, fits and drawn figures."""
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -189,7 +190,7 @@ def _failure(run: RunProgress, results: Path) -> Failure:
     if not text and (job := Job.read(folder)):
         log = Path(job.log)
         text = RunFolder(log.parent).tail(log.name, LOG_BYTES)
-    lines = text.decode(errors="replace").splitlines()[-LOG_LINES:]
+    lines = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", text.decode(errors="replace")).splitlines()[-LOG_LINES:]
     return Failure(
         run,
         kind=str(error.get("kind", run.state)),

@@ -69,6 +69,10 @@
     data.scores.some((score) => number(score.key, row) !== null));
   const seriesNames = [...new Set(measured.map((row) => textOf("series", row)))];
   const values = (key) => [...new Set(measured.map((row) => number(key, row)).filter((value) => value > 0))];
+  // Where one series alone has a curve, the others are dots above one another: it is shown first, they on demand.
+  const lengths = (series) => new Set(measured.filter((row) => textOf("series", row) === series).map((row) => number("samples", row))).size;
+  const curved = seriesNames.filter((series) => lengths(series) > 1);
+  if (seriesNames.length > 1 && curved.length === 1) view.series = curved[0];
   // Where the schedule is the same for all, what they took tells them apart.
   if (values("samples").length < 2) view.x = values("gpu_hours").length > 1 ? "gpu_hours" : "train_flops";
 
@@ -169,6 +173,8 @@
       kept = [...there].sort((a, b) => Math.abs(b.mean) - Math.abs(a.mean)).slice(0, MOST_GAINS);
     const oneCell = new Set(data.pairs.map((pair) => pair.cell)).size < 2;
     const points = data.scores.length && data.scores[0].percent ? " points" : "";
+    // Many arms of one cell are read from the best to the worst; cells keep the order of the study.
+    if (oneCell && kept.length > SYMBOLS.length) kept = [...kept].sort((a, b) => b.mean - a.mean);
     const name = (pair) => oneCell ? pair.arm : `${pair.cell || "all"} · ${pair.arm}`;
     const rows = [...kept].reverse();
     const traces = [...new Set(rows.map((pair) => pair.arm))].map((arm) => {
@@ -268,7 +274,7 @@
     place.append(axes);
     if (data.scores.length > 1) place.append(field("Score", select(data.scores.map((one) => [one.key, one.label]), view.score,
       (key) => { view.score = key; drawScores(); })));
-    if (seriesNames.length > 1) place.append(field("Series", select([["", "all"], ...seriesNames.map((one) => [one, one || "(no other axis)"])], "",
+    if (seriesNames.length > 1) place.append(field("Series", select([["", "all"], ...seriesNames.map((one) => [one, one || "(no other axis)"])], view.series,
       (key) => { view.series = key; drawScores(); })));
     place.append(arms);
     if (data.arms.length > 2) place.append(element("span", {}, element("button", { type: "button", onclick: () => all(true) }, "All arms"), " ",
@@ -320,10 +326,11 @@
     return element("tr", {}, ...listed.map((column, index) => {
       const text = shown(column, row);
       const kind = { percent: "number", count: "number", number: "number", why: "why" }[column.kind] || "";
-      const classes = column.key === "state" ? `state-${text}` : kind;
+      const minor = column.minor ? "minor " : "";
+      const classes = minor + (column.key === "state" ? `state-${text}` : kind || (String(text).length < 30 ? "short" : ""));
       const log = column.key === "kind" && columns.log ? columns.log.values[row] : null;
       const inner = log === null || log === undefined ? text : element("a", { href: `#failure-${log}` }, text);
-      return index === 0 ? element("th", { scope: "row" }, element("code", {}, text)) : element("td", { class: classes || null }, inner);
+      return index === 0 ? element("th", { scope: "row" }, element("code", {}, text)) : element("td", { class: classes.trim() || null }, inner);
     }));
   }
   function fill(first = table.page * PAGE, most = PAGE) {
@@ -352,7 +359,7 @@
     byId("run-pages").append(element("button", { type: "button", id: "earlier", onclick: () => turn(-1) }, "Earlier rows"),
       element("button", { type: "button", id: "later", onclick: () => turn(1) }, "Later rows"));
     byId("runs-table").tHead.append(element("tr", {}, ...listed.map((column) => element("th", { scope: "col", "data-key": column.key, "aria-sort": "none",
-      class: ["percent", "count", "number"].includes(column.kind) ? "number" : null },
+      class: [["percent", "count", "number"].includes(column.kind) ? "number" : "", column.minor ? "minor" : ""].join(" ").trim() || null },
       element("button", { type: "button", onclick: () => {
         table.descending = table.sort === column.key && !table.descending;
         table.sort = column.key;

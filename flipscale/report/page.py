@@ -11,14 +11,17 @@ import pandas as pd
 
 from flipscale.compare import short, times
 from flipscale.report.answer import answer
-from flipscale.report.charts import chart_data, score_words, scores_of, time_unit
-from flipscale.report.evidence import MOST_FAILURES, Evidence, axes_of
+from flipscale.report.charts import chart_data, in_order, score_words, scores_of, time_unit
+from flipscale.report.evidence import MOST_FAILURES, Evidence, Failure, axes_of
 from flipscale.report.fits import fits
 from flipscale.report.markup import count, details, joined, markdown, table, text
 from flipscale.run import State
 
 FEW_VALUES = 6
 """Values of an axis up to here are listed."""
+
+FEW_KINDS = 5
+"""Failures of so many sorts are unfolded, of more only counted at first."""
 
 MOST_ROWS = 400
 """Rows that a table of means lists at most."""
@@ -126,13 +129,8 @@ def _asked(evidence: Evidence) -> str:
 
 
 def _axis_values(evidence: Evidence, names: Sequence[str]) -> list[dict[str, Any]]:
-    from flipscale.plan import show_setting
-
     cells = evidence.planned.cells
-    return [
-        {"label": name, "words": list(dict.fromkeys(show_setting(run.settings[name]) for run in cells))}
-        for name in names
-    ]
+    return [{"label": name, "words": in_order([run.settings[name] for run in cells])} for name in names]
 
 
 def _made_from(evidence: Evidence) -> str:
@@ -191,7 +189,7 @@ def _means(evidence: Evidence) -> str:
                 f"{scale * values.mean():.{1 if percent else 4}f}" if len(values) else "",
                 f"{scale * values.std():.{1 if percent else 4}f}" if len(values) > 1 else "",
                 text(short(float(group["samples"].mean()))),
-                f"{group['train_flops'].mean():.3g}",
+                short(float(group["train_flops"].mean())),
                 f"{factor * group['gpu_hours'].mean():.3g}" if group["gpu_hours"].notna().any() else "",
             ]
         )
@@ -242,30 +240,22 @@ def _failures(evidence: Evidence) -> str:
     parts = [f"<p>{count(evidence.failed, 'run')} failed or lost: {_kinds(kinds)}.</p>", again]
     if evidence.failed > MOST_FAILURES:
         parts.append(f"<p>The first {MOST_FAILURES} of them are here, all are in the table of runs.</p>")
-    # Runs that ended in the same way are told once, as a fault of the code ends all of them.
-    alike: dict[tuple[str, str, str], list[int]] = {}
+    alike: dict[tuple[str, str], list[int]] = {}
     for number, failure in enumerate(evidence.failures):
-        alike.setdefault((failure.kind, failure.reason, failure.log), []).append(number)
-    for (kind, reason, log), numbers in alike.items():
-        runs = [evidence.failures[number] for number in numbers]
-        names = ", ".join(
-            f'<code id="failure-{number}">{text(evidence.failures[number].run.id)}</code>' for number in numbers
-        )
-        story = "".join(f"<p>{text(one.run.story)}</p>" for one in runs[:1] if one.run.story)
-        said = (
-            f'<pre tabindex="0"><code>{text(log)}</code></pre>'
-            if log
-            else '<p class="small">It has written no log.</p>'
-        )
-        inner = f"<p>{names}</p>{story}{said}"
-        parts.append(
-            details(
-                f'<strong class="kind">{text(kind)}</strong> {count(len(runs), "run")}: {text(reason)}',
-                inner,
-                opened=len(alike) <= 5,
-            )
-        )
+        alike.setdefault((failure.kind, failure.reason), []).append(number)
+    for (kind, reason), numbers in alike.items():
+        # Runs that ended in the same way stand together, the first of them unfolded.
+        title = f'<strong class="kind">{text(kind)}</strong> {count(len(numbers), "run")}: {text(reason)}'
+        logs = [_log(number, evidence.failures[number], opened=number == numbers[0]) for number in numbers]
+        parts.append(details(title, "\n".join(logs), opened=len(alike) <= FEW_KINDS))
     return "\n".join(filter(None, parts))
+
+
+def _log(number: int, failure: Failure, *, opened: bool) -> str:
+    story = f"<p>{text(failure.run.story)}</p>" if failure.run.story else ""
+    log = text(failure.log)
+    said = f'<pre tabindex="0"><code>{log}</code></pre>' if log else '<p class="small">It has written no log.</p>'
+    return details(f'<code id="failure-{number}">{text(failure.run.id)}</code>', story + said, opened=opened)
 
 
 def _kinds(kinds: Mapping[str, int]) -> str:
@@ -316,7 +306,7 @@ def _cost_row(name: str, runs: Sequence[Any], evidence: Evidence) -> list[str]:
     return [
         text(name),
         str(len(runs)),
-        f"{sum(run.cost.train_flops for run in runs):.3g}",
+        short(sum(run.cost.train_flops for run in runs)),
         f"{sum(run.cost.gpu_hours for run in runs):.3g}",
         f"{spent:.3g} ({count(len(measured), 'run')})" if measured else "",
         f"{foreseen:.3g}" if measured else "",
