@@ -95,6 +95,7 @@ def _columns(evidence: Evidence, scores: Sequence[str]) -> list[dict[str, Any]]:
     columns = [
         {"key": "id", "label": "run", "kind": "id", "values": [run.id for run in runs]},
         _words("state", "state", [str(run.state) for run in seen]),
+        _words("kind", "failure", [_kind(evidence, failed, run.id) for run in runs]),
         _words("arm", "arm", [evidence.arms.get(run.id, "(parent of others)") for run in runs], evidence.arm_names),
     ]
     columns += [
@@ -117,7 +118,6 @@ def _columns(evidence: Evidence, scores: Sequence[str]) -> list[dict[str, Any]]:
         _numbers("images_per_second", "samples/s", measured("images_per_second"), "count"),
         _numbers("attempts", "attempts", measured("attempts"), "count"),
         *of_scores[1:],
-        _words("kind", "failure", [_kind(evidence, failed, run.id) for run in runs]),
         {"key": "why", "label": "why", "kind": "why", "values": [run.says or run.story for run in seen]},
         {"key": "log", "kind": "hidden", "values": [failed.get(run.id) for run in runs]},
         _numbers("samples", "samples", [run.settings["samples"] for run in runs], "hidden"),

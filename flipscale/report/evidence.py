@@ -92,7 +92,8 @@ def gather(study: Study, planned: Plan, study_file: Path, results: Path, plots: 
     baseline = {name: setting_value(name, value) for name, value in study.baseline.items()}
     table = read_results(folder / "results.csv") if (folder / "results.csv").exists() else pd.DataFrame({"id": []})
     table = table[table["id"].isin([run.id for run in planned.cells])].reset_index(drop=True)
-    runs = _runs(planned, results, set(table["id"]))
+    collected = set(table["id"])
+    runs = _runs(planned, results, collected)
     words = _arm_words(table, read_curves(folder / "curves.parquet").iloc[:0], study, baseline)
     arms = _arms(planned, baseline, words)
     names = dict.fromkeys(("", *words, *arms.values()))
@@ -105,9 +106,7 @@ def gather(study: Study, planned: Plan, study_file: Path, results: Path, plots: 
         planned=planned,
         study_text=study_file.read_text(),
         results=table,
-        uncollected=sum(
-            runs[run.id].state is State.FINISHED for run in planned.cells if run.id not in set(table["id"])
-        ),
+        uncollected=sum(runs[run.id].state is State.FINISHED for run in planned.cells if run.id not in collected),
         runs=runs,
         arms={run_id: known[raw] for run_id, raw in arms.items()},
         arm_words=known,

@@ -358,7 +358,7 @@
     const turn = (by) => { table.page += by; fill(); };
     byId("run-pages").append(element("button", { type: "button", id: "earlier", onclick: () => turn(-1) }, "Earlier rows"),
       element("button", { type: "button", id: "later", onclick: () => turn(1) }, "Later rows"));
-    byId("runs-table").tHead.append(element("tr", {}, ...listed.map((column) => element("th", { scope: "col", "data-key": column.key, "aria-sort": "none",
+    byId("runs-table").tHead.append(element("tr", {}, ...listed.map((column) => element("th", { scope: "col", "data-key": column.key, "data-label": column.label, "aria-sort": "none",
       class: [["percent", "count", "number"].includes(column.kind) ? "number" : "", column.minor ? "minor" : ""].join(" ").trim() || null },
       element("button", { type: "button", onclick: () => {
         table.descending = table.sort === column.key && !table.descending;

@@ -99,10 +99,10 @@ def _sha256(script: str) -> str:
 def _facts(evidence: Evidence) -> str:
     """How far it is, when, and what it took, in one line."""
     counts = Counter(run.state for run in evidence.runs.values())
-    others = [f"{counts[state]} {state}" for state in State if state is not State.FINISHED and counts[state]]
+    others = [f"{counts[state]:,} {state}" for state in State if state is not State.FINISHED and counts[state]]
     unit, predicted, spent = _hours(evidence)
     said = [
-        f"{counts[State.FINISHED]} of {count(len(evidence.runs), 'run')} finished",
+        f"{counts[State.FINISHED]:,} of {count(len(evidence.runs), 'run')} finished",
         *others,
         f"{spent:.3g} {unit} measured" if spent else "",
         f"{predicted:.3g} {unit} predicted",
