@@ -13,8 +13,10 @@ FEW_ARMS = 4
 FEW_SERIES = 2
 """Series up to here have their speed-ups told one by one, of more it is counted how many are faster."""
 
-FEW_VERDICTS = 8
+FEW_VERDICTS = 3
 """Verdicts up to here stand unfolded."""
+
+NOT_SHOWN, ONE_SEED = "no difference shown", "one seed, so no interval,"
 
 
 def answer(evidence: Evidence) -> str:
@@ -43,15 +45,25 @@ def answer(evidence: Evidence) -> str:
     parts.append(
         f'<p class="small">A gain is the difference in {text(score_words(comparison.score))} to the run of the same '
         f"seed and settings that differs in the arm alone ({baseline}). Better or worse is said where the 95 % interval"
-        " over seeds leaves out 0; with few seeds it is wide.</p>"
+        f" over seeds leaves out 0; with few seeds it is wide.{_by_chance(comparison)}</p>"
     )
     return "\n".join(parts)
+
+
+def _by_chance(comparison: Comparison) -> str:
+    """What many claims at once are worth, where compare has not corrected them for that."""
+    judged = [pair.gain for pair in _longest(comparison.pairs) if _ends(pair.gain)]
+    if len(judged) < 2 or any(getattr(gain, "corrected", None) for gain in judged):
+        return ""
+    return (
+        f" Each interval stands for itself: of {len(judged)} about {len(judged) / 20:.1g} would leave out 0 by chance."
+    )
 
 
 def _lead(evidence: Evidence, comparison: Comparison) -> str:
     """The answer in plain words: what was seen at equal samples, arm by arm where they are few."""
     by_arm: dict[str, list[Pair]] = {}
-    for pair in comparison.pairs:
+    for pair in _longest(comparison.pairs):
         by_arm.setdefault(pair.arm, []).append(pair)
     if not by_arm:
         return "<p>No run has a twin among the baseline's, so nothing can be said at equal samples.</p>"
@@ -63,30 +75,54 @@ def _lead(evidence: Evidence, comparison: Comparison) -> str:
             for arm, pairs in by_arm.items()
         )
     every = [pair for pairs in by_arm.values() for pair in pairs]
-    told = [pair for pair in every if pair.gain.mean is not None]
-    best, worst = (pick(told, key=lambda pair: pair.gain.mean or 0.0) for pick in (max, min))
-    cells = len({pair.cell for pair in every})
+    best, worst = (pick(every, key=lambda pair: pair.gain.mean or 0.0) for pick in (max, min))
     return (
-        f"<p>{len(by_arm)} arms{f' in {cells} cells' if cells > 1 else ''}, {text(_seen(comparison, every))}</p>\n"
+        f"<p>{len(by_arm)} arms, {text(_seen(comparison, every))}</p>\n"
         f"<p>Best: <strong>{text(words.get(best.arm, best.arm))}</strong>, {text(_size(comparison, best))}. "
         f"Worst: <strong>{text(words.get(worst.arm, worst.arm))}</strong>, {text(_size(comparison, worst))}.</p>"
     )
 
 
+def _longest(pairs: Sequence[Pair]) -> list[Pair]:
+    """Of each series and arm the longest schedule: what compare's verdicts speak of, so that both say the same."""
+    longest: dict[tuple[str, str], Pair] = {}
+    for pair in pairs:
+        before = longest.get((pair.series, pair.arm))
+        if pair.gain.mean is not None and (before is None or (pair.at or 0) > (before.at or 0)):
+            longest[pair.series, pair.arm] = pair
+    return list(longest.values())
+
+
+def _ends(estimate: Estimate) -> tuple[float, float] | None:
+    """The interval to judge by: of one claim among several the one that is corrected for that, if there is one."""
+    corrected = getattr(estimate, "corrected", None)
+    low, high = (corrected.low, corrected.high) if corrected else (estimate.low, estimate.high)
+    return None if low is None or high is None else (low, high)
+
+
+def _side(estimate: Estimate, none: float, less: str, more: str) -> str:
+    """On which side of `none` the interval lies."""
+    ends = _ends(estimate)
+    if ends is None:
+        return ONE_SEED
+    return more if ends[0] > none else less if ends[1] < none else NOT_SHOWN
+
+
 def _seen(comparison: Comparison, pairs: Sequence[Pair]) -> str:
-    """'at equal samples, in 5 comparisons: worse in 2 (by 0.8 to 10.6 points) and no difference shown in 3 (...).'"""
-    sure = [pair for pair in pairs if pair.gain.low is not None and pair.gain.high is not None]
-    better = [pair for pair in sure if pair.gain.low is not None and pair.gain.low > 0]
-    worse = [pair for pair in sure if pair.gain.high is not None and pair.gain.high < 0]
-    unsure = [pair for pair in sure if pair not in better and pair not in worse]
-    alone = [pair for pair in pairs if pair not in sure and pair.gain.mean is not None]
+    """'at equal samples, in 5 comparisons: worse in 2 (by 9.2 to 10.6 points) and no difference shown in 3 (...).'"""
+    sides: dict[str, list[Pair]] = {"better": [], "worse": [], NOT_SHOWN: [], ONE_SEED: []}
+    for pair in pairs:
+        sides[_side(pair.gain, 0.0, "worse", "better")].append(pair)
+    at = f"at equal {comparison.at or 'samples'}"
+    there = {side: of_side for side, of_side in sides.items() if of_side}
+    if len(pairs) == 1:
+        return f"{at}, {next(iter(there))}: {_size(comparison, pairs[0])}."
     said = [
-        *([f"better in {len(better)}{_span(comparison, better)}"] if better else []),
-        *([f"worse in {len(worse)}{_span(comparison, worse)}"] if worse else []),
-        *([f"no difference shown in {len(unsure)}{_means(comparison, unsure)}"] if unsure else []),
-        *([f"one seed only, so no interval, in {len(alone)}{_means(comparison, alone)}"] if alone else []),
+        f"{side} in {len(of_side)}{(_span if side in ('better', 'worse') else _means)(comparison, of_side)}"
+        for side, of_side in there.items()
     ]
-    return f"at equal {comparison.at or 'samples'}, in {count(len(pairs), 'comparison')}: {joined(said)}."
+    longest = " (at the longest schedule)" if len({pair.at for pair in comparison.pairs}) > 1 else ""
+    return f"{at}{longest}, in {count(len(pairs), 'comparison')}: {joined(said)}."
 
 
 def _in_time(comparison: Comparison, arm: str) -> str:
@@ -97,14 +133,14 @@ def _in_time(comparison: Comparison, arm: str) -> str:
         if curve.arm == arm and curve.x != "train_flops" and (told := _told(curve)) is not None
     ]
     if len(curves) > FEW_SERIES:
-        sides = [_side(speedup) for _, _, _, speedup in curves]
+        sides = [_side(speedup, 1.0, "slower", "faster") for _, _, _, speedup in curves]
         said = [f"{words} in {sides.count(words)}" for words in dict.fromkeys(sides)]
         return f" In training time to equal score, in {len(curves)} series: {joined(said)}."
     said = []
     for curve, score, best, speedup in curves:
         at = f"{100 * score:.1f} %" if comparison.fraction else f"{score:.4g}"
-        where = f" for {curve.series}" if curve.series else ""
-        said.append(f" To equal score ({at}, {best}){where}: {_factor(speedup)}.")
+        where = f"With {curve.series} it" if curve.series else "It"
+        said.append(f" {where} reaches {at}, {best}, {_factor(speedup)}.")
     return "".join(said)
 
 
@@ -112,27 +148,21 @@ def _told(curve: Curve) -> tuple[float, str, Estimate] | None:
     """The score at which the speed-up is told, which score that is, and the speed-up: at the baseline's best if every
     seed gets there, else at the best that all have."""
     if curve.target is not None and curve.speedup.n and curve.speedup.n == len(curve.seeds):
-        return curve.target, "the baseline's best", curve.speedup
+        return curve.target, "the baseline's best score", curve.speedup
     if curve.speedup_at and curve.speedup_at[-1].speedup.mean is not None:
-        return curve.speedup_at[-1].score, "the best that both have", curve.speedup_at[-1].speedup
+        return curve.speedup_at[-1].score, "the best score that both have", curve.speedup_at[-1].speedup
     return None
-
-
-def _side(speedup: Estimate) -> str:
-    if speedup.low is None or speedup.high is None or speedup.mean is None:
-        return "one seed only"
-    return "faster" if speedup.low > 1 else "slower" if speedup.high < 1 else "no difference shown"
 
 
 def _factor(speedup: Estimate) -> str:
     """'1.53 times faster in training time (95 % interval 1.43 to 1.63)'."""
-    mean = speedup.mean or 1.0
+    mean, ends = speedup.mean or 1.0, _ends(speedup)
     said = f"{times(mean)} times faster" if mean >= 1 else f"{times(1 / mean)} times slower"
-    if speedup.low is None or speedup.high is None:
+    if ends is None:
         return f"{said} in training time (one seed, so no interval)"
-    interval = f"95 % interval {times(speedup.low)} to {times(speedup.high)}"
-    if _side(speedup) == "no difference shown":
-        return f"no difference in training time shown (speed-up {times(mean)}, {interval})"
+    interval = f"95 % interval {times(ends[0])} to {times(ends[1])}"
+    if ends[0] <= 1 <= ends[1]:
+        return f"with no difference in training time shown (speed-up {times(mean)}, {interval})"
     return f"{said} in training time ({interval if mean >= 1 else f'speed-up {times(mean)}, {interval}'})"
 
 
@@ -151,15 +181,13 @@ def _span(comparison: Comparison, pairs: Sequence[Pair]) -> str:
 
 
 def _size(comparison: Comparison, pair: Pair) -> str:
-    gain = pair.gain
-    if gain.mean is None:
-        return "not measured"
-    unit = " points" if comparison.fraction else ""
-    text_of = f"{'+' if gain.mean > 0 else '−'}{_amount(comparison, abs(gain.mean))}{unit}"
-    if gain.low is not None and gain.high is not None:
-        scale = 100 if comparison.fraction else 1
-        text_of += f" (95 % interval {scale * gain.low:+.3g} to {scale * gain.high:+.3g})"
-    return text_of
+    mean, ends = pair.gain.mean or 0.0, _ends(pair.gain)
+    scale, unit = (100, " points") if comparison.fraction else (1, "")
+    size = f"{'+' if mean > 0 else '−'}{_amount(comparison, abs(mean))}{unit}"
+    if ends is None:
+        return size
+    low, high = (f"{scale * end:+.3g}".replace("-", "−") for end in ends)
+    return f"{size} (95 % interval {low} to {high})"
 
 
 def _amount(comparison: Comparison, size: float) -> str:
