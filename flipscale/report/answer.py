@@ -177,7 +177,8 @@ def _span(comparison: Comparison, pairs: Sequence[Pair]) -> str:
     sizes = sorted(abs(pair.gain.mean) for pair in pairs if pair.gain.mean is not None)
     first, last = _amount(comparison, sizes[0]), _amount(comparison, sizes[-1])
     unit = " points" if comparison.fraction else ""
-    return f" (by {first}{unit})" if first == last else f" (by {first} to {last}{unit})"
+    where = f", {pairs[0].series}" if len(pairs) == 1 and pairs[0].series else ""
+    return f" (by {first}{unit}{where})" if first == last else f" (by {first} to {last}{unit})"
 
 
 def _size(comparison: Comparison, pair: Pair) -> str:

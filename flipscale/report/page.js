@@ -203,13 +203,14 @@
     byId("gains-figure").hidden = !data.pairs.length;
     const narrow = byId("chart-gains").clientWidth < 560;
     const label = (pair) => escaped(name(pair)).replace(/, /g, narrow ? ",<br>" : ", ").replace(" · ", narrow ? "<br>" : " · ");
-    const lines = narrow && !oneCell ? 3 : 1;
+    const labels = rows.map(label);
+    const lines = Math.max(1, ...labels.map((one) => one.split("<br>").length));
     draw("chart-gains", traces, {
-      height: 90 + Math.max(rows.length, 1) * (lines > 1 ? 46 : 26),
+      height: 90 + Math.max(rows.length, 1) * (10 + 16 * lines),
       margin: { l: 20, r: 16, t: 12, b: 50 },
       xaxis: { title: { text: `gain over ${escaped(data.arms[0] || "the baseline")}${points ? ", points" : ""}` }, range, zeroline: true, zerolinewidth: 2, zerolinecolor: token("--quiet") },
       yaxis: {
-        tickmode: "array", tickvals: [...rows.keys()], ticktext: rows.map(label), range: [-0.7, rows.length - 0.3],
+        tickmode: "array", tickvals: [...rows.keys()], ticktext: labels, range: [-0.7, rows.length - 0.3],
         tickfont: { size: 12 },
       },
     });
@@ -407,6 +408,7 @@
     document.querySelectorAll(".js-plotly-plot").forEach((chart) => Plotly.relayout(chart, { width: null, autosize: true }));
   });
   window.addEventListener("hashchange", openTarget);
+  window.addEventListener("resize", drawGains);
   theme();
   chartControls();
   tableControls();
