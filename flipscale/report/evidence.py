@@ -9,7 +9,7 @@ from typing import Any
 
 import pandas as pd
 
-from flipscale.collect import SETTINGS, read_curves, read_results, setting_value
+from flipscale.collect import SETTINGS, read_results, setting_value
 from flipscale.compare import Comparison, arms_of, compare
 from flipscale.errors import ResultsError
 from flipscale.launch import Job, Looker, RunProgress, run_progress
@@ -94,7 +94,7 @@ def gather(study: Study, planned: Plan, study_file: Path, results: Path, plots: 
     table = table[table["id"].isin([run.id for run in planned.cells])].reset_index(drop=True)
     collected = set(table["id"])
     runs = _runs(planned, results, collected)
-    words = _arm_words(table, read_curves(folder / "curves.parquet").iloc[:0], study, baseline)
+    words = _arm_words(table, study, baseline)
     arms = _arms(planned, baseline, words)
     names = dict.fromkeys(("", *words, *arms.values()))
     known = {raw: words.get(raw, raw or "baseline") for raw in names}
@@ -135,14 +135,14 @@ def _runs(planned: Plan, results: Path, in_table: set[str]) -> dict[str, RunProg
     return runs
 
 
-def _arm_words(table: pd.DataFrame, curves: pd.DataFrame, study: Study, baseline: Mapping[str, Any]) -> dict[str, str]:
+def _arm_words(table: pd.DataFrame, study: Study, baseline: Mapping[str, Any]) -> dict[str, str]:
     """The arms of the finished runs as the figures call them, in the figures' order, by compare's names of them."""
     try:
-        seen = shown(table, curves, study=study.name, baseline=baseline, score=study.score)
+        seen = shown(table, pd.DataFrame(), study=study.name, baseline=baseline, score=study.score)
     except ResultsError:
         return {}
-    raw = arms_of(seen.rows, baseline)
-    return {raw[seen.rows["arm"] == number].iloc[0]: words for number, words in enumerate(seen.arms)}
+    numbered = sorted(set(zip(seen.rows["arm"], arms_of(seen.rows, baseline), strict=True)))
+    return {name: seen.arms[number] for number, name in numbered if number < len(seen.arms)}
 
 
 def _arms(planned: Plan, baseline: Mapping[str, Any], words: Mapping[str, str]) -> dict[str, str]:
