@@ -81,7 +81,9 @@ def parser() -> argparse.ArgumentParser:
     one.add_argument("--detach", action="store_true", help="return at once; the runs go on without this terminal")
     one.add_argument("--retry-diverged", action="store_true", help="also start runs again whose loss diverged")
     one = verb(verbs.status)
-    one.add_argument("--watch", action="store_true", help="show it again until nothing runs any more")
+    one.add_argument("--watch", action="store_true", help=argparse.SUPPRESS)
+    one = verb(verbs.watch, data=False)
+    one.add_argument("--plain", action="store_true", help="add lines and rewrite none, as where there is no terminal")
     one = verb(verbs.logs, study=False, data=False)
     one.add_argument("id", metavar="ID", help="a run's id, or its beginning, or its hash")
     one.add_argument("-f", "--follow", action="store_true", help="go on printing until the run has ended")
@@ -102,6 +104,7 @@ def parser() -> argparse.ArgumentParser:
     at = "the run to foresee: settings of a study, as model=ViT-H-14,samples=12.8B, or columns of a table"
     one.add_argument("--at", metavar="NAME=VALUE", action="append", default=[], help=at)
     one.add_argument("--force", action="store_true", help="show a forecast that is refused")
+    verb(verbs.report).add_argument("--plots", type=Path, default=Path("plots"), help="where figures are (plots/)")
     one = verb(verbs.run, data=False)
     launches(one)
     mirrors(one)

@@ -21,7 +21,7 @@ from typing import Any, Protocol
 
 from flipscale.launch.launcher import STOP_SECONDS
 from flipscale.launch.policy import INSTANT_FAILURES, INSTANT_SECONDS, Decision, decide
-from flipscale.launch.progress import last_record
+from flipscale.launch.progress import last_records
 from flipscale.run import FailureKind, RunFolder, write_json
 
 LOOK_SECONDS = 0.1
@@ -397,7 +397,7 @@ class Attendant:
 def answer_failure(run: RunFolder, kind: FailureKind, reason: str, **attempt: Any) -> Decision:
     """Decide what is done about a failure of the run, and write both down. attempt: its job, number and node."""
     asked, earlier = run.asked() or {"settings": {}}, run.failures()
-    samples = (last_record(run) or {}).get("samples", 0)
+    samples = (last_records(run)[0] or {}).get("samples", 0)
     decision = decide(kind, earlier, asked, samples)
     parts = decision.resources.get("accumulate")
     more = {"accumulate": parts} if kind is FailureKind.OOM and decision.again else {}
