@@ -62,8 +62,8 @@ def test_an_interval_is_moved_out_more_where_there_are_fewer_groups_and_is_none_
     assert stretch(5, 4) is None
     assert stretch(12, 5) > stretch(100, 5) > 1
     draws = np.arange(1001.0)[:, None]
-    assert [end[0] for end in interval(draws, 1.0)] == [25.0, 975.0]
-    assert [end[0] for end in interval(draws, 2.0)] == [-450.0, 1450.0]
+    assert [end[0] for end in interval(draws, np.array([500.0]), 1.0)] == [25.0, 975.0]
+    assert [end[0] for end in interval(draws, np.array([510.0]), 2.0)] == [-440.0, 1460.0]
 
 
 # Rows
