@@ -14,44 +14,62 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from flipscale.fit import Fit, Forecast, Options
+    from flipscale.fit.of_study import StudyFits
     from flipscale.study import Study
 
 
 def fit(args: argparse.Namespace) -> int:
     """Fit scaling laws to a study's results, or to any table of runs."""
     from flipscale.collect import is_table
-    from flipscale.run import write_json
+    from flipscale.fit.of_study import StudyFits, fit_study
 
     _spell_out(args)
-    if not is_table(args.source):
+    if is_table(args.source):
+        found, out, of = StudyFits(*_fits(args, _table(args), args.y)), args.out, {"table": str(args.source)}
+    else:
         study, results, y = _results(args)
-        from flipscale.fit.of_study import fit_study
-
         if args.x or args.frontier or args.budget:
-            fits, none = _fits(args, results, y)
+            found = StudyFits(*_fits(args, results, y))
         else:
             found = fit_study(results, axes=_axes(study), y=y, law=args.law, options=_options(args))
-            fits, none = list(found.fits), dict(found.not_fitted)
-        out = args.out or args.results / study.name / "fits.json"
-        data = {"schema": 1, "study": study.name, "fits": [one.to_dict() for one in fits], "not_fitted": none}
-    else:
-        fits, none = _fits(args, _table(args), args.y)
-        out = args.out
-        data = {"schema": 1, "table": str(args.source), "fits": [one.to_dict() for one in fits], "not_fitted": none}
+        out, of = args.out or args.results / study.name / "fits.json", {"study": study.name}
     if args.json:
-        print_json(data)
+        print_json(found.to_dict(of))
     else:
         from flipscale.fit.words import text
 
-        print("\n\n".join(map(text, fits)))
-    _say_none("not fitted", none)
+        print("\n\n".join(map(text, found.fits)))
+    _say_none("not fitted", found.not_fitted)
     if out:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        write_json(out, data)
-        rows = {row for one in fits for row in one.used}
-        left = {row: why for one in fits for row, why in one.left_out.items() if row not in rows}
-        say(f"wrote {out} ({len(fits)} fit{'s' if len(fits) > 1 else ''}, {len(rows)} runs used, {len(left)} left out)")
+        _write(out, found, of)
     return 0
+
+
+def fit_study_of(args: argparse.Namespace, study: "Study", results: "pd.DataFrame") -> Path | None:
+    """Write the fits of a study that has just been run; None where its runs allow none, which is no fault of theirs."""
+    from flipscale.compare import pick_score
+    from flipscale.errors import ResultsError
+    from flipscale.fit.of_study import fit_study
+
+    out: Path = args.results / study.name / "fits.json"
+    try:
+        found = fit_study(results, axes=_axes(study), y=pick_score(results, study.score))
+    except ResultsError:
+        out.unlink(missing_ok=True)  # old fits would pass for those of these runs
+        return None
+    _write(out, found, {"study": study.name})
+    return out
+
+
+def _write(out: Path, found: "StudyFits", of: Mapping[str, str]) -> None:
+    from flipscale.run import write_json
+
+    out.parent.mkdir(parents=True, exist_ok=True)
+    write_json(out, found.to_dict(of))
+    used = {row for one in found.fits for row in one.used}
+    left = {row for one in found.fits for row in one.left_out} - used
+    count = f"{len(found.fits)} fit{'s' if len(found.fits) > 1 else ''}"
+    say(f"wrote {out} ({count}, {len(used)} runs used, {len(left)} left out)")
 
 
 def _spell_out(args: argparse.Namespace) -> None:
@@ -141,7 +159,7 @@ def _of_study(args: argparse.Namespace, at: Mapping[str, str]) -> "list[Forecast
     return found
 
 
-def _fits(args: argparse.Namespace, table: "pd.DataFrame", y: str | None) -> "tuple[list[Fit], dict[str, str]]":
+def _fits(args: argparse.Namespace, table: "pd.DataFrame", y: str | None) -> "tuple[tuple[Fit, ...], dict[str, str]]":
     """The fits that the options ask for, by columns of a table."""
     from flipscale.errors import ResultsError
     from flipscale.fit import fit_groups, group_name, in_groups, isoflop, two_step
@@ -163,12 +181,13 @@ def _fits(args: argparse.Namespace, table: "pd.DataFrame", y: str | None) -> "tu
                 none[group_name(values)] = str(error)
         if not fits:
             raise ResultsError("\n".join(none.values()))
-        return fits, none
+        return tuple(fits), none
     if args.through:
         parts = in_groups(table, args.group)
         found = [(v, two_step(p, args.law, x=args.x, through=args.through, y=y, options=options)) for v, p in parts]
-        return [replace(step, group=values) for values, both in found for step in both.steps], {}
-    return fit_groups(table, args.law, x=args.x, y=y, group=args.group, options=options)
+        return tuple(replace(step, group=values) for values, both in found for step in both.steps), {}
+    fits, none = fit_groups(table, args.law, x=args.x, y=y, group=args.group, options=options)
+    return tuple(fits), none
 
 
 _NEEDS = "which columns of {source}? Write: flipscale {verb} {source} --x COLUMN[,COLUMN] --y COLUMN"

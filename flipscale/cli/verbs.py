@@ -6,6 +6,7 @@ import sys
 import time
 from pathlib import Path
 
+from flipscale.cli.laws import fit_study_of
 from flipscale.cli.output import hours, print_json, print_table, say, si
 from flipscale.cli.steps import (
     asked_of,
@@ -288,7 +289,7 @@ def report(args: argparse.Namespace) -> int:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Do all of it, in order: plan, submit, wait, collect, plot, compare, report."""
+    """Do all of it, in order: plan, submit, wait, collect, fit, plot, compare, report."""
     from flipscale import track
 
     args.detach = args.retry_diverged = args.json = args.dry_run = False
@@ -298,6 +299,7 @@ def run(args: argparse.Namespace) -> int:
     found = collect_all(args, planned)
     if found.results.empty:
         raise FlipscaleError(f"No run of {args.study} has finished; see flipscale status {where(args)}.")
+    fits = fit_study_of(args, study, found.results)
     plot(args)
     compare(args)
     report(args)
@@ -306,6 +308,7 @@ def run(args: argparse.Namespace) -> int:
     print(f"\ntable        {found.files[0]}   ({len(found.results)} of {len(planned.cells)} runs)")
     print(f"figures      {args.plots / study.name}/")
     print(f"comparison   {folder / 'comparison.md'}")
+    print(f"laws         {fits or 'none can be fitted to these runs'}")
     print(f"report       {args.plots / study.name / 'report.html'}")
     print(f"MLflow       {track.ui_command(mirrored['uri']) if mirrored else 'not written'}")
     return failed

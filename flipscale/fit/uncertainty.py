@@ -3,7 +3,7 @@
 Rows that differ only in their seed are one group, and groups are what is drawn: two seeds of one setting are not two
 independent pieces of evidence for the form of a law.
 
-The percentiles of a bootstrap over few groups are too narrow, as a normal's tails are against Student's (T. C. Hesterberg
+The percentiles of a bootstrap over few groups are too narrow, as normal tails are against Student's (T. C. Hesterberg
 2015, The American Statistician 69:371). Each end is therefore as far from the estimate as its percentile is from the
 median of the draws, times t / z. bench/coverage.py measures how often the intervals then hold the truth.
 """
