@@ -349,7 +349,7 @@ def _crossover(base: _Lines, ours: _Lines, x: str, arm: str) -> Crossover | None
     changes = _changes(mean)
     if not len(changes):
         side = "ahead" if mean[np.argmax(np.abs(mean))] > 0 else "behind"
-        return Crossover(None, None, None, (False, False), none, 0, f"{arm} is {side} at every {x} that both have")
+        return Crossover(None, None, None, (False, False), none, 0, f"{arm} is {side} over all {x} that both have")
     a, b = changes[-1]
     at = float(grid[a] + (grid[b] - grid[a]) * mean[a] / (mean[a] - mean[b]))
     turns = "ahead" if mean[b] > 0 else "behind"

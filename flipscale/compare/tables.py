@@ -198,10 +198,8 @@ def _notes_on_y(values: "pd.Series[float]", y: str, lower: bool) -> list[str]:
     if not lower and _IS_LOSS.search(y):
         notes.append(f"higher {y} is taken for better; if lower is, say --lower-is-better")
     share = ((values > 0) & (values <= 1)).sum()
-    if not lower and share and 1 < values.max() <= 100 and (values > 1).sum():
-        notes.append(
-            f"{share} values of {y} are at most 1 and the others above: are these fractions among percentages?"
-        )
+    if not lower and share and 1 < values.max() <= 100:
+        notes.append(f"{share} of the values of {y} are at most 1 and others above it: fractions among percentages?")
     return notes
 
 
