@@ -41,7 +41,7 @@ from flipscale.compare.effects import Deltas, deltas
 from flipscale.compare.estimates import Estimate
 from flipscale.compare.pairs import pairs_of
 from flipscale.compare.parts import Curve, Level, Pair
-from flipscale.compare.points import Points, points_of
+from flipscale.compare.points import Points, one_each, points_of
 from flipscale.compare.spelling import short, times
 from flipscale.compare.tables import SUFFIXES, baseline_from, prepared, read_table
 
@@ -137,7 +137,7 @@ def _compared(
     fraction: bool,
     notes: tuple[str, ...] = (),
 ) -> Comparison:
-    pairs, unpaired = pairs_of(points.all, list(points.arms), lower) if at else ([], {})
+    pairs, unpaired = pairs_of(points.all, list(points.arms), lower) if at or one_each(points) else ([], {})
     curves = [
         curve_of([p for p in points.all if p.series == series], series, arm, x, lower)
         for series in dict.fromkeys(point.series for point in points.all)

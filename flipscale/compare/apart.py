@@ -8,6 +8,7 @@ column of words that untangles them tells the curves apart.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -64,10 +65,11 @@ def layout_of(
     for schedule in candidates or [None]:
         free = [name for name in words if name != schedule]
         chosen, left = _untangled(table, groups, free, schedule, x, sign * table[y])
-        found.append((left.crossed, left.repeated, schedule, chosen))
+        flat = schedule is not None and table.groupby(_split(groups, table, chosen))[schedule].nunique().max() < 2
+        found.append((left.crossed or int(flat), left.repeated, schedule, chosen))
     crossed, _, schedule, chosen = min(found, key=lambda one: one[:2])
     if crossed and at is None and schedule is not None:
-        # No column grows with the cost along every curve, so none is the schedule.
+        # No column varies and grows with the cost along every curve, so none is the schedule.
         schedule = None
         chosen, _ = _untangled(table, groups, words, None, x, sign * table[y])
     split = _split(groups, table, chosen)
@@ -75,14 +77,9 @@ def layout_of(
     if at is None and schedule is not None:
         notes.append(f"twins are the rows of equal {schedule} (--at)")
     left = _tangles(table, split, schedule, x, sign * table[y])
-    if left.repeated:
-        _refuse_numbers(table, split, others, schedule, x, sign * table[y], arms)
-        if seeds is None:
-            where = schedule or x
-            notes.append(
-                f"without a column 'seed', rows of one arm at one {where} are replicates: the first of an arm is set "
-                f"against the first of the baseline, in the order of rows"
-            )
+    if left.repeated or left.crossed:
+        asked = _Left(table, split, arms, schedule, x, sign * table[y])
+        notes += _refused_or_noted(asked, left, others, with_seeds=seeds is not None)
     return Layout((*series, *chosen), schedule, tuple(notes))
 
 
@@ -178,42 +175,65 @@ def _told(
     )
 
 
-def _refuse_numbers(
-    table: pd.DataFrame,
-    groups: "pd.Series[str]",
-    others: Sequence[str],
-    schedule: str | None,
-    x: str,
-    score: "pd.Series[float]",
-    arms: "pd.Series[str]",
-) -> None:
-    """Raise ResultsError if columns of numbers tell rows of one schedule apart: they may be settings or repeats."""
-    now = _tangles(table, groups, schedule, x, score)
-    names = [
-        name
+class _Left(NamedTuple):
+    """Rows as they stand when all columns of words have been tried."""
+
+    table: pd.DataFrame
+    groups: "pd.Series[str]"
+    arms: "pd.Series[str]"
+    schedule: str | None
+    x: str
+    score: "pd.Series[float]"
+
+    def tangles(self, names: Sequence[str] = ()) -> _Tangles:
+        return _tangles(self.table, _split(self.groups, self.table, names), self.schedule, self.x, self.score)
+
+
+def _refused_or_noted(asked: _Left, left: _Tangles, others: Sequence[str], *, with_seeds: bool) -> list[str]:
+    """What is said of rows that still are not one curve each: they are repeats, or noise.
+
+    Raises ResultsError if columns could tell them apart that may as well be measurements or repeats, as numbers are;
+    and for scores that go up and down as those of several curves do.
+    """
+    by = asked.schedule or asked.x
+    tried = [
+        (name, asked.tangles([name]))
         for name in others
-        if name != schedule
-        and _is_number(table[name])
-        and _makes_curves(table, groups, name, schedule or x)
-        and _tangles(table, _split(groups, table, (name,)), schedule, x, score) < now
+        if name != asked.schedule and _makes_curves(asked.table, asked.groups, name, by)
     ]
-    if names:
-        by = schedule or x
-        twice = pd.DataFrame({"g": groups, "by": table[by]}).duplicated(keep=False)
+    splitting = sorted(((now.crossed + now.repeated, i, name) for i, (name, now) in enumerate(tried)))
+    if left.repeated and (names := [name for n, _, name in splitting if n == 0]):
+        twice = pd.DataFrame({"g": asked.groups, "by": asked.table[by]}).duplicated(keep=False)
         row = twice[twice].index[0]
         raise ResultsError(
-            f"{arms[row] or 'The baseline'} has several rows at {by}={table[by][row]:g}, which are not one curve. "
-            f"Name what tells them apart with --series: {', '.join(names)}; if they are repeats, call it 'seed'."
+            f"{asked.arms[row] or 'The baseline'} has several rows at {by}={asked.table[by][row]:g}, which are not one "
+            f"curve. Name what tells them apart with --series: {', '.join(names)}; if they are repeats, call it 'seed'."
         )
+    if asked.schedule is None and left.crossed:
+        names = [name for n, _, name in splitting if n < left.crossed + left.repeated][:6]
+        if names and left.crossed > (len(asked.table) - asked.groups.nunique()) / 3:
+            raise ResultsError(
+                f"Along {asked.x} the scores of an arm go up and down as those of several curves do. Name what tells "
+                f"them apart with --series: one or more of {', '.join(names)}."
+            )
+        return [f"along {asked.x} some scores go down and up again; if these are several curves, name them by --series"]
+    if with_seeds or not left.repeated:
+        return []
+    return [
+        f"without a column 'seed', rows of one arm at one {by} are replicates: the first of an arm is set against the "
+        f"first of the baseline, in the order of rows"
+    ]
 
 
 def _shared(table: pd.DataFrame, arms: "pd.Series[str]", names: Sequence[str]) -> list[str]:
-    """The columns of which each arm shares a value with the baseline, and one of them two."""
+    """The columns of which each arm shares half of its values with the baseline, and one of them two at least."""
     shared = []
     for name in names:
         base = set(table[name][arms == ""].dropna())
-        common = [len(base & set(table[name][arms == arm])) for arm in dict.fromkeys(arms) if arm]
-        if common and min(common) > 0 and max(common) > 1:
+        of = [set(table[name][arms == arm].dropna()) for arm in dict.fromkeys(arms) if arm]
+        common = [len(base & values) for values in of]
+        enough = all(2 * n >= max(1, min(len(base), len(values))) for n, values in zip(common, of, strict=True))
+        if enough and max(common, default=0) > 1:
             shared.append(name)
     return shared
 

@@ -42,6 +42,7 @@ class Comparison:
             "x": list(self.costs),
             "y": self.score,
             "lower_is_better": self.lower_is_better,
+            "fraction": self.fraction,
             "at": self.at,
             "series": entries(self),
             "pairs": [asdict(pair) for pair in self.pairs],

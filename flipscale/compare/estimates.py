@@ -2,8 +2,8 @@
 
 Whatever is estimated comes here as one value a seed, and the mean of the values is the estimate. For a difference
 between twins the value of a seed is its difference. For what is read off mean curves it is the estimate and the seed's
-influence on it (curves.py). The interval is Student t over these values: on 2 to 20 seeds it holds the truth in 93 to
-96 % of synthetic studies, a percentile bootstrap over seeds in 50 % (2 seeds) to 92 % (bench/comparison.py).
+influence on it (curves.py). The interval is Student t over these values: on 2 to 10 seeds it holds the truth in
+94 to 96 % of synthetic studies, a percentile bootstrap over seeds in 48 % (2 seeds) to 90 % (10) (bench/comparison.py).
 """
 
 import math

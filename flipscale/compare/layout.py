@@ -20,7 +20,7 @@ def laid_out(comparison: "Comparison", as_table: AsTable) -> str:
     """The comparison with its tables drawn by `as_table`."""
     parts = []
     if comparison.pairs:
-        parts += [f"At equal {comparison.at or 'samples'}:", as_table(*_pair_rows(comparison))]
+        parts += [f"At equal {comparison.at}:" if comparison.at else "Arm by arm:", as_table(*_pair_rows(comparison))]
     curves = [curve for curve in comparison.curves if curve.target is not None]
     if curves:
         parts += ["Along the curves:", as_table(*_curve_rows(comparison, curves))]
@@ -109,10 +109,14 @@ def _pair_rows(comparison: "Comparison") -> tuple[list[str], list[list[str]]]:
     rows = []
     for pair in comparison.pairs:
         scores = [score_words(comparison, value).removesuffix(" %") for value in (pair.baseline_score, pair.score)]
-        ratios = [_ratio_cell(pair.ratios[name]) for name in costs]
-        rows.append(
-            [pair.cell or "all", pair.arm, str(len(pair.seeds)), *scores, _gain_cell(comparison, pair.gain), *ratios]
-        )
+        row = [
+            pair.cell or pair.series or "all",
+            pair.arm,
+            str(len(pair.seeds)),
+            *scores,
+            _gain_cell(comparison, pair.gain),
+        ]
+        rows.append([*row, *(_ratio_cell(pair.ratios[name]) for name in costs)])
     return header, rows
 
 

@@ -87,6 +87,12 @@ def points_of(
     return Points(tuple(points), arms, left_out)
 
 
+def one_each(points: Points) -> bool:
+    """Whether an arm has one run a series and seed, so that its twin is known without a schedule."""
+    keys = [(point.series, point.arm, point.seed) for point in points.all]
+    return len(set(keys)) == len(keys)
+
+
 def different_devices(points: Iterable[Point], cost: str) -> str | None:
     """Why the costs of these points cannot be compared. FLOPs can always be."""
     devices = sorted({point.device for point in points})

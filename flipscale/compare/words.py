@@ -121,18 +121,19 @@ def _own(e: Estimate, low: str, high: str) -> str:
 
 def _gain_words(comparison: "Comparison", pair: Pair) -> str:
     g = pair.gain
-    at = f"at equal {comparison.at}" + (f" ({short(pair.at)})" if pair.at is not None else "")
+    at = f"at equal {comparison.at} " if comparison.at else ""
+    at += f"({short(pair.at)}) " if pair.at is not None else ""
     assert g.mean is not None
     size = f"{_gain(comparison, abs(g.mean)).lstrip('+')} {'better' if g.mean >= 0 else 'worse'}"
     cost = _cost_words(comparison, pair)
     low, high, note = _ends(g)
     if low is None or high is None:
-        return f"{at} it is {size}{cost}, in the one seed there is"
+        return f"{at}it is {size}{cost}, in the one seed there is"
     interval = f"{_gain(comparison, low).removesuffix(' points')} to {_gain(comparison, high)}{note}"
     if low <= 0 <= high:
         own = _own(g, *(_gain(comparison, end or 0.0).removesuffix(" points") for end in (g.low, g.high)))
-        return f"{at} a difference is not shown ({_gain(comparison, g.mean)}; {own}95 % interval {interval}){cost}"
-    return f"{at} it is {size} (95 % interval {interval}){cost}"
+        return f"{at}a difference is not shown ({_gain(comparison, g.mean)}; {own}95 % interval {interval}){cost}"
+    return f"{at}it is {size} (95 % interval {interval}){cost}"
 
 
 def _cost_words(comparison: "Comparison", pair: Pair) -> str:

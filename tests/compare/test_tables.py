@@ -410,3 +410,36 @@ def test_deltas_are_a_table_and_json(tmp_path, capsys):
     assert data["cells"][2]["interaction"]["value"] == pytest.approx(0.6)
     assert main(asked) == 0
     assert "model=H, data=2B  77.6  +3.3   +2.7            +0.6" in capsys.readouterr().out
+
+
+def test_one_row_an_arm_is_compared_as_it_is():
+    # FLIP's Table 1a.
+    table = pd.DataFrame(
+        {"mask": [0, 50, 75], "batch": [16, 32, 64], "time": [1, 0.5, 0.33], "acc": [68.6, 69.6, 68.2]}
+    )
+    found, comparison = entries(table, x="time")
+    assert comparison.notes == ()
+    assert [round(entry["gain_at_equal_samples"]["gain"], 1) for entry in found] == [1.0, -0.4]
+    assert found[0]["gain_at_equal_samples"]["speedup"]["time"]["speedup"] == 2
+    assert comparison.verdicts[0] == "mask=50: it is 1 better, and 2.0 times faster in time, in the one seed there is."
+
+
+def test_a_column_that_varies_between_series_alone_is_no_schedule():
+    rows = [(mask, batch, 1000 // batch, 10 * mask + batch, 50 + mask + batch) for mask in (0, 1) for batch in (5, 10)]
+    table = pd.DataFrame(rows, columns=["mask", "batch", "steps", "hours", "acc"])
+    found, comparison = entries(table, series=["batch"])
+    assert comparison.at is None
+    assert [entry["gain_at_equal_samples"]["gain"] for entry in found] == [1, 1]
+
+
+def test_scores_that_go_up_and_down_are_refused_if_a_setting_may_be_the_reason_and_noticed_otherwise():
+    rows = [(mask, rate, hours * (1.1 - 0.6 * mask + 0.1 * rate), 50 + 10 * hours - 20 * rate + mask)
+            for mask in (0, 1) for rate in (0, 1) for hours in (1, 2, 3, 4)]  # fmt: skip
+    table = pd.DataFrame(rows, columns=["mask", "rate", "hours", "acc"])
+    with pytest.raises(ResultsError, match=r"go up and down as those of several curves do\. .* one or more of rate\."):
+        entries(table)
+    found, comparison = entries(table[table["rate"] == 0].assign(acc=[60, 70, 69, 80, 61, 71, 81, 91]))
+    assert comparison.notes == (
+        "along hours some scores go down and up again; if these are several curves, name them by --series",
+    )
+    assert found[0]["speedup"] is not None
