@@ -23,8 +23,9 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from bench.report import RESULTS, leave, machine, table
-from flipscale.compare.curves import curve_of, first_reach
+from flipscale.compare.curves import curve_of
 from flipscale.compare.estimates import Array, mean_of
+from flipscale.compare.lines import first_reach
 from flipscale.compare.parts import Curve
 from flipscale.compare.points import Point
 
@@ -180,7 +181,7 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--seeds", type=int, nargs="+", default=[2, 3, 5, 10])
     parser.add_argument("--noise", type=float, nargs="+", default=list(NOISES))
-    parser.add_argument("--repeats", type=int, default=600, help="studies a cell (600)")
+    parser.add_argument("--repeats", type=int, default=1000, help="studies a cell (1000)")
     parser.add_argument("--out", help="write bench/results/OUT.json and OUT.svg")
     asked = parser.parse_args(arguments)
     cells = [measure(seeds, noise, asked.repeats) for noise in asked.noise for seeds in asked.seeds]

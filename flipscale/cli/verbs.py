@@ -258,7 +258,7 @@ def compare(args: argparse.Namespace) -> int:
 
 
 def _compare_table(args: argparse.Namespace) -> int:
-    from flipscale.compare import baseline_from, compare_table, deltas, read_table
+    from flipscale.compare import baseline_from, columns_from, compare_table, deltas, read_table
 
     needed = {"--baseline": args.baseline, "--y": args.y} | ({} if args.deltas else {"--x": args.x})
     if lacking := [option for option, value in needed.items() if not value]:
@@ -278,9 +278,9 @@ def _compare_table(args: argparse.Namespace) -> int:
     comparison = compare_table(
         table,
         baseline=baseline,
-        x=args.x.split(","),
+        x=columns_from(table, args.x),
         y=args.y,
-        series=[name for names in args.series for name in names.split(",")],
+        series=[name for names in args.series for name in columns_from(table, names)],
         at=args.at,
         lower_is_better=args.lower_is_better,
     )

@@ -14,7 +14,8 @@ masked. Data in, data out: nothing but `read_table` touches a disk.
 
     columns.py     which score, baseline, arm, cell and series          points.py     from rows to runs
     tables.py      any table: what it leaves unsaid is found or asked    apart.py      which columns tell curves apart
-    estimates.py   seeds to intervals; many comparisons at once          parts.py      pairs and curves as data
+    lines.py       readings off a mean curve, one value a seed           parts.py      pairs and curves as data
+    estimates.py   seeds to intervals; many comparisons at once
     comparison.py  all of it as data; entries.py for programs, layout.py and words.py for people
 """
 
@@ -36,14 +37,15 @@ from flipscale.compare.columns import (
     varying_axes,
 )
 from flipscale.compare.comparison import Comparison, judged
-from flipscale.compare.curves import curve_of, first_reach
+from flipscale.compare.curves import curve_of
 from flipscale.compare.effects import Deltas, deltas
 from flipscale.compare.estimates import Estimate
+from flipscale.compare.lines import first_reach
 from flipscale.compare.pairs import pairs_of
 from flipscale.compare.parts import Curve, Level, Pair
 from flipscale.compare.points import Points, one_each, points_of
 from flipscale.compare.spelling import short, times
-from flipscale.compare.tables import SUFFIXES, baseline_from, prepared, read_table
+from flipscale.compare.tables import SUFFIXES, baseline_from, columns_from, prepared, read_table
 
 __all__ = [
     "LOWER_IS_BETTER",
@@ -57,6 +59,7 @@ __all__ = [
     "Pair",
     "arms_of",
     "baseline_from",
+    "columns_from",
     "compare",
     "compare_table",
     "deltas",

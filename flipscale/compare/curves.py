@@ -1,16 +1,13 @@
 """Along the schedule: what one arm costs for the score of another, and scores for the same cost.
 
-A curve is the mean over seeds of the runs of one series and arm, point by point of the schedule, and straight between
-its points in the cost, as FLIP's 3.7 times was read (arXiv 2212.00794, Fig 1). Nothing is read outside the points. What
-is read is read off the mean curves once; the value of a seed is that and the seed's influence on it, the derivative of
-the reading towards the seed's own curve. So a seed whose own curve misses the target still counts, which readings of
-each seed's curve would leave out: with 10 seeds nearly always one does, and those that are left are the lucky ones.
+A curve is the mean over seeds of the runs of one series and arm, schedule by schedule, and straight between its points
+in the cost, as FLIP's 3.7 times was read (arXiv 2212.00794, Fig 1). Nothing is read outside the points. Seeds count by
+their influence on what is read (lines.py), so a seed whose own curve misses the target counts as well. Readings of each
+seed's own curve would leave it out: with 10 seeds nearly always one does, and those that are left are the lucky ones.
 """
 
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from functools import cached_property
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -26,6 +23,7 @@ from flipscale.compare.estimates import (
     same_at_every_level,
     t_limit,
 )
+from flipscale.compare.lines import Line, log_of
 from flipscale.compare.parts import Crossover, Curve, Gain, Level, OneShift
 from flipscale.compare.points import Point, different_devices
 from flipscale.compare.spelling import short
@@ -34,28 +32,6 @@ LEVELS = 9
 """Scores at which the speed-up curve is read, and costs at which the gain is."""
 
 DRAWS = 4000
-_STEP = 1e-4  # of the way to a seed's own curve, for its influence
-
-
-@dataclass(frozen=True)
-class _Lines:
-    """The curves of one arm: costs and scores [seeds, points], scores signed so that higher is better."""
-
-    costs: Array
-    scores: Array
-
-    @cached_property
-    def mean(self) -> tuple[Array, Array]:
-        return self.costs.mean(axis=0), self.scores.mean(axis=0)
-
-    def towards(self, seed: int, step: float) -> tuple[Array, Array]:
-        """The mean curve, moved this much of the way to a seed's own."""
-        xs, ys = self.mean
-        return xs + step * (self.costs[seed] - xs), ys + step * (self.scores[seed] - ys)
-
-
-_Line = tuple[Array, Array]
-_Reading = Callable[[_Line, _Line], float]  # of the baseline's curve and the arm's
 
 
 def curve_of(points: Sequence[Point], series: str, arm: str, x: str, lower: bool) -> Curve:
@@ -78,7 +54,7 @@ def curve_of(points: Sequence[Point], series: str, arm: str, x: str, lower: bool
         return Curve(
             series, arm, x, tuple(seeds), why, None, nothing(why), None, (), None, nothing(why), (), None, None
         )
-    base, ours = (_lines([of[key][seed] for seed in seeds], shared[key], x, sign) for key in ("", arm))
+    base, ours = (_line([of[key][seed] for seed in seeds], shared[key], x, sign) for key in ("", arm))
     low, high = _score_range(base, ours)
     levels = _levels(base, ours, low, high, sign)
     speedup, otherwise = _at_the_best(base, ours, arm)
@@ -89,7 +65,7 @@ def curve_of(points: Sequence[Point], series: str, arm: str, x: str, lower: bool
         x=x,
         seeds=tuple(seeds),
         why=None,
-        target=sign * float(base.mean[1].max()),
+        target=sign * float(base.ys.max()),
         speedup=speedup,
         speedup_log=otherwise,
         speedup_at=levels,
@@ -99,12 +75,6 @@ def curve_of(points: Sequence[Point], series: str, arm: str, x: str, lower: bool
         crossover=_crossover(base, ours, x, arm),
         one_shift=_one_shift(base, ours, low, high, sign),
     )
-
-
-def first_reach(xs: Sequence[float], ys: Sequence[float], target: float) -> float | None:
-    """The x at which the polyline first has the target; None where that is before its first point, or never."""
-    i = _where(ys, target)
-    return None if i is None else _read((np.asarray(xs), np.asarray(ys)), i, target)
 
 
 # Which runs make the curves
@@ -163,117 +133,71 @@ def _complete(
     return seeds, shared(seeds)
 
 
-def _lines(of_seeds: Sequence[dict[str, Point]], shared: Sequence[str], x: str, sign: int) -> _Lines:
-    costs = np.array([[points[at].costs[x] for at in shared] for points in of_seeds], dtype=np.float64)
-    scores = np.array([[sign * points[at].y for at in shared] for points in of_seeds], dtype=np.float64)
-    order = np.argsort(costs.mean(axis=0), kind="stable")
-    return _Lines(costs[:, order], scores[:, order])
+def _line(of_seeds: Sequence[dict[str, Point]], shared: Sequence[str], x: str, sign: int) -> Line:
+    costs = [[points[at].costs[x] for at in shared] for points in of_seeds]
+    scores = [[sign * points[at].y for at in shared] for points in of_seeds]
+    return Line.of(np.array(costs, dtype=np.float64), np.array(scores, dtype=np.float64))
 
 
-# Reading
+# At equal accuracy
 
 
-def _where(ys: Sequence[float] | Array, target: float) -> int | None:
-    """The end of the stretch in which a polyline first has the target; None where it begins above, or stays below."""
-    if ys[0] > target:
-        return None
-    return next((i for i in range(1, len(ys)) if ys[i] >= target or ys[i - 1] == target), None)
+def _score_range(base: Line, ours: Line) -> tuple[float, float]:
+    """The scores that both curves pass through."""
+    return max(float(base.ys[0]), float(ours.ys[0])), min(float(base.ys.max()), float(ours.ys.max()))
 
 
-def _read(line: _Line, i: int, target: float) -> float:
-    """The x at which the stretch that ends at point i, or the straight line on from it, has the target."""
-    xs, ys = line
-    if ys[i] == ys[i - 1]:
-        return float(xs[i - 1])
-    return float(xs[i - 1] + (xs[i] - xs[i - 1]) * (target - ys[i - 1]) / (ys[i] - ys[i - 1]))
+def _positive(base: Line, ours: Line) -> bool:
+    return bool(min(base.xs[0], ours.xs[0]) > 0)
 
 
-def _estimates(base: _Lines, ours: _Lines, reading: _Reading) -> list[float]:
-    """The reading off the mean curves, and for each seed that and its influence on it; the latter's mean is the first.
-
-    It must be smooth there: which stretch of a curve is read is settled beforehand.
-    """
-    at_mean = reading(base.mean, ours.mean)
-
-    def slope(seed: int) -> float:
-        up, down = (reading(base.towards(seed, s), ours.towards(seed, s)) for s in (_STEP, -_STEP))
-        return (up - down) / (2 * _STEP)
-
-    slopes = np.array([slope(seed) for seed in range(len(base.costs))]) if len(base.costs) > 1 else np.zeros(1)
-    # Influences add up to 0 but for the curvature within a step.
-    return [at_mean + float(slope - slopes.mean()) for slope in slopes]
-
-
-def _score_range(base: _Lines, ours: _Lines) -> tuple[float, float]:
-    """The scores that both mean curves pass through."""
-    return (
-        max(float(base.mean[1][0]), float(ours.mean[1][0])),
-        min(float(base.mean[1].max()), float(ours.mean[1].max())),
-    )
-
-
-def _log(line: _Line) -> _Line:
-    return np.log(line[0]), line[1]
-
-
-def _log_speedup(base: _Lines, ours: _Lines, target: float, *, log: bool = False) -> list[float] | None:
-    """Logarithms of the cost ratio at one score, one value a seed; between points straight in the cost, or its log."""
-    i, j = _where(base.mean[1], target), _where(ours.mean[1], target)
-    if i is None or j is None:
-        return None
-
-    def cost(line: _Line, at: int) -> float:
-        return _read(_log(line), at, target) if log else _ln(_read(line, at, target))
-
-    return _estimates(base, ours, lambda b, o: cost(b, i) - cost(o, j))
-
-
-def _at_the_best(base: _Lines, ours: _Lines, arm: str) -> tuple[Estimate, float | None]:
+def _at_the_best(base: Line, ours: Line, arm: str) -> tuple[Estimate, float | None]:
     """The speed-up at the baseline's best; and what it would be if curves were straight in log x between points."""
-    (xs, ys), best = base.mean, int(np.argmax(base.mean[1]))
-    j = _where(ours.mean[1], float(ys[best]))
+    target = float(base.ys.max())
+    j = ours.reaches(target)
     if not _positive(base, ours):
         return nothing("a cost of 0 has no speed-up"), None
     if j is None:
-        above = ours.mean[1][0] > ys[best]
+        above = ours.ys[0] > target
         return nothing(f"{arm} {'is above it already at its shortest schedule' if above else 'stays below it'}"), None
-    otherwise = math.exp(_ln(float(xs[best])) - _read(_log(ours.mean), j, float(ys[best])))
-    return ratio_of(_log_ratio_at_its_best(base, ours, j)), otherwise
+    otherwise = base.log.xs[base.best] - ours.log.costs_to(j, target).mean()
+    return ratio_of(_logs_at_its_best(base, ours, j)), math.exp(float(otherwise))
 
 
-def _log_ratio_at_its_best(one: _Lines, other: _Lines, j: int) -> list[float]:
+def _logs_at_its_best(one: Line, other: Line, j: int) -> list[float]:
     """log of what the one took to its best over what the other takes to there, in the stretch j, one value a seed.
 
     The best of a seed is its own: what raises both curves of a seed alike does not count.
     """
-    best = int(np.argmax(one.mean[1]))
-    return _estimates(one, other, lambda a, b: _ln(float(a[0][best])) - _ln(_read(b, j, float(a[1][best]))))
+    best = one.best
+    took = log_of(one.xs[best] + one.dxs[:, best])
+    takes = log_of(other.costs_to(j, float(one.ys[best]), one.dys[:, best]))
+    return [float(value) for value in took - takes]
 
 
-def _levels(base: _Lines, ours: _Lines, low: float, high: float, sign: int) -> tuple[Level, ...]:
+def _levels(base: Line, ours: Line, low: float, high: float, sign: int) -> tuple[Level, ...]:
     """The speed-up at scores that both curves pass through, from the lowest to the best; this is the best of one."""
     if not low < high or not _positive(base, ours):
         return ()
     levels = []
     for target in map(float, np.linspace(low, high, LEVELS)[:-1]):
-        logs = _log_speedup(base, ours, target)
-        assert logs is not None
-        levels.append(Level(sign * target, ratio_of(logs)))
-    j = _where(ours.mean[1], high)
-    if high == base.mean[1].max() and j is not None:
-        logs = _log_ratio_at_its_best(base, ours, j)
-    else:
-        i = _where(base.mean[1], high)
+        i, j = base.reaches(target), ours.reaches(target)
         assert i is not None
-        logs = [-value for value in _log_ratio_at_its_best(ours, base, i)]
-    return (*levels, Level(sign * high, ratio_of(logs)))
+        assert j is not None
+        logs = log_of(base.costs_to(i, target)) - log_of(ours.costs_to(j, target))
+        levels.append(Level(sign * target, ratio_of([float(value) for value in logs])))
+    i, j = base.reaches(high), ours.reaches(high)
+    assert i is not None
+    assert j is not None
+    at_best = (
+        _logs_at_its_best(base, ours, j)
+        if high == base.ys.max()
+        else [-value for value in _logs_at_its_best(ours, base, i)]
+    )
+    return (*levels, Level(sign * high, ratio_of(at_best)))
 
 
-def _positive(base: _Lines, ours: _Lines) -> bool:
-    return bool(min(base.costs.min(), ours.costs.min()) > 0)
-
-
-def _one_shift(base: _Lines, ours: _Lines, low: float, high: float, sign: int) -> OneShift | None:
+def _one_shift(base: Line, ours: Line, low: float, high: float, sign: int) -> OneShift | None:
     """Whether one speed-up holds at every score, that is whether one shift along log cost lays one curve on the other.
 
     Read straight in the logarithm of the cost: straight in the cost, two curves that are one shift apart differ by how
@@ -281,46 +205,36 @@ def _one_shift(base: _Lines, ours: _Lines, low: float, high: float, sign: int) -
     """
     if not low < high or not _positive(base, ours):
         return None
-    of_levels = [_log_speedup(base, ours, float(t), log=True) for t in np.linspace(low, high, LEVELS)]
-    logs = np.array([values for values in of_levels if values is not None]).T
-    n, k = logs.shape
+    logs = np.array([_logs_straight_in_log(base, ours, float(t)) for t in np.linspace(low, high, LEVELS)]).T
+    n = len(logs)
     shift = math.exp(float(logs.mean()))
     if n < 2:
         return OneShift(shift, None, None, sign * low, sign * high, "one seed gives no test")
-    if k < 2:
-        return OneShift(shift, None, None, sign * low, sign * high, "the curves pass through one score together")
     p = same_at_every_level(logs)
     return OneShift(shift, p, p <= LEVEL, sign * low, sign * high, None)
+
+
+def _logs_straight_in_log(base: Line, ours: Line, target: float) -> list[float]:
+    """Logarithms of the speed-up at one score between points straight in log cost, one value a seed."""
+    i, j = base.reaches(target), ours.reaches(target)
+    assert i is not None
+    assert j is not None
+    return [float(value) for value in base.log.costs_to(i, target) - ours.log.costs_to(j, target)]
 
 
 # At equal cost
 
 
-def _gain_at(base: _Lines, ours: _Lines, cost: float) -> list[float]:
-    i, j = (_stretch(lines.mean[0], cost) for lines in (base, ours))
-
-    def score(line: _Line, at: int) -> float:
-        xs, ys = line
-        if xs[at] == xs[at - 1]:
-            return float(ys[at])
-        return float(ys[at - 1] + (ys[at] - ys[at - 1]) * (cost - xs[at - 1]) / (xs[at] - xs[at - 1]))
-
-    return _estimates(base, ours, lambda b, o: score(o, j) - score(b, i))
+def _gain_at(base: Line, ours: Line, cost: float) -> list[float]:
+    return [float(value) for value in ours.scores_at(cost) - base.scores_at(cost)]
 
 
-def _stretch(xs: Array, x: float) -> int:
-    return int(np.clip(np.searchsorted(xs, x, side="left"), 1, len(xs) - 1))
+def _cost_range(base: Line, ours: Line) -> tuple[float, float]:
+    """The costs that both curves cover."""
+    return max(float(base.xs[0]), float(ours.xs[0])), min(float(base.xs[-1]), float(ours.xs[-1]))
 
 
-def _cost_range(base: _Lines, ours: _Lines) -> tuple[float, float]:
-    """The costs that both mean curves cover."""
-    return (
-        max(float(base.mean[0][0]), float(ours.mean[0][0])),
-        min(float(base.mean[0][-1]), float(ours.mean[0][-1])),
-    )
-
-
-def _gains(base: _Lines, ours: _Lines, x: str) -> tuple[float | None, Estimate, tuple[Gain, ...]]:
+def _gains(base: Line, ours: Line, x: str) -> tuple[float | None, Estimate, tuple[Gain, ...]]:
     """The largest cost that both cover and the gain there, and the gains on the way to it."""
     low, high = _cost_range(base, ours)
     if high < low:
@@ -331,7 +245,7 @@ def _gains(base: _Lines, ours: _Lines, x: str) -> tuple[float | None, Estimate, 
     return high, gains[-1].gain, gains
 
 
-def _crossover(base: _Lines, ours: _Lines, x: str, arm: str) -> Crossover | None:
+def _crossover(base: Line, ours: Line, x: str, arm: str) -> Crossover | None:
     """Where the sign of the gain at equal cost changes, the last time if it does so more often.
 
     Its interval is the stretch around it in which the gain could be 0 (Student t at each cost), which ends where the
@@ -340,7 +254,7 @@ def _crossover(base: _Lines, ours: _Lines, x: str, arm: str) -> Crossover | None
     low, high = _cost_range(base, ours)
     if not low < high:
         return None
-    grid = np.unique([low, high, *np.linspace(low, high, 8 * LEVELS), *base.mean[0], *ours.mean[0]])
+    grid = np.unique([low, high, *np.linspace(low, high, 8 * LEVELS), *base.xs, *ours.xs])
     grid = grid[(grid >= low) & (grid <= high)]
     values = np.array([_gain_at(base, ours, float(cost)) for cost in grid]).T
     n, mean = len(values), values.mean(axis=0)
@@ -370,7 +284,3 @@ def _changes(gains: Array) -> list[tuple[int, int]]:
     signed = np.flatnonzero(np.abs(gains) > 1e-12)
     signs = np.sign(gains[signed])
     return [(int(signed[i]), int(signed[i + 1])) for i in np.flatnonzero(signs[1:] != signs[:-1])]
-
-
-def _ln(value: float) -> float:
-    return math.log(max(value, 1e-300))

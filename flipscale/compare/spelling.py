@@ -9,7 +9,7 @@ def short(value: Any) -> str:
     """A value as a person writes it: 16k, 400M, 12.8B, 0.75; a missing one is null."""
     if value is None or (not isinstance(value, str) and pd.isna(value)):
         return "null"
-    if isinstance(value, str | bool):
+    if isinstance(value, str) or pd.api.types.is_bool(value):
         return str(value)
     for unit, suffix in ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "k")):
         if abs(value) >= unit:

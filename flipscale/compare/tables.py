@@ -50,13 +50,24 @@ def baseline_from(table: pd.DataFrame, texts: Sequence[str]) -> dict[str, Any]:
     have. `null` is a missing value.
     """
     baseline: dict[str, Any] = {}
-    for part in (part.strip() for text in texts for part in text.split(",")):
+    for part in (part.strip() for text in texts for part in _parts(table, text)):
         name, equals, value = part.partition("=")
         if not equals or not name:
             raise ResultsError(f"{part!r} is no baseline; write COLUMN=VALUE, as mask_ratio=0.")
         need(table, [name])
         baseline[name] = _value(table[name], name, value)
     return baseline
+
+
+def columns_from(table: pd.DataFrame, text: str) -> list[str]:
+    """Names of columns with commas between them; a column whose own name has commas is one."""
+    return [text] if text in table else [name.strip() for name in text.split(",")]
+
+
+def _parts(table: pd.DataFrame, text: str) -> list[str]:
+    """The parts of one baseline; a value that has commas in the table is one."""
+    name, _, value = text.partition("=")
+    return [text] if name in table and (table[name] == value).any() else text.split(",")
 
 
 def _value(column: "pd.Series[Any]", name: str, text: str) -> Any:
@@ -187,6 +198,7 @@ def prepared(
     else:
         table["seed"] = seeds[table["_row"]].to_numpy()
         _check_twins(table, baseline, layout)
+        notes += _paired_in_order(table, arms_of(table, baseline))
     number = layout.at if layout.at and pd.api.types.is_numeric_dtype(table[layout.at]) else None
     values = table[y].dropna()
     fraction = not lower and bool(((values >= 0) & (values <= 1)).all())
@@ -223,6 +235,22 @@ def _with_baselines(table: pd.DataFrame, arms: "pd.Series[str]", layout: Layout)
         cells = "" if at is None else [", ".join(filter(None, (str(series), cell))) for cell in at]
         parts += [own.assign(_series=series, _cell=cells), rows]
     return pd.concat(parts).sort_values("_row", kind="stable").reset_index(drop=True)
+
+
+def _paired_in_order(table: pd.DataFrame, arms: "pd.Series[str]") -> list[str]:
+    """Set the seeds of each arm that has none of its baseline's against those in order, in place; and say so.
+
+    Independent runs paired at random are compared rightly by the differences, only with less to gain from pairing.
+    """
+    notes = []
+    for (series, arm), rows in table[arms != ""].groupby(["_series", arms[arms != ""]], sort=False):
+        theirs = sorted(set(table["seed"][(arms == "") & (table["_series"] == series)]))
+        own = sorted(set(rows["seed"]))
+        if theirs and not set(own) & set(theirs):
+            new = dict(zip(own, [*theirs, *(max(*theirs, *own) + i for i in range(1, len(own)))], strict=False))
+            table.loc[rows.index, "seed"] = rows["seed"].map(new)
+            notes.append(f"{arm} has no seed of its baseline's, so their seeds are set against each other in order")
+    return list(dict.fromkeys(notes))
 
 
 def _check_twins(table: pd.DataFrame, baseline: Mapping[str, Any], layout: Layout) -> None:

@@ -92,7 +92,7 @@ def _factor_words(comparison: "Comparison", curve: Curve, s: Estimate) -> str:
 
 def _otherwise(curve: Curve, s: Estimate, low: float, high: float) -> str:
     """What the speed-up would be between points straight in log cost, where that is outside the interval."""
-    if s is not curve.speedup or curve.speedup_log is None or 0.99 * low <= curve.speedup_log <= 1.01 * high:
+    if s is not curve.speedup or curve.speedup_log is None or 0.97 * low <= curve.speedup_log <= 1.03 * high:
         return ""
     return f"; {times(curve.speedup_log)} if curves are straight in log {curve.x}"
 

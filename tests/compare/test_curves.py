@@ -1,5 +1,7 @@
+import json
 import math
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -165,3 +167,28 @@ def test_tuning_counts_with_its_parent_in_a_comparison(tmp_path):
     assert pair.arm == "mask_ratio=0.5, tuning=128"
     assert pair.ratios["gpu_hours"].mean == pytest.approx((2.0 + 0.25) / 4.5)
     assert pair.ratios["train_flops"].mean == pytest.approx((2.0e21 + 1.0e21) / 5.0e21)
+
+
+def test_of_100_studies_without_a_difference_about_one_in_20_claims_any():
+    rng = np.random.default_rng(0)
+    arms = (0, 0.1, 0.2, 0.3, 0.4, 0.5)
+    cells = pd.DataFrame([(arm, seed) for arm in arms for seed in range(4)], columns=["mask", "seed"]).assign(hours=1.0)
+    claimed = alone = 0
+    for _ in range(100):
+        comparison = compare_table(
+            cells.assign(acc=50 + rng.normal(size=len(cells))), baseline={"mask": 0}, x="hours", y="acc"
+        )
+        claimed += any("it is" in verdict for verdict in comparison.verdicts)
+        alone += any(pair.gain.p < 0.05 for pair in comparison.pairs)
+    assert claimed <= 11  # 5 are expected at most; more than 11 come in 1 of 200 cases
+    assert alone >= 12  # each for itself: the correction is what holds them back
+
+
+def test_a_comparison_has_no_number_that_json_lacks():
+    for table in (
+        table_of(lambda cost: law(3 * cost)),
+        table_of(law, seeds=(0,)),
+        table_of(law, schedules=(8,), seeds=(0, 1)),
+    ):
+        comparison = compare_table(table, baseline={"mask": 0}, x="hours", y="acc")
+        assert json.loads(json.dumps(comparison.to_dict(), allow_nan=False))["series"]

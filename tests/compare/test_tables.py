@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from flipscale.cli import main
-from flipscale.compare import baseline_from, compare_table, read_table
+from flipscale.compare import baseline_from, columns_from, compare_table, read_table
 from flipscale.errors import ResultsError
 
 # FLIP (arXiv 2212.00794) Figs 1 and 3, ViT-L/16 on LAION-400M: hours on 256 TPU-v3 cores, zero-shot ImageNet top-1.
@@ -258,6 +258,24 @@ def test_seeds_that_are_words_pair_like_numbers():
     assert entries(named)[0][0]["interval"] == entries(table)[0][0]["interval"]
 
 
+def test_an_arm_with_seeds_of_its_own_is_set_against_the_baseline_s_in_order():
+    table = synthetic()
+    other = table.assign(seed=table["seed"] + 10 * (table["mask"] > 0))
+    (entry,), comparison = entries(other)
+    assert entry["interval"] == entries(table)[0][0]["interval"]
+    assert comparison.notes[-1] == (
+        "mask=0.5 has no seed of its baseline's, so their seeds are set against each other in order"
+    )
+    fewer = other[(other["mask"] > 0) | (other["seed"] == 1)]
+    assert entries(fewer)[0][0]["seeds"] == [1]
+
+
+def test_a_column_of_truths_is_a_baseline_too():
+    table = synthetic().assign(masked=lambda t: t["mask"] > 0).drop(columns="mask")
+    (entry,), _ = entries(table, {"masked": False})
+    assert (entry["name"], entry["arm"]) == ("masked=True", {"masked": True})
+
+
 def test_two_rows_of_one_seed_and_schedule_are_an_error_that_names_them():
     table = pd.concat([synthetic(), synthetic().iloc[[13]]])
     with pytest.raises(ResultsError, match=r"row 14 and row 25 are both mask=0\.5 at seed 1 and epochs=1\. .*--series"):
@@ -400,6 +418,13 @@ def test_a_baseline_s_value_is_read_as_its_column_has_it():
     table = pd.DataFrame({"samples": [12.8e9], "data": ["400M"], "tuned": [False], "note": [None]})
     asked = ["samples=12.8B,data=400M", "tuned=no", "note=null"]
     assert baseline_from(table, asked) == {"samples": 12.8e9, "data": "400M", "tuned": False, "note": None}
+
+
+def test_commas_in_names_and_values_are_theirs():
+    table = pd.DataFrame({"hours, all": [1.0], "lr": [1], "tuning": ["a=1, b=2"]})
+    assert baseline_from(table, ["tuning=a=1, b=2"]) == {"tuning": "a=1, b=2"}
+    assert columns_from(table, "hours, all") == ["hours, all"]
+    assert columns_from(table, "lr, tuning") == ["lr", "tuning"]
 
 
 def test_deltas_are_a_table_and_json(tmp_path, capsys):
