@@ -17,6 +17,7 @@ from flipscale.compare.estimates import (
     Array,
     Estimate,
     draws_of_the_mean,
+    either,
     mean_of,
     nothing,
     ratio_of,
@@ -160,19 +161,21 @@ def _at_the_best(base: Line, ours: Line, arm: str) -> tuple[Estimate, float | No
     if j is None:
         above = ours.ys[0] > target
         return nothing(f"{arm} {'is above it already at its shortest schedule' if above else 'stays below it'}"), None
+    estimate = _ratio_at_its_best(base, ours, j, 1)
     otherwise = base.log.xs[base.best] - ours.log.costs_to(j, target).mean()
-    return ratio_of(_logs_at_its_best(base, ours, j)), math.exp(float(otherwise))
+    return estimate, math.exp(float(otherwise))
 
 
-def _logs_at_its_best(one: Line, other: Line, j: int) -> list[float]:
-    """log of what the one took to its best over what the other takes to there, in the stretch j, one value a seed.
+def _ratio_at_its_best(one: Line, other: Line, j: int, sign: int) -> Estimate:
+    """What the one took to its best over what the other takes to there, in the stretch j; with sign -1 its inverse.
 
     The best of a seed is its own: what raises both curves of a seed alike does not count.
     """
     best = one.best
-    took = log_of(one.xs[best] + one.dxs[:, best])
-    takes = log_of(other.costs_to(j, float(one.ys[best]), one.dys[:, best]))
-    return [float(value) for value in took - takes]
+    target, moves = float(one.ys[best]), one.dys[:, best]
+    took = one.log.xs[best] + one.log.dxs[:, best]
+    ways = (log_of(other.costs_to(j, target, moves)), other.log.costs_to(j, target, moves))
+    return either(*(ratio_of((sign * (took - takes)).tolist()) for takes in ways))
 
 
 def _levels(base: Line, ours: Line, low: float, high: float, sign: int) -> tuple[Level, ...]:
@@ -185,16 +188,13 @@ def _levels(base: Line, ours: Line, low: float, high: float, sign: int) -> tuple
         assert i is not None
         assert j is not None
         logs = log_of(base.costs_to(i, target)) - log_of(ours.costs_to(j, target))
-        levels.append(Level(sign * target, ratio_of([float(value) for value in logs])))
+        ratio = either(ratio_of(logs.tolist()), ratio_of(_logs_straight_in_log(base, ours, target)))
+        levels.append(Level(sign * target, ratio))
     i, j = base.reaches(high), ours.reaches(high)
     assert i is not None
     assert j is not None
-    at_best = (
-        _logs_at_its_best(base, ours, j)
-        if high == base.ys.max()
-        else [-value for value in _logs_at_its_best(ours, base, i)]
-    )
-    return (*levels, Level(sign * high, ratio_of(at_best)))
+    at_best = _ratio_at_its_best(base, ours, j, 1) if high == base.ys.max() else _ratio_at_its_best(ours, base, i, -1)
+    return (*levels, Level(sign * high, at_best))
 
 
 def _one_shift(base: Line, ours: Line, low: float, high: float, sign: int) -> OneShift | None:
@@ -225,8 +225,13 @@ def _logs_straight_in_log(base: Line, ours: Line, target: float) -> list[float]:
 # At equal cost
 
 
-def _gain_at(base: Line, ours: Line, cost: float) -> list[float]:
-    return [float(value) for value in ours.scores_at(cost) - base.scores_at(cost)]
+def _gains_at(base: Line, ours: Line, costs: Array) -> tuple[Array, Array]:
+    """Gains [seeds, costs] between points straight in the cost, and straight in its logarithm if costs have one."""
+    straight = np.array([ours.scores_at(cost) - base.scores_at(cost) for cost in costs.tolist()]).T
+    if not _positive(base, ours):
+        return straight, straight
+    logs = np.array([ours.log.scores_at(cost) - base.log.scores_at(cost) for cost in np.log(costs).tolist()]).T
+    return straight, logs
 
 
 def _cost_range(base: Line, ours: Line) -> tuple[float, float]:
@@ -240,23 +245,28 @@ def _gains(base: Line, ours: Line, x: str) -> tuple[float | None, Estimate, tupl
     if high < low:
         why = f"the two arms have no {x} in common: the one ends at {short(high)}, the other begins at {short(low)}"
         return None, nothing(why), ()
-    costs = [high] if high == low else [float(cost) for cost in np.linspace(low, high, LEVELS)]
-    gains = tuple(Gain(cost, mean_of(_gain_at(base, ours, cost))) for cost in costs)
+    costs = np.linspace(low, high, LEVELS if low < high else 1)
+    costs[-1] = high
+    straight, logs = _gains_at(base, ours, costs)
+    gains = tuple(
+        Gain(cost, either(mean_of(straight[:, i].tolist()), mean_of(logs[:, i].tolist())))
+        for i, cost in enumerate(costs.tolist())
+    )
     return high, gains[-1].gain, gains
 
 
 def _crossover(base: Line, ours: Line, x: str, arm: str) -> Crossover | None:
     """Where the sign of the gain at equal cost changes, the last time if it does so more often.
 
-    Its interval is the stretch around it in which the gain could be 0 (Student t at each cost), which ends where the
-    curves do if it gets there.
+    Its interval is the stretch around it in which the gain could be 0 (Student t at each cost, either way of reading
+    between points), which ends where the curves do if it gets there.
     """
     low, high = _cost_range(base, ours)
     if not low < high:
         return None
     grid = np.unique([low, high, *np.linspace(low, high, 8 * LEVELS), *base.xs, *ours.xs])
     grid = grid[(grid >= low) & (grid <= high)]
-    values = np.array([_gain_at(base, ours, float(cost)) for cost in grid]).T
+    values, logs = _gains_at(base, ours, grid)
     n, mean = len(values), values.mean(axis=0)
     draws = draws_of_the_mean(values, DRAWS) if n > 1 else None
     none = None if draws is None else float(np.mean((draws >= 0).all(axis=1) | (draws <= 0).all(axis=1)))
@@ -269,7 +279,9 @@ def _crossover(base: Line, ours: Line, x: str, arm: str) -> Crossover | None:
     turns = "ahead" if mean[b] > 0 else "behind"
     if n < 2:
         return Crossover(at, turns, None, (False, False), None, len(changes), ONE_SEED)
-    undecided = np.abs(mean) <= t_limit(n) * values.std(axis=0, ddof=1) / math.sqrt(n)
+    ways = [(one.mean(axis=0), t_limit(n) * one.std(axis=0, ddof=1) / math.sqrt(n)) for one in (values, logs)]
+    signs = [np.where(np.abs(mean) > half, np.sign(mean), 0) for mean, half in ways]
+    undecided = (signs[0] == 0) | (signs[0] != signs[1])
     first, last = a, b
     while first > 0 and undecided[first]:
         first -= 1

@@ -2,8 +2,11 @@
 
 Whatever is estimated comes here as one value a seed, and the mean of the values is the estimate. For a difference
 between twins the value of a seed is its difference. For what is read off mean curves it is the estimate and the seed's
-influence on it (curves.py). The interval is Student t over these values: on 2 to 10 seeds it holds the truth in
-94 to 96 % of synthetic studies, a percentile bootstrap over seeds in 48 % (2 seeds) to 90 % (10) (bench/comparison.py).
+influence on it (curves.py). The interval is Student t over these values.
+
+Of what is read between the points of a curve the interval is wider: it holds what either of two ways to read leaves
+possible, straight in the cost and straight in its logarithm. Seeds do not know how a curve runs between its points, and
+with more of them the interval of one way alone holds the truth ever less often (bench/comparison.py).
 """
 
 import math
@@ -62,6 +65,9 @@ class Estimate:
     p: float | None = None
     """Two-sided p of Student's t that the mean is 0, or the ratio 1; for this number alone."""
     ratio: bool = False
+    also: "Estimate | None" = None
+    """The same read in another way (curves straight in log cost between their points). `low` to `high` is then what
+    either way leaves possible, and `p` the larger one."""
     corrected: Corrected | None = None
     """Of an estimate that a verdict speaks of: among all that the verdicts speak of."""
 
@@ -89,6 +95,19 @@ def ratio_of(logs: Sequence[float]) -> Estimate:
     return Estimate(e.n, mean, e.sd, low, high, tuple(map(math.exp, logs)), e.why, e.p, ratio=True)
 
 
+def either(one: Estimate, other: Estimate) -> Estimate:
+    """The first estimate, its interval and p widened to what another way of reading the same leaves possible."""
+    if one.low is None or one.high is None or other.low is None or other.high is None:
+        return one
+    low, high = min(one.low, other.low), max(one.high, other.high)
+    none = 1.0 if one.ratio else 0.0
+    assert one.mean is not None
+    assert other.mean is not None
+    opposed = (one.mean - none) * (other.mean - none) <= 0
+    p = 1.0 if opposed else max(one.p or 0.0, other.p or 0.0)
+    return replace(one, low=low, high=high, p=p, also=other)
+
+
 def nothing(why: str) -> Estimate:
     """No estimate, and why."""
     return Estimate(0, None, None, None, None, (), why)
@@ -108,19 +127,26 @@ def corrected(family: Sequence[Estimate]) -> list[Estimate]:
     for k, i in enumerate(order):
         e = family[i]
         assert e.p is not None
-        assert e.sd is not None
-        assert e.mean is not None
         if not failed:
             share = m - k
         worst = max(worst, min(1.0, (m - k) * e.p))
         failed = failed or worst > LEVEL
-        centre = math.log(e.mean) if e.ratio else e.mean
-        half = _half(e.n, e.sd, LEVEL / share)
-        low, high = centre - half, centre + half
-        if e.ratio:
-            low, high = _exp(low), _exp(high)
+        low, high = _interval(e, LEVEL / share)
+        if e.also is not None:
+            theirs = _interval(e.also, LEVEL / share)
+            low, high = min(low, theirs[0]), max(high, theirs[1])
         done[i] = replace(e, corrected=Corrected(m, worst, low, high))
     return done
+
+
+def _interval(e: Estimate, level: float) -> tuple[float, float]:
+    """Student t's interval at another level."""
+    assert e.sd is not None
+    assert e.mean is not None
+    half = _half(e.n, e.sd, level)
+    if e.ratio:
+        return _exp(math.log(e.mean) - half), _exp(math.log(e.mean) + half)
+    return e.mean - half, e.mean + half
 
 
 def same_at_every_level(values: Array) -> float:

@@ -87,14 +87,7 @@ def _factor_words(comparison: "Comparison", curve: Curve, s: Estimate) -> str:
     if low <= 1 <= high:
         own = _own(s, times(s.low or 0), times(s.high or 0))
         return f"with no difference in {curve.x} shown (speed-up {times(s.mean)}; {own}{interval})"
-    return f"{factor} in {curve.x} ({interval}{_otherwise(curve, s, low, high)})"
-
-
-def _otherwise(curve: Curve, s: Estimate, low: float, high: float) -> str:
-    """What the speed-up would be between points straight in log cost, where that is outside the interval."""
-    if s is not curve.speedup or curve.speedup_log is None or 0.97 * low <= curve.speedup_log <= 1.03 * high:
-        return ""
-    return f"; {times(curve.speedup_log)} if curves are straight in log {curve.x}"
+    return f"{factor} in {curve.x} ({interval})"
 
 
 def _spread(comparison: "Comparison", curve: Curve) -> str:

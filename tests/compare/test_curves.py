@@ -83,8 +83,12 @@ def test_one_seed_gives_no_interval_and_no_test():
 
 def test_a_crossover_is_where_the_gain_changes_its_sign_with_its_interval():
     # Baseline y = x and arm y = 2 + x / 2, both from 1 to 8 hours: they cross at 4.
-    rows = [(mask, hours, seed, hours, y + 0.01 * mask * (seed - 1) * (hours - 2))
-            for seed in SEEDS for hours in (1, 2, 8) for mask, y in ((0, hours), (0.5, 2 + hours / 2))]  # fmt: skip
+    rows = [
+        (mask, hours, seed, hours, y + 0.01 * mask * (seed - 1) * (hours - 2))
+        for seed in SEEDS
+        for hours in (1, 2, 3, 3.9, 4.1, 5, 8)
+        for mask, y in ((0, hours), (0.5, 2 + hours / 2))
+    ]
     found, _ = curve(pd.DataFrame(rows, columns=["mask", "samples", "seed", "hours", "acc"]))
     cross = found.crossover
     assert cross.at == pytest.approx(4)

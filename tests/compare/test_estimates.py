@@ -3,7 +3,7 @@ import pytest
 from scipy.stats import t as student
 from scipy.stats import ttest_rel
 
-from flipscale.compare.estimates import corrected, draws_of_the_mean, mean_of, ratio_of, same_at_every_level
+from flipscale.compare.estimates import corrected, draws_of_the_mean, either, mean_of, ratio_of, same_at_every_level
 
 
 def test_p_is_below_5_percent_just_when_0_is_outside_the_interval():
@@ -71,3 +71,20 @@ def test_draws_of_the_mean_are_student_t_at_every_level():
     for level in (0, 1):
         e = mean_of(list(values[:, level]))
         assert np.percentile(draws[:, level], [2.5, 97.5]) == pytest.approx([e.low, e.high], rel=0.03)
+
+
+def test_of_two_ways_to_read_the_interval_holds_what_either_leaves_possible():
+    one, other = ratio_of([0.5, 0.6, 0.7]), ratio_of([0.6, 0.7, 0.8])
+    both = either(one, other)
+    assert (both.mean, both.low, both.high) == (one.mean, one.low, other.high)
+    assert both.p == one.p > other.p
+    (among, _) = corrected([both, of_p(0.5)])
+    assert among.corrected.low < both.low < both.high < among.corrected.high
+
+
+def test_two_ways_that_disagree_on_the_sign_show_nothing():
+    both = either(mean_of([1.0, 1.1, 1.2]), mean_of([-1.0, -1.1, -1.2]))
+    assert both.p == 1
+    (one,) = corrected([both])
+    assert one.corrected.low < 0 < one.corrected.high
+    assert not one.corrected.shown

@@ -147,17 +147,20 @@ def entries(table, baseline=None, **options):
     return comparison.to_dict()["series"], comparison
 
 
-def test_a_known_speedup_comes_out_as_far_as_straight_lines_between_its_points_can_say():
-    (entry,), comparison = entries(synthetic(shift=2.0))
+def test_a_known_speedup_lies_in_its_interval_and_in_that_of_every_level():
+    (entry,), _ = entries(synthetic(shift=2.0, wobble=0.003))
     assert (entry["n"], entry["seeds"]) == (3, [0, 1, 2])
-    # Straight in hours between points of doubling, a curve that is straight in log hours is read up to 6 % off.
-    for level in entry["speedup_curve"]:
+    # Straight in hours between points of doubling, a curve that is straight in log hours is read up to 6 % off: more
+    # than these seeds differ. The interval holds both ways to read.
+    for level in (entry, *entry["speedup_curve"]):
         assert level["speedup"] == pytest.approx(2.0, rel=0.07)
-    assert entry["interval"][0] < entry["speedup"] < entry["interval"][1] < 1.95
-    assert entry["speedup_if_straight_in_log_x"] == pytest.approx(2.0, rel=0.01)
-    assert "3 seeds; 1.99 if curves are straight in log hours)" in comparison.verdicts[0]
+        assert level["interval"][0] < level["speedup"] < level["interval"][1]
+        assert (
+            level["interval"][0] < 2.0 < 1.01 * level["interval"][1]
+        )  # one of ten 95 % intervals may miss by a little
+    assert entry["speedup_if_straight_in_log_x"] == pytest.approx(2.0, rel=0.02)
     assert entry["one_shift"]["rejected"] is False
-    assert entry["one_shift"]["speedup"] == pytest.approx(2.0, rel=0.01)
+    assert entry["one_shift"]["speedup"] == pytest.approx(2.0, rel=0.02)
 
 
 def test_the_keys_are_those_of_a_study():
