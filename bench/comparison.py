@@ -98,9 +98,10 @@ def intervals(rng: np.random.Generator, points: Sequence[Point], curve: Curve) -
     found: dict[str, tuple[float, float] | None] = dict.fromkeys(METHODS)
     if curve.speedup.low is not None and curve.speedup.high is not None:
         found[METHODS[0]] = (curve.speedup.low, curve.speedup.high)
-    alone = ratio_of([float(np.log(value)) for value in curve.speedup.values])
-    if alone.low is not None and alone.high is not None:
-        found[METHODS[1]] = (alone.low, alone.high)
+    if curve.speedup.values:
+        alone = ratio_of([float(np.log(value)) for value in curve.speedup.values])
+        if alone.low is not None and alone.high is not None:
+            found[METHODS[1]] = (alone.low, alone.high)
     seeds = len(curve.seeds)
     lines = [
         np.array([value(p) for p in points if p.arm == arm]).reshape(seeds, len(SCHEDULES))

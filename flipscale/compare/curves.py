@@ -201,7 +201,7 @@ def _one_shift(base: Line, ours: Line, low: float, high: float, sign: int) -> On
     """Whether one speed-up holds at every score, that is whether one shift along log cost lays one curve on the other.
 
     Read straight in the logarithm of the cost: straight in the cost, two curves that are one shift apart differ by how
-    their points happen to lie, and the test rejects nearly always where seeds agree well (bench/comparison).
+    their points happen to lie, and where seeds agree well the test rejects nearly always (docs/log.md).
     """
     if not low < high or not _positive(base, ours):
         return None
