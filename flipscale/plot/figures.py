@@ -459,7 +459,7 @@ class _Arrow:
 
 
 def _arrow(ax: Axes, curve: Curve, s: Shown, lines: list[_Line]) -> _Arrow | None:
-    """The arrow between the mean lines. Its number is compare's, read seed by seed; None if the means do not meet."""
+    """The arrow between the mean lines. Its number is compare's, read off these lines; None if they do not meet."""
     sign = -1 if s.score in LOWER_IS_BETTER else 1
     names = dict(zip(s.rows["arm"], arms_of(s.rows, s.baseline), strict=True))
     base = next((line for line in lines if line.arm == 0), None)
@@ -486,7 +486,7 @@ def _arrow(ax: Axes, curve: Curve, s: Shown, lines: list[_Line]) -> _Arrow | Non
 
 
 def _told(curve: Curve) -> Estimate | None:
-    """The speed-up at the baseline's best if every seed gets there, else at the best score that all pass through."""
+    """The speed-up at the baseline's best if the arm gets there, else at the best score that both have."""
     if curve.speedup.n and curve.speedup.n == len(curve.seeds):
         return curve.speedup
     return curve.speedup_at[-1].speedup if curve.speedup_at else None
