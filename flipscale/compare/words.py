@@ -125,6 +125,9 @@ def _gain_words(comparison: "Comparison", pair: Pair) -> str:
     interval = f"{_gain(comparison, low).removesuffix(' points')} to {_gain(comparison, high)}{note}"
     if low <= 0 <= high:
         own = _own(g, *(_gain(comparison, end or 0.0).removesuffix(" points") for end in (g.low, g.high)))
+        if comparison.fraction and low <= -1 and high >= 1:
+            # Wider than shares can differ: the number would only puzzle.
+            interval = f"wider than all differences there can be, as there are {g.n} seeds{note}"
         return f"{at}a difference is not shown ({_gain(comparison, g.mean)}; {own}95 % interval {interval}){cost}"
     return f"{at}it is {size} (95 % interval {interval}){cost}"
 
