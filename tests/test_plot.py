@@ -12,9 +12,9 @@ from matplotlib.figure import Figure
 from flipscale.collect import COLUMNS, DTYPES
 from flipscale.compare import short
 from flipscale.errors import ResultsError
-from flipscale.plot import FIGURES, plot_all, shown
-from flipscale.plot.figures import Undrawable, small_print
-from flipscale.plot.style import Labels, line_style
+from flipscale.plot import FIGURES, Undrawable, draw_figure, plot_all, shown, small_print
+from flipscale.plot.labels import Labels
+from flipscale.plot.style import line_style
 
 BASELINE = {"mask_ratio": 0}
 PARAMS = {"ViT-w48d3-4": 210_000, "ViT-w96d4-4": 880_000}
@@ -67,12 +67,12 @@ def plot(tmp_path, tables, **options):
 def drawn(name, tables, **options):
     figure = Figure()
     FigureCanvasAgg(figure)
-    rows = FIGURES[name].draw(figure, shown(*tables, **{"study": "mask", "baseline": BASELINE, **options}))
+    rows = draw_figure(name, figure, shown(*tables, **{"study": "mask", "baseline": BASELINE, **options}))
     return figure, rows
 
 
 def texts(figure):
-    return [text.get_text() for ax in figure.axes for text in ax.texts if text.get_text()]
+    return [text.get_text() for ax in figure.axes for text in ax.texts if text.get_text() and text.get_visible()]
 
 
 def test_every_figure_is_drawn_in_three_formats(tmp_path):

@@ -1,0 +1,239 @@
+"""From panels to a figure: a grid with one legend or names beside the lines, and small print that says what it is of.
+
+A Panel knows how to draw itself on anybody's Axes. `alone` puts one there; `page` puts all of them onto a Figure.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
+from matplotlib.lines import Line2D
+
+from flipscale.errors import ResultsError
+from flipscale.plot.labels import Labels
+from flipscale.plot.references import reference_words
+from flipscale.plot.shown import Shown
+from flipscale.plot.style import QUIET
+
+MOST_PANELS = 12
+"""Panels of one page; of more, that many are shown from the first to the last."""
+
+MEANS = "points: means over seeds, bars: ± 1 sd, rings: runs"
+
+_WIDTH, _HEIGHT, _COLUMNS = 3.0, 2.7, 3  # inches a panel, and panels in a row
+_ALONE = 5.6, 3.5  # inches of a panel alone
+
+
+@dataclass(frozen=True)
+class Line:
+    """One drawn line, for its name and for what labels must keep off."""
+
+    words: str
+    style: dict[str, Any]
+    xs: Sequence[float]
+    ys: Sequence[float]
+    low: Sequence[float] = ()
+    """Lower ends of its bars."""
+    high: Sequence[float] = ()
+    dots: list[tuple[float, float]] = field(default_factory=list)
+    """Points beside it that words keep off."""
+
+
+@dataclass(frozen=True)
+class Note:
+    """Words near one of these points, in one of these ways; the last only where the others find no room."""
+
+    words: tuple[str, ...]
+    points: tuple[tuple[float, float], ...]
+    color: str = QUIET
+    size: float = 7.5
+    last: bool = False
+    """Placed when everything else is, or not at all."""
+
+
+@dataclass
+class Drawing:
+    """What a panel drew."""
+
+    lines: list[Line] = field(default_factory=list)
+    notes: list[Note] = field(default_factory=list)
+    avoid: list[tuple[Sequence[float], Sequence[float]]] = field(default_factory=list)
+    """Further polylines that words keep off."""
+    references: bool = False
+    """Whether others' results are among it."""
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One Axes of a figure."""
+
+    title: str
+    rows: pd.DataFrame
+    """The runs it shows."""
+    draw: Callable[[Axes], Drawing]
+    y_words: str
+    marks: str = MEANS
+    """What its marks mean, for the small print."""
+    size: tuple[float, float] | None = None
+    """Inches, where it must have its own."""
+    name_lines: bool = True
+    """Whether lines are named at all."""
+    own_names: bool = False
+    """Whether its lines may be others than its neighbours', so that they are named in it and not in a common legend."""
+
+
+def alone(ax: Axes, panels: Sequence[Panel], which: str | None = None) -> pd.DataFrame:
+    """Draw one panel onto an Axes of any figure. Returns its runs.
+
+    Raises ResultsError where there are several and none is named.
+    """
+    titles = [panel.title for panel in panels]
+    if which is None and len(panels) > 1:
+        raise ResultsError(
+            f"These rows make {len(panels)} panels, and an Axes holds one; name it by panel=, as "
+            f"{titles[0]!r}, or give fewer rows. There are: {'; '.join(titles)}."
+        )
+    if which is not None and which not in titles:
+        raise ResultsError(f"There is no panel {which!r}. There are: {'; '.join(titles)}.")
+    panel = panels[0] if which is None else panels[titles.index(which)]
+    drawing = panel.draw(ax)
+    ax.set_ylabel(panel.y_words)
+    if panel.name_lines:
+        _room_for_names(ax, drawing)
+    _label(ax, drawing, names=panel.name_lines, legend=True)
+    return panel.rows
+
+
+def page(
+    figure: Figure, s: Shown, panels: Sequence[Panel], *, columns: int = _COLUMNS, share_x: bool = False
+) -> pd.DataFrame:
+    """Draw panels onto an empty Figure, with legend and small print. Returns the runs shown."""
+    of = len(panels)
+    if of > MOST_PANELS:
+        panels = [panels[i] for i in np.linspace(0, of - 1, MOST_PANELS).round().astype(int)]
+    axes = _grid(figure, panels, columns, share_x)
+    drawings = [panel.draw(ax) for ax, panel in zip(axes, panels, strict=True)]
+    for ax, panel, before in zip(axes, panels, [None, *panels], strict=False):
+        ax.set_title(panel.title)
+        first = ax.get_subplotspec().is_first_col()  # type: ignore[union-attr]
+        if first or before is None or panel.y_words != before.y_words:
+            ax.set_ylabel(panel.y_words)
+    rows = pd.concat([panel.rows for panel in panels])
+    rows = rows.drop_duplicates("id") if "id" in rows else rows
+    text = small_print(rows, s.study, panels[0].marks)
+    if len(panels) < of:
+        text += f"\n{len(panels)} of {of} panels"
+    if any(drawing.references for drawing in drawings):
+        text += f"\n{reference_words(s.references)}"
+    alike = len({tuple(line.words for line in drawing.lines) for drawing in drawings}) == 1
+    named = panels[0].name_lines and (len(panels) == 1 or (panels[0].own_names and not alike))
+    if named:
+        for ax, drawing in zip(axes, drawings, strict=True):
+            _room_for_names(ax, drawing)
+    elif panels[0].name_lines:
+        _legend(figure, drawings)
+    several = len(panels) > 1
+    labels = [_label(ax, drawing, names=named, legend=several) for ax, drawing in zip(axes, drawings, strict=True)]
+    settle(figure, text)
+    if named and not several and not labels[0].all_named:
+        labels[0].drop_names()
+        _legend(figure, drawings)
+        settle(figure, text)
+    return rows
+
+
+def settle(figure: Figure, text: str) -> None:
+    """Lay the figure out above its small print, and keep it so."""
+    height = figure.get_size_inches()[1]
+    lines = text.count("\n") + 1
+    below = (0.06 + 0.13 * lines) / height
+    for old in list(figure.texts):
+        old.remove()
+    figure.text(0.012, 0.04 / height, text, fontsize=7, color=QUIET, va="bottom", linespacing=1.2)
+    figure.set_layout_engine(ConstrainedLayoutEngine(rect=(0, below, 1, 1 - below), w_pad=0.06, h_pad=0.05))
+    figure.draw_without_rendering()
+    figure.set_layout_engine("none")
+
+
+def small_print(rows: pd.DataFrame, study: str = "", marks: str = "") -> str:
+    """Where a figure of these runs comes from. The date is the newest run's: an old figure must not look new."""
+    seeds = rows["seed"].nunique() if "seed" in rows else 1
+    text = f"study {study} · " if study else ""
+    text += f"{_count(len(rows), 'run')} · {_count(seeds, 'seed')}"
+    if "finished" in rows and rows["finished"].notna().any():
+        text += f" · newest run finished {pd.to_datetime(rows['finished'].max(), unit='s'):%Y-%m-%d}"
+    several = seeds > 1 or marks != MEANS
+    return text + (f"\n{marks}" if marks and several else "")
+
+
+def _count(n: int, noun: str) -> str:
+    return f"{n:,} {noun}" if n == 1 else f"{n:,} {noun}s"
+
+
+def _grid(figure: Figure, panels: Sequence[Panel], columns: int, share_x: bool) -> list[Axes]:
+    """An axes for each panel; they share a y axis where it means the same."""
+    n = len(panels)
+    columns = min(n, columns)
+    rows = math.ceil(n / columns)
+    size = panels[0].size
+    if size is None:
+        # A title and the legend take a part of the height that the panels do not share.
+        size = _ALONE if n == 1 else (_WIDTH * max(columns, 2) + 0.4 * (columns == 1), _HEIGHT * rows + 0.6)
+    figure.set_size_inches(*size)
+    share_y = len({panel.y_words for panel in panels}) == 1
+    grid = figure.subplots(rows, columns, sharex=share_x, sharey=share_y, squeeze=False)
+    axes = [ax for row in grid for ax in row]
+    for ax in axes[n:]:
+        ax.remove()
+    for i, ax in enumerate(axes[:n]):
+        ax.tick_params(labelbottom=True, labelleft=i % columns == 0 or not share_y)
+    return axes[:n]
+
+
+def _room_for_names(ax: Axes, drawing: Drawing) -> None:
+    """Widen a panel on the right, where its lines end and their names begin."""
+    figure = ax.get_figure(root=True)
+    assert figure is not None
+    longest = max((len(line.words) for line in drawing.lines), default=0)
+    # The width of a panel before it is laid out, in letters of a name.
+    letters = 72 * figure.get_size_inches()[0] * ax.get_position().width / 5.3
+    share = min(0.4, (longest + 1) / letters)
+    left, right = ax.get_xlim()
+    more = share / (1 - share)
+    ax.set_xlim(left, right * (right / left) ** more if ax.get_xscale() == "log" else right + more * (right - left))
+
+
+def _label(ax: Axes, drawing: Drawing, *, names: bool, legend: bool = False) -> Labels:
+    """Have words placed: names of lines beside their ends, then the notes, then what may be left out."""
+    labels = Labels(ax, legend=legend)
+    for number, line in enumerate(drawing.lines):
+        labels.avoid(line.xs, line.ys, number)
+        for x, low, high in zip(line.xs, line.low, line.high, strict=False):
+            labels.avoid([x, x], [low, high], number)
+        for x, y in line.dots:
+            labels.avoid([x], [y], number)
+    for xs, ys in drawing.avoid:
+        labels.avoid(xs, ys, -1)
+    for number, line in enumerate(drawing.lines if names else ()):
+        ends = list(zip(line.xs, line.ys, strict=True))[::-1]
+        labels.name_line(number, line.words, ends, color=line.style["color"], fontsize=8.5)
+    for note in sorted(drawing.notes, key=lambda note: note.last):
+        labels.explain(note.words, note.points, color=note.color, fontsize=note.size)
+    return labels
+
+
+def _legend(figure: Figure, drawings: Sequence[Drawing]) -> None:
+    """One legend of all panels' lines, above them."""
+    styles = {line.words: line.style for drawing in drawings for line in drawing.lines}
+    handles = [Line2D([], [], **style) for style in styles.values()]
+    longest = max((len(words) for words in styles), default=0)
+    room = figure.get_size_inches()[0] / (0.7 + 0.075 * longest)
+    columns = max(1, min(len(styles), int(room)))
+    if handles:
+        figure.legend(handles, list(styles), loc="outside upper left", ncols=columns, handlelength=3.2)
