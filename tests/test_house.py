@@ -20,7 +20,7 @@ FLOORS = [
     {"run"},
     {"launch", "train"},
     {"collect"},
-    {"track"},
+    {"fit", "track"},
     {"compare"},
     {"plot"},
     {"cli"},
@@ -38,9 +38,9 @@ OWNERS = {
     "ray": {"launch"},
     "mlflow": {"track"},
     "matplotlib": {"plot"},
-    "scipy": {"compare"},
+    "scipy": {"fit", "compare"},
     # A DataFrame is what the stages after collect hand to each other, so they may name it.
-    "pandas": {"collect", "track", "compare", "plot"},
+    "pandas": {"collect", "fit", "track", "compare", "plot"},
     "pyarrow": {"collect"},
 }
 
@@ -138,7 +138,20 @@ def test_readme_tree_lists_every_room_in_order() -> None:
 
 def _readable() -> list[list[str]]:
     """The floors in the order of the README: a study's way through the house, errors and the command line last."""
-    order = ["study", "architecture", "cost", "plan", "run", "launch", "train", "collect", "track", "compare", "plot"]
+    order = [
+        "study",
+        "architecture",
+        "cost",
+        "plan",
+        "run",
+        "launch",
+        "train",
+        "collect",
+        "fit",
+        "track",
+        "compare",
+        "plot",
+    ]
     return [order, ["cli", "errors"]]
 
 

@@ -1,0 +1,50 @@
+"""Laws through the rows of a table: fits with intervals and a checklist, and forecasts that were held to account.
+
+    fit(table, "chinchilla", x=["N", "D"], y="loss")      one law through all rows
+    fit_groups(table, "power", x=["flops"], y="error", group=["dataset"])
+    isoflop(table, x="N", y="loss", budget="flops")       the best size of each budget, and the law through those
+    frontier(table, x="flops", y="error", kind="pareto")  the rows that are best for their cost
+    two_step(table, x=["N", "D"], through="loss", y="error")
+    forecast(table, "odds", x=[...], y="top1", at={...})  refused where it would have missed the largest runs
+
+law.py           what a law is
+laws.py          sums of powers, and all laws by name
+bends.py         forms that are no sum of powers
+rows.py          which rows take part, and why the others do not
+solver.py        one law through points: the best of many starts
+uncertainty.py   resamples and intervals
+fitting.py       all of it, from a table to a Fit
+fitted.py        a Fit
+doubts.py        what speaks against one
+best.py          what is best for its cost: fronts, and the best size of a budget
+fronts.py        fits through those
+two_step.py      from size to loss, and from loss to accuracy
+prediction.py    beyond the data
+words.py         how all of it reads
+
+Data in, data out: nothing here touches a disk.
+"""
+
+from flipscale.fit.fitted import Fit, HeldOut
+from flipscale.fit.fitting import Options, default_law, fit, fit_groups
+from flipscale.fit.fronts import frontier, isoflop
+from flipscale.fit.law import Law
+from flipscale.fit.laws import LAWS, law_named
+from flipscale.fit.prediction import Forecast, forecast, forecast_groups
+
+__all__ = [
+    "LAWS",
+    "Fit",
+    "Forecast",
+    "HeldOut",
+    "Law",
+    "Options",
+    "default_law",
+    "fit",
+    "fit_groups",
+    "forecast",
+    "forecast_groups",
+    "frontier",
+    "isoflop",
+    "law_named",
+]

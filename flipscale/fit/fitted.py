@@ -1,0 +1,265 @@
+"""A law that went through some points: what it says, how far it can be trusted, and what it was fitted to."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from flipscale.errors import ResultsError
+from flipscale.fit.best import Optimum
+from flipscale.fit.law import Array, Law
+from flipscale.fit.rows import Rows
+from flipscale.fit.solver import Loss, Solution
+from flipscale.fit.uncertainty import interval, stretch
+from flipscale.fit.words import checklist
+
+FLOOR_REACHES_0 = 1e-2
+"""A floor whose interval begins below this share of the smallest measurement is not told from no floor."""
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """The largest runs, predicted from all smaller ones."""
+
+    runs: tuple[str, ...]
+    predicted: float | None
+    """Mean of what the law says of them, in the units of y."""
+    measured: float | None
+    """Mean of what they came to."""
+    low: float | None
+    """Lower end of the 95 % interval of that prediction, the runs' own scatter included; None: not asked."""
+    high: float | None
+    extrapolation: float | None
+    """How many times larger they are than the largest run that was fitted."""
+    why: str | None = None
+    """Why there is none."""
+
+    @property
+    def error(self) -> float | None:
+        """Predicted minus measured, in the units of y."""
+        return None if self.predicted is None or self.measured is None else self.predicted - self.measured
+
+    @property
+    def inside(self) -> bool | None:
+        """Whether they came out inside the interval."""
+        if self.measured is None or self.low is None or self.high is None:
+            return None
+        return self.low <= self.measured <= self.high
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "runs": list(self.runs),
+            "predicted": self.predicted,
+            "measured": self.measured,
+            "error": self.error,
+            "relative_error": None if self.error is None or not self.measured else self.error / self.measured,
+            "interval": None if self.low is None else [self.low, self.high],
+            "inside": self.inside,
+            "extrapolation": self.extrapolation,
+            "why": self.why,
+        }
+
+
+@dataclass(frozen=True)
+class Fit:
+    """A law through some rows."""
+
+    law: Law
+    rows: Rows
+    loss: Loss
+    linear: bool
+    """Whether residuals were taken in y itself."""
+    solution: Solution
+    draws: Array
+    """Parameters of the resamples [draws, parameters]."""
+    groups: int
+    """What was resampled: seed groups, of all rows where only the best were fitted."""
+    held_out: HeldOut
+    group: Mapping[str, Any] = field(default_factory=dict)
+    """The values of the columns that this fit's rows share."""
+    frontier: str | None = None
+    """How the rows were reduced to the best: pareto, binned, isoflop (akima), isoflop (parabola)."""
+    fixed: Mapping[str, float] = field(default_factory=dict)
+    tied: Mapping[str, str] = field(default_factory=dict)
+    optima: tuple[Optimum, ...] = ()
+    """Of an IsoFLOP fit: the best size of each budget, which the law goes through."""
+    notes: tuple[str, ...] = ()
+    """What a reader must know before believing it."""
+
+    @property
+    def formula(self) -> str:
+        return self.law.formula
+
+    @property
+    def x(self) -> tuple[str, ...]:
+        """The columns of the variables, in the order of the law's roles."""
+        return self.rows.columns
+
+    @property
+    def y(self) -> str:
+        return self.rows.response.column
+
+    @property
+    def used(self) -> tuple[str, ...]:
+        return self.rows.ids
+
+    @property
+    def left_out(self) -> Mapping[str, str]:
+        return self.rows.left_out
+
+    @property
+    def free(self) -> int:
+        """Parameters that were fitted."""
+        return len(self.law.parameters) - len(self.fixed) - len(self.tied)
+
+    @cached_property
+    def parameters(self) -> dict[str, float]:
+        """As in the formula, and what follows from them (g of a mask law)."""
+        return self.law.values(self.solution.theta)
+
+    @cached_property
+    def intervals(self) -> dict[str, tuple[float, float] | None]:
+        """95 % interval of each parameter; None for what was held fast, and where there are too few groups for one."""
+        if self.stretch is None:
+            return dict.fromkeys(self.parameters)
+        # On the scale they were fitted on, as a coefficient spreads evenly in its logarithm.
+        low, high = (self.law.values(theta) for theta in interval(self.draws, self.stretch))
+        found: dict[str, tuple[float, float] | None] = {}
+        for name in self.parameters:
+            ends = low[name], high[name]
+            if name not in self.law.parameters:
+                derived = np.array([self.law.values(theta)[name] for theta in self.draws])
+                below, above = interval(derived[np.isfinite(derived)], self.stretch)
+                ends = float(below), float(above)
+            found[name] = None if name in self.fixed else (min(ends), max(ends))
+        return found
+
+    @property
+    def stretch(self) -> float | None:
+        """How far the ends of intervals are moved out; None where there is no interval."""
+        return stretch(self.groups, self.free) if len(self.draws) else None
+
+    @property
+    def not_shown(self) -> tuple[str, ...]:
+        """Floors whose interval reaches 0: the same runs allow a law without one."""
+        ends = self.intervals.get("E")
+        if self.law.link == "linear" or "E" in self.fixed or ends is None:
+            return ()
+        return ("E",) if ends[0] < FLOOR_REACHES_0 * float(self.rows.y.min()) else ()
+
+    @property
+    def residuals(self) -> Array:
+        """Measured minus predicted on the scale they were taken on [n]."""
+        predicted = self.law.evaluate(self.solution.theta, self.rows.x)[0]
+        if self.linear:
+            return self.rows.y - self.rows.response.from_link(predicted)
+        return self.rows.z - predicted
+
+    @property
+    def spread(self) -> float:
+        """Standard deviation of the residuals, with the fitted parameters counted."""
+        return float(np.sqrt((self.residuals**2).sum() / max(len(self.rows) - self.free, 1)))
+
+    def predict(self, values: Mapping[str, ArrayLike]) -> Array:
+        """y [n] at values of the columns x, in the units of y. Raises ResultsError for a column that is missing."""
+        return self.rows.response.from_link(self.law.evaluate(self.solution.theta, self._at(values))[0])
+
+    def band(self, values: Mapping[str, ArrayLike], *, one_run: bool = False) -> tuple[Array, Array]:
+        """The 95 % interval of the law at these values: its low and high ends [n], in the units of y.
+
+        With `one_run` that of a run that is yet to be made: the scatter of runs about the law comes on top. Raises
+        ResultsError where there are too few runs for an interval.
+        """
+        if self.stretch is None:
+            raise ResultsError(f"There is no band: {self.no_interval}.")
+        draws = self.sample(self._at(values), one_run=one_run)
+        low, high = interval(draws, self.stretch)
+        return (low, high) if self.linear else self._ordered(low, high)
+
+    def sample(self, x: Array, *, one_run: bool) -> Array:
+        """What every draw says at x [n, roles], [draws, n], on the scale that residuals are taken on.
+
+        With `one_run` the residual of a run drawn at random is added to each.
+        """
+        z = np.stack([self.law.evaluate(theta, x)[0] for theta in self.draws])
+        z = self.rows.response.from_link(z) if self.linear else z
+        if not one_run:
+            return z
+        wide = np.sqrt(len(self.rows) / max(len(self.rows) - self.free, 1))
+        return z + np.random.default_rng(1).choice(wide * self.residuals, size=z.shape)
+
+    def mean_band(self, x: Array) -> tuple[float, float]:
+        """The 95 % interval of the mean y of runs yet to be made at x [n, roles]."""
+        assert self.stretch is not None
+        draws = self.sample(x, one_run=True)
+        draws = draws if self.linear else self.rows.response.from_link(draws)
+        low, high = interval(draws.mean(axis=1), self.stretch)
+        return float(low), float(high)
+
+    def _ordered(self, low: Array, high: Array) -> tuple[Array, Array]:
+        """Ends on the link scale as ends in the units of y: high odds of an error are a low accuracy."""
+        one, other = self.rows.response.from_link(low), self.rows.response.from_link(high)
+        return np.minimum(one, other), np.maximum(one, other)
+
+    @property
+    def no_interval(self) -> str:
+        """Why there are no intervals."""
+        if not len(self.draws):
+            return "no resamples were drawn, so there are no intervals"
+        return f"{self.groups} different settings and {self.free} parameters leave nothing for an interval"
+
+    def to_dict(self) -> dict[str, Any]:
+        """All of it in JSON types."""
+        return {
+            "law": self.law.name,
+            "formula": self.law.formula,
+            "group": {name: _plain(value) for name, value in self.group.items()},
+            "x": list(self.x),
+            "y": self.y,
+            "parameters": {name: _finite(value) for name, value in self.parameters.items()},
+            "intervals": {
+                name: None if ends is None else [*map(_finite, ends)] for name, ends in self.intervals.items()
+            },
+            "not_shown": list(self.not_shown),
+            "n": len(self.rows),
+            "points": self.rows.points,
+            "loss": self.loss,
+            "residuals": "linear" if self.linear else self.law.link,
+            "spread": self.spread,
+            "objective": self.solution.objective,
+            "starts": self.solution.starts,
+            "agree": self.solution.agree,
+            "at_bounds": list(self.solution.at_bounds),
+            "condition": _finite(self.solution.condition),
+            "draws": len(self.draws),
+            "frontier": self.frontier,
+            "fixed": dict(self.fixed),
+            "tied": dict(self.tied),
+            "optima": [vars(optimum) for optimum in self.optima],
+            "held_out": self.held_out.to_dict(),
+            "used": list(self.used),
+            "left_out": dict(self.left_out),
+            "notes": list(self.notes),
+            "checklist": checklist(self),
+        }
+
+    def _at(self, values: Mapping[str, ArrayLike]) -> Array:
+        if missing := [name for name in self.x if name not in values]:
+            raise ResultsError(
+                f"The law {self.law.name} needs {', '.join(missing)} beside {', '.join(values) or 'none'}."
+            )
+        columns = np.broadcast_arrays(*(np.asarray(values[name], dtype=np.float64) for name in self.x))
+        return np.column_stack([np.atleast_1d(column) for column in columns])
+
+
+def _finite(value: float) -> float | None:
+    return float(value) if np.isfinite(value) else None
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, np.generic):
+        return value.item()
+    return None if isinstance(value, Sequence) is False and value != value else value

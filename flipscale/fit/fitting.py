@@ -1,0 +1,209 @@
+"""From a table to a Fit: rows chosen, the best of many starts, resamples, and the largest runs held out."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from flipscale.errors import ResultsError, did_you_mean
+from flipscale.fit.best import Frontier, on_frontier
+from flipscale.fit.doubts import FEW, check_enough, is_line, notes
+from flipscale.fit.fitted import Fit, HeldOut
+from flipscale.fit.law import Array, Law
+from flipscale.fit.laws import law_named
+from flipscale.fit.rows import Rows, column, in_groups, is_accuracy, rows_of
+from flipscale.fit.solver import Loss, Problem, refit, solve
+from flipscale.fit.uncertainty import DRAWS, draws_of
+
+STARTS = 24
+"""Searches a fit: from starts drawn from the data nearly all end at one place; the checklist says how many did."""
+
+RUNG = 2.0
+"""The largest rung, which is held out, is the runs within this factor of the largest."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """How a law is fitted, where the usual way is not wanted."""
+
+    loss: Loss | None = None
+    """`huber` on residuals of 0.001, or `squares`. None: squares for a straight line, huber for all others."""
+    linear: bool = False
+    """Residuals in y itself in the place of its logarithm."""
+    frontier: Frontier | None = None
+    """Fit the front only, and find it anew in every resample."""
+    fixed: Mapping[str, float] | None = None
+    tied: Mapping[str, str] | None = None
+    accuracy: bool | None = None
+    """Whether more of y is better; None: as its name says, or else as it goes."""
+    cluster: str | None = None
+    """Column whose equal values are resampled together; None: rows that have equal variables."""
+    draws: int = DRAWS
+    starts: int = STARTS
+    seed: int = 0
+
+
+def fit(
+    table: pd.DataFrame,
+    law: str | None = None,
+    *,
+    x: Sequence[str],
+    y: str,
+    group: Mapping[str, Any] | None = None,
+    options: Options | None = None,
+) -> Fit:
+    """Fit a law to the rows of a table: y against the columns x, which are in the order of the law's roles.
+
+    A column is a name, or arithmetic over columns such as "6*N*D". Without a law it is `default_law`. Rows that lack a
+    value are left out by name. `group` is carried along to say which rows these are. Raises ResultsError where the
+    table lacks a column, has too few points, or cannot tell the law's parameters apart.
+    """
+    options = options or Options()
+    form = law_named(law) if law else default_law(table, x, y, options)
+    rows = rows_of(table, form, x, y, accuracy=options.accuracy, cluster=options.cluster)
+    return fit_rows(form, rows, options, group or {})
+
+
+def fit_groups(
+    table: pd.DataFrame,
+    law: str | None = None,
+    *,
+    x: Sequence[str],
+    y: str,
+    group: Sequence[str],
+    options: Options | None = None,
+) -> tuple[list[Fit], dict[str, str]]:
+    """A fit for every value of the columns `group`, and the groups that have none, with the reason."""
+    fits: list[Fit] = []
+    none: dict[str, str] = {}
+    for values, part in in_groups(table, group):
+        try:
+            fits.append(fit(part, law, x=x, y=y, group=values, options=options))
+        except ResultsError as error:
+            if not values:
+                raise
+            none[", ".join(f"{name}={value}" for name, value in values.items())] = str(error)
+    if not fits:
+        raise ResultsError("\n".join(f"{name}: {why}" for name, why in none.items()))
+    return fits, none
+
+
+def default_law(table: pd.DataFrame, x: Sequence[str], y: str, options: Options | None = None) -> Law:
+    """The law for a y of this kind: through odds for an accuracy, with a floor for a loss or an error.
+
+    Below FEW points, or along one variable that has few, it is the one with the fewest parameters.
+    """
+    accuracy = (options.accuracy if options else None) if options and options.accuracy is not None else is_accuracy(y)
+    if accuracy:
+        names = {1: "odds-power", 2: "odds", 3: "mask"}
+    else:
+        values = np.column_stack([column(table, name) for name in x]) if len(x) else np.empty((len(table), 0))
+        whole = np.isfinite(values).all(axis=1) & np.isfinite(column(table, y))
+        few = len(np.unique(values[whole], axis=0)) < FEW
+        names = {1: "power" if few else "power+floor", 2: "chinchilla", 3: "data-limited"}
+    if len(x) not in names:
+        raise ResultsError(f"No law takes {len(x)} variables; name one to three columns with --x.")
+    return law_named(names[len(x)])
+
+
+def fit_rows(law: Law, rows: Rows, options: Options, group: Mapping[str, Any], *, hold_out: bool = True) -> Fit:
+    """The same for rows that are chosen already; without `hold_out` the largest are not held out to see the error."""
+    loss = options.loss or ("squares" if is_line(law) else "huber")
+    fixed, tied = _held(law, options)
+    whole = rows
+    if options.frontier:
+        rows = _reduced(whole, options.frontier)
+    check_enough(law, rows, len(fixed) + len(tied))
+    problem = Problem(law, rows.x, rows.z, loss, options.linear, fixed, tied)
+    solution = solve(problem, starts=options.starts, seed=options.seed)
+
+    least = len(problem.free)
+
+    def again(drawn: NDArray[np.intp]) -> Array | None:
+        if options.frontier:
+            front = _front(whole.x[drawn], whole.y[drawn], whole, options.frontier)
+            drawn = drawn[front]
+            resample = Problem(law, whole.x[drawn], whole.z[drawn], loss, options.linear, fixed, tied)
+        else:
+            resample = problem.with_points(drawn)
+        if len(np.unique(resample.x, axis=0)) < least:
+            return None
+        return refit(resample, solution.theta)
+
+    clusters = (whole if options.frontier else rows).clusters
+    draws = draws_of(again, clusters, options.draws, options.seed) if options.draws else np.empty((0, 0))
+    held_out = (
+        held_out_error(law, rows, options) if hold_out else HeldOut((), None, None, None, None, None, "not asked")
+    )
+    return Fit(
+        law=law,
+        rows=rows,
+        loss=loss,
+        linear=options.linear,
+        solution=solution,
+        draws=draws,
+        groups=len(np.unique(clusters)),
+        held_out=held_out,
+        group=dict(group),
+        frontier=options.frontier,
+        fixed={name: law.values(solution.theta)[name] for name in fixed},
+        tied=dict(tied),
+        notes=notes(law, rows, solution),
+    )
+
+
+def held_out_error(law: Law, rows: Rows, options: Options, *, interval: bool = False) -> HeldOut:
+    """What the law, fitted to all but the largest rung, says of that rung.
+
+    With `interval` that prediction's 95 % interval too, which takes as many resamples as the fit itself.
+    """
+    size = rows.size
+    largest = size >= size.max() / RUNG
+    names = tuple(name for name, out in zip(rows.ids, largest, strict=True) if out)
+    nothing = (None, None, None, None, None)
+    if largest.all():
+        return HeldOut(names, *nothing, f"all runs are within a factor of {RUNG:g} of the largest")
+    rest = rows.only(~largest, "held out")
+    try:
+        short = replace(options, draws=options.draws if interval else 0, frontier=None)
+        smaller = fit_rows(law, _with_clusters_closed(rest), short, {}, hold_out=False)
+    except ResultsError as error:
+        return HeldOut(names, *nothing, f"without the largest rung: {error}")
+    z = law.evaluate(smaller.solution.theta, rows.x[largest])[0]
+    predicted = float(rows.response.from_link(z).mean())
+    low = high = None
+    if interval and smaller.stretch is not None:
+        low, high = smaller.mean_band(rows.x[largest])
+    factor = float(size.max() / rest.size.max())
+    return HeldOut(names, predicted, float(rows.y[largest].mean()), low, high, factor)
+
+
+def _held(law: Law, options: Options) -> tuple[dict[str, float], dict[str, str]]:
+    """What is held fast, as theta; names are checked."""
+    fixed, tied = dict(options.fixed or {}), dict(options.tied or {})
+    for name in (*fixed, *tied, *tied.values()):
+        if name not in law.parameters:
+            raise ResultsError(f"The law {law.name} has no parameter {name!r}: {did_you_mean(name, law.parameters)}.")
+    for name, other in tied.items():
+        if other in tied or name in fixed or name == other:
+            raise ResultsError(f"{name} cannot be tied to {other}: tie it to one that is fitted.")
+    return {name: law.theta(name, value) for name, value in fixed.items()}, tied
+
+
+def _front(x: Array, y: Array, rows: Rows, kind: Frontier) -> NDArray[np.intp]:
+    return on_frontier(x.prod(axis=1), y, kind, lower=not rows.response.accuracy)
+
+
+def _reduced(rows: Rows, kind: Frontier) -> Rows:
+    keep = np.zeros(len(rows), dtype=bool)
+    keep[_front(rows.x, rows.y, rows, kind)] = True
+    why = "another is as cheap and better" if kind == "pareto" else "not the best of its bin of cost"
+    return _with_clusters_closed(rows.only(keep, why))
+
+
+def _with_clusters_closed(rows: Rows) -> Rows:
+    """The same with its groups numbered from 0 without gaps."""
+    return replace(rows, clusters=np.unique(rows.clusters, return_inverse=True)[1].reshape(-1))

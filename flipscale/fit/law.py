@@ -1,0 +1,54 @@
+"""What a law is to the fitter: a prediction on a link scale, its Jacobian, and where to start looking."""
+
+from typing import Literal, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[np.float64]
+Link = Literal["log", "logit", "linear"]
+
+FAR = 30.0
+"""How many e-folds below the data a term may sink in a fit: there it is nothing, and its coefficient means nothing."""
+
+MOST_EXPONENT = 4.0
+"""Bound of an exponent: a power that steep is a step between two points."""
+
+
+class Law(Protocol):
+    """A form. Its parameters are fitted as an unconstrained vector `theta`, and read by a person as `values`."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def formula(self) -> str: ...
+
+    @property
+    def about(self) -> str:
+        """What it is for, in half a sentence."""
+
+    @property
+    def roles(self) -> tuple[str, ...]:
+        """What each variable is to the formula, in the order in which columns are given."""
+
+    @property
+    def link(self) -> Link: ...
+
+    @property
+    def parameters(self) -> tuple[str, ...]: ...
+
+    def evaluate(self, theta: Array, x: Array) -> tuple[Array, Array]:
+        """The prediction on the link scale [n] and its Jacobian [n, parameters], for variables x [n, roles]."""
+
+    def starts(self, rng: np.random.Generator, x: Array, z: Array, n: int) -> Array:
+        """n starting points [n, parameters] drawn from the data: variables x, and z on the link scale."""
+
+    def bounds(self, x: Array, z: Array) -> tuple[Array, Array]:
+        """The lowest and the highest value of each parameter."""
+
+    def values(self, theta: Array) -> dict[str, float]:
+        """The parameters as in the formula, and what follows from them."""
+
+    def theta(self, name: str, value: float) -> float:
+        """A parameter's value as it is fitted. Raises ResultsError where the law cannot take it."""

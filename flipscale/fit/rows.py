@@ -1,0 +1,292 @@
+"""Which rows of a table a law is fitted to, and for each of the others why not.
+
+Numbers become floats before anything is multiplied: 6 N D of 70 billion parameters and 1.4 trillion tokens does not fit
+an int64, which wraps around without a word.
+"""
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from flipscale.collect import COLUMNS, is_score
+from flipscale.errors import ResultsError, did_you_mean
+from flipscale.fit.law import Array, Law, Link
+from flipscale.study.expression import Expression, ExpressionError, read_expression
+
+_IS_ERROR = re.compile(r"(^|[^a-z])(err|error|loss|ppl|perplexity|nll|bpb)", re.IGNORECASE)
+_IS_ACCURACY = re.compile(r"(acc|top[-_@ ]?[15]|recall|(^|_)r@?_?(1|5|10)(_|$)|map$|auc)", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class Response:
+    """How the measured column and a law's link scale are turned into each other."""
+
+    column: str
+    link: Link
+    accuracy: bool
+    """Whether more is better; on a logit scale it is then the odds of its error that fall."""
+    percent: bool
+    """Whether it is given in percent."""
+
+    def to_link(self, y: Array) -> Array:
+        if self.link == "linear":
+            return y
+        if self.link == "log":
+            return np.log(y)
+        share = y / 100 if self.percent else y
+        error = 1 - share if self.accuracy else share
+        return np.log(error) - np.log1p(-error)
+
+    def from_link(self, z: Array) -> Array:
+        if self.link == "linear":
+            return z
+        if self.link == "log":
+            return np.exp(np.minimum(z, 700.0))
+        share = 1 / (1 + np.exp(z if self.accuracy else -z))
+        return 100 * share if self.percent else share
+
+    def why_not(self, y: float) -> str | None:
+        """Why this value has no place on the link scale."""
+        if self.link == "log" and y <= 0:
+            return f"{self.column} is {y:g}, which has no logarithm"
+        if self.link == "logit" and not 0 < y < (100 if self.percent else 1):
+            return f"{self.column} is {y:g}, which has no odds"
+        return None
+
+
+@dataclass(frozen=True)
+class Rows:
+    """The points of a fit."""
+
+    columns: tuple[str, ...]
+    """The variables, in the order of the law's roles."""
+    response: Response
+    ids: tuple[str, ...]
+    x: Array
+    """Variables [n, roles]."""
+    y: Array
+    """What was measured [n]."""
+    z: Array
+    """The same on the link scale."""
+    clusters: NDArray[np.intp]
+    """The seed group of each row: rows that differ in nothing but their seed [n]."""
+    left_out: Mapping[str, str]
+    """The other rows, and why they took no part."""
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    @property
+    def points(self) -> int:
+        """Different settings of the variables."""
+        return len(np.unique(self.x, axis=0))
+
+    @property
+    def groups(self) -> int:
+        """Seed groups."""
+        return len(np.unique(self.clusters))
+
+    @property
+    def size(self) -> Array:
+        """How large each run is [n]."""
+        return self.size_of(self.x)
+
+    def size_of(self, x: Array) -> Array:
+        """How large runs at x [n, roles] are: the product of the variables, as FLOPs per sample times samples.
+
+        A loss counts inversely, and a mask ratio not at all: it is in the FLOPs already.
+        """
+        sizes = np.ones(len(x))
+        for name, values, own in zip(self.columns, x.T, self.x.T, strict=True):
+            if is_accuracy(name) is False:
+                sizes = sizes / values
+            elif not ((own >= 0) & (own < 1)).all():
+                sizes = sizes * values
+        return sizes
+
+    def only(self, keep: NDArray[np.bool_], why: str) -> "Rows":
+        """These rows without some, for a reason."""
+        out = {name: why for name, kept in zip(self.ids, keep, strict=True) if not kept}
+        ids = tuple(name for name, kept in zip(self.ids, keep, strict=True) if kept)
+        return replace(
+            self,
+            ids=ids,
+            x=self.x[keep],
+            y=self.y[keep],
+            z=self.z[keep],
+            clusters=self.clusters[keep],
+            left_out={**self.left_out, **out},
+        )
+
+
+def rows_of(
+    table: pd.DataFrame,
+    law: Law,
+    x: Sequence[str],
+    y: str,
+    *,
+    accuracy: bool | None = None,
+    cluster: str | None = None,
+) -> Rows:
+    """The rows that a law can be fitted to. Raises ResultsError for a column that is not there or holds no number.
+
+    `accuracy` says whether more of y is better; left out, its name says so, or else which way it goes. `cluster` is a
+    column whose equal values belong together; left out, rows with equal variables do.
+    """
+    if len(x) != len(law.roles):
+        takes = f"{len(law.roles)} column{'s' if len(law.roles) > 1 else ''} for {', '.join(law.roles)}"
+        raise ResultsError(f"The law {law.name} takes {takes}; --x names {len(x)}: {', '.join(x) or 'none'}.")
+    ids = row_names(table)
+    variables = np.column_stack([column(table, name) for name in x]) if len(table) else np.empty((0, len(x)))
+    measured = column(table, y)
+    masks = [i for i, role in enumerate(law.roles) if role == "m"]
+    left_out: dict[str, str] = {}
+    keep = np.ones(len(table), dtype=bool)
+    whole = np.isfinite(measured)
+    response = _response(law.link, y, measured[whole], variables[whole], accuracy)
+    for i, name in enumerate(ids):
+        why = _why_not(x, variables[i], masks, law) or (
+            response.why_not(float(measured[i])) if np.isfinite(measured[i]) else f"no {y}"
+        )
+        if why:
+            left_out[name] = why
+            keep[i] = False
+    groups = variables if cluster is None else pd.factorize(_there(table, cluster))[0][:, None]
+    clusters = np.unique(groups[keep], axis=0, return_inverse=True)[1].reshape(-1)
+    used = tuple(name for name, kept in zip(ids, keep, strict=True) if kept)
+    values = measured[keep]
+    return Rows(tuple(x), response, used, variables[keep], values, response.to_link(values), clusters, left_out)
+
+
+def row_names(table: pd.DataFrame) -> list[str]:
+    """What each row is called: its id where the ids tell rows apart, else its number in the table, from 1."""
+    if "id" in table and table["id"].notna().all() and not table["id"].duplicated().any():
+        return [str(name) for name in table["id"]]
+    return [f"row {i + 1}" if isinstance(i, int | np.integer) else str(i) for i in table.index]
+
+
+def column(table: pd.DataFrame, name: str) -> Array:
+    """A column as floats [n], NaN where it is empty: by its name, or arithmetic over columns as in `6*N*D`, `1-top1`.
+
+    Raises ResultsError for one that is not there, or that holds text.
+    """
+    if name in table:
+        numbers = pd.to_numeric(table[name], errors="coerce")
+        wrong = np.flatnonzero(numbers.isna() & table[name].notna())
+        if len(wrong):
+            at, value = row_names(table)[wrong[0]], table[name].iloc[wrong[0]]
+            raise ResultsError(f"{at}: {name} is {value!r}, where a number is right; leave it empty if it is missing.")
+        return np.asarray(numbers, dtype=np.float64)
+    unknown = ResultsError(f"The table has no column {name!r}: {did_you_mean(name, map(str, table.columns))}.")
+    plain = [str(other) for other in table.columns if str(other).isidentifier()]
+    try:
+        wanted = read_expression(name, plain, example="a column's name, or arithmetic over columns such as 6*N*D")
+    except ExpressionError as error:
+        if re.fullmatch(r"[\w .@/-]*", name):
+            raise unknown from None
+        raise ResultsError(f"The column {name!r} {error}.") from None
+    if not wanted.names:
+        raise unknown
+    parts = {part: column(table, part) for part in wanted.names}
+    return np.array([_computed(wanted, parts, row, table) for row in range(len(table))], dtype=np.float64)
+
+
+def _computed(wanted: Expression, parts: Mapping[str, Array], row: int, table: pd.DataFrame) -> float:
+    """The arithmetic of one row; NaN where a part is missing."""
+    values = {name: float(numbers[row]) for name, numbers in parts.items()}
+    if not all(map(np.isfinite, values.values())):
+        return float("nan")
+    try:
+        return float(wanted(values))
+    except ExpressionError as error:
+        raise ResultsError(f"{row_names(table)[row]}: {wanted.text!r} {error}.") from None
+
+
+def is_accuracy(name: str) -> bool | None:
+    """Whether more of this column is better, as its name says it; None where it does not."""
+    if is_score(name):
+        return not name.endswith("loss")
+    if "1-" in name.replace(" ", ""):
+        inner = is_accuracy(name.replace(" ", "").replace("1-", ""))
+        return None if inner is None else not inner
+    if _IS_ERROR.search(name):
+        return False
+    return True if _IS_ACCURACY.search(name) else None
+
+
+def meaning(name: str) -> str:
+    """A column's definition, where it is one of results.csv."""
+    known = COLUMNS.get(name)
+    if known is None:
+        return f"{name}: as in the table"
+    unit = f" ({known.unit})" if known.unit and known.unit not in known.meaning else ""
+    return f"{name}{unit}: {known.meaning}"
+
+
+def in_groups(table: pd.DataFrame, by: Sequence[str]) -> list[tuple[dict[str, object], pd.DataFrame]]:
+    """The table in parts of equal values of these columns, in the order in which they first come."""
+    if not by:
+        return [({}, table)]
+    for name in by:
+        _there(table, name)
+    parts = table.groupby(list(by), sort=False, dropna=False)
+    return [(dict(zip(by, key, strict=True)), part) for key, part in parts]
+
+
+def where(table: pd.DataFrame, conditions: Mapping[str, str]) -> pd.DataFrame:
+    """The rows whose columns have these values, numbers by value and texts by text."""
+    keep = pd.Series(True, index=table.index)
+    for name, wanted in conditions.items():
+        values = _there(table, name)
+        keep &= values.map(_is(wanted))
+    if not keep.any() and len(table):
+        said = ", ".join(f"{name}={value}" for name, value in conditions.items())
+        name = next(iter(conditions))
+        raise ResultsError(
+            f"No row has {said}; {name} is one of {did_you_mean('', dict.fromkeys(map(str, table[name])))}."
+        )
+    return table[keep]
+
+
+def _is(wanted: str) -> Callable[[object], bool]:
+    try:
+        number = float(wanted)
+    except ValueError:
+        return lambda value: (value is None or pd.isna(value)) if wanted in ("", "null") else str(value) == wanted  # type: ignore[call-overload]
+    return lambda value: str(value) == wanted or (isinstance(value, int | float | np.number) and float(value) == number)
+
+
+def _there(table: pd.DataFrame, name: str) -> "pd.Series[Any]":
+    if name not in table:
+        raise ResultsError(f"The table has no column {name!r}: {did_you_mean(name, map(str, table.columns))}.")
+    return table[name]
+
+
+def _why_not(names: Sequence[str], values: Array, masks: Sequence[int], law: Law) -> str | None:
+    for i, (name, value) in enumerate(zip(names, values, strict=True)):
+        if not np.isfinite(value):
+            return f"no {name}"
+        if i in masks:
+            if not 0 <= value < 1:
+                return f"{name} is {value:g}, where a mask ratio is from 0 to below 1"
+        elif value <= 0 and law.link != "linear":
+            return f"{name} is {value:g}, which has no logarithm"
+    return None
+
+
+def _response(link: Link, y: str, measured: Array, x: Array, accuracy: bool | None) -> Response:
+    if accuracy is None:
+        accuracy = is_accuracy(y)
+    if accuracy is None:
+        usable = np.isfinite(x).all(axis=1) & (x > 0).all(axis=1) if len(x) else np.zeros(0, dtype=bool)
+        size = np.log(x[usable]).sum(axis=1) if usable.any() else np.zeros(0)
+        accuracy = bool(len(size) > 1 and np.ptp(size) > 0 and np.corrcoef(size, measured[usable])[0, 1] > 0)
+    percent = (
+        link == "logit" and bool(len(measured)) and 1 < float(measured.max()) <= 100 and float(measured.min()) >= 0
+    )
+    return Response(y, link, accuracy, percent)

@@ -1,0 +1,66 @@
+"""How far an estimate can be trusted: resamples of seed groups, and intervals that hold as often as they say.
+
+Rows that differ only in their seed are one group, and groups are what is drawn: two seeds of one setting are not two
+independent pieces of evidence for the form of a law.
+
+The percentiles of a bootstrap are too narrow by about sqrt(n / (n - p)), and by the normal's tails in the place of t's
+(T. C. Hesterberg 2015, The American Statistician 69:371). Each end is therefore moved out from the median by as much.
+bench/coverage.py measures how often the intervals then hold the truth.
+"""
+
+from collections.abc import Callable, Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import ndtri, stdtrit
+
+from flipscale.fit.law import Array
+
+DRAWS = 1000
+"""Resamples: with 100 the ends of a 95 % interval are themselves uncertain by a fifth of its width."""
+
+LEVEL = 0.95
+
+
+def resamples(clusters: NDArray[np.intp], n: int, seed: int = 0) -> Iterator[NDArray[np.intp]]:
+    """n draws of the rows: as many groups as there are, with replacement, each with all of its rows."""
+    rng = np.random.default_rng(seed)
+    members = [np.flatnonzero(clusters == k) for k in range(int(clusters.max(initial=-1)) + 1)]
+    for _ in range(n):
+        yield np.concatenate([members[k] for k in rng.integers(0, len(members), len(members))])
+
+
+def draws_of(
+    refit: Callable[[NDArray[np.intp]], Array | None], clusters: NDArray[np.intp], n: int, seed: int = 0
+) -> Array:
+    """The parameters of n resamples [n, p]. One that cannot be fitted (None) is drawn anew, up to n times in all."""
+    found: list[Array] = []
+    for rows in resamples(clusters, 2 * n, seed):
+        theta = refit(rows)
+        if theta is not None:
+            found.append(theta)
+        if len(found) == n:
+            break
+    return np.array(found)
+
+
+def stretch(groups: int, parameters: int, level: float = LEVEL) -> float | None:
+    """By how much the ends of a percentile interval are moved out from the median; None with too few groups for one."""
+    free = groups - parameters
+    if free < 2:
+        return None
+    return float(np.sqrt(groups / free) * stdtrit(free, (1 + level) / 2) / ndtri((1 + level) / 2))
+
+
+def interval(draws: Array, by: float, level: float = LEVEL) -> tuple[Array, Array]:
+    """The ends of the interval of each column of draws [n, ...], its percentiles stretched `by` as much."""
+    low, middle, high = np.quantile(draws, [(1 - level) / 2, 0.5, (1 + level) / 2], axis=0)
+    return middle - by * (middle - low), middle + by * (high - middle)
+
+
+def t_interval(values: Array, level: float = LEVEL) -> tuple[float, float]:
+    """Student's interval of the mean of a few independent values, as of seeds."""
+    n = len(values)
+    half = float(stdtrit(n - 1, (1 + level) / 2)) * float(np.std(values, ddof=1)) / np.sqrt(n)
+    mean = float(np.mean(values))
+    return mean - half, mean + half

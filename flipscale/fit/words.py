@@ -1,0 +1,138 @@
+"""How fits and forecasts read: a table of parameters, and the checklist that should stand beside every fit.
+
+The checklist is that of a survey of misfitted scaling laws (arXiv 2502.18969): form, loss, starts, optimiser,
+exclusions, definitions, conditioning, and the error on what was held out.
+"""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from flipscale.fit.rows import meaning
+from flipscale.fit.solver import DELTA, TOLERANCE
+
+if TYPE_CHECKING:
+    from flipscale.fit.fitted import Fit, HeldOut
+
+_FEW = 3  # reasons that a line can list and still be read
+
+
+def number(value: float | None, digits: int = 4) -> str:
+    """A number as a person reads it, with that many digits; '-' for none."""
+    return "-" if value is None else f"{value:.{digits}g}"
+
+
+def title(fit: "Fit") -> str:
+    """'top1 against hours at dataset=c4: power'."""
+    group = ", ".join(f"{name}={value}" for name, value in fit.group.items())
+    return f"{fit.y} against {', '.join(fit.x)}{f' at {group}' if group else ''}: {fit.law.name}"
+
+
+def text(fit: "Fit") -> str:
+    """A fit for a terminal: its title, its parameters with intervals, and its checklist."""
+    lines = [title(fit), f"  {fit.law.formula}"]
+    width = max(map(len, fit.parameters))
+    for name, value in fit.parameters.items():
+        ends = fit.intervals[name]
+        said = f"[{number(ends[0])}, {number(ends[1])}]" if ends else ""
+        if name in fit.fixed:
+            said = "held fast"
+        elif name in fit.tied:
+            said = f"tied to {fit.tied[name]} {said}"
+        elif name in fit.not_shown:
+            said += "  reaches 0: no floor is shown"
+        lines.append(f"  {name:<{width}}  {number(value, 6):>12}  {said}".rstrip())
+    lines += [f"  - {line}" for line in checklist(fit)]
+    return "\n".join(lines)
+
+
+def checklist(fit: "Fit") -> list[str]:
+    """What a reader should know of a fit before using it, a sentence each."""
+    s = fit.solution
+    scale = (
+        fit.y
+        if fit.linear or fit.law.link == "linear"
+        else f"{'log' if fit.law.link == 'log' else 'logit'} of {_response(fit)}"
+    )
+    loss = f"Huber loss (delta {DELTA:g}), summed," if fit.loss == "huber" else "squares"
+    lines = [
+        f"form: {fit.law.formula}, {fit.law.about}",
+        f"loss: {loss} of residuals in the {scale}; their spread is {number(fit.spread, 2)}",
+        f"optimiser: scipy least_squares with the exact Jacobian, tolerances {TOLERANCE:g}; "
+        f"{s.agree} of {s.starts} starts agree",
+        f"rows: {_rows(fit)}",
+        f"definitions: {_definitions(fit)}",
+        f"conditioning: {number(s.condition, 2)}"
+        + (f"; at the end of their range: {', '.join(s.at_bounds)}" if s.at_bounds else ""),
+        f"intervals: {_intervals(fit)}",
+        f"held out: {held_out_words(fit.held_out)}",
+    ]
+    if fit.not_shown:
+        lines.append("floor: the interval of E reaches 0, so these runs do not show a floor")
+    if "c" in fit.parameters and fit.law.link == "logit":
+        lines.append(_outer_words(fit))
+    return lines + [f"note: {note}" for note in fit.notes]
+
+
+def held_out_words(held: "HeldOut") -> str:
+    """'the 3 largest runs, 4 times larger than the rest, were predicted 0.71 and came to 0.70 (error 0.01, 1.4 %)'."""
+    if held.predicted is None or held.measured is None or held.error is None:
+        return f"no error, as {held.why}"
+    many = f"the {len(held.runs)} largest runs" if len(held.runs) > 1 else "the largest run"
+    relative = f", {100 * held.error / held.measured:+.2g} %" if held.measured else ""
+    interval = f", 95 % interval {number(held.low)} to {number(held.high)}" if held.low is not None else ""
+    verb = "were" if len(held.runs) > 1 else "was"
+    return (
+        f"{many}, {number(held.extrapolation, 2)} times larger than the rest, {verb} predicted {number(held.predicted)}"
+        f"{interval} and came to {number(held.measured)} (error {held.error:+.2g}{relative})"
+    )
+
+
+def _response(fit: "Fit") -> str:
+    response = fit.rows.response
+    if response.link == "log":
+        return response.column
+    error = f"1 - {response.column}" if response.accuracy else response.column
+    return f"{error} (percent)" if response.percent else error
+
+
+def _definitions(fit: "Fit") -> str:
+    return "; ".join(f"{role} is {meaning(name)}" for role, name in zip(fit.law.roles, fit.x, strict=True))
+
+
+def _rows(fit: "Fit") -> str:
+    used = f"{len(fit.rows)} used, {fit.rows.points} different settings"
+    if fit.frontier:
+        used += f", reduced by {fit.frontier}"
+    if not fit.left_out:
+        return f"{used}, none left out"
+    return f"{used}, {len(fit.left_out)} left out ({_reasons(fit.left_out)})"
+
+
+def _reasons(left_out: Mapping[str, str]) -> str:
+    of: dict[str, list[str]] = {}
+    for name, why in left_out.items():
+        of.setdefault(why, []).append(name)
+    said = [f"{names[0]}: {why}" if len(names) == 1 else f"{len(names)}: {why}" for why, names in of.items()]
+    return "; ".join(said[:_FEW]) + (f"; and {len(said) - _FEW} other reasons" if len(said) > _FEW else "")
+
+
+def _intervals(fit: "Fit") -> str:
+    if fit.stretch is None:
+        return f"none, as {fit.no_interval}"
+    groups = fit.groups
+    seeds = (
+        ""
+        if groups < len(fit.rows)
+        else ", one run each, so the scatter of seeds is seen only as scatter about the law"
+    )
+    return f"95 %, {len(fit.draws)} resamples of {groups} settings{seeds}"
+
+
+def _outer_words(fit: "Fit") -> str:
+    if "c" in fit.fixed:
+        return "c: held fast"
+    ends = fit.intervals["c"]
+    if ends is None:
+        return "c = 1 (the odds of both terms add up): not tested, as there is no interval"
+    where = "inside" if ends[0] <= 1 <= ends[1] else "outside"
+    return f"c = 1 (the odds of both terms add up) is {where} the interval of c, {number(ends[0])} to {number(ends[1])}"
