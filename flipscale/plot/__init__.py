@@ -22,6 +22,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from flipscale.errors import ResultsError, did_you_mean
+from flipscale.plot.compute import compute_panels, error_vs_compute, isoflop_curves, isoflop_panels
 from flipscale.plot.curves import (
     learning_curves,
     learning_panels,
@@ -54,8 +55,10 @@ __all__ = [
     "ablation",
     "accuracy",
     "draw_figure",
+    "error_vs_compute",
     "gain_along_axis",
     "gains",
+    "isoflop_curves",
     "learning_curves",
     "mask_ratios",
     "plot_all",
@@ -159,6 +162,19 @@ FIGURES: dict[str, FigureKind] = {
         repeats,
         "score and gain against how often each pair is seen",
         "To the right each pair is seen more often; where the gain is above zero, masking works against overfitting.",
+    ),
+    "error_vs_compute": FigureKind(
+        compute_panels,
+        error_vs_compute,
+        "error against training FLOPs with the front and a law through each arm's best runs",
+        "On these axes a power law is straight: the steeper, the more compute buys; where bands overlap, exponents are "
+        "not told apart.",
+    ),
+    "isoflop": FigureKind(
+        isoflop_panels,
+        isoflop_curves,
+        "error against model size at equal training FLOPs, and the best size of each budget",
+        "Each valley is one budget; its star is the size that spends it best, and the last panel how that size grows.",
     ),
     "learning_curves": FigureKind(
         learning_panels,

@@ -32,6 +32,9 @@ _POINTS = 60
 """Points of one curve of the training loss: each the mean of what was logged since the last."""
 
 _MOST_PANEL_ARMS = 3
+_MOST_MARKERS = 6  # of one curve; with more it is a line
+
+_SCALING_MARKS = "lines: means over seeds, black: the starting point; dash-dotted: a longer schedule, its x divided"
 
 
 def learning_curves(
@@ -157,26 +160,24 @@ def scaling_curve_panels(s: Shown) -> list[Panel]:
     start = starting_cell(runs, axes)
     arms = sorted(set(runs["arm"]))[:_MOST_PANEL_ARMS]
 
-    def panel(arm: int, axis: str) -> Panel:
+    def panel(arm: int, axis: str) -> Panel | None:
         rest = series_of(runs, axis)
         at = rest[runs["cell"] == start].iloc[0]
         of_panel = runs[(runs["arm"] == arm) & (rest == at)]
+        if of_panel["cell"].nunique() < 2 or start not in set(of_panel["cell"]):
+            return None
 
         def draw(ax: Axes) -> Drawing:
             return _draw_scaling(ax, s, points[points["id"].isin(of_panel["id"])], of_panel, axis, start)
 
         title = AXIS_WORDS[axis] + (f", {s.arms[arm]}" if len(s.arms) > 1 else "")
-        marks = "lines: means over seeds; inside a run its middle is not the result of a shorter schedule"
-        return Panel(
-            f"{title}\nat {cell_words(at)}" if at else title,
-            of_panel,
-            draw,
-            score_words(s.score),
-            marks,
-            own_names=True,
-        )
+        title += f"\nat {cell_words(at)}" if at else ""
+        return Panel(title, of_panel, draw, score_words(s.score), _SCALING_MARKS, own_names=True)
 
-    return [panel(arm, axis) for arm in arms for axis in axes]
+    panels = [one for arm in arms for axis in axes if (one := panel(arm, axis))]
+    if not panels:
+        raise Undrawable(f"no run differs in one axis alone from {cell_words(start)}")
+    return panels
 
 
 def _draw_scaling(ax: Axes, s: Shown, points: pd.DataFrame, runs: pd.DataFrame, axis: str, start: str) -> Drawing:
@@ -190,7 +191,8 @@ def _draw_scaling(ax: Axes, s: Shown, points: pd.DataFrame, runs: pd.DataFrame, 
         of_cell = points[points["cell"] == cell].assign(point=lambda rows: rows.groupby("id").cumcount())
         style = line_style(0) if cell == start else ramp_style(others.index(cell) + 1, len(others) + 1)
         words = part_words(axis, cell_parts(cell).get(axis, "null"))
-        line = mean_line(ax, of_cell, "samples", "value", ["point"], words, {**style, "linestyle": "-"}, dots=False)
+        style = {**style, "linestyle": "-", **({"marker": ""} if of_cell["point"].max() > _MOST_MARKERS else {})}
+        line = mean_line(ax, of_cell, "samples", "value", ["point"], words, style, dots=False)
         drawing.lines.append(line)
         ratio = max(line.xs) / float(runs.loc[runs["cell"] == start, "samples"].iloc[0])
         if axis == "samples" and ratio > 1.01:

@@ -165,15 +165,16 @@ def time_unit(longest: float) -> tuple[str, float]:
     return ("seconds", 3600) if longest < 1 / 60 else ("minutes", 60) if longest < 2 else ("hours", 1)
 
 
-def add_references(ax: Axes, s: Shown, x: str, drawing: Drawing) -> "pd.Series[float]":
+def add_references(ax: Axes, s: Shown, x: str, drawing: Drawing, y: str | None = None) -> "pd.Series[float]":
     """Others' results where they have this x and this score: hollow, grey, named. Returns their x, for the ticks."""
     none: pd.Series[float] = pd.Series(dtype="float64")
-    if s.references is None or x not in s.references or s.score not in s.references:
+    y = y or s.score
+    if s.references is None or x not in s.references or y not in s.references:
         return none
-    there = s.references[s.references[x].notna() & s.references[s.score].notna()]
+    there = s.references[s.references[x].notna() & s.references[y].notna()]
     for name, rows in there.groupby("name", sort=False):
         rows = rows.sort_values(x)
-        xs, ys = rows[x].astype(float).tolist(), rows[s.score].astype(float).tolist()
+        xs, ys = rows[x].astype(float).tolist(), rows[y].astype(float).tolist()
         ax.plot(
             xs, ys, "-o", color=REFERENCE, linewidth=0.8, ms=5, markerfacecolor="white", markeredgewidth=1, zorder=2
         )

@@ -21,13 +21,14 @@ from flipscale.plot.references import reference_words
 from flipscale.plot.shown import Shown
 from flipscale.plot.style import QUIET
 
-MOST_PANELS = 12
+MOST_PANELS = 9
 """Panels of one page; of more, that many are shown from the first to the last."""
 
 MEANS = "points: means over seeds, bars: ± 1 sd, rings: runs"
 
 _WIDTH, _HEIGHT, _COLUMNS = 3.0, 2.7, 3  # inches a panel, and panels in a row
 _ALONE = 5.6, 3.5  # inches of a panel alone
+_NAME, _SMALL_NAME = 8.5, 7.5  # points of a line's name, in a panel alone and among others
 
 
 @dataclass(frozen=True)
@@ -135,11 +136,14 @@ def page(
     named = panels[0].name_lines and (len(panels) == 1 or (panels[0].own_names and not alike))
     if named:
         for ax, drawing in zip(axes, drawings, strict=True):
-            _room_for_names(ax, drawing)
+            _room_for_names(ax, drawing, _NAME if len(panels) == 1 else _SMALL_NAME)
     elif panels[0].name_lines:
         _legend(figure, drawings)
     several = len(panels) > 1
-    labels = [_label(ax, drawing, names=named, legend=several) for ax, drawing in zip(axes, drawings, strict=True)]
+    size = _SMALL_NAME if several else _NAME
+    labels = [
+        _label(ax, drawing, names=named, legend=several, size=size) for ax, drawing in zip(axes, drawings, strict=True)
+    ]
     settle(figure, text)
     if named and not several and not labels[0].all_named:
         labels[0].drop_names()
@@ -179,7 +183,7 @@ def _count(n: int, noun: str) -> str:
 def _grid(figure: Figure, panels: Sequence[Panel], columns: int, share_x: bool) -> list[Axes]:
     """An axes for each panel; they share a y axis where it means the same."""
     n = len(panels)
-    columns = min(n, columns)
+    columns = 2 if n == 4 and columns == _COLUMNS else min(n, columns)
     rows = math.ceil(n / columns)
     size = panels[0].size
     if size is None:
@@ -196,20 +200,20 @@ def _grid(figure: Figure, panels: Sequence[Panel], columns: int, share_x: bool) 
     return axes[:n]
 
 
-def _room_for_names(ax: Axes, drawing: Drawing) -> None:
+def _room_for_names(ax: Axes, drawing: Drawing, size: float = _NAME) -> None:
     """Widen a panel on the right, where its lines end and their names begin."""
     figure = ax.get_figure(root=True)
     assert figure is not None
     longest = max((len(line.words) for line in drawing.lines), default=0)
     # The width of a panel before it is laid out, in letters of a name.
-    letters = 72 * figure.get_size_inches()[0] * ax.get_position().width / 5.3
+    letters = 72 * figure.get_size_inches()[0] * ax.get_position().width / (0.63 * size)
     share = min(0.4, (longest + 1) / letters)
     left, right = ax.get_xlim()
     more = share / (1 - share)
     ax.set_xlim(left, right * (right / left) ** more if ax.get_xscale() == "log" else right + more * (right - left))
 
 
-def _label(ax: Axes, drawing: Drawing, *, names: bool, legend: bool = False) -> Labels:
+def _label(ax: Axes, drawing: Drawing, *, names: bool, legend: bool = False, size: float = _NAME) -> Labels:
     """Have words placed: names of lines beside their ends, then the notes, then what may be left out."""
     labels = Labels(ax, legend=legend)
     for number, line in enumerate(drawing.lines):
@@ -222,7 +226,7 @@ def _label(ax: Axes, drawing: Drawing, *, names: bool, legend: bool = False) -> 
         labels.avoid(xs, ys, -1)
     for number, line in enumerate(drawing.lines if names else ()):
         ends = list(zip(line.xs, line.ys, strict=True))[::-1]
-        labels.name_line(number, line.words, ends, color=line.style["color"], fontsize=8.5)
+        labels.name_line(number, line.words, ends, color=line.style["color"], fontsize=size)
     for note in sorted(drawing.notes, key=lambda note: note.last):
         labels.explain(note.words, note.points, color=note.color, fontsize=note.size)
     return labels

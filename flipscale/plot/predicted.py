@@ -1,7 +1,5 @@
 """What runs cost against what the plan said: device-hours and memory."""
 
-from typing import Any
-
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
@@ -11,9 +9,7 @@ from flipscale.plot.lines import time_unit
 from flipscale.plot.page import Drawing, Line, Note, Panel, alone
 from flipscale.plot.shown import NO_MASK, Shown, Undrawable, shown
 from flipscale.plot.style import QUIET, bytes_words, line_style, log_axis
-
-_MOST_POINTS = 600
-_CELLS = 40  # of a grid of which each cell keeps one point, where there are more
+from flipscale.plot.thin import kept
 
 COSTS = {
     "gpu_hours": ("gpu_hours_predicted", "gpu_hours"),
@@ -68,16 +64,16 @@ def _panel(s: Shown, rows: pd.DataFrame, cost: str, predicted: str, measured: st
         ax.plot(ends, ends, color=QUIET, linewidth=1, zorder=2)
         drawing = Drawing(avoid=[(ends, ends)])
         arms = rows["arm"].to_numpy()
-        kept = _thinned(xs, ys)
+        there = kept(xs, ys)
         several = len(s.arms) <= 8
         for arm in sorted(set(arms)) if several else [0]:
-            of_arm = kept & ((arms == arm) if several else True)
+            of_arm = there & ((arms == arm) if several else True)
             style = {**line_style(arm if several else 1), "linestyle": ""}
             ax.plot(xs[of_arm], ys[of_arm], ms=4, alpha=0.75, markeredgewidth=0, zorder=3, **style)
             for x, y in zip(xs[of_arm], ys[of_arm], strict=True):
                 drawing.avoid.append(([x], [y]))
             drawing.lines.append(Line(s.arms[arm] if several else "all arms", style, [], []))
-        log_axis(ax.xaxis, ends, words, most=3 if cost == "memory" else 5)
+        log_axis(ax.xaxis, ends, words)
         log_axis(ax.yaxis, ends, words)
         ax.set_xlim(*ends)
         ax.set_ylim(*ends)
@@ -102,16 +98,3 @@ def _panel(s: Shown, rows: pd.DataFrame, cost: str, predicted: str, measured: st
 
 
 _CORNERS = [(0.0, 1.0), (1.0, 0.0), (0.0, 0.8), (1.0, 0.2), (0.0, 0.6), (1.0, 0.4)]
-
-
-_Floats = np.ndarray[Any, Any]
-
-
-def _thinned(xs: _Floats, ys: _Floats) -> _Floats:
-    """Which points are drawn: all, or of many one for each cell of a grid, so that the outline is as it was."""
-    kept = np.ones(len(xs), dtype=bool)
-    if len(xs) <= _MOST_POINTS:
-        return kept
-    cells = [np.floor(_CELLS * (np.log(v) - np.log(v.min())) / (np.ptp(np.log(v)) or 1)) for v in (xs, ys)]
-    kept[:] = ~pd.DataFrame(cells).T.duplicated().to_numpy()
-    return kept

@@ -85,9 +85,9 @@ class Shown:
         """The arms of a comparison ('mask_ratio=0.5', '' for the baseline) to their numbers here."""
         return dict(zip(arms_of(self.rows, self.baseline), self.rows["arm"], strict=True))
 
-    def of(self, rows: pd.DataFrame) -> "Shown":
-        """The same of other rows."""
-        return replace(self, rows=rows)
+    def of(self, rows: pd.DataFrame, references: pd.DataFrame | None = None) -> "Shown":
+        """The same of other rows, and other references if given."""
+        return replace(self, rows=rows, references=self.references if references is None else references)
 
 
 def shown(

@@ -1,7 +1,8 @@
 """How every figure looks: lines told apart in grey and by the colour-blind, ticks that count."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from itertools import pairwise
 from typing import Any
 
 from matplotlib import colormaps
@@ -77,24 +78,57 @@ def percent_axis(axis: Axis) -> None:
 def count_axis(axis: Axis, values: Iterable[float], words: str = "") -> None:
     """A log axis with its ticks at the values themselves, as 16k or 400M, as far as they fit; decades where not."""
     ticks = sorted({float(value) for value in values if value > 0})
-    if not ticks:
-        return
-    apart = 0.075 * math.log(ticks[-1] / ticks[0]) if ticks[0] < ticks[-1] else 0.0
-    shown = [ticks[0]]
-    for tick in ticks[1:]:
-        if math.log(tick / shown[-1]) > apart:
-            shown.append(tick)
-    if len(ticks) > 12:
-        shown = _round_ticks(ticks[0], ticks[-1])
-    _log(axis, shown, [f"{short(tick)}{words}" for tick in shown])
+    if len(ticks) > _MOST_VALUES or (ticks and ticks[-1] > 1e6 * ticks[0]):
+        log_axis(axis, ticks, lambda value: f"{short(value)}{words}")
+    elif ticks:
+        said = [f"{short(tick)}{words}" for tick in ticks]
+        room = _places(axis, ticks)
+        kept = [0]
+        for i in range(1, len(ticks)):
+            if room[i] - room[kept[-1]] > (_size(axis, said[i]) + _size(axis, said[kept[-1]])) / 2:
+                kept.append(i)
+        _log(axis, [ticks[i] for i in kept], [said[i] for i in kept])
 
 
-def log_axis(axis: Axis, values: Iterable[float], words: Any = short, most: int = 5) -> None:
-    """A log axis with ticks at three to `most` round numbers, each in `words`."""
+def log_axis(axis: Axis, values: Iterable[float], words: Callable[[float], str] = short) -> None:
+    """A log axis with up to five ticks at round numbers, each in `words`, as many as stand beside each other."""
     there = [float(value) for value in values if value > 0]
-    if there:
-        ticks = _round_ticks(min(there), max(there), most)
-        _log(axis, ticks, [words(tick) for tick in ticks])
+    if not there:
+        return
+    ticks = _round_ticks(min(there), max(there))
+    room = _places(axis, ticks)
+    step = 1
+    while step < len(ticks) - 1:
+        at, said = room[::step], [words(tick) for tick in ticks[::step]]
+        if all(
+            b - a > (_size(axis, one) + _size(axis, other)) / 2
+            for (a, b), (one, other) in zip(pairwise(at), pairwise(said), strict=True)
+        ):
+            break
+        step += 1
+    _log(axis, ticks[::step], [words(tick) for tick in ticks[::step]])
+
+
+_MOST_VALUES = 12
+
+_LETTER, _LINE = 0.078, 0.22  # inches of a letter of a tick's words, and of a line of them
+
+
+def _size(axis: Axis, words: str) -> float:
+    """Inches along the axis that a tick's words take, with the gap to the next."""
+    return _LETTER * (len(words) + 1.5) if axis is axis.axes.xaxis else _LINE
+
+
+def _places(axis: Axis, ticks: list[float]) -> list[float]:
+    """Where the ticks of a log axis stand, in inches, as far as can be known before the figure is laid out."""
+    ax = axis.axes
+    figure = ax.get_figure(root=True)
+    assert figure is not None
+    across = axis is ax.xaxis
+    box, inches = ax.get_position(), figure.get_size_inches()
+    length = 0.85 * float(box.width * inches[0] if across else box.height * inches[1])
+    span = math.log(ticks[-1] / ticks[0]) or 1.0
+    return [length * math.log(tick / ticks[0]) / span for tick in ticks]
 
 
 def _log(axis: Axis, ticks: list[float], words: list[str]) -> None:
@@ -106,8 +140,8 @@ def _log(axis: Axis, ticks: list[float], words: list[str]) -> None:
     axis.set_major_formatter(FuncFormatter(lambda value, _: at.get(value, "")))
 
 
-def _round_ticks(low: float, high: float, most: int = 5) -> list[float]:
-    """Three to `most` round numbers between two, or these two where nothing round lies between."""
+def _round_ticks(low: float, high: float) -> list[float]:
+    """Three to five round numbers between two, or these two where nothing round lies between."""
     decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
     for steps in ((1,), (1, 3), (1, 2, 5), (1, 1.5, 2, 3, 4, 5, 7), [1 + 0.2 * i for i in range(45)]):
         inside = [
@@ -117,7 +151,7 @@ def _round_ticks(low: float, high: float, most: int = 5) -> list[float]:
             if low <= step * 10.0**d * (1 + 1e-9) <= high * 1.0001
         ]
         if len(inside) >= 3:
-            return inside[:: math.ceil(len(inside) / most)]
+            return inside[:: math.ceil(len(inside) / 5)]
     return [low, high] if low < high else [low]
 
 

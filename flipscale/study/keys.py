@@ -37,6 +37,8 @@ FIGURES = (
     "gains_along_axes",
     "ablations",
     "repeats",
+    "error_vs_compute",
+    "isoflop",
     "learning_curves",
     "training_loss",
     "predicted_cost",
