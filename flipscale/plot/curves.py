@@ -32,6 +32,7 @@ _POINTS = 60
 """Points of one curve of the training loss: each the mean of what was logged since the last."""
 
 _MOST_PANEL_ARMS = 3
+_MOST_TIMES = 16  # between schedules that one linear axis shows
 _MOST_MARKERS = 6  # of one curve; with more it is a line
 
 _SCALING_MARKS = "lines: means over seeds, black: the starting point; dash-dotted: a longer schedule, its x divided"
@@ -159,11 +160,13 @@ def scaling_curve_panels(s: Shown) -> list[Panel]:
     runs = runs[runs["id"].isin(points["id"])]
     start = starting_cell(runs, axes)
     arms = sorted(set(runs["arm"]))[:_MOST_PANEL_ARMS]
+    length = float(runs.loc[runs["cell"] == start, "samples"].iloc[0])
+    near = (runs["samples"].astype(float) / length).between(1 / _MOST_TIMES, _MOST_TIMES)
 
     def panel(arm: int, axis: str) -> Panel | None:
         rest = series_of(runs, axis)
         at = rest[runs["cell"] == start].iloc[0]
-        of_panel = runs[(runs["arm"] == arm) & (rest == at)]
+        of_panel = runs[(runs["arm"] == arm) & (rest == at) & near]
         if of_panel["cell"].nunique() < 2 or start not in set(of_panel["cell"]):
             return None
 

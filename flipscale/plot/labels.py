@@ -42,6 +42,8 @@ class _Wanted:
     places: tuple[tuple[_Place, ...], ...]
     line: int | None
     """The line that must be nearest to it; None for a word that may stand anywhere."""
+    required: bool
+    """Whether it is the name of a line that has no other."""
 
 
 class Labels(Artist):
@@ -51,8 +53,8 @@ class Labels(Artist):
     then. So labels are right in a figure of anybody's, whatever is resized later, and in every format alike.
     """
 
-    def __init__(self, ax: Axes, *, legend: bool = False):
-        """With `legend`, an axes whose lines cannot all be named beside them gets a legend instead."""
+    def __init__(self, ax: Axes, *, legend: Sequence[Artist] = ()):
+        """With `legend`, its entries, an axes whose lines cannot all be named beside them gets that legend instead."""
         super().__init__()
         self.set_zorder(-1e6)
         self.set_in_layout(False)
@@ -69,33 +71,41 @@ class Labels(Artist):
         """Keep labels off the polyline through these points, in data coordinates, a part of line number `line`."""
         self._lines.append((np.column_stack([np.asarray(xs, float), np.asarray(ys, float)]), line))
 
-    def name_line(self, line: int, words: str, points: Iterable[_Point], **style: Any) -> None:
+    def name_line(
+        self, line: int, words: str, points: Iterable[_Point], *, required: bool = True, **style: Any
+    ) -> None:
         """Put the name of a line beside the first of its points where no other line is nearer."""
-        self._want(line, (words,), points, ((*_BESIDE, *_AROUND),), style)
+        self._want(line, (words,), points, ((*_BESIDE, *_AROUND),), style, required)
 
     def explain(self, words: Sequence[str], points: Iterable[_Point], **style: Any) -> None:
         """Put words near one of the points, farther off if it must be, in one of several ways to break them.
 
         The last of several `words` is for where the others find no room at all; where it finds none either, nothing is.
         """
-        self._want(None, words, points, (_AROUND, _FARTHER), style)
+        self._want(None, words, points, (_AROUND, _FARTHER), style, required=False)
 
     def _want(
-        self, line: int | None, words: Sequence[str], points: Iterable[_Point], places: Any, style: dict[str, Any]
+        self,
+        line: int | None,
+        words: Sequence[str],
+        points: Iterable[_Point],
+        places: Any,
+        style: dict[str, Any],
+        required: bool,
     ) -> None:
         points = tuple((float(x), float(y)) for x, y in points)
         text = self._ax.annotate(
             words[0], points[0], (0, 0), textcoords="offset points", annotation_clip=False, zorder=6, **style
         )
         text.set_in_layout(False)
-        self._wanted.append(_Wanted(text, tuple(words), points, places, line))
+        self._wanted.append(_Wanted(text, tuple(words), points, places, line, required))
 
     def drop_names(self) -> None:
         """Take the names of lines away, where a legend has them; the other words stay."""
         for wanted in self._wanted:
-            if wanted.line is not None:
+            if wanted.required:
                 wanted.text.remove()
-        self._wanted = [wanted for wanted in self._wanted if wanted.line is None]
+        self._wanted = [wanted for wanted in self._wanted if not wanted.required]
         self._placed_in = None
 
     def draw(self, renderer: RendererBase) -> None:
@@ -113,10 +123,10 @@ class Labels(Artist):
         self.all_named = self._place(renderer, figure.dpi / 72)
         if self._legend and not self.all_named:
             for wanted in self._wanted:
-                if wanted.line is not None:
+                if wanted.required:
                     wanted.text.set_visible(False)
             if ax.get_legend() is None:
-                ax.legend(loc="best").draw(renderer)
+                ax.legend(handles=list(self._legend), loc="best", fontsize=7.5).draw(renderer)
 
     def _place(self, renderer: RendererBase, dots: float) -> bool:
         """Place what was wanted in its order; `dots` are pixels a point. Returns whether each line has its name."""
@@ -131,7 +141,7 @@ class Labels(Artist):
             wanted.text.set_visible(box is not None)
             if box is not None:
                 taken.append(box)
-            elif wanted.line is not None:
+            elif wanted.required:
                 named = False
         return named
 
@@ -163,18 +173,16 @@ class Labels(Artist):
                     box = _box(at[0] + dots * dx, at[1] + dots * dy, extent.width, extent.height, ha, va).padded(
                         2 * dots
                     )
-                    if self._is_free(box, pixels, owner, taken, wanted.line, 3 * dots):
+                    if self._is_free(box, pixels, owner, taken, wanted.line):
                         text.xy, text.xyann = point, (dx, dy)
                         text.set_horizontalalignment(ha)  # type: ignore[arg-type]
                         text.set_verticalalignment(va)  # type: ignore[arg-type]
                         return box
         return None
 
-    def _is_free(
-        self, box: Bbox, pixels: _Pixels, owner: _Pixels, taken: list[Bbox], line: int | None, over: float
-    ) -> bool:
+    def _is_free(self, box: Bbox, pixels: _Pixels, owner: _Pixels, taken: list[Bbox], line: int | None) -> bool:
         frame = self._ax.bbox
-        inside = box.x0 >= frame.x0 and box.x1 <= frame.x1 + over and box.y0 >= frame.y0 and box.y1 <= frame.y1 + over
+        inside = box.x0 >= frame.x0 and box.x1 <= frame.x1 and box.y0 >= frame.y0 and box.y1 <= frame.y1
         if not inside or any(box.overlaps(other) for other in taken):
             return False
         if not len(pixels):

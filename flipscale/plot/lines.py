@@ -8,8 +8,8 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 
-from flipscale.compare import series_of
-from flipscale.plot.page import Drawing, Line, Note, Panel, alone
+from flipscale.compare import series_of, short
+from flipscale.plot.page import Drawing, Line, Panel, alone
 from flipscale.plot.shown import NO_MASK, Shown, Undrawable, cell_words, few_arms, one_value, score_words, shown
 from flipscale.plot.style import REFERENCE, count_axis, line_style, log_axis, percent_axis, power
 
@@ -64,8 +64,8 @@ def accuracy_panels(s: Shown, x: str) -> list[Panel]:
 
         def draw(ax: Axes) -> Drawing:
             drawing = Drawing(arm_lines(ax, s, of_series, x, along=[along]))
-            there = add_references(ax, s, x, drawing)
-            set_x_axis(ax.xaxis, x, pd.concat([rows[x].astype(float), there]))
+            there = add_references(ax, s, of_series, x, drawing)
+            set_x_axis(ax.xaxis, x, pd.concat([rows[x].astype(float), there[x].astype(float)]))
             ax.set_xlabel(words)
             return drawing
 
@@ -81,7 +81,7 @@ def set_x_axis(axis: Axis, x: str, values: "pd.Series[float]") -> None:
     elif x == "train_flops":
         log_axis(axis, values, power)
     else:
-        log_axis(axis, values)
+        log_axis(axis, values, lambda value: short(value) if value >= 1e-3 else power(value))
 
 
 def arm_lines(ax: Axes, s: Shown, rows: pd.DataFrame, x: str, along: Sequence[str]) -> list[Line]:
@@ -114,7 +114,7 @@ def mean_line(
     ax.errorbar(
         xs,
         ys,
-        spread if several else None,
+        spread if several and style["marker"] else None,
         capsize=2,
         elinewidth=0.8,
         errorevery=every,
@@ -123,6 +123,8 @@ def mean_line(
         zorder=3,
         **style,
     )
+    if several and not style["marker"]:
+        ax.fill_between(xs, ys - spread, ys + spread, color=style["color"], alpha=0.18, linewidth=0)
     if several and dots:
         # Below the mean, so that they never hide it; hollow, so that they are not lost on its line.
         ax.plot(
@@ -165,21 +167,23 @@ def time_unit(longest: float) -> tuple[str, float]:
     return ("seconds", 3600) if longest < 1 / 60 else ("minutes", 60) if longest < 2 else ("hours", 1)
 
 
-def add_references(ax: Axes, s: Shown, x: str, drawing: Drawing, y: str | None = None) -> "pd.Series[float]":
-    """Others' results where they have this x and this score: hollow, grey, named. Returns their x, for the ticks."""
-    none: pd.Series[float] = pd.Series(dtype="float64")
+def add_references(
+    ax: Axes, s: Shown, rows: pd.DataFrame, x: str, drawing: Drawing, y: str | None = None
+) -> pd.DataFrame:
+    """Others' results where they have this x and this score: hollow, grey, named. Returns them, for the ticks.
+
+    In a panel of one model only those of this model, as far as they name one, are shown.
+    """
     y = y or s.score
     if s.references is None or x not in s.references or y not in s.references:
-        return none
+        return pd.DataFrame({x: [], y: []}, dtype="float64")
     there = s.references[s.references[x].notna() & s.references[y].notna()]
-    for name, rows in there.groupby("name", sort=False):
-        rows = rows.sort_values(x)
-        xs, ys = rows[x].astype(float).tolist(), rows[y].astype(float).tolist()
-        ax.plot(
-            xs, ys, "-o", color=REFERENCE, linewidth=0.8, ms=5, markerfacecolor="white", markeredgewidth=1, zorder=2
-        )
-        drawing.avoid.append((xs, ys))
-        points = tuple(zip(xs, ys, strict=True))[::-1]
-        drawing.notes.append(Note((str(name),), points, color="#6a6a6a", size=7, last=True))
-        drawing.references = True
-    return there[x].astype(float) if len(there) else none
+    if "model" in there and "model" in rows and rows["model"].nunique() == 1:
+        there = there[there["model"].isna() | (there["model"] == rows["model"].iloc[0])]
+    style = {"color": REFERENCE, "marker": "o", "linestyle": "-"}
+    for name, of_name in there.groupby("name", sort=False):
+        of_name = of_name.sort_values(x)
+        xs, ys = of_name[x].astype(float).tolist(), of_name[y].astype(float).tolist()
+        ax.plot(xs, ys, linewidth=0.8, ms=5, markerfacecolor="white", markeredgewidth=1, zorder=2, **style)
+        drawing.references.append(Line(str(name), style, xs, ys))
+    return there

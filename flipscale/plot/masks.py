@@ -89,9 +89,11 @@ def mask_panels(s: Shown) -> list[Panel]:
                 words = cell_words(cell) if axis is None else part_words(axis, cell_parts(cell).get(axis, "null"))
                 style = ramp_style(i, len(cells))
                 drawing.lines.append(mean_line(ax, of_cell, "mask_ratio", s.score, ["mask_ratio"], words, style))
-            apart = 0.05 * (ratios[-1] - ratios[0])
-            ticks = [r for i, r in enumerate(ratios) if i in (0, len(ratios) - 1) or r - ratios[i - 1] > apart]
-            ax.xaxis.set_major_locator(FixedLocator(ticks if len(ticks) < 9 else [0, 0.25, 0.5, 0.75]))
+            ticks = [ratios[-1]]
+            for ratio in ratios[-2::-1]:
+                if ticks[-1] - ratio > 0.09 * (ratios[-1] - ratios[0]):
+                    ticks.append(ratio)
+            ax.xaxis.set_major_locator(FixedLocator(ticks))
             ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:.3g} %"))
             ax.set_xlabel("image patches left out in training")
             return drawing

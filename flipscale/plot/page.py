@@ -66,8 +66,8 @@ class Drawing:
     notes: list[Note] = field(default_factory=list)
     avoid: list[tuple[Sequence[float], Sequence[float]]] = field(default_factory=list)
     """Further polylines that words keep off."""
-    references: bool = False
-    """Whether others' results are among it."""
+    references: list[Line] = field(default_factory=list)
+    """Others' results, each named if there is room."""
 
 
 @dataclass(frozen=True)
@@ -134,6 +134,7 @@ def page(
         text += f"\n{reference_words(s.references)}"
     alike = len({tuple(line.words for line in drawing.lines) for drawing in drawings}) == 1
     named = panels[0].name_lines and (len(panels) == 1 or (panels[0].own_names and not alike))
+    narrow = axes[0].get_xlim()
     if named:
         for ax, drawing in zip(axes, drawings, strict=True):
             _room_for_names(ax, drawing, _NAME if len(panels) == 1 else _SMALL_NAME)
@@ -147,6 +148,7 @@ def page(
     settle(figure, text)
     if named and not several and not labels[0].all_named:
         labels[0].drop_names()
+        axes[0].set_xlim(*narrow)
         _legend(figure, drawings)
         settle(figure, text)
     return rows
@@ -204,7 +206,7 @@ def _room_for_names(ax: Axes, drawing: Drawing, size: float = _NAME) -> None:
     """Widen a panel on the right, where its lines end and their names begin."""
     figure = ax.get_figure(root=True)
     assert figure is not None
-    longest = max((len(line.words) for line in drawing.lines), default=0)
+    longest = max((len(part) for line in drawing.lines for part in line.words.split("\n")), default=0)
     # The width of a panel before it is laid out, in letters of a name.
     letters = 72 * figure.get_size_inches()[0] * ax.get_position().width / (0.63 * size)
     share = min(0.4, (longest + 1) / letters)
@@ -215,8 +217,8 @@ def _room_for_names(ax: Axes, drawing: Drawing, size: float = _NAME) -> None:
 
 def _label(ax: Axes, drawing: Drawing, *, names: bool, legend: bool = False, size: float = _NAME) -> Labels:
     """Have words placed: names of lines beside their ends, then the notes, then what may be left out."""
-    labels = Labels(ax, legend=legend)
-    for number, line in enumerate(drawing.lines):
+    labels = Labels(ax, legend=_handles([drawing]) if legend and names else ())
+    for number, line in enumerate([*drawing.lines, *drawing.references]):
         labels.avoid(line.xs, line.ys, number)
         for x, low, high in zip(line.xs, line.low, line.high, strict=False):
             labels.avoid([x, x], [low, high], number)
@@ -225,8 +227,12 @@ def _label(ax: Axes, drawing: Drawing, *, names: bool, legend: bool = False, siz
     for xs, ys in drawing.avoid:
         labels.avoid(xs, ys, -1)
     for number, line in enumerate(drawing.lines if names else ()):
-        ends = list(zip(line.xs, line.ys, strict=True))[::-1]
+        # A name at the beginning of a line is not looked for there.
+        ends = list(zip(line.xs, line.ys, strict=True))[: -1 - max(2, len(line.xs) // 2) : -1]
         labels.name_line(number, line.words, ends, color=line.style["color"], fontsize=size)
+    for number, line in enumerate(drawing.references, len(drawing.lines)):
+        ends = list(zip(line.xs, line.ys, strict=True))[::-1]
+        labels.name_line(number, line.words, ends, required=False, color=line.style["color"], fontsize=7)
     for note in sorted(drawing.notes, key=lambda note: note.last):
         labels.explain(note.words, note.points, color=note.color, fontsize=note.size)
     return labels
@@ -234,10 +240,17 @@ def _label(ax: Axes, drawing: Drawing, *, names: bool, legend: bool = False, siz
 
 def _legend(figure: Figure, drawings: Sequence[Drawing]) -> None:
     """One legend of all panels' lines, above them."""
-    styles = {line.words: line.style for drawing in drawings for line in drawing.lines}
-    handles = [Line2D([], [], **style) for style in styles.values()]
-    longest = max((len(words) for words in styles), default=0)
-    room = figure.get_size_inches()[0] / (0.7 + 0.075 * longest)
-    columns = max(1, min(len(styles), int(room)))
-    if handles:
-        figure.legend(handles, list(styles), loc="outside upper left", ncols=columns, handlelength=3.2)
+    handles = _handles(drawings)
+    if not handles:
+        return
+    width, height = figure.get_size_inches()
+    longest = max(len(str(handle.get_label())) for handle in handles)
+    columns = max(1, min(len(handles), int(width / (0.7 + 0.075 * longest))))
+    figure.set_size_inches(width, height + 0.2 * (math.ceil(len(handles) / columns) - 1))
+    figure.legend(handles=handles, loc="outside upper left", ncols=columns, handlelength=3.2)
+
+
+def _handles(drawings: Sequence[Drawing]) -> list[Line2D]:
+    """The entries of a legend: each line once."""
+    styles = {line.words.replace("\n", ", "): line.style for drawing in drawings for line in drawing.lines}
+    return [Line2D([], [], label=words, **style) for words, style in styles.items()]

@@ -4,8 +4,10 @@ from pathlib import Path
 
 import pandas as pd
 
+from flipscale.architecture import architecture
 from flipscale.collect import COLUMNS, is_score
-from flipscale.errors import ResultsError, did_you_mean
+from flipscale.cost import flops
+from flipscale.errors import FlipscaleError, ResultsError, did_you_mean
 
 REFERENCE_COLUMNS = {
     "name": "what is written beside the points; rows of one name are joined in the order of x",
@@ -38,7 +40,30 @@ def read_references(path: Path) -> pd.DataFrame:
                 table[name] = table[name].astype("float64")
             except ValueError as error:
                 raise ResultsError(f"{path}: column {name!r} must hold numbers ({error}).") from error
-    return table
+    return _with_flops(table, path)
+
+
+_SHAPE = ["model", "image_size", "text_length", "samples"]
+
+
+def _with_flops(table: pd.DataFrame, path: Path) -> pd.DataFrame:
+    """The table with train_flops where it was not given and the model is: counted as runs are, without any tuning."""
+    if not set(_SHAPE) <= set(table):
+        return table
+    given = table["train_flops"] if "train_flops" in table else pd.Series(float("nan"), index=table.index)
+    known = given.isna() & table[_SHAPE].notna().all(axis=1)
+    masks = table["mask_ratio"].fillna(0.0) if "mask_ratio" in table else pd.Series(0.0, index=table.index)
+    try:
+        counted = [
+            samples * (per_sample.image + per_sample.text)
+            for (model, size, length, samples), mask in zip(
+                table.loc[known, _SHAPE].itertuples(index=False), masks[known], strict=True
+            )
+            for per_sample in [flops(architecture(model, int(size)), float(mask), int(length))]
+        ]
+    except FlipscaleError as error:
+        raise ResultsError(f"{path}: train_flops cannot be counted ({error}).") from error
+    return table.assign(train_flops=given.where(~known, pd.Series(counted, index=table.index[known], dtype="float64")))
 
 
 def reference_words(references: pd.DataFrame | None) -> str:

@@ -71,7 +71,7 @@ def scaling_panels(s: Shown) -> list[Panel]:
 
         def draw(ax: Axes) -> Drawing:
             drawing = Drawing(arm_lines(ax, s, rows, _x_of(axis), along=[axis]))
-            there = add_references(ax, s, axis, drawing) if axis != "model" else None
+            there = None if axis == "model" else add_references(ax, s, rows, axis, drawing)[axis].astype(float)
             set_scale(ax, axis, rows, there)
             return drawing
 

@@ -49,7 +49,7 @@ def speedup_panels(s: Shown) -> list[Panel]:
 
         def draw(ax: Axes) -> Drawing:
             drawing = Drawing(arm_lines(ax, timed, rows, "time", along=["samples"]))
-            add_references(ax, timed, "time", drawing)
+            add_references(ax, timed, rows, "time", drawing)
             start_at(ax, 0, float(rows["time"].max()) * 1.06)
             ax.set_xlabel(words)
             if arrow := _fastest(curves, s, rows, drawing.lines):

@@ -2,14 +2,13 @@
 
 import math
 from collections.abc import Callable, Iterable
-from itertools import pairwise
 from typing import Any
 
 from matplotlib import colormaps
 from matplotlib.axes import Axes
-from matplotlib.axis import Axis
+from matplotlib.axis import Axis, XAxis
 from matplotlib.colors import to_hex
-from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
+from matplotlib.ticker import FuncFormatter, Locator, NullLocator
 
 from flipscale.compare import short
 
@@ -44,8 +43,8 @@ QUIET = "#555555"
 REFERENCE = "#8a8a8a"
 """What others published."""
 
-# Okabe and Ito's palette, black for the baseline; without its yellow, which is too pale for a line.
-_COLOURS = ("#000000", "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")
+# Okabe and Ito's palette, black for the baseline; Tol's wine for its yellow, which is too pale for a line.
+_COLOURS = ("#000000", "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#882255")
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 _DASHES: tuple[Any, ...] = ("-", (0, (5, 1.5)), (0, (1.5, 1)), (0, (6, 1.5, 1.5, 1.5)), (0, (3, 1)), (0, (8, 2)), "-.")
 
@@ -54,8 +53,8 @@ def line_style(i: int) -> dict[str, Any]:
     """Colour, marker and dashes of the i-th arm; 0 is the baseline."""
     return {
         "color": _COLOURS[i % len(_COLOURS)],
-        "marker": _MARKERS[(i + i // len(_COLOURS)) % len(_MARKERS)],
-        "linestyle": _DASHES[(i + 2 * (i // len(_COLOURS))) % len(_DASHES)],
+        "marker": _MARKERS[(i + i // len(_MARKERS)) % len(_MARKERS)],
+        "linestyle": _DASHES[(i + 2 * (i // len(_DASHES))) % len(_DASHES)],
     }
 
 
@@ -78,72 +77,83 @@ def percent_axis(axis: Axis) -> None:
 def count_axis(axis: Axis, values: Iterable[float], words: str = "") -> None:
     """A log axis with its ticks at the values themselves, as 16k or 400M, as far as they fit; decades where not."""
     ticks = sorted({float(value) for value in values if value > 0})
+    said = {tick: f"{short(tick)}{words}" for tick in ticks}
     if len(ticks) > _MOST_VALUES or (ticks and ticks[-1] > 1e6 * ticks[0]):
         log_axis(axis, ticks, lambda value: f"{short(value)}{words}")
     elif ticks:
-        said = [f"{short(tick)}{words}" for tick in ticks]
-        room = _places(axis, ticks)
-        kept = [0]
-        for i in range(1, len(ticks)):
-            if room[i] - room[kept[-1]] > (_size(axis, said[i]) + _size(axis, said[kept[-1]])) / 2:
-                kept.append(i)
-        _log(axis, [ticks[i] for i in kept], [said[i] for i in kept])
+        _log(axis, said, every=False)
 
 
 def log_axis(axis: Axis, values: Iterable[float], words: Callable[[float], str] = short) -> None:
     """A log axis with up to five ticks at round numbers, each in `words`, as many as stand beside each other."""
     there = [float(value) for value in values if value > 0]
-    if not there:
-        return
-    ticks = _round_ticks(min(there), max(there))
-    room = _places(axis, ticks)
-    step = 1
-    while step < len(ticks) - 1:
-        at, said = room[::step], [words(tick) for tick in ticks[::step]]
-        if all(
-            b - a > (_size(axis, one) + _size(axis, other)) / 2
-            for (a, b), (one, other) in zip(pairwise(at), pairwise(said), strict=True)
-        ):
-            break
-        step += 1
-    _log(axis, ticks[::step], [words(tick) for tick in ticks[::step]])
+    if there:
+        _log(axis, {tick: words(tick) for tick in _round_ticks(min(there), max(there))}, every=True)
 
 
 _MOST_VALUES = 12
 
-_LETTER, _LINE = 0.078, 0.22  # inches of a letter of a tick's words, and of a line of them
 
-
-def _size(axis: Axis, words: str) -> float:
-    """Inches along the axis that a tick's words take, with the gap to the next."""
-    return _LETTER * (len(words) + 1.5) if axis is axis.axes.xaxis else _LINE
-
-
-def _places(axis: Axis, ticks: list[float]) -> list[float]:
-    """Where the ticks of a log axis stand, in inches, as far as can be known before the figure is laid out."""
-    ax = axis.axes
-    figure = ax.get_figure(root=True)
-    assert figure is not None
-    across = axis is ax.xaxis
-    box, inches = ax.get_position(), figure.get_size_inches()
-    length = 0.85 * float(box.width * inches[0] if across else box.height * inches[1])
-    span = math.log(ticks[-1] / ticks[0]) or 1.0
-    return [length * math.log(tick / ticks[0]) / span for tick in ticks]
-
-
-def _log(axis: Axis, ticks: list[float], words: list[str]) -> None:
+def _log(axis: Axis, words: dict[float, str], *, every: bool) -> None:
     ax = axis.axes
     (ax.set_xscale if axis is ax.xaxis else ax.set_yscale)("log")
-    axis.set_major_locator(FixedLocator(ticks))
+    axis.set_major_locator(_Fitting(words, every))
     axis.set_minor_locator(NullLocator())
-    at = dict(zip(ticks, words, strict=True))
-    axis.set_major_formatter(FuncFormatter(lambda value, _: at.get(value, "")))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: words.get(value, "")))
+
+
+class _Fitting(Locator):
+    """Those of the given ticks of a log axis whose words stand beside each other, in the layout as it is by then."""
+
+    _LETTER, _LINE = 0.078, 0.22  # inches of a letter of a tick's words, and of a line of them
+
+    def __init__(self, words: dict[float, str], every: bool):
+        """With `every` each second or third is kept, where they are evenly spread; else as many as fit."""
+        self._words, self._every = words, every
+
+    def __call__(self) -> list[float]:
+        ticks, inches = list(self._words), self._inches()
+        if not self._every:
+            kept = [0]
+            for i in range(1, len(ticks)):
+                if inches[i] - inches[kept[-1]] > (self._size(ticks[i]) + self._size(ticks[kept[-1]])) / 2:
+                    kept.append(i)
+            return [ticks[i] for i in kept]
+        step = 1
+        while step < len(ticks) - 1 and not all(
+            inches[i + step] - inches[i] > (self._size(ticks[i]) + self._size(ticks[i + step])) / 2
+            for i in range(0, len(ticks) - step, step)
+        ):
+            step += 1
+        return ticks[::step]
+
+    def tick_values(self, vmin: float, vmax: float) -> list[float]:
+        return [tick for tick in self._words if vmin <= tick <= vmax]
+
+    def _size(self, tick: float) -> float:
+        """Inches along the axis that a tick's words take, with the gap to the next."""
+        return self._LETTER * (len(self._words[tick]) + 1.5) if self._across else self._LINE
+
+    @property
+    def _across(self) -> bool:
+        return isinstance(self.axis, XAxis)
+
+    def _inches(self) -> list[float]:
+        """Where the ticks stand."""
+        assert isinstance(self.axis, Axis)
+        ax = self.axis.axes
+        figure = ax.get_figure(root=True)
+        assert figure is not None
+        low, high = sorted(self.axis.get_view_interval())
+        length = float(ax.bbox.width if self._across else ax.bbox.height) / figure.dpi
+        span = math.log(high / low) or 1.0
+        return [length * math.log(tick / low) / span for tick in self._words]
 
 
 def _round_ticks(low: float, high: float) -> list[float]:
     """Three to five round numbers between two, or these two where nothing round lies between."""
     decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
-    for steps in ((1,), (1, 3), (1, 2, 5), (1, 1.5, 2, 3, 4, 5, 7), [1 + 0.2 * i for i in range(45)]):
+    for steps in ((1,), (1, 3), (1, 2, 5), (1, 1.5, 2, 3, 4, 5, 7), range(1, 10), [1 + 0.2 * i for i in range(45)]):
         inside = [
             float(f"{step * 10.0**d:.6g}")
             for d in decades
