@@ -106,7 +106,11 @@ def mean_line(
     dots: bool = True,
 ) -> Line:
     """One line through the means over seeds with bars of 1 sd, and its runs as dots."""
-    means = rows.groupby([*along]).agg(x=(x, "mean"), y=(y, "mean"), sd=(y, "std"), n=(y, "size")).sort_values("x")
+    means = (
+        rows.groupby([*along], dropna=False)
+        .agg(x=(x, "mean"), y=(y, "mean"), sd=(y, "std"), n=(y, "size"))
+        .sort_values("x")
+    )
     xs, ys = means["x"].astype(float).to_numpy(), means["y"].astype(float).to_numpy()
     spread = means["sd"].fillna(0.0).astype(float).to_numpy()
     several = bool((means["n"] > 1).any())
@@ -180,7 +184,7 @@ def add_references(
     there = s.references[s.references[x].notna() & s.references[y].notna()]
     if "model" in there and "model" in rows and rows["model"].nunique() == 1:
         there = there[there["model"].isna() | (there["model"] == rows["model"].iloc[0])]
-    style = {"color": REFERENCE, "marker": "o", "linestyle": "-"}
+    style: dict[str, Any] = {"color": REFERENCE, "marker": "o", "linestyle": "-"}
     for name, of_name in there.groupby("name", sort=False):
         of_name = of_name.sort_values(x)
         xs, ys = of_name[x].astype(float).tolist(), of_name[y].astype(float).tolist()

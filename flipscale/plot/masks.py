@@ -123,7 +123,7 @@ def repeats_panels(s: Shown) -> list[Panel]:
     slices = {axis: best_slice(s, axis) for axis in ("data_size", "samples") if axis in s.axes}
     axis = max(slices, key=lambda name: slices[name]["repeats"].round(2).nunique(), default=None)
     if axis is None or slices[axis]["repeats"].round(2).nunique() < 2:
-        raise one_value(s, "repeats", "it takes fewer unique pairs at equal samples, or more samples of the same pairs")
+        raise one_value(s, "repeats", "it takes fewer unique pairs, or more samples of them")
     rows = slices[axis][slices[axis]["repeats"].notna()]
     at = cell_words(series_of(rows, axis).iloc[0])
     words = "times each pair is seen" + (f"\nat {at}" if at else "")

@@ -33,7 +33,7 @@ _NAME, _SMALL_NAME = 8.5, 7.5  # points of a line's name, in a panel alone and a
 
 @dataclass(frozen=True)
 class Line:
-    """One drawn line, for its name and for what labels must keep off."""
+    """One drawn line, for its name and for what labels must keep off. Without points it is named in a legend."""
 
     words: str
     style: dict[str, Any]
@@ -105,9 +105,12 @@ def alone(ax: Axes, panels: Sequence[Panel], which: str | None = None) -> pd.Dat
     panel = panels[0] if which is None else panels[titles.index(which)]
     drawing = panel.draw(ax)
     ax.set_ylabel(panel.y_words)
-    if panel.name_lines:
+    named = panel.name_lines and all(line.xs for line in drawing.lines)
+    if named:
         _room_for_names(ax, drawing)
-    _label(ax, drawing, names=panel.name_lines, legend=True)
+    elif panel.name_lines and drawing.lines:
+        ax.legend(handles=_handles([drawing]), loc="best")
+    _label(ax, drawing, names=named, legend=True)
     return panel.rows
 
 
@@ -133,7 +136,8 @@ def page(
     if any(drawing.references for drawing in drawings):
         text += f"\n{reference_words(s.references)}"
     alike = len({tuple(line.words for line in drawing.lines) for drawing in drawings}) == 1
-    named = panels[0].name_lines and (len(panels) == 1 or (panels[0].own_names and not alike))
+    at_lines = all(line.xs for drawing in drawings for line in drawing.lines)
+    named = panels[0].name_lines and at_lines and (len(panels) == 1 or (panels[0].own_names and not alike))
     narrow = axes[0].get_xlim()
     if named:
         for ax, drawing in zip(axes, drawings, strict=True):

@@ -72,7 +72,8 @@ def _panel(s: Shown, rows: pd.DataFrame, cost: str, predicted: str, measured: st
             ax.plot(xs[of_arm], ys[of_arm], ms=4, alpha=0.75, markeredgewidth=0, zorder=3, **style)
             for x, y in zip(xs[of_arm], ys[of_arm], strict=True):
                 drawing.avoid.append(([x], [y]))
-            drawing.lines.append(Line(s.arms[arm] if several else "all arms", style, [], []))
+            if several:
+                drawing.lines.append(Line(s.arms[arm], style, [], []))
         log_axis(ax.xaxis, ends, words)
         log_axis(ax.yaxis, ends, words)
         ax.set_xlim(*ends)

@@ -47,9 +47,7 @@ def ablation_panels(s: Shown) -> list[Panel]:
     # A part that is only changed together with another, as which tokens with how many, makes one strip with it.
     strips = [one for one in dict.fromkeys(sets) if one and not any(set(one) < set(other) for other in sets)]
     if not strips:
-        raise Undrawable(
-            "the baseline names one setting, or no other varies; strips show the settings that a baseline names"
-        )
+        raise Undrawable("the baseline names no setting but the mask ratio that varies")
     masks = sorted(rows["mask_ratio"].dropna().unique())
     if len(masks) > _MOST_MASKS:
         raise Undrawable(f"{len(masks)} mask ratios are too many to tell apart in one strip")
