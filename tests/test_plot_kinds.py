@@ -4,10 +4,8 @@ import itertools
 from pathlib import Path
 
 import matplotlib as mpl
-import numpy as np
-import pandas as pd
 import pytest
-from matplotlib.axis import Tick
+from matplotlib.axis import Tick, XTick
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.text import Text
@@ -46,7 +44,8 @@ def words(figure):
     figure.draw_without_rendering()
     hidden = set()
     for tick in figure.findobj(Tick):
-        low, high = sorted(tick.axes.xaxis.get_view_interval() if "X" in type(tick).__name__ else tick.axes.yaxis.get_view_interval())
+        axis = tick.axes.xaxis if isinstance(tick, XTick) else tick.axes.yaxis
+        low, high = sorted(axis.get_view_interval())
         if not low * (1 - 1e-9) <= tick.get_loc() <= high * (1 + 1e-9):
             hidden |= {id(text) for text in tick.findobj(Text)}
     return [
@@ -66,7 +65,9 @@ def collisions(figure):
 
 def outside(figure):
     width, height = figure.bbox.width, figure.bbox.height
-    return [text for text, box in words(figure) if box.x0 < -1 or box.y0 < -1 or box.x1 > width + 1 or box.y1 > height + 1]
+    return [
+        text for text, box in words(figure) if box.x0 < -1 or box.y0 < -1 or box.x1 > width + 1 or box.y1 > height + 1
+    ]
 
 
 @pytest.mark.parametrize("study", BASELINES)

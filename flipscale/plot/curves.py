@@ -156,9 +156,15 @@ def scaling_curve_panels(s: Shown) -> list[Panel]:
     axes = [axis for axis in SCALES if axis in s.axes]
     if not axes:
         raise Undrawable("model, data_size and samples have one value each")
-    points, runs = _inside(s, s.rows)
-    runs = runs[runs["id"].isin(points["id"])]
-    start = starting_cell(runs, axes)
+    start = starting_cell(s.rows, axes)
+    # Only what differs from the start in one axis: of a large study's curves these are few.
+    beside = pd.Series(False, index=s.rows.index)
+    for axis in axes:
+        rest = series_of(s.rows, axis)
+        beside |= rest == rest[s.rows["cell"] == start].iloc[0]
+    points, runs = _inside(s, s.rows[beside])
+    if start not in set(runs["cell"]):
+        raise Undrawable(f"no run of {cell_words(start)} has {s.score} at two points")
     arms = sorted(set(runs["arm"]))[:_MOST_PANEL_ARMS]
     length = float(runs.loc[runs["cell"] == start, "samples"].iloc[0])
     near = (runs["samples"].astype(float) / length).between(1 / _MOST_TIMES, _MOST_TIMES)
@@ -222,7 +228,7 @@ def _longest(s: Shown) -> pd.DataFrame:
 
 def _points_of(s: Shown, metric: str, runs: pd.DataFrame) -> pd.DataFrame:
     """The points of one metric in these runs, with their arm, seed and cell; `of` is the run's last sample."""
-    points = s.curves[(s.curves["metric"] == metric).to_numpy()]
+    points = s.curves[(s.curves["metric"] == metric).to_numpy() & s.curves["id"].isin(runs["id"]).to_numpy()]
     points = points.astype({"id": "str"}).merge(runs[["id", "arm", "seed", "cell"]].astype({"id": "str"}), on="id")
     points = points.sort_values(["id", "samples"], kind="stable")
     return points.assign(of=points.groupby("id")["samples"].transform("max"))

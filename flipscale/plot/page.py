@@ -22,7 +22,10 @@ from flipscale.plot.shown import Shown
 from flipscale.plot.style import QUIET
 
 MOST_PANELS = 9
-"""Panels of one page; of more, that many are shown from the first to the last."""
+"""Panels of one page."""
+
+OF_MORE = 6
+"""Panels shown of more than that, evenly from the first to the last."""
 
 MEANS = "points: means over seeds, bars: ± 1 sd, rings: runs"
 
@@ -120,7 +123,7 @@ def page(
     """Draw panels onto an empty Figure, with legend and small print. Returns the runs shown."""
     of = len(panels)
     if of > MOST_PANELS:
-        panels = [panels[i] for i in np.linspace(0, of - 1, MOST_PANELS).round().astype(int)]
+        panels = [panels[i] for i in np.linspace(0, of - 1, OF_MORE).round().astype(int)]
     axes = _grid(figure, panels, columns, share_x)
     drawings = [panel.draw(ax) for ax, panel in zip(axes, panels, strict=True)]
     for ax, panel, before in zip(axes, panels, [None, *panels], strict=False):
@@ -168,7 +171,7 @@ def settle(figure: Figure, text: str) -> None:
     figure.text(0.012, 0.04 / height, text, fontsize=7, color=QUIET, va="bottom", linespacing=1.2)
     figure.set_layout_engine(ConstrainedLayoutEngine(rect=(0, below, 1, 1 - below), w_pad=0.06, h_pad=0.05))
     figure.draw_without_rendering()
-    figure.set_layout_engine("none")
+    figure.set_layout_engine(None)  # "none" would have every save draw everything twice
 
 
 def small_print(rows: pd.DataFrame, study: str = "", marks: str = "") -> str:
