@@ -38,7 +38,7 @@ from flipscale.plot.page import Panel, page, small_print
 from flipscale.plot.predicted import cost_panels, predicted_cost
 from flipscale.plot.references import REFERENCE_COLUMNS, read_references
 from flipscale.plot.scaling import gain_along_axis, gain_panels, scaling_axis, scaling_panels
-from flipscale.plot.shown import SCALES, Shown, Undrawable, shown
+from flipscale.plot.shown import NO_CURVES, SCALES, Shown, Undrawable, shown
 from flipscale.plot.speedup import speedup, speedup_panels
 from flipscale.plot.strips import ablation, ablation_panels
 from flipscale.plot.style import RC
@@ -47,6 +47,7 @@ from flipscale.run import replacing
 __all__ = [
     "FIGURES",
     "FORMATS",
+    "NO_CURVES",
     "RC",
     "REFERENCE_COLUMNS",
     "FigureKind",
