@@ -18,6 +18,7 @@ from flipscale.plot.thin import kept
 _MOST_ARMS = 3  # of IsoFLOP curves, a panel each
 _MOST_BUDGETS = 7
 _MOST_BANDS = 4
+_SAME = 1.1  # FLOPs within this factor are the same: steps are whole numbers
 _STARTS = 4  # straight lines on logarithmic axes: every start ends at one place
 _DRAWS = 250  # resamples of an arm: a figure shows no third digit of an interval, and is not to be waited for
 _ALONG = 60  # points of a drawn law
@@ -61,8 +62,9 @@ def compute_panels(s: Shown, law: str = "power") -> list[Panel]:
     few_arms(s)
     s = with_error(s)
     rows = s.rows[(s.rows["train_flops"] > 0) & (s.rows["error"] > 0)]
-    if rows["train_flops"].nunique() < 2:
-        raise Undrawable("train_flops has fewer than two values")
+    spans = rows.groupby("arm")["train_flops"].agg(lambda flops: flops.max() / flops.min())
+    if rows.empty or spans.max() < _SAME:
+        raise Undrawable("all runs of an arm took the same training FLOPs")
     of = {arm: rows[rows["arm"] == arm] for arm in sorted(set(rows["arm"]))}
 
     def draw(ax: Axes) -> Drawing:
@@ -113,7 +115,9 @@ def _draw_arm(ax: Axes, s: Shown, rows: pd.DataFrame, arm: int, law: str, drawin
     along = np.geomspace(xs[on_front].min(), xs[on_front].max(), _ALONG)
     line = found.predict({"train_flops": along})
     ax.plot(along, line, color=style["color"], linestyle=style["linestyle"], zorder=3)
-    if len(s.arms) <= _MOST_BANDS:
+    ends = found.intervals.get("a")
+    # Where not even the sign of the exponent is known, a band says no more than its numbers do, and fills the frame.
+    if len(s.arms) <= _MOST_BANDS and ends and ends[0] > 0:
         _band(ax, found, "train_flops", along, style["color"])
     return Line(_named(s.arms[arm], found), style, along.tolist(), line.tolist())
 
@@ -144,7 +148,7 @@ def isoflop_panels(s: Shown) -> list[Panel]:
             drawing = Drawing()
             optima = found.optima[:: max(1, -(-len(found.optima) // _MOST_BUDGETS))]
             for i, best in enumerate(optima):
-                near = rows[(rows["train_flops"] / best.budget).between(1 / 1.1, 1.1)]
+                near = rows[(rows["train_flops"] / best.budget).between(1 / _SAME, _SAME)]
                 means = _means(near).sort_values(size)
                 style = ramp_style(i, len(optima))
                 ax.plot(means[size], means["error"], **style, zorder=3)

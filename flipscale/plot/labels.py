@@ -28,8 +28,10 @@ _AROUND: tuple[_Place, ...] = (
     (-7, 0, "right", "center"),
 )
 _FARTHER: tuple[_Place, ...] = tuple(
-    (scale * dx, scale * dy, ha, va) for scale in (2, 3, 4) for dx, dy, ha, va in _AROUND
+    (scale * dx, scale * dy, ha, va) for scale in (2, 3, 4, 6, 8, 11) for dx, dy, ha, va in _AROUND
 )
+_RADIUS = 3.0  # of a marker, in points
+_CIRCLE = np.array([(np.cos(a), np.sin(a)) for a in np.linspace(0, 2 * np.pi, 8, endpoint=False)])
 _STEP = 4.0  # pixels between the samples of a line that labels keep off
 
 
@@ -129,27 +131,36 @@ class Labels(Artist):
                 ax.legend(handles=list(self._legend), loc="best", fontsize=7.5).draw(renderer)
 
     def _place(self, renderer: RendererBase, dots: float) -> bool:
-        """Place what was wanted in its order; `dots` are pixels a point. Returns whether each line has its name."""
+        """Place what was wanted; `dots` are pixels a point. Returns whether each line has its name.
+
+        Notes come before names, as they explain one place, unless that leaves a line without a name.
+        """
         lines = [number for _, number in self._lines]
-        drawn = [self._sampled(corners) for corners, _ in self._lines]
+        drawn = [self._sampled(corners, dots) for corners, _ in self._lines]
         pixels = np.concatenate(drawn) if drawn else np.zeros((0, 2))
         owner = np.repeat(lines, [len(one) for one in drawn])
-        taken: list[Bbox] = []
-        named = True
-        for wanted in self._wanted:
-            box = self._put(wanted, pixels, owner, taken, renderer, dots)
-            wanted.text.set_visible(box is not None)
-            if box is not None:
-                taken.append(box)
-            elif wanted.required:
-                named = False
+        names_first = sorted(self._wanted, key=lambda wanted: not wanted.required)
+        for order in (self._wanted, names_first, self._wanted):
+            taken: list[Bbox] = []
+            named = True
+            for wanted in order:
+                box = self._put(wanted, pixels, owner, taken, renderer, dots)
+                wanted.text.set_visible(box is not None)
+                if box is not None:
+                    taken.append(box)
+                elif wanted.required:
+                    named = False
+            if named:
+                break
         return named
 
-    def _sampled(self, corners: _Pixels) -> _Pixels:
-        """Pixels on a polyline, close enough that no word fits between two of them."""
+    def _sampled(self, corners: _Pixels, dots: float) -> _Pixels:
+        """Pixels on a polyline, so close that no word fits between two of them; of a point, its marker's outline."""
         with np.errstate(divide="ignore", invalid="ignore"):
             at = self._ax.transData.transform(corners)
         at = at[np.isfinite(at).all(axis=1)]
+        if len(at) == 1:
+            return np.asarray(at + _RADIUS * dots * _CIRCLE)
         parts = [at]
         for start, end in pairwise(at):
             count = int(min(np.hypot(*(end - start)) / _STEP, 400))

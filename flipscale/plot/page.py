@@ -223,7 +223,7 @@ def _room_for_names(ax: Axes, drawing: Drawing, size: float = _NAME) -> None:
 
 
 def _label(ax: Axes, drawing: Drawing, *, names: bool, legend: bool = False, size: float = _NAME) -> Labels:
-    """Have words placed: names of lines beside their ends, then the notes, then what may be left out."""
+    """Have words placed: notes, names of lines beside their ends, and then what may be left out."""
     labels = Labels(ax, legend=_handles([drawing]) if legend and names else ())
     for number, line in enumerate([*drawing.lines, *drawing.references]):
         labels.avoid(line.xs, line.ys, number)
@@ -233,6 +233,9 @@ def _label(ax: Axes, drawing: Drawing, *, names: bool, legend: bool = False, siz
             labels.avoid([x], [y], number)
     for xs, ys in drawing.avoid:
         labels.avoid(xs, ys, -1)
+    for note in drawing.notes:
+        if not note.last:
+            labels.explain(note.words, note.points, color=note.color, fontsize=note.size)
     for number, line in enumerate(drawing.lines if names else ()):
         # A name at the beginning of a line is not looked for there.
         ends = list(zip(line.xs, line.ys, strict=True))[: -1 - max(2, len(line.xs) // 2) : -1]
@@ -240,8 +243,9 @@ def _label(ax: Axes, drawing: Drawing, *, names: bool, legend: bool = False, siz
     for number, line in enumerate(drawing.references, len(drawing.lines)):
         ends = list(zip(line.xs, line.ys, strict=True))[::-1]
         labels.name_line(number, line.words, ends, required=False, color=line.style["color"], fontsize=7)
-    for note in sorted(drawing.notes, key=lambda note: note.last):
-        labels.explain(note.words, note.points, color=note.color, fontsize=note.size)
+    for note in drawing.notes:
+        if note.last:
+            labels.explain(note.words, note.points, color=note.color, fontsize=note.size)
     return labels
 
 
