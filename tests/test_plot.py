@@ -115,6 +115,7 @@ def test_a_figure_that_cannot_be_drawn_is_skipped_with_its_reason_and_its_old_fi
         "gains_along_axes": "model, data_size and samples have one value each",
         "ablations": "the baseline names no setting but the mask ratio that varies",
         "repeats": "repeats has one value; it takes fewer unique pairs, or more samples of them",
+        "error_vs_compute": "all runs of an arm took the same training FLOPs",
         "isoflop": "0 of 1 budgets of train_flops have an optimum, and a law takes 2; it takes models of several sizes "
         "trained with equal FLOPs",
     }
@@ -212,7 +213,7 @@ def test_a_speedup_that_only_exists_below_the_baseline_s_best_says_where():
     figure, _ = drawn("speedup", study())
     # At 33 %, where seed 0's masked runs end: 0.75 of the time a sample, for 64k samples
     # against 51.2k is 1.07; seed 2 gets there with 58.9k against 46.1k, 1.04.
-    assert texts(figure)[-1] == "mask 50 %: 1.06× faster to 33.0 %\n(1.04 to 1.07, 3 seeds)"
+    assert texts(figure)[0] == "mask 50 %: 1.06× faster to 33.0 %\n(1.04 to 1.07, 3 seeds)"
 
 
 def test_times_of_different_devices_make_no_figure():

@@ -98,7 +98,7 @@ def learning_panels(s: Shown) -> list[Panel]:
         of_cell = points[points["cell"] == cell]
 
         def draw(ax: Axes) -> Drawing:
-            drawing = Drawing(arm_lines(ax, s, of_cell, "samples", along=["point"]))
+            drawing = Drawing(arm_lines(ax, s, of_cell, "samples", along="point"))
             _samples_axis(ax, of_cell)
             return drawing
 
@@ -152,7 +152,10 @@ def loss_panels(s: Shown) -> list[Panel]:
 
 
 def scaling_curve_panels(s: Shown) -> list[Panel]:
-    """For up to three arms, a panel per scaling axis: the starting cell in black, and what is scaled from it."""
+    """A panel per scaling axis: the starting cell in black, and what is scaled from it.
+
+    A row of them an arm; of more than three arms the baseline's, and that of the middle one.
+    """
     axes = [axis for axis in SCALES if axis in s.axes]
     if not axes:
         raise Undrawable("model, data_size and samples have one value each")
@@ -165,7 +168,8 @@ def scaling_curve_panels(s: Shown) -> list[Panel]:
     points, runs = _inside(s, s.rows[beside])
     if start not in set(runs["cell"]):
         raise Undrawable(f"no run of {cell_words(start)} has {s.score} at two points")
-    arms = sorted(set(runs["arm"]))[:_MOST_PANEL_ARMS]
+    arms = sorted(set(runs["arm"]))
+    arms = arms if len(arms) <= _MOST_PANEL_ARMS else [arms[0], arms[len(arms) // 2]]
     length = float(runs.loc[runs["cell"] == start, "samples"].iloc[0])
     near = (runs["samples"].astype(float) / length).between(1 / _MOST_TIMES, _MOST_TIMES)
 
@@ -201,7 +205,7 @@ def _draw_scaling(ax: Axes, s: Shown, points: pd.DataFrame, runs: pd.DataFrame, 
         style = line_style(0) if cell == start else ramp_style(others.index(cell) + 1, len(others) + 1)
         words = part_words(axis, cell_parts(cell).get(axis, "null"))
         style = {**style, "linestyle": "-", **({"marker": ""} if of_cell["point"].max() > _MOST_MARKERS else {})}
-        line = mean_line(ax, of_cell, "samples", "value", ["point"], words, style, dots=False)
+        line = mean_line(ax, of_cell, "samples", "value", "point", words, style, dots=False)
         drawing.lines.append(line)
         ratio = max(line.xs) / float(runs.loc[runs["cell"] == start, "samples"].iloc[0])
         if axis == "samples" and ratio > 1.01:

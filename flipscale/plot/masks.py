@@ -88,7 +88,7 @@ def mask_panels(s: Shown) -> list[Panel]:
                 of_cell = rows[rows["cell"] == cell]
                 words = cell_words(cell) if axis is None else part_words(axis, cell_parts(cell).get(axis, "null"))
                 style = ramp_style(i, len(cells))
-                drawing.lines.append(mean_line(ax, of_cell, "mask_ratio", s.score, ["mask_ratio"], words, style))
+                drawing.lines.append(mean_line(ax, of_cell, "mask_ratio", s.score, "mask_ratio", words, style))
             ticks = [ratios[-1]]
             for ratio in ratios[-2::-1]:
                 if ticks[-1] - ratio > 0.09 * (ratios[-1] - ratios[0]):
@@ -129,7 +129,7 @@ def repeats_panels(s: Shown) -> list[Panel]:
     words = "times each pair is seen" + (f"\nat {at}" if at else "")
 
     def draw_score(ax: Axes) -> Drawing:
-        drawing = Drawing(arm_lines(ax, s, rows, "repeats", along=[axis]))
+        drawing = Drawing(arm_lines(ax, s, rows, "repeats", along=axis))
         _repeats_axis(ax, rows, words)
         return drawing
 

@@ -238,7 +238,7 @@ def _label(ax: Axes, drawing: Drawing, *, names: bool, legend: bool = False, siz
             labels.explain(note.words, note.points, color=note.color, fontsize=note.size)
     for number, line in enumerate(drawing.lines if names else ()):
         # A name at the beginning of a line is not looked for there.
-        ends = list(zip(line.xs, line.ys, strict=True))[: -1 - max(2, len(line.xs) // 2) : -1]
+        ends = _thin(list(zip(line.xs, line.ys, strict=True))[: -1 - max(2, len(line.xs) // 2) : -1])
         labels.name_line(number, line.words, ends, color=line.style["color"], fontsize=size)
     for number, line in enumerate(drawing.references, len(drawing.lines)):
         ends = list(zip(line.xs, line.ys, strict=True))[::-1]
@@ -247,6 +247,11 @@ def _label(ax: Axes, drawing: Drawing, *, names: bool, legend: bool = False, siz
         if note.last:
             labels.explain(note.words, note.points, color=note.color, fontsize=note.size)
     return labels
+
+
+def _thin(points: list[tuple[float, float]]) -> list[tuple[float, float]]:
+    """Some of the points: to look beside each of sixty takes longer than to draw the figure."""
+    return points[:: max(1, len(points) // 6)]
 
 
 def _legend(figure: Figure, drawings: Sequence[Drawing]) -> None:

@@ -70,7 +70,7 @@ def scaling_panels(s: Shown) -> list[Panel]:
         rows = _along(s, axis)
 
         def draw(ax: Axes) -> Drawing:
-            drawing = Drawing(arm_lines(ax, s, rows, _x_of(axis), along=[axis]))
+            drawing = Drawing(arm_lines(ax, s, rows, _x_of(axis), along=axis))
             there = None if axis == "model" else add_references(ax, s, rows, axis, drawing)[axis].astype(float)
             set_scale(ax, axis, rows, there)
             return drawing

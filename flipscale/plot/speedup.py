@@ -48,7 +48,7 @@ def speedup_panels(s: Shown) -> list[Panel]:
         curves = [c for c in comparison.curves if c.series == name and c.x == "gpu_hours"]
 
         def draw(ax: Axes) -> Drawing:
-            drawing = Drawing(arm_lines(ax, timed, rows, "time", along=["samples"]))
+            drawing = Drawing(arm_lines(ax, timed, rows, "time", along="samples"))
             add_references(ax, timed, rows, "time", drawing)
             start_at(ax, 0, float(rows["time"].max()) * 1.06)
             ax.set_xlabel(words)
