@@ -235,6 +235,27 @@ def read_results(path: Path) -> pd.DataFrame:
     return pd.DataFrame(columns)
 
 
+def is_table(path: str | Path) -> bool:
+    """Whether a file is a table by its name; a study is not."""
+    return Path(path).suffix.lower() in (".csv", ".tsv", ".parquet")
+
+
+def read_table(path: Path) -> pd.DataFrame:
+    """Somebody's table, a .csv, .tsv or .parquet file. Raises ResultsError if it cannot be read or has no rows."""
+    try:
+        if path.suffix.lower() == ".parquet":
+            table = pd.read_parquet(path, engine="pyarrow")
+        else:
+            table = pd.read_csv(path, sep="\t" if path.suffix.lower() == ".tsv" else ",", skipinitialspace=True)
+    except FileNotFoundError as error:
+        raise ResultsError(f"{path}: there is no such file.") from error
+    except (ValueError, OSError, UnicodeDecodeError) as error:
+        raise ResultsError(f"{path}: cannot be read as a table ({str(error).strip()}).") from error
+    if table.empty:
+        raise ResultsError(f"{path}: has no rows.")
+    return table
+
+
 def read_curves(path: Path) -> pd.DataFrame:
     """The table of curves.parquet; empty if there is none, as results.csv alone is enough for most figures."""
     if not path.exists():

@@ -5,14 +5,16 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from flipscale.architecture import architecture
 from flipscale.cost import Cost, cost
-from flipscale.errors import PlanError
-from flipscale.study import SETTINGS, Study
+from flipscale.errors import PlanError, did_you_mean
+from flipscale.study import SETTINGS, Axis, Study, cells
 from flipscale.study.datasets import DATASET, EVALUATION_SET
+from flipscale.study.document import Complaints
+from flipscale.study.expression import plain_value
 from flipscale.study.kinds import Keys
 from flipscale.study.settings import EVALUATION, INIT, RECONSTRUCTION, TRAINER, TUNING
 
@@ -110,6 +112,34 @@ def plan(study: Study) -> Plan:
             )
             runs.setdefault(own_id, run)
     return Plan(study.name, tuple(runs.values()), study.budget)
+
+
+def plan_at(study: Study, at: Mapping[str, Any]) -> Plan:
+    """The plan of one more cell of the study: its base and couplings with these settings, constraints aside.
+
+    Texts are read as in a study file: 12.8B, ViT-H-14. Raises PlanError for a setting that is unknown or cannot be had,
+    and for an axis of the study that is neither in `at` nor in its base.
+    """
+    axes = []
+    for name, value in at.items():
+        if name not in SETTINGS:
+            raise PlanError(f"There is no setting {name!r}: {did_you_mean(name, SETTINGS)}.")
+        wrong: list[str] = []
+        given = plain_value(value) if isinstance(value, str) else value
+        read = SETTINGS[name].kind.read(given, (), lambda _, what, wrong=wrong: wrong.append(what))  # type: ignore[misc]
+        if wrong:
+            raise PlanError(f"{name}: {wrong[0]}.")
+        axes.append(Axis(name, (read,)))
+    said = study.document.data.get("base") or {}
+    missing = [axis.name for axis in study.axes if axis.name not in (*at, *said, "seed")]
+    if missing:
+        raise PlanError(f"{study.name} varies {', '.join(missing)}: say at which value, as {missing[0]}=VALUE.")
+    complaints = Complaints()
+    one = replace(study, grids={"at": tuple(axes)}, conditions=())
+    found = tuple(cells(one, complaints))
+    if complaints.found:
+        raise PlanError("; ".join(f"{what} ({place})" for place, what in complaints.found))
+    return plan(replace(one, cells=found))
 
 
 def parent_of(settings: Mapping[str, Any]) -> dict[str, Any] | None:

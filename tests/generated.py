@@ -139,6 +139,17 @@ def references() -> str:
     return "\n".join(["| column | meaning |", "|---|---|", *(f"| `{n}` | {m} |" for n, m in REFERENCE_COLUMNS.items())])
 
 
+def laws() -> str:
+    from flipscale.fit import LAWS
+
+    rows = ["| law | form | variables | residuals of | for |", "|---|---|---|---|---|"]
+    scales = {"log": "log y", "logit": "logit of the error", "linear": "y"}
+    for name, law in LAWS.items():
+        form = law.formula.replace("|", "\\|")
+        rows.append(f"| `{name}` | `{form}` | {', '.join(law.roles)} | {scales[law.link]} | {law.about} |")
+    return "\n".join(rows) + "\n"
+
+
 PARTS: dict[str, Callable[[], str]] = {
     "docs/cli.md#commands": commands,
     "docs/study.md#keys": keys,
@@ -151,6 +162,7 @@ PARTS: dict[str, Callable[[], str]] = {
     "docs/slurm.md#site": site,
     "docs/slurm.md#failures": failures,
     "docs/ray.md#site": ray,
+    "docs/fits.md#laws": laws,
 }
 """Between `<!-- NAME -->` and `<!-- end -->` of each file stands what the function answers."""
 

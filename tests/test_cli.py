@@ -59,7 +59,12 @@ def copy(ran: Path, tmp_path: Path) -> Path:
 
 def test_run_does_everything_and_ends_by_naming_it(ran: Path) -> None:
     said, talk = (ran / "said.txt").read_text(), (ran / "talk.txt").read_text()
-    for name, path in (("table", "mask/results.csv"), ("figures", "plots/mask/"), ("comparison", "mask/comparison.md")):
+    for name, path in (
+        ("table", "mask/results.csv"),
+        ("figures", "plots/mask/"),
+        ("comparison", "mask/comparison.md"),
+        ("report", "plots/mask/report.html"),
+    ):
         line = next(line for line in said.splitlines() if line.startswith(name))
         assert path in line
     assert "mlflow ui --backend-store-uri sqlite:///" in said.splitlines()[-1]
@@ -67,6 +72,7 @@ def test_run_does_everything_and_ends_by_naming_it(ran: Path) -> None:
     assert talk.count(": finished") >= 8
     assert len((ran / "results/mask/results.csv").read_text().splitlines()) == 9
     assert (ran / "plots/mask/accuracy_vs_samples.svg").stat().st_size > 0
+    assert "8 of 8 runs finished" in (ran / "plots/mask/report.html").read_text()
     assert "mask_ratio=0.5" in (ran / "results/mask/comparison.md").read_text()
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from flipscale.cli import verbs
+from flipscale.cli import laws, verbs
 
 
 def parser() -> argparse.ArgumentParser:
@@ -47,6 +47,30 @@ def parser() -> argparse.ArgumentParser:
         where = "the Ray cluster, as HOST:PORT or http://HOST:PORT (RAY_ADDRESS, or else the Ray of this machine)"
         one.add_argument("--address", help=where)
 
+    def laws_of(one: Any) -> None:
+        one.add_argument(
+            "source", metavar="STUDY|TABLE", help="the study's YAML file, or a .csv, .tsv or .parquet table"
+        )
+        one.add_argument("--law", help="which law; by the kind of y if left out (docs/fits.md lists them)")
+        columns = {"type": _names, "action": "extend", "default": [], "metavar": "COLUMN,..."}
+        one.add_argument("--x", **columns, help="variables, in the law's order")
+        one.add_argument("--y", metavar="COLUMN", help="what is fitted; the study's score if left out")
+        one.add_argument("--group", **columns, help="a law for each of its values")
+        one.add_argument("--where", action="append", default=[], metavar="COLUMN=VALUE", help="only these rows")
+        one.add_argument("--frontier", choices=["pareto", "binned"], help="fit what is best for its cost only")
+        one.add_argument("--fix", action="append", default=[], metavar="NAME=VALUE", help="hold a parameter fast")
+        one.add_argument("--tie", action="append", default=[], metavar="NAME=OTHER", help="make two parameters one")
+        loss = "of residuals; huber for losses and errors, squares for straight lines and odds if left out"
+        one.add_argument("--loss", choices=["huber", "squares"], help=loss)
+        one.add_argument("--linear", action="store_true", help="residuals in y itself, not in its logarithm")
+        better = one.add_mutually_exclusive_group()
+        better.add_argument("--higher-is-better", action="store_true", help="y is an accuracy, whatever its name")
+        better.add_argument("--lower-is-better", action="store_true", help="y is a loss or an error")
+        cluster = "its equal values are resampled together; rows of equal x are if left out"
+        one.add_argument("--cluster", metavar="COLUMN", help=cluster)
+        one.add_argument("--draws", type=int, default=1000, metavar="N", help="resamples for intervals (1000)")
+        one.add_argument("--seed", type=int, default=0, metavar="N", help="of the resamples (0)")
+
     one = verb(verbs.init, study=False, data=False)
     one.add_argument("file", nargs="?", default="study.yaml", help="the file to write (study.yaml)")
     one.add_argument("--schema", action="store_true", help="print the JSON Schema of study files instead")
@@ -57,7 +81,9 @@ def parser() -> argparse.ArgumentParser:
     one.add_argument("--detach", action="store_true", help="return at once; the runs go on without this terminal")
     one.add_argument("--retry-diverged", action="store_true", help="also start runs again whose loss diverged")
     one = verb(verbs.status)
-    one.add_argument("--watch", action="store_true", help="show it again until nothing runs any more")
+    one.add_argument("--watch", action="store_true", help=argparse.SUPPRESS)
+    one = verb(verbs.watch, data=False)
+    one.add_argument("--plain", action="store_true", help="add lines and rewrite none, as where there is no terminal")
     one = verb(verbs.logs, study=False, data=False)
     one.add_argument("id", metavar="ID", help="a run's id, or its beginning, or its hash")
     one.add_argument("-f", "--follow", action="store_true", help="go on printing until the run has ended")
@@ -71,6 +97,18 @@ def parser() -> argparse.ArgumentParser:
     )
     one = verb(verbs.compare)
     one.add_argument("--score", help="what to compare; the study's score if left out")
+    one = verb(laws.fit, study=False)
+    laws_of(one)
+    one.add_argument("--budget", metavar="COLUMN", help="IsoFLOP: find the best x at each budget, and its law")
+    one.add_argument("--isoflop", default="akima", choices=["akima", "parabola"], help="the curve of a budget (akima)")
+    one.add_argument("--through", metavar="COLUMN", help="two steps: x to this loss, and this loss to y")
+    one.add_argument("--out", type=Path, metavar="FILE", help="write the fits there as well (results/NAME/fits.json)")
+    one = verb(laws.forecast, study=False)
+    laws_of(one)
+    at = "the run to foresee: settings of a study, as model=ViT-H-14,samples=12.8B, or columns of a table"
+    one.add_argument("--at", metavar="NAME=VALUE", action="append", default=[], help=at)
+    one.add_argument("--force", action="store_true", help="show a forecast that is refused")
+    verb(verbs.report).add_argument("--plots", type=Path, default=Path("plots"), help="where figures are (plots/)")
     one = verb(verbs.run, data=False)
     launches(one)
     mirrors(one)
@@ -87,3 +125,8 @@ def parser() -> argparse.ArgumentParser:
     one.add_argument("--size", type=int, default=32, help="side of a picture in pixels (32)")
     one.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes that draw (one a core)")
     return top
+
+
+def _names(text: str) -> list[str]:
+    """Column names, with commas between them."""
+    return [name.strip() for name in text.split(",") if name.strip()]

@@ -36,6 +36,11 @@ def plan_of(args: argparse.Namespace) -> "tuple[Study, Plan]":
     return study, plan_study(study)
 
 
+def hours_unit(planned: "Plan") -> str:
+    """What a plan's hours are hours of."""
+    return "core-hours" if planned.runs[0].resources["device"] == "cpu" else "GPU-hours"
+
+
 def launcher_of(args: argparse.Namespace) -> "Launcher":
     """The launcher that was asked for. FLIPSCALE_SITE describes the cluster where none is described."""
     from flipscale import launch

@@ -6,11 +6,13 @@ import sys
 import time
 from pathlib import Path
 
+from flipscale.cli.laws import fit_study_of
 from flipscale.cli.output import hours, print_json, print_table, say, si
 from flipscale.cli.steps import (
     asked_of,
     baseline_of,
     collect_all,
+    hours_unit,
     is_evaluated,
     launcher_of,
     mirror,
@@ -55,7 +57,7 @@ def plan(args: argparse.Namespace) -> int:
     if args.json:
         print_json(planned.to_dict())
         return 0
-    unit = "core-hours" if planned.runs[0].resources["device"] == "cpu" else "GPU-hours"
+    unit = hours_unit(planned)
     rows = [
         (
             run.id,
@@ -93,7 +95,7 @@ def submit(args: argparse.Namespace) -> int:
     say(submission.summary())
     if args.detach:
         if submission.jobs:
-            say(f"they go on without this terminal; see flipscale status {where(args)} --watch")
+            say(f"they go on without this terminal; see flipscale watch {where(args)}")
         return 0
     ended = launch.wait(submission, args.results)
     unfinished = len(planned.runs) - ended.count(State.FINISHED)
@@ -106,24 +108,48 @@ def status(args: argparse.Namespace) -> int:
     """Say in which state every run of a study is, and how far."""
     from flipscale import launch
 
+    if args.watch:
+        raise FlipscaleError(f"status --watch has become a command of its own: flipscale watch {where(args)}")
     _, planned = plan_of(args)
-    for seen in launch.watch(planned.runs, args.results, every=WATCH_SECONDS):
-        if args.json:
-            counts = {str(state): seen.count(state) for state in State if seen.count(state)}
-            runs = [
-                {"id": one.id, "state": str(one.state), "detail": one.detail, "failures": list(one.failures)}
-                for one in seen.runs
-            ]
-            print_json({"runs": runs, "counts": counts})
-        else:
-            if args.watch and sys.stdout.isatty():
-                print("\x1b[2J\x1b[H", end="")
-            rows = [(one.id, str(one.state), one.detail) for one in seen.runs]
-            print_table(("run", "state", "how it goes"), rows, numbers=False)
-            print(seen)
-        sys.stdout.flush()
-        if not args.watch:
-            break
+    seen = next(launch.watch(planned.runs, args.results))
+    if args.json:
+        counts = {str(state): seen.count(state) for state in State if seen.count(state)}
+        runs = [
+            {"id": one.id, "state": str(one.state), "detail": one.detail, "failures": list(one.failures)}
+            for one in seen.runs
+        ]
+        print_json({"runs": runs, "counts": counts})
+    else:
+        rows = [(one.id, str(one.state), one.detail) for one in seen.runs]
+        print_table(("run", "state", "how it goes"), rows, numbers=False)
+        print(seen)
+    return 0
+
+
+def watch(args: argparse.Namespace) -> int:
+    """Watch a study until nothing of it runs any more; Ctrl-C leaves it, and the runs go on."""
+    from flipscale import launch
+
+    study, planned = plan_of(args)
+    looks = launch.watch(planned.runs, args.results, every=WATCH_SECONDS)
+    seen = next(looks)
+    if args.plain or not launch.rewritable(sys.stdout):
+        voice = launch.Voice(sys.stdout, plain=True)
+        if seen.active:  # Where nothing is, the voice says it as its last words.
+            voice.say(str(seen))
+        voice.follow(seen, args.results)
+        for seen in looks:
+            voice.follow(seen, args.results)
+        return 0
+    try:
+        with launch.Screen(sys.stdout, study.name, unit=hours_unit(planned), score=study.score) as screen:
+            screen.draw(seen)
+            for seen in looks:
+                screen.draw(seen)
+    except KeyboardInterrupt:
+        print(f"{seen}\nThe runs go on; flipscale cancel {where(args)} stops them.")
+        raise
+    print(seen)
     return 0
 
 
@@ -250,8 +276,21 @@ def compare(args: argparse.Namespace) -> int:
     return 0
 
 
+def report(args: argparse.Namespace) -> int:
+    """Write a study as one HTML page that opens offline, with interactive figures and a table of all runs."""
+    from flipscale.report import write_report
+
+    study, planned = plan_of(args)
+    written = write_report(study, planned, Path(args.study), args.results, args.plots)
+    if args.json:
+        print_json({"file": str(written.path), "bytes": written.size})
+    else:
+        say(f"wrote {written.path} ({written.size / 1e6:.1f} MB); open it in a browser")
+    return 0
+
+
 def run(args: argparse.Namespace) -> int:
-    """Do all of it, in order: plan, submit, wait, collect, plot, compare."""
+    """Do all of it, in order: plan, submit, wait, collect, fit, plot, compare, report."""
     from flipscale import track
 
     args.detach = args.retry_diverged = args.json = args.dry_run = False
@@ -261,13 +300,17 @@ def run(args: argparse.Namespace) -> int:
     found = collect_all(args, planned)
     if found.results.empty:
         raise FlipscaleError(f"No run of {args.study} has finished; see flipscale status {where(args)}.")
+    fits = fit_study_of(args, study, found.results)
     plot(args)
     compare(args)
+    report(args)
     mirrored = mirror(args, study, found)
     folder = args.results / study.name
     print(f"\ntable        {found.files[0]}   ({len(found.results)} of {len(planned.cells)} runs)")
     print(f"figures      {args.plots / study.name}/")
     print(f"comparison   {folder / 'comparison.md'}")
+    print(f"laws         {fits or 'none can be fitted to these runs'}")
+    print(f"report       {args.plots / study.name / 'report.html'}")
     print(f"MLflow       {track.ui_command(mirrored['uri']) if mirrored else 'not written'}")
     return failed
 

@@ -18,7 +18,8 @@ fitted.py        a Fit
 doubts.py        what speaks against one
 best.py          what is best for its cost: fronts, and the best size of a budget
 fronts.py        fits through those
-two_step.py      from size to loss, and from loss to accuracy
+two_step.py      from size to loss, and from loss to error
+of_study.py      the laws of a study's own results
 prediction.py    beyond the data
 words.py         how all of it reads
 
@@ -31,6 +32,8 @@ from flipscale.fit.fronts import frontier, isoflop
 from flipscale.fit.law import Law
 from flipscale.fit.laws import LAWS, law_named
 from flipscale.fit.prediction import Forecast, forecast, forecast_groups
+from flipscale.fit.rows import group_name, in_groups, where
+from flipscale.fit.two_step import TwoStep, two_step
 
 __all__ = [
     "LAWS",
@@ -39,12 +42,17 @@ __all__ = [
     "HeldOut",
     "Law",
     "Options",
+    "TwoStep",
     "default_law",
     "fit",
     "fit_groups",
     "forecast",
     "forecast_groups",
     "frontier",
+    "group_name",
+    "in_groups",
     "isoflop",
     "law_named",
+    "two_step",
+    "where",
 ]

@@ -19,6 +19,7 @@ class Shifted:
     roles: tuple[str, ...] = ("x",)
     link: Link = "log"
     parameters: tuple[str, ...] = ("E", "A", "B", "a")
+    is_line: bool = False
 
     def evaluate(self, theta: Array, x: Array) -> tuple[Array, Array]:
         floor, scale, shift, power = theta
@@ -65,6 +66,7 @@ class M4:
     roles: tuple[str, ...] = ("x",)
     link: Link = "log"
     parameters: tuple[str, ...] = ("E", "I", "A", "a", "c")
+    is_line: bool = False
 
     def evaluate(self, theta: Array, x: Array) -> tuple[Array, Array]:
         """y lies at u between E and I, where log s(u) - c log s(-u) = right side: Newton's steps find u, as it rises.
@@ -138,6 +140,7 @@ class Broken:
     roles: tuple[str, ...] = ("x",)
     link: Link = "log"
     parameters: tuple[str, ...] = ("E", "A", "a", "c", "d", "f")
+    is_line: bool = False
 
     def evaluate(self, theta: Array, x: Array) -> tuple[Array, Array]:
         floor, scale, power, bend, at, log_f = theta
@@ -195,6 +198,7 @@ class Exponential:
     roles: tuple[str, ...] = ("loss",)
     link: Link = "linear"
     parameters: tuple[str, ...] = ("E", "k", "g")
+    is_line: bool = False
 
     def evaluate(self, theta: Array, x: Array) -> tuple[Array, Array]:
         top, log_k, rate = theta

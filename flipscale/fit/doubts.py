@@ -10,6 +10,8 @@ from flipscale.fit.laws import LAWS
 from flipscale.fit.rows import Rows
 from flipscale.fit.solver import Solution
 
+HELD_OUT = "held out"
+
 FEW = 8
 """Below as many points only a power law is fitted unless another is asked for."""
 
@@ -19,11 +21,12 @@ def check_enough(law: Law, rows: Rows, held: int) -> None:
     free = len(law.parameters) - held
     points = rows.points
     if points < free + 1:
-        left = f"; {len(rows.left_out)} left out: {_some(rows.left_out)}" if rows.left_out else ""
+        out = {name: why for name, why in rows.left_out.items() if why != HELD_OUT}
+        left = f"; {len(out)} left out: {_some(out)}" if out else ""
         enough = [
             name
             for name, other in LAWS.items()
-            if len(other.roles) == len(law.roles) and len(other.parameters) < points
+            if (other.link, len(other.roles)) == (law.link, len(law.roles)) and len(other.parameters) < points
         ]
         instead = f" Fit {enough[0]}." if enough else ""
         raise ResultsError(
@@ -67,11 +70,13 @@ def notes(law: Law, rows: Rows, solution: Solution) -> tuple[str, ...]:
         said.append(f"{rows.points} points on both sides of a break: below about 10 a side it is hardly found")
     if solution.agree < solution.starts / 3:
         said.append(f"only {solution.agree} of {solution.starts} starts agree, so there may be a better fit")
+    if "c" in solution.at_bounds and law.link == "logit":
+        said.append("c runs to the end of its range: hold it fast (c = 1), or fit odds-product, which it then is")
     if solution.condition > 1e4:
         said.append("parameters trade off against each other: their single values mean little, predictions may still")
     if rows.response.link == "log" and not rows.response.accuracy:
         size = np.log(np.maximum(rows.size, 1e-300))
-        if np.ptp(size) and np.corrcoef(size, rows.z)[0, 1] > 0.5 and not is_line(law):
+        if np.ptp(size) and np.corrcoef(size, rows.z)[0, 1] > 0.5 and not law.is_line:
             said.append(
                 f"{rows.response.column} rises with size, and this law only falls: for an accuracy fit 1 - y, or odds"
             )
@@ -83,7 +88,3 @@ def _some(left_out: Mapping[str, str]) -> str:
     for why in left_out.values():
         counts[why] = counts.get(why, 0) + 1
     return ", ".join(f"{n} with {why}" for why, n in list(counts.items())[:3])
-
-
-def is_line(law: Law) -> bool:
-    return len(getattr(law, "terms", ())) == 1 and not getattr(law, "outer", None)

@@ -24,15 +24,15 @@ FLOOR_REACHES_0 = 1e-2
 class HeldOut:
     """The largest runs, predicted from all smaller ones."""
 
-    runs: tuple[str, ...]
-    predicted: float | None
+    runs: tuple[str, ...] = ()
+    predicted: float | None = None
     """Mean of what the law says of them, in the units of y."""
-    measured: float | None
+    measured: float | None = None
     """Mean of what they came to."""
-    low: float | None
+    low: float | None = None
     """Lower end of the 95 % interval of that prediction, the runs' own scatter included; None: not asked."""
-    high: float | None
-    extrapolation: float | None
+    high: float | None = None
+    extrapolation: float | None = None
     """How many times larger they are than the largest run that was fitted."""
     why: str | None = None
     """Why there is none."""
@@ -126,13 +126,15 @@ class Fit:
         if self.stretch is None:
             return dict.fromkeys(self.parameters)
         # On the scale they were fitted on, as a coefficient spreads evenly in its logarithm.
-        low, high = (self.law.values(theta) for theta in interval(self.draws, self.stretch))
+        least, most = self.law.bounds(self.rows.x, self.rows.z)
+        ends_of = (np.clip(end, least, most) for end in interval(self.draws, self.solution.theta, self.stretch))
+        low, high = map(self.law.values, ends_of)
         found: dict[str, tuple[float, float] | None] = {}
         for name in self.parameters:
             ends = low[name], high[name]
             if name not in self.law.parameters:
                 derived = np.array([self.law.values(theta)[name] for theta in self.draws])
-                below, above = interval(derived[np.isfinite(derived)], self.stretch)
+                below, above = interval(derived[np.isfinite(derived)], self.parameters[name], self.stretch)
                 ends = float(below), float(above)
             found[name] = None if name in self.fixed else (min(ends), max(ends))
         return found
@@ -175,8 +177,8 @@ class Fit:
         """
         if self.stretch is None:
             raise ResultsError(f"There is no band: {self.no_interval}.")
-        draws = self.sample(self._at(values), one_run=one_run)
-        low, high = interval(draws, self.stretch)
+        x = self._at(values)
+        low, high = interval(self.sample(x, one_run=one_run), self._says(x), self.stretch)
         return (low, high) if self.linear else self._ordered(low, high)
 
     def sample(self, x: Array, *, one_run: bool) -> Array:
@@ -194,10 +196,20 @@ class Fit:
     def mean_band(self, x: Array) -> tuple[float, float]:
         """The 95 % interval of the mean y of runs yet to be made at x [n, roles]."""
         assert self.stretch is not None
-        draws = self.sample(x, one_run=True)
-        draws = draws if self.linear else self.rows.response.from_link(draws)
-        low, high = interval(draws.mean(axis=1), self.stretch)
+        draws, says = self.sample(x, one_run=True), self._says(x)
+        if self.linear:
+            low, high = interval(draws.mean(axis=1), float(says.mean()), self.stretch)
+            return float(low), float(high)
+        response = self.rows.response
+        means = response.to_link(response.from_link(draws).mean(axis=1))
+        mean = float(response.to_link(np.atleast_1d(response.from_link(says).mean()))[0])
+        low, high = self._ordered(*interval(means, mean, self.stretch))
         return float(low), float(high)
+
+    def _says(self, x: Array) -> Array:
+        """What the law says at x [n, roles], on the scale that residuals are taken on."""
+        z = self.law.evaluate(self.solution.theta, x)[0]
+        return self.rows.response.from_link(z) if self.linear else z
 
     def _ordered(self, low: Array, high: Array) -> tuple[Array, Array]:
         """Ends on the link scale as ends in the units of y: high odds of an error are a low accuracy."""

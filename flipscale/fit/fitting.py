@@ -10,13 +10,14 @@ from numpy.typing import NDArray
 
 from flipscale.errors import ResultsError, did_you_mean
 from flipscale.fit.best import Frontier, on_frontier
-from flipscale.fit.doubts import FEW, check_enough, is_line, notes
+from flipscale.fit.doubts import FEW, HELD_OUT, check_enough, notes
 from flipscale.fit.fitted import Fit, HeldOut
 from flipscale.fit.law import Array, Law
 from flipscale.fit.laws import law_named
-from flipscale.fit.rows import Rows, column, in_groups, is_accuracy, rows_of
+from flipscale.fit.rows import Rows, column, group_name, in_groups, is_accuracy, rows_of
 from flipscale.fit.solver import Loss, Problem, refit, solve
 from flipscale.fit.uncertainty import DRAWS, draws_of
+from flipscale.fit.words import by_reason
 
 STARTS = 24
 """Searches a fit: from starts drawn from the data nearly all end at one place; the checklist says how many did."""
@@ -30,7 +31,7 @@ class Options:
     """How a law is fitted, where the usual way is not wanted."""
 
     loss: Loss | None = None
-    """`huber` on residuals of 0.001, or `squares`. None: squares for a straight line, huber for all others."""
+    """`huber` or `squares`. None: squares for a straight line, and on scales for which huber's 0.001 was not made."""
     linear: bool = False
     """Residuals in y itself in the place of its logarithm."""
     frontier: Frontier | None = None
@@ -85,25 +86,25 @@ def fit_groups(
         except ResultsError as error:
             if not values:
                 raise
-            none[", ".join(f"{name}={value}" for name, value in values.items())] = str(error)
+            none[group_name(values)] = str(error)
     if not fits:
-        raise ResultsError("\n".join(f"{name}: {why}" for name, why in none.items()))
+        raise ResultsError("\n".join(by_reason(none)))
     return fits, none
 
 
 def default_law(table: pd.DataFrame, x: Sequence[str], y: str, options: Options | None = None) -> Law:
     """The law for a y of this kind: through odds for an accuracy, with a floor for a loss or an error.
 
-    Below FEW points, or along one variable that has few, it is the one with the fewest parameters.
+    Below FEW points it is the one of that kind with the fewest parameters.
     """
-    accuracy = (options.accuracy if options else None) if options and options.accuracy is not None else is_accuracy(y)
-    if accuracy:
-        names = {1: "odds-power", 2: "odds", 3: "mask"}
+    said = options.accuracy if options else None
+    values = np.column_stack([column(table, name) for name in x]) if x else np.empty((len(table), 0))
+    whole = np.isfinite(values).all(axis=1) & np.isfinite(column(table, y))
+    few = len(np.unique(values[whole], axis=0)) < FEW
+    if is_accuracy(y) if said is None else said:
+        names = {1: "odds-power", 2: "odds-product" if few else "odds", 3: "mask"}
     else:
-        values = np.column_stack([column(table, name) for name in x]) if len(x) else np.empty((len(table), 0))
-        whole = np.isfinite(values).all(axis=1) & np.isfinite(column(table, y))
-        few = len(np.unique(values[whole], axis=0)) < FEW
-        names = {1: "power" if few else "power+floor", 2: "chinchilla", 3: "data-limited"}
+        names = {1: "power" if few else "power+floor", 2: "product" if few else "chinchilla", 3: "data-limited"}
     if len(x) not in names:
         raise ResultsError(f"No law takes {len(x)} variables; name one to three columns with --x.")
     return law_named(names[len(x)])
@@ -111,7 +112,7 @@ def default_law(table: pd.DataFrame, x: Sequence[str], y: str, options: Options 
 
 def fit_rows(law: Law, rows: Rows, options: Options, group: Mapping[str, Any], *, hold_out: bool = True) -> Fit:
     """The same for rows that are chosen already; without `hold_out` the largest are not held out to see the error."""
-    loss = options.loss or ("squares" if is_line(law) else "huber")
+    loss = options.loss or ("huber" if law.link == "log" and not law.is_line else "squares")
     fixed, tied = _held(law, options)
     whole = rows
     if options.frontier:
@@ -124,8 +125,7 @@ def fit_rows(law: Law, rows: Rows, options: Options, group: Mapping[str, Any], *
 
     def again(drawn: NDArray[np.intp]) -> Array | None:
         if options.frontier:
-            front = _front(whole.x[drawn], whole.y[drawn], whole, options.frontier)
-            drawn = drawn[front]
+            drawn = drawn[_front(whole, drawn, options.frontier)]
             resample = Problem(law, whole.x[drawn], whole.z[drawn], loss, options.linear, fixed, tied)
         else:
             resample = problem.with_points(drawn)
@@ -135,9 +135,7 @@ def fit_rows(law: Law, rows: Rows, options: Options, group: Mapping[str, Any], *
 
     clusters = (whole if options.frontier else rows).clusters
     draws = draws_of(again, clusters, options.draws, options.seed) if options.draws else np.empty((0, 0))
-    held_out = (
-        held_out_error(law, rows, options) if hold_out else HeldOut((), None, None, None, None, None, "not asked")
-    )
+    held_out = held_out_error(law, rows, options) if hold_out else HeldOut(why="not asked")
     return Fit(
         law=law,
         rows=rows,
@@ -163,15 +161,14 @@ def held_out_error(law: Law, rows: Rows, options: Options, *, interval: bool = F
     size = rows.size
     largest = size >= size.max() / RUNG
     names = tuple(name for name, out in zip(rows.ids, largest, strict=True) if out)
-    nothing = (None, None, None, None, None)
     if largest.all():
-        return HeldOut(names, *nothing, f"all runs are within a factor of {RUNG:g} of the largest")
-    rest = rows.only(~largest, "held out")
+        return HeldOut(names, why=f"all runs are within a factor of {RUNG:g} of the largest")
+    rest = rows.only(~largest, HELD_OUT)
     try:
         short = replace(options, draws=options.draws if interval else 0, frontier=None)
         smaller = fit_rows(law, _with_clusters_closed(rest), short, {}, hold_out=False)
     except ResultsError as error:
-        return HeldOut(names, *nothing, f"without the largest rung: {error}")
+        return HeldOut(names, why=f"without the largest rung: {error}")
     z = law.evaluate(smaller.solution.theta, rows.x[largest])[0]
     predicted = float(rows.response.from_link(z).mean())
     low = high = None
@@ -193,13 +190,14 @@ def _held(law: Law, options: Options) -> tuple[dict[str, float], dict[str, str]]
     return {name: law.theta(name, value) for name, value in fixed.items()}, tied
 
 
-def _front(x: Array, y: Array, rows: Rows, kind: Frontier) -> NDArray[np.intp]:
-    return on_frontier(x.prod(axis=1), y, kind, lower=not rows.response.accuracy)
+def _front(rows: Rows, drawn: NDArray[np.intp], kind: Frontier) -> NDArray[np.intp]:
+    """The places, among the drawn rows, of those that are best for their size."""
+    return on_frontier(rows.size[drawn], rows.y[drawn], kind, lower=not rows.response.accuracy)
 
 
 def _reduced(rows: Rows, kind: Frontier) -> Rows:
     keep = np.zeros(len(rows), dtype=bool)
-    keep[_front(rows.x, rows.y, rows, kind)] = True
+    keep[_front(rows, np.arange(len(rows)), kind)] = True
     why = "another is as cheap and better" if kind == "pareto" else "not the best of its bin of cost"
     return _with_clusters_closed(rows.only(keep, why))
 

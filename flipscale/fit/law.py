@@ -38,6 +38,10 @@ class Law(Protocol):
     @property
     def parameters(self) -> tuple[str, ...]: ...
 
+    @property
+    def is_line(self) -> bool:
+        """Whether it is straight in the logarithms of its variables, so that its best fit is one and exact."""
+
     def evaluate(self, theta: Array, x: Array) -> tuple[Array, Array]:
         """The prediction on the link scale [n] and its Jacobian [n, parameters], for variables x [n, roles]."""
 

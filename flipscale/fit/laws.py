@@ -64,6 +64,10 @@ class PowerSum:
         exponents = [name for term in self.terms for name in term.exponents.values()]
         return (*coefficients, *exponents, *([self.outer] if self.outer else []))
 
+    @property
+    def is_line(self) -> bool:
+        return len(self.terms) == 1 and self.outer is None
+
     def evaluate(self, theta: Array, x: Array) -> tuple[Array, Array]:
         logs = self._logs(x)
         k = len(self.terms)
@@ -257,6 +261,12 @@ _OTHER_NAMES = {
     "m4": "M4",
     "bnsl": "BNSL",
     "broken": "BNSL",
+    "power-with-floor": "power+floor",
+    "saturating-power": "power+floor",
+    "shifted-power": "shifted",
+    "odds-law": "odds",
+    "logit": "odds",
+    "mask-ratio": "mask",
     "mask-floor": "mask+floor",
     "joint": "mask",
     "exp": "exponential",

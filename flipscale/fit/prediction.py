@@ -20,11 +20,15 @@ from flipscale.fit.words import held_out_words, number, title
 
 OTHER_FORMS: dict[str, tuple[tuple[str, Mapping[str, float]], ...]] = {
     "odds": (("odds", {"c": 1.0}), ("odds-product", {}), ("chinchilla", {})),
+    "odds-product": (("odds", {"c": 1.0}), ("product", {}), ("chinchilla", {})),
     "odds-power": (("power", {}), ("power+floor", {})),
     "mask": (("mask", {"c": 1.0}), ("mask+floor", {})),
     "power": (("power+floor", {}),),
     "power+floor": (("power", {}), ("power+floor", {"E": 0.0}), ("shifted", {})),
     "chinchilla": (("chinchilla", {"E": 0.0}), ("product", {})),
+    "product": (("chinchilla", {"E": 0.0}), ("chinchilla", {})),
+    "data-limited": (("data-limited", {"E": 0.0}),),
+    "growth": (),
 }
 """Law -> other forms that the runs might follow, each with what is held fast: their spread is model uncertainty."""
 

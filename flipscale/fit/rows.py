@@ -238,6 +238,12 @@ def in_groups(table: pd.DataFrame, by: Sequence[str]) -> list[tuple[dict[str, ob
     return [(dict(zip(by, key, strict=True)), part) for key, part in parts]
 
 
+def group_name(values: Mapping[str, object]) -> str:
+    """'dataset=c4, mask_ratio=0.5'; a missing value is null, and no group is 'all runs'."""
+    shown = {name: "null" if value is None or value != value else value for name, value in values.items()}
+    return ", ".join(f"{name}={value}" for name, value in shown.items()) or "all runs"
+
+
 def where(table: pd.DataFrame, conditions: Mapping[str, str]) -> pd.DataFrame:
     """The rows whose columns have these values, numbers by value and texts by text."""
     keep = pd.Series(True, index=table.index)
@@ -246,10 +252,8 @@ def where(table: pd.DataFrame, conditions: Mapping[str, str]) -> pd.DataFrame:
         keep &= values.map(_is(wanted))
     if not keep.any() and len(table):
         said = ", ".join(f"{name}={value}" for name, value in conditions.items())
-        name = next(iter(conditions))
-        raise ResultsError(
-            f"No row has {said}; {name} is one of {did_you_mean('', dict.fromkeys(map(str, table[name])))}."
-        )
+        there = [f"{name} is one of {', '.join(dict.fromkeys(map(str, table[name])))}" for name in conditions]
+        raise ResultsError(f"No row has {said}; {'; '.join(there)}.")
     return table[keep]
 
 

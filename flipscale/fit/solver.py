@@ -23,6 +23,11 @@ TOLERANCE = 1e-12
 AGREE = 1e-6
 """Two starts agree when their objectives differ by less than this share."""
 
+MOST_STEPS = 100
+"""Steps of a resample's search: where parameters trade off it wanders along a valley, whose floor is flat by then."""
+
+_ROOM = 1e-9  # of the range of a parameter, that a search starts inside its bounds
+
 
 @dataclass(frozen=True)
 class Problem:
@@ -121,21 +126,27 @@ def refit(problem: Problem, near: Array) -> Array:
     Without bounds a step costs half, and a start this good seldom needs them; an end outside is searched anew inside.
     """
     low, high = _bounds(problem)
-    part = _search(problem, near[problem.free], (-np.inf, np.inf), 1e-8)[0]
+    part = _search(problem, near[problem.free], (-np.inf, np.inf), 1e-8, most=MOST_STEPS)[0]
     if not ((low <= part) & (part <= high)).all():
-        part = search(problem, near[problem.free])[0]
+        start = np.clip(near[problem.free], low + _ROOM * (high - low), high - _ROOM * (high - low))
+        part = _search(problem, start, (low, high), 1e-8, most=MOST_STEPS)[0]
     return problem.whole(part)
 
 
 def search(problem: Problem, start: Array) -> tuple[Array, float]:
     """One search inside the bounds: the free parameters where it ended, and the objective there."""
     low, high = _bounds(problem)
-    room = 1e-9 * (high - low)
-    return _search(problem, np.clip(start, low + room, high - room), (low, high), TOLERANCE)
+    room = _ROOM * (high - low)
+    return _search(problem, np.clip(start, low + room, high - room), (low, high), TOLERANCE, most=2000)
 
 
 def _search(
-    problem: Problem, start: Array, bounds: tuple[Array, Array] | tuple[float, float], tolerance: float
+    problem: Problem,
+    start: Array,
+    bounds: tuple[Array, Array] | tuple[float, float],
+    tolerance: float,
+    *,
+    most: int,
 ) -> tuple[Array, float]:
     last: list[tuple[bytes, Array]] = []
 
@@ -162,7 +173,7 @@ def _search(
             xtol=tolerance,
             ftol=tolerance,
             gtol=tolerance,
-            max_nfev=2000,
+            max_nfev=most,
         )
     return done.x, float(done.cost)
 

@@ -3,9 +3,9 @@
 Rows that differ only in their seed are one group, and groups are what is drawn: two seeds of one setting are not two
 independent pieces of evidence for the form of a law.
 
-The percentiles of a bootstrap are too narrow by about sqrt(n / (n - p)), and by the normal's tails in the place of t's
-(T. C. Hesterberg 2015, The American Statistician 69:371). Each end is therefore moved out from the median by as much.
-bench/coverage.py measures how often the intervals then hold the truth.
+The percentiles of a bootstrap over few groups are too narrow, as normal tails are against Student's (T. C. Hesterberg
+2015, The American Statistician 69:371). Each end is therefore as far from the estimate as its percentile is from the
+median of the draws, times t / z. bench/coverage.py measures how often the intervals then hold the truth.
 """
 
 from collections.abc import Callable, Iterator
@@ -45,17 +45,15 @@ def draws_of(
 
 
 def stretch(groups: int, parameters: int, level: float = LEVEL) -> float | None:
-    """By how much the ends of a percentile interval are moved out from the median; None with too few groups for one."""
+    """By how much the ends of a percentile interval are moved out: t / z; None with too few groups for an interval."""
     free = groups - parameters
-    if free < 2:
-        return None
-    return float(np.sqrt(groups / free) * stdtrit(free, (1 + level) / 2) / ndtri((1 + level) / 2))
+    return None if free < 2 else float(stdtrit(free, (1 + level) / 2) / ndtri((1 + level) / 2))
 
 
-def interval(draws: Array, by: float, level: float = LEVEL) -> tuple[Array, Array]:
-    """The ends of the interval of each column of draws [n, ...], its percentiles stretched `by` as much."""
+def interval(draws: Array, estimate: Array | float, by: float, level: float = LEVEL) -> tuple[Array, Array]:
+    """The ends of the interval of each column of draws [n, ...] about its estimate, stretched `by` as much."""
     low, middle, high = np.quantile(draws, [(1 - level) / 2, 0.5, (1 + level) / 2], axis=0)
-    return middle - by * (middle - low), middle + by * (high - middle)
+    return estimate - by * (middle - low), estimate + by * (high - middle)
 
 
 def t_interval(values: Array, level: float = LEVEL) -> tuple[float, float]:

@@ -7,7 +7,7 @@ exclusions, definitions, conditioning, and the error on what was held out.
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from flipscale.fit.rows import meaning
+from flipscale.fit.rows import group_name, meaning
 from flipscale.fit.solver import DELTA, TOLERANCE
 
 if TYPE_CHECKING:
@@ -23,8 +23,8 @@ def number(value: float | None, digits: int = 4) -> str:
 
 def title(fit: "Fit") -> str:
     """'top1 against hours at dataset=c4: power'."""
-    group = ", ".join(f"{name}={value}" for name, value in fit.group.items())
-    return f"{fit.y} against {', '.join(fit.x)}{f' at {group}' if group else ''}: {fit.law.name}"
+    group = f" at {group_name(fit.group)}" if fit.group else ""
+    return f"{fit.y} against {', '.join(fit.x)}{group}: {fit.law.name}"
 
 
 def text(fit: "Fit") -> str:
@@ -71,6 +71,15 @@ def checklist(fit: "Fit") -> list[str]:
     if "c" in fit.parameters and fit.law.link == "logit":
         lines.append(_outer_words(fit))
     return lines + [f"note: {note}" for note in fit.notes]
+
+
+def by_reason(none: Mapping[str, str]) -> list[str]:
+    """What could not be had, a line a reason: 'data_size=250 and 8 others: all runs have ...'."""
+    of: dict[str, list[str]] = {}
+    for name, why in none.items():
+        of.setdefault(why, []).append(name)
+    more = {1: "", 2: " and another"}
+    return [f"{names[0]}{more.get(len(names), f' and {len(names) - 1} others')}: {why}" for why, names in of.items()]
 
 
 def held_out_words(held: "HeldOut") -> str:

@@ -13,6 +13,7 @@ pack.py       which runs belong together
 policy.py     what is done about a failure, by its kind
 attend.py     sees a list of runs through inside a job
 progress.py   how far runs are, and how that is said
+screen.py     the same as a screenful, for who watches
 """
 
 import contextlib
@@ -29,7 +30,8 @@ from flipscale.errors import LaunchError
 from flipscale.launch.attend import answer_failure
 from flipscale.launch.launcher import LAUNCHERS, Job, Launcher, Request, Whereabouts, count, launcher_named
 from flipscale.launch.policy import resources_after
-from flipscale.launch.progress import ACTIVE, RunProgress, StudyProgress, Voice, run_progress
+from flipscale.launch.progress import ACTIVE, PACE_SECONDS, RunProgress, StudyProgress, Voice, rewritable, run_progress
+from flipscale.launch.screen import Screen
 from flipscale.launch.site import Site, read_site
 from flipscale.run import FailureKind, RunFolder, State
 
@@ -44,9 +46,11 @@ __all__ = [
     "Looker",
     "Request",
     "RunProgress",
+    "Screen",
     "Site",
     "StudyProgress",
     "Submission",
+    "Voice",
     "Whereabouts",
     "cancel",
     "count",
@@ -54,6 +58,8 @@ __all__ = [
     "launcher_named",
     "preview",
     "read_site",
+    "rewritable",
+    "run_progress",
     "states",
     "submit",
     "wait",
@@ -293,6 +299,7 @@ def watch(runs: Sequence["Run"], results: Path, *, every: float = LOOK_SECONDS) 
     """How the study goes, again and again, until no run waits or runs; what it yields last is how it ended."""
     began = time.monotonic()
     flops = {run.id: run.cost.train_flops for run in runs}
+    hours = {run.id: run.cost.gpu_hours for run in runs}
     ended: dict[str, RunProgress] = {}
     looker = Looker(results)
     at_first: float | None = None
@@ -312,8 +319,23 @@ def watch(runs: Sequence["Run"], results: Path, *, every: float = LOOK_SECONDS) 
         elapsed = time.monotonic() - began
         if at_first is None or done < at_first:  # A resumed run begins at its checkpoint, before its last record.
             at_first, paced_from = done, elapsed
-        left = to_come * (elapsed - paced_from) / (done - at_first) if done > at_first else None
-        progress = StudyProgress(tuple(seen[run.id] for run in runs), done / (sum(flops.values()) or 1), elapsed, left)
+        paced = elapsed - paced_from
+        pace = (done - at_first) / paced if done > at_first else 0.0  # FLOPs a second
+        speed = sum(
+            (run.images_per_second or 0.0) * flops[run_id] / run.total
+            for run_id, run in seen.items()
+            if run.state is State.RUNNING and run.total
+        )
+        # Evaluations and starts are in the pace only, so it is right in the end; until then the recorded speed is.
+        per_second = pace if pace and (paced >= PACE_SECONDS or not speed) else speed
+        progress = StudyProgress(
+            runs=tuple(seen[run.id] for run in runs),
+            done=done / (sum(flops.values()) or 1),
+            elapsed=elapsed,
+            left=to_come / per_second if per_second else None,
+            hours=sum(hours.values()),
+            hours_done=sum(hours[run_id] * run.done for run_id, run in seen.items()),
+        )
         yield progress
         if not progress.active:
             return

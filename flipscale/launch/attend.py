@@ -21,7 +21,7 @@ from typing import Any, Protocol
 
 from flipscale.launch.launcher import STOP_SECONDS
 from flipscale.launch.policy import INSTANT_FAILURES, INSTANT_SECONDS, Decision, decide
-from flipscale.launch.progress import last_record
+from flipscale.launch.progress import last_records
 from flipscale.run import FailureKind, RunFolder, write_json
 
 LOOK_SECONDS = 0.1
@@ -292,7 +292,7 @@ class Attendant:
         failed = [(run, error) for run in self.folders if (error := run.error()) and not error.get("noted")]
         for run, error in failed:
             kind = FailureKind(error["kind"]) if error.get("kind") in set(FailureKind) else FailureKind.CODE
-            self._answer(run, kind, error.get("reason") or "", began=worker.began)
+            self._answer(run, kind, error.get("reason") or "", began=worker.began, told=True)
         if self._stopping is not None:
             return
         cause, code = self._cause_of_death(worker), worker.process.returncode
@@ -363,7 +363,9 @@ class Attendant:
         node: str | None = None,
         attempt: int | None = None,
         began: float | None = None,
+        told: bool = False,
     ) -> None:
+        """told: whether the run's own error.json says so."""
         here = self.place.node
         decision = answer_failure(
             run,
@@ -381,6 +383,8 @@ class Attendant:
             self._away = self._away or (decision.away and not self._stays and node in (None, here))
             self._nothing_to_start = False
             return
+        if told and run.error() is None:
+            return  # somebody has submitted it again meanwhile, and it is another job's
         self._give_up(run, kind, f"{_sentence(reason)} {_sentence(decision.says)}", began=began)
 
     def _give_up(self, run: RunFolder, kind: FailureKind, reason: str, began: float | None = None) -> None:
@@ -393,7 +397,7 @@ class Attendant:
 def answer_failure(run: RunFolder, kind: FailureKind, reason: str, **attempt: Any) -> Decision:
     """Decide what is done about a failure of the run, and write both down. attempt: its job, number and node."""
     asked, earlier = run.asked() or {"settings": {}}, run.failures()
-    samples = (last_record(run) or {}).get("samples", 0)
+    samples = (last_records(run)[0] or {}).get("samples", 0)
     decision = decide(kind, earlier, asked, samples)
     parts = decision.resources.get("accumulate")
     more = {"accumulate": parts} if kind is FailureKind.OOM and decision.again else {}

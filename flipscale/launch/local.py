@@ -8,6 +8,7 @@ which a worker holds for life. A submission is a folder, results/local/NAME:
     worker-K.log     what worker K said
 """
 
+import atexit
 import contextlib
 import fcntl
 import json
@@ -41,6 +42,13 @@ os.execvp(command[0], command)
 
 _started: list[subprocess.Popen[bytes]] = []
 """The workers this process started, kept until they ended: a child that nobody waits for stays a zombie."""
+
+
+@atexit.register
+def _leave() -> None:
+    """Workers outlive the process that started them, which Python would complain of where warnings are errors."""
+    for process in _started:
+        process.returncode = process.poll() or 0
 
 
 @dataclass(frozen=True)

@@ -1,11 +1,12 @@
 """How far runs are, and how that is said: line by line, or on a terminal in a line that is rewritten."""
 
 import json
+import os
 import shutil
 import time
 from collections import Counter
 from collections.abc import Container, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -17,6 +18,12 @@ SAY_SECONDS = 10.0
 
 TAIL_BYTES = 4096
 """The end of metrics.jsonl that is read for its last record. A record is about 200 bytes."""
+
+RUNNING_TAIL_BYTES = 65536
+"""The same of a run that runs: its last scores may lie some hundred records back."""
+
+PACE_SECONDS = 60.0
+"""It takes this long until the pace that was seen tells more than the speed that the running runs have recorded."""
 
 ACTIVE = (State.WAITING, State.RUNNING)
 
@@ -36,6 +43,8 @@ class RunProgress:
     """Why it failed; or what its launcher says of it: where it is, why it waits, how its job ended."""
     failures: Sequence[Mapping[str, Any]] = ()
     """What went wrong in attempts before, the first of them first."""
+    scores: Mapping[str, Any] = field(default_factory=dict)
+    """What its last evaluation so far gave."""
 
     @property
     def done(self) -> float:
@@ -86,7 +95,18 @@ class StudyProgress:
     elapsed: float
     """Seconds since the watching began."""
     left: float | None
-    """Seconds that the runs on the way will take at the pace since then; None while nothing tells the pace."""
+    """Seconds that the runs on the way will take by their FLOPs: at the speed that the running ones have recorded, or
+    at the pace since the watching began once that has been seen for a while; None while nothing tells either."""
+    hours: float = 0.0
+    """Device-hours that the cost model predicts for all runs."""
+    hours_done: float = 0.0
+    """The part of them that is done: of each run the share of its samples that it has seen."""
+
+    @property
+    def samples_per_second(self) -> float | None:
+        """What all running runs see together, as they last recorded it; None where none has."""
+        speeds = [run.images_per_second for run in self.runs if run.state is State.RUNNING and run.images_per_second]
+        return sum(speeds) if speeds else None
 
     def count(self, state: State) -> int:
         return sum(run.state is state for run in self.runs)
@@ -95,17 +115,21 @@ class StudyProgress:
     def active(self) -> bool:
         return any(run.state in ACTIVE for run in self.runs)
 
+    @property
+    def counts(self) -> str:
+        """'2 of 8 finished, 5 waiting, 1 running'."""
+        counted = Counter(run.state for run in self.runs)
+        others = [f"{counted[state]} {state}" for state in State if state is not State.FINISHED and counted[state]]
+        return ", ".join([f"{counted[State.FINISHED]} of {len(self.runs)} finished", *others])
+
+    @property
+    def time_left(self) -> str:
+        """'about 3 min 20 s left'; '' where nothing is on its way or nothing tells."""
+        return f"about {duration(self.left)} left" if self.left is not None and self.active else ""
+
     def __str__(self) -> str:
-        others = [state for state in State if state is not State.FINISHED and self.count(state)]
-        return ", ".join(
-            [
-                f"{self.count(State.FINISHED)} of {len(self.runs)} finished",
-                *(f"{self.count(state)} {state}" for state in others),
-                f"{self.done:.0%} of the FLOPs",
-                f"{_duration(self.elapsed)} so far",
-                *([f"about {_duration(self.left)} left"] if self.left is not None and self.active else []),
-            ]
-        )
+        said = [self.counts, f"{self.done:.0%} of the FLOPs", f"{duration(self.elapsed)} so far", self.time_left]
+        return ", ".join(filter(None, said))
 
 
 def run_progress(
@@ -119,7 +143,9 @@ def run_progress(
 
     `files` are those that may be there.
     """
-    record = (last_record(folder) if "metrics.jsonl" in files else None) or {}
+    size = RUNNING_TAIL_BYTES if state is State.RUNNING else TAIL_BYTES
+    record, scores = last_records(folder, size) if "metrics.jsonl" in files else (None, None)
+    record = record or {}
     if state is State.FAILED:
         error = folder.error() or {}
         says = f"{error.get('kind')}: {error.get('reason')}"
@@ -132,27 +158,45 @@ def run_progress(
         record.get("images_per_second"),
         says,
         folder.failures() if "failures.jsonl" in files else (),
+        scores or {},
     )
 
 
-def last_record(folder: RunFolder) -> dict[str, Any] | None:
-    """The last record of the loss in metrics.jsonl, from the end of the file only; None if there is none yet."""
-    for line in reversed(folder.tail("metrics.jsonl", TAIL_BYTES).splitlines()):
+def last_records(folder: RunFolder, size: int = TAIL_BYTES) -> tuple[dict[str, Any] | None, dict[str, Any] | None]:
+    """The last record of the loss in metrics.jsonl and the last scores, each from the last `size` bytes or None."""
+    loss: dict[str, Any] | None = None
+    scores: dict[str, Any] | None = None
+    for line in reversed(folder.tail("metrics.jsonl", size).splitlines()):
+        # Of the lines before the last loss only those with scores are read.
+        if loss is not None and b'"scores"' not in line:
+            continue
         try:
             record = json.loads(line)
         except ValueError:
             continue  # Torn: the tail may begin within a line, and the last one may still be in writing.
-        if isinstance(record, dict) and "loss" in record and type(record.get("samples")) is int:
-            return record
-    return None
+        if not isinstance(record, dict):
+            continue
+        if loss is None and "loss" in record and type(record.get("samples")) is int:
+            loss = record
+        if scores is None and isinstance(record.get("scores"), dict):
+            scores = record["scores"]
+        if loss is not None and scores is not None:
+            break
+    return loss, scores
+
+
+def rewritable(stream: TextIO) -> bool:
+    """Whether lines of the stream can be written again: it is a terminal, and one that knows how to."""
+    return stream.isatty() and os.environ.get("TERM") != "dumb"
 
 
 class Voice:
     """Says what changed, line by line, and how it goes: in a last line that a terminal rewrites, else now and then."""
 
-    def __init__(self, stream: TextIO):
+    def __init__(self, stream: TextIO, *, plain: bool = False):
+        """`plain` adds lines and rewrites none."""
         self.stream = stream
-        self.terminal = stream.isatty()
+        self.terminal = rewritable(stream) and not plain
         self.before: dict[str, State] = {}
         self.spoke = time.monotonic()
 
@@ -200,7 +244,7 @@ def _ended_badly(folder: RunFolder, run: RunProgress) -> str | None:
     return None
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
     """As people say it: 42 s, 3 min 20 s, 2 h 5 min."""
     whole = round(seconds)
     if whole < 60:

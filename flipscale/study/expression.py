@@ -107,6 +107,17 @@ def read_expression(source: object, known: Mapping[str, object] | list[str], exa
     return Expression(text, frozenset(names), evaluate)
 
 
+def plain_value(text: str) -> Any:
+    """A value as it stands on a command line: 12.8B, 4e8 and 1/2 are numbers, null is None, all else is text."""
+    if text in ("null", ""):
+        return None
+    try:
+        value = read_expression(text, [])({})
+    except ExpressionError:
+        return text
+    return value if isinstance(value, bool | int | float) else text
+
+
 def number_of(digits: str, suffix: str) -> int | float:
     """12.8 and 'B' as 12800000000: exact, since the digits are scaled as decimals."""
     whole, _, fraction = digits.partition(".")

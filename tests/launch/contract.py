@@ -38,6 +38,7 @@ class StandInRun:
     first_seconds: float | None = None
     fail: str | None = None
     deaf: bool = False
+    until: tuple[str, ...] = ()
     resources: dict[str, Any] = field(default_factory=lambda: {"gpus": 0}, hash=False)
     parents: tuple[str, ...] = ()
 
@@ -49,11 +50,16 @@ class StandInRun:
         settings = {name: getattr(self, name) for name in ("seconds", "first_seconds", "fail", "deaf")}
         return {
             "id": self.id,
-            "settings": settings,
+            "settings": {**settings, "until": list(self.until)},
             "parents": list(self.parents),
             "cost": vars(self.cost),
             "resources": self.resources,
         }
+
+
+def begun(*runs: str) -> tuple[str, ...]:
+    """For `until`: that these runs have begun. With its own name among them, that they are at work at once."""
+    return tuple(f"{run}/metrics.jsonl" for run in runs)
 
 
 def folder(results: Path, run: StandInRun) -> RunFolder:
@@ -94,12 +100,15 @@ class LauncherContract:
         assert [starts(tmp_path, run) for run in runs] == [1] * 6
 
     def test_a_run_is_known_to_its_launcher_from_submit_to_result(self, tmp_path):
-        run = StandInRun("run", seconds=1.0)
+        seen_running = tmp_path / "seen running"
+        run = StandInRun("run", until=(str(seen_running),))
         self.submit([run], tmp_path)
         seen = []
         while not seen or seen[-1] is not State.FINISHED:
             seen.append(states([run], tmp_path)["run"])
             assert seen[-1] in (State.WAITING, State.RUNNING, State.FINISHED), seen
+            if seen[-1] is State.RUNNING:
+                seen_running.touch()
         assert State.RUNNING in seen
 
     def test_submitting_again_starts_nothing_that_waits_runs_or_is_finished(self, tmp_path):
@@ -125,6 +134,8 @@ class LauncherContract:
         self.submit(runs, tmp_path)
         ended = wait_for(runs, tmp_path, State.FINISHED, State.FAILED)
         assert ended == {"bad": State.FAILED, "good": State.FINISHED, "fine": State.FINISHED}
+        while self.goes_on_by_itself and not folder(tmp_path, runs[0]).error().get("noted"):
+            time.sleep(0.02)  # What starts runs again by itself gives this one up a moment after it failed.
         assert [job.run_id for job in self.submit(runs, tmp_path).jobs] == ["bad"]
         wait_for(runs, tmp_path, State.FINISHED, State.FAILED)
         assert starts(tmp_path, runs[0]) == 2

@@ -1,10 +1,13 @@
 """What the tests of launchers on real clusters share: small studies that really train, and how results are compared."""
 
+import contextlib
 import json
 import os
+import signal
 import subprocess
+import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +16,19 @@ import torch
 from flipscale.launch import states
 from flipscale.launch.launcher import TRAIN
 from flipscale.plan import Run, plan
-from flipscale.run import RunFolder, State
+from flipscale.run import RunFolder, State, is_alive
 from flipscale.study import read_study
 from tests.launch.contract import folder
 
 OVER = (State.FINISHED, State.FAILED, State.LOST, State.CANCELLED)
+
+OFTEN = (
+    sys.executable,
+    "-c",
+    "import sys; from pathlib import Path; from flipscale.train import train\n"
+    "raise SystemExit(train(list(map(Path, sys.argv[1:])), checkpoint_seconds=0))",
+)
+"""`flipscale train`, with a checkpoint as often as it can, not every half minute."""
 
 BASE = {
     "model": "ViT-w16d1-4",
@@ -48,7 +59,7 @@ def alone(runs: Sequence[Run], results: Path) -> None:
     subprocess.run([*TRAIN, *paths], env={**os.environ, "OMP_NUM_THREADS": "1"}, check=True, capture_output=True)
 
 
-def end(runs: Sequence[Any], results: Path, seconds: float = 120.0) -> dict[str, State]:
+def end(runs: Sequence[Any], results: Path, seconds: float = 300.0) -> dict[str, State]:
     """Look until all runs are over, at the pace of one who watches."""
     until = time.monotonic() + seconds
     while not set((now := states(runs, results)).values()) <= set(OVER):
@@ -62,7 +73,7 @@ def logs(results: Path) -> str:
     return "\n".join(path.read_text()[-3000:] for path in sorted(results.glob("*/*/*.log")))
 
 
-def wait_until(true: Callable[[], Any], seconds: float = 60.0) -> None:
+def wait_until(true: Callable[[], Any], seconds: float = 120.0) -> None:
     until = time.monotonic() + seconds
     while not true():
         assert time.monotonic() < until
@@ -71,6 +82,47 @@ def wait_until(true: Callable[[], Any], seconds: float = 60.0) -> None:
 
 def losses(run: RunFolder) -> list[tuple[int, float]]:
     return [(record["step"], record["loss"]) for record in run.records()[0] if "loss" in record]
+
+
+@contextlib.contextmanager
+def frozen(*runs: RunFolder, once: str = "metrics.jsonl", seconds: float = 120.0) -> Iterator[tuple[RunFolder, Any]]:
+    """The first of these runs that has losses and the file `once`, and its lease; its process stands still meanwhile.
+
+    So it is surely not over before that is done to it which a test is about, however slow the machine is.
+    """
+    until = time.monotonic() + seconds
+    while not (found := next(((run, lease) for run in runs if (lease := _freeze(run, once))), None)):
+        assert time.monotonic() < until, "none of the runs is seen at work"
+        time.sleep(0.05)
+    try:
+        yield found
+    finally:
+        _thaw(found[1])
+
+
+def _freeze(run: RunFolder, once: str) -> dict[str, Any] | None:
+    lease = run.lease()
+    if not (lease and losses(run) and (run.path / once).exists() and is_alive(lease["pid"], lease["born"])):
+        return None
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(lease["pid"], signal.SIGSTOP)
+    if run.result() is None and (run.lease() or {}).get("token") == lease["token"]:
+        return lease
+    _thaw(lease)  # It was over just then, and the process does something else.
+    return None
+
+
+def _thaw(lease: dict[str, Any]) -> None:
+    if is_alive(lease["pid"], lease["born"]):
+        os.kill(lease["pid"], signal.SIGCONT)
+
+
+def is_signalled(lease: dict[str, Any]) -> bool:
+    """Whether a process that stands still will find a signal when it goes on, or one has woken or killed it."""
+    if not is_alive(lease["pid"], lease["born"]):
+        return True
+    status = dict(line.split(":\t", 1) for line in Path(f"/proc/{lease['pid']}/status").read_text().splitlines())
+    return int(status["ShdPnd"], 16) != 0 or not status["State"].startswith("T")
 
 
 def weights(run: RunFolder) -> dict[str, torch.Tensor]:

@@ -15,7 +15,7 @@ import pytest
 from flipscale.launch import attend
 from flipscale.launch.attend import Attendant, Breaker, Ending, Place
 from flipscale.run import ATTEMPT, JOB, NODE, FailureKind, State
-from tests.launch.contract import PATIENCE, WORKER, StandInRun, folder, starts, wait_for
+from tests.launch.contract import PATIENCE, WORKER, StandInRun, begun, folder, starts, wait_for
 
 ROOT = Path(__file__).parents[2]
 JOB_ID = "slurm/20260101-000000-abc-0/0"
@@ -159,10 +159,12 @@ def test_all_runs_of_the_list_are_done_by_one_worker(tmp_path, attended):
 
 
 def test_a_worker_knows_its_job_by_the_environment_it_was_started_in(tmp_path, attended):
-    run = StandInRun("run", seconds=1)
+    seen = tmp_path / "seen"
+    run = StandInRun("run", until=(str(seen),))
     job = attended([run], attempt=3, node="n7")
     until_begun(tmp_path, run)
     lease = folder(tmp_path, run).lease()
+    seen.touch()
     assert (lease["job"], lease["attempt"], lease["node"]) == (JOB_ID, 3, "n7")
     job.end()
     assert folder(tmp_path, run).result()["FLIPSCALE_JOB"] == JOB_ID
@@ -181,7 +183,7 @@ def test_nothing_is_started_where_nothing_is_left(tmp_path, attended):
 
 
 def test_two_lanes_share_the_list_and_every_run_is_started_once(tmp_path, attended):
-    runs = [StandInRun(f"run-{number}", seconds=0.3) for number in range(6)]
+    runs = [StandInRun(f"run-{number}", until=begun("run-0", "run-1")) for number in range(6)]
     job = attended(runs, lanes=2)
     assert job.end() is Ending.DONE
     assert [starts(tmp_path, run) for run in runs] == [1] * 6
@@ -559,7 +561,7 @@ def test_a_cancelled_run_in_hand_is_stopped_with_a_checkpoint_and_the_others_go_
 
 
 def test_cancelling_the_run_of_one_lane_leaves_the_other_lane_to_its_own(tmp_path, attended):
-    cancelled, other = StandInRun("cancelled", seconds=60), StandInRun("other", seconds=1)
+    cancelled, other = StandInRun("cancelled", seconds=60), StandInRun("other", until=("cancelled/checkpoint.pt",))
     job = attended([cancelled, other], lanes=2)
     until_begun(tmp_path, cancelled, other)
     cancel(tmp_path, cancelled)

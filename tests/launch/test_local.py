@@ -12,7 +12,7 @@ from flipscale.launch import cancel, states, submit
 from flipscale.launch import local as local_launcher
 from flipscale.launch.local import LocalLauncher
 from flipscale.run import State, is_alive
-from tests.launch.contract import WORKER, LauncherContract, StandInRun, folder, starts, wait_for
+from tests.launch.contract import WORKER, LauncherContract, StandInRun, begun, folder, starts, wait_for
 
 
 class TestLocal(LauncherContract):
@@ -110,17 +110,32 @@ def test_workers_outlive_the_terminal_they_were_started_from(tmp_path):
     assert starts(tmp_path, run) == 1
 
 
+def test_who_leaves_workers_at_work_hears_no_complaint_of_it(tmp_path):
+    script = (
+        "import sys; from pathlib import Path\n"
+        "from flipscale.launch import submit; from flipscale.launch.local import LocalLauncher\n"
+        "from tests.launch.contract import WORKER, StandInRun\n"
+        "results = Path(sys.argv[1])\n"
+        "submit([StandInRun('run', seconds=60)], results, LocalLauncher(results, command=WORKER))\n"
+    )
+    strict = [sys.executable, "-W", "error::ResourceWarning", "-c", script, tmp_path]
+    assert subprocess.run(strict, capture_output=True, text=True, check=True).stderr == ""
+    assert cancel([StandInRun("run")], tmp_path) == ["run"]
+
+
 # The queue
 
 
 def test_the_run_of_a_killed_worker_is_taken_up_by_another_of_the_same_list(tmp_path, cores):
     cores(2)
-    runs = [StandInRun("killed", first_seconds=60), StandInRun("other", seconds=2)]
+    killed = tmp_path / "is killed"
+    runs = [StandInRun("killed", first_seconds=60), StandInRun("other", until=(str(killed),))]
     hand_out(runs, tmp_path)
     wait_for(runs, tmp_path, State.RUNNING)
     while not starts(tmp_path, runs[0]):  # Killed before it noted its start, its second would count as the first.
         time.sleep(0.02)
     os.kill(folder(tmp_path, runs[0]).lease()["pid"], signal.SIGKILL)
+    killed.touch()
     wait_for(runs, tmp_path, State.FINISHED)
     assert [starts(tmp_path, run) for run in runs] == [2, 1]
 
@@ -185,10 +200,12 @@ def test_another_worker_goes_on_where_the_only_one_was_stopped_for_a_cancelled_r
 
 def test_cancelling_a_waiting_run_leaves_the_worker_to_its_own(tmp_path, cores):
     cores(1)
-    held, waiting = StandInRun("held", seconds=1), StandInRun("waiting", seconds=0.5)
+    cancelled = tmp_path / "is cancelled"
+    held, waiting = StandInRun("held", until=(str(cancelled),)), StandInRun("waiting")
     hand_out([held, waiting], tmp_path)
     wait_for([held], tmp_path, State.RUNNING)
     assert cancel([waiting], tmp_path) == ["waiting"]
+    cancelled.touch()
     wait_for([held], tmp_path, State.FINISHED)
     assert (starts(tmp_path, held), starts(tmp_path, waiting)) == (1, 0)
 
@@ -220,8 +237,9 @@ def test_a_worker_that_does_not_stop_is_killed(tmp_path, monkeypatch):
 )
 def test_each_worker_has_its_own_gpus(tmp_path, gpus, there, visible, each, expected):
     gpus(there, visible)
-    # So long that every worker gets one.
-    runs = [StandInRun(f"run-{number}", seconds=0.5, resources={"gpus": each}) for number in range(len(expected))]
+    # Until every worker has one.
+    names = [f"run-{number}" for number in range(len(expected))]
+    runs = [StandInRun(name, until=begun(*names), resources={"gpus": each}) for name in names]
     hand_out(runs, tmp_path)
     wait_for(runs, tmp_path, State.RUNNING, State.FINISHED)
     wait_for(runs, tmp_path, State.FINISHED)

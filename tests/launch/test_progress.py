@@ -8,14 +8,25 @@ import pytest
 
 from flipscale.launch import states, submit, wait, watch
 from flipscale.launch.local import LocalLauncher
-from flipscale.launch.progress import RunProgress, StudyProgress, last_record
+from flipscale.launch.progress import RunProgress, StudyProgress, last_records
 from flipscale.run import RunFolder, State
 from tests.launch.contract import WORKER, StandInRun, folder, starts, wait_for
 
 
 class Terminal(io.StringIO):
+    """It makes a file `seen` once it has been written a word."""
+
+    def __init__(self, word, seen):
+        super().__init__()
+        self.word, self.seen = word, seen
+
     def isatty(self):
         return True
+
+    def write(self, text):
+        if self.word in text:
+            self.seen.touch()
+        return super().write(text)
 
 
 def test_wait_says_how_each_run_ended_and_how_the_study_did(tmp_path):
@@ -32,9 +43,10 @@ def test_wait_says_how_each_run_ended_and_how_the_study_did(tmp_path):
 
 
 def test_a_terminal_sees_one_line_rewritten(tmp_path):
-    runs = [StandInRun("run", seconds=0.5)]
+    seen = tmp_path / "seen running"
+    runs = [StandInRun("run", until=(str(seen),))]
     submission = submit(runs, tmp_path, LocalLauncher(tmp_path, command=WORKER))
-    stream = Terminal()
+    stream = Terminal("1 running", seen)
     wait(submission, tmp_path, stream, every=0.05)
     assert "\r\033[K0 of 1 finished, 1 running, " in stream.getvalue()
     assert stream.getvalue().endswith(" so far\n")
@@ -86,7 +98,7 @@ def test_ctrl_c_cancels_what_this_submission_started_and_nothing_else(tmp_path):
 )
 def test_progress_is_the_last_whole_record_of_the_loss(tmp_path, written, samples):
     (tmp_path / "metrics.jsonl").write_bytes(written)
-    record = last_record(RunFolder(tmp_path))
+    record, _ = last_records(RunFolder(tmp_path))
     assert (record and record["samples"]) == samples
 
 
@@ -111,3 +123,28 @@ def test_a_resumed_run_is_paced_from_its_checkpoint_not_from_its_last_record(tmp
     assert left[:2] == [None, None]
     assert left[2] is not None
     assert 0 < left[2] < 20
+
+
+def test_time_left_is_known_at_the_first_look_from_the_recorded_speed_and_the_plans_flops(tmp_path):
+    runs = [StandInRun("running", seconds=50.0), StandInRun("waiting", seconds=25.0)]  # 1000 and 500 samples
+    here = folder(tmp_path, runs[0])
+    with here.hold():
+        (here.path / "metrics.jsonl").write_text(
+            '{"step": 1, "samples": 500, "loss": 1.0, "images_per_second": 100.0}\n'
+        )
+        alone = next(watch(runs[:1], tmp_path))
+        both = next(watch(runs, tmp_path))
+    assert alone.left == pytest.approx(5.0)  # 500 samples at 100 a second
+    assert alone.samples_per_second == 100.0
+    assert (alone.hours, alone.hours_done) == (pytest.approx(50 / 3600), pytest.approx(25 / 3600))
+    assert both.left == pytest.approx(5.0)  # nobody has asked for the other, so it is not on its way
+
+
+def test_the_last_scores_of_a_running_run_are_found_far_behind_its_last_loss(tmp_path):
+    losses = b"".join(b'{"step": %d, "samples": %d, "loss": 3.0}\n' % (i, i) for i in range(300))
+    (tmp_path / "metrics.jsonl").write_bytes(
+        b'{"step": 1, "samples": 8, "scores": {"zero_shot_top1": 0.25}}\n' + losses
+    )
+    record, scores = last_records(RunFolder(tmp_path), 65536)
+    assert (record["samples"], scores) == (299, {"zero_shot_top1": 0.25})
+    assert last_records(RunFolder(tmp_path), 4096) == (record, None)

@@ -21,18 +21,10 @@ from flipscale.launch.ray import RayLauncher
 from flipscale.launch.site import DEFAULTS
 from flipscale.run import RunFolder, State
 from tests.clusters.ray import SCRIPT
-from tests.launch.contract import WORKER, LauncherContract, StandInRun, folder, starts, wait_for
-from tests.launch.real import alone, assert_same, end, logs, losses, runs_of, wait_until, weights
+from tests.launch.contract import WORKER, LauncherContract, StandInRun, begun, folder, starts, wait_for
+from tests.launch.real import OFTEN, alone, assert_same, end, frozen, logs, losses, runs_of, wait_until, weights
 
 pytestmark = pytest.mark.slow
-
-OFTEN = (
-    sys.executable,
-    "-c",
-    "import sys; from pathlib import Path; from flipscale.train import train\n"
-    "raise SystemExit(train(list(map(Path, sys.argv[1:])), checkpoint_seconds=1))",
-)
-"""`flipscale train`, with a checkpoint every second, not every half minute."""
 
 
 @pytest.fixture(autouse=True)
@@ -70,13 +62,12 @@ def test_processes_in_bundles_of_their_own_give_the_losses_of_one_process(tmp_pa
 
 def test_runs_share_gpus_by_the_sites_share(tmp_path):
     results = tmp_path / "results"
-    runs = [StandInRun(f"run-{number}", seconds=4, resources={"gpus": 1}) for number in range(4)]
+    together = begun(*(f"run-{number}" for number in range(4)))
+    runs = [StandInRun(f"run-{number}", until=together, resources={"gpus": 1}) for number in range(4)]
     send(runs, results, WORKER, cpus_per_process=2, pack={**DEFAULTS["pack"], "share": 2})
     assert set(end(runs, results).values()) == {State.FINISHED}, logs(results)
     # Two runs of two cores each fill a node, and half a GPU each is its first one.
     assert [folder(results, run).result()["CUDA_VISIBLE_DEVICES"] for run in runs] == ["0"] * 4
-    ended = [RunFolder(results / "runs" / run.id).result()["ended"] for run in runs]
-    assert max(ended) - min(ended) < 4e9  # All four were at work at once.
 
 
 # Nodes and drivers
@@ -84,16 +75,16 @@ def test_runs_share_gpus_by_the_sites_share(tmp_path):
 
 def test_a_run_on_a_node_that_is_lost_goes_on_elsewhere_exactly(tmp_path, ray):
     results = tmp_path / "results"
-    (run,) = runs_of(tmp_path, samples=64_000)
+    (run,) = runs_of(tmp_path, samples=12_800)
     send([run], results, OFTEN)
     here = folder(results, run)
-    wait_until((here.path / "checkpoint.pt").exists)
-    lost = here.lease()["node"]
-    ray.kill_node(ray.name_of(lost))
-    wait_until(lambda: (here.lease() or {}).get("attempt") == 1, seconds=90)
+    with frozen(here, once="checkpoint.pt") as (_, lease):
+        lost = lease["node"]
+        ray.kill_node(ray.name_of(lost))
+    wait_until(lambda: (here.lease() or {}).get("attempt") == 1)
     assert here.lease()["node"] != lost
     alone([run], tmp_path / "alone")
-    assert end([run], results, seconds=180) == {run.id: State.FINISHED}, logs(results)
+    assert end([run], results) == {run.id: State.FINISHED}, logs(results)
     (failure,) = here.failures()
     assert (failure["kind"], failure["node"]) == ("node", lost)
     assert here.result()["attempts"] == 2
@@ -102,13 +93,15 @@ def test_a_run_on_a_node_that_is_lost_goes_on_elsewhere_exactly(tmp_path, ray):
 
 def test_what_a_killed_process_left_goes_on_on_another_node(tmp_path):
     results = tmp_path / "results"
-    run = StandInRun("run", seconds=2, first_seconds=60)
+    seen = tmp_path / "seen"
+    run = StandInRun("run", first_seconds=60, until=(str(seen),))
     send([run], results, WORKER)
     wait_until(lambda: folder(results, run).records()[0])
     first = folder(results, run).lease()
     os.kill(first["pid"], signal.SIGKILL)
     wait_until(lambda: starts(results, run) == 2)
     again = folder(results, run).lease()
+    seen.touch()
     assert (again["attempt"], again["job"]) == (1, first["job"])
     assert again["node"] != first["node"]
     assert end([run], results) == {"run": State.FINISHED}
@@ -116,10 +109,10 @@ def test_what_a_killed_process_left_goes_on_on_another_node(tmp_path):
 
 def test_a_run_whose_process_the_system_asks_to_stop_goes_on_by_itself(tmp_path):
     results = tmp_path / "results"
-    (run,) = runs_of(tmp_path, samples=32_000)
+    (run,) = runs_of(tmp_path, samples=12_800)
     send([run], results)
-    wait_until(lambda: len(losses(folder(results, run))) > 2)
-    os.kill(folder(results, run).lease()["pid"], signal.SIGTERM)
+    with frozen(folder(results, run)) as (_, lease):
+        os.kill(lease["pid"], signal.SIGTERM)
     assert end([run], results) == {run.id: State.FINISHED}, logs(results)
     assert [failure["kind"] for failure in folder(results, run).failures()] == ["preempted"]
     assert folder(results, run).result()["attempts"] == 2
@@ -127,12 +120,12 @@ def test_a_run_whose_process_the_system_asks_to_stop_goes_on_by_itself(tmp_path)
 
 def test_a_killed_driver_is_lost_and_submit_goes_on_from_the_checkpoint(tmp_path):
     results = tmp_path / "results"
-    (run,) = runs_of(tmp_path, samples=64_000)
+    (run,) = runs_of(tmp_path, samples=12_800)
     send([run], results)
     here = folder(results, run)
-    wait_until(lambda: len(losses(here)) > 2)
-    (written,) = results.glob("ray/*/driver.json")
-    os.kill(RunFolder(written.parent)._read("driver.json")["process"], signal.SIGKILL)
+    with frozen(here):
+        (written,) = results.glob("ray/*/driver.json")
+        os.kill(RunFolder(written.parent)._read("driver.json")["process"], signal.SIGKILL)
     wait_for([run], results, State.LOST)
     assert "FAILED" in Looker(results).look([run])[run.id].where.says
     assert (here.path / "checkpoint.pt").exists()
@@ -152,7 +145,7 @@ def test_a_run_out_of_memory_goes_on_with_half_the_micro_batch_and_comes_out_the
     send([run], results, setup=["ulimit -d 1400000"])
     alone([run], tmp_path / "alone")
     # Between `train`, which says that it failed, and the attendant, which starts it again, it counts as failed.
-    wait_for([run], results, State.FINISHED)
+    wait_until(lambda: states([run], results)[run.id] is State.FINISHED)
     here, there = folder(results, run), folder(tmp_path / "alone", run)
     failures = here.failures()
     assert {failure["kind"] for failure in failures} == {"oom"}
@@ -200,17 +193,18 @@ def test_a_study_of_24_runs_with_children_is_finished_once_each_while_a_node_die
     runs = runs_of(tmp_path, axes)
     assert len(runs) == 24
     send(runs, results)
-    wait_until(lambda: sum(bool(losses(folder(results, run))) for run in runs) >= 4)
-    busy = [lease["node"] for run in runs if (lease := folder(results, run).lease())]
-    ray.kill_node(ray.name_of(max(set(busy), key=busy.count)))
+    long = [folder(results, run) for run in runs if run.settings["samples"] == 6400 and not run.parents]
+    with frozen(*long) as (lost, lease):
+        ray.kill_node(ray.name_of(lease["node"]))
     alone(runs, tmp_path / "alone")
-    assert set(end(runs, results, seconds=300).values()) == {State.FINISHED}, logs(results)
+    assert set(end(runs, results).values()) == {State.FINISHED}, logs(results)
     for run in runs:
         assert_same(run, results, tmp_path / "alone")
         assert (folder(results, run).path / "log.txt").read_text().count(" finished, ") == 1
         for parent in run.parents:
             ended = RunFolder(results / "runs" / parent).result()["finished"]
             assert folder(results, run).result()["started"] > ended
+    assert [(failure["kind"], failure["node"]) for failure in lost.failures()] == [("node", lease["node"])]
     assert {failure["kind"] for run in runs for failure in folder(results, run).failures()} == {"node"}
 
 

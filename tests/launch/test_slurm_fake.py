@@ -652,7 +652,7 @@ def test_runs_that_share_a_job_are_each_started_once(tmp_path, cluster):
 
 
 def test_a_run_cancelled_in_a_job_that_others_share_is_stopped_and_they_go_on(tmp_path, cluster):
-    long, other = StandInRun("long", seconds=60), StandInRun("other", seconds=3)
+    long, other = StandInRun("long", seconds=60), StandInRun("other", until=("long/checkpoint.pt",))
     send([long, other], tmp_path, pack={**SITE["pack"], "share": 2})
     until_begun(tmp_path, long)
     until_begun(tmp_path, other)

@@ -1,10 +1,12 @@
 """A stand-in for `flipscale train`: it keeps the contract of a worker and does no training.
 
 A run's settings say what happens in it: `seconds` of sleep, in steps of 50 ms, or `first_seconds` at the first
-attempt; then `fail` with a kind, if it is there. A `deaf` one does not stop when it is asked to. metrics.jsonl counts
-the starts (records with "start") so that a test can tell whether a run was done twice.
+attempt; then more of it until the files of `until` are there, as seen from the folder of all runs, for two minutes at
+most; then `fail` with a kind, if it is there. A `deaf` one does not stop when it is asked to. metrics.jsonl counts the
+starts (records with "start") so that a test can tell whether a run was done twice.
 """
 
+import itertools
 import os
 import signal
 import sys
@@ -17,12 +19,16 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 from flipscale.run import FailureKind, RunFolder
 
 STOP = False
+STEP_SECONDS = 0.05
+LONGEST_WAIT_SECONDS = 120
+"""How long a run waits for the files of `until` before it fails."""
 
 
 def main(paths):
     signal.signal(signal.SIGTERM, stop)
     signal.signal(signal.SIGUSR2, stop)
-    took = True
+    # Where a run has several processes, they act as one: no other than the first takes runs of its own.
+    took = os.environ.get("SLURM_PROCID", "0") == "0"
     while took and not STOP:
         took = any(not STOP and do(RunFolder(path)) for path in paths)
 
@@ -38,8 +44,15 @@ def do(run):
         first = not any("start" in record for record in run.records()[0])
         seconds = settings["first_seconds"] if first and settings["first_seconds"] else settings["seconds"]
         lease.append([{"step": time.monotonic_ns(), "start": os.getpid()}])
-        for step in range(1, round(seconds / 0.05) + 1):
-            time.sleep(0.05)
+        steps = round(seconds / STEP_SECONDS)
+        for step in itertools.count(1):
+            absent = [name for name in settings["until"] if not (run.path.parent / name).exists()]
+            if step > steps and not absent:
+                break
+            if step > steps + LONGEST_WAIT_SECONDS / STEP_SECONDS:
+                run.write_error(FailureKind.CODE, f"Still absent after {LONGEST_WAIT_SECONDS} s: {', '.join(absent)}.")
+                return True
+            time.sleep(STEP_SECONDS)
             lease.append([{"step": step, "samples": step, "loss": 1 / step, "images_per_second": 20.0}])
             if STOP and not settings["deaf"]:
                 (run.path / "checkpoint.pt").write_text(str(step))

@@ -1,0 +1,265 @@
+"""What `fit` and `forecast` do: laws through a study's results or through any table."""
+
+import argparse
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from flipscale.cli.output import print_json, say
+from flipscale.cli.steps import study_of
+from flipscale.errors import FlipscaleError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from flipscale.fit import Fit, Forecast, Options
+    from flipscale.fit.of_study import StudyFits
+    from flipscale.study import Study
+
+
+def fit(args: argparse.Namespace) -> int:
+    """Fit scaling laws to a study's results, or to any table of runs."""
+    from flipscale.collect import is_table
+    from flipscale.fit.of_study import StudyFits, fit_study
+
+    _spell_out(args)
+    if is_table(args.source):
+        found, out, of = StudyFits(*_fits(args, _table(args), args.y)), args.out, {"table": str(args.source)}
+    else:
+        study, results, y = _results(args)
+        if args.x or args.frontier or args.budget:
+            found = StudyFits(*_fits(args, results, y))
+        else:
+            found = fit_study(results, axes=_axes(study), y=y, law=args.law, options=_options(args))
+        out, of = args.out or args.results / study.name / "fits.json", {"study": study.name}
+    if args.json:
+        print_json(found.to_dict(of))
+    else:
+        from flipscale.fit.words import text
+
+        print("\n\n".join(map(text, found.fits)))
+    _say_none("not fitted", found.not_fitted)
+    if out:
+        _write(out, found, of)
+    return 0
+
+
+def fit_study_of(args: argparse.Namespace, study: "Study", results: "pd.DataFrame") -> Path | None:
+    """Write the fits of a study that has just been run; None where its runs allow none, which is no fault of theirs."""
+    from flipscale.compare import pick_score
+    from flipscale.errors import ResultsError
+    from flipscale.fit.of_study import fit_study
+
+    out: Path = args.results / study.name / "fits.json"
+    try:
+        found = fit_study(results, axes=_axes(study), y=pick_score(results, study.score))
+    except ResultsError:
+        out.unlink(missing_ok=True)  # old fits would pass for those of these runs
+        return None
+    _write(out, found, {"study": study.name})
+    return out
+
+
+def _write(out: Path, found: "StudyFits", of: Mapping[str, str]) -> None:
+    from flipscale.run import write_json
+
+    out.parent.mkdir(parents=True, exist_ok=True)
+    write_json(out, found.to_dict(of))
+    used = {row for one in found.fits for row in one.used}
+    left = {row for one in found.fits for row in one.left_out} - used
+    count = f"{len(found.fits)} fit{'s' if len(found.fits) > 1 else ''}"
+    say(f"wrote {out} ({count}, {len(used)} runs used, {len(left)} left out)")
+
+
+def _spell_out(args: argparse.Namespace) -> None:
+    """What may be asked for as a law and is a way of choosing rows."""
+    if args.law in ("pareto", "binned", "frontier"):
+        args.frontier, args.law = "binned" if args.law == "binned" else "pareto", "power"
+    elif args.law in ("isoflop", "IsoFLOP"):
+        if not args.budget:
+            raise FlipscaleError("an IsoFLOP fit needs the column of budgets: --budget COLUMN")
+        args.law = None
+    elif args.law in ("two-step", "two_step"):
+        if not args.through:
+            raise FlipscaleError("a fit in two steps needs the column of the loss between them: --through COLUMN")
+        args.law = None
+    elif args.law and args.budget:
+        raise FlipscaleError(f"--budget fits a power law to the best sizes; leave out --law {args.law}")
+
+
+def _say_none(what: str, none: Mapping[str, str]) -> None:
+    """What there is not, one line a reason."""
+    from flipscale.fit.words import by_reason
+
+    for line in by_reason(none):
+        say(f"{what}: {line}")
+
+
+def forecast(args: argparse.Namespace) -> int:
+    """Say what a law expects of a run larger than all there are, if it would have foreseen the largest."""
+    from flipscale.collect import is_table
+
+    at = _pairs(args.at, "--at")
+    if not at:
+        raise FlipscaleError("a forecast needs to know of what: --at model=ViT-H-14,samples=12.8B")
+    found = _of_table(args, at) if is_table(args.source) else _of_study(args, at)
+    if args.json:
+        print_json({"schema": 1, "forecasts": [one.to_dict() for one in found], "forced": args.force})
+    else:
+        print("\n\n".join(one.text(forced=args.force) for one in found))
+    refused = [one for one in found if one.refused]
+    if refused and not args.force:
+        say(f"{len(refused)} of {len(found)} refused; --force shows the number all the same")
+        return 1
+    return 0
+
+
+def _of_table(args: argparse.Namespace, at: Mapping[str, str]) -> "list[Forecast]":
+    from flipscale.fit import forecast_groups
+
+    table = _table(args)
+    if not args.x or not args.y:
+        raise FlipscaleError(_NEEDS.format(source=args.source, verb="forecast"))
+    values = {name: _number(name, value) for name, value in at.items()}
+    return forecast_groups(table, args.law, x=args.x, y=args.y, at=values, group=args.group, options=_options(args))
+
+
+def _of_study(args: argparse.Namespace, at: Mapping[str, str]) -> "list[Forecast]":
+    """A forecast for each group of the study's axes that `at` leaves open, at the cost of the run that it names."""
+    from flipscale.errors import ResultsError
+    from flipscale.fit import forecast as forecast_one
+    from flipscale.fit import group_name, in_groups
+    from flipscale.fit.of_study import MASK, SAMPLES, SIZE, groups_of, variables_of
+    from flipscale.plan import plan_at
+    from flipscale.study.expression import plain_value
+
+    study, results, y = _results(args)
+    asked = {name: plain_value(value) for name, value in at.items()}
+    found: list[Forecast] = []
+    none: dict[str, str] = {}
+    for values, part in in_groups(results, groups_of(results, _axes(study))):
+        settings = {name: _setting(study, name, value) for name, value in values.items()}
+        if any(name in asked and not _same(settings[name], asked[name]) for name in settings):
+            continue
+        planned = plan_at(study, {**settings, **asked})
+        where = {
+            SIZE: planned.cells[0].cost.flops_per_sample,
+            SAMPLES: sum(run.cost.samples for run in planned.runs),  # its own and its parents'
+            MASK: planned.cells[0].settings[MASK],
+        }
+        try:
+            x = args.x or variables_of(part, y)
+            found.append(forecast_one(part, args.law, x=x, y=y, at=where, group=values, options=_options(args)))
+        except ResultsError as error:
+            none[group_name(values)] = str(error)
+    _say_none("no forecast", none)
+    if not found:
+        raise ResultsError("No forecast can be made.")
+    return found
+
+
+def _fits(args: argparse.Namespace, table: "pd.DataFrame", y: str | None) -> "tuple[tuple[Fit, ...], dict[str, str]]":
+    """The fits that the options ask for, by columns of a table."""
+    from flipscale.errors import ResultsError
+    from flipscale.fit import fit_groups, group_name, in_groups, isoflop, two_step
+
+    if not args.x or not y:
+        raise FlipscaleError(_NEEDS.format(source=args.source, verb="fit"))
+    options = _options(args)
+    if args.budget:
+        fits: list[Fit] = []
+        none: dict[str, str] = {}
+        for values, part in in_groups(table, args.group):
+            try:
+                fits.append(
+                    isoflop(
+                        part, x=args.x[0], y=y, budget=args.budget, method=args.isoflop, group=values, options=options
+                    )
+                )
+            except ResultsError as error:
+                none[group_name(values)] = str(error)
+        if not fits:
+            raise ResultsError("\n".join(none.values()))
+        return tuple(fits), none
+    if args.through:
+        parts = in_groups(table, args.group)
+        found = [(v, two_step(p, args.law, x=args.x, through=args.through, y=y, options=options)) for v, p in parts]
+        return tuple(replace(step, group=values) for values, both in found for step in both.steps), {}
+    fits, none = fit_groups(table, args.law, x=args.x, y=y, group=args.group, options=options)
+    return tuple(fits), none
+
+
+_NEEDS = "which columns of {source}? Write: flipscale {verb} {source} --x COLUMN[,COLUMN] --y COLUMN"
+
+
+def _results(args: argparse.Namespace) -> "tuple[Study, pd.DataFrame, str]":
+    """The study, its results, and which score is meant."""
+    from flipscale.collect import read_results
+    from flipscale.compare import pick_score
+    from flipscale.fit import where
+
+    args.study = str(args.source)
+    study = study_of(args)
+    results = where(read_results(args.results / study.name / "results.csv"), _pairs(args.where, "--where"))
+    return study, results, args.y or pick_score(results, study.score)
+
+
+def _table(args: argparse.Namespace) -> "pd.DataFrame":
+    from flipscale.collect import read_table
+    from flipscale.fit import where
+
+    return where(read_table(Path(args.source)), _pairs(args.where, "--where"))
+
+
+def _options(args: argparse.Namespace) -> "Options":
+    from flipscale.fit import Options
+
+    fixed = {name: _number(name, value) for name, value in _pairs(args.fix, "--fix").items()}
+    return Options(
+        loss=args.loss,
+        linear=args.linear,
+        frontier=args.frontier,
+        fixed=fixed or None,
+        tied=_pairs(args.tie, "--tie") or None,
+        accuracy=True if args.higher_is_better else False if args.lower_is_better else None,
+        cluster=args.cluster,
+        draws=args.draws,
+        seed=args.seed,
+    )
+
+
+def _axes(study: "Study") -> list[str]:
+    return [axis.name for axis in study.axes]
+
+
+def _setting(study: "Study", name: str, value: Any) -> Any:
+    """The value of an axis that stands in a column as `value`."""
+    from flipscale.collect import setting_value
+
+    axis = next(axis for axis in study.axes if axis.name == name)
+    return next((one for one in axis.values if _same(setting_value(name, one), value)), value)
+
+
+def _same(one: Any, other: Any) -> bool:
+    return bool(one == other) or (one is None and other != other)
+
+
+def _pairs(texts: Sequence[str], option: str) -> dict[str, str]:
+    """{"model": "ViT-H-14"} from ["model=ViT-H-14"], each text one pair or several with commas."""
+    found = {}
+    for part in (part.strip() for text in texts for part in text.split(",") if part.strip()):
+        name, equals, value = part.partition("=")
+        if not equals or not name:
+            raise FlipscaleError(f"{option} {part}: write NAME=VALUE.")
+        found[name.strip()] = value.strip()
+    return found
+
+
+def _number(name: str, text: str) -> float:
+    from flipscale.study.expression import plain_value
+
+    number = plain_value(text)
+    if isinstance(number, bool) or not isinstance(number, int | float):
+        raise FlipscaleError(f"{name}={text}: {text!r} is not a number. Write 400M, 4e8 or 0.5.")
+    return float(number)

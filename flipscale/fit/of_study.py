@@ -1,0 +1,105 @@
+"""The laws of a study's own results: score against FLOPs per sample and samples seen, a fit for each of its arms.
+
+The size of a run is its FLOPs per sample: models of equal parameters and other patches, and all mask ratios of a model,
+have equal parameters and spend differently.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+from flipscale.errors import ResultsError
+from flipscale.fit.fitted import Fit
+from flipscale.fit.fitting import Options, fit
+from flipscale.fit.rows import group_name, in_groups, is_accuracy
+from flipscale.fit.words import by_reason
+
+SIZE, SAMPLES, MASK, PAIRS = "flops_per_sample", "samples_seen", "mask_ratio", "unique_pairs"
+
+_INSIDE = ("model", "image_size", "text_length", "samples", "seed")
+"""Axes that FLOPs per sample and samples seen stand for, and seeds: they make no group."""
+
+_JOINT = ("mask", "mask+floor")
+"""Laws over all mask ratios."""
+
+_VARIES = 1.05
+"""A variable whose values are all within this factor is one value: realised samples differ by a part of a batch."""
+
+
+@dataclass(frozen=True)
+class StudyFits:
+    """The laws of a study."""
+
+    fits: tuple[Fit, ...]
+    not_fitted: Mapping[str, str]
+    """What could not be fitted, and why."""
+
+    def to_dict(self, of: Mapping[str, str]) -> dict[str, Any]:
+        """All of it in JSON types; `of` says what was fitted: {"study": NAME} or {"table": PATH}."""
+        return {"schema": 1, **of, "fits": [one.to_dict() for one in self.fits], "not_fitted": dict(self.not_fitted)}
+
+
+def groups_of(results: pd.DataFrame, axes: Iterable[str]) -> list[str]:
+    """The axes whose values each have a law of their own: all but those that its variables stand for."""
+    return [
+        name for name in axes if name in results and name not in _INSIDE and results[name].nunique(dropna=False) > 1
+    ]
+
+
+def variables_of(results: pd.DataFrame, y: str) -> list[str]:
+    """Which of FLOPs per sample and samples seen vary among the rows that have the score. ResultsError if neither."""
+    rows = results[results[y].notna()]
+    found = []
+    for name in (SIZE, SAMPLES):
+        values = rows[name].dropna().astype("float64")
+        if len(values) and values.max() > _VARIES * values.min():
+            found.append(name)
+    if not found:
+        raise ResultsError(f"all runs have the same {SIZE} and {SAMPLES}, so there is no curve to fit.")
+    return found
+
+
+def fit_study(
+    results: pd.DataFrame,
+    *,
+    axes: Sequence[str],
+    y: str,
+    law: str | None = None,
+    options: Options | None = None,
+) -> StudyFits:
+    """A law for every group of the study's axes, one over all mask ratios, and one along its unique pairs.
+
+    The law over all mask ratios takes three of them and two schedules; that along unique pairs takes runs of equal size
+    and schedule. Raises ResultsError where nothing can be fitted, with the reasons.
+    """
+    fits: list[Fit] = []
+    none: dict[str, str] = {}
+    for name, form, x, group, part in _wanted(results, groups_of(results, axes), y, law):
+        try:
+            fits.append(fit(part, form, x=x or variables_of(part, y), y=y, group=group, options=options))
+        except ResultsError as error:
+            none[name] = str(error)
+    if not fits:
+        raise ResultsError("\n".join(["No law can be fitted:", *by_reason(none)]))
+    return StudyFits(tuple(fits), none)
+
+
+_Wanted = tuple[str, str | None, list[str] | None, dict[str, Any], pd.DataFrame]
+
+
+def _wanted(results: pd.DataFrame, groups: list[str], y: str, law: str | None) -> Iterator[_Wanted]:
+    """Each fit: its name, its law and variables (None: by what varies), its group, and the group's rows."""
+    if law not in _JOINT:
+        for values, part in in_groups(results, groups):
+            yield group_name(values), law, None, values, part
+    if MASK in groups and law in (None, *_JOINT):
+        joint = law or ("mask" if is_accuracy(y) else "mask+floor")
+        for values, part in in_groups(results, [name for name in groups if name != MASK]):
+            yield f"{joint}, {group_name(values)}", joint, [SIZE, SAMPLES, MASK], values, part
+    if "data_size" in groups and law is None:
+        fixed = [*(name for name in groups if name != "data_size"), "model", "samples"]
+        for values, part in in_groups(results, fixed):
+            if part[PAIRS].nunique() > 2:
+                yield f"along {PAIRS}, {group_name(values)}", None, [PAIRS], values, part

@@ -1,0 +1,234 @@
+"""What there is to report of a study: its tables, the state of each run, logs of failures, fits and drawn figures."""
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from flipscale.collect import SETTINGS, read_results, setting_value
+from flipscale.compare import Comparison, arms_of, compare
+from flipscale.errors import ResultsError
+from flipscale.launch import Job, Looker, RunProgress, run_progress
+from flipscale.plan import Plan, Run
+from flipscale.plot import FIGURES, shown
+from flipscale.run import RunFolder, State
+from flipscale.study import Study
+
+LOG_BYTES, LOG_LINES, LOG_COLUMNS = 8192, 15, 400
+"""Of a log its last lines are shown, so many of so many letters, from so many bytes at its end."""
+
+MOST_FAILURES = 200
+"""So many failures are told with their logs. The table of runs has all of them, with kind and reason."""
+
+FIGURE_BYTES = 2_000_000
+"""Drawn figures are put into the page up to this size together; the others are named."""
+
+BAD = (State.FAILED, State.LOST)
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A run that ended badly."""
+
+    run: RunProgress
+    kind: str
+    """As error.json has it, or 'lost'."""
+    reason: str
+    log: str
+    """The last lines of its log; '' where it has none."""
+
+
+@dataclass(frozen=True)
+class DrawnFigure:
+    """A figure that `flipscale plot` drew."""
+
+    name: str
+    about: str
+    file: str
+    """Its file, beside the page."""
+    svg: bytes | None
+    """None where the page would grow too large by it."""
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """All of it, and in words why something is not there."""
+
+    study: Study
+    planned: Plan
+    study_text: str
+    results: pd.DataFrame
+    """results.csv, with `arm` in words; empty where there is none."""
+    uncollected: int
+    """Runs that have finished and are no row of results.csv."""
+    runs: Mapping[str, RunProgress]
+    """Every run of the plan by its id."""
+    arms: Mapping[str, str]
+    """The arm of each cell's run, in words, by id."""
+    arm_words: Mapping[str, str]
+    """compare's name of an arm ('' for the baseline) to its words."""
+    arm_names: tuple[str, ...]
+    """The arms in the order that figures have them; the first is the baseline."""
+    own_hours: Mapping[str, float]
+    """Device-hours measured of a run itself, without its parents', by id; what is not known is not there."""
+    comparison: Comparison | None
+    why_no_comparison: str
+    failures: tuple[Failure, ...]
+    """The last MOST_FAILURES at most."""
+    failed: int
+    """All of them."""
+    fits: Any
+    """fits.json as it is; None where there is none."""
+    figures: tuple[DrawnFigure, ...]
+
+
+def gather(study: Study, planned: Plan, study_file: Path, results: Path, plots: Path) -> Evidence:
+    """Read what there is. Raises ResultsError for a results.csv or fits.json that is not what its name says."""
+    folder = results / study.name
+    baseline = {name: setting_value(name, value) for name, value in study.baseline.items()}
+    table = read_results(folder / "results.csv") if (folder / "results.csv").exists() else pd.DataFrame({"id": []})
+    table = table[table["id"].isin([run.id for run in planned.cells])].reset_index(drop=True)
+    collected = set(table["id"])
+    runs = _runs(planned, results, collected)
+    words = _arm_words(table, study, baseline)
+    arms = _arms(planned, baseline, words)
+    names = dict.fromkeys(("", *words, *arms.values()))
+    known = {raw: words.get(raw, raw or "baseline") for raw in names}
+    table = table.assign(arm=[known[arms[run_id]] for run_id in table["id"]])
+    comparison, why = _compared(table, study, baseline)
+    bad = [runs[run.id] for run in planned.runs if runs[run.id].state in BAD]
+    return Evidence(
+        study=study,
+        planned=planned,
+        study_text=study_file.read_text(),
+        results=table,
+        uncollected=sum(runs[run.id].state is State.FINISHED for run in planned.cells if run.id not in collected),
+        runs=runs,
+        arms={run_id: known[raw] for run_id, raw in arms.items()},
+        arm_words=known,
+        arm_names=tuple(known[raw] for raw in names if raw in set(arms.values())),
+        own_hours=_own_hours(planned, table, results),
+        comparison=comparison,
+        why_no_comparison=why,
+        failures=tuple(_failure(run, results) for run in bad[:MOST_FAILURES]),
+        failed=len(bad),
+        fits=_fits(folder / "fits.json"),
+        figures=_figures(plots / study.name),
+    )
+
+
+def _runs(planned: Plan, results: Path, in_table: set[str]) -> dict[str, RunProgress]:
+    """How far each run is. What is a row of the table has finished, also where its folder is gone."""
+    found = Looker(results).look([run for run in planned.runs if run.id not in in_table])
+    runs = {}
+    for run in planned.runs:
+        if run.id in found:
+            state, where, files = found[run.id]
+            folder = RunFolder(f"{results}/runs/{run.id}")
+            runs[run.id] = run_progress(folder, state, run.cost.samples, where.says, files)
+        else:
+            runs[run.id] = RunProgress(run.id, State.FINISHED, run.cost.samples, run.cost.samples)
+    return runs
+
+
+def _arm_words(table: pd.DataFrame, study: Study, baseline: Mapping[str, Any]) -> dict[str, str]:
+    """The arms of the finished runs as the figures call them, in the figures' order, by compare's names of them."""
+    try:
+        seen = shown(table, pd.DataFrame(), study=study.name, baseline=baseline, score=study.score)
+    except ResultsError:
+        return {}
+    numbered = sorted(set(zip(seen.rows["arm"], arms_of(seen.rows, baseline), strict=True)))
+    return {name: seen.arms[number] for number, name in numbered if number < len(seen.arms)}
+
+
+def _arms(planned: Plan, baseline: Mapping[str, Any], words: Mapping[str, str]) -> dict[str, str]:
+    settings = [
+        {name: setting_value(name, value) for name, value in run.settings.items() if name in SETTINGS}
+        for run in planned.cells
+    ]
+    return dict(zip((run.id for run in planned.cells), arms_of(pd.DataFrame(settings), baseline), strict=True))
+
+
+def _compared(table: pd.DataFrame, study: Study, baseline: Mapping[str, Any]) -> tuple[Comparison | None, str]:
+    if table.empty:
+        return None, "No finished run has been collected yet, so there is nothing to compare."
+    try:
+        axes = [axis.name for axis in study.axes]
+        return compare(table.drop(columns="arm"), baseline=baseline, axes=axes, score=study.score), ""
+    except ResultsError as reason:
+        return None, str(reason)
+
+
+def _own_hours(planned: Plan, table: pd.DataFrame, results: Path) -> dict[str, float]:
+    """What each finished run took itself. Of a child the table counts its parents' hours too, so the folder is asked,
+    or else the parent's row is taken off."""
+    if table.empty:
+        return {}
+    rows = {str(name): float(hours) for name, hours in zip(table["id"], table["gpu_hours"], strict=True) if hours > 0}
+    found: dict[str, float] = {}
+    for run in planned.runs:
+        if not run.parents and run.id in rows:
+            found[run.id] = rows[run.id]
+            continue
+        hours = (RunFolder(f"{results}/runs/{run.id}").result() or {}).get("gpu_hours")
+        if hours is None and run.id in rows and all(parent in rows for parent in run.parents):
+            hours = rows[run.id] - sum(rows[parent] for parent in run.parents)
+        if isinstance(hours, int | float):
+            found[run.id] = float(hours)
+    return found
+
+
+def _failure(run: RunProgress, results: Path) -> Failure:
+    folder = RunFolder(f"{results}/runs/{run.id}")
+    text = folder.tail("log.txt", LOG_BYTES)
+    error = (folder.error() or {}) if run.state is State.FAILED else {}
+    if not text and (job := Job.read(folder)):
+        log = Path(job.log)
+        text = RunFolder(log.parent).tail(log.name, LOG_BYTES)
+    lines = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", text.decode(errors="replace")).splitlines()[-LOG_LINES:]
+    return Failure(
+        run,
+        kind=str(error.get("kind", run.state)),
+        reason=str(error.get("reason", run.says or "its process is gone")),
+        log="\n".join(line[:LOG_COLUMNS] for line in lines),
+    )
+
+
+def _fits(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text())
+    except FileNotFoundError:
+        return None
+    except ValueError as error:
+        raise ResultsError(f"{path}: not JSON ({error}). Make it again with `flipscale fit`, or delete it.") from error
+
+
+def _figures(folder: Path) -> tuple[DrawnFigure, ...]:
+    """What is drawn, in the order that `plot` has them; into the page go the first that fit."""
+    files = {path.stem: path for path in sorted(folder.glob("*.svg"))}
+    drawn = []
+    room = FIGURE_BYTES
+    for name in [*(name for name in FIGURES if name in files), *(name for name in files if name not in FIGURES)]:
+        data = files[name].read_bytes()
+        fits = len(data) <= room
+        room -= len(data) if fits else 0
+        about = FIGURES[name].about if name in FIGURES else name.replace("_", " ")
+        drawn.append(DrawnFigure(name, about, files[name].name, data if fits else None))
+    return tuple(drawn)
+
+
+def axes_of(evidence: Evidence) -> list[str]:
+    """The settings that vary between cells, but for the baseline's, which make the arm, and the seed."""
+    names = dict.fromkeys(axis.name for axes in evidence.study.grids.values() for axis in axes)
+    cells: tuple[Run, ...] = evidence.planned.cells
+    return [
+        name
+        for name in names
+        if name not in evidence.study.baseline
+        and name != "seed"
+        and any(run.settings[name] != cells[0].settings[name] for run in cells)
+    ]

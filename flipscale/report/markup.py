@@ -1,0 +1,86 @@
+"""HTML of texts, tables and Markdown. What a user or a log has written goes through `text` and nothing else."""
+
+import html
+import re
+from collections.abc import Iterable, Sequence
+
+
+def text(value: object) -> str:
+    """The value as text of the page, never as markup. Control characters, which HTML cannot hold, are left out."""
+    return html.escape(re.sub(r"[\x00-\x08\x0b-\x1f\x7f\x80-\x9f]|\ufffe|\uffff", "", str(value)))
+
+
+def table(caption: str, head: Sequence[str], rows: Sequence[Sequence[str]], *, words: Sequence[int] = (0,)) -> str:
+    """A table that scrolls sideways where it is too wide; cells are HTML, columns but `words` are numbers."""
+
+    def cells(tag: str, row: Sequence[str]) -> str:
+        shown = []
+        for column, cell in enumerate(row):
+            number = "" if column in words else ' class="number"'
+            scope = ' scope="col"' if tag == "th" else ""
+            if tag == "td" and column == 0:
+                shown.append(f'<th scope="row"{number}>{cell}</th>')
+            else:
+                shown.append(f"<{tag}{scope}{number}>{cell}</{tag}>")
+        return f"<tr>{''.join(shown)}</tr>"
+
+    body = "\n".join(cells("td", row) for row in rows)
+    return (
+        f'<div class="scroll" tabindex="0" role="region" aria-label="{text(caption)}">\n<table>\n'
+        f"<caption>{text(caption)}</caption>\n<thead>{cells('th', head)}</thead>\n<tbody>\n{body}\n</tbody>\n"
+        f"</table>\n</div>"
+    )
+
+
+def listed(items: Sequence[str]) -> str:
+    """A list of HTML items."""
+    return "<ul>\n" + "\n".join(f"<li>{item}</li>" for item in items) + "\n</ul>"
+
+
+def details(summary: str, inner: str, *, opened: bool = False) -> str:
+    return f"<details{' open' if opened else ''}>\n<summary>{summary}</summary>\n{inner}\n</details>"
+
+
+def count(number: int, noun: str) -> str:
+    """'1 run', '2 runs'."""
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+
+
+def joined(parts: Iterable[str]) -> str:
+    """'a, b and c'."""
+    *most, last = parts
+    return f"{', '.join(most)} and {last}" if most else last
+
+
+def markdown(source: str, *, leave_out: Sequence[str] = ()) -> str:
+    """What flipscale writes as Markdown, as HTML: paragraphs, lists and tables; a line that ends in ':' heads what
+    follows. Blocks under a head in `leave_out` are left out."""
+    parts: list[str] = []
+    head = ""
+    for block in re.split(r"\n{2,}", source.strip()):
+        lines = block.splitlines()
+        if len(lines) == 1 and block.endswith(":"):
+            head = block.removesuffix(":")
+            continue
+        if head not in leave_out:
+            parts.append(_block(lines, head))
+        head = ""
+    return "\n".join(parts)
+
+
+def _block(lines: Sequence[str], head: str) -> str:
+    if lines[0].startswith("|") and len(lines) > 1:
+        split = [[cell.strip() for cell in line.strip().strip("|").split(" | ")] for line in lines]
+        words = [column for column in range(len(split[0])) if not _are_numbers([row[column:] for row in split[2:]])]
+        rows = [[text(cell) for cell in row] for row in split[2:]]
+        return table(head or "Table", [text(cell) for cell in split[0]], rows, words=words)
+    title = f"<h3>{text(head)}</h3>\n" if head else ""
+    if all(line.startswith("- ") for line in lines):
+        return title + listed([text(line[2:]) for line in lines])
+    if lines[0].startswith("#"):
+        return f"<h3>{text(lines[0].lstrip('# '))}</h3>"
+    return f"{title}<p>{text(' '.join(lines))}</p>"
+
+
+def _are_numbers(columns: Sequence[Sequence[str]]) -> bool:
+    return all(not column or re.match(r"[-+−]?[\d.]|-?$|~", column[0]) for column in columns)

@@ -1,0 +1,56 @@
+"""A real browser, and a study of which some runs finished and some did not."""
+
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.parts import need
+from tests.test_cli import STUDY, flipscale
+
+QUESTION = 'Does <script>alert("masking")</script> & company hurt?'
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[object]:
+    """Headless Chromium: that of FLIPSCALE_CHROMIUM, or of the PATH, or playwright's own."""
+    try:
+        from playwright.sync_api import Error, sync_playwright
+    except ImportError:
+        need(False, "playwright: pip install -e '.[dev]'")
+    names = ("chromium", "chromium-browser", "google-chrome")
+    path = os.environ.get("FLIPSCALE_CHROMIUM") or next(filter(None, map(shutil.which, names)), None)
+    with sync_playwright() as playwright:
+        try:
+            # Root, as CI is, has no sandbox of Chromium's; the page is our own.
+            started = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
+        except Error as error:
+            need(False, f"Chromium: apt-get install chromium, or playwright install chromium ({error.message[:200]})")
+        yield started
+        started.close()
+
+
+@pytest.fixture(scope="session")
+def here(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with mask.yaml, run: of 8 runs 5 finished, 1 was out of memory, 1 is lost and 1 was a fault of code."""
+    here = tmp_path_factory.mktemp("report")
+    (here / "mask.yaml").write_text(STUDY.replace("Does it run?", json.dumps(QUESTION)))
+    flipscale("run", "mask.yaml", "--no-mlflow", cwd=here)
+    planned = json.loads(flipscale("plan", "mask.yaml", "--json", cwd=here).stdout)["runs"]
+    oom, code, lost = (here / "results/runs" / planned[number]["id"] for number in (0, 2, 7))
+    for run in (oom, code, lost):
+        (run / "result.json").unlink()
+    for run, kind, reason in ((oom, "oom", "2 GiB <too> many"), (code, "code", "shapes differ")):
+        error = {"schema": 1, "kind": kind, "reason": reason, "time": 1.8e9}
+        (run / "error.json").write_text(json.dumps(error))
+    with open(oom / "log.txt", "a") as log:
+        log.write("\x1b[31mOutOfMemoryError\x1b[0m </pre><script>alert(1)</script>\nthe last line\n")
+    noted = [{"kind": "oom", "reason": "x", "then": "again with half the micro-batch", "time": 1}] * 2
+    (oom / "failures.jsonl").write_text("".join(json.dumps(one) + "\n" for one in noted))
+    flipscale("collect", "mask.yaml", "--no-mlflow", cwd=here)
+    flipscale("plot", "mask.yaml", cwd=here)
+    flipscale("report", "mask.yaml", cwd=here)
+    return here

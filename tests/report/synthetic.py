@@ -1,0 +1,62 @@
+"""A study of many runs with a table of results that nobody trained: what a report of thousands of runs costs."""
+
+import math
+import random
+from pathlib import Path
+
+import pandas as pd
+
+from flipscale.collect import COLUMNS, DTYPES, setting_value
+from flipscale.plan import Plan, plan
+from flipscale.study import Study, read_study
+
+STUDY = """\
+schema: 1
+question: Does a study of thousands of runs still fit into a page?
+base: {data: shapes, model: ViT-w16d1-4, text_length: 16, batch_size: 32, lr: 1e-3}
+axes:
+  model: [ViT-w16d1-4, ViT-w32d2-4, ViT-w48d3-4, ViT-w64d4-4]
+  samples: [3200, 6400, 12800, 25600, 51200]
+  mask_ratio: [0, 0.25, 0.5, 0.75]
+  weight_decay: [0.05, 0.1, 0.2, 0.3, 0.5]
+seeds: SEEDS
+baseline: {mask_ratio: 0}
+"""
+"""400 cells."""
+
+
+def write_study(folder: Path, seeds: int, finished: float = 1.0) -> tuple[Study, Plan, Path]:
+    """The study's file and its results.csv, in which a share of its runs has finished."""
+    file = folder / "many.yaml"
+    file.write_text(STUDY.replace("SEEDS", str(seeds)))
+    study = read_study(file)
+    planned = plan(study)
+    draw = random.Random(0)
+    rows = []
+    for run in planned.cells[: round(finished * len(planned.cells))]:
+        settings = run.settings
+        score = 0.2 * math.log10(settings["samples"] / 1000) - 0.1 * settings["mask_ratio"] + draw.gauss(0.3, 0.02)
+        hours = run.cost.gpu_hours * draw.uniform(0.9, 1.6)
+        row = {name: setting_value(name, settings[name]) for name in COLUMNS if name in settings}
+        row |= {
+            "id": run.id,
+            "study": study.name,
+            "cell": run.cell,
+            "train_flops": run.cost.train_flops,
+            "gpu_hours": hours,
+            "gpu_hours_predicted": run.cost.gpu_hours,
+            "device": "cpu",
+            "images_per_second": settings["samples"] / hours / 3600,
+            "final_loss": 3 - score,
+            "zero_shot_top1": score,
+            "image_retrieval_r1": score / 2,
+            "held_out_loss": 3.2 - score,
+            "attempts": 1,
+            "finished": 1.8e9 + len(rows),
+        }
+        rows.append(row)
+    table = {name: pd.Series([row.get(name) for row in rows], dtype=DTYPES[c.kind]) for name, c in COLUMNS.items()}
+    out = folder / "results" / study.name
+    out.mkdir(parents=True)
+    pd.DataFrame(table).to_csv(out / "results.csv", index=False)
+    return study, planned, file

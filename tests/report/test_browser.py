@@ -1,0 +1,249 @@
+"""The report in a real browser that is offline: it draws, answers to mouse and keyboard, and everyone can read it."""
+
+import csv
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.report.conftest import QUESTION
+from tests.report.synthetic import write_study
+
+
+@pytest.fixture
+def opened(browser: Any, here: Path) -> Iterator[Any]:
+    yield from open_page(browser, here / "plots/mask/report.html")
+
+
+def open_page(browser: Any, file: Path, **options: Any) -> Iterator[Any]:
+    """The page, offline; afterwards it must have said nothing on the console and asked for nothing."""
+    context = browser.new_context(viewport={"width": 1200, "height": 900}, offline=True, **options)
+    page = context.new_page()
+    said: list[str] = []
+    asked: list[str] = []
+    page.on("console", lambda message: said.append(f"{message.type}: {message.text}"))
+    page.on("pageerror", lambda error: said.append(str(error)))
+    page.on("dialog", lambda dialog: (said.append(f"dialog: {dialog.message}"), dialog.dismiss()))
+    page.on("request", lambda request: asked.append(request.url))
+    page.goto(file.as_uri())
+    try:
+        yield page
+    finally:
+        context.close()
+    asked = [url for url in asked if not url.startswith("data:")]
+    assert said == []
+    assert asked == [file.as_uri()]
+
+
+def points(page: Any, chart: str = "chart-scores") -> Any:
+    return page.locator(f"#{chart} .scatterlayer .points path")
+
+
+def finished(here: Path) -> list[dict[str, str]]:
+    with open(here / "results/mask/results.csv", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def column(page: Any, key: str) -> list[str]:
+    """The cells of a column of the table of runs, as they stand."""
+    keys = page.locator("#runs-table thead th").evaluate_all("heads => heads.map(head => head.dataset.key)")
+    return [row.split("\t")[keys.index(key)].strip() for row in page.locator("#runs-table tbody tr").evaluate_all(
+        "rows => rows.map(row => [...row.cells].map(cell => cell.textContent).join('\\t'))")]  # fmt: skip
+
+
+def test_the_page_draws_and_says_the_question_first(opened: Any, here: Path) -> None:
+    assert opened.locator("h1").inner_text() == QUESTION
+    assert opened.locator("main h2").all_inner_texts()[:3] == ["Answer", "Figures", "Comparison with the baseline"]
+    assert points(opened).count() == len(finished(here)) == 5
+    assert points(opened, "chart-gains").count() == 2
+    assert points(opened, "chart-cost").count() == 5
+    assert opened.locator(".drawn img").count() >= 3
+    opened.get_by_text("Show what flipscale plot drew").click()
+    sizes = opened.locator(".drawn img").evaluate_all(
+        "async all => { for (const one of all) await one.decode(); return all.map(one => one.naturalWidth) }"
+    )
+    assert min(sizes) > 100
+
+
+def test_pointing_at_a_run_shows_its_id_and_a_click_finds_it_in_the_table(opened: Any, here: Path) -> None:
+    opened.locator("#chart-scores").scroll_into_view_if_needed()
+    box = points(opened).first.bounding_box()
+    opened.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+    shown = opened.locator("#chart-scores .hovertext").text_content()
+    ids = {row["id"]: row for row in finished(here)}
+    (found,) = [run for run in ids if run in shown]
+    assert f"{100 * float(ids[found]['zero_shot_top1']):.1f} %" in shown
+    assert f"seed {ids[found]['seed']}" in shown
+    opened.mouse.click(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+    assert column(opened, "id") == [found]
+
+
+def test_an_arm_that_is_switched_off_is_in_no_figure(opened: Any, here: Path) -> None:
+    masked = sum(row["mask_ratio"] == "0.5" for row in finished(here))
+    assert 0 < masked < 5
+    opened.get_by_role("checkbox", name="mask 50 %").uncheck()
+    assert points(opened).count() == 5 - masked
+    assert points(opened, "chart-cost").count() == 5 - masked
+    assert points(opened, "chart-gains").count() == 0
+    opened.get_by_role("checkbox", name="mask 50 %").check()
+    assert points(opened).count() == 5
+
+
+def test_the_axis_goes_along_samples_flops_or_time(opened: Any) -> None:
+    titles, places = [], []
+    for name in ("samples seen", "training FLOPs", "training time (core-seconds)"):
+        opened.get_by_role("radio", name=name).check()
+        titles.append(opened.locator("#chart-scores .xtitle").text_content())
+        places.append(points(opened).evaluate_all("all => all.map(one => one.getBoundingClientRect().x)"))
+        assert name in opened.locator("#chart-scores").get_attribute("aria-label")
+    assert titles == ["samples seen", "training FLOPs", "training time (core-seconds)"]
+    assert places[0] != places[1] != places[2]
+    opened.get_by_label("Score").select_option("held_out_loss")
+    assert "loss" in opened.locator("#chart-scores .ytitle").text_content()
+
+
+def test_the_table_sorts_by_a_head_and_says_so_missing_last(opened: Any) -> None:
+    head = opened.locator("th[data-key=zero_shot_top1]")
+    assert head.get_attribute("aria-sort") == "none"
+    head.get_by_role("button").press("Enter")
+    assert head.get_attribute("aria-sort") == "ascending"
+    rising = [float(cell.removesuffix(" %")) for cell in column(opened, "zero_shot_top1")[:5]]
+    assert rising == sorted(rising)
+    assert column(opened, "zero_shot_top1")[5:] == ["", "", ""]
+    head.get_by_role("button").press("Enter")
+    assert head.get_attribute("aria-sort") == "descending"
+    assert [float(cell.removesuffix(" %")) for cell in column(opened, "zero_shot_top1")[:5]] == rising[::-1]
+    assert column(opened, "zero_shot_top1")[5:] == ["", "", ""]
+
+
+def test_the_table_is_filtered_by_words_conditions_state_and_arm(opened: Any) -> None:
+    assert opened.get_by_role("status").inner_text() == "8 runs"
+    opened.get_by_label("Filter").fill("mask seed=1 samples=640")
+    assert set(column(opened, "seed")) == {"1"}
+    assert opened.get_by_role("status").inner_text() == "2 of 8 runs"
+    opened.get_by_label("Filter").fill("gpu_hours>1")
+    assert opened.get_by_role("status").inner_text() == "No run matches."
+    opened.get_by_label("Filter").fill("")
+    opened.get_by_label("State").select_option("failed")
+    assert sorted(column(opened, "kind")) == ["code", "oom"]
+    opened.get_by_label("State").select_option("")
+    opened.locator("#run-controls").get_by_label("Arm").select_option("no mask")
+    assert set(column(opened, "arm")) == {"no mask"}
+
+
+def test_a_failure_is_told_with_the_last_lines_of_its_log(opened: Any) -> None:
+    opened.get_by_role("link", name="oom").click()
+    group = opened.locator("#failures details", has_text="2 GiB <too> many").first
+    assert "OutOfMemoryError </pre><script>alert(1)</script>\nthe last line" in group.locator("pre").first.inner_text()
+    assert "again with half the micro-batch" in group.inner_text()
+    assert opened.locator("#failures > p").first.inner_text() == "3 runs failed or lost: 1 oom, 1 code, 1 lost."
+
+
+def test_the_keyboard_reaches_every_control_and_shows_where_it_is(opened: Any) -> None:
+    reached: list[str] = []
+    for _ in range(80):
+        opened.keyboard.press("Tab")
+        now = opened.evaluate(
+            "(() => { const at = document.activeElement; if (at === document.body) return null; const name = "
+            "at.labels?.[0]?.textContent || at.getAttribute('aria-label') || at.textContent; "
+            "return [name.trim(), getComputedStyle(at).outlineStyle] })()"
+        )
+        if now is None:
+            break
+        assert now[1] != "none", now
+        reached.append(now[0])
+    whole = "\n".join(reached)
+    for name in ("Skip to the answer", "Dark colours", "samples seen", "no mask", "mask 50 %", "Score", "Filter",
+                 "State", "run", "zero_shot_top1", "Table of runs", "Show what flipscale plot drew"):  # fmt: skip
+        assert name in whole, name
+    opened.get_by_role("radio", name="samples seen").focus()
+    opened.keyboard.press("ArrowRight")
+    assert opened.locator("#chart-scores .xtitle").text_content() == "training FLOPs"
+    opened.get_by_role("checkbox", name="no mask").focus()
+    opened.keyboard.press("Space")
+    assert not opened.get_by_role("checkbox", name="no mask").is_checked()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_nothing_that_keeps_people_out(browser: Any, here: Path, scheme: str) -> None:
+    from axe_playwright_python.sync_playwright import Axe
+
+    for page in open_page(browser, here / "plots/mask/report.html", color_scheme=scheme):
+        page.locator("#chart-cost .main-svg").first.wait_for()
+        page.evaluate("document.querySelectorAll('details').forEach(one => one.open = true)")
+        found = Axe().run(page).response
+        told = [(one["id"], [node["html"][:200] for node in one["nodes"]][:3]) for one in found["violations"]]
+        assert told == []
+        assert {"color-contrast", "label", "landmark-one-main", "scrollable-region-focusable"} <= {
+            one["id"] for one in found["passes"]
+        }
+
+
+def test_dark_follows_the_system_and_the_button(browser: Any, here: Path) -> None:
+    def light(page: Any) -> bool:
+        red = page.evaluate("getComputedStyle(document.body).backgroundColor")
+        return int(re.findall(r"\d+", red)[0]) > 200
+
+    def ink(page: Any) -> str:
+        colour: str = page.locator("#chart-scores .xtitle").evaluate("title => getComputedStyle(title).fill")
+        return colour
+
+    for page in open_page(browser, here / "plots/mask/report.html", color_scheme="dark"):
+        assert not light(page)
+        dark_ink = ink(page)
+        page.get_by_role("button", name="Light colours").click()
+        assert light(page)
+        assert ink(page) != dark_ink
+        page.get_by_role("button", name="Dark colours").click()
+        assert not light(page)
+        assert ink(page) == dark_ink
+
+
+def test_on_paper_controls_are_gone_all_is_unfolded_and_ink_is_black(browser: Any, here: Path) -> None:
+    for page in open_page(browser, here / "plots/mask/report.html", color_scheme="dark"):
+        page.get_by_text("The same as a table").wait_for()
+        page.evaluate("window.addEventListener('beforeprint', () => { window.seen = {"
+            "folded: [...document.querySelectorAll('#figures details:not([open])')].length,"
+            "width: document.querySelector('#chart-scores .main-svg').getBoundingClientRect().width}; })")  # fmt: skip
+        assert page.pdf(format="A4").startswith(b"%PDF")
+        assert page.evaluate("window.seen") == {"folded": 0, "width": 660}
+        assert page.locator("#figures details:not([open])").count() == 1  # as it was before
+        page.emulate_media(media="print")
+        assert not page.locator("nav").is_visible()
+        assert not page.locator("#run-controls").is_visible()
+        assert page.evaluate("getComputedStyle(document.body).color") == "rgb(0, 0, 0)"
+        assert page.locator("#runs-table").is_visible()
+
+
+def test_a_narrow_screen_scrolls_tables_and_not_the_page(browser: Any, here: Path) -> None:
+    for page in open_page(browser, here / "plots/mask/report.html"):
+        page.set_viewport_size({"width": 400, "height": 800})
+        page.reload()
+        page.locator("#chart-cost .main-svg").first.wait_for()
+        assert page.evaluate("document.documentElement.scrollWidth") == 400
+        break
+
+
+def test_without_scripts_the_tables_are_there(browser: Any, here: Path) -> None:
+    for page in open_page(browser, here / "plots/mask/report.html", java_script_enabled=False):
+        assert not page.locator("#chart-controls").is_visible()
+        assert page.locator("#comparison table").count() >= 1
+        assert page.locator("#cost table tbody tr").count() == 3
+
+
+def test_ten_thousand_runs_are_sorted_and_filtered_at_once(browser: Any, tmp_path: Path) -> None:
+    from flipscale.report import write_report
+
+    study, planned, file = write_study(tmp_path, seeds=25)
+    report = write_report(study, planned, file, tmp_path / "results", tmp_path / "plots")
+    for page in open_page(browser, report.path):
+        assert points(page).count() == 10_000
+        page.get_by_label("Filter").fill("model=ViT-w48d3-4 seed=7 zero_shot_top1>0.4")
+        ids = column(page, "id")
+        assert all("_s7_" in run for run in ids)
+        assert re.fullmatch(r"\d+ of 10000 runs(, 1 to 50 shown)?", page.get_by_role("status").inner_text())
+        page.get_by_label("Filter").fill("")
+        page.get_by_role("button", name="Later rows").click()
+        assert page.get_by_role("status").inner_text() == "10000 runs, 51 to 100 shown"

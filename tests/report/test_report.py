@@ -1,0 +1,168 @@
+"""What the report says, and of what it is made."""
+
+import json
+import re
+import shutil
+import time
+from pathlib import Path
+
+import pytest
+
+from flipscale.errors import ResultsError
+from flipscale.plan import plan
+from flipscale.report import gather, write_report
+from flipscale.report.fits import fits
+from flipscale.report.markup import markdown, text
+from flipscale.run import State
+from flipscale.study import read_study
+from tests.report.synthetic import write_study
+from tests.test_cli import STUDY, flipscale
+
+ROOT = Path(__file__).parents[2]
+
+
+def committed(name: str, plots: Path):
+    """A report of a study of this repository, whose tables are kept and whose run folders are not."""
+    file = ROOT / f"studies/{name}.yaml"
+    study = read_study(file)
+    return write_report(study, plan(study), file, ROOT / "results", plots)
+
+
+def test_the_same_files_give_the_same_bytes(here: Path) -> None:
+    page = here / "plots/mask/report.html"
+    before = page.read_bytes()
+    said = flipscale("report", "mask.yaml", "--json", cwd=here).stdout
+    assert page.read_bytes() == before
+    assert json.loads(said) == {"file": "plots/mask/report.html", "bytes": len(before)}
+
+
+def test_the_page_holds_its_scripts_and_lets_no_other_run(here: Path) -> None:
+    page = (here / "plots/mask/report.html").read_text()
+    assert "<script>alert" not in page
+    assert page.count("<script") == 3
+    policy = re.search(r'Content-Security-Policy" content="([^"]*)"', page)
+    assert policy
+    assert policy[1].startswith("default-src 'none'; ")
+    assert not re.search(r'<(link|iframe|script[^>]* src|img[^>]* src="(?!data:))', page)
+
+
+def test_a_study_whose_run_folders_are_gone_is_reported_from_its_tables(tmp_path: Path) -> None:
+    report = committed("quickstart", tmp_path)
+    assert {run.state for run in report.evidence.runs.values()} == {State.FINISHED}
+    page = report.path.read_text()
+    assert "30 of 30 runs finished · " in page
+    assert "30 runs on shapes vary model (ViT-w16d1-4, ViT-w32d2-4, ViT-w48d3-4), samples (8k, 16k, 32k) and " in page
+    said = (
+        "at equal samples (at the longest schedule), in 3 comparisons: worse in 1 (by 10.6 points, model=ViT-w48d3-4)"
+    )
+    assert f"<strong>Mask 50 %</strong>: {said}" in page
+    fast = "the best score that both have, 1.53 times faster in training time (95 % interval 1.43 to 1.63)"
+    assert f"With model=ViT-w48d3-4 it reaches 75.3 %, {fast}." in page
+    assert "No run has failed or is lost." in page
+    assert "No law was fitted" in page
+
+
+def test_many_arms_are_counted_and_their_best_and_worst_named(tmp_path: Path) -> None:
+    page = committed("recipe", tmp_path).path.read_text()
+    assert "<p>24 arms, at equal samples, in 24 comparisons: worse in 24 (by 1.1 to 16.6 points).</p>" in page
+    assert "Worst: <strong>mask 75 %, inference masked</strong>" in page
+
+
+def test_hours_of_a_parent_count_once(tmp_path: Path) -> None:
+    evidence = committed("recipe", tmp_path).evidence
+    rows = evidence.results.set_index("id")
+    child = next(run for run in evidence.planned.runs if run.settings["tuning"] and run.parents[0] in rows.index)
+    own = rows.loc[child.id, "gpu_hours"] - rows.loc[child.parents[0], "gpu_hours"]
+    assert evidence.own_hours[child.id] == pytest.approx(own)
+    assert sum(evidence.own_hours.values()) < 0.8 * rows["gpu_hours"].sum()
+    assert len(evidence.own_hours) == 125
+
+
+def test_a_study_that_nobody_has_run_is_reported_with_what_is_missing(tmp_path: Path) -> None:
+    (tmp_path / "mask.yaml").write_text(STUDY)
+    flipscale("report", "mask.yaml", cwd=tmp_path)
+    page = (tmp_path / "plots/mask/report.html").read_text()
+    assert "0 of 8 runs finished · 8 planned" in page
+    assert "No finished run has been collected yet, so there is nothing to compare." in page
+    assert "There is no finished run to draw yet." in page
+    assert "no run has finished yet" in page
+    assert not (tmp_path / "results").exists()
+
+
+def test_runs_that_finished_after_collect_are_counted(here: Path, tmp_path: Path) -> None:
+    shutil.copytree(here, tmp_path / "copy")
+    table = tmp_path / "copy/results/mask/results.csv"
+    table.write_text("".join(table.read_text().splitlines(keepends=True)[:-1]))
+    flipscale("report", "mask.yaml", cwd=tmp_path / "copy")
+    page = (tmp_path / "copy/plots/mask/report.html").read_text()
+    assert "1 run finished since the results were collected; <code>flipscale collect</code> adds them." in page
+    assert "4 of 8 runs are not in results.csv yet" in page
+
+
+def test_ten_thousand_runs_take_less_than_ten_seconds_and_ten_megabytes(tmp_path: Path) -> None:
+    study, planned, file = write_study(tmp_path, seeds=25, finished=0.9)
+    assert len(planned.runs) == 10_000
+    began = time.process_time()
+    report = write_report(study, planned, file, tmp_path / "results", tmp_path / "plots")
+    assert time.process_time() - began < 10
+    assert report.size < 10_000_000
+    assert "9,000 of 10,000 runs finished · 1,000 planned" in report.path.read_text()
+
+
+def test_figures_go_into_the_page_until_it_would_be_too_large(here: Path, tmp_path: Path) -> None:
+    plots = tmp_path / "plots"
+    shutil.copytree(here / "plots", plots)
+    (plots / "mask/zz_large.svg").write_bytes(b"<svg>" + b" " * 2_000_000)
+    study = read_study(here / "mask.yaml")
+    evidence = gather(study, plan(study), here / "mask.yaml", here / "results", plots)
+    assert [figure.name for figure in evidence.figures if figure.svg is None] == ["zz_large"]
+    assert (
+        "beside this page: zz_large.svg"
+        in write_report(study, plan(study), here / "mask.yaml", here / "results", plots).path.read_text()
+    )
+
+
+def test_fits_are_shown_with_what_they_have() -> None:
+    assert fits(None) == "<p>No law was fitted to these results.</p>"
+    assert fits({"fits": []}) == fits(None)
+    shown = fits(
+        {
+            "fits": [
+                {
+                    "law": "power<floor>",
+                    "formula": "a * N^-b + c",
+                    "parameters": {"a": 3.25, "c": 0.1},
+                    "intervals": {"a": [1.5, 9.75]},
+                    "used": ["run1", "run2"],
+                    "left_out": {"run3": "diverged"},
+                    "checklist": ["4 points and 2 parameters."],
+                    "r2": 0.98765,
+                },
+                {"law": "linear"},
+            ]
+        }
+    )
+    for said in ("power&lt;floor&gt;", "a * N^-b + c", "3.25", "1.5 to 9.75", "Used: 2 runs", "run3: diverged",
+                 "<li>4 points and 2 parameters.</li>", "0.9877", "<h3>linear</h3>"):  # fmt: skip
+        assert said in shown
+
+
+def test_fits_that_are_no_json_are_named(here: Path, tmp_path: Path) -> None:
+    shutil.copytree(here / "results/mask", tmp_path / "mask")
+    (tmp_path / "mask/fits.json").write_text("{")
+    study = read_study(here / "mask.yaml")
+    with pytest.raises(ResultsError, match=r"fits\.json: not JSON"):
+        gather(study, plan(study), here / "mask.yaml", tmp_path, tmp_path)
+
+
+def test_markdown_of_a_comparison_becomes_tables_and_lists() -> None:
+    source = "At equal samples:\n\n| cell | gain |\n| --- | --- |\n| a<b | -1.0 |\n\nIn words:\n\n- one\n\nA remark.\n"
+    shown = markdown(source, leave_out=["In words"])
+    assert "<caption>At equal samples</caption>" in shown
+    assert '<th scope="row">a&lt;b</th><td class="number">-1.0</td>' in shown
+    assert "one" not in shown
+    assert shown.endswith("<p>A remark.</p>")
+
+
+def test_control_characters_are_no_part_of_a_page() -> None:
+    assert text("a\x00\x1b[31m<b>\n") == "a[31m&lt;b&gt;\n"
