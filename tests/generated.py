@@ -104,6 +104,41 @@ def failures() -> str:
     return "\n".join(rows) + "\n"
 
 
+SHOWN_FROM = {
+    "scaling_axes": "fashion",
+    "scaling_curves": "icons",
+    "ablations": "recipe",
+    "gains": "recipe",
+    "repeats": "icons",
+    "learning_curves": "icons",
+    "speedup": "quickstart",
+    "isoflop": "made-up",
+}
+"""The committed study that the gallery shows a figure of; of all others it is fashion."""
+
+
+def gallery() -> str:
+    """Every figure, with the command that made it, the function that draws it on an Axes, and how to read it."""
+    from flipscale.plot import FIGURES
+
+    parts = []
+    for name, kind in FIGURES.items():
+        study = SHOWN_FROM.get(name, "fashion")
+        made = "python -m tests.made_up" if study == "made-up" else f"flipscale plot studies/{study}.yaml"
+        parts.append(
+            f"### {name}\n\n{kind.about[0].upper()}{kind.about[1:]}. {kind.how_to_read}\n\n"
+            f"![{kind.about}](../plots/{study}/{name}.png)\n\n"
+            f"`{made}` · on an Axes: `flipscale.plot.{kind.on_axes.__name__}`\n"
+        )
+    return "\n".join(parts)
+
+
+def references() -> str:
+    from flipscale.plot import REFERENCE_COLUMNS
+
+    return "\n".join(["| column | meaning |", "|---|---|", *(f"| `{n}` | {m} |" for n, m in REFERENCE_COLUMNS.items())])
+
+
 def laws() -> str:
     from flipscale.fit import LAWS
 
@@ -121,6 +156,8 @@ PARTS: dict[str, Callable[[], str]] = {
     "docs/study.md#settings": settings,
     "docs/study.md#options": options,
     "docs/results.md#columns": columns_as_markdown,
+    "docs/figures.md#gallery": gallery,
+    "docs/figures.md#references": references,
     "docs/trainers.md#flags": flags,
     "docs/slurm.md#site": site,
     "docs/slurm.md#failures": failures,

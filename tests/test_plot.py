@@ -12,9 +12,9 @@ from matplotlib.figure import Figure
 from flipscale.collect import COLUMNS, DTYPES
 from flipscale.compare import short
 from flipscale.errors import ResultsError
-from flipscale.plot import FIGURES, plot_all, shown
-from flipscale.plot.figures import Undrawable, small_print
-from flipscale.plot.style import Labels, line_style
+from flipscale.plot import FIGURES, Undrawable, draw_figure, plot_all, shown, small_print
+from flipscale.plot.labels import Labels
+from flipscale.plot.style import line_style
 
 BASELINE = {"mask_ratio": 0}
 PARAMS = {"ViT-w48d3-4": 210_000, "ViT-w96d4-4": 880_000}
@@ -46,6 +46,8 @@ def study(models=("ViT-w48d3-4",), samples=(16000, 32000, 64000), masks=(0, 0.5)
             "flops_per_sample": PARAMS[model] * (1 - 0.7 * mask) * 300,
             "train_flops": n * PARAMS[model] * (1 - 0.7 * mask) * 300,
             "gpu_hours": n * PARAMS[model] * (1 - 0.5 * mask) / 3e9,
+            "gpu_hours_predicted": n * PARAMS[model] * (1 - 0.5 * mask) / 4e9,
+            "repeats": 1.0,
             "zero_shot_top1": top1,
             "held_out_loss": 3 - top1,
             "device": "cpu",
@@ -54,8 +56,9 @@ def study(models=("ViT-w48d3-4",), samples=(16000, 32000, 64000), masks=(0, 0.5)
         }
         rows.append(row)
         for step, share in enumerate((0.5, 1.0)):
-            points.append(
-                {"id": row["id"], "step": step, "samples": n * share, "metric": "zero_shot_top1", "value": share * top1}
+            points.extend(
+                {"id": row["id"], "step": step, "samples": n * share, "metric": metric, "value": share * value}
+                for metric, value in (("zero_shot_top1", top1), ("loss", 3 - top1))
             )
     return table(rows), pd.DataFrame(points)
 
@@ -67,18 +70,19 @@ def plot(tmp_path, tables, **options):
 def drawn(name, tables, **options):
     figure = Figure()
     FigureCanvasAgg(figure)
-    rows = FIGURES[name].draw(figure, shown(*tables, **{"study": "mask", "baseline": BASELINE, **options}))
+    rows = draw_figure(name, figure, shown(*tables, **{"study": "mask", "baseline": BASELINE, **options}))
     return figure, rows
 
 
 def texts(figure):
-    return [text.get_text() for ax in figure.axes for text in ax.texts if text.get_text()]
+    return [text.get_text() for ax in figure.axes for text in ax.texts if text.get_text() and text.get_visible()]
 
 
 def test_every_figure_is_drawn_in_three_formats(tmp_path):
     done = plot(tmp_path, study(models=tuple(PARAMS)))
-    assert done.skipped == {}
-    assert [path.name for path in done.files] == [f"{n}.{suffix}" for n in FIGURES for suffix in ("svg", "png", "pdf")]
+    assert list(done.skipped) == ["ablations", "repeats", "isoflop"]
+    names = [name for name in FIGURES if name not in done.skipped]
+    assert [path.name for path in done.files] == [f"{n}.{suffix}" for n in names for suffix in ("svg", "png", "pdf")]
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(path.name for path in done.files)
 
 
@@ -104,9 +108,16 @@ def test_a_figure_that_cannot_be_drawn_is_skipped_with_its_reason_and_its_old_fi
     done = plot(tmp_path, study(samples=(16000,)))
     assert done.skipped == {
         "accuracy_vs_samples": "samples has one value; it takes runs of two schedule lengths",
-        "scaling_axes": "model, data_size and samples have one value each",
         "speedup": "samples has one value; a speed-up is read between runs of two or more schedule lengths",
+        "scaling_axes": "model, data_size and samples have one value each",
+        "scaling_curves": "model, data_size and samples have one value each",
         "gains": "one arm in one cell is one gain; compare says it in words",
+        "gains_along_axes": "model, data_size and samples have one value each",
+        "ablations": "the baseline names no setting but the mask ratio that varies",
+        "repeats": "repeats has one value; it takes fewer unique pairs, or more samples of them",
+        "error_vs_compute": "all runs of an arm took the same training FLOPs",
+        "isoflop": "0 of 1 budgets of train_flops have an optimum, and a law takes 2; it takes models of several sizes "
+        "trained with equal FLOPs",
     }
     assert not (tmp_path / "speedup.svg").exists()
     assert (tmp_path / "accuracy_vs_flops.svg").exists()
@@ -117,6 +128,10 @@ def test_a_table_without_its_schedule_lengths_draws_the_rest(tmp_path):
     done = plot(tmp_path, (results.assign(samples=pd.array([None] * len(results), dtype="Int64")), curves))
     assert "scaling_axes" in done.skipped
     assert (tmp_path / "accuracy_vs_flops.svg").exists()
+    figure, _ = drawn(
+        "accuracy_vs_flops", (results.assign(samples=pd.array([None] * len(results), dtype="Int64")), curves)
+    )
+    assert texts(figure) == ["no mask", "mask 50 %"]
 
 
 def test_an_unknown_figure_is_named_with_the_nearest(tmp_path):
@@ -127,11 +142,11 @@ def test_an_unknown_figure_is_named_with_the_nearest(tmp_path):
 def test_small_print_counts_what_is_drawn_and_is_dated_by_the_newest_run():
     tables = study()
     tables[0].loc[0, "zero_shot_top1"] = np.nan
-    prepared = shown(*tables, study="mask", baseline=BASELINE, score="zero_shot_top1")
-    _, rows = drawn("accuracy_vs_samples", tables)
-    assert small_print(prepared, rows) == (
+    figure, rows = drawn("accuracy_vs_samples", tables)
+    assert small_print(rows, "mask") == "study mask · 17 runs · 3 seeds · newest run finished 2023-11-14"
+    assert figure.texts[0].get_text() == (
         "study mask · 17 runs · 3 seeds · newest run finished 2023-11-14\n"
-        "points: means over seeds, bars: ± 1 sd, dots: runs"
+        "points: means over seeds, bars: ± 1 sd, rings: runs"
     )
 
 
@@ -143,7 +158,7 @@ def test_lines_are_named_beside_them():
 
 def test_panels_share_a_legend():
     figure, _ = drawn("accuracy_vs_flops", study(models=tuple(PARAMS)))
-    assert [ax.get_title() for ax in figure.axes] == ["model=ViT-w48d3-4", "model=ViT-w96d4-4"]
+    assert [ax.get_title() for ax in figure.axes] == ["ViT-w48d3-4", "ViT-w96d4-4"]
     assert [text.get_text() for text in figure.legends[0].get_texts()] == ["no mask", "mask 50 %"]
 
 
@@ -156,12 +171,10 @@ def test_points_are_means_over_seeds():
 
 def test_scaling_axes_hold_the_other_axes_fixed():
     figure, rows = drawn("scaling_axes", study(models=tuple(PARAMS)))
-    assert [ax.get_title() for ax in figure.axes] == ["model, at samples=64k", "samples, at model=ViT-w96d4-4"]
+    assert [ax.get_title() for ax in figure.axes] == ["model size\nat 64k samples", "samples seen\nat ViT-w96d4-4"]
     assert len(rows) == 2 * 3 + 2 * 3 * 3  # both models at 64k, and the other two lengths of the larger
-    assert [label.get_text() for label in figure.axes[0].get_xticklabels()] == [
-        "ViT-w48d3-4\n63M",
-        "ViT-w96d4-4\n260M",
-    ]
+    assert [label.get_text() for label in figure.axes[0].get_xticklabels()] == ["w48d3\n63M", "w96d4\n260M"]
+    assert figure.axes[0].get_xlabel() == "model ViT-…-4, FLOPs a sample unmasked"
 
 
 def test_all_the_data_there_is_stands_where_its_unique_pairs_are():
@@ -257,7 +270,7 @@ def test_gains_are_the_paired_ones_with_their_intervals_seeds_and_times():
 def test_gains_of_several_cells_stand_under_their_cell():
     figure, _ = drawn("gains", study(samples=(16000, 32000)))
     assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == ["mask 50 %"] * 2
-    assert texts(figure) == ["training\ntime", "samples=16k", "0.75×", "samples=32k", "0.75×"]
+    assert texts(figure) == ["training\ntime", "16k samples", "0.75×", "32k samples", "0.75×"]
     # More than a page of them: the longest schedules.
     figure, rows = drawn("gains", study(samples=(16000, 32000), masks=np.linspace(0, 0.9, 31).tolist(), seeds=(0,)))
     assert len(figure.axes[0].get_yticklabels()) == 30
@@ -315,11 +328,15 @@ def test_more_arms_than_can_be_told_apart_are_left_to_gains(tmp_path):
     masks = [round(0.1 * i, 1) for i in range(9)]
     tables = study(models=tuple(PARAMS), masks=masks)
     done = plot(tmp_path, tables)
-    assert {path.stem for path in done.files} == {"gains"}
-    assert set(done.skipped.values()) == {
-        "9 arms are too many to tell apart in one figure; gains shows them, or make studies of fewer"
+    assert {path.stem for path in done.files} == {"gains", "mask_ratios", "scaling_curves", "predicted_cost"}
+    too_many = "9 arms are too many to tell apart in one figure; gains shows them, or make studies of fewer"
+    assert {name for name, why in done.skipped.items() if why == too_many} == {
+        *("accuracy_vs_samples", "accuracy_vs_flops", "accuracy_vs_hours", "speedup", "scaling_axes", "repeats"),
+        *("gains_along_axes", "error_vs_compute", "learning_curves", "training_loss"),
     }
-    assert plot(tmp_path, study(models=tuple(PARAMS), masks=masks[:8])).skipped == {}
+    assert not set(plot(tmp_path, study(models=tuple(PARAMS), masks=masks[:8])).skipped) - {
+        *("ablations", "repeats", "isoflop")
+    }
 
 
 def test_arms_differ_without_colour():
@@ -335,15 +352,39 @@ def test_a_label_covers_nothing_and_is_nearest_to_its_own_line():
     labels = Labels(ax)
     labels.avoid([0, 8], [5, 5], 0)
     labels.avoid([0, 8], [5.5, 5.5], 1)
-    assert labels.name_line(0, "below", [(8, 5)])
-    assert labels.name_line(1, "above", [(8, 5.5)])
-    boxes = [text.get_window_extent() for text in ax.texts]
-    assert not boxes[0].overlaps(boxes[1])
-    assert boxes[0].y0 < boxes[1].y0
+    labels.name_line(0, "below", [(8, 5)])
+    labels.name_line(1, "above", [(8, 5.5)])
+    figure.draw_without_rendering()
+    assert labels.all_named
+    below, above = (text.get_window_extent() for text in ax.texts)
+    assert not below.overlaps(above)
+    assert below.y0 < above.y0
+    assert below.x0 > ax.transData.transform((8, 5))[0]
     for y in np.arange(0, 10, 0.2):
         labels.avoid([0, 10], [y, y], 2)
-    assert not labels.name_line(0, "no room", [(8, 5)])
-    assert len(ax.texts) == 2
+    labels.name_line(0, "no room", [(8, 5)])
+    labels.drop_names()
+    labels.name_line(0, "no room", [(8, 5)])
+    figure.draw_without_rendering()
+    assert not labels.all_named
+    assert [text.get_visible() for text in ax.texts] == [False]
+
+
+def test_labels_move_with_the_figure_they_are_in():
+    figure = Figure(figsize=(4, 3))
+    FigureCanvasAgg(figure)
+    ax = figure.subplots()
+    ax.plot([0, 8], [5, 5])
+    ax.set(xlim=(0, 10), ylim=(0, 10))
+    labels = Labels(ax)
+    labels.avoid([0, 8], [5, 5], 0)
+    labels.name_line(0, "a line", [(8, 5)])
+    figure.draw_without_rendering()
+    assert ax.texts[0].get_window_extent().x1 <= ax.bbox.x1
+    ax.set_xlim(0, 8.1)
+    figure.draw_without_rendering()
+    assert labels.all_named
+    assert ax.texts[0].get_window_extent().x1 <= ax.bbox.x1
 
 
 def test_plot_needs_no_pyplot():

@@ -90,7 +90,11 @@ def parser() -> argparse.ArgumentParser:
     one = verb(verbs.cancel)
     one.add_argument("ids", metavar="ID", nargs="*", help="only these runs")
     mirrors(verb(verbs.collect))
-    verb(verbs.plot).add_argument("--plots", type=Path, default=Path("plots"), help="where figures go (plots/)")
+    one = verb(verbs.plot)
+    one.add_argument("--plots", type=Path, default=Path("plots"), help="where figures go (plots/)")
+    one.add_argument(
+        "--references", type=Path, metavar="FILE", help="others' results to show beside, as studies/references.csv"
+    )
     one = verb(verbs.compare, study=False)
     one.add_argument("study", metavar="STUDY|TABLE", help="the study's YAML file, or any .csv, .tsv or .parquet")
     one.add_argument("--score", help="what to compare in a study; the study's score if left out")

@@ -228,7 +228,7 @@ def collect(args: argparse.Namespace) -> int:
 def plot(args: argparse.Namespace) -> int:
     """Draw the figures of a study from its results.csv."""
     from flipscale.collect import read_curves, read_results
-    from flipscale.plot import plot_all
+    from flipscale.plot import plot_all, read_references
 
     study = study_of(args)
     folder = args.results / study.name
@@ -240,6 +240,7 @@ def plot(args: argparse.Namespace) -> int:
         out=args.plots / study.name,
         figures=study.figures,
         score=study.score,
+        references=read_references(args.references) if args.references else None,
     )
     for name, reason in drawn.skipped.items():
         say(f"{name} is not drawn: {reason}")
@@ -337,7 +338,7 @@ def run(args: argparse.Namespace) -> int:
     from flipscale import track
 
     args.detach = args.retry_diverged = args.json = args.dry_run = False
-    args.score = args.x = args.y = args.at = None
+    args.score = args.references = args.x = args.y = args.at = None
     args.baseline, args.series, args.lower_is_better, args.deltas = [], [], False, False
     failed = submit(args)
     study, planned = plan_of(args)

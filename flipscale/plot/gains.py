@@ -4,16 +4,18 @@ The curves take a colour an arm and two schedule lengths; this figure takes neit
 """
 
 import textwrap
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from flipscale.compare import Comparison, Pair, arms_of, times
-from flipscale.plot.figures import Shown, Undrawable, compared, score_words, small_print
-from flipscale.plot.style import line_style, settle
+from flipscale.plot.page import Drawing, Line, Panel, alone
+from flipscale.plot.shown import NO_MASK, Shown, Undrawable, cell_words, score_words, shown
+from flipscale.plot.style import QUIET, line_style
 
 MOST_ROWS = 48
 """Rows, with the headings of their cells, that fit one page."""
@@ -30,32 +32,40 @@ class _Row(NamedTuple):
     pair: Pair | None
 
 
-def gains(figure: Figure, s: Shown) -> pd.DataFrame:
-    """Every arm's gain over the baseline at equal samples with its 95 % interval, and its time over the baseline's.
+def gains(
+    results: pd.DataFrame, ax: Axes, *, baseline: Mapping[str, Any] = NO_MASK, score: str | None = None
+) -> pd.DataFrame:
+    """Draw every arm's gain over the baseline at equal samples onto an Axes, a row an arm, with 95 % intervals.
 
-    Of several cells each is a group; where they are more than a page holds, the longest schedule of each series is.
+    `results` is results.csv's table, or rows of it. The time of each arm over the baseline's stands right of the Axes.
+    Returns the runs drawn; raises Undrawable with the reason where there is nothing to draw.
     """
-    comparison = compared(s)
+    return alone(ax, gains_panels(shown(results, baseline=baseline, score=score)))
+
+
+def gains_panels(s: Shown) -> list[Panel]:
+    """One panel of all arms. Of several cells each is a group; more than a page holds are those of longest schedule."""
+    comparison = s.compared
     pairs, at = _fitting(comparison)
     rows = _rows(pairs, s)
     lines = max(row.words.count("\n") + 1 for row in rows)
     widest = max(len(line) * (1 if row.pair else 1.15) for row in rows for line in row.words.split("\n"))
-    figure.set_size_inches(4.7 + 0.062 * widest, _ROW * lines * len(rows) + 1.35)
-    ax = figure.subplots()
-    scale = 100 if comparison.fraction else 1
-    low, high = _limits(pairs, scale)
-    for y, row in enumerate(rows):
-        if row.pair:
-            _draw(ax, y, row.pair, scale, low, high)
-    ax.axvline(0, color="#444444", linewidth=1, zorder=2)
-    ax.set_xlim(low, high)
-    ax.set_xlabel(_axis_words(comparison, s, at))
-    _write(ax, rows)
-    runs = _runs_of(pairs, s)
-    settle(
-        figure, small_print(s, runs, "points: mean gains, bars: 95 % intervals, dots: seeds, time: over the baseline's")
-    )
-    return runs
+
+    def draw(ax: Axes) -> Drawing:
+        scale = 100 if comparison.fraction else 1
+        low, high = gain_limits(pairs, scale)
+        for y, row in enumerate(rows):
+            if row.pair:
+                _draw(ax, y, row.pair, scale, low, high)
+        ax.axvline(0, color="#444444", linewidth=1, zorder=2)
+        ax.set_xlim(low, high)
+        ax.set_xlabel(_axis_words(comparison, s, at))
+        _write(ax, rows)
+        return Drawing()
+
+    marks = "points: mean gains, bars: 95 % intervals, rings: seeds, time: over the baseline's"
+    size = 4.7 + 0.062 * widest, _ROW * lines * len(rows) + 1.35
+    return [Panel("", _runs_of(pairs, s), draw, "", marks, size, name_lines=False)]
 
 
 def _fitting(comparison: Comparison) -> tuple[list[Pair], str]:
@@ -88,14 +98,14 @@ def _rows(pairs: list[Pair], s: Shown) -> list[_Row]:
     rows: list[_Row] = []
     for cell in cells:
         if len(cells) > 1:
-            rows.append(_Row(cell.replace("data_size=null", "all data") or "no cell", None))
+            rows.append(_Row(cell_words(cell) or "no cell", None))
         of_cell = sorted((pair for pair in pairs if pair.cell == cell), key=lambda pair: number[pair.arm])
         rows += [_Row(textwrap.fill(s.arms[number[pair.arm]], _CHARACTERS), pair) for pair in of_cell]
     return rows
 
 
-def _limits(pairs: list[Pair], scale: float) -> tuple[float, float]:
-    """From the seeds and 0 outwards as far as the intervals go, but no farther than half of what the seeds span.
+def gain_limits(pairs: list[Pair], scale: float) -> tuple[float, float]:
+    """An axis for gains: the seeds and 0, and intervals as far as half of what these span beyond them.
 
     Two seeds can give an interval that is ten times as wide as everything else.
     """
@@ -106,6 +116,24 @@ def _limits(pairs: list[Pair], scale: float) -> tuple[float, float]:
     high = min(max(seeds + ends), max(seeds) + half)
     margin = 0.04 * (high - low)
     return low - margin, high + margin
+
+
+def gain_line(
+    ax: Axes, s: Shown, pairs: list[Pair], x_of_cell: Mapping[str, float], scale: float, shift: float
+) -> Line:
+    """One arm's gains with their intervals, shifted a little so that its bars stand beside those of other arms."""
+    pairs = sorted(pairs, key=lambda pair: x_of_cell[pair.cell])
+    number = s.arm_numbers[pairs[0].arm]
+    xs = [x_of_cell[pair.cell] * shift for pair in pairs]
+    ys = [scale * (pair.gain.mean or 0.0) for pair in pairs]
+    low = [y if pair.gain.low is None else scale * pair.gain.low for y, pair in zip(ys, pairs, strict=True)]
+    high = [y if pair.gain.high is None else scale * pair.gain.high for y, pair in zip(ys, pairs, strict=True)]
+    bars = np.abs([np.subtract(ys, low), np.subtract(high, ys)])
+    style = line_style(number)
+    ax.errorbar(
+        xs, ys, bars if bars.any() else None, capsize=2, elinewidth=0.9, label=s.arms[number], zorder=3, **style
+    )
+    return Line(s.arms[number], style, xs, ys, low, high)
 
 
 def _draw(ax: Axes, y: int, pair: Pair, scale: float, low: float, high: float) -> None:
@@ -121,7 +149,8 @@ def _draw(ax: Axes, y: int, pair: Pair, scale: float, low: float, high: float) -
     ax.plot([scale * gain.mean], [y], "o", color=_GAIN, zorder=4)
     if gain.n > 1:
         seeds = [scale * value for value in gain.values]
-        ax.plot(seeds, [y + 0.25] * gain.n, ".", ms=3.5, color=_SEEDS, alpha=0.6, zorder=5, markeredgewidth=0)
+        ring = {"markerfacecolor": "white", "markeredgecolor": _SEEDS, "markeredgewidth": 0.6}
+        ax.plot(seeds, [y + 0.27] * gain.n, "o", ms=2.8, zorder=5, **ring)
 
 
 def _write(ax: Axes, rows: list[_Row]) -> None:
@@ -134,7 +163,7 @@ def _write(ax: Axes, rows: list[_Row]) -> None:
     ax.xaxis.set_major_locator(MaxNLocator(6))
     beside: dict[str, Any] = {"transform": ax.get_yaxis_transform(), "fontsize": 8}
     if any(row.pair and row.pair.ratios["gpu_hours"].mean for row in rows):
-        ax.text(1.03, -0.8, "training\ntime", color="#555555", va="bottom", linespacing=1, **beside)
+        ax.text(1.03, -0.8, "training\ntime", color=QUIET, va="bottom", linespacing=1, **beside)
     for y, row in enumerate(rows):
         if row.pair is None:
             ax.text(-0.03, y, row.words, fontweight="bold", ha="right", va="center_baseline", **beside)

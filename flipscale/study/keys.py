@@ -29,10 +29,19 @@ FIGURES = (
     "accuracy_vs_samples",
     "accuracy_vs_flops",
     "accuracy_vs_hours",
-    "scaling_axes",
     "speedup",
+    "scaling_axes",
+    "scaling_curves",
+    "mask_ratios",
     "gains",
+    "gains_along_axes",
+    "ablations",
+    "repeats",
+    "error_vs_compute",
+    "isoflop",
     "learning_curves",
+    "training_loss",
+    "predicted_cost",
 )
 
 DEVICES = ("cpu", "V100", "A100", "H100", "H200", "TPU-v3")

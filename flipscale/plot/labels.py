@@ -1,0 +1,210 @@
+"""Words beside what they name, placed when the figure is drawn: over no line, no point and no other word."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+from matplotlib.artist import Artist
+from matplotlib.axes import Axes
+from matplotlib.backend_bases import RendererBase
+from matplotlib.text import Annotation
+from matplotlib.transforms import Bbox
+
+_Pixels = np.ndarray[Any, Any]  # [n, 2]
+_Place = tuple[float, float, str, str]  # offset in points (1/72 inch), horizontal and vertical alignment
+_Point = tuple[float, float]  # in data coordinates
+
+# Where a label may stand beside its point, best first.
+_BESIDE: tuple[_Place, ...] = tuple((7, dy, "left", "center") for dy in (0, 4, -4, 8, -8, 12, -12, 18, -18, 24, -24))
+_AROUND: tuple[_Place, ...] = (
+    (0, 7, "center", "bottom"),
+    (0, -7, "center", "top"),
+    (6, 5, "left", "bottom"),
+    (6, -5, "left", "top"),
+    (-6, 5, "right", "bottom"),
+    (-6, -5, "right", "top"),
+    (-7, 0, "right", "center"),
+)
+_FARTHER: tuple[_Place, ...] = tuple(
+    (scale * dx, scale * dy, ha, va) for scale in (2, 3, 4, 6, 8, 11) for dx, dy, ha, va in _AROUND
+)
+_RADIUS = 3.0  # of a marker, in points
+_CIRCLE = np.array([(np.cos(a), np.sin(a)) for a in np.linspace(0, 2 * np.pi, 8, endpoint=False)])
+_STEP = 4.0  # pixels between the samples of a line that labels keep off
+
+
+@dataclass(frozen=True)
+class _Wanted:
+    text: Annotation
+    words: tuple[str, ...]
+    """The words in one or more ways; the last of several is the shortest, for where the others find no room."""
+    points: tuple[_Point, ...]
+    places: tuple[tuple[_Place, ...], ...]
+    line: int | None
+    """The line that must be nearest to it; None for a word that may stand anywhere."""
+    required: bool
+    """Whether it is the name of a line that has no other."""
+
+
+class Labels(Artist):
+    """The labels of one axes.
+
+    It draws nothing: it is drawn before everything else, and then gives each label its place in the layout as it is by
+    then. So labels are right in a figure of anybody's, whatever is resized later, and in every format alike.
+    """
+
+    def __init__(self, ax: Axes, *, legend: Sequence[Artist] = ()):
+        """With `legend`, its entries, an axes whose lines cannot all be named beside them gets that legend instead."""
+        super().__init__()
+        self.set_zorder(-1e6)
+        self.set_in_layout(False)
+        self._ax = ax
+        self._legend = legend
+        self._lines: list[tuple[_Pixels, int]] = []  # data coordinates
+        self._wanted: list[_Wanted] = []
+        self._placed_in: object = None
+        self.all_named = True
+        """Whether every line has its name beside it, once it was drawn."""
+        ax.add_artist(self)
+
+    def avoid(self, xs: Sequence[float], ys: Sequence[float], line: int) -> None:
+        """Keep labels off the polyline through these points, in data coordinates, a part of line number `line`."""
+        self._lines.append((np.column_stack([np.asarray(xs, float), np.asarray(ys, float)]), line))
+
+    def name_line(
+        self, line: int, words: str, points: Iterable[_Point], *, required: bool = True, **style: Any
+    ) -> None:
+        """Put the name of a line beside the first of its points where no other line is nearer."""
+        self._want(line, (words,), points, ((*_BESIDE, *_AROUND),), style, required)
+
+    def explain(self, words: Sequence[str], points: Iterable[_Point], **style: Any) -> None:
+        """Put words near one of the points, farther off if it must be, in one of several ways to break them.
+
+        The last of several `words` is for where the others find no room at all; where it finds none either, nothing is.
+        """
+        self._want(None, words, points, (_AROUND, _FARTHER), style, required=False)
+
+    def _want(
+        self,
+        line: int | None,
+        words: Sequence[str],
+        points: Iterable[_Point],
+        places: Any,
+        style: dict[str, Any],
+        required: bool,
+    ) -> None:
+        points = tuple((float(x), float(y)) for x, y in points)
+        text = self._ax.annotate(
+            words[0], points[0], (0, 0), textcoords="offset points", annotation_clip=False, zorder=6, **style
+        )
+        text.set_in_layout(False)
+        self._wanted.append(_Wanted(text, tuple(words), points, places, line, required))
+
+    def drop_names(self) -> None:
+        """Take the names of lines away, where a legend has them; the other words stay."""
+        for wanted in self._wanted:
+            if wanted.required:
+                wanted.text.remove()
+        self._wanted = [wanted for wanted in self._wanted if not wanted.required]
+        self._placed_in = None
+
+    def draw(self, renderer: RendererBase) -> None:
+        """Place the labels, unless they stand where they must already."""
+        ax = self._ax
+        if not self._wanted:
+            return
+        figure = ax.get_figure(root=True)
+        assert figure is not None
+        inches = tuple(round(float(value) / figure.dpi, 4) for value in ax.bbox.bounds)
+        key = (inches, ax.get_xlim(), ax.get_ylim(), ax.get_xscale(), ax.get_yscale())
+        if key == self._placed_in:
+            return
+        self._placed_in = key
+        self.all_named = self._place(renderer, figure.dpi / 72)
+        if self._legend and not self.all_named:
+            for wanted in self._wanted:
+                if wanted.required:
+                    wanted.text.set_visible(False)
+            if ax.get_legend() is None:
+                ax.legend(handles=list(self._legend), loc="best", fontsize=7.5).draw(renderer)
+
+    def _place(self, renderer: RendererBase, dots: float) -> bool:
+        """Place what was wanted; `dots` are pixels a point. Returns whether each line has its name.
+
+        Notes come before names, as they explain one place, unless that leaves a line without a name.
+        """
+        lines = [number for _, number in self._lines]
+        drawn = [self._sampled(corners, dots) for corners, _ in self._lines]
+        pixels = np.concatenate(drawn) if drawn else np.zeros((0, 2))
+        owner = np.repeat(lines, [len(one) for one in drawn])
+        names_first = sorted(self._wanted, key=lambda wanted: not wanted.required)
+        for order in (self._wanted, names_first, self._wanted):
+            taken: list[Bbox] = []
+            named = True
+            for wanted in order:
+                box = self._put(wanted, pixels, owner, taken, renderer, dots)
+                wanted.text.set_visible(box is not None)
+                if box is not None:
+                    taken.append(box)
+                elif wanted.required:
+                    named = False
+            if named:
+                break
+        return named
+
+    def _sampled(self, corners: _Pixels, dots: float) -> _Pixels:
+        """Pixels on a polyline, so close that no word fits between two of them; of a point, its marker's outline."""
+        with np.errstate(divide="ignore", invalid="ignore"):
+            at = self._ax.transData.transform(corners)
+        at = at[np.isfinite(at).all(axis=1)]
+        if len(at) == 1:
+            return np.asarray(at + _RADIUS * dots * _CIRCLE)
+        parts = [at]
+        for start, end in pairwise(at):
+            count = int(min(np.hypot(*(end - start)) / _STEP, 400))
+            parts.append(start + np.linspace(0, 1, count + 2)[1:-1, None] * (end - start))
+        return np.concatenate(parts)
+
+    def _put(
+        self, wanted: _Wanted, pixels: _Pixels, owner: _Pixels, taken: list[Bbox], renderer: RendererBase, dots: float
+    ) -> Bbox | None:
+        text = wanted.text
+        text.set_visible(True)
+        *ways, short = wanted.words
+        tries = [(words, places) for places in wanted.places for words in ways or [short]]
+        for words, places in [*tries, *((short, places) for places in wanted.places if ways)]:
+            text.set_text(words)
+            text.xy, text.xyann = wanted.points[0], (0, 0)
+            extent = text.get_window_extent(renderer)
+            for point in wanted.points:
+                at = self._ax.transData.transform(point)
+                for dx, dy, ha, va in places:
+                    box = _box(at[0] + dots * dx, at[1] + dots * dy, extent.width, extent.height, ha, va).padded(
+                        2 * dots
+                    )
+                    if self._is_free(box, pixels, owner, taken, wanted.line):
+                        text.xy, text.xyann = point, (dx, dy)
+                        text.set_horizontalalignment(ha)  # type: ignore[arg-type]
+                        text.set_verticalalignment(va)  # type: ignore[arg-type]
+                        return box
+        return None
+
+    def _is_free(self, box: Bbox, pixels: _Pixels, owner: _Pixels, taken: list[Bbox], line: int | None) -> bool:
+        frame = self._ax.bbox
+        inside = box.x0 >= frame.x0 and box.x1 <= frame.x1 and box.y0 >= frame.y0 and box.y1 <= frame.y1
+        if not inside or any(box.overlaps(other) for other in taken):
+            return False
+        if not len(pixels):
+            return True
+        outside = np.maximum(np.maximum([box.x0, box.y0] - pixels, pixels - [box.x1, box.y1]), 0)
+        away = np.hypot(*outside.T)
+        nearest = float(away.min())
+        return nearest > 0 and (line is None or float(away[owner == line].min(initial=np.inf)) <= nearest)
+
+
+def _box(x: float, y: float, width: float, height: float, ha: str, va: str) -> Bbox:
+    left = x - {"left": 0.0, "center": 0.5, "right": 1.0}[ha] * width
+    bottom = y - {"bottom": 0.0, "center": 0.5, "top": 1.0}[va] * height
+    return Bbox.from_bounds(left, bottom, width, height)

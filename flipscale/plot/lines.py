@@ -1,0 +1,207 @@
+"""Score against what was spent: samples seen, training FLOPs, or time. A line an arm, a panel a series."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.axis import Axis
+
+from flipscale.compare import series_of, short
+from flipscale.plot.page import Drawing, Line, Panel, alone
+from flipscale.plot.shown import NO_MASK, Shown, Undrawable, cell_words, few_arms, one_value, score_words, shown
+from flipscale.plot.style import REFERENCE, count_axis, line_style, log_axis, percent_axis, power
+from flipscale.plot.thin import Floats
+
+_MOST_DOTS = 400  # runs that a panel shows one by one
+
+
+def accuracy(
+    results: pd.DataFrame,
+    ax: Axes,
+    *,
+    x: str = "samples",
+    baseline: Mapping[str, Any] = NO_MASK,
+    score: str | None = None,
+    references: pd.DataFrame | None = None,
+    panel: str | None = None,
+) -> pd.DataFrame:
+    """Draw the score against `x`, samples, train_flops or gpu_hours, onto an Axes: a line an arm, means over seeds.
+
+    `results` is results.csv's table, or rows of it. `panel` names one series where these rows are of several. Returns
+    the runs drawn; raises Undrawable with the reason where there is nothing to draw.
+    """
+    s = shown(results, baseline=baseline, score=score, references=references)
+    return alone(ax, accuracy_panels(s, x), panel)
+
+
+def accuracy_panels(s: Shown, x: str) -> list[Panel]:
+    """A panel per series with a line per arm; a line runs along the schedule, else the model, else the data.
+
+    A series with a single point an arm gets a panel only where no series has more: `scaling_axes` shows it.
+    """
+    if x == "samples" and "samples" not in s.axes:
+        raise one_value(s, "samples", "it takes runs of two schedule lengths")
+    words = {"samples": "samples seen", "train_flops": "training FLOPs"}.get(x, x)
+    if x == "gpu_hours":
+        s, words = in_time_units(s)
+        x = "time"
+    along = next((name for name in ("samples", "model", "data_size") if name in s.axes), "samples")
+    rows = s.rows[s.rows[x].notna() & (s.rows[x] > 0)]
+    if rows.empty:
+        raise Undrawable(f"no run has {x}")
+    if rows[x].nunique() < 2:
+        raise Undrawable(f"{x} has one value")
+    if along == "data_size" and x != "samples":
+        raise Undrawable("samples and model have one value each, so that all runs of an arm cost the same")
+    few_arms(s)
+    rows = rows.assign(series=series_of(rows, along))
+    lengths = rows.groupby("series", sort=False)[along].nunique(dropna=False)
+    names = [str(name) for name, n in lengths.items() if n > 1] or list(map(str, lengths.index))
+
+    def panel(name: str) -> Panel:
+        of_series = rows[rows["series"] == name]
+
+        def draw(ax: Axes) -> Drawing:
+            drawing = Drawing(arm_lines(ax, s, of_series, x, along=along))
+            there = add_references(ax, s, of_series, x, drawing)
+            set_x_axis(ax.xaxis, x, pd.concat([rows[x].astype(float), there[x].astype(float)]))
+            ax.set_xlabel(words)
+            return drawing
+
+        return Panel(cell_words(name), of_series, draw, score_words(s.score))
+
+    return [panel(name) for name in names]
+
+
+def set_x_axis(axis: Axis, x: str, values: "pd.Series[float]") -> None:
+    """A log axis of samples at the values themselves, of FLOPs at powers of ten, of time at round numbers."""
+    if x in ("samples", "data_size"):
+        count_axis(axis, values)
+    elif x == "train_flops":
+        log_axis(axis, values, power)
+    else:
+        log_axis(axis, values, lambda value: short(value) if value >= 1e-3 else power(value))
+
+
+def arm_lines(ax: Axes, s: Shown, rows: pd.DataFrame, x: str, along: str) -> list[Line]:
+    """Each arm's means over seeds with bars of 1 sd, and its runs as dots."""
+    if not s.lower_is_better:
+        percent_axis(ax.yaxis)
+    dots = len(rows) <= _MOST_DOTS
+    return [
+        mean_line(ax, rows[rows["arm"] == arm], x, s.score, along, s.arms[arm], line_style(arm), dots)
+        for arm in sorted(set(rows["arm"]))
+    ]
+
+
+def mean_line(
+    ax: Axes,
+    rows: pd.DataFrame,
+    x: str,
+    y: str,
+    along: str,
+    words: str,
+    style: dict[str, Any],
+    dots: bool = True,
+) -> Line:
+    """One line through the means over seeds with bars of 1 sd, and its runs as dots."""
+    xs, ys, spread, most = _means(rows[along], rows[x], rows[y])
+    several = most > 1
+    every = max(1, len(xs) // 14)
+    ax.errorbar(
+        xs,
+        ys,
+        spread if several and style["marker"] else None,
+        capsize=2,
+        elinewidth=0.8,
+        errorevery=every,
+        markevery=every,
+        label=words,
+        zorder=3,
+        **style,
+    )
+    if several and not style["marker"]:
+        ax.fill_between(xs, ys - spread, ys + spread, color=style["color"], alpha=0.18, linewidth=0)
+    if several and dots:
+        # Below the mean, so that they never hide it; hollow, so that they are not lost on its line.
+        ax.plot(
+            rows[x].astype(float),
+            rows[y].astype(float),
+            "o",
+            ms=2.4,
+            markerfacecolor="white",
+            markeredgecolor=style["color"],
+            markeredgewidth=0.6,
+            zorder=2.5,
+        )
+    line = Line(words, style, xs.tolist(), ys.tolist(), (ys - spread).tolist(), (ys + spread).tolist())
+    if several and dots:
+        line.dots.extend(zip(rows[x].astype(float), rows[y].astype(float), strict=True))
+    return line
+
+
+def _means(
+    keys: "pd.Series[Any]", xs: "pd.Series[float]", ys: "pd.Series[float]"
+) -> tuple[Floats, Floats, Floats, int]:
+    """Of the rows of each key the mean x, the mean y and its sd over rows (0 for one), by x; and the most rows of one.
+
+    Not a groupby: a large study has hundreds of lines, and pandas takes 5 ms to set each up.
+    """
+    x, y = xs.to_numpy(dtype=np.float64, na_value=np.nan), ys.to_numpy(dtype=np.float64, na_value=np.nan)
+    there = np.isfinite(x) & np.isfinite(y)
+    codes = pd.factorize(keys[there], use_na_sentinel=False)[0]
+    n = np.bincount(codes)
+    mean_x, mean_y = (np.bincount(codes, weights=v[there]) / n for v in (x, y))
+    squares = np.bincount(codes, weights=(y[there] - mean_y[codes]) ** 2)
+    spread = np.sqrt(squares / np.maximum(n - 1, 1))
+    order = np.argsort(mean_x, kind="stable")
+    return mean_x[order], mean_y[order], spread[order], int(n.max(initial=0))
+
+
+def in_time_units(s: Shown) -> tuple[Shown, str]:
+    """The rows with `time`: gpu_hours in the unit that suits them, and its words."""
+    rows = s.rows[s.rows["gpu_hours"].notna()]
+    if rows.empty:
+        raise Undrawable("no run has gpu_hours")
+    devices = sorted({str(device) for device in rows["device"].dropna()}) if "device" in rows else []
+    if len(devices) > 1:
+        raise Undrawable(f"the runs were timed on different devices ({', '.join(devices)})")
+    unit, factor = time_unit(float(rows["gpu_hours"].max()))
+    who = "CPU core" if devices == ["cpu"] else "GPU"
+    references = s.references
+    if references is not None and {"gpu_hours", "device"} <= set(references):
+        # Hours of another device say nothing beside these.
+        references = references[references["device"].isin(devices)]
+        references = references.assign(time=references["gpu_hours"] * factor)
+    rows = rows.assign(time=rows["gpu_hours"].astype(float) * factor)
+    return replace(s, rows=rows, references=references), f"training time ({who}-{unit})"
+
+
+def time_unit(longest: float) -> tuple[str, float]:
+    """The unit that suits a longest time in hours, and how many of it an hour has."""
+    return ("seconds", 3600) if longest < 1 / 60 else ("minutes", 60) if longest < 2 else ("hours", 1)
+
+
+def add_references(
+    ax: Axes, s: Shown, rows: pd.DataFrame, x: str, drawing: Drawing, y: str | None = None
+) -> pd.DataFrame:
+    """Others' results where they have this x and this score: hollow, grey, named. Returns them, for the ticks.
+
+    In a panel of one model only those of this model, as far as they name one, are shown.
+    """
+    y = y or s.score
+    if s.references is None or x not in s.references or y not in s.references:
+        return pd.DataFrame({x: [], y: []}, dtype="float64")
+    there = s.references[s.references[x].notna() & s.references[y].notna()]
+    if "model" in there and "model" in rows and rows["model"].nunique() == 1:
+        there = there[there["model"].isna() | (there["model"] == rows["model"].iloc[0])]
+    style: dict[str, Any] = {"color": REFERENCE, "marker": "o", "linestyle": "-"}
+    for name, of_name in there.groupby("name", sort=False):
+        of_name = of_name.sort_values(x)
+        xs, ys = of_name[x].astype(float).tolist(), of_name[y].astype(float).tolist()
+        ax.plot(xs, ys, linewidth=0.8, ms=5, markerfacecolor="white", markeredgewidth=1, zorder=2, **style)
+        drawing.references.append(Line(str(name), style, xs, ys))
+    return there

@@ -1,0 +1,272 @@
+"""From panels to a figure: a grid with one legend or names beside the lines, and small print that says what it is of.
+
+A Panel knows how to draw itself on anybody's Axes. `alone` puts one there; `page` puts all of them onto a Figure.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
+from matplotlib.lines import Line2D
+
+from flipscale.errors import ResultsError
+from flipscale.plot.labels import Labels
+from flipscale.plot.references import reference_words
+from flipscale.plot.shown import Shown
+from flipscale.plot.style import QUIET
+
+MOST_PANELS = 9
+"""Panels of one page."""
+
+OF_MORE = 6
+"""Panels shown of more than that, evenly from the first to the last."""
+
+MEANS = "points: means over seeds, bars: ± 1 sd, rings: runs"
+
+_WIDTH, _HEIGHT, _COLUMNS = 3.0, 2.7, 3  # inches a panel, and panels in a row
+_ALONE = 5.6, 3.5  # inches of a panel alone
+_NAME, _SMALL_NAME = 8.5, 7.5  # points of a line's name, in a panel alone and among others
+
+
+@dataclass(frozen=True)
+class Line:
+    """One drawn line, for its name and for what labels must keep off. Without points it is named in a legend."""
+
+    words: str
+    style: dict[str, Any]
+    xs: Sequence[float]
+    ys: Sequence[float]
+    low: Sequence[float] = ()
+    """Lower ends of its bars."""
+    high: Sequence[float] = ()
+    dots: list[tuple[float, float]] = field(default_factory=list)
+    """Points beside it that words keep off."""
+
+
+@dataclass(frozen=True)
+class Note:
+    """Words near one of these points, in one of these ways; the last only where the others find no room."""
+
+    words: tuple[str, ...]
+    points: tuple[tuple[float, float], ...]
+    color: str = QUIET
+    size: float = 7.5
+    last: bool = False
+    """Placed when everything else is, or not at all."""
+
+
+@dataclass
+class Drawing:
+    """What a panel drew."""
+
+    lines: list[Line] = field(default_factory=list)
+    notes: list[Note] = field(default_factory=list)
+    avoid: list[tuple[Sequence[float], Sequence[float]]] = field(default_factory=list)
+    """Further polylines that words keep off."""
+    references: list[Line] = field(default_factory=list)
+    """Others' results, each named if there is room."""
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One Axes of a figure."""
+
+    title: str
+    rows: pd.DataFrame
+    """The runs it shows."""
+    draw: Callable[[Axes], Drawing]
+    y_words: str
+    marks: str = MEANS
+    """What its marks mean, for the small print."""
+    size: tuple[float, float] | None = None
+    """Inches, where it must have its own."""
+    name_lines: bool = True
+    """Whether lines are named at all."""
+    own_names: bool = False
+    """Whether its lines may be others than its neighbours', so that they are named in it and not in a common legend."""
+
+
+def alone(ax: Axes, panels: Sequence[Panel], which: str | None = None) -> pd.DataFrame:
+    """Draw one panel onto an Axes of any figure. Returns its runs.
+
+    Raises ResultsError where there are several and none is named.
+    """
+    titles = [panel.title for panel in panels]
+    if which is None and len(panels) > 1:
+        raise ResultsError(
+            f"These rows make {len(panels)} panels, and an Axes holds one; name it by panel=, as "
+            f"{titles[0]!r}, or give fewer rows. There are: {'; '.join(titles)}."
+        )
+    if which is not None and which not in titles:
+        raise ResultsError(f"There is no panel {which!r}. There are: {'; '.join(titles)}.")
+    panel = panels[0] if which is None else panels[titles.index(which)]
+    drawing = panel.draw(ax)
+    ax.set_ylabel(panel.y_words)
+    named = panel.name_lines and all(line.xs for line in drawing.lines)
+    if named:
+        _room_for_names(ax, drawing)
+    elif panel.name_lines and drawing.lines:
+        ax.legend(handles=_handles([drawing]), loc="best")
+    _label(ax, drawing, names=named, legend=True)
+    return panel.rows
+
+
+def page(
+    figure: Figure, s: Shown, panels: Sequence[Panel], *, columns: int = _COLUMNS, share_x: bool = False
+) -> pd.DataFrame:
+    """Draw panels onto an empty Figure, with legend and small print. Returns the runs shown."""
+    of = len(panels)
+    if of > MOST_PANELS:
+        panels = [panels[i] for i in np.linspace(0, of - 1, OF_MORE).round().astype(int)]
+    axes = _grid(figure, panels, columns, share_x)
+    drawings = [panel.draw(ax) for ax, panel in zip(axes, panels, strict=True)]
+    for ax, panel, before in zip(axes, panels, [None, *panels], strict=False):
+        ax.set_title(panel.title)
+        first = ax.get_subplotspec().is_first_col()  # type: ignore[union-attr]
+        if first or before is None or panel.y_words != before.y_words:
+            ax.set_ylabel(panel.y_words)
+    rows = pd.concat([panel.rows for panel in panels])
+    rows = rows.drop_duplicates("id") if "id" in rows else rows
+    text = small_print(rows, s.study, panels[0].marks)
+    if len(panels) < of:
+        text += f"\n{len(panels)} of {of} panels"
+    if any(drawing.references for drawing in drawings):
+        text += f"\n{reference_words(s.references)}"
+    alike = len({tuple(line.words for line in drawing.lines) for drawing in drawings}) == 1
+    at_lines = all(line.xs for drawing in drawings for line in drawing.lines)
+    named = panels[0].name_lines and at_lines and (len(panels) == 1 or (panels[0].own_names and not alike))
+    narrow = axes[0].get_xlim()
+    if named:
+        for ax, drawing in zip(axes, drawings, strict=True):
+            _room_for_names(ax, drawing, _NAME if len(panels) == 1 else _SMALL_NAME)
+    elif panels[0].name_lines:
+        _legend(figure, drawings)
+    several = len(panels) > 1
+    size = _SMALL_NAME if several else _NAME
+    labels = [
+        _label(ax, drawing, names=named, legend=several, size=size) for ax, drawing in zip(axes, drawings, strict=True)
+    ]
+    settle(figure, text)
+    if named and not several and not labels[0].all_named:
+        labels[0].drop_names()
+        axes[0].set_xlim(*narrow)
+        _legend(figure, drawings)
+        settle(figure, text)
+    return rows
+
+
+def settle(figure: Figure, text: str) -> None:
+    """Lay the figure out above its small print, and keep it so."""
+    height = figure.get_size_inches()[1]
+    lines = text.count("\n") + 1
+    below = (0.06 + 0.13 * lines) / height
+    for old in list(figure.texts):
+        old.remove()
+    figure.text(0.012, 0.04 / height, text, fontsize=7, color=QUIET, va="bottom", linespacing=1.2)
+    figure.set_layout_engine(ConstrainedLayoutEngine(rect=(0, below, 1, 1 - below), w_pad=0.06, h_pad=0.05))
+    figure.draw_without_rendering()
+    figure.set_layout_engine(None)  # "none" would have every save draw everything twice
+
+
+def small_print(rows: pd.DataFrame, study: str = "", marks: str = "") -> str:
+    """Where a figure of these runs comes from. The date is the newest run's: an old figure must not look new."""
+    seeds = rows["seed"].nunique() if "seed" in rows else 1
+    text = f"study {study} · " if study else ""
+    text += f"{_count(len(rows), 'run')} · {_count(seeds, 'seed')}"
+    if "finished" in rows and rows["finished"].notna().any():
+        text += f" · newest run finished {pd.to_datetime(rows['finished'].max(), unit='s'):%Y-%m-%d}"
+    several = seeds > 1 or marks != MEANS
+    return text + (f"\n{marks}" if marks and several else "")
+
+
+def _count(n: int, noun: str) -> str:
+    return f"{n:,} {noun}" if n == 1 else f"{n:,} {noun}s"
+
+
+def _grid(figure: Figure, panels: Sequence[Panel], columns: int, share_x: bool) -> list[Axes]:
+    """An axes for each panel; they share a y axis where it means the same."""
+    n = len(panels)
+    columns = 2 if n == 4 and columns == _COLUMNS else min(n, columns)
+    rows = math.ceil(n / columns)
+    size = panels[0].size
+    if size is None:
+        # A title and the legend take a part of the height that the panels do not share.
+        size = _ALONE if n == 1 else (_WIDTH * max(columns, 2) + 0.4 * (columns == 1), _HEIGHT * rows + 0.6)
+    figure.set_size_inches(*size)
+    share_y = len({panel.y_words for panel in panels}) == 1
+    grid = figure.subplots(rows, columns, sharex=share_x, sharey=share_y, squeeze=False)
+    axes = [ax for row in grid for ax in row]
+    for ax in axes[n:]:
+        ax.remove()
+    for i, ax in enumerate(axes[:n]):
+        ax.tick_params(labelbottom=True, labelleft=i % columns == 0 or not share_y)
+    return axes[:n]
+
+
+def _room_for_names(ax: Axes, drawing: Drawing, size: float = _NAME) -> None:
+    """Widen a panel on the right, where its lines end and their names begin."""
+    figure = ax.get_figure(root=True)
+    assert figure is not None
+    longest = max((len(part) for line in drawing.lines for part in line.words.split("\n")), default=0)
+    # The width of a panel before it is laid out, in letters of a name.
+    letters = 72 * figure.get_size_inches()[0] * ax.get_position().width / (0.63 * size)
+    share = min(0.4, (longest + 1) / letters)
+    left, right = ax.get_xlim()
+    more = share / (1 - share)
+    ax.set_xlim(left, right * (right / left) ** more if ax.get_xscale() == "log" else right + more * (right - left))
+
+
+def _label(ax: Axes, drawing: Drawing, *, names: bool, legend: bool = False, size: float = _NAME) -> Labels:
+    """Have words placed: notes, names of lines beside their ends, and then what may be left out."""
+    labels = Labels(ax, legend=_handles([drawing]) if legend and names else ())
+    for number, line in enumerate([*drawing.lines, *drawing.references]):
+        labels.avoid(line.xs, line.ys, number)
+        for x, low, high in zip(line.xs, line.low, line.high, strict=False):
+            labels.avoid([x, x], [low, high], number)
+        for x, y in line.dots:
+            labels.avoid([x], [y], number)
+    for xs, ys in drawing.avoid:
+        labels.avoid(xs, ys, -1)
+    for note in drawing.notes:
+        if not note.last:
+            labels.explain(note.words, note.points, color=note.color, fontsize=note.size)
+    for number, line in enumerate(drawing.lines if names else ()):
+        # A name at the beginning of a line is not looked for there.
+        ends = _thin(list(zip(line.xs, line.ys, strict=True))[: -1 - max(2, len(line.xs) // 2) : -1])
+        labels.name_line(number, line.words, ends, color=line.style["color"], fontsize=size)
+    for number, line in enumerate(drawing.references, len(drawing.lines)):
+        ends = list(zip(line.xs, line.ys, strict=True))[::-1]
+        labels.name_line(number, line.words, ends, required=False, color=line.style["color"], fontsize=7)
+    for note in drawing.notes:
+        if note.last:
+            labels.explain(note.words, note.points, color=note.color, fontsize=note.size)
+    return labels
+
+
+def _thin(points: list[tuple[float, float]]) -> list[tuple[float, float]]:
+    """Some of the points: to look beside each of sixty takes longer than to draw the figure."""
+    return points[:: max(1, len(points) // 6)]
+
+
+def _legend(figure: Figure, drawings: Sequence[Drawing]) -> None:
+    """One legend of all panels' lines, above them."""
+    handles = _handles(drawings)
+    if not handles:
+        return
+    width, height = figure.get_size_inches()
+    longest = max(len(str(handle.get_label())) for handle in handles)
+    columns = max(1, min(len(handles), int(width / (0.7 + 0.075 * longest))))
+    figure.set_size_inches(width, height + 0.2 * (math.ceil(len(handles) / columns) - 1))
+    figure.legend(handles=handles, loc="outside upper left", ncols=columns, handlelength=3.2)
+
+
+def _handles(drawings: Sequence[Drawing]) -> list[Line2D]:
+    """The entries of a legend: each line once."""
+    styles = {line.words.replace("\n", ", "): line.style for drawing in drawings for line in drawing.lines}
+    return [Line2D([], [], label=words, **style) for words, style in styles.items()]

@@ -1,0 +1,101 @@
+"""What runs cost against what the plan said: device-hours and memory."""
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+
+from flipscale.compare import short
+from flipscale.plot.lines import time_unit
+from flipscale.plot.page import Drawing, Line, Note, Panel, alone
+from flipscale.plot.shown import NO_MASK, Shown, Undrawable, shown
+from flipscale.plot.style import QUIET, bytes_words, line_style, log_axis
+from flipscale.plot.thin import kept
+
+COSTS = {
+    "gpu_hours": ("gpu_hours_predicted", "gpu_hours"),
+    "memory": ("memory_bytes_predicted", "peak_memory_bytes"),
+}
+"""Costs that a plan predicts: the columns of prediction and measurement."""
+
+
+def predicted_cost(results: pd.DataFrame, ax: Axes, *, cost: str = "gpu_hours") -> pd.DataFrame:
+    """Draw what runs cost against what the plan said onto an Axes; `cost` is gpu_hours or memory.
+
+    `results` is results.csv's table, or rows of it. Returns the runs drawn; raises Undrawable with the reason where
+    there is nothing to draw.
+    """
+    panels = dict(_panels(shown(results, baseline=NO_MASK)))
+    if cost not in panels:
+        raise Undrawable(f"no run has {' and '.join(COSTS[cost])}")
+    return alone(ax, [panels[cost]])
+
+
+def cost_panels(s: Shown) -> list[Panel]:
+    """Hours, and memory where it was measured."""
+    panels = [panel for _, panel in _panels(s)]
+    if not panels:
+        raise Undrawable("no run has both a predicted and a measured cost")
+    return panels
+
+
+def _panels(s: Shown) -> list[tuple[str, Panel]]:
+    panels = []
+    for cost, (predicted, measured) in COSTS.items():
+        if {predicted, measured} <= set(s.rows):
+            rows = s.rows[(s.rows[predicted] > 0) & (s.rows[measured] > 0)]
+            if len(rows):
+                panels.append((cost, _panel(s, rows, cost, predicted, measured)))
+    return panels
+
+
+def _panel(s: Shown, rows: pd.DataFrame, cost: str, predicted: str, measured: str) -> Panel:
+    cpu = "device" in rows and set(rows["device"].dropna()) == {"cpu"}
+    if cost == "memory":
+        factor, title = 1.0, "peak memory"
+        words, unit = bytes_words, ""
+    else:
+        name, factor = time_unit(float(rows[measured].max()))
+        title, words, unit = "training time", short, f", {'CPU core' if cpu else 'GPU'}-{name}"
+    xs, ys = (factor * rows[name].astype(float).to_numpy() for name in (predicted, measured))
+
+    def draw(ax: Axes) -> Drawing:
+        ends = [min(xs.min(), ys.min()), max(xs.max(), ys.max())]
+        ends = [ends[0] / (ends[1] / ends[0]) ** 0.04 / 1.02, ends[1] * (ends[1] / ends[0]) ** 0.04 * 1.02]
+        ax.plot(ends, ends, color=QUIET, linewidth=1, zorder=2)
+        drawing = Drawing(avoid=[(ends, ends)])
+        arms = rows["arm"].to_numpy()
+        there = kept(xs, ys)
+        several = len(s.arms) <= 8
+        for arm in sorted(set(arms)) if several else [0]:
+            of_arm = there & ((arms == arm) if several else True)
+            style = {**line_style(arm if several else 1), "linestyle": ""}
+            ax.plot(xs[of_arm], ys[of_arm], ms=4, alpha=0.75, markeredgewidth=0, zorder=3, **style)
+            for x, y in zip(xs[of_arm], ys[of_arm], strict=True):
+                drawing.avoid.append(([x], [y]))
+            if several:
+                drawing.lines.append(Line(s.arms[arm], style, [], []))
+        log_axis(ax.xaxis, ends, words)
+        log_axis(ax.yaxis, ends, words)
+        ax.set_xlim(*ends)
+        ax.set_ylim(*ends)
+        ax.set_aspect("equal")
+        ax.set_xlabel(f"predicted{unit}")
+        low, middle, high = np.quantile(ys / xs, [0.05, 0.5, 0.95])
+        told = f"measured / predicted:\nmedian {middle:.2f}\n90 %: {low:.2f} to {high:.2f}"
+
+        def at(a: float, b: float) -> tuple[float, float]:
+            return ends[0] ** (1 - a) * ends[1] ** a, ends[0] ** (1 - b) * ends[1] ** b
+
+        drawing.notes.append(Note((told,), tuple(at(*corner) for corner in _CORNERS), color="#222222"))
+        drawing.notes.append(
+            Note(("as predicted",), tuple(at(share, share) for share in (0.5, 0.6, 0.4, 0.8, 0.2)), last=True)
+        )
+        return drawing
+
+    marks = "a point is a run" + (
+        "; the plan counts tensors, a CPU's peak memory is the whole process's" if cpu else ""
+    )
+    return Panel(title, rows, draw, f"measured{unit}", marks)
+
+
+_CORNERS = [(0.0, 1.0), (1.0, 0.0), (0.0, 0.8), (1.0, 0.2), (0.0, 0.6), (1.0, 0.4)]

@@ -1,0 +1,74 @@
+"""What others published, from a CSV: drawn apart, hollow and grey; never fitted, and in no comparison."""
+
+from pathlib import Path
+
+import pandas as pd
+
+from flipscale.architecture import architecture
+from flipscale.collect import COLUMNS, is_score
+from flipscale.cost import flops
+from flipscale.errors import FlipscaleError, ResultsError, did_you_mean
+
+REFERENCE_COLUMNS = {
+    "name": "what is written beside the points; rows of one name are joined in the order of x",
+    "source": "where the numbers are printed: paper and table. Required, as a number without one is hearsay",
+    "evaluated_on": "the set that the scores are of, as ImageNet-1K; the small print says it",
+}
+"""The columns of a references file that results.csv has not; all others are results.csv's, and may be left out."""
+
+
+def read_references(path: Path) -> pd.DataFrame:
+    """The rows of a references file. Raises ResultsError for what is no such file."""
+    try:
+        table = pd.read_csv(path, dtype="str", keep_default_na=False, na_values=[""], comment="#")
+    except FileNotFoundError as error:
+        raise ResultsError(f"{path}: there is no such file of references.") from error
+    except (ValueError, UnicodeDecodeError) as error:
+        raise ResultsError(f"{path}: is no table ({error}).") from error
+    known = [*REFERENCE_COLUMNS, *COLUMNS]
+    for name in ("name", "source"):
+        if name not in table:
+            raise ResultsError(f"{path}: has no column {name!r}; columns are {', '.join(REFERENCE_COLUMNS)}, and more.")
+        if table[name].isna().any():
+            row = int(table[name].isna().to_numpy().argmax()) + 1
+            raise ResultsError(f"{path}: row {row} has no {name}; each row says what it is and where it is printed.")
+    for name in map(str, table.columns):
+        if name not in known and not is_score(name):
+            raise ResultsError(f"{path}: has a column {name!r}, {did_you_mean(name, known)}.")
+        if is_score(name) or (name in COLUMNS and COLUMNS[name].kind != "str"):
+            try:
+                table[name] = table[name].astype("float64")
+            except ValueError as error:
+                raise ResultsError(f"{path}: column {name!r} must hold numbers ({error}).") from error
+    return _with_flops(table, path)
+
+
+_SHAPE = ["model", "image_size", "text_length", "samples"]
+
+
+def _with_flops(table: pd.DataFrame, path: Path) -> pd.DataFrame:
+    """The table with train_flops where it was not given and the model is: counted as runs are, without any tuning."""
+    if not set(_SHAPE) <= set(table):
+        return table
+    given = table["train_flops"] if "train_flops" in table else pd.Series(float("nan"), index=table.index)
+    known = given.isna() & table[_SHAPE].notna().all(axis=1)
+    masks = table["mask_ratio"].fillna(0.0) if "mask_ratio" in table else pd.Series(0.0, index=table.index)
+    try:
+        counted = [
+            samples * (per_sample.image + per_sample.text)
+            for (model, size, length, samples), mask in zip(
+                table.loc[known, _SHAPE].itertuples(index=False), masks[known], strict=True
+            )
+            for per_sample in [flops(architecture(model, int(size)), float(mask), int(length))]
+        ]
+    except FlipscaleError as error:
+        raise ResultsError(f"{path}: train_flops cannot be counted ({error}).") from error
+    return table.assign(train_flops=given.where(~known, pd.Series(counted, index=table.index[known], dtype="float64")))
+
+
+def reference_words(references: pd.DataFrame | None) -> str:
+    """What the small print says of them."""
+    told = references is not None and "evaluated_on" in references
+    sets = list(references["evaluated_on"].dropna().unique()) if references is not None and told else []
+    on = f", evaluated on {', '.join(map(str, sets))}" if sets else ""
+    return f"hollow grey: published by others{on}; neither fitted nor compared"

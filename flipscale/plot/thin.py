@@ -1,0 +1,22 @@
+"""Fewer points where thousands would cover each other."""
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+MOST_POINTS = 600
+"""Points of one panel that are drawn one by one."""
+
+_CELLS = 40  # a side of a grid of which each cell keeps one point, where there are more
+
+Floats = np.ndarray[Any, Any]
+
+
+def kept(xs: Floats, ys: Floats) -> Floats:
+    """Which points to draw on logarithmic axes: all, or of many the first in each cell of a grid: the outline stays."""
+    if len(xs) <= MOST_POINTS:
+        return np.ones(len(xs), dtype=bool)
+    cells = [np.floor(_CELLS * (np.log(v) - np.log(v.min())) / (np.ptp(np.log(v)) or 1)) for v in (xs, ys)]
+    first: Floats = ~pd.DataFrame(cells).T.duplicated().to_numpy()
+    return first

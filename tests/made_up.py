@@ -1,0 +1,69 @@
+"""Results that follow a law exactly, or nearly: to see whether a figure shows it, and where no committed study can."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from flipscale.collect import COLUMNS, DTYPES
+from flipscale.compare import short
+
+GROWTH = 0.22 / (0.13 + 0.22)
+"""The exponent of the best size against the budget under the law of `isoflop_runs`: b / (a + b)."""
+
+
+def table(rows: Sequence[dict[str, Any]]) -> pd.DataFrame:
+    """Rows as `read_results` would give them."""
+    return pd.DataFrame(
+        {name: pd.Series([row.get(name) for row in rows], dtype=DTYPES[c.kind]) for name, c in COLUMNS.items()}
+    )
+
+
+def isoflop_runs(noise: float = 0.0) -> pd.DataFrame:
+    """Models of seven sizes at four budgets of FLOPs, error = 0.12 + 3 G^-0.13 + 6 S^-0.22, without and with a mask."""
+    rng = np.random.default_rng(0)
+    rows = []
+    for width, depth in ((64, 4), (96, 5), (128, 6), (192, 8), (256, 10), (384, 12), (512, 16)):
+        for budget in (4e15, 1.2e16, 4e16, 1.2e17):
+            for mask in (0.0, 0.5):
+                size = width * width * depth * 2e3 * (1 - 0.45 * mask)
+                samples = int(budget / size)
+                error = 0.12 + 3 * size**-0.13 + 6 * samples**-0.22 * (1 + 0.3 * mask) + noise * rng.normal()
+                model = f"ViT-w{width}d{depth}-4"
+                rows.append(
+                    {
+                        "id": f"{model}-{samples}-{mask}",
+                        "study": "made-up",
+                        "cell": f"model={model}, samples={short(samples)}",
+                        "model": model,
+                        "samples": samples,
+                        "mask_ratio": mask,
+                        "seed": 0,
+                        "flops_per_sample": size,
+                        "samples_seen": samples,
+                        "train_flops": size * samples,
+                        "zero_shot_top1": 1 - error,
+                        "device": "made up",
+                    }
+                )
+    return table(rows)
+
+
+def draw(out: Path) -> None:
+    """The figures of the gallery that no committed study can fill."""
+    from flipscale.plot import NO_CURVES, plot_all
+
+    plot_all(
+        isoflop_runs(noise=0.001),
+        NO_CURVES,
+        study="made-up (computed from a law, not trained)",
+        baseline={"mask_ratio": 0.0},
+        out=out,
+        figures=["isoflop"],
+    )
+
+
+if __name__ == "__main__":
+    draw(Path(__file__).parents[1] / "plots" / "made-up")

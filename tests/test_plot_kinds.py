@@ -1,0 +1,391 @@
+"""Each kind of figure: on anybody's Axes, on the committed studies, and what it says."""
+
+import itertools
+import re
+from pathlib import Path
+
+import matplotlib as mpl
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib.axis import Tick, XTick
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.text import Text
+
+from flipscale import cost, plot
+from flipscale.architecture import architecture
+from flipscale.collect import read_curves, read_results
+from flipscale.errors import ResultsError
+from flipscale.plot import FIGURES, RC, Undrawable, draw_figure, plot_all, read_references, shown
+from flipscale.plot.style import REFERENCE
+from tests.made_up import GROWTH, isoflop_runs
+from tests.test_plot import drawn, study, texts
+
+ROOT = Path(__file__).parents[1]
+
+BASELINES = {
+    "quickstart": {"mask_ratio": 0.0},
+    "fashion": {"mask_ratio": 0.0},
+    "icons": {"mask_ratio": 0.0},
+    "recipe": {
+        "mask_ratio": 0.0,
+        "batch_size": 64,
+        "text_mask_ratio": 0.0,
+        "text_mask": "prioritised",
+        "inference": "full",
+        "tuning": None,
+        "reconstruction": None,
+        "mask_shape": "random",
+    },
+}
+SCORES = {"icons": "image_retrieval_r10"}
+
+
+def committed(name):
+    folder = ROOT / "results" / name
+    tables = read_results(folder / "results.csv"), read_curves(folder / "curves.parquet")
+    return shown(*tables, study=name, baseline=BASELINES[name], score=SCORES.get(name, "zero_shot_top1"))
+
+
+def words(figure):
+    """Every text of a figure that is seen, with its box."""
+    figure.draw_without_rendering()
+    hidden = set()
+    for tick in figure.findobj(Tick):
+        axis = tick.axes.xaxis if isinstance(tick, XTick) else tick.axes.yaxis
+        low, high = sorted(axis.get_view_interval())
+        if not low * (1 - 1e-9) <= tick.get_loc() <= high * (1 + 1e-9):
+            hidden |= {id(text) for text in tick.findobj(Text)}
+    return [
+        (text.get_text(), text.get_window_extent())
+        for text in figure.findobj(Text)
+        if text.get_text().strip() and text.get_visible() and id(text) not in hidden
+    ]
+
+
+def collisions(figure):
+    return [
+        (one, other)
+        for (one, a), (other, b) in itertools.combinations(words(figure), 2)
+        if min(a.x1, b.x1) - max(a.x0, b.x0) > 1 and min(a.y1, b.y1) - max(a.y0, b.y0) > 1.5
+    ]
+
+
+def outside(figure):
+    width, height = figure.bbox.width, figure.bbox.height
+    return [
+        text for text, box in words(figure) if box.x0 < -1 or box.y0 < -1 or box.x1 > width + 1 or box.y1 > height + 1
+    ]
+
+
+@pytest.mark.parametrize("study", BASELINES)
+def test_no_words_of_a_committed_study_s_figures_collide_or_are_cut_off(study):
+    s = committed(study)
+    drawn = 0
+    for name in FIGURES:
+        with mpl.rc_context(RC):
+            figure = Figure()
+            FigureCanvasAgg(figure)
+            try:
+                draw_figure(name, figure, s)
+            except Undrawable:
+                continue
+            drawn += 1
+            assert (name, collisions(figure), outside(figure)) == (name, [], [])
+    assert drawn > 3
+
+
+def test_words_that_collide_and_words_that_are_cut_off_would_be_seen():
+    figure = Figure()
+    FigureCanvasAgg(figure)
+    figure.text(0.5, 0.5, "one thing")
+    figure.text(0.51, 0.5, "another")
+    figure.text(0.95, 0.1, "too far to the right")
+    assert collisions(figure) == [("one thing", "another")]
+    assert outside(figure) == ["too far to the right"]
+
+
+# On anybody's Axes
+
+CURVES = ("learning_curves", "training_loss", "scaling_curve")
+
+
+@pytest.mark.parametrize("name", sorted({kind.on_axes.__name__ for kind in FIGURES.values()}))
+def test_every_figure_is_a_function_of_a_table_and_an_axes(name):
+    function = getattr(plot, name)
+    figure = Figure()
+    FigureCanvasAgg(figure)
+    ax, other = figure.subplots(1, 2)
+    settings = {"baseline": BASELINES["recipe"]} if name == "ablation" else {}
+    if name == "ablation":
+        results = read_results(ROOT / "results" / "recipe" / "results.csv")
+    elif name == "isoflop_curves":
+        results = isoflop_runs()
+    else:
+        results = study(models=("ViT-w48d3-4", "ViT-w96d4-4"))[0]
+    if name == "repeats":
+        results = results.assign(repeats=results["samples"] / 8000)
+    tables = (study(models=("ViT-w48d3-4", "ViT-w96d4-4"))[1],) if name in CURVES else (results,)
+    settings |= {"results": results} if name in CURVES else {}
+    try:
+        rows = function(*tables, ax, **settings)
+    except ResultsError as several:
+        panel = str(several).split("There are: ")[1].rstrip(".").split("; ")[0]
+        rows = function(*tables, ax, panel=panel, **settings)
+    figure.draw_without_rendering()
+    assert len(rows) > 1
+    assert set(rows["id"]) <= set(results["id"])
+    assert ax.has_data()
+    assert ax.get_xlabel() or name == "ablation"
+    assert not other.has_data()
+    assert not figure.texts
+
+
+def test_an_axes_takes_one_panel_and_says_which_there_are():
+    results, _ = study(models=("ViT-w48d3-4", "ViT-w96d4-4"))
+    ax = Figure().subplots()
+    with pytest.raises(ResultsError, match="2 panels, and an Axes holds one; name it by panel=, as 'ViT-w48d3-4'"):
+        plot.accuracy(results, ax)
+    with pytest.raises(ResultsError, match="no panel 'ViT-B-16'\\. There are: ViT-w48d3-4; ViT-w96d4-4"):
+        plot.accuracy(results, ax, panel="ViT-B-16")
+    rows = plot.accuracy(results, ax, panel="ViT-w96d4-4")
+    assert set(rows["model"]) == {"ViT-w96d4-4"}
+
+
+def test_the_documents_example_runs():
+    results = read_results(ROOT / "results" / "fashion" / "results.csv")
+    figure = Figure(figsize=(8, 3), layout="constrained")
+    FigureCanvasAgg(figure)
+    left, right = figure.subplots(1, 2)
+    plot.accuracy(results, left, x="train_flops")
+    plot.speedup(results, right)
+    figure.draw_without_rendering()
+    assert [text.get_text() for text in left.texts if text.get_visible()] == ["no mask", "mask 50 %", "mask 75 %"]
+
+
+def test_an_axes_without_room_for_names_gets_a_legend():
+    results, _ = study(masks=(0, 0.25, 0.5, 0.6, 0.75))
+    figure = Figure(figsize=(1.6, 1.2))
+    FigureCanvasAgg(figure)
+    ax = figure.subplots()
+    plot.accuracy(results, ax)
+    figure.draw_without_rendering()
+    assert [text.get_text() for text in ax.get_legend().get_texts()] == [
+        *("no mask", "mask 25 %", "mask 50 %", "mask 60 %", "mask 75 %")
+    ]
+    assert not any(text.get_visible() for text in ax.texts)
+
+
+# What they say
+
+
+def test_the_words_of_an_svg_are_text(tmp_path):
+    plot_all(*study(), study="mask", baseline={"mask_ratio": 0}, out=tmp_path, figures=["accuracy_vs_samples"])
+    svg = (tmp_path / "accuracy_vs_samples.svg").read_text()
+    said = re.findall(r"<text[^>]*>([^<]*)</text>", svg)
+    assert {"no mask", "mask 50 %", "16k", "samples seen", "zero-shot accuracy, top 1"} <= set(said)
+    assert "DejaVu Sans', 'Verdana'" in svg
+
+
+def test_a_longer_schedule_stands_a_second_time_with_its_x_halved():
+    figure, rows = drawn("scaling_curves", study(samples=(16000, 32000), masks=(0,)))
+    (ax,) = figure.axes
+    (copy,) = (line for line in ax.lines if line.get_linestyle() == "-.")
+    assert copy.get_xdata() == pytest.approx([8000, 16000])  # measured at 16,000 and 32,000 samples
+    assert [text for text in texts(figure) if "/" in text] == ["x / 2"]
+    assert len(rows) == 6
+
+
+def test_the_starting_point_is_in_every_panel_of_scaling_curves():
+    figure, _ = drawn("scaling_curves", study(models=("ViT-w48d3-4", "ViT-w96d4-4"), masks=(0.5,)))
+    black = [next(line for line in ax.lines if line.get_color() == "#000000") for ax in figure.axes]
+    assert [ax.get_title().split("\n")[0] for ax in figure.axes] == ["model size, mask 50 %", "samples seen, mask 50 %"]
+    assert black[0].get_ydata() == pytest.approx(black[1].get_ydata())
+
+
+def test_gains_along_an_axis_are_paired_with_their_intervals():
+    results, curves = study()
+    results.loc[results["mask_ratio"].eq(0.5) & results["seed"].eq(2), "zero_shot_top1"] += 0.03
+    figure, _ = drawn("gains_along_axes", (results, curves))
+    (container,) = figure.axes[0].containers
+    line, _, (bars,) = container
+    assert line.get_ydata() == pytest.approx([-1, -1, -1])
+    low, high = bars.get_segments()[0][:, 1]
+    assert (low, high) == pytest.approx((-1 - 4.302653, -1 + 4.302653))  # seeds at -2, -2 and 1 point
+
+
+def test_the_score_against_the_mask_ratio_has_a_line_a_schedule():
+    figure, _ = drawn("mask_ratios", study(masks=(0, 0.5, 0.75)))
+    (ax,) = figure.axes
+    assert sorted(texts(figure)) == ["16k samples", "32k samples", "64k samples"]
+    lines = [line for line in ax.lines if len(line.get_xdata()) == 3 and line.get_linestyle() == "-"]
+    assert [line.get_xdata().tolist() for line in lines] == [[0, 0.5, 0.75]] * 3
+    with pytest.raises(Undrawable, match="mask_ratio has one value"):
+        drawn("mask_ratios", study(masks=(0.5,)))
+
+
+def test_a_strip_holds_a_part_of_the_recipe_with_all_others_as_the_baseline_s():
+    with mpl.rc_context(RC):
+        figure = Figure()
+        FigureCanvasAgg(figure)
+        draw_figure("ablations", figure, committed("recipe"))
+    titles = [ax.get_title(loc="left") for ax in figure.axes]
+    assert titles == ["batch size", "text mask ratio, text mask", "inference", "tuning", "reconstruction", "mask shape"]
+    of = dict(zip(titles, figure.axes, strict=True))
+    assert [label.get_text() for label in of["inference"].get_xticklabels()] == ["full", "masked", "ensemble"]
+    assert [label.get_text() for label in of["batch size"].get_xticklabels()] == ["64", "128", "256"]
+    results = read_results(ROOT / "results" / "recipe" / "results.csv")
+    masked = results[results["inference"].eq("masked") & results["mask_ratio"].eq(0.5)]["zero_shot_top1"].mean()
+    assert f"{100 * masked:.1f}" in [text.get_text() for text in of["inference"].texts]
+
+
+def test_repeats_stand_beside_the_gain():
+    results, curves = study(samples=(16000,))
+    few = results.assign(id=results["id"] + "-few", cell="data_size=2k", unique_pairs=2000, data_size=2000, repeats=8.0)
+    both = pd.concat([results.assign(cell="data_size=16k", data_size=16000), few], ignore_index=True)
+    figure, _ = drawn("repeats", (both, curves))
+    assert [ax.get_title() for ax in figure.axes] == ["score", "gain, with its 95 % interval"]
+    assert [label.get_text() for label in figure.axes[0].get_xticklabels()] == ["1×", "8×"]
+
+
+def test_the_cost_that_was_predicted_stands_against_the_one_that_was_measured():
+    figure, rows = drawn("predicted_cost", study())
+    (ax,) = figure.axes  # no memory was measured
+    assert "measured / predicted:\nmedian 1.33\n90 %: 1.33 to 1.33" in texts(figure)
+    assert ax.get_xlim() == ax.get_ylim()
+    assert len(rows) == 18
+
+
+def test_the_law_through_the_front_is_recovered():
+    results, _ = study(masks=(0,), samples=(1000, 4000, 16000, 64000, 256000), seeds=(0, 1))
+    results["zero_shot_top1"] = 1 - 8 * results["train_flops"] ** -0.13
+    figure, _ = drawn("error_vs_compute", (results, study()[1]))
+    assert texts(figure)[0].startswith("no mask\na = 0.13 [0.13, 0.13]")
+
+
+def test_the_best_size_grows_as_the_law_has_it():
+    figure = Figure()
+    FigureCanvasAgg(figure)
+    ax = figure.subplots()
+    plot.isoflop_curves(isoflop_runs(), ax, panel="the best size")
+    found = float(re.search(r"no mask\na = ([\d.]+)", "".join(text.get_text() for text in ax.texts))[1])
+    assert found == pytest.approx(GROWTH, abs=0.03)
+    s = shown(isoflop_runs(), baseline={"mask_ratio": 0})
+    with mpl.rc_context(RC):
+        whole = Figure()
+        FigureCanvasAgg(whole)
+        draw_figure("isoflop", whole, s)
+    assert [ax.get_title(loc="left") for ax in whole.axes] == ["no mask", "mask 50 %", "the best size"]
+    assert (collisions(whole), outside(whole)) == ([], [])
+
+
+# References
+
+REFERENCES = """# typed from papers
+name,source,evaluated_on,model,image_size,text_length,samples,mask_ratio,zero_shot_top1
+a paper,"arXiv 0000.00000, Table 1",ImageNet-1K,,,,20000,0.5,0.25
+a paper,"arXiv 0000.00000, Table 1",ImageNet-1K,,,,40000,0.5,0.31
+another model's,its page,ImageNet-1K,ViT-B-16,224,77,32000,0,0.4
+"""
+
+
+def references(tmp_path, text=REFERENCES):
+    (tmp_path / "references.csv").write_text(text)
+    return read_references(tmp_path / "references.csv")
+
+
+def test_references_are_drawn_hollow_and_grey_and_are_no_runs(tmp_path):
+    figure, rows = drawn("accuracy_vs_samples", study(), references=references(tmp_path))
+    (line,) = (line for line in figure.axes[0].lines if line.get_color() == REFERENCE)
+    assert line.get_xdata() == pytest.approx([20000, 40000])  # of another model: not in a panel of this one
+    assert line.get_markerfacecolor() == "white"
+    assert "a paper" in texts(figure)
+    assert len(rows) == 18
+    assert (
+        figure.texts[0]
+        .get_text()
+        .endswith("\nhollow grey: published by others, evaluated on ImageNet-1K; neither fitted nor compared")
+    )
+
+
+def test_references_change_no_fit_and_no_comparison(tmp_path):
+    told = {}
+    for there in (None, references(tmp_path, REFERENCES.replace("0.25", "0.999"))):
+        tables = study(samples=(8000, 16000, 32000, 64000))
+        s = shown(*tables, study="mask", baseline={"mask_ratio": 0}, references=there)
+        told[there is None] = s.compared.to_dict()
+        out = tmp_path / str(there is None)
+        plot_all(*tables, study="mask", baseline={"mask_ratio": 0}, out=out, references=there)
+    assert told[True] == told[False]
+    for name in ("gains", "gains_along_axes", "mask_ratios", "learning_curves", "predicted_cost", "speedup"):
+        assert (tmp_path / "True" / f"{name}.svg").read_bytes() == (tmp_path / "False" / f"{name}.svg").read_bytes()
+    fits = [
+        re.findall(r">a = ([^<]*)<", (tmp_path / which / "error_vs_compute.svg").read_text())
+        for which in ("True", "False")
+    ]
+    assert fits[0] == fits[1] != []
+
+
+def test_a_reference_s_flops_are_counted_as_a_run_s():
+    table = read_references(ROOT / "studies" / "references.csv")
+    flip = table[(table["name"] == "FLIP L/16, mask 50 %") & (table["samples"] == 2.56e9)].iloc[0]
+    per_sample = cost.flops(architecture("ViT-L-16", 224), 0.5, 32)
+    assert flip["train_flops"] == pytest.approx(2.56e9 * (per_sample.image + per_sample.text))
+
+
+def test_published_numbers_are_as_printed():
+    table = read_references(ROOT / "studies" / "references.csv").set_index(["name", "samples"])["zero_shot_top1"]
+    # FLIP (arXiv 2212.00794) Tables 1a, 2 and 8
+    assert table["FLIP L/16, mask 75 %", 2.56e9] == 0.682
+    assert table["FLIP L/16, no mask", 12.8e9] == 0.724
+    assert table["FLIP H/14 on 2B, mask 50 %, tuned", 25.6e9] == 0.788
+    assert table["OpenCLIP B/32, 400M", 34e9] == 0.641
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ("source,samples\nx,1\n", "has no column 'name'"),
+        ("name,source,samples\nx,,1\n", "row 1 has no source"),
+        ("name,source,sample\nx,y,1\n", "a column 'sample', did you mean 'samples'"),
+        ("name,source,samples\nx,y,many\n", "'samples' must hold numbers"),
+        ("name,source,model,image_size,text_length,samples\nx,y,ViT-L-15,224,32,1\n", "train_flops cannot be counted"),
+    ],
+)
+def test_a_file_of_references_is_checked(tmp_path, text, complaint):
+    with pytest.raises(ResultsError, match=complaint):
+        references(tmp_path, text)
+
+
+def test_references_that_are_not_there_are_said(tmp_path):
+    with pytest.raises(ResultsError, match="no such file of references"):
+        read_references(tmp_path / "no.csv")
+
+
+# Many
+
+
+def test_of_many_panels_six_are_shown_and_the_small_print_says_so():
+    results, curves = study()
+    many = pd.concat(
+        [
+            results.assign(id=results["id"] + f"-{i}", cell=results["cell"] + f", batch_size={i}", batch_size=i)
+            for i in range(12)
+        ],
+        ignore_index=True,
+    )
+    figure, rows = drawn("accuracy_vs_samples", (many, curves))
+    assert [ax.get_title() for ax in figure.axes] == [f"batch size {i}" for i in (0, 2, 4, 7, 9, 11)]
+    assert figure.texts[0].get_text().endswith("\n6 of 12 panels")
+    assert len(rows) == 6 * 18
+
+
+def test_of_thousands_of_points_one_is_drawn_in_each_cell_of_a_grid():
+    results, curves = study(samples=(16000,), masks=(0,), seeds=range(3000))
+    spread = np.geomspace(0.01, 10, 3000)
+    many = results.assign(gpu_hours=spread, gpu_hours_predicted=spread[::-1])
+    figure, rows = drawn("predicted_cost", (many, curves))
+    assert len(rows) == 3000
+    points = max(len(line.get_xdata()) for line in figure.axes[0].lines)
+    assert 40 <= points <= 120
