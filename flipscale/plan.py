@@ -5,7 +5,7 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any
 
 from flipscale.architecture import architecture
@@ -41,7 +41,7 @@ class Run:
             "id": self.id,
             "parents": list(self.parents),
             "settings": dict(self.settings),
-            "cost": asdict(self.cost),
+            "cost": dict(vars(self.cost)),
             "cell": self.cell,
             "recipe": RECIPE,
             "resources": dict(self.resources),

@@ -42,6 +42,7 @@ OWNERS = {
     # A DataFrame is what the stages after collect hand to each other, so they may name it.
     "pandas": {"collect", "track", "compare", "plot"},
     "pyarrow": {"collect"},
+    "orjson": {"collect"},
 }
 
 

@@ -63,7 +63,12 @@ def collect_all(args: argparse.Namespace, planned: "Plan") -> "Collected":
     for name in found.unknown_scores:
         say(f"the score {name} has no column in results.csv; its points are in curves.parquet")
     torn = f", {found.torn_lines} torn lines left out" if found.torn_lines else ""
-    say(f"wrote {found.files[0]} ({len(found.results)} of {len(planned.cells)} runs{torn})")
+    unreadable = f", {len(found.problems)} unreadable" if found.problems else ""
+    rows = f"{found.rows} of {len(planned.cells)} runs{unreadable}{torn}"
+    if found.written:
+        say(f"wrote {found.files[0]} ({rows}; {found.read} read, the others have not changed)")
+    else:
+        say(f"{found.files[0]} is as it was ({rows}; none has changed)")
     return found
 
 
@@ -71,7 +76,7 @@ def mirror(args: argparse.Namespace, study: "Study", found: "Collected") -> dict
     """Bring MLflow up to date; what was done, or None where nothing was."""
     from flipscale import track
 
-    if args.no_mlflow or found.results.empty:
+    if args.no_mlflow or not found.rows:
         return None
     folder, figures = args.results / study.name, sorted((args.plots / study.name).glob("*.png"))
     files = [Path(args.study), found.files[0], folder / "comparison.md", *figures]

@@ -189,7 +189,7 @@ def collect(args: argparse.Namespace) -> int:
         print_json(
             {
                 "files": [str(path) for path in found.files],
-                "rows": len(found.results),
+                "rows": found.rows,
                 "counts": found.states,
                 "problems": found.problems,
                 "torn_lines": found.torn_lines,
@@ -258,13 +258,13 @@ def run(args: argparse.Namespace) -> int:
     failed = submit(args)
     study, planned = plan_of(args)
     found = collect_all(args, planned)
-    if found.results.empty:
+    if not found.rows:
         raise FlipscaleError(f"No run of {args.study} has finished; see flipscale status {where(args)}.")
     plot(args)
     compare(args)
     mirrored = mirror(args, study, found)
     folder = args.results / study.name
-    print(f"\ntable        {found.files[0]}   ({len(found.results)} of {len(planned.cells)} runs)")
+    print(f"\ntable        {found.files[0]}   ({found.rows} of {len(planned.cells)} runs)")
     print(f"figures      {args.plots / study.name}/")
     print(f"comparison   {folder / 'comparison.md'}")
     print(f"MLflow       {track.ui_command(mirrored['uri']) if mirrored else 'not written'}")
