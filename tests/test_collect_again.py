@@ -278,7 +278,9 @@ def test_a_folder_in_place_of_a_file_is_named(tmp_path, runs, name):
 def test_a_number_that_is_not_finite_is_missing(tmp_path):
     run = planned("a-1")
     folder = write_run(tmp_path, run)
-    (folder.path / "result.json").write_text('{"scores": {"zero_shot_top1": NaN}, "steps": NaN, "final_loss": Infinity}')
+    (folder.path / "result.json").write_text(
+        '{"scores": {"zero_shot_top1": NaN}, "steps": NaN, "final_loss": Infinity}'
+    )
     found = collect([run], tmp_path, tmp_path / "mask").results
     assert found[["zero_shot_top1", "steps", "final_loss"]].isna().all().all()
 
@@ -333,12 +335,13 @@ def test_columns_and_records_give_the_same_points(tmp_path, text):
 
 def test_columns_and_records_agree_on_files_drawn_at_random(tmp_path):
     draw = random.Random(0)
+    known = ["loss", "lr", "samples", "time", "seconds", "evaluation_seconds"]
     by_columns = 0
     for _ in range(400):
         lines, step = [], 0
         for _ in range(draw.randrange(6)):
             step += draw.choice([0, 1, 1, 1, 1, -1] if draw.random() < 0.3 else [1])
-            keys = draw.sample(["loss", "lr", "samples", "time", "seconds", "evaluation_seconds"], draw.choice([2, 2, 4]))
+            keys = draw.sample(known, draw.choice([2, 2, 4]))
             record = {"step": step} | {key: draw.choice([1, 0.5, -2.0, 3e-7]) for key in keys}
             if draw.random() < 0.3:
                 record["scores"] = {name: draw.random() for name in draw.sample(["a", "b", "loss"], 2)}

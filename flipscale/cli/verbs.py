@@ -249,6 +249,33 @@ def compare(args: argparse.Namespace) -> int:
     return 0
 
 
+def export(args: argparse.Namespace) -> int:
+    """Give a study's results to another program as CSV or Parquet, or to a paper as a LaTeX table."""
+    from flipscale.collect import read_results
+    from flipscale.export import exported
+    from flipscale.run import replacing
+
+    study = study_of(args)
+    if args.to == "parquet" and args.out is None:
+        raise FlipscaleError("Parquet is no text for a terminal; say where it goes: --out FILE.parquet")
+    data = exported(
+        read_results(args.results / study.name / "results.csv"),
+        args.to,
+        study=study.name,
+        question=study.question,
+        baseline=baseline_of(study),
+        score=args.score or study.score,
+    )
+    if args.out is None:
+        print(data.decode(), end="")
+        return 0
+    args.out.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(args.out) as file:
+        file.write(data)
+    say(f"wrote {args.out}")
+    return 0
+
+
 def run(args: argparse.Namespace) -> int:
     """Do all of it, in order: plan, submit, wait, collect, plot, compare."""
     from flipscale import track

@@ -14,7 +14,6 @@ curves.py    curves.parquet, a few hundred runs at a time
 before.py    what was read before and has not changed
 update.py    reading what has changed, and writing the tables
 tables.py    the tables as DataFrames
-export.py    the tables for others: CSV, Parquet, LaTeX
 """
 
 import functools
@@ -45,7 +44,6 @@ from flipscale.run import RunFolder, State
 if TYPE_CHECKING:
     import pandas as pd
 
-    from flipscale.collect.export import export, latex_table
     from flipscale.collect.tables import read_curves, read_results, results
 
 __all__ = [
@@ -58,9 +56,7 @@ __all__ = [
     "Kind",
     "collect",
     "columns_as_markdown",
-    "export",
     "is_score",
-    "latex_table",
     "read_curves",
     "read_results",
     "results",
@@ -68,8 +64,6 @@ __all__ = [
 ]
 
 _HOMES = {
-    "export": "flipscale.collect.export",
-    "latex_table": "flipscale.collect.export",
     "read_curves": "flipscale.collect.tables",
     "read_results": "flipscale.collect.tables",
     "results": "flipscale.collect.tables",
