@@ -36,7 +36,14 @@ def parser() -> argparse.ArgumentParser:
 
     def mirrors(one: Any) -> None:
         one.add_argument("--plots", type=Path, default=Path("plots"), help="where figures go (plots/)")
-        one.add_argument("--tracking-uri", help="where MLflow keeps its runs (a SQLite file among the results)")
+        where = "where MLflow keeps its runs (MLFLOW_TRACKING_URI, or else a SQLite file among the results)"
+        one.add_argument("--tracking-uri", metavar="URI", help=where)
+        one.add_argument(
+            "--all-points", action="store_true", help="send whole curves to MLflow, not 100 points of each"
+        )
+        one.add_argument("--log-models", action="store_true", help="send trained weights to MLflow as well")
+        look = "look at every run in MLflow, and mend what is not as it was written"
+        one.add_argument("--check-mlflow", action="store_true", help=look)
         one.add_argument("--no-mlflow", action="store_true", help="write tables only")
 
     def launches(one: Any) -> None:

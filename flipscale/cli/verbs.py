@@ -278,8 +278,6 @@ def export(args: argparse.Namespace) -> int:
 
 def run(args: argparse.Namespace) -> int:
     """Do all of it, in order: plan, submit, wait, collect, plot, compare."""
-    from flipscale import track
-
     args.detach = args.retry_diverged = args.json = args.dry_run = False
     args.score = None
     failed = submit(args)
@@ -294,7 +292,7 @@ def run(args: argparse.Namespace) -> int:
     print(f"\ntable        {found.files[0]}   ({found.rows} of {len(planned.cells)} runs)")
     print(f"figures      {args.plots / study.name}/")
     print(f"comparison   {folder / 'comparison.md'}")
-    print(f"MLflow       {track.ui_command(mirrored['uri']) if mirrored else 'not written'}")
+    print(f"MLflow       {mirrored['look'] if mirrored else 'not written'}")
     return failed
 
 

@@ -3,13 +3,12 @@
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from flipscale.collect.points import COLUMNS, NONE, Points
+from flipscale.collect.points import COLUMNS, NONE, Array, Points
 from flipscale.run import replacing
 
 RUNS = 250
@@ -51,37 +50,73 @@ def write_curves(path: Path, runs: Iterable[tuple[str, Points]]) -> None:
 
 @contextmanager
 def open_curves(path: Path) -> Iterator["Curves"]:
-    """A file that write_curves wrote, to take the points of some of its runs from."""
+    """A curves.parquet to take the points of some of its runs from."""
     with pq.ParquetFile(path) as file:
         yield Curves(file)
 
 
 class Curves:
-    """The rows of a curves.parquet. The last row group that was asked for is kept, as runs are asked for in order."""
+    """The points of a curves.parquet by run. The row group asked for last is kept, as runs are asked for in order."""
 
     def __init__(self, file: pq.ParquetFile):
         self._file = file
-        rows = [file.metadata.row_group(group).num_rows for group in range(file.metadata.num_row_groups)]
-        self._starts = np.concatenate([[0], np.cumsum(rows, dtype="int64")])
-        self.rows = int(self._starts[-1])
-        self._group = -1
-        self._table: Any = None
+        self._groups: dict[str, list[int]] = {}
+        for group in range(file.metadata.num_row_groups):
+            for run_id in file.read_row_group(group, columns=["id"])["id"].unique().to_pylist():
+                self._groups.setdefault(run_id, []).append(group)
+        self._held = -1
+        self._points: dict[str, Points] = {}
 
-    def points(self, start: int, length: int) -> Points:
-        """The points in rows start to start + length, which are those of one run, so all in one row group."""
-        if length == 0:
-            return NONE
-        group = int(np.searchsorted(self._starts, start, side="right")) - 1
-        if group != self._group:
-            self._group, self._table = group, self._file.read_row_group(group)
-        rows = self._table.slice(start - int(self._starts[group]), length)
-        words = rows["metric"].combine_chunks()
-        names = words.dictionary.to_pylist()
-        used, codes = np.unique(words.indices.to_numpy(zero_copy_only=False), return_inverse=True)
-        metrics = sorted(names[index] for index in used)
-        order = np.asarray([metrics.index(names[index]) for index in used], "int32")
-        numbers = {name: rows[name].to_numpy().astype(dtype) for name, dtype in COLUMNS.items()}
-        return Points(numbers, order[codes], tuple(metrics))
+    def points(self, run_id: str) -> Points:
+        """The run's points in the order of the file; none if it has none."""
+        parts = [self._of_group(group)[run_id] for group in self._groups.get(run_id, [])]
+        return parts[0] if len(parts) == 1 else _joined(parts)
+
+    def _of_group(self, group: int) -> dict[str, Points]:
+        if group != self._held:
+            self._held, self._points = group, _by_run(self._file.read_row_group(group))
+        return self._points
+
+
+def _by_run(rows: pa.Table) -> dict[str, Points]:
+    """The points of each run of a row group."""
+    ids, runs = _words(rows["id"])
+    names, metric = _words(rows["metric"])
+    numbers = {name: rows[name].to_numpy().astype(dtype, copy=False) for name, dtype in COLUMNS.items()}
+    order = np.argsort(runs, kind="stable")
+    bounds = np.searchsorted(runs[order], np.arange(len(ids) + 1))
+    found = {}
+    for run, run_id in enumerate(ids):
+        mine = order[bounds[run] : bounds[run + 1]]
+        if len(mine) and mine[-1] - mine[0] + 1 == len(mine):
+            mine = slice(int(mine[0]), int(mine[-1]) + 1)  # type: ignore[assignment]  # a view in place of a copy
+        found[run_id] = _points({name: column[mine] for name, column in numbers.items()}, metric[mine], names)
+    return found
+
+
+def _words(column: pa.ChunkedArray) -> tuple[list[str], Array]:
+    """The words of a column, and which of them each row has."""
+    if not pa.types.is_dictionary(column.type):
+        column = column.dictionary_encode()
+    whole = column.unify_dictionaries().combine_chunks()
+    return whole.dictionary.to_pylist(), whole.indices.to_numpy(zero_copy_only=False)
+
+
+def _points(numbers: dict[str, Array], codes: Array, names: list[str]) -> Points:
+    used, metric = np.unique(codes, return_inverse=True)
+    metrics = sorted(names[index] for index in used)
+    place = np.asarray([metrics.index(names[index]) for index in used], "int32")
+    return Points(numbers, place[metric], tuple(metrics))
+
+
+def _joined(parts: list[Points]) -> Points:
+    """The points of a run that lies in several row groups, as in a file of another program."""
+    if not parts:
+        return NONE
+    names = sorted({name for part in parts for name in part.metrics})
+    codes = [np.asarray([names.index(name) for name in part.metrics], "int32")[part.metric] for part in parts]
+    numbers = {name: np.concatenate([part.numbers[name] for part in parts]) for name in COLUMNS}
+    return Points(numbers, np.concatenate(codes), tuple(names))
 
 
 def _table(group: list[tuple[str, Points]]) -> pa.Table:

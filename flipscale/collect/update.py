@@ -78,13 +78,6 @@ class _Reader:
         self.entries: dict[str, Entry] = {}
         """What is known of the runs gone through so far."""
         self.read = 0
-        self._starts: dict[str, int] = {}
-        start = 0
-        for run_id, entry in old.items():
-            self._starts[run_id] = start
-            start += entry.points
-        if curves is not None and start != curves.rows:
-            self.curves = None
 
     def runs(self) -> Iterator[tuple[str, Points]]:
         """The runs that have a row, and their points."""
@@ -94,9 +87,10 @@ class _Reader:
                 if entry.row is None:
                     self.entries[run_id] = entry
                     continue
-                if self.curves is not None:
+                points = self.curves.points(run_id) if self.curves is not None else None
+                if points is not None and len(points) == entry.points:
                     self.entries[run_id] = entry
-                    yield run_id, self.curves.points(self._starts[run_id], entry.points)
+                    yield run_id, points
                     continue
             self.entries[run_id], points = self._read(run_id, look)
             if points is not None:
