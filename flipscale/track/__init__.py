@@ -228,6 +228,8 @@ def _mirror_runs(
                 ids[content.key] = found.run_id
                 if found.parent != parent_id and parent_id:
                     client.set_tag(found.run_id, "mlflow.parentRunId", parent_id)
+                elif found.parent and not parent_id:
+                    client.delete_tag(found.run_id, "mlflow.parentRunId")
             superfluous += [one.run_id for one in old if one is not found]
             if content.kind == "run":
                 unchanged += found is not None

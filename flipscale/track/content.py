@@ -2,15 +2,18 @@
 
 A cell here is what differs in nothing but its seed and in what was made of it afterwards: a tuning and another
 evaluation stand beside the run that they started from. It has the mean of each score over seeds, and their number.
+
+    NAME, SET.NAME    scores                    train/NAME    what training said on its way
+    facts/NAME        what else was measured    seeds/...     of a cell: how many, and how far apart
 """
 
+import functools
 import hashlib
 import json
 import posixpath
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -83,7 +86,7 @@ class Content:
     tags: Mapping[str, str]
     points: Points
 
-    @cached_property
+    @functools.cached_property
     def digest(self) -> str:
         """Of all of it but its parent: its tag `flipscale.digest` once all of it is written."""
         told = [FORMAT, self.key, self.kind, self.name, self.started, self.finished, self.params, self.tags]
@@ -107,17 +110,27 @@ def contents(
     runs: the folder of run folders, for facts that have no column.
     """
     rows = [{str(name): value for name, value in row.items()} for row in results.to_dict("records")]
+    keys = {row["id"]: _cell_key(row) for row in rows}
     cells: dict[str, list[dict[str, Any]]] = {}
     for row in rows:
-        cells.setdefault(_cell_key(row), []).append(row)
+        cells.setdefault(keys[row["id"]], []).append(row)
+
+    def curve(row: Mapping[str, Any]) -> CurvePoints:
+        points = curves.points(row["id"]) if curves is not None else NONE
+        return points if all_points else _thinned(points)
+
+    means = _MeanCurves()
+    for row in rows:
+        # One run alone is not put under another that says the same.
+        if len(cells[keys[row["id"]]]) > 1 and _is_plain(row):
+            means.add(keys[row["id"]], _points({}, row, curve(row)))
     told: set[str] = set()
     for row in rows:
-        key = _cell_key(row)
-        if key not in told:
+        key = keys[row["id"]] if len(cells[keys[row["id"]]]) > 1 else None
+        if key and key not in told:
             told.add(key)
-            yield _cell(key, cells[key], baseline)
-        points = curves.points(row["id"]) if curves is not None else NONE
-        yield _run(row, key, points if all_points else _thinned(points), _system_facts(runs, row["id"]))
+            yield _cell(key, cells[key], baseline, means)
+        yield _run(row, key, curve(row), _system_facts(runs, row["id"]))
 
 
 def milliseconds(seconds: float) -> int:
@@ -132,20 +145,27 @@ def _cell_key(row: Mapping[str, Any]) -> str:
     return f"cell {hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]}"
 
 
-def _cell(key: str, rows: Sequence[Mapping[str, Any]], baseline: Sequence[str]) -> Content:
-    own = [row for row in rows if pd.isna(row["tuning"]) and row["inference"] in ("full", None)] or rows
-    shared = {name: own[0][name] for name in SETTINGS if len({str(row[name]) for row in rows}) == 1}
-    arm = ", ".join(f"{name}={_shown(own[0][name])}" for name in baseline if name not in _AFTERWARDS)
-    name = ", ".join(filter(None, [_text(own[0]["cell"]), arm])) or _text(own[0]["study"])
+def _is_plain(row: Mapping[str, Any]) -> bool:
+    """Whether the run is a cell's own, and not made of one."""
+    return bool(pd.isna(row["tuning"])) and (pd.isna(row["inference"]) or row["inference"] == "full")
+
+
+def _cell(key: str, rows: Sequence[Mapping[str, Any]], baseline: Sequence[str], means: "_MeanCurves") -> Content:
+    """It has no parameters: MLflow's page groups by them, and would count its runs once more."""
+    own = [row for row in rows if _is_plain(row)] or rows
+    # MLflow shows the first 20 letters in its table, so the axes are told by their values alone.
+    axes = [part.rpartition("=")[2] for part in _text(own[0]["cell"]).split(", ") if part]
+    arm = [f"{name}={_shown(own[0][name])}" for name in baseline if name not in _AFTERWARDS]
+    name = " ".join([*axes, *arm]) or _text(own[0]["study"])
     finished = max(milliseconds(row["finished"]) for row in rows)
     samples = [row["samples_seen"] for row in own if not pd.isna(row["samples_seen"])]
-    values: dict[str, float] = {"seeds": float(len({row["seed"] for row in own}))}
-    for metric in (*filter(is_score, own[0]), *_FACTS):
+    values: dict[str, float] = {"seeds/number": float(len({row["seed"] for row in own}))}
+    for name_there, metric in _measured(own[0]):
         known = np.asarray([row[metric] for row in own if not pd.isna(row[metric])], "float64")
         if len(known):
-            values[metric] = float(known.mean())
+            values[name_there] = float(known.mean())
         if len(known) > 1 and is_score(metric):
-            values[f"{metric}_sd"] = float(known.std(ddof=1))
+            values[f"seeds/{metric}_sd"] = float(known.std(ddof=1))
     return Content(
         key=key,
         kind="cell",
@@ -153,10 +173,49 @@ def _cell(key: str, rows: Sequence[Mapping[str, Any]], baseline: Sequence[str]) 
         parent=None,
         started=min(milliseconds(row["started"]) for row in rows),
         finished=finished,
-        params=_params(shared),
+        params={},
         tags={"flipscale.study": _text(own[0]["study"]), "flipscale.cell": _text(own[0]["cell"])[:_LONGEST_TAG]},
-        points=_at_the_end(values, finished, int(max(samples, default=0))),
+        points=_joined(_at_the_end(values, finished, int(max(samples, default=0))), means.of(key, finished)),
     )
+
+
+class _MeanCurves:
+    """Training curves of cells: the mean over seeds, where all have their points at the same samples."""
+
+    def __init__(self) -> None:
+        self._sums: dict[str, dict[str, tuple[Array, Array, int] | None]] = {}
+
+    def add(self, cell: str, points: Points) -> None:
+        sums = self._sums.setdefault(cell, {})
+        for code, name in enumerate(points.names):
+            if not name.startswith("train/"):
+                continue
+            mine = points.metric == code
+            step, value = points.step[mine], points.value[mine]
+            before = sums.get(name, (step, np.zeros(len(step)), 0))
+            if before is None or not np.array_equal(before[0], step):
+                sums[name] = None
+            else:
+                sums[name] = (step, before[1] + value, before[2] + 1)
+
+    def of(self, cell: str, time: int) -> Points:
+        """All at one time, as those of the runs differ."""
+        known = {name: found for name, found in self._sums.get(cell, {}).items() if found is not None and found[2] > 1}
+        curves = [
+            Points((name,), step * 0, total / n, step * 0 + time, step) for name, (step, total, n) in known.items()
+        ]
+        return functools.reduce(_joined, curves, Points((), *(np.empty(0, kind) for kind in ("i8", "f8", "i8", "i8"))))
+
+
+def _joined(one: Points, other: Points) -> Points:
+    """The points of both."""
+    columns = [np.concatenate([a, b]) for a, b in zip(one[2:], other[2:], strict=True)]
+    return Points(one.names + other.names, np.concatenate([one.metric, other.metric + len(one.names)]), *columns)
+
+
+def _measured(row: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """What is measured of a run, by its name in MLflow and its column: MLflow's page makes a section of each prefix."""
+    return [*((name, name) for name in filter(is_score, row)), *((f"facts/{name}", name) for name in _FACTS)]
 
 
 def _shown(value: Any) -> str:
@@ -187,7 +246,7 @@ def _at_the_end(values: Mapping[str, float], finished: int, step: int) -> Points
 # Runs
 
 
-def _run(row: Mapping[str, Any], cell: str, curve: CurvePoints, facts: Mapping[str, str]) -> Content:
+def _run(row: Mapping[str, Any], cell: str | None, curve: CurvePoints, facts: Mapping[str, str]) -> Content:
     tags = {f"flipscale.{name}": row[name] for name in ("study", "cell", "device", "parent")}
     tags |= dict(facts)
     return Content(
@@ -199,18 +258,18 @@ def _run(row: Mapping[str, Any], cell: str, curve: CurvePoints, facts: Mapping[s
         finished=milliseconds(row["finished"]),
         params=_params({name: row[name] for name in SETTINGS}),
         tags={name: str(value)[:_LONGEST_TAG] for name, value in tags.items() if not pd.isna(value)},
-        points=_points(row, curve),
+        points=_points(
+            {name: float(row[column]) for name, column in _measured(row) if not pd.isna(row[column])}, row, curve
+        ),
     )
 
 
-def _points(row: Mapping[str, Any], curve: CurvePoints) -> Points:
-    """The row's scores and facts at its last sample, then its curves, step in samples.
+def _points(values: Mapping[str, float], row: Mapping[str, Any], curve: CurvePoints) -> Points:
+    """What was measured at the row's last sample, then its curves, step in samples.
 
-    A training curve is named train/NAME, so that train/images_per_second and the run's own do not mix. A score's
-    curve has the score's name, and its last point is the row's.
+    A score's curve has the score's name, and its last point is the row's.
     """
     end = 0 if pd.isna(row["samples_seen"]) else int(row["samples_seen"])
-    values = {name: float(row[name]) for name in (*filter(is_score, row), *_FACTS) if not pd.isna(row[name])}
     ends = _at_the_end(values, milliseconds(row["finished"]), end)
     scores = np.asarray([is_score(name) for name in curve.metrics], "bool")
     at_end = np.asarray([is_score(name) and name in values for name in curve.metrics], "bool")

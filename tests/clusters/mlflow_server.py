@@ -1,4 +1,4 @@
-"""A real MLflow server, on a real PostgreSQL or on SQLite, for tests and benchmarks. Both listen to this machine alone."""
+"""A real MLflow server, on a real PostgreSQL or on SQLite, for tests and benchmarks, for this machine alone."""
 
 import contextlib
 import glob
