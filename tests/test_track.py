@@ -151,9 +151,9 @@ def test_every_run_is_there_once_under_a_parent(where, tmp_path):
     assert run.data.tags["mlflow.parentRunId"] == runs[cell].info.run_id
     assert runs[cell].info.run_name == "1000 mask_ratio=0.5"
     assert runs[cell].data.params == {}  # MLflow's page groups by them, and would count the cell's runs once more
-    assert (runs[cell].data.metrics["zero_shot_top1"], runs[cell].data.metrics["seeds/number"]) == (0.625, 2)
+    assert (runs[cell].data.metrics["zero_shot_top1"], runs[cell].data.metrics["variation/seeds"]) == (0.625, 2)
     assert run.data.metrics["zero_shot_top1"] == 0.625
-    assert run.data.metrics["facts/train_seconds"] == 12.5
+    assert run.data.metrics["used/train_seconds"] == 12.5
     assert "zero_shot_top1" not in runs["a-2"].data.metrics
 
 
@@ -273,8 +273,8 @@ def test_a_tuning_and_its_evaluation_are_under_the_cell_of_what_they_started_fro
     assert "mlflow.parentRunId" not in runs["other"].data.tags
     metrics = runs["a"].data.tags["mlflow.parentRunId"]
     assert cells[metrics].data.metrics["zero_shot_top1"] == 0.75
-    assert cells[metrics].data.metrics["seeds/zero_shot_top1_sd"] == pytest.approx(0.1767767)
-    assert cells[metrics].data.metrics["seeds/number"] == 2
+    assert cells[metrics].data.metrics["variation/zero_shot_top1_sd"] == pytest.approx(0.1767767)
+    assert cells[metrics].data.metrics["variation/seeds"] == 2
     assert runs["t"].data.tags["flipscale.parent"] == "a"
 
 
@@ -298,7 +298,7 @@ def test_a_seed_that_comes_later_joins_its_cell(where):
     done = bring(table(row("a-1"), row("a-2", seed=1)), curve("a-1"), **where)
     runs = MlflowClient(where["tracking_uri"]).search_runs([done.experiment_id])
     (cell,) = [run for run in runs if run.data.tags["flipscale.kind"] == "cell"]
-    assert cell.data.metrics["seeds/number"] == 2
+    assert cell.data.metrics["variation/seeds"] == 2
     parents = [run.data.tags.get("mlflow.parentRunId") for run in runs if run.data.tags["flipscale.kind"] == "run"]
     assert parents == [cell.info.run_id] * 2
     assert (done.created, done.unchanged) == (1, 1)

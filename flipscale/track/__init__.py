@@ -44,7 +44,7 @@ from flipscale.collect.curves import open_curves
 from flipscale.errors import FlipscaleError
 from flipscale.track.address import is_server, settled, ui_command, without_secrets
 from flipscale.track.content import FORMAT, POINTS, contents, milliseconds
-from flipscale.track.writing import ByBatches, Writer
+from flipscale.track.writing import THREADS, ByBatches, Writer
 
 __all__ = ["Mirrored", "mirror", "settled", "ui_command", "without_secrets"]
 
@@ -209,12 +209,12 @@ def _mirror_runs(
     models: bool,
 ) -> tuple[int, int, int]:
     """Write what is not there as it is to be; how many runs are new, changed, and as they were."""
-    write = _writer(client, experiment_id)
     ids: dict[str, str] = {}
     superfluous: list[str] = []
     to_model: list[tuple[str, str, str | None]] = []
     created = updated = unchanged = 0
     with contextlib.ExitStack() as stack:
+        write = stack.enter_context(contextlib.closing(_writer(client, experiment_id)))
         curves = stack.enter_context(open_curves(source.curves)) if source.curves.exists() else None
         for content in contents(
             source.results, curves, baseline=source.baseline, runs=source.runs, all_points=all_points
@@ -255,7 +255,8 @@ def _writer(client: MlflowClient, experiment_id: str) -> Writer:
 
         if are_known(store := client._tracking_client.store):
             return ByTables(store, experiment_id)
-    return ByBatches(client, experiment_id)
+        return ByBatches(client, experiment_id, threads=1)
+    return ByBatches(client, experiment_id, threads=THREADS)
 
 
 def _mirror_model(

@@ -3,8 +3,12 @@
 A cell here is what differs in nothing but its seed and in what was made of it afterwards: a tuning and another
 evaluation stand beside the run that they started from. It has the mean of each score over seeds, and their number.
 
-    NAME, SET.NAME    scores                    train/NAME    what training said on its way
-    facts/NAME        what else was measured    seeds/...     of a cell: how many, and how far apart
+    NAME, SET.NAME   scores
+    train/NAME       what training said on its way
+    used/NAME        what else was measured of a run, mostly what it took
+    variation/NAME   of a cell: how many seeds, and the standard deviation of its scores
+
+MLflow's page makes a section of charts of each prefix, in the order of the alphabet.
 """
 
 import functools
@@ -159,13 +163,13 @@ def _cell(key: str, rows: Sequence[Mapping[str, Any]], baseline: Sequence[str], 
     name = " ".join([*axes, *arm]) or _text(own[0]["study"])
     finished = max(milliseconds(row["finished"]) for row in rows)
     samples = [row["samples_seen"] for row in own if not pd.isna(row["samples_seen"])]
-    values: dict[str, float] = {"seeds/number": float(len({row["seed"] for row in own}))}
+    values: dict[str, float] = {"variation/seeds": float(len({row["seed"] for row in own}))}
     for name_there, metric in _measured(own[0]):
         known = np.asarray([row[metric] for row in own if not pd.isna(row[metric])], "float64")
         if len(known):
             values[name_there] = float(known.mean())
         if len(known) > 1 and is_score(metric):
-            values[f"seeds/{metric}_sd"] = float(known.std(ddof=1))
+            values[f"variation/{metric}_sd"] = float(known.std(ddof=1))
     return Content(
         key=key,
         kind="cell",
@@ -214,8 +218,8 @@ def _joined(one: Points, other: Points) -> Points:
 
 
 def _measured(row: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """What is measured of a run, by its name in MLflow and its column: MLflow's page makes a section of each prefix."""
-    return [*((name, name) for name in filter(is_score, row)), *((f"facts/{name}", name) for name in _FACTS)]
+    """What is measured of a run, by its name in MLflow and its column."""
+    return [*((name, name) for name in filter(is_score, row)), *((f"used/{name}", name) for name in _FACTS)]
 
 
 def _shown(value: Any) -> str:

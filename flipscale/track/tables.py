@@ -90,6 +90,9 @@ class ByTables:
         for rows in self._rows.values():
             rows.clear()
 
+    def close(self) -> None:
+        """Nothing is under way."""
+
 
 def _metric(run_id: str, name: str, value: float, time: int, step: int) -> dict[str, Any]:
     return {"key": name, "value": value, "timestamp": time, "step": step, "is_nan": False, "run_uuid": run_id}
