@@ -33,8 +33,6 @@ CHANGED = 100
 
 def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
     """Measure and print; the facts that --out writes are returned."""
-    from bench.report import leave, machine
-
     parser = argparse.ArgumentParser(prog="python -m bench.collect", description=__doc__.splitlines()[0])
     parser.add_argument("--runs", type=int, default=10_000)
     parser.add_argument("--records", type=int, default=200, help="lines of loss in each metrics.jsonl")
@@ -44,16 +42,21 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
     asked = parser.parse_args(arguments)
     facts: dict[str, Any] = {
         "benchmark": "collect",
-        "machine": machine(),
+        "machine": {},
         "runs": asked.runs,
         "records": asked.records,
         "repeats": asked.repeats,
     }
+    load = os.getloadavg()[0]
     with tempfile.TemporaryDirectory() as temporary:
         folder = asked.folder or Path(temporary)
         planned = run_folders.write_study(folder, asked.runs)
         run_folders.fill(folder / "results", planned, asked.records)
         facts |= measure(folder, asked.runs, asked.repeats)
+        # It loads torch, and the memory of who starts a process counts as the process's own.
+        from bench.report import leave, machine
+
+        facts["machine"] = machine() | {"load": round(load, 1)}
         facts["limits"] = limits(facts)
         leave(asked.out, facts, as_markdown(facts))
     return facts

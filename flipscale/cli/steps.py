@@ -74,10 +74,10 @@ def collect_all(args: argparse.Namespace, planned: "Plan") -> "Collected":
 
 def mirror(args: argparse.Namespace, study: "Study", found: "Collected") -> dict[str, Any] | None:
     """Bring MLflow up to date; what was done, or None where nothing was."""
-    from flipscale import track
-
     if args.no_mlflow or not found.rows:
         return None
+    from flipscale import track
+
     folder, plots = args.results / study.name, args.plots / study.name
     tables = [found.files[0], *(folder / name for name in ("comparison.md", "comparison.json", "fits.json"))]
     files = [Path(args.study), *tables, *sorted(plots.glob("*.png")), *sorted(plots.glob("*.html"))]
