@@ -104,6 +104,11 @@ def failures() -> str:
     return "\n".join(rows) + "\n"
 
 
+def mirror() -> str:
+    lines: list[str] = json.loads((ROOT / "bench/results/mirror.json").read_text())["table"]
+    return "\n".join(lines[: lines.index("")]) + "\n"
+
+
 PARTS: dict[str, Callable[[], str]] = {
     "docs/cli.md#commands": commands,
     "docs/study.md#keys": keys,
@@ -114,6 +119,7 @@ PARTS: dict[str, Callable[[], str]] = {
     "docs/slurm.md#site": site,
     "docs/slurm.md#failures": failures,
     "docs/ray.md#site": ray,
+    "docs/mlflow.md#speed": mirror,
 }
 """Between `<!-- NAME -->` and `<!-- end -->` of each file stands what the function answers."""
 

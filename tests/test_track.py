@@ -88,7 +88,7 @@ def bring(results, curves, study="mask", *, artifact_root, baseline=("mask_ratio
     artifact_root.parent.mkdir(exist_ok=True)
     path = artifact_root.parent / "curves.parquet"
     ids = curves["id"].unique() if len(curves) else []
-    write_curves(path, [(run_id, points_of(curves[curves["id"] == run_id])) for run_id in ids])
+    write_curves(path, iter([(run_id, points_of(curves[curves["id"] == run_id])) for run_id in ids]))
     given = {name: how.pop(name) for name in ("runs", "roots", "question") if name in how}
     roots = given.pop("roots", [file.parent for file in files])
     source = Source(study, results, path, baseline=baseline, files=files, roots=roots, **given)

@@ -1,6 +1,8 @@
 """curves.parquet, written and read a few hundred runs at a time: the points of a study need not fit into memory."""
 
-from collections.abc import Iterable, Iterator
+import itertools
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -29,7 +31,7 @@ SCHEMA = pa.schema(
 )
 
 
-def write_curves(path: Path, runs: Iterable[tuple[str, Points]]) -> None:
+def write_curves(path: Path, runs: Iterator[tuple[str, Points]]) -> None:
     """Write the points of these runs, in their order. The same points give the same bytes."""
     with (
         replacing(path) as file,
@@ -37,15 +39,16 @@ def write_curves(path: Path, runs: Iterable[tuple[str, Points]]) -> None:
         pq.ParquetWriter(
             file, SCHEMA, use_dictionary=["id", "metric"], compression="zstd", compression_level=1
         ) as writer,
+        # Another thread writes while the next runs are read: what it calls lets go of Python's lock.
+        ThreadPoolExecutor(1) as thread,
     ):
-        group: list[tuple[str, Points]] = []
-        for run in runs:
-            group.append(run)
-            if len(group) == RUNS:
-                writer.write_table(_table(group))
-                group.clear()
-        if group:
-            writer.write_table(_table(group))
+        written: Future[None] | None = None
+        while group := list(itertools.islice(runs, RUNS)):
+            if written is not None:
+                written.result()
+            written = thread.submit(lambda group: writer.write_table(_table(group)), group)
+        if written is not None:
+            written.result()
 
 
 @contextmanager

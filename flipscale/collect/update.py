@@ -118,8 +118,9 @@ class _Reader:
 def _write_rows(file: Any, rows: list[dict[str, Any]]) -> None:
     """results.csv: the columns of COLUMNS, then those of evaluation sets by name; what is missing is empty."""
     of_sets = sorted({name for row in rows for name in row if name not in COLUMNS})
-    text = io.TextIOWrapper(file, encoding="utf-8", newline="", write_through=True)
-    writer = csv.DictWriter(text, [*COLUMNS, *of_sets], lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
+    names = [*COLUMNS, *of_sets]
+    text = io.TextIOWrapper(file, encoding="utf-8", newline="")
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(names)
+    writer.writerows([row.get(name) for name in names] for row in rows)
     text.detach()
