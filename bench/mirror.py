@@ -98,7 +98,7 @@ def collected(folder: Path, runs: int) -> Any:
         folder / "results",
         folder / "results/study",
     )
-    return Source("study", found.results, found.files[1], baseline=("mask_ratio",))
+    return Source("study", found.files[0], baseline=("mask_ratio",))
 
 
 def measure(uri: str, source: Any, folder: Path, points: int, repeats: int) -> dict[str, list[dict[str, float]]]:
@@ -107,12 +107,13 @@ def measure(uri: str, source: Any, folder: Path, points: int, repeats: int) -> d
 
     from mlflow import MlflowClient
 
+    from flipscale.collect import read_results
     from flipscale.collect.curves import open_curves
     from flipscale.track import mirror
     from flipscale.track.content import contents
 
     with open_curves(source.curves) as curves:
-        runs = [one for one in contents(source.results, curves) if one.kind == "run"]
+        runs = [one for one in contents(read_results(source.results), curves) if one.kind == "run"]
     values = sum(len(run.points) for run in runs)
     client = MlflowClient(uri)
     found: dict[str, list[dict[str, float]]] = {way: [] for way in WAYS}

@@ -2,6 +2,7 @@ import contextlib
 import re
 import shutil
 import socket
+import subprocess
 import sys
 import threading
 import warnings
@@ -89,9 +90,10 @@ def bring(results, curves, study="mask", *, artifact_root, baseline=("mask_ratio
     path = artifact_root.parent / "curves.parquet"
     ids = curves["id"].unique() if len(curves) else []
     write_curves(path, iter([(run_id, points_of(curves[curves["id"] == run_id])) for run_id in ids]))
+    results.to_csv(path.with_name("results.csv"), index=False)
     given = {name: how.pop(name) for name in ("runs", "roots", "question") if name in how}
     roots = given.pop("roots", [file.parent for file in files])
-    source = Source(study, results, path, baseline=baseline, files=files, roots=roots, **given)
+    source = Source(study, path.with_name("results.csv"), baseline=baseline, files=files, roots=roots, **given)
     return mirror(source, artifact_root=artifact_root, **how)
 
 
@@ -311,7 +313,7 @@ def test_what_was_made_twice_is_there_once_after_the_next_time(where):
     client = MlflowClient(where["tracking_uri"])
     for key in ("a-1", "study mask"):
         client.create_run(done.experiment_id, tags={"flipscale.id": key, "flipscale.kind": "run"})
-    again = bring(*tables, **where)
+    again = bring(*tables, **where, thoroughly=True)
     assert (again.created, again.updated, again.unchanged) == (0, 0, 2)
     keys = [run.data.tags["flipscale.id"] for run in client.search_runs([done.experiment_id])]
     assert len(keys) == len(set(keys)) == 4
@@ -326,6 +328,49 @@ def test_what_was_deleted_in_mlflow_comes_back_when_it_is_looked_at(where):
     again = bring(*tables, **where, thoroughly=True)
     assert (again.created, again.unchanged) == (1, 1)
     assert "a-1" in runs_there(where, again)
+
+
+@pytest.fixture
+def noted(where, tmp_path):
+    """A study that was mirrored, and how to mirror it once more without touching a file of it."""
+    bring(table(row("a-1"), row("a-2")), curve("a-1"), **where)
+    source = Source("mask", tmp_path / "results.csv", baseline=("mask_ratio",))
+    mirror(source, **where)
+    return lambda **more: mirror(source, **where, **more)
+
+
+def test_what_is_noted_as_there_needs_no_mlflow(noted, where, tmp_path):
+    assert (tmp_path / ".mirrored").exists()
+    script = (
+        "import sys; from pathlib import Path; from flipscale.track import Source, mirror\n"
+        "source = Source('mask', Path('results.csv'), baseline=('mask_ratio',))\n"
+        f"done = mirror(source, tracking_uri={where['tracking_uri']!r}, artifact_root=Path('artifacts'))\n"
+        "print(done.unchanged, done.experiment_id, sorted({'mlflow', 'pandas', 'numpy'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert done.stdout == "2 1 []\n"
+
+
+@pytest.mark.parametrize("gone", ["database", "study's run", "experiment", "note", "torn note"])
+def test_a_note_is_not_believed_where_mlflow_has_lost_the_study(noted, where, tmp_path, gone, empty_database):
+    client = MlflowClient(where["tracking_uri"])
+    if gone == "database":
+        shutil.copy(empty_database, tmp_path / "mlflow.db")
+        assert noted().created == 2
+    elif gone == "study's run":
+        (study,) = client.search_runs(["1"], "tags.`flipscale.kind` = 'study'")
+        client.delete_run(study.info.run_id)
+        assert noted().unchanged == 2
+        assert len(client.search_runs(["1"], "tags.`flipscale.kind` = 'study'")) == 1
+    elif gone == "experiment":
+        client.delete_experiment("1")
+        with pytest.raises(FlipscaleError, match="mlflow experiments restore"):
+            noted()
+    else:
+        (tmp_path / ".mirrored").write_text('{"fingerprint"') if gone == "torn note" else (
+            tmp_path / ".mirrored"
+        ).unlink()
+        assert noted().unchanged == 2
 
 
 def test_all_points_by_choice(where):

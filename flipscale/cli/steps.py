@@ -84,8 +84,7 @@ def mirror(args: argparse.Namespace, study: "Study", found: "Collected") -> dict
     uri = track.settled(args.tracking_uri, args.results)
     source = track.Source(
         study=study.name,
-        results=found.results,
-        curves=found.files[1],
+        results=found.files[0],
         question=study.question,
         baseline=tuple(study.baseline),
         files=[path for path in files if path.exists()],

@@ -4,49 +4,23 @@ What was collected stays the record; MLflow is a view of it that can be thrown a
 found again by its tag `flipscale.id`, and its tag `flipscale.digest` says what was mirrored of it, so collecting
 twice changes nothing. Every timestamp comes from the record (docs/design.md, decision 12).
 
-MLflow cannot change a parameter, and keeps an old point beside a new one at the same step. So a run that has changed is
-written anew and the old one is deleted there: it can be restored in MLflow, and is never there twice.
-
-content.py   what is written
-writing.py   how it gets there: by MLflow's client
-tables.py    or into its database
-address.py   where MLflow is, and what may be said of it
+mirroring.py  bringing an experiment up to date
+content.py    what is written
+writing.py    how it gets there: by MLflow's client
+tables.py     or into its database
+noted.py      whether anything is to be done, without MLflow
+address.py    where MLflow is, and what may be said of it
 """
 
-import contextlib
-import fcntl
-import hashlib
-import logging
-import os
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
-# MLflow reads these when it is imported or first called. Its own choice is 7 tries, which is minutes of silence when
-# there is no server; and a line on stdout for each run that is written to one.
-os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
-os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")
-os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
-
-import pandas as pd
-from mlflow import MlflowClient
-from mlflow.entities import Run, ViewType
-from mlflow.exceptions import MlflowException
-from mlflow.store.db.db_types import DATABASE_ENGINES
-from requests.exceptions import RequestException
-from sqlalchemy import create_engine
-from sqlalchemy.exc import SQLAlchemyError
-
-from flipscale.collect.curves import open_curves
 from flipscale.errors import FlipscaleError
-from flipscale.track.address import is_server, settled, ui_command, without_secrets
-from flipscale.track.content import FORMAT, POINTS, contents, milliseconds
-from flipscale.track.writing import THREADS, ByBatches, Writer
+from flipscale.track.address import settled, ui_command, without_secrets
+from flipscale.track.noted import Note, fingerprint, is_there, read_note, write_note
 
-__all__ = ["Mirrored", "mirror", "settled", "ui_command", "without_secrets"]
+__all__ = ["Mirrored", "Source", "mirror", "settled", "ui_command", "without_secrets"]
 
 
 @dataclass(frozen=True)
@@ -71,9 +45,8 @@ class Source:
 
     study: str
     """Its name, which is the experiment's."""
-    results: pd.DataFrame
-    curves: Path
-    """curves.parquet; there may be none."""
+    results: Path
+    """results.csv, with its curves.parquet beside it, if there is one."""
     question: str = ""
     baseline: Sequence[str] = ()
     """Settings that tell the arms of a comparison apart; with the study's cell they name a cell in MLflow."""
@@ -83,6 +56,10 @@ class Source:
     """Folders and files that artifacts may lie in; a link that leads out of them is not followed."""
     runs: Path | None = None
     """Run folders, for facts that have no column, and for models."""
+
+    @property
+    def curves(self) -> Path:
+        return self.results.with_name("curves.parquet")
 
 
 def mirror(
@@ -97,7 +74,7 @@ def mirror(
     """Bring the study's experiment up to date with what was collected.
 
     artifact_root: where artifacts go if MLflow is a database; a server keeps them where it was told to.
-    all_points: send every point of the curves, and not at most POINTS of each.
+    all_points: send every point of the curves, and not a hundred of each.
     models: send the weights of each run that has some.
     thoroughly: look at every run in MLflow, though the study's says that all of them are there as they are to be.
 
@@ -105,219 +82,29 @@ def mirror(
     different machines made twice is there once again after the next one that has something to write.
     Raises FlipscaleError if MLflow cannot be reached or refuses.
     """
-    if source.results.empty:
-        return Mirrored(0, 0, 0, None)
-    files, left_out = _artifacts(source)
-    whole = _digest_of_all(source, files, all_points, models)
-    with _quietly(), _one_at_a_time(artifact_root), _saying_what_failed(tracking_uri):
-        _knock(tracking_uri)
-        client = MlflowClient(tracking_uri)
-        experiment_id = _experiment(client, source, tracking_uri, artifact_root)
-        study_key = f"study {source.study}"  # a run id has no space
-        studies = client.search_runs([experiment_id], f"tags.`flipscale.id` = '{study_key}'", max_results=10)
-        if not thoroughly and len(studies) == 1 and studies[0].data.tags.get("flipscale.digest") == whole:
-            return Mirrored(0, 0, len(source.results), experiment_id, left_out)
-        for study in studies:
-            # From here on it does not say that all is there, until it is.
-            client.set_tag(study.info.run_id, "flipscale.digest", "")
-        there = _runs_there(client, experiment_id)
-        there.pop(study_key, None)
-        counts = _mirror_runs(client, experiment_id, source, there, all_points=all_points, models=models)
-        _mirror_study(client, experiment_id, source, studies, study_key, files, whole)
-        return Mirrored(*counts, experiment_id, left_out)
+    sent, left_out = _artifacts(source)
+    told = [source.study, source.question, [*source.baseline], all_points, models]
+    mark = fingerprint(told, [source.results, source.curves, *sent])
+    note = read_note(source.results.parent)
+    if not thoroughly and note is not None and note.fingerprint == mark and is_there(note, tracking_uri):
+        return Mirrored(0, 0, note.rows, note.experiment_id, left_out)
+    # It loads MLflow, which takes longer than all of collecting where nothing has changed.
+    from flipscale.track.mirroring import bring_up_to_date
 
-
-# What is there
-
-
-def _knock(tracking_uri: str) -> None:
-    """Raise at once where a database cannot be reached: MLflow would try 15 times, which took 100 s."""
-    if tracking_uri.partition(":")[0].partition("+")[0] in DATABASE_ENGINES:
-        engine = create_engine(tracking_uri)
-        try:
-            engine.connect().close()
-        finally:
-            engine.dispose()
-
-
-def _experiment(client: MlflowClient, source: Source, tracking_uri: str, artifact_root: Path) -> str:
-    study = source.study
-    experiment = client.get_experiment_by_name(study)
-    if experiment is None:
-        # Without a location a database puts artifacts into ./mlruns of wherever the command happened to run.
-        location = None if is_server(tracking_uri) else (artifact_root.absolute() / study).as_uri()
-        try:
-            return str(client.create_experiment(study, artifact_location=location, tags=_note(source)))
-        except MlflowException as error:
-            # Another machine was quicker, or the answer to a first try was lost.
-            if error.error_code != "RESOURCE_ALREADY_EXISTS" or not (
-                experiment := client.get_experiment_by_name(study)
-            ):
-                raise
-    if experiment.lifecycle_stage != "active":
-        raise FlipscaleError(
-            f"MLflow: experiment {study!r} was deleted there. Bring it back with "
-            f"`mlflow experiments restore --experiment-id {experiment.experiment_id}`, or name the study otherwise."
-        )
-    return str(experiment.experiment_id)
-
-
-def _note(source: Source) -> dict[str, str]:
-    """What MLflow shows above an experiment."""
-    return {"mlflow.note.content": source.question} if source.question else {}
-
-
-class _There(NamedTuple):
-    """A run in MLflow."""
-
-    run_id: str
-    kind: str | None
-    digest: str | None
-    parent: str | None
-    model: str | None
-
-
-def _runs_there(client: MlflowClient, experiment_id: str) -> dict[str, list[_There]]:
-    """All runs of the experiment by their flipscale id: read once, as one look-up by tag costs 50 ms."""
-    runs: dict[str, list[_There]] = {}
-    token = None
-    while True:
-        page = client.search_runs(
-            [experiment_id], run_view_type=ViewType.ACTIVE_ONLY, max_results=1000, page_token=token
-        )
-        for run in page:
-            tags = run.data.tags
-            if key := tags.get("flipscale.id"):
-                kind, digest, model = (tags.get(f"flipscale.{name}") for name in ("kind", "digest", "model"))
-                one = _There(run.info.run_id, kind, digest, tags.get("mlflow.parentRunId"), model)
-                runs.setdefault(key, []).append(one)
-        token = page.token
-        if not token:
-            return runs
-
-
-# What is written
-
-
-def _mirror_runs(
-    client: MlflowClient,
-    experiment_id: str,
-    source: Source,
-    there: dict[str, list[_There]],
-    *,
-    all_points: bool,
-    models: bool,
-) -> tuple[int, int, int]:
-    """Write what is not there as it is to be; how many runs are new, changed, and as they were."""
-    ids: dict[str, str] = {}
-    superfluous: list[str] = []
-    to_model: list[tuple[str, str, str | None]] = []
-    created = updated = unchanged = 0
-    with contextlib.ExitStack() as stack:
-        write = stack.enter_context(contextlib.closing(_writer(client, experiment_id)))
-        curves = stack.enter_context(open_curves(source.curves)) if source.curves.exists() else None
-        for content in contents(
-            source.results, curves, baseline=source.baseline, runs=source.runs, all_points=all_points
-        ):
-            parent_id = ids.get(content.parent or "")
-            old = there.pop(content.key, [])
-            found = next((one for one in old if one.digest == content.digest), None)
-            if found is None:
-                ids[content.key] = write.add(content, parent_id)
-            else:
-                ids[content.key] = found.run_id
-                if found.parent != parent_id and parent_id:
-                    client.set_tag(found.run_id, "mlflow.parentRunId", parent_id)
-                elif found.parent and not parent_id:
-                    client.delete_tag(found.run_id, "mlflow.parentRunId")
-            superfluous += [one.run_id for one in old if one is not found]
-            if content.kind == "run":
-                unchanged += found is not None
-                updated += found is None and bool(old)
-                created += not old
-                to_model.append((content.key, ids[content.key], found.model if found else None))
-        write.flush()
-    # The old ones go last: what is cut short here is there twice, and once again after the next time.
-    superfluous += [one.run_id for left in there.values() for one in left if one.kind == "cell"]
-    for run_id in superfluous:
-        client.delete_run(run_id)
-    if models and source.runs is not None:
-        for key, run_id, known in to_model:
-            _mirror_model(client, experiment_id, source.runs, key, run_id, known)
-    return created, updated, unchanged
-
-
-def _writer(client: MlflowClient, experiment_id: str) -> Writer:
-    """The quickest way that there is."""
-    if not is_server(client.tracking_uri):
-        # A server's client needs no database, and this loads one's.
-        from flipscale.track.tables import ByTables, are_known
-
-        if are_known(store := client._tracking_client.store):
-            return ByTables(store, experiment_id)
-        return ByBatches(client, experiment_id, threads=1)
-    return ByBatches(client, experiment_id, threads=THREADS)
-
-
-def _mirror_model(
-    client: MlflowClient, experiment_id: str, runs: Path, key: str, run_id: str, known: str | None
-) -> None:
-    """The run's weights as a model of its own, unless they are there; a run that has none is passed over."""
-    weights = runs / key / "model.pt"
-    if not _lies_in(weights, [runs / key]):
-        return
-    found = weights.stat()
-    identity = f"{found.st_size}-{found.st_mtime_ns}"
-    if known == identity:
-        return
-    name = "".join("_" if character in "/:.%\"'" else character for character in key)
-    model = client.create_logged_model(experiment_id, name=name, source_run_id=run_id, model_type="open_clip")
-    client.log_model_artifact(model.model_id, str(weights))
-    client.finalize_logged_model(model.model_id, "READY")
-    client.set_tag(run_id, "flipscale.model", identity)
-
-
-def _mirror_study(
-    client: MlflowClient,
-    experiment_id: str,
-    source: Source,
-    old: Sequence[Run],
-    key: str,
-    files: Sequence[Path],
-    whole: str,
-) -> None:
-    """The study's own run, with its artifacts. Its digest goes last: with it, all of the study is there."""
-    if old:
-        run_id, tags = str(old[0].info.run_id), old[0].data.tags
-    else:
-        run = client.create_run(
-            experiment_id,
-            start_time=milliseconds(source.results["started"].min()),
-            tags={"flipscale.id": key, "flipscale.kind": "study", "flipscale.study": source.study, **_note(source)},
-            run_name=source.study,
-        )
-        run_id, tags = str(run.info.run_id), {}
-    for other in old[1:]:
-        client.delete_run(other.info.run_id)
-    digest = hashlib.sha256()
-    for file in files:
-        digest.update(file.name.encode() + b"\0" + hashlib.sha256(file.read_bytes()).digest())
-    if tags.get("flipscale.files") != digest.hexdigest():
-        for file in files:
-            client.log_artifact(run_id, str(file))
-        client.set_tag(run_id, "flipscale.files", digest.hexdigest())
-    client.set_terminated(run_id, "FINISHED", milliseconds(source.results["finished"].max()))
-    client.set_tag(run_id, "flipscale.digest", whole)
-
-
-def _digest_of_all(source: Source, files: Sequence[Path], all_points: bool, models: bool) -> str:
-    """Of everything that is mirrored of the study."""
-    told = hashlib.sha256(repr([FORMAT, POINTS, all_points, models, source.question, [*source.baseline]]).encode())
-    told.update(source.results.to_csv(index=False).encode())
-    for file in (source.curves, *files):
-        if file.exists():
-            told.update(file.name.encode() + b"\0" + hashlib.sha256(file.read_bytes()).digest())
-    return told.hexdigest()
+    done, study_run, digest = bring_up_to_date(
+        source,
+        sent,
+        tracking_uri=tracking_uri,
+        artifact_root=artifact_root,
+        all_points=all_points,
+        models=models,
+        thoroughly=thoroughly,
+    )
+    if done.experiment_id is not None:
+        rows = done.created + done.updated + done.unchanged
+        note = Note(mark, without_secrets(tracking_uri), done.experiment_id, study_run, digest, rows)
+        write_note(source.results.parent, note)
+    return Mirrored(done.created, done.updated, done.unchanged, done.experiment_id, left_out)
 
 
 def _artifacts(source: Source) -> tuple[list[Path], tuple[str, ...]]:
@@ -326,12 +113,12 @@ def _artifacts(source: Source) -> tuple[list[Path], tuple[str, ...]]:
         raise FlipscaleError(
             f"{source.study!r} is no name for a folder of artifacts; give the study's file another name."
         )
-    sent = [file for file in source.files if _lies_in(file, source.roots)]
+    sent = [file for file in source.files if lies_in(file, source.roots)]
     others = [file for file in source.files if file not in sent]
     return sent, tuple(f"{file} leads out of the study's folders, so it is not sent to MLflow" for file in others)
 
 
-def _lies_in(file: Path, roots: Sequence[Path]) -> bool:
+def lies_in(file: Path, roots: Sequence[Path]) -> bool:
     """Whether the file, links followed, is one that lies in these folders, or is one of these files."""
     try:
         real = file.resolve(strict=True)
@@ -339,46 +126,3 @@ def _lies_in(file: Path, roots: Sequence[Path]) -> bool:
         return False
     allowed = [root.resolve() for root in roots]
     return real.is_file() and any(real == root or root in real.parents for root in allowed)
-
-
-# How it is done
-
-
-@contextmanager
-def _one_at_a_time(artifact_root: Path) -> Iterator[None]:
-    try:
-        artifact_root.mkdir(parents=True, exist_ok=True)
-        lock = open(artifact_root / "mirror.lock", "w")  # noqa: SIM115  it is closed by the with below
-    except OSError as error:
-        raise FlipscaleError(f"{artifact_root}: MLflow's artifacts cannot be kept there ({error.strerror}).") from error
-    with lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
-
-
-@contextmanager
-def _quietly() -> Iterator[None]:
-    """MLflow and alembic tell of every table they make; what matters is raised."""
-    loggers = [logging.getLogger(name) for name in ("mlflow", "alembic")]
-    levels = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)
-
-
-@contextmanager
-def _saying_what_failed(tracking_uri: str) -> Iterator[None]:
-    try:
-        yield
-    except (MlflowException, RequestException, SQLAlchemyError, OSError) as error:
-        shown = without_secrets(tracking_uri)
-        reason = without_secrets(str(error), tracking_uri).strip().partition("\n")[0].rstrip(".")
-        # The error itself has the address in its words, and whoever catches ours may print its cause.
-        raise FlipscaleError(
-            f"MLflow at {shown} cannot be reached or refused: {reason}. The results on disk are complete; "
-            f"check the tracking address and collect again."
-        ) from None

@@ -31,9 +31,7 @@ from flipscale.collect.points import Points as CurvePoints
 from flipscale.errors import RunFolderError
 from flipscale.plan import show_setting
 from flipscale.run import RunFolder
-
-FORMAT = 2
-"""Version of what is written for a run, part of its digest: a new one mirrors every run again."""
+from flipscale.track.noted import FORMAT
 
 POINTS = 100
 """At most so many points of one curve go to MLflow, which takes about 5,000 a second; all are in curves.parquet."""
