@@ -6,7 +6,7 @@ Ways      log_metric: mlflow.log_metric, one point a call. log_batch: MlflowClie
           set_terminated. flipscale: flipscale.track.mirror with everything that it does, its search and its cells too.
 Places    SQLite, PostgreSQL, and an MLflow server on PostgreSQL, each of them real and on this machine.
 
-Every way writes runs of its own: 4 curves of 100 points, 40 scores and 20 facts each. log_metric writes --points points
+Every way writes runs of its own: 4 curves of 100 points, 40 scores and 19 facts each. log_metric writes --points points
 alone, as it would take the others' runs an hour. Ways take turns, and what is printed is the best of --repeats.
 """
 
