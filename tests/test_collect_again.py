@@ -313,6 +313,7 @@ ODD = [
     b'{"step": 1, "loss": true, "name": "x", "seconds": "y", "time": null}\n',
     b'{"step": 1, "scores": {"a": 1, "b": null}}\n{"step": 2, "scores": {"b": 2}}\n{"step": 2, "scores": 5}\n',
     b'{"step": 1, "loss": 3, "scores": {"loss": 1, "time": 2}}\n',
+    b'{"step": 1, "scores": {"a": 1, "b": 2}}\n{"step": 2, "scores": {"b": 3, "a": 4}}\n',
     b'{"step": 1.0, "loss": 3}\n{"loss": 3}\n[1]\n7\n{"step": true, "loss": 1}\n',
     b'{"step": 1, "loss": 3},{"step": 2, "loss": 3}\n{"step": 3,\n"loss": 3}\n',
     b'{"step": 99999999999999999999, "loss": 3}\n{"step": 1, "loss": 99999999999999999999}\n',
