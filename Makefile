@@ -19,11 +19,14 @@ check: .venv/.dev  ## lint, format, types
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-bench: .venv/.dev  ## measure speed against open_clip's program, what masks save, what submitting to SLURM takes, and what compare's intervals hold
+bench: .venv/.dev  ## measure steps against open_clip's program, what masks save, what submitting, collecting and MLflow take, and what intervals hold
 	$(BIN)/python -m bench.speed --out speed
 	$(BIN)/python -m bench.masking --out masking
 	$(BIN)/python -m bench.submission
+	$(BIN)/python -m bench.collect
+	$(BIN)/python -m bench.mirror
 	$(BIN)/python -m bench.comparison --out comparison
+	$(BIN)/python -m bench.coverage --out coverage
 
 format: .venv/.dev  ## mend what check can mend by itself
 	$(BIN)/ruff check --fix .

@@ -4,6 +4,9 @@
     from flipscale.plan import plan
     plan(read_study("studies/quickstart.yaml")).total
 
+    import flipscale
+    flipscale.results("studies/quickstart.yaml")
+
 Names are loaded on first use, so that importing flipscale costs nothing.
 """
 
@@ -22,6 +25,7 @@ _HOMES = {
     "read_curves": "flipscale.collect",
     "read_results": "flipscale.collect",
     "read_study": "flipscale.study",
+    "results": "flipscale.collect",
 }
 """Verbs stay in their rooms (`from flipscale.plan import plan`): a name here must not be a module's as well."""
 

@@ -5,7 +5,7 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from flipscale.architecture import architecture
@@ -43,7 +43,7 @@ class Run:
             "id": self.id,
             "parents": list(self.parents),
             "settings": dict(self.settings),
-            "cost": asdict(self.cost),
+            "cost": dict(vars(self.cost)),
             "cell": self.cell,
             "recipe": RECIPE,
             "resources": dict(self.resources),
@@ -93,11 +93,22 @@ def plan(study: Study) -> Plan:
     by_id = {run_id(cell): cell for cell in reversed(study.cells)}
     ids = {id(cell): own_id for own_id, cell in by_id.items()}
     varied = _varied(study)
+    axes = {axis.name for axes in study.grids.values() for axis in axes}
+    differing = sorted({*axes, *(coupling.name for coupling in study.couplings), "tuning", "inference"} - {"seed"})
     device = study.resources["device"] or ("A100" if study.resources["gpus"] else "cpu")
     resources = {**study.resources, "device": device}
     names = {
         own_id: ", ".join(f"{name}={show_setting(cell[name])}" for name in varied) for own_id, cell in by_id.items()
     }
+    prices: dict[str, Cost] = {}
+
+    def price(settings: Mapping[str, Any]) -> Cost:
+        # What no axis and no coupling gives is the same in all cells, and a seed costs what another does.
+        key = repr([settings[name] for name in differing])
+        if key not in prices:
+            prices[key] = cost(stage(settings), resources)
+        return prices[key]
+
     runs: dict[str, Run] = {}
     for cell in study.cells:
         for settings in _line(cell):
@@ -106,7 +117,7 @@ def plan(study: Study) -> Plan:
                 id=own_id,
                 settings=settings,
                 parents=() if parent is None else (run_id(parent),),
-                cost=cost(stage(settings), resources),
+                cost=price(settings),
                 cell=names.get(own_id),
                 resources=resources,
             )

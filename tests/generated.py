@@ -150,6 +150,11 @@ def laws() -> str:
     return "\n".join(rows) + "\n"
 
 
+def mirror() -> str:
+    lines: list[str] = json.loads((ROOT / "bench/results/mirror.json").read_text())["table"]
+    return "\n".join(lines[: lines.index("")]) + "\n"
+
+
 PARTS: dict[str, Callable[[], str]] = {
     "docs/cli.md#commands": commands,
     "docs/study.md#keys": keys,
@@ -163,6 +168,7 @@ PARTS: dict[str, Callable[[], str]] = {
     "docs/slurm.md#failures": failures,
     "docs/ray.md#site": ray,
     "docs/fits.md#laws": laws,
+    "docs/mlflow.md#speed": mirror,
 }
 """Between `<!-- NAME -->` and `<!-- end -->` of each file stands what the function answers."""
 

@@ -1,23 +1,25 @@
-import os
+import contextlib
+import re
 import shutil
-import signal
 import socket
 import subprocess
 import sys
 import threading
-import time
-import urllib.request
 import warnings
 from pathlib import Path
 
 import pandas as pd
 import pytest
 from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
 
 from flipscale import track
 from flipscale.collect import COLUMNS, DTYPES
+from flipscale.collect.curves import write_curves
+from flipscale.collect.points import COLUMNS as POINT_COLUMNS
+from flipscale.collect.points import Points
 from flipscale.errors import FlipscaleError
-from flipscale.track import mirror, ui_command
+from flipscale.track import Source, mirror, settled, ui_command, without_secrets
 
 pytestmark = [
     # MLflow 3.17 on SQLAlchemy 2.1, and its server's client: theirs to mend.
@@ -59,6 +61,7 @@ def curve(run_id, n=250):
     points = [
         {
             "id": run_id,
+            "step": i + 1,
             "samples": 4 * (i + 1),
             "seconds": i / 10,
             "metric": "loss",
@@ -68,10 +71,36 @@ def curve(run_id, n=250):
         for i in range(n)
     ]
     points += [
-        {"id": run_id, "samples": samples, "metric": "zero_shot_top1", "value": value, "time": 1.7e9 + samples}
+        {
+            "id": run_id,
+            "step": samples // 4,
+            "samples": samples,
+            "metric": "zero_shot_top1",
+            "value": value,
+            "time": 1.7e9 + samples,
+        }
         for samples, value in ((512, 0.4), (1024, 0.625))
     ]
     return pd.DataFrame(points)
+
+
+def bring(results, curves, study="mask", *, artifact_root, baseline=("mask_ratio",), files=(), **how):
+    """Mirror these tables, the curves by a file as collect leaves it."""
+    artifact_root.parent.mkdir(exist_ok=True)
+    path = artifact_root.parent / "curves.parquet"
+    ids = curves["id"].unique() if len(curves) else []
+    write_curves(path, iter([(run_id, points_of(curves[curves["id"] == run_id])) for run_id in ids]))
+    results.to_csv(path.with_name("results.csv"), index=False)
+    given = {name: how.pop(name) for name in ("runs", "roots", "question") if name in how}
+    roots = given.pop("roots", [file.parent for file in files])
+    source = Source(study, path.with_name("results.csv"), baseline=baseline, files=files, roots=roots, **given)
+    return mirror(source, artifact_root=artifact_root, **how)
+
+
+def points_of(curve):
+    names = sorted(curve["metric"].unique())
+    numbers = {name: curve[name].to_numpy(dtype) for name, dtype in POINT_COLUMNS.items()}
+    return Points(numbers, curve["metric"].map(names.index).to_numpy("int32"), tuple(names))
 
 
 @pytest.fixture(scope="module")
@@ -90,6 +119,12 @@ def where(tmp_path, empty_database):
     return {"tracking_uri": f"sqlite:///{tmp_path}/mlflow.db", "artifact_root": tmp_path / "artifacts"}
 
 
+@pytest.fixture
+def by_batches(monkeypatch):
+    """As a server is written to."""
+    monkeypatch.setattr("flipscale.track.tables.are_known", lambda store: False)
+
+
 def runs_there(where, done):
     return {
         run.data.tags["flipscale.id"]: run
@@ -101,10 +136,11 @@ def test_every_run_is_there_once_under_a_parent(where, tmp_path):
     figure = tmp_path / "speedup.svg"
     figure.write_text("<svg/>")
     results = table(row("a-1"), row("a-2", seed=1, zero_shot_top1=None))
-    done = mirror(results, curve("a-1"), "mask", **where, files=[figure])
+    done = bring(results, curve("a-1"), "mask", **where, files=[figure])
     assert (done.created, done.updated, done.unchanged) == (2, 0, 0)
     runs = runs_there(where, done)
-    assert set(runs) == {"study mask", "a-1", "a-2"}
+    cell = next(key for key in runs if key.startswith("cell "))
+    assert set(runs) == {"study mask", cell, "a-1", "a-2"}
     parent = runs["study mask"].info
     assert parent.run_name == "mask"
     assert parent.artifact_uri.startswith((tmp_path / "artifacts" / "mask").as_uri())
@@ -114,14 +150,17 @@ def test_every_run_is_there_once_under_a_parent(where, tmp_path):
     assert run.info.status == "FINISHED"
     assert (run.info.start_time, run.info.end_time) == (1700000000000, 1700000100000)
     assert run.data.params == {"model": "ViT-w48d3-4", "samples": "1000", "mask_ratio": "0.5", "seed": "0"}
-    assert run.data.tags["mlflow.parentRunId"] == parent.run_id
+    assert run.data.tags["mlflow.parentRunId"] == runs[cell].info.run_id
+    assert runs[cell].info.run_name == "1000 mask_ratio=0.5"
+    assert runs[cell].data.params == {}  # MLflow's page groups by them, and would count the cell's runs once more
+    assert (runs[cell].data.metrics["zero_shot_top1"], runs[cell].data.metrics["variation/seeds"]) == (0.625, 2)
     assert run.data.metrics["zero_shot_top1"] == 0.625
-    assert run.data.metrics["train_seconds"] == 12.5
+    assert run.data.metrics["used/train_seconds"] == 12.5
     assert "zero_shot_top1" not in runs["a-2"].data.metrics
 
 
 def test_curves_are_thinned_and_timed_by_the_record(where):
-    done = mirror(table(row("a-1")), curve("a-1"), "mask", **where)
+    done = bring(table(row("a-1")), curve("a-1"), "mask", **where)
     client, run_id = MlflowClient(where["tracking_uri"]), runs_there(where, done)["a-1"].info.run_id
     loss = client.get_metric_history(run_id, "train/loss")
     assert len(loss) == 100
@@ -133,21 +172,21 @@ def test_curves_are_thinned_and_timed_by_the_record(where):
 
 def test_collecting_twice_changes_nothing(where, monkeypatch):
     tables = (table(row("a-1"), row("a-2")), pd.concat([curve("a-1"), curve("a-2")]))
-    first = mirror(*tables, "mask", **where)
+    first = bring(*tables, "mask", **where)
     before = {run_id: run.to_dictionary() for run_id, run in runs_there(where, first).items()}
     for name in ("create_run", "log_batch", "set_tag", "set_terminated", "log_artifact", "delete_run"):
         monkeypatch.setattr(MlflowClient, name, None)  # a call would fail
-    second = mirror(*tables, "mask", **where)
+    second = bring(*tables, "mask", **where)
     assert (second.created, second.updated, second.unchanged) == (0, 0, 2)
     assert {run_id: run.to_dictionary() for run_id, run in runs_there(where, second).items()} == before
 
 
 def test_a_changed_row_is_written_anew_and_not_twice(where):
-    mirror(table(row("a-1"), row("a-2")), curve("a-1"), "mask", **where)
-    done = mirror(table(row("a-1", zero_shot_top1=0.7, samples=2000), row("a-2")), curve("a-1"), "mask", **where)
+    bring(table(row("a-1"), row("a-2")), curve("a-1"), "mask", **where)
+    done = bring(table(row("a-1", zero_shot_top1=0.7, samples=2000), row("a-2")), curve("a-1"), "mask", **where)
     assert (done.created, done.updated, done.unchanged) == (0, 1, 1)
     client, run = MlflowClient(where["tracking_uri"]), runs_there(where, done)["a-1"]
-    assert len(client.search_runs([done.experiment_id])) == 3
+    assert len(client.search_runs([done.experiment_id])) == 3  # the study and two runs, each alone in its cell
     assert run.data.params["samples"] == "2000"
     assert [p.value for p in client.get_metric_history(run.info.run_id, "zero_shot_top1") if p.step == 1024] == [0.7]
 
@@ -157,7 +196,7 @@ def test_a_changed_figure_replaces_the_old_one(where, tmp_path):
     figure.parent.mkdir()
     for text in ("old", "new"):
         figure.write_text(text)
-        done = mirror(table(row("a-1")), curve("a-1"), "mask", **where, files=[figure])
+        done = bring(table(row("a-1")), curve("a-1"), "mask", **where, files=[figure])
     parent = runs_there(where, done)["study mask"].info
     client = MlflowClient(where["tracking_uri"])
     got = client.download_artifacts(parent.run_id, "speedup.svg", str(tmp_path))
@@ -165,60 +204,300 @@ def test_a_changed_figure_replaces_the_old_one(where, tmp_path):
     assert len(client.search_runs([done.experiment_id])) == 2
 
 
-def test_a_run_cut_short_by_a_crash_is_written_anew(where, monkeypatch):
+@pytest.mark.parametrize("cut", ["create_run", "log_batch", "set_terminated", "set_tag", "delete_run"])
+@pytest.mark.parametrize("calls", [0, 2])
+def test_a_mirror_that_was_cut_short_is_finished_by_the_next(where, monkeypatch, by_batches, cut, calls):
+    old = (table(row("a-1"), row("a-2")), curve("a-1"))
+    new = (table(row("a-1", zero_shot_top1=0.7), row("a-2"), row("a-3", samples=2000)), curve("a-1"))
+    bring(*old, **where)
+    done = []
+    right = getattr(MlflowClient, cut)
+
+    def fails(*arguments, **named):
+        done.append(cut)
+        if len(done) > calls:
+            raise MlflowException("the server is gone")
+        return right(*arguments, **named)
+
     with monkeypatch.context() as patch:
-        patch.setattr(MlflowClient, "log_batch", None)
-        with pytest.raises(TypeError):
-            mirror(table(row("a-1")), curve("a-1"), "mask", **where)
-    done = mirror(table(row("a-1")), curve("a-1"), "mask", **where)
-    assert len(MlflowClient(where["tracking_uri"]).search_runs([done.experiment_id])) == 2
-    assert runs_there(where, done)["a-1"].info.status == "FINISHED"
+        patch.setattr(MlflowClient, cut, fails)
+        with contextlib.suppress(FlipscaleError):
+            bring(*new, **where)
+    last = bring(*new, **where)
+    runs = MlflowClient(where["tracking_uri"]).search_runs([last.experiment_id])
+    keys = [run.data.tags["flipscale.id"] for run in runs if run.data.tags["flipscale.kind"] != "cell"]
+    assert sorted(keys) == ["a-1", "a-2", "a-3", "study mask"]
+    assert len(runs) == 5
+    assert {run.info.status for run in runs} == {"FINISHED"}
+    of = {run.data.tags["flipscale.id"]: run.data.metrics.get("zero_shot_top1") for run in runs}
+    assert (of["a-1"], of["a-2"], of["a-3"]) == (0.7, 0.625, 0.625)
+    assert bring(*new, **where).unchanged == 3
+
+
+def test_tables_and_batches_give_the_same(where, tmp_path, monkeypatch):
+    tables = (table(row("a-1"), row("a-2", seed=1, zero_shot_top1=0.125)), curve("a-1"))
+    seen = []
+    for name in ("ByTables", "ByBatches"):
+        if name == "ByBatches":
+            monkeypatch.setattr("flipscale.track.tables.are_known", lambda store: False)
+        done = bring(*tables, study=name, **where)
+        client = MlflowClient(where["tracking_uri"])
+        runs = runs_there(where, done)
+        ids = {run.info.run_id: key for key, run in runs.items()}
+        seen.append({})
+        for key, run in runs.items():
+            info = {k: v for k, v in run.to_dictionary()["info"].items() if k not in ("run_id", "run_uuid")}
+            info = {k: v for k, v in info.items() if k not in ("experiment_id", "artifact_uri", "run_name")}
+            tags = {k: v for k, v in run.data.tags.items() if k != "flipscale.digest" and name not in v}
+            tags["mlflow.parentRunId"] = ids.get(tags.get("mlflow.parentRunId"))
+            history = {m: sorted(map(str, client.get_metric_history(run.info.run_id, m))) for m in run.data.metrics}
+            history = {m: [re.sub("run_id='[^']*'", "", point) for point in points] for m, points in history.items()}
+            place = run.info.artifact_uri.replace(run.info.run_id, "ID").replace(name, "STUDY")
+            seen[-1][key.replace(name, "STUDY")] = (info, place, tags, run.data.params, run.data.metrics, history)
+    assert len(seen[0]) == 4
+    assert seen[0] == seen[1]
+    assert len(seen[0]["a-1"][-1]["train/loss"]) == 100
+
+
+def test_a_tuning_and_its_evaluation_are_under_the_cell_of_what_they_started_from(where):
+    rows = [
+        row("a", inference="full"),
+        row("b", seed=1, zero_shot_top1=0.875, inference="full"),
+        row("t", tuning="1.6k", parent="a", zero_shot_top1=0.9, inference="full", cell="samples=1000, tuning=1.6k"),
+        row("e", tuning="1.6k", parent="t", zero_shot_top1=0.1, inference="masked", cell="samples=1000, tuning=1.6k"),
+        row("other", mask_ratio=0.0, inference="full"),
+    ]
+    runs = runs_there(where, bring(table(*rows), curve("a"), **where))
+    cells = {run.info.run_id: run for run in runs.values() if run.data.tags["flipscale.kind"] == "cell"}
+    of = {key: cells[runs[key].data.tags["mlflow.parentRunId"]].info.run_name for key in ("a", "b", "t", "e")}
+    cell = "1000 mask_ratio=0.5"
+    assert of == dict.fromkeys(("a", "b", "t", "e"), cell)
+    assert "mlflow.parentRunId" not in runs["other"].data.tags
+    metrics = runs["a"].data.tags["mlflow.parentRunId"]
+    assert cells[metrics].data.metrics["zero_shot_top1"] == 0.75
+    assert cells[metrics].data.metrics["variation/zero_shot_top1_sd"] == pytest.approx(0.1767767)
+    assert cells[metrics].data.metrics["variation/seeds"] == 2
+    assert runs["t"].data.tags["flipscale.parent"] == "a"
+
+
+def test_a_cell_s_curve_is_the_mean_of_its_seeds_where_they_saw_the_same_samples(where):
+    lower = curve("a-2").assign(value=lambda points: points["value"] - 1)
+    other = curve("a-1").iloc[::2].assign(metric="lr")
+    tables = (table(row("a-1"), row("a-2", seed=1)), pd.concat([curve("a-1"), other, lower, lower.assign(metric="lr")]))
+    runs = runs_there(where, bring(*tables, **where))
+    client = MlflowClient(where["tracking_uri"])
+    (cell,) = [run.info.run_id for key, run in runs.items() if key.startswith("cell ")]
+    mean, one = (client.get_metric_history(run, "train/loss") for run in (cell, runs["a-1"].info.run_id))
+    assert [(p.step, p.value) for p in mean] == [(p.step, pytest.approx(p.value - 0.5)) for p in one]
+    assert len(mean) == 100
+    assert client.get_metric_history(runs["a-1"].info.run_id, "train/lr")
+    assert client.get_metric_history(cell, "train/lr") == []
+
+
+def test_a_seed_that_comes_later_joins_its_cell(where):
+    first = runs_there(where, bring(table(row("a-1")), curve("a-1"), **where))
+    assert set(first) == {"study mask", "a-1"}  # one run alone is not put under another that says the same
+    done = bring(table(row("a-1"), row("a-2", seed=1)), curve("a-1"), **where)
+    runs = MlflowClient(where["tracking_uri"]).search_runs([done.experiment_id])
+    (cell,) = [run for run in runs if run.data.tags["flipscale.kind"] == "cell"]
+    assert cell.data.metrics["variation/seeds"] == 2
+    parents = [run.data.tags.get("mlflow.parentRunId") for run in runs if run.data.tags["flipscale.kind"] == "run"]
+    assert parents == [cell.info.run_id] * 2
+    assert (done.created, done.unchanged) == (1, 1)
+
+
+def test_what_was_made_twice_is_there_once_after_the_next_time(where):
+    """As two mirrors on two machines make it, or a call whose answer was lost and that was sent again."""
+    tables = (table(row("a-1"), row("a-2")), curve("a-1"))
+    done = bring(*tables, **where)
+    client = MlflowClient(where["tracking_uri"])
+    for key in ("a-1", "study mask"):
+        client.create_run(done.experiment_id, tags={"flipscale.id": key, "flipscale.kind": "run"})
+    again = bring(*tables, **where, thoroughly=True)
+    assert (again.created, again.updated, again.unchanged) == (0, 0, 2)
+    keys = [run.data.tags["flipscale.id"] for run in client.search_runs([done.experiment_id])]
+    assert len(keys) == len(set(keys)) == 4
+
+
+def test_what_was_deleted_in_mlflow_comes_back_when_it_is_looked_at(where):
+    tables = (table(row("a-1"), row("a-2")), curve("a-1"))
+    done = bring(*tables, **where)
+    client = MlflowClient(where["tracking_uri"])
+    client.delete_run(runs_there(where, done)["a-1"].info.run_id)
+    assert bring(*tables, **where).unchanged == 2  # the study's run says that all is there, and is believed
+    again = bring(*tables, **where, thoroughly=True)
+    assert (again.created, again.unchanged) == (1, 1)
+    assert "a-1" in runs_there(where, again)
+
+
+@pytest.fixture
+def noted(where, tmp_path):
+    """A study that was mirrored, and how to mirror it once more without touching a file of it."""
+    bring(table(row("a-1"), row("a-2")), curve("a-1"), **where)
+    source = Source("mask", tmp_path / "results.csv", baseline=("mask_ratio",))
+    mirror(source, **where)
+    return lambda **more: mirror(source, **where, **more)
+
+
+def test_what_is_noted_as_there_needs_no_mlflow(noted, where, tmp_path):
+    assert (tmp_path / ".mirrored").exists()
+    script = (
+        "import sys; from pathlib import Path; from flipscale.track import Source, mirror\n"
+        "source = Source('mask', Path('results.csv'), baseline=('mask_ratio',))\n"
+        f"done = mirror(source, tracking_uri={where['tracking_uri']!r}, artifact_root=Path('artifacts'))\n"
+        "print(done.unchanged, done.experiment_id, sorted({'mlflow', 'pandas', 'numpy'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert done.stdout == "2 1 []\n"
+
+
+@pytest.mark.parametrize("gone", ["database", "study's run", "experiment", "note", "torn note"])
+def test_a_note_is_not_believed_where_mlflow_has_lost_the_study(noted, where, tmp_path, gone, empty_database):
+    client = MlflowClient(where["tracking_uri"])
+    if gone == "database":
+        shutil.copy(empty_database, tmp_path / "mlflow.db")
+        assert noted().created == 2
+    elif gone == "study's run":
+        (study,) = client.search_runs(["1"], "tags.`flipscale.kind` = 'study'")
+        client.delete_run(study.info.run_id)
+        assert noted().unchanged == 2
+        assert len(client.search_runs(["1"], "tags.`flipscale.kind` = 'study'")) == 1
+    elif gone == "experiment":
+        client.delete_experiment("1")
+        with pytest.raises(FlipscaleError, match="mlflow experiments restore"):
+            noted()
+    else:
+        (tmp_path / ".mirrored").write_text('{"fingerprint"') if gone == "torn note" else (
+            tmp_path / ".mirrored"
+        ).unlink()
+        assert noted().unchanged == 2
+
+
+def test_all_points_by_choice(where):
+    done = bring(table(row("a-1")), curve("a-1"), **where, all_points=True)
+    client, run_id = MlflowClient(where["tracking_uri"]), runs_there(where, done)["a-1"].info.run_id
+    assert len(client.get_metric_history(run_id, "train/loss")) == 250
+    again = bring(table(row("a-1")), curve("a-1"), **where)
+    run_id = runs_there(where, again)["a-1"].info.run_id
+    assert len(client.get_metric_history(run_id, "train/loss")) == 100
+
+
+@pytest.mark.parametrize("writes", ["tables", "batches"])
+def test_odd_names_of_metrics_and_long_values_lose_no_point(where, monkeypatch, writes):
+    if writes == "batches":
+        monkeypatch.setattr("flipscale.track.tables.are_known", lambda store: False)
+    names = ["a$b", "a_b", "../x", "/x", "a//b", "x" * 300, "ü", "a b", "."]
+    points = pd.DataFrame(
+        [
+            {"id": "a-1", "step": 1, "samples": 4, "seconds": 1.0, "metric": name, "value": i, "time": 1.7e9}
+            for i, name in enumerate(names)
+        ]
+    )
+    done = bring(table(row("a-1", tuning="x" * 7000)), points, **where)
+    data = runs_there(where, done)["a-1"].data
+    assert data.params["tuning"] == "x" * 6000
+    curves = {name: value for name, value in data.metrics.items() if name.startswith("train/")}
+    assert sorted(curves.values()) == [float(i) for i in range(len(names))]
+    assert {"train/a_b": 1.0, "train/ü": 6.0, "train/a b": 7.0}.items() <= curves.items()
+
+
+def test_versions_and_device_are_tags(where, tmp_path):
+    folder = tmp_path / "runs" / "a-1"
+    folder.mkdir(parents=True)
+    (folder / "result.json").write_text('{"versions": {"torch": "2.13", "open_clip": "3.1"}}')
+    done = bring(table(row("a-1")), curve("a-1"), **where, runs=tmp_path / "runs")
+    tags = runs_there(where, done)["a-1"].data.tags
+    assert (tags["flipscale.version.torch"], tags["flipscale.version.open_clip"]) == ("2.13", "3.1")
+    assert tags["flipscale.device"] == "cpu"
+
+
+def test_models_by_choice_once_each(where, tmp_path):
+    for name in ("a-1", "a-2"):
+        (tmp_path / "runs" / name).mkdir(parents=True)
+    (tmp_path / "runs/a-1/model.pt").write_bytes(b"weights")
+    (tmp_path / "secret").write_text("x")
+    (tmp_path / "runs/a-2/model.pt").symlink_to(tmp_path / "secret")
+    tables = (table(row("a-1"), row("a-2")), curve("a-1"))
+    done = bring(*tables, **where, runs=tmp_path / "runs")
+    client = MlflowClient(where["tracking_uri"])
+    assert client.search_logged_models([done.experiment_id]) == []
+    for thoroughly in (False, True):
+        bring(*tables, **where, runs=tmp_path / "runs", models=True, thoroughly=thoroughly)
+    (model,) = client.search_logged_models([done.experiment_id])
+    assert (model.name, str(model.status)) == ("a-1", "READY")
+    assert model.source_run_id == runs_there(where, done)["a-1"].info.run_id
+    assert [path.name for path in Path(model.artifact_location.removeprefix("file://")).rglob("*.pt")] == ["model.pt"]
+
+
+def test_artifacts_do_not_leave_the_study_s_folders(where, tmp_path):
+    plots, outside = tmp_path / "plots", tmp_path / "outside"
+    plots.mkdir()
+    outside.mkdir()
+    (outside / "passwd").write_text("secret")
+    (plots / "good.png").write_text("x")
+    (plots / "link.png").symlink_to(outside / "passwd")
+    (plots / "folder").symlink_to(outside)
+    (plots / "in.png").symlink_to(plots / "good.png")
+    files = [plots / "good.png", plots / "link.png", plots / "folder" / "passwd", plots / "../outside/passwd"]
+    files += [outside / "passwd", plots / "in.png", plots / "gone.png"]
+    done = bring(table(row("a-1")), curve("a-1"), **where, files=files, roots=[plots])
+    run = runs_there(where, done)["study mask"].info.run_id
+    sent = [one.path for one in MlflowClient(where["tracking_uri"]).list_artifacts(run)]
+    assert sent == ["good.png", "in.png"]
+    assert len(done.left_out) == 5
+    assert all("leads out of the study's folders" in said for said in done.left_out)
+
+
+@pytest.mark.parametrize("study", ["..", ".", "a/b", "/etc", "..\\x"])
+def test_a_study_s_name_does_not_lead_out_of_the_artifacts(where, study):
+    with pytest.raises(FlipscaleError, match="is no name for a folder of artifacts"):
+        bring(table(row("a-1")), curve("a-1"), study, **where)
 
 
 def test_two_mirrors_at_once_give_one_run(where):
-    mirror(table(row("a-0")), curve("a-0"), "mask", **where)
+    bring(table(row("a-0")), curve("a-0"), "mask", **where)
     tables = (table(row("a-0"), row("a-1")), curve("a-1"))
     done = []
-    threads = [threading.Thread(target=lambda: done.append(mirror(*tables, "mask", **where))) for _ in range(3)]
+    threads = [threading.Thread(target=lambda: done.append(bring(*tables, "mask", **where))) for _ in range(3)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
     assert sorted(d.created for d in done) == [0, 0, 1]
-    assert len(MlflowClient(where["tracking_uri"]).search_runs([done[0].experiment_id])) == 3
+    assert len(MlflowClient(where["tracking_uri"]).search_runs([done[0].experiment_id])) == 4
 
 
 def test_a_curve_of_many_metrics_goes_in_more_than_one_batch(where):
     points = pd.DataFrame(
         [
-            {"id": "a-1", "samples": s, "seconds": 1.0, "metric": f"m{m}", "value": 1.0, "time": 1.7e9 + s}
+            {"id": "a-1", "step": s, "samples": s, "seconds": 1.0, "metric": f"m{m}", "value": 1.0, "time": 1.7e9 + s}
             for m in range(15)
             for s in range(100)
         ]
     )
-    done = mirror(table(row("a-1")), points, "mask", **where)
+    done = bring(table(row("a-1")), points, "mask", **where)
     client, run_id = MlflowClient(where["tracking_uri"]), runs_there(where, done)["a-1"].info.run_id
     assert all(len(client.get_metric_history(run_id, f"train/m{m}")) == 100 for m in range(15))
 
 
 def test_no_rows_make_no_experiment(where):
-    done = mirror(table(), curve("a-1").iloc[:0], "mask", **where)
+    done = bring(table(), curve("a-1").iloc[:0], "mask", **where)
     assert done == track.Mirrored(0, 0, 0, None)
 
 
 def test_a_deleted_experiment_is_named_with_the_command_that_restores_it(where):
-    done = mirror(table(row("a-1")), curve("a-1"), "mask", **where)
+    done = bring(table(row("a-1")), curve("a-1"), "mask", **where)
     MlflowClient(where["tracking_uri"]).delete_experiment(done.experiment_id)
     with pytest.raises(FlipscaleError, match="mlflow experiments restore"):
-        mirror(table(row("a-1")), curve("a-1"), "mask", **where)
+        bring(table(row("a-1")), curve("a-1"), "mask", **where)
 
 
 def test_an_unreachable_server_is_one_sentence_without_the_password(tmp_path):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    with pytest.raises(FlipscaleError, match=rf"MLflow at http://127\.0\.0\.1:{port} cannot be reached") as caught:
-        mirror(
+    with pytest.raises(FlipscaleError, match=rf"MLflow at http://\*\*\*@127\.0\.0\.1:{port} cannot") as caught:
+        bring(
             table(row("a-1")),
             curve("a-1"),
             "mask",
@@ -232,13 +511,50 @@ def test_an_unreachable_server_is_one_sentence_without_the_password(tmp_path):
 def test_a_database_that_cannot_be_opened_is_one_sentence(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(FlipscaleError, match="cannot be reached or refused"):
-        mirror(
+        bring(
             table(row("a-1")),
             curve("a-1"),
             "mask",
             tracking_uri=f"sqlite:///{tmp_path}/file/mlflow.db",
             artifact_root=tmp_path / "artifacts",
         )
+
+
+SECRETS = [
+    ("postgresql://me:hunter2@db:5432/ml", "postgresql://***@db:5432/ml"),
+    ("postgresql://me:hun/t@er2@db/ml", "postgresql://***@db/ml"),
+    ("mysql+pymysql://me@db/ml", "mysql+pymysql://***@db/ml"),
+    ("https://tok:x@server/mlflow?a=1", "https://***@server/mlflow?a=1"),
+    ("postgresql://db/ml?user=me&password=hunter2&x=1", "postgresql://db/ml?user=me&password=***&x=1"),
+    ("https://server/?access_token=abc", "https://server/?access_token=***"),
+    ("http://127.0.0.1:5000", "http://127.0.0.1:5000"),
+    ("sqlite:////a b/mlflow.db", "sqlite:////a b/mlflow.db"),
+]
+
+
+@pytest.mark.parametrize(("uri", "shown"), SECRETS)
+def test_an_address_is_shown_without_its_secrets(uri, shown):
+    assert without_secrets(uri) == shown
+    assert without_secrets(f"cannot open '{uri}' (http://a/b)") == f"cannot open '{shown}' (http://a/b)"
+    said = ui_command(uri)
+    assert "hunter2" not in said
+    assert "abc" not in said
+    assert uri.startswith("http") or "--host 127.0.0.1" in said
+
+
+def test_a_password_is_taken_out_wherever_it_is_quoted():
+    uri = "postgresql://me:p%40ss@db/ml"
+    assert without_secrets('role me, password "p@ss" or p%40ss', uri) == 'role me, password "***" or ***'
+
+
+def test_where_mlflow_is_follows_the_option_the_variable_and_the_results(tmp_path, monkeypatch):
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    assert settled(None, tmp_path) == f"sqlite:///{tmp_path}/mlflow.db"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://there")
+    assert settled(None, tmp_path) == "http://there"
+    monkeypatch.chdir(tmp_path)
+    assert settled("sqlite:///here.db", tmp_path) == f"sqlite:///{tmp_path}/here.db"
+    assert settled("postgresql://a@b/c", tmp_path) == "postgresql://a@b/c"
 
 
 def test_ui_command_can_be_pasted(monkeypatch):
@@ -248,45 +564,3 @@ def test_ui_command_can_be_pasted(monkeypatch):
     monkeypatch.setenv("PATH", "")
     assert ui_command("sqlite:////a b/mlflow.db") == f"{sys.executable} -m mlflow {said}"
     assert ui_command("http://127.0.0.1:5000") == "http://127.0.0.1:5000"
-
-
-@pytest.fixture
-def server(tmp_path):
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
-    command += ["--backend-store-uri", f"sqlite:///{tmp_path}/server.db"]
-    command += ["--artifacts-destination", str(tmp_path / "server-artifacts")]
-    environment = {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
-    with open(tmp_path / "server.log", "wb") as log:
-        process = subprocess.Popen(
-            command, stdout=log, stderr=log, env=environment, cwd=tmp_path, start_new_session=True
-        )
-    try:
-        for _ in range(600):
-            try:
-                urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=1).close()
-                break
-            except OSError:
-                assert process.poll() is None, (tmp_path / "server.log").read_text()
-                time.sleep(0.2)
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        os.killpg(process.pid, signal.SIGTERM)
-        process.wait()
-
-
-@pytest.mark.slow
-def test_a_real_server_takes_the_same(server, tmp_path):
-    figure = tmp_path / "speedup.svg"
-    figure.write_text("<svg/>")
-    where = {"tracking_uri": server, "artifact_root": tmp_path / "artifacts"}
-    tables = (table(row("a-1"), row("a-2")), curve("a-1"))
-    first = mirror(*tables, "mask", **where, files=[figure])
-    second = mirror(*tables, "mask", **where, files=[figure])
-    assert (first.created, second.unchanged) == (2, 2)
-    runs = runs_there(where, second)
-    assert set(runs) == {"study mask", "a-1", "a-2"}
-    assert [p.path for p in MlflowClient(server).list_artifacts(runs["study mask"].info.run_id)] == ["speedup.svg"]
-    assert (tmp_path / "server-artifacts").exists()

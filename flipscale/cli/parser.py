@@ -36,7 +36,14 @@ def parser() -> argparse.ArgumentParser:
 
     def mirrors(one: Any) -> None:
         one.add_argument("--plots", type=Path, default=Path("plots"), help="where figures go (plots/)")
-        one.add_argument("--tracking-uri", help="where MLflow keeps its runs (a SQLite file among the results)")
+        where = "where MLflow keeps its runs (MLFLOW_TRACKING_URI, or else a SQLite file among the results)"
+        one.add_argument("--tracking-uri", metavar="URI", help=where)
+        one.add_argument(
+            "--all-points", action="store_true", help="send whole curves to MLflow, not 100 points of each"
+        )
+        one.add_argument("--log-models", action="store_true", help="send trained weights to MLflow as well")
+        look = "look at every run in MLflow, and mend what is not as it was written"
+        one.add_argument("--check-mlflow", action="store_true", help=look)
         one.add_argument("--no-mlflow", action="store_true", help="write tables only")
 
     def launches(one: Any) -> None:
@@ -123,6 +130,10 @@ def parser() -> argparse.ArgumentParser:
     one.add_argument("--at", metavar="NAME=VALUE", action="append", default=[], help=at)
     one.add_argument("--force", action="store_true", help="show a forecast that is refused")
     verb(verbs.report).add_argument("--plots", type=Path, default=Path("plots"), help="where figures are (plots/)")
+    one = verb(verbs.export, data=False)
+    one.add_argument("--to", choices=["csv", "parquet", "latex"], required=True, help="the form: csv, parquet or latex")
+    one.add_argument("--out", metavar="FILE", type=Path, help="the file to write; what is text goes to stdout without")
+    one.add_argument("--score", help="what the LaTeX table shows; the study's score if left out")
     one = verb(verbs.run, data=False)
     launches(one)
     mirrors(one)

@@ -68,38 +68,52 @@ def collect_all(args: argparse.Namespace, planned: "Plan") -> "Collected":
     for name in found.unknown_scores:
         say(f"the score {name} has no column in results.csv; its points are in curves.parquet")
     torn = f", {found.torn_lines} torn lines left out" if found.torn_lines else ""
-    say(f"wrote {found.files[0]} ({len(found.results)} of {len(planned.cells)} runs{torn})")
+    unreadable = f", {len(found.problems)} unreadable" if found.problems else ""
+    rows = f"{found.rows} of {len(planned.cells)} runs{unreadable}{torn}"
+    if found.written:
+        say(f"wrote {found.files[0]} ({rows}; {found.read} read, the others have not changed)")
+    else:
+        say(f"{found.files[0]} is as it was ({rows}; none has changed)")
     return found
 
 
 def mirror(args: argparse.Namespace, study: "Study", found: "Collected") -> dict[str, Any] | None:
     """Bring MLflow up to date; what was done, or None where nothing was."""
+    if args.no_mlflow or not found.rows:
+        return None
     from flipscale import track
 
-    if args.no_mlflow or found.results.empty:
-        return None
-    folder, figures = args.results / study.name, sorted((args.plots / study.name).glob("*.png"))
-    files = [Path(args.study), found.files[0], folder / "comparison.md", *figures]
-    uri = _tracking_uri(args)
+    folder, plots = args.results / study.name, args.plots / study.name
+    tables = [found.files[0], *(folder / name for name in ("comparison.md", "comparison.json", "fits.json"))]
+    files = [Path(args.study), *tables, *sorted(plots.glob("*.png")), *sorted(plots.glob("*.html"))]
+    uri = track.settled(args.tracking_uri, args.results)
+    source = track.Source(
+        study=study.name,
+        results=found.files[0],
+        question=study.question,
+        baseline=tuple(study.baseline),
+        files=[path for path in files if path.exists()],
+        roots=[Path(args.study), folder, plots],
+        runs=args.results / "runs",
+    )
     try:
         done = track.mirror(
-            found.results,
-            found.curves,
-            study.name,
+            source,
             tracking_uri=uri,
             artifact_root=args.results / "mlartifacts",
-            files=[path for path in files if path.exists()],
+            all_points=args.all_points,
+            models=args.log_models,
+            thoroughly=args.check_mlflow,
         )
     except FlipscaleError as error:
         # The mirror can always be made again from the files, so a server that is away costs nothing.
         say(f"MLflow was not written: {error}")
         return None
+    for left_out in done.left_out:
+        say(left_out)
     say(f"MLflow: {done.created} runs new, {done.updated} changed, {done.unchanged} as they were")
-    return {"uri": uri, "created": done.created, "updated": done.updated, "unchanged": done.unchanged}
-
-
-def _tracking_uri(args: argparse.Namespace) -> str:
-    return args.tracking_uri or f"sqlite:///{(args.results / 'mlflow.db').absolute()}"
+    counts = {"created": done.created, "updated": done.updated, "unchanged": done.unchanged}
+    return {"uri": track.without_secrets(uri), **counts, "look": track.ui_command(uri)}
 
 
 def baseline_of(study: "Study") -> dict[str, Any]:

@@ -215,7 +215,7 @@ def collect(args: argparse.Namespace) -> int:
         print_json(
             {
                 "files": [str(path) for path in found.files],
-                "rows": len(found.results),
+                "rows": found.rows,
                 "counts": found.states,
                 "problems": found.problems,
                 "torn_lines": found.torn_lines,
@@ -283,6 +283,33 @@ def compare(args: argparse.Namespace) -> int:
     return 0
 
 
+def export(args: argparse.Namespace) -> int:
+    """Give a study's results to another program as CSV or Parquet, or to a paper as a LaTeX table."""
+    from flipscale.collect import read_results
+    from flipscale.export import exported
+    from flipscale.run import replacing
+
+    study = study_of(args)
+    if args.to == "parquet" and args.out is None:
+        raise FlipscaleError("Parquet is no text for a terminal; say where it goes: --out FILE.parquet")
+    data = exported(
+        read_results(args.results / study.name / "results.csv"),
+        args.to,
+        study=study.name,
+        question=study.question,
+        baseline=baseline_of(study),
+        score=args.score or study.score,
+    )
+    if args.out is None:
+        print(data.decode(), end="")
+        return 0
+    args.out.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(args.out) as file:
+        file.write(data)
+    say(f"wrote {args.out}")
+    return 0
+
+
 def _compare_table(args: argparse.Namespace) -> int:
     from flipscale.collect import read_table
     from flipscale.compare import baseline_from, columns_from, compare_table, deltas
@@ -335,15 +362,13 @@ def report(args: argparse.Namespace) -> int:
 
 def run(args: argparse.Namespace) -> int:
     """Do all of it, in order: plan, submit, wait, collect, fit, plot, compare, report."""
-    from flipscale import track
-
     args.detach = args.retry_diverged = args.json = args.dry_run = False
     args.score = args.references = args.x = args.y = args.at = None
     args.baseline, args.series, args.lower_is_better, args.deltas = [], [], False, False
     failed = submit(args)
     study, planned = plan_of(args)
     found = collect_all(args, planned)
-    if found.results.empty:
+    if not found.rows:
         raise FlipscaleError(f"No run of {args.study} has finished; see flipscale status {where(args)}.")
     fits = fit_study_of(args, study, found.results)
     plot(args)
@@ -351,12 +376,12 @@ def run(args: argparse.Namespace) -> int:
     report(args)
     mirrored = mirror(args, study, found)
     folder = args.results / study.name
-    print(f"\ntable        {found.files[0]}   ({len(found.results)} of {len(planned.cells)} runs)")
+    print(f"\ntable        {found.files[0]}   ({found.rows} of {len(planned.cells)} runs)")
     print(f"figures      {args.plots / study.name}/")
     print(f"comparison   {folder / 'comparison.md'}")
     print(f"laws         {fits or 'none can be fitted to these runs'}")
     print(f"report       {args.plots / study.name / 'report.html'}")
-    print(f"MLflow       {track.ui_command(mirrored['uri']) if mirrored else 'not written'}")
+    print(f"MLflow       {mirrored['look'] if mirrored else 'not written'}")
     return failed
 
 

@@ -1,0 +1,162 @@
+"""Time and memory to collect many run folders: all of them, none that has changed, and one in a hundred.
+
+    python -m bench.collect --out collect
+
+A study of --runs cells is planned and its folders are filled as training fills them (bench/run_folders.py): --records
+lines of loss, and 40 scores. Then `flipscale collect STUDY --no-mlflow` is run as a user runs it, from Python's start
+to its end: with no table and nothing known, again at once, and after one folder in a hundred was written anew. What is
+written each time is compared with what reading everything writes.
+
+Other work on the machine only ever adds, so what is printed is the least of --repeats; the file has all. The folders
+are in the memory of the file system as they have just been written: a disk has its own time to read them.
+"""
+
+import argparse
+import hashlib
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from bench import run_folders
+
+COLD_SECONDS, UNCHANGED_SECONDS = 10.0, 1.0
+"""Wall seconds that collecting 10,000 folders may take on 2 cores: all read, and none changed."""
+
+CHANGED = 100
+"""One folder in so many is written anew."""
+
+
+def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
+    """Measure and print; the facts that --out writes are returned."""
+    parser = argparse.ArgumentParser(prog="python -m bench.collect", description=__doc__.splitlines()[0])
+    parser.add_argument("--runs", type=int, default=10_000)
+    parser.add_argument("--records", type=int, default=200, help="lines of loss in each metrics.jsonl")
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--folder", type=Path, help="an empty folder for what is made, which is kept; a temporary one")
+    parser.add_argument("--out", metavar="NAME", help="keep the result in bench/results/NAME.json, or in a path .json")
+    asked = parser.parse_args(arguments)
+    facts: dict[str, Any] = {
+        "benchmark": "collect",
+        "machine": {},
+        "runs": asked.runs,
+        "records": asked.records,
+        "repeats": asked.repeats,
+    }
+    load = os.getloadavg()[0]
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = asked.folder or Path(temporary)
+        planned = run_folders.write_study(folder, asked.runs)
+        run_folders.fill(folder / "results", planned, asked.records)
+        facts |= measure(folder, asked.runs, asked.repeats)
+        # It loads torch, and the memory of who starts a process counts as the process's own.
+        from bench.report import leave, machine
+
+        facts["machine"] = machine() | {"load": round(load, 1)}
+        facts["limits"] = limits(facts)
+        leave(asked.out, facts, as_markdown(facts))
+    return facts
+
+
+def measure(folder: Path, runs: int, repeats: int) -> dict[str, Any]:
+    tables = folder / "results" / "study"
+    folders = sorted((folder / "results" / "runs").iterdir())
+    facts: dict[str, Any] = {"all read": [], "none changed": [], "one in a hundred changed": [], "identical": []}
+    time.sleep(0.1)  # so that no file is as new as the reading of it, see flipscale/collect/before.py
+    for repeat in range(repeats):
+        for path in tables.glob("*") if tables.exists() else ():
+            path.unlink()
+        for path in tables.glob(".*"):
+            path.unlink()
+        facts["all read"].append(collect(folder))
+        facts["none changed"].append(collect(folder))
+        for path in folders[repeat::CHANGED]:
+            text = (path / "result.json").read_text()
+            (path / "result.json").write_text(text.replace('"attempts": ', '"attempts": 1'))
+        time.sleep(0.1)
+        facts["one in a hundred changed"].append(collect(folder))
+        known = _digests(tables)
+        (tables / ".collected").unlink()
+        collect(folder)
+        facts["identical"].append(known == _digests(tables))
+    facts["rows"] = (tables / "results.csv").read_bytes().count(b"\n") - 1
+    facts["bytes"] = {
+        "run folders": sum(file.stat().st_size for path in folders for file in path.iterdir()),
+        **{name: (tables / name).stat().st_size for name in ("results.csv", "curves.parquet", ".collected")},
+    }
+    return facts
+
+
+def collect(folder: Path) -> dict[str, Any]:
+    """What the command took, and what it said."""
+    command = [sys.executable, "-m", "flipscale", "collect", folder / "study.yaml", "--results", folder / "results"]
+    with tempfile.TemporaryFile("w+") as said:
+        began = time.perf_counter()
+        process = subprocess.Popen([*command, "--no-mlflow"], stdin=subprocess.DEVNULL, stdout=said, stderr=said)
+        _, status, used = os.wait4(process.pid, 0)
+        wall = time.perf_counter() - began
+        process.returncode = os.waitstatus_to_exitcode(status)
+        said.seek(0)
+        text = said.read()
+    assert process.returncode == 0, text
+    return {
+        "wall_seconds": wall,
+        "cpu_seconds": used.ru_utime + used.ru_stime,
+        "peak_memory_bytes": used.ru_maxrss * 1024,  # ru_maxrss is in KiB
+        "said": text.strip().rpartition("(")[2].rstrip(")"),
+    }
+
+
+def _digests(tables: Path) -> list[str]:
+    return [hashlib.sha256((tables / name).read_bytes()).hexdigest() for name in ("results.csv", "curves.parquet")]
+
+
+def limits(facts: Mapping[str, Any]) -> list[dict[str, str]]:
+    """What was promised of 10,000 runs, and whether it holds; of fewer it says less."""
+    found = []
+    for what, limit in (("all read", COLD_SECONDS), ("none changed", UNCHANGED_SECONDS)):
+        wall, cpu = (min(run[name] for run in facts[what]) for name in ("wall_seconds", "cpu_seconds"))
+        verdict = "holds" if wall <= limit else "DOES NOT HOLD"
+        measured = f"{wall:.2f} s ({cpu:.2f} of CPU)"
+        found.append({"what": what, "limit": f"{limit:g} s", "measured": measured, "verdict": verdict})
+    same = all(facts["identical"])
+    found.append(
+        {
+            "what": "the tables are those of reading everything",
+            "limit": "byte for byte",
+            "measured": f"{sum(facts['identical'])} of {len(facts['identical'])}",
+            "verdict": "holds" if same else "DOES NOT HOLD",
+        }
+    )
+    return found
+
+
+def as_markdown(facts: Mapping[str, Any]) -> str:
+    from bench.report import table
+
+    rows = []
+    for what in ("all read", "none changed", "one in a hundred changed"):
+        runs = facts[what]
+        least = [min(run[name] for run in runs) for name in ("wall_seconds", "cpu_seconds")]
+        memory = max(run["peak_memory_bytes"] for run in runs) / 2**20
+        rows.append(
+            [f"flipscale collect, {what}", f"{facts['runs']:,}", *(f"{one:.2f}" for one in least), f"{memory:.0f}"]
+        )
+    machine = facts["machine"]
+    sizes = ", ".join(f"{name} {size / 2**20:.0f} MiB" for name, size in facts["bytes"].items())
+    return (
+        table(["what", "runs", "wall s", "CPU s", "peak MiB"], rows)
+        + f"\nEach is the least of {facts['repeats']}, memory the most. "
+        + f"{facts['records']} records and 40 scores a run; {sizes}.\n\n"
+        + table(["limit", "is", "measured", ""], [list(one.values()) for one in facts["limits"]])
+        + f"\n{machine['cpu']}, {machine['cores']} cores, load {machine['load']}, Python {machine['python']}, "
+        + f"{machine['date']}."
+    )
+
+
+if __name__ == "__main__":
+    main()

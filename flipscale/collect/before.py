@@ -1,0 +1,188 @@
+"""What was read before, so that only folders that have changed are read again.
+
+    .collected   beside results.csv: a line that sums up, then one line for every finished run, each a JSON object
+
+A folder is taken for unchanged where size, times and inode of its files are what they were when they were read, and
+what is asked of the run and those it started from is the same. The file may be deleted at any time, and a torn one or
+one of another flipscale counts as not there: everything is read again then.
+"""
+
+import functools
+import hashlib
+import marshal
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import orjson
+
+from flipscale import plan, run
+from flipscale.collect.rows import PlannedRun
+
+NAME = ".collected"
+
+FILES = ("run.json", "result.json", "metrics.jsonl")
+"""What a row and its points are read from, and result.json of the runs that it started from."""
+
+_TICK_NS = 50_000_000
+"""Within a tick of its clock, 1 to 10 ms, a file system gives two writes one time."""
+
+_COARSE_NS = 2_000_000_000
+"""So long is the tick of one that keeps whole seconds."""
+
+Key = list[list[int] | None]
+"""For each of a run's files its size, times and inode; None for one that is not there."""
+
+
+class Finished(NamedTuple):
+    """A look at a folder that has a result: what is asked of the run, and which files it has."""
+
+    asked: str
+    """Digest of what is asked of it and those it started from."""
+    key: Key
+
+
+@dataclass(frozen=True)
+class Entry:
+    """What was read of one finished run."""
+
+    asked: str
+    key: Key | None
+    """The files it was read from; None if they were so new that a later write might not show."""
+    row: dict[str, Any] | None
+    """Its row; None for a run that has none: one that could not be read, or that no cell of the study asks for."""
+    unknown: list[str]
+    """Its scores that have no column."""
+    points: int
+    """Rows of curves.parquet."""
+    torn: int
+    """Lines of metrics.jsonl left out."""
+    problem: str | None
+    """Why it could not be read."""
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What collecting said of finished runs, and the tables it wrote."""
+
+    digest: str | None
+    """Of everything that was read; None where something has to be read again anyway."""
+    tables: list[list[int] | None]
+    """results.csv and curves.parquet as they were written."""
+    rows: int
+    finished: int
+    """Finished runs that could be read."""
+    torn: int
+    problems: dict[str, str]
+    unknown: list[str]
+
+
+def stat_key(path: str) -> list[int] | None:
+    """What tells one content of a file from another, without reading it; None if there is no such file.
+
+    The inode and the time of its last change (ctime) tell it where size and mtime were made to look the same.
+    """
+    try:
+        found = os.stat(path)  # noqa: PTH116  a Path costs more than it says where there are 30,000 files
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    return [found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino]
+
+
+def is_settled(key: Key, now_ns: int) -> bool:
+    """Whether a write from now on would show in the key. `now_ns` is by the clock of the file system."""
+    for one in key:
+        if one is not None:
+            latest = max(one[1], one[2])
+            tick = _COARSE_NS if latest % 1_000_000_000 == 0 else _TICK_NS
+            if latest + tick > now_ns:
+                return False
+    return True
+
+
+def file_system_now(folder: Path) -> int:
+    """The time by the clock that gives files in this folder their times, in ns: a file server has its own."""
+    probe = folder / f".{os.getpid()}.clock"
+    probe.write_bytes(b"")
+    try:
+        return probe.stat().st_mtime_ns
+    finally:
+        probe.unlink()
+
+
+def asked_of(one: PlannedRun, planned: Mapping[str, PlannedRun]) -> str:
+    """A digest of all that a run's row says beside what its folder does.
+
+    marshal takes an eighth of json's time, and its second version writes equal data alike.
+    """
+    line = [one]
+    waiting = list(one["parents"])
+    while waiting:
+        if parent := planned.get(waiting.pop()):
+            line.append(parent)
+            waiting += parent["parents"]
+    return _word(marshal.dumps(line, 2))
+
+
+@functools.cache
+def reader() -> str:
+    """A digest of the code that reads run folders: what another version has read is read again."""
+    told = hashlib.blake2b(digest_size=16)
+    for path in (*sorted(Path(__file__).parent.glob("*.py")), Path(plan.__file__), Path(run.__file__)):
+        told.update(path.read_bytes())
+    return told.hexdigest()
+
+
+def digest(finished: Mapping[str, Finished]) -> str:
+    """One word for all finished runs: id, what is asked, and files of each, in their order."""
+    told = hashlib.blake2b(digest_size=16)
+    for run_id, look in finished.items():
+        told.update(orjson.dumps([run_id, *look]))
+    return told.hexdigest()
+
+
+def table_keys(files: Sequence[Path]) -> list[list[int] | None]:
+    return [stat_key(str(file)) for file in files]
+
+
+def read_summary(out: Path) -> Summary | None:
+    """The first line of the file in `out`: enough to see that nothing has changed."""
+    try:
+        with open(out / NAME, "rb") as file:
+            return _head(file.readline())[0]
+    except OSError:
+        return None
+
+
+def read_entries(out: Path) -> tuple[Summary | None, dict[str, Entry]]:
+    """All of it: the summary, and what was read of each finished run by its id."""
+    try:
+        first, _, body = (out / NAME).read_bytes().partition(b"\n")
+        summary, right = _head(first)
+        if summary is None or _word(body) != right:
+            return None, {}
+        return summary, {run_id: Entry(**entry) for run_id, entry in map(orjson.loads, body.splitlines())}
+    except (OSError, ValueError, TypeError):
+        return None, {}
+
+
+def write_entries(out: Path, summary: Summary, entries: Mapping[str, Entry]) -> None:
+    body = b"".join(orjson.dumps([run_id, vars(entry)]) + b"\n" for run_id, entry in entries.items())
+    with run.replacing(out / NAME) as file:
+        file.write(orjson.dumps([reader(), vars(summary), _word(body)]) + b"\n")
+        file.write(body)
+
+
+def _head(line: bytes) -> tuple[Summary | None, str]:
+    """The summary, and the digest of the lines that follow it."""
+    try:
+        code, summary, body = orjson.loads(line)
+        return (Summary(**summary), body) if code == reader() else (None, "")
+    except (ValueError, TypeError):
+        return None, ""
+
+
+def _word(text: bytes) -> str:
+    return hashlib.blake2b(text, digest_size=16).hexdigest()

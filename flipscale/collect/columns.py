@@ -1,0 +1,133 @@
+"""Every column of results.csv: the only list of them. Nothing heavy is needed to know it."""
+
+import functools
+from typing import Any, Literal, NamedTuple
+
+from flipscale.plan import dataset_name, show_setting
+
+Kind = Literal["str", "int", "float"]
+
+DTYPES: dict[Kind, str] = {"str": "str", "int": "Int64", "float": "float64"}
+"""How a column is held by pandas. Int64 is the integer that can be missing."""
+
+
+class Column(NamedTuple):
+    """One column of results.csv."""
+
+    kind: Kind
+    unit: str
+    meaning: str
+
+
+COLUMNS: dict[str, Column] = {
+    "id": Column("str", "", "the run: readable settings and a digest of all of them; its folder is results/runs/ID"),
+    "study": Column("str", "", "the study the run was planned by"),
+    "cell": Column(
+        "str", "", "values of the study's axes but the baseline's and the seed; a run and its twins share it"
+    ),
+    # Settings: what was asked.
+    "model": Column("str", "", "open_clip model, or ViT-w{width}d{depth}-{patch}"),
+    "image_size": Column("int", "pixels", "side of the square image"),
+    "text_length": Column("int", "tokens", "tokens of text fed"),
+    "data": Column("str", "", "training data: shapes, fashion, or the name of a web data set"),
+    "data_size": Column("int", "pairs", "unique pairs allowed; empty: all there is"),
+    "crop": Column("float", "fraction", "least share of the area of a random crop; empty: the middle square"),
+    "flip": Column("str", "", "true where images are mirrored at random"),
+    "normalization": Column("str", "", "mean and deviation of pixels: imagenet or openai"),
+    "samples": Column("int", "samples", "schedule length asked for"),
+    "mask_ratio": Column("float", "fraction", "share of image patches left out in training"),
+    "mask_shape": Column("str", "", "which patches are kept: random, grid or block"),
+    "text_mask_ratio": Column("float", "fraction", "share of text tokens left out in training"),
+    "text_mask": Column("str", "", "which tokens are left out: prioritised (padding first) or random"),
+    "reconstruction": Column("str", "", "options of the decoder that reconstructs; empty: none"),
+    "batch_size": Column("int", "samples", "samples a step"),
+    "lr": Column("float", "", "peak learning rate"),
+    "warmup": Column("int", "samples", "linear warm-up"),
+    "schedule": Column("str", "", "of the learning rate: cosine or constant"),
+    "cooldown": Column("int", "samples", "fall of a constant learning rate at the end"),
+    "weight_decay": Column("float", "", "AdamW weight decay"),
+    "beta1": Column("float", "", "AdamW decay of the mean gradient"),
+    "beta2": Column("float", "", "AdamW decay of the mean squared gradient"),
+    "eps": Column("float", "", "AdamW epsilon"),
+    "grad_clip": Column("float", "", "largest gradient norm; empty: not clipped"),
+    "precision": Column("str", "", "fp32, bf16 or fp16"),
+    "init": Column("str", "", "checkpoint started from; empty: random weights"),
+    "tuning": Column("str", "", "options of the unmasked tuning after the schedule; empty: none"),
+    "inference": Column("str", "", "patches seen at evaluation: full, masked or ensemble"),
+    "trainer": Column("str", "", "what trained: flipscale, open_clip or a command"),
+    "seed": Column("int", "", "seed of initialisation, data order and masks"),
+    # Facts: what happened.
+    "parent": Column("str", "", "run that this one started from; empty: none"),
+    "samples_seen": Column("int", "samples", "samples really seen, steps x batch_size, and those of its parents"),
+    "steps": Column("int", "steps", "optimiser steps of the run itself"),
+    "unique_pairs": Column("int", "pairs", "different pairs seen, by it and its parents"),
+    "repeats": Column("float", "", "samples_seen / unique_pairs"),
+    "params": Column("int", "", "trained parameters"),
+    "flops_per_sample": Column("float", "FLOPs", "forward and backward, one sample, of the run itself, predicted"),
+    "train_flops": Column("float", "FLOPs", "flops_per_sample x samples seen, and those of its parents"),
+    "train_seconds": Column("float", "s", "wall time of training and its parents', without evaluation and imports"),
+    "cpu_seconds": Column("float", "s", "processor time of the training steps and its parents'"),
+    "evaluation_seconds": Column("float", "s", "wall time of evaluation"),
+    "images_per_second": Column("float", "1/s", "samples_seen / train_seconds"),
+    "devices": Column("int", "", "GPUs used, or CPU cores where there is none"),
+    "device": Column("str", "", "name of the GPU, or cpu"),
+    "gpu_hours": Column(
+        "float", "h", "train_seconds x devices / 3600; of a cpu core-hours, cpu_seconds / 3600; with its parents'"
+    ),
+    "gpu_hours_predicted": Column("float", "h", "what the plan said"),
+    "memory_bytes_predicted": Column("int", "bytes", "what the plan said"),
+    "peak_memory_bytes": Column("int", "bytes", "most memory held: of the GPU, or of the process on a CPU"),
+    "final_loss": Column("float", "nats", "mean training loss of the last 5 % of steps"),
+    "zero_shot_top1": Column("float", "fraction", "zero-shot classification, top 1"),
+    "zero_shot_top5": Column("float", "fraction", "zero-shot classification, top 5"),
+    "image_retrieval_r1": Column("float", "fraction", "text -> image recall at 1"),
+    "image_retrieval_r5": Column("float", "fraction", "text -> image recall at 5"),
+    "image_retrieval_r10": Column("float", "fraction", "text -> image recall at 10"),
+    "text_retrieval_r1": Column("float", "fraction", "image -> text recall at 1"),
+    "text_retrieval_r5": Column("float", "fraction", "image -> text recall at 5"),
+    "text_retrieval_r10": Column("float", "fraction", "image -> text recall at 10"),
+    "linear_probe_top1": Column("float", "fraction", "linear classifier on frozen image features, top 1"),
+    "held_out_loss": Column("float", "nats", "unmasked contrastive loss of held-out pairs in batches of 64"),
+    "attempts": Column("int", "", "times the run was started"),
+    "corrupt_samples": Column("int", "samples", "samples that could not be read and were passed over"),
+    "started": Column("float", "unix s", "when the first attempt began"),
+    "finished": Column("float", "unix s", "when result.json was written"),
+}
+"""Every column of results.csv, in order: the only list of them. docs/results.md is made from it."""
+
+_NAMES = list(COLUMNS)
+
+SETTINGS: tuple[str, ...] = tuple(_NAMES[_NAMES.index("model") : _NAMES.index("seed") + 1])
+"""The columns that were asked for; the others but id, study and cell were measured or predicted."""
+
+SCORES: tuple[str, ...] = tuple(_NAMES[_NAMES.index("zero_shot_top1") : _NAMES.index("held_out_loss") + 1])
+"""The score columns. All are fractions but held_out_loss, which is the only one where lower is better.
+
+A set that evaluation.sets names has columns of its own, NAME.zero_shot_top1 and so on, behind all others.
+"""
+
+
+@functools.cache
+def is_score(name: str) -> bool:
+    """Whether a column is a score, of the main evaluation or of a set."""
+    of_set, dot, score = name.rpartition(".")
+    return score in SCORES and bool(of_set) == bool(dot)
+
+
+def setting_value(name: str, value: Any) -> Any:
+    """A setting's value as its column holds it: a data set by its name, options as text."""
+    if name == "data" and value is not None:
+        return dataset_name(value)
+    return show_setting(value) if isinstance(value, dict | bool) else value
+
+
+def columns_as_markdown() -> str:
+    """COLUMNS as a Markdown table, for docs/results.md."""
+    lines = ["| column | kind | unit | meaning |", "|---|---|---|---|"]
+    lines += [f"| `{name}` | {c.kind} | {c.unit} | {c.meaning} |" for name, c in COLUMNS.items()]
+    return "\n".join(lines) + "\n"
+
+
+def is_table(path: str) -> bool:
+    """Whether a file is a table by its name; a study is not."""
+    return path.lower().endswith((".csv", ".tsv", ".parquet"))

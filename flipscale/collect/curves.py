@@ -1,0 +1,141 @@
+"""curves.parquet, written and read a few hundred runs at a time: the points of a study need not fit into memory."""
+
+import itertools
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from flipscale.collect.points import COLUMNS, NONE, Array, Points
+from flipscale.run import replacing
+
+RUNS = 250
+"""Runs whose points make one row group: 200 records of 4 metrics each are 200,000 rows, 10 MB."""
+
+_WORD = pa.dictionary(pa.int32(), pa.string())
+
+SCHEMA = pa.schema(
+    [
+        ("id", _WORD),
+        ("step", pa.int64()),
+        ("samples", pa.float64()),
+        ("seconds", pa.float64()),
+        ("metric", _WORD),
+        ("value", pa.float64()),
+        ("time", pa.float64()),
+    ]
+)
+
+
+def write_curves(path: Path, runs: Iterator[tuple[str, Points]]) -> None:
+    """Write the points of these runs, in their order. The same points give the same bytes."""
+    with (
+        replacing(path) as file,
+        # What only repeats within a run is left to zstd: numbers that differ make large dictionaries.
+        pq.ParquetWriter(
+            file, SCHEMA, use_dictionary=["id", "metric"], compression="zstd", compression_level=1
+        ) as writer,
+        # Another thread writes while the next runs are read: what it calls lets go of Python's lock.
+        ThreadPoolExecutor(1) as thread,
+    ):
+        written: Future[None] | None = None
+        while group := list(itertools.islice(runs, RUNS)):
+            if written is not None:
+                written.result()
+            written = thread.submit(lambda group: writer.write_table(_table(group)), group)
+        if written is not None:
+            written.result()
+
+
+@contextmanager
+def open_curves(path: Path) -> Iterator["Curves"]:
+    """A curves.parquet to take the points of some of its runs from."""
+    with pq.ParquetFile(path) as file:
+        yield Curves(file)
+
+
+class Curves:
+    """The points of a curves.parquet by run. The row group asked for last is kept, as runs are asked for in order."""
+
+    def __init__(self, file: pq.ParquetFile):
+        self._file = file
+        self._groups: dict[str, list[int]] = {}
+        for group in range(file.metadata.num_row_groups):
+            for run_id in file.read_row_group(group, columns=["id"])["id"].unique().to_pylist():
+                self._groups.setdefault(run_id, []).append(group)
+        self._held = -1
+        self._points: dict[str, Points] = {}
+
+    def points(self, run_id: str) -> Points:
+        """The run's points in the order of the file; none if it has none."""
+        parts = [self._of_group(group)[run_id] for group in self._groups.get(run_id, [])]
+        return parts[0] if len(parts) == 1 else _joined(parts)
+
+    def _of_group(self, group: int) -> dict[str, Points]:
+        if group != self._held:
+            self._held, self._points = group, _by_run(self._file.read_row_group(group))
+        return self._points
+
+
+def _by_run(rows: pa.Table) -> dict[str, Points]:
+    """The points of each run of a row group."""
+    ids, runs = _words(rows["id"])
+    names, metric = _words(rows["metric"])
+    numbers = {name: rows[name].to_numpy().astype(dtype, copy=False) for name, dtype in COLUMNS.items()}
+    order = np.argsort(runs, kind="stable")
+    bounds = np.searchsorted(runs[order], np.arange(len(ids) + 1))
+    found = {}
+    for run, run_id in enumerate(ids):
+        mine = order[bounds[run] : bounds[run + 1]]
+        if len(mine) and mine[-1] - mine[0] + 1 == len(mine):
+            mine = slice(int(mine[0]), int(mine[-1]) + 1)  # type: ignore[assignment]  # a view in place of a copy
+        found[run_id] = _points({name: column[mine] for name, column in numbers.items()}, metric[mine], names)
+    return found
+
+
+def _words(column: pa.ChunkedArray) -> tuple[list[str], Array]:
+    """The words of a column, and which of them each row has."""
+    if not pa.types.is_dictionary(column.type):
+        column = column.dictionary_encode()
+    whole = column.unify_dictionaries().combine_chunks()
+    return whole.dictionary.to_pylist(), whole.indices.to_numpy(zero_copy_only=False)
+
+
+def _points(numbers: dict[str, Array], codes: Array, names: list[str]) -> Points:
+    used, metric = np.unique(codes, return_inverse=True)
+    metrics = sorted(names[index] for index in used)
+    place = np.asarray([metrics.index(names[index]) for index in used], "int32")
+    return Points(numbers, place[metric], tuple(metrics))
+
+
+def _joined(parts: list[Points]) -> Points:
+    """The points of a run that lies in several row groups, as in a file of another program."""
+    if not parts:
+        return NONE
+    names = sorted({name for part in parts for name in part.metrics})
+    codes = [np.asarray([names.index(name) for name in part.metrics], "int32")[part.metric] for part in parts]
+    numbers = {name: np.concatenate([part.numbers[name] for part in parts]) for name in COLUMNS}
+    return Points(numbers, np.concatenate(codes), tuple(names))
+
+
+def _table(group: list[tuple[str, Points]]) -> pa.Table:
+    metrics = sorted({name for _, points in group for name in points.metrics})
+    number = {name: code for code, name in enumerate(metrics)}
+    codes = [
+        np.asarray([number[name] for name in points.metrics], "int32")[points.metric]
+        for _, points in group
+        if len(points)
+    ]
+    runs = np.repeat(np.arange(len(group), dtype="int32"), [len(points) for _, points in group])
+    columns = {
+        "id": pa.DictionaryArray.from_arrays(runs, pa.array([run_id for run_id, _ in group], pa.string())),
+        "metric": pa.DictionaryArray.from_arrays(
+            np.concatenate([np.empty(0, "int32"), *codes]), pa.array(metrics, pa.string())
+        ),
+    }
+    columns |= {name: pa.array(np.concatenate([points.numbers[name] for _, points in group])) for name in COLUMNS}
+    return pa.table([columns[name] for name in SCHEMA.names], schema=SCHEMA)

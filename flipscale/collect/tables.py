@@ -1,0 +1,117 @@
+"""The tables as DataFrames: what the stages after collect are handed."""
+
+import csv
+import os
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from flipscale.collect.columns import COLUMNS, DTYPES, Kind, is_score
+from flipscale.collect.curves import SCHEMA
+from flipscale.errors import ResultsError
+from flipscale.study import read_study
+
+
+def results(study: str | os.PathLike[str], root: str | os.PathLike[str] | None = None) -> pd.DataFrame:
+    """The table of a study, one row per finished run, by the study's file or by the folder or file of its results.
+
+        flipscale.results("studies/quickstart.yaml")
+        flipscale.results("results/quickstart")
+
+    `root` is where results are, for a study's file: FLIPSCALE_RESULTS or results/. The columns are COLUMNS, and what is
+    missing is missing. Raises ResultsError where nothing was collected yet.
+    """
+    path = Path(study)
+    if path.suffix in (".yaml", ".yml"):
+        path = Path(root or os.environ.get("FLIPSCALE_RESULTS", "results")) / read_study(path).name
+    return read_results(path / "results.csv" if path.suffix != ".csv" else path)
+
+
+def read_results(path: Path) -> pd.DataFrame:
+    """The table of results.csv with the dtypes of COLUMNS; what is missing stays missing.
+
+    Columns it lacks are there and empty, so that a file of an older flipscale reads; columns it has besides stay.
+    """
+    try:
+        # An empty cell is the only missing value: a model or a study may be called NA.
+        table = pd.read_csv(path, dtype="str", keep_default_na=False, na_values=[""])
+        _check_whole(path)
+    except FileNotFoundError as error:
+        raise ResultsError(f"{path}: there is no such file. Make it with `flipscale collect`.") from error
+    except (ValueError, UnicodeDecodeError) as error:
+        raise ResultsError(f"{path}: not a table of results ({error}). Make it with `flipscale collect`.") from error
+    if "id" not in table:
+        raise ResultsError(
+            f"{path}: has no column 'id', so it is no table of results. Make it with `flipscale collect`."
+        )
+    columns: dict[str, pd.Series[Any]] = {}
+    for name, column in COLUMNS.items():
+        text = table[name] if name in table else pd.Series([None] * len(table), dtype="str")
+        try:
+            columns[name] = _parsed(text, column.kind)
+        except ValueError as error:
+            raise ResultsError(f"{path}: column {name!r} must hold {column.kind} values ({error}).") from error
+    columns["cell"] = columns["cell"].fillna("")  # a study whose only axis is the baseline's has one cell, named ''
+    for name in map(str, table.columns):
+        if name not in COLUMNS:
+            columns[name] = _parsed(table[name], "float") if is_score(name) else table[name]
+    return pd.DataFrame(columns)
+
+
+def read_table(path: Path) -> pd.DataFrame:
+    """Somebody's table, a .csv, .tsv or .parquet file. Raises ResultsError if it cannot be read or has no rows."""
+    try:
+        if path.suffix.lower() == ".parquet":
+            table = pd.read_parquet(path, engine="pyarrow")
+        else:
+            table = pd.read_csv(path, sep="\t" if path.suffix.lower() == ".tsv" else ",", skipinitialspace=True)
+    except FileNotFoundError as error:
+        raise ResultsError(f"{path}: there is no such file.") from error
+    except (ValueError, OSError, UnicodeDecodeError) as error:
+        raise ResultsError(f"{path}: cannot be read as a table ({str(error).strip()}).") from error
+    if table.empty:
+        raise ResultsError(f"{path}: has no rows.")
+    return table
+
+
+def read_curves(path: Path) -> pd.DataFrame:
+    """The table of curves.parquet; empty if there is none, as results.csv alone is enough for most figures."""
+    if not path.exists():
+        return _frame(SCHEMA.empty_table())
+    try:
+        table = pq.read_table(path)
+    except (OSError, ValueError) as error:
+        raise ResultsError(f"{path}: cannot be read ({error}). Make it with `flipscale collect`.") from error
+    if lacking := [name for name in SCHEMA.names if name not in table.column_names]:
+        raise ResultsError(f"{path}: has no column {lacking[0]!r}. Make it with `flipscale collect`.")
+    return _frame(table)
+
+
+def _frame(table: pa.Table) -> pd.DataFrame:
+    # Each part of the file has its own list of words; runs are in the order of the plan, metrics by name.
+    curves: pd.DataFrame = table.unify_dictionaries().to_pandas()
+    if isinstance(curves["metric"].dtype, pd.CategoricalDtype):
+        curves["metric"] = curves["metric"].cat.reorder_categories(sorted(curves["metric"].cat.categories))
+    return curves
+
+
+def _check_whole(path: Path) -> None:
+    """ValueError for a row with fewer cells than the header: pandas takes what was cut off for missing."""
+    with open(path, newline="", encoding="utf-8") as file:
+        lines = csv.reader(file)
+        columns = len(next(lines))
+        for row in lines:
+            if row and len(row) < columns:
+                raise ValueError(f"line {lines.line_num} has {len(row)} of {columns} cells, so it was cut off")
+
+
+def _parsed(text: "pd.Series[Any]", kind: Kind) -> "pd.Series[Any]":
+    if kind == "str":
+        return text
+    # Python's own int and float: pandas reads integers above 2**53 and last digits of floats inexactly by default.
+    convert = int if kind == "int" else float
+    values = [None if pd.isna(value) else convert(value) for value in text]
+    return pd.Series(values, dtype=DTYPES[kind])

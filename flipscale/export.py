@@ -1,0 +1,164 @@
+"""The results for others: the whole table for another program, or one score of it as a table for a paper.
+
+The paper's table has FLIP's form (arXiv 2212.00794, tables 1a and 2): an arm a row, a cell a column, the mean over
+seeds with its standard deviation, the best of each cell in bold. With more cells than a page is wide it is turned.
+"""
+
+import io
+import itertools
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+
+from flipscale.compare import arms_of, labels, pick_score
+
+FORMS = ("csv", "parquet", "latex")
+
+WIDE = 6
+"""More cells than this are rows: a column of text holds six columns of `89.2 ± 1.3` and the arms' names."""
+
+_ESCAPED = str.maketrans(
+    {
+        "\\": r"\textbackslash{}",
+        "~": r"\textasciitilde{}",
+        "^": r"\textasciicircum{}",
+        **{character: f"\\{character}" for character in "&%$#_{}"},
+    }
+)
+
+
+def exported(
+    results: pd.DataFrame,
+    to: str,
+    *,
+    study: str,
+    question: str = "",
+    baseline: Mapping[str, Any] | None = None,
+    score: str | None = None,
+) -> bytes:
+    """The table in one of FORMS. `question`, `baseline` and `score` are the paper's alone."""
+    if to == "csv":
+        return results.to_csv(index=False, lineterminator="\n").encode()
+    if to == "parquet":
+        file = io.BytesIO()
+        results.to_parquet(file, engine="pyarrow", index=False)
+        return file.getvalue()
+    return latex_table(results, baseline or {}, study=study, question=question, score=score).encode()
+
+
+def latex_table(
+    results: pd.DataFrame, baseline: Mapping[str, Any], *, study: str, question: str = "", score: str | None = None
+) -> str:
+    """One score as a LaTeX table. Raises ResultsError if no run has it.
+
+    Fractions are in percent. A cell of one seed has no deviation, and one that was not measured is a dash.
+    """
+    score = pick_score(results, score)
+    # Losses are the scores that are no fraction, and the ones of which less is better.
+    lower = score.rpartition(".")[2].endswith("_loss")
+    table = _long(results[results[score].notna()], baseline, score, 1 if lower else 100)
+    arms = [*table[table["baseline"]]["arm"].unique(), *table[~table["baseline"]]["arm"].unique()]
+    cells = list(table["cell"].unique())
+    groups = table.groupby(["arm", "cell"])["value"]
+    texts = _texts(groups.mean(), groups.std(), lower)
+    names, values = _axes(cells)
+    if len(cells) <= WIDE:
+        head = [line for level, name in enumerate(names) for line in _head(name, [one[: level + 1] for one in values])]
+        body = [[_escaped(arm), *(texts.get((arm, cell), "--") for cell in cells)] for arm in arms]
+        aligned = "l" + "c" * len(cells)
+    else:
+        head = [_row([*map(_escaped, names), *map(_escaped, arms)])]
+        body = [
+            [*map(_escaped, value), *(texts.get((arm, cell), "--") for arm in arms)]
+            for cell, value in zip(cells, values, strict=True)
+        ]
+        aligned = "l" * len(names) + "c" * len(arms)
+    count = groups.count()
+    lines = [
+        "% needs \\usepackage{booktabs}",
+        r"\begin{table}",
+        r"\centering",
+        rf"\caption{{{_caption(question, score, lower, int(count.min()), int(count.max()), len(table), len(arms))}}}",
+        rf"\label{{tab:{study}}}",
+        rf"\begin{{tabular}}{{{aligned}}}",
+        r"\toprule",
+        *head,
+        r"\midrule",
+        *map(_row, body),
+        r"\bottomrule",
+        r"\end{tabular}",
+        r"\end{table}",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _long(results: pd.DataFrame, baseline: Mapping[str, Any], score: str, scale: int) -> pd.DataFrame:
+    """arm, cell, value and whether it is the baseline's, of each run."""
+    arm = arms_of(results, baseline)
+    own = labels(results, list(baseline)) if len(baseline) == 1 else "baseline" if baseline else "mean"
+    return pd.DataFrame(
+        {
+            "arm": arm.where(arm != "", own),
+            "cell": results["cell"].fillna("").astype("str"),
+            "value": results[score] * scale,
+            "baseline": arm == "",
+        }
+    )
+
+
+def _texts(means: "pd.Series[float]", deviations: "pd.Series[float]", lower: bool) -> dict[tuple[str, str], str]:
+    """What stands in the table for each arm and cell. The best of a cell is bold, and all that read the same."""
+    digits = 3 if lower else 1
+    best = means.groupby(level="cell").min() if lower else means.groupby(level="cell").max()
+    arms = means.groupby(level="cell").count()
+    texts = {}
+    for arm, cell in means.index:
+        shown = f"{means[arm, cell]:.{digits}f}"
+        if arms[cell] > 1 and shown == f"{best[cell]:.{digits}f}":
+            shown = rf"\mathbf{{{shown}}}"
+        deviation = deviations[arm, cell]
+        texts[arm, cell] = f"${shown}$" if pd.isna(deviation) else rf"${shown} \pm {deviation:.{digits}f}$"
+    return texts
+
+
+def _axes(cells: Sequence[str]) -> tuple[list[str], list[list[str]]]:
+    """The axes that cells are named by, and each cell's values; one column of names where they differ in their axes."""
+    if list(cells) == [""]:
+        return ["arm"], [["score"]]
+    parts = [[part.partition("=") for part in cell.split(", ")] if cell else [] for cell in cells]
+    names = [[name for name, _, _ in one] for one in parts]
+    if all(one == names[0] for one in names) and all(equals for one in parts for _, equals, _ in one):
+        return names[0], [[value for _, _, value in one] for one in parts]
+    return ["cell"], [[cell] for cell in cells]
+
+
+def _head(name: str, columns: Sequence[Sequence[str]]) -> list[str]:
+    """The lines of an axis in the head, where cells are columns: equal ones beside each other have one entry."""
+    entries, rules, at = [], [], 2
+    for path, same in itertools.groupby(columns):
+        width = len(list(same))
+        entries.append(rf"\multicolumn{{{width}}}{{c}}{{{_escaped(path[-1])}}}" if width > 1 else _escaped(path[-1]))
+        rules += [rf"\cmidrule(lr){{{at}-{at + width - 1}}}"] if width > 1 else []
+        at += width
+    return [_row([_escaped(name), *entries]), *([" ".join(rules)] if rules else [])]
+
+
+def _row(entries: Sequence[str]) -> str:
+    return " & ".join(entries) + r" \\"
+
+
+def _caption(question: str, score: str, lower: bool, least: int, most: int, runs: int, arms: int) -> str:
+    seeds = f"{most} seed{'s' * (most > 1)}" if least == most else f"{least} to {most} seeds"
+    mean = f"mean $\\pm$ standard deviation over {seeds}" if most > 1 else seeds
+    unit = "" if lower else r" in \%"
+    parts = [
+        _escaped(question) + ("" if question.endswith(("?", ".")) else ".") if question else "",
+        rf"\texttt{{{_escaped(score)}}}{unit}, {mean}, {runs} runs.",
+        "The best of each cell is bold." if arms > 1 else "",
+    ]
+    return " ".join(filter(None, parts))
+
+
+def _escaped(text: str) -> str:
+    return text.translate(_ESCAPED)

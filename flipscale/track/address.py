@@ -1,0 +1,59 @@
+"""Where MLflow is, and what may be said of it: no password is printed or written."""
+
+import os
+import re
+import shlex
+import shutil
+import sys
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+_USER = re.compile(r"(?<=://)[^\s'\"]*@")
+"""What stands before the last @ of an address: a password may hold an @ and a slash itself."""
+
+_SECRET = re.compile(r"(?i)\b([\w.-]*(?:password|passwd|pwd|token|secret|api_?key)=)[^&\s'\";]+")
+"""Options of an address: ?password=..."""
+
+
+def is_server(tracking_uri: str) -> bool:
+    return tracking_uri.startswith(("http://", "https://"))
+
+
+def settled(tracking_uri: str | None, results: Path) -> str:
+    """The address that was given, MLflow's own variable's, or that of a SQLite file among the results.
+
+    A path in a SQLite address is made absolute: MLflow would read it from wherever it is started.
+    """
+    uri = tracking_uri or os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{(results / 'mlflow.db').absolute()}"
+    scheme, slashes, path = uri.partition(":///")
+    if scheme == "sqlite" and slashes and path and not path.startswith("/"):
+        return f"sqlite:///{Path(path).absolute()}"
+    return uri
+
+
+def without_secrets(text: str, tracking_uri: str = "") -> str:
+    """The text with users, passwords and tokens of addresses as ***, and with that of `tracking_uri` wherever it is."""
+    text = _SECRET.sub(r"\1***", _USER.sub("***@", text))
+    try:
+        password = urlsplit(tracking_uri).password or ""
+    except ValueError:
+        password = ""
+    for word in {password, unquote(password)} - {""}:
+        text = text.replace(word, "***")
+    return text
+
+
+def ui_command(tracking_uri: str) -> str:
+    """What to type to look at the experiments; for a server, its address to open.
+
+    It listens to this machine alone, as MLflow asks nobody who he is. One worker is enough for one person: MLflow's own
+    choice on a 2-core machine took 2.7 GB. An address with a password goes by a variable, as others see what is typed.
+    """
+    if is_server(tracking_uri):
+        return without_secrets(tracking_uri)
+    # In an environment that is not activated the shell does not know the command.
+    mlflow = "mlflow" if shutil.which("mlflow") else f"{shlex.quote(sys.executable)} -m mlflow"
+    shown = without_secrets(tracking_uri)
+    store = f"--backend-store-uri {shlex.quote(tracking_uri)} " if shown == tracking_uri else ""
+    command = f"{mlflow} ui {store}--host 127.0.0.1 --workers 1"
+    return command if store else f"{command}   # with MLFLOW_BACKEND_STORE_URI set to the address of {shown}"

@@ -1,0 +1,50 @@
+"""The benchmarks of collecting and of the mirror in a tiny form: what they count is what was done."""
+
+import json
+
+import pytest
+
+from bench import collect, mirror, run_folders
+from flipscale.collect import collect as collect_runs
+from flipscale.collect.points import _by_columns
+
+
+@pytest.mark.slow
+def test_collecting_reads_what_changed_and_writes_the_same(tmp_path, capsys):
+    out = tmp_path / "tiny.json"
+    arguments = ["--runs", "200", "--records", "3", "--repeats", "2", "--out", str(out)]
+    facts = collect.main([*arguments, "--folder", str(tmp_path / "made")])
+    said = {
+        what: [run["said"] for run in facts[what]] for what in ("all read", "none changed", "one in a hundred changed")
+    }
+    assert said == {
+        "all read": ["200 of 200 runs; 200 read, the others have not changed"] * 2,
+        "none changed": ["200 of 200 runs; none has changed"] * 2,
+        "one in a hundred changed": ["200 of 200 runs; 2 read, the others have not changed"] * 2,
+    }
+    assert (facts["rows"], facts["identical"]) == (200, [True, True])
+    kept = json.loads(out.read_text())
+    assert [one["what"] for one in kept["limits"]][:2] == ["all read", "none changed"]
+    assert kept["table"] == capsys.readouterr().out.splitlines()[: len(kept["table"])]
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy:DeprecationWarning")
+@pytest.mark.filterwarnings("ignore:unclosed database:ResourceWarning")
+def test_all_ways_write_the_same_points(tmp_path):
+    facts = mirror.main(["--runs", "4", "--points", "5", "--repeats", "1", "--places", "SQLite"])
+    ways = facts["places"]["SQLite"]
+    assert [ways[way][0]["points"] for way in mirror.WAYS] == [5, 4 * (4 * 100 + 40 + 19), 4 * (4 * 100 + 40 + 19)]
+    assert [one["limit"] for one in facts["limits"]] == ["20x", "1x"]
+
+
+def test_a_made_folder_is_as_training_leaves_one(tmp_path):
+    planned = run_folders.write_study(tmp_path, 4)
+    run_folders.fill(tmp_path / "results", planned, 6)
+    runs = [{"study": planned.study, **run.to_dict()} for run in planned.runs]
+    found = collect_runs(runs, tmp_path / "results", tmp_path / "results/study")
+    assert (found.rows, found.torn_lines, found.problems, found.unknown_scores) == (4, 0, {}, ())
+    assert len(found.curves) == 4 * (6 * 4 + 40)
+    assert found.results.filter(like="top1").notna().all().all()
+    lines = (tmp_path / "results/runs" / runs[0]["id"] / "metrics.jsonl").read_bytes().splitlines()
+    assert _by_columns(lines) is not None

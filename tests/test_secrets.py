@@ -1,0 +1,47 @@
+"""No secret of whoever runs a study is in what it leaves or says, and a server that is away costs nothing."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+STUDY = """\
+schema: 1
+base: {data: shapes, model: ViT-w16d1-4, text_length: 16, batch_size: 32, samples: 64}
+axes: {mask_ratio: [0, 0.5]}
+evaluation: {images: 20}
+"""
+
+SECRETS = {
+    "AWS_SECRET_ACCESS_KEY": "hunter2-aws",
+    "WANDB_API_KEY": "hunter2-wandb",
+    "MLFLOW_TRACKING_PASSWORD": "hunter2-mlflow",
+    "DATABASE_URL": "postgresql://me:hunter2-db@db/x",
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("scheme", ["postgresql+psycopg2", "http"])
+def test_a_run_leaves_and_says_no_secret_and_ends_well_without_its_server(tmp_path: Path, scheme: str) -> None:
+    (tmp_path / "mask.yaml").write_text(STUDY)
+    uri = f"{scheme}://me:hunter2-uri@127.0.0.1:1/mlflow?password=hunter2-option"
+    said = ""
+    for arguments in (["run", "mask.yaml", "--tracking-uri", uri], ["collect", "mask.yaml", "--json"]):
+        done = subprocess.run(
+            [sys.executable, "-m", "flipscale", *arguments],
+            cwd=tmp_path,
+            env={**os.environ, **SECRETS, "MLFLOW_TRACKING_URI": uri},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        assert "MLflow was not written: MLflow at" in done.stderr
+        said += done.stdout + done.stderr
+    assert "hunter2" not in said
+    assert "Traceback" not in said
+    files = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert {"result.json", "run.json", "log.txt", "results.csv", "comparison.md"} <= {path.name for path in files}
+    assert [path for path in files if b"hunter2" in path.read_bytes()] == []

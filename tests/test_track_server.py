@@ -1,0 +1,214 @@
+"""The mirror on a real MLflow server on a real PostgreSQL: many writers, lost answers, a server that is away."""
+
+import contextlib
+import socket
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from mlflow import MlflowClient
+
+from flipscale.errors import FlipscaleError
+from flipscale.track import Source, mirror
+from tests.clusters.mlflow_server import free_port, missing, mlflow_server, postgresql
+from tests.parts import need
+from tests.test_track import bring, curve, row, runs_there, table
+
+pytestmark = [
+    pytest.mark.slow,
+    # MLflow 3.17 on SQLAlchemy 2.1: theirs to mend.
+    pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy:DeprecationWarning"),
+    pytest.mark.filterwarnings("ignore:unclosed database:ResourceWarning"),
+]
+
+WRITERS = 50
+
+
+@pytest.fixture(scope="module")
+def database() -> Iterator[str]:
+    need(not missing(), missing())
+    with postgresql() as uri:
+        yield uri
+
+
+@pytest.fixture(scope="module")
+def server(database, tmp_path_factory) -> Iterator[str]:
+    folder = tmp_path_factory.mktemp("server")
+    with mlflow_server(folder, database, workers=2) as uri:
+        yield uri
+
+
+def tables(*ids):
+    return table(*(row(run_id, seed=number) for number, run_id in enumerate(ids))), curve(ids[0], 20)
+
+
+def keys_of(uri, experiment_id):
+    return sorted(run.data.tags["flipscale.id"] for run in MlflowClient(uri).search_runs([experiment_id]))
+
+
+def test_a_server_takes_a_study_and_its_artifacts_once(server, tmp_path):
+    figure = tmp_path / "speedup.svg"
+    figure.write_text("<svg/>")
+    where = {"tracking_uri": server, "artifact_root": tmp_path / "artifacts", "files": [figure]}
+    first = bring(*tables("a-1", "a-2"), study="once", **where)
+    second = bring(*tables("a-1", "a-2"), study="once", **where)
+    assert (first.created, second.unchanged) == (2, 2)
+    runs = runs_there(where, second)
+    assert len(runs) == 4
+    assert [p.path for p in MlflowClient(server).list_artifacts(runs["study once"].info.run_id)] == ["speedup.svg"]
+    assert len(MlflowClient(server).get_metric_history(runs["a-1"].info.run_id, "train/loss")) == 20
+
+
+def test_what_is_noted_as_there_is_asked_of_the_server_in_one_call(server, tmp_path, monkeypatch):
+    where = {"tracking_uri": server, "artifact_root": tmp_path / "artifacts"}
+    done = bring(*tables("a-1", "a-2"), study="noted", **where)
+    source = Source("noted", tmp_path / "results.csv", baseline=("mask_ratio",))
+    mirror(source, **where)
+    with monkeypatch.context() as patch:
+        patch.setattr("flipscale.track.mirroring.MlflowClient", None)  # a call would fail
+        assert mirror(source, **where).unchanged == 2
+    client = MlflowClient(server)
+    study = runs_there({"tracking_uri": server}, done)["study noted"]
+    client.delete_run(study.info.run_id)
+    assert mirror(source, **where).unchanged == 2
+    assert "study noted" in runs_there({"tracking_uri": server}, done)
+
+
+def test_the_database_itself_is_mirrored_to_as_well(database, server, tmp_path):
+    where = {"tracking_uri": database, "artifact_root": tmp_path / "artifacts"}
+    done = bring(*tables("a-1", "a-2"), study="direct", **where)
+    runs = runs_there({"tracking_uri": server}, done)
+    assert len(runs) == 4
+    history = MlflowClient(server).get_metric_history(runs["a-1"].info.run_id, "train/loss")
+    assert [(point.step, point.value) for point in history][:2] == [(4, 4.0), (8, 3.95)]
+    through = bring(*tables("a-1", "a-2"), study="direct", tracking_uri=server, artifact_root=tmp_path / "artifacts")
+    assert through.unchanged == 2
+
+
+def test_fifty_writers_at_once_write_each_of_their_studies_once(server, tmp_path):
+    """Two in five have a study of their own; the others write the same three, from folders of their own."""
+
+    def write(number: int):
+        study = f"own-{number}" if number % 5 < 2 else f"shared-{number % 3}"
+        where = {"tracking_uri": server, "artifact_root": tmp_path / str(number) / "artifacts"}
+        for _ in range(10):
+            # One who is refused is told so, and collects again.
+            with contextlib.suppress(FlipscaleError):
+                return study, bring(*tables("a-1", "a-2"), study=study, **where).experiment_id
+        raise AssertionError(f"{study} was refused 10 times")
+
+    with ThreadPoolExecutor(WRITERS) as pool:
+        written = dict(pool.map(write, range(WRITERS)))
+    assert len(written) == 20 + 3
+    for study, experiment_id in written.items():
+        if study.startswith("shared"):
+            # What several made at once is there once after one of them has looked.
+            where = {"tracking_uri": server, "artifact_root": tmp_path / "last"}
+            bring(*tables("a-1", "a-2"), study=study, thoroughly=True, **where)
+        keys = keys_of(server, experiment_id)
+        assert (len(keys), len(set(keys))) == (4, 4), study
+        assert keys[:2] == ["a-1", "a-2"]
+
+
+class Lossy:
+    """A proxy that passes every call on to the server, and loses the answer to each third."""
+
+    def __init__(self, uri: str):
+        self.host, port = uri.removeprefix("http://").split(":")
+        self.port = int(port)
+        self.lost = 0
+        self._calls = 0
+        self._listens = socket.create_server(("127.0.0.1", free_port()))
+        self.uri = f"http://127.0.0.1:{self._listens.getsockname()[1]}"
+        threading.Thread(target=self._serve, daemon=True).start()
+
+    def _serve(self) -> None:
+        while True:
+            try:
+                client, _ = self._listens.accept()
+            except OSError:
+                return
+            threading.Thread(target=self._pass_on, args=(client,), daemon=True).start()
+
+    def _pass_on(self, client: socket.socket) -> None:
+        with client:
+            request = _message(client)
+            if not request:
+                return
+            head, _, body = request.partition(b"\r\n\r\n")
+            lines = [line for line in head.split(b"\r\n") if not line.lower().startswith(b"connection:")]
+            with socket.create_connection((self.host, self.port)) as server:
+                server.sendall(b"\r\n".join([*lines, b"Connection: close"]) + b"\r\n\r\n" + body)
+                answer = b"".join(iter(lambda: server.recv(65536), b""))
+            self._calls += 1
+            if self._calls % 3 == 0:
+                self.lost += 1
+                return
+            client.sendall(answer)
+
+    def close(self) -> None:
+        self._listens.close()
+
+
+def _message(connection: socket.socket) -> bytes:
+    text = b""
+    while b"\r\n\r\n" not in text:
+        part = connection.recv(65536)
+        if not part:
+            return b""
+        text += part
+    head, _, body = text.partition(b"\r\n\r\n")
+    sizes = [int(line.split(b":")[1]) for line in head.split(b"\r\n") if line.lower().startswith(b"content-length")]
+    while len(body) < sum(sizes):
+        body += connection.recv(65536)
+    return head + b"\r\n\r\n" + body
+
+
+def test_lost_answers_make_nothing_twice_and_lose_nothing(server, tmp_path):
+    proxy = Lossy(server)
+    where = {"artifact_root": tmp_path / "artifacts"}
+    ids = [f"a-{number}" for number in range(6)]
+    try:
+        for _ in range(20):
+            with contextlib.suppress(FlipscaleError):
+                done = bring(*tables(*ids), study="lossy", tracking_uri=proxy.uri, **where)
+                break
+        else:
+            raise AssertionError("refused 20 times")
+    finally:
+        proxy.close()
+    assert proxy.lost > 5
+    bring(*tables(*ids), study="lossy", tracking_uri=server, thoroughly=True, **where)
+    runs = MlflowClient(server).search_runs([done.experiment_id])
+    assert len(runs) == len({run.data.tags["flipscale.id"] for run in runs}) == 8
+    (first,) = [run for run in runs if run.data.tags["flipscale.id"] == "a-0"]
+    history = MlflowClient(server).get_metric_history(first.info.run_id, "train/loss")
+    assert [point.step for point in history] == [4 * (number + 1) for number in range(20)]
+
+
+def test_what_could_not_be_sent_is_sent_later(tmp_path: Path):
+    port = free_port()
+    where = {"artifact_root": tmp_path / "artifacts", "tracking_uri": f"http://127.0.0.1:{port}"}
+    with pytest.raises(FlipscaleError, match="The results on disk are complete"):
+        bring(*tables("a-1", "a-2"), study="later", **where)
+    with mlflow_server(tmp_path, f"sqlite:///{tmp_path}/empty.db", port=port) as uri:
+        assert uri == where["tracking_uri"]
+        done = bring(*tables("a-1", "a-2"), study="later", **where)
+        assert done.created == 2
+        assert len(keys_of(uri, done.experiment_id)) == 4
+
+
+def test_no_password_is_said_or_kept(database, tmp_path, capfd):
+    wrong = database.replace("hunter2", "hunter3")
+    with pytest.raises(FlipscaleError) as caught:
+        bring(*tables("a-1"), study="secret", tracking_uri=wrong, artifact_root=tmp_path / "artifacts")
+    bring(*tables("a-1"), study="secret", tracking_uri=database, artifact_root=tmp_path / "artifacts")
+    assert "hunter" not in str(caught.value)
+    assert caught.value.__cause__ is None
+    said = capfd.readouterr()
+    assert "hunter" not in said.out + said.err
+    kept = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert kept
+    assert not [path for path in kept if b"hunter" in path.read_bytes()]
