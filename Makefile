@@ -19,10 +19,11 @@ check: .venv/.dev  ## lint, format, types
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-bench: .venv/.dev  ## measure speed against open_clip's program, what masks save, and what submitting to SLURM takes
+bench: .venv/.dev  ## measure speed against open_clip's program, what masks save, what submitting to SLURM takes, and what compare's intervals hold
 	$(BIN)/python -m bench.speed --out speed
 	$(BIN)/python -m bench.masking --out masking
 	$(BIN)/python -m bench.submission
+	$(BIN)/python -m bench.comparison --out comparison
 
 format: .venv/.dev  ## mend what check can mend by itself
 	$(BIN)/ruff check --fix .

@@ -7,7 +7,7 @@ import math
 
 import pytest
 
-from bench import masking, speed
+from bench import comparison, masking, speed
 from bench.programs import PROGRAMS, Measured, settings_of
 from bench.report import table
 from flipscale.cost import cost
@@ -100,3 +100,14 @@ def test_a_table_has_a_line_for_each_row():
     assert table(["model", "speed"], [["a", 1], ["b", 2]]) == (
         "| model | speed |\n| --- | ---: |\n| a | 1 |\n| b | 2 |\n"
     )
+
+
+def test_synthetic_studies_are_compared_and_the_shares_are_of_them(tmp_path):
+    out = tmp_path / "tiny.json"
+    facts = comparison.main(["--seeds", "3", "--noise", "0.01", "--repeats", "20", "--out", str(out)])
+    (cell,) = facts["cells"]
+    assert (cell["seeds"], cell["noise"], cell["studies"]) == (3, 0.01, 20)
+    assert cell["made"]["flipscale"] == cell["made"]["gain at equal cost"] == 1
+    assert cell["held"]["flipscale"] >= 0.7  # 95 % nominal: of 20 studies fewer than 15 hold it in 1 of 3,000 cases
+    assert json.loads(out.read_text())["cells"] == facts["cells"]
+    assert out.with_suffix(".svg").read_text().startswith("<?xml")

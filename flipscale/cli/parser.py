@@ -95,8 +95,22 @@ def parser() -> argparse.ArgumentParser:
     one.add_argument(
         "--references", type=Path, metavar="FILE", help="others' results to show beside, as studies/references.csv"
     )
-    one = verb(verbs.compare)
-    one.add_argument("--score", help="what to compare; the study's score if left out")
+    one = verb(verbs.compare, study=False)
+    one.add_argument("study", metavar="STUDY|TABLE", help="the study's YAML file, or any .csv, .tsv or .parquet")
+    one.add_argument("--score", help="what to compare in a study; the study's score if left out")
+    of = one.add_argument_group("of a table, by the names of its columns")
+    of.add_argument(
+        "--baseline", metavar="COLUMN=VALUE", action="append", default=[], help="the rows to compare with; several by ,"
+    )
+    of.add_argument("--x", metavar="COLUMN", help="what is spent: hours, FLOPs; several by ,")
+    of.add_argument("--y", metavar="COLUMN", help="what it buys: an accuracy")
+    of.add_argument(
+        "--series", metavar="COLUMN", action="append", default=[], help="what makes separate curves; several by ,"
+    )
+    of.add_argument("--at", metavar="COLUMN", help="what twins share, such as epochs; found if left out")
+    of.add_argument("--lower-is-better", action="store_true", help="y is a loss or an error")
+    what = "what each setting of the baseline's columns gains over it, alone and jointly; needs no --x"
+    of.add_argument("--deltas", action="store_true", help=what)
     one = verb(laws.fit, study=False)
     laws_of(one)
     one.add_argument("--budget", metavar="COLUMN", help="IsoFLOP: find the best x at each budget, and its law")

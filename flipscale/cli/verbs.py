@@ -252,11 +252,18 @@ def plot(args: argparse.Namespace) -> int:
 
 
 def compare(args: argparse.Namespace) -> int:
-    """Say what the masked runs gain over their no-mask twins, from a study's results.csv."""
-    from flipscale.collect import read_results
+    """Say what the masked runs of a study gain over their no-mask twins; or compare the rows of any table."""
+    from flipscale.collect import is_table, read_results
     from flipscale.compare import compare as compare_results
     from flipscale.run import replacing, write_json
 
+    if is_table(args.study):
+        return _compare_table(args)
+    if args.baseline or args.x or args.y or args.series or args.at or args.lower_is_better or args.deltas:
+        raise FlipscaleError(
+            f"{args.study} is a study, which says itself what is compared with what; --baseline, --x, --y and what "
+            "goes with them are of tables (.csv, .tsv, .parquet)."
+        )
     study = study_of(args)
     folder = args.results / study.name
     comparison = compare_results(
@@ -273,6 +280,43 @@ def compare(args: argparse.Namespace) -> int:
     else:
         print(comparison.table())
     say(f"wrote {folder / 'comparison.json'} and {folder / 'comparison.md'}")
+    return 0
+
+
+def _compare_table(args: argparse.Namespace) -> int:
+    from flipscale.collect import read_table
+    from flipscale.compare import baseline_from, columns_from, compare_table, deltas
+
+    needed = {"--baseline": args.baseline, "--y": args.y} | ({} if args.deltas else {"--x": args.x})
+    if lacking := [option for option, value in needed.items() if not value]:
+        raise FlipscaleError(
+            f"{args.study}: a table is compared by its columns, and {', '.join(lacking)} is not given; write "
+            f"flipscale compare {args.study} --baseline COLUMN=VALUE --x COLUMN --y COLUMN."
+        )
+    table = read_table(Path(args.study))
+    baseline = baseline_from(table, args.baseline)
+    if args.deltas:
+        of_cells = deltas(table, baseline=baseline, y=args.y, lower_is_better=args.lower_is_better)
+        if args.json:
+            print_json(of_cells.to_dict())
+        else:
+            print(of_cells.table())
+        return 0
+    comparison = compare_table(
+        table,
+        baseline=baseline,
+        x=columns_from(table, args.x),
+        y=args.y,
+        series=[name for names in args.series for name in columns_from(table, names)],
+        at=args.at,
+        lower_is_better=args.lower_is_better,
+    )
+    for note in comparison.notes:
+        say(note)
+    if args.json:
+        print_json(comparison.to_dict())
+    else:
+        print(comparison.table())
     return 0
 
 
@@ -294,7 +338,8 @@ def run(args: argparse.Namespace) -> int:
     from flipscale import track
 
     args.detach = args.retry_diverged = args.json = args.dry_run = False
-    args.score = args.references = None
+    args.score = args.references = args.x = args.y = args.at = None
+    args.baseline, args.series, args.lower_is_better, args.deltas = [], [], False, False
     failed = submit(args)
     study, planned = plan_of(args)
     found = collect_all(args, planned)

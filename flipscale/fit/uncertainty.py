@@ -54,11 +54,3 @@ def interval(draws: Array, estimate: Array | float, by: float, level: float = LE
     """The ends of the interval of each column of draws [n, ...] about its estimate, stretched `by` as much."""
     low, middle, high = np.quantile(draws, [(1 - level) / 2, 0.5, (1 + level) / 2], axis=0)
     return estimate - by * (middle - low), estimate + by * (high - middle)
-
-
-def t_interval(values: Array, level: float = LEVEL) -> tuple[float, float]:
-    """Student's interval of the mean of a few independent values, as of seeds."""
-    n = len(values)
-    half = float(stdtrit(n - 1, (1 + level) / 2)) * float(np.std(values, ddof=1)) / np.sqrt(n)
-    mean = float(np.mean(values))
-    return mean - half, mean + half

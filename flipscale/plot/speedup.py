@@ -84,7 +84,7 @@ def _fastest(curves: list[Curve], s: Shown, rows: pd.DataFrame, lines: list[Line
 
 
 def _arrow(curve: Curve, s: Shown, rows: pd.DataFrame, lines: list[Line]) -> _Arrow | None:
-    """The arrow between the mean lines. Its number is compare's, read seed by seed; None if the means do not meet."""
+    """The arrow between the mean lines. Its number is compare's, read off these lines; None if they do not meet."""
     sign = -1 if s.lower_is_better else 1
     of_arm = dict(zip(sorted(set(rows["arm"])), lines, strict=True))
     number = s.arm_numbers[curve.arm]
@@ -109,7 +109,7 @@ def _arrow(curve: Curve, s: Shown, rows: pd.DataFrame, lines: list[Line]) -> _Ar
 
 
 def _told(curve: Curve) -> Estimate | None:
-    """The speed-up at the baseline's best if every seed gets there, else at the best score that all pass through."""
+    """The speed-up at the baseline's best if the arm gets there, else at the best score that both have."""
     if curve.speedup.n and curve.speedup.n == len(curve.seeds):
         return curve.speedup
     return curve.speedup_at[-1].speedup if curve.speedup_at else None

@@ -45,19 +45,15 @@ def answer(evidence: Evidence) -> str:
     parts.append(
         f'<p class="small">A gain is the difference in {text(score_words(comparison.score))} to the run of the same '
         f"seed and settings that differs in the arm alone ({baseline}). Better or worse is said where the 95 % interval"
-        f" over seeds leaves out 0; with few seeds it is wide.{_by_chance(comparison)}</p>"
+        f" over seeds leaves out 0; with few seeds it is wide.{_together(comparison)}</p>"
     )
     return "\n".join(parts)
 
 
-def _by_chance(comparison: Comparison) -> str:
-    """What many claims at once are worth, where compare has not corrected them for that."""
+def _together(comparison: Comparison) -> str:
+    """What is done about many claims at once."""
     judged = [pair.gain for pair in _longest(comparison.pairs) if _ends(pair.gain)]
-    if len(judged) < 2 or any(getattr(gain, "corrected", None) for gain in judged):
-        return ""
-    return (
-        f" Each interval stands for itself: of {len(judged)} about {len(judged) / 20:.1g} would leave out 0 by chance."
-    )
+    return f" Intervals are corrected for {len(judged)} claims at once (Holm)." if len(judged) > 1 else ""
 
 
 def _lead(evidence: Evidence, comparison: Comparison) -> str:
@@ -95,8 +91,8 @@ def _longest(pairs: Sequence[Pair]) -> list[Pair]:
 
 def _ends(estimate: Estimate) -> tuple[float, float] | None:
     """The interval to judge by: of one claim among several the one that is corrected for that, if there is one."""
-    corrected = getattr(estimate, "corrected", None)
-    low, high = (corrected.low, corrected.high) if corrected else (estimate.low, estimate.high)
+    judged = estimate.corrected or estimate
+    low, high = judged.low, judged.high
     return None if low is None or high is None else (low, high)
 
 

@@ -1,0 +1,103 @@
+"""What the columns of a table say: which score, which rows are the baseline, which arm, cell and series a row is of."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+
+from flipscale.collect import SCORES, SETTINGS, is_score
+from flipscale.compare.spelling import short
+from flipscale.errors import ResultsError, did_you_mean
+
+LOWER_IS_BETTER = ("held_out_loss", "final_loss")
+
+PREFERRED_SCORES = ("zero_shot_top1", "image_retrieval_r1", "held_out_loss", *SCORES)
+"""The score compared when none is named is the first of these that was measured."""
+
+
+def pick_score(results: pd.DataFrame, score: str | None) -> str:
+    """`score` if it is there, else the first of PREFERRED_SCORES that any run has. Raises ResultsError if none is."""
+    if score is not None:
+        if score not in results:
+            near = did_you_mean(score, _measured(results)) if _measured(results) else "None was measured"
+            raise ResultsError(f"No run has the score {score!r}; {near}.")
+        if not pd.api.types.is_numeric_dtype(results[score]):
+            raise ResultsError(f"{score!r} is no score. Measured: {', '.join(_measured(results)) or 'none'}.")
+        if results[score].isna().all():
+            raise ResultsError(f"No run has the score {score!r}. Measured: {', '.join(_measured(results)) or 'none'}.")
+        return score
+    measured = _measured(results)
+    if not measured:
+        raise ResultsError("No run of these results has a score, so there is nothing to compare.")
+    return measured[0]
+
+
+def varying_axes(results: pd.DataFrame, baseline: Mapping[str, Any]) -> list[str]:
+    """The settings that make a cell: they vary, and the baseline's and the earlier of them do not settle them.
+
+    A batch size coupled to the mask ratio is settled by it, and a warm-up by the schedule: neither makes a cell.
+    """
+    axes: list[str] = []
+    for name in SETTINGS:
+        if name in (*baseline, "seed") or name not in results or results[name].nunique(dropna=False) < 2:
+            continue
+        settled_by = [*(key for key in baseline if key in results), *axes]
+        if (results.groupby(settled_by, dropna=False)[name].nunique(dropna=False) > 1).any():
+            axes.append(name)
+    return axes
+
+
+def is_baseline(results: pd.DataFrame, baseline: Mapping[str, Any]) -> "pd.Series[bool]":
+    """Which rows have the baseline's settings."""
+    mask = pd.Series(True, index=results.index)
+    for name, value in baseline.items():
+        mask &= results[name].isna() if value is None else (results[name] == value).fillna(False).astype(bool)
+    return mask
+
+
+def arms_of(results: pd.DataFrame, baseline: Mapping[str, Any]) -> "pd.Series[str]":
+    """The arm of each row: in what it differs from the baseline, as 'mask_ratio=0.5'; '' for the baseline itself."""
+    parts = pd.DataFrame(
+        {
+            name: labels(results, [name]).mask(is_baseline(results, {name: value}), "")
+            for name, value in baseline.items()
+            if name in results
+        },
+        index=results.index,
+        dtype="str",
+    )
+    text = [", ".join(filter(None, row)) for row in parts.to_numpy().tolist()]
+    return pd.Series(text, index=results.index, dtype="str")
+
+
+def labels(table: pd.DataFrame, names: Sequence[str]) -> "pd.Series[str]":
+    """'model=ViT-B-16, samples=400M' for each row."""
+    columns = [[f"{name}={word}" for word in _words(table[name])] for name in names]
+    text = [", ".join(row) for row in zip(*columns, strict=True)] if names else [""] * len(table)
+    return pd.Series(text, index=table.index, dtype="str")
+
+
+def _words(column: "pd.Series[Any]") -> list[str]:
+    """Each value as a person writes it, or in full where two values would be written alike."""
+    of = {value: short(value) for value in column.dropna().unique()}
+    alike = {word for word, n in pd.Series(list(of.values()), dtype="str").value_counts().items() if n > 1}
+    return ["null" if pd.isna(value) else str(value) if of[value] in alike else of[value] for value in column.tolist()]
+
+
+def series_of(table: pd.DataFrame, along: str = "samples") -> "pd.Series[str]":
+    """The cell of each row without the axis that its curve runs along: without its schedule length."""
+    cells = ["" if pd.isna(cell) else str(cell) for cell in table["cell"]]
+    kept = [", ".join(part for part in cell.split(", ") if not part.startswith(f"{along}=")) for cell in cells]
+    return pd.Series(kept, index=table.index, dtype="str")
+
+
+def _measured(results: pd.DataFrame) -> list[str]:
+    names = dict.fromkeys((*PREFERRED_SCORES, *filter(is_score, map(str, results.columns))))
+    return [name for name in names if name in results and results[name].notna().any()]
+
+
+def need(table: pd.DataFrame, names: Iterable[str]) -> None:
+    """Raise ResultsError for the first of these columns that the table lacks, with the nearest it has."""
+    for name in names:
+        if name not in table:
+            raise ResultsError(f"The table has no column {name!r}: {did_you_mean(name, map(str, table.columns))}.")

@@ -1,0 +1,223 @@
+"""How a comparison is laid out, on a terminal and in Markdown: tables first, then words, then what was left out."""
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+from flipscale.compare.estimates import Estimate
+from flipscale.compare.parts import Curve
+from flipscale.compare.spelling import short, signed
+from flipscale.compare.words import name_of, score_words
+
+if TYPE_CHECKING:
+    from flipscale.compare.comparison import Comparison
+
+AsTable = Callable[[Sequence[str], Sequence[Sequence[str]]], str]
+
+_FEW = 4  # names that a line can list and still be read
+
+
+def laid_out(comparison: "Comparison", as_table: AsTable) -> str:
+    """The comparison with its tables drawn by `as_table`."""
+    parts = []
+    if comparison.pairs:
+        parts += [f"At equal {comparison.at}:" if comparison.at else "Arm by arm:", as_table(*_pair_rows(comparison))]
+    curves = [curve for curve in comparison.curves if curve.target is not None]
+    if curves:
+        parts += ["Along the curves:", as_table(*_curve_rows(comparison, curves))]
+        if bending := [curve for curve in curves if _bends(curve)]:
+            parts += ["Speed-up along the scores that both have:", as_table(*_level_rows(comparison, bending))]
+    if len(curves) < len(comparison.curves):
+        parts.append("Without a curve:\n\n" + "\n".join(f"- {line}" for line in _without_a_curve(comparison)))
+    if comparison.verdicts:
+        parts += ["In words:", "\n".join(f"- {verdict}" for verdict in comparison.verdicts)]
+    parts += _legend(comparison)
+    for title, runs in (("left out", comparison.left_out), ("without a twin", comparison.unpaired)):
+        if runs:
+            listed = "\n".join(f"- {run}: {why}" for run, why in runs.items())
+            parts.append(f"{_count(len(runs), 'run')} {title}:\n\n{listed}")
+    return "\n\n".join(parts) + "\n"
+
+
+def aligned(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table for a terminal."""
+    widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
+    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in (header, *rows)]
+    return "\n".join(line.rstrip() for line in lines)
+
+
+def markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table in Markdown."""
+    lines = [f"| {' | '.join(row)} |" for row in (header, ["---"] * len(header), *rows)]
+    return "\n".join(lines)
+
+
+def _legend(comparison: "Comparison") -> list[str]:
+    """What brackets and parentheses are, and how far they can be trusted together."""
+    said = []
+    if any(pair.gain.n > 1 for pair in comparison.pairs):
+        said.append("Parentheses are the range over seeds, which is no interval.")
+    intervals = sum(pair.gain.low is not None for pair in comparison.pairs)
+    if intervals > 1:
+        said.append(
+            f"Brackets are 95 % intervals, each for itself: of {intervals} gains about {intervals / 20:.1g} "
+            f"would lie outside theirs by chance."
+        )
+    families = [
+        _count(len(family), what)
+        for what, family in (("gain", comparison.families["gains"]), ("speed-up", comparison.families["speedups"]))
+        if len(family) > 1
+    ]
+    if families:
+        said.append(
+            f"The words speak of {' and of '.join(families)} at once, and their intervals are corrected for that "
+            f"(Holm): the chance that {'either family' if len(families) > 1 else 'the family'} gets a sign wrong is "
+            f"at most 5 %."
+        )
+    return ["\n".join(said)] if said else []
+
+
+def _gain_cell(comparison: "Comparison", gain: Estimate) -> str:
+    if gain.mean is None:
+        return "-"
+    values = [gain.mean, *(gain.interval or [])]
+    mean, *ends = (f"{100 * value:+.1f}" if comparison.fraction else signed(value) for value in values)
+    return f"{mean} [{', '.join(ends)}]" if ends else mean
+
+
+def _ratio_cell(ratio: Estimate) -> str:
+    """A cost ratio with its range over seeds."""
+    if ratio.mean is None:
+        return "-"
+    text = f"{ratio.mean:.2f}x"
+    if ratio.n > 1 and max(ratio.values) - min(ratio.values) > 0.005 * ratio.mean:
+        text += f" ({min(ratio.values):.2f} to {max(ratio.values):.2f})"
+    return text
+
+
+def _speedup_cell(speedup: Estimate) -> str:
+    if speedup.mean is None:
+        return "-"
+    ends = speedup.interval
+    return f"{speedup.mean:.2f}x" + (f" [{', '.join(f'{end:.2f}' for end in ends)}]" if ends else "")
+
+
+def _pair_rows(comparison: "Comparison") -> tuple[list[str], list[list[str]]]:
+    costs = list(comparison.pairs[0].ratios)
+    unit = " %" if comparison.fraction else ""
+    gained = "gain, points" if comparison.fraction else "gain"
+    header = ["cell", "arm", "seeds", f"baseline{unit}", f"{comparison.score}{unit}", gained, *costs]
+    rows = []
+    for pair in comparison.pairs:
+        scores = [score_words(comparison, value).removesuffix(" %") for value in (pair.baseline_score, pair.score)]
+        row = [
+            pair.cell or pair.series or "all",
+            pair.arm,
+            str(len(pair.seeds)),
+            *scores,
+            _gain_cell(comparison, pair.gain),
+        ]
+        rows.append([*row, *(_ratio_cell(pair.ratios[name]) for name in costs)])
+    return header, rows
+
+
+def _curve_rows(comparison: "Comparison", curves: list[Curve]) -> tuple[list[str], list[list[str]]]:
+    header = ["series", "arm", "cost", "baseline's best", "speed-up", "best of both", "speed-up", "one shift"]
+    header += ["equal cost", "gain", "crossover"]
+    rows = []
+    for curve in curves:
+        assert curve.target is not None
+        target = score_words(comparison, curve.target)
+        both = ["-", "-"]
+        if curve.speedup_at:
+            last = curve.speedup_at[-1]
+            both = [score_words(comparison, last.score), _speedup_cell(last.speedup)]
+        equal = "-" if curve.equal_at is None else short(curve.equal_at)
+        gain = _gain_cell(comparison, curve.gain)
+        speedups = [target, _speedup_cell(curve.speedup), *both, _shift_cell(curve)]
+        rows.append([curve.series or "all", curve.arm, curve.x, *speedups, equal, gain, _crossover_cell(curve)])
+    return header, rows
+
+
+def _shift_cell(curve: Curve) -> str:
+    shift = curve.one_shift
+    if shift is None or shift.p is None:
+        return "-"
+    return f"rejected, p={shift.p:.1g}" if shift.rejected else f"not rejected, p={shift.p:.1g}"
+
+
+def _crossover_cell(curve: Curve) -> str:
+    """Where it is and its interval; an end that is only the end of the curves has dots; the share without one."""
+    cross = curve.crossover
+    if cross is None:
+        return "-"
+    share = "" if cross.none is None else f"{100 * cross.none:.0f} % of resamples have none"
+    if cross.at is None:
+        return f"none ({share})" if share else "none"
+    text = f"{short(cross.at)}, then {cross.turns}"
+    if cross.interval:
+        first, last = (short(end) for end in cross.interval)
+        text += f" [{'...' if cross.open[0] else ''}{first}, {last}{'...' if cross.open[1] else ''}; {share}]"
+    return text
+
+
+def _bends(curve: Curve) -> bool:
+    """Whether the whole speed-up curve is shown: one number does not do, or nothing can say whether it does."""
+    speedups = [level.speedup.mean for level in curve.speedup_at if level.speedup.mean is not None]
+    if curve.one_shift is None or len(speedups) < 2:
+        return False
+    if curve.one_shift.rejected is None:
+        return max(speedups) > 1.05 * min(speedups)
+    return curve.one_shift.rejected
+
+
+def _level_rows(comparison: "Comparison", curves: list[Curve]) -> tuple[list[str], list[list[str]]]:
+    """A row a curve: the speed-up at every second of its levels."""
+    rows = []
+    for curve in curves:
+        cells = [
+            f"{_speedup_cell(level.speedup)} at {score_words(comparison, level.score)}"
+            for level in curve.speedup_at[::2]
+        ]
+        rows.append([name_of(curve.series, curve.arm), curve.x, *cells, *[""] * (5 - len(cells))])
+    return ["arm", "cost", "at the lowest", "", "", "", "at the best"], rows
+
+
+def _without_a_curve(comparison: "Comparison") -> list[str]:
+    """A line a reason: the costs it holds for, the reason, and whose curves are missing for it."""
+    missing: dict[tuple[str, str | None], list[Curve]] = {}
+    for curve in comparison.curves:
+        if curve.target is None:
+            missing.setdefault((curve.x, curve.why), []).append(curve)
+    costs: dict[tuple[str | None, str], list[str]] = {}
+    for (x, why), curves in missing.items():
+        costs.setdefault((why, _whose(comparison, x, curves)), []).append(x)
+    return [f"{', '.join(xs)}: {why} ({whose})" for (why, whose), xs in costs.items()]
+
+
+def _whose(comparison: "Comparison", x: str, curves: list[Curve]) -> str:
+    """Whose curves these are, along one cost: a series in which every arm is among them, else its arms by name."""
+    of_x = [curve for curve in comparison.curves if curve.x == x]
+    arms = {curve.arm for curve in of_x}
+    if len(curves) == len(of_x):
+        several = len(_by_series(of_x))
+        return (f"{len(arms)} arms" if len(arms) > 1 else curves[0].arm) + (
+            f" in {several} series" if several > 1 else ""
+        )
+    names: list[str] = []
+    for series, here in _by_series(curves).items():
+        if len(here) == len(_by_series(of_x)[series]):
+            names.append(series or "the only series")
+        else:
+            names += [name_of(series, curve.arm) for curve in here]
+    return "; ".join(names) if len(names) <= _FEW else f"{len(curves)} of {len(of_x)} curves"
+
+
+def _by_series(curves: list[Curve]) -> dict[str, list[Curve]]:
+    of: dict[str, list[Curve]] = {}
+    for curve in curves:
+        of.setdefault(curve.series, []).append(curve)
+    return of
+
+
+def _count(n: int, noun: str) -> str:
+    return f"{n} {noun}" if n == 1 else f"{n} {noun}s"

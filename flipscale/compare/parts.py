@@ -1,0 +1,129 @@
+"""What a comparison is made of: pairs of twins, and curves with what is read off them. Plain data."""
+
+from dataclasses import dataclass
+
+from flipscale.compare.estimates import Estimate
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Runs against their twins in one cell: the same schedule, so equal samples."""
+
+    cell: str
+    series: str
+    at: float | None
+    """Schedule length."""
+    arm: str
+    """What differs from the baseline, as 'mask_ratio=0.5'."""
+    seeds: tuple[int, ...]
+    baseline_score: float
+    score: float
+    gain: Estimate
+    ratios: dict[str, Estimate]
+    """Cost, masked over baseline: train_flops, time, peak_memory_bytes."""
+
+
+@dataclass(frozen=True)
+class Level:
+    """The speed-up at one score that both curves pass through."""
+
+    score: float
+    speedup: Estimate
+
+
+@dataclass(frozen=True)
+class Gain:
+    """The gain at one cost that both curves cover."""
+
+    cost: float
+    gain: Estimate
+
+
+@dataclass(frozen=True)
+class Crossover:
+    """Where along the cost the gain changes its sign."""
+
+    at: float | None
+    turns: str | None
+    """'ahead' or 'behind': what the arm is beyond it."""
+    interval: tuple[float, float] | None
+    """95 % interval."""
+    open: tuple[bool, bool]
+    """Whether an end of the interval is only where the curves end: the crossover may lie beyond."""
+    none: float | None
+    """Share of resamples in which the gain has one sign at every cost that both have."""
+    changes: int
+    """Changes of sign; `at` is the last."""
+    why: str | None
+    """Why there is no crossover, or no interval."""
+
+
+@dataclass(frozen=True)
+class OneShift:
+    """Whether one shift along the logarithm of the cost lays the arm's curve on the baseline's."""
+
+    shift: float
+    """That shift, as a speed-up: the geometric mean over the scores that both pass through."""
+    p: float | None
+    """Of the hypothesis that one shift suffices."""
+    rejected: bool | None
+    low: float
+    """The scores that were looked at, from here ..."""
+    high: float
+    why: str | None
+    """Why there is no test."""
+
+
+@dataclass(frozen=True)
+class Curve:
+    """Two curves of score against one cost, in one series."""
+
+    series: str
+    arm: str
+    x: str
+    """The cost: gpu_hours, train_flops, ..."""
+    seeds: tuple[int, ...]
+    why: str | None
+    """Why there are no curves."""
+    target: float | None
+    """The baseline's best score, of the mean over seeds."""
+    speedup: Estimate
+    """At equal accuracy, the target."""
+    speedup_log: float | None
+    """What it would be if the curves were straight in the logarithm of the cost between their points."""
+    speedup_at: tuple[Level, ...]
+    """At scores that both curves pass through, from the worst to the best."""
+    equal_at: float | None
+    """The largest cost that both curves cover."""
+    gain: Estimate
+    """At that cost."""
+    gain_at: tuple[Gain, ...]
+    """At costs that both curves cover, up to that."""
+    crossover: Crossover | None
+    one_shift: OneShift | None
+
+    @property
+    def told(self) -> tuple[Level, ...]:
+        """What a verdict speaks of: the speed-up at the baseline's best, or at the best that both reach.
+
+        Where one shift is rejected these are two: the ends of the speed-up curve, or its smallest and its largest value
+        where it goes beyond its ends by more than a tenth.
+        """
+        if self.target is None:
+            return ()
+        best = (Level(self.target, self.speedup),) if self.speedup.mean is not None else self.speedup_at[-1:]
+        if self.one_shift is None or not self.one_shift.rejected:
+            return best
+        # The score of the last level is the target if the arm reaches it.
+        levels = (*self.speedup_at[:-1], *best)
+        low, high = (pick(levels, key=_speedup) for pick in (min, max))
+        first, last = levels[0], levels[-1]
+        within = min(map(_speedup, (first, last))) <= 1.1 * _speedup(low)
+        if within and _speedup(high) <= 1.1 * max(map(_speedup, (first, last))):
+            return first, last
+        return low, high
+
+
+def _speedup(level: Level) -> float:
+    assert level.speedup.mean is not None
+    return level.speedup.mean

@@ -1,0 +1,198 @@
+import json
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from flipscale.compare import compare, compare_table
+from tests.test_collect import COST, RESULT, planned, write_run
+
+SEEDS = (0, 1, 2)
+
+
+def law(cost):
+    """Accuracy that follows an odds law of the cost."""
+    odds = (cost / 20) ** 0.8
+    return odds / (1 + odds)
+
+
+def table_of(arm, schedules=(8, 16, 32, 64), seeds=SEEDS, spends=0.5, wobble=0.002, base=law):
+    """Rows of the law and of arm(cost), whose seeds differ a little, and differently at each point."""
+    rows = [
+        (mask, samples, seed, samples * (spends if mask else 1), y)
+        for mask, truth in ((0, base), (0.5, arm))
+        for i, samples in enumerate(schedules)
+        for seed in seeds
+        for y in [truth(samples * (spends if mask else 1)) + wobble * math.sin(5 * seed + 3 * i + 7 * mask)]
+    ]
+    return pd.DataFrame(rows, columns=["mask", "samples", "seed", "hours", "acc"])
+
+
+def curve(table, **options):
+    comparison = compare_table(table, baseline={"mask": 0}, x="hours", y="acc", **options)
+    return comparison.curves[0], comparison.verdicts[0]
+
+
+def test_a_curve_is_the_mean_over_seeds_and_a_speedup_is_read_off_it():
+    rows = [(mask, s, seed, s * (1 - mask), y + 0.1 * seed) for seed in SEEDS for mask, s, y in
+            [(0, 1, 0.2), (0, 2, 0.4), (0.5, 1, 0.3), (0.5, 2, 0.5)]]  # fmt: skip
+    found, _ = curve(pd.DataFrame(rows, columns=["mask", "samples", "seed", "hours", "acc"]))
+    assert found.target == pytest.approx(0.5)
+    assert found.speedup.mean == pytest.approx(2 / 0.75)  # 0.5 is half of the way from 0.5 to 1 hours
+    assert found.speedup.sd == pytest.approx(0, abs=1e-9)
+
+
+def test_a_seed_s_value_is_its_influence_on_the_reading():
+    table = table_of(lambda cost: law(3 * cost), wobble=0.0)
+    there = (table["mask"] == 0) & (table["samples"] == 64)
+    table.loc[there, "acc"] += pd.Series([0.003, -0.003, 0.0]).to_numpy()
+    found, _ = curve(table)
+    # The target is moved by 0.003; the arm's curve rises from 16 to 32 hours, where the target lies, by this an hour:
+    slope = (law(96) - law(48)) / 16
+    reached = 64 / found.speedup.mean
+    assert math.log(found.speedup.values[1] / found.speedup.mean) == pytest.approx(0.003 / slope / reached, rel=1e-6)
+
+
+def test_one_shift_is_not_rejected_where_it_is_true_however_the_points_lie():
+    # Read straight in hours, these two curves are up to 8 % from one shift, only for how their points lie.
+    for shift in (1.5, 2.0, 3.0):
+        found, verdict = curve(table_of(lambda cost, by=shift: law(by * cost), wobble=0.004))
+        assert not found.one_shift.rejected
+        assert found.one_shift.shift == pytest.approx(shift, rel=0.06)
+        assert "no one number" not in verdict
+
+
+def test_a_speedup_that_falls_along_the_curve_is_told_as_a_range():
+    found, verdict = curve(table_of(lambda cost: law(4 * cost * (cost / 8) ** -0.5)))
+    assert found.one_shift.rejected
+    assert found.speedup_at[0].speedup.mean > 1.5 * found.speedup_at[-1].speedup.mean
+    first, last = found.told
+    assert (first.score, last.score) == (found.speedup_at[0].score, found.speedup_at[-1].score)
+    assert "its speed-up in hours is no one number (one shift is rejected, p" in verdict
+    assert "times faster" not in verdict.partition("; at equal")[0]
+
+
+def test_one_seed_gives_no_interval_and_no_test():
+    found, verdict = curve(table_of(lambda cost: law(3 * cost), seeds=(0,)))
+    assert (found.speedup.interval, found.speedup.why) == (None, "one seed gives no interval")
+    assert (found.one_shift.p, found.one_shift.why) == (None, "one seed gives no test")
+    assert found.crossover.none is None
+    assert "in the one seed there is, which gives no interval" in verdict
+
+
+def test_a_crossover_is_where_the_gain_changes_its_sign_with_its_interval():
+    # Baseline y = x and arm y = 2 + x / 2, both from 1 to 8 hours: they cross at 4.
+    rows = [
+        (mask, hours, seed, hours, y + 0.01 * mask * (seed - 1) * (hours - 2))
+        for seed in SEEDS
+        for hours in (1, 2, 3, 3.9, 4.1, 5, 8)
+        for mask, y in ((0, hours), (0.5, 2 + hours / 2))
+    ]
+    found, _ = curve(pd.DataFrame(rows, columns=["mask", "samples", "seed", "hours", "acc"]))
+    cross = found.crossover
+    assert cross.at == pytest.approx(4)
+    assert cross.turns == "behind"
+    assert cross.changes == 1
+    low, high = cross.interval
+    # There the seeds differ by 0.005 an hour from 2 hours on, and the gain falls by 0.5 an hour: Fieller's interval.
+    t = 4.302653 * 0.005 / math.sqrt(3)
+    assert low == pytest.approx(4 - 2 * t / (0.5 + t), abs=0.1)
+    assert high == pytest.approx(4 + 2 * t / (0.5 - t), abs=0.1)
+    assert (cross.open, cross.none) == ((False, False), pytest.approx(0, abs=0.01))
+
+
+def test_without_a_change_of_sign_there_is_no_crossover_and_the_share_says_how_sure():
+    found, _ = curve(table_of(lambda cost: law(3 * cost)))
+    assert found.crossover.at is None
+    assert found.crossover.why == "mask=0.5 is ahead over all hours that both have"
+    assert found.crossover.none > 0.95
+
+
+def test_a_crossover_that_may_lie_beyond_the_curves_has_an_open_end():
+    found, _ = curve(table_of(lambda cost: law(cost) + 0.02 - 0.0007 * cost, wobble=0.02))
+    assert found.crossover.at is not None
+    assert any(found.crossover.open)
+    assert 0 < found.crossover.none < 1
+
+
+def test_a_seed_without_one_of_the_schedules_narrows_the_curves_to_what_all_share():
+    table = table_of(lambda cost: law(3 * cost))
+    lost = table[(table["seed"] == 2) & (table["samples"] == 16) & (table["mask"] == 0)].index
+    found, _ = curve(table.drop(index=lost))
+    assert found.seeds == (0, 1, 2)
+    found, _ = curve(table[(table["seed"] != 2) | (table["samples"] == 64)])
+    assert found.seeds == (0, 1)  # one schedule is no curve, and the others keep theirs
+
+
+def test_a_cost_of_0_gives_no_speedup_but_gains():
+    table = table_of(lambda cost: law(3 * cost))
+    table.loc[table["samples"] == 8, "hours"] = 0.0
+    found, _ = curve(table)
+    assert found.speedup.why == "a cost of 0 has no speed-up"
+    assert found.speedup_at == ()
+    assert found.gain.mean is not None
+
+
+def test_the_verdict_takes_back_what_one_of_many_comparisons_cannot_show():
+    gains = {0.1: (0.010, 0.012, 0.020), 0.2: (0.001, -0.004, 0.002), 0.3: (0.004, -0.003, 0.001)}
+    rows = [
+        {"mask_ratio": mask, "seed": seed, "samples": 1000, "gpu_hours": 1.0, "train_flops": 1.0,
+         "zero_shot_top1": 0.5 + 0.1 * seed + gains.get(mask, (0, 0, 0))[seed], "id": f"{mask}-{seed}"}
+        for mask in (0, *gains) for seed in SEEDS
+    ]  # fmt: skip
+    alone = compare(pd.DataFrame([row for row in rows if row["mask_ratio"] < 0.15]), baseline={"mask_ratio": 0})
+    assert "it is 1.4 points better (95 % interval +0.1 to +2.7 points)" in alone.verdicts[0]
+    among = compare(pd.DataFrame(rows), baseline={"mask_ratio": 0})
+    assert among.pairs[0].gain.interval == alone.pairs[0].gain.interval
+    assert (
+        "a difference is not shown (+1.4 points; +0.1 to +2.7 by itself, but 95 % interval -0.9 to +3.7 points, "
+        "corrected for 3 comparisons)"
+    ) in among.verdicts[0]
+    assert "The words speak of 3 gains at once" in among.table()
+    assert among.to_dict()["corrected"] == {"method": "Holm", "gains": 3, "speedups": 0}
+
+
+def test_tuning_counts_with_its_parent_in_a_comparison(tmp_path):
+    from flipscale.collect import collect
+
+    tuning = {"samples": 128, "lr": None, "warmup": None, "batch_size": None, "mask_ratio": 0.0}
+    base, masked = planned("b"), {**planned("m", mask_ratio=0.5), "cell": None}
+    tuned = {**planned("t", mask_ratio=0.5, tuning=tuning), "parents": ["m"]}
+    tuned["cost"] = {**COST, "train_flops": 1.0e21}
+    masked["cost"] = {**COST, "train_flops": 2.0e21}
+    write_run(tmp_path, base, {**RESULT, "gpu_hours": 4.5})
+    took = {"samples": 1024, "train_seconds": 8.0, "cpu_seconds": 7.0, "gpu_hours": 2.0}
+    write_run(tmp_path, masked, {**RESULT, **took})
+    own = {"samples": 128, "train_seconds": 1.0, "cpu_seconds": 0.5, "gpu_hours": 0.25}
+    write_run(tmp_path, tuned, {**RESULT, **own, "parent": {"id": "m", **took}})
+    results = collect([base, masked, tuned], tmp_path, tmp_path / "mask").results
+    (pair,) = compare(results, baseline={"mask_ratio": 0, "tuning": None}).pairs
+    assert pair.arm == "mask_ratio=0.5, tuning=128"
+    assert pair.ratios["gpu_hours"].mean == pytest.approx((2.0 + 0.25) / 4.5)
+    assert pair.ratios["train_flops"].mean == pytest.approx((2.0e21 + 1.0e21) / 5.0e21)
+
+
+def test_of_100_studies_without_a_difference_about_one_in_20_claims_any():
+    rng = np.random.default_rng(0)
+    arms = (0, 0.1, 0.2, 0.3, 0.4, 0.5)
+    cells = pd.DataFrame([(arm, seed) for arm in arms for seed in range(4)], columns=["mask", "seed"]).assign(hours=1.0)
+    claimed = alone = 0
+    for _ in range(100):
+        comparison = compare_table(
+            cells.assign(acc=50 + rng.normal(size=len(cells))), baseline={"mask": 0}, x="hours", y="acc"
+        )
+        claimed += any("it is" in verdict for verdict in comparison.verdicts)
+        alone += any(pair.gain.p < 0.05 for pair in comparison.pairs)
+    assert claimed <= 11  # 5 are expected at most; more than 11 come in 1 of 200 cases
+    assert alone >= 12  # each for itself: the correction is what holds them back
+
+
+def test_a_comparison_has_no_number_that_json_lacks():
+    for table in (
+        table_of(lambda cost: law(3 * cost)),
+        table_of(law, seeds=(0,)),
+        table_of(law, schedules=(8,), seeds=(0, 1)),
+    ):
+        comparison = compare_table(table, baseline={"mask": 0}, x="hours", y="acc")
+        assert json.loads(json.dumps(comparison.to_dict(), allow_nan=False))["series"]
