@@ -35,7 +35,7 @@ _MOST_PANEL_ARMS = 3
 _MOST_TIMES = 16  # between schedules that one linear axis shows
 _MOST_MARKERS = 6  # of one curve; with more it is a line
 
-_SCALING_MARKS = "lines: means over seeds, black: the starting point; dash-dotted: a longer schedule, its x divided"
+_SCALING_MARKS = "means over seeds; black: the starting point"
 
 
 def learning_curves(
@@ -185,7 +185,8 @@ def scaling_curve_panels(s: Shown) -> list[Panel]:
 
         title = AXIS_WORDS[axis] + (f", {s.arms[arm]}" if len(s.arms) > 1 else "")
         title += f"\nat {cell_words(at)}" if at else ""
-        return Panel(title, of_panel, draw, score_words(s.score), _SCALING_MARKS, own_names=True)
+        marks = _SCALING_MARKS + ("; dash-dotted: a longer schedule, its x divided" if "samples" in axes else "")
+        return Panel(title, of_panel, draw, score_words(s.score), marks, own_names=True)
 
     panels = [one for arm in arms for axis in axes if (one := panel(arm, axis))]
     if not panels:

@@ -12,7 +12,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
-from flipscale.compare import Comparison, Pair, arms_of, times
+from flipscale.compare import Comparison, Pair, arms_of, series_of, times
 from flipscale.plot.page import Drawing, Line, Panel, alone
 from flipscale.plot.shown import NO_MASK, Shown, Undrawable, cell_words, score_words, shown
 from flipscale.plot.style import QUIET, line_style
@@ -45,7 +45,8 @@ def gains(
 
 def gains_panels(s: Shown) -> list[Panel]:
     """One panel of all arms. Of several cells each is a group; more than a page holds are those of longest schedule."""
-    comparison = s.compared
+    _few(s)
+    comparison = s.compared()
     pairs, at = _fitting(comparison)
     rows = _rows(pairs, s)
     lines = max(row.words.count("\n") + 1 for row in rows)
@@ -68,6 +69,20 @@ def gains_panels(s: Shown) -> list[Panel]:
     return [Panel("", _runs_of(pairs, s), draw, "", marks, size, name_lines=False)]
 
 
+def _few(s: Shown) -> None:
+    """Raises Undrawable where even the longest schedules are more than a page holds, before all are compared."""
+    arms = s.rows[s.rows["arm"] != 0]
+    if "samples" in s.rows:
+        arms = arms[arms["samples"] == arms.groupby(series_of(arms))["samples"].transform("max")]
+    n = len(arms.drop_duplicates(["cell", "arm"]))
+    if n > MOST_ROWS:
+        raise Undrawable(_too_many(n))
+
+
+def _too_many(gains: int) -> str:
+    return f"{gains} gains do not fit the {MOST_ROWS} rows of a page; make studies of fewer"
+
+
 def _fitting(comparison: Comparison) -> tuple[list[Pair], str]:
     """The pairs that one page holds, and at what they are read, in words."""
     pairs = list(comparison.pairs)
@@ -82,7 +97,7 @@ def _fitting(comparison: Comparison) -> tuple[list[Pair], str]:
         longest[pair.series] = max(longest.get(pair.series, 0), pair.at or 0)
     pairs = [pair for pair in pairs if (pair.at or 0) == longest[pair.series]]
     if _height(pairs) > MOST_ROWS:
-        raise Undrawable(f"{len(pairs)} gains do not fit the {MOST_ROWS} rows of a page; make studies of fewer")
+        raise Undrawable(_too_many(len(pairs)))
     return pairs, "at the longest schedule of each series"
 
 

@@ -135,10 +135,11 @@ def repeats_panels(s: Shown) -> list[Panel]:
 
     panels = [Panel("score", rows, draw_score, score_words(s.score))]
     try:
-        pairs = [pair for pair in s.compared.pairs if pair.cell in set(rows["cell"])]
+        comparison = s.compared(rows)
+        pairs = list(comparison.pairs)
     except Undrawable:
         return panels
-    scale = 100 if s.compared.fraction else 1
+    scale = 100 if comparison.fraction else 1
     x_of_cell = {str(cell): float(n) for cell, n in rows.groupby("cell")["repeats"].mean().items()}
 
     def draw_gain(ax: Axes) -> Drawing:
@@ -155,7 +156,7 @@ def repeats_panels(s: Shown) -> list[Panel]:
         return Drawing(lines, avoid=[(list(ax.get_xlim()), [0, 0])])
 
     if pairs:
-        gained = "gain over the baseline" + (", points" if s.compared.fraction else "")
+        gained = "gain over the baseline" + (", points" if comparison.fraction else "")
         panels.append(Panel("gain, with its 95 % interval", rows, draw_gain, gained))
     return panels
 

@@ -24,7 +24,7 @@ from flipscale.plot.style import QUIET
 MOST_PANELS = 9
 """Panels of one page."""
 
-OF_MORE = 6
+OF_MORE = 4
 """Panels shown of more than that, evenly from the first to the last."""
 
 MEANS = "points: means over seeds, bars: ± 1 sd, rings: runs"

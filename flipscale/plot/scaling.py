@@ -84,12 +84,13 @@ def gain_panels(s: Shown) -> list[Panel]:
     """A panel per scaling axis with the paired gain of each arm over the baseline, and its interval."""
     few_arms(s)
     axes = _axes(s)
-    pairs = s.compared.pairs
+    cells = {cell for axis in axes for cell in _along(s, axis)["cell"]}
+    comparison = s.compared(s.rows[s.rows["cell"].isin(cells)])
+    pairs = comparison.pairs
     if not pairs:
         raise Undrawable("no run has a twin, the baseline in its cell at its seed")
-    scale = 100 if s.compared.fraction else 1
-    cells = {cell for axis in axes for cell in _along(s, axis)["cell"]}
-    low, high = gain_limits([pair for pair in pairs if pair.cell in cells], scale)
+    scale = 100 if comparison.fraction else 1
+    low, high = gain_limits(list(pairs), scale)
     words = "gain over the baseline" + (", points" if scale == 100 else "")
 
     def panel(axis: str) -> Panel:

@@ -30,6 +30,9 @@ MOST_ARMS = 8
 NO_MASK: Mapping[str, Any] = {"mask_ratio": 0}
 """The baseline where none is named."""
 
+_OWN = ("arm", "series", "time", "model_flops", "error")
+"""Columns that figures add."""
+
 SCORE_WORDS = {
     "zero_shot_top1": "zero-shot accuracy, top 1",
     "zero_shot_top5": "zero-shot accuracy, top 5",
@@ -80,11 +83,14 @@ class Shown:
     def lower_is_better(self) -> bool:
         return self.score.rpartition(".")[2] in LOWER_IS_BETTER
 
-    @cached_property
-    def compared(self) -> Comparison:
-        """What `flipscale compare` says of these rows. Raises Undrawable where it says that nothing can be compared."""
+    def compared(self, rows: pd.DataFrame | None = None) -> Comparison:
+        """What `flipscale compare` says of these rows, of all if none are given: a large study's take seconds.
+
+        Raises Undrawable where it says that nothing can be compared.
+        """
+        rows = self.rows if rows is None else rows
         try:
-            return compare(self.rows.drop(columns="arm"), baseline=self.baseline, score=self.score)
+            return compare(rows.drop(columns=[*_OWN], errors="ignore"), baseline=self.baseline, score=self.score)
         except ResultsError as reason:
             raise Undrawable(str(reason).rstrip(".")) from reason
 

@@ -36,7 +36,6 @@ def speedup_panels(s: Shown) -> list[Panel]:
     if "samples" not in s.axes:
         raise one_value(s, "samples", "a speed-up is read between runs of two or more schedule lengths")
     few_arms(s)
-    comparison = s.compared
     timed, words = in_time_units(s)
     series = series_of(timed.rows)
     names = [name for name in dict.fromkeys(series) if _has_curves(timed.rows[series == name])]
@@ -45,9 +44,9 @@ def speedup_panels(s: Shown) -> list[Panel]:
 
     def panel(name: str) -> Panel:
         rows = timed.rows[series == name]
-        curves = [c for c in comparison.curves if c.series == name and c.x == "gpu_hours"]
 
         def draw(ax: Axes) -> Drawing:
+            curves = [curve for curve in s.compared(rows).curves if curve.x == "gpu_hours"]
             drawing = Drawing(arm_lines(ax, timed, rows, "time", along="samples"))
             add_references(ax, timed, rows, "time", drawing)
             start_at(ax, 0, float(rows["time"].max()) * 1.06)
