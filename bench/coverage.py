@@ -194,7 +194,7 @@ def _draw(facts: Mapping[str, Any], path: Path) -> None:
         ax.set_xlim(84, 101)
         ax.set_xlabel(
             f"intervals that held the truth, % of {studies} studies (nominal 95)\n"
-            "circles: parameters; square: the law at 3 times the largest run; triangle: a run there"
+            "circles: parameters; square: the law at\n3 times the largest run; triangle: a run there"
         )
         figure.savefig(path, metadata={"Date": None, "Creator": None})
 
