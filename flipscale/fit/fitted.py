@@ -14,7 +14,7 @@ from flipscale.fit.law import Array, Law
 from flipscale.fit.rows import Rows
 from flipscale.fit.solver import Loss, Solution
 from flipscale.fit.uncertainty import interval, stretch
-from flipscale.fit.words import checklist
+from flipscale.fit.words import checklist, title
 
 FLOOR_REACHES_0 = 1e-2
 """A floor whose interval begins below this share of the smallest measurement is not told from no floor."""
@@ -227,6 +227,7 @@ class Fit:
         """All of it in JSON types."""
         return {
             "law": self.law.name,
+            "title": title(self),
             "formula": self.law.formula,
             "group": {name: _plain(value) for name, value in self.group.items()},
             "x": list(self.x),

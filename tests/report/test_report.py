@@ -126,21 +126,24 @@ def test_fits_are_shown_with_what_they_have() -> None:
         {
             "fits": [
                 {
-                    "law": "power<floor>",
-                    "formula": "a * N^-b + c",
-                    "parameters": {"a": 3.25, "c": 0.1},
-                    "intervals": {"a": [1.5, 9.75]},
+                    "law": "power+floor",
+                    "title": "top1 <b> against hours: power+floor",
+                    "formula": "y = E + A x^-a",
+                    "parameters": {"E": 0.1, "A": 3.25, "a": None},
+                    "intervals": {"E": [0.0, 0.2], "A": [1.5, 9.75], "a": None},
+                    "not_shown": ["E"],
                     "used": ["run1", "run2"],
-                    "left_out": {"run3": "diverged"},
-                    "checklist": ["4 points and 2 parameters."],
-                    "r2": 0.98765,
+                    "left_out": {"run3": "no top1"},
+                    "checklist": ["note: 4 points"],
                 },
-                {"law": "linear"},
-            ]
+                {"law": "power"},
+            ],
+            "not_fitted": {"mask_ratio=0": "too few", "mask_ratio=0.5": "too few"},
         }
     )
-    for said in ("power&lt;floor&gt;", "a * N^-b + c", "3.25", "1.5 to 9.75", "Used: 2 runs", "run3: diverged",
-                 "<li>4 points and 2 parameters.</li>", "0.9877", "<h3>linear</h3>"):  # fmt: skip
+    for said in ("<h3>top1 &lt;b&gt; against hours: power+floor</h3>", "y = E + A x^-a", "3.25", "1.5 to 9.75",
+                 "0 to 0.2, so no floor is shown", "Used: 2 runs", "run3: no top1", "<li>note: 4 points</li>",
+                 "<h3>power</h3>", "<li>mask_ratio=0 and another: too few</li>"):  # fmt: skip
         assert said in shown
 
 
