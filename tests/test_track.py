@@ -454,11 +454,12 @@ def test_a_study_s_name_does_not_lead_out_of_the_artifacts(where, study):
         bring(table(row("a-1")), curve("a-1"), study, **where)
 
 
-def test_two_mirrors_at_once_give_one_run(where):
+def test_two_mirrors_at_once_give_one_run(where, tmp_path):
     bring(table(row("a-0")), curve("a-0"), "mask", **where)
-    tables = (table(row("a-0"), row("a-1")), curve("a-1"))
+    table(row("a-0"), row("a-1")).to_csv(tmp_path / "results.csv", index=False)
+    source = Source("mask", tmp_path / "results.csv", baseline=("mask_ratio",))
     done = []
-    threads = [threading.Thread(target=lambda: done.append(bring(*tables, "mask", **where))) for _ in range(3)]
+    threads = [threading.Thread(target=lambda: done.append(mirror(source, **where))) for _ in range(3)]
     for thread in threads:
         thread.start()
     for thread in threads:
