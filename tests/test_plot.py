@@ -9,6 +9,7 @@ import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+import flipscale.plot
 from flipscale.collect import COLUMNS, DTYPES
 from flipscale.compare import short
 from flipscale.errors import ResultsError
@@ -90,6 +91,17 @@ def test_the_same_results_give_the_same_bytes(tmp_path):
     first = [path.read_bytes() for path in plot(tmp_path / "a", study()).files]
     second = [path.read_bytes() for path in plot(tmp_path / "b", study()).files]
     assert first == second
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only Linux draws two figures at once")
+def test_figures_drawn_two_at_a_time_are_the_same(tmp_path, monkeypatch):
+    one = plot(tmp_path / "one", study(samples=(16000,)))
+    monkeypatch.setattr(flipscale.plot, "MANY_RUNS", 0)
+    two = plot(tmp_path / "two", study(samples=(16000,)))
+    assert (two.skipped, len(two.files)) == (one.skipped, len(one.files))
+    assert list(two.skipped) == list(one.skipped)
+    for a, b in zip(one.files, two.files, strict=True):
+        assert (a.name, a.read_bytes()) == (b.name, b.read_bytes())
 
 
 def test_svg_ids_differ_between_figures_so_that_a_page_can_hold_several(tmp_path):

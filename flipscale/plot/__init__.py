@@ -10,7 +10,10 @@ is also a function of a table and an Axes, for a figure of one's own:
 Nothing is dated by the clock, and every figure of a study says in small print which runs it shows.
 """
 
+import multiprocessing
+import sys
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -206,6 +209,10 @@ FORMATS: dict[str, dict[str, Any]] = {
 }
 
 
+MANY_RUNS = 2000
+"""From so many runs on figures are drawn two at a time."""
+
+
 @dataclass(frozen=True)
 class Plotted:
     """What was drawn, and what was not."""
@@ -238,27 +245,41 @@ def plot_all(
             raise ResultsError(f"There is no figure {name!r}: {did_you_mean(name, FIGURES)}.")
     prepared = shown(results, curves, study=study, baseline=baseline, score=score, references=references)
     out.mkdir(parents=True, exist_ok=True)
-    files: list[Path] = []
+    if len(results) < MANY_RUNS or not sys.platform.startswith("linux"):
+        skipped = _save(names, prepared, out)
+    else:
+        # Forked, a worker has everything imported already; begun anew it would take as long as it saves.
+        with ProcessPoolExecutor(2, mp_context=multiprocessing.get_context("fork")) as workers:
+            halves = [workers.submit(_save, half, prepared, out) for half in (names[::2], names[1::2])]
+            skipped = {name: why for half in halves for name, why in half.result().items()}
+    files = [path for name in names if name not in skipped for path in _paths(out, name)]
+    return Plotted(tuple(files), {name: skipped[name] for name in names if name in skipped})
+
+
+def _paths(out: Path, name: str) -> list[Path]:
+    return [out / f"{name}.{suffix}" for suffix in FORMATS]
+
+
+def _save(names: Sequence[str], s: Shown, out: Path) -> dict[str, str]:
+    """Draw figures and save each in every format; those that cannot be drawn, with the reason."""
     skipped: dict[str, str] = {}
     for name in names:
-        paths = [out / f"{name}.{suffix}" for suffix in FORMATS]
         # The salt makes SVG ids the same every time, and different in each figure: a report holds several.
         with mpl.rc_context({**RC, "svg.hashsalt": name}):  # type: ignore[dict-item]
             figure = Figure()
             FigureCanvasAgg(figure)
             try:
-                draw_figure(name, figure, prepared)
+                draw_figure(name, figure, s)
             except Undrawable as reason:
                 skipped[name] = str(reason)
-                for path in paths:
+                for path in _paths(out, name):
                     path.unlink(missing_ok=True)  # an old figure would pass for one of these results
                 continue
-            for path in paths:
+            for path in _paths(out, name):
                 suffix = path.suffix[1:]
                 with replacing(path) as file:
                     figure.savefig(file, format=suffix, **FORMATS[suffix])
-        files += paths
-    return Plotted(tuple(files), skipped)
+    return skipped
 
 
 def draw_figure(name: str, figure: Figure, s: Shown) -> pd.DataFrame:
