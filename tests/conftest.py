@@ -1,5 +1,6 @@
 """Fixtures of more than one folder of tests."""
 
+import signal
 from collections.abc import Iterator
 
 import pytest
@@ -8,6 +9,9 @@ from tests.clusters import ray as ray_parts
 from tests.clusters.ray import RayCluster
 from tests.clusters.slurm import SlurmCluster, missing
 from tests.parts import need
+
+# A shell that starts tests in the background has them ignore SIGINT, and what they start would as well.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
