@@ -5,7 +5,6 @@ do not, the table is looked at (apart.py), and every such decision is a sentence
 leaves it open is an error that names the columns to choose from.
 """
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -17,10 +16,10 @@ from flipscale.compare.apart import Layout, layout_of
 from flipscale.compare.columns import arms_of, is_baseline, labels, need
 from flipscale.compare.spelling import short
 from flipscale.errors import ResultsError
+from flipscale.fit import column, is_accuracy
+from flipscale.study.expression import plain_value
 
-_IS_LOSS = re.compile(r"(^|[^a-z])(loss|err|error|ppl|perplexity|nll)", re.IGNORECASE)
 _MISSING = {"", "null", "none", "nan", "na", "n/a"}
-_UNITS = {"k": 1e3, "M": 1e6, "G": 1e9, "B": 1e9, "T": 1e12}
 
 
 def baseline_from(table: pd.DataFrame, texts: Sequence[str]) -> dict[str, Any]:
@@ -50,23 +49,19 @@ def _parts(table: pd.DataFrame, text: str) -> list[str]:
     return [text] if name in table and (table[name] == value).any() else text.split(",")
 
 
-def _value(column: "pd.Series[Any]", name: str, text: str) -> Any:
-    if pd.api.types.is_bool_dtype(column) and text.lower() in ("true", "false", "yes", "no"):
+def _value(of: "pd.Series[Any]", name: str, text: str) -> Any:
+    if pd.api.types.is_bool_dtype(of) and text.lower() in ("true", "false", "yes", "no"):
         return text.lower() in ("true", "yes")
-    if pd.api.types.is_numeric_dtype(column):
-        number = re.fullmatch(r"([-+]?[0-9.]+(?:[eE][-+]?[0-9]+)?)([kMGBT]?)", text)
-        try:
-            if number:
-                return float(number[1]) * _UNITS.get(number[2], 1)
-        except ValueError:
-            pass
-    elif (column == text).any():
+    if not pd.api.types.is_numeric_dtype(of) and (of == text).any():
         return text
     if text.lower() in _MISSING:
         return None
-    if pd.api.types.is_numeric_dtype(column):
-        raise ResultsError(f"{name!r} holds numbers, and {text!r} is none; there is {_there(column)}.")
-    return text
+    if not pd.api.types.is_numeric_dtype(of):
+        return text
+    value = plain_value(text)
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise ResultsError(f"{name!r} holds numbers, and {text!r} is none; there is {_there(of)}.")
+    return float(value)
 
 
 def _there(column: "pd.Series[Any]") -> str:
@@ -76,18 +71,7 @@ def _there(column: "pd.Series[Any]") -> str:
 
 def numbers(table: pd.DataFrame, name: str) -> "pd.Series[float]":
     """A column as floats; what is missing or infinite is missing. Raises ResultsError for text, with its row."""
-    column = table[name]
-    if pd.api.types.is_numeric_dtype(column):
-        found = column.astype("float64")
-    else:
-        found = pd.to_numeric(column, errors="coerce").astype("float64")
-        wrong = column.notna() & found.isna()
-        if wrong.any():
-            row = int(np.flatnonzero(wrong)[0])
-            raise ResultsError(
-                f"Column {name!r} holds {str(column.iloc[row])!r} in row {row + 1}, where a number is right; "
-                f"leave a cell empty for what was not measured."
-            )
+    found = pd.Series(column(table, name), index=table.index)
     return found.where(np.isfinite(found))
 
 
@@ -187,7 +171,7 @@ def prepared(
 
 def _notes_on_y(values: "pd.Series[float]", y: str, lower: bool) -> list[str]:
     notes = []
-    if not lower and _IS_LOSS.search(y):
+    if not lower and is_accuracy(y) is False:
         notes.append(f"higher {y} is taken for better; if lower is, say --lower-is-better")
     share = ((values > 0) & (values <= 1)).sum()
     if not lower and share and 1 < values.max() <= 100:

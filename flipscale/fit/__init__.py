@@ -32,7 +32,7 @@ from flipscale.fit.fronts import frontier, isoflop
 from flipscale.fit.law import Law
 from flipscale.fit.laws import LAWS, law_named
 from flipscale.fit.prediction import Forecast, forecast, forecast_groups
-from flipscale.fit.rows import group_name, in_groups, where
+from flipscale.fit.rows import column, group_name, in_groups, is_accuracy, where
 from flipscale.fit.two_step import TwoStep, two_step
 
 __all__ = [
@@ -43,6 +43,7 @@ __all__ = [
     "Law",
     "Options",
     "TwoStep",
+    "column",
     "default_law",
     "fit",
     "fit_groups",
@@ -51,6 +52,7 @@ __all__ = [
     "frontier",
     "group_name",
     "in_groups",
+    "is_accuracy",
     "isoflop",
     "law_named",
     "two_step",

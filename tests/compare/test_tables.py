@@ -357,7 +357,7 @@ def test_fractions_among_percentages_are_noticed():
          "'mask_percent' holds numbers, and 'lots' is none; there is 0, 50, 75."),
         (["--baseline", "mask_percent", "--x", "hours", "--y", "top1"], "is no baseline; write COLUMN=VALUE"),
         (["--baseline", "mask_percent=0", "--x", "tuned", "--y", "top1"],
-         "Column 'tuned' holds 'no' in row 1, where a number is right"),
+         "row 1: tuned is 'no', where a number is right"),
         (["--baseline", "mask_percent=0", "--x", "top1", "--y", "top1"], "x and y are both 'top1'"),
         (["--baseline", "mask_percent=0", "--y", "top1"], "and --x is not given; write flipscale compare"),
     ],
