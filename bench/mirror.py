@@ -146,10 +146,13 @@ def fluent(uri: str, experiment: str, run: Any, points: int) -> None:
     import mlflow
 
     mlflow.set_tracking_uri(uri)
-    mlflow.set_experiment(experiment)
-    with mlflow.start_run(run_name=run.name):
-        for name, value, _, step in [*run.points.rows()][:points]:
-            mlflow.log_metric(name, value, step=step)
+    try:
+        mlflow.set_experiment(experiment)
+        with mlflow.start_run(run_name=run.name):
+            for name, value, _, step in [*run.points.rows()][:points]:
+                mlflow.log_metric(name, value, step=step)
+    finally:
+        mlflow.set_tracking_uri(None)  # it stands in the environment as well, for all that this process starts
 
 
 def batches(uri: str, experiment: str, runs: Sequence[Any]) -> None:

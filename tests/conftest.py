@@ -1,5 +1,7 @@
 """Fixtures of more than one folder of tests."""
 
+import os
+import shutil
 import signal
 from collections.abc import Iterator
 
@@ -62,3 +64,22 @@ def ray(ray_cluster: RayCluster) -> Iterator[RayCluster]:
     """The Ray cluster, no job running: afterwards jobs are stopped, and what was killed is back."""
     yield ray_cluster
     ray_cluster.settle()
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[object]:
+    """Headless Chromium: that of FLIPSCALE_CHROMIUM, or of the PATH, or playwright's own."""
+    try:
+        from playwright.sync_api import Error, sync_playwright
+    except ImportError:
+        need(False, "playwright: pip install -e '.[dev]'")
+    names = ("chromium", "chromium-browser", "google-chrome")
+    path = os.environ.get("FLIPSCALE_CHROMIUM") or next(filter(None, map(shutil.which, names)), None)
+    with sync_playwright() as playwright:
+        try:
+            # Root, as CI is, has no sandbox of Chromium's; the page is our own.
+            started = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
+        except Error as error:
+            need(False, f"Chromium: apt-get install chromium, or playwright install chromium ({error.message[:200]})")
+        yield started
+        started.close()

@@ -1,15 +1,14 @@
 """MLflow's own page, in a real browser: a study is there as cells, with their curves, and can be grouped by an axis."""
 
-import importlib.util
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from flipscale.study import read_study
 from flipscale.track import Source, mirror
 from tests.clusters.mlflow_server import mlflow_server
-from tests.parts import need
 
 ROOT = Path(__file__).parents[1]
 
@@ -23,19 +22,13 @@ PATIENCE_MS = 120_000
 """The page is 10 MB of scripts, and other work may go on beside it."""
 
 
-def test_the_page_shows_cells_and_groups_by_an_axis(tmp_path: Path) -> None:
-    chromium = shutil.which("chromium") or shutil.which("google-chrome")
-    need(chromium is not None, "a browser; apt-get install chromium")
-    need(importlib.util.find_spec("playwright") is not None, "playwright; pip install playwright")
-    from playwright.sync_api import sync_playwright
-
+def test_the_page_shows_cells_and_groups_by_an_axis(tmp_path: Path, browser: Any) -> None:
     study = read_study(ROOT / "studies/quickstart.yaml")
     shutil.copytree(ROOT / "results/quickstart", tmp_path / "quickstart")
     source = Source("quickstart", tmp_path / "quickstart/results.csv", study.question, tuple(study.baseline))
     store = f"sqlite:///{tmp_path}/mlflow.db"
     done = mirror(source, tracking_uri=store, artifact_root=tmp_path / "artifacts")
-    with mlflow_server(tmp_path, store) as uri, sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+    with mlflow_server(tmp_path, store) as uri:
         page = browser.new_page(viewport={"width": 1600, "height": 1200})
         page.set_default_timeout(PATIENCE_MS)
         page.goto(f"{uri}/#/experiments/{done.experiment_id}/runs?compareRunsMode=CHART")
@@ -47,4 +40,4 @@ def test_the_page_shows_cells_and_groups_by_an_axis(tmp_path: Path) -> None:
         page.get_by_text("mask_ratio", exact=True).last.click()
         for value in ("0.0", "0.5", "0.75"):
             page.get_by_text(f"Group: {value}", exact=True).first.wait_for()
-        browser.close()
+        page.close()

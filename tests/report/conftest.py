@@ -1,36 +1,13 @@
-"""A real browser, and a study of which some runs finished and some did not."""
+"""A study of which some runs finished and some did not."""
 
 import json
-import os
-import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.parts import need
 from tests.test_cli import STUDY, flipscale
 
 QUESTION = 'Does <script>alert("masking")</script> & company hurt?'
-
-
-@pytest.fixture(scope="session")
-def browser() -> Iterator[object]:
-    """Headless Chromium: that of FLIPSCALE_CHROMIUM, or of the PATH, or playwright's own."""
-    try:
-        from playwright.sync_api import Error, sync_playwright
-    except ImportError:
-        need(False, "playwright: pip install -e '.[dev]'")
-    names = ("chromium", "chromium-browser", "google-chrome")
-    path = os.environ.get("FLIPSCALE_CHROMIUM") or next(filter(None, map(shutil.which, names)), None)
-    with sync_playwright() as playwright:
-        try:
-            # Root, as CI is, has no sandbox of Chromium's; the page is our own.
-            started = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
-        except Error as error:
-            need(False, f"Chromium: apt-get install chromium, or playwright install chromium ({error.message[:200]})")
-        yield started
-        started.close()
 
 
 @pytest.fixture(scope="session")
