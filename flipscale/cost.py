@@ -95,10 +95,7 @@ def cost(settings: Mapping[str, Any], resources: Mapping[str, Any] = NO_RESOURCE
     """
     shape = architecture(settings["model"], settings["image_size"])
     precision, batch = settings["precision"], settings["batch_size"]
-    decoder = _decoder(shape, settings)
-    per_sample = flops(
-        shape, settings["mask_ratio"], settings["text_length"], settings.get("text_mask_ratio", 0.0), decoder
-    )
+    per_sample = _flops_of(settings)
     steps = steps_of(settings) if settings["samples"] else 0
     samples = steps * batch
     loss = loss_flops(shape, batch)
@@ -111,12 +108,36 @@ def cost(settings: Mapping[str, Any], resources: Mapping[str, Any] = NO_RESOURCE
         image_flops=per_sample.image,
         text_flops=per_sample.text,
         loss_flops=loss,
-        flops_per_sample=per_sample.image + per_sample.text,
+        flops_per_sample=per_sample.total,
         samples=samples,
         steps=steps,
-        train_flops=(per_sample.image + per_sample.text) * samples,
+        train_flops=per_sample.total * samples,
         memory_bytes=memory_bytes(settings, resources),
-        gpu_hours=(per_sample.image + per_sample.text + again * forward + loss) * samples / rate / 3600,
+        gpu_hours=(per_sample.total + again * forward + loss) * samples / rate / 3600,
+    )
+
+
+PRICED = ("model", "image_size", "text_length", "mask_ratio", "text_mask_ratio", "reconstruction")
+"""The settings that FLOPs per sample follow from."""
+
+
+def flops_per_sample(settings: Mapping[str, Any]) -> int:
+    """Training FLOPs of one image-text pair, both towers and passes, by the settings that `PRICED` names.
+
+    A `text_length` of None is the model's own. Raises FlipscaleError for a text_length beyond the model's context.
+    """
+    return _flops_of(settings).total
+
+
+def _flops_of(settings: Mapping[str, Any]) -> "Flops":
+    shape = architecture(settings["model"], settings["image_size"])
+    length = settings["text_length"]
+    return flops(
+        shape,
+        settings["mask_ratio"],
+        shape.text.context_length if length is None else length,
+        settings.get("text_mask_ratio", 0.0),
+        _decoder(shape, settings),
     )
 
 
@@ -175,6 +196,10 @@ class Flops:
     @property
     def text(self) -> int:
         return self.text_forward + self.text_backward
+
+    @property
+    def total(self) -> int:
+        return self.image + self.text
 
 
 @dataclass(frozen=True)

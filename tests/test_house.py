@@ -15,7 +15,8 @@ PACKAGE = ROOT / "flipscale"
 FLOORS = [
     {"errors"},
     {"architecture"},
-    {"study", "cost"},
+    {"cost"},
+    {"study"},
     {"plan"},
     {"run"},
     {"launch", "train"},

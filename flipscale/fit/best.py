@@ -19,7 +19,9 @@ BINS = 12
 """Bins of cost, equally wide in its logarithm, of the binned minimum."""
 
 SAME_BUDGET = 1.1
-"""Budgets within this factor of the next are one: steps are whole numbers, so equal budgets are only nearly equal."""
+"""Budgets within this factor are one: steps are whole numbers, so equal budgets are only nearly equal."""
+
+_CURVE = 3  # sizes that a minimum takes
 
 _FINER = 25  # points of the interpolated curve between two that were measured
 
@@ -59,8 +61,16 @@ class Optimum:
 def budgets_of(budget: Array) -> list[NDArray[np.intp]]:
     """The places of the rows of each budget, from the smallest."""
     order = np.argsort(budget, kind="stable")
-    steps = np.diff(np.log(budget[order])) > np.log(SAME_BUDGET)
-    return np.split(order, np.flatnonzero(steps) + 1)
+    starts: list[int] = []
+    for i, spent in enumerate(budget[order].tolist()):
+        if not starts or spent > SAME_BUDGET * budget[order[starts[-1]]]:
+            starts.append(i)
+    return np.split(order, starts[1:])
+
+
+def has_budgets(size: Array, budget: Array) -> bool:
+    """Whether two budgets or more were each spent on sizes enough for a minimum."""
+    return sum(len(np.unique(size[rows])) >= _CURVE for rows in budgets_of(budget)) > 1
 
 
 def optima(
@@ -80,8 +90,8 @@ def optima(
         sizes, places = np.unique(size[rows], return_inverse=True)
         # Seeds of one size are one point.
         logs = np.array([np.log(y[rows][places == i]).mean() for i in range(len(sizes))])
-        if len(sizes) < 3:
-            none[at] = f"{len(sizes)} size{'s' if len(sizes) > 1 else ''}, and a minimum takes 3"
+        if len(sizes) < _CURVE:
+            none[at] = f"{len(sizes)} size{'s' if len(sizes) > 1 else ''}, and a minimum takes {_CURVE}"
             continue
         best = (_parabola if method == "parabola" else _akima)(np.log(sizes), logs if lower else -logs)
         if best is None:

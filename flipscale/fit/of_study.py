@@ -11,12 +11,15 @@ from typing import Any
 import pandas as pd
 
 from flipscale.errors import ResultsError
+from flipscale.fit.best import has_budgets
 from flipscale.fit.fitted import Fit
 from flipscale.fit.fitting import Options, fit
-from flipscale.fit.rows import group_name, in_groups, is_accuracy
+from flipscale.fit.fronts import isoflop
+from flipscale.fit.rows import column, group_name, in_groups, is_accuracy
 from flipscale.fit.words import by_reason
 
 SIZE, SAMPLES, MASK, PAIRS = "flops_per_sample", "samples_seen", "mask_ratio", "unique_pairs"
+BUDGET = "train_flops"
 
 _INSIDE = ("model", "image_size", "text_length", "samples", "seed")
 """Axes that FLOPs per sample and samples seen stand for, and seeds: they make no group."""
@@ -69,10 +72,11 @@ def fit_study(
     law: str | None = None,
     options: Options | None = None,
 ) -> StudyFits:
-    """A law for every group of the study's axes, one over all mask ratios, and one along its unique pairs.
+    """A law for every group of the study's axes, one over all mask ratios, one along its unique pairs, and IsoFLOP's.
 
     The law over all mask ratios takes three of them and two schedules; that along unique pairs takes runs of equal size
-    and schedule. Raises ResultsError where nothing can be fitted, with the reasons.
+    and schedule; that of the best size takes two budgets of FLOPs, each spent on three sizes. Raises ResultsError where
+    nothing can be fitted, with the reasons.
     """
     fits: list[Fit] = []
     none: dict[str, str] = {}
@@ -81,6 +85,13 @@ def fit_study(
             fits.append(fit(part, form, x=x or variables_of(part, y), y=y, group=group, options=options))
         except ResultsError as error:
             none[name] = str(error)
+    for values, part in in_groups(results, groups_of(results, axes)) if law is None else ():
+        if has_budgets(column(part, SIZE), column(part, BUDGET)):
+            error_of = f"1 - {y}" if is_accuracy(y) else y
+            try:
+                fits.append(isoflop(part, x=SIZE, y=error_of, budget=BUDGET, group=values, options=options))
+            except ResultsError as error:
+                none[f"best size, {group_name(values)}"] = str(error)
     if not fits:
         raise ResultsError("\n".join(["No law can be fitted:", *by_reason(none)]))
     return StudyFits(tuple(fits), none)

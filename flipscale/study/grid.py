@@ -6,10 +6,11 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from flipscale.architecture import Architecture, architecture
+from flipscale.cost import PRICED, flops_per_sample
 from flipscale.errors import FlipscaleError
 from flipscale.study.document import Complaints
 from flipscale.study.expression import ExpressionError
-from flipscale.study.kinds import show
+from flipscale.study.kinds import Compute, show
 from flipscale.study.settings import SETTINGS
 from flipscale.study.study import Condition, Coupling, Study
 
@@ -38,6 +39,8 @@ def cells(study: Study, complaints: Complaints | None = None) -> list[Settings]:
     told: set[object] = set()
     for chosen in _points(study):
         settings = dict.fromkeys(coupled) | {**study.base, **chosen}
+        if not _afford(study, settings, coupled, chosen, complaints, told):
+            continue
         if not _meets(settings, early, chosen, complaints, told):
             continue
         if not _couple(settings, study.couplings, chosen, complaints, told):
@@ -60,6 +63,31 @@ def _points(study: Study) -> Iterator[Settings]:
         names = [axis.name for axis in axes]
         for values in itertools.product(*(axis.values for axis in axes)):
             yield dict(zip(names, values, strict=True))
+
+
+def _afford(
+    study: Study, settings: Settings, coupled: set[str], chosen: Settings, complaints: Complaints, told: set[object]
+) -> bool:
+    """Fill in the samples that a schedule given in FLOPs pays for. Answers whether that came out.
+
+    It comes before all else, as couplings and conditions go by samples.
+    """
+    budget = settings["samples"]
+    if not isinstance(budget, Compute):
+        return True
+    unknown = [name for name in PRICED if name in coupled and name not in chosen]
+    if unknown:
+        what = f"samples {budget} depend on {unknown[0]}, which follows from others; give {unknown[0]} in base or axes"
+    else:
+        try:
+            settings["samples"], what = _read("samples", round(budget.flops / flops_per_sample(settings)))
+        except FlipscaleError as error:
+            what = str(error)
+        what = f"samples {budget}{_at(chosen)}: {what}" if what else ""
+    if what and "samples" not in told:
+        told.add("samples")
+        complaints.add(_place(study, "samples"), what)
+    return not what
 
 
 def _meets(

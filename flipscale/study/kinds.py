@@ -67,6 +67,35 @@ class Count:
 
 
 @dataclass(frozen=True)
+class Compute:
+    """Training FLOPs that a schedule is to take: each cell sees as many samples as they pay for."""
+
+    flops: float
+
+    def __str__(self) -> str:
+        return f"{self.flops:.12g} FLOPs".replace("e+", "e")
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """The length of a schedule: a count of samples, or training FLOPs, written 1e15 FLOPs."""
+
+    def read(self, value: Any, at: Path_, complain: Complain) -> Any:
+        written = re.fullmatch(r"\s*(\d{1,50}(?:\.\d{1,50})?(?:[eE]\+?\d{1,3})?)\s*FLOPs\s*", str(value))
+        if not written:
+            return Count().read(value, at, complain)
+        flops = float(written[1])
+        if not 0 < flops < _TOO_MANY**2:
+            complain(at, f"{show(value)} is out of range; write FLOPs above 0 and below {_TOO_MANY**2:g}")
+            return INVALID
+        return Compute(flops)
+
+    def schema(self) -> dict[str, Any]:
+        of_flops = {"type": "string", "pattern": r"^\s*\d+(\.\d+)?([eE]\+?\d+)?\s*FLOPs\s*$"}
+        return {"anyOf": [*Count().schema()["anyOf"], of_flops]}
+
+
+@dataclass(frozen=True)
 class Number:
     """A number from `least` to `most`; either end may be excluded, or absent."""
 

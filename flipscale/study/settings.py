@@ -23,6 +23,7 @@ from flipscale.study.kinds import (
     Number,
     OneOf,
     Option,
+    Schedule,
     Text,
 )
 
@@ -124,7 +125,9 @@ SETTINGS: Mapping[str, Setting] = {
         "mean and deviation of pixels; FLIP's or open_clip's",
         "imagenet",
     ),
-    "samples": Setting(Count(), "length of the schedule, in samples seen", None, True),
+    "samples": Setting(
+        Schedule(), "length of the schedule, in samples seen; or in training FLOPs, as 1e15 FLOPs", None, True
+    ),
     "mask_ratio": Setting(
         Number(0, 1, below=True), "share of image patches dropped in training; none are at evaluation", 0.0
     ),

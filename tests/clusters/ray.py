@@ -99,7 +99,7 @@ class RayCluster:
     def alive(self) -> set[str]:
         """The workers that Ray holds for alive."""
         nodes = self._get("/nodes?view=summary")["data"]["summary"]
-        there = {node["ip"] for node in nodes if node["raylet"].get("state") == "ALIVE"}
+        there = {node["raylet"]["nodeManagerAddress"] for node in nodes if node["raylet"].get("state") == "ALIVE"}
         return {name for name, address in self.addresses.items() if address in there}
 
     def settle(self) -> None:

@@ -124,7 +124,8 @@ try:
 except OSError:
     raise SystemExit(1)
 for node in nodes:
-    print(node["raylet"].get("state", "?"), node["ip"])
+    # A node that died before its agent reported has no more than this.
+    print(node["raylet"].get("state", "?"), node["raylet"].get("nodeManagerAddress", "?"))
 PYTHON
 }
 

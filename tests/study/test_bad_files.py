@@ -131,7 +131,7 @@ BAD = {
             "study.yaml:1: no 'model' in base, axes or couple; add it to base: open_clip's name of a ViT, or "
             "ViT-w48d3-4: width 48, depth 3, patch 4\n"
             "study.yaml:1: no 'samples' in base, axes or couple; add it to base: length of the schedule, in "
-            "samples seen\n"
+            "samples seen; or in training FLOPs, as 1e15 FLOPs\n"
             "study.yaml:1: no 'batch_size' in base, axes or couple; add it to base: pairs a step, over all "
             "devices together\n"
             "study.yaml:2: the tag '!!python/object/apply:os.system' means nothing here; write the plain "
@@ -395,7 +395,7 @@ BAD = {
         "schema: 1\nbase:\n  model: ViT-w32d2-4\n",
         (
             "study.yaml:2: no 'samples' in base, axes or couple; add it to base: length of the schedule, in "
-            "samples seen\n"
+            "samples seen; or in training FLOPs, as 1e15 FLOPs\n"
             "study.yaml:2: no 'batch_size' in base, axes or couple; add it to base: pairs a step, over all "
             "devices together"
         ),
@@ -406,7 +406,7 @@ BAD = {
             "study.yaml:1: no 'model' in base, axes or couple; add it to base: open_clip's name of a ViT, or "
             "ViT-w48d3-4: width 48, depth 3, patch 4\n"
             "study.yaml:1: no 'samples' in base, axes or couple; add it to base: length of the schedule, in "
-            "samples seen\n"
+            "samples seen; or in training FLOPs, as 1e15 FLOPs\n"
             "study.yaml:1: no 'batch_size' in base, axes or couple; add it to base: pairs a step, over all "
             "devices together"
         ),
@@ -826,6 +826,29 @@ BAD = {
     "samples_short": (
         GOOD.replace("16k", "32"),
         "study.yaml:4: samples 32 is less than one batch of 64 (at mask_ratio 0); write more samples",
+    ),
+    "samples_flops_short": (
+        GOOD.replace("16k", "1e8 FLOPs"),
+        "study.yaml:4: samples 8 is less than one batch of 64 (at mask_ratio 0); write more samples",
+    ),
+    "samples_flops_tiny": (
+        GOOD.replace("16k", "1 FLOPs"),
+        "study.yaml:4: samples 1 FLOPs at mask_ratio 0: 0 is too small; write a count of 1 or more",
+    ),
+    "samples_flops_none": (
+        GOOD.replace("16k", "0 FLOPs"),
+        "study.yaml:4: '0 FLOPs' is out of range; write FLOPs above 0 and below 1e+36",
+    ),
+    "samples_flops_of_what_follows": (
+        GOOD.replace("16k", "1e12 FLOPs").replace("axes:\n  mask_ratio: [0, 0.5]", "couple:\n  mask_ratio: 0.5"),
+        (
+            "study.yaml:4: samples 1e12 FLOPs depend on mask_ratio, which follows from others; give mask_ratio in base "
+            "or axes"
+        ),
+    ),
+    "samples_flops_unit": (
+        GOOD.replace("16k", "1e12 flop"),
+        "study.yaml:4: '1e12 flop' is not a count; write 400M, 4e8 or 400000000",
     ),
     "data_size_short": (
         in_base("data_size: 32"),

@@ -15,7 +15,7 @@ from jsonschema import Draft202012Validator
 import flipscale.study
 from flipscale import collect, cost
 from flipscale.errors import StudyError
-from flipscale.plan import plan
+from flipscale.plan import plan, plan_at
 from flipscale.study import SETTINGS, cells, read_study
 from flipscale.study.expression import FUNCTIONS, ExpressionError, read_expression
 from flipscale.study.keys import DEVICES, FIGURES, SCORES, TOP
@@ -389,6 +389,53 @@ def test_anchors_and_merge_keys_are_followed(read):
         "axes: {mask_ratio: [0, 0.5]}\nexclude:\n  - {<<: *small, mask_ratio: 0.5}\n"
     )
     assert column(study, "mask_ratio") == [0.0]
+
+
+# Expressions
+
+
+# Schedules in FLOPs
+
+
+EQUAL_FLOPS = """\
+schema: 1
+base: {data: fashion, batch_size: 64, text_length: 16}
+axes:
+  model: [ViT-w16d1-4, ViT-w32d2-4, ViT-w48d3-4]
+  samples: [1e11 FLOPs, "4e11 FLOPs"]
+  mask_ratio: [0, 0.5]
+couple: {lr: 0.001 if samples > 20k else 0.002}
+"""
+
+
+def test_a_schedule_in_flops_sees_the_samples_that_they_pay_for(read):
+    runs = plan(read(EQUAL_FLOPS)).runs
+    assert len(runs) == 12
+    for i, run in enumerate(runs):
+        budget = (1e11, 4e11)[i // 2 % 2]
+        assert run.settings["samples"] == round(budget / run.cost.flops_per_sample)
+        assert run.cost.train_flops == pytest.approx(budget, abs=32 * run.cost.flops_per_sample)
+        assert run.settings["warmup"] == run.settings["samples"] // 10
+        assert run.settings["lr"] == (0.001 if run.settings["samples"] > 20_000 else 0.002)
+
+
+def test_a_schedule_in_flops_is_the_run_that_its_samples_are(read):
+    equal = read(EQUAL_FLOPS)
+    samples = column(equal, "samples")[0]
+    same = read(EQUAL_FLOPS.replace('1e11 FLOPs, "4e11 FLOPs"', str(samples)))
+    assert plan(same).runs[0].id == plan(equal).runs[0].id
+
+
+def test_conditions_go_by_the_samples_of_a_schedule_in_flops(read):
+    kept = column(read(EQUAL_FLOPS + "where: samples > 20k\n"), "samples")
+    assert kept == [samples for samples in column(read(EQUAL_FLOPS), "samples") if samples > 20_000]
+    assert 0 < len(kept) < 12
+
+
+def test_a_cell_named_from_outside_may_be_of_flops(read):
+    study = read(EQUAL_FLOPS)
+    (run,) = plan_at(study, {"model": "ViT-w64d4-4", "samples": "1e12 FLOPs", "mask_ratio": "0"}).runs
+    assert run.cost.train_flops == pytest.approx(1e12, rel=0.01)
 
 
 # Expressions
