@@ -128,7 +128,8 @@ class StudyProgress:
         return f"about {duration(self.left)} left" if self.left is not None and self.active else ""
 
     def __str__(self) -> str:
-        said = [self.counts, f"{self.done:.0%} of the FLOPs", f"{duration(self.elapsed)} so far", self.time_left]
+        since = f"{duration(self.elapsed)} so far" if round(self.elapsed) else ""  # of one look there is no time to say
+        said = [self.counts, f"{self.done:.0%} of the FLOPs", since, self.time_left]
         return ", ".join(filter(None, said))
 
 
