@@ -14,8 +14,6 @@ are in the memory of the file system as they have just been written: a disk has 
 import argparse
 import hashlib
 import os
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
@@ -23,6 +21,8 @@ from pathlib import Path
 from typing import Any
 
 from bench import run_folders
+from bench.report import leave, limit, machine, seconds_limit, table
+from bench.verbs import run_verb
 
 COLD_SECONDS, UNCHANGED_SECONDS = 10.0, 1.0
 """Wall seconds that collecting 10,000 folders may take on 2 cores: all read, and none changed."""
@@ -53,9 +53,6 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
         planned = run_folders.write_study(folder, asked.runs)
         run_folders.fill(folder / "results", planned, asked.records)
         facts |= measure(folder, asked.runs, asked.repeats)
-        # It loads torch, and the memory of who starts a process counts as the process's own.
-        from bench.report import leave, machine
-
         facts["machine"] = machine() | {"load": round(load, 1)}
         facts["limits"] = limits(facts)
         leave(asked.out, facts, as_markdown(facts))
@@ -92,23 +89,9 @@ def measure(folder: Path, runs: int, repeats: int) -> dict[str, Any]:
 
 
 def collect(folder: Path) -> dict[str, Any]:
-    """What the command took, and what it said."""
-    command = [sys.executable, "-m", "flipscale", "collect", folder / "study.yaml", "--results", folder / "results"]
-    with tempfile.TemporaryFile("w+") as said:
-        began = time.perf_counter()
-        process = subprocess.Popen([*command, "--no-mlflow"], stdin=subprocess.DEVNULL, stdout=said, stderr=said)
-        _, status, used = os.wait4(process.pid, 0)
-        wall = time.perf_counter() - began
-        process.returncode = os.waitstatus_to_exitcode(status)
-        said.seek(0)
-        text = said.read()
-    assert process.returncode == 0, text
-    return {
-        "wall_seconds": wall,
-        "cpu_seconds": used.ru_utime + used.ru_stime,
-        "peak_memory_bytes": used.ru_maxrss * 1024,  # ru_maxrss is in KiB
-        "said": text.strip().rpartition("(")[2].rstrip(")"),
-    }
+    """What the command took, and what it said of the folders."""
+    took = run_verb("collect", folder, "--no-mlflow")
+    return took | {"said": took["said"].rpartition("(")[2].rstrip(")")}
 
 
 def _digests(tables: Path) -> list[str]:
@@ -117,27 +100,16 @@ def _digests(tables: Path) -> list[str]:
 
 def limits(facts: Mapping[str, Any]) -> list[dict[str, str]]:
     """What was promised of 10,000 runs, and whether it holds; of fewer it says less."""
-    found = []
-    for what, limit in (("all read", COLD_SECONDS), ("none changed", UNCHANGED_SECONDS)):
-        wall, cpu = (min(run[name] for run in facts[what]) for name in ("wall_seconds", "cpu_seconds"))
-        verdict = "holds" if wall <= limit else "DOES NOT HOLD"
-        measured = f"{wall:.2f} s ({cpu:.2f} of CPU)"
-        found.append({"what": what, "limit": f"{limit:g} s", "measured": measured, "verdict": verdict})
-    same = all(facts["identical"])
-    found.append(
-        {
-            "what": "the tables are those of reading everything",
-            "limit": "byte for byte",
-            "measured": f"{sum(facts['identical'])} of {len(facts['identical'])}",
-            "verdict": "holds" if same else "DOES NOT HOLD",
-        }
-    )
-    return found
+    same = facts["identical"]
+    tables = "the tables are those of reading everything"
+    return [
+        seconds_limit("all read", COLD_SECONDS, facts["all read"]),
+        seconds_limit("none changed", UNCHANGED_SECONDS, facts["none changed"]),
+        limit(tables, "byte for byte", f"{sum(same)} of {len(same)}", all(same)),
+    ]
 
 
 def as_markdown(facts: Mapping[str, Any]) -> str:
-    from bench.report import table
-
     rows = []
     for what in ("all read", "none changed", "one in a hundred changed"):
         runs = facts[what]

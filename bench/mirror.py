@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from bench import run_folders
+from bench.report import leave, limit, machine, table
 from tests.clusters.mlflow_server import missing, mlflow_server, postgresql
 
 os.environ["MLFLOW_ENABLE_ASYNC_LOGGING"] = "false"
@@ -32,8 +33,6 @@ LIMITS = {"log_metric": 20.0, "log_batch": 1.0}
 
 def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
     """Measure and print; the facts that --out writes are returned."""
-    from bench.report import leave, machine
-
     parser = argparse.ArgumentParser(prog="python -m bench.mirror", description=__doc__.splitlines()[0])
     parser.add_argument("--runs", type=int, default=60, help="runs that log_batch and flipscale write in one go")
     parser.add_argument("--points", type=int, default=200, help="points that log_metric writes")
@@ -177,17 +176,13 @@ def limits(facts: Mapping[str, Any]) -> list[dict[str, str]]:
     """What was promised, at each place."""
     found = []
     for place, ways in facts["places"].items():
-        for way, limit in LIMITS.items():
+        for way, least in LIMITS.items():
             times = rate(ways["flipscale"]) / rate(ways[way])
-            verdict = "holds" if times >= limit else "DOES NOT HOLD"
-            what = f"{place}: flipscale against {way}"
-            found.append({"what": what, "limit": f"{limit:g}x", "measured": f"{times:.2f}x", "verdict": verdict})
+            found.append(limit(f"{place}: flipscale against {way}", f"{least:g}x", f"{times:.2f}x", times >= least))
     return found
 
 
 def as_markdown(facts: Mapping[str, Any]) -> str:
-    from bench.report import table
-
     rows = []
     for place, ways in facts["places"].items():
         again = min(run["again_seconds"] for run in ways["flipscale"])

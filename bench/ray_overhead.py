@@ -22,6 +22,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from bench.report import leave, machine, table
 from flipscale.launch import submit
 from flipscale.launch.ray import RayLauncher
 from flipscale.launch.ray.cluster import Cluster
@@ -68,8 +69,6 @@ if results.errors:
 
 def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
     """Measure and print; the facts that --out writes are returned."""
-    from bench.report import leave, machine, table
-
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--runs", type=int, default=200)
     parser.add_argument("--repeats", type=int, default=3)

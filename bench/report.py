@@ -9,13 +9,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
-
 RESULTS = Path(__file__).with_name("results")
 
 
 def machine() -> dict[str, Any]:
     """What the numbers were measured on. The load is that of the last minute before, which is others' work."""
+    # The memory of who starts a process counts as the process's own: a benchmark that measures some loads this last.
+    import torch
+
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
     return {
         "cpu": _cpu_name(),
@@ -33,6 +34,17 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
     """A Markdown table; the first column is text, the others are numbers."""
     lines = [columns, ["---", *["---:"] * (len(columns) - 1)], *rows]
     return "".join(f"| {' | '.join(map(str, line))} |\n" for line in lines)
+
+
+def limit(what: str, limit: str, measured: str, holds: bool) -> dict[str, str]:
+    """A number that was promised, and whether it holds."""
+    return {"what": what, "limit": limit, "measured": measured, "verdict": "holds" if holds else "DOES NOT HOLD"}
+
+
+def seconds_limit(what: str, seconds: float, runs: Sequence[Mapping[str, float]]) -> dict[str, str]:
+    """That the quickest of these runs of a program took at most so many seconds of wall time."""
+    wall, cpu = (min(run[name] for run in runs) for name in ("wall_seconds", "cpu_seconds"))
+    return limit(what, f"{seconds:g} s", f"{wall:.2f} s ({cpu:.2f} of CPU)", wall <= seconds)
 
 
 def leave(name: str | None, facts: Mapping[str, Any], said: str) -> None:

@@ -9,12 +9,12 @@ written of them compresses no better than what training writes. The same argumen
 import argparse
 import json
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from flipscale.collect import SCORES
-from flipscale.plan import Plan, plan
+from flipscale.plan import Plan, Run, plan
 from flipscale.run import SCHEMA, write_json
 from flipscale.study import read_study
 
@@ -38,30 +38,42 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def write_study(folder: Path, runs: int) -> Plan:
     """study.yaml of so many cells, an even number: two mask ratios, and seeds. Its plan is returned."""
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / "study.yaml"
-    path.write_text(
+    return planned_study(
+        folder,
         "schema: 1\n"
         "base: {model: ViT-w16d1-4, data: shapes, samples: 3200, batch_size: 32, warmup: 0}\n"
         "axes: {mask_ratio: [0, 0.5]}\n"
         "baseline: {mask_ratio: 0}\n"
-        f"seeds: {runs // 2}\n"
+        f"seeds: {runs // 2}\n",
     )
-    return plan(read_study(str(path)))
 
 
-def fill(results: Path, planned: Plan, records: int) -> None:
-    """The folder of every run, finished."""
+def planned_study(folder: Path, text: str) -> Plan:
+    """The plan of a study with this text, which is written to study.yaml in the folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "study.yaml").write_text(text)
+    return plan(read_study(str(folder / "study.yaml")))
+
+
+def any_score(_run: Run, _name: str, draw: random.Random) -> float:
+    return draw.random()
+
+
+def fill(
+    results: Path, planned: Plan, records: int, score: Callable[[Run, str, random.Random], float] = any_score
+) -> None:
+    """The folder of every run, finished; `score` is that of a run by its name."""
     for number, run in enumerate(planned.runs):
         folder = results / "runs" / run.id
         folder.mkdir(parents=True)
         draw = random.Random(run.id)
         write_json(folder / "run.json", {"schema": SCHEMA, **run.to_dict()}, flush=False)
-        scores = {name: draw.random() for name in (*SCORES, *(f"{of}.{name}" for of in SETS for name in SCORES))}
+        names = (*SCORES, *(f"{of}.{name}" for of in SETS for name in SCORES))
+        scores = {name: score(run, name, draw) for name in names}
         began = STARTED + 60 * number
         lines = metrics(draw, records, run.cost.samples, began, scores)
         (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-        write_json(folder / "result.json", result(draw, run.cost.samples, began, scores), flush=False)
+        write_json(folder / "result.json", result(draw, run, began, scores), flush=False)
 
 
 def metrics(
@@ -87,23 +99,24 @@ def metrics(
     return [*lines, {"step": records, "samples": samples, "scores": dict(scores), **end}]
 
 
-def result(draw: random.Random, samples: int, began: float, scores: Mapping[str, float]) -> dict[str, Any]:
+def result(draw: random.Random, run: Run, began: float, scores: Mapping[str, float]) -> dict[str, Any]:
     """What result.json says."""
+    samples, hours = run.cost.samples, run.cost.gpu_hours * draw.uniform(0.95, 1.05)
     return {
         "schema": SCHEMA,
         "scores": dict(scores),
         "samples": samples,
-        "steps": 100,
+        "steps": run.cost.steps,
         "unique_pairs": samples,
         "repeats": 1.0,
-        "params": 1_654_321,
-        "train_seconds": 12.5 + draw.random(),
-        "cpu_seconds": 12.0 + draw.random(),
+        "params": run.cost.params,
+        "train_seconds": 3600 * hours + draw.random(),
+        "cpu_seconds": 3600 * hours,
         "evaluation_seconds": draw.random(),
         "images_per_second": 500 + draw.random(),
         "devices": 1,
         "device": "cpu",
-        "gpu_hours": draw.random() / 100,
+        "gpu_hours": hours,
         "peak_memory_bytes": draw.randrange(10**9),
         "final_loss": draw.random(),
         "attempts": 1,

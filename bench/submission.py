@@ -37,11 +37,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from bench.report import leave, limit, machine, table
 from flipscale.errors import FlipscaleError
 from flipscale.run import FailureKind, RunFolder, write_json
 from tests.launch import fake_slurm
-
-# bench.report imports torch, and this module is imported by processes that are measured: main imports it.
 
 PROGRAMS = ("sbatch", "squeue", "sacct", "scancel", "scontrol", "sinfo")
 
@@ -90,8 +89,6 @@ main()
 
 def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
     """Measure and print; the facts that --out writes are returned."""
-    from bench.report import leave, machine
-
     parser = _parser()
     asked = parser.parse_args(arguments)
     if asked.hydra and not asked.partition:
@@ -517,25 +514,21 @@ def limits(facts: Mapping[str, Any]) -> list[dict[str, Any]]:
     for where, one, size in places:
         calls = max(sum(run["calls"].values()) for run in one["flipscale"])
         most = math.ceil(one["runs"] / size) + CONSTANT
-        found.append(_limit(f"scheduler calls to submit ({where})", f"at most {most}", f"{calls}", calls <= most))
+        found.append(limit(f"scheduler calls to submit ({where})", f"at most {most}", f"{calls}", calls <= most))
     for where, one, _ in places:
         own = 1000 * _least(one["flipscale"], "own_cpu_seconds") / one["runs"]
         wall = 1000 * min(run["wall_seconds"] - run["programs_wall_seconds"] for run in one["flipscale"]) / one["runs"]
         said = f"{own:.2f} ms of CPU ({wall:.2f} of wall)"
-        found.append(_limit(f"own work a run to submit ({where})", f"under {OWN_MS:g} ms", said, own < OWN_MS))
+        found.append(limit(f"own work a run to submit ({where})", f"under {OWN_MS:g} ms", said, own < OWN_MS))
     again = max(sum(run["calls"].values()) for run in facts["looks"]["again"])
-    found.append(_limit("scheduler calls to submit again, all finished", "0", f"{again}", again == 0))
+    found.append(limit("scheduler calls to submit again, all finished", "0", f"{again}", again == 0))
     for situation, seen in facts["looks"]["situations"].items():
         for kind, name in (("text", "status"), ("json", "status --json")):
             wall = _least(seen[kind], "wall_seconds")
             said = f"{wall:.2f} s ({_cpu(seen[kind]):.2f} of CPU)"
             of = f"{name} of {facts['looks']['runs']:,}, {situation}"
-            found.append(_limit(of, f"under {STATUS_SECONDS:g} s", said, wall < STATUS_SECONDS))
+            found.append(limit(of, f"under {STATUS_SECONDS:g} s", said, wall < STATUS_SECONDS))
     return found
-
-
-def _limit(what: str, limit: str, measured: str, holds: bool) -> dict[str, Any]:
-    return {"what": what, "limit": limit, "measured": measured, "verdict": "holds" if holds else "missed"}
 
 
 def _least(spent: Sequence[Mapping[str, float]], name: str) -> float:
@@ -547,8 +540,6 @@ def _cpu(spent: Sequence[Mapping[str, float]]) -> float:
 
 
 def _as_markdown(facts: Mapping[str, Any]) -> str:
-    from bench.report import table
-
     here, seen = facts["machine"], facts["looks"]
     rows = []
     for one in facts["fake"]:

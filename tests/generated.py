@@ -112,7 +112,7 @@ SHOWN_FROM = {
     "repeats": "icons",
     "learning_curves": "icons",
     "speedup": "quickstart",
-    "isoflop": "made-up",
+    "isoflop": "isoflop",
 }
 """The committed study that the gallery shows a figure of; of all others it is fashion."""
 
@@ -124,11 +124,10 @@ def gallery() -> str:
     parts = []
     for name, kind in FIGURES.items():
         study = SHOWN_FROM.get(name, "fashion")
-        made = "python -m tests.made_up" if study == "made-up" else f"flipscale plot studies/{study}.yaml"
         parts.append(
             f"### {name}\n\n{kind.about[0].upper()}{kind.about[1:]}. {kind.how_to_read}\n\n"
             f"![{kind.about}](../plots/{study}/{name}.png)\n\n"
-            f"`{made}` · on an Axes: `flipscale.plot.{kind.on_axes.__name__}`\n"
+            f"`flipscale plot studies/{study}.yaml` · on an Axes: `flipscale.plot.{kind.on_axes.__name__}`\n"
         )
     return "\n".join(parts)
 

@@ -1,10 +1,8 @@
-"""Results that follow a law exactly, or nearly: to see whether a figure shows it, and where no committed study can."""
+"""Results that follow a law exactly: to see whether a figure shows it."""
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from flipscale.collect import COLUMNS, DTYPES
@@ -21,16 +19,15 @@ def table(rows: Sequence[dict[str, Any]]) -> pd.DataFrame:
     )
 
 
-def isoflop_runs(noise: float = 0.0) -> pd.DataFrame:
+def isoflop_runs() -> pd.DataFrame:
     """Models of seven sizes at four budgets of FLOPs, error = 0.12 + 3 G^-0.13 + 6 S^-0.22, without and with a mask."""
-    rng = np.random.default_rng(0)
     rows = []
     for width, depth in ((64, 4), (96, 5), (128, 6), (192, 8), (256, 10), (384, 12), (512, 16)):
         for budget in (4e15, 1.2e16, 4e16, 1.2e17):
             for mask in (0.0, 0.5):
                 size = width * width * depth * 2e3 * (1 - 0.45 * mask)
                 samples = int(budget / size)
-                error = 0.12 + 3 * size**-0.13 + 6 * samples**-0.22 * (1 + 0.3 * mask) + noise * rng.normal()
+                error = 0.12 + 3 * size**-0.13 + 6 * samples**-0.22 * (1 + 0.3 * mask)
                 model = f"ViT-w{width}d{depth}-4"
                 rows.append(
                     {
@@ -49,21 +46,3 @@ def isoflop_runs(noise: float = 0.0) -> pd.DataFrame:
                     }
                 )
     return table(rows)
-
-
-def draw(out: Path) -> None:
-    """The figures of the gallery that no committed study can fill."""
-    from flipscale.plot import NO_CURVES, plot_all
-
-    plot_all(
-        isoflop_runs(noise=0.001),
-        NO_CURVES,
-        study="made-up (computed from a law, not trained)",
-        baseline={"mask_ratio": 0.0},
-        out=out,
-        figures=["isoflop"],
-    )
-
-
-if __name__ == "__main__":
-    draw(Path(__file__).parents[1] / "plots" / "made-up")

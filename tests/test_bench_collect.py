@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from bench import collect, mirror, run_folders
+from bench import collect, large_study, mirror, run_folders
 from flipscale.collect import collect as collect_runs
 from flipscale.collect.points import _by_columns
 
@@ -26,6 +26,20 @@ def test_collecting_reads_what_changed_and_writes_the_same(tmp_path, capsys):
     kept = json.loads(out.read_text())
     assert [one["what"] for one in kept["limits"]][:2] == ["all read", "none changed"]
     assert kept["table"] == capsys.readouterr().out.splitlines()[: len(kept["table"])]
+
+
+@pytest.mark.slow
+def test_every_verb_is_run_on_a_study_that_has_something_to_draw(tmp_path):
+    facts = large_study.main(["--seeds", "1", "--records", "3", "--repeats", "1", "--folder", str(tmp_path)])
+    assert facts["runs"] == large_study.CELLS
+    assert {verb: one["said"].split(" (")[0] for verb, (one,) in facts["verbs"].items()} == {}
+    assert facts["figures"] > 10
+    assert [one["what"] for one in facts["limits"]] == [
+        "flipscale plan",
+        "flipscale status",
+        "flipscale plot",
+        "report.html",
+    ]
 
 
 @pytest.mark.slow

@@ -102,13 +102,13 @@ def test_hydra_without_a_cluster_is_refused(capsys):
     assert "--hydra needs --partition" in capsys.readouterr().err
 
 
-def test_limits_hold_or_are_missed():
+def test_limits_hold_or_do_not():
     spent = {"own_cpu_seconds": 2.0, "programs_cpu_seconds": 0.0, "programs_wall_seconds": 1.0}
     slow = {"runs": 1000, "flipscale": [{**spent, "wall_seconds": 4.0, "calls": {"scontrol": 1, "sbatch": 2}}]}
     looks = {"runs": 1000, "again": [{"calls": {"squeue": 1}}], "situations": {}}
     found = submission.limits({"fake": [slow], "max_array_size": 1001, "cluster": None, "looks": looks})
     assert [(one["limit"], one["measured"], one["verdict"]) for one in found] == [
-        ("at most 2", "3", "missed"),
-        ("under 1 ms", "2.00 ms of CPU (3.00 of wall)", "missed"),
-        ("0", "1", "missed"),
+        ("at most 2", "3", "DOES NOT HOLD"),
+        ("under 1 ms", "2.00 ms of CPU (3.00 of wall)", "DOES NOT HOLD"),
+        ("0", "1", "DOES NOT HOLD"),
     ]

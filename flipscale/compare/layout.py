@@ -7,12 +7,14 @@ from flipscale.compare.estimates import Estimate
 from flipscale.compare.parts import Curve
 from flipscale.compare.spelling import short, signed
 from flipscale.compare.words import name_of, score_words
+from flipscale.fit.words import by_reason
 
 if TYPE_CHECKING:
     from flipscale.compare.comparison import Comparison
 
 AsTable = Callable[[Sequence[str], Sequence[Sequence[str]]], str]
 
+_LISTED = 8  # reasons, each with its runs, that are listed
 _FEW = 4  # names that a line can list and still be read
 
 
@@ -33,8 +35,11 @@ def laid_out(comparison: "Comparison", as_table: AsTable) -> str:
     parts += _legend(comparison)
     for title, runs in (("left out", comparison.left_out), ("without a twin", comparison.unpaired)):
         if runs:
-            listed = "\n".join(f"- {run}: {why}" for run, why in runs.items())
-            parts.append(f"{_count(len(runs), 'run')} {title}:\n\n{listed}")
+            reasons = by_reason(runs)
+            listed = [f"- {line}" for line in reasons[:_LISTED]]
+            if len(reasons) > _LISTED:
+                listed.append(f"- and {len(reasons) - _LISTED} lines more: `compare --json` has all of them")
+            parts.append("\n".join([f"{_count(len(runs), 'run')} {title}:\n", *listed]))
     return "\n\n".join(parts) + "\n"
 
 

@@ -12,6 +12,7 @@ from flipscale.compare.points import Point, different_devices
 def pairs_of(points: Sequence[Point], arms: Sequence[str], lower: bool) -> tuple[list[Pair], dict[str, str]]:
     """One Pair for each cell and arm that has twins, and the runs that have none, with the reason."""
     twins = {(point.series, point.cell, point.seed): point for point in points if not point.arm}
+    with_baseline = {(series, cell) for series, cell, _ in twins}
     runs: dict[tuple[str, str, str], list[Point]] = {}
     for point in points:
         runs.setdefault((point.series, point.cell, point.arm), []).append(point)
@@ -24,7 +25,8 @@ def pairs_of(points: Sequence[Point], arms: Sequence[str], lower: bool) -> tuple
                 if twin := twins.get((series, cell, point.seed)):
                     paired.append((twin, point))
                 else:
-                    unpaired[point.id] = f"no baseline at seed {point.seed} of cell {cell or '(the only one)'!r}"
+                    where = f"at seed {point.seed} of" if (series, cell) in with_baseline else "in"
+                    unpaired[point.id] = f"no baseline {where} cell {cell or '(the only one)'!r}"
             if paired:
                 pairs.append(_pair(paired, lower))
     return pairs, unpaired

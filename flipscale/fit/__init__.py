@@ -26,6 +26,7 @@ words.py         how all of it reads
 Data in, data out: nothing here touches a disk.
 """
 
+from flipscale.fit.best import evened, is_isoflop
 from flipscale.fit.fitted import Fit, HeldOut
 from flipscale.fit.fitting import Options, default_law, fit, fit_groups
 from flipscale.fit.fronts import frontier, isoflop
@@ -45,6 +46,7 @@ __all__ = [
     "TwoStep",
     "column",
     "default_law",
+    "evened",
     "fit",
     "fit_groups",
     "forecast",
@@ -53,6 +55,7 @@ __all__ = [
     "group_name",
     "in_groups",
     "is_accuracy",
+    "is_isoflop",
     "isoflop",
     "law_named",
     "two_step",

@@ -68,9 +68,27 @@ def budgets_of(budget: Array) -> list[NDArray[np.intp]]:
     return np.split(order, starts[1:])
 
 
+def evened(budget: Array) -> Array:
+    """The mean budget of each row's like: what parts of a batch make of one budget is one again."""
+    even = np.empty(len(budget))
+    for rows in budgets_of(budget):
+        even[rows] = np.exp(np.log(budget[rows]).mean())
+    return even
+
+
 def has_budgets(size: Array, budget: Array) -> bool:
     """Whether two budgets or more were each spent on sizes enough for a minimum."""
-    return sum(len(np.unique(size[rows])) >= _CURVE for rows in budgets_of(budget)) > 1
+    return sum(_enough(size, budget)) > 1
+
+
+def is_isoflop(size: Array, budget: Array) -> bool:
+    """Whether all runs are so: equal budgets were intended."""
+    enough = _enough(size, budget)
+    return len(enough) > 1 and all(enough)
+
+
+def _enough(size: Array, budget: Array) -> list[bool]:
+    return [len(np.unique(size[rows])) >= _CURVE for rows in budgets_of(budget)]
 
 
 def optima(

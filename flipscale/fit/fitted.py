@@ -86,6 +86,8 @@ class Fit:
     tied: Mapping[str, str] = field(default_factory=dict)
     optima: tuple[Optimum, ...] = ()
     """Of an IsoFLOP fit: the best size of each budget, which the law goes through."""
+    among: tuple[str, ...] = ()
+    """Of an IsoFLOP fit: the runs among which these were found."""
     notes: tuple[str, ...] = ()
     """What a reader must know before believing it."""
 
@@ -104,7 +106,7 @@ class Fit:
 
     @property
     def used(self) -> tuple[str, ...]:
-        return self.rows.ids
+        return self.among or self.rows.ids
 
     @property
     def left_out(self) -> Mapping[str, str]:

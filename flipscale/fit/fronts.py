@@ -94,5 +94,6 @@ def isoflop(
         group=dict(group or {}),
         frontier=f"isoflop ({method})",
         optima=tuple(found),
+        among=tuple(ids[i] for i in there),
         notes=notes(law, rows, solution),
     )

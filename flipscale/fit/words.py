@@ -109,8 +109,10 @@ def _definitions(fit: "Fit") -> str:
 
 
 def _rows(fit: "Fit") -> str:
-    used = f"{len(fit.rows)} used, {fit.rows.points} different settings"
-    if fit.frontier:
+    used = f"{len(fit.used)} used, {fit.groups if fit.optima else fit.rows.points} different settings"
+    if fit.optima:
+        used += f", and the best sizes of {len(fit.optima)} budgets fitted, by {fit.frontier}"
+    elif fit.frontier:
         used += f", reduced by {fit.frontier}"
     if not fit.left_out:
         return f"{used}, none left out"
@@ -131,7 +133,7 @@ def _intervals(fit: "Fit") -> str:
     groups = fit.groups
     seeds = (
         ""
-        if groups < len(fit.rows)
+        if groups < len(fit.used)
         else ", one run each, so the scatter of seeds is seen only as scatter about the law"
     )
     return f"95 %, {len(fit.draws)} resamples of {groups} settings{seeds}"

@@ -8,7 +8,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from flipscale.errors import ResultsError
-from flipscale.fit import Fit, Options, fit, frontier, isoflop
+from flipscale.fit import Fit, Options, evened, fit, frontier, is_isoflop, isoflop
 from flipscale.plot.lines import add_references
 from flipscale.plot.page import Drawing, Line, Panel, alone
 from flipscale.plot.shown import NO_MASK, Shown, Undrawable, few_arms, score_words, shown
@@ -65,6 +65,10 @@ def compute_panels(s: Shown, law: str = "power") -> list[Panel]:
     spans = rows.groupby("arm")["train_flops"].agg(lambda flops: flops.max() / flops.min())
     if rows.empty or spans.max() < _SAME:
         raise Undrawable("all runs of an arm took the same training FLOPs")
+    spent = rows["train_flops"].to_numpy(dtype=float)
+    if is_isoflop(rows["flops_per_sample"].to_numpy(dtype=float), spent):
+        # Or a poor run would be on the front for being half a batch cheaper than a good one.
+        rows = rows.assign(train_flops=evened(spent))
     of = {arm: rows[rows["arm"] == arm] for arm in sorted(set(rows["arm"]))}
 
     def draw(ax: Axes) -> Drawing:
@@ -113,13 +117,13 @@ def _draw_arm(ax: Axes, s: Shown, rows: pd.DataFrame, arm: int, law: str, drawin
     except ResultsError:
         return Line(s.arms[arm], dot, xs[on_front].tolist(), ys[on_front].tolist())
     along = np.geomspace(xs[on_front].min(), xs[on_front].max(), _ALONG)
-    line = found.predict({"train_flops": along})
+    line = _steady(found.predict({"train_flops": along}))
     ax.plot(along, line, color=style["color"], linestyle=style["linestyle"], zorder=3)
     ends = found.intervals.get("a")
     # Where not even the sign of the exponent is known, a band says no more than its numbers do, and fills the frame.
     if len(s.arms) <= _MOST_BANDS and ends and ends[0] > 0:
         _band(ax, found, "train_flops", along, style["color"])
-    return Line(_named(s.arms[arm], found), style, along.tolist(), line.tolist())
+    return Line(_named(s.arms[arm], found), style, along.tolist(), line)
 
 
 def isoflop_panels(s: Shown) -> list[Panel]:
@@ -168,11 +172,12 @@ def isoflop_panels(s: Shown) -> list[Panel]:
             style = line_style(arm)
             budgets, sizes = ([getattr(one, name) for one in found.optima] for name in ("budget", "size"))
             along = np.geomspace(min(budgets), max(budgets), _ALONG)
-            line = found.predict({"train_flops": along})
+            line = _steady(found.predict({"train_flops": along}))
             ax.plot(budgets, sizes, "*", color=style["color"], ms=10, markeredgecolor="white", zorder=4)
+            drawing.avoid += [([budget], [size]) for budget, size in zip(budgets, sizes, strict=True)]
             ax.plot(along, line, color=style["color"], linestyle=style["linestyle"], zorder=3)
             _band(ax, found, "train_flops", along, style["color"])
-            drawing.lines.append(Line(_named(s.arms[arm], found), style, along.tolist(), line.tolist()))
+            drawing.lines.append(Line(_named(s.arms[arm], found), style, along.tolist(), line))
         log_axis(ax.xaxis, ax.dataLim.intervalx, power)
         log_axis(ax.yaxis, ax.dataLim.intervaly, power)
         ax.set_xlabel("training FLOPs, C")
@@ -204,7 +209,13 @@ def _means(rows: pd.DataFrame) -> pd.DataFrame:
 def _band(ax: Axes, found: Fit, x: str, along: Any, color: str) -> None:
     """The law's 95 % band, where there are runs enough for one."""
     if found.stretch is not None:
-        ax.fill_between(along, *found.band({x: along}), color=color, alpha=0.13, linewidth=0, zorder=1.5)
+        low, high = map(_steady, found.band({x: along}))
+        ax.fill_between(along, low, high, color=color, alpha=0.13, linewidth=0, zorder=1.5)
+
+
+def _steady(values: Any) -> list[float]:
+    """The same to six digits: further ones of a fit differ between processors, and the bytes of a figure would too."""
+    return [float(f"{value:.6g}") for value in values]
 
 
 def _named(arm: str, found: Fit) -> str:

@@ -72,7 +72,7 @@ def mask_panels(s: Shown) -> list[Panel]:
         raise one_value(s, "mask_ratio")
     others = {name: value for name, value in s.baseline.items() if name != "mask_ratio"}
     plain = s.of(s.rows[is_baseline(s.rows, others)])
-    if plain.rows["mask_ratio"].nunique() < 2:
+    if plain.rows.groupby("cell")["mask_ratio"].nunique().max() < 2:
         raise Undrawable("no two runs differ in mask_ratio alone")
     ratios = sorted(plain.rows["mask_ratio"].dropna().unique())
 

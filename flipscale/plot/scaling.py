@@ -119,6 +119,8 @@ def gain_panels(s: Shown) -> list[Panel]:
 
 def _axes(s: Shown) -> list[str]:
     there = [axis for axis in SCALES if axis in s.axes]
+    if there and not (there := [axis for axis in there if best_slice(s, axis)[axis].nunique() > 1]):
+        raise Undrawable(f"no two runs differ in {' or '.join(SCALES)} alone")
     if not there:
         raise Undrawable("model, data_size and samples have one value each")
     return there

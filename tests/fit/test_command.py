@@ -174,6 +174,20 @@ def test_a_study_has_a_law_an_arm_and_one_over_all_mask_ratios(tmp_path: Path) -
     assert "not fitted: data_size=250, mask_ratio=0.0 and 8 others: all runs have the same" in done.stderr
 
 
+def test_a_study_of_equal_flops_has_the_law_of_the_best_size(tmp_path: Path) -> None:
+    out = str(tmp_path / "fits.json")
+    done = flipscale("fit", "studies/isoflop.yaml", "--draws", "100", "--json", "--out", out)
+    fits = json.loads(done.stdout)["fits"]
+    assert [(fit["law"], fit["group"]) for fit in fits] == [
+        *(("odds", {"mask_ratio": ratio}) for ratio in (0.0, 0.5)),
+        *(("growth", {"mask_ratio": ratio}) for ratio in (0.0, 0.5)),
+    ]
+    for fit in fits[2:]:
+        assert [round(best["budget"] / 1e10) for best in fit["optima"]] == [10, 25, 60, 150]
+        assert len(fit["used"]) == 72
+    assert f"wrote {out} (4 fits, 144 runs used, 0 left out)" in done.stderr
+
+
 def test_a_study_is_forecast_at_settings_by_the_cost_of_the_run_they_name() -> None:
     done = flipscale(
         "forecast", "studies/fashion.yaml", "--at", "model=ViT-w64d4-4,samples=64k,data_size=60k", "--draws", "100",

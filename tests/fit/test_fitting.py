@@ -8,7 +8,7 @@ import pytest
 
 from flipscale.errors import ResultsError
 from flipscale.fit import Options, fit, fit_groups, frontier, isoflop, two_step
-from flipscale.fit.best import on_frontier
+from flipscale.fit.best import budgets_of, evened, has_budgets, is_isoflop, on_frontier
 from flipscale.fit.rows import column, is_accuracy
 from flipscale.fit.solver import Problem, solve
 from flipscale.fit.uncertainty import interval, resamples, stretch
@@ -267,8 +267,21 @@ def test_a_budget_whose_best_size_is_the_largest_tried_has_no_optimum() -> None:
         "C 1e+17": "the best size tried is the smallest or the largest, so the optimum lies outside"
     }
     assert len(found.optima) == 5
+    assert len(found.used) == len(cut)
+    rows = f"rows: {len(cut)} used, {len(cut)} different settings, and the best sizes of 5 budgets fitted, by isoflop"
+    assert checklist(found)[3].startswith(rows)
     with pytest.raises(ResultsError, match="0 of 1 budgets of C have an optimum, and a law takes 2"):
         isoflop(cut[cut["C"] == first], x="N", y="loss", budget="C", options=POINT_ONLY)
+
+
+def test_budgets_that_creep_up_are_not_one() -> None:
+    creeping = 1.05 ** np.arange(10)
+    assert [len(rows) for rows in budgets_of(creeping)] == [2, 2, 2, 2, 2]
+    assert has_budgets(np.tile([1.0, 2, 3], 2), np.repeat([1.0, 4.0], 3))
+    assert not has_budgets(np.tile([1.0, 2], 3), np.repeat([1.0, 4.0, 16.0], 2))
+    mixed = np.array([1, 2, 3, 1, 2, 3, 1.0]), np.array([1, 1, 1.02, 4, 4, 4, 9])
+    assert (has_budgets(*mixed), is_isoflop(*mixed)) == (True, False)
+    assert evened(mixed[1]) == pytest.approx([*[1.02 ** (1 / 3)] * 3, 4, 4, 4, 9])
 
 
 # Fronts

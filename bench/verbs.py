@@ -1,0 +1,31 @@
+"""A verb of flipscale as its user runs it on a made study, from Python's start to its end, and what that takes."""
+
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+
+def run_verb(verb: str, folder: Path, *options: str) -> dict[str, Any]:
+    """What `flipscale VERB study.yaml` took in a folder that has study.yaml, results/ and plots/; and what it said."""
+    command = [sys.executable, "-m", "flipscale", verb, folder / "study.yaml", "--results", folder / "results"]
+    if verb in ("plot", "report"):
+        command += ["--plots", folder / "plots"]
+    with tempfile.TemporaryFile("w+") as said:
+        began = time.perf_counter()
+        process = subprocess.Popen([*command, *options], stdin=subprocess.DEVNULL, stdout=said, stderr=said)
+        _, status, used = os.wait4(process.pid, 0)
+        wall = time.perf_counter() - began
+        process.returncode = os.waitstatus_to_exitcode(status)
+        said.seek(0)
+        text = said.read()
+    assert process.returncode == 0, text
+    return {
+        "wall_seconds": wall,
+        "cpu_seconds": used.ru_utime + used.ru_stime,
+        "peak_memory_bytes": used.ru_maxrss * 1024,  # ru_maxrss is in KiB
+        "said": text.strip().rpartition("\n")[2],
+    }
