@@ -89,22 +89,32 @@ class Plan:
 
 def plan(study: Study) -> Plan:
     """Every run of a study, once each, in the order of its axes."""
-    # An id is a digest of all settings, and takes longer than all else here: each is worked out once.
-    by_id = {run_id(cell): cell for cell in reversed(study.cells)}
-    ids = {id(cell): own_id for own_id, cell in by_id.items()}
-    varied = _varied(study)
     axes = {axis.name for axes in study.grids.values() for axis in axes}
     differing = sorted({*axes, *(coupling.name for coupling in study.couplings), "tuning", "inference"} - {"seed"})
+
+    def apart(settings: Mapping[str, Any]) -> str:
+        # What no axis and no coupling gives is the same in all cells.
+        return repr([settings[name] for name in differing])
+
+    # An identity takes longer than all else here, and the seeds of a cell share all of it but the seed.
+    varied = _varied(study)
+    seedless: dict[str, tuple[dict[str, Any], str]] = {}
+    ids: dict[int, str] = {}
+    names: dict[str, str] = {}
+    for cell in study.cells:
+        key = apart(cell)
+        if key not in seedless:
+            name = ", ".join(f"{name}={show_setting(cell[name])}" for name in varied)
+            seedless[key] = identity({**cell, "seed": SETTINGS["seed"].default}), name
+        own, name = seedless[key]
+        ids[id(cell)] = own_id = _id(cell, own | ({"seed": cell["seed"]} if cell["seed"] else {}))
+        names.setdefault(own_id, name)
     device = study.resources["device"] or ("A100" if study.resources["gpus"] else "cpu")
     resources = {**study.resources, "device": device}
-    names = {
-        own_id: ", ".join(f"{name}={show_setting(cell[name])}" for name in varied) for own_id, cell in by_id.items()
-    }
     prices: dict[str, Cost] = {}
 
     def price(settings: Mapping[str, Any]) -> Cost:
-        # What no axis and no coupling gives is the same in all cells, and a seed costs what another does.
-        key = repr([settings[name] for name in differing])
+        key = apart(settings)  # A seed costs what another does.
         if key not in prices:
             prices[key] = cost(stage(settings), resources)
         return prices[key]
@@ -194,8 +204,13 @@ def _line(settings: Mapping[str, Any]) -> list[Mapping[str, Any]]:
 
 def run_id(settings: Mapping[str, Any]) -> str:
     """A run's name: what a person wants to know of it, then a hash of everything that can change its result."""
+    return _id(settings, identity(settings))
+
+
+def _id(settings: Mapping[str, Any], own: Mapping[str, Any]) -> str:
+    """The name of the run with these settings, and `own` their identity."""
     digest = hashlib.sha256(
-        json.dumps({"recipe": RECIPE, **identity(settings)}, sort_keys=True, separators=(",", ":")).encode()
+        json.dumps({"recipe": RECIPE, **own}, sort_keys=True, separators=(",", ":")).encode()
     ).hexdigest()
     readable = (
         settings["model"],

@@ -421,10 +421,25 @@ def replacing(path: Path, *, flush: bool = True) -> Iterator[IO[bytes]]:
         temporary.unlink(missing_ok=True)
 
 
-def write_json(path: Path, data: Mapping[str, Any], *, flush: bool = True) -> None:
-    """Write `data` to `path` whole: a reader sees the old file or the new one, never half of one."""
+def write_json(path: Path, data: Mapping[str, Any], *, rows: str | None = None, flush: bool = True) -> None:
+    """Write `data` to `path` whole: a reader sees the old file or the new one, never half of one.
+
+    `rows` names a key under which there is a long list, see `as_json`.
+    """
     with replacing(path, flush=flush) as file:
-        file.write(json.dumps(data, indent=1).encode() + b"\n")
+        file.write(as_json(data, rows=rows).encode() + b"\n")
+
+
+def as_json(data: Any, *, rows: str | None = None) -> str:
+    """JSON that a person can read: indented, or with each element of the list under the key `rows` on one line.
+
+    json's encoder in C does not indent: thousands of runs take it a tenth of the time of the one in Python.
+    """
+    if rows is None:
+        return json.dumps(data, indent=1)
+    listed = ",\n  ".join(json.dumps(element) for element in data[rows])
+    parts = (json.dumps(value) if key != rows else f"[\n  {listed}\n ]" for key, value in data.items())
+    return "{\n" + ",\n".join(f" {json.dumps(key)}: {part}" for key, part in zip(data, parts, strict=True)) + "\n}"
 
 
 def _holder_lives(host: str, pid: int, born: str | None, touched: float) -> bool:

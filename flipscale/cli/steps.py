@@ -55,7 +55,7 @@ def write_plan(args: argparse.Namespace, planned: "Plan") -> None:
 
     folder = args.results / planned.study
     folder.mkdir(parents=True, exist_ok=True)
-    write_json(folder / "plan.json", planned.to_dict())
+    write_json(folder / "plan.json", planned.to_dict(), rows="runs")
 
 
 def collect_all(args: argparse.Namespace, planned: "Plan") -> "Collected":

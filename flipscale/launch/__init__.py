@@ -297,7 +297,6 @@ def cancel(runs: Iterable["Run"], results: Path) -> list[str]:
 
 def watch(runs: Sequence["Run"], results: Path, *, every: float = LOOK_SECONDS) -> Iterator[StudyProgress]:
     """How the study goes, again and again, until no run waits or runs; what it yields last is how it ended."""
-    began = time.monotonic()
     flops = {run.id: run.cost.train_flops for run in runs}
     hours = {run.id: run.cost.gpu_hours for run in runs}
     ended: dict[str, RunProgress] = {}
@@ -316,6 +315,8 @@ def watch(runs: Sequence["Run"], results: Path, *, every: float = LOOK_SECONDS) 
 
         done = sum(flops[run_id] * run.done for run_id, run in seen.items())
         to_come = sum(flops[run_id] * (1 - run.done) for run_id, run in seen.items() if run.state in ACTIVE)
+        if at_first is None:
+            began = time.monotonic()
         elapsed = time.monotonic() - began
         if at_first is None or done < at_first:  # A resumed run begins at its checkpoint, before its last record.
             at_first, paced_from = done, elapsed

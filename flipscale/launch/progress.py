@@ -145,7 +145,9 @@ def run_progress(
     `files` are those that may be there.
     """
     size = RUNNING_TAIL_BYTES if state is State.RUNNING else TAIL_BYTES
-    record, scores = last_records(folder, size) if "metrics.jsonl" in files else (None, None)
+    record, scores = None, None
+    if "metrics.jsonl" in files:
+        record, scores = last_records(folder, size, scores=state is State.RUNNING)
     record = record or {}
     if state is State.FAILED:
         error = folder.error() or {}
@@ -163,13 +165,17 @@ def run_progress(
     )
 
 
-def last_records(folder: RunFolder, size: int = TAIL_BYTES) -> tuple[dict[str, Any] | None, dict[str, Any] | None]:
-    """The last record of the loss in metrics.jsonl and the last scores, each from the last `size` bytes or None."""
+def last_records(
+    folder: RunFolder, size: int = TAIL_BYTES, *, scores: bool = True
+) -> tuple[dict[str, Any] | None, dict[str, Any] | None]:
+    """The last record of the loss in metrics.jsonl and the last scores, each from the last `size` bytes or None.
+
+    Without `scores` none are looked for: their lines are the long ones, and there may be thousands of runs.
+    """
     loss: dict[str, Any] | None = None
-    scores: dict[str, Any] | None = None
+    last_scores: dict[str, Any] | None = None
     for line in reversed(folder.tail("metrics.jsonl", size).splitlines()):
-        # Of the lines before the last loss only those with scores are read.
-        if loss is not None and b'"scores"' not in line:
+        if not ((loss is None and b'"loss"' in line) or (scores and b'"scores"' in line)):
             continue
         try:
             record = json.loads(line)
@@ -179,11 +185,11 @@ def last_records(folder: RunFolder, size: int = TAIL_BYTES) -> tuple[dict[str, A
             continue
         if loss is None and "loss" in record and type(record.get("samples")) is int:
             loss = record
-        if scores is None and isinstance(record.get("scores"), dict):
-            scores = record["scores"]
-        if loss is not None and scores is not None:
+        if scores and last_scores is None and isinstance(record.get("scores"), dict):
+            last_scores = record["scores"]
+        if loss is not None and (last_scores is not None or not scores):
             break
-    return loss, scores
+    return loss, last_scores
 
 
 def rewritable(stream: TextIO) -> bool:
