@@ -385,6 +385,19 @@ def test_curves_of_somebody_else_are_named(tmp_path):
     pd.DataFrame({"a": [1]}).to_parquet(tmp_path / "curves.parquet")
     with pytest.raises(ResultsError, match=r"curves\.parquet: has no column 'id'"):
         read_curves(tmp_path / "curves.parquet")
+    with pytest.raises(ResultsError, match=r"curves\.parquet: has no column 'id'"):
+        read_curves(tmp_path / "curves.parquet", metrics=["loss"])
+
+
+def test_curves_of_some_metrics_are_the_rows_of_these(tmp_path, two_runs):
+    path = collect(two_runs, tmp_path, tmp_path / "mask").files[1]
+    all_of_them = read_curves(path)
+    some = read_curves(path, metrics=("loss", "no such thing"))
+    assert 0 < len(some) < len(all_of_them)
+    pd.testing.assert_frame_equal(
+        some.astype({"metric": "str"}),
+        all_of_them[all_of_them["metric"] == "loss"].astype({"metric": "str"}).reset_index(drop=True),
+    )
 
 
 def test_an_unfinished_folder_that_cannot_be_read_is_named_and_not_fatal(tmp_path, two_runs):

@@ -228,13 +228,15 @@ def collect(args: argparse.Namespace) -> int:
 def plot(args: argparse.Namespace) -> int:
     """Draw the figures of a study from its results.csv."""
     from flipscale.collect import read_curves, read_results
+    from flipscale.compare import pick_score
     from flipscale.plot import plot_all, read_references
 
     study = study_of(args)
     folder = args.results / study.name
+    results = read_results(folder / "results.csv")
     drawn = plot_all(
-        read_results(folder / "results.csv"),
-        read_curves(folder / "curves.parquet"),
+        results,
+        read_curves(folder / "curves.parquet", metrics=("loss", pick_score(results, study.score))),
         study=study.name,
         baseline=baseline_of(study),
         out=args.plots / study.name,

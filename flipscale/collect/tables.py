@@ -2,6 +2,7 @@
 
 import csv
 import os
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -77,15 +78,21 @@ def read_table(path: Path) -> pd.DataFrame:
     return table
 
 
-def read_curves(path: Path) -> pd.DataFrame:
-    """The table of curves.parquet; empty if there is none, as results.csv alone is enough for most figures."""
+def read_curves(path: Path, metrics: Collection[str] | None = None) -> pd.DataFrame:
+    """The table of curves.parquet; empty if there is none, as results.csv alone is enough for most figures.
+
+    With `metrics` only the rows of these: a study of 10,000 runs has millions of others.
+    """
     if not path.exists():
         return _frame(SCHEMA.empty_table())
     try:
-        table = pq.read_table(path)
+        there = pq.read_schema(path).names
+        lacking = [name for name in SCHEMA.names if name not in there]
+        wanted = None if metrics is None or lacking else [("metric", "in", list(metrics))]
+        table = pq.read_table(path, filters=wanted)
     except (OSError, ValueError) as error:
         raise ResultsError(f"{path}: cannot be read ({error}). Make it with `flipscale collect`.") from error
-    if lacking := [name for name in SCHEMA.names if name not in table.column_names]:
+    if lacking:
         raise ResultsError(f"{path}: has no column {lacking[0]!r}. Make it with `flipscale collect`.")
     return _frame(table)
 

@@ -39,11 +39,9 @@ def on_frontier(cost: Array, y: Array, kind: Frontier, *, lower: bool = True) ->
         bins = np.minimum(((logs - logs.min()) / width).astype(int), BINS - 1) if width > 0 else np.zeros(len(y), int)
         best = [min(np.flatnonzero(bins == b), key=lambda i: (sign * y[i], cost[i])) for b in np.unique(bins)]
         return np.array(best, dtype=np.intp)
-    front: list[int] = []
-    for i in order:
-        if not front or sign * y[i] < sign * y[front[-1]]:
-            front.append(int(i))
-    return np.array(front, dtype=np.intp)
+    ordered = sign * y[order]
+    cheaper = np.concatenate([[np.inf], np.minimum.accumulate(ordered)[:-1]])  # the best of all that cost no more
+    return order[ordered < cheaper]
 
 
 @dataclass(frozen=True)

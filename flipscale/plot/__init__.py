@@ -248,16 +248,24 @@ def plot_all(
     if len(results) < MANY_RUNS or not sys.platform.startswith("linux"):
         skipped = _save(names, prepared, out)
     else:
-        # Forked, a worker has everything imported already; begun anew it would take as long as it saves.
-        with ProcessPoolExecutor(2, mp_context=multiprocessing.get_context("fork")) as workers:
-            halves = [workers.submit(_save, half, prepared, out) for half in (names[::2], names[1::2])]
-            skipped = {name: why for half in halves for name, why in half.result().items()}
+        # Forked, a worker has everything already; begun anew, or sent the tables, it would take as long as it saves.
+        fork = multiprocessing.get_context("fork")
+        with ProcessPoolExecutor(2, fork, initializer=_prepared.append, initargs=((prepared, out),)) as workers:
+            skipped = {name: why for found in workers.map(_save_here, names) for name, why in found.items()}
     files = [path for name in names if name not in skipped for path in _paths(out, name)]
     return Plotted(tuple(files), {name: skipped[name] for name in names if name in skipped})
 
 
 def _paths(out: Path, name: str) -> list[Path]:
     return [out / f"{name}.{suffix}" for suffix in FORMATS]
+
+
+_prepared: list[tuple[Shown, Path]] = []
+"""In a worker: what it draws, and where it saves that."""
+
+
+def _save_here(name: str) -> dict[str, str]:
+    return _save([name], *_prepared[-1])
 
 
 def _save(names: Sequence[str], s: Shown, out: Path) -> dict[str, str]:
