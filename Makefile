@@ -24,6 +24,7 @@ bench: .venv/.dev  ## measure steps against open_clip's program, what masks save
 	$(BIN)/python -m bench.masking --out masking
 	$(BIN)/python -m bench.submission
 	$(BIN)/python -m bench.collect
+	$(BIN)/python -m bench.large_study
 	$(BIN)/python -m bench.mirror
 	$(BIN)/python -m bench.comparison --out comparison
 	$(BIN)/python -m bench.coverage --out coverage
