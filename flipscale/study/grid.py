@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from flipscale.architecture import Architecture, architecture
-from flipscale.cost import PRICED, flops_per_sample
+from flipscale.cost import PRICED
 from flipscale.errors import FlipscaleError
 from flipscale.study.document import Complaints
 from flipscale.study.expression import ExpressionError
@@ -80,7 +80,7 @@ def _afford(
         what = f"samples {budget} depend on {unknown[0]}, which follows from others; give {unknown[0]} in base or axes"
     else:
         try:
-            settings["samples"], what = _read("samples", round(budget.flops / flops_per_sample(settings)))
+            settings["samples"], what = _read("samples", budget.samples(settings))
         except FlipscaleError as error:
             what = str(error)
         what = f"samples {budget}{_at(chosen)}: {what}" if what else ""
@@ -137,6 +137,8 @@ def _read(name: str, value: Any) -> tuple[Any, str]:
     what = "".join(problems[:1])
     if isinstance(value, float) and "whole number" in what:
         what += ", or use round, floor or ceil"
+    if isinstance(read, Compute):
+        what = f"{read} stand in base or axes; an expression gives samples"
     return read, what
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from flipscale.architecture import architecture, known_models
+from flipscale.cost import flops_per_sample
 from flipscale.errors import FlipscaleError, did_you_mean
 from flipscale.study.document import Path_
 from flipscale.study.expression import number_of
@@ -71,6 +72,10 @@ class Compute:
     """Training FLOPs that a schedule is to take: each cell sees as many samples as they pay for."""
 
     flops: float
+
+    def samples(self, settings: Mapping[str, Any]) -> int:
+        """The samples that they pay for with these settings. Raises FlipscaleError where these have no cost."""
+        return round(self.flops / flops_per_sample(settings))
 
     def __str__(self) -> str:
         return f"{self.flops:.12g} FLOPs".replace("e+", "e")

@@ -10,7 +10,7 @@ from flipscale.study.document import Complaints, Document, Path_, merge, read_do
 from flipscale.study.expression import CONDITION, Expression, ExpressionError, read_expression
 from flipscale.study.grid import MOST_POINTS, cells
 from flipscale.study.keys import DESIGN_ALL, SCHEMA, TOP
-from flipscale.study.kinds import INVALID, show
+from flipscale.study.kinds import INVALID, Compute, show
 from flipscale.study.recipes import RECIPES, Recipe
 from flipscale.study.settings import SETTINGS
 from flipscale.study.study import Axis, Condition, Coupling, Study
@@ -373,7 +373,11 @@ class _Checker:
     def _baseline(self, axes: Mapping[str, Axis]) -> dict[str, Any]:
         if "baseline" not in self.document.data and "mask_ratio" in axes and 0.0 in axes["mask_ratio"].values:
             return {"mask_ratio": 0.0}
-        return self._settings("baseline", self._mapping("baseline"))
+        baseline = self._settings("baseline", self._mapping("baseline"))
+        if isinstance(baseline.get("samples"), Compute):
+            what = f"{baseline['samples']} are other samples in each cell; name what marks the runs to compare with"
+            self.complain(("baseline", "samples"), what)
+        return baseline
 
     def _checked_baseline(self, study: Study, found: list[dict[str, Any]]) -> Study:
         """The study, whose baseline is that of some run; one that was not written but lost its runs is dropped."""
@@ -394,4 +398,10 @@ class _Checker:
 
 
 def _all_equal(wanted: Mapping[str, Any]) -> Callable[[Mapping[str, Any]], bool]:
-    return lambda settings: all(settings[name] == value for name, value in wanted.items())
+    def equal(settings: Mapping[str, Any]) -> bool:
+        return all(
+            settings[name] == (value.samples(settings) if isinstance(value, Compute) else value)
+            for name, value in wanted.items()
+        )
+
+    return equal

@@ -846,6 +846,14 @@ BAD = {
             "or axes"
         ),
     ),
+    "samples_flops_coupled": (
+        GOOD.replace("  samples: 16k\n", "") + "couple: {samples: \"'1e12 FLOPs'\"}\n",
+        ("study.yaml:7: samples at mask_ratio 0: 1e12 FLOPs stand in base or axes; an expression gives samples"),
+    ),
+    "samples_flops_baseline": (
+        GOOD + "baseline: {samples: 1e12 FLOPs}\n",
+        ("study.yaml:8: 1e12 FLOPs are other samples in each cell; name what marks the runs to compare with"),
+    ),
     "samples_flops_unit": (
         GOOD.replace("16k", "1e12 flop"),
         "study.yaml:4: '1e12 flop' is not a count; write 400M, 4e8 or 400000000",

@@ -432,6 +432,13 @@ def test_conditions_go_by_the_samples_of_a_schedule_in_flops(read):
     assert 0 < len(kept) < 12
 
 
+def test_cells_are_excluded_by_their_flops(read):
+    left = read(EQUAL_FLOPS + "exclude: {model: ViT-w16d1-4, samples: 4e11 FLOPs}\n")
+    models = column(left, "model")
+    assert (len(models), models.count("ViT-w16d1-4")) == (10, 2)
+    assert max(run.cost.train_flops for run in plan(left).runs if run.settings["model"] == "ViT-w16d1-4") < 1.1e11
+
+
 def test_a_cell_named_from_outside_may_be_of_flops(read):
     study = read(EQUAL_FLOPS)
     (run,) = plan_at(study, {"model": "ViT-w64d4-4", "samples": "1e12 FLOPs", "mask_ratio": "0"}).runs
