@@ -38,9 +38,12 @@ def answer(evidence: Evidence) -> str:
         )
     parts.append(f'<div class="lead">{_lead(evidence, comparison)}</div>')
     verdicts = listed([text(verdict) for verdict in comparison.verdicts])
-    many = len(comparison.verdicts) > FEW_VERDICTS
+    # Without twins the words on the curves are all there is to say, so they are not folded away.
+    many = len(comparison.verdicts) > FEW_VERDICTS and comparison.pairs
     if comparison.verdicts:
         parts.append(details("Every series and arm in words", verdicts) if many else f"<h3>In detail</h3>\n{verdicts}")
+    if not comparison.pairs:
+        return "\n".join(parts)
     baseline = text(evidence.arm_names[0]) if evidence.arm_names else "the baseline"
     parts.append(
         f'<p class="small">A gain is the difference in {text(score_words(comparison.score))} to the run of the same '
@@ -62,7 +65,8 @@ def _lead(evidence: Evidence, comparison: Comparison) -> str:
     for pair in _longest(comparison.pairs):
         by_arm.setdefault(pair.arm, []).append(pair)
     if not by_arm:
-        return "<p>No run has a twin among the baseline's, so nothing can be said at equal samples.</p>"
+        along = " What the curves along the schedule say:" if comparison.verdicts else ""
+        return f"<p>No run has a twin among the baseline's, so nothing can be said at equal samples.{along}</p>"
     words = evidence.arm_words
     if len(by_arm) <= FEW_ARMS:
         return "\n".join(

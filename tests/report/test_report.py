@@ -64,6 +64,15 @@ def test_many_arms_are_counted_and_their_best_and_worst_named(tmp_path: Path) ->
     assert "Worst: <strong>mask 75 %, inference masked</strong>" in page
 
 
+def test_without_twins_the_answer_is_what_the_curves_say(tmp_path: Path) -> None:
+    page = committed("isoflop", tmp_path).path.read_text()
+    answer = page[page.index('id="answer"') : page.index('id="figures"')]
+    assert "nothing can be said at equal samples. What the curves along the schedule say:</p>" in answer
+    assert "model=ViT-w64d4-4, mask_ratio=0.5: reaches the baseline" in answer
+    assert "<details" not in answer
+    assert "A gain is the difference" not in answer
+
+
 def test_hours_of_a_parent_count_once(tmp_path: Path) -> None:
     evidence = committed("recipe", tmp_path).evidence
     rows = evidence.results.set_index("id")
