@@ -14,6 +14,7 @@ are in the memory of the file system as they have just been written: a disk has 
 import argparse
 import hashlib
 import os
+import shutil
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
@@ -21,8 +22,8 @@ from pathlib import Path
 from typing import Any
 
 from bench import run_folders
-from bench.report import leave, limit, machine, seconds_limit, table
-from bench.verbs import run_verb
+from bench.report import leave, limit, machine, machine_words, seconds_limit, table
+from bench.verbs import run_verb, took
 
 COLD_SECONDS, UNCHANGED_SECONDS = 10.0, 1.0
 """Wall seconds that collecting 10,000 folders may take on 2 cores: all read, and none changed."""
@@ -65,10 +66,7 @@ def measure(folder: Path, runs: int, repeats: int) -> dict[str, Any]:
     facts: dict[str, Any] = {"all read": [], "none changed": [], "one in a hundred changed": [], "identical": []}
     time.sleep(0.1)  # so that no file is as new as the reading of it, see flipscale/collect/before.py
     for repeat in range(repeats):
-        for path in tables.glob("*") if tables.exists() else ():
-            path.unlink()
-        for path in tables.glob(".*"):
-            path.unlink()
+        shutil.rmtree(tables, ignore_errors=True)
         facts["all read"].append(collect(folder))
         facts["none changed"].append(collect(folder))
         for path in folders[repeat::CHANGED]:
@@ -90,8 +88,8 @@ def measure(folder: Path, runs: int, repeats: int) -> dict[str, Any]:
 
 def collect(folder: Path) -> dict[str, Any]:
     """What the command took, and what it said of the folders."""
-    took = run_verb("collect", folder, "--no-mlflow")
-    return took | {"said": took["said"].rpartition("(")[2].rstrip(")")}
+    found = run_verb("collect", folder, "--no-mlflow")
+    return found | {"said": found["said"].rpartition("(")[2].rstrip(")")}
 
 
 def _digests(tables: Path) -> list[str]:
@@ -110,23 +108,17 @@ def limits(facts: Mapping[str, Any]) -> list[dict[str, str]]:
 
 
 def as_markdown(facts: Mapping[str, Any]) -> str:
-    rows = []
-    for what in ("all read", "none changed", "one in a hundred changed"):
-        runs = facts[what]
-        least = [min(run[name] for run in runs) for name in ("wall_seconds", "cpu_seconds")]
-        memory = max(run["peak_memory_bytes"] for run in runs) / 2**20
-        rows.append(
-            [f"flipscale collect, {what}", f"{facts['runs']:,}", *(f"{one:.2f}" for one in least), f"{memory:.0f}"]
-        )
-    machine = facts["machine"]
+    rows = [
+        [f"flipscale collect, {what}", f"{facts['runs']:,}", *took(facts[what])]
+        for what in ("all read", "none changed", "one in a hundred changed")
+    ]
     sizes = ", ".join(f"{name} {size / 2**20:.0f} MiB" for name, size in facts["bytes"].items())
     return (
         table(["what", "runs", "wall s", "CPU s", "peak MiB"], rows)
         + f"\nEach is the least of {facts['repeats']}, memory the most. "
         + f"{facts['records']} records and 40 scores a run; {sizes}.\n\n"
         + table(["limit", "is", "measured", ""], [list(one.values()) for one in facts["limits"]])
-        + f"\n{machine['cpu']}, {machine['cores']} cores, load {machine['load']}, Python {machine['python']}, "
-        + f"{machine['date']}."
+        + f"\n{machine_words(facts['machine'])}"
     )
 
 

@@ -12,14 +12,15 @@ import argparse
 import math
 import os
 import random
+import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from bench import run_folders
-from bench.report import leave, limit, machine, seconds_limit, table
-from bench.verbs import run_verb
+from bench.report import leave, limit, machine, machine_words, seconds_limit, table
+from bench.verbs import run_verb, took
 from flipscale.plan import Run
 
 STUDY = """\
@@ -81,10 +82,7 @@ def measure(folder: Path, repeats: int) -> dict[str, list[dict[str, Any]]]:
     """What each verb took, `repeats` times; tables are read anew each time."""
     verbs: dict[str, list[dict[str, Any]]] = {}
     for _ in range(repeats):
-        for path in (folder / "results/study").glob("*"):
-            path.unlink()
-        for path in (folder / "results/study").glob(".*"):
-            path.unlink()
+        shutil.rmtree(folder / "results/study", ignore_errors=True)
         for verb, *options in (["plan"], ["status"], ["collect", "--no-mlflow"], ["plot"], ["compare"], ["report"]):
             verbs.setdefault(verb, []).append(run_verb(verb, folder, *options))
     return verbs
@@ -108,19 +106,13 @@ def limits(facts: Mapping[str, Any]) -> list[dict[str, str]]:
 
 
 def as_markdown(facts: Mapping[str, Any]) -> str:
-    rows = []
-    for verb, runs in facts["verbs"].items():
-        wall, cpu = (min(one[name] for one in runs) for name in ("wall_seconds", "cpu_seconds"))
-        memory = max(one["peak_memory_bytes"] for one in runs) / 2**20
-        rows.append([f"flipscale {verb}", f"{wall:.2f}", f"{cpu:.2f}", f"{memory:.0f}"])
-    machine = facts["machine"]
+    rows = [[f"flipscale {verb}", *took(runs)] for verb, runs in facts["verbs"].items()]
     return (
         table(["what", "wall s", "CPU s", "peak MiB"], rows)
         + f"\n{facts['runs']:,} runs of {facts['records']} records and 40 scores, {facts['figures']} figures in three "
         + f"formats. Each is the least of {facts['repeats']}, memory the most.\n\n"
         + table(["limit", "is", "measured", ""], [list(one.values()) for one in facts["limits"]])
-        + f"\n{machine['cpu']}, {machine['cores']} cores, load {machine['load']}, Python {machine['python']}, "
-        + f"{machine['date']}."
+        + f"\n{machine_words(facts['machine'])}"
     )
 
 

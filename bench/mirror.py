@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from bench import run_folders
-from bench.report import leave, limit, machine, table
+from bench.report import leave, limit, machine, machine_words, table
 from tests.clusters.mlflow_server import missing, mlflow_server, postgresql
 
 os.environ["MLFLOW_ENABLE_ASYNC_LOGGING"] = "false"
@@ -187,13 +187,11 @@ def as_markdown(facts: Mapping[str, Any]) -> str:
     for place, ways in facts["places"].items():
         again = min(run["again_seconds"] for run in ways["flipscale"])
         rows.append([place, *(f"{rate(ways[way]):,.0f}" for way in WAYS), f"{again:.2f}"])
-    machine = facts["machine"]
     return (
         table(["points a second", *WAYS, "again, nothing changed, s"], rows)
         + f"\nThe best of {facts['repeats']}, {facts['runs']} runs a turn.\n\n"
         + table(["limit", "at least", "measured", ""], [list(one.values()) for one in facts["limits"]])
-        + f"\n{machine['cpu']}, {machine['cores']} cores, load {machine['load']}, Python {machine['python']}, "
-        + f"{machine['date']}."
+        + f"\n{machine_words(facts['machine'])}"
     )
 
 

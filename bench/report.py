@@ -36,6 +36,11 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
     return "".join(f"| {' | '.join(map(str, line))} |\n" for line in lines)
 
 
+def machine_words(machine: Mapping[str, Any]) -> str:
+    """The last line of what a benchmark says."""
+    return "{cpu}, {cores} cores, load {load}, Python {python}, {date}.".format(**machine)
+
+
 def limit(what: str, limit: str, measured: str, holds: bool) -> dict[str, str]:
     """A number that was promised, and whether it holds."""
     return {"what": what, "limit": limit, "measured": measured, "verdict": "holds" if holds else "DOES NOT HOLD"}

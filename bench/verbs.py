@@ -5,6 +5,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,3 +30,9 @@ def run_verb(verb: str, folder: Path, *options: str) -> dict[str, Any]:
         "peak_memory_bytes": used.ru_maxrss * 1024,  # ru_maxrss is in KiB
         "said": text.strip().rpartition("\n")[2],
     }
+
+
+def took(runs: Sequence[Mapping[str, float]]) -> list[str]:
+    """What a verb took, as cells of a table: the least wall seconds, the least CPU seconds, the most MiB."""
+    wall, cpu = (min(run[name] for run in runs) for name in ("wall_seconds", "cpu_seconds"))
+    return [f"{wall:.2f}", f"{cpu:.2f}", f"{max(run['peak_memory_bytes'] for run in runs) / 2**20:.0f}"]

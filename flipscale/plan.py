@@ -96,8 +96,9 @@ def plan(study: Study) -> Plan:
         # What no axis and no coupling gives is the same in all cells.
         return repr([settings[name] for name in differing])
 
-    # An identity takes longer than all else here, and the seeds of a cell share all of it but the seed.
     varied = _varied(study)
+    # An identity takes longer than all else here, and the seeds of a cell share all of it but the seed.
+    no_seed = SETTINGS["seed"].default
     seedless: dict[str, tuple[dict[str, Any], str]] = {}
     ids: dict[int, str] = {}
     names: dict[str, str] = {}
@@ -105,9 +106,9 @@ def plan(study: Study) -> Plan:
         key = apart(cell)
         if key not in seedless:
             name = ", ".join(f"{name}={show_setting(cell[name])}" for name in varied)
-            seedless[key] = identity({**cell, "seed": SETTINGS["seed"].default}), name
+            seedless[key] = identity({**cell, "seed": no_seed}), name
         own, name = seedless[key]
-        ids[id(cell)] = own_id = _id(cell, own | ({"seed": cell["seed"]} if cell["seed"] else {}))
+        ids[id(cell)] = own_id = _id(cell, own | ({"seed": cell["seed"]} if cell["seed"] != no_seed else {}))
         names.setdefault(own_id, name)
     device = study.resources["device"] or ("A100" if study.resources["gpus"] else "cpu")
     resources = {**study.resources, "device": device}

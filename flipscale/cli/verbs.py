@@ -52,10 +52,12 @@ def init(args: argparse.Namespace) -> int:
 
 def plan(args: argparse.Namespace) -> int:
     """Show every run of a study and what it will cost; trains nothing."""
+    from flipscale.run import as_json
+
     study, planned = plan_of(args)
     write_plan(args, planned)
     if args.json:
-        print_json(planned.to_dict())
+        print(as_json(planned.to_dict(), rows="runs"))
         return 0
     unit = hours_unit(planned)
     rows = [

@@ -131,12 +131,13 @@ def isoflop_panels(s: Shown) -> list[Panel]:
     s = with_error(s)
     size = "flops_per_sample"
     fits: dict[int, Fit] = {}
+    of: dict[int, pd.DataFrame] = {}
     why = ""
     for arm in sorted(set(s.rows["arm"])):
-        of_arm = s.rows[(s.rows["arm"] == arm) & (s.rows["error"] > 0)]
+        of[arm] = s.rows[(s.rows["arm"] == arm) & (s.rows["error"] > 0) & (s.rows["train_flops"] > 0)]
         try:
             fits[arm] = isoflop(
-                of_arm, x=size, y="error", budget="train_flops", options=Options(accuracy=False, draws=_DRAWS)
+                of[arm], x=size, y="error", budget="train_flops", options=Options(accuracy=False, draws=_DRAWS)
             )
         except ResultsError as reason:
             why = why or str(reason).split(". ")[0].rstrip(".")
@@ -146,14 +147,14 @@ def isoflop_panels(s: Shown) -> list[Panel]:
         raise Undrawable(f"{why}; it takes models of several sizes trained with equal FLOPs")
 
     def curves(arm: int, found: Fit) -> Panel:
-        rows = s.rows[s.rows["arm"] == arm]
+        rows = of[arm]
+        spent = evened(rows["train_flops"].to_numpy(dtype=float))
 
         def draw(ax: Axes) -> Drawing:
             drawing = Drawing()
             optima = found.optima[:: max(1, -(-len(found.optima) // _MOST_BUDGETS))]
             for i, best in enumerate(optima):
-                near = rows[(rows["train_flops"] / best.budget).between(1 / _SAME, _SAME)]
-                means = _means(near).sort_values(size)
+                means = _means(rows[np.isclose(spent, best.budget, rtol=1e-9)]).sort_values(size)
                 style = ramp_style(i, len(optima))
                 ax.plot(means[size], means["error"], **style, zorder=3)
                 ax.plot([best.size], [best.y], "*", color=style["color"], ms=12, markeredgecolor="white", zorder=5)

@@ -39,7 +39,7 @@ def answer(evidence: Evidence) -> str:
     parts.append(f'<div class="lead">{_lead(evidence, comparison)}</div>')
     verdicts = listed([text(verdict) for verdict in comparison.verdicts])
     # Without twins the words on the curves are all there is to say, so they are not folded away.
-    many = len(comparison.verdicts) > FEW_VERDICTS and comparison.pairs
+    many = bool(comparison.pairs) and len(comparison.verdicts) > FEW_VERDICTS
     if comparison.verdicts:
         parts.append(details("Every series and arm in words", verdicts) if many else f"<h3>In detail</h3>\n{verdicts}")
     if not comparison.pairs:

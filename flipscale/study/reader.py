@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from flipscale.cost import PRICED
 from flipscale.errors import did_you_mean
 from flipscale.study.document import Complaints, Document, Path_, merge, read_document
 from flipscale.study.expression import CONDITION, Expression, ExpressionError, read_expression
@@ -290,7 +291,8 @@ class _Checker:
                 if read is not INVALID:
                     wanted[name] = read
             text = " and ".join(f"{name} == {value!r}" for name, value in wanted.items())
-            return Expression(text, frozenset(wanted), _all_equal(wanted))
+            of_flops = PRICED if any(isinstance(value, Compute) for value in wanted.values()) else ()
+            return Expression(text, frozenset({*wanted, *of_flops}), _all_equal(wanted))
         try:
             expression = read_expression(one, SETTINGS, CONDITION)
         except ExpressionError as error:
