@@ -6,13 +6,19 @@ BIN := .venv/bin
 # One thread a process: small models gain nothing from a second one, and two that spin lose (docs/log.md).
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: quickstart test check bench format docs install clean cluster-slurm cluster-slurm-stop cluster-ray cluster-ray-stop
+# Two workers more than cores, as the tests of SLURM and of Ray mostly wait. tests/conftest.py says which tests stay together.
+PARALLEL = -n $$(($$(nproc) + 2)) --dist loadgroup --no-loadscope-reorder
+
+.PHONY: quickstart test test-quick check bench format docs install clean cluster-slurm cluster-slurm-stop cluster-ray cluster-ray-stop
 
 quickstart: .venv/.installed  ## run a small study end to end on data that is drawn, in a few minutes
 	$(BIN)/flipscale run studies/quickstart.yaml
 
-test: check  ## all checks and tests
-	$(BIN)/python -m pytest
+test: check  ## all checks and tests; tests that wait for clusters run beside tests that compute
+	$(BIN)/python -m pytest $(PARALLEL)
+
+test-quick: .venv/.dev  ## tests that need no cluster, server or browser, in under 3 minutes
+	$(BIN)/python -m pytest -m 'not slow' $(PARALLEL)
 
 check: .venv/.dev  ## lint, format, types
 	$(BIN)/ruff check .

@@ -12,6 +12,30 @@ from tests.clusters.ray import RayCluster
 from tests.clusters.slurm import SlurmCluster, missing
 from tests.parts import need
 
+LANES = {"slurm": "slurm", "ray": "ray", "browser": "browser", "here": "browser", "database": "postgresql"}
+"""Fixtures that take long to make, and the lane of the tests that use them."""
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Give each test a lane, which stays on one worker: that of the real part it needs, or else its file.
+
+    Each real part so starts once, and so do the fixtures of a file. Lanes that mostly wait come first, then files
+    with slow tests: what is left for the end is quick.
+    """
+    lanes: dict[str, list[pytest.Item]] = {lane: [] for lane in LANES.values()}
+    for item in items:
+        used = getattr(item, "fixturenames", ())
+        lane = next((LANES[name] for name in used if name in LANES), item.nodeid.partition("::")[0])
+        item.add_marker(pytest.mark.xdist_group(lane))
+        lanes.setdefault(lane, []).append(item)
+
+    def is_quick(lane: str) -> bool:
+        return lane not in LANES.values() and not any(item.get_closest_marker("slow") for item in lanes[lane])
+
+    items[:] = [item for lane in sorted(lanes, key=is_quick) for item in lanes[lane]]
+
+
 # A shell that starts tests in the background has them ignore SIGINT, and what they start would as well.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 

@@ -13,6 +13,7 @@ import flipscale
 from flipscale.collect import COLUMNS, DTYPES, read_results, setting_value
 from flipscale.errors import ResultsError
 from flipscale.export import exported, latex_table
+from tests.parts import need
 
 ROOT = Path(__file__).parents[1]
 
@@ -101,9 +102,9 @@ def test_no_score_is_said():
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(shutil.which("pdflatex") is None, reason="needs pdflatex; apt-get install texlive-latex-base")
 @pytest.mark.parametrize("study", ["quickstart", "fashion", "recipe"])
 def test_latex_takes_the_tables_of_the_committed_studies(tmp_path, study):
+    need(shutil.which("pdflatex") is not None, "pdflatex; apt-get install texlive-latex-base texlive-latex-recommended")
     read = flipscale.read_study(ROOT / "studies" / f"{study}.yaml")
     baseline = {name: setting_value(name, value) for name, value in read.baseline.items()}
     results = read_results(ROOT / "results" / study / "results.csv")
