@@ -13,9 +13,9 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from flipscale.collect import SCORES
 from flipscale.plan import Plan, Run, plan
 from flipscale.run import SCHEMA, write_json
+from flipscale.scores import SCORES
 from flipscale.study import read_study
 
 SETS = ("sketch", "real", "shift")

@@ -12,6 +12,7 @@ from typing import Any
 import pandas as pd
 
 from flipscale.compare import arms_of, labels, pick_score
+from flipscale.scores import is_fraction, lower_is_better
 
 FORMS = ("csv", "parquet", "latex")
 
@@ -55,13 +56,12 @@ def latex_table(
     Fractions are in percent. A cell of one seed has no deviation, and one that was not measured is a dash.
     """
     score = pick_score(results, score)
-    # Losses are the scores that are no fraction, and the ones of which less is better.
-    lower = score.rpartition(".")[2].endswith("_loss")
-    table = _long(results[results[score].notna()], baseline, score, 1 if lower else 100)
+    table = _long(results[results[score].notna()], baseline, score, 100 if is_fraction(score) else 1)
     arms = [*table[table["baseline"]]["arm"].unique(), *table[~table["baseline"]]["arm"].unique()]
     cells = list(table["cell"].unique())
     groups = table.groupby(["arm", "cell"])["value"]
-    texts = _texts(groups.mean(), groups.std(), lower)
+    lower, fraction = bool(lower_is_better(score)), is_fraction(score)
+    texts = _texts(groups.mean(), groups.std(), lower, fraction)
     names, values = _axes(cells)
     if len(cells) <= WIDE:
         head = [line for level, name in enumerate(names) for line in _head(name, [one[: level + 1] for one in values])]
@@ -79,7 +79,7 @@ def latex_table(
         "% needs \\usepackage{booktabs}",
         r"\begin{table}",
         r"\centering",
-        rf"\caption{{{_caption(question, score, lower, int(count.min()), int(count.max()), len(table), len(arms))}}}",
+        rf"\caption{{{_caption(question, score, int(count.min()), int(count.max()), len(table), len(arms))}}}",
         rf"\label{{tab:{study}}}",
         rf"\begin{{tabular}}{{{aligned}}}",
         r"\toprule",
@@ -107,9 +107,11 @@ def _long(results: pd.DataFrame, baseline: Mapping[str, Any], score: str, scale:
     )
 
 
-def _texts(means: "pd.Series[float]", deviations: "pd.Series[float]", lower: bool) -> dict[tuple[str, str], str]:
+def _texts(
+    means: "pd.Series[float]", deviations: "pd.Series[float]", lower: bool, fraction: bool
+) -> dict[tuple[str, str], str]:
     """What stands in the table for each arm and cell. The best of a cell is bold, and all that read the same."""
-    digits = 3 if lower else 1
+    digits = 1 if fraction else 3
     best = means.groupby(level="cell").min() if lower else means.groupby(level="cell").max()
     arms = means.groupby(level="cell").count()
     texts = {}
@@ -148,10 +150,10 @@ def _row(entries: Sequence[str]) -> str:
     return " & ".join(entries) + r" \\"
 
 
-def _caption(question: str, score: str, lower: bool, least: int, most: int, runs: int, arms: int) -> str:
+def _caption(question: str, score: str, least: int, most: int, runs: int, arms: int) -> str:
     seeds = f"{most} seed{'s' * (most > 1)}" if least == most else f"{least} to {most} seeds"
     mean = f"mean $\\pm$ standard deviation over {seeds}" if most > 1 else seeds
-    unit = "" if lower else r" in \%"
+    unit = r" in \%" if is_fraction(score) else ""
     parts = [
         _escaped(question) + ("" if question.endswith(("?", ".")) else ".") if question else "",
         rf"\texttt{{{_escaped(score)}}}{unit}, {mean}, {runs} runs.",

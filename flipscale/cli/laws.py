@@ -222,7 +222,7 @@ def _options(args: argparse.Namespace) -> "Options":
         frontier=args.frontier,
         fixed=fixed or None,
         tied=_pairs(args.tie, "--tie") or None,
-        accuracy=True if args.higher_is_better else False if args.lower_is_better else None,
+        accuracy=None if args.lower_is_better is None else not args.lower_is_better,
         cluster=args.cluster,
         draws=args.draws,
         seed=args.seed,

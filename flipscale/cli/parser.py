@@ -54,6 +54,13 @@ def parser() -> argparse.ArgumentParser:
         where = "the Ray cluster, as HOST:PORT or http://HOST:PORT (RAY_ADDRESS, or else the Ray of this machine)"
         one.add_argument("--address", help=where)
 
+    def direction(one: Any) -> None:
+        """Which way of y is better; None is by its name."""
+        better = one.add_mutually_exclusive_group()
+        said = {"action": "store_const", "dest": "lower_is_better"}
+        better.add_argument("--higher-is-better", const=False, **said, help="y is an accuracy, whatever its name")
+        better.add_argument("--lower-is-better", const=True, **said, help="y is a loss or an error, whatever its name")
+
     def laws_of(one: Any) -> None:
         one.add_argument(
             "source", metavar="STUDY|TABLE", help="the study's YAML file, or a .csv, .tsv or .parquet table"
@@ -70,9 +77,7 @@ def parser() -> argparse.ArgumentParser:
         loss = "of residuals; huber for losses and errors, squares for straight lines and odds if left out"
         one.add_argument("--loss", choices=["huber", "squares"], help=loss)
         one.add_argument("--linear", action="store_true", help="residuals in y itself, not in its logarithm")
-        better = one.add_mutually_exclusive_group()
-        better.add_argument("--higher-is-better", action="store_true", help="y is an accuracy, whatever its name")
-        better.add_argument("--lower-is-better", action="store_true", help="y is a loss or an error")
+        direction(one)
         cluster = "its equal values are resampled together; rows of equal x are if left out"
         one.add_argument("--cluster", metavar="COLUMN", help=cluster)
         one.add_argument("--draws", type=int, default=1000, metavar="N", help="resamples for intervals (1000)")
@@ -115,7 +120,7 @@ def parser() -> argparse.ArgumentParser:
         "--series", metavar="COLUMN", action="append", default=[], help="what makes separate curves; several by ,"
     )
     of.add_argument("--at", metavar="COLUMN", help="what twins share, such as epochs; found if left out")
-    of.add_argument("--lower-is-better", action="store_true", help="y is a loss or an error")
+    direction(of)
     what = "what each setting of the baseline's columns gains over it, alone and jointly; needs no --x"
     of.add_argument("--deltas", action="store_true", help=what)
     one = verb(laws.fit, study=False)

@@ -263,7 +263,7 @@ def compare(args: argparse.Namespace) -> int:
 
     if is_table(args.study):
         return _compare_table(args)
-    if args.baseline or args.x or args.y or args.series or args.at or args.lower_is_better or args.deltas:
+    if args.baseline or args.x or args.y or args.series or args.at or args.lower_is_better is not None or args.deltas:
         raise FlipscaleError(
             f"{args.study} is a study, which says itself what is compared with what; --baseline, --x, --y and what "
             "goes with them are of tables (.csv, .tsv, .parquet)."
@@ -368,7 +368,7 @@ def run(args: argparse.Namespace) -> int:
     """Do all of it, in order: plan, submit, wait, collect, fit, plot, compare, report."""
     args.detach = args.retry_diverged = args.json = args.dry_run = False
     args.score = args.references = args.x = args.y = args.at = None
-    args.baseline, args.series, args.lower_is_better, args.deltas = [], [], False, False
+    args.baseline, args.series, args.lower_is_better, args.deltas = [], [], None, False
     failed = submit(args)
     study, planned = plan_of(args)
     found = collect_all(args, planned)

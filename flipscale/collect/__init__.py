@@ -29,12 +29,10 @@ from flipscale.collect.before import Finished
 from flipscale.collect.columns import (
     COLUMNS,
     DTYPES,
-    SCORES,
     SETTINGS,
     Column,
     Kind,
     columns_as_markdown,
-    is_score,
     is_table,
     setting_value,
 )
@@ -50,14 +48,12 @@ if TYPE_CHECKING:
 __all__ = [
     "COLUMNS",
     "DTYPES",
-    "SCORES",
     "SETTINGS",
     "Collected",
     "Column",
     "Kind",
     "collect",
     "columns_as_markdown",
-    "is_score",
     "is_table",
     "read_curves",
     "read_results",

@@ -1,9 +1,9 @@
 """Every column of results.csv: the only list of them. Nothing heavy is needed to know it."""
 
-import functools
 from typing import Any, Literal, NamedTuple
 
 from flipscale.plan import dataset_name, show_setting
+from flipscale.scores import FINAL_LOSS, SCORES
 
 Kind = Literal["str", "int", "float"]
 
@@ -77,17 +77,8 @@ COLUMNS: dict[str, Column] = {
     "gpu_hours_predicted": Column("float", "h", "what the plan said"),
     "memory_bytes_predicted": Column("int", "bytes", "what the plan said"),
     "peak_memory_bytes": Column("int", "bytes", "most memory held: of the GPU, or of the process on a CPU"),
-    "final_loss": Column("float", "nats", "mean training loss of the last 5 % of steps"),
-    "zero_shot_top1": Column("float", "fraction", "zero-shot classification, top 1"),
-    "zero_shot_top5": Column("float", "fraction", "zero-shot classification, top 5"),
-    "image_retrieval_r1": Column("float", "fraction", "text -> image recall at 1"),
-    "image_retrieval_r5": Column("float", "fraction", "text -> image recall at 5"),
-    "image_retrieval_r10": Column("float", "fraction", "text -> image recall at 10"),
-    "text_retrieval_r1": Column("float", "fraction", "image -> text recall at 1"),
-    "text_retrieval_r5": Column("float", "fraction", "image -> text recall at 5"),
-    "text_retrieval_r10": Column("float", "fraction", "image -> text recall at 10"),
-    "linear_probe_top1": Column("float", "fraction", "linear classifier on frozen image features, top 1"),
-    "held_out_loss": Column("float", "nats", "unmasked contrastive loss of held-out pairs in batches of 64"),
+    "final_loss": Column("float", FINAL_LOSS.unit, FINAL_LOSS.meaning),
+    **{name: Column("float", score.unit, score.meaning) for name, score in SCORES.items()},
     "attempts": Column("int", "", "times the run was started"),
     "corrupt_samples": Column("int", "samples", "samples that could not be read and were passed over"),
     "started": Column("float", "unix s", "when the first attempt began"),
@@ -99,19 +90,6 @@ _NAMES = list(COLUMNS)
 
 SETTINGS: tuple[str, ...] = tuple(_NAMES[_NAMES.index("model") : _NAMES.index("seed") + 1])
 """The columns that were asked for; the others but id, study and cell were measured or predicted."""
-
-SCORES: tuple[str, ...] = tuple(_NAMES[_NAMES.index("zero_shot_top1") : _NAMES.index("held_out_loss") + 1])
-"""The score columns. All are fractions but held_out_loss, which is the only one where lower is better.
-
-A set that evaluation.sets names has columns of its own, NAME.zero_shot_top1 and so on, behind all others.
-"""
-
-
-@functools.cache
-def is_score(name: str) -> bool:
-    """Whether a column is a score, of the main evaluation or of a set."""
-    of_set, dot, score = name.rpartition(".")
-    return score in SCORES and bool(of_set) == bool(dot)
 
 
 def setting_value(name: str, value: Any) -> Any:

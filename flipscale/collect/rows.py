@@ -5,10 +5,11 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from flipscale.collect.columns import COLUMNS, SCORES, SETTINGS, Kind, is_score, setting_value
+from flipscale.collect.columns import COLUMNS, SETTINGS, Kind, setting_value
 from flipscale.errors import FlipscaleError, RunFolderError
 from flipscale.plan import differences
 from flipscale.run import SCHEMA, RunFolder
+from flipscale.scores import SCORES, is_score
 
 _KINDS = {name: column.kind for name, column in COLUMNS.items()}
 

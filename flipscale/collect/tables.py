@@ -10,9 +10,10 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from flipscale.collect.columns import COLUMNS, DTYPES, Kind, is_score
+from flipscale.collect.columns import COLUMNS, DTYPES, Kind
 from flipscale.collect.curves import SCHEMA
 from flipscale.errors import ResultsError
+from flipscale.scores import is_score
 from flipscale.study import read_study
 
 

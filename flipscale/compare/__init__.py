@@ -24,10 +24,8 @@ from typing import Any
 
 import pandas as pd
 
-from flipscale.collect import is_score
+from flipscale import scores
 from flipscale.compare.columns import (
-    LOWER_IS_BETTER,
-    PREFERRED_SCORES,
     arms_of,
     is_baseline,
     labels,
@@ -48,8 +46,6 @@ from flipscale.compare.spelling import short, times
 from flipscale.compare.tables import baseline_from, columns_from, prepared
 
 __all__ = [
-    "LOWER_IS_BETTER",
-    "PREFERRED_SCORES",
     "Comparison",
     "Curve",
     "Deltas",
@@ -98,9 +94,9 @@ def compare(
     at = "samples" if "samples" in table else None
     costs = (time, "train_flops")
     also = [name for name in ("peak_memory_bytes",) if name in table]
-    lower = score.rpartition(".")[2] in LOWER_IS_BETTER
+    lower = bool(scores.lower_is_better(score))
     points = points_of(table, baseline, score, [*costs, *also], at, twins=at is not None)
-    return _compared(points, baseline, score, costs, at, lower=lower, fraction=is_score(score) and not lower)
+    return _compared(points, baseline, score, costs, at, lower=lower, fraction=scores.is_fraction(score))
 
 
 def compare_table(
@@ -111,20 +107,21 @@ def compare_table(
     y: str,
     series: Sequence[str] = (),
     at: str | None = None,
-    lower_is_better: bool = False,
+    lower_is_better: bool | None = None,
 ) -> Comparison:
     """The same for any table: score `y` against cost `x`, or against several costs.
+
+    Less of `y` is better if `lower_is_better`; None goes by its name, and takes more as better where that does not say.
 
     `series` are columns whose values make separate curves, `at` is the column that twins share, such as epochs. What
     is left out is found if the table leaves no doubt, and `notes` of the answer say so: `tables.prepared` has the
     rules. A column `seed` is used if there is one. Raises ResultsError for what the table does not have or leaves open.
     """
     costs = (x,) if isinstance(x, str) else tuple(x)
-    found = prepared(table, baseline, costs, y, series, at, lower_is_better)
+    lower = bool(scores.lower_is_better(y) if lower_is_better is None else lower_is_better)
+    found = prepared(table, baseline, costs, y, series, at, lower)
     points = points_of(found.table, baseline, y, costs, found.at_number, twins=False)
-    return _compared(
-        points, baseline, y, costs, found.at, lower=lower_is_better, fraction=found.fraction, notes=found.notes
-    )
+    return _compared(points, baseline, y, costs, found.at, lower=lower, fraction=found.fraction, notes=found.notes)
 
 
 def _compared(

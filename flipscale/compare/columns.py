@@ -5,18 +5,14 @@ from typing import Any
 
 import pandas as pd
 
-from flipscale.collect import SCORES, SETTINGS, is_score
+from flipscale.collect import SETTINGS
 from flipscale.compare.spelling import short
 from flipscale.errors import ResultsError, did_you_mean
-
-LOWER_IS_BETTER = ("held_out_loss", "final_loss")
-
-PREFERRED_SCORES = ("zero_shot_top1", "image_retrieval_r1", "held_out_loss", *SCORES)
-"""The score compared when none is named is the first of these that was measured."""
+from flipscale.scores import PREFERRED, is_score
 
 
 def pick_score(results: pd.DataFrame, score: str | None) -> str:
-    """`score` if it is there, else the first of PREFERRED_SCORES that any run has. Raises ResultsError if none is."""
+    """`score` if it is there, else the first of scores.PREFERRED that any run has. Raises ResultsError if none is."""
     if score is not None:
         if score not in results:
             near = did_you_mean(score, _measured(results)) if _measured(results) else "None was measured"
@@ -92,7 +88,7 @@ def series_of(table: pd.DataFrame, along: str = "samples") -> "pd.Series[str]":
 
 
 def _measured(results: pd.DataFrame) -> list[str]:
-    names = dict.fromkeys((*PREFERRED_SCORES, *filter(is_score, map(str, results.columns))))
+    names = dict.fromkeys((*PREFERRED, *filter(is_score, map(str, results.columns))))
     return [name for name in names if name in results and results[name].notna().any()]
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import pandas as pd
 
+from flipscale import scores
 from flipscale.compare.columns import labels, need
 from flipscale.compare.estimates import Estimate, mean_of, nothing
 from flipscale.compare.layout import AsTable, aligned, markdown
@@ -133,13 +134,16 @@ class Deltas:
         return "\n\n".join(parts) + "\n"
 
 
-def deltas(table: pd.DataFrame, *, baseline: Mapping[str, Any], y: str, lower_is_better: bool = False) -> Deltas:
+def deltas(table: pd.DataFrame, *, baseline: Mapping[str, Any], y: str, lower_is_better: bool | None = None) -> Deltas:
     """What every combination of the baseline's columns gains in `y` over the baseline's row.
 
-    Rows are paired by the column `seed` if there is one; without it repeats of a cell are paired in the order of rows.
+    Less of `y` is better if `lower_is_better`; None goes by its name. Rows are paired by the column `seed` if there is
+    one; without it repeats of a cell are paired in the order of rows.
+
     Raises ResultsError for a column or a baseline that is not there.
     """
     need(table, [*baseline, y])
+    lower = scores.lower_is_better(y) if lower_is_better is None else lower_is_better
     table = table.reset_index(drop=True)
     table = table.assign(**{y: numbers(table, y)})
     check_baseline(table, baseline)
@@ -157,7 +161,7 @@ def deltas(table: pd.DataFrame, *, baseline: Mapping[str, Any], y: str, lower_is
             left_out[f"row {i + 1}"] = f"a second row of {key[i]} at seed {int(row['_seed'])}"
         else:
             runs.setdefault(cell, {})[int(row["_seed"])] = float(row[y])
-    reader = _Reader(axes, tuple(plain(value) for value in baseline.values()), runs, -1 if lower_is_better else 1)
+    reader = _Reader(axes, tuple(plain(value) for value in baseline.values()), runs, -1 if lower else 1)
     reference = runs.get(reader.reference, {})
     if not reference:
         check_baseline(table[table[y].notna()], baseline)

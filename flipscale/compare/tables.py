@@ -16,7 +16,8 @@ from flipscale.compare.apart import Layout, layout_of
 from flipscale.compare.columns import arms_of, is_baseline, labels, need
 from flipscale.compare.spelling import short
 from flipscale.errors import ResultsError
-from flipscale.fit import column, is_accuracy
+from flipscale.fit import column
+from flipscale.scores import lower_is_better
 from flipscale.study.expression import plain_value
 
 _MISSING = {"", "null", "none", "nan", "na", "n/a"}
@@ -171,8 +172,9 @@ def prepared(
 
 def _notes_on_y(values: "pd.Series[float]", y: str, lower: bool) -> list[str]:
     notes = []
-    if not lower and is_accuracy(y) is False:
-        notes.append(f"higher {y} is taken for better; if lower is, say --lower-is-better")
+    said = lower_is_better(y)
+    if said is not None and said is not lower:
+        notes.append(f"{'lower' if lower else 'higher'} {y} is taken as better, though its name says the opposite")
     share = ((values > 0) & (values <= 1)).sum()
     if not lower and share and 1 < values.max() <= 100:
         notes.append(f"{share} of the values of {y} are at most 1 and others above it: fractions among percentages?")

@@ -33,7 +33,7 @@ from flipscale.fit.fronts import frontier, isoflop
 from flipscale.fit.law import Law
 from flipscale.fit.laws import LAWS, law_named
 from flipscale.fit.prediction import Forecast, forecast, forecast_groups
-from flipscale.fit.rows import column, group_name, in_groups, is_accuracy, where
+from flipscale.fit.rows import column, group_name, in_groups, where
 from flipscale.fit.two_step import TwoStep, two_step
 
 __all__ = [
@@ -54,7 +54,6 @@ __all__ = [
     "frontier",
     "group_name",
     "in_groups",
-    "is_accuracy",
     "is_isoflop",
     "isoflop",
     "law_named",

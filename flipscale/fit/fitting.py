@@ -14,10 +14,11 @@ from flipscale.fit.doubts import FEW, HELD_OUT, check_enough, notes
 from flipscale.fit.fitted import Fit, HeldOut
 from flipscale.fit.law import Array, Law
 from flipscale.fit.laws import law_named
-from flipscale.fit.rows import Rows, column, group_name, in_groups, is_accuracy, rows_of
+from flipscale.fit.rows import Rows, column, group_name, in_groups, rows_of
 from flipscale.fit.solver import Loss, Problem, refit, solve
 from flipscale.fit.uncertainty import DRAWS, draws_of
 from flipscale.fit.words import by_reason
+from flipscale.scores import lower_is_better
 
 STARTS = 24
 """Searches a fit: from starts drawn from the data nearly all end at one place; the checklist says how many did."""
@@ -101,7 +102,7 @@ def default_law(table: pd.DataFrame, x: Sequence[str], y: str, options: Options 
     values = np.column_stack([column(table, name) for name in x]) if x else np.empty((len(table), 0))
     whole = np.isfinite(values).all(axis=1) & np.isfinite(column(table, y))
     few = len(np.unique(values[whole], axis=0)) < FEW
-    if is_accuracy(y) if said is None else said:
+    if lower_is_better(y) is False if said is None else said:
         names = {1: "odds-power", 2: "odds-product" if few else "odds", 3: "mask"}
     else:
         names = {1: "power" if few else "power+floor", 2: "product" if few else "chinchilla", 3: "data-limited"}

@@ -14,9 +14,10 @@ from flipscale.fit.fitted import Fit
 from flipscale.fit.fitting import Options, held_out_error
 from flipscale.fit.law import Array
 from flipscale.fit.laws import law_named
-from flipscale.fit.rows import Response, Rows, column, is_accuracy, row_names
+from flipscale.fit.rows import Response, Rows, column, row_names
 from flipscale.fit.solver import Problem, refit, solve
 from flipscale.fit.uncertainty import draws_of
+from flipscale.scores import lower_is_better
 
 
 def frontier(
@@ -54,7 +55,7 @@ def isoflop(
     }
     there = np.array([i for i, name in enumerate(ids) if name not in left_out], dtype=np.intp)
     size, value, spent = size[there], value[there], spent[there]
-    lower = not (options.accuracy if options.accuracy is not None else is_accuracy(y) or False)
+    lower = not (options.accuracy if options.accuracy is not None else lower_is_better(y) is False)
     found, none = optima(size, value, spent, method, lower=lower)
     if len(found) < 2:
         why = "; ".join(f"{budget} {at:.3g}: {reason}" for at, reason in none.items())

@@ -15,8 +15,9 @@ from flipscale.fit.best import has_budgets
 from flipscale.fit.fitted import Fit
 from flipscale.fit.fitting import Options, fit
 from flipscale.fit.fronts import isoflop
-from flipscale.fit.rows import column, group_name, in_groups, is_accuracy
+from flipscale.fit.rows import column, group_name, in_groups
 from flipscale.fit.words import by_reason
+from flipscale.scores import lower_is_better
 
 SIZE, SAMPLES, MASK, PAIRS = "flops_per_sample", "samples_seen", "mask_ratio", "unique_pairs"
 BUDGET = "train_flops"
@@ -87,7 +88,7 @@ def fit_study(
             none[name] = str(error)
     for values, part in in_groups(results, groups_of(results, axes)) if law is None else ():
         if has_budgets(column(part, SIZE), column(part, BUDGET)):
-            error_of = f"1 - {y}" if is_accuracy(y) else y
+            error_of = f"1 - {y}" if lower_is_better(y) is False else y
             try:
                 fits.append(isoflop(part, x=SIZE, y=error_of, budget=BUDGET, group=values, options=options))
             except ResultsError as error:
@@ -106,7 +107,7 @@ def _wanted(results: pd.DataFrame, groups: list[str], y: str, law: str | None) -
         for values, part in in_groups(results, groups):
             yield group_name(values), law, None, values, part
     if MASK in groups and law in (None, *_JOINT):
-        joint = law or ("mask" if is_accuracy(y) else "mask+floor")
+        joint = law or ("mask" if lower_is_better(y) is False else "mask+floor")
         for values, part in in_groups(results, [name for name in groups if name != MASK]):
             yield f"{joint}, {group_name(values)}", joint, [SIZE, SAMPLES, MASK], values, part
     if "data_size" in groups and law is None:

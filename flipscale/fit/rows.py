@@ -13,13 +13,11 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from flipscale.collect import COLUMNS, is_score
+from flipscale.collect import COLUMNS
 from flipscale.errors import ResultsError, did_you_mean
 from flipscale.fit.law import Array, Law, Link
+from flipscale.scores import lower_is_better
 from flipscale.study.expression import Expression, ExpressionError, read_expression
-
-_IS_ERROR = re.compile(r"(^|[^a-z])(err|error|loss|ppl|perplexity|nll|bpb)", re.IGNORECASE)
-_IS_ACCURACY = re.compile(r"(acc|top[-_@ ]?[15]|recall|(^|_)r@?_?(1|5|10)(_|$)|map$|auc)", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -103,7 +101,7 @@ class Rows:
         """
         sizes = np.ones(len(x))
         for name, values, own in zip(self.columns, x.T, self.x.T, strict=True):
-            if is_accuracy(name) is False:
+            if lower_is_better(name):
                 sizes = sizes / values
             elif not ((own >= 0) & (own < 1)).all():
                 sizes = sizes * values
@@ -207,18 +205,6 @@ def _computed(wanted: Expression, parts: Mapping[str, Array], row: int, table: p
         raise ResultsError(f"{row_names(table)[row]}: {wanted.text!r} {error}.") from None
 
 
-def is_accuracy(name: str) -> bool | None:
-    """Whether more of this column is better, as its name says it; None where it does not."""
-    if is_score(name):
-        return not name.endswith("loss")
-    if "1-" in name.replace(" ", ""):
-        inner = is_accuracy(name.replace(" ", "").replace("1-", ""))
-        return None if inner is None else not inner
-    if _IS_ERROR.search(name):
-        return False
-    return True if _IS_ACCURACY.search(name) else None
-
-
 def meaning(name: str) -> str:
     """A column's definition, where it is one of results.csv."""
     known = COLUMNS.get(name)
@@ -285,7 +271,8 @@ def _why_not(names: Sequence[str], values: Array, masks: Sequence[int], law: Law
 
 def _response(link: Link, y: str, measured: Array, x: Array, accuracy: bool | None) -> Response:
     if accuracy is None:
-        accuracy = is_accuracy(y)
+        lower = lower_is_better(y)
+        accuracy = None if lower is None else not lower
     if accuracy is None:
         usable = np.isfinite(x).all(axis=1) & (x > 0).all(axis=1) if len(x) else np.zeros(0, dtype=bool)
         size = np.log(x[usable]).sum(axis=1) if usable.any() else np.zeros(0)

@@ -14,6 +14,7 @@ from typing import NamedTuple, Self, TextIO
 
 from flipscale.launch.progress import RunProgress, StudyProgress, duration
 from flipscale.run import State
+from flipscale.scores import is_fraction, lower_is_better, set_and_score
 
 ENTER, LEAVE = "\x1b[?1049h\x1b[?25l", "\x1b[?25h\x1b[?1049l"
 """The terminal's other page without a cursor, and back."""
@@ -191,7 +192,9 @@ def _bad(run: RunProgress) -> str:
 def _best_known(*runs: RunProgress) -> str | None:
     """The score to show where none is named: accuracy where there is one, a loss only where there is nothing else."""
     names = {name: None for run in runs for name in run.scores}
-    return min(names, key=lambda name: (name.endswith("loss"), not name.endswith("zero_shot_top1")), default=None)
+    return min(
+        names, key=lambda name: (bool(lower_is_better(name)), set_and_score(name)[1] != "zero_shot_top1"), default=None
+    )
 
 
 def _finished(run: RunProgress, score: str | None) -> str:
@@ -204,7 +207,7 @@ def _score(run: RunProgress, score: str) -> str:
     value = run.scores.get(score)
     if not isinstance(value, int | float):
         return ""
-    return f"{value:.4f}" if score.endswith("loss") else f"{value:.1%}"
+    return f"{value:.1%}" if is_fraction(score) else f"{value:.4f}"
 
 
 def _end(text: str, width: int) -> str:

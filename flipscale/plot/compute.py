@@ -11,9 +11,10 @@ from flipscale.errors import ResultsError
 from flipscale.fit import Fit, Options, evened, fit, frontier, is_isoflop, isoflop
 from flipscale.plot.lines import add_references
 from flipscale.plot.page import Drawing, Line, Panel, alone
-from flipscale.plot.shown import NO_MASK, Shown, Undrawable, few_arms, score_words, shown
+from flipscale.plot.shown import NO_MASK, Shown, Undrawable, few_arms, shown
 from flipscale.plot.style import line_style, log_axis, power, ramp_style
 from flipscale.plot.thin import kept
+from flipscale.scores import score_label
 
 _MOST_ARMS = 3  # of IsoFLOP curves, a panel each
 _MOST_BUDGETS = 7
@@ -226,7 +227,7 @@ def _named(arm: str, found: Fit) -> str:
 
 
 def _words(s: Shown) -> str:
-    return score_words(s.score) if s.lower_is_better else f"1 − {score_words(s.score)}"
+    return score_label(s.score) if s.lower_is_better else f"1 − {score_label(s.score)}"
 
 
 def _error_words(s: Shown) -> Any:

@@ -23,10 +23,10 @@ from flipscale.plot.shown import (
     cell_words,
     few_arms,
     part_words,
-    score_words,
     shown,
 )
 from flipscale.plot.style import line_style, percent_axis, ramp_style, start_at
+from flipscale.scores import score_label
 
 _POINTS = 60
 """Points of one curve of the training loss: each the mean of what was logged since the last."""
@@ -102,7 +102,7 @@ def learning_panels(s: Shown) -> list[Panel]:
             _samples_axis(ax, of_cell)
             return drawing
 
-        return Panel(cell_words(cell), runs[runs["cell"] == cell], draw, score_words(s.score))
+        return Panel(cell_words(cell), runs[runs["cell"] == cell], draw, score_label(s.score))
 
     return [panel(cell) for cell in dict.fromkeys(runs["cell"])]
 
@@ -186,7 +186,7 @@ def scaling_curve_panels(s: Shown) -> list[Panel]:
         title = AXIS_WORDS[axis] + (f", {s.arms[arm]}" if len(s.arms) > 1 else "")
         title += f"\nat {cell_words(at)}" if at else ""
         marks = _SCALING_MARKS + ("; dash-dotted: a longer schedule, its x divided" if "samples" in axes else "")
-        return Panel(title, of_panel, draw, score_words(s.score), marks, own_names=True)
+        return Panel(title, of_panel, draw, score_label(s.score), marks, own_names=True)
 
     panels = [one for arm in arms for axis in axes if (one := panel(arm, axis))]
     if not panels:

@@ -14,8 +14,9 @@ from matplotlib.ticker import MaxNLocator
 
 from flipscale.compare import Comparison, Pair, arms_of, series_of, times
 from flipscale.plot.page import Drawing, Line, Panel, alone
-from flipscale.plot.shown import NO_MASK, Shown, Undrawable, cell_words, score_words, shown
+from flipscale.plot.shown import NO_MASK, Shown, Undrawable, cell_words, shown
 from flipscale.plot.style import QUIET, line_style
+from flipscale.scores import score_label
 
 MOST_ROWS = 48
 """Rows, with the headings of their cells, that fit one page."""
@@ -189,7 +190,7 @@ def _write(ax: Axes, rows: list[_Row]) -> None:
 
 def _axis_words(comparison: Comparison, s: Shown, at: str) -> str:
     gain = "how far below" if comparison.lower_is_better else "points over" if comparison.fraction else "gain over"
-    return f"{score_words(s.score)}\n" + textwrap.fill(f"{gain} the baseline ({s.arms[0]}) {at}", 54)
+    return f"{score_label(s.score)}\n" + textwrap.fill(f"{gain} the baseline ({s.arms[0]}) {at}", 54)
 
 
 def _runs_of(pairs: list[Pair], s: Shown) -> pd.DataFrame:

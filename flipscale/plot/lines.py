@@ -11,9 +11,10 @@ from matplotlib.axis import Axis
 
 from flipscale.compare import series_of, short
 from flipscale.plot.page import Drawing, Line, Panel, alone
-from flipscale.plot.shown import NO_MASK, Shown, Undrawable, cell_words, few_arms, one_value, score_words, shown
+from flipscale.plot.shown import NO_MASK, Shown, Undrawable, cell_words, few_arms, one_value, shown
 from flipscale.plot.style import REFERENCE, count_axis, line_style, log_axis, percent_axis, power
 from flipscale.plot.thin import Floats
+from flipscale.scores import score_label
 
 _MOST_DOTS = 400  # runs that a panel shows one by one
 
@@ -71,7 +72,7 @@ def accuracy_panels(s: Shown, x: str) -> list[Panel]:
             ax.set_xlabel(words)
             return drawing
 
-        return Panel(cell_words(name), of_series, draw, score_words(s.score))
+        return Panel(cell_words(name), of_series, draw, score_label(s.score))
 
     return [panel(name) for name in names]
 

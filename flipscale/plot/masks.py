@@ -25,10 +25,10 @@ from flipscale.plot.shown import (
     few_arms,
     one_value,
     part_words,
-    score_words,
     shown,
 )
 from flipscale.plot.style import count_axis, percent_axis, ramp_style
+from flipscale.scores import score_label
 
 
 def mask_ratios(
@@ -101,7 +101,7 @@ def mask_panels(s: Shown) -> list[Panel]:
         at = "" if axis is None else cell_words(series_of(rows, axis).iloc[0])
         title = "" if axis is None else AXIS_WORDS[axis] + (f"\nat {at}" if at else "")
         only = axis is None and rows["cell"].nunique() == 1
-        return Panel(title, rows, draw, score_words(s.score), own_names=True, name_lines=not only)
+        return Panel(title, rows, draw, score_label(s.score), own_names=True, name_lines=not only)
 
     axes = [axis for axis in SCALES if axis in s.axes]
     return [panel(axis) for axis in axes] or [panel(None)]
@@ -133,7 +133,7 @@ def repeats_panels(s: Shown) -> list[Panel]:
         _repeats_axis(ax, rows, words)
         return drawing
 
-    panels = [Panel("score", rows, draw_score, score_words(s.score))]
+    panels = [Panel("score", rows, draw_score, score_label(s.score))]
     try:
         comparison = s.compared(rows)
         pairs = list(comparison.pairs)

@@ -5,9 +5,10 @@ from pathlib import Path
 import pandas as pd
 
 from flipscale.architecture import architecture
-from flipscale.collect import COLUMNS, is_score
+from flipscale.collect import COLUMNS
 from flipscale.cost import flops
 from flipscale.errors import FlipscaleError, ResultsError, did_you_mean
+from flipscale.scores import is_score
 
 REFERENCE_COLUMNS = {
     "name": "what is written beside the points; rows of one name are joined in the order of x",

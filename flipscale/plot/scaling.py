@@ -21,10 +21,10 @@ from flipscale.plot.shown import (
     cell_words,
     few_arms,
     model_flops,
-    score_words,
     shown,
 )
 from flipscale.plot.style import count_axis
+from flipscale.scores import score_label
 
 _MOST_NAMES = 5  # model names that stand beside each other under a panel
 
@@ -75,7 +75,7 @@ def scaling_panels(s: Shown) -> list[Panel]:
             set_scale(ax, axis, rows, there)
             return drawing
 
-        return Panel(_title(s, axis, rows), rows, draw, score_words(s.score))
+        return Panel(_title(s, axis, rows), rows, draw, score_label(s.score))
 
     return [panel(axis) for axis in _axes(s)]
 
@@ -112,7 +112,7 @@ def gain_panels(s: Shown) -> list[Panel]:
             return Drawing(lines, avoid=[(list(ax.get_xlim()), [0, 0])])
 
         marks = "points: mean gains over the twin at the same seed, bars: 95 % intervals, some beyond the frame"
-        return Panel(_title(s, axis, rows), rows, draw, f"{score_words(s.score)}\n{words}", marks)
+        return Panel(_title(s, axis, rows), rows, draw, f"{score_label(s.score)}\n{words}", marks)
 
     return [panel(axis) for axis in axes]
 

@@ -8,7 +8,6 @@ from typing import Any
 import pandas as pd
 
 from flipscale.compare import (
-    LOWER_IS_BETTER,
     Comparison,
     arms_of,
     compare,
@@ -20,6 +19,7 @@ from flipscale.compare import (
     varying_axes,
 )
 from flipscale.errors import ResultsError
+from flipscale.scores import lower_is_better
 
 SCALES = ("model", "data_size", "samples")
 """The scaling axes, as FLIP's Fig 4."""
@@ -32,20 +32,6 @@ NO_MASK: Mapping[str, Any] = {"mask_ratio": 0}
 
 _OWN = ("arm", "series", "time", "model_flops", "error")
 """Columns that figures add."""
-
-SCORE_WORDS = {
-    "zero_shot_top1": "zero-shot accuracy, top 1",
-    "zero_shot_top5": "zero-shot accuracy, top 5",
-    "image_retrieval_r1": "text to image recall at 1",
-    "image_retrieval_r5": "text to image recall at 5",
-    "image_retrieval_r10": "text to image recall at 10",
-    "text_retrieval_r1": "image to text recall at 1",
-    "text_retrieval_r5": "image to text recall at 5",
-    "text_retrieval_r10": "image to text recall at 10",
-    "linear_probe_top1": "linear probe accuracy, top 1",
-    "held_out_loss": "held-out loss, nats (lower is better)",
-    "final_loss": "training loss at the end, nats (lower is better)",
-}
 
 AXIS_WORDS = {"model": "model size", "data_size": "unique pairs", "samples": "samples seen"}
 
@@ -81,7 +67,7 @@ class Shown:
 
     @property
     def lower_is_better(self) -> bool:
-        return self.score.rpartition(".")[2] in LOWER_IS_BETTER
+        return bool(lower_is_better(self.score))
 
     def compared(self, rows: pd.DataFrame | None = None) -> Comparison:
         """What `flipscale compare` says of these rows, of all if none are given: a large study's take seconds.
@@ -188,12 +174,6 @@ def model_flops(rows: pd.DataFrame) -> "pd.Series[float]":
 
 
 # Words
-
-
-def score_words(score: str) -> str:
-    """A score in words; of a set, with the set's name before it."""
-    of_set, dot, name = score.rpartition(".")
-    return f"{of_set}{': ' if dot else ''}{SCORE_WORDS.get(name, name)}"
 
 
 def arm_words(settings: Mapping[Any, Any], baseline: Mapping[str, Any]) -> str:

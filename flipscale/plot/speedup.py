@@ -10,8 +10,9 @@ from matplotlib.axes import Axes
 from flipscale.compare import Curve, Estimate, first_reach, series_of, times
 from flipscale.plot.lines import add_references, arm_lines, in_time_units
 from flipscale.plot.page import Drawing, Line, Note, Panel, alone
-from flipscale.plot.shown import NO_MASK, Shown, Undrawable, cell_words, few_arms, one_value, score_words, shown
+from flipscale.plot.shown import NO_MASK, Shown, Undrawable, cell_words, few_arms, one_value, shown
 from flipscale.plot.style import start_at
+from flipscale.scores import score_label
 
 
 def speedup(
@@ -55,7 +56,7 @@ def speedup_panels(s: Shown) -> list[Panel]:
                 _draw_arrow(ax, arrow, drawing)
             return drawing
 
-        return Panel(cell_words(name), rows, draw, score_words(s.score))
+        return Panel(cell_words(name), rows, draw, score_label(s.score))
 
     return [panel(name) for name in names]
 

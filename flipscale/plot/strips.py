@@ -10,8 +10,9 @@ from matplotlib.axes import Axes
 
 from flipscale.compare import is_baseline
 from flipscale.plot.page import Drawing, Line, Note, Panel, alone
-from flipscale.plot.shown import NO_MASK, Shown, Undrawable, score_words, setting_words, shown, value_words
+from flipscale.plot.shown import NO_MASK, Shown, Undrawable, setting_words, shown, value_words
 from flipscale.plot.style import line_style, percent_axis
+from flipscale.scores import score_label
 
 _MOST_MASKS = 6
 _MOST_VALUES = 8
@@ -62,7 +63,7 @@ def ablation_panels(s: Shown) -> list[Panel]:
 
         title = ", ".join(dict.fromkeys(name.replace("_", " ") for name in strip))
         marks = "points: means over seeds, bars: ± 1 sd, dotted: the level of the baseline's value"
-        return Panel(title, of_strip, draw, score_words(s.score), marks)
+        return Panel(title, of_strip, draw, score_label(s.score), marks)
 
     return [panel(strip) for strip in strips]
 

@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 
 from flipscale.compare import Comparison, Curve, Estimate, Pair, times
-from flipscale.report.charts import score_words
 from flipscale.report.evidence import Evidence
 from flipscale.report.markup import count, details, joined, listed, text
+from flipscale.scores import score_label
 
 FEW_ARMS = 4
 """Arms up to here get a sentence each at the top; of more the counts are said, and the verdicts are folded away."""
@@ -46,7 +46,7 @@ def answer(evidence: Evidence) -> str:
         return "\n".join(parts)
     baseline = text(evidence.arm_names[0]) if evidence.arm_names else "the baseline"
     parts.append(
-        f'<p class="small">A gain is the difference in {text(score_words(comparison.score))} to the run of the same '
+        f'<p class="small">A gain is the difference in {text(score_label(comparison.score))} to the run of the same '
         f"seed and settings that differs in the arm alone ({baseline}). Better or worse is said where the 95 % interval"
         f" over seeds leaves out 0; with few seeds it is wide.{_together(comparison)}</p>"
     )

@@ -7,11 +7,11 @@ from typing import Any
 
 import pandas as pd
 
-from flipscale.collect import COLUMNS, is_score
 from flipscale.compare import series_of
 from flipscale.plan import show_setting
 from flipscale.report.evidence import Evidence, axes_of
 from flipscale.run import State
+from flipscale.scores import is_fraction, is_score, score_label
 
 DIGITS = 6
 """Significant digits of numbers on the page; results.csv has all of them."""
@@ -21,12 +21,6 @@ MOST_SCORES = 6
 
 TIME_UNITS = (("seconds", 3600.0, 1 / 60), ("minutes", 60.0, 2.0), ("hours", 1.0, math.inf))
 """A unit of time, how many of it are an hour, and the hours from which the next is better."""
-
-
-def score_words(score: str) -> str:
-    """A score in words; of a set, with the set's name before it."""
-    of_set, dot, name = score.rpartition(".")
-    return f"{of_set}{': ' if dot else ''}{COLUMNS[name].meaning if name in COLUMNS else name}"
 
 
 def scores_of(evidence: Evidence) -> list[str]:
@@ -56,7 +50,7 @@ def chart_data(evidence: Evidence) -> str:
     scores = scores_of(evidence)
     data = {
         "arms": list(evidence.arm_names),
-        "scores": [{"key": name, "label": score_words(name), "percent": _is_percent(name)} for name in scores],
+        "scores": [{"key": name, "label": score_label(name), "percent": is_fraction(name)} for name in scores],
         "x": [
             {"key": "samples", "label": "samples seen", "factor": 1},
             {"key": "train_flops", "label": "training FLOPs", "factor": 1},
@@ -68,10 +62,6 @@ def chart_data(evidence: Evidence) -> str:
     text = json.dumps(data, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
     # No text of a user's may end the element, or begin a comment in it.
     return text.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
-
-
-def _is_percent(score: str) -> bool:
-    return is_score(score) and not score.endswith("loss")
 
 
 def _columns(evidence: Evidence, scores: Sequence[str]) -> list[dict[str, Any]]:
@@ -108,7 +98,7 @@ def _columns(evidence: Evidence, scores: Sequence[str]) -> list[dict[str, Any]]:
         for name in axes_of(evidence)
     ]
     columns.append(_numbers("seed", "seed", [run.settings["seed"] for run in runs], "count"))
-    of_scores = [_numbers(name, name, measured(name), "percent" if _is_percent(name) else "number") for name in scores]
+    of_scores = [_numbers(name, name, measured(name), "percent" if is_fraction(name) else "number") for name in scores]
     columns += of_scores[:1]
     columns += [
         _numbers("final_loss", "final loss", measured("final_loss"), "number"),

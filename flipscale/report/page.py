@@ -11,11 +11,12 @@ import pandas as pd
 
 from flipscale.compare import short, times
 from flipscale.report.answer import answer
-from flipscale.report.charts import chart_data, in_order, score_words, scores_of, time_unit
+from flipscale.report.charts import chart_data, in_order, scores_of, time_unit
 from flipscale.report.evidence import MOST_FAILURES, Evidence, Failure, axes_of
 from flipscale.report.fits import fits
 from flipscale.report.markup import count, details, joined, markdown, table, text
 from flipscale.run import State
+from flipscale.scores import is_fraction, score_label
 
 FEW_VALUES = 6
 """Values of an axis up to here are listed."""
@@ -176,7 +177,7 @@ def _means(evidence: Evidence) -> str:
         return "<p>No run has a score.</p>"
     rows = evidence.results.assign(cell=evidence.results["cell"].fillna(""))
     unit, factor = time_unit(evidence)
-    score, percent = scores[0], _is_fraction(evidence, scores[0])
+    score, percent = scores[0], is_fraction(scores[0])
     listed_rows = []
     for (cell, arm), group in rows.groupby(["cell", "arm"], sort=False):
         values = group[score].dropna().astype(float)
@@ -196,11 +197,7 @@ def _means(evidence: Evidence) -> str:
     more = len(listed_rows) - MOST_ROWS
     head = ["cell", "arm", "runs", f"{text(score)}{' %' if percent else ''}", "sd", "samples", "FLOPs", text(unit)]
     rest = f"<p>And {more} more rows, which results.csv has.</p>" if more > 0 else ""
-    return table(f"Means of {score_words(score)}", head, listed_rows[:MOST_ROWS], words=(0, 1)) + rest
-
-
-def _is_fraction(evidence: Evidence, score: str) -> bool:
-    return not score.endswith("loss")
+    return table(f"Means of {score_label(score)}", head, listed_rows[:MOST_ROWS], words=(0, 1)) + rest
 
 
 def _comparison(evidence: Evidence) -> str:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 
+from flipscale.scores import SCORES
 from flipscale.study.kinds import Choice, Count, Flag, Keys, ListOf, Maybe, Number, Option, ScoreName, Text
 from flipscale.study.recipes import RECIPES
 
@@ -10,20 +11,6 @@ SCHEMA = 1
 
 DESIGN_ALL = "all"
 """In a named grid, the word for 'the values that axes gives'."""
-
-SCORES = (
-    "zero_shot_top1",
-    "zero_shot_top5",
-    "image_retrieval_r1",
-    "image_retrieval_r5",
-    "image_retrieval_r10",
-    "text_retrieval_r1",
-    "text_retrieval_r5",
-    "text_retrieval_r10",
-    "linear_probe_top1",
-    "held_out_loss",
-)
-"""What an evaluation can measure. All are fractions, and more is better, but held_out_loss, which is in nats."""
 
 FIGURES = (
     "accuracy_vs_samples",
@@ -98,7 +85,7 @@ TOP: Mapping[str, Option] = {
     "baseline": Option(Keys("baseline", {}), {}, "what marks the runs that the others are compared with"),
     "evaluation": Option(Keys("evaluation", {}), {}, "what is measured, and when"),
     "score": Option(
-        Maybe(ScoreName(SCORES)), None, "what curves and comparisons are about; that of a set is NAME.score"
+        Maybe(ScoreName(tuple(SCORES))), None, "what curves and comparisons are about; that of a set is NAME.score"
     ),
     "budget": Option(_BUDGET, _BUDGET.read({}, (), print), "limits that `submit` refuses to go over"),
     "resources": Option(_RESOURCES, _RESOURCES.read({}, (), print), "what one run needs, and how it is priced"),

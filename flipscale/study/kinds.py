@@ -9,6 +9,7 @@ from typing import Any, Protocol
 from flipscale.architecture import architecture, known_models
 from flipscale.cost import flops_per_sample
 from flipscale.errors import FlipscaleError, did_you_mean
+from flipscale.scores import is_score, set_and_score
 from flipscale.study.document import Path_
 from flipscale.study.expression import number_of
 
@@ -194,9 +195,9 @@ class ScoreName:
     names: tuple[str, ...]
 
     def read(self, value: Any, at: Path_, complain: Complain) -> Any:
-        of_set, dot, score = value.rpartition(".") if isinstance(value, str) else ("", "", value)
-        if score not in self.names or bool(of_set) != bool(dot):
-            complain(at, f"{show(value)} is no score; {did_you_mean(score, self.names)}")
+        if not isinstance(value, str) or not is_score(value):
+            near = did_you_mean(set_and_score(value)[1] if isinstance(value, str) else value, self.names)
+            complain(at, f"{show(value)} is no score; {near}")
             return INVALID
         return value
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from flipscale.cost import PRICED
 from flipscale.errors import did_you_mean
+from flipscale.scores import set_and_score
 from flipscale.study.document import Complaints, Document, Path_, merge, read_document
 from flipscale.study.expression import CONDITION, Expression, ExpressionError, read_expression
 from flipscale.study.grid import MOST_POINTS, cells
@@ -124,7 +125,7 @@ class _Checker:
         """Complain about a score that this evaluation cannot give: told before anything trains, not after."""
         if evaluation is INVALID:
             return
-        of_set, _, name = score.rpartition(".")
+        of_set, name = set_and_score(score)
         if of_set and of_set not in evaluation["sets"]:
             what = f"'{score}' is a score of the set '{of_set}', and evaluation.sets has none of that name"
             self.complain(("score",), f"{what}; {did_you_mean(of_set, evaluation['sets'])}")

@@ -24,13 +24,14 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from flipscale.collect import COLUMNS, SETTINGS, is_score
+from flipscale.collect import COLUMNS, SETTINGS
 from flipscale.collect.curves import Curves
 from flipscale.collect.points import NONE, Array
 from flipscale.collect.points import Points as CurvePoints
 from flipscale.errors import RunFolderError
 from flipscale.plan import show_setting
 from flipscale.run import RunFolder
+from flipscale.scores import is_score
 from flipscale.track.noted import FORMAT
 
 POINTS = 100

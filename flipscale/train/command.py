@@ -42,7 +42,7 @@ from flipscale.cost import steps_of
 from flipscale.errors import FlipscaleError
 from flipscale.plan import stage
 from flipscale.run import HEARTBEAT_SECONDS, FailureKind, Lease, RunFolder, birth, is_alive
-from flipscale.study.keys import SCORES
+from flipscale.scores import is_fraction
 from flipscale.train.failure import Failed, Failure
 from flipscale.train.stop import Stop
 from flipscale.train.task import line_of, parent_of
@@ -406,10 +406,9 @@ def _outcome(run: RunFolder, name: str) -> dict[str, Any]:
 
 def _right_range(what: str, value: float) -> str | None:
     """What would be right in place of a number that cannot be."""
-    where, _, score = what.rpartition(".")
-    if where and score in SCORES and not score.endswith("_loss") and not 0 <= value <= 1:
+    if is_fraction(what.removeprefix("scores.")) and not 0 <= value <= 1:
         return "write a fraction from 0 to 1" + (f", {value / 100:g} for {value:g} %" if 1 < value <= 100 else "")
-    if not where and what != "final_loss" and not 0 <= value < math.inf:
+    if not what.startswith("scores.") and what != "final_loss" and not 0 <= value < math.inf:
         return "write a number from 0 on, or leave it out"
     return None
 

@@ -89,7 +89,7 @@ def test_seeds_are_paired_and_an_interaction_has_their_interval():
 
 def test_a_lower_loss_is_a_gain_here_too():
     table = pd.DataFrame({"data": [1, 2], "loss": [3.0, 2.5]})
-    (cell,) = deltas(table, baseline={"data": 1}, y="loss", lower_is_better=True).cells
+    (cell,) = deltas(table, baseline={"data": 1}, y="loss").cells
     assert cell.delta.mean == 0.5
 
 

@@ -317,14 +317,15 @@ def test_several_columns_make_a_baseline():
     assert [entry["name"] for entry in found] == ["lr=0.2", "mask=0.5", "mask=0.5, lr=0.2"]
 
 
-def test_a_loss_is_taken_for_one_only_if_told_and_a_name_that_sounds_like_one_is_noticed():
+def test_less_of_a_loss_is_better_by_its_name_unless_it_is_said_otherwise():
     table = synthetic().assign(val_loss=lambda t: 2 - t["acc"])
-    found, comparison = entries(table, y="val_loss", lower_is_better=True)
+    found, comparison = entries(table, y="val_loss")
     assert found[0]["one_shift"]["speedup"] == pytest.approx(2.0, rel=0.02)
     assert found[0]["target"] == pytest.approx(2 - 0.5, abs=0.01)
-    assert not any("lower" in note for note in comparison.notes)
-    _, wrong = entries(table, y="val_loss")
-    assert wrong.notes[0] == "higher val_loss is taken for better; if lower is, say --lower-is-better"
+    assert not any("taken as better" in note for note in comparison.notes)
+    _, other = entries(table, y="val_loss", lower_is_better=False)
+    assert other.notes[0] == "higher val_loss is taken as better, though its name says the opposite"
+    assert (comparison.lower_is_better, other.lower_is_better) == (True, False)
 
 
 def test_fractions_are_shown_in_percent_and_percentages_as_they_are():

@@ -9,7 +9,7 @@ import pytest
 from flipscale.errors import ResultsError
 from flipscale.fit import Options, fit, fit_groups, frontier, isoflop, two_step
 from flipscale.fit.best import budgets_of, evened, has_budgets, is_isoflop, on_frontier
-from flipscale.fit.rows import column, is_accuracy
+from flipscale.fit.rows import column
 from flipscale.fit.solver import Problem, solve
 from flipscale.fit.uncertainty import interval, resamples, stretch
 from flipscale.fit.words import checklist, text
@@ -89,15 +89,6 @@ def test_scores_of_0_and_1_have_no_odds_and_percent_is_seen() -> None:
     assert found.parameters == pytest.approx({"A": 2, "a": 0.4})
     assert found.left_out == {"row 11": "top1 is 0, which has no odds", "row 12": "top1 is 100, which has no odds"}
     assert found.predict({"x": 10.0}) == pytest.approx(100 / (1 + 2 * 10**-0.4))
-
-
-@pytest.mark.parametrize(
-    ("name", "is_one"),
-    [("zero_shot_top1", True), ("imagenet.zero_shot_top1", True), ("held_out_loss", False), ("err_avg17", False),
-     ("acc", True), ("1 - top1", False), ("1-error", True), ("image_retrieval_r5", True), ("hours", None)],
-)  # fmt: skip
-def test_the_name_of_a_column_says_whether_more_is_better(name: str, is_one: bool | None) -> None:
-    assert is_accuracy(name) is is_one
 
 
 def test_a_column_may_be_arithmetic_over_columns() -> None:

@@ -18,7 +18,7 @@ from flipscale.errors import StudyError
 from flipscale.plan import plan, plan_at
 from flipscale.study import SETTINGS, cells, read_study
 from flipscale.study.expression import FUNCTIONS, ExpressionError, read_expression
-from flipscale.study.keys import DEVICES, FIGURES, SCORES, TOP
+from flipscale.study.keys import DEVICES, FIGURES, TOP
 from flipscale.study.schema import study_schema
 from tests.study.test_bad_files import BAD
 
@@ -601,8 +601,7 @@ def test_devices_are_those_that_have_a_price():
     assert tuple(cost.DEVICES) == DEVICES
 
 
-def test_scores_and_settings_are_columns_of_the_results():
-    assert collect.SCORES == SCORES
+def test_settings_are_columns_of_the_results():
     # An evaluation is not a number to plot; its scores are.
     assert [*collect.SETTINGS, "evaluation"] == list(SETTINGS)
 

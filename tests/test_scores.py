@@ -1,0 +1,59 @@
+"""What the names of scores say."""
+
+import pytest
+
+from flipscale.scores import SCORES, is_fraction, is_score, lower_is_better, score_label, set_and_score
+
+
+@pytest.mark.parametrize(
+    ("name", "lower"),
+    [
+        ("zero_shot_top1", False),
+        ("imagenet.zero_shot_top1", False),
+        ("held_out_loss", True),
+        ("birds.held_out_loss", True),
+        ("final_loss", True),
+        ("err_avg17", True),
+        ("loss", True),
+        ("val_loss", True),
+        ("perplexity", True),
+        ("acc", False),
+        ("1 - top1", True),
+        ("1-error", False),
+        ("image_retrieval_r5", False),
+        ("hours", None),
+    ],
+)
+def test_the_name_of_a_column_says_whether_less_of_it_is_better(name: str, lower: bool | None) -> None:
+    assert lower_is_better(name) is lower
+
+
+@pytest.mark.parametrize(
+    ("name", "score", "fraction"),
+    [
+        ("zero_shot_top1", True, True),
+        ("birds.zero_shot_top1", True, True),
+        ("held_out_loss", True, False),
+        (".zero_shot_top1", False, False),
+        ("birds.accuracy", False, False),
+        ("final_loss", False, False),
+    ],
+)
+def test_a_score_is_a_known_name_alone_or_behind_that_of_a_set(name: str, score: bool, fraction: bool) -> None:
+    assert (is_score(name), is_fraction(name)) == (score, fraction)
+
+
+def test_a_set_is_what_stands_before_the_last_dot() -> None:
+    assert set_and_score("a.b.zero_shot_top1") == ("a.b", "zero_shot_top1")
+    assert set_and_score("zero_shot_top1") == ("", "zero_shot_top1")
+
+
+def test_labels_are_words_with_the_sets_name_before_them() -> None:
+    assert score_label("zero_shot_top1") == "zero-shot accuracy, top 1"
+    assert score_label("birds.image_retrieval_r1") == "birds: text to image recall at 1"
+    assert score_label("final_loss") == "training loss at the end, nats (lower is better)"
+    assert score_label("top1") == "top1"
+
+
+def test_only_losses_are_no_fractions() -> None:
+    assert [name for name, score in SCORES.items() if score.unit != "fraction"] == ["held_out_loss"]
