@@ -12,11 +12,18 @@ FlipscaleError              something a user can fix; the command line prints it
 """
 
 import difflib
+import io
+import os
+import re
+import sys
 from collections.abc import Iterable
 
 
 class FlipscaleError(Exception):
-    """Something a user can fix: one sentence with where, what, and what would be right."""
+    """Something a user can fix: one sentence with where, what, and what would be right. It can always be printed."""
+
+    def __init__(self, sentence: str = ""):
+        super().__init__(printable(sentence))
 
 
 class StudyError(FlipscaleError):
@@ -56,6 +63,36 @@ class Diverged(FlipscaleError):
 
 class LeaseLost(FlipscaleError):
     """Another process holds this run now, so nothing more may be written to it from here."""
+
+
+def printable(text: str) -> str:
+    r"""The text with escapes for what UTF-8 cannot hold: the bytes of a file name that is not UTF-8, half a character.
+
+    Every message goes through here before it is stored, so logs, tables, pages and MLflow can hold it.
+
+    >>> printable(os.fsdecode(b"caf\xe9.png"))
+    'caf\\xe9.png'
+    """
+
+    def escaped(found: re.Match[str]) -> str:
+        number = ord(found[0])
+        # The system's names come with U+DC00 + the byte for each byte that is not UTF-8.
+        return f"\\x{number - 0xDC00:02x}" if 0xDC80 <= number <= 0xDCFF else f"\\u{number:04x}"
+
+    return re.sub("[\ud800-\udfff]", escaped, text)
+
+
+def use_utf8() -> None:
+    """Have this process name files in UTF-8 whatever the locale, and print any text without raising.
+
+    Every process that flipscale starts calls this first. Where the locale is not UTF-8, Python starts once more: under
+    another encoding a class folder would have another name, and a path of a study would not be found.
+    """
+    if sys.getfilesystemencoding() != "utf-8" and os.environ.get("PYTHONUTF8") != "1":
+        os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], {**os.environ, "PYTHONUTF8": "1"})
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def did_you_mean(name: object, choices: Iterable[str]) -> str:

@@ -31,7 +31,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
-from flipscale.errors import LeaseLost, RunFolderError
+from flipscale.errors import LeaseLost, RunFolderError, printable
 
 SCHEMA = 1
 """Version of the run folder. A reader takes this and older ones; a newer one is an error."""
@@ -129,7 +129,7 @@ class RunFolder:
     def lease(self) -> dict[str, Any] | None:
         """Who holds the run: host, pid, token, and `alive`, whether that process still lives, as far as is known."""
         try:
-            holder = json.loads((self.path / "lease.json").read_text())
+            holder = json.loads((self.path / "lease.json").read_text(encoding="utf-8"))
             touched = (self.path / "lease.json").stat().st_mtime
             # What names no process is no lease, as if it were torn: nobody would ever drop it.
             return {**holder, "alive": _holder_lives(holder["host"], int(holder["pid"]), holder.get("born"), touched)}
@@ -139,7 +139,7 @@ class RunFolder:
     def release(self) -> None:
         """Drop the lease of a holder that is known to be dead, so that another host need not wait until it is stale."""
         holder = self.lease()
-        with open(self.path / "lease.lock", "w") as lock:
+        with open(self.path / "lease.lock", "w", encoding="utf-8") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             if holder and (self.lease() or {}).get("token") == holder.get("token"):
                 (self.path / "lease.json").unlink(missing_ok=True)
@@ -196,11 +196,12 @@ class RunFolder:
         return self._read("result.json")
 
     def error(self) -> dict[str, Any] | None:
-        return self._read("error.json")
+        error = self._read("error.json")
+        return error and _storable(error)
 
     def write_error(self, kind: FailureKind, reason: str, **more: Any) -> None:
         """Record a failure: `kind` says what may be done about it, `reason` is a sentence for a person."""
-        self._write("error.json", {"kind": str(kind), "reason": reason, "time": time.time(), **more})
+        self._write("error.json", _storable({"kind": str(kind), "reason": reason, "time": time.time(), **more}))
 
     def failures(self) -> list[dict[str, Any]]:
         """What went wrong in attempts before, the first of them first: `kind`, `reason`, `then` (what was done about
@@ -210,13 +211,17 @@ class RunFolder:
             with contextlib.suppress(ValueError):
                 failure = json.loads(line)
                 if isinstance(failure, dict) and failure.get("kind") in set(FailureKind):
-                    found.append(failure)
+                    found.append(_storable(failure))
         return found
 
     def note_failure(self, failure: Mapping[str, Any]) -> None:
         """Append to failures.jsonl. The run may go on after it, where error.json is for one that does not."""
-        with open(self.path / "failures.jsonl", "a") as file:
+        with open(self.path / "failures.jsonl", "a", encoding="utf-8") as file:
             file.write(json.dumps({**failure, "time": time.time()}) + "\n")
+
+    def open_log(self) -> IO[str]:
+        """log.txt, to append to. What UTF-8 cannot hold is escaped, so no text makes it raise."""
+        return open(self.path / "log.txt", "a", encoding="utf-8", errors="backslashreplace")
 
     def clear_for_retry(self) -> None:
         """Put the failure aside, keep the checkpoint and the record: the next attempt goes on."""
@@ -321,7 +326,7 @@ class Lease:
         """
         job, attempt = os.environ.get(JOB), int(os.environ.get(ATTEMPT, "0"))
         self.folder.path.mkdir(parents=True, exist_ok=True)
-        with open(self.folder.path / "lease.lock", "w") as lock:
+        with open(self.folder.path / "lease.lock", "w", encoding="utf-8") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             holder = self.folder.lease()
             given_up = holder and job and holder.get("job") == job and attempt > holder.get("attempt", 0)
@@ -356,7 +361,7 @@ class Lease:
     def append(self, records: list[Mapping[str, Any]]) -> None:
         """Append records to metrics.jsonl in one write. Numbers that are not finite are written as null."""
         self.fence()
-        data = b"".join(json.dumps(_finite(dict(record))).encode() + b"\n" for record in records)
+        data = b"".join(json.dumps(_storable(dict(record))).encode() + b"\n" for record in records)
         descriptor = os.open(self.folder.path / "metrics.jsonl", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
         try:
             # A write at a full quota is short without an error, so what was not written is written again, which raises.
@@ -375,7 +380,7 @@ class Lease:
 
     def write_result(self, result: Mapping[str, Any]) -> None:
         self.fence()
-        write_json(self.folder.path / "result.json", {"schema": SCHEMA, **_finite(dict(result))})
+        write_json(self.folder.path / "result.json", {"schema": SCHEMA, **_storable(dict(result))})
 
     @contextlib.contextmanager
     def replace(self, name: str) -> Iterator[IO[bytes]]:
@@ -387,7 +392,7 @@ class Lease:
 
     def _mine(self) -> bool:
         try:
-            return bool(json.loads(self._file.read_text())["token"] == self.token)
+            return bool(json.loads(self._file.read_text(encoding="utf-8"))["token"] == self.token)
         except (FileNotFoundError, ValueError, KeyError):
             return False
 
@@ -460,7 +465,7 @@ def birth(pid: int) -> str | None:
     Without /proc (macOS) the answer is '' for a process that lives.
     """
     try:
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
     except (FileNotFoundError, ProcessLookupError):
         if Path("/proc/self").is_dir():
             return None
@@ -474,10 +479,13 @@ def birth(pid: int) -> str | None:
     return None if fields[0] == "Z" else fields[19]
 
 
-def _finite(value: Any) -> Any:
-    """The value with NaN and infinities as None at every depth: JSON has no word for them, and missing is missing."""
+def _storable(value: Any) -> Any:
+    """The value as any reader of JSON takes it: at every depth NaN and infinities are None, as missing is missing, and
+    text is text that UTF-8 can hold."""
     if isinstance(value, dict):
-        return {key: _finite(item) for key, item in value.items()}
+        return {key: _storable(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_finite(item) for item in value]
+        return [_storable(item) for item in value]
+    if isinstance(value, str):
+        return printable(value)
     return None if isinstance(value, float) and not math.isfinite(value) else value

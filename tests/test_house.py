@@ -152,6 +152,32 @@ def test_no_module_is_over_500_lines() -> None:
     assert long == {}
 
 
+def test_text_that_is_read_or_written_names_its_encoding() -> None:
+    """Else it is that of the locale, which is ASCII on many a node, and one name in a message ends the process."""
+    wrong = [
+        f"{path.relative_to(ROOT)}:{call.lineno}: {ast.unparse(call)[:80]}"
+        for _, path in rooms()
+        for call in ast.walk(ast.parse(path.read_text()))
+        if isinstance(call, ast.Call) and _is_of_text(call) and not _given(call, "encoding")
+    ]
+    assert wrong == []
+
+
+def _is_of_text(call: ast.Call) -> bool:
+    """Whether the call opens a file or a pipe as text, as far as can be read off it."""
+    name = ast.unparse(call.func)
+    if name.endswith((".read_text", ".write_text")):
+        return True
+    if name in ("open", "os.fdopen", "tempfile.TemporaryFile", "tempfile.NamedTemporaryFile"):
+        mode = _given(call, "mode") or (call.args[1] if len(call.args) > 1 else None)
+        return "b" not in (ast.unparse(mode) if mode else "b" if name.startswith("tempfile") else "r")
+    return name.startswith("subprocess.") and bool(_given(call, "text") or _given(call, "universal_newlines"))
+
+
+def _given(call: ast.Call, name: str) -> ast.expr | None:
+    return next((keyword.value for keyword in call.keywords if keyword.arg == name), None)
+
+
 def test_the_project_names_no_machine_and_no_registry() -> None:
     words = re.compile("|".join(["/" + "work/", r"pypi" + r"\.org", "shared" + "/facts"]))
     tracked = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=False).stdout.split()

@@ -13,13 +13,15 @@ import sys
 from collections.abc import Sequence
 
 from flipscale.cli.parser import parser
-from flipscale.errors import FlipscaleError
+from flipscale.errors import FlipscaleError, use_utf8
 
 __all__ = ["main"]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; the exit code is the answer."""
+    if arguments is None:
+        use_utf8()
     args = parser().parse_args(arguments)
     try:
         code: int = args.command(args)

@@ -86,7 +86,6 @@ def mirror(args: argparse.Namespace, study: "Study", found: "Collected") -> dict
     folder, plots = args.results / study.name, args.plots / study.name
     tables = [found.files[0], *(folder / name for name in ("comparison.md", "comparison.json", "fits.json"))]
     files = [Path(args.study), *tables, *sorted(plots.glob("*.png")), *sorted(plots.glob("*.html"))]
-    uri = track.settled(args.tracking_uri, args.results)
     source = track.Source(
         study=study.name,
         results=found.files[0],
@@ -97,6 +96,7 @@ def mirror(args: argparse.Namespace, study: "Study", found: "Collected") -> dict
         runs=args.results / "runs",
     )
     try:
+        uri = track.settled(args.tracking_uri, args.results)
         done = track.mirror(
             source,
             tracking_uri=uri,
@@ -140,7 +140,7 @@ def asked_of(args: argparse.Namespace, name: str) -> dict[str, Any]:
     known: dict[str, dict[str, Any]] = {}
     for path in sorted(args.results.glob("*/plan.json")):
         try:
-            known |= {one["id"]: one for one in json.loads(path.read_text())["runs"]}
+            known |= {one["id"]: one for one in json.loads(path.read_text(encoding="utf-8"))["runs"]}
         except (ValueError, TypeError, KeyError) as error:
             raise FlipscaleError(f"{path}: is no plan; delete it, `flipscale plan` writes it again.") from error
     for path in sorted(args.results.glob("runs/*/run.json")):

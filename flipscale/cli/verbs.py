@@ -44,8 +44,9 @@ def init(args: argparse.Namespace) -> int:
         raise FlipscaleError(f"{path}: is there already; give another name: flipscale init NAME.yaml")
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name("study.schema.json")
-    beside.write_text(schema)
-    path.write_text(files("flipscale.study").joinpath("template.yaml").read_text())
+    beside.write_text(schema, encoding="utf-8")
+    template = files("flipscale.study").joinpath("template.yaml").read_text(encoding="utf-8")
+    path.write_text(template, encoding="utf-8")
     say(f"wrote {path} and {beside}. Next: flipscale plan {path}")
     return 0
 
@@ -172,7 +173,7 @@ def logs(args: argparse.Namespace) -> int:
             said = look.where.says
             say(f"{folder.id} has written no log yet; {said}")
         if path.exists():
-            with open(path, errors="replace") as file:
+            with open(path, encoding="utf-8", errors="replace") as file:
                 file.seek(at)
                 print(file.read(), end="", flush=True)
                 at = file.tell()

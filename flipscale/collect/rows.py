@@ -172,7 +172,7 @@ def why_unreadable(folder: RunFolder, error: Exception) -> str:
 def _is_newer(folder: RunFolder) -> bool:
     for name in ("run.json", "result.json", "job.json"):
         try:
-            if json.loads((folder.path / name).read_text()).get("schema", SCHEMA) > SCHEMA:
+            if json.loads((folder.path / name).read_text(encoding="utf-8")).get("schema", SCHEMA) > SCHEMA:
                 return True
         except (OSError, ValueError, AttributeError, TypeError, RecursionError):
             continue

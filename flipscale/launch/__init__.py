@@ -379,6 +379,6 @@ def _folder(results: Path, run_id: str) -> RunFolder:
 def _submit_lock(results: Path) -> Iterator[None]:
     """Nobody else submits or cancels in this results folder while the block runs; who comes second waits."""
     results.mkdir(parents=True, exist_ok=True)
-    with open(results / ".submit.lock", "w") as lock:
+    with open(results / ".submit.lock", "w", encoding="utf-8") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield

@@ -95,9 +95,11 @@ class Breaker:
         self.folder, self.stop, self.runs = folder, stop, runs
 
     def note(self, run: RunFolder, kind: FailureKind, reason: str) -> None:
-        with open(self.folder / "instant.jsonl", "a") as file:
+        with open(self.folder / "instant.jsonl", "a", encoding="utf-8") as file:
             file.write(json.dumps({"run": run.id, "kind": kind, "reason": reason}) + "\n")
-        failed = {json.loads(line)["run"] for line in (self.folder / "instant.jsonl").read_text().splitlines()}
+        failed = {
+            json.loads(line)["run"] for line in (self.folder / "instant.jsonl").read_text(encoding="utf-8").splitlines()
+        }
         if len(failed) < INSTANT_FAILURES or self.tripped:
             return
         if any((one.path / "result.json").exists() for one in self.runs()):
@@ -115,7 +117,7 @@ class Breaker:
 def why_stopped(folder: Path) -> str | None:
     """What a Breaker wrote into its folder, for a person; None where it has not stopped the submission."""
     try:
-        written = json.loads((folder / "stopped.json").read_text())
+        written = json.loads((folder / "stopped.json").read_text(encoding="utf-8"))
     except FileNotFoundError:
         return None
     return f"its submission was stopped, as {written['reason']}"

@@ -158,7 +158,7 @@ class Queue:
     def read(cls, path: Path) -> "Queue | None":
         """The submission of that folder; None if there is none, or if its workers are on another host."""
         try:
-            written = json.loads((path / "workers.json").read_text())
+            written = json.loads((path / "workers.json").read_text(encoding="utf-8"))
         except FileNotFoundError:
             return None
         if written["host"] != socket.gethostname():
@@ -272,7 +272,7 @@ def _gpus() -> list[str]:
     """The GPUs this process may use, as CUDA_VISIBLE_DEVICES names them. Asked without torch, which takes seconds."""
     if shutil.which("nvidia-smi") is None:
         return []
-    listing = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, check=False)
+    listing = subprocess.run(["nvidia-smi", "-L"], capture_output=True, encoding="utf-8", errors="replace", check=False)
     there = re.findall(r"^GPU (\d+):", listing.stdout, flags=re.MULTILINE) if listing.returncode == 0 else []
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     if visible is None or not there:

@@ -104,7 +104,7 @@ def gather(study: Study, planned: Plan, study_file: Path, results: Path, plots: 
     return Evidence(
         study=study,
         planned=planned,
-        study_text=study_file.read_text(),
+        study_text=study_file.read_text(encoding="utf-8"),
         results=table,
         uncollected=sum(runs[run.id].state is State.FINISHED for run in planned.cells if run.id not in collected),
         runs=runs,
@@ -200,7 +200,7 @@ def _failure(run: RunProgress, results: Path) -> Failure:
 
 def _fits(path: Path) -> Any:
     try:
-        return json.loads(path.read_text())
+        return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return None
     except ValueError as error:

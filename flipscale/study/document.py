@@ -12,7 +12,7 @@ from typing import Any
 
 import yaml
 
-from flipscale.errors import StudyError
+from flipscale.errors import StudyError, printable
 
 Path_ = tuple[str | int, ...]
 """Where a value stands in a document: the keys and list positions that lead to it."""
@@ -186,6 +186,7 @@ class _Reader:
                     else:
                         self.complaints.add(here, "'<<' merges a mapping; give it an alias of one")
                 continue
+            self._check(key, here)
             if key in first:
                 self.complaints.add(here, f"'{key}' is given twice, first on line {first[key]}; keep one of them")
                 continue
@@ -194,8 +195,16 @@ class _Reader:
             own[key] = self.value(value_node, (*path, key), inside)
         return {**merged, **own}
 
+    def _check(self, text: str, here: Place) -> None:
+        """An escape in quotes can make what no file, table or page in UTF-8 can hold."""
+        if printable(text) != text:
+            self.complaints.add(
+                here, f"{printable(text)!r} holds half a character; name files in UTF-8, and write it plainly"
+            )
+
     def _scalar(self, node: yaml.ScalarNode, here: Place) -> Any:
         text = str(node.value)
+        self._check(text, here)
         if node.style is not None:
             return text  # quoted text stays text
         kind = node.tag.removeprefix("tag:yaml.org,2002:")

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from flipscale.cost import PRICED
-from flipscale.errors import did_you_mean
+from flipscale.errors import did_you_mean, printable
 from flipscale.scores import set_and_score
 from flipscale.study.document import Complaints, Document, Path_, merge, read_document
 from flipscale.study.expression import CONDITION, Expression, ExpressionError, read_expression
@@ -23,6 +23,8 @@ def read_study(path: str | Path) -> Study:
     path = Path(path)
     complaints = Complaints()
     document = _with_includes(path, complaints, ())
+    if printable(path.name) != path.name:
+        complaints.add(document.place(), "the file's name is not UTF-8, and a study is called as its file; rename it")
     study = _Checker(document, complaints).study(path.stem)
     complaints.raise_if_any()
     assert study is not None, "a study is missing only where there are complaints"

@@ -8,6 +8,8 @@ import sys
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
+from flipscale.errors import FlipscaleError, printable
+
 _USER = re.compile(r"(?<=://)[^\s'\"]*@")
 """What stands before the last @ of an address: a password may hold an @ and a slash itself."""
 
@@ -27,7 +29,12 @@ def settled(tracking_uri: str | None, results: Path) -> str:
     uri = tracking_uri or os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{(results / 'mlflow.db').absolute()}"
     scheme, slashes, path = uri.partition(":///")
     if scheme == "sqlite" and slashes and path and not path.startswith("/"):
-        return f"sqlite:///{Path(path).absolute()}"
+        uri = f"sqlite:///{Path(path).absolute()}"
+    paths = f"{uri} {results.absolute()}"
+    if printable(paths) != paths and not is_server(uri):
+        raise FlipscaleError(
+            f"{results.absolute()}: MLflow takes no path that is not UTF-8; rename the folder, or mirror to a server."
+        )
     return uri
 
 

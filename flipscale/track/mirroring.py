@@ -274,7 +274,7 @@ def _digest_of_all(source: Source, files: Sequence[Path], all_points: bool, mode
 def _one_at_a_time(artifact_root: Path) -> Iterator[None]:
     try:
         artifact_root.mkdir(parents=True, exist_ok=True)
-        lock = open(artifact_root / "mirror.lock", "w")  # noqa: SIM115  it is closed by the with below
+        lock = open(artifact_root / "mirror.lock", "w", encoding="utf-8")  # noqa: SIM115  it is closed by the with below
     except OSError as error:
         raise FlipscaleError(f"{artifact_root}: MLflow's artifacts cannot be kept there ({error.strerror}).") from error
     with lock:

@@ -52,7 +52,7 @@ def fingerprint(told: Any, files: Sequence[Path]) -> str:
 
 def read_note(folder: Path) -> Note | None:
     try:
-        found = json.loads((folder / NAME).read_text())
+        found = json.loads((folder / NAME).read_text(encoding="utf-8"))
         return Note(**found)
     except (OSError, ValueError, TypeError):
         return None

@@ -247,7 +247,7 @@ def run_program(
     deadline: float | None = None
     looked = -math.inf
     try:
-        with open(run.path / "log.txt", "a") as log:
+        with run.open_log() as log:
             while True:
                 code = program.code()
                 for when, line in _waiting(program.lines, seconds=0.1 if code is None else 0.001):
@@ -298,7 +298,7 @@ def _environment(run: RunFolder, changes: Mapping[str, str | None]) -> dict[str,
 def known_attempts(run: RunFolder) -> Attempts:
     """What is known of the attempts so far; a beginning, if there was none."""
     try:
-        return Attempts(**json.loads((run.path / "program.json").read_text())["attempts"])
+        return Attempts(**json.loads((run.path / "program.json").read_text(encoding="utf-8"))["attempts"])
     except (FileNotFoundError, ValueError, KeyError, TypeError):
         return Attempts(started=time.time())
 
@@ -306,7 +306,7 @@ def known_attempts(run: RunFolder) -> Attempts:
 def _end_leftover(run: RunFolder, say: Say) -> None:
     """End the program of an attempt whose flipscale was killed: it may still live, and write."""
     try:
-        known = json.loads((run.path / "program.json").read_text())
+        known = json.loads((run.path / "program.json").read_text(encoding="utf-8"))
         host, pid, born = known["host"], int(known["pid"]), str(known["born"])
     except (FileNotFoundError, ValueError, KeyError, TypeError):
         return
@@ -347,11 +347,16 @@ def usage(session: int) -> tuple[float, int]:
     ticks, memory = 0, 0
     for stat in Path("/proc").glob("[0-9]*/stat"):
         with contextlib.suppress(OSError, ValueError, IndexError):
-            fields = stat.read_text().rpartition(")")[2].split()
+            fields = stat.read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
             if int(fields[3]) == session:
                 # Its own time and that of the children it has waited for.
                 ticks += sum(map(int, fields[11:15]))
-                peak = (stat.parent / "status").read_text().partition("VmHWM:")[2].split()
+                peak = (
+                    (stat.parent / "status")
+                    .read_text(encoding="utf-8", errors="replace")
+                    .partition("VmHWM:")[2]
+                    .split()
+                )
                 memory = max(memory, 1024 * int(peak[0])) if peak else memory
     return ticks / os.sysconf("SC_CLK_TCK"), memory
 
@@ -374,7 +379,7 @@ def _outcome(run: RunFolder, name: str) -> dict[str, Any]:
         raise FlipscaleError(f"{name} ended with exit code 0, but {path.name} {what}; {right}.")
 
     try:
-        outcome = json.loads(path.read_text())
+        outcome = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         refuse("is missing")
     except ValueError as error:
@@ -425,7 +430,7 @@ def _asked_amounts(run: RunFolder) -> list[tuple[str, int, int]]:
 def _own_error(run: RunFolder) -> Failure | None:
     """What the program itself wrote into error.json."""
     try:
-        said = json.loads((run.path / "error.json").read_text())
+        said = json.loads((run.path / "error.json").read_text(encoding="utf-8"))
         return Failure(FailureKind(said["kind"]) if said["kind"] in KINDS else FailureKind.CODE, str(said["reason"]))
     except FileNotFoundError:
         return None

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import torch
 
-from flipscale.errors import DataError, Diverged, FlipscaleError, LeaseLost
+from flipscale.errors import DataError, Diverged, FlipscaleError, LeaseLost, printable
 from flipscale.run import FailureKind, Lease, RunFolder
 
 
@@ -34,7 +34,7 @@ class Failed(Exception):
 
 def why(error: Exception) -> Failure:
     """The failure that an error is."""
-    first_line = (str(error).splitlines() or [""])[0]
+    first_line = printable((str(error).splitlines() or [""])[0])
     match error:
         case Failed():
             return error.failure
@@ -59,7 +59,7 @@ def record(run: RunFolder, lease: Lease, failure: Failure) -> None:
         lease.fence()
         run.write_error(FailureKind(failure.kind), failure.reason)
         if failure.trace:
-            with open(run.path / "log.txt", "a") as log:
+            with run.open_log() as log:
                 log.write(failure.trace)
         say(run, f"failed ({failure.kind}): {failure.reason}")
     except (OSError, LeaseLost) as second:
@@ -71,14 +71,14 @@ def record(run: RunFolder, lease: Lease, failure: Failure) -> None:
 
 def record_stop(run: RunFolder, signal: str, failure: Failure) -> None:
     """Log what a signal broke off. It is no failure of the run's, which goes on when it is submitted again."""
-    with open(run.path / "log.txt", "a") as log:
+    with run.open_log() as log:
         log.write(failure.trace)
     say(run, f"stopped by {signal}, which broke something off: {failure.reason}")
 
 
 def say(run: RunFolder, line: str) -> None:
     """A line of talk, to the run's log.txt and to stderr."""
-    with open(run.path / "log.txt", "a") as log:
+    with run.open_log() as log:
         log.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {line}\n")
     print(f"{run.id}: {line}", file=sys.stderr, flush=True)
 

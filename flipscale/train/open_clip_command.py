@@ -165,7 +165,7 @@ class _Log:
         self.step = done * job.steps_per_epoch
         self.times: dict[str, list[float]] = {}
         with contextlib.suppress(FileNotFoundError):
-            self.times = json.loads((job.folder / "times.json").read_text())
+            self.times = json.loads((job.folder / "times.json").read_text(encoding="utf-8"))
         # What was done of an epoch that is done again is not counted, as with flipscale's own trainer.
         self.seconds, self.cpu_seconds = self.times.get(str(done), [0.0, 0.0])
         self.mark, self.cpu_mark = 0.0, 0.0
@@ -225,7 +225,7 @@ class _Log:
     def read_results(self) -> None:
         """What the program itself evaluated since, if `arguments` ask it to: its results.jsonl, the last line of it."""
         path = self.job.checkpoints / "results.jsonl"
-        lines = path.read_text().splitlines() if path.exists() else []
+        lines = path.read_text(encoding="utf-8", errors="replace").splitlines() if path.exists() else []
         if lines:
             told = {name: value for name, value in json.loads(lines[-1]).items() if isinstance(value, int | float)}
             scores = {

@@ -102,12 +102,12 @@ def _written(run: RunFolder, settings: Mapping[str, Any], data: Data) -> Shards:
     digest = hashlib.sha256(json.dumps(_content(settings, data), sort_keys=True).encode()).hexdigest()[:16]
     folder = cache / f"open_clip-{digest}"
     cache.mkdir(parents=True, exist_ok=True)
-    with open(folder.with_name(f"{folder.name}.lock"), "w") as lock:
+    with open(folder.with_name(f"{folder.name}.lock"), "w", encoding="utf-8") as lock:
         # One process writes them while others wait for it.
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not (folder / "index.json").exists():
             _write(folder, data, settings["image_size"])
-    index = json.loads((folder / "index.json").read_text())
+    index = json.loads((folder / "index.json").read_text(encoding="utf-8"))
     last = index["shards"] - 1
     urls = f"{folder}/{{00000..{last:05}}}.tar" if last else f"{folder}/00000.tar"
     return Shards(urls, index["shards"], index["pairs"], index["corrupt"])
@@ -139,7 +139,7 @@ def _write(folder: Path, data: Data, image_size: int) -> None:
                 _add(tar, f"{index:08}.png", image)
                 _add(tar, f"{index:08}.txt", caption.encode())
     index_of = {"pairs": data.size, "shards": count, "corrupt": data.corrupt()}
-    (unfinished / "index.json").write_text(json.dumps(index_of))
+    (unfinished / "index.json").write_text(json.dumps(index_of), encoding="utf-8")
     unfinished.rename(folder)
 
 

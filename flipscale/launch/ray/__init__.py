@@ -104,7 +104,7 @@ class RayLauncher:
             failed = {path.stem: path for path in (self.home / name).glob("*.failed")}
             for job in mine:
                 given_up = failed.get(job.id.rpartition("/")[2])
-                says = f"Ray Tune gave its trial up: {given_up.read_text().strip()}" if given_up else ""
+                says = f"Ray Tune gave its trial up: {given_up.read_text(encoding='utf-8').strip()}" if given_up else ""
                 found[job.run_id] = Whereabouts(None, says) if given_up else whole
         return found
 

@@ -72,7 +72,7 @@ class Cluster:
         if address not in ("", "auto", "local"):
             return cls(_dashboard_of(address.removeprefix("ray://")))
         here = address_file()
-        if here.exists() and (local := here.read_text().strip()):
+        if here.exists() and (local := here.read_text(encoding="utf-8").strip()):
             # The file stays where a machine went down with its Ray.
             with contextlib.suppress(Unreachable):
                 return cls(_dashboard_of(local))
@@ -141,7 +141,8 @@ def _start_here() -> str:
             env=environment,
             stdin=subprocess.DEVNULL,
             capture_output=True,
-            text=True,
+            encoding="utf-8",
+            errors="replace",
             timeout=START_SECONDS,
             start_new_session=True,
             check=False,

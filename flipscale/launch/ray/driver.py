@@ -30,6 +30,7 @@ import ray
 from ray import tune
 from ray.tune.search import Searcher
 
+from flipscale.errors import use_utf8
 from flipscale.launch import ACTIVE, Looker
 from flipscale.launch.policy import nodes_to_avoid
 from flipscale.launch.ray.trial import Trial
@@ -134,7 +135,9 @@ class Watch(tune.Callback):
         error = trial.get_error()
         said = "".join(traceback.format_exception_only(error)).strip() if error else "it says not why"
         index = trial.config["task"]
-        self.queue.path.with_name(f"{index}.failed").write_text(said.splitlines()[-1][:500] + "\n")
+        self.queue.path.with_name(f"{index}.failed").write_text(
+            said.splitlines()[-1][:500] + "\n", encoding="utf-8", errors="backslashreplace"
+        )
 
 
 def main(path: Path) -> int:
@@ -206,4 +209,5 @@ def _beat(path: Path) -> None:
 
 
 if __name__ == "__main__":
+    use_utf8()
     raise SystemExit(main(Path(sys.argv[1])))

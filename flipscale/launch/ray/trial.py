@@ -53,7 +53,7 @@ class Trial(tune.Trainable):
         )
         self.ending: Ending | None = None
         self.error: BaseException | None = None
-        with open(log, "a") as file:
+        with open(log, "a", encoding="utf-8") as file:
             file.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} attempt {place.attempt + 1} of {job} on {address}\n")
         self.work = threading.Thread(target=self._work, daemon=True)
         self.work.start()
@@ -81,7 +81,7 @@ class Trial(tune.Trainable):
 
 def _attempt(path: Path, node: str) -> int:
     """How often the task was started before; written down is that it is now."""
-    with open(path, "a+") as file:
+    with open(path, "a+", encoding="utf-8") as file:
         file.write(json.dumps({"node": node, "process": os.getpid(), "time": time.time()}) + "\n")
         file.seek(0)
         return sum(1 for _ in file) - 1

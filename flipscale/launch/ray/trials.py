@@ -77,7 +77,7 @@ class Trials:
 
     @classmethod
     def read(cls, path: Path) -> "Trials":
-        written: dict[str, Any] = json.loads(path.read_text())
+        written: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         del written["schema"]
         tasks = tuple(Task(**{**task, "runs": tuple(task["runs"])}) for task in written["tasks"])
         return cls(**{**written, "tasks": tasks, "command": tuple(written["command"])})

@@ -67,7 +67,7 @@ class Array:
 
     @classmethod
     def read(cls, path: Path) -> "Array":
-        written: dict[str, Any] = json.loads(path.read_text())
+        written: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         del written["schema"]
         tasks = {int(index): tuple(ids) for index, ids in written["tasks"].items()}
         lists = {name: tuple(written[name]) for name in ("avoid", "command", "after_jobs")}

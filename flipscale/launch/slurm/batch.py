@@ -82,7 +82,7 @@ def send(array: Array, home: Path, after: str | None = None) -> str:
     """Write the array's record and script, and hand it to sbatch: SLURM's number. LaunchError if it is refused."""
     array.write(home)
     script, text = array.path(home).with_suffix(".sh"), script_of(array, home, after)
-    script.write_text(text)
+    script.write_text(text, encoding="utf-8", errors="surrogateescape")  # as paths have it
     for pause in (*scheduler.PAUSES, None):
         try:
             return _sbatch(script)

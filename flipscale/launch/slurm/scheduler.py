@@ -102,7 +102,8 @@ def _run(command: Sequence[str], environment: Mapping[str, str] | None = None) -
             env={**_environment(command[0]), **(environment or {})},
             stdin=subprocess.DEVNULL,
             capture_output=True,
-            text=True,
+            encoding="utf-8",
+            errors="replace",
             timeout=ANSWER_SECONDS,
             check=False,
         )

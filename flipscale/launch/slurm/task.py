@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
-from flipscale.errors import LaunchError
+from flipscale.errors import LaunchError, use_utf8
 from flipscale.launch import hand_over
 from flipscale.launch.attend import Attendant, Breaker, Ending, Place
 from flipscale.launch.launcher import STOP_SECONDS, Request, threads
@@ -180,4 +180,5 @@ def _say(line: str) -> None:
 
 
 if __name__ == "__main__":
+    use_utf8()
     raise SystemExit(main(Path(sys.argv[1]), *map(int, sys.argv[2:])))

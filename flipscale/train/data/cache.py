@@ -70,7 +70,7 @@ def folder_of(cache: Path, shard: Source, image_size: int, text_length: int) -> 
 def load(folder: Path, image_size: int, text_length: int) -> Shard | None:
     """The decoded shard, mapped into memory; None if it is not there or not whole."""
     try:
-        index = json.loads((folder / "index.json").read_text())
+        index = json.loads((folder / "index.json").read_text(encoding="utf-8"))
         count = index["pairs"]
         vocabulary = np.fromfile(folder / "vocabulary", np.int64)
         if not count:
@@ -170,7 +170,7 @@ def _check_room(cache: Path, pair_bytes: int, pairs: int) -> None:
 def _lock(path: Path) -> Iterator[None]:
     """Held by one process of the cluster at a time, and by none that has died."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with open(path, "w") as file:
+    with open(path, "w", encoding="utf-8") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
 

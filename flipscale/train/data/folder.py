@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from flipscale.errors import DataError, did_you_mean
+from flipscale.errors import DataError, did_you_mean, printable
 from flipscale.train.data.decode import EXTENSIONS, decode_paths, located, reason_of
 from flipscale.train.data.labelled import Labelled, subset
 
@@ -45,6 +45,11 @@ def named(found: Labelled, classes: str | list[str] | None, where: str) -> Label
     """
     folders = found.classes
     if classes is None:
+        if odd := next((folder for folder in folders if printable(folder) != folder), None):
+            raise DataError(
+                f"{where}: the name of the class folder {odd} is not UTF-8, so it is no text to score images by; "
+                f"rename it, or give the names of all {len(folders)} with classes."
+            )
         return replace(found, classes=tuple(folder.replace("_", " ") for folder in folders))
     if isinstance(classes, str):
         return replace(found, classes=_by_folder(folders, classes, where))
@@ -59,7 +64,7 @@ def named(found: Labelled, classes: str | list[str] | None, where: str) -> Label
 def _by_folder(folders: tuple[str, ...], file: str, where: str) -> tuple[str, ...]:
     path = located(file)
     try:
-        names = json.loads(path.read_text())
+        names = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise DataError(
             f"{path}: cannot be read as the class names of {where} ({reason_of(error)}). "

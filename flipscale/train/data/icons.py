@@ -137,8 +137,8 @@ def build_icons(out: Path, source: Path | None, size: int, workers: int, say: Ca
             *_shards(unfinished, "concepts", parts.labelled, lambda icon: _label(icon, parts.classes)),
         ]
         list(each(_write_shard, shards))
-    (unfinished / "concepts.txt").write_text("".join(f"{name}\n" for name in parts.classes))
-    (unfinished / "README.md").write_text(_readme(version, size, sets, drawn, parts))
+    (unfinished / "concepts.txt").write_text("".join(f"{name}\n" for name in parts.classes), encoding="utf-8")
+    (unfinished / "README.md").write_text(_readme(version, size, sets, drawn, parts), encoding="utf-8")
     for used in ("drawn", "package"):
         shutil.rmtree(unfinished / used, ignore_errors=True)
     unfinished.rename(out)
@@ -178,7 +178,12 @@ def _fetch(room: Path, say: Callable[[str], None]) -> Path:
         )
     say("fetching @iconify/json, about 105 MB, with npm")
     done = subprocess.run(
-        [npm, "pack", "@iconify/json", "--silent"], cwd=room, capture_output=True, text=True, check=False
+        [npm, "pack", "@iconify/json", "--silent"],
+        cwd=room,
+        capture_output=True,
+        encoding="utf-8",
+        errors="replace",
+        check=False,
     )
     found = list(room.glob("*.tgz"))
     if done.returncode or not found:
@@ -253,7 +258,7 @@ def _largest(said: Sequence[Name]) -> dict[str, int | None]:
 
 def _read_json(path: Path) -> dict[str, Any]:
     try:
-        content: dict[str, Any] = json.loads(path.read_text())
+        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise DataError(f"{path}: cannot be read ({error}); fetch the package @iconify/json again.") from None
     return content

@@ -60,7 +60,7 @@ def listed(classes: str | list[str], where: str) -> tuple[str, ...]:
         return tuple(classes)
     path = located(classes)
     try:
-        names = tuple(line.strip() for line in path.read_text().splitlines() if line.strip())
+        names = tuple(line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip())
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(
             f"{path}: cannot be read as the class names of {where} ({reason_of(error)}). "

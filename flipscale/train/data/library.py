@@ -121,7 +121,7 @@ def declared_counts(shards: Sequence[Source], file: str | None) -> dict[Source, 
     folders = {Path(shard.url).parent for shard in shards if shard.local}
     for path in [Path(file)] if file else sorted(folder / "sizes.json" for folder in folders):
         try:
-            written = json.loads(path.read_text())
+            written = json.loads(path.read_text(encoding="utf-8"))
             if not isinstance(written, dict):
                 raise TypeError(f"it holds no object but {written!r:.40}")
             sizes = {str(name): int(count) for name, count in written.items()}
@@ -329,6 +329,6 @@ def _limit() -> int:
 def _lock(folder: Path, key: str) -> Iterator[None]:
     """Held for a shard by one thread of all processes at a time, and by none that has died. Some shards share one."""
     folder.mkdir(parents=True, exist_ok=True)
-    with open(folder / f"{key[:2]}.lock", "w") as file:
+    with open(folder / f"{key[:2]}.lock", "w", encoding="utf-8") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield

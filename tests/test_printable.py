@@ -1,0 +1,197 @@
+"""Names that are not UTF-8 and locales that are not: they end no process, and no log, table or page is without them."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from flipscale.errors import DataError, FlipscaleError, StudyError, printable
+from flipscale.run import FailureKind, RunFolder
+from flipscale.study import read_study
+from flipscale.track import settled
+from flipscale.train.data.folder import named, read
+
+ODD = os.fsdecode(b"caf\xe9")
+"""A name in Latin-1, as Python gives names that are not UTF-8."""
+
+NOT_UTF8 = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+"""The C locale without what Python does about it, as any other locale that is not UTF-8 is."""
+
+STUDY = """\
+schema: 1
+question: Läuft es?
+base: {data: shapes, model: ViT-w16d1-4, text_length: 16, batch_size: 32, lr: 1e-3, samples: 64}
+axes: {mask_ratio: [0, 0.5]}
+seeds: 2
+evaluation: {images: 20}
+"""
+
+SETS = {"odd": {"folder": {"path": "broken", "classes": None, "templates": None}}}
+
+
+def flipscale(
+    *arguments: str, cwd: Path, code: int = 0, environment: dict[str, str] | None = None
+) -> "subprocess.CompletedProcess[str]":
+    done = subprocess.run(
+        [sys.executable, "-m", "flipscale", *arguments],
+        cwd=cwd,
+        env={**os.environ, **(environment or {})},
+        capture_output=True,
+        encoding="utf-8",
+        check=False,
+    )
+    assert "Traceback" not in done.stderr, done.stderr
+    assert done.returncode == code, f"exit {done.returncode}: {done.stdout}{done.stderr}"
+    return done
+
+
+def labelled(root: Path, classes: Sequence[str], content: bytes | None = None) -> Path:
+    """A folder of two images for each class, their names in Latin-1; or of files with that content."""
+    for name in classes:
+        (root / name).mkdir(parents=True)
+        for number in range(2):
+            path = root / name / f"{ODD}{number}.png"
+            if content is None:
+                Image.new("RGB", (8, 8), (90 * number, 9, 9)).save(path)
+            else:
+                path.write_bytes(content)
+    return root
+
+
+def test_bytes_of_a_name_and_halves_of_characters_are_escaped():
+    assert printable(f"{ODD}.png, café, \ud83d") == "caf\\xe9.png, café, \\ud83d"
+    assert str(DataError(f"{ODD}: is missing")) == "caf\\xe9: is missing"
+    assert str(StudyError([f"{ODD}:1: is empty"])) == "caf\\xe9:1: is empty"
+
+
+def test_a_run_folder_keeps_any_text_and_gives_what_can_be_printed(tmp_path):
+    run = RunFolder(tmp_path / "run")
+    run.ask({"id": "run", "settings": {}})
+    with run.open_log() as log:
+        log.write(f"read {ODD}\n")
+    run.write_error(FailureKind.DATA, f"no {ODD}")
+    run.note_failure({"kind": "data", "reason": f"no {ODD}"})
+    with run.hold() as lease:
+        lease.append([{"step": 1, "said": ODD}])
+        lease.write_result({"versions": {"program": ODD}})
+    assert (run.path / "log.txt").read_text(encoding="utf-8") == "read caf\\udce9\n"
+    assert json.loads((run.path / "error.json").read_bytes())["reason"] == run.error()["reason"] == "no caf\\xe9"
+    assert run.failures()[0]["reason"] == "no caf\\xe9"
+    assert run.records()[0][0]["said"] == run.result()["versions"]["program"] == "caf\\xe9"
+
+
+def test_a_reason_that_an_earlier_flipscale_or_a_program_wrote_can_be_printed(tmp_path):
+    (tmp_path / "error.json").write_text(json.dumps({"kind": "data", "reason": ODD}))
+    assert RunFolder(tmp_path).error()["reason"] == "caf\\xe9"
+
+
+# The worker
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "environment",
+    [{}, NOT_UTF8, {"LC_ALL": "C", "PYTHONIOENCODING": "ascii"}],
+    ids=["utf8", "C", "ascii-output"],
+)
+def test_a_name_that_is_not_utf8_fails_one_run_and_every_verb_goes_on(tmp_path, environment):
+    labelled(tmp_path / "broken", ["a", "b"], content=b"no image")
+    (tmp_path / "four.yaml").write_text(STUDY, encoding="utf-8")
+
+    def say(*arguments: str, code: int = 0) -> str:
+        done = flipscale(*arguments, cwd=tmp_path, code=code, environment=environment)
+        return done.stdout + done.stderr
+
+    planned = json.loads(say("plan", "four.yaml", "--json"))["runs"]
+    folders = [RunFolder(tmp_path / "results/runs" / asked["id"]) for asked in planned]
+    for run, asked in zip(folders, planned, strict=True):
+        settings = asked["settings"]
+        sets = SETS if run is folders[1] else {}
+        run.ask({**asked, "settings": {**settings, "evaluation": {**settings["evaluation"], "sets": sets}}})
+    # One worker does all four: what ended it would end the run behind the bad one with it.
+    worker = say("train", *(str(run.path) for run in folders), code=1)
+    assert [run.state() for run in folders] == ["finished", "failed", "finished", "finished"]
+    said = "broken/a/caf\\xe90.png (is no image that can be read)"
+    for text in (
+        worker,
+        folders[1].error()["reason"],
+        say("status", "four.yaml"),
+        say("logs", folders[1].id),
+    ):
+        assert said in text
+    assert "1 failed" in say("watch", "four.yaml", "--plain")
+    assert "3 of 4 runs" in say("collect", "four.yaml")
+    say("report", "four.yaml")
+    page = (tmp_path / "plots/four/report.html").read_text(encoding="utf-8")
+    assert "caf\\\\xe90.png" in page or "caf\\xe90.png" in page
+    assert "Läuft es?" in page
+
+
+# Data
+
+
+def test_images_may_have_any_name(tmp_path):
+    found = read(str(labelled(tmp_path / "images", ["a", "b"])), 10, 8)
+    assert (len(found.images), found.classes) == (4, ("a", "b"))
+
+
+def test_a_class_whose_folder_is_not_utf8_needs_a_name(tmp_path):
+    found = read(str(labelled(tmp_path / "images", ["a", ODD])), 10, 8)
+    with pytest.raises(DataError, match=r"the name of the class folder caf\\xe9 is not UTF-8.*with classes"):
+        named(found, None, "images")
+    assert named(found, ["a", "café"], "images").classes == ("a", "café")
+
+
+def test_a_class_has_the_same_name_in_every_locale(tmp_path):
+    labelled(tmp_path / "images", ["café", "thé"])
+    asks = "print(*named(read('images', 10, 8), None, 'images').classes)"
+    script = f"from flipscale.errors import use_utf8; use_utf8()\nfrom flipscale.train.data.folder import *\n{asks}"
+    for environment in ({}, NOT_UTF8, {"LC_ALL": "C"}):
+        done = subprocess.run(
+            [sys.executable, "-c", script],
+            cwd=tmp_path,
+            env={**os.environ, **environment},
+            capture_output=True,
+            check=True,
+        )
+        assert done.stdout.decode("utf-8") == "café thé\n"
+
+
+# The study, and where its results are
+
+
+def test_a_study_that_cannot_be_written_in_utf8_is_refused(tmp_path):
+    odd = tmp_path / f"{ODD}.yaml"
+    odd.write_text(STUDY, encoding="utf-8")
+    with pytest.raises(StudyError, match=r"caf\\xe9.yaml:1: the file's name is not UTF-8.*rename it"):
+        read_study(odd)
+    escaped = tmp_path / "escaped.yaml"
+    escaped.write_text(STUDY.replace("data: shapes", r'data: {webdataset: "caf\udce9.tar"}'), encoding="utf-8")
+    with pytest.raises(
+        StudyError, match=r"escaped.yaml:3: 'caf\\\\xe9.tar' holds half a character; name files in UTF-8"
+    ):
+        read_study(escaped)
+
+
+def test_mlflow_is_left_out_where_the_results_are_not_in_utf8(tmp_path):
+    with pytest.raises(FlipscaleError, match=r"caf\\xe9: MLflow takes no path that is not UTF-8"):
+        settled(None, tmp_path / ODD)
+    assert settled("http://127.0.0.1:1", tmp_path / ODD) == "http://127.0.0.1:1"
+
+
+@pytest.mark.slow
+def test_results_may_be_in_a_folder_that_is_not_utf8(tmp_path):
+    here = tmp_path / ODD
+    here.mkdir()
+    study = STUDY.replace("seeds: 2", "seeds: 1").replace("samples: 64", "samples: 640")
+    sets = "sets: {odd: {folder: {path: images}}}"
+    (here / "one.yaml").write_text(study.replace("images: 20", f"images: 20, {sets}"), encoding="utf-8")
+    labelled(here / "images", ["a", "b"])
+    done = flipscale("run", "one.yaml", cwd=here)
+    assert "MLflow was not written:" in done.stderr
+    assert (here / "plots/one/report.html").exists()
