@@ -319,6 +319,37 @@ def test_what_no_key_shows_by_itself_is_told_at_once_too(complaints):
     ]
 
 
+@pytest.mark.parametrize(
+    ("key", "line"),
+    [
+        *((key, f"{key}: %s") for key in ("partition", "account", "qos", "reservation", "gpu_type", "constraint")),
+        *((key, f"{key}: [good, %s]") for key in ("gres", "exclude", "sbatch", "srun")),
+        ("python", "python: %s"),
+        ("image", "python: p\ncontainer: %s"),
+        ("mounts", "python: p\ncontainer: {image: i, mounts: %s}"),
+        ("arguments", "python: p\ncontainer: {image: i, arguments: %s}"),
+    ],
+)
+@pytest.mark.parametrize("character", ["\\n", "\\r", "\\t", "\\x07", "\\x1b", "\\x7f", "\\x85", "\\u2028", "\\u200b"])
+def test_what_ends_a_line_or_is_not_seen_is_refused_in_every_value(complaints, key, line, character):
+    """A line break in an option of the batch script would begin a line of its own: another option, or a command."""
+    found = complaints("schema: 1\n" + line % f'"--x{character}#SBATCH --uid=0"' + "\n")
+    number = 1 + len(line.splitlines())
+    said = repr(character.encode().decode("unicode_escape"))
+    assert [one for one in found if "control" in one] == [
+        f"site.yaml:{number}: '--x{said[1:-1]}#SBATCH --uid=0' holds the control character {said}; "
+        "write one line of plain text"
+    ]
+
+
+def test_a_block_of_text_is_no_option_and_setup_may_have_several_lines(complaints, read):
+    (said,) = complaints("schema: 1\npartition: |\n  gpu\n  rm\n")
+    assert said == ("site.yaml:2: 'gpu\\nrm\\n' holds the control character '\\n'; write one line of plain text")
+    assert read("schema: 1\nsetup: |\n  module load cuda\n\ttrue\n".replace("\t", "  "))["setup"] == [
+        "module load cuda\ntrue\n"
+    ]
+
+
 @pytest.mark.parametrize("option", ["-N2", "exclusive", "--Big", "--mail-type END", "--", "-- x", "--comment ='x'"])
 def test_what_is_no_option_of_sbatch_is_refused(complaints, option):
     assert complaints(f"schema: 1\nsbatch:\n  - --exclusive\n  - {option!r}\n") == [

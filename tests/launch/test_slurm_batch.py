@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from flipscale.errors import LaunchError
 from flipscale.launch.site import DEFAULTS
 from flipscale.launch.slurm.arrays import Array
 from flipscale.launch.slurm.batch import script_of, worker_command
@@ -185,6 +186,26 @@ def test_options_of_the_site_are_given_as_they_are_written():
     )
     asked = {name: said[name] for name in ("exclusive", "comment", "gpu-freq", "begin")}
     assert asked == {"exclusive": None, "comment": "'a=b c'", "gpu-freq": "''", "begin": "now+1hour"}
+
+
+@pytest.mark.parametrize(
+    "array",
+    [
+        replace(PLAIN, site=site(partition="gpu\n#SBATCH --uid=0")),
+        replace(PLAIN, site=site(gres=["lustre:1\ntouch x"])),
+        replace(PLAIN, site=site(sbatch=["--comment=a\rb"])),
+        replace(PLAIN, avoid=("n1\n",)),
+        replace(PLAIN, after_jobs=("7_3\n",)),
+    ],
+)
+def test_no_option_can_write_another_line_into_the_script(array):
+    with pytest.raises(LaunchError, match=r"holds the control character '\\[nr]'; each option of a batch script"):
+        script_of(array, Path("/results/slurm"))
+
+
+def test_results_in_a_folder_whose_name_has_a_line_break_are_refused(tmp_path):
+    with pytest.raises(LaunchError, match=r"^--output would be '.*my\\nresults/slurm"):
+        script_of(PLAIN, tmp_path / "my\nresults" / "slurm")
 
 
 # The worker

@@ -12,6 +12,7 @@ import submitit
 from submitit.core.utils import FailedSubmissionError
 
 from flipscale.errors import LaunchError
+from flipscale.launch.site import control_character
 from flipscale.launch.slurm import scheduler
 from flipscale.launch.slurm.arrays import Array, shape_of
 
@@ -30,7 +31,7 @@ class _Executor(submitit.SlurmExecutor):
 def script_of(array: Array, home: Path, after: str | None = None) -> str:
     """The batch script: its options from the site, its command an attendant for the runs of a task.
 
-    after: SLURM's number of the array that `array.after` names.
+    after: SLURM's number of the array that `array.after` names. LaunchError where an option is longer than its line.
     """
     site, shape = array.site, shape_of(array.resources, array.lanes, array.site)
     path = array.path(home)
@@ -54,17 +55,21 @@ def script_of(array: Array, home: Path, after: str | None = None) -> str:
     # exec: SLURM's warning goes to the batch script, and there is nobody but the attendant to get it.
     attendant = [sys.executable, "-u", "-m", "flipscale.launch.slurm.task", str(path)]
     executor = _Executor(path.parent)
+    named: dict[str, Any] = {
+        "job_name": array.job_name,
+        "partition": site["partition"],
+        "account": site["account"],
+        "qos": site["qos"],
+        "constraint": site["constraint"],
+        "exclude": ",".join(dict.fromkeys([*site["exclude"], *array.avoid])) or None,
+        "gres": ",".join(gres) or None,
+        "nodes": shape.nodes,
+        "ntasks_per_node": shape.tasks_per_node,
+        "cpus_per_task": shape.cpus_per_task,
+    }
+    _refuse_line_breaks({**options, **named})
     executor.update_parameters(
-        job_name=array.job_name,
-        partition=site["partition"],
-        account=site["account"],
-        qos=site["qos"],
-        constraint=site["constraint"],
-        exclude=",".join(dict.fromkeys([*site["exclude"], *array.avoid])) or None,
-        gres=",".join(gres) or None,
-        nodes=shape.nodes,
-        ntasks_per_node=shape.tasks_per_node,
-        cpus_per_task=shape.cpus_per_task,
+        **named,
         mem=None,
         time=None,
         wckey=None,
@@ -76,6 +81,16 @@ def script_of(array: Array, home: Path, after: str | None = None) -> str:
         },
     )
     return executor.script(f"exec {shlex.join(attendant)}")
+
+
+def _refuse_line_breaks(options: Mapping[str, Any]) -> None:
+    """A site file has none, but what a program gives for one, or the path of the results, may."""
+    for name, value in options.items():
+        if isinstance(value, str) and (found := control_character(value)):
+            raise LaunchError(
+                f"--{name.replace('_', '-')} would be {value!r}, which holds the control character {found!r}; each "
+                f"option of a batch script is one line of plain text."
+            )
 
 
 def send(array: Array, home: Path, after: str | None = None) -> str:
