@@ -224,7 +224,7 @@ _OURS = {
     "kill-on-invalid-dep": "it follows from the runs' parents",
     "export": "the job needs the environment of who submits it",
     "wrap": "flipscale writes the script",
-    "parsable": "flipscale reads sbatch's answer as it is",
+    "parsable": "flipscale asks for it",
     "quiet": "flipscale reads sbatch's answer",
     "test-only": "`submit --dry-run` shows the script",
     "wait": "`submit` without --detach waits",

@@ -252,7 +252,7 @@ def sinfo(folder, options, words):
     with state(folder) as db:
         down = _down(db)
     for text in sorted({"down" if node in down else "idle" for node in _hosts(options["nodes"]) if node in NODES}):
-        print(text)
+        print(options.get("format", "%T").replace("%T", text))
 
 
 def sacct(folder, options, words):

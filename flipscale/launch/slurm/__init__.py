@@ -88,10 +88,12 @@ class SlurmLauncher:
         tasks = {job.run_id: _task_of(job) for job in jobs}
         names = {name for name, _ in tasks.values()}
         try:
-            entries = scheduler.queue(map(job_name_of, names))
+            entries = scheduler.queue(map(job_name_of, names), patient=closely)
         except LaunchError as error:
             # Whoever cannot be asked has not said that the jobs are gone.
-            return dict.fromkeys(tasks, Whereabouts("waiting", f"SLURM cannot be asked: {error}"))
+            away = isinstance(error, scheduler.ControllerAway)
+            says = str(error) if away else f"SLURM cannot be asked: {error}"
+            return dict.fromkeys(tasks, Whereabouts("waiting", says, answered=False))
         if closely:
             entries = self._with_history(tasks.values(), entries)
         stopped = {name: why_stopped(self.home / name.rpartition("-")[0]) for name in names}
@@ -127,8 +129,10 @@ class SlurmLauncher:
     def stop(self, submission: str) -> None:
         """Call off what of a submission has not begun."""
         arrays = [Array.read(path) for path in sorted((self.home / submission).glob("[0-9]*.json"))]
-        if ids := [array.slurm_id for array in arrays if array.slurm_id]:
-            scheduler.cancel(ids, waiting_only=True)
+        entries = scheduler.queue(array.job_name for array in arrays)
+        waiting = [one.id for tasks in entries.values() for one in tasks.values() if one.state == "PENDING"]
+        if ids := dict.fromkeys(one.partition("_")[0] for one in waiting):
+            scheduler.cancel(list(ids), waiting_only=True)
 
     def runs_of(self, submission: str) -> Iterator[RunFolder]:
         """All runs of a submission."""

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import submitit
-from submitit.core.utils import FailedSubmissionError
 
 from flipscale.errors import LaunchError
 from flipscale.launch.site import control_character
@@ -100,36 +99,38 @@ def send(array: Array, home: Path, after: str | None = None) -> str:
     script.write_text(text)
     for pause in (*scheduler.PAUSES, None):
         try:
-            return _sbatch(script)
+            number = scheduler.submit(str(script))
+        except scheduler.ControllerAway as error:
+            time.sleep(pause or 0)
+            # A controller that was too busy to answer may have taken it all the same.
+            number = _number_of(array)
+            if number is None and pause is None:
+                raise LaunchError(f"{error}. {script} is not sent; submit again when SLURM answers.") from None
         except LaunchError as error:
-            if pause is None or not scheduler.is_away(error):
-                asked = re.findall(
-                    r"^#SBATCH --((?:partition|nodes|ntasks|cpus|gres|mem|time)\S*)$", text, re.MULTILINE
-                )
+            asked = re.findall(r"^#SBATCH --((?:partition|nodes|ntasks|cpus|gres|mem|time)\S*)$", text, re.MULTILINE)
+            raise LaunchError(f"{script}: SLURM does not take it. {error} It asks for {', '.join(asked)}.") from None
+        else:
+            number = number or _number_of(array, patient=True)
+            if number is None:
                 raise LaunchError(
-                    f"{script}: SLURM does not take it. {error} It asks for {', '.join(asked)}."
-                ) from None
-        time.sleep(pause)
-        # A controller that was too busy to answer may have taken it all the same.
-        if number := _number_of(array):
+                    f"{script}: sbatch took it and named no job, and squeue has none of its name; look whether it "
+                    f"comes (squeue --name={array.job_name}), and submit again."
+                )
+        if number:
             return number
     raise AssertionError("the last try returns or raises")
 
 
-def _sbatch(script: Path) -> str:
-    answer = scheduler.ask(*_Executor._make_submission_command(_Executor(script.parent), script))
-    try:
-        return str(_Executor._get_job_id_from_submission_command(answer))
-    except FailedSubmissionError:
-        # It may be sent all the same, as by a wrapper that speaks otherwise: the name tells.
-        raise LaunchError(f"sbatch's answer names no job, try again: {answer.strip()!r}") from None
-
-
-def _number_of(array: Array) -> str | None:
-    try:
-        entries = scheduler.queue([array.job_name]).get(array.job_name, {})
-    except LaunchError:
-        return None
+def _number_of(array: Array, *, patient: bool = False) -> str | None:
+    """SLURM's number of the array by its name, which no other has. `patient` looks for a minute until it comes."""
+    for pause in (*(scheduler.PAUSES if patient else ()), None):
+        try:
+            entries = scheduler.queue([array.job_name]).get(array.job_name, {})
+        except LaunchError:
+            entries = {}
+        if entries or pause is None:
+            break
+        time.sleep(pause)
     return next((entry.id.partition("_")[0] for entry in entries.values()), None)
 
 
