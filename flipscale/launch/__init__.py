@@ -10,6 +10,7 @@ local.py      this machine
 slurm/        SLURM
 ray/          Ray
 pack.py       which runs belong together
+memory.py     how much main memory a run needs
 policy.py     what is done about a failure, by its kind
 attend.py     sees a list of runs through inside a job
 progress.py   how far runs are, and how that is said

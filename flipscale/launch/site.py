@@ -43,18 +43,28 @@ class Duration:
         return {"type": "string", "pattern": r"^\s*\d+(\.\d+)?\s*[smhd]\s*$"}
 
 
+PREDICTED = "predicted"
+"""The memory of a process, where it is to be what its run is predicted to need."""
+
+
 @dataclass(frozen=True)
 class Memory:
-    """An amount of memory as SLURM reads it: 500M, 32G, 1T."""
+    """An amount of memory as SLURM reads it: 500M, 32G, 1T. One may be predicted, if `can_be_predicted`."""
+
+    can_be_predicted: bool = False
 
     def read(self, value: Any, at: Path_, complain: Complain) -> Any:
+        if self.can_be_predicted and value == PREDICTED:
+            return value
         if not isinstance(value, str) or not re.fullmatch(r"[1-9]\d*[KMGT]", value):
-            complain(at, f"{show(value)} is no amount of memory; write 500M, 32G or 1T")
+            more = f"; or {PREDICTED}, or null for the cluster's default" if self.can_be_predicted else ""
+            complain(at, f"{show(value)} is no amount of memory; write 500M, 32G or 1T{more}")
             return INVALID
         return value
 
     def schema(self) -> dict[str, Any]:
-        return {"type": "string", "pattern": r"^[1-9]\d*[KMGT]$"}
+        amount = {"type": "string", "pattern": r"^[1-9]\d*[KMGT]$"}
+        return {"anyOf": [amount, {"enum": [PREDICTED]}]} if self.can_be_predicted else amount
 
 
 @dataclass(frozen=True)
@@ -126,7 +136,11 @@ SITE = Keys(
             Maybe(Count()), None, "processes of a run without GPUs on a node; null puts all on one"
         ),
         "cpus_per_process": Option(Count(), 1, "cores of each process"),
-        "memory_per_process": Option(Maybe(Memory()), None, "main memory of each process; null is the cluster's"),
+        "memory_per_process": Option(
+            Maybe(Memory(can_be_predicted=True)),
+            PREDICTED,
+            "main memory of each process, as 32G; predicted is what its run should need, null the cluster's default",
+        ),
         "constraint": Option(Maybe(Line()), None, "features that nodes must have"),
         "exclude": Option(ListOf(Line()), [], "nodes that are not used"),
         "throttle": Option(Maybe(Count()), None, "jobs of one array that run at the same time, at most"),

@@ -191,6 +191,7 @@ def scontrol(folder, options, words):
     match words:
         case ["show", "config"]:
             print(f"MaxArraySize            = {_config(folder)['max_array_size']}")
+            print("SelectTypeParameters    = CR_CORE_MEMORY")
             print("SLURM_VERSION           = 24.11.5")
         case ["show", "job", one]:
             with state(folder) as db:

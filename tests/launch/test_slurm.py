@@ -153,6 +153,20 @@ def test_what_a_killed_process_left_is_sent_anew_without_its_node(tmp_path):
 # Memory
 
 
+@pytest.mark.parametrize("pack", [{}, {"time": 600, "share": 2}], ids=["alone", "packed"])
+def test_where_jobs_get_little_memory_by_default_runs_have_what_they_are_predicted_to_need(tmp_path, slurm, pack):
+    """200 MB a CPU, in which torch does not even start."""
+    assert "DefMemPerCPU            = 200\n" in slurm.ask("scontrol", "show", "config")
+    results = tmp_path / "results"
+    axes = "axes: {tuning: [null, {samples: 1024, batch_size: 512}]}\nseeds: 2"
+    runs = runs_of(tmp_path, axes, model="ViT-w64d2-4", mask_ratio=0)
+    site = {key: value for key, value in SITE.items() if key != "memory_per_process"}
+    launcher = SlurmLauncher(results, {**DEFAULTS, **site, "pack": {**DEFAULTS["pack"], **pack}})
+    submit(runs, results, launcher)
+    assert set(end(runs, results).values()) == {State.FINISHED}, logs(results)
+    assert [failure for run in runs for failure in folder(results, run).failures()] == []
+
+
 def test_a_run_out_of_memory_goes_on_with_half_the_micro_batch_and_comes_out_the_same(tmp_path):
     results = tmp_path / "results"
     (run,) = runs_of(tmp_path, model="ViT-w64d2-4", mask_ratio=0, batch_size=2048, samples=4096, eps=1e-3)

@@ -21,6 +21,7 @@ from flipscale.launch.slurm.arrays import Array
 from flipscale.run import FailureKind, State
 from tests.launch import fake_slurm
 from tests.launch.contract import PATIENCE, WORKER, LauncherContract, StandInRun, folder, starts, wait_for
+from tests.launch.real import runs_of
 
 SITE = {**DEFAULTS, "partition": "main", "time": 600, "warning": 20}
 
@@ -142,8 +143,25 @@ def test_runs_are_sent_in_as_few_arrays_as_the_cluster_takes(tmp_path, idle):
 
 
 def test_the_size_of_an_array_is_not_asked_where_the_site_says_it(tmp_path, idle):
-    send(several(4), tmp_path, max_array_size=2)
+    send(several(4), tmp_path, max_array_size=2, memory_per_process=None)
     assert idle.asked() == {"sbatch": 2}
+
+
+def test_memory_is_predicted_where_the_cluster_counts_it_and_else_not_asked_for(tmp_path, idle):
+    """Where it is not counted, nodes need not say how much they have, and SLURM refuses whoever asks for any."""
+    (run,) = runs_of(tmp_path / "study")
+    assert len(asked_memory(tmp_path / "counted", run)) == 1
+    assert idle.asked() == {"scontrol": 1}
+    for line in ("SelectTypeParameters    = CR_CORE", "SelectTypeParameters    = (null)"):
+        idle.replace("scontrol", f'"$REAL" "$@" | sed "s/^SelectTypeParameters.*/{line}/"')
+        assert asked_memory(tmp_path / "not", run) == []
+        assert asked_memory(tmp_path / "not", run, memory_per_process="2G") == ["#SBATCH --mem=2G"]
+
+
+def asked_memory(results, run, **keys):
+    """The lines of the script that ask for memory."""
+    script = preview([run], results, SlurmLauncher(results, {**SITE, **keys}, command=WORKER))
+    return [line for line in script.splitlines() if "--mem" in line]
 
 
 def test_submitting_again_asks_once_where_runs_wait_and_never_where_all_are_finished(tmp_path, idle):
@@ -506,7 +524,7 @@ def test_what_a_site_has_its_programs_say_besides_is_no_answer(tmp_path, talkati
     assert send([long, other, child], tmp_path).skipped == {State.RUNNING: 2, State.WAITING: 1}
     assert scheduler.is_running("1_0") is True
     assert scheduler.node_is_lost("n1") is False
-    assert scheduler.max_array_size() == 1001
+    assert scheduler.configuration() == scheduler.Configuration(1001, counts_memory=True)
 
     assert cancel([long], tmp_path) == ["long"]
     wait_for([other, child], tmp_path, State.FINISHED)

@@ -28,13 +28,10 @@ from pathlib import Path
 from flipscale.errors import LaunchError
 from flipscale.launch.attend import why_stopped
 from flipscale.launch.launcher import TRAIN, Job, Request, Whereabouts, count
-from flipscale.launch.site import DEFAULTS, Site
+from flipscale.launch.site import DEFAULTS, PREDICTED, Site
 from flipscale.launch.slurm import scheduler
 from flipscale.launch.slurm.arrays import Array, arrays_of, job_name_of
 from flipscale.run import FailureKind, RunFolder
-
-USUAL_ARRAY_SIZE = 1001
-"""SLURM's own MaxArraySize, for a look at scripts where there is no cluster to ask."""
 
 
 class SlurmLauncher:
@@ -156,12 +153,20 @@ class SlurmLauncher:
         return {run_id: entry.id for run_id, entry in found.items() if entry and entry.lives}
 
     def _arrays(self, requests: Sequence[Request]) -> list[Array]:
-        size = self.site["max_array_size"] or (
-            scheduler.max_array_size() if shutil.which("scontrol") else USUAL_ARRAY_SIZE
-        )
+        site, size = self._site()
         submission = f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(3)}"
         before = self.parents_under_way(requests)
-        return arrays_of(requests, self.site, size, submission, command=self.command, under_way=before)
+        return arrays_of(requests, site, size, submission, command=self.command, under_way=before)
+
+    def _site(self) -> tuple[Site, int]:
+        """The site, and how many tasks an array may have. The cluster is asked what it leaves open, if one is here."""
+        size, is_predicted = self.site["max_array_size"], self.site["memory_per_process"] == PREDICTED
+        if size and not is_predicted:
+            return self.site, size
+        found = scheduler.configuration() if shutil.which("scontrol") else scheduler.Configuration()
+        if is_predicted and not found.counts_memory:
+            return {**self.site, "memory_per_process": None}, size or found.max_array_size
+        return self.site, size or found.max_array_size
 
     def _jobs(self, array: Array) -> Iterator[Job]:
         now = time.time()

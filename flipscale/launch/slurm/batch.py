@@ -32,7 +32,7 @@ def script_of(array: Array, home: Path, after: str | None = None) -> str:
 
     after: SLURM's number of the array that `array.after` names. LaunchError where an option is longer than its line.
     """
-    site, shape = array.site, shape_of(array.resources, array.lanes, array.site)
+    site, shape = array.site, shape_of(array.resources, array.lanes, array.site, array.memory)
     path = array.path(home)
     options: dict[str, Any] = {
         "array": _indices(array.tasks, site["throttle"]),
@@ -108,7 +108,15 @@ def send(array: Array, home: Path, after: str | None = None) -> str:
                 raise LaunchError(f"{error}. {script} is not sent; submit again when SLURM answers.") from None
         except LaunchError as error:
             asked = re.findall(r"^#SBATCH --((?:partition|nodes|ntasks|cpus|gres|mem|time)\S*)$", text, re.MULTILINE)
-            raise LaunchError(f"{script}: SLURM does not take it. {error} It asks for {', '.join(asked)}.") from None
+            about_memory = array.memory is not None and "memory" in str(error).lower()
+            hint = (
+                " Write memory_per_process into the site file: what a process may have, or null for the cluster's "
+                "default."
+            )
+            raise LaunchError(
+                f"{script}: SLURM does not take it. {error} It asks for {', '.join(asked)}."
+                f"{hint if about_memory else ''}"
+            ) from None
         else:
             number = number or _number_of(array, patient=True)
             if number is None:

@@ -192,7 +192,9 @@ def history(arrays: Mapping[str, str]) -> dict[str, dict[int, Entry]]:
         return found
     for line in answer.splitlines():
         # sacct takes no mark, but no other line has the name of an array and its number.
-        name, job, state, nodes = fields if len(fields := line.split("|")) == 4 else ("", "", "", "")
+        if len(columns := line.split("|")) != 4:
+            continue
+        name, job, state, nodes = columns
         array, _, task = job.partition("_")
         if name in arrays and array == arrays[name] and task.isdigit():
             nodes = "" if nodes == "None assigned" else nodes
@@ -230,8 +232,19 @@ def requeue(job: str) -> None:
         raise LaunchError(f"scontrol says no: {_complaint('scontrol', done.stderr)}")
 
 
-def max_array_size() -> int:
-    """So many tasks an array may have."""
+@dataclass(frozen=True)
+class Configuration:
+    """What counts of how a cluster was set up."""
+
+    max_array_size: int = 1001
+    """So many tasks an array may have; SLURM's own default."""
+    counts_memory: bool = True
+    """Whether jobs are given memory. Where they are not, nodes need not say how much they have, and then any that is
+    asked for is too much."""
+
+
+def configuration() -> Configuration:
+    """How this cluster was set up."""
     answer = ask("scontrol", "show", "config", patient=True)
     found = re.search(r"^MaxArraySize\s*=\s*(\d+)\s*$", answer, re.MULTILINE)
     if found is None:
@@ -241,7 +254,8 @@ def max_array_size() -> int:
         )
     if int(found[1]) < 2:
         raise LaunchError("This cluster takes no job arrays (its MaxArraySize), and flipscale sends nothing else.")
-    return int(found[1])
+    given = re.search(r"^SelectTypeParameters\s*=\s*(\S+)\s*$", answer, re.MULTILINE)
+    return Configuration(int(found[1]), given is None or "MEMORY" in given[1].upper())
 
 
 def node_is_lost(node: str) -> bool:
