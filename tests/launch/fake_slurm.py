@@ -31,7 +31,7 @@ NODES = ("n1", "n2", "n3", "n4")
 OPEN = ("PENDING", "RUNNING")
 AGAIN = {"REQUEUED": 1.0, "PREEMPTED": 1.0, "NODE_FAIL": 0.0}
 """The ends after which a task waits again, and how many seconds it waits at least."""
-CANCEL_SECONDS, END_SECONDS = 5.0, 2.0
+CANCEL_SECONDS, END_SECONDS = 30.0, 2.0
 """From SIGTERM to SIGKILL: after scancel; at a requeue or when the time is over."""
 POLL_SECONDS, IDLE_SECONDS = 0.02, 2.0
 

@@ -4,7 +4,6 @@ import json
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -247,14 +246,19 @@ def test_while_the_controller_is_away_nothing_is_lost_and_a_submit_waits_for_it(
     assert "SLURM cannot be asked" in look["waiting"].where.says
     late = StandInRun("late")
     code = (
-        "import sys; from pathlib import Path\n"
+        "import sys, time; from pathlib import Path\n"
         "from tests.launch.test_slurm import StandInRun, WORKER, send\n"
+        "sleep = time.sleep\n"
+        "def pause(seconds):\n"
+        "    Path(sys.argv[1], 'it was refused').touch()\n"
+        "    sleep(seconds)\n"
+        "time.sleep = pause\n"
         "send([StandInRun('late')], Path(sys.argv[1]), WORKER, max_array_size=1000)\n"
     )
     with subprocess.Popen([sys.executable, "-c", code, results], stderr=subprocess.PIPE, text=True) as submitting:
-        time.sleep(3)
+        wait_until((results / "it was refused").exists)
         slurm.start_controller()
-        _, said = submitting.communicate(timeout=60)
+        _, said = submitting.communicate(timeout=300)
     assert submitting.returncode == 0, said
     arrays = map(Array.read, results.glob("slurm/*/*.json"))
     (number,) = [array.slurm_id for array in arrays if array.tasks == {0: ("waiting",)}]
@@ -272,7 +276,7 @@ BOTH = (
     "import os, sys, time; from pathlib import Path; from flipscale.train import train\n"
     "folders = list(map(Path, sys.argv[1:])); results = folders[0].parents[1]\n"
     "(results / f'worker-{os.getpid()}').touch()\n"
-    "until = time.monotonic() + 60\n"
+    "until = time.monotonic() + 300\n"
     "while len(list(results.glob('worker-*'))) < 2:\n"
     "    if time.monotonic() > until: raise SystemExit('the other worker did not come')\n"
     "    time.sleep(0.01)\n"

@@ -193,7 +193,8 @@ def test_a_look_at_all_runs_is_one_question_and_none_where_all_are_finished(tmp_
     assert idle.asked() == {}
 
 
-def test_who_watches_asks_no_more_than_every_few_seconds(tmp_path, idle):
+def test_who_watches_asks_no_more_than_every_few_seconds(tmp_path, idle, monkeypatch):
+    monkeypatch.setattr(SlurmLauncher, "poll_seconds", PATIENCE)
     runs = several(12)
     send(runs, tmp_path)
     idle.mark()
@@ -684,7 +685,7 @@ def test_a_run_that_was_pre_empted_with_grace_writes_a_checkpoint_and_goes_on(tm
     run = StandInRun("run", first_seconds=60)
     send([run], tmp_path)
     until_begun(tmp_path, run)
-    fake_slurm.preempt(cluster.folder, "1_0", grace=5)
+    fake_slurm.preempt(cluster.folder, "1_0", grace=PATIENCE)
     until((folder(tmp_path, run).path / "checkpoint.pt").exists, "it writes no checkpoint")
     wait_for([run], tmp_path, State.FINISHED)
     assert starts(tmp_path, run) == 2
