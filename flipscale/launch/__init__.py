@@ -10,6 +10,7 @@ local.py      this machine
 slurm/        SLURM
 ray/          Ray
 pack.py       which runs belong together
+memory.py     how much main memory a run needs
 policy.py     what is done about a failure, by its kind
 attend.py     sees a list of runs through inside a job
 progress.py   how far runs are, and how that is said
@@ -87,6 +88,8 @@ class Submission:
     """How many runs it left alone, by their state."""
     stopping: int = 0
     """How many of the running ones somebody has cancelled, and are on their way to stop."""
+    unanswered: str = ""
+    """Why a launcher could not be asked about runs that were submitted before; empty if it could."""
 
     def summary(self) -> str:
         """'submitted 6 runs to local, left alone 2 finished, 1 running'."""
@@ -95,6 +98,8 @@ class Submission:
         more = {State.FAILED: " (diverged; --retry-diverged starts them again)"}
         if self.stopping:
             more[State.RUNNING] = f" ({self.stopping} still stopping, as cancelled; submit again when that is over)"
+        if self.unanswered:
+            more[State.WAITING] = f" as far as is known ({self.unanswered})"
         alone = ", ".join(f"{number} {state}{more.get(state, '')}" for state, number in self.skipped.items())
         return f"submitted {count(len(self.jobs), 'run')}{to}" + (f", left alone {alone}" if alone else "")
 
@@ -105,24 +110,28 @@ def submit(
     """Hand the runs that nobody does and that are not done to the launcher.
 
     Planned, lost, cancelled and failed runs go out; finished, running and waiting ones are left alone. A diverged run
-    diverges again, so it is left alone too unless `retry_diverged`.
+    diverges again, so it is left alone too unless `retry_diverged`. LaunchError where nothing can be submitted, as the
+    launcher of runs that were submitted before cannot be asked about them.
     """
     if isinstance(launcher, str):
         launcher = launcher_named(launcher, results)
     once = {run.id: run for run in runs}
     with _submit_lock(results):
         to_do, alone = _to_do(once, results, retry_diverged)
+        unanswered = _unanswered(to_do, alone)
         requests = [_asked_again(run, results, where) for run, where in to_do]
         jobs = _hand_out(requests, launcher)
     stopping = sum(look.where.says == STOPPING for look in alone)
-    return Submission(tuple(once.values()), tuple(jobs), dict(Counter(look.state for look in alone)), stopping)
+    counted = Counter(look.state for look in alone)
+    return Submission(tuple(once.values()), tuple(jobs), dict(counted), stopping, unanswered)
 
 
 def preview(runs: Iterable["Run"], results: Path, launcher: str | Launcher, *, retry_diverged: bool = False) -> str:
     """What `submit` would send to the launcher, for a person to read. Nothing is sent or written."""
     if isinstance(launcher, str):
         launcher = launcher_named(launcher, results)
-    to_do, _ = _to_do({run.id: run for run in runs}, results, retry_diverged)
+    to_do, alone = _to_do({run.id: run for run in runs}, results, retry_diverged)
+    _unanswered(to_do, alone)
     requests = []
     for run, _ in to_do:
         folder, asked = _folder(results, run.id), run.to_dict()
@@ -169,6 +178,17 @@ def _to_do(
         else:
             alone.append(look)
     return to_do, alone
+
+
+def _unanswered(to_do: Sequence[object], alone: Sequence["Look"]) -> str:
+    """Why a launcher could not be asked about some of the runs. LaunchError where so no run is left to do."""
+    silent = [look.where.says for look in alone if look.state is State.WAITING and not look.where.answered]
+    if silent and not to_do:
+        raise LaunchError(
+            f"Nothing is submitted: whether {count(len(silent), 'run')} that {'was' if len(silent) == 1 else 'were'} "
+            f"submitted before still will be done is not known. {silent[0].rstrip('.')}. Submit again when that works."
+        )
+    return silent[0] if silent else ""
 
 
 def _asked_again(run: "Run", results: Path, where: Whereabouts) -> Request:

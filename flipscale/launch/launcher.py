@@ -56,6 +56,8 @@ class Whereabouts:
     """In the launcher's words: why it waits, or how it ended."""
     kind: FailureKind | None = None
     """Why the job is gone, where the launcher knows."""
+    answered: bool = True
+    """Whether the launcher could be asked. Where it could not, it has not said that the job is gone."""
 
 
 @dataclass(frozen=True)
@@ -120,7 +122,8 @@ class Launcher(Protocol):
     def poll(self, jobs: Sequence[Job], *, closely: bool = False) -> dict[str, Whereabouts]:
         """Where each job is, by run id; one question for all. That a run is running, its lease tells.
 
-        `closely` is also why those that are gone are gone, at the price of another question.
+        `closely` is also why those that are gone are gone, at the price of another question, and asks a launcher that
+        is away for a moment again: for who wants something done.
         """
 
     def cancel(self, jobs: Sequence[Job]) -> None:

@@ -1,6 +1,7 @@
 """A site file: what a cluster is like, so that a study need not say it and stays true on another one."""
 
 import re
+import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,29 +43,58 @@ class Duration:
         return {"type": "string", "pattern": r"^\s*\d+(\.\d+)?\s*[smhd]\s*$"}
 
 
+PREDICTED = "predicted"
+"""The memory of a process, where it is to be what its run is predicted to need."""
+
+
 @dataclass(frozen=True)
 class Memory:
-    """An amount of memory as SLURM reads it: 500M, 32G, 1T."""
+    """An amount of memory as SLURM reads it: 500M, 32G, 1T. One may be predicted, if `can_be_predicted`."""
+
+    can_be_predicted: bool = False
 
     def read(self, value: Any, at: Path_, complain: Complain) -> Any:
+        if self.can_be_predicted and value == PREDICTED:
+            return value
         if not isinstance(value, str) or not re.fullmatch(r"[1-9]\d*[KMGT]", value):
-            complain(at, f"{show(value)} is no amount of memory; write 500M, 32G or 1T")
+            more = f"; or {PREDICTED}, or null for the cluster's default" if self.can_be_predicted else ""
+            complain(at, f"{show(value)} is no amount of memory; write 500M, 32G or 1T{more}")
             return INVALID
         return value
 
     def schema(self) -> dict[str, Any]:
-        return {"type": "string", "pattern": r"^[1-9]\d*[KMGT]$"}
+        amount = {"type": "string", "pattern": r"^[1-9]\d*[KMGT]$"}
+        return {"anyOf": [amount, {"enum": [PREDICTED]}]} if self.can_be_predicted else amount
+
+
+@dataclass(frozen=True)
+class Line:
+    """A text of one line, as a batch script takes it for an option: a line break in it would begin another line."""
+
+    def read(self, value: Any, at: Path_, complain: Complain) -> Any:
+        if isinstance(value, str) and (found := control_character(value)):
+            complain(at, f"{value!r:.60} holds the control character {found!r}; write one line of plain text")
+            return INVALID
+        return Text().read(value, at, complain)
+
+    def schema(self) -> dict[str, Any]:
+        return Text().schema()
+
+
+def control_character(text: str) -> str | None:
+    """The first character of a text that ends its line or that no terminal shows; None if there is none."""
+    return next((one for one in text if unicodedata.category(one) in ("Cc", "Cf", "Zl", "Zp")), None)
 
 
 CONTAINER = Keys(
     "container",
     {
-        "image": Option(Text(), None, "the image the training runs in", True),
+        "image": Option(Line(), None, "the image the training runs in", True),
         "runtime": Option(
             Choice(("pyxis", "apptainer", "singularity"), "runtime"), "pyxis", "what starts it: pyxis, apptainer, ..."
         ),
-        "mounts": Option(ListOf(Text()), [], "folders it sees, as /here or /here:/there; results are among them"),
-        "arguments": Option(ListOf(Text()), [], "more arguments of the runtime, as --nv"),
+        "mounts": Option(ListOf(Line()), [], "folders it sees, as /here or /here:/there; results are among them"),
+        "arguments": Option(ListOf(Line()), [], "more arguments of the runtime, as --nv"),
     },
     short="image",
 )
@@ -89,10 +119,10 @@ SITE = Keys(
     "site",
     {
         "schema": Option(Count(), SCHEMA, "version of the site file", True),
-        "partition": Option(Maybe(Text()), None, "one, or several with commas; null is the cluster's default"),
-        "account": Option(Maybe(Text()), None, "whom the time is charged to"),
-        "qos": Option(Maybe(Text()), None, "quality of service"),
-        "reservation": Option(Maybe(Text()), None, "a reservation to run in"),
+        "partition": Option(Maybe(Line()), None, "one, or several with commas; null is the cluster's default"),
+        "account": Option(Maybe(Line()), None, "whom the time is charged to"),
+        "qos": Option(Maybe(Line()), None, "quality of service"),
+        "reservation": Option(Maybe(Line()), None, "a reservation to run in"),
         "time": Option(
             Maybe(Duration()), None, "limit of a job; a longer run goes on in the next. null is the partition's"
         ),
@@ -100,22 +130,26 @@ SITE = Keys(
             Duration(), 120, "so long before the limit the run is warned: enough to write a checkpoint twice"
         ),
         "gpus_per_node": Option(Count(), 8, "GPUs of a node; a run of more takes several nodes"),
-        "gpu_type": Option(Maybe(Text()), None, "as in gres=gpu:TYPE:n"),
-        "gres": Option(ListOf(Text()), [], "more generic resources of each node, as lustre:1"),
+        "gpu_type": Option(Maybe(Line()), None, "as in gres=gpu:TYPE:n"),
+        "gres": Option(ListOf(Line()), [], "more generic resources of each node, as lustre:1"),
         "processes_per_node": Option(
             Maybe(Count()), None, "processes of a run without GPUs on a node; null puts all on one"
         ),
         "cpus_per_process": Option(Count(), 1, "cores of each process"),
-        "memory_per_process": Option(Maybe(Memory()), None, "main memory of each process; null is the cluster's"),
-        "constraint": Option(Maybe(Text()), None, "features that nodes must have"),
-        "exclude": Option(ListOf(Text()), [], "nodes that are not used"),
+        "memory_per_process": Option(
+            Maybe(Memory(can_be_predicted=True)),
+            PREDICTED,
+            "main memory of each process, as 32G; predicted is what its run should need, null the cluster's default",
+        ),
+        "constraint": Option(Maybe(Line()), None, "features that nodes must have"),
+        "exclude": Option(ListOf(Line()), [], "nodes that are not used"),
         "throttle": Option(Maybe(Count()), None, "jobs of one array that run at the same time, at most"),
         "max_array_size": Option(Maybe(Count(1)), None, "null asks the cluster"),
-        "sbatch": Option(ListOf(Text()), [], "more options of sbatch, as --exclusive or --comment=flip"),
-        "srun": Option(ListOf(Text()), [], "more options of srun, as --cpu-bind=cores"),
+        "sbatch": Option(ListOf(Line()), [], "more options of sbatch, as --exclusive or --comment=flip"),
+        "srun": Option(ListOf(Line()), [], "more options of srun, as --cpu-bind=cores"),
         "setup": Option(ListOf(Text()), [], "lines of shell before the training, as module load cuda"),
         "python": Option(
-            Maybe(Text()), None, "the Python that trains, in the container if there is one; null is the one here"
+            Maybe(Line()), None, "the Python that trains, in the container if there is one; null is the one here"
         ),
         "container": Option(Maybe(CONTAINER), None, "a container that the training runs in"),
         "pack": Option(PACK, PACK.read({}, (), print), "which runs share a job or a GPU"),
@@ -204,7 +238,7 @@ _OURS = {
     "kill-on-invalid-dep": "it follows from the runs' parents",
     "export": "the job needs the environment of who submits it",
     "wrap": "flipscale writes the script",
-    "parsable": "flipscale reads sbatch's answer as it is",
+    "parsable": "flipscale asks for it",
     "quiet": "flipscale reads sbatch's answer",
     "test-only": "`submit --dry-run` shows the script",
     "wait": "`submit` without --detach waits",

@@ -10,6 +10,7 @@ import hashlib
 import io
 import json
 import os
+import shlex
 import shutil
 import tarfile
 from collections.abc import Iterator, Mapping
@@ -72,7 +73,13 @@ def _own(urls: str, pairs: int) -> Shards:
     patterns = []
     for pattern in urls.split("::"):
         if pattern.startswith("s3:"):
-            pattern = f"pipe:aws s3 cp {pattern} -"
+            pattern = f"pipe:aws s3 cp {shlex.quote(pattern)} -"
+        elif "'" in pattern and not Source(pattern).local and not pattern.startswith("pipe:"):
+            # webdataset, with which the program reads them, puts URLs between single quotes on a command line.
+            raise DataError(
+                f"{pattern}: open_clip's program cannot read a URL with a single quote in it; write it as %27, or set "
+                f"crop: null, with which flipscale writes the shards."
+            )
         patterns.append(str(_absolute(pattern)) if Source(pattern).local else pattern)
     shards = sources(urls)
     # Of shards that hold nothing for it the program makes an epoch that never begins and never ends.

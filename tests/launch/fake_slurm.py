@@ -31,7 +31,7 @@ NODES = ("n1", "n2", "n3", "n4")
 OPEN = ("PENDING", "RUNNING")
 AGAIN = {"REQUEUED": 1.0, "PREEMPTED": 1.0, "NODE_FAIL": 0.0}
 """The ends after which a task waits again, and how many seconds it waits at least."""
-CANCEL_SECONDS, END_SECONDS = 5.0, 2.0
+CANCEL_SECONDS, END_SECONDS = 30.0, 2.0
 """From SIGTERM to SIGKILL: after scancel; at a requeue or when the time is over."""
 POLL_SECONDS, IDLE_SECONDS = 0.02, 2.0
 
@@ -191,6 +191,7 @@ def scontrol(folder, options, words):
     match words:
         case ["show", "config"]:
             print(f"MaxArraySize            = {_config(folder)['max_array_size']}")
+            print("SelectTypeParameters    = CR_CORE_MEMORY")
             print("SLURM_VERSION           = 24.11.5")
         case ["show", "job", one]:
             with state(folder) as db:
@@ -252,7 +253,7 @@ def sinfo(folder, options, words):
     with state(folder) as db:
         down = _down(db)
     for text in sorted({"down" if node in down else "idle" for node in _hosts(options["nodes"]) if node in NODES}):
-        print(text)
+        print(options.get("format", "%T").replace("%T", text))
 
 
 def sacct(folder, options, words):

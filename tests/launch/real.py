@@ -59,7 +59,7 @@ def alone(runs: Sequence[Run], results: Path) -> None:
     subprocess.run([*TRAIN, *paths], env={**os.environ, "OMP_NUM_THREADS": "1"}, check=True, capture_output=True)
 
 
-def end(runs: Sequence[Any], results: Path, seconds: float = 300.0) -> dict[str, State]:
+def end(runs: Sequence[Any], results: Path, seconds: float = 600.0) -> dict[str, State]:
     """Look until all runs are over, at the pace of one who watches."""
     until = time.monotonic() + seconds
     while not set((now := states(runs, results)).values()) <= set(OVER):
@@ -73,7 +73,7 @@ def logs(results: Path) -> str:
     return "\n".join(path.read_text()[-3000:] for path in sorted(results.glob("*/*/*.log")))
 
 
-def wait_until(true: Callable[[], Any], seconds: float = 120.0) -> None:
+def wait_until(true: Callable[[], Any], seconds: float = 300.0) -> None:
     until = time.monotonic() + seconds
     while not true():
         assert time.monotonic() < until
@@ -85,7 +85,7 @@ def losses(run: RunFolder) -> list[tuple[int, float]]:
 
 
 @contextlib.contextmanager
-def frozen(*runs: RunFolder, once: str = "metrics.jsonl", seconds: float = 120.0) -> Iterator[tuple[RunFolder, Any]]:
+def frozen(*runs: RunFolder, once: str = "metrics.jsonl", seconds: float = 300.0) -> Iterator[tuple[RunFolder, Any]]:
     """The first of these runs that has losses and the file `once`, and its lease; its process stands still meanwhile.
 
     So it is surely not over before that is done to it which a test is about, however slow the machine is.

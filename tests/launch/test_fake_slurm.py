@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.launch import fake_slurm
+from tests.launch.contract import PATIENCE
 
 
 class Cluster:
@@ -40,14 +41,14 @@ class Cluster:
         return sorted(self("squeue", "--noheader", f"--states={states}", f"--format={fields}", *more).splitlines())
 
     def until(self, *lines: str, fields: str = "%F|%K|%T") -> None:
-        end = time.monotonic() + 10
+        end = time.monotonic() + PATIENCE
         while (now := self.queue(fields=fields)) != sorted(lines):
             assert time.monotonic() < end, f"still {now}"
             time.sleep(0.02)
 
     def said(self, name: str, *words: str) -> str:
         """What a job wrote, once the words are in it."""
-        path, end = self.folder / name, time.monotonic() + 10
+        path, end = self.folder / name, time.monotonic() + PATIENCE
         while not path.exists() or not all(word in path.read_text() for word in words):
             assert time.monotonic() < end, path.read_text() if path.exists() else f"no {name}"
             time.sleep(0.02)
@@ -168,7 +169,7 @@ def test_five_hundred_tasks_run(tmp_path):
     cluster = Cluster(tmp_path, slots=40)
     for _ in range(2):
         cluster.submit("true", "--array=0-249")
-    end = time.monotonic() + 20
+    end = time.monotonic() + PATIENCE
     while cluster.queue("pending,running,completing"):
         assert time.monotonic() < end
         time.sleep(0.05)
@@ -219,13 +220,16 @@ def test_waiting_tasks_of_an_array_vanish_when_they_are_cancelled(idle):
 
 
 def test_a_cancelled_task_is_asked_with_all_its_children_and_has_time_to_end(cluster):
-    child = "trap 'sleep 0.3; echo saved; exit' TERM; echo up; while true; do sleep 0.02; done"
+    child = (
+        "trap 'until [ -e seen ]; do sleep 0.02; done; echo saved; exit' TERM; echo up; while true; do sleep 0.02; done"
+    )
     job = cluster.submit(f'bash -c "{child}" & wait', "--array=0-1")
     cluster.said("1_0.out", "up")
     cluster("scancel", "--state=PENDING", job)
     cluster("scancel", f"{job}_0")
     assert f"{job}|0|COMPLETING" in cluster.queue()
     assert cluster.queue("running") == [f"{job}|1|RUNNING"]
+    (cluster.folder / "seen").touch()
     cluster.until(f"{job}|0|CANCELLED", f"{job}|1|RUNNING")
     assert "saved" in cluster.said("1_0.out")
 
@@ -252,7 +256,7 @@ def test_a_requeued_task_keeps_its_id_and_counts_its_starts(cluster):
 def test_a_preempted_task_has_its_grace_and_comes_back(cluster):
     job = cluster.submit(DEAF)
     cluster.said("1_None.out", "up")
-    fake_slurm.preempt(cluster.state, job, 0.3)
+    fake_slurm.preempt(cluster.state, job, 2)
     assert cluster.queue() == [f"{job}|N/A|COMPLETING"]
     assert [word for word in cluster.said("1_None.out", "up 1").split() if word != "Terminated"] == [
         "up",
@@ -309,6 +313,7 @@ def test_the_configuration_says_how_long_an_array_may_be(tmp_path):
     cluster = Cluster(tmp_path, max_array_size=11, accounting=False, execute=False)
     assert cluster("scontrol", "show", "config").splitlines() == [
         "MaxArraySize            = 11",
+        "SelectTypeParameters    = CR_CORE_MEMORY",
         "SLURM_VERSION           = 24.11.5",
     ]
     assert cluster.submit("true", "--array=10") == "1"

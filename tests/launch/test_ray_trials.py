@@ -43,6 +43,8 @@ def requests(results, *runs):
         ({"gpus": 1}, 3, {}, [{"CPU": 1, "GPU": 0.3333}]),
         ({"gpus": 1, "processes": 2}, 1, {}, [{"CPU": 1, "GPU": 0.5}] * 2),
         ({"gpus": 1}, 1, {"gpu_type": "H100"}, [{"CPU": 1, "GPU": 1, "accelerator_type:H100": 0.001}]),
+        ({}, 2, {"memory_per_process": "predicted"}, [{"CPU": 1}]),
+        ({}, 2, {"memory_per_process": None}, [{"CPU": 1}]),
         ({}, 2, {"memory_per_process": "2G"}, [{"CPU": 1, "memory": 2 * 1024**3}]),
     ],
 )

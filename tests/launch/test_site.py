@@ -19,7 +19,7 @@ NOTHING_KNOWN = {
     "gres": [],
     "processes_per_node": None,
     "cpus_per_process": 1,
-    "memory_per_process": None,
+    "memory_per_process": "predicted",
     "constraint": None,
     "exclude": [],
     "throttle": None,
@@ -146,7 +146,12 @@ def test_one_value_is_a_list_of_it_and_an_image_alone_is_a_container(read):
 
 def test_null_is_the_clusters_own_choice(read):
     nulls = ("partition", "account", "time", "memory_per_process", "throttle", "max_array_size", "container", "pack")
-    assert read("schema: 1\n" + "".join(f"{key}: null\n" for key in nulls)) == NOTHING_KNOWN
+    read = read("schema: 1\n" + "".join(f"{key}: null\n" for key in nulls))
+    assert read == {**NOTHING_KNOWN, "memory_per_process": None}
+
+
+def test_memory_may_be_predicted_as_it_is_where_nothing_is_written(read):
+    assert read("schema: 1\nmemory_per_process: predicted\n") == NOTHING_KNOWN
 
 
 @pytest.mark.parametrize(
@@ -203,7 +208,8 @@ def test_every_value_that_is_of_the_wrong_kind_is_told_at_once(complaints):
         "site.yaml:10: an empty list says nothing; write at least one value, or leave the key out",
         "site.yaml:11: 1.5 is not a whole number; write 1 or 2",
         "site.yaml:12: 'some' is not a count; write 400M, 4e8 or 400000000",
-        "site.yaml:13: 32 is no amount of memory; write 500M, 32G or 1T",
+        "site.yaml:13: 32 is no amount of memory; write 500M, 32G or 1T; or predicted, or null for the cluster's "
+        "default",
         f"site.yaml:14: a mapping of a is not a text; {text}",
         f"site.yaml:15: 2 is not a text; {text}",
         "site.yaml:16: -1 is too small; write a count of 1 or more",
@@ -261,8 +267,13 @@ def test_a_container_without_an_image_is_none(complaints):
         ("throttle: 010", "YAML reads 010 as the octal number 8; write it without the 0"),
         ("partition: no", "YAML reads no as false; write false, or 'no' in quotes for text"),
         ("reservation: 2026-01-01", "YAML reads 2026-01-01 as a date; write '2026-01-01' in quotes for text"),
-        ("memory_per_process: 1.5G", "'1.5G' is no amount of memory; write 500M, 32G or 1T"),
-        ("memory_per_process: 0G", "'0G' is no amount of memory; write 500M, 32G or 1T"),
+        ("memory_per_process: 1.5G", "'1.5G' is no amount of memory; write 500M, 32G or 1T; or predicted, or "
+         "null for the cluster's default"),
+        ("memory_per_process: 0G", "'0G' is no amount of memory; write 500M, 32G or 1T; or predicted, or "
+         "null for the cluster's default"),
+        ("memory_per_process: all", "'all' is no amount of memory; write 500M, 32G or 1T; or predicted, or "
+         "null for the cluster's default"),
+        ("pack: {device_memory: predicted}", "'predicted' is no amount of memory; write 500M, 32G or 1T"),
         ("pack: {whole_nodes: yes}", "YAML reads yes as true; write true, or 'yes' in quotes for text"),
         ("schema: 1", "'schema' is given twice, first on line 1; keep one of them"),
         ("python: !!python/name:os.system", "the tag '!!python/name:os.system' means nothing here; write the plain "
@@ -316,6 +327,37 @@ def test_what_no_key_shows_by_itself_is_told_at_once_too(complaints):
         "site.yaml:3: is longer than time, the limit of a job; lower it, or raise time",
         "site.yaml:4: '-N2' is no option of sbatch; write --name or --name=value",
         "site.yaml:5: '-v' is no option of srun; write --name or --name=value",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("key", "line"),
+    [
+        *((key, f"{key}: %s") for key in ("partition", "account", "qos", "reservation", "gpu_type", "constraint")),
+        *((key, f"{key}: [good, %s]") for key in ("gres", "exclude", "sbatch", "srun")),
+        ("python", "python: %s"),
+        ("image", "python: p\ncontainer: %s"),
+        ("mounts", "python: p\ncontainer: {image: i, mounts: %s}"),
+        ("arguments", "python: p\ncontainer: {image: i, arguments: %s}"),
+    ],
+)
+@pytest.mark.parametrize("character", ["\\n", "\\r", "\\t", "\\x07", "\\x1b", "\\x7f", "\\x85", "\\u2028", "\\u200b"])
+def test_what_ends_a_line_or_is_not_seen_is_refused_in_every_value(complaints, key, line, character):
+    """A line break in an option of the batch script would begin a line of its own: another option, or a command."""
+    found = complaints("schema: 1\n" + line % f'"--x{character}#SBATCH --uid=0"' + "\n")
+    number = 1 + len(line.splitlines())
+    said = repr(character.encode().decode("unicode_escape"))
+    assert [one for one in found if "control" in one] == [
+        f"site.yaml:{number}: '--x{said[1:-1]}#SBATCH --uid=0' holds the control character {said}; "
+        "write one line of plain text"
+    ]
+
+
+def test_a_block_of_text_is_no_option_and_setup_may_have_several_lines(complaints, read):
+    (said,) = complaints("schema: 1\npartition: |\n  gpu\n  rm\n")
+    assert said == ("site.yaml:2: 'gpu\\nrm\\n' holds the control character '\\n'; write one line of plain text")
+    assert read("schema: 1\nsetup: |\n  module load cuda\n\ttrue\n".replace("\t", "  "))["setup"] == [
+        "module load cuda\ntrue\n"
     ]
 
 

@@ -4,7 +4,6 @@ import json
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -153,6 +152,20 @@ def test_what_a_killed_process_left_is_sent_anew_without_its_node(tmp_path):
 # Memory
 
 
+@pytest.mark.parametrize("pack", [{}, {"time": 600, "share": 2}], ids=["alone", "packed"])
+def test_where_jobs_get_little_memory_by_default_runs_have_what_they_are_predicted_to_need(tmp_path, slurm, pack):
+    """200 MB a CPU, in which torch does not even start."""
+    assert "DefMemPerCPU            = 200\n" in slurm.ask("scontrol", "show", "config")
+    results = tmp_path / "results"
+    axes = "axes: {tuning: [null, {samples: 1024, batch_size: 512}]}\nseeds: 2"
+    runs = runs_of(tmp_path, axes, model="ViT-w64d2-4", mask_ratio=0)
+    site = {key: value for key, value in SITE.items() if key != "memory_per_process"}
+    launcher = SlurmLauncher(results, {**DEFAULTS, **site, "pack": {**DEFAULTS["pack"], **pack}})
+    submit(runs, results, launcher)
+    assert set(end(runs, results).values()) == {State.FINISHED}, logs(results)
+    assert [failure for run in runs for failure in folder(results, run).failures()] == []
+
+
 def test_a_run_out_of_memory_goes_on_with_half_the_micro_batch_and_comes_out_the_same(tmp_path):
     results = tmp_path / "results"
     (run,) = runs_of(tmp_path, model="ViT-w64d2-4", mask_ratio=0, batch_size=2048, samples=4096, eps=1e-3)
@@ -233,14 +246,19 @@ def test_while_the_controller_is_away_nothing_is_lost_and_a_submit_waits_for_it(
     assert "SLURM cannot be asked" in look["waiting"].where.says
     late = StandInRun("late")
     code = (
-        "import sys; from pathlib import Path\n"
+        "import sys, time; from pathlib import Path\n"
         "from tests.launch.test_slurm import StandInRun, WORKER, send\n"
+        "sleep = time.sleep\n"
+        "def pause(seconds):\n"
+        "    Path(sys.argv[1], 'it was refused').touch()\n"
+        "    sleep(seconds)\n"
+        "time.sleep = pause\n"
         "send([StandInRun('late')], Path(sys.argv[1]), WORKER, max_array_size=1000)\n"
     )
     with subprocess.Popen([sys.executable, "-c", code, results], stderr=subprocess.PIPE, text=True) as submitting:
-        time.sleep(3)
+        wait_until((results / "it was refused").exists)
         slurm.start_controller()
-        _, said = submitting.communicate(timeout=60)
+        _, said = submitting.communicate(timeout=300)
     assert submitting.returncode == 0, said
     arrays = map(Array.read, results.glob("slurm/*/*.json"))
     (number,) = [array.slurm_id for array in arrays if array.tasks == {0: ("waiting",)}]
@@ -258,7 +276,7 @@ BOTH = (
     "import os, sys, time; from pathlib import Path; from flipscale.train import train\n"
     "folders = list(map(Path, sys.argv[1:])); results = folders[0].parents[1]\n"
     "(results / f'worker-{os.getpid()}').touch()\n"
-    "until = time.monotonic() + 60\n"
+    "until = time.monotonic() + 300\n"
     "while len(list(results.glob('worker-*'))) < 2:\n"
     "    if time.monotonic() > until: raise SystemExit('the other worker did not come')\n"
     "    time.sleep(0.01)\n"

@@ -6,6 +6,7 @@ import pytest
 
 from flipscale.errors import LaunchError
 from flipscale.launch.launcher import Request
+from flipscale.launch.pack import bytes_of
 from flipscale.launch.site import DEFAULTS
 from flipscale.launch.slurm.arrays import Array, Shape, arrays_of, shape_of
 from flipscale.run import RunFolder
@@ -30,7 +31,8 @@ def request_of(tmp_path):
 
 
 def site(*, pack=None, **keys):
-    return {**DEFAULTS, **keys, "pack": {**DEFAULTS["pack"], **(pack or {})}}
+    """Nothing is said of memory, as these runs are none that could be predicted."""
+    return {**DEFAULTS, "memory_per_process": None, **keys, "pack": {**DEFAULTS["pack"], **(pack or {})}}
 
 
 def arranged(requests, *, size=100, under_way=None, **keys):
@@ -420,7 +422,7 @@ def test_no_runs_stand_beside_one_without_gpus_or_of_a_node_or_more(request_of, 
         ({"gpus": 4}, 1, {"memory_per_process": "500M"}, Shape(1, 4, 1, 4, "2000M")),
         ({"gpus": 8}, 1, {}, Shape(1, 8, 1, 8, None)),
         # over several nodes
-        ({"gpus": 16}, 1, {"memory_per_process": "1T"}, Shape(2, 8, 1, 8, "8T")),
+        ({"gpus": 16}, 1, {"memory_per_process": "1T"}, Shape(2, 8, 1, 8, "8192G")),
         ({"gpus": 16}, 1, {"gpus_per_node": 4}, Shape(4, 4, 1, 4, None)),
         ({"gpus": 12}, 1, {}, Shape(2, 6, 1, 6, None)),
         # one process for several GPUs
@@ -441,7 +443,8 @@ def test_no_runs_stand_beside_one_without_gpus_or_of_a_node_or_more(request_of, 
     ],
 )  # fmt: skip
 def test_a_job_has_the_shape_of_its_runs(resources, lanes, keys, shape):
-    assert shape_of(resources, lanes, site(**keys)) == shape
+    written = keys.get("memory_per_process")
+    assert shape_of(resources, lanes, site(**keys), written and bytes_of(written)) == shape
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from flipscale.errors import LaunchError
 from flipscale.launch.site import DEFAULTS
 from flipscale.launch.slurm.arrays import Array
 from flipscale.launch.slurm.batch import script_of, worker_command
@@ -28,6 +29,7 @@ PLAIN = Array(
     site=DEFAULTS,
     runs="/results/runs",
     command=("python", "-m", "flipscale", "train"),
+    memory=4736 * 2**20,
 )
 
 EVERYTHING = {
@@ -58,6 +60,7 @@ FULL = replace(
     tasks={0: ("a", "b"), 1: ("c",), 4: ("d",), 7: ("e",), 8: ("f",), 9: ("g",)},
     resources={"gpus": 8},
     lanes=2,
+    memory=120 * 2**30,
     avoid=("gpu-007", "gpu-001"),
     site=EVERYTHING,
     after="20260101-120000-abc-3",
@@ -169,7 +172,7 @@ def test_gpus_are_the_first_of_the_generic_resources(resources, keys, said):
 
 
 def test_a_run_over_several_nodes_asks_for_them():
-    said = options(replace(PLAIN, resources={"gpus": 16}, site=site(memory_per_process="4G", cpus_per_process=6)))
+    said = options(replace(PLAIN, resources={"gpus": 16}, memory=4 * 2**30, site=site(cpus_per_process=6)))
     asked = {name: said[name] for name in ("nodes", "ntasks-per-node", "cpus-per-task", "mem", "gres")}
     assert asked == {"nodes": "2", "ntasks-per-node": "8", "cpus-per-task": "6", "mem": "32G", "gres": "gpu:8"}
 
@@ -185,6 +188,26 @@ def test_options_of_the_site_are_given_as_they_are_written():
     )
     asked = {name: said[name] for name in ("exclusive", "comment", "gpu-freq", "begin")}
     assert asked == {"exclusive": None, "comment": "'a=b c'", "gpu-freq": "''", "begin": "now+1hour"}
+
+
+@pytest.mark.parametrize(
+    "array",
+    [
+        replace(PLAIN, site=site(partition="gpu\n#SBATCH --uid=0")),
+        replace(PLAIN, site=site(gres=["lustre:1\ntouch x"])),
+        replace(PLAIN, site=site(sbatch=["--comment=a\rb"])),
+        replace(PLAIN, avoid=("n1\n",)),
+        replace(PLAIN, after_jobs=("7_3\n",)),
+    ],
+)
+def test_no_option_can_write_another_line_into_the_script(array):
+    with pytest.raises(LaunchError, match=r"holds the control character '\\[nr]'; each option of a batch script"):
+        script_of(array, Path("/results/slurm"))
+
+
+def test_results_in_a_folder_whose_name_has_a_line_break_are_refused(tmp_path):
+    with pytest.raises(LaunchError, match=r"^--output would be '.*my\\nresults/slurm"):
+        script_of(PLAIN, tmp_path / "my\nresults" / "slurm")
 
 
 # The worker

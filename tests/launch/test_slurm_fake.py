@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,7 @@ from flipscale.launch.slurm.arrays import Array
 from flipscale.run import FailureKind, State
 from tests.launch import fake_slurm
 from tests.launch.contract import PATIENCE, WORKER, LauncherContract, StandInRun, folder, starts, wait_for
+from tests.launch.real import runs_of
 
 SITE = {**DEFAULTS, "partition": "main", "time": 600, "warning": 20}
 
@@ -141,8 +143,25 @@ def test_runs_are_sent_in_as_few_arrays_as_the_cluster_takes(tmp_path, idle):
 
 
 def test_the_size_of_an_array_is_not_asked_where_the_site_says_it(tmp_path, idle):
-    send(several(4), tmp_path, max_array_size=2)
+    send(several(4), tmp_path, max_array_size=2, memory_per_process=None)
     assert idle.asked() == {"sbatch": 2}
+
+
+def test_memory_is_predicted_where_the_cluster_counts_it_and_else_not_asked_for(tmp_path, idle):
+    """Where it is not counted, nodes need not say how much they have, and SLURM refuses whoever asks for any."""
+    (run,) = runs_of(tmp_path / "study")
+    assert len(asked_memory(tmp_path / "counted", run)) == 1
+    assert idle.asked() == {"scontrol": 1}
+    for line in ("SelectTypeParameters    = CR_CORE", "SelectTypeParameters    = (null)"):
+        idle.replace("scontrol", f'"$REAL" "$@" | sed "s/^SelectTypeParameters.*/{line}/"')
+        assert asked_memory(tmp_path / "not", run) == []
+        assert asked_memory(tmp_path / "not", run, memory_per_process="2G") == ["#SBATCH --mem=2G"]
+
+
+def asked_memory(results, run, **keys):
+    """The lines of the script that ask for memory."""
+    script = preview([run], results, SlurmLauncher(results, {**SITE, **keys}, command=WORKER))
+    return [line for line in script.splitlines() if "--mem" in line]
 
 
 def test_submitting_again_asks_once_where_runs_wait_and_never_where_all_are_finished(tmp_path, idle):
@@ -174,7 +193,8 @@ def test_a_look_at_all_runs_is_one_question_and_none_where_all_are_finished(tmp_
     assert idle.asked() == {}
 
 
-def test_who_watches_asks_no_more_than_every_few_seconds(tmp_path, idle):
+def test_who_watches_asks_no_more_than_every_few_seconds(tmp_path, idle, monkeypatch):
+    monkeypatch.setattr(SlurmLauncher, "poll_seconds", PATIENCE)
     runs = several(12)
     send(runs, tmp_path)
     idle.mark()
@@ -326,7 +346,7 @@ def test_a_limit_no_longer_than_the_warning_before_it_is_said(tmp_path, cluster)
 
 
 def test_what_was_sent_before_a_refusal_stays_sent(tmp_path, idle):
-    refuse = 'case "$1" in */1.sh) echo "sbatch: error: Job violates accounting/QOS policy" >&2; exit 1;; esac'
+    refuse = 'case "$2" in */1.sh) echo "sbatch: error: Job violates accounting/QOS policy" >&2; exit 1;; esac'
     idle.replace("sbatch", f'{refuse}; exec "$REAL" "$@"')
     runs = several(25)
     with pytest.raises(LaunchError, match=r"1\.sh: SLURM does not take it\. .* Job violates accounting/QOS policy"):
@@ -375,18 +395,175 @@ def test_a_controller_that_is_away_for_a_moment_is_asked_again(tmp_path, idle, n
 def test_a_controller_that_stays_away_leaves_the_runs_planned(tmp_path, idle, no_pauses):
     idle.replace("sbatch", f'echo "{LOST}" >&2; exit 1')
     runs = several(3)
-    with pytest.raises(LaunchError, match=r"0\.sh: SLURM does not take it\. sbatch says no: .* Socket timed out"):
+    with pytest.raises(LaunchError) as refused:
         send(runs, tmp_path)
-    assert idle.asked() == {"scontrol": 1, "squeue": 2}
+    (script,) = (tmp_path / "slurm").glob("*/*.sh")
+    assert str(refused.value) == (
+        f"SLURM cannot be asked, sbatch says: {LOST}. {script} is not sent; submit again when SLURM answers."
+    )
+    assert idle.asked() == {"scontrol": 1, "squeue": 3}
     assert set(states(runs, tmp_path).values()) == {State.PLANNED}
 
 
-def test_an_answer_that_names_no_job_is_made_up_for_by_the_name_of_the_array(tmp_path, idle, no_pauses):
-    idle.replace("sbatch", '"$REAL" --parsable "$@"')
+AWAY = "slurm_load_jobs error: Unable to contact slurm controller (connect failure)"
+
+
+def test_a_submit_that_cannot_ask_about_runs_in_the_queue_says_so(tmp_path, idle, no_pauses):
+    runs = several(3)
+    send(runs, tmp_path)
+    idle.replace("squeue", f'echo "{AWAY}" >&2; exit 1')
+    for submit_or_preview in (send, lambda runs, results: preview(runs, results, SlurmLauncher(results, SITE))):
+        with pytest.raises(LaunchError) as refused:
+            submit_or_preview(runs, tmp_path)
+        assert str(refused.value) == (
+            "Nothing is submitted: whether 3 runs that were submitted before still will be done is not known. SLURM "
+            f"cannot be asked, squeue says: {AWAY}. Submit again when that works."
+        )
+    finish(tmp_path, runs[:2])
+    with pytest.raises(LaunchError, match=r"^Nothing is submitted: whether 1 run that was submitted before "):
+        send(runs, tmp_path)
+    finish(tmp_path, runs)
+    assert send(runs, tmp_path).skipped == {State.FINISHED: 3}
+
+
+def test_what_a_submit_could_not_ask_about_it_says_beside_what_it_has_sent(tmp_path, idle, no_pauses):
+    runs = several(5)
+    send(runs[:3], tmp_path)
+    idle.replace("squeue", f'echo "{AWAY}" >&2; exit 1')
+    assert send(runs, tmp_path).summary() == (
+        "submitted 2 runs to slurm, left alone 3 waiting as far as is known (SLURM cannot be asked, squeue says: "
+        f"{AWAY})"
+    )
+
+
+def test_a_controller_that_comes_back_while_a_submit_asks_is_no_reason_to_leave_runs_alone(tmp_path, idle, no_pauses):
+    runs = several(3)
+    send(runs, tmp_path)
+    finish(tmp_path, runs[:2])
+    subprocess.run(["scancel", "1"], check=True)
+    idle.replace("squeue", f'[ -e "$0.asked" ] && exec "$REAL" "$@"; touch "$0.asked"; echo "{AWAY}" >&2; exit 1')
+    assert [job.run_id for job in send(runs, tmp_path).jobs] == ["run-02"]
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        "",
+        "sent",
+        "Submitted batch job 4711",
+        "job 4711 of yours waits",
+        "4711\n$SENT",
+        "$SENT\n4711",
+        "$SENT|4711",
+        "-1",
+    ],
+)
+def test_an_answer_that_names_no_job_is_made_up_for_by_the_name_of_the_array(tmp_path, idle, no_pauses, answer):
+    idle.replace("sbatch", f'SENT=$("$REAL" "$@") || exit; printf "%b\\n" "{answer}"')
     runs = several(3)
     assert len(send(runs, tmp_path).jobs) == 3
     assert [array.slurm_id for array in arrays(tmp_path)] == ["1"]
-    assert idle.asked()["sbatch"] == 1
+    assert idle.asked() == {"scontrol": 1, "sbatch": 1, "squeue": 1}
+
+
+@pytest.mark.parametrize("answer", ["$SENT", "$SENT;cluster-2", "** 12 jobs of yours wait **\n\n$SENT\n  bye"])
+def test_a_number_alone_on_its_line_is_that_of_the_job(tmp_path, idle, answer):
+    idle.replace("sbatch", f'SENT=$("$REAL" "$@") || exit; printf "%b\\n" "{answer}"')
+    send(several(3), tmp_path)
+    assert [array.slurm_id for array in arrays(tmp_path)] == ["1"]
+    assert idle.asked() == {"scontrol": 1, "sbatch": 1}
+
+
+def test_what_sbatch_took_and_nobody_knows_of_is_not_sent_again(tmp_path, idle, no_pauses):
+    idle.replace("sbatch", f"echo once >>{tmp_path}/sbatch; echo we will see")
+    with pytest.raises(
+        LaunchError, match=r"0\.sh: sbatch took it and named no job, and squeue has none of its name; look"
+    ):
+        send(several(3), tmp_path)
+    assert (tmp_path / "sbatch").read_text() == "once\n"
+    assert set(states(several(3), tmp_path).values()) == {State.PLANNED}
+
+
+BANNER = """
+*************************************************************************
+** Maintenance on Monday: all nodes down, job 4711 and 4712 requeued   **
+** n1|down|FAILED|3|4|5      MaxArraySize                 = 3 at most  **
+flipscale|down|for repair|until|Monday|noon
+flipscale|DRAINED?
+flipscale-0|4711_0|RUNNING|n1
+Submitted batch job 4711
+slurm: Job is pending, Socket timed out, try again
+*************************************************************************
+"""
+
+
+@pytest.fixture
+def talkative(request, cluster):
+    """A cluster whose programs all print a banner before and after what they say."""
+    where = ">&2" if request.param == "stderr" else ""
+    (cluster.place / "banner").write_text(BANNER)
+    say = f"cat {cluster.place}/banner {where}"
+    for program in fake_slurm.PROGRAMS:
+        # srun is to become what it starts, as it is there that signals go.
+        run = 'exec "$REAL" "$@"' if program == "srun" else f'"$REAL" "$@"; code=$?; {say}; exit $code'
+        cluster.replace(program, f"{say}\n{run}")
+    return cluster
+
+
+@pytest.mark.parametrize("talkative", ["stdout", "stderr"], indirect=True)
+def test_what_a_site_has_its_programs_say_besides_is_no_answer(tmp_path, talkative):
+    long, other = StandInRun("long", seconds=60), StandInRun("other", until=("long/checkpoint.pt",))
+    child = StandInRun("child", parents=("other",))
+    send([long, other, child], tmp_path)
+    first, second = arrays(tmp_path)
+    assert (first.slurm_id, second.after) == ("1", first.name)
+    (script,) = (tmp_path / "slurm").glob("*/1.sh")
+    assert "#SBATCH --dependency=aftercorr:1\n" in script.read_text()
+    until_begun(tmp_path, long)
+    until_begun(tmp_path, other)
+    assert says(tmp_path, child) == f"job {second.slurm_id}_1 waits (Dependency)"
+    assert send([long, other, child], tmp_path).skipped == {State.RUNNING: 2, State.WAITING: 1}
+    assert scheduler.is_running("1_0") is True
+    assert scheduler.node_is_lost("n1") is False
+    assert scheduler.configuration() == scheduler.Configuration(1001, counts_memory=True)
+
+    assert cancel([long], tmp_path) == ["long"]
+    wait_for([other, child], tmp_path, State.FINISHED)
+    assert states([long], tmp_path) == {"long": State.CANCELLED}
+    assert (folder(tmp_path, long).path / "checkpoint.pt").exists()
+    until(lambda: scheduler.is_running("1_1") is False, "its job does not end")
+    assert set(scheduler.history({first.job_name: "1"})[first.job_name]) == {0, 1}
+    assert scheduler.history({first.job_name: "4711", "flipscale-0": "1"}) == {}
+
+
+@pytest.mark.parametrize("talkative", ["stdout", "stderr"], indirect=True)
+def test_a_node_is_not_taken_for_lost_as_a_banner_has_the_word_down(tmp_path, talkative):
+    run = StandInRun("run", first_seconds=60)
+    send([run], tmp_path)
+    until_begun(tmp_path, run)
+    fake_slurm.preempt(talkative.folder, "1_0")
+    wait_for([run], tmp_path, State.FINISHED)
+    assert [failure["kind"] for failure in folder(tmp_path, run).failures()] == ["preempted"]
+    assert starts(tmp_path, run) == 2
+
+
+def test_a_refusal_below_a_banner_is_said_without_it_and_at_once(tmp_path, idle, monkeypatch):
+    monkeypatch.setattr(scheduler, "PAUSES", (1e6,))  # As if it were away, it would be asked again.
+    (tmp_path / "banner").write_text(BANNER)
+    idle.replace("sbatch", f'cat {tmp_path}/banner >&2; "$REAL" "$@"')
+    with pytest.raises(
+        LaunchError, match=r"sh: SLURM does not take it\. sbatch says no: sbatch: error: invalid partition"
+    ):
+        send(several(1), tmp_path, partition="nix")
+
+
+def test_a_submission_is_stopped_by_its_name_and_never_by_a_number_that_is_a_strangers(tmp_path, idle):
+    stranger = subprocess.run(["sbatch", "--parsable", "--array=0-3", "/dev/null"], capture_output=True, text=True)
+    send(several(3), tmp_path)
+    (array,) = arrays(tmp_path)
+    replace(array, slurm_id=stranger.stdout.strip()).write(tmp_path / "slurm")
+    SlurmLauncher(tmp_path, SITE).stop(array.name.rpartition("-")[0])
+    assert idle.arguments("scancel") == [["--state=PENDING", "2"]]
 
 
 def test_what_squeue_has_forgotten_accounting_tells(tmp_path, install):
@@ -404,12 +581,9 @@ def test_what_squeue_has_forgotten_accounting_tells(tmp_path, install):
 def test_runs_of_a_slurm_that_cannot_be_asked_wait_and_are_never_lost(tmp_path, idle):
     runs = several(3)
     send(runs, tmp_path)
-    words = "slurm_load_jobs error: Unable to contact slurm controller (connect failure)"
-    idle.replace("squeue", f'echo "{words}" >&2; exit 1')
+    idle.replace("squeue", f'echo "{AWAY}" >&2; exit 1')
     assert states(runs, tmp_path) == {run.id: State.WAITING for run in runs}
-    assert says(tmp_path, runs[0]) == f"SLURM cannot be asked: squeue says no: {words}"
-    again = send(runs, tmp_path)
-    assert (again.jobs, again.skipped) == ((), {State.WAITING: 3})
+    assert says(tmp_path, runs[0]) == f"SLURM cannot be asked, squeue says: {AWAY}"
 
 
 def test_runs_are_looked_at_from_where_no_slurm_is_and_are_never_lost(tmp_path, idle, monkeypatch):
@@ -511,7 +685,7 @@ def test_a_run_that_was_pre_empted_with_grace_writes_a_checkpoint_and_goes_on(tm
     run = StandInRun("run", first_seconds=60)
     send([run], tmp_path)
     until_begun(tmp_path, run)
-    fake_slurm.preempt(cluster.folder, "1_0", grace=5)
+    fake_slurm.preempt(cluster.folder, "1_0", grace=PATIENCE)
     until((folder(tmp_path, run).path / "checkpoint.pt").exists, "it writes no checkpoint")
     wait_for([run], tmp_path, State.FINISHED)
     assert starts(tmp_path, run) == 2

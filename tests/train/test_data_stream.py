@@ -5,6 +5,9 @@ import functools
 import http.server
 import io
 import json
+import os
+import shlex
+import sys
 import tarfile
 import threading
 from collections.abc import Iterator
@@ -393,6 +396,33 @@ def test_an_s3_url_is_fetched_with_the_aws_command(
     data = training(tmp_path, urls="s3://bucket/some folder/00002.tar")
     assert data.batch(np.array([0]), None)[1][0, 0] == 200
     assert (tmp_path / "called").read_text() == "s3 cp --quiet s3://bucket/some folder/00002.tar -\n"
+
+
+@pytest.mark.parametrize(
+    ("scheme", "program", "before", "after"),
+    [
+        ("gs", "gsutil", ["cat"], []),
+        ("s3", "aws", ["s3", "cp", "--quiet"], ["-"]),
+        ("ais", "ais", ["get"], ["-"]),
+        *((scheme, "curl", library._CURL.split()[1:-1], []) for scheme in ("scp", "sftp", "ftps", "http", "https")),
+    ],
+)
+def test_a_url_is_one_word_to_what_fetches_it_and_nothing_in_it_is_executed(
+    tmp_path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch, scheme: str, program: str, before: list[str],
+    after: list[str],
+) -> None:  # fmt: skip
+    touch = f"touch {tmp_path}/executed"
+    url = f"{scheme}://host/it's $({touch}) `{touch}`; {touch} '; {touch} #\" && {touch} $HOME & * x.tar"
+    (tmp_path / "bin").mkdir()
+    record = shlex.quote("import json, sys; json.dump(sys.argv[2:], open(sys.argv[1], 'w'))")
+    fake = f'{sys.executable} -IS -c {record} {tmp_path}/called "$@"'
+    (tmp_path / "bin" / program).write_text(f"#!/bin/sh\n{fake}\ncat {folder}/00002.tar\n")
+    (tmp_path / "bin" / program).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
+    data = training(tmp_path / "cache", urls=url)
+    assert data.batch(np.array([0]), None)[1][0, 0] == 200
+    assert json.loads((tmp_path / "called").read_text()) == [*before, url, *after]
+    assert not (tmp_path / "executed").exists()
 
 
 def test_a_pattern_stands_for_shards_here_and_afar() -> None:

@@ -29,7 +29,7 @@ from flipscale.train.evaluate import evaluate
 from flipscale.train.model import build, tokenize, weights
 from flipscale.train.open_clip_command import _write_model, run_open_clip
 from flipscale.train.open_clip_flags import FLAGS, Job, command, flags_as_markdown, refuse, settle, wishes
-from flipscale.train.open_clip_shards import Shards, shards_of
+from flipscale.train.open_clip_shards import Shards, _own, shards_of
 from flipscale.train.schedule import learning_rate
 from flipscale.train.stop import Stop
 from flipscale.train.task import asked_of, evaluations_of, open_training_data
@@ -292,6 +292,16 @@ def test_own_shards_are_given_as_they_are_from_flipscale_data_on(asked, tmp_path
     monkeypatch.setenv("FLIPSCALE_DATA", str(tmp_path))
     folder = asked(data={"webdataset": {"urls": "shards/{00..01}.tar", "name": None, "decode": None}}, crop=0.9)
     assert shards_of(folder, asked_of(folder)[0]) == Shards(f"{tmp_path}/shards/{{00..01}}.tar", 2, 8)
+
+
+def test_a_url_that_would_end_the_quotes_of_its_command_is_refused_and_one_of_s3_is_quoted(tmp_path, monkeypatch):
+    with pytest.raises(DataError, match=r"a'b\.tar: open_clip's program cannot read a URL with a single quote in it; "):
+        _own("gs://bucket/a'b.tar", 4)
+    write_shards(tmp_path / "shards", shards=1, pairs=4)
+    monkeypatch.setenv("FLIPSCALE_DATA", str(tmp_path / "shards"))
+    assert _own("00.tar::s3://bucket/$(true) it's {0..1}.tar::gs://bucket/x.tar", 4).urls == (
+        f"{tmp_path}/shards/00.tar::pipe:aws s3 cp 's3://bucket/$(true) it'\"'\"'s {{0..1}}.tar' -::gs://bucket/x.tar"
+    )
 
 
 def test_the_program_starts_from_the_weights_that_flipscales_own_trainer_starts_from(asked, tmp_path):

@@ -158,7 +158,7 @@ class RayLauncher:
         except Unreachable as error:
             # Whoever cannot be asked has not said that the job is gone; its driver has, when it shows no life.
             if self._drives(name):
-                return Whereabouts("waiting", f"Ray cannot be asked: {error}")
+                return Whereabouts("waiting", f"Ray cannot be asked: {error}", answered=False)
             return Whereabouts(None, f"its driver shows no life, and Ray cannot be asked: {error}")
         if answer.lives:
             return Whereabouts("waiting", str(answer))

@@ -14,7 +14,7 @@ from typing import Any
 from flipscale.cost import devices_of
 from flipscale.launch.launcher import Request, by_resources
 from flipscale.launch.pack import bytes_of, lines_of, seconds_of, share_of
-from flipscale.launch.site import DEFAULTS, Site
+from flipscale.launch.site import DEFAULTS, PREDICTED, Site
 from flipscale.run import RunFolder, write_json
 
 NOT_HERE: Mapping[str, str] = {
@@ -127,7 +127,8 @@ def bundles_of(task: Task, site: Site) -> list[dict[str, float]]:
         bundle["GPU"] = math.floor(gpus / processes / task.share * 10_000) / 10_000
         if site["gpu_type"]:
             bundle[f"accelerator_type:{site['gpu_type']}"] = 0.001
-    if site["memory_per_process"]:
+    # Ray limits nothing, and a node that claims little would never get a run that is predicted to need more.
+    if site["memory_per_process"] not in (None, PREDICTED):
         bundle["memory"] = bytes_of(site["memory_per_process"])
     return [dict(bundle) for _ in range(processes)]
 

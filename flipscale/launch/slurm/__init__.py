@@ -28,13 +28,10 @@ from pathlib import Path
 from flipscale.errors import LaunchError
 from flipscale.launch.attend import why_stopped
 from flipscale.launch.launcher import TRAIN, Job, Request, Whereabouts, count
-from flipscale.launch.site import DEFAULTS, Site
+from flipscale.launch.site import DEFAULTS, PREDICTED, Site
 from flipscale.launch.slurm import scheduler
 from flipscale.launch.slurm.arrays import Array, arrays_of, job_name_of
 from flipscale.run import FailureKind, RunFolder
-
-USUAL_ARRAY_SIZE = 1001
-"""SLURM's own MaxArraySize, for a look at scripts where there is no cluster to ask."""
 
 
 class SlurmLauncher:
@@ -88,10 +85,12 @@ class SlurmLauncher:
         tasks = {job.run_id: _task_of(job) for job in jobs}
         names = {name for name, _ in tasks.values()}
         try:
-            entries = scheduler.queue(map(job_name_of, names))
+            entries = scheduler.queue(map(job_name_of, names), patient=closely)
         except LaunchError as error:
             # Whoever cannot be asked has not said that the jobs are gone.
-            return dict.fromkeys(tasks, Whereabouts("waiting", f"SLURM cannot be asked: {error}"))
+            away = isinstance(error, scheduler.ControllerAway)
+            says = str(error) if away else f"SLURM cannot be asked: {error}"
+            return dict.fromkeys(tasks, Whereabouts("waiting", says, answered=False))
         if closely:
             entries = self._with_history(tasks.values(), entries)
         stopped = {name: why_stopped(self.home / name.rpartition("-")[0]) for name in names}
@@ -127,8 +126,10 @@ class SlurmLauncher:
     def stop(self, submission: str) -> None:
         """Call off what of a submission has not begun."""
         arrays = [Array.read(path) for path in sorted((self.home / submission).glob("[0-9]*.json"))]
-        if ids := [array.slurm_id for array in arrays if array.slurm_id]:
-            scheduler.cancel(ids, waiting_only=True)
+        entries = scheduler.queue(array.job_name for array in arrays)
+        waiting = [one.id for tasks in entries.values() for one in tasks.values() if one.state == "PENDING"]
+        if ids := dict.fromkeys(one.partition("_")[0] for one in waiting):
+            scheduler.cancel(list(ids), waiting_only=True)
 
     def runs_of(self, submission: str) -> Iterator[RunFolder]:
         """All runs of a submission."""
@@ -152,12 +153,20 @@ class SlurmLauncher:
         return {run_id: entry.id for run_id, entry in found.items() if entry and entry.lives}
 
     def _arrays(self, requests: Sequence[Request]) -> list[Array]:
-        size = self.site["max_array_size"] or (
-            scheduler.max_array_size() if shutil.which("scontrol") else USUAL_ARRAY_SIZE
-        )
+        site, size = self._site()
         submission = f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(3)}"
         before = self.parents_under_way(requests)
-        return arrays_of(requests, self.site, size, submission, command=self.command, under_way=before)
+        return arrays_of(requests, site, size, submission, command=self.command, under_way=before)
+
+    def _site(self) -> tuple[Site, int]:
+        """The site, and how many tasks an array may have. The cluster is asked what it leaves open, if one is here."""
+        size, is_predicted = self.site["max_array_size"], self.site["memory_per_process"] == PREDICTED
+        if size and not is_predicted:
+            return self.site, size
+        found = scheduler.configuration() if shutil.which("scontrol") else scheduler.Configuration()
+        if is_predicted and not found.counts_memory:
+            return {**self.site, "memory_per_process": None}, size or found.max_array_size
+        return self.site, size or found.max_array_size
 
     def _jobs(self, array: Array) -> Iterator[Job]:
         now = time.time()

@@ -15,9 +15,10 @@ from typing import Any
 from flipscale.cost import devices_of
 from flipscale.errors import LaunchError
 from flipscale.launch.launcher import Request, by_resources, grouped
-from flipscale.launch.pack import lines_of, seconds_of, share_of
+from flipscale.launch.memory import host_memory, most_memory
+from flipscale.launch.pack import bytes_of, lines_of, seconds_of, share_of
 from flipscale.launch.policy import nodes_to_avoid
-from flipscale.launch.site import Site
+from flipscale.launch.site import PREDICTED, Site
 from flipscale.run import write_json
 
 
@@ -40,6 +41,8 @@ class Array:
     """The folder of run folders."""
     command: tuple[str, ...]
     """What a worker executes."""
+    memory: int | None = None
+    """Bytes of main memory that each process is to have; None leaves it to the cluster."""
     after: str | None = None
     """The array whose task of the same index must have ended before a task starts."""
     after_jobs: tuple[str, ...] = ()
@@ -90,8 +93,11 @@ class Shape:
     memory_per_node: str | None
 
 
-def shape_of(resources: Mapping[str, Any], lanes: int, site: Site) -> Shape:
-    """The nodes and what is needed of each. LaunchError where a run's processes do not come out whole on nodes."""
+def shape_of(resources: Mapping[str, Any], lanes: int, site: Site, memory: int | None = None) -> Shape:
+    """The nodes and what is needed of each. LaunchError where a run's processes do not come out whole on nodes.
+
+    memory: bytes of each process.
+    """
     gpus, processes = resources.get("gpus") or 0, devices_of(resources)
     most = site["gpus_per_node"] if gpus else site["processes_per_node"] or processes
     nodes = math.ceil((gpus or processes) / most)
@@ -103,14 +109,19 @@ def shape_of(resources: Mapping[str, Any], lanes: int, site: Site) -> Shape:
         )
     whole = bool(gpus) and site["pack"]["whole_nodes"] and nodes == 1
     per_node = processes // nodes * lanes
-    memory = site["memory_per_process"]
     return Shape(
         nodes=nodes,
         tasks_per_node=per_node,
         cpus_per_task=site["cpus_per_process"],
         gpus_per_node=site["gpus_per_node"] if whole else gpus // nodes,
-        memory_per_node=f"{int(memory[:-1]) * per_node}{memory[-1]}" if memory else None,
+        memory_per_node=None if memory is None else _megabytes(memory * per_node),
     )
+
+
+def _megabytes(memory: int) -> str:
+    """An amount as sbatch takes it, in the largest unit in which it is whole: 960G, 768M."""
+    unit = next((power for power in (3, 2) if memory % 1024**power == 0), 1)
+    return f"{memory // 1024**unit}{'KMG'[unit - 1]}"
 
 
 def arrays_of(
@@ -206,6 +217,7 @@ class _Arrays:
                 tasks={index: tuple(one.id for one in runs) for index, runs in tasks.items()},
                 resources=first.resources,
                 lanes=lanes,
+                memory=self._memory([run for runs in tasks.values() for run in runs]),
                 avoid=tuple(nodes_to_avoid(first.folder.failures())),
                 site=self.site,
                 runs=str(first.folder.path.resolve().parent),
@@ -217,7 +229,19 @@ class _Arrays:
 
     def _key(self, request: Request) -> tuple[Hashable, ...]:
         """What runs must have in common to be in one array."""
-        return (by_resources(request), tuple(nodes_to_avoid(request.folder.failures())))
+        known = self._is_predicted and host_memory(request) is not None
+        return (by_resources(request), tuple(nodes_to_avoid(request.folder.failures())), known)
+
+    @property
+    def _is_predicted(self) -> bool:
+        return bool(self.site["memory_per_process"] == PREDICTED)
+
+    def _memory(self, runs: Sequence[Request]) -> int | None:
+        """Of each process, that of the neediest run: all jobs of an array ask for the same."""
+        written = self.site["memory_per_process"]
+        if self._is_predicted:
+            return most_memory(runs)
+        return bytes_of(written) if written else None
 
     def _parent_of(self, request: Request) -> tuple[str, int]:
         """The array and task of the run's parent; ('', -1) while it has none."""

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import submitit
-from submitit.core.utils import FailedSubmissionError
 
 from flipscale.errors import LaunchError
+from flipscale.launch.site import control_character
 from flipscale.launch.slurm import scheduler
 from flipscale.launch.slurm.arrays import Array, shape_of
 
@@ -30,9 +30,9 @@ class _Executor(submitit.SlurmExecutor):
 def script_of(array: Array, home: Path, after: str | None = None) -> str:
     """The batch script: its options from the site, its command an attendant for the runs of a task.
 
-    after: SLURM's number of the array that `array.after` names.
+    after: SLURM's number of the array that `array.after` names. LaunchError where an option is longer than its line.
     """
-    site, shape = array.site, shape_of(array.resources, array.lanes, array.site)
+    site, shape = array.site, shape_of(array.resources, array.lanes, array.site, array.memory)
     path = array.path(home)
     options: dict[str, Any] = {
         "array": _indices(array.tasks, site["throttle"]),
@@ -54,17 +54,21 @@ def script_of(array: Array, home: Path, after: str | None = None) -> str:
     # exec: SLURM's warning goes to the batch script, and there is nobody but the attendant to get it.
     attendant = [sys.executable, "-u", "-m", "flipscale.launch.slurm.task", str(path)]
     executor = _Executor(path.parent)
+    named: dict[str, Any] = {
+        "job_name": array.job_name,
+        "partition": site["partition"],
+        "account": site["account"],
+        "qos": site["qos"],
+        "constraint": site["constraint"],
+        "exclude": ",".join(dict.fromkeys([*site["exclude"], *array.avoid])) or None,
+        "gres": ",".join(gres) or None,
+        "nodes": shape.nodes,
+        "ntasks_per_node": shape.tasks_per_node,
+        "cpus_per_task": shape.cpus_per_task,
+    }
+    _refuse_line_breaks({**options, **named})
     executor.update_parameters(
-        job_name=array.job_name,
-        partition=site["partition"],
-        account=site["account"],
-        qos=site["qos"],
-        constraint=site["constraint"],
-        exclude=",".join(dict.fromkeys([*site["exclude"], *array.avoid])) or None,
-        gres=",".join(gres) or None,
-        nodes=shape.nodes,
-        ntasks_per_node=shape.tasks_per_node,
-        cpus_per_task=shape.cpus_per_task,
+        **named,
         mem=None,
         time=None,
         wckey=None,
@@ -78,6 +82,16 @@ def script_of(array: Array, home: Path, after: str | None = None) -> str:
     return executor.script(f"exec {shlex.join(attendant)}")
 
 
+def _refuse_line_breaks(options: Mapping[str, Any]) -> None:
+    """A site file has none, but what a program gives for one, or the path of the results, may."""
+    for name, value in options.items():
+        if isinstance(value, str) and (found := control_character(value)):
+            raise LaunchError(
+                f"--{name.replace('_', '-')} would be {value!r}, which holds the control character {found!r}; each "
+                f"option of a batch script is one line of plain text."
+            )
+
+
 def send(array: Array, home: Path, after: str | None = None) -> str:
     """Write the array's record and script, and hand it to sbatch: SLURM's number. LaunchError if it is refused."""
     array.write(home)
@@ -85,36 +99,46 @@ def send(array: Array, home: Path, after: str | None = None) -> str:
     script.write_text(text, encoding="utf-8", errors="surrogateescape")  # as paths have it
     for pause in (*scheduler.PAUSES, None):
         try:
-            return _sbatch(script)
+            number = scheduler.submit(str(script))
+        except scheduler.ControllerAway as error:
+            time.sleep(pause or 0)
+            # A controller that was too busy to answer may have taken it all the same.
+            number = _number_of(array)
+            if number is None and pause is None:
+                raise LaunchError(f"{error}. {script} is not sent; submit again when SLURM answers.") from None
         except LaunchError as error:
-            if pause is None or not scheduler.is_away(error):
-                asked = re.findall(
-                    r"^#SBATCH --((?:partition|nodes|ntasks|cpus|gres|mem|time)\S*)$", text, re.MULTILINE
-                )
+            asked = re.findall(r"^#SBATCH --((?:partition|nodes|ntasks|cpus|gres|mem|time)\S*)$", text, re.MULTILINE)
+            about_memory = array.memory is not None and "memory" in str(error).lower()
+            hint = (
+                " Write memory_per_process into the site file: what a process may have, or null for the cluster's "
+                "default."
+            )
+            raise LaunchError(
+                f"{script}: SLURM does not take it. {error} It asks for {', '.join(asked)}."
+                f"{hint if about_memory else ''}"
+            ) from None
+        else:
+            number = number or _number_of(array, patient=True)
+            if number is None:
                 raise LaunchError(
-                    f"{script}: SLURM does not take it. {error} It asks for {', '.join(asked)}."
-                ) from None
-        time.sleep(pause)
-        # A controller that was too busy to answer may have taken it all the same.
-        if number := _number_of(array):
+                    f"{script}: sbatch took it and named no job, and squeue has none of its name; look whether it "
+                    f"comes (squeue --name={array.job_name}), and submit again."
+                )
+        if number:
             return number
     raise AssertionError("the last try returns or raises")
 
 
-def _sbatch(script: Path) -> str:
-    answer = scheduler.ask(*_Executor._make_submission_command(_Executor(script.parent), script))
-    try:
-        return str(_Executor._get_job_id_from_submission_command(answer))
-    except FailedSubmissionError:
-        # It may be sent all the same, as by a wrapper that speaks otherwise: the name tells.
-        raise LaunchError(f"sbatch's answer names no job, try again: {answer.strip()!r}") from None
-
-
-def _number_of(array: Array) -> str | None:
-    try:
-        entries = scheduler.queue([array.job_name]).get(array.job_name, {})
-    except LaunchError:
-        return None
+def _number_of(array: Array, *, patient: bool = False) -> str | None:
+    """SLURM's number of the array by its name, which no other has. `patient` looks for a minute until it comes."""
+    for pause in (*(scheduler.PAUSES if patient else ()), None):
+        try:
+            entries = scheduler.queue([array.job_name]).get(array.job_name, {})
+        except LaunchError:
+            entries = {}
+        if entries or pause is None:
+            break
+        time.sleep(pause)
     return next((entry.id.partition("_")[0] for entry in entries.values()), None)
 
 

@@ -1,11 +1,15 @@
-"""What SLURM is asked, and how it answers: squeue, sacct, scancel, scontrol. Nothing here knows of runs."""
+"""What SLURM is asked, and how it answers: squeue, sacct, scancel, scontrol. Nothing here knows of runs.
+
+Sites put wrappers around these programs, and plug-ins into them, that print banners and notices too. So of each answer
+only the lines of the form that was asked for are read.
+"""
 
 import os
 import re
 import shutil
 import subprocess
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from flipscale.errors import LaunchError
@@ -16,6 +20,9 @@ ANSWER_SECONDS = 120
 
 PAUSES = (1, 2, 4, 8, 16, 32)
 """Seconds between tries to reach a controller that is away, as one that restarts is."""
+
+_MARK = "flipscale|"
+"""Begins each line that squeue and sinfo are asked for, so that no other is taken for one, though it has bars too."""
 
 _AWAY = ("unable to contact", "timed out", "timeout", "refused", "zero bytes", "connection reset", "try again")
 
@@ -44,6 +51,10 @@ _NEVER = {
     "QOSMaxWallDurationPerJobLimit",
 }  # fmt: skip
 """Reasons of a job that waits which do not pass by themselves."""
+
+
+class ControllerAway(LaunchError):
+    """The controller could not be reached, or was too busy to answer: it may have heard all the same."""
 
 
 @dataclass(frozen=True)
@@ -82,17 +93,29 @@ def ask(*command: str, patient: bool = False, **environment: str) -> str:
         done = _run(command, environment)
         if not done.returncode:
             break
-        said = " ".join(done.stderr.split()) or f"exit code {done.returncode}"
-        error = LaunchError(f"{command[0]} says no: {said}")
-        if pause is None or not is_away(error):
-            raise error
+        said = _complaint(command[0], done.stderr) or f"exit code {done.returncode}"
+        if not any(words in said.lower() for words in _AWAY):
+            raise LaunchError(f"{command[0]} says no: {said}")
+        if pause is None:
+            raise ControllerAway(f"SLURM cannot be asked, {command[0]} says: {said}")
         time.sleep(pause)
     return done.stdout
 
 
-def is_away(error: LaunchError) -> bool:
-    """Whether the controller could not be reached, or was too busy to answer: it may have heard all the same."""
-    return any(words in str(error).lower() for words in _AWAY)
+def _complaint(program: str, said: str) -> str:
+    """What a program says of its own on stderr, in one line; all of it where nothing looks like its own."""
+    lines = [line.strip() for line in said.splitlines() if line.strip()]
+    own = [line for line in lines if "error" in line.lower() or line.startswith(f"{program}:")]
+    return " ".join(own or lines)
+
+
+def _marked(answer: str, fields: int) -> Iterator[list[str]]:
+    """The fields of each line of an answer that is as it was asked for."""
+    for line in answer.splitlines():
+        _, mark, rest = line.partition(_MARK)
+        found = [one.strip() for one in rest.split("|")]
+        if mark and len(found) == fields:
+            yield found
 
 
 def _run(command: Sequence[str], environment: Mapping[str, str] | None = None) -> "subprocess.CompletedProcess[str]":
@@ -144,13 +167,12 @@ def queue(names: Iterable[str], *, patient: bool = False) -> dict[str, dict[int,
         "--noheader",
         "--states=all",
         f"--name={','.join(names)}",
-        "--format=%j|%F|%K|%T|%r|%N",
+        f"--format={_MARK}%j|%F|%K|%T|%r|%N",
         patient=patient,
         SLURM_BITSTR_LEN="0",  # Without it a long list of waiting tasks is cut off.
     )
-    for line in answer.splitlines():
-        name, array, tasks, state, reason, nodes = line.split("|")
-        for task in indices(tasks):
+    for name, array, tasks, state, reason, nodes in _marked(answer, 6):
+        for task in indices(tasks) if name in names and array.isdigit() else ():
             entry = Entry(f"{array}_{task}", state, reason, nodes)
             before = found.setdefault(name, {}).get(task)
             # Of two arrays of one name, which sbatch sends when its answer is lost, the living one counts.
@@ -170,12 +192,23 @@ def history(arrays: Mapping[str, str]) -> dict[str, dict[int, Entry]]:
     except LaunchError:
         return found
     for line in answer.splitlines():
-        name, job, state, nodes = line.split("|")
-        task = job.partition("_")[2]
-        if name in arrays and task.isdigit():
+        # sacct takes no mark, but no other line has the name of an array and its number.
+        if len(columns := line.split("|")) != 4:
+            continue
+        name, job, state, nodes = columns
+        array, _, task = job.partition("_")
+        if name in arrays and array == arrays[name] and task.isdigit():
             nodes = "" if nodes == "None assigned" else nodes
             found.setdefault(name, {})[int(task)] = Entry(job, state.partition(" ")[0], "", nodes)
     return found
+
+
+def submit(script: str) -> str | None:
+    """Hand a batch script to sbatch: SLURM's number of the job; None where its answer says that it was taken, and no
+    more. LaunchError if it is refused."""
+    answer = ask("sbatch", "--parsable", script)
+    numbers = re.findall(r"^\s*(\d+)(?:;[\w.-]+)?\s*$", answer, re.MULTILINE)
+    return numbers[0] if len(numbers) == 1 else None  # Of two numbers, one is somebody else's.
 
 
 def cancel(ids: Sequence[str], *, waiting_only: bool = False) -> None:
@@ -196,26 +229,44 @@ def requeue(job: str) -> None:
     """Have a running job started again, in its turn. SLURM may have seen to it already."""
     done = _run(["scontrol", "requeue", job])
     # Who asks from within the job is ended with it, as soon as SLURM has heard it.
-    if done.returncode > 0 and "pending" not in done.stderr:
-        raise LaunchError(f"scontrol says no: {' '.join(done.stderr.split())}")
+    if done.returncode > 0 and "Job is pending" not in done.stderr:
+        raise LaunchError(f"scontrol says no: {_complaint('scontrol', done.stderr)}")
 
 
-def max_array_size() -> int:
-    """So many tasks an array may have."""
+@dataclass(frozen=True)
+class Configuration:
+    """What counts of how a cluster was set up."""
+
+    max_array_size: int = 1001
+    """So many tasks an array may have; SLURM's own default."""
+    counts_memory: bool = True
+    """Whether jobs are given memory. Where they are not, nodes need not say how much they have, and then any that is
+    asked for is too much."""
+
+
+def configuration() -> Configuration:
+    """How this cluster was set up."""
     answer = ask("scontrol", "show", "config", patient=True)
-    found = re.search(r"^MaxArraySize\s*=\s*(\d+)", answer, re.MULTILINE)
-    if found is None or int(found[1]) < 2:
+    found = re.search(r"^MaxArraySize\s*=\s*(\d+)\s*$", answer, re.MULTILINE)
+    if found is None:
+        raise LaunchError(
+            "`scontrol show config` names no MaxArraySize; write max_array_size: 1000 into the site file, or what this "
+            "cluster's administrators say."
+        )
+    if int(found[1]) < 2:
         raise LaunchError("This cluster takes no job arrays (its MaxArraySize), and flipscale sends nothing else.")
-    return int(found[1])
+    given = re.search(r"^SelectTypeParameters\s*=\s*(\S+)\s*$", answer, re.MULTILINE)
+    return Configuration(int(found[1]), given is None or "MEMORY" in given[1].upper())
 
 
 def node_is_lost(node: str) -> bool:
     """Whether SLURM holds a node for lost, or its administrators have taken it out."""
     try:
-        state = ask("sinfo", "--noheader", f"--nodes={node}", "--format=%T") if node else ""
+        answer = ask("sinfo", "--noheader", f"--nodes={node}", f"--format={_MARK}%T") if node else ""
     except LaunchError:
         return False
-    return any(word in state for word in ("down", "fail", "unk", "drain", "*"))
+    states = [state for (state,) in _marked(answer, 1)]
+    return any(word in state for state in states for word in ("down", "fail", "unk", "drain", "*"))
 
 
 def is_running(job: str) -> bool | None:
@@ -224,7 +275,8 @@ def is_running(job: str) -> bool | None:
     None where SLURM cannot be asked.
     """
     try:
-        return ask("squeue", "--noheader", f"--jobs={job}", "--format=%T").strip() == "RUNNING"
+        answer = ask("squeue", "--noheader", f"--jobs={job}", f"--format={_MARK}%T")
+        return ["RUNNING"] in _marked(answer, 1)
     except LaunchError as error:
         return False if "Invalid job id" in str(error) else None
 

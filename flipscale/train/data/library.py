@@ -1,8 +1,8 @@
 """Where shards come from: a local disk, or a URL or a command's output by way of a bounded folder of fetched shards.
 
     laion/{00000..00041}.tar                        on a disk; a path that is not absolute starts from FLIPSCALE_DATA
-    https://host/laion/{00000..00041}.tar           by curl; and what else webdataset's gopen knows: gs://, sftp://, ...
-    s3://bucket/laion/{00000..00041}.tar            by `aws s3 cp`
+    https://host/laion/{00000..00041}.tar           by curl, as sftp://, scp:// and ftps:// are
+    s3://bucket/laion/{00000..00041}.tar            by `aws s3 cp`; gs:// by `gsutil cat`, ais:// by `ais get`
     pipe:ssh host cat /laion/{00000..00041}.tar     the output of a command
 
 A fetched shard is checked to be whole and kept in FLIPSCALE_SHARDS (else beside the decoded shards), a folder of this
@@ -30,7 +30,7 @@ from urllib.request import url2pathname
 
 import numpy as np
 from braceexpand import braceexpand
-from webdataset.gopen import gopen, gopen_schemes
+from webdataset.gopen import gopen, gopen_ais, gopen_schemes, rewrite_url
 
 from flipscale.errors import DataError
 from flipscale.train.data.shards import Index, scan
@@ -48,12 +48,23 @@ RETRY_SECONDS = (1.0, 5.0, 30.0)
 LEFT_SECONDS = 600.0
 """A half-fetched shard that was not written to for so long is nobody's."""
 
-SCHEMES = ["pipe", "s3", *sorted(set(gopen_schemes) - {"__default__", "pipe"})]
-"""What a URL of a shard may begin with."""
-
 # gopen's own curl waits for ever on a connection that has died, and says nothing.
-_CURL = "pipe:curl -f -s -S -L --connect-timeout 30 --speed-limit 1024 --speed-time 60 {}"
-_COMMANDS = {"s3": "pipe:aws s3 cp --quiet {} -", "http": _CURL, "https": _CURL}
+_CURL = "curl -f -s -S -L --connect-timeout 30 --speed-limit 1024 --speed-time 60 {}"
+_AIS = "ais get {} -"
+_COMMANDS = {
+    "s3": "aws s3 cp --quiet {} -",
+    "ais": _AIS,
+    **dict.fromkeys(("ftps", "http", "https"), _CURL),
+    "gs": "gsutil cat {}",
+    "htgs": _CURL,
+    **dict.fromkeys(("scp", "sftp"), _CURL),
+    # Those of webdataset's USE_AIS_FOR.
+    **{scheme: _AIS for scheme, opener in gopen_schemes.items() if opener is gopen_ais},
+}
+"""What fetches a URL of each scheme. gopen puts it between single quotes itself, which a quote in the URL would end."""
+
+SCHEMES = ["pipe", *_COMMANDS]
+"""What a URL of a shard may begin with."""
 
 _FORMAT = 1
 """Goes into the name of an index: a change to what it holds must not find older ones."""
@@ -300,14 +311,20 @@ class Library:
 
 
 def _copy(url: str, file: IO[bytes]) -> None:
-    scheme = url.partition(":")[0]
-    if scheme in _COMMANDS:
-        url = _COMMANDS[scheme].format(shlex.quote(url))
-    stream = gopen(url, "rb")
+    stream = gopen(_piped(rewrite_url(url)), "rb")
     try:
         shutil.copyfileobj(stream, file, 1 << 20)
     finally:
         stream.close()
+
+
+def _piped(url: str) -> str:
+    """The command that puts out a shard, as gopen takes it; what is no URL is left as it is."""
+    scheme = url.partition(":")[0]
+    if scheme not in _COMMANDS:
+        return url
+    # htgs is gs over HTTP, as webdataset has it.
+    return f"pipe:{_COMMANDS[scheme].format(shlex.quote(re.sub('^htgs:', 'gs:', url)))}"
 
 
 def _raise_if_full(error: OSError) -> None:

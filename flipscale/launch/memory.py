@@ -1,0 +1,67 @@
+"""How much main memory a process of a run needs, for a cluster that kills whoever takes more than was asked for.
+
+The plan predicts the memory of a device (`cost.memory_bytes`). On a CPU that is main memory; beside a GPU, main memory
+holds the program, the images, and weights on their way to or from a checkpoint.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+from flipscale.cost import devices_of
+from flipscale.launch.launcher import Request
+from flipscale.plan import stage
+
+PROGRAM = 600 * 2**20
+"""Python, torch and open_clip: 400 MB were measured, on CPUs. The rest is for srun and the attendant, 60 MB, and for
+what torch keeps of the first steps."""
+
+PROGRAM_WITH_CUDA = 4 * 2**30
+"""The same with CUDA's libraries and context; 2 to 3 GB is what they are known to take. Not measured here."""
+
+OPEN_CLIP_PROGRAMS, OPEN_CLIP_LOADERS = 2, 4
+"""open_clip's own program is one beside ours, and has loaders of its own where there is a GPU."""
+
+SPARE = 1.25
+"""Times the prediction of a CPU's memory: 0.8 to 1.2 of it were measured, by models from 2M to 150M parameters. Tensors
+that are freed leave holes."""
+
+BATCHES = 12
+"""Batches of a process that wait as bytes, at most: two for each loader, and as many numbers while one is used."""
+
+SIMILARITIES = 2**26
+"""So many similarities are computed at a time in an evaluation, at most; two numbers of four bytes each."""
+
+STEP = 128 * 2**20
+"""Asked for in steps of so much, so that runs that are alike ask for the same."""
+
+
+def host_memory(request: Request) -> int | None:
+    """Bytes of main memory for each process of the run; None where nothing says what it needs."""
+    cost = request.asked.get("cost") or {}
+    if not cost.get("memory_bytes") or "command" in request.asked["settings"].get("trainer", {}):
+        return None
+    settings, gpus = stage(request.asked["settings"]), request.resources.get("gpus") or 0
+    on_gpu, on_cpu = PROGRAM_WITH_CUDA + 16 * int(cost["params"]), PROGRAM + int(SPARE * cost["memory_bytes"])
+    training = on_gpu if gpus else on_cpu
+    if "open_clip" in settings["trainer"]:
+        training += (OPEN_CLIP_PROGRAMS - 1 + (OPEN_CLIP_LOADERS if gpus else 0)) * PROGRAM
+    needed = training + _images(settings, devices_of(request.resources))
+    return -(-needed // STEP) * STEP
+
+
+def _images(settings: dict[str, Any], processes: int) -> int:
+    """Bytes of the images that a process holds: batches ahead, and each set that it is scored on."""
+    evaluation = settings["evaluation"]
+    images, batch = int(evaluation["images"]), int(settings["batch_size"])
+    # The data's own held-out images may be pairs and classes; a linear probe learns from five times as many.
+    sets = 2 + len(evaluation.get("sets") or {})
+    scored = images * sets * (6 if evaluation.get("linear_probe") else 1)
+    ahead = BATCHES * -(-batch // processes)
+    pixels: int = 3 * settings["image_size"] ** 2
+    return (scored + ahead) * pixels + 8 * min(images**2, SIMILARITIES)
+
+
+def most_memory(requests: Sequence[Request]) -> int | None:
+    """What the neediest of the runs needs for each of its processes; None where that of one is not known."""
+    needed = [host_memory(request) for request in requests]
+    return max(known) if len(known := [one for one in needed if one is not None]) == len(needed) and known else None

@@ -1,0 +1,194 @@
+"""How much main memory jobs ask for: by the predictions of runs, the word of the site, and what the cluster does."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from flipscale.errors import LaunchError
+from flipscale.launch.launcher import Request
+from flipscale.launch.memory import PROGRAM, PROGRAM_WITH_CUDA, host_memory
+from flipscale.launch.site import DEFAULTS
+from flipscale.launch.slurm.arrays import Array, arrays_of
+from flipscale.launch.slurm.batch import script_of
+from flipscale.plan import Run
+from flipscale.run import RunFolder
+from tests.launch.real import runs_of
+
+MIB, GIB = 2**20, 2**30
+
+BASE = {"evaluation": {"images": 100}}
+
+
+@pytest.fixture
+def asked(tmp_path):
+    """The requests for the runs of a study."""
+    studies = iter(range(100))
+
+    def asked(more="", **base):
+        runs = runs_of(tmp_path / str(next(studies)), more, **{**BASE, **base})
+        return [request_of(run, tmp_path) for run in runs]
+
+    return asked
+
+
+def request_of(run: Run, place: Path) -> Request:
+    return Request(RunFolder(place / "runs" / run.id), run.to_dict())
+
+
+def arrays(requests, *, memory="predicted", **keys) -> list[Array]:
+    return arrays_of(requests, {**DEFAULTS, "memory_per_process": memory, **keys}, 100, "S", command=["train"])
+
+
+def asks_for(array: Array) -> str | None:
+    """What the job's script has for --mem."""
+    found = re.findall(r"^#SBATCH --mem=(.*)$", script_of(array, Path("/results/slurm")), re.MULTILINE)
+    return found[0] if found else None
+
+
+# What a run needs
+
+
+def test_the_smallest_run_needs_little_more_than_its_program(asked):
+    (run,) = asked()
+    assert PROGRAM < host_memory(run) <= 1 * GIB
+
+
+@pytest.mark.parametrize(
+    ("base", "measured"),
+    [
+        # Peak resident memory of `flipscale train` in MiB, torch 2.13 on a CPU, one thread.
+        ({}, 423),
+        ({"model": "ViT-w64d2-4", "mask_ratio": 0, "batch_size": 512, "samples": 1024}, 729),
+        ({"model": "ViT-w64d2-4", "mask_ratio": 0, "batch_size": 2048, "samples": 4096}, 1725),
+        ({"model": "ViT-w64d2-4", "mask_ratio": 0, "batch_size": 1024, "samples": 2048, "image_size": 56}, 2690),
+        ({"model": "ViT-w192d4-7", "mask_ratio": 0, "batch_size": 256, "samples": 512}, 772),
+        ({"model": "ViT-w192d4-7", "mask_ratio": 0.5, "batch_size": 128, "samples": 256, "image_size": 112}, 1511),
+        ({"model": "ViT-B-32", "mask_ratio": 0, "batch_size": 16, "samples": 32, "image_size": 224}, 2767),
+    ],
+    ids=["tiny", "512", "2048", "56px", "wide", "112px", "ViT-B-32"],
+)
+def test_runs_that_were_measured_need_no_more_than_is_asked_for_and_not_much_less(asked, base, measured):
+    (run,) = asked(**base)
+    assert measured + 64 <= host_memory(run) / MIB <= max(1024, 1.7 * measured)
+
+
+def test_beside_a_gpu_the_device_holds_the_model_and_main_memory_the_program(asked):
+    small, large = (
+        asked("resources: {gpus: 1}", model=model, image_size=224, batch_size=64)[0]
+        for model in ("ViT-B-16", "ViT-L-16")
+    )
+    assert host_memory(large) - host_memory(small) == pytest.approx(
+        16 * (large.asked["cost"]["params"] - small.asked["cost"]["params"]), abs=256 * MIB
+    )
+    assert PROGRAM_WITH_CUDA < host_memory(small) < 8 * GIB
+
+
+def test_a_batch_that_many_processes_share_is_in_the_memory_of_each_by_its_part(asked):
+    one, four = (
+        asked(f"resources: {{processes: {count}}}", model="ViT-w64d2-4", mask_ratio=0, batch_size=4096, samples=4096)[0]
+        for count in (1, 4)
+    )
+    assert host_memory(four) - PROGRAM < (host_memory(one) - PROGRAM) / 2
+
+
+def test_images_to_score_on_are_in_memory(asked):
+    few, many, probed = (
+        asked(image_size=112, model="ViT-w16d1-28", evaluation=evaluation)[0]
+        for evaluation in ({"images": 100}, {"images": 10_000}, {"images": 10_000, "linear_probe": True})
+    )
+    image = 3 * 112**2
+    assert host_memory(many) - host_memory(few) > 2 * 9_900 * image
+    assert host_memory(probed) - host_memory(many) > 5 * 10_000 * image
+
+
+def test_the_program_of_open_clip_is_one_more(asked):
+    own, other = (asked(trainer=trainer)[0] for trainer in ("flipscale", "open_clip"))
+    assert host_memory(other) - host_memory(own) == pytest.approx(PROGRAM, abs=128 * MIB)
+
+
+def test_what_a_command_needs_is_not_known(asked):
+    (run,) = asked(trainer={"command": {"arguments": ["python", "train.py"]}})
+    assert host_memory(run) is None
+
+
+# What jobs ask for
+
+
+def test_jobs_ask_for_what_the_neediest_run_of_their_array_needs(asked):
+    runs = asked("axes: {batch_size: [32, 2048]}", model="ViT-w64d2-4", mask_ratio=0, samples=4096)
+    (array,) = arrays(runs)
+    assert len(array.tasks) == 2
+    assert array.memory == max(map(host_memory, runs)) > 2 * min(map(host_memory, runs))
+    assert asks_for(array) == f"{array.memory // MIB}M"
+    assert Array.read(written(array)) == array
+
+
+def written(array: Array) -> Path:
+    home = Path(array.runs).parent / "slurm"
+    array.write(home)
+    return array.path(home)
+
+
+def test_an_array_that_was_written_before_memory_was_predicted_reads_as_one_that_asks_for_none(asked):
+    path = written(arrays(asked())[0])
+    path.write_text(re.sub(r'"memory": \d+,', "", path.read_text()))
+    assert Array.read(path).memory is None
+
+
+def test_children_ask_for_what_they_need_themselves(asked):
+    runs = asked(
+        "axes: {tuning: [{samples: 4096, batch_size: 2048}]}", model="ViT-w64d2-4", mask_ratio=0.75, samples=640
+    )
+    parents, children = arrays(runs)
+    assert children.memory > 1.5 * parents.memory
+
+
+def test_runs_that_share_a_job_ask_for_the_neediest_on_each_lane(asked):
+    runs = asked("axes: {tuning: [null, {samples: 4096, batch_size: 2048}]}\nseeds: 2", model="ViT-w64d2-4")
+    pack = {**DEFAULTS["pack"], "time": 36000, "share": 3}
+    (array,) = arrays(runs, pack=pack)
+    (task,) = array.tasks.values()
+    assert (len(task), array.lanes) == (4, 3)
+    assert asks_for(array) == f"{3 * max(map(host_memory, runs)) // MIB}M"
+
+
+def test_processes_on_a_node_ask_together(asked):
+    (run,) = asked("resources: {processes: 4}")
+    (array,) = arrays([run], processes_per_node=2)
+    assert asks_for(array) == f"{2 * host_memory(run) // MIB}M"
+
+
+def test_what_is_not_known_is_left_to_the_cluster_and_to_arrays_of_its_own(asked):
+    runs = [*asked(), *asked(trainer={"command": {"arguments": ["python", "train.py"]}})]
+    known, unknown = arrays(runs)
+    assert (known.memory, unknown.memory) == (host_memory(runs[0]), None)
+    assert asks_for(unknown) is None
+    (both,) = arrays(runs, memory="2G")
+    assert asks_for(both) == "2G"
+
+
+@pytest.mark.parametrize(("memory", "asks"), [("500M", "500M"), ("3G", "3G"), ("1T", "1024G"), (None, None)])
+def test_the_word_of_the_site_file_is_the_last(asked, memory, asks):
+    (array,) = arrays(asked(), memory=memory)
+    assert asks_for(array) == asks
+
+
+# What the cluster does
+
+
+def test_a_refusal_over_memory_says_how_to_ask_for_other(asked, tmp_path, monkeypatch):
+    from flipscale.launch.slurm import batch, scheduler
+
+    def refuse(script):
+        raise LaunchError("sbatch says no: sbatch: error: Memory specification can not be satisfied")
+
+    monkeypatch.setattr(scheduler, "submit", refuse)
+    (predicted,), (unsaid,) = arrays(asked()), arrays(asked(), memory=None)
+    with pytest.raises(
+        LaunchError, match=r"mem=\d+M, nodes=1.* Write memory_per_process into the site file: .* or null"
+    ):
+        batch.send(predicted, tmp_path / "slurm")
+    with pytest.raises(LaunchError) as refused:
+        batch.send(unsaid, tmp_path / "slurm")
+    assert "memory_per_process" not in str(refused.value)
