@@ -13,7 +13,6 @@ import os
 import shutil
 import tarfile
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -24,9 +23,10 @@ from open_clip.tokenizer import SimpleTokenizer
 from PIL import Image
 
 from flipscale.errors import DataError
+from flipscale.inputs.open_clip_flags import Shards
+from flipscale.inputs.shards import Source, sources
 from flipscale.run import RunFolder
 from flipscale.train.data import Data
-from flipscale.train.data.library import Source, sources
 from flipscale.train.data.shards import samples
 from flipscale.train.task import open_training_data
 
@@ -40,19 +40,6 @@ MOST_SHARDS = 256
 
 _READ = 256
 """Pairs that are read at a time, and samples that are looked at."""
-
-
-@dataclass(frozen=True)
-class Shards:
-    """What --train-data is given."""
-
-    urls: str
-    count: int
-    """How many shards there are."""
-    pairs: int
-    """How many pairs they hold."""
-    corrupt: int = 0
-    """How many pairs were left out when they were written, as they could not be read."""
 
 
 def shards_of(run: RunFolder, settings: Mapping[str, Any]) -> Shards:

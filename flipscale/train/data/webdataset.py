@@ -17,9 +17,10 @@ from typing import Any
 import numpy as np
 
 from flipscale.errors import DataError
+from flipscale.inputs.shards import Source, declared_counts, sources
 from flipscale.train.data import cache as cached
 from flipscale.train.data.decode import CORRUPT_COUNT, CORRUPT_SHARE, tolerated
-from flipscale.train.data.library import Library, Source, check_count, declared_counts, sources
+from flipscale.train.data.library import Library, check_count
 from flipscale.train.data.pairs import Data, HeldOut, Images, Integers, Tokenize
 from flipscale.train.data.shuffle import Shuffle, taken
 from flipscale.train.data.stream import Stream
