@@ -31,6 +31,10 @@ def rows(path: Path, image: str, caption: str) -> Iterator[tuple[int, Any, list[
         ) from error
 
 
+def no_rows(path: Path, image: str, caption: str) -> DataError:
+    return DataError(f"{path}: has no row with {image} and {caption}; write one for each caption.")
+
+
 def _table(file: Any, path: Path, image: str, caption: str) -> Iterator[tuple[int, Any, list[Any]]]:
     header = file.readline()
     file.seek(0)

@@ -9,6 +9,7 @@ import math
 import os
 import zlib
 from pathlib import Path
+from typing import Any
 
 from flipscale.errors import DataError
 from flipscale.inputs.paths import reason_of
@@ -49,6 +50,12 @@ def check_counts(images: object, how_many: int, labels: object, labels_of: int) 
         )
     if not how_many:
         raise DataError(f"{images}: has no images; name a file that has some.")
+
+
+def check_train_labels(options: dict[str, Any]) -> None:
+    """Raise DataError for images to train the linear probe on without a file of their labels."""
+    if options["train_labels"] is None:
+        raise DataError(f"{options['train_images']}: has no train_labels beside it; name the file of its labels.")
 
 
 def _read(path: Path, most: int | None) -> tuple[Path, bytes]:

@@ -1,6 +1,7 @@
 """Labelled images on a disk: a folder of images for each class, as torchvision's ImageFolder reads them, and names."""
 
 import json
+import os
 from pathlib import Path
 
 from flipscale.errors import DataError, did_you_mean
@@ -26,6 +27,18 @@ def class_folders(path: str) -> tuple[Path, list[Path]]:
 
 def is_image(path: Path) -> bool:
     return path.suffix[1:].lower() in EXTENSIONS and path.is_file()
+
+
+def has_images(folder: Path) -> bool:
+    """Whether there is an image file in a folder, at any depth. What comes after the first is not listed."""
+    inner = []
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if is_image(Path(entry.path)):
+                return True
+            if entry.is_dir(follow_symlinks=False):
+                inner.append(Path(entry.path))
+    return any(map(has_images, inner))
 
 
 def no_images(folder: Path) -> DataError:

@@ -15,7 +15,7 @@ import os
 import re
 import tarfile
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
@@ -25,7 +25,8 @@ from urllib.request import url2pathname
 from braceexpand import braceexpand
 
 from flipscale.errors import DataError
-from flipscale.inputs.paths import EXTENSIONS, located
+from flipscale.inputs.labelled import check_labels
+from flipscale.inputs.paths import EXTENSIONS, located, reason_of
 
 SCHEMES = ["pipe", "s3", "ais", "ftps", "gs", "htgs", "http", "https", "scp", "sftp"]
 """What a URL of a shard may begin with: pipe, s3, and what webdataset's gopen knows."""
@@ -35,6 +36,9 @@ _FORMAT = 1
 
 _BLOCK = 512
 """Tar files are made of blocks of this many bytes, and end with blocks of zeros."""
+
+_SAMPLES = 256
+"""So many samples of a shard are looked at before it is said to hold none."""
 
 _FEW = 16
 """Up to so many shards of a folder are looked up one by one; for more the folder is listed once."""
@@ -116,6 +120,15 @@ def _missing(paths: Sequence[str]) -> list[str]:
     return [path for path in paths if path not in present]
 
 
+def check_data_size(urls: str, shards: int, data_size: int, pairs: int) -> None:
+    """Raise DataError for more pairs than there are."""
+    if data_size > pairs:
+        raise DataError(
+            f"{urls}: data_size is {data_size}, but its {shards} shards hold {pairs} pairs; lower data_size or "
+            f"add shards."
+        )
+
+
 def declared_counts(shards: Sequence[Source], file: str | None) -> dict[Source, int]:
     """How many pairs shards hold by what is written down: in `file`, or in a sizes.json beside shards on a disk.
 
@@ -164,6 +177,12 @@ def pair_of(places: dict[str, Place]) -> tuple[Place, Place, bool] | None:
     image = next((places[extension] for extension in places if extension in EXTENSIONS), None)
     caption = places.get("txt") or places.get("json")
     return (image, caption, "txt" not in places) if image and caption else None
+
+
+def caption_of(text: bytes, is_json: bool) -> str | None:
+    """The caption of a pair, of its .txt or its .json; None if it has none. Raises what text that is neither raises."""
+    found = json.loads(text.decode()).get("caption") if is_json else text.decode()
+    return found.strip() or None if isinstance(found, str) else None
 
 
 def captions_of(sample: dict[str, bytes]) -> list[str]:
@@ -224,7 +243,98 @@ def _files(file: IO[bytes], shard: str) -> Iterator[tuple[str, str, Place]]:
         )
 
 
-def ends_whole(file: IO[bytes]) -> bool:
-    """Whether a file ends as a tar file does, in zeros; what was cut off seldom does."""
-    size = os.fstat(file.fileno()).st_size
-    return size >= _BLOCK and os.pread(file.fileno(), _BLOCK, size - _BLOCK) == bytes(_BLOCK)
+# The first samples of a shard
+
+
+def check_pairs(path: str) -> None:
+    """Raise DataError for a shard that is torn, or whose first samples are no pairs of an image and a caption."""
+
+    def is_pair(file: int, places: dict[str, Place]) -> bool:
+        pair = pair_of(places)
+        if pair is None:
+            return False
+        _, (start, size), is_json = pair
+        try:
+            return caption_of(os.pread(file, size, start), is_json) is not None
+        except (ValueError, AttributeError):
+            return False
+
+    if (first := _first(path, is_pair)) is not None:
+        raise DataError(
+            f"{path}: none of its first samples is a pair of an image and a caption: {first}. Name shards whose "
+            f'samples have a .jpg, .png, ... and a .txt, or "caption" in a .json.'
+        )
+
+
+def check_labelled(path: str, classes: int) -> None:
+    """Raise DataError for a shard that is torn, or whose first samples are no images with the number of a class."""
+
+    def is_labelled(file: int, places: dict[str, Place]) -> bool:
+        label = label_of(path, _contents(file, places, "cls"))
+        check_labels(label, label, classes, path)
+        return not EXTENSIONS.isdisjoint(places)
+
+    if (first := _first(path, is_labelled)) is not None:
+        raise DataError(f"{path}: none of its first samples has an image: {first}. Name shards of images.")
+
+
+def check_captioned(path: str) -> None:
+    """Raise DataError for a shard that is torn, or whose first samples are no images with captions."""
+
+    def is_captioned(file: int, places: dict[str, Place]) -> bool:
+        return bool(captions_of(_contents(file, places, "txt", "json"))) and not EXTENSIONS.isdisjoint(places)
+
+    if (first := _first(path, is_captioned)) is not None:
+        raise DataError(
+            f"{path}: none of its first samples is an image with captions (.txt, or caption in a .json): {first}. "
+            f"If they have a .cls, give classes."
+        )
+
+
+def check_own(path: str) -> None:
+    """Raise DataError for a shard of whose first samples open_clip's program reads none.
+
+    Of shards that hold nothing for it the program makes an epoch that never begins and never ends.
+    """
+
+    def is_read(file: int, places: dict[str, Place]) -> bool:
+        return "txt" in places and not {"jpg", "png", "jpeg", "webp"}.isdisjoint(places)
+
+    if _first(path, is_read) is not None:
+        raise DataError(
+            f"{path}: none of its first samples is one that open_clip's program reads, which takes those with "
+            f"a .txt and a .jpg, .png, .jpeg or .webp; write the captions into .txt files, or set crop: null, with "
+            f"which flipscale writes the shards."
+        )
+
+
+def _first(path: str, is_good: Callable[[int, dict[str, Place]], bool]) -> str | None:
+    """None if one of the first samples is good, else what the first of them holds. DataError for a torn shard."""
+    try:
+        with open(path, "rb") as file:
+            found: str | None = "it has none"
+            for number, (name, places) in enumerate(members(file, path)):
+                if is_good(file.fileno(), places):
+                    found = None
+                if number == 0 and found:
+                    found = f"{name} has {', '.join(f'.{extension}' for extension in places)}"
+                if found is None or number == _SAMPLES - 1:
+                    break
+            else:
+                return found
+            # What was cut off seldom ends in zeros, as a whole file does. Only then all of it is gone through.
+            if os.pread(file.fileno(), _BLOCK, os.fstat(file.fileno()).st_size - _BLOCK) != bytes(_BLOCK):
+                file.seek(0)
+                for _ in members(file, path):
+                    pass
+            return found
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({reason_of(error)}); mend its permissions.") from error
+
+
+def _contents(file: int, places: dict[str, Place], *wanted: str) -> dict[str, bytes]:
+    """The files of a sample; only those that are wanted are read."""
+    return {
+        extension: os.pread(file, size, start) if extension in wanted else b""
+        for extension, (start, size) in places.items()
+    }

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from flipscale.errors import DataError
-from flipscale.inputs.captions import rows
+from flipscale.inputs.captions import no_rows, rows
 from flipscale.inputs.paths import located
 from flipscale.train.data.decode import decode_paths, tolerated
 from flipscale.train.data.pairs import Images, Integers
@@ -49,7 +49,7 @@ def read(file: str, image: str, caption: str, root: str | None, count: int, imag
             f"of so many are passed over. Fill them in, or take them out."
         )
     if not captions:
-        raise DataError(f"{path}: has no row with {image} and {caption}; write one for each caption.")
+        raise no_rows(path, image, caption)
     folder = path.parent if root is None else located(root)
     names = list(captions)
     images, good = decode_paths([folder / name for name in names], image_size, str(path))

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from flipscale.errors import DataError, did_you_mean
+from flipscale.inputs.idx import check_train_labels
 from flipscale.inputs.labelled import check_choice, names_in_order, same_folders
 from flipscale.train.data import captions, fashion, folder, idx, shapes, tar_sets, webdataset
 from flipscale.train.data.captions import Captioned
@@ -121,10 +122,7 @@ def _labelled(
         classes = tuple(options["classes"])
         found = idx.read(options["images"], options["labels"], classes, count, image_size)
         if probe and options["train_images"] is not None:
-            if options["train_labels"] is None:
-                raise DataError(
-                    f"{options['train_images']}: has no train_labels beside it; name the file of its labels."
-                )
+            check_train_labels(options)
             examples = idx.read(options["train_images"], options["train_labels"], classes, probe, image_size)
     else:
         found = folder.read(options["path"], count, image_size)

@@ -5,7 +5,6 @@ apart is in flipscale.inputs.shards.
 """
 
 import io
-import json
 import os
 import tarfile
 from collections.abc import Iterator
@@ -16,7 +15,7 @@ from typing import IO
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from flipscale.inputs.shards import members, named, pair_of
+from flipscale.inputs.shards import caption_of, members, named, pair_of
 from flipscale.train.data.decode import NO_IMAGE
 from flipscale.train.data.pairs import Integers
 
@@ -75,11 +74,10 @@ def read(file: IO[bytes], place: Integers) -> tuple[Image.Image, str]:
     """
     image, size, caption, length, is_json = place.tolist()
     try:
-        text = os.pread(file.fileno(), length, caption).decode()
-        found = json.loads(text).get("caption") if is_json else text
-        if not isinstance(found, str) or not found.strip():
+        found = caption_of(os.pread(file.fileno(), length, caption), bool(is_json))
+        if found is None:
             raise Unreadable("it has no caption")
-        return Image.open(io.BytesIO(os.pread(file.fileno(), size, image))).convert("RGB"), found.strip()
+        return Image.open(io.BytesIO(os.pread(file.fileno(), size, image))).convert("RGB"), found
     except (MemoryError, Unreadable):
         raise
     except UnidentifiedImageError as error:  # It names an object in memory.
