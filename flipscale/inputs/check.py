@@ -5,6 +5,7 @@ folder is listed, and the first and the last are opened. What is not on this mac
 commands of shards are not fetched, and tags of weights are not downloaded.
 """
 
+import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -29,7 +30,16 @@ IMAGENET_CLASSES = 1000
 _ROWS = 20
 """So many images of a table of captions are looked for."""
 
-_PLURALS = {"file of classes": "files of classes"}
+_WORDS = {
+    "data_sets": ("data set", "data sets"),
+    "evaluation_sets": ("evaluation set", "evaluation sets"),
+    "shards": ("shard", "shards"),
+    "shards_opened": ("of them opened", "of them opened"),
+    "class_files": ("file of class names", "files of class names"),
+    "checkpoints": ("checkpoint", "checkpoints"),
+    "commands": ("training command", "training commands"),
+}
+"""What is counted, in this order, and how it is called: one of it, and several."""
 
 
 @dataclass(frozen=True)
@@ -57,8 +67,7 @@ class Checked:
     def __str__(self) -> str:
         """'checked 1 data set, 2 shards. Not checked: ...'."""
         named = [
-            f"{number:,} {noun if number == 1 else _PLURALS.get(noun, f'{noun}s')}"
-            for noun, number in self.looked_at.items()
+            f"{number:,} {words[number > 1]}" for key, words in _WORDS.items() if (number := self.looked_at.get(key, 0))
         ]
         left = f". Not checked: {'; '.join(self.not_checked)}" if self.not_checked else ""
         return f"checked {', '.join(named) or 'nothing, as these runs read no files'}{left}."
@@ -80,8 +89,8 @@ class _Look:
         self.looked_at: Counter[str] = Counter()
         self.not_checked: dict[str, None] = {}
         self.done: set[tuple[str, ...]] = set()
-        self.pairs: dict[str, int | None] = {}
-        """How many pairs each training set has, by its declaration, as far as that is known without counting."""
+        self.sizes: dict[str, tuple[int, int] | None] = {}
+        """How many files and pairs each training set has, by its declaration, if that is known without counting."""
 
     def at_run(self, run: Run, on_gpu: bool) -> None:
         settings = stage(run.settings)
@@ -104,7 +113,7 @@ class _Look:
         arguments = settings["trainer"]["command"]["arguments"]
         at = ("trainer",)
         if self._once(at, settings["trainer"], lambda: check_program(arguments), key=("program", *arguments)):
-            self.looked_at["training command"] += 1
+            self.looked_at["commands"] += 1
             self.not_checked.setdefault("what a training command reads, as it finds its data itself")
 
     def _open_clip(self, settings: Mapping[str, Any], resources: Mapping[str, Any], device: str) -> None:
@@ -122,7 +131,7 @@ class _Look:
                 epochs_of(settings, pairs, wishes(arguments).get("epochs"))
 
         if self._once(at, trainer, lambda: wishes(arguments), key=("wishes", *arguments)):
-            self.looked_at["argument list of open_clip"] += 1
+            self.looked_at["commands"] += 1
         self._once(at, trainer, check_webdataset, key=("webdataset",))
         # Which settings it is that cannot be had tells each run from the others; what is said is said once.
         self._once(at, trainer, is_expressed, key=("refuse", repr(settings), device))
@@ -134,7 +143,7 @@ class _Look:
 
         def is_there() -> None:
             if check_weights(path, model, parameters(architecture(model))):
-                self.looked_at["checkpoint"] += 1
+                self.looked_at["checkpoints"] += 1
             else:
                 self.not_checked.setdefault(f"weights {path} of {model}, which are downloaded when a run starts")
 
@@ -147,24 +156,24 @@ class _Look:
         ((kind, options),) = data.items()
         at: Path_ = ("data", kind)
         declared = repr(data)
-        if declared not in self.pairs:
-            self.pairs[declared] = None
+        if declared not in self.sizes:
+            self.sizes[declared] = None
             if kind == "fashion":
-                self._once(at, data, lambda: self._fashion_training(declared, options))
+                self._once(at, data, lambda: self._fashion_training(declared, options), key=("training", declared))
             elif kind == "webdataset":
-                self._once(at, data, lambda: self._pairs(declared, options, at, data))
+                self._once(at, data, lambda: self._pairs(declared, options, at, data), key=("training", declared))
         if kind == "webdataset" and own_shards:
-            self._once(at, data, lambda: self._own(options["urls"], at, data))
-        pairs = self.pairs[declared]
-        if pairs is None:
+            self._once(at, data, lambda: self._own(options["urls"]), key=("own", options["urls"]))
+        if (known := self.sizes[declared]) is None:
             return
+        files, pairs = known
         size, batch = settings["data_size"], settings["batch_size"]
 
         def is_enough() -> None:
             if size is not None and kind == "fashion":
                 fashion.check_data_size(fashion.folder_of(options), size, pairs)
             elif size is not None:
-                shards.check_data_size(options["urls"], len(shards.sources(options["urls"])), size, pairs)
+                shards.check_data_size(options["urls"], files, size, pairs)
             elif pairs < batch:
                 raise DataError(
                     f"{options.get('urls') or kind} has {pairs} pairs, less than one batch of {batch}, which would "
@@ -175,7 +184,7 @@ class _Look:
         self._once((about,), settings[about], is_enough, key=("pairs", declared, str(size), str(batch)))
 
     def _fashion_training(self, declared: str, options: dict[str, Any]) -> None:
-        self.pairs[declared] = self._fashion(options, "train")
+        self.sizes[declared] = 1, self._fashion(options, "train")
 
     def _fashion(self, options: dict[str, Any], split: str) -> int:
         """How many images a split has."""
@@ -183,24 +192,24 @@ class _Look:
         images, labels = fashion.files_of(folder, split)
         found = idx.shape_of(images, idx.IMAGES)[0]
         fashion.check_split(folder, split, found, idx.shape_of(labels, idx.LABELS)[0])
-        self._count("data set", str(folder))
+        self._count("data_sets", str(folder))
         return found
 
     def _pairs(self, declared: str, options: dict[str, Any], at: Path_, data: Any) -> None:
         found = self._shards(options["urls"], at, data, shards.check_pairs, "pairs")
-        self._count("data set", options["urls"])
+        self._count("data_sets", options["urls"])
 
         def are_declared() -> None:
             counts = shards.declared_counts(found, options.get("sizes"))
             if len(counts) == len(found):
-                self.pairs[declared] = sum(counts.values())
+                self.sizes[declared] = len(found), sum(counts.values())
 
-        self._once((*at, "sizes"), data, are_declared)
+        self._once((*at, "sizes"), data, are_declared, key=("sizes", declared))
 
-    def _own(self, urls: str, at: Path_, data: Any) -> None:
+    def _own(self, urls: str) -> None:
         first = shards.sources(urls)[0]
         if first.local:
-            self._once(at, data, lambda: shards.check_own(first.url), key=("own", first.url))
+            shards.check_own(first.url)
 
     def _shards(
         self, urls: str, at: Path_, value: Any, look: Callable[[str], None], for_what: str
@@ -210,13 +219,13 @@ class _Look:
         local = [shard.url for shard in found if shard.local]
         for url in dict.fromkeys((*local[:1], *local[-1:])):
             if self._once(at, value, lambda url=url: look(url), key=(for_what, url)):  # type: ignore[misc]
-                self._count("shard opened", url)
+                self._count("shards_opened", url)
         if len(local) < len(found):
             away = [shard.url for shard in found if not shard.local]
             self.not_checked.setdefault(
                 f"{away[0]}{f' and {len(away) - 1:,} more' if len(away) > 1 else ''}, fetched when a run starts"
             )
-        self._count_up("shard there", urls, len(local))
+        self._count_up("shards", urls, len(local))
         return found
 
     # Data to score on
@@ -230,9 +239,10 @@ class _Look:
         if kind == "fashion":
             self._scored_on_fashion(options, at, value, probe)
         elif kind == "webdataset" and evaluation["data"]:
-            self._once(at, value, lambda: self._pairs(repr(("scored", options)), options, at, value))
-        for name, declared in evaluation.get("sets", {}).items():
-            ((kind, options),) = declared.items()
+            declared = repr(("scored", options))
+            self._once(at, value, lambda: self._pairs(declared, options, at, value), key=("scored", declared))
+        for name, one in evaluation.get("sets", {}).items():
+            ((kind, options),) = one.items()
             self._set(kind, options, ("evaluation", "sets", name, kind), evaluation, probe)
 
     def _scored_on_fashion(self, options: dict[str, Any], at: Path_, value: Any, probe: bool) -> None:
@@ -251,15 +261,17 @@ class _Look:
             "captions": lambda: self._captions(options),
         }
         if kind in looks and self._once(at, evaluation, looks[kind], key=("set", kind, repr(options), str(probe))):
-            self.looked_at["evaluation set"] += 1
+            self.looked_at["evaluation_sets"] += 1
 
     def _tar_set(self, options: dict[str, Any], at: Path_, evaluation: Any) -> None:
         urls, classes = options["urls"], options["classes"]
         if classes is None:
             self._shards(urls, at, evaluation, shards.check_captioned, "captions")
             return
-        count = IMAGENET_CLASSES
-        if classes != "imagenet":
+        count = IMAGENET_CLASSES if classes == "imagenet" else sys.maxsize
+
+        def have_names() -> None:
+            nonlocal count
             names = labelled.names_in_order(classes, urls)
             labelled.check_choice(names, urls)
             count = len(names)
@@ -268,6 +280,8 @@ class _Look:
         def is_labelled(url: str) -> None:
             shards.check_labelled(url, count)
 
+        if classes != "imagenet":
+            self._once((*at, "classes"), evaluation, have_names, key=("classes", repr(options)))
         self._shards(urls, at, evaluation, is_labelled, f"labels of {count}")
 
     def _folder(self, options: dict[str, Any], probe: bool) -> None:
@@ -320,12 +334,12 @@ class _Look:
 
     # How it is told
 
-    def _once(self, at: Path_, value: Any, act: Callable[[], object], *, key: tuple[str, ...] | None = None) -> bool:
+    def _once(self, at: Path_, value: Any, act: Callable[[], object], *, key: tuple[str, ...]) -> bool:
         """Do it unless that was done before; whether it was, and found nothing wrong.
 
+        key: what is looked at, and for what.
         at: where under a run's settings it is declared; value: the whole setting's. They lead to a line of the study.
         """
-        key = (*map(str, at), *(key or (repr(value),)))
         if key in self.done:
             return False
         self.done.add(key)
@@ -374,4 +388,4 @@ class _Look:
 
     def _count_names(self, classes: Any) -> None:
         if isinstance(classes, str):
-            self._count("file of classes", classes)
+            self._count("class_files", classes)
