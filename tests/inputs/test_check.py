@@ -452,12 +452,13 @@ def test_plan_check_says_all_at_once_and_exits_with_1(capsys: pytest.CaptureFixt
     assert [line.split(": ")[:2] for line in said.err.splitlines() if line.startswith("study.yaml")] == [
         ["study.yaml:8", "data"],
         ["study.yaml:9", "init"],
+        ["study.yaml:13", "evaluation.sets.mine.webdataset.classes"],
         ["study.yaml:13", "evaluation.sets.mine.webdataset"],
     ]
     assert main(["plan", str(path), "--check", "--json"]) == 1
     data = json.loads(capsys.readouterr().out)
     assert len(data["runs"]) == 4
-    assert len(data["check"]["problems"]) == 3
+    assert len(data["check"]["problems"]) == 4
 
 
 def test_plan_check_with_nothing_wrong_says_what_was_looked_at(capsys: pytest.CaptureFixture[str]) -> None:
