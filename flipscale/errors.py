@@ -3,6 +3,7 @@
 FlipscaleError              something a user can fix; the command line prints it without a traceback
   StudyError                a study file: every complaint of the file at once, each with file:line
   PlanError                 a study that reads well but cannot be planned or is over its budget
+  InputsError               files and programs that runs need and that are not right, all at once
   DataError                 training or evaluation data that is missing, corrupt or of the wrong kind
   RunFolderError            a run folder that is foreign, torn, or written by a newer flipscale
   LaunchError               a launcher that cannot take the runs
@@ -39,6 +40,10 @@ class StudyError(FlipscaleError):
 
 class PlanError(FlipscaleError):
     """A study that reads well but cannot be planned: no run is left, or the budget is too small."""
+
+
+class InputsError(FlipscaleError):
+    """Files and programs that runs need and that are not there, or not right; nothing was started."""
 
 
 class DataError(FlipscaleError):

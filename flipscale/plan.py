@@ -195,6 +195,11 @@ def stage(settings: Mapping[str, Any]) -> dict[str, Any]:
     return found
 
 
+def processes_of(resources: Mapping[str, Any], on_gpu: bool) -> int:
+    """How many processes train a run: as many as it asks for, else one for each GPU it asks for, else one."""
+    return int(resources.get("processes") or (on_gpu and resources.get("gpus")) or 1)
+
+
 def _line(settings: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     """The run and those it comes from, the first of them first."""
     line = [settings]

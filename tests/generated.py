@@ -68,7 +68,7 @@ def options() -> str:
 
 
 def flags() -> str:
-    from flipscale.train.open_clip_flags import flags_as_markdown
+    from flipscale.inputs.open_clip_flags import flags_as_markdown
 
     return flags_as_markdown()
 

@@ -18,6 +18,7 @@ FLOORS = [
     {"cost"},
     {"study"},
     {"plan"},
+    {"inputs"},
     {"run"},
     {"launch", "train"},
     {"collect"},
@@ -101,8 +102,12 @@ def test_each_heavy_package_has_its_owners() -> None:
     assert wrong == []
 
 
+CHECK = ["plan", "studies/quickstart.yaml", "--check", "--json"]
+
+
 @pytest.mark.parametrize(
-    "arguments", [["--help"], ["plan", "--help"], ["train", "--help"], ["plan", "studies/quickstart.yaml", "--json"]]
+    "arguments",
+    [["--help"], ["plan", "--help"], ["train", "--help"], ["plan", "studies/quickstart.yaml", "--json"], CHECK],
 )
 def test_help_and_plan_load_nothing_heavy(arguments: list[str], tmp_path: Path) -> None:
     script = (
@@ -140,8 +145,8 @@ def test_readme_tree_lists_every_room_in_order() -> None:
 
 
 def _readable() -> list[list[str]]:
-    """The floors in the order of the README: a study's way through the house, the command line and the ground floor last."""
-    rooms = "study architecture cost plan run launch train collect fit track compare plot export report"
+    """The floors in the order of the README: a study's way through the house, then cli and the ground floor."""
+    rooms = "study architecture cost plan inputs run launch train collect fit track compare plot export report"
     return [rooms.split(), ["cli", "errors", "scores"]]
 
 

@@ -53,6 +53,8 @@ def parser() -> argparse.ArgumentParser:
         one.add_argument("--site", metavar="FILE", help="what the cluster is like (FLIPSCALE_SITE, if that is set)")
         where = "the Ray cluster, as HOST:PORT or http://HOST:PORT (RAY_ADDRESS, or else the Ray of this machine)"
         one.add_argument("--address", help=where)
+        what = "start without a look at the data, checkpoints and programs that runs need (only local looks)"
+        one.add_argument("--no-check", action="store_true", help=what)
 
     def direction(one: Any) -> None:
         """Which way of y is better; None is by its name."""
@@ -86,7 +88,8 @@ def parser() -> argparse.ArgumentParser:
     one = verb(verbs.init, study=False, data=False)
     one.add_argument("file", nargs="?", default="study.yaml", help="the file to write (study.yaml)")
     one.add_argument("--schema", action="store_true", help="print the JSON Schema of study files instead")
-    verb(verbs.plan)
+    one = verb(verbs.plan)
+    one.add_argument("--check", action="store_true", help="look at the data, checkpoints and programs that runs need")
     one = verb(verbs.submit, data=False)
     launches(one)
     one.add_argument("--dry-run", action="store_true", help="print what would be sent; send nothing")

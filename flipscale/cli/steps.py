@@ -12,8 +12,9 @@ from flipscale.errors import FlipscaleError
 
 if TYPE_CHECKING:
     from flipscale.collect import Collected
+    from flipscale.inputs.check import Checked
     from flipscale.launch import Launcher
-    from flipscale.plan import Plan
+    from flipscale.plan import Plan, Run
     from flipscale.study import Study
 
 
@@ -34,6 +35,24 @@ def plan_of(args: argparse.Namespace) -> "tuple[Study, Plan]":
 
     study = study_of(args)
     return study, plan_study(study)
+
+
+def check_runs(study: "Study", runs: "Sequence[Run]") -> "Checked":
+    """What came of looking at all that these runs read."""
+    from flipscale import launch
+    from flipscale.inputs.check import check
+
+    return check(study, runs, on_gpu=bool(launch.gpus_here()))
+
+
+def refuse_unready(study: "Study", runs: "Sequence[Run]") -> None:
+    """Raise InputsError, with every problem, where something that these runs read is missing or wrong."""
+    from flipscale.errors import InputsError
+
+    checked = check_runs(study, runs)
+    if checked.problems:
+        lines = "\n".join(checked.problems)
+        raise InputsError(f"{lines}\nNothing was started. Correct this, or add --no-check to start anyway.")
 
 
 def hours_unit(planned: "Plan") -> str:

@@ -4,6 +4,7 @@ import argparse
 import json
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 from flipscale.cli.laws import fit_study_of
@@ -11,6 +12,7 @@ from flipscale.cli.output import hours, print_json, print_table, say, si
 from flipscale.cli.steps import (
     asked_of,
     baseline_of,
+    check_runs,
     collect_all,
     hours_unit,
     is_evaluated,
@@ -18,6 +20,7 @@ from flipscale.cli.steps import (
     mirror,
     one_of,
     plan_of,
+    refuse_unready,
     run_folder,
     study_of,
     where,
@@ -57,9 +60,11 @@ def plan(args: argparse.Namespace) -> int:
 
     study, planned = plan_of(args)
     write_plan(args, planned)
+    checked = check_runs(study, planned.runs) if args.check else None
     if args.json:
-        print(as_json(planned.to_dict(), rows="runs"))
-        return 0
+        with_check = {"check": checked.to_dict()} if checked else {}
+        print(as_json(planned.to_dict() | with_check, rows="runs"))
+        return 1 if checked and checked.problems else 0
     unit = hours_unit(planned)
     rows = [
         (
@@ -79,6 +84,9 @@ def plan(args: argparse.Namespace) -> int:
     print(f"{total['runs']} runs, {total['train_flops']:.2e} FLOPs, {hours(total['gpu_hours'])} {unit}")
     if study.score is None and not is_evaluated(study):
         say("no evaluation is declared for this data, so there will be no scores to compare; see `evaluation`")
+    if checked:
+        checked.raise_if_any()
+        say(str(checked))
     return 0
 
 
@@ -88,13 +96,14 @@ def submit(args: argparse.Namespace) -> int:
 
     # The site file is read first: what is wrong with it is said before anything is written.
     launcher = launcher_of(args)
-    _, planned = plan_of(args)
+    study, planned = plan_of(args)
     planned.check_budget()
     if args.dry_run:
         print(launch.preview(planned.runs, args.results, launcher, retry_diverged=args.retry_diverged), end="")
         return 0
     write_plan(args, planned)
-    submission = launch.submit(planned.runs, args.results, launcher, retry_diverged=args.retry_diverged)
+    check = partial(refuse_unready, study) if args.on == "local" and not args.no_check else None
+    submission = launch.submit(planned.runs, args.results, launcher, retry_diverged=args.retry_diverged, check=check)
     say(submission.summary())
     if args.detach:
         if submission.jobs:

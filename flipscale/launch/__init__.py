@@ -22,7 +22,7 @@ import fcntl
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, TextIO
@@ -30,6 +30,7 @@ from typing import TYPE_CHECKING, NamedTuple, TextIO
 from flipscale.errors import LaunchError
 from flipscale.launch.attend import answer_failure
 from flipscale.launch.launcher import LAUNCHERS, Job, Launcher, Request, Whereabouts, count, launcher_named
+from flipscale.launch.local import gpus_here
 from flipscale.launch.policy import resources_after
 from flipscale.launch.progress import ACTIVE, PACE_SECONDS, RunProgress, StudyProgress, Voice, rewritable, run_progress
 from flipscale.launch.screen import Screen
@@ -55,6 +56,7 @@ __all__ = [
     "Whereabouts",
     "cancel",
     "count",
+    "gpus_here",
     "hand_over",
     "launcher_named",
     "preview",
@@ -105,13 +107,20 @@ class Submission:
 
 
 def submit(
-    runs: Iterable["Run"], results: Path, launcher: str | Launcher, *, retry_diverged: bool = False
+    runs: Iterable["Run"],
+    results: Path,
+    launcher: str | Launcher,
+    *,
+    retry_diverged: bool = False,
+    check: Callable[[Sequence["Run"]], None] | None = None,
 ) -> Submission:
     """Hand the runs that nobody does and that are not done to the launcher.
 
     Planned, lost, cancelled and failed runs go out; finished, running and waiting ones are left alone. A diverged run
     diverges again, so it is left alone too unless `retry_diverged`. LaunchError where nothing can be submitted, as the
     launcher of runs that were submitted before cannot be asked about them.
+
+    check: is shown the runs that are to go out before anything is written; what it raises leaves all as it was.
     """
     if isinstance(launcher, str):
         launcher = launcher_named(launcher, results)
@@ -119,6 +128,8 @@ def submit(
     with _submit_lock(results):
         to_do, alone = _to_do(once, results, retry_diverged)
         unanswered = _unanswered(to_do, alone)
+        if check is not None:
+            check([run for run, _ in to_do])
         requests = [_asked_again(run, results, where) for run, where in to_do]
         jobs = _hand_out(requests, launcher)
     stopping = sum(look.where.says == STOPPING for look in alone)

@@ -254,7 +254,7 @@ def _signal(workers: Iterable[Worker], signum: signal.Signals) -> None:
 
 def _slots(gpus: int) -> list[tuple[str, ...]]:
     """What each worker of this machine has to itself: a core, a GPU, or `gpus` GPUs. LaunchError if too few."""
-    found = _gpus()
+    found = gpus_here()
     if gpus > len(found):
         raise LaunchError(
             f"A run needs resources.gpus: {gpus}, and this machine shows {len(found)}. Choose another launcher, "
@@ -268,7 +268,7 @@ def _slots(gpus: int) -> list[tuple[str, ...]]:
     ]
 
 
-def _gpus() -> list[str]:
+def gpus_here() -> list[str]:
     """The GPUs this process may use, as CUDA_VISIBLE_DEVICES names them. Asked without torch, which takes seconds."""
     if shutil.which("nvidia-smi") is None:
         return []

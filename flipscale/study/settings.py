@@ -94,6 +94,13 @@ TRAINER = OneOf(
 )
 
 
+NORMALIZATIONS = {
+    "imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+    "openai": ((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)),
+}
+"""Mean and deviation of each channel, of pixels from 0 to 1: FLIP's (arXiv 2212.00794), and open_clip's default."""
+
+
 @dataclass(frozen=True)
 class Setting:
     """One setting of a run. `rule` is an expression that gives the value where the study says nothing."""
@@ -121,7 +128,7 @@ SETTINGS: Mapping[str, Setting] = {
     ),
     "flip": Setting(Flag(), "whether images are mirrored at random; FLIP does, open_clip does not", False),
     "normalization": Setting(
-        Choice(("imagenet", "openai"), "normalization"),
+        Choice(tuple(NORMALIZATIONS), "normalization"),
         "mean and deviation of pixels; FLIP's or open_clip's",
         "imagenet",
     ),

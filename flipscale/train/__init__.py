@@ -17,6 +17,7 @@ from pathlib import Path
 import torch
 
 from flipscale.errors import Diverged, FlipscaleError, LeaseLost, RunFolderError
+from flipscale.plan import processes_of
 from flipscale.run import FailureKind, Lease, RunFolder
 from flipscale.train.command import run_command
 from flipscale.train.failure import Failed, Failure, record, record_stop, say, why
@@ -25,7 +26,6 @@ from flipscale.train.open_clip_command import run_open_clip
 from flipscale.train.processes import Group, is_lost_connection, joined, start
 from flipscale.train.stop import STOP_SIGNALS, Stop, noting_signals
 from flipscale.train.task import asked_of, keep_freed_memory, line_of, parent_of, pretrain, score_parent
-from flipscale.train.training import processes_of
 
 __all__ = ["STOP_SIGNALS", "train"]
 

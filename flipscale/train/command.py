@@ -27,7 +27,6 @@ import resource
 import signal
 import socket
 import subprocess
-import sys
 import threading
 import time
 from collections import deque
@@ -40,6 +39,7 @@ import torch
 
 from flipscale.cost import steps_of
 from flipscale.errors import FlipscaleError
+from flipscale.inputs.program import FOLDER, no_such_program, not_started, search_path
 from flipscale.plan import stage
 from flipscale.run import HEARTBEAT_SECONDS, FailureKind, Lease, RunFolder, birth, is_alive
 from flipscale.scores import is_fraction
@@ -96,8 +96,8 @@ def run_command(run: RunFolder, lease: Lease, stop: Stop, say: Say) -> bool:
 def with_folder(arguments: Sequence[str], run: RunFolder) -> list[str]:
     """The arguments with the run's folder in place of {folder}, or after them."""
     folder = str(run.path.resolve())
-    if any("{folder}" in argument for argument in arguments):
-        return [argument.replace("{folder}", folder) for argument in arguments]
+    if any(FOLDER in argument for argument in arguments):
+        return [argument.replace(FOLDER, folder) for argument in arguments]
     return [*arguments, folder]
 
 
@@ -167,15 +167,9 @@ class Program:
                 start_new_session=True,
             )
         except (FileNotFoundError, NotADirectoryError):
-            raise FlipscaleError(
-                f"{arguments[0]}: there is no such program, looked for from {Path.cwd()} and in PATH; give its whole "
-                f"path in trainer.command.arguments."
-            ) from None
+            raise no_such_program(arguments[0]) from None
         except OSError as error:
-            raise FlipscaleError(
-                f"{arguments[0]}: cannot be started ({error.strerror}); make it executable, or name what runs it "
-                f"first, as in [python, train.py]."
-            ) from error
+            raise not_started(arguments[0], error.strerror) from error
         self.pid = self._process.pid
         self.born = birth(self.pid)
         self.usage: resource.struct_rusage | None = None
@@ -288,8 +282,7 @@ def _environment(run: RunFolder, changes: Mapping[str, str | None]) -> dict[str,
         **os.environ,
         "FLIPSCALE_RUN": str(run.path.resolve()),
         "PYTHONUNBUFFERED": "1",
-        # `python` is the one that runs flipscale, also where its environment was not activated.
-        "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)]),
+        "PATH": search_path(),
         **changes,
     }
     return {name: value for name, value in environment.items() if value is not None}

@@ -21,7 +21,6 @@ from typing import IO, Any
 import open_clip
 import torch
 from open_clip import CLIP, CustomTextCLIP
-from open_clip.constants import IMAGENET_MEAN, IMAGENET_STD, OPENAI_DATASET_MEAN, OPENAI_DATASET_STD
 from open_clip.factory import load_checkpoint, load_state_dict
 from open_clip.model import convert_to_custom_text_state_dict
 from open_clip.pretrained import download_pretrained, get_pretrained_cfg, list_pretrained_tags_by_model
@@ -29,18 +28,14 @@ from torch import Tensor
 
 from flipscale.architecture import Architecture, architecture
 from flipscale.errors import FlipscaleError
+from flipscale.inputs.weights import check_activation, no_such_weights
+from flipscale.study.settings import NORMALIZATIONS
 from flipscale.train.attention import shorten
 from flipscale.train.data import Images, Integers
 from flipscale.train.mask import PatchMask
 from flipscale.train.text import CompactEmbedding, encode_text, text_tower
 
 __all__ = ["build", "encode_text", "load", "pixels", "save", "tokenize", "weights"]
-
-NORMALIZATIONS = {
-    "imagenet": (IMAGENET_MEAN, IMAGENET_STD),
-    "openai": (OPENAI_DATASET_MEAN, OPENAI_DATASET_STD),
-}
-"""Mean and deviation of each channel, of pixels from 0 to 1: FLIP's (arXiv 2212.00794), and open_clip's default."""
 
 _VOCABULARY = 49408
 """Words of the tokenizer that comes with open_clip; its largest id is the end of the text."""
@@ -151,12 +146,9 @@ def _pretrained(name: str, tag: str) -> Path:
     """The file of one of open_clip's pretrained weights of the model `name`, downloaded if need be."""
     tags = list_pretrained_tags_by_model(name)
     if tag not in tags:
-        known = f"its tags are {', '.join(tags)}" if tags else f"open_clip has no pretrained weights of {name}"
-        raise FlipscaleError(f"init: {tag} is neither a file nor a tag of open_clip's weights for {name}; {known}.")
+        raise no_such_weights(tag, name, tags)
     config = get_pretrained_cfg(name, tag)
-    if config.get("quick_gelu", False) != architecture(name).open_clip_config.get("quick_gelu", False):
-        other = name.removesuffix("-quickgelu") if name.endswith("-quickgelu") else f"{name}-quickgelu"
-        raise FlipscaleError(f"init: {tag} was trained with another activation than {name} has; set model: {other}.")
+    check_activation(tag, name, config.get("quick_gelu", False))
     try:
         return Path(download_pretrained(config))
     except Exception as error:  # Whatever the hub's client raises.

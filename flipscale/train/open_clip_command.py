@@ -28,14 +28,15 @@ import torch
 
 from flipscale.architecture import architecture
 from flipscale.cost import parameters
-from flipscale.errors import DataError, Diverged, FlipscaleError
+from flipscale.errors import DataError, Diverged
+from flipscale.inputs.open_clip_flags import Job, check_webdataset, command, refuse, settle, wishes
 from flipscale.run import Lease, RunFolder, write_json
+from flipscale.study.settings import NORMALIZATIONS
 from flipscale.train.command import Program, complete, known_attempts, run_program, usage
 from flipscale.train.data.decode import CORRUPT_COUNT, CORRUPT_SHARE
 from flipscale.train.evaluate import evaluate
 from flipscale.train.loop import check_scores
-from flipscale.train.model import NORMALIZATIONS, build, save, weights
-from flipscale.train.open_clip_flags import Job, command, refuse, settle, wishes
+from flipscale.train.model import build, save, weights
 from flipscale.train.open_clip_shards import shards_of
 from flipscale.train.stop import Stop
 from flipscale.train.task import asked_of, corrupt_images, evaluations_of, parent_of
@@ -55,7 +56,7 @@ def run_open_clip(run: RunFolder, lease: Lease, stop: Stop, say: Say) -> bool:
     wished = wishes(arguments)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     refuse(settings, resources, device)
-    _check_webdataset()
+    check_webdataset()
     job = settle(settings, resources, device, run.path.resolve() / "open_clip", shards_of(run, settings), wished)
     done = _epochs_done(job)
     if done < job.epochs:
@@ -93,21 +94,6 @@ _ENVIRONMENT = dict.fromkeys(
 
 _WEIGHTS = "open_clip_pytorch_model.bin"
 """The name under which open_clip finds the weights beside a configuration."""
-
-_WEBDATASET = "0.2.86"
-"""The last version that open_clip_train 3 can do with: later ones end each shard with a mark that it cannot read."""
-
-
-def _check_webdataset() -> None:
-    try:
-        found = importlib.metadata.version("webdataset")
-    except importlib.metadata.PackageNotFoundError:
-        found = "none"
-    if found == "none" or [int(part) for part in found.split(".")[:3]] > [0, 2, 86]:
-        raise FlipscaleError(
-            f"open_clip's program needs webdataset up to {_WEBDATASET}, and {found} is installed; "
-            f"run pip install 'webdataset<={_WEBDATASET}'."
-        )
 
 
 def _write_model(job: Job, run: RunFolder) -> None:

@@ -14,8 +14,6 @@ import shlex
 import shutil
 import tarfile
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -25,10 +23,10 @@ from open_clip.tokenizer import SimpleTokenizer
 from PIL import Image
 
 from flipscale.errors import DataError
+from flipscale.inputs.open_clip_flags import Shards
+from flipscale.inputs.shards import Source, check_own, sources
 from flipscale.run import RunFolder
 from flipscale.train.data import Data
-from flipscale.train.data.library import Source, sources
-from flipscale.train.data.shards import samples
 from flipscale.train.task import open_training_data
 
 _FORMAT = 1
@@ -40,20 +38,7 @@ SHARD_PAIRS = 512
 MOST_SHARDS = 256
 
 _READ = 256
-"""Pairs that are read at a time, and samples that are looked at."""
-
-
-@dataclass(frozen=True)
-class Shards:
-    """What --train-data is given."""
-
-    urls: str
-    count: int
-    """How many shards there are."""
-    pairs: int
-    """How many pairs they hold."""
-    corrupt: int = 0
-    """How many pairs were left out when they were written, as they could not be read."""
+"""Pairs that are read at a time."""
 
 
 def shards_of(run: RunFolder, settings: Mapping[str, Any]) -> Shards:
@@ -82,18 +67,9 @@ def _own(urls: str, pairs: int) -> Shards:
             )
         patterns.append(str(_absolute(pattern)) if Source(pattern).local else pattern)
     shards = sources(urls)
-    # Of shards that hold nothing for it the program makes an epoch that never begins and never ends.
-    if shards[0].local and not any(_is_read(sample) for _, sample in islice(samples(Path(shards[0].url)), _READ)):
-        raise DataError(
-            f"{shards[0].url}: none of its first samples is one that open_clip's program reads, which takes those with "
-            f"a .txt and a .jpg, .png, .jpeg or .webp; write the captions into .txt files, or set crop: null, with "
-            f"which flipscale writes the shards."
-        )
+    if shards[0].local:
+        check_own(shards[0].url)
     return Shards("::".join(patterns), len(shards), pairs)
-
-
-def _is_read(sample: Mapping[str, bytes]) -> bool:
-    return "txt" in sample and not {"jpg", "png", "jpeg", "webp"}.isdisjoint(sample)
 
 
 def _absolute(pattern: str) -> Path:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from flipscale.cost import DEVICES, cost
 from flipscale.errors import FlipscaleError, RunFolderError
+from flipscale.plan import processes_of
 from flipscale.run import RunFolder
 from flipscale.train.loop import batches
 from flipscale.train.processes import Group
@@ -22,7 +23,7 @@ from flipscale.train.task import (
     open_training_data,
     peak_memory_of,
 )
-from flipscale.train.training import Training, processes_of, rows_of
+from flipscale.train.training import Training, rows_of
 
 WARM_UP = 3
 """Steps before anything is timed: the first ones allocate memory, and a GPU chooses its kernels in them."""

@@ -243,11 +243,6 @@ class _GlobalLoss(ClipLoss):  # type: ignore[misc]
         return logit_scale * image_features @ texts.T, logit_scale * text_features @ images.T
 
 
-def processes_of(resources: Mapping[str, Any], on_gpu: bool) -> int:
-    """How many processes train a run: as many as it asks for, else one for each GPU it asks for, else one."""
-    return int(resources.get("processes") or (on_gpu and resources.get("gpus")) or 1)
-
-
 def rows_of(settings: Mapping[str, Any], processes: int, parts: int) -> int:
     """The rows of a batch that each process takes. FlipscaleError where they do not come out whole."""
     batch, share = settings["batch_size"], processes * parts

@@ -8,6 +8,7 @@ import numpy.typing as npt
 import pytest
 
 from flipscale.errors import DataError
+from flipscale.inputs.fashion import FOLDER
 from flipscale.train.data import Data, HeldOut, fashion, open_data, open_held_out
 from tests.parts import need
 
@@ -117,7 +118,7 @@ def test_the_test_split_is_held_out(folder: Path) -> None:
 
 def test_debians_files_are_read_where_they_are_installed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("FLIPSCALE_FASHION", raising=False)
-    need(fashion.FOLDER.is_dir(), "Fashion-MNIST: apt-get install dataset-fashion-mnist")
+    need(FOLDER.is_dir(), "Fashion-MNIST: apt-get install dataset-fashion-mnist")
     data, found = training(None), held_out(None, images=2000)
     assert data.size == 60_000
     assert found.labelled is not None

@@ -20,8 +20,9 @@ import pytest
 from PIL import Image
 
 from flipscale.errors import DataError
+from flipscale.inputs.shards import sources
 from flipscale.train.data import Data, library, open_data, shuffle, views
-from flipscale.train.data.library import Library, sources
+from flipscale.train.data.library import Library
 from flipscale.train.data.views import view
 
 SHARDS, PAIRS = 24, 100

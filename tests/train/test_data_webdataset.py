@@ -13,8 +13,8 @@ import pytest
 from PIL import Image
 
 from flipscale.errors import DataError
+from flipscale.inputs.shards import Source
 from flipscale.train.data import Data, HeldOut, cache, open_data, open_held_out
-from flipscale.train.data.library import Source
 
 Files = dict[str, bytes]
 

@@ -24,12 +24,12 @@ from PIL import Image
 
 from flipscale.architecture import architecture
 from flipscale.errors import DataError, FlipscaleError
+from flipscale.inputs.open_clip_flags import FLAGS, Job, Shards, command, flags_as_markdown, refuse, settle, wishes
 from flipscale.run import RunFolder, State
 from flipscale.train.evaluate import evaluate
 from flipscale.train.model import build, tokenize, weights
 from flipscale.train.open_clip_command import _write_model, run_open_clip
-from flipscale.train.open_clip_flags import FLAGS, Job, command, flags_as_markdown, refuse, settle, wishes
-from flipscale.train.open_clip_shards import Shards, _own, shards_of
+from flipscale.train.open_clip_shards import _own, shards_of
 from flipscale.train.schedule import learning_rate
 from flipscale.train.stop import Stop
 from flipscale.train.task import asked_of, evaluations_of, open_training_data

@@ -27,7 +27,8 @@ import numpy as np
 import numpy.typing as npt
 
 from flipscale.errors import DataError
-from flipscale.train.data.library import Library, Source
+from flipscale.inputs.shards import Source
+from flipscale.train.data.library import Library
 from flipscale.train.data.pairs import Images, Integers, Tokenize
 from flipscale.train.data.shards import Index, Unreadable, name_of, read
 from flipscale.train.data.views import view

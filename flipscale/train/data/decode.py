@@ -2,7 +2,6 @@
 
 import functools
 import io
-import os
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
@@ -12,11 +11,9 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from flipscale.errors import DataError
+from flipscale.inputs.paths import reason_of
 from flipscale.train.data.pairs import Images, Integers
 from flipscale.train.data.views import view
-
-EXTENSIONS = {"jpg", "jpeg", "png", "webp", "bmp", "gif", "tif", "tiff"}
-"""What an image file's name ends in."""
 
 CORRUPT_SHARE, CORRUPT_COUNT = 0.01, 10
 """So many images, the larger of the two, may be unreadable and are passed over. More is a fault of the data set."""
@@ -99,13 +96,3 @@ def _version(path: Path) -> tuple[int, int] | None:
     except OSError:
         return None
     return stat.st_mtime_ns, stat.st_size
-
-
-def reason_of(error: Exception) -> str:
-    """What went wrong, without the number and the path that the system's errors begin and end with."""
-    return getattr(error, "strerror", None) or str(error) or type(error).__name__
-
-
-def located(name: str) -> Path:
-    """A path of a declaration. One that is not absolute starts from FLIPSCALE_DATA, else from the current folder."""
-    return Path(os.environ.get("FLIPSCALE_DATA", ""), name)

@@ -4,7 +4,6 @@ Captions are the class name in one of eight templates, so there are only 80 of t
 retrieval does not, and a contrastive batch is full of false negatives. Pictures are 28 px; other sizes are resized.
 """
 
-import os
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +11,13 @@ import numpy as np
 import numpy.typing as npt
 
 from flipscale.errors import DataError
+from flipscale.inputs.fashion import check_data_size, check_split, files_of, folder_of
+from flipscale.inputs.idx import IMAGES, LABELS
 from flipscale.train.data import draw, idx
 from flipscale.train.data.labelled import even, subset
 from flipscale.train.data.pairs import Data, HeldOut, Images, Integers, Tokenize, prompt_tokens
 from flipscale.train.data.shuffle import Shuffle
 from flipscale.train.data.views import Views, view_stored
-
-FOLDER = Path("/usr/share/datasets/fashion-mnist")
-"""Where Debian's package dataset-fashion-mnist puts it."""
 
 CLASSES = (
     "t-shirt",
@@ -47,13 +45,10 @@ TEMPLATES = [
 
 def training(options: dict[str, Any], *, data_size: int | None, image_size: int, tokenize: Tokenize) -> Data:
     """The subset of a data_size is pseudo-random, with the classes as even as can be, and the same for every run."""
-    folder = _folder(options)
+    folder = folder_of(options)
     images, labels = _read(folder, "train")
     size = len(images) if data_size is None else data_size
-    if size > len(images):
-        raise DataError(
-            f"{folder}: data_size is {size}, but Fashion-MNIST has {len(images)} training images; lower it."
-        )
+    check_data_size(folder, size, len(images))
     chosen = even(labels, draw.key("fashion", "subset"))[:size]
     # Captions are few: every class in every template is put into tokens here, once.
     captions = prompt_tokens(CLASSES, TEMPLATES, tokenize)
@@ -77,7 +72,7 @@ def held_out(
     probe: int = 0,
 ) -> HeldOut:
     """The first of the 10,000 test images; the linear probe learns from `probe` training images."""
-    folder = _folder(options)
+    folder = folder_of(options)
     grey, labels = _read(folder, "t10k")
     pictures, labels = idx.pictures(grey[:images], image_size), labels[:images]
     template = draw.bits(draw.key("fashion", "held out"), np.arange(len(labels)), 1)[:, 0] % np.uint64(len(TEMPLATES))
@@ -100,28 +95,11 @@ def _probe(folder: Path, count: int, image_size: int) -> tuple[Images, Integers]
 # Files
 
 
-def _folder(options: dict[str, Any]) -> Path:
-    """The folder of the declaration, else of the environment, else Debian's."""
-    named = options.get("folder") or os.environ.get("FLIPSCALE_FASHION")
-    folder = Path(named) if named else FOLDER
-    if not folder.is_dir():
-        raise DataError(
-            f"{folder}: there is no such folder, so no Fashion-MNIST. Type `apt-get install dataset-fashion-mnist`, "
-            f"or set the option folder of fashion in the study, or FLIPSCALE_FASHION, to a folder with its four idx "
-            f"files."
-        )
-    return folder
-
-
 def _read(folder: Path, split: str) -> tuple[npt.NDArray[np.uint8], Integers]:
     """Grey images [n, 28, 28] and labels [n] of a split, "train" or "t10k"."""
-    images = idx.array(folder / f"{split}-images-idx3-ubyte", idx.IMAGES)
-    labels = idx.array(folder / f"{split}-labels-idx1-ubyte", idx.LABELS)
-    if len(images) != len(labels):
-        raise DataError(
-            f"{folder}: the {split} split has {len(images)} images but {len(labels)} labels; "
-            f"its files are not of one set, copy both again."
-        )
+    of_images, of_labels = files_of(folder, split)
+    images, labels = idx.array(of_images, IMAGES), idx.array(of_labels, LABELS)
+    check_split(folder, split, len(images), len(labels))
     if labels.max(initial=0) >= len(CLASSES):
         raise DataError(
             f"{folder}: the {split} split has a label {labels.max()}; Fashion-MNIST has 0 to {len(CLASSES) - 1}."

@@ -15,7 +15,9 @@ from typing import Any
 import numpy as np
 
 from flipscale.errors import DataError, did_you_mean
-from flipscale.train.data import captions, fashion, folder, idx, labelled, shapes, tar_sets, webdataset
+from flipscale.inputs.idx import check_train_labels
+from flipscale.inputs.labelled import check_choice, names_in_order, same_folders
+from flipscale.train.data import captions, fashion, folder, idx, shapes, tar_sets, webdataset
 from flipscale.train.data.captions import Captioned
 from flipscale.train.data.labelled import Labelled
 from flipscale.train.data.pairs import HeldOut, Tokenize, prompt_tokens
@@ -66,12 +68,7 @@ def open_held_out(
         return _with_choice(pairs, options["urls"] if kind == "webdataset" else options["file"])
     if kind in ("webdataset", "folder", "idx"):
         found, examples = _labelled(kind, options, images, image_size, cache, probe)
-        if len(found.classes) < 2:
-            where = options.get("urls") or options.get("path") or options["images"]
-            raise DataError(
-                f"{where}: has a single class, {found.classes[0]!r}, and any model would be right; name a set of two "
-                f"classes or more."
-            )
+        check_choice(found.classes, options.get("urls") or options.get("path") or options["images"])
         return HeldOut(
             pairs=None,
             retrieval=False,
@@ -118,32 +115,19 @@ def _labelled(
 ) -> tuple[Labelled, Labelled | None]:
     """The images to score on, and those that the linear probe learns from, if it is wanted and the set has some."""
     if kind == "webdataset":
-        classes = labelled.listed(options["classes"], options["urls"])
+        classes = names_in_order(options["classes"], options["urls"])
         return tar_sets.read_labelled(options["urls"], classes, count, image_size, cache), None
     examples: Labelled | None = None
     if kind == "idx":
         classes = tuple(options["classes"])
         found = idx.read(options["images"], options["labels"], classes, count, image_size)
         if probe and options["train_images"] is not None:
-            if options["train_labels"] is None:
-                raise DataError(
-                    f"{options['train_images']}: has no train_labels beside it; name the file of its labels."
-                )
+            check_train_labels(options)
             examples = idx.read(options["train_images"], options["train_labels"], classes, probe, image_size)
     else:
         found = folder.read(options["path"], count, image_size)
         if probe and options["train"] is not None:
             examples = folder.read(options["train"], probe, image_size)
-            _same_folders(options["path"], found.classes, options["train"], examples.classes)
+            same_folders(options["path"], found.classes, options["train"], examples.classes)
         found = folder.named(found, options["classes"], options["path"])
     return found, examples
-
-
-def _same_folders(path: str, classes: tuple[str, ...], train: str, examples: tuple[str, ...]) -> None:
-    """Raise DataError unless the linear probe's images are of the same classes as those it is scored on."""
-    one_sided = sorted(set(classes) ^ set(examples))
-    if one_sided:
-        raise DataError(
-            f"{train}: its class folders are not those of {path}; {one_sided[0]!r} is in one of them only. "
-            f"Give both the same folders."
-        )

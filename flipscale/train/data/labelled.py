@@ -4,9 +4,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from flipscale.errors import DataError
+from flipscale.inputs.labelled import check_labels
 from flipscale.train.data import draw
-from flipscale.train.data.decode import located, reason_of
 from flipscale.train.data.pairs import Images, Integers
 
 STREAM = draw.key("evaluation", "subset")
@@ -54,28 +53,6 @@ def subset(labels: Integers, count: int) -> Integers:
     return np.sort(even(labels, STREAM)[:count])
 
 
-def listed(classes: str | list[str], where: str) -> tuple[str, ...]:
-    """The class names of a declaration: a list, or a text file with one a line."""
-    if not isinstance(classes, str):
-        return tuple(classes)
-    path = located(classes)
-    try:
-        names = tuple(line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip())
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(
-            f"{path}: cannot be read as the class names of {where} ({reason_of(error)}). "
-            f"Write a text file with one name a line, or a list of names, or imagenet."
-        ) from error
-    if not names:
-        raise DataError(f"{path}: has no class name; write one a line, in the order of the classes of {where}.")
-    return names
-
-
 def check(labels: Integers, classes: tuple[str, ...], where: str) -> None:
     """Raise DataError for a label that no class name belongs to."""
-    low, high = int(labels.min(initial=0)), int(labels.max(initial=0))
-    if low < 0 or high >= len(classes):
-        raise DataError(
-            f"{where}: has a label {low if low < 0 else high}, but classes names {len(classes)}, for the labels 0 to "
-            f"{len(classes) - 1}; give a name for every label from 0 on."
-        )
+    check_labels(int(labels.min(initial=0)), int(labels.max(initial=0)), len(classes), where)

@@ -13,26 +13,21 @@ index of every shard, local or fetched, is made once and kept.
 import contextlib
 import errno
 import fcntl
-import hashlib
-import json
 import os
 import re
 import shlex
 import shutil
 import time
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
-from urllib.request import url2pathname
+from typing import IO
 
 import numpy as np
-from braceexpand import braceexpand
 from webdataset.gopen import gopen, gopen_ais, gopen_schemes, rewrite_url
 
 from flipscale.errors import DataError
+from flipscale.inputs.shards import Source
 from flipscale.train.data.shards import Index, scan
 
 SHARDS_GB = 100.0
@@ -62,94 +57,6 @@ _COMMANDS = {
     **{scheme: _AIS for scheme, opener in gopen_schemes.items() if opener is gopen_ais},
 }
 """What fetches a URL of each scheme. gopen puts it between single quotes itself, which a quote in the URL would end."""
-
-SCHEMES = ["pipe", *_COMMANDS]
-"""What a URL of a shard may begin with."""
-
-_FORMAT = 1
-"""Goes into the name of an index: a change to what it holds must not find older ones."""
-
-
-@dataclass(frozen=True)
-class Source:
-    """A shard by where it is declared to be."""
-
-    url: str
-    """A path, a URL, or pipe: with a command."""
-
-    @property
-    def local(self) -> bool:
-        return not re.match(r"[a-z0-9]+:", self.url)
-
-    @property
-    def stem(self) -> str:
-        """A short name: the last word with .tar behind it."""
-        found = re.findall(r"[\w.-]+(?=\.tar)", self.url)
-        return found[-1][-64:] if found else "shard"
-
-    @property
-    def key(self) -> str:
-        """What the content follows from, as far as can be told from outside: 16 hex digits."""
-        what: list[Any] = [_FORMAT, self.url]
-        if self.local:
-            stat = Path(self.url).stat()
-            what = [_FORMAT, str(Path(self.url).resolve()), stat.st_size, stat.st_mtime_ns]
-        return hashlib.sha256(json.dumps(what).encode()).hexdigest()[:16]
-
-
-def sources(urls: str) -> list[Source]:
-    """The shards that a pattern stands for, in order; several patterns are joined by '::', as open_clip has it."""
-    found = []
-    for pattern in urls.split("::"):
-        try:
-            names = list(braceexpand(pattern))
-        except ValueError as error:
-            raise DataError(f"{pattern}: {error}; write shards as in laion400m/{{00000..00041}}.tar.") from None
-        for name in names:
-            source = Source(url2pathname(re.sub(r"^file:(//(?=/))?", "", name)) if name.startswith("file:") else name)
-            if not source.local and name.partition(":")[0] not in SCHEMES:
-                raise DataError(f"{name}: cannot be fetched, only a path, {', '.join(f'{s}:' for s in SCHEMES)} can.")
-            found.append(
-                Source(str(Path(os.environ.get("FLIPSCALE_DATA", ""), source.url))) if source.local else source
-            )
-    missing = [source.url for source in found if source.local and not Path(source.url).is_file()]
-    if missing:
-        raise DataError(
-            f"{Path(missing[0]).resolve()}: there is no such shard; {len(missing)} of the {len(found)} that {urls} "
-            f"stands for are missing. Correct urls, fetch them, or set FLIPSCALE_DATA to the folder that urls start "
-            f"from."
-        )
-    return found
-
-
-def declared_counts(shards: Sequence[Source], file: str | None) -> dict[Source, int]:
-    """How many pairs shards hold by what is written down: in `file`, or in a sizes.json beside shards on a disk.
-
-    The file is open_clip's and webdataset's: {"00000.tar": 9987, ...}. Each count is checked when its shard is read.
-    """
-    counts: dict[Source, int] = {}
-    names = Counter(f"{shard.stem}.tar" for shard in shards)
-    folders = {Path(shard.url).parent for shard in shards if shard.local}
-    for path in [Path(file)] if file else sorted(folder / "sizes.json" for folder in folders):
-        try:
-            written = json.loads(path.read_text(encoding="utf-8"))
-            if not isinstance(written, dict):
-                raise TypeError(f"it holds no object but {written!r:.40}")
-            sizes = {str(name): int(count) for name, count in written.items()}
-        except FileNotFoundError:
-            if file:
-                raise DataError(f"{path}: there is no such file; correct sizes, or leave it out.") from None
-            continue
-        except (ValueError, TypeError) as error:
-            raise DataError(
-                f'{path}: cannot be read ({error}); write {{"00000.tar": 9987, ...}} or delete it.'
-            ) from error
-        for shard in shards:
-            # A name that several folders have says nothing in a file for all of them.
-            meant = names[f"{shard.stem}.tar"] == 1 if file else shard.local and Path(shard.url).parent == path.parent
-            if meant and f"{shard.stem}.tar" in sizes:
-                counts[shard] = sizes[f"{shard.stem}.tar"]
-    return counts
 
 
 def check_count(shard: Source, found: int, expected: int) -> None:

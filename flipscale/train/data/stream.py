@@ -21,9 +21,10 @@ import numpy as np
 from PIL import Image
 
 from flipscale.errors import DataError
+from flipscale.inputs.shards import Source
 from flipscale.train.data import shuffle
 from flipscale.train.data.decode import CORRUPT_COUNT, CORRUPT_SHARE
-from flipscale.train.data.library import FETCHERS, Library, Source, check_count
+from flipscale.train.data.library import FETCHERS, Library, check_count
 from flipscale.train.data.pairs import Images, Integers, Tokenize
 from flipscale.train.data.shards import Index, Unreadable, name_of, read
 from flipscale.train.data.shuffle import Shuffle, taken

@@ -6,17 +6,18 @@ memory. Of labelled ones all labels are read first, as they say which images are
 """
 
 import functools
-import json
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 
 from flipscale.errors import DataError
+from flipscale.inputs.paths import EXTENSIONS
+from flipscale.inputs.shards import captions_of, label_of, sources
 from flipscale.train.data.captions import Captioned, gather
-from flipscale.train.data.decode import EXTENSIONS, File, decode
+from flipscale.train.data.decode import File, decode
 from flipscale.train.data.labelled import Labelled, check, subset
-from flipscale.train.data.library import Library, sources
+from flipscale.train.data.library import Library
 from flipscale.train.data.shards import Sample, samples
 
 
@@ -39,7 +40,7 @@ def _versions(urls: str) -> tuple[str, ...]:
 def _read_labelled(
     urls: str, versions: tuple[str, ...], classes: tuple[str, ...], count: int, image_size: int, cache: Path | None
 ) -> Labelled:
-    labels = np.array([_label(where, sample) for where, sample in _samples(urls, cache, "cls")], np.int64)
+    labels = np.array([label_of(where, sample) for where, sample in _samples(urls, cache, "cls")], np.int64)
     check(labels, classes, urls)
     chosen = subset(labels, count)
     images, good = decode(_files(urls, cache, set(chosen.tolist())), len(chosen), image_size, urls)
@@ -52,7 +53,7 @@ def _read_captioned(urls: str, versions: tuple[str, ...], count: int, image_size
     captions: list[list[str]] = []
     bad = 0
     for where, sample in _samples(urls, cache):
-        texts = _captions(sample)
+        texts = captions_of(sample)
         if not texts:
             bad += 1
             continue
@@ -86,30 +87,3 @@ def _files(urls: str, cache: Path | None, chosen: set[int]) -> Iterator[File]:
 
 def _image(sample: Sample) -> bytes | None:
     return next((data for extension, data in sample.items() if extension in EXTENSIONS), None)
-
-
-def _label(where: str, sample: Sample) -> int:
-    if "cls" not in sample:
-        raise DataError(
-            f"{where}: has no .cls, only {', '.join(sample)}; write the number of its class into one. If the samples "
-            f"have captions, leave classes out."
-        )
-    try:
-        return int(sample["cls"])
-    except ValueError:
-        raise DataError(
-            f"{where}: its .cls holds {sample['cls'][:40]!r}; write the number of the class, from 0 on."
-        ) from None
-
-
-def _captions(sample: Sample) -> list[str]:
-    """What captions can be read."""
-    try:
-        if "txt" in sample:
-            found = sample["txt"].decode().splitlines()
-        else:
-            found = json.loads(sample.get("json", b"{}")).get("caption")
-    except (ValueError, AttributeError):
-        return []
-    texts = found if isinstance(found, list) else [found]
-    return [text.strip() for text in texts if isinstance(text, str) and text.strip()]

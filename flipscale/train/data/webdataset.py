@@ -17,9 +17,10 @@ from typing import Any
 import numpy as np
 
 from flipscale.errors import DataError
+from flipscale.inputs.shards import Source, check_data_size, declared_counts, sources
 from flipscale.train.data import cache as cached
 from flipscale.train.data.decode import CORRUPT_COUNT, CORRUPT_SHARE, tolerated
-from flipscale.train.data.library import Library, Source, check_count, declared_counts, sources
+from flipscale.train.data.library import Library, check_count
 from flipscale.train.data.pairs import Data, HeldOut, Images, Integers, Tokenize
 from flipscale.train.data.shuffle import Shuffle, taken
 from flipscale.train.data.stream import Stream
@@ -53,11 +54,7 @@ def training(
         )
     library, shards, counts = _open(options, data_size, cache)
     size = sum(counts) if data_size is None else data_size
-    if size > sum(counts):
-        raise DataError(
-            f"{urls}: data_size is {size}, but its {len(shards)} shards hold {sum(counts)} pairs; lower data_size or "
-            f"add shards."
-        )
+    check_data_size(urls, len(shards), size, sum(counts))
     decoded = size * (3 * image_size**2 + 8 * text_length)
     if decode == "always" or (decode is None and (crop is not None or decoded > DECODED_GB * 1e9)):
         stream = Stream(library, shards, counts, size, image_size, tokenize)

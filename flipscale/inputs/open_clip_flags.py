@@ -4,6 +4,7 @@ What is written here is open_clip_train 3's: params.py, main.py and data.py of t
 """
 
 import contextlib
+import importlib.metadata
 import io
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -17,9 +18,8 @@ from open_clip_train.scheduler import const_lr, const_lr_cooldown, cosine_lr
 
 from flipscale.cost import steps_of
 from flipscale.errors import FlipscaleError
-from flipscale.train.model import NORMALIZATIONS
-from flipscale.train.open_clip_shards import Shards
-from flipscale.train.training import processes_of
+from flipscale.plan import processes_of
+from flipscale.study.settings import NORMALIZATIONS
 
 RECORDS = 200
 """About so many records of the loss a run, as with flipscale's own trainer."""
@@ -30,8 +30,24 @@ EPOCH_SAMPLES = 10_000_000
 MOST_EPOCHS = 100
 """More epochs than were wished for are taken up to so many, to end the cooldown and the schedule with one."""
 
+WEBDATASET = "0.2.86"
+"""The last version that open_clip_train 3 can do with: later ones end each shard with a mark that it cannot read."""
+
 WORKERS = 4
 """Loaders of each process on a GPU, as open_clip has it. On a CPU there are none: they would take its time."""
+
+
+@dataclass(frozen=True)
+class Shards:
+    """What --train-data is given."""
+
+    urls: str
+    count: int
+    """How many shards there are."""
+    pairs: int
+    """How many pairs they hold."""
+    corrupt: int = 0
+    """How many pairs were left out when they were written, as they could not be read."""
 
 
 @dataclass(frozen=True)
@@ -236,6 +252,19 @@ def refuse(settings: Mapping[str, Any], resources: Mapping[str, Any], device: st
         raise FlipscaleError(f"open_clip's program cannot do what is asked: {'; '.join(found)}. Or take flipscale's.")
 
 
+def check_webdataset() -> None:
+    """Raise FlipscaleError where the installed webdataset is none that the program can do with."""
+    try:
+        found = importlib.metadata.version("webdataset")
+    except importlib.metadata.PackageNotFoundError:
+        found = "none"
+    if found == "none" or [int(part) for part in found.split(".")[:3]] > [0, 2, 86]:
+        raise FlipscaleError(
+            f"open_clip's program needs webdataset up to {WEBDATASET}, and {found} is installed; "
+            f"run pip install 'webdataset<={WEBDATASET}'."
+        )
+
+
 def wishes(arguments: Sequence[str]) -> dict[str, int]:
     """The epochs and workers that `arguments` ask for. Raises FlipscaleError for what is not theirs to say."""
     said = io.StringIO()
@@ -271,7 +300,7 @@ def settle(
 ) -> Job:
     """The training that comes as near as can be to what is wished for, and to the rest exactly."""
     processes, accumulate = processes_of(resources, device == "cuda"), resources.get("accumulate") or 1
-    epochs = _epochs(settings, shards, wished.get("epochs"))
+    epochs = epochs_of(settings, shards.pairs, wished.get("epochs"))
     steps_per_epoch = steps_of(settings) // epochs
     most = wished.get("workers", WORKERS if device == "cuda" else 0)
     if shards.count < processes:
@@ -289,7 +318,7 @@ def _cooldown_steps(settings: Mapping[str, Any]) -> int:
     return round(settings["cooldown"] / settings["batch_size"]) if settings["schedule"] == "constant" else 0
 
 
-def _epochs(settings: Mapping[str, Any], shards: Shards, wished: int | None) -> int:
+def epochs_of(settings: Mapping[str, Any], pairs: int, wished: int | None) -> int:
     """How many epochs of equal length, in whole steps, the schedule and its cooldown are cut into.
 
     An epoch of open_clip's program goes through the shards from the start, in an order of its own. So one that is
@@ -299,7 +328,7 @@ def _epochs(settings: Mapping[str, Any], shards: Shards, wished: int | None) -> 
     whole = math.gcd(steps, cooldown)
     possible = [steps // length for length in range(1, whole + 1) if whole % length == 0]
     samples = steps * settings["batch_size"]
-    passes = samples / shards.pairs if shards.pairs else 0
+    passes = samples / pairs if pairs else 0
     wish = wished or max(1, int(passes), 0 if passes >= 1 else samples // EPOCH_SAMPLES)
     near = min(possible, key=lambda epochs: abs(math.log(epochs / wish)))
     if wished is None and passes >= 1:

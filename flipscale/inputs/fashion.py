@@ -1,0 +1,45 @@
+"""Where Fashion-MNIST's four IDX files are."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+from flipscale.errors import DataError
+
+FOLDER = Path("/usr/share/datasets/fashion-mnist")
+"""Where Debian's package dataset-fashion-mnist puts it."""
+
+
+def folder_of(options: dict[str, Any]) -> Path:
+    """The folder of the declaration, else of the environment, else Debian's."""
+    said = options.get("folder") or os.environ.get("FLIPSCALE_FASHION")
+    folder = Path(said) if said else FOLDER
+    if not folder.is_dir():
+        raise DataError(
+            f"{folder}: there is no such folder, so no Fashion-MNIST. Type `apt-get install dataset-fashion-mnist`, "
+            f"or set the option folder of fashion in the study, or FLIPSCALE_FASHION, to a folder with its four idx "
+            f"files."
+        )
+    return folder
+
+
+def files_of(folder: Path, split: str) -> tuple[Path, Path]:
+    """The images and the labels of a split, "train" or "t10k", each of them with .gz or without."""
+    return folder / f"{split}-images-idx3-ubyte", folder / f"{split}-labels-idx1-ubyte"
+
+
+def check_split(folder: Path, split: str, images: int, labels: int) -> None:
+    """Raise DataError unless the files of a split are of one set."""
+    if images != labels:
+        raise DataError(
+            f"{folder}: the {split} split has {images} images but {labels} labels; "
+            f"its files are not of one set, copy both again."
+        )
+
+
+def check_data_size(folder: Path, data_size: int, images: int) -> None:
+    """Raise DataError for more pairs than there are."""
+    if data_size > images:
+        raise DataError(
+            f"{folder}: data_size is {data_size}, but Fashion-MNIST has {images} training images; lower it."
+        )

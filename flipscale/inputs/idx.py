@@ -1,0 +1,90 @@
+"""IDX files, the format of MNIST and its kin: grey images [n, height, width] and labels [n], compressed (.gz) or plain.
+
+An IDX file is two zero bytes, the type of a number (8: unsigned byte), how many axes, then their lengths, then the
+numbers.
+"""
+
+import gzip
+import math
+import os
+import zlib
+from pathlib import Path
+from typing import Any
+
+from flipscale.errors import DataError
+from flipscale.inputs.paths import reason_of
+
+IMAGES, LABELS = 0x0803, 0x0801
+
+
+def content(path: Path, magic: int) -> tuple[list[int], bytes]:
+    """The shape of the array in a file and its bytes. The name may end in .gz or not, whichever file is there."""
+    path, data = _read(path, None)
+    shape = _shape(path, magic, data)
+    _check_size(path, shape, len(data) - 4 - 4 * len(shape))
+    return shape, data[4 + 4 * len(shape) :]
+
+
+def shape_of(path: Path, magic: int) -> list[int]:
+    """The shape of the array in a file, of which the beginning is read, and the length is taken from its end."""
+    path, data = _read(path, 64)
+    shape = _shape(path, magic, data)
+    begins = 4 + 4 * len(shape)
+    with open(path, "rb") as file:
+        size = os.fstat(file.fileno()).st_size
+        if path.suffix == ".gz":
+            # The last four bytes of a gzip file are the length of what it holds, if it was written in one go.
+            length = int.from_bytes(os.pread(file.fileno(), 4, max(0, size - 4)), "little")
+            if length != (begins + math.prod(shape)) % (1 << 32):
+                content(path, magic)
+        else:
+            _check_size(path, shape, size - begins)
+    return shape
+
+
+def check_counts(images: object, how_many: int, labels: object, labels_of: int) -> None:
+    """Raise DataError unless there is a label for each image, and at least one image."""
+    if how_many != labels_of:
+        raise DataError(
+            f"{images}: has {how_many} images, but {labels} has {labels_of} labels; name two files of one set."
+        )
+    if not how_many:
+        raise DataError(f"{images}: has no images; name a file that has some.")
+
+
+def check_train_labels(options: dict[str, Any]) -> None:
+    """Raise DataError for images to train the linear probe on without a file of their labels."""
+    if options["train_labels"] is None:
+        raise DataError(f"{options['train_images']}: has no train_labels beside it; name the file of its labels.")
+
+
+def _read(path: Path, most: int | None) -> tuple[Path, bytes]:
+    """The file that is there, and the first `most` bytes of what it holds, or all."""
+    zipped = path if path.suffix == ".gz" else path.with_name(path.name + ".gz")
+    path = zipped if zipped.exists() else zipped.with_suffix("")
+    try:
+        with gzip.open(path) if path is zipped else open(path, "rb") as file:
+            return path, file.read() if most is None else file.read(most)
+    except FileNotFoundError:
+        raise DataError(f"{zipped}: there is no such file, and none without .gz; correct its path.") from None
+    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+        raise DataError(f"{path}: not a whole gzip file ({error}); copy it again.") from error
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({reason_of(error)}); name an idx file.") from error
+
+
+def _shape(path: Path, magic: int, data: bytes) -> list[int]:
+    found, axes = int.from_bytes(data[:4], "big"), magic & 0xFF
+    if found != magic or len(data) < 4 + 4 * axes:
+        raise DataError(
+            f"{path}: begins with {data[:4].hex() or 'nothing'}, an idx file of this kind with {magic:08x}."
+        )
+    return [int.from_bytes(data[4 + 4 * axis : 8 + 4 * axis], "big") for axis in range(axes)]
+
+
+def _check_size(path: Path, shape: list[int], found: int) -> None:
+    if found != math.prod(shape):
+        raise DataError(
+            f"{path}: declares {' x '.join(map(str, shape))} = {math.prod(shape)} bytes but holds {found}; "
+            f"copy it again."
+        )

@@ -1,0 +1,135 @@
+"""Labelled images on a disk: a folder of images for each class, as torchvision's ImageFolder reads them, and names."""
+
+import json
+import os
+from pathlib import Path
+
+from flipscale.errors import DataError, did_you_mean, printable
+from flipscale.inputs.paths import EXTENSIONS, located, reason_of
+
+
+def class_folders(path: str) -> tuple[Path, list[Path]]:
+    """The folder, and in it one for each class, sorted by name. Raises DataError where there are none."""
+    root = located(path)
+    if not root.is_dir():
+        raise DataError(
+            f"{root.resolve()}: there is no such folder. Correct its path, or set FLIPSCALE_DATA to the folder that "
+            f"paths start from; in it is a folder of images for each class."
+        )
+    try:
+        folders = sorted(folder for folder in root.iterdir() if folder.is_dir() and not folder.name.startswith("."))
+    except OSError as error:
+        raise DataError(f"{root}: cannot be listed ({reason_of(error)}); mend its permissions.") from error
+    if not folders:
+        raise DataError(f"{root}: has no folders; put the images of each class into a folder of its own.")
+    return root, folders
+
+
+def is_image(path: Path) -> bool:
+    return path.suffix[1:].lower() in EXTENSIONS and path.is_file()
+
+
+def has_images(folder: Path) -> bool:
+    """Whether there is an image file in a folder, at any depth. What comes after the first is not listed."""
+    inner = []
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if is_image(Path(entry.path)):
+                return True
+            if entry.is_dir(follow_symlinks=False):
+                inner.append(Path(entry.path))
+    return any(map(has_images, inner))
+
+
+def no_images(folder: Path) -> DataError:
+    return DataError(
+        f"{folder}: this class folder has no images ({', '.join(sorted(EXTENSIONS))}); put some there or remove it."
+    )
+
+
+def same_folders(path: str, classes: tuple[str, ...], train: str, examples: tuple[str, ...]) -> None:
+    """Raise DataError unless the linear probe's images are of the same classes as those it is scored on."""
+    one_sided = sorted(set(classes) ^ set(examples))
+    if one_sided:
+        raise DataError(
+            f"{train}: its class folders are not those of {path}; {one_sided[0]!r} is in one of them only. "
+            f"Give both the same folders."
+        )
+
+
+def names_of_folders(folders: tuple[str, ...], classes: str | list[str] | None, where: str) -> tuple[str, ...]:
+    """The name of the class of each folder.
+
+    classes: names in the sorted order of the folders, a JSON file {folder: name}, or None: then a folder's name is that
+        of its class, with _ for a blank.
+    """
+    if classes is None:
+        if odd := next((folder for folder in folders if printable(folder) != folder), None):
+            raise DataError(
+                f"{where}: the name of the class folder {odd} is not UTF-8, so it is no text to score images by; "
+                f"rename it, or give the names of all {len(folders)} with classes."
+            )
+        return tuple(folder.replace("_", " ") for folder in folders)
+    if isinstance(classes, str):
+        return _by_folder(folders, classes, where)
+    if len(classes) != len(folders):
+        raise DataError(
+            f"{where}: has {len(folders)} class folders, from {folders[0]!r} on, but classes names {len(classes)}; "
+            f"give one name for each folder in sorted order, or a JSON file {{folder: name}}."
+        )
+    return tuple(classes)
+
+
+def _by_folder(folders: tuple[str, ...], file: str, where: str) -> tuple[str, ...]:
+    path = located(file)
+    try:
+        names = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise DataError(
+            f"{path}: cannot be read as the class names of {where} ({reason_of(error)}). "
+            f"Write a JSON file {{folder: name}}."
+        ) from error
+    if not isinstance(names, dict):
+        raise DataError(f"{path}: is no mapping; write {{folder: name}} for the class folders of {where}.")
+    unnamed = [folder for folder in folders if not isinstance(names.get(folder), str)]
+    if unnamed:
+        raise DataError(
+            f"{path}: names no class for {len(unnamed)} of the {len(folders)} folders of {where}, the first of them "
+            f"{unnamed[0]!r}; {did_you_mean(unnamed[0], names)}"
+        )
+    return tuple(names[folder] for folder in folders)
+
+
+def names_in_order(classes: str | list[str], where: str) -> tuple[str, ...]:
+    """The class names of a declaration: a list, or a text file with one a line."""
+    if not isinstance(classes, str):
+        return tuple(classes)
+    path = located(classes)
+    try:
+        names = tuple(line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip())
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(
+            f"{path}: cannot be read as the class names of {where} ({reason_of(error)}). "
+            f"Write a text file with one name a line, or a list of names, or imagenet."
+        ) from error
+    if not names:
+        raise DataError(f"{path}: has no class name; write one a line, in the order of the classes of {where}.")
+    return names
+
+
+def check_labels(low: int, high: int, classes: int, where: str) -> None:
+    """Raise DataError for labels, of which the least and the largest are given, that no class name belongs to."""
+    if low < 0 or high >= classes:
+        raise DataError(
+            f"{where}: has a label {low if low < 0 else high}, but classes names {classes}, for the labels 0 to "
+            f"{classes - 1}; give a name for every label from 0 on."
+        )
+
+
+def check_choice(classes: tuple[str, ...], where: str) -> None:
+    """Raise DataError for a set with a single class."""
+    if len(classes) < 2:
+        raise DataError(
+            f"{where}: has a single class, {classes[0]!r}, and any model would be right; name a set of two classes or "
+            f"more."
+        )

@@ -1,0 +1,61 @@
+"""A training command: which program it starts, and whether that is there."""
+
+import os
+import re
+import shutil
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from flipscale.errors import FlipscaleError
+
+FOLDER = "{folder}"
+"""Stands in the arguments for the run's folder, which is else the last one."""
+
+_INTERPRETER = re.compile(r"(python|pypy)[\d.]*|bash|sh|zsh|perl|Rscript|julia|ruby|node")
+
+_SWITCHES = re.compile(r"-[uOBEIsSvbq]+")
+"""Python's options without a value: the script comes after them."""
+
+
+def search_path() -> str:
+    """Where programs are looked for: `python` is the one that runs flipscale, also in an environment not activated."""
+    return os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
+
+
+def check_program(arguments: Sequence[str]) -> None:
+    """Raise FlipscaleError unless the program is there to be executed, and the script that it is to run."""
+    name, *rest = arguments
+    if FOLDER in name:
+        return
+    if shutil.which(name, path=search_path()) is None:
+        if "/" in name and Path(name).is_file():
+            raise not_started(name, "Permission denied")
+        raise no_such_program(name)
+    program = Path(name).name
+    if not _INTERPRETER.fullmatch(program):
+        return
+    if program.startswith("py"):
+        rest = [argument for argument in rest if not _SWITCHES.fullmatch(argument)]
+    script = rest[0] if rest else None
+    # What follows any other option may be its value, and what -m and -c name is no file.
+    if script is None or script.startswith("-") or FOLDER in script or Path(script).exists():
+        return
+    raise FlipscaleError(
+        f"{script}: there is no such script for {name}, looked for from {Path.cwd()}; correct it in "
+        f"trainer.command.arguments."
+    )
+
+
+def no_such_program(name: str) -> FlipscaleError:
+    return FlipscaleError(
+        f"{name}: there is no such program, looked for from {Path.cwd()} and in PATH; give its whole path in "
+        f"trainer.command.arguments."
+    )
+
+
+def not_started(name: str, reason: str | None) -> FlipscaleError:
+    return FlipscaleError(
+        f"{name}: cannot be started ({reason}); make it executable, or name what runs it first, as in "
+        f"[python, train.py]."
+    )

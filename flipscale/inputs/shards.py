@@ -1,0 +1,340 @@
+"""Tar shards by the pattern that declares them: which ones there are, how many pairs they declare, what is in one.
+
+    laion/{00000..00041}.tar                        on a disk; a path that is not absolute starts from FLIPSCALE_DATA
+    https://host/laion/{00000..00041}.tar           a URL
+    pipe:ssh host cat /laion/{00000..00041}.tar     the output of a command
+
+A sample is the files of a shard in a row that share a name up to the first dot. A damaged shard is an error. Shards are
+read with tarfile, because the webdataset package takes a shard that was cut off between two files for a whole one.
+"""
+
+import contextlib
+import hashlib
+import json
+import os
+import re
+import tarfile
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from pathlib import Path
+from typing import IO, Any
+from urllib.request import url2pathname
+
+from braceexpand import braceexpand
+
+from flipscale.errors import DataError
+from flipscale.inputs.labelled import check_labels
+from flipscale.inputs.paths import EXTENSIONS, located, reason_of
+
+SCHEMES = ["pipe", "s3", "ais", "ftps", "gs", "htgs", "http", "https", "scp", "sftp"]
+"""What a URL of a shard may begin with: pipe, s3, and what webdataset's gopen knows."""
+
+_FORMAT = 1
+"""Goes into the name of an index: a change to what it holds must not find older ones."""
+
+_BLOCK = 512
+"""Tar files are made of blocks of this many bytes, and end with blocks of zeros."""
+
+_SAMPLES = 256
+"""So many samples of a shard are looked at before it is said to hold none."""
+
+_FEW = 16
+"""Up to so many shards of a folder are looked up one by one; for more the folder is listed once."""
+
+Place = tuple[int, int]
+"""Where the content of a file in a shard begins, and its length."""
+
+
+# The pattern
+
+
+@dataclass(frozen=True)
+class Source:
+    """A shard by where it is declared to be."""
+
+    url: str
+    """A path, a URL, or pipe: with a command."""
+
+    @property
+    def local(self) -> bool:
+        return not re.match(r"[a-z0-9]+:", self.url)
+
+    @property
+    def stem(self) -> str:
+        """A short name: the last word with .tar behind it."""
+        found = re.findall(r"[\w.-]+(?=\.tar)", self.url)
+        return found[-1][-64:] if found else "shard"
+
+    @property
+    def key(self) -> str:
+        """What the content follows from, as far as can be told from outside: 16 hex digits."""
+        what: list[Any] = [_FORMAT, self.url]
+        if self.local:
+            stat = Path(self.url).stat()
+            what = [_FORMAT, str(Path(self.url).resolve()), stat.st_size, stat.st_mtime_ns]
+        return hashlib.sha256(json.dumps(what).encode()).hexdigest()[:16]
+
+
+def sources(urls: str) -> list[Source]:
+    """The shards that a pattern stands for, in order; several patterns are joined by '::', as open_clip has it.
+
+    Raises DataError for a pattern that cannot be read or fetched, and for shards on a disk that are not there.
+    """
+    found = []
+    for pattern in urls.split("::"):
+        try:
+            names = list(braceexpand(pattern))
+        except ValueError as error:
+            raise DataError(f"{pattern}: {error}; write shards as in laion400m/{{00000..00041}}.tar.") from None
+        for name in names:
+            source = Source(url2pathname(re.sub(r"^file:(//(?=/))?", "", name)) if name.startswith("file:") else name)
+            if not source.local and name.partition(":")[0] not in SCHEMES:
+                raise DataError(f"{name}: cannot be fetched, only a path, {', '.join(f'{s}:' for s in SCHEMES)} can.")
+            found.append(Source(str(located(source.url))) if source.local else source)
+    missing = _missing([source.url for source in found if source.local])
+    if missing:
+        raise DataError(
+            f"{Path(missing[0]).resolve()}: there is no such shard; {len(missing)} of the {len(found)} that {urls} "
+            f"stands for are missing. Correct urls, fetch them, or set FLIPSCALE_DATA to the folder that urls start "
+            f"from."
+        )
+    return found
+
+
+def _missing(paths: Sequence[str]) -> list[str]:
+    """Those of the paths that are no files. A folder is listed once: 41,456 questions take a network disk minutes."""
+    folders: dict[str, dict[str, str]] = defaultdict(dict)
+    for path in paths:
+        folder, _, name = path.rpartition("/")
+        folders[folder or ("/" if path.startswith("/") else ".")][name] = path
+    present: set[str] = set()
+    for folder, wanted in folders.items():
+        if len(wanted) > _FEW:
+            # Whoever may not list a folder may still be let at its files.
+            with contextlib.suppress(OSError), os.scandir(folder) as entries:
+                present.update(wanted[entry.name] for entry in entries if entry.name in wanted and entry.is_file())
+                continue
+        present.update(path for path in wanted.values() if os.path.isfile(path))  # noqa: PTH113
+    return [path for path in paths if path not in present]
+
+
+def check_data_size(urls: str, shards: int, data_size: int, pairs: int) -> None:
+    """Raise DataError for more pairs than there are."""
+    if data_size > pairs:
+        raise DataError(
+            f"{urls}: data_size is {data_size}, but its {shards} shards hold {pairs} pairs; lower data_size or "
+            f"add shards."
+        )
+
+
+def declared_counts(shards: Sequence[Source], file: str | None) -> dict[Source, int]:
+    """How many pairs shards hold by what is written down: in `file`, or in a sizes.json beside shards on a disk.
+
+    The file is open_clip's and webdataset's: {"00000.tar": 9987, ...}. Each count is checked when its shard is read.
+    """
+    counts: dict[Source, int] = {}
+    names = Counter(f"{shard.stem}.tar" for shard in shards)
+    folders = {Path(shard.url).parent for shard in shards if shard.local}
+    for path in [Path(file)] if file else sorted(folder / "sizes.json" for folder in folders):
+        try:
+            written = json.loads(path.read_text(encoding="utf-8"))
+            if not isinstance(written, dict):
+                raise TypeError(f"it holds no object but {written!r:.40}")
+            sizes = {str(name): int(count) for name, count in written.items()}
+        except FileNotFoundError:
+            if file:
+                raise DataError(f"{path}: there is no such file; correct sizes, or leave it out.") from None
+            continue
+        except (ValueError, TypeError) as error:
+            raise DataError(
+                f'{path}: cannot be read ({error}); write {{"00000.tar": 9987, ...}} or delete it.'
+            ) from error
+        for shard in shards:
+            # A name that several folders have says nothing in a file for all of them.
+            meant = names[f"{shard.stem}.tar"] == 1 if file else shard.local and Path(shard.url).parent == path.parent
+            if meant and f"{shard.stem}.tar" in sizes:
+                counts[shard] = sizes[f"{shard.stem}.tar"]
+    return counts
+
+
+# What is in a shard
+
+
+def members(file: IO[bytes], shard: str) -> Iterator[tuple[str, dict[str, Place]]]:
+    """The samples of a shard in order: the name, and where each file that is not empty lies, by extension.
+
+    Raises DataError for a shard that is not whole, once it has been gone through, by the name given.
+    """
+    for name, files in groupby(_files(file, shard), key=lambda found: found[0]):
+        yield name, {extension: place for _, extension, place in files}
+
+
+def pair_of(places: dict[str, Place]) -> tuple[Place, Place, bool] | None:
+    """The image and the caption of a sample, and whether that is a .json, for want of a .txt; None if it lacks one."""
+    places = {extension: place for extension, place in places.items() if place[1]}
+    image = next((places[extension] for extension in places if extension in EXTENSIONS), None)
+    caption = places.get("txt") or places.get("json")
+    return (image, caption, "txt" not in places) if image and caption else None
+
+
+def caption_of(text: bytes, is_json: bool) -> str | None:
+    """The caption of a pair, of its .txt or its .json; None if it has none. Raises what text that is neither raises."""
+    found = json.loads(text.decode()).get("caption") if is_json else text.decode()
+    return found.strip() or None if isinstance(found, str) else None
+
+
+def captions_of(sample: dict[str, bytes]) -> list[str]:
+    """What captions of a sample of an evaluation set can be read: a .txt holds one a line, a .json one or a list."""
+    try:
+        if "txt" in sample:
+            found = sample["txt"].decode().splitlines()
+        else:
+            found = json.loads(sample.get("json", b"{}")).get("caption")
+    except (ValueError, AttributeError):
+        return []
+    texts = found if isinstance(found, list) else [found]
+    return [text.strip() for text in texts if isinstance(text, str) and text.strip()]
+
+
+def label_of(where: str, sample: dict[str, bytes]) -> int:
+    """The number of a sample's class. Raises DataError."""
+    if "cls" not in sample:
+        raise DataError(
+            f"{where}: has no .cls, only {', '.join(sample)}; write the number of its class into one. If the samples "
+            f"have captions, leave classes out."
+        )
+    try:
+        return int(sample["cls"])
+    except ValueError:
+        raise DataError(
+            f"{where}: its .cls holds {sample['cls'][:40]!r}; write the number of the class, from 0 on."
+        ) from None
+
+
+def named(path: str) -> tuple[str, str]:
+    """The name of a file's sample, and its extension: what follows the first dot, in small letters."""
+    folder, slash, name = path.rpartition("/")
+    stem, _, extension = name.partition(".")
+    return folder + slash + stem, extension.lower()
+
+
+def _files(file: IO[bytes], shard: str) -> Iterator[tuple[str, str, Place]]:
+    """The files of a shard, in order: the sample's name, the extension, where the content lies."""
+    name = "none"
+    try:
+        with tarfile.open(fileobj=file, mode="r:") as tar:
+            for member in tar:
+                sample, extension = named(member.name)
+                if member.isreg() and extension:
+                    name = sample
+                    yield name, extension, (member.offset_data, member.size)
+            end = tar.offset
+    except tarfile.ReadError as error:
+        raise DataError(
+            f"{shard}: not a whole tar file ({error}; the last sample read is {name}). "
+            f"Shards are plain .tar files; fetch or write this one again."
+        ) from error
+    # tarfile takes any header it cannot read for the end. A whole file ends in zeros.
+    if os.pread(file.fileno(), _BLOCK, end) != bytes(_BLOCK):
+        raise DataError(
+            f"{shard}: cut off or damaged at byte {end}, after sample {name}; fetch or write this shard again."
+        )
+
+
+# The first samples of a shard
+
+
+def check_pairs(path: str) -> None:
+    """Raise DataError for a shard that is torn, or whose first samples are no pairs of an image and a caption."""
+
+    def is_pair(file: int, places: dict[str, Place]) -> bool:
+        pair = pair_of(places)
+        if pair is None:
+            return False
+        _, (start, size), is_json = pair
+        try:
+            return caption_of(os.pread(file, size, start), is_json) is not None
+        except (ValueError, AttributeError):
+            return False
+
+    if (first := _first(path, is_pair)) is not None:
+        raise DataError(
+            f"{path}: none of its first samples is a pair of an image and a caption: {first}. Name shards whose "
+            f'samples have a .jpg, .png, ... and a .txt, or "caption" in a .json.'
+        )
+
+
+def check_labelled(path: str, classes: int) -> None:
+    """Raise DataError for a shard that is torn, or whose first samples are no images with the number of a class."""
+
+    def is_labelled(file: int, places: dict[str, Place]) -> bool:
+        label = label_of(path, _contents(file, places, "cls"))
+        check_labels(label, label, classes, path)
+        return not EXTENSIONS.isdisjoint(places)
+
+    if (first := _first(path, is_labelled)) is not None:
+        raise DataError(f"{path}: none of its first samples has an image: {first}. Name shards of images.")
+
+
+def check_captioned(path: str) -> None:
+    """Raise DataError for a shard that is torn, or whose first samples are no images with captions."""
+
+    def is_captioned(file: int, places: dict[str, Place]) -> bool:
+        return bool(captions_of(_contents(file, places, "txt", "json"))) and not EXTENSIONS.isdisjoint(places)
+
+    if (first := _first(path, is_captioned)) is not None:
+        raise DataError(
+            f"{path}: none of its first samples is an image with captions (.txt, or caption in a .json): {first}. "
+            f"If they have a .cls, give classes."
+        )
+
+
+def check_own(path: str) -> None:
+    """Raise DataError for a shard of whose first samples open_clip's program reads none.
+
+    Of shards that hold nothing for it the program makes an epoch that never begins and never ends.
+    """
+
+    def is_read(file: int, places: dict[str, Place]) -> bool:
+        return "txt" in places and not {"jpg", "png", "jpeg", "webp"}.isdisjoint(places)
+
+    if _first(path, is_read) is not None:
+        raise DataError(
+            f"{path}: none of its first samples is one that open_clip's program reads, which takes those with "
+            f"a .txt and a .jpg, .png, .jpeg or .webp; write the captions into .txt files, or set crop: null, with "
+            f"which flipscale writes the shards."
+        )
+
+
+def _first(path: str, is_good: Callable[[int, dict[str, Place]], bool]) -> str | None:
+    """None if one of the first samples is good, else what the first of them holds. DataError for a torn shard."""
+    try:
+        with open(path, "rb") as file:
+            found: str | None = "it has none"
+            for number, (name, places) in enumerate(members(file, path)):
+                if is_good(file.fileno(), places):
+                    found = None
+                if number == 0 and found:
+                    found = f"{name} has {', '.join(f'.{extension}' for extension in places)}"
+                if found is None or number == _SAMPLES - 1:
+                    break
+            else:
+                return found
+            # What was cut off seldom ends in zeros, as a whole file does. Only then all of it is gone through.
+            if os.pread(file.fileno(), _BLOCK, os.fstat(file.fileno()).st_size - _BLOCK) != bytes(_BLOCK):
+                file.seek(0)
+                for _ in members(file, path):
+                    pass
+            return found
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({reason_of(error)}); mend its permissions.") from error
+
+
+def _contents(file: int, places: dict[str, Place], *wanted: str) -> dict[str, bytes]:
+    """The files of a sample; only those that are wanted are read."""
+    return {
+        extension: os.pread(file, size, start) if extension in wanted else b""
+        for extension, (start, size) in places.items()
+    }
