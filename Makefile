@@ -6,13 +6,16 @@ BIN := .venv/bin
 # One thread a process: small models gain nothing from a second one, and two that spin lose (docs/log.md).
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: quickstart test check bench format docs install clean cluster-slurm cluster-slurm-stop cluster-ray cluster-ray-stop
+.PHONY: quickstart test test-gpu check bench format docs install clean cluster-slurm cluster-slurm-stop cluster-ray cluster-ray-stop
 
 quickstart: .venv/.installed  ## run a small study end to end on data that is drawn, in a few minutes
 	$(BIN)/flipscale run studies/quickstart.yaml
 
 test: check  ## all checks and tests
 	$(BIN)/python -m pytest
+
+test-gpu: .venv/.dev  ## tests and figures of the GPU here, in under 8 minutes; says so where there is none
+	$(BIN)/python -m tests.gpu
 
 check: .venv/.dev  ## lint, format, types
 	$(BIN)/ruff check .
