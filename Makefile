@@ -9,7 +9,7 @@ export OMP_NUM_THREADS ?= 1
 # Two workers more than cores, as the tests of SLURM and of Ray mostly wait. tests/conftest.py says which tests stay together.
 PARALLEL = -n $$(($$(nproc) + 2)) --dist loadgroup --no-loadscope-reorder
 
-.PHONY: quickstart test test-quick check bench format docs install clean cluster-slurm cluster-slurm-stop cluster-ray cluster-ray-stop
+.PHONY: quickstart test test-quick test-gpu check bench format docs install clean cluster-slurm cluster-slurm-stop cluster-ray cluster-ray-stop
 
 quickstart: .venv/.installed  ## run a small study end to end on data that is drawn, in a few minutes
 	$(BIN)/flipscale run studies/quickstart.yaml
@@ -19,6 +19,9 @@ test: check  ## all checks and tests; tests that wait for clusters run beside te
 
 test-quick: .venv/.dev  ## tests that need no cluster, server or browser, in under 3 minutes
 	$(BIN)/python -m pytest -m 'not slow' $(PARALLEL)
+
+test-gpu: .venv/.dev  ## tests and figures of the GPU here, in under 8 minutes; says so where there is none
+	$(BIN)/python -m tests.gpu
 
 check: .venv/.dev  ## lint, format, types
 	$(BIN)/ruff check .

@@ -32,7 +32,7 @@ import torch
 from bench.programs import MOST_PAIRS, PROGRAMS, Measured, Prepared, measure, prepare, settings_of
 from bench.report import leave, machine, table
 from flipscale.architecture import architecture
-from flipscale.cost import DEVICES, cost
+from flipscale.cost import DEVICES, cost, device_named
 
 CPU_SIZES = ("ViT-w32d2-4", "ViT-w48d3-4", "ViT-w64d4-4", "ViT-w128d4-4", "ViT-w192d6-4", "ViT-B-32")
 """From those of the quickstart to a stock model."""
@@ -165,11 +165,10 @@ def _cell(prepared: Prepared, mask_ratio: float, repeats: int, work: Path) -> di
 
 def _utilisation(flops: int, speed: Mapping[str, float], precision: str) -> dict[str, float] | None:
     """The share of the GPU's peak that the model's FLOPs are; None for a device whose peak is not known."""
-    name = torch.cuda.get_device_name() if torch.cuda.is_available() else ""
-    device = next((device for key, device in DEVICES.items() if key != "cpu" and key in name), None)
-    if device is None:
+    known = device_named(torch.cuda.get_device_name()) if torch.cuda.is_available() else None
+    if known is None:
         return None
-    peak = device.fp32 if precision == "fp32" else device.bf16
+    peak = DEVICES[known].peak(precision)
     return {program: flops * speed[program] / peak for program in PROGRAMS}
 
 

@@ -18,6 +18,7 @@ them does not matter. Evaluation, start-up and waiting for data are not in them.
 """
 
 import functools
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -39,9 +40,13 @@ class Device:
     source: str
     utilisation: float = UTILISATION
 
+    def peak(self, precision: str) -> float:
+        """The peak FLOPs per second in `precision`: those of fp16 are those of bf16."""
+        return self.fp32 if precision == "fp32" else self.bf16
+
     def flops_per_second(self, precision: str) -> float:
-        """The rate that training in `precision`, "bf16" or "fp32", sustains."""
-        return self.utilisation * (self.bf16 if precision == "bf16" else self.fp32)
+        """The rate that training in `precision` sustains."""
+        return self.utilisation * self.peak(precision)
 
 
 NO_RESOURCES: Mapping[str, Any] = {"gpus": 0, "device": "cpu"}
@@ -58,6 +63,12 @@ DEVICES = {
     "TPU-v3": Device(61.5e12, 61.5e12, "one core, half of a chip's 123 TFLOP/s in Google Cloud's documentation"),
 }
 """The devices whose hours can be predicted by name. For any other, or a measured rate, give `cost` flops_per_second."""
+
+
+def device_named(name: str) -> str | None:
+    """The key in `DEVICES` of a device by the name it gives itself, as "NVIDIA H100 80GB HBM3"; None if it has none."""
+    words = re.split(r"[^A-Za-z0-9]+", name)  # An RTX A1000 is no A100.
+    return next((key for key in DEVICES if key in words), None)
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,7 @@
-"""Real parts that tests need: where one is missing, CI fails and a laptop skips and says why."""
+"""Real parts that tests need: where one is missing, CI fails and a laptop skips and says why.
+
+A GPU is the exception: no CI has one, so its tests skip there too. `make test-gpu` runs them where there is one.
+"""
 
 import os
 
@@ -11,3 +14,11 @@ def need(present: bool, what: str) -> None:
         if os.environ.get("CI"):
             pytest.fail(f"needs {what}")
         pytest.skip(f"needs {what}", allow_module_level=True)
+
+
+def need_gpu() -> None:
+    """Go on if there is a GPU that torch can use; else skip and say why, in CI too."""
+    from bench.gpu import missing
+
+    if reason := missing():
+        pytest.skip(f"needs a GPU: {reason}")

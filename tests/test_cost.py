@@ -10,7 +10,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from flipscale.architecture import architecture, known_models
-from flipscale.cost import DEVICES, Flops, activation_bytes, cost, flops, loss_flops, parameters
+from flipscale.cost import DEVICES, Flops, activation_bytes, cost, device_named, flops, loss_flops, parameters
 from flipscale.errors import FlipscaleError
 
 FAMILY = ("ViT-w16d1-4", "ViT-w48d3-4", "ViT-w64d4-7", "ViT-w128d12-2")
@@ -219,6 +219,19 @@ def test_hours_do_not_depend_on_the_number_of_devices():
         cost(FLIP_L16, {"processes": 1, "device": "A100"}).gpu_hours
         == cost(FLIP_L16, {"processes": 64, "device": "A100"}).gpu_hours
     )
+
+
+@pytest.mark.parametrize(
+    ("name", "key"),
+    [("NVIDIA H100 80GB HBM3", "H100"), ("NVIDIA A100-SXM4-40GB", "A100"), ("NVIDIA RTX A1000", None), ("cpu", "cpu")],
+)
+def test_a_gpu_is_known_by_the_name_it_gives_itself(name, key):
+    assert device_named(name) == key
+
+
+def test_fp16_is_as_fast_as_bf16():
+    assert DEVICES["A100"].flops_per_second("fp16") == DEVICES["A100"].flops_per_second("bf16")
+    assert DEVICES["H100"].peak("fp16") == 989e12
 
 
 def test_precision_picks_the_rate_of_a_gpu():

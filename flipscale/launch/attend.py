@@ -41,7 +41,9 @@ _CHATTER = re.compile(
 STOP_SIGNAL = signal.SIGUSR2
 """Asks a worker to stop with a checkpoint. srun passes it on, where SIGTERM makes it kill what it started."""
 
-_OUT_OF_MEMORY = re.compile(r"oom[-_ ]kill|exceeded .*memory limit|(?<!failed \(oom\): )out of memory", re.IGNORECASE)
+_OUT_OF_MEMORY = re.compile(
+    r"^(?!.*failed \(oom\): ).*(oom[-_ ]kill|exceeded .*memory limit|out of memory)", re.IGNORECASE | re.MULTILINE
+)
 """What SLURM says where the kernel, or SLURM itself, killed for want of memory, and what CUDA says. What `train` says
 of a run that it could fail in order is of another run."""
 

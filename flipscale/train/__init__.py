@@ -58,6 +58,8 @@ class _Crew:
     def __init__(self, folders: Sequence[Path]):
         self.folders = folders
         self.joined = joined()
+        self.broken = False
+        """Whether the GPU does nothing for this process any more: what is left needs another process."""
         self.group = self.joined or Group()
 
     def of(self, processes: int) -> Group:
@@ -69,8 +71,10 @@ class _Crew:
 
     @property
     def is_lost(self) -> bool:
-        """Whether processes that were started elsewhere went apart: whoever started them must do so again."""
-        return self.joined is not None and self.group.apart
+        """Whether nothing more can be done here: the GPU is of no use any more, or processes that were started
+        elsewhere went apart. Whoever started them must do so again.
+        """
+        return self.broken or (self.joined is not None and self.group.apart)
 
     def close(self) -> None:
         self.group.close()
@@ -168,6 +172,9 @@ class _Queue:
         group.report(failure)
         if not isinstance(error, Failed | Diverged):
             group.separate()
+        if isinstance(error, RuntimeError) and group.is_broken:
+            self.crew.broken = True
+            print("The GPU does nothing more for this process; the runs that are left need another.", file=sys.stderr)
         if group.apart and not self.crew.joined:
             self.crew.close()
         return failure

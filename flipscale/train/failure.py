@@ -1,6 +1,7 @@
 """A failure by its kind, which says what may be done about it, and a sentence for a person."""
 
 import errno
+import re
 import sys
 import time
 import traceback
@@ -44,13 +45,31 @@ def why(error: Exception) -> Failure:
             return Failure(FailureKind.DATA, str(error))
         case FlipscaleError():
             return Failure(FailureKind.CODE, str(error))
-    if isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in first_line:
+    if is_out_of_memory(error):
         return Failure(FailureKind.OOM, f"Out of memory; lower batch_size or raise mask_ratio. {first_line}".rstrip())
     if _disk_is_full(error):
         return Failure(FailureKind.DISK, f"The disk or the quota is full; make room and submit again. {first_line}")
     what = ": ".join(filter(None, [type(error).__name__, first_line.rstrip(".")]))
     trace = "".join(traceback.format_exception(error))
     return Failure(FailureKind.CODE, f"{what}. The traceback is in log.txt.", trace)
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether memory ran out, of the machine or of a GPU.
+
+    PyTorch's allocator has an exception for it. CUDA itself, cuBLAS, cuDNN and NCCL allocate beside it and fail with a
+    RuntimeError in their own words, most often where another program shares the GPU. The on-chip memory that a Triton
+    kernel runs out of is something else: a smaller batch does not help there.
+    """
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        return True
+    return isinstance(error, RuntimeError) and bool(_OUT_OF_MEMORY.search(str(error)))
+
+
+_OUT_OF_MEMORY = re.compile(
+    r"out of memory|can't allocate memory|(CUBLAS|CUDNN|CUSOLVER)_STATUS_ALLOC_FAILED|Failed to (CUDA|Cuda) (m|c)alloc",
+    re.IGNORECASE,
+)
 
 
 def record(run: RunFolder, lease: Lease, failure: Failure) -> None:

@@ -35,7 +35,7 @@ from flipscale.train.data import Images, Integers
 from flipscale.train.mask import PatchMask
 from flipscale.train.text import CompactEmbedding, encode_text, text_tower
 
-__all__ = ["build", "encode_text", "load", "pixels", "save", "tokenize", "weights"]
+__all__ = ["build", "channels", "encode_text", "load", "pixels", "save", "tokenize", "weights"]
 
 _VOCABULARY = 49408
 """Words of the tokenizer that comes with open_clip; its largest id is the end of the text."""
@@ -112,12 +112,24 @@ def load(model: CLIP | CustomTextCLIP, shape: Architecture, start: str | Path) -
         ) from error
 
 
-def pixels(images: Images | Tensor, device: torch.device, normalization: str = "imagenet") -> Tensor:
-    """Images as the model takes them: uint8 [B, 3, S, S] goes to the device as it is and becomes normalised float32."""
+def channels(normalization: str) -> Tensor:
+    """What `pixels` multiplies each channel by, and what it adds: float32 [2, 3, 1, 1], on the CPU."""
     means, deviations = NORMALIZATIONS[normalization]
-    scale = torch.tensor([1 / (255 * std) for std in deviations], device=device)[:, None, None]
-    shift = torch.tensor([-mean / std for mean, std in zip(means, deviations, strict=True)], device=device)
-    return torch.as_tensor(images).to(device, non_blocking=True).float().mul_(scale).add_(shift[:, None, None])
+    scale = [1 / (255 * std) for std in deviations]
+    shift = [-mean / std for mean, std in zip(means, deviations, strict=True)]
+    return torch.tensor([scale, shift])[:, :, None, None]
+
+
+def pixels(images: Images | Tensor, device: torch.device, normalization: str | Tensor = "imagenet") -> Tensor:
+    """Images as the model takes them: uint8 [B, 3, S, S] goes to the device as it is and becomes normalised float32.
+
+    normalization: a key of NORMALIZATIONS, or its `channels` where they are on the device already. A tensor that is
+    made on a GPU from numbers makes the host wait for all that the GPU has to do, so they are sent there instead.
+    """
+    if isinstance(normalization, str):
+        normalization = channels(normalization).to(device, non_blocking=True)
+    scale, shift = normalization
+    return torch.as_tensor(images).to(device, non_blocking=True).float().mul_(scale).add_(shift)
 
 
 def tokenize(texts: list[str], length: int) -> Integers:

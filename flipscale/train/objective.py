@@ -13,7 +13,7 @@ from open_clip import CLIP
 from torch import Tensor, nn
 
 from flipscale.architecture import architecture
-from flipscale.train.model import pixels
+from flipscale.train.model import channels, pixels
 from flipscale.train.reconstruction import Reconstruction, image_tokens
 from flipscale.train.text import TextMask, encode_text
 
@@ -24,10 +24,12 @@ class Objective(nn.Module):
     Raises FlipscaleError if the settings ask for a reconstruction and their mask leaves nothing to reconstruct.
     """
 
+    channels: Tensor
+
     def __init__(self, model: CLIP, settings: Mapping[str, Any]):
         super().__init__()
         self.model = model
-        self.normalization: str = settings["normalization"]
+        self.register_buffer("channels", channels(settings["normalization"]), persistent=False)
         self.text_mask = TextMask(settings["text_mask_ratio"], settings["text_mask"], settings["seed"])
         self.reconstruction: Reconstruction | None = None
         asked = settings["reconstruction"]
@@ -52,7 +54,7 @@ class Objective(nn.Module):
 
     def image(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Features of the images, as the masks drawn last show them, and what is added to the loss."""
-        values = pixels(images, images.device, self.normalization)
+        values = pixels(images, images.device, self.channels)
         if self.reconstruction is None:
             features = self.model.encode_image(values, normalize=True)
             return features, features.new_zeros(())

@@ -35,7 +35,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from flipscale.errors import FlipscaleError
 from flipscale.run import FailureKind
-from flipscale.train.failure import Failed, Failure, why
+from flipscale.train.failure import Failed, Failure, is_out_of_memory, why
 
 LOOK_SECONDS = 0.25
 """A process that waits at the store looks this often, and whether another has failed."""
@@ -63,9 +63,14 @@ class Group:
         local_rank: int = 0,
         store: Any = None,
         children: Sequence[subprocess.Popen[bytes]] = (),
+        connect: bool | None = None,
     ):
+        """connect: whether to connect over the store; by default where there is somebody to connect to. A group of one
+        that is connected computes as one that is not, by way of NCCL or gloo: so one GPU is enough to try them.
+        """
         self.rank = rank
         self.size = size
+        self.connected = size > 1 if connect is None else connect
         self.store = store
         self.children = list(children)
         self.apart = False
@@ -76,12 +81,15 @@ class Group:
             # A scheduler may show each process its own GPU only, which is then number 0 to it.
             self.device = torch.device("cuda", local_rank % torch.cuda.device_count() if size > 1 else 0)
             torch.cuda.set_device(self.device)
+            # In fp32 torch multiplies matrices in fp32, but convolves in TF32 (10 bits of 23) unless it is told.
+            torch.backends.cudnn.allow_tf32 = False
         self._task = self._meeting = 0
         self._threads = torch.get_num_threads()
         if children and "OMP_NUM_THREADS" not in os.environ:
             torch.set_num_threads(_share_of_cores(size))
         self._closed = threading.Event()
-        if size > 1:
+        self._watcher: threading.Thread | None = None
+        if self.connected:
             self._connect()
 
     def _connect(self) -> None:
@@ -97,14 +105,15 @@ class Group:
         )
         self._control = dist.new_group(backend="gloo", timeout=TIMEOUT)
         if self.device.type == "cuda":
-            threading.Thread(target=self._watch, daemon=True).start()
+            self._watcher = threading.Thread(target=self._watch, daemon=True)
+            self._watcher.start()
 
     # Runs
 
     def hand_out(self, task: str) -> None:
         """Process 0 says what is done next; an empty task ends the others."""
         self._task, self._meeting, self._busy = self._task + 1, 0, True
-        if self.size > 1:
+        if self.connected:
             self.store.set(f"{self._task}/task", task)
 
     def next_task(self) -> str:
@@ -132,7 +141,7 @@ class Group:
 
     def agree(self, *flags: int) -> list[int]:
         """For each flag the largest that any process gives."""
-        if self.size == 1:
+        if not self.connected:
             return list(flags)
         values = torch.tensor(flags)
         dist.all_reduce(values, dist.ReduceOp.MAX, group=self._control)
@@ -140,7 +149,7 @@ class Group:
 
     def total(self, *values: float) -> list[float]:
         """For each value the sum over the processes."""
-        if self.size == 1:
+        if not self.connected:
             return list(values)
         sums = torch.tensor(values, dtype=torch.float64)
         dist.all_reduce(sums, group=self._control)
@@ -148,7 +157,7 @@ class Group:
 
     def share(self, value: Any) -> Any:
         """Process 0's value, which JSON or numpy can hold."""
-        if self.size == 1:
+        if not self.connected:
             return value
         box = [value]
         dist.broadcast_object_list(box, 0, group=self._control)
@@ -156,14 +165,14 @@ class Group:
 
     def mean_(self, value: Tensor) -> Tensor:
         """The mean over the processes of a tensor on the device, in place."""
-        if self.size > 1:
+        if self.connected:
             dist.all_reduce(value)
             value /= self.size
         return value
 
     def data_parallel(self, module: nn.Module) -> nn.Module:
         """The module such that all processes start from process 0's weights and get the mean of their gradients."""
-        if self.size == 1:
+        if not self.connected:
             return module
         # Tables that never change, such as the causal mask, are not sent round at each step. The argument that says so
         # changed its name in torch 2.13.
@@ -180,11 +189,11 @@ class Group:
 
     def gathered(self, features: Tensor) -> Tensor:
         """The rows of all processes, [b, E] to [B, E], with gradients: each process gets those of all losses."""
-        return features if self.size == 1 else _Gather.apply(features)  # type: ignore[no-untyped-call]
+        return features if not self.connected else _Gather.apply(features)  # type: ignore[no-untyped-call]
 
     def after_the_first(self, name: str, done: bool) -> None:
         """Process 0 says that it has `done` what `name` names; the others wait for it, however long it takes."""
-        if self.size > 1:
+        if self.connected:
             key = f"{self._task}/{name}"
             self.store.set(key, "done") if done else self._wait(key)
 
@@ -193,7 +202,7 @@ class Group:
     @contextlib.contextmanager
     def together(self) -> Iterator[None]:
         """All processes leave the block together: what fails in it on one of them raises Failed on all."""
-        if self.size == 1:
+        if not self.connected:
             yield
             return
         failure = None
@@ -212,9 +221,22 @@ class Group:
         if found:
             raise Failed(Failure(**json.loads(found[0])))
 
+    @property
+    def is_broken(self) -> bool:
+        """Whether the GPU does nothing for this process any more, as after an illegal access to its memory. A new
+        process is all that helps.
+        """
+        if self.device.type != "cuda":
+            return False
+        try:
+            torch.cuda.synchronize(self.device)
+        except RuntimeError as error:
+            return not is_out_of_memory(error)
+        return False
+
     def report(self, failure: Failure) -> None:
         """Tell the others of a failure of this process that they do not share. The first report stands."""
-        if self.size > 1:
+        if self.connected:
             with contextlib.suppress(RuntimeError):
                 self.store.compare_set(f"{self._task}/failure", "", json.dumps(asdict(failure)))
 
@@ -224,7 +246,7 @@ class Group:
         A process that was killed is a failure of the node, not something to go on after: what kills it (most often the
         system, for want of memory) would do so again at once. The checkpoint stays, and submitting again goes on.
         """
-        if self.size == 1 or not is_lost_connection(error):
+        if not self.connected or not is_lost_connection(error):
             return why(error)
         deadline = time.monotonic() + CAUSE_SECONDS
         while time.monotonic() < deadline:
@@ -271,7 +293,7 @@ class Group:
     def close(self) -> None:
         """End the processes that were started here, and what connects them."""
         self._closed.set()
-        if self.size == 1:
+        if not self.connected:
             return
         if self.apart:
             for child in self.children:
@@ -279,8 +301,7 @@ class Group:
         elif self.rank == 0:
             self.hand_out("")
             self._let_leave()
-        with contextlib.suppress(RuntimeError):
-            dist.destroy_process_group()
+        self._disconnect()
         for child in self.children:
             try:
                 child.wait(timeout=10)
@@ -288,6 +309,18 @@ class Group:
                 child.kill()
                 child.wait()
         torch.set_num_threads(self._threads)
+
+    def _disconnect(self) -> None:
+        if self._watcher is not None:
+            self._watcher.join(CAUSE_SECONDS)
+        if not dist.is_initialized():
+            return  # `_watch` has aborted what there was.
+        with contextlib.suppress(RuntimeError):
+            if self.apart and self.device.type == "cuda":
+                # An orderly end waits for what NCCL has under way, and that waits for a process that is gone.
+                dist.distributed_c10d._abort_process_group()
+            else:
+                dist.destroy_process_group()
 
     def _let_leave(self) -> None:
         """Wait a little until the others have heard that there is no more: the store goes with this process."""
@@ -322,7 +355,7 @@ class _Gather(torch.autograd.Function):
 
 def is_lost_connection(error: Exception) -> bool:
     """Whether another process is gone, as gloo, NCCL and the store say it, each in its own words."""
-    if isinstance(error, torch.OutOfMemoryError):
+    if is_out_of_memory(error):
         return False
     words = "connection|peer|timed out|timeout|nccl|socket|broken pipe"
     return isinstance(error, dist.DistError) or (

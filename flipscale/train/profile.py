@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from flipscale.cost import DEVICES, cost
+from flipscale.cost import DEVICES, cost, device_named
 from flipscale.errors import FlipscaleError, RunFolderError
 from flipscale.plan import processes_of
 from flipscale.run import RunFolder
@@ -150,10 +150,10 @@ def _utilisation(settings: dict[str, Any], images_per_second: float, device: tor
     rate = images_per_second * (of_run.flops_per_sample + of_run.loss_flops)
     line = f"model FLOPs   {rate / 1e12:9.4f} TFLOP/s"
     name = device_name(device)
-    known = next((key for key in DEVICES if key in name), None)
+    known = device_named(name)
     if known is None:
         return [line]
-    peak = DEVICES[known].fp32 if settings["precision"] == "fp32" else DEVICES[known].bf16
+    peak = DEVICES[known].peak(settings["precision"])
     if device.type == "cpu":
         peak *= torch.get_num_threads()
         return [f"{line}, {rate / peak:.0%} of the {peak / 1e12:.2f} that its cores in use are taken for"]

@@ -6,6 +6,7 @@ model.pt and last result.json. Process 0 has the lease: it evaluates and writes.
 
 import contextlib
 import ctypes
+import gc
 import importlib.metadata
 import os
 import resource
@@ -256,6 +257,9 @@ def keep_freed_memory() -> None:
 def forget_peak_memory(device: torch.device) -> None:
     """Start the high-water mark anew, as several runs share a process. Where the system has no such thing, it stays."""
     if device.type == "cuda":
+        # A compiled model is part of a cycle, and so are errors with their frames: without this their memory on the GPU
+        # stays taken while the next run trains, as Python collects cycles by their number and not by their size.
+        gc.collect()
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats(device)
     with contextlib.suppress(OSError):

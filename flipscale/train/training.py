@@ -23,6 +23,7 @@ from flipscale.cost import steps_of
 from flipscale.errors import FlipscaleError, RunFolderError
 from flipscale.run import Lease, RunFolder
 from flipscale.train.data import Integers
+from flipscale.train.failure import is_out_of_memory
 from flipscale.train.model import build
 from flipscale.train.objective import Objective
 from flipscale.train.processes import Group
@@ -86,6 +87,9 @@ class Training:
         if resources.get("activation_checkpointing"):
             self.model.set_grad_checkpointing(True)
         if resources.get("compile"):
+            # A process that does several runs would come to torch's limit of graphs for one function, 8, after which
+            # it computes without compiling and says nothing.
+            torch.compiler.reset()
             self.objective.compile()
         self.module: nn.Module = self.objective
 
@@ -213,9 +217,11 @@ class Training:
             self.scaler.load_state_dict(state["scaler"])
             self.progress = Progress(**state["progress"])
             self.recent, self.final = state["recent"], state["final"]
-        except (OSError, MemoryError, torch.OutOfMemoryError):
+        except OSError:
             raise
         except Exception as error:  # Unpickling what is no checkpoint raises nearly anything.
+            if is_out_of_memory(error):
+                raise
             raise RunFolderError(
                 f"{path}: cannot be resumed from ({type(error).__name__}). Delete it and submit again; the run then "
                 f"starts over."

@@ -386,6 +386,14 @@ def test_the_log_says_why_a_worker_died(tmp_path, attended, said, kind):
     assert noted(tmp_path, run)[0][0] == kind
 
 
+def test_the_memory_that_one_run_of_a_worker_lacked_is_not_why_the_next_one_died(tmp_path, attended):
+    """`train` fails a run in order and says so, in CUDA's words; what ends the process later is another matter."""
+    said = "first: failed (oom): Out of memory; lower batch_size or raise mask_ratio. CUDA out of memory."
+    run = StandInRun("run")
+    attended([run], worker(f"print({said!r}, flush=True); os._exit(5)")).end()
+    assert noted(tmp_path, run) == [("code", "given up: it would be the same again")]
+
+
 def test_what_an_earlier_worker_said_is_not_why_a_later_one_died(tmp_path, attended):
     (tmp_path / "job.log").write_text(f"{OOM_KILL}\n")
     run = StandInRun("run")

@@ -176,25 +176,6 @@ def test_fp16_on_a_cpu_is_refused(settings):
     check_precision("fp16", torch.device("cuda"))
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
-@pytest.mark.parametrize("resources", [{}, {"accumulate": 4}, {"compile": True}, {"activation_checkpointing": True}])
-def test_fp16_trains_on_a_gpu_and_its_scale_is_in_the_checkpoint(settings, run, resources):
-    folder = run()
-    training = training_of(settings(precision="fp16", warmup=0, lr=3e-3), **resources)
-    training.scaler.update(512.0)
-    losses = []
-    for _ in range(10):
-        before = float(training.recent)
-        training.step(*first_batch())
-        losses.append(float(training.recent) - before)
-    assert losses[-1] < losses[0]
-    with folder.hold() as lease:
-        training.save(lease)
-    resumed = training_of(settings(precision="fp16"))
-    assert resumed.resume(folder)
-    assert resumed.scaler.get_scale() == training.scaler.get_scale() != 65536.0
-
-
 @pytest.mark.parametrize(("scale", "clamped"), [(10.0, math.log(100)), (-1.0, 0.0)])
 def test_the_temperature_is_clamped_after_each_step(settings, scale, clamped):
     training = training_of(settings(lr=1e-6))
