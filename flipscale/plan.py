@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from flipscale.architecture import architecture
+from flipscale.architecture import own_image_size
 from flipscale.cost import Cost, cost
 from flipscale.errors import PlanError, did_you_mean
 from flipscale.study import SETTINGS, Axis, Study, cells
@@ -245,7 +245,7 @@ def identity(settings: Mapping[str, Any]) -> dict[str, Any]:
         ):
             continue
         if name == "image_size":
-            default: Any = architecture(settings["model"]).image.image_size
+            default: Any = own_image_size(settings["model"])
         elif name == "data":
             value, default = _dataset_identity(value), _dataset_identity(setting.default)
         elif name == "evaluation":
