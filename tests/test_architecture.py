@@ -144,7 +144,10 @@ def test_known_models_are_those_of_open_clips_own_towers():
         ("roberta-ViT-B-32", "its text tower is Hugging Face's roberta-base, whose shape its configuration does not"),
         ("ViT-w50d3-4", "the width of ViT-w50d3-4 is not a multiple of 16, .*; write ViT-w48d3-4"),
         ("ViT-w3d3-4", "write ViT-w16d3-4"),
-        ("ViT-w48d3-5", "ViT-w48d3-5 cuts images into patches of 5 pixels; write image_size 25 or 30, not its default of 28"),
+        (
+            "ViT-w48d3-5",
+            "ViT-w48d3-5 cuts images into patches of 5 pixels; write image_size 25 or 30, not its default of 28",
+        ),
         ("ViT-w48d3-32", "write image_size 32, not its default of 28"),
         ("ViT-B/16", "unknown model 'ViT-B/16', did you mean 'ViT-B-16'?"),
         ("ViT-w48d-4", "did you mean 'ViT-w48d3-4'?"),

@@ -31,6 +31,7 @@ from flipscale.compare.columns import (
     arms_of,
     is_baseline,
     labels,
+    measured_scores,
     need,
     pick_score,
     series_of,
@@ -46,6 +47,7 @@ from flipscale.compare.parts import Curve, Level, Pair
 from flipscale.compare.points import Points, one_each, points_of
 from flipscale.compare.spelling import short, times
 from flipscale.compare.tables import baseline_from, columns_from, prepared
+from flipscale.compare.words import nothing_to_compare
 
 __all__ = [
     "LOWER_IS_BETTER",
@@ -65,6 +67,7 @@ __all__ = [
     "first_reach",
     "is_baseline",
     "labels",
+    "measured_scores",
     "pick_score",
     "series_of",
     "short",
@@ -85,7 +88,8 @@ def compare(
 
     Twins share the column `cell` where there is one, else the values of `axes`, else of `varying_axes`.
     `time` is the column of time: gpu_hours (on a CPU, core-hours), train_seconds or cpu_seconds.
-    Raises ResultsError for a column that is not there, a baseline that no run has, or two runs that are twins of one.
+    Where every run is the baseline the comparison is empty, and its `notes` say so. Raises ResultsError for a column
+    that is not there, a baseline that no run has, or two runs that are twins of one.
     """
     score = pick_score(results, score)
     need(results, [*baseline, time, "train_flops"])
@@ -100,7 +104,9 @@ def compare(
     also = [name for name in ("peak_memory_bytes",) if name in table]
     lower = score.rpartition(".")[2] in LOWER_IS_BETTER
     points = points_of(table, baseline, score, [*costs, *also], at, twins=at is not None)
-    return _compared(points, baseline, score, costs, at, lower=lower, fraction=is_score(score) and not lower)
+    fraction = is_score(score) and not lower
+    notes = () if points.arms else (nothing_to_compare(baseline, score),)
+    return _compared(points, baseline, score, costs, at, lower=lower, fraction=fraction, notes=notes)
 
 
 def compare_table(

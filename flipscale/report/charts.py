@@ -29,13 +29,19 @@ def score_words(score: str) -> str:
     return f"{of_set}{': ' if dot else ''}{COLUMNS[name].meaning if name in COLUMNS else name}"
 
 
+LOSS = "final_loss"
+"""What is drawn and listed where no run has a score."""
+
+
 def scores_of(evidence: Evidence) -> list[str]:
-    """The scores that any run has, the one that the study is judged by first."""
+    """The scores that any run has, the one that the study is judged by first; the training loss where none has any."""
     table = evidence.results
     first = evidence.comparison.score if evidence.comparison else evidence.study.score
     there = [name for name in table if is_score(str(name)) and table[name].notna().any()]
     if first in table and first not in there and table[first].notna().any():
         there.append(first)
+    if not there and LOSS in table and table[LOSS].notna().any():
+        return [LOSS]
     return sorted(map(str, there), key=lambda name: name != first)
 
 
@@ -56,7 +62,7 @@ def chart_data(evidence: Evidence) -> str:
     scores = scores_of(evidence)
     data = {
         "arms": list(evidence.arm_names),
-        "scores": [{"key": name, "label": score_words(name), "percent": _is_percent(name)} for name in scores],
+        "scores": [{"key": name, "label": score_words(name), "percent": is_percent(name)} for name in scores],
         "x": [
             {"key": "samples", "label": "samples seen", "factor": 1},
             {"key": "train_flops", "label": "training FLOPs", "factor": 1},
@@ -70,7 +76,8 @@ def chart_data(evidence: Evidence) -> str:
     return text.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
 
 
-def _is_percent(score: str) -> bool:
+def is_percent(score: str) -> bool:
+    """Whether a score is a fraction, shown in percent."""
     return is_score(score) and not score.endswith("loss")
 
 
@@ -108,10 +115,10 @@ def _columns(evidence: Evidence, scores: Sequence[str]) -> list[dict[str, Any]]:
         for name in axes_of(evidence)
     ]
     columns.append(_numbers("seed", "seed", [run.settings["seed"] for run in runs], "count"))
-    of_scores = [_numbers(name, name, measured(name), "percent" if _is_percent(name) else "number") for name in scores]
+    of_scores = [_numbers(name, name, measured(name), "percent" if is_percent(name) else "number") for name in scores]
     columns += of_scores[:1]
     columns += [
-        _numbers("final_loss", "final loss", measured("final_loss"), "number"),
+        *([] if LOSS in scores else [_numbers(LOSS, "final loss", measured(LOSS), "number")]),
         _numbers("done", "done", [run.done for run in seen], "percent"),
         _numbers("gpu_hours_predicted", f"{hours} predicted", _predicted(evidence, measured), "number"),
         _numbers("gpu_hours", hours, measured("gpu_hours"), "number"),

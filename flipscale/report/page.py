@@ -11,7 +11,7 @@ import pandas as pd
 
 from flipscale.compare import short, times
 from flipscale.report.answer import answer
-from flipscale.report.charts import chart_data, in_order, score_words, scores_of, time_unit
+from flipscale.report.charts import chart_data, in_order, is_percent, score_words, scores_of, time_unit
 from flipscale.report.evidence import MOST_FAILURES, Evidence, Failure, axes_of
 from flipscale.report.fits import fits
 from flipscale.report.markup import count, details, joined, markdown, table, text
@@ -125,7 +125,8 @@ def _asked(evidence: Evidence) -> str:
     seeds = len({run.settings["seed"] for run in cells})
     along = f" vary {joined(varied)}," if varied else ""
     data = ", ".join(dict.fromkeys(str(next(iter(run.settings["data"]))) for run in cells))
-    return f"{count(len(cells), 'run')} on {data}{along} with {count(seeds, 'seed')} each."
+    seeded = f" with {count(seeds, 'seed')} each" if len(cells) > 1 else ""
+    return f"{count(len(cells), 'run')} on {data}{along}{seeded}."
 
 
 def _axis_values(evidence: Evidence, names: Sequence[str]) -> list[dict[str, Any]]:
@@ -153,7 +154,7 @@ def _newest(evidence: Evidence) -> str:
 
 
 def _figures(evidence: Evidence) -> str:
-    if evidence.comparison is None and evidence.results.empty:
+    if evidence.results.empty:
         return "<p>There is no finished run to draw yet.</p>"
     note = (
         "A dot is a run, a line goes through the means over seeds. Point at a dot to see its run; click it to find the "
@@ -164,7 +165,14 @@ the same numbers.</p></noscript>
 <div class="controls" id="chart-controls" hidden></div>
 <figure><div class="chart" id="chart-scores" role="img" aria-label="Score of every run against cost"></div>
 <figcaption>{note}</figcaption></figure>
-{details("The same as a table: means over seeds", _means(evidence))}
+{details("The same as a table: means over seeds", _means(evidence))}{_gains(evidence)}"""
+
+
+def _gains(evidence: Evidence) -> str:
+    """The figure of gains; nothing where no run has a twin."""
+    if evidence.comparison is None or not evidence.comparison.pairs:
+        return ""
+    return """
 <figure id="gains-figure"><div class="chart" id="chart-gains" role="img" aria-label="Gain over the baseline"></div>
 <figcaption id="gains-note">Gain of each arm over the baseline at equal samples, cell by cell, with its 95 % interval
 over seeds. <span id="gains-cut"></span></figcaption></figure>"""
@@ -176,7 +184,7 @@ def _means(evidence: Evidence) -> str:
         return "<p>No run has a score.</p>"
     rows = evidence.results.assign(cell=evidence.results["cell"].fillna(""))
     unit, factor = time_unit(evidence)
-    score, percent = scores[0], _is_fraction(evidence, scores[0])
+    score, percent = scores[0], is_percent(scores[0])
     listed_rows = []
     for (cell, arm), group in rows.groupby(["cell", "arm"], sort=False):
         values = group[score].dropna().astype(float)
@@ -197,10 +205,6 @@ def _means(evidence: Evidence) -> str:
     head = ["cell", "arm", "runs", f"{text(score)}{' %' if percent else ''}", "sd", "samples", "FLOPs", text(unit)]
     rest = f"<p>And {more} more rows, which results.csv has.</p>" if more > 0 else ""
     return table(f"Means of {score_words(score)}", head, listed_rows[:MOST_ROWS], words=(0, 1)) + rest
-
-
-def _is_fraction(evidence: Evidence, score: str) -> bool:
-    return not score.endswith("loss")
 
 
 def _comparison(evidence: Evidence) -> str:
