@@ -10,6 +10,10 @@ export OMP_NUM_THREADS ?= 1
 
 quickstart: .venv/.installed  ## run a small study end to end on data that is drawn, in a few minutes
 	$(BIN)/flipscale run studies/quickstart.yaml
+	@echo
+	@echo 'flipscale is installed in .venv. To use it in this shell:'
+	@echo '    source .venv/bin/activate'
+	@echo '    flipscale init study.yaml'
 
 test: check  ## all checks and tests
 	$(BIN)/python -m pytest

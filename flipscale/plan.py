@@ -73,15 +73,37 @@ class Plan:
             "gpu_hours": sum(run.cost.gpu_hours for run in self.runs),
         }
 
+    @property
+    def warnings(self) -> list[str]:
+        """What a person should know before anything starts, a sentence each."""
+        return [*self._over_budget(), *self._without_scores()]
+
     def check_budget(self) -> None:
         """Raise PlanError where the plan costs more than the study's budget allows."""
+        for problem in self._over_budget():
+            raise PlanError(problem)
+
+    def _over_budget(self) -> list[str]:
         total = self.total
-        for key, limit in self.budget.items():
-            if limit is not None and total[key] > limit:
-                raise PlanError(
-                    f"{self.study} would take {_amount(total[key])} {key} and its budget is {_amount(limit)}. "
-                    f"Raise budget.{key}, or drop values from its axes; `flipscale plan` shows what each run costs."
-                )
+        return [
+            f"{self.study} would take {_amount(total[key])} {key} and its budget is {_amount(limit)}. "
+            f"Raise budget.{key}, or drop values from its axes; `flipscale plan` shows what each run costs."
+            for key, limit in self.budget.items()
+            if limit is not None and total[key] > limit
+        ]
+
+    def _without_scores(self) -> list[str]:
+        cells = self.cells
+        unscored = [run for run in cells if not is_evaluated(run.settings)]
+        if not unscored:
+            return []
+        names = ", ".join(dict.fromkeys(dataset_name(run.settings["data"]) for run in unscored))
+        of_all = "the runs" if len(unscored) == len(cells) else f"{len(unscored)} of {len(cells)} runs"
+        return [
+            f"No evaluation is declared for {names}, so {of_all} will have training loss and cost, but no scores to "
+            "compare. Add `evaluation: {data: {webdataset: SHARDS}}` or evaluation.sets now (docs/study.md): added "
+            "later, it makes them new runs."
+        ]
 
     def to_dict(self) -> dict[str, Any]:
         return {"study": self.study, "runs": [run.to_dict() for run in self.runs], "total": self.total}
@@ -201,6 +223,13 @@ def _line(settings: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     while (parent := parent_of(line[0])) is not None:
         line.insert(0, parent)
     return line
+
+
+def is_evaluated(settings: Mapping[str, Any]) -> bool:
+    """Whether a run gets scores: shards have no held-out part of their own, and a command scores as it likes."""
+    evaluation = settings["evaluation"]
+    own = "webdataset" not in settings["data"] or "command" in settings["trainer"]
+    return own or bool(evaluation["data"] or evaluation["sets"])
 
 
 def run_id(settings: Mapping[str, Any]) -> str:
