@@ -13,6 +13,10 @@ PARALLEL = -n $$(($$(nproc) + 2)) --dist loadgroup --no-loadscope-reorder
 
 quickstart: .venv/.installed  ## run a small study end to end on data that is drawn, in a few minutes
 	$(BIN)/flipscale run studies/quickstart.yaml
+	@echo
+	@echo 'flipscale is installed in .venv. To use it in this shell:'
+	@echo '    source .venv/bin/activate'
+	@echo '    flipscale init study.yaml'
 
 test: check  ## all checks and tests; tests that wait for clusters run beside tests that compute
 	$(BIN)/python -m pytest $(PARALLEL)

@@ -103,7 +103,7 @@ def architecture(name: str, image_size: int | None = None) -> Architecture:
 
     Raises FlipscaleError for a name that is unknown or cannot be masked, and for a size that patches do not divide.
     """
-    config = _family_config(name) or _stock_config(name)
+    config = _config(name)
     vision = config["vision_cfg"]
     if image_size is not None:
         vision["image_size"] = image_size
@@ -111,14 +111,31 @@ def architecture(name: str, image_size: int | None = None) -> Architecture:
     if size < patch or size % patch:
         below, above = size // patch * patch, (size // patch + 1) * patch
         near = f"{below} or {above}" if below else str(above)
-        raise FlipscaleError(f"{name} cuts images into patches of {patch} pixels; write image_size {near}, not {size}")
+        given = size if image_size is not None else f"its default of {size}"
+        raise FlipscaleError(f"{name} cuts images into patches of {patch} pixels; write image_size {near}, not {given}")
     return _shape(name, config)
+
+
+@functools.cache
+def own_image_size(name: str) -> int:
+    """The image size that the model called `name` has where none is given. Its patches may not divide it.
+
+    28 pixels are the family's default, which patches of 8 do not divide: ViT-w48d3-8 takes an image_size of 24 or 64.
+    Raises FlipscaleError for a name that is unknown or cannot be masked.
+    """
+    size: int = _config(name)["vision_cfg"]["image_size"]
+    return size
 
 
 @functools.cache
 def known_models() -> tuple[str, ...]:
     """The names of open_clip's configurations that flipscale can train and count, sorted. Reads them all, once."""
     return tuple(name for name, file in sorted(_stock_files().items()) if _refusal(_read(file)) is None)
+
+
+def _config(name: str) -> dict[str, Any]:
+    """The open_clip configuration of the model called `name`, a new dict at each call."""
+    return _family_config(name) or _stock_config(name)
 
 
 def _shape(name: str, config: Mapping[str, Any]) -> Architecture:

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from flipscale.architecture import architecture
+from flipscale.architecture import own_image_size
 from flipscale.cost import Cost, cost
 from flipscale.errors import PlanError, did_you_mean
 from flipscale.study import SETTINGS, Axis, Study, cells
@@ -73,15 +73,37 @@ class Plan:
             "gpu_hours": sum(run.cost.gpu_hours for run in self.runs),
         }
 
+    @property
+    def warnings(self) -> list[str]:
+        """What a person should know before anything starts, a sentence each."""
+        return [*self._over_budget(), *self._without_scores()]
+
     def check_budget(self) -> None:
         """Raise PlanError where the plan costs more than the study's budget allows."""
+        for problem in self._over_budget():
+            raise PlanError(problem)
+
+    def _over_budget(self) -> list[str]:
         total = self.total
-        for key, limit in self.budget.items():
-            if limit is not None and total[key] > limit:
-                raise PlanError(
-                    f"{self.study} would take {_amount(total[key])} {key} and its budget is {_amount(limit)}. "
-                    f"Raise budget.{key}, or drop values from its axes; `flipscale plan` shows what each run costs."
-                )
+        return [
+            f"{self.study} would take {_amount(total[key])} {key} and its budget is {_amount(limit)}. "
+            f"Raise budget.{key}, or drop values from its axes; `flipscale plan` shows what each run costs."
+            for key, limit in self.budget.items()
+            if limit is not None and total[key] > limit
+        ]
+
+    def _without_scores(self) -> list[str]:
+        cells = self.cells
+        unscored = [run for run in cells if not is_evaluated(run.settings)]
+        if not unscored:
+            return []
+        names = ", ".join(dict.fromkeys(dataset_name(run.settings["data"]) for run in unscored))
+        of_all = "the runs" if len(unscored) == len(cells) else f"{len(unscored)} of {len(cells)} runs"
+        return [
+            f"No evaluation is declared for {names}, so {of_all} will have training loss and cost, but no scores to "
+            "compare. Add `evaluation: {data: {webdataset: SHARDS}}` or evaluation.sets now (docs/study.md): added "
+            "later, it makes them new runs."
+        ]
 
     def to_dict(self) -> dict[str, Any]:
         return {"study": self.study, "runs": [run.to_dict() for run in self.runs], "total": self.total}
@@ -208,6 +230,13 @@ def _line(settings: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     return line
 
 
+def is_evaluated(settings: Mapping[str, Any]) -> bool:
+    """Whether a run gets scores: shards have no held-out part of their own, and a command scores as it likes."""
+    evaluation = settings["evaluation"]
+    own = "webdataset" not in settings["data"] or "command" in settings["trainer"]
+    return own or bool(evaluation["data"] or evaluation["sets"])
+
+
 def run_id(settings: Mapping[str, Any]) -> str:
     """A run's name: what a person wants to know of it, then a hash of everything that can change its result."""
     return _id(settings, identity(settings))
@@ -250,7 +279,7 @@ def identity(settings: Mapping[str, Any]) -> dict[str, Any]:
         ):
             continue
         if name == "image_size":
-            default: Any = architecture(settings["model"]).image.image_size
+            default: Any = own_image_size(settings["model"])
         elif name == "data":
             value, default = _dataset_identity(value), _dataset_identity(setting.default)
         elif name == "evaluation":

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from flipscale.architecture import Architecture, ImageTower, TextTower, architecture, known_models
+from flipscale.architecture import Architecture, ImageTower, TextTower, architecture, known_models, own_image_size
 from flipscale.errors import FlipscaleError
 
 
@@ -88,6 +88,12 @@ def test_family_takes_another_image_size():
     assert architecture("ViT-w48d3-4", 32).image.patches == 64
 
 
+def test_family_model_whose_patches_do_not_divide_its_default_takes_another_image_size():
+    assert own_image_size("ViT-w48d3-8") == 28
+    assert architecture("ViT-w48d3-8", 64).image.patches == 64
+    assert architecture("ViT-w48d3-32", 32).image.patches == 1
+
+
 @pytest.mark.parametrize(
     ("name", "mask_ratio", "tokens"),
     [
@@ -138,8 +144,11 @@ def test_known_models_are_those_of_open_clips_own_towers():
         ("roberta-ViT-B-32", "its text tower is Hugging Face's roberta-base, whose shape its configuration does not"),
         ("ViT-w50d3-4", "the width of ViT-w50d3-4 is not a multiple of 16, .*; write ViT-w48d3-4"),
         ("ViT-w3d3-4", "write ViT-w16d3-4"),
-        ("ViT-w48d3-5", "ViT-w48d3-5 cuts images into patches of 5 pixels; write image_size 25 or 30, not 28"),
-        ("ViT-w48d3-32", "write image_size 32, not 28"),
+        (
+            "ViT-w48d3-5",
+            "ViT-w48d3-5 cuts images into patches of 5 pixels; write image_size 25 or 30, not its default of 28",
+        ),
+        ("ViT-w48d3-32", "write image_size 32, not its default of 28"),
         ("ViT-B/16", "unknown model 'ViT-B/16', did you mean 'ViT-B-16'?"),
         ("ViT-w48d-4", "did you mean 'ViT-w48d3-4'?"),
         ("ViT-w048d3-4", "unknown model 'ViT-w048d3-4', did you mean 'ViT-w48d3-4'?"),

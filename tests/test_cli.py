@@ -101,6 +101,20 @@ def test_plan_json_has_the_documented_shape(ran: Path) -> None:
     assert sum(run["cost"]["train_flops"] for run in said["runs"]) == said["total"]["train_flops"]
 
 
+def test_a_comparison_of_another_score_leaves_the_studys_own(copy: Path) -> None:
+    folder = copy / "results/mask"
+    before = {path: path.read_bytes() for path in folder.glob("comparison*")}
+    said = flipscale("compare", "mask.yaml", "--score", "held_out_loss", cwd=copy)
+    assert (
+        "wrote results/mask/comparison-held_out_loss.json and results/mask/comparison-held_out_loss.md" in said.stderr
+    )
+    assert {path: path.read_bytes() for path in before} == before
+    assert json.loads((folder / "comparison-held_out_loss.json").read_text())["y"] == "held_out_loss"
+    own = json.loads((folder / "comparison.json").read_text())["y"]
+    assert "wrote results/mask/comparison.json" in flipscale("compare", "mask.yaml", "--score", own, cwd=copy).stderr
+    assert {path: path.read_bytes() for path in before} == before
+
+
 def test_a_grown_axis_runs_only_the_new_cells(copy: Path) -> None:
     (copy / "mask.yaml").write_text(STUDY.replace("[0, 0.5]", "[0, 0.5, 0.75]"))
     done = flipscale("submit", "mask.yaml", cwd=copy)
@@ -224,7 +238,7 @@ def test_shards_are_trained_on_and_evaluated_by_retrieval(tmp_path: Path) -> Non
 
 
 def test_usage_errors_exit_2(tmp_path: Path) -> None:
-    for arguments in ([], ["fly"], ["plan"], ["plan", "x.yaml", "--fast"]):
+    for arguments in (["fly"], ["plan"], ["plan", "x.yaml", "--fast"]):
         flipscale(*arguments, cwd=tmp_path, code=2)
 
 

@@ -48,6 +48,23 @@ def run_of(planned) -> Callable[..., Run]:
 # Identity
 
 
+@pytest.mark.parametrize("model", [f"ViT-w48d3-{patch}" for patch in (3, 5, 6, 8, 12, 16, 20, 32)])
+def test_any_family_model_plans_with_an_image_size_that_its_patches_divide(run_of, model):
+    size = 5 * int(model.rpartition("-")[2])
+    run = run_of(model=model, image_size=str(size))
+    assert run.settings["image_size"] == identity(run.settings)["image_size"] == size
+    assert run.id.startswith(f"{model}_shapes_16k_m0_s0_")
+
+
+def test_an_image_size_that_only_some_models_of_an_axis_need_can_be_coupled(planned):
+    runs = planned(
+        "base: {samples: 1k, batch_size: 32}\naxes: {model: [ViT-w16d1-4, ViT-w16d1-8]}\n"
+        "couple: {image_size: 32 if model == 'ViT-w16d1-8' else 28}\n"
+    ).runs
+    assert [run.settings["image_size"] for run in runs] == [28, 32]
+    assert "image_size" not in identity(runs[0].settings)
+
+
 def test_identity_is_what_it_was(run_of):
     # Finished runs are found by their ids. If this fails by accident, undo what changed `identity`, a default in
     # SETTINGS or a rule. If training now does something else with the same settings, raise RECIPE in plan.py, which

@@ -5,6 +5,7 @@ Exit codes: 0 done, 1 something a user can fix, 2 usage. Nothing heavy is import
 parser.py    the arguments of every verb
 verbs.py     what each verb does
 steps.py     what several verbs do with their arguments
+owner.py     whose results a folder holds
 output.py    how all of them speak
 """
 

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from flipscale import __version__
 from flipscale.cli import laws, verbs
 
 
@@ -16,7 +17,9 @@ def parser() -> argparse.ArgumentParser:
         "comparison with the no-mask baseline out.",
         epilog="A first study: flipscale init study.yaml; flipscale run study.yaml",
     )
-    commands = top.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    top.add_argument("--version", action="version", version=f"flipscale {__version__}")
+    top.set_defaults(command=lambda _: _print_help(top))
+    commands = top.add_subparsers(title="commands", metavar="COMMAND")
 
     def verb(
         command: Callable[[argparse.Namespace], int], *, study: bool = True, data: bool = True, results: bool = True
@@ -30,7 +33,7 @@ def parser() -> argparse.ArgumentParser:
             one.add_argument("--json", action="store_true", help="print data for a program")
         if results:
             default = os.environ.get("FLIPSCALE_RESULTS", "results")
-            where = f"where runs and tables are ({default}/)"
+            where = "where runs and tables are (FLIPSCALE_RESULTS, or else results/)"
             one.add_argument("--results", type=Path, default=Path(default), help=where)
         return one
 
@@ -112,7 +115,8 @@ def parser() -> argparse.ArgumentParser:
     )
     one = verb(verbs.compare, study=False)
     one.add_argument("study", metavar="STUDY|TABLE", help="the study's YAML file, or any .csv, .tsv or .parquet")
-    one.add_argument("--score", help="what to compare in a study; the study's score if left out")
+    score = "what to compare in a study, into comparison-SCORE.json and .md; the study's own score if left out"
+    one.add_argument("--score", help=score)
     of = one.add_argument_group("of a table, by the names of its columns")
     of.add_argument(
         "--baseline", metavar="COLUMN=VALUE", action="append", default=[], help="the rows to compare with; several by ,"
@@ -158,6 +162,12 @@ def parser() -> argparse.ArgumentParser:
     one.add_argument("--size", type=int, default=32, help="side of a picture in pixels (32)")
     one.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes that draw (one a core)")
     return top
+
+
+def _print_help(top: argparse.ArgumentParser) -> int:
+    """What the bare command does, as gh and cargo do it: the help, and exit code 0."""
+    top.print_help()
+    return 0
 
 
 def _names(text: str) -> list[str]:

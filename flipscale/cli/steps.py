@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from flipscale.cli.output import say
+from flipscale.cli.output import hours, say
+from flipscale.cli.owner import check_owner, note_owner
 from flipscale.errors import FlipscaleError
 
 if TYPE_CHECKING:
@@ -19,9 +20,12 @@ if TYPE_CHECKING:
 
 
 def study_of(args: argparse.Namespace) -> "Study":
+    """The study, whose results are in no other study's folder."""
     from flipscale.study import read_study
 
-    return read_study(args.study)
+    study = read_study(args.study)
+    check_owner(args.results / study.name, Path(args.study))
+    return study
 
 
 def where(args: argparse.Namespace) -> str:
@@ -70,18 +74,48 @@ def launcher_of(args: argparse.Namespace) -> "Launcher":
 
 
 def write_plan(args: argparse.Namespace, planned: "Plan") -> None:
+    """Write plan.json, and say where."""
     from flipscale.run import write_json
 
+    say_folder(args, planned)
     folder = args.results / planned.study
     folder.mkdir(parents=True, exist_ok=True)
+    note_owner(folder, Path(args.study))
     write_json(folder / "plan.json", planned.to_dict(), rows="runs")
+
+
+def say_folder(args: argparse.Namespace, planned: "Plan") -> None:
+    """Name the results folder in use: from another working directory it is another one."""
+    folder = (args.results / planned.study).resolve()
+    new = "" if folder.exists() else " (new; --results or FLIPSCALE_RESULTS names another)"
+    say(f"results folder: {folder}{new}")
+
+
+def total_of(planned: "Plan") -> str:
+    """What a plan costs, in a line."""
+    total = planned.total
+    runs = f"{total['runs']:,} run{'' if total['runs'] == 1 else 's'}"
+    return f"{runs}, {total['train_flops']:.2e} FLOPs, {hours(total['gpu_hours'])} {hours_unit(planned)}"
+
+
+def say_cost(planned: "Plan") -> None:
+    """Say what is about to start: the plan's cost and its warnings."""
+    say(f"plan: {total_of(planned)}")
+    say_warnings(planned)
+
+
+def say_warnings(planned: "Plan") -> None:
+    for warning in planned.warnings:
+        say(f"warning: {warning}")
 
 
 def collect_all(args: argparse.Namespace, planned: "Plan") -> "Collected":
     from flipscale.collect import collect as collect_runs
 
     runs = [{"study": planned.study, **run.to_dict()} for run in planned.runs]
-    found = collect_runs(runs, args.results, args.results / planned.study)
+    folder: Path = args.results / planned.study
+    found = collect_runs(runs, args.results, folder)
+    note_owner(folder, Path(args.study))
     for name, problem in found.problems.items():
         say(f"{name} is left out: {problem}")
     for name in found.unknown_scores:
@@ -140,11 +174,6 @@ def baseline_of(study: "Study") -> dict[str, Any]:
     from flipscale.collect import setting_value
 
     return {name: setting_value(name, value) for name, value in study.baseline.items()}
-
-
-def is_evaluated(study: "Study") -> bool:
-    evaluation = study.base["evaluation"]
-    return bool(evaluation["data"] or evaluation["sets"]) or "webdataset" not in study.base["data"]
 
 
 def run_folder(args: argparse.Namespace, name: str) -> Path:

@@ -4,6 +4,7 @@ import argparse
 import json
 import sys
 import time
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -15,14 +16,17 @@ from flipscale.cli.steps import (
     check_runs,
     collect_all,
     hours_unit,
-    is_evaluated,
     launcher_of,
     mirror,
     one_of,
     plan_of,
     refuse_unready,
     run_folder,
+    say_cost,
+    say_folder,
+    say_warnings,
     study_of,
+    total_of,
     where,
     write_plan,
 )
@@ -60,12 +64,12 @@ def plan(args: argparse.Namespace) -> int:
 
     study, planned = plan_of(args)
     write_plan(args, planned)
+    say_warnings(planned)
     checked = check_runs(study, planned.runs) if args.check else None
     if args.json:
         with_check = {"check": checked.to_dict()} if checked else {}
         print(as_json(planned.to_dict() | with_check, rows="runs"))
         return 1 if checked and checked.problems else 0
-    unit = hours_unit(planned)
     rows = [
         (
             run.id,
@@ -79,11 +83,8 @@ def plan(args: argparse.Namespace) -> int:
         )
         for run in planned.runs
     ]
-    print_table(("run", "params", "FLOPs/sample", "samples", "steps", "FLOPs", "GiB/device", unit), rows)
-    total = planned.total
-    print(f"{total['runs']} runs, {total['train_flops']:.2e} FLOPs, {hours(total['gpu_hours'])} {unit}")
-    if study.score is None and not is_evaluated(study):
-        say("no evaluation is declared for this data, so there will be no scores to compare; see `evaluation`")
+    print_table(("run", "params", "FLOPs/sample", "samples", "steps", "FLOPs", "GiB/device", hours_unit(planned)), rows)
+    print(total_of(planned))
     if checked:
         checked.raise_if_any()
         say(str(checked))
@@ -102,6 +103,7 @@ def submit(args: argparse.Namespace) -> int:
         print(launch.preview(planned.runs, args.results, launcher, retry_diverged=args.retry_diverged), end="")
         return 0
     write_plan(args, planned)
+    say_cost(planned)
     check = partial(refuse_unready, study) if args.on == "local" and not args.no_check else None
     submission = launch.submit(planned.runs, args.results, launcher, retry_diverged=args.retry_diverged, check=check)
     say(submission.summary())
@@ -123,6 +125,7 @@ def status(args: argparse.Namespace) -> int:
     if args.watch:
         raise FlipscaleError(f"status --watch has become a command of its own: flipscale watch {where(args)}")
     _, planned = plan_of(args)
+    say_folder(args, planned)
     seen = next(launch.watch(planned.runs, args.results))
     if args.json:
         counts = {str(state): seen.count(state) for state in State if seen.count(state)}
@@ -240,15 +243,16 @@ def collect(args: argparse.Namespace) -> int:
 def plot(args: argparse.Namespace) -> int:
     """Draw the figures of a study from its results.csv."""
     from flipscale.collect import read_curves, read_results
-    from flipscale.compare import pick_score
+    from flipscale.compare import measured_scores, pick_score
     from flipscale.plot import plot_all, read_references
 
     study = study_of(args)
     folder = args.results / study.name
     results = read_results(folder / "results.csv")
+    scores = [pick_score(results, study.score)] if measured_scores(results) else []
     drawn = plot_all(
         results,
-        read_curves(folder / "curves.parquet", metrics=("loss", pick_score(results, study.score))),
+        read_curves(folder / "curves.parquet", metrics=("loss", *scores)),
         study=study.name,
         baseline=baseline_of(study),
         out=args.plots / study.name,
@@ -269,6 +273,7 @@ def compare(args: argparse.Namespace) -> int:
     """Say what the masked runs of a study gain over their no-mask twins; or compare the rows of any table."""
     from flipscale.collect import is_table, read_results
     from flipscale.compare import compare as compare_results
+    from flipscale.compare import measured_scores
     from flipscale.run import replacing, write_json
 
     if is_table(args.study):
@@ -280,20 +285,24 @@ def compare(args: argparse.Namespace) -> int:
         )
     study = study_of(args)
     folder = args.results / study.name
+    results = read_results(folder / "results.csv")
     comparison = compare_results(
-        read_results(folder / "results.csv"),
+        results,
         baseline=baseline_of(study),
         axes=[axis.name for axis in study.axes],
         score=args.score or study.score,
     )
-    write_json(folder / "comparison.json", comparison.to_dict())
-    with replacing(folder / "comparison.md") as file:
+    # The study's comparison is of its own score, which report and MLflow show; another has files of its own.
+    own = study.score or next(iter(measured_scores(results)), None)
+    name = "comparison" if comparison.score == own else f"comparison-{comparison.score}"
+    write_json(folder / f"{name}.json", comparison.to_dict())
+    with replacing(folder / f"{name}.md") as file:
         file.write(f"# {study.question or study.name}\n\n{comparison.markdown()}".encode())
     if args.json:
         print_json(comparison.to_dict())
     else:
         print(comparison.table())
-    say(f"wrote {folder / 'comparison.json'} and {folder / 'comparison.md'}")
+    say(f"wrote {folder / name}.json and {folder / name}.md")
     return 0
 
 
@@ -385,18 +394,33 @@ def run(args: argparse.Namespace) -> int:
     if not found.rows:
         raise FlipscaleError(f"No run of {args.study} has finished; see flipscale status {where(args)}.")
     fits = fit_study_of(args, study, found.results)
-    plot(args)
-    compare(args)
+    folder = args.results / study.name
+    plotted = _unless_impossible(plot, args, "no figure is drawn")
+    compared = _unless_impossible(compare, args, "nothing is compared")
+    if not compared:
+        for name in ("comparison.json", "comparison.md"):
+            (folder / name).unlink(missing_ok=True)  # an old comparison would pass for that of these runs
     report(args)
     mirrored = mirror(args, study, found)
-    folder = args.results / study.name
     print(f"\ntable        {found.files[0]}   ({found.rows} of {len(planned.cells)} runs)")
-    print(f"figures      {args.plots / study.name}/")
-    print(f"comparison   {folder / 'comparison.md'}")
+    print(f"figures      {f'{args.plots / study.name}/' if plotted else 'none can be drawn of these runs'}")
+    print(f"comparison   {folder / 'comparison.md' if compared else 'these runs cannot be compared'}")
     print(f"laws         {fits or 'none can be fitted to these runs'}")
     print(f"report       {args.plots / study.name / 'report.html'}")
     print(f"MLflow       {mirrored['look'] if mirrored else 'not written'}")
     return failed
+
+
+def _unless_impossible(verb: Callable[[argparse.Namespace], int], args: argparse.Namespace, none: str) -> bool:
+    """Whether the results allowed this step of `run`; if they do not, the reason is said and `run` goes on."""
+    from flipscale.errors import ResultsError
+
+    try:
+        verb(args)
+    except ResultsError as error:
+        say(f"{none}: {error}")
+        return False
+    return True
 
 
 def why(args: argparse.Namespace) -> int:

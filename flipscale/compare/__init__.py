@@ -29,6 +29,7 @@ from flipscale.compare.columns import (
     arms_of,
     is_baseline,
     labels,
+    measured_scores,
     need,
     pick_score,
     series_of,
@@ -44,6 +45,7 @@ from flipscale.compare.parts import Curve, Level, Pair
 from flipscale.compare.points import Points, one_each, points_of
 from flipscale.compare.spelling import short, times
 from flipscale.compare.tables import baseline_from, columns_from, prepared
+from flipscale.compare.words import nothing_to_compare
 
 __all__ = [
     "Comparison",
@@ -61,6 +63,7 @@ __all__ = [
     "first_reach",
     "is_baseline",
     "labels",
+    "measured_scores",
     "pick_score",
     "series_of",
     "short",
@@ -81,7 +84,8 @@ def compare(
 
     Twins share the column `cell` where there is one, else the values of `axes`, else of `varying_axes`.
     `time` is the column of time: gpu_hours (on a CPU, core-hours), train_seconds or cpu_seconds.
-    Raises ResultsError for a column that is not there, a baseline that no run has, or two runs that are twins of one.
+    Where every run is the baseline the comparison is empty, and its `notes` say so. Raises ResultsError for a column
+    that is not there, a baseline that no run has, or two runs that are twins of one.
     """
     score = pick_score(results, score)
     need(results, [*baseline, time, "train_flops"])
@@ -96,7 +100,8 @@ def compare(
     also = [name for name in ("peak_memory_bytes",) if name in table]
     lower = bool(scores.lower_is_better(score))
     points = points_of(table, baseline, score, [*costs, *also], at, twins=at is not None)
-    return _compared(points, baseline, score, costs, at, lower=lower, fraction=scores.is_fraction(score))
+    notes = () if points.arms else (nothing_to_compare(baseline, score),)
+    return _compared(points, baseline, score, costs, at, lower=lower, fraction=scores.is_fraction(score), notes=notes)
 
 
 def compare_table(

@@ -15,16 +15,21 @@ def pick_score(results: pd.DataFrame, score: str | None) -> str:
     """`score` if it is there, else the first of scores.PREFERRED that any run has. Raises ResultsError if none is."""
     if score is not None:
         if score not in results:
-            near = did_you_mean(score, _measured(results)) if _measured(results) else "None was measured"
+            near = did_you_mean(score, measured_scores(results)) if measured_scores(results) else "None was measured"
             raise ResultsError(f"No run has the score {score!r}; {near}.")
         if not pd.api.types.is_numeric_dtype(results[score]):
-            raise ResultsError(f"{score!r} is no score. Measured: {', '.join(_measured(results)) or 'none'}.")
+            raise ResultsError(f"{score!r} is no score. Measured: {', '.join(measured_scores(results)) or 'none'}.")
         if results[score].isna().all():
-            raise ResultsError(f"No run has the score {score!r}. Measured: {', '.join(_measured(results)) or 'none'}.")
+            raise ResultsError(
+                f"No run has the score {score!r}. Measured: {', '.join(measured_scores(results)) or 'none'}."
+            )
         return score
-    measured = _measured(results)
+    measured = measured_scores(results)
     if not measured:
-        raise ResultsError("No run of these results has a score, so there is nothing to compare.")
+        raise ResultsError(
+            "No run of these results has a score, so there is nothing to compare; `evaluation` in the study file says "
+            "what is measured (docs/study.md)."
+        )
     return measured[0]
 
 
@@ -87,7 +92,8 @@ def series_of(table: pd.DataFrame, along: str = "samples") -> "pd.Series[str]":
     return pd.Series(kept, index=table.index, dtype="str")
 
 
-def _measured(results: pd.DataFrame) -> list[str]:
+def measured_scores(results: pd.DataFrame) -> list[str]:
+    """The scores that any run has, the preferred ones first."""
     names = dict.fromkeys((*PREFERRED, *filter(is_score, map(str, results.columns))))
     return [name for name in names if name in results and results[name].notna().any()]
 

@@ -33,7 +33,7 @@ class Comparison:
     unpaired: dict[str, str]
     """Runs without a twin: they are on the curves, not in the pairs."""
     notes: tuple[str, ...] = ()
-    """What was decided about the table without being asked."""
+    """What was decided about the table without being asked; without arms, why there is nothing to compare."""
 
     def to_dict(self) -> dict[str, Any]:
         """All of it in JSON types; the keys are in docs/compare.md."""

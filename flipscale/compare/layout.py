@@ -20,7 +20,8 @@ _FEW = 4  # names that a line can list and still be read
 
 def laid_out(comparison: "Comparison", as_table: AsTable) -> str:
     """The comparison with its tables drawn by `as_table`."""
-    parts = []
+    # Without arms the notes say why there is nothing to compare; others are of a table, and are said before it.
+    parts = [] if comparison.arms else list(comparison.notes)
     if comparison.pairs:
         parts += [f"At equal {comparison.at}:" if comparison.at else "Arm by arm:", as_table(*_pair_rows(comparison))]
     curves = [curve for curve in comparison.curves if curve.target is not None]

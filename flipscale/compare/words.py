@@ -3,7 +3,8 @@
 Where several arms are spoken of, the intervals are those corrected for all of them (estimates.corrected).
 """
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 from flipscale.compare.estimates import LEVEL, Estimate
 from flipscale.compare.parts import Curve, Pair
@@ -21,6 +22,14 @@ def verdict(comparison: "Comparison", curve: Curve) -> str:
     speedup = [_speedup_words(comparison, curve)] if curve.target is not None or longest is None else []
     clauses = [*speedup, *([_gain_words(comparison, longest)] if longest else [])]
     return f"{name_of(*key)}: {'; '.join(clauses)}."
+
+
+def nothing_to_compare(baseline: Mapping[str, Any], score: str) -> str:
+    """The sentence of a comparison without arms."""
+    if not baseline:
+        return "The study names no baseline, so there is nothing to compare."
+    settings = ", ".join(f"{name}={short(value)}" for name, value in baseline.items())
+    return f"Every run with {score} is the baseline {settings}, so there is nothing to compare it with."
 
 
 def name_of(series: str, arm: str) -> str:

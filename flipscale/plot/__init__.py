@@ -201,6 +201,9 @@ FIGURES: dict[str, FigureKind] = {
 }
 """Every figure by its name, in the order they are drawn."""
 
+WITHOUT_SCORES = ("training_loss", "predicted_cost")
+"""Figures of runs that have no score."""
+
 # What says when a file was made, or by which version of what, would make equal figures differ.
 FORMATS: dict[str, dict[str, Any]] = {
     "svg": {"metadata": {"Date": None, "Creator": None}},
@@ -236,14 +239,15 @@ def plot_all(
 ) -> Plotted:
     """Draw the named figures, or all, into `out`. One that cannot be drawn is skipped, and its old files removed.
 
-    `references` are rows of `read_references`: drawn apart where they have the x and the score of a figure. Raises
-    ResultsError for a figure that does not exist, and if no run has the score.
+    `references` are rows of `read_references`: drawn apart where they have the x and the score of a figure. Where no
+    run has a score, the figures that need none are drawn. Raises ResultsError for a figure that does not exist, and if
+    no run has the score that is named.
     """
     names = list(FIGURES) if figures is None else list(dict.fromkeys(figures))
     for name in names:
         if name not in FIGURES:
             raise ResultsError(f"There is no figure {name!r}: {did_you_mean(name, FIGURES)}.")
-    prepared = shown(results, curves, study=study, baseline=baseline, score=score, references=references)
+    prepared = shown(results, curves, study=study, baseline=baseline, score=score, references=references, or_loss=True)
     out.mkdir(parents=True, exist_ok=True)
     if len(results) < MANY_RUNS or not sys.platform.startswith("linux"):
         skipped = _save(names, prepared, out)
@@ -293,5 +297,7 @@ def _save(names: Sequence[str], s: Shown, out: Path) -> dict[str, str]:
 def draw_figure(name: str, figure: Figure, s: Shown) -> pd.DataFrame:
     """Draw a whole figure of FIGURES onto an empty Figure. Returns its runs; raises Undrawable with the reason."""
     kind = FIGURES[name]
+    if s.unscored and name not in WITHOUT_SCORES:
+        raise Undrawable("no run has a score")
     panels = kind.panels(s)
     return page(figure, s, panels, share_x=name.startswith("accuracy_vs"), **kind.layout(s))

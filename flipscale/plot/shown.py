@@ -13,6 +13,7 @@ from flipscale.compare import (
     compare,
     is_baseline,
     labels,
+    measured_scores,
     pick_score,
     series_of,
     short,
@@ -64,6 +65,8 @@ class Shown:
     """Axes of the cells that have more than one value, as the study names them; a scale only if every row has it."""
     references: pd.DataFrame | None = None
     """Rows of other people's results, drawn apart; never fitted and in no comparison."""
+    unscored: bool = False
+    """Whether no run has a score, so that the training loss stands in its place."""
 
     @property
     def lower_is_better(self) -> bool:
@@ -98,9 +101,14 @@ def shown(
     baseline: Mapping[str, Any] = NO_MASK,
     score: str | None = None,
     references: pd.DataFrame | None = None,
+    or_loss: bool = False,
 ) -> Shown:
-    """Prepare a table of results for all figures. Raises ResultsError if no run has a score."""
-    score = pick_score(results, score)
+    """Prepare a table of results for all figures. Raises ResultsError if no run has a score.
+
+    With `or_loss` the training loss stands in where no run has any, for figures that need no score.
+    """
+    unscored = or_loss and not measured_scores(results)
+    score = pick_score(results, "final_loss" if unscored else score)
     rows = results[results[score].notna()].reset_index(drop=True)
     if "cell" in rows:
         # Of some 70 columns a figure reads a third, and cutting rows out is what takes time where rows are many.
@@ -132,6 +140,7 @@ def shown(
         tuple([arm_words(dict(baseline), baseline)] * without + words),
         varied,
         references,
+        unscored,
     )
 
 

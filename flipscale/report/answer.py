@@ -3,9 +3,10 @@
 from collections.abc import Sequence
 
 from flipscale.compare import Comparison, Curve, Estimate, Pair, times
+from flipscale.report.charts import LOSS, scores_of
 from flipscale.report.evidence import Evidence
 from flipscale.report.markup import count, details, joined, listed, text
-from flipscale.scores import score_label
+from flipscale.scores import is_fraction, lower_is_better, score_label
 
 FEW_ARMS = 4
 """Arms up to here get a sentence each at the top; of more the counts are said, and the verdicts are folded away."""
@@ -22,11 +23,9 @@ NOT_SHOWN, ONE_SEED = "no difference shown", "one seed, so no interval,"
 def answer(evidence: Evidence) -> str:
     """The section's HTML: what may still change, the answer arm by arm, and compare's verdicts."""
     comparison = evidence.comparison
-    if comparison is None:
-        return f"<p>{text(evidence.why_no_comparison)}</p>"
     unfinished = len(evidence.planned.cells) - len(evidence.results)
     parts = []
-    if unfinished:
+    if unfinished and not evidence.results.empty:
         parts.append(
             f'<p class="note">{unfinished} of {count(len(evidence.planned.cells), "run")} are not in results.csv yet, '
             "so what follows may change.</p>"
@@ -36,6 +35,9 @@ def answer(evidence: Evidence) -> str:
             f'<p class="note">{count(evidence.uncollected, "run")} finished since the results were collected; '
             f"<code>flipscale collect</code> adds them.</p>"
         )
+    if comparison is None or not comparison.arms:
+        why = evidence.why_no_comparison if comparison is None else " ".join(comparison.notes)
+        return "\n".join([*parts, f'<div class="lead">{_scores(evidence)}<p>{text(why)}</p></div>'])
     parts.append(f'<div class="lead">{_lead(evidence, comparison)}</div>')
     verdicts = listed([text(verdict) for verdict in comparison.verdicts])
     # Without twins the words on the curves are all there is to say, so they are not folded away.
@@ -51,6 +53,37 @@ def answer(evidence: Evidence) -> str:
         f" over seeds leaves out 0; with few seeds it is wide.{_together(comparison)}</p>"
     )
     return "\n".join(parts)
+
+
+def _scores(evidence: Evidence) -> str:
+    """The scores of a study without a comparison: the best cell and the worst, by their means over seeds."""
+    scores = scores_of(evidence)
+    if not scores:
+        return ""
+    score = scores[0]
+    rows = evidence.results[evidence.results[score].notna()].assign(cell=lambda rows: rows["cell"].fillna(""))
+    cells = rows.groupby(["cell", "arm"], sort=False)[score].agg(["mean", "count"]).astype({"mean": float})
+    name = score_label(score).capitalize()
+    if score == LOSS:
+        low, high = cells["mean"].min(), cells["mean"].max()
+        span = f"{low:.4g}" if len(cells) == 1 else f"{low:.4g} to {high:.4g} in {len(cells)} cells"
+        masked = evidence.results["mask_ratio"].nunique() > 1
+        unlike = " Losses at different mask ratios are not comparable: masked runs see fewer patches." if masked else ""
+        return f"<p><strong>{text(name)}</strong>: {span}.{unlike}</p>\n"
+    lower = bool(lower_is_better(score))
+    ordered = cells.sort_values("mean", ascending=lower, kind="stable")
+
+    def said(number: int) -> str:
+        (cell, arm), (mean, n) = ordered.index[number], ordered.iloc[number]
+        value = f"{100 * mean:.1f} %" if is_fraction(score) else f"{mean:.4g}"
+        several = evidence.results["arm"].nunique() > 1
+        where = ", ".join(filter(None, (cell, arm if several else "")))
+        of = f"mean of {n:.0f} runs" if n > 1 else "one run"
+        return f"{value} ({text(f'{where}; {of}' if where else of)})"
+
+    if len(ordered) == 1:
+        return f"<p><strong>{text(name)}</strong>: {said(0)}.</p>\n"
+    return f"<p><strong>{text(name)}</strong>: best {said(0)}, worst {said(-1)}, of {len(ordered)} cells.</p>\n"
 
 
 def _together(comparison: Comparison) -> str:

@@ -23,13 +23,19 @@ TIME_UNITS = (("seconds", 3600.0, 1 / 60), ("minutes", 60.0, 2.0), ("hours", 1.0
 """A unit of time, how many of it are an hour, and the hours from which the next is better."""
 
 
+LOSS = "final_loss"
+"""What is drawn and listed where no run has a score."""
+
+
 def scores_of(evidence: Evidence) -> list[str]:
-    """The scores that any run has, the one that the study is judged by first."""
+    """The scores that any run has, the one that the study is judged by first; the training loss where none has any."""
     table = evidence.results
     first = evidence.comparison.score if evidence.comparison else evidence.study.score
     there = [name for name in table if is_score(str(name)) and table[name].notna().any()]
     if first in table and first not in there and table[first].notna().any():
         there.append(first)
+    if not there and LOSS in table and table[LOSS].notna().any():
+        return [LOSS]
     return sorted(map(str, there), key=lambda name: name != first)
 
 
@@ -101,7 +107,7 @@ def _columns(evidence: Evidence, scores: Sequence[str]) -> list[dict[str, Any]]:
     of_scores = [_numbers(name, name, measured(name), "percent" if is_fraction(name) else "number") for name in scores]
     columns += of_scores[:1]
     columns += [
-        _numbers("final_loss", "final loss", measured("final_loss"), "number"),
+        *([] if LOSS in scores else [_numbers(LOSS, "final loss", measured(LOSS), "number")]),
         _numbers("done", "done", [run.done for run in seen], "percent"),
         _numbers("gpu_hours_predicted", f"{hours} predicted", _predicted(evidence, measured), "number"),
         _numbers("gpu_hours", hours, measured("gpu_hours"), "number"),

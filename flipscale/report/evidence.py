@@ -97,7 +97,7 @@ def gather(study: Study, planned: Plan, study_file: Path, results: Path, plots: 
     words = _arm_words(table, study, baseline)
     arms = _arms(planned, baseline, words)
     names = dict.fromkeys(("", *words, *arms.values()))
-    known = {raw: words.get(raw, raw or "baseline") for raw in names}
+    known = {raw: words.get(raw, raw or ("baseline" if baseline else "all runs")) for raw in names}
     table = table.assign(arm=[known[arms[run_id]] for run_id in table["id"]])
     comparison, why = _compared(table, study, baseline)
     bad = [runs[run.id] for run in planned.runs if runs[run.id].state in BAD]
@@ -138,7 +138,7 @@ def _runs(planned: Plan, results: Path, in_table: set[str]) -> dict[str, RunProg
 def _arm_words(table: pd.DataFrame, study: Study, baseline: Mapping[str, Any]) -> dict[str, str]:
     """The arms of the finished runs as the figures call them, in the figures' order, by compare's names of them."""
     try:
-        seen = shown(table, pd.DataFrame(), study=study.name, baseline=baseline, score=study.score)
+        seen = shown(table, pd.DataFrame(), study=study.name, baseline=baseline, score=study.score, or_loss=True)
     except ResultsError:
         return {}
     numbered = sorted(set(zip(seen.rows["arm"], arms_of(seen.rows, baseline), strict=True)))

@@ -200,7 +200,6 @@
     const cut = ends.some((end) => end < range[0] || end > range[1]);
     byId("gains-cut").textContent = (cut ? "Intervals that reach the edge go on beyond it. " : "") +
       (kept.length < there.length ? `The ${kept.length} largest of ${there.length}; the table below has all.` : "");
-    byId("gains-figure").hidden = !data.pairs.length;
     const narrow = byId("chart-gains").clientWidth < 560;
     const label = (pair) => escaped(name(pair)).replace(/, /g, narrow ? ",<br>" : ", ").replace(" · ", narrow ? "<br>" : " · ");
     const labels = rows.map(label);

@@ -126,7 +126,8 @@ def _asked(evidence: Evidence) -> str:
     seeds = len({run.settings["seed"] for run in cells})
     along = f" vary {joined(varied)}," if varied else ""
     data = ", ".join(dict.fromkeys(str(next(iter(run.settings["data"]))) for run in cells))
-    return f"{count(len(cells), 'run')} on {data}{along} with {count(seeds, 'seed')} each."
+    seeded = f" with {count(seeds, 'seed')} each" if len(cells) > 1 else ""
+    return f"{count(len(cells), 'run')} on {data}{along}{seeded}."
 
 
 def _axis_values(evidence: Evidence, names: Sequence[str]) -> list[dict[str, Any]]:
@@ -154,7 +155,7 @@ def _newest(evidence: Evidence) -> str:
 
 
 def _figures(evidence: Evidence) -> str:
-    if evidence.comparison is None and evidence.results.empty:
+    if evidence.results.empty:
         return "<p>There is no finished run to draw yet.</p>"
     note = (
         "A dot is a run, a line goes through the means over seeds. Point at a dot to see its run; click it to find the "
@@ -165,7 +166,14 @@ the same numbers.</p></noscript>
 <div class="controls" id="chart-controls" hidden></div>
 <figure><div class="chart" id="chart-scores" role="img" aria-label="Score of every run against cost"></div>
 <figcaption>{note}</figcaption></figure>
-{details("The same as a table: means over seeds", _means(evidence))}
+{details("The same as a table: means over seeds", _means(evidence))}{_gains(evidence)}"""
+
+
+def _gains(evidence: Evidence) -> str:
+    """The figure of gains; nothing where no run has a twin."""
+    if evidence.comparison is None or not evidence.comparison.pairs:
+        return ""
+    return """
 <figure id="gains-figure"><div class="chart" id="chart-gains" role="img" aria-label="Gain over the baseline"></div>
 <figcaption id="gains-note">Gain of each arm over the baseline at equal samples, cell by cell, with its 95 % interval
 over seeds. <span id="gains-cut"></span></figcaption></figure>"""

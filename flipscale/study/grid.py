@@ -150,7 +150,7 @@ def _settle(study: Study, settings: Settings, chosen: Settings, complaints: Comp
     except FlipscaleError as error:
         if ("image_size", model, size) not in told:
             told.add(("image_size", model, size))
-            complaints.add(_place(study, "image_size"), str(error))
+            complaints.add(_place(study, "model" if size is None else "image_size"), str(error))
         return False
     settings["image_size"] = shape.image.image_size
     if settings["text_length"] is None:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from flipscale.architecture import architecture, known_models
+from flipscale.architecture import known_models, own_image_size
 from flipscale.cost import flops_per_sample
 from flipscale.errors import FlipscaleError, did_you_mean
 from flipscale.scores import is_score, set_and_score
@@ -216,7 +216,7 @@ class ModelName:
             complain(at, f"{show(value)} is not a model's name; write one such as ViT-B-16 or ViT-w48d3-4")
             return INVALID
         try:
-            architecture(value)
+            own_image_size(value)  # Whether patches divide the image is a question of the whole cell.
         except FlipscaleError as error:
             complain(at, str(error))
             return INVALID

@@ -349,7 +349,10 @@ BAD = {
     ),
     "patch": (
         GOOD.replace("ViT-w32d2-4", "ViT-w32d2-5"),
-        "study.yaml:3: ViT-w32d2-5 cuts images into patches of 5 pixels; write image_size 25 or 30, not 28",
+        (
+            "study.yaml:3: ViT-w32d2-5 cuts images into patches of 5 pixels; write image_size 25 or 30, not its "
+            "default of 28"
+        ),
     ),
     "image_size": (
         in_base("image_size: 30"),

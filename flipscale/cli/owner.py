@@ -1,0 +1,48 @@
+"""Whose results a folder holds: results/NAME/.study says which study file they are of, relative to that folder.
+
+A study's results go by the name of its file, so two files of one name in different folders would overwrite each
+other's. A file that was moved or edited keeps its results. So does a copy with the same content, or one of study and
+results together.
+"""
+
+import os
+from pathlib import Path
+
+from flipscale.errors import FlipscaleError
+from flipscale.run import replacing
+
+NOTE = ".study"
+
+
+def check_owner(folder: Path, file: Path) -> None:
+    """Raise FlipscaleError where the results in `folder` are of another study file than `file`."""
+    file, owner = file.resolve(), _owner(folder)
+    if owner is None or owner == file:
+        return
+    try:
+        same = owner.read_bytes() == file.read_bytes()
+    except OSError:  # It was moved or deleted, or is of another machine.
+        return
+    if not same:
+        raise FlipscaleError(
+            f"{folder} holds the results of {owner}, and {file} has the same name. Rename one of the two files, or "
+            f"keep their results apart with --results DIR. To give {folder} to {file}, delete {folder / NOTE}."
+        )
+
+
+def note_owner(folder: Path, file: Path) -> None:
+    """Write down that the results in `folder` are of `file`, unless they are of another that is still there: a copy of
+    it with the same content may use them, and must not take them over."""
+    owner = _owner(folder)
+    if owner is None or not owner.exists():
+        with replacing(folder / NOTE) as note:
+            path = os.path.relpath(file.resolve(), folder.resolve())
+            note.write(f"{path}\n".encode(errors="surrogateescape"))
+
+
+def _owner(folder: Path) -> Path | None:
+    try:
+        noted = (folder / NOTE).read_bytes().decode(errors="surrogateescape").strip()
+    except OSError:
+        return None
+    return (folder / noted).resolve()

@@ -1,0 +1,129 @@
+"""The report of a study without masked runs says what it can: scores, curves, costs; and why it compares nothing."""
+
+import re
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pytest
+
+from flipscale.collect import read_results
+from flipscale.compare import compare
+from flipscale.plan import Plan, plan
+from flipscale.plot import NO_CURVES, plot_all
+from flipscale.report import write_report
+from flipscale.report.charts import chart_data
+from flipscale.study import Study, read_study
+from tests.report.synthetic import SCORES, write_results
+from tests.test_cli import flipscale
+
+BASE = "schema: 1\nbase: {data: shapes, model: ViT-w16d1-4, text_length: 16, samples: 320, batch_size: 32, lr: 1e-3}\n"
+
+SINGLE = BASE + "evaluation: {images: 100}\n"
+
+KINDS = {
+    "single": (SINGLE, ("zero_shot_top1",), "The study names no baseline, so there is nothing to compare."),
+    "sweep": (
+        BASE.replace(", lr: 1e-3", "") + "axes: {lr: [1e-4, 1e-3, 1e-2]}\nseeds: 2\n",
+        SCORES,
+        "The study names no baseline, so there is nothing to compare.",
+    ),
+    "command": (
+        BASE.replace("lr: 1e-3", "lr: 1e-3, trainer: {command: {arguments: [python, train.py]}}"),
+        ("held_out_loss",),
+        "The study names no baseline, so there is nothing to compare.",
+    ),
+    "baselines": (
+        BASE + "axes: {mask_ratio: [0, 0.5], weight_decay: [0.1, 0.2]}\nseeds: 2\n",
+        SCORES,
+        "Every run with zero_shot_top1 is the baseline mask_ratio=0, so there is nothing to compare it with.",
+    ),
+}
+"""A study, the scores of its runs, and why nothing is compared."""
+
+
+@pytest.fixture
+def study(tmp_path: Path) -> Callable[[str, str, Sequence[str]], tuple[Study, Plan, Path]]:
+    """Writes a study whose unmasked runs have finished."""
+
+    def write(name: str, written: str, scores: Sequence[str]) -> tuple[Study, Plan, Path]:
+        file = tmp_path / f"{name}.yaml"
+        file.write_text(written)
+        read = read_study(file)
+        planned = plan(read)
+        write_results(tmp_path, read, [run for run in planned.cells if not run.settings["mask_ratio"]], scores)
+        return read, planned, file
+
+    return write
+
+
+def section(page: str, name: str) -> str:
+    """The words of a section of the page."""
+    found = re.search(rf'<section id="{name}".*?</section>', page, re.DOTALL)
+    assert found, name
+    return re.sub(r"\s+", " ", re.sub(r"<[^>]+>", "", found[0]))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_study_without_masked_runs_is_reported_with_scores_and_costs(study, tmp_path: Path, kind: str) -> None:
+    written, scores, why = KINDS[kind]
+    read, planned, file = study(kind, written, scores)
+    report = write_report(read, planned, file, tmp_path / "results", tmp_path / "plots")
+    page = report.path.read_text()
+    answer = section(page, "answer")
+    assert why in answer
+    assert why in section(page, "comparison")
+    assert ("contrastive loss" if kind == "command" else "Zero-shot classification, top 1") in answer
+    assert f"({len(report.evidence.results)} run" in section(page, "cost")
+    assert 'id="chart-scores"' in page
+    assert "gains-figure" not in page[: page.index("<script")]
+    assert '"pairs":[]' in chart_data(report.evidence)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_study_without_masked_runs_is_compared_in_one_sentence_and_plotted(study, tmp_path: Path, kind: str) -> None:
+    written, scores, why = KINDS[kind]
+    read, _, _ = study(kind, written, scores)
+    table = read_results(tmp_path / "results" / kind / "results.csv")
+    comparison = compare(table, baseline=dict(read.baseline), axes=[axis.name for axis in read.axes])
+    assert comparison.table() == comparison.markdown() == f"{why}\n"
+    assert comparison.to_dict()["notes"] == [why]
+    drawn = plot_all(table, NO_CURVES, study=kind, baseline=dict(read.baseline), out=tmp_path / "plots")
+    assert (tmp_path / "plots/predicted_cost.svg") in drawn.files
+    assert "no run has a twin" in drawn.skipped["gains"]
+
+
+def test_a_sweep_names_its_best_and_its_worst_cell(study, tmp_path: Path) -> None:
+    read, planned, file = study("sweep", *KINDS["sweep"][:2])
+    report = write_report(read, planned, file, tmp_path / "results", tmp_path / "plots")
+    answer = section(report.path.read_text(), "answer")
+    means = report.evidence.results.groupby("cell")["zero_shot_top1"].mean()
+    best, worst = (
+        f"{100 * value:.1f} % ({cell}; mean of 2 runs)"
+        for cell, value in ((means.idxmax(), means.max()), (means.idxmin(), means.min()))
+    )
+    assert f"best {best}, worst {worst}, of 3 cells." in answer
+
+
+def test_a_study_without_scores_is_reported_by_its_training_loss(study, tmp_path: Path) -> None:
+    read, planned, file = study("loss", BASE + "axes: {weight_decay: [0.1, 0.2]}\nbaseline: {weight_decay: 0.1}\n", ())
+    out = tmp_path / "plots" / "loss"
+    table = read_results(tmp_path / "results/loss/results.csv")
+    drawn = plot_all(table, NO_CURVES, study="loss", baseline=dict(read.baseline), out=out)
+    assert [path.name for path in drawn.files] == ["predicted_cost.svg", "predicted_cost.png", "predicted_cost.pdf"]
+    assert drawn.skipped["accuracy_vs_samples"] == "no run has a score"
+    page = write_report(read, planned, file, tmp_path / "results", tmp_path / "plots").path.read_text()
+    assert "Mean training loss of the last 5 % of steps: 2." in section(page, "answer")
+    assert "No run of these results has a score" in section(page, "answer")
+    assert "final_loss" in section(page, "figures")
+
+
+def test_run_of_a_single_run_ends_well_and_writes_the_report(tmp_path: Path) -> None:
+    (tmp_path / "one.yaml").write_text(SINGLE)
+    done = flipscale("run", "one.yaml", "--no-mlflow", cwd=tmp_path)
+    assert "The study names no baseline, so there is nothing to compare." in done.stdout
+    page = (tmp_path / "plots/one/report.html").read_text()
+    assert "1 of 1 run finished" in page
+    assert "Zero-shot classification, top 1:" in section(page, "answer")
+    for verb in ("plot", "compare"):
+        flipscale(verb, "one.yaml", cwd=tmp_path)
+    assert "there is no curve to fit" in flipscale("fit", "one.yaml", cwd=tmp_path, code=1).stderr
