@@ -3,6 +3,7 @@
     run.json        what was asked: id, settings, parents, predicted cost          written once, by launch
     job.json        who was asked to do it: launcher and job                       written by launch
     lease.json      who is doing it now: one process at a time                     written by train
+    life.json       what it is doing; touched whenever it comes further            written by train
     metrics.jsonl   what was seen on the way: one line a record, append-only       written by train
     checkpoint.pt   where to go on from                                            written by train
     model.pt        the finished weights, as open_clip loads them                  written by train
@@ -23,6 +24,7 @@ import functools
 import json
 import math
 import os
+import signal
 import socket
 import threading
 import time
@@ -41,6 +43,13 @@ HEARTBEAT_SECONDS = 5.0
 
 LEASE_GRACE_SECONDS = 60.0
 """A lease untouched for this long, on a host whose processes cannot be seen from here, counts as dropped."""
+
+LIFE_SECONDS = 1.0
+"""A process that comes further says so at most this often."""
+
+STACKS_SIGNAL = signal.SIGQUIT
+"""A process that works for a launcher writes the stacks of its threads to the run's log.txt at this signal. A scheduler
+sends all others that can be handled as a request to stop."""
 
 JOB, ATTEMPT, NODE = "FLIPSCALE_JOB", "FLIPSCALE_ATTEMPT", "FLIPSCALE_NODE"
 """Environment variables by which a launcher tells a worker for which job it works, how often that was started before,
@@ -71,11 +80,30 @@ class FailureKind(enum.StrEnum):
     TIMEOUT = "timeout"
     PREEMPTED = "preempted"
     NODE = "node"
+    STALLED = "stalled"
     DISK = "disk"
     DATA = "data"
     DIVERGED = "diverged"
     PARENT = "parent"
     CODE = "code"
+
+
+class Doing(enum.StrEnum):
+    """What the process that holds a run is doing. How long it may go without a sign of life depends on it."""
+
+    STARTING = "starting"
+    TRAINING = "training"
+    PROGRAM = "program"
+    """A program of somebody else trains, which shows life only by its records and its output."""
+    EVALUATING = "evaluating"
+
+
+class Life(NamedTuple):
+    """The last sign of life of who holds a run."""
+
+    doing: Doing
+    time: float
+    """Unix time of the last step, record, checkpoint, or batch of an evaluation."""
 
 
 class RunFolder:
@@ -135,6 +163,21 @@ class RunFolder:
             return {**holder, "alive": _holder_lives(holder["host"], int(holder["pid"]), holder.get("born"), touched)}
         except (FileNotFoundError, ValueError, TypeError, KeyError):
             return None
+
+    def life(self) -> Life | None:
+        """The last sign of life of who holds the run; None if it gives none.
+
+        The heartbeat of the lease is none: a thread goes on with it while the training hangs.
+        """
+        try:
+            doing = Doing(json.loads((self.path / "life.json").read_text())["doing"])
+            times = [(self.path / "life.json").stat().st_mtime]
+        except (FileNotFoundError, ValueError, TypeError, KeyError):
+            return None
+        for name in ("metrics.jsonl", "checkpoint.pt"):
+            with contextlib.suppress(FileNotFoundError):
+                times.append((self.path / name).stat().st_mtime)
+        return Life(doing, max(times))
 
     def release(self) -> None:
         """Drop the lease of a holder that is known to be dead, so that another host need not wait until it is stale."""
@@ -200,7 +243,8 @@ class RunFolder:
 
     def write_error(self, kind: FailureKind, reason: str, **more: Any) -> None:
         """Record a failure: `kind` says what may be done about it, `reason` is a sentence for a person."""
-        self._write("error.json", {"kind": str(kind), "reason": reason, "time": time.time(), **more})
+        job = {"job": os.environ[JOB]} if JOB in os.environ else {}
+        self._write("error.json", {"kind": str(kind), "reason": reason, "time": time.time(), **job, **more})
 
     def failures(self) -> list[dict[str, Any]]:
         """What went wrong in attempts before, the first of them first: `kind`, `reason`, `then` (what was done about
@@ -310,8 +354,12 @@ class Lease:
     def __init__(self, folder: RunFolder):
         self.folder = folder
         self.token = uuid.uuid4().hex
+        self.taken = 0.0
+        """Unix time."""
         self._file = folder.path / "lease.json"
         self._done = threading.Event()
+        self._doing: Doing | None = None
+        self._lived = 0.0
 
     def take(self) -> bool:
         """Take the lease unless a living process holds it. Takers come one after the other, by a lock on lease.lock.
@@ -327,7 +375,7 @@ class Lease:
             given_up = holder and job and holder.get("job") == job and attempt > holder.get("attempt", 0)
             if holder and holder["alive"] and not given_up:
                 return False
-            pid = os.getpid()
+            pid, self.taken = os.getpid(), time.time()
             write_json(
                 self._file,
                 {
@@ -335,19 +383,40 @@ class Lease:
                     "host": socket.gethostname(),
                     "pid": pid,
                     "born": birth(pid),
-                    "time": time.time(),
+                    "time": self.taken,
                     "job": job,
                     "attempt": attempt,
                     "node": os.environ.get(NODE, socket.gethostname()),
                 },
             )
+        self.live(Doing.STARTING)
+        _held.add(self)
         threading.Thread(target=self._beat, daemon=True).start()
         return True
 
     def drop(self) -> None:
         self._done.set()
+        _held.discard(self)
         if self._mine():
+            (self.folder.path / "life.json").unlink(missing_ok=True)
             self._file.unlink(missing_ok=True)
+
+    def live(self, doing: Doing | None = None) -> None:
+        """Give a sign of life: the run has come further. `doing` is what it is at from now on, None for the same."""
+        new = doing is not None and doing is not self._doing
+        now = time.monotonic()
+        if not (new or now - self._lived > LIFE_SECONDS):
+            return
+        self._lived = now
+        # Who has lost the lease must not pass for the life of who has it.
+        if self._mine():
+            path = self.folder.path / "life.json"
+            if new:
+                write_json(path, {"schema": SCHEMA, "doing": doing}, flush=False)
+                self._doing = doing
+            else:
+                with contextlib.suppress(FileNotFoundError):
+                    os.utime(path)
 
     def fence(self) -> None:
         if not self._mine():
@@ -397,6 +466,16 @@ class Lease:
                 return
             with contextlib.suppress(FileNotFoundError):
                 os.utime(self._file)
+
+
+_held: set[Lease] = set()
+"""The leases of this process."""
+
+
+def show_life() -> None:
+    """Give a sign of life of the run that this process holds: what takes long calls it whenever it comes further."""
+    for lease in tuple(_held):
+        lease.live()
 
 
 def _lines(path: Path) -> list[bytes]:

@@ -12,6 +12,7 @@ from flipscale.study.kinds import (
     Choice,
     Complain,
     Count,
+    Duration,
     Flag,
     Keys,
     ListOf,
@@ -23,23 +24,6 @@ from flipscale.study.kinds import (
 
 SCHEMA = 1
 """Version of the site file."""
-
-
-@dataclass(frozen=True)
-class Duration:
-    """A time span, written 90s, 30m, 4h or 2d; read as seconds."""
-
-    def read(self, value: Any, at: Path_, complain: Complain) -> Any:
-        written = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([smhd])\s*", value) if isinstance(value, str) else None
-        if written is None or not (
-            seconds := round(float(written[1]) * {"s": 1, "m": 60, "h": 3600, "d": 86400}[written[2]])
-        ):
-            complain(at, f"{show(value)} is not a time; write 90s, 30m, 4h or 2d")
-            return INVALID
-        return seconds
-
-    def schema(self) -> dict[str, Any]:
-        return {"type": "string", "pattern": r"^\s*\d+(\.\d+)?\s*[smhd]\s*$"}
 
 
 @dataclass(frozen=True)
@@ -98,6 +82,12 @@ SITE = Keys(
         ),
         "warning": Option(
             Duration(), 120, "so long before the limit the run is warned: enough to write a checkpoint twice"
+        ),
+        "stalled": Option(
+            Maybe(Duration(off=True)),
+            None,
+            "a run without a step for so long has stalled, so it is killed and resumed; or off. null is 20 of its "
+            "steps, and at least 10 min. What a study says goes first",
         ),
         "gpus_per_node": Option(Count(), 8, "GPUs of a node; a run of more takes several nodes"),
         "gpu_type": Option(Maybe(Text()), None, "as in gres=gpu:TYPE:n"),

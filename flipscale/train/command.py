@@ -41,7 +41,7 @@ import torch
 from flipscale.cost import steps_of
 from flipscale.errors import FlipscaleError
 from flipscale.plan import stage
-from flipscale.run import HEARTBEAT_SECONDS, FailureKind, Lease, RunFolder, birth, is_alive
+from flipscale.run import HEARTBEAT_SECONDS, Doing, FailureKind, Lease, RunFolder, birth, is_alive
 from flipscale.study.keys import SCORES
 from flipscale.train.failure import Failed, Failure
 from flipscale.train.stop import Stop
@@ -230,8 +230,9 @@ def run_program(
 ) -> Ended:
     """Start a program on the run and stay with it until it has ended.
 
-    Its output goes to log.txt. A signal that comes here is passed on to it and its children; after GRACE_SECONDS they
-    are killed. They are killed too when the lease is lost or `heed` raises: nothing goes on without flipscale.
+    Its output goes to log.txt, and each line of it is a sign of life. A signal that comes here is passed on to it and
+    its children; after GRACE_SECONDS they are killed. They are killed too when the lease is lost or `heed` raises:
+    nothing goes on without flipscale.
 
     environment: what is set for the program, or with None taken from it.
     heed: is called with each line of the output, the time (monotonic) it came and the program.
@@ -245,13 +246,14 @@ def run_program(
     program = Program(arguments, _environment(run, environment or {}))
     tail: deque[str] = deque(maxlen=TAIL)
     deadline: float | None = None
-    looked = -math.inf
+    looked, recorded = -math.inf, _size(run.path / "metrics.jsonl")
     try:
         with open(run.path / "log.txt", "a") as log:
             while True:
                 code = program.code()
                 for when, line in _waiting(program.lines, seconds=0.1 if code is None else 0.001):
                     log.write(f"{line}\n")
+                    lease.live()
                     if line.strip() and not _IDLE_TALK.match(line):
                         tail.append(line.strip())
                     if heed is not None:
@@ -260,6 +262,8 @@ def run_program(
                 if code is not None or time.monotonic() - looked > HEARTBEAT_SECONDS:
                     looked = time.monotonic()
                     lease.fence()
+                    if _size(run.path / "metrics.jsonl") > recorded:
+                        lease.live(Doing.PROGRAM)
                     _count(attempts, before, program)
                     _write(lease, attempts, program)
                 if code is not None:
@@ -272,6 +276,10 @@ def run_program(
                     program.signal(signal.SIGKILL)
     finally:
         program.end()
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.exists() else 0
 
 
 def _waiting(lines: queue.SimpleQueue[tuple[float, str]], seconds: float) -> Iterator[tuple[float, str]]:
