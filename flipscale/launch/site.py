@@ -83,12 +83,6 @@ SITE = Keys(
         "warning": Option(
             Duration(), 120, "so long before the limit the run is warned: enough to write a checkpoint twice"
         ),
-        "stalled": Option(
-            Maybe(Duration(off=True)),
-            None,
-            "a run without a step for so long has stalled, so it is killed and resumed; or off. null is 20 of its "
-            "steps, and at least 10 min. What a study says goes first",
-        ),
         "gpus_per_node": Option(Count(), 8, "GPUs of a node; a run of more takes several nodes"),
         "gpu_type": Option(Maybe(Text()), None, "as in gres=gpu:TYPE:n"),
         "gres": Option(ListOf(Text()), [], "more generic resources of each node, as lustre:1"),
@@ -108,6 +102,12 @@ SITE = Keys(
             Maybe(Text()), None, "the Python that trains, in the container if there is one; null is the one here"
         ),
         "container": Option(Maybe(CONTAINER), None, "a container that the training runs in"),
+        "stalled": Option(
+            Maybe(Duration(off=True)),
+            None,
+            "a run without a step for so long has stalled, so it is killed and resumed; or off. null is 20 of its "
+            "steps, and at least 10 min. What a study says goes first",
+        ),
         "pack": Option(PACK, PACK.read({}, (), print), "which runs share a job or a GPU"),
     },
 )

@@ -246,7 +246,8 @@ def run_program(
     program = Program(arguments, _environment(run, environment or {}))
     tail: deque[str] = deque(maxlen=TAIL)
     deadline: float | None = None
-    looked, recorded = -math.inf, _size(run.path / "metrics.jsonl")
+    looked, records = -math.inf, run.path / "metrics.jsonl"
+    recorded = records.stat().st_size if records.exists() else 0
     try:
         with open(run.path / "log.txt", "a") as log:
             while True:
@@ -262,7 +263,7 @@ def run_program(
                 if code is not None or time.monotonic() - looked > HEARTBEAT_SECONDS:
                     looked = time.monotonic()
                     lease.fence()
-                    if _size(run.path / "metrics.jsonl") > recorded:
+                    if records.exists() and records.stat().st_size > recorded:
                         lease.live(Doing.PROGRAM)
                     _count(attempts, before, program)
                     _write(lease, attempts, program)
@@ -276,10 +277,6 @@ def run_program(
                     program.signal(signal.SIGKILL)
     finally:
         program.end()
-
-
-def _size(path: Path) -> int:
-    return path.stat().st_size if path.exists() else 0
 
 
 def _waiting(lines: queue.SimpleQueue[tuple[float, str]], seconds: float) -> Iterator[tuple[float, str]]:
