@@ -89,7 +89,7 @@ def limit(silent: Silence, asked: Mapping[str, Any], site: int | str | None = No
     """
     set_to = (asked.get("resources") or {}).get("stalled")
     set_to = site if set_to is None else set_to
-    if set_to == "off":
+    if set_to == "never":
         return None
     seconds = None if set_to is None else float(set_to)
     trainer = asked["settings"].get("trainer")

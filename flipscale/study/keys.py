@@ -76,9 +76,9 @@ _RESOURCES = Keys(
         ),
         "compile": Option(Flag(), False, "whether torch.compile compiles the towers"),
         "stalled": Option(
-            Maybe(Duration(off=True)),
+            Maybe(Duration(never=True)),
             None,
-            "a run without a step for so long, as 30m, has stalled, so it is killed and resumed; or off. null is the "
+            "a run without a step for so long, as 30m, has stalled, so it is killed and resumed; or never. null is the "
             "site's, else 20 of its steps, and at least 10 min",
         ),
         "fused": Option(Flag(), True, "whether AdamW updates all weights in one kernel"),

@@ -297,13 +297,15 @@ def test_a_file_that_is_not_there_is_empty_or_is_no_site_is_refused(complaints, 
 # What no key shows by itself
 
 
-@pytest.mark.parametrize(("written", "read_as"), [("30m", 1800), ("off", "off"), ("'off'", "off"), ("null", None)])
-def test_a_stall_is_a_time_or_off(read, written, read_as):
+@pytest.mark.parametrize(("written", "read_as"), [("30m", 1800), ("never", "never"), ("null", None)])
+def test_a_stall_is_a_time_or_never(read, written, read_as):
     assert read(f"schema: 1\nstalled: {written}\n")["stalled"] == read_as
 
 
 def test_what_is_no_stall_is_told_what_would_be_right(complaints):
-    assert complaints("schema: 1\nstalled: 30\n") == ["site.yaml:2: 30 is not a time; write 90s, 30m, 4h or 2d, or off"]
+    assert complaints("schema: 1\nstalled: 30\n") == [
+        "site.yaml:2: 30 is not a time; write 90s, 30m, 4h or 2d, or never"
+    ]
 
 
 def test_a_job_lasts_longer_than_its_warning(complaints):
