@@ -476,6 +476,7 @@ def test_plan_is_priced_on_a_cpu_without_gpus_and_on_an_a100_with(run_of):
         "accumulate": 1,
         "activation_checkpointing": False,
         "compile": False,
+        "stalled": None,
         "fused": True,
     }
     assert run_of("resources: {gpus: 8}\n").resources["device"] == "A100"

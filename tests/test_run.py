@@ -120,7 +120,7 @@ def test_who_has_lost_the_lease_writes_nothing(folder: RunFolder) -> None:
             lease.write_result({"scores": {}})
         with pytest.raises(LeaseLost), lease.replace("checkpoint.pt"):
             pass
-    assert sorted(path.name for path in folder.path.iterdir()) == ["lease.json", "lease.lock", "run.json"]
+    assert sorted(path.name for path in folder.path.iterdir()) == ["lease.json", "lease.lock", "life.json", "run.json"]
 
 
 def _take(path: Path, start: float, taken: "multiprocessing.Queue[bool]") -> None:

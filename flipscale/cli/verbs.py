@@ -130,7 +130,14 @@ def status(args: argparse.Namespace) -> int:
     if args.json:
         counts = {str(state): seen.count(state) for state in State if seen.count(state)}
         runs = [
-            {"id": one.id, "state": str(one.state), "detail": one.detail, "failures": list(one.failures)}
+            {
+                "id": one.id,
+                "state": str(one.state),
+                "detail": one.detail,
+                "failures": list(one.failures),
+                "images_per_second": one.images_per_second if one.state is State.RUNNING else None,
+                "seconds_since_step": one.seconds_since_step,
+            }
             for one in seen.runs
         ]
         print_json({"runs": runs, "counts": counts})

@@ -360,6 +360,9 @@ def watch(runs: Sequence["Run"], results: Path, *, every: float = LOOK_SECONDS) 
         )
         # Evaluations and starts are in the pace only, so it is right in the end; until then the recorded speed is.
         per_second = pace if pace and (paced >= PACE_SECONDS or not speed) else speed
+        running = [run for run in seen.values() if run.state is State.RUNNING]
+        if running and all(run.quiet for run in running):
+            per_second = 0.0  # What was done before says nothing of when they will be.
         progress = StudyProgress(
             runs=tuple(seen[run.id] for run in runs),
             done=done / (sum(flops.values()) or 1),

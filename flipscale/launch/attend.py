@@ -14,7 +14,7 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -22,6 +22,7 @@ from typing import Any, Protocol
 from flipscale.launch.launcher import STOP_SECONDS
 from flipscale.launch.policy import INSTANT_FAILURES, INSTANT_SECONDS, Decision, decide
 from flipscale.launch.progress import last_records
+from flipscale.launch.stall import end_stalled, why_stalled
 from flipscale.run import FailureKind, RunFolder, write_json
 
 LOOK_SECONDS = 0.1
@@ -29,6 +30,9 @@ LOOK_SECONDS = 0.1
 
 AROUND_SECONDS = 2.0
 """Run folders are looked at this often, for what others did to them: there are some files to read for each run."""
+
+AROUND_SHARE = 20
+"""Of a list of thousands they are looked at less often, so that it takes at most one part in so many of the time."""
 
 _ASKED_TO_STOP = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2)
 """`train` ends with 128 + one of these where it got it, with a checkpoint written."""
@@ -138,11 +142,16 @@ class Attendant:
         breaker: Breaker,
         lanes: int = 1,
         stop_seconds: float = STOP_SECONDS,
+        around_seconds: float | None = None,
         node_failed: Callable[[str], bool] = lambda node: False,
+        elsewhere: bool = True,
+        stalled: int | str | None = None,
     ):
         """start: a worker on these runs, in this lane. log: what workers say. lanes: workers at once, at most.
 
-        stop_seconds: so long a worker may take to stop. node_failed: whether the scheduler holds a node for lost.
+        stop_seconds: so long a worker may take to stop. around_seconds: how often run folders are looked at, None is
+        AROUND_SECONDS. node_failed: whether the scheduler holds a node for lost. elsewhere: whether there are other
+        nodes. stalled: what the site says of stalls, see stall.py.
         """
         self.folders = list(folders)
         self.place = place
@@ -151,18 +160,23 @@ class Attendant:
         self.breaker = breaker
         self.lanes = lanes
         self.stop_seconds = stop_seconds
+        self.around_seconds = AROUND_SECONDS if around_seconds is None else around_seconds
         self.node_failed = node_failed
+        self.elsewhere = elsewhere
+        self.stalled = stalled
         self.signal: int | None = None
         self.in_hand: list[RunFolder] = []
         """What workers had begun and not ended when `work` ended."""
         self.began = time.time()
         self._workers: dict[int, _Worker] = {}
         self._away = False
-        self._stays = False
+        self._stays = not elsewhere
         self._stopping: float | None = None
         self._nothing_to_start = False
         self._cancelled: set[str] = set()
         """Runs in hand that somebody cancelled, and that are on their way to stop."""
+        self._stalls: dict[str, str] = {}
+        """Runs whose process was killed here as it had stalled, and how that showed."""
 
     def note(self, signum: int, frame: Any = None) -> None:
         self.signal = self.signal or signum
@@ -170,15 +184,18 @@ class Attendant:
     def work(self) -> Ending:
         """Until all is done, a signal came, or what is left has to go elsewhere."""
         self._take_stock()
+        took = 0.0
         while True:
             if self.signal or self._away or self._superseded() or self.breaker.tripped:
                 self._ask_to_stop()
             else:
-                self._stop_the_cancelled()
+                took = -time.monotonic()
+                self._look_around()
+                took += time.monotonic()
                 self._start_workers()
             if not self._workers:
                 break
-            self._wait()
+            self._wait(max(self.around_seconds, AROUND_SHARE * took))
             for lane in [lane for lane, worker in self._workers.items() if worker.process.poll() is not None]:
                 self._judge(self._workers.pop(lane))
         if self._superseded():
@@ -198,7 +215,7 @@ class Attendant:
     def give_up(self, reason: str) -> None:
         """Fail what is left, as it cannot be done here at all."""
         for run in self.left:
-            self._answer(run, FailureKind.CODE, reason, began=time.time())
+            self._answer(run, FailureKind.CODE, reason, took=0.0)
 
     def note_interruption(self, kind: FailureKind, reason: str) -> None:
         """Write down that the runs in hand were interrupted, and give up those that never come any further."""
@@ -212,6 +229,8 @@ class Attendant:
     # Workers
 
     def _start_workers(self) -> None:
+        if len(self._workers) >= self.lanes:
+            return
         left = self.left
         if self._nothing_to_start or all(self._held(run) for run in left):
             return
@@ -229,26 +248,40 @@ class Attendant:
             for worker in self._workers.values():
                 worker.process.terminate()
 
-    def _wait(self) -> None:
+    def _wait(self, seconds: float) -> None:
         """Until a worker ends or a signal comes, but not for long: others may have done something to the runs."""
-        until = time.monotonic() + AROUND_SECONDS
+        until = time.monotonic() + seconds
         before = self.signal
         while time.monotonic() < until and self.signal == before:
             if any(worker.process.poll() is not None for worker in self._workers.values()):
                 return
             time.sleep(LOOK_SECONDS)
 
-    def _stop_the_cancelled(self) -> None:
-        """Stop the runs in hand that somebody has cancelled. The worker ends with it, and another takes up the rest."""
+    def _look_around(self) -> None:
+        """Stop the runs in hand that somebody has cancelled, and end those that have stalled.
+
+        The worker ends with it, and another takes up the rest.
+        """
         for run in self.folders:
-            if (run.job() or {}).get("cancelled") and (lease := run.lease()) and lease["alive"] and self._is_mine(run):
+            lease = run.lease()
+            if not lease or not lease["alive"] or not self._is_of_this_attempt(lease):
+                continue
+            here = lease["host"] == socket.gethostname()
+            if (run.job() or {}).get("cancelled"):
                 self._cancelled.add(run.id)
-                if lease["host"] == socket.gethostname():
+                if here:
                     with contextlib.suppress(ProcessLookupError):
                         os.kill(lease["pid"], signal.SIGTERM)
                 else:
                     for worker in self._workers.values():
                         worker.process.send_signal(STOP_SIGNAL)
+            elif run.id not in self._stalls and (why := why_stalled(run, self.stalled)):
+                self._stalls[run.id] = why
+                if here:
+                    end_stalled(run, lease["pid"], why)
+                else:
+                    for worker in self._workers.values():
+                        worker.process.terminate()
 
     def _held(self, run: RunFolder) -> bool:
         """Whether somebody has the run in hand who is not to be replaced by this attempt."""
@@ -260,7 +293,10 @@ class Attendant:
     def _is_mine(self, run: RunFolder) -> bool:
         """Whether a worker of this attempt has or had the run in hand: it leaves no lease where it ends in order."""
         lease = run.lease()
-        return bool(lease and lease.get("job") == self.place.job and lease.get("attempt") == self.place.attempt)
+        return bool(lease and self._is_of_this_attempt(lease))
+
+    def _is_of_this_attempt(self, lease: Mapping[str, Any]) -> bool:
+        return (lease.get("job"), lease.get("attempt")) == (self.place.job, self.place.attempt)
 
     def _superseded(self) -> bool:
         """Whether a later attempt of the same job is at work: the scheduler has given this one up."""
@@ -293,10 +329,11 @@ class Attendant:
             return
         # Where no worker is left, none of them can hold anything, whatever a lease from another host says.
         died = [run for run in self.left if self._is_mine(run) and not (self._workers and self._held(run))]
-        failed = [(run, error) for run in self.folders if (error := run.error()) and not error.get("noted")]
+        failed = [(run, error) for run in self.folders if (error := run.error()) and self._is_to_be_answered(error)]
         for run, error in failed:
             kind = FailureKind(error["kind"]) if error.get("kind") in set(FailureKind) else FailureKind.CODE
-            self._answer(run, kind, error.get("reason") or "", began=worker.began, told=True)
+            took = error.get("seconds", time.time() - worker.began)
+            self._answer(run, kind, error.get("reason") or "", took=took, told=True)
         if self._stopping is not None:
             return
         cause, code = self._cause_of_death(worker), worker.process.returncode
@@ -304,9 +341,14 @@ class Attendant:
         if died:
             kind, reason = cause or (FailureKind.CODE, f"Its process ended with code {code}{self._last_words(worker)}")
             for run in died:
-                self._answer(run, kind, reason, began=worker.began)
-        elif self._cancelled:
-            self._cancelled.clear()  # That is what it ended for, and what is left is as good as before.
+                if why := self._stalls.pop(run.id, None):
+                    self._answer(run, FailureKind.STALLED, why)
+                else:
+                    self._answer(run, kind, reason, took=time.time() - worker.began)
+        elif self._cancelled or self._stalls:
+            # That is what it ended for, and what is left is as good as before.
+            self._cancelled.clear()
+            self._stalls.clear()
         elif failed or not free:
             return
         elif cause:
@@ -314,13 +356,17 @@ class Attendant:
             if kind is FailureKind.OOM:
                 # Smaller parts of a batch help nothing where the program alone does not fit.
                 reason = f"{reason} It had not begun: raise memory_per_process in the site file."
-                self._give_up(free[0], kind, reason, began=worker.began)
+                self._give_up(free[0], kind, reason, took=time.time() - worker.began)
             else:
-                self._answer(free[0], kind, f"{reason} It had not begun.", began=worker.began)
+                self._answer(free[0], kind, f"{reason} It had not begun.", took=time.time() - worker.began)
         elif _signal_of(code) in _ASKED_TO_STOP:
             self.note(_signal_of(code))  # The scheduler asked the worker to stop, and us a little later.
         else:
             self._nothing_to_start = True  # What is left is in other hands, or cannot be read: so it would be again.
+
+    def _is_to_be_answered(self, error: Mapping[str, Any]) -> bool:
+        """Whether a failure is that of a worker of this job, or of one that does not say whose it is."""
+        return not error.get("noted") and error.get("job", self.place.job) == self.place.job
 
     def _begun_since(self, when: float) -> list[RunFolder]:
         """The runs that a worker of this attempt holds or did something to since then."""
@@ -366,10 +412,10 @@ class Attendant:
         reason: str,
         node: str | None = None,
         attempt: int | None = None,
-        began: float | None = None,
+        took: float | None = None,
         told: bool = False,
     ) -> None:
-        """told: whether the run's own error.json says so."""
+        """took: seconds from the start to the failure. told: whether the run's own error.json says so."""
         here = self.place.node
         decision = answer_failure(
             run,
@@ -378,31 +424,34 @@ class Attendant:
             job=self.place.job,
             attempt=self.place.attempt if attempt is None else attempt,
             node=here if node is None else node,
+            elsewhere=self.elsewhere,
         )
         if decision.again:
-            (run.path / "error.json").unlink(missing_ok=True)
             asked = run.asked() or {}
             if decision.resources != (asked.get("resources") or {}):
                 run.ask({**asked, "resources": dict(decision.resources)})
+            (run.path / "error.json").unlink(missing_ok=True)  # From here on anybody may take it up.
             self._away = self._away or (decision.away and not self._stays and node in (None, here))
             self._nothing_to_start = False
             return
         if told and run.error() is None:
             return  # somebody has submitted it again meanwhile, and it is another job's
-        self._give_up(run, kind, f"{_sentence(reason)} {_sentence(decision.says)}", began=began)
+        self._give_up(run, kind, f"{_sentence(reason)} {_sentence(decision.says)}", took=took)
 
-    def _give_up(self, run: RunFolder, kind: FailureKind, reason: str, began: float | None = None) -> None:
+    def _give_up(self, run: RunFolder, kind: FailureKind, reason: str, took: float | None = None) -> None:
         run.write_error(kind, reason, noted=True)
-        instant = began is not None and time.time() - began < INSTANT_SECONDS
+        instant = took is not None and took < INSTANT_SECONDS
         if instant and kind in (FailureKind.CODE, FailureKind.DATA, FailureKind.OOM):
             self.breaker.note(run, kind, reason)
 
 
-def answer_failure(run: RunFolder, kind: FailureKind, reason: str, **attempt: Any) -> Decision:
+def answer_failure(
+    run: RunFolder, kind: FailureKind, reason: str, *, elsewhere: bool = True, **attempt: Any
+) -> Decision:
     """Decide what is done about a failure of the run, and write both down. attempt: its job, number and node."""
     asked, earlier = run.asked() or {"settings": {}}, run.failures()
     samples = (last_records(run)[0] or {}).get("samples", 0)
-    decision = decide(kind, earlier, asked, samples)
+    decision = decide(kind, earlier, asked, samples, elsewhere=elsewhere)
     parts = decision.resources.get("accumulate")
     more = {"accumulate": parts} if kind is FailureKind.OOM and decision.again else {}
     run.note_failure({"kind": kind, "reason": reason, "then": decision.says, "samples": samples, **attempt, **more})

@@ -14,7 +14,7 @@ from flipscale.cost import devices_of
 from flipscale.plan import stage
 from flipscale.run import FailureKind
 
-STALLED = 3
+STUCK = 3
 """A run that was stopped by its time limit so often in a row without coming any further would never finish."""
 
 INSTANT_SECONDS = 60.0
@@ -49,9 +49,15 @@ POLICIES: Mapping[FailureKind, Policy] = {
         "the global batch stays as it is, and so does what the result means",
         "; give it more memory (memory_per_process in a site file), or a smaller batch",
     ),
-    FailureKind.TIMEOUT: Policy(Action.RESUME, None, f"unless it came no further {STALLED} times in a row"),
+    FailureKind.TIMEOUT: Policy(Action.RESUME, None, f"unless it came no further {STUCK} times in a row"),
     FailureKind.PREEMPTED: Policy(Action.RESUME, None, "it is nobody's fault"),
     FailureKind.NODE: Policy(Action.MOVE, 3, "the node is avoided from then on"),
+    FailureKind.STALLED: Policy(
+        Action.RESUME,
+        3,
+        "a hang often passes, and the checkpoint is kept",
+        "; log.txt has the stacks of each hang. If it was only slow, set stalled to more in resources or the site file",
+    ),
     FailureKind.DISK: Policy(Action.STOP, why="somebody has to make room"),
     FailureKind.DATA: Policy(Action.STOP, why="it would be the same again"),
     FailureKind.CODE: Policy(Action.STOP, why="it would be the same again"),
@@ -74,11 +80,16 @@ class Decision:
 
 
 def decide(
-    kind: FailureKind, earlier: Sequence[Mapping[str, Any]], asked: Mapping[str, Any], samples: int = 0
+    kind: FailureKind,
+    earlier: Sequence[Mapping[str, Any]],
+    asked: Mapping[str, Any],
+    samples: int = 0,
+    *,
+    elsewhere: bool = True,
 ) -> Decision:
     """What is done about a failure of this kind, of a run that was `asked` for and had `earlier` failures.
 
-    `samples` is how far it came, by its record.
+    `samples` is how far it came, by its record; `elsewhere` is whether there are other nodes for it.
     """
     policy, resources = POLICIES[kind], dict(asked.get("resources") or {})
     counted = [failure for failure in since_given_up(earlier) if failure["kind"] == kind]
@@ -94,17 +105,17 @@ def decide(
             if halved is None:
                 return Decision(False, "given up: its micro-batch cannot be made smaller", resources)
             return Decision(True, f"again with accumulate {halved}{times}", {**resources, "accumulate": halved})
-        case Action.MOVE:
+        case Action.MOVE if elsewhere:
             return Decision(True, f"{policy.action.value}{times}", resources, away=True)
-    if kind is FailureKind.TIMEOUT and _has_stalled([*_in_a_row(kind, earlier), samples]):
-        return Decision(False, f"given up: it came no further in {STALLED} jobs, so the limit is short", resources)
-    return Decision(True, policy.action.value, resources)
+    if kind is FailureKind.TIMEOUT and _is_stuck([*_in_a_row(kind, earlier), samples]):
+        return Decision(False, f"given up: it came no further in {STUCK} jobs, so the limit is short", resources)
+    return Decision(True, f"{Action.RESUME.value}{times}", resources)
 
 
-def _has_stalled(samples: Sequence[int]) -> bool:
+def _is_stuck(samples: Sequence[int]) -> bool:
     """Whether the last attempts came no further than those before. How far one is when it is cut off differs a little,
     also of a run that has no checkpoint and starts from nothing each time."""
-    last, before = samples[-STALLED + 1 :], samples[: -STALLED + 1]
+    last, before = samples[-STUCK + 1 :], samples[: -STUCK + 1]
     return bool(before) and max(last) <= max(before)
 
 

@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TextIO
 
-from flipscale.launch.launcher import Job
+from flipscale.launch.launcher import Job, count, duration
+from flipscale.launch.stall import silence
 from flipscale.run import RunFolder, State
 
 SAY_SECONDS = 10.0
@@ -45,6 +46,10 @@ class RunProgress:
     """What went wrong in attempts before, the first of them first."""
     scores: Mapping[str, Any] = field(default_factory=dict)
     """What its last evaluation so far gave."""
+    seconds_since_step: float | None = None
+    """Of a run that runs: since its last step, record, or batch of an evaluation."""
+    quiet: str = ""
+    """'no step for 12 min', where that is long by its own measure. Its speed of before is then not given."""
 
     @property
     def done(self) -> float:
@@ -61,6 +66,8 @@ class RunProgress:
             said.append(f"loss {self.loss:.4f}")
         if self.images_per_second is not None:
             said.append(f"{self.images_per_second:,.0f} images/s")
+        if self.quiet:
+            said.append(self.quiet)
         return ", ".join(said)
 
     @property
@@ -152,16 +159,20 @@ def run_progress(
     if state is State.FAILED:
         error = folder.error() or {}
         says = f"{error.get('kind')}: {error.get('reason')}"
+    silent = silence(folder) if state is State.RUNNING else None
+    quiet = silent.says if silent and silent.is_quiet else ""
     return RunProgress(
         folder.id,
         state,
         record.get("samples", 0),
         total,
         record.get("loss"),
-        record.get("images_per_second"),
+        None if quiet else record.get("images_per_second"),
         says,
         folder.failures() if "failures.jsonl" in files else (),
         scores or {},
+        silent.seconds if silent else None,
+        quiet,
     )
 
 
@@ -211,9 +222,14 @@ class Voice:
         if not self.before:
             # What is finished already, or is nobody's business here, is in the counts of the study's line.
             self.before = {run.id: run.state for run in progress.runs if run.state is not State.RUNNING}
-        for run in progress.runs:
-            if run.state is not self.before.get(run.id):
+        changed = [run for run in progress.runs if run.state is not self.before.get(run.id)]
+        alike = Counter(run.says for run in changed if run.state is State.CANCELLED and run.says)
+        for run in changed:
+            if run.state is not State.CANCELLED or alike[run.says] < 2:
                 self.say(_ended_badly(RunFolder(results / "runs" / run.id), run) or str(run))
+        for says, number in alike.items():
+            if number > 1:  # They are runs of a submission that was stopped.
+                self.say(f"{count(number, 'run')}: cancelled, {says}")
         self.before = {run.id: run.state for run in progress.runs}
 
         if self.terminal and progress.active:
@@ -249,13 +265,3 @@ def _ended_badly(folder: RunFolder, run: RunProgress) -> str | None:
         how = f" ({run.says})" if run.says else ""
         return f"{run.id}: lost, its process is gone{how}; what it said is in {job.log}"
     return None
-
-
-def duration(seconds: float) -> str:
-    """As people say it: 42 s, 3 min 20 s, 2 h 5 min."""
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60} s"
-    return f"{whole // 3600} h {whole % 3600 // 60} min"

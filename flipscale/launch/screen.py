@@ -12,7 +12,8 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple, Self, TextIO
 
-from flipscale.launch.progress import RunProgress, StudyProgress, duration
+from flipscale.launch.launcher import duration
+from flipscale.launch.progress import RunProgress, StudyProgress
 from flipscale.run import State
 from flipscale.scores import is_fraction, lower_is_better, set_and_score
 
@@ -158,6 +159,9 @@ def _running(runs: Sequence[RunProgress], room: int, width: int, score: str | No
         "samples/s": lambda run: "" if run.images_per_second is None else f"{run.images_per_second:,.0f}",
         "samples": lambda run: f"{run.samples:,} of {run.total:,}",
     }
+    if any(run.quiet for run in runs):
+        del columns["samples"]
+        columns["silence"] = lambda run: run.quiet
     if not any(score in run.scores for run in runs):
         del columns["score"]
     shown = runs if len(runs) < room else runs[: room - 2]

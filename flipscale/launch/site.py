@@ -13,6 +13,7 @@ from flipscale.study.kinds import (
     Choice,
     Complain,
     Count,
+    Duration,
     Flag,
     Keys,
     ListOf,
@@ -24,23 +25,6 @@ from flipscale.study.kinds import (
 
 SCHEMA = 1
 """Version of the site file."""
-
-
-@dataclass(frozen=True)
-class Duration:
-    """A time span, written 90s, 30m, 4h or 2d; read as seconds."""
-
-    def read(self, value: Any, at: Path_, complain: Complain) -> Any:
-        written = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([smhd])\s*", value) if isinstance(value, str) else None
-        if written is None or not (
-            seconds := round(float(written[1]) * {"s": 1, "m": 60, "h": 3600, "d": 86400}[written[2]])
-        ):
-            complain(at, f"{show(value)} is not a time; write 90s, 30m, 4h or 2d")
-            return INVALID
-        return seconds
-
-    def schema(self) -> dict[str, Any]:
-        return {"type": "string", "pattern": r"^\s*\d+(\.\d+)?\s*[smhd]\s*$"}
 
 
 PREDICTED = "predicted"
@@ -152,6 +136,12 @@ SITE = Keys(
             Maybe(Line()), None, "the Python that trains, in the container if there is one; null is the one here"
         ),
         "container": Option(Maybe(CONTAINER), None, "a container that the training runs in"),
+        "stalled": Option(
+            Maybe(Duration(never=True)),
+            None,
+            "a run without a step for so long has stalled, so it is killed and resumed; or never. null is 20 of its "
+            "steps, and at least 10 min. What a study says goes first",
+        ),
         "pack": Option(PACK, PACK.read({}, (), print), "which runs share a job or a GPU"),
     },
 )

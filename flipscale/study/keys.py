@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from flipscale.scores import SCORES
-from flipscale.study.kinds import Choice, Count, Flag, Keys, ListOf, Maybe, Number, Option, ScoreName, Text
+from flipscale.study.kinds import Choice, Count, Duration, Flag, Keys, ListOf, Maybe, Number, Option, ScoreName, Text
 from flipscale.study.recipes import RECIPES
 
 SCHEMA = 1
@@ -62,6 +62,12 @@ _RESOURCES = Keys(
             Flag(), False, "whether activations are computed again in the backward pass instead of kept"
         ),
         "compile": Option(Flag(), False, "whether torch.compile compiles the towers"),
+        "stalled": Option(
+            Maybe(Duration(never=True)),
+            None,
+            "a run without a step for so long, as 30m, has stalled, so it is killed and resumed; or never. null is the "
+            "site's, else 20 of its steps, and at least 10 min",
+        ),
         "fused": Option(Flag(), True, "whether AdamW updates all weights in one kernel"),
     },
 )

@@ -136,6 +136,28 @@ class Number:
 
 
 @dataclass(frozen=True)
+class Duration:
+    """A time span, written 90s, 30m, 4h or 2d; read as seconds. With `never`, that word too."""
+
+    never: bool = False
+
+    def read(self, value: Any, at: Path_, complain: Complain) -> Any:
+        if self.never and value == "never":
+            return value
+        written = re.fullmatch(r"\s*(\d{1,50}(?:\.\d{1,50})?)\s*([smhd])\s*", value) if isinstance(value, str) else None
+        if written is None or not (
+            seconds := round(float(written[1]) * {"s": 1, "m": 60, "h": 3600, "d": 86400}[written[2]])
+        ):
+            complain(at, f"{show(value)} is not a time; write 90s, 30m, 4h or 2d{', or never' if self.never else ''}")
+            return INVALID
+        return seconds
+
+    def schema(self) -> dict[str, Any]:
+        span = {"type": "string", "pattern": r"^\s*\d+(\.\d+)?\s*[smhd]\s*$"}
+        return {"anyOf": [span, {"enum": ["never"]}]} if self.never else span
+
+
+@dataclass(frozen=True)
 class Flag:
     """True or false."""
 

@@ -18,16 +18,22 @@ import torch
 
 from flipscale.errors import Diverged, FlipscaleError, LeaseLost, RunFolderError
 from flipscale.plan import processes_of
-from flipscale.run import FailureKind, Lease, RunFolder
+from flipscale.run import JOB, FailureKind, Lease, RunFolder
 from flipscale.train.command import run_command
 from flipscale.train.failure import Failed, Failure, record, record_stop, say, why
 from flipscale.train.loop import CHECKPOINT_SECONDS
 from flipscale.train.open_clip_command import run_open_clip
 from flipscale.train.processes import Group, is_lost_connection, joined, start
-from flipscale.train.stop import STOP_SIGNALS, Stop, noting_signals
+from flipscale.train.stop import STOP_SIGNALS, Stop, noting_signals, stacks_in_log
 from flipscale.train.task import asked_of, keep_freed_memory, line_of, parent_of, pretrain, score_parent
 
 __all__ = ["STOP_SIGNALS", "train"]
+
+_JUDGED_HERE = (FailureKind.DIVERGED, FailureKind.PARENT)
+"""Failures after which nothing is done in any case, and which other runs do not share."""
+
+ANSWER_SECONDS = 10.0
+"""An attendant that lives has answered a failure after so long."""
 
 LOOK_SECONDS = 1.0
 """While a parent is trained by another process, it is looked for this often."""
@@ -39,7 +45,8 @@ def train(folders: Sequence[Path], *, checkpoint_seconds: float = CHECKPOINT_SEC
     A run that is finished, failed, cancelled, or held by a living process is passed over. The list is gone through
     until a pass finds nothing to do, so a run whose process died meanwhile is taken up. A child whose parent is held by
     another process is waited for. The code is 0 if nothing failed here, 1 if something did, and 128 + the signal (143,
-    130, ...) if one came: then the run in hand wrote a checkpoint.
+    130, ...) if one came: then the run in hand wrote a checkpoint. With a launcher (FLIPSCALE_JOB) it ends after a
+    failure of which its attendant decides what is done, and is started again.
     """
     keep_freed_memory()
     with noting_signals() as stop, contextlib.closing(_Crew(folders)) as crew:
@@ -92,6 +99,9 @@ class _Queue:
         self.runs = _parents_first([RunFolder(folder) for folder in folders])
         self.listed = {run.path.resolve() for run in self.runs}
         self.failed: set[Path] = set()
+        self.attended = JOB in os.environ
+        self.to_answer = False
+        """Whether something failed here of which the attendant decides what is done before anything else begins."""
         self.stop = stop
         self.crew = crew
         self.checkpoint_seconds = checkpoint_seconds
@@ -103,7 +113,7 @@ class _Queue:
                 time.sleep(LOOK_SECONDS)
             found = set()
             for run in self.runs:
-                if self.stop.signal or self.crew.is_lost:
+                if self.stop.signal or self.crew.is_lost or self.to_answer:
                     return
                 if run.path not in self.failed:
                     found.add(self._take(run))
@@ -127,7 +137,8 @@ class _Queue:
                 try:
                     if trouble:
                         raise Failed(Failure(FailureKind.PARENT, trouble))
-                    self._do(run, lease)
+                    with stacks_in_log(run):
+                        self._do(run, lease)
                 except LeaseLost:
                     self.crew.group.separate()
                     raise
@@ -140,6 +151,7 @@ class _Queue:
                     else:
                         self.failed.add(run.path)
                         record(run, lease, failure)
+                        self.to_answer = self.attended and failure.kind not in _JUDGED_HERE
                 return _Took.YES
         except LeaseLost as error:
             print(error, file=sys.stderr)
@@ -202,6 +214,8 @@ class _Queue:
                 )
             return f"Its parent {parent.id} has no model.pt to start from; {again}."
         if error := parent.error():
+            if error.get("job") and not error.get("noted") and time.time() - error["time"] < ANSWER_SECONDS:
+                return None  # It may be resumed.
             return f"Its parent {parent.id} failed ({error.get('kind')}): {error.get('reason')} Submit both again."
         if (job := parent.job()) and job.get("cancelled"):
             return f"Its parent {parent.id} was cancelled; `flipscale submit` of the study starts both again."
@@ -219,7 +233,9 @@ def _follow(group: Group, stop: Stop) -> int:
     """
     while task := group.next_task():
         try:
-            pretrain(RunFolder(task), None, group, stop, checkpoint_seconds=0)
+            run = RunFolder(task)
+            with stacks_in_log(run):
+                pretrain(run, None, group, stop, checkpoint_seconds=0)
         except (Failed, Diverged):
             # All processes know of it and stand at the same point.
             continue

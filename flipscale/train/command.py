@@ -41,7 +41,7 @@ from flipscale.cost import steps_of
 from flipscale.errors import FlipscaleError
 from flipscale.inputs.program import FOLDER, no_such_program, not_started, search_path
 from flipscale.plan import stage
-from flipscale.run import HEARTBEAT_SECONDS, FailureKind, Lease, RunFolder, birth, is_alive
+from flipscale.run import HEARTBEAT_SECONDS, Doing, FailureKind, Lease, RunFolder, birth, is_alive
 from flipscale.scores import is_fraction
 from flipscale.train.failure import Failed, Failure
 from flipscale.train.stop import Stop
@@ -224,8 +224,9 @@ def run_program(
 ) -> Ended:
     """Start a program on the run and stay with it until it has ended.
 
-    Its output goes to log.txt. A signal that comes here is passed on to it and its children; after GRACE_SECONDS they
-    are killed. They are killed too when the lease is lost or `heed` raises: nothing goes on without flipscale.
+    Its output goes to log.txt, and each line of it is a sign of life. A signal that comes here is passed on to it and
+    its children; after GRACE_SECONDS they are killed. They are killed too when the lease is lost or `heed` raises:
+    nothing goes on without flipscale.
 
     environment: what is set for the program, or with None taken from it.
     heed: is called with each line of the output, the time (monotonic) it came and the program.
@@ -239,13 +240,15 @@ def run_program(
     program = Program(arguments, _environment(run, environment or {}))
     tail: deque[str] = deque(maxlen=TAIL)
     deadline: float | None = None
-    looked = -math.inf
+    looked, records = -math.inf, run.path / "metrics.jsonl"
+    recorded = records.stat().st_size if records.exists() else 0
     try:
         with run.open_log() as log:
             while True:
                 code = program.code()
                 for when, line in _waiting(program.lines, seconds=0.1 if code is None else 0.001):
                     log.write(f"{line}\n")
+                    lease.live()
                     if line.strip() and not _IDLE_TALK.match(line):
                         tail.append(line.strip())
                     if heed is not None:
@@ -254,6 +257,8 @@ def run_program(
                 if code is not None or time.monotonic() - looked > HEARTBEAT_SECONDS:
                     looked = time.monotonic()
                     lease.fence()
+                    if records.exists() and records.stat().st_size > recorded:
+                        lease.live(Doing.PROGRAM)
                     _count(attempts, before, program)
                     _write(lease, attempts, program)
                 if code is not None:

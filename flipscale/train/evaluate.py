@@ -18,6 +18,7 @@ from torch import Tensor
 
 from flipscale.architecture import patches_kept
 from flipscale.errors import DataError, FlipscaleError
+from flipscale.run import show_life
 from flipscale.train.data import HeldOut, Images, Integers, Tokenize, open_held_out
 from flipscale.train.mask import complementary
 from flipscale.train.model import encode_text, pixels
@@ -165,8 +166,10 @@ def retrieval(images: Tensor, texts: Tensor, image_of: Tensor) -> dict[str, floa
     single = torch.equal(image_of, numbers)
     of_texts, of_images = [], []
     for i in range(0, len(texts), rows):
+        show_life()
         of_texts.append(hits(texts[i : i + rows] @ images.T, image_of[i : i + rows], RANKS))
     for i in range(0, len(images), rows):
+        show_life()
         own = numbers[i : i + rows]
         # The product is the one above, so that without blocks both look at the same numbers to the last bit.
         similarity = (texts @ images[i : i + rows].T).T
@@ -240,6 +243,7 @@ def _encode_images(model: CLIP, images: Images, settings: Mapping[str, Any], *, 
     size = GPU_BATCH if device.type == "cuda" else BATCH
     features = []
     for first in range(0, len(images), size):
+        show_life()
         batch = pixels(images[first : first + size], device, settings["normalization"])
         features.append(_encode_batch(model, batch, first, settings, pooled))
     return torch.cat(features)
@@ -277,5 +281,8 @@ def _encode_batch(model: CLIP, batch: Tensor, first: int, settings: Mapping[str,
 def _encode_texts(model: CLIP, tokens: Integers) -> Tensor:
     device = model.logit_scale.device
     size = GPU_BATCH if device.type == "cuda" else BATCH
-    batches = (torch.from_numpy(tokens[i : i + size]).to(device) for i in range(0, len(tokens), size))
-    return torch.cat([encode_text(model, batch, normalize=True) for batch in batches])
+    features = []
+    for first in range(0, len(tokens), size):
+        show_life()
+        features.append(encode_text(model, torch.from_numpy(tokens[first : first + size]).to(device), normalize=True))
+    return torch.cat(features)

@@ -76,7 +76,7 @@ def record(run: RunFolder, lease: Lease, failure: Failure) -> None:
     """Write error.json, and the traceback into the log. On a full disk, at least say it."""
     try:
         lease.fence()
-        run.write_error(FailureKind(failure.kind), failure.reason)
+        run.write_error(FailureKind(failure.kind), failure.reason, seconds=time.time() - lease.taken)
         if failure.trace:
             with run.open_log() as log:
                 log.write(failure.trace)

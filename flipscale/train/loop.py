@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from flipscale.errors import Diverged
-from flipscale.run import Lease
+from flipscale.run import Doing, Lease
 from flipscale.train.data import Data, views
 from flipscale.train.training import Training
 
@@ -84,6 +84,8 @@ def fit(
                 return stop
             lr = training.lr
             training.step(images, tokens)
+            if lease is not None:
+                lease.live(Doing.TRAINING)
             if progress.step % record_every == 0 or progress.step in score_at:
                 record = _record(training, clock, lr)
                 records.add(record)
@@ -92,6 +94,8 @@ def fit(
                     speed = record["images_per_second"]
                     say(f"step {progress.step} of {steps}, loss {record['loss']:.4f}, {speed:.0f} images/s")
             if progress.step in score_at and score is not None:
+                if lease is not None:
+                    lease.live(Doing.EVALUATING)
                 records.add(_score(training, clock, score))
                 scores = ", ".join(f"{name} {value:.4f}" for name, value in progress.scores.items())
                 say(f"step {progress.step} of {steps}, {scores}")

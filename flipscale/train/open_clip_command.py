@@ -30,7 +30,7 @@ from flipscale.architecture import architecture
 from flipscale.cost import parameters
 from flipscale.errors import DataError, Diverged
 from flipscale.inputs.open_clip_flags import Job, check_webdataset, command, refuse, settle, wishes
-from flipscale.run import Lease, RunFolder, write_json
+from flipscale.run import Doing, Lease, RunFolder, write_json
 from flipscale.study.settings import NORMALIZATIONS
 from flipscale.train.command import Program, complete, known_attempts, run_program, usage
 from flipscale.train.data.decode import CORRUPT_COUNT, CORRUPT_SHARE
@@ -231,6 +231,7 @@ def _finish(run: RunFolder, lease: Lease, job: Job, log: _Log, say: Say) -> None
     model = _trained(job, run)
     with lease.replace("model.pt") as file:
         save(model, file)
+    lease.live(Doing.EVALUATING)
     began = time.perf_counter()
     evaluations = evaluations_of(run, settings)
     scores = evaluate(model.to(job.device), evaluations, settings)

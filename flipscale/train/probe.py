@@ -16,6 +16,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
+from flipscale.run import show_life
 from flipscale.train.data import Integers
 from flipscale.train.data.labelled import rank_in_class
 
@@ -72,6 +73,7 @@ def _search(features: Features, labels: Integers) -> LogisticRegression:
 
 
 def _fit(classifier: LogisticRegression, features: Features, labels: Integers) -> None:
+    show_life()
     with warnings.catch_warnings():
         # The iterations are bounded to bound the time; CLIP's are too.
         warnings.simplefilter("ignore", ConvergenceWarning)

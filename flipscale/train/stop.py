@@ -1,9 +1,13 @@
 """A signal that asks a process to end is noted, and the run in hand stops at its next step, with a checkpoint."""
 
 import contextlib
+import faulthandler
+import os
 import signal
 from collections.abc import Iterator
 from types import FrameType
+
+from flipscale.run import JOB, STACKS_SIGNAL, RunFolder
 
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2)
 """What a scheduler sends ahead of a time limit or a preemption, and Ctrl-C."""
@@ -39,3 +43,20 @@ def noting_signals() -> Iterator[Stop]:
     finally:
         for signum, handler in before.items():
             signal.signal(signum, handler)
+
+
+@contextlib.contextmanager
+def stacks_in_log(run: RunFolder) -> Iterator[None]:
+    """While the block runs, STACKS_SIGNAL has the stacks of all threads written to the run's log.txt, in C calls too.
+
+    Without a launcher the signal does what it does: Ctrl-\\ ends a training at a terminal.
+    """
+    if JOB not in os.environ:
+        yield
+        return
+    with run.open_log() as log:
+        faulthandler.register(STACKS_SIGNAL, file=log, all_threads=True)
+        try:
+            yield
+        finally:
+            faulthandler.unregister(STACKS_SIGNAL)

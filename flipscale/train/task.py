@@ -23,7 +23,7 @@ import torch
 from flipscale.architecture import architecture
 from flipscale.cost import parameters, steps_of
 from flipscale.plan import stage
-from flipscale.run import Lease, RunFolder
+from flipscale.run import Doing, Lease, RunFolder
 from flipscale.train.data import Data, HeldOut, Integers, open_data
 from flipscale.train.evaluate import evaluate, open_evaluations
 from flipscale.train.failure import say
@@ -95,6 +95,7 @@ def score_parent(run: RunFolder, lease: Lease, device: torch.device) -> None:
     evaluations = evaluations_of(run, settings)
     model = build(settings, start=parent.path / "model.pt").to(device)
     say(run, f"{settings['inference']} inference with the weights of {parent.id}, on {device_name(device)}")
+    lease.live(Doing.EVALUATING)
     began = time.perf_counter()
     progress.scores = evaluate(model, evaluations, settings)
     progress.evaluation_seconds = time.perf_counter() - began

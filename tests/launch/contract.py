@@ -4,8 +4,10 @@ class TestLocal(LauncherContract):
     def launcher(self, results): return LocalLauncher(results, command=WORKER)
 """
 
+import io
 import multiprocessing
 import os
+import re
 import signal
 import sys
 import time
@@ -13,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from flipscale.launch import Launcher, cancel, states, submit
+from flipscale.launch import Launcher, cancel, states, submit, wait
 from flipscale.run import RunFolder, State
 
 WORKER = (sys.executable, str(Path(__file__).with_name("worker.py")))
@@ -38,6 +40,7 @@ class StandInRun:
     first_seconds: float | None = None
     fail: str | None = None
     deaf: bool = False
+    hangs: int = 0
     until: tuple[str, ...] = ()
     resources: dict[str, Any] = field(default_factory=lambda: {"gpus": 0}, hash=False)
     parents: tuple[str, ...] = ()
@@ -47,7 +50,7 @@ class StandInRun:
         return Price(1e9 * self.seconds, samples=round(self.seconds / 0.05), gpu_hours=self.seconds / 3600)
 
     def to_dict(self) -> dict[str, Any]:
-        settings = {name: getattr(self, name) for name in ("seconds", "first_seconds", "fail", "deaf")}
+        settings = {name: getattr(self, name) for name in ("seconds", "first_seconds", "fail", "deaf", "hangs")}
         return {
             "id": self.id,
             "settings": {**settings, "until": list(self.until)},
@@ -82,9 +85,6 @@ def wait_for(runs, results, *wanted: State) -> dict[str, State]:
 
 class LauncherContract:
     """The tests of a launcher; `launcher` makes one whose workers execute WORKER."""
-
-    goes_on_by_itself = False
-    """Whether the run of a worker that was killed is started again without anybody's doing."""
 
     def launcher(self, results: Path) -> Launcher:
         raise NotImplementedError
@@ -134,8 +134,8 @@ class LauncherContract:
         self.submit(runs, tmp_path)
         ended = wait_for(runs, tmp_path, State.FINISHED, State.FAILED)
         assert ended == {"bad": State.FAILED, "good": State.FINISHED, "fine": State.FINISHED}
-        while self.goes_on_by_itself and not folder(tmp_path, runs[0]).error().get("noted"):
-            time.sleep(0.02)  # What starts runs again by itself gives this one up a moment after it failed.
+        while not folder(tmp_path, runs[0]).error().get("noted"):
+            time.sleep(0.02)  # Its attendant gives it up a moment after it failed.
         assert [job.run_id for job in self.submit(runs, tmp_path).jobs] == ["bad"]
         wait_for(runs, tmp_path, State.FINISHED, State.FAILED)
         assert starts(tmp_path, runs[0]) == 2
@@ -148,18 +148,43 @@ class LauncherContract:
         assert len(self.submit([run], tmp_path, retry_diverged=True).jobs) == 1
         wait_for([run], tmp_path, State.FAILED)
 
-    def test_the_run_of_a_killed_worker_goes_on_by_itself_or_is_lost_and_submit_goes_on_with_it(self, tmp_path):
+    def test_the_run_of_a_killed_process_goes_on_by_itself(self, tmp_path):
         run = StandInRun("run", first_seconds=60)
         self.submit([run], tmp_path)
         wait_for([run], tmp_path, State.RUNNING)
         while not starts(tmp_path, run):  # Killed before it noted its start, its second would count as the first.
             time.sleep(0.02)
         os.kill(folder(tmp_path, run).lease()["pid"], signal.SIGKILL)
-        if not self.goes_on_by_itself:
-            wait_for([run], tmp_path, State.LOST)
-            assert len(self.submit([run], tmp_path).jobs) == 1
         wait_for([run], tmp_path, State.FINISHED)
         assert starts(tmp_path, run) == 2
+        assert [failure["kind"] for failure in folder(tmp_path, run).failures()] == ["node"]
+
+    def test_a_run_that_hangs_is_killed_with_its_stacks_in_the_log_and_resumed(self, tmp_path):
+        run = StandInRun("run", seconds=1.0, hangs=1, resources={"gpus": 0, "stalled": 3})
+        self.submit([run], tmp_path)
+        wait_for([run], tmp_path, State.FINISHED)
+        assert starts(tmp_path, run) == 2
+        (failure,) = folder(tmp_path, run).failures()
+        assert (failure["kind"], failure["then"]) == ("stalled", "resumed (1 of 3)")
+        assert failure["reason"].startswith("No step for 3 s, where one takes 0.0")
+        log = (folder(tmp_path, run).path / "log.txt").read_text()
+        assert failure["reason"] in log
+        assert re.search(r"Current thread 0x\w+.*?\n  File .*worker.py\", line \d+ in hang", log, re.DOTALL), log
+
+    def test_a_submission_whose_first_runs_all_fail_is_stopped_and_says_so(self, tmp_path):
+        runs = [StandInRun(f"run-{number}", seconds=0, fail="code") for number in range(12)]
+        submission = self.submit(runs, tmp_path)
+        said = io.StringIO()
+        ended = wait(submission, tmp_path, said)
+        assert 3 <= ended.count(State.FAILED) <= 8, said.getvalue()
+        assert ended.count(State.FAILED) + ended.count(State.CANCELLED) == 12
+        why = "its submission was stopped, as its first . runs failed within a minute of their start"
+        assert re.search(rf"^\d+ runs: cancelled, {why}$", said.getvalue(), re.MULTILINE), said.getvalue()
+        never = [run for run in ended.runs if run.state is State.CANCELLED]
+        assert [starts(tmp_path, run) for run in runs if run.id in {one.id for one in never}] == [0] * len(never)
+        again = self.submit(runs, tmp_path)
+        assert len(again.jobs) == 12
+        cancel(runs, tmp_path)
 
     def test_two_submits_at_once_hand_no_run_out_twice(self, tmp_path):
         runs = [StandInRun(f"run-{number}") for number in range(4)]

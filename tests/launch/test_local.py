@@ -1,14 +1,16 @@
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
+import threading
 import time
 
 import pytest
 
 from flipscale.errors import LaunchError
-from flipscale.launch import cancel, states, submit
+from flipscale.launch import Job, cancel, states, submit
 from flipscale.launch import local as local_launcher
 from flipscale.launch.local import LocalLauncher
 from flipscale.run import State, is_alive
@@ -22,6 +24,11 @@ class TestLocal(LauncherContract):
 
 def hand_out(runs, results, **options):
     return submit(runs, results, LocalLauncher(results, command=WORKER, **options))
+
+
+def until_started(results, run):
+    while not starts(results, run):
+        time.sleep(0.02)
 
 
 def workers(results, job):
@@ -67,7 +74,7 @@ def test_a_worker_has_one_thread_and_a_session_of_its_own(tmp_path):
     wait_for([run], tmp_path, State.FINISHED)
     result = folder(tmp_path, run).result()
     assert result["OMP_NUM_THREADS"] == "1"
-    assert result["FLIPSCALE_JOB"] == f"local/{job.id}"
+    assert result["FLIPSCALE_JOB"] == f"local/{job.id}/0"
     assert result["session"] == result["pid"]
 
 
@@ -82,10 +89,11 @@ def test_there_are_no_more_workers_than_cores_runs_or_asked_for(tmp_path, cores)
     wait_for([*two, *many, *few], tmp_path, State.FINISHED)
 
 
-def test_what_a_worker_that_cannot_start_said_is_in_its_log(tmp_path):
+def test_what_a_worker_that_cannot_start_said_is_why_its_run_failed(tmp_path):
     run = StandInRun("run")
     (job,) = submit([run], tmp_path, LocalLauncher(tmp_path, command=[sys.executable, "-m", "no_such_module"])).jobs
-    wait_for([run], tmp_path, State.LOST)
+    wait_for([run], tmp_path, State.FAILED)
+    assert "No module named no_such_module" in folder(tmp_path, run).error()["reason"]
     assert "no_such_module" in (tmp_path / "local" / job.id / "worker-0.log").read_text()
 
 
@@ -123,10 +131,41 @@ def test_who_leaves_workers_at_work_hears_no_complaint_of_it(tmp_path):
     assert cancel([StandInRun("run")], tmp_path) == ["run"]
 
 
+def test_the_runs_of_a_killed_pool_are_lost_and_submit_goes_on_from_their_checkpoints(tmp_path, cores):
+    cores(2)
+    runs = [StandInRun("one", first_seconds=60), StandInRun("two", first_seconds=60), StandInRun("waiting")]
+    (job, *_) = hand_out(runs, tmp_path).jobs
+    wait_for(runs[:2], tmp_path, State.RUNNING)
+    for worker in workers(tmp_path, job):
+        os.kill(worker["pid"], signal.SIGKILL)
+    assert set(wait_for(runs, tmp_path, State.LOST).values()) == {State.LOST}
+    assert [(folder(tmp_path, run).path / "checkpoint.pt").exists() for run in runs] == [True, True, False]
+    assert len(hand_out(runs, tmp_path).jobs) == 3
+    wait_for(runs, tmp_path, State.FINISHED)
+    assert [starts(tmp_path, run) for run in runs] == [2, 2, 1]
+
+
+def test_the_core_of_a_killed_worker_is_not_given_out_before_its_training_has_ended(tmp_path, cores):
+    cores(1)
+    seen = tmp_path / "seen"
+    deaf, other = StandInRun("deaf", deaf=True, until=(str(seen),)), StandInRun("other")
+    (job,) = hand_out([deaf], tmp_path).jobs
+    until_started(tmp_path, deaf)
+    (worker,) = workers(tmp_path, job)
+    os.kill(worker["pid"], signal.SIGKILL)
+    hand_out([other], tmp_path)
+    time.sleep(1)
+    assert states([deaf, other], tmp_path) == {"deaf": State.RUNNING, "other": State.WAITING}
+    seen.touch()
+    wait_for([deaf, other], tmp_path, State.FINISHED)
+    (start,) = [record["step"] for record in folder(tmp_path, other).records()[0] if "start" in record]
+    assert start > folder(tmp_path, deaf).result()["ended"]
+
+
 # The queue
 
 
-def test_the_run_of_a_killed_worker_is_taken_up_by_another_of_the_same_list(tmp_path, cores):
+def test_the_run_of_a_killed_process_is_taken_up_by_another_of_the_same_list(tmp_path, cores):
     cores(2)
     killed = tmp_path / "is killed"
     runs = [StandInRun("killed", first_seconds=60), StandInRun("other", until=(str(killed),))]
@@ -186,13 +225,14 @@ def test_the_workers_of_another_host_are_not_seen_so_their_waiting_runs_are_lost
 # Stopping
 
 
-def test_another_worker_goes_on_where_the_only_one_was_stopped_for_a_cancelled_run(tmp_path, cores):
+def test_the_only_worker_goes_on_where_a_run_of_its_list_is_cancelled(tmp_path, cores):
     cores(1)
     long, short = StandInRun("long", seconds=60), StandInRun("short")
     (job, _) = hand_out([long, short], tmp_path).jobs
-    wait_for([long], tmp_path, State.RUNNING)
+    until_started(tmp_path, long)
     assert cancel([long], tmp_path) == ["long"]
-    assert len(workers(tmp_path, job)) == 2
+    assert folder(tmp_path, long).lease() is None
+    assert len(workers(tmp_path, job)) == 1
     wait_for([short], tmp_path, State.FINISHED)
     assert states([long], tmp_path) == {"long": State.CANCELLED}
     assert starts(tmp_path, long) == 1
@@ -219,6 +259,39 @@ def test_a_worker_that_does_not_stop_is_killed(tmp_path, monkeypatch):
     assert states([run], tmp_path) == {"run": State.CANCELLED}
     (worker,) = workers(tmp_path, job)
     assert not is_alive(worker["pid"], worker["born"])
+    assert folder(tmp_path, run).lease()["alive"] is False
+
+
+def test_a_run_that_does_not_stop_is_killed_and_its_worker_goes_on_with_the_others(tmp_path, cores, monkeypatch):
+    cores(1)
+    monkeypatch.setattr(local_launcher, "STOP_SECONDS", 1.0)
+    deaf, other = StandInRun("deaf", seconds=60, deaf=True), StandInRun("other")
+    hand_out([deaf, other], tmp_path)
+    until_started(tmp_path, deaf)
+    cancel([deaf], tmp_path)
+    wait_for([other], tmp_path, State.FINISHED)
+    assert states([deaf], tmp_path) == {"deaf": State.CANCELLED}
+    assert folder(tmp_path, other).failures() == []
+
+
+def test_a_worker_of_an_older_flipscale_that_holds_its_run_itself_is_stopped(tmp_path):
+    run = StandInRun("run", seconds=60)
+    folder(tmp_path, run).ask(run.to_dict())
+    path = tmp_path / "local" / "20260101-000000-abc"
+    path.mkdir(parents=True)
+    command = [*WORKER, str(folder(tmp_path, run).path)]
+    old = subprocess.Popen(command, env={**os.environ, "FLIPSCALE_JOB": f"local/{path.name}"}, start_new_session=True)
+    born = local_launcher.birth(old.pid)
+    worker = {"pid": old.pid, "born": born, "slots": ["core-0"], "log": str(path / "worker-0.log")}
+    known = {"schema": 1, "host": socket.gethostname(), "command": list(WORKER), "workers": [worker]}
+    (path / "workers.json").write_text(json.dumps({**known, "folders": [str(folder(tmp_path, run).path)]}))
+    job = Job("run", "local", path.name, time.time(), log=str(path))
+    job.write(folder(tmp_path, run))
+    wait_for([run], tmp_path, State.RUNNING)
+    threading.Thread(target=old.wait).start()
+    assert cancel([run], tmp_path) == ["run"]
+    assert states([run], tmp_path) == {"run": State.CANCELLED}
+    assert (folder(tmp_path, run).path / "checkpoint.pt").exists()
 
 
 # GPUs

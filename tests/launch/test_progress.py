@@ -1,4 +1,5 @@
 import io
+import json
 import os
 import signal
 import subprocess
@@ -55,9 +56,12 @@ def test_a_terminal_sees_one_line_rewritten(tmp_path):
     assert last.endswith("\n")
 
 
-def test_where_to_read_on_is_said_of_a_run_whose_process_is_gone(tmp_path):
-    runs = [StandInRun("run")]
-    submission = submit(runs, tmp_path, LocalLauncher(tmp_path, command=[sys.executable, "-m", "no_such_module"]))
+def test_where_to_read_on_is_said_of_a_run_whose_worker_is_gone(tmp_path):
+    runs = [StandInRun("run", seconds=60)]
+    submission = submit(runs, tmp_path, LocalLauncher(tmp_path, command=WORKER))
+    wait_for(runs, tmp_path, State.RUNNING)
+    (known,) = (tmp_path / "local").glob("*/workers.json")
+    os.kill(json.loads(known.read_text())["workers"][0]["pid"], signal.SIGKILL)
     stream = io.StringIO()
     wait(submission, tmp_path, stream, every=0.05)
     assert f"run: lost, its process is gone; what it said is in {submission.jobs[0].log}" in stream.getvalue()

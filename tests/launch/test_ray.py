@@ -37,8 +37,6 @@ def send(runs: Sequence[Any], results: Path, command: Sequence[str] = TRAIN, **s
 
 
 class TestRay(LauncherContract):
-    goes_on_by_itself = True
-
     def launcher(self, results: Path) -> RayLauncher:
         return RayLauncher(results, command=WORKER)
 

@@ -14,6 +14,7 @@ NOTHING_KNOWN = {
     "reservation": None,
     "time": None,
     "warning": 120,
+    "stalled": None,
     "gpus_per_node": 8,
     "gpu_type": None,
     "gres": [],
@@ -40,6 +41,7 @@ qos: normal
 reservation: maintenance
 time: 1.5d
 warning: 300s
+stalled: 45m
 gpus_per_node: 4
 gpu_type: a100
 gres: [lustre:1, "nvme:100G"]
@@ -112,6 +114,7 @@ def test_a_full_site_reads_to_seconds_counts_and_lists(read):
         "reservation": "maintenance",
         "time": 129600,
         "warning": 300,
+        "stalled": 2700,
         "gpus_per_node": 4,
         "gpu_type": "a100",
         "gres": ["lustre:1", "nvme:100G"],
@@ -303,6 +306,17 @@ def test_a_file_that_is_not_there_is_empty_or_is_no_site_is_refused(complaints, 
 
 
 # What no key shows by itself
+
+
+@pytest.mark.parametrize(("written", "read_as"), [("30m", 1800), ("never", "never"), ("null", None)])
+def test_a_stall_is_a_time_or_never(read, written, read_as):
+    assert read(f"schema: 1\nstalled: {written}\n")["stalled"] == read_as
+
+
+def test_what_is_no_stall_is_told_what_would_be_right(complaints):
+    assert complaints("schema: 1\nstalled: 30\n") == [
+        "site.yaml:2: 30 is not a time; write 90s, 30m, 4h or 2d, or never"
+    ]
 
 
 def test_a_job_lasts_longer_than_its_warning(complaints):

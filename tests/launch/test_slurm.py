@@ -55,8 +55,6 @@ def fill(nodes: int = 4, seconds: int = 3) -> None:
 
 
 class TestSlurm(LauncherContract):
-    goes_on_by_itself = True
-
     def launcher(self, results: Path) -> SlurmLauncher:
         return SlurmLauncher(results, SITE, command=WORKER)
 

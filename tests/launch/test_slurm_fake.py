@@ -119,8 +119,6 @@ def until_begun(results, run):
 
 
 class TestFakeSlurm(LauncherContract):
-    goes_on_by_itself = True
-
     @pytest.fixture(autouse=True)
     def _on_a_cluster(self, cluster):
         pass

@@ -2,10 +2,12 @@
 
 A run's settings say what happens in it: `seconds` of sleep, in steps of 50 ms, or `first_seconds` at the first
 attempt; then more of it until the files of `until` are there, as seen from the folder of all runs, for two minutes at
-most; then `fail` with a kind, if it is there. A `deaf` one does not stop when it is asked to. metrics.jsonl counts the
-starts (records with "start") so that a test can tell whether a run was done twice.
+most; then `fail` with a kind, if it is there. A `deaf` one does not stop when it is asked to. One that `hangs` does no
+more after ten steps of its first attempts, so many of them. metrics.jsonl counts the starts (records with "start") so
+that a test can tell whether a run was done twice.
 """
 
+import faulthandler
 import itertools
 import os
 import signal
@@ -16,7 +18,7 @@ from pathlib import Path
 # As a script it does not see the repository, where flipscale need not be installed.
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from flipscale.run import FailureKind, RunFolder
+from flipscale.run import JOB, STACKS_SIGNAL, Doing, FailureKind, RunFolder
 
 STOP = False
 STEP_SECONDS = 0.05
@@ -30,7 +32,13 @@ def main(paths):
     # Where a run has several processes, they act as one: no other than the first takes runs of its own.
     took = os.environ.get("SLURM_PROCID", "0") == "0"
     while took and not STOP:
-        took = any(not STOP and do(RunFolder(path)) for path in paths)
+        for path in paths:
+            took = not STOP and do(RunFolder(path))
+            if took and JOB in os.environ and RunFolder(path).error():
+                return 1  # What is done about it is decided before anything else begins.
+            if took:
+                break
+    return 0
 
 
 def do(run):
@@ -41,11 +49,15 @@ def do(run):
         if lease is None or is_over(run):
             return False
         settings = run.asked()["settings"]
-        first = not any("start" in record for record in run.records()[0])
+        starts = sum("start" in record for record in run.records()[0])
+        first = not starts
         seconds = settings["first_seconds"] if first and settings["first_seconds"] else settings["seconds"]
         lease.append([{"step": time.monotonic_ns(), "start": os.getpid()}])
         steps = round(seconds / STEP_SECONDS)
         for step in itertools.count(1):
+            lease.live(Doing.TRAINING)
+            if step > 10 and starts < (settings.get("hangs") or 0):
+                hang(run)
             absent = [name for name in settings["until"] if not (run.path.parent / name).exists()]
             if step > steps and not absent:
                 break
@@ -53,7 +65,8 @@ def do(run):
                 run.write_error(FailureKind.CODE, f"Still absent after {LONGEST_WAIT_SECONDS} s: {', '.join(absent)}.")
                 return True
             time.sleep(STEP_SECONDS)
-            lease.append([{"step": step, "samples": step, "loss": 1 / step, "images_per_second": 20.0}])
+            record = {"step": step, "samples": step, "loss": 1 / step, "images_per_second": 20.0, "time": time.time()}
+            lease.append([record])
             if STOP and not settings["deaf"]:
                 (run.path / "checkpoint.pt").write_text(str(step))
                 return True
@@ -63,6 +76,14 @@ def do(run):
             seen = {name: os.environ.get(name) for name in ("OMP_NUM_THREADS", "CUDA_VISIBLE_DEVICES", "FLIPSCALE_JOB")}
             lease.write_result({"session": os.getsid(0), "pid": os.getpid(), "ended": time.monotonic_ns(), **seen})
         return True
+
+
+def hang(run):
+    """As `train` does where a thread waits for ever: signals are handled, and the heartbeat goes on."""
+    with open(run.path / "log.txt", "a") as log:
+        faulthandler.register(STACKS_SIGNAL, file=log, all_threads=True)
+        while True:
+            time.sleep(60)
 
 
 def is_over(run):
@@ -75,4 +96,4 @@ def stop(signum, frame):
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    raise SystemExit(main(sys.argv[1:]))

@@ -793,7 +793,7 @@ BAD = {
     "gpus": (
         GOOD + "resources: {gpu: 8}\n",
         "study.yaml:8: unknown key 'gpu' in resources; did you mean 'gpus'? Choices: gpus, device, "
-        "flops_per_second, processes, accumulate, activation_checkpointing, compile, fused",
+        "flops_per_second, processes, accumulate, activation_checkpointing, compile, stalled, fused",
     ),
     "gpus_v": (GOOD + "resources: {gpus: -1}\n", "study.yaml:8: -1 is too small; write a count of 0 or more"),
     "device": (

@@ -50,6 +50,7 @@ class Trial(tune.Trainable):
             log=log,
             breaker=Breaker(path.parent, lambda: None, trials.run_folders),
             node_failed=_node_failed,
+            stalled=trials.site.get("stalled"),
         )
         self.ending: Ending | None = None
         self.error: BaseException | None = None

@@ -50,6 +50,7 @@ def main(path: Path, setup_code: int | None = None) -> int:
         lanes=array.lanes,
         stop_seconds=max(STOP_SECONDS, array.site["warning"]),
         node_failed=scheduler.node_is_lost,
+        stalled=array.site.get("stalled"),
     )
     if setup_code in (128 + signal.SIGUSR2, 128 + signal.SIGTERM):
         attendant.note(setup_code - 128)

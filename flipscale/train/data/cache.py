@@ -28,6 +28,7 @@ import numpy.typing as npt
 
 from flipscale.errors import DataError
 from flipscale.inputs.shards import Source
+from flipscale.run import show_life
 from flipscale.train.data.library import Library
 from flipscale.train.data.pairs import Images, Integers, Tokenize
 from flipscale.train.data.shards import Index, Unreadable, name_of, read
@@ -154,6 +155,7 @@ def _read_all(
             return "", np.asarray(view(image, image_size)).transpose(2, 0, 1), caption
 
         for start in range(0, len(index.pairs), 256):
+            show_life()
             yield from pool.map(decode, index.pairs[start : start + 256])
 
 

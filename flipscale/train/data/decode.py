@@ -12,6 +12,7 @@ from PIL import Image, UnidentifiedImageError
 
 from flipscale.errors import DataError
 from flipscale.inputs.paths import reason_of
+from flipscale.run import show_life
 from flipscale.train.data.pairs import Images, Integers
 from flipscale.train.data.views import view
 
@@ -53,6 +54,7 @@ def decode(files: Iterable[File], count: int, image_size: int, where: str) -> tu
     numbered = iter(enumerate(files))
     with ThreadPoolExecutor() as pool:  # Decoding releases the interpreter lock.
         while several := list(islice(numbered, 256)):
+            show_life()
             for (number, (name, _)), reason in zip(several, pool.map(read, several), strict=True):
                 if reason is None:
                     good.append(number)

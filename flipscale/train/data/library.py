@@ -28,6 +28,7 @@ from webdataset.gopen import gopen, gopen_ais, gopen_schemes, rewrite_url
 
 from flipscale.errors import DataError
 from flipscale.inputs.shards import Source
+from flipscale.run import show_life
 from flipscale.train.data.shards import Index, scan
 
 SHARDS_GB = 100.0
@@ -104,6 +105,7 @@ class Library:
         """The index of a shard, made if it is not there."""
         key = shard.key
         if key not in self._known:
+            show_life()
             with _lock(self._indices, key):
                 self._look(f"{shard.stem}-{key}.*.npz")
                 if key not in self._known:
@@ -143,6 +145,7 @@ class Library:
         return shard.local or (self._shards / f"{shard.stem}-{shard.key}.tar").exists()
 
     def _fetch(self, shard: Source, key: str, path: Path) -> None:
+        show_life()
         index = self._load(shard, key) if key in self._known else None
         part = path.with_suffix(".part")
         for pause in (*RETRY_SECONDS, None):

@@ -1,11 +1,15 @@
 """Runs on this machine: one worker for each GPU, or for each core where there is none, and one list of runs for all.
 
-Every worker gets the whole list and does what nobody else holds, so the leases are the queue. Workers are in sessions
-of their own and outlive the terminal. A second submission waits for the first one's GPUs and cores: each has a lock,
-which a worker holds for life. A submission is a folder, results/local/NAME:
+A worker is an attendant (task.py), which starts `train` on the whole list and sees it through as on a cluster. `train`
+does what nobody else holds, so the leases are the queue. Workers are in sessions of their own and outlive the terminal.
+A second submission waits for the first one's GPUs and cores: each has a lock, which a worker holds for life. A
+submission is a folder, results/local/NAME:
 
     workers.json     the list of runs, the command, and the workers: pid, birth, GPUs or cores
     worker-K.log     what worker K said
+    stopped.json     why the whole submission stopped, if it did
+
+task.py    what a worker does
 """
 
 import atexit
@@ -22,23 +26,17 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Iterator, Sequence, Set
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from flipscale.errors import LaunchError
+from flipscale.launch.attend import why_stopped
 from flipscale.launch.launcher import STOP_SECONDS, TRAIN, Job, Request, Whereabouts, by_resources, grouped, threads
 from flipscale.launch.site import Site
-from flipscale.run import JOB, RunFolder, birth, is_alive, write_json
-
-# Waits for its locks, given as inherited descriptors, then becomes the worker: pid, birth and locks stay the same.
-_WHEN_FREE = """
-import fcntl, os, sys
-locks, command = sys.argv[1].split(","), sys.argv[2:]
-for lock in locks:
-    fcntl.flock(int(lock), fcntl.LOCK_EX)
-os.execvp(command[0], command)
-"""
+from flipscale.launch.tree import kill_tree
+from flipscale.run import ATTEMPT, JOB, RunFolder, birth, is_alive, write_json
 
 _started: list[subprocess.Popen[bytes]] = []
 """The workers this process started, kept until they ended: a child that nobody waits for stays a zombie."""
@@ -69,7 +67,8 @@ class Worker:
 class LocalLauncher:
     """Workers on this machine. Those of another host are not seen from here, only the leases they hold.
 
-    `command` is what a worker executes, `workers` the most there may be; None is as many as there are GPUs or cores.
+    `command` is what a worker starts on the list of runs, `workers` the most there may be; None is as many as there are
+    GPUs or cores.
     """
 
     ends_with_the_watcher = True
@@ -111,14 +110,20 @@ class LocalLauncher:
 
     def poll(self, jobs: Sequence[Job], *, closely: bool = False) -> dict[str, Whereabouts]:
         """'waiting' while a worker of the submission lives, which takes up what is left. What it holds is leased."""
-        queues = {name: Queue.read(self.home / name) for name in {job.id for job in jobs}}
-        alive = {name for name, queue in queues.items() if queue and queue.alive()}
-        return {job.run_id: Whereabouts("waiting" if job.id in alive else None) for job in jobs}
+        found = {}
+        for name in {job.id for job in jobs}:
+            queue = Queue.read(self.home / name)
+            if stopped := why_stopped(self.home / name):
+                found[name] = Whereabouts("cancelled", stopped)
+            else:
+                found[name] = Whereabouts("waiting" if queue and queue.alive() else None)
+        return {job.run_id: found[job.id] for job in jobs}
 
     def cancel(self, jobs: Sequence[Job]) -> None:
-        """Stop the workers that hold these runs, and start others for what is left of their lists.
+        """Wait until the attendants have stopped these runs, which are marked as cancelled. They go on with the others.
 
-        Where nothing is left of a list all its workers are stopped. LaunchError for runs that another host has in hand.
+        Where nothing is left of a list all its workers are stopped. What does not stop is killed, and LaunchError
+        raised where another host has it in hand.
         """
         cancelled = {job.run_id for job in jobs}
         # An older submission may hold the run as well: a cancelled run that is submitted again is on two lists.
@@ -130,6 +135,7 @@ class LocalLauncher:
             and cancelled & {folder.id for folder in queue.folders}
         ]
         for queue in concerned:
+            # A worker of an older flipscale holds its runs itself.
             holders = queue.holders(cancelled)
             anything_left = bool(queue.left())
             doomed = [worker for worker in queue.alive() if worker.pid in holders or not anything_left]
@@ -137,12 +143,20 @@ class LocalLauncher:
             unstaffed = len(queue.left()) - len(queue.alive())
             queue.start([worker.slots for worker in doomed], min(len(doomed), unstaffed))
 
-        leases = {run_id: RunFolder(self.home.parent / "runs" / run_id).lease() for run_id in sorted(cancelled)}
-        for run_id, lease in leases.items():
-            if lease and lease["alive"] and lease["host"] != socket.gethostname():
-                raise LaunchError(
-                    f"{run_id} is trained on {lease['host']}; cancel it there, its workers are out of reach."
-                )
+        end = time.monotonic() + STOP_SECONDS
+        while held := list(self._held(cancelled)):
+            for run_id, lease in held if time.monotonic() > end else ():
+                if lease["host"] != socket.gethostname():
+                    raise LaunchError(f"{run_id} is trained on {lease['host']} and does not stop; end it there.")
+                kill_tree(lease["pid"])
+            time.sleep(0.05)
+
+    def _held(self, run_ids: Set[str]) -> Iterator[tuple[str, Mapping[str, Any]]]:
+        """Of these runs those that local workers have in hand, with the lease."""
+        for run_id in sorted(run_ids):
+            lease = RunFolder(self.home.parent / "runs" / run_id).lease()
+            if lease and lease["alive"] and str(lease.get("job")).startswith("local/"):
+                yield run_id, lease
 
 
 class Queue:
@@ -182,6 +196,7 @@ class Queue:
         """Start `count` workers on as many of the groups of slots, on free ones first, and write workers.json."""
         if count <= 0:
             return
+        self._write()  # It is what a worker reads first.
         slots = self.path.parent / "slots"
         slots.mkdir(exist_ok=True)
         locks = {group: [_open_lock(slots, slot) for slot in group] for group in groups}
@@ -195,14 +210,15 @@ class Queue:
             self._write()
 
     def _start_one(self, group: tuple[str, ...], locks: Sequence[int]) -> Worker:
-        log = self.path / f"worker-{len(self.workers)}.log"
-        environment = {**os.environ, **threads(1), JOB: f"local/{self.path.name}"}
+        number = len(self.workers)
+        environment = {**os.environ, **threads(1), JOB: f"local/{self.path.name}/{number}", ATTEMPT: "0"}
         if gpus := [slot.removeprefix("gpu-") for slot in group if slot.startswith("gpu-")]:
             environment["CUDA_VISIBLE_DEVICES"] = ",".join(gpus)
-        wait = [sys.executable, "-S", "-c", _WHEN_FREE, ",".join(map(str, locks))]
+        command = [sys.executable, "-m", "flipscale.launch.local.task", str(self.path), str(number)]
+        log = self.log(number)
         with open(log, "ab") as output:
             process = subprocess.Popen(
-                [*wait, *self.command, *(str(folder.path) for folder in self.folders)],
+                [*command, *map(str, locks)],
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
@@ -213,6 +229,10 @@ class Queue:
         _started.append(process)
         # A worker that is dead already has no birth; '' is none that a living process has.
         return Worker(process.pid, birth(process.pid) or "", group, str(log))
+
+    def log(self, number: int) -> Path:
+        """What the worker of this number and its `train` say."""
+        return self.path / f"worker-{number}.log"
 
     def _write(self) -> None:
         written = {
@@ -229,24 +249,19 @@ class Queue:
 
 
 def _stop(workers: Iterable[Worker]) -> None:
-    """Ask the workers to stop, wait until they have, and kill with all their children those that do not."""
+    """Ask the workers to stop, wait until they have, and kill with all that they started those that do not."""
     workers = [worker for worker in workers if worker.lives]
-    _signal(workers, signal.SIGTERM)
+    for worker in workers:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(worker.pid, signal.SIGTERM)
     end = time.monotonic() + STOP_SECONDS
     while any(worker.lives for worker in workers) and time.monotonic() < end:
         time.sleep(0.05)
-    _signal([worker for worker in workers if worker.lives], signal.SIGKILL)
+    for worker in workers:
+        if worker.lives:
+            kill_tree(worker.pid)
     while any(worker.lives for worker in workers):
         time.sleep(0.05)
-
-
-def _signal(workers: Iterable[Worker], signum: signal.Signals) -> None:
-    for worker in workers:
-        with contextlib.suppress(ProcessLookupError):
-            if signum == signal.SIGKILL:
-                os.killpg(worker.pid, signum)  # A worker leads its session, so its children are in its group.
-            else:
-                os.kill(worker.pid, signum)
 
 
 # GPUs and cores

@@ -3,6 +3,7 @@
     run.json        what was asked: id, settings, parents, predicted cost          written once, by launch
     job.json        who was asked to do it: launcher and job                       written by launch
     lease.json      who is doing it now: one process at a time                     written by train
+    life.json       what it is doing; touched whenever it comes further            written by train
     metrics.jsonl   what was seen on the way: one line a record, append-only       written by train
     checkpoint.pt   where to go on from                                            written by train
     model.pt        the finished weights, as open_clip loads them                  written by train
@@ -14,6 +15,9 @@
 Every file but the .jsonl and log.txt is written to a temporary name, flushed, then renamed, so a reader sees
 the old file or the new one. This module knows files and nothing of models: a training command of the user's own
 works under the same contract.
+
+lease.py   who does a run, and signs of life
+files.py   how files are written
 """
 
 import contextlib
@@ -21,31 +25,52 @@ import enum
 import fcntl
 import functools
 import json
-import math
 import os
-import socket
-import threading
 import time
-import uuid
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
-from flipscale.errors import LeaseLost, RunFolderError, printable
+from flipscale.errors import RunFolderError
+from flipscale.run.files import SCHEMA, as_json, replacing, storable, write_json
+from flipscale.run.lease import (
+    ATTEMPT,
+    HEARTBEAT_SECONDS,
+    JOB,
+    LEASE_GRACE_SECONDS,
+    NODE,
+    STACKS_SIGNAL,
+    Doing,
+    Lease,
+    Life,
+    birth,
+    holder_lives,
+    is_alive,
+    show_life,
+)
 
-SCHEMA = 1
-"""Version of the run folder. A reader takes this and older ones; a newer one is an error."""
-
-HEARTBEAT_SECONDS = 5.0
-"""A living process touches its lease this often."""
-
-LEASE_GRACE_SECONDS = 60.0
-"""A lease untouched for this long, on a host whose processes cannot be seen from here, counts as dropped."""
-
-JOB, ATTEMPT, NODE = "FLIPSCALE_JOB", "FLIPSCALE_ATTEMPT", "FLIPSCALE_NODE"
-"""Environment variables by which a launcher tells a worker for which job it works, how often that was started before,
-and what the scheduler calls the machine."""
-
+__all__ = [
+    "ATTEMPT",
+    "HEARTBEAT_SECONDS",
+    "JOB",
+    "LEASE_GRACE_SECONDS",
+    "NODE",
+    "SCHEMA",
+    "STACKS_SIGNAL",
+    "Doing",
+    "FailureKind",
+    "Glance",
+    "Lease",
+    "Life",
+    "RunFolder",
+    "State",
+    "as_json",
+    "birth",
+    "is_alive",
+    "replacing",
+    "show_life",
+    "write_json",
+]
 
 _NOT_FLUSHED = ("run.json", "job.json")
 """Files that may be renamed into place and empty, where the machine went down before what is in them was on the disk.
@@ -71,6 +96,7 @@ class FailureKind(enum.StrEnum):
     TIMEOUT = "timeout"
     PREEMPTED = "preempted"
     NODE = "node"
+    STALLED = "stalled"
     DISK = "disk"
     DATA = "data"
     DIVERGED = "diverged"
@@ -132,9 +158,24 @@ class RunFolder:
             holder = json.loads((self.path / "lease.json").read_text(encoding="utf-8"))
             touched = (self.path / "lease.json").stat().st_mtime
             # What names no process is no lease, as if it were torn: nobody would ever drop it.
-            return {**holder, "alive": _holder_lives(holder["host"], int(holder["pid"]), holder.get("born"), touched)}
+            return {**holder, "alive": holder_lives(holder["host"], int(holder["pid"]), holder.get("born"), touched)}
         except (FileNotFoundError, ValueError, TypeError, KeyError):
             return None
+
+    def life(self) -> Life | None:
+        """The last sign of life of who holds the run; None if it gives none.
+
+        The heartbeat of the lease is none: a thread goes on with it while the training hangs.
+        """
+        try:
+            doing = Doing(json.loads((self.path / "life.json").read_text(encoding="utf-8"))["doing"])
+            times = [(self.path / "life.json").stat().st_mtime]
+        except (FileNotFoundError, ValueError, TypeError, KeyError):
+            return None
+        for name in ("metrics.jsonl", "checkpoint.pt"):
+            with contextlib.suppress(FileNotFoundError):
+                times.append((self.path / name).stat().st_mtime)
+        return Life(doing, max(times))
 
     def release(self) -> None:
         """Drop the lease of a holder that is known to be dead, so that another host need not wait until it is stale."""
@@ -197,11 +238,12 @@ class RunFolder:
 
     def error(self) -> dict[str, Any] | None:
         error = self._read("error.json")
-        return error and _storable(error)
+        return error and storable(error)
 
     def write_error(self, kind: FailureKind, reason: str, **more: Any) -> None:
         """Record a failure: `kind` says what may be done about it, `reason` is a sentence for a person."""
-        self._write("error.json", _storable({"kind": str(kind), "reason": reason, "time": time.time(), **more}))
+        job = {"job": os.environ[JOB]} if JOB in os.environ else {}
+        self._write("error.json", storable({"kind": str(kind), "reason": reason, "time": time.time(), **job, **more}))
 
     def failures(self) -> list[dict[str, Any]]:
         """What went wrong in attempts before, the first of them first: `kind`, `reason`, `then` (what was done about
@@ -211,7 +253,7 @@ class RunFolder:
             with contextlib.suppress(ValueError):
                 failure = json.loads(line)
                 if isinstance(failure, dict) and failure.get("kind") in set(FailureKind):
-                    found.append(_storable(failure))
+                    found.append(storable(failure))
         return found
 
     def note_failure(self, failure: Mapping[str, Any]) -> None:
@@ -305,187 +347,8 @@ class Glance(NamedTuple):
         return State.LOST if whereabouts is None else State(whereabouts)
 
 
-class Lease:
-    """The right to write into a run folder, held by one process at a time.
-
-    `fence` raises LeaseLost once somebody else holds the run; everything that matters is written through here, after
-    that check. A thread touches the lease while it is held, so that other hosts can tell a dead holder from a slow one.
-    """
-
-    def __init__(self, folder: RunFolder):
-        self.folder = folder
-        self.token = uuid.uuid4().hex
-        self._file = folder.path / "lease.json"
-        self._done = threading.Event()
-
-    def take(self) -> bool:
-        """Take the lease unless a living process holds it. Takers come one after the other, by a lock on lease.lock.
-
-        A later attempt of the same job takes it from an earlier one, living or not: the scheduler has given that one
-        up, and where a node was lost to it a copy may go on there for a while.
-        """
-        job, attempt = os.environ.get(JOB), int(os.environ.get(ATTEMPT, "0"))
-        self.folder.path.mkdir(parents=True, exist_ok=True)
-        with open(self.folder.path / "lease.lock", "w", encoding="utf-8") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            holder = self.folder.lease()
-            given_up = holder and job and holder.get("job") == job and attempt > holder.get("attempt", 0)
-            if holder and holder["alive"] and not given_up:
-                return False
-            pid = os.getpid()
-            write_json(
-                self._file,
-                {
-                    "token": self.token,
-                    "host": socket.gethostname(),
-                    "pid": pid,
-                    "born": birth(pid),
-                    "time": time.time(),
-                    "job": job,
-                    "attempt": attempt,
-                    "node": os.environ.get(NODE, socket.gethostname()),
-                },
-            )
-        threading.Thread(target=self._beat, daemon=True).start()
-        return True
-
-    def drop(self) -> None:
-        self._done.set()
-        if self._mine():
-            self._file.unlink(missing_ok=True)
-
-    def fence(self) -> None:
-        if not self._mine():
-            raise LeaseLost(f"{self.folder.path}: another process has taken this run over; stopped without writing.")
-
-    def append(self, records: list[Mapping[str, Any]]) -> None:
-        """Append records to metrics.jsonl in one write. Numbers that are not finite are written as null."""
-        self.fence()
-        data = b"".join(json.dumps(_storable(dict(record))).encode() + b"\n" for record in records)
-        descriptor = os.open(self.folder.path / "metrics.jsonl", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
-        try:
-            # A write at a full quota is short without an error, so what was not written is written again, which raises.
-            while data:
-                data = data[os.write(descriptor, data) :]
-        finally:
-            os.close(descriptor)
-
-    def mend_records(self) -> None:
-        """End a torn last line, so that what a resumed run appends does not grow onto it."""
-        self.fence()
-        path = self.folder.path / "metrics.jsonl"
-        if path.exists() and path.stat().st_size and not path.read_bytes().endswith(b"\n"):
-            with open(path, "ab") as file:
-                file.write(b"\n")
-
-    def write_result(self, result: Mapping[str, Any]) -> None:
-        self.fence()
-        write_json(self.folder.path / "result.json", {"schema": SCHEMA, **_storable(dict(result))})
-
-    @contextlib.contextmanager
-    def replace(self, name: str) -> Iterator[IO[bytes]]:
-        """A file to write whole (a checkpoint): it takes the place of `name` when the block ends without an error."""
-        self.fence()
-        with replacing(self.folder.path / name) as file:
-            yield file
-            self.fence()
-
-    def _mine(self) -> bool:
-        try:
-            return bool(json.loads(self._file.read_text(encoding="utf-8"))["token"] == self.token)
-        except (FileNotFoundError, ValueError, KeyError):
-            return False
-
-    def _beat(self) -> None:
-        while not self._done.wait(HEARTBEAT_SECONDS):
-            if not self._mine():
-                return
-            with contextlib.suppress(FileNotFoundError):
-                os.utime(self._file)
-
-
 def _lines(path: Path) -> list[bytes]:
     try:
         return path.read_bytes().splitlines()
     except FileNotFoundError:
         return []
-
-
-@contextlib.contextmanager
-def replacing(path: Path, *, flush: bool = True) -> Iterator[IO[bytes]]:
-    """A new file that takes the place of `path` when the block ends without an error; until then the old one stands."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}.tmp")
-    try:
-        with open(temporary, "wb") as file:
-            yield file
-            if flush:
-                file.flush()
-                os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def write_json(path: Path, data: Mapping[str, Any], *, rows: str | None = None, flush: bool = True) -> None:
-    """Write `data` to `path` whole: a reader sees the old file or the new one, never half of one.
-
-    `rows` names a key under which there is a long list, see `as_json`.
-    """
-    with replacing(path, flush=flush) as file:
-        file.write(as_json(data, rows=rows).encode() + b"\n")
-
-
-def as_json(data: Any, *, rows: str | None = None) -> str:
-    """JSON that a person can read: indented, or with each element of the list under the key `rows` on one line.
-
-    json's encoder in C does not indent: thousands of runs take it a tenth of the time of the one in Python.
-    """
-    if rows is None:
-        return json.dumps(data, indent=1)
-    listed = ",\n  ".join(json.dumps(element) for element in data[rows])
-    parts = (json.dumps(value) if key != rows else f"[\n  {listed}\n ]" for key, value in data.items())
-    return "{\n" + ",\n".join(f" {json.dumps(key)}: {part}" for key, part in zip(data, parts, strict=True)) + "\n}"
-
-
-def _holder_lives(host: str, pid: int, born: str | None, touched: float) -> bool:
-    if host == socket.gethostname():
-        return is_alive(pid, born)
-    return time.time() - touched < LEASE_GRACE_SECONDS
-
-
-def is_alive(pid: int, born: str | None) -> bool:
-    """Whether process `pid` of this host lives and is the one that was born at `born` (pids are used again)."""
-    now = birth(pid)
-    return now is not None and (born is None or now == born)
-
-
-def birth(pid: int) -> str | None:
-    """When process `pid` was started, in ticks since boot; None if it is gone or a zombie.
-
-    Without /proc (macOS) the answer is '' for a process that lives.
-    """
-    try:
-        fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
-    except (FileNotFoundError, ProcessLookupError):
-        if Path("/proc/self").is_dir():
-            return None
-        try:
-            os.kill(pid, 0)
-        except ProcessLookupError:
-            return None
-        except PermissionError:
-            pass
-        return ""
-    return None if fields[0] == "Z" else fields[19]
-
-
-def _storable(value: Any) -> Any:
-    """The value as any reader of JSON takes it: at every depth NaN and infinities are None, as missing is missing, and
-    text is text that UTF-8 can hold."""
-    if isinstance(value, dict):
-        return {key: _storable(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_storable(item) for item in value]
-    if isinstance(value, str):
-        return printable(value)
-    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -1,0 +1,73 @@
+"""What a worker of this machine does: `python -m flipscale.launch.local.task SUBMISSION-FOLDER NUMBER LOCK...`.
+
+It waits for the locks of its GPUs or its core, given as inherited descriptors, then an attendant sees the runs of the
+submission through beside the other workers. What it starts holds the locks too, so where the worker is killed they are
+not given out again before the training, which the kernel then asks to stop, has ended.
+"""
+
+import ctypes
+import fcntl
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+
+from flipscale.launch.attend import Attendant, Breaker, Place
+from flipscale.launch.local import Queue
+from flipscale.run import JOB, RunFolder
+
+SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2)
+
+AROUND_SECONDS = 0.5
+"""Run folders are looked at so often: on a disk of this machine that is cheap, and who cancels a run waits for it."""
+
+_SET_PARENT_DEATH_SIGNAL = 1
+"""prctl's number for it."""
+
+
+def main(path: Path, number: int, locks: Sequence[int]) -> int:
+    for lock in locks:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+    queue = Queue.read(path)
+    assert queue is not None, "it was started on the host that wrote it"
+    attendant = Attendant(
+        queue.folders,
+        # The machine has no name that a scheduler would know, and is not to be avoided.
+        Place(os.environ[JOB], attempt=0, node=""),
+        start=partial(_start, queue.command, locks),
+        log=queue.log(number),
+        breaker=Breaker(path, lambda: None, lambda: queue.folders),
+        around_seconds=AROUND_SECONDS,
+        elsewhere=False,
+    )
+    for signum in SIGNALS:
+        signal.signal(signum, attendant.note)
+    attendant.work()
+    return 0
+
+
+def _start(
+    command: Sequence[str], locks: Sequence[int], runs: Sequence[RunFolder], lane: int
+) -> "subprocess.Popen[bytes]":
+    return subprocess.Popen(
+        [*command, *(str(run.path) for run in runs)],
+        stdin=subprocess.DEVNULL,
+        start_new_session=True,
+        pass_fds=locks,
+        preexec_fn=partial(_end_with, os.getpid(), getattr(ctypes.CDLL(None), "prctl", None)),
+    )
+
+
+def _end_with(attendant: int, prctl: "ctypes._NamedFuncPointer | None") -> None:
+    """Have the kernel ask this process to stop when its attendant is gone. Other systems than Linux cannot."""
+    if prctl is not None:
+        prctl(_SET_PARENT_DEATH_SIGNAL, int(signal.SIGTERM))
+    if os.getppid() != attendant:
+        os._exit(1)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main(Path(sys.argv[1]), int(sys.argv[2]), [int(lock) for lock in sys.argv[3:]]))

@@ -1,0 +1,175 @@
+"""When a run counts as stalled, and how it is ended: with the stacks of its threads in its log.
+
+A run shows life with every step, record, checkpoint and batch of an evaluation (`RunFolder.life`). It is stalled when
+it has shown none for MULTIPLE of its own steps, or of its own time between records where another's program trains, and
+for FLOOR_SECONDS at least: that a busy machine or a slow disk makes it wait is no stall. A start and an evaluation may
+take START_SECONDS. `stalled` in a study's resources or in a site file takes the place of the first two.
+"""
+
+import contextlib
+import json
+import os
+import shutil
+import signal
+import statistics
+import subprocess
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+from flipscale.launch.launcher import duration
+from flipscale.launch.tree import is_stopped, kill_tree, tree
+from flipscale.run import STACKS_SIGNAL, Doing, RunFolder
+
+FLOOR_SECONDS = 600.0
+"""No run is stalled before, unless its study or its site says so."""
+
+MULTIPLE = 20
+"""So many steps, or times between records, without a sign of life are a stall."""
+
+START_SECONDS = 7200.0
+"""Until the first step data may be fetched and decoded, and a model compiled, each part of which shows no life while it
+lasts. So do parts of an evaluation, such as the linear probe's fits."""
+
+QUIET_SECONDS = 60.0
+QUIET_MULTIPLE = 5
+"""Whoever looks at a run is told of its silence after so long, well before it is a stall."""
+
+STACKS_SECONDS = 5.0
+"""So long a process may take to write its stacks: it does so in its signal handler, whatever else it does."""
+
+TAIL_BYTES = 16384
+RECORDS = 20
+"""So many records at the end of metrics.jsonl tell how long its steps take."""
+
+
+@dataclass(frozen=True)
+class Silence:
+    """How long a run has shown no life."""
+
+    doing: Doing
+    seconds: float
+    unit: float | None
+    """Seconds that it takes from one sign of life to the next, by its record; None where that does not tell."""
+
+    @property
+    def is_quiet(self) -> bool:
+        """Whether its speed of before says nothing of what it does now."""
+        return self.seconds > max(QUIET_SECONDS, QUIET_MULTIPLE * (self.unit or 0))
+
+    @property
+    def says(self) -> str:
+        """'no step for 12 min'."""
+        return f"no {_MISSED[self.doing]} for {duration(self.seconds)}"
+
+
+_MISSED = {
+    Doing.STARTING: "first step",
+    Doing.TRAINING: "step",
+    Doing.PROGRAM: "record",
+    Doing.EVALUATING: "progress of its evaluation",
+}
+
+
+def silence(run: RunFolder) -> Silence | None:
+    """The silence of a run that is in hand; None where it gives no signs of life."""
+    life = run.life()
+    if life is None:
+        return None
+    seconds = max(0.0, time.time() - life.time)
+    return Silence(life.doing, seconds, _unit(run, life.doing) if seconds > 1 else None)
+
+
+def limit(silent: Silence, asked: Mapping[str, Any], site: int | str | None = None) -> float | None:
+    """Seconds of silence after which the run is stalled; None if it never is.
+
+    asked: run.json's. site: what its site says, which counts where its study says nothing.
+    """
+    set_to = (asked.get("resources") or {}).get("stalled")
+    set_to = site if set_to is None else set_to
+    if set_to == "never":
+        return None
+    seconds = None if set_to is None else float(set_to)
+    trainer = asked["settings"].get("trainer")
+    if silent.doing is Doing.STARTING and isinstance(trainer, Mapping) and "command" in trainer:
+        # A program of the user's own need not say anything before its end.
+        return seconds if seconds is not None or silent.unit is None else START_SECONDS
+    if silent.doing in (Doing.STARTING, Doing.EVALUATING):
+        return max(START_SECONDS, seconds or 0.0)
+    return seconds if seconds is not None else max(FLOOR_SECONDS, MULTIPLE * (silent.unit or 0.0))
+
+
+def why_stalled(run: RunFolder, site: int | str | None = None) -> str | None:
+    """A sentence on the stall of a run that is in hand; None if it is none."""
+    silent = silence(run)
+    if silent is None:
+        return None
+    most = limit(silent, run.asked() or {"settings": {}}, site)
+    if most is None or silent.seconds <= most:
+        return None
+    usual = f", where one takes {silent.unit:.2g} s" if silent.unit else ""
+    said = silent.says
+    return f"{said[:1].upper()}{said[1:]}{usual}; {duration(most)} are the limit."
+
+
+def end_stalled(run: RunFolder, pid: int, why: str) -> None:
+    """Have the process on this machine that holds the run write its stacks into the run's log, then kill it all."""
+    log = run.path / "log.txt"
+    _say(run, f"{why} Its stacks follow, then it is killed.")
+    size = log.stat().st_size
+    for one in tree(pid):
+        if one == pid or _is_worker(one):
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.kill(one, STACKS_SIGNAL)
+                if is_stopped(one):
+                    os.kill(one, signal.SIGCONT)
+        else:
+            _spy(run, one)
+    until = time.monotonic() + STACKS_SECONDS
+    while time.monotonic() < until:
+        before, size = size, log.stat().st_size
+        if size > before:  # until no more comes
+            until = min(until, time.monotonic() + STACKS_SECONDS / 5)
+        time.sleep(0.1)
+    kill_tree(pid)
+
+
+def _is_worker(pid: int) -> bool:
+    """Whether it is another process of the same run, which writes its stacks as the first does."""
+    with contextlib.suppress(OSError), open(f"/proc/{pid}/cmdline", "rb") as file:
+        return b"\0-m\0flipscale\0train\0" in file.read()
+    return False
+
+
+def _spy(run: RunFolder, pid: int) -> None:
+    """The stacks of another program, if it is written in Python and py-spy is there."""
+    if (spy := shutil.which("py-spy")) is None:
+        return
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        seen = subprocess.run([spy, "dump", "--pid", str(pid)], capture_output=True, timeout=STACKS_SECONDS)
+        if seen.returncode == 0:
+            with open(run.path / "log.txt", "ab") as log:
+                log.write(seen.stdout)
+
+
+def _say(run: RunFolder, line: str) -> None:
+    with run.open_log() as log:
+        log.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {line}\n")
+
+
+def _unit(run: RunFolder, doing: Doing) -> float | None:
+    """The median time from one sign of life to the next, over the last records: of a step, or between two records."""
+    seen: list[tuple[int, float]] = []
+    for line in run.tail("metrics.jsonl", TAIL_BYTES).splitlines():
+        with contextlib.suppress(ValueError, TypeError, KeyError):
+            record = json.loads(line)
+            if "scores" not in record:
+                seen.append((int(record["step"]), float(record["time"])))
+    spans = [
+        (then - before) / (1 if doing is Doing.PROGRAM else last - first)
+        for (first, before), (last, then) in pairwise(seen[-RECORDS - 1 :])
+        if last > first and then >= before
+    ]
+    return statistics.median(spans) if spans else None

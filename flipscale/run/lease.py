@@ -1,0 +1,222 @@
+"""Who does a run: one process at a time has its lease, shows by it that it lives, and writes through it."""
+
+import contextlib
+import enum
+import fcntl
+import json
+import os
+import signal
+import socket
+import threading
+import time
+import uuid
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any, NamedTuple
+
+from flipscale.errors import LeaseLost
+from flipscale.run.files import SCHEMA, replacing, storable, write_json
+
+if TYPE_CHECKING:
+    from flipscale.run import RunFolder
+
+HEARTBEAT_SECONDS = 5.0
+"""A living process touches its lease this often."""
+
+LEASE_GRACE_SECONDS = 60.0
+"""A lease untouched for this long, on a host whose processes cannot be seen from here, counts as dropped."""
+
+LIFE_SECONDS = 1.0
+"""A process that comes further says so at most this often."""
+
+STACKS_SIGNAL = signal.SIGQUIT
+"""A process that works for a launcher writes the stacks of its threads to the run's log.txt at this signal. A scheduler
+sends all others that can be handled as a request to stop."""
+
+JOB, ATTEMPT, NODE = "FLIPSCALE_JOB", "FLIPSCALE_ATTEMPT", "FLIPSCALE_NODE"
+"""Environment variables by which a launcher tells a worker for which job it works, how often that was started before,
+and what the scheduler calls the machine."""
+
+
+class Doing(enum.StrEnum):
+    """What the process that holds a run is doing. How long it may go without a sign of life depends on it."""
+
+    STARTING = "starting"
+    TRAINING = "training"
+    PROGRAM = "program"
+    """A program of somebody else trains, which shows life only by its records and its output."""
+    EVALUATING = "evaluating"
+
+
+class Life(NamedTuple):
+    """The last sign of life of who holds a run."""
+
+    doing: Doing
+    time: float
+    """Unix time of the last step, record, checkpoint, or batch of an evaluation."""
+
+
+class Lease:
+    """The right to write into a run folder, held by one process at a time.
+
+    `fence` raises LeaseLost once somebody else holds the run; everything that matters is written through here, after
+    that check. A thread touches the lease while it is held, so that other hosts can tell a dead holder from a slow one.
+    """
+
+    def __init__(self, folder: "RunFolder"):
+        self.folder = folder
+        self.token = uuid.uuid4().hex
+        self.taken = 0.0
+        """Unix time."""
+        self._file = folder.path / "lease.json"
+        self._done = threading.Event()
+        self._doing: Doing | None = None
+        self._lived = 0.0
+
+    def take(self) -> bool:
+        """Take the lease unless a living process holds it. Takers come one after the other, by a lock on lease.lock.
+
+        A later attempt of the same job takes it from an earlier one, living or not: the scheduler has given that one
+        up, and where a node was lost to it a copy may go on there for a while.
+        """
+        job, attempt = os.environ.get(JOB), int(os.environ.get(ATTEMPT, "0"))
+        self.folder.path.mkdir(parents=True, exist_ok=True)
+        with open(self.folder.path / "lease.lock", "w", encoding="utf-8") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            holder = self.folder.lease()
+            given_up = holder and job and holder.get("job") == job and attempt > holder.get("attempt", 0)
+            if holder and holder["alive"] and not given_up:
+                return False
+            pid, self.taken = os.getpid(), time.time()
+            write_json(
+                self._file,
+                {
+                    "token": self.token,
+                    "host": socket.gethostname(),
+                    "pid": pid,
+                    "born": birth(pid),
+                    "time": self.taken,
+                    "job": job,
+                    "attempt": attempt,
+                    "node": os.environ.get(NODE, socket.gethostname()),
+                },
+            )
+        self.live(Doing.STARTING)
+        _held.add(self)
+        threading.Thread(target=self._beat, daemon=True).start()
+        return True
+
+    def drop(self) -> None:
+        self._done.set()
+        _held.discard(self)
+        if self._mine():
+            (self.folder.path / "life.json").unlink(missing_ok=True)
+            self._file.unlink(missing_ok=True)
+
+    def live(self, doing: Doing | None = None) -> None:
+        """Give a sign of life: the run has come further. `doing` is what it is at from now on, None for the same."""
+        new = doing is not None and doing is not self._doing
+        now = time.monotonic()
+        if not (new or now - self._lived > LIFE_SECONDS):
+            return
+        self._lived = now
+        # Who has lost the lease must not pass for the life of who has it.
+        if self._mine():
+            path = self.folder.path / "life.json"
+            if new:
+                write_json(path, {"schema": SCHEMA, "doing": doing}, flush=False)
+                self._doing = doing
+            else:
+                with contextlib.suppress(FileNotFoundError):
+                    os.utime(path)
+
+    def fence(self) -> None:
+        if not self._mine():
+            raise LeaseLost(f"{self.folder.path}: another process has taken this run over; stopped without writing.")
+
+    def append(self, records: list[Mapping[str, Any]]) -> None:
+        """Append records to metrics.jsonl in one write. Numbers that are not finite are written as null."""
+        self.fence()
+        data = b"".join(json.dumps(storable(dict(record))).encode() + b"\n" for record in records)
+        descriptor = os.open(self.folder.path / "metrics.jsonl", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+        try:
+            # A write at a full quota is short without an error, so what was not written is written again, which raises.
+            while data:
+                data = data[os.write(descriptor, data) :]
+        finally:
+            os.close(descriptor)
+
+    def mend_records(self) -> None:
+        """End a torn last line, so that what a resumed run appends does not grow onto it."""
+        self.fence()
+        path = self.folder.path / "metrics.jsonl"
+        if path.exists() and path.stat().st_size and not path.read_bytes().endswith(b"\n"):
+            with open(path, "ab") as file:
+                file.write(b"\n")
+
+    def write_result(self, result: Mapping[str, Any]) -> None:
+        self.fence()
+        write_json(self.folder.path / "result.json", {"schema": SCHEMA, **storable(dict(result))})
+
+    @contextlib.contextmanager
+    def replace(self, name: str) -> Iterator[IO[bytes]]:
+        """A file to write whole (a checkpoint): it takes the place of `name` when the block ends without an error."""
+        self.fence()
+        with replacing(self.folder.path / name) as file:
+            yield file
+            self.fence()
+
+    def _mine(self) -> bool:
+        try:
+            return bool(json.loads(self._file.read_text(encoding="utf-8"))["token"] == self.token)
+        except (FileNotFoundError, ValueError, KeyError):
+            return False
+
+    def _beat(self) -> None:
+        while not self._done.wait(HEARTBEAT_SECONDS):
+            if not self._mine():
+                return
+            with contextlib.suppress(FileNotFoundError):
+                os.utime(self._file)
+
+
+_held: set[Lease] = set()
+"""The leases of this process."""
+
+
+def show_life() -> None:
+    """Give a sign of life of the run that this process holds: what takes long calls it whenever it comes further."""
+    for lease in tuple(_held):
+        lease.live()
+
+
+def holder_lives(host: str, pid: int, born: str | None, touched: float) -> bool:
+    if host == socket.gethostname():
+        return is_alive(pid, born)
+    return time.time() - touched < LEASE_GRACE_SECONDS
+
+
+def is_alive(pid: int, born: str | None) -> bool:
+    """Whether process `pid` of this host lives and is the one that was born at `born` (pids are used again)."""
+    now = birth(pid)
+    return now is not None and (born is None or now == born)
+
+
+def birth(pid: int) -> str | None:
+    """When process `pid` was started, in ticks since boot; None if it is gone or a zombie.
+
+    Without /proc (macOS) the answer is '' for a process that lives.
+    """
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
+    except (FileNotFoundError, ProcessLookupError):
+        if Path("/proc/self").is_dir():
+            return None
+        try:
+            os.kill(pid, 0)
+        except ProcessLookupError:
+            return None
+        except PermissionError:
+            pass
+        return ""
+    return None if fields[0] == "Z" else fields[19]

@@ -1,0 +1,308 @@
+"""When a run counts as stalled, how that looks, and how a real training comes back from it on this machine."""
+
+import io
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from flipscale.cli import main
+from flipscale.launch import submit, wait, watch
+from flipscale.launch.local import LocalLauncher
+from flipscale.launch.screen import screenful
+from flipscale.launch.stall import Silence, limit, silence, why_stalled
+from flipscale.launch.tree import is_stopped, kill_tree, tree
+from flipscale.run import Doing, RunFolder, State, is_alive
+from tests.launch.contract import StandInRun, folder, wait_for
+from tests.launch.real import alone, assert_same, end, frozen, logs, runs_of, wait_until
+
+
+def asked(stalled=None, trainer="flipscale"):
+    return {"settings": {"trainer": {trainer: {}}}, "resources": {"stalled": stalled}}
+
+
+def silent(doing, seconds=0.0, unit=None):
+    return Silence(Doing(doing), seconds, unit)
+
+
+# The limit
+
+
+@pytest.mark.parametrize(
+    ("doing", "unit", "seconds"),
+    [
+        ("training", None, 600),
+        ("training", 0.01, 600),
+        ("training", 60.0, 1200),
+        ("program", 3600.0, 72_000),
+        ("starting", 0.01, 7200),
+        ("evaluating", 0.01, 7200),
+    ],
+)
+def test_a_stall_is_20_steps_or_records_and_at_least_10_minutes_and_2_hours_where_steps_say_nothing(
+    doing, unit, seconds
+):
+    assert limit(silent(doing, unit=unit), asked()) == seconds
+
+
+def test_what_a_study_says_goes_before_what_its_site_says():
+    assert limit(silent("training"), asked(), 1800) == 1800
+    assert limit(silent("training"), asked(60), 1800) == 60
+    assert limit(silent("training"), asked("never"), 1800) is None
+    assert limit(silent("training"), asked(60), "never") == 60
+    assert limit(silent("training"), asked(), "never") is None
+
+
+def test_a_short_limit_is_not_for_starts_and_evaluations_and_a_long_one_is():
+    for doing in ("starting", "evaluating"):
+        assert limit(silent(doing), asked(60)) == 7200
+        assert limit(silent(doing), asked(86_400)) == 86_400
+
+
+def test_a_program_that_never_said_anything_is_left_alone_unless_a_limit_is_set():
+    assert limit(silent("starting"), asked(trainer="command")) is None
+    assert limit(silent("starting", unit=5.0), asked(trainer="command")) == 7200
+    assert limit(silent("starting"), asked(60, trainer="command")) == 60
+
+
+# Signs of life
+
+
+@pytest.fixture
+def held(tmp_path):
+    """A run in hand, whose last sign of life is as old as one says."""
+    run = RunFolder(tmp_path / "runs" / "run")
+    run.ask({"id": "run", **asked()})
+    with run.hold() as lease:
+
+        def age(seconds, doing="training", every=2.0):
+            now = time.time() - seconds
+            records = [{"step": 10 * n, "samples": n, "loss": 1.0, "images_per_second": 423.0} for n in range(1, 31)]
+            lines = [
+                json.dumps({**record, "time": now - every * (30 - n)}) for n, record in enumerate(records, start=1)
+            ]
+            (run.path / "metrics.jsonl").write_text("\n".join(lines) + "\n")
+            lease.live(Doing(doing))
+            for name in ("life.json", "metrics.jsonl"):
+                os.utime(run.path / name, (now, now))
+            return run
+
+        age.lease = lease
+        yield age
+
+
+def test_the_silence_of_a_run_is_measured_by_its_own_steps(held):
+    found = silence(held(700))
+    assert found.doing is Doing.TRAINING
+    assert found.seconds == pytest.approx(700, abs=5)
+    assert found.unit == pytest.approx(0.2)
+    assert silence(held(700, "program")).unit == pytest.approx(2.0)
+
+
+def test_a_heartbeat_is_no_sign_of_life_and_a_step_a_record_or_a_checkpoint_is(held):
+    run = held(700)
+    os.utime(run.path / "lease.json")
+    assert why_stalled(run) == "No step for 11 min 40 s, where one takes 0.2 s; 10 min 0 s are the limit."
+    for name in ("life.json", "metrics.jsonl", "checkpoint.pt"):
+        held(700)
+        (run.path / name).touch()
+        assert why_stalled(run) is None
+        (run.path / "checkpoint.pt").unlink(missing_ok=True)
+
+
+def test_a_sign_of_life_is_given_at_most_once_a_second_and_not_by_who_has_lost_the_lease(held):
+    run = held(700)
+    held.lease._lived = time.monotonic()
+    held.lease.live()
+    assert silence(run).seconds > 600
+    held.lease._lived -= 2
+    held.lease.live()
+    assert silence(run).seconds < 60
+    held(700)
+    held.lease._lived -= 2
+    (run.path / "lease.json").write_text(json.dumps({"token": "other", "host": "elsewhere", "pid": 1}))
+    held.lease.live()
+    assert silence(run).seconds > 600
+
+
+def test_a_long_evaluation_is_no_stall(held):
+    assert why_stalled(held(3000, "evaluating")) is None
+    assert why_stalled(held(3000, "training")) is not None
+    assert why_stalled(held(8000, "evaluating")).startswith("No progress of its evaluation for 2 h 13 min")
+
+
+def test_a_slow_run_is_no_stall(held):
+    """Its steps take a minute, on a machine that is busy."""
+    assert why_stalled(held(900, every=600.0)) is None
+
+
+# How it looks
+
+
+def test_who_looks_at_a_quiet_run_is_told_of_its_silence_and_of_no_speed_nor_time_left(held, tmp_path):
+    run = StandInRun("run", seconds=50.0)
+    held(30)
+    (lively,) = (seen := next(watch([run], tmp_path))).runs
+    assert lively.seconds_since_step == pytest.approx(30, abs=5)
+    assert "423 images/s" in str(lively)
+    assert seen.time_left
+
+    held(720)
+    seen = next(watch([run], tmp_path))
+    (quiet,) = seen.runs
+    assert str(quiet) == "run: running, 30 of 1,000 samples, loss 1.0000, no step for 12 min 0 s"
+    assert (quiet.images_per_second, seen.left, seen.samples_per_second) == (None, None, None)
+    assert "left" not in str(seen)
+    screen = "\n".join(line.text for line in screenful(seen, 120, 24, study="study"))
+    assert "no step for 12 min 0 s" in screen
+    assert "left" not in screen
+    assert "423" not in screen
+
+
+def test_a_long_step_of_a_slow_run_is_not_called_silence(held, tmp_path):
+    held(120, every=1000.0)  # 100 s a step
+    (seen,) = next(watch([StandInRun("run", seconds=50.0)], tmp_path)).runs
+    assert "423 images/s" in str(seen)
+
+
+def test_status_gives_the_seconds_since_the_last_step_as_json(tmp_path, capsys):
+    (run,) = runs_of(tmp_path)
+    here = folder(tmp_path / "results", run)
+    here.ask(run.to_dict())
+    with here.hold() as lease:
+        lease.append([{"step": 1, "samples": 32, "loss": 1.0, "images_per_second": 423.0, "time": time.time()}])
+        lease.live(Doing.TRAINING)
+        ago = time.time() - 720
+        for name in ("life.json", "metrics.jsonl"):
+            os.utime(here.path / name, (ago, ago))
+        arguments = ["status", str(tmp_path / "small.yaml"), "--results", str(tmp_path / "results")]
+        assert main([*arguments, "--json"]) == 0
+        (said,) = json.loads(capsys.readouterr().out)["runs"]
+        assert said["seconds_since_step"] == pytest.approx(720, abs=60)
+        assert (said["state"], said["images_per_second"]) == ("running", None)
+        assert main(arguments) == 0
+        text = capsys.readouterr().out
+        assert re.search(r"no step for 1[23] min", text)
+        assert "images/s" not in text
+    assert main([*arguments, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["runs"][0]["seconds_since_step"] is None
+
+
+# Processes
+
+
+def test_a_tree_is_killed_with_what_has_a_session_of_its_own_and_what_stands_still(tmp_path):
+    inner = "import os, time; print(os.getpid(), flush=True); time.sleep(60)"
+    outer = (
+        "import os, subprocess, sys, time\n"
+        f"child = subprocess.Popen([sys.executable, '-c', {inner!r}], start_new_session=True)\n"
+        "time.sleep(60)"
+    )
+    process = subprocess.Popen([sys.executable, "-c", outer], stdout=subprocess.PIPE, text=True)
+    with process:
+        child = int(process.stdout.readline())
+        assert set(tree(process.pid)) == {process.pid, child}
+        os.kill(child, signal.SIGSTOP)
+        wait_until(lambda: is_stopped(child))
+        kill_tree(process.pid)
+        wait_until(lambda: not is_alive(child, None))
+        assert process.wait() == -signal.SIGKILL
+
+
+# Real training on this machine
+
+
+def stalls(run):
+    return [failure["then"] for failure in run.failures() if failure["kind"] == "stalled"]
+
+
+def test_a_training_that_stands_still_is_killed_and_resumed_exactly(tmp_path):
+    results = tmp_path / "results"
+    (run,) = runs_of(tmp_path, "resources: {stalled: 10s}", samples=12_800)
+    submit([run], results, LocalLauncher(results))
+    here = folder(results, run)
+    with frozen(here):
+        wait_until(lambda: stalls(here), seconds=300)
+    assert end([run], results) == {run.id: State.FINISHED}, logs(results)
+    assert stalls(here) == ["resumed (1 of 3)"]
+    assert (here.failures()[0]["reason"]).startswith("No step for 1")
+    log = (here.path / "log.txt").read_text()
+    assert re.search(r"Its stacks follow, then it is killed\.\n(.*\n)*?.*File .*loop\.py\", line \d+ in fit", log), log
+    alone([run], tmp_path / "alone")
+    assert_same(run, results, tmp_path / "alone")
+
+
+HANGS = """
+import json, pathlib, sys, time
+run = pathlib.Path(sys.argv[1])
+starts = len(run.joinpath("starts").read_text()) if run.joinpath("starts").exists() else 0
+run.joinpath("starts").write_text("." * (starts + 1))
+run.joinpath("metrics.jsonl").open("a").write(json.dumps({"step": starts, "loss": 1.0, "time": time.time()}) + "\\n")
+if starts < int(sys.argv[2]):
+    time.sleep(3600)
+asked = json.loads(run.joinpath("run.json").read_text())
+run.joinpath("outcome.json").write_text(json.dumps({"scores": {"zero_shot_top1": 0.5}}))
+"""
+
+
+def hanging(tmp_path, times, stalled):
+    program = tmp_path / "train.py"
+    program.write_text(HANGS)
+    trainer = {"command": {"arguments": ["python", str(program), "{folder}", str(times)]}}
+    (run,) = runs_of(tmp_path, f"resources: {{stalled: {stalled}}}", trainer=trainer)
+    return run
+
+
+def test_a_program_that_hangs_is_killed_resumed_and_spied_on_where_py_spy_is_there(tmp_path, monkeypatch):
+    (tmp_path / "bin").mkdir()
+    spy = tmp_path / "bin" / "py-spy"
+    spy.write_text('#!/bin/sh\necho "stacks of $3, as py-spy sees them"\n')
+    spy.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{spy.parent}:{os.environ['PATH']}")
+    results = tmp_path / "results"
+    run = hanging(tmp_path, times=1, stalled="8s")
+    submit([run], results, LocalLauncher(results))
+    assert end([run], results) == {run.id: State.FINISHED}, logs(results)
+    here = folder(results, run)
+    assert stalls(here) == ["resumed (1 of 3)"]
+    log = (here.path / "log.txt").read_text()
+    assert re.search(r"stacks of \d+, as py-spy sees them", log)
+    assert "in run_program" in log
+
+
+def test_a_run_that_hangs_for_ever_is_given_up_and_nothing_of_it_lives_on(tmp_path):
+    results = tmp_path / "results"
+    run = hanging(tmp_path, times=9, stalled="5s")
+    submission = submit([run], results, LocalLauncher(results))
+    assert wait(submission, results, io.StringIO()).count(State.FAILED) == 1
+    here = folder(results, run)
+    assert (here.path / "starts").read_text() == "...."
+    assert stalls(here)[:3] == [f"resumed ({time} of 3)" for time in (1, 2, 3)]
+    error = here.error()
+    assert (error["kind"], error["noted"]) == ("stalled", True)
+    assert "given up after 3 times" in error["reason"].lower()
+    known = json.loads((here.path / "program.json").read_text())
+    assert not is_alive(known["pid"], known["born"])
+
+
+def test_an_evaluation_that_takes_longer_than_the_limit_is_no_stall(tmp_path):
+    slow = (
+        sys.executable,
+        "-c",
+        "import sys, time; from pathlib import Path; from flipscale.train import loop, train\n"
+        "whole = loop._score\n"
+        "def slowly(*arguments): time.sleep(8); return whole(*arguments)\n"
+        "loop._score = slowly\n"
+        "raise SystemExit(train(list(map(Path, sys.argv[1:]))))",
+    )
+    results = tmp_path / "results"
+    (run,) = runs_of(tmp_path, "resources: {stalled: 5s}")
+    submit([run], results, LocalLauncher(results, command=slow))
+    wait_for([run], results, State.RUNNING, State.FINISHED)
+    assert end([run], results) == {run.id: State.FINISHED}, logs(results)
+    assert folder(results, run).failures() == []
