@@ -21,7 +21,6 @@ from flipscale.launch.slurm.arrays import Array
 from flipscale.run import FailureKind, State
 from tests.launch import fake_slurm
 from tests.launch.contract import PATIENCE, WORKER, LauncherContract, StandInRun, folder, starts, wait_for
-from tests.launch.real import runs_of
 
 SITE = {**DEFAULTS, "partition": "main", "time": 600, "warning": 20}
 
@@ -147,6 +146,8 @@ def test_the_size_of_an_array_is_not_asked_where_the_site_says_it(tmp_path, idle
 
 def test_memory_is_predicted_where_the_cluster_counts_it_and_else_not_asked_for(tmp_path, idle):
     """Where it is not counted, nodes need not say how much they have, and SLURM refuses whoever asks for any."""
+    from tests.launch.real import runs_of  # It has torch, for which other processes of these tests would wait.
+
     (run,) = runs_of(tmp_path / "study")
     assert len(asked_memory(tmp_path / "counted", run)) == 1
     assert idle.asked() == {"scontrol": 1}
