@@ -1,12 +1,14 @@
 """A real Ray cluster for tests: ray.sh, started from Python and gone with it. Fixtures are in tests/conftest.py."""
 
+import contextlib
+import ipaddress
 import json
 import os
-import random
 import subprocess
 import sys
 import tempfile
 import urllib.request
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -34,8 +36,7 @@ class RayCluster:
     def __init__(self, folder: Path, keeper: subprocess.Popen[str], settings: Mapping[str, str]) -> None:
         self.folder = folder
         self.url = f"http://127.0.0.1:{int(settings['PORT']) + 1}"
-        self.head = f"{settings['SUBNET']}.2:{settings['PORT']}"
-        self.addresses = {name: f"{settings['SUBNET']}.{number}" for number, name in enumerate(self.nodes, start=3)}
+        self.head = f"127.0.0.1:{settings['PORT']}"
         self.env: Mapping[str, str] = MappingProxyType({"RAY_ADDRESS": self.url})
         """What a process needs in its environment to find this cluster."""
         self._keeper = keeper
@@ -48,7 +49,6 @@ class RayCluster:
         folder = Path(tempfile.mkdtemp(prefix="flipscale-ray-", dir="/tmp"))
         settings = {
             "FLIPSCALE_RAY": str(folder),
-            "SUBNET": f"127.0.{random.randrange(10, 250)}",
             "PORT": str(free_ports()),
             **_python(),
             **{name: str(value) for name, value in knobs.items()},
@@ -85,12 +85,17 @@ class RayCluster:
         """Kill all that runs on it at once, training included, as when a machine loses its power."""
         self._script("kill-node", name)
 
-    def start_node(self, name: str) -> None:
-        self._script("start-node", name)
+    def start_node(self, name: str, **knobs: object) -> None:
+        self._script("start-node", name, **knobs)
 
-    def name_of(self, address: str) -> str:
-        """What we call the node that Ray knows by this address."""
-        return next(name for name, known in self.addresses.items() if known == address)
+    def processes(self) -> set[int]:
+        """Those of all nodes, and what they have started."""
+        found = set()
+        for environ in Path("/proc").glob("[0-9]*/environ"):
+            with contextlib.suppress(OSError):
+                if f"FLIPSCALE_RAY_NODE={self.folder}/".encode() in environ.read_bytes():
+                    found.add(int(environ.parent.name))
+        return with_descendants(found)
 
     def jobs(self) -> dict[str, str]:
         """The status of each job by its submission's name."""
@@ -99,8 +104,7 @@ class RayCluster:
     def alive(self) -> set[str]:
         """The workers that Ray holds for alive."""
         nodes = self._get("/nodes?view=summary")["data"]["summary"]
-        there = {node["raylet"]["nodeManagerAddress"] for node in nodes if node["raylet"].get("state") == "ALIVE"}
-        return {name for name, address in self.addresses.items() if address in there}
+        return {node["raylet"]["nodeName"] for node in nodes if node["raylet"].get("state") == "ALIVE"} & {*self.nodes}
 
     def settle(self) -> None:
         """As it was at the start: nodes are up, no job runs."""
@@ -128,14 +132,47 @@ class RayCluster:
         with urllib.request.urlopen(self.url + path, timeout=30) as answer:
             return json.load(answer)
 
-    def _script(self, *command: str) -> None:
-        done = subprocess.run([SCRIPT, *command], env=os.environ | self._settings, capture_output=True, text=True)
+    def _script(self, *command: str, **knobs: object) -> None:
+        settings = self._settings | {name: str(value) for name, value in knobs.items()}
+        done = subprocess.run([SCRIPT, *command], env=os.environ | settings, capture_output=True, text=True)
         if done.returncode:
             raise RuntimeError(f"ray.sh {' '.join(command)}: {done.stderr}")
 
     def _failure(self, verb: str) -> RuntimeError:
         said = Path(f"{self.folder}.log").read_text()
         return RuntimeError(f"the Ray cluster did not {verb}; look into {self.folder}/log\n{said}")
+
+
+def with_descendants(pids: set[int]) -> set[int]:
+    """These processes and all that they have started and that still have their parents."""
+    parents = {}
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            parents[int(stat.parent.name)] = int(stat.read_text().rpartition(")")[2].split()[1])
+    found = set(pids)
+    while more := {pid for pid, parent in parents.items() if parent in found} - found:
+        found |= more
+    return found
+
+
+def addresses_listened_at(pids: set[int]) -> Counter[str]:
+    """The addresses of all TCP sockets at which these processes take connections, as `ss -ltnp` shows them."""
+    by_socket = {}
+    for table in ("tcp", "tcp6"):
+        for line in Path(f"/proc/net/{table}").read_text().splitlines()[1:]:
+            _, local, _, state, *_, inode = line.split()[:10]
+            if state == "0A":
+                raw = bytes.fromhex(local.partition(":")[0])
+                words = [raw[at : at + 4][::-1] for at in range(0, len(raw), 4)]
+                by_socket[f"socket:[{inode}]"] = ipaddress.ip_address(b"".join(words))
+    found: Counter[str] = Counter()
+    for pid in pids:
+        with contextlib.suppress(OSError):
+            for descriptor in Path(f"/proc/{pid}/fd").iterdir():
+                with contextlib.suppress(OSError):
+                    if address := by_socket.get(str(descriptor.readlink())):
+                        found[str(getattr(address, "ipv4_mapped", None) or address)] += 1
+    return found
 
 
 def _python() -> dict[str, str]:

@@ -14,11 +14,11 @@
 # Settings, as environment variables. Every command reads them:
 #
 #   FLIPSCALE_RAY=.cluster/ray  the folder, below the working directory if nothing else is said
-#   SUBNET=127.0.71     the nodes are SUBNET.2 (head), SUBNET.3 and SUBNET.4: loopback, so that nothing leaves the machine
 #   PORT=21379          the ports PORT to PORT+5 are used, PORT+1 by the dashboard and the Jobs API. A second cluster needs others
 #   CPUS=4 GPUS=4       of each worker: not what the machine has, but what Ray is told. The head has none
 #   PYTHON=             the Python that Ray is installed in; .venv/bin/python here, or python3
 #
+# All nodes are at 127.0.0.1 and differ by name, since Ray listens on every interface for any other address.
 # Other Ray clusters of the machine are not touched: processes are found by a word in their environment.
 
 set -euo pipefail
@@ -29,7 +29,6 @@ export LC_ALL=C
 trap : PIPE # whoever reads what we say may be gone, but we go on to stop what we started
 here=$(cd "$(dirname "$0")/../.." && pwd)
 folder=$(realpath -m "${FLIPSCALE_RAY:-$PWD/.cluster/ray}")
-subnet=${SUBNET:-127.0.71}
 port=${PORT:-21379}
 python=${PYTHON:-$here/.venv/bin/python}
 [[ -x $python ]] || python=$(command -v python3 || true)
@@ -57,25 +56,37 @@ check() {
     }
 }
 
-# The processes of a node, or with no name of all nodes: whatever they are children of by now.
+# The processes of a node, or with no name of all nodes: whatever they are children of by now. Ray writes the titles of
+# some over their environment; those are children of its raylet.
 pids_of() {
     local file
     for file in $(grep -lz "^FLIPSCALE_RAY_NODE=$folder/${1:-}" /proc/[0-9]*/environ 2>/dev/null); do
         file=${file#/proc/}
         echo "${file%/environ}"
-    done
+        cat "/proc/${file%/environ}"/task/*/children 2>/dev/null | tr ' ' '\n' || true
+    done | sort -un | sed '/^0*$/d'
 }
 
-ray_start() { # NAME ADDRESS ARGUMENT...
-    local name=$1 address=$2
-    shift 2
+# `ray start`, but 127.0.0.1 is not replaced by the address of a network card. Ray has a variable for that (below), which
+# all its processes obey; `ray start` itself takes it to mean that a cluster has one node.
+loopback='
+from ray._private import ray_constants, services
+ray_constants.ENABLE_RAY_CLUSTER = True
+services.resolve_ip_for_localhost = lambda host: host
+from ray.scripts.scripts import main
+main()'
+
+ray_start() { # NAME ARGUMENT...
+    local name=$1
+    shift
     mkdir -p "$folder/log"
-    # No usage statistics, no token, no search for other clusters, and a dead machine is noticed in seconds.
+    # No usage statistics, no search for other clusters, and a dead machine is noticed in seconds. Worker ports of 0 are
+    # free ones: nodes that share an address would otherwise hand out the same.
     FLIPSCALE_RAY_NODE=$folder/$name/ RAY_ADDRESS='' RAY_USAGE_STATS_ENABLED=0 PYTHONPATH=$here${PYTHONPATH:+:$PYTHONPATH} \
         RAY_health_check_period_ms=1000 RAY_health_check_timeout_ms=1000 RAY_health_check_failure_threshold=3 \
-        RAY_DISABLE_IMPORT_WARNING=1 RAY_enable_metrics_collection=0 \
-        setsid "$python" -m ray.scripts.scripts start "$@" --node-ip-address="$address" --disable-usage-stats \
-        --object-store-memory=100000000 </dev/null >"$folder/log/$name.log" 2>&1 || {
+        RAY_DISABLE_IMPORT_WARNING=1 RAY_enable_metrics_collection=0 RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER=0 \
+        setsid "$python" -c "$loopback" start "$@" --node-name="$name" --node-ip-address=127.0.0.1 \
+        --min-worker-port=0 --max-worker-port=0 --include-log-monitor=false --disable-usage-stats --object-store-memory=100000000 </dev/null >"$folder/log/$name.log" 2>&1 || {
         echo "$name did not come up; look into $folder/log/$name.log" >&2
         return 1
     }
@@ -84,12 +95,12 @@ ray_start() { # NAME ADDRESS ARGUMENT...
 start_node() {
     case $1 in
         head)
-            ray_start head "$subnet.2" --head --port="$port" --num-cpus=0 --num-gpus=0 --temp-dir="$folder/tmp" \
+            ray_start head --head --port="$port" --num-cpus=0 --num-gpus=0 --temp-dir="$folder/tmp" \
                 --dashboard-host=127.0.0.1 --dashboard-port="$((port + 1))" --include-dashboard=true \
                 --ray-client-server-port="$((port + 2))" --dashboard-agent-listen-port="$((port + 3))" ;;
         w1 | w2)
-            ray_start "$1" "$subnet.$((${1#w} + 2))" --address="$subnet.2:$port" --num-cpus="${CPUS:-4}" \
-                --num-gpus="${GPUS:-4}" --dashboard-agent-listen-port="$((port + ${1#w} + 3))" ;;
+            ray_start "$1" --address="127.0.0.1:$port" --num-cpus="${CPUS:-4}" --num-gpus="${GPUS:-4}" \
+                --dashboard-agent-listen-port="$((port + ${1#w} + 3))" ;;
         *) echo "there is no node $1; there are w1 and w2" >&2; return 2 ;;
     esac
 }
@@ -125,7 +136,7 @@ except OSError:
     raise SystemExit(1)
 for node in nodes:
     # A node that died before its agent reported has no more than this.
-    print(node["raylet"].get("state", "?"), node["raylet"].get("nodeManagerAddress", "?"))
+    print(node["raylet"].get("state", "?"), node["raylet"].get("nodeName", "?"))
 PYTHON
 }
 

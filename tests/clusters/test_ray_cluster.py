@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.clusters.ray import SCRIPT, RayCluster
+from tests.clusters.ray import SCRIPT, RayCluster, addresses_listened_at
 from tests.clusters.slurm import wait_until
 from tests.clusters.test_cluster import processes_that_name
 
@@ -18,6 +18,12 @@ pytestmark = pytest.mark.slow
 def test_it_comes_up_with_two_workers_and_no_job(ray: RayCluster) -> None:
     assert ray.alive() == {"w1", "w2"}
     assert not {"PENDING", "RUNNING"} & set(ray.jobs().values())
+
+
+def test_it_listens_on_loopback_alone(ray: RayCluster) -> None:
+    found = addresses_listened_at(ray.processes())
+    assert set(found) == {"127.0.0.1"}
+    assert found.total() >= 15  # five of each node, and more of the head
 
 
 def test_a_killed_node_is_noticed_and_comes_back(ray: RayCluster) -> None:

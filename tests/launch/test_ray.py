@@ -1,6 +1,7 @@
 """The Ray launcher on a real cluster of a head and two workers, with real training."""
 
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -8,6 +9,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +21,22 @@ from flipscale.launch import Looker, cancel, states, submit
 from flipscale.launch.launcher import TRAIN
 from flipscale.launch.ray import RayLauncher
 from flipscale.launch.site import DEFAULTS
-from flipscale.run import RunFolder, State
-from tests.clusters.ray import SCRIPT
+from flipscale.run import RunFolder, State, is_alive
+from tests.clusters.ray import addresses_listened_at, with_descendants
 from tests.launch.contract import WORKER, LauncherContract, StandInRun, begun, folder, starts, wait_for
-from tests.launch.real import OFTEN, alone, assert_same, end, frozen, logs, losses, runs_of, wait_until, weights
+from tests.launch.real import (
+    OFTEN,
+    alone,
+    assert_same,
+    end,
+    frozen,
+    is_signalled,
+    logs,
+    losses,
+    runs_of,
+    wait_until,
+    weights,
+)
 
 pytestmark = pytest.mark.slow
 
@@ -78,7 +92,7 @@ def test_a_run_on_a_node_that_is_lost_goes_on_elsewhere_exactly(tmp_path, ray):
     here = folder(results, run)
     with frozen(here, once="checkpoint.pt") as (_, lease):
         lost = lease["node"]
-        ray.kill_node(ray.name_of(lost))
+        ray.kill_node(lost)
     wait_until(lambda: (here.lease() or {}).get("attempt") == 1)
     assert here.lease()["node"] != lost
     alone([run], tmp_path / "alone")
@@ -125,6 +139,7 @@ def test_a_killed_driver_is_lost_and_submit_goes_on_from_the_checkpoint(tmp_path
         (written,) = results.glob("ray/*/driver.json")
         os.kill(RunFolder(written.parent)._read("driver.json")["process"], signal.SIGKILL)
     wait_for([run], results, State.LOST)
+    assert here.failures() == []
     assert "FAILED" in Looker(results).look([run])[run.id].where.says
     assert (here.path / "checkpoint.pt").exists()
     send([run], results)
@@ -132,6 +147,55 @@ def test_a_killed_driver_is_lost_and_submit_goes_on_from_the_checkpoint(tmp_path
     assert end([run], results) == {run.id: State.FINISHED}, logs(results)
     assert here.result()["attempts"] == 2
     assert_same(run, results, tmp_path / "alone")
+
+
+def test_a_killed_driver_leaves_a_checkpoint_of_a_run_in_several_processes_and_no_failure(tmp_path):
+    results = tmp_path / "results"
+    (run,) = runs_of(tmp_path, "resources: {processes: 2}", batch_size=48, samples=48_000)
+    send([run], results, cpus_per_process=3)  # The second one has to be on the other node.
+    here = folder(results, run)
+    with frozen(here) as (_, lease):
+        (written,) = results.glob("ray/*/driver.json")
+        os.kill(RunFolder(written.parent)._read("driver.json")["process"], signal.SIGKILL)
+        wait_until(lambda: is_signalled(lease))
+    wait_for([run], results, State.LOST)
+    assert (here.failures(), here.error()) == ([], None)
+    assert (here.path / "checkpoint.pt").exists()
+    send([run], results, cpus_per_process=3)
+    assert end([run], results) == {run.id: State.FINISHED}, logs(results)
+    assert (here.failures(), here.result()["attempts"]) == ([], 2)
+
+
+def test_no_run_is_lost_where_20_nodes_die_just_after_a_short_run_on_them_has_ended(tmp_path, ray):
+    """Tune keeps the process of a trial that has ended, and starts the next one in it though its node has died."""
+    results, kills = tmp_path / "results", 20
+    runs = {
+        name: StandInRun(name, until=(str(tmp_path / name),), parents=(f"long-{kill - 1}",) if kill else ())
+        for kill in range(kills)
+        for name in (f"long-{kill}", f"short-{kill}")
+    }
+    send(list(runs.values()), results, WORKER)
+
+    def node_of(name: str) -> Any:
+        lease = folder(results, runs[name]).lease()
+        return lease["node"] if lease and lease["alive"] else None
+
+    with ThreadPoolExecutor(1) as beside:
+        started = None
+        for kill in range(kills):
+            long, short = f"long-{kill}", f"short-{kill}"
+            wait_until(lambda pair=(long, short): all(map(node_of, pair)), seconds=300)
+            node = node_of(short)
+            (tmp_path / short).touch()
+            wait_until(lambda short=short: folder(results, runs[short]).result())
+            if started:
+                started.result()
+            time.sleep(kill % 5 / 4)  # Tune hears of the end in the meantime, or does not.
+            ray.kill_node(node)
+            started = beside.submit(ray.start_node, node, CPUS=2)
+            (tmp_path / long).touch()  # The next two come when it is over, here or on the other node.
+    assert set(end(list(runs.values()), results).values()) == {State.FINISHED}, logs(results)
+    assert {failure["kind"] for run in runs.values() for failure in folder(results, run).failures()} <= {"node"}
 
 
 # Failures by kind
@@ -193,7 +257,7 @@ def test_a_study_of_24_runs_with_children_is_finished_once_each_while_a_node_die
     send(runs, results)
     long = [folder(results, run) for run in runs if run.settings["samples"] == 6400 and not run.parents]
     with frozen(*long) as (lost, lease):
-        ray.kill_node(ray.name_of(lease["node"]))
+        ray.kill_node(lease["node"])
     alone(runs, tmp_path / "alone")
     assert set(end(runs, results).values()) == {State.FINISHED}, logs(results)
     for run in runs:
@@ -228,25 +292,37 @@ def test_the_command_line_sends_a_study_and_returns(tmp_path, ray, monkeypatch):
     assert "submitted 0 runs, left alone 2 finished\n" in flipscale("submit", "small.yaml", *on_ray).stderr
 
 
-def test_without_an_address_a_ray_is_started_here_and_the_next_submit_joins_it(tmp_path, monkeypatch):
+def test_without_an_address_a_ray_is_started_here_on_loopback_and_the_next_submit_joins_it(tmp_path, ray, monkeypatch):
     monkeypatch.delenv("RAY_ADDRESS")
-    home = Path(tempfile.mkdtemp(prefix="flipscale-local-ray-", dir="/tmp"))  # Paths of sockets have to be short.
+    home = Path(tempfile.mkdtemp(prefix="ray-", dir="/tmp"))  # Paths of sockets have to be short.
     monkeypatch.setenv("RAY_TMPDIR", str(home))
-    monkeypatch.setenv("FLIPSCALE_RAY", str(home))
-    monkeypatch.setenv("FLIPSCALE_RAY_NODE", f"{home}/here/")  # By this word ray.sh finds what was started.
+    keeper, results = None, tmp_path / "results"
     try:
         said = []
         for seeds in (1, 2):
-            runs_of(tmp_path, f"seeds: {seeds}")
+            runs = runs_of(tmp_path, f"seeds: {seeds}", samples=12_800)
             command = [sys.executable, "-m", "flipscale", "submit", "small.yaml", "--on", "ray", "--detach"]
             done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
             assert done.returncode == 0, done.stderr
             said.append(done.stderr)
-        assert said[0].startswith("starting a Ray on this machine; `ray stop` ends it\nsubmitted 1 run to ray\n")
+            first = re.match(r"starting a Ray on this machine; `kill (\d+)` ends it\nsubmitted 1 run to ray\n", said[0])
+            keeper = int(first[1])
         assert said[1].startswith("submitted 1 run to ray, left alone 1 ")
-        assert set(end(runs_of(tmp_path, "seeds: 2"), tmp_path / "results").values()) == {State.FINISHED}
+        with frozen(*(folder(results, run) for run in runs)) as (_, lease):
+            processes = with_descendants({keeper})
+            assert lease["pid"] in processes
+            found = addresses_listened_at(processes)
+        assert set(found) == {"127.0.0.1"}
+        assert found.total() >= 8
+        assert set(end(runs, results).values()) == {State.FINISHED}
+        processes = with_descendants({keeper})
+        os.kill(keeper, signal.SIGTERM)
+        wait_until(lambda: not any(is_alive(pid, None) for pid in processes))
+        assert ray.alive() == {"w1", "w2"}
+        keeper = None
     finally:
-        subprocess.run([SCRIPT, "stop"], check=True)
+        if keeper is not None:
+            os.killpg(keeper, signal.SIGKILL)
         shutil.rmtree(home, ignore_errors=True)
 
 

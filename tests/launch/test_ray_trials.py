@@ -1,7 +1,10 @@
 """What is asked of Ray, and in which order runs are handed out, without a cluster."""
 
+import contextlib
 import os
 import re
+import signal
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -13,9 +16,11 @@ from flipscale.launch import Looker, states, submit
 from flipscale.launch.launcher import Job, Request, launcher_named
 from flipscale.launch.ray import RayLauncher
 from flipscale.launch.ray.cluster import Answer
+from flipscale.launch.ray.processes import Worker
 from flipscale.launch.ray.trials import Task, Trials, bundles_of, job_id, tasks_of
 from flipscale.launch.site import DEFAULTS, read_site
 from flipscale.run import RunFolder, State
+from tests.clusters.slurm import wait_until
 from tests.launch.contract import WORKER, StandInRun
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -217,6 +222,86 @@ def test_a_driver_ends_when_all_is_cancelled_though_a_trial_waits_for_room(queue
     watch._next = 0
     with pytest.raises(SystemExit):
         watch.on_step_begin(1, trials)
+
+
+# Trials that Ray Tune gives up
+
+
+def given_up(tmp_path, index, error="Failure # 1\nThe actor is dead because its node has died.\n", failures=1):
+    """A trial as Tune's callbacks are handed it."""
+    file = tmp_path / "error.txt"
+    file.write_text(error)
+    return SimpleNamespace(status="ERROR", config={"task": index}, error_file=str(file), num_failures=failures)
+
+
+def test_the_task_of_a_trial_that_tune_gave_up_gets_another_one_and_the_exception_is_kept(queue, tmp_path):
+    from flipscale.launch.ray.driver import Watch
+
+    assert names(queue, "a", "b") == ["parent", "other"]
+    index = queue.out["a"]
+    queue.on_trial_complete("a", error=True)
+    Watch(queue).on_trial_error(0, [], given_up(tmp_path, index))
+    assert names(queue, "c") == ["parent"]
+    assert "its node has died" in queue.path.with_name(f"{index}.log").read_text()
+    assert not queue.path.with_name(f"{index}.failed").exists()
+
+
+@pytest.mark.parametrize(("times", "failures"), [(11, 1), (1, 11)])
+def test_a_task_whose_attempts_are_used_up_is_given_up_with_the_last_line_of_the_exception(
+    queue, tmp_path, times, failures
+):
+    from flipscale.launch.ray.driver import Watch
+
+    error = "Failure # 11\nray::Trial()\n\x1b[36mModuleNotFoundError\x1b[0m: No module named 'flipscale'\n"
+    for time in range(times):
+        assert names(queue, f"{time}") == ["parent"]
+        index = queue.out[f"{time}"]
+        queue.on_trial_complete(f"{time}", error=True)
+        Watch(queue).on_trial_error(0, [], given_up(tmp_path, index, error, failures))
+    assert index not in queue.waiting
+    failed = queue.path.with_name(f"{index}.failed")
+    assert failed.read_text() == "ModuleNotFoundError: No module named 'flipscale'\n"
+
+
+# Processes
+
+TRAINS = """
+import signal, sys, time
+def stop(*_):
+    open(sys.argv[1] + "/checkpoint.pt", "w").close()
+    raise SystemExit(0)
+signal.signal(signal.SIGTERM, stop)
+open(sys.argv[1] + "/begun", "w").close()
+time.sleep(120)
+"""
+
+
+@pytest.fixture
+def training(tmp_path):
+    """A worker at work."""
+    (tmp_path / "run").mkdir()
+    command = (sys.executable, "-c", TRAINS)
+    trials = Trials("NAME", (), "", site(), str(tmp_path), command, str(tmp_path))
+    worker = Worker(trials, Task(("run",), {}, 1), [tmp_path / "run"], tmp_path / "log", {})
+    wait_until((tmp_path / "run" / "begun").exists, "the worker's begin")
+    yield worker
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(worker.leader.pid, signal.SIGKILL)
+
+
+def test_a_training_writes_a_checkpoint_when_ray_ends_its_trial_and_that_is_no_failure(training, tmp_path):
+    """Ray kills the children of a process that it ends, whose attendant may live a moment longer."""
+    training.leader.kill()
+    wait_until((tmp_path / "run" / "checkpoint.pt").exists, "a checkpoint")
+    assert training.leader.poll() == -signal.SIGKILL
+    assert training.poll() is None
+
+
+def test_a_training_that_is_killed_itself_has_ended_at_once(training):
+    (child,) = Path(f"/proc/{training.leader.pid}/task/{training.leader.pid}/children").read_text().split()
+    os.kill(int(child), signal.SIGKILL)
+    wait_until(lambda: training.poll() is not None, "the worker's end")
+    assert training.returncode == 128 + signal.SIGKILL
 
 
 # Documents

@@ -1,19 +1,24 @@
 """Which Ray is meant, and what its Jobs API is asked. Nothing here knows of runs."""
 
 import contextlib
+import fcntl
 import http.client
+import json
 import os
+import signal
 import socket
 import subprocess
 import sys
 import tempfile
+import time
 import urllib.request
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from flipscale.errors import LaunchError
+from flipscale.run import write_json
 
 ANSWER_SECONDS = 10.0
 """A cluster that is there answers within."""
@@ -25,6 +30,10 @@ _ALIVE = ("PENDING", "RUNNING")
 
 _ADDRESSES = ("RAY_ADDRESS", "RAY_API_SERVER_ADDRESS")
 """Ray lets these environment variables win over what it is told, where we mean what was typed or written down."""
+
+ONE_NODE = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
+"""Keeps Ray at 127.0.0.1, as on macOS. On Linux it would replace that by a network card's address, and with any address
+but 127.0.0.1 it listens on all interfaces."""
 
 
 class Unreachable(LaunchError):
@@ -76,7 +85,7 @@ class Cluster:
             # The file stays where a machine went down with its Ray.
             with contextlib.suppress(Unreachable):
                 return cls(_dashboard_of(local))
-        return cls(_dashboard_of(_start_here()))
+        return cls(_our_ray())
 
     def submit(self, name: str, entrypoint: str) -> None:
         with self._client() as client:
@@ -119,50 +128,74 @@ def address_file() -> Path:
     return Path(os.environ.get("RAY_TMPDIR") or tempfile.gettempdir()) / "ray" / "ray_current_cluster"
 
 
-def _start_here() -> str:
-    """Start a Ray on this machine that outlives this process: HOST:PORT of its head."""
-    host, (port, dashboard, client, agent) = _loopback(), _free_ports(4)
-    options: Mapping[str, Any] = {
-        "node-ip-address": host,
+def _our_ray() -> str:
+    """The dashboard of the Ray that flipscale runs on this machine for this user. Starts it where it does not run."""
+    home = _home()
+    with open(home / "lock", "w", encoding="utf-8") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # Two submits at once start one.
+        with contextlib.suppress(OSError, ValueError, KeyError):
+            url = str(json.loads((home / "running.json").read_text(encoding="utf-8"))["url"])
+            if _is_dashboard(url):
+                return url
+        return _start_here(home)
+
+
+def _home() -> Path:
+    """The folder of that Ray: its own files, and running.json with its address. Paths of sockets have to be short."""
+    home = Path(os.environ.get("RAY_TMPDIR") or tempfile.gettempdir()) / f"flip-ray-{os.getuid()}"
+    home.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if home.stat().st_uid != os.getuid():
+        raise LaunchError(f"{home} belongs to somebody else. Set RAY_TMPDIR to a folder of yours, with a short path.")
+    return home
+
+
+def _start_here(home: Path) -> str:
+    """Start a Ray on this machine that outlives this process: the URL of its dashboard.
+
+    It listens on 127.0.0.1 alone, as it obeys whoever reaches it. `ray start --block` is the parent of all its
+    processes: a signal to it ends them, and no other Ray, as `ray stop` would.
+    """
+    port, dashboard, client, agent = _free_ports(4)
+    options = {
+        "node-ip-address": "127.0.0.1",
         "port": port,
         "dashboard-host": "127.0.0.1",
         "dashboard-port": dashboard,
         "ray-client-server-port": client,
         "dashboard-agent-listen-port": agent,
+        "min-worker-port": 0,
+        "max-worker-port": 0,
+        "temp-dir": home,
     }
-    command = [sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--disable-usage-stats"]
+    command = [sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block", "--disable-usage-stats"]
     command += [f"--{name}={value}" for name, value in options.items()]
-    environment = {name: value for name, value in os.environ.items() if name not in _ADDRESSES}
-    print("starting a Ray on this machine; `ray stop` ends it", file=sys.stderr, flush=True)
-    try:
+    environment = {name: value for name, value in os.environ.items() if name not in _ADDRESSES} | ONE_NODE
+    up = home / "ray_current_cluster"  # Ray writes it when all is up.
+    up.unlink(missing_ok=True)
+    with open(home / "start.log", "wb") as log:
         # A session of its own: Ctrl-C of who submits is not for it.
-        done = subprocess.run(
-            command,
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            encoding="utf-8",
-            errors="replace",
-            timeout=START_SECONDS,
-            start_new_session=True,
-            check=False,
+        keeper = subprocess.Popen(
+            command, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
         )
-    except subprocess.TimeoutExpired:
-        raise LaunchError(f"Ray did not start on this machine in {START_SECONDS} s.") from None
-    if done.returncode:
-        last = [line for line in (done.stderr + done.stdout).splitlines() if line.strip()][-1:]
-        raise LaunchError(f"Ray did not start on this machine: {' '.join(last)}")
-    return f"{host}:{port}"
+    print(f"starting a Ray on this machine; `kill {keeper.pid}` ends it", file=sys.stderr, flush=True)
+    url = f"http://127.0.0.1:{dashboard}"
+    until = time.monotonic() + START_SECONDS
+    while not up.exists() or not _is_dashboard(url):
+        if keeper.poll() is not None:
+            raise LaunchError(f"Ray did not start on this machine; see {home / 'start.log'}.")
+        if time.monotonic() > until:
+            os.killpg(keeper.pid, signal.SIGKILL)
+            raise LaunchError(f"Ray did not start on this machine in {START_SECONDS} s; see {home / 'start.log'}.")
+        time.sleep(0.1)
+    write_json(home / "running.json", {"schema": 1, "url": url, "process": keeper.pid})
+    return url
 
 
 def _dashboard_of(address: str) -> str:
     """The dashboard's URL of a cluster by HOST:PORT, of its head or of the dashboard itself."""
     if not _listens(f"http://{address}"):
         raise Unreachable(f"Nobody answers at {address}. Is that the head of a Ray cluster, and does it run?")
-    with (
-        contextlib.suppress(OSError, ValueError, http.client.HTTPException),
-        urllib.request.urlopen(f"http://{address}/api/version", timeout=ANSWER_SECONDS),
-    ):
+    if _is_dashboard(f"http://{address}"):
         return f"http://{address}"
     from ray.job_submission import JobSubmissionClient
 
@@ -171,6 +204,15 @@ def _dashboard_of(address: str) -> str:
             return str(JobSubmissionClient(address).get_address())
         except Exception as error:
             raise Unreachable(f"{address}: no Ray cluster that flipscale understands: {_first_line(error)}") from None
+
+
+def _is_dashboard(url: str) -> bool:
+    """Whether the Jobs API of a Ray answers there."""
+    try:
+        with urllib.request.urlopen(f"{url}/api/version", timeout=ANSWER_SECONDS):
+            return True
+    except (OSError, ValueError, http.client.HTTPException):
+        return False
 
 
 def _listens(url: str) -> bool:
@@ -196,20 +238,12 @@ def _without(*names: str) -> Iterator[None]:
         os.environ.update(before)
 
 
-def _loopback() -> str:
-    """An address that does not leave the machine. Ray takes 127.0.0.1 for the one that others see."""
-    with contextlib.suppress(OSError), socket.socket() as probe:
-        probe.bind(("127.0.0.2", 0))
-        return "127.0.0.2"
-    return "127.0.0.1"
-
-
 def _free_ports(count: int) -> list[int]:
-    """Ports that nobody listens at. Those from 10002 to 19999 are Ray's workers'."""
+    """Ports that nobody listens at."""
     probes = [socket.socket() for _ in range(count)]
     try:
         for probe in probes:
-            probe.bind(("", 0))
+            probe.bind(("127.0.0.1", 0))
         return [probe.getsockname()[1] for probe in probes]
     finally:
         for probe in probes:

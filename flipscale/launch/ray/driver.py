@@ -5,13 +5,14 @@ its parent is over. It keeps nothing that it could not read again: where it dies
 """
 
 import os
+import re
 import shutil
 import socket
 import sys
 import tempfile
 import threading
 import time
-import traceback
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -38,7 +39,8 @@ from flipscale.launch.ray.trials import Trials, bundles_of
 from flipscale.run import HEARTBEAT_SECONDS, RunFolder, write_json
 
 MAX_FAILURES = 10
-"""So often Ray Tune starts a trial again whose node or process is gone. A run is given up earlier, by its policy."""
+"""How often Ray Tune restarts a trial after losing its node or process, and how often a task gets a new trial after
+Tune gave one up. A run is given up earlier, by its policy."""
 
 LOOK_SECONDS = 1.0
 """Where nothing could be handed out, run folders are looked at again so much later."""
@@ -52,6 +54,7 @@ class Queue(Searcher):
         self.path, self.trials = path, trials
         self.waiting = list(range(len(trials.tasks)))
         self.out: dict[str, int] = {}
+        self.put_backs: Counter[int] = Counter()
         self.looker = Looker(Path(trials.runs).parent)
         self._not_before = 0.0
 
@@ -83,6 +86,14 @@ class Queue(Searcher):
         if index is not None and not error and (result or {}).get("again"):
             self.waiting.insert(0, index)
         self._not_before = 0.0
+
+    def put_back(self, index: int) -> bool:
+        """Give the task another trial after Tune gave one up; False if that happened too often."""
+        self.put_backs[index] += 1
+        if self.put_backs[index] > MAX_FAILURES:
+            return False
+        self.waiting.insert(0, index)
+        return True
 
     def left(self, index: int) -> list[RunFolder]:
         """The runs of a task that are to be done and are still asked of it."""
@@ -132,12 +143,31 @@ class Watch(tune.Callback):
             raise SystemExit(0)
 
     def on_trial_error(self, iteration: int, trials: Sequence[Any], trial: Any, **info: Any) -> None:
-        error = trial.get_error()
-        said = "".join(traceback.format_exception_only(error)).strip() if error else "it says not why"
+        """Put the task back unless its attempts are used up.
+
+        Tune itself recovers only a trial that runs. It gives up one that it was about to start in a process kept from
+        an earlier trial, where the node of that process has died.
+        """
         index = trial.config["task"]
-        self.queue.path.with_name(f"{index}.failed").write_text(
-            said.splitlines()[-1][:500] + "\n", encoding="utf-8", errors="backslashreplace"
-        )
+        said = _exception_of(trial)
+        again = trial.num_failures <= MAX_FAILURES and self.queue.put_back(index)
+        then = "its task gets another trial" if again else "its attempts are used up"
+        with open(self.queue.path.with_name(f"{index}.log"), "a", encoding="utf-8", errors="backslashreplace") as log:
+            log.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} Ray Tune gave a trial up, and {then}:\n{said}\n")
+        if not again:
+            self.queue.path.with_name(f"{index}.failed").write_text(
+                said.splitlines()[-1].strip()[:500] + "\n", encoding="utf-8", errors="backslashreplace"
+            )
+
+
+def _exception_of(trial: Any) -> str:
+    """What Tune wrote down of the failures of a trial. `trial.get_error` looks where it is copied to, after a while."""
+    try:
+        return re.sub(
+            r"\x1b\[[0-9;]*m", "", Path(trial.error_file).read_text(encoding="utf-8", errors="replace")
+        ).strip()
+    except (OSError, TypeError):
+        return "Tune kept no exception"
 
 
 def main(path: Path) -> int:

@@ -1,7 +1,7 @@
 """The processes of a worker: process 0 beside the attendant, each other one in a bundle of the trial's placement group.
 
-None of them outlives who started it, however that one ends: the kernel sends process 0 the signal at which `train`
-writes a checkpoint, and ends the others, which write nothing.
+Whoever started them may end in any way, as where the driver is killed: the kernel then sends each of them the signal at
+which `train` writes a checkpoint and ends.
 """
 
 import contextlib
@@ -23,11 +23,15 @@ from flipscale.launch.ray.trials import Task, Trials, bundles_of
 APART_SECONDS = 10.0
 """So long after one of them has ended the processes of a worker may take to end by themselves."""
 
+FAREWELL_SECONDS = 30.0
+"""How long this process may live after Ray has killed its children. Ray does so as it ends this process itself."""
+
 # Stands between a process of Ray's and a worker: it passes signals on and ends as the worker does. Ray kills what its
-# processes started as they end, which is this one, and the kernel then sends the worker the signal it is given here.
+# processes started as they end, which is this one, and the kernel then sends the worker SIGTERM. So it is killed itself
+# only then: of a worker that was killed it says 137.
 _BETWEEN = """
 import ctypes, os, signal, sys
-parent, signum, command = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3:]
+parent, command = int(sys.argv[1]), sys.argv[2:]
 def end_with(parent, signum):
     try:
         ctypes.CDLL(None).prctl(1, signum)
@@ -40,7 +44,7 @@ here, passed_on = os.getpid(), (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, s
 signal.pthread_sigmask(signal.SIG_BLOCK, passed_on)
 worker = os.fork()
 if worker == 0:
-    end_with(here, signum)
+    end_with(here, signal.SIGTERM)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, passed_on)
     try:
         os.execvp(command[0], command)
@@ -66,12 +70,13 @@ class Worker:
         if devices_of(task.resources) > 1:
             meeting = {"MASTER_ADDR": own_address(), "MASTER_PORT": str(_free_port()), "WORLD_SIZE": str(len(bundles))}
             environment = {**environment, **meeting}
-        self.leader = _popen(command, {**environment, **_rank(0, bundles)}, trials.folder, log, signal.SIGTERM)
+        self.leader = _popen(command, {**environment, **_rank(0, bundles)}, trials.folder, log)
         for rank in range(1, len(bundles)):
             beside = log.with_name(f"{log.stem}-{rank}.log")
             arguments = (command, {**environment, **_rank(rank, bundles)}, trials.folder, beside)
             self.others.append(_in_bundle(rank, bundles[rank], *arguments))
         self._apart_since: float | None = None
+        self._farewell_since: float | None = None
 
     @property
     def returncode(self) -> int:
@@ -80,6 +85,11 @@ class Worker:
     def poll(self) -> int | None:
         """The exit code of process 0, once all have ended. Those that stay behind are ended."""
         code = self.leader.poll()
+        if code == -signal.SIGKILL and self._apart_since is None:
+            # Ray is about to end this process too. The worker is writing its checkpoint, and nothing is wrong with it.
+            self._farewell_since = self._farewell_since or time.monotonic()
+            if time.monotonic() - self._farewell_since < FAREWELL_SECONDS:
+                return None
         if not self.others:
             return code
         import ray
@@ -92,11 +102,10 @@ class Worker:
         self._apart_since = self._apart_since or time.monotonic()
         if time.monotonic() - self._apart_since > APART_SECONDS:
             if code is None:
-                os.killpg(
-                    self.leader.pid, signal.SIGKILL
-                )  # As one that was killed it counts as lost with its node: another's may have been.
+                # As one that was killed it counts as lost with its node: another's may have been.
+                os.killpg(self.leader.pid, signal.SIGKILL)
             for one in alive if code is not None else ():
-                ray.cancel(one, force=True)
+                ray.cancel(one)
         return None
 
     def send_signal(self, signum: int) -> None:
@@ -129,14 +138,20 @@ def _in_bundle(rank: int, bundle: Mapping[str, float], *arguments: Any) -> Any:
 
 
 def _run_to_its_end(command: Sequence[str], environment: Mapping[str, str], folder: str, log: Path) -> int:
-    return _popen(command, environment, folder, log, signal.SIGKILL).wait()
+    process = _popen(command, environment, folder, log)
+    try:
+        while True:
+            # Only between two short waits does Python hear of `ray.cancel`.
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                return process.wait(timeout=1)
+    except KeyboardInterrupt:  # That is `ray.cancel`: the others have ended.
+        os.killpg(process.pid, signal.SIGKILL)
+        raise
 
 
-def _popen(
-    command: Sequence[str], environment: Mapping[str, str], folder: str, log: Path, at_the_end: signal.Signals
-) -> "subprocess.Popen[bytes]":
-    """The command in that folder. at_the_end: what it is sent when this process is gone."""
-    between = [sys.executable, "-I", "-S", "-c", _BETWEEN, str(os.getpid()), str(int(at_the_end))]
+def _popen(command: Sequence[str], environment: Mapping[str, str], folder: str, log: Path) -> "subprocess.Popen[bytes]":
+    """The command in that folder."""
+    between = [sys.executable, "-I", "-S", "-c", _BETWEEN, str(os.getpid())]
     with open(log, "ab") as output:
         return subprocess.Popen(
             [*between, *command],

@@ -9,7 +9,7 @@ import json
 import os
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ import ray
 from ray import tune
 
 from flipscale.launch.attend import Attendant, Breaker, Ending, Place
-from flipscale.launch.ray.processes import Worker, own_address
+from flipscale.launch.ray.processes import Worker
 from flipscale.launch.ray.trials import Task, Trials, job_id
 from flipscale.run import ATTEMPT, JOB, NODE, FailureKind, RunFolder
 
@@ -40,8 +40,8 @@ class Trial(tune.Trainable):
         trials, index = Trials.read(path), int(config["task"])
         task = trials.tasks[index]
         job = job_id(trials.name, index)
-        address = own_address()
-        place = Place(f"ray/{job}", _attempt(path.with_name(f"{index}.starts"), address), address)
+        node, starts = _own_node(), path.with_name(f"{index}.starts")
+        place = Place(f"ray/{job}", _attempt(starts, node), node["NodeName"])
         log = path.with_name(f"{index}.log")
         self.attendant = Attendant(
             [run for run_id in task.runs if trials.is_ours(run := trials.run(run_id), index)],
@@ -49,13 +49,13 @@ class Trial(tune.Trainable):
             start=partial(_start, trials, task, place, log),
             log=log,
             breaker=Breaker(path.parent, lambda: None, trials.run_folders),
-            node_failed=_node_failed,
+            node_failed=partial(_node_failed, starts),
             stalled=trials.site.get("stalled"),
         )
         self.ending: Ending | None = None
         self.error: BaseException | None = None
         with open(log, "a", encoding="utf-8") as file:
-            file.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} attempt {place.attempt + 1} of {job} on {address}\n")
+            file.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} attempt {place.attempt + 1} of {job} on {place.node}\n")
         self.work = threading.Thread(target=self._work, daemon=True)
         self.work.start()
 
@@ -80,10 +80,22 @@ class Trial(tune.Trainable):
         return True
 
 
-def _attempt(path: Path, node: str) -> int:
+def _own_node() -> Mapping[str, Any]:
+    """This node, as Ray describes it. Its name is its address unless somebody gave it one."""
+    here = ray.get_runtime_context().get_node_id()
+    return next(node for node in _nodes() if node["NodeID"] == here)
+
+
+def _nodes() -> list[dict[str, Any]]:
+    """All nodes that Ray knows, dead ones included."""
+    return list(ray.nodes())  # type: ignore[no-untyped-call]
+
+
+def _attempt(path: Path, node: Mapping[str, Any]) -> int:
     """How often the task was started before; written down is that it is now."""
+    start = {"node": node["NodeName"], "id": node["NodeID"], "process": os.getpid(), "time": time.time()}
     with open(path, "a+", encoding="utf-8") as file:
-        file.write(json.dumps({"node": node, "process": os.getpid(), "time": time.time()}) + "\n")
+        file.write(json.dumps(start) + "\n")
         file.seek(0)
         return sum(1 for _ in file) - 1
 
@@ -93,13 +105,15 @@ def _start(trials: Trials, task: Task, place: Place, log: Path, runs: Sequence[R
     return Worker(trials, task, [run.path for run in runs], log, environment)
 
 
-def _node_failed(address: str) -> bool:
-    """Whether the node is gone, and was not taken away in order."""
+def _node_failed(starts: Path, name: str) -> bool:
+    """Whether the node of this name that last had the task crashed. Another one of that name may be there by now."""
+    earlier = [json.loads(line) for line in starts.read_text(encoding="utf-8").splitlines()][:-1]
+    lost = next((start["id"] for start in reversed(earlier) if start["node"] == name), None)
     until = time.monotonic() + DEATH_SECONDS
     while True:
-        nodes = [node for node in ray.nodes() if node["NodeManagerAddress"] == address]  # type: ignore[no-untyped-call]
-        if not any(node["Alive"] for node in nodes):
-            return str(nodes[-1].get("DeathReason", 0) if nodes else 0) in _CRASHED
+        node: dict[str, Any] = next((node for node in _nodes() if node["NodeID"] == lost), {})
+        if not node.get("Alive"):
+            return str(node.get("DeathReason", 0)) in _CRASHED
         if time.monotonic() > until:
             return False
         time.sleep(0.5)
