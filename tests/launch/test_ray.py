@@ -20,6 +20,7 @@ from flipscale.errors import LaunchError
 from flipscale.launch import Looker, cancel, states, submit
 from flipscale.launch.launcher import TRAIN
 from flipscale.launch.ray import RayLauncher
+from flipscale.launch.ray.cluster import ONE_NODE
 from flipscale.launch.site import DEFAULTS
 from flipscale.run import RunFolder, State, is_alive
 from tests.clusters.ray import addresses_listened_at, with_descendants
@@ -275,6 +276,7 @@ def test_a_study_of_24_runs_with_children_is_finished_once_each_while_a_node_die
 
 def test_the_command_line_sends_a_study_and_returns(tmp_path, ray, monkeypatch):
     monkeypatch.delenv("RAY_ADDRESS")
+    monkeypatch.setenv(*next(iter(ONE_NODE.items())))  # Or else Ray looks for the head at a network card's address.
     runs_of(tmp_path, "seeds: 2")
 
     def flipscale(*arguments: str) -> "subprocess.CompletedProcess[str]":
