@@ -240,8 +240,7 @@ def run_program(
     program = Program(arguments, _environment(run, environment or {}))
     tail: deque[str] = deque(maxlen=TAIL)
     deadline: float | None = None
-    looked, records = -math.inf, run.path / "metrics.jsonl"
-    recorded = records.stat().st_size if records.exists() else 0
+    looked, recorded = -math.inf, run.tail("metrics.jsonl", 64)
     try:
         with run.open_log() as log:
             while True:
@@ -257,7 +256,8 @@ def run_program(
                 if code is not None or time.monotonic() - looked > HEARTBEAT_SECONDS:
                     looked = time.monotonic()
                     lease.fence()
-                    if records.exists() and records.stat().st_size > recorded:
+                    if (last := run.tail("metrics.jsonl", 64)) != recorded:
+                        recorded = last
                         lease.live(Doing.PROGRAM)
                     _count(attempts, before, program)
                     _write(lease, attempts, program)

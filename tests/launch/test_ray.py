@@ -55,6 +55,9 @@ class TestRay(LauncherContract):
     def launcher(self, results: Path) -> RayLauncher:
         return RayLauncher(results, command=WORKER)
 
+    def narrow_launcher(self, results: Path) -> RayLauncher:
+        return RayLauncher(results, {**DEFAULTS, "throttle": 2}, command=WORKER)
+
 
 # Several processes, parts of a GPU
 

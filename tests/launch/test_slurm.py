@@ -58,6 +58,9 @@ class TestSlurm(LauncherContract):
     def launcher(self, results: Path) -> SlurmLauncher:
         return SlurmLauncher(results, SITE, command=WORKER)
 
+    def narrow_launcher(self, results: Path) -> SlurmLauncher:
+        return SlurmLauncher(results, {**SITE, "throttle": 2}, command=WORKER)
+
 
 # Several processes
 
