@@ -16,19 +16,23 @@ LANES = {"slurm": "slurm", "ray": "ray", "browser": "browser", "here": "browser"
 """Fixtures that take long to make, and the lane of the tests that use them."""
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Give each test a lane, which stays on one worker: that of the real part it needs, or else its file.
+def lane_of(item: pytest.Item) -> str:
+    """The real part that a test needs, or else its file."""
+    used = getattr(item, "fixturenames", ())
+    return next((LANES[name] for name in used if name in LANES), item.nodeid.partition("::")[0])
 
-    Each real part so starts once, and so do the fixtures of a file. Lanes that mostly wait come first, then files
-    with slow tests: what is left for the end is quick.
-    """
+
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """Keep the tests of a lane on one worker: each real part starts once, and so do the fixtures of a file."""
+    item.add_marker(pytest.mark.xdist_group(lane_of(item)))
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put lanes that mostly wait first, then files with slow tests: what is left for the end is quick."""
     lanes: dict[str, list[pytest.Item]] = {lane: [] for lane in LANES.values()}
     for item in items:
-        used = getattr(item, "fixturenames", ())
-        lane = next((LANES[name] for name in used if name in LANES), item.nodeid.partition("::")[0])
-        item.add_marker(pytest.mark.xdist_group(lane))
-        lanes.setdefault(lane, []).append(item)
+        (group,) = item.iter_markers("xdist_group")
+        lanes.setdefault(group.args[0], []).append(item)
 
     def is_quick(lane: str) -> bool:
         return lane not in LANES.values() and not any(item.get_closest_marker("slow") for item in lanes[lane])

@@ -9,13 +9,13 @@ import signal
 import subprocess
 import sys
 import tarfile
-import time
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
 from tests.parts import need
+from tests.patience import wait_until
 
 STUDY = """\
 schema: 1
@@ -291,9 +291,7 @@ def test_ctrl_c_leaves_a_state_that_submit_goes_on_from(tmp_path: Path) -> None:
         [sys.executable, "-m", "flipscale", "submit", "mask.yaml"], cwd=tmp_path, stderr=subprocess.PIPE, text=True
     )
     runs = tmp_path / "results/runs"
-    deadline = time.monotonic() + 120
-    while not list(runs.glob("*/metrics.jsonl")) and time.monotonic() < deadline:
-        time.sleep(0.2)
+    wait_until(lambda: list(runs.glob("*/metrics.jsonl")), "a run to begin")
     process.send_signal(signal.SIGINT)
     talk = process.communicate()[1]
     assert "Traceback" not in talk
@@ -304,11 +302,8 @@ def test_ctrl_c_leaves_a_state_that_submit_goes_on_from(tmp_path: Path) -> None:
     assert not list(runs.glob("*/error.json"))
     flipscale("submit", "mask.yaml", "--detach", cwd=tmp_path)
     try:
-        said = ""
-        while f"goes on after step {next(iter(stopped.values()))}" not in said and time.monotonic() < deadline:
-            time.sleep(0.2)
-            said = "".join(path.read_text() for path in runs.glob("*/log.txt"))
-        assert f"goes on after step {next(iter(stopped.values()))}" in said
+        says = f"goes on after step {next(iter(stopped.values()))}"
+        wait_until(lambda: any(says in path.read_text() for path in runs.glob("*/log.txt")), says)
     finally:
         flipscale("cancel", "mask.yaml", cwd=tmp_path)
     assert json.loads(flipscale("status", "mask.yaml", "--json", cwd=tmp_path).stdout)["counts"] == {"cancelled": 2}

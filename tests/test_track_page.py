@@ -9,6 +9,7 @@ import pytest
 from flipscale.study import read_study
 from flipscale.track import Source, mirror
 from tests.clusters.mlflow_server import mlflow_server
+from tests.patience import PATIENCE
 
 ROOT = Path(__file__).parents[1]
 
@@ -18,7 +19,7 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::ResourceWarning"),
 ]
 
-PATIENCE_MS = 120_000
+PATIENCE_MS = 1000 * PATIENCE
 """The page is 10 MB of scripts, and other work may go on beside it."""
 
 

@@ -16,6 +16,7 @@ from typing import Self
 
 import pytest
 
+from tests.patience import PATIENCE
 from tests.test_cli import STUDY, flipscale
 
 ENTER, LEAVE = "\x1b[?1049h\x1b[?25l", "\x1b[?25h\x1b[?1049l"
@@ -48,7 +49,7 @@ class Terminal:
     def resize(self, columns: int, rows: int) -> None:
         fcntl.ioctl(self.shown, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
 
-    def read_until(self, pattern: str, seconds: float = 120) -> None:
+    def read_until(self, pattern: str, seconds: float = PATIENCE) -> None:
         end = time.monotonic() + seconds
         while not re.search(pattern, self.text):
             assert time.monotonic() < end, self.text[-3000:]

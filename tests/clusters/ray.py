@@ -14,7 +14,8 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from tests.clusters.slurm import free_ports, wait_until
+from tests.clusters.slurm import free_ports
+from tests.patience import PATIENCE, wait_until
 
 SCRIPT = Path(__file__).with_name("ray.sh")
 
@@ -77,7 +78,7 @@ class RayCluster:
     def stop(self) -> None:
         """End its jobs and its processes and remove its folder. Once more does nothing."""
         if self._keeper.returncode is None:
-            self._keeper.communicate("\n", timeout=60)
+            self._keeper.communicate("\n", timeout=PATIENCE)
             if self._keeper.returncode:
                 raise self._failure("stop")
 
@@ -111,12 +112,12 @@ class RayCluster:
         for name, status in self.jobs().items():
             if status in ("PENDING", "RUNNING"):
                 request = urllib.request.Request(f"{self.url}/api/jobs/{name}/stop", method="POST")
-                urllib.request.urlopen(request, timeout=10).close()
+                urllib.request.urlopen(request, timeout=PATIENCE).close()
         for name in self.nodes:
             if name not in self.alive() or not self._processes(name):
                 self._script("kill-node", name)
                 self.start_node(name)
-        wait_until(lambda: not {"PENDING", "RUNNING"} & set(self.jobs().values()), "the end of all jobs", seconds=30)
+        wait_until(lambda: not {"PENDING", "RUNNING"} & set(self.jobs().values()), "the end of all jobs")
 
     def _processes(self, name: str) -> bool:
         marker = f"FLIPSCALE_RAY_NODE={self.folder}/{name}/".encode()
@@ -129,7 +130,7 @@ class RayCluster:
         return False
 
     def _get(self, path: str) -> Any:
-        with urllib.request.urlopen(self.url + path, timeout=30) as answer:
+        with urllib.request.urlopen(self.url + path, timeout=PATIENCE) as answer:
             return json.load(answer)
 
     def _script(self, *command: str, **knobs: object) -> None:

@@ -5,10 +5,11 @@ import random
 import socket
 import subprocess
 import tempfile
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
+
+from tests.patience import PATIENCE, wait_until
 
 SCRIPT = Path(__file__).with_name("slurm.sh")
 
@@ -77,7 +78,7 @@ class SlurmCluster:
         """End its jobs and its daemons and remove its folder. Once more does nothing."""
         if self._keeper.returncode is None:
             # A line, and not only the end of the pipe: a process that was forked from this one may hold it open.
-            self._keeper.communicate("\n", timeout=60)
+            self._keeper.communicate("\n", timeout=PATIENCE)
             if self._keeper.returncode:
                 raise self._failure("stop")
 
@@ -104,7 +105,7 @@ class SlurmCluster:
     def ask(self, *command: str) -> str:
         """What a command of SLURM prints, as in `ask("squeue", "-h")`."""
         return subprocess.run(
-            command, env=os.environ | self.env, stdout=subprocess.PIPE, text=True, check=True, timeout=60
+            command, env=os.environ | self.env, stdout=subprocess.PIPE, text=True, check=True, timeout=PATIENCE
         ).stdout.strip()
 
     def submit(self, command: str, *options: str) -> str:
@@ -124,13 +125,13 @@ class SlurmCluster:
                 self.start_node(name)
         if self.ask("squeue", "-h"):
             self.ask("scancel", "--user=root")
-            wait_until(lambda: not self.ask("squeue", "-h"), "an empty queue", seconds=30)
+            wait_until(lambda: not self.ask("squeue", "-h"), "an empty queue")
         # A node that was called down by mistake comes back by itself; one that was drained, by a job that
         # would not end or by a test, does not.
         drained = [name for name, state in self.states().items() if state.startswith(("drain", "down"))]
         if drained:
             self.ask("scontrol", "update", f"nodename={','.join(drained)}", "state=resume")
-        wait_until(lambda: self.states() == dict.fromkeys(self.nodes, "idle"), "idle nodes", seconds=30)
+        wait_until(lambda: self.states() == dict.fromkeys(self.nodes, "idle"), "idle nodes")
 
     def _alive(self, daemon: str) -> bool:
         try:
@@ -166,11 +167,3 @@ def _is_free(port: int) -> bool:
         except OSError:
             return False
     return True
-
-
-def wait_until(true: Callable[[], object], what: str, seconds: float = 60) -> None:
-    """Look ten times a second; fail after that many seconds and say what was waited for."""
-    deadline = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < deadline, f"waited {seconds} s for {what}"
-        time.sleep(0.1)

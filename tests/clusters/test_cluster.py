@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.clusters.slurm import SCRIPT, SlurmCluster, wait_until
+from tests.clusters.slurm import SCRIPT, SlurmCluster
+from tests.patience import wait_until
 
 pytestmark = pytest.mark.slow
 

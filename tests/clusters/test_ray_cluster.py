@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from tests.clusters.ray import SCRIPT, RayCluster, addresses_listened_at
-from tests.clusters.slurm import wait_until
 from tests.clusters.test_cluster import processes_that_name
+from tests.patience import wait_until
 
 pytestmark = pytest.mark.slow
 

@@ -17,11 +17,9 @@ from typing import Any
 
 from flipscale.launch import Launcher, cancel, states, submit, wait
 from flipscale.run import RunFolder, State
+from tests.patience import PATIENCE
 
 WORKER = (sys.executable, str(Path(__file__).with_name("worker.py")))
-
-PATIENCE = 120.0
-"""Seconds until a test gives up waiting for a state that should come within one or two."""
 
 
 @dataclass(frozen=True)

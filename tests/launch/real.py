@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from flipscale.plan import Run, plan
 from flipscale.run import RunFolder, State, is_alive
 from flipscale.study import read_study
 from tests.launch.contract import folder
+from tests.patience import PATIENCE
 
 OVER = (State.FINISHED, State.FAILED, State.LOST, State.CANCELLED)
 
@@ -59,7 +60,7 @@ def alone(runs: Sequence[Run], results: Path) -> None:
     subprocess.run([*TRAIN, *paths], env={**os.environ, "OMP_NUM_THREADS": "1"}, check=True, capture_output=True)
 
 
-def end(runs: Sequence[Any], results: Path, seconds: float = 600.0) -> dict[str, State]:
+def end(runs: Sequence[Any], results: Path, seconds: float = PATIENCE) -> dict[str, State]:
     """Look until all runs are over, at the pace of one who watches."""
     until = time.monotonic() + seconds
     while not set((now := states(runs, results)).values()) <= set(OVER):
@@ -73,19 +74,12 @@ def logs(results: Path) -> str:
     return "\n".join(path.read_text()[-3000:] for path in sorted(results.glob("*/*/*.log")))
 
 
-def wait_until(true: Callable[[], Any], seconds: float = 300.0) -> None:
-    until = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < until
-        time.sleep(0.1)
-
-
 def losses(run: RunFolder) -> list[tuple[int, float]]:
     return [(record["step"], record["loss"]) for record in run.records()[0] if "loss" in record]
 
 
 @contextlib.contextmanager
-def frozen(*runs: RunFolder, once: str = "metrics.jsonl", seconds: float = 300.0) -> Iterator[tuple[RunFolder, Any]]:
+def frozen(*runs: RunFolder, once: str = "metrics.jsonl", seconds: float = PATIENCE) -> Iterator[tuple[RunFolder, Any]]:
     """The first of these runs that has losses and the file `once`, and its lease; its process stands still meanwhile.
 
     So it is surely not over before that is done to it which a test is about, however slow the machine is.

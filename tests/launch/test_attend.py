@@ -15,7 +15,8 @@ import pytest
 from flipscale.launch import attend
 from flipscale.launch.attend import Attendant, Breaker, Ending, Place
 from flipscale.run import ATTEMPT, JOB, NODE, FailureKind, State
-from tests.launch.contract import PATIENCE, WORKER, StandInRun, begun, folder, starts, wait_for
+from tests.launch.contract import WORKER, StandInRun, begun, folder, starts, wait_for
+from tests.patience import PATIENCE, wait_until
 
 ROOT = Path(__file__).parents[2]
 JOB_ID = "slurm/20260101-000000-abc-0/0"
@@ -118,15 +119,8 @@ def noted(results, run):
     return [(failure["kind"], failure["then"]) for failure in folder(results, run).failures()]
 
 
-def until(true, otherwise):
-    end = time.monotonic() + PATIENCE
-    while not true():
-        assert time.monotonic() < end, otherwise
-        time.sleep(0.02)
-
-
 def until_begun(results, *runs):
-    until(lambda: all(starts(results, run) for run in runs), "they do not begin")
+    wait_until(lambda: all(starts(results, run) for run in runs), "they do not begin")
 
 
 def cancel(results, run):
@@ -635,7 +629,7 @@ def test_a_run_that_three_jobs_bring_no_further_is_given_up(tmp_path, attended):
     stuck = worker("lease.append([{'step': time.monotonic_ns(), 'start': 1}]); time.sleep(60)")
     for attempt in range(3):
         job = attended([run], stuck, attempt=attempt)
-        until(lambda attempt=attempt: starts(tmp_path, run) == attempt + 1, "it does not begin")
+        wait_until(lambda attempt=attempt: starts(tmp_path, run) == attempt + 1, "it does not begin")
         job.attendant.note(signal.SIGUSR2)
         assert job.end() is Ending.STOPPED
         job.attendant.note_interruption(FailureKind.TIMEOUT, "The time limit of its job was near.")

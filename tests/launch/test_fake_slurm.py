@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.launch import fake_slurm
-from tests.launch.contract import PATIENCE
+from tests.patience import PATIENCE
 
 
 class Cluster:

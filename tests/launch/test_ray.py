@@ -35,9 +35,9 @@ from tests.launch.real import (
     logs,
     losses,
     runs_of,
-    wait_until,
     weights,
 )
+from tests.patience import wait_until
 
 pytestmark = pytest.mark.slow
 
@@ -188,7 +188,7 @@ def test_no_run_is_lost_where_20_nodes_die_just_after_a_short_run_on_them_has_en
         started = None
         for kill in range(kills):
             long, short = f"long-{kill}", f"short-{kill}"
-            wait_until(lambda pair=(long, short): all(map(node_of, pair)), seconds=300)
+            wait_until(lambda pair=(long, short): all(map(node_of, pair)))
             node = node_of(short)
             (tmp_path / short).touch()
             wait_until(lambda short=short: folder(results, runs[short]).result())

@@ -20,8 +20,8 @@ from flipscale.launch.ray.processes import Worker
 from flipscale.launch.ray.trials import Task, Trials, bundles_of, job_id, tasks_of
 from flipscale.launch.site import DEFAULTS, read_site
 from flipscale.run import RunFolder, State
-from tests.clusters.slurm import wait_until
 from tests.launch.contract import WORKER, StandInRun
+from tests.patience import wait_until
 
 DOCS = Path(__file__).parents[2] / "docs"
 

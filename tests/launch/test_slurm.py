@@ -29,9 +29,9 @@ from tests.launch.real import (
     logs,
     losses,
     runs_of,
-    wait_until,
     weights,
 )
+from tests.patience import PATIENCE, wait_until
 
 pytestmark = pytest.mark.slow
 
@@ -259,7 +259,7 @@ def test_while_the_controller_is_away_nothing_is_lost_and_a_submit_waits_for_it(
     with subprocess.Popen([sys.executable, "-c", code, results], stderr=subprocess.PIPE, text=True) as submitting:
         wait_until((results / "it was refused").exists)
         slurm.start_controller()
-        _, said = submitting.communicate(timeout=300)
+        _, said = submitting.communicate(timeout=PATIENCE)
     assert submitting.returncode == 0, said
     arrays = map(Array.read, results.glob("slurm/*/*.json"))
     (number,) = [array.slurm_id for array in arrays if array.tasks == {0: ("waiting",)}]
@@ -277,7 +277,7 @@ BOTH = (
     "import os, sys, time; from pathlib import Path; from flipscale.train import train\n"
     "folders = list(map(Path, sys.argv[1:])); results = folders[0].parents[1]\n"
     "(results / f'worker-{os.getpid()}').touch()\n"
-    "until = time.monotonic() + 300\n"
+    "until = time.monotonic() + 600\n"
     "while len(list(results.glob('worker-*'))) < 2:\n"
     "    if time.monotonic() > until: raise SystemExit('the other worker did not come')\n"
     "    time.sleep(0.01)\n"

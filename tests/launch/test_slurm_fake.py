@@ -6,7 +6,6 @@ import shlex
 import signal
 import subprocess
 import sys
-import time
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -20,7 +19,8 @@ from flipscale.launch.slurm import SlurmLauncher, scheduler
 from flipscale.launch.slurm.arrays import Array
 from flipscale.run import FailureKind, State
 from tests.launch import fake_slurm
-from tests.launch.contract import PATIENCE, WORKER, LauncherContract, StandInRun, folder, starts, wait_for
+from tests.launch.contract import WORKER, LauncherContract, StandInRun, folder, starts, wait_for
+from tests.patience import PATIENCE, wait_until
 
 SITE = {**DEFAULTS, "partition": "main", "time": 600, "warning": 20}
 
@@ -106,15 +106,8 @@ def arrays(results):
     return [Array.read(path) for path in sorted((results / "slurm").glob("*/*.json")) if path.stem.isdigit()]
 
 
-def until(true, what):
-    end = time.monotonic() + PATIENCE
-    while not true():
-        assert time.monotonic() < end, what
-        time.sleep(0.05)
-
-
 def until_begun(results, run):
-    until(lambda: starts(results, run), "it does not begin")
+    wait_until(lambda: starts(results, run), "it does not begin")
 
 
 class TestFakeSlurm(LauncherContract):
@@ -530,7 +523,7 @@ def test_what_a_site_has_its_programs_say_besides_is_no_answer(tmp_path, talkati
     wait_for([other, child], tmp_path, State.FINISHED)
     assert states([long], tmp_path) == {"long": State.CANCELLED}
     assert (folder(tmp_path, long).path / "checkpoint.pt").exists()
-    until(lambda: scheduler.is_running("1_1") is False, "its job does not end")
+    wait_until(lambda: scheduler.is_running("1_1") is False, "its job does not end")
     assert set(scheduler.history({first.job_name: "1"})[first.job_name]) == {0, 1}
     assert scheduler.history({first.job_name: "4711", "flipscale-0": "1"}) == {}
 
@@ -599,7 +592,7 @@ def test_a_cluster_without_accounting_does_as_well(tmp_path, install):
     runs = [StandInRun("good"), StandInRun("bad", fail="disk")]
     send(runs, tmp_path)
     assert wait_for(runs, tmp_path, State.FINISHED, State.FAILED) == {"good": State.FINISHED, "bad": State.FAILED}
-    until(lambda: "job 1_0 COMPLETED" in says(tmp_path, gone(tmp_path, "good")), "its job does not end")
+    wait_until(lambda: "job 1_0 COMPLETED" in says(tmp_path, gone(tmp_path, "good")), "its job does not end")
     fake_slurm.forget(cluster.folder)
     assert says(tmp_path, gone(tmp_path, "good"), closely=True) == "SLURM knows its job no more"
     assert sorted(job.run_id for job in send(runs, tmp_path).jobs) == ["bad", "good"]
@@ -618,7 +611,7 @@ def test_the_states_are_right_after_slurm_has_forgotten_the_jobs(tmp_path, clust
     send(runs, tmp_path)
     wait_for(runs[:2], tmp_path, State.FINISHED, State.FAILED)
     until_begun(tmp_path, runs[2])
-    until(lambda: len(finished(cluster)) == 2, "their jobs do not end")
+    wait_until(lambda: len(finished(cluster)) == 2, "their jobs do not end")
     fake_slurm.forget(cluster.folder)
     assert states(runs, tmp_path) == {"good": State.FINISHED, "bad": State.FAILED, "long": State.RUNNING}
     assert states([gone(tmp_path, "good")], tmp_path) == {"good": State.LOST}
@@ -685,7 +678,7 @@ def test_a_run_that_was_pre_empted_with_grace_writes_a_checkpoint_and_goes_on(tm
     send([run], tmp_path)
     until_begun(tmp_path, run)
     fake_slurm.preempt(cluster.folder, "1_0", grace=PATIENCE)
-    until((folder(tmp_path, run).path / "checkpoint.pt").exists, "it writes no checkpoint")
+    wait_until((folder(tmp_path, run).path / "checkpoint.pt").exists, "it writes no checkpoint")
     wait_for([run], tmp_path, State.FINISHED)
     assert starts(tmp_path, run) == 2
 
@@ -730,7 +723,7 @@ def test_a_run_that_slurm_takes_nowhere_else_goes_on_where_it_is_and_can_be_canc
     send([run], tmp_path)
     until_begun(tmp_path, run)
     os.kill(folder(tmp_path, run).lease()["pid"], signal.SIGKILL)
-    until(lambda: starts(tmp_path, run) == 2, "it does not go on")
+    wait_until(lambda: starts(tmp_path, run) == 2, "it does not go on")
     assert cancel([run], tmp_path) == ["run"]
     wait_for([run], tmp_path, State.CANCELLED)
 
@@ -741,7 +734,7 @@ def test_a_slurm_that_cannot_be_asked_is_no_reason_to_leave_a_run(tmp_path, clus
     send([run], tmp_path)
     until_begun(tmp_path, run)
     os.kill(folder(tmp_path, run).lease()["pid"], signal.SIGKILL)
-    until(lambda: starts(tmp_path, run) == 2, "it does not go on")
+    wait_until(lambda: starts(tmp_path, run) == 2, "it does not go on")
     wait_for([run], tmp_path, State.FINISHED)
 
 
@@ -794,7 +787,7 @@ def test_a_run_out_of_memory_is_tried_again_with_smaller_parts(tmp_path, cluster
     run = StandInRun("run", fail="oom")
     send([run], tmp_path)
     wait_for([run], tmp_path, State.FAILED)
-    until(lambda: (folder(tmp_path, run).error() or {}).get("noted"), "it is not given up")
+    wait_until(lambda: (folder(tmp_path, run).error() or {}).get("noted"), "it is not given up")
     assert [failure["then"] for failure in folder(tmp_path, run).failures()] == [
         "again with accumulate 2 (1 of 3)",
         "again with accumulate 4 (2 of 3)",
@@ -844,7 +837,7 @@ def test_a_job_that_a_person_cancels_is_not_started_again(tmp_path, cluster):
     until_begun(tmp_path, run)
     subprocess.run(["scancel", "1_0"], check=True)
     wait_for([run], tmp_path, State.CANCELLED)
-    until(lambda: says(tmp_path, run) == "job 1_0 CANCELLED on n1", "its job does not end")
+    wait_until(lambda: says(tmp_path, run) == "job 1_0 CANCELLED on n1", "its job does not end")
     assert (folder(tmp_path, run).path / "checkpoint.pt").exists()
     assert folder(tmp_path, run).failures() == []
     assert starts(tmp_path, run) == 1

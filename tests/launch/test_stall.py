@@ -19,7 +19,8 @@ from flipscale.launch.stall import Silence, limit, silence, why_stalled
 from flipscale.launch.tree import is_stopped, kill_tree, tree
 from flipscale.run import Doing, RunFolder, State, is_alive
 from tests.launch.contract import StandInRun, folder, wait_for
-from tests.launch.real import alone, assert_same, end, frozen, logs, runs_of, wait_until
+from tests.launch.real import alone, assert_same, end, frozen, logs, runs_of
+from tests.patience import wait_until
 
 
 def asked(stalled=None, trainer="flipscale"):
@@ -227,7 +228,7 @@ def test_a_training_that_stands_still_is_killed_and_resumed_exactly(tmp_path):
     submit([run], results, LocalLauncher(results))
     here = folder(results, run)
     with frozen(here):
-        wait_until(lambda: stalls(here), seconds=300)
+        wait_until(lambda: stalls(here))
     assert end([run], results) == {run.id: State.FINISHED}, logs(results)
     assert stalls(here) == ["resumed (1 of 3)"]
     assert (here.failures()[0]["reason"]).startswith("No step for 1")

@@ -22,7 +22,7 @@ from flipscale.run import JOB, STACKS_SIGNAL, Doing, FailureKind, RunFolder
 
 STOP = False
 STEP_SECONDS = 0.05
-LONGEST_WAIT_SECONDS = 120
+LONGEST_WAIT_SECONDS = 600
 """How long a run waits for the files of `until` before it fails."""
 
 

@@ -7,7 +7,6 @@ import socket
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ from flipscale.train import command
 from flipscale.train.command import run_command
 from flipscale.train.failure import Failed, why
 from flipscale.train.stop import Stop
+from tests.patience import wait_until
 
 DOCS = Path(__file__).parents[2] / "docs" / "trainers.md"
 
@@ -62,10 +62,7 @@ def log(folder: RunFolder) -> str:
 
 
 def wait_for(path: Path) -> None:
-    deadline = time.monotonic() + 30
-    while not path.exists():
-        assert time.monotonic() < deadline, f"no {path.name}"
-        time.sleep(0.01)
+    wait_until(path.exists, path.name, every=0.01)
 
 
 def stop_once(stop: Stop, path: Path, signum: int) -> threading.Thread:
@@ -347,7 +344,7 @@ def test_a_program_that_does_not_heed_the_signal_is_killed_with_its_children(ask
     program = """
 import signal, subprocess, sys, time
 signal.signal(signal.SIGTERM, signal.SIG_IGN)
-child = subprocess.Popen(["sleep", "60"])
+child = subprocess.Popen(["sleep", "3600"])
 open(sys.argv[1] + "/ready", "w").write(str(child.pid))
 time.sleep(60)
 """
@@ -362,21 +359,18 @@ time.sleep(60)
 def test_what_a_program_leaves_running_ends_with_it(asked):
     program = """
 import subprocess
-child = subprocess.Popen(["sleep", "60"])
+child = subprocess.Popen(["sleep", "3600"])
 open(folder + "/child", "w").write(str(child.pid))
 """
     folder = asked(OUTCOME + program)
     assert finish(folder) is True
     pid = int((folder.path / "child").read_text())
-    deadline = time.monotonic() + 5
-    while birth(pid) is not None:
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+    wait_until(lambda: birth(pid) is None, "the child to end")
 
 
 def test_a_program_left_over_from_a_killed_flipscale_is_ended_first(asked):
     folder = asked(OUTCOME)
-    leftover = subprocess.Popen(["sleep", "60"], start_new_session=True)
+    leftover = subprocess.Popen(["sleep", "3600"], start_new_session=True)
     known = {
         "host": socket.gethostname(),
         "pid": leftover.pid,

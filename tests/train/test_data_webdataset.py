@@ -15,6 +15,7 @@ from PIL import Image
 from flipscale.errors import DataError
 from flipscale.inputs.shards import Source
 from flipscale.train.data import Data, HeldOut, cache, open_data, open_held_out
+from tests.patience import PATIENCE
 
 Files = dict[str, bytes]
 
@@ -282,7 +283,7 @@ def test_processes_that_need_the_same_shard_build_it_once_and_agree(shards: Path
     processes = [spawn.Process(target=_build, args=(shards, sums)) for _ in range(3)]
     for process in processes:
         process.start()
-    found = [sums.get(timeout=60) for _ in processes]
+    found = [sums.get(timeout=PATIENCE) for _ in processes]
     for process in processes:
         process.join()
     assert found == [8 * sum(range(30))] * 3

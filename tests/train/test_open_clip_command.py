@@ -34,6 +34,7 @@ from flipscale.train.schedule import learning_rate
 from flipscale.train.stop import Stop
 from flipscale.train.task import asked_of, evaluations_of, open_training_data
 from tests.parts import need
+from tests.patience import PATIENCE
 
 DOCS = Path(__file__).parents[2] / "docs" / "trainers.md"
 
@@ -194,7 +195,7 @@ def test_a_stopped_run_goes_on_after_its_last_whole_epoch(asked):
     stop = Stop()
 
     def stop_after_two_epochs() -> None:
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + PATIENCE
         while not ((folder.path / "metrics.jsonl").exists() and max(losses(folder), default=0) > 5):
             assert time.monotonic() < deadline
             time.sleep(0.01)

@@ -17,6 +17,7 @@ import torch
 from flipscale.run import RunFolder, State
 from flipscale.train import train
 from flipscale.train.processes import _slurm
+from tests.patience import PATIENCE, wait_until
 from tests.train.conftest import SETTINGS
 
 SMOOTH = {"eps": 1e-3}
@@ -124,7 +125,7 @@ def started(*runs: RunFolder, before: str = "pass", **environment: str) -> subpr
 
 
 def wait_for_step(run: RunFolder, step: int, *processes: subprocess.Popen[str]) -> None:
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + PATIENCE
     while not ((run.path / "checkpoint.pt").exists() and len(losses(run)) >= step):
         for process in processes:
             assert process.poll() is None, process.communicate()[1]
@@ -138,7 +139,7 @@ def children(pid: int) -> list[int]:
     return [child for child in found if b"\0flipscale\0train\0" in Path(f"/proc/{child}/cmdline").read_bytes()]
 
 
-def ended(process: subprocess.Popen[str], within: float = 60) -> tuple[int, str]:
+def ended(process: subprocess.Popen[str], within: float = PATIENCE) -> tuple[int, str]:
     _, talk = process.communicate(timeout=within)
     return process.returncode, talk
 
@@ -159,10 +160,7 @@ def test_a_killed_run_of_two_processes_goes_on_as_if_nothing_had_happened(ask):
     (child,) = children(process.pid)
     process.send_signal(signal.SIGKILL)
     ended(process)
-    deadline = time.monotonic() + 20
-    while not gone(child):
-        assert time.monotonic() < deadline, "the other process outlived the one that started it"
-        time.sleep(0.05)
+    wait_until(lambda: gone(child), "the other process outlives the one that started it")
     assert killed.state() is State.PLANNED
     assert train([whole.path, killed.path]) == 0
     assert losses(killed) == losses(whole)
@@ -260,7 +258,7 @@ def test_torchrun_starts_the_processes_and_a_run_that_diverges_does_not_take_its
         env={**os.environ, "OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
-        timeout=100,
+        timeout=PATIENCE,
         check=False,
     )
     assert hot.error()["kind"] == "diverged", done.stderr

@@ -15,6 +15,7 @@ import torch
 from PIL import Image
 
 from flipscale.run import RunFolder, State
+from tests.patience import PATIENCE
 from tests.train.conftest import SETTINGS
 
 BAD = {150, 777, 2001}
@@ -62,7 +63,7 @@ def train(run: RunFolder) -> None:
         env={**os.environ, "OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
-        timeout=200,
+        timeout=PATIENCE,
         check=False,
     )
     assert done.returncode == 0, done.stderr
@@ -77,7 +78,7 @@ def kill_in_the_middle(run: RunFolder) -> None:
         env={**os.environ, "OMP_NUM_THREADS": "1"},
         stderr=subprocess.DEVNULL,
     )
-    until = time.monotonic() + 120
+    until = time.monotonic() + PATIENCE
     while not (run.path / "checkpoint.pt").exists():
         assert process.poll() is None
         assert time.monotonic() < until

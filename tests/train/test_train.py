@@ -16,6 +16,7 @@ import flipscale.train.task
 from flipscale.errors import DataError, Diverged, RunFolderError
 from flipscale.run import FailureKind, RunFolder, State, write_json
 from flipscale.train import train
+from tests.patience import PATIENCE
 from tests.train.conftest import SETTINGS
 
 LONG = {"samples": 160 * 32, "evaluation": {"data": None, "images": 160, "at": [0.5], "templates": None}}
@@ -40,7 +41,7 @@ def started(*runs: RunFolder, before: str = "pass") -> subprocess.Popen[str]:
 
 def wait_for_step(run: RunFolder, step: int, process: subprocess.Popen[str]) -> None:
     """Wait until a checkpoint and a record of that step or a later one are there."""
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + PATIENCE
     while not ((run.path / "checkpoint.pt").exists() and max(losses(run), default=0) >= step):
         assert process.poll() is None, process.communicate()[1]
         assert time.monotonic() < deadline
@@ -273,7 +274,7 @@ def test_a_process_told_to_end_ends_with_the_signals_code_and_frees_the_run(run)
     process = started(folder)
     wait_for_step(folder, 3, process)
     process.send_signal(signal.SIGTERM)
-    _, talk = process.communicate(timeout=30)
+    _, talk = process.communicate(timeout=PATIENCE)
     assert process.returncode == 143, talk
     assert folder.state() is State.PLANNED
 
@@ -297,7 +298,7 @@ def test_a_disk_too_full_for_a_word_is_said_on_stderr(run):
     process = started(
         folder, before="import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (0, resource.RLIM_INFINITY))"
     )
-    _, talk = process.communicate(timeout=60)
+    _, talk = process.communicate(timeout=PATIENCE)
     assert process.returncode == 1
     assert "File too large" in talk
     assert "Traceback" not in talk
