@@ -18,7 +18,7 @@ from flipscale.run import RunFolder, State
 
 WORKER = (sys.executable, str(Path(__file__).with_name("worker.py")))
 
-PATIENCE = 30.0
+PATIENCE = 120.0
 """Seconds until a test gives up waiting for a state that should come within one or two."""
 
 
