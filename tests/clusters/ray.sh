@@ -68,11 +68,23 @@ pids_of() {
 }
 
 # `ray start`, but 127.0.0.1 is not replaced by the address of a network card. Ray has a variable for that (below), which
-# all its processes obey; `ray start` itself takes it to mean that a cluster has one node.
+# all its processes obey; `ray start` itself takes it to mean that a cluster has one node. And it waits longer than 30 s
+# for a node to come up, which is not enough on a busy machine.
 loopback='
+import time
 from ray._private import ray_constants, services
 ray_constants.ENABLE_RAY_CLUSTER = True
 services.resolve_ip_for_localhost = lambda host: host
+look, until = services.get_node, time.monotonic() + 120
+def get_node(*node):
+    while True:
+        try:
+            return look(*node)
+        except RuntimeError:
+            if time.monotonic() > until:
+                raise
+            time.sleep(0.1)
+services.get_node = get_node
 from ray.scripts.scripts import main
 main()'
 
@@ -80,13 +92,15 @@ ray_start() { # NAME ARGUMENT...
     local name=$1
     shift
     mkdir -p "$folder/log"
-    # No usage statistics, no search for other clusters, and a dead machine is noticed in seconds. Worker ports of 0 are
-    # free ones: nodes that share an address would otherwise hand out the same.
-    FLIPSCALE_RAY_NODE=$folder/$name/ RAY_ADDRESS='' RAY_USAGE_STATS_ENABLED=0 PYTHONPATH=$here${PYTHONPATH:+:$PYTHONPATH} \
+    # No usage statistics, no token, no search for other clusters, and a dead machine is noticed in seconds. Worker ports
+    # of 0 are free ones: nodes that share an address would otherwise hand out the same.
+    FLIPSCALE_RAY_NODE=$folder/$name/ RAY_ADDRESS='' RAY_USAGE_STATS_ENABLED=0 RAY_AUTH_MODE=disabled \
+        PYTHONPATH=$here${PYTHONPATH:+:$PYTHONPATH} \
         RAY_health_check_period_ms=1000 RAY_health_check_timeout_ms=1000 RAY_health_check_failure_threshold=3 \
         RAY_DISABLE_IMPORT_WARNING=1 RAY_enable_metrics_collection=0 RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER=0 \
         setsid "$python" -c "$loopback" start "$@" --node-name="$name" --node-ip-address=127.0.0.1 \
-        --min-worker-port=0 --max-worker-port=0 --include-log-monitor=false --disable-usage-stats --object-store-memory=100000000 </dev/null >"$folder/log/$name.log" 2>&1 || {
+        --min-worker-port=0 --max-worker-port=0 --include-log-monitor=false --disable-usage-stats \
+        --object-store-memory=100000000 </dev/null >"$folder/log/$name.log" 2>&1 || {
         echo "$name did not come up; look into $folder/log/$name.log" >&2
         return 1
     }
@@ -141,10 +155,10 @@ PYTHON
 }
 
 wait_for_nodes() { # so many workers, and Ray's Jobs API
-    local until=$((SECONDS + 90))
+    local until=$((SECONDS + 180))
     until [[ $(nodes_alive | grep -c ALIVE) -ge $(($1 + 1)) ]]; do
         if ((SECONDS > until)); then
-            echo "the nodes did not come up in 90 s; look into $folder/log and $folder/tmp" >&2
+            echo "the nodes did not come up in 180 s; look into $folder/log and $folder/tmp" >&2
             return 1
         fi
         sleep 0.3

@@ -297,7 +297,9 @@ def test_the_command_line_sends_a_study_and_returns(tmp_path, ray, monkeypatch):
     assert "submitted 0 runs, left alone 2 finished\n" in flipscale("submit", "small.yaml", *on_ray).stderr
 
 
-def test_without_an_address_a_ray_is_started_here_on_loopback_and_the_next_submit_joins_it(tmp_path, ray, monkeypatch):
+def test_without_an_address_a_ray_is_started_here_on_loopback_and_ends_by_itself_alone_with_checkpoints(
+    tmp_path, ray, monkeypatch
+):
     monkeypatch.delenv("RAY_ADDRESS")
     home = Path(tempfile.mkdtemp(prefix="ray-", dir="/tmp"))  # Paths of sockets have to be short.
     monkeypatch.setenv("RAY_TMPDIR", str(home))
@@ -313,16 +315,17 @@ def test_without_an_address_a_ray_is_started_here_on_loopback_and_the_next_submi
             first = re.match(r"starting a Ray on this machine; `kill (\d+)` ends it\nsubmitted 1 run to ray\n", said[0])
             keeper = int(first[1])
         assert said[1].startswith("submitted 1 run to ray, left alone 1 ")
-        with frozen(*(folder(results, run) for run in runs)) as (_, lease):
+        with frozen(*(folder(results, run) for run in runs)) as (at_work, lease):
             processes = with_descendants({keeper})
             assert lease["pid"] in processes
             found = addresses_listened_at(processes)
+            os.kill(keeper, signal.SIGTERM)
+            wait_until(lambda: is_signalled(lease))
         assert set(found) == {"127.0.0.1"}
         assert found.total() >= 8
-        assert set(end(runs, results).values()) == {State.FINISHED}
-        processes = with_descendants({keeper})
-        os.kill(keeper, signal.SIGTERM)
         wait_until(lambda: not any(is_alive(pid, None) for pid in processes))
+        assert (at_work.path / "checkpoint.pt").exists()
+        assert at_work.failures() == []
         assert ray.alive() == {"w1", "w2"}
         keeper = None
     finally:

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -137,7 +138,11 @@ def _our_ray() -> str:
             url = str(json.loads((home / "running.json").read_text(encoding="utf-8"))["url"])
             if _is_dashboard(url):
                 return url
-        return _start_here(home)
+        try:
+            return _start_here(home)
+        except LaunchError:
+            # A node that takes over 30 s to come up, as on a busy machine, ends itself.
+            return _start_here(home)
 
 
 def _home() -> Path:
@@ -170,6 +175,8 @@ def _start_here(home: Path) -> str:
     command = [sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block", "--disable-usage-stats"]
     command += [f"--{name}={value}" for name, value in options.items()]
     environment = {name: value for name, value in os.environ.items() if name not in _ADDRESSES} | ONE_NODE
+    # Where nothing is said Ray would ask for a token as soon as a file has one, and its clients would send none.
+    environment.setdefault("RAY_AUTH_MODE", "disabled")
     up = home / "ray_current_cluster"  # Ray writes it when all is up.
     up.unlink(missing_ok=True)
     with open(home / "start.log", "wb") as log:
@@ -211,6 +218,8 @@ def _is_dashboard(url: str) -> bool:
     try:
         with urllib.request.urlopen(f"{url}/api/version", timeout=ANSWER_SECONDS):
             return True
+    except urllib.error.HTTPError as error:
+        return error.code in (401, 403)  # It wants a token, which Ray's own client sends.
     except (OSError, ValueError, http.client.HTTPException):
         return False
 
