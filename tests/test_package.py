@@ -100,7 +100,7 @@ def test_a_study_runs_from_the_wheel_without_the_source(wheel: Path, tmp_path: P
     assert Path(where.strip()) == packages / "flipscale/__init__.py"
     command = home / "bin/flipscale"
     run([command, "init"], here)
-    assert "24 runs" in run([command, "plan", "study.yaml"], here)
+    assert "36 runs" in run([command, "plan", "study.yaml"], here)
     (here / "one.yaml").write_text(STUDY)
     said = run([command, "run", "one.yaml", "--no-mlflow"], here)
     assert "(4 of 4 runs)" in said

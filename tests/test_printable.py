@@ -107,7 +107,7 @@ def test_a_name_that_is_not_utf8_fails_one_run_and_every_verb_goes_on(tmp_path, 
         done = flipscale(*arguments, cwd=tmp_path, code=code, environment=environment)
         return done.stdout + done.stderr
 
-    planned = json.loads(say("plan", "four.yaml", "--json"))["runs"]
+    planned = json.loads(flipscale("plan", "four.yaml", "--json", cwd=tmp_path, environment=environment).stdout)["runs"]
     folders = [RunFolder(tmp_path / "results/runs" / asked["id"]) for asked in planned]
     for run, asked in zip(folders, planned, strict=True):
         settings = asked["settings"]
