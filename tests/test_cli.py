@@ -86,7 +86,9 @@ def test_submit_again_starts_nothing(ran: Path) -> None:
 def test_status_json_has_every_run_and_the_counts(ran: Path) -> None:
     said = json.loads(flipscale("status", "mask.yaml", "--json", cwd=ran).stdout)
     assert said["counts"] == {"finished": 8}
-    assert [sorted(run) for run in said["runs"]] == [["detail", "failures", "id", "state"]] * 8
+    assert [sorted(run) for run in said["runs"]] == [
+        ["detail", "failures", "id", "images_per_second", "seconds_since_step", "state"]
+    ] * 8
     assert {run["state"] for run in said["runs"]} == {"finished"}
 
 
