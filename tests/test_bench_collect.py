@@ -34,7 +34,7 @@ def test_every_verb_is_run_on_a_study_that_has_something_to_draw(tmp_path):
     assert facts["runs"] == large_study.CELLS
     said = {verb: one["said"].replace(f"{tmp_path}/", "") for verb, (one,) in facts["verbs"].items()}
     assert said == {
-        "plan": "2000 runs, 9.71e+15 FLOPs, 67.5 core-hours",
+        "plan": "2,000 runs, 9.71e+15 FLOPs, 67.5 core-hours",
         "status": "2000 of 2000 finished, 100% of the FLOPs",
         "collect": ("wrote results/study/results.csv (2000 of 2000 runs; 2000 read, the others have not changed)"),
         "plot": f"wrote {3 * facts['figures']} files to plots/study/",
