@@ -97,8 +97,8 @@ def test_a_run_on_a_node_that_is_lost_goes_on_elsewhere_exactly(tmp_path, ray):
     with frozen(here, once="checkpoint.pt") as (_, lease):
         lost = lease["node"]
         ray.kill_node(lost)
-    wait_until(lambda: (here.lease() or {}).get("attempt") == 1)
-    assert here.lease()["node"] != lost
+    again = wait_until(lambda: (lease := here.lease()) and lease["attempt"] == 1 and lease)
+    assert again["node"] != lost
     alone([run], tmp_path / "alone")
     assert end([run], results) == {run.id: State.FINISHED}, logs(results)
     (failure,) = here.failures()
@@ -312,9 +312,11 @@ def test_without_an_address_a_ray_is_started_here_on_loopback_and_ends_by_itself
             done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
             assert done.returncode == 0, done.stderr
             said.append(done.stderr)
-            first = re.match(r"starting a Ray on this machine; `kill (\d+)` ends it\nsubmitted 1 run to ray\n", said[0])
+            first = re.search(
+                r"starting a Ray on this machine; `kill (\d+)` ends it\nsubmitted 1 run to ray\n", said[0]
+            )
             keeper = int(first[1])
-        assert said[1].startswith("submitted 1 run to ray, left alone 1 ")
+        assert "\nsubmitted 1 run to ray, left alone 1 " in said[1]
         with frozen(*(folder(results, run) for run in runs)) as (at_work, lease):
             processes = with_descendants({keeper})
             assert lease["pid"] in processes

@@ -124,9 +124,9 @@ def test_a_run_on_a_node_that_is_lost_goes_on_elsewhere_and_has_one_writer(tmp_p
     here = folder(results, run)
     with frozen(here, once="checkpoint.pt") as (_, first):
         slurm.kill_node(first["node"])
+        again = wait_until(lambda: (lease := here.lease()) and lease["attempt"] == 1 and lease)
+        assert again["node"] != first["node"]
         alone([run], tmp_path / "alone")
-        wait_until(lambda: (here.lease() or {}).get("attempt") == 1)
-        assert here.lease()["node"] != first["node"]
     assert end([run], results) == {run.id: State.FINISHED}, logs(results)
     (failure,) = here.failures()
     assert (failure["kind"], failure["node"]) == ("node", first["node"])
