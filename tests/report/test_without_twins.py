@@ -72,7 +72,7 @@ def test_a_study_without_masked_runs_is_reported_with_scores_and_costs(study, tm
     answer = section(page, "answer")
     assert why in answer
     assert why in section(page, "comparison")
-    assert ("contrastive loss" if kind == "command" else "Zero-shot classification, top 1") in answer
+    assert ("Held-out loss, nats" if kind == "command" else "Zero-shot accuracy, top 1") in answer
     assert f"({len(report.evidence.results)} run" in section(page, "cost")
     assert 'id="chart-scores"' in page
     assert "gains-figure" not in page[: page.index("<script")]
