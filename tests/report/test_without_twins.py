@@ -112,7 +112,7 @@ def test_a_study_without_scores_is_reported_by_its_training_loss(study, tmp_path
     assert [path.name for path in drawn.files] == ["predicted_cost.svg", "predicted_cost.png", "predicted_cost.pdf"]
     assert drawn.skipped["accuracy_vs_samples"] == "no run has a score"
     page = write_report(read, planned, file, tmp_path / "results", tmp_path / "plots").path.read_text()
-    assert "Mean training loss of the last 5 % of steps: 2." in section(page, "answer")
+    assert "Training loss at the end, nats (lower is better): 2." in section(page, "answer")
     assert "No run of these results has a score" in section(page, "answer")
     assert "final_loss" in section(page, "figures")
 
@@ -123,7 +123,7 @@ def test_run_of_a_single_run_ends_well_and_writes_the_report(tmp_path: Path) -> 
     assert "The study names no baseline, so there is nothing to compare." in done.stdout
     page = (tmp_path / "plots/one/report.html").read_text()
     assert "1 of 1 run finished" in page
-    assert "Zero-shot classification, top 1:" in section(page, "answer")
+    assert "Zero-shot accuracy, top 1:" in section(page, "answer")
     for verb in ("plot", "compare"):
         flipscale(verb, "one.yaml", cwd=tmp_path)
     assert "there is no curve to fit" in flipscale("fit", "one.yaml", cwd=tmp_path, code=1).stderr
