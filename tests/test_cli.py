@@ -231,7 +231,7 @@ def test_shards_are_trained_on_and_evaluated_by_retrieval(tmp_path: Path) -> Non
     shutil.rmtree(tmp_path / "results/runs")
     for shard in (tmp_path / "pairs").iterdir():
         shard.write_bytes(shard.read_bytes()[:20_000])
-    done = flipscale("submit", "web.yaml", cwd=tmp_path, code=1)
+    done = flipscale("submit", "web.yaml", "--no-check", cwd=tmp_path, code=1)
     assert "failed (data)" in done.stderr
     assert re.search(r"pairs/0000\d.tar: (not a whole tar file|cut off)", done.stderr)
 
@@ -262,7 +262,10 @@ def test_a_study_over_its_budget_is_not_submitted(tmp_path: Path) -> None:
 
 def test_missing_data_fails_the_runs_in_words(tmp_path: Path) -> None:
     (tmp_path / "mask.yaml").write_text(STUDY.replace("data: shapes", "data: {webdataset: 'nowhere/{0..3}.tar'}"))
-    done = flipscale("run", "mask.yaml", cwd=tmp_path, code=1)
+    refused = flipscale("run", "mask.yaml", cwd=tmp_path, code=1)
+    assert "nowhere/0.tar" in refused.stderr
+    assert not (tmp_path / "results/runs").exists()
+    done = flipscale("run", "mask.yaml", "--no-check", cwd=tmp_path, code=1)
     assert "failed (data)" in done.stderr
     assert "nowhere/0.tar" in done.stderr
     assert "cancelled, its submission was stopped, as its first" in done.stderr

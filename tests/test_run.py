@@ -14,6 +14,7 @@ import pytest
 
 from flipscale.errors import LeaseLost, RunFolderError
 from flipscale.run import FailureKind, RunFolder, State, replacing
+from tests.patience import PATIENCE
 
 
 @pytest.fixture
@@ -123,18 +124,17 @@ def test_who_has_lost_the_lease_writes_nothing(folder: RunFolder) -> None:
     assert sorted(path.name for path in folder.path.iterdir()) == ["lease.json", "lease.lock", "life.json", "run.json"]
 
 
-def _take(path: Path, start: float, taken: "multiprocessing.Queue[bool]") -> None:
-    time.sleep(max(0.0, start - time.time()))
+def _take(path: Path, together: "multiprocessing.synchronize.Barrier", taken: "multiprocessing.Queue[bool]") -> None:
+    together.wait(PATIENCE)
     with RunFolder(path).hold() as lease:
         taken.put(lease is not None)
-        time.sleep(1.0)
+        together.wait(PATIENCE)  # Nobody drops it before all have tried.
 
 
 def test_of_many_takers_at_once_one_gets_the_lease(folder: RunFolder) -> None:
     context = multiprocessing.get_context("fork")
-    taken = context.Queue()
-    start = time.time() + 0.3
-    takers = [context.Process(target=_take, args=(folder.path, start, taken)) for _ in range(8)]
+    taken, together = context.Queue(), context.Barrier(8)
+    takers = [context.Process(target=_take, args=(folder.path, together, taken)) for _ in range(8)]
     for taker in takers:
         taker.start()
     for taker in takers:
