@@ -12,12 +12,14 @@ from tests.clusters.ray import RayCluster
 from tests.clusters.slurm import SlurmCluster, missing
 from tests.parts import need
 
-LANES = {"slurm": "slurm", "ray": "ray", "browser": "browser", "here": "browser", "database": "postgresql"}
+LANES = {"slurm": "slurm", "ray": "ray", "browser": "browser", "database": "postgresql"}
 """Fixtures that take long to make, and the lane of the tests that use them."""
 
 
 def lane_of(item: pytest.Item) -> str:
     """The real part that a test needs, or else its file."""
+    if item.path.parent.name == "report":
+        return "browser"  # They share a study that is run once.
     used = getattr(item, "fixturenames", ())
     return next((LANES[name] for name in used if name in LANES), item.nodeid.partition("::")[0])
 

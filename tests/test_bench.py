@@ -14,6 +14,8 @@ from flipscale.cost import cost
 from flipscale.errors import FlipscaleError
 from tests.parts import need
 
+pytestmark = pytest.mark.slow
+
 
 def need_webdataset() -> None:
     found = "0"
@@ -23,7 +25,6 @@ def need_webdataset() -> None:
     need(fits, "webdataset 0.2.5 to 0.2.86, which open_clip's training program can do with")
 
 
-@pytest.mark.slow
 def test_both_programs_take_the_same_steps_on_the_same_samples(tmp_path, capsys):
     need_webdataset()
     out = tmp_path / "tiny.json"
@@ -50,7 +51,6 @@ def test_both_programs_take_the_same_steps_on_the_same_samples(tmp_path, capsys)
     assert kept["table"][2].startswith("| ViT-w16d1-4 | 0.5 | ")
 
 
-@pytest.mark.slow
 def test_a_program_that_fails_is_quoted(tmp_path):
     arguments = ["--sizes", "ViT-w16d1-4", "--masks", "0", "--repeats", "1", "--steps", "2", "--batch", "32"]
     with pytest.raises(

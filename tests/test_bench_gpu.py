@@ -13,6 +13,8 @@ from flipscale.cost import cost
 from flipscale.train.processes import Group
 from tests.gpu import __main__ as test_gpu
 
+pytestmark = pytest.mark.slow
+
 ONE = Configuration("ViT-B-32", 0.5, "bf16", 1024)
 MEASURED = Measured(30.0, 10, (0.2, 0.25, 0.3), 21 << 30, 24 << 30)
 

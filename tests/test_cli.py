@@ -17,6 +17,8 @@ from PIL import Image
 from tests.parts import need
 from tests.patience import wait_until
 
+pytestmark = pytest.mark.slow
+
 STUDY = """\
 schema: 1
 question: Does it run?

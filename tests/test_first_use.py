@@ -15,6 +15,8 @@ from flipscale.plan import plan
 from flipscale.study import read_study
 from tests.test_cli import STUDY, flipscale
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[1]
 
 PLAIN = "schema: 1\nbase: {data: shapes, model: ViT-w16d1-4, samples: 320, batch_size: 32, lr: 1e-3}\n"

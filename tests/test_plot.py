@@ -17,6 +17,8 @@ from flipscale.plot import FIGURES, Undrawable, draw_figure, plot_all, shown, sm
 from flipscale.plot.labels import Labels
 from flipscale.plot.style import line_style
 
+pytestmark = pytest.mark.slow
+
 BASELINE = {"mask_ratio": 0}
 PARAMS = {"ViT-w48d3-4": 210_000, "ViT-w96d4-4": 880_000}
 

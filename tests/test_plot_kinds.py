@@ -22,6 +22,8 @@ from flipscale.plot.style import REFERENCE
 from tests.made_up import GROWTH, isoflop_runs
 from tests.test_plot import drawn, study, texts
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[1]
 
 BASELINES = {

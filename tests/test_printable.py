@@ -16,6 +16,8 @@ from flipscale.study import read_study
 from flipscale.track import settled
 from flipscale.train.data.folder import named, read
 
+pytestmark = pytest.mark.slow
+
 ODD = os.fsdecode(b"caf\xe9")
 """A name in Latin-1, as Python gives names that are not UTF-8."""
 
@@ -93,7 +95,6 @@ def test_a_reason_that_an_earlier_flipscale_or_a_program_wrote_can_be_printed(tm
 # The worker
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     "environment",
     [{}, NOT_UTF8, {"LC_ALL": "C", "PYTHONIOENCODING": "ascii"}],
@@ -184,7 +185,6 @@ def test_mlflow_is_left_out_where_the_results_are_not_in_utf8(tmp_path):
     assert settled("http://127.0.0.1:1", tmp_path / ODD) == "http://127.0.0.1:1"
 
 
-@pytest.mark.slow
 def test_results_may_be_in_a_folder_that_is_not_utf8(tmp_path):
     here = tmp_path / ODD
     here.mkdir()

@@ -22,6 +22,7 @@ from flipscale.errors import FlipscaleError
 from flipscale.track import Source, mirror, settled, ui_command, without_secrets
 
 pytestmark = [
+    pytest.mark.slow,
     # MLflow 3.17 on SQLAlchemy 2.1, and its server's client: theirs to mend.
     pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy:DeprecationWarning"),
     pytest.mark.filterwarnings("ignore:unclosed database:ResourceWarning"),

@@ -19,6 +19,8 @@ import pytest
 from tests.patience import PATIENCE
 from tests.test_cli import STUDY, flipscale
 
+pytestmark = pytest.mark.slow
+
 ENTER, LEAVE = "\x1b[?1049h\x1b[?25l", "\x1b[?25h\x1b[?1049l"
 
 
@@ -76,7 +78,6 @@ class Terminal:
         return code
 
 
-@pytest.mark.slow
 def test_watch_draws_a_study_in_place_until_it_has_ended(tmp_path: Path) -> None:
     (tmp_path / "mask.yaml").write_text(STUDY.replace("[320, 640]", "[9600]"))
     flipscale("submit", "mask.yaml", "--detach", cwd=tmp_path)
@@ -109,7 +110,6 @@ def test_watch_draws_a_study_in_place_until_it_has_ended(tmp_path: Path) -> None
         assert sum(": finished" in line for line in lines) >= 1
 
 
-@pytest.mark.slow
 def test_ctrl_c_leaves_the_terminal_as_it_was_and_the_runs_go_on(tmp_path: Path) -> None:
     (tmp_path / "mask.yaml").write_text(STUDY.replace("[320, 640]", "[256k]").replace("seeds: 2", "seeds: 1"))
     flipscale("submit", "mask.yaml", "--detach", cwd=tmp_path)

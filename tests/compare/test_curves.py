@@ -8,6 +8,8 @@ import pytest
 from flipscale.compare import compare, compare_table
 from tests.test_collect import COST, RESULT, planned, write_run
 
+pytestmark = pytest.mark.slow
+
 SEEDS = (0, 1, 2)
 
 

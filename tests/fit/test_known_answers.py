@@ -9,6 +9,8 @@ import pytest
 
 from flipscale.fit import Options, fit, isoflop
 
+pytestmark = pytest.mark.slow
+
 HERE = Path(__file__).parent / "known_answers"
 """Published runs; its README.md names their sources."""
 

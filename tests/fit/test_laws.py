@@ -10,6 +10,8 @@ from flipscale.errors import ResultsError
 from flipscale.fit import LAWS, Options, fit, law_named
 from flipscale.fit.law import Array
 
+pytestmark = pytest.mark.slow
+
 POINT_ONLY = Options(draws=0)
 
 G, S = np.geomspace(1e9, 1e12, 5), np.geomspace(1e8, 3e10, 5)

@@ -7,6 +7,8 @@ import pytest
 from flipscale.errors import ResultsError
 from flipscale.fit import Options, forecast
 
+pytestmark = pytest.mark.slow
+
 QUICK = Options(draws=300)
 
 

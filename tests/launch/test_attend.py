@@ -18,6 +18,8 @@ from flipscale.run import ATTEMPT, JOB, NODE, FailureKind, State
 from tests.launch.contract import WORKER, StandInRun, begun, folder, starts, wait_for
 from tests.patience import PATIENCE, wait_until
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 JOB_ID = "slurm/20260101-000000-abc-0/0"
 

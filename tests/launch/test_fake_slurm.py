@@ -11,6 +11,8 @@ import pytest
 from tests.launch import fake_slurm
 from tests.patience import PATIENCE
 
+pytestmark = pytest.mark.slow
+
 
 class Cluster:
     """A fake SLURM in a folder, and its programs as a shell would call them."""

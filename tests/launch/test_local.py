@@ -16,6 +16,8 @@ from flipscale.launch.local import LocalLauncher
 from flipscale.run import State, is_alive
 from tests.launch.contract import WORKER, LauncherContract, StandInRun, begun, folder, starts, wait_for
 
+pytestmark = pytest.mark.slow
+
 
 class TestLocal(LauncherContract):
     def launcher(self, results):

@@ -22,6 +22,8 @@ from tests.launch import fake_slurm
 from tests.launch.contract import WORKER, LauncherContract, StandInRun, folder, starts, wait_for
 from tests.patience import PATIENCE, wait_until
 
+pytestmark = pytest.mark.slow
+
 SITE = {**DEFAULTS, "partition": "main", "time": 600, "warning": 20}
 
 

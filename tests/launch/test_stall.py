@@ -22,6 +22,8 @@ from tests.launch.contract import StandInRun, folder, wait_for
 from tests.launch.real import alone, assert_same, end, frozen, logs, runs_of
 from tests.patience import wait_until
 
+pytestmark = pytest.mark.slow
+
 
 def asked(stalled=None, trainer="flipscale"):
     return {"settings": {"trainer": {trainer: {}}}, "resources": {"stalled": stalled}}

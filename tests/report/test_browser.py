@@ -11,6 +11,8 @@ import pytest
 from tests.report.conftest import QUESTION
 from tests.report.synthetic import write_study
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def opened(browser: Any, here: Path) -> Iterator[Any]:

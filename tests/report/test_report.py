@@ -17,6 +17,8 @@ from flipscale.study import read_study
 from tests.report.synthetic import write_study
 from tests.test_cli import STUDY, flipscale
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 
 

@@ -16,6 +16,8 @@ from flipscale.study import Study, read_study
 from tests.report.synthetic import SCORES, write_results
 from tests.test_cli import flipscale
 
+pytestmark = pytest.mark.slow
+
 BASE = "schema: 1\nbase: {data: shapes, model: ViT-w16d1-4, text_length: 16, samples: 320, batch_size: 32, lr: 1e-3}\n"
 
 SINGLE = BASE + "evaluation: {images: 100}\n"

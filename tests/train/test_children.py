@@ -19,6 +19,8 @@ from flipscale.run import FailureKind, RunFolder, State, write_json
 from flipscale.train import task, train
 from tests.train.conftest import SETTINGS
 
+pytestmark = pytest.mark.slow
+
 TUNING = {"samples": 128, "lr": 1e-4, "warmup": 32, "batch_size": 16, "mask_ratio": 0.0}
 
 Ask = Callable[..., RunFolder]

@@ -21,6 +21,8 @@ from flipscale.train.failure import Failed, why
 from flipscale.train.stop import Stop
 from tests.patience import wait_until
 
+pytestmark = pytest.mark.slow
+
 DOCS = Path(__file__).parents[2] / "docs" / "trainers.md"
 
 OUTCOME = """

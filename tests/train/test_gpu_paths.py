@@ -23,6 +23,8 @@ from flipscale.train.task import forget_peak_memory
 from flipscale.train.training import Training
 from tests.train.test_loop import first_batch, training_of
 
+pytestmark = pytest.mark.slow
+
 # What waits for the device
 
 
@@ -197,7 +199,6 @@ def test_a_checkpoint_holds_the_gradient_scale(settings, run, monkeypatch):
 # Compiling
 
 
-@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::DeprecationWarning:torch")
 @pytest.mark.filterwarnings("ignore::FutureWarning:torch")
 def test_every_run_of_a_process_is_compiled(settings, monkeypatch):

@@ -23,6 +23,8 @@ need(find_spec("resvg_py") is not None, "resvg-py (pip install flipscale[icons])
 from flipscale.train.data.iconify import Icon, Name, draw, read_names, visible_icons  # noqa: E402
 from flipscale.train.data.icons import Icons, build_icons  # noqa: E402
 
+pytestmark = pytest.mark.slow
+
 SQUARE = '<path fill="currentColor" d="M4 4h16v16H4z"/>'
 LEFT_HALF = '<path fill="currentColor" d="M0 0h12v24H0z"/>'
 TOP_LEFT = '<path fill="currentColor" d="M0 0h12v12H0z"/>'
@@ -350,7 +352,6 @@ def test_the_readme_names_authors_licences_and_what_is_left_out(built: Icons) ->
     assert "| copyleft |" not in readme
 
 
-@pytest.mark.slow
 def test_the_same_package_gives_the_same_bytes_in_any_order_and_number_of_workers(
     built: Icons, package: Path, tmp_path: Path
 ) -> None:

@@ -12,6 +12,8 @@ from flipscale.train.mask import PatchMask
 from flipscale.train.model import build, encode_text, load, pixels, save, tokenize, weights
 from flipscale.train.objective import Objective
 
+pytestmark = pytest.mark.slow
+
 TEXTS = ["a big red star", "a small blue ring left of a big red star"]
 
 

@@ -36,6 +36,8 @@ from flipscale.train.task import asked_of, evaluations_of, open_training_data
 from tests.parts import need
 from tests.patience import PATIENCE
 
+pytestmark = pytest.mark.slow
+
 DOCS = Path(__file__).parents[2] / "docs" / "trainers.md"
 
 OPEN_CLIP = {"open_clip": {"arguments": None}}
@@ -95,7 +97,6 @@ def write_shards(folder: Path, shards: int, pairs: int, caption: str = "txt", da
 # The program, for real
 
 
-@pytest.mark.slow
 def test_a_run_through_the_command_line_ends_with_scores_and_weights_that_load_everywhere(asked):
     need_webdataset()
     folder = asked(data_size=320)
@@ -159,7 +160,6 @@ def test_a_run_through_the_command_line_ends_with_scores_and_weights_that_load_e
     ]
 
 
-@pytest.mark.slow
 def test_own_shards_are_read_as_they_are_and_what_the_program_evaluates_itself_is_kept(asked, tmp_path):
     need_webdataset()
     urls = write_shards(tmp_path / "shards", shards=2, pairs=64)
@@ -188,7 +188,6 @@ def test_own_shards_are_read_as_they_are_and_what_the_program_evaluates_itself_i
     assert not list((tmp_path / "cache").glob("open_clip-*"))
 
 
-@pytest.mark.slow
 def test_a_stopped_run_goes_on_after_its_last_whole_epoch(asked):
     need_webdataset()
     folder = asked(data_size=160, samples=160 * 12, mask_ratio=0.0)
@@ -217,7 +216,6 @@ def test_a_stopped_run_goes_on_after_its_last_whole_epoch(asked):
     assert folder.result()["train_seconds"] == folder.records()[0][-2]["seconds"]
 
 
-@pytest.mark.slow
 def test_shards_of_which_too_many_samples_cannot_be_read_are_an_error(asked, tmp_path):
     need_webdataset()
     urls = write_shards(tmp_path / "shards", shards=1, pairs=40, damaged=range(20))
@@ -227,7 +225,6 @@ def test_shards_of_which_too_many_samples_cannot_be_read_are_an_error(asked, tmp
     assert not (folder.path / "model.pt").exists()
 
 
-@pytest.mark.slow
 def test_torchrun_starts_it_and_on_a_cpu_it_cannot_train_with_several_processes(asked):
     """Why `refuse` refuses: should this fail one day, open_clip can."""
     need_webdataset()

@@ -20,6 +20,8 @@ from flipscale.train.processes import _slurm
 from tests.patience import PATIENCE, wait_until
 from tests.train.conftest import SETTINGS
 
+pytestmark = pytest.mark.slow
+
 SMOOTH = {"eps": 1e-3}
 """With AdamW's usual eps a gradient of almost 0 moves a weight by lr one way or the other, as it is rounded."""
 
@@ -75,7 +77,6 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, str], R
     return runs
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("split", SPLITS)
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_a_split_batch_gives_the_loss_and_the_weights_of_the_whole_one(trained, variant, split):
@@ -88,7 +89,6 @@ def test_a_split_batch_gives_the_loss_and_the_weights_of_the_whole_one(trained, 
     assert parts.result()["scores"]["held_out_loss"] == pytest.approx(whole.result()["scores"]["held_out_loss"], 1e-3)
 
 
-@pytest.mark.slow
 def test_facts_are_of_all_processes_together(trained):
     one, two = (trained["masked", split].result() for split in ("whole", "two processes"))
     assert (one["devices"], two["devices"]) == (1, 2)
@@ -152,7 +152,6 @@ def gone(pid: int) -> bool:
 LONG = {"samples": 160 * 32}
 
 
-@pytest.mark.slow
 def test_a_killed_run_of_two_processes_goes_on_as_if_nothing_had_happened(ask):
     whole, killed = ask("whole", **LONG), ask("killed", **LONG)
     process = started(killed)
@@ -169,7 +168,6 @@ def test_a_killed_run_of_two_processes_goes_on_as_if_nothing_had_happened(ask):
     assert all(torch.equal(found[name], expected[name]) for name in expected)
 
 
-@pytest.mark.slow
 def test_a_signal_to_another_process_than_the_first_stops_all_with_a_checkpoint(ask):
     run, never = ask(samples=100_000), ask("never")
     process = started(run, never)
@@ -184,7 +182,6 @@ def test_a_signal_to_another_process_than_the_first_stops_all_with_a_checkpoint(
     assert gone(child)
 
 
-@pytest.mark.slow
 def test_a_process_that_is_killed_fails_the_run_by_its_name_and_the_next_run_goes_on(ask):
     run, following = ask(samples=100_000), ask("following")
 
@@ -225,7 +222,6 @@ task.open_data, Training.step = broken, too_large
 """The first run's data cannot be opened, and the second runs out of memory in its sixth step."""
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("rank", [0, 1])
 def test_a_failure_of_one_process_is_recorded_by_its_kind(ask, free_port, rank):
     """The processes are started from outside, as torchrun does."""
@@ -249,7 +245,6 @@ def test_a_failure_of_one_process_is_recorded_by_its_kind(ask, free_port, rank):
     assert training.lease() is None
 
 
-@pytest.mark.slow
 def test_torchrun_starts_the_processes_and_a_run_that_diverges_does_not_take_its_neighbour_along(ask):
     hot, good = ask("hot", resources={}, lr=1e30, warmup=0), ask("good", resources={})
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m", "flipscale"]

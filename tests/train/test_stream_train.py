@@ -18,6 +18,8 @@ from flipscale.run import RunFolder, State
 from tests.patience import PATIENCE
 from tests.train.conftest import SETTINGS
 
+pytestmark = pytest.mark.slow
+
 BAD = {150, 777, 2001}
 """Pairs of which the image is none."""
 
@@ -87,7 +89,6 @@ def kill_in_the_middle(run: RunFolder) -> None:
     process.wait()
 
 
-@pytest.mark.slow
 def test_a_run_of_two_processes_on_streamed_shards_that_is_killed_ends_as_one_that_is_not(
     tmp_path: Path, shards: Path
 ) -> None:

@@ -19,6 +19,8 @@ from flipscale.train import train
 from tests.patience import PATIENCE
 from tests.train.conftest import SETTINGS
 
+pytestmark = pytest.mark.slow
+
 LONG = {"samples": 160 * 32, "evaluation": {"data": None, "images": 160, "at": [0.5], "templates": None}}
 """A run long enough to be stopped on the way."""
 
