@@ -51,12 +51,8 @@ def check_runs(study: "Study", runs: "Sequence[Run]") -> "Checked":
 
 def refuse_unready(study: "Study", runs: "Sequence[Run]") -> None:
     """Raise InputsError, with every problem, where something that these runs read is missing or wrong."""
-    from flipscale.errors import InputsError
-
     checked = check_runs(study, runs)
-    if checked.problems:
-        lines = "\n".join(checked.problems)
-        raise InputsError(f"{lines}\nNothing was started. Correct this, or add --no-check to start anyway.")
+    checked.raise_if_any("Nothing was started. Correct this, or add --no-check to start anyway.")
 
 
 def hours_unit(planned: "Plan") -> str:

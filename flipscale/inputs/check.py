@@ -25,10 +25,10 @@ from flipscale.study import SETTINGS, Study
 from flipscale.study.document import Path_, Place
 
 IMAGENET_CLASSES = 1000
-"""`classes: imagenet` stands for open_clip's names of so many classes."""
+"""How many classes `classes: imagenet` stands for, with open_clip's names."""
 
 _ROWS = 20
-"""So many images of a table of captions are looked for."""
+"""How many images of a table of captions are looked for."""
 
 _WORDS = {
     "data_sets": ("data set", "data sets"),
@@ -53,9 +53,10 @@ class Checked:
     not_checked: tuple[str, ...]
     """What was left alone, and why."""
 
-    def raise_if_any(self) -> None:
+    def raise_if_any(self, then: str = "") -> None:
+        """Raise InputsError with every problem, and with `then` on a line of its own."""
         if self.problems:
-            raise InputsError("\n".join(self.problems))
+            raise InputsError("\n".join([*self.problems, *filter(None, [then])]))
 
     def to_dict(self) -> dict[str, Any]:
         return {

@@ -38,10 +38,10 @@ _BLOCK = 512
 """Tar files are made of blocks of this many bytes, and end with blocks of zeros."""
 
 _SAMPLES = 256
-"""So many samples of a shard are looked at before it is said to hold none."""
+"""How many samples of a shard are looked at before it is said to hold none."""
 
 _FEW = 16
-"""Up to so many shards of a folder are looked up one by one; for more the folder is listed once."""
+"""Up to this many shards of a folder are looked up one by one; for more, the folder is listed once."""
 
 Place = tuple[int, int]
 """Where the content of a file in a shard begins, and its length."""

@@ -6,13 +6,15 @@ the lease in each folder decides who does a run, so handing a run out twice wast
 
 launcher.py   what a launcher is; Request, Job, Whereabouts
 site.py       the site file of a cluster
-local.py      this machine
+local/        this machine
 slurm/        SLURM
 ray/          Ray
 pack.py       which runs belong together
 memory.py     how much main memory a run needs
 policy.py     what is done about a failure, by its kind
 attend.py     sees a list of runs through inside a job
+stall.py      when a run counts as stalled, and how it is ended
+tree.py       a process and all that it started
 progress.py   how far runs are, and how that is said
 screen.py     the same as a screenful, for who watches
 """

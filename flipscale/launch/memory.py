@@ -29,10 +29,10 @@ BATCHES = 12
 """Batches of a process that wait as bytes, at most: two for each loader, and as many numbers while one is used."""
 
 SIMILARITIES = 2**26
-"""So many similarities are computed at a time in an evaluation, at most; two numbers of four bytes each."""
+"""How many similarities an evaluation computes at a time, at most; two numbers of four bytes each."""
 
 STEP = 128 * 2**20
-"""Asked for in steps of so much, so that runs that are alike ask for the same."""
+"""Memory is asked for in steps of this size, so that runs that are alike ask for the same."""
 
 
 def host_memory(request: Request) -> int | None:

@@ -139,7 +139,7 @@ SITE = Keys(
         "stalled": Option(
             Maybe(Duration(never=True)),
             None,
-            "a run without a step for so long has stalled, so it is killed and resumed; or never. null is 20 of its "
+            "a run without a step for this long has stalled: it is killed and resumed; or never. null is 20 of its "
             "steps, and at least 10 min. What a study says goes first",
         ),
         "pack": Option(PACK, PACK.read({}, (), print), "which runs share a job or a GPU"),

@@ -27,7 +27,7 @@ FLOOR_SECONDS = 600.0
 """No run is stalled before, unless its study or its site says so."""
 
 MULTIPLE = 20
-"""So many steps, or times between records, without a sign of life are a stall."""
+"""A run is stalled after this many of its steps, or times between records, without a sign of life."""
 
 START_SECONDS = 7200.0
 """Until the first step data may be fetched and decoded, and a model compiled, each part of which shows no life while it
@@ -35,14 +35,14 @@ lasts. So do parts of an evaluation, such as the linear probe's fits."""
 
 QUIET_SECONDS = 60.0
 QUIET_MULTIPLE = 5
-"""Whoever looks at a run is told of its silence after so long, well before it is a stall."""
+"""`status` and `watch` report silence after this time, well before it is a stall."""
 
 STACKS_SECONDS = 5.0
-"""So long a process may take to write its stacks: it does so in its signal handler, whatever else it does."""
+"""How long a process may take to write its stacks. It does so in its signal handler, whatever else it does."""
 
 TAIL_BYTES = 16384
 RECORDS = 20
-"""So many records at the end of metrics.jsonl tell how long its steps take."""
+"""How many records at the end of metrics.jsonl tell how long its steps take."""
 
 
 @dataclass(frozen=True)

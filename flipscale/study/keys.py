@@ -65,7 +65,7 @@ _RESOURCES = Keys(
         "stalled": Option(
             Maybe(Duration(never=True)),
             None,
-            "a run without a step for so long, as 30m, has stalled, so it is killed and resumed; or never. null is the "
+            "a run without a step for this long (30m) has stalled: it is killed and resumed; or never. null is the "
             "site's, else 20 of its steps, and at least 10 min",
         ),
         "fused": Option(Flag(), True, "whether AdamW updates all weights in one kernel"),

@@ -22,7 +22,7 @@ from flipscale.run import JOB, RunFolder
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2)
 
 AROUND_SECONDS = 0.5
-"""Run folders are looked at so often: on a disk of this machine that is cheap, and who cancels a run waits for it."""
+"""How often run folders are looked at. On a local disk that is cheap, and whoever cancels a run waits for it."""
 
 _SET_PARENT_DEATH_SIGNAL = 1
 """prctl's number for it."""
