@@ -373,18 +373,21 @@ start_munged() {
 }
 
 start_mariadbd() {
+    # MariaDB removes every temporary table in its folder when it starts, also those of another MariaDB.
+    mkdir -p "$folder/db-tmp"
     if [ ! -e "$folder/db/ready" ]; then # also after a start that was killed in between
         begin "making a database"
         rm -rf "$folder/db"
         mariadb-install-db --no-defaults --user=root --datadir="$folder/db" --auth-root-authentication-method=normal \
-            --skip-test-db </dev/null >"$folder/log/mariadb-install.log" 2>&1 || fail "no database" mariadb-install.log
+            --tmpdir="$folder/db-tmp" --skip-test-db </dev/null >"$folder/log/mariadb-install.log" 2>&1 \
+            || fail "no database" mariadb-install.log
         touch "$folder/db/ready"
         end "done"
     fi
     begin "starting mariadbd"
     # Small, and careless with a crash of the machine. slurmdbd insists on a long lock wait.
-    setsid mariadbd --no-defaults --user=root --datadir="$folder/db" --socket="$folder/db/socket" \
-        --pid-file="$folder/run/mariadbd.pid" --bind-address=127.0.0.1 --port="$db_port" --max-connections=40 \
+    setsid mariadbd --no-defaults --user=root --datadir="$folder/db" --tmpdir="$folder/db-tmp" \
+        --socket="$folder/db/socket" --pid-file="$folder/run/mariadbd.pid" --bind-address=127.0.0.1 --port="$db_port" --max-connections=40 \
         --innodb-buffer-pool-size=64M --innodb-log-file-size=32M --innodb-flush-log-at-trx-commit=0 \
         --innodb-lock-wait-timeout=900 --skip-log-bin --performance-schema=OFF \
         </dev/null >>"$folder/log/mariadbd.log" 2>&1 &
