@@ -17,6 +17,7 @@ from flipscale.study.document import Complaints
 from flipscale.study.expression import plain_value
 from flipscale.study.kinds import Keys
 from flipscale.study.settings import EVALUATION, INIT, RECONSTRUCTION, TRAINER, TUNING
+from flipscale.words import device_hours, exact
 
 RECIPE = 1
 """Version of what training does with the same settings. It is part of every id: raise it and all runs are new ones."""
@@ -62,6 +63,16 @@ class Plan:
     def cells(self) -> tuple[Run, ...]:
         """The runs that cells of the study ask for: those of its table."""
         return tuple(run for run in self.runs if run.cell is not None)
+
+    @property
+    def device(self) -> str:
+        """What the plan is priced on: one kind of device for all runs."""
+        return str(self.runs[0].resources["device"])
+
+    @property
+    def hours_unit(self) -> str:
+        """What `gpu_hours` are: 'core-hours' where the plan is priced on a CPU, else 'GPU-hours'."""
+        return device_hours(self.device)
 
     @property
     def total(self) -> dict[str, Any]:
@@ -331,12 +342,7 @@ def show_setting(value: Any) -> str:
         return str(value).lower()
     if not isinstance(value, int):
         return f"{value:.12g}" if isinstance(value, float) else str(value)
-    for scale, suffix in ((10**12, "T"), (10**9, "B"), (10**6, "M"), (10**3, "k")):
-        if value >= scale and value % (scale // 1000) == 0:
-            whole, rest = divmod(value, scale)
-            decimals = f"{rest:0{len(str(scale)) - 1}}".rstrip("0")
-            return min(f"{whole}.{decimals}".rstrip(".") + suffix, str(value), key=len)
-    return str(value)
+    return exact(value)
 
 
 def _show_options(told: Any) -> str:

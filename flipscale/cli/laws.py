@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from flipscale.cli.output import print_json, say
 from flipscale.cli.steps import study_of
 from flipscale.errors import FlipscaleError
+from flipscale.words import count
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -68,8 +69,8 @@ def _write(out: Path, found: "StudyFits", of: Mapping[str, str]) -> None:
     write_json(out, found.to_dict(of))
     used = {row for one in found.fits for row in one.used}
     left = {row for one in found.fits for row in one.left_out} - used
-    count = f"{len(found.fits)} fit{'s' if len(found.fits) > 1 else ''}"
-    say(f"wrote {out} ({count}, {len(used)} runs used, {len(left)} left out)")
+    fits = count(len(found.fits), "fit")
+    say(f"wrote {out} ({fits}, {len(used)} runs used, {len(left)} left out)")
 
 
 def _spell_out(args: argparse.Namespace) -> None:

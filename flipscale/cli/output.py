@@ -21,15 +21,3 @@ def print_table(head: Sequence[str], rows: Sequence[Sequence[str]], *, numbers: 
         cells = [row[0].ljust(widths[0])]
         cells += [aligned(cell, width) for cell, width in zip(row[1:], widths[1:], strict=True)]
         print("  ".join(cells).rstrip())
-
-
-def hours(hours: float) -> str:
-    return f"{hours:,.0f}" if hours >= 100 else f"{hours:.3g}"
-
-
-def si(number: float) -> str:
-    """Three digits and a suffix: 12.8B."""
-    for scale, suffix in ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "k")):
-        if number >= scale:
-            return f"{number / scale:.3g}{suffix}"
-    return f"{number:g}"

@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from flipscale.cli.output import hours, say
+from flipscale.cli.output import say
 from flipscale.cli.owner import check_owner, note_owner
 from flipscale.errors import FlipscaleError
+from flipscale.words import count, hours
 
 if TYPE_CHECKING:
     from flipscale.collect import Collected
@@ -55,11 +56,6 @@ def refuse_unready(study: "Study", runs: "Sequence[Run]") -> None:
     checked.raise_if_any("Nothing was started. Correct this, or add --no-check to start anyway.")
 
 
-def hours_unit(planned: "Plan") -> str:
-    """What a plan's hours are hours of."""
-    return "core-hours" if planned.runs[0].resources["device"] == "cpu" else "GPU-hours"
-
-
 def launcher_of(args: argparse.Namespace) -> "Launcher":
     """The launcher that was asked for. FLIPSCALE_SITE describes the cluster where none is described."""
     from flipscale import launch
@@ -90,8 +86,8 @@ def say_folder(args: argparse.Namespace, planned: "Plan") -> None:
 def total_of(planned: "Plan") -> str:
     """What a plan costs, in a line."""
     total = planned.total
-    runs = f"{total['runs']:,} run{'' if total['runs'] == 1 else 's'}"
-    return f"{runs}, {total['train_flops']:.2e} FLOPs, {hours(total['gpu_hours'])} {hours_unit(planned)}"
+    runs = count(total["runs"], "run")
+    return f"{runs}, {total['train_flops']:.2e} FLOPs, {hours(total['gpu_hours'])} {planned.hours_unit}"
 
 
 def say_cost(planned: "Plan") -> None:

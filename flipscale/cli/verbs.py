@@ -9,13 +9,12 @@ from functools import partial
 from pathlib import Path
 
 from flipscale.cli.laws import fit_study_of
-from flipscale.cli.output import hours, print_json, print_table, say, si
+from flipscale.cli.output import print_json, print_table, say
 from flipscale.cli.steps import (
     asked_of,
     baseline_of,
     check_runs,
     collect_all,
-    hours_unit,
     launcher_of,
     mirror,
     one_of,
@@ -32,6 +31,7 @@ from flipscale.cli.steps import (
 )
 from flipscale.errors import FlipscaleError
 from flipscale.run import RunFolder, State
+from flipscale.words import hours, rounded
 
 WATCH_SECONDS = 2.0
 
@@ -73,9 +73,9 @@ def plan(args: argparse.Namespace) -> int:
     rows = [
         (
             run.id,
-            si(run.cost.params),
-            si(run.cost.flops_per_sample),
-            si(run.cost.samples),
+            rounded(run.cost.params),
+            rounded(run.cost.flops_per_sample),
+            rounded(run.cost.samples),
             f"{run.cost.steps:,}",
             f"{run.cost.train_flops:.2e}",
             f"{run.cost.memory_bytes / 2**30:.2f}",
@@ -83,7 +83,7 @@ def plan(args: argparse.Namespace) -> int:
         )
         for run in planned.runs
     ]
-    print_table(("run", "params", "FLOPs/sample", "samples", "steps", "FLOPs", "GiB/device", hours_unit(planned)), rows)
+    print_table(("run", "params", "FLOPs/sample", "samples", "steps", "FLOPs", "GiB/device", planned.hours_unit), rows)
     print(total_of(planned))
     if checked:
         checked.raise_if_any()
@@ -164,7 +164,7 @@ def watch(args: argparse.Namespace) -> int:
             voice.follow(seen, args.results)
         return 0
     try:
-        with launch.Screen(sys.stdout, study.name, unit=hours_unit(planned), score=study.score) as screen:
+        with launch.Screen(sys.stdout, study.name, unit=planned.hours_unit, score=study.score) as screen:
             screen.draw(seen)
             for seen in looks:
                 screen.draw(seen)

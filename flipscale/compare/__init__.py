@@ -43,7 +43,6 @@ from flipscale.compare.lines import first_reach
 from flipscale.compare.pairs import pairs_of
 from flipscale.compare.parts import Curve, Level, Pair
 from flipscale.compare.points import Points, one_each, points_of
-from flipscale.compare.spelling import short, times
 from flipscale.compare.tables import baseline_from, columns_from, prepared
 from flipscale.compare.words import nothing_to_compare
 
@@ -66,8 +65,6 @@ __all__ = [
     "measured_scores",
     "pick_score",
     "series_of",
-    "short",
-    "times",
     "varying_axes",
 ]
 

@@ -6,9 +6,9 @@ from typing import Any
 import pandas as pd
 
 from flipscale.collect import SETTINGS
-from flipscale.compare.spelling import short
 from flipscale.errors import ResultsError, did_you_mean
 from flipscale.scores import PREFERRED, is_score
+from flipscale.words import short
 
 
 def pick_score(results: pd.DataFrame, score: str | None) -> str:

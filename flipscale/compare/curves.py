@@ -27,7 +27,7 @@ from flipscale.compare.estimates import (
 from flipscale.compare.lines import Line, log_of
 from flipscale.compare.parts import Crossover, Curve, Gain, Level, OneShift
 from flipscale.compare.points import Point, different_devices
-from flipscale.compare.spelling import short
+from flipscale.words import short
 
 LEVELS = 9
 """Scores at which the speed-up curve is read, and costs at which the gain is."""

@@ -16,8 +16,8 @@ from flipscale.compare.columns import labels, need
 from flipscale.compare.estimates import Estimate, mean_of, nothing
 from flipscale.compare.layout import AsTable, aligned, markdown
 from flipscale.compare.points import plain
-from flipscale.compare.spelling import short, signed
 from flipscale.compare.tables import check_baseline, numbers, seeds_of
+from flipscale.words import short, signed
 
 
 @dataclass(frozen=True)

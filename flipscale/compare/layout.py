@@ -5,9 +5,9 @@ from typing import TYPE_CHECKING
 
 from flipscale.compare.estimates import Estimate
 from flipscale.compare.parts import Curve
-from flipscale.compare.spelling import short, signed
 from flipscale.compare.words import name_of, score_words
 from flipscale.fit.words import by_reason
+from flipscale.words import count, short, signed
 
 if TYPE_CHECKING:
     from flipscale.compare.comparison import Comparison
@@ -40,7 +40,7 @@ def laid_out(comparison: "Comparison", as_table: AsTable) -> str:
             listed = [f"- {line}" for line in reasons[:_LISTED]]
             if len(reasons) > _LISTED:
                 listed.append(f"- and {len(reasons) - _LISTED} lines more: `compare --json` has all of them")
-            parts.append("\n".join([f"{_count(len(runs), 'run')} {title}:\n", *listed]))
+            parts.append("\n".join([f"{count(len(runs), 'run')} {title}:\n", *listed]))
     return "\n\n".join(parts) + "\n"
 
 
@@ -69,7 +69,7 @@ def _legend(comparison: "Comparison") -> list[str]:
             f"would lie outside theirs by chance."
         )
     families = [
-        _count(len(family), what)
+        count(len(family), what)
         for what, family in (("gain", comparison.families["gains"]), ("speed-up", comparison.families["speedups"]))
         if len(family) > 1
     ]
@@ -223,7 +223,3 @@ def _by_series(curves: list[Curve]) -> dict[str, list[Curve]]:
     for curve in curves:
         of.setdefault(curve.series, []).append(curve)
     return of
-
-
-def _count(n: int, noun: str) -> str:
-    return f"{n} {noun}" if n == 1 else f"{n} {noun}s"

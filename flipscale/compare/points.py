@@ -8,8 +8,8 @@ from typing import Any
 import pandas as pd
 
 from flipscale.compare.columns import arms_of, is_baseline, labels
-from flipscale.compare.spelling import short
 from flipscale.errors import ResultsError
+from flipscale.words import short
 
 
 @dataclass(frozen=True)

@@ -14,11 +14,11 @@ import pandas as pd
 
 from flipscale.compare.apart import Layout, layout_of
 from flipscale.compare.columns import arms_of, is_baseline, labels, need
-from flipscale.compare.spelling import short
 from flipscale.errors import ResultsError
 from flipscale.fit import column
 from flipscale.scores import lower_is_better
 from flipscale.study.expression import plain_value
+from flipscale.words import short
 
 _MISSING = {"", "null", "none", "nan", "na", "n/a"}
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from flipscale.compare.estimates import LEVEL, Estimate
 from flipscale.compare.parts import Curve, Pair
-from flipscale.compare.spelling import short, signed, times
+from flipscale.words import score_value, short, signed, times
 
 if TYPE_CHECKING:
     from flipscale.compare.comparison import Comparison
@@ -39,7 +39,7 @@ def name_of(series: str, arm: str) -> str:
 
 def score_words(comparison: "Comparison", value: float) -> str:
     """A score as it is shown: a fraction in percent."""
-    return f"{100 * value:.1f} %" if comparison.fraction else f"{value:.4g}"
+    return score_value(value, comparison.fraction)
 
 
 def _speedup_words(comparison: "Comparison", curve: Curve) -> str:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from scipy.interpolate import Akima1DInterpolator
 
 from flipscale.fit.law import Array
+from flipscale.words import count
 
 Frontier = Literal["pareto", "binned"]
 Method = Literal["akima", "parabola"]
@@ -107,7 +108,7 @@ def optima(
         # Seeds of one size are one point.
         logs = np.array([np.log(y[rows][places == i]).mean() for i in range(len(sizes))])
         if len(sizes) < _CURVE:
-            none[at] = f"{len(sizes)} size{'s' if len(sizes) > 1 else ''}, and a minimum takes {_CURVE}"
+            none[at] = f"{count(len(sizes), 'size')}, and a minimum takes {_CURVE}"
             continue
         best = (_parabola if method == "parabola" else _akima)(np.log(sizes), logs if lower else -logs)
         if best is None:

@@ -18,6 +18,7 @@ from flipscale.errors import ResultsError, did_you_mean
 from flipscale.fit.law import Array, Law, Link
 from flipscale.scores import lower_is_better
 from flipscale.study.expression import Expression, ExpressionError, read_expression
+from flipscale.words import count
 
 
 @dataclass(frozen=True)
@@ -137,7 +138,7 @@ def rows_of(
     column whose equal values belong together; left out, rows with equal variables do.
     """
     if len(x) != len(law.roles):
-        takes = f"{len(law.roles)} column{'s' if len(law.roles) > 1 else ''} for {', '.join(law.roles)}"
+        takes = f"{count(len(law.roles), 'column')} for {', '.join(law.roles)}"
         raise ResultsError(f"The law {law.name} takes {takes}; --x names {len(x)}: {', '.join(x) or 'none'}.")
     ids = row_names(table)
     variables = np.column_stack([column(table, name) for name in x]) if len(table) else np.empty((0, len(x)))

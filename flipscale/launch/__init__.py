@@ -31,13 +31,14 @@ from typing import TYPE_CHECKING, NamedTuple, TextIO
 
 from flipscale.errors import LaunchError
 from flipscale.launch.attend import answer_failure
-from flipscale.launch.launcher import LAUNCHERS, Job, Launcher, Request, Whereabouts, count, launcher_named
+from flipscale.launch.launcher import LAUNCHERS, Job, Launcher, Request, Whereabouts, launcher_named
 from flipscale.launch.local import gpus_here
 from flipscale.launch.policy import resources_after
 from flipscale.launch.progress import ACTIVE, PACE_SECONDS, RunProgress, StudyProgress, Voice, rewritable, run_progress
 from flipscale.launch.screen import Screen
 from flipscale.launch.site import Site, read_site
 from flipscale.run import FailureKind, RunFolder, State
+from flipscale.words import count
 
 if TYPE_CHECKING:
     from flipscale.plan import Run

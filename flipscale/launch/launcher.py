@@ -157,21 +157,6 @@ def by_resources(request: Request) -> str:
     return json.dumps(dict(request.resources), sort_keys=True)
 
 
-def count(number: int, noun: str) -> str:
-    """'1 run', '1,000 runs'."""
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
-
-
-def duration(seconds: float) -> str:
-    """As people say it: 42 s, 3 min 20 s, 2 h 5 min."""
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60} s"
-    return f"{whole // 3600} h {whole % 3600 // 60} min"
-
-
 def threads(cores: int) -> dict[str, str]:
     """The environment of a worker that has so many cores: more threads would be in other workers' way."""
     names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")

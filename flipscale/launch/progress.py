@@ -10,9 +10,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TextIO
 
-from flipscale.launch.launcher import Job, count, duration
+from flipscale.launch.launcher import Job
 from flipscale.launch.stall import silence
 from flipscale.run import RunFolder, State
+from flipscale.words import count, duration
 
 SAY_SECONDS = 10.0
 """Where lines cannot be rewritten, how the runs go is said this often; starts and ends are said at once."""

@@ -12,10 +12,10 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple, Self, TextIO
 
-from flipscale.launch.launcher import duration
 from flipscale.launch.progress import RunProgress, StudyProgress
 from flipscale.run import State
 from flipscale.scores import is_fraction, lower_is_better, set_and_score
+from flipscale.words import duration
 
 ENTER, LEAVE = "\x1b[?1049h\x1b[?25l", "\x1b[?25h\x1b[?1049l"
 """The terminal's other page without a cursor, and back."""

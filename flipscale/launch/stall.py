@@ -19,9 +19,9 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
-from flipscale.launch.launcher import duration
 from flipscale.launch.tree import is_stopped, kill_tree, tree
 from flipscale.run import STACKS_SIGNAL, Doing, RunFolder
+from flipscale.words import duration
 
 FLOOR_SECONDS = 600.0
 """No run is stalled before, unless its study or its site says so."""

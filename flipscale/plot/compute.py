@@ -15,6 +15,7 @@ from flipscale.plot.shown import NO_MASK, Shown, Undrawable, few_arms, shown
 from flipscale.plot.style import line_style, log_axis, power, ramp_style
 from flipscale.plot.thin import kept
 from flipscale.scores import score_label
+from flipscale.words import percent
 
 _MOST_ARMS = 3  # of IsoFLOP curves, a panel each
 _MOST_BUDGETS = 7
@@ -231,4 +232,4 @@ def _words(s: Shown) -> str:
 
 
 def _error_words(s: Shown) -> Any:
-    return (lambda value: f"{value:.3g}") if s.lower_is_better else (lambda value: f"{100 * value:.3g} %")
+    return (lambda value: f"{value:.3g}") if s.lower_is_better else percent

@@ -12,11 +12,12 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
-from flipscale.compare import Comparison, Pair, arms_of, series_of, times
+from flipscale.compare import Comparison, Pair, arms_of, series_of
 from flipscale.plot.page import Drawing, Line, Panel, alone
 from flipscale.plot.shown import NO_MASK, Shown, Undrawable, cell_words, shown
 from flipscale.plot.style import QUIET, line_style
 from flipscale.scores import score_label
+from flipscale.words import times
 
 MOST_ROWS = 48
 """Rows, with the headings of their cells, that fit one page."""

@@ -9,12 +9,13 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 
-from flipscale.compare import series_of, short
+from flipscale.compare import series_of
 from flipscale.plot.page import Drawing, Line, Panel, alone
 from flipscale.plot.shown import NO_MASK, Shown, Undrawable, cell_words, few_arms, one_value, shown
-from flipscale.plot.style import REFERENCE, count_axis, line_style, log_axis, percent_axis, power
+from flipscale.plot.style import REFERENCE, count_axis, device_time, line_style, log_axis, percent_axis, power
 from flipscale.plot.thin import Floats
 from flipscale.scores import score_label
+from flipscale.words import short, time_unit
 
 _MOST_DOTS = 400  # runs that a panel shows one by one
 
@@ -171,19 +172,13 @@ def in_time_units(s: Shown) -> tuple[Shown, str]:
     if len(devices) > 1:
         raise Undrawable(f"the runs were timed on different devices ({', '.join(devices)})")
     unit, factor = time_unit(float(rows["gpu_hours"].max()))
-    who = "CPU core" if devices == ["cpu"] else "GPU"
     references = s.references
     if references is not None and {"gpu_hours", "device"} <= set(references):
         # Hours of another device say nothing beside these.
         references = references[references["device"].isin(devices)]
         references = references.assign(time=references["gpu_hours"] * factor)
     rows = rows.assign(time=rows["gpu_hours"].astype(float) * factor)
-    return replace(s, rows=rows, references=references), f"training time ({who}-{unit})"
-
-
-def time_unit(longest: float) -> tuple[str, float]:
-    """The unit that suits a longest time in hours, and how many of it an hour has."""
-    return ("seconds", 3600) if longest < 1 / 60 else ("minutes", 60) if longest < 2 else ("hours", 1)
+    return replace(s, rows=rows, references=references), f"training time ({device_time(devices == ['cpu'], unit)})"
 
 
 def add_references(

@@ -29,6 +29,7 @@ from flipscale.plot.shown import (
 )
 from flipscale.plot.style import count_axis, percent_axis, ramp_style
 from flipscale.scores import score_label
+from flipscale.words import percent
 
 
 def mask_ratios(
@@ -94,7 +95,7 @@ def mask_panels(s: Shown) -> list[Panel]:
                 if ticks[-1] - ratio > 0.09 * (ratios[-1] - ratios[0]):
                     ticks.append(ratio)
             ax.xaxis.set_major_locator(FixedLocator(ticks))
-            ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:.3g} %"))
+            ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: percent(value)))
             ax.set_xlabel("image patches left out in training")
             return drawing
 

@@ -20,6 +20,7 @@ from flipscale.plot.labels import Labels
 from flipscale.plot.references import reference_words
 from flipscale.plot.shown import Shown
 from flipscale.plot.style import QUIET
+from flipscale.words import count
 
 MOST_PANELS = 9
 """Panels of one page."""
@@ -178,15 +179,11 @@ def small_print(rows: pd.DataFrame, study: str = "", marks: str = "") -> str:
     """Where a figure of these runs comes from. The date is the newest run's: an old figure must not look new."""
     seeds = rows["seed"].nunique() if "seed" in rows else 1
     text = f"study {study} · " if study else ""
-    text += f"{_count(len(rows), 'run')} · {_count(seeds, 'seed')}"
+    text += f"{count(len(rows), 'run')} · {count(seeds, 'seed')}"
     if "finished" in rows and rows["finished"].notna().any():
         text += f" · newest run finished {pd.to_datetime(rows['finished'].max(), unit='s'):%Y-%m-%d}"
     several = seeds > 1 or marks != MEANS
     return text + (f"\n{marks}" if marks and several else "")
-
-
-def _count(n: int, noun: str) -> str:
-    return f"{n:,} {noun}" if n == 1 else f"{n:,} {noun}s"
 
 
 def _grid(figure: Figure, panels: Sequence[Panel], columns: int, share_x: bool) -> list[Axes]:

@@ -4,12 +4,11 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
-from flipscale.compare import short
-from flipscale.plot.lines import time_unit
 from flipscale.plot.page import Drawing, Line, Note, Panel, alone
 from flipscale.plot.shown import NO_MASK, Shown, Undrawable, shown
-from flipscale.plot.style import QUIET, bytes_words, line_style, log_axis
+from flipscale.plot.style import QUIET, device_time, line_style, log_axis
 from flipscale.plot.thin import kept
+from flipscale.words import memory, short, time_unit
 
 COSTS = {
     "gpu_hours": ("gpu_hours_predicted", "gpu_hours"),
@@ -52,10 +51,10 @@ def _panel(s: Shown, rows: pd.DataFrame, cost: str, predicted: str, measured: st
     cpu = "device" in rows and set(rows["device"].dropna()) == {"cpu"}
     if cost == "memory":
         factor, title = 1.0, "peak memory"
-        words, unit = bytes_words, ""
+        words, unit = memory, ""
     else:
         name, factor = time_unit(float(rows[measured].max()))
-        title, words, unit = "training time", short, f", {'CPU core' if cpu else 'GPU'}-{name}"
+        title, words, unit = "training time", short, f", {device_time(cpu, name)}"
     xs, ys = (factor * rows[name].astype(float).to_numpy() for name in (predicted, measured))
 
     def draw(ax: Axes) -> Drawing:

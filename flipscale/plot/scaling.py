@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
-from flipscale.compare import series_of, short
+from flipscale.compare import series_of
 from flipscale.plot.gains import gain_limits, gain_line
 from flipscale.plot.lines import add_references, arm_lines
 from flipscale.plot.page import Drawing, Panel, alone
@@ -25,6 +25,7 @@ from flipscale.plot.shown import (
 )
 from flipscale.plot.style import count_axis
 from flipscale.scores import score_label
+from flipscale.words import short
 
 _MOST_NAMES = 5  # model names that stand beside each other under a panel
 

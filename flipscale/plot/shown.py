@@ -21,6 +21,7 @@ from flipscale.compare import (
 )
 from flipscale.errors import ResultsError
 from flipscale.scores import lower_is_better
+from flipscale.words import percent
 
 SCALES = ("model", "data_size", "samples")
 """The scaling axes, as FLIP's Fig 4."""
@@ -196,9 +197,9 @@ def arm_words(settings: Mapping[Any, Any], baseline: Mapping[str, Any]) -> str:
 def setting_words(name: str, value: Any) -> str:
     """A setting as a reader says it: 'mask 50 %', 'batch size 128', 'tuning 1.6k'."""
     if name == "mask_ratio" and isinstance(value, int | float) and not pd.isna(value):
-        return "no mask" if value == 0 else f"mask {100 * value:.3g} %"
+        return "no mask" if value == 0 else f"mask {percent(value)}"
     if name == "text_mask_ratio" and isinstance(value, int | float) and not pd.isna(value):
-        return f"text mask {100 * value:.3g} %"
+        return f"text mask {percent(value)}"
     return f"{name.replace('_', ' ')} {value_words(value)}"
 
 

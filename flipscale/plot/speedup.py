@@ -7,12 +7,13 @@ from typing import Any
 import pandas as pd
 from matplotlib.axes import Axes
 
-from flipscale.compare import Curve, Estimate, first_reach, series_of, times
+from flipscale.compare import Curve, Estimate, first_reach, series_of
 from flipscale.plot.lines import add_references, arm_lines, in_time_units
 from flipscale.plot.page import Drawing, Line, Note, Panel, alone
 from flipscale.plot.shown import NO_MASK, Shown, Undrawable, cell_words, few_arms, one_value, shown
 from flipscale.plot.style import start_at
 from flipscale.scores import score_label
+from flipscale.words import times
 
 
 def speedup(

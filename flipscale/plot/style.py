@@ -10,7 +10,7 @@ from matplotlib.axis import Axis, XAxis
 from matplotlib.colors import to_hex
 from matplotlib.ticker import FuncFormatter, Locator, NullLocator
 
-from flipscale.compare import short
+from flipscale.words import device_hours, percent, short
 
 RC: dict[str, Any] = {
     "font.size": 9,
@@ -71,7 +71,7 @@ def ramp_style(i: int, n: int) -> dict[str, Any]:
 
 
 def percent_axis(axis: Axis) -> None:
-    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:.3g} %"))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: percent(value)))
 
 
 def count_axis(axis: Axis, values: Iterable[float], words: str = "") -> None:
@@ -178,12 +178,9 @@ def power(value: float) -> str:
 _RAISED = str.maketrans("0123456789-", "⁰¹²³⁴⁵⁶⁷⁸⁹⁻")
 
 
-def bytes_words(value: float) -> str:
-    """A size of memory: 512 MB, 24 GB."""
-    for unit, words in ((1e12, "TB"), (1e9, "GB"), (1e6, "MB"), (1e3, "kB")):
-        if value >= unit:
-            return f"{value / unit:.3g} {words}"
-    return f"{value:.3g} B"
+def device_time(cpu: bool, unit: str) -> str:
+    """The unit of training time on an axis: 'CPU core-minutes', 'GPU-hours'."""
+    return f"CPU {device_hours('cpu', unit)}" if cpu else device_hours("cuda", unit)
 
 
 def start_at(ax: Axes, low: float, high: float) -> None:

@@ -2,11 +2,12 @@
 
 from collections.abc import Sequence
 
-from flipscale.compare import Comparison, Curve, Estimate, Pair, times
+from flipscale.compare import Comparison, Curve, Estimate, Pair
 from flipscale.report.charts import LOSS, scores_of
 from flipscale.report.evidence import Evidence
-from flipscale.report.markup import count, details, joined, listed, text
+from flipscale.report.markup import details, listed, text
 from flipscale.scores import is_fraction, lower_is_better, score_label
+from flipscale.words import count, joined, score_value, times
 
 FEW_ARMS = 4
 """Arms up to here get a sentence each at the top; of more the counts are said, and the verdicts are folded away."""
@@ -75,7 +76,7 @@ def _scores(evidence: Evidence) -> str:
 
     def said(number: int) -> str:
         (cell, arm), (mean, n) = ordered.index[number], ordered.iloc[number]
-        value = f"{100 * mean:.1f} %" if is_fraction(score) else f"{mean:.4g}"
+        value = score_value(mean, is_fraction(score))
         several = evidence.results["arm"].nunique() > 1
         where = ", ".join(filter(None, (cell, arm if several else "")))
         of = f"mean of {n:.0f} runs" if n > 1 else "one run"
@@ -171,7 +172,7 @@ def _in_time(comparison: Comparison, arm: str) -> str:
         return f" In training time to equal score, in {len(curves)} series: {joined(said)}."
     said = []
     for curve, score, best, speedup in curves:
-        at = f"{100 * score:.1f} %" if comparison.fraction else f"{score:.4g}"
+        at = score_value(score, comparison.fraction)
         where = f"With {curve.series} it" if curve.series else "It"
         said.append(f" {where} reaches {at}, {best}, {_factor(speedup)}.")
     return "".join(said)

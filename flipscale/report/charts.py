@@ -12,16 +12,13 @@ from flipscale.plan import show_setting
 from flipscale.report.evidence import Evidence, axes_of
 from flipscale.run import State
 from flipscale.scores import is_fraction, is_score, score_label
+from flipscale.words import device_hours, time_unit
 
 DIGITS = 6
 """Significant digits of numbers on the page; results.csv has all of them."""
 
 MOST_SCORES = 6
 """So many scores at most get a column of the table of runs, the study's own first."""
-
-TIME_UNITS = (("seconds", 3600.0, 1 / 60), ("minutes", 60.0, 2.0), ("hours", 1.0, math.inf))
-"""A unit of time, how many of it are an hour, and the hours from which the next is better."""
-
 
 LOSS = "final_loss"
 """What is drawn and listed where no run has a score."""
@@ -39,20 +36,18 @@ def scores_of(evidence: Evidence) -> list[str]:
     return sorted(map(str, there), key=lambda name: name != first)
 
 
-def time_unit(evidence: Evidence) -> tuple[str, float]:
+def training_time_unit(evidence: Evidence) -> tuple[str, float]:
     """The unit of training time that suits the longest run, as 'core-minutes', and how many of it are an hour."""
     hours = [run.cost.gpu_hours for run in evidence.planned.runs]
     if not evidence.results.empty:
         hours += [float(value) for value in evidence.results["gpu_hours"].dropna()]
-    longest = max(hours, default=0.0)
-    unit, factor = next((unit, factor) for unit, factor, limit in TIME_UNITS if longest < limit)
-    who = "core" if evidence.planned.runs[0].resources["device"] == "cpu" else "GPU"
-    return f"{who}-{unit}", factor
+    unit, factor = time_unit(max(hours, default=0.0))
+    return device_hours(evidence.planned.device, unit), factor
 
 
 def chart_data(evidence: Evidence) -> str:
     """The data of the page's script as JSON that can stand inside a script element."""
-    unit, factor = time_unit(evidence)
+    unit, factor = training_time_unit(evidence)
     scores = scores_of(evidence)
     data = {
         "arms": list(evidence.arm_names),
@@ -86,8 +81,7 @@ def _columns(evidence: Evidence, scores: Sequence[str]) -> list[dict[str, Any]]:
     def cell_of(run: Any) -> str:
         return "" if run.cell is None else str(run.cell)
 
-    cells = [cell_of(run) for run in runs]
-    hours = "core-hours" if runs[0].resources["device"] == "cpu" else "GPU-hours"
+    cells, unit = [cell_of(run) for run in runs], evidence.planned.hours_unit
     columns = [
         {"key": "id", "label": "run", "kind": "id", "values": [run.id for run in runs]},
         _words("state", "state", [str(run.state) for run in seen]),
@@ -109,8 +103,8 @@ def _columns(evidence: Evidence, scores: Sequence[str]) -> list[dict[str, Any]]:
     columns += [
         *([] if LOSS in scores else [_numbers(LOSS, "final loss", measured(LOSS), "number")]),
         _numbers("done", "done", [run.done for run in seen], "percent"),
-        _numbers("gpu_hours_predicted", f"{hours} predicted", _predicted(evidence, measured), "number"),
-        _numbers("gpu_hours", hours, measured("gpu_hours"), "number"),
+        _numbers("gpu_hours_predicted", f"{unit} predicted", _predicted(evidence, measured), "number"),
+        _numbers("gpu_hours", unit, measured("gpu_hours"), "number"),
         _numbers("images_per_second", "samples/s", measured("images_per_second"), "count"),
         _numbers("attempts", "attempts", measured("attempts"), "count"),
         *of_scores[1:],

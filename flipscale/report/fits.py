@@ -4,7 +4,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from flipscale.fit.words import by_reason
-from flipscale.report.markup import count, details, listed, table, text
+from flipscale.report.markup import details, listed, table, text
+from flipscale.words import count
 
 
 def fits(found: Any) -> str:

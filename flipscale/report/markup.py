@@ -2,7 +2,7 @@
 
 import html
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 
 def text(value: object) -> str:
@@ -39,17 +39,6 @@ def listed(items: Sequence[str]) -> str:
 
 def details(summary: str, inner: str, *, opened: bool = False) -> str:
     return f"<details{' open' if opened else ''}>\n<summary>{summary}</summary>\n{inner}\n</details>"
-
-
-def count(number: int, noun: str) -> str:
-    """'1 run', '2 runs'."""
-    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
-
-
-def joined(parts: Iterable[str]) -> str:
-    """'a, b and c'."""
-    *most, last = parts
-    return f"{', '.join(most)} and {last}" if most else last
 
 
 def markdown(source: str, *, leave_out: Sequence[str] = ()) -> str:

@@ -9,14 +9,14 @@ from typing import Any
 
 import pandas as pd
 
-from flipscale.compare import short, times
 from flipscale.report.answer import answer
-from flipscale.report.charts import chart_data, in_order, scores_of, time_unit
+from flipscale.report.charts import chart_data, in_order, scores_of, training_time_unit
 from flipscale.report.evidence import MOST_FAILURES, Evidence, Failure, axes_of
 from flipscale.report.fits import fits
-from flipscale.report.markup import count, details, joined, markdown, table, text
+from flipscale.report.markup import details, markdown, table, text
 from flipscale.run import State
 from flipscale.scores import is_fraction, score_label
+from flipscale.words import count, joined, short, times
 
 FEW_VALUES = 6
 """Values of an axis up to here are listed."""
@@ -184,7 +184,7 @@ def _means(evidence: Evidence) -> str:
     if not scores:
         return "<p>No run has a score.</p>"
     rows = evidence.results.assign(cell=evidence.results["cell"].fillna(""))
-    unit, factor = time_unit(evidence)
+    unit, factor = training_time_unit(evidence)
     score, percent = scores[0], is_fraction(scores[0])
     listed_rows = []
     for (cell, arm), group in rows.groupby(["cell", "arm"], sort=False):
@@ -321,8 +321,7 @@ def _cost_row(name: str, runs: Sequence[Any], evidence: Evidence) -> list[str]:
 
 def _hours(evidence: Evidence) -> tuple[str, float, float]:
     """The unit of hours, those predicted for all runs and those measured."""
-    unit = "core-hours" if evidence.planned.runs[0].resources["device"] == "cpu" else "GPU-hours"
-    return unit, float(evidence.planned.total["gpu_hours"]), sum(evidence.own_hours.values())
+    return evidence.planned.hours_unit, float(evidence.planned.total["gpu_hours"]), sum(evidence.own_hours.values())
 
 
 # Figures as drawn

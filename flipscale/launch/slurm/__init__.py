@@ -27,11 +27,12 @@ from pathlib import Path
 
 from flipscale.errors import LaunchError
 from flipscale.launch.attend import why_stopped
-from flipscale.launch.launcher import TRAIN, Job, Request, Whereabouts, count
+from flipscale.launch.launcher import TRAIN, Job, Request, Whereabouts
 from flipscale.launch.site import DEFAULTS, PREDICTED, Site
 from flipscale.launch.slurm import scheduler
 from flipscale.launch.slurm.arrays import Array, arrays_of, job_name_of
 from flipscale.run import FailureKind, RunFolder
+from flipscale.words import count
 
 
 class SlurmLauncher:

@@ -1,0 +1,128 @@
+"""How numbers, counts, times and intervals are written for people. The one place that knows."""
+
+import math
+from collections.abc import Iterable
+from numbers import Real
+
+SUFFIXES = ((10**12, "T"), (10**9, "B"), (10**6, "M"), (10**3, "k"))
+"""Powers of a thousand and their letters, as papers write sizes of models and data."""
+
+TIME_UNITS = (("seconds", 3600, 1 / 60), ("minutes", 60, 2.0), ("hours", 1, math.inf))
+"""Units of time: how many an hour has, and below how many hours a unit suits."""
+
+
+# Numbers
+
+
+def short(value: object) -> str:
+    """A value of a table: 16k, 400M, 12.8B, 0.75; a missing one is null."""
+    if isinstance(value, str):
+        return value
+    if not isinstance(value, Real) or isinstance(value, bool):
+        return "null" if value is None or str(value) in ("<NA>", "NaT") else str(value)
+    number = float(value)
+    return "null" if math.isnan(number) else rounded(number, 4)
+
+
+def rounded(number: float, digits: int = 3) -> str:
+    """A number of few digits with its suffix: 12.8B."""
+    for scale, suffix in SUFFIXES:
+        if abs(number) >= scale:
+            return f"{number / scale:.{digits}g}{suffix}"
+    return f"{number:.{digits}g}"
+
+
+def exact(number: int) -> str:
+    """A whole number in full, with a suffix where that is shorter: 12.8B, 16k, 65,536 as 65536."""
+    for scale, suffix in SUFFIXES:
+        if number >= scale and number % (scale // 1000) == 0:
+            whole, rest = divmod(number, scale)
+            decimals = f"{rest:0{len(str(scale)) - 1}}".rstrip("0")
+            return min(f"{whole}.{decimals}".rstrip(".") + suffix, str(number), key=len)
+    return str(number)
+
+
+def times(factor: float) -> str:
+    """A factor: 3.7, and 1.06 where one digit would say none."""
+    return f"{factor:.2f}" if factor < 2 else f"{factor:.1f}" if factor < 1000 else f"{factor:.2g}"
+
+
+def signed(value: float) -> str:
+    """A difference with its sign: +0.9, -12, -145."""
+    return f"{value:+.2g}" if abs(value) < 100 else f"{value:+.0f}"
+
+
+def percent(share: float, digits: int = 3) -> str:
+    """A share as it stands on an axis: 50 %, 67.5 %."""
+    return f"{100 * share:.{digits}g} %"
+
+
+def score_value(score: float, fraction: bool) -> str:
+    """A score in a sentence: 78.6 % of a fraction, else its number."""
+    return f"{100 * score:.1f} %" if fraction else f"{score:.4g}"
+
+
+# Counts
+
+
+def count(number: int, noun: str) -> str:
+    """'1 run', '1,000 runs'."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def joined(parts: Iterable[str]) -> str:
+    """'a, b and c'."""
+    *most, last = parts
+    return f"{', '.join(most)} and {last}" if most else last
+
+
+# Times
+
+
+def duration(seconds: float) -> str:
+    """A time on the clock: 42 s, 3 min 20 s, 2 h 5 min."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"
+
+
+def hours(hours: float) -> str:
+    """A number of device-hours: 0.0123, 12.3, 1,234."""
+    return f"{hours:,.0f}" if hours >= 100 else f"{hours:.3g}"
+
+
+def device_hours(device: str, unit: str = "hours") -> str:
+    """The unit of device time: core-hours of a CPU, else GPU-hours; 'minutes' gives core-minutes."""
+    return f"{'core' if device == 'cpu' else 'GPU'}-{unit}"
+
+
+def time_unit(longest: float) -> tuple[str, float]:
+    """The unit that suits a longest time in hours, and how many of it an hour has."""
+    return next((unit, number) for unit, number, below in TIME_UNITS if longest < below)
+
+
+# Memory
+
+
+def memory(size: float) -> str:
+    """A size in bytes: 512 MB, 24 GB."""
+    for unit, words in ((1e12, "TB"), (1e9, "GB"), (1e6, "MB"), (1e3, "kB")):
+        if size >= unit:
+            return f"{size / unit:.3g} {words}"
+    return f"{size:.3g} B"
+
+
+# Intervals
+
+
+def interval(low: str, high: str, of: int = 1, seeds: int | None = None) -> str:
+    """'95 % CI 1.18 to 1.64, corrected for 14 comparisons, 3 seeds' of its ends in words."""
+    parts = [f"95 % CI {low} to {high}"]
+    if of > 1:
+        parts.append(f"corrected for {of} comparisons")
+    if seeds is not None:
+        parts.append(count(seeds, "seed"))
+    return ", ".join(parts)
