@@ -11,6 +11,7 @@ from typing import Any
 
 import pandas as pd
 
+from flipscale.cell import read_cell
 from flipscale.compare import arms_of, labels, pick_score
 from flipscale.scores import is_fraction, lower_is_better
 
@@ -128,10 +129,10 @@ def _axes(cells: Sequence[str]) -> tuple[list[str], list[list[str]]]:
     """The axes that cells are named by, and each cell's values; one column of names where they differ in their axes."""
     if list(cells) == [""]:
         return ["arm"], [["score"]]
-    parts = [[part.partition("=") for part in cell.split(", ")] if cell else [] for cell in cells]
-    names = [[name for name, _, _ in one] for one in parts]
-    if all(one == names[0] for one in names) and all(equals for one in parts for _, equals, _ in one):
-        return names[0], [[value for _, _, value in one] for one in parts]
+    read = [read_cell(cell) for cell in cells]
+    axes, *others = [[axis for axis, _ in cell] for cell in read]
+    if "" not in axes and all(other == axes for other in others):
+        return axes, [[value for _, value in cell] for cell in read]
     return ["cell"], [[cell] for cell in cells]
 
 

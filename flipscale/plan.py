@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from flipscale.architecture import own_image_size
+from flipscale.cell import Cell, write_cell
 from flipscale.cost import Cost, cost
 from flipscale.errors import PlanError, did_you_mean
 from flipscale.study import SETTINGS, Axis, Study, cells
@@ -31,7 +32,7 @@ class Run:
     settings: Mapping[str, Any] = field(hash=False)
     parents: tuple[str, ...]
     cost: Cost
-    cell: str | None
+    cell: Cell | None
     """What tells this run from the others of its study, but for the baseline's settings and the seed.
 
     None for a run that no cell of the study asks for, and that is here as the parent of one.
@@ -45,7 +46,7 @@ class Run:
             "parents": list(self.parents),
             "settings": dict(self.settings),
             "cost": dict(vars(self.cost)),
-            "cell": self.cell,
+            "cell": None if self.cell is None else write_cell(self.cell),
             "recipe": RECIPE,
             "resources": dict(self.resources),
         }
@@ -132,13 +133,13 @@ def plan(study: Study) -> Plan:
     varied = _varied(study)
     # An identity takes longer than all else here, and the seeds of a cell share all of it but the seed.
     no_seed = SETTINGS["seed"].default
-    seedless: dict[str, tuple[dict[str, Any], str]] = {}
+    seedless: dict[str, tuple[dict[str, Any], Cell]] = {}
     ids: dict[int, str] = {}
-    names: dict[str, str] = {}
+    names: dict[str, Cell] = {}
     for cell in study.cells:
         key = apart(cell)
         if key not in seedless:
-            name = ", ".join(f"{name}={show_setting(cell[name])}" for name in varied)
+            name = tuple((axis, show_setting(cell[axis])) for axis in varied)
             seedless[key] = identity({**cell, "seed": no_seed}), name
         own, name = seedless[key]
         ids[id(cell)] = own_id = _id(cell, own | ({"seed": cell["seed"]} if cell["seed"] != no_seed else {}))

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from flipscale.cell import write_cell
 from flipscale.errors import PlanError
 from flipscale.plan import RECIPE, Plan, Run, differences, identity, parent_of, plan, show_setting, stage
 from flipscale.study import SETTINGS, read_study
@@ -366,9 +367,9 @@ def test_parents_come_before_their_children_and_once(planned):
 
 def test_parent_that_no_cell_asks_for_is_no_cell(planned):
     parent, child = planned(f"{BASE_LINE}axes: {{tuning: [1600], mask_ratio: [0.5]}}\n").runs
-    assert (parent.cell, child.cell) == (None, "")
+    assert (parent.cell, child.cell) == (None, ())
     runs = planned(f"{BASE_LINE}axes: {{tuning: [1600, null], mask_ratio: [0.5]}}\n").runs
-    assert [run.cell for run in runs] == ["tuning=null", "tuning=1.6k"]
+    assert [run.cell for run in runs] == [(("tuning", "null"),), (("tuning", "1.6k"),)]
 
 
 def test_run_without_a_child_has_no_parents(run_of):
@@ -414,7 +415,11 @@ def test_cell_tells_runs_apart_but_for_baseline_and_seed(planned):
         "seeds: 2\nbaseline: {mask_ratio: 0}\n"
     ).runs
     assert len(runs) == 12
-    assert list(dict.fromkeys(run.cell for run in runs)) == ["samples=16k", "samples=12345678", "samples=12345679"]
+    assert list(dict.fromkeys(write_cell(run.cell) for run in runs)) == [
+        "samples=16k",
+        "samples=12345678",
+        "samples=12345679",
+    ]
 
 
 def test_cell_tells_data_sets_apart_by_their_options(planned):
@@ -422,7 +427,7 @@ def test_cell_tells_data_sets_apart_by_their_options(planned):
         f"{BASE_LINE}axes:\n  data:\n    - shapes\n    - {{shapes: {{pairs: 1}}}}\n    - fashion\n"
         "    - {webdataset: 'x/a/{0..9}.tar'}\n    - {webdataset: {urls: 'y/{0..9}.tar', name: b}}\n"
     ).runs
-    assert [run.cell for run in runs] == [
+    assert [write_cell(run.cell) for run in runs] == [
         "data=shapes",
         "data=shapes(pairs=1)",
         "data=fashion",

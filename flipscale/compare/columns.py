@@ -5,6 +5,7 @@ from typing import Any
 
 import pandas as pd
 
+from flipscale.cell import read_cell, without, write_cell
 from flipscale.collect import SETTINGS
 from flipscale.errors import ResultsError, did_you_mean
 from flipscale.scores import PREFERRED, is_score
@@ -88,7 +89,7 @@ def _words(column: "pd.Series[Any]") -> list[str]:
 def series_of(table: pd.DataFrame, along: str = "samples") -> "pd.Series[str]":
     """The cell of each row without the axis that its curve runs along: without its schedule length."""
     cells = ["" if pd.isna(cell) else str(cell) for cell in table["cell"]]
-    kept = [", ".join(part for part in cell.split(", ") if not part.startswith(f"{along}=")) for cell in cells]
+    kept = [write_cell(without(read_cell(cell), along)) for cell in cells]
     return pd.Series(kept, index=table.index, dtype="str")
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import pandas as pd
 
+from flipscale.cell import read_cell
 from flipscale.compare import (
     Comparison,
     arms_of,
@@ -150,7 +151,7 @@ NO_CURVES = pd.DataFrame({name: [] for name in ("id", "step", "samples", "metric
 
 def cell_parts(cell: str) -> dict[str, str]:
     """The values of a cell by the names of its axes."""
-    return dict(part.split("=", 1) for part in cell.split(", ") if "=" in part)
+    return {axis: value for axis, value in read_cell(cell) if axis}
 
 
 def one_value(s: Shown, axis: str, needs: str = "") -> Undrawable:

@@ -7,6 +7,7 @@ from typing import Any
 
 import pandas as pd
 
+from flipscale.cell import write_cell
 from flipscale.compare import series_of
 from flipscale.plan import show_setting
 from flipscale.report.evidence import Evidence, axes_of
@@ -79,7 +80,7 @@ def _columns(evidence: Evidence, scores: Sequence[str]) -> list[dict[str, Any]]:
         return [None if pd.isna(value) else value for value in rows[name].tolist()]
 
     def cell_of(run: Any) -> str:
-        return "" if run.cell is None else str(run.cell)
+        return "" if run.cell is None else write_cell(run.cell)
 
     cells, unit = [cell_of(run) for run in runs], evidence.planned.hours_unit
     columns = [

@@ -24,6 +24,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
+from flipscale.cell import read_cell
 from flipscale.collect import COLUMNS, SETTINGS
 from flipscale.collect.curves import Curves
 from flipscale.collect.points import NONE, Array
@@ -157,7 +158,7 @@ def _cell(key: str, rows: Sequence[Mapping[str, Any]], baseline: Sequence[str], 
     """It has no parameters: MLflow's page groups by them, and would count its runs once more."""
     own = [row for row in rows if _is_plain(row)] or rows
     # MLflow shows the first 20 letters in its table, so the axes are told by their values alone.
-    axes = [part.rpartition("=")[2] for part in _text(own[0]["cell"]).split(", ") if part]
+    axes = [value for _, value in read_cell(_text(own[0]["cell"]))]
     arm = [f"{name}={_shown(own[0][name])}" for name in baseline if name not in _AFTERWARDS]
     name = " ".join([*axes, *arm]) or _text(own[0]["study"])
     finished = max(milliseconds(row["finished"]) for row in rows)

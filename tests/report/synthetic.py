@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from flipscale.cell import write_cell
 from flipscale.collect import COLUMNS, DTYPES, setting_value
 from flipscale.plan import Plan, Run, plan
 from flipscale.study import Study, read_study
@@ -50,7 +51,7 @@ def write_results(folder: Path, study: Study, finished: Sequence[Run], scores: S
         row |= {
             "id": run.id,
             "study": study.name,
-            "cell": run.cell,
+            "cell": write_cell(run.cell or ()),
             "flops_per_sample": run.cost.flops_per_sample,
             "samples_seen": settings["samples"],
             "train_flops": run.cost.train_flops,
