@@ -27,8 +27,8 @@ import torch
 from flipscale.architecture import architecture
 from flipscale.cost import steps_of
 from flipscale.errors import FlipscaleError
+from flipscale.identity import stage
 from flipscale.inputs.open_clip_flags import command, settle
-from flipscale.plan import stage
 from flipscale.run import RunFolder, write_json
 from flipscale.train.open_clip_shards import Shards, shards_of
 from flipscale.train.task import open_training_data

@@ -13,10 +13,11 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "flipscale"
 
 FLOORS = [
-    {"cell", "errors", "scores", "words"},
+    {"cell", "errors", "scores", "settings", "words"},
     {"architecture"},
     {"cost"},
     {"study"},
+    {"identity"},
     {"plan"},
     {"inputs"},
     {"run"},
@@ -146,8 +147,8 @@ def test_readme_tree_lists_every_room_in_order() -> None:
 
 def _readable() -> list[list[str]]:
     """The floors in the order of the README: a study's way through the house, then cli and the ground floor."""
-    rooms = "study architecture cost plan inputs run launch train collect fit track compare plot export report"
-    return [rooms.split(), ["cli", "cell", "errors", "scores", "words"]]
+    rooms = "study architecture cost identity plan inputs run launch train collect fit track compare plot export report"
+    return [rooms.split(), ["cli", "cell", "errors", "scores", "settings", "words"]]
 
 
 def test_no_module_is_over_500_lines() -> None:

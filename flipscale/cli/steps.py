@@ -86,8 +86,8 @@ def say_folder(args: argparse.Namespace, planned: "Plan") -> None:
 def total_of(planned: "Plan") -> str:
     """What a plan costs, in a line."""
     total = planned.total
-    runs = count(total["runs"], "run")
-    return f"{runs}, {total['train_flops']:.2e} FLOPs, {hours(total['gpu_hours'])} {planned.hours_unit}"
+    runs = count(total.runs, "run")
+    return f"{runs}, {total.train_flops:.2e} FLOPs, {hours(total.gpu_hours)} {planned.hours_unit}"
 
 
 def say_cost(planned: "Plan") -> None:

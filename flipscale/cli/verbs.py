@@ -432,18 +432,21 @@ def _unless_impossible(verb: Callable[[argparse.Namespace], int], args: argparse
 
 def why(args: argparse.Namespace) -> int:
     """Explain a run's id by the settings that make it, or in which settings two runs differ."""
-    from flipscale.plan import differences, identity, show_setting
+    from flipscale.identity import differences, identity, show_setting
+    from flipscale.study.settings import read_settings
 
     asked = [asked_of(args, name) for name in (args.id, args.other) if name is not None]
     if len(asked) == 1:
-        settings = identity(asked[0]["settings"])
+        settings = read_settings(asked[0]["settings"])
+        makes = identity(settings)
         if args.json:
-            print_json({"id": asked[0]["id"], "recipe": asked[0]["recipe"], "identity": settings})
+            print_json({"id": asked[0]["id"], "recipe": asked[0]["recipe"], "identity": makes})
             return 0
         print(f"{asked[0]['id']} is recipe {asked[0]['recipe']} with these settings; all others are at their defaults:")
-        print_table(("setting", "value"), [(name, show_setting(asked[0]["settings"][name])) for name in settings])
+        print_table(("setting", "value"), [(name, show_setting(getattr(settings, name))) for name in makes])
         return 0
-    found = differences(asked[0]["settings"], asked[1]["settings"])
+    first, second = (read_settings(one["settings"]) for one in asked)
+    found = differences(first, second)
     if args.json:
         print_json(
             {"ids": [one["id"] for one in asked], "differences": {name: list(two) for name, two in found.items()}}
@@ -451,7 +454,7 @@ def why(args: argparse.Namespace) -> int:
     elif not found:
         print("the same run")
     else:
-        rows = [(name, show_setting(one), show_setting(two)) for name, (one, two) in found.items()]
+        rows = [(name, show_setting(getattr(first, name)), show_setting(getattr(second, name))) for name in found]
         print_table(("setting", asked[0]["id"], asked[1]["id"]), rows)
     return 0
 

@@ -15,12 +15,13 @@ from typing import Any
 from flipscale.architecture import architecture
 from flipscale.cost import parameters, steps_of
 from flipscale.errors import DataError, FlipscaleError, InputsError
+from flipscale.identity import stage
 from flipscale.inputs import captions, fashion, idx, labelled, shards
 from flipscale.inputs.open_clip_flags import check_webdataset, epochs_of, refuse, wishes
 from flipscale.inputs.paths import located, reason_of
 from flipscale.inputs.program import check_program
 from flipscale.inputs.weights import check_weights
-from flipscale.plan import Run, stage
+from flipscale.plan import Run
 from flipscale.study import SETTINGS, Study
 from flipscale.study.document import Path_, Place
 

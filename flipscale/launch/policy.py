@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from flipscale.cost import devices_of
-from flipscale.plan import stage
+from flipscale.identity import stage
 from flipscale.run import FailureKind
+from flipscale.study.settings import read_settings
 
 STUCK = 3
 """A run that was stopped by its time limit so often in a row without coming any further would never finish."""
@@ -148,7 +149,7 @@ def resources_after(asked: Mapping[str, Any], failures: Sequence[Mapping[str, An
 
 def _rows(asked: Mapping[str, Any]) -> int | None:
     """The pairs of a batch that each process of the run computes; None where nothing says how large a batch is."""
-    batch = stage(asked["settings"])["batch_size"]
+    batch = stage(read_settings(asked["settings"])).batch_size
     return None if batch is None else batch // devices_of(asked.get("resources") or {})
 
 

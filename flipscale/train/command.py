@@ -39,10 +39,11 @@ import torch
 
 from flipscale.cost import steps_of
 from flipscale.errors import FlipscaleError
+from flipscale.identity import stage
 from flipscale.inputs.program import FOLDER, no_such_program, not_started, search_path
-from flipscale.plan import stage
 from flipscale.run import HEARTBEAT_SECONDS, Doing, FailureKind, Lease, RunFolder, birth, is_alive
 from flipscale.scores import is_fraction
+from flipscale.study.settings import read_settings
 from flipscale.train.failure import Failed, Failure
 from flipscale.train.stop import Stop
 from flipscale.train.task import line_of, parent_of
@@ -420,7 +421,7 @@ def _asked_amounts(run: RunFolder) -> list[tuple[str, int, int]]:
     """Names, what was asked for, and how far from that the program may have ended: a batch of its own rounding."""
     asked = run.asked()
     assert asked is not None
-    settings = stage(asked["settings"])
+    settings = stage(read_settings(asked["settings"]))
     steps, batch_size = steps_of(settings), settings["batch_size"]
     return [("samples", steps * batch_size, batch_size), ("steps", steps, 1)]
 
@@ -445,7 +446,7 @@ def complete(outcome: Mapping[str, Any], run: RunFolder, attempts: Attempts) -> 
     """What result.json holds: the outcome, and where it is silent what flipscale measured or what was asked for."""
     asked = run.asked()
     assert asked is not None
-    settings, resources = stage(asked["settings"]), asked.get("resources", {})
+    settings, resources = stage(read_settings(asked["settings"])), asked.get("resources", {})
     on_gpu = torch.cuda.is_available()
     steps = steps_of(settings)
     found: dict[str, Any] = {

@@ -22,8 +22,9 @@ import torch
 
 from flipscale.architecture import architecture
 from flipscale.cost import parameters, steps_of
-from flipscale.plan import stage
+from flipscale.identity import stage
 from flipscale.run import Doing, Lease, RunFolder
+from flipscale.study.settings import read_settings
 from flipscale.train.data import Data, HeldOut, Integers, open_data
 from flipscale.train.evaluate import evaluate, open_evaluations
 from flipscale.train.failure import say
@@ -114,7 +115,7 @@ def asked_of(run: RunFolder) -> tuple[dict[str, Any], dict[str, Any]]:
     """The settings of what the run itself trains, and the resources it may use."""
     asked = run.asked()
     assert asked is not None
-    return stage(asked["settings"]), asked.get("resources") or {}
+    return stage(read_settings(asked["settings"])), asked.get("resources") or {}
 
 
 def parent_of(run: RunFolder) -> RunFolder | None:

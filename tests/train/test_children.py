@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import torch
 
-from flipscale.plan import parent_of, run_id
+from flipscale.identity import parent_of, run_id
 from flipscale.run import FailureKind, RunFolder, State, write_json
 from flipscale.train import task, train
 from tests.train.conftest import SETTINGS
