@@ -18,6 +18,7 @@ from flipscale.settings import (
     Settings,
     Tuning,
     Weights,
+    plain,
 )
 from flipscale.study.datasets import DATASET, EVALUATION_SET, TEMPLATES
 from flipscale.study.kinds import (
@@ -228,7 +229,25 @@ def read_settings(values: Mapping[str, Any]) -> Settings:
 def read_setting(name: str, value: object) -> Any:
     """One setting of run.json. Raises ValueError for what it cannot be."""
     problems: list[str] = []
-    read = SETTINGS[name].kind.read(value, (), lambda _, what: problems.append(f"{name}: {what}"))
+    kind = SETTINGS[name].kind
+    read = kind.read(_said(kind, value), (), lambda _, what: problems.append(f"{name}: {what}"))
     if problems:
         raise ValueError(problems[0])
     return read
+
+
+def _said(kind: Kind, value: Any) -> Any:
+    """The value as a study would say it: without options at defaults that nobody may write, as an empty list."""
+    if isinstance(kind, Maybe):
+        return _said(kind.kind, value)
+    if isinstance(kind, OneOf) and isinstance(value, dict):
+        return {name: _said(kind.options[name], one) if name in kind.options else one for name, one in value.items()}
+    if isinstance(kind, MapOf) and isinstance(value, dict):
+        return {name: _said(kind.kind, one) for name, one in value.items()}
+    if not isinstance(kind, Keys) or not isinstance(value, dict):
+        return value
+    return {
+        name: _said(kind.options[name].kind, one) if name in kind.options else one
+        for name, one in value.items()
+        if name not in kind.options or one != plain(kind.options[name].default)
+    }

@@ -16,7 +16,7 @@ import flipscale.study
 from flipscale import collect, cost
 from flipscale.errors import StudyError
 from flipscale.plan import plan, plan_at
-from flipscale.settings import Budget
+from flipscale.settings import Budget, Shapes
 from flipscale.study import SETTINGS, cells, read_study
 from flipscale.study.expression import FUNCTIONS, ExpressionError, read_expression
 from flipscale.study.keys import DEVICES, FIGURES, TOP
@@ -514,7 +514,7 @@ def test_expression_agrees_with_python_on_arithmetic_that_cannot_harm():
     ],
 )
 def test_expression_knows_counts_texts_and_data_sets(text: object, value: object):
-    settings = {"samples": 16_000, "model": "ViT 2B", "data": {"shapes": {"pairs": 0.3, "seed": 0}}, "size": None}
+    settings = {"samples": 16_000, "model": "ViT 2B", "data": Shapes(0.3, 0), "size": None}
     assert read_expression(text, settings)(settings) == value
 
 
