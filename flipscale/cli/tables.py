@@ -105,6 +105,7 @@ def export(args: argparse.Namespace) -> int:
     from flipscale.collect import read_results
     from flipscale.export import exported
     from flipscale.run import replacing
+    from flipscale.workflow.baseline import baseline_of
 
     opened = open_study_of(args)
     study = opened.study
@@ -115,7 +116,7 @@ def export(args: argparse.Namespace) -> int:
         args.to,
         study=study.name,
         question=study.question,
-        baseline=opened.baseline,
+        baseline=baseline_of(study),
         score=args.score or study.score,
     )
     if args.out is None:

@@ -8,6 +8,7 @@ owner.py     whose results a folder holds
 submitted.py from the plan to finished runs
 collected.py finished runs into tables, and the same rows into MLflow
 drawn.py     figures
+baseline.py  the baseline in the form of the results
 compared.py  the comparison of arms
 fitted.py    scaling laws
 whole.py     all of it: run_study

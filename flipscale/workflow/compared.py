@@ -6,6 +6,7 @@ from pathlib import Path
 from flipscale.collect import read_results
 from flipscale.compare import Comparison, compare, measured_scores
 from flipscale.run import replacing, write_json
+from flipscale.workflow.baseline import baseline_of
 from flipscale.workflow.opened import OpenStudy
 
 
@@ -25,7 +26,7 @@ def compare_study(opened: OpenStudy, score: str | None = None) -> Compared:
     """
     study, files = opened.study, opened.files
     results = read_results(files.results)
-    comparison = compare(results, baseline=opened.baseline, axes=opened.axes, score=score or study.score)
+    comparison = compare(results, baseline=baseline_of(study), axes=opened.axes, score=score or study.score)
     own = study.score or next(iter(measured_scores(results)), None)
     other = "" if comparison.score == own else comparison.score
     compared = Compared(comparison, files.comparison(".json", other), files.comparison(".md", other))

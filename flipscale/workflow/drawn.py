@@ -5,6 +5,7 @@ from pathlib import Path
 from flipscale.collect import read_curves, read_results
 from flipscale.compare import measured_scores, pick_score
 from flipscale.plot import Plotted, plot_all, read_references
+from flipscale.workflow.baseline import baseline_of
 from flipscale.workflow.opened import OpenStudy
 from flipscale.workflow.talk import say
 
@@ -21,7 +22,7 @@ def draw_study(opened: OpenStudy, references: Path | None = None) -> Plotted:
         results,
         read_curves(files.curves, metrics=("loss", *scores)),
         study=study.name,
-        baseline=opened.baseline,
+        baseline=baseline_of(study),
         out=files.figures,
         figures=study.figures,
         score=study.score,

@@ -3,9 +3,7 @@
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
-from flipscale.collect import setting_value
 from flipscale.plan import Plan
 from flipscale.plan import plan as plan_study
 from flipscale.run import write_json
@@ -32,11 +30,6 @@ class OpenStudy:
     @property
     def files(self) -> StudyFiles:
         return self.workspace.study(self.study.name)
-
-    @property
-    def baseline(self) -> dict[str, Any]:
-        """The study's baseline as results.csv holds it."""
-        return {name: setting_value(name, value) for name, value in self.study.baseline.items()}
 
     @property
     def axes(self) -> list[str]:
