@@ -24,7 +24,7 @@ from PIL import Image
 
 from flipscale.errors import DataError
 from flipscale.inputs.open_clip_flags import Shards
-from flipscale.inputs.shards import Source, sources
+from flipscale.inputs.shards import Source, check_own, sources
 from flipscale.run import RunFolder
 from flipscale.train.data import Data
 from flipscale.train.sources import open_training_data
