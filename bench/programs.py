@@ -30,8 +30,8 @@ from flipscale.errors import FlipscaleError
 from flipscale.identity import stage
 from flipscale.inputs.open_clip_flags import command, settle
 from flipscale.run import RunFolder, write_json
-from flipscale.train.open_clip_shards import Shards, shards_of
-from flipscale.train.task import open_training_data
+from flipscale.train.sources import open_training_data
+from flipscale.train.trainers.open_clip.shards import Shards, shards_of
 
 PROGRAMS = ("flipscale", "open_clip")
 

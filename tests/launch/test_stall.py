@@ -297,7 +297,8 @@ def test_an_evaluation_that_takes_longer_than_the_limit_is_no_stall(tmp_path):
     slow = (
         sys.executable,
         "-c",
-        "import sys, time; from pathlib import Path; from flipscale.train import loop, train\n"
+        "import sys, time; from pathlib import Path; from flipscale.train import train\n"
+        "from flipscale.train.trainers.builtin import loop\n"
         "whole = loop._score\n"
         "def slowly(*arguments): time.sleep(8); return whole(*arguments)\n"
         "loop._score = slowly\n"

@@ -16,7 +16,8 @@ import torch
 
 from flipscale.identity import parent_of, run_id
 from flipscale.run import FailureKind, RunFolder, State, write_json
-from flipscale.train import task, train
+from flipscale.train import train
+from flipscale.train.trainers.builtin import pretrain
 from tests.train.conftest import SETTINGS
 
 pytestmark = pytest.mark.slow
@@ -77,13 +78,13 @@ def test_a_stopped_tuning_goes_on_from_its_own_checkpoint(ask, monkeypatch):
     expected = losses(whole), weights(whole)
     for name in ("result.json", "metrics.jsonl", "model.pt"):
         (whole.path / name).unlink()
-    fit = task.fit
+    fit = pretrain.fit
 
     def stopped_after_ten_steps(training, *rest, **more):
         more["stopping"] = lambda: signal.SIGTERM if training.progress.step >= 10 else 0
         return fit(training, *rest, **more)
 
-    monkeypatch.setattr(task, "fit", stopped_after_ten_steps)
+    monkeypatch.setattr(pretrain, "fit", stopped_after_ten_steps)
     assert train([whole.path]) == 143
     monkeypatch.undo()
     assert train([whole.path]) == 0

@@ -15,10 +15,10 @@ import pytest
 
 from flipscale.errors import FlipscaleError, LeaseLost
 from flipscale.run import RunFolder, State, birth
-from flipscale.train import command
-from flipscale.train.command import run_command
 from flipscale.train.failure import Failed, why
 from flipscale.train.stop import Stop
+from flipscale.train.trainers.program import process
+from flipscale.train.trainers.program.command import run_command
 from tests.patience import wait_until
 
 pytestmark = pytest.mark.slow
@@ -342,7 +342,7 @@ def test_a_program_that_finishes_although_it_was_told_to_stop_has_finished(asked
 
 
 def test_a_program_that_does_not_heed_the_signal_is_killed_with_its_children(asked, monkeypatch):
-    monkeypatch.setattr(command, "GRACE_SECONDS", 0.2)
+    monkeypatch.setattr(process, "GRACE_SECONDS", 0.2)
     program = """
 import signal, subprocess, sys, time
 signal.signal(signal.SIGTERM, signal.SIG_IGN)
@@ -388,7 +388,7 @@ def test_a_program_left_over_from_a_killed_flipscale_is_ended_first(asked):
 
 
 def test_a_run_that_someone_else_has_taken_over_is_left_to_them(asked, monkeypatch):
-    monkeypatch.setattr(command, "HEARTBEAT_SECONDS", 0.1)
+    monkeypatch.setattr(process, "HEARTBEAT_SECONDS", 0.1)
     program = "import os, sys, time\nopen(sys.argv[1] + '/ready', 'w').write(str(os.getpid()))\ntime.sleep(60)"
     folder = asked(program)
 

@@ -12,7 +12,8 @@ import pytest
 import torch
 from PIL import Image
 
-import flipscale.train.task
+import flipscale.train.sources
+import flipscale.train.trainers.builtin.pretrain
 from flipscale.errors import DataError, Diverged, RunFolderError
 from flipscale.run import FailureKind, RunFolder, State, write_json
 from flipscale.train import train
@@ -235,7 +236,7 @@ def test_what_a_signal_breaks_off_before_a_step_sees_it_is_no_failure(run, monke
         os.kill(os.getpid(), signal.SIGTERM)
         subprocess.run(["sh", "-c", "kill -TERM $$"], check=True)
 
-    monkeypatch.setattr(flipscale.train.task, "fit", compile_for_a_signal)
+    monkeypatch.setattr(flipscale.train.trainers.builtin.pretrain, "fit", compile_for_a_signal)
     assert train([folder.path]) == 143
     assert (folder.state(), folder.error()) == (State.PLANNED, None)
     log = (folder.path / "log.txt").read_text()
@@ -252,7 +253,7 @@ def test_an_error_of_flipscales_own_stays_one_after_a_signal(run, monkeypatch):
         os.kill(os.getpid(), signal.SIGTERM)
         raise Diverged("The training loss is nan.")
 
-    monkeypatch.setattr(flipscale.train.task, "fit", diverge)
+    monkeypatch.setattr(flipscale.train.trainers.builtin.pretrain, "fit", diverge)
     assert train([folder.path]) == 143
     assert folder.error()["kind"] == "diverged"
 
@@ -311,7 +312,7 @@ def test_a_fault_of_the_code_leaves_a_sentence_in_error_json_and_the_traceback_i
     def broken(*args, **kwargs):
         raise ZeroDivisionError("division by zero")
 
-    monkeypatch.setattr(flipscale.train.task, "open_data", broken)
+    monkeypatch.setattr(flipscale.train.sources, "open_data", broken)
     folder = run()
     assert train([folder.path]) == 1
     assert folder.error()["kind"] == "code"
@@ -347,7 +348,7 @@ def test_every_failure_has_its_kind_and_a_sentence(run, monkeypatch, error, kind
     def fail(*args, **kwargs):
         raise error
 
-    monkeypatch.setattr(flipscale.train.task, "open_data", fail)
+    monkeypatch.setattr(flipscale.train.sources, "open_data", fail)
     folder = run()
     assert train([folder.path]) == 1
     assert folder.error()["kind"] == kind
