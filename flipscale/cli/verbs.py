@@ -251,22 +251,22 @@ def plot(args: argparse.Namespace) -> int:
     """Draw the figures of a study from its results.csv."""
     from flipscale.collect import read_curves, read_results
     from flipscale.compare import measured_scores, pick_score
-    from flipscale.plot import plot_all, read_references
+    from flipscale.plot import figure_data, plot_all, read_references
 
     study = study_of(args)
     folder = args.results / study.name
     results = read_results(folder / "results.csv")
     scores = [pick_score(results, study.score)] if measured_scores(results) else []
-    drawn = plot_all(
+    data = figure_data(
         results,
         read_curves(folder / "curves.parquet", metrics=("loss", *scores)),
         study=study.name,
         baseline=baseline_of(study),
-        out=args.plots / study.name,
-        figures=study.figures,
         score=study.score,
         references=read_references(args.references) if args.references else None,
+        or_loss=True,
     )
+    drawn = plot_all(data, args.plots / study.name, study.figures)
     for name, reason in drawn.skipped.items():
         say(f"{name} is not drawn: {reason}")
     if args.json:
