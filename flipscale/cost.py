@@ -85,7 +85,7 @@ class Cost:
     """Similarities of the batch, per pair: proportional to the batch."""
     flops_per_sample: int
     """Both towers, without the loss."""
-    samples: int
+    samples_seen: int
     """Samples the run really sees: whole batches."""
     steps: int
     """Optimizer steps."""
@@ -120,7 +120,7 @@ def cost(settings: Mapping[str, Any], resources: Mapping[str, Any] = NO_RESOURCE
         text_flops=per_sample.text,
         loss_flops=loss,
         flops_per_sample=per_sample.total,
-        samples=samples,
+        samples_seen=samples,
         steps=steps,
         train_flops=per_sample.total * samples,
         memory_bytes=memory_bytes(settings, resources),

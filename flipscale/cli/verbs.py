@@ -75,7 +75,7 @@ def plan(args: argparse.Namespace) -> int:
             run.id,
             rounded(run.cost.params),
             rounded(run.cost.flops_per_sample),
-            rounded(run.cost.samples),
+            rounded(run.cost.samples_seen),
             f"{run.cost.steps:,}",
             f"{run.cost.train_flops:.2e}",
             f"{run.cost.memory_bytes / 2**30:.2f}",
