@@ -71,7 +71,7 @@ def fill(
         names = (*SCORES, *(f"{of}.{name}" for of in SETS for name in SCORES))
         scores = {name: score(run, name, draw) for name in names}
         began = STARTED + 60 * number
-        lines = metrics(draw, records, run.cost.samples, began, scores)
+        lines = metrics(draw, records, run.cost.samples_seen, began, scores)
         (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
         write_json(folder / "result.json", result(draw, run, began, scores), flush=False)
 
@@ -101,7 +101,7 @@ def metrics(
 
 def result(draw: random.Random, run: Run, began: float, scores: Mapping[str, float]) -> dict[str, Any]:
     """What result.json says."""
-    samples, hours = run.cost.samples, run.cost.gpu_hours * draw.uniform(0.95, 1.05)
+    samples, hours = run.cost.samples_seen, run.cost.gpu_hours * draw.uniform(0.95, 1.05)
     return {
         "schema": SCHEMA,
         "scores": dict(scores),

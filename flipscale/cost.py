@@ -86,7 +86,7 @@ class Cost:
     """Similarities of the batch, per pair: proportional to the batch."""
     flops_per_sample: int
     """Both towers, without the loss."""
-    samples: int
+    samples_seen: int
     """Samples the run really sees: whole batches."""
     steps: int
     """Optimizer steps."""
@@ -121,7 +121,7 @@ def cost(settings: Settings, resources: Resources = NO_RESOURCES) -> Cost:
         text_flops=per_sample.text,
         loss_flops=loss,
         flops_per_sample=per_sample.total,
-        samples=samples,
+        samples_seen=samples,
         steps=steps,
         train_flops=per_sample.total * samples,
         memory_bytes=memory_bytes(settings, resources),

@@ -42,12 +42,12 @@ class Run:
     resources: Resources = field(hash=False)
 
     def to_dict(self) -> dict[str, Any]:
-        """The run as run.json and `plan --json` give it."""
+        """The run as `plan --json` gives it. Of its cost `samples` is the old name of `samples_seen`."""
         return {
             "id": self.id,
             "parents": list(self.parents),
             "settings": dict(self.settings),
-            "cost": dict(vars(self.cost)),
+            "cost": {**vars(self.cost), "samples": self.cost.samples_seen},
             "cell": None if self.cell is None else write_cell(self.cell),
             "recipe": RECIPE,
             "resources": dict(self.resources),
@@ -94,7 +94,7 @@ class Plan:
         """What all runs cost together."""
         return Total(
             runs=len(self.runs),
-            samples=sum(run.cost.samples for run in self.runs),
+            samples=sum(run.cost.samples_seen for run in self.runs),
             train_flops=sum(run.cost.train_flops for run in self.runs),
             gpu_hours=sum(run.cost.gpu_hours for run in self.runs),
         )

@@ -98,7 +98,7 @@ def test_plan_json_has_the_documented_shape(ran: Path) -> None:
     said = json.loads(flipscale("plan", "mask.yaml", "--json", cwd=ran).stdout)
     assert said["study"] == "mask"
     assert said["total"]["runs"] == len(said["runs"]) == 8
-    cost = {"params", "flops_per_sample", "samples", "steps", "train_flops", "memory_bytes", "gpu_hours"}
+    cost = {"params", "flops_per_sample", "samples_seen", "steps", "train_flops", "memory_bytes", "gpu_hours"}
     for run in said["runs"]:
         assert {"id", "parents", "settings", "cost"} <= set(run)
         assert cost <= set(run["cost"])

@@ -195,7 +195,7 @@ def test_cost_of_a_small_run_is_its_arithmetic():
 )
 def test_samples_are_whole_batches_and_at_least_one(samples, steps):
     run = cost(replace(FLIP_L16, samples=samples, batch_size=64))
-    assert (run.steps, run.samples) == (steps, steps * 64)
+    assert (run.steps, run.samples_seen) == (steps, steps * 64)
 
 
 def test_training_of_flips_largest_run_has_1_4e22_flops():
@@ -244,7 +244,7 @@ def test_precision_picks_the_rate_of_a_gpu():
 
 def test_measured_rate_takes_the_place_of_the_devices():
     run = cost(FLIP_L16, Resources(device="A100", flops_per_second=1e12))
-    assert run.gpu_hours == pytest.approx((run.flops_per_sample + run.loss_flops) * run.samples / 3.6e15)
+    assert run.gpu_hours == pytest.approx((run.flops_per_sample + run.loss_flops) * run.samples_seen / 3.6e15)
 
 
 def test_cpu_core_is_within_what_was_measured():
@@ -339,7 +339,7 @@ def test_text_masks_leave_the_text_tower_fewer_tokens():
 
 def test_evaluation_costs_no_training():
     run = cost(replace(TINY, samples=0))
-    assert (run.samples, run.steps, run.train_flops, run.gpu_hours) == (0, 0, 0, 0.0)
+    assert (run.samples_seen, run.steps, run.train_flops, run.gpu_hours) == (0, 0, 0, 0.0)
 
 
 @pytest.mark.parametrize("resource", [Resources(accumulate=4), Resources(activation_checkpointing=True)])

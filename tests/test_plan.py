@@ -343,7 +343,7 @@ def test_tuning_is_a_child_of_the_run_without_it(planned):
         "batch_size": 64,
     }
     unmasked = planned(BASE_LINE).runs[0]
-    assert child.cost.samples == 1600
+    assert child.cost.samples_seen == 1600
     assert child.cost.flops_per_sample == unmasked.cost.flops_per_sample
 
 
@@ -357,7 +357,7 @@ def test_masked_inference_is_a_child_that_trains_nothing(planned):
         if run.settings["inference"] != "full":
             (parent,) = (by_id[one] for one in run.parents)
             assert parent.settings == replace(run.settings, inference="full")
-            assert (run.cost.samples, run.cost.steps, run.cost.train_flops, run.cost.gpu_hours) == (0, 0, 0, 0.0)
+            assert (run.cost.samples_seen, run.cost.steps, run.cost.train_flops, run.cost.gpu_hours) == (0, 0, 0, 0.0)
 
 
 def test_parents_come_before_their_children_and_once(planned):

@@ -168,7 +168,7 @@ def _of_study(args: argparse.Namespace, at: Mapping[str, str]) -> "list[Forecast
         planned = plan_at(study, {**settings, **asked})
         where = {
             SIZE: planned.cells[0].cost.flops_per_sample,
-            SAMPLES: sum(run.cost.samples for run in planned.runs),  # its own and its parents'
+            SAMPLES: sum(run.cost.samples_seen for run in planned.runs),  # its own and its parents'
             MASK: planned.cells[0].settings[MASK],
         }
         try:

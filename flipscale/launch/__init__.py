@@ -344,7 +344,7 @@ def watch(runs: Sequence["Run"], results: Path, *, every: float = LOOK_SECONDS) 
         for run in runs:
             if run.id in found:
                 state, where, files = found[run.id]
-                seen[run.id] = run_progress(_folder(results, run.id), state, run.cost.samples, where.says, files)
+                seen[run.id] = run_progress(_folder(results, run.id), state, run.cost.samples_seen, where.says, files)
         ended = {run_id: run for run_id, run in seen.items() if run.state in (State.FINISHED, State.FAILED)}
 
         done = sum(flops[run_id] * run.done for run_id, run in seen.items())

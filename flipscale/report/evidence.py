@@ -129,9 +129,9 @@ def _runs(planned: Plan, results: Path, in_table: set[str]) -> dict[str, RunProg
         if run.id in found:
             state, where, files = found[run.id]
             folder = RunFolder(f"{results}/runs/{run.id}")
-            runs[run.id] = run_progress(folder, state, run.cost.samples, where.says, files)
+            runs[run.id] = run_progress(folder, state, run.cost.samples_seen, where.says, files)
         else:
-            runs[run.id] = RunProgress(run.id, State.FINISHED, run.cost.samples, run.cost.samples)
+            runs[run.id] = RunProgress(run.id, State.FINISHED, run.cost.samples_seen, run.cost.samples_seen)
     return runs
 
 

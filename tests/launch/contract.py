@@ -11,10 +11,11 @@ import re
 import signal
 import sys
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
+from flipscale.cost import Cost
 from flipscale.launch import Launcher, cancel, states, submit, wait
 from flipscale.run import RunFolder, State
 from tests.patience import PATIENCE
@@ -22,11 +23,7 @@ from tests.patience import PATIENCE
 WORKER = (sys.executable, str(Path(__file__).with_name("worker.py")))
 
 
-@dataclass(frozen=True)
-class Price:
-    train_flops: float
-    samples: int
-    gpu_hours: float
+NO_COST = Cost(**{one.name: 0 for one in fields(Cost)})
 
 
 @dataclass(frozen=True)
@@ -44,8 +41,9 @@ class StandInRun:
     parents: tuple[str, ...] = ()
 
     @property
-    def cost(self) -> Price:
-        return Price(1e9 * self.seconds, samples=round(self.seconds / 0.05), gpu_hours=self.seconds / 3600)
+    def cost(self) -> Cost:
+        seen = round(self.seconds / 0.05)
+        return replace(NO_COST, train_flops=1e9 * self.seconds, samples_seen=seen, gpu_hours=self.seconds / 3600)
 
     def to_dict(self) -> dict[str, Any]:
         settings = {name: getattr(self, name) for name in ("seconds", "first_seconds", "fail", "deaf", "hangs")}
