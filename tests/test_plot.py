@@ -11,11 +11,11 @@ from matplotlib.figure import Figure
 
 import flipscale.plot
 from flipscale.collect import COLUMNS, DTYPES
-from flipscale.compare import short
 from flipscale.errors import ResultsError
 from flipscale.plot import FIGURES, Undrawable, draw_figure, plot_all, shown, small_print
 from flipscale.plot.labels import Labels
 from flipscale.plot.style import line_style
+from flipscale.words import short
 
 pytestmark = pytest.mark.slow
 

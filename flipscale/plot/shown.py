@@ -17,12 +17,11 @@ from flipscale.compare import (
     measured_scores,
     pick_score,
     series_of,
-    short,
     varying_axes,
 )
 from flipscale.errors import ResultsError
 from flipscale.scores import lower_is_better
-from flipscale.words import percent
+from flipscale.words import percent, short
 
 SCALES = ("model", "data_size", "samples")
 """The scaling axes, as FLIP's Fig 4."""
