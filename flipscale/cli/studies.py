@@ -84,7 +84,7 @@ def _cost_row(run: "Run") -> tuple[str, ...]:
         run.id,
         rounded(cost.params),
         rounded(cost.flops_per_sample),
-        rounded(cost.samples),
+        rounded(cost.samples_seen),
         f"{cost.steps:,}",
         f"{cost.train_flops:.2e}",
         f"{cost.memory_bytes / 2**30:.2f}",
