@@ -179,7 +179,7 @@ def test_cost_of_a_small_run_is_its_arithmetic():
         "text_flops": text,
         "loss_flops": 12 * 64 * 48,
         "flops_per_sample": image + text,
-        "samples": 1024,
+        "samples_seen": 1024,
         "steps": 16,
         "train_flops": (image + text) * 1024,
         "memory_bytes": 16 * 2_495_761
