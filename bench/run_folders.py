@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from flipscale.plan import Plan, Run, plan
-from flipscale.run import SCHEMA, write_json
+from flipscale.run import SCHEMA, Asked, RunFolder, write_json
 from flipscale.scores import SCORES
 from flipscale.study import read_study
 
@@ -67,7 +67,7 @@ def fill(
         folder = results / "runs" / run.id
         folder.mkdir(parents=True)
         draw = random.Random(run.id)
-        write_json(folder / "run.json", {"schema": SCHEMA, **run.to_dict()}, flush=False)
+        RunFolder(folder).ask(Asked.of(run), flush=False)
         names = (*SCORES, *(f"{of}.{name}" for of in SETS for name in SCORES))
         scores = {name: score(run, name, draw) for name in names}
         began = STARTED + 60 * number
@@ -105,7 +105,7 @@ def result(draw: random.Random, run: Run, began: float, scores: Mapping[str, flo
     return {
         "schema": SCHEMA,
         "scores": dict(scores),
-        "samples": samples,
+        "samples_seen": samples,
         "steps": run.cost.steps,
         "unique_pairs": samples,
         "repeats": 1.0,

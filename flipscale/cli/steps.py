@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from flipscale.inputs.check import Checked
     from flipscale.launch import Launcher
     from flipscale.plan import Plan, Run
+    from flipscale.run import Asked
     from flipscale.study import Study
 
 
@@ -173,14 +174,15 @@ def run_folder(args: argparse.Namespace, name: str) -> Path:
     return runs / one_of(name, sorted(path.name for path in runs.iterdir()) if runs.is_dir() else [])
 
 
-def asked_of(args: argparse.Namespace, name: str) -> dict[str, Any]:
+def asked_of(args: argparse.Namespace, name: str) -> "Asked":
     """What was asked of a run: from its folder, or from the plan of any study that was submitted or planned here."""
-    from flipscale.run import RunFolder
+    from flipscale.run import RunFolder, asked_from_json
 
-    known: dict[str, dict[str, Any]] = {}
+    known: dict[str, Asked] = {}
     for path in sorted(args.results.glob("*/plan.json")):
         try:
-            known |= {one["id"]: one for one in json.loads(path.read_text(encoding="utf-8"))["runs"]}
+            listed = json.loads(path.read_text(encoding="utf-8"))["runs"]
+            known |= {one["id"]: asked_from_json(one) for one in listed}
         except (ValueError, TypeError, KeyError) as error:
             raise FlipscaleError(f"{path}: is no plan; delete it, `flipscale plan` writes it again.") from error
     for path in sorted(args.results.glob("runs/*/run.json")):

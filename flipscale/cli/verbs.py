@@ -30,8 +30,8 @@ from flipscale.cli.steps import (
     write_plan,
 )
 from flipscale.errors import FlipscaleError
-from flipscale.run import RunFolder, State
-from flipscale.words import hours, rounded
+from flipscale.run import RunFolder, State, failed_attempt_as_json
+from flipscale.words import count, hours, rounded
 
 WATCH_SECONDS = 2.0
 
@@ -134,7 +134,7 @@ def status(args: argparse.Namespace) -> int:
                 "id": one.id,
                 "state": str(one.state),
                 "detail": one.detail,
-                "failures": list(one.failures),
+                "failures": [failed_attempt_as_json(failed) for failed in one.failures],
                 "images_per_second": one.images_per_second if one.state is State.RUNNING else None,
                 "seconds_since_step": one.seconds_since_step,
             }
@@ -188,8 +188,8 @@ def logs(args: argparse.Namespace) -> int:
         # Asked before the log is read, so that its last lines are not missed.
         look = looker.look([folder])[folder.id]
         goes_on = args.follow and look.state in launch.ACTIVE
-        if not path.exists() and look.where.says and look.where.says != said:
-            said = look.where.says
+        if not path.exists() and look.says and look.says != said:
+            said = look.says
             say(f"{folder.id} has written no log yet; {said}")
         if path.exists():
             with open(path, encoding="utf-8", errors="replace") as file:
@@ -205,9 +205,7 @@ def logs(args: argparse.Namespace) -> int:
 
 
 def _no_log(folder: "RunFolder") -> str:
-    from flipscale.launch import Job
-
-    job = Job.read(folder)
+    job = folder.job()
     said = job is not None and Path(job.log).exists()
     where = f"what its job said is in {job.log}" if job and said else "flipscale status says where it is"
     return f"{folder.id} has written no log yet; {where}."
@@ -224,7 +222,7 @@ def cancel(args: argparse.Namespace) -> int:
     if args.json:
         print_json({"cancelled": cancelled})
     else:
-        say(f"cancelled {launch.count(len(cancelled), 'run')}" if cancelled else "nothing was waiting or running")
+        say(f"cancelled {count(len(cancelled), 'run')}" if cancelled else "nothing was waiting or running")
     return 0
 
 
@@ -436,23 +434,21 @@ def why(args: argparse.Namespace) -> int:
 
     asked = [asked_of(args, name) for name in (args.id, args.other) if name is not None]
     if len(asked) == 1:
-        settings = identity(asked[0]["settings"])
+        settings = identity(asked[0].settings)
         if args.json:
-            print_json({"id": asked[0]["id"], "recipe": asked[0]["recipe"], "identity": settings})
+            print_json({"id": asked[0].id, "recipe": asked[0].recipe, "identity": settings})
             return 0
-        print(f"{asked[0]['id']} is recipe {asked[0]['recipe']} with these settings; all others are at their defaults:")
-        print_table(("setting", "value"), [(name, show_setting(asked[0]["settings"][name])) for name in settings])
+        print(f"{asked[0].id} is recipe {asked[0].recipe} with these settings; all others are at their defaults:")
+        print_table(("setting", "value"), [(name, show_setting(asked[0].settings[name])) for name in settings])
         return 0
-    found = differences(asked[0]["settings"], asked[1]["settings"])
+    found = differences(asked[0].settings, asked[1].settings)
     if args.json:
-        print_json(
-            {"ids": [one["id"] for one in asked], "differences": {name: list(two) for name, two in found.items()}}
-        )
+        print_json({"ids": [one.id for one in asked], "differences": {name: list(two) for name, two in found.items()}})
     elif not found:
         print("the same run")
     else:
         rows = [(name, show_setting(one), show_setting(two)) for name, (one, two) in found.items()]
-        print_table(("setting", asked[0]["id"], asked[1]["id"]), rows)
+        print_table(("setting", asked[0].id, asked[1].id), rows)
     return 0
 
 

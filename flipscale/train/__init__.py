@@ -18,14 +18,14 @@ import torch
 
 from flipscale.errors import Diverged, FlipscaleError, LeaseLost, RunFolderError
 from flipscale.plan import processes_of
-from flipscale.run import JOB, FailureKind, Lease, RunFolder
+from flipscale.run import JOB, Failure, FailureKind, Lease, RunFolder
 from flipscale.train.command import run_command
-from flipscale.train.failure import Failed, Failure, record, record_stop, say, why
+from flipscale.train.failure import Failed, record, record_stop, say, why
 from flipscale.train.loop import CHECKPOINT_SECONDS
 from flipscale.train.open_clip_command import run_open_clip
 from flipscale.train.processes import Group, is_lost_connection, joined, start
 from flipscale.train.stop import STOP_SIGNALS, Stop, noting_signals, stacks_in_log
-from flipscale.train.task import asked_of, keep_freed_memory, line_of, parent_of, pretrain, score_parent
+from flipscale.train.task import asked_of, keep_freed_memory, parent_of, pretrain, score_parent
 
 __all__ = ["STOP_SIGNALS", "train"]
 
@@ -174,8 +174,7 @@ class _Queue:
             pretrain(run, lease, group, self.stop, self.checkpoint_seconds)
         else:
             others = {"command": run_command, "open_clip": run_open_clip}
-            if others[trainer](run, lease, self.stop, partial(say, run)) and (line := line_of(parent_of(run))):
-                lease.write_result({**(run.result() or {}), **line})
+            others[trainer](run, lease, self.stop, partial(say, run))
 
     def _end(self, error: Exception) -> Failure:
         """Why a run failed, after which the other processes either go on to the next one, or are ended."""
@@ -197,8 +196,8 @@ class _Queue:
         if parent is None:
             return ""
         if not (parent.result() or parent.error()):
-            lease = parent.lease()
-            if lease and lease["alive"]:
+            holder = parent.holder()
+            if holder and holder.alive:
                 return None
             if parent.path.resolve() in self.listed and not parent.is_over() and parent.path not in self.failed:
                 return None
@@ -214,10 +213,10 @@ class _Queue:
                 )
             return f"Its parent {parent.id} has no model.pt to start from; {again}."
         if error := parent.error():
-            if error.get("job") and not error.get("noted") and time.time() - error["time"] < ANSWER_SECONDS:
+            if error.job and not error.noted and time.time() - (error.time or 0) < ANSWER_SECONDS:
                 return None  # It may be resumed.
-            return f"Its parent {parent.id} failed ({error.get('kind')}): {error.get('reason')} Submit both again."
-        if (job := parent.job()) and job.get("cancelled"):
+            return f"Its parent {parent.id} failed ({error.kind}): {error.reason} Submit both again."
+        if parent.is_cancelled:
             return f"Its parent {parent.id} was cancelled; `flipscale submit` of the study starts both again."
         return (
             f"Its parent {parent.id} is not finished, and nobody is doing it; do flipscale train {parent.path}, then "

@@ -31,7 +31,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import IO, Any, NoReturn
 
@@ -41,9 +41,10 @@ from flipscale.cost import steps_of
 from flipscale.errors import FlipscaleError
 from flipscale.inputs.program import FOLDER, no_such_program, not_started, search_path
 from flipscale.plan import stage
-from flipscale.run import HEARTBEAT_SECONDS, Doing, FailureKind, Lease, RunFolder, birth, is_alive
+from flipscale.run import HEARTBEAT_SECONDS, Doing, Failure, FailureKind, Lease, Result, RunFolder, birth, is_alive
+from flipscale.run.codec import result_from_json, with_samples_seen
 from flipscale.scores import is_fraction
-from flipscale.train.failure import Failed, Failure
+from flipscale.train.failure import Failed
 from flipscale.train.stop import Stop
 from flipscale.train.task import line_of, parent_of
 
@@ -60,7 +61,7 @@ KINDS = (FailureKind.OOM, FailureKind.DISK, FailureKind.DATA, FailureKind.DIVERG
 """What a program may say in error.json that it failed of."""
 
 NUMBERS = (
-    "samples", "steps", "unique_pairs", "repeats", "train_seconds", "cpu_seconds", "evaluation_seconds",
+    "samples_seen", "samples", "steps", "unique_pairs", "repeats", "train_seconds", "cpu_seconds", "evaluation_seconds",
     "images_per_second", "attempts", "devices", "gpu_hours", "peak_memory_bytes", "final_loss", "params",
     "corrupt_samples", "started", "finished",
 )  # fmt: skip
@@ -77,7 +78,7 @@ def run_command(run: RunFolder, lease: Lease, stop: Stop, say: Say) -> bool:
     """
     asked = run.asked()
     assert asked is not None
-    command = asked["settings"]["trainer"]["command"]["arguments"]
+    command = asked.settings["trainer"]["command"]["arguments"]
     # What an attempt before left behind must not pass for the outcome of this one.
     (run.path / "outcome.json").unlink(missing_ok=True)
     ended = run_program(with_folder(command, run), run, lease, stop, say)
@@ -404,7 +405,7 @@ def _outcome(run: RunFolder, name: str) -> dict[str, Any]:
     for what, wanted, slack in _asked_amounts(run):
         if (value := outcome.get(what)) is not None and abs(value - wanted) > slack:
             refuse(f"gives {what} as {value}", f"asked for were {wanted}, give or take a batch: train for so many")
-    return {**outcome, "scores": scores}
+    return {**with_samples_seen(outcome), "scores": scores}
 
 
 def _right_range(what: str, value: float) -> str | None:
@@ -420,9 +421,10 @@ def _asked_amounts(run: RunFolder) -> list[tuple[str, int, int]]:
     """Names, what was asked for, and how far from that the program may have ended: a batch of its own rounding."""
     asked = run.asked()
     assert asked is not None
-    settings = stage(asked["settings"])
+    settings = stage(asked.settings)
     steps, batch_size = steps_of(settings), settings["batch_size"]
-    return [("samples", steps * batch_size, batch_size), ("steps", steps, 1)]
+    seen = [(name, steps * batch_size, batch_size) for name in ("samples_seen", "samples")]
+    return [*seen, ("steps", steps, 1)]
 
 
 def _own_error(run: RunFolder) -> Failure | None:
@@ -441,16 +443,16 @@ def _own_error(run: RunFolder) -> Failure | None:
         )
 
 
-def complete(outcome: Mapping[str, Any], run: RunFolder, attempts: Attempts) -> dict[str, Any]:
-    """What result.json holds: the outcome, and where it is silent what flipscale measured or what was asked for."""
+def complete(outcome: Mapping[str, Any], run: RunFolder, attempts: Attempts) -> Result:
+    """The outcome, and where it is silent what flipscale measured or what was asked for."""
     asked = run.asked()
     assert asked is not None
-    settings, resources = stage(asked["settings"]), asked.get("resources", {})
+    settings, resources = stage(asked.settings), asked.resources
     on_gpu = torch.cuda.is_available()
     steps = steps_of(settings)
     found: dict[str, Any] = {
         "steps": steps,
-        "samples": steps * settings["batch_size"],
+        "samples_seen": steps * settings["batch_size"],
         "unique_pairs": None,
         "repeats": None,
         "train_seconds": attempts.seconds,
@@ -470,17 +472,16 @@ def complete(outcome: Mapping[str, Any], run: RunFolder, attempts: Attempts) -> 
     }
     seconds, cpu_seconds, unique = found["train_seconds"], found["cpu_seconds"], found["unique_pairs"]
     if settings["data_size"] is not None and "unique_pairs" not in outcome:
-        unique = found["unique_pairs"] = min(settings["data_size"], found["samples"])
+        unique = found["unique_pairs"] = min(settings["data_size"], found["samples_seen"])
     if unique and found["repeats"] is None:
-        found["repeats"] = found["samples"] / unique
+        found["repeats"] = found["samples_seen"] / unique
     if seconds:
-        found.setdefault("images_per_second", found["samples"] / seconds)
+        found.setdefault("images_per_second", found["samples_seen"] / seconds)
     # As in flipscale's own trainer: on a CPU a device is a core, and its hours are those it worked.
     hours = seconds * found["devices"] / 3600 if on_gpu and seconds else (cpu_seconds or seconds or 0) / 3600
     found.setdefault("gpu_hours", hours or None)
     found["versions"] = {"flipscale": _version(), **found["versions"]}
-    found.pop("schema", None)
-    return found | line_of(parent_of(run))
+    return replace(result_from_json(found, run.path), parent=line_of(parent_of(run)))
 
 
 def final_loss(run: RunFolder, steps: int) -> float | None:

@@ -12,6 +12,7 @@ import os
 import resource
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ import torch
 from flipscale.architecture import architecture
 from flipscale.cost import parameters, steps_of
 from flipscale.plan import stage
-from flipscale.run import Doing, Lease, RunFolder
+from flipscale.run import Doing, Lease, Resources, Result, RunFolder, Spent
 from flipscale.train.data import Data, HeldOut, Integers, open_data
 from flipscale.train.evaluate import evaluate, open_evaluations
 from flipscale.train.failure import say
@@ -33,7 +34,7 @@ from flipscale.train.processes import Group
 from flipscale.train.stop import Stop
 from flipscale.train.training import Progress, Training
 
-_COUNTED = ("samples", "train_seconds", "cpu_seconds", "gpu_hours")
+_COUNTED = ("samples_seen", "train_seconds", "cpu_seconds", "gpu_hours")
 """What the result of a child says of its parent: what it cost to come to where the child began."""
 
 
@@ -77,10 +78,13 @@ def pretrain(run: RunFolder, lease: Lease | None, group: Group, stop: Stop, chec
     with lease.replace("model.pt") as file:
         save(training.model, file)
     # result.json goes last: its presence is what "finished" means. The checkpoint is of no use after it.
-    result = _result(training, data, peak_memory)
-    result["corrupt_samples"] = known_corrupt + progress.corrupt
-    result["corrupt_evaluation_images"] = corrupt_images(evaluations)
-    lease.write_result(result | line_of(parent))
+    result = replace(
+        _result(training, data, peak_memory),
+        corrupt_samples=known_corrupt + progress.corrupt,
+        corrupt_evaluation_images=corrupt_images(evaluations),
+        parent=line_of(parent),
+    )
+    lease.write_result(result)
     (run.path / "checkpoint.pt").unlink(missing_ok=True)
     talk(f"finished, {progress.seconds:.1f} s of training")
 
@@ -101,26 +105,26 @@ def score_parent(run: RunFolder, lease: Lease, device: torch.device) -> None:
     progress.evaluation_seconds = time.perf_counter() - began
     check_scores(progress.scores, "the end")
     facts = _facts(settings, progress, device, 1, peak_memory_of(device))
-    nothing = dict.fromkeys(("unique_pairs", "repeats", "images_per_second", "final_loss"))
-    corrupt = {"corrupt_samples": 0, "corrupt_evaluation_images": corrupt_images(evaluations)}
-    lease.write_result({**facts, **nothing, "samples": 0, "steps": 0, **corrupt} | line_of(parent))
+    corrupt = corrupt_images(evaluations)
+    seen = replace(facts, samples_seen=0, steps=0, corrupt_samples=0, corrupt_evaluation_images=corrupt)
+    lease.write_result(replace(seen, parent=line_of(parent)))
     say(run, f"finished, {progress.evaluation_seconds:.1f} s of evaluation")
 
 
 # What was asked
 
 
-def asked_of(run: RunFolder) -> tuple[dict[str, Any], dict[str, Any]]:
+def asked_of(run: RunFolder) -> tuple[dict[str, Any], Resources]:
     """The settings of what the run itself trains, and the resources it may use."""
     asked = run.asked()
     assert asked is not None
-    return stage(asked["settings"]), asked.get("resources") or {}
+    return stage(asked.settings), asked.resources
 
 
 def parent_of(run: RunFolder) -> RunFolder | None:
     """The run whose weights this one starts from: its folder is beside this one."""
-    parents = (run.asked() or {}).get("parents") or []
-    return RunFolder(run.path.parent / parents[0]) if parents else None
+    asked = run.asked()
+    return RunFolder(run.path.parent / asked.parents[0]) if asked and asked.parents else None
 
 
 def open_training_data(run: RunFolder, settings: Mapping[str, Any]) -> Data:
@@ -173,58 +177,58 @@ def _score(training: Training, evaluations: Mapping[str, HeldOut]) -> dict[str, 
 # What happened
 
 
-def _result(training: Training, data: Data, peak_memory: int) -> dict[str, Any]:
-    """What result.json holds: the scores, and what it took."""
+def _result(training: Training, data: Data, peak_memory: int) -> Result:
+    """The scores, and what it took."""
     progress = training.progress
     samples = training.steps * training.settings["batch_size"]
     unique_pairs = min(data.size, samples)
-    return {
-        **_facts(training.settings, progress, training.device, training.group.size, peak_memory),
-        "samples": samples,
-        "steps": training.steps,
-        "unique_pairs": unique_pairs,
-        "repeats": samples / unique_pairs,
-        "images_per_second": samples / progress.seconds,
-        "final_loss": training.final_loss,
-    }
+    return replace(
+        _facts(training.settings, progress, training.device, training.group.size, peak_memory),
+        samples_seen=samples,
+        steps=training.steps,
+        unique_pairs=unique_pairs,
+        repeats=samples / unique_pairs,
+        images_per_second=samples / progress.seconds,
+        final_loss=training.final_loss,
+    )
 
 
 def _facts(
     settings: Mapping[str, Any], progress: Progress, device: torch.device, processes: int, peak_memory: int
-) -> dict[str, Any]:
+) -> Result:
     # On a CPU a device is a core, and its hours are those it worked for us: the wall clock of a core shared with other
     # programs was seen to be up to twice as long, which would be read as a cost of the run.
     on_gpu = device.type == "cuda"
     devices = processes if on_gpu else processes * torch.get_num_threads()
-    return {
-        "scores": progress.scores,
-        "train_seconds": progress.seconds,
-        "cpu_seconds": progress.cpu_seconds,
-        "evaluation_seconds": progress.evaluation_seconds,
-        "attempts": progress.attempts,
-        "device": device_name(device),
-        "devices": devices,
-        "gpu_hours": (progress.seconds * devices if on_gpu else progress.cpu_seconds) / 3600,
-        "peak_memory_bytes": peak_memory,
-        "started": progress.started,
-        "finished": time.time(),
-        "params": parameters(architecture(settings["model"], settings["image_size"])),
-        "versions": {"torch": torch.__version__, "open_clip": open_clip.__version__, "flipscale": _version()},
-    }
+    return Result(
+        scores=progress.scores,
+        train_seconds=progress.seconds,
+        cpu_seconds=progress.cpu_seconds,
+        evaluation_seconds=progress.evaluation_seconds,
+        attempts=progress.attempts,
+        device=device_name(device),
+        devices=devices,
+        gpu_hours=(progress.seconds * devices if on_gpu else progress.cpu_seconds) / 3600,
+        peak_memory_bytes=peak_memory,
+        started=progress.started,
+        finished=time.time(),
+        params=parameters(architecture(settings["model"], settings["image_size"])),
+        versions={"torch": torch.__version__, "open_clip": open_clip.__version__, "flipscale": _version()},
+    )
 
 
-def line_of(parent: RunFolder | None) -> dict[str, Any]:
+def line_of(parent: RunFolder | None) -> Spent | None:
     """What was spent before the run began: by its parent, and by the parent's own."""
     if parent is None:
-        return {}
-    result = parent.result() or {}
-    before = result.get("parent") or {}
-    spent: dict[str, Any] = {}
-    for name in _COUNTED:
-        parts = [part[name] for part in (result, before) if part.get(name) is not None]
+        return None
+    result = parent.result() or Result()
+    before = result.parent or Spent(parent.id)
+
+    def both(own: float | None, earlier: float | None) -> Any:
         # What the parent did not measure is not known of the line either.
-        spent[name] = sum(parts) if result.get(name) is not None else None
-    return {"parent": {"id": parent.id, **spent}}
+        return None if own is None else own + (earlier or 0)
+
+    return Spent(parent.id, **{name: both(getattr(result, name), getattr(before, name)) for name in _COUNTED})
 
 
 # The machine

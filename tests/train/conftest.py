@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from flipscale.run import RunFolder
+from flipscale.run import Asked, RunFolder
 from flipscale.study.settings import EVALUATION
 from flipscale.study.settings import SETTINGS as KNOWN
 
@@ -52,7 +52,7 @@ def run(tmp_path: Path) -> Callable[..., RunFolder]:
 
     def ask(name: str = "run", **changes: Any) -> RunFolder:
         folder = RunFolder(tmp_path / "runs" / name)
-        folder.ask({"id": name, "settings": {**SETTINGS, **changes}, "parents": [], "recipe": 1})
+        folder.ask(Asked(name, {**SETTINGS, **changes}))
         return folder
 
     return ask
