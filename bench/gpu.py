@@ -33,9 +33,9 @@ from bench.report import leave, machine, machine_words, table
 from flipscale.architecture import architecture
 from flipscale.cost import DEVICES, Cost, cost, device_named, memory_bytes
 from flipscale.train.failure import is_out_of_memory
+from flipscale.train.machine import device_name, forget_peak_memory, peak_memory_of
 from flipscale.train.processes import Group
-from flipscale.train.task import device_name, forget_peak_memory, peak_memory_of
-from flipscale.train.training import Training
+from flipscale.train.trainers.builtin.training import Training
 
 TEXT_LENGTH = 32
 """FLIP's."""

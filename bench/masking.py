@@ -25,11 +25,11 @@ import torch
 from bench.programs import settings_of
 from bench.report import leave, machine, table
 from flipscale.cost import cost
-from flipscale.train.data import open_data
-from flipscale.train.loop import batches
+from flipscale.train.data import Form, open_data
 from flipscale.train.model import tokenize
 from flipscale.train.processes import Group
-from flipscale.train.training import Training
+from flipscale.train.trainers.builtin.loop import batches
+from flipscale.train.trainers.builtin.training import Training
 
 WARM_UP = 2
 """Rounds that are not timed."""
@@ -100,14 +100,12 @@ def _cells(model: str, masks: Sequence[float], rounds: int, batch: int, precisio
 
 def step_times(settings: Mapping[str, Any], masks: Sequence[float], rounds: int) -> dict[float, list[float]]:
     """Seconds of each timed step by mask ratio: step after step another ratio, each with its own model."""
+    length = settings["text_length"]
     data = open_data(
         settings["data"],
+        Form(settings["image_size"], length, partial(tokenize, length=length)),
         data_size=settings["data_size"],
         samples=settings["samples"],
-        image_size=settings["image_size"],
-        text_length=settings["text_length"],
-        cache=None,
-        tokenize=partial(tokenize, length=settings["text_length"]),
     )
     steps = rounds + WARM_UP
     trainings = {

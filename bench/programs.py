@@ -27,11 +27,11 @@ import torch
 from flipscale.architecture import architecture
 from flipscale.cost import steps_of
 from flipscale.errors import FlipscaleError
+from flipscale.identity import stage
 from flipscale.inputs.open_clip_flags import command, settle
-from flipscale.plan import stage
 from flipscale.run import Asked, RunFolder, write_json
-from flipscale.train.open_clip_shards import Shards, shards_of
-from flipscale.train.task import open_training_data
+from flipscale.train.sources import open_training_data
+from flipscale.train.trainers.open_clip.shards import Shards, shards_of
 
 PROGRAMS = ("flipscale", "open_clip")
 

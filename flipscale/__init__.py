@@ -5,6 +5,7 @@
     plan(read_study("studies/quickstart.yaml")).total
 
     import flipscale
+    flipscale.run_study("studies/quickstart.yaml")      # all that `flipscale run` does
     flipscale.results("studies/quickstart.yaml")
 
 Names are loaded on first use, so that importing flipscale costs nothing.
@@ -22,10 +23,13 @@ _HOMES = {
     "RunFolder": "flipscale.run",
     "State": "flipscale.run",
     "Study": "flipscale.study",
+    "StudyOutcome": "flipscale.workflow.whole",
+    "Workspace": "flipscale.workspace",
     "read_curves": "flipscale.collect",
     "read_results": "flipscale.collect",
     "read_study": "flipscale.study",
     "results": "flipscale.collect",
+    "run_study": "flipscale.workflow.whole",
 }
 """Verbs stay in their rooms (`from flipscale.plan import plan`): a name here must not be a module's as well."""
 

@@ -21,10 +21,11 @@ import functools
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Protocol
 
 from flipscale.architecture import Architecture, ImageTower, TextTower, architecture, patches_kept
 from flipscale.errors import FlipscaleError, did_you_mean
+from flipscale.settings import Reconstruction, Resources, Settings
 
 UTILISATION = 0.35
 """The share of its peak that an accelerator sustains, unless measured: FLIP's own runs of ViT-L/16 on 256 TPU-v3 cores
@@ -49,7 +50,7 @@ class Device:
         return self.utilisation * self.peak(precision)
 
 
-NO_RESOURCES: Mapping[str, Any] = {"gpus": 0, "device": "cpu"}
+NO_RESOURCES = Resources(device="cpu")
 
 DEVICES = {
     # A CPU gains nothing from bf16: 0.6 to 1.2 times the speed of fp32 was measured.
@@ -97,22 +98,22 @@ class Cost:
     """Device-hours of training, the loss included; core-hours on a CPU."""
 
 
-def cost(settings: Mapping[str, Any], resources: Mapping[str, Any] = NO_RESOURCES) -> Cost:
-    """The cost of training with these `settings` (of run.json, one stage of it) on these `resources`.
+def cost(settings: Settings, resources: Resources = NO_RESOURCES) -> Cost:
+    """The cost of training with these `settings` (one stage of a run) on these `resources`.
 
     Of the resources `device` is a key of `DEVICES`; `flops_per_second`, if given, is the rate one device sustains and
     takes the place of what `DEVICES` says. 0 samples are an evaluation: no training. Raises FlipscaleError for a
     text_length beyond the model's context and for an unknown device.
     """
-    shape = architecture(settings["model"], settings["image_size"])
-    precision, batch = settings["precision"], settings["batch_size"]
+    shape = architecture(settings.model, settings.image_size)
+    precision, batch = settings.precision, settings.batch_size
     per_sample = _flops_of(settings)
-    steps = steps_of(settings) if settings["samples"] else 0
+    steps = steps_of(settings) if settings.samples else 0
     samples = steps * batch
     loss = loss_flops(shape, batch)
-    rate = resources.get("flops_per_second") or _device(resources.get("device", "cpu")).flops_per_second(precision)
+    rate = resources.flops_per_second or _device(resources.device or "cpu").flops_per_second(precision)
     # To compute in parts, and to keep no activations, each take another forward pass, which no accuracy comes of.
-    again = (resources.get("accumulate", 1) > 1) + bool(resources.get("activation_checkpointing"))
+    again = (resources.accumulate > 1) + resources.activation_checkpointing
     forward = per_sample.image_forward + per_sample.text_forward
     return Cost(
         params=parameters(shape),
@@ -132,36 +133,51 @@ PRICED = ("model", "image_size", "text_length", "mask_ratio", "text_mask_ratio",
 """The settings that FLOPs per sample follow from."""
 
 
-def flops_per_sample(settings: Mapping[str, Any]) -> int:
-    """Training FLOPs of one image-text pair, both towers and passes, by the settings that `PRICED` names.
+class Priced(Protocol):
+    """Settings of which FLOPs per sample follow. A `text_length` of None is the model's own."""
 
-    A `text_length` of None is the model's own. Raises FlipscaleError for a text_length beyond the model's context.
+    @property
+    def model(self) -> str: ...
+    @property
+    def image_size(self) -> int | None: ...
+    @property
+    def text_length(self) -> int | None: ...
+    @property
+    def mask_ratio(self) -> float: ...
+    @property
+    def text_mask_ratio(self) -> float: ...
+    @property
+    def reconstruction(self) -> Reconstruction | None: ...
+
+
+def flops_per_sample(settings: Priced) -> int:
+    """Training FLOPs of one image-text pair, both towers and passes.
+
+    Raises FlipscaleError for a text_length beyond the model's context.
     """
     return _flops_of(settings).total
 
 
-def _flops_of(settings: Mapping[str, Any]) -> "Flops":
-    shape = architecture(settings["model"], settings["image_size"])
-    length = settings["text_length"]
+def _flops_of(settings: Priced) -> "Flops":
+    shape = architecture(settings.model, settings.image_size)
     return flops(
         shape,
-        settings["mask_ratio"],
-        shape.text.context_length if length is None else length,
-        settings.get("text_mask_ratio", 0.0),
+        settings.mask_ratio,
+        shape.text.context_length if settings.text_length is None else settings.text_length,
+        settings.text_mask_ratio,
         _decoder(shape, settings),
     )
 
 
-def devices_of(resources: Mapping[str, Any]) -> int:
+def devices_of(resources: Mapping[str, object]) -> int:
     """How many devices share the batch of one run."""
-    return int(resources.get("processes") or max(1, resources.get("gpus", 0)))
+    return Resources(**resources).devices
 
 
-def steps_of(settings: Mapping[str, Any]) -> int:
+def steps_of(settings: Settings) -> int:
     """Steps of the schedule: the samples over the batch size, to the nearest, halves up, and at least one."""
-    samples: int = settings["samples"]
-    batch: int = settings["batch_size"]
-    return max(1, (2 * samples + batch) // (2 * batch))
+    batch = settings.batch_size
+    return max(1, (2 * settings.samples + batch) // (2 * batch))
 
 
 @functools.cache
@@ -232,15 +248,15 @@ class Decoder:
         return ends + _block_flops(self.tower, all_tokens)
 
 
-def _decoder(shape: Architecture, settings: Mapping[str, Any]) -> Decoder | None:
-    asked = settings.get("reconstruction")
-    if asked is None or not settings["mask_ratio"]:
+def _decoder(shape: Architecture, settings: Priced) -> Decoder | None:
+    asked = settings.reconstruction
+    if asked is None or not settings.mask_ratio:
         return None
-    width = decoder_width(shape, asked["width"])
+    width = decoder_width(shape, asked.width)
     head = shape.image.width // shape.image.heads
     return Decoder(
         replace(
-            shape.image, width=width, layers=asked["depth"], heads=width // head, mlp_width=4 * width, layer_scale=False
+            shape.image, width=width, layers=asked.depth, heads=width // head, mlp_width=4 * width, layer_scale=False
         )
     )
 
@@ -296,7 +312,7 @@ def loss_flops(shape: Architecture, batch_size: int) -> int:
     return 12 * batch_size * shape.embed_dim
 
 
-def memory_bytes(settings: Mapping[str, Any], resources: Mapping[str, Any] = NO_RESOURCES) -> int:
+def memory_bytes(settings: Settings, resources: Resources = NO_RESOURCES) -> int:
     """The peak memory of one of the devices that share a batch, as tensors; the allocator and CUDA come on top.
 
     It is the sum of
@@ -309,22 +325,22 @@ def memory_bytes(settings: Mapping[str, Any], resources: Mapping[str, Any] = NO_
         matrices the logits, their log-softmax and their gradient (open_clip's local loss).
     Gradients appear while activations go, so a run whose activations are few stays below the sum.
     """
-    shape = architecture(settings["model"], settings["image_size"])
-    devices, batch, precision = devices_of(resources), settings["batch_size"], settings["precision"]
+    shape = architecture(settings.model, settings.image_size)
+    devices, batch, precision = resources.devices, settings.batch_size, settings.precision
     decoder = _decoder(shape, settings)
     weights = parameters(shape) + (decoder.parameters(shape.image) if decoder else 0)
     per_parameter = 16 + (0 if precision == "fp32" else 2) + (4 if devices > 1 else 0)
     own = -(-batch // devices)
-    at_once = -(-own // resources.get("accumulate", 1))
+    at_once = -(-own // resources.accumulate)
     features = 2 * 2 * 4 * batch * shape.embed_dim
     logits = 2 * 3 * 4 * own * batch
     activations = at_once * activation_bytes(
         shape,
-        settings["mask_ratio"],
-        patches_kept(settings["text_length"], settings.get("text_mask_ratio", 0.0)),
+        settings.mask_ratio,
+        patches_kept(settings.text_length, settings.text_mask_ratio),
         precision,
         decoder,
-        checkpointing=bool(resources.get("activation_checkpointing")),
+        checkpointing=resources.activation_checkpointing,
     )
     peak: int = per_parameter * weights + activations + features + logits
     return peak

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from flipscale.cli import main
 from flipscale.collect import columns_as_markdown
-from flipscale.plan import show_setting
+from flipscale.identity import show_setting
 from flipscale.study.datasets import DATASET, EVALUATION_SET
 from flipscale.study.keys import TOP
 from flipscale.study.kinds import Keys

@@ -168,8 +168,7 @@ def test_image_size_that_patches_do_not_divide_is_refused():
 def test_neither_architecture_nor_cost_imports_torch_or_open_clip():
     script = (
         "import sys; from flipscale.architecture import known_models; from flipscale.cost import cost; known_models()\n"
-        "cost({'model': 'ViT-B-16', 'image_size': 224, 'text_length': 32, 'mask_ratio': 0.5, 'samples': 1000,"
-        " 'batch_size': 100, 'precision': 'fp32'})\n"
+        "from tests.asked import settings_of; cost(settings_of())\n"
         "print([name for name in ('torch', 'open_clip', 'numpy', 'pandas') if name in sys.modules])"
     )
     run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)

@@ -12,19 +12,20 @@ from torch.utils.flop_counter import FlopCounterMode
 from flipscale.architecture import architecture, known_models
 from flipscale.cost import DEVICES, Flops, activation_bytes, cost, device_named, flops, loss_flops, parameters
 from flipscale.errors import FlipscaleError
+from flipscale.settings import Reconstruction, Resources
+from tests.asked import settings_of
 
 FAMILY = ("ViT-w16d1-4", "ViT-w48d3-4", "ViT-w64d4-7", "ViT-w128d12-2")
 
 # FLIP's ViT-L/16 on LAION-400M for 32 epochs (arXiv 2212.00794): the base of its trade-off in figure 1.
-FLIP_L16 = {
-    "model": "ViT-L-16",
-    "image_size": 224,
-    "text_length": 32,
-    "samples": 12_800_000_000,
-    "mask_ratio": 0,
-    "batch_size": 16384,
-    "precision": "bf16",
-}
+FLIP_L16 = settings_of(
+    model="ViT-L-16",
+    image_size=224,
+    text_length=32,
+    samples=12_800_000_000,
+    batch_size=16384,
+    precision="bf16",
+)
 # Mask ratio, batch, GPU memory in G (footnote 1) and hours on 256 TPU-v3 cores (figure 3, without unmasked tuning).
 FLIP_RUNS = [(0, 16384, 25.5, 233.5), (0.5, 32768, 23.9, 115.4), (0.75, 65536, 24.5, 77.4)]
 
@@ -139,7 +140,7 @@ def test_masking_saves_what_flip_says(name, half, quarter):
 
 
 def test_masking_saves_a_little_more_in_training_as_the_patch_convolution_has_half_a_backward_pass():
-    unmasked, half, most = (cost({**FLIP_L16, "mask_ratio": ratio}).flops_per_sample for ratio in (0, 0.5, 0.75))
+    unmasked, half, most = (cost(replace(FLIP_L16, mask_ratio=ratio)).flops_per_sample for ratio in (0, 0.5, 0.75))
     assert (round(half / unmasked, 3), round(most / unmasked, 3)) == (0.517, 0.281)
 
 
@@ -152,33 +153,33 @@ def test_text_longer_than_the_context_is_refused():
     with pytest.raises(
         FlipscaleError, match=r"text_length 77 is longer than the context of ViT-w48d3-4; .* 32 or less"
     ):
-        cost({**FLIP_L16, "model": "ViT-w48d3-4", "image_size": 28, "text_length": 77})
+        cost(replace(FLIP_L16, model="ViT-w48d3-4", image_size=28, text_length=77))
 
 
 # A run
 
 
 def test_cost_of_a_small_run_is_its_arithmetic():
-    settings = {
-        "model": "ViT-w48d3-4",
-        "image_size": 28,
-        "text_length": 16,
-        "samples": 1000,
-        "mask_ratio": 0.5,
-        "batch_size": 64,
-        "precision": "fp32",
-    }
+    settings = settings_of(
+        model="ViT-w48d3-4",
+        image_size=28,
+        text_length=16,
+        samples=1000,
+        mask_ratio=0.5,
+        batch_size=64,
+        precision="fp32",
+    )
     # 25 image tokens and 16 text tokens of width 48, in 3 blocks and 1; 49 patches of 48 values.
     image_forward = 2 * 49 * 48 * 48 + 3 * (25 * 24 * 48**2 + 4 * 25**2 * 48) + 2 * 48 * 48
     text = 3 * ((16 * 24 * 48**2 + 4 * 16**2 * 48) + 2 * 48 * 48)
     image = 3 * image_forward - 2 * 49 * 48 * 48
-    assert asdict(cost(settings, {"flops_per_second": 1e9})) == {
+    assert asdict(cost(settings, Resources(flops_per_second=1e9))) == {
         "params": 2_495_761,
         "image_flops": image,
         "text_flops": text,
         "loss_flops": 12 * 64 * 48,
         "flops_per_sample": image + text,
-        "samples": 1024,
+        "samples_seen": 1024,
         "steps": 16,
         "train_flops": (image + text) * 1024,
         "memory_bytes": 16 * 2_495_761
@@ -193,12 +194,12 @@ def test_cost_of_a_small_run_is_its_arithmetic():
     ("samples", "steps"), [(1, 1), (64, 1), (95, 1), (96, 2), (160, 3), (10**12 + 31, 15_625_000_000)]
 )
 def test_samples_are_whole_batches_and_at_least_one(samples, steps):
-    run = cost({**FLIP_L16, "samples": samples, "batch_size": 64})
+    run = cost(replace(FLIP_L16, samples=samples, batch_size=64))
     assert (run.steps, run.samples_seen) == (steps, steps * 64)
 
 
 def test_training_of_flips_largest_run_has_1_4e22_flops():
-    run = cost({**FLIP_L16, "model": "ViT-H-14", "samples": 25_600_000_000, "mask_ratio": 0.5, "batch_size": 65536})
+    run = cost(replace(FLIP_L16, model="ViT-H-14", samples=25_600_000_000, mask_ratio=0.5, batch_size=65536))
     assert run.train_flops == pytest.approx(1.4e22, rel=0.02)
     assert isinstance(run.train_flops, int)
 
@@ -210,14 +211,14 @@ def test_training_of_flips_largest_run_has_1_4e22_flops():
     ("mask_ratio", "batch", "hours"), [(mask, batch, hours) for mask, batch, _, hours in FLIP_RUNS]
 )
 def test_hours_of_flips_runs_are_predicted_within_15_percent(mask_ratio, batch, hours):
-    run = cost({**FLIP_L16, "mask_ratio": mask_ratio, "batch_size": batch}, {"processes": 256, "device": "TPU-v3"})
+    run = cost(replace(FLIP_L16, mask_ratio=mask_ratio, batch_size=batch), Resources(processes=256, device="TPU-v3"))
     assert run.gpu_hours == pytest.approx(256 * hours, rel=0.15)
 
 
 def test_hours_do_not_depend_on_the_number_of_devices():
     assert (
-        cost(FLIP_L16, {"processes": 1, "device": "A100"}).gpu_hours
-        == cost(FLIP_L16, {"processes": 64, "device": "A100"}).gpu_hours
+        cost(FLIP_L16, Resources(processes=1, device="A100")).gpu_hours
+        == cost(FLIP_L16, Resources(processes=64, device="A100")).gpu_hours
     )
 
 
@@ -235,12 +236,14 @@ def test_fp16_is_as_fast_as_bf16():
 
 
 def test_precision_picks_the_rate_of_a_gpu():
-    run, slow = (cost({**FLIP_L16, "precision": precision}, {"device": "A100"}) for precision in ("bf16", "fp32"))
+    run, slow = (
+        cost(replace(FLIP_L16, precision=precision), Resources(device="A100")) for precision in ("bf16", "fp32")
+    )
     assert slow.gpu_hours / run.gpu_hours == pytest.approx(312 / 19.5)
 
 
 def test_measured_rate_takes_the_place_of_the_devices():
-    run = cost(FLIP_L16, {"device": "A100", "flops_per_second": 1e12})
+    run = cost(FLIP_L16, Resources(device="A100", flops_per_second=1e12))
     assert run.gpu_hours == pytest.approx((run.flops_per_sample + run.loss_flops) * run.samples_seen / 3.6e15)
 
 
@@ -250,7 +253,7 @@ def test_cpu_core_is_within_what_was_measured():
 
 def test_unknown_device_is_refused():
     with pytest.raises(FlipscaleError, match=r"unknown device 'A1000', did you mean 'A100'.*or give flops_per_second"):
-        cost(FLIP_L16, {"device": "A1000"})
+        cost(FLIP_L16, Resources(device="A1000"))
 
 
 # Memory
@@ -281,7 +284,7 @@ def test_activation_bytes_are_what_autograd_keeps(name, image_size, mask_ratio):
 
 @pytest.mark.parametrize(("mask_ratio", "batch", "memory"), [run[:3] for run in FLIP_RUNS])
 def test_memory_of_flips_runs_is_predicted_within_25_percent(mask_ratio, batch, memory):
-    run = cost({**FLIP_L16, "mask_ratio": mask_ratio, "batch_size": batch}, {"processes": 256})
+    run = cost(replace(FLIP_L16, mask_ratio=mask_ratio, batch_size=batch), Resources(processes=256))
     assert run.memory_bytes / 2**30 == pytest.approx(memory, rel=0.25)
 
 
@@ -291,7 +294,7 @@ def test_memory_of_flips_runs_is_predicted_within_5_percent_with_the_attention_s
 ):
     """Attention of 2022 kept its scores: 5 bytes each by Korthikanti et al., in every head of every block."""
     shape = architecture("ViT-L-16")
-    run = cost({**FLIP_L16, "mask_ratio": mask_ratio, "batch_size": batch}, {"processes": 256})
+    run = cost(replace(FLIP_L16, mask_ratio=mask_ratio, batch_size=batch), Resources(processes=256))
     image = shape.image.layers * shape.image.heads * shape.tokens(mask_ratio) ** 2
     text = shape.text.layers * shape.text.heads * 32**2
     scores = 5 * (batch // 256) * (image + text)
@@ -299,31 +302,29 @@ def test_memory_of_flips_runs_is_predicted_within_5_percent_with_the_attention_s
 
 
 def test_uneven_batch_is_counted_on_the_fullest_device():
-    assert cost({**FLIP_L16, "batch_size": 9}, {"processes": 4}).memory_bytes - cost(
-        {**FLIP_L16, "batch_size": 8}, {"processes": 4}
+    assert cost(replace(FLIP_L16, batch_size=9), Resources(processes=4)).memory_bytes - cost(
+        replace(FLIP_L16, batch_size=8), Resources(processes=4)
     ).memory_bytes > activation_bytes(architecture("ViT-L-16"), 0, 32, "bf16")
 
 
 # What a recipe adds
 
 
-TINY = {
-    "model": "ViT-w32d2-4",
-    "image_size": 28,
-    "text_length": 16,
-    "mask_ratio": 0.5,
-    "text_mask_ratio": 0.0,
-    "samples": 640,
-    "batch_size": 64,
-    "precision": "fp32",
-    "reconstruction": None,
-}
+TINY = settings_of(
+    model="ViT-w32d2-4",
+    image_size=28,
+    text_length=16,
+    mask_ratio=0.5,
+    text_mask_ratio=0.0,
+    samples=640,
+    batch_size=64,
+    precision="fp32",
+    reconstruction=None,
+)
 
 
 def test_reconstruction_costs_what_its_decoder_computes_three_times():
-    with_decoder, without = (
-        cost({**TINY, "reconstruction": asked}) for asked in ({"weight": 1.0, "width": 16, "depth": 2}, None)
-    )
+    with_decoder, without = (cost(replace(TINY, reconstruction=asked)) for asked in (Reconstruction(1.0, 16, 2), None))
     # 49 patches of 4 x 4 pixels, 24 kept: W = 32, D = 16, L = 2.
     forward = 2 * 25 * 32 * 16 + 2 * (24 * 50 * 16**2 + 4 * 50**2 * 16) + 6 * 25 * 4**2 * 16
     assert with_decoder.image_flops - without.image_flops == 3 * forward
@@ -331,17 +332,17 @@ def test_reconstruction_costs_what_its_decoder_computes_three_times():
 
 
 def test_text_masks_leave_the_text_tower_fewer_tokens():
-    half, short = cost({**TINY, "text_mask_ratio": 0.5}), cost({**TINY, "text_length": 8})
+    half, short = cost(replace(TINY, text_mask_ratio=0.5)), cost(replace(TINY, text_length=8))
     assert half.text_flops == short.text_flops
     assert half.image_flops == cost(TINY).image_flops
 
 
 def test_evaluation_costs_no_training():
-    run = cost({**TINY, "samples": 0})
+    run = cost(replace(TINY, samples=0))
     assert (run.samples_seen, run.steps, run.train_flops, run.gpu_hours) == (0, 0, 0, 0.0)
 
 
-@pytest.mark.parametrize("resource", [{"accumulate": 4}, {"activation_checkpointing": True}])
+@pytest.mark.parametrize("resource", [Resources(accumulate=4), Resources(activation_checkpointing=True)])
 def test_what_saves_memory_takes_one_forward_pass_more(resource):
     plain, sparing = cost(FLIP_L16), cost(FLIP_L16, resource)
     assert sparing.memory_bytes < plain.memory_bytes / 2

@@ -9,13 +9,12 @@ import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-import flipscale.plot
 from flipscale.collect import COLUMNS, DTYPES
-from flipscale.compare import short
 from flipscale.errors import ResultsError
-from flipscale.plot import FIGURES, Undrawable, draw_figure, plot_all, shown, small_print
+from flipscale.plot import FIGURES, Undrawable, draw_figure, figure_data, plot_all, saving, small_print
 from flipscale.plot.labels import Labels
-from flipscale.plot.style import line_style
+from flipscale.plot.style import arm_style
+from flipscale.words import short
 
 pytestmark = pytest.mark.slow
 
@@ -67,13 +66,15 @@ def study(models=("ViT-w48d3-4",), samples=(16000, 32000, 64000), masks=(0, 0.5)
 
 
 def plot(tmp_path, tables, **options):
-    return plot_all(*tables, **{"study": "mask", "baseline": BASELINE, "out": tmp_path, **options})
+    figures = options.pop("figures", None)
+    data = figure_data(*tables, **{"study": "mask", "baseline": BASELINE, "or_loss": True, **options})
+    return plot_all(data, tmp_path, figures)
 
 
 def drawn(name, tables, **options):
     figure = Figure()
     FigureCanvasAgg(figure)
-    rows = draw_figure(name, figure, shown(*tables, **{"study": "mask", "baseline": BASELINE, **options}))
+    rows = draw_figure(name, figure, figure_data(*tables, **{"study": "mask", "baseline": BASELINE, **options}))
     return figure, rows
 
 
@@ -98,7 +99,7 @@ def test_the_same_results_give_the_same_bytes(tmp_path):
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only Linux draws two figures at once")
 def test_figures_drawn_two_at_a_time_are_the_same(tmp_path, monkeypatch):
     one = plot(tmp_path / "one", study(samples=(16000,)))
-    monkeypatch.setattr(flipscale.plot, "MANY_RUNS", 0)
+    monkeypatch.setattr(saving, "MANY_RUNS", 0)
     two = plot(tmp_path / "two", study(samples=(16000,)))
     assert (two.skipped, len(two.files)) == (one.skipped, len(one.files))
     assert list(two.skipped) == list(one.skipped)
@@ -354,8 +355,8 @@ def test_more_arms_than_can_be_told_apart_are_left_to_gains(tmp_path):
 
 
 def test_arms_differ_without_colour():
-    styles = [line_style(i) for i in range(14)]
-    assert len({(style["marker"], str(style["linestyle"])) for style in styles}) == 14
+    styles = [arm_style(i) for i in range(14)]
+    assert len({(style.marker, style.dashes) for style in styles}) == 14
 
 
 def test_a_label_covers_nothing_and_is_nearest_to_its_own_line():

@@ -17,7 +17,7 @@ from flipscale import cost, plot
 from flipscale.architecture import architecture
 from flipscale.collect import read_curves, read_results
 from flipscale.errors import ResultsError
-from flipscale.plot import FIGURES, RC, Undrawable, draw_figure, plot_all, read_references, shown
+from flipscale.plot import FIGURES, RC, Undrawable, draw_figure, figure_data, plot_all, read_references
 from flipscale.plot.style import REFERENCE
 from tests.made_up import GROWTH, isoflop_runs
 from tests.test_plot import drawn, study, texts
@@ -47,7 +47,7 @@ SCORES = {"icons": "image_retrieval_r10"}
 def committed(name):
     folder = ROOT / "results" / name
     tables = read_results(folder / "results.csv"), read_curves(folder / "curves.parquet")
-    return shown(*tables, study=name, baseline=BASELINES[name], score=SCORES.get(name, "zero_shot_top1"))
+    return figure_data(*tables, study=name, baseline=BASELINES[name], score=SCORES.get(name, "zero_shot_top1"))
 
 
 def words(figure):
@@ -183,7 +183,7 @@ def test_an_axes_without_room_for_names_gets_a_legend():
 
 
 def test_the_words_of_an_svg_are_text(tmp_path):
-    plot_all(*study(), study="mask", baseline={"mask_ratio": 0}, out=tmp_path, figures=["accuracy_vs_samples"])
+    plot_all(figure_data(*study(), study="mask"), tmp_path, ["accuracy_vs_samples"])
     svg = (tmp_path / "accuracy_vs_samples.svg").read_text()
     said = re.findall(r"<text[^>]*>([^<]*)</text>", svg)
     assert {"no mask", "mask 50 %", "16k", "samples seen", "zero-shot accuracy, top 1"} <= set(said)
@@ -273,7 +273,7 @@ def test_the_best_size_grows_as_the_law_has_it():
     plot.isoflop_curves(isoflop_runs(), ax, panel="the best size")
     found = float(re.search(r"no mask\na = ([\d.]+)", "".join(text.get_text() for text in ax.texts))[1])
     assert found == pytest.approx(GROWTH, abs=0.03)
-    s = shown(isoflop_runs(), baseline={"mask_ratio": 0})
+    s = figure_data(isoflop_runs(), baseline={"mask_ratio": 0})
     with mpl.rc_context(RC):
         whole = Figure()
         FigureCanvasAgg(whole)
@@ -312,14 +312,13 @@ def test_references_are_drawn_hollow_and_grey_and_are_no_runs(tmp_path):
 
 
 def test_references_change_no_fit_and_no_comparison(tmp_path):
-    told = {}
-    for there in (None, references(tmp_path, REFERENCES.replace("0.25", "0.999"))):
+    compared = {}
+    for published in (None, references(tmp_path, REFERENCES.replace("0.25", "0.999"))):
         tables = study(samples=(8000, 16000, 32000, 64000))
-        s = shown(*tables, study="mask", baseline={"mask_ratio": 0}, references=there)
-        told[there is None] = s.compared().to_dict()
-        out = tmp_path / str(there is None)
-        plot_all(*tables, study="mask", baseline={"mask_ratio": 0}, out=out, references=there)
-    assert told[True] == told[False]
+        data = figure_data(*tables, study="mask", references=published)
+        compared[published is None] = data.compared().to_dict()
+        plot_all(data, tmp_path / str(published is None))
+    assert compared[True] == compared[False]
     for name in ("gains", "gains_along_axes", "mask_ratios", "learning_curves", "predicted_cost", "speedup"):
         assert (tmp_path / "True" / f"{name}.svg").read_bytes() == (tmp_path / "False" / f"{name}.svg").read_bytes()
     fits = [

@@ -6,71 +6,85 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from flipscale.cli.output import print_json, say
-from flipscale.cli.steps import study_of
+from flipscale.cli.arguments import add_direction, add_json, add_results, column_names, workspace_of
+from flipscale.cli.output import print_json
 from flipscale.errors import FlipscaleError
-from flipscale.words import count
+from flipscale.workflow.talk import say
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from flipscale.fit import Fit, Forecast, Options
-    from flipscale.fit.of_study import StudyFits
     from flipscale.study import Study
+    from flipscale.workflow.opened import OpenStudy
+
+
+def _law_arguments(parser: argparse.ArgumentParser) -> None:
+    """What is fitted, to which rows, and how: the same for `fit` and `forecast`."""
+    add_json(parser)
+    add_results(parser)
+    parser.add_argument(
+        "source", metavar="STUDY|TABLE", help="the study's YAML file, or a .csv, .tsv or .parquet table"
+    )
+    parser.add_argument("--law", help="which law; by the kind of y if left out (docs/fits.md lists them)")
+    _add_columns(parser, "--x", "variables, in the law's order")
+    parser.add_argument("--y", metavar="COLUMN", help="what is fitted; the study's score if left out")
+    _add_columns(parser, "--group", "a law for each of its values")
+    parser.add_argument("--where", action="append", default=[], metavar="COLUMN=VALUE", help="only these rows")
+    parser.add_argument("--frontier", choices=["pareto", "binned"], help="fit what is best for its cost only")
+    parser.add_argument("--fix", action="append", default=[], metavar="NAME=VALUE", help="hold a parameter fast")
+    parser.add_argument("--tie", action="append", default=[], metavar="NAME=OTHER", help="make two parameters one")
+    loss = "of residuals; huber for losses and errors, squares for straight lines and odds if left out"
+    parser.add_argument("--loss", choices=["huber", "squares"], help=loss)
+    parser.add_argument("--linear", action="store_true", help="residuals in y itself, not in its logarithm")
+    add_direction(parser)
+    cluster = "its equal values are resampled together; rows of equal x are if left out"
+    parser.add_argument("--cluster", metavar="COLUMN", help=cluster)
+    parser.add_argument("--draws", type=int, default=1000, metavar="N", help="resamples for intervals (1000)")
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="of the resamples (0)")
+
+
+def _add_columns(parser: argparse.ArgumentParser, flag: str, what: str) -> None:
+    parser.add_argument(flag, type=column_names, action="extend", default=[], metavar="COLUMN,...", help=what)
+
+
+def fit_arguments(parser: argparse.ArgumentParser) -> None:
+    _law_arguments(parser)
+    parser.add_argument("--budget", metavar="COLUMN", help="IsoFLOP: find the best x at each budget, and its law")
+    curve = "the curve of a budget (akima)"
+    parser.add_argument("--isoflop", default="akima", choices=["akima", "parabola"], help=curve)
+    parser.add_argument("--through", metavar="COLUMN", help="two steps: x to this loss, and this loss to y")
+    out = "write the fits there as well (results/NAME/fits.json)"
+    parser.add_argument("--out", type=Path, metavar="FILE", help=out)
 
 
 def fit(args: argparse.Namespace) -> int:
     """Fit scaling laws to a study's results, or to any table of runs."""
     from flipscale.collect import is_table
     from flipscale.fit.of_study import StudyFits, fit_study
+    from flipscale.workflow.fitted import write_fits
 
     _spell_out(args)
+    out = args.out
     if is_table(args.source):
-        found, out, of = StudyFits(*_fits(args, _table(args), args.y)), args.out, {"table": str(args.source)}
+        found, source = StudyFits(*_fits(args, _table(args), args.y)), {"table": str(args.source)}
     else:
-        study, results, y = _results(args)
+        opened, results, y = _results(args)
         if args.x or args.frontier or args.budget:
             found = StudyFits(*_fits(args, results, y))
         else:
-            found = fit_study(results, axes=_axes(study), y=y, law=args.law, options=_options(args))
-        out, of = args.out or args.results / study.name / "fits.json", {"study": study.name}
+            found = fit_study(results, axes=opened.axes, y=y, law=args.law, options=_options(args))
+        out, source = args.out or opened.files.fits, {"study": opened.study.name}
     if args.json:
-        print_json(found.to_dict(of))
+        print_json(found.to_dict(source))
     else:
         from flipscale.fit.words import text
 
         print("\n\n".join(map(text, found.fits)))
     _say_none("not fitted", found.not_fitted)
     if out:
-        _write(out, found, of)
+        write_fits(out, found, source)
     return 0
-
-
-def fit_study_of(args: argparse.Namespace, study: "Study", results: "pd.DataFrame") -> Path | None:
-    """Write the fits of a study that has just been run; None where its runs allow none, which is no fault of theirs."""
-    from flipscale.compare import pick_score
-    from flipscale.errors import ResultsError
-    from flipscale.fit.of_study import fit_study
-
-    out: Path = args.results / study.name / "fits.json"
-    try:
-        found = fit_study(results, axes=_axes(study), y=pick_score(results, study.score))
-    except ResultsError:
-        out.unlink(missing_ok=True)  # old fits would pass for those of these runs
-        return None
-    _write(out, found, {"study": study.name})
-    return out
-
-
-def _write(out: Path, found: "StudyFits", of: Mapping[str, str]) -> None:
-    from flipscale.run import write_json
-
-    out.parent.mkdir(parents=True, exist_ok=True)
-    write_json(out, found.to_dict(of))
-    used = {row for one in found.fits for row in one.used}
-    left = {row for one in found.fits for row in one.left_out} - used
-    fits = count(len(found.fits), "fit")
-    say(f"wrote {out} ({fits}, {len(used)} runs used, {len(left)} left out)")
 
 
 def _spell_out(args: argparse.Namespace) -> None:
@@ -95,6 +109,13 @@ def _say_none(what: str, none: Mapping[str, str]) -> None:
 
     for line in by_reason(none):
         say(f"{what}: {line}")
+
+
+def forecast_arguments(parser: argparse.ArgumentParser) -> None:
+    _law_arguments(parser)
+    at = "the run to foresee: settings of a study, as model=ViT-H-14,samples=12.8B, or columns of a table"
+    parser.add_argument("--at", metavar="NAME=VALUE", action="append", default=[], help=at)
+    parser.add_argument("--force", action="store_true", help="show a forecast that is refused")
 
 
 def forecast(args: argparse.Namespace) -> int:
@@ -135,11 +156,12 @@ def _of_study(args: argparse.Namespace, at: Mapping[str, str]) -> "list[Forecast
     from flipscale.plan import plan_at
     from flipscale.study.expression import plain_value
 
-    study, results, y = _results(args)
+    opened, results, y = _results(args)
+    study = opened.study
     asked = {name: plain_value(value) for name, value in at.items()}
     found: list[Forecast] = []
     none: dict[str, str] = {}
-    for values, part in in_groups(results, groups_of(results, _axes(study))):
+    for values, part in in_groups(results, groups_of(results, opened.axes)):
         settings = {name: _setting(study, name, value) for name, value in values.items()}
         if any(name in asked and not _same(settings[name], asked[name]) for name in settings):
             continue
@@ -194,16 +216,16 @@ def _fits(args: argparse.Namespace, table: "pd.DataFrame", y: str | None) -> "tu
 _NEEDS = "which columns of {source}? Write: flipscale {verb} {source} --x COLUMN[,COLUMN] --y COLUMN"
 
 
-def _results(args: argparse.Namespace) -> "tuple[Study, pd.DataFrame, str]":
+def _results(args: argparse.Namespace) -> "tuple[OpenStudy, pd.DataFrame, str]":
     """The study, its results, and which score is meant."""
     from flipscale.collect import read_results
     from flipscale.compare import pick_score
     from flipscale.fit import where
+    from flipscale.workflow.opened import open_study
 
-    args.study = str(args.source)
-    study = study_of(args)
-    results = where(read_results(args.results / study.name / "results.csv"), _pairs(args.where, "--where"))
-    return study, results, args.y or pick_score(results, study.score)
+    opened = open_study(args.source, workspace_of(args))
+    results = where(read_results(opened.files.results), _pairs(args.where, "--where"))
+    return opened, results, args.y or pick_score(results, opened.study.score)
 
 
 def _table(args: argparse.Namespace) -> "pd.DataFrame":
@@ -228,10 +250,6 @@ def _options(args: argparse.Namespace) -> "Options":
         draws=args.draws,
         seed=args.seed,
     )
-
-
-def _axes(study: "Study") -> list[str]:
-    return [axis.name for axis in study.axes]
 
 
 def _setting(study: "Study", name: str, value: Any) -> Any:

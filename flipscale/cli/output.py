@@ -1,12 +1,7 @@
-"""How the command line speaks: data on stdout, talk on stderr."""
+"""How the command line prints data; what it says besides goes through `flipscale.workflow.talk`."""
 
 import json
-import sys
 from collections.abc import Sequence
-
-
-def say(sentence: str) -> None:
-    print(sentence, file=sys.stderr, flush=True)
 
 
 def print_json(data: object) -> None:

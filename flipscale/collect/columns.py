@@ -2,8 +2,9 @@
 
 from typing import Any, Literal, NamedTuple
 
-from flipscale.plan import dataset_name, show_setting
+from flipscale.identity import dataset_name, show_setting
 from flipscale.scores import FINAL_LOSS, SCORES
+from flipscale.study.settings import read_setting
 
 Kind = Literal["str", "int", "float"]
 
@@ -93,10 +94,11 @@ SETTINGS: tuple[str, ...] = tuple(_NAMES[_NAMES.index("model") : _NAMES.index("s
 
 
 def setting_value(name: str, value: Any) -> Any:
-    """A setting's value as its column holds it: a data set by its name, options as text."""
-    if name == "data" and value is not None:
-        return dataset_name(value)
-    return show_setting(value) if isinstance(value, dict | bool) else value
+    """A setting's value of run.json as its column holds it: a data set by its name, options as text."""
+    if isinstance(value, dict):
+        record = read_setting(name, value)
+        return dataset_name(record) if name == "data" else show_setting(record)
+    return show_setting(value) if isinstance(value, bool) else value
 
 
 def columns_as_markdown() -> str:

@@ -6,9 +6,10 @@ from typing import Any
 
 from flipscale.collect.columns import COLUMNS, SETTINGS, setting_value
 from flipscale.errors import FlipscaleError, RunFolderError
-from flipscale.plan import differences
+from flipscale.identity import differences
 from flipscale.run import SCHEMA, RunFolder, Spent, checked, is_number
 from flipscale.scores import SCORES, is_score
+from flipscale.study.settings import read_settings
 
 _KINDS = {name: column.kind for name, column in COLUMNS.items()}
 
@@ -117,7 +118,7 @@ def _check_same_run(run: PlannedRun, folder: RunFolder) -> None:
     if asked.settings == run["settings"]:
         return
     try:
-        other = ", ".join(differences(asked.settings, run["settings"]))
+        other = ", ".join(differences(read_settings(asked.settings), read_settings(run["settings"])))
     except (FlipscaleError, KeyError, TypeError, ValueError, AttributeError):
         other = "set of settings, which cannot be read,"
     if other:

@@ -15,12 +15,14 @@ from typing import Any
 from flipscale.architecture import architecture
 from flipscale.cost import parameters, steps_of
 from flipscale.errors import DataError, FlipscaleError, InputsError
+from flipscale.identity import stage
 from flipscale.inputs import captions, fashion, idx, labelled, shards
 from flipscale.inputs.open_clip_flags import check_webdataset, epochs_of, refuse, wishes
 from flipscale.inputs.paths import located, reason_of
 from flipscale.inputs.program import check_program
 from flipscale.inputs.weights import check_weights
-from flipscale.plan import Run, stage
+from flipscale.plan import Run
+from flipscale.settings import plain
 from flipscale.study import SETTINGS, Study
 from flipscale.study.document import Path_, Place
 
@@ -365,7 +367,7 @@ class _Look:
         kind = SETTINGS[name].kind
 
         def same(written: Any) -> bool:
-            return bool(kind.read(written, (), lambda _, what: None) == value)
+            return bool(plain(kind.read(written, (), lambda _, what: None)) == plain(value))
 
         design = data.get("design")
         grids = design.get("grids") or {} if isinstance(design, dict) else {}

@@ -7,9 +7,10 @@ holds the program, the images, and weights on their way to or from a checkpoint.
 from collections.abc import Sequence
 
 from flipscale.cost import devices_of
+from flipscale.identity import stage
 from flipscale.launch.launcher import Request
-from flipscale.plan import stage
-from flipscale.run import Settings
+from flipscale.settings import Settings
+from flipscale.study.settings import read_settings
 
 PROGRAM = 600 * 2**20
 """Python, torch and open_clip: 400 MB were measured, on CPUs. The rest is for srun and the attendant, 60 MB, and for
@@ -40,7 +41,7 @@ def host_memory(request: Request) -> int | None:
     cost = request.asked.cost
     if cost is None or not cost.memory_bytes or "command" in request.asked.settings.get("trainer", {}):
         return None
-    settings, gpus = stage(request.asked.settings), request.resources.get("gpus") or 0
+    settings, gpus = stage(read_settings(request.asked.settings)), request.resources.get("gpus") or 0
     on_gpu, on_cpu = PROGRAM_WITH_CUDA + 16 * cost.params, PROGRAM + int(HEADROOM * cost.memory_bytes)
     training = on_gpu if gpus else on_cpu
     if "open_clip" in settings["trainer"]:

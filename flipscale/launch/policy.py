@@ -10,9 +10,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from flipscale.cost import devices_of
+from flipscale.identity import stage
 from flipscale.launch.launcher import Attempt
-from flipscale.plan import stage
 from flipscale.run import Asked, FailedAttempt, FailureKind, Resources, RunFolder
+from flipscale.study.settings import read_settings
 
 STUCK = 3
 """A run that was stopped by its time limit so often in a row without coming any further would never finish."""
@@ -177,8 +178,9 @@ def resources_after(asked: Asked, failures: Sequence[FailedAttempt]) -> Resource
 
 def _rows(asked: Asked) -> int | None:
     """The pairs of a batch that each process of the run computes; None where nothing says how large a batch is."""
-    batch = stage(asked.settings)["batch_size"]
-    return None if batch is None else batch // devices_of(asked.resources)
+    if "batch_size" not in asked.settings:
+        return None
+    return stage(read_settings(asked.settings)).batch_size // devices_of(asked.resources)
 
 
 def _parts_of(rows: int | None, at_least: int) -> int | None:

@@ -3,29 +3,17 @@
 The middle of a run is not the result of a shorter schedule: these figures are the only ones that look inside.
 """
 
-from collections.abc import Mapping
-from typing import Any
-
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
 from flipscale.compare import series_of
-from flipscale.plot.lines import arm_lines, mean_line
-from flipscale.plot.page import Drawing, Line, Note, Panel, alone
-from flipscale.plot.shown import (
-    AXIS_WORDS,
-    NO_MASK,
-    SCALES,
-    Shown,
-    Undrawable,
-    cell_parts,
-    cell_words,
-    few_arms,
-    part_words,
-    shown,
-)
-from flipscale.plot.style import line_style, percent_axis, ramp_style, start_at
+from flipscale.plot.figure_data import FigureData, Undrawable, check_arms
+from flipscale.plot.lines import LineColumns, arm_lines, mean_line
+from flipscale.plot.on_axes import curves_on_axes
+from flipscale.plot.page import Drawing, DrawnLine, Note, Panel
+from flipscale.plot.style import arm_style, percent_axis, ramp_style, start_at
+from flipscale.plot.words import AXIS_WORDS, at_words, cell_words, value_on_axis
 from flipscale.scores import score_label
 
 _POINTS = 60
@@ -38,83 +26,33 @@ _MOST_MARKERS = 6  # of one curve; with more it is a line
 _SCALING_MARKS = "means over seeds; black: the starting point"
 
 
-def learning_curves(
-    curves: pd.DataFrame,
-    ax: Axes,
-    *,
-    results: pd.DataFrame,
-    baseline: Mapping[str, Any] = NO_MASK,
-    score: str | None = None,
-    panel: str | None = None,
-) -> pd.DataFrame:
-    """Draw the score inside the longest runs against samples seen onto an Axes: a line an arm, means over seeds.
-
-    `curves` is curves.parquet's table, and `results` that of results.csv for the same runs. `panel` names one cell
-    where these are of several. Returns the runs drawn; raises Undrawable with the reason where there is nothing.
-    """
-    return alone(ax, learning_panels(shown(results, curves, baseline=baseline, score=score)), panel)
-
-
-def training_loss(
-    curves: pd.DataFrame,
-    ax: Axes,
-    *,
-    results: pd.DataFrame,
-    baseline: Mapping[str, Any] = NO_MASK,
-    score: str | None = None,
-    panel: str | None = None,
-) -> pd.DataFrame:
-    """Draw the training loss of the longest runs against samples seen onto an Axes: a line an arm, means over seeds.
-
-    Its arguments are those of `learning_curves`.
-    """
-    return alone(ax, loss_panels(shown(results, curves, baseline=baseline, score=score)), panel)
-
-
-def scaling_curve(
-    curves: pd.DataFrame,
-    ax: Axes,
-    *,
-    results: pd.DataFrame,
-    baseline: Mapping[str, Any] = NO_MASK,
-    score: str | None = None,
-    panel: str | None = None,
-) -> pd.DataFrame:
-    """Draw one panel of FLIP's Fig 4 onto an Axes: the curve of the starting point, and those of what is scaled.
-
-    A longer schedule is drawn a second time, dash-dotted, with x divided so that both end together. Its arguments are
-    those of `learning_curves`.
-    """
-    return alone(ax, scaling_curve_panels(shown(results, curves, baseline=baseline, score=score)), panel)
-
-
-def learning_panels(s: Shown) -> list[Panel]:
+def learning_panels(data: FigureData) -> list[Panel]:
     """A panel per cell of the longest schedules, with the scores measured inside runs."""
-    few_arms(s)
-    points, runs = _inside(s, _longest(s))
+    check_arms(data)
+    points, runs = _inside(data, _longest(data))
     points["point"] = points.groupby("id", observed=True).cumcount()
 
     def panel(cell: str) -> Panel:
         of_cell = points[points["cell"] == cell]
 
         def draw(ax: Axes) -> Drawing:
-            drawing = Drawing(arm_lines(ax, s, of_cell, "samples", along="point"))
+            drawing = Drawing(arm_lines(ax, data, of_cell, "samples", along="point"))
             _samples_axis(ax, of_cell)
             return drawing
 
-        return Panel(cell_words(cell), runs[runs["cell"] == cell], draw, score_label(s.score))
+        return Panel(cell_words(cell), runs[runs["cell"] == cell], draw, score_label(data.score))
 
     return [panel(cell) for cell in dict.fromkeys(runs["cell"])]
 
 
-def loss_panels(s: Shown) -> list[Panel]:
+def loss_panels(data: FigureData) -> list[Panel]:
     """A panel per cell of the longest schedules, with the training loss as it was logged, averaged over stretches."""
-    few_arms(s)
-    runs = _longest(s)
-    points = _points_of(s, "loss", runs)
+    check_arms(data)
+    runs = _longest(data)
+    points = _points_of(data, "loss", runs)
     if points.empty or points.groupby("id", observed=True).size().max() < 2:
         raise Undrawable("the curves hold no training loss of these runs")
-    points["point"] = np.ceil(_POINTS * points["samples"] / points["of"])
+    points["point"] = np.ceil(_POINTS * points["samples"] / points["last"])
     # What falls in the first steps would press the rest together.
     late = points.loc[points["point"] > 0.05 * _POINTS, "value"]
     margin = 0.04 * (late.max() - late.min() or 1)
@@ -126,16 +64,16 @@ def loss_panels(s: Shown) -> list[Panel]:
         def draw(ax: Axes) -> Drawing:
             lines = []
             for arm in sorted(set(of_cell["arm"])):
-                style = {**line_style(arm), "marker": ""}
+                style = arm_style(arm).without_markers()
                 of_arm = of_cell[of_cell["arm"] == arm]
                 by_run = of_arm.groupby(["point", "id"], observed=True)[["samples", "value"]].mean().groupby("point")
                 xs, ys = (by_run[name].mean().tolist() for name in ("samples", "value"))
                 spread = by_run["value"].std().fillna(0.0).to_numpy()
                 low, high = (np.array(ys) - spread, np.array(ys) + spread)
                 if spread.any():
-                    ax.fill_between(xs, low, high, color=style["color"], alpha=0.18, linewidth=0)
-                ax.plot(xs, ys, label=s.arms[arm], **style)
-                lines.append(Line(s.arms[arm], style, xs, ys))
+                    ax.fill_between(xs, low, high, color=style.color, alpha=0.18, linewidth=0)
+                ax.plot(xs, ys, label=data.arms[arm], **style.keywords())
+                lines.append(DrawnLine(data.arms[arm], style, xs, ys))
             _samples_axis(ax, of_cell)
             ax.set_ylim(ends)
             return Drawing(lines)
@@ -151,23 +89,23 @@ def loss_panels(s: Shown) -> list[Panel]:
     return [panel(cell) for cell in dict.fromkeys(runs["cell"])]
 
 
-def scaling_curve_panels(s: Shown) -> list[Panel]:
+def scaling_curve_panels(data: FigureData) -> list[Panel]:
     """A panel per scaling axis: the starting cell in black, and what is scaled from it.
 
     A row of them an arm; of more than three arms the baseline's, and that of the middle one.
     """
-    axes = [axis for axis in SCALES if axis in s.axes]
+    axes = data.scales
     if not axes:
         raise Undrawable("model, data_size and samples have one value each")
-    start = starting_cell(s.rows, axes)
+    start = starting_cell(data.rows, axes)
     # Only what differs from the start in one axis: of a large study's curves these are few.
-    beside = pd.Series(False, index=s.rows.index)
+    beside = pd.Series(False, index=data.rows.index)
     for axis in axes:
-        rest = series_of(s.rows, axis)
-        beside |= rest == rest[s.rows["cell"] == start].iloc[0]
-    points, runs = _inside(s, s.rows[beside])
+        rest = series_of(data.rows, axis)
+        beside |= rest == rest[data.rows["cell"] == start].iloc[0]
+    points, runs = _inside(data, data.rows[beside])
     if start not in set(runs["cell"]):
-        raise Undrawable(f"no run of {cell_words(start)} has {s.score} at two points")
+        raise Undrawable(f"no run of {cell_words(start)} has {data.score} at two points")
     arms = sorted(set(runs["arm"]))
     arms = arms if len(arms) <= _MOST_PANEL_ARMS else [arms[0], arms[len(arms) // 2]]
     length = float(runs.loc[runs["cell"] == start, "samples"].iloc[0])
@@ -181,40 +119,43 @@ def scaling_curve_panels(s: Shown) -> list[Panel]:
             return None
 
         def draw(ax: Axes) -> Drawing:
-            return _draw_scaling(ax, s, points[points["id"].isin(of_panel["id"])], of_panel, axis, start)
+            return _draw_scaling(ax, data, points[points["id"].isin(of_panel["id"])], of_panel, axis, start)
 
-        title = AXIS_WORDS[axis] + (f", {s.arms[arm]}" if len(s.arms) > 1 else "")
-        title += f"\nat {cell_words(at)}" if at else ""
+        title = AXIS_WORDS[axis] + (f", {data.arms[arm]}" if len(data.arms) > 1 else "")
+        title += at_words(at)
         marks = _SCALING_MARKS + ("; dash-dotted: a longer schedule, its x divided" if "samples" in axes else "")
-        return Panel(title, of_panel, draw, score_label(s.score), marks, own_names=True)
+        return Panel(title, of_panel, draw, score_label(data.score), marks, own_names=True)
 
-    panels = [one for arm in arms for axis in axes if (one := panel(arm, axis))]
+    panels = [found for arm in arms for axis in axes if (found := panel(arm, axis))]
     if not panels:
         raise Undrawable(f"no run differs in one axis alone from {cell_words(start)}")
     return panels
 
 
-def _draw_scaling(ax: Axes, s: Shown, points: pd.DataFrame, runs: pd.DataFrame, axis: str, start: str) -> Drawing:
+def _draw_scaling(
+    ax: Axes, data: FigureData, points: pd.DataFrame, runs: pd.DataFrame, axis: str, start: str
+) -> Drawing:
     """The curves of one panel, each named by its value on the axis."""
-    if not s.lower_is_better:
+    if not data.lower_is_better:
         percent_axis(ax.yaxis)
     order = runs.groupby("cell")[["flops_per_sample" if axis == "model" else axis]].mean().iloc[:, 0].sort_values()
     others = [cell for cell in order.index if cell != start]
     drawing = Drawing()
     for cell in order.index:
         of_cell = points[points["cell"] == cell].assign(point=lambda rows: rows.groupby("id").cumcount())
-        style = line_style(0) if cell == start else ramp_style(others.index(cell) + 1, len(others) + 1)
-        words = part_words(axis, cell_parts(cell).get(axis, "null"))
-        style = {**style, "linestyle": "-", **({"marker": ""} if of_cell["point"].max() > _MOST_MARKERS else {})}
-        line = mean_line(ax, of_cell, "samples", "value", "point", words, style, dots=False)
+        style = arm_style(0) if cell == start else ramp_style(others.index(cell) + 1, len(others) + 1)
+        if of_cell["point"].max() > _MOST_MARKERS:
+            style = style.without_markers()
+        columns = LineColumns("samples", "value", "point")
+        line = mean_line(ax, of_cell, columns, value_on_axis(cell, axis), style, dots=False)
         drawing.lines.append(line)
         ratio = max(line.xs) / float(runs.loc[runs["cell"] == start, "samples"].iloc[0])
         if axis == "samples" and ratio > 1.01:
             xs = [x / ratio for x in line.xs]
-            ax.plot(xs, line.ys, linestyle="-.", color=style["color"], linewidth=1.2, zorder=2)
+            ax.plot(xs, line.ys, linestyle="-.", color=style.color, linewidth=1.2, zorder=2)
             drawing.avoid.append((xs, line.ys))
             points_of_note = tuple(zip(xs, line.ys, strict=True))[::-1]
-            drawing.notes.append(Note((f"x / {ratio:.3g}",), points_of_note, color=style["color"]))
+            drawing.notes.append(Note((f"x / {ratio:.3g}",), points_of_note, color=style.color))
     _samples_axis(ax, points)
     return drawing
 
@@ -227,26 +168,48 @@ def starting_cell(runs: pd.DataFrame, axes: list[str]) -> str:
     return str(cells.assign(near=-near).sort_values(["near", *sizes, "cell"], kind="stable")["cell"].iloc[0])
 
 
-def _longest(s: Shown) -> pd.DataFrame:
-    return s.rows[s.rows["samples"] == s.rows.groupby(series_of(s.rows))["samples"].transform("max")]
+def _longest(data: FigureData) -> pd.DataFrame:
+    return data.rows[data.rows["samples"] == data.rows.groupby(series_of(data.rows))["samples"].transform("max")]
 
 
-def _points_of(s: Shown, metric: str, runs: pd.DataFrame) -> pd.DataFrame:
-    """The points of one metric in these runs, with their arm, seed and cell; `of` is the run's last sample."""
-    points = s.curves[(s.curves["metric"] == metric).to_numpy() & s.curves["id"].isin(runs["id"]).to_numpy()]
+def _points_of(data: FigureData, metric: str, runs: pd.DataFrame) -> pd.DataFrame:
+    """The points of one metric in these runs, with their arm, seed and cell; `last` is the run's last sample."""
+    points = data.curves[(data.curves["metric"] == metric).to_numpy() & data.curves["id"].isin(runs["id"]).to_numpy()]
     points = points.astype({"id": "str"}).merge(runs[["id", "arm", "seed", "cell"]].astype({"id": "str"}), on="id")
     points = points.sort_values(["id", "samples"], kind="stable")
-    return points.assign(of=points.groupby("id")["samples"].transform("max"))
+    return points.assign(last=points.groupby("id")["samples"].transform("max"))
 
 
-def _inside(s: Shown, runs: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+def _inside(data: FigureData, runs: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
     """The points of the score inside these runs, and the runs that have them. Raises Undrawable if none has two."""
-    points = _points_of(s, s.score, runs)
+    points = _points_of(data, data.score, runs)
     if points.empty or points.groupby("id")["samples"].nunique().max() < 2:
-        raise Undrawable(f"no run has {s.score} at two points; evaluation.at gives more")
-    return points.assign(**{s.score: points["value"]}), runs[runs["id"].isin(points["id"])]
+        raise Undrawable(f"no run has {data.score} at two points; evaluation.at gives more")
+    return points.assign(**{data.score: points["value"]}), runs[runs["id"].isin(points["id"])]
 
 
 def _samples_axis(ax: Axes, points: pd.DataFrame) -> None:
     start_at(ax, 0, float(points["samples"].max()) * 1.04)
     ax.set_xlabel("samples seen within one run")
+
+
+learning_curves = curves_on_axes(
+    "learning_curves",
+    learning_panels,
+    "Draw the score inside the longest runs against samples seen onto an Axes: a line an arm, means over seeds.",
+)
+
+training_loss = curves_on_axes(
+    "training_loss",
+    loss_panels,
+    "Draw the training loss of the longest runs against samples seen onto an Axes: a line an arm, means over seeds.",
+)
+
+scaling_curve = curves_on_axes(
+    "scaling_curve",
+    scaling_curve_panels,
+    """Draw one panel of FLIP's Fig 4 onto an Axes: the curve of the starting point, and those of what is scaled.
+
+    A longer schedule is drawn a second time, dash-dotted, with x divided so that both end together.
+    """,
+)

@@ -5,7 +5,8 @@ The curves take a colour an arm and two schedule lengths; this figure takes neit
 
 import textwrap
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from functools import partial
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -13,18 +14,20 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
 from flipscale.compare import Comparison, Pair, arms_of, series_of
-from flipscale.plot.page import Drawing, Line, Panel, alone
-from flipscale.plot.shown import NO_MASK, Shown, Undrawable, cell_words, shown
-from flipscale.plot.style import QUIET, line_style
+from flipscale.plot.figure_data import FigureData, Undrawable
+from flipscale.plot.on_axes import on_axes
+from flipscale.plot.page import Drawing, DrawnLine, Panel
+from flipscale.plot.style import QUIET, LineStyle, arm_style
+from flipscale.plot.words import cell_words
 from flipscale.scores import score_label
 from flipscale.words import times
 
-MOST_ROWS = 48
+MOST_GAIN_ROWS = 48
 """Rows, with the headings of their cells, that fit one page."""
 
 _ROW = 0.21  # inches
-_CHARACTERS = 56  # of an arm's words in one line
-_SEEDS, _GAIN = line_style(0)["color"], line_style(1)["color"]
+_ARM_CHARACTERS = 56  # of an arm's words in one line
+_SEEDS, _GAIN = arm_style(0).color, arm_style(1).color
 
 
 class _Row(NamedTuple):
@@ -34,23 +37,12 @@ class _Row(NamedTuple):
     pair: Pair | None
 
 
-def gains(
-    results: pd.DataFrame, ax: Axes, *, baseline: Mapping[str, Any] = NO_MASK, score: str | None = None
-) -> pd.DataFrame:
-    """Draw every arm's gain over the baseline at equal samples onto an Axes, a row an arm, with 95 % intervals.
-
-    `results` is results.csv's table, or rows of it. The time of each arm over the baseline's stands right of the Axes.
-    Returns the runs drawn; raises Undrawable with the reason where there is nothing to draw.
-    """
-    return alone(ax, gains_panels(shown(results, baseline=baseline, score=score)))
-
-
-def gains_panels(s: Shown) -> list[Panel]:
+def gains_panels(data: FigureData) -> list[Panel]:
     """One panel of all arms. Of several cells each is a group; more than a page holds are those of longest schedule."""
-    _few(s)
-    comparison = s.compared()
+    _check_rows(data)
+    comparison = data.compared()
     pairs, at = _fitting(comparison)
-    rows = _rows(pairs, s)
+    rows = _rows(pairs, data)
     lines = max(row.words.count("\n") + 1 for row in rows)
     widest = max(len(line) * (1 if row.pair else 1.15) for row in rows for line in row.words.split("\n"))
 
@@ -62,27 +54,27 @@ def gains_panels(s: Shown) -> list[Panel]:
                 _draw(ax, y, row.pair, scale, low, high)
         ax.axvline(0, color="#444444", linewidth=1, zorder=2)
         ax.set_xlim(low, high)
-        ax.set_xlabel(_axis_words(comparison, s, at))
+        ax.set_xlabel(_axis_words(comparison, data, at))
         _write(ax, rows)
         return Drawing()
 
     marks = "points: mean gains, bars: 95 % intervals, rings: seeds, time: over the baseline's"
     size = 4.7 + 0.062 * widest, _ROW * lines * len(rows) + 1.35
-    return [Panel("", _runs_of(pairs, s), draw, "", marks, size, name_lines=False)]
+    return [Panel("", _runs_of(pairs, data), draw, "", marks, size, name_lines=False)]
 
 
-def _few(s: Shown) -> None:
+def _check_rows(data: FigureData) -> None:
     """Raises Undrawable where even the longest schedules are more than a page holds, before all are compared."""
-    arms = s.rows[s.rows["arm"] != 0]
-    if "samples" in s.rows:
+    arms = data.rows[data.rows["arm"] != 0]
+    if "samples" in data.rows:
         arms = arms[arms["samples"] == arms.groupby(series_of(arms))["samples"].transform("max")]
     n = len(arms.drop_duplicates(["cell", "arm"]))
-    if n > MOST_ROWS:
+    if n > MOST_GAIN_ROWS:
         raise Undrawable(_too_many(n))
 
 
 def _too_many(gains: int) -> str:
-    return f"{gains} gains do not fit the {MOST_ROWS} rows of a page; make studies of fewer"
+    return f"{gains} gains do not fit the {MOST_GAIN_ROWS} rows of a page; make studies of fewer"
 
 
 def _fitting(comparison: Comparison) -> tuple[list[Pair], str]:
@@ -92,13 +84,13 @@ def _fitting(comparison: Comparison) -> tuple[list[Pair], str]:
         raise Undrawable("no run has a twin, the baseline in its cell at its seed")
     if len(pairs) == 1:
         raise Undrawable("one arm in one cell is one gain; compare says it in words")
-    if _height(pairs) <= MOST_ROWS:
+    if _height(pairs) <= MOST_GAIN_ROWS:
         return pairs, "at equal samples"
     longest: dict[str, float] = {}
     for pair in pairs:
         longest[pair.series] = max(longest.get(pair.series, 0), pair.at or 0)
     pairs = [pair for pair in pairs if (pair.at or 0) == longest[pair.series]]
-    if _height(pairs) > MOST_ROWS:
+    if _height(pairs) > MOST_GAIN_ROWS:
         raise Undrawable(_too_many(len(pairs)))
     return pairs, "at the longest schedule of each series"
 
@@ -108,16 +100,16 @@ def _height(pairs: list[Pair]) -> int:
     return len(pairs) + (cells if cells > 1 else 0)
 
 
-def _rows(pairs: list[Pair], s: Shown) -> list[_Row]:
+def _rows(pairs: list[Pair], data: FigureData) -> list[_Row]:
     """The pairs in the order of the arms, under their cells if those are several."""
-    number = dict(zip(arms_of(s.rows, s.baseline), s.rows["arm"], strict=True))
+    number = data.arm_numbers
     cells = list(dict.fromkeys(pair.cell for pair in pairs))
     rows: list[_Row] = []
     for cell in cells:
         if len(cells) > 1:
             rows.append(_Row(cell_words(cell) or "no cell", None))
         of_cell = sorted((pair for pair in pairs if pair.cell == cell), key=lambda pair: number[pair.arm])
-        rows += [_Row(textwrap.fill(s.arms[number[pair.arm]], _CHARACTERS), pair) for pair in of_cell]
+        rows += [_Row(textwrap.fill(data.arms[number[pair.arm]], _ARM_CHARACTERS), pair) for pair in of_cell]
     return rows
 
 
@@ -135,22 +127,38 @@ def gain_limits(pairs: list[Pair], scale: float) -> tuple[float, float]:
     return low - margin, high + margin
 
 
-def gain_line(
-    ax: Axes, s: Shown, pairs: list[Pair], x_of_cell: Mapping[str, float], scale: float, shift: float
-) -> Line:
-    """One arm's gains with their intervals, shifted a little so that its bars stand beside those of other arms."""
-    pairs = sorted(pairs, key=lambda pair: x_of_cell[pair.cell])
-    number = s.arm_numbers[pairs[0].arm]
-    xs = [x_of_cell[pair.cell] * shift for pair in pairs]
+def draw_gains(
+    ax: Axes, data: FigureData, pairs: list[Pair], x_of_cell: Mapping[str, float], scale: float
+) -> list[DrawnLine]:
+    """A line an arm of its gains with their intervals, shifted a little so that bars stand beside those of others."""
+    arms = sorted({data.arm_numbers[pair.arm] for pair in pairs})
+    span = np.log(max(x_of_cell.values()) / min(x_of_cell.values()))
+    shifts = np.exp(0.012 * span * (np.arange(len(arms)) - (len(arms) - 1) / 2))
+    lines = []
+    for arm, shift in zip(arms, shifts, strict=True):
+        of_arm = [pair for pair in pairs if data.arm_numbers[pair.arm] == arm]
+        of_arm.sort(key=lambda pair: x_of_cell[pair.cell])
+        xs = [x_of_cell[pair.cell] * shift for pair in of_arm]
+        lines.append(_gain_line(ax, of_arm, xs, scale, data.arms[arm], arm_style(arm)))
+    return lines
+
+
+def _gain_line(ax: Axes, pairs: list[Pair], xs: list[float], scale: float, words: str, style: LineStyle) -> DrawnLine:
     ys = [scale * (pair.gain.mean or 0.0) for pair in pairs]
     low = [y if pair.gain.low is None else scale * pair.gain.low for y, pair in zip(ys, pairs, strict=True)]
     high = [y if pair.gain.high is None else scale * pair.gain.high for y, pair in zip(ys, pairs, strict=True)]
     bars = np.abs([np.subtract(ys, low), np.subtract(high, ys)])
-    style = line_style(number)
     ax.errorbar(
-        xs, ys, bars if bars.any() else None, capsize=2, elinewidth=0.9, label=s.arms[number], zorder=3, **style
+        xs,
+        ys,
+        bars if bars.any() else None,
+        capsize=2,
+        elinewidth=0.9,
+        label=words,
+        zorder=3,
+        **style.keywords(),
     )
-    return Line(s.arms[number], style, xs, ys, low, high)
+    return DrawnLine(words, style, xs, ys, low, high)
 
 
 def _draw(ax: Axes, y: int, pair: Pair, scale: float, low: float, high: float) -> None:
@@ -166,8 +174,16 @@ def _draw(ax: Axes, y: int, pair: Pair, scale: float, low: float, high: float) -
     ax.plot([scale * gain.mean], [y], "o", color=_GAIN, zorder=4)
     if gain.n > 1:
         seeds = [scale * value for value in gain.values]
-        ring = {"markerfacecolor": "white", "markeredgecolor": _SEEDS, "markeredgewidth": 0.6}
-        ax.plot(seeds, [y + 0.27] * gain.n, "o", ms=2.8, zorder=5, **ring)
+        ax.plot(
+            seeds,
+            [y + 0.27] * gain.n,
+            "o",
+            ms=2.8,
+            zorder=5,
+            markerfacecolor="white",
+            markeredgecolor=_SEEDS,
+            markeredgewidth=0.6,
+        )
 
 
 def _write(ax: Axes, rows: list[_Row]) -> None:
@@ -178,26 +194,36 @@ def _write(ax: Axes, rows: list[_Row]) -> None:
     ax.grid(visible=False, axis="y")
     ax.spines["left"].set_visible(False)
     ax.xaxis.set_major_locator(MaxNLocator(6))
-    beside: dict[str, Any] = {"transform": ax.get_yaxis_transform(), "fontsize": 8}
+    beside = partial(ax.text, transform=ax.get_yaxis_transform(), fontsize=8)
     if any(row.pair and row.pair.ratios["gpu_hours"].mean for row in rows):
-        ax.text(1.03, -0.8, "training\ntime", color=QUIET, va="bottom", linespacing=1, **beside)
+        beside(1.03, -0.8, "training\ntime", color=QUIET, va="bottom", linespacing=1)
     for y, row in enumerate(rows):
         if row.pair is None:
-            ax.text(-0.03, y, row.words, fontweight="bold", ha="right", va="center_baseline", **beside)
+            beside(-0.03, y, row.words, fontweight="bold", ha="right", va="center_baseline")
             ax.axhline(y - 0.5, color="#cccccc", linewidth=0.8)
         elif (ratio := row.pair.ratios["gpu_hours"].mean) is not None:
-            ax.text(1.03, y, f"{times(ratio)}×", va="center_baseline", **beside)
+            beside(1.03, y, f"{times(ratio)}×", va="center_baseline")
 
 
-def _axis_words(comparison: Comparison, s: Shown, at: str) -> str:
+def _axis_words(comparison: Comparison, data: FigureData, at: str) -> str:
     gain = "how far below" if comparison.lower_is_better else "points over" if comparison.fraction else "gain over"
-    return f"{score_label(s.score)}\n" + textwrap.fill(f"{gain} the baseline ({s.arms[0]}) {at}", 54)
+    return f"{score_label(data.score)}\n" + textwrap.fill(f"{gain} the baseline ({data.arms[0]}) {at}", 54)
 
 
-def _runs_of(pairs: list[Pair], s: Shown) -> pd.DataFrame:
+def _runs_of(pairs: list[Pair], data: FigureData) -> pd.DataFrame:
     """The runs of these pairs and their twins."""
-    arms = arms_of(s.rows, s.baseline)
-    of = {(pair.cell, arm, seed) for pair in pairs for arm in ("", pair.arm) for seed in pair.seeds}
-    seeds = s.rows["seed"].fillna(0) if "seed" in s.rows else pd.Series(0, index=s.rows.index)
-    keys = zip(s.rows["cell"].fillna(""), arms, seeds, strict=True)
-    return s.rows[[key in of for key in keys]]
+    arms = arms_of(data.rows, data.baseline)
+    wanted = {(pair.cell, arm, seed) for pair in pairs for arm in ("", pair.arm) for seed in pair.seeds}
+    seeds = data.rows["seed"].fillna(0) if "seed" in data.rows else pd.Series(0, index=data.rows.index)
+    keys = zip(data.rows["cell"].fillna(""), arms, seeds, strict=True)
+    return data.rows[[key in wanted for key in keys]]
+
+
+gains = on_axes(
+    "gains",
+    gains_panels,
+    """Draw every arm's gain over the baseline at equal samples onto an Axes, a row an arm, with 95 % intervals.
+
+    The time of each arm over the baseline's stands right of the Axes.
+    """,
+)

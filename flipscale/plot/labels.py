@@ -30,9 +30,9 @@ _AROUND: tuple[_Place, ...] = (
 _FARTHER: tuple[_Place, ...] = tuple(
     (scale * dx, scale * dy, ha, va) for scale in (2, 3, 4, 6, 8, 11) for dx, dy, ha, va in _AROUND
 )
-_RADIUS = 3.0  # of a marker, in points
+_MARKER_RADIUS = 3.0  # of a marker, in points
 _CIRCLE = np.array([(np.cos(a), np.sin(a)) for a in np.linspace(0, 2 * np.pi, 8, endpoint=False)])
-_STEP = 4.0  # pixels between the samples of a line that labels keep off
+_SAMPLE_PIXELS = 4.0  # pixels between the samples of a line that labels keep off
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ class Labels(Artist):
         self._legend = legend
         self._lines: list[tuple[_Pixels, int]] = []  # data coordinates
         self._wanted: list[_Wanted] = []
-        self._placed_in: object = None
+        self._placed_at: object = None
         self.all_named = True
         """Whether every line has its name beside it, once it was drawn."""
         ax.add_artist(self)
@@ -74,33 +74,45 @@ class Labels(Artist):
         self._lines.append((np.column_stack([np.asarray(xs, float), np.asarray(ys, float)]), line))
 
     def name_line(
-        self, line: int, words: str, points: Iterable[_Point], *, required: bool = True, **style: Any
+        self,
+        line: int,
+        words: str,
+        points: Iterable[_Point],
+        *,
+        required: bool = True,
+        color: str | None = None,
+        size: float | None = None,
     ) -> None:
         """Put the name of a line beside the first of its points where no other line is nearer."""
-        self._want(line, (words,), points, ((*_BESIDE, *_AROUND),), style, required)
+        places = ((*_BESIDE, *_AROUND),)
+        found = _as_floats(points)
+        self._wanted.append(_Wanted(self._text(words, found[0], color, size), (words,), found, places, line, required))
 
-    def explain(self, words: Sequence[str], points: Iterable[_Point], **style: Any) -> None:
+    def explain(
+        self, words: Sequence[str], points: Iterable[_Point], *, color: str | None = None, size: float | None = None
+    ) -> None:
         """Put words near one of the points, farther off if it must be, in one of several ways to break them.
 
         The last of several `words` is for where the others find no room at all; where it finds none either, nothing is.
         """
-        self._want(None, words, points, (_AROUND, _FARTHER), style, required=False)
+        places = (_AROUND, _FARTHER)
+        found = _as_floats(points)
+        text = self._text(words[0], found[0], color, size)
+        self._wanted.append(_Wanted(text, tuple(words), found, places, line=None, required=False))
 
-    def _want(
-        self,
-        line: int | None,
-        words: Sequence[str],
-        points: Iterable[_Point],
-        places: Any,
-        style: dict[str, Any],
-        required: bool,
-    ) -> None:
-        points = tuple((float(x), float(y)) for x, y in points)
+    def _text(self, words: str, point: _Point, color: str | None, size: float | None) -> Annotation:
         text = self._ax.annotate(
-            words[0], points[0], (0, 0), textcoords="offset points", annotation_clip=False, zorder=6, **style
+            words,
+            point,
+            (0, 0),
+            textcoords="offset points",
+            annotation_clip=False,
+            zorder=6,
+            color=color,
+            fontsize=size,
         )
         text.set_in_layout(False)
-        self._wanted.append(_Wanted(text, tuple(words), points, places, line, required))
+        return text
 
     def drop_names(self) -> None:
         """Take the names of lines away, where a legend has them; the other words stay."""
@@ -108,7 +120,7 @@ class Labels(Artist):
             if wanted.required:
                 wanted.text.remove()
         self._wanted = [wanted for wanted in self._wanted if not wanted.required]
-        self._placed_in = None
+        self._placed_at = None
 
     def draw(self, renderer: RendererBase) -> None:
         """Place the labels, unless they stand where they must already."""
@@ -119,9 +131,9 @@ class Labels(Artist):
         assert figure is not None
         inches = tuple(round(float(value) / figure.dpi, 4) for value in ax.bbox.bounds)
         key = (inches, ax.get_xlim(), ax.get_ylim(), ax.get_xscale(), ax.get_yscale())
-        if key == self._placed_in:
+        if key == self._placed_at:
             return
-        self._placed_in = key
+        self._placed_at = key
         self.all_named = self._place(renderer, figure.dpi / 72)
         if self._legend and not self.all_named:
             for wanted in self._wanted:
@@ -138,7 +150,7 @@ class Labels(Artist):
         lines = [number for _, number in self._lines]
         drawn = [self._sampled(corners, dots) for corners, _ in self._lines]
         pixels = np.concatenate(drawn) if drawn else np.zeros((0, 2))
-        owner = np.repeat(lines, [len(one) for one in drawn])
+        owner = np.repeat(lines, [len(sampled) for sampled in drawn])
         names_first = sorted(self._wanted, key=lambda wanted: not wanted.required)
         for order in (self._wanted, names_first, self._wanted):
             taken: list[Bbox] = []
@@ -160,10 +172,10 @@ class Labels(Artist):
             at = self._ax.transData.transform(corners)
         at = at[np.isfinite(at).all(axis=1)]
         if len(at) == 1:
-            return np.asarray(at + _RADIUS * dots * _CIRCLE)
+            return np.asarray(at + _MARKER_RADIUS * dots * _CIRCLE)
         parts = [at]
         for start, end in pairwise(at):
-            count = int(min(np.hypot(*(end - start)) / _STEP, 400))
+            count = int(min(np.hypot(*(end - start)) / _SAMPLE_PIXELS, 400))
             parts.append(start + np.linspace(0, 1, count + 2)[1:-1, None] * (end - start))
         return np.concatenate(parts)
 
@@ -202,6 +214,10 @@ class Labels(Artist):
         away = np.hypot(*outside.T)
         nearest = float(away.min())
         return nearest > 0 and (line is None or float(away[owner == line].min(initial=np.inf)) <= nearest)
+
+
+def _as_floats(points: Iterable[_Point]) -> tuple[_Point, ...]:
+    return tuple((float(x), float(y)) for x, y in points)
 
 
 def _box(x: float, y: float, width: float, height: float, ha: str, va: str) -> Bbox:

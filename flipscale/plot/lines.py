@@ -1,7 +1,7 @@
 """Score against what was spent: samples seen, training FLOPs, or time. A line an arm, a panel a series."""
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -10,10 +10,11 @@ from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 
 from flipscale.compare import series_of
-from flipscale.plot.page import Drawing, Line, Panel, alone
-from flipscale.plot.shown import NO_MASK, Shown, Undrawable, cell_words, few_arms, one_value, shown
-from flipscale.plot.style import REFERENCE, count_axis, device_time, line_style, log_axis, percent_axis, power
-from flipscale.plot.thin import Floats
+from flipscale.plot.figure_data import NO_MASK, FigureData, Undrawable, check_arms, figure_data, one_value
+from flipscale.plot.page import Drawing, DrawnLine, Panel, alone
+from flipscale.plot.style import REFERENCE, LineStyle, arm_style, count_axis, device_time, log_axis, percent_axis, power
+from flipscale.plot.thinning import FloatArray
+from flipscale.plot.words import cell_words
 from flipscale.scores import score_label
 from flipscale.words import short, time_unit
 
@@ -25,7 +26,7 @@ def accuracy(
     ax: Axes,
     *,
     x: str = "samples",
-    baseline: Mapping[str, Any] = NO_MASK,
+    baseline: Mapping[str, object] = NO_MASK,
     score: str | None = None,
     references: pd.DataFrame | None = None,
     panel: str | None = None,
@@ -35,30 +36,24 @@ def accuracy(
     `results` is results.csv's table, or rows of it. `panel` names one series where these rows are of several. Returns
     the runs drawn; raises Undrawable with the reason where there is nothing to draw.
     """
-    s = shown(results, baseline=baseline, score=score, references=references)
-    return alone(ax, accuracy_panels(s, x), panel)
+    data = figure_data(results, baseline=baseline, score=score, references=references)
+    return alone(ax, accuracy_panels(data, x), panel)
 
 
-def accuracy_panels(s: Shown, x: str) -> list[Panel]:
+def accuracy_panels(data: FigureData, x: str) -> list[Panel]:
     """A panel per series with a line per arm; a line runs along the schedule, else the model, else the data.
 
     A series with a single point an arm gets a panel only where no series has more: `scaling_axes` shows it.
     """
-    if x == "samples" and "samples" not in s.axes:
-        raise one_value(s, "samples", "it takes runs of two schedule lengths")
+    if x == "samples" and "samples" not in data.axes:
+        raise one_value("samples", "it takes runs of two schedule lengths")
     words = {"samples": "samples seen", "train_flops": "training FLOPs"}.get(x, x)
     if x == "gpu_hours":
-        s, words = in_time_units(s)
+        data, words = in_time_units(data)
         x = "time"
-    along = next((name for name in ("samples", "model", "data_size") if name in s.axes), "samples")
-    rows = s.rows[s.rows[x].notna() & (s.rows[x] > 0)]
-    if rows.empty:
-        raise Undrawable(f"no run has {x}")
-    if rows[x].nunique() < 2:
-        raise Undrawable(f"{x} has one value")
-    if along == "data_size" and x != "samples":
-        raise Undrawable("samples and model have one value each, so that all runs of an arm cost the same")
-    few_arms(s)
+    along = next((name for name in ("samples", "model", "data_size") if name in data.axes), "samples")
+    rows = _rows_along(data, x, along)
+    check_arms(data)
     rows = rows.assign(series=series_of(rows, along))
     lengths = rows.groupby("series", sort=False)[along].nunique(dropna=False)
     names = [str(name) for name, n in lengths.items() if n > 1] or list(map(str, lengths.index))
@@ -67,15 +62,27 @@ def accuracy_panels(s: Shown, x: str) -> list[Panel]:
         of_series = rows[rows["series"] == name]
 
         def draw(ax: Axes) -> Drawing:
-            drawing = Drawing(arm_lines(ax, s, of_series, x, along=along))
-            there = add_references(ax, s, of_series, x, drawing)
-            set_x_axis(ax.xaxis, x, pd.concat([rows[x].astype(float), there[x].astype(float)]))
+            drawing = Drawing(arm_lines(ax, data, of_series, x, along=along))
+            references = add_references(ax, data, of_series, x, drawing)
+            set_x_axis(ax.xaxis, x, pd.concat([rows[x].astype(float), references[x].astype(float)]))
             ax.set_xlabel(words)
             return drawing
 
-        return Panel(cell_words(name), of_series, draw, score_label(s.score))
+        return Panel(cell_words(name), of_series, draw, score_label(data.score))
 
     return [panel(name) for name in names]
+
+
+def _rows_along(data: FigureData, x: str, along: str) -> pd.DataFrame:
+    """The rows that have an x. Raises Undrawable where all have the same, or all of an arm must have."""
+    rows = data.rows[data.rows[x].notna() & (data.rows[x] > 0)]
+    if rows.empty:
+        raise Undrawable(f"no run has {x}")
+    if rows[x].nunique() < 2:
+        raise Undrawable(f"{x} has one value")
+    if along == "data_size" and x != "samples":
+        raise Undrawable("samples and model have one value each, so that all runs of an arm cost the same")
+    return rows
 
 
 def set_x_axis(axis: Axis, x: str, values: "pd.Series[float]") -> None:
@@ -88,116 +95,120 @@ def set_x_axis(axis: Axis, x: str, values: "pd.Series[float]") -> None:
         log_axis(axis, values, lambda value: short(value) if value >= 1e-3 else power(value))
 
 
-def arm_lines(ax: Axes, s: Shown, rows: pd.DataFrame, x: str, along: str) -> list[Line]:
+def arm_lines(ax: Axes, data: FigureData, rows: pd.DataFrame, x: str, along: str) -> list[DrawnLine]:
     """Each arm's means over seeds with bars of 1 sd, and its runs as dots."""
-    if not s.lower_is_better:
+    if not data.lower_is_better:
         percent_axis(ax.yaxis)
     dots = len(rows) <= _MOST_DOTS
+    columns = LineColumns(x, data.score, along)
     return [
-        mean_line(ax, rows[rows["arm"] == arm], x, s.score, along, s.arms[arm], line_style(arm), dots)
+        mean_line(ax, rows[rows["arm"] == arm], columns, data.arms[arm], arm_style(arm), dots)
         for arm in sorted(set(rows["arm"]))
     ]
 
 
+@dataclass(frozen=True)
+class LineColumns:
+    """The columns that a line is drawn from."""
+
+    x: str
+    y: str
+    along: str
+    """Rows with the same value in it make one point."""
+
+
 def mean_line(
-    ax: Axes,
-    rows: pd.DataFrame,
-    x: str,
-    y: str,
-    along: str,
-    words: str,
-    style: dict[str, Any],
-    dots: bool = True,
-) -> Line:
+    ax: Axes, rows: pd.DataFrame, columns: LineColumns, words: str, style: LineStyle, dots: bool = True
+) -> DrawnLine:
     """One line through the means over seeds with bars of 1 sd, and its runs as dots."""
-    xs, ys, spread, most = _means(rows[along], rows[x], rows[y])
+    run_xs, run_ys = rows[columns.x], rows[columns.y]
+    xs, ys, spread, most = _means(rows[columns.along], run_xs, run_ys)
     several = most > 1
     every = max(1, len(xs) // 14)
     ax.errorbar(
         xs,
         ys,
-        spread if several and style["marker"] else None,
+        spread if several and style.marker else None,
         capsize=2,
         elinewidth=0.8,
         errorevery=every,
         markevery=every,
         label=words,
         zorder=3,
-        **style,
+        **style.keywords(),
     )
-    if several and not style["marker"]:
-        ax.fill_between(xs, ys - spread, ys + spread, color=style["color"], alpha=0.18, linewidth=0)
+    if several and not style.marker:
+        ax.fill_between(xs, ys - spread, ys + spread, color=style.color, alpha=0.18, linewidth=0)
+    line = DrawnLine(words, style, xs.tolist(), ys.tolist(), (ys - spread).tolist(), (ys + spread).tolist())
     if several and dots:
         # Below the mean, so that they never hide it; hollow, so that they are not lost on its line.
         ax.plot(
-            rows[x].astype(float),
-            rows[y].astype(float),
+            run_xs.astype(float),
+            run_ys.astype(float),
             "o",
             ms=2.4,
             markerfacecolor="white",
-            markeredgecolor=style["color"],
+            markeredgecolor=style.color,
             markeredgewidth=0.6,
             zorder=2.5,
         )
-    line = Line(words, style, xs.tolist(), ys.tolist(), (ys - spread).tolist(), (ys + spread).tolist())
-    if several and dots:
-        line.dots.extend(zip(rows[x].astype(float), rows[y].astype(float), strict=True))
+        line.dots.extend(zip(run_xs.astype(float), run_ys.astype(float), strict=True))
     return line
 
 
 def _means(
     keys: "pd.Series[Any]", xs: "pd.Series[float]", ys: "pd.Series[float]"
-) -> tuple[Floats, Floats, Floats, int]:
+) -> tuple[FloatArray, FloatArray, FloatArray, int]:
     """Of the rows of each key the mean x, the mean y and its sd over rows (0 for one), by x; and the most rows of one.
 
     Not a groupby: a large study has hundreds of lines, and pandas takes 5 ms to set each up.
     """
     x, y = xs.to_numpy(dtype=np.float64, na_value=np.nan), ys.to_numpy(dtype=np.float64, na_value=np.nan)
-    there = np.isfinite(x) & np.isfinite(y)
-    codes = pd.factorize(keys[there], use_na_sentinel=False)[0]
+    known = np.isfinite(x) & np.isfinite(y)
+    codes = pd.factorize(keys[known], use_na_sentinel=False)[0]
     n = np.bincount(codes)
-    mean_x, mean_y = (np.bincount(codes, weights=v[there]) / n for v in (x, y))
-    squares = np.bincount(codes, weights=(y[there] - mean_y[codes]) ** 2)
+    mean_x, mean_y = (np.bincount(codes, weights=v[known]) / n for v in (x, y))
+    squares = np.bincount(codes, weights=(y[known] - mean_y[codes]) ** 2)
     spread = np.sqrt(squares / np.maximum(n - 1, 1))
     order = np.argsort(mean_x, kind="stable")
     return mean_x[order], mean_y[order], spread[order], int(n.max(initial=0))
 
 
-def in_time_units(s: Shown) -> tuple[Shown, str]:
+def in_time_units(data: FigureData) -> tuple[FigureData, str]:
     """The rows with `time`: gpu_hours in the unit that suits them, and its words."""
-    rows = s.rows[s.rows["gpu_hours"].notna()]
+    rows = data.rows[data.rows["gpu_hours"].notna()]
     if rows.empty:
         raise Undrawable("no run has gpu_hours")
     devices = sorted({str(device) for device in rows["device"].dropna()}) if "device" in rows else []
     if len(devices) > 1:
         raise Undrawable(f"the runs were timed on different devices ({', '.join(devices)})")
     unit, factor = time_unit(float(rows["gpu_hours"].max()))
-    references = s.references
+    references = data.references
     if references is not None and {"gpu_hours", "device"} <= set(references):
         # Hours of another device say nothing beside these.
         references = references[references["device"].isin(devices)]
         references = references.assign(time=references["gpu_hours"] * factor)
     rows = rows.assign(time=rows["gpu_hours"].astype(float) * factor)
-    return replace(s, rows=rows, references=references), f"training time ({device_time(devices == ['cpu'], unit)})"
+    return replace(data, rows=rows, references=references), f"training time ({device_time(devices == ['cpu'], unit)})"
 
 
 def add_references(
-    ax: Axes, s: Shown, rows: pd.DataFrame, x: str, drawing: Drawing, y: str | None = None
+    ax: Axes, data: FigureData, rows: pd.DataFrame, x: str, drawing: Drawing, y: str | None = None
 ) -> pd.DataFrame:
     """Others' results where they have this x and this score: hollow, grey, named. Returns them, for the ticks.
 
     In a panel of one model only those of this model, as far as they name one, are shown.
     """
-    y = y or s.score
-    if s.references is None or x not in s.references or y not in s.references:
+    y = y or data.score
+    if data.references is None or x not in data.references or y not in data.references:
         return pd.DataFrame({x: [], y: []}, dtype="float64")
-    there = s.references[s.references[x].notna() & s.references[y].notna()]
-    if "model" in there and "model" in rows and rows["model"].nunique() == 1:
-        there = there[there["model"].isna() | (there["model"] == rows["model"].iloc[0])]
-    style: dict[str, Any] = {"color": REFERENCE, "marker": "o", "linestyle": "-"}
-    for name, of_name in there.groupby("name", sort=False):
+    published = data.references[data.references[x].notna() & data.references[y].notna()]
+    if "model" in published and "model" in rows and rows["model"].nunique() == 1:
+        published = published[published["model"].isna() | (published["model"] == rows["model"].iloc[0])]
+    style = LineStyle(REFERENCE, "o")
+    for name, of_name in published.groupby("name", sort=False):
         of_name = of_name.sort_values(x)
         xs, ys = of_name[x].astype(float).tolist(), of_name[y].astype(float).tolist()
-        ax.plot(xs, ys, linewidth=0.8, ms=5, markerfacecolor="white", markeredgewidth=1, zorder=2, **style)
-        drawing.references.append(Line(str(name), style, xs, ys))
-    return there
+        ax.plot(xs, ys, linewidth=0.8, ms=5, markerfacecolor="white", markeredgewidth=1, zorder=2, **style.keywords())
+        drawing.references.append(DrawnLine(str(name), style, xs, ys))
+    return published

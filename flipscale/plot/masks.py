@@ -1,7 +1,6 @@
 """What the mask ratio does to the score, and what it does where data repeats."""
 
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -9,43 +8,24 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import FixedLocator, FuncFormatter
 
 from flipscale.compare import is_baseline, series_of
-from flipscale.plot.gains import gain_limits, gain_line
-from flipscale.plot.lines import arm_lines, mean_line
-from flipscale.plot.page import Drawing, Panel, alone
-from flipscale.plot.shown import (
-    AXIS_WORDS,
+from flipscale.plot.figure_data import (
     MOST_ARMS,
     NO_MASK,
-    SCALES,
-    Shown,
+    FigureData,
     Undrawable,
     best_slice,
-    cell_parts,
-    cell_words,
-    few_arms,
+    check_arms,
+    figure_data,
     one_value,
-    part_words,
-    shown,
 )
+from flipscale.plot.gains import draw_gains, gain_limits
+from flipscale.plot.lines import LineColumns, arm_lines, mean_line
+from flipscale.plot.on_axes import on_axes
+from flipscale.plot.page import Drawing, Panel, alone
 from flipscale.plot.style import count_axis, percent_axis, ramp_style
+from flipscale.plot.words import AXIS_WORDS, at_words, cell_words, value_on_axis
 from flipscale.scores import score_label
 from flipscale.words import percent
-
-
-def mask_ratios(
-    results: pd.DataFrame,
-    ax: Axes,
-    *,
-    baseline: Mapping[str, Any] = NO_MASK,
-    score: str | None = None,
-    panel: str | None = None,
-) -> pd.DataFrame:
-    """Draw the score against the mask ratio onto an Axes, a line for each value of a scaling axis.
-
-    `results` is results.csv's table, or rows of it. `panel` names the axis by its title where several vary. Returns
-    the runs drawn; raises Undrawable with the reason where there is nothing to draw.
-    """
-    return alone(ax, mask_panels(shown(results, baseline=baseline, score=score)), panel)
 
 
 def repeats(
@@ -53,7 +33,7 @@ def repeats(
     ax: Axes,
     *,
     gain: bool = False,
-    baseline: Mapping[str, Any] = NO_MASK,
+    baseline: Mapping[str, object] = NO_MASK,
     score: str | None = None,
 ) -> pd.DataFrame:
     """Draw the score, or with `gain` the gain over the baseline, against how often each pair is seen, onto an Axes.
@@ -61,18 +41,18 @@ def repeats(
     `results` is results.csv's table, or rows of it. Returns the runs drawn; raises Undrawable with the reason where
     there is nothing to draw.
     """
-    panels = repeats_panels(shown(results, baseline=baseline, score=score))
+    panels = repeats_panels(figure_data(results, baseline=baseline, score=score))
     if gain and len(panels) < 2:
         raise Undrawable("no run has a twin, the baseline in its cell at its seed")
     return alone(ax, [panels[int(gain)]])
 
 
-def mask_panels(s: Shown) -> list[Panel]:
+def mask_panels(data: FigureData) -> list[Panel]:
     """A panel per scaling axis with a line per value of it; one panel where none varies. All else is the baseline's."""
-    if "mask_ratio" not in s.rows or s.rows["mask_ratio"].nunique() < 2:
-        raise one_value(s, "mask_ratio")
-    others = {name: value for name, value in s.baseline.items() if name != "mask_ratio"}
-    plain = s.of(s.rows[is_baseline(s.rows, others)])
+    if "mask_ratio" not in data.rows or data.rows["mask_ratio"].nunique() < 2:
+        raise one_value("mask_ratio")
+    others = {name: value for name, value in data.baseline.items() if name != "mask_ratio"}
+    plain = data.with_rows(data.rows[is_baseline(data.rows, others)])
     if plain.rows.groupby("cell")["mask_ratio"].nunique().max() < 2:
         raise Undrawable("no two runs differ in mask_ratio alone")
     ratios = sorted(plain.rows["mask_ratio"].dropna().unique())
@@ -81,31 +61,34 @@ def mask_panels(s: Shown) -> list[Panel]:
         rows = plain.rows if axis is None else best_slice(plain, axis)
 
         def draw(ax: Axes) -> Drawing:
-            if not s.lower_is_better:
+            if not data.lower_is_better:
                 percent_axis(ax.yaxis)
             cells = _in_order(rows, axis)
             drawing = Drawing()
             for i, cell in enumerate(cells):
                 of_cell = rows[rows["cell"] == cell]
-                words = cell_words(cell) if axis is None else part_words(axis, cell_parts(cell).get(axis, "null"))
-                style = ramp_style(i, len(cells))
-                drawing.lines.append(mean_line(ax, of_cell, "mask_ratio", s.score, "mask_ratio", words, style))
-            ticks = [ratios[-1]]
-            for ratio in ratios[-2::-1]:
-                if ticks[-1] - ratio > 0.09 * (ratios[-1] - ratios[0]):
-                    ticks.append(ratio)
-            ax.xaxis.set_major_locator(FixedLocator(ticks))
-            ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: percent(value)))
-            ax.set_xlabel("image patches left out in training")
+                words = cell_words(cell) if axis is None else value_on_axis(cell, axis)
+                columns = LineColumns("mask_ratio", data.score, "mask_ratio")
+                drawing.lines.append(mean_line(ax, of_cell, columns, words, ramp_style(i, len(cells))))
+            _mask_axis(ax, ratios)
             return drawing
 
-        at = "" if axis is None else cell_words(series_of(rows, axis).iloc[0])
-        title = "" if axis is None else AXIS_WORDS[axis] + (f"\nat {at}" if at else "")
+        title = "" if axis is None else AXIS_WORDS[axis] + at_words(series_of(rows, axis).iloc[0])
         only = axis is None and rows["cell"].nunique() == 1
-        return Panel(title, rows, draw, score_label(s.score), own_names=True, name_lines=not only)
+        return Panel(title, rows, draw, score_label(data.score), own_names=True, name_lines=not only)
 
-    axes = [axis for axis in SCALES if axis in s.axes]
-    return [panel(axis) for axis in axes] or [panel(None)]
+    return [panel(axis) for axis in data.scales] or [panel(None)]
+
+
+def _mask_axis(ax: Axes, ratios: list[float]) -> None:
+    """Ticks at the mask ratios, from the largest down, as far as they stand apart."""
+    ticks = [ratios[-1]]
+    for ratio in ratios[-2::-1]:
+        if ticks[-1] - ratio > 0.09 * (ratios[-1] - ratios[0]):
+            ticks.append(ratio)
+    ax.xaxis.set_major_locator(FixedLocator(ticks))
+    ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: percent(value)))
+    ax.set_xlabel("image patches left out in training")
 
 
 def _in_order(rows: pd.DataFrame, axis: str | None) -> list[str]:
@@ -116,43 +99,30 @@ def _in_order(rows: pd.DataFrame, axis: str | None) -> list[str]:
     return [str(cells[i]) for i in picked]
 
 
-def repeats_panels(s: Shown) -> list[Panel]:
+def repeats_panels(data: FigureData) -> list[Panel]:
     """The score, and beside it the gain over the baseline, against how often each pair is seen."""
-    few_arms(s)
-    if "repeats" not in s.rows or s.rows["repeats"].isna().all():
-        raise Undrawable("no run has repeats")
-    slices = {axis: best_slice(s, axis) for axis in ("data_size", "samples") if axis in s.axes}
-    axis = max(slices, key=lambda name: slices[name]["repeats"].round(2).nunique(), default=None)
-    if axis is None or slices[axis]["repeats"].round(2).nunique() < 2:
-        raise one_value(s, "repeats", "it takes fewer unique pairs, or more samples of them")
-    rows = slices[axis][slices[axis]["repeats"].notna()]
-    at = cell_words(series_of(rows, axis).iloc[0])
-    words = "times each pair is seen" + (f"\nat {at}" if at else "")
+    check_arms(data)
+    axis, rows = _most_repeated(data)
+    words = "times each pair is seen" + at_words(series_of(rows, axis).iloc[0])
 
     def draw_score(ax: Axes) -> Drawing:
-        drawing = Drawing(arm_lines(ax, s, rows, "repeats", along=axis))
+        drawing = Drawing(arm_lines(ax, data, rows, "repeats", along=axis))
         _repeats_axis(ax, rows, words)
         return drawing
 
-    panels = [Panel("score", rows, draw_score, score_label(s.score))]
+    panels = [Panel("score", rows, draw_score, score_label(data.score))]
     try:
-        comparison = s.compared(rows)
-        pairs = list(comparison.pairs)
+        comparison = data.compared(rows)
     except Undrawable:
         return panels
+    pairs = list(comparison.pairs)
     scale = 100 if comparison.fraction else 1
     x_of_cell = {str(cell): float(n) for cell, n in rows.groupby("cell")["repeats"].mean().items()}
 
     def draw_gain(ax: Axes) -> Drawing:
         ax.axhline(0, color="#000000", linewidth=1, zorder=2)
         _repeats_axis(ax, rows, words)
-        arms = sorted({s.arm_numbers[pair.arm] for pair in pairs})
-        span = np.log(max(x_of_cell.values()) / min(x_of_cell.values()))
-        shifts = np.exp(0.012 * span * (np.arange(len(arms)) - (len(arms) - 1) / 2))
-        lines = [
-            gain_line(ax, s, [pair for pair in pairs if s.arm_numbers[pair.arm] == arm], x_of_cell, scale, shift)
-            for arm, shift in zip(arms, shifts, strict=True)
-        ]
+        lines = draw_gains(ax, data, pairs, x_of_cell, scale)
         ax.set_ylim(gain_limits(pairs, scale))
         return Drawing(lines, avoid=[(list(ax.get_xlim()), [0, 0])])
 
@@ -162,6 +132,25 @@ def repeats_panels(s: Shown) -> list[Panel]:
     return panels
 
 
+def _most_repeated(data: FigureData) -> tuple[str, pd.DataFrame]:
+    """The axis along which pairs are repeated in most ways, and its rows. Raises Undrawable where there is none."""
+    if "repeats" not in data.rows or data.rows["repeats"].isna().all():
+        raise Undrawable("no run has repeats")
+    slices = {axis: best_slice(data, axis) for axis in ("data_size", "samples") if axis in data.axes}
+    different = {axis: rows["repeats"].round(2).nunique() for axis, rows in slices.items()}
+    axis = max(different, key=lambda name: different[name], default=None)
+    if axis is None or different[axis] < 2:
+        raise one_value("repeats", "it takes fewer unique pairs, or more samples of them")
+    return axis, slices[axis][slices[axis]["repeats"].notna()]
+
+
 def _repeats_axis(ax: Axes, rows: pd.DataFrame, words: str) -> None:
     count_axis(ax.xaxis, rows["repeats"].astype(float).round(2), "×")
     ax.set_xlabel(words)
+
+
+mask_ratios = on_axes(
+    "mask_ratios",
+    mask_panels,
+    "Draw the score against the mask ratio onto an Axes, a line for each value of a scaling axis.",
+)

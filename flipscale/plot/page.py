@@ -6,7 +6,6 @@ A Panel knows how to draw itself on anybody's Axes. `alone` puts one there; `pag
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -16,31 +15,33 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
 
 from flipscale.errors import ResultsError
+from flipscale.plot.figure_data import FigureData
 from flipscale.plot.labels import Labels
 from flipscale.plot.references import reference_words
-from flipscale.plot.shown import Shown
-from flipscale.plot.style import QUIET
+from flipscale.plot.style import QUIET, LineStyle
 from flipscale.words import count
 
 MOST_PANELS = 9
 """Panels of one page."""
 
-OF_MORE = 4
+PANELS_OF_MORE = 4
 """Panels shown of more than that, evenly from the first to the last."""
+
+PANELS_IN_A_ROW = 3
 
 MEANS = "points: means over seeds, bars: ± 1 sd, rings: runs"
 
-_WIDTH, _HEIGHT, _COLUMNS = 3.0, 2.7, 3  # inches a panel, and panels in a row
+_WIDTH, _HEIGHT = 3.0, 2.7  # inches a panel
 _ALONE = 5.6, 3.5  # inches of a panel alone
 _NAME, _SMALL_NAME = 8.5, 7.5  # points of a line's name, in a panel alone and among others
 
 
 @dataclass(frozen=True)
-class Line:
+class DrawnLine:
     """One drawn line, for its name and for what labels must keep off. Without points it is named in a legend."""
 
     words: str
-    style: dict[str, Any]
+    style: LineStyle
     xs: Sequence[float]
     ys: Sequence[float]
     low: Sequence[float] = ()
@@ -66,12 +67,17 @@ class Note:
 class Drawing:
     """What a panel drew."""
 
-    lines: list[Line] = field(default_factory=list)
+    lines: list[DrawnLine] = field(default_factory=list)
     notes: list[Note] = field(default_factory=list)
     avoid: list[tuple[Sequence[float], Sequence[float]]] = field(default_factory=list)
     """Further polylines that words keep off."""
-    references: list[Line] = field(default_factory=list)
+    references: list[DrawnLine] = field(default_factory=list)
     """Others' results, each named if there is room."""
+
+    @property
+    def has_points(self) -> bool:
+        """Whether each line has points, so that its name can stand beside one."""
+        return all(line.xs for line in self.lines)
 
 
 @dataclass(frozen=True)
@@ -98,68 +104,104 @@ def alone(ax: Axes, panels: Sequence[Panel], which: str | None = None) -> pd.Dat
 
     Raises ResultsError where there are several and none is named.
     """
-    titles = [panel.title for panel in panels]
-    if which is None and len(panels) > 1:
-        raise ResultsError(
-            f"These rows make {len(panels)} panels, and an Axes holds one; name it by panel=, as "
-            f"{titles[0]!r}, or give fewer rows. There are: {'; '.join(titles)}."
-        )
-    if which is not None and which not in titles:
-        raise ResultsError(f"There is no panel {which!r}. There are: {'; '.join(titles)}.")
-    panel = panels[0] if which is None else panels[titles.index(which)]
+    panel = _named_panel(panels, which)
     drawing = panel.draw(ax)
     ax.set_ylabel(panel.y_words)
-    named = panel.name_lines and all(line.xs for line in drawing.lines)
+    named = panel.name_lines and drawing.has_points
     if named:
-        _room_for_names(ax, drawing)
+        _make_room_for_names(ax, drawing)
     elif panel.name_lines and drawing.lines:
         ax.legend(handles=_handles([drawing]), loc="best")
     _label(ax, drawing, names=named, legend=True)
     return panel.rows
 
 
+def _named_panel(panels: Sequence[Panel], title: str | None) -> Panel:
+    titles = [panel.title for panel in panels]
+    if title is None and len(panels) > 1:
+        raise ResultsError(
+            f"These rows make {len(panels)} panels, and an Axes holds one; name it by panel=, as "
+            f"{titles[0]!r}, or give fewer rows. There are: {'; '.join(titles)}."
+        )
+    if title is not None and title not in titles:
+        raise ResultsError(f"There is no panel {title!r}. There are: {'; '.join(titles)}.")
+    return panels[0 if title is None else titles.index(title)]
+
+
 def page(
-    figure: Figure, s: Shown, panels: Sequence[Panel], *, columns: int = _COLUMNS, share_x: bool = False
+    figure: Figure,
+    data: FigureData,
+    panels: Sequence[Panel],
+    *,
+    columns: int = PANELS_IN_A_ROW,
+    share_x: bool = False,
 ) -> pd.DataFrame:
     """Draw panels onto an empty Figure, with legend and small print. Returns the runs shown."""
-    of = len(panels)
-    if of > MOST_PANELS:
-        panels = [panels[i] for i in np.linspace(0, of - 1, OF_MORE).round().astype(int)]
+    total = len(panels)
+    if total > MOST_PANELS:
+        panels = [panels[i] for i in np.linspace(0, total - 1, PANELS_OF_MORE).round().astype(int)]
     axes = _grid(figure, panels, columns, share_x)
     drawings = [panel.draw(ax) for ax, panel in zip(axes, panels, strict=True)]
-    for ax, panel, before in zip(axes, panels, [None, *panels], strict=False):
-        ax.set_title(panel.title)
-        first = ax.get_subplotspec().is_first_col()  # type: ignore[union-attr]
-        if first or before is None or panel.y_words != before.y_words:
-            ax.set_ylabel(panel.y_words)
-    rows = pd.concat([panel.rows for panel in panels])
-    rows = rows.drop_duplicates("id") if "id" in rows else rows
-    text = small_print(rows, s.study, panels[0].marks)
-    if len(panels) < of:
-        text += f"\n{len(panels)} of {of} panels"
+    _write_titles(axes, panels)
+    rows = _runs_of(panels)
+    text = small_print(rows, data.study, panels[0].marks)
+    if len(panels) < total:
+        text += f"\n{len(panels)} of {total} panels"
     if any(drawing.references for drawing in drawings):
-        text += f"\n{reference_words(s.references)}"
+        text += f"\n{reference_words(data.references)}"
+    if len(panels) == 1:
+        _finish_one(figure, axes[0], panels[0], drawings[0], text)
+    else:
+        _finish_several(figure, axes, panels, drawings, text)
+    return rows
+
+
+def _write_titles(axes: Sequence[Axes], panels: Sequence[Panel]) -> None:
+    """The title of each panel; the words of its y axis where the panel to the left has others, or there is none."""
+    for ax, panel, left in zip(axes, panels, [None, *panels], strict=False):
+        ax.set_title(panel.title)
+        in_first_column = ax.get_subplotspec().is_first_col()  # type: ignore[union-attr]
+        if in_first_column or left is None or panel.y_words != left.y_words:
+            ax.set_ylabel(panel.y_words)
+
+
+def _runs_of(panels: Sequence[Panel]) -> pd.DataFrame:
+    rows = pd.concat([panel.rows for panel in panels])
+    return rows.drop_duplicates("id") if "id" in rows else rows
+
+
+def _finish_one(figure: Figure, ax: Axes, panel: Panel, drawing: Drawing, text: str) -> None:
+    """Name the lines of a panel alone beside them, or in a legend where not all names find room."""
+    named = panel.name_lines and drawing.has_points
+    narrow = ax.get_xlim()
+    if named:
+        _make_room_for_names(ax, drawing)
+    elif panel.name_lines:
+        _legend(figure, [drawing])
+    labels = _label(ax, drawing, names=named)
+    settle(figure, text)
+    if named and not labels.all_named:
+        labels.drop_names()
+        ax.set_xlim(*narrow)
+        _legend(figure, [drawing])
+        settle(figure, text)
+
+
+def _finish_several(
+    figure: Figure, axes: Sequence[Axes], panels: Sequence[Panel], drawings: Sequence[Drawing], text: str
+) -> None:
+    """Name the lines in one legend, or in each panel where panels have lines of their own."""
     alike = len({tuple(line.words for line in drawing.lines) for drawing in drawings}) == 1
-    at_lines = all(line.xs for drawing in drawings for line in drawing.lines)
-    named = panels[0].name_lines and at_lines and (len(panels) == 1 or (panels[0].own_names and not alike))
-    narrow = axes[0].get_xlim()
+    at_lines = all(drawing.has_points for drawing in drawings)
+    named = panels[0].name_lines and panels[0].own_names and at_lines and not alike
     if named:
         for ax, drawing in zip(axes, drawings, strict=True):
-            _room_for_names(ax, drawing, _NAME if len(panels) == 1 else _SMALL_NAME)
+            _make_room_for_names(ax, drawing, _SMALL_NAME)
     elif panels[0].name_lines:
         _legend(figure, drawings)
-    several = len(panels) > 1
-    size = _SMALL_NAME if several else _NAME
-    labels = [
-        _label(ax, drawing, names=named, legend=several, size=size) for ax, drawing in zip(axes, drawings, strict=True)
-    ]
+    for ax, drawing in zip(axes, drawings, strict=True):
+        _label(ax, drawing, names=named, legend=True, size=_SMALL_NAME)
     settle(figure, text)
-    if named and not several and not labels[0].all_named:
-        labels[0].drop_names()
-        axes[0].set_xlim(*narrow)
-        _legend(figure, drawings)
-        settle(figure, text)
-    return rows
 
 
 def settle(figure: Figure, text: str) -> None:
@@ -189,7 +231,7 @@ def small_print(rows: pd.DataFrame, study: str = "", marks: str = "") -> str:
 def _grid(figure: Figure, panels: Sequence[Panel], columns: int, share_x: bool) -> list[Axes]:
     """An axes for each panel; they share a y axis where it means the same."""
     n = len(panels)
-    columns = 2 if n == 4 and columns == _COLUMNS else min(n, columns)
+    columns = 2 if n == 4 and columns == PANELS_IN_A_ROW else min(n, columns)
     rows = math.ceil(n / columns)
     size = panels[0].size
     if size is None:
@@ -206,7 +248,7 @@ def _grid(figure: Figure, panels: Sequence[Panel], columns: int, share_x: bool) 
     return axes[:n]
 
 
-def _room_for_names(ax: Axes, drawing: Drawing, size: float = _NAME) -> None:
+def _make_room_for_names(ax: Axes, drawing: Drawing, size: float = _NAME) -> None:
     """Widen a panel on the right, where its lines end and their names begin."""
     figure = ax.get_figure(root=True)
     assert figure is not None
@@ -222,6 +264,22 @@ def _room_for_names(ax: Axes, drawing: Drawing, size: float = _NAME) -> None:
 def _label(ax: Axes, drawing: Drawing, *, names: bool, legend: bool = False, size: float = _NAME) -> Labels:
     """Have words placed: notes, names of lines beside their ends, and then what may be left out."""
     labels = Labels(ax, legend=_handles([drawing]) if legend and names else ())
+    _keep_off(labels, drawing)
+    _explain(labels, [note for note in drawing.notes if not note.last])
+    if names:
+        for number, line in enumerate(drawing.lines):
+            # A name at the beginning of a line is not looked for there.
+            ends = _some(list(zip(line.xs, line.ys, strict=True))[: -1 - max(2, len(line.xs) // 2) : -1])
+            labels.name_line(number, line.words, ends, color=line.style.color, size=size)
+    for number, line in enumerate(drawing.references, len(drawing.lines)):
+        ends = list(zip(line.xs, line.ys, strict=True))[::-1]
+        labels.name_line(number, line.words, ends, required=False, color=line.style.color, size=7)
+    _explain(labels, [note for note in drawing.notes if note.last])
+    return labels
+
+
+def _keep_off(labels: Labels, drawing: Drawing) -> None:
+    """Keep words off lines, their bars and dots, and all else that was drawn."""
     for number, line in enumerate([*drawing.lines, *drawing.references]):
         labels.avoid(line.xs, line.ys, number)
         for x, low, high in zip(line.xs, line.low, line.high, strict=False):
@@ -230,23 +288,14 @@ def _label(ax: Axes, drawing: Drawing, *, names: bool, legend: bool = False, siz
             labels.avoid([x], [y], number)
     for xs, ys in drawing.avoid:
         labels.avoid(xs, ys, -1)
-    for note in drawing.notes:
-        if not note.last:
-            labels.explain(note.words, note.points, color=note.color, fontsize=note.size)
-    for number, line in enumerate(drawing.lines if names else ()):
-        # A name at the beginning of a line is not looked for there.
-        ends = _thin(list(zip(line.xs, line.ys, strict=True))[: -1 - max(2, len(line.xs) // 2) : -1])
-        labels.name_line(number, line.words, ends, color=line.style["color"], fontsize=size)
-    for number, line in enumerate(drawing.references, len(drawing.lines)):
-        ends = list(zip(line.xs, line.ys, strict=True))[::-1]
-        labels.name_line(number, line.words, ends, required=False, color=line.style["color"], fontsize=7)
-    for note in drawing.notes:
-        if note.last:
-            labels.explain(note.words, note.points, color=note.color, fontsize=note.size)
-    return labels
 
 
-def _thin(points: list[tuple[float, float]]) -> list[tuple[float, float]]:
+def _explain(labels: Labels, notes: Sequence[Note]) -> None:
+    for note in notes:
+        labels.explain(note.words, note.points, color=note.color, size=note.size)
+
+
+def _some(points: list[tuple[float, float]]) -> list[tuple[float, float]]:
     """Some of the points: to look beside each of sixty takes longer than to draw the figure."""
     return points[:: max(1, len(points) // 6)]
 
@@ -266,4 +315,4 @@ def _legend(figure: Figure, drawings: Sequence[Drawing]) -> None:
 def _handles(drawings: Sequence[Drawing]) -> list[Line2D]:
     """The entries of a legend: each line once."""
     styles = {line.words.replace("\n", ", "): line.style for drawing in drawings for line in drawing.lines}
-    return [Line2D([], [], label=words, **style) for words, style in styles.items()]
+    return [Line2D([], [], label=words, **style.keywords()) for words, style in styles.items()]

@@ -4,10 +4,10 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
-from flipscale.plot.page import Drawing, Line, Note, Panel, alone
-from flipscale.plot.shown import NO_MASK, Shown, Undrawable, shown
-from flipscale.plot.style import QUIET, device_time, line_style, log_axis
-from flipscale.plot.thin import kept
+from flipscale.plot.figure_data import MOST_ARMS, FigureData, Undrawable, figure_data
+from flipscale.plot.page import Drawing, DrawnLine, Note, Panel, alone
+from flipscale.plot.style import QUIET, arm_style, device_time, log_axis
+from flipscale.plot.thinning import drawn_points
 from flipscale.words import memory, short, time_unit
 
 COSTS = {
@@ -23,31 +23,31 @@ def predicted_cost(results: pd.DataFrame, ax: Axes, *, cost: str = "gpu_hours") 
     `results` is results.csv's table, or rows of it. Returns the runs drawn; raises Undrawable with the reason where
     there is nothing to draw.
     """
-    panels = dict(_panels(shown(results, baseline=NO_MASK)))
+    panels = dict(_panels(figure_data(results)))
     if cost not in panels:
         raise Undrawable(f"no run has {' and '.join(COSTS[cost])}")
     return alone(ax, [panels[cost]])
 
 
-def cost_panels(s: Shown) -> list[Panel]:
+def cost_panels(data: FigureData) -> list[Panel]:
     """Hours, and memory where it was measured."""
-    panels = [panel for _, panel in _panels(s)]
+    panels = [panel for _, panel in _panels(data)]
     if not panels:
         raise Undrawable("no run has both a predicted and a measured cost")
     return panels
 
 
-def _panels(s: Shown) -> list[tuple[str, Panel]]:
+def _panels(data: FigureData) -> list[tuple[str, Panel]]:
     panels = []
     for cost, (predicted, measured) in COSTS.items():
-        if {predicted, measured} <= set(s.rows):
-            rows = s.rows[(s.rows[predicted] > 0) & (s.rows[measured] > 0)]
+        if {predicted, measured} <= set(data.rows):
+            rows = data.rows[(data.rows[predicted] > 0) & (data.rows[measured] > 0)]
             if len(rows):
-                panels.append((cost, _panel(s, rows, cost, predicted, measured)))
+                panels.append((cost, _panel(data, rows, cost, predicted, measured)))
     return panels
 
 
-def _panel(s: Shown, rows: pd.DataFrame, cost: str, predicted: str, measured: str) -> Panel:
+def _panel(data: FigureData, rows: pd.DataFrame, cost: str, predicted: str, measured: str) -> Panel:
     cpu = "device" in rows and set(rows["device"].dropna()) == {"cpu"}
     if cost == "memory":
         factor, title = 1.0, "peak memory"
@@ -63,16 +63,16 @@ def _panel(s: Shown, rows: pd.DataFrame, cost: str, predicted: str, measured: st
         ax.plot(ends, ends, color=QUIET, linewidth=1, zorder=2)
         drawing = Drawing(avoid=[(ends, ends)])
         arms = rows["arm"].to_numpy()
-        there = kept(xs, ys)
-        several = len(s.arms) <= 8
+        drawn = drawn_points(xs, ys)
+        several = len(data.arms) <= MOST_ARMS
         for arm in sorted(set(arms)) if several else [0]:
-            of_arm = there & ((arms == arm) if several else True)
-            style = {**line_style(arm if several else 1), "linestyle": ""}
-            ax.plot(xs[of_arm], ys[of_arm], ms=4, alpha=0.75, markeredgewidth=0, zorder=3, **style)
+            of_arm = drawn & ((arms == arm) if several else True)
+            style = arm_style(arm if several else 1).without_line()
+            ax.plot(xs[of_arm], ys[of_arm], ms=4, alpha=0.75, markeredgewidth=0, zorder=3, **style.keywords())
             for x, y in zip(xs[of_arm], ys[of_arm], strict=True):
                 drawing.avoid.append(([x], [y]))
             if several:
-                drawing.lines.append(Line(s.arms[arm], style, [], []))
+                drawing.lines.append(DrawnLine(data.arms[arm], style, [], []))
         log_axis(ax.xaxis, ends, words)
         log_axis(ax.yaxis, ends, words)
         ax.set_xlim(*ends)
@@ -80,12 +80,12 @@ def _panel(s: Shown, rows: pd.DataFrame, cost: str, predicted: str, measured: st
         ax.set_aspect("equal")
         ax.set_xlabel(f"predicted{unit}")
         low, middle, high = np.quantile(ys / xs, [0.05, 0.5, 0.95])
-        told = f"measured / predicted:\nmedian {middle:.2f}\n90 %: {low:.2f} to {high:.2f}"
+        ratios = f"measured / predicted:\nmedian {middle:.2f}\n90 %: {low:.2f} to {high:.2f}"
 
         def at(a: float, b: float) -> tuple[float, float]:
             return ends[0] ** (1 - a) * ends[1] ** a, ends[0] ** (1 - b) * ends[1] ** b
 
-        drawing.notes.append(Note((told,), tuple(at(*corner) for corner in _CORNERS), color="#222222"))
+        drawing.notes.append(Note((ratios,), tuple(at(*corner) for corner in _CORNERS), color="#222222"))
         drawing.notes.append(
             Note(("as predicted",), tuple(at(share, share) for share in (0.5, 0.6, 0.4, 0.8, 0.2)), last=True)
         )

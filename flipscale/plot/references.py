@@ -26,13 +26,8 @@ def read_references(path: Path) -> pd.DataFrame:
         raise ResultsError(f"{path}: there is no such file of references.") from error
     except (ValueError, UnicodeDecodeError) as error:
         raise ResultsError(f"{path}: is no table ({error}).") from error
+    _check_sources(table, path)
     known = [*REFERENCE_COLUMNS, *COLUMNS]
-    for name in ("name", "source"):
-        if name not in table:
-            raise ResultsError(f"{path}: has no column {name!r}; columns are {', '.join(REFERENCE_COLUMNS)}, and more.")
-        if table[name].isna().any():
-            row = int(table[name].isna().to_numpy().argmax()) + 1
-            raise ResultsError(f"{path}: row {row} has no {name}; each row says what it is and where it is printed.")
     for name in map(str, table.columns):
         if name not in known and not is_score(name):
             raise ResultsError(f"{path}: has a column {name!r}, {did_you_mean(name, known)}.")
@@ -44,21 +39,31 @@ def read_references(path: Path) -> pd.DataFrame:
     return _with_flops(table, path)
 
 
-_SHAPE = ["model", "image_size", "text_length", "samples"]
+def _check_sources(table: pd.DataFrame, path: Path) -> None:
+    """Raise ResultsError where a row does not say what it is and where it is printed."""
+    for name in ("name", "source"):
+        if name not in table:
+            raise ResultsError(f"{path}: has no column {name!r}; columns are {', '.join(REFERENCE_COLUMNS)}, and more.")
+        if table[name].isna().any():
+            row = int(table[name].isna().to_numpy().argmax()) + 1
+            raise ResultsError(f"{path}: row {row} has no {name}; each row says what it is and where it is printed.")
+
+
+_SHAPE_COLUMNS = ["model", "image_size", "text_length", "samples"]
 
 
 def _with_flops(table: pd.DataFrame, path: Path) -> pd.DataFrame:
     """The table with train_flops where it was not given and the model is: counted as runs are, without any tuning."""
-    if not set(_SHAPE) <= set(table):
+    if not set(_SHAPE_COLUMNS) <= set(table):
         return table
     given = table["train_flops"] if "train_flops" in table else pd.Series(float("nan"), index=table.index)
-    known = given.isna() & table[_SHAPE].notna().all(axis=1)
+    known = given.isna() & table[_SHAPE_COLUMNS].notna().all(axis=1)
     masks = table["mask_ratio"].fillna(0.0) if "mask_ratio" in table else pd.Series(0.0, index=table.index)
     try:
         counted = [
             samples * (per_sample.image + per_sample.text)
             for (model, size, length, samples), mask in zip(
-                table.loc[known, _SHAPE].itertuples(index=False), masks[known], strict=True
+                table.loc[known, _SHAPE_COLUMNS].itertuples(index=False), masks[known], strict=True
             )
             for per_sample in [flops(architecture(model, int(size)), float(mask), int(length))]
         ]
@@ -69,7 +74,8 @@ def _with_flops(table: pd.DataFrame, path: Path) -> pd.DataFrame:
 
 def reference_words(references: pd.DataFrame | None) -> str:
     """What the small print says of them."""
-    told = references is not None and "evaluated_on" in references
-    sets = list(references["evaluated_on"].dropna().unique()) if references is not None and told else []
-    on = f", evaluated on {', '.join(map(str, sets))}" if sets else ""
+    sets: list[str] = []
+    if references is not None and "evaluated_on" in references:
+        sets = [str(name) for name in references["evaluated_on"].dropna().unique()]
+    on = f", evaluated on {', '.join(sets)}" if sets else ""
     return f"hollow grey: published by others{on}; neither fitted nor compared"

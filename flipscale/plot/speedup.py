@@ -2,16 +2,16 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import pandas as pd
 from matplotlib.axes import Axes
 
 from flipscale.compare import Curve, Estimate, first_reach, series_of
+from flipscale.plot.figure_data import NO_MASK, FigureData, Undrawable, check_arms, figure_data, one_value
 from flipscale.plot.lines import add_references, arm_lines, in_time_units
-from flipscale.plot.page import Drawing, Line, Note, Panel, alone
-from flipscale.plot.shown import NO_MASK, Shown, Undrawable, cell_words, few_arms, one_value, shown
+from flipscale.plot.page import Drawing, DrawnLine, Note, Panel, alone
 from flipscale.plot.style import start_at
+from flipscale.plot.words import cell_words
 from flipscale.scores import score_label
 from flipscale.words import times
 
@@ -20,7 +20,7 @@ def speedup(
     results: pd.DataFrame,
     ax: Axes,
     *,
-    baseline: Mapping[str, Any] = NO_MASK,
+    baseline: Mapping[str, object] = NO_MASK,
     score: str | None = None,
     references: pd.DataFrame | None = None,
     panel: str | None = None,
@@ -30,15 +30,15 @@ def speedup(
     `results` is results.csv's table, or rows of it. `panel` names one series where these rows are of several. Returns
     the runs drawn; raises Undrawable with the reason where there is nothing to draw.
     """
-    return alone(ax, speedup_panels(shown(results, baseline=baseline, score=score, references=references)), panel)
+    return alone(ax, speedup_panels(figure_data(results, baseline=baseline, score=score, references=references)), panel)
 
 
-def speedup_panels(s: Shown) -> list[Panel]:
+def speedup_panels(data: FigureData) -> list[Panel]:
     """A panel per series in which both the baseline and another arm have two schedule lengths."""
-    if "samples" not in s.axes:
-        raise one_value(s, "samples", "a speed-up is read between runs of two or more schedule lengths")
-    few_arms(s)
-    timed, words = in_time_units(s)
+    if "samples" not in data.axes:
+        raise one_value("samples", "a speed-up is read between runs of two or more schedule lengths")
+    check_arms(data)
+    timed, words = in_time_units(data)
     series = series_of(timed.rows)
     names = [name for name in dict.fromkeys(series) if _has_curves(timed.rows[series == name])]
     if not names:
@@ -48,16 +48,16 @@ def speedup_panels(s: Shown) -> list[Panel]:
         rows = timed.rows[series == name]
 
         def draw(ax: Axes) -> Drawing:
-            curves = [curve for curve in s.compared(rows).curves if curve.x == "gpu_hours"]
+            curves = [curve for curve in data.compared(rows).curves if curve.x == "gpu_hours"]
             drawing = Drawing(arm_lines(ax, timed, rows, "time", along="samples"))
             add_references(ax, timed, rows, "time", drawing)
             start_at(ax, 0, float(rows["time"].max()) * 1.06)
             ax.set_xlabel(words)
-            if arrow := _fastest(curves, s, rows, drawing.lines):
+            if arrow := _fastest(curves, data, rows, drawing.lines):
                 _draw_arrow(ax, arrow, drawing)
             return drawing
 
-        return Panel(cell_words(name), rows, draw, score_label(s.score))
+        return Panel(cell_words(name), rows, draw, score_label(data.score))
 
     return [panel(name) for name in names]
 
@@ -77,18 +77,18 @@ class _Arrow:
     words: tuple[str, ...]
 
 
-def _fastest(curves: list[Curve], s: Shown, rows: pd.DataFrame, lines: list[Line]) -> _Arrow | None:
+def _fastest(curves: list[Curve], data: FigureData, rows: pd.DataFrame, lines: list[DrawnLine]) -> _Arrow | None:
     """The arrow of the arm that says most: one that gets to the baseline's best, else the fastest."""
     told = {curve: estimate.mean for curve in curves if (estimate := _told(curve)) and estimate.mean}
     fastest = max(told, key=lambda curve: (_told(curve) is curve.speedup, told[curve]), default=None)
-    return None if fastest is None else _arrow(fastest, s, rows, lines)
+    return None if fastest is None else _arrow(fastest, data, rows, lines)
 
 
-def _arrow(curve: Curve, s: Shown, rows: pd.DataFrame, lines: list[Line]) -> _Arrow | None:
+def _arrow(curve: Curve, data: FigureData, rows: pd.DataFrame, lines: list[DrawnLine]) -> _Arrow | None:
     """The arrow between the mean lines. Its number is compare's, read off these lines; None if they do not meet."""
-    sign = -1 if s.lower_is_better else 1
+    sign = -1 if data.lower_is_better else 1
     of_arm = dict(zip(sorted(set(rows["arm"])), lines, strict=True))
-    number = s.arm_numbers[curve.arm]
+    number = data.arm_numbers[curve.arm]
     told = _told(curve)
     if 0 not in of_arm or number not in of_arm or told is None or told.mean is None:
         return None
@@ -100,9 +100,9 @@ def _arrow(curve: Curve, s: Shown, rows: pd.DataFrame, lines: list[Line]) -> _Ar
         return None
     slower = told.mean < 1
     factor, *seeds = (1 / one if slower else one for one in (told.mean, *told.values))
-    text = f"{s.arms[number]}: {times(factor)}× {'slower' if slower else 'faster'}"
+    text = f"{data.arms[number]}: {times(factor)}× {'slower' if slower else 'faster'}"
     if not at_best:
-        text += f" to {target:.3g}" if s.lower_is_better else f" to {100 * target:.1f} %"
+        text += f" to {target:.3g}" if data.lower_is_better else f" to {100 * target:.1f} %"
     if len(seeds) < 2:
         return _Arrow(start, end, target, (text,))
     spread = f"({times(min(seeds))} to {times(max(seeds))}, {len(seeds)} seeds)"

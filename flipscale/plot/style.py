@@ -1,7 +1,8 @@
 """How every figure looks: lines told apart in grey and by the colour-blind, ticks that count."""
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 from matplotlib import colormaps
@@ -12,7 +13,7 @@ from matplotlib.ticker import FuncFormatter, Locator, NullLocator
 
 from flipscale.words import device_hours, percent, short
 
-RC: dict[str, Any] = {
+RC: Mapping[str, object] = {
     "font.size": 9,
     "font.family": "sans-serif",
     # The first is matplotlib's own, so layouts are the same everywhere; Verdana has its widths where an SVG's reader
@@ -43,28 +44,50 @@ QUIET = "#555555"
 REFERENCE = "#8a8a8a"
 """What others published."""
 
+Dashes = str | tuple[float, tuple[float, ...]]
+"""matplotlib's line style: '-', '' for none, or lengths of dashes and gaps."""
+
 # Okabe and Ito's palette, black for the baseline; Tol's wine for its yellow, which is too pale for a line.
 _COLOURS = ("#000000", "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#882255")
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X")
-_DASHES: tuple[Any, ...] = ("-", (0, (5, 1.5)), (0, (1.5, 1)), (0, (6, 1.5, 1.5, 1.5)), (0, (3, 1)), (0, (8, 2)), "-.")
+_DASHES: tuple[Dashes, ...] = (
+    *("-", (0, (5, 1.5)), (0, (1.5, 1)), (0, (6, 1.5, 1.5, 1.5))),
+    *((0, (3, 1)), (0, (8, 2)), "-."),
+)
 
 
-def line_style(i: int) -> dict[str, Any]:
+@dataclass(frozen=True)
+class LineStyle:
+    """How one line is told from others."""
+
+    color: str
+    marker: str = ""
+    dashes: Dashes = "-"
+
+    def keywords(self) -> dict[str, Any]:
+        """The arguments of `Axes.plot` and of a legend's entry."""
+        return {"color": self.color, "marker": self.marker, "linestyle": self.dashes}
+
+    def without_line(self) -> "LineStyle":
+        """The markers alone."""
+        return replace(self, dashes="")
+
+    def without_markers(self) -> "LineStyle":
+        return replace(self, marker="")
+
+
+def arm_style(i: int) -> LineStyle:
     """Colour, marker and dashes of the i-th arm; 0 is the baseline."""
-    return {
-        "color": _COLOURS[i % len(_COLOURS)],
-        "marker": _MARKERS[(i + i // len(_MARKERS)) % len(_MARKERS)],
-        "linestyle": _DASHES[(i + 2 * (i // len(_DASHES))) % len(_DASHES)],
-    }
+    return LineStyle(
+        _COLOURS[i % len(_COLOURS)],
+        _MARKERS[(i + i // len(_MARKERS)) % len(_MARKERS)],
+        _DASHES[(i + 2 * (i // len(_DASHES))) % len(_DASHES)],
+    )
 
 
-def ramp_style(i: int, n: int) -> dict[str, Any]:
+def ramp_style(i: int, n: int) -> LineStyle:
     """Colour and marker of the i-th of n values that have an order: dark to light, which grey keeps."""
-    return {
-        "color": to_hex(colormaps["viridis"](0.7 * i / max(n - 1, 1))),
-        "marker": _MARKERS[i % len(_MARKERS)],
-        "linestyle": "-",
-    }
+    return LineStyle(to_hex(colormaps["viridis"](0.7 * i / max(n - 1, 1))), _MARKERS[i % len(_MARKERS)])
 
 
 # Axes
@@ -77,32 +100,31 @@ def percent_axis(axis: Axis) -> None:
 def count_axis(axis: Axis, values: Iterable[float], words: str = "") -> None:
     """A log axis with its ticks at the values themselves, as 16k or 400M, as far as they fit; decades where not."""
     ticks = sorted({float(value) for value in values if value > 0})
-    said = {tick: f"{short(tick)}{words}" for tick in ticks}
-    if len(ticks) > _MOST_VALUES or (ticks and ticks[-1] > 1e6 * ticks[0]):
+    if len(ticks) > _MOST_TICKS or (ticks and ticks[-1] > 1e6 * ticks[0]):
         log_axis(axis, ticks, lambda value: f"{short(value)}{words}")
     elif ticks:
-        _log(axis, said, every=False)
+        _log(axis, {tick: f"{short(tick)}{words}" for tick in ticks}, every=False)
 
 
 def log_axis(axis: Axis, values: Iterable[float], words: Callable[[float], str] = short) -> None:
     """A log axis with up to five ticks at round numbers, each in `words`, as many as stand beside each other."""
-    there = [float(value) for value in values if value > 0]
-    if there:
-        _log(axis, {tick: words(tick) for tick in _round_ticks(min(there), max(there))}, every=True)
+    positive = [float(value) for value in values if value > 0]
+    if positive:
+        _log(axis, {tick: words(tick) for tick in _round_ticks(min(positive), max(positive))}, every=True)
 
 
-_MOST_VALUES = 12
+_MOST_TICKS = 12
 
 
 def _log(axis: Axis, words: dict[float, str], *, every: bool) -> None:
     ax = axis.axes
     (ax.set_xscale if axis is ax.xaxis else ax.set_yscale)("log")
-    axis.set_major_locator(_Fitting(words, every))
+    axis.set_major_locator(_FittingTicks(words, every))
     axis.set_minor_locator(NullLocator())
     axis.set_major_formatter(FuncFormatter(lambda value, _: words.get(value, "")))
 
 
-class _Fitting(Locator):
+class _FittingTicks(Locator):
     """Those of the given ticks of a log axis whose words stand beside each other, in the layout as it is by then."""
 
     _LETTER, _LINE = 0.078, 0.22  # inches of a letter of a tick's words, and of a line of them

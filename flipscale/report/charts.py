@@ -9,7 +9,7 @@ import pandas as pd
 
 from flipscale.cell import write_cell
 from flipscale.compare import series_of
-from flipscale.plan import show_setting
+from flipscale.identity import show_setting
 from flipscale.report.evidence import Evidence, axes_of
 from flipscale.run import State
 from flipscale.scores import is_fraction, is_score, score_label

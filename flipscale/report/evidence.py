@@ -14,7 +14,7 @@ from flipscale.compare import Comparison, arms_of, compare
 from flipscale.errors import ResultsError
 from flipscale.launch import Looker, RunProgress, run_progress
 from flipscale.plan import Plan, Run
-from flipscale.plot import FIGURES, shown
+from flipscale.plot import FIGURES, figure_data
 from flipscale.run import RunFolder, State
 from flipscale.study import Study
 
@@ -138,7 +138,7 @@ def _runs(planned: Plan, results: Path, in_table: set[str]) -> dict[str, RunProg
 def _arm_words(table: pd.DataFrame, study: Study, baseline: Mapping[str, Any]) -> dict[str, str]:
     """The arms of the finished runs as the figures call them, in the figures' order, by compare's names of them."""
     try:
-        seen = shown(table, pd.DataFrame(), study=study.name, baseline=baseline, score=study.score, or_loss=True)
+        seen = figure_data(table, study=study.name, baseline=baseline, score=study.score, or_loss=True)
     except ResultsError:
         return {}
     numbered = sorted(set(zip(seen.rows["arm"], arms_of(seen.rows, baseline), strict=True)))

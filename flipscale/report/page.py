@@ -288,7 +288,7 @@ def _cost(evidence: Evidence) -> str:
             f"<p>{count(len(on_the_way), 'run')} not finished; by the samples that they have seen, they took about "
             f"{part:.3g} {unit} more.</p>"
         )
-    limits = [f"{key} {value:g}" for key, value in evidence.study.budget.items() if value is not None]
+    limits = [f"{key} {value:g}" for key, value in vars(evidence.study.budget).items() if value is not None]
     if limits:
         parts.append(f"<p>The study's budget: {text(', '.join(limits))}.</p>")
     parts.append(
@@ -321,7 +321,7 @@ def _cost_row(name: str, runs: Sequence[Any], evidence: Evidence) -> list[str]:
 
 def _hours(evidence: Evidence) -> tuple[str, float, float]:
     """The unit of hours, those predicted for all runs and those measured."""
-    return evidence.planned.hours_unit, float(evidence.planned.total["gpu_hours"]), sum(evidence.own_hours.values())
+    return evidence.planned.hours_unit, float(evidence.planned.total.gpu_hours), sum(evidence.own_hours.values())
 
 
 # Figures as drawn

@@ -73,9 +73,10 @@ class RunFolder:
         computed may have been corrected since it failed. Without `flush` a crash of the machine may undo it: who asks
         for thousands of runs flushes once, at the end.
         """
-        if self.asked() != asked:
+        before, now = self.asked(), asked_as_json(asked)
+        if before is None or asked_as_json(before) != now:
             self.path.mkdir(parents=True, exist_ok=True)
-            write_record(self.path / "run.json", asked_as_json(asked), flush=flush)
+            write_record(self.path / "run.json", now, flush=flush)
 
     def asked(self) -> Asked | None:
         return read_asked(self._path)

@@ -1,5 +1,6 @@
 """The data sets a study can name: for training, and for evaluation alone."""
 
+from flipscale.settings import CaptionSet, Fashion, FolderSet, IdxSet, Shapes, ShardSet, WebDataset
 from flipscale.study.kinds import Choice, Count, Either, Keys, ListOf, Maybe, Number, OneOf, Option, Text
 
 TEMPLATES = Option(
@@ -15,6 +16,7 @@ _SHAPES = Keys(
         "pairs": Option(Number(0, 1), 0.3, "share of images with two objects and a relation between them"),
         "seed": Option(Count(0), 0, "which world of images is drawn; the run's own seed does not change it"),
     },
+    record=Shapes,
 )
 
 _FASHION = Keys(
@@ -25,6 +27,7 @@ _FASHION = Keys(
         )
     },
     short="folder",
+    record=Fashion,
 )
 
 _URLS = Option(
@@ -56,6 +59,7 @@ DATASET = OneOf(
                 ),
             },
             short="urls",
+            record=WebDataset,
         ),
     },
 )
@@ -79,6 +83,7 @@ EVALUATION_SET = OneOf(
                 "templates": TEMPLATES,
             },
             short="urls",
+            record=ShardSet,
         ),
         "folder": Keys(
             "folder",
@@ -93,6 +98,7 @@ EVALUATION_SET = OneOf(
                 "train": Option(Maybe(Text()), None, "such a folder to train the linear probe on", place=True),
             },
             short="path",
+            record=FolderSet,
         ),
         "idx": Keys(
             "idx",
@@ -104,6 +110,7 @@ EVALUATION_SET = OneOf(
                 "train_images": Option(Maybe(Text()), None, "images to train the linear probe on", place=True),
                 "train_labels": Option(Maybe(Text()), None, "their labels", place=True),
             },
+            record=IdxSet,
         ),
         "captions": Keys(
             "captions",
@@ -114,6 +121,7 @@ EVALUATION_SET = OneOf(
                 "root": Option(Maybe(Text()), None, "folder that paths start from; null is the table's", place=True),
             },
             short="file",
+            record=CaptionSet,
         ),
     },
 )

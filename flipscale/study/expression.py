@@ -204,7 +204,7 @@ def _power(base: Any, exponent: Any) -> Any:
 
 def _comparable(value: Any) -> Any:
     """A data set is known to expressions by its kind, as in data == 'shapes'."""
-    return next(iter(value)) if isinstance(value, Mapping) and len(value) == 1 else value
+    return getattr(value, "kind", value)
 
 
 def _chain(values: list[Any], tests: list[Callable[[Any, Any], Any]]) -> bool:

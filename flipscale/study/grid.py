@@ -3,18 +3,21 @@
 import itertools
 import math
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from flipscale.architecture import Architecture, architecture
 from flipscale.cost import PRICED
 from flipscale.errors import FlipscaleError
-from flipscale.study.document import Complaints
+from flipscale.settings import Settings
+from flipscale.study.document import Complaints, Place
 from flipscale.study.expression import ExpressionError
-from flipscale.study.kinds import Compute, show
+from flipscale.study.kinds import Compute, counts, is_broken, show
 from flipscale.study.settings import SETTINGS
 from flipscale.study.study import Condition, Coupling, Study
 
-Settings = dict[str, Any]
+Values = dict[str, Any]
+"""Settings by name while they are worked out: some are missing or not settled yet."""
 
 MOST_POINTS = 1_000_000
 """Cells a grid may have before where and exclude: more take minutes to work out, and nobody trains them."""
@@ -31,223 +34,231 @@ def cells(study: Study, complaints: Complaints | None = None) -> list[Settings]:
     if points > MOST_POINTS:
         complaints.add(study.place("axes"), f"the axes have {points:,} cells; a study takes up to {MOST_POINTS:,}")
         return []
-    coupled = {coupling.name for coupling in study.couplings}
-    varied = sorted(coupled | {axis.name for axes in study.grids.values() for axis in axes})
-    early = [condition for condition in study.conditions if not condition.expression.names & coupled]
-    late = [condition for condition in study.conditions if condition.expression.names & coupled]
-    found: dict[str, Settings] = {}
-    told: set[object] = set()
-    for chosen in _points(study):
-        settings = dict.fromkeys(coupled) | {**study.base, **chosen}
-        if not _afford(study, settings, coupled, chosen, complaints, told):
-            continue
-        if not _meets(settings, early, chosen, complaints, told):
-            continue
-        if not _couple(settings, study.couplings, chosen, complaints, told):
-            continue
-        if not _meets(settings, late, chosen, complaints, told):
-            continue
-        if _settle(study, settings, chosen, complaints, told):
-            # What no axis and no coupling gives is the same in all cells.
-            key = repr([settings[name] for name in varied])
-            found.setdefault(key, {name: settings[name] for name in SETTINGS})
+    found = _Grid(study, complaints).cells()
     if not found and not complaints.found:
         place = study.conditions[0].place if study.conditions else study.place("axes")
         complaints.add(place, "no cell of the grid is left; loosen where or exclude")
-    return list(found.values())
+    return found
 
 
-def _points(study: Study) -> Iterator[Settings]:
-    """The axis values of every cell: each grid's product, with the last axis turning fastest."""
-    for axes in study.grids.values():
-        names = [axis.name for axis in axes]
-        for values in itertools.product(*(axis.values for axis in axes)):
-            yield dict(zip(names, values, strict=True))
+class _Grid:
+    """Works the cells of a study out, and complains once about each thing that goes wrong."""
 
+    def __init__(self, study: Study, complaints: Complaints):
+        self.study = study
+        self.complaints = complaints
+        self._complained: set[object] = set()
+        self._coupled = {coupling.name for coupling in study.couplings}
 
-def _afford(
-    study: Study, settings: Settings, coupled: set[str], chosen: Settings, complaints: Complaints, told: set[object]
-) -> bool:
-    """Fill in the samples that a schedule given in FLOPs pays for. Answers whether that came out.
+    def cells(self) -> list[Settings]:
+        axes = {axis.name for axes in self.study.grids.values() for axis in axes}
+        varied = sorted(self._coupled | axes)
+        found: dict[str, Settings] = {}
+        for chosen in self._points():
+            values = dict.fromkeys(self._coupled) | {**self.study.base, **chosen}
+            if self._work_out(values, chosen):
+                # What no axis and no coupling gives is the same in all cells.
+                key = repr([values[name] for name in varied])
+                if key not in found:
+                    found[key] = Settings(**{name: values[name] for name in SETTINGS})
+        return list(found.values())
 
-    It comes before all else, as couplings and conditions go by samples.
-    """
-    budget = settings["samples"]
-    if not isinstance(budget, Compute):
-        return True
-    unknown = [name for name in PRICED if name in coupled and name not in chosen]
-    if unknown:
-        what = f"samples {budget} depend on {unknown[0]}, which follows from others; give {unknown[0]} in base or axes"
-    else:
-        try:
-            settings["samples"], what = _read("samples", budget.samples(settings))
-        except FlipscaleError as error:
-            what = str(error)
-        what = f"samples {budget}{_at(chosen)}: {what}" if what else ""
-    if what and "samples" not in told:
-        told.add("samples")
-        complaints.add(_place(study, "samples"), what)
-    return not what
+    def _points(self) -> Iterator[Values]:
+        """The axis values of every cell: each grid's product, with the last axis turning fastest."""
+        for axes in self.study.grids.values():
+            names = [axis.name for axis in axes]
+            for values in itertools.product(*(axis.values for axis in axes)):
+                yield dict(zip(names, values, strict=True))
 
+    def _work_out(self, values: Values, chosen: Values) -> bool:
+        """Complete the settings of a cell. Answers whether the study has it, and nothing is wrong with it.
 
-def _meets(
-    settings: Settings, conditions: list[Condition], chosen: Settings, complaints: Complaints, told: set[object]
-) -> bool:
-    for condition in conditions:
-        try:
-            if bool(condition.expression(settings)) != condition.keep:
-                return False
-        except ExpressionError as error:
-            if condition.place not in told:
-                told.add(condition.place)
+        Conditions that need no coupled setting come first: a coupling may fail in a cell that they leave out.
+        """
+        early = [condition for condition in self.study.conditions if not condition.expression.names & self._coupled]
+        late = [condition for condition in self.study.conditions if condition.expression.names & self._coupled]
+        return (
+            self._afford(values, chosen)
+            and self._meets(values, early, chosen)
+            and all(self._couple(values, coupling, chosen) for coupling in self.study.couplings)
+            and self._meets(values, late, chosen)
+            and self._settle(values, chosen)
+        )
+
+    def _complain_once(self, about: object, place: Place, what: str) -> None:
+        if about not in self._complained:
+            self._complained.add(about)
+            self.complaints.add(place, what)
+
+    def _afford(self, values: Values, chosen: Values) -> bool:
+        """Fill in the samples that a schedule given in FLOPs pays for. Answers whether that came out.
+
+        It comes before all else, as couplings and conditions go by samples.
+        """
+        budget = values["samples"]
+        if not isinstance(budget, Compute):
+            return True
+        unknown = [name for name in PRICED if name in self._coupled and name not in chosen]
+        if unknown:
+            what = (
+                f"samples {budget} depend on {unknown[0]}, which follows from others; give {unknown[0]} in base or axes"
+            )
+        else:
+            try:
+                values["samples"], what = _read("samples", budget.samples(values))
+            except FlipscaleError as error:
+                what = str(error)
+            what = f"samples {budget}{_at(chosen)}: {what}" if what else ""
+        if what:
+            self._complain_once("samples", _place(self.study, "samples"), what)
+        return not what
+
+    def _meets(self, values: Values, conditions: list[Condition], chosen: Values) -> bool:
+        for condition in conditions:
+            try:
+                if bool(condition.expression(values)) != condition.keep:
+                    return False
+            except ExpressionError as error:
                 what = f"{show(condition.expression.text)} {error}{_at(chosen)}; every cell needs an answer"
-                complaints.add(condition.place, what)
-            return False
-    return True
+                self._complain_once(condition.place, condition.place, what)
+                return False
+        return True
 
-
-def _couple(
-    settings: Settings, couplings: tuple[Coupling, ...], chosen: Settings, complaints: Complaints, told: set[object]
-) -> bool:
-    """Fill in what follows from other settings. Answers whether all of it came out."""
-    for coupling in couplings:
+    def _couple(self, values: Values, coupling: Coupling, chosen: Values) -> bool:
+        """Fill in a setting that follows from others. Answers whether it came out."""
         if coupling.name in chosen:
-            continue  # a grid varies it: what is written for a cell wins over a rule
-        problem = ""
+            return True  # a grid varies it: what is written for a cell wins over a rule
         try:
-            value = coupling.expression(settings)
+            value = coupling.expression(values)
         except ExpressionError as error:
             problem = f"{show(coupling.expression.text)} {error}{_at(chosen)}; every cell needs a value"
         else:
-            settings[coupling.name], what = _read(coupling.name, value)
-            problem = f"{coupling.name}{_at(chosen)}: {what}" if what else ""
-        if problem:
-            if coupling.name not in told:
-                told.add(coupling.name)
-                assert coupling.place is not None, f"the rule of {coupling.name} fails: {problem}"
-                complaints.add(coupling.place, problem)
+            values[coupling.name], what = _read(coupling.name, value)
+            if not what:
+                return True
+            problem = f"{coupling.name}{_at(chosen)}: {what}"
+        assert coupling.place is not None, f"the rule of {coupling.name} fails: {problem}"
+        self._complain_once(coupling.name, coupling.place, problem)
+        return False
+
+    def _settle(self, values: Values, chosen: Values) -> bool:
+        """Settle what the model decides, and check what must hold between settings."""
+        model, size = values["model"], values["image_size"]
+        try:
+            shape = architecture(model, size)
+        except FlipscaleError as error:
+            place = _place(self.study, "model" if size is None else "image_size")
+            self._complain_once(("image_size", model, size), place, str(error))
             return False
-    return True
+        values["image_size"] = shape.image.image_size
+        if values["text_length"] is None:
+            values["text_length"] = shape.text.context_length
+        problems = list(_problems(self.study, values, shape))
+        at = f" ({_at(chosen).strip()})" if chosen else ""
+        for problem in problems:
+            self._complain_once(
+                problem.setting, _place(self.study, problem.setting), f"{problem.what}{at}; {problem.remedy}"
+            )
+        return not problems
 
 
-def _read(name: str, value: Any) -> tuple[Any, str]:
+def _read(name: str, value: object) -> tuple[Any, str]:
     """A coupled value as its setting's kind reads it, and what is wrong with it, or nothing."""
     problems: list[str] = []
-    read = SETTINGS[name].kind.read(value, (), lambda _, what: problems.append(what))
+    kind = SETTINGS[name].kind
+    read = kind.read(value, (), lambda _, what: problems.append(what))
     what = "".join(problems[:1])
-    if isinstance(value, float) and "whole number" in what:
+    if what and counts(kind) and is_broken(value):
         what += ", or use round, floor or ceil"
     if isinstance(read, Compute):
         what = f"{read} stand in base or axes; an expression gives samples"
     return read, what
 
 
-def _settle(study: Study, settings: Settings, chosen: Settings, complaints: Complaints, told: set[object]) -> bool:
-    """Check what must hold between settings, and settle those that the model decides."""
-    model, size = settings["model"], settings["image_size"]
-    try:
-        shape = architecture(model, size)
-    except FlipscaleError as error:
-        if ("image_size", model, size) not in told:
-            told.add(("image_size", model, size))
-            complaints.add(_place(study, "model" if size is None else "image_size"), str(error))
-        return False
-    settings["image_size"] = shape.image.image_size
-    if settings["text_length"] is None:
-        settings["text_length"] = shape.text.context_length
-    good = True
-    for name, wrong, what, remedy in _checks(study, settings, shape):
-        if wrong:
-            good = False
-            if name not in told:
-                told.add(name)
-                complaints.add(
-                    _place(study, name), f"{what} ({_at(chosen).strip()}); {remedy}" if chosen else f"{what}; {remedy}"
-                )
-    return good
+@dataclass(frozen=True)
+class _Problem:
+    """What is wrong between settings: the setting to blame, what is wrong, and what to do about it."""
+
+    setting: str
+    what: str
+    remedy: str
 
 
-def _checks(study: Study, settings: Settings, shape: Architecture) -> tuple[tuple[str, bool, str, str], ...]:
-    """What may be wrong between settings: the setting to blame, whether it is, what is, and what to do about it."""
-    model = settings["model"]
-    batch, samples, unique = settings["batch_size"], settings["samples"], settings["data_size"]
-    processes = study.resources["processes"] or max(1, study.resources["gpus"])
-    parts = study.resources["accumulate"]
-    share = processes * parts
-    decoder = (settings["reconstruction"] or {}).get("width")
+def _problems(study: Study, values: Values, shape: Architecture) -> Iterator[_Problem]:
+    yield from _wrong_lengths(values, shape)
+    yield from _wrong_tuning(values)
+    yield from _indivisible(study, values)
+    yield from _wrong_decoder(values, shape)
+    yield from _without_mask(values)
+
+
+def _wrong_lengths(values: Values, shape: Architecture) -> Iterator[_Problem]:
+    """Of texts, schedules and data."""
+    batch, samples, unique, warmup = (values[name] for name in ("batch_size", "samples", "data_size", "warmup"))
+    context = shape.text.context_length
+    if values["text_length"] > context:
+        what = f"text_length {values['text_length']} is more than {values['model']} reads"
+        yield _Problem("text_length", what, f"write {context} or less")
+    if samples < batch:
+        yield _Problem("samples", f"samples {samples} is less than one batch of {batch}", "write more samples")
+    if unique is not None and unique < batch:
+        what = f"data_size {unique} is less than one batch of {batch}, which would hold a pair twice"
+        yield _Problem("data_size", what, "raise data_size, or lower batch_size")
+    if warmup > samples:
+        what = f"warmup {warmup} is longer than the schedule of {samples} samples"
+        yield _Problem("warmup", what, "shorten it")
+    if values["schedule"] == "constant" and warmup + values["cooldown"] > samples:
+        what = (
+            f"warmup and cooldown, {warmup} + {values['cooldown']}, are longer than the schedule of {samples} samples"
+        )
+        yield _Problem("cooldown", what, "shorten one")
+
+
+def _wrong_tuning(values: Values) -> Iterator[_Problem]:
+    tuning = values["tuning"]
+    if tuning is None:
+        return
+    batch = tuning.batch_size or values["batch_size"]
+    if tuning.samples < batch:
+        what = f"tuning.samples {tuning.samples} is less than one batch of {batch}"
+        yield _Problem("tuning", what, "write more samples")
+    if (tuning.warmup or 0) > tuning.samples:
+        what = f"tuning.warmup {tuning.warmup} is longer than the tuning of {tuning.samples} samples"
+        yield _Problem("tuning", what, "shorten it")
+
+
+def _indivisible(study: Study, values: Values) -> Iterator[_Problem]:
+    """Batches that processes cannot share."""
+    processes, parts = study.resources.devices, study.resources.accumulate
+    share, tuning = processes * parts, values["tuning"]
+    for name, batch in (("batch_size", values["batch_size"]), ("tuning", tuning and tuning.batch_size)):
+        if batch is not None and batch % share > 0:
+            what = f"a batch of {batch} does not divide into {processes} processes x {parts} parts, as resources say"
+            yield _Problem(name, what, f"write a multiple of {share}")
+
+
+def _wrong_decoder(values: Values, shape: Architecture) -> Iterator[_Problem]:
+    width = values["reconstruction"] and values["reconstruction"].width
     unit = math.lcm(shape.image.width // shape.image.heads, 4)
-    tuning = settings["tuning"] or {"samples": math.inf, "batch_size": None, "warmup": None}
-    tuned = tuning["samples"]
-    return (
-        (
-            "text_length",
-            settings["text_length"] > shape.text.context_length,
-            f"text_length {settings['text_length']} is more than {model} reads",
-            f"write {shape.text.context_length} or less",
-        ),
-        ("samples", samples < batch, f"samples {samples} is less than one batch of {batch}", "write more samples"),
-        (
-            "data_size",
-            unique is not None and unique < batch,
-            f"data_size {unique} is less than one batch of {batch}, which would hold a pair twice",
-            "raise data_size, or lower batch_size",
-        ),
-        (
-            "warmup",
-            settings["warmup"] > samples,
-            f"warmup {settings['warmup']} is longer than the schedule of {samples} samples",
-            "shorten it",
-        ),
-        (
-            "cooldown",
-            settings["schedule"] == "constant" and settings["warmup"] + settings["cooldown"] > samples,
-            f"warmup and cooldown, {settings['warmup']} + {settings['cooldown']}, are longer than the schedule of "
-            f"{samples} samples",
-            "shorten one",
-        ),
-        (
-            "tuning",
-            tuned < (tuning["batch_size"] or batch),
-            f"tuning.samples {tuned} is less than one batch of {tuning['batch_size'] or batch}",
-            "write more samples",
-        ),
-        (
-            "tuning",
-            (tuning["warmup"] or 0) > tuned,
-            f"tuning.warmup {tuning['warmup']} is longer than the tuning of {tuned} samples",
-            "shorten it",
-        ),
-        *(
-            (
-                name,
-                rows is not None and rows % share > 0,
-                f"a batch of {rows} does not divide into {processes} processes x {parts} parts, as resources say",
-                f"write a multiple of {share}",
-            )
-            for name, rows in (("batch_size", batch), ("tuning", tuning["batch_size"]))
-        ),
-        (
-            "reconstruction",
-            decoder is not None and decoder % unit > 0,
-            f"reconstruction.width {decoder} is no multiple of {unit}, which heads and positions of {model} take",
-            f"write {max(unit, round((decoder or 0) / unit) * unit)}",
-        ),
-        (
-            "inference",
-            settings["inference"] != "full" and not settings["mask_ratio"],
-            f"inference {settings['inference']} needs a mask, and mask_ratio is 0",
-            "exclude these together",
-        ),
-        (
-            "reconstruction",
-            settings["reconstruction"] is not None and not settings["mask_ratio"],
-            "reconstruction needs patches that were dropped, and mask_ratio is 0",
-            "exclude these together",
-        ),
-    )
+    if width is not None and width % unit > 0:
+        model = values["model"]
+        what = f"reconstruction.width {width} is no multiple of {unit}, which heads and positions of {model} take"
+        yield _Problem("reconstruction", what, f"write {max(unit, round(width / unit) * unit)}")
 
 
-def _place(study: Study, name: str) -> Any:
+def _without_mask(values: Values) -> Iterator[_Problem]:
+    """What needs a mask where nothing is masked."""
+    if values["mask_ratio"]:
+        return
+    if values["inference"] != "full":
+        what = f"inference {values['inference']} needs a mask, and mask_ratio is 0"
+        yield _Problem("inference", what, "exclude these together")
+    if values["reconstruction"] is not None:
+        what = "reconstruction needs patches that were dropped, and mask_ratio is 0"
+        yield _Problem("reconstruction", what, "exclude these together")
+
+
+def _place(study: Study, name: str) -> Place:
     """Where a study says the value of a setting: its axis, its coupling, or its base."""
     for key in ("axes", "couple", "base"):
         if isinstance(study.document.data.get(key), Mapping) and name in study.document.data[key]:
@@ -255,7 +266,7 @@ def _place(study: Study, name: str) -> Any:
     return study.place("base")
 
 
-def _at(chosen: Settings) -> str:
+def _at(chosen: Values) -> str:
     """The words that name a cell, after what is wrong with it."""
     named = ", ".join(f"{name} {show(value).strip(chr(39))}" for name, value in chosen.items() if name != "seed")
     return f" at {named}" if named else ""

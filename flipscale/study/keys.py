@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 
 from flipscale.scores import SCORES
+from flipscale.settings import Budget, Resources
 from flipscale.study.kinds import Choice, Count, Duration, Flag, Keys, ListOf, Maybe, Number, Option, ScoreName, Text
 from flipscale.study.recipes import RECIPES
 
@@ -40,36 +41,50 @@ _BUDGET = Keys(
         "train_flops": Option(Maybe(Number(0, above=True)), None, "training FLOPs the whole study may cost"),
         "runs": Option(Maybe(Count()), None, "runs the study may have"),
     },
+    record=Budget,
 )
 
-_RESOURCES = Keys(
+RESOURCES = Keys(
     "resources",
     {
-        "gpus": Option(Count(0), 0, "GPUs a run; 0 means cores of a CPU, or the one GPU a local worker finds"),
+        "gpus": Option(
+            Count(0), Resources.gpus, "GPUs a run; 0 means cores of a CPU, or the one GPU a local worker finds"
+        ),
         "device": Option(
-            Maybe(Choice(DEVICES, "device")), None, "what the plan is priced on; null means A100, or cpu without gpus"
+            Maybe(Choice(DEVICES, "device")),
+            Resources.device,
+            "what the plan is priced on; null means A100, or cpu without gpus",
         ),
         "flops_per_second": Option(
-            Maybe(Number(0, above=True)), None, "FLOP/s one device sustains, where you have measured it"
+            Maybe(Number(0, above=True)),
+            Resources.flops_per_second,
+            "FLOP/s one device sustains, where you have measured it",
         ),
         "processes": Option(
-            Maybe(Count()), None, "processes that share the batch of one run; null is one for each GPU, or one"
+            Maybe(Count()),
+            Resources.processes,
+            "processes that share the batch of one run; null is one for each GPU, or one",
         ),
         "accumulate": Option(
-            Count(), 1, "parts a process computes its share of the batch in; the contrast stays over the whole batch"
+            Count(),
+            Resources.accumulate,
+            "parts a process computes its share of the batch in; the contrast stays over the whole batch",
         ),
         "activation_checkpointing": Option(
-            Flag(), False, "whether activations are computed again in the backward pass instead of kept"
+            Flag(),
+            Resources.activation_checkpointing,
+            "whether activations are computed again in the backward pass instead of kept",
         ),
-        "compile": Option(Flag(), False, "whether torch.compile compiles the towers"),
+        "compile": Option(Flag(), Resources.compile, "whether torch.compile compiles the towers"),
         "stalled": Option(
             Maybe(Duration(never=True)),
-            None,
+            Resources.stalled,
             "a run without a step for this long (30m) has stalled: it is killed and resumed; or never. null is the "
             "site's, else 20 of its steps, and at least 10 min",
         ),
-        "fused": Option(Flag(), True, "whether AdamW updates all weights in one kernel"),
+        "fused": Option(Flag(), Resources.fused, "whether AdamW updates all weights in one kernel"),
     },
+    record=Resources,
 )
 
 TOP: Mapping[str, Option] = {
@@ -94,6 +109,6 @@ TOP: Mapping[str, Option] = {
         Maybe(ScoreName(tuple(SCORES))), None, "what curves and comparisons are about; that of a set is NAME.score"
     ),
     "budget": Option(_BUDGET, _BUDGET.read({}, (), print), "limits that `submit` refuses to go over"),
-    "resources": Option(_RESOURCES, _RESOURCES.read({}, (), print), "what one run needs, and how it is priced"),
+    "resources": Option(RESOURCES, RESOURCES.read({}, (), print), "what one run needs, and how it is priced"),
     "figures": Option(Maybe(ListOf(Choice(FIGURES, "figure"))), None, "figures wanted; null draws all that can be"),
 }

@@ -4,12 +4,14 @@ import math
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from types import SimpleNamespace
 from typing import Any, Protocol
 
 from flipscale.architecture import known_models, own_image_size
 from flipscale.cost import flops_per_sample
 from flipscale.errors import FlipscaleError, did_you_mean
 from flipscale.scores import is_score, set_and_score
+from flipscale.settings import plain
 from flipscale.study.document import Path_
 from flipscale.study.expression import number_of
 
@@ -43,11 +45,11 @@ class Count:
             written = re.fullmatch(r"\s*(\d{1,50}(?:\.\d{1,50})?(?:[eE]\+?\d+)?)\s*([kKMBGT])?\s*", value)
             if written and not (written[2] and "e" in written[1].lower()):
                 number = number_of(written[1], written[2]) if written[2] else float(written[1])
-        if isinstance(number, float) and math.isfinite(number) and math.isclose(number, round(number), rel_tol=1e-12):
-            number = round(number)
-        if isinstance(number, float) and math.isfinite(number):
+        if is_broken(number):
             complain(at, f"{show(value)} is not a whole number; write {math.floor(number)} or {math.ceil(number)}")
             return INVALID
+        if isinstance(number, float) and math.isfinite(number):
+            number = round(number)
         if isinstance(number, bool) or not isinstance(number, int):
             complain(at, f"{show(value)} is not a count; write 400M, 4e8 or 400000000")
             return INVALID
@@ -76,7 +78,7 @@ class Compute:
 
     def samples(self, settings: Mapping[str, Any]) -> int:
         """The samples that they pay for with these settings. Raises FlipscaleError where these have no cost."""
-        return round(self.flops / flops_per_sample(settings))
+        return round(self.flops / flops_per_sample(SimpleNamespace(**settings)))
 
     def __str__(self) -> str:
         return f"{self.flops:.12g} FLOPs".replace("e+", "e")
@@ -315,6 +317,8 @@ class Keys:
     options: Mapping[str, Option] = field(hash=False)
     short: str | None = None
     """The key that a value without keys stands for: `{webdataset: "a/{0..9}.tar"}` gives its urls."""
+    record: type | None = None
+    """What the value is read into, its fields the options; None leaves it a mapping."""
 
     def read(self, value: Any, at: Path_, complain: Complain) -> Any:
         if value is None:
@@ -338,7 +342,9 @@ class Keys:
                 read[key] = INVALID
             else:
                 read[key] = option.default
-        return read if good and INVALID not in read.values() else INVALID
+        if not good or INVALID in read.values():
+            return INVALID
+        return read if self.record is None else self.record(**read)
 
     def schema(self) -> dict[str, Any]:
         keys = {name: {"description": option.says, **option.kind.schema()} for name, option in self.options.items()}
@@ -378,7 +384,10 @@ class MapOf:
 
 @dataclass(frozen=True)
 class OneOf:
-    """A mapping with exactly one of a few keys, each with options of its own; the bare name stands for its defaults."""
+    """A mapping with exactly one of a few keys, each with options of its own; the bare name stands for its defaults.
+
+    It is read into the record of that key.
+    """
 
     noun: str
     options: Mapping[str, Keys] = field(hash=False)
@@ -393,8 +402,7 @@ class OneOf:
         if name not in self.options:
             complain(at, f"'{name}' is no {self.noun}; {did_you_mean(name, self.options)}")
             return INVALID
-        read = self.options[name].read(options, (*at, name), complain)
-        return INVALID if read is INVALID else {name: read}
+        return self.options[name].read(options, (*at, name), complain)
 
     def schema(self) -> dict[str, Any]:
         bare = {"enum": list(self.options)}
@@ -405,12 +413,25 @@ class OneOf:
         return {"anyOf": [bare, *full]}
 
 
+def is_broken(value: object) -> bool:
+    """Whether it is a number, and not a whole one."""
+    if not isinstance(value, float) or not math.isfinite(value):
+        return False
+    return not math.isclose(value, round(value), rel_tol=1e-12)
+
+
+def counts(kind: Kind) -> bool:
+    """Whether it reads whole numbers."""
+    return isinstance(kind, Count | Schedule) or (isinstance(kind, Maybe) and counts(kind.kind))
+
+
 def show(value: Any) -> str:
     """A value as a complaint quotes it: as it was written, and not too long."""
     if value is None:
         return "null"
     if isinstance(value, bool):
         return str(value).lower()
+    value = plain(value)
     if isinstance(value, dict):
         return f"a mapping of {', '.join(map(str, value)) or 'nothing'}"
     if isinstance(value, list):

@@ -1,6 +1,6 @@
 """Reads a study file and checks it: every complaint says file:line and what would be right, and all come at once."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -8,6 +8,7 @@ from typing import Any
 from flipscale.cost import PRICED
 from flipscale.errors import did_you_mean, printable
 from flipscale.scores import set_and_score
+from flipscale.settings import Settings, plain
 from flipscale.study.document import Complaints, Document, Path_, merge, read_document
 from flipscale.study.expression import CONDITION, Expression, ExpressionError, read_expression
 from flipscale.study.grid import MOST_POINTS, cells
@@ -128,10 +129,10 @@ class _Checker:
         if evaluation is INVALID:
             return
         of_set, name = set_and_score(score)
-        if of_set and of_set not in evaluation["sets"]:
+        if of_set and of_set not in evaluation.sets:
             what = f"'{score}' is a score of the set '{of_set}', and evaluation.sets has none of that name"
-            self.complain(("score",), f"{what}; {did_you_mean(of_set, evaluation['sets'])}")
-        elif name == "linear_probe_top1" and not evaluation["linear_probe"]:
+            self.complain(("score",), f"{what}; {did_you_mean(of_set, evaluation.sets)}")
+        elif name == "linear_probe_top1" and not evaluation.linear_probe:
             self.complain(("score",), "linear_probe_top1 is not measured; write linear_probe: true under evaluation")
 
     def _schema(self) -> None:
@@ -293,7 +294,7 @@ class _Checker:
                 read = SETTINGS[name].kind.read(value, (*path, name), self.complain)
                 if read is not INVALID:
                     wanted[name] = read
-            text = " and ".join(f"{name} == {value!r}" for name, value in wanted.items())
+            text = " and ".join(f"{name} == {plain(value)!r}" for name, value in wanted.items())
             of_flops = PRICED if any(isinstance(value, Compute) for value in wanted.values()) else ()
             return Expression(text, frozenset({*wanted, *of_flops}), _all_equal(wanted))
         try:
@@ -384,16 +385,16 @@ class _Checker:
             self.complain(("baseline", "samples"), what)
         return baseline
 
-    def _checked_baseline(self, study: Study, found: list[dict[str, Any]]) -> Study:
+    def _checked_baseline(self, study: Study, found: Sequence[Settings]) -> Study:
         """The study, whose baseline is that of some run; one that was not written but lost its runs is dropped."""
-        if any(_all_equal(study.baseline)(settings) for settings in found):
+        if any(_all_equal(study.baseline)(vars(settings)) for settings in found):
             return study
         if "baseline" not in self.document.data:
             return replace(study, baseline={})
         before = len(self.complaints.found)
         for name, value in study.baseline.items():
-            values = list(dict.fromkeys(show(settings[name]) for settings in found))
-            if not any(settings[name] == value for settings in found):
+            values = list(dict.fromkeys(show(getattr(settings, name)) for settings in found))
+            if not any(getattr(settings, name) == value for settings in found):
                 what = f"no run of this study has {name} {show(value)}; it takes {', '.join(values)}"
                 self.complain(("baseline", name), what)
         if len(self.complaints.found) == before:

@@ -9,6 +9,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from flipscale.settings import (
+    CommandTrainer,
+    Evaluation,
+    FlipscaleTrainer,
+    OpenClipTrainer,
+    Reconstruction,
+    Settings,
+    Tuning,
+    Weights,
+    plain,
+)
 from flipscale.study.datasets import DATASET, EVALUATION_SET, TEMPLATES
 from flipscale.study.kinds import (
     Choice,
@@ -39,6 +50,7 @@ EVALUATION = Keys(
         "sets": Option(MapOf("set", EVALUATION_SET), {}, "more sets to score on, by name; their scores are NAME.score"),
         "linear_probe": Option(Flag(), False, "whether a linear classifier on frozen image features is scored as well"),
     },
+    record=Evaluation,
 )
 
 RECONSTRUCTION = Keys(
@@ -48,6 +60,7 @@ RECONSTRUCTION = Keys(
         "width": Option(Maybe(Count()), None, "of the decoder; null is half the image tower's"),
         "depth": Option(Count(), 2, "blocks of the decoder"),
     },
+    record=Reconstruction,
 )
 
 TUNING = Keys(
@@ -60,6 +73,7 @@ TUNING = Keys(
         "mask_ratio": Option(Number(0, 1, below=True), 0.0, "share of image patches dropped while tuning"),
     },
     short="samples",
+    record=Tuning,
 )
 
 INIT = Keys(
@@ -71,14 +85,17 @@ INIT = Keys(
         ),
     },
     short="path",
+    record=Weights,
 )
 
 TRAINER = OneOf(
     "trainer",
     {
-        "flipscale": Keys("flipscale", {}),
+        "flipscale": Keys("flipscale", {}, record=FlipscaleTrainer),
         "open_clip": Keys(
-            "open_clip", {"arguments": Option(ListOf(Text()), [], "more arguments of open_clip's program")}
+            "open_clip",
+            {"arguments": Option(ListOf(Text()), [], "more arguments of open_clip's program")},
+            record=OpenClipTrainer,
         ),
         "command": Keys(
             "command",
@@ -89,6 +106,7 @@ TRAINER = OneOf(
                 "name": Option(Maybe(Text()), None, "its name in a run's identity; null takes the arguments"),
             },
             short="arguments",
+            record=CommandTrainer,
         ),
     },
 )
@@ -191,3 +209,45 @@ SETTINGS: Mapping[str, Setting] = {
     "seed": Setting(Count(0), "of initialisation, data order and masks", 0),
     "evaluation": Setting(EVALUATION, "what is measured, and when", EVALUATION.read({}, (), print)),
 }
+
+
+def read_settings(values: Mapping[str, Any]) -> Settings:
+    """The settings that run.json holds. One that an older flipscale did not write is at its default.
+
+    Raises ValueError for what no setting can be.
+    """
+    return Settings(
+        **{
+            name: read_setting(name, values.get(name))
+            if name in values or setting.required or setting.rule
+            else setting.default
+            for name, setting in SETTINGS.items()
+        }
+    )
+
+
+def read_setting(name: str, value: object) -> Any:
+    """One setting of run.json. Raises ValueError for what it cannot be."""
+    problems: list[str] = []
+    kind = SETTINGS[name].kind
+    read = kind.read(_said(kind, value), (), lambda _, what: problems.append(f"{name}: {what}"))
+    if problems:
+        raise ValueError(problems[0])
+    return read
+
+
+def _said(kind: Kind, value: Any) -> Any:
+    """The value as a study would say it: without options at defaults that nobody may write, as an empty list."""
+    if isinstance(kind, Maybe):
+        return _said(kind.kind, value)
+    if isinstance(kind, OneOf) and isinstance(value, dict):
+        return {name: _said(kind.options[name], one) if name in kind.options else one for name, one in value.items()}
+    if isinstance(kind, MapOf) and isinstance(value, dict):
+        return {name: _said(kind.kind, one) for name, one in value.items()}
+    if not isinstance(kind, Keys) or not isinstance(value, dict):
+        return value
+    return {
+        name: _said(kind.options[name].kind, one) if name in kind.options else one
+        for name, one in value.items()
+        if name not in kind.options or one != plain(kind.options[name].default)
+    }

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from flipscale.settings import Budget, Resources, Settings
 from flipscale.study.document import Document, Place
 from flipscale.study.expression import Expression
 
@@ -47,12 +48,12 @@ class Study:
     grids: Mapping[str, tuple[Axis, ...]]
     """The study is the union of its grids, each with the axes it varies; what it does not vary stays at the base."""
     baseline: Mapping[str, Any]
-    budget: Mapping[str, Any]
-    resources: Mapping[str, Any]
+    budget: Budget
+    resources: Resources
     score: str | None
     figures: tuple[str, ...] | None
     document: Document
-    cells: tuple[Mapping[str, Any], ...] = ()
+    cells: tuple[Settings, ...] = ()
     """The complete settings of every cell, in the order of the grids and axes."""
 
     def place(self, *path: str | int) -> Place:

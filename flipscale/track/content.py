@@ -30,7 +30,7 @@ from flipscale.collect.curves import Curves
 from flipscale.collect.points import NONE, Array
 from flipscale.collect.points import Points as CurvePoints
 from flipscale.errors import RunFolderError
-from flipscale.plan import show_setting
+from flipscale.identity import show_setting
 from flipscale.run import RunFolder
 from flipscale.scores import is_score
 from flipscale.track.noted import FORMAT

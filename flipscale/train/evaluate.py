@@ -4,8 +4,8 @@ Scores are fractions from 0 to 1, but for held_out_loss, which is in nats. A sco
 of the run's own data have plain names; those of a further set have its name in front: `imagenet_v2.zero_shot_top1`.
 """
 
+import math
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,9 +17,9 @@ from open_clip.loss import ClipLoss
 from torch import Tensor
 
 from flipscale.architecture import patches_kept
-from flipscale.errors import DataError, FlipscaleError
+from flipscale.errors import DataError, Diverged, FlipscaleError
 from flipscale.run import show_life
-from flipscale.train.data import HeldOut, Images, Integers, Tokenize, open_held_out
+from flipscale.train.data import Form, HeldOut, Images, Integers, open_held_out
 from flipscale.train.mask import complementary
 from flipscale.train.model import encode_text, pixels
 
@@ -44,28 +44,22 @@ TEMPLATES = {
 """Prompt templates by name: the 7 that FLIP takes for ImageNet, and CLIP's 80."""
 
 
-def open_evaluations(
-    settings: Mapping[str, Any], *, image_size: int, text_length: int, cache: Path | None, tokenize: Tokenize
-) -> dict[str, HeldOut]:
+def open_evaluations(settings: Mapping[str, Any], form: Form) -> dict[str, HeldOut]:
     """What a run is scored on: its own data's held-out part as "", if it has one, and each further set by its name.
 
     A set's prompt templates are its own, else those of the whole evaluation, else its data's. Raises DataError.
     """
     evaluation = settings["evaluation"]
-    shape: dict[str, Any] = {
-        "images": evaluation["images"],
-        "image_size": image_size,
-        "text_length": text_length,
-        "cache": cache,
-        "tokenize": tokenize,
-        "probe": PROBE_IMAGES * evaluation["images"] if evaluation.get("linear_probe") else 0,
-    }
+    images = evaluation["images"]
+    probe = PROBE_IMAGES * images if evaluation.get("linear_probe") else 0
     found = {
         "": open_held_out(
             evaluation["data"] or settings["data"],
-            trained_on=evaluation["data"] is None,
+            form,
+            images=images,
             templates=_templates(evaluation["templates"]),
-            **shape,
+            trained_on=evaluation["data"] is None,
+            probe=probe,
         )
     }
     for name, declared in evaluation.get("sets", {}).items():
@@ -74,7 +68,9 @@ def open_evaluations(
         if options.get("classes") == "imagenet":
             options = {**options, "classes": list(open_clip.IMAGENET_CLASSNAMES)}
         try:
-            found[name] = open_held_out({kind: options}, trained_on=False, templates=templates, **shape)
+            found[name] = open_held_out(
+                {kind: options}, form, images=images, templates=templates, trained_on=False, probe=probe
+            )
         except DataError as error:
             raise DataError(f"evaluation.sets.{name}: {error}") from error
     return {name: held_out for name, held_out in found.items() if held_out is not None}
@@ -149,6 +145,13 @@ def _class_scores(
         )
         scores["linear_probe_top1"] = linear_probe(features, held_out.probe[1], test, held_out.labelled[1])
     return scores
+
+
+def check_scores(scores: Mapping[str, float], when: str) -> None:
+    """Raises Diverged for a score that is no number."""
+    for name, value in scores.items():
+        if not math.isfinite(value):
+            raise Diverged(f"{name} is {value} at {when}; lower lr or lengthen warmup.")
 
 
 # Ranks

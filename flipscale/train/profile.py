@@ -13,17 +13,12 @@ from flipscale.cost import DEVICES, cost, device_named
 from flipscale.errors import FlipscaleError, RunFolderError
 from flipscale.plan import processes_of
 from flipscale.run import RunFolder
-from flipscale.train.loop import batches
+from flipscale.train.asked import asked_of
+from flipscale.train.machine import device_name, forget_peak_memory, keep_freed_memory, peak_memory_of
 from flipscale.train.processes import Group
-from flipscale.train.task import (
-    asked_of,
-    device_name,
-    forget_peak_memory,
-    keep_freed_memory,
-    open_training_data,
-    peak_memory_of,
-)
-from flipscale.train.training import Training, rows_of
+from flipscale.train.sources import open_training_data
+from flipscale.train.trainers.builtin.loop import batches
+from flipscale.train.trainers.builtin.training import Training, rows_of
 
 WARM_UP = 3
 """Steps before anything is timed: the first ones allocate memory, and a GPU chooses its kernels in them."""

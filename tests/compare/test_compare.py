@@ -4,8 +4,9 @@ import math
 import pandas as pd
 import pytest
 
-from flipscale.compare import compare, compare_table, short, varying_axes
+from flipscale.compare import compare, compare_table, varying_axes
 from flipscale.errors import ResultsError
+from flipscale.words import short
 
 # FLIP (arXiv 2212.00794) Figs 1 and 3, ViT-L/16 on LAION-400M: mask percent, epochs, hours on 256 TPU-v3 cores,
 # zero-shot ImageNet top-1; the masked rows after unmasked tuning, whose time is counted.

@@ -85,10 +85,10 @@ BREAK = """
 import sys
 from pathlib import Path
 import numpy as np
-import flipscale.train.task as task
+from flipscale.train.trainers.builtin import pretrain
 from flipscale.train import train
 # A word that is not in the table is looked up beyond its end, which a GPU answers with an assertion for good.
-task.vocabulary = lambda data, evaluations: np.array([49406, 49407])
+pretrain.vocabulary = lambda data, evaluations: np.array([49406, 49407])
 raise SystemExit(train([Path(path) for path in sys.argv[1:]]))
 """
 

@@ -11,10 +11,11 @@ from flipscale.architecture import architecture
 from flipscale.cost import memory_bytes
 from flipscale.train import train
 from flipscale.train.evaluate import evaluate
+from flipscale.train.machine import forget_peak_memory
 from flipscale.train.model import build, encode_text, pixels, tokenize
 from flipscale.train.processes import Group
-from flipscale.train.task import evaluations_of, forget_peak_memory
-from flipscale.train.training import Training
+from flipscale.train.sources import evaluations_of
+from flipscale.train.trainers.builtin.training import Training
 from tests.train.test_loop import pairs
 
 # What torch warns of on a GPU is not ours, and not known of every card and version.

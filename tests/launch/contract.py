@@ -17,7 +17,7 @@ from typing import Any
 
 from flipscale.cost import Cost
 from flipscale.launch import Launcher, cancel, states, submit, wait
-from flipscale.run import RunFolder, State
+from flipscale.run import Asked, RunFolder, State
 from tests.patience import PATIENCE
 
 WORKER = (sys.executable, str(Path(__file__).with_name("worker.py")))
@@ -120,9 +120,8 @@ class LauncherContract:
     def test_run_json_is_what_was_asked_and_job_json_says_who_was_asked(self, tmp_path):
         run = StandInRun("run")
         (job,) = self.submit([run], tmp_path).jobs
-        assert folder(tmp_path, run).asked() == {"schema": 1, **run.to_dict()}
-        written = folder(tmp_path, run).job()
-        assert (written["launcher"], written["id"]) == (job.launcher, job.id)
+        assert folder(tmp_path, run).asked() == Asked.of(run)
+        assert folder(tmp_path, run).job() == job
         wait_for([run], tmp_path, State.FINISHED)
 
     def test_a_failed_run_does_not_take_its_neighbours_along_and_is_tried_again(self, tmp_path):
@@ -130,7 +129,7 @@ class LauncherContract:
         self.submit(runs, tmp_path)
         ended = wait_for(runs, tmp_path, State.FINISHED, State.FAILED)
         assert ended == {"bad": State.FAILED, "good": State.FINISHED, "fine": State.FINISHED}
-        while not folder(tmp_path, runs[0]).error().get("noted"):
+        while not folder(tmp_path, runs[0]).error().noted:
             time.sleep(0.02)  # Its attendant gives it up a moment after it failed.
         assert [job.run_id for job in self.submit(runs, tmp_path).jobs] == ["bad"]
         wait_for(runs, tmp_path, State.FINISHED, State.FAILED)

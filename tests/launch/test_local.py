@@ -74,7 +74,7 @@ def test_a_worker_has_one_thread_and_a_session_of_its_own(tmp_path):
     run = StandInRun("run")
     (job,) = hand_out([run], tmp_path).jobs
     wait_for([run], tmp_path, State.FINISHED)
-    result = folder(tmp_path, run).result()
+    result = folder(tmp_path, run).result().more
     assert result["OMP_NUM_THREADS"] == "1"
     assert result["FLIPSCALE_JOB"] == f"local/{job.id}/0"
     assert result["session"] == result["pid"]

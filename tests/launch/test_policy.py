@@ -8,6 +8,7 @@ from flipscale.launch.policy import POLICIES, Decision, decide, nodes_to_avoid, 
 from flipscale.plan import plan
 from flipscale.run import Asked, FailedAttempt, FailureKind
 from flipscale.study import read_study
+from tests.train.conftest import SETTINGS
 
 STUDY = """
 schema: 1
@@ -17,7 +18,7 @@ image_size: 28, tuning: {samples: 60, batch_size: 10}}
 
 
 def asked(batch_size=32, **resources):
-    return Asked("run", {"batch_size": batch_size}, resources=resources)
+    return Asked("run", {**SETTINGS, "batch_size": batch_size}, resources=resources)
 
 
 def failed(kind, then="resumed", **more):

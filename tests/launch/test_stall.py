@@ -233,7 +233,7 @@ def test_a_training_that_stands_still_is_killed_and_resumed_exactly(tmp_path):
         wait_until(lambda: stalls(here))
     assert end([run], results) == {run.id: State.FINISHED}, logs(results)
     assert stalls(here) == ["resumed (1 of 3)"]
-    assert (here.failures()[0]["reason"]).startswith("No step for 1")
+    assert here.failures()[0].reason.startswith("No step for 1")
     log = (here.path / "log.txt").read_text()
     assert re.search(r"Its stacks follow, then it is killed\.\n(.*\n)*?.*File .*loop\.py\", line \d+ in fit", log), log
     alone([run], tmp_path / "alone")
@@ -297,7 +297,8 @@ def test_an_evaluation_that_takes_longer_than_the_limit_is_no_stall(tmp_path):
     slow = (
         sys.executable,
         "-c",
-        "import sys, time; from pathlib import Path; from flipscale.train import loop, train\n"
+        "import sys, time; from pathlib import Path; from flipscale.train import train\n"
+        "from flipscale.train.trainers.builtin import loop\n"
         "whole = loop._score\n"
         "def slowly(*arguments): time.sleep(8); return whole(*arguments)\n"
         "loop._score = slowly\n"

@@ -9,7 +9,7 @@ import pytest
 from flipscale.collect import read_results
 from flipscale.compare import compare
 from flipscale.plan import Plan, plan
-from flipscale.plot import NO_CURVES, plot_all
+from flipscale.plot import figure_data, plot_all
 from flipscale.report import write_report
 from flipscale.report.charts import chart_data
 from flipscale.study import Study, read_study
@@ -89,7 +89,7 @@ def test_a_study_without_masked_runs_is_compared_in_one_sentence_and_plotted(stu
     comparison = compare(table, baseline=dict(read.baseline), axes=[axis.name for axis in read.axes])
     assert comparison.table() == comparison.markdown() == f"{why}\n"
     assert comparison.to_dict()["notes"] == [why]
-    drawn = plot_all(table, NO_CURVES, study=kind, baseline=dict(read.baseline), out=tmp_path / "plots")
+    drawn = plot_all(figure_data(table, study=kind, baseline=read.baseline, or_loss=True), tmp_path / "plots")
     assert (tmp_path / "plots/predicted_cost.svg") in drawn.files
     assert "no run has a twin" in drawn.skipped["gains"]
 
@@ -110,7 +110,7 @@ def test_a_study_without_scores_is_reported_by_its_training_loss(study, tmp_path
     read, planned, file = study("loss", BASE + "axes: {weight_decay: [0.1, 0.2]}\nbaseline: {weight_decay: 0.1}\n", ())
     out = tmp_path / "plots" / "loss"
     table = read_results(tmp_path / "results/loss/results.csv")
-    drawn = plot_all(table, NO_CURVES, study="loss", baseline=dict(read.baseline), out=out)
+    drawn = plot_all(figure_data(table, study="loss", baseline=read.baseline, or_loss=True), out)
     assert [path.name for path in drawn.files] == ["predicted_cost.svg", "predicted_cost.png", "predicted_cost.pdf"]
     assert drawn.skipped["accuracy_vs_samples"] == "no run has a score"
     page = write_report(read, planned, file, tmp_path / "results", tmp_path / "plots").path.read_text()

@@ -16,6 +16,7 @@ import flipscale.study
 from flipscale import collect, cost
 from flipscale.errors import StudyError
 from flipscale.plan import plan, plan_at
+from flipscale.settings import Budget, Shapes
 from flipscale.study import SETTINGS, cells, read_study
 from flipscale.study.expression import FUNCTIONS, ExpressionError, read_expression
 from flipscale.study.keys import DEVICES, FIGURES, TOP
@@ -513,7 +514,7 @@ def test_expression_agrees_with_python_on_arithmetic_that_cannot_harm():
     ],
 )
 def test_expression_knows_counts_texts_and_data_sets(text: object, value: object):
-    settings = {"samples": 16_000, "model": "ViT 2B", "data": {"shapes": {"pairs": 0.3, "seed": 0}}, "size": None}
+    settings = {"samples": 16_000, "model": "ViT 2B", "data": Shapes(0.3, 0), "size": None}
     assert read_expression(text, settings)(settings) == value
 
 
@@ -584,14 +585,14 @@ def test_every_option_that_the_template_shows_is_good(read):
     shown = re.sub(r"(?m)^( *)# (?=( *)[a-z_0-9]+:)", r"\1", TEMPLATE.read_text())
     without = re.sub(r"(?m)^(include|  data: \{webdataset).*\n", "", shown)
     study = read(without)
-    assert study.budget == {"gpu_hours": 100, "train_flops": 1e20, "runs": 50}
+    assert study.budget == Budget(gpu_hours=100, train_flops=1e20, runs=50)
     assert set(yaml.safe_load(shown)) == set(TOP)
     told = yaml.safe_load(shown)
     assert {*told["base"], *told["axes"], "seed", "evaluation"} == set(SETTINGS)
 
 
 def test_template_needs_no_download():
-    assert {next(iter(cell["data"])) for cell in cells(read_study(TEMPLATE))} == {"shapes"}
+    assert {cell.data.kind for cell in cells(read_study(TEMPLATE))} == {"shapes"}
 
 
 # What other modules say too

@@ -14,9 +14,10 @@ from typing import Any
 import pytest
 import torch
 
-from flipscale.plan import parent_of, run_id
-from flipscale.run import Asked, FailureKind, RunFolder, State, write_json
-from flipscale.train import task, train
+from flipscale.identity import parent_of, run_id
+from flipscale.run import Asked, FailureKind, Job, RunFolder, State, write_json
+from flipscale.train import train
+from flipscale.train.trainers.builtin import pretrain
 from tests.train.conftest import SETTINGS
 
 pytestmark = pytest.mark.slow
@@ -59,7 +60,7 @@ def test_a_tuning_is_done_after_its_parent_from_its_weights_whatever_the_order(a
     assert max(rates) == 1e-4
     assert vars(after.parent) == {
         "id": parent.id,
-        "samples": 640,
+        "samples_seen": 640,
         "train_seconds": before.train_seconds,
         "cpu_seconds": before.cpu_seconds,
         "gpu_hours": before.gpu_hours,
@@ -68,7 +69,7 @@ def test_a_tuning_is_done_after_its_parent_from_its_weights_whatever_the_order(a
     found, origin = weights(tuning), weights(parent)
     moved = max(float((found[name] - origin[name]).abs().max()) for name in found)
     assert 0 < moved < 8 * 1e-4
-    assert "parent" not in before
+    assert before.parent is None
 
 
 def test_a_stopped_tuning_goes_on_from_its_own_checkpoint(ask, monkeypatch):
@@ -77,13 +78,13 @@ def test_a_stopped_tuning_goes_on_from_its_own_checkpoint(ask, monkeypatch):
     expected = losses(whole), weights(whole)
     for name in ("result.json", "metrics.jsonl", "model.pt"):
         (whole.path / name).unlink()
-    fit = task.fit
+    fit = pretrain.fit
 
     def stopped_after_ten_steps(training, *rest, **more):
         more["stopping"] = lambda: signal.SIGTERM if training.progress.step >= 10 else 0
         return fit(training, *rest, **more)
 
-    monkeypatch.setattr(task, "fit", stopped_after_ten_steps)
+    monkeypatch.setattr(pretrain, "fit", stopped_after_ten_steps)
     assert train([whole.path]) == 143
     monkeypatch.undo()
     assert train([whole.path]) == 0
@@ -100,9 +101,9 @@ def test_another_inference_scores_the_parents_weights_and_trains_nothing(ask, in
     result = other.result()
     assert set(result.scores) == set(parent.result().scores)
     assert result.scores != parent.result().scores
-    facts = ("samples", "steps", "train_seconds", "cpu_seconds", "gpu_hours", "unique_pairs", "final_loss")
-    assert [result[fact] for fact in facts] == [0, 0, 0, 0, 0, None, None]
-    assert set(result) == {*parent.result(), "parent"}
+    facts = ("samples_seen", "steps", "train_seconds", "cpu_seconds", "gpu_hours", "unique_pairs", "final_loss")
+    assert [getattr(result, fact) for fact in facts] == [0, 0, 0, 0, 0, None, None]
+    assert result.parent.id == parent.id
     assert not (other.path / "model.pt").exists()
     assert not losses(other)
     line = of_tuned.result().parent
@@ -160,7 +161,7 @@ def test_a_command_that_wrote_no_weights_is_told_to_write_some(ask, tmp_path):
 
 def test_a_child_of_a_cancelled_parent_says_that_submit_starts_both(ask):
     parent, child = ask(), ask(tuning=TUNING)
-    write_json(parent.path / "job.json", {"launcher": "local", "job": "1", "submitted": 0.0, "cancelled": 1.0})
+    parent.write_job(Job(parent.id, "local", "1", submitted=0.0, log="", cancelled=1.0))
     assert train([parent.path, child.path]) == 1
     assert child.error().reason == (
         f"Its parent {parent.id} was cancelled; `flipscale submit` of the study starts both again."
@@ -198,7 +199,7 @@ def test_a_child_waits_for_a_parent_in_other_hands_and_other_runs_come_first(ask
     assert train([child.path, other.path]) == 0
     thread.join()
     assert vars(child.result().parent) == {
-        "id": parent.id, "samples": 640, "train_seconds": None, "cpu_seconds": None, "gpu_hours": None,
+        "id": parent.id, "samples_seen": 640, "train_seconds": None, "cpu_seconds": None, "gpu_hours": None,
     }  # fmt: skip
 
 

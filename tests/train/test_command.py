@@ -15,10 +15,10 @@ import pytest
 
 from flipscale.errors import FlipscaleError, LeaseLost
 from flipscale.run import RunFolder, State, birth
-from flipscale.train import command
-from flipscale.train.command import run_command
 from flipscale.train.failure import Failed, why
 from flipscale.train.stop import Stop
+from flipscale.train.trainers.program import process
+from flipscale.train.trainers.program.command import run_command
 from tests.patience import wait_until
 
 pytestmark = pytest.mark.slow
@@ -86,7 +86,7 @@ def test_a_program_that_writes_an_outcome_gives_a_finished_run(asked):
     assert sorted(path.name for path in folder.path.iterdir()) == ["lease.lock", "log.txt", "result.json", "run.json"]
     result = folder.result()
     assert result.scores == {"zero_shot_top1": 0.5}
-    assert [result[name] for name in ("samples", "steps", "attempts", "device", "unique_pairs")] == [
+    assert [getattr(result, name) for name in ("samples_seen", "steps", "attempts", "device", "unique_pairs")] == [
         640,
         20,
         1,
@@ -106,8 +106,9 @@ def test_what_the_program_measured_itself_stands(asked):
     folder = asked(OUTCOME.replace('"scores"', f'**{{{facts}}}, "scores"'))
     finish(folder)
     result = folder.result()
-    names = ("train_seconds", "unique_pairs", "repeats", "images_per_second", "params", "batteries")
-    assert [result[name] for name in names] == [2.0, 64, 10.0, 320.0, 9, "included"]
+    names = ("train_seconds", "unique_pairs", "repeats", "images_per_second", "params")
+    assert [getattr(result, name) for name in names] == [2.0, 64, 10.0, 320.0, 9]
+    assert result.more == {"batteries": "included"}
     assert result.versions["jax"] == "1"
     assert "flipscale" in result.versions
 
@@ -242,7 +243,9 @@ def test_losses_other_scores_and_a_batch_more_or_less_are_taken(asked):
     }
     folder = asked(f"import sys; open(sys.argv[1] + '/outcome.json', 'w').write({json.dumps(outcome)!r})")
     assert finish(folder) is True
-    assert folder.result() == {**folder.result(), **outcome}
+    result = folder.result()
+    assert (result.samples_seen, result.steps, result.final_loss) == (608, 21, -0.5)
+    assert result.scores == outcome["scores"]
 
 
 @pytest.mark.parametrize(
@@ -342,7 +345,7 @@ def test_a_program_that_finishes_although_it_was_told_to_stop_has_finished(asked
 
 
 def test_a_program_that_does_not_heed_the_signal_is_killed_with_its_children(asked, monkeypatch):
-    monkeypatch.setattr(command, "GRACE_SECONDS", 0.2)
+    monkeypatch.setattr(process, "GRACE_SECONDS", 0.2)
     program = """
 import signal, subprocess, sys, time
 signal.signal(signal.SIGTERM, signal.SIG_IGN)
@@ -388,7 +391,7 @@ def test_a_program_left_over_from_a_killed_flipscale_is_ended_first(asked):
 
 
 def test_a_run_that_someone_else_has_taken_over_is_left_to_them(asked, monkeypatch):
-    monkeypatch.setattr(command, "HEARTBEAT_SECONDS", 0.1)
+    monkeypatch.setattr(process, "HEARTBEAT_SECONDS", 0.1)
     program = "import os, sys, time\nopen(sys.argv[1] + '/ready', 'w').write(str(os.getpid()))\ntime.sleep(60)"
     folder = asked(program)
 

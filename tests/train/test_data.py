@@ -3,7 +3,7 @@ import numpy.typing as npt
 import pytest
 
 from flipscale.errors import DataError
-from flipscale.train.data import draw, open_data, open_held_out, order
+from flipscale.train.data import Form, draw, open_data, open_held_out, order
 
 
 def tokenize(texts: list[str]) -> npt.NDArray[np.int64]:
@@ -58,18 +58,15 @@ def test_random_numbers_are_even_in_0_to_1() -> None:
 
 def test_an_unknown_data_set_is_an_error_with_the_nearest_name() -> None:
     with pytest.raises(DataError, match="unknown data set 'fasion', did you mean 'fashion'"):
-        open_data({"fasion": {}}, data_size=1, samples=1, image_size=28, text_length=16, cache=None, tokenize=tokenize)
+        open_data({"fasion": {}}, Form(28, 16, tokenize), data_size=1, samples=1)
 
 
 def test_a_webdataset_that_is_trained_on_has_nothing_held_out() -> None:
     held_out = open_held_out(
         {"webdataset": {"urls": "nowhere.tar", "name": None}},
+        Form(28, 16, tokenize),
         images=10,
-        image_size=28,
-        text_length=16,
         templates=None,
-        cache=None,
-        tokenize=tokenize,
     )
     assert held_out is None
 
@@ -83,12 +80,9 @@ def test_the_vocabulary_of_shapes_is_every_token_that_comes(pairs: float, text_l
 
     data = open_data(
         {"shapes": {"pairs": pairs, "seed": 0}},
+        Form(8, text_length, partial(tokenize, length=text_length)),
         data_size=None,
         samples=20_000,
-        image_size=8,
-        text_length=text_length,
-        cache=None,
-        tokenize=partial(tokenize, length=text_length),
     )
     assert data.vocabulary is not None
     assert set(np.unique(data.batch(np.arange(20_000), None)[1])) == set(data.vocabulary)

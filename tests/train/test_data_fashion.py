@@ -9,7 +9,7 @@ import pytest
 
 from flipscale.errors import DataError
 from flipscale.inputs.fashion import FOLDER
-from flipscale.train.data import Data, HeldOut, fashion, open_data, open_held_out
+from flipscale.train.data import Data, Form, HeldOut, fashion, open_data, open_held_out
 from tests.parts import need
 
 
@@ -46,24 +46,18 @@ def training(
 ) -> Data:
     return open_data(
         {"fashion": {"folder": folder and str(folder)}},
+        Form(image_size, 16, words or Words()),
         data_size=data_size,
         samples=1000,
-        image_size=image_size,
-        text_length=16,
-        cache=None,
-        tokenize=words or Words(),
     )
 
 
 def held_out(folder: Path | None, images: int, words: Words | None = None) -> HeldOut:
     found = open_held_out(
         {"fashion": {"folder": folder and str(folder)}},
+        Form(28, 16, words or Words()),
         images=images,
-        image_size=28,
-        text_length=16,
         templates=None,
-        cache=None,
-        tokenize=words or Words(),
     )
     assert found is not None
     return found

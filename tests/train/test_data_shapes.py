@@ -5,7 +5,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from flipscale.train.data import Data, HeldOut, open_data, open_held_out, shapes
+from flipscale.train.data import Data, Form, HeldOut, open_data, open_held_out, shapes
 
 
 class Words:
@@ -24,16 +24,12 @@ class Words:
 
 def training(words: Words, data_size: int | None = None, image_size: int = 28, **options: Any) -> Data:
     data = {"shapes": {"pairs": 0.3, "seed": 0, **options}}
-    return open_data(
-        data, data_size=data_size, samples=640, image_size=image_size, text_length=16, cache=None, tokenize=words
-    )
+    return open_data(data, Form(image_size, 16, words), data_size=data_size, samples=640)
 
 
 def held_out(words: Words, images: int, templates: list[str] | None = None, **options: Any) -> HeldOut:
     data = {"shapes": {"pairs": 0.3, "seed": 0, **options}}
-    found = open_held_out(
-        data, images=images, image_size=28, text_length=16, templates=templates, cache=None, tokenize=words
-    )
+    found = open_held_out(data, Form(28, 16, words), images=images, templates=templates)
     assert found is not None
     return found
 

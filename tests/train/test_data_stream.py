@@ -21,7 +21,7 @@ from PIL import Image
 
 from flipscale.errors import DataError
 from flipscale.inputs.shards import sources
-from flipscale.train.data import Data, library, open_data, shuffle, views
+from flipscale.train.data import Data, Form, library, open_data, shuffle, views
 from flipscale.train.data.library import Library
 from flipscale.train.data.views import view
 
@@ -95,8 +95,9 @@ def training(
     cache: Path, urls: str = URLS, data_size: int | None = None, decode: str | None = "always", **changes: Any
 ) -> Data:
     options = {"urls": urls, "name": None, "decode": decode, **changes.pop("options", {})}
-    shape = {"image_size": 16, "text_length": 8, "crop": None, "tokenize": tokenize, **changes}
-    return open_data({"webdataset": options}, data_size=data_size, samples=100, cache=cache, **shape)
+    crop = changes.pop("crop", None)
+    form = Form(**{"image_size": 16, "text_length": 8, "tokenize": tokenize, "cache": cache, **changes})
+    return open_data({"webdataset": options}, form, data_size=data_size, samples=100, crop=crop)
 
 
 def seen(data: Data, first: int, last: int, batch_size: int = 48) -> npt.NDArray[np.int64]:

@@ -6,7 +6,7 @@ import pytest
 import torchvision.transforms.functional as reference
 from PIL import Image
 
-from flipscale.train.data import Views, open_data, views
+from flipscale.train.data import Form, Views, open_data, views
 from flipscale.train.data.views import view, view_stored
 
 
@@ -109,12 +109,9 @@ def test_drawn_shapes_are_cropped_and_mirrored() -> None:
 
     data = open_data(
         {"shapes": {"pairs": 0.0, "seed": 0}},
+        Form(28, 8, tokenize),
         data_size=64,
         samples=64,
-        image_size=28,
-        text_length=8,
-        cache=None,
-        tokenize=tokenize,
     )
     whole, tokens = data.batch(np.arange(8), None)
     seen, same = data.batch(np.arange(8), some(8, crop=0.3))

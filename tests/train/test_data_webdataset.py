@@ -14,7 +14,7 @@ from PIL import Image
 
 from flipscale.errors import DataError
 from flipscale.inputs.shards import Source
-from flipscale.train.data import Data, HeldOut, cache, open_data, open_held_out
+from flipscale.train.data import Data, Form, HeldOut, cache, open_data, open_held_out
 from tests.patience import PATIENCE
 
 Files = dict[str, bytes]
@@ -60,20 +60,18 @@ def training(
     decode: str | None = None,
     **changes: Any,
 ) -> Data:
+    crop = changes.pop("crop", None)
     shape = {"image_size": 16, "text_length": 8, "cache": folder / "cache", "tokenize": tokenize, **changes}
     data = {"webdataset": {"urls": urls, "name": None, "decode": decode}}
-    return open_data(data, data_size=data_size, samples=100, **shape)
+    return open_data(data, Form(**shape), data_size=data_size, samples=100, crop=crop)
 
 
 def held_out(folder: Path, images: int, urls: str = "{00000..00002}.tar") -> HeldOut:
     found = open_held_out(
         {"webdataset": {"urls": urls, "name": None}},
+        Form(16, 8, tokenize, folder / "cache"),
         images=images,
-        image_size=16,
-        text_length=8,
         templates=None,
-        cache=folder / "cache",
-        tokenize=tokenize,
         trained_on=False,
     )
     assert found is not None
@@ -314,7 +312,8 @@ def test_captions_that_repeat_rule_out_retrieval(shards: Path) -> None:
 def test_flaws_are_kept_with_the_cache(shards: Path) -> None:
     write_shard(shards / "bad.tar", [pair(1), *BAD])
     training(shards, urls="bad.tar")
-    folder = cache.folder_of(shards / "cache", Source(str(shards / "bad.tar")), 16, 8)
-    shard = cache.load(folder, 16, 8)
+    form = Form(16, 8, tokenize)
+    folder = cache.folder_of(shards / "cache", Source(str(shards / "bad.tar")), form)
+    shard = cache.load(folder, form)
     assert shard is not None
     assert shard.corrupt[0] == cache.Flaw("empty-caption", "it has no caption", row=1)

@@ -10,7 +10,7 @@ from sklearn.metrics import top_k_accuracy_score
 
 from flipscale.errors import FlipscaleError
 from flipscale.train import evaluate as evaluation
-from flipscale.train.data import HeldOut, open_held_out
+from flipscale.train.data import Form, HeldOut, open_held_out
 from flipscale.train.evaluate import evaluate, hit_rate, hits, open_evaluations, retrieval
 from flipscale.train.mask import complementary
 from flipscale.train.model import build, encode_text, pixels, tokenize
@@ -22,12 +22,9 @@ SIMILARITY = torch.tensor([[0.9, 0.5, 0.1], [0.9, 0.5, 0.1], [0.9, 0.5, 0.1]])
 def held_out():
     return open_held_out(
         {"shapes": {"pairs": 0.3, "seed": 0}},
+        Form(28, 32, partial(tokenize, length=32)),
         images=160,
-        image_size=28,
-        text_length=32,
         templates=["a {}", "there is a {} here"],
-        cache=None,
-        tokenize=partial(tokenize, length=32),
     )
 
 
@@ -313,9 +310,7 @@ def test_masked_inference_of_an_unmasked_run_is_an_error(inference, settings, he
 def probed(settings, **changes):
     asked = settings(**changes)
     asked["evaluation"] = {**asked["evaluation"], "linear_probe": True, "images": 80}
-    return asked, open_evaluations(
-        asked, image_size=28, text_length=32, cache=None, tokenize=partial(tokenize, length=32)
-    )
+    return asked, open_evaluations(asked, Form(28, 32, partial(tokenize, length=32)))
 
 
 def test_the_linear_probe_is_scored_where_there_are_images_to_learn_from(settings):

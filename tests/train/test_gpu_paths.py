@@ -12,15 +12,15 @@ from torch._C._distributed_c10d import TCPStore
 from torch._dynamo.utils import counters
 from torch.utils._python_dispatch import TorchDispatchMode
 
-import flipscale.train.task
-import flipscale.train.training
+import flipscale.train.sources
+import flipscale.train.trainers.builtin.training
 from flipscale.errors import RunFolderError
 from flipscale.run import FailureKind
 from flipscale.train import train
 from flipscale.train.failure import why
+from flipscale.train.machine import forget_peak_memory
 from flipscale.train.processes import Group, is_lost_connection
-from flipscale.train.task import forget_peak_memory
-from flipscale.train.training import Training
+from flipscale.train.trainers.builtin.training import Training
 from tests.train.test_loop import first_batch, training_of
 
 pytestmark = pytest.mark.slow
@@ -156,7 +156,7 @@ def test_fp32_is_fp32_in_convolutions_too(monkeypatch):
 
 def scaled(settings, run, monkeypatch, **changes):
     """A training whose gradients are scaled as on a GPU in fp16, while it computes in fp32 on the CPU."""
-    monkeypatch.setattr(flipscale.train.training, "check_precision", lambda precision, device: None)
+    monkeypatch.setattr(flipscale.train.trainers.builtin.training, "check_precision", lambda precision, device: None)
     training = training_of(settings(precision="fp16", warmup=0, lr=3e-3, **changes))
     training.autocast = contextlib.nullcontext
     return training
@@ -252,7 +252,7 @@ def test_a_process_whose_gpu_is_broken_does_not_fail_the_runs_that_are_left(run,
     def fail(*args, **options):
         raise RuntimeError("CUDA error: device-side assert triggered")
 
-    monkeypatch.setattr(flipscale.train.task, "open_data", fail)
+    monkeypatch.setattr(flipscale.train.sources, "open_data", fail)
     monkeypatch.setattr(Group, "is_broken", property(lambda group: True))
     first, second = run("first"), run("second")
     assert train([first.path, second.path]) == 1

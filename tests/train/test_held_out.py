@@ -16,7 +16,7 @@ import pytest
 from PIL import Image
 
 from flipscale.errors import DataError
-from flipscale.train.data import HeldOut
+from flipscale.train.data import Form, HeldOut
 from flipscale.train.data.decode import tolerated
 from flipscale.train.data.labelled import even, subset
 from flipscale.train.evaluate import open_evaluations
@@ -88,7 +88,7 @@ def evaluations(sets: dict[str, Any], words: Words | None = None, **changes: Any
         "data": {"webdataset": {"urls": "nowhere.tar", "name": None}},
         "evaluation": {"data": None, "images": 100, "at": [1.0], "templates": None, "sets": resolved, **changes},
     }
-    return open_evaluations(settings, image_size=8, text_length=8, cache=None, tokenize=words or Words())
+    return open_evaluations(settings, Form(8, 8, words or Words()))
 
 
 def opened(kind: str, options: dict[str, Any], words: Words | None = None, **changes: Any) -> HeldOut:

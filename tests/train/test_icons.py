@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 
 from flipscale.errors import DataError
-from flipscale.train.data import open_data, open_held_out
+from flipscale.train.data import Form, open_data, open_held_out
 from tests.parts import need
 
 need(find_spec("resvg_py") is not None, "resvg-py (pip install flipscale[icons])")
@@ -395,12 +395,9 @@ def lengths(texts: list[str]) -> npt.NDArray[np.int64]:
 def test_flipscale_trains_on_the_pairs(built: Icons, tmp_path: Path) -> None:
     data = open_data(
         {"webdataset": {"urls": f"{built.folder}/train-{{00000..00000}}.tar", "name": "icons"}},
+        Form(24, 8, lengths, tmp_path),
         data_size=None,
         samples=20,
-        image_size=24,
-        text_length=8,
-        cache=tmp_path,
-        tokenize=lengths,
     )
     images, tokens = data.batch(np.arange(data.size))
     first = contents(built.folder, "train")["000000000"]
@@ -410,15 +407,15 @@ def test_flipscale_trains_on_the_pairs(built: Icons, tmp_path: Path) -> None:
 
 
 def test_flipscale_evaluates_on_the_held_out_sets(built: Icons, tmp_path: Path) -> None:
-    shape = {"images": 100, "image_size": 24, "text_length": 8, "templates": None, "cache": tmp_path}
+    form = Form(24, 8, lengths, tmp_path)
     shards = {part: f"{built.folder}/{part}-{{00000..00000}}.tar" for part in ("test", "concepts")}
     pairs = {"urls": shards["test"], "name": None, "classes": None, "templates": None}
-    found = open_held_out({"webdataset": pairs}, tokenize=lengths, trained_on=False, **shape)
+    found = open_held_out({"webdataset": pairs}, form, images=100, templates=None, trained_on=False)
     assert found is not None
     assert found.pairs is not None
     assert len(found.pairs[0]) == built.test
     classes = {"urls": shards["concepts"], "name": None, "classes": f"{built.folder}/concepts.txt", "templates": None}
-    found = open_held_out({"webdataset": classes}, tokenize=lengths, trained_on=False, **shape)
+    found = open_held_out({"webdataset": classes}, form, images=100, templates=None, trained_on=False)
     assert found is not None
     assert found.labelled is not None
     assert found.classes == ("bell", "home")

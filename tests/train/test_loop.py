@@ -14,11 +14,11 @@ from flipscale.errors import Diverged, FlipscaleError, LeaseLost, RunFolderError
 from flipscale.run import write_json
 from flipscale.train.data import Data
 from flipscale.train.data.shuffle import Shuffle
-from flipscale.train.loop import batches, fit
 from flipscale.train.model import build
 from flipscale.train.processes import Group
 from flipscale.train.schedule import learning_rate
-from flipscale.train.training import Training, check_precision, optimizer_of
+from flipscale.train.trainers.builtin.loop import batches, fit
+from flipscale.train.trainers.builtin.training import Training, check_precision, optimizer_of
 from tests.parts import need
 
 

@@ -26,13 +26,14 @@ from flipscale.architecture import architecture
 from flipscale.errors import DataError, FlipscaleError
 from flipscale.inputs.open_clip_flags import FLAGS, Job, Shards, command, flags_as_markdown, refuse, settle, wishes
 from flipscale.run import Asked, RunFolder, State
+from flipscale.train.asked import asked_of
 from flipscale.train.evaluate import evaluate
 from flipscale.train.model import build, tokenize, weights
-from flipscale.train.open_clip_command import _write_model, run_open_clip
-from flipscale.train.open_clip_shards import _own, shards_of
 from flipscale.train.schedule import learning_rate
+from flipscale.train.sources import evaluations_of, open_training_data
 from flipscale.train.stop import Stop
-from flipscale.train.task import asked_of, evaluations_of, open_training_data
+from flipscale.train.trainers.open_clip.run import run_open_clip, write_model
+from flipscale.train.trainers.open_clip.shards import shards_of, users_shards
 from tests.parts import need
 from tests.patience import PATIENCE
 
@@ -239,7 +240,7 @@ def test_torchrun_starts_it_and_on_a_cpu_it_cannot_train_with_several_processes(
         Shards(f"{shards.urls}::{shards.urls}", 2, 640),
         {},
     )
-    _write_model(job, folder)
+    write_model(job, folder)
     line = [sys.executable, *command(job)[1:]]
     done = subprocess.run(line, env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True, check=False)
     assert done.returncode != 0
@@ -294,10 +295,10 @@ def test_own_shards_are_given_as_they_are_from_flipscale_data_on(asked, tmp_path
 
 def test_a_url_that_would_end_the_quotes_of_its_command_is_refused_and_one_of_s3_is_quoted(tmp_path, monkeypatch):
     with pytest.raises(DataError, match=r"a'b\.tar: open_clip's program cannot read a URL with a single quote in it; "):
-        _own("gs://bucket/a'b.tar", 4)
+        users_shards("gs://bucket/a'b.tar", 4)
     write_shards(tmp_path / "shards", shards=1, pairs=4)
     monkeypatch.setenv("FLIPSCALE_DATA", str(tmp_path / "shards"))
-    assert _own("00.tar::s3://bucket/$(true) it's {0..1}.tar::gs://bucket/x.tar", 4).urls == (
+    assert users_shards("00.tar::s3://bucket/$(true) it's {0..1}.tar::gs://bucket/x.tar", 4).urls == (
         f"{tmp_path}/shards/00.tar::pipe:aws s3 cp 's3://bucket/$(true) it'\"'\"'s {{0..1}}.tar' -::gs://bucket/x.tar"
     )
 
@@ -306,7 +307,7 @@ def test_the_program_starts_from_the_weights_that_flipscales_own_trainer_starts_
     folder = asked()
     settings, _ = asked_of(folder)
     job = settle(settings, {}, "cpu", tmp_path / "open_clip", Shards("/data/0.tar", 1, 640), {})
-    _write_model(job, folder)
+    write_model(job, folder)
     theirs = open_clip.create_model(f"local-dir:{tmp_path / 'open_clip' / 'model'}", force_patch_dropout=0.5)
     ours = build(settings).state_dict()
     ours["positional_embedding"] = ours["positional_embedding"][:16]
@@ -325,7 +326,7 @@ def test_a_tuning_starts_from_the_weights_of_its_parent(asked, run, tmp_path):
     child.ask(Asked("child", {**parent.asked().settings, "tuning": tuning}, ("parent",)))
     settings, _ = asked_of(child)
     job = settle(settings, {}, "cpu", tmp_path / "open_clip", Shards("/data/0.tar", 1, 640), {})
-    _write_model(job, child)
+    write_model(job, child)
     state = torch.load(tmp_path / "open_clip" / "model" / "open_clip_pytorch_model.bin")
     assert torch.equal(state["visual.proj"], trained.visual.proj)
     line = " ".join(command(job))

@@ -202,14 +202,14 @@ def test_a_process_that_is_killed_fails_the_run_by_its_name_and_the_next_run_goe
 
 
 FAILING = """
-import flipscale.train.task as task
+from flipscale.train import sources
 from flipscale.errors import DataError
-from flipscale.train.training import Training
+from flipscale.train.trainers.builtin.training import Training
 
-open_data, step = task.open_data, Training.step
+open_data, step = sources.open_data, Training.step
 
 def broken(*arguments, **more):
-    task.open_data = open_data
+    sources.open_data = open_data
     raise DataError("shard 7 is cut off")
 
 def too_large(self, images, tokens):
@@ -217,7 +217,7 @@ def too_large(self, images, tokens):
         raise MemoryError()
     step(self, images, tokens)
 
-task.open_data, Training.step = broken, too_large
+sources.open_data, Training.step = broken, too_large
 """
 """The first run's data cannot be opened, and the second runs out of memory in its sixth step."""
 

@@ -12,7 +12,8 @@ import pytest
 import torch
 from PIL import Image
 
-import flipscale.train.task
+import flipscale.train.sources
+import flipscale.train.trainers.builtin.pretrain
 from flipscale.errors import DataError, Diverged, RunFolderError
 from flipscale.run import FailureKind, RunFolder, State, write_json
 from flipscale.train import train
@@ -63,14 +64,14 @@ def test_a_run_writes_its_result_and_weights_and_drops_its_checkpoint(run):
         "run.json",
     ]
     result = folder.result()
-    assert set(result) == {
-        "schema", "scores", "samples", "steps", "unique_pairs", "repeats", "train_seconds", "cpu_seconds",
+    assert set(json.loads((folder.path / "result.json").read_text())) == {
+        "schema", "scores", "samples_seen", "steps", "unique_pairs", "repeats", "train_seconds", "cpu_seconds",
         "evaluation_seconds", "images_per_second", "attempts", "device", "devices", "gpu_hours", "peak_memory_bytes",
         "started", "finished", "final_loss", "params", "corrupt_samples",
         "corrupt_evaluation_images", "versions",
     }  # fmt: skip
-    facts = ("samples", "steps", "unique_pairs", "repeats", "attempts", "device", "devices", "corrupt_samples")
-    assert [result[fact] for fact in facts] == [640, 20, 640, 1.0, 1, "cpu", 1, 0]
+    facts = ("samples_seen", "steps", "unique_pairs", "repeats", "attempts", "device", "devices", "corrupt_samples")
+    assert [getattr(result, fact) for fact in facts] == [640, 20, 640, 1.0, 1, "cpu", 1, 0]
     assert result.params == sum(value.numel() for value in torch.load(folder.path / "model.pt")["state_dict"].values())
     assert result.gpu_hours == result.cpu_seconds / 3600
     assert result.images_per_second == 640 / result.train_seconds
@@ -233,7 +234,7 @@ def test_what_a_signal_breaks_off_before_a_step_sees_it_is_no_failure(run, monke
         os.kill(os.getpid(), signal.SIGTERM)
         subprocess.run(["sh", "-c", "kill -TERM $$"], check=True)
 
-    monkeypatch.setattr(flipscale.train.task, "fit", compile_for_a_signal)
+    monkeypatch.setattr(flipscale.train.trainers.builtin.pretrain, "fit", compile_for_a_signal)
     assert train([folder.path]) == 143
     assert (folder.state(), folder.error()) == (State.PLANNED, None)
     log = (folder.path / "log.txt").read_text()
@@ -250,7 +251,7 @@ def test_an_error_of_flipscales_own_stays_one_after_a_signal(run, monkeypatch):
         os.kill(os.getpid(), signal.SIGTERM)
         raise Diverged("The training loss is nan.")
 
-    monkeypatch.setattr(flipscale.train.task, "fit", diverge)
+    monkeypatch.setattr(flipscale.train.trainers.builtin.pretrain, "fit", diverge)
     assert train([folder.path]) == 143
     assert folder.error().kind == "diverged"
 
@@ -309,7 +310,7 @@ def test_a_fault_of_the_code_leaves_a_sentence_in_error_json_and_the_traceback_i
     def broken(*args, **kwargs):
         raise ZeroDivisionError("division by zero")
 
-    monkeypatch.setattr(flipscale.train.task, "open_data", broken)
+    monkeypatch.setattr(flipscale.train.sources, "open_data", broken)
     folder = run()
     assert train([folder.path]) == 1
     assert folder.error().kind == "code"
@@ -345,7 +346,7 @@ def test_every_failure_has_its_kind_and_a_sentence(run, monkeypatch, error, kind
     def fail(*args, **kwargs):
         raise error
 
-    monkeypatch.setattr(flipscale.train.task, "open_data", fail)
+    monkeypatch.setattr(flipscale.train.sources, "open_data", fail)
     folder = run()
     assert train([folder.path]) == 1
     assert folder.error().kind == kind

@@ -30,7 +30,7 @@ from flipscale.errors import DataError
 from flipscale.inputs.shards import Source
 from flipscale.run import show_life
 from flipscale.train.data.library import Library
-from flipscale.train.data.pairs import Images, Integers, Tokenize
+from flipscale.train.data.pairs import Form, Images, Integers
 from flipscale.train.data.shards import Index, Unreadable, name_of, read
 from flipscale.train.data.views import view
 
@@ -63,14 +63,15 @@ class Shard:
         return len(self.images)
 
 
-def folder_of(cache: Path, shard: Source, image_size: int, text_length: int) -> Path:
+def folder_of(cache: Path, shard: Source, form: Form) -> Path:
     """Where the decoded shard is or will be."""
-    what = json.dumps([_FORMAT, shard.key, image_size, text_length])
+    what = json.dumps([_FORMAT, shard.key, form.image_size, form.text_length])
     return cache / f"{shard.stem}-{hashlib.sha256(what.encode()).hexdigest()[:16]}"
 
 
-def load(folder: Path, image_size: int, text_length: int) -> Shard | None:
+def load(folder: Path, form: Form) -> Shard | None:
     """The decoded shard, mapped into memory; None if it is not there or not whole."""
+    image_size, text_length = form.image_size, form.text_length
     try:
         index = json.loads((folder / "index.json").read_text(encoding="utf-8"))
         count = index["pairs"]
@@ -85,54 +86,44 @@ def load(folder: Path, image_size: int, text_length: int) -> Shard | None:
     return Shard(images, tokens, vocabulary, tuple(Flaw(**flaw) for flaw in index["corrupt"]))
 
 
-def build(
-    folder: Path, library: Library, source: Source, image_size: int, text_length: int, tokenize: Tokenize, *, pairs: int
-) -> Shard:
+def build(folder: Path, library: Library, source: Source, form: Form, *, pairs: int) -> Shard:
     """Decode a shard into `folder`, unless another process does so meanwhile.
 
     pairs: how many are still to be decoded, those of this shard included. If the disk has no room for that much it is
         said now, not hours later.
     """
     with _lock(folder.with_name(f"{folder.name}.lock")):
-        shard = load(folder, image_size, text_length)
+        shard = load(folder, form)
         if shard is None:
             index = library.index(source)
-            _check_room(folder.parent, 3 * image_size**2 + 8 * text_length, pairs)
-            _decode(folder, library, source, index, image_size, text_length, tokenize)
-            shard = load(folder, image_size, text_length)
+            _check_room(folder.parent, 3 * form.image_size**2 + 8 * form.text_length, pairs)
+            _decode(folder, library, source, index, form)
+            shard = load(folder, form)
             assert shard is not None
     return shard
 
 
-def _decode(
-    folder: Path,
-    library: Library,
-    source: Source,
-    index: Index,
-    image_size: int,
-    text_length: int,
-    tokenize: Tokenize,
-) -> None:
+def _decode(folder: Path, library: Library, source: Source, index: Index, form: Form) -> None:
     unfinished = folder.with_name(f"{folder.name}.unfinished")
     for leftover in (unfinished, folder):
         shutil.rmtree(leftover, ignore_errors=True)
     unfinished.mkdir()
     captions: list[str] = []
     corrupt: list[Flaw] = []
-    blank = np.zeros((3, image_size, image_size), np.uint8)
+    blank = np.zeros((3, form.image_size, form.image_size), np.uint8)
     # Images are written, not stored into a mapped file: on a full disk that is an error and not the process's death.
     with open(unfinished / "images", "wb") as file:
-        for row, (name, image, text) in enumerate(_read_all(library, source, index, image_size)):
+        for row, (name, image, text) in enumerate(_read_all(library, source, index, form.image_size)):
             if image is None:
                 corrupt.append(Flaw(name, text, row))
             file.write((blank if image is None else image).tobytes())
             captions.append("" if image is None else text)
         _to_disk(file)
     good = [row for row, caption in enumerate(captions) if caption]
-    tokens = np.zeros((len(captions), text_length), np.int64)
+    tokens = np.zeros((len(captions), form.text_length), np.int64)
     if good:
         distinct, which = np.unique([captions[row] for row in good], return_inverse=True)
-        tokens[good] = tokenize(distinct.tolist())[which]
+        tokens[good] = form.tokenize(distinct.tolist())[which]
     _write(unfinished / "tokens", tokens)
     _write(unfinished / "vocabulary", np.unique(tokens[good]))
     with open(unfinished / "index.json", "wb") as file:

@@ -5,6 +5,8 @@ a list in .jsonl.
 """
 
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -34,26 +36,36 @@ def read(file: str, image: str, caption: str, root: str | None, count: int, imag
     root: the folder that image paths start from; None for the table's own.
     """
     path = located(file)
+    captions, bad = _captions_by_image(path, image, caption, count)
+    folder = path.parent if root is None else located(root)
+    names = list(captions)
+    images, good = decode_paths([folder / name for name in names], image_size, str(path))
+    return gather(images, [captions[names[i]] for i in good], corrupt=bad + len(names) - len(good))
+
+
+def _captions_by_image(path: Path, image: str, caption: str, count: int) -> tuple[dict[str, list[str]], int]:
+    """The captions of the first `count` images by their paths, and how many rows lack one of the two."""
     captions: dict[str, list[str]] = {}
     seen, bad = 0, []
-    for line, name, texts in rows(path, image, caption):
+    for line, name, found in rows(path, image, caption):
         seen += 1
-        texts = [text.strip() for text in texts if isinstance(text, str) and text.strip()]
+        texts = _texts(found)
         if not isinstance(name, str) or not name or not texts:
             bad.append(line)
         elif name in captions or len(captions) < count:
             captions.setdefault(name, []).extend(texts)
-    if bad and len(bad) > tolerated(seen):
+    if len(bad) > tolerated(seen):
         raise DataError(
             f"{path}:{bad[0]}: {len(bad)} of {seen} rows lack {image} or {caption}, this one first; {tolerated(seen)} "
             f"of so many are passed over. Fill them in, or take them out."
         )
     if not captions:
         raise no_rows(path, image, caption)
-    folder = path.parent if root is None else located(root)
-    names = list(captions)
-    images, good = decode_paths([folder / name for name in names], image_size, str(path))
-    return gather(images, [captions[names[i]] for i in good], corrupt=len(bad) + len(names) - len(good))
+    return captions, len(bad)
+
+
+def _texts(found: list[Any]) -> list[str]:
+    return [text.strip() for text in found if isinstance(text, str) and text.strip()]
 
 
 def gather(images: Images, captions: list[list[str]], corrupt: int) -> Captioned:

@@ -15,7 +15,7 @@ from flipscale.inputs.fashion import check_data_size, check_split, files_of, fol
 from flipscale.inputs.idx import IMAGES, LABELS
 from flipscale.train.data import draw, idx
 from flipscale.train.data.labelled import even, subset
-from flipscale.train.data.pairs import Data, HeldOut, Images, Integers, Tokenize, prompt_tokens
+from flipscale.train.data.pairs import Data, Form, HeldOut, Images, Integers, prompt_tokens
 from flipscale.train.data.shuffle import Shuffle
 from flipscale.train.data.views import Views, view_stored
 
@@ -43,7 +43,7 @@ TEMPLATES = [
 ]
 
 
-def training(options: dict[str, Any], *, data_size: int | None, image_size: int, tokenize: Tokenize) -> Data:
+def training(options: dict[str, Any], form: Form, data_size: int | None) -> Data:
     """The subset of a data_size is pseudo-random, with the classes as even as can be, and the same for every run."""
     folder = folder_of(options)
     images, labels = _read(folder, "train")
@@ -51,38 +51,32 @@ def training(options: dict[str, Any], *, data_size: int | None, image_size: int,
     check_data_size(folder, size, len(images))
     chosen = even(labels, draw.key("fashion", "subset"))[:size]
     # Captions are few: every class in every template is put into tokens here, once.
-    captions = prompt_tokens(CLASSES, TEMPLATES, tokenize)
+    captions = prompt_tokens(CLASSES, TEMPLATES, form.tokenize)
     template = draw.bits(draw.key("fashion", "template"), chosen, 1)[:, 0] % np.uint64(len(TEMPLATES))
     tokens = captions[labels[chosen], template]
 
     def batch(indices: Integers, views: Views | None = None) -> tuple[Images, Integers]:
-        pictures = view_stored(images[chosen[indices]][:, None], image_size, views)
+        pictures = view_stored(images[chosen[indices]][:, None], form.image_size, views)
         return np.repeat(pictures, 3, axis=1), tokens[indices]
 
     return Data(size=size, batch=batch, order=Shuffle([size]), vocabulary=np.unique(captions))
 
 
 def held_out(
-    options: dict[str, Any],
-    *,
-    images: int,
-    image_size: int,
-    templates: list[str] | None,
-    tokenize: Tokenize,
-    probe: int = 0,
+    options: dict[str, Any], form: Form, *, images: int, templates: list[str] | None, probe: int = 0
 ) -> HeldOut:
     """The first of the 10,000 test images; the linear probe learns from `probe` training images."""
     folder = folder_of(options)
     grey, labels = _read(folder, "t10k")
-    pictures, labels = idx.pictures(grey[:images], image_size), labels[:images]
+    pictures, labels = idx.pictures(grey[:images], form.image_size), labels[:images]
     template = draw.bits(draw.key("fashion", "held out"), np.arange(len(labels)), 1)[:, 0] % np.uint64(len(TEMPLATES))
     return HeldOut(
-        pairs=(pictures, prompt_tokens(CLASSES, TEMPLATES, tokenize)[labels, template]),
+        pairs=(pictures, prompt_tokens(CLASSES, TEMPLATES, form.tokenize)[labels, template]),
         retrieval=False,
         labelled=(pictures, labels),
         classes=CLASSES,
-        prompts=prompt_tokens(CLASSES, templates or TEMPLATES, tokenize),
-        probe=_probe(folder, probe, image_size) if probe else None,
+        prompts=prompt_tokens(CLASSES, templates or TEMPLATES, form.tokenize),
+        probe=_probe(folder, probe, form.image_size) if probe else None,
     )
 
 

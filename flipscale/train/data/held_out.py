@@ -9,7 +9,8 @@
 What was decoded is kept for the next run of the process that is scored on the same.
 """
 
-from pathlib import Path
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -20,22 +21,29 @@ from flipscale.inputs.labelled import check_choice, names_in_order, same_folders
 from flipscale.train.data import captions, fashion, folder, idx, shapes, tar_sets, webdataset
 from flipscale.train.data.captions import Captioned
 from flipscale.train.data.labelled import Labelled
-from flipscale.train.data.pairs import HeldOut, Tokenize, prompt_tokens
+from flipscale.train.data.pairs import Form, HeldOut, prompt_tokens
 from flipscale.train.data.webdataset import DISTINCT_SHARE
 
 TEMPLATES = ["a photo of a {}"]
 """The prompts of a labelled set for which nobody says any."""
 
 
+@dataclass(frozen=True)
+class _Wanted:
+    """How much is to be opened, and with which prompts."""
+
+    images: int
+    templates: list[str] | None
+    trained_on: bool
+    probe: int
+
+
 def open_held_out(
     data: dict[str, Any],
+    form: Form,
     *,
     images: int,
-    image_size: int,
-    text_length: int,
     templates: list[str] | None,
-    cache: Path | None,
-    tokenize: Tokenize,
     trained_on: bool = True,
     probe: int = 0,
 ) -> HeldOut | None:
@@ -52,50 +60,92 @@ def open_held_out(
     if len(data) != 1:
         raise DataError(f"data names {len(data)} data sets ({', '.join(data) or 'none'}); name exactly one.")
     ((kind, options),) = data.items()
-    if kind in ("shapes", "fashion"):
-        own = shapes.held_out if kind == "shapes" else fashion.held_out
-        return own(options, images=images, image_size=image_size, templates=templates, tokenize=tokenize, probe=probe)
-    if kind == "webdataset" and "classes" not in options:
+    if kind not in _OPENERS:
+        raise DataError(f"unknown data set {kind!r}, {did_you_mean(kind, list(_OPENERS))}")
+    return _OPENERS[kind](options, form, _Wanted(images, templates, trained_on, probe))
+
+
+def _shapes(options: dict[str, Any], form: Form, wanted: _Wanted) -> HeldOut:
+    return shapes.held_out(options, form, images=wanted.images, templates=wanted.templates, probe=wanted.probe)
+
+
+def _fashion(options: dict[str, Any], form: Form, wanted: _Wanted) -> HeldOut:
+    return fashion.held_out(options, form, images=wanted.images, templates=wanted.templates, probe=wanted.probe)
+
+
+def _shards(options: dict[str, Any], form: Form, wanted: _Wanted) -> HeldOut | None:
+    urls = options["urls"]
+    if "classes" not in options:
         # Declared as something to train on: decoded as for training, with one caption an image.
-        if trained_on:
-            return None
-        pairs = webdataset.held_out(
-            options, images=images, image_size=image_size, text_length=text_length, cache=cache, tokenize=tokenize
-        )
-        return _with_choice(pairs, options["urls"])
-    if kind == "captions" or (kind == "webdataset" and options["classes"] is None):
-        pairs = _captioned(kind, options, images, image_size, cache, tokenize)
-        return _with_choice(pairs, options["urls"] if kind == "webdataset" else options["file"])
-    if kind in ("webdataset", "folder", "idx"):
-        found, examples = _labelled(kind, options, images, image_size, cache, probe)
-        check_choice(found.classes, options.get("urls") or options.get("path") or options["images"])
-        return HeldOut(
-            pairs=None,
-            retrieval=False,
-            labelled=(found.images, found.labels),
-            classes=found.classes,
-            prompts=prompt_tokens(found.classes, templates or TEMPLATES, tokenize),
-            probe=None if examples is None else (examples.images, examples.labels),
-            corrupt=found.corrupt + (examples.corrupt if examples else 0),
-        )
-    kinds = ["shapes", "fashion", "webdataset", "folder", "idx", "captions"]
-    raise DataError(f"unknown data set {kind!r}, {did_you_mean(kind, kinds)}")
+        return None if wanted.trained_on else _with_choice(webdataset.held_out(options, form, wanted.images), urls)
+    if options["classes"] is None:
+        return _captioned(tar_sets.read_captioned(urls, wanted.images, form.image_size, form.cache), form, urls)
+    classes = names_in_order(options["classes"], urls)
+    images = tar_sets.read_labelled(urls, classes, wanted.images, form.image_size, form.cache)
+    return _labelled(images, None, form, wanted.templates, urls)
 
 
-def _captioned(
-    kind: str, options: dict[str, Any], count: int, image_size: int, cache: Path | None, tokenize: Tokenize
-) -> HeldOut:
-    found: Captioned
-    if kind == "webdataset":
-        found = tar_sets.read_captioned(options["urls"], count, image_size, cache)
-    else:
-        found = captions.read(options["file"], options["image"], options["caption"], options["root"], count, image_size)
-    tokens = tokenize(list(found.captions))
-    return HeldOut(
+def _folder(options: dict[str, Any], form: Form, wanted: _Wanted) -> HeldOut:
+    path, train = options["path"], options["train"]
+    images = folder.read(path, wanted.images, form.image_size)
+    examples: Labelled | None = None
+    if wanted.probe and train is not None:
+        examples = folder.read(train, wanted.probe, form.image_size)
+        same_folders(path, images.classes, train, examples.classes)
+    return _labelled(folder.named(images, options["classes"], path), examples, form, wanted.templates, path)
+
+
+def _idx(options: dict[str, Any], form: Form, wanted: _Wanted) -> HeldOut:
+    classes = tuple(options["classes"])
+    images = idx.read(options["images"], options["labels"], classes, wanted.images, form.image_size)
+    examples: Labelled | None = None
+    if wanted.probe and options["train_images"] is not None:
+        check_train_labels(options)
+        examples = idx.read(options["train_images"], options["train_labels"], classes, wanted.probe, form.image_size)
+    return _labelled(images, examples, form, wanted.templates, options["images"])
+
+
+def _table(options: dict[str, Any], form: Form, wanted: _Wanted) -> HeldOut:
+    columns = (options["image"], options["caption"])
+    found = captions.read(options["file"], *columns, options["root"], wanted.images, form.image_size)
+    return _captioned(found, form, options["file"])
+
+
+_OPENERS: dict[str, Callable[[dict[str, Any], Form, _Wanted], HeldOut | None]] = {
+    "shapes": _shapes,
+    "fashion": _fashion,
+    "webdataset": _shards,
+    "folder": _folder,
+    "idx": _idx,
+    "captions": _table,
+}
+
+
+def _captioned(found: Captioned, form: Form, where: str) -> HeldOut:
+    """What images with captions give: the held-out loss, and retrieval if their captions tell them apart."""
+    tokens = form.tokenize(list(found.captions))
+    pairs = HeldOut(
         pairs=(found.images, tokens),
         retrieval=len(np.unique(tokens, axis=0)) >= DISTINCT_SHARE * len(tokens),
         image_of=found.image_of,
         corrupt=found.corrupt,
+    )
+    return _with_choice(pairs, where)
+
+
+def _labelled(
+    found: Labelled, examples: Labelled | None, form: Form, templates: list[str] | None, where: str
+) -> HeldOut:
+    """What labelled images give: zero-shot accuracy, and the linear probe where there are examples to learn from."""
+    check_choice(found.classes, where)
+    return HeldOut(
+        pairs=None,
+        retrieval=False,
+        labelled=(found.images, found.labels),
+        classes=found.classes,
+        prompts=prompt_tokens(found.classes, templates or TEMPLATES, form.tokenize),
+        probe=None if examples is None else (examples.images, examples.labels),
+        corrupt=found.corrupt + (examples.corrupt if examples else 0),
     )
 
 
@@ -108,26 +158,3 @@ def _with_choice(found: HeldOut, where: str) -> HeldOut:
             f"set evaluation.images to 2 or more."
         )
     return found
-
-
-def _labelled(
-    kind: str, options: dict[str, Any], count: int, image_size: int, cache: Path | None, probe: int
-) -> tuple[Labelled, Labelled | None]:
-    """The images to score on, and those that the linear probe learns from, if it is wanted and the set has some."""
-    if kind == "webdataset":
-        classes = names_in_order(options["classes"], options["urls"])
-        return tar_sets.read_labelled(options["urls"], classes, count, image_size, cache), None
-    examples: Labelled | None = None
-    if kind == "idx":
-        classes = tuple(options["classes"])
-        found = idx.read(options["images"], options["labels"], classes, count, image_size)
-        if probe and options["train_images"] is not None:
-            check_train_labels(options)
-            examples = idx.read(options["train_images"], options["train_labels"], classes, probe, image_size)
-    else:
-        found = folder.read(options["path"], count, image_size)
-        if probe and options["train"] is not None:
-            examples = folder.read(options["train"], probe, image_size)
-            same_folders(options["path"], found.classes, options["train"], examples.classes)
-        found = folder.named(found, options["classes"], options["path"])
-    return found, examples

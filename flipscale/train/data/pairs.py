@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +17,17 @@ Integers = npt.NDArray[np.int64]
 
 Tokenize = Callable[[list[str]], Integers]
 """Captions -> tokens [n, text_length]. Data sets call it once for each distinct caption."""
+
+
+@dataclass(frozen=True)
+class Form:
+    """In what form a data set is to give its items, which is that of the model."""
+
+    image_size: int
+    text_length: int
+    tokenize: Tokenize
+    cache: Path | None = None
+    """A folder for what is worth keeping of shards; None for a data set that needs it is an error."""
 
 
 @dataclass(frozen=True)

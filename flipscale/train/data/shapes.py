@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from flipscale.train.data import draw
-from flipscale.train.data.pairs import Data, HeldOut, Images, Integers, Tokenize, prompt_tokens
+from flipscale.train.data.pairs import Data, Form, HeldOut, Images, Integers, Tokenize, prompt_tokens
 from flipscale.train.data.shuffle import Shuffle
 from flipscale.train.data.views import Views, view_stored
 
@@ -119,40 +119,26 @@ SHAPES: dict[str, Outline] = {
 CLASSES = tuple(f"{size} {colour} {shape}" for size in SIZES for colour in COLOURS for shape in SHAPES)
 
 
-def training(
-    options: dict[str, Any],
-    *,
-    data_size: int | None,
-    samples: int,
-    image_size: int,
-    text_length: int,
-    tokenize: Tokenize,
-) -> Data:
+def training(options: dict[str, Any], form: Form, size: int) -> Data:
     stream, pairs = draw.key("shapes", options["seed"], "train"), options["pairs"]
-    captions = _Captions(text_length, tokenize)
+    captions = _Captions(form.text_length, form.tokenize)
 
     def batch(indices: Integers, views: Views | None = None) -> tuple[Images, Integers]:
         scenes = _scenes(stream, indices, pairs)
-        return view_stored(_render(scenes, image_size), image_size, views), captions.tokens(_caption_numbers(scenes))
+        images = view_stored(_render(scenes, form.image_size), form.image_size, views)
+        return images, captions.tokens(_caption_numbers(scenes))
 
-    size = data_size or samples
     return Data(size=size, batch=batch, order=Shuffle([size]), vocabulary=captions.vocabulary(pairs))
 
 
 def held_out(
-    options: dict[str, Any],
-    *,
-    images: int,
-    image_size: int,
-    templates: list[str] | None,
-    tokenize: Tokenize,
-    probe: int = 0,
+    options: dict[str, Any], form: Form, *, images: int, templates: list[str] | None, probe: int = 0
 ) -> HeldOut:
     """All 80 classes equally often; and scenes of two objects, no two alike, with whole captions.
 
     probe: how many labelled images, again of all classes, the linear probe learns from; they are in no training set.
     """
-    seed, pairs = options["seed"], options["pairs"]
+    seed, pairs, image_size = options["seed"], options["pairs"], form.image_size
     stream, numbers = draw.key("shapes", seed, "held out"), np.arange(images, dtype=np.int64)
     if pairs:
         # A scene can be told from either side: left of = right of with the objects exchanged.
@@ -164,12 +150,13 @@ def held_out(
         numbers = np.sort(np.unique(scene, return_index=True)[1])[:images].astype(np.int64)
     scenes = _scenes(stream, numbers, 1.0 if pairs else 0.0)
     scenes.named[:] = True
+    captions = [_caption(number) for number in _caption_numbers(scenes)]
     return HeldOut(
-        pairs=(_render(scenes, image_size), tokenize([_caption(number) for number in _caption_numbers(scenes)])),
+        pairs=(_render(scenes, image_size), form.tokenize(captions)),
         retrieval=pairs > 0,
         labelled=_labelled(draw.key("shapes", seed, "labelled"), images, image_size),
         classes=CLASSES,
-        prompts=prompt_tokens(CLASSES, templates or TEMPLATES, tokenize),
+        prompts=prompt_tokens(CLASSES, templates or TEMPLATES, form.tokenize),
         probe=_labelled(draw.key("shapes", seed, "probe"), probe, image_size) if probe else None,
     )
 

@@ -25,7 +25,7 @@ from flipscale.inputs.shards import Source
 from flipscale.train.data import shuffle
 from flipscale.train.data.decode import CORRUPT_COUNT, CORRUPT_SHARE
 from flipscale.train.data.library import FETCHERS, Library, check_count
-from flipscale.train.data.pairs import Images, Integers, Tokenize
+from flipscale.train.data.pairs import Form, Images, Integers
 from flipscale.train.data.shards import Index, Unreadable, name_of, read
 from flipscale.train.data.shuffle import Shuffle, taken
 from flipscale.train.data.views import Views, view
@@ -43,14 +43,13 @@ class Stream:
         shards: Sequence[Source],
         counts: Sequence[int],
         size: int,
-        image_size: int,
-        tokenize: Tokenize,
+        form: Form,
     ):
         """counts: how many pairs each shard holds."""
         self.size = size
         self._library, self._shards, self._counts = library, shards, counts
         self._ends = np.cumsum(np.array(counts, np.int64))
-        self._image_size, self._tokenize = image_size, tokenize
+        self._image_size, self._tokenize = form.image_size, form.tokenize
         self._shuffle = Shuffle(taken(counts, size))
         self._asked: tuple[int, int, int] | None = None
         self._bad: set[int] = set()

@@ -21,7 +21,7 @@ from flipscale.inputs.shards import Source, check_data_size, declared_counts, so
 from flipscale.train.data import cache as cached
 from flipscale.train.data.decode import CORRUPT_COUNT, CORRUPT_SHARE, tolerated
 from flipscale.train.data.library import Library, check_count
-from flipscale.train.data.pairs import Data, HeldOut, Images, Integers, Tokenize
+from flipscale.train.data.pairs import Data, Form, HeldOut, Images, Integers
 from flipscale.train.data.shuffle import Shuffle, taken
 from flipscale.train.data.stream import Stream
 from flipscale.train.data.views import Views, view_stored
@@ -35,16 +35,7 @@ DISTINCT_SHARE = 0.95
 count."""
 
 
-def training(
-    options: dict[str, Any],
-    *,
-    data_size: int | None,
-    image_size: int,
-    text_length: int,
-    crop: float | None,
-    cache: Path | None,
-    tokenize: Tokenize,
-) -> Data:
+def training(options: dict[str, Any], form: Form, data_size: int | None, crop: float | None) -> Data:
     """The first `data_size` pairs in the order of the shards, or all."""
     urls, decode = options["urls"], options.get("decode")
     if decode == "once" and crop is not None:
@@ -52,14 +43,14 @@ def training(
             f"{urls}: decode: once keeps middle squares, and crop: {crop} is of the whole image; set decode: always, "
             f"or crop: null."
         )
-    library, shards, counts = _open(options, data_size, cache)
+    library, shards, counts = _open(options, data_size, form.cache)
     size = sum(counts) if data_size is None else data_size
     check_data_size(urls, len(shards), size, sum(counts))
-    decoded = size * (3 * image_size**2 + 8 * text_length)
+    decoded = size * (3 * form.image_size**2 + 8 * form.text_length)
     if decode == "always" or (decode is None and (crop is not None or decoded > DECODED_GB * 1e9)):
-        stream = Stream(library, shards, counts, size, image_size, tokenize)
+        stream = Stream(library, shards, counts, size, form)
         return Data(size=size, batch=stream.batch, order=stream.order, corrupt=stream.corrupt)
-    pairs = _Decoded(library, shards, counts, size, image_size, text_length, tokenize)
+    pairs = _Decoded(library, shards, counts, size, form)
     return Data(
         size=size,
         batch=pairs.batch,
@@ -69,15 +60,13 @@ def training(
     )
 
 
-def held_out(
-    options: dict[str, Any], *, images: int, image_size: int, text_length: int, cache: Path | None, tokenize: Tokenize
-) -> HeldOut:
+def held_out(options: dict[str, Any], form: Form, images: int) -> HeldOut:
     """The first `images` pairs that can be read, for the held-out loss and for retrieval; there are no classes."""
     wanted = images
     while True:
-        library, shards, counts = _open(options, wanted, cache)
+        library, shards, counts = _open(options, wanted, form.cache)
         size = min(wanted, sum(counts))
-        pairs = _Decoded(library, shards, counts, size, image_size, text_length, tokenize)
+        pairs = _Decoded(library, shards, counts, size, form)
         good = np.setdiff1d(np.arange(size), pairs.bad)
         if len(good) == images or size < wanted:
             break
@@ -113,20 +102,18 @@ class _Decoded:
         shards: list[Source],
         counts: list[int],
         size: int,
-        image_size: int,
-        text_length: int,
-        tokenize: Tokenize,
+        form: Form,
     ):
-        self._image_size = image_size
+        self._image_size = form.image_size
         self._shards: list[cached.Shard] = []
         self._starts = np.cumsum([0, *counts])[:-1]
         bad: list[int] = []
-        folders = [cached.folder_of(library.cache, shard, image_size, text_length) for shard in shards[: len(counts)]]
+        folders = [cached.folder_of(library.cache, shard, form) for shard in shards[: len(counts)]]
         for number, (source, folder, start) in enumerate(zip(shards, folders, self._starts.tolist(), strict=False)):
-            shard = cached.load(folder, image_size, text_length)
+            shard = cached.load(folder, form)
             if shard is None:
                 left = sum(count for count, other in zip(counts, folders, strict=True) if not other.exists())
-                shard = cached.build(folder, library, source, image_size, text_length, tokenize, pairs=left)
+                shard = cached.build(folder, library, source, form, pairs=left)
             check_count(source, shard.size, counts[number])
             self._shards.append(shard)
             # Those after the last pair wanted are none of this run's.

@@ -9,9 +9,8 @@ import contextlib
 import math
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -19,7 +18,9 @@ from torch import Tensor
 from flipscale.errors import Diverged
 from flipscale.run import Doing, Lease
 from flipscale.train.data import Data, views
-from flipscale.train.training import Training
+from flipscale.train.evaluate import check_scores
+from flipscale.train.records import Record, ScoreRecord, StepRecord, scores_in_words
+from flipscale.train.trainers.builtin.training import Training
 
 RECORDS = 200
 """About so many records of the loss a run."""
@@ -57,48 +58,28 @@ def fit(
     record_every = max(1, round(steps / RECORDS))
     score_at = {max(1, _rounded(at * steps)) for at in settings["evaluation"]["at"]} | {steps}
     clock = _Clock(training, data)
-    said = saved = time.monotonic()
-    saved_step, save_seconds = progress.step, 0.0
-
-    def is_due() -> bool:
-        # However large the model, checkpoints take at most about a twentieth of the time.
-        waited = time.monotonic() - saved > max(checkpoint_seconds, 20 * save_seconds)
-        return lease is not None and progress.step > saved_step and waited
-
-    def checkpoint() -> None:
-        nonlocal saved, saved_step, save_seconds
-        began = time.monotonic()
-        records.flush()
-        clock.settle()
-        if lease is not None:
-            training.save(lease)
-        saved, saved_step = time.monotonic(), progress.step
-        save_seconds = saved - began
-
-    with contextlib.closing(_Records(lease)) as records:
+    talked = time.monotonic()
+    with contextlib.closing(_Writer(training, lease, clock, checkpoint_seconds)) as writer:
         for images, tokens in batches(data, training, steps):
-            stop, due = training.group.agree(int(stopping()), int(is_due()))
+            stop, due = training.group.agree(int(stopping()), int(writer.is_checkpoint_due))
             if stop or due:
-                checkpoint()
+                writer.checkpoint()
             if stop:
                 return stop
             lr = training.lr
             training.step(images, tokens)
-            if lease is not None:
-                lease.live(Doing.TRAINING)
+            writer.live(Doing.TRAINING)
             if progress.step % record_every == 0 or progress.step in score_at:
                 record = _record(training, clock, lr)
-                records.add(record)
-                if time.monotonic() - said > SAY_SECONDS:
-                    said = time.monotonic()
-                    speed = record["images_per_second"]
-                    say(f"step {progress.step} of {steps}, loss {record['loss']:.4f}, {speed:.0f} images/s")
+                writer.add(record)
+                if time.monotonic() - talked > SAY_SECONDS:
+                    talked = time.monotonic()
+                    speed = record.images_per_second
+                    say(f"step {progress.step} of {steps}, loss {record.loss:.4f}, {speed:.0f} images/s")
             if progress.step in score_at and score is not None:
-                if lease is not None:
-                    lease.live(Doing.EVALUATING)
-                records.add(_score(training, clock, score))
-                scores = ", ".join(f"{name} {value:.4f}" for name, value in progress.scores.items())
-                say(f"step {progress.step} of {steps}, {scores}")
+                writer.live(Doing.EVALUATING)
+                writer.add(_score(training, clock, score))
+                say(f"step {progress.step} of {steps}, {scores_in_words(progress.scores)}")
     clock.settle()
     return 0
 
@@ -162,18 +143,25 @@ class _Clock:
         self.worked, self.corrupt = 0.0, corrupt
 
 
-class _Records:
-    """Records on their way to metrics.jsonl, written once a second by the process with the lease.
+class _Writer:
+    """What the process with the lease writes while it trains: records, checkpoints, signs of life. Others do not write.
 
-    On a network file system opening a file takes milliseconds, as long as a small model's step.
+    Records go to metrics.jsonl once a second: on a network file system opening a file takes milliseconds, as long as a
+    small model's step.
     """
 
-    def __init__(self, lease: Lease | None):
-        self.lease = lease
-        self.waiting: list[Mapping[str, Any]] = []
-        self.written = time.monotonic()
+    def __init__(self, training: Training, lease: Lease | None, clock: _Clock, checkpoint_seconds: float):
+        self.training, self.lease, self.clock = training, lease, clock
+        self.checkpoint_seconds = checkpoint_seconds
+        self.waiting: list[Record] = []
+        self.written = self.saved = time.monotonic()
+        self.saved_step, self.save_seconds = training.progress.step, 0.0
 
-    def add(self, record: Mapping[str, Any]) -> None:
+    def live(self, doing: Doing) -> None:
+        if self.lease is not None:
+            self.lease.live(doing)
+
+    def add(self, record: Record) -> None:
         self.waiting.append(record)
         if time.monotonic() - self.written > 1:
             self.flush()
@@ -182,12 +170,27 @@ class _Records:
         waiting, self.waiting = self.waiting, []
         self.written = time.monotonic()
         if waiting and self.lease is not None:
-            self.lease.append(waiting)
+            self.lease.append([record.to_dict() for record in waiting])
 
     close = flush
 
+    @property
+    def is_checkpoint_due(self) -> bool:
+        # However large the model, checkpoints take at most about a twentieth of the time.
+        waited = time.monotonic() - self.saved > max(self.checkpoint_seconds, 20 * self.save_seconds)
+        return self.lease is not None and self.training.progress.step > self.saved_step and waited
 
-def _record(training: Training, clock: _Clock, lr: float) -> dict[str, Any]:
+    def checkpoint(self) -> None:
+        began = time.monotonic()
+        self.flush()
+        self.clock.settle()
+        if self.lease is not None:
+            self.training.save(self.lease)
+        self.saved, self.saved_step = time.monotonic(), self.training.progress.step
+        self.save_seconds = self.saved - began
+
+
+def _record(training: Training, clock: _Clock, lr: float) -> StepRecord:
     """What was seen since the last record: the mean loss and the speed. Reading the loss waits for the device."""
     progress, batch_size = training.progress, training.settings["batch_size"]
     steps = progress.step - progress.recorded_step
@@ -201,19 +204,18 @@ def _record(training: Training, clock: _Clock, lr: float) -> dict[str, Any]:
     seconds = progress.seconds - progress.recorded_seconds
     training.recent.zero_()
     progress.recorded_step, progress.recorded_seconds = progress.step, progress.seconds
-    return {
-        "step": progress.step,
-        "samples": progress.step * batch_size,
-        "loss": loss,
-        "lr": lr,
-        "logit_scale": float(training.model.logit_scale.detach()),
-        "images_per_second": steps * batch_size / seconds,
-        "seconds": progress.seconds,
-        "time": time.time(),
-    }
+    return StepRecord(
+        step=progress.step,
+        samples=progress.step * batch_size,
+        loss=loss,
+        lr=lr,
+        logit_scale=float(training.model.logit_scale.detach()),
+        images_per_second=steps * batch_size / seconds,
+        seconds=progress.seconds,
+    )
 
 
-def _score(training: Training, clock: _Clock, score: Callable[[], dict[str, float]]) -> dict[str, Any]:
+def _score(training: Training, clock: _Clock, score: Callable[[], dict[str, float]]) -> ScoreRecord:
     """Evaluate on process 0, with the clock of the training stopped; the others wait."""
     progress, group = training.progress, training.group
     clock.read()
@@ -225,20 +227,8 @@ def _score(training: Training, clock: _Clock, score: Callable[[], dict[str, floa
     seconds = time.perf_counter() - began
     progress.evaluation_seconds += seconds
     clock.restart()
-    return {
-        "step": progress.step,
-        "samples": progress.step * training.settings["batch_size"],
-        "scores": progress.scores,
-        "evaluation_seconds": seconds,
-        "time": time.time(),
-    }
-
-
-def check_scores(scores: Mapping[str, float], where: str) -> None:
-    """Raises Diverged for a score that is no number."""
-    for name, value in scores.items():
-        if not math.isfinite(value):
-            raise Diverged(f"{name} is {value} at {where}; lower lr or lengthen warmup.")
+    samples = progress.step * training.settings["batch_size"]
+    return ScoreRecord(progress.step, samples, progress.scores, seconds)
 
 
 def _rounded(number: float) -> int:

@@ -5,18 +5,18 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-MOST_POINTS = 600
+MOST_DRAWN = 600
 """Points of one panel that are drawn one by one."""
 
 _CELLS = 40  # a side of a grid of which each cell keeps one point, where there are more
 
-Floats = np.ndarray[Any, Any]
+FloatArray = np.ndarray[Any, Any]
 
 
-def kept(xs: Floats, ys: Floats) -> Floats:
+def drawn_points(xs: FloatArray, ys: FloatArray) -> FloatArray:
     """Which points to draw on logarithmic axes: all, or of many the first in each cell of a grid: the outline stays."""
-    if len(xs) <= MOST_POINTS:
+    if len(xs) <= MOST_DRAWN:
         return np.ones(len(xs), dtype=bool)
     cells = [np.floor(_CELLS * (np.log(v) - np.log(v.min())) / (np.ptp(np.log(v)) or 1)) for v in (xs, ys)]
-    first: Floats = ~pd.DataFrame(cells).T.duplicated().to_numpy()
+    first: FloatArray = ~pd.DataFrame(cells).T.duplicated().to_numpy()
     return first

@@ -8,7 +8,7 @@ what a run computes, up to the rounding of sums.
 import contextlib
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -169,21 +169,32 @@ class Training:
             loss: Tensor = self.loss(*towers, leaf)
         self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
         for part in parts:
-            last = part.stop == len(images)
-            with contextlib.nullcontext() if last else self._apart():
-                with self.autocast():
-                    *features, extra = self._features(self.module, images[part], tokens[part], part.start)
-                ends = [*features]
-                gradients = [tower.grad[part] for tower in towers if tower.grad is not None]
-                if extra.requires_grad:
-                    ends.append(extra)
-                    gradients.append(self.scaler.scale(torch.ones_like(extra)) / self.parts)
-                if last and leaf.grad is not None:
-                    ends.append(scale)
-                    gradients.append(leaf.grad)
-                torch.autograd.backward(ends, gradients)
+            gradients = [tower.grad[part] for tower in towers if tower.grad is not None]
+            if part.stop < len(images):
+                with self._apart():
+                    self._backward_from(images[part], tokens[part], part.start, gradients)
+            else:
+                of_scale = [(scale, leaf.grad)] if leaf.grad is not None else []
+                self._backward_from(images[part], tokens[part], part.start, gradients, of_scale)
         extras: Tensor = torch.stack([extra for *_, extra in seen]).mean()
         return loss.detach() + extras
+
+    def _backward_from(
+        self,
+        images: Tensor,
+        tokens: Tensor,
+        row: int,
+        gradients: Sequence[Tensor],
+        more: Sequence[tuple[Tensor, Tensor]] = (),
+    ) -> None:
+        """A micro-batch forward again, and backward from the gradients of its features and of what there is more."""
+        with self.autocast():
+            *features, extra = self._features(self.module, images, tokens, row)
+        ends = [*zip(features, gradients, strict=True)]
+        if extra.requires_grad:
+            ends.append((extra, self.scaler.scale(torch.ones_like(extra)) / self.parts))
+        ends += more
+        torch.autograd.backward([end for end, _ in ends], [gradient for _, gradient in ends])
 
     def _features(self, module: nn.Module, images: Tensor, tokens: Tensor, row: int) -> Any:
         return module(images, tokens, self.progress.step, self.first + row, self.settings["batch_size"])

@@ -27,7 +27,7 @@ from flipscale.inputs.open_clip_flags import Shards
 from flipscale.inputs.shards import Source, check_own, sources
 from flipscale.run import RunFolder
 from flipscale.train.data import Data
-from flipscale.train.task import open_training_data
+from flipscale.train.sources import open_training_data
 
 _FORMAT = 1
 """Goes into the hash: a change to how shards are written must not find what was written before it."""
@@ -46,14 +46,14 @@ def shards_of(run: RunFolder, settings: Mapping[str, Any]) -> Shards:
     ((kind, options),) = settings["data"].items()
     data = open_training_data(run, settings)
     if kind == "webdataset" and settings["crop"] is not None:
-        return _own(options["urls"], data.size)
+        return users_shards(options["urls"], data.size)
     return _written(run, settings, data)
 
 
 # The user's own
 
 
-def _own(urls: str, pairs: int) -> Shards:
+def users_shards(urls: str, pairs: int) -> Shards:
     """Paths are made absolute, from FLIPSCALE_DATA on. URLs and commands stay, but for s3:, which webdataset lacks."""
     patterns = []
     for pattern in urls.split("::"):

@@ -13,37 +13,32 @@ done of an epoch is done again. The order of samples is open_clip's, whose last 
 seed does not give the same losses.
 """
 
-import contextlib
 import importlib.metadata
-import json
-import math
-import re
 import shutil
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import torch
+from open_clip import CLIP
+from torch import Tensor
 
 from flipscale.architecture import architecture
 from flipscale.cost import parameters
-from flipscale.errors import DataError, Diverged
+from flipscale.errors import DataError
 from flipscale.inputs.open_clip_flags import Job, check_webdataset, command, refuse, settle, wishes
 from flipscale.run import Doing, Lease, RunFolder, write_json
 from flipscale.study.settings import NORMALIZATIONS
-from flipscale.train.command import Program, complete, known_attempts, run_program, usage
-from flipscale.train.data.decode import CORRUPT_COUNT, CORRUPT_SHARE
-from flipscale.train.evaluate import evaluate
-from flipscale.train.loop import check_scores
+from flipscale.train.asked import asked_of, parent_of
+from flipscale.train.evaluate import check_scores, evaluate
 from flipscale.train.model import build, save, weights
-from flipscale.train.open_clip_shards import shards_of
+from flipscale.train.records import ScoreRecord, scores_in_words
+from flipscale.train.sources import corrupt_images, evaluations_of
 from flipscale.train.stop import Stop
-from flipscale.train.task import asked_of, corrupt_images, evaluations_of, parent_of
-
-SAY_SECONDS = 10.0
-
-Say = Callable[[str], None]
+from flipscale.train.trainers.open_clip.output import ProgramOutput
+from flipscale.train.trainers.open_clip.shards import shards_of
+from flipscale.train.trainers.program.outcome import complete
+from flipscale.train.trainers.program.process import Say, known_attempts, run_program
 
 
 def run_open_clip(run: RunFolder, lease: Lease, stop: Stop, say: Say) -> bool:
@@ -65,23 +60,23 @@ def run_open_clip(run: RunFolder, lease: Lease, stop: Stop, say: Say) -> bool:
             + (f"goes on after epoch {done}" if done else "of which none is done")
         )
         if not done:
-            _write_model(job, run)
-    log = _Log(job, lease, say, done)
+            write_model(job, run)
+    output = ProgramOutput(job, lease, say, done)
     if done < job.epochs:
-        ended = run_program(command(job, arguments), run, lease, stop, say, environment=_ENVIRONMENT, heed=log.heed)
+        ended = run_program(command(job, arguments), run, lease, stop, say, environment=_ENVIRONMENT, heed=output.heed)
         done = _epochs_done(job)
         if ended.stopped and done < job.epochs:
-            say(f"stopped by {stop.name} in epoch {log.epoch + 1} of {job.epochs}; goes on after epoch {done}")
+            say(f"stopped by {stop.name} in epoch {output.epoch + 1} of {job.epochs}; goes on after epoch {done}")
             return False
         if not ended.stopped:
             ended.raise_failure("open_clip_train.main", run)
-    log.read_results()
-    if log.step < job.steps or done < job.epochs:
+    output.read_results()
+    if output.step < job.steps or done < job.epochs:
         raise DataError(
-            f"open_clip's program ended after step {log.step} of {job.steps}: it did not find as many pairs as that "
+            f"open_clip's program ended after step {output.step} of {job.steps}: it did not find as many pairs as that "
             f"takes in {job.shards.urls}. log.txt says what it met."
         )
-    _finish(run, lease, job, log, say)
+    _finish(run, lease, job, output, say)
     return True
 
 
@@ -96,7 +91,7 @@ _WEIGHTS = "open_clip_pytorch_model.bin"
 """The name under which open_clip finds the weights beside a configuration."""
 
 
-def _write_model(job: Job, run: RunFolder) -> None:
+def write_model(job: Job, run: RunFolder) -> None:
     """The folder that --model names: the configuration, and the weights to start from under a name open_clip finds."""
     settings = job.settings
     shutil.rmtree(job.folder / "train", ignore_errors=True)
@@ -120,7 +115,7 @@ def _start(run: RunFolder) -> Path | None:
     return parent.path / "model.pt" if parent else None
 
 
-def _positions(state: Mapping[str, Any]) -> str:
+def _positions(state: Mapping[str, Tensor]) -> str:
     """The name of the text tower's table of positions, which here ends with text_length."""
     return "positional_embedding" if "positional_embedding" in state else "text.positional_embedding"
 
@@ -131,101 +126,10 @@ def _epochs_done(job: Job) -> int:
     return int(torch.load(path, map_location="cpu", mmap=True)["epoch"]) if path.exists() else 0
 
 
-# While it trains
-
-_START = re.compile(r"\| INFO \| Start epoch (\d+)")
-_STEP = re.compile(
-    r"Train Epoch: \d+ \[\s*(?P<samples>\d+)/.*Logit Scale: (?P<scale>\S+) .*\bLoss: (?P<loss>\S+) \(\S+\)\s*$"
-)
-_UNREADABLE = "Handling webdataset error"
-
-
-class _Log:
-    """Reads what the program says: its steps become records, and the time of training is told from all the rest."""
-
-    def __init__(self, job: Job, lease: Lease, say: Say, done: int):
-        self.job = job
-        self.lease = lease
-        self.say = say
-        self.epoch = done
-        self.step = done * job.steps_per_epoch
-        self.times: dict[str, list[float]] = {}
-        with contextlib.suppress(FileNotFoundError):
-            self.times = json.loads((job.folder / "times.json").read_text(encoding="utf-8"))
-        # What was done of an epoch that is done again is not counted, as with flipscale's own trainer.
-        self.seconds, self.cpu_seconds = self.times.get(str(done), [0.0, 0.0])
-        self.mark, self.cpu_mark = 0.0, 0.0
-        self.recorded_step, self.recorded_seconds = self.step, self.seconds
-        self.unreadable = 0
-        self.scores: dict[str, float] = {}
-        self.said = time.monotonic()
-
-    def heed(self, line: str, when: float, program: Program) -> None:
-        if _UNREADABLE in line:
-            self.unreadable += 1
-            if self.unreadable > max(CORRUPT_COUNT, CORRUPT_SHARE * self.job.steps * self.job.settings["batch_size"]):
-                raise DataError(
-                    f"{self.job.shards.urls}: {self.unreadable} samples could not be read, the last one because of "
-                    f"{line.partition(_UNREADABLE)[2].strip(' ()').removesuffix('). Ignoring.')}; "
-                    f"{CORRUPT_COUNT}, or {CORRUPT_SHARE:.0%}, are passed over."
-                )
-        elif start := _START.search(line):
-            self.read_results()
-            self.epoch, self.mark, self.cpu_mark = int(start[1]), when, usage(program.pid)[0]
-        elif step := _STEP.search(line):
-            self._record(step, when, program)
-
-    def _record(self, found: re.Match[str], when: float, program: Program) -> None:
-        job = self.job
-        in_epoch = int(found["samples"]) // job.settings["batch_size"]
-        self.step = self.epoch * job.steps_per_epoch + in_epoch
-        self.seconds += when - self.mark
-        self.mark = when
-        loss = float(found["loss"])
-        lr = job.lr(self.step - 1)
-        if not math.isfinite(loss):
-            raise Diverged(
-                f"The training loss is {loss} at step {self.step} of {job.steps}, where lr is {lr:.3g}; "
-                f"lower lr, lengthen warmup or set grad_clip."
-            )
-        samples = (self.step - self.recorded_step) * job.settings["batch_size"]
-        speed = samples / max(self.seconds - self.recorded_seconds, 1e-9)
-        self.recorded_step, self.recorded_seconds = self.step, self.seconds
-        self._append(loss=loss, lr=lr, logit_scale=math.log(float(found["scale"])), images_per_second=speed)
-        if time.monotonic() - self.said > SAY_SECONDS:
-            self.said = time.monotonic()
-            self.say(f"step {self.step} of {job.steps}, loss {loss:.4f}, {speed:.0f} images/s")
-        if in_epoch == job.steps_per_epoch:
-            self.cpu_seconds += max(0.0, usage(program.pid)[0] - self.cpu_mark)
-            self.times[str(self.epoch + 1)] = [self.seconds, self.cpu_seconds]
-            self.lease.fence()
-            write_json(job.folder / "times.json", self.times)
-
-    def _append(self, **seen: Any) -> None:
-        samples = self.step * self.job.settings["batch_size"]
-        record = {"step": self.step, "samples": samples, **seen}
-        if "scores" not in seen:
-            record["seconds"] = self.seconds
-        self.lease.append([{**record, "time": time.time()}])
-
-    def read_results(self) -> None:
-        """What the program itself evaluated since, if `arguments` ask it to: its results.jsonl, the last line of it."""
-        path = self.job.checkpoints / "results.jsonl"
-        lines = path.read_text(encoding="utf-8", errors="replace").splitlines() if path.exists() else []
-        if lines:
-            told = {name: value for name, value in json.loads(lines[-1]).items() if isinstance(value, int | float)}
-            scores = {
-                f"open_clip.{re.sub(r'[^A-Za-z0-9_]', '_', name)}": told[name] for name in told if name != "epoch"
-            }
-            if scores != self.scores:
-                self.scores = scores
-                self._append(scores=scores)
-
-
 # At the end
 
 
-def _finish(run: RunFolder, lease: Lease, job: Job, log: _Log, say: Say) -> None:
+def _finish(run: RunFolder, lease: Lease, job: Job, output: ProgramOutput, say: Say) -> None:
     """The last checkpoint becomes model.pt, and the run's result is flipscale's evaluation of it."""
     settings = job.settings
     model = _trained(job, run)
@@ -238,18 +142,17 @@ def _finish(run: RunFolder, lease: Lease, job: Job, log: _Log, say: Say) -> None
     seconds = time.perf_counter() - began
     check_scores(scores, "the end")
     samples = job.steps * settings["batch_size"]
-    record = {"step": job.steps, "samples": samples, "scores": scores, "evaluation_seconds": seconds}
-    lease.append([{**record, "time": time.time()}])
-    say(f"step {job.steps} of {job.steps}, {', '.join(f'{name} {value:.4f}' for name, value in scores.items())}")
+    lease.append([ScoreRecord(job.steps, samples, scores, seconds).to_dict()])
+    say(f"step {job.steps} of {job.steps}, {scores_in_words(scores)}")
     measured = {
-        "scores": {**log.scores, **scores},
+        "scores": {**output.scores, **scores},
         "unique_pairs": _unique_pairs(job),
-        "train_seconds": log.seconds,
-        "cpu_seconds": log.cpu_seconds or None,
+        "train_seconds": output.seconds,
+        "cpu_seconds": output.cpu_seconds or None,
         "evaluation_seconds": seconds,
         "devices": job.processes * (1 if job.device == "cuda" else torch.get_num_threads()),
         "params": parameters(architecture(settings["model"], settings["image_size"])),
-        "corrupt_samples": job.shards.corrupt + log.unreadable,
+        "corrupt_samples": job.shards.corrupt + output.unreadable,
         "corrupt_evaluation_images": corrupt_images(evaluations),
         "versions": {"torch": torch.__version__, "open_clip": importlib.metadata.version("open_clip_torch")},
     }
@@ -264,10 +167,10 @@ def _finish(run: RunFolder, lease: Lease, job: Job, log: _Log, say: Say) -> None
         if leftover.is_dir():
             shutil.rmtree(leftover)
         leftover.unlink(missing_ok=True)
-    say(f"finished, {log.seconds:.1f} s of training")
+    say(f"finished, {output.seconds:.1f} s of training")
 
 
-def _trained(job: Job, run: RunFolder) -> Any:
+def _trained(job: Job, run: RunFolder) -> CLIP:
     """The model with the last checkpoint's weights.
 
     Beyond text_length its table of positions stays as it began, as flipscale's own trainer leaves it.

@@ -1,0 +1,64 @@
+"""Arguments that several verbs have, and what is made of them."""
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from flipscale.workspace import USUAL_PLOTS, Workspace, usual_results
+
+if TYPE_CHECKING:
+    from flipscale.workflow.opened import OpenStudy
+
+
+def add_study(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("study", metavar="STUDY", help="the study's YAML file")
+
+
+def add_json(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--json", action="store_true", help="print data for a program")
+
+
+def add_results(parser: argparse.ArgumentParser) -> None:
+    what = "where runs and tables are (FLIPSCALE_RESULTS, or else results/)"
+    parser.add_argument("--results", type=Path, default=usual_results(), help=what)
+
+
+def add_plots(parser: argparse.ArgumentParser, *, written: bool = True) -> None:
+    what = f"where figures {'go' if written else 'are'} (plots/)"
+    parser.add_argument("--plots", type=Path, default=USUAL_PLOTS, help=what)
+
+
+def add_direction(parser: argparse.ArgumentParser | argparse._ArgumentGroup) -> None:
+    """Which way of y is better; None is by its name."""
+    better = parser.add_mutually_exclusive_group()
+    better.add_argument(
+        "--higher-is-better",
+        action="store_const",
+        dest="lower_is_better",
+        const=False,
+        help="y is an accuracy, whatever its name",
+    )
+    better.add_argument(
+        "--lower-is-better",
+        action="store_const",
+        dest="lower_is_better",
+        const=True,
+        help="y is a loss or an error, whatever its name",
+    )
+
+
+def workspace_of(args: argparse.Namespace) -> Workspace:
+    """The folders that a command was given; a verb without --plots draws nothing."""
+    return Workspace(args.results, vars(args).get("plots", USUAL_PLOTS))
+
+
+def open_study_of(args: argparse.Namespace) -> "OpenStudy":
+    """The study that a command was given, whose results are in no other study's folder."""
+    from flipscale.workflow.opened import open_study
+
+    return open_study(args.study, workspace_of(args))
+
+
+def column_names(text: str) -> list[str]:
+    """Column names, with commas between them."""
+    return [name.strip() for name in text.split(",") if name.strip()]

@@ -1,0 +1,32 @@
+"""From the words of a command to its exit code."""
+
+import os
+import sys
+from collections.abc import Sequence
+
+from flipscale.cli.parser import parser
+from flipscale.errors import FlipscaleError, use_utf8
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; the exit code is the answer."""
+    if arguments is None:
+        use_utf8()
+    args = parser().parse_args(arguments)
+    try:
+        code: int = args.command(args)
+        sys.stdout.flush()
+        return code
+    except FlipscaleError as error:
+        print(error, file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:  # the reader of our output has left, as `head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        print(f"{where}{error.strerror or error}. Free space or mend permissions, and run this again.", file=sys.stderr)
+        return 1

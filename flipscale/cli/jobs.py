@@ -1,0 +1,215 @@
+"""The runs of a study: submit, status, watch, logs, cancel."""
+
+import argparse
+import os
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from flipscale.cli.arguments import add_json, add_results, add_study, open_study_of, workspace_of
+from flipscale.cli.names import matching_id, run_folder
+from flipscale.cli.output import print_json, print_table
+from flipscale.errors import FlipscaleError
+from flipscale.run import RunFolder, State, failed_attempt_as_json
+from flipscale.workflow.talk import say
+
+if TYPE_CHECKING:
+    from flipscale.launch import Launcher, RunProgress
+
+WATCH_SECONDS = 2.0
+
+
+def add_launcher(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--on", default="local", metavar="LAUNCHER", help="where to run: local (this machine), slurm or ray"
+    )
+    parser.add_argument("--site", metavar="FILE", help="what the cluster is like (FLIPSCALE_SITE, if that is set)")
+    where = "the Ray cluster, as HOST:PORT or http://HOST:PORT (RAY_ADDRESS, or else the Ray of this machine)"
+    parser.add_argument("--address", help=where)
+    what = "start without a look at the data, checkpoints and programs that runs need (only local looks)"
+    parser.add_argument("--no-check", action="store_true", help=what)
+
+
+def launcher_of(args: argparse.Namespace) -> "Launcher":
+    """The launcher that was asked for. FLIPSCALE_SITE describes the cluster where none is described."""
+    from flipscale import launch
+
+    site = args.site or (os.environ.get("FLIPSCALE_SITE") if args.on != "local" else None)
+    described = launch.read_site(site) if site else None
+    return launch.launcher_named(args.on, args.results, described, address=args.address)
+
+
+def submit_arguments(parser: argparse.ArgumentParser) -> None:
+    add_study(parser)
+    add_results(parser)
+    add_launcher(parser)
+    parser.add_argument("--dry-run", action="store_true", help="print what would be sent; send nothing")
+    parser.add_argument("--detach", action="store_true", help="return at once; the runs go on without this terminal")
+    parser.add_argument("--retry-diverged", action="store_true", help="also start runs again whose loss diverged")
+
+
+def submit(args: argparse.Namespace) -> int:
+    """Start every run of a study that is not finished yet."""
+    from flipscale import launch
+    from flipscale.workflow.submitted import submit_study, wait_for
+
+    # The site file is read first: what is wrong with it is said before anything is written.
+    launcher = launcher_of(args)
+    opened = open_study_of(args)
+    if args.dry_run:
+        opened.plan.check_budget()
+        print(launch.preview(opened.plan.runs, args.results, launcher, retry_diverged=args.retry_diverged), end="")
+        return 0
+    look_first = args.on == "local" and not args.no_check
+    submission = submit_study(opened, launcher, look_first=look_first, retry_diverged=args.retry_diverged)
+    if args.detach:
+        if submission.jobs:
+            say(f"they go on without this terminal; see flipscale watch {opened.arguments}")
+        return 0
+    return 1 if wait_for(opened, submission) else 0
+
+
+def status_arguments(parser: argparse.ArgumentParser) -> None:
+    add_study(parser)
+    add_json(parser)
+    add_results(parser)
+    parser.add_argument("--watch", action="store_true", help=argparse.SUPPRESS)
+
+
+def status(args: argparse.Namespace) -> int:
+    """Say in which state every run of a study is, and how far."""
+    from flipscale import launch
+    from flipscale.workflow.opened import say_folder
+
+    opened = open_study_of(args)
+    if args.watch:
+        raise FlipscaleError(f"status --watch has become a command of its own: flipscale watch {opened.arguments}")
+    say_folder(opened)
+    progress = next(launch.watch(opened.plan.runs, args.results))
+    if args.json:
+        counts = {str(state): progress.count(state) for state in State if progress.count(state)}
+        print_json({"runs": [_as_json(run) for run in progress.runs], "counts": counts})
+    else:
+        rows = [(run.id, str(run.state), run.detail) for run in progress.runs]
+        print_table(("run", "state", "how it goes"), rows, numbers=False)
+        print(progress)
+    return 0
+
+
+def _as_json(run: "RunProgress") -> dict[str, Any]:
+    return {
+        "id": run.id,
+        "state": str(run.state),
+        "detail": run.detail,
+        "failures": [failed_attempt_as_json(failed) for failed in run.failures],
+        "images_per_second": run.images_per_second if run.state is State.RUNNING else None,
+        "seconds_since_step": run.seconds_since_step,
+    }
+
+
+def watch_arguments(parser: argparse.ArgumentParser) -> None:
+    add_study(parser)
+    add_results(parser)
+    parser.add_argument(
+        "--plain", action="store_true", help="add lines and rewrite none, as where there is no terminal"
+    )
+
+
+def watch(args: argparse.Namespace) -> int:
+    """Watch a study until nothing of it runs any more; Ctrl-C leaves it, and the runs go on."""
+    from flipscale import launch
+
+    opened = open_study_of(args)
+    study, plan = opened.study, opened.plan
+    looks = launch.watch(plan.runs, args.results, every=WATCH_SECONDS)
+    progress = next(looks)
+    if args.plain or not launch.rewritable(sys.stdout):
+        voice = launch.Voice(sys.stdout, plain=True)
+        if progress.active:  # Where nothing is, the voice says it as its last words.
+            voice.say(str(progress))
+        voice.follow(progress, args.results)
+        for progress in looks:
+            voice.follow(progress, args.results)
+        return 0
+    try:
+        with launch.Screen(sys.stdout, study.name, unit=plan.hours_unit, score=study.score) as screen:
+            screen.draw(progress)
+            for progress in looks:
+                screen.draw(progress)
+    except KeyboardInterrupt:
+        print(f"{progress}\nThe runs go on; flipscale cancel {opened.arguments} stops them.")
+        raise
+    print(progress)
+    return 0
+
+
+def logs_arguments(parser: argparse.ArgumentParser) -> None:
+    add_results(parser)
+    parser.add_argument("id", metavar="ID", help="a run's id, or its beginning, or its hash")
+    parser.add_argument("-f", "--follow", action="store_true", help="go on printing until the run has ended")
+
+
+def logs(args: argparse.Namespace) -> int:
+    """Print the log of a run, named by its id or the beginning of it."""
+    from flipscale import launch
+
+    folder = run_folder(workspace_of(args), args.id)
+    path = folder.path / "log.txt"
+    printed = 0
+    said = ""
+    looker = launch.Looker(args.results)
+    while True:
+        # Asked before the log is read, so that its last lines are not missed.
+        look = looker.look([folder])[folder.id]
+        goes_on = args.follow and look.state in launch.ACTIVE
+        if path.exists():
+            printed = _print_from(path, printed)
+        elif look.says and look.says != said:
+            said = look.says
+            say(f"{folder.id} has written no log yet; {said}")
+        if not goes_on:
+            break
+        time.sleep(WATCH_SECONDS / 4)
+    if not path.exists():
+        raise FlipscaleError(_no_log(folder))
+    return 0
+
+
+def _print_from(path: Path, start: int) -> int:
+    """Print the file from this position on; where it ends."""
+    with open(path, encoding="utf-8", errors="replace") as file:
+        file.seek(start)
+        print(file.read(), end="", flush=True)
+        return file.tell()
+
+
+def _no_log(folder: RunFolder) -> str:
+    job = folder.job()
+    where = (
+        f"what its job said is in {job.log}" if job and Path(job.log).exists() else "flipscale status says where it is"
+    )
+    return f"{folder.id} has written no log yet; {where}."
+
+
+def cancel_arguments(parser: argparse.ArgumentParser) -> None:
+    add_study(parser)
+    add_json(parser)
+    add_results(parser)
+    parser.add_argument("ids", metavar="ID", nargs="*", help="only these runs")
+
+
+def cancel(args: argparse.Namespace) -> int:
+    """Stop the runs of a study, or some of them; what they have done stays, and `submit` goes on from it."""
+    from flipscale import launch
+    from flipscale.words import count
+
+    plan = open_study_of(args).plan
+    wanted = {matching_id(name, [run.id for run in plan.runs]) for name in args.ids}
+    runs = [run for run in plan.runs if not wanted or run.id in wanted]
+    cancelled = launch.cancel(runs, args.results)
+    if args.json:
+        print_json({"cancelled": cancelled})
+    else:
+        say(f"cancelled {count(len(cancelled), 'run')}" if cancelled else "nothing was waiting or running")
+    return 0

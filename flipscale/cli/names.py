@@ -1,0 +1,46 @@
+"""Runs found by their id, its beginning, or its hash."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from flipscale.errors import FlipscaleError, did_you_mean
+from flipscale.run import Asked, RunFolder, asked_from_json
+from flipscale.workspace import Workspace
+
+
+def run_folder(workspace: Workspace, name: str) -> RunFolder:
+    runs = workspace.runs
+    return RunFolder(runs / matching_id(name, sorted(path.name for path in runs.iterdir()) if runs.is_dir() else []))
+
+
+def asked_of(workspace: Workspace, name: str) -> Asked:
+    """What was asked of a run: from its folder, or from the plan of any study that was submitted or planned here."""
+    known: dict[str, Asked] = {}
+    for path in workspace.plans():
+        try:
+            listed = json.loads(path.read_text(encoding="utf-8"))["runs"]
+            known |= {run["id"]: asked_from_json(run) for run in listed}
+        except (ValueError, TypeError, KeyError) as error:
+            raise FlipscaleError(f"{path}: is no plan; delete it, `flipscale plan` writes it again.") from error
+    for path in sorted(workspace.runs.glob("*/run.json")):
+        asked = RunFolder(path.parent).asked()
+        if asked:
+            known[path.parent.name] = asked
+    return known[matching_id(name, sorted(known))]
+
+
+def matching_id(name: str, ids: Sequence[str]) -> str:
+    """The one id that is `name`, begins with it, or ends with it (the hash alone is enough)."""
+    name = Path(name).name
+    found = [run_id for run_id in ids if run_id == name]
+    found = found or [run_id for run_id in ids if run_id.startswith(name) or run_id.endswith(name)]
+    if len(found) == 1:
+        return found[0]
+    if found:
+        raise FlipscaleError(
+            f"'{name}' could be any of {len(found)} runs: {', '.join(found[:5])}, ... Give more of it."
+        )
+    raise FlipscaleError(
+        f"no run '{name}'; {did_you_mean(name, ids)}" if ids else f"no run '{name}': none is here yet."
+    )

@@ -1,0 +1,139 @@
+"""A study before it runs, and the ids of its runs: init, plan, why."""
+
+import argparse
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from flipscale.cli.arguments import add_json, add_results, add_study, open_study_of, workspace_of
+from flipscale.cli.names import asked_of
+from flipscale.cli.output import print_json, print_table
+from flipscale.errors import FlipscaleError
+from flipscale.words import hours, rounded
+from flipscale.workflow.talk import say
+
+if TYPE_CHECKING:
+    from flipscale.plan import Run
+    from flipscale.settings import Settings
+
+
+def init_arguments(parser: argparse.ArgumentParser) -> None:
+    add_results(parser)
+    parser.add_argument("file", nargs="?", default="study.yaml", help="the file to write (study.yaml)")
+    parser.add_argument("--schema", action="store_true", help="print the JSON Schema of study files instead")
+
+
+def init(args: argparse.Namespace) -> int:
+    """Write a commented study file to start from, and its JSON Schema for the editor."""
+    from importlib.resources import files
+
+    from flipscale.study.schema import study_schema
+
+    schema = json.dumps(study_schema(), indent=1) + "\n"
+    if args.schema:
+        print(schema, end="")
+        return 0
+    path = Path(args.file)
+    if path.exists():
+        raise FlipscaleError(f"{path}: is there already; give another name: flipscale init NAME.yaml")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_name("study.schema.json")
+    beside.write_text(schema, encoding="utf-8")
+    template = files("flipscale.study").joinpath("template.yaml").read_text(encoding="utf-8")
+    path.write_text(template, encoding="utf-8")
+    say(f"wrote {path} and {beside}. Next: flipscale plan {path}")
+    return 0
+
+
+def plan_arguments(parser: argparse.ArgumentParser) -> None:
+    add_study(parser)
+    add_json(parser)
+    add_results(parser)
+    parser.add_argument(
+        "--check", action="store_true", help="look at the data, checkpoints and programs that runs need"
+    )
+
+
+def plan(args: argparse.Namespace) -> int:
+    """Show every run of a study and what it will cost; trains nothing."""
+    from flipscale.run import as_json
+    from flipscale.workflow.opened import cost_in_words, say_warnings, write_plan
+    from flipscale.workflow.submitted import check_runs
+
+    opened = open_study_of(args)
+    planned = opened.plan
+    write_plan(opened)
+    say_warnings(planned)
+    checked = check_runs(opened.study, planned.runs) if args.check else None
+    if args.json:
+        with_check = {"check": checked.to_dict()} if checked else {}
+        print(as_json(planned.to_dict() | with_check, rows="runs"))
+        return 1 if checked and checked.problems else 0
+    head = ("run", "params", "FLOPs/sample", "samples", "steps", "FLOPs", "GiB/device", planned.hours_unit)
+    print_table(head, [_cost_row(run) for run in planned.runs])
+    print(cost_in_words(planned))
+    if checked:
+        checked.raise_if_any()
+        say(str(checked))
+    return 0
+
+
+def _cost_row(run: "Run") -> tuple[str, ...]:
+    cost = run.cost
+    return (
+        run.id,
+        rounded(cost.params),
+        rounded(cost.flops_per_sample),
+        rounded(cost.samples_seen),
+        f"{cost.steps:,}",
+        f"{cost.train_flops:.2e}",
+        f"{cost.memory_bytes / 2**30:.2f}",
+        hours(cost.gpu_hours),
+    )
+
+
+def why_arguments(parser: argparse.ArgumentParser) -> None:
+    add_json(parser)
+    add_results(parser)
+    parser.add_argument("id", metavar="ID", help="a run's id, or its beginning, or its hash")
+    parser.add_argument("other", metavar="ID", nargs="?", help="another run, to see the difference")
+
+
+def why(args: argparse.Namespace) -> int:
+    """Explain a run's id by the settings that make it, or in which settings two runs differ."""
+    from flipscale.study.settings import read_settings
+
+    workspace = workspace_of(args)
+    asked = [asked_of(workspace, name) for name in (args.id, args.other) if name is not None]
+    settings = [read_settings(run.settings) for run in asked]
+    if len(asked) == 1:
+        _print_identity(asked[0].id, asked[0].recipe, settings[0], as_json=args.json)
+    else:
+        _print_differences(*((run.id, one) for run, one in zip(asked, settings, strict=True)), as_json=args.json)
+    return 0
+
+
+def _print_identity(run_id: str, recipe: int | None, settings: "Settings", *, as_json: bool) -> None:
+    from flipscale.identity import identity, show_setting
+
+    named = identity(settings)
+    if as_json:
+        print_json({"id": run_id, "recipe": recipe, "identity": named})
+        return
+    print(f"{run_id} is recipe {recipe} with these settings; all others are at their defaults:")
+    print_table(("setting", "value"), [(name, show_setting(getattr(settings, name))) for name in named])
+
+
+def _print_differences(*runs: tuple[str, "Settings"], as_json: bool) -> None:
+    from flipscale.identity import differences, show_setting
+
+    (first_id, first), (second_id, second) = runs
+    found = differences(first, second)
+    if as_json:
+        values = {name: list(both) for name, both in found.items()}
+        print_json({"ids": [first_id, second_id], "differences": values})
+    elif not found:
+        print("the same run")
+    else:
+        rows = [(name, show_setting(getattr(first, name)), show_setting(getattr(second, name))) for name in found]
+        print_table(("setting", first_id, second_id), rows)

@@ -1,0 +1,149 @@
+"""Finished runs as tables, figures and a page: collect, plot, export, report."""
+
+import argparse
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from flipscale.cli.arguments import add_json, add_plots, add_results, add_study, open_study_of
+from flipscale.cli.output import print_json
+from flipscale.errors import FlipscaleError
+from flipscale.workflow.talk import say
+
+if TYPE_CHECKING:
+    from flipscale.workflow.collected import Tracking
+
+
+def add_tracking(parser: argparse.ArgumentParser) -> None:
+    add_plots(parser)
+    where = "where MLflow keeps its runs (MLFLOW_TRACKING_URI, or else a SQLite file among the results)"
+    parser.add_argument("--tracking-uri", metavar="URI", help=where)
+    parser.add_argument("--all-points", action="store_true", help="send whole curves to MLflow, not 100 points of each")
+    parser.add_argument("--log-models", action="store_true", help="send trained weights to MLflow as well")
+    look = "look at every run in MLflow, and mend what is not as it was written"
+    parser.add_argument("--check-mlflow", action="store_true", help=look)
+    parser.add_argument("--no-mlflow", action="store_true", help="write tables only")
+
+
+def tracking_of(args: argparse.Namespace) -> "Tracking | None":
+    """How MLflow is to be brought up to date; None where it is to be left alone."""
+    from flipscale.workflow.collected import Tracking
+
+    if args.no_mlflow:
+        return None
+    return Tracking(
+        uri=args.tracking_uri, all_points=args.all_points, models=args.log_models, thoroughly=args.check_mlflow
+    )
+
+
+def collect_arguments(parser: argparse.ArgumentParser) -> None:
+    add_study(parser)
+    add_json(parser)
+    add_results(parser)
+    add_tracking(parser)
+
+
+def collect(args: argparse.Namespace) -> int:
+    """Gather finished runs into results.csv, curves.parquet and MLflow."""
+    from flipscale.workflow.collected import collect_study, mirror_study
+
+    opened = open_study_of(args)
+    found = collect_study(opened)
+    tracking = tracking_of(args)
+    mirrored = mirror_study(opened, found, tracking) if tracking else None
+    if args.json:
+        print_json(
+            {
+                "files": [str(path) for path in found.files],
+                "rows": found.rows,
+                "counts": found.states,
+                "problems": found.problems,
+                "torn_lines": found.torn_lines,
+                "mlflow": asdict(mirrored) if mirrored else None,
+            }
+        )
+    return 0
+
+
+def plot_arguments(parser: argparse.ArgumentParser) -> None:
+    add_study(parser)
+    add_json(parser)
+    add_results(parser)
+    add_plots(parser)
+    parser.add_argument(
+        "--references", type=Path, metavar="FILE", help="others' results to show beside, as studies/references.csv"
+    )
+
+
+def plot(args: argparse.Namespace) -> int:
+    """Draw the figures of a study from its results.csv."""
+    from flipscale.workflow.drawn import draw_study
+
+    opened = open_study_of(args)
+    drawn = draw_study(opened, args.references)
+    if args.json:
+        print_json({"figures": [str(path) for path in drawn.files], "skipped": drawn.skipped})
+    else:
+        say(f"wrote {len(drawn.files)} files to {opened.files.figures}/")
+    return 0
+
+
+def export_arguments(parser: argparse.ArgumentParser) -> None:
+    add_study(parser)
+    add_results(parser)
+    parser.add_argument(
+        "--to", choices=["csv", "parquet", "latex"], required=True, help="the form: csv, parquet or latex"
+    )
+    parser.add_argument(
+        "--out", metavar="FILE", type=Path, help="the file to write; what is text goes to stdout without"
+    )
+    parser.add_argument("--score", help="what the LaTeX table shows; the study's score if left out")
+
+
+def export(args: argparse.Namespace) -> int:
+    """Give a study's results to another program as CSV or Parquet, or to a paper as a LaTeX table."""
+    from flipscale.collect import read_results
+    from flipscale.export import exported
+    from flipscale.run import replacing
+    from flipscale.workflow.baseline import baseline_of
+
+    opened = open_study_of(args)
+    study = opened.study
+    if args.to == "parquet" and args.out is None:
+        raise FlipscaleError("Parquet is no text for a terminal; say where it goes: --out FILE.parquet")
+    data = exported(
+        read_results(opened.files.results),
+        args.to,
+        study=study.name,
+        question=study.question,
+        baseline=baseline_of(study),
+        score=args.score or study.score,
+    )
+    if args.out is None:
+        print(data.decode(), end="")
+        return 0
+    args.out.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(args.out) as file:
+        file.write(data)
+    say(f"wrote {args.out}")
+    return 0
+
+
+def report_arguments(parser: argparse.ArgumentParser) -> None:
+    add_study(parser)
+    add_json(parser)
+    add_results(parser)
+    add_plots(parser, written=False)
+
+
+def report(args: argparse.Namespace) -> int:
+    """Write a study as one HTML page that opens offline, with interactive figures and a table of all runs."""
+    from flipscale.report import write_report
+
+    opened = open_study_of(args)
+    written = write_report(opened.study, opened.plan, opened.file, args.results, args.plots)
+    if args.json:
+        print_json({"file": str(written.path), "bytes": written.size})
+    else:
+        say(f"wrote {written.path} ({written.size / 1e6:.1f} MB); open it in a browser")
+    return 0

@@ -1,0 +1,38 @@
+"""All of a study in one command: run."""
+
+import argparse
+
+from flipscale.cli.arguments import add_results, add_study, workspace_of
+from flipscale.cli.jobs import add_launcher, launcher_of
+from flipscale.cli.tables import add_tracking, tracking_of
+
+
+def run_arguments(parser: argparse.ArgumentParser) -> None:
+    add_study(parser)
+    add_results(parser)
+    add_launcher(parser)
+    add_tracking(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Do all of it, in order: plan, submit, wait, collect, fit, plot, compare, report."""
+    from flipscale.workflow.whole import run_study
+
+    done = run_study(
+        args.study,
+        workspace_of(args),
+        launcher=launcher_of(args),
+        check=not args.no_check,
+        tracking=tracking_of(args),
+    )
+    files = done.files
+    if done.comparison:
+        print(done.comparison.table())
+    runs = len(done.opened.plan.cells)
+    print(f"\ntable        {files.results}   ({done.rows} of {runs} runs)")
+    print(f"figures      {f'{files.figures}/' if done.figures is not None else 'none can be drawn of these runs'}")
+    print(f"comparison   {done.compared.markdown if done.compared else 'these runs cannot be compared'}")
+    print(f"laws         {done.fits or 'none can be fitted to these runs'}")
+    print(f"report       {files.report}")
+    print(f"MLflow       {done.mlflow.look if done.mlflow else 'not written'}")
+    return 1 if done.unfinished else 0

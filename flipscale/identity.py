@@ -1,0 +1,265 @@
+"""What makes a run itself: the settings that can change its result, its id, and the runs that it comes from."""
+
+import functools
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import fields, replace
+from typing import Any
+
+from flipscale.architecture import own_image_size
+from flipscale.settings import DataSet, Evaluation, EvaluationSet, FolderSet, IdxSet, Settings, WebDataset, plain
+from flipscale.study import SETTINGS
+from flipscale.study.datasets import DATASET, EVALUATION_SET
+from flipscale.study.kinds import Keys
+from flipscale.study.settings import EVALUATION, INIT, RECONSTRUCTION, TRAINER, TUNING
+from flipscale.words import exact
+
+RECIPE = 1
+"""Version of what training does with the same settings. It is part of every id: raise it and all runs are new ones."""
+
+_ONE_OF = (DATASET, EVALUATION_SET, TRAINER)
+_KEYS: Mapping[type | None, Keys] = {
+    **{keys.record: keys for keys in (EVALUATION, TUNING, RECONSTRUCTION, INIT)},
+    **{keys.record: keys for choice in _ONE_OF for keys in choice.options.values()},
+}
+"""The options of each record, with their defaults."""
+
+
+# Runs and those they come from
+
+
+def parent_of(settings: Settings) -> Settings | None:
+    """The settings of the run that this one starts from, or None: a tuning and an evaluation need a trained model."""
+    if settings.inference != "full":
+        return replace(settings, inference="full")
+    if settings.tuning is not None:
+        return replace(settings, tuning=None)
+    return None
+
+
+def lineage(settings: Settings) -> list[Settings]:
+    """The run and those it comes from, the first of them first."""
+    line = [settings]
+    while (parent := parent_of(line[0])) is not None:
+        line.insert(0, parent)
+    return line
+
+
+def stage(settings: Settings) -> Settings:
+    """The settings of what the run itself trains: of a tuning its own in place of those before it.
+
+    FLIP's tuning (arXiv 2212.00794, section 4 and table 1e) has a hundredth of the learning rate and warms up over a
+    fifth of its samples; both are so where the study says nothing. An evaluation trains nothing: it sees 0 samples.
+    """
+    if settings.inference != "full":
+        return replace(settings, samples=0)
+    tuning = settings.tuning
+    if tuning is None:
+        return settings
+    warmup = tuning.samples // 5 if tuning.warmup is None else tuning.warmup
+    return replace(
+        settings,
+        samples=tuning.samples,
+        lr=tuning.lr or settings.lr / 100,
+        warmup=warmup,
+        batch_size=tuning.batch_size or settings.batch_size,
+        mask_ratio=tuning.mask_ratio,
+        # What a mask leaves out is what the decoder learns from; without one there is nothing to reconstruct.
+        reconstruction=settings.reconstruction if tuning.mask_ratio else None,
+        cooldown=min(settings.cooldown, tuning.samples - warmup),
+    )
+
+
+def is_evaluated(settings: Settings) -> bool:
+    """Whether a run gets scores: shards have no held-out part of their own, and a command scores as it likes."""
+    own = not isinstance(settings.data, WebDataset) or settings.trainer.kind == "command"
+    return own or bool(settings.evaluation.data or settings.evaluation.sets)
+
+
+# Ids
+
+
+def run_id(settings: Settings) -> str:
+    """A run's name: what a person wants to know of it, then a hash of everything that can change its result."""
+    return id_of(settings, identity(settings))
+
+
+def id_of(settings: Settings, known: Mapping[str, Any]) -> str:
+    """The name of the run with these settings, whose identity is `known`."""
+    digest = hashlib.sha256(
+        json.dumps({"recipe": RECIPE, **known}, sort_keys=True, separators=(",", ":")).encode()
+    ).hexdigest()
+    readable = (
+        settings.model,
+        dataset_name(settings.data),
+        show_setting(settings.samples),
+        f"m{settings.mask_ratio:g}",
+        *([f"t{show_setting(settings.tuning.samples)}"] if settings.tuning else []),
+        *([settings.inference] if settings.inference != "full" else []),
+        f"s{settings.seed}",
+    )
+    return "_".join(map(_word, readable)) + f"_{digest[:10]}"
+
+
+@functools.cache
+def _word(part: str) -> str:
+    """A part of an id, of letters that a path and a shell take as they are."""
+    return re.sub(r"[^A-Za-z0-9.]+", "-", part).strip("-")
+
+
+def dataset_name(data: DataSet | EvaluationSet) -> str:
+    """The short name of a data set: its kind, or the name of a webdataset."""
+    if not isinstance(data, WebDataset):
+        return data.kind
+    # Moving shards must not make new runs, so the name is the pattern's last folder, not the whole path.
+    return data.name or "/".join(data.urls.split("/")[-2:]).rpartition("/")[0] or data.urls
+
+
+def differences(first: Settings, second: Settings) -> dict[str, tuple[Any, Any]]:
+    """The settings, with both values, in which two runs' identities differ."""
+    one, two = identity(first), identity(second)
+    return {name: (first[name], second[name]) for name in SETTINGS if one.get(name) != two.get(name)}
+
+
+# Identity
+
+
+def identity(settings: Settings) -> dict[str, Any]:
+    """The settings that make an id, as JSON: those that differ from their defaults, and no paths.
+
+    Leaving out defaults is what keeps old ids when a setting is added whose default means 'as before'.
+    """
+    found: dict[str, Any] = {}
+    for name, setting in SETTINGS.items():
+        if setting.needs and getattr(settings, setting.needs) == SETTINGS[setting.needs].default:
+            continue
+        value, default = _told_apart(name, settings)
+        if setting.required or setting.rule or (value != default and _canonical(value) != _canonical(default)):
+            found[name] = _canonical(value)
+    return found
+
+
+def _told_apart(name: str, settings: Settings) -> tuple[Any, Any]:
+    """What of a setting can change a result, as JSON, and what that is by default."""
+    if name == "image_size":
+        return settings.image_size, own_image_size(settings.model)
+    if name == "data":
+        return _of_data(settings.data), _of_data(SETTINGS["data"].default)
+    if name == "evaluation":
+        return _of_evaluation(settings.evaluation, settings.data), {}
+    if name == "init" and settings.init is not None:
+        # Every run's weights are called model.pt, so the folder is part of the name.
+        return settings.init.name or "/".join(settings.init.path.split("/")[-2:]), None
+    if name == "trainer" and getattr(settings.trainer, "name", None):
+        return settings.trainer.name, None  # type: ignore[union-attr]
+    return plain(getattr(settings, name)), plain(SETTINGS[name].default)
+
+
+def _options(record: object) -> dict[str, Any]:
+    """The options of a record that can change a result and differ from their defaults."""
+    options = _KEYS[type(record)].options
+    values = {name: plain(getattr(record, name)) for name, option in options.items() if not option.place}
+    return {name: value for name, value in values.items() if value != options[name].default}
+
+
+def _of_kind(record: Any) -> dict[str, Any]:
+    """What is of one kind, without its paths and without what is at its default."""
+    return {record.kind: _options(record)}
+
+
+def _of_data(data: DataSet | EvaluationSet) -> dict[str, Any]:
+    if isinstance(data, WebDataset):
+        return {data.kind: data.name or f"{dataset_name(data)}/{data.urls.rpartition('/')[2]}"}
+    return _of_kind(data)
+
+
+def _of_evaluation(evaluation: Evaluation, data: DataSet) -> dict[str, Any]:
+    """An evaluation without what is at its default; the end of the schedule is always evaluated, said or not."""
+    defaults = {name: option.default for name, option in EVALUATION.options.items()}
+    found = {
+        field.name: plain(value)
+        for field in fields(evaluation)
+        if (value := getattr(evaluation, field.name)) != defaults[field.name]
+    }
+    if "at" in found:
+        found["at"] = sorted({*found["at"], 1.0})
+        if found["at"] == [1.0]:
+            del found["at"]
+    if evaluation.data is not None:
+        found["data"] = _of_data(evaluation.data)
+        if found["data"] == _of_data(data) and not isinstance(data, WebDataset):
+            del found["data"]
+    if "sets" in found:
+        # A set is known by its name: where its files lie is the machine's affair.
+        found["sets"] = {name: _of_set(one, evaluation.linear_probe) for name, one in evaluation.sets.items()}
+    return found
+
+
+def _of_set(evaluated: EvaluationSet, probed: bool) -> dict[str, Any]:
+    options = _options(evaluated)
+    options.pop("urls", None)
+    trains = (isinstance(evaluated, FolderSet) and evaluated.train) or (
+        isinstance(evaluated, IdxSet) and evaluated.train_images
+    )
+    if probed and trains:
+        options["train"] = True  # Where these images lie does not matter, but that they are there does.
+    return {evaluated.kind: options}
+
+
+def _canonical(value: Any) -> Any:
+    """Numbers to 12 digits, so that 4e-6 * 64 / 256 and 1e-6 are one value on every machine; 2.0 and 2 are one."""
+    if isinstance(value, dict):
+        return {key: _canonical(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_canonical(item) for item in value]
+    if isinstance(value, float):
+        return int(value) if value.is_integer() else float(f"{value:.12g}")
+    return value
+
+
+# As a person writes it
+
+
+def show_setting(value: object) -> str:
+    """A setting's value as a person writes it: 12.8B, 16k, 0.5, shapes(pairs=0.5). Two values never look the same."""
+    if hasattr(value, "kind"):
+        ((kind, options),) = (_of_data(value) if isinstance(value, WebDataset) else _of_kind(value)).items()
+        return f"{kind}({_show_options(options)})" if options else str(kind)
+    if type(value) in _KEYS:
+        return _show_record(value)
+    if isinstance(value, Mapping):
+        return f"({_show_options(value)})" if value else "on"
+    if isinstance(value, list | tuple):
+        return " ".join(map(show_setting, value))
+    return _show_scalar(value)
+
+
+def _show_record(record: object) -> str:
+    """'on' at its defaults, its one value where a value alone stands for that, else its options."""
+    keys = _KEYS[type(record)]
+    differing = {
+        name: value for name, option in keys.options.items() if (value := getattr(record, name)) != option.default
+    }
+    if not differing:
+        return "on"
+    if list(differing) == [keys.short]:
+        return show_setting(next(iter(differing.values())))
+    return f"({_show_options(differing)})"
+
+
+def _show_options(options: object) -> str:
+    if isinstance(options, Mapping):
+        return ", ".join(f"{name}={show_setting(option)}" for name, option in options.items())
+    return str(options)
+
+
+def _show_scalar(value: object) -> str:
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, int):
+        return exact(value)
+    return f"{value:.12g}" if isinstance(value, float) else str(value)

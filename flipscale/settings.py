@@ -1,0 +1,260 @@
+"""What a run is asked to do, with types: its settings, data sets, evaluation and resources.
+
+`study` reads them from YAML and JSON (study/settings.py has kinds, defaults and sentences), `plain` writes them. A data
+set, an evaluation set and a trainer are one of a few kinds; in files they are a mapping with that kind as its only key.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields, is_dataclass
+from typing import Any, ClassVar
+
+
+def plain(value: object) -> Any:
+    """The value as JSON and YAML hold it."""
+    if is_dataclass(value) and not isinstance(value, type):
+        options = {field.name: plain(getattr(value, field.name)) for field in fields(value)}
+        kind = getattr(value, "kind", None)
+        return options if kind is None else {kind: options}
+    if isinstance(value, Mapping):
+        return {name: plain(inner) for name, inner in value.items()}
+    return [plain(inner) for inner in value] if isinstance(value, list | tuple) else value
+
+
+# What is trained on
+
+
+@dataclass(frozen=True)
+class Shapes:
+    """Images that are drawn, of one or two objects."""
+
+    kind: ClassVar[str] = "shapes"
+    pairs: float
+    seed: int
+
+
+@dataclass(frozen=True)
+class Fashion:
+    """Fashion-MNIST."""
+
+    kind: ClassVar[str] = "fashion"
+    folder: str | None
+
+
+@dataclass(frozen=True)
+class WebDataset:
+    """Tar shards of images and captions."""
+
+    kind: ClassVar[str] = "webdataset"
+    urls: str
+    name: str | None
+    decode: str | None
+    sizes: str | None
+
+
+DataSet = Shapes | Fashion | WebDataset
+
+
+# What is evaluated on alone
+
+
+@dataclass(frozen=True)
+class ShardSet:
+    """Tar shards of images with a class or a caption each."""
+
+    kind: ClassVar[str] = "webdataset"
+    urls: str
+    name: str | None
+    classes: str | Sequence[str] | None
+    templates: Sequence[str] | None
+
+
+@dataclass(frozen=True)
+class FolderSet:
+    """A folder of images for each class."""
+
+    kind: ClassVar[str] = "folder"
+    path: str
+    classes: str | Sequence[str] | None
+    templates: Sequence[str] | None
+    train: str | None
+
+
+@dataclass(frozen=True)
+class IdxSet:
+    """IDX files of images and labels, as MNIST's."""
+
+    kind: ClassVar[str] = "idx"
+    images: str
+    labels: str
+    classes: Sequence[str]
+    templates: Sequence[str] | None
+    train_images: str | None
+    train_labels: str | None
+
+
+@dataclass(frozen=True)
+class CaptionSet:
+    """A table of images and captions."""
+
+    kind: ClassVar[str] = "captions"
+    file: str
+    image: str
+    caption: str
+    root: str | None
+
+
+EvaluationSet = Shapes | Fashion | ShardSet | FolderSet | IdxSet | CaptionSet
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What is measured, and when."""
+
+    data: DataSet | None
+    images: int
+    at: Sequence[float]
+    templates: Sequence[str] | None
+    sets: Mapping[str, EvaluationSet]
+    linear_probe: bool
+
+
+# Parts of a training
+
+
+@dataclass(frozen=True)
+class Reconstruction:
+    """An MAE decoder whose loss is added."""
+
+    weight: float
+    width: int | None
+    depth: int
+
+
+@dataclass(frozen=True)
+class Tuning:
+    """Unmasked training after the schedule. What is None follows from the run's settings."""
+
+    samples: int
+    lr: float | None
+    warmup: int | None
+    batch_size: int | None
+    mask_ratio: float
+
+
+@dataclass(frozen=True)
+class Weights:
+    """A checkpoint to start from."""
+
+    path: str
+    name: str | None
+
+
+@dataclass(frozen=True)
+class FlipscaleTrainer:
+    """flipscale's own training."""
+
+    kind: ClassVar[str] = "flipscale"
+
+
+@dataclass(frozen=True)
+class OpenClipTrainer:
+    """open_clip's own program."""
+
+    kind: ClassVar[str] = "open_clip"
+    arguments: Sequence[str]
+
+
+@dataclass(frozen=True)
+class CommandTrainer:
+    """A program of somebody else."""
+
+    kind: ClassVar[str] = "command"
+    arguments: Sequence[str]
+    name: str | None
+
+
+Trainer = FlipscaleTrainer | OpenClipTrainer | CommandTrainer
+
+
+class _Named(Mapping[str, Any]):
+    """A record whose plain values can be looked up by name, for what goes through all of them."""
+
+    def __getitem__(self, name: str) -> Any:
+        if name not in type(self).__dataclass_fields__:  # type: ignore[attr-defined]
+            raise KeyError(name)
+        return plain(getattr(self, name))
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(type(self).__dataclass_fields__)  # type: ignore[attr-defined]
+
+    def __len__(self) -> int:
+        return len(type(self).__dataclass_fields__)  # type: ignore[attr-defined]
+
+
+@dataclass(frozen=True, eq=True)
+class Settings(_Named):
+    """Everything that can change the result of a run, in the order of its table (study/settings.py)."""
+
+    model: str
+    image_size: int
+    """Pixels of a side; the model's own where the study says none."""
+    text_length: int
+    """Tokens; the model's own where the study says none."""
+    data: DataSet
+    data_size: int | None
+    crop: float | None
+    flip: bool
+    normalization: str
+    samples: int
+    mask_ratio: float
+    mask_shape: str
+    text_mask_ratio: float
+    text_mask: str
+    reconstruction: Reconstruction | None
+    batch_size: int
+    lr: float
+    warmup: int
+    schedule: str
+    cooldown: int
+    weight_decay: float
+    beta1: float
+    beta2: float
+    eps: float
+    grad_clip: float | None
+    precision: str
+    init: Weights | None
+    tuning: Tuning | None
+    inference: str
+    trainer: Trainer
+    seed: int
+    evaluation: Evaluation
+
+
+@dataclass(frozen=True)
+class Budget:
+    """Limits on what a whole study may cost; None is no limit."""
+
+    gpu_hours: float | None
+    train_flops: float | None
+    runs: int | None
+
+
+@dataclass(frozen=True, eq=True)
+class Resources(_Named):
+    """What one run needs, and how it is priced. None of it is part of an id."""
+
+    gpus: int = 0
+    device: str | None = None
+    flops_per_second: float | None = None
+    processes: int | None = None
+    accumulate: int = 1
+    activation_checkpointing: bool = False
+    compile: bool = False
+    stalled: int | str | None = None
+    """Seconds of silence, or 'never'; None takes the site's."""
+    fused: bool = True
+
+    @property
+    def devices(self) -> int:
+        """How many devices share the batch of one run."""
+        return self.processes or max(1, self.gpus)

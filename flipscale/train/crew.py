@@ -1,0 +1,65 @@
+"""The processes at hand for the runs of one call of `train`."""
+
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from flipscale.errors import Diverged
+from flipscale.run import RunFolder
+from flipscale.train.failure import Failed, why
+from flipscale.train.processes import Group, is_lost_connection, joined, start
+from flipscale.train.stop import Stop, stacks_in_log
+from flipscale.train.trainers.builtin.pretrain import pretrain
+
+
+class Crew:
+    """The processes at hand: those this one was started with, or as many as a run asks for, started when it comes."""
+
+    def __init__(self, folders: Sequence[Path]):
+        self.folders = folders
+        self.joined = joined()
+        self.broken = False
+        """Whether the GPU does nothing for this process any more: what is left needs another process."""
+        self.group = self.joined or Group()
+
+    def group_of(self, processes: int) -> Group:
+        if self.joined is None and not (self.group.size == processes and self.group.is_whole):
+            self.close()
+            if processes > 1:
+                self.group = start(processes, self.folders)
+        return self.group
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether nothing more can be done here: the GPU is of no use any more, or processes that were started
+        elsewhere went apart. Whoever started them must do so again.
+        """
+        return self.broken or (self.joined is not None and self.group.apart)
+
+    def close(self) -> None:
+        self.group.close()
+        self.group = Group() if self.joined is None else self.group
+
+
+def follow(group: Group, stop: Stop) -> int:
+    """Do what process 0 hands out, until there is no more. What comes of it, process 0's exit code says.
+
+    A follower that was stopped ends before process 0 has written the checkpoint, and srun kills what is left of a step
+    when one of its processes ends with anything but 0.
+    """
+    while task := group.next_task():
+        try:
+            run = RunFolder(task)
+            with stacks_in_log(run):
+                pretrain(run, None, group, stop, checkpoint_seconds=0)
+        except (Failed, Diverged):
+            # All processes know of it and stand at the same point.
+            continue
+        except Exception as error:
+            # The others wait for this one: they learn why, and that it is gone.
+            if not is_lost_connection(error):
+                group.report(why(error))
+            sys.stderr.flush()
+            os._exit(1)
+    return 0

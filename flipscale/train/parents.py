@@ -1,0 +1,81 @@
+"""Whether the parent of a run can give it weights to start from: now, later, or never."""
+
+import enum
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from flipscale.run import Failure, RunFolder
+from flipscale.train.asked import asked_of, parent_of
+
+ANSWER_SECONDS = 10.0
+"""An attendant that lives has answered a failure after so long."""
+
+
+class When(enum.Enum):
+    """When a parent's weights are there."""
+
+    NOW = enum.auto()
+    LATER = enum.auto()
+    NEVER = enum.auto()
+
+
+@dataclass(frozen=True)
+class Weights:
+    """When the weights that a run starts from are there."""
+
+    when: When
+    why: str = ""
+    """Why never: a sentence that says what to do about it."""
+
+
+def weights_for(run: RunFolder, still_to_come: Callable[[RunFolder], bool]) -> Weights:
+    """What is to be expected of the run's parent. A run without one needs nothing.
+
+    still_to_come: whether this process will do that run itself.
+    """
+    parent = parent_of(run)
+    if parent is None:
+        return Weights(When.NOW)
+    if not (parent.result() or parent.error()) and (_is_held(parent) or still_to_come(parent)):
+        return Weights(When.LATER)
+    # Looked at again: who held it above may have finished it since.
+    if parent.result():
+        return _finished(parent, run)
+    if error := parent.error():
+        if _may_be_resumed(error):
+            return Weights(When.LATER)
+        why = f"Its parent {parent.id} failed ({error.kind}): {error.reason} Submit both again."
+    elif parent.is_cancelled:
+        why = f"Its parent {parent.id} was cancelled; `flipscale submit` of the study starts both again."
+    else:
+        why = (
+            f"Its parent {parent.id} is not finished, and nobody is doing it; do flipscale train {parent.path}, then "
+            f"submit this run again."
+        )
+    return Weights(When.NEVER, why)
+
+
+def _is_held(run: RunFolder) -> bool:
+    holder = run.holder()
+    return holder is not None and holder.alive
+
+
+def _may_be_resumed(error: Failure) -> bool:
+    """Whether an attendant may still answer the failure."""
+    return bool(error.job) and not error.noted and time.time() - (error.time or 0) < ANSWER_SECONDS
+
+
+def _finished(parent: RunFolder, run: RunFolder) -> Weights:
+    """A finished parent has weights, unless a program trained it and wrote none, or somebody deleted them."""
+    if (parent.path / "model.pt").exists():
+        return Weights(When.NOW)
+    again = f"delete its result.json, do flipscale train {parent.path}, then submit this run again"
+    if "command" in asked_of(run)[0]["trainer"]:
+        why = (
+            f"Its parent {parent.id} is trained by a command, which wrote no model.pt, and a tuning or another "
+            f"evaluation starts from that. Have it write one (docs/trainers.md), {again}."
+        )
+    else:
+        why = f"Its parent {parent.id} has no model.pt to start from; {again}."
+    return Weights(When.NEVER, why)

@@ -1,0 +1,48 @@
+"""Lines of metrics.jsonl."""
+
+from dataclasses import asdict, dataclass, field
+from time import time as now
+from typing import Any
+
+
+@dataclass(frozen=True)
+class StepRecord:
+    """What was seen of the training since the record before."""
+
+    step: int
+    samples: int
+    """Seen so far."""
+    loss: float
+    """The mean since the record before."""
+    lr: float
+    logit_scale: float
+    """The parameter itself, a logarithm."""
+    images_per_second: float
+    seconds: float
+    """Of training so far."""
+    time: float = field(default_factory=now)
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class ScoreRecord:
+    """An evaluation on the way."""
+
+    step: int
+    samples: int
+    scores: dict[str, float]
+    evaluation_seconds: float | None = None
+    """None where a program evaluated and did not say how long it took."""
+    time: float = field(default_factory=now)
+
+    def to_dict(self) -> dict[str, Any]:
+        return {name: value for name, value in asdict(self).items() if value is not None}
+
+
+Record = StepRecord | ScoreRecord
+
+
+def scores_in_words(scores: dict[str, float]) -> str:
+    return ", ".join(f"{name} {value:.4f}" for name, value in scores.items())

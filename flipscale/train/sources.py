@@ -1,0 +1,53 @@
+"""The data and the evaluation sets of a run, opened in the form its model takes."""
+
+from collections.abc import Mapping
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from flipscale.cost import steps_of
+from flipscale.run import RunFolder
+from flipscale.train.data import Data, Form, HeldOut, Integers, open_data
+from flipscale.train.evaluate import open_evaluations
+from flipscale.train.failure import say
+from flipscale.train.model import tokenize
+
+
+def open_training_data(run: RunFolder, settings: Mapping[str, Any]) -> Data:
+    return open_data(
+        settings["data"],
+        _form(run, settings),
+        data_size=settings["data_size"],
+        samples=steps_of(settings) * settings["batch_size"],
+        crop=settings["crop"],
+    )
+
+
+def vocabulary(data: Data, evaluations: Mapping[str, HeldOut]) -> Integers | None:
+    """The ids of all tokens that training and evaluation will see; None if that is not known."""
+    if data.vocabulary is None:
+        return None
+    return np.unique(np.concatenate([data.vocabulary, *(held_out.vocabulary for held_out in evaluations.values())]))
+
+
+def evaluations_of(run: RunFolder, settings: Mapping[str, Any]) -> dict[str, HeldOut]:
+    """What the run is scored on, by name. What of it cannot be read is said in the log."""
+    evaluations = open_evaluations(settings, _form(run, settings))
+    for name, held_out in evaluations.items():
+        if held_out.corrupt:
+            where = f"evaluation.sets.{name}" if name else "evaluation.data"
+            say(run, f"{where}: {held_out.corrupt} images are passed over, as they or their captions cannot be read")
+    return evaluations
+
+
+def corrupt_images(evaluations: Mapping[str, HeldOut]) -> int:
+    """How many images of all sets were passed over."""
+    return sum(held_out.corrupt for held_out in evaluations.values())
+
+
+def _form(run: RunFolder, settings: Mapping[str, Any]) -> Form:
+    length = settings["text_length"]
+    # Beside results/runs, so all runs share what was decoded once.
+    cache = run.path.resolve().parent.parent / "cache"
+    return Form(settings["image_size"], length, partial(tokenize, length=length), cache)

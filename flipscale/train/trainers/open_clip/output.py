@@ -1,0 +1,111 @@
+"""What open_clip's program says while it trains, read into records."""
+
+import contextlib
+import json
+import math
+import re
+import time
+
+from flipscale.errors import DataError, Diverged
+from flipscale.inputs.open_clip_flags import Job
+from flipscale.run import Lease, write_json
+from flipscale.train.data.decode import CORRUPT_COUNT, CORRUPT_SHARE
+from flipscale.train.records import ScoreRecord, StepRecord
+from flipscale.train.trainers.program.process import Program, Say, usage
+
+SAY_SECONDS = 10.0
+
+_START = re.compile(r"\| INFO \| Start epoch (\d+)")
+_STEP = re.compile(
+    r"Train Epoch: \d+ \[\s*(?P<samples>\d+)/.*Logit Scale: (?P<scale>\S+) .*\bLoss: (?P<loss>\S+) \(\S+\)\s*$"
+)
+_UNREADABLE = "Handling webdataset error"
+
+
+class ProgramOutput:
+    """Reads what the program says: its steps become records, and the time of training is told from all the rest."""
+
+    def __init__(self, job: Job, lease: Lease, say: Say, done: int):
+        self.job = job
+        self.lease = lease
+        self.say = say
+        self.epoch = done
+        self.step = done * job.steps_per_epoch
+        self.times: dict[str, list[float]] = {}
+        with contextlib.suppress(FileNotFoundError):
+            self.times = json.loads((job.folder / "times.json").read_text(encoding="utf-8"))
+        # What was done of an epoch that is done again is not counted, as with flipscale's own trainer.
+        self.seconds, self.cpu_seconds = self.times.get(str(done), [0.0, 0.0])
+        self.mark, self.cpu_mark = 0.0, 0.0
+        self.recorded_step, self.recorded_seconds = self.step, self.seconds
+        self.unreadable = 0
+        self.scores: dict[str, float] = {}
+        self.said = time.monotonic()
+
+    def heed(self, line: str, when: float, program: Program) -> None:
+        if _UNREADABLE in line:
+            self.unreadable += 1
+            if self.unreadable > max(CORRUPT_COUNT, CORRUPT_SHARE * self.job.steps * self.job.settings["batch_size"]):
+                raise DataError(
+                    f"{self.job.shards.urls}: {self.unreadable} samples could not be read, the last one because of "
+                    f"{line.partition(_UNREADABLE)[2].strip(' ()').removesuffix('). Ignoring.')}; "
+                    f"{CORRUPT_COUNT}, or {CORRUPT_SHARE:.0%}, are passed over."
+                )
+        elif start := _START.search(line):
+            self.read_results()
+            self.epoch, self.mark, self.cpu_mark = int(start[1]), when, usage(program.pid)[0]
+        elif step := _STEP.search(line):
+            self._record(step, when, program)
+
+    def _record(self, found: re.Match[str], when: float, program: Program) -> None:
+        job = self.job
+        in_epoch = int(found["samples"]) // job.settings["batch_size"]
+        self.step = self.epoch * job.steps_per_epoch + in_epoch
+        self.seconds += when - self.mark
+        self.mark = when
+        loss = float(found["loss"])
+        lr = job.lr(self.step - 1)
+        if not math.isfinite(loss):
+            raise Diverged(
+                f"The training loss is {loss} at step {self.step} of {job.steps}, where lr is {lr:.3g}; "
+                f"lower lr, lengthen warmup or set grad_clip."
+            )
+        samples = (self.step - self.recorded_step) * job.settings["batch_size"]
+        speed = samples / max(self.seconds - self.recorded_seconds, 1e-9)
+        self.recorded_step, self.recorded_seconds = self.step, self.seconds
+        record = StepRecord(
+            step=self.step,
+            samples=self._samples,
+            loss=loss,
+            lr=lr,
+            logit_scale=math.log(float(found["scale"])),
+            images_per_second=speed,
+            seconds=self.seconds,
+        )
+        self.lease.append([record.to_dict()])
+        if time.monotonic() - self.said > SAY_SECONDS:
+            self.said = time.monotonic()
+            self.say(f"step {self.step} of {job.steps}, loss {loss:.4f}, {speed:.0f} images/s")
+        if in_epoch == job.steps_per_epoch:
+            self.cpu_seconds += max(0.0, usage(program.pid)[0] - self.cpu_mark)
+            self.times[str(self.epoch + 1)] = [self.seconds, self.cpu_seconds]
+            self.lease.fence()
+            write_json(job.folder / "times.json", self.times)
+
+    @property
+    def _samples(self) -> int:
+        return self.step * self.job.settings["batch_size"]
+
+    def read_results(self) -> None:
+        """What the program itself evaluated since, if `arguments` ask it to: its results.jsonl, the last line of it."""
+        path = self.job.checkpoints / "results.jsonl"
+        lines = path.read_text(encoding="utf-8", errors="replace").splitlines() if path.exists() else []
+        if lines:
+            scores = {
+                f"open_clip.{re.sub(r'[^A-Za-z0-9_]', '_', name)}": value
+                for name, value in json.loads(lines[-1]).items()
+                if isinstance(value, int | float) and name != "epoch"
+            }
+            if scores != self.scores:
+                self.scores = scores
+                self.lease.append([ScoreRecord(self.step, self._samples, scores).to_dict()])

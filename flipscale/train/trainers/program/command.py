@@ -1,0 +1,57 @@
+"""A training command of the user's own: any program that works on a run's folder can train, beside flipscale's trainer.
+
+    trainer: {command: {arguments: [python, train.py]}}
+
+The program is started with the run's folder as its last argument, or wherever {folder} stands in the arguments, and
+with FLIPSCALE_RUN set to the folder. It
+
+    reads    run.json       what is asked: "settings", complete
+    appends  metrics.jsonl  a JSON object a line with "step" and what was seen, if there is something to say
+    writes   outcome.json   {"scores": {name: number, ...}} and whatever else it measured, at the end, then exits with 0
+    may keep checkpoint.pt  and go on from it: when it is stopped by a signal it is started again, in the same folder
+    may write model.pt      weights as open_clip loads them, where runs are to start from this one
+    may write error.json    {"kind": "diverged", "reason": "..."} before it exits with another code
+
+What it prints goes to log.txt. flipscale adds what it measured itself and writes result.json, whose presence means
+finished; a program may write a whole result.json instead.
+"""
+
+from collections.abc import Sequence
+
+from flipscale.inputs.program import FOLDER
+from flipscale.run import Lease, RunFolder
+from flipscale.train.stop import Stop
+from flipscale.train.trainers.program.outcome import complete, outcome_file, read_outcome
+from flipscale.train.trainers.program.process import Say, declared_failure, run_program
+
+
+def run_command(run: RunFolder, lease: Lease, stop: Stop, say: Say) -> bool:
+    """Let the run's command train: True if it finished, False if a signal stopped it on the way.
+
+    Raises Failed, by kind, if the program ends otherwise, and FlipscaleError if it cannot be started or leaves no
+    outcome.
+    """
+    asked = run.asked()
+    assert asked is not None
+    command = asked["settings"]["trainer"]["command"]["arguments"]
+    # What an attempt before left behind must not pass for the outcome of this one.
+    (run.path / "outcome.json").unlink(missing_ok=True)
+    ended = run_program(with_folder(command, run), run, lease, stop, say)
+    name = " ".join(command)
+    if ended.stopped and declared_failure(run) is None and (ended.code != 0 or outcome_file(run) is None):
+        say(f"stopped by {stop.name}; {name} is started again in this folder when the run goes on")
+        return False
+    ended.raise_failure(name, run)
+    lease.write_result(complete(read_outcome(run, name), run, ended.attempts))
+    for leftover in ("outcome.json", "program.json", "checkpoint.pt"):
+        (run.path / leftover).unlink(missing_ok=True)
+    say(f"finished, {ended.attempts.seconds:.1f} s of {name}")
+    return True
+
+
+def with_folder(arguments: Sequence[str], run: RunFolder) -> list[str]:
+    """The arguments with the run's folder in place of {folder}, or after them."""
+    folder = str(run.path.resolve())
+    if any(FOLDER in argument for argument in arguments):
+        return [argument.replace(FOLDER, folder) for argument in arguments]
+    return [*arguments, folder]

@@ -1,0 +1,188 @@
+"""What a program says that it measured, checked, and completed by what flipscale measured itself."""
+
+import json
+import math
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from flipscale.cost import steps_of
+from flipscale.errors import FlipscaleError
+from flipscale.run import Failure, FailureKind, Result, RunFolder
+from flipscale.run.codec import result_from_json, with_samples_seen
+from flipscale.scores import is_fraction
+from flipscale.train.asked import asked_of, parent_of, spent_before
+from flipscale.train.failure import Failed
+from flipscale.train.machine import version
+from flipscale.train.trainers.program.process import Attempts
+
+NUMBERS = (
+    "samples_seen", "samples", "steps", "unique_pairs", "repeats", "train_seconds", "cpu_seconds", "evaluation_seconds",
+    "images_per_second", "attempts", "devices", "gpu_hours", "peak_memory_bytes", "final_loss", "params",
+    "corrupt_samples", "started", "finished",
+)  # fmt: skip
+"""What result.json holds as numbers, beside the scores. A program may measure any of them itself."""
+
+
+def outcome_file(run: RunFolder) -> Path | None:
+    """The file that the program left its outcome in."""
+    files = (run.path / "outcome.json", run.path / "result.json")
+    return next((file for file in files if file.exists()), None)
+
+
+def read_outcome(run: RunFolder, name: str) -> dict[str, Any]:
+    """What the program `name` says of its training, checked.
+
+    Raises FlipscaleError for what is missing or cannot be right, and Failed for a score that is no finite number.
+    """
+    path = outcome_file(run) or run.path / "outcome.json"
+    try:
+        outcome = _parsed(path)
+        _check_numbers(outcome)
+        if diverged := _not_finite(outcome["scores"]):
+            score, value = diverged
+            raise Failed(
+                Failure(FailureKind.DIVERGED, f"{name} gives {score} as {value}; lower lr or lengthen warmup.")
+            )
+        _check_ranges(outcome)
+        _check_amounts(outcome, run)
+    except (_Wrong, Failed) as error:
+        # result.json means finished, and a run with such an outcome is not.
+        (run.path / "result.json").unlink(missing_ok=True)
+        if isinstance(error, Failed):
+            raise
+        raise FlipscaleError(
+            f"{name} ended with exit code 0, but {path.name} {error.what}; {error.right}."
+        ) from error.__cause__
+    return with_samples_seen(outcome)
+
+
+class _Wrong(Exception):
+    """What is wrong with an outcome, and what would be right."""
+
+    def __init__(self, what: str, right: str = 'write {"scores": {"zero_shot_top1": 0.41}} there at its end'):
+        self.what, self.right = what, right
+        super().__init__(what)
+
+
+def _parsed(path: Path) -> dict[str, Any]:
+    try:
+        outcome = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise _Wrong("is missing") from None
+    except ValueError as error:
+        raise _Wrong(f"is not JSON ({error})") from error
+    if not isinstance(outcome, dict) or not isinstance(outcome.get("scores"), dict):
+        raise _Wrong('holds no object "scores"')
+    if not isinstance(outcome.get("versions", {}), dict):
+        raise _Wrong('holds "versions" that are no object')
+    return outcome
+
+
+def _numbers(outcome: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """Everything in an outcome that must be a number, by name, but for what is null."""
+    for score, value in outcome["scores"].items():
+        if value is not None:
+            yield f"scores.{score}", value
+    for name in NUMBERS:
+        if outcome.get(name) is not None:
+            yield name, outcome[name]
+
+
+def _check_numbers(outcome: Mapping[str, Any]) -> None:
+    for name, value in _numbers(outcome):
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise _Wrong(f"gives {name} as {value!r}, which is no number")
+
+
+def _not_finite(scores: Mapping[str, float | None]) -> tuple[str, float] | None:
+    """The first score that is no finite number."""
+    return next(
+        ((name, value) for name, value in scores.items() if value is not None and not math.isfinite(value)), None
+    )
+
+
+def _check_ranges(outcome: Mapping[str, Any]) -> None:
+    for name, value in _numbers(outcome):
+        if right := _right_range(name, value):
+            raise _Wrong(f"gives {name} as {value}", right)
+
+
+def _right_range(name: str, value: float) -> str | None:
+    """What would be right in place of a number that cannot be."""
+    if is_fraction(name.removeprefix("scores.")) and not 0 <= value <= 1:
+        return "write a fraction from 0 to 1" + (f", {value / 100:g} for {value:g} %" if 1 < value <= 100 else "")
+    if not name.startswith("scores.") and name != "final_loss" and not 0 <= value < math.inf:
+        return "write a number from 0 on, or leave it out"
+    return None
+
+
+def _check_amounts(outcome: Mapping[str, Any], run: RunFolder) -> None:
+    """A program may have ended a batch of its own rounding from what was asked for."""
+    settings, _ = asked_of(run)
+    steps, batch_size = steps_of(settings), settings["batch_size"]
+    seen = [(name, steps * batch_size, batch_size) for name in ("samples_seen", "samples")]
+    for name, wanted, slack in (*seen, ("steps", steps, 1)):
+        if (value := outcome.get(name)) is not None and abs(value - wanted) > slack:
+            raise _Wrong(
+                f"gives {name} as {value}", f"asked for were {wanted}, give or take a batch: train for so many"
+            )
+
+
+def complete(outcome: Mapping[str, Any], run: RunFolder, attempts: Attempts) -> Result:
+    """The outcome, and where it is silent what flipscale measured or what was asked for."""
+    result = {**_measured(run, attempts), **outcome}
+    data_size = asked_of(run)[0]["data_size"]
+    if data_size is not None and "unique_pairs" not in outcome:
+        result["unique_pairs"] = min(data_size, result["samples_seen"])
+    if result["unique_pairs"] and result["repeats"] is None:
+        result["repeats"] = result["samples_seen"] / result["unique_pairs"]
+    if result["train_seconds"]:
+        result.setdefault("images_per_second", result["samples_seen"] / result["train_seconds"])
+    result.setdefault("gpu_hours", _hours(result["train_seconds"], result["cpu_seconds"], result["devices"]))
+    result["versions"] = {"flipscale": version(), **result["versions"]}
+    return replace(result_from_json(result, run.path), parent=spent_before(parent_of(run)))
+
+
+def _measured(run: RunFolder, attempts: Attempts) -> dict[str, Any]:
+    """What flipscale knows of the training of a program that says nothing."""
+    settings, resources = asked_of(run)
+    on_gpu = torch.cuda.is_available()
+    steps = steps_of(settings)
+    return {
+        "steps": steps,
+        "samples_seen": steps * settings["batch_size"],
+        "unique_pairs": None,
+        "repeats": None,
+        "train_seconds": attempts.seconds,
+        "cpu_seconds": attempts.cpu_seconds or None,
+        "evaluation_seconds": None,
+        "attempts": attempts.attempts,
+        "device": torch.cuda.get_device_name() if on_gpu else "cpu",
+        "devices": (resources.get("gpus") or 1) if on_gpu else torch.get_num_threads(),
+        "peak_memory_bytes": None if on_gpu else attempts.peak_memory_bytes,
+        "started": attempts.started,
+        "finished": time.time(),
+        "final_loss": final_loss(run, steps),
+        "params": None,
+        "corrupt_samples": None,
+        "versions": {},
+    }
+
+
+def _hours(seconds: float | None, cpu_seconds: float | None, devices: int) -> float | None:
+    """As in flipscale's own trainer: on a CPU a device is a core, and its hours are those it worked."""
+    if torch.cuda.is_available() and seconds:
+        return seconds * devices / 3600
+    return (cpu_seconds or seconds or 0) / 3600 or None
+
+
+def final_loss(run: RunFolder, steps: int) -> float | None:
+    """The mean of the losses recorded over the last 5 % of the steps; None if there are none."""
+    records = run.records()[0]
+    losses = [record["loss"] for record in records if record["step"] > 0.95 * steps and record.get("loss") is not None]
+    return sum(losses) / len(losses) if losses else None

@@ -1,0 +1,342 @@
+"""A program of somebody else at work on a run's folder. All that is known here is files and processes."""
+
+import contextlib
+import json
+import math
+import os
+import queue
+import re
+import resource
+import signal
+import socket
+import subprocess
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import IO
+
+from flipscale.inputs.program import no_such_program, not_started, search_path
+from flipscale.run import HEARTBEAT_SECONDS, Doing, Failure, FailureKind, Lease, RunFolder, birth, is_alive
+from flipscale.train.failure import Failed
+from flipscale.train.stop import Stop
+
+GRACE_SECONDS = 45.0
+"""A program that was sent a signal may go on for so long, to write a checkpoint. A local worker is given 60 seconds."""
+
+TAIL = 4
+"""So many of the program's last lines are quoted when it fails."""
+
+_IDLE_TALK = re.compile(r"I\d{4} \d\d:")
+"""What torch logs at the end of a process whose logging is at INFO. It would hide why the process failed."""
+
+KINDS = (FailureKind.OOM, FailureKind.DISK, FailureKind.DATA, FailureKind.DIVERGED, FailureKind.CODE)
+"""What a program may say in error.json that it failed of."""
+
+Say = Callable[[str], None]
+
+
+@dataclass
+class Attempts:
+    """What is known of a run's program over all its attempts; program.json while it trains."""
+
+    started: float
+    attempts: int = 0
+    seconds: float = 0.0
+    cpu_seconds: float = 0.0
+    peak_memory_bytes: int | None = None
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a program ended."""
+
+    code: int
+    """Its exit code; less than 0 for the signal that killed it."""
+    stopped: bool
+    """Whether it was asked to stop."""
+    attempts: Attempts
+    tail: Sequence[str] = field(default=())
+    """Its last lines."""
+
+    def raise_failure(self, name: str, run: RunFolder) -> None:
+        """Raise Failed unless the program ended well, with the kind that it gave itself or that its end shows."""
+        declared = declared_failure(run)
+        if declared is not None:
+            raise Failed(declared)
+        if self.code == 0:
+            return
+        if self.code < 0:
+            end = f"was killed by {signal.Signals(-self.code).name}"
+        else:
+            end = f"ended with exit code {self.code}"
+        hint = ", which is what the system does where memory is short" if self._was_killed else ""
+        quoted = f"It said last: {' | '.join(self.tail)}" if self.tail else "It said nothing."
+        raise Failed(Failure(self._kind, f"{name} {end}{hint}. All of its output is in log.txt. {quoted}"))
+
+    @property
+    def _was_killed(self) -> bool:
+        # A shell that ran the program reports its death by a signal as 128 and the signal.
+        return self.code in (-signal.SIGKILL, 128 + signal.SIGKILL)
+
+    @property
+    def _kind(self) -> FailureKind:
+        """Of what it failed, by its end and its last words."""
+        text = "\n".join(self.tail)
+        if self._was_killed or any(word in text for word in ("MemoryError", "OutOfMemoryError", "out of memory")):
+            return FailureKind.OOM
+        if "No space left on device" in text or "Disk quota exceeded" in text:
+            return FailureKind.DISK
+        return FailureKind.CODE
+
+
+class Program:
+    """A program at work. It leads a session of its own, so that its children are signalled and counted with it."""
+
+    def __init__(self, arguments: Sequence[str], environment: Mapping[str, str]):
+        self.began = time.monotonic()
+        try:
+            self._process = subprocess.Popen(
+                arguments,
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        except (FileNotFoundError, NotADirectoryError):
+            raise no_such_program(arguments[0]) from None
+        except OSError as error:
+            raise not_started(arguments[0], error.strerror) from error
+        self.pid = self._process.pid
+        self.born = birth(self.pid)
+        self.usage: resource.struct_rusage | None = None
+        # Read from the moment it starts: a program whose output nobody takes stands still.
+        self.lines: queue.SimpleQueue[tuple[float, str]] = queue.SimpleQueue()
+        self._reader = threading.Thread(target=self._read, args=(self._process.stdout,), daemon=True)
+        self._reader.start()
+
+    @property
+    def seconds(self) -> float:
+        return time.monotonic() - self.began
+
+    def code(self) -> int | None:
+        """The exit code once the program has ended and what it wrote has been read; None before that."""
+        if self.usage is None:
+            # wait4 tells, unlike Popen's poll, what the program and the children it waited for have used.
+            pid, status, used = os.wait4(self.pid, os.WNOHANG)
+            if not pid:
+                return None
+            self.usage, self._process.returncode = used, os.waitstatus_to_exitcode(status)
+            # What outlives the program holds its output open, and would write into a folder that is no longer its own.
+            self.signal(signal.SIGKILL)
+            self._reader.join(timeout=5)
+        return self._process.returncode
+
+    def signal(self, signum: int) -> None:
+        """Send a signal to the program and its children."""
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self.pid, signum)
+
+    def end(self) -> None:
+        """Leave nothing of it alive."""
+        while self.code() is None:
+            self.signal(signal.SIGKILL)
+            time.sleep(0.01)
+
+    def _read(self, output: IO[bytes]) -> None:
+        with output:
+            for line in output:
+                self.lines.put((time.monotonic(), line.decode(errors="replace").rstrip("\r\n").rpartition("\r")[2]))
+
+
+Heed = Callable[[str, float, Program], None]
+"""Called with each line of a program's output, the time (monotonic) it came, and the program."""
+
+
+def run_program(
+    arguments: Sequence[str],
+    run: RunFolder,
+    lease: Lease,
+    stop: Stop,
+    say: Say,
+    *,
+    environment: Mapping[str, str | None] | None = None,
+    heed: Heed | None = None,
+) -> Ended:
+    """Start a program on the run and stay with it until it has ended.
+
+    Its output goes to log.txt, and each line of it is a sign of life. A signal that comes here is passed on to it and
+    its children; after GRACE_SECONDS they are killed. They are killed too when the lease is lost or `heed` raises:
+    nothing goes on without flipscale.
+
+    environment: what is set for the program, or with None taken from it.
+    """
+    lease.mend_records()
+    _end_leftover(run, say)
+    attempts = known_attempts(run)
+    attempts.attempts += 1
+    say(f"attempt {attempts.attempts}: {' '.join(arguments)}")
+    program = Program(arguments, _environment(run, environment or {}))
+    try:
+        return _Attendance(program, run, lease, attempts, heed).until_its_end(stop, say)
+    finally:
+        program.end()
+
+
+class _Attendance:
+    """Stays with a program: writes down what it says and takes, and passes a signal on."""
+
+    def __init__(self, program: Program, run: RunFolder, lease: Lease, attempts: Attempts, heed: Heed | None):
+        self.program, self.run, self.lease, self.heed = program, run, lease, heed
+        self.attempts, self.before = attempts, Attempts(**asdict(attempts))
+        self.tail: deque[str] = deque(maxlen=TAIL)
+        self.deadline: float | None = None
+        """When it is killed; None unless it was asked to stop."""
+        self.noted = -math.inf
+        self.last_record = run.tail("metrics.jsonl", 64)
+
+    def until_its_end(self, stop: Stop, say: Say) -> Ended:
+        with self.run.open_log() as log:
+            while True:
+                code = self.program.code()
+                self._take_lines(log, seconds=0.1 if code is None else 0.001)
+                if code is not None or time.monotonic() - self.noted > HEARTBEAT_SECONDS:
+                    self._note()
+                if code is not None:
+                    return Ended(code, self.deadline is not None, self.attempts, tuple(self.tail))
+                self._pass_on(stop, say)
+
+    def _take_lines(self, log: IO[str], seconds: float) -> None:
+        for when, line in _waiting(self.program.lines, seconds):
+            log.write(f"{line}\n")
+            self.lease.live()
+            if line.strip() and not _IDLE_TALK.match(line):
+                self.tail.append(line.strip())
+            if self.heed is not None:
+                self.heed(line, when, self.program)
+        log.flush()
+
+    def _note(self) -> None:
+        """Bring program.json and the signs of life up to date. Raises LeaseLost if the run is somebody else's now."""
+        self.noted = time.monotonic()
+        self.lease.fence()
+        if (last := self.run.tail("metrics.jsonl", 64)) != self.last_record:
+            self.last_record = last
+            self.lease.live(Doing.PROGRAM)
+        _count(self.attempts, self.before, self.program)
+        _write(self.lease, self.attempts, self.program)
+
+    def _pass_on(self, stop: Stop, say: Say) -> None:
+        """Pass a signal on to the program, and kill it when it has not ended after GRACE_SECONDS."""
+        program = self.program
+        if stop.signal is not None and self.deadline is None:
+            say(f"passing {stop.name} on to process {program.pid}, which has {GRACE_SECONDS:.0f} s to end")
+            program.signal(stop.signal)
+            self.deadline = time.monotonic() + GRACE_SECONDS
+        if self.deadline is not None and time.monotonic() > self.deadline:
+            program.signal(signal.SIGKILL)
+
+
+def _waiting(lines: queue.SimpleQueue[tuple[float, str]], seconds: float) -> Iterator[tuple[float, str]]:
+    """The lines that are there, or the first that comes within so many seconds."""
+    with contextlib.suppress(queue.Empty):
+        yield lines.get(timeout=seconds)
+        # No more than were there at first: a program that never stops talking must not keep us from all else.
+        for _ in range(lines.qsize()):
+            yield lines.get_nowait()
+
+
+def _environment(run: RunFolder, changes: Mapping[str, str | None]) -> dict[str, str]:
+    environment: dict[str, str | None] = {
+        **os.environ,
+        "FLIPSCALE_RUN": str(run.path.resolve()),
+        "PYTHONUNBUFFERED": "1",
+        "PATH": search_path(),
+        **changes,
+    }
+    return {name: value for name, value in environment.items() if value is not None}
+
+
+def known_attempts(run: RunFolder) -> Attempts:
+    """What is known of the attempts so far; a beginning, if there was none."""
+    try:
+        return Attempts(**json.loads((run.path / "program.json").read_text(encoding="utf-8"))["attempts"])
+    except (FileNotFoundError, ValueError, KeyError, TypeError):
+        return Attempts(started=time.time())
+
+
+def _end_leftover(run: RunFolder, say: Say) -> None:
+    """End the program of an attempt whose flipscale was killed: it may still live, and write."""
+    try:
+        known = json.loads((run.path / "program.json").read_text(encoding="utf-8"))
+        host, pid, born = known["host"], int(known["pid"]), str(known["born"])
+    except (FileNotFoundError, ValueError, KeyError, TypeError):
+        return
+    if host == socket.gethostname() and born and is_alive(pid, born):
+        say(f"ending process {pid}, left over from an attempt whose flipscale was killed")
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(pid, signal.SIGKILL)
+        while is_alive(pid, born):
+            time.sleep(0.05)
+
+
+def _write(lease: Lease, attempts: Attempts, program: Program) -> None:
+    known = {
+        "schema": 1,
+        "host": socket.gethostname(),
+        "pid": program.pid,
+        "born": program.born,
+        "attempts": asdict(attempts),
+    }
+    with lease.replace("program.json") as file:
+        file.write(json.dumps(known, indent=1).encode())
+
+
+def _count(attempts: Attempts, before: Attempts, program: Program) -> None:
+    """Bring what is known of the program up to date."""
+    attempts.seconds = before.seconds + program.seconds
+    if program.usage is None:
+        cpu, memory = usage(program.pid)
+    else:
+        cpu, memory = program.usage.ru_utime + program.usage.ru_stime, 1024 * program.usage.ru_maxrss
+    # Children that it did not wait for were seen while they lived, and are not in what it used at its end.
+    attempts.cpu_seconds = max(attempts.cpu_seconds, before.cpu_seconds + cpu)
+    attempts.peak_memory_bytes = max(attempts.peak_memory_bytes or 0, memory) or None
+
+
+def usage(session: int) -> tuple[float, int]:
+    """CPU seconds of all processes of a session so far, and the peak memory of one in bytes; 0 without /proc."""
+    ticks, memory = 0, 0
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError, ValueError, IndexError):
+            fields = stat.read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
+            if int(fields[3]) == session:
+                # Its own time and that of the children it has waited for.
+                ticks += sum(map(int, fields[11:15]))
+                peak = (
+                    (stat.parent / "status")
+                    .read_text(encoding="utf-8", errors="replace")
+                    .partition("VmHWM:")[2]
+                    .split()
+                )
+                memory = max(memory, 1024 * int(peak[0])) if peak else memory
+    return ticks / os.sysconf("SC_CLK_TCK"), memory
+
+
+def declared_failure(run: RunFolder) -> Failure | None:
+    """What the program itself wrote into error.json."""
+    try:
+        said = json.loads((run.path / "error.json").read_text(encoding="utf-8"))
+        return Failure(FailureKind(said["kind"]) if said["kind"] in KINDS else FailureKind.CODE, str(said["reason"]))
+    except FileNotFoundError:
+        return None
+    except (ValueError, KeyError, TypeError) as error:
+        what = f"is no JSON ({error})" if isinstance(error, ValueError) else "holds no kind and reason"
+        return Failure(
+            FailureKind.CODE,
+            f'The program failed, and its error.json {what}; have it write {{"kind": "diverged", "reason": "..."}}, '
+            f"where the kind is {', '.join(KINDS[:-1])} or {KINDS[-1]}. All of its output is in log.txt.",
+        )

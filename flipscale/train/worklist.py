@@ -1,0 +1,183 @@
+"""The runs of one call of `train`, done one after the other by whoever finds them free."""
+
+import contextlib
+import enum
+import os
+import sys
+import time
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+
+import torch
+
+from flipscale.errors import Diverged, FlipscaleError, LeaseLost, RunFolderError
+from flipscale.plan import processes_of
+from flipscale.run import JOB, Failure, FailureKind, Lease, RunFolder
+from flipscale.train.asked import asked_of, parent_of
+from flipscale.train.crew import Crew, follow
+from flipscale.train.failure import Failed, record, record_stop, say
+from flipscale.train.machine import keep_freed_memory
+from flipscale.train.parents import When, weights_for
+from flipscale.train.stop import Stop, noting_signals, stacks_in_log
+from flipscale.train.trainers.builtin.loop import CHECKPOINT_SECONDS
+from flipscale.train.trainers.builtin.pretrain import pretrain, score_parent
+from flipscale.train.trainers.open_clip.run import run_open_clip
+from flipscale.train.trainers.program.command import run_command
+
+_JUDGED_HERE = (FailureKind.DIVERGED, FailureKind.PARENT)
+"""Failures after which nothing is done in any case, and which other runs do not share."""
+
+LOOK_SECONDS = 1.0
+"""While a parent is trained by another process, it is looked for this often."""
+
+PROGRAMS: dict[str, Callable[[RunFolder, Lease, Stop, Callable[[str], None]], bool]] = {
+    "command": run_command,
+    "open_clip": run_open_clip,
+}
+"""Trainers that are programs of their own, by their name in a run's settings: whether the run was finished."""
+
+
+def train(folders: Sequence[Path], *, checkpoint_seconds: float = CHECKPOINT_SECONDS) -> int:
+    """Do the runs of `folders` one after the other, parents before children, and return the exit code.
+
+    A run that is finished, failed, cancelled, or held by a living process is passed over. The list is gone through
+    until a pass finds nothing to do, so a run whose process died meanwhile is taken up. A child whose parent is held by
+    another process is waited for. The code is 0 if nothing failed here, 1 if something did, and 128 + the signal (143,
+    130, ...) if one came: then the run in hand wrote a checkpoint. With a launcher (FLIPSCALE_JOB) it ends after a
+    failure of which its attendant decides what is done, and is started again.
+    """
+    keep_freed_memory()
+    with noting_signals() as stop, contextlib.closing(Crew(folders)) as crew:
+        if crew.group.rank:
+            return follow(crew.group, stop)
+        worklist = WorkList(folders, stop, crew, checkpoint_seconds)
+        worklist.work()
+    if stop.signal:
+        return 128 + stop.signal
+    return 1 if worklist.failed else 0
+
+
+class _Took(enum.Enum):
+    YES, NO, LATER = range(3)
+
+
+class WorkList:
+    """The runs of one call of `train`."""
+
+    def __init__(self, folders: Sequence[Path], stop: Stop, crew: Crew, checkpoint_seconds: float):
+        self.runs = _parents_first([RunFolder(folder) for folder in folders])
+        self.listed = {run.path.resolve() for run in self.runs}
+        self.failed: set[Path] = set()
+        self.attended = JOB in os.environ
+        self.to_answer = False
+        """Whether something failed here of which the attendant decides what is done before anything else begins."""
+        self.stop = stop
+        self.crew = crew
+        self.checkpoint_seconds = checkpoint_seconds
+
+    def work(self) -> None:
+        found = {_Took.YES}
+        while found & {_Took.YES, _Took.LATER}:
+            if _Took.YES not in found:
+                time.sleep(LOOK_SECONDS)
+            found = set()
+            for run in self.runs:
+                if self.stop.signal or self.crew.is_lost or self.to_answer:
+                    return
+                if run.path not in self.failed:
+                    found.add(self._take(run))
+
+    def _take(self, run: RunFolder) -> _Took:
+        """Do the run if it is there to be done: whether it was. A failure is recorded and added to `failed`."""
+        try:
+            return self._take_if_free(run)
+        except LeaseLost as error:
+            print(error, file=sys.stderr)
+            return _Took.YES
+        except (FlipscaleError, OSError) as error:
+            # The folder itself cannot be read or held, so nothing can be written into it either.
+            self.failed.add(run.path)
+            print(f"{run.id}: {error}", file=sys.stderr)
+            return _Took.NO
+
+    def _take_if_free(self, run: RunFolder) -> _Took:
+        if run.is_over():
+            return _Took.NO
+        if run.asked() is None:
+            raise FlipscaleError(f"{run.path}: there is no run.json, so nothing was asked for; submit the study first.")
+        weights = weights_for(run, self._is_still_to_come)
+        if weights.when is When.LATER:
+            return _Took.LATER
+        with run.hold() as lease:
+            # The one who held it may have finished it between the look above and the taking.
+            if lease is None or run.is_over():
+                return _Took.NO
+            try:
+                if weights.when is When.NEVER:
+                    raise Failed(Failure(FailureKind.PARENT, weights.why))
+                with stacks_in_log(run):
+                    self._do(run, lease)
+            except LeaseLost:
+                self.crew.group.separate()
+                raise
+            except Exception as error:
+                self._record(run, lease, self._end(error))
+            return _Took.YES
+
+    def _is_still_to_come(self, run: RunFolder) -> bool:
+        return run.path.resolve() in self.listed and not run.is_over() and run.path not in self.failed
+
+    def _do(self, run: RunFolder, lease: Lease) -> None:
+        lease.mend_records()
+        settings, resources = asked_of(run)
+        (trainer,) = settings["trainer"]
+        if settings["inference"] != "full":
+            score_parent(run, lease, self.crew.group.device)
+        elif trainer in PROGRAMS:
+            PROGRAMS[trainer](run, lease, self.stop, partial(say, run))
+        else:
+            group = self.crew.group_of(processes_of(resources, torch.cuda.is_available()))
+            group.hand_out(str(run.path.resolve()))
+            pretrain(run, lease, group, self.stop, self.checkpoint_seconds)
+
+    def _record(self, run: RunFolder, lease: Lease, failure: Failure) -> None:
+        # A signal to the whole process group ends what the run had at work as well, a compiler say, and
+        # that raises before the next step sees the signal. The last checkpoint is as good as ever.
+        if self.stop.signal and (failure.trace or failure.kind == FailureKind.NODE):
+            record_stop(run, self.stop.name, failure)
+            return
+        self.failed.add(run.path)
+        record(run, lease, failure)
+        self.to_answer = self.attended and failure.kind not in _JUDGED_HERE
+
+    def _end(self, error: Exception) -> Failure:
+        """Why a run failed, after which the other processes either go on to the next one, or are ended."""
+        group = self.crew.group
+        failure = group.cause(error)
+        group.report(failure)
+        if not isinstance(error, Failed | Diverged):
+            group.separate()
+        if isinstance(error, RuntimeError) and group.is_broken:
+            self.crew.broken = True
+            print("The GPU does nothing more for this process; the runs that are left need another.", file=sys.stderr)
+        if group.apart and not self.crew.joined:
+            self.crew.close()
+        return failure
+
+
+def _parents_first(runs: Sequence[RunFolder]) -> list[RunFolder]:
+    """The runs in their order, but none before its parent. What cannot be read stays where it is."""
+    by_path = {run.path.resolve(): run for run in runs}
+    found: dict[Path, RunFolder] = {}
+
+    def add(run: RunFolder) -> None:
+        with contextlib.suppress(RunFolderError, OSError):
+            parent = parent_of(run)
+            if parent is not None and parent.path.resolve() in by_path:
+                add(by_path[parent.path.resolve()])
+        found.setdefault(run.path.resolve(), run)
+
+    for run in runs:
+        add(run)
+    return list(found.values())

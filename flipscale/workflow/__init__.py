@@ -1,0 +1,16 @@
+"""The steps of a study's life as functions, and `run_study`, which takes all of them. The command line calls these too.
+
+What a step did is its answer; on stderr it says how it goes. Nothing is exported here, as planning loads little and
+drawing loads much: import from the module.
+
+opened.py    a study together with its file and the place of its results
+owner.py     whose results a folder holds
+submitted.py from the plan to finished runs
+collected.py finished runs into tables, and the same rows into MLflow
+drawn.py     figures
+baseline.py  the baseline in the form of the results
+compared.py  the comparison of arms
+fitted.py    scaling laws
+whole.py     all of it: run_study
+talk.py      how the steps speak
+"""

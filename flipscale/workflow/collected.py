@@ -1,0 +1,100 @@
+"""Finished runs into tables, and the same rows into MLflow."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from flipscale import track
+from flipscale.collect import Collected
+from flipscale.collect import collect as collect_runs
+from flipscale.errors import FlipscaleError
+from flipscale.workflow.opened import OpenStudy
+from flipscale.workflow.owner import note_owner
+from flipscale.workflow.talk import say
+
+
+def collect_study(opened: OpenStudy) -> Collected:
+    """Bring results.csv and curves.parquet up to date with the study's runs."""
+    plan, folder = opened.plan, opened.files.folder
+    runs = [{"study": plan.study, **run.to_dict()} for run in plan.runs]
+    found = collect_runs(runs, opened.workspace.results, folder)
+    note_owner(folder, opened.file)
+    for name, problem in found.problems.items():
+        say(f"{name} is left out: {problem}")
+    for name in found.unknown_scores:
+        say(f"the score {name} has no column in results.csv; its points are in curves.parquet")
+    torn = f", {found.torn_lines} torn lines left out" if found.torn_lines else ""
+    unreadable = f", {len(found.problems)} unreadable" if found.problems else ""
+    rows = f"{found.rows} of {len(plan.cells)} runs{unreadable}{torn}"
+    if found.written:
+        say(f"wrote {found.files[0]} ({rows}; {found.read} read, the others have not changed)")
+    else:
+        say(f"{found.files[0]} is as it was ({rows}; none has changed)")
+    return found
+
+
+@dataclass(frozen=True)
+class Tracking:
+    """How MLflow is to be brought up to date."""
+
+    uri: str | None = None
+    """Where MLflow keeps its runs: MLFLOW_TRACKING_URI, or else a SQLite file among the results, if left out."""
+    all_points: bool = False
+    """Send whole curves, not 100 points of each."""
+    models: bool = False
+    """Send trained weights as well."""
+    thoroughly: bool = False
+    """Look at every run in MLflow, and mend what is not as it was written."""
+
+
+@dataclass(frozen=True)
+class Mirroring:
+    """What was done in MLflow."""
+
+    uri: str
+    created: int
+    """Runs."""
+    updated: int
+    unchanged: int
+    look: str
+    """The command that shows them."""
+
+
+def mirror_study(opened: OpenStudy, found: Collected, tracking: Tracking) -> Mirroring | None:
+    """Bring MLflow up to date; None where there is nothing to mirror or MLflow cannot be reached, which is said."""
+    if not found.rows:
+        return None
+    results = opened.workspace.results
+    try:
+        uri = track.settled(tracking.uri, results)
+        done = track.mirror(
+            _mirrored(opened),
+            tracking_uri=uri,
+            artifact_root=opened.workspace.artifacts,
+            all_points=tracking.all_points,
+            models=tracking.models,
+            thoroughly=tracking.thoroughly,
+        )
+    except FlipscaleError as error:
+        # The mirror can always be made again from the files, so a server that is away costs nothing.
+        say(f"MLflow was not written: {error}")
+        return None
+    for left_out in done.left_out:
+        say(left_out)
+    say(f"MLflow: {done.created} runs new, {done.updated} changed, {done.unchanged} as they were")
+    return Mirroring(track.without_secrets(uri), done.created, done.updated, done.unchanged, track.ui_command(uri))
+
+
+def _mirrored(opened: OpenStudy) -> track.Source:
+    study, files = opened.study, opened.files
+    tables = [files.results, files.comparison(".md"), files.comparison(".json"), files.fits]
+    pictures: Sequence[Path] = [*sorted(files.figures.glob("*.png")), *sorted(files.figures.glob("*.html"))]
+    return track.Source(
+        study=study.name,
+        results=files.results,
+        question=study.question,
+        baseline=tuple(study.baseline),
+        files=[path for path in (opened.file, *tables, *pictures) if path.exists()],
+        roots=[opened.file, files.folder, files.figures],
+        runs=opened.workspace.runs,
+    )

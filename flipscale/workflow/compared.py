@@ -1,0 +1,36 @@
+"""The comparison of a study's arms, written for programs and for people."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from flipscale.collect import read_results
+from flipscale.compare import Comparison, compare, measured_scores
+from flipscale.run import replacing, write_json
+from flipscale.workflow.baseline import baseline_of
+from flipscale.workflow.opened import OpenStudy
+
+
+@dataclass(frozen=True)
+class Compared:
+    """A study's comparison, and where it was written."""
+
+    comparison: Comparison
+    json: Path
+    markdown: Path
+
+
+def compare_study(opened: OpenStudy, score: str | None = None) -> Compared:
+    """Compare the study's arms and write what came of it. ResultsError where its results allow no comparison.
+
+    score: the study's own if left out, which report and MLflow show; another one goes into files of its own.
+    """
+    study, files = opened.study, opened.files
+    results = read_results(files.results)
+    comparison = compare(results, baseline=baseline_of(study), axes=opened.axes, score=score or study.score)
+    own = study.score or next(iter(measured_scores(results)), None)
+    other = "" if comparison.score == own else comparison.score
+    compared = Compared(comparison, files.comparison(".json", other), files.comparison(".md", other))
+    write_json(compared.json, comparison.to_dict())
+    with replacing(compared.markdown) as file:
+        file.write(f"# {study.question or study.name}\n\n{comparison.markdown()}".encode())
+    return compared

@@ -1,0 +1,35 @@
+"""The scaling laws of a study that has been run."""
+
+from pathlib import Path
+
+import pandas as pd
+
+from flipscale.compare import pick_score
+from flipscale.errors import ResultsError
+from flipscale.fit.of_study import StudyFits
+from flipscale.fit.of_study import fit_study as fit_results
+from flipscale.run import write_json
+from flipscale.words import count
+from flipscale.workflow.opened import OpenStudy
+from flipscale.workflow.talk import say
+
+
+def fit_study(opened: OpenStudy, results: pd.DataFrame) -> Path | None:
+    """Write the laws of a study that has just been run; None where its runs allow none, which is no fault of theirs."""
+    study, out = opened.study, opened.files.fits
+    try:
+        found = fit_results(results, axes=opened.axes, y=pick_score(results, study.score))
+    except ResultsError:
+        out.unlink(missing_ok=True)  # old fits would pass for those of these runs
+        return None
+    write_fits(out, found, {"study": study.name})
+    return out
+
+
+def write_fits(out: Path, found: StudyFits, source: dict[str, str]) -> None:
+    """Write fits, and say how many. `source` is the study or table that they are of."""
+    out.parent.mkdir(parents=True, exist_ok=True)
+    write_json(out, found.to_dict(source))
+    used = {row for fit in found.fits for row in fit.used}
+    left_out = {row for fit in found.fits for row in fit.left_out} - used
+    say(f"wrote {out} ({count(len(found.fits), 'fit')}, {len(used)} runs used, {len(left_out)} left out)")

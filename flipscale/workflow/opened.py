@@ -1,0 +1,78 @@
+"""A study that somebody works with: what its file says, its plan, and where its results and figures are."""
+
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+from flipscale.plan import Plan
+from flipscale.plan import plan as plan_study
+from flipscale.run import write_json
+from flipscale.study import Study, read_study
+from flipscale.words import count, hours
+from flipscale.workflow.owner import check_owner, note_owner
+from flipscale.workflow.talk import say
+from flipscale.workspace import StudyFiles, Workspace, usual_results
+
+
+@dataclass(frozen=True)
+class OpenStudy:
+    """A study, the file it was read from, and the workspace that its results are in."""
+
+    file: Path
+    study: Study
+    workspace: Workspace = field(default_factory=Workspace)
+
+    @cached_property
+    def plan(self) -> Plan:
+        """Every run of the study with its cost."""
+        return plan_study(self.study)
+
+    @property
+    def files(self) -> StudyFiles:
+        return self.workspace.study(self.study.name)
+
+    @property
+    def axes(self) -> list[str]:
+        return [axis.name for axis in self.study.axes]
+
+    @property
+    def arguments(self) -> str:
+        """What another command needs to be told to look at the same runs."""
+        if self.workspace.results == usual_results():
+            return str(self.file)
+        return f"{self.file} --results {self.workspace.results}"
+
+
+def open_study(file: str | Path, workspace: Workspace) -> OpenStudy:
+    """Read a study. FlipscaleError where another study's results are in its folder."""
+    opened = OpenStudy(Path(file), read_study(file), workspace)
+    check_owner(opened.files.folder, opened.file)
+    return opened
+
+
+def write_plan(opened: OpenStudy) -> None:
+    """Write plan.json, and say where."""
+    say_folder(opened)
+    files = opened.files
+    files.folder.mkdir(parents=True, exist_ok=True)
+    note_owner(files.folder, opened.file)
+    write_json(files.plan, opened.plan.to_dict(), rows="runs")
+
+
+def say_folder(opened: OpenStudy) -> None:
+    """Name the results folder in use: from another working directory it is another one."""
+    folder = opened.files.folder.resolve()
+    new = "" if folder.exists() else " (new; --results or FLIPSCALE_RESULTS names another)"
+    say(f"results folder: {folder}{new}")
+
+
+def cost_in_words(plan: Plan) -> str:
+    """What a plan costs, in a line."""
+    total = plan.total
+    runs = count(total.runs, "run")
+    return f"{runs}, {total.train_flops:.2e} FLOPs, {hours(total.gpu_hours)} {plan.hours_unit}"
+
+
+def say_warnings(plan: Plan) -> None:
+    for warning in plan.warnings:
+        say(f"warning: {warning}")

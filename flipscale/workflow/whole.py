@@ -1,0 +1,114 @@
+"""All of a study in one call: plan, check, submit, wait, collect, fit, plot, compare, report, MLflow."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+from flipscale.compare import Comparison
+from flipscale.errors import FlipscaleError, ResultsError
+from flipscale.launch import Launcher, launcher_named
+from flipscale.launch.local import LocalLauncher
+from flipscale.report import write_report
+from flipscale.workflow.collected import Mirroring, Tracking, collect_study, mirror_study
+from flipscale.workflow.compared import Compared, compare_study
+from flipscale.workflow.drawn import draw_study
+from flipscale.workflow.fitted import fit_study
+from flipscale.workflow.opened import OpenStudy, open_study
+from flipscale.workflow.submitted import submit_study, wait_for
+from flipscale.workflow.talk import say
+from flipscale.workspace import StudyFiles, Workspace
+
+
+@dataclass(frozen=True)
+class StudyOutcome:
+    """What `run_study` did."""
+
+    opened: OpenStudy
+    rows: int
+    """Rows of the results table: finished runs."""
+    unfinished: int
+    """Runs of the plan that have not finished."""
+    figures: tuple[Path, ...] | None
+    """The files that were drawn; None where these runs allow no figure at all."""
+    compared: Compared | None
+    """None where these runs cannot be compared, as without a baseline among them."""
+    fits: Path | None
+    """None where no law can be fitted to these runs."""
+    mlflow: Mirroring | None
+    """None where MLflow was not written."""
+
+    @property
+    def files(self) -> StudyFiles:
+        """Where the study's tables, figures and page are."""
+        return self.opened.files
+
+    @property
+    def comparison(self) -> Comparison | None:
+        return self.compared.comparison if self.compared else None
+
+
+def run_study(
+    file: str | Path,
+    workspace: Workspace | None = None,
+    *,
+    launcher: str | Launcher = "local",
+    check: bool = True,
+    tracking: Tracking | None = Tracking(),  # noqa: B008  it is frozen
+) -> StudyOutcome:
+    """Do all of a study: plan, submit, wait, collect, fit, plot, compare, report. What has finished is not done again.
+
+        import flipscale
+        flipscale.run_study("studies/quickstart.yaml").comparison
+
+    workspace: where results and figures go; results/ (or FLIPSCALE_RESULTS) and plots/ if left out.
+    launcher: "local", "slurm", "ray", or a launcher for this workspace's results.
+    check: look at the data, checkpoints and programs that runs need before anything starts on this machine.
+    tracking: how to mirror to MLflow; None leaves it alone.
+
+    Raises FlipscaleError where nothing can be started or no run has finished. Runs that failed are counted in
+    `unfinished`.
+    """
+    workspace = workspace or Workspace()
+    if isinstance(launcher, str):
+        launcher = launcher_named(launcher, workspace.results)
+    opened = open_study(file, workspace)
+    submission = submit_study(opened, launcher, look_first=check and isinstance(launcher, LocalLauncher))
+    unfinished = wait_for(opened, submission)
+    found = collect_study(opened)
+    if not found.rows:
+        raise FlipscaleError(f"No run of {opened.file} has finished; see flipscale status {opened.arguments}.")
+    fits = fit_study(opened, found.results)
+    drawn = _unless_impossible(lambda: draw_study(opened), "no figure is drawn")
+    if drawn:
+        say(f"wrote {len(drawn.files)} files to {opened.files.figures}/")
+    compared = _unless_impossible(lambda: compare_study(opened), "nothing is compared")
+    if compared:
+        say(f"wrote {compared.json} and {compared.markdown}")
+    else:
+        for suffix in (".json", ".md"):
+            opened.files.comparison(suffix).unlink(missing_ok=True)  # would pass for a comparison of these runs
+    report = write_report(opened.study, opened.plan, opened.file, workspace.results, workspace.plots)
+    say(f"wrote {report.path} ({report.size / 1e6:.1f} MB); open it in a browser")
+    mirrored = mirror_study(opened, found, tracking) if tracking else None
+    return StudyOutcome(
+        opened,
+        rows=found.rows,
+        unfinished=unfinished,
+        figures=drawn.files if drawn else None,
+        compared=compared,
+        fits=fits,
+        mlflow=mirrored,
+    )
+
+
+_Answer = TypeVar("_Answer")
+
+
+def _unless_impossible(step: Callable[[], _Answer], without: str) -> _Answer | None:
+    """What a step answers; None where the results do not allow it, and the reason is said."""
+    try:
+        return step()
+    except ResultsError as error:
+        say(f"{without}: {error}")
+        return None

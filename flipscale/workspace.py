@@ -1,0 +1,86 @@
+"""Where everything is: the only place that knows the names of folders and files that stages hand to each other.
+
+    Workspace().study("mask").results      results/mask/results.csv
+    Workspace().run("r-0123456789")        results/runs/r-0123456789
+
+The files inside a run's folder belong to `flipscale.run`, those inside a launcher's folder to that launcher.
+"""
+
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+
+RUNS = "runs"
+"""The folder of all runs, below the results root. Studies share it."""
+
+RESULTS_TABLE = "results.csv"
+CURVES_TABLE = "curves.parquet"
+
+
+def usual_results() -> Path:
+    """The results root where none is named: FLIPSCALE_RESULTS, or else results/."""
+    return Path(os.environ.get("FLIPSCALE_RESULTS", "results"))
+
+
+USUAL_PLOTS = Path("plots")
+
+
+@dataclass(frozen=True)
+class StudyFiles:
+    """The files of one study. None of them needs to exist."""
+
+    folder: Path
+    """Its tables: results/NAME."""
+    figures: Path
+    """Its figures and its page: plots/NAME."""
+
+    @property
+    def plan(self) -> Path:
+        return self.folder / "plan.json"
+
+    @property
+    def results(self) -> Path:
+        return self.folder / RESULTS_TABLE
+
+    @property
+    def curves(self) -> Path:
+        return self.folder / CURVES_TABLE
+
+    @property
+    def fits(self) -> Path:
+        return self.folder / "fits.json"
+
+    @property
+    def report(self) -> Path:
+        return self.figures / "report.html"
+
+    def comparison(self, suffix: str, score: str = "") -> Path:
+        """comparison.json or .md; that of another score than the study's own has a name of its own."""
+        return self.folder / (f"comparison-{score}{suffix}" if score else f"comparison{suffix}")
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """The two roots under which flipscale writes."""
+
+    results: Path = field(default_factory=usual_results)
+    plots: Path = USUAL_PLOTS
+
+    @property
+    def runs(self) -> Path:
+        return self.results / RUNS
+
+    def run(self, run_id: str) -> Path:
+        return self.runs / run_id
+
+    def study(self, name: str) -> StudyFiles:
+        return StudyFiles(self.results / name, self.plots / name)
+
+    def plans(self) -> list[Path]:
+        """plan.json of every study that was planned here."""
+        return sorted(self.results.glob("*/plan.json"))
+
+    @property
+    def artifacts(self) -> Path:
+        """What MLflow keeps of runs where its database is a file among the results."""
+        return self.results / "mlartifacts"

@@ -1,0 +1,61 @@
+"""A study from a program instead of the command line."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+import flipscale
+from flipscale import Workspace
+from flipscale.workspace import StudyFiles
+
+STUDY = """\
+schema: 1
+question: Does a program get what the command line prints?
+base: {data: shapes, model: ViT-w16d1-4, text_length: 16, batch_size: 32, lr: 1e-3, samples: 320}
+axes:
+  mask_ratio: [0, 0.5]
+evaluation: {images: 100}
+"""
+
+
+def test_a_workspace_owns_every_path() -> None:
+    workspace = Workspace(Path("r"), Path("p"))
+    files = workspace.study("mask")
+    assert (workspace.run("a-1"), workspace.artifacts) == (Path("r/runs/a-1"), Path("r/mlartifacts"))
+    assert files == StudyFiles(Path("r/mask"), Path("p/mask"))
+    tables = [files.plan, files.results, files.curves, files.fits, files.report]
+    assert [path.name for path in tables] == ["plan.json", "results.csv", "curves.parquet", "fits.json", "report.html"]
+    assert files.comparison(".md") == Path("r/mask/comparison.md")
+    assert files.comparison(".json", "top5") == Path("r/mask/comparison-top5.json")
+
+
+def test_a_workspace_without_names_is_where_the_command_line_writes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("FLIPSCALE_RESULTS", raising=False)
+    assert Workspace() == Workspace(Path("results"), Path("plots"))
+    monkeypatch.setenv("FLIPSCALE_RESULTS", "/elsewhere")
+    assert Workspace().results == Path("/elsewhere")
+
+
+@pytest.mark.slow
+def test_run_study_does_all_that_run_does(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "mask.yaml"
+    file.write_text(STUDY)
+    workspace = Workspace(tmp_path / "results", tmp_path / "plots")
+    done = flipscale.run_study(file, workspace, tracking=None)
+    assert (done.rows, done.unfinished, done.mlflow) == (2, 0, None)
+    assert done.comparison is not None
+    assert done.comparison.pairs
+    assert json.loads(done.files.comparison(".json").read_text())["y"] == done.comparison.score
+    assert done.figures
+    assert all(path.exists() for path in done.figures)
+    assert done.files.report.exists()
+    assert len(done.files.results.read_text().splitlines()) == 3
+    assert not (workspace.results / "mlflow.db").exists()
+    out, talk = capfd.readouterr()
+    assert out == ""
+    assert "2 of 2 finished" in talk
+
+    again = flipscale.run_study(file, workspace, tracking=None)
+    assert again.comparison == done.comparison
+    assert "submitted 0 runs, left alone 2 finished" in capfd.readouterr().err
