@@ -17,7 +17,6 @@ import functools
 import importlib.util
 import json
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -27,6 +26,9 @@ from flipscale.errors import FlipscaleError, did_you_mean
 FAMILY_EXAMPLE = "ViT-w48d3-4"
 _FAMILY = re.compile(r"ViT-w([1-9]\d*)d([1-9]\d*)-([1-9]\d*)")
 _HEAD_WIDTH = 16
+
+Config = dict[str, Any]
+"""A model as open_clip's JSON says it."""
 
 
 @dataclass(frozen=True)
@@ -73,13 +75,13 @@ class Architecture:
     config_json: str = field(repr=False)
 
     @property
-    def open_clip_config(self) -> dict[str, Any]:
+    def open_clip_config(self) -> Config:
         """The model's open_clip configuration, a new dict at each call: embed_dim, vision_cfg, text_cfg, ...
 
         It holds the arguments of open_clip's CLIP; if it has a true `custom_text`, which is no argument, of
         CustomTextCLIP.
         """
-        config: dict[str, Any] = json.loads(self.config_json)
+        config: Config = json.loads(self.config_json)
         return config
 
     def tokens(self, mask_ratio: float) -> int:
@@ -133,12 +135,12 @@ def known_models() -> tuple[str, ...]:
     return tuple(name for name, file in sorted(_stock_files().items()) if _refusal(_read(file)) is None)
 
 
-def _config(name: str) -> dict[str, Any]:
+def _config(name: str) -> Config:
     """The open_clip configuration of the model called `name`, a new dict at each call."""
     return _family_config(name) or _stock_config(name)
 
 
-def _shape(name: str, config: Mapping[str, Any]) -> Architecture:
+def _shape(name: str, config: Config) -> Architecture:
     # What a configuration leaves out has the defaults of open_clip's CLIPVisionCfg and CLIPTextCfg.
     vision, text = config["vision_cfg"], config["text_cfg"]
     image_width, text_width = vision.get("width", 768), text.get("width", 512)
@@ -169,7 +171,7 @@ def _shape(name: str, config: Mapping[str, Any]) -> Architecture:
     )
 
 
-def _family_config(name: str) -> dict[str, Any] | None:
+def _family_config(name: str) -> Config | None:
     match = _FAMILY.fullmatch(name)
     if match is None:
         return None
@@ -207,7 +209,7 @@ def _family_config(name: str) -> dict[str, Any] | None:
     }
 
 
-def _stock_config(name: str) -> dict[str, Any]:
+def _stock_config(name: str) -> Config:
     files = _stock_files()
     if name not in files:
         raise FlipscaleError(
@@ -241,7 +243,7 @@ _COUNTED = {
 """What a tower's configuration may say. Anything else, such as attentional_pool, adds what `cost` does not count."""
 
 
-def _refusal(config: Mapping[str, Any]) -> str | None:
+def _refusal(config: Config) -> str | None:
     """Why flipscale cannot mask or count this model, or None if it can."""
     vision, text = config["vision_cfg"], config["text_cfg"]
     if "multimodal_cfg" in config:
@@ -267,6 +269,6 @@ def _stock_files() -> dict[str, Path]:
     return {file.stem: file for file in Path(spec.submodule_search_locations[0], "model_configs").glob("*.json")}
 
 
-def _read(file: Path) -> dict[str, Any]:
-    config: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+def _read(file: Path) -> Config:
+    config: Config = json.loads(file.read_text(encoding="utf-8"))
     return config

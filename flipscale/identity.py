@@ -19,6 +19,9 @@ from flipscale.words import exact
 RECIPE = 1
 """Version of what training does with the same settings. It is part of every id: raise it and all runs are new ones."""
 
+Json = dict[str, Any]
+"""What JSON can hold, by name."""
+
 _ONE_OF = (DATASET, EVALUATION_SET, TRAINER)
 _KEYS: Mapping[type | None, Keys] = {
     **{keys.record: keys for keys in (EVALUATION, TUNING, RECONSTRUCTION, INIT)},
@@ -86,7 +89,7 @@ def run_id(settings: Settings) -> str:
     return id_of(settings, identity(settings))
 
 
-def id_of(settings: Settings, known: Mapping[str, Any]) -> str:
+def id_of(settings: Settings, known: Json) -> str:
     """The name of the run with these settings, whose identity is `known`."""
     digest = hashlib.sha256(
         json.dumps({"recipe": RECIPE, **known}, sort_keys=True, separators=(",", ":")).encode()
@@ -126,12 +129,12 @@ def differences(first: Settings, second: Settings) -> dict[str, tuple[Any, Any]]
 # Identity
 
 
-def identity(settings: Settings) -> dict[str, Any]:
+def identity(settings: Settings) -> Json:
     """The settings that make an id, as JSON: those that differ from their defaults, and no paths.
 
     Leaving out defaults is what keeps old ids when a setting is added whose default means 'as before'.
     """
-    found: dict[str, Any] = {}
+    found: Json = {}
     for name, setting in SETTINGS.items():
         if setting.needs and getattr(settings, setting.needs) == SETTINGS[setting.needs].default:
             continue
@@ -157,25 +160,25 @@ def _told_apart(name: str, settings: Settings) -> tuple[Any, Any]:
     return plain(getattr(settings, name)), plain(SETTINGS[name].default)
 
 
-def _options(record: object) -> dict[str, Any]:
+def _options(record: object) -> Json:
     """The options of a record that can change a result and differ from their defaults."""
     options = _KEYS[type(record)].options
     values = {name: plain(getattr(record, name)) for name, option in options.items() if not option.place}
     return {name: value for name, value in values.items() if value != options[name].default}
 
 
-def _of_kind(record: Any) -> dict[str, Any]:
+def _of_kind(record: Any) -> Json:
     """What is of one kind, without its paths and without what is at its default."""
     return {record.kind: _options(record)}
 
 
-def _of_data(data: DataSet | EvaluationSet) -> dict[str, Any]:
+def _of_data(data: DataSet | EvaluationSet) -> Json:
     if isinstance(data, WebDataset):
         return {data.kind: data.name or f"{dataset_name(data)}/{data.urls.rpartition('/')[2]}"}
     return _of_kind(data)
 
 
-def _of_evaluation(evaluation: Evaluation, data: DataSet) -> dict[str, Any]:
+def _of_evaluation(evaluation: Evaluation, data: DataSet) -> Json:
     """An evaluation without what is at its default; the end of the schedule is always evaluated, said or not."""
     defaults = {name: option.default for name, option in EVALUATION.options.items()}
     found = {
@@ -197,7 +200,7 @@ def _of_evaluation(evaluation: Evaluation, data: DataSet) -> dict[str, Any]:
     return found
 
 
-def _of_set(evaluated: EvaluationSet, probed: bool) -> dict[str, Any]:
+def _of_set(evaluated: EvaluationSet, probed: bool) -> Json:
     options = _options(evaluated)
     options.pop("urls", None)
     trains = (isinstance(evaluated, FolderSet) and evaluated.train) or (

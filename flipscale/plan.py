@@ -1,14 +1,13 @@
 """Plan, Run: every run of a study, its identity, parents and cost. Data in, data out: nothing here touches a disk."""
 
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any
 
 from flipscale.cell import Cell, write_cell
 from flipscale.cost import Cost, cost
 from flipscale.errors import PlanError, did_you_mean
 from flipscale.identity import (
     RECIPE,
+    Json,
     dataset_name,
     id_of,
     identity,
@@ -23,6 +22,7 @@ from flipscale.settings import Budget, Resources, Settings
 from flipscale.study import SETTINGS, Axis, Study, cells
 from flipscale.study.document import Complaints
 from flipscale.study.expression import plain_value
+from flipscale.study.study import Values
 from flipscale.words import device_hours
 
 
@@ -41,7 +41,7 @@ class Run:
     """
     resources: Resources = field(hash=False)
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> Json:
         """The run as `plan --json` gives it. Of its cost `samples` is the old name of `samples_seen`."""
         return {
             "id": self.id,
@@ -132,7 +132,7 @@ class Plan:
             "later, it makes them new runs."
         ]
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> Json:
         return {"study": self.study, "runs": [run.to_dict() for run in self.runs], "total": asdict(self.total)}
 
 
@@ -148,7 +148,7 @@ def plan(study: Study) -> Plan:
     varied = _varied(study)
     # An identity takes longer than all else here, and the seeds of a cell share all of it but the seed.
     no_seed = SETTINGS["seed"].default
-    seedless: dict[str, tuple[dict[str, Any], Cell]] = {}
+    seedless: dict[str, tuple[Json, Cell]] = {}
     ids: dict[int, str] = {}
     names: dict[str, Cell] = {}
     for cell in study.cells:
@@ -185,7 +185,7 @@ def plan(study: Study) -> Plan:
     return Plan(study.name, tuple(runs.values()), study.budget)
 
 
-def plan_at(study: Study, at: Mapping[str, Any]) -> Plan:
+def plan_at(study: Study, at: Values) -> Plan:
     """The plan of one more cell of the study: its base and couplings with these settings, constraints aside.
 
     Texts are read as in a study file: 12.8B, ViT-H-14. Raises PlanError for a setting that is unknown or cannot be had,

@@ -54,7 +54,7 @@ _LARGEST = 1e30
 ARITHMETIC = "arithmetic over settings, as in 256 / (1 - mask_ratio)"
 CONDITION = "a condition such as mask_ratio <= 0.5 or model == 'ViT-B-16'"
 
-Evaluate = Callable[[Mapping[str, Any]], Any]
+Evaluate = Callable[[Mapping[str, object]], Any]
 
 
 class ExpressionError(ValueError):
@@ -69,7 +69,7 @@ class Expression:
     names: frozenset[str]
     evaluate: Evaluate
 
-    def __call__(self, settings: Mapping[str, Any]) -> Any:
+    def __call__(self, settings: Mapping[str, object]) -> Any:
         """The value for these settings. Raises ExpressionError where arithmetic has no answer."""
         try:
             value = self.evaluate(settings)

@@ -21,6 +21,9 @@ _TOO_MANY = 1e18
 Complain = Callable[[Path_, str], None]
 """Takes where in the document a value stands and what is wrong with it."""
 
+JsonSchema = dict[str, Any]
+"""A JSON Schema, or a part of one."""
+
 INVALID = object()
 """What a kind answers for a value that it has complained about."""
 
@@ -30,7 +33,7 @@ class Kind(Protocol):
 
     def read(self, value: Any, at: Path_, complain: Complain) -> Any: ...
 
-    def schema(self) -> dict[str, Any]: ...
+    def schema(self) -> JsonSchema: ...
 
 
 @dataclass(frozen=True)
@@ -61,7 +64,7 @@ class Count:
             return INVALID
         return number
 
-    def schema(self) -> dict[str, Any]:
+    def schema(self) -> JsonSchema:
         return {
             "anyOf": [
                 {"type": "number", "minimum": self.least},
@@ -76,7 +79,7 @@ class Compute:
 
     flops: float
 
-    def samples(self, settings: Mapping[str, Any]) -> int:
+    def samples(self, settings: Mapping[str, object]) -> int:
         """The samples that they pay for with these settings. Raises FlipscaleError where these have no cost."""
         return round(self.flops / flops_per_sample(SimpleNamespace(**settings)))
 
@@ -98,7 +101,7 @@ class Schedule:
             return INVALID
         return Compute(flops)
 
-    def schema(self) -> dict[str, Any]:
+    def schema(self) -> JsonSchema:
         of_flops = {"type": "string", "pattern": r"^\s*\d+(\.\d+)?([eE]\+?\d+)?\s*FLOPs\s*$"}
         return {"anyOf": [*Count().schema()["anyOf"], of_flops]}
 
@@ -128,8 +131,8 @@ class Number:
         high = f"{'below' if self.below else 'up to'} {self.most:g}" if math.isfinite(self.most) else ""
         return f"a number {low} {high}".rstrip().replace("  ", " ")
 
-    def schema(self) -> dict[str, Any]:
-        schema: dict[str, Any] = {"type": "number"}
+    def schema(self) -> JsonSchema:
+        schema: JsonSchema = {"type": "number"}
         if math.isfinite(self.least):
             schema["exclusiveMinimum" if self.above else "minimum"] = self.least
         if math.isfinite(self.most):
@@ -154,7 +157,7 @@ class Duration:
             return INVALID
         return seconds
 
-    def schema(self) -> dict[str, Any]:
+    def schema(self) -> JsonSchema:
         span = {"type": "string", "pattern": r"^\s*\d+(\.\d+)?\s*[smhd]\s*$"}
         return {"anyOf": [span, {"enum": ["never"]}]} if self.never else span
 
@@ -169,7 +172,7 @@ class Flag:
             return INVALID
         return value
 
-    def schema(self) -> dict[str, Any]:
+    def schema(self) -> JsonSchema:
         return {"type": "boolean"}
 
 
@@ -190,7 +193,7 @@ class Text:
             return INVALID
         return value
 
-    def schema(self) -> dict[str, Any]:
+    def schema(self) -> JsonSchema:
         text = {"type": "string", "minLength": 1} | ({"pattern": re.escape(self.holds)} if self.holds else {})
         return {"anyOf": [text, {"enum": list(self.names)}]} if self.names else text
 
@@ -208,7 +211,7 @@ class Choice:
             return INVALID
         return value
 
-    def schema(self) -> dict[str, Any]:
+    def schema(self) -> JsonSchema:
         return {"enum": list(self.names)}
 
 
@@ -225,7 +228,7 @@ class ScoreName:
             return INVALID
         return value
 
-    def schema(self) -> dict[str, Any]:
+    def schema(self) -> JsonSchema:
         return {
             "anyOf": [{"enum": list(self.names)}, {"type": "string", "pattern": rf"^\w+\.({'|'.join(self.names)})$"}]
         }
@@ -246,7 +249,7 @@ class ModelName:
             return INVALID
         return value
 
-    def schema(self) -> dict[str, Any]:
+    def schema(self) -> JsonSchema:
         return {"anyOf": [{"enum": list(known_models())}, {"type": "string", "pattern": r"^ViT-w\d+d\d+-\d+$"}]}
 
 
@@ -259,7 +262,7 @@ class Maybe:
     def read(self, value: Any, at: Path_, complain: Complain) -> Any:
         return None if value is None else self.kind.read(value, at, complain)
 
-    def schema(self) -> dict[str, Any]:
+    def schema(self) -> JsonSchema:
         return {"anyOf": [{"type": "null"}, self.kind.schema()]}
 
 
@@ -279,7 +282,7 @@ class ListOf:
         items = [self.kind.read(item, (*at, index), complain) for index, item in enumerate(value)]
         return INVALID if INVALID in items else items
 
-    def schema(self) -> dict[str, Any]:
+    def schema(self) -> JsonSchema:
         return {"anyOf": [self.kind.schema(), {"type": "array", "minItems": 1, "items": self.kind.schema()}]}
 
 
@@ -293,7 +296,7 @@ class Either:
     def read(self, value: Any, at: Path_, complain: Complain) -> Any:
         return (self.many if isinstance(value, list) else self.text).read(value, at, complain)
 
-    def schema(self) -> dict[str, Any]:
+    def schema(self) -> JsonSchema:
         return {"anyOf": [self.text.schema(), self.many.schema()]}
 
 
@@ -333,7 +336,7 @@ class Keys:
             if key not in self.options:
                 complain((*at, key), f"unknown key '{key}' in {self.noun}; {did_you_mean(key, self.options)}")
                 good = False
-        read: dict[str, Any] = {}
+        read: dict[str, object] = {}
         for key, option in self.options.items():
             if key in value:
                 read[key] = option.kind.read(value[key], (*at, key), complain)
@@ -346,9 +349,9 @@ class Keys:
             return INVALID
         return read if self.record is None else self.record(**read)
 
-    def schema(self) -> dict[str, Any]:
+    def schema(self) -> JsonSchema:
         keys = {name: {"description": option.says, **option.kind.schema()} for name, option in self.options.items()}
-        schema: dict[str, Any] = {"type": "object", "additionalProperties": False, "properties": keys}
+        schema: JsonSchema = {"type": "object", "additionalProperties": False, "properties": keys}
         required = [name for name, option in self.options.items() if option.required]
         if required:
             schema["required"] = required
@@ -366,7 +369,7 @@ class MapOf:
         if not isinstance(value, dict):
             complain(at, f"{show(value)} gives no names; write {{name: {self.noun}}}")
             return INVALID
-        read: dict[str, Any] = {}
+        read: dict[str, object] = {}
         for name, one in value.items():
             if not re.fullmatch(r"[A-Za-z]\w*", str(name)):
                 complain((*at, name), f"{show(name)} is no name; write letters, digits and _, a letter first")
@@ -374,7 +377,7 @@ class MapOf:
             read[name] = self.kind.read(one, (*at, name), complain)
         return INVALID if INVALID in read.values() else read
 
-    def schema(self) -> dict[str, Any]:
+    def schema(self) -> JsonSchema:
         return {
             "type": "object",
             "propertyNames": {"pattern": r"^[A-Za-z]\w*$"},
@@ -404,7 +407,7 @@ class OneOf:
             return INVALID
         return self.options[name].read(options, (*at, name), complain)
 
-    def schema(self) -> dict[str, Any]:
+    def schema(self) -> JsonSchema:
         bare = {"enum": list(self.options)}
         full = [
             {"type": "object", "additionalProperties": False, "required": [name], "properties": {name: keys.schema()}}

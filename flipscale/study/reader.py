@@ -16,7 +16,7 @@ from flipscale.study.keys import DESIGN_ALL, SCHEMA, TOP
 from flipscale.study.kinds import INVALID, Compute, show
 from flipscale.study.recipes import RECIPES, Recipe
 from flipscale.study.settings import SETTINGS
-from flipscale.study.study import Axis, Condition, Coupling, Study
+from flipscale.study.study import Axis, Condition, Coupling, Study, Values
 
 
 def read_study(path: str | Path) -> Study:
@@ -153,7 +153,7 @@ class _Checker:
         value = option.kind.read(self.document.data[key], (key,), self.complain)
         return option.default if value is INVALID else value
 
-    def _mapping(self, key: str) -> dict[str, Any]:
+    def _mapping(self, key: str) -> Values:
         value = self.document.data.get(key)
         if value is None:
             return {}
@@ -162,7 +162,7 @@ class _Checker:
             return {}
         return value
 
-    def _settings(self, key: str, given: Mapping[str, Any]) -> dict[str, Any]:
+    def _settings(self, key: str, given: Values) -> Values:
         """The settings in the mapping under `key`, read by their kinds."""
         read = {}
         for name, value in given.items():
@@ -213,7 +213,7 @@ class _Checker:
         return tuple(read)
 
     def _couplings(
-        self, base: Mapping[str, Any], axes: Mapping[str, Axis], varied: set[str], recipe: Recipe
+        self, base: Values, axes: Mapping[str, Axis], varied: set[str], recipe: Recipe
     ) -> tuple[Coupling, ...]:
         """The study's couplings, and the rules of its recipe and of settings, where the study says nothing itself.
 
@@ -307,7 +307,7 @@ class _Checker:
             return None
         return expression
 
-    def _design(self, base: Mapping[str, Any], axes: Mapping[str, Axis]) -> dict[str, tuple[Axis, ...]]:
+    def _design(self, base: Values, axes: Mapping[str, Axis]) -> dict[str, tuple[Axis, ...]]:
         full = {"full": tuple(axes.values())}
         design = self.document.data.get("design", "full")
         if design == "full":
@@ -334,9 +334,7 @@ class _Checker:
         )
         return full
 
-    def _one_at_a_time(
-        self, base: Mapping[str, Any], axes: Mapping[str, Axis], cross: list[Any]
-    ) -> dict[str, tuple[Axis, ...]]:
+    def _one_at_a_time(self, base: Values, axes: Mapping[str, Axis], cross: list[Any]) -> dict[str, tuple[Axis, ...]]:
         """A grid an axis: that axis and the crossed ones vary, the others stay at the base, which must say where."""
         crossed = [name for name in axes if name in (*cross, "seed")]
         for name in axes:
@@ -348,7 +346,7 @@ class _Checker:
             "full": tuple(axes.values())
         }
 
-    def _grid(self, name: str, grid: Any, base: Mapping[str, Any], axes: Mapping[str, Axis]) -> tuple[Axis, ...]:
+    def _grid(self, name: str, grid: Any, base: Values, axes: Mapping[str, Axis]) -> tuple[Axis, ...]:
         at: Path_ = ("design", "grids", name)
         if not isinstance(grid, dict):
             self.complain(at, f"{show(grid)} gives no axes; write {name}: {{axis: [values]}}, or axis: all")
@@ -376,7 +374,7 @@ class _Checker:
                 self.complain(at, f"'{name}' has no '{axis}', and neither has base; add it to one of them")
         return tuple(found)
 
-    def _baseline(self, axes: Mapping[str, Axis]) -> dict[str, Any]:
+    def _baseline(self, axes: Mapping[str, Axis]) -> Values:
         if "baseline" not in self.document.data and "mask_ratio" in axes and 0.0 in axes["mask_ratio"].values:
             return {"mask_ratio": 0.0}
         baseline = self._settings("baseline", self._mapping("baseline"))
@@ -403,8 +401,8 @@ class _Checker:
         return study
 
 
-def _all_equal(wanted: Mapping[str, Any]) -> Callable[[Mapping[str, Any]], bool]:
-    def equal(settings: Mapping[str, Any]) -> bool:
+def _all_equal(wanted: Values) -> Callable[[Values], bool]:
+    def equal(settings: Values) -> bool:
         return all(
             settings[name] == (value.samples(settings) if isinstance(value, Compute) else value)
             for name, value in wanted.items()

@@ -6,14 +6,15 @@ FLIP's released code does, docs/recipes.md says what is done here.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+
+from flipscale.study.study import Values
 
 
 @dataclass(frozen=True)
 class Recipe:
     """Settings as a study's base gives them, and couplings as its couple does."""
 
-    base: Mapping[str, Any]
+    base: Values
     couple: Mapping[str, str]
 
 

@@ -1,12 +1,11 @@
 """The JSON Schema of a study file, from the tables the reader itself uses: an editor completes and checks with it."""
 
-from typing import Any
-
 from flipscale.study.keys import SCHEMA, TOP
+from flipscale.study.kinds import JsonSchema
 from flipscale.study.settings import EVALUATION, SETTINGS
 
 
-def study_schema() -> dict[str, Any]:
+def study_schema() -> JsonSchema:
     """The schema (draft 2020-12). It accepts what `read_study` accepts, and cannot check expressions and cells."""
     settings = {name: {"description": setting.says, **setting.kind.schema()} for name, setting in SETTINGS.items()}
     lists = {
@@ -25,7 +24,7 @@ def study_schema() -> dict[str, Any]:
             _mapping({"grids": {"type": "object", "additionalProperties": grid}}),
         ]
     }
-    special: dict[str, Any] = {
+    special: dict[str, JsonSchema] = {
         "schema": {"const": SCHEMA},
         "base": some_settings,
         "axes": _mapping(lists),
@@ -49,5 +48,5 @@ def study_schema() -> dict[str, Any]:
     }
 
 
-def _mapping(properties: dict[str, Any]) -> dict[str, Any]:
+def _mapping(properties: dict[str, JsonSchema]) -> JsonSchema:
     return {"type": ["object", "null"], "additionalProperties": False, "properties": properties}

@@ -8,6 +8,9 @@ from flipscale.settings import Budget, Resources, Settings
 from flipscale.study.document import Document, Place
 from flipscale.study.expression import Expression
 
+Values = Mapping[str, Any]
+"""Settings by name: some of them, or not settled yet."""
+
 
 @dataclass(frozen=True)
 class Axis:
@@ -41,13 +44,13 @@ class Study:
 
     name: str
     question: str
-    base: Mapping[str, Any]
+    base: Values
     axes: tuple[Axis, ...]
     couplings: tuple[Coupling, ...]
     conditions: tuple[Condition, ...]
     grids: Mapping[str, tuple[Axis, ...]]
     """The study is the union of its grids, each with the axes it varies; what it does not vary stays at the base."""
-    baseline: Mapping[str, Any]
+    baseline: Values
     budget: Budget
     resources: Resources
     score: str | None
