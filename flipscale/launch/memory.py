@@ -6,7 +6,7 @@ holds the program, the images, and weights on their way to or from a checkpoint.
 
 from collections.abc import Sequence
 
-from flipscale.cost import devices_of
+from flipscale.cost import processes_of
 from flipscale.identity import stage
 from flipscale.launch.launcher import Request
 from flipscale.settings import Settings
@@ -46,7 +46,7 @@ def host_memory(request: Request) -> int | None:
     training = on_gpu if gpus else on_cpu
     if "open_clip" in settings["trainer"]:
         training += (OPEN_CLIP_PROGRAMS - 1 + (OPEN_CLIP_LOADERS if gpus else 0)) * PROGRAM
-    needed = training + _images(settings, devices_of(request.resources))
+    needed = training + _images(settings, processes_of(request.resources))
     return -(-needed // STEP) * STEP
 
 

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Sequence
 
-from flipscale.cost import devices_of
+from flipscale.cost import processes_of
 from flipscale.launch.launcher import Request
 from flipscale.launch.site import Site
 
@@ -32,7 +32,7 @@ def lines_of(requests: Sequence[Request]) -> list[list[Request]]:
 def seconds_of(line: Sequence[Request]) -> float:
     """What the runs of a line take one after another, as predicted; endless where that is not known."""
     hours = [math.inf if one.asked.cost is None else one.asked.cost.gpu_hours for one in line]
-    return sum(3600 * each / devices_of(one.resources) for each, one in zip(hours, line, strict=True))
+    return sum(3600 * each / processes_of(one.resources) for each, one in zip(hours, line, strict=True))
 
 
 def share_of(line: Sequence[Request], site: Site) -> int:

@@ -9,7 +9,7 @@ import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from flipscale.cost import devices_of
+from flipscale.cost import processes_of
 from flipscale.identity import stage
 from flipscale.launch.launcher import Attempt
 from flipscale.run import Asked, FailedAttempt, FailureKind, Resources, RunFolder
@@ -180,7 +180,7 @@ def _rows(asked: Asked) -> int | None:
     """The pairs of a batch that each process of the run computes; None where nothing says how large a batch is."""
     if "batch_size" not in asked.settings:
         return None
-    return stage(read_settings(asked.settings)).batch_size // devices_of(asked.resources)
+    return stage(read_settings(asked.settings)).batch_size // processes_of(asked.resources)
 
 
 def _parts_of(rows: int | None, at_least: int) -> int | None:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from flipscale.cost import devices_of
+from flipscale.cost import processes_of
 from flipscale.launch.launcher import Request, by_resources
 from flipscale.launch.pack import bytes_of, lines_of, seconds_of, share_of
 from flipscale.launch.site import DEFAULTS, PREDICTED, Site
@@ -139,7 +139,7 @@ class _Packing:
 
 def bundles_of(task: Task, site: Site) -> list[dict[str, float]]:
     """What each process of a run needs, process 0 first."""
-    processes, gpus = devices_of(task.resources), task.resources.get("gpus") or 0
+    processes, gpus = processes_of(task.resources), task.resources.get("gpus") or 0
     bundle: dict[str, float] = {"CPU": site["cpus_per_process"]}
     if gpus:
         # Ray counts in ten-thousandths; rounded up, three thirds would not fit on a GPU.

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import cast
 
-from flipscale.cost import devices_of
+from flipscale.cost import processes_of
 from flipscale.errors import LaunchError
 from flipscale.launch.launcher import Request, by_resources, grouped
 from flipscale.launch.memory import host_memory, most_memory
@@ -98,7 +98,7 @@ def shape_of(resources: Resources, lanes: int, site: Site, memory: int | None = 
 
     memory: bytes of each process.
     """
-    gpus, processes = resources.get("gpus") or 0, devices_of(resources)
+    gpus, processes = resources.get("gpus") or 0, processes_of(resources)
     nodes = _nodes_of(gpus, processes, site)
     is_whole = bool(gpus) and site["pack"]["whole_nodes"] and nodes == 1
     per_node = processes // nodes * lanes
