@@ -11,13 +11,14 @@ from typing import Any
 import pytest
 import torch
 
-from flipscale.cost import memory_bytes
+from flipscale.cost import Cost, memory_bytes
 from flipscale.launch import states, submit
 from flipscale.launch.attend import Attendant, Ending
 from flipscale.launch.breaker import Breaker
 from flipscale.launch.launcher import TRAIN, Attempt
 from flipscale.launch.workers import Workers
 from flipscale.run import ATTEMPT, JOB, NODE, FailureKind, State
+from tests.launch.contract import NO_COST
 from tests.train.conftest import SETTINGS
 
 pytestmark = pytest.mark.gpu
@@ -105,28 +106,19 @@ def test_a_gpu_that_breaks_under_one_run_does_not_fail_the_next(ask):
 
 
 @dataclass(frozen=True)
-class Price:
-    train_flops: float = 1e12
-    samples: int = 640
-    gpu_hours: float = 0.01
-
-
-@dataclass(frozen=True)
-class Asked:
+class StandInRun:
     """As much of a plan's Run as launching reads."""
 
     id: str
     parents: tuple[str, ...] = ()
-    cost: Price = Price()
+    cost: Cost = NO_COST
+    cell: None = None
+    settings: dict[str, Any] = field(default_factory=lambda: SETTINGS, hash=False)
     resources: dict[str, Any] = field(default_factory=lambda: {"gpus": 1}, hash=False)
-
-    def to_dict(self) -> dict[str, Any]:
-        told = {"id": self.id, "settings": SETTINGS, "parents": [], "recipe": 1, "cost": vars(self.cost)}
-        return {**told, "resources": self.resources}
 
 
 def test_the_local_launcher_gives_a_run_the_gpu(tmp_path):
-    runs = [Asked("run")]
+    runs = [StandInRun("run")]
     submit(runs, tmp_path, "local")
     until = time.monotonic() + PATIENCE
     while (state := states(runs, tmp_path)["run"]) not in (State.FINISHED, State.FAILED):

@@ -8,13 +8,24 @@ from flipscale.launch.policy import POLICIES, Decision, decide, nodes_to_avoid, 
 from flipscale.plan import plan
 from flipscale.run import Asked, FailedAttempt, FailureKind
 from flipscale.study import read_study
-from tests.train.conftest import SETTINGS
 
 STUDY = """
 schema: 1
 base: {model: ViT-w16d1-4, data: shapes, samples: 640, mask_ratio: 0.5, batch_size: 32, lr: 1e-3, text_length: 16, \
 image_size: 28, tuning: {samples: 60, batch_size: 10}}
 """
+
+
+SETTINGS = {
+    "model": "ViT-w16d1-4",
+    "image_size": 28,
+    "text_length": 16,
+    "data": {"shapes": {"pairs": 1000, "seed": 0}},
+    "samples": 640,
+    "mask_ratio": 0.5,
+    "lr": 1e-3,
+    "warmup": 64,
+}
 
 
 def asked(batch_size=32, **resources):

@@ -787,7 +787,7 @@ def test_a_run_out_of_memory_is_tried_again_with_smaller_parts(tmp_path, cluster
     run = StandInRun("run", fail="oom")
     send([run], tmp_path)
     wait_for([run], tmp_path, State.FAILED)
-    wait_until(lambda: (folder(tmp_path, run).error() or {}).get("noted"), "it is not given up")
+    wait_until(lambda: (error := folder(tmp_path, run).error()) and error.noted, "it is not given up")
     assert [failure.then for failure in folder(tmp_path, run).failures()] == [
         "again with accumulate 2 (1 of 3)",
         "again with accumulate 4 (2 of 3)",
