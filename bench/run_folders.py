@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from flipscale.plan import Plan, Run, plan
-from flipscale.run import SCHEMA, Asked, RunFolder, write_json
+from flipscale.run import FOLDER_SCHEMA, Asked, RunFolder, write_json
 from flipscale.scores import SCORES
 from flipscale.study import read_study
 
@@ -103,7 +103,7 @@ def result(draw: random.Random, run: Run, began: float, scores: Mapping[str, flo
     """What result.json says."""
     samples, hours = run.cost.samples_seen, run.cost.gpu_hours * draw.uniform(0.95, 1.05)
     return {
-        "schema": SCHEMA,
+        "schema": FOLDER_SCHEMA,
         "scores": dict(scores),
         "samples_seen": samples,
         "steps": run.cost.steps,

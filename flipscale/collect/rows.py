@@ -7,7 +7,7 @@ from typing import Any
 from flipscale.collect.columns import COLUMNS, SETTINGS, setting_value
 from flipscale.errors import FlipscaleError, RunFolderError
 from flipscale.identity import differences
-from flipscale.run import SCHEMA, RunFolder, Spent, checked, is_number
+from flipscale.run import FOLDER_SCHEMA, RunFolder, Spent, checked, is_number
 from flipscale.scores import SCORES, is_score
 from flipscale.study.settings import read_settings
 
@@ -141,7 +141,10 @@ def why_unreadable(folder: RunFolder, error: Exception) -> str:
 def _is_newer(folder: RunFolder) -> bool:
     for name in ("run.json", "result.json", "job.json"):
         try:
-            if json.loads((folder.path / name).read_text(encoding="utf-8")).get("schema", SCHEMA) > SCHEMA:
+            if (
+                json.loads((folder.path / name).read_text(encoding="utf-8")).get("schema", FOLDER_SCHEMA)
+                > FOLDER_SCHEMA
+            ):
                 return True
         except (OSError, ValueError, AttributeError, TypeError, RecursionError):
             continue

@@ -29,7 +29,7 @@ that are freed leave holes."""
 BATCHES = 12
 """Batches of a process that wait as bytes, at most: two for each loader, and as many numbers while one is used."""
 
-SIMILARITIES = 2**26
+SIMILARITIES_AT_ONCE = 2**26
 """How many similarities an evaluation computes at a time, at most; two numbers of four bytes each."""
 
 STEP = 128 * 2**20
@@ -59,7 +59,7 @@ def _images(settings: Settings, processes: int) -> int:
     scored = images * sets * (6 if evaluation.get("linear_probe") else 1)
     ahead = BATCHES * -(-batch // processes)
     pixels: int = 3 * settings["image_size"] ** 2
-    return (scored + ahead) * pixels + 8 * min(images**2, SIMILARITIES)
+    return (scored + ahead) * pixels + 8 * min(images**2, SIMILARITIES_AT_ONCE)
 
 
 def most_memory(requests: Sequence[Request]) -> int | None:

@@ -13,7 +13,7 @@ from flipscale.launch.stall import silence
 from flipscale.run import FailedAttempt, Failure, Reached, RunFolder, State
 from flipscale.words import count, duration
 
-SAY_SECONDS = 10.0
+VOICE_SECONDS = 10.0
 """Where lines cannot be rewritten, how the runs go is said this often; starts and ends are said at once."""
 
 RUNNING_TAIL_BYTES = 65536
@@ -194,7 +194,7 @@ class Voice:
             self.say(str(progress))
         elif self.terminal:
             self._rewrite(progress)
-        elif time.monotonic() - self.spoke >= SAY_SECONDS:
+        elif time.monotonic() - self.spoke >= VOICE_SECONDS:
             self._say_all(progress)
 
     def say(self, line: str) -> None:

@@ -23,7 +23,7 @@ from flipscale.study.kinds import (
     show,
 )
 
-SCHEMA = 1
+SITE_SCHEMA = 1
 """Version of the site file."""
 
 
@@ -102,7 +102,7 @@ PACK = Keys(
 SITE = Keys(
     "site",
     {
-        "schema": Option(Count(), SCHEMA, "version of the site file", True),
+        "schema": Option(Count(), SITE_SCHEMA, "version of the site file", True),
         "partition": Option(Maybe(OneLine()), None, "one, or several with commas; null is the cluster's default"),
         "account": Option(Maybe(OneLine()), None, "whom the time is charged to"),
         "qos": Option(Maybe(OneLine()), None, "quality of service"),
@@ -151,7 +151,7 @@ SITE = Keys(
 Site = Mapping[str, Any]
 """A cluster by the keys of SITE, all of them. Times are in seconds."""
 
-DEFAULTS: Site = SITE.read({"schema": SCHEMA}, (), print)
+DEFAULTS: Site = SITE.read({"schema": SITE_SCHEMA}, (), print)
 """A cluster of which nothing is known: all is left to what its administrators chose."""
 
 
@@ -175,8 +175,8 @@ def read_site(path: str | Path) -> Site:
 
 def _check(site: Site, complain: Complain) -> None:
     """What no key shows by itself."""
-    if site["schema"] != SCHEMA:
-        complain(("schema",), f"schema {site['schema']} is not one this flipscale reads; write schema: {SCHEMA}")
+    if site["schema"] != SITE_SCHEMA:
+        complain(("schema",), f"schema {site['schema']} is not one this flipscale reads; write schema: {SITE_SCHEMA}")
     if site["time"] is not None and site["time"] <= site["warning"]:
         complain(
             ("time",), f"is no longer than the warning before its end, {site['warning']} s; raise it or lower warning"

@@ -14,11 +14,11 @@ from flipscale.plan import Run
 from flipscale.run import State
 from flipscale.words import count
 
-WATCH_SECONDS = 0.5
+FOLLOW_SECONDS = 0.5
 """While somebody watches, the run folders are looked at this often."""
 
 
-def watch(runs: Sequence[Run], results: Path, *, every: float = WATCH_SECONDS) -> Iterator[StudyProgress]:
+def watch(runs: Sequence[Run], results: Path, *, every: float = FOLLOW_SECONDS) -> Iterator[StudyProgress]:
     """How the study goes, again and again, until no run waits or runs; what it yields last is how it ended."""
     study = _Watched(runs, results)
     while True:
@@ -111,7 +111,7 @@ class _Pace:
 
 
 def wait(
-    submission: Submission, results: Path, stream: TextIO | None = None, *, every: float = WATCH_SECONDS
+    submission: Submission, results: Path, stream: TextIO | None = None, *, every: float = FOLLOW_SECONDS
 ) -> StudyProgress:
     """Say on `stream` (stderr) how all runs of the submission's study go until none waits or runs: how they ended.
 

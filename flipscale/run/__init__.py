@@ -32,7 +32,7 @@ from flipscale.run.codec import (
     result_from_json,
     with_samples_seen,
 )
-from flipscale.run.files import SCHEMA, as_json, replacing, write_json
+from flipscale.run.files import FOLDER_SCHEMA, as_json, replacing, write_json
 from flipscale.run.folder import Glance, RunFolder, State
 from flipscale.run.lease import (
     ATTEMPT,
@@ -55,8 +55,8 @@ from flipscale.run.records import (
     Failure,
     FailureKind,
     Job,
+    MetricsRecord,
     Reached,
-    Record,
     Resources,
     Result,
     Settings,
@@ -65,11 +65,11 @@ from flipscale.run.records import (
 
 __all__ = [
     "ATTEMPT",
+    "FOLDER_SCHEMA",
     "HEARTBEAT_SECONDS",
     "JOB",
     "LEASE_GRACE_SECONDS",
     "NODE",
-    "SCHEMA",
     "STACKS_SIGNAL",
     "Asked",
     "Doing",
@@ -81,8 +81,8 @@ __all__ = [
     "Job",
     "Lease",
     "Life",
+    "MetricsRecord",
     "Reached",
-    "Record",
     "Resources",
     "Result",
     "RunFolder",

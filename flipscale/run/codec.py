@@ -15,8 +15,19 @@ from typing import Any, Literal, cast
 from flipscale.cell import read_cell, write_cell
 from flipscale.cost import Cost
 from flipscale.errors import RunFolderError
-from flipscale.run.files import SCHEMA, storable, write_json
-from flipscale.run.records import Asked, FailedAttempt, Failure, FailureKind, Job, Json, Reached, Record, Result, Spent
+from flipscale.run.files import FOLDER_SCHEMA, storable, write_json
+from flipscale.run.records import (
+    Asked,
+    FailedAttempt,
+    Failure,
+    FailureKind,
+    Job,
+    JsonObject,
+    MetricsRecord,
+    Reached,
+    Result,
+    Spent,
+)
 
 NOT_FLUSHED = ("run.json", "job.json")
 """Files that may be renamed into place and empty, where the machine went down before what is in them was on the disk.
@@ -26,7 +37,7 @@ They are as good as not written: submitting again writes them."""
 # Reading
 
 
-def read_object(folder: str, name: str) -> Json | None:
+def read_object(folder: str, name: str) -> JsonObject | None:
     """The JSON object of a file of a run folder; None if there is none. RunFolderError says what is wrong with it."""
     try:
         with open(f"{folder}/{name}", "rb", buffering=0) as file:
@@ -42,19 +53,19 @@ def read_object(folder: str, name: str) -> Json | None:
         raise RunFolderError(f"{Path(folder, name)}: {what} again.") from error
     if wrong := _what_is_wrong(data):
         raise RunFolderError(f"{Path(folder, name)}: {wrong}")
-    return cast(Json, data)
+    return cast(JsonObject, data)
 
 
 def _what_is_wrong(data: object) -> str | None:
     if not isinstance(data, dict):
         return "holds no JSON object; delete the file and submit again."
-    schema = data.get("schema", SCHEMA)
+    schema = data.get("schema", FOLDER_SCHEMA)
     if not isinstance(schema, int):
         return f"schema {schema!r} is no number; delete the file and submit again."
-    if schema > SCHEMA:
+    if schema > FOLDER_SCHEMA:
         return (
-            f"schema {schema} is newer than this flipscale, which reads up to {SCHEMA}. Upgrade flipscale, or choose "
-            f"another results folder with --results."
+            f"schema {schema} is newer than this flipscale, which reads up to {FOLDER_SCHEMA}. Upgrade flipscale, or "
+            f"choose another results folder with --results."
         )
     return None
 
@@ -70,7 +81,7 @@ def read_asked(folder: str) -> Asked | None:
     return asked_from_json(data)
 
 
-def asked_from_json(data: Json) -> Asked:
+def asked_from_json(data: JsonObject) -> Asked:
     """What was asked, as run.json and a plan's JSON have it."""
     return Asked(
         id=str(data.get("id")),
@@ -83,7 +94,7 @@ def asked_from_json(data: Json) -> Asked:
     )
 
 
-def _cost(data: Json | None) -> Cost | None:
+def _cost(data: JsonObject | None) -> Cost | None:
     known = with_samples_seen(data or {})
     names = [one.name for one in dataclasses.fields(Cost)]
     return Cost(**{name: known[name] for name in names}) if known.keys() >= set(names) else None
@@ -116,7 +127,7 @@ def read_result(folder: str) -> Result | None:
     return None if data is None else result_from_json(data, Path(folder))
 
 
-def result_from_json(data: Json, folder: Path) -> Result:
+def result_from_json(data: JsonObject, folder: Path) -> Result:
     """The result of the run of that folder, as result.json has it."""
     data = with_samples_seen(data)
     scores, parent, versions = data.get("scores", {}), data.get("parent") or {}, data.get("versions")
@@ -135,9 +146,9 @@ def result_from_json(data: Json, folder: Path) -> Result:
     )
 
 
-def _facts(record: type, data: Json, folder: Path) -> Json:
+def _facts(record: type, data: JsonObject, folder: Path) -> JsonObject:
     """The numbers and texts of a record, each checked."""
-    return {name: checked(data.get(name), kind, name, folder) for name, kind in _KINDS[record].items()}
+    return {name: checked(data.get(name), kind, name, folder) for name, kind in _FACT_KINDS[record].items()}
 
 
 def read_failure(folder: str) -> Failure | None:
@@ -146,7 +157,7 @@ def read_failure(folder: str) -> Failure | None:
     return None if data is None else failure_from_json(data)
 
 
-def failure_from_json(data: Json) -> Failure:
+def failure_from_json(data: JsonObject) -> Failure:
     """The failure. One of a kind that is not known is taken as one of code."""
     data = storable(data)
     return Failure(
@@ -173,7 +184,7 @@ def read_failed_attempts(lines: Iterable[bytes]) -> list[FailedAttempt]:
     return found
 
 
-def _failed_attempt(kind: FailureKind, data: Json) -> FailedAttempt:
+def _failed_attempt(kind: FailureKind, data: JsonObject) -> FailedAttempt:
     then = str(data.get("then") or "")
     return FailedAttempt(
         kind=kind,
@@ -190,14 +201,14 @@ def _failed_attempt(kind: FailureKind, data: Json) -> FailedAttempt:
     )
 
 
-def read_records(lines: Iterable[bytes]) -> tuple[list[Record], int]:
+def read_records(lines: Iterable[bytes]) -> tuple[list[MetricsRecord], int]:
     """The records of metrics.jsonl in the order of their steps, and the number of torn lines left out.
 
     A run that was killed and resumed from its checkpoint writes some steps again; of records with the same step and
     the same keys the later one stands.
     """
     torn = 0
-    kept: dict[tuple[str, ...], Json] = {}
+    kept: dict[tuple[str, ...], JsonObject] = {}
     for line in lines:
         record = _record(line)
         if record is None:
@@ -207,12 +218,12 @@ def read_records(lines: Iterable[bytes]) -> tuple[list[Record], int]:
     return sorted(kept.values(), key=lambda record: cast(int, record["step"])), torn
 
 
-def read_last_records(lines: Iterable[bytes]) -> list[Record]:
+def read_last_records(lines: Iterable[bytes]) -> list[MetricsRecord]:
     """The records of some lines of metrics.jsonl, in the order in which they were written."""
     return [record for line in lines if (record := _record(line)) is not None]
 
 
-def _record(line: bytes) -> Json | None:
+def _record(line: bytes) -> JsonObject | None:
     """The record of a line; None for a torn one, and for one without a step that counts."""
     try:
         record = json.loads(line)
@@ -233,7 +244,7 @@ def read_reached(lines: Sequence[bytes], *, scores: bool = True) -> Reached:
     )
 
 
-def _last_record(lines: Sequence[bytes], name: str) -> Json:
+def _last_record(lines: Sequence[bytes], name: str) -> JsonObject:
     """The last of the records that have a value of that name; empty if none has."""
     quoted = f'"{name}"'.encode()
     for line in reversed(lines):
@@ -248,13 +259,13 @@ def _last_record(lines: Sequence[bytes], name: str) -> Json:
     return {}
 
 
-def _is_usable(record: Json, name: str) -> bool:
+def _is_usable(record: JsonObject, name: str) -> bool:
     if name == "scores":
         return isinstance(record.get("scores"), dict)
     return name in record and type(record.get("samples_seen")) is int
 
 
-def with_samples_seen(data: Json) -> Json:
+def with_samples_seen(data: JsonObject) -> JsonObject:
     """The object with `samples_seen` under that name, where an older version or a program wrote `samples`."""
     if "samples_seen" in data or "samples" not in data:
         return data
@@ -296,7 +307,7 @@ def is_number(value: Any) -> bool:
 
 _OF_TYPE: Mapping[Any, FactKind] = {str | None: "str", int | None: "int", float | None: "float"}
 
-_KINDS: Mapping[type, Mapping[str, FactKind]] = {
+_FACT_KINDS: Mapping[type, Mapping[str, FactKind]] = {
     record: {one.name: kind for one in dataclasses.fields(record) if (kind := _OF_TYPE.get(one.type))}
     for record in (Result, Spent)
 }
@@ -308,12 +319,12 @@ _RESULT = {"schema", *(one.name for one in dataclasses.fields(Result))}
 # Writing
 
 
-def write_record(path: Path, data: Json, *, flush: bool = True) -> None:
+def write_record(path: Path, data: JsonObject, *, flush: bool = True) -> None:
     """Write a JSON object of a run folder, whole or not at all."""
-    write_json(path, {"schema": SCHEMA, **data}, flush=flush)
+    write_json(path, {"schema": FOLDER_SCHEMA, **data}, flush=flush)
 
 
-def asked_as_json(asked: Asked) -> Json:
+def asked_as_json(asked: Asked) -> JsonObject:
     return {
         "id": asked.id,
         "parents": list(asked.parents),
@@ -325,28 +336,28 @@ def asked_as_json(asked: Asked) -> Json:
     }
 
 
-def result_as_json(result: Result) -> Json:
+def result_as_json(result: Result) -> JsonObject:
     found = {name: value for name, value in vars(result).items() if name not in ("more", "parent")}
     parent = {} if result.parent is None else {"parent": dict(vars(result.parent))}
-    return cast(Json, storable({**found, **parent, **result.more}))
+    return cast(JsonObject, storable({**found, **parent, **result.more}))
 
 
-def failure_as_json(failure: Failure) -> Json:
-    return cast(Json, storable({name: value for name, value in _said(failure).items() if name != "trace"}))
+def failure_as_json(failure: Failure) -> JsonObject:
+    return cast(JsonObject, storable({name: value for name, value in _said(failure).items() if name != "trace"}))
 
 
-def failed_attempt_as_json(failed: FailedAttempt) -> Json:
-    return cast(Json, storable({**_said(failed), "given_up": failed.given_up}))
+def failed_attempt_as_json(failed: FailedAttempt) -> JsonObject:
+    return cast(JsonObject, storable({**_said(failed), "given_up": failed.given_up}))
 
 
 def failed_attempt_as_line(failed: FailedAttempt) -> str:
     return json.dumps(failed_attempt_as_json(failed)) + "\n"
 
 
-def job_as_json(job: Job) -> Json:
+def job_as_json(job: Job) -> JsonObject:
     return _said(job)
 
 
-def _said(record: Any) -> Json:
+def _said(record: Any) -> JsonObject:
     """The fields of a record that say anything."""
     return {name: value for name, value in vars(record).items() if value is not None and value is not False}

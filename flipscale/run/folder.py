@@ -28,9 +28,9 @@ from flipscale.run.codec import (
     write_record,
 )
 from flipscale.run.lease import JOB, Holder, Lease, Life, holder_of, life_of
-from flipscale.run.records import Asked, FailedAttempt, Failure, FailureKind, Job, Reached, Record, Result
+from flipscale.run.records import Asked, FailedAttempt, Failure, FailureKind, Job, MetricsRecord, Reached, Result
 
-TAIL_BYTES = 4096
+LAST_RECORD_BYTES = 4096
 """The end of metrics.jsonl that is read for its last record. A record is about 200 bytes."""
 
 
@@ -132,15 +132,15 @@ class RunFolder:
 
     # What happened
 
-    def records(self) -> tuple[list[Record], int]:
+    def records(self) -> tuple[list[MetricsRecord], int]:
         """The records of metrics.jsonl and the number of torn lines left out."""
         return read_records(_lines(self.path / "metrics.jsonl"))
 
-    def last_records(self, size: int = TAIL_BYTES) -> list[Record]:
+    def last_records(self, size: int = LAST_RECORD_BYTES) -> list[MetricsRecord]:
         """The records in the last `size` bytes of metrics.jsonl."""
         return read_last_records(self.tail("metrics.jsonl", size).splitlines())
 
-    def reached(self, size: int = TAIL_BYTES, *, scores: bool = False) -> Reached:
+    def reached(self, size: int = LAST_RECORD_BYTES, *, scores: bool = False) -> Reached:
         """How far it is, by the last `size` bytes of metrics.jsonl; with `scores`, also what it was last scored."""
         return read_reached(self.tail("metrics.jsonl", size).splitlines(), scores=scores)
 
@@ -160,7 +160,7 @@ class RunFolder:
         return read_failure(self._path)
 
     def write_error(self, kind: FailureKind, reason: str, *, seconds: float | None = None, noted: bool = False) -> None:
-        """Record a failure: `kind` says what may be done about it, `reason` is a sentence for a person."""
+        """MetricsRecord a failure: `kind` says what may be done about it, `reason` is a sentence for a person."""
         failure = Failure(kind, reason, "", time.time(), os.environ.get(JOB), seconds, noted)
         write_record(self.path / "error.json", failure_as_json(failure))
 

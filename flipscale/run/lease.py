@@ -18,7 +18,7 @@ from typing import IO, NamedTuple
 from flipscale.errors import LeaseLost
 from flipscale.run.codec import result_as_json, write_record
 from flipscale.run.files import replacing, storable, write_json
-from flipscale.run.records import Record, Result
+from flipscale.run.records import MetricsRecord, Result
 
 HEARTBEAT_SECONDS = 5.0
 """A living process touches its lease this often."""
@@ -193,7 +193,7 @@ class Lease:
         if not self._mine():
             raise LeaseLost(f"{self.folder}: another process has taken this run over; stopped without writing.")
 
-    def append(self, records: Sequence[Record]) -> None:
+    def append(self, records: Sequence[MetricsRecord]) -> None:
         """Append records to metrics.jsonl in one write. Numbers that are not finite are written as null."""
         self.fence()
         data = b"".join(json.dumps(storable(dict(record))).encode() + b"\n" for record in records)

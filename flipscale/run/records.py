@@ -9,7 +9,7 @@ from flipscale.cell import Cell
 from flipscale.cost import Cost
 from flipscale.plan import RECIPE, Run
 
-Json = dict[str, Any]
+JsonObject = dict[str, Any]
 """A JSON object as it was read, or as it will be written."""
 
 Settings = Mapping[str, Any]
@@ -18,7 +18,7 @@ Settings = Mapping[str, Any]
 Resources = Mapping[str, Any]
 """What a run may use, by the resources table of a study."""
 
-Record = Mapping[str, Any]
+MetricsRecord = Mapping[str, Any]
 """A line of metrics.jsonl: `step`, and whatever a trainer has measured there, by name."""
 
 
@@ -82,7 +82,7 @@ class Result:
     versions: Mapping[str, str | None] = field(default_factory=dict, hash=False)
     """Of the programs that trained it."""
     parent: Spent | None = None
-    more: Json = field(default_factory=dict, hash=False)
+    more: JsonObject = field(default_factory=dict, hash=False)
     """What a training command of the user's own wrote beside these."""
 
 
