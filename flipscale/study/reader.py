@@ -9,14 +9,16 @@ from flipscale.cost import PRICED
 from flipscale.errors import did_you_mean, printable
 from flipscale.scores import set_and_score
 from flipscale.settings import Settings, plain
+from flipscale.study.design import read_design
 from flipscale.study.document import Complaints, Document, Path_, merge, read_document
 from flipscale.study.expression import CONDITION, Expression, ExpressionError, read_expression
 from flipscale.study.grid import MOST_POINTS, cells
-from flipscale.study.keys import DESIGN_ALL, SCHEMA, TOP
+from flipscale.study.keys import SCHEMA, TOP
 from flipscale.study.kinds import INVALID, Compute, show
 from flipscale.study.recipes import RECIPES, Recipe
 from flipscale.study.settings import SETTINGS
 from flipscale.study.study import Axis, Condition, Coupling, Study, Values
+from flipscale.study.values import ValueReader
 
 
 def read_study(path: str | Path) -> Study:
@@ -62,67 +64,73 @@ class _Checker:
     def __init__(self, document: Document, complaints: Complaints):
         self.document = document
         self.complaints = complaints
-
-    def complain(self, at: Path_, what: str) -> None:
-        self.complaints.add(self.document.place(*at), what)
+        self.values = ValueReader(document, complaints)
+        self.complain = self.values.complain
 
     def study(self, name: str) -> Study | None:
-        data = self.document.data
-        for key in data:
-            if key not in TOP:
-                hint = f"did you mean it under base, as 'base: {{{key}: ...}}'?" if key in SETTINGS else ""
-                self.complain((key,), f"unknown key '{key}'; {hint or did_you_mean(key, TOP)}")
+        """The study; None where there is a complaint about it."""
+        self._check_keys()
         self._schema()
-        top = {
-            key: self._top(key) for key in ("question", "recipe", "budget", "resources", "score", "figures", "seeds")
-        }
-        recipe = RECIPES[top["recipe"]] if top["recipe"] else Recipe({}, {})
-        base = self._settings("base", self._mapping("base"))
-        if "evaluation" in data:
-            if "evaluation" in base:
-                self.complain(("evaluation",), "'evaluation' is given in base as well; keep one of them")
-            base["evaluation"] = SETTINGS["evaluation"].kind.read(data["evaluation"], ("evaluation",), self.complain)
-        axes = self._axes(top["seeds"])
-        grids = self._design(base, axes)
+        recipe_name, score, figures = (self.values.top(key) for key in ("recipe", "score", "figures"))
+        recipe = RECIPES[recipe_name] if recipe_name else Recipe({}, {})
+        base = self._base()
+        axes = self._axes(self.values.top("seeds"))
+        grids = read_design(self.values, base, axes)
         varied = set.intersection(*({axis.name for axis in grid} for grid in grids.values())) if grids else set()
         # What the study says of a setting, anywhere, takes the place of all that its recipe says of it.
-        own = {*base, *varied, *self._mapping("couple")}
-        base = {name: value for name, value in recipe.base.items() if name not in own} | base
-        couplings = self._couplings(base, axes, varied, recipe)
-        conditions = self._conditions()
-        places = ("base", "axes", "couple")
-        unreadable = any(not isinstance(data.get(key), dict | None) for key in places)
-        for setting, spec in {} if unreadable else SETTINGS.items():
-            said = setting in recipe.couple or any(setting in self._mapping(key) for key in places)
-            if spec.required and not said and setting not in varied:
-                self.complain(("base",), f"no '{setting}' in base, axes or couple; add it to base: {spec.says}")
-        baseline = self._baseline(axes)
-        if "evaluation" not in axes and top["score"] is not None:
-            self._check_score(top["score"], base.get("evaluation", SETTINGS["evaluation"].default))
-        if self.complaints.found:
-            return None
+        said = {*base, *varied, *self.values.mapping("couple")}
+        base = {name: value for name, value in recipe.base.items() if name not in said} | dict(base)
+        self._check_required(recipe, varied)
+        if "evaluation" not in axes and score is not None:
+            self._check_score(score, base.get("evaluation", SETTINGS["evaluation"].default))
+        defaults = {name: spec.default for name, spec in SETTINGS.items() if not spec.required and not spec.rule}
         study = Study(
             name=name,
-            question=top["question"],
-            base={
-                **{setting: spec.default for setting, spec in SETTINGS.items() if not spec.required and not spec.rule},
-                **base,
-            },
+            question=self.values.top("question"),
+            base=defaults | base,
             axes=tuple(axes.values()),
-            couplings=couplings,
-            conditions=conditions,
+            couplings=self._couplings(base, axes, varied, recipe),
+            conditions=self._conditions(),
             grids=grids,
-            baseline=baseline,
-            budget=top["budget"],
-            resources=top["resources"],
-            score=top["score"],
-            figures=tuple(top["figures"]) if top["figures"] is not None else None,
+            baseline=self._baseline(axes),
+            budget=self.values.top("budget"),
+            resources=self.values.top("resources"),
+            score=score,
+            figures=None if figures is None else tuple(figures),
             document=self.document,
         )
+        if self.complaints.found:
+            return None
         # The grid is worked out here as well, so that what only shows in a cell is told with everything else.
         found = cells(study, self.complaints)
         study = replace(study, cells=tuple(found))
         return study if self.complaints.found else self._checked_baseline(study, found)
+
+    def _check_keys(self) -> None:
+        for key in self.document.data:
+            if key not in TOP:
+                hint = f"did you mean it under base, as 'base: {{{key}: ...}}'?" if key in SETTINGS else ""
+                self.complain((key,), f"unknown key '{key}'; {hint or did_you_mean(key, TOP)}")
+
+    def _base(self) -> Values:
+        """The settings of base, and the evaluation, which has a key of its own."""
+        data = self.document.data
+        base = dict(self.values.settings("base", self.values.mapping("base")))
+        if "evaluation" in data:
+            if "evaluation" in base:
+                self.complain(("evaluation",), "'evaluation' is given in base as well; keep one of them")
+            base["evaluation"] = SETTINGS["evaluation"].kind.read(data["evaluation"], ("evaluation",), self.complain)
+        return base
+
+    def _check_required(self, recipe: Recipe, varied: set[str]) -> None:
+        """Complain about settings that a study must give and this one does not."""
+        places = ("base", "axes", "couple")
+        if any(not isinstance(self.document.data.get(key), dict | None) for key in places):
+            return
+        given = {*recipe.couple, *varied, *(name for key in places for name in self.values.mapping(key))}
+        for name, spec in SETTINGS.items():
+            if spec.required and name not in given:
+                self.complain(("base",), f"no '{name}' in base, axes or couple; add it to base: {spec.says}")
 
     def _check_score(self, score: str, evaluation: Any) -> None:
         """Complain about a score that this evaluation cannot give: told before anything trains, not after."""
@@ -146,37 +154,9 @@ class _Checker:
         elif version != SCHEMA or isinstance(version, bool):
             self.complain(("schema",), f"{show(version)} is no schema; write schema: {SCHEMA}")
 
-    def _top(self, key: str) -> Any:
-        option = TOP[key]
-        if key not in self.document.data:
-            return option.default
-        value = option.kind.read(self.document.data[key], (key,), self.complain)
-        return option.default if value is INVALID else value
-
-    def _mapping(self, key: str) -> Values:
-        value = self.document.data.get(key)
-        if value is None:
-            return {}
-        if not isinstance(value, dict):
-            self.complain((key,), f"{show(value)} gives no keys; {key} takes settings, as in model: ViT-B-16")
-            return {}
-        return value
-
-    def _settings(self, key: str, given: Values) -> Values:
-        """The settings in the mapping under `key`, read by their kinds."""
-        read = {}
-        for name, value in given.items():
-            if name not in SETTINGS:
-                self.complain((key, name), f"unknown setting '{name}'; {did_you_mean(name, SETTINGS)}")
-                continue
-            one = SETTINGS[name].kind.read(value, (key, name), self.complain)
-            if one is not INVALID:
-                read[name] = one
-        return read
-
     def _axes(self, seeds: Any) -> dict[str, Axis]:
         axes = {}
-        for name, values in self._mapping("axes").items():
+        for name, values in self.values.mapping("axes").items():
             if name not in SETTINGS:
                 self.complain(("axes", name), f"unknown axis '{name}'; {did_you_mean(name, SETTINGS)}")
             elif values == []:
@@ -186,10 +166,10 @@ class _Checker:
                 self.complain(("axes", name), f"{show(values)} is no list of values; write {name}: [first, second]")
                 axes[name] = Axis(name, ())
             else:
-                axes[name] = Axis(name, self._distinct(name, values, ("axes", name)))
+                axes[name] = Axis(name, self.values.distinct(name, values, ("axes", name)))
         if seeds is not None:
             listed = isinstance(self.document.data["seeds"], list)
-            numbers = self._distinct("seed", seeds, ("seeds",)) if listed else range(seeds[0])
+            numbers = self.values.distinct("seed", seeds, ("seeds",)) if listed else range(seeds[0])
             if "seed" in axes:
                 self.complain(("seeds",), "'seeds' and the axis 'seed' say the same thing; keep one of them")
             elif not numbers:
@@ -199,18 +179,6 @@ class _Checker:
             else:
                 axes["seed"] = Axis("seed", tuple(numbers))
         return axes
-
-    def _distinct(self, name: str, values: list[Any], at: Path_) -> tuple[Any, ...]:
-        read: list[Any] = []
-        for index, value in enumerate(values):
-            one = SETTINGS[name].kind.read(value, (*at, index), self.complain)
-            if one is INVALID:
-                continue
-            if one in read:
-                self.complain((*at, index), f"{show(value)} is given twice on the axis '{name}'; keep one")
-            else:
-                read.append(one)
-        return tuple(read)
 
     def _couplings(
         self, base: Values, axes: Mapping[str, Axis], varied: set[str], recipe: Recipe
@@ -229,7 +197,7 @@ class _Checker:
             for name, rule in rules.items()
             if name not in base and name not in varied
         }
-        for name, source in self._mapping("couple").items():
+        for name, source in self.values.mapping("couple").items():
             at = ("couple", name)
             if name not in SETTINGS:
                 self.complain(at, f"unknown setting '{name}'; {did_you_mean(name, SETTINGS)}")
@@ -307,77 +275,10 @@ class _Checker:
             return None
         return expression
 
-    def _design(self, base: Values, axes: Mapping[str, Axis]) -> dict[str, tuple[Axis, ...]]:
-        full = {"full": tuple(axes.values())}
-        design = self.document.data.get("design", "full")
-        if design == "full":
-            return full
-        if design == "one_at_a_time":
-            return self._one_at_a_time(base, axes, [])
-        if isinstance(design, dict) and set(design) == {"one_at_a_time"} and isinstance(design["one_at_a_time"], dict):
-            cross = design["one_at_a_time"].get("cross")
-            if set(design["one_at_a_time"]) == {"cross"} and isinstance(cross, list):
-                for at, name in enumerate(cross):
-                    if not isinstance(name, str) or name not in axes:
-                        path = ("design", "one_at_a_time", "cross", at)
-                        self.complain(path, f"{show(name)} is no axis of this study; {did_you_mean(name, axes)}")
-                return self._one_at_a_time(base, axes, cross)
-        if isinstance(design, dict) and set(design) == {"grids"} and isinstance(design["grids"], dict | None):
-            if not design["grids"]:
-                self.complain(("design", "grids"), "holds no grid; write grids: {name: {axis: [values]}}")
-                return full
-            return {str(name): self._grid(str(name), grid, base, axes) for name, grid in design["grids"].items()}
-        self.complain(
-            ("design",),
-            f"{show(design)} is no design; write full, one_at_a_time, one_at_a_time: {{cross: [axis]}}, "
-            f"or grids: {{name: {{axis: [values]}}}}",
-        )
-        return full
-
-    def _one_at_a_time(self, base: Values, axes: Mapping[str, Axis], cross: list[Any]) -> dict[str, tuple[Axis, ...]]:
-        """A grid an axis: that axis and the crossed ones vary, the others stay at the base, which must say where."""
-        crossed = [name for name in axes if name in (*cross, "seed")]
-        for name in axes:
-            if name not in crossed and name not in base and SETTINGS[name].required:
-                what = f"one_at_a_time starts from the base, which has no '{name}'; add it there"
-                self.complain(("axes", name), what)
-        alone = [name for name in axes if name not in crossed]
-        return {name: tuple(axes[one] for one in axes if one == name or one in crossed) for name in alone} or {
-            "full": tuple(axes.values())
-        }
-
-    def _grid(self, name: str, grid: Any, base: Values, axes: Mapping[str, Axis]) -> tuple[Axis, ...]:
-        at: Path_ = ("design", "grids", name)
-        if not isinstance(grid, dict):
-            self.complain(at, f"{show(grid)} gives no axes; write {name}: {{axis: [values]}}, or axis: all")
-            return ()
-        found = []
-        for axis, values in grid.items():
-            if axis not in SETTINGS:
-                self.complain((*at, axis), f"unknown axis '{axis}'; {did_you_mean(axis, SETTINGS)}")
-            elif values == DESIGN_ALL:
-                if axis in axes:
-                    found.append(axes[axis])
-                else:
-                    what = f"'all' takes the values of axes, which has no '{axis}'; list the values"
-                    self.complain((*at, axis), what)
-            elif values == []:
-                self.complain((*at, axis), f"'{axis}' has no values here; list some, or leave it out")
-            else:
-                listed = values if isinstance(values, list) else [values]
-                found.append(Axis(axis, self._distinct(axis, listed, (*at, axis) if listed is values else at)))
-        if "seed" in axes and "seed" not in grid:
-            found.append(axes["seed"])
-        couple = self._mapping("couple")
-        for axis in axes:
-            if SETTINGS[axis].required and not any(axis in given for given in (grid, base, couple)):
-                self.complain(at, f"'{name}' has no '{axis}', and neither has base; add it to one of them")
-        return tuple(found)
-
     def _baseline(self, axes: Mapping[str, Axis]) -> Values:
         if "baseline" not in self.document.data and "mask_ratio" in axes and 0.0 in axes["mask_ratio"].values:
             return {"mask_ratio": 0.0}
-        baseline = self._settings("baseline", self._mapping("baseline"))
+        baseline = self.values.settings("baseline", self.values.mapping("baseline"))
         if isinstance(baseline.get("samples"), Compute):
             what = f"{baseline['samples']} are other samples in each cell; name what marks the runs to compare with"
             self.complain(("baseline", "samples"), what)

@@ -1,0 +1,102 @@
+"""The design of a study: which cells of the grid are run, as named grids of axes."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from flipscale.errors import did_you_mean
+from flipscale.study.document import Path_
+from flipscale.study.keys import DESIGN_ALL
+from flipscale.study.kinds import show
+from flipscale.study.settings import SETTINGS
+from flipscale.study.study import Axis, Values
+from flipscale.study.values import ValueReader
+
+Grids = dict[str, tuple[Axis, ...]]
+
+
+def read_design(values: ValueReader, base: Values, axes: Mapping[str, Axis]) -> Grids:
+    """The grids of a study by name; a wrong design is complained about, and stands for the full grid."""
+    return _Design(values, base, axes).grids()
+
+
+class _Design:
+    def __init__(self, values: ValueReader, base: Values, axes: Mapping[str, Axis]):
+        self.values = values
+        self.base = base
+        self.axes = axes
+        self.full = {"full": tuple(axes.values())}
+
+    def grids(self) -> Grids:
+        design = self.values.document.data.get("design", "full")
+        if design == "full":
+            return self.full
+        if design == "one_at_a_time":
+            return self._one_at_a_time([])
+        (kind, inner), *more = design.items() if isinstance(design, dict) and design else [(None, None)]
+        if not more and kind == "one_at_a_time" and _crosses(inner):
+            return self._one_at_a_time(inner["cross"])
+        if not more and kind == "grids" and isinstance(inner, dict | None):
+            return self._named(inner)
+        self.values.complain(
+            ("design",),
+            f"{show(design)} is no design; write full, one_at_a_time, one_at_a_time: {{cross: [axis]}}, "
+            f"or grids: {{name: {{axis: [values]}}}}",
+        )
+        return self.full
+
+    def _named(self, grids: Mapping[str, Any] | None) -> Grids:
+        if not grids:
+            self.values.complain(("design", "grids"), "holds no grid; write grids: {name: {axis: [values]}}")
+            return self.full
+        return {str(name): self._grid(str(name), grid) for name, grid in grids.items()}
+
+    def _one_at_a_time(self, cross: list[Any]) -> Grids:
+        """A grid an axis: that axis and the crossed ones vary, the others stay at the base, which must say where."""
+        for at, name in enumerate(cross):
+            if not isinstance(name, str) or name not in self.axes:
+                path = ("design", "one_at_a_time", "cross", at)
+                self.values.complain(path, f"{show(name)} is no axis of this study; {did_you_mean(name, self.axes)}")
+        crossed = [name for name in self.axes if name in (*cross, "seed")]
+        alone = [name for name in self.axes if name not in crossed]
+        for name in alone:
+            if name not in self.base and SETTINGS[name].required:
+                what = f"one_at_a_time starts from the base, which has no '{name}'; add it there"
+                self.values.complain(("axes", name), what)
+        varied = {name: [axis for axis in self.axes if axis == name or axis in crossed] for name in alone}
+        return {name: tuple(self.axes[axis] for axis in axes) for name, axes in varied.items()} or self.full
+
+    def _grid(self, name: str, grid: Any) -> tuple[Axis, ...]:
+        at: Path_ = ("design", "grids", name)
+        if not isinstance(grid, dict):
+            self.values.complain(at, f"{show(grid)} gives no axes; write {name}: {{axis: [values]}}, or axis: all")
+            return ()
+        found = [axis for setting, values in grid.items() if (axis := self._axis(setting, values, at))]
+        if "seed" in self.axes and "seed" not in grid:
+            found.append(self.axes["seed"])
+        couple = self.values.mapping("couple")
+        for setting in self.axes:
+            if SETTINGS[setting].required and not any(setting in given for given in (grid, self.base, couple)):
+                self.values.complain(at, f"'{name}' has no '{setting}', and neither has base; add it to one of them")
+        return tuple(found)
+
+    def _axis(self, setting: str, values: Any, at: Path_) -> Axis | None:
+        """The axis of a grid: values of its own, or those that the study's axes give."""
+        if setting not in SETTINGS:
+            self.values.complain((*at, setting), f"unknown axis '{setting}'; {did_you_mean(setting, SETTINGS)}")
+        elif values == DESIGN_ALL and setting in self.axes:
+            return self.axes[setting]
+        elif values == DESIGN_ALL:
+            what = f"'all' takes the values of axes, which has no '{setting}'; list the values"
+            self.values.complain((*at, setting), what)
+        elif values == []:
+            self.values.complain((*at, setting), f"'{setting}' has no values here; list some, or leave it out")
+        elif isinstance(values, list):
+            return Axis(setting, self.values.distinct(setting, values, (*at, setting)))
+        else:
+            return Axis(setting, self.values.distinct(setting, [values], at))
+        return None
+
+
+def _crosses(options: Any) -> bool:
+    """Whether these are options of one_at_a_time."""
+    return isinstance(options, dict) and set(options) == {"cross"} and isinstance(options["cross"], list)

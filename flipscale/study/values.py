@@ -1,0 +1,65 @@
+"""Values of a study file as their kinds read them, with a complaint for each that is wrong."""
+
+from typing import Any
+
+from flipscale.errors import did_you_mean
+from flipscale.study.document import Complaints, Document, Path_
+from flipscale.study.keys import TOP
+from flipscale.study.kinds import INVALID, show
+from flipscale.study.settings import SETTINGS
+from flipscale.study.study import Values
+
+
+class ValueReader:
+    """Reads parts of a document, gathering every complaint on the way."""
+
+    def __init__(self, document: Document, complaints: Complaints):
+        self.document = document
+        self.complaints = complaints
+
+    def complain(self, at: Path_, what: str) -> None:
+        """Say what is wrong with the value at this path, and what would be right."""
+        self.complaints.add(self.document.place(*at), what)
+
+    def top(self, key: str) -> Any:
+        """The value of a key of the file, at its default where it is missing or wrong."""
+        option = TOP[key]
+        if key not in self.document.data:
+            return option.default
+        value = option.kind.read(self.document.data[key], (key,), self.complain)
+        return option.default if value is INVALID else value
+
+    def mapping(self, key: str) -> Values:
+        """The mapping under a key; an empty one where it is missing or wrong."""
+        value = self.document.data.get(key)
+        if value is None:
+            return {}
+        if not isinstance(value, dict):
+            self.complain((key,), f"{show(value)} gives no keys; {key} takes settings, as in model: ViT-B-16")
+            return {}
+        return value
+
+    def settings(self, key: str, given: Values) -> Values:
+        """The settings in the mapping under `key`, read by their kinds."""
+        read = {}
+        for name, value in given.items():
+            if name not in SETTINGS:
+                self.complain((key, name), f"unknown setting '{name}'; {did_you_mean(name, SETTINGS)}")
+                continue
+            one = SETTINGS[name].kind.read(value, (key, name), self.complain)
+            if one is not INVALID:
+                read[name] = one
+        return read
+
+    def distinct(self, name: str, values: list[Any], at: Path_) -> tuple[Any, ...]:
+        """The values of an axis; one that is given twice is complained about and left out."""
+        read: list[Any] = []
+        for index, value in enumerate(values):
+            one = SETTINGS[name].kind.read(value, (*at, index), self.complain)
+            if one is INVALID:
+                continue
+            if one in read:
+                self.complain((*at, index), f"{show(value)} is given twice on the axis '{name}'; keep one")
+            else:
+                read.append(one)
+        return tuple(read)
