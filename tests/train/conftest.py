@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from flipscale.run import Asked, RunFolder
+from flipscale.settings import plain
 from flipscale.study.settings import EVALUATION
 from flipscale.study.settings import SETTINGS as KNOWN
 
@@ -30,7 +31,7 @@ SETTINGS: dict[str, Any] = {
     "grad_clip": None,
     "precision": "fp32",
     "seed": 0,
-    "evaluation": {**EVALUATION.read({}, (), print), "images": 160},
+    "evaluation": {**plain(EVALUATION.read({}, (), print)), "images": 160},
 }
 
 
