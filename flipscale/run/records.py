@@ -7,7 +7,8 @@ from typing import Any
 
 from flipscale.cell import Cell
 from flipscale.cost import Cost
-from flipscale.plan import RECIPE, Run
+from flipscale.identity import RECIPE
+from flipscale.plan import Run
 
 JsonObject = dict[str, Any]
 """A JSON object as it was read, or as it will be written."""
