@@ -50,7 +50,7 @@ class Shards:
 
 
 @dataclass(frozen=True)
-class OpenClipJob:
+class Job:
     """One training by open_clip's program, fully settled."""
 
     settings: Mapping[str, Any]
@@ -110,7 +110,7 @@ class Flag:
     setting: str
     flags: tuple[str, ...]
     says: str
-    value: Callable[[OpenClipJob], Sequence[object]]
+    value: Callable[[Job], Sequence[object]]
     """The flags with their values, or nothing."""
 
 
@@ -206,7 +206,7 @@ _OTHERS = {
 }
 
 
-def command(job: OpenClipJob, arguments: Sequence[str] = ()) -> list[str]:
+def command(job: Job, arguments: Sequence[str] = ()) -> list[str]:
     """The whole command line. The flags of `FLAGS` come last, so they stand whatever `arguments` say."""
     program = ["-m", "open_clip_train.main"]
     if job.processes > 1:
@@ -296,7 +296,7 @@ def settle(
     folder: Path,
     shards: Shards,
     wished: Mapping[str, int],
-) -> OpenClipJob:
+) -> Job:
     """The training that comes as near as can be to what is wished for, and to the rest exactly."""
     processes, accumulate = processes_of(resources, on_gpu=device == "cuda"), resources.get("accumulate") or 1
     epochs = epochs_of(settings, shards.pairs, wished.get("epochs"))
@@ -310,9 +310,7 @@ def settle(
         (n for n in range(1, min(most, shards.count // processes) + 1) if steps_per_epoch * accumulate % n == 0),
         default=0,
     )
-    return OpenClipJob(
-        settings, resources, folder, shards, device, processes, accumulate, epochs, steps_per_epoch, workers
-    )
+    return Job(settings, resources, folder, shards, device, processes, accumulate, epochs, steps_per_epoch, workers)
 
 
 def _cooldown_steps(settings: Mapping[str, Any]) -> int:

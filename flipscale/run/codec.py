@@ -152,18 +152,14 @@ def _facts(record: type, data: JsonObject, folder: Path) -> JsonObject:
 
 
 def read_failure(folder: str) -> Failure | None:
-    """What error.json holds."""
+    """What error.json holds. A failure of a kind that is not known is one of code."""
     data = read_object(folder, "error.json")
-    return None if data is None else failure_from_json(data)
-
-
-def failure_from_json(data: JsonObject) -> Failure:
-    """The failure. One of a kind that is not known is taken as one of code."""
+    if data is None:
+        return None
     data = storable(data)
     return Failure(
         kind=_kind(data.get("kind")) or FailureKind.CODE,
         reason=str(data.get("reason") or ""),
-        trace=data.get("trace") or "",
         time=data.get("time"),
         job=data.get("job"),
         seconds=data.get("seconds"),
@@ -343,7 +339,7 @@ def result_as_json(result: Result) -> JsonObject:
 
 
 def failure_as_json(failure: Failure) -> JsonObject:
-    return cast(JsonObject, storable({name: value for name, value in _said(failure).items() if name != "trace"}))
+    return cast(JsonObject, storable(_said(failure)))
 
 
 def failed_attempt_as_json(failed: FailedAttempt) -> JsonObject:

@@ -161,7 +161,7 @@ class RunFolder:
 
     def write_error(self, kind: FailureKind, reason: str, *, seconds: float | None = None, noted: bool = False) -> None:
         """MetricsRecord a failure: `kind` says what may be done about it, `reason` is a sentence for a person."""
-        failure = Failure(kind, reason, "", time.time(), os.environ.get(JOB), seconds, noted)
+        failure = Failure(kind, reason, time.time(), os.environ.get(JOB), seconds, noted)
         write_record(self.path / "error.json", failure_as_json(failure))
 
     def failures(self) -> list[FailedAttempt]:

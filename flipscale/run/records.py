@@ -104,13 +104,11 @@ class FailureKind(enum.StrEnum):
 
 @dataclass(frozen=True)
 class Failure:
-    """Why a run failed: error.json. It can travel from the process that failed to the one that writes the folder."""
+    """Why a run failed: error.json."""
 
     kind: FailureKind
     reason: str
     """A sentence."""
-    trace: str = ""
-    """The traceback, for log.txt; empty where the sentence says it all. It is not in error.json."""
     time: float | None = None
     """Unix time."""
     job: str | None = None

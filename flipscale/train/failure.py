@@ -5,11 +5,24 @@ import re
 import sys
 import time
 import traceback
+from dataclasses import dataclass
 
 import torch
 
 from flipscale.errors import DataError, Diverged, FlipscaleError, LeaseLost, printable
-from flipscale.run import Failure, FailureKind, Lease, RunFolder
+from flipscale.run import FailureKind, Lease, RunFolder
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why a run failed. It can travel from the process that failed to the one that writes the folder."""
+
+    kind: str
+    """A FailureKind."""
+    reason: str
+    """A sentence."""
+    trace: str = ""
+    """The traceback, for the log; empty where the sentence says it all."""
 
 
 class Failed(Exception):
@@ -63,7 +76,7 @@ def record(run: RunFolder, lease: Lease, failure: Failure) -> None:
     """Write error.json, and the traceback into the log. On a full disk, at least say it."""
     try:
         lease.fence()
-        run.write_error(failure.kind, failure.reason, seconds=time.time() - lease.taken)
+        run.write_error(FailureKind(failure.kind), failure.reason, seconds=time.time() - lease.taken)
         if failure.trace:
             with run.open_log() as log:
                 log.write(failure.trace)

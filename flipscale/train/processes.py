@@ -34,8 +34,8 @@ from torch.distributed.rendezvous import rendezvous
 from torch.nn.parallel import DistributedDataParallel
 
 from flipscale.errors import FlipscaleError
-from flipscale.run import Failure, FailureKind, failure_from_json
-from flipscale.train.failure import Failed, is_out_of_memory, why
+from flipscale.run import FailureKind
+from flipscale.train.failure import Failed, Failure, is_out_of_memory, why
 
 LOOK_SECONDS = 0.25
 """A process that waits at the store looks this often, and whether another has failed."""
@@ -219,7 +219,7 @@ class Group:
         self.store.set(f"{key}/{self.rank}", json.dumps(asdict(failure)) if failure else "")
         found = [text for rank in range(self.size) if (text := self._wait(f"{key}/{rank}"))]
         if found:
-            raise Failed(failure_from_json(json.loads(found[0])))
+            raise Failed(Failure(**json.loads(found[0])))
 
     @property
     def is_broken(self) -> bool:
@@ -260,7 +260,7 @@ class Group:
         """What another process reported, or that one of those started here is dead."""
         with contextlib.suppress(RuntimeError):
             if self.store.check([f"{self._task}/failure"]):
-                return failure_from_json(json.loads(self.store.get(f"{self._task}/failure")))
+                return Failure(**json.loads(self.store.get(f"{self._task}/failure")))
         # One that was killed comes before those that ended because it was gone.
         ended = sorted((code, rank) for rank, child in enumerate(self.children, start=1) if (code := child.poll()))
         if not ended:

@@ -13,10 +13,10 @@ import torch
 
 from flipscale.cost import processes_of
 from flipscale.errors import Diverged, FlipscaleError, LeaseLost, RunFolderError
-from flipscale.run import JOB, Failure, FailureKind, Lease, RunFolder
+from flipscale.run import JOB, FailureKind, Lease, RunFolder
 from flipscale.train.asked import asked_of, parent_of
 from flipscale.train.crew import Crew, follow
-from flipscale.train.failure import Failed, record, record_stop, say
+from flipscale.train.failure import Failed, Failure, record, record_stop, say
 from flipscale.train.machine import keep_freed_memory
 from flipscale.train.parents import When, weights_for
 from flipscale.train.stop import Stop, noting_signals, stacks_in_log

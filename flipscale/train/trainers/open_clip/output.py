@@ -7,7 +7,7 @@ import re
 import time
 
 from flipscale.errors import DataError, Diverged
-from flipscale.inputs.open_clip_flags import OpenClipJob
+from flipscale.inputs.open_clip_flags import Job
 from flipscale.run import Lease, write_json
 from flipscale.train.data.decode import CORRUPT_COUNT, CORRUPT_SHARE
 from flipscale.train.records import ScoreRecord, StepRecord
@@ -25,7 +25,7 @@ _UNREADABLE = "Handling webdataset error"
 class ProgramOutput:
     """Reads what the program says: its steps become records, and the time of training is told from all the rest."""
 
-    def __init__(self, job: OpenClipJob, lease: Lease, say: Say, done: int):
+    def __init__(self, job: Job, lease: Lease, say: Say, done: int):
         self.job = job
         self.lease = lease
         self.say = say

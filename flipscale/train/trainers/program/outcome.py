@@ -12,11 +12,11 @@ import torch
 
 from flipscale.cost import steps_of
 from flipscale.errors import FlipscaleError
-from flipscale.run import Failure, FailureKind, Result, RunFolder
+from flipscale.run import FailureKind, Result, RunFolder
 from flipscale.run.codec import result_from_json, with_samples_seen
 from flipscale.scores import is_fraction
 from flipscale.train.asked import asked_of, parent_of, spent_before
-from flipscale.train.failure import Failed
+from flipscale.train.failure import Failed, Failure
 from flipscale.train.machine import version
 from flipscale.train.trainers.program.process import Attempts
 

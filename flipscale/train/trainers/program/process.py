@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import IO
 
 from flipscale.inputs.program import no_such_program, not_started, search_path
-from flipscale.run import HEARTBEAT_SECONDS, Doing, Failure, FailureKind, Lease, RunFolder, birth, is_alive
-from flipscale.train.failure import Failed
+from flipscale.run import HEARTBEAT_SECONDS, Doing, FailureKind, Lease, RunFolder, birth, is_alive
+from flipscale.train.failure import Failed, Failure
 from flipscale.train.stop import Stop
 
 GRACE_SECONDS = 45.0
