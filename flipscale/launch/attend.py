@@ -246,22 +246,29 @@ class Attendant:
         """What came of a worker that has ended."""
         if self.claims.are_superseded:
             return
-        died = [run for run in self.left if self.claims.is_mine(run)]
-        if self.workers:  # Where none is left, none can hold anything, whatever a lease from another host says.
-            died = [run for run in died if not self.claims.is_held(run)]
+        died = self._died()
         any_failed = self._answer_errors(worker)
         if self.workers.stopping_since is not None:
             return
         death = self.workers.death(worker, did_something=lambda: bool(self.claims.begun_since(worker.began)))
-        free = [run for run in self.left if not self.claims.is_held(run)]
         if died:
             self._answer_deaths(died, worker, death)
         elif self._cancelled or self._stalls:
             # That is what it ended for, and what is left is as good as before.
             self._cancelled.clear()
             self._stalls.clear()
-        elif free and not any_failed:
+        elif not any_failed and (free := self._free()):
             self._judge_idle(free[0], worker, death)
+
+    def _died(self) -> list[RunFolder]:
+        """The runs that workers of this attempt left behind as they died."""
+        mine = [run for run in self.left if self.claims.is_mine(run)]
+        # Where no worker is left, none of them can hold anything, whatever a lease from another host says.
+        return [run for run in mine if not self.claims.is_held(run)] if self.workers else mine
+
+    def _free(self) -> list[RunFolder]:
+        """What is left and in nobody's hands."""
+        return [run for run in self.left if not self.claims.is_held(run)]
 
     def _answer_errors(self, worker: Started) -> bool:
         """Handle the failures that error.json files tell of: whether there were any."""

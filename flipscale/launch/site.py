@@ -185,6 +185,11 @@ def _check(site: Site, complain: Complain) -> None:
         complain(("pack", "time"), "is longer than time, the limit of a job; lower it, or raise time")
     if site["container"] and not site["python"]:
         complain(("container",), "a container has a Python of its own; write python: PYTHON, as it is called inside")
+    _check_options(site, complain)
+
+
+def _check_options(site: Site, complain: Complain) -> None:
+    """The options that go to SLURM's programs as they are."""
     for at, option in enumerate(site["sbatch"]):
         if wrong := _wrong_with_sbatch(option):
             complain(("sbatch", at), wrong)
