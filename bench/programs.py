@@ -29,7 +29,7 @@ from flipscale.cost import steps_of
 from flipscale.errors import FlipscaleError
 from flipscale.identity import stage
 from flipscale.inputs.open_clip_flags import command, settle
-from flipscale.run import RunFolder, write_json
+from flipscale.run import Asked, RunFolder, write_json
 from flipscale.train.sources import open_training_data
 from flipscale.train.trainers.open_clip.shards import Shards, shards_of
 
@@ -172,7 +172,7 @@ def measure(program: str, prepared: Prepared, mask_ratio: float, skip: int, work
 
 
 def _flipscale(folder: Path, settings: Mapping[str, Any]) -> tuple[str, list[str]]:
-    RunFolder(folder).ask({"id": folder.name, "settings": settings, "parents": [], "recipe": 1})
+    RunFolder(folder).ask(Asked(folder.name, settings))
     return "flipscale", ["train", str(folder)]
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from flipscale.plan import Plan, Run, plan
-from flipscale.run import SCHEMA, write_json
+from flipscale.run import FOLDER_SCHEMA, Asked, RunFolder, write_json
 from flipscale.scores import SCORES
 from flipscale.study import read_study
 
@@ -67,7 +67,7 @@ def fill(
         folder = results / "runs" / run.id
         folder.mkdir(parents=True)
         draw = random.Random(run.id)
-        write_json(folder / "run.json", {"schema": SCHEMA, **run.to_dict()}, flush=False)
+        RunFolder(folder).ask(Asked.of(run), flush=False)
         names = (*SCORES, *(f"{of}.{name}" for of in SETS for name in SCORES))
         scores = {name: score(run, name, draw) for name in names}
         began = STARTED + 60 * number
@@ -103,9 +103,9 @@ def result(draw: random.Random, run: Run, began: float, scores: Mapping[str, flo
     """What result.json says."""
     samples, hours = run.cost.samples_seen, run.cost.gpu_hours * draw.uniform(0.95, 1.05)
     return {
-        "schema": SCHEMA,
+        "schema": FOLDER_SCHEMA,
         "scores": dict(scores),
-        "samples": samples,
+        "samples_seen": samples,
         "steps": run.cost.steps,
         "unique_pairs": samples,
         "repeats": 1.0,

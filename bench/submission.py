@@ -39,7 +39,7 @@ from typing import Any
 
 from bench.report import leave, limit, machine, table
 from flipscale.errors import FlipscaleError
-from flipscale.run import FailureKind, RunFolder, write_json
+from flipscale.run import FailedAttempt, FailureKind, RunFolder, write_json
 from tests.launch import fake_slurm
 
 PROGRAMS = ("sbatch", "squeue", "sacct", "scancel", "scontrol", "sinfo")
@@ -333,9 +333,11 @@ def finish(folder: RunFolder, number: int, records: int) -> None:
     (folder.path / "lease.lock").touch()
     if number % FAILED_BEFORE == 0:
         for attempt in (0, 1):
-            failure = {"kind": FailureKind.PREEMPTED, "reason": "Its job was pre-empted.", "then": "goes on"}
-            folder.note_failure({**failure, "node": "n1", "attempt": attempt})
-    result = {"schema": 1, "scores": scores, "train_seconds": 0.45, "samples": 32, "steps": 1, "device": "cpu"}
+            failed = FailedAttempt(
+                FailureKind.PREEMPTED, "Its job was pre-empted.", "goes on", node="n1", attempt=attempt
+            )
+            folder.note_failure(failed)
+    result = {"schema": 1, "scores": scores, "train_seconds": 0.45, "samples_seen": 32, "steps": 1, "device": "cpu"}
     write_json(folder.path / "result.json", result, flush=False)
 
 

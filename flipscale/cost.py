@@ -169,9 +169,9 @@ def _flops_of(settings: Priced) -> "Flops":
     )
 
 
-def devices_of(resources: Mapping[str, object]) -> int:
-    """How many devices share the batch of one run."""
-    return Resources(**resources).devices
+def processes_of(resources: Mapping[str, object], *, on_gpu: bool = True) -> int:
+    """`Resources.processes_on` of resources that run.json holds."""
+    return Resources(**resources).processes_on(gpu=on_gpu)
 
 
 def steps_of(settings: Settings) -> int:

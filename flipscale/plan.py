@@ -216,11 +216,6 @@ def _priced_on(resources: Resources) -> Resources:
     return replace(resources, device=resources.device or ("A100" if resources.gpus else "cpu"))
 
 
-def processes_of(resources: Resources, on_gpu: bool) -> int:
-    """How many processes train a run: as many as it asks for, else one for each GPU it asks for, else one."""
-    return resources.processes or (on_gpu and resources.gpus) or 1
-
-
 def _amount(value: float) -> str:
     return f"{value:,.0f}" if 1000 <= value < 1e9 or value == int(value) < 1e9 else f"{value:.4g}"
 

@@ -254,7 +254,14 @@ class Resources(_Named):
     """Seconds of silence, or 'never'; None takes the site's."""
     fused: bool = True
 
+    def processes_on(self, *, gpu: bool) -> int:
+        """How many processes train a run, a device each: as many as it asks for, else one for each GPU, else one.
+
+        gpu: whether it is trained on GPUs at all.
+        """
+        return self.processes or (self.gpus if gpu else 0) or 1
+
     @property
     def devices(self) -> int:
-        """How many devices share the batch of one run."""
-        return self.processes or max(1, self.gpus)
+        """How many devices share the batch of one run, where it is trained on what it asks for."""
+        return self.processes_on(gpu=True)

@@ -6,7 +6,7 @@ import pytest
 
 from flipscale.collect import COLUMNS, SETTINGS, collect, columns_as_markdown, read_curves, read_results
 from flipscale.errors import ResultsError, RunFolderError
-from flipscale.run import FailureKind, Lease, RunFolder
+from flipscale.run import Asked, FailureKind, Job, Lease, RunFolder
 from flipscale.scores import SCORES
 
 SETTINGS_OF_A = {
@@ -77,12 +77,12 @@ def planned(run_id: str, **settings):
 
 def write_run(root: Path, run, result=RESULT, records=RECORDS) -> RunFolder:
     folder = RunFolder(root / "runs" / run["id"])
-    folder.ask({"id": run["id"], "settings": run["settings"], "parents": [], "cost": run["cost"], "recipe": 1})
+    folder.ask(Asked(run["id"], run["settings"], recipe=1))
     with folder.hold() as lease:
         assert isinstance(lease, Lease)
         lease.append(records)
         if result is not None:
-            lease.write_result(result)
+            (folder.path / "result.json").write_text(json.dumps(result))
     return folder
 
 
@@ -276,8 +276,8 @@ def test_unfinished_runs_are_counted_by_state_and_have_no_row(tmp_path):
     runs = [planned(name) for name in ("done", "failed", "planned", "waiting", "cancelled", "running")]
     write_run(tmp_path, runs[0])
     write_run(tmp_path, runs[1], result=None).write_error(FailureKind.OOM, "out of memory")
-    write_run(tmp_path, runs[3], result=None).write_job({"launcher": "local", "job": "1"})
-    write_run(tmp_path, runs[4], result=None).write_job({"launcher": "local", "job": "2", "cancelled": True})
+    write_run(tmp_path, runs[3], result=None).write_job(Job("x", "local", "1", 0.0, ""))
+    write_run(tmp_path, runs[4], result=None).write_job(Job("x", "local", "2", 0.0, "", cancelled=1.0))
     with write_run(tmp_path, runs[5], result=None).hold():
         found = collect(runs, tmp_path, tmp_path / "mask")
     assert found.results["id"].tolist() == ["done"]

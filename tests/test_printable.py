@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from flipscale.errors import DataError, FlipscaleError, StudyError, printable
-from flipscale.run import FailureKind, RunFolder
+from flipscale.run import Asked, FailedAttempt, FailureKind, Result, RunFolder, asked_from_json
 from flipscale.study import read_study
 from flipscale.track import settled
 from flipscale.train.data.folder import named, read
@@ -73,23 +73,23 @@ def test_bytes_of_a_name_and_halves_of_characters_are_escaped():
 
 def test_a_run_folder_keeps_any_text_and_gives_what_can_be_printed(tmp_path):
     run = RunFolder(tmp_path / "run")
-    run.ask({"id": "run", "settings": {}})
+    run.ask(Asked("run", {}))
     with run.open_log() as log:
         log.write(f"read {ODD}\n")
     run.write_error(FailureKind.DATA, f"no {ODD}")
-    run.note_failure({"kind": "data", "reason": f"no {ODD}"})
+    run.note_failure(FailedAttempt(FailureKind.DATA, f"no {ODD}"))
     with run.hold() as lease:
         lease.append([{"step": 1, "said": ODD}])
-        lease.write_result({"versions": {"program": ODD}})
+        lease.write_result(Result(versions={"program": ODD}))
     assert (run.path / "log.txt").read_text(encoding="utf-8") == "read caf\\udce9\n"
-    assert json.loads((run.path / "error.json").read_bytes())["reason"] == run.error()["reason"] == "no caf\\xe9"
+    assert json.loads((run.path / "error.json").read_bytes())["reason"] == run.error().reason == "no caf\\xe9"
     assert run.failures()[0]["reason"] == "no caf\\xe9"
-    assert run.records()[0][0]["said"] == run.result()["versions"]["program"] == "caf\\xe9"
+    assert run.records()[0][0]["said"] == run.result().versions["program"] == "caf\\xe9"
 
 
 def test_a_reason_that_an_earlier_flipscale_or_a_program_wrote_can_be_printed(tmp_path):
     (tmp_path / "error.json").write_text(json.dumps({"kind": "data", "reason": ODD}))
-    assert RunFolder(tmp_path).error()["reason"] == "caf\\xe9"
+    assert RunFolder(tmp_path).error().reason == "caf\\xe9"
 
 
 # The worker
@@ -113,14 +113,15 @@ def test_a_name_that_is_not_utf8_fails_one_run_and_every_verb_goes_on(tmp_path, 
     for run, asked in zip(folders, planned, strict=True):
         settings = asked["settings"]
         sets = SETS if run is folders[1] else {}
-        run.ask({**asked, "settings": {**settings, "evaluation": {**settings["evaluation"], "sets": sets}}})
+        settings = {**settings, "evaluation": {**settings["evaluation"], "sets": sets}}
+        run.ask(asked_from_json({**asked, "settings": settings}))
     # One worker does all four: what ended it would end the run behind the bad one with it.
     worker = say("train", *(str(run.path) for run in folders), code=1)
     assert [run.state() for run in folders] == ["finished", "failed", "finished", "finished"]
     said = "broken/a/caf\\xe90.png (is no image that can be read)"
     for text in (
         worker,
-        folders[1].error()["reason"],
+        folders[1].error().reason,
         say("status", "four.yaml"),
         say("logs", folders[1].id),
     ):

@@ -8,44 +8,59 @@ import subprocess
 import sys
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from flipscale.errors import LeaseLost, RunFolderError
-from flipscale.run import FailureKind, RunFolder, State, replacing
+from flipscale.run import (
+    Asked,
+    FailedAttempt,
+    Failure,
+    FailureKind,
+    Job,
+    Reached,
+    Result,
+    RunFolder,
+    Spent,
+    State,
+    replacing,
+)
+from tests.launch.contract import NO_COST
 from tests.patience import PATIENCE
+
+JOB_OF_IT = Job("ViT-w16d1-4_shapes_1k_m0_s0_0123456789", "local", "1", 0.0, "")
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> RunFolder:
     folder = RunFolder(tmp_path / "ViT-w16d1-4_shapes_1k_m0_s0_0123456789")
-    folder.ask({"id": folder.id, "settings": {"seed": 0}, "parents": [], "cost": {}})
+    folder.ask(Asked(folder.id, {"seed": 0}))
     return folder
 
 
 def test_state_follows_from_the_files(folder: RunFolder) -> None:
     assert folder.state() is State.PLANNED
-    folder.write_job({"launcher": "local", "id": "1"})
-    assert folder.state("waiting") is State.WAITING
-    assert folder.state("running") is State.RUNNING
+    folder.write_job(JOB_OF_IT)
+    assert folder.state(State.WAITING) is State.WAITING
     assert folder.state(None) is State.LOST
-    folder.write_job({"launcher": "local", "id": "1", "cancelled": 1.0})
+    folder.write_job(replace(JOB_OF_IT, cancelled=1.0))
     assert folder.state(None) is State.CANCELLED
     with folder.hold() as lease:
         assert lease is not None
         assert folder.state(None) is State.RUNNING
         folder.write_error(FailureKind.DIVERGED, "the loss is not a number")
-        assert folder.state("running") is State.FAILED
-        lease.write_result({"scores": {}})
-        assert folder.state("running") is State.FINISHED
+        assert folder.state(State.WAITING) is State.FAILED
+        lease.write_result(Result())
+        assert folder.state(State.WAITING) is State.FINISHED
 
 
 def test_what_was_asked_again_is_what_stands(folder: RunFolder) -> None:
-    folder.ask({"id": folder.id, "settings": {"seed": 0, "data": {"fashion": {"folder": "there"}}}, "resources": {}})
+    folder.ask(Asked(folder.id, {"seed": 0, "data": {"fashion": {"folder": "there"}}}))
     asked = folder.asked()
     assert asked is not None
-    assert asked["settings"]["data"] == {"fashion": {"folder": "there"}}
+    assert asked.settings["data"] == {"fashion": {"folder": "there"}}
 
 
 def test_what_is_asked_again_unchanged_is_not_written_again(folder: RunFolder) -> None:
@@ -118,7 +133,7 @@ def test_who_has_lost_the_lease_writes_nothing(folder: RunFolder) -> None:
         with pytest.raises(LeaseLost):
             lease.append([{"step": 1}])
         with pytest.raises(LeaseLost):
-            lease.write_result({"scores": {}})
+            lease.write_result(Result())
         with pytest.raises(LeaseLost), lease.replace("checkpoint.pt"):
             pass
     assert sorted(path.name for path in folder.path.iterdir()) == ["lease.json", "lease.lock", "life.json", "run.json"]
@@ -183,7 +198,7 @@ def test_readers_never_see_half_a_file(folder: RunFolder) -> None:
     def write() -> None:
         number = 0
         while not stop.is_set():
-            folder.write_job({"launcher": "local", "id": str(number), "padding": "x" * (number % 5000)})
+            folder.write_job(Job(folder.id, "local", str(number), 0.0, log="x" * (number % 5000)))
             number += 1
 
     writer = threading.Thread(target=write)
@@ -193,7 +208,7 @@ def test_readers_never_see_half_a_file(folder: RunFolder) -> None:
     finally:
         stop.set()
         writer.join()
-    assert all(job is None or job["launcher"] == "local" for job in seen)
+    assert all(job is None or job.launcher == "local" for job in seen)
     assert len(seen) == 500
 
 
@@ -238,7 +253,7 @@ def test_a_later_attempt_of_the_same_job_takes_the_lease_of_one_that_still_lives
         monkeypatch.setenv("FLIPSCALE_ATTEMPT", "1")
         with folder.hold() as second:
             assert second is not None
-            assert (folder.lease() or {})["attempt"] == 1
+            assert folder.holder().attempt == 1
             with pytest.raises(LeaseLost):
                 first.fence()
             monkeypatch.setenv("FLIPSCALE_JOB", "slurm/b-0/7")
@@ -249,12 +264,12 @@ def test_a_later_attempt_of_the_same_job_takes_the_lease_of_one_that_still_lives
 
 def test_failures_are_kept_in_order_and_torn_ones_are_left_out(folder: RunFolder) -> None:
     assert folder.failures() == []
-    folder.note_failure({"kind": FailureKind.OOM, "reason": "Too big.", "then": "again"})
+    folder.note_failure(FailedAttempt(FailureKind.OOM, "Too big.", "again"))
     with open(folder.path / "failures.jsonl", "a") as file:
         file.write('{"kind": "timeout", "reas\n{"kind": "weather"}\n')
-    folder.note_failure({"kind": FailureKind.TIMEOUT, "reason": "Late.", "then": "resumed"})
-    assert [one["kind"] for one in folder.failures()] == ["oom", "timeout"]
-    assert folder.failures()[0]["time"] > 0
+    folder.note_failure(FailedAttempt(FailureKind.TIMEOUT, "Late.", "resumed"))
+    assert [one.kind for one in folder.failures()] == ["oom", "timeout"]
+    assert folder.failures()[0].time > 0
 
 
 @pytest.mark.parametrize("text", ["", "null", "[1]", "{}", '{"host": "elsewhere"}', '{"host": "here", "pid": "x"}'])
@@ -280,3 +295,91 @@ def test_a_run_json_without_settings_is_named(folder: RunFolder) -> None:
 def test_a_record_without_a_step_that_counts_is_a_torn_line(folder: RunFolder) -> None:
     (folder.path / "metrics.jsonl").write_text('{"step": 1}\n{"step": "2"}\n{"step": null}\n{"step": true}\n')
     assert folder.records() == ([{"step": 1}], 3)
+
+
+# Records
+
+
+COST = replace(NO_COST, params=7, samples_seen=640, steps=20, gpu_hours=0.5)
+
+
+def test_what_is_written_is_what_is_read(folder: RunFolder) -> None:
+    cell = (("model", "ViT-B-16"), ("tuning", "(samples=1.6k, lr=0.0001)"))
+    asked = Asked(folder.id, {"seed": 0}, ("parent",), {"gpus": 8}, COST, cell, recipe=1)
+    folder.ask(asked)
+    folder.write_job(replace(JOB_OF_IT, cancelled=1.0))
+    result = Result({"zero_shot_top1": 0.5}, samples_seen=640, device="cpu", parent=Spent("parent", samples_seen=64))
+    with folder.hold() as lease:
+        assert lease is not None
+        lease.write_result(result)
+    folder.write_error(FailureKind.OOM, "Too big.", seconds=2.5, noted=True)
+    assert folder.asked() == asked
+    assert folder.job() == replace(JOB_OF_IT, cancelled=1.0)
+    assert folder.result() == result
+    error = folder.error()
+    assert error is not None
+    assert error.time is not None
+    assert replace(error, time=None) == Failure(FailureKind.OOM, "Too big.", seconds=2.5, noted=True)
+
+
+def test_what_older_versions_called_samples_is_read_as_samples_seen(folder: RunFolder) -> None:
+    cost = {"samples" if name == "samples_seen" else name: value for name, value in vars(COST).items()}
+    written = {"schema": 1, "id": folder.id, "settings": {"samples": 650}, "parents": [], "cost": cost}
+    (folder.path / "run.json").write_text(json.dumps(written))
+    measured = {"scores": {}, "samples": 640, "parent": {"id": "parent", "samples": 64}}
+    (folder.path / "result.json").write_text(json.dumps(measured))
+    (folder.path / "failures.jsonl").write_text('{"kind": "timeout", "reason": "", "then": "resumed", "samples": 32}\n')
+    (folder.path / "metrics.jsonl").write_text('{"step": 1, "samples": 32, "loss": 2.0}\n')
+    asked, result = folder.asked(), folder.result()
+    assert asked is not None
+    assert (asked.settings, asked.cost) == ({"samples": 650}, COST)
+    assert result == Result(samples_seen=640, parent=Spent("parent", samples_seen=64))
+    assert [failed.samples_seen for failed in folder.failures()] == [32]
+    assert folder.reached() == Reached(samples_seen=32, loss=2.0)
+
+
+def test_a_cost_that_an_older_version_did_not_predict_whole_is_not_known(folder: RunFolder) -> None:
+    (folder.path / "run.json").write_text('{"schema": 1, "id": "x", "settings": {}, "cost": {"params": 7}}')
+    asked = folder.asked()
+    assert asked is not None
+    assert asked.cost is None
+
+
+def test_that_a_run_was_given_up_is_a_field_and_was_a_sentence(folder: RunFolder) -> None:
+    older = ("resumed (1 of 3)", "given up after 3 times", "given up: it would be the same again")
+    lines = [json.dumps({"kind": "node", "reason": "", "then": then}) for then in older]
+    (folder.path / "failures.jsonl").write_text("\n".join(lines) + "\n")
+    folder.note_failure(FailedAttempt(FailureKind.NODE, "", "we stop here", given_up=True))
+    folder.note_failure(FailedAttempt(FailureKind.NODE, "", "given up? No, resumed"))
+    assert [failed.given_up for failed in folder.failures()] == [False, True, True, True, False]
+
+
+def test_a_failure_of_a_kind_that_is_not_known_is_one_of_code(folder: RunFolder) -> None:
+    (folder.path / "error.json").write_text('{"kind": "weather", "reason": "It rains."}')
+    assert folder.error() == Failure(FailureKind.CODE, "It rains.")
+
+
+def test_what_a_program_of_the_users_own_wrote_beside_the_results_is_kept(folder: RunFolder) -> None:
+    (folder.path / "result.json").write_text('{"scores": {}, "steps": 20.0, "final_loss": NaN, "colour": "blue"}')
+    assert folder.result() == Result(steps=20, more={"colour": "blue"})
+
+
+@pytest.mark.parametrize(
+    ("text", "what"),
+    [
+        ('{"steps": "many"}', r"'steps' is 'many', where a whole number of 64 bits is right\."),
+        ('{"device": 3}', r"'device' is 3, where one line of text is right\."),
+        ('{"scores": [0.5]}', r"'scores' must be an object of names and numbers\."),
+        ('{"parent": 3}', r"'parent' must be an object of what its parents took\."),
+    ],
+)
+def test_a_result_that_holds_what_no_result_can_is_named(folder: RunFolder, text: str, what: str) -> None:
+    (folder.path / "result.json").write_text(text)
+    with pytest.raises(RunFolderError, match=what):
+        folder.result()
+
+
+def test_a_job_json_without_its_launcher_is_named(folder: RunFolder) -> None:
+    (folder.path / "job.json").write_text('{"id": "1", "submitted": 0, "log": ""}')
+    with pytest.raises(RunFolderError, match=r"job\.json: has no 'launcher', so it is not flipscale's"):
+        folder.job()

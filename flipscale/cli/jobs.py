@@ -11,7 +11,7 @@ from flipscale.cli.arguments import add_json, add_results, add_study, open_study
 from flipscale.cli.names import matching_id, run_folder
 from flipscale.cli.output import print_json, print_table
 from flipscale.errors import FlipscaleError
-from flipscale.run import RunFolder, State
+from flipscale.run import RunFolder, State, failed_attempt_as_json
 from flipscale.workflow.talk import say
 
 if TYPE_CHECKING:
@@ -102,7 +102,7 @@ def _as_json(run: "RunProgress") -> dict[str, Any]:
         "id": run.id,
         "state": str(run.state),
         "detail": run.detail,
-        "failures": list(run.failures),
+        "failures": [failed_attempt_as_json(failed) for failed in run.failures],
         "images_per_second": run.images_per_second if run.state is State.RUNNING else None,
         "seconds_since_step": run.seconds_since_step,
     }
@@ -165,8 +165,8 @@ def logs(args: argparse.Namespace) -> int:
         goes_on = args.follow and look.state in launch.ACTIVE
         if path.exists():
             printed = _print_from(path, printed)
-        elif look.where.says and look.where.says != said:
-            said = look.where.says
+        elif look.says and look.says != said:
+            said = look.says
             say(f"{folder.id} has written no log yet; {said}")
         if not goes_on:
             break
@@ -185,9 +185,7 @@ def _print_from(path: Path, start: int) -> int:
 
 
 def _no_log(folder: RunFolder) -> str:
-    from flipscale.launch import Job
-
-    job = Job.read(folder)
+    job = folder.job()
     where = (
         f"what its job said is in {job.log}" if job and Path(job.log).exists() else "flipscale status says where it is"
     )

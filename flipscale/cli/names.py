@@ -3,10 +3,9 @@
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from flipscale.errors import FlipscaleError, did_you_mean
-from flipscale.run import RunFolder
+from flipscale.run import Asked, RunFolder, asked_from_json
 from flipscale.workspace import Workspace
 
 
@@ -15,12 +14,13 @@ def run_folder(workspace: Workspace, name: str) -> RunFolder:
     return RunFolder(runs / matching_id(name, sorted(path.name for path in runs.iterdir()) if runs.is_dir() else []))
 
 
-def asked_of(workspace: Workspace, name: str) -> dict[str, Any]:
+def asked_of(workspace: Workspace, name: str) -> Asked:
     """What was asked of a run: from its folder, or from the plan of any study that was submitted or planned here."""
-    known: dict[str, dict[str, Any]] = {}
+    known: dict[str, Asked] = {}
     for path in workspace.plans():
         try:
-            known |= {run["id"]: run for run in json.loads(path.read_text(encoding="utf-8"))["runs"]}
+            listed = json.loads(path.read_text(encoding="utf-8"))["runs"]
+            known |= {run["id"]: asked_from_json(run) for run in listed}
         except (ValueError, TypeError, KeyError) as error:
             raise FlipscaleError(f"{path}: is no plan; delete it, `flipscale plan` writes it again.") from error
     for path in sorted(workspace.runs.glob("*/run.json")):

@@ -105,15 +105,15 @@ def why(args: argparse.Namespace) -> int:
 
     workspace = workspace_of(args)
     asked = [asked_of(workspace, name) for name in (args.id, args.other) if name is not None]
-    settings = [read_settings(run["settings"]) for run in asked]
+    settings = [read_settings(run.settings) for run in asked]
     if len(asked) == 1:
-        _print_identity(asked[0]["id"], asked[0]["recipe"], settings[0], as_json=args.json)
+        _print_identity(asked[0].id, asked[0].recipe, settings[0], as_json=args.json)
     else:
-        _print_differences(*((run["id"], one) for run, one in zip(asked, settings, strict=True)), as_json=args.json)
+        _print_differences(*((run.id, one) for run, one in zip(asked, settings, strict=True)), as_json=args.json)
     return 0
 
 
-def _print_identity(run_id: str, recipe: int, settings: "Settings", *, as_json: bool) -> None:
+def _print_identity(run_id: str, recipe: int | None, settings: "Settings", *, as_json: bool) -> None:
     from flipscale.identity import identity, show_setting
 
     named = identity(settings)

@@ -158,7 +158,7 @@ def _look(planned: Mapping[str, PlannedRun], results_root: Path) -> dict[str, Fi
         try:
             if results[run_id] is None:
                 # No launcher is asked here, so a job nobody works on counts as waiting; `status` finds the lost ones.
-                found[run_id] = RunFolder(f"{root}/{run_id}").state("waiting")
+                found[run_id] = RunFolder(f"{root}/{run_id}").state(State.WAITING)
                 continue
         except (RunFolderError, OSError, RecursionError) as error:
             found[run_id] = why_unreadable(RunFolder(f"{root}/{run_id}"), error)

@@ -11,8 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import orjson
 
-from flipscale.collect.rows import is_number
-from flipscale.run import RunFolder
+from flipscale.run import RunFolder, is_number
 
 Array = np.ndarray[Any, Any]
 

@@ -1,14 +1,13 @@
 """A finished run's row: its folder in, the values of its columns out, and what is wrong with it in words."""
 
 import json
-import math
 from collections.abc import Mapping
 from typing import Any
 
-from flipscale.collect.columns import COLUMNS, SETTINGS, Kind, setting_value
+from flipscale.collect.columns import COLUMNS, SETTINGS, setting_value
 from flipscale.errors import FlipscaleError, RunFolderError
 from flipscale.identity import differences
-from flipscale.run import SCHEMA, RunFolder
+from flipscale.run import FOLDER_SCHEMA, RunFolder, Spent, checked, is_number
 from flipscale.scores import SCORES, is_score
 from flipscale.study.settings import read_settings
 
@@ -29,35 +28,28 @@ def row_of(
     if result is None:
         raise RunFolderError(f"{folder.path / 'result.json'}: went away while it was read; collect again.")
     _check_same_run(run, folder)
-    settings, cost, scores = run["settings"], run["cost"], result.get("scores", {})
-    if not isinstance(scores, dict):
-        raise RunFolderError(f"{folder.path / 'result.json'}: 'scores' must be an object of names and numbers.")
+    settings, cost, scores = run["settings"], run["cost"], result.scores
     found: dict[str, Any] = {
         **{name: setting_value(name, settings.get(name)) for name in SETTINGS},
-        **{name: value for name, value in result.items() if name in COLUMNS and name not in SETTINGS},
+        **{name: value for name, value in vars(result).items() if name in COLUMNS},
         **{name: scores.get(name) for name in SCORES},
         "id": run["id"],
         "study": run["study"],
         "cell": run["cell"],
         "parent": next(iter(run["parents"]), None),
-        # result.json says `samples` for what was seen; in the table that word is the schedule length asked for.
-        "samples_seen": result.get("samples"),
         "flops_per_sample": cost.get("flops_per_sample"),
         "train_flops": cost.get("train_flops"),
         "gpu_hours_predicted": cost.get("gpu_hours"),
         "memory_bytes_predicted": cost.get("memory_bytes"),
     }
-    parent = result.get("parent") or {}
-    if not isinstance(parent, dict):
-        raise RunFolderError(f"{folder.path / 'result.json'}: 'parent' must be an object of what its parents took.")
-    _add_parents(found, run, folder, parent, planned)
-    row = {name: _checked(found.get(name), kind, name, folder) for name, kind in _KINDS.items()}
+    _add_parents(found, run, folder, result.parent, planned)
+    row = {name: checked(found.get(name), kind, name, folder.path) for name, kind in _KINDS.items()}
     unknown = []
     for name, value in scores.items():
         if not is_score(name):
             unknown.append(name)
         elif name not in row:
-            row[name] = _checked(value, "float", name, folder)
+            row[name] = checked(value, "float", name, folder.path)
     return row, tuple(unknown)
 
 
@@ -65,7 +57,7 @@ def _add_parents(
     found: dict[str, Any],
     run: PlannedRun,
     folder: RunFolder,
-    parent: Mapping[str, Any],
+    parent: Spent | None,
     planned: Mapping[str, PlannedRun],
 ) -> None:
     """Count what the run started from with what it took itself: a tuned model costs its training and its tuning.
@@ -75,13 +67,8 @@ def _add_parents(
     """
     if not run["parents"]:
         return
-    for name, theirs in (
-        ("samples_seen", "samples"),
-        ("train_seconds", "train_seconds"),
-        ("cpu_seconds", "cpu_seconds"),
-        ("gpu_hours", "gpu_hours"),
-    ):
-        found[name] = _sum(found.get(name), parent.get(theirs))
+    for name in ("samples_seen", "train_seconds", "cpu_seconds", "gpu_hours"):
+        found[name] = _sum(found.get(name), getattr(parent, name, None))
     found["unique_pairs"] = _unique_pairs(found.get("unique_pairs"), run, folder, planned)
     found["repeats"] = _quotient(found.get("samples_seen"), found["unique_pairs"])
     ancestors = list(run["parents"])
@@ -99,10 +86,10 @@ def _unique_pairs(own: int | None, run: PlannedRun, folder: RunFolder, planned: 
     seen = [] if own is None else [own]
     while run["parents"]:
         (parent,) = run["parents"]
-        result = RunFolder(folder.path.parent / parent).result() or {}
-        if not is_number(result.get("unique_pairs")) and result.get("samples") != 0:
+        result = RunFolder(folder.path.parent / parent).result()
+        if result is None or (result.unique_pairs is None and result.samples_seen != 0):
             return None
-        seen.append(result.get("unique_pairs") or 0)
+        seen.append(result.unique_pairs or 0)
         run = planned.get(parent, {"parents": []})
     return max(seen, default=None) or None
 
@@ -126,14 +113,12 @@ def _check_same_run(run: PlannedRun, folder: RunFolder) -> None:
             f"{folder.path}: has result.json and no run.json, so what was asked for is not known. "
             f"Delete the folder and submit again."
         )
-    if asked.get("id") != run["id"]:
-        raise RunFolderError(
-            f"{folder.path}: its run.json is of {asked.get('id')!r}, so the folder was renamed or copied."
-        )
-    if asked["settings"] == run["settings"]:
+    if asked.id != run["id"]:
+        raise RunFolderError(f"{folder.path}: its run.json is of {asked.id!r}, so the folder was renamed or copied.")
+    if asked.settings == run["settings"]:
         return
     try:
-        other = ", ".join(differences(read_settings(asked["settings"]), read_settings(run["settings"])))
+        other = ", ".join(differences(read_settings(asked.settings), read_settings(run["settings"])))
     except (FlipscaleError, KeyError, TypeError, ValueError, AttributeError):
         other = "set of settings, which cannot be read,"
     if other:
@@ -141,23 +126,6 @@ def _check_same_run(run: PlannedRun, folder: RunFolder) -> None:
             f"{folder.path}: its run.json was asked with another {other} than the plan, "
             f"so it was changed by hand. Delete the folder and submit again."
         )
-
-
-def _checked(value: Any, kind: Kind, name: str, folder: RunFolder) -> Any:
-    """The value as its column holds it. None stays None, and what is not finite is missing as well."""
-    if value is None or (kind == "float" and type(value) is float and math.isfinite(value)):
-        return value
-    if kind == "str" and isinstance(value, str) and value.isprintable():
-        return value
-    if kind != "str" and is_number(value):
-        if not math.isfinite(value):
-            return None
-        if kind == "float":
-            return float(value)
-        if abs(value) < 2**63:
-            return round(value)
-    right = {"str": "one line of text", "int": "a whole number of 64 bits", "float": "a number"}[kind]
-    raise RunFolderError(f"{folder.path}: {name!r} is {value!r}, where {right} is right.")
 
 
 def why_unreadable(folder: RunFolder, error: Exception) -> str:
@@ -173,12 +141,11 @@ def why_unreadable(folder: RunFolder, error: Exception) -> str:
 def _is_newer(folder: RunFolder) -> bool:
     for name in ("run.json", "result.json", "job.json"):
         try:
-            if json.loads((folder.path / name).read_text(encoding="utf-8")).get("schema", SCHEMA) > SCHEMA:
+            if (
+                json.loads((folder.path / name).read_text(encoding="utf-8")).get("schema", FOLDER_SCHEMA)
+                > FOLDER_SCHEMA
+            ):
                 return True
         except (OSError, ValueError, AttributeError, TypeError, RecursionError):
             continue
     return False
-
-
-def is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)

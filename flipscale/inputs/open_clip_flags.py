@@ -16,9 +16,8 @@ from typing import Any
 from open_clip_train.params import parse_args
 from open_clip_train.scheduler import const_lr, const_lr_cooldown, cosine_lr
 
-from flipscale.cost import steps_of
+from flipscale.cost import processes_of, steps_of
 from flipscale.errors import FlipscaleError
-from flipscale.plan import processes_of
 from flipscale.study.settings import NORMALIZATIONS
 
 RECORDS = 200
@@ -229,7 +228,7 @@ def flags_as_markdown() -> str:
 
 def refuse(settings: Mapping[str, Any], resources: Mapping[str, Any], device: str) -> None:
     """Raise FlipscaleError with every setting that open_clip's program cannot express, and what would be right."""
-    processes, accumulate = processes_of(resources, device == "cuda"), resources.get("accumulate") or 1
+    processes, accumulate = processes_of(resources, on_gpu=device == "cuda"), resources.get("accumulate") or 1
     batch = settings["batch_size"]
     webdataset = "webdataset" in settings["data"]
     refusals = {
@@ -299,7 +298,7 @@ def settle(
     wished: Mapping[str, int],
 ) -> Job:
     """The training that comes as near as can be to what is wished for, and to the rest exactly."""
-    processes, accumulate = processes_of(resources, device == "cuda"), resources.get("accumulate") or 1
+    processes, accumulate = processes_of(resources, on_gpu=device == "cuda"), resources.get("accumulate") or 1
     epochs = epochs_of(settings, shards.pairs, wished.get("epochs"))
     steps_per_epoch = steps_of(settings) // epochs
     most = wished.get("workers", WORKERS if device == "cuda" else 0)

@@ -3,14 +3,14 @@
 import importlib
 import json
 import sys
-from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Protocol, cast
+from typing import Literal, Protocol, cast
 
-from flipscale.errors import LaunchError, RunFolderError, did_you_mean
+from flipscale.errors import LaunchError, did_you_mean
 from flipscale.launch.site import Site
-from flipscale.run import FailureKind, RunFolder
+from flipscale.run import Asked, FailureKind, Job, Resources, RunFolder, State
 
 LAUNCHERS = {
     "local": "flipscale.launch.local:LocalLauncher",
@@ -31,26 +31,35 @@ class Request:
     """A run that is to be started: its folder, and what run.json says in it."""
 
     folder: RunFolder
-    asked: Mapping[str, Any]
+    asked: Asked
 
     @property
     def id(self) -> str:
         return self.folder.id
 
     @property
-    def resources(self) -> Mapping[str, Any]:
-        return self.asked.get("resources") or {}
+    def resources(self) -> Resources:
+        return self.asked.resources
 
     @property
     def parents(self) -> Sequence[str]:
-        return self.asked.get("parents") or []
+        return self.asked.parents
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """One start of a job: the job as FLIPSCALE_JOB names it, how often it was started before, and the node."""
+
+    job: str
+    number: int
+    node: str
 
 
 @dataclass(frozen=True)
 class Whereabouts:
     """What a launcher says of a job."""
 
-    state: Literal["waiting", "cancelled"] | None
+    state: Literal[State.WAITING, State.CANCELLED] | None
     """It will come or goes on, the launcher has called it off, or (None) the launcher does not know it any more."""
     says: str = ""
     """In the launcher's words: why it waits, or how it ended."""
@@ -58,46 +67,6 @@ class Whereabouts:
     """Why the job is gone, where the launcher knows."""
     answered: bool = True
     """Whether the launcher could be asked. Where it could not, it has not said that the job is gone."""
-
-
-@dataclass(frozen=True)
-class Job:
-    """One submission of one run to one launcher, as job.json holds it. A run may need several, one after the other."""
-
-    run_id: str
-    launcher: str
-    """The launcher's name in LAUNCHERS."""
-    id: str
-    """What the launcher finds the job by. Several jobs may share an id where they share workers."""
-    submitted: float
-    """Unix time."""
-    log: str
-    """The file or folder that gets what the job's processes print."""
-    cancelled: float | None = None
-    """Unix time of the cancelling. A worker passes over a run whose job is cancelled."""
-
-    def write(self, folder: RunFolder, *, flush: bool = True) -> None:
-        folder.write_job({key: value for key, value in vars(self).items() if value is not None}, flush=flush)
-
-    @classmethod
-    def read(cls, folder: RunFolder, written: Mapping[str, Any] | None = None) -> "Job | None":
-        """The job of a run, as its job.json says, or `written` where that has been read already."""
-        written = folder.job() if written is None else written
-        if written is None:
-            return None
-        try:
-            return cls(
-                run_id=folder.id,
-                launcher=written["launcher"],
-                id=written["id"],
-                submitted=written["submitted"],
-                log=written["log"],
-                cancelled=written.get("cancelled"),
-            )
-        except KeyError as error:
-            raise RunFolderError(
-                f"{folder.path / 'job.json'}: has no {error}, so it is not flipscale's; delete it and submit again."
-            ) from error
 
 
 class Launcher(Protocol):

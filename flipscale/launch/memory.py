@@ -5,11 +5,11 @@ holds the program, the images, and weights on their way to or from a checkpoint.
 """
 
 from collections.abc import Sequence
-from typing import Any
 
-from flipscale.cost import devices_of
+from flipscale.cost import processes_of
 from flipscale.identity import stage
 from flipscale.launch.launcher import Request
+from flipscale.settings import Settings
 from flipscale.study.settings import read_settings
 
 PROGRAM = 600 * 2**20
@@ -22,14 +22,14 @@ PROGRAM_WITH_CUDA = 4 * 2**30
 OPEN_CLIP_PROGRAMS, OPEN_CLIP_LOADERS = 2, 4
 """open_clip's own program is one beside ours, and has loaders of its own where there is a GPU."""
 
-SPARE = 1.25
+HEADROOM = 1.25
 """Times the prediction of a CPU's memory: 0.8 to 1.2 of it were measured, by models from 2M to 150M parameters. Tensors
 that are freed leave holes."""
 
 BATCHES = 12
 """Batches of a process that wait as bytes, at most: two for each loader, and as many numbers while one is used."""
 
-SIMILARITIES = 2**26
+SIMILARITIES_AT_ONCE = 2**26
 """How many similarities an evaluation computes at a time, at most; two numbers of four bytes each."""
 
 STEP = 128 * 2**20
@@ -38,19 +38,19 @@ STEP = 128 * 2**20
 
 def host_memory(request: Request) -> int | None:
     """Bytes of main memory for each process of the run; None where nothing says what it needs."""
-    cost = request.asked.get("cost") or {}
-    if not cost.get("memory_bytes") or "command" in request.asked["settings"].get("trainer", {}):
+    cost = request.asked.cost
+    if cost is None or not cost.memory_bytes or "command" in request.asked.settings.get("trainer", {}):
         return None
-    settings, gpus = stage(read_settings(request.asked["settings"])), request.resources.get("gpus") or 0
-    on_gpu, on_cpu = PROGRAM_WITH_CUDA + 16 * int(cost["params"]), PROGRAM + int(SPARE * cost["memory_bytes"])
+    settings, gpus = stage(read_settings(request.asked.settings)), request.resources.get("gpus") or 0
+    on_gpu, on_cpu = PROGRAM_WITH_CUDA + 16 * cost.params, PROGRAM + int(HEADROOM * cost.memory_bytes)
     training = on_gpu if gpus else on_cpu
     if "open_clip" in settings["trainer"]:
         training += (OPEN_CLIP_PROGRAMS - 1 + (OPEN_CLIP_LOADERS if gpus else 0)) * PROGRAM
-    needed = training + _images(settings, devices_of(request.resources))
+    needed = training + _images(settings, processes_of(request.resources))
     return -(-needed // STEP) * STEP
 
 
-def _images(settings: dict[str, Any], processes: int) -> int:
+def _images(settings: Settings, processes: int) -> int:
     """Bytes of the images that a process holds: batches ahead, and each set that it is scored on."""
     evaluation = settings["evaluation"]
     images, batch = int(evaluation["images"]), int(settings["batch_size"])
@@ -59,7 +59,7 @@ def _images(settings: dict[str, Any], processes: int) -> int:
     scored = images * sets * (6 if evaluation.get("linear_probe") else 1)
     ahead = BATCHES * -(-batch // processes)
     pixels: int = 3 * settings["image_size"] ** 2
-    return (scored + ahead) * pixels + 8 * min(images**2, SIMILARITIES)
+    return (scored + ahead) * pixels + 8 * min(images**2, SIMILARITIES_AT_ONCE)
 
 
 def most_memory(requests: Sequence[Request]) -> int | None:

@@ -3,12 +3,12 @@
 import math
 from collections.abc import Sequence
 
-from flipscale.cost import devices_of
+from flipscale.cost import processes_of
 from flipscale.launch.launcher import Request
 from flipscale.launch.site import Site
 
-SPARE = 0.8
-"""Of a GPU's memory: CUDA and the allocator take some beside the tensors that are predicted."""
+USABLE = 0.8
+"""The share of a GPU's memory that predicted tensors may take: CUDA and the allocator need some too."""
 
 
 def lines_of(requests: Sequence[Request]) -> list[list[Request]]:
@@ -31,8 +31,8 @@ def lines_of(requests: Sequence[Request]) -> list[list[Request]]:
 
 def seconds_of(line: Sequence[Request]) -> float:
     """What the runs of a line take one after another, as predicted; endless where that is not known."""
-    hours = [float((one.asked.get("cost") or {}).get("gpu_hours", math.inf)) for one in line]
-    return sum(3600 * each / devices_of(one.resources) for each, one in zip(hours, line, strict=True))
+    hours = [math.inf if one.asked.cost is None else one.asked.cost.gpu_hours for one in line]
+    return sum(3600 * each / processes_of(one.resources) for each, one in zip(hours, line, strict=True))
 
 
 def share_of(line: Sequence[Request], site: Site) -> int:
@@ -41,8 +41,8 @@ def share_of(line: Sequence[Request], site: Site) -> int:
     if not line[0].resources.get("gpus") or pack["device_memory"] is None:
         return int(pack["share"])
     memory = bytes_of(pack["device_memory"])
-    needed = max((one.asked.get("cost") or {}).get("memory_bytes") or memory for one in line)
-    return max(1, min(int(pack["share"]), int(SPARE * memory / needed)))
+    needed = max((one.asked.cost and one.asked.cost.memory_bytes) or memory for one in line)
+    return max(1, min(int(pack["share"]), int(USABLE * memory / needed)))
 
 
 def bytes_of(memory: str) -> int:

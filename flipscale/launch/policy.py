@@ -8,11 +8,11 @@ import enum
 import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
-from flipscale.cost import devices_of
+from flipscale.cost import processes_of
 from flipscale.identity import stage
-from flipscale.run import FailureKind
+from flipscale.launch.launcher import Attempt
+from flipscale.run import Asked, FailedAttempt, FailureKind, Resources, RunFolder
 from flipscale.study.settings import read_settings
 
 STUCK = 3
@@ -72,9 +72,10 @@ class Decision:
     """What is done about one failure."""
 
     again: bool
+    """Whether the run goes on. Where it does not, it is given up."""
     says: str
     """For a person: 'again with accumulate 4 (1 of 3)'."""
-    resources: Mapping[str, Any]
+    resources: Resources
     """What the next attempt may use."""
     away: bool = False
     """Whether it must not start on this node again."""
@@ -82,35 +83,63 @@ class Decision:
 
 def decide(
     kind: FailureKind,
-    earlier: Sequence[Mapping[str, Any]],
-    asked: Mapping[str, Any],
-    samples: int = 0,
+    earlier: Sequence[FailedAttempt],
+    asked: Asked,
+    samples_seen: int = 0,
     *,
     elsewhere: bool = True,
 ) -> Decision:
     """What is done about a failure of this kind, of a run that was `asked` for and had `earlier` failures.
 
-    `samples` is how far it came, by its record; `elsewhere` is whether there are other nodes for it.
+    `samples_seen` is how far it came, by its record; `elsewhere` is whether there are other nodes for it.
     """
-    policy, resources = POLICIES[kind], dict(asked.get("resources") or {})
-    counted = [failure for failure in since_given_up(earlier) if failure["kind"] == kind]
-    times = f" ({len(counted) + 1} of {policy.most})" if policy.most else ""
-    if policy.most is not None and len(counted) >= policy.most:
-        return Decision(False, f"given up after {policy.most} times{policy.then}", resources)
+    policy = POLICIES[kind]
+    before = sum(failed.kind is kind for failed in since_given_up(earlier))
+    times = f" ({before + 1} of {policy.most})" if policy.most else ""
+    if policy.most is not None and before >= policy.most:
+        return Decision(False, f"given up after {policy.most} times{policy.then}", asked.resources)
     match policy.action:
         case Action.STOP:
-            return Decision(False, f"given up: {policy.why}", resources)
+            return Decision(False, f"given up: {policy.why}", asked.resources)
         case Action.HALVE:
-            parts = resources.get("accumulate") or 1
-            halved = _parts_of(_rows(asked), at_least=2 * parts)
-            if halved is None:
-                return Decision(False, "given up: its micro-batch cannot be made smaller", resources)
-            return Decision(True, f"again with accumulate {halved}{times}", {**resources, "accumulate": halved})
+            return _halve(asked, times)
         case Action.MOVE if elsewhere:
-            return Decision(True, f"{policy.action.value}{times}", resources, away=True)
-    if kind is FailureKind.TIMEOUT and _is_stuck([*_in_a_row(kind, earlier), samples]):
-        return Decision(False, f"given up: it came no further in {STUCK} jobs, so the limit is short", resources)
-    return Decision(True, f"{Action.RESUME.value}{times}", resources)
+            return Decision(True, f"{policy.action.value}{times}", asked.resources, away=True)
+    if kind is FailureKind.TIMEOUT and _is_stuck([*_in_a_row(kind, earlier), samples_seen]):
+        says = f"given up: it came no further in {STUCK} jobs, so the limit is short"
+        return Decision(False, says, asked.resources)
+    return Decision(True, f"{Action.RESUME.value}{times}", asked.resources)
+
+
+def answer_failure(
+    run: RunFolder, kind: FailureKind, reason: str, *, at: Attempt | None = None, elsewhere: bool = True
+) -> Decision:
+    """Decide what is done about a failure of the run, and write both down. at: the attempt that failed, if known."""
+    asked, earlier = run.asked() or Asked(run.id, {}), run.failures()
+    samples_seen = run.reached().samples_seen
+    decision = decide(kind, earlier, asked, samples_seen, elsewhere=elsewhere)
+    run.note_failure(
+        FailedAttempt(
+            kind=kind,
+            reason=reason,
+            then=decision.says,
+            given_up=not decision.again,
+            samples_seen=samples_seen,
+            job=at.job if at else None,
+            attempt=at.number if at else None,
+            node=at.node if at else None,
+            accumulate=decision.resources.get("accumulate") if kind is FailureKind.OOM and decision.again else None,
+        )
+    )
+    return decision
+
+
+def _halve(asked: Asked, times: str) -> Decision:
+    """At most half as large a micro-batch, if there is one."""
+    halved = _parts_of(_rows(asked), at_least=2 * (asked.resources.get("accumulate") or 1))
+    if halved is None:
+        return Decision(False, "given up: its micro-batch cannot be made smaller", asked.resources)
+    return Decision(True, f"again with accumulate {halved}{times}", {**asked.resources, "accumulate": halved})
 
 
 def _is_stuck(samples: Sequence[int]) -> bool:
@@ -120,37 +149,38 @@ def _is_stuck(samples: Sequence[int]) -> bool:
     return bool(before) and max(last) <= max(before)
 
 
-def _in_a_row(kind: FailureKind, failures: Sequence[Mapping[str, Any]]) -> list[int]:
+def _in_a_row(kind: FailureKind, failures: Sequence[FailedAttempt]) -> list[int]:
     """How far the run was at its last failures, as far back as they are of this kind."""
-    found = itertools.takewhile(lambda failure: failure["kind"] == kind, reversed(since_given_up(failures)))
-    return [failure.get("samples") or 0 for failure in found][::-1]
+    found = itertools.takewhile(lambda failed: failed.kind is kind, reversed(since_given_up(failures)))
+    return [failed.samples_seen for failed in found][::-1]
 
 
-def since_given_up(failures: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+def since_given_up(failures: Sequence[FailedAttempt]) -> list[FailedAttempt]:
     """The failures after the last one that ended the run for the time being."""
-    ended = [at for at, failure in enumerate(failures) if str(failure.get("then", "")).startswith("given up")]
+    ended = [at for at, failed in enumerate(failures) if failed.given_up]
     return list(failures[ended[-1] + 1 if ended else 0 :])
 
 
-def nodes_to_avoid(failures: Sequence[Mapping[str, Any]]) -> list[str]:
+def nodes_to_avoid(failures: Sequence[FailedAttempt]) -> list[str]:
     """The nodes that failed under the run, of late."""
-    of_nodes = [failure for failure in since_given_up(failures) if failure["kind"] == FailureKind.NODE]
-    return sorted({failure["node"] for failure in of_nodes if failure.get("node")})
+    of_nodes = [failed for failed in since_given_up(failures) if failed.kind is FailureKind.NODE]
+    return sorted({failed.node for failed in of_nodes if failed.node})
 
 
-def resources_after(asked: Mapping[str, Any], failures: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def resources_after(asked: Asked, failures: Sequence[FailedAttempt]) -> Resources:
     """What a run may use that was asked for anew: what made it fit into memory before stays."""
-    resources = dict(asked.get("resources") or {})
-    needed = max((failure.get("accumulate") or 1 for failure in failures), default=1)
-    if needed > (resources.get("accumulate") or 1):
-        resources["accumulate"] = _parts_of(_rows(asked), at_least=needed) or resources.get("accumulate") or 1
-    return resources
+    needed = max((failed.accumulate or 1 for failed in failures), default=1)
+    own = asked.resources.get("accumulate") or 1
+    if needed <= own:
+        return asked.resources
+    return {**asked.resources, "accumulate": _parts_of(_rows(asked), at_least=needed) or own}
 
 
-def _rows(asked: Mapping[str, Any]) -> int | None:
+def _rows(asked: Asked) -> int | None:
     """The pairs of a batch that each process of the run computes; None where nothing says how large a batch is."""
-    batch = stage(read_settings(asked["settings"])).batch_size
-    return None if batch is None else batch // devices_of(asked.get("resources") or {})
+    if "batch_size" not in asked.settings:
+        return None
+    return stage(read_settings(asked.settings)).batch_size // processes_of(asked.resources)
 
 
 def _parts_of(rows: int | None, at_least: int) -> int | None:

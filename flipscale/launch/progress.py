@@ -1,6 +1,5 @@
 """How far runs are, and how that is said: line by line, or on a terminal in a line that is rewritten."""
 
-import json
 import os
 import shutil
 import time
@@ -8,21 +7,17 @@ from collections import Counter
 from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TextIO
+from typing import TextIO
 
-from flipscale.launch.launcher import Job
 from flipscale.launch.stall import silence
-from flipscale.run import RunFolder, State
+from flipscale.run import FailedAttempt, Failure, Reached, RunFolder, State
 from flipscale.words import count, duration
 
-SAY_SECONDS = 10.0
+VOICE_SECONDS = 10.0
 """Where lines cannot be rewritten, how the runs go is said this often; starts and ends are said at once."""
 
-TAIL_BYTES = 4096
-"""The end of metrics.jsonl that is read for its last record. A record is about 200 bytes."""
-
 RUNNING_TAIL_BYTES = 65536
-"""The same of a run that runs: its last scores may lie some hundred records back."""
+"""The end of metrics.jsonl that is read of a run that runs: its last scores may lie some hundred records back."""
 
 PACE_SECONDS = 60.0
 """It takes this long until the pace that was seen tells more than the speed that the running runs have recorded."""
@@ -36,33 +31,36 @@ class RunProgress:
 
     id: str
     state: State
-    samples: int
-    """Samples seen so far, of `total`."""
+    samples_seen: int
+    """So far, of `total`."""
     total: int
     loss: float | None = None
     images_per_second: float | None = None
     says: str = ""
     """Why it failed; or what its launcher says of it: where it is, why it waits, how its job ended."""
-    failures: Sequence[Mapping[str, Any]] = ()
+    failures: Sequence[FailedAttempt] = ()
     """What went wrong in attempts before, the first of them first."""
-    scores: Mapping[str, Any] = field(default_factory=dict)
+    scores: Mapping[str, float] = field(default_factory=dict)
     """What its last evaluation so far gave."""
     seconds_since_step: float | None = None
     """Of a run that runs: since its last step, record, or batch of an evaluation."""
     quiet: str = ""
     """'no step for 12 min', where that is long by its own measure. Its speed of before is then not given."""
 
+    failure: Failure | None = None
+    """What ended it, where it has failed."""
+
     @property
     def done(self) -> float:
         """The share that is done, 0 to 1."""
         if self.state is State.FINISHED or not self.total:  # an evaluation trains nothing
             return float(self.state is State.FINISHED)
-        return min(1.0, self.samples / self.total)
+        return min(1.0, self.samples_seen / self.total)
 
     @property
     def seen(self) -> str:
         """What it has seen, for a person; '' before the first record."""
-        said = [f"{self.samples:,} of {self.total:,} samples"] if self.samples else []
+        said = [f"{self.samples_seen:,} of {self.total:,} samples"] if self.samples_seen else []
         if self.loss is not None:
             said.append(f"loss {self.loss:.4f}")
         if self.images_per_second is not None:
@@ -78,11 +76,11 @@ class RunProgress:
         failures = self.failures[:-1] if self.state is State.FAILED else self.failures
         if not failures:
             return ""
-        kinds = Counter(failure["kind"] for failure in failures)
+        kinds = Counter(failed.kind for failed in failures)
         often = ", ".join(f"{number} {kind}" for kind, number in kinds.items())
         last = failures[-1]
-        where = f" on {last['node']}" if last.get("node") else ""
-        return f"attempts that failed: {often}; the last{where}: {last.get('then', '')}"
+        where = f" on {last.node}" if last.node else ""
+        return f"attempts that failed: {often}; the last{where}: {last.then}"
 
     @property
     def detail(self) -> str:
@@ -152,56 +150,27 @@ def run_progress(
 
     `files` are those that may be there.
     """
-    size = RUNNING_TAIL_BYTES if state is State.RUNNING else TAIL_BYTES
-    record, scores = None, None
-    if "metrics.jsonl" in files:
-        record, scores = last_records(folder, size, scores=state is State.RUNNING)
-    record = record or {}
-    if state is State.FAILED:
-        error = folder.error() or {}
-        says = f"{error.get('kind')}: {error.get('reason')}"
-    silent = silence(folder) if state is State.RUNNING else None
+    is_running = state is State.RUNNING
+    silent = silence(folder) if is_running else None
+    error = folder.error() if state is State.FAILED else None
     quiet = silent.says if silent and silent.is_quiet else ""
+    reached = Reached()
+    if "metrics.jsonl" in files:
+        reached = folder.reached(RUNNING_TAIL_BYTES, scores=True) if is_running else folder.reached()
     return RunProgress(
-        folder.id,
-        state,
-        record.get("samples", 0),
-        total,
-        record.get("loss"),
-        None if quiet else record.get("images_per_second"),
-        says,
-        folder.failures() if "failures.jsonl" in files else (),
-        scores or {},
-        silent.seconds if silent else None,
-        quiet,
+        id=folder.id,
+        state=state,
+        samples_seen=reached.samples_seen,
+        total=total,
+        loss=reached.loss,
+        images_per_second=None if quiet else reached.images_per_second,
+        says=f"{error.kind}: {error.reason}" if error else says,
+        failures=folder.failures() if "failures.jsonl" in files else (),
+        scores=reached.scores,
+        seconds_since_step=silent.seconds if silent else None,
+        quiet=quiet,
+        failure=error,
     )
-
-
-def last_records(
-    folder: RunFolder, size: int = TAIL_BYTES, *, scores: bool = True
-) -> tuple[dict[str, Any] | None, dict[str, Any] | None]:
-    """The last record of the loss in metrics.jsonl and the last scores, each from the last `size` bytes or None.
-
-    Without `scores` none are looked for: their lines are the long ones, and there may be thousands of runs.
-    """
-    loss: dict[str, Any] | None = None
-    last_scores: dict[str, Any] | None = None
-    for line in reversed(folder.tail("metrics.jsonl", size).splitlines()):
-        if not ((loss is None and b'"loss"' in line) or (scores and b'"scores"' in line)):
-            continue
-        try:
-            record = json.loads(line)
-        except ValueError:
-            continue  # Torn: the tail may begin within a line, and the last one may still be in writing.
-        if not isinstance(record, dict):
-            continue
-        if loss is None and "loss" in record and type(record.get("samples")) is int:
-            loss = record
-        if scores and last_scores is None and isinstance(record.get("scores"), dict):
-            last_scores = record["scores"]
-        if loss is not None and (last_scores is not None or not scores):
-            break
-    return loss, last_scores
 
 
 def rewritable(stream: TextIO) -> bool:
@@ -220,49 +189,64 @@ class Voice:
         self.spoke = time.monotonic()
 
     def follow(self, progress: StudyProgress, results: Path) -> None:
-        if not self.before:
-            # What is finished already, or is nobody's business here, is in the counts of the study's line.
-            self.before = {run.id: run.state for run in progress.runs if run.state is not State.RUNNING}
-        changed = [run for run in progress.runs if run.state is not self.before.get(run.id)]
-        alike = Counter(run.says for run in changed if run.state is State.CANCELLED and run.says)
-        for run in changed:
-            if run.state is not State.CANCELLED or alike[run.says] < 2:
-                self.say(_ended_badly(RunFolder(results / "runs" / run.id), run) or str(run))
-        for says, number in alike.items():
-            if number > 1:  # They are runs of a submission that was stopped.
-                self.say(f"{count(number, 'run')}: cancelled, {says}")
-        self.before = {run.id: run.state for run in progress.runs}
-
-        if self.terminal and progress.active:
-            running = next((f"; {run}" for run in progress.runs if run.state is State.RUNNING), "")
-            # Where none runs yet, why the first of them waits.
-            running = running or next((f"; {run.says}" for run in progress.runs if run.says), "")
-            line = f"{progress}{running}"[: shutil.get_terminal_size().columns - 1]
-            self.stream.write(f"\r\033[K{line}")
-            self.stream.flush()
-        elif not progress.active:
+        self._say_changes(progress, results)
+        if not progress.active:
             self.say(str(progress))
-        elif time.monotonic() - self.spoke >= SAY_SECONDS:
-            for run in progress.runs:
-                if run.state is State.RUNNING:
-                    self.say(str(run))
-            why = Counter(run.says for run in progress.runs if run.state is State.WAITING and run.says)
-            for says, number in why.most_common(1) if not progress.count(State.RUNNING) else ():
-                self.say(f"{number} of them: {says}")
-            self.say(str(progress))
+        elif self.terminal:
+            self._rewrite(progress)
+        elif time.monotonic() - self.spoke >= VOICE_SECONDS:
+            self._say_all(progress)
 
     def say(self, line: str) -> None:
         self.stream.write(f"\r\033[K{line}\n" if self.terminal else f"{line}\n")
         self.stream.flush()
         self.spoke = time.monotonic()
 
+    def _say_changes(self, progress: StudyProgress, results: Path) -> None:
+        """A line for each run that has changed its state, and one for all that were cancelled together."""
+        if not self.before:
+            # What is finished already, or is nobody's business here, is in the counts of the study's line.
+            self.before = {run.id: run.state for run in progress.runs if run.state is not State.RUNNING}
+        changed = [run for run in progress.runs if run.state is not self.before.get(run.id)]
+        together = _cancelled_together(changed)
+        for run in changed:
+            if run.state is not State.CANCELLED or run.says not in together:
+                self.say(_ended_badly(RunFolder(results / "runs" / run.id), run) or str(run))
+        for says, number in together.items():
+            self.say(f"{count(number, 'run')}: cancelled, {says}")
+        self.before = {run.id: run.state for run in progress.runs}
+
+    def _rewrite(self, progress: StudyProgress) -> None:
+        """The study and the first run that runs in the last line; where none does, why the first of them waits."""
+        running = next((str(run) for run in progress.runs if run.state is State.RUNNING), "")
+        more = running or next((run.says for run in progress.runs if run.says), "")
+        line = f"{progress}; {more}" if more else str(progress)
+        self.stream.write(f"\r\033[K{line[: shutil.get_terminal_size().columns - 1]}")
+        self.stream.flush()
+
+    def _say_all(self, progress: StudyProgress) -> None:
+        """A line for each run that runs; where none does, why most of them wait; and one for the study."""
+        for run in progress.runs:
+            if run.state is State.RUNNING:
+                self.say(str(run))
+        if not progress.count(State.RUNNING):
+            why = Counter(run.says for run in progress.runs if run.state is State.WAITING and run.says)
+            for says, number in why.most_common(1):
+                self.say(f"{number} of them: {says}")
+        self.say(str(progress))
+
+
+def _cancelled_together(runs: Sequence[RunProgress]) -> dict[str, int]:
+    """How many of the runs were cancelled for the same reason, where several were: their submission was stopped."""
+    reasons = Counter(run.says for run in runs if run.state is State.CANCELLED and run.says)
+    return {says: number for says, number in reasons.items() if number > 1}
+
 
 def _ended_badly(folder: RunFolder, run: RunProgress) -> str | None:
     """What a person should know of a run that did not end well."""
-    if run.state is State.FAILED:
-        error = folder.error() or {}
-        return f"{run.id}: failed ({error.get('kind')}): {error.get('reason')}"
-    if run.state is State.LOST and (job := Job.read(folder)):
+    if run.state is State.FAILED and (error := folder.error()):
+        return f"{run.id}: failed ({error.kind}): {error.reason}"
+    if run.state is State.LOST and (job := folder.job()):
         how = f" ({run.says})" if run.says else ""
         return f"{run.id}: lost, its process is gone{how}; what it said is in {job.log}"
     return None

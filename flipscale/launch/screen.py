@@ -9,7 +9,7 @@ import signal
 import textwrap
 import unicodedata
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple, Self, TextIO
 
 from flipscale.launch.progress import RunProgress, StudyProgress
@@ -33,7 +33,7 @@ SMALLEST = 20
 """Columns below which nothing is laid out any more: what is longer is cut off."""
 
 
-class Line(NamedTuple):
+class ScreenLine(NamedTuple):
     """A line of the screen, and the SGR code of how it is shown ('' for plain)."""
 
     text: str
@@ -102,7 +102,7 @@ def screenful(
     unit: str = "GPU-hours",
     score: str | None = None,
     lately: Sequence[RunProgress] = (),
-) -> list[Line]:
+) -> list[ScreenLine]:
     """At most `rows` lines of at most `columns`: the counts, the pace, then the runs that matter most now.
 
     What runs comes first, then what ended badly and why others wait, then what has finished `lately`.
@@ -116,7 +116,7 @@ def screenful(
 
     bad = of_state[State.FAILED] + of_state[State.LOST]
     why = Counter(run.says for run in of_state[State.WAITING] if run.says).most_common(1)
-    waits = [Line(f"{number} waiting: {says}") for says, number in why]
+    waits = [ScreenLine(f"{number} waiting: {says}") for says, number in why]
     shown = score or _best_known(*of_state[State.RUNNING], *lately)
     kept = len(waits) + min(len(bad), MOST_BAD, max(1, room // 4))
     body = _running(of_state[State.RUNNING], room - kept, width, shown)
@@ -124,12 +124,12 @@ def screenful(
     body += _some([_bad(run) for run in reversed(bad)], room - len(body), "that ended badly", RED)
     body += _some([_finished(run, shown) for run in lately], room - len(body), "")
     of_score = f"score is {shown}. " if shown else ""
-    foot = Line(f"{of_score}Ctrl-C leaves; the runs go on.", DIM)
+    foot = ScreenLine(f"{of_score}Ctrl-C leaves; the runs go on.", DIM)
     lines = [*head, *body[: max(room, 0)], foot][:rows]
-    return [Line(_cut(line.text, min(width, columns)), line.style) for line in lines]
+    return [ScreenLine(_cut(line.text, min(width, columns)), line.style) for line in lines]
 
 
-def _head(progress: StudyProgress, width: int, study: str, unit: str) -> list[Line]:
+def _head(progress: StudyProgress, width: int, study: str, unit: str) -> list[ScreenLine]:
     speed = progress.samples_per_second
     said = [
         f"{speed:,.0f} samples/s" if speed else "",
@@ -141,52 +141,67 @@ def _head(progress: StudyProgress, width: int, study: str, unit: str) -> list[Li
     full = round(size * progress.done)
     watched = f"watched {duration(progress.elapsed)}"
     return [
-        Line(f"{study}{watched.rjust(width - len(study)) if len(study) + len(watched) < width else ''}", BOLD),
-        *map(Line, textwrap.wrap(progress.counts, width)),
-        Line(f"[{'#' * full}{'-' * (size - full)}]{share}"),
-        *map(Line, textwrap.wrap(", ".join(filter(None, said)), width)),
+        ScreenLine(f"{study}{watched.rjust(width - len(study)) if len(study) + len(watched) < width else ''}", BOLD),
+        *map(ScreenLine, textwrap.wrap(progress.counts, width)),
+        ScreenLine(f"[{'#' * full}{'-' * (size - full)}]{share}"),
+        *map(ScreenLine, textwrap.wrap(", ".join(filter(None, said)), width)),
     ]
 
 
-def _running(runs: Sequence[RunProgress], room: int, width: int, score: str | None) -> list[Line]:
+def _running(runs: Sequence[RunProgress], room: int, width: int, score: str | None) -> list[ScreenLine]:
     """The running runs as a table with a head, at most `room` lines; columns that do not fit are left out."""
     if not runs or room < 2:
         return []
-    columns: dict[str, Callable[[RunProgress], str]] = {
-        "done": lambda run: f"{run.done:.0%}",
-        "loss": lambda run: "" if run.loss is None else f"{run.loss:.4f}",
-        "score": lambda run: _score(run, score) if score else "",
-        "samples/s": lambda run: "" if run.images_per_second is None else f"{run.images_per_second:,.0f}",
-        "samples": lambda run: f"{run.samples:,} of {run.total:,}",
-    }
-    if any(run.quiet for run in runs):
-        del columns["samples"]
-        columns["silence"] = lambda run: run.quiet
-    if not any(score in run.scores for run in runs):
-        del columns["score"]
-    shown = runs if len(runs) < room else runs[: room - 2]
-    cells = {name: [show(run) for run in shown] for name, show in columns.items()}
-    widths = {name: max(map(len, (name, *cells[name]))) for name in cells}
-    while len(widths) > 2 and sum(widths.values()) + 2 * len(widths) + LEAST_ID > width:
-        widths.popitem()
-    left = width - sum(widths.values()) - 2 * len(widths)
-    lines = [Line("  ".join([*(name.rjust(size) for name, size in widths.items()), "run"]), DIM)]
-    for number, run in enumerate(shown):
-        row = [cells[name][number].rjust(size) for name, size in widths.items()]
-        lines.append(Line("  ".join([*row, _end(run.id, left)])))
-    if len(shown) < len(runs):
-        lines.append(Line(f"and {len(runs) - len(shown)} more that run", DIM))
+    listed = runs if len(runs) < room else runs[: room - 2]
+    columns = {name: [show(run) for run in listed] for name, show in _columns(runs, score).items()}
+    widths = _fitting({name: max(map(len, (name, *cells))) for name, cells in columns.items()}, width - LEAST_ID)
+    left = width - _total(widths)
+    lines = [ScreenLine("  ".join([*(name.rjust(size) for name, size in widths.items()), "run"]), DIM)]
+    for number, run in enumerate(listed):
+        row = [columns[name][number].rjust(size) for name, size in widths.items()]
+        lines.append(ScreenLine("  ".join([*row, _end(run.id, left)])))
+    if len(listed) < len(runs):
+        lines.append(ScreenLine(f"and {len(runs) - len(listed)} more that run", DIM))
     return lines
 
 
-def _some(lines: Sequence[str], room: int, rest: str, style: str = "") -> list[Line]:
+def _columns(runs: Sequence[RunProgress], score: str | None) -> dict[str, Callable[[RunProgress], str]]:
+    """What is shown of each run that runs, the most important first."""
+    columns: dict[str, Callable[[RunProgress], str]] = {
+        "done": lambda run: f"{run.done:.0%}",
+        "loss": lambda run: "" if run.loss is None else f"{run.loss:.4f}",
+    }
+    if score and any(score in run.scores for run in runs):
+        columns["score"] = lambda run: _score(run, score)
+    columns["samples/s"] = lambda run: "" if run.images_per_second is None else f"{run.images_per_second:,.0f}"
+    if any(run.quiet for run in runs):
+        columns["silence"] = lambda run: run.quiet
+    else:
+        columns["samples"] = lambda run: f"{run.samples_seen:,} of {run.total:,}"
+    return columns
+
+
+def _fitting(widths: Mapping[str, int], room: int) -> dict[str, int]:
+    """The first of these columns, as many as there is room for, and at least two."""
+    kept = dict(widths)
+    while len(kept) > 2 and _total(kept) > room:
+        kept.popitem()
+    return kept
+
+
+def _total(widths: Mapping[str, int]) -> int:
+    """What the columns take, each with two spaces after it."""
+    return sum(widths.values()) + 2 * len(widths)
+
+
+def _some(lines: Sequence[str], room: int, rest: str, style: str = "") -> list[ScreenLine]:
     """As many of the lines as fit; the last then says how many more there are, if `rest` says what they are."""
     if len(lines) <= room or not rest:
-        return [Line(line, style) for line in lines[: max(room, 0)]]
+        return [ScreenLine(line, style) for line in lines[: max(room, 0)]]
     shown = max(room - 1, 0)
     number = f"and {len(lines) - shown} more" if shown else str(len(lines))
-    more = [Line(f"{number} {rest}", style)] if room > 0 else []
-    return [*(Line(line, style) for line in lines[:shown]), *more]
+    more = [ScreenLine(f"{number} {rest}", style)] if room > 0 else []
+    return [*(ScreenLine(line, style) for line in lines[:shown]), *more]
 
 
 def _bad(run: RunProgress) -> str:

@@ -23,7 +23,7 @@ from flipscale.study.kinds import (
     show,
 )
 
-SCHEMA = 1
+SITE_SCHEMA = 1
 """Version of the site file."""
 
 
@@ -52,7 +52,7 @@ class Memory:
 
 
 @dataclass(frozen=True)
-class Line:
+class OneLine:
     """A text of one line, as a batch script takes it for an option: a line break in it would begin another line."""
 
     def read(self, value: Any, at: Path_, complain: Complain) -> Any:
@@ -73,12 +73,12 @@ def control_character(text: str) -> str | None:
 CONTAINER = Keys(
     "container",
     {
-        "image": Option(Line(), None, "the image the training runs in", True),
+        "image": Option(OneLine(), None, "the image the training runs in", True),
         "runtime": Option(
             Choice(("pyxis", "apptainer", "singularity"), "runtime"), "pyxis", "what starts it: pyxis, apptainer, ..."
         ),
-        "mounts": Option(ListOf(Line()), [], "folders it sees, as /here or /here:/there; results are among them"),
-        "arguments": Option(ListOf(Line()), [], "more arguments of the runtime, as --nv"),
+        "mounts": Option(ListOf(OneLine()), [], "folders it sees, as /here or /here:/there; results are among them"),
+        "arguments": Option(ListOf(OneLine()), [], "more arguments of the runtime, as --nv"),
     },
     short="image",
 )
@@ -102,11 +102,11 @@ PACK = Keys(
 SITE = Keys(
     "site",
     {
-        "schema": Option(Count(), SCHEMA, "version of the site file", True),
-        "partition": Option(Maybe(Line()), None, "one, or several with commas; null is the cluster's default"),
-        "account": Option(Maybe(Line()), None, "whom the time is charged to"),
-        "qos": Option(Maybe(Line()), None, "quality of service"),
-        "reservation": Option(Maybe(Line()), None, "a reservation to run in"),
+        "schema": Option(Count(), SITE_SCHEMA, "version of the site file", True),
+        "partition": Option(Maybe(OneLine()), None, "one, or several with commas; null is the cluster's default"),
+        "account": Option(Maybe(OneLine()), None, "whom the time is charged to"),
+        "qos": Option(Maybe(OneLine()), None, "quality of service"),
+        "reservation": Option(Maybe(OneLine()), None, "a reservation to run in"),
         "time": Option(
             Maybe(Duration()), None, "limit of a job; a longer run goes on in the next. null is the partition's"
         ),
@@ -114,8 +114,8 @@ SITE = Keys(
             Duration(), 120, "so long before the limit the run is warned: enough to write a checkpoint twice"
         ),
         "gpus_per_node": Option(Count(), 8, "GPUs of a node; a run of more takes several nodes"),
-        "gpu_type": Option(Maybe(Line()), None, "as in gres=gpu:TYPE:n"),
-        "gres": Option(ListOf(Line()), [], "more generic resources of each node, as lustre:1"),
+        "gpu_type": Option(Maybe(OneLine()), None, "as in gres=gpu:TYPE:n"),
+        "gres": Option(ListOf(OneLine()), [], "more generic resources of each node, as lustre:1"),
         "processes_per_node": Option(
             Maybe(Count()), None, "processes of a run without GPUs on a node; null puts all on one"
         ),
@@ -125,15 +125,15 @@ SITE = Keys(
             PREDICTED,
             "main memory of each process, as 32G; predicted is what its run should need, null the cluster's default",
         ),
-        "constraint": Option(Maybe(Line()), None, "features that nodes must have"),
-        "exclude": Option(ListOf(Line()), [], "nodes that are not used"),
+        "constraint": Option(Maybe(OneLine()), None, "features that nodes must have"),
+        "exclude": Option(ListOf(OneLine()), [], "nodes that are not used"),
         "throttle": Option(Maybe(Count()), None, "jobs of one array that run at the same time, at most"),
         "max_array_size": Option(Maybe(Count(1)), None, "null asks the cluster"),
-        "sbatch": Option(ListOf(Line()), [], "more options of sbatch, as --exclusive or --comment=flip"),
-        "srun": Option(ListOf(Line()), [], "more options of srun, as --cpu-bind=cores"),
+        "sbatch": Option(ListOf(OneLine()), [], "more options of sbatch, as --exclusive or --comment=flip"),
+        "srun": Option(ListOf(OneLine()), [], "more options of srun, as --cpu-bind=cores"),
         "setup": Option(ListOf(Text()), [], "lines of shell before the training, as module load cuda"),
         "python": Option(
-            Maybe(Line()), None, "the Python that trains, in the container if there is one; null is the one here"
+            Maybe(OneLine()), None, "the Python that trains, in the container if there is one; null is the one here"
         ),
         "container": Option(Maybe(CONTAINER), None, "a container that the training runs in"),
         "stalled": Option(
@@ -151,7 +151,7 @@ SITE = Keys(
 Site = Mapping[str, Any]
 """A cluster by the keys of SITE, all of them. Times are in seconds."""
 
-DEFAULTS: Site = SITE.read({"schema": SCHEMA}, (), print)
+DEFAULTS: Site = SITE.read({"schema": SITE_SCHEMA}, (), print)
 """A cluster of which nothing is known: all is left to what its administrators chose."""
 
 
@@ -175,8 +175,8 @@ def read_site(path: str | Path) -> Site:
 
 def _check(site: Site, complain: Complain) -> None:
     """What no key shows by itself."""
-    if site["schema"] != SCHEMA:
-        complain(("schema",), f"schema {site['schema']} is not one this flipscale reads; write schema: {SCHEMA}")
+    if site["schema"] != SITE_SCHEMA:
+        complain(("schema",), f"schema {site['schema']} is not one this flipscale reads; write schema: {SITE_SCHEMA}")
     if site["time"] is not None and site["time"] <= site["warning"]:
         complain(
             ("time",), f"is no longer than the warning before its end, {site['warning']} s; raise it or lower warning"
@@ -185,15 +185,24 @@ def _check(site: Site, complain: Complain) -> None:
         complain(("pack", "time"), "is longer than time, the limit of a job; lower it, or raise time")
     if site["container"] and not site["python"]:
         complain(("container",), "a container has a Python of its own; write python: PYTHON, as it is called inside")
+    _check_options(site, complain)
+
+
+def _check_options(site: Site, complain: Complain) -> None:
+    """The options that go to SLURM's programs as they are."""
     for at, option in enumerate(site["sbatch"]):
-        written = re.fullmatch(r"--([a-z][a-z-]*)(=.*)?", option)
-        if written is None:
-            complain(("sbatch", at), f"{show(option)} is no option of sbatch; write --name or --name=value")
-        elif written[1] in _OURS:
-            complain(("sbatch", at), f"--{written[1]} is not for a site file: {_OURS[written[1]]}")
+        if wrong := _wrong_with_sbatch(option):
+            complain(("sbatch", at), wrong)
     for at, option in enumerate(site["srun"]):
         if not option.startswith("--"):
             complain(("srun", at), f"{show(option)} is no option of srun; write --name or --name=value")
+
+
+def _wrong_with_sbatch(option: str) -> str | None:
+    written = re.fullmatch(r"--([a-z][a-z-]*)(=.*)?", option)
+    if written is None:
+        return f"{show(option)} is no option of sbatch; write --name or --name=value"
+    return f"--{written[1]} is not for a site file: {_OURS[written[1]]}" if written[1] in _OURS else None
 
 
 _OURS = {

@@ -7,20 +7,17 @@ take START_SECONDS. `stalled` in a study's resources or in a site file takes the
 """
 
 import contextlib
-import json
 import os
 import shutil
 import signal
 import statistics
 import subprocess
 import time
-from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
 
 from flipscale.launch.tree import is_stopped, kill_tree, tree
-from flipscale.run import STACKS_SIGNAL, Doing, RunFolder
+from flipscale.run import STACKS_SIGNAL, Asked, Doing, RunFolder
 from flipscale.words import duration
 
 FLOOR_SECONDS = 600.0
@@ -41,7 +38,7 @@ STACKS_SECONDS = 5.0
 """How long a process may take to write its stacks. It does so in its signal handler, whatever else it does."""
 
 TAIL_BYTES = 16384
-RECORDS = 20
+LAST_RECORDS = 20
 """How many records at the end of metrics.jsonl tell how long its steps take."""
 
 
@@ -82,23 +79,22 @@ def silence(run: RunFolder) -> Silence | None:
     return Silence(life.doing, seconds, _unit(run, life.doing) if seconds > 1 else None)
 
 
-def limit(silent: Silence, asked: Mapping[str, Any], site: int | str | None = None) -> float | None:
+def limit(silent: Silence, asked: Asked, site: int | str | None = None) -> float | None:
     """Seconds of silence after which the run is stalled; None if it never is.
 
-    asked: run.json's. site: what its site says, which counts where its study says nothing.
+    site: what its site says, which counts where its study says nothing.
     """
-    set_to = (asked.get("resources") or {}).get("stalled")
-    set_to = site if set_to is None else set_to
+    of_study = asked.resources.get("stalled")
+    set_to = site if of_study is None else of_study
     if set_to == "never":
         return None
     seconds = None if set_to is None else float(set_to)
-    trainer = asked["settings"].get("trainer")
-    if silent.doing is Doing.STARTING and isinstance(trainer, Mapping) and "command" in trainer:
+    if silent.doing is Doing.STARTING and "command" in asked.settings.get("trainer", {}):
         # A program of the user's own need not say anything before its end.
         return seconds if seconds is not None or silent.unit is None else START_SECONDS
     if silent.doing in (Doing.STARTING, Doing.EVALUATING):
         return max(START_SECONDS, seconds or 0.0)
-    return seconds if seconds is not None else max(FLOOR_SECONDS, MULTIPLE * (silent.unit or 0.0))
+    return max(FLOOR_SECONDS, MULTIPLE * (silent.unit or 0.0)) if seconds is None else seconds
 
 
 def why_stalled(run: RunFolder, site: int | str | None = None) -> str | None:
@@ -106,7 +102,7 @@ def why_stalled(run: RunFolder, site: int | str | None = None) -> str | None:
     silent = silence(run)
     if silent is None:
         return None
-    most = limit(silent, run.asked() or {"settings": {}}, site)
+    most = limit(silent, run.asked() or Asked(run.id, {}), site)
     if most is None or silent.seconds <= most:
         return None
     usual = f", where one takes {silent.unit:.2g} s" if silent.unit else ""
@@ -162,14 +158,13 @@ def _say(run: RunFolder, line: str) -> None:
 def _unit(run: RunFolder, doing: Doing) -> float | None:
     """The median time from one sign of life to the next, over the last records: of a step, or between two records."""
     seen: list[tuple[int, float]] = []
-    for line in run.tail("metrics.jsonl", TAIL_BYTES).splitlines():
+    for record in run.last_records(TAIL_BYTES):
         with contextlib.suppress(ValueError, TypeError, KeyError):
-            record = json.loads(line)
             if "scores" not in record:
-                seen.append((int(record["step"]), float(record["time"])))
+                seen.append((record["step"], float(record["time"])))
     spans = [
         (then - before) / (1 if doing is Doing.PROGRAM else last - first)
-        for (first, before), (last, then) in pairwise(seen[-RECORDS - 1 :])
+        for (first, before), (last, then) in pairwise(seen[-LAST_RECORDS - 1 :])
         if last > first and then >= before
     ]
     return statistics.median(spans) if spans else None

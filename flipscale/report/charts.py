@@ -128,8 +128,9 @@ def _kind(evidence: Evidence, failed: Mapping[str, int], run_id: str) -> str:
     run = evidence.runs[run_id]
     if run_id in failed:
         return evidence.failures[failed[run_id]].kind
-    # Beyond the failures that are told with their logs, the kind is in what is said of the run.
-    return run.says.partition(":")[0] if run.state is State.FAILED else "lost" if run.state is State.LOST else ""
+    if run.failure is not None:
+        return str(run.failure.kind)
+    return "lost" if run.state is State.LOST else ""
 
 
 def _predicted(evidence: Evidence, measured: Callable[[str], list[Any]]) -> list[Any]:

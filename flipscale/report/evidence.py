@@ -12,7 +12,7 @@ import pandas as pd
 from flipscale.collect import SETTINGS, read_results, setting_value
 from flipscale.compare import Comparison, arms_of, compare
 from flipscale.errors import ResultsError
-from flipscale.launch import Job, Looker, RunProgress, run_progress
+from flipscale.launch import Looker, RunProgress, run_progress
 from flipscale.plan import Plan, Run
 from flipscale.plot import FIGURES, figure_data
 from flipscale.run import RunFolder, State
@@ -31,7 +31,7 @@ BAD = (State.FAILED, State.LOST)
 
 
 @dataclass(frozen=True)
-class Failure:
+class FailedRun:
     """A run that ended badly."""
 
     run: RunProgress
@@ -77,7 +77,7 @@ class Evidence:
     """Device-hours measured of a run itself, without its parents', by id; what is not known is not there."""
     comparison: Comparison | None
     why_no_comparison: str
-    failures: tuple[Failure, ...]
+    failures: tuple[FailedRun, ...]
     """The last MOST_FAILURES at most."""
     failed: int
     """All of them."""
@@ -127,9 +127,9 @@ def _runs(planned: Plan, results: Path, in_table: set[str]) -> dict[str, RunProg
     runs = {}
     for run in planned.runs:
         if run.id in found:
-            state, where, files = found[run.id]
+            look = found[run.id]
             folder = RunFolder(f"{results}/runs/{run.id}")
-            runs[run.id] = run_progress(folder, state, run.cost.samples_seen, where.says, files)
+            runs[run.id] = run_progress(folder, look.state, run.cost.samples_seen, look.says, look.files)
         else:
             runs[run.id] = RunProgress(run.id, State.FINISHED, run.cost.samples_seen, run.cost.samples_seen)
     return runs
@@ -174,26 +174,26 @@ def _own_hours(planned: Plan, table: pd.DataFrame, results: Path) -> dict[str, f
         if not run.parents and run.id in rows:
             found[run.id] = rows[run.id]
             continue
-        hours = (RunFolder(f"{results}/runs/{run.id}").result() or {}).get("gpu_hours")
+        result = RunFolder(f"{results}/runs/{run.id}").result()
+        hours = result.gpu_hours if result else None
         if hours is None and run.id in rows and all(parent in rows for parent in run.parents):
             hours = rows[run.id] - sum(rows[parent] for parent in run.parents)
-        if isinstance(hours, int | float):
-            found[run.id] = float(hours)
+        if hours is not None:
+            found[run.id] = hours
     return found
 
 
-def _failure(run: RunProgress, results: Path) -> Failure:
+def _failure(run: RunProgress, results: Path) -> FailedRun:
     folder = RunFolder(f"{results}/runs/{run.id}")
     text = folder.tail("log.txt", LOG_BYTES)
-    error = (folder.error() or {}) if run.state is State.FAILED else {}
-    if not text and (job := Job.read(folder)):
+    if not text and (job := folder.job()):
         log = Path(job.log)
         text = RunFolder(log.parent).tail(log.name, LOG_BYTES)
     lines = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", text.decode(errors="replace")).splitlines()[-LOG_LINES:]
-    return Failure(
+    return FailedRun(
         run,
-        kind=str(error.get("kind", run.state)),
-        reason=str(error.get("reason", run.says or "its process is gone")),
+        kind=str(run.failure.kind if run.failure else run.state),
+        reason=run.failure.reason if run.failure else run.says or "its process is gone",
         log="\n".join(line[:LOG_COLUMNS] for line in lines),
     )
 

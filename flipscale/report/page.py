@@ -11,7 +11,7 @@ import pandas as pd
 
 from flipscale.report.answer import answer
 from flipscale.report.charts import chart_data, in_order, scores_of, training_time_unit
-from flipscale.report.evidence import MOST_FAILURES, Evidence, Failure, axes_of
+from flipscale.report.evidence import MOST_FAILURES, Evidence, FailedRun, axes_of
 from flipscale.report.fits import fits
 from flipscale.report.markup import details, markdown, table, text
 from flipscale.run import State
@@ -256,7 +256,7 @@ def _failures(evidence: Evidence) -> str:
     return "\n".join(filter(None, parts))
 
 
-def _log(number: int, failure: Failure, *, opened: bool) -> str:
+def _log(number: int, failure: FailedRun, *, opened: bool) -> str:
     story = f"<p>{text(failure.run.story)}</p>" if failure.run.story else ""
     log = text(failure.log)
     said = f'<pre tabindex="0"><code>{log}</code></pre>' if log else '<p class="small">It has written no log.</p>'

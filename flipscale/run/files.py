@@ -11,7 +11,7 @@ from typing import IO, Any
 
 from flipscale.errors import printable
 
-SCHEMA = 1
+FOLDER_SCHEMA = 1
 """Version of the run folder. A reader takes this and older ones; a newer one is an error."""
 
 

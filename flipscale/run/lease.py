@@ -10,15 +10,15 @@ import socket
 import threading
 import time
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, NamedTuple
+from typing import IO, NamedTuple
 
 from flipscale.errors import LeaseLost
-from flipscale.run.files import SCHEMA, replacing, storable, write_json
-
-if TYPE_CHECKING:
-    from flipscale.run import RunFolder
+from flipscale.run.codec import result_as_json, write_record
+from flipscale.run.files import replacing, storable, write_json
+from flipscale.run.records import MetricsRecord, Result
 
 HEARTBEAT_SECONDS = 5.0
 """A living process touches its lease this often."""
@@ -56,6 +56,65 @@ class Life(NamedTuple):
     """Unix time of the last step, record, checkpoint, or batch of an evaluation."""
 
 
+@dataclass(frozen=True)
+class Holder:
+    """Who holds a run: lease.json, and whether that process still lives, as far as is known."""
+
+    token: str | None
+    host: str
+    pid: int
+    born: str | None
+    """`birth` of the pid."""
+    job: str | None
+    """The job it works for, if a launcher started it."""
+    attempt: int
+    """How often that job was started before."""
+    node: str
+    """What the scheduler calls the machine; '' if nothing says so."""
+    alive: bool
+
+    @property
+    def is_here(self) -> bool:
+        """Whether its process is one of this machine."""
+        return self.host == socket.gethostname()
+
+
+def holder_of(folder: Path) -> Holder | None:
+    """Who holds the run of this folder."""
+    path = folder / "lease.json"
+    try:
+        written = json.loads(path.read_text(encoding="utf-8"))
+        touched = path.stat().st_mtime
+        host, pid, born = written["host"], int(written["pid"]), written.get("born")
+        return Holder(
+            token=written.get("token"),
+            host=host,
+            pid=pid,
+            born=born,
+            job=written.get("job"),
+            attempt=written.get("attempt") or 0,
+            node=written.get("node") or "",
+            alive=holder_lives(host, pid, born, touched),
+        )
+    # What names no process is no lease, as if it were torn: nobody would ever drop it.
+    except (FileNotFoundError, ValueError, TypeError, KeyError, AttributeError):
+        return None
+
+
+def life_of(folder: Path) -> Life | None:
+    """The last sign of life of who holds the run of this folder; None if it gives none."""
+    path = folder / "life.json"
+    try:
+        doing = Doing(json.loads(path.read_text(encoding="utf-8"))["doing"])
+        times = [path.stat().st_mtime]
+    except (FileNotFoundError, ValueError, TypeError, KeyError):
+        return None
+    for name in ("metrics.jsonl", "checkpoint.pt"):
+        with contextlib.suppress(FileNotFoundError):
+            times.append((folder / name).stat().st_mtime)
+    return Life(doing, max(times))
+
+
 class Lease:
     """The right to write into a run folder, held by one process at a time.
 
@@ -63,12 +122,12 @@ class Lease:
     that check. A thread touches the lease while it is held, so that other hosts can tell a dead holder from a slow one.
     """
 
-    def __init__(self, folder: "RunFolder"):
+    def __init__(self, folder: Path):
         self.folder = folder
         self.token = uuid.uuid4().hex
         self.taken = 0.0
         """Unix time."""
-        self._file = folder.path / "lease.json"
+        self._file = folder / "lease.json"
         self._done = threading.Event()
         self._doing: Doing | None = None
         self._lived = 0.0
@@ -80,12 +139,12 @@ class Lease:
         up, and where a node was lost to it a copy may go on there for a while.
         """
         job, attempt = os.environ.get(JOB), int(os.environ.get(ATTEMPT, "0"))
-        self.folder.path.mkdir(parents=True, exist_ok=True)
-        with open(self.folder.path / "lease.lock", "w", encoding="utf-8") as lock:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with open(self.folder / "lease.lock", "w", encoding="utf-8") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
-            holder = self.folder.lease()
-            given_up = holder and job and holder.get("job") == job and attempt > holder.get("attempt", 0)
-            if holder and holder["alive"] and not given_up:
+            holder = holder_of(self.folder)
+            given_up = holder and job and holder.job == job and attempt > holder.attempt
+            if holder and holder.alive and not given_up:
                 return False
             pid, self.taken = os.getpid(), time.time()
             write_json(
@@ -110,7 +169,7 @@ class Lease:
         self._done.set()
         _held.discard(self)
         if self._mine():
-            (self.folder.path / "life.json").unlink(missing_ok=True)
+            (self.folder / "life.json").unlink(missing_ok=True)
             self._file.unlink(missing_ok=True)
 
     def live(self, doing: Doing | None = None) -> None:
@@ -122,9 +181,9 @@ class Lease:
         self._lived = now
         # Who has lost the lease must not pass for the life of who has it.
         if self._mine():
-            path = self.folder.path / "life.json"
+            path = self.folder / "life.json"
             if new:
-                write_json(path, {"schema": SCHEMA, "doing": doing}, flush=False)
+                write_record(path, {"doing": doing}, flush=False)
                 self._doing = doing
             else:
                 with contextlib.suppress(FileNotFoundError):
@@ -132,13 +191,13 @@ class Lease:
 
     def fence(self) -> None:
         if not self._mine():
-            raise LeaseLost(f"{self.folder.path}: another process has taken this run over; stopped without writing.")
+            raise LeaseLost(f"{self.folder}: another process has taken this run over; stopped without writing.")
 
-    def append(self, records: list[Mapping[str, Any]]) -> None:
+    def append(self, records: Sequence[MetricsRecord]) -> None:
         """Append records to metrics.jsonl in one write. Numbers that are not finite are written as null."""
         self.fence()
         data = b"".join(json.dumps(storable(dict(record))).encode() + b"\n" for record in records)
-        descriptor = os.open(self.folder.path / "metrics.jsonl", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+        descriptor = os.open(self.folder / "metrics.jsonl", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
         try:
             # A write at a full quota is short without an error, so what was not written is written again, which raises.
             while data:
@@ -149,20 +208,20 @@ class Lease:
     def mend_records(self) -> None:
         """End a torn last line, so that what a resumed run appends does not grow onto it."""
         self.fence()
-        path = self.folder.path / "metrics.jsonl"
+        path = self.folder / "metrics.jsonl"
         if path.exists() and path.stat().st_size and not path.read_bytes().endswith(b"\n"):
             with open(path, "ab") as file:
                 file.write(b"\n")
 
-    def write_result(self, result: Mapping[str, Any]) -> None:
+    def write_result(self, result: Result) -> None:
         self.fence()
-        write_json(self.folder.path / "result.json", {"schema": SCHEMA, **storable(dict(result))})
+        write_record(self.folder / "result.json", result_as_json(result))
 
     @contextlib.contextmanager
     def replace(self, name: str) -> Iterator[IO[bytes]]:
         """A file to write whole (a checkpoint): it takes the place of `name` when the block ends without an error."""
         self.fence()
-        with replacing(self.folder.path / name) as file:
+        with replacing(self.folder / name) as file:
             yield file
             self.fence()
 

@@ -335,10 +335,8 @@ def _system_facts(runs: Path | None, run_id: str) -> dict[str, str]:
     if runs is None:
         return {}
     try:
-        result = RunFolder(runs / run_id).result() or {}
+        result = RunFolder(runs / run_id).result()
     except (RunFolderError, OSError, RecursionError):
         return {}
-    versions = result.get("versions")
-    if not isinstance(versions, dict):
-        return {}
+    versions = result.versions if result else {}
     return {f"flipscale.version.{metric_name(str(name))}": str(version) for name, version in versions.items()}

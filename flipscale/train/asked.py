@@ -3,35 +3,39 @@
 from typing import Any
 
 from flipscale.identity import stage
-from flipscale.run import RunFolder
+from flipscale.run import Resources, Result, RunFolder, Spent
+from flipscale.settings import Settings
 from flipscale.study.settings import read_settings
 
-_COUNTED = ("samples", "train_seconds", "cpu_seconds", "gpu_hours")
-"""What the result of a child says of its parent: what it cost to come to where the child began."""
 
-
-def asked_of(run: RunFolder) -> tuple[dict[str, Any], dict[str, Any]]:
+def asked_of(run: RunFolder) -> tuple[Settings, Resources]:
     """The settings of what the run itself trains, and the resources it may use."""
     asked = run.asked()
     assert asked is not None
-    return stage(read_settings(asked["settings"])), asked.get("resources") or {}
+    return stage(read_settings(asked.settings)), asked.resources
 
 
 def parent_of(run: RunFolder) -> RunFolder | None:
     """The run whose weights this one starts from: its folder is beside this one."""
-    parents = (run.asked() or {}).get("parents") or []
-    return RunFolder(run.path.parent / parents[0]) if parents else None
+    asked = run.asked()
+    return RunFolder(run.path.parent / asked.parents[0]) if asked and asked.parents else None
 
 
-def spent_before(parent: RunFolder | None) -> dict[str, Any]:
+def spent_before(parent: RunFolder | None) -> Spent | None:
     """What was spent before the run began: by its parent, and by the parent's own."""
     if parent is None:
-        return {}
-    result = parent.result() or {}
-    grandparents = result.get("parent") or {}
-    spent: dict[str, float | None] = {}
-    for name in _COUNTED:
-        parts = [part[name] for part in (result, grandparents) if part.get(name) is not None]
+        return None
+    result = parent.result() or Result()
+    grandparents = result.parent or Spent(parent.id)
+
+    def both(own: float | None, theirs: float | None) -> Any:
         # What the parent did not measure is not known of the line either.
-        spent[name] = sum(parts) if result.get(name) is not None else None
-    return {"parent": {"id": parent.id, **spent}}
+        return None if own is None else own + (theirs or 0)
+
+    return Spent(
+        id=parent.id,
+        samples_seen=both(result.samples_seen, grandparents.samples_seen),
+        train_seconds=both(result.train_seconds, grandparents.train_seconds),
+        cpu_seconds=both(result.cpu_seconds, grandparents.cpu_seconds),
+        gpu_hours=both(result.gpu_hours, grandparents.gpu_hours),
+    )

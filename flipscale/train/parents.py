@@ -2,11 +2,10 @@
 
 import enum
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
-from flipscale.run import RunFolder
+from flipscale.run import Failure, RunFolder
 from flipscale.train.asked import asked_of, parent_of
 
 ANSWER_SECONDS = 10.0
@@ -46,8 +45,8 @@ def weights_for(run: RunFolder, still_to_come: Callable[[RunFolder], bool]) -> W
     if error := parent.error():
         if _may_be_resumed(error):
             return Weights(When.LATER)
-        why = f"Its parent {parent.id} failed ({error.get('kind')}): {error.get('reason')} Submit both again."
-    elif (job := parent.job()) and job.get("cancelled"):
+        why = f"Its parent {parent.id} failed ({error.kind}): {error.reason} Submit both again."
+    elif parent.is_cancelled:
         why = f"Its parent {parent.id} was cancelled; `flipscale submit` of the study starts both again."
     else:
         why = (
@@ -58,13 +57,13 @@ def weights_for(run: RunFolder, still_to_come: Callable[[RunFolder], bool]) -> W
 
 
 def _is_held(run: RunFolder) -> bool:
-    lease = run.lease()
-    return lease is not None and bool(lease["alive"])
+    holder = run.holder()
+    return holder is not None and holder.alive
 
 
-def _may_be_resumed(error: Mapping[str, Any]) -> bool:
+def _may_be_resumed(error: Failure) -> bool:
     """Whether an attendant may still answer the failure."""
-    return bool(error.get("job") and not error.get("noted") and time.time() - error["time"] < ANSWER_SECONDS)
+    return bool(error.job) and not error.noted and time.time() - (error.time or 0) < ANSWER_SECONDS
 
 
 def _finished(parent: RunFolder, run: RunFolder) -> Weights:

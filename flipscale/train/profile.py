@@ -9,9 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from flipscale.cost import DEVICES, cost, device_named
+from flipscale.cost import DEVICES, cost, device_named, processes_of
 from flipscale.errors import FlipscaleError, RunFolderError
-from flipscale.plan import processes_of
 from flipscale.run import RunFolder
 from flipscale.train.asked import asked_of
 from flipscale.train.machine import device_name, forget_peak_memory, keep_freed_memory, peak_memory_of
@@ -43,7 +42,7 @@ def profile(folder: Path, steps: int = 30) -> str:
     group = Group()
     batch = settings["batch_size"]
     parts = resources.get("accumulate") or 1
-    rows = rows_of(settings, processes_of(resources, group.device.type == "cuda"), parts) // parts
+    rows = rows_of(settings, processes_of(resources, on_gpu=group.device.type == "cuda"), parts) // parts
     # As many steps as are looked at, whatever the run's length. Weights do not matter to the speed.
     settings |= {"batch_size": rows, "samples": 2 * (WARM_UP + steps) * rows, "warmup": 0, "cooldown": 0, "init": None}
     data = open_training_data(run, settings)

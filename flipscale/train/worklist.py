@@ -11,8 +11,8 @@ from pathlib import Path
 
 import torch
 
+from flipscale.cost import processes_of
 from flipscale.errors import Diverged, FlipscaleError, LeaseLost, RunFolderError
-from flipscale.plan import processes_of
 from flipscale.run import JOB, FailureKind, Lease, RunFolder
 from flipscale.train.asked import asked_of, parent_of
 from flipscale.train.crew import Crew, follow
@@ -137,7 +137,7 @@ class WorkList:
         elif trainer in PROGRAMS:
             PROGRAMS[trainer](run, lease, self.stop, partial(say, run))
         else:
-            group = self.crew.group_of(processes_of(resources, torch.cuda.is_available()))
+            group = self.crew.group_of(processes_of(resources, on_gpu=torch.cuda.is_available()))
             group.hand_out(str(run.path.resolve()))
             pretrain(run, lease, group, self.stop, self.checkpoint_seconds)
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from flipscale.run import RunFolder
+from flipscale.run import Asked, RunFolder
 from tests.parts import need_gpu
 from tests.train.conftest import SETTINGS
 
@@ -28,8 +28,7 @@ def ask(tmp_path: Path) -> Callable[..., RunFolder]:
 
     def ask(name: str = "run", resources: dict[str, Any] | None = None, **changes: Any) -> RunFolder:
         folder = RunFolder(tmp_path / "runs" / name)
-        asked = {"id": name, "settings": {**SETTINGS, **changes}, "parents": [], "recipe": 1}
-        folder.ask({**asked, "resources": {"gpus": 1, **(resources or {})}})
+        folder.ask(Asked(name, {**SETTINGS, **changes}, resources={"gpus": 1, **(resources or {})}))
         return folder
 
     return ask

@@ -11,11 +11,14 @@ from typing import Any
 import pytest
 import torch
 
-from flipscale.cost import memory_bytes
+from flipscale.cost import Cost, memory_bytes
 from flipscale.launch import states, submit
-from flipscale.launch.attend import Attendant, Breaker, Ending, Place
-from flipscale.launch.launcher import TRAIN
+from flipscale.launch.attend import Attendant, Ending
+from flipscale.launch.breaker import Breaker
+from flipscale.launch.launcher import TRAIN, Attempt
+from flipscale.launch.workers import Workers
 from flipscale.run import ATTEMPT, JOB, NODE, FailureKind, State
+from tests.launch.contract import NO_COST
 from tests.train.conftest import SETTINGS
 
 pytestmark = pytest.mark.gpu
@@ -25,8 +28,8 @@ PATIENCE = 150.0
 
 def attend(folders, results: Path, lanes: int = 1) -> str:
     """See the runs through as a job on a cluster does, all of its lanes on the one GPU; what the workers said."""
-    place, log = Place("slurm/test/0", 0, "here"), results / "job.log"
-    environment = {**os.environ, JOB: place.job, ATTEMPT: "0", NODE: place.node, "OMP_NUM_THREADS": "1"}
+    at, log = Attempt("slurm/test/0", 0, "here"), results / "job.log"
+    environment = {**os.environ, JOB: at.job, ATTEMPT: "0", NODE: at.node, "OMP_NUM_THREADS": "1"}
     workers = []
 
     def start(runs, lane):
@@ -36,7 +39,7 @@ def attend(folders, results: Path, lanes: int = 1) -> str:
         return workers[-1]
 
     attendant = Attendant(
-        folders, place, start=start, log=log, breaker=Breaker(results, lambda: None, lambda: folders), lanes=lanes
+        folders, at, Workers(start, log, lanes=lanes), Breaker(results, lambda: None, lambda: folders)
     )
     try:
         assert attendant.work() is Ending.DONE
@@ -60,12 +63,12 @@ def test_a_batch_that_does_not_fit_the_gpu_is_halved_until_it_does(ask, tmp_path
     assert run.error() is None, run.error()
     result, failures = run.result(), run.failures()
     assert result is not None, said
-    assert {failure["kind"] for failure in failures} == {FailureKind.OOM}
+    assert {failure.kind for failure in failures} == {FailureKind.OOM}
     assert failures[0]["accumulate"] == 2
     assert failures[0]["then"].startswith("again with accumulate 2")
-    assert run.asked()["resources"]["accumulate"] == failures[-1]["accumulate"]
-    assert result["samples"] == 2 * batch  # The global batch is what it was.
-    assert result["peak_memory_bytes"] < memory
+    assert run.asked().resources["accumulate"] == failures[-1].accumulate
+    assert result.samples_seen == 2 * batch  # The global batch is what it was.
+    assert result.peak_memory_bytes < memory
 
 
 def test_two_runs_share_the_gpu_at_the_same_time(ask, tmp_path):
@@ -73,8 +76,8 @@ def test_two_runs_share_the_gpu_at_the_same_time(ask, tmp_path):
     said = attend(runs, tmp_path, lanes=2)
     results = [run.result() for run in runs]
     assert all(results), said
-    assert {result["device"] for result in results} == {torch.cuda.get_device_name()}
-    assert max(result["started"] for result in results) < min(result["finished"] for result in results)
+    assert {result.device for result in results} == {torch.cuda.get_device_name()}
+    assert max(result.started for result in results) < min(result.finished for result in results)
     # Each has its own peak, not what both take of the GPU.
     assert results[0]["peak_memory_bytes"] == pytest.approx(results[1]["peak_memory_bytes"], rel=0.1)
 
@@ -96,35 +99,26 @@ def test_a_gpu_that_breaks_under_one_run_does_not_fail_the_next(ask):
     command = [sys.executable, "-c", BREAK, str(first.path), str(second.path)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=False)
     assert done.returncode == 1, done.stderr
-    assert first.error()["kind"] == FailureKind.CODE
-    assert "CUDA error" in first.error()["reason"]
+    assert first.error().kind == FailureKind.CODE
+    assert "CUDA error" in first.error().reason
     assert second.error() is None
     assert "The GPU does nothing more for this process" in done.stderr
 
 
 @dataclass(frozen=True)
-class Price:
-    train_flops: float = 1e12
-    samples: int = 640
-    gpu_hours: float = 0.01
-
-
-@dataclass(frozen=True)
-class Asked:
+class StandInRun:
     """As much of a plan's Run as launching reads."""
 
     id: str
     parents: tuple[str, ...] = ()
-    cost: Price = Price()
+    cost: Cost = NO_COST
+    cell: None = None
+    settings: dict[str, Any] = field(default_factory=lambda: SETTINGS, hash=False)
     resources: dict[str, Any] = field(default_factory=lambda: {"gpus": 1}, hash=False)
-
-    def to_dict(self) -> dict[str, Any]:
-        told = {"id": self.id, "settings": SETTINGS, "parents": [], "recipe": 1, "cost": vars(self.cost)}
-        return {**told, "resources": self.resources}
 
 
 def test_the_local_launcher_gives_a_run_the_gpu(tmp_path):
-    runs = [Asked("run")]
+    runs = [StandInRun("run")]
     submit(runs, tmp_path, "local")
     until = time.monotonic() + PATIENCE
     while (state := states(runs, tmp_path)["run"]) not in (State.FINISHED, State.FAILED):

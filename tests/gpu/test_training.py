@@ -127,9 +127,9 @@ def test_a_masked_run_leaves_weights_for_open_clip_on_a_cpu_that_score_the_same_
     folder = ask(precision="bf16", mask_ratio=0.75)
     assert train([folder.path]) == 0, folder.error()
     result = folder.result()
-    assert result["device"] == torch.cuda.get_device_name()
-    assert result["gpu_hours"] == result["train_seconds"] / 3600
-    assert 0 < result["peak_memory_bytes"] < 2 << 30
+    assert result.device == torch.cuda.get_device_name()
+    assert result.gpu_hours == result.train_seconds / 3600
+    assert 0 < result.peak_memory_bytes < 2 << 30
     shape = architecture("ViT-w16d1-4")
     theirs = open_clip.create_model(
         "ViT-B-16", str(folder.path / "model.pt"), **shape.open_clip_config, load_weights=True
@@ -141,7 +141,7 @@ def test_a_masked_run_leaves_weights_for_open_clip_on_a_cpu_that_score_the_same_
         torch.testing.assert_close(ours.encode_image(values), theirs.encode_image(values), rtol=0, atol=1e-5)
         assert encode_text(ours, tokens).isfinite().all()
     scores = evaluate(ours, evaluations_of(folder, settings()), settings())
-    assert scores["held_out_loss"] == pytest.approx(result["scores"]["held_out_loss"], rel=1e-3)
+    assert scores["held_out_loss"] == pytest.approx(result.scores["held_out_loss"], rel=1e-3)
     assert tokenize(["a red circle"], 16).shape == (1, 16)
 
 
@@ -149,7 +149,7 @@ def test_each_run_of_a_process_has_a_peak_of_its_own(ask):
     large = ask("large", batch_size=1024, samples=2048, mask_ratio=0.0)
     small = ask("small", batch_size=32, samples=64)
     assert train([large.path, small.path]) == 0
-    assert small.result()["peak_memory_bytes"] < 0.5 * large.result()["peak_memory_bytes"]
+    assert small.result().peak_memory_bytes < 0.5 * large.result().peak_memory_bytes
 
 
 def test_memory_is_as_predicted(settings):

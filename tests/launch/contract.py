@@ -17,7 +17,7 @@ from typing import Any
 
 from flipscale.cost import Cost
 from flipscale.launch import Launcher, cancel, states, submit, wait
-from flipscale.run import RunFolder, State
+from flipscale.run import Asked, RunFolder, State
 from tests.patience import PATIENCE
 
 WORKER = (sys.executable, str(Path(__file__).with_name("worker.py")))
@@ -39,21 +39,17 @@ class StandInRun:
     until: tuple[str, ...] = ()
     resources: dict[str, Any] = field(default_factory=lambda: {"gpus": 0}, hash=False)
     parents: tuple[str, ...] = ()
+    cell: None = None
 
     @property
     def cost(self) -> Cost:
         seen = round(self.seconds / 0.05)
         return replace(NO_COST, train_flops=1e9 * self.seconds, samples_seen=seen, gpu_hours=self.seconds / 3600)
 
-    def to_dict(self) -> dict[str, Any]:
+    @property
+    def settings(self) -> dict[str, Any]:
         settings = {name: getattr(self, name) for name in ("seconds", "first_seconds", "fail", "deaf", "hangs")}
-        return {
-            "id": self.id,
-            "settings": {**settings, "until": list(self.until)},
-            "parents": list(self.parents),
-            "cost": vars(self.cost),
-            "resources": self.resources,
-        }
+        return {**settings, "until": list(self.until)}
 
 
 def begun(*runs: str) -> tuple[str, ...]:
@@ -124,9 +120,8 @@ class LauncherContract:
     def test_run_json_is_what_was_asked_and_job_json_says_who_was_asked(self, tmp_path):
         run = StandInRun("run")
         (job,) = self.submit([run], tmp_path).jobs
-        assert folder(tmp_path, run).asked() == {"schema": 1, **run.to_dict()}
-        written = folder(tmp_path, run).job()
-        assert (written["launcher"], written["id"]) == (job.launcher, job.id)
+        assert folder(tmp_path, run).asked() == Asked.of(run)
+        assert folder(tmp_path, run).job() == job
         wait_for([run], tmp_path, State.FINISHED)
 
     def test_a_failed_run_does_not_take_its_neighbours_along_and_is_tried_again(self, tmp_path):
@@ -134,7 +129,7 @@ class LauncherContract:
         self.submit(runs, tmp_path)
         ended = wait_for(runs, tmp_path, State.FINISHED, State.FAILED)
         assert ended == {"bad": State.FAILED, "good": State.FINISHED, "fine": State.FINISHED}
-        while not folder(tmp_path, runs[0]).error().get("noted"):
+        while not folder(tmp_path, runs[0]).error().noted:
             time.sleep(0.02)  # Its attendant gives it up a moment after it failed.
         assert [job.run_id for job in self.submit(runs, tmp_path).jobs] == ["bad"]
         wait_for(runs, tmp_path, State.FINISHED, State.FAILED)
@@ -154,10 +149,10 @@ class LauncherContract:
         wait_for([run], tmp_path, State.RUNNING)
         while not starts(tmp_path, run):  # Killed before it noted its start, its second would count as the first.
             time.sleep(0.02)
-        os.kill(folder(tmp_path, run).lease()["pid"], signal.SIGKILL)
+        os.kill(folder(tmp_path, run).holder().pid, signal.SIGKILL)
         wait_for([run], tmp_path, State.FINISHED)
         assert starts(tmp_path, run) == 2
-        assert [failure["kind"] for failure in folder(tmp_path, run).failures()] == ["node"]
+        assert [failure.kind for failure in folder(tmp_path, run).failures()] == ["node"]
 
     def test_a_run_that_hangs_is_killed_with_its_stacks_in_the_log_and_resumed(self, tmp_path):
         run = StandInRun("run", seconds=1.0, hangs=1, resources={"gpus": 0, "stalled": 5})
@@ -165,10 +160,10 @@ class LauncherContract:
         wait_for([run], tmp_path, State.FINISHED)
         assert starts(tmp_path, run) == 2
         (failure,) = folder(tmp_path, run).failures()
-        assert (failure["kind"], failure["then"]) == ("stalled", "resumed (1 of 3)")
-        assert re.match(r"No step for \d+ s, where one takes 0\.\d", failure["reason"])
+        assert (failure.kind, failure.then) == ("stalled", "resumed (1 of 3)")
+        assert re.match(r"No step for \d+ s, where one takes 0\.\d", failure.reason)
         log = (folder(tmp_path, run).path / "log.txt").read_text()
-        assert failure["reason"] in log
+        assert failure.reason in log
         assert re.search(r"Current thread 0x\w+.*?\n  File .*worker.py\", line \d+ in hang", log, re.DOTALL), log
 
     def test_a_submission_whose_first_runs_all_fail_is_stopped_and_says_so(self, tmp_path):

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ import torch
 from flipscale.launch import states
 from flipscale.launch.launcher import TRAIN
 from flipscale.plan import Run, plan
-from flipscale.run import RunFolder, State, is_alive
+from flipscale.run import Asked, RunFolder, State, is_alive
 from flipscale.study import read_study
 from tests.launch.contract import folder
 from tests.patience import PATIENCE
@@ -55,7 +56,7 @@ def runs_of(place: Path, more: str = "", **base: Any) -> tuple[Run, ...]:
 def alone(runs: Sequence[Run], results: Path) -> None:
     """Train the runs here and now, by themselves, as they are compared with."""
     for run in runs:
-        folder(results, run).ask({**run.to_dict(), "resources": {}})
+        folder(results, run).ask(replace(Asked.of(run), resources={}))
     paths = [str(folder(results, run).path) for run in runs]
     subprocess.run([*TRAIN, *paths], env={**os.environ, "OMP_NUM_THREADS": "1"}, check=True, capture_output=True)
 
@@ -95,25 +96,25 @@ def frozen(*runs: RunFolder, once: str = "metrics.jsonl", seconds: float = PATIE
 
 
 def _freeze(run: RunFolder, once: str) -> dict[str, Any] | None:
-    lease = run.lease()
-    if not (lease and losses(run) and (run.path / once).exists() and is_alive(lease["pid"], lease["born"])):
+    lease = run.holder()
+    if not (lease and losses(run) and (run.path / once).exists() and is_alive(lease.pid, lease.born)):
         return None
     with contextlib.suppress(ProcessLookupError):
-        os.kill(lease["pid"], signal.SIGSTOP)
-    if run.result() is None and (run.lease() or {}).get("token") == lease["token"]:
+        os.kill(lease.pid, signal.SIGSTOP)
+    if run.result() is None and (now := run.holder()) and now.token == lease.token:
         return lease
     _thaw(lease)  # It was over just then, and the process does something else.
     return None
 
 
 def _thaw(lease: dict[str, Any]) -> None:
-    if is_alive(lease["pid"], lease["born"]):
-        os.kill(lease["pid"], signal.SIGCONT)
+    if is_alive(lease.pid, lease.born):
+        os.kill(lease.pid, signal.SIGCONT)
 
 
 def is_signalled(lease: dict[str, Any]) -> bool:
     """Whether a process that stands still will find a signal when it goes on, or one has woken or killed it."""
-    if not is_alive(lease["pid"], lease["born"]):
+    if not is_alive(lease.pid, lease.born):
         return True
     status = dict(line.split(":\t", 1) for line in Path(f"/proc/{lease['pid']}/status").read_text().splitlines())
     return int(status["ShdPnd"], 16) != 0 or not status["State"].startswith("T")
@@ -127,6 +128,6 @@ def assert_same(run: Run, results: Path, expected: Path) -> None:
     """The run came out as it did elsewhere, bit by bit."""
     here, there = folder(results, run), folder(expected, run)
     assert losses(here) == losses(there)
-    assert (here.result() or {})["scores"] == (there.result() or {})["scores"]
+    assert here.result().scores == there.result().scores
     found, wanted = weights(here), weights(there)
     assert all(torch.equal(found[name], wanted[name]) for name in wanted)

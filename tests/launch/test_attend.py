@@ -8,13 +8,17 @@ import subprocess
 import sys
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from flipscale.launch import attend
-from flipscale.launch.attend import Attendant, Breaker, Ending, Place
-from flipscale.run import ATTEMPT, JOB, NODE, FailureKind, State
+from flipscale.launch.attend import Attendant, Ending, Surroundings
+from flipscale.launch.breaker import Breaker
+from flipscale.launch.launcher import STOP_SECONDS, Attempt
+from flipscale.launch.workers import Workers
+from flipscale.run import ATTEMPT, JOB, NODE, Asked, FailedAttempt, FailureKind, Job, State
 from tests.launch.contract import WORKER, StandInRun, begun, folder, starts, wait_for
 from tests.patience import PATIENCE, wait_until
 
@@ -27,7 +31,7 @@ MISSING = (sys.executable, "-m", "no_such_module")
 
 IN_HAND = """
 import os, signal, sys, time
-from flipscale.run import RunFolder
+from flipscale.run import Result, RunFolder
 run = RunFolder(sys.argv[1])
 print("in hand", flush=True)
 """
@@ -42,13 +46,26 @@ def worker(code: str, *, leased: bool = True) -> tuple[str, ...]:
 class Attended(threading.Thread):
     """An attendant at work in a thread, so that a test can do something to it meanwhile."""
 
-    def __init__(self, results, runs, command=WORKER, *, job=JOB_ID, attempt=0, node="n1", breaker=None, **options):
+    def __init__(
+        self,
+        results,
+        runs,
+        command=WORKER,
+        *,
+        job=JOB_ID,
+        attempt=0,
+        node="n1",
+        breaker=None,
+        lanes=1,
+        stop_seconds=STOP_SECONDS,
+        **around,
+    ):
         super().__init__(daemon=True)
         self.results = results
         self.folders = [folder(results, run) for run in runs]
         for run, its_folder in zip(runs, self.folders, strict=True):
             if its_folder.asked() is None:
-                its_folder.ask(run.to_dict())
+                its_folder.ask(Asked.of(run))
         self.command = command
         self.environment = {**os.environ, JOB: job, ATTEMPT: str(attempt), NODE: node}
         self.log = results / "job.log"
@@ -57,11 +74,10 @@ class Attended(threading.Thread):
         self.processes: list[subprocess.Popen] = []
         self.attendant = Attendant(
             self.folders,
-            Place(job, attempt, node),
-            start=self.start_worker,
-            log=self.log,
-            breaker=breaker or Breaker(results, lambda: None, lambda: self.folders),
-            **options,
+            Attempt(job, attempt, node),
+            Workers(self.start_worker, self.log, lanes=lanes, stop_seconds=stop_seconds),
+            breaker or Breaker(results, lambda: None, lambda: self.folders),
+            Surroundings(**around),
         )
         self.ending: Ending | None = None
 
@@ -118,7 +134,7 @@ def attended(tmp_path):
 
 def noted(results, run):
     """What failures.jsonl has of a run: kind, and what was done about it."""
-    return [(failure["kind"], failure["then"]) for failure in folder(results, run).failures()]
+    return [(failure.kind, failure.then) for failure in folder(results, run).failures()]
 
 
 def until_begun(results, *runs):
@@ -126,9 +142,7 @@ def until_begun(results, *runs):
 
 
 def cancel(results, run):
-    folder(results, run).write_job(
-        {"launcher": "slurm", "id": "x", "submitted": 0, "log": "", "cancelled": time.time()}
-    )
+    folder(results, run).write_job(Job(run.id, "slurm", "x", submitted=0, log="", cancelled=time.time()))
 
 
 def leave_a_lease(results, run, *, attempt=0, node="n1", job=JOB_ID):
@@ -159,17 +173,17 @@ def test_a_worker_knows_its_job_by_the_environment_it_was_started_in(tmp_path, a
     run = StandInRun("run", until=(str(seen),))
     job = attended([run], attempt=3, node="n7")
     until_begun(tmp_path, run)
-    lease = folder(tmp_path, run).lease()
+    lease = folder(tmp_path, run).holder()
     seen.touch()
-    assert (lease["job"], lease["attempt"], lease["node"]) == (JOB_ID, 3, "n7")
+    assert (lease.job, lease.attempt, lease.node) == (JOB_ID, 3, "n7")
     job.end()
-    assert folder(tmp_path, run).result()["FLIPSCALE_JOB"] == JOB_ID
+    assert folder(tmp_path, run).result().more["FLIPSCALE_JOB"] == JOB_ID
 
 
 def test_nothing_is_started_where_nothing_is_left(tmp_path, attended):
     done, cancelled, failed = StandInRun("done"), StandInRun("cancelled"), StandInRun("failed")
     for run in (done, cancelled, failed):
-        folder(tmp_path, run).ask(run.to_dict())
+        folder(tmp_path, run).ask(Asked.of(run))
     (folder(tmp_path, done).path / "result.json").write_text('{"schema": 1}')
     cancel(tmp_path, cancelled)
     folder(tmp_path, failed).write_error(FailureKind.CODE, "It was so.", noted=True)
@@ -184,7 +198,7 @@ def test_two_lanes_share_the_list_and_every_run_is_started_once(tmp_path, attend
     assert job.end() is Ending.DONE
     assert [starts(tmp_path, run) for run in runs] == [1] * 6
     assert sorted(job.lanes) == [0, 1]
-    assert len({folder(tmp_path, run).result()["pid"] for run in runs}) == 2
+    assert len({folder(tmp_path, run).result().more["pid"] for run in runs}) == 2
 
 
 def test_there_are_no_more_workers_than_runs(tmp_path, attended):
@@ -213,20 +227,19 @@ def test_a_worker_killed_by_who_knows_whom_counts_as_a_failed_node(tmp_path, att
     run = StandInRun("run", seconds=60)
     job = attended([run])
     until_begun(tmp_path, run)
-    os.kill(folder(tmp_path, run).lease()["pid"], signal.SIGKILL)
+    os.kill(folder(tmp_path, run).holder().pid, signal.SIGKILL)
     assert job.end() is Ending.AWAY
     (failure,) = folder(tmp_path, run).failures()
-    samples, when = failure.pop("samples"), failure.pop("time")
-    assert failure == {
-        "kind": "node",
-        "reason": "Its process was killed, and nothing says by whom.",
-        "then": "resumed on another node (1 of 3)",
-        "job": JOB_ID,
-        "attempt": 0,
-        "node": "n1",
-    }
-    assert samples < 600
-    assert abs(when - time.time()) < 60
+    assert replace(failure, samples_seen=0, time=None) == FailedAttempt(
+        FailureKind.NODE,
+        "Its process was killed, and nothing says by whom.",
+        "resumed on another node (1 of 3)",
+        job=JOB_ID,
+        attempt=0,
+        node="n1",
+    )
+    assert failure.samples_seen < 600
+    assert abs(failure.time - time.time()) < 60
     assert [run.id for run in job.attendant.left] == ["run"]
     assert job.lanes == [0]
 
@@ -235,7 +248,7 @@ def test_another_machine_does_not_take_a_killed_worker_for_a_living_one(tmp_path
     run = StandInRun("run", seconds=60)
     job = attended([run])
     until_begun(tmp_path, run)
-    os.kill(folder(tmp_path, run).lease()["pid"], signal.SIGKILL)
+    os.kill(folder(tmp_path, run).holder().pid, signal.SIGKILL)
     assert job.end() is Ending.AWAY
     # There, no process of this machine is seen, and a lease touched of late is one that somebody holds.
     monkeypatch.setattr(socket, "gethostname", lambda: "another-machine")
@@ -248,7 +261,7 @@ def test_what_can_go_nowhere_else_stays(tmp_path, attended):
     run = StandInRun("run", first_seconds=60)
     job = attended([run])
     until_begun(tmp_path, run)
-    os.kill(folder(tmp_path, run).lease()["pid"], signal.SIGKILL)
+    os.kill(folder(tmp_path, run).holder().pid, signal.SIGKILL)
     assert job.end() is Ending.AWAY
     job.attendant.stay()
     assert job.attendant.work() is Ending.DONE
@@ -260,7 +273,7 @@ def test_the_other_lane_stops_with_a_checkpoint_where_the_node_failed(tmp_path, 
     killed, other = StandInRun("killed", seconds=60), StandInRun("other", seconds=60)
     job = attended([killed, other], lanes=2)
     until_begun(tmp_path, killed, other)
-    os.kill(folder(tmp_path, killed).lease()["pid"], signal.SIGKILL)
+    os.kill(folder(tmp_path, killed).holder().pid, signal.SIGKILL)
     assert job.end() is Ending.AWAY
     assert (folder(tmp_path, other).path / "checkpoint.pt").exists()
     assert (noted(tmp_path, killed), noted(tmp_path, other)) == ([("node", "resumed on another node (1 of 3)")], [])
@@ -274,9 +287,9 @@ def test_a_run_whose_nodes_fail_is_given_up_after_three(tmp_path, attended):
     last = attended([run], worker("os.kill(os.getpid(), signal.SIGKILL)"), attempt=3)
     assert last.end() is Ending.DONE
     error = folder(tmp_path, run).error()
-    assert (error["kind"], error["noted"]) == ("node", True)
-    assert error["reason"] == "Its process was killed, and nothing says by whom. Given up after 3 times."
-    assert [failure["node"] for failure in folder(tmp_path, run).failures()] == ["n0", "n1", "n2", "n1"]
+    assert (error.kind, error.noted) == ("node", True)
+    assert error.reason == "Its process was killed, and nothing says by whom. Given up after 3 times."
+    assert [failure.node for failure in folder(tmp_path, run).failures()] == ["n0", "n1", "n2", "n1"]
 
 
 OOM_KILL = "slurmstepd: error: Detected 1 oom_kill event in StepId=7.0."
@@ -294,14 +307,10 @@ def test_a_run_out_of_memory_is_tried_with_smaller_parts_until_it_is_given_up(tm
         ("oom", "again with accumulate 8 (3 of 3)"),
         ("oom", "given up after 3 times; give it more memory (memory_per_process in a site file), or a smaller batch"),
     ]
-    assert folder(tmp_path, run).asked() == {
-        "schema": 1,
-        **run.to_dict(),
-        "resources": {"gpus": 1, "accumulate": 8},
-    }
+    assert folder(tmp_path, run).asked() == replace(Asked.of(run), resources={"gpus": 1, "accumulate": 8})
     error = folder(tmp_path, run).error()
-    assert (error["kind"], error["noted"]) == ("oom", True)
-    assert error["reason"] == (
+    assert (error.kind, error.noted) == ("oom", True)
+    assert error.reason == (
         "It was killed as it used more memory than its job has. Given up after 3 times; give it more memory "
         "(memory_per_process in a site file), or a smaller batch."
     )
@@ -309,8 +318,8 @@ def test_a_run_out_of_memory_is_tried_with_smaller_parts_until_it_is_given_up(tm
 
 def test_a_run_that_fits_when_it_is_halved_is_done(tmp_path, attended):
     run = StandInRun("run")
-    fits = 'run.asked()["resources"].get("accumulate") == 2'
-    job = attended([run], worker(f"lease.write_result({{}}) if {fits} else ({OOM})"))
+    fits = 'run.asked().resources.get("accumulate") == 2'
+    job = attended([run], worker(f"lease.write_result(Result()) if {fits} else ({OOM})"))
     assert job.end() is Ending.DONE
     assert len(job.lanes) == 2
     assert folder(tmp_path, run).state() is State.FINISHED
@@ -323,9 +332,9 @@ def test_what_a_worker_itself_calls_out_of_memory_is_answered_the_same_way(tmp_p
     job = attended([run])
     assert job.end() is Ending.DONE
     assert starts(tmp_path, run) == 4
-    assert folder(tmp_path, run).asked()["resources"] == {"gpus": 0, "accumulate": 8}
-    assert [failure.get("accumulate") for failure in folder(tmp_path, run).failures()] == [2, 4, 8, None]
-    assert folder(tmp_path, run).error()["reason"] == (
+    assert folder(tmp_path, run).asked().resources == {"gpus": 0, "accumulate": 8}
+    assert [failure.accumulate for failure in folder(tmp_path, run).failures()] == [2, 4, 8, None]
+    assert folder(tmp_path, run).error().reason == (
         "The settings say so. Given up after 3 times; give it more memory (memory_per_process in a site file), or a "
         "smaller batch."
     )
@@ -361,7 +370,7 @@ def test_a_worker_that_ends_with_a_run_in_hand_fails_it_with_its_last_words(tmp_
     job = attended([run], worker(code))
     assert job.end() is Ending.DONE
     error = folder(tmp_path, run).error()
-    assert (error["kind"], error["reason"], error["noted"]) == (kind, reason.format(log=job.log), True)
+    assert (error.kind, error.reason, error.noted) == (kind, reason.format(log=job.log), True)
     assert folder(tmp_path, other).state() is State.PLANNED
 
 
@@ -403,8 +412,8 @@ def test_a_worker_that_cannot_start_fails_its_first_run_with_its_last_words_and_
     assert job.end() is Ending.DONE
     error = folder(tmp_path, first).error()
     assert error is not None, f"it has started {len(job.lanes)} workers, and left both runs as they were"
-    assert (error["kind"], error["noted"]) == ("code", True)
-    assert "No module named no_such_module" in error["reason"]
+    assert (error.kind, error.noted) == ("code", True)
+    assert "No module named no_such_module" in error.reason
     assert len(job.lanes) <= 2
 
 
@@ -413,7 +422,7 @@ def test_a_worker_that_ends_at_once_with_a_code_of_its_own_fails_its_first_run(t
     job = attended([run], ("sh", "-c", "echo no such option >&2; exit 2"))
     assert job.end() is Ending.DONE
     assert len(job.lanes) == 1
-    assert folder(tmp_path, run).error()["reason"] == (
+    assert folder(tmp_path, run).error().reason == (
         f"Its process ended with code 2; it said: no such option. See {job.log}. It had not begun. "
         "Given up: it would be the same again."
     )
@@ -427,7 +436,7 @@ def test_a_worker_that_does_nothing_of_what_is_left_is_not_started_for_ever(tmp_
 
 def test_a_cancelled_run_in_the_list_does_not_have_idle_workers_started_for_ever(tmp_path, attended):
     cancelled, run = StandInRun("cancelled"), StandInRun("run")
-    folder(tmp_path, cancelled).ask(cancelled.to_dict())
+    folder(tmp_path, cancelled).ask(Asked.of(cancelled))
     cancel(tmp_path, cancelled)
     job = attended([cancelled, run], ("true",))
     job.join(1.5)
@@ -443,7 +452,7 @@ def test_a_run_whose_code_is_wrong_is_given_up_and_its_neighbours_go_on(tmp_path
     job = attended([bad, good])
     assert job.end() is Ending.DONE
     error = folder(tmp_path, bad).error()
-    assert (error["kind"], error["reason"], error["noted"]) == (
+    assert (error.kind, error.reason, error.noted) == (
         "code",
         "The settings say so. Given up: it would be the same again.",
         True,
@@ -589,8 +598,8 @@ def test_a_signal_stops_the_worker_with_a_checkpoint_and_the_next_attempt_goes_o
 
     job.attendant.note_interruption(FailureKind.PREEMPTED, "Its job was pre-empted.")
     (failure,) = folder(tmp_path, run).failures()
-    assert (failure["kind"], failure["reason"]) == ("preempted", "Its job was pre-empted.")
-    assert (failure["then"], failure["attempt"], failure["node"]) == ("resumed", 0, "n1")
+    assert (failure.kind, failure.reason) == ("preempted", "Its job was pre-empted.")
+    assert (failure.then, failure.attempt, failure.node) == ("resumed", 0, "n1")
     assert noted(tmp_path, waiting) == []
     assert [one.id for one in job.attendant.left] == ["run", "waiting"]
 
@@ -641,8 +650,8 @@ def test_a_run_that_three_jobs_bring_no_further_is_given_up(tmp_path, attended):
         ("timeout", "given up: it came no further in 3 jobs, so the limit is short"),
     ]
     error = folder(tmp_path, run).error()
-    assert (error["kind"], error["noted"]) == ("timeout", True)
-    assert error["reason"] == (
+    assert (error.kind, error.noted) == ("timeout", True)
+    assert error.reason == (
         "The time limit of its job was near. Given up: it came no further in 3 jobs, so the limit is short."
     )
     assert job.attendant.left == []
@@ -694,8 +703,8 @@ def test_what_an_earlier_attempt_left_was_lost_with_its_node_or_preempted(tmp_pa
     job = attended([run, untouched], attempt=1, node="n1", node_failed=lambda node: node in lost)
     assert job.end() is Ending.DONE
     (failure,) = folder(tmp_path, run).failures()
-    assert (failure["kind"], failure["then"], failure["reason"]) == (kind, then, reason)
-    assert (failure["attempt"], failure["node"]) == (0, "n7")
+    assert (failure.kind, failure.then, failure.reason) == (kind, then, reason)
+    assert (failure.attempt, failure.node) == (0, "n7")
     assert noted(tmp_path, untouched) == []
     assert [folder(tmp_path, one).state() for one in (run, untouched)] == [State.FINISHED] * 2
 
@@ -703,8 +712,7 @@ def test_what_an_earlier_attempt_left_was_lost_with_its_node_or_preempted(tmp_pa
 def test_an_attempt_that_said_itself_how_it_ended_has_no_second_failure(tmp_path, attended):
     run = StandInRun("run")
     leave_a_lease(tmp_path, run, node="n7")
-    said = {"kind": "timeout", "reason": "", "then": "resumed", "job": JOB_ID, "attempt": 0}
-    folder(tmp_path, run).note_failure(said)
+    folder(tmp_path, run).note_failure(FailedAttempt(FailureKind.TIMEOUT, "", "resumed", job=JOB_ID, attempt=0))
     assert attended([run], attempt=1, node_failed=lambda node: True).end() is Ending.DONE
     assert noted(tmp_path, run) == [("timeout", "resumed")]
 

@@ -3,9 +3,9 @@ import json
 import pytest
 
 from flipscale.errors import LaunchError, RunFolderError
-from flipscale.launch import Job, Request, Whereabouts, launcher_named, states, submit
+from flipscale.launch import Request, Whereabouts, launcher_named, states, submit
 from flipscale.launch.launcher import by_resources, grouped
-from flipscale.run import FailureKind, RunFolder, State
+from flipscale.run import Asked, FailureKind, Job, RunFolder, State
 from tests.launch.contract import StandInRun, folder
 
 
@@ -43,7 +43,7 @@ def test_the_costliest_run_is_asked_for_first_whatever_it_needs(tmp_path):
     ]
     submit(runs, tmp_path, launcher)
     assert launcher.submitted == [("b", {"gpus": 8}), ("c", {"gpus": 1}), ("a", {"gpus": 1})]
-    requests = [Request(folder(tmp_path, run), run.to_dict()) for run in runs]
+    requests = [Request(folder(tmp_path, run), Asked.of(run)) for run in runs]
     assert [[one.id for one in alike] for alike in grouped(requests, by_resources)] == [["a", "c"], ["b"]]
 
 
@@ -79,9 +79,9 @@ def test_a_job_reads_back_as_it_was_written(tmp_path):
     run_folder = RunFolder(tmp_path / "run")
     run_folder.path.mkdir()
     job = Job("run", "local", "20260101-000000-abc", 1767225600.0, log="here", cancelled=1767225601.5)
-    job.write(run_folder)
-    assert Job.read(run_folder) == job
-    assert Job.read(RunFolder(tmp_path / "other")) is None
+    run_folder.write_job(job)
+    assert run_folder.job() == job
+    assert RunFolder(tmp_path / "other").job() is None
 
 
 def test_a_retried_run_forgets_its_failure_and_keeps_its_checkpoint(tmp_path):

@@ -10,10 +10,10 @@ import time
 import pytest
 
 from flipscale.errors import LaunchError
-from flipscale.launch import Job, cancel, states, submit
-from flipscale.launch import local as local_launcher
+from flipscale.launch import cancel, states, submit
 from flipscale.launch.local import LocalLauncher
-from flipscale.run import State, is_alive
+from flipscale.launch.local import launcher as local_launcher
+from flipscale.run import Asked, Job, State, birth, is_alive
 from tests.launch.contract import WORKER, LauncherContract, StandInRun, begun, folder, starts, wait_for
 
 pytestmark = pytest.mark.slow
@@ -74,7 +74,7 @@ def test_a_worker_has_one_thread_and_a_session_of_its_own(tmp_path):
     run = StandInRun("run")
     (job,) = hand_out([run], tmp_path).jobs
     wait_for([run], tmp_path, State.FINISHED)
-    result = folder(tmp_path, run).result()
+    result = folder(tmp_path, run).result().more
     assert result["OMP_NUM_THREADS"] == "1"
     assert result["FLIPSCALE_JOB"] == f"local/{job.id}/0"
     assert result["session"] == result["pid"]
@@ -95,7 +95,7 @@ def test_what_a_worker_that_cannot_start_said_is_why_its_run_failed(tmp_path):
     run = StandInRun("run")
     (job,) = submit([run], tmp_path, LocalLauncher(tmp_path, command=[sys.executable, "-m", "no_such_module"])).jobs
     wait_for([run], tmp_path, State.FAILED)
-    assert "No module named no_such_module" in folder(tmp_path, run).error()["reason"]
+    assert "No module named no_such_module" in folder(tmp_path, run).error().reason
     assert "no_such_module" in (tmp_path / "local" / job.id / "worker-0.log").read_text()
 
 
@@ -161,7 +161,7 @@ def test_the_core_of_a_killed_worker_is_not_given_out_before_its_training_has_en
     seen.touch()
     wait_for([deaf, other], tmp_path, State.FINISHED)
     (start,) = [record["step"] for record in folder(tmp_path, other).records()[0] if "start" in record]
-    assert start > folder(tmp_path, deaf).result()["ended"]
+    assert start > folder(tmp_path, deaf).result().more["ended"]
 
 
 # The queue
@@ -175,7 +175,7 @@ def test_the_run_of_a_killed_process_is_taken_up_by_another_of_the_same_list(tmp
     wait_for(runs, tmp_path, State.RUNNING)
     while not starts(tmp_path, runs[0]):  # Killed before it noted its start, its second would count as the first.
         time.sleep(0.02)
-    os.kill(folder(tmp_path, runs[0]).lease()["pid"], signal.SIGKILL)
+    os.kill(folder(tmp_path, runs[0]).holder().pid, signal.SIGKILL)
     killed.touch()
     wait_for(runs, tmp_path, State.FINISHED)
     assert [starts(tmp_path, run) for run in runs] == [2, 1]
@@ -186,7 +186,7 @@ def test_the_costliest_run_goes_first(tmp_path, cores):
     runs = [StandInRun("short", seconds=0.1), StandInRun("long", seconds=0.3), StandInRun("middle", seconds=0.2)]
     assert [job.run_id for job in hand_out(runs, tmp_path).jobs] == ["long", "middle", "short"]
     wait_for(runs, tmp_path, State.FINISHED)
-    ended = {run.id: folder(tmp_path, run).result()["ended"] for run in runs}
+    ended = {run.id: folder(tmp_path, run).result().more["ended"] for run in runs}
     assert sorted(ended, key=ended.get) == ["long", "middle", "short"]
 
 
@@ -197,7 +197,7 @@ def test_a_second_submission_waits_for_the_cores_of_the_first(tmp_path, cores):
     hand_out([second], tmp_path)
     wait_for([first, second], tmp_path, State.FINISHED)
     (start,) = [record["step"] for record in folder(tmp_path, second).records()[0] if "start" in record]
-    assert start > folder(tmp_path, first).result()["ended"]
+    assert start > folder(tmp_path, first).result().more["ended"]
 
 
 def test_a_second_submission_takes_a_free_core(tmp_path, cores):
@@ -217,7 +217,7 @@ def test_the_workers_of_another_host_are_not_seen_so_their_waiting_runs_are_lost
     (folder(tmp_path, run).path / "result.json").unlink()
     path = tmp_path / "local" / job.id / "workers.json"
     here = json.loads(path.read_text())
-    alive = {"pid": os.getpid(), "born": local_launcher.birth(os.getpid()), "slots": [], "log": ""}
+    alive = {"pid": os.getpid(), "born": birth(os.getpid()), "slots": [], "log": ""}
     path.write_text(json.dumps({**here, "workers": [alive]}))
     assert states([run], tmp_path) == {"run": State.WAITING}
     path.write_text(json.dumps({**here, "workers": [alive], "host": "elsewhere"}))
@@ -233,7 +233,7 @@ def test_the_only_worker_goes_on_where_a_run_of_its_list_is_cancelled(tmp_path, 
     (job, _) = hand_out([long, short], tmp_path).jobs
     until_started(tmp_path, long)
     assert cancel([long], tmp_path) == ["long"]
-    assert folder(tmp_path, long).lease() is None
+    assert folder(tmp_path, long).holder() is None
     assert len(workers(tmp_path, job)) == 1
     wait_for([short], tmp_path, State.FINISHED)
     assert states([long], tmp_path) == {"long": State.CANCELLED}
@@ -261,7 +261,7 @@ def test_a_worker_that_does_not_stop_is_killed(tmp_path, monkeypatch):
     assert states([run], tmp_path) == {"run": State.CANCELLED}
     (worker,) = workers(tmp_path, job)
     assert not is_alive(worker["pid"], worker["born"])
-    assert folder(tmp_path, run).lease()["alive"] is False
+    assert folder(tmp_path, run).holder().alive is False
 
 
 def test_a_run_that_does_not_stop_is_killed_and_its_worker_goes_on_with_the_others(tmp_path, cores, monkeypatch):
@@ -278,17 +278,17 @@ def test_a_run_that_does_not_stop_is_killed_and_its_worker_goes_on_with_the_othe
 
 def test_a_worker_of_an_older_flipscale_that_holds_its_run_itself_is_stopped(tmp_path):
     run = StandInRun("run", seconds=60)
-    folder(tmp_path, run).ask(run.to_dict())
+    folder(tmp_path, run).ask(Asked.of(run))
     path = tmp_path / "local" / "20260101-000000-abc"
     path.mkdir(parents=True)
     command = [*WORKER, str(folder(tmp_path, run).path)]
     old = subprocess.Popen(command, env={**os.environ, "FLIPSCALE_JOB": f"local/{path.name}"}, start_new_session=True)
-    born = local_launcher.birth(old.pid)
+    born = birth(old.pid)
     worker = {"pid": old.pid, "born": born, "slots": ["core-0"], "log": str(path / "worker-0.log")}
     known = {"schema": 1, "host": socket.gethostname(), "command": list(WORKER), "workers": [worker]}
     (path / "workers.json").write_text(json.dumps({**known, "folders": [str(folder(tmp_path, run).path)]}))
     job = Job("run", "local", path.name, time.time(), log=str(path))
-    job.write(folder(tmp_path, run))
+    folder(tmp_path, run).write_job(job)
     wait_for([run], tmp_path, State.RUNNING)
     threading.Thread(target=old.wait).start()
     assert cancel([run], tmp_path) == ["run"]
@@ -318,7 +318,7 @@ def test_each_worker_has_its_own_gpus(tmp_path, gpus, there, visible, each, expe
     hand_out(runs, tmp_path)
     wait_for(runs, tmp_path, State.RUNNING, State.FINISHED)
     wait_for(runs, tmp_path, State.FINISHED)
-    assert sorted(folder(tmp_path, run).result()["CUDA_VISIBLE_DEVICES"] for run in runs) == sorted(expected)
+    assert sorted(folder(tmp_path, run).result().more["CUDA_VISIBLE_DEVICES"] for run in runs) == sorted(expected)
 
 
 def test_runs_that_need_more_gpus_than_there_are_are_refused(tmp_path, gpus):
@@ -333,5 +333,5 @@ def test_runs_of_two_sizes_share_the_gpus(tmp_path, gpus):
     runs = [StandInRun("both", resources={"gpus": 2}), StandInRun("one", resources={"gpus": 1})]
     hand_out(runs, tmp_path)
     wait_for(runs, tmp_path, State.FINISHED)
-    assert folder(tmp_path, runs[0]).result()["CUDA_VISIBLE_DEVICES"] == "0,1"
-    assert folder(tmp_path, runs[1]).result()["CUDA_VISIBLE_DEVICES"] in ("0", "1")
+    assert folder(tmp_path, runs[0]).result().more["CUDA_VISIBLE_DEVICES"] == "0,1"
+    assert folder(tmp_path, runs[1]).result().more["CUDA_VISIBLE_DEVICES"] in ("0", "1")

@@ -9,10 +9,10 @@ from flipscale.errors import LaunchError
 from flipscale.launch.launcher import Request
 from flipscale.launch.memory import PROGRAM, PROGRAM_WITH_CUDA, host_memory
 from flipscale.launch.site import DEFAULTS
-from flipscale.launch.slurm.arrays import Array, arrays_of
+from flipscale.launch.slurm.arrays import JobArray, arrays_of
 from flipscale.launch.slurm.batch import script_of
 from flipscale.plan import Run
-from flipscale.run import RunFolder
+from flipscale.run import Asked, RunFolder
 from tests.launch.real import runs_of
 
 MIB, GIB = 2**20, 2**30
@@ -33,14 +33,14 @@ def asked(tmp_path):
 
 
 def request_of(run: Run, place: Path) -> Request:
-    return Request(RunFolder(place / "runs" / run.id), run.to_dict())
+    return Request(RunFolder(place / "runs" / run.id), Asked.of(run))
 
 
-def arrays(requests, *, memory="predicted", **keys) -> list[Array]:
+def arrays(requests, *, memory="predicted", **keys) -> list[JobArray]:
     return arrays_of(requests, {**DEFAULTS, "memory_per_process": memory, **keys}, 100, "S", command=["train"])
 
 
-def asks_for(array: Array) -> str | None:
+def asks_for(array: JobArray) -> str | None:
     """What the job's script has for --mem."""
     found = re.findall(r"^#SBATCH --mem=(.*)$", script_of(array, Path("/results/slurm")), re.MULTILINE)
     return found[0] if found else None
@@ -79,7 +79,7 @@ def test_beside_a_gpu_the_device_holds_the_model_and_main_memory_the_program(ask
         for model in ("ViT-B-16", "ViT-L-16")
     )
     assert host_memory(large) - host_memory(small) == pytest.approx(
-        16 * (large.asked["cost"]["params"] - small.asked["cost"]["params"]), abs=256 * MIB
+        16 * (large.asked.cost.params - small.asked.cost.params), abs=256 * MIB
     )
     assert PROGRAM_WITH_CUDA < host_memory(small) < 8 * GIB
 
@@ -121,10 +121,10 @@ def test_jobs_ask_for_what_the_neediest_run_of_their_array_needs(asked):
     assert len(array.tasks) == 2
     assert array.memory == max(map(host_memory, runs)) > 2 * min(map(host_memory, runs))
     assert asks_for(array) == f"{array.memory // MIB}M"
-    assert Array.read(written(array)) == array
+    assert JobArray.read(written(array)) == array
 
 
-def written(array: Array) -> Path:
+def written(array: JobArray) -> Path:
     home = Path(array.runs).parent / "slurm"
     array.write(home)
     return array.path(home)
@@ -133,7 +133,7 @@ def written(array: Array) -> Path:
 def test_an_array_that_was_written_before_memory_was_predicted_reads_as_one_that_asks_for_none(asked):
     path = written(arrays(asked())[0])
     path.write_text(re.sub(r'"memory": \d+,', "", path.read_text()))
-    assert Array.read(path).memory is None
+    assert JobArray.read(path).memory is None
 
 
 def test_children_ask_for_what_they_need_themselves(asked):

@@ -1,10 +1,12 @@
-"""What is done about each kind of failure: decided from plain dicts, with no run and no scheduler."""
+"""What is done about each kind of failure: decided from plain records, with no run and no scheduler."""
+
+from dataclasses import replace
 
 import pytest
 
 from flipscale.launch.policy import POLICIES, Decision, decide, nodes_to_avoid, resources_after, since_given_up
 from flipscale.plan import plan
-from flipscale.run import FailureKind
+from flipscale.run import Asked, FailedAttempt, FailureKind
 from flipscale.study import read_study
 
 STUDY = """
@@ -14,12 +16,24 @@ image_size: 28, tuning: {samples: 60, batch_size: 10}}
 """
 
 
+SETTINGS = {
+    "model": "ViT-w16d1-4",
+    "image_size": 28,
+    "text_length": 16,
+    "data": {"shapes": {"pairs": 1000, "seed": 0}},
+    "samples": 640,
+    "mask_ratio": 0.5,
+    "lr": 1e-3,
+    "warmup": 64,
+}
+
+
 def asked(batch_size=32, **resources):
-    return {"settings": {"batch_size": batch_size}, "resources": resources}
+    return Asked("run", {**SETTINGS, "batch_size": batch_size}, resources=resources)
 
 
 def failed(kind, then="resumed", **more):
-    return {"kind": kind, "reason": "", "then": then, **more}
+    return FailedAttempt(FailureKind(kind), "", then, given_up=then.startswith("given up"), **more)
 
 
 def test_every_kind_of_failure_has_a_policy():
@@ -49,12 +63,12 @@ def test_what_would_be_the_same_again_is_given_up_at_once(kind, says):
 def test_a_preempted_run_is_resumed_as_often_as_it_comes():
     resumed = Decision(True, "resumed", {"gpus": 2}, away=False)
     assert decide(FailureKind.PREEMPTED, [], asked(gpus=2)) == resumed
-    assert decide(FailureKind.PREEMPTED, [failed("preempted", samples=0)] * 1000, asked(gpus=2)) == resumed
+    assert decide(FailureKind.PREEMPTED, [failed("preempted", samples_seen=0)] * 1000, asked(gpus=2)) == resumed
 
 
 def test_a_run_at_its_time_limit_is_resumed_as_long_as_it_comes_further():
-    earlier = [failed("timeout", samples=100 * number) for number in range(50)]
-    assert decide(FailureKind.TIMEOUT, earlier, asked(), samples=5000) == Decision(True, "resumed", {}, away=False)
+    earlier = [failed("timeout", samples_seen=100 * number) for number in range(50)]
+    assert decide(FailureKind.TIMEOUT, earlier, asked(), samples_seen=5000) == Decision(True, "resumed", {}, away=False)
 
 
 @pytest.mark.parametrize(
@@ -76,13 +90,15 @@ def test_a_run_at_its_time_limit_is_resumed_as_long_as_it_comes_further():
     ],
 )
 def test_a_run_that_came_no_further_in_three_jobs_in_a_row_is_given_up(earlier, again):
-    decision = decide(FailureKind.TIMEOUT, [failed(kind, samples=samples) for kind, samples in earlier], asked(), 64)
+    decision = decide(
+        FailureKind.TIMEOUT, [failed(kind, samples_seen=samples) for kind, samples in earlier], asked(), 64
+    )
     assert decision.again is again
     assert decision.says == ("resumed" if again else "given up: it came no further in 3 jobs, so the limit is short")
 
 
 def test_a_run_without_a_record_came_no_further_either():
-    stuck = [failed("timeout", samples=0), failed("timeout", samples=0)]
+    stuck = [failed("timeout", samples_seen=0), failed("timeout", samples_seen=0)]
     assert not decide(FailureKind.TIMEOUT, stuck, asked()).again
 
 
@@ -171,19 +187,19 @@ def test_a_micro_batch_of_one_row_cannot_be_made_smaller(batch_size, resources):
 
 
 def test_a_batch_that_nothing_is_known_of_can_be_split_into_any_number():
-    unknown = {"settings": {}, "resources": {"accumulate": 3}}
+    unknown = Asked("run", {}, resources={"accumulate": 3})
     assert decide(FailureKind.OOM, [], unknown).resources == {"accumulate": 6}
-    assert decide(FailureKind.OOM, [], {"settings": {}}).resources == {"accumulate": 2}
+    assert decide(FailureKind.OOM, [], Asked("run", {})).resources == {"accumulate": 2}
 
 
 def test_the_batch_of_a_tuning_is_its_own(tmp_path):
     (tmp_path / "study.yaml").write_text(STUDY)
-    pretraining, tuning = (run.to_dict() for run in plan(read_study(tmp_path / "study.yaml")).runs)
+    pretraining, tuning = (Asked.of(run) for run in plan(read_study(tmp_path / "study.yaml")).runs)
     by_two = [failed("oom", "again with accumulate 2 (1 of 3)")]
     found = []
     for run in (pretraining, tuning):
         first = decide(FailureKind.OOM, [], run)
-        second = decide(FailureKind.OOM, by_two, {**run, "resources": first.resources})
+        second = decide(FailureKind.OOM, by_two, replace(run, resources=first.resources))
         found.append((first.resources["accumulate"], second.resources["accumulate"]))
     assert found == [(2, 4), (2, 5)], "32 rows, and 10"
 
@@ -192,7 +208,7 @@ def test_the_batch_of_a_tuning_is_its_own(tmp_path):
 
 
 def test_failures_of_another_kind_do_not_count():
-    earlier = [failed("node", node="n1")] * 3 + [failed("timeout", samples=0)] * 2
+    earlier = [failed("node", node="n1")] * 3 + [failed("timeout", samples_seen=0)] * 2
     assert decide(FailureKind.OOM, earlier, asked()).says == "again with accumulate 2 (1 of 3)"
     assert decide(FailureKind.NODE, [failed("oom")] * 3, asked()).says == "resumed on another node (1 of 3)"
 
@@ -206,12 +222,14 @@ def test_counting_begins_anew_where_a_run_was_given_up():
 
 
 def test_the_row_of_time_outs_begins_anew_where_a_run_was_given_up():
-    stuck = [failed("timeout", samples=64)] * 2 + [
-        failed("timeout", "given up: it came no further in 3 jobs, so the limit is short", samples=64)
+    stuck = [failed("timeout", samples_seen=64)] * 2 + [
+        failed("timeout", "given up: it came no further in 3 jobs, so the limit is short", samples_seen=64)
     ]
-    assert decide(FailureKind.TIMEOUT, stuck, asked(), samples=64).again
-    assert decide(FailureKind.TIMEOUT, [*stuck, failed("timeout", samples=64)], asked(), samples=64).again
-    assert not decide(FailureKind.TIMEOUT, stuck + [failed("timeout", samples=64)] * 2, asked(), samples=64).again
+    assert decide(FailureKind.TIMEOUT, stuck, asked(), samples_seen=64).again
+    assert decide(FailureKind.TIMEOUT, [*stuck, failed("timeout", samples_seen=64)], asked(), samples_seen=64).again
+    assert not decide(
+        FailureKind.TIMEOUT, stuck + [failed("timeout", samples_seen=64)] * 2, asked(), samples_seen=64
+    ).again
 
 
 def test_the_failures_since_a_run_was_given_up_are_those_after_the_last_time():
@@ -220,7 +238,6 @@ def test_the_failures_since_a_run_was_given_up_are_those_after_the_last_time():
     assert since_given_up([first, third]) == [first, third]
     assert since_given_up([first, second]) == []
     assert since_given_up([first, second, third, second, first, third]) == [first, third]
-    assert since_given_up([{"kind": "node"}]) == [{"kind": "node"}]
 
 
 def test_nodes_that_failed_of_late_are_avoided():
@@ -271,5 +288,5 @@ def test_asking_anew_changes_nothing_of_what_was_asked():
     run = asked(32, gpus=1)
     resources_after(run, [failed("oom", accumulate=2)])
     decide(FailureKind.OOM, [], run)
-    assert run == {"settings": {"batch_size": 32}, "resources": {"gpus": 1}}
-    assert resources_after({"settings": {}}, []) == {}
+    assert run == asked(32, gpus=1)
+    assert resources_after(Asked("run", {}), []) == {}

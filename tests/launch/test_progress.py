@@ -10,7 +10,7 @@ import pytest
 
 from flipscale.launch import states, submit, wait, watch
 from flipscale.launch.local import LocalLauncher
-from flipscale.launch.progress import RunProgress, StudyProgress, last_records
+from flipscale.launch.progress import RunProgress, StudyProgress
 from flipscale.run import RunFolder, State
 from tests.launch.contract import WORKER, StandInRun, folder, starts, wait_for
 
@@ -105,12 +105,11 @@ def test_ctrl_c_cancels_what_this_submission_started_and_nothing_else(tmp_path):
 )
 def test_progress_is_the_last_whole_record_of_the_loss(tmp_path, written, samples):
     (tmp_path / "metrics.jsonl").write_bytes(written)
-    record, _ = last_records(RunFolder(tmp_path))
-    assert (record and record["samples"]) == samples
+    assert (RunFolder(tmp_path).reached().samples_seen or None) == samples
 
 
 def test_progress_reads_as_a_line():
-    run = RunProgress("run", State.RUNNING, samples=8000, total=16000, loss=3.21987, images_per_second=1234.5)
+    run = RunProgress("run", State.RUNNING, samples_seen=8000, total=16000, loss=3.21987, images_per_second=1234.5)
     assert str(run) == "run: running, 8,000 of 16,000 samples, loss 3.2199, 1,234 images/s"
     study = StudyProgress((run, RunProgress("next", State.WAITING, 0, 16000)), done=0.25, elapsed=75.2, left=3780.0)
     assert str(study) == (
@@ -153,6 +152,6 @@ def test_the_last_scores_of_a_running_run_are_found_far_behind_its_last_loss(tmp
     (tmp_path / "metrics.jsonl").write_bytes(
         b'{"step": 1, "samples": 8, "scores": {"zero_shot_top1": 0.25}}\n' + losses
     )
-    record, scores = last_records(RunFolder(tmp_path), 65536)
-    assert (record["samples"], scores) == (299, {"zero_shot_top1": 0.25})
-    assert last_records(RunFolder(tmp_path), 4096) == (record, None)
+    reached = RunFolder(tmp_path).reached(65536, scores=True)
+    assert (reached.samples_seen, reached.scores) == (299, {"zero_shot_top1": 0.25})
+    assert RunFolder(tmp_path).reached(4096, scores=True) == replace(reached, scores={})

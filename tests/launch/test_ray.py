@@ -72,7 +72,7 @@ def test_processes_in_bundles_of_their_own_give_the_losses_of_one_process(tmp_pa
     here, there = folder(tmp_path / "results", run), folder(tmp_path / "alone", run)
     assert [loss for _, loss in losses(here)] == pytest.approx([loss for _, loss in losses(there)], rel=1e-5)
     torch.testing.assert_close(weights(here), weights(there), rtol=0, atol=1e-5)
-    assert here.result()["devices"] == 6
+    assert here.result().devices == 6
     assert len(list((tmp_path / "results").glob("ray/*/0-[12].log"))) == 2
 
 
@@ -83,7 +83,7 @@ def test_runs_share_gpus_by_the_sites_share(tmp_path):
     send(runs, results, WORKER, cpus_per_process=2, pack={**DEFAULTS["pack"], "share": 2})
     assert set(end(runs, results).values()) == {State.FINISHED}, logs(results)
     # Two runs of two cores each fill a node, and half a GPU each is its first one.
-    assert [folder(results, run).result()["CUDA_VISIBLE_DEVICES"] for run in runs] == ["0"] * 4
+    assert [folder(results, run).result().more["CUDA_VISIBLE_DEVICES"] for run in runs] == ["0"] * 4
 
 
 # Nodes and drivers
@@ -95,15 +95,15 @@ def test_a_run_on_a_node_that_is_lost_goes_on_elsewhere_exactly(tmp_path, ray):
     send([run], results, OFTEN)
     here = folder(results, run)
     with frozen(here, once="checkpoint.pt") as (_, lease):
-        lost = lease["node"]
+        lost = lease.node
         ray.kill_node(lost)
-    again = wait_until(lambda: (lease := here.lease()) and lease["attempt"] == 1 and lease)
-    assert again["node"] != lost
+    again = wait_until(lambda: (lease := here.holder()) and lease.attempt == 1 and lease)
+    assert again.node != lost
     alone([run], tmp_path / "alone")
     assert end([run], results) == {run.id: State.FINISHED}, logs(results)
     (failure,) = here.failures()
-    assert (failure["kind"], failure["node"]) == ("node", lost)
-    assert here.result()["attempts"] == 2
+    assert (failure.kind, failure.node) == ("node", lost)
+    assert here.result().attempts == 2
     assert_same(run, results, tmp_path / "alone")
 
 
@@ -113,13 +113,13 @@ def test_what_a_killed_process_left_goes_on_on_another_node(tmp_path):
     run = StandInRun("run", first_seconds=60, until=(str(seen),))
     send([run], results, WORKER)
     wait_until(lambda: folder(results, run).records()[0])
-    first = folder(results, run).lease()
-    os.kill(first["pid"], signal.SIGKILL)
+    first = folder(results, run).holder()
+    os.kill(first.pid, signal.SIGKILL)
     wait_until(lambda: starts(results, run) == 2)
-    again = folder(results, run).lease()
+    again = folder(results, run).holder()
     seen.touch()
-    assert (again["attempt"], again["job"]) == (1, first["job"])
-    assert again["node"] != first["node"]
+    assert (again.attempt, again.job) == (1, first.job)
+    assert again.node != first.node
     assert end([run], results) == {"run": State.FINISHED}
 
 
@@ -128,10 +128,10 @@ def test_a_run_whose_process_the_system_asks_to_stop_goes_on_by_itself(tmp_path)
     (run,) = runs_of(tmp_path, samples=12_800)
     send([run], results)
     with frozen(folder(results, run)) as (_, lease):
-        os.kill(lease["pid"], signal.SIGTERM)
+        os.kill(lease.pid, signal.SIGTERM)
     assert end([run], results) == {run.id: State.FINISHED}, logs(results)
-    assert [failure["kind"] for failure in folder(results, run).failures()] == ["preempted"]
-    assert folder(results, run).result()["attempts"] == 2
+    assert [failure.kind for failure in folder(results, run).failures()] == ["preempted"]
+    assert folder(results, run).result().attempts == 2
 
 
 def test_a_killed_driver_is_lost_and_submit_goes_on_from_the_checkpoint(tmp_path):
@@ -149,7 +149,7 @@ def test_a_killed_driver_is_lost_and_submit_goes_on_from_the_checkpoint(tmp_path
     send([run], results)
     alone([run], tmp_path / "alone")
     assert end([run], results) == {run.id: State.FINISHED}, logs(results)
-    assert here.result()["attempts"] == 2
+    assert here.result().attempts == 2
     assert_same(run, results, tmp_path / "alone")
 
 
@@ -167,7 +167,7 @@ def test_a_killed_driver_leaves_a_checkpoint_of_a_run_in_several_processes_and_n
     assert (here.path / "checkpoint.pt").exists()
     send([run], results, cpus_per_process=3)
     assert end([run], results) == {run.id: State.FINISHED}, logs(results)
-    assert (here.failures(), here.result()["attempts"]) == ([], 2)
+    assert (here.failures(), here.result().attempts) == ([], 2)
 
 
 def test_no_run_is_lost_where_20_nodes_die_just_after_a_short_run_on_them_has_ended(tmp_path, ray):
@@ -181,8 +181,8 @@ def test_no_run_is_lost_where_20_nodes_die_just_after_a_short_run_on_them_has_en
     send(list(runs.values()), results, WORKER)
 
     def node_of(name: str) -> Any:
-        lease = folder(results, runs[name]).lease()
-        return lease["node"] if lease and lease["alive"] else None
+        lease = folder(results, runs[name]).holder()
+        return lease.node if lease and lease.alive else None
 
     with ThreadPoolExecutor(1) as beside:
         started = None
@@ -199,7 +199,7 @@ def test_no_run_is_lost_where_20_nodes_die_just_after_a_short_run_on_them_has_en
             started = beside.submit(ray.start_node, node, CPUS=2)
             (tmp_path / long).touch()  # The next two come when it is over, here or on the other node.
     assert set(end(list(runs.values()), results).values()) == {State.FINISHED}, logs(results)
-    assert {failure["kind"] for run in runs.values() for failure in folder(results, run).failures()} <= {"node"}
+    assert {failure.kind for run in runs.values() for failure in folder(results, run).failures()} <= {"node"}
 
 
 # Failures by kind
@@ -214,8 +214,8 @@ def test_a_run_out_of_memory_goes_on_with_half_the_micro_batch_and_comes_out_the
     wait_until(lambda: states([run], results)[run.id] is State.FINISHED)
     here, there = folder(results, run), folder(tmp_path / "alone", run)
     failures = here.failures()
-    assert {failure["kind"] for failure in failures} == {"oom"}
-    assert here.asked()["resources"]["accumulate"] == failures[-1]["accumulate"] == 2 ** len(failures)
+    assert {failure.kind for failure in failures} == {"oom"}
+    assert here.asked().resources["accumulate"] == failures[-1].accumulate == 2 ** len(failures)
     assert [loss for _, loss in losses(here)] == pytest.approx([loss for _, loss in losses(there)], rel=1e-4)
 
 
@@ -229,12 +229,12 @@ def test_what_is_wrong_with_all_runs_stops_the_submission_and_a_diverged_one_onl
     failed = [run for run in runs if ended[run.id] is State.FAILED]
     assert 3 <= len(failed) <= 5
     assert set(ended.values()) == {State.FAILED, State.CANCELLED}
-    assert {folder(results, run).error()["kind"] for run in failed} == {"data"}
+    assert {folder(results, run).error().kind for run in failed} == {"data"}
     (says,) = {look.where.says for look in Looker(results).look(runs).values() if look.state is State.CANCELLED}
     assert says == "its submission was stopped, as its first 3 runs failed within a minute of their start"
     assert end([hot, good], other) == {hot.id: State.FAILED, good.id: State.FINISHED}
     (failure,) = folder(other, hot).failures()
-    assert (failure["kind"], failure["then"]) == ("diverged", "given up: it would diverge again")
+    assert (failure.kind, failure.then) == ("diverged", "given up: it would diverge again")
 
 
 def test_what_no_node_can_take_waits_and_cancelling_it_ends_the_driver(tmp_path, ray):
@@ -261,17 +261,17 @@ def test_a_study_of_24_runs_with_children_is_finished_once_each_while_a_node_die
     send(runs, results)
     long = [folder(results, run) for run in runs if run.settings["samples"] == 6400 and not run.parents]
     with frozen(*long) as (lost, lease):
-        ray.kill_node(lease["node"])
+        ray.kill_node(lease.node)
     alone(runs, tmp_path / "alone")
     assert set(end(runs, results).values()) == {State.FINISHED}, logs(results)
     for run in runs:
         assert_same(run, results, tmp_path / "alone")
         assert (folder(results, run).path / "log.txt").read_text().count(" finished, ") == 1
         for parent in run.parents:
-            ended = RunFolder(results / "runs" / parent).result()["finished"]
-            assert folder(results, run).result()["started"] > ended
-    assert [(failure["kind"], failure["node"]) for failure in lost.failures()] == [("node", lease["node"])]
-    assert {failure["kind"] for run in runs for failure in folder(results, run).failures()} == {"node"}
+            ended = RunFolder(results / "runs" / parent).result().finished
+            assert folder(results, run).result().started > ended
+    assert [(failure.kind, failure.node) for failure in lost.failures()] == [("node", lease.node)]
+    assert {failure.kind for run in runs for failure in folder(results, run).failures()} == {"node"}
 
 
 # The command line
@@ -319,7 +319,7 @@ def test_without_an_address_a_ray_is_started_here_on_loopback_and_ends_by_itself
         assert "\nsubmitted 1 run to ray, left alone 1 " in said[1]
         with frozen(*(folder(results, run) for run in runs)) as (at_work, lease):
             processes = with_descendants({keeper})
-            assert lease["pid"] in processes
+            assert lease.pid in processes
             found = addresses_listened_at(processes)
             os.kill(keeper, signal.SIGTERM)
             wait_until(lambda: is_signalled(lease))

@@ -5,6 +5,7 @@ import os
 import re
 import signal
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -13,13 +14,13 @@ import yaml
 
 from flipscale.errors import LaunchError
 from flipscale.launch import Looker, states, submit
-from flipscale.launch.launcher import Job, Request, launcher_named
+from flipscale.launch.launcher import Request, launcher_named
 from flipscale.launch.ray import RayLauncher
 from flipscale.launch.ray.cluster import Answer
-from flipscale.launch.ray.processes import Worker
+from flipscale.launch.ray.processes import TrialWorker
 from flipscale.launch.ray.trials import Task, Trials, bundles_of, job_id, tasks_of
 from flipscale.launch.site import DEFAULTS, read_site
-from flipscale.run import RunFolder, State
+from flipscale.run import Asked, FailedAttempt, FailureKind, Job, Result, RunFolder, State
 from tests.launch.contract import WORKER, StandInRun
 from tests.patience import wait_until
 
@@ -32,7 +33,7 @@ def site(**keys):
 
 
 def requests(results, *runs):
-    return [Request(RunFolder(results / "runs" / run.id), run.to_dict()) for run in runs]
+    return [Request(RunFolder(results / "runs" / run.id), Asked.of(run)) for run in runs]
 
 
 # What a run asks for
@@ -80,8 +81,8 @@ def test_short_runs_share_a_trial_as_far_as_the_sites_time_goes(tmp_path):
 
 def test_as_many_runs_share_a_gpu_as_fit_by_their_predicted_memory(tmp_path):
     (asked,) = requests(tmp_path, StandInRun("run", resources={"gpus": 1}))
-    asked.asked["cost"] = {**asked.asked["cost"], "memory_bytes": 20 * 1024**3}
-    assert tasks_of([asked], site(pack={"share": 8, "device_memory": "80G"}))[0].share == 3
+    needy = replace(asked.asked, cost=replace(asked.asked.cost, memory_bytes=20 * 1024**3))
+    assert tasks_of([replace(asked, asked=needy)], site(pack={"share": 8, "device_memory": "80G"}))[0].share == 3
 
 
 # Refusals
@@ -113,8 +114,8 @@ def sent(results, *runs, url="http://127.0.0.1:9"):
     trials.write(results / "ray")
     for index, run in enumerate(runs):
         folder = RunFolder(results / "runs" / run.id)
-        folder.ask(run.to_dict())
-        Job(run.id, "ray", job_id("NAME", index), 0.0, log="").write(folder)
+        folder.ask(Asked.of(run))
+        folder.write_job(Job(run.id, "ray", job_id("NAME", index), 0.0, log=""))
     return trials, trials.path(results / "ray")
 
 
@@ -162,11 +163,11 @@ def test_what_ray_says_of_a_job_fits_a_line(status, message, says):
 
 @pytest.fixture
 def queue(tmp_path):
-    from flipscale.launch.ray.driver import Queue
+    from flipscale.launch.ray.driver import TrialQueue
 
     runs = StandInRun("child", parents=("parent",)), StandInRun("parent"), StandInRun("other")
     trials, path = sent(tmp_path, *runs)
-    return Queue(path, trials)
+    return TrialQueue(path, trials)
 
 
 def names(queue, *trial_ids):
@@ -178,16 +179,21 @@ def names(queue, *trial_ids):
     return found
 
 
+def finish(run):
+    with run.hold() as lease:
+        lease.write_result(Result())
+
+
 def test_a_child_is_handed_out_when_its_parent_is_over(queue):
     assert names(queue, "a", "b", "c") == ["parent", "other", None]
-    queue.trials.run("parent")._write("result.json", {})
+    finish(queue.trials.run("parent"))
     queue.on_trial_complete("a", {"again": False})
     assert names(queue, "d") == ["child"]
 
 
 def test_what_has_to_leave_its_node_comes_again_and_avoids_it(queue):
     assert names(queue, "a", "b") == ["parent", "other"]
-    queue.trials.run("parent").note_failure({"kind": "node", "reason": "", "then": "resumed", "node": "10.0.0.7"})
+    queue.trials.run("parent").note_failure(FailedAttempt(FailureKind.NODE, "", "resumed", node="10.0.0.7"))
     queue.on_trial_complete("a", {"again": True})
     config = queue.suggest("c")
     assert (queue.trials.tasks[config["task"]].runs, config["avoid"]) == (("parent",), "10.0.0.7")
@@ -197,9 +203,9 @@ def test_nothing_more_is_handed_out_when_the_rest_is_cancelled_or_asked_of_anoth
     assert names(queue, "a") == ["parent"]
     for run, job in (("other", {"cancelled": 1.0}), ("child", {"id": "ANOTHER/0"})):
         folder = queue.trials.run(run)
-        folder.write_job({**folder.job(), **job})
+        folder.write_job(replace(folder.job(), **job))
     assert names(queue, "b") == [None]
-    queue.trials.run("parent")._write("result.json", {})
+    finish(queue.trials.run("parent"))
     queue.on_trial_complete("a", {"again": False})
     assert names(queue, "c") == ["FINISHED"]
 
@@ -218,7 +224,7 @@ def test_a_driver_ends_when_all_is_cancelled_though_a_trial_waits_for_room(queue
     watch.on_step_begin(0, trials)
     for run in ("parent", "other", "child"):
         folder = queue.trials.run(run)
-        folder.write_job({**folder.job(), "cancelled": 1.0})
+        folder.write_job(replace(folder.job(), cancelled=1.0))
     watch._next = 0
     with pytest.raises(SystemExit):
         watch.on_step_begin(1, trials)
@@ -282,7 +288,7 @@ def training(tmp_path):
     (tmp_path / "run").mkdir()
     command = (sys.executable, "-c", TRAINS)
     trials = Trials("NAME", (), "", site(), str(tmp_path), command, str(tmp_path))
-    worker = Worker(trials, Task(("run",), {}, 1), [tmp_path / "run"], tmp_path / "log", {})
+    worker = TrialWorker(trials, Task(("run",), {}, 1), [tmp_path / "run"], tmp_path / "log", {})
     wait_until((tmp_path / "run" / "begun").exists, "the worker's begin")
     yield worker
     with contextlib.suppress(ProcessLookupError):

@@ -6,7 +6,7 @@ from flipscale.run import State
 
 
 def run(name: str, state: State, **more) -> RunProgress:
-    return RunProgress(name, state, samples=more.pop("samples", 0), total=32000, **more)
+    return RunProgress(name, state, samples_seen=more.pop("samples", 0), total=32000, **more)
 
 
 RUNNING = [

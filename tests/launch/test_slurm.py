@@ -16,7 +16,7 @@ from flipscale.launch import Looker, cancel, states, submit
 from flipscale.launch.launcher import TRAIN
 from flipscale.launch.site import DEFAULTS
 from flipscale.launch.slurm import SlurmLauncher, scheduler
-from flipscale.launch.slurm.arrays import Array
+from flipscale.launch.slurm.arrays import JobArray
 from flipscale.run import RunFolder, State, is_alive
 from tests.launch.contract import WORKER, LauncherContract, StandInRun, begun, folder, wait_for
 from tests.launch.real import (
@@ -74,7 +74,7 @@ def test_two_nodes_of_two_processes_each_give_the_losses_of_one_process(tmp_path
     here, there = folder(tmp_path / "results", run), folder(tmp_path / "alone", run)
     assert [loss for _, loss in losses(here)] == pytest.approx([loss for _, loss in losses(there)], rel=1e-5)
     torch.testing.assert_close(weights(here), weights(there), rtol=0, atol=1e-5)
-    assert here.result()["devices"] == 4
+    assert here.result().devices == 4
     assert "on n[1-2]" in logs(tmp_path / "results")
 
 
@@ -95,8 +95,8 @@ def test_a_pre_empted_run_goes_on_exactly_where_it_was(tmp_path, partition, comm
     wait_until(lambda: states([run], results)[run.id] is State.WAITING)
     alone([run], tmp_path / "alone")
     assert end([run], results) == {run.id: State.FINISHED}, logs(results)
-    assert [failure["kind"] for failure in folder(results, run).failures()] == ["preempted"]
-    assert folder(results, run).result()["attempts"] == 2
+    assert [failure.kind for failure in folder(results, run).failures()] == ["preempted"]
+    assert folder(results, run).result().attempts == 2
     assert "goes on after step" in (folder(results, run).path / "log.txt").read_text()
     assert_same(run, results, tmp_path / "alone")
 
@@ -109,9 +109,9 @@ def test_a_run_longer_than_the_limit_is_done_in_several_jobs_exactly(tmp_path):
         alone([run], tmp_path / "alone")
         wait_until(lambda: is_signalled(lease))
     assert end([run], results) == {run.id: State.FINISHED}, logs(results)
-    kinds = [failure["kind"] for failure in folder(results, run).failures()]
+    kinds = [failure.kind for failure in folder(results, run).failures()]
     assert set(kinds) == {"timeout"}
-    assert folder(results, run).result()["attempts"] == len(kinds) + 1
+    assert folder(results, run).result().attempts == len(kinds) + 1
     assert "goes on after step" in (folder(results, run).path / "log.txt").read_text()
     assert_same(run, results, tmp_path / "alone")
 
@@ -123,14 +123,14 @@ def test_a_run_on_a_node_that_is_lost_goes_on_elsewhere_and_has_one_writer(tmp_p
     send([run], results, OFTEN)
     here = folder(results, run)
     with frozen(here, once="checkpoint.pt") as (_, first):
-        slurm.kill_node(first["node"])
-        again = wait_until(lambda: (lease := here.lease()) and lease["attempt"] == 1 and lease)
-        assert again["node"] != first["node"]
+        slurm.kill_node(first.node)
+        again = wait_until(lambda: (lease := here.holder()) and lease.attempt == 1 and lease)
+        assert again.node != first.node
         alone([run], tmp_path / "alone")
     assert end([run], results) == {run.id: State.FINISHED}, logs(results)
     (failure,) = here.failures()
-    assert (failure["kind"], failure["node"]) == ("node", first["node"])
-    wait_until(lambda: not is_alive(first["pid"], first["born"]))
+    assert (failure.kind, failure.node) == ("node", first.node)
+    wait_until(lambda: not is_alive(first.pid, first.born))
     assert "goes on after step" in (here.path / "log.txt").read_text()
     assert_same(run, results, tmp_path / "alone")
 
@@ -141,10 +141,10 @@ def test_what_a_killed_process_left_is_sent_anew_without_its_node(tmp_path):
     send([run], results, WORKER)
     wait_for([run], results, State.RUNNING)
     wait_until(lambda: folder(results, run).records()[0])
-    first, lease = folder(results, run).job()["id"], folder(results, run).lease()
-    os.kill(lease["pid"], 9)
+    first, lease = folder(results, run).job().id, folder(results, run).holder()
+    os.kill(lease.pid, 9)
     assert end([run], results) == {"run": State.FINISHED}
-    again = folder(results, run).job()["id"]
+    again = folder(results, run).job().id
     assert first != again
     script = results / "slurm" / again.rpartition("-")[0] / "0.sh"
     assert f"#SBATCH --exclude={lease['node']}\n" in script.read_text()
@@ -175,9 +175,9 @@ def test_a_run_out_of_memory_goes_on_with_half_the_micro_batch_and_comes_out_the
     assert end([run], results) == {run.id: State.FINISHED}, logs(results)
     here = folder(results, run)
     failures = here.failures()
-    assert {failure["kind"] for failure in failures} == {"oom"}
-    assert here.asked()["resources"]["accumulate"] == failures[-1]["accumulate"] == 2 ** len(failures)
-    assert here.asked()["settings"]["batch_size"] == 2048
+    assert {failure.kind for failure in failures} == {"oom"}
+    assert here.asked().resources["accumulate"] == failures[-1].accumulate == 2 ** len(failures)
+    assert here.asked().settings["batch_size"] == 2048
     there = folder(tmp_path / "alone", run)
     assert [loss for _, loss in losses(here)] == pytest.approx([loss for _, loss in losses(there)], rel=1e-4)
     torch.testing.assert_close(weights(here), weights(there), rtol=0, atol=1e-4)
@@ -194,7 +194,7 @@ def test_what_is_wrong_with_all_runs_stops_the_whole_submission(tmp_path):
     failed = [run for run in runs if ended[run.id] is State.FAILED]
     assert 3 <= len(failed) <= 5
     assert set(ended.values()) == {State.FAILED, State.CANCELLED}
-    assert {folder(results, run).error()["kind"] for run in failed} == {"data"}
+    assert {folder(results, run).error().kind for run in failed} == {"data"}
     (says,) = {look.where.says for look in Looker(results).look(runs).values() if look.state is State.CANCELLED}
     assert says == "its submission was stopped, as its first 3 runs failed within a minute of their start"
 
@@ -206,7 +206,7 @@ def test_a_diverged_run_is_given_up_and_its_neighbour_is_not(tmp_path):
     assert end([hot, good], results) == {hot.id: State.FAILED, good.id: State.FINISHED}
     wait_until(lambda: folder(results, hot).failures())
     (failure,) = folder(results, hot).failures()
-    assert (failure["kind"], failure["then"]) == ("diverged", "given up: it would diverge again")
+    assert (failure.kind, failure.then) == ("diverged", "given up: it would diverge again")
 
 
 def test_an_unknown_partition_is_refused_before_anything_is_written_of_jobs(tmp_path):
@@ -224,7 +224,7 @@ def test_a_job_that_somebody_cancels_by_hand_counts_as_cancelled_and_is_submitte
     wait_until(lambda: folder(results, run).records()[0])
     subprocess.run(["scancel", "--user=root"], check=True)
     wait_for([run], results, State.CANCELLED)
-    (array,) = map(Array.read, results.glob("slurm/*/*.json"))
+    (array,) = map(JobArray.read, results.glob("slurm/*/*.json"))
     # Accounting says the same when squeue has forgotten it.
     wait_until(lambda: scheduler.history({array.job_name: array.slurm_id})[array.job_name][0].state == "CANCELLED")
     assert "CANCELLED" in Looker(results).look([run])["run"].where.says
@@ -261,7 +261,7 @@ def test_while_the_controller_is_away_nothing_is_lost_and_a_submit_waits_for_it(
         slurm.start_controller()
         _, said = submitting.communicate(timeout=PATIENCE)
     assert submitting.returncode == 0, said
-    arrays = map(Array.read, results.glob("slurm/*/*.json"))
+    arrays = map(JobArray.read, results.glob("slurm/*/*.json"))
     (number,) = [array.slurm_id for array in arrays if array.tasks == {0: ("waiting",)}]
     slurm.ask("scontrol", "update", f"jobid={number}", "StartTime=now")
     runs = [running, waiting, late]
@@ -298,7 +298,7 @@ def test_children_start_when_their_parents_are_done_and_in_an_array_of_their_own
     for run in runs:
         for parent in run.parents:
             result = folder(results, run).result()
-            assert result["started"] > RunFolder(results / "runs" / parent).result()["finished"]
+            assert result.started > RunFolder(results / "runs" / parent).result().finished
 
 
 def test_small_runs_share_one_job_and_keep_their_own_logs(tmp_path):
@@ -322,7 +322,7 @@ def test_runs_beside_each_other_on_a_node_have_their_own_gpus(tmp_path):
     send(runs, results, WORKER, gpus_per_node=4, pack={**DEFAULTS["pack"], "time": 600, "whole_nodes": True})
     assert set(end(runs, results).values()) == {State.FINISHED}, logs(results)
     assert len(list(results.glob("slurm/*/*.log"))) == 1
-    assert sorted(folder(results, run).result()["CUDA_VISIBLE_DEVICES"] for run in runs) == ["0,1", "2,3"]
+    assert sorted(folder(results, run).result().more["CUDA_VISIBLE_DEVICES"] for run in runs) == ["0,1", "2,3"]
 
 
 def test_cancelling_one_run_of_a_shared_job_leaves_the_others_to_finish(tmp_path):
@@ -348,15 +348,15 @@ def test_a_study_of_24_runs_is_finished_once_each_while_a_node_dies_and_the_cont
     send(runs, results)
     # It stands still, as do the machines that die. That an old copy may go on is another test.
     with frozen(*(folder(results, run) for run in runs if run.settings["samples"] == 6400)) as (lost, lease):
-        slurm.kill_node(lease["node"])
+        slurm.kill_node(lease.node)
         slurm.restart_controller()
         alone(runs, tmp_path / "alone")
         assert set(end(runs, results).values()) == {State.FINISHED}, logs(results)
-    assert [(failure["kind"], failure["node"]) for failure in lost.failures()] == [("node", lease["node"])]
+    assert [(failure.kind, failure.node) for failure in lost.failures()] == [("node", lease.node)]
     for run in runs:
         assert_same(run, results, tmp_path / "alone")
         assert (folder(results, run).path / "log.txt").read_text().count(" finished, ") == 1
-    kinds = {failure["kind"] for run in runs for failure in folder(results, run).failures()}
+    kinds = {failure.kind for run in runs for failure in folder(results, run).failures()}
     assert kinds == {"node"}
 
 

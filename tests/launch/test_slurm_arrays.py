@@ -1,6 +1,7 @@
 """Which runs share a job, and which jobs an array: from requests and a site, with no SLURM."""
 
 import random
+from dataclasses import replace
 
 import pytest
 
@@ -8,8 +9,9 @@ from flipscale.errors import LaunchError
 from flipscale.launch.launcher import Request
 from flipscale.launch.pack import bytes_of
 from flipscale.launch.site import DEFAULTS
-from flipscale.launch.slurm.arrays import Array, Shape, arrays_of, shape_of
-from flipscale.run import RunFolder
+from flipscale.launch.slurm.arrays import JobArray, Shape, arrays_of, shape_of
+from flipscale.run import Asked, FailedAttempt, FailureKind, RunFolder
+from tests.launch.contract import NO_COST
 
 GIB = 2**30
 
@@ -22,10 +24,9 @@ def request_of(tmp_path):
         folder = RunFolder(tmp_path / "runs" / run_id)
         folder.path.mkdir(parents=True)
         for node in bad:
-            folder.note_failure({"kind": "node", "node": node, "reason": "", "then": "resumed on another node"})
-        cost = {"gpu_hours": hours} | ({"memory_bytes": memory} if memory else {})
-        asked = {"id": run_id, "settings": {}, "parents": list(parents), "cost": cost}
-        return Request(folder, {**asked, "resources": {"gpus": 1, **resources}})
+            folder.note_failure(FailedAttempt(FailureKind.NODE, "", "resumed on another node", node=node))
+        cost = replace(NO_COST, gpu_hours=hours, memory_bytes=memory or 0)
+        return Request(folder, Asked(run_id, {}, parents, {"gpus": 1, **resources}, cost))
 
     return request_of
 
@@ -52,7 +53,7 @@ def after(arrays):
 
 def test_by_itself_a_run_is_a_task(request_of, tmp_path):
     (array,) = arranged([request_of("a"), request_of("b"), request_of("c")], partition="main")
-    assert array == Array(
+    assert array == JobArray(
         name="S-0",
         tasks={0: ("a",), 1: ("b",), 2: ("c",)},
         resources={"gpus": 1},
@@ -109,11 +110,11 @@ def test_an_array_reads_back_as_it_was_written(request_of, tmp_path):
     array.write(tmp_path / "slurm")
     assert array.path(tmp_path / "slurm") == tmp_path / "slurm" / "S" / "0.json"
     assert array.log(tmp_path / "slurm", 12) == tmp_path / "slurm" / "S" / "0_12.log"
-    assert Array.read(tmp_path / "slurm" / "S" / "0.json") == array
+    assert JobArray.read(tmp_path / "slurm" / "S" / "0.json") == array
 
 
 def test_a_submission_may_have_dashes_in_its_name(tmp_path):
-    array = Array("20260101-120000-a1b2c3-10", {}, {}, 1, (), DEFAULTS, "", ())
+    array = JobArray("20260101-120000-a1b2c3-10", {}, {}, 1, (), DEFAULTS, "", ())
     assert array.path(tmp_path) == tmp_path / "20260101-120000-a1b2c3" / "10.json"
 
 
@@ -261,7 +262,7 @@ def test_a_run_too_long_to_be_packed_stays_alone(request_of):
 
 def test_a_run_of_unknown_length_stays_alone(request_of):
     unknown = request_of("unknown")
-    unknown.asked["cost"].clear()
+    unknown = replace(unknown, asked=replace(unknown.asked, cost=None))
     assert tasks(arranged([unknown, request_of("a", hours=0.1)], pack={"time": 3600})) == [
         {0: ("a",)},
         {0: ("unknown",)},

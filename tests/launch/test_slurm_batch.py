@@ -15,12 +15,12 @@ import pytest
 
 from flipscale.errors import LaunchError
 from flipscale.launch.site import DEFAULTS
-from flipscale.launch.slurm.arrays import Array
+from flipscale.launch.slurm.arrays import JobArray
 from flipscale.launch.slurm.batch import script_of, worker_command
 
 GOLDEN = Path(__file__).with_name("golden")
 
-PLAIN = Array(
+PLAIN = JobArray(
     name="20260101-120000-abc-0",
     tasks={0: ("a",), 1: ("b",), 2: ("c",)},
     resources={"gpus": 1},

@@ -16,7 +16,7 @@ from flipscale.errors import LaunchError
 from flipscale.launch import Looker, cancel, preview, states, submit
 from flipscale.launch.site import DEFAULTS
 from flipscale.launch.slurm import SlurmLauncher, scheduler
-from flipscale.launch.slurm.arrays import Array
+from flipscale.launch.slurm.arrays import JobArray
 from flipscale.run import FailureKind, State
 from tests.launch import fake_slurm
 from tests.launch.contract import WORKER, LauncherContract, StandInRun, folder, starts, wait_for
@@ -105,7 +105,7 @@ def says(results, run, *, closely=False):
 
 
 def arrays(results):
-    return [Array.read(path) for path in sorted((results / "slurm").glob("*/*.json")) if path.stem.isdigit()]
+    return [JobArray.read(path) for path in sorted((results / "slurm").glob("*/*.json")) if path.stem.isdigit()]
 
 
 def until_begun(results, run):
@@ -317,7 +317,7 @@ def test_a_line_of_setup_that_ends_the_job_fails_its_run_and_says_so(tmp_path, c
     run = StandInRun("run")
     send([run], tmp_path, setup=[line])
     wait_for([run], tmp_path, State.FAILED)
-    assert folder(tmp_path, run).error()["reason"] == (
+    assert folder(tmp_path, run).error().reason == (
         f"A line of the site file's setup ended the job, with code {code}, before it began. "
         "Given up: it would be the same again."
     )
@@ -336,7 +336,7 @@ def test_a_limit_no_longer_than_the_warning_before_it_is_said(tmp_path, cluster)
     run = StandInRun("run")
     send([run], tmp_path, time=None, warning=10**9)
     wait_for([run], tmp_path, State.FAILED)
-    assert "is no longer than the warning before it, 1000000000 s; set time" in folder(tmp_path, run).error()["reason"]
+    assert "is no longer than the warning before it, 1000000000 s; set time" in folder(tmp_path, run).error().reason
 
 
 def test_what_was_sent_before_a_refusal_stays_sent(tmp_path, idle):
@@ -537,7 +537,7 @@ def test_a_node_is_not_taken_for_lost_as_a_banner_has_the_word_down(tmp_path, ta
     until_begun(tmp_path, run)
     fake_slurm.preempt(talkative.folder, "1_0")
     wait_for([run], tmp_path, State.FINISHED)
-    assert [failure["kind"] for failure in folder(tmp_path, run).failures()] == ["preempted"]
+    assert [failure.kind for failure in folder(tmp_path, run).failures()] == ["preempted"]
     assert starts(tmp_path, run) == 2
 
 
@@ -644,8 +644,8 @@ def test_accounting_says_how_a_job_ended_that_squeue_has_forgotten(tmp_path, idl
     assert states([run], tmp_path) == {"run": State.LOST}
     assert says(tmp_path, run, closely=True) == says_so
     assert len(send([run], tmp_path).jobs) == 1
-    assert [(failure["kind"], failure["then"]) for failure in folder(tmp_path, run).failures()] == failures
-    assert [failure["reason"] for failure in folder(tmp_path, run).failures()] == [says_so] * len(failures)
+    assert [(failure.kind, failure.then) for failure in folder(tmp_path, run).failures()] == failures
+    assert [failure.reason for failure in folder(tmp_path, run).failures()] == [says_so] * len(failures)
 
 
 # What happens to jobs
@@ -655,12 +655,12 @@ def test_a_run_goes_on_elsewhere_when_its_node_fails(tmp_path, cluster):
     run = StandInRun("run", first_seconds=60)
     send([run], tmp_path)
     until_begun(tmp_path, run)
-    node = folder(tmp_path, run).lease()["node"]
+    node = folder(tmp_path, run).holder().node
     fake_slurm.fail_node(cluster.folder, node)
     wait_for([run], tmp_path, State.FINISHED)
     (failure,) = folder(tmp_path, run).failures()
-    assert (failure["kind"], failure["node"], failure["attempt"]) == ("node", node, 0)
-    assert failure["reason"] == f"In attempt 1 the node {node} was lost."
+    assert (failure.kind, failure.node, failure.attempt) == ("node", node, 0)
+    assert failure.reason == f"In attempt 1 the node {node} was lost."
     assert starts(tmp_path, run) == 2
     assert len(arrays(tmp_path)) == 1, "SLURM itself starts the job again"
 
@@ -671,7 +671,7 @@ def test_a_run_that_was_pre_empted_without_a_warning_goes_on(tmp_path, cluster):
     until_begun(tmp_path, run)
     fake_slurm.preempt(cluster.folder, "1_0")
     wait_for([run], tmp_path, State.FINISHED)
-    assert [failure["kind"] for failure in folder(tmp_path, run).failures()] == ["preempted"]
+    assert [failure.kind for failure in folder(tmp_path, run).failures()] == ["preempted"]
     assert starts(tmp_path, run) == 2
 
 
@@ -692,8 +692,8 @@ def test_a_run_near_its_time_limit_goes_on_in_the_next_attempt(tmp_path, cluster
     subprocess.run(["scancel", "--signal=USR2", "--batch", "1_0"], check=True)  # As SLURM itself `warning` before it.
     wait_for([run], tmp_path, State.FINISHED)
     (failure,) = folder(tmp_path, run).failures()
-    assert (failure["kind"], failure["then"]) == ("timeout", "resumed")
-    assert failure["reason"] == "The time limit of its job was near."
+    assert (failure.kind, failure.then) == ("timeout", "resumed")
+    assert failure.reason == "The time limit of its job was near."
     assert starts(tmp_path, run) == 2
     assert (folder(tmp_path, run).path / "checkpoint.pt").exists()
     assert len(arrays(tmp_path)) == 1, "the job itself is requeued"
@@ -703,18 +703,16 @@ def test_a_run_whose_worker_was_killed_goes_on_in_a_job_that_avoids_the_node(tmp
     run, child = StandInRun("run", first_seconds=60), StandInRun("child", parents=("run",))
     send([run, child], tmp_path)
     until_begun(tmp_path, run)
-    lease = folder(tmp_path, run).lease()
-    os.kill(lease["pid"], signal.SIGKILL)
+    lease = folder(tmp_path, run).holder()
+    os.kill(lease.pid, signal.SIGKILL)
     wait_for([run, child], tmp_path, State.FINISHED)
     (moved,) = [array for array in arrays(tmp_path) if array.avoid]
-    assert (dict(moved.tasks), moved.avoid) == ({0: ("run",)}, (lease["node"],))
+    assert (dict(moved.tasks), moved.avoid) == ({0: ("run",)}, (lease.node,))
     script = moved.path(tmp_path / "slurm").with_suffix(".sh").read_text()
     assert f"#SBATCH --exclude={lease['node']}\n" in script
-    assert folder(tmp_path, run).job()["id"] == f"{moved.name}/0"
-    assert [(failure["kind"], failure["node"]) for failure in folder(tmp_path, run).failures()] == [
-        ("node", lease["node"])
-    ]
-    ended = [folder(tmp_path, one).result()["ended"] for one in (run, child)]
+    assert folder(tmp_path, run).job().id == f"{moved.name}/0"
+    assert [(failure.kind, failure.node) for failure in folder(tmp_path, run).failures()] == [("node", lease.node)]
+    ended = [folder(tmp_path, one).result().more["ended"] for one in (run, child)]
     assert ended == sorted(ended), "the child waits for the new job of its parent"
 
 
@@ -724,7 +722,7 @@ def test_a_run_that_slurm_takes_nowhere_else_goes_on_where_it_is_and_can_be_canc
     cluster.replace("sbatch", f'{once}; exec "$REAL" "$@"')
     send([run], tmp_path)
     until_begun(tmp_path, run)
-    os.kill(folder(tmp_path, run).lease()["pid"], signal.SIGKILL)
+    os.kill(folder(tmp_path, run).holder().pid, signal.SIGKILL)
     wait_until(lambda: starts(tmp_path, run) == 2, "it does not go on")
     assert cancel([run], tmp_path) == ["run"]
     wait_for([run], tmp_path, State.CANCELLED)
@@ -735,7 +733,7 @@ def test_a_slurm_that_cannot_be_asked_is_no_reason_to_leave_a_run(tmp_path, clus
     cluster.replace("squeue", 'echo "slurm_load_jobs error: Unable to contact slurm controller" >&2; exit 1')
     send([run], tmp_path)
     until_begun(tmp_path, run)
-    os.kill(folder(tmp_path, run).lease()["pid"], signal.SIGKILL)
+    os.kill(folder(tmp_path, run).holder().pid, signal.SIGKILL)
     wait_until(lambda: starts(tmp_path, run) == 2, "it does not go on")
     wait_for([run], tmp_path, State.FINISHED)
 
@@ -782,21 +780,21 @@ def test_a_worker_that_cannot_start_stops_its_whole_submission(tmp_path, install
     wait_for(runs, tmp_path, State.FAILED, State.CANCELLED, State.LOST)
     found = states(runs, tmp_path)
     assert State.LOST not in found.values(), found
-    assert "No module named no_such_module" in folder(tmp_path, runs[0]).error()["reason"]
+    assert "No module named no_such_module" in folder(tmp_path, runs[0]).error().reason
 
 
 def test_a_run_out_of_memory_is_tried_again_with_smaller_parts(tmp_path, cluster):
     run = StandInRun("run", fail="oom")
     send([run], tmp_path)
     wait_for([run], tmp_path, State.FAILED)
-    wait_until(lambda: (folder(tmp_path, run).error() or {}).get("noted"), "it is not given up")
-    assert [failure["then"] for failure in folder(tmp_path, run).failures()] == [
+    wait_until(lambda: (error := folder(tmp_path, run).error()) and error.noted, "it is not given up")
+    assert [failure.then for failure in folder(tmp_path, run).failures()] == [
         "again with accumulate 2 (1 of 3)",
         "again with accumulate 4 (2 of 3)",
         "again with accumulate 8 (3 of 3)",
         "given up after 3 times; give it more memory (memory_per_process in a site file), or a smaller batch",
     ]
-    assert folder(tmp_path, run).error()["kind"] == FailureKind.OOM
+    assert folder(tmp_path, run).error().kind == FailureKind.OOM
     assert starts(tmp_path, run) == 4
 
 
@@ -807,7 +805,7 @@ def test_children_begin_when_their_own_parent_has_ended(tmp_path, cluster):
     wait_for([short, of_short], tmp_path, State.FINISHED)
     assert states([long, of_long], tmp_path) == {"long": State.RUNNING, "of-long": State.WAITING}
     assert says(tmp_path, of_long).endswith(" waits (Dependency)")
-    ended = [folder(tmp_path, run).result()["ended"] for run in (short, of_short)]
+    ended = [folder(tmp_path, run).result().more["ended"] for run in (short, of_short)]
     assert ended == sorted(ended)
 
 
@@ -816,7 +814,7 @@ def test_runs_that_share_a_job_are_each_started_once(tmp_path, cluster):
     send(runs, tmp_path, pack={**SITE["pack"], "share": 3})
     wait_for(runs, tmp_path, State.FINISHED)
     assert [starts(tmp_path, run) for run in runs] == [1] * 6
-    assert len({folder(tmp_path, run).result()["FLIPSCALE_JOB"] for run in runs}) == 2
+    assert len({folder(tmp_path, run).result().more["FLIPSCALE_JOB"] for run in runs}) == 2
 
 
 def test_a_run_cancelled_in_a_job_that_others_share_is_stopped_and_they_go_on(tmp_path, cluster):

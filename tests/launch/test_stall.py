@@ -17,7 +17,7 @@ from flipscale.launch.local import LocalLauncher
 from flipscale.launch.screen import screenful
 from flipscale.launch.stall import Silence, limit, silence, why_stalled
 from flipscale.launch.tree import is_stopped, kill_tree, tree
-from flipscale.run import Doing, RunFolder, State, is_alive
+from flipscale.run import Asked, Doing, RunFolder, State, is_alive
 from tests.launch.contract import StandInRun, folder, wait_for
 from tests.launch.real import alone, assert_same, end, frozen, logs, runs_of
 from tests.patience import wait_until
@@ -26,7 +26,7 @@ pytestmark = pytest.mark.slow
 
 
 def asked(stalled=None, trainer="flipscale"):
-    return {"settings": {"trainer": {trainer: {}}}, "resources": {"stalled": stalled}}
+    return Asked("run", {"trainer": {trainer: {}}}, resources={"stalled": stalled})
 
 
 def silent(doing, seconds=0.0, unit=None):
@@ -80,7 +80,7 @@ def test_a_program_that_never_said_anything_is_left_alone_unless_a_limit_is_set(
 def held(tmp_path):
     """A run in hand, whose last sign of life is as old as one says."""
     run = RunFolder(tmp_path / "runs" / "run")
-    run.ask({"id": "run", **asked()})
+    run.ask(asked())
     with run.hold() as lease:
 
         def age(seconds, doing="training", every=2.0):
@@ -176,7 +176,7 @@ def test_a_long_step_of_a_slow_run_is_not_called_silence(held, tmp_path):
 def test_status_gives_the_seconds_since_the_last_step_as_json(tmp_path, capsys):
     (run,) = runs_of(tmp_path)
     here = folder(tmp_path / "results", run)
-    here.ask(run.to_dict())
+    here.ask(Asked.of(run))
     with here.hold() as lease:
         lease.append([{"step": 1, "samples": 32, "loss": 1.0, "images_per_second": 423.0, "time": time.time()}])
         lease.live(Doing.TRAINING)
@@ -221,7 +221,7 @@ def test_a_tree_is_killed_with_what_has_a_session_of_its_own_and_what_stands_sti
 
 
 def stalls(run):
-    return [failure["then"] for failure in run.failures() if failure["kind"] == "stalled"]
+    return [failure.then for failure in run.failures() if failure.kind == "stalled"]
 
 
 def test_a_training_that_stands_still_is_killed_and_resumed_exactly(tmp_path):
@@ -233,7 +233,7 @@ def test_a_training_that_stands_still_is_killed_and_resumed_exactly(tmp_path):
         wait_until(lambda: stalls(here))
     assert end([run], results) == {run.id: State.FINISHED}, logs(results)
     assert stalls(here) == ["resumed (1 of 3)"]
-    assert (here.failures()[0]["reason"]).startswith("No step for 1")
+    assert here.failures()[0].reason.startswith("No step for 1")
     log = (here.path / "log.txt").read_text()
     assert re.search(r"Its stacks follow, then it is killed\.\n(.*\n)*?.*File .*loop\.py\", line \d+ in fit", log), log
     alone([run], tmp_path / "alone")
@@ -287,8 +287,8 @@ def test_a_run_that_hangs_for_ever_is_given_up_and_nothing_of_it_lives_on(tmp_pa
     assert (here.path / "starts").read_text() == "...."
     assert stalls(here)[:3] == [f"resumed ({time} of 3)" for time in (1, 2, 3)]
     error = here.error()
-    assert (error["kind"], error["noted"]) == ("stalled", True)
-    assert "given up after 3 times" in error["reason"].lower()
+    assert (error.kind, error.noted) == ("stalled", True)
+    assert "given up after 3 times" in error.reason.lower()
     known = json.loads((here.path / "program.json").read_text())
     assert not is_alive(known["pid"], known["born"])
 

@@ -18,7 +18,7 @@ from pathlib import Path
 # As a script it does not see the repository, where flipscale need not be installed.
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from flipscale.run import JOB, STACKS_SIGNAL, Doing, FailureKind, RunFolder
+from flipscale.run import JOB, STACKS_SIGNAL, Doing, FailureKind, Result, RunFolder
 
 STOP = False
 STEP_SECONDS = 0.05
@@ -48,7 +48,7 @@ def do(run):
         # Again with the lease in hand: it may have been finished or cancelled meanwhile.
         if lease is None or is_over(run):
             return False
-        settings = run.asked()["settings"]
+        settings = run.asked().settings
         starts = sum("start" in record for record in run.records()[0])
         first = not starts
         seconds = settings["first_seconds"] if first and settings["first_seconds"] else settings["seconds"]
@@ -74,7 +74,8 @@ def do(run):
             run.write_error(FailureKind(settings["fail"]), "The settings say so.")
         else:
             seen = {name: os.environ.get(name) for name in ("OMP_NUM_THREADS", "CUDA_VISIBLE_DEVICES", "FLIPSCALE_JOB")}
-            lease.write_result({"session": os.getsid(0), "pid": os.getpid(), "ended": time.monotonic_ns(), **seen})
+            facts = {"session": os.getsid(0), "pid": os.getpid(), "ended": time.monotonic_ns(), **seen}
+            lease.write_result(Result(more=facts))
         return True
 
 
@@ -87,7 +88,7 @@ def hang(run):
 
 
 def is_over(run):
-    return run.result() or run.error() or (run.job() or {}).get("cancelled")
+    return run.result() or run.error() or run.is_cancelled
 
 
 def stop(signum, frame):

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 import torch
 
-from flipscale.run import RunFolder
+from flipscale.run import Asked, RunFolder
+from flipscale.settings import plain
 from flipscale.study.settings import EVALUATION
 from flipscale.study.settings import SETTINGS as KNOWN
 
@@ -30,7 +31,7 @@ SETTINGS: dict[str, Any] = {
     "grad_clip": None,
     "precision": "fp32",
     "seed": 0,
-    "evaluation": {**EVALUATION.read({}, (), print), "images": 160},
+    "evaluation": {**plain(EVALUATION.read({}, (), print)), "images": 160},
 }
 
 
@@ -52,7 +53,7 @@ def run(tmp_path: Path) -> Callable[..., RunFolder]:
 
     def ask(name: str = "run", **changes: Any) -> RunFolder:
         folder = RunFolder(tmp_path / "runs" / name)
-        folder.ask({"id": name, "settings": {**SETTINGS, **changes}, "parents": [], "recipe": 1})
+        folder.ask(Asked(name, {**SETTINGS, **changes}))
         return folder
 
     return ask

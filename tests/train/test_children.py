@@ -15,7 +15,7 @@ import pytest
 import torch
 
 from flipscale.identity import parent_of, run_id
-from flipscale.run import FailureKind, RunFolder, State, write_json
+from flipscale.run import Asked, FailureKind, Job, RunFolder, State, write_json
 from flipscale.train import train
 from flipscale.train.trainers.builtin import pretrain
 from tests.train.conftest import SETTINGS
@@ -36,7 +36,7 @@ def ask(tmp_path: Path) -> Ask:
         parent = parent_of(settings)
         run = RunFolder(tmp_path / "runs" / run_id(settings))
         parents = [] if parent is None else [run_id(parent)]
-        run.ask({"id": run.id, "settings": settings, "parents": parents, "recipe": 1, "resources": {}})
+        run.ask(Asked(run.id, settings, tuple(parents)))
         return run
 
     return asked
@@ -54,22 +54,22 @@ def test_a_tuning_is_done_after_its_parent_from_its_weights_whatever_the_order(a
     parent, tuning = ask(), ask(tuning=TUNING)
     assert train([tuning.path, parent.path]) == 0
     before, after = parent.result(), tuning.result()
-    assert after["started"] > before["finished"]
-    assert (after["samples"], after["steps"]) == (128, 8)
+    assert after.started > before.finished
+    assert (after.samples_seen, after.steps) == (128, 8)
     rates = [record["lr"] for record in tuning.records()[0] if "lr" in record]
     assert max(rates) == 1e-4
-    assert after["parent"] == {
+    assert vars(after.parent) == {
         "id": parent.id,
-        "samples": 640,
-        "train_seconds": before["train_seconds"],
-        "cpu_seconds": before["cpu_seconds"],
-        "gpu_hours": before["gpu_hours"],
+        "samples_seen": 640,
+        "train_seconds": before.train_seconds,
+        "cpu_seconds": before.cpu_seconds,
+        "gpu_hours": before.gpu_hours,
     }
     # With so small a learning rate the tuned weights are near the parent's, and far from where the parent began.
     found, origin = weights(tuning), weights(parent)
     moved = max(float((found[name] - origin[name]).abs().max()) for name in found)
     assert 0 < moved < 8 * 1e-4
-    assert "parent" not in before
+    assert before.parent is None
 
 
 def test_a_stopped_tuning_goes_on_from_its_own_checkpoint(ask, monkeypatch):
@@ -88,7 +88,7 @@ def test_a_stopped_tuning_goes_on_from_its_own_checkpoint(ask, monkeypatch):
     assert train([whole.path]) == 143
     monkeypatch.undo()
     assert train([whole.path]) == 0
-    assert whole.result()["attempts"] == 2
+    assert whole.result().attempts == 2
     assert losses(whole) == expected[0]
     assert all(torch.equal(weights(whole)[name], value) for name, value in expected[1].items())
 
@@ -99,24 +99,24 @@ def test_another_inference_scores_the_parents_weights_and_trains_nothing(ask, in
     other, of_tuned = ask(inference=inference), ask(tuning=TUNING, inference=inference)
     assert train([of_tuned.path, other.path, tuning.path, parent.path]) == 0
     result = other.result()
-    assert set(result["scores"]) == set(parent.result()["scores"])
-    assert result["scores"] != parent.result()["scores"]
-    facts = ("samples", "steps", "train_seconds", "cpu_seconds", "gpu_hours", "unique_pairs", "final_loss")
-    assert [result[fact] for fact in facts] == [0, 0, 0, 0, 0, None, None]
-    assert set(result) == {*parent.result(), "parent"}
+    assert set(result.scores) == set(parent.result().scores)
+    assert result.scores != parent.result().scores
+    facts = ("samples_seen", "steps", "train_seconds", "cpu_seconds", "gpu_hours", "unique_pairs", "final_loss")
+    assert [getattr(result, fact) for fact in facts] == [0, 0, 0, 0, 0, None, None]
+    assert result.parent.id == parent.id
     assert not (other.path / "model.pt").exists()
     assert not losses(other)
-    line = of_tuned.result()["parent"]
-    assert line["id"] == tuning.id
-    assert line["samples"] == 640 + 128
-    assert line["train_seconds"] == pytest.approx(parent.result()["train_seconds"] + tuning.result()["train_seconds"])
+    line = of_tuned.result().parent
+    assert line.id == tuning.id
+    assert line.samples_seen == 640 + 128
+    assert line.train_seconds == pytest.approx(parent.result().train_seconds + tuning.result().train_seconds)
 
 
 def test_a_child_whose_parent_nobody_does_fails_and_says_what_to_do(ask):
     parent, child = ask(), ask(tuning=TUNING)
     assert train([child.path]) == 1
-    assert child.error()["kind"] == "parent"
-    assert child.error()["reason"] == (
+    assert child.error().kind == "parent"
+    assert child.error().reason == (
         f"Its parent {parent.id} is not finished, and nobody is doing it; do flipscale train {parent.path}, then "
         f"submit this run again."
     )
@@ -127,15 +127,15 @@ def test_a_child_of_a_failed_parent_fails_with_its_reason(ask):
     parent, child = ask(), ask(tuning=TUNING)
     parent.write_error(FailureKind.OOM, "Out of memory.")
     assert train([parent.path, child.path]) == 1
-    assert child.error()["kind"] == "parent"
-    assert child.error()["reason"] == f"Its parent {parent.id} failed (oom): Out of memory. Submit both again."
+    assert child.error().kind == "parent"
+    assert child.error().reason == f"Its parent {parent.id} failed (oom): Out of memory. Submit both again."
 
 
 def test_a_parent_that_fails_here_takes_its_children_along_and_no_others(ask):
     parent, child, other = ask(lr=1e30, warmup=0), ask(lr=1e30, warmup=0, tuning=TUNING), ask()
     assert train([child.path, parent.path, other.path]) == 1
     assert [run.state() for run in (parent, child, other)] == [State.FAILED, State.FAILED, State.FINISHED]
-    assert (parent.error()["kind"], child.error()["kind"]) == ("diverged", "parent")
+    assert (parent.error().kind, child.error().kind) == ("diverged", "parent")
 
 
 def test_a_parent_without_weights_is_said(ask):
@@ -143,7 +143,7 @@ def test_a_parent_without_weights_is_said(ask):
     assert train([parent.path]) == 0
     (parent.path / "model.pt").unlink()
     assert train([child.path]) == 1
-    assert f"Its parent {parent.id} has no model.pt to start from" in child.error()["reason"]
+    assert f"Its parent {parent.id} has no model.pt to start from" in child.error().reason
 
 
 def test_a_command_that_wrote_no_weights_is_told_to_write_some(ask, tmp_path):
@@ -151,8 +151,8 @@ def test_a_command_that_wrote_no_weights_is_told_to_write_some(ask, tmp_path):
     trainer = {"command": {"arguments": [sys.executable, "-c", program], "name": None}}
     parent, child = ask(trainer=trainer), ask(trainer=trainer, inference="masked")
     assert train([parent.path, child.path]) == 1
-    assert child.error()["kind"] == "parent"
-    assert child.error()["reason"] == (
+    assert child.error().kind == "parent"
+    assert child.error().reason == (
         f"Its parent {parent.id} is trained by a command, which wrote no model.pt, and a tuning or another evaluation "
         f"starts from that. Have it write one (docs/trainers.md), delete its result.json, do flipscale train "
         f"{parent.path}, then submit this run again."
@@ -161,9 +161,9 @@ def test_a_command_that_wrote_no_weights_is_told_to_write_some(ask, tmp_path):
 
 def test_a_child_of_a_cancelled_parent_says_that_submit_starts_both(ask):
     parent, child = ask(), ask(tuning=TUNING)
-    write_json(parent.path / "job.json", {"launcher": "local", "job": "1", "submitted": 0.0, "cancelled": 1.0})
+    parent.write_job(Job(parent.id, "local", "1", submitted=0.0, log="", cancelled=1.0))
     assert train([parent.path, child.path]) == 1
-    assert child.error()["reason"] == (
+    assert child.error().reason == (
         f"Its parent {parent.id} was cancelled; `flipscale submit` of the study starts both again."
     )
     assert (parent.state(), parent.error()) == (State.CANCELLED, None)
@@ -198,8 +198,8 @@ def test_a_child_waits_for_a_parent_in_other_hands_and_other_runs_come_first(ask
     thread.start()
     assert train([child.path, other.path]) == 0
     thread.join()
-    assert child.result()["parent"] == {
-        "id": parent.id, "samples": 640, "train_seconds": None, "cpu_seconds": None, "gpu_hours": None,
+    assert vars(child.result().parent) == {
+        "id": parent.id, "samples_seen": 640, "train_seconds": None, "cpu_seconds": None, "gpu_hours": None,
     }  # fmt: skip
 
 

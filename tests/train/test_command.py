@@ -85,20 +85,20 @@ def test_a_program_that_writes_an_outcome_gives_a_finished_run(asked):
     assert folder.state() is State.FINISHED
     assert sorted(path.name for path in folder.path.iterdir()) == ["lease.lock", "log.txt", "result.json", "run.json"]
     result = folder.result()
-    assert result["scores"] == {"zero_shot_top1": 0.5}
-    assert [result[name] for name in ("samples", "steps", "attempts", "device", "unique_pairs")] == [
+    assert result.scores == {"zero_shot_top1": 0.5}
+    assert [getattr(result, name) for name in ("samples_seen", "steps", "attempts", "device", "unique_pairs")] == [
         640,
         20,
         1,
         "cpu",
         None,
     ]
-    assert result["train_seconds"] > 0
-    assert result["cpu_seconds"] > 0
-    assert result["gpu_hours"] == result["cpu_seconds"] / 3600
-    assert result["images_per_second"] == 640 / result["train_seconds"]
-    assert result["peak_memory_bytes"] > 1e6
-    assert result["finished"] >= result["started"]
+    assert result.train_seconds > 0
+    assert result.cpu_seconds > 0
+    assert result.gpu_hours == result.cpu_seconds / 3600
+    assert result.images_per_second == 640 / result.train_seconds
+    assert result.peak_memory_bytes > 1e6
+    assert result.finished >= result.started
 
 
 def test_what_the_program_measured_itself_stands(asked):
@@ -106,23 +106,24 @@ def test_what_the_program_measured_itself_stands(asked):
     folder = asked(OUTCOME.replace('"scores"', f'**{{{facts}}}, "scores"'))
     finish(folder)
     result = folder.result()
-    names = ("train_seconds", "unique_pairs", "repeats", "images_per_second", "params", "batteries")
-    assert [result[name] for name in names] == [2.0, 64, 10.0, 320.0, 9, "included"]
-    assert result["versions"]["jax"] == "1"
-    assert "flipscale" in result["versions"]
+    names = ("train_seconds", "unique_pairs", "repeats", "images_per_second", "params")
+    assert [getattr(result, name) for name in names] == [2.0, 64, 10.0, 320.0, 9]
+    assert result.more == {"batteries": "included"}
+    assert result.versions["jax"] == "1"
+    assert "flipscale" in result.versions
 
 
 def test_unique_pairs_are_the_data_size_asked_for(asked):
     folder = asked(OUTCOME, data_size=160)
     finish(folder)
-    assert (folder.result()["unique_pairs"], folder.result()["repeats"]) == (160, 4.0)
+    assert (folder.result().unique_pairs, folder.result().repeats) == (160, 4.0)
 
 
 def test_a_result_that_the_program_wrote_itself_is_completed(asked):
     folder = asked(OUTCOME.replace("outcome.json", "result.json"))
     assert finish(folder) is True
-    assert folder.result()["scores"] == {"zero_shot_top1": 0.5}
-    assert folder.result()["steps"] == 20
+    assert folder.result().scores == {"zero_shot_top1": 0.5}
+    assert folder.result().steps == 20
 
 
 def test_final_loss_is_the_mean_of_the_last_records(asked):
@@ -133,7 +134,7 @@ with open(sys.argv[1] + "/metrics.jsonl", "a") as metrics:
 """
     folder = asked(OUTCOME + program)
     finish(folder)
-    assert folder.result()["final_loss"] == 3.0
+    assert folder.result().final_loss == 3.0
 
 
 def test_the_folder_is_an_argument_and_in_the_environment(asked):
@@ -242,7 +243,9 @@ def test_losses_other_scores_and_a_batch_more_or_less_are_taken(asked):
     }
     folder = asked(f"import sys; open(sys.argv[1] + '/outcome.json', 'w').write({json.dumps(outcome)!r})")
     assert finish(folder) is True
-    assert folder.result() == {**folder.result(), **outcome}
+    result = folder.result()
+    assert (result.samples_seen, result.steps, result.final_loss) == (608, 21, -0.5)
+    assert result.scores == outcome["scores"]
 
 
 @pytest.mark.parametrize(
@@ -314,8 +317,8 @@ def test_a_signal_is_passed_on_and_the_run_goes_on_from_what_the_program_kept(as
     assert "wrote a checkpoint\n" in log(folder)
     assert folder.state() is State.PLANNED
     assert finish(folder) is True
-    assert folder.result()["scores"] == {"resumed": 1}
-    assert folder.result()["attempts"] == 2
+    assert folder.result().scores == {"resumed": 1}
+    assert folder.result().attempts == 2
     assert not (folder.path / "checkpoint.pt").exists()
 
 
@@ -326,9 +329,9 @@ def test_time_counts_over_all_attempts(asked):
     thread.join()
     first = json.loads((folder.path / "program.json").read_text())["attempts"]
     finish(folder)
-    assert folder.result()["train_seconds"] > first["seconds"] > 0
-    assert folder.result()["cpu_seconds"] > first["cpu_seconds"] > 0
-    assert folder.result()["started"] == first["started"]
+    assert folder.result().train_seconds > first["seconds"] > 0
+    assert folder.result().cpu_seconds > first["cpu_seconds"] > 0
+    assert folder.result().started == first["started"]
 
 
 def test_a_program_that_finishes_although_it_was_told_to_stop_has_finished(asked):
@@ -383,8 +386,8 @@ def test_a_program_left_over_from_a_killed_flipscale_is_ended_first(asked):
     assert finish(folder) is True
     assert leftover.wait() == -signal.SIGKILL
     result = folder.result()
-    assert (result["attempts"], result["started"]) == (2, 5.0)
-    assert result["train_seconds"] > 100
+    assert (result.attempts, result.started) == (2, 5.0)
+    assert result.train_seconds > 100
 
 
 def test_a_run_that_someone_else_has_taken_over_is_left_to_them(asked, monkeypatch):
@@ -416,9 +419,9 @@ def test_the_example_of_the_docs_trains_and_goes_on_from_its_checkpoint(asked):
     assert finish(whole) is True
     records = whole.records()[0]
     assert [record["step"] for record in records] == [20]
-    assert whole.result()["scores"] == {"held_out_loss": records[-1]["loss"]}
-    assert whole.result()["final_loss"] == records[-1]["loss"]
-    assert whole.result()["params"] == 9
+    assert whole.result().scores == {"held_out_loss": records[-1]["loss"]}
+    assert whole.result().final_loss == records[-1]["loss"]
+    assert whole.result().params == 9
 
     program = (
         example()
@@ -430,4 +433,4 @@ def test_the_example_of_the_docs_trains_and_goes_on_from_its_checkpoint(asked):
     (broken.path.parents[1] / "broken.py").write_text(example())
     assert finish(broken) is True
     assert [record["step"] for record in broken.records()[0]] == [10, 20]
-    assert broken.result()["attempts"] == 2
+    assert broken.result().attempts == 2

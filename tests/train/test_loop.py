@@ -344,7 +344,7 @@ def test_a_run_that_was_taken_over_writes_no_more(settings, run):
     with pytest.raises(LeaseLost):
         fit_here(training, folder, stopping=taken_over_at_5)
     assert not folder.records()[0]
-    assert folder.lease()["token"] == "x"
+    assert folder.holder().token == "x"
 
 
 @pytest.mark.parametrize("content", [b"", b"half a file", b"bad\n"])

@@ -24,8 +24,17 @@ from PIL import Image
 
 from flipscale.architecture import architecture
 from flipscale.errors import DataError, FlipscaleError
-from flipscale.inputs.open_clip_flags import FLAGS, Job, Shards, command, flags_as_markdown, refuse, settle, wishes
-from flipscale.run import RunFolder, State
+from flipscale.inputs.open_clip_flags import (
+    FLAGS,
+    Job,
+    Shards,
+    command,
+    flags_as_markdown,
+    refuse,
+    settle,
+    wishes,
+)
+from flipscale.run import Asked, RunFolder, State
 from flipscale.train.asked import asked_of
 from flipscale.train.evaluate import evaluate
 from flipscale.train.model import build, tokenize, weights
@@ -114,12 +123,12 @@ def test_a_run_through_the_command_line_ends_with_scores_and_weights_that_load_e
     result = folder.result()
     facts = ("samples", "steps", "unique_pairs", "repeats", "attempts", "device", "devices", "corrupt_samples")
     assert [result[fact] for fact in facts] == [640, 20, 320, 2.0, 1, "cpu", 1, 0]
-    assert result["corrupt_evaluation_images"] == 0
-    assert result["versions"]["open_clip"] == open_clip.__version__
-    assert 0 < result["train_seconds"] < 30
-    assert 0 < result["cpu_seconds"] < 30
-    assert result["gpu_hours"] == result["cpu_seconds"] / 3600
-    assert result["images_per_second"] == 640 / result["train_seconds"]
+    assert result.corrupt_evaluation_images == 0
+    assert result.versions["open_clip"] == open_clip.__version__
+    assert 0 < result.train_seconds < 30
+    assert 0 < result.cpu_seconds < 30
+    assert result.gpu_hours == result.cpu_seconds / 3600
+    assert result.images_per_second == 640 / result.train_seconds
 
     records = [record for record in folder.records()[0] if "loss" in record]
     assert [record["step"] for record in records] == list(range(1, 21))
@@ -131,15 +140,15 @@ def test_a_run_through_the_command_line_ends_with_scores_and_weights_that_load_e
     assert records[0]["loss"] == pytest.approx(math.log(32), abs=0.5)
     seconds = [record["seconds"] for record in records]
     assert seconds == sorted(seconds)
-    assert result["train_seconds"] == seconds[-1]
-    assert result["final_loss"] == records[-1]["loss"]
+    assert result.train_seconds == seconds[-1]
+    assert result.final_loss == records[-1]["loss"]
     assert "Train Epoch: 1 [320/320 (100%)]" in (folder.path / "log.txt").read_text()
 
     trained = torch.load(folder.path / "model.pt")["state_dict"]
     model = build(settings)
     beginning = {name: value.clone() for name, value in model.state_dict().items()}
     model.load_state_dict(trained)
-    assert evaluate(model, evaluations_of(folder, settings), settings) == pytest.approx(result["scores"])
+    assert evaluate(model, evaluations_of(folder, settings), settings) == pytest.approx(result.scores)
     # The 16 positions that no text reached are as they began, the others are trained.
     assert torch.equal(trained["positional_embedding"][16:], beginning["positional_embedding"][16:])
     assert not torch.equal(trained["positional_embedding"][:16], beginning["positional_embedding"][:16])
@@ -175,9 +184,9 @@ def test_own_shards_are_read_as_they_are_and_what_the_program_evaluates_itself_i
     )
     assert finish(folder) is True
     result = folder.result()
-    assert (result["steps"], result["unique_pairs"], result["repeats"]) == (8, 128, 2.0)
+    assert (result.steps, result.unique_pairs, result.repeats) == (8, 128, 2.0)
     assert sorted(losses(folder)) == list(range(1, 9))
-    assert {"open_clip.clip_val_loss", "open_clip.image_to_text_R_1"} <= set(result["scores"])
+    assert {"open_clip.clip_val_loss", "open_clip.image_to_text_R_1"} <= set(result.scores)
     evaluated = [
         record["step"] for record in folder.records()[0] if "open_clip.clip_val_loss" in record.get("scores", {})
     ]
@@ -213,8 +222,8 @@ def test_a_stopped_run_goes_on_after_its_last_whole_epoch(asked):
     # Every step is there once, and those before the stop are not done again.
     assert sorted(losses(folder)) == list(range(1, 61))
     assert folder.records()[0][:5] == first[:5]
-    assert folder.result()["attempts"] == 2
-    assert folder.result()["train_seconds"] == folder.records()[0][-2]["seconds"]
+    assert folder.result().attempts == 2
+    assert folder.result().train_seconds == folder.records()[0][-2]["seconds"]
 
 
 def test_shards_of_which_too_many_samples_cannot_be_read_are_an_error(asked, tmp_path):
@@ -323,10 +332,7 @@ def test_a_tuning_starts_from_the_weights_of_its_parent(asked, run, tmp_path):
         torch.save({"state_dict": weights(trained)}, file)
     tuning = {"samples": 64, "lr": 1e-5, "warmup": 0, "batch_size": 32, "mask_ratio": 0.0}
     child = RunFolder(parent.path.parent / "child")
-    asked_for = parent.asked()
-    child.ask(
-        {**asked_for, "id": "child", "parents": ["parent"], "settings": {**asked_for["settings"], "tuning": tuning}}
-    )
+    child.ask(Asked("child", {**parent.asked().settings, "tuning": tuning}, ("parent",)))
     settings, _ = asked_of(child)
     job = settle(settings, {}, "cpu", tmp_path / "open_clip", Shards("/data/0.tar", 1, 640), {})
     write_model(job, child)

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import torch
 
-from flipscale.run import RunFolder, State
+from flipscale.run import Asked, RunFolder, State
 from flipscale.train import train
 from flipscale.train.processes import _slurm
 from tests.patience import PATIENCE, wait_until
@@ -44,7 +44,7 @@ Ask = Callable[..., RunFolder]
 
 def asked(folder: Path, name: str, resources: dict[str, Any], **changes: Any) -> RunFolder:
     run = RunFolder(folder / "runs" / name)
-    run.ask({"id": name, "settings": {**SETTINGS, **changes}, "parents": [], "recipe": 1, "resources": resources})
+    run.ask(Asked(name, {**SETTINGS, **changes}, resources=resources))
     return run
 
 
@@ -86,7 +86,7 @@ def test_a_split_batch_gives_the_loss_and_the_weights_of_the_whole_one(trained, 
     assert expected.keys() == found.keys()
     # Training moves weights by some 1e-2, and rounding by some 1e-7.
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-5)
-    assert parts.result()["scores"]["held_out_loss"] == pytest.approx(whole.result()["scores"]["held_out_loss"], 1e-3)
+    assert parts.result().scores["held_out_loss"] == pytest.approx(whole.result().scores["held_out_loss"], 1e-3)
 
 
 def test_facts_are_of_all_processes_together(trained):
@@ -104,7 +104,7 @@ def test_a_batch_that_cannot_be_split_is_refused_with_the_nearest_that_can(ask, 
     run = ask(resources=resources)
     assert train([run.path]) == 1
     parts = resources["accumulate"]
-    assert run.error()["reason"].startswith(
+    assert run.error().reason.startswith(
         f"batch_size 32 cannot be split into 1 processes x {parts} micro-batches; the nearest that can is {nearest}."
     )
 
@@ -163,7 +163,7 @@ def test_a_killed_run_of_two_processes_goes_on_as_if_nothing_had_happened(ask):
     assert killed.state() is State.PLANNED
     assert train([whole.path, killed.path]) == 0
     assert losses(killed) == losses(whole)
-    assert (whole.result()["attempts"], killed.result()["attempts"]) == (1, 2)
+    assert (whole.result().attempts, killed.result().attempts) == (1, 2)
     found, expected = weights(killed), weights(whole)
     assert all(torch.equal(found[name], expected[name]) for name in expected)
 
@@ -194,11 +194,11 @@ def test_a_process_that_is_killed_fails_the_run_by_its_name_and_the_next_run_goe
     thread.start()
     assert train([run.path, following.path], checkpoint_seconds=0) == 1
     thread.join()
-    assert run.error()["kind"] == "node"
-    assert run.error()["reason"].startswith("Process 1 of 2 was killed by SIGKILL; ")
+    assert run.error().kind == "node"
+    assert run.error().reason.startswith("Process 1 of 2 was killed by SIGKILL; ")
     assert (run.path / "checkpoint.pt").exists()
     assert following.state() is State.FINISHED
-    assert following.result()["devices"] == 2
+    assert following.result().devices == 2
 
 
 FAILING = """
@@ -240,9 +240,9 @@ def test_a_failure_of_one_process_is_recorded_by_its_kind(ask, free_port, rank):
     ]
     codes = [ended(process)[0] for process in processes]
     assert codes == [1, 1]
-    assert (starting.error()["kind"], starting.error()["reason"]) == ("data", "shard 7 is cut off")
-    assert training.error()["kind"] == "oom"
-    assert training.lease() is None
+    assert (starting.error().kind, starting.error().reason) == ("data", "shard 7 is cut off")
+    assert training.error().kind == "oom"
+    assert training.holder() is None
 
 
 def test_torchrun_starts_the_processes_and_a_run_that_diverges_does_not_take_its_neighbour_along(ask):
@@ -256,10 +256,10 @@ def test_torchrun_starts_the_processes_and_a_run_that_diverges_does_not_take_its
         timeout=PATIENCE,
         check=False,
     )
-    assert hot.error()["kind"] == "diverged", done.stderr
-    assert "step 2 of 20" in hot.error()["reason"]
+    assert hot.error().kind == "diverged", done.stderr
+    assert "step 2 of 20" in hot.error().reason
     assert good.state() is State.FINISHED, done.stderr
-    assert good.result()["devices"] == 2
+    assert good.result().devices == 2
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ import pytest
 import torch
 from PIL import Image
 
-from flipscale.run import RunFolder, State
+from flipscale.run import Asked, RunFolder, State
 from tests.patience import PATIENCE
 from tests.train.conftest import SETTINGS
 
@@ -55,7 +55,7 @@ def asked(folder: Path, name: str, urls: str) -> RunFolder:
         "flip": True,
     }
     run = RunFolder(folder / "runs" / name)
-    run.ask({"id": name, "settings": settings, "parents": [], "recipe": 1, "resources": {"processes": 2}})
+    run.ask(Asked(name, settings, resources={"processes": 2}))
     return run
 
 
@@ -101,10 +101,10 @@ def test_a_run_of_two_processes_on_streamed_shards_that_is_killed_ends_as_one_th
     first, second = whole.result(), killed.result()
     assert first is not None
     assert second is not None
-    assert (first["attempts"], second["attempts"]) == (1, 2)
-    assert (first["devices"], second["devices"]) == (2, 2)
-    assert second["final_loss"] == first["final_loss"]
-    assert (first["unique_pairs"], first["steps"], first["corrupt_samples"]) == (2400, 75, 3)
+    assert (first.attempts, second.attempts) == (1, 2)
+    assert (first.devices, second.devices) == (2, 2)
+    assert second.final_loss == first.final_loss
+    assert (first.unique_pairs, first.steps, first.corrupt_samples) == (2400, 75, 3)
     expected, found = (torch.load(run.path / "model.pt")["state_dict"] for run in (whole, killed))
     for name, weights in expected.items():
         assert torch.equal(found[name], weights), name

@@ -64,37 +64,35 @@ def test_a_run_writes_its_result_and_weights_and_drops_its_checkpoint(run):
         "run.json",
     ]
     result = folder.result()
-    assert set(result) == {
-        "schema", "scores", "samples", "steps", "unique_pairs", "repeats", "train_seconds", "cpu_seconds",
+    assert set(json.loads((folder.path / "result.json").read_text())) == {
+        "schema", "scores", "samples_seen", "steps", "unique_pairs", "repeats", "train_seconds", "cpu_seconds",
         "evaluation_seconds", "images_per_second", "attempts", "device", "devices", "gpu_hours", "peak_memory_bytes",
         "started", "finished", "final_loss", "params", "corrupt_samples",
         "corrupt_evaluation_images", "versions",
     }  # fmt: skip
-    facts = ("samples", "steps", "unique_pairs", "repeats", "attempts", "device", "devices", "corrupt_samples")
-    assert [result[fact] for fact in facts] == [640, 20, 640, 1.0, 1, "cpu", 1, 0]
-    assert result["params"] == sum(
-        value.numel() for value in torch.load(folder.path / "model.pt")["state_dict"].values()
-    )
-    assert result["gpu_hours"] == result["cpu_seconds"] / 3600
-    assert result["images_per_second"] == 640 / result["train_seconds"]
-    assert result["final_loss"] == losses(folder)[20]
-    assert result["scores"] == scores(folder)[20]
-    assert result["scores"]["held_out_loss"] > 0
-    assert result["peak_memory_bytes"] > 100e6
-    assert result["versions"]["open_clip"] == open_clip.__version__
+    facts = ("samples_seen", "steps", "unique_pairs", "repeats", "attempts", "device", "devices", "corrupt_samples")
+    assert [getattr(result, fact) for fact in facts] == [640, 20, 640, 1.0, 1, "cpu", 1, 0]
+    assert result.params == sum(value.numel() for value in torch.load(folder.path / "model.pt")["state_dict"].values())
+    assert result.gpu_hours == result.cpu_seconds / 3600
+    assert result.images_per_second == 640 / result.train_seconds
+    assert result.final_loss == losses(folder)[20]
+    assert result.scores == scores(folder)[20]
+    assert result.scores["held_out_loss"] > 0
+    assert result.peak_memory_bytes > 100e6
+    assert result.versions["open_clip"] == open_clip.__version__
     assert "finished" in (folder.path / "log.txt").read_text()
 
 
 def test_repeats_are_samples_over_unique_pairs(run):
     folder = run(data_size=100)
     train([folder.path])
-    assert (folder.result()["unique_pairs"], folder.result()["repeats"]) == (100, 6.4)
+    assert (folder.result().unique_pairs, folder.result().repeats) == (100, 6.4)
 
 
 def test_realised_samples_are_whole_batches(run):
     folder = run(samples=650)
     train([folder.path])
-    assert (folder.result()["samples"], folder.result()["steps"]) == (640, 20)
+    assert (folder.result().samples_seen, folder.result().steps) == (640, 20)
 
 
 def test_a_finished_run_is_passed_over(run):
@@ -114,10 +112,10 @@ def test_a_failed_run_does_not_take_its_neighbours_along(run):
     ]
     assert train([folder.path for folder in runs]) == 1
     assert [folder.state() for folder in runs] == [State.FAILED, State.FAILED, State.FAILED, State.FINISHED]
-    assert [folder.error()["kind"] for folder in runs[:3]] == ["code", "data", "diverged"]
-    assert "image_size" in runs[0].error()["reason"]
-    assert "unknown data set 'pictures'" in runs[1].error()["reason"]
-    assert "step 2 of 20" in runs[2].error()["reason"]
+    assert [folder.error().kind for folder in runs[:3]] == ["code", "data", "diverged"]
+    assert "image_size" in runs[0].error().reason
+    assert "unknown data set 'pictures'" in runs[1].error().reason
+    assert "step 2 of 20" in runs[2].error().reason
 
 
 def test_a_failed_run_is_passed_over_until_it_is_cleared(run):
@@ -165,7 +163,7 @@ def test_a_run_whose_process_dies_meanwhile_is_taken_up_before_the_end(run):
     assert process.wait() == 0, process.communicate()[1]
     process.communicate()
     assert first.state() is State.FINISHED
-    assert (first.result()["started"]) > second.result()["finished"]
+    assert (first.result().started) > second.result().finished
 
 
 def test_a_folder_without_a_run_is_an_error_and_stays_as_it_is(tmp_path, capsys):
@@ -195,9 +193,9 @@ def test_a_killed_run_goes_on_as_if_nothing_had_happened(run):
     assert sorted(losses(whole)) == list(range(1, 161))
     assert scores(killed) == scores(whole)
     assert sorted(scores(whole)) == [80, 160]
-    assert killed.result()["scores"] == whole.result()["scores"]
-    assert killed.result()["final_loss"] == whole.result()["final_loss"]
-    assert (whole.result()["attempts"], killed.result()["attempts"]) == (1, 2)
+    assert killed.result().scores == whole.result().scores
+    assert killed.result().final_loss == whole.result().final_loss
+    assert (whole.result().attempts, killed.result().attempts) == (1, 2)
     assert killed.records()[1] == 1
     weights = [torch.load(folder.path / "model.pt")["state_dict"] for folder in (whole, killed)]
     assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
@@ -222,7 +220,7 @@ def test_a_signal_stops_a_run_with_a_checkpoint_and_without_an_error(run, signum
     step = torch.load(folder.path / "checkpoint.pt")["progress"]["step"]
     assert f"stopped by {signum} after step {step} of 3125" in (folder.path / "log.txt").read_text()
     assert folder.error() is None
-    assert folder.lease() is None
+    assert folder.holder() is None
     assert folder.result() is None
     assert never.state() is State.PLANNED
     assert not (never.path / "log.txt").exists()
@@ -255,7 +253,7 @@ def test_an_error_of_flipscales_own_stays_one_after_a_signal(run, monkeypatch):
 
     monkeypatch.setattr(flipscale.train.trainers.builtin.pretrain, "fit", diverge)
     assert train([folder.path]) == 143
-    assert folder.error()["kind"] == "diverged"
+    assert folder.error().kind == "diverged"
 
 
 def test_evaluation_images_that_cannot_be_read_are_in_the_log_and_the_result(run, tmp_path):
@@ -267,7 +265,7 @@ def test_evaluation_images_that_cannot_be_read_are_in_the_log_and_the_result(run
     animals = {"folder": {"path": str(tmp_path / "animals"), "classes": None, "templates": None, "train": None}}
     folder = run(evaluation={**SETTINGS["evaluation"], "sets": {"animals": animals}})
     assert train([folder.path]) == 0
-    assert folder.result()["corrupt_evaluation_images"] == 1
+    assert folder.result().corrupt_evaluation_images == 1
     said = "evaluation.sets.animals: 1 images are passed over, as they or their captions cannot be read\n"
     assert said in (folder.path / "log.txt").read_text()
 
@@ -291,7 +289,7 @@ def test_a_full_disk_is_told_from_a_fault_of_the_code(run):
         assert train([folder.path]) == 1
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
-    assert folder.error()["kind"] == "disk"
+    assert folder.error().kind == "disk"
     assert not (folder.path / "model.pt").exists()
     assert not [path for path in folder.path.iterdir() if path.name.endswith(".tmp")]
 
@@ -315,8 +313,8 @@ def test_a_fault_of_the_code_leaves_a_sentence_in_error_json_and_the_traceback_i
     monkeypatch.setattr(flipscale.train.sources, "open_data", broken)
     folder = run()
     assert train([folder.path]) == 1
-    assert folder.error()["kind"] == "code"
-    assert folder.error()["reason"] == "ZeroDivisionError: division by zero. The traceback is in log.txt."
+    assert folder.error().kind == "code"
+    assert folder.error().reason == "ZeroDivisionError: division by zero. The traceback is in log.txt."
     assert "in broken" in (folder.path / "log.txt").read_text()
 
 
@@ -351,8 +349,8 @@ def test_every_failure_has_its_kind_and_a_sentence(run, monkeypatch, error, kind
     monkeypatch.setattr(flipscale.train.sources, "open_data", fail)
     folder = run()
     assert train([folder.path]) == 1
-    assert folder.error()["kind"] == kind
-    assert "\n" not in folder.error()["reason"]
+    assert folder.error().kind == kind
+    assert "\n" not in folder.error().reason
 
 
 def test_handlers_are_put_back(run):

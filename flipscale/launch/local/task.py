@@ -15,13 +15,14 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
-from flipscale.launch.attend import Attendant, Breaker, Place
-from flipscale.launch.local import Queue
+from flipscale.launch.attend import Attendant, Surroundings
+from flipscale.launch.breaker import Breaker
+from flipscale.launch.launcher import Attempt
+from flipscale.launch.local.queue import LocalQueue
+from flipscale.launch.workers import ASKED_TO_STOP, Workers
 from flipscale.run import JOB, RunFolder
 
-SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2)
-
-AROUND_SECONDS = 0.5
+LOCAL_AROUND_SECONDS = 0.5
 """How often run folders are looked at. On a local disk that is cheap, and whoever cancels a run waits for it."""
 
 _SET_PARENT_DEATH_SIGNAL = 1
@@ -31,19 +32,17 @@ _SET_PARENT_DEATH_SIGNAL = 1
 def main(path: Path, number: int, locks: Sequence[int]) -> int:
     for lock in locks:
         fcntl.flock(lock, fcntl.LOCK_EX)
-    queue = Queue.read(path)
+    queue = LocalQueue.read(path)
     assert queue is not None, "it was started on the host that wrote it"
     attendant = Attendant(
         queue.folders,
         # The machine has no name that a scheduler would know, and is not to be avoided.
-        Place(os.environ[JOB], attempt=0, node=""),
-        start=partial(_start, queue.command, locks),
-        log=queue.log(number),
-        breaker=Breaker(path, lambda: None, lambda: queue.folders),
-        around_seconds=AROUND_SECONDS,
-        elsewhere=False,
+        Attempt(os.environ[JOB], number=0, node=""),
+        Workers(partial(_start, queue.command, locks), queue.log(number)),
+        Breaker(path, lambda: None, lambda: queue.folders),
+        Surroundings(around_seconds=LOCAL_AROUND_SECONDS, elsewhere=False),
     )
-    for signum in SIGNALS:
+    for signum in ASKED_TO_STOP:
         signal.signal(signum, attendant.note)
     attendant.work()
     return 0

@@ -11,9 +11,10 @@ A submission is a folder, results/ray/NAME:
     stopped.json     why the whole submission stopped, if it did
 
 The driver lives in the cluster, so nobody has to wait for it. Tune's own folder is a scratch one: what happened is in
-the run folders, and all else can be rebuilt from these files by any later process. This module alone runs where
+the run folders, and all else can be rebuilt from these files by any later process. The launcher alone runs where
 commands are typed; it imports Ray when a cluster is talked to.
 
+launcher.py  the launcher
 trials.py    which runs share a trial, and what it asks Ray for
 cluster.py   which Ray is meant, and what its Jobs API is asked
 driver.py    what the Ray job does: hands runs to Ray Tune
@@ -21,164 +22,6 @@ trial.py     what a trial does: an attendant for its runs
 processes.py the processes of a worker, in the trial's bundles
 """
 
-import contextlib
-import secrets
-import shlex
-import sys
-import time
-from collections import Counter
-from collections.abc import Iterator, Sequence
-from functools import cached_property
-from pathlib import Path
-from typing import TYPE_CHECKING
+from flipscale.launch.ray.launcher import RayLauncher
 
-from flipscale.errors import LaunchError
-from flipscale.launch.attend import why_stopped
-from flipscale.launch.launcher import TRAIN, Job, Request, Whereabouts
-from flipscale.launch.ray.trials import Trials, bundles_of, job_id, keys_not_here, tasks_of
-from flipscale.launch.site import DEFAULTS, Site
-from flipscale.run import LEASE_GRACE_SECONDS
-
-if TYPE_CHECKING:
-    from flipscale.launch.ray.cluster import Cluster
-
-
-class RayLauncher:
-    """Trials of Ray Tune. `site` is read by `read_site`; `command` is what a worker executes.
-
-    address: HOST:PORT or http://HOST:PORT of a cluster; None is RAY_ADDRESS, else the Ray of this machine.
-    """
-
-    ends_with_the_watcher = False
-    poll_seconds = 5.0
-
-    def __init__(
-        self,
-        results: Path,
-        site: Site | None = None,
-        *,
-        address: str | None = None,
-        command: Sequence[str] | None = None,
-    ):
-        self.results = results.resolve()
-        self.home = self.results / "ray"
-        self.site = DEFAULTS if site is None else site
-        self.address = address
-        self.python = self.site["python"] or sys.executable
-        self.command = tuple(command or (self.python, *TRAIN[1:]))
-        if wrong := keys_not_here(self.site):
-            raise LaunchError(f"This site file is not for --on ray. Leave out {'; '.join(wrong)}.")
-
-    def submit(self, requests: Sequence[Request]) -> Iterator[Job]:
-        cluster = self._cluster
-        name = f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(3)}"
-        trials = self._trials(requests, name, cluster.url)
-        trials.write(self.home)
-        now = time.time()
-        # Jobs are written down before they are sent: what is sent is known, whatever happens in between.
-        for index, task in enumerate(trials.tasks):
-            for run_id in task.runs:
-                yield Job(run_id, "ray", job_id(name, index), now, log=str(self.home / name / f"{index}.log"))
-        try:
-            cluster.submit(name, self._entrypoint(trials))
-        except LaunchError:
-            for run in trials.run_folders():
-                (run.path / "job.json").unlink(missing_ok=True)
-            raise
-
-    def preview(self, requests: Sequence[Request]) -> str:
-        trials = self._trials(requests, "NAME", "")
-        shapes = Counter(
-            f"{len(bundles)} x {bundles[0]}" for task in trials.tasks if (bundles := bundles_of(task, self.site))
-        )
-        most = f", at most {self.site['throttle']} at once" if self.site["throttle"] else ""
-        said = [f"# a Ray job: {len(requests)} runs in {len(trials.tasks)} trials of Ray Tune{most}\n"]
-        said += [f"# {number} trials ask for {shape}\n" for shape, number in shapes.items()]
-        return "".join(said) + self._entrypoint(trials) + "\n"
-
-    def poll(self, jobs: Sequence[Job], *, closely: bool = False) -> dict[str, Whereabouts]:
-        found: dict[str, Whereabouts] = {}
-        for name in {_name_of(job) for job in jobs}:
-            mine = [job for job in jobs if _name_of(job) == name]
-            whole = self._whereabouts(name)
-            failed = {path.stem: path for path in (self.home / name).glob("*.failed")}
-            for job in mine:
-                given_up = failed.get(job.id.rpartition("/")[2])
-                says = f"Ray Tune gave its trial up: {given_up.read_text(encoding='utf-8').strip()}" if given_up else ""
-                found[job.run_id] = Whereabouts(None, says) if given_up else whole
-        return found
-
-    def cancel(self, jobs: Sequence[Job]) -> None:
-        """Stop the submissions of which nothing is left and whose driver has not begun.
-
-        Of the others an attendant stops what it has in hand, and the driver ends when nothing is left: both look at
-        the marks in the run folders, so they hear of it even where Ray cannot be asked.
-        """
-        from flipscale.launch.ray.cluster import Cluster, Unreachable
-
-        for name in {_name_of(job) for job in jobs}:
-            trials = self._read(name)
-            if trials and all(run.is_over() for run in trials.run_folders()):
-                cluster = Cluster(trials.address)
-                with contextlib.suppress(Unreachable):
-                    if cluster.ask(name).status == "PENDING":
-                        cluster.stop(name)
-
-    @cached_property
-    def _cluster(self) -> "Cluster":
-        from flipscale.launch.ray.cluster import Cluster
-
-        return Cluster.find(self.address)
-
-    def _trials(self, requests: Sequence[Request], name: str, address: str) -> Trials:
-        return Trials(
-            name=name,
-            tasks=tuple(tasks_of(requests, self.site)),
-            address=address,
-            site=self.site,
-            runs=str(self.results / "runs"),
-            command=self.command,
-            folder=str(Path.cwd()),
-        )
-
-    def _entrypoint(self, trials: Trials) -> str:
-        """The shell command of the Ray job."""
-        path = trials.path(self.home)
-        driver = shlex.join([self.python, "-u", "-m", "flipscale.launch.ray.driver", str(path)])
-        return f"exec {driver} >>{shlex.quote(str(path.with_name('driver.log')))} 2>&1"
-
-    def _whereabouts(self, name: str) -> Whereabouts:
-        from flipscale.launch.ray.cluster import Cluster, Unreachable
-
-        trials = self._read(name)
-        if trials is None:
-            return Whereabouts(None, "its submission's folder is gone")
-        try:
-            answer = Cluster(trials.address).ask(name)
-        except Unreachable as error:
-            # Whoever cannot be asked has not said that the job is gone; its driver has, when it shows no life.
-            if self._drives(name):
-                return Whereabouts("waiting", f"Ray cannot be asked: {error}", answered=False)
-            return Whereabouts(None, f"its driver shows no life, and Ray cannot be asked: {error}")
-        if answer.lives:
-            return Whereabouts("waiting", str(answer))
-        if why := why_stopped(trials.path(self.home).parent):
-            return Whereabouts("cancelled", why)
-        return Whereabouts(None, str(answer))
-
-    def _drives(self, name: str) -> bool:
-        """Whether the submission's driver has shown life of late, or has had no time to."""
-        for file in ("driver.json", "submission.json"):
-            path = self.home / name / file
-            if path.exists():
-                return time.time() - path.stat().st_mtime < LEASE_GRACE_SECONDS
-        return False
-
-    def _read(self, name: str) -> Trials | None:
-        path = self.home / name / "submission.json"
-        return Trials.read(path) if path.exists() else None
-
-
-def _name_of(job: Job) -> str:
-    """The submission of a job."""
-    return job.id.partition("/")[0]
+__all__ = ["RayLauncher"]

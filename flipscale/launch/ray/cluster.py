@@ -21,13 +21,13 @@ from typing import Any
 from flipscale.errors import LaunchError
 from flipscale.run import write_json
 
-ANSWER_SECONDS = 10.0
+RAY_ANSWER_SECONDS = 10.0
 """A cluster that is there answers within."""
 
-START_SECONDS = 120
+RAY_START_SECONDS = 120
 """A local Ray is up within; on an idle machine it takes ten."""
 
-_ALIVE = ("PENDING", "RUNNING")
+_LIVING = ("PENDING", "RUNNING")
 
 _ADDRESSES = ("RAY_ADDRESS", "RAY_API_SERVER_ADDRESS")
 """Ray lets these environment variables win over what it is told, where we mean what was typed or written down."""
@@ -52,7 +52,7 @@ class Answer:
 
     @property
     def lives(self) -> bool:
-        return self.status in _ALIVE
+        return self.status in _LIVING
 
     def __str__(self) -> str:
         """'Ray job NAME runs', 'Ray job NAME FAILED: its driver was killed'."""
@@ -186,13 +186,13 @@ def _start_here(home: Path) -> str:
         )
     print(f"starting a Ray on this machine; `kill {keeper.pid}` ends it", file=sys.stderr, flush=True)
     url = f"http://127.0.0.1:{dashboard}"
-    until = time.monotonic() + START_SECONDS
+    until = time.monotonic() + RAY_START_SECONDS
     while not up.exists() or not _is_dashboard(url):
         if keeper.poll() is not None:
             raise LaunchError(f"Ray did not start on this machine; see {home / 'start.log'}.")
         if time.monotonic() > until:
             os.killpg(keeper.pid, signal.SIGKILL)
-            raise LaunchError(f"Ray did not start on this machine in {START_SECONDS} s; see {home / 'start.log'}.")
+            raise LaunchError(f"Ray did not start on this machine in {RAY_START_SECONDS} s; see {home / 'start.log'}.")
         time.sleep(0.1)
     write_json(home / "running.json", {"schema": 1, "url": url, "process": keeper.pid})
     return url
@@ -216,7 +216,7 @@ def _dashboard_of(address: str) -> str:
 def _is_dashboard(url: str) -> bool:
     """Whether the Jobs API of a Ray answers there."""
     try:
-        with urllib.request.urlopen(f"{url}/api/version", timeout=ANSWER_SECONDS):
+        with urllib.request.urlopen(f"{url}/api/version", timeout=RAY_ANSWER_SECONDS):
             return True
     except urllib.error.HTTPError as error:
         return error.code in (401, 403)  # It wants a token, which Ray's own client sends.
@@ -231,7 +231,7 @@ def _listens(url: str) -> bool:
     if not host:
         host, port = port, "443" if scheme == "https" else "80"
     try:
-        with socket.create_connection((host.strip("[]"), int(port)), timeout=ANSWER_SECONDS):
+        with socket.create_connection((host.strip("[]"), int(port)), timeout=RAY_ANSWER_SECONDS):
             return True
     except (OSError, ValueError):
         return False

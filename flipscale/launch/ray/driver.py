@@ -32,21 +32,22 @@ from ray import tune
 from ray.tune.search import Searcher
 
 from flipscale.errors import use_utf8
-from flipscale.launch import ACTIVE, Looker
+from flipscale.launch.look import Looker
 from flipscale.launch.policy import nodes_to_avoid
+from flipscale.launch.progress import ACTIVE
 from flipscale.launch.ray.trial import Trial
-from flipscale.launch.ray.trials import Trials, bundles_of
+from flipscale.launch.ray.trials import RayNode, Trials, bundles_of
 from flipscale.run import HEARTBEAT_SECONDS, RunFolder, write_json
 
 MAX_FAILURES = 10
 """How often Ray Tune restarts a trial after losing its node or process, and how often a task gets a new trial after
 Tune gave one up. A run is given up earlier, by its policy."""
 
-LOOK_SECONDS = 1.0
+SUGGEST_SECONDS = 1.0
 """Where nothing could be handed out, run folders are looked at again so much later."""
 
 
-class Queue(Searcher):
+class TrialQueue(Searcher):
     """What Ray Tune asks for the next trial: a task that has something left, a child's when its parent is over."""
 
     def __init__(self, path: Path, trials: Trials):
@@ -66,19 +67,26 @@ class Queue(Searcher):
             return None
         if self._is_stopped():
             self.waiting = []
+        index = self._next_task()
+        if index is not None:
+            self.out[trial_id] = index
+            avoid = sorted({node for run in self.left(index) for node in nodes_to_avoid(run.failures())})
+            return {"submission": str(self.path), "task": index, "avoid": ",".join(avoid)}
+        if not self.waiting and not self.out:
+            return Searcher.FINISHED
+        self._not_before = time.monotonic() + SUGGEST_SECONDS
+        return None
+
+    def _next_task(self) -> int | None:
+        """Take the first task that can begin from those that wait, and drop those of which nothing is left."""
         here = {run_id for index in (*self.waiting, *self.out.values()) for run_id in self.trials.tasks[index].runs}
         for index in list(self.waiting):
             left = self.left(index)
-            if not left:
-                self.waiting.remove(index)
-            elif not self._waits(left, here - set(self.trials.tasks[index].runs)):
-                self.waiting.remove(index)
-                self.out[trial_id] = index
-                avoid = sorted({node for run in left for node in nodes_to_avoid(run.failures())})
-                return {"submission": str(self.path), "task": index, "avoid": ",".join(avoid)}
-        if not self.waiting and not self.out:
-            return Searcher.FINISHED
-        self._not_before = time.monotonic() + LOOK_SECONDS
+            if left and self._waits(left, here - set(self.trials.tasks[index].runs)):
+                continue
+            self.waiting.remove(index)
+            if left:
+                return index
         return None
 
     def on_trial_complete(self, trial_id: str, result: Mapping[str, Any] | None = None, error: bool = False) -> None:
@@ -106,7 +114,7 @@ class Queue(Searcher):
         if not self._is_stopped() and any(self.left(index) for index in tasks):
             return False
         runs = [self.trials.run(run_id) for index in tasks for run_id in self.trials.tasks[index].runs]
-        return not any(lease and lease["alive"] for lease in (run.lease() for run in runs))
+        return not any(holder.alive for run in runs if (holder := run.holder()))
 
     def save(self, checkpoint_path: str) -> None:
         """There is nothing to save."""
@@ -116,12 +124,13 @@ class Queue(Searcher):
 
     def _waits(self, runs: Sequence[RunFolder], here: set[str]) -> bool:
         """Whether a parent of the runs is still under way, here or elsewhere."""
-        parents = {parent for run in runs for parent in (run.asked() or {}).get("parents") or []}
+        parents = {parent for run in runs if (asked := run.asked()) for parent in asked.parents}
         open_ = [run for run in map(self.trials.run, sorted(parents)) if not run.is_over()]
         if any(run.id in here for run in open_):
             return True
-        elsewhere = [run for run in open_ if run.id not in {one.id for one in runs}]
-        return any(look.state in ACTIVE for look in self.looker.look(elsewhere).values()) if elsewhere else False
+        own = {run.id for run in runs}
+        elsewhere = [run for run in open_ if run.id not in own]
+        return any(look.state in ACTIVE for look in self.looker.look(elsewhere).values())
 
     def _is_stopped(self) -> bool:
         return self.path.with_name("stopped.json").exists()
@@ -130,14 +139,14 @@ class Queue(Searcher):
 class Watch(tune.Callback):
     """Ends the driver when nothing is left, though trials wait for room; notes what Ray Tune gave up."""
 
-    def __init__(self, queue: Queue):
+    def __init__(self, queue: TrialQueue):
         self.queue = queue
         self._next = time.monotonic()
 
     def on_step_begin(self, iteration: int, trials: Sequence[Any], **info: Any) -> None:
         if time.monotonic() < self._next:
             return
-        self._next = time.monotonic() + 2 * LOOK_SECONDS
+        self._next = time.monotonic() + 2 * SUGGEST_SECONDS
         if self.queue.is_over() and not any(trial.status == "RUNNING" for trial in trials):
             print("nothing is left", flush=True)
             raise SystemExit(0)
@@ -175,7 +184,7 @@ def main(path: Path) -> int:
     threading.Thread(target=_beat, args=(path.with_name("driver.json"),), daemon=True).start()
     ray.init(log_to_driver=False)
     scratch = tempfile.mkdtemp(prefix="flipscale-tune-")
-    queue = Queue(path, trials)
+    queue = TrialQueue(path, trials)
     try:
         tune.Tuner(
             tune.with_resources(Trial, lambda config: _request(trials, config)),
@@ -203,10 +212,7 @@ def _request(trials: Trials, config: Mapping[str, Any]) -> Any:
     """What a trial asks for: a bundle for each process, on other nodes than those that failed under its runs."""
     bundles = bundles_of(trials.tasks[config["task"]], trials.site)
     nodes = [node for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
-    usable = [node for node in nodes if not _names(node) & set(trials.site["exclude"])]
-    others = [node for node in usable if not _names(node) & set(config["avoid"].split(","))]
-    # Where no other node could take it, one that failed is better than to wait for ever.
-    wanted = others if _fits([node["Resources"] for node in others], bundles) else usable
+    wanted = _wanted(nodes, bundles, exclude=set(trials.site["exclude"]), avoid=set(config["avoid"].split(",")))
     unwanted = sorted(node["NodeID"] for node in nodes if node not in wanted)
     more: dict[str, Any] = {}
     if unwanted:
@@ -214,7 +220,17 @@ def _request(trials: Trials, config: Mapping[str, Any]) -> Any:
     return tune.PlacementGroupFactory(bundles, strategy="PACK", **more)
 
 
-def _names(node: Mapping[str, Any]) -> set[str]:
+def _wanted(
+    nodes: Sequence[RayNode], bundles: Sequence[Mapping[str, float]], *, exclude: set[str], avoid: set[str]
+) -> list[RayNode]:
+    """The nodes that may take these bundles: those to avoid only where no others could."""
+    usable = [node for node in nodes if not _names(node) & exclude]
+    others = [node for node in usable if not _names(node) & avoid]
+    # Where no other node could take it, one that failed is better than to wait for ever.
+    return others if _fits([node["Resources"] for node in others], bundles) else usable
+
+
+def _names(node: RayNode) -> set[str]:
     return {node["NodeManagerAddress"], node["NodeName"]}
 
 

@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from flipscale.cost import devices_of
+from flipscale.cost import processes_of
 from flipscale.launch.launcher import threads
 from flipscale.launch.ray.trials import Task, Trials, bundles_of
 
@@ -59,7 +59,7 @@ os._exit(code if code >= 0 else 128 - code)
 """
 
 
-class Worker:
+class TrialWorker:
     """`train` on some folders, in one process or several, to the attendant as if it were one."""
 
     def __init__(self, trials: Trials, task: Task, folders: Sequence[Path], log: Path, environment: Mapping[str, str]):
@@ -67,7 +67,7 @@ class Worker:
         command = _command(trials, folders)
         environment = {**threads(trials.site["cpus_per_process"]), **environment}
         self.others: list[Any] = []
-        if devices_of(task.resources) > 1:
+        if processes_of(task.resources) > 1:
             meeting = {"MASTER_ADDR": own_address(), "MASTER_PORT": str(_free_port()), "WORLD_SIZE": str(len(bundles))}
             environment = {**environment, **meeting}
         self.leader = _popen(command, {**environment, **_rank(0, bundles)}, trials.folder, log)
@@ -85,11 +85,8 @@ class Worker:
     def poll(self) -> int | None:
         """The exit code of process 0, once all have ended. Those that stay behind are ended."""
         code = self.leader.poll()
-        if code == -signal.SIGKILL and self._apart_since is None:
-            # Ray is about to end this process too. The worker is writing its checkpoint, and nothing is wrong with it.
-            self._farewell_since = self._farewell_since or time.monotonic()
-            if time.monotonic() - self._farewell_since < FAREWELL_SECONDS:
-                return None
+        if code == -signal.SIGKILL and self._apart_since is None and self._may_be_farewell():
+            return None
         if not self.others:
             return code
         import ray
@@ -101,12 +98,25 @@ class Worker:
             return code
         self._apart_since = self._apart_since or time.monotonic()
         if time.monotonic() - self._apart_since > APART_SECONDS:
-            if code is None:
-                # As one that was killed it counts as lost with its node: another's may have been.
-                os.killpg(self.leader.pid, signal.SIGKILL)
-            for one in alive if code is not None else ():
-                ray.cancel(one)
+            self._end_the_rest(code, alive)
         return None
+
+    def _may_be_farewell(self) -> bool:
+        """Whether Ray may be about to end this process too, as it killed process 0. Then the worker is writing its
+        checkpoint, and nothing is wrong with it."""
+        self._farewell_since = self._farewell_since or time.monotonic()
+        return time.monotonic() - self._farewell_since < FAREWELL_SECONDS
+
+    def _end_the_rest(self, code: int | None, alive: Sequence[Any]) -> None:
+        """End the processes that stayed behind when one of them ended. code: of process 0, None while it lives."""
+        import ray
+
+        if code is None:
+            # As one that was killed it counts as lost with its node: another's may have been.
+            os.killpg(self.leader.pid, signal.SIGKILL)
+            return
+        for one in alive:
+            ray.cancel(one)
 
     def send_signal(self, signum: int) -> None:
         """Tell process 0; they agree among each other."""

@@ -9,7 +9,7 @@ import json
 import os
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,9 +17,12 @@ from typing import Any
 import ray
 from ray import tune
 
-from flipscale.launch.attend import Attendant, Breaker, Ending, Place
-from flipscale.launch.ray.processes import Worker
-from flipscale.launch.ray.trials import Task, Trials, job_id
+from flipscale.launch.attend import Attendant, Ending, Surroundings
+from flipscale.launch.breaker import Breaker
+from flipscale.launch.launcher import Attempt
+from flipscale.launch.ray.processes import TrialWorker
+from flipscale.launch.ray.trials import RayNode, Task, Trials, job_id
+from flipscale.launch.workers import Workers
 from flipscale.run import ATTEMPT, JOB, NODE, FailureKind, RunFolder
 
 REPORT_SECONDS = 10.0
@@ -41,21 +44,21 @@ class Trial(tune.Trainable):
         task = trials.tasks[index]
         job = job_id(trials.name, index)
         node, starts = _own_node(), path.with_name(f"{index}.starts")
-        place = Place(f"ray/{job}", _attempt(starts, node), node["NodeName"])
+        attempt = Attempt(f"ray/{job}", _starts_before(starts, node), node["NodeName"])
         log = path.with_name(f"{index}.log")
         self.attendant = Attendant(
             [run for run_id in task.runs if trials.is_ours(run := trials.run(run_id), index)],
-            place,
-            start=partial(_start, trials, task, place, log),
-            log=log,
-            breaker=Breaker(path.parent, lambda: None, trials.run_folders),
-            node_failed=partial(_node_failed, starts),
-            stalled=trials.site.get("stalled"),
+            attempt,
+            Workers(partial(_start, trials, task, attempt, log), log),
+            Breaker(path.parent, lambda: None, trials.run_folders),
+            Surroundings(node_failed=partial(_node_failed, starts), stalled=trials.site.get("stalled")),
         )
         self.ending: Ending | None = None
         self.error: BaseException | None = None
         with open(log, "a", encoding="utf-8") as file:
-            file.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} attempt {place.attempt + 1} of {job} on {place.node}\n")
+            file.write(
+                f"{time.strftime('%Y-%m-%d %H:%M:%S')} attempt {attempt.number + 1} of {job} on {attempt.node}\n"
+            )
         self.work = threading.Thread(target=self._work, daemon=True)
         self.work.start()
 
@@ -80,18 +83,18 @@ class Trial(tune.Trainable):
         return True
 
 
-def _own_node() -> Mapping[str, Any]:
+def _own_node() -> RayNode:
     """This node, as Ray describes it. Its name is its address unless somebody gave it one."""
     here = ray.get_runtime_context().get_node_id()
     return next(node for node in _nodes() if node["NodeID"] == here)
 
 
-def _nodes() -> list[dict[str, Any]]:
+def _nodes() -> list[RayNode]:
     """All nodes that Ray knows, dead ones included."""
     return list(ray.nodes())  # type: ignore[no-untyped-call]
 
 
-def _attempt(path: Path, node: Mapping[str, Any]) -> int:
+def _starts_before(path: Path, node: RayNode) -> int:
     """How often the task was started before; written down is that it is now."""
     start = {"node": node["NodeName"], "id": node["NodeID"], "process": os.getpid(), "time": time.time()}
     with open(path, "a+", encoding="utf-8") as file:
@@ -100,9 +103,11 @@ def _attempt(path: Path, node: Mapping[str, Any]) -> int:
         return sum(1 for _ in file) - 1
 
 
-def _start(trials: Trials, task: Task, place: Place, log: Path, runs: Sequence[RunFolder], lane: int) -> Worker:
-    environment = {JOB: place.job, ATTEMPT: str(place.attempt), NODE: place.node}
-    return Worker(trials, task, [run.path for run in runs], log, environment)
+def _start(
+    trials: Trials, task: Task, attempt: Attempt, log: Path, runs: Sequence[RunFolder], lane: int
+) -> TrialWorker:
+    environment = {JOB: attempt.job, ATTEMPT: str(attempt.number), NODE: attempt.node}
+    return TrialWorker(trials, task, [run.path for run in runs], log, environment)
 
 
 def _node_failed(starts: Path, name: str) -> bool:
@@ -111,7 +116,7 @@ def _node_failed(starts: Path, name: str) -> bool:
     lost = next((start["id"] for start in reversed(earlier) if start["node"] == name), None)
     until = time.monotonic() + DEATH_SECONDS
     while True:
-        node: dict[str, Any] = next((node for node in _nodes() if node["NodeID"] == lost), {})
+        node: RayNode = next((node for node in _nodes() if node["NodeID"] == lost), {})
         if not node.get("Alive"):
             return str(node.get("DeathReason", 0)) in _CRASHED
         if time.monotonic() > until:

@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from flipscale.cost import devices_of
+from flipscale.cost import processes_of
 from flipscale.launch.launcher import Request, by_resources
 from flipscale.launch.pack import bytes_of, lines_of, seconds_of, share_of
 from flipscale.launch.site import DEFAULTS, PREDICTED, Site
-from flipscale.run import RunFolder, write_json
+from flipscale.run import Resources, RunFolder, write_json
 
 NOT_HERE: Mapping[str, str] = {
     "partition": "Ray has no partitions; --address says which cluster",
@@ -39,13 +39,17 @@ WHOLE_NODES = "Ray gives out single GPUs"
 """Nor can it follow pack.whole_nodes."""
 
 
+RayNode = Mapping[str, Any]
+"""A node, as Ray describes it."""
+
+
 @dataclass(frozen=True)
 class Task:
     """What one trial does: runs one after another, of one shape."""
 
     runs: tuple[str, ...]
     """Their ids, parents before children."""
-    resources: Mapping[str, Any]
+    resources: Resources
     """What each run needs."""
     share: int
     """Runs at once on the GPUs of one."""
@@ -73,11 +77,12 @@ class Trials:
 
     def write(self, home: Path) -> None:
         self.path(home).parent.mkdir(parents=True, exist_ok=True)
-        write_json(self.path(home), {"schema": 1, **vars(self), "tasks": [vars(task) for task in self.tasks]})
+        tasks = [{**vars(task), "resources": dict(task.resources)} for task in self.tasks]
+        write_json(self.path(home), {"schema": 1, **vars(self), "tasks": tasks})
 
     @classmethod
     def read(cls, path: Path) -> "Trials":
-        written: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        written = json.loads(path.read_text(encoding="utf-8"))
         del written["schema"]
         tasks = tuple(Task(**{**task, "runs": tuple(task["runs"])}) for task in written["tasks"])
         return cls(**{**written, "tasks": tasks, "command": tuple(written["command"])})
@@ -90,8 +95,8 @@ class Trials:
 
     def is_ours(self, run: RunFolder, index: int) -> bool:
         """Whether the run is still asked of this task, and not of another submission."""
-        job = run.job() or {}
-        return (job.get("launcher"), job.get("id")) == ("ray", job_id(self.name, index))
+        job = run.job()
+        return job is not None and (job.launcher, job.id) == ("ray", job_id(self.name, index))
 
 
 def job_id(name: str, index: int) -> str:
@@ -101,26 +106,40 @@ def job_id(name: str, index: int) -> str:
 
 def tasks_of(requests: Sequence[Request], site: Site) -> list[Task]:
     """The tasks that do these runs, parents before children."""
-    limit = site["pack"]["time"] or 0
-    tasks: list[list[Request]] = []
-    bins: dict[str, list[Request]] = {}
+    packing = _Packing(site)
     for line in lines_of(requests):
-        seconds = seconds_of(line)
-        if not limit or seconds > limit or len({by_resources(one) for one in line}) > 1:
-            tasks += [[one] for one in line]
-            continue
-        key = f"{by_resources(line[0])} {share_of(line, site)}"
-        if key not in bins or seconds_of(bins[key]) + seconds > limit:
-            tasks.append(bins.setdefault(key, []))
-            if bins[key]:
-                tasks[-1] = bins[key] = []
-        bins[key] += line
-    return [Task(tuple(one.id for one in runs), runs[0].resources, share_of(runs, site)) for runs in tasks]
+        packing.add(line)
+    return [Task(tuple(one.id for one in runs), runs[0].resources, share_of(runs, site)) for runs in packing.tasks]
+
+
+class _Packing:
+    """Lines of runs put together into tasks, short ones as many as the site's limit takes."""
+
+    def __init__(self, site: Site):
+        self.site = site
+        self.limit = site["pack"]["time"] or 0
+        self.tasks: list[list[Request]] = []
+        self._open: dict[str, list[Request]] = {}
+        """The task that is not full yet, for each kind of run."""
+
+    def add(self, line: Sequence[Request]) -> None:
+        if not self._is_short(line):
+            self.tasks += [[one] for one in line]
+            return
+        key = f"{by_resources(line[0])} {share_of(line, self.site)}"
+        task = self._open.get(key)
+        if task is None or seconds_of(task) + seconds_of(line) > self.limit:
+            task = self._open[key] = []
+            self.tasks.append(task)
+        task += line
+
+    def _is_short(self, line: Sequence[Request]) -> bool:
+        return bool(self.limit) and seconds_of(line) <= self.limit and len({by_resources(one) for one in line}) == 1
 
 
 def bundles_of(task: Task, site: Site) -> list[dict[str, float]]:
     """What each process of a run needs, process 0 first."""
-    processes, gpus = devices_of(task.resources), task.resources.get("gpus") or 0
+    processes, gpus = processes_of(task.resources), task.resources.get("gpus") or 0
     bundle: dict[str, float] = {"CPU": site["cpus_per_process"]}
     if gpus:
         # Ray counts in ten-thousandths; rounded up, three thirds would not fit on a GPU.

@@ -10,27 +10,27 @@ import math
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import cast
 
-from flipscale.cost import devices_of
+from flipscale.cost import processes_of
 from flipscale.errors import LaunchError
 from flipscale.launch.launcher import Request, by_resources, grouped
 from flipscale.launch.memory import host_memory, most_memory
 from flipscale.launch.pack import bytes_of, lines_of, seconds_of, share_of
 from flipscale.launch.policy import nodes_to_avoid
 from flipscale.launch.site import PREDICTED, Site
-from flipscale.run import write_json
+from flipscale.run import Resources, write_json
 
 
 @dataclass(frozen=True)
-class Array:
+class JobArray:
     """What one sbatch sends: tasks of one shape."""
 
     name: str
     """SUBMISSION-NUMBER, which no other array has."""
     tasks: Mapping[int, tuple[str, ...]]
     """The ids of the runs of each task, by its index."""
-    resources: Mapping[str, Any]
+    resources: Resources
     """What each run needs."""
     lanes: int
     """Runs at once in a task, at most."""
@@ -66,11 +66,11 @@ class Array:
     def write(self, home: Path) -> None:
         path = self.path(home)
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_json(path, {"schema": 1, **vars(self)})
+        write_json(path, {"schema": 1, **vars(self), "resources": dict(self.resources)})
 
     @classmethod
-    def read(cls, path: Path) -> "Array":
-        written: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    def read(cls, path: Path) -> "JobArray":
+        written = json.loads(path.read_text(encoding="utf-8"))
         del written["schema"]
         tasks = {int(index): tuple(ids) for index, ids in written["tasks"].items()}
         lists = {name: tuple(written[name]) for name in ("avoid", "command", "after_jobs")}
@@ -93,29 +93,35 @@ class Shape:
     memory_per_node: str | None
 
 
-def shape_of(resources: Mapping[str, Any], lanes: int, site: Site, memory: int | None = None) -> Shape:
+def shape_of(resources: Resources, lanes: int, site: Site, memory: int | None = None) -> Shape:
     """The nodes and what is needed of each. LaunchError where a run's processes do not come out whole on nodes.
 
     memory: bytes of each process.
     """
-    gpus, processes = resources.get("gpus") or 0, devices_of(resources)
-    most = site["gpus_per_node"] if gpus else site["processes_per_node"] or processes
-    nodes = math.ceil((gpus or processes) / most)
-    if processes % nodes or gpus % nodes:
-        what, key = ("GPUs", "gpus_per_node") if gpus else ("processes", "processes_per_node")
-        raise LaunchError(
-            f"A run of {gpus or processes} {what} does not come out even on nodes of {most}; ask for a multiple of "
-            f"{most}, or correct the site's {key}."
-        )
-    whole = bool(gpus) and site["pack"]["whole_nodes"] and nodes == 1
+    gpus, processes = resources.get("gpus") or 0, processes_of(resources)
+    nodes = _nodes_of(gpus, processes, site)
+    is_whole = bool(gpus) and site["pack"]["whole_nodes"] and nodes == 1
     per_node = processes // nodes * lanes
     return Shape(
         nodes=nodes,
         tasks_per_node=per_node,
         cpus_per_task=site["cpus_per_process"],
-        gpus_per_node=site["gpus_per_node"] if whole else gpus // nodes,
+        gpus_per_node=site["gpus_per_node"] if is_whole else gpus // nodes,
         memory_per_node=None if memory is None else _megabytes(memory * per_node),
     )
+
+
+def _nodes_of(gpus: int, processes: int, site: Site) -> int:
+    """How many nodes a run takes, by its GPUs, or where it has none by its processes."""
+    what, key, needed = ("GPUs", "gpus_per_node", gpus) if gpus else ("processes", "processes_per_node", processes)
+    most = site[key] or needed
+    nodes = math.ceil(needed / most)
+    if processes % nodes or gpus % nodes:
+        raise LaunchError(
+            f"A run of {needed} {what} does not come out even on nodes of {most}; ask for a multiple of {most}, or "
+            f"correct the site's {key}."
+        )
+    return nodes
 
 
 def _megabytes(memory: int) -> str:
@@ -132,7 +138,7 @@ def arrays_of(
     *,
     command: Sequence[str],
     under_way: Mapping[str, str] | None = None,
-) -> list[Array]:
+) -> list[JobArray]:
     """The arrays that start these runs, each of at most `size` tasks, in the order they are to be sent.
 
     under_way: SLURM's jobs of parents that are not among the requests, by their run's id.
@@ -151,14 +157,14 @@ class _Arrays:
     submission: str
     command: tuple[str, ...]
     under_way: Mapping[str, str]
-    arrays: list[Array] = field(default_factory=list)
+    arrays: list[JobArray] = field(default_factory=list)
     placed: dict[str, tuple[str, int]] = field(default_factory=dict)
     """The array and the task of each run."""
 
     def pack(self) -> None:
         """Tasks of several runs: lines of a parent and its children that are short, or that can share a device."""
-        bins: dict[Any, list[list[Request]]] = {}
-        spent: dict[Any, float] = {}
+        bins: dict[tuple[Hashable, ...], list[list[Request]]] = {}
+        spent: dict[tuple[Hashable, ...], float] = {}
         for line in lines_of(self.requests):
             share, seconds = share_of(line, self.site), seconds_of(line)
             if not self._is_packed(line, share, seconds):
@@ -174,22 +180,23 @@ class _Arrays:
                 spent[key] = 0
             bin_[-1] += line
             spent[key] = spent.get(key, 0) + seconds
-        for (*_, lanes), tasks in bins.items():
-            self._add(tasks, lanes=lanes)
+        for (*_, at_once), tasks in bins.items():
+            self._add(tasks, lanes=cast(int, at_once))
 
     def single(self) -> None:
         """A task for each run that is not packed, children in arrays after that of their parents."""
-        waiting = [request for request in self.requests if request.id not in self.placed]
+        waiting = self._not_placed()
         ids = {request.id for request in waiting}
         first = [request for request in waiting if not ids & set(request.parents)]
         for alike in grouped(first, lambda one: (*self._key(one), self._jobs_before(one))):
             self._add([[one] for one in alike], after_jobs=self._jobs_before(alike[0]))
-        left = [request for request in waiting if request.id not in self.placed]
-        while left:
+        while left := self._not_placed():
             ready = [one for one in left if self._parent_of(one)[0]]
             for alike in grouped(ready, lambda one: (*self._key(one), self._parent_of(one)[0])):
                 self._add_after(alike)
-            left = [one for one in left if one.id not in self.placed]
+
+    def _not_placed(self) -> list[Request]:
+        return [request for request in self.requests if request.id not in self.placed]
 
     def _add(self, tasks: Sequence[Sequence[Request]], lanes: int = 1, after_jobs: tuple[str, ...] = ()) -> None:
         for start in range(0, len(tasks), self.size):
@@ -208,11 +215,18 @@ class _Arrays:
         for one in rounds:
             self._append(one, after=self._parent_of(children[0])[0])
 
-    def _append(self, tasks: Mapping[int, Sequence[Request]], lanes: int = 1, **after: Any) -> None:
+    def _append(
+        self,
+        tasks: Mapping[int, Sequence[Request]],
+        *,
+        lanes: int = 1,
+        after: str | None = None,
+        after_jobs: tuple[str, ...] = (),
+    ) -> None:
         first = next(iter(tasks.values()))[0]
         name = f"{self.submission}-{len(self.arrays)}"
         self.arrays.append(
-            Array(
+            JobArray(
                 name=name,
                 tasks={index: tuple(one.id for one in runs) for index, runs in tasks.items()},
                 resources=first.resources,
@@ -222,7 +236,8 @@ class _Arrays:
                 site=self.site,
                 runs=str(first.folder.path.resolve().parent),
                 command=self.command,
-                **after,
+                after=after,
+                after_jobs=after_jobs,
             )
         )
         self.placed |= {one.id: (name, index) for index, runs in tasks.items() for one in runs}
@@ -260,7 +275,7 @@ class _Arrays:
             return False
         return all(self._key(one) == self._key(line[0]) and not self._jobs_before(one) for one in line)
 
-    def _beside(self, resources: Mapping[str, Any]) -> int:
+    def _beside(self, resources: Resources) -> int:
         """How many runs stand beside each other on a node of which the job takes all GPUs."""
         gpus = resources.get("gpus") or 0
         fits = gpus and self.site["pack"]["whole_nodes"] and gpus <= self.site["gpus_per_node"]

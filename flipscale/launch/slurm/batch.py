@@ -13,7 +13,7 @@ import submitit
 from flipscale.errors import LaunchError
 from flipscale.launch.site import control_character
 from flipscale.launch.slurm import scheduler
-from flipscale.launch.slurm.arrays import Array, shape_of
+from flipscale.launch.slurm.arrays import JobArray, shape_of
 
 
 class _Executor(submitit.SlurmExecutor):
@@ -27,7 +27,7 @@ class _Executor(submitit.SlurmExecutor):
         return str(self._make_submission_file_text(command, uid=""))
 
 
-def script_of(array: Array, home: Path, after: str | None = None) -> str:
+def script_of(array: JobArray, home: Path, after: str | None = None) -> str:
     """The batch script: its options from the site, its command an attendant for the runs of a task.
 
     after: SLURM's number of the array that `array.after` names. LaunchError where an option is longer than its line.
@@ -92,7 +92,7 @@ def _refuse_line_breaks(options: Mapping[str, Any]) -> None:
             )
 
 
-def send(array: Array, home: Path, after: str | None = None) -> str:
+def send(array: JobArray, home: Path, after: str | None = None) -> str:
     """Write the array's record and script, and hand it to sbatch: SLURM's number. LaunchError if it is refused."""
     array.write(home)
     script, text = array.path(home).with_suffix(".sh"), script_of(array, home, after)
@@ -103,33 +103,38 @@ def send(array: Array, home: Path, after: str | None = None) -> str:
         except scheduler.ControllerAway as error:
             time.sleep(pause or 0)
             # A controller that was too busy to answer may have taken it all the same.
-            number = _number_of(array)
-            if number is None and pause is None:
+            if number := _number_of(array):
+                return number
+            if pause is None:
                 raise LaunchError(f"{error}. {script} is not sent; submit again when SLURM answers.") from None
         except LaunchError as error:
-            asked = re.findall(r"^#SBATCH --((?:partition|nodes|ntasks|cpus|gres|mem|time)\S*)$", text, re.MULTILINE)
-            about_memory = array.memory is not None and "memory" in str(error).lower()
-            hint = (
-                " Write memory_per_process into the site file: what a process may have, or null for the cluster's "
-                "default."
-            )
-            raise LaunchError(
-                f"{script}: SLURM does not take it. {error} It asks for {', '.join(asked)}."
-                f"{hint if about_memory else ''}"
-            ) from None
+            raise LaunchError(_why_refused(array, script, text, str(error))) from None
         else:
-            number = number or _number_of(array, patient=True)
-            if number is None:
-                raise LaunchError(
-                    f"{script}: sbatch took it and named no job, and squeue has none of its name; look whether it "
-                    f"comes (squeue --name={array.job_name}), and submit again."
-                )
-        if number:
-            return number
+            return number or _number_that_was_not_named(array, script)
     raise AssertionError("the last try returns or raises")
 
 
-def _number_of(array: Array, *, patient: bool = False) -> str | None:
+def _number_that_was_not_named(array: JobArray, script: Path) -> str:
+    """SLURM's number of an array that sbatch took without saying as what."""
+    if number := _number_of(array, patient=True):
+        return number
+    raise LaunchError(
+        f"{script}: sbatch took it and named no job, and squeue has none of its name; look whether it comes "
+        f"(squeue --name={array.job_name}), and submit again."
+    )
+
+
+def _why_refused(array: JobArray, script: Path, text: str, said: str) -> str:
+    asked = re.findall(r"^#SBATCH --((?:partition|nodes|ntasks|cpus|gres|mem|time)\S*)$", text, re.MULTILINE)
+    hint = ""
+    if array.memory is not None and "memory" in said.lower():
+        hint = (
+            " Write memory_per_process into the site file: what a process may have, or null for the cluster's default."
+        )
+    return f"{script}: SLURM does not take it. {said} It asks for {', '.join(asked)}.{hint}"
+
+
+def _number_of(array: JobArray, *, patient: bool = False) -> str | None:
     """SLURM's number of the array by its name, which no other has. `patient` looks for a minute until it comes."""
     for pause in (*(scheduler.PAUSES if patient else ()), None):
         try:
@@ -139,7 +144,7 @@ def _number_of(array: Array, *, patient: bool = False) -> str | None:
         if entries or pause is None:
             break
         time.sleep(pause)
-    return next((entry.id.partition("_")[0] for entry in entries.values()), None)
+    return next((scheduler.array_of(entry.id) for entry in entries.values()), None)
 
 
 def _setup(lines: Sequence[str], attendant: Sequence[str]) -> list[str] | None:
@@ -151,7 +156,7 @@ def _setup(lines: Sequence[str], attendant: Sequence[str]) -> list[str] | None:
     return [f"trap {shlex.quote(ended)} EXIT", *signals, *lines, "trap - EXIT USR2 TERM"]
 
 
-def _dependency(array: Array, after: str | None) -> str | None:
+def _dependency(array: JobArray, after: str | None) -> str | None:
     parts = [f"aftercorr:{after}"] if after else []
     if array.after_jobs:
         parts.append(f"afterany:{':'.join(dict.fromkeys(array.after_jobs))}")
@@ -182,7 +187,7 @@ def _option(written: str) -> tuple[str, Any]:
     return name, value if has_value else True
 
 
-def worker_command(array: Array, folders: Iterable[Path], gpus: str | None = None) -> list[str]:
+def worker_command(array: JobArray, folders: Iterable[Path], gpus: str | None = None) -> list[str]:
     """What starts a worker in a job: srun, what the site wants around it, and the command with the runs' folders.
 
     gpus: those of the job that this lane has for itself, as CUDA_VISIBLE_DEVICES has them; None for all.

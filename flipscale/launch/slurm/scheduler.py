@@ -4,6 +4,7 @@ Sites put wrappers around these programs, and plug-ins into them, that print ban
 only the lines of the form that was asked for are read.
 """
 
+import contextlib
 import os
 import re
 import shutil
@@ -15,7 +16,7 @@ from dataclasses import dataclass
 from flipscale.errors import LaunchError
 from flipscale.run import FailureKind
 
-ANSWER_SECONDS = 120
+SLURM_SECONDS = 120
 """A busy controller may take so long to answer; slurm's own programs give up earlier."""
 
 PAUSES = (1, 2, 4, 8, 16, 32)
@@ -29,7 +30,7 @@ _AWAY = ("unable to contact", "timed out", "timeout", "refused", "zero bytes", "
 AT_ONCE = 1000
 """So many ids at most go to scancel in one call, as a command line is not endless."""
 
-_ALIVE = {
+_LIVING_STATES = {
     "PENDING", "RUNNING", "SUSPENDED", "CONFIGURING", "COMPLETING", "STAGE_OUT", "RESIZING", "SIGNALING", "STOPPED",
     "REQUEUED", "REQUEUE_FED", "REQUEUE_HOLD", "RESV_DEL_HOLD", "SPECIAL_EXIT",
 }  # fmt: skip
@@ -57,8 +58,12 @@ class ControllerAway(LaunchError):
     """The controller could not be reached, or was too busy to answer: it may have heard all the same."""
 
 
+class UnknownJob(LaunchError):
+    """SLURM has forgotten the job, or never knew it."""
+
+
 @dataclass(frozen=True)
-class Entry:
+class QueueEntry:
     """One task of an array, as SLURM has it."""
 
     id: str
@@ -69,7 +74,7 @@ class Entry:
 
     @property
     def lives(self) -> bool:
-        return self.state in _ALIVE
+        return self.state in _LIVING_STATES
 
     @property
     def kind(self) -> FailureKind | None:
@@ -95,7 +100,8 @@ def ask(*command: str, patient: bool = False, **environment: str) -> str:
             break
         said = _complaint(command[0], done.stderr) or f"exit code {done.returncode}"
         if not any(words in said.lower() for words in _AWAY):
-            raise LaunchError(f"{command[0]} says no: {said}")
+            refusal = UnknownJob if "Invalid job id" in said else LaunchError
+            raise refusal(f"{command[0]} says no: {said}")
         if pause is None:
             raise ControllerAway(f"SLURM cannot be asked, {command[0]} says: {said}")
         time.sleep(pause)
@@ -127,7 +133,7 @@ def _run(command: Sequence[str], environment: Mapping[str, str] | None = None) -
             capture_output=True,
             encoding="utf-8",
             errors="replace",
-            timeout=ANSWER_SECONDS,
+            timeout=SLURM_SECONDS,
             check=False,
         )
     except FileNotFoundError:
@@ -136,7 +142,7 @@ def _run(command: Sequence[str], environment: Mapping[str, str] | None = None) -
             f"local."
         ) from None
     except subprocess.TimeoutExpired:
-        raise LaunchError(f"{command[0]} gave no answer in {ANSWER_SECONDS} s; try again when SLURM is well.") from None
+        raise LaunchError(f"{command[0]} gave no answer in {SLURM_SECONDS} s; try again when SLURM is well.") from None
 
 
 def _environment(program: str) -> dict[str, str]:
@@ -153,12 +159,12 @@ def _environment(program: str) -> dict[str, str]:
     }
 
 
-def queue(names: Iterable[str], *, patient: bool = False) -> dict[str, dict[int, Entry]]:
+def queue(names: Iterable[str], *, patient: bool = False) -> dict[str, dict[int, QueueEntry]]:
     """What SLURM has of the arrays of these names, by task index; of what has ended only as long as it remembers.
 
     A name is asked for, not an id: a new cluster counts ids from 1 again, and a name is there before sbatch answers.
     """
-    found: dict[str, dict[int, Entry]] = {}
+    found: dict[str, dict[int, QueueEntry]] = {}
     names = sorted(set(names))
     if not names:
         return found
@@ -173,7 +179,7 @@ def queue(names: Iterable[str], *, patient: bool = False) -> dict[str, dict[int,
     )
     for name, array, tasks, state, reason, nodes in _marked(answer, 6):
         for task in indices(tasks) if name in names and array.isdigit() else ():
-            entry = Entry(f"{array}_{task}", state, reason, nodes)
+            entry = QueueEntry(f"{array}_{task}", state, reason, nodes)
             before = found.setdefault(name, {}).get(task)
             # Of two arrays of one name, which sbatch sends when its answer is lost, the living one counts.
             if before is None or entry.lives or not before.lives:
@@ -181,9 +187,9 @@ def queue(names: Iterable[str], *, patient: bool = False) -> dict[str, dict[int,
     return found
 
 
-def history(arrays: Mapping[str, str]) -> dict[str, dict[int, Entry]]:
+def history(arrays: Mapping[str, str]) -> dict[str, dict[int, QueueEntry]]:
     """What accounting remembers of arrays, given as name: id. Nothing where a cluster keeps no accounts."""
-    found: dict[str, dict[int, Entry]] = {}
+    found: dict[str, dict[int, QueueEntry]] = {}
     if not arrays or shutil.which("sacct") is None:
         return found
     fields = "JobName,JobID,State,NodeList"
@@ -199,8 +205,13 @@ def history(arrays: Mapping[str, str]) -> dict[str, dict[int, Entry]]:
         array, _, task = job.partition("_")
         if name in arrays and array == arrays[name] and task.isdigit():
             nodes = "" if nodes == "None assigned" else nodes
-            found.setdefault(name, {})[int(task)] = Entry(job, state.partition(" ")[0], "", nodes)
+            found.setdefault(name, {})[int(task)] = QueueEntry(job, state.partition(" ")[0], "", nodes)
     return found
+
+
+def array_of(task: str) -> str:
+    """SLURM's number of the array of a task, ARRAY_TASK."""
+    return task.partition("_")[0]
 
 
 def submit(script: str) -> str | None:
@@ -218,11 +229,8 @@ def cancel(ids: Sequence[str], *, waiting_only: bool = False) -> None:
     """
     for first in range(0, len(ids), AT_ONCE):
         only = ["--state=PENDING"] if waiting_only else []
-        try:
+        with contextlib.suppress(UnknownJob):
             ask("scancel", *only, *ids[first : first + AT_ONCE], patient=not waiting_only)
-        except LaunchError as error:
-            if "Invalid job id" not in str(error):
-                raise
 
 
 def requeue(job: str) -> None:
@@ -277,8 +285,10 @@ def is_running(job: str) -> bool | None:
     try:
         answer = ask("squeue", "--noheader", f"--jobs={job}", f"--format={_MARK}%T")
         return ["RUNNING"] in _marked(answer, 1)
-    except LaunchError as error:
-        return False if "Invalid job id" in str(error) else None
+    except UnknownJob:
+        return False
+    except LaunchError:
+        return None
 
 
 def indices(written: str) -> list[int]:

@@ -16,70 +16,87 @@ from functools import partial
 from pathlib import Path
 
 from flipscale.errors import LaunchError, use_utf8
-from flipscale.launch import hand_over
-from flipscale.launch.attend import Attendant, Breaker, Ending, Place
-from flipscale.launch.launcher import STOP_SECONDS, Request, threads
-from flipscale.launch.slurm import SlurmLauncher, scheduler
-from flipscale.launch.slurm.arrays import Array, shape_of
+from flipscale.launch.attend import Attendant, Ending, Surroundings
+from flipscale.launch.breaker import Breaker
+from flipscale.launch.launcher import STOP_SECONDS, Attempt, Request, threads
+from flipscale.launch.slurm import scheduler
+from flipscale.launch.slurm.arrays import JobArray, shape_of
 from flipscale.launch.slurm.batch import worker_command
+from flipscale.launch.slurm.launcher import SlurmLauncher
+from flipscale.launch.submit import hand_over
+from flipscale.launch.workers import ASKED_TO_STOP, Workers
 from flipscale.run import ATTEMPT, JOB, NODE, FailureKind, RunFolder
 
 LATE_SECONDS = 90.0
 """SLURM looks at limits once a minute, so a warning may come that much earlier than it was asked for."""
 
-SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2, signal.SIGINT)
-
 
 def main(path: Path, setup_code: int | None = None) -> int:
     """See the runs of this task through; or do what is due where `setup_code` ended the script in the site's setup."""
-    array = Array.read(path)
-    index = int(os.environ["SLURM_ARRAY_TASK_ID"])
+    array = JobArray.read(path)
     launcher = SlurmLauncher(Path(array.runs).parent, array.site, command=array.command)
-    submission = path.parent.name
-    place = Place(
-        job=f"slurm/{array.name}/{index}",
-        attempt=int(os.environ.get("SLURM_RESTART_COUNT", "0")),
-        node=os.environ.get("SLURMD_NODENAME", socket.gethostname()),
-    )
-    attendant = Attendant(
-        [RunFolder(Path(array.runs) / run_id) for run_id in array.tasks[index]],
-        place,
-        start=partial(_start, array, place),
-        log=array.log(launcher.home, index),
-        breaker=Breaker(path.parent, partial(_call_off, launcher, submission), partial(launcher.runs_of, submission)),
-        lanes=array.lanes,
-        stop_seconds=max(STOP_SECONDS, array.site["warning"]),
-        node_failed=scheduler.node_is_lost,
-        stalled=array.site.get("stalled"),
-    )
-    if setup_code in (128 + signal.SIGUSR2, 128 + signal.SIGTERM):
-        attendant.note(setup_code - 128)
-        _after_a_signal(attendant, array, launcher)
-        return 0
+    attendant = _attendant(array, launcher, path)
     if setup_code is not None:
-        attendant.give_up(f"A line of the site file's setup ended the job, with code {setup_code}, before it began.")
-        return 0
-    limit = _limit()
-    if limit is not None and limit <= array.site["warning"]:
+        _after_setup(attendant, array, launcher, setup_code)
+    elif (limit := _limit()) is not None and limit <= array.site["warning"]:
         attendant.give_up(
             f"The limit of its job, {limit:.0f} s, is no longer than the warning before it, {array.site['warning']} s; "
             f"set time in the site file, or lower warning."
         )
-        return 0
-    for signum in SIGNALS:
+    else:
+        _see_through(attendant, array, launcher)
+    return 0
+
+
+def _attendant(array: JobArray, launcher: SlurmLauncher, path: Path) -> Attendant:
+    """The attendant of this task's runs."""
+    index, submission = int(os.environ["SLURM_ARRAY_TASK_ID"]), path.parent.name
+    attempt = Attempt(
+        job=f"slurm/{array.name}/{index}",
+        number=int(os.environ.get("SLURM_RESTART_COUNT", "0")),
+        node=os.environ.get("SLURMD_NODENAME", socket.gethostname()),
+    )
+    return Attendant(
+        [RunFolder(Path(array.runs) / run_id) for run_id in array.tasks[index]],
+        attempt,
+        Workers(
+            partial(_start, array, attempt),
+            array.log(launcher.home, index),
+            lanes=array.lanes,
+            stop_seconds=max(STOP_SECONDS, array.site["warning"]),
+        ),
+        Breaker(path.parent, partial(_call_off, launcher, submission), partial(launcher.runs_of, submission)),
+        Surroundings(node_failed=scheduler.node_is_lost, stalled=array.site.get("stalled")),
+    )
+
+
+def _after_setup(attendant: Attendant, array: JobArray, launcher: SlurmLauncher, code: int) -> None:
+    """What is due where a line of the site's setup ended the script, or a signal did while it ran."""
+    if code in (128 + signal.SIGUSR2, 128 + signal.SIGTERM):
+        attendant.note(code - 128)
+        _after_a_signal(attendant, array, launcher)
+    else:
+        attendant.give_up(f"A line of the site file's setup ended the job, with code {code}, before it began.")
+
+
+def _see_through(attendant: Attendant, array: JobArray, launcher: SlurmLauncher) -> None:
+    for signum in ASKED_TO_STOP:
         signal.signal(signum, attendant.note)
-    _say(f"attempt {place.attempt + 1} of job {_job_id()} on {os.environ.get('SLURM_JOB_NODELIST', place.node)}")
+    attempt = attendant.attempt
+    _say(f"attempt {attempt.number + 1} of job {_job_id()} on {os.environ.get('SLURM_JOB_NODELIST', attempt.node)}")
     # A parent that was handed to another job is not over when the job that children waited for is.
-    waits = _parents_under_way(attendant.left, launcher)
-    ending = Ending.AWAY if waits else attendant.work()
+    if _parents_under_way(attendant.left, launcher):
+        _say("what is left goes on after its parents")
+        _hand_over(attendant, launcher)
+        return
+    ending = attendant.work()
     if ending is Ending.STOPPED:
         _after_a_signal(attendant, array, launcher)
-    elif ending is Ending.AWAY and not waits and scheduler.is_running(_job_id()) is False:
+    elif ending is Ending.AWAY and scheduler.is_running(_job_id()) is False:
         _say("SLURM has taken the job off this node, and starts it elsewhere")
     elif ending is Ending.AWAY:
-        _say(f"what is left goes on {'after its parents' if waits else 'on other nodes'}")
+        _say("what is left goes on on other nodes")
         _hand_over(attendant, launcher)
-    return 0
 
 
 def _limit() -> float | None:
@@ -88,7 +105,7 @@ def _limit() -> float | None:
     return float(ends) - float(began) if began and ends else None
 
 
-def _after_a_signal(attendant: Attendant, array: Array, launcher: SlurmLauncher) -> None:
+def _after_a_signal(attendant: Attendant, array: JobArray, launcher: SlurmLauncher) -> None:
     """Have the job started again, unless it was cancelled."""
     kind, reason = _interruption(attendant.signal or 0, array.site["warning"])
     if kind is None:
@@ -138,21 +155,21 @@ def _call_off(launcher: SlurmLauncher, submission: str) -> None:
 def _parents_under_way(runs: Sequence[RunFolder], launcher: SlurmLauncher) -> bool:
     """Whether a run is here before its parent is done, in another job that goes on."""
     try:
-        return bool(launcher.parents_under_way([Request(run, run.asked() or {}) for run in runs]))
+        return bool(launcher.parents_under_way([Request(run, asked) for run in runs if (asked := run.asked())]))
     except LaunchError as error:
         _say(f"whether parents are under way is not known: {error}")
         return False
 
 
-def _start(array: Array, place: Place, runs: Sequence[RunFolder], lane: int) -> "subprocess.Popen[bytes]":
+def _start(array: JobArray, attempt: Attempt, runs: Sequence[RunFolder], lane: int) -> "subprocess.Popen[bytes]":
     """A worker on these runs: it prints to the job's log."""
     shape = shape_of(array.resources, 1, array.site)
     environment = {
         **os.environ,
         **threads(shape.cpus_per_task),
-        JOB: place.job,
-        ATTEMPT: str(place.attempt),
-        NODE: place.node,
+        JOB: attempt.job,
+        ATTEMPT: str(attempt.number),
+        NODE: attempt.node,
     }
     if shape.nodes * shape.tasks_per_node > 1:
         # Process 0 is on this node, which its name in SLURM need not lead to.
@@ -161,7 +178,7 @@ def _start(array: Array, place: Place, runs: Sequence[RunFolder], lane: int) -> 
     return subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL)
 
 
-def _gpus_of(array: Array, lane: int) -> str | None:
+def _gpus_of(array: JobArray, lane: int) -> str | None:
     """The GPUs of a lane, where the job has more than one run needs; None where it has all of the job's."""
     needed = array.resources.get("gpus") or 0
     visible = [one for one in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if one]

@@ -7,6 +7,7 @@ model.pt and last result.json. Process 0 has the lease: it evaluates and writes.
 import os
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -15,7 +16,7 @@ import torch
 
 from flipscale.architecture import architecture
 from flipscale.cost import parameters
-from flipscale.run import Doing, Lease, RunFolder
+from flipscale.run import Doing, Lease, Result, RunFolder
 from flipscale.train.asked import asked_of, parent_of, spent_before
 from flipscale.train.data import Data, HeldOut
 from flipscale.train.evaluate import check_scores, evaluate
@@ -69,10 +70,13 @@ def pretrain(run: RunFolder, lease: Lease | None, group: Group, stop: Stop, chec
     with lease.replace("model.pt") as file:
         save(training.model, file)
     # result.json goes last: its presence is what "finished" means. The checkpoint is of no use after it.
-    result = _result(training, data, peak_memory)
-    result["corrupt_samples"] = known_corrupt + progress.corrupt
-    result["corrupt_evaluation_images"] = corrupt_images(evaluations)
-    lease.write_result(result | spent_before(parent))
+    result = replace(
+        _result(training, data, peak_memory),
+        corrupt_samples=known_corrupt + progress.corrupt,
+        corrupt_evaluation_images=corrupt_images(evaluations),
+        parent=spent_before(parent),
+    )
+    lease.write_result(result)
     (run.path / "checkpoint.pt").unlink(missing_ok=True)
     talk(f"finished, {progress.seconds:.1f} s of training")
 
@@ -93,9 +97,9 @@ def score_parent(run: RunFolder, lease: Lease, device: torch.device) -> None:
     progress.evaluation_seconds = time.perf_counter() - began
     check_scores(progress.scores, "the end")
     facts = _facts(settings, progress, device, 1, peak_memory_of(device))
-    nothing = dict.fromkeys(("unique_pairs", "repeats", "images_per_second", "final_loss"))
-    corrupt = {"corrupt_samples": 0, "corrupt_evaluation_images": corrupt_images(evaluations)}
-    lease.write_result({**facts, **nothing, "samples": 0, "steps": 0, **corrupt} | spent_before(parent))
+    corrupt = corrupt_images(evaluations)
+    seen = replace(facts, samples_seen=0, steps=0, corrupt_samples=0, corrupt_evaluation_images=corrupt)
+    lease.write_result(replace(seen, parent=spent_before(parent)))
     say(run, f"finished, {progress.evaluation_seconds:.1f} s of evaluation")
 
 
@@ -106,44 +110,44 @@ def _score(training: Training, evaluations: Mapping[str, HeldOut]) -> dict[str, 
 # What happened
 
 
-def _result(training: Training, data: Data, peak_memory: int) -> dict[str, Any]:
-    """What result.json holds: the scores, and what it took."""
+def _result(training: Training, data: Data, peak_memory: int) -> Result:
+    """The scores, and what it took."""
     progress = training.progress
     samples = training.steps * training.settings["batch_size"]
     unique_pairs = min(data.size, samples)
-    return {
-        **_facts(training.settings, progress, training.device, training.group.size, peak_memory),
-        "samples": samples,
-        "steps": training.steps,
-        "unique_pairs": unique_pairs,
-        "repeats": samples / unique_pairs,
-        "images_per_second": samples / progress.seconds,
-        "final_loss": training.final_loss,
-    }
+    return replace(
+        _facts(training.settings, progress, training.device, training.group.size, peak_memory),
+        samples_seen=samples,
+        steps=training.steps,
+        unique_pairs=unique_pairs,
+        repeats=samples / unique_pairs,
+        images_per_second=samples / progress.seconds,
+        final_loss=training.final_loss,
+    )
 
 
 def _facts(
     settings: Mapping[str, Any], progress: Progress, device: torch.device, processes: int, peak_memory: int
-) -> dict[str, Any]:
+) -> Result:
     # On a CPU a device is a core, and its hours are those it worked for us: the wall clock of a core shared with other
     # programs was seen to be up to twice as long, which would be read as a cost of the run.
     on_gpu = device.type == "cuda"
     devices = processes if on_gpu else processes * torch.get_num_threads()
-    return {
-        "scores": progress.scores,
-        "train_seconds": progress.seconds,
-        "cpu_seconds": progress.cpu_seconds,
-        "evaluation_seconds": progress.evaluation_seconds,
-        "attempts": progress.attempts,
-        "device": device_name(device),
-        "devices": devices,
-        "gpu_hours": (progress.seconds * devices if on_gpu else progress.cpu_seconds) / 3600,
-        "peak_memory_bytes": peak_memory,
-        "started": progress.started,
-        "finished": time.time(),
-        "params": parameters(architecture(settings["model"], settings["image_size"])),
-        "versions": {"torch": torch.__version__, "open_clip": open_clip.__version__, "flipscale": version()},
-    }
+    return Result(
+        scores=progress.scores,
+        train_seconds=progress.seconds,
+        cpu_seconds=progress.cpu_seconds,
+        evaluation_seconds=progress.evaluation_seconds,
+        attempts=progress.attempts,
+        device=device_name(device),
+        devices=devices,
+        gpu_hours=(progress.seconds * devices if on_gpu else progress.cpu_seconds) / 3600,
+        peak_memory_bytes=peak_memory,
+        started=progress.started,
+        finished=time.time(),
+        params=parameters(architecture(settings["model"], settings["image_size"])),
+        versions={"torch": torch.__version__, "open_clip": open_clip.__version__, "flipscale": version()},
+    )
 
 
 def _say_nothing(line: str) -> None:

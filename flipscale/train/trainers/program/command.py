@@ -33,7 +33,7 @@ def run_command(run: RunFolder, lease: Lease, stop: Stop, say: Say) -> bool:
     """
     asked = run.asked()
     assert asked is not None
-    command = asked["settings"]["trainer"]["command"]["arguments"]
+    command = asked.settings["trainer"]["command"]["arguments"]
     # What an attempt before left behind must not pass for the outcome of this one.
     (run.path / "outcome.json").unlink(missing_ok=True)
     ended = run_program(with_folder(command, run), run, lease, stop, say)

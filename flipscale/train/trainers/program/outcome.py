@@ -4,6 +4,7 @@ import json
 import math
 import time
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,8 @@ import torch
 
 from flipscale.cost import steps_of
 from flipscale.errors import FlipscaleError
-from flipscale.run import FailureKind, RunFolder
+from flipscale.run import FailureKind, Result, RunFolder
+from flipscale.run.codec import result_from_json, with_samples_seen
 from flipscale.scores import is_fraction
 from flipscale.train.asked import asked_of, parent_of, spent_before
 from flipscale.train.failure import Failed, Failure
@@ -19,7 +21,7 @@ from flipscale.train.machine import version
 from flipscale.train.trainers.program.process import Attempts
 
 NUMBERS = (
-    "samples", "steps", "unique_pairs", "repeats", "train_seconds", "cpu_seconds", "evaluation_seconds",
+    "samples_seen", "samples", "steps", "unique_pairs", "repeats", "train_seconds", "cpu_seconds", "evaluation_seconds",
     "images_per_second", "attempts", "devices", "gpu_hours", "peak_memory_bytes", "final_loss", "params",
     "corrupt_samples", "started", "finished",
 )  # fmt: skip
@@ -56,7 +58,7 @@ def read_outcome(run: RunFolder, name: str) -> dict[str, Any]:
         raise FlipscaleError(
             f"{name} ended with exit code 0, but {path.name} {error.what}; {error.right}."
         ) from error.__cause__
-    return outcome
+    return with_samples_seen(outcome)
 
 
 class _Wrong(Exception):
@@ -123,27 +125,27 @@ def _check_amounts(outcome: Mapping[str, Any], run: RunFolder) -> None:
     """A program may have ended a batch of its own rounding from what was asked for."""
     settings, _ = asked_of(run)
     steps, batch_size = steps_of(settings), settings["batch_size"]
-    for name, wanted, slack in (("samples", steps * batch_size, batch_size), ("steps", steps, 1)):
+    seen = [(name, steps * batch_size, batch_size) for name in ("samples_seen", "samples")]
+    for name, wanted, slack in (*seen, ("steps", steps, 1)):
         if (value := outcome.get(name)) is not None and abs(value - wanted) > slack:
             raise _Wrong(
                 f"gives {name} as {value}", f"asked for were {wanted}, give or take a batch: train for so many"
             )
 
 
-def complete(outcome: Mapping[str, Any], run: RunFolder, attempts: Attempts) -> dict[str, Any]:
-    """What result.json holds: the outcome, and where it is silent what flipscale measured or what was asked for."""
+def complete(outcome: Mapping[str, Any], run: RunFolder, attempts: Attempts) -> Result:
+    """The outcome, and where it is silent what flipscale measured or what was asked for."""
     result = {**_measured(run, attempts), **outcome}
     data_size = asked_of(run)[0]["data_size"]
     if data_size is not None and "unique_pairs" not in outcome:
-        result["unique_pairs"] = min(data_size, result["samples"])
+        result["unique_pairs"] = min(data_size, result["samples_seen"])
     if result["unique_pairs"] and result["repeats"] is None:
-        result["repeats"] = result["samples"] / result["unique_pairs"]
+        result["repeats"] = result["samples_seen"] / result["unique_pairs"]
     if result["train_seconds"]:
-        result.setdefault("images_per_second", result["samples"] / result["train_seconds"])
+        result.setdefault("images_per_second", result["samples_seen"] / result["train_seconds"])
     result.setdefault("gpu_hours", _hours(result["train_seconds"], result["cpu_seconds"], result["devices"]))
     result["versions"] = {"flipscale": version(), **result["versions"]}
-    result.pop("schema", None)
-    return result | spent_before(parent_of(run))
+    return replace(result_from_json(result, run.path), parent=spent_before(parent_of(run)))
 
 
 def _measured(run: RunFolder, attempts: Attempts) -> dict[str, Any]:
@@ -153,7 +155,7 @@ def _measured(run: RunFolder, attempts: Attempts) -> dict[str, Any]:
     steps = steps_of(settings)
     return {
         "steps": steps,
-        "samples": steps * settings["batch_size"],
+        "samples_seen": steps * settings["batch_size"],
         "unique_pairs": None,
         "repeats": None,
         "train_seconds": attempts.seconds,

@@ -1,0 +1,136 @@
+"""Hands runs to workers of this machine, and stops them."""
+
+import contextlib
+import os
+import secrets
+import shlex
+import signal
+import time
+from collections.abc import Iterable, Iterator, Sequence, Set
+from pathlib import Path
+
+from flipscale.errors import LaunchError
+from flipscale.launch.breaker import why_stopped
+from flipscale.launch.launcher import STOP_SECONDS, TRAIN, Request, Whereabouts, by_resources, grouped
+from flipscale.launch.local.machine import slots_for
+from flipscale.launch.local.queue import LocalQueue, LocalWorker
+from flipscale.launch.site import Site
+from flipscale.launch.tree import kill_tree
+from flipscale.run import Holder, Job, RunFolder, State
+
+
+class LocalLauncher:
+    """Workers on this machine. Those of another host are not seen from here, only the leases they hold.
+
+    `command` is what a worker starts on the list of runs, `workers` the most there may be; None is as many as there are
+    GPUs or cores.
+    """
+
+    ends_with_the_watcher = True
+    poll_seconds = 0.0
+
+    def __init__(
+        self, results: Path, site: Site | None = None, *, command: Sequence[str] = TRAIN, workers: int | None = None
+    ):
+        if site is not None:
+            raise LaunchError(
+                "A site file describes a cluster; give it together with --on slurm or --on ray, or leave it out."
+            )
+        self.home = results.resolve() / "local"
+        self.command = list(command)
+        self.workers = workers
+
+    def submit(self, requests: Sequence[Request]) -> Iterator[Job]:
+        for alike in grouped(requests, by_resources):
+            yield from self._submit(alike)
+
+    def _submit(self, requests: Sequence[Request]) -> list[Job]:
+        """Start workers for runs that need the same resources."""
+        groups = slots_for(requests[0].resources.get("gpus", 0))
+        name = f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(3)}"
+        queue = LocalQueue(self.home / name, [str(one.folder.path.resolve()) for one in requests], self.command)
+        queue.path.mkdir(parents=True)
+        queue.start(groups, min(len(requests), self.workers or len(groups)))
+        now = time.time()
+        return [Job(request.id, "local", name, now, log=str(queue.path)) for request in requests]
+
+    def preview(self, requests: Sequence[Request]) -> str:
+        said = []
+        for alike in grouped(requests, by_resources):
+            groups = slots_for(alike[0].resources.get("gpus", 0))
+            workers = min(len(alike), self.workers or len(groups))
+            said.append(f"# {workers} workers share these {len(alike)} runs\n{shlex.join(self.command)} \\\n")
+            said.append(" \\\n".join(f"    {shlex.quote(str(one.folder.path.resolve()))}" for one in alike) + "\n")
+        return "".join(said)
+
+    def poll(self, jobs: Sequence[Job], *, closely: bool = False) -> dict[str, Whereabouts]:
+        """'waiting' while a worker of the submission lives, which takes up what is left. What it holds is leased."""
+        found = {}
+        for name in {job.id for job in jobs}:
+            queue = LocalQueue.read(self.home / name)
+            if stopped := why_stopped(self.home / name):
+                found[name] = Whereabouts(State.CANCELLED, stopped)
+            else:
+                found[name] = Whereabouts(State.WAITING if queue and queue.alive() else None)
+        return {job.run_id: found[job.id] for job in jobs}
+
+    def cancel(self, jobs: Sequence[Job]) -> None:
+        """Wait until the attendants have stopped these runs, which are marked as cancelled. They go on with the others.
+
+        Where nothing is left of a list all its workers are stopped. What does not stop is killed, and LaunchError
+        raised where another host has it in hand.
+        """
+        cancelled = {job.run_id for job in jobs}
+        for queue in self._queues_with(cancelled):
+            # A worker of an older flipscale holds its runs itself.
+            holders = queue.holders(cancelled)
+            anything_left = bool(queue.left())
+            doomed = [worker for worker in queue.alive() if worker.pid in holders or not anything_left]
+            _stop(doomed)
+            unstaffed = len(queue.left()) - len(queue.alive())
+            queue.start([worker.slots for worker in doomed], min(len(doomed), unstaffed))
+        self._end_held(cancelled)
+
+    def _queues_with(self, run_ids: Set[str]) -> list[LocalQueue]:
+        """The queues at work that have any of these runs on their list.
+
+        There may be several of a run: one that was cancelled and is submitted again is on two lists.
+        """
+        queues = (LocalQueue.read(path.parent) for path in sorted(self.home.glob("*/workers.json")))
+        return [queue for queue in queues if queue and queue.alive() and run_ids & {run.id for run in queue.folders}]
+
+    def _end_held(self, run_ids: Set[str]) -> None:
+        """Wait until nobody holds these runs any more; kill who takes too long; raise if that is elsewhere."""
+        end = time.monotonic() + STOP_SECONDS
+        while held := list(self._held(run_ids)):
+            for run_id, holder in held if time.monotonic() > end else ():
+                if not holder.is_here:
+                    raise LaunchError(f"{run_id} is trained on {holder.host} and does not stop; end it there.")
+                kill_tree(holder.pid)
+            time.sleep(0.05)
+
+    def _held(self, run_ids: Set[str]) -> Iterator[tuple[str, Holder]]:
+        """Of these runs those that local workers have in hand, with who holds them."""
+        for run_id in sorted(run_ids):
+            holder = RunFolder(self.home.parent / "runs" / run_id).holder()
+            if holder and holder.alive and holder.job is not None and holder.job.startswith("local/"):
+                yield run_id, holder
+
+
+# Stopping
+
+
+def _stop(workers: Iterable[LocalWorker]) -> None:
+    """Ask the workers to stop, wait until they have, and kill with all that they started those that do not."""
+    workers = [worker for worker in workers if worker.lives]
+    for worker in workers:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(worker.pid, signal.SIGTERM)
+    end = time.monotonic() + STOP_SECONDS
+    while any(worker.lives for worker in workers) and time.monotonic() < end:
+        time.sleep(0.05)
+    for worker in workers:
+        if worker.lives:
+            kill_tree(worker.pid)
+    while any(worker.lives for worker in workers):
+        time.sleep(0.05)

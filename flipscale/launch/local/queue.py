@@ -1,0 +1,126 @@
+"""The workers of a submission to this machine, and the list of runs that they share."""
+
+import atexit
+import json
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Sequence, Set
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from flipscale.launch.launcher import threads
+from flipscale.launch.local.machine import lock_at_once, open_lock
+from flipscale.run import ATTEMPT, JOB, RunFolder, birth, is_alive, write_json
+
+_started: list[subprocess.Popen[bytes]] = []
+"""The workers this process started, kept until they ended: a child that nobody waits for stays a zombie."""
+
+
+@atexit.register
+def _leave() -> None:
+    """Workers outlive the process that started them, which Python would complain of where warnings are errors."""
+    for process in _started:
+        process.returncode = process.poll() or 0
+
+
+@dataclass(frozen=True)
+class LocalWorker:
+    pid: int
+    born: str
+    """`run.birth` of the pid, as pids are used again."""
+    slots: tuple[str, ...]
+    """The GPUs ("gpu-0") or the core ("core-3") it has to itself."""
+    log: str
+
+    @property
+    def lives(self) -> bool:
+        _started[:] = [process for process in _started if process.poll() is None]
+        return is_alive(self.pid, self.born)
+
+
+class LocalQueue:
+    """A list of runs and the workers that do them, as workers.json holds them."""
+
+    def __init__(self, path: Path, paths: Sequence[str], command: Sequence[str], workers: Sequence[LocalWorker] = ()):
+        self.path = path
+        self.folders = [RunFolder(path) for path in paths]
+        self.command = list(command)
+        self.workers = list(workers)
+
+    @classmethod
+    def read(cls, path: Path) -> "LocalQueue | None":
+        """The submission of that folder; None if there is none, or if its workers are on another host."""
+        try:
+            written = json.loads((path / "workers.json").read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            return None
+        if written["host"] != socket.gethostname():
+            return None
+        workers = [LocalWorker(**{**worker, "slots": tuple(worker["slots"])}) for worker in written["workers"]]
+        return cls(path, written["folders"], written["command"], workers)
+
+    def alive(self) -> list[LocalWorker]:
+        return [worker for worker in self.workers if worker.lives]
+
+    def left(self) -> list[RunFolder]:
+        """The runs that are not done and not cancelled, held ones included."""
+        return [folder for folder in self.folders if not folder.is_over()]
+
+    def holders(self, run_ids: Set[str]) -> set[int]:
+        """The pids on this host that hold one of these runs."""
+        holders = [folder.holder() for folder in self.folders if folder.id in run_ids]
+        return {one.pid for one in holders if one and one.alive and one.is_here}
+
+    def start(self, groups: Sequence[tuple[str, ...]], count: int) -> None:
+        """Start `count` workers on as many of the groups of slots, on free ones first, and write workers.json."""
+        if count <= 0:
+            return
+        self._write()  # It is what a worker reads first.
+        slots = self.path.parent / "slots"
+        slots.mkdir(exist_ok=True)
+        locks = {group: [open_lock(slots, slot) for slot in group] for group in groups}
+        try:
+            free_first = sorted(groups, key=lambda group: not lock_at_once(locks[group]))
+            for group in free_first[:count]:
+                self.workers.append(self._start_one(group, locks[group]))
+        finally:
+            for lock in (lock for group in locks.values() for lock in group):
+                os.close(lock)
+            self._write()
+
+    def _start_one(self, group: tuple[str, ...], locks: Sequence[int]) -> LocalWorker:
+        number = len(self.workers)
+        environment = {**os.environ, **threads(1), JOB: f"local/{self.path.name}/{number}", ATTEMPT: "0"}
+        if gpus := [slot.removeprefix("gpu-") for slot in group if slot.startswith("gpu-")]:
+            environment["CUDA_VISIBLE_DEVICES"] = ",".join(gpus)
+        command = [sys.executable, "-m", "flipscale.launch.local.task", str(self.path), str(number)]
+        log = self.log(number)
+        with open(log, "ab") as output:
+            process = subprocess.Popen(
+                [*command, *map(str, locks)],
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                env=environment,
+                start_new_session=True,
+                pass_fds=locks,
+            )
+        _started.append(process)
+        # A worker that is dead already has no birth; '' is none that a living process has.
+        return LocalWorker(process.pid, birth(process.pid) or "", group, str(log))
+
+    def log(self, number: int) -> Path:
+        """What the worker of this number and its `train` say."""
+        return self.path / f"worker-{number}.log"
+
+    def _write(self) -> None:
+        written = {
+            "schema": 1,
+            "host": socket.gethostname(),
+            "command": self.command,
+            "folders": [str(folder.path) for folder in self.folders],
+            "workers": [asdict(worker) for worker in self.workers],
+        }
+        write_json(self.path / "workers.json", written)

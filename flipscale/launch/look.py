@@ -1,0 +1,78 @@
+"""Looks at runs: at their folders, and where these leave it open, at what their launchers say of their jobs."""
+
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from flipscale.launch.launcher import Whereabouts, launcher_named
+from flipscale.plan import Run
+from flipscale.run import Job, RunFolder, State
+
+
+def states(runs: Iterable[Run], results: Path) -> dict[str, State]:
+    """The state of each run by id, in the order of the runs. Each launcher is asked once for all of its jobs."""
+    return {run_id: look.state for run_id, look in Looker(results).look(runs).items()}
+
+
+def run_folder(results: Path, run_id: str) -> RunFolder:
+    return RunFolder(f"{results}/runs/{run_id}")
+
+
+class Look(NamedTuple):
+    """What was seen of a run."""
+
+    state: State
+    where: Whereabouts
+    files: frozenset[str]
+    """The names of the files in its folder."""
+    is_stopping: bool = False
+    """Whether it runs, but somebody has cancelled it, so it is on its way to stop."""
+
+    @property
+    def says(self) -> str:
+        """What is to be said of where it is."""
+        return "stopping, as it was cancelled" if self.is_stopping else self.where.says
+
+
+class Looker:
+    """Looks at run folders, and asks launchers where files leave it open. What one said stands for its poll_seconds."""
+
+    def __init__(self, results: Path):
+        self.results = results
+        self.answers: dict[str, tuple[float, dict[str, Whereabouts]]] = {}
+
+    def look(self, runs: Iterable[Run | RunFolder], *, closely: bool = False) -> dict[str, Look]:
+        """The state of each run, and what its launcher says, by id. A launcher is asked once for all of its jobs."""
+        found: dict[str, Look] = {}
+        jobs: dict[str, list[Job]] = {}
+        for run in runs:
+            glance = run_folder(self.results, run.id).glance()
+            found[run.id] = Look(glance.state(), Whereabouts(None), glance.files)
+            # Where the files leave it open it matters what the launcher says: 'lost' means 'unless it knows'. Of a run
+            # that runs, the launcher may know where.
+            if glance.job is not None and found[run.id].state in (State.LOST, State.RUNNING):
+                jobs.setdefault(glance.job.launcher, []).append(glance.job)
+        for name, asked in jobs.items():
+            for job, where in self._ask(name, asked, closely):
+                found[job.run_id] = self._look_again(job, where, found[job.run_id])
+        return found
+
+    def _look_again(self, job: Job, where: Whereabouts, before: Look) -> Look:
+        """What is to be seen of a run now that its launcher has said where it is."""
+        if before.state is State.RUNNING:
+            return Look(State.RUNNING, where, before.files, is_stopping=job.cancelled is not None)
+        if where.state is State.WAITING:
+            return Look(State.WAITING, where, before.files)
+        # Its folder again: a job may have finished its run after the first look, and be gone by now.
+        glance = run_folder(self.results, job.run_id).glance()
+        return Look(glance.state(where.state), where, glance.files)
+
+    def _ask(self, name: str, jobs: Sequence[Job], closely: bool) -> Iterator[tuple[Job, Whereabouts]]:
+        launcher = launcher_named(name, self.results)
+        never: tuple[float, Mapping[str, Whereabouts]] = (-float("inf"), {})
+        when, answers = self.answers.get(name, never)
+        if time.monotonic() - when > launcher.poll_seconds or any(job.run_id not in answers for job in jobs):
+            answers = launcher.poll(jobs, closely=closely)
+            self.answers[name] = (time.monotonic(), dict(answers))
+        return ((job, answers[job.run_id]) for job in jobs)

@@ -1,0 +1,208 @@
+"""Hands runs to SLURM, says where their jobs are, and stops them."""
+
+import secrets
+import shlex
+import shutil
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+from dataclasses import replace
+from pathlib import Path
+
+from flipscale.errors import LaunchError
+from flipscale.launch.breaker import why_stopped
+from flipscale.launch.launcher import TRAIN, Request, Whereabouts
+from flipscale.launch.site import DEFAULTS, PREDICTED, Site
+from flipscale.launch.slurm import scheduler
+from flipscale.launch.slurm.arrays import JobArray, arrays_of, job_name_of
+from flipscale.run import Job, RunFolder, State
+from flipscale.words import count
+
+
+class SlurmLauncher:
+    """Job arrays of SLURM. `site` is read by `read_site`; `command` is what a worker executes."""
+
+    ends_with_the_watcher = False
+    poll_seconds = 5.0
+
+    def __init__(self, results: Path, site: Site | None = None, *, command: Sequence[str] | None = None):
+        self.results = results.resolve()
+        self.home = self.results / "slurm"
+        self.site = DEFAULTS if site is None else site
+        python = self.site["python"]
+        self.command = tuple(command or ((python, *TRAIN[1:]) if python else TRAIN))
+
+    def submit(self, requests: Sequence[Request]) -> Iterator[Job]:
+        from flipscale.launch.slurm.batch import send
+
+        numbers: dict[str, str] = {}
+        sent = 0
+        for array in self._arrays(requests):
+            # Jobs are written down before they are sent: what is sent is known, whatever happens in between.
+            yield from self._jobs(array)
+            try:
+                numbers[array.name] = send(array, self.home, numbers.get(array.after or ""))
+            except LaunchError as error:
+                for run_id in _runs_of(array):
+                    (self.results / "runs" / run_id / "job.json").unlink(missing_ok=True)
+                rest = (
+                    f" {sent} of {count(len(requests), 'run')} are sent; submit again for the others." if sent else ""
+                )
+                raise LaunchError(f"{error}{rest}") from None
+            sent += len(_runs_of(array))
+            replace(array, slurm_id=numbers[array.name]).write(self.home)
+
+    def preview(self, requests: Sequence[Request]) -> str:
+        from flipscale.launch.slurm.batch import script_of, worker_command
+
+        said = []
+        for array in self._arrays(requests):
+            first = [self._run(run_id).path for run_id in next(iter(array.tasks.values()))]
+            script = array.path(self.home).with_suffix(".sh")
+            runs = count(sum(map(len, array.tasks.values())), "run")
+            lanes = f", up to {array.lanes} at once in each" if array.lanes > 1 else ""
+            said.append(f"# sbatch {script}: {runs} in {count(len(array.tasks), 'job')}{lanes}\n")
+            said.append(f"# in the first of them: {shlex.join(worker_command(array, first))}\n")
+            said.append(script_of(array, self.home, f"NUMBER-OF-{array.after}" if array.after else None) + "\n")
+        return "".join(said)
+
+    def poll(self, jobs: Sequence[Job], *, closely: bool = False) -> dict[str, Whereabouts]:
+        tasks = {job.run_id: _task_of(job) for job in jobs}
+        names = {name for name, _ in tasks.values()}
+        try:
+            entries = scheduler.queue(map(job_name_of, names), patient=closely)
+        except LaunchError as error:
+            # Whoever cannot be asked has not said that the jobs are gone.
+            away = isinstance(error, scheduler.ControllerAway)
+            says = str(error) if away else f"SLURM cannot be asked: {error}"
+            return dict.fromkeys(tasks, Whereabouts(State.WAITING, says, answered=False))
+        if closely:
+            entries = self._with_history(tasks.values(), entries)
+        stopped = {name: why_stopped(self.home / name.rpartition("-")[0]) for name in names}
+        return {
+            run_id: _whereabouts(entries.get(job_name_of(name), {}).get(index), stopped[name])
+            for run_id, (name, index) in tasks.items()
+        }
+
+    def cancel(self, jobs: Sequence[Job]) -> None:
+        """Stop the tasks of which no other run is left. Of the others the attendant stops what it has in hand."""
+        tasks = {_task_of(job) for job in jobs}
+        arrays = {name: array for name in {name for name, _ in tasks} if (array := self._read(name))}
+        try:
+            entries = scheduler.queue((array.job_name for array in arrays.values()), patient=True)
+        except LaunchError as error:
+            raise LaunchError(
+                f"The runs are marked as cancelled: those in hand stop, and jobs that wait end as soon as they start. "
+                f"Those could not be taken from the queue. {error}"
+            ) from None
+        doomed: list[str] = []
+        for name, array in arrays.items():
+            cancelled = {index for of, index in tasks if of == name}
+            doomed += self._doomed(array, cancelled, entries.get(array.job_name, {}))
+        if doomed:
+            scheduler.cancel(doomed)
+
+    def _doomed(self, array: JobArray, cancelled: Set[int], entries: Mapping[int, scheduler.QueueEntry]) -> list[str]:
+        """What is to be given to scancel, of the cancelled tasks of an array: the array itself if that is all of it."""
+        living = {index: entry for index, entry in entries.items() if entry.lives}
+        doomed = [
+            entry.id
+            for index, entry in living.items()
+            if index in cancelled and all(self._run(run_id).is_over() for run_id in array.tasks[index])
+        ]
+        is_whole = doomed and len(doomed) == len(living)
+        return [scheduler.array_of(doomed[0])] if is_whole else doomed
+
+    def stop(self, submission: str) -> None:
+        """Call off what of a submission has not begun."""
+        arrays = [JobArray.read(path) for path in sorted((self.home / submission).glob("[0-9]*.json"))]
+        entries = scheduler.queue(array.job_name for array in arrays)
+        waiting = [one.id for tasks in entries.values() for one in tasks.values() if one.state == "PENDING"]
+        if ids := dict.fromkeys(map(scheduler.array_of, waiting)):
+            scheduler.cancel(list(ids), waiting_only=True)
+
+    def runs_of(self, submission: str) -> Iterator[RunFolder]:
+        """All runs of a submission."""
+        for path in sorted((self.home / submission).glob("[0-9]*.json")):
+            yield from map(self._run, _runs_of(JobArray.read(path)))
+
+    def parents_under_way(self, requests: Sequence[Request]) -> dict[str, str]:
+        """SLURM's jobs of parents that are not asked for as somebody does them already, by their run's id."""
+        ids = {request.id for request in requests}
+        parents = {parent for request in requests for parent in request.parents} - ids
+        tasks = {job.run_id: _task_of(job) for parent in sorted(parents) if (job := self._open_job(parent))}
+        if not tasks:
+            return {}
+        entries = scheduler.queue((job_name_of(name) for name, _ in tasks.values()), patient=True)
+        found = {run_id: entries.get(job_name_of(name), {}).get(index) for run_id, (name, index) in tasks.items()}
+        return {run_id: entry.id for run_id, entry in found.items() if entry and entry.lives}
+
+    def _open_job(self, run_id: str) -> Job | None:
+        """The job of SLURM that is to do this run; None if it is over, or is another launcher's."""
+        run = self._run(run_id)
+        job = None if run.is_over() else run.job()
+        return job if job is not None and job.launcher == "slurm" else None
+
+    def _arrays(self, requests: Sequence[Request]) -> list[JobArray]:
+        site, size = self._site()
+        submission = f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(3)}"
+        before = self.parents_under_way(requests)
+        return arrays_of(requests, site, size, submission, command=self.command, under_way=before)
+
+    def _site(self) -> tuple[Site, int]:
+        """The site, and how many tasks an array may have. The cluster is asked what it leaves open, if one is here."""
+        size, is_predicted = self.site["max_array_size"], self.site["memory_per_process"] == PREDICTED
+        if size and not is_predicted:
+            return self.site, size
+        found = scheduler.configuration() if shutil.which("scontrol") else scheduler.Configuration()
+        if is_predicted and not found.counts_memory:
+            return {**self.site, "memory_per_process": None}, size or found.max_array_size
+        return self.site, size or found.max_array_size
+
+    def _jobs(self, array: JobArray) -> Iterator[Job]:
+        now = time.time()
+        for index, run_ids in array.tasks.items():
+            log = str(array.log(self.home, index))
+            for run_id in run_ids:
+                yield Job(run_id, "slurm", f"{array.name}/{index}", now, log=log)
+
+    def _with_history(
+        self, tasks: Iterable[tuple[str, int]], entries: Mapping[str, dict[int, scheduler.QueueEntry]]
+    ) -> dict[str, dict[int, scheduler.QueueEntry]]:
+        """What squeue has, and of what it has forgotten what accounting says."""
+        forgotten = {name for name, index in tasks if index not in entries.get(job_name_of(name), {})}
+        arrays = {array.job_name: array.slurm_id for name in forgotten if (array := self._read(name))}
+        history = scheduler.history({name: number for name, number in arrays.items() if number})
+        return {name: {**history.get(name, {}), **entries.get(name, {})} for name in entries.keys() | history.keys()}
+
+    def _read(self, name: str) -> JobArray | None:
+        submission, _, number = name.rpartition("-")
+        path = self.home / submission / f"{number}.json"
+        return JobArray.read(path) if path.exists() else None
+
+    def _run(self, run_id: str) -> RunFolder:
+        return RunFolder(self.results / "runs" / run_id)
+
+
+def _whereabouts(entry: scheduler.QueueEntry | None, stopped: str | None) -> Whereabouts:
+    if entry and entry.lives:
+        return Whereabouts(
+            State.WAITING, str(entry)
+        )  # Its job may run and do another run of its task: the lease tells.
+    if stopped:
+        return Whereabouts(State.CANCELLED, stopped)
+    if entry and entry.state == "CANCELLED":
+        return Whereabouts(State.CANCELLED, str(entry))
+    if entry is None:
+        return Whereabouts(None, "SLURM knows its job no more")
+    # That a job of its own accord came to an end is not what ended its run.
+    return Whereabouts(None, str(entry), entry.kind)
+
+
+def _runs_of(array: JobArray) -> list[str]:
+    return [run_id for run_ids in array.tasks.values() for run_id in run_ids]
+
+
+def _task_of(job: Job) -> tuple[str, int]:
+    """The array and the index of a job's task."""
+    name, _, index = job.id.partition("/")
+    return name, int(index)

@@ -1,0 +1,212 @@
+"""Hands runs to a launcher, hands over what a job cannot go on with, and stops what waits or runs."""
+
+import contextlib
+import fcntl
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from flipscale.errors import LaunchError
+from flipscale.launch.launcher import Launcher, Request, Whereabouts, launcher_named
+from flipscale.launch.look import Look, Looker, run_folder, states
+from flipscale.launch.policy import answer_failure, resources_after
+from flipscale.plan import Run
+from flipscale.run import Asked, FailureKind, Job, RunFolder, State
+from flipscale.words import count
+
+
+@dataclass(frozen=True)
+class Submission:
+    """What one submit did."""
+
+    runs: tuple[Run, ...]
+    """All it was given, in that order."""
+    jobs: tuple[Job, ...]
+    """What it started, the costliest run first."""
+    skipped: Mapping[State, int]
+    """How many runs it left alone, by their state."""
+    stopping: int = 0
+    """How many of the running ones somebody has cancelled, and are on their way to stop."""
+    unanswered: str = ""
+    """Why a launcher could not be asked about runs that were submitted before; empty if it could."""
+
+    def summary(self) -> str:
+        """'submitted 6 runs to local, left alone 2 finished, 1 running'."""
+        to = f" to {self.jobs[0].launcher}" if self.jobs else ""
+        # Of the failed, only diverged runs are left alone.
+        more = {State.FAILED: " (diverged; --retry-diverged starts them again)"}
+        if self.stopping:
+            more[State.RUNNING] = f" ({self.stopping} still stopping, as cancelled; submit again when that is over)"
+        if self.unanswered:
+            more[State.WAITING] = f" as far as is known ({self.unanswered})"
+        alone = ", ".join(f"{number} {state}{more.get(state, '')}" for state, number in self.skipped.items())
+        return f"submitted {count(len(self.jobs), 'run')}{to}" + (f", left alone {alone}" if alone else "")
+
+
+def submit(
+    runs: Iterable[Run],
+    results: Path,
+    launcher: str | Launcher,
+    *,
+    retry_diverged: bool = False,
+    check: Callable[[Sequence[Run]], None] | None = None,
+) -> Submission:
+    """Hand the runs that nobody does and that are not done to the launcher.
+
+    Planned, lost, cancelled and failed runs go out; finished, running and waiting ones are left alone. A diverged run
+    diverges again, so it is left alone too unless `retry_diverged`. LaunchError where nothing can be submitted, as the
+    launcher of runs that were submitted before cannot be asked about them.
+
+    check: is shown the runs that are to go out before anything is written; what it raises leaves all as it was.
+    """
+    if isinstance(launcher, str):
+        launcher = launcher_named(launcher, results)
+    once = {run.id: run for run in runs}
+    with _submit_lock(results):
+        to_do, alone = _to_do(once, results, retry_diverged)
+        unanswered = _unanswered(to_do, alone)
+        if check is not None:
+            check([run for run, _ in to_do])
+        requests = [_asked_again(run, results, where) for run, where in to_do]
+        jobs = _hand_out(requests, launcher)
+    stopping = sum(look.is_stopping for look in alone)
+    counted = Counter(look.state for look in alone)
+    return Submission(tuple(once.values()), tuple(jobs), dict(counted), stopping, unanswered)
+
+
+def preview(runs: Iterable[Run], results: Path, launcher: str | Launcher, *, retry_diverged: bool = False) -> str:
+    """What `submit` would send to the launcher, for a person to read. Nothing is sent or written."""
+    if isinstance(launcher, str):
+        launcher = launcher_named(launcher, results)
+    to_do, alone = _to_do({run.id: run for run in runs}, results, retry_diverged)
+    _unanswered(to_do, alone)
+    requests = []
+    for run, _ in to_do:
+        folder, asked = run_folder(results, run.id), Asked.of(run)
+        requests.append(Request(folder, replace(asked, resources=resources_after(asked, folder.failures()))))
+    return launcher.preview(requests) if requests else "There is nothing to submit.\n"
+
+
+def hand_over(folders: Iterable[RunFolder], results: Path, launcher: Launcher) -> list[Job]:
+    """Hand runs that a job has in hand, and that are neither over nor cancelled, to the launcher once more.
+
+    LaunchError if it takes them not: then they are that job's as before.
+    """
+    with _submit_lock(results):
+        requests = [
+            Request(folder, asked)
+            for folder in folders
+            if not folder.is_over() and (asked := folder.asked()) is not None
+        ]
+        jobs = {request.id: request.folder.job() for request in requests}
+        try:
+            return _hand_out(requests, launcher)
+        except LaunchError:
+            for request in requests:
+                if (job := jobs[request.id]) and request.folder.job() is None:
+                    request.folder.write_job(job)
+            raise
+
+
+def cancel(runs: Iterable[Run], results: Path) -> list[str]:
+    """Stop the runs that wait or run, and only those: their ids. `submit` goes on from their checkpoints."""
+    jobs: dict[str, list[Job]] = {}
+    with _submit_lock(results):
+        for run_id, state in states(runs, results).items():
+            folder = run_folder(results, run_id)
+            job = folder.job()
+            if state in (State.WAITING, State.RUNNING) and job is not None:
+                # Marked before it is stopped, or another worker of the same list would take it up meanwhile.
+                job = replace(job, cancelled=time.time())
+                folder.write_job(job)
+                jobs.setdefault(job.launcher, []).append(job)
+        for name, cancelled in jobs.items():
+            launcher_named(name, results).cancel(cancelled)
+    return [job.run_id for cancelled in jobs.values() for job in cancelled]
+
+
+def _to_do(
+    runs: Mapping[str, Run], results: Path, retry_diverged: bool
+) -> tuple[list[tuple[Run, Whereabouts]], list[Look]]:
+    """The runs to start, each with what its last launcher says of it, and what was seen of those to be left alone.
+
+    The costliest comes first, so that no long run is left to one worker at the end.
+    """
+    ahead = _flops_ahead(runs)
+    by_cost = sorted(runs.values(), key=lambda run: -ahead[run.id])
+    found = Looker(results).look(by_cost, closely=True)
+    to_do, alone = [], []
+    for run in by_cost:
+        look = found[run.id]
+        if _is_to_do(run_folder(results, run.id), look.state, retry_diverged):
+            to_do.append((run, look.where))
+        else:
+            alone.append(look)
+    return to_do, alone
+
+
+def _unanswered(to_do: Sequence[object], alone: Sequence[Look]) -> str:
+    """Why a launcher could not be asked about some of the runs. LaunchError where so no run is left to do."""
+    silent = [look.where.says for look in alone if look.state is State.WAITING and not look.where.answered]
+    if silent and not to_do:
+        raise LaunchError(
+            f"Nothing is submitted: whether {count(len(silent), 'run')} that {'was' if len(silent) == 1 else 'were'} "
+            f"submitted before still will be done is not known. {silent[0].rstrip('.')}. Submit again when that works."
+        )
+    return silent[0] if silent else ""
+
+
+def _asked_again(run: Run, results: Path, where: Whereabouts) -> Request:
+    """The run, asked for in its folder. What ended it before goes to its failures, and what that taught is kept."""
+    folder, asked = run_folder(results, run.id), Asked.of(run)
+    error = folder.error()
+    if error is not None and not error.noted:
+        answer_failure(folder, error.kind, error.reason)
+    elif error is None and where.kind is not None:
+        answer_failure(folder, where.kind, where.says)
+    asked = replace(asked, resources=resources_after(asked, folder.failures()))
+    # Thousands of runs may be asked for, and each flush takes milliseconds: what a crash undoes is submitted again.
+    folder.ask(asked, flush=False)
+    folder.clear_for_retry()
+    return Request(folder, asked)
+
+
+def _hand_out(requests: Sequence[Request], launcher: Launcher) -> list[Job]:
+    folders = {request.id: request.folder for request in requests}
+    jobs = []
+    for job in launcher.submit(requests) if requests else ():
+        folders[job.run_id].write_job(job, flush=False)
+        jobs.append(job)
+    return jobs
+
+
+def _flops_ahead(runs: Mapping[str, Run]) -> dict[str, float]:
+    """What is to be computed from the start of each run to the end of the longest line of runs that start from it.
+
+    A parent so comes before its children, and as early as its longest line needs. `runs` has parents before children.
+    """
+    ahead: dict[str, float] = {}
+    for run in reversed(list(runs.values())):
+        # An evaluation costs no training, yet its parent is to come before it.
+        ahead[run.id] = ahead.get(run.id, 0) + run.cost.train_flops + 1
+        for parent in run.parents:
+            ahead[parent] = max(ahead.get(parent, 0), ahead[run.id])
+    return ahead
+
+
+def _is_to_do(folder: RunFolder, state: State, retry_diverged: bool) -> bool:
+    if state is State.FAILED:
+        error = folder.error()
+        return retry_diverged or error is None or error.kind is not FailureKind.DIVERGED
+    return state in (State.PLANNED, State.LOST, State.CANCELLED)
+
+
+@contextlib.contextmanager
+def _submit_lock(results: Path) -> Iterator[None]:
+    """Nobody else submits or cancels in this results folder while the block runs; who comes second waits."""
+    results.mkdir(parents=True, exist_ok=True)
+    with open(results / ".submit.lock", "w", encoding="utf-8") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield

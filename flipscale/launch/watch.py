@@ -1,0 +1,138 @@
+"""Follows a study until none of its runs waits or runs."""
+
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TextIO
+
+from flipscale.launch.launcher import launcher_named
+from flipscale.launch.look import Looker, run_folder
+from flipscale.launch.progress import ACTIVE, PACE_SECONDS, RunProgress, StudyProgress, Voice, run_progress
+from flipscale.launch.submit import Submission, cancel
+from flipscale.plan import Run
+from flipscale.run import State
+from flipscale.words import count
+
+FOLLOW_SECONDS = 0.5
+"""While somebody watches, the run folders are looked at this often."""
+
+
+def watch(runs: Sequence[Run], results: Path, *, every: float = FOLLOW_SECONDS) -> Iterator[StudyProgress]:
+    """How the study goes, again and again, until no run waits or runs; what it yields last is how it ended."""
+    study = _Watched(runs, results)
+    while True:
+        progress = study.look()
+        yield progress
+        if not progress.active:
+            return
+        time.sleep(every)
+
+
+class _Watched:
+    """A study that is watched."""
+
+    def __init__(self, runs: Sequence[Run], results: Path):
+        self.runs = runs
+        self.results = results
+        self.flops = {run.id: run.cost.train_flops for run in runs}
+        self.hours = {run.id: run.cost.gpu_hours for run in runs}
+        self.pace = _Pace()
+        self._looker = Looker(results)
+        self._ended: dict[str, RunProgress] = {}
+
+    def look(self) -> StudyProgress:
+        seen = self._see()
+        done = sum(self.flops[run.id] * run.done for run in seen)
+        to_come = sum(self.flops[run.id] * (1 - run.done) for run in seen if run.state in ACTIVE)
+        self.pace.see(done)
+        per_second = self._flops_per_second(seen)
+        return StudyProgress(
+            runs=tuple(seen),
+            done=done / (sum(self.flops.values()) or 1),
+            elapsed=self.pace.elapsed,
+            left=to_come / per_second if per_second else None,
+            hours=sum(self.hours.values()),
+            hours_done=sum(self.hours[run.id] * run.done for run in seen),
+        )
+
+    def _see(self) -> list[RunProgress]:
+        """Each run, in their order. What has ended is not looked at again: a study may have thousands of runs."""
+        found = self._looker.look([run for run in self.runs if run.id not in self._ended])
+        seen = dict(self._ended)
+        for run in self.runs:
+            if (look := found.get(run.id)) is not None:
+                folder, total = run_folder(self.results, run.id), run.cost.samples_seen
+                seen[run.id] = run_progress(folder, look.state, total, look.says, look.files)
+        self._ended = {run_id: run for run_id, run in seen.items() if run.state in (State.FINISHED, State.FAILED)}
+        return [seen[run.id] for run in self.runs]
+
+    def _flops_per_second(self, seen: Sequence[RunProgress]) -> float:
+        """How fast the running runs are; 0 where nothing tells."""
+        running = [run for run in seen if run.state is State.RUNNING]
+        if running and all(run.quiet for run in running):
+            return 0.0  # What was done before says nothing of when they will be.
+        speeds = ((run.images_per_second or 0.0) * self.flops[run.id] / run.total for run in running if run.total)
+        speed, pace = sum(speeds), self.pace.per_second
+        return (pace or speed) if self.pace.is_certain else (speed or pace)
+
+
+class _Pace:
+    """How many FLOPs are done a second, since the watching began.
+
+    Evaluations and starts are in the pace only, so it is right in the end; until then the recorded speed is.
+    """
+
+    def __init__(self) -> None:
+        self.began: float | None = None
+        self.elapsed = 0.0
+        self._at_first = 0.0
+        self._since = 0.0
+        self._done = 0.0
+
+    def see(self, done: float) -> None:
+        """These FLOPs of the study are done now."""
+        now = time.monotonic()
+        first = self.began is None
+        self.began = now if self.began is None else self.began
+        self.elapsed, self._done = now - self.began, done
+        if first or done < self._at_first:  # A resumed run begins at its checkpoint, before its last record.
+            self._at_first, self._since = done, self.elapsed
+
+    @property
+    def per_second(self) -> float:
+        """0 where none was seen to be done."""
+        return (self._done - self._at_first) / (self.elapsed - self._since) if self._done > self._at_first else 0.0
+
+    @property
+    def is_certain(self) -> bool:
+        """Whether it has been seen for long enough to tell more than a recorded speed."""
+        return self.elapsed - self._since >= PACE_SECONDS
+
+
+def wait(
+    submission: Submission, results: Path, stream: TextIO | None = None, *, every: float = FOLLOW_SECONDS
+) -> StudyProgress:
+    """Say on `stream` (stderr) how all runs of the submission's study go until none waits or runs: how they ended.
+
+    Ctrl-C on this machine's runs cancels those that this submission handed out, not those that somebody else had:
+    KeyboardInterrupt is raised when each has written its checkpoint. A second Ctrl-C leaves at once; the runs stop by
+    themselves. A cluster's runs go on.
+    """
+    voice = Voice(stream or sys.stderr)
+    try:
+        for progress in watch(submission.runs, results, every=every):
+            voice.follow(progress, results)
+        return progress
+    except KeyboardInterrupt:
+        if not submission.jobs:
+            voice.say("Nothing was started here, so nothing is stopped; `flipscale cancel` stops what others started.")
+            raise
+        if not launcher_named(submission.jobs[0].launcher, results).ends_with_the_watcher:
+            voice.say("The runs go on; `flipscale status` looks at them again, `flipscale cancel` stops them.")
+            raise
+        voice.say("Stopping. Each run writes a checkpoint first.")
+        mine = {job.run_id for job in submission.jobs}
+        stopped = cancel([run for run in submission.runs if run.id in mine], results)
+        voice.say(f"Cancelled {count(len(stopped), 'run')}; `flipscale submit` goes on from their checkpoints.")
+        raise

@@ -1,0 +1,175 @@
+"""The workers of an attendant: one `train` in each lane, started, asked to stop, and read for why it died."""
+
+import os
+import re
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from flipscale.launch.launcher import STOP_SECONDS
+from flipscale.run import FailureKind, RunFolder
+
+POLL_SECONDS = 0.1
+"""Workers are looked at this often."""
+
+SAID_BYTES = 4096
+"""The end of what a worker said, where the reason of its death is looked for."""
+
+STOP_SIGNAL = signal.SIGUSR2
+"""Asks a worker to stop with a checkpoint. srun passes it on, where SIGTERM makes it kill what it started."""
+
+ASKED_TO_STOP = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2)
+"""`train` ends with 128 + one of these where it got it, with a checkpoint written."""
+
+_CHATTER = re.compile(
+    r"srun: (Terminating|Job step aborted|error: .*(Exited with exit code|Terminated|Killed)|.*--help)|Try \"srun"
+)
+"""What srun says after a worker's last words."""
+
+_KILLED_FOR_MEMORY = re.compile(
+    r"^(?!.*failed \(oom\): ).*(oom[-_ ]kill|exceeded .*memory limit|out of memory)", re.IGNORECASE | re.MULTILINE
+)
+"""What SLURM says where the kernel, or SLURM itself, killed for want of memory, and what CUDA says. What `train` says
+of a run that it could fail in order is of another run."""
+
+
+class Process(Protocol):
+    """A worker as far as an attendant cares: what Popen gives, or several processes that act as one."""
+
+    @property
+    def returncode(self) -> int:
+        """As Popen has it, once `poll` has said that it ended."""
+
+    def poll(self) -> int | None: ...
+    def send_signal(self, signum: int) -> None: ...
+    def terminate(self) -> None: ...
+
+
+AnyProcess = Process | subprocess.Popen[bytes]
+
+Start = Callable[[Sequence[RunFolder], int], AnyProcess]
+"""Starts a worker on these runs, in the lane of this number."""
+
+
+@dataclass(frozen=True)
+class Started:
+    """A worker that was started."""
+
+    process: AnyProcess
+    began: float
+    """Unix time."""
+    said_from: int
+    """Where in the log its own words begin."""
+
+    @property
+    def code(self) -> int:
+        """Its exit code, once it has ended."""
+        return self.process.returncode
+
+    @property
+    def signal(self) -> int:
+        """The signal that its exit code stands for, as Popen gives it or as a shell does; below 1 if for none."""
+        return -self.code if self.code < 0 else self.code - 128
+
+
+@dataclass(frozen=True)
+class Death:
+    """Why a worker died, where that was not in order."""
+
+    kind: FailureKind
+    reason: str
+
+
+class Workers:
+    """The workers of one attendant."""
+
+    def __init__(self, start: Start, log: Path, *, lanes: int = 1, stop_seconds: float = STOP_SECONDS):
+        """log: what workers say. lanes: workers at once, at most. stop_seconds: so long one may take to stop."""
+        self.start = start
+        self.log = log
+        self.lanes = lanes
+        self.stop_seconds = stop_seconds
+        self.stopping_since: float | None = None
+        """When they were asked to stop (monotonic)."""
+        self._at_work: dict[int, Started] = {}
+
+    def __bool__(self) -> bool:
+        return bool(self._at_work)
+
+    @property
+    def has_room(self) -> bool:
+        """Whether a lane is empty."""
+        return len(self._at_work) < self.lanes
+
+    def fill(self, runs: Sequence[RunFolder]) -> None:
+        """Start workers on these runs, a lane each, until all lanes have one or there is one for each run."""
+        while len(self._at_work) < min(self.lanes, len(runs)):
+            lane = next(lane for lane in range(self.lanes) if lane not in self._at_work)
+            said = self.log.stat().st_size if self.log.exists() else 0
+            self._at_work[lane] = Started(self.start(runs, lane), time.time(), said)
+
+    def ask_to_stop(self) -> None:
+        """Ask all to stop; asked again when that takes too long, end them."""
+        if self.stopping_since is None:
+            self.stopping_since = time.monotonic()
+            self.send_signal(STOP_SIGNAL)
+        elif time.monotonic() - self.stopping_since > self.stop_seconds:
+            self.terminate()
+
+    def send_signal(self, signum: int) -> None:
+        for worker in self._at_work.values():
+            worker.process.send_signal(signum)
+
+    def terminate(self) -> None:
+        for worker in self._at_work.values():
+            worker.process.terminate()
+
+    def wait(self, seconds: float, until: Callable[[], bool]) -> None:
+        """Until one of them ends, `until` is true, or this time is over."""
+        end = time.monotonic() + seconds
+        while time.monotonic() < end and not until():
+            if any(worker.process.poll() is not None for worker in self._at_work.values()):
+                return
+            time.sleep(POLL_SECONDS)
+
+    def ended(self) -> list[Started]:
+        """Those that have ended, lane by lane. Each is given once."""
+        lanes = [lane for lane, worker in self._at_work.items() if worker.process.poll() is not None]
+        return [self._at_work.pop(lane) for lane in lanes]
+
+    def death(self, worker: Started, *, did_something: Callable[[], bool]) -> Death | None:
+        """Why a worker died; None where it ended as it should. Who was killed says nothing: the log does."""
+        said = self._said(worker)
+        if _KILLED_FOR_MEMORY.search(said):
+            return Death(FailureKind.OOM, "It was killed as it used more memory than its job has.")
+        if worker.signal == signal.SIGKILL:
+            return Death(FailureKind.NODE, "Its process was killed, and nothing says by whom.")
+        if re.search("node failure|node_fail", said, re.IGNORECASE):
+            return Death(FailureKind.NODE, "A node of its job failed.")
+        if worker.code == 0 or worker.signal in ASKED_TO_STOP:
+            return None
+        # With 1 `train` ends after a failure that it wrote down; of one that did nothing, something is wrong with it.
+        if worker.code == 1 and did_something():
+            return None
+        how = f"ended with code {worker.code}"
+        if worker.code < 0:
+            how = f"was ended by {signal.Signals(-worker.code).name}"
+        return Death(FailureKind.CODE, f"Its process {how}{self.last_words(worker)}")
+
+    def last_words(self, worker: Started) -> str:
+        """'; it said: ... See LOG.'"""
+        lines = [line for line in self._said(worker).splitlines() if line.strip() and not _CHATTER.match(line)]
+        said = f"; it said: {lines[-1].strip()[:300]}" if lines else ""
+        return f"{said}. See {self.log}."
+
+    def _said(self, worker: Started) -> str:
+        try:
+            with open(self.log, "rb") as file:
+                file.seek(max(worker.said_from, os.fstat(file.fileno()).st_size - SAID_BYTES))
+                return file.read().decode(errors="replace")
+        except FileNotFoundError:
+            return ""

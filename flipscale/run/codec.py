@@ -1,0 +1,359 @@
+"""The records of a run folder as JSON: it is read and written here, also that of older versions.
+
+`samples_seen` is how many samples were really seen. Versions before this one wrote it as `samples`, which is now only
+the schedule length that a study asks for; programs of users may go on writing it so.
+"""
+
+import dataclasses
+import json
+import math
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal, cast
+
+from flipscale.cell import read_cell, write_cell
+from flipscale.cost import Cost
+from flipscale.errors import RunFolderError
+from flipscale.run.files import FOLDER_SCHEMA, storable, write_json
+from flipscale.run.records import (
+    Asked,
+    FailedAttempt,
+    Failure,
+    FailureKind,
+    Job,
+    JsonObject,
+    MetricsRecord,
+    Reached,
+    Result,
+    Spent,
+)
+
+NOT_FLUSHED = ("run.json", "job.json")
+"""Files that may be renamed into place and empty, where the machine went down before what is in them was on the disk.
+They are as good as not written: submitting again writes them."""
+
+
+# Reading
+
+
+def read_object(folder: str, name: str) -> JsonObject | None:
+    """The JSON object of a file of a run folder; None if there is none. RunFolderError says what is wrong with it."""
+    try:
+        with open(f"{folder}/{name}", "rb", buffering=0) as file:
+            text = file.read()
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    if not text and name in NOT_FLUSHED:
+        return None
+    try:
+        data = json.loads(text)
+    except ValueError as error:
+        what = f"not JSON ({error}). It was not written by flipscale, or the disk was full; delete the file and submit"
+        raise RunFolderError(f"{Path(folder, name)}: {what} again.") from error
+    if wrong := _what_is_wrong(data):
+        raise RunFolderError(f"{Path(folder, name)}: {wrong}")
+    return cast(JsonObject, data)
+
+
+def _what_is_wrong(data: object) -> str | None:
+    if not isinstance(data, dict):
+        return "holds no JSON object; delete the file and submit again."
+    schema = data.get("schema", FOLDER_SCHEMA)
+    if not isinstance(schema, int):
+        return f"schema {schema!r} is no number; delete the file and submit again."
+    if schema > FOLDER_SCHEMA:
+        return (
+            f"schema {schema} is newer than this flipscale, which reads up to {FOLDER_SCHEMA}. Upgrade flipscale, or "
+            f"choose another results folder with --results."
+        )
+    return None
+
+
+def read_asked(folder: str) -> Asked | None:
+    """What run.json holds. RunFolderError where it has no settings."""
+    data = read_object(folder, "run.json")
+    if data is None:
+        return None
+    if not isinstance(data.get("settings"), dict):
+        path = Path(folder, "run.json")
+        raise RunFolderError(f"{path}: holds no settings, so it is not flipscale's; delete it and submit again.")
+    return asked_from_json(data)
+
+
+def asked_from_json(data: JsonObject) -> Asked:
+    """What was asked, as run.json and a plan's JSON have it."""
+    return Asked(
+        id=str(data.get("id")),
+        settings=data["settings"],
+        parents=tuple(data.get("parents") or ()),
+        resources=data.get("resources") or {},
+        cost=_cost(data.get("cost")),
+        cell=None if data.get("cell") is None else read_cell(data["cell"]),
+        recipe=data.get("recipe"),
+    )
+
+
+def _cost(data: JsonObject | None) -> Cost | None:
+    known = with_samples_seen(data or {})
+    names = [one.name for one in dataclasses.fields(Cost)]
+    return Cost(**{name: known[name] for name in names}) if known.keys() >= set(names) else None
+
+
+def read_job(folder: str) -> Job | None:
+    """What job.json holds. RunFolderError where it does not name a launcher and its job."""
+    data = read_object(folder, "job.json")
+    if data is None:
+        return None
+    try:
+        return Job(
+            run_id=os.path.basename(folder) or Path(folder).name,
+            launcher=data["launcher"],
+            id=data["id"],
+            submitted=data["submitted"],
+            log=data["log"],
+            cancelled=data.get("cancelled"),
+        )
+    except KeyError as error:
+        path = Path(folder, "job.json")
+        raise RunFolderError(
+            f"{path}: has no {error}, so it is not flipscale's; delete it and submit again."
+        ) from error
+
+
+def read_result(folder: str) -> Result | None:
+    """What result.json holds. RunFolderError for a fact that is no number, as where somebody has edited it."""
+    data = read_object(folder, "result.json")
+    return None if data is None else result_from_json(data, Path(folder))
+
+
+def result_from_json(data: JsonObject, folder: Path) -> Result:
+    """The result of the run of that folder, as result.json has it."""
+    data = with_samples_seen(data)
+    scores, parent, versions = data.get("scores", {}), data.get("parent") or {}, data.get("versions")
+    if not isinstance(scores, dict):
+        raise RunFolderError(f"{folder / 'result.json'}: 'scores' must be an object of names and numbers.")
+    if not isinstance(parent, dict):
+        raise RunFolderError(f"{folder / 'result.json'}: 'parent' must be an object of what its parents took.")
+    return Result(
+        **_facts(Result, data, folder),
+        scores=scores,
+        versions=versions if isinstance(versions, dict) else {},
+        parent=Spent(**{**_facts(Spent, with_samples_seen(parent), folder), "id": str(parent.get("id"))})
+        if parent
+        else None,
+        more={name: value for name, value in data.items() if name not in _RESULT},
+    )
+
+
+def _facts(record: type, data: JsonObject, folder: Path) -> JsonObject:
+    """The numbers and texts of a record, each checked."""
+    return {name: checked(data.get(name), kind, name, folder) for name, kind in _FACT_KINDS[record].items()}
+
+
+def read_failure(folder: str) -> Failure | None:
+    """What error.json holds. A failure of a kind that is not known is one of code."""
+    data = read_object(folder, "error.json")
+    if data is None:
+        return None
+    data = storable(data)
+    return Failure(
+        kind=_kind(data.get("kind")) or FailureKind.CODE,
+        reason=str(data.get("reason") or ""),
+        time=data.get("time"),
+        job=data.get("job"),
+        seconds=data.get("seconds"),
+        noted=bool(data.get("noted")),
+    )
+
+
+def read_failed_attempts(lines: Iterable[bytes]) -> list[FailedAttempt]:
+    """Those of failures.jsonl. Torn lines are left out, and failures of an unknown kind."""
+    found = []
+    for line in lines:
+        try:
+            data = storable(json.loads(line))
+        except ValueError:
+            continue
+        if isinstance(data, dict) and (kind := _kind(data.get("kind"))):
+            found.append(_failed_attempt(kind, with_samples_seen(data)))
+    return found
+
+
+def _failed_attempt(kind: FailureKind, data: JsonObject) -> FailedAttempt:
+    then = str(data.get("then") or "")
+    return FailedAttempt(
+        kind=kind,
+        reason=str(data.get("reason") or ""),
+        then=then,
+        # Versions before this one said it in the sentence alone.
+        given_up=bool(data["given_up"]) if "given_up" in data else then.startswith("given up"),
+        samples_seen=data.get("samples_seen") or 0,
+        job=data.get("job"),
+        attempt=data.get("attempt"),
+        node=data.get("node"),
+        accumulate=data.get("accumulate"),
+        time=data.get("time"),
+    )
+
+
+def read_records(lines: Iterable[bytes]) -> tuple[list[MetricsRecord], int]:
+    """The records of metrics.jsonl in the order of their steps, and the number of torn lines left out.
+
+    A run that was killed and resumed from its checkpoint writes some steps again; of records with the same step and
+    the same keys the later one stands.
+    """
+    torn = 0
+    kept: dict[tuple[str, ...], JsonObject] = {}
+    for line in lines:
+        record = _record(line)
+        if record is None:
+            torn += 1
+        else:
+            kept[(str(record["step"]), *sorted(record))] = record
+    return sorted(kept.values(), key=lambda record: cast(int, record["step"])), torn
+
+
+def read_last_records(lines: Iterable[bytes]) -> list[MetricsRecord]:
+    """The records of some lines of metrics.jsonl, in the order in which they were written."""
+    return [record for line in lines if (record := _record(line)) is not None]
+
+
+def _record(line: bytes) -> JsonObject | None:
+    """The record of a line; None for a torn one, and for one without a step that counts."""
+    try:
+        record = json.loads(line)
+    except ValueError:
+        return None
+    return record if isinstance(record, dict) and type(record.get("step")) is int else None
+
+
+def read_reached(lines: Sequence[bytes], *, scores: bool = True) -> Reached:
+    """How far a run is, by the last lines of its metrics.jsonl, the first and the last of which may be torn.
+
+    Without `scores` none are looked for: their lines are the long ones, and there may be thousands of runs.
+    """
+    loss = _last_record(lines, "loss")
+    evaluation = _last_record(lines, "scores") if scores else {}
+    return Reached(
+        loss.get("samples_seen", 0), loss.get("loss"), loss.get("images_per_second"), evaluation.get("scores", {})
+    )
+
+
+def _last_record(lines: Sequence[bytes], name: str) -> JsonObject:
+    """The last of the records that have a value of that name; empty if none has."""
+    quoted = f'"{name}"'.encode()
+    for line in reversed(lines):
+        if quoted not in line:
+            continue  # Most lines need not be read for it.
+        try:
+            record = json.loads(line)
+        except ValueError:
+            continue
+        if isinstance(record, dict) and _is_usable(record := with_samples_seen(record), name):
+            return record
+    return {}
+
+
+def _is_usable(record: JsonObject, name: str) -> bool:
+    if name == "scores":
+        return isinstance(record.get("scores"), dict)
+    return name in record and type(record.get("samples_seen")) is int
+
+
+def with_samples_seen(data: JsonObject) -> JsonObject:
+    """The object with `samples_seen` under that name, where an older version or a program wrote `samples`."""
+    if "samples_seen" in data or "samples" not in data:
+        return data
+    return {"samples_seen" if name == "samples" else name: value for name, value in data.items()}
+
+
+def _kind(said: object) -> FailureKind | None:
+    return next((kind for kind in FailureKind if kind == said), None)
+
+
+# Checking
+
+FactKind = Literal["str", "int", "float"]
+
+
+def checked(value: Any, kind: FactKind, name: str, folder: Path) -> Any:
+    """The value as a record or a table holds it. None stays None, and what is not finite is missing as well."""
+    if value is None or (kind == "float" and type(value) is float and math.isfinite(value)):
+        return value
+    if kind == "str":
+        is_right = isinstance(value, str) and value.isprintable()
+    else:
+        is_right = is_number(value) and (kind == "float" or not math.isfinite(value) or abs(value) < 2**63)
+    if not is_right:
+        right = {"str": "one line of text", "int": "a whole number of 64 bits", "float": "a number"}[kind]
+        raise RunFolderError(f"{folder}: {name!r} is {value!r}, where {right} is right.")
+    return value if kind == "str" else _as_number(value, kind)
+
+
+def _as_number(value: float, kind: FactKind) -> float | int | None:
+    if not math.isfinite(value):
+        return None
+    return float(value) if kind == "float" else round(value)
+
+
+def is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+_OF_TYPE: Mapping[Any, FactKind] = {str | None: "str", int | None: "int", float | None: "float"}
+
+_FACT_KINDS: Mapping[type, Mapping[str, FactKind]] = {
+    record: {one.name: kind for one in dataclasses.fields(record) if (kind := _OF_TYPE.get(one.type))}
+    for record in (Result, Spent)
+}
+"""The facts of a record that are a number or a text each."""
+
+_RESULT = {"schema", *(one.name for one in dataclasses.fields(Result))}
+
+
+# Writing
+
+
+def write_record(path: Path, data: JsonObject, *, flush: bool = True) -> None:
+    """Write a JSON object of a run folder, whole or not at all."""
+    write_json(path, {"schema": FOLDER_SCHEMA, **data}, flush=flush)
+
+
+def asked_as_json(asked: Asked) -> JsonObject:
+    return {
+        "id": asked.id,
+        "parents": list(asked.parents),
+        "settings": dict(asked.settings),
+        "cost": None if asked.cost is None else dict(vars(asked.cost)),
+        "cell": None if asked.cell is None else write_cell(asked.cell),
+        "recipe": asked.recipe,
+        "resources": dict(asked.resources),
+    }
+
+
+def result_as_json(result: Result) -> JsonObject:
+    found = {name: value for name, value in vars(result).items() if name not in ("more", "parent")}
+    parent = {} if result.parent is None else {"parent": dict(vars(result.parent))}
+    return cast(JsonObject, storable({**found, **parent, **result.more}))
+
+
+def failure_as_json(failure: Failure) -> JsonObject:
+    return cast(JsonObject, storable(_said(failure)))
+
+
+def failed_attempt_as_json(failed: FailedAttempt) -> JsonObject:
+    return cast(JsonObject, storable({**_said(failed), "given_up": failed.given_up}))
+
+
+def failed_attempt_as_line(failed: FailedAttempt) -> str:
+    return json.dumps(failed_attempt_as_json(failed)) + "\n"
+
+
+def job_as_json(job: Job) -> JsonObject:
+    return _said(job)
+
+
+def _said(record: Any) -> JsonObject:
+    """The fields of a record that say anything."""
+    return {name: value for name, value in vars(record).items() if value is not None and value is not False}

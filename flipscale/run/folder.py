@@ -1,0 +1,233 @@
+"""A run's folder: what was asked, what happened, and in which state it is."""
+
+import contextlib
+import enum
+import fcntl
+import functools
+import os
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import IO, NamedTuple
+
+from flipscale.run.codec import (
+    asked_as_json,
+    failed_attempt_as_line,
+    failure_as_json,
+    job_as_json,
+    read_asked,
+    read_failed_attempts,
+    read_failure,
+    read_job,
+    read_last_records,
+    read_object,
+    read_reached,
+    read_records,
+    read_result,
+    write_record,
+)
+from flipscale.run.lease import JOB, Holder, Lease, Life, holder_of, life_of
+from flipscale.run.records import Asked, FailedAttempt, Failure, FailureKind, Job, MetricsRecord, Reached, Result
+
+LAST_RECORD_BYTES = 4096
+"""The end of metrics.jsonl that is read for its last record. A record is about 200 bytes."""
+
+
+class State(enum.StrEnum):
+    """The states a run can be in, in the order `status` counts them."""
+
+    PLANNED = "planned"
+    WAITING = "waiting"
+    RUNNING = "running"
+    LOST = "lost"
+    CANCELLED = "cancelled"
+    FAILED = "failed"
+    FINISHED = "finished"
+
+
+class RunFolder:
+    """One run's folder. Reading never fails for a file that is not there: it is None, or empty."""
+
+    def __init__(self, path: str | os.PathLike[str]):
+        # A Path is made when one is asked for: of 10,000 runs that are looked at, they take longer than their files.
+        self._path = os.fspath(path)
+
+    def __repr__(self) -> str:
+        return f"RunFolder({str(self.path)!r})"
+
+    @functools.cached_property
+    def path(self) -> Path:
+        return Path(self._path)
+
+    @functools.cached_property
+    def id(self) -> str:
+        return os.path.basename(self._path) or self.path.name
+
+    # What was asked
+
+    def ask(self, asked: Asked, *, flush: bool = True) -> None:
+        """Write run.json, for a run that is to be started, or again.
+
+        What it asks of training never changes, or it would have another id; where its data lies and how a batch is
+        computed may have been corrected since it failed. Without `flush` a crash of the machine may undo it: who asks
+        for thousands of runs flushes once, at the end.
+        """
+        before, now = self.asked(), asked_as_json(asked)
+        if before is None or asked_as_json(before) != now:
+            self.path.mkdir(parents=True, exist_ok=True)
+            write_record(self.path / "run.json", now, flush=flush)
+
+    def asked(self) -> Asked | None:
+        return read_asked(self._path)
+
+    # Who does it
+
+    def job(self) -> Job | None:
+        return read_job(self._path)
+
+    def write_job(self, job: Job, *, flush: bool = True) -> None:
+        write_record(self.path / "job.json", job_as_json(job), flush=flush)
+
+    @property
+    def is_cancelled(self) -> bool:
+        """Whether a person has cancelled its job."""
+        job = self.job()
+        return job is not None and job.cancelled is not None
+
+    def holder(self) -> Holder | None:
+        """Who holds the run, or held it and died with it."""
+        return holder_of(self.path)
+
+    def life(self) -> Life | None:
+        """The last sign of life of who holds the run; None if it gives none.
+
+        The heartbeat of the lease is none: a thread goes on with it while the training hangs.
+        """
+        return life_of(self.path)
+
+    def release(self) -> None:
+        """Drop the lease of a holder that is known to be dead, so that another host need not wait until it is stale."""
+        before = self.holder()
+        with open(self.path / "lease.lock", "w", encoding="utf-8") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            now = self.holder()
+            if before and now and now.token == before.token:
+                (self.path / "lease.json").unlink(missing_ok=True)
+
+    @contextlib.contextmanager
+    def hold(self) -> Iterator[Lease | None]:
+        """Hold the run while the block runs; None if a living process holds it already.
+
+        The lease is the work queue: workers given the same list of folders each take what nobody holds.
+        """
+        lease = Lease(self.path)
+        if not lease.take():
+            yield None
+            return
+        try:
+            yield lease
+        finally:
+            lease.drop()
+
+    # What happened
+
+    def records(self) -> tuple[list[MetricsRecord], int]:
+        """The records of metrics.jsonl and the number of torn lines left out."""
+        return read_records(_lines(self.path / "metrics.jsonl"))
+
+    def last_records(self, size: int = LAST_RECORD_BYTES) -> list[MetricsRecord]:
+        """The records in the last `size` bytes of metrics.jsonl."""
+        return read_last_records(self.tail("metrics.jsonl", size).splitlines())
+
+    def reached(self, size: int = LAST_RECORD_BYTES, *, scores: bool = False) -> Reached:
+        """How far it is, by the last `size` bytes of metrics.jsonl; with `scores`, also what it was last scored."""
+        return read_reached(self.tail("metrics.jsonl", size).splitlines(), scores=scores)
+
+    def tail(self, name: str, size: int) -> bytes:
+        """The last `size` bytes of a file; none if there is no such file."""
+        try:
+            with open(f"{self._path}/{name}", "rb", buffering=0) as file:
+                file.seek(max(0, file.seek(0, os.SEEK_END) - size))
+                return file.read()
+        except FileNotFoundError:
+            return b""
+
+    def result(self) -> Result | None:
+        return read_result(self._path)
+
+    def error(self) -> Failure | None:
+        return read_failure(self._path)
+
+    def write_error(self, kind: FailureKind, reason: str, *, seconds: float | None = None, noted: bool = False) -> None:
+        """MetricsRecord a failure: `kind` says what may be done about it, `reason` is a sentence for a person."""
+        failure = Failure(kind, reason, time.time(), os.environ.get(JOB), seconds, noted)
+        write_record(self.path / "error.json", failure_as_json(failure))
+
+    def failures(self) -> list[FailedAttempt]:
+        """What went wrong in attempts before, the first of them first."""
+        return read_failed_attempts(_lines(self.path / "failures.jsonl"))
+
+    def note_failure(self, failed: FailedAttempt) -> None:
+        """Append to failures.jsonl. The run may go on after it, where error.json is for one that does not."""
+        with open(self.path / "failures.jsonl", "a", encoding="utf-8") as file:
+            file.write(failed_attempt_as_line(replace(failed, time=time.time())))
+
+    def open_log(self) -> IO[str]:
+        """log.txt, to append to. What UTF-8 cannot hold is escaped, so no text makes it raise."""
+        return open(self.path / "log.txt", "a", encoding="utf-8", errors="backslashreplace")
+
+    def clear_for_retry(self) -> None:
+        """Put the failure aside, keep the checkpoint and the record: the next attempt goes on."""
+        for name in ("error.json", "job.json"):
+            (self.path / name).unlink(missing_ok=True)
+
+    def is_over(self) -> bool:
+        """Whether nothing is to be done: it has a result, has failed, or a person has cancelled its job."""
+        ended = any(read_object(self._path, name) for name in ("result.json", "error.json"))
+        return ended or self.is_cancelled
+
+    def state(self, whereabouts: State | None = None) -> State:
+        """The state, from the files and what the launcher says of the job: waiting, cancelled, or None for gone."""
+        return self.glance().state(whereabouts)
+
+    def glance(self) -> "Glance":
+        """What a look at the folder shows. Thousands are looked at at once, so no file is opened that need not be."""
+        try:
+            files = frozenset(os.listdir(self._path))
+        except (FileNotFoundError, NotADirectoryError):
+            files = frozenset()
+        if "result.json" in files or "error.json" in files:
+            return Glance(files, None, None)
+        holder = self.holder() if "lease.json" in files else None
+        return Glance(files, holder, self.job() if "job.json" in files else None)
+
+
+class Glance(NamedTuple):
+    """What a look at a run's folder shows: which files there are, and what they say of who does it."""
+
+    files: frozenset[str]
+    holder: Holder | None
+    job: Job | None
+    """Holder and job are left unread where a result or an error says it all."""
+
+    def state(self, whereabouts: State | None = None) -> State:
+        """See `RunFolder.state`."""
+        if "result.json" in self.files:
+            return State.FINISHED
+        if "error.json" in self.files:
+            return State.FAILED
+        if self.holder and self.holder.alive:
+            return State.RUNNING
+        if self.job is None:
+            return State.PLANNED
+        if self.job.cancelled is not None:
+            return State.CANCELLED
+        return whereabouts or State.LOST
+
+
+def _lines(path: Path) -> list[bytes]:
+    try:
+        return path.read_bytes().splitlines()
+    except FileNotFoundError:
+        return []

@@ -1,0 +1,168 @@
+"""The records of a run folder, as types."""
+
+import enum
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from flipscale.cell import Cell
+from flipscale.cost import Cost
+from flipscale.identity import RECIPE
+from flipscale.plan import Run
+
+JsonObject = dict[str, Any]
+"""A JSON object as it was read, or as it will be written."""
+
+Settings = Mapping[str, Any]
+"""What a run is, by the settings table of a study."""
+
+Resources = Mapping[str, Any]
+"""What a run may use, by the resources table of a study."""
+
+MetricsRecord = Mapping[str, Any]
+"""A line of metrics.jsonl: `step`, and whatever a trainer has measured there, by name."""
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What was asked of a run: run.json."""
+
+    id: str
+    settings: Settings = field(hash=False)
+    parents: tuple[str, ...] = ()
+    """Ids of the runs whose weights it starts from."""
+    resources: Resources = field(default_factory=dict, hash=False)
+    cost: Cost | None = None
+    """As predicted; None where an older version did not predict all of it."""
+    cell: Cell | None = None
+    recipe: int | None = None
+    """Version of what training does with the same settings."""
+
+    @classmethod
+    def of(cls, run: Run) -> "Asked":
+        return cls(run.id, run.settings, tuple(run.parents), run.resources, run.cost, run.cell, RECIPE)
+
+
+@dataclass(frozen=True)
+class Spent:
+    """What the parents of a run took before it began. What one of them did not measure is None."""
+
+    id: str
+    """Of the parent itself."""
+    samples_seen: int | None = None
+    train_seconds: float | None = None
+    cpu_seconds: float | None = None
+    gpu_hours: float | None = None
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a finished run measured: result.json. What was not measured is None. The columns of results.csv say what
+    each number means."""
+
+    scores: Mapping[str, float | None] = field(default_factory=dict, hash=False)
+    samples_seen: int | None = None
+    steps: int | None = None
+    unique_pairs: int | None = None
+    repeats: float | None = None
+    train_seconds: float | None = None
+    cpu_seconds: float | None = None
+    evaluation_seconds: float | None = None
+    images_per_second: float | None = None
+    attempts: int | None = None
+    device: str | None = None
+    devices: int | None = None
+    gpu_hours: float | None = None
+    peak_memory_bytes: int | None = None
+    final_loss: float | None = None
+    params: int | None = None
+    corrupt_samples: int | None = None
+    corrupt_evaluation_images: int | None = None
+    started: float | None = None
+    finished: float | None = None
+    versions: Mapping[str, str | None] = field(default_factory=dict, hash=False)
+    """Of the programs that trained it."""
+    parent: Spent | None = None
+    more: JsonObject = field(default_factory=dict, hash=False)
+    """What a training command of the user's own wrote beside these."""
+
+
+class FailureKind(enum.StrEnum):
+    """Why a run failed, as error.json says it. What is done about it depends on the kind alone."""
+
+    OOM = "oom"
+    TIMEOUT = "timeout"
+    PREEMPTED = "preempted"
+    NODE = "node"
+    STALLED = "stalled"
+    DISK = "disk"
+    DATA = "data"
+    DIVERGED = "diverged"
+    PARENT = "parent"
+    CODE = "code"
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why a run failed: error.json."""
+
+    kind: FailureKind
+    reason: str
+    """A sentence."""
+    time: float | None = None
+    """Unix time."""
+    job: str | None = None
+    """The job of the process that wrote it, as FLIPSCALE_JOB named it."""
+    seconds: float | None = None
+    """From the taking of the run to the failure."""
+    noted: bool = False
+    """Whether an attendant has decided what is done about it."""
+
+
+@dataclass(frozen=True)
+class FailedAttempt:
+    """What went wrong in an attempt and what was done about it: a line of failures.jsonl."""
+
+    kind: FailureKind
+    reason: str
+    then: str = ""
+    """What was done about it, for a person."""
+    given_up: bool = False
+    """Whether that was to give the run up."""
+    samples_seen: int = 0
+    """How far the run was, by its record."""
+    job: str | None = None
+    attempt: int | None = None
+    node: str | None = None
+    accumulate: int | None = None
+    """Parts of a batch that the next attempt computes one after another, where that was changed."""
+    time: float | None = None
+    """Unix time."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """One submission of one run to one launcher: job.json. A run may need several, one after the other."""
+
+    run_id: str
+    launcher: str
+    """The launcher's name in LAUNCHERS."""
+    id: str
+    """What the launcher finds the job by. Several jobs may share an id where they share workers."""
+    submitted: float
+    """Unix time."""
+    log: str
+    """The file or folder that gets what the job's processes print."""
+    cancelled: float | None = None
+    """Unix time of the cancelling. A worker passes over a run whose job is cancelled."""
+
+
+@dataclass(frozen=True)
+class Reached:
+    """How far a run has come, by the last records of its metrics.jsonl. What was not recorded yet is None."""
+
+    samples_seen: int = 0
+    loss: float | None = None
+    images_per_second: float | None = None
+    scores: Mapping[str, float] = field(default_factory=dict, hash=False)
+    """What the last evaluation gave."""
