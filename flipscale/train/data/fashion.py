@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from flipscale import randomness
 from flipscale.errors import DataError
 from flipscale.inputs.fashion import check_data_size, check_split, files_of, folder_of
 from flipscale.inputs.idx import IMAGES, LABELS
-from flipscale.train.data import draw, idx
+from flipscale.train.data import idx
 from flipscale.train.data.labelled import even, subset
 from flipscale.train.data.pairs import Data, Form, HeldOut, Images, Integers, prompt_tokens
 from flipscale.train.data.shuffle import Shuffle
@@ -49,11 +50,10 @@ def training(options: dict[str, Any], form: Form, data_size: int | None) -> Data
     images, labels = _read(folder, "train")
     size = len(images) if data_size is None else data_size
     check_data_size(folder, size, len(images))
-    chosen = even(labels, draw.key("fashion", "subset"))[:size]
+    chosen = even(labels, randomness.key("fashion", "subset"))[:size]
     # Captions are few: every class in every template is put into tokens here, once.
     captions = prompt_tokens(CLASSES, TEMPLATES, form.tokenize)
-    template = draw.bits(draw.key("fashion", "template"), chosen, 1)[:, 0] % np.uint64(len(TEMPLATES))
-    tokens = captions[labels[chosen], template]
+    tokens = captions[labels[chosen], _templates("template", chosen)]
 
     def batch(indices: Integers, views: Views | None = None) -> tuple[Images, Integers]:
         pictures = view_stored(images[chosen[indices]][:, None], form.image_size, views)
@@ -69,7 +69,7 @@ def held_out(
     folder = folder_of(options)
     grey, labels = _read(folder, "t10k")
     pictures, labels = idx.pictures(grey[:images], form.image_size), labels[:images]
-    template = draw.bits(draw.key("fashion", "held out"), np.arange(len(labels)), 1)[:, 0] % np.uint64(len(TEMPLATES))
+    template = _templates("held out", np.arange(len(labels)))
     return HeldOut(
         pairs=(pictures, prompt_tokens(CLASSES, TEMPLATES, form.tokenize)[labels, template]),
         retrieval=False,
@@ -78,6 +78,12 @@ def held_out(
         prompts=prompt_tokens(CLASSES, templates or TEMPLATES, form.tokenize),
         probe=_probe(folder, probe, form.image_size) if probe else None,
     )
+
+
+def _templates(purpose: str, indices: Integers) -> npt.NDArray[np.uint64]:
+    """Which template the caption of each picture is in."""
+    words: npt.NDArray[np.uint64] = randomness.bits(randomness.key("fashion", purpose), indices, 1)[:, 0]
+    return words % np.uint64(len(TEMPLATES))
 
 
 def _probe(folder: Path, count: int, image_size: int) -> tuple[Images, Integers]:

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from flipscale.train.data import draw
+from flipscale import randomness
 from flipscale.train.data.pairs import Data, Form, HeldOut, Images, Integers, Tokenize, prompt_tokens
 from flipscale.train.data.shuffle import Shuffle
 from flipscale.train.data.views import Views, view_stored
@@ -120,7 +120,7 @@ CLASSES = tuple(f"{size} {colour} {shape}" for size in SIZES for colour in COLOU
 
 
 def training(options: dict[str, Any], form: Form, size: int) -> Data:
-    stream, pairs = draw.key("shapes", options["seed"], "train"), options["pairs"]
+    stream, pairs = randomness.key("shapes", options["seed"], "train"), options["pairs"]
     captions = _Captions(form.text_length, form.tokenize)
 
     def batch(indices: Integers, views: Views | None = None) -> tuple[Images, Integers]:
@@ -139,7 +139,7 @@ def held_out(
     probe: how many labelled images, again of all classes, the linear probe learns from; they are in no training set.
     """
     seed, pairs, image_size = options["seed"], options["pairs"], form.image_size
-    stream, numbers = draw.key("shapes", seed, "held out"), np.arange(images, dtype=np.int64)
+    stream, numbers = randomness.key("shapes", seed, "held out"), np.arange(images, dtype=np.int64)
     if pairs:
         # A scene can be told from either side: left of = right of with the objects exchanged.
         scenes = _scenes(stream, np.arange(4 * images, dtype=np.int64), 1.0)
@@ -154,10 +154,10 @@ def held_out(
     return HeldOut(
         pairs=(_render(scenes, image_size), form.tokenize(captions)),
         retrieval=pairs > 0,
-        labelled=_labelled(draw.key("shapes", seed, "labelled"), images, image_size),
+        labelled=_labelled(randomness.key("shapes", seed, "labelled"), images, image_size),
         classes=CLASSES,
         prompts=prompt_tokens(CLASSES, templates or TEMPLATES, form.tokenize),
-        probe=_labelled(draw.key("shapes", seed, "probe"), probe, image_size) if probe else None,
+        probe=_labelled(randomness.key("shapes", seed, "probe"), probe, image_size) if probe else None,
     )
 
 
@@ -190,7 +190,7 @@ class _Scenes:
 
 def _scenes(stream: int, indices: Integers, pairs: float, labels: Integers | None = None) -> _Scenes:
     """The scenes of these indices. Given `labels`, they say what the first object is, and all else is random."""
-    random = iter(draw.uniform(stream, indices, 25).T)
+    random = iter(randomness.uniform(stream, indices, 25).T)
 
     def each() -> Floats:
         """One number for each of the two objects: [2, B]."""
@@ -342,5 +342,5 @@ def _cover(scenes: _Scenes, which: int, rows: Integers, image_size: int) -> Floa
 @functools.lru_cache(maxsize=1)
 def _noise(image_size: int) -> Floats:
     """_GRAINS noise pictures [_GRAINS, image_size**2] in -1 .. 1: overlapping views of one field."""
-    field = 2 * draw.uniform(draw.key("noise"), np.arange(_GRAINS + image_size**2 - 1), 1)[:, 0] - 1
+    field = 2 * randomness.uniform(randomness.key("noise"), np.arange(_GRAINS + image_size**2 - 1), 1)[:, 0] - 1
     return np.lib.stride_tricks.sliding_window_view(field, image_size**2)

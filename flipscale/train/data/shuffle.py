@@ -18,7 +18,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from flipscale.train.data import draw
+from flipscale import randomness
 
 WINDOW = 2**20
 """So many pairs are mixed with each other. At 25 kB a pair, as LAION's at 256 px, it is 26 GB of shards."""
@@ -106,7 +106,7 @@ class Shuffle:
         *purpose, length = key
         with self._lock:
             if key not in self._windows:
-                self._windows[key] = permutation(draw.key("window", *purpose), length)
+                self._windows[key] = permutation(randomness.key("window", *purpose), length)
             self._windows.move_to_end(key)
             # Two for each lane: the batch at the end of a window takes from the next one too.
             while len(self._windows) > max(2 * purpose[2], 4):
@@ -123,7 +123,7 @@ class Shuffle:
 
     def _epoch_of(self, seed: int, epoch: int) -> tuple[Integers, Integers]:
         """The order of the shards in an epoch, and where each ends in the row of all pairs."""
-        sequence = permutation(draw.key("shards", seed, epoch), len(self._counts))
+        sequence = permutation(randomness.key("shards", seed, epoch), len(self._counts))
         return sequence, np.cumsum(self._counts[sequence])
 
 
@@ -148,9 +148,9 @@ def order(seed: int, size: int, start: int, count: int) -> Integers:
 
 @functools.lru_cache(maxsize=2)
 def _of_epoch(seed: int, epoch: int, size: int) -> Integers:
-    return permutation(draw.key("order", seed, epoch), size)
+    return permutation(randomness.key("order", seed, epoch), size)
 
 
 def permutation(key: int, size: int) -> Integers:
     """Sorting by random words: unlike numpy's own shuffles it stays the same from version to version."""
-    return np.argsort(draw.bits(key, np.arange(size, dtype=np.int64), 1)[:, 0], kind="stable")
+    return np.argsort(randomness.bits(key, np.arange(size, dtype=np.int64), 1)[:, 0], kind="stable")
