@@ -7,7 +7,7 @@ commands of shards are not fetched, and tags of weights are not downloaded.
 
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -361,21 +361,12 @@ class _Look:
 
     def _place(self, at: Path_, value: Any) -> Place:
         """Where the study gives a setting this value."""
-        name, data = str(at[0]), self.study.document.data
+        name, document = str(at[0]), self.study.document.data
         kind = SETTINGS[name].kind
-
-        def same(written: Any) -> bool:
-            return bool(kind.read(written, (), lambda _, what: None) == value)
-
-        design = data.get("design")
-        grids = design.get("grids") or {} if isinstance(design, dict) else {}
-        varied = [(("axes",), data.get("axes") or {}), *((("design", "grids", grid), grids[grid]) for grid in grids)]
-        for path, axes in varied:
-            values = axes.get(name) if isinstance(axes, dict) else None
-            for number, written in enumerate(values if isinstance(values, list) else []):
-                if same(written):
-                    return self.study.place(*path, name, number, *at[1:])
-        if name in (data.get("couple") or {}):
+        for path, written in _axis_values(document, name):
+            if kind.read(written, (), lambda _, what: None) == value:
+                return self.study.place(*path, *at[1:])
+        if name in (document.get("couple") or {}):
             return self.study.place("couple", name)
         return self.study.place(*(() if name == "evaluation" else ("base",)), *at)
 
@@ -390,3 +381,15 @@ class _Look:
     def _count_names(self, classes: Any) -> None:
         if isinstance(classes, str):
             self._count("class_files", classes)
+
+
+def _axis_values(document: Mapping[str, Any], name: str) -> Iterator[tuple[Path_, Any]]:
+    """What a study file gives a setting on its axes and in its grids, each with where it stands."""
+    design = document.get("design")
+    grids = design.get("grids") or {} if isinstance(design, dict) else {}
+    varied: list[tuple[Path_, Any]] = [(("axes",), document.get("axes") or {})]
+    varied += [(("design", "grids", grid), axes) for grid, axes in grids.items()]
+    for path, axes in varied:
+        values = axes.get(name) if isinstance(axes, dict) else None
+        for number, written in enumerate(values if isinstance(values, list) else []):
+            yield (*path, name, number), written

@@ -15,7 +15,7 @@ import os
 import re
 import tarfile
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
@@ -104,20 +104,27 @@ def sources(urls: str) -> list[Source]:
 
 
 def _missing(paths: Sequence[str]) -> list[str]:
-    """Those of the paths that are no files. A folder is listed once: 41,456 questions take a network disk minutes."""
+    """Those of the paths that are no files."""
     folders: dict[str, dict[str, str]] = defaultdict(dict)
     for path in paths:
         folder, _, name = path.rpartition("/")
         folders[folder or ("/" if path.startswith("/") else ".")][name] = path
     present: set[str] = set()
     for folder, wanted in folders.items():
-        if len(wanted) > _FEW:
-            # Whoever may not list a folder may still be let at its files.
-            with contextlib.suppress(OSError), os.scandir(folder) as entries:
-                present.update(wanted[entry.name] for entry in entries if entry.name in wanted and entry.is_file())
-                continue
-        present.update(path for path in wanted.values() if os.path.isfile(path))  # noqa: PTH113
+        present |= _present(folder, wanted)
     return [path for path in paths if path not in present]
+
+
+def _present(folder: str, wanted: Mapping[str, str]) -> set[str]:
+    """Those of the wanted paths, by their names in the folder, that are files.
+
+    A folder of many is listed once: 41,456 questions take a network disk minutes.
+    """
+    if len(wanted) > _FEW:
+        # Whoever may not list a folder may still be let at its files.
+        with contextlib.suppress(OSError), os.scandir(folder) as entries:
+            return {wanted[entry.name] for entry in entries if entry.name in wanted and entry.is_file()}
+    return {path for path in wanted.values() if os.path.isfile(path)}  # noqa: PTH113
 
 
 def check_data_size(urls: str, shards: int, data_size: int, pairs: int) -> None:
@@ -134,29 +141,40 @@ def declared_counts(shards: Sequence[Source], file: str | None) -> dict[Source, 
 
     The file is open_clip's and webdataset's: {"00000.tar": 9987, ...}. Each count is checked when its shard is read.
     """
+    if file is not None:
+        sizes = _read_sizes(Path(file))
+        if sizes is None:
+            raise DataError(f"{file}: there is no such file; correct sizes, or leave it out.")
+        # A name that several folders have says nothing in a file for all of them.
+        names = Counter(_file_name(shard) for shard in shards)
+        return _counts(sizes, [shard for shard in shards if names[_file_name(shard)] == 1])
     counts: dict[Source, int] = {}
-    names = Counter(f"{shard.stem}.tar" for shard in shards)
-    folders = {Path(shard.url).parent for shard in shards if shard.local}
-    for path in [Path(file)] if file else sorted(folder / "sizes.json" for folder in folders):
-        try:
-            written = json.loads(path.read_text(encoding="utf-8"))
-            if not isinstance(written, dict):
-                raise TypeError(f"it holds no object but {written!r:.40}")
-            sizes = {str(name): int(count) for name, count in written.items()}
-        except FileNotFoundError:
-            if file:
-                raise DataError(f"{path}: there is no such file; correct sizes, or leave it out.") from None
-            continue
-        except (ValueError, TypeError) as error:
-            raise DataError(
-                f'{path}: cannot be read ({error}); write {{"00000.tar": 9987, ...}} or delete it.'
-            ) from error
-        for shard in shards:
-            # A name that several folders have says nothing in a file for all of them.
-            meant = names[f"{shard.stem}.tar"] == 1 if file else shard.local and Path(shard.url).parent == path.parent
-            if meant and f"{shard.stem}.tar" in sizes:
-                counts[shard] = sizes[f"{shard.stem}.tar"]
+    local = [shard for shard in shards if shard.local]
+    for folder in sorted({Path(shard.url).parent for shard in local}):
+        if sizes := _read_sizes(folder / "sizes.json"):
+            counts |= _counts(sizes, [shard for shard in local if Path(shard.url).parent == folder])
     return counts
+
+
+def _file_name(shard: Source) -> str:
+    return f"{shard.stem}.tar"
+
+
+def _counts(sizes: Mapping[str, int], shards: Iterable[Source]) -> dict[Source, int]:
+    return {shard: sizes[_file_name(shard)] for shard in shards if _file_name(shard) in sizes}
+
+
+def _read_sizes(path: Path) -> dict[str, int] | None:
+    """The counts in a file, by the names of shards; None where there is no such file."""
+    try:
+        written = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(written, dict):
+            raise TypeError(f"it holds no object but {written!r:.40}")
+        return {str(name): int(count) for name, count in written.items()}
+    except FileNotFoundError:
+        return None
+    except (ValueError, TypeError) as error:
+        raise DataError(f'{path}: cannot be read ({error}); write {{"00000.tar": 9987, ...}} or delete it.') from error
 
 
 # What is in a shard

@@ -94,7 +94,7 @@ class ProgramOutput:
 
     @property
     def _samples(self) -> int:
-        return self.step * self.job.settings["batch_size"]
+        return int(self.step * self.job.settings["batch_size"])
 
     def read_results(self) -> None:
         """What the program itself evaluated since, if `arguments` ask it to: its results.jsonl, the last line of it."""
