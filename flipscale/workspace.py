@@ -10,7 +10,7 @@ import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
-RUNS = "runs"
+RUNS_FOLDER = "runs"
 """The folder of all runs, below the results root. Studies share it."""
 
 RESULTS_TABLE = "results.csv"
@@ -68,7 +68,7 @@ class Workspace:
 
     @property
     def runs(self) -> Path:
-        return self.results / RUNS
+        return self.results / RUNS_FOLDER
 
     def run(self, run_id: str) -> Path:
         return self.runs / run_id

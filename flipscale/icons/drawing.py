@@ -15,7 +15,7 @@ from flipscale import randomness
 from flipscale.icons.collections import IconSet, read_json
 from flipscale.icons.iconify import Name, draw, read_names, visible_icons
 
-SAY_SECONDS = 5.0
+PROGRESS_SECONDS = 5.0
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ def draw_all(
     say(f"drawing about {total:,} icons of {len(tasks)} sets at {size} px")
     for prefix, drawn_set in each(_draw_set, tasks):
         drawn[prefix] = drawn_set
-        if time.monotonic() - last >= SAY_SECONDS:
+        if time.monotonic() - last >= PROGRESS_SECONDS:
             last = time.monotonic()
             done = sum(sets[prefix].total for prefix in drawn)
             say(f"drew {done:,} of {total:,} icons ({len(drawn)} of {len(tasks)} sets)")

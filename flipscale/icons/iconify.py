@@ -31,7 +31,7 @@ STYLES = frozenset({
 })  # fmt: skip
 """Words that say how a thing is drawn if they end, or begin, many of a set's names. Elsewhere they may be the thing."""
 
-SIZES = frozenset({"8", "10", "12", "14", "15", "16", "18", "20", "24", "28", "32", "36", "40", "48"})  # fmt: skip
+PIXEL_SIZES = frozenset(["8", "10", "12", "14", "15", "16", "18", "20", "24", "28", "32", "36", "40", "48"])
 """Numbers that say for how many pixels an icon is drawn, if they end many of a set's names."""
 
 STYLE_SHARE, SIZE_SHARE = 0.05, 1 / 3
@@ -179,7 +179,7 @@ def read_names(names: list[str]) -> list[Name]:
 def _size(words: list[str], styles: set[str]) -> int | None:
     """The place of the last word that may be a size: only styles come after it, and something before it."""
     for place in range(len(words) - 1, 0, -1):
-        if words[place].removesuffix("px") in SIZES:
+        if words[place].removesuffix("px") in PIXEL_SIZES:
             return place
         if words[place] not in styles:
             return None

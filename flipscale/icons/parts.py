@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from flipscale.icons.drawing import DrawnIcon, DrawnSet
 
-HELD_OUT = frozenset({
+HELD_OUT_SETS = frozenset({
     "ant-design", "carbon", "clarity", "f7", "gravity-ui", "iconoir", "marketeq", "nimbus", "pixelarticons",
     "teenyicons", "twemoji", "vaadin", "zondicons",
 })  # fmt: skip
@@ -40,8 +40,8 @@ class Parts:
 def part(drawn: Mapping[str, DrawnSet]) -> Parts:
     """Sort the pictures into training and held-out ones; each is there once, and what is held out is not trained on."""
     icons = sorted((icon for drawn_set in drawn.values() for icon in drawn_set.icons), key=lambda icon: icon.order)
-    held_out = _once(icon for icon in icons if icon.prefix in HELD_OUT)
-    for_training = _once(icon for icon in icons if icon.prefix not in HELD_OUT)
+    held_out = _once(icon for icon in icons if icon.prefix in HELD_OUT_SETS)
+    for_training = _once(icon for icon in icons if icon.prefix not in HELD_OUT_SETS)
     held = {icon.digest for icon in held_out}
     training = [icon for icon in for_training if icon.digest not in held]
     classes = _classes(training, held_out)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from flipscale.icons.collections import IconSet
 from flipscale.icons.drawing import DrawnSet
-from flipscale.icons.parts import CONCEPT_IMAGES, HELD_OUT, Parts
+from flipscale.icons.parts import CONCEPT_IMAGES, HELD_OUT_SETS, Parts
 from flipscale.icons.shards import pattern
 
 
@@ -53,7 +53,7 @@ def _counts(parts: Parts, used: Mapping[str, int]) -> list[str]:
         "",
         "- A caption is the icon's name in words: the thing and its style, without the size in px it is drawn for.",
         "- The order is that of a hash of set and name: the first n training pairs are a random sample of all sets.",
-        f"- Held out, captioned or labelled, are sets not trained on: {', '.join(sorted(HELD_OUT & set(used)))}.",
+        f"- Held out, captioned or labelled, are sets not trained on: {', '.join(sorted(HELD_OUT_SETS & set(used)))}.",
         f"- The {len(parts.classes)} classes are the concepts that most training sets draw, of those with "
         f"{CONCEPT_IMAGES} held-out pictures or more. Synonyms are one class (gear and cog are settings), yet some "
         f"classes look alike (timer and stopwatch), so nobody is right about all of them.",
@@ -77,7 +77,7 @@ def _left_out(drawn: Mapping[str, DrawnSet], parts: Parts) -> list[str]:
 
 
 def _row(prefix: str, icon_set: IconSet, pictures: int) -> str:
-    part = "held out" if prefix in HELD_OUT else "training"
+    part = "held out" if prefix in HELD_OUT_SETS else "training"
     return (
         f"| {prefix} | {icon_set.name} | {_link(icon_set.author, icon_set.author_url)} "
         f"| {_link(icon_set.licence or '', icon_set.licence_url)} | {part} | {pictures:,} |"

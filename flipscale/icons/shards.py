@@ -10,13 +10,13 @@ from flipscale.icons.drawing import DrawnIcon
 
 PAIRS_PER_SHARD = 10_000
 
-Sample = tuple[str, DrawnIcon, dict[str, str]]
+ShardSample = tuple[str, DrawnIcon, dict[str, str]]
 """A key, its picture, and its texts by extension."""
 
 
 def shards(
     out: Path, part: str, icons: Sequence[DrawnIcon], texts: Callable[[DrawnIcon], dict[str, str]]
-) -> Iterator[tuple[Path, list[Sample]]]:
+) -> Iterator[tuple[Path, list[ShardSample]]]:
     """The paths and samples of a part's shards. Keys are numbers, the shard's and the sample's, as in img2dataset."""
     for shard, first in enumerate(range(0, len(icons), PAIRS_PER_SHARD)):
         here = icons[first : first + PAIRS_PER_SHARD]
@@ -39,7 +39,7 @@ def label(icon: DrawnIcon, classes: Sequence[str]) -> dict[str, str]:
     return {"cls": str(classes.index(icon.words.concept))}
 
 
-def write_shard(path: Path, samples: list[Sample]) -> None:
+def write_shard(path: Path, samples: list[ShardSample]) -> None:
     # Times and owners are zero, so that the same pictures give the same bytes.
     with tarfile.open(path, "w", format=tarfile.USTAR_FORMAT) as tar:
         for key, icon, texts in samples:

@@ -27,10 +27,10 @@ from flipscale.study.document import Path_, Place
 IMAGENET_CLASSES = 1000
 """How many classes `classes: imagenet` stands for, with open_clip's names."""
 
-_ROWS = 20
+_CAPTION_ROWS = 20
 """How many images of a table of captions are looked for."""
 
-_WORDS = {
+_NOUNS = {
     "data_sets": ("data set", "data sets"),
     "evaluation_sets": ("evaluation set", "evaluation sets"),
     "shards": ("shard", "shards"),
@@ -68,7 +68,7 @@ class Checked:
     def __str__(self) -> str:
         """'checked 1 data set, 2 shards. Not checked: ...'."""
         named = [
-            f"{number:,} {words[number > 1]}" for key, words in _WORDS.items() if (number := self.looked_at.get(key, 0))
+            f"{number:,} {words[number > 1]}" for key, words in _NOUNS.items() if (number := self.looked_at.get(key, 0))
         ]
         left = f". Not checked: {'; '.join(self.not_checked)}" if self.not_checked else ""
         return f"checked {', '.join(named) or 'nothing, as these runs read no files'}{left}."
@@ -76,14 +76,14 @@ class Checked:
 
 def check(study: Study, runs: Iterable[Run], *, on_gpu: bool) -> Checked:
     """Look at all that `runs` of the study read. `on_gpu`: whether there is a GPU for runs that ask for none."""
-    look = _Look(study)
+    look = _Inspection(study)
     for run in runs:
         look.at_run(run, on_gpu)
     problems = sorted(look.problems, key=lambda problem: (problem[0].file, problem[0].line))
     return Checked(tuple(f"{place}: {what}" for place, what in problems), look.looked_at, tuple(look.not_checked))
 
 
-class _Look:
+class _Inspection:
     def __init__(self, study: Study):
         self.study = study
         self.problems: dict[tuple[Place, str], None] = {}
@@ -214,7 +214,7 @@ class _Look:
 
     def _shards(
         self, urls: str, at: Path_, value: Any, look: Callable[[str], None], for_what: str
-    ) -> list[shards.Source]:
+    ) -> list[shards.ShardSource]:
         """The shards of a pattern, of which the first and the last that are on a disk are looked into."""
         found = shards.sources(urls)
         local = [shard.url for shard in found if shard.local]
@@ -323,7 +323,7 @@ class _Look:
         for _, name, texts in captions.rows(file, options["image"], options["caption"]):
             if isinstance(name, str) and name and any(isinstance(text, str) and text.strip() for text in texts):
                 images.setdefault(root / name)
-            if len(images) == _ROWS:
+            if len(images) == _CAPTION_ROWS:
                 break
         if not images:
             raise captions.no_rows(file, options["image"], options["caption"])

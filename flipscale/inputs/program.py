@@ -9,7 +9,7 @@ from pathlib import Path
 
 from flipscale.errors import FlipscaleError
 
-FOLDER = "{folder}"
+FOLDER_ARGUMENT = "{folder}"
 """Stands in the arguments for the run's folder, which is else the last one."""
 
 _INTERPRETER = re.compile(r"(python|pypy)[\d.]*|bash|sh|zsh|perl|Rscript|julia|ruby|node")
@@ -26,7 +26,7 @@ def search_path() -> str:
 def check_program(arguments: Sequence[str]) -> None:
     """Raise FlipscaleError unless the program is there to be executed, and the script that it is to run."""
     name = arguments[0]
-    if FOLDER in name:
+    if FOLDER_ARGUMENT in name:
         return
     if shutil.which(name, path=search_path()) is None:
         if "/" in name and Path(name).is_file():
@@ -49,7 +49,7 @@ def _script(arguments: Sequence[str]) -> str | None:
     if program.startswith("py"):
         rest = [argument for argument in rest if not _SWITCHES.fullmatch(argument)]
     # What follows any other option may be its value, and what -m and -c name is no file.
-    return rest[0] if rest and not rest[0].startswith("-") and FOLDER not in rest[0] else None
+    return rest[0] if rest and not rest[0].startswith("-") and FOLDER_ARGUMENT not in rest[0] else None
 
 
 def no_such_program(name: str) -> FlipscaleError:

@@ -5,7 +5,7 @@ from typing import Any
 from flipscale.plan import stage
 from flipscale.run import RunFolder
 
-_COUNTED = ("samples", "train_seconds", "cpu_seconds", "gpu_hours")
+_SPENT = ("samples", "train_seconds", "cpu_seconds", "gpu_hours")
 """What the result of a child says of its parent: what it cost to come to where the child began."""
 
 
@@ -29,7 +29,7 @@ def spent_before(parent: RunFolder | None) -> dict[str, Any]:
     result = parent.result() or {}
     grandparents = result.get("parent") or {}
     spent: dict[str, float | None] = {}
-    for name in _COUNTED:
+    for name in _SPENT:
         parts = [part[name] for part in (result, grandparents) if part.get(name) is not None]
         # What the parent did not measure is not known of the line either.
         spent[name] = sum(parts) if result.get(name) is not None else None

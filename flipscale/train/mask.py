@@ -37,7 +37,7 @@ from flipscale.architecture import patches_kept
 _TRAINING = 0x6D61736B
 """Keeps the masks' random numbers apart from others that come of the same seed."""
 
-_EVALUATION = 0x76696577
+_COMPLEMENTARY = 0x76696577
 
 
 class PatchMask(nn.Module):
@@ -110,7 +110,7 @@ def complementary(patches: int, mask_ratio: float, seed: int, *, first: int = 0,
     # Rounding first: 1 / (1 - 0.9) comes out above 10.
     views = math.ceil(round(1 / (1 - mask_ratio), 6))
     count = max(patches_kept(patches, mask_ratio), -(-patches // views))
-    order = uniform(_EVALUATION, seed, 0, first, images, patches).argsort(dim=1)
+    order = uniform(_COMPLEMENTARY, seed, 0, first, images, patches).argsort(dim=1)
     starts = (min(view * count, patches - count) for view in range(views))
     return [order[:, start : start + count] for start in starts]
 

@@ -8,7 +8,7 @@ from flipscale import randomness
 from flipscale.inputs.labelled import check_labels
 from flipscale.train.data.pairs import Images, Integers
 
-STREAM = randomness.key("evaluation", "subset")
+SUBSET_STREAM = randomness.key("evaluation", "subset")
 """Which images stand for a set that has more than are wanted: the same for every run."""
 
 
@@ -50,7 +50,7 @@ def subset(labels: Integers, count: int) -> Integers:
 
     The first ones would not do: files are often sorted by class.
     """
-    return np.sort(even(labels, STREAM)[:count])
+    return np.sort(even(labels, SUBSET_STREAM)[:count])
 
 
 def check(labels: Integers, classes: tuple[str, ...], where: str) -> None:

@@ -16,9 +16,9 @@ from collections import OrderedDict
 from collections.abc import Sequence
 
 import numpy as np
-import numpy.typing as npt
 
 from flipscale import randomness
+from flipscale.train.data.pairs import Integers
 
 WINDOW = 2**20
 """So many pairs are mixed with each other. At 25 kB a pair, as LAION's at 256 px, it is 26 GB of shards."""
@@ -26,8 +26,6 @@ WINDOW = 2**20
 LANES = 64
 """So many shards are gone along at a time, and so many processes read no shard in common. A power of two: batches are
 multiples of some. Batches that are not multiples of it have as many lanes as their largest common divisor."""
-
-Integers = npt.NDArray[np.int64]
 
 
 class Shuffle:

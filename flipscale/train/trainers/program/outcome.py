@@ -14,7 +14,7 @@ from flipscale.errors import FlipscaleError
 from flipscale.run import FailureKind, RunFolder
 from flipscale.scores import is_fraction
 from flipscale.train.asked import asked_of, parent_of, spent_before
-from flipscale.train.failure import Failed, Failure
+from flipscale.train.failure import Cause, Failed
 from flipscale.train.machine import version
 from flipscale.train.trainers.program.process import Attempts
 
@@ -43,9 +43,7 @@ def read_outcome(run: RunFolder, name: str) -> dict[str, Any]:
         _check_numbers(outcome)
         if diverged := _not_finite(outcome["scores"]):
             score, value = diverged
-            raise Failed(
-                Failure(FailureKind.DIVERGED, f"{name} gives {score} as {value}; lower lr or lengthen warmup.")
-            )
+            raise Failed(Cause(FailureKind.DIVERGED, f"{name} gives {score} as {value}; lower lr or lengthen warmup."))
         _check_ranges(outcome)
         _check_amounts(outcome, run)
     except (_Wrong, Failed) as error:

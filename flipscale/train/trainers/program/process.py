@@ -20,7 +20,7 @@ from typing import IO
 
 from flipscale.inputs.program import no_such_program, not_started, search_path
 from flipscale.run import HEARTBEAT_SECONDS, Doing, FailureKind, Lease, RunFolder, birth, is_alive
-from flipscale.train.failure import Failed, Failure
+from flipscale.train.failure import Cause, Failed
 from flipscale.train.stop import Stop
 
 GRACE_SECONDS = 45.0
@@ -32,7 +32,7 @@ TAIL = 4
 _IDLE_TALK = re.compile(r"I\d{4} \d\d:")
 """What torch logs at the end of a process whose logging is at INFO. It would hide why the process failed."""
 
-KINDS = (FailureKind.OOM, FailureKind.DISK, FailureKind.DATA, FailureKind.DIVERGED, FailureKind.CODE)
+DECLARABLE_KINDS = (FailureKind.OOM, FailureKind.DISK, FailureKind.DATA, FailureKind.DIVERGED, FailureKind.CODE)
 """What a program may say in error.json that it failed of."""
 
 Say = Callable[[str], None]
@@ -74,7 +74,7 @@ class Ended:
             end = f"ended with exit code {self.code}"
         hint = ", which is what the system does where memory is short" if self._was_killed else ""
         quoted = f"It said last: {' | '.join(self.tail)}" if self.tail else "It said nothing."
-        raise Failed(Failure(self._kind, f"{name} {end}{hint}. All of its output is in log.txt. {quoted}"))
+        raise Failed(Cause(self._kind, f"{name} {end}{hint}. All of its output is in log.txt. {quoted}"))
 
     @property
     def _was_killed(self) -> bool:
@@ -326,17 +326,20 @@ def usage(session: int) -> tuple[float, int]:
     return ticks / os.sysconf("SC_CLK_TCK"), memory
 
 
-def declared_failure(run: RunFolder) -> Failure | None:
+def declared_failure(run: RunFolder) -> Cause | None:
     """What the program itself wrote into error.json."""
     try:
         said = json.loads((run.path / "error.json").read_text(encoding="utf-8"))
-        return Failure(FailureKind(said["kind"]) if said["kind"] in KINDS else FailureKind.CODE, str(said["reason"]))
+        return Cause(
+            FailureKind(said["kind"]) if said["kind"] in DECLARABLE_KINDS else FailureKind.CODE, str(said["reason"])
+        )
     except FileNotFoundError:
         return None
     except (ValueError, KeyError, TypeError) as error:
         what = f"is no JSON ({error})" if isinstance(error, ValueError) else "holds no kind and reason"
-        return Failure(
+        return Cause(
             FailureKind.CODE,
             f'The program failed, and its error.json {what}; have it write {{"kind": "diverged", "reason": "..."}}, '
-            f"where the kind is {', '.join(KINDS[:-1])} or {KINDS[-1]}. All of its output is in log.txt.",
+            f"where the kind is {', '.join(DECLARABLE_KINDS[:-1])} or {DECLARABLE_KINDS[-1]}. All of its output is in "
+            f"log.txt.",
         )
