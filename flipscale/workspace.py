@@ -81,6 +81,16 @@ class Workspace:
         return sorted(self.results.glob("*/plan.json"))
 
     @property
+    def cache(self) -> Path:
+        """What is worth keeping of data sets. All runs share it."""
+        return self.results / "cache"
+
+    @classmethod
+    def of_run(cls, folder: Path) -> "Workspace":
+        """The workspace that a run's folder is in."""
+        return cls(folder.resolve().parent.parent)
+
+    @property
     def artifacts(self) -> Path:
         """What MLflow keeps of runs where its database is a file among the results."""
         return self.results / "mlartifacts"

@@ -131,5 +131,5 @@ def _print_differences(*runs: tuple[str, dict[str, Any]], as_json: bool) -> None
     elif not found:
         print("the same run")
     else:
-        rows = [(name, show_setting(one), show_setting(other)) for name, (one, other) in found.items()]
+        rows = [(name, *map(show_setting, both)) for name, both in found.items()]
         print_table(("setting", first_id, second_id), rows)

@@ -19,8 +19,8 @@ def shards(
 ) -> Iterator[tuple[Path, list[ShardSample]]]:
     """The paths and samples of a part's shards. Keys are numbers, the shard's and the sample's, as in img2dataset."""
     for shard, first in enumerate(range(0, len(icons), PAIRS_PER_SHARD)):
-        here = icons[first : first + PAIRS_PER_SHARD]
-        samples = [(f"{shard:05}{within:04}", icon, texts(icon)) for within, icon in enumerate(here)]
+        chosen = icons[first : first + PAIRS_PER_SHARD]
+        samples = [(f"{shard:05}{within:04}", icon, texts(icon)) for within, icon in enumerate(chosen)]
         yield out / f"{part}-{shard:05}.tar", samples
 
 

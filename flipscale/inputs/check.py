@@ -164,7 +164,7 @@ class _Inspection:
             elif kind == "webdataset":
                 self._once(at, data, lambda: self._pairs(declared, options, at, data), key=("training", declared))
         if kind == "webdataset" and own_shards:
-            self._once(at, data, lambda: self._own(options["urls"]), key=("own", options["urls"]))
+            self._once(at, data, lambda: self._first_shard(options["urls"]), key=("own", options["urls"]))
         if (known := self.sizes[declared]) is None:
             return
         files, pairs = known
@@ -207,7 +207,7 @@ class _Inspection:
 
         self._once((*at, "sizes"), data, are_declared, key=("sizes", declared))
 
-    def _own(self, urls: str) -> None:
+    def _first_shard(self, urls: str) -> None:
         first = shards.sources(urls)[0]
         if first.local:
             shards.check_own(first.url)
@@ -242,8 +242,8 @@ class _Inspection:
         elif kind == "webdataset" and evaluation["data"]:
             declared = repr(("scored", options))
             self._once(at, value, lambda: self._pairs(declared, options, at, value), key=("scored", declared))
-        for name, one in evaluation.get("sets", {}).items():
-            ((kind, options),) = one.items()
+        for name, declaration in evaluation.get("sets", {}).items():
+            ((kind, options),) = declaration.items()
             self._set(kind, options, ("evaluation", "sets", name, kind), evaluation, probe)
 
     def _scored_on_fashion(self, options: dict[str, Any], at: Path_, value: Any, probe: bool) -> None:

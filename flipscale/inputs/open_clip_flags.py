@@ -269,14 +269,14 @@ def check_webdataset() -> None:
 
 def wishes(arguments: Sequence[str]) -> dict[str, int]:
     """The epochs and workers that `arguments` ask for. Raises FlipscaleError for what is not theirs to say."""
-    said = io.StringIO()
+    output = io.StringIO()
     try:
-        with contextlib.redirect_stderr(said), contextlib.redirect_stdout(said):
+        with contextlib.redirect_stderr(output), contextlib.redirect_stdout(output):
             given, default = vars(parse_args(arguments)), vars(parse_args([]))
     except SystemExit:
-        what = said.getvalue().strip().rpartition("error: ")[2].splitlines() or ["they do not name a training"]
+        errors = output.getvalue().strip().rpartition("error: ")[2].splitlines() or ["they do not name a training"]
         raise FlipscaleError(
-            f"trainer.open_clip.arguments: {what[0]}; see `python -m open_clip_train.main --help`."
+            f"trainer.open_clip.arguments: {errors[0]}; see `python -m open_clip_train.main --help`."
         ) from None
     changed = {name for name in given if given[name] != default[name]}
     owned = {_destination(name): flag.setting for flag in FLAGS for name in flag.flags} | _OTHERS

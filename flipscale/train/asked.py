@@ -22,7 +22,7 @@ def parent_of(run: RunFolder) -> RunFolder | None:
     return RunFolder(run.path.parent / parents[0]) if parents else None
 
 
-def spent_before(parent: RunFolder | None) -> dict[str, Any]:
+def spent_before(parent: RunFolder | None) -> dict[str, dict[str, str | float | None]]:
     """What was spent before the run began: by its parent, and by the parent's own."""
     if parent is None:
         return {}

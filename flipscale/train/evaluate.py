@@ -103,8 +103,8 @@ def evaluate(model: CLIP, evaluations: Mapping[str, HeldOutItems], settings: Map
     classifiers: dict[bytes, Tensor] = {}
     scores: dict[str, float] = {}
     for name, held_out in evaluations.items():
-        own = _pair_scores(model, held_out, settings) | _class_scores(model, held_out, settings, classifiers)
-        scores |= {f"{name}.{score}" if name else score: value for score, value in own.items()}
+        of_set = _pair_scores(model, held_out, settings) | _class_scores(model, held_out, settings, classifiers)
+        scores |= {f"{name}.{score}" if name else score: value for score, value in of_set.items()}
     model.train(training)
     return scores
 
@@ -177,10 +177,10 @@ def retrieval(images: Tensor, texts: Tensor, image_of: Tensor) -> dict[str, floa
         of_texts.append(hits(texts[i : i + rows] @ images.T, image_of[i : i + rows], RANKS))
     for i in range(0, len(images), rows):
         show_life()
-        own = numbers[i : i + rows]
+        block = numbers[i : i + rows]
         # The product is the one above, so that without blocks both look at the same numbers to the last bit.
         similarity = (texts @ images[i : i + rows].T).T
-        of_images.append(hits(similarity, own if single else image_of == own[:, None], RANKS))
+        of_images.append(hits(similarity, block if single else image_of == block[:, None], RANKS))
     image_hits, text_hits = torch.cat(of_texts, dim=1), torch.cat(of_images, dim=1)
     scores = {}
     for row, k in enumerate(RANKS):
@@ -204,13 +204,13 @@ def hits(similarity: Tensor, right: Tensor, ks: tuple[int, ...]) -> Tensor:
     by where the right column stands. Elsewhere they agree, and took 26 and 13 times as long on a CPU (2,000 x 1,000).
     """
     if right.ndim == 1:
-        own = similarity.gather(1, right[:, None])
+        best = similarity.gather(1, right[:, None])
         others = torch.zeros_like(right)
     else:
-        own = similarity.masked_fill(~right, -torch.inf).amax(dim=1, keepdim=True)
-        others = ((similarity == own) & right).sum(dim=1) - 1
-    above = (similarity > own).sum(dim=1)
-    level = (similarity == own).sum(dim=1)
+        best = similarity.masked_fill(~right, -torch.inf).amax(dim=1, keepdim=True)
+        others = ((similarity == best) & right).sum(dim=1) - 1
+    above = (similarity > best).sum(dim=1)
+    level = (similarity == best).sum(dim=1)
     found = []
     for k in ks:
         # How likely the first right column gets one of the places left; else the second, of one fewer; and so on.

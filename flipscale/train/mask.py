@@ -120,10 +120,10 @@ def uniform(stream: int, seed: int, step: int, first: int, rows: int, columns: i
     # NumPy's generator takes the whole key; torch's CPU generator uses 32 bits of its seed, where steps would meet.
     bits = np.random.PCG64((stream, seed, step))
     # 64 bits make two numbers, so those of the rows before are passed over without being drawn.
-    before = first * columns
-    bits.advance(before // 2)
+    skipped = first * columns
+    bits.advance(skipped // 2)
     generator = np.random.Generator(bits)
-    if before % 2:
+    if skipped % 2:
         generator.random(dtype=np.float32)
     return torch.from_numpy(generator.random((rows, columns), dtype=np.float32))
 

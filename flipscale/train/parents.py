@@ -2,9 +2,8 @@
 
 import enum
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 from flipscale.run import RunFolder
 from flipscale.train.asked import asked_of, parent_of
@@ -43,8 +42,13 @@ def weights_for(run: RunFolder, still_to_come: Callable[[RunFolder], bool]) -> P
     # Looked at again: who held it above may have finished it since.
     if parent.result():
         return _finished(parent, run)
+    return _unfinished(parent)
+
+
+def _unfinished(parent: RunFolder) -> ParentWeights:
+    """A parent that nobody is doing: it may be resumed after a failure, or else somebody must submit it again."""
     if error := parent.error():
-        if _may_be_resumed(error):
+        if error.get("job") and not error.get("noted") and time.time() - error["time"] < ATTENDANT_SECONDS:
             return ParentWeights(When.LATER)
         why = f"Its parent {parent.id} failed ({error.get('kind')}): {error.get('reason')} Submit both again."
     elif (job := parent.job()) and job.get("cancelled"):
@@ -60,11 +64,6 @@ def weights_for(run: RunFolder, still_to_come: Callable[[RunFolder], bool]) -> P
 def _is_held(run: RunFolder) -> bool:
     lease = run.lease()
     return lease is not None and bool(lease["alive"])
-
-
-def _may_be_resumed(error: Mapping[str, Any]) -> bool:
-    """Whether an attendant may still answer the failure."""
-    return bool(error.get("job") and not error.get("noted") and time.time() - error["time"] < ATTENDANT_SECONDS)
 
 
 def _finished(parent: RunFolder, run: RunFolder) -> ParentWeights:

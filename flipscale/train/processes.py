@@ -344,9 +344,9 @@ class _Gather(torch.autograd.Function):
         # All processes share in the sum, so it is not made in a tensor that others may still read.
         total = gradient.clone(memory_format=torch.contiguous_format)
         if dist.get_backend() == "nccl":
-            own = total.new_empty(ctx.rows, *total.shape[1:])
-            dist.reduce_scatter_tensor(own, total)
-            return own
+            share = total.new_empty(ctx.rows, *total.shape[1:])
+            dist.reduce_scatter_tensor(share, total)
+            return share
         dist.all_reduce(total)
         return total[dist.get_rank() * ctx.rows :][: ctx.rows]
 

@@ -12,6 +12,7 @@ from flipscale.train.data import Data, Form, HeldOutItems, Integers, open_data
 from flipscale.train.evaluate import open_evaluations
 from flipscale.train.failure import say
 from flipscale.train.model import tokenize
+from flipscale.workspace import Workspace
 
 
 def open_training_data(run: RunFolder, settings: Mapping[str, Any]) -> Data:
@@ -48,6 +49,4 @@ def corrupt_images(evaluations: Mapping[str, HeldOutItems]) -> int:
 
 def _form(run: RunFolder, settings: Mapping[str, Any]) -> Form:
     length = settings["text_length"]
-    # Beside results/runs, so all runs share what was decoded once.
-    cache = run.path.resolve().parent.parent / "cache"
-    return Form(settings["image_size"], length, partial(tokenize, length=length), cache)
+    return Form(settings["image_size"], length, partial(tokenize, length=length), Workspace.of_run(run.path).cache)

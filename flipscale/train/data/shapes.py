@@ -301,14 +301,15 @@ def _render(scenes: _Scenes, image_size: int) -> Images:
 
 def _pixels(scenes: _Scenes, rows: slice, image_size: int) -> Floats32:
     """Pixel values [rows, 3, image_size**2], all within 0 .. 255 by the ranges of colours, greys and noise."""
-    here = np.arange(len(scenes.paired))[rows]
-    background = scenes.background[here, None, None]
-    pixels: Floats32 = _cover(scenes, 0, here, image_size) * (_colour(scenes, 0, here) - background)
+    numbers = np.arange(len(scenes.paired))[rows]
+    background = scenes.background[numbers, None, None]
+    pixels: Floats32 = _cover(scenes, 0, numbers, image_size) * (_colour(scenes, 0, numbers) - background)
     pixels += background
-    paired = np.flatnonzero(scenes.paired[here])
+    paired = np.flatnonzero(scenes.paired[numbers])
     over = pixels[paired]
-    pixels[paired] = over + _cover(scenes, 1, here[paired], image_size) * (_colour(scenes, 1, here[paired]) - over)
-    pixels += (_noise(image_size)[scenes.grain[here]] * scenes.noise[here, None])[:, None, :]
+    second = numbers[paired]
+    pixels[paired] = over + _cover(scenes, 1, second, image_size) * (_colour(scenes, 1, second) - over)
+    pixels += (_noise(image_size)[scenes.grain[numbers]] * scenes.noise[numbers, None])[:, None, :]
     return pixels
 
 

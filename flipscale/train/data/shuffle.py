@@ -49,8 +49,9 @@ class Shuffle:
         epochs, positions = np.divmod((step * (batch_size // lanes) + within) * lanes + lane, self.size)
         indices = np.empty(batch_size, np.int64)
         for epoch in np.unique(epochs):
-            here = epochs == epoch
-            indices[here] = self._pairs(self._places(positions[here], seed, int(epoch), lanes), seed, int(epoch))
+            of_epoch = epochs == epoch
+            places = self._places(positions[of_epoch], seed, int(epoch), lanes)
+            indices[of_epoch] = self._pairs(places, seed, int(epoch))
         return indices
 
     def following(self, shards: Integers, seed: int, step: int, batch_size: int) -> list[int]:
@@ -139,8 +140,8 @@ def order(seed: int, size: int, start: int, count: int) -> Integers:
     epochs, within = np.divmod(np.arange(start, start + count, dtype=np.int64), size)
     indices = np.empty(count, np.int64)
     for epoch in np.unique(epochs):
-        here = epochs == epoch
-        indices[here] = _of_epoch(seed, int(epoch), size)[within[here]]
+        of_epoch = epochs == epoch
+        indices[of_epoch] = _of_epoch(seed, int(epoch), size)[within[of_epoch]]
     return indices
 
 

@@ -100,18 +100,18 @@ class Stream:
 
     def _pair(self, number: int, file: IO[bytes]) -> tuple[Image.Image, str]:
         """The image and caption of a pair of the shard that `file` is, or of the next pair that can be read."""
-        here = self._shard_of(number)
+        wanted = self._shard_of(number)
         for candidate in itertools.chain(range(number, self.size), range(number)):
             if candidate in self._bad:
                 continue
             shard = self._shard_of(candidate)
             place = self._index(shard).pairs[candidate - self._ends[shard] + self._counts[shard]]
-            with contextlib.nullcontext(file) if shard == here else self._open(shard) as opened:
+            with contextlib.nullcontext(file) if shard == wanted else self._open(shard) as opened:
                 try:
                     return read(opened, place)
                 except Unreadable as error:
                     self._note(candidate, f"{self._shards[shard].url}: {name_of(opened, place)} ({error})")
-        raise DataError(f"{self._shards[here].url}: none of {self.size} pairs can be read; write the shards again.")
+        raise DataError(f"{self._shards[wanted].url}: none of {self.size} pairs can be read; write the shards again.")
 
     def _note(self, number: int, flaw: str) -> None:
         with self._lock:

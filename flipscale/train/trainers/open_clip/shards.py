@@ -28,6 +28,7 @@ from flipscale.inputs.shards import ShardSource, check_own, sources
 from flipscale.run import RunFolder
 from flipscale.train.data import Data
 from flipscale.train.sources import open_training_data
+from flipscale.workspace import Workspace
 
 _WRITTEN_FORMAT = 1
 """Goes into the hash: a change to how shards are written must not find what was written before it."""
@@ -81,7 +82,7 @@ def _absolute(pattern: str) -> Path:
 
 def _written(run: RunFolder, settings: Mapping[str, Any], data: Data) -> Shards:
     """The shards of what flipscale's own trainer would see, written unless they are there."""
-    cache = run.path.resolve().parent.parent / "cache"
+    cache = Workspace.of_run(run.path).cache
     digest = hashlib.sha256(json.dumps(_content(settings, data), sort_keys=True).encode()).hexdigest()[:16]
     folder = cache / f"open_clip-{digest}"
     cache.mkdir(parents=True, exist_ok=True)

@@ -191,7 +191,7 @@ class _Attendance:
 
     def __init__(self, program: Program, run: RunFolder, lease: Lease, attempts: Attempts, heed: Heed | None):
         self.program, self.run, self.lease, self.heed = program, run, lease, heed
-        self.attempts, self.before = attempts, Attempts(**asdict(attempts))
+        self.attempts, self.earlier = attempts, Attempts(**asdict(attempts))
         self.tail: deque[str] = deque(maxlen=TAIL)
         self.deadline: float | None = None
         """When it is killed; None unless it was asked to stop."""
@@ -226,7 +226,7 @@ class _Attendance:
         if (last := self.run.tail("metrics.jsonl", 64)) != self.last_record:
             self.last_record = last
             self.lease.live(Doing.PROGRAM)
-        _count(self.attempts, self.before, self.program)
+        _count(self.attempts, self.earlier, self.program)
         _write(self.lease, self.attempts, self.program)
 
     def _pass_on(self, stop: Stop, say: Say) -> None:
@@ -295,15 +295,15 @@ def _write(lease: Lease, attempts: Attempts, program: Program) -> None:
         file.write(json.dumps(known, indent=1).encode())
 
 
-def _count(attempts: Attempts, before: Attempts, program: Program) -> None:
+def _count(attempts: Attempts, earlier: Attempts, program: Program) -> None:
     """Bring what is known of the program up to date."""
-    attempts.seconds = before.seconds + program.seconds
+    attempts.seconds = earlier.seconds + program.seconds
     if program.usage is None:
         cpu, memory = usage(program.pid)
     else:
         cpu, memory = program.usage.ru_utime + program.usage.ru_stime, 1024 * program.usage.ru_maxrss
     # Children that it did not wait for were seen while they lived, and are not in what it used at its end.
-    attempts.cpu_seconds = max(attempts.cpu_seconds, before.cpu_seconds + cpu)
+    attempts.cpu_seconds = max(attempts.cpu_seconds, earlier.cpu_seconds + cpu)
     attempts.peak_memory_bytes = max(attempts.peak_memory_bytes or 0, memory) or None
 
 
@@ -329,10 +329,9 @@ def usage(session: int) -> tuple[float, int]:
 def declared_failure(run: RunFolder) -> Cause | None:
     """What the program itself wrote into error.json."""
     try:
-        said = json.loads((run.path / "error.json").read_text(encoding="utf-8"))
-        return Cause(
-            FailureKind(said["kind"]) if said["kind"] in DECLARABLE_KINDS else FailureKind.CODE, str(said["reason"])
-        )
+        error = json.loads((run.path / "error.json").read_text(encoding="utf-8"))
+        kind = FailureKind(error["kind"]) if error["kind"] in DECLARABLE_KINDS else FailureKind.CODE
+        return Cause(kind, str(error["reason"]))
     except FileNotFoundError:
         return None
     except (ValueError, KeyError, TypeError) as error:
