@@ -39,6 +39,7 @@ from flipscale.launch.screen import Screen
 from flipscale.launch.site import Site, read_site
 from flipscale.run import FailureKind, RunFolder, State
 from flipscale.words import count
+from flipscale.workspace import RUNS_FOLDER
 
 if TYPE_CHECKING:
     from flipscale.plan import Run
@@ -409,7 +410,7 @@ def wait(
 
 
 def _folder(results: Path, run_id: str) -> RunFolder:
-    return RunFolder(f"{results}/runs/{run_id}")
+    return RunFolder(f"{results}/{RUNS_FOLDER}/{run_id}")
 
 
 @contextlib.contextmanager

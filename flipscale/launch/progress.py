@@ -14,6 +14,7 @@ from flipscale.launch.launcher import Job
 from flipscale.launch.stall import silence
 from flipscale.run import RunFolder, State
 from flipscale.words import count, duration
+from flipscale.workspace import Workspace
 
 SAY_SECONDS = 10.0
 """Where lines cannot be rewritten, how the runs go is said this often; starts and ends are said at once."""
@@ -227,7 +228,7 @@ class Voice:
         alike = Counter(run.says for run in changed if run.state is State.CANCELLED and run.says)
         for run in changed:
             if run.state is not State.CANCELLED or alike[run.says] < 2:
-                self.say(_ended_badly(RunFolder(results / "runs" / run.id), run) or str(run))
+                self.say(_ended_badly(RunFolder(Workspace(results).run(run.id)), run) or str(run))
         for says, number in alike.items():
             if number > 1:  # They are runs of a submission that was stopped.
                 self.say(f"{count(number, 'run')}: cancelled, {says}")

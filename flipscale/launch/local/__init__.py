@@ -37,6 +37,7 @@ from flipscale.launch.launcher import STOP_SECONDS, TRAIN, Job, Request, Whereab
 from flipscale.launch.site import Site
 from flipscale.launch.tree import kill_tree
 from flipscale.run import ATTEMPT, JOB, RunFolder, birth, is_alive, write_json
+from flipscale.workspace import Workspace
 
 _started: list[subprocess.Popen[bytes]] = []
 """The workers this process started, kept until they ended: a child that nobody waits for stays a zombie."""
@@ -154,7 +155,7 @@ class LocalLauncher:
     def _held(self, run_ids: Set[str]) -> Iterator[tuple[str, Mapping[str, Any]]]:
         """Of these runs those that local workers have in hand, with the lease."""
         for run_id in sorted(run_ids):
-            lease = RunFolder(self.home.parent / "runs" / run_id).lease()
+            lease = RunFolder(Workspace(self.home.parent).run(run_id)).lease()
             if lease and lease["alive"] and str(lease.get("job")).startswith("local/"):
                 yield run_id, lease
 

@@ -38,6 +38,7 @@ from flipscale.launch.launcher import TRAIN, Job, Request, Whereabouts
 from flipscale.launch.ray.trials import Trials, bundles_of, job_id, keys_not_here, tasks_of
 from flipscale.launch.site import DEFAULTS, Site
 from flipscale.run import LEASE_GRACE_SECONDS
+from flipscale.workspace import Workspace
 
 if TYPE_CHECKING:
     from flipscale.launch.ray.cluster import Cluster
@@ -136,7 +137,7 @@ class RayLauncher:
             tasks=tuple(tasks_of(requests, self.site)),
             address=address,
             site=self.site,
-            runs=str(self.results / "runs"),
+            runs=str(Workspace(self.results).runs),
             command=self.command,
             folder=str(Path.cwd()),
         )

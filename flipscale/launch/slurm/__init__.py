@@ -33,6 +33,7 @@ from flipscale.launch.slurm import scheduler
 from flipscale.launch.slurm.arrays import Array, arrays_of, job_name_of
 from flipscale.run import FailureKind, RunFolder
 from flipscale.words import count
+from flipscale.workspace import Workspace
 
 
 class SlurmLauncher:
@@ -60,7 +61,7 @@ class SlurmLauncher:
                 numbers[array.name] = send(array, self.home, numbers.get(array.after or ""))
             except LaunchError as error:
                 for run_id in _runs_of(array):
-                    (self.results / "runs" / run_id / "job.json").unlink(missing_ok=True)
+                    (Workspace(self.results).run(run_id) / "job.json").unlink(missing_ok=True)
                 rest = (
                     f" {sent} of {count(len(requests), 'run')} are sent; submit again for the others." if sent else ""
                 )
@@ -191,7 +192,7 @@ class SlurmLauncher:
         return Array.read(path) if path.exists() else None
 
     def _run(self, run_id: str) -> RunFolder:
-        return RunFolder(self.results / "runs" / run_id)
+        return RunFolder(Workspace(self.results).run(run_id))
 
 
 def _whereabouts(entry: scheduler.Entry | None, stopped: str | None) -> Whereabouts:
