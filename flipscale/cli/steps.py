@@ -104,9 +104,8 @@ def say_warnings(planned: "Plan") -> None:
 def collect_all(args: argparse.Namespace, planned: "Plan") -> "Collected":
     from flipscale.collect import collect as collect_runs
 
-    runs = [{"study": planned.study, **run.to_dict()} for run in planned.runs]
     folder: Path = args.results / planned.study
-    found = collect_runs(runs, args.results, folder)
+    found = collect_runs(planned, args.results, folder)
     note_owner(folder, Path(args.study))
     for name, problem in found.problems.items():
         say(f"{name} is left out: {problem}")
@@ -131,7 +130,7 @@ def mirror(args: argparse.Namespace, study: "Study", found: "Collected") -> dict
     folder, plots = args.results / study.name, args.plots / study.name
     tables = [found.files[0], *(folder / name for name in ("comparison.md", "comparison.json", "fits.json"))]
     files = [Path(args.study), *tables, *sorted(plots.glob("*.png")), *sorted(plots.glob("*.html"))]
-    source = track.Source(
+    source = track.MirrorSource(
         study=study.name,
         results=found.files[0],
         question=study.question,

@@ -5,16 +5,19 @@ from typing import Any, Literal, NamedTuple
 from flipscale.plan import dataset_name, show_setting
 from flipscale.scores import FINAL_LOSS, SCORES
 
-Kind = Literal["str", "int", "float"]
+ColumnKind = Literal["str", "int", "float"]
 
-DTYPES: dict[Kind, str] = {"str": "str", "int": "Int64", "float": "float64"}
+Row = dict[str, str | int | float | None]
+"""A row of results.csv: values by column. What is missing is None."""
+
+DTYPES: dict[ColumnKind, str] = {"str": "str", "int": "Int64", "float": "float64"}
 """How a column is held by pandas. Int64 is the integer that can be missing."""
 
 
 class Column(NamedTuple):
     """One column of results.csv."""
 
-    kind: Kind
+    kind: ColumnKind
     unit: str
     meaning: str
 

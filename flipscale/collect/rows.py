@@ -2,24 +2,28 @@
 
 import json
 import math
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterator, Mapping
+from typing import Any, TypeGuard
 
-from flipscale.collect.columns import COLUMNS, SETTINGS, Kind, setting_value
+from flipscale.cell import write_cell
+from flipscale.collect.columns import COLUMNS, SETTINGS, ColumnKind, Row, setting_value
 from flipscale.errors import FlipscaleError, RunFolderError
-from flipscale.plan import differences
+from flipscale.plan import Run, differences
 from flipscale.run import SCHEMA, RunFolder
 from flipscale.scores import SCORES, is_score
 
 _KINDS = {name: column.kind for name, column in COLUMNS.items()}
 
-PlannedRun = Mapping[str, Any]
-"""What collect must know of a run of the plan: id, study, cell, settings, parents and cost."""
+_TAKEN = {
+    "samples_seen": "samples",
+    "train_seconds": "train_seconds",
+    "cpu_seconds": "cpu_seconds",
+    "gpu_hours": "gpu_hours",
+}
+"""What a run takes that is added to what its parents took: the column, and the name in result.json."""
 
 
-def row_of(
-    run: PlannedRun, folder: RunFolder, planned: Mapping[str, PlannedRun]
-) -> tuple[dict[str, Any], tuple[str, ...]]:
+def row_of(run: Run, study: str, folder: RunFolder, planned: Mapping[str, Run]) -> tuple[Row, tuple[str, ...]]:
     """The row of a finished run, and the names of its scores that have no column.
 
     The row has the columns of COLUMNS and those of evaluation sets; what is missing is None, or not there for a set.
@@ -28,93 +32,107 @@ def row_of(
     if result is None:
         raise RunFolderError(f"{folder.path / 'result.json'}: went away while it was read; collect again.")
     _check_same_run(run, folder)
-    settings, cost, scores = run["settings"], run["cost"], result.get("scores", {})
-    if not isinstance(scores, dict):
-        raise RunFolderError(f"{folder.path / 'result.json'}: 'scores' must be an object of names and numbers.")
-    found: dict[str, Any] = {
-        **{name: setting_value(name, settings.get(name)) for name in SETTINGS},
+    scores = _object(result.get("scores", {}), "scores", "names and numbers", folder)
+    parent = _object(result.get("parent") or {}, "parent", "what its parents took", folder)
+    found = _measured(result, scores) | _asked(run, study)
+    if run.parents:
+        found |= _with_parents(found, run, folder, parent, planned)
+    row = {name: _checked(found.get(name), kind, name, folder) for name, kind in _KINDS.items()}
+    of_sets = {name: value for name, value in scores.items() if is_score(name) and name not in row}
+    row |= {name: _checked(value, "float", name, folder) for name, value in of_sets.items()}
+    return row, tuple(name for name in scores if not is_score(name))
+
+
+def _object(value: object, name: str, words: str, folder: RunFolder) -> Mapping[str, object]:
+    """A part of result.json that must be an object."""
+    if not isinstance(value, dict):
+        raise RunFolderError(f"{folder.path / 'result.json'}: {name!r} must be an object of {words}.")
+    return value
+
+
+def _measured(result: Mapping[str, object], scores: Mapping[str, object]) -> dict[str, object]:
+    """What result.json says, by column."""
+    return {
         **{name: value for name, value in result.items() if name in COLUMNS and name not in SETTINGS},
         **{name: scores.get(name) for name in SCORES},
-        "id": run["id"],
-        "study": run["study"],
-        "cell": run["cell"],
-        "parent": next(iter(run["parents"]), None),
         # result.json says `samples` for what was seen; in the table that word is the schedule length asked for.
         "samples_seen": result.get("samples"),
-        "flops_per_sample": cost.get("flops_per_sample"),
-        "train_flops": cost.get("train_flops"),
-        "gpu_hours_predicted": cost.get("gpu_hours"),
-        "memory_bytes_predicted": cost.get("memory_bytes"),
     }
-    parent = result.get("parent") or {}
-    if not isinstance(parent, dict):
-        raise RunFolderError(f"{folder.path / 'result.json'}: 'parent' must be an object of what its parents took.")
-    _add_parents(found, run, folder, parent, planned)
-    row = {name: _checked(found.get(name), kind, name, folder) for name, kind in _KINDS.items()}
-    unknown = []
-    for name, value in scores.items():
-        if not is_score(name):
-            unknown.append(name)
-        elif name not in row:
-            row[name] = _checked(value, "float", name, folder)
-    return row, tuple(unknown)
 
 
-def _add_parents(
-    found: dict[str, Any],
-    run: PlannedRun,
+def _asked(run: Run, study: str) -> dict[str, object]:
+    """What the plan says, by column."""
+    return {
+        **{name: setting_value(name, run.settings.get(name)) for name in SETTINGS},
+        "id": run.id,
+        "study": study,
+        "cell": None if run.cell is None else write_cell(run.cell),
+        "parent": next(iter(run.parents), None),
+        "flops_per_sample": run.cost.flops_per_sample,
+        "train_flops": run.cost.train_flops,
+        "gpu_hours_predicted": run.cost.gpu_hours,
+        "memory_bytes_predicted": run.cost.memory_bytes,
+    }
+
+
+def _with_parents(
+    found: Mapping[str, object],
+    run: Run,
     folder: RunFolder,
-    parent: Mapping[str, Any],
-    planned: Mapping[str, PlannedRun],
-) -> None:
-    """Count what the run started from with what it took itself: a tuned model costs its training and its tuning.
+    parent: Mapping[str, object],
+    planned: Mapping[str, Run],
+) -> dict[str, object]:
+    """Columns that count what the run started from: a tuned model costs its training and its tuning.
 
     What was measured is the parent's word in the child's result, which holds its own parent's too; what was predicted
     is the plan's. What one of them lacks is missing in the sum.
     """
-    if not run["parents"]:
-        return
-    for name, theirs in (
-        ("samples_seen", "samples"),
-        ("train_seconds", "train_seconds"),
-        ("cpu_seconds", "cpu_seconds"),
-        ("gpu_hours", "gpu_hours"),
-    ):
-        found[name] = _sum(found.get(name), parent.get(theirs))
-    found["unique_pairs"] = _unique_pairs(found.get("unique_pairs"), run, folder, planned)
-    found["repeats"] = _quotient(found.get("samples_seen"), found["unique_pairs"])
-    ancestors = list(run["parents"])
-    while ancestors:
-        ancestor = planned.get(ancestors.pop())
-        cost = ancestor["cost"] if ancestor else {}
-        ancestors += ancestor["parents"] if ancestor else []
-        found["train_flops"] = _sum(found["train_flops"], cost.get("train_flops"))
-        found["gpu_hours_predicted"] = _sum(found["gpu_hours_predicted"], cost.get("gpu_hours"))
-    found["images_per_second"] = _quotient(found.get("samples_seen"), found.get("train_seconds"))
+    sums = {column: _sum(found.get(column), parent.get(name)) for column, name in _TAKEN.items()}
+    sums["train_flops"], sums["gpu_hours_predicted"] = found["train_flops"], found["gpu_hours_predicted"]
+    for ancestor in _ancestors(run, planned):
+        sums["train_flops"] = _sum(sums["train_flops"], ancestor and ancestor.cost.train_flops)
+        sums["gpu_hours_predicted"] = _sum(sums["gpu_hours_predicted"], ancestor and ancestor.cost.gpu_hours)
+    unique_pairs = _unique_pairs(found.get("unique_pairs"), run, folder, planned)
+    return {
+        **sums,
+        "unique_pairs": unique_pairs,
+        "repeats": _quotient(sums["samples_seen"], unique_pairs),
+        "images_per_second": _quotient(sums["samples_seen"], sums["train_seconds"]),
+    }
 
 
-def _unique_pairs(own: int | None, run: PlannedRun, folder: RunFolder, planned: Mapping[str, PlannedRun]) -> int | None:
+def _ancestors(run: Run, planned: Mapping[str, Run]) -> Iterator[Run | None]:
+    """What the run started from, and those from which these did; None for one that is not in the plan."""
+    waiting = list(run.parents)
+    while waiting:
+        ancestor = planned.get(waiting.pop())
+        waiting += ancestor.parents if ancestor else []
+        yield ancestor
+
+
+def _unique_pairs(own_pairs: object, run: Run, folder: RunFolder, planned: Mapping[str, Run]) -> object:
     """The different pairs that the run or its parents saw: all begin with the same pairs, so the most that one saw."""
-    seen = [] if own is None else [own]
-    while run["parents"]:
-        (parent,) = run["parents"]
+    seen: list[Any] = [] if own_pairs is None else [own_pairs]
+    parents = run.parents
+    while parents:
+        (parent,) = parents
         result = RunFolder(folder.path.parent / parent).result() or {}
         if not is_number(result.get("unique_pairs")) and result.get("samples") != 0:
             return None
         seen.append(result.get("unique_pairs") or 0)
-        run = planned.get(parent, {"parents": []})
+        parents = planned[parent].parents if parent in planned else ()
     return max(seen, default=None) or None
 
 
-def _quotient(one: Any, other: Any) -> float | None:
-    return one / other if is_number(one) and is_number(other) and other > 0 else None
+def _quotient(dividend: object, divisor: object) -> float | None:
+    return dividend / divisor if is_number(dividend) and is_number(divisor) and divisor > 0 else None
 
 
-def _sum(one: Any, other: Any) -> Any:
-    return one + other if is_number(one) and is_number(other) else None
+def _sum(first: object, second: object) -> int | float | None:
+    return first + second if is_number(first) and is_number(second) else None
 
 
-def _check_same_run(run: PlannedRun, folder: RunFolder) -> None:
+def _check_same_run(run: Run, folder: RunFolder) -> None:
     """Raise RunFolderError if the folder was made for another run: copied, renamed, or edited by hand.
 
     What is no part of an id may differ: where data lies, and settings added since then, which mean 'as before'.
@@ -125,14 +143,14 @@ def _check_same_run(run: PlannedRun, folder: RunFolder) -> None:
             f"{folder.path}: has result.json and no run.json, so what was asked for is not known. "
             f"Delete the folder and submit again."
         )
-    if asked.get("id") != run["id"]:
+    if asked.get("id") != run.id:
         raise RunFolderError(
             f"{folder.path}: its run.json is of {asked.get('id')!r}, so the folder was renamed or copied."
         )
-    if asked["settings"] == run["settings"]:
+    if asked["settings"] == run.settings:
         return
     try:
-        other = ", ".join(differences(asked["settings"], run["settings"]))
+        other = ", ".join(differences(asked["settings"], run.settings))
     except (FlipscaleError, KeyError, TypeError, ValueError, AttributeError):
         other = "set of settings, which cannot be read,"
     if other:
@@ -142,13 +160,14 @@ def _check_same_run(run: PlannedRun, folder: RunFolder) -> None:
         )
 
 
-def _checked(value: Any, kind: Kind, name: str, folder: RunFolder) -> Any:
+def _checked(value: object, kind: ColumnKind, name: str, folder: RunFolder) -> str | int | float | None:
     """The value as its column holds it. None stays None, and what is not finite is missing as well."""
-    if value is None or (kind == "float" and type(value) is float and math.isfinite(value)):
-        return value
-    if kind == "str" and isinstance(value, str) and value.isprintable():
-        return value
-    if kind != "str" and is_number(value):
+    if value is None:
+        return None
+    if kind == "str":
+        if isinstance(value, str) and value.isprintable():
+            return value
+    elif is_number(value):
         if not math.isfinite(value):
             return None
         if kind == "float":
@@ -165,8 +184,8 @@ def why_unreadable(folder: RunFolder, error: Exception) -> str:
         if _is_newer(folder):
             raise error
         return str(error)
-    said = error.strerror if isinstance(error, OSError) else str(error)
-    return f"{folder.path}: cannot be read ({said}). Mend or delete it, and submit again."
+    reason = error.strerror if isinstance(error, OSError) else str(error)
+    return f"{folder.path}: cannot be read ({reason}). Mend or delete it, and submit again."
 
 
 def _is_newer(folder: RunFolder) -> bool:
@@ -179,5 +198,5 @@ def _is_newer(folder: RunFolder) -> bool:
     return False
 
 
-def is_number(value: Any) -> bool:
+def is_number(value: object) -> TypeGuard[int | float]:
     return isinstance(value, int | float) and not isinstance(value, bool)
