@@ -17,7 +17,7 @@ from sqlalchemy import insert, inspect
 from flipscale.track.content import Content
 from flipscale.track.writing import tags_of
 
-OLDEST, NEWEST = (3, 11), (3, 17)
+OLDEST, NEWEST = (3, 11), (3, 18)
 """Versions of MLflow whose tables are known. tests/test_track_tables.py asks pip for newer ones."""
 
 RUNS_AT_ONCE, VALUES_AT_ONCE = 100, 50_000
@@ -45,18 +45,25 @@ def by_tables(client: MlflowClient, experiment_id: str) -> "ByTables | None":
 
 
 def why_not(client: MlflowClient) -> str:
-    """Why the client has to write; '' where tables are known and as they are known."""
-    numbers = [int(number) for number in re.findall(r"\d+", mlflow.__version__)[:2]]
-    if not OLDEST <= tuple(numbers) <= NEWEST:
-        return f"the tables of MLflow {mlflow.__version__} are not known"
+    """Why the client has to write; '' where the tables of this MLflow are known, and as they are known."""
+    return unknown_version() or changed_tables(client)
+
+
+def unknown_version() -> str:
+    numbers = tuple(int(number) for number in re.findall(r"\d+", mlflow.__version__)[:2])
+    return "" if OLDEST <= numbers <= NEWEST else f"the tables of MLflow {mlflow.__version__} are not known"
+
+
+def changed_tables(client: MlflowClient) -> str:
+    """What is not as it is known of the client's database, whatever the version of MLflow."""
     try:
         if not isinstance(_store(client), _private("store.tracking.sqlalchemy_store").SqlAlchemyStore):
             return "no database is at hand"
         models = _private("store.tracking.dbmodels.models")
         for name, words in _COLUMNS_KNOWN.items():
             columns = {column.name for column in inspect(getattr(models, name)).columns}
-            if columns != set(words.split()):
-                return f"{name} has other columns: {', '.join(sorted(columns ^ set(words.split())))}"
+            if different := columns ^ set(words.split()):
+                return f"{name} has other columns: {', '.join(sorted(different))}"
     except (ImportError, AttributeError) as error:
         return f"MLflow {mlflow.__version__} is built otherwise: {error}"
     return ""
