@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from flipscale import collect as collect_room
-from flipscale.collect import COLUMNS, SETTINGS, columns_as_markdown, read_curves, read_results
+from flipscale.collect import COLUMNS, SETTING_COLUMNS, columns_as_markdown, read_curves, read_results
 from flipscale.cost import Cost
 from flipscale.errors import ResultsError, RunFolderError
 from flipscale.plan import Plan, Run
@@ -130,8 +130,8 @@ def test_csv_columns_are_the_documented_table(tmp_path, two_runs):
 
 def test_settings_and_scores_are_the_contract_s():
     names = list(COLUMNS)
-    assert SETTINGS[0] == "model"
-    assert set(SETTINGS) == set(SETTINGS_OF_A) - {"evaluation"}
+    assert SETTING_COLUMNS[0] == "model"
+    assert set(SETTING_COLUMNS) == set(SETTINGS_OF_A) - {"evaluation"}
     first, last = names.index("zero_shot_top1"), names.index("held_out_loss")
     assert (
         tuple(names[first : last + 1])

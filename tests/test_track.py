@@ -14,7 +14,7 @@ from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
 from flipscale import track
-from flipscale.collect import COLUMNS, DTYPES
+from flipscale.collect import COLUMN_DTYPES, COLUMNS
 from flipscale.collect.curves import write_curves
 from flipscale.collect.points import POINT_COLUMNS, CurvePoints
 from flipscale.errors import FlipscaleError
@@ -32,7 +32,7 @@ pytestmark = [
 def table(*rows):
     return pd.DataFrame(
         {
-            name: pd.Series([row.get(name) for row in rows], dtype=DTYPES[column.kind])
+            name: pd.Series([row.get(name) for row in rows], dtype=COLUMN_DTYPES[column.kind])
             for name, column in COLUMNS.items()
         }
     )

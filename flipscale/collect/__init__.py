@@ -22,9 +22,9 @@ from typing import TYPE_CHECKING
 
 from flipscale.collect.collecting import Collected, collect
 from flipscale.collect.columns import (
+    COLUMN_DTYPES,
     COLUMNS,
-    DTYPES,
-    SETTINGS,
+    SETTING_COLUMNS,
     Column,
     ColumnKind,
     columns_as_markdown,
@@ -37,8 +37,8 @@ if TYPE_CHECKING:
 
 __all__ = [
     "COLUMNS",
-    "DTYPES",
-    "SETTINGS",
+    "COLUMN_DTYPES",
+    "SETTING_COLUMNS",
     "Collected",
     "Column",
     "ColumnKind",

@@ -19,7 +19,7 @@ from typing import NamedTuple
 import orjson
 
 from flipscale import plan, run
-from flipscale.collect.columns import Row
+from flipscale.collect.columns import ResultRow
 
 CACHE_FILE = ".collected"
 
@@ -51,7 +51,7 @@ class CachedRun:
     asked: str
     key: Key | None
     """The files it was read from; None if they were so new that a later write might not show."""
-    row: Row | None
+    row: ResultRow | None
     """Its row; None for a run that has none: one that could not be read, or that no cell of the study asks for."""
     unknown: list[str]
     """Its scores that have no column."""

@@ -7,10 +7,10 @@ from flipscale.scores import FINAL_LOSS, SCORES
 
 ColumnKind = Literal["str", "int", "float"]
 
-Row = dict[str, str | int | float | None]
+ResultRow = dict[str, str | int | float | None]
 """A row of results.csv: values by column. What is missing is None."""
 
-DTYPES: dict[ColumnKind, str] = {"str": "str", "int": "Int64", "float": "float64"}
+COLUMN_DTYPES: dict[ColumnKind, str] = {"str": "str", "int": "Int64", "float": "float64"}
 """How a column is held by pandas. Int64 is the integer that can be missing."""
 
 
@@ -91,7 +91,7 @@ COLUMNS: dict[str, Column] = {
 
 _NAMES = list(COLUMNS)
 
-SETTINGS: tuple[str, ...] = tuple(_NAMES[_NAMES.index("model") : _NAMES.index("seed") + 1])
+SETTING_COLUMNS: tuple[str, ...] = tuple(_NAMES[_NAMES.index("model") : _NAMES.index("seed") + 1])
 """The columns that were asked for; the others but id, study and cell were measured or predicted."""
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, TypeGuard
 
 from flipscale.cell import write_cell
-from flipscale.collect.columns import COLUMNS, SETTINGS, ColumnKind, Row, setting_value
+from flipscale.collect.columns import COLUMNS, SETTING_COLUMNS, ColumnKind, ResultRow, setting_value
 from flipscale.errors import FlipscaleError, RunFolderError
 from flipscale.plan import Run, differences
 from flipscale.run import SCHEMA, RunFolder
@@ -23,7 +23,7 @@ _TAKEN = {
 """What a run takes that is added to what its parents took: the column, and the name in result.json."""
 
 
-def row_of(run: Run, study: str, folder: RunFolder, planned: Mapping[str, Run]) -> tuple[Row, tuple[str, ...]]:
+def row_of(run: Run, study: str, folder: RunFolder, planned: Mapping[str, Run]) -> tuple[ResultRow, tuple[str, ...]]:
     """The row of a finished run, and the names of its scores that have no column.
 
     The row has the columns of COLUMNS and those of evaluation sets; what is missing is None, or not there for a set.
@@ -53,7 +53,7 @@ def _object(value: object, name: str, words: str, folder: RunFolder) -> Mapping[
 def _measured(result: Mapping[str, object], scores: Mapping[str, object]) -> dict[str, object]:
     """What result.json says, by column."""
     return {
-        **{name: value for name, value in result.items() if name in COLUMNS and name not in SETTINGS},
+        **{name: value for name, value in result.items() if name in COLUMNS and name not in SETTING_COLUMNS},
         **{name: scores.get(name) for name in SCORES},
         # result.json says `samples` for what was seen; in the table that word is the schedule length asked for.
         "samples_seen": result.get("samples"),
@@ -63,7 +63,7 @@ def _measured(result: Mapping[str, object], scores: Mapping[str, object]) -> dic
 def _asked(run: Run, study: str) -> dict[str, object]:
     """What the plan says, by column."""
     return {
-        **{name: setting_value(name, run.settings.get(name)) for name in SETTINGS},
+        **{name: setting_value(name, run.settings.get(name)) for name in SETTING_COLUMNS},
         "id": run.id,
         "study": study,
         "cell": None if run.cell is None else write_cell(run.cell),

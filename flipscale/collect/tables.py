@@ -10,7 +10,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from flipscale.collect.columns import COLUMNS, DTYPES, ColumnKind
+from flipscale.collect.columns import COLUMN_DTYPES, COLUMNS, ColumnKind
 from flipscale.collect.curves import CURVES_SCHEMA
 from flipscale.errors import ResultsError
 from flipscale.scores import is_score
@@ -122,4 +122,4 @@ def _parsed(text: "pd.Series[Any]", kind: ColumnKind) -> "pd.Series[Any]":
     # Python's own int and float: pandas reads integers above 2**53 and last digits of floats inexactly by default.
     convert = int if kind == "int" else float
     values = [None if pd.isna(value) else convert(value) for value in text]
-    return pd.Series(values, dtype=DTYPES[kind])
+    return pd.Series(values, dtype=COLUMN_DTYPES[kind])

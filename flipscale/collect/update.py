@@ -11,7 +11,7 @@ from typing import IO
 
 from flipscale.collect import cache
 from flipscale.collect.cache import CachedRun, CachedSummary, FinishedRun
-from flipscale.collect.columns import COLUMNS, Row
+from flipscale.collect.columns import COLUMNS, ResultRow
 from flipscale.collect.curves import Curves, open_curves, write_curves
 from flipscale.collect.points import CurvePoints, read_points
 from flipscale.collect.rows import row_of, why_unreadable
@@ -123,7 +123,7 @@ class _ChangedRuns:
         return CachedRun(look.asked, key, row, list(unknown), len(points), torn, None), points
 
 
-def _write_rows(file: IO[bytes], rows: list[Row]) -> None:
+def _write_rows(file: IO[bytes], rows: list[ResultRow]) -> None:
     """results.csv: the columns of COLUMNS, then those of evaluation sets by name; what is missing is empty."""
     of_sets = sorted({name for row in rows for name in row if name not in COLUMNS})
     names = [*COLUMNS, *of_sets]

@@ -25,7 +25,7 @@ import numpy as np
 import pandas as pd
 
 from flipscale.cell import read_cell
-from flipscale.collect import COLUMNS, SETTINGS
+from flipscale.collect import COLUMNS, SETTING_COLUMNS
 from flipscale.collect.curves import Curves
 from flipscale.collect.points import NO_POINTS, CurvePoints, NumberArray
 from flipscale.errors import RunFolderError
@@ -43,7 +43,7 @@ _AFTERWARDS = ("seed", "tuning", "inference")
 _FACTS = tuple(
     name
     for name, column in COLUMNS.items()
-    if column.kind != "str" and name not in (*SETTINGS, "started", "finished") and not is_score(name)
+    if column.kind != "str" and name not in (*SETTING_COLUMNS, "started", "finished") and not is_score(name)
 )
 
 _LONGEST_PARAM, _LONGEST_TAG, _LONGEST_NAME = 6000, 5000, 250
@@ -100,7 +100,7 @@ class Content:
 
 
 @dataclass(frozen=True)
-class _Row:
+class _TableRow:
     """A row of results.csv."""
 
     values: Mapping[str, object]
@@ -137,7 +137,7 @@ class _Row:
 
     @functools.cached_property
     def cell_key(self) -> str:
-        settings = self.texts(name for name in SETTINGS if name not in _AFTERWARDS)
+        settings = self.texts(name for name in SETTING_COLUMNS if name not in _AFTERWARDS)
         return f"cell {hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]}"
 
     @property
@@ -164,10 +164,10 @@ def contents(
     baseline: settings that tell the arms of a comparison apart; with the study's cell they name a cell here.
     runs: the folder of run folders, for facts that have no column.
     """
-    rows = [_Row({str(name): value for name, value in row.items()}) for row in results.to_dict("records")]
+    rows = [_TableRow({str(name): value for name, value in row.items()}) for row in results.to_dict("records")]
     cells = _cells(rows)
 
-    def curve(row: _Row) -> CurvePoints:
+    def curve(row: _TableRow) -> CurvePoints:
         points = curves.points(row.id) if curves is not None else NO_POINTS
         return points if all_points else _thinned(points)
 
@@ -184,9 +184,9 @@ def contents(
         yield _run(row, key, curve(row), _system_facts(runs, row.id))
 
 
-def _cells(rows: Sequence[_Row]) -> dict[str, list[_Row]]:
+def _cells(rows: Sequence[_TableRow]) -> dict[str, list[_TableRow]]:
     """The rows of each cell. One run alone makes none: it is not put under another that says the same."""
-    cells: dict[str, list[_Row]] = {}
+    cells: dict[str, list[_TableRow]] = {}
     for row in rows:
         cells.setdefault(row.cell_key, []).append(row)
     return {key: of_cell for key, of_cell in cells.items() if len(of_cell) > 1}
@@ -199,7 +199,7 @@ def milliseconds(seconds: float | None) -> int:
 # Cells
 
 
-def _cell(key: str, rows: Sequence[_Row], baseline: Sequence[str], means: "_MeanCurves") -> Content:
+def _cell(key: str, rows: Sequence[_TableRow], baseline: Sequence[str], means: "_MeanCurves") -> Content:
     """It has no parameters: MLflow's page groups by them, and would count its runs once more."""
     plain = [row for row in rows if row.is_plain] or list(rows)
     first = plain[0]
@@ -218,14 +218,14 @@ def _cell(key: str, rows: Sequence[_Row], baseline: Sequence[str], means: "_Mean
     )
 
 
-def _cell_name(row: _Row, baseline: Sequence[str]) -> str:
+def _cell_name(row: _TableRow, baseline: Sequence[str]) -> str:
     # MLflow shows the first 20 letters in its table, so the axes are told by their values alone.
     axes = [value for _, value in read_cell(row.text("cell"))]
     arm = [f"{name}={_setting_text(row.known(name))}" for name in baseline if name not in _AFTERWARDS]
     return " ".join([*axes, *arm]) or row.text("study")
 
 
-def _means_of(rows: Sequence[_Row]) -> dict[str, float]:
+def _means_of(rows: Sequence[_TableRow]) -> dict[str, float]:
     """What was measured of a cell's runs, as the mean over seeds; of scores their deviation too."""
     means = {"variation/seeds": float(len({row.known("seed") for row in rows}))}
     for name, column in rows[0].measured():
@@ -294,7 +294,7 @@ def _at_the_end(values: Mapping[str, float], finished: int, step: int) -> Metric
 # Runs
 
 
-def _run(row: _Row, cell: str | None, curve: CurvePoints, facts: Mapping[str, str]) -> Content:
+def _run(row: _TableRow, cell: str | None, curve: CurvePoints, facts: Mapping[str, str]) -> Content:
     tags = {f"flipscale.{name}": text for name, text in row.texts(("study", "cell", "device", "parent")).items()}
     values = {name: value for name, column in row.measured() if (value := row.number(column)) is not None}
     return Content(
@@ -304,13 +304,13 @@ def _run(row: _Row, cell: str | None, curve: CurvePoints, facts: Mapping[str, st
         parent=cell,
         started=row.milliseconds("started"),
         finished=row.milliseconds("finished"),
-        params={name: text[:_LONGEST_PARAM] for name, text in row.texts(SETTINGS).items()},
+        params={name: text[:_LONGEST_PARAM] for name, text in row.texts(SETTING_COLUMNS).items()},
         tags={name: text[:_LONGEST_TAG] for name, text in (tags | dict(facts)).items()},
         points=_points(values, row, curve),
     )
 
 
-def _points(values: Mapping[str, float], row: _Row, curve: CurvePoints) -> MetricPoints:
+def _points(values: Mapping[str, float], row: _TableRow, curve: CurvePoints) -> MetricPoints:
     """What was measured at the row's last sample, then its curves, step in samples.
 
     A score's curve has the score's name, and its last point is the row's.
