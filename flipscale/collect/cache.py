@@ -30,7 +30,7 @@ _TICK_NS = 50_000_000
 """Within a tick of its clock, 1 to 10 ms, a file system gives two writes one time."""
 
 _COARSE_NS = 2_000_000_000
-"""So long is the tick of one that keeps whole seconds."""
+"""The tick of a file system that keeps whole seconds."""
 
 Key = list[list[int] | None]
 """For each of a run's files its size, times and inode; None for one that is not there."""

@@ -1,4 +1,4 @@
-"""What MLflow is told of a study: a run for each cell, and under it one for every row of the table.
+"""What MLflow gets of a study: a run for each cell, and under it one for every row of the table.
 
 A cell here is what differs in nothing but its seed and in what was made of it afterwards: a tuning and another
 evaluation stand beside the run that they started from. It has the mean of each score over seeds, and their number.
@@ -219,7 +219,7 @@ def _cell(key: str, rows: Sequence[_TableRow], baseline: Sequence[str], means: "
 
 
 def _cell_name(row: _TableRow, baseline: Sequence[str]) -> str:
-    # MLflow shows the first 20 letters in its table, so the axes are told by their values alone.
+    # MLflow shows the first 20 letters in its table, so the axes are named by their values alone.
     axes = [value for _, value in read_cell(row.text("cell"))]
     arm = [f"{name}={_setting_text(row.known(name))}" for name in baseline if name not in _AFTERWARDS]
     return " ".join([*axes, *arm]) or row.text("study")

@@ -21,7 +21,7 @@ OLDEST, NEWEST = (3, 11), (3, 18)
 """Versions of MLflow whose tables are known. tests/test_track_tables.py asks pip for newer ones."""
 
 RUNS_AT_ONCE, VALUES_AT_ONCE = 100, 50_000
-"""A transaction has at most so many runs, and not many more values than this."""
+"""The most runs of one transaction, and about the most values."""
 
 _COLUMNS_KNOWN = {
     "SqlRun": (
