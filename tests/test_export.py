@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 import flipscale
-from flipscale.collect import COLUMNS, DTYPES, read_results, setting_value
+from flipscale.collect import COLUMN_DTYPES, COLUMNS, read_results, setting_value
 from flipscale.errors import ResultsError
 from flipscale.export import exported, latex_table
 from tests.parts import need
@@ -19,7 +19,9 @@ ROOT = Path(__file__).parents[1]
 
 
 def table(*rows):
-    columns = {name: pd.Series([row.get(name) for row in rows], dtype=DTYPES[c.kind]) for name, c in COLUMNS.items()}
+    columns = {
+        name: pd.Series([row.get(name) for row in rows], dtype=COLUMN_DTYPES[c.kind]) for name, c in COLUMNS.items()
+    }
     return pd.DataFrame(columns)
 
 
@@ -106,7 +108,7 @@ def test_no_score_is_said():
 def test_latex_takes_the_tables_of_the_committed_studies(tmp_path, study):
     need(shutil.which("pdflatex") is not None, "pdflatex; apt-get install texlive-latex-base texlive-latex-recommended")
     read = flipscale.read_study(ROOT / "studies" / f"{study}.yaml")
-    baseline = {name: setting_value(name, value) for name, value in read.baseline.items()}
+    baseline = {name: setting_value(value) for name, value in read.baseline.items()}
     results = read_results(ROOT / "results" / study / "results.csv")
     text = latex_table(results, baseline, study=study, question=read.question)
     page = f"\\documentclass{{article}}\\usepackage{{booktabs}}\\begin{{document}}\n{text}\\end{{document}}\n"

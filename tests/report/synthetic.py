@@ -8,7 +8,7 @@ from pathlib import Path
 import pandas as pd
 
 from flipscale.cell import write_cell
-from flipscale.collect import COLUMNS, DTYPES, setting_value
+from flipscale.collect import COLUMN_DTYPES, COLUMNS, SETTING_COLUMNS, setting_value
 from flipscale.plan import Plan, Run, plan
 from flipscale.study import Study, read_study
 
@@ -45,20 +45,20 @@ def write_results(folder: Path, study: Study, finished: Sequence[Run], scores: S
     rows = []
     for run in finished:
         settings = run.settings
-        score = 0.2 * math.log10(settings["samples"] / 1000) - 0.1 * settings["mask_ratio"] + draw.gauss(0.3, 0.02)
+        score = 0.2 * math.log10(settings.samples / 1000) - 0.1 * settings.mask_ratio + draw.gauss(0.3, 0.02)
         hours = run.cost.gpu_hours * draw.uniform(0.9, 1.6)
-        row = {name: setting_value(name, settings[name]) for name in COLUMNS if name in settings}
+        row = {name: setting_value(getattr(settings, name)) for name in SETTING_COLUMNS}
         row |= {
             "id": run.id,
             "study": study.name,
             "cell": write_cell(run.cell or ()),
             "flops_per_sample": run.cost.flops_per_sample,
-            "samples_seen": settings["samples"],
+            "samples_seen": settings.samples,
             "train_flops": run.cost.train_flops,
             "gpu_hours": hours,
             "gpu_hours_predicted": run.cost.gpu_hours,
             "device": "cpu",
-            "images_per_second": settings["samples"] / hours / 3600,
+            "images_per_second": settings.samples / hours / 3600,
             "final_loss": 3 - score,
             "attempts": 1,
             "finished": 1.8e9 + len(rows),
@@ -66,7 +66,9 @@ def write_results(folder: Path, study: Study, finished: Sequence[Run], scores: S
         of_run = {"zero_shot_top1": score, "image_retrieval_r1": score / 2, "held_out_loss": 3.2 - score}
         row |= {name: of_run[name] for name in scores}
         rows.append(row)
-    table = {name: pd.Series([row.get(name) for row in rows], dtype=DTYPES[c.kind]) for name, c in COLUMNS.items()}
+    table = {
+        name: pd.Series([row.get(name) for row in rows], dtype=COLUMN_DTYPES[c.kind]) for name, c in COLUMNS.items()
+    }
     out = folder / "results" / study.name
     out.mkdir(parents=True)
     pd.DataFrame(table).to_csv(out / "results.csv", index=False)
