@@ -16,6 +16,7 @@ from matplotlib.text import Text
 from flipscale import cost, plot
 from flipscale.architecture import architecture
 from flipscale.collect import read_curves, read_results
+from flipscale.compare import comparison_json
 from flipscale.errors import ResultsError
 from flipscale.plot import FIGURES, RC, Undrawable, draw_figure, plot_all, read_references, shown
 from flipscale.plot.style import REFERENCE
@@ -316,7 +317,7 @@ def test_references_change_no_fit_and_no_comparison(tmp_path):
     for there in (None, references(tmp_path, REFERENCES.replace("0.25", "0.999"))):
         tables = study(samples=(8000, 16000, 32000, 64000))
         s = shown(*tables, study="mask", baseline={"mask_ratio": 0}, references=there)
-        told[there is None] = s.compared().to_dict()
+        told[there is None] = comparison_json(s.compared())
         out = tmp_path / str(there is None)
         plot_all(*tables, study="mask", baseline={"mask_ratio": 0}, out=out, references=there)
     assert told[True] == told[False]

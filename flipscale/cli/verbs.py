@@ -280,7 +280,7 @@ def compare(args: argparse.Namespace) -> int:
     """Say what the masked runs of a study gain over their no-mask twins; or compare the rows of any table."""
     from flipscale.collect import is_table, read_results
     from flipscale.compare import compare as compare_results
-    from flipscale.compare import measured_scores
+    from flipscale.compare import comparison_json, comparison_markdown, comparison_text, measured_scores
     from flipscale.run import replacing, write_json
 
     if is_table(args.study):
@@ -302,13 +302,13 @@ def compare(args: argparse.Namespace) -> int:
     # The study's comparison is of its own score, which report and MLflow show; another has files of its own.
     own = study.score or next(iter(measured_scores(results)), None)
     name = "comparison" if comparison.score == own else f"comparison-{comparison.score}"
-    write_json(folder / f"{name}.json", comparison.to_dict())
+    write_json(folder / f"{name}.json", comparison_json(comparison))
     with replacing(folder / f"{name}.md") as file:
-        file.write(f"# {study.question or study.name}\n\n{comparison.markdown()}".encode())
+        file.write(f"# {study.question or study.name}\n\n{comparison_markdown(comparison)}".encode())
     if args.json:
-        print_json(comparison.to_dict())
+        print_json(comparison_json(comparison))
     else:
-        print(comparison.table())
+        print(comparison_text(comparison))
     say(f"wrote {folder / name}.json and {folder / name}.md")
     return 0
 
@@ -342,7 +342,15 @@ def export(args: argparse.Namespace) -> int:
 
 def _compare_table(args: argparse.Namespace) -> int:
     from flipscale.collect import read_table
-    from flipscale.compare import baseline_from, columns_from, compare_table, deltas
+    from flipscale.compare import (
+        baseline_from,
+        columns_from,
+        compare_table,
+        comparison_json,
+        comparison_text,
+        deltas,
+        deltas_text,
+    )
 
     needed = {"--baseline": args.baseline, "--y": args.y} | ({} if args.deltas else {"--x": args.x})
     if lacking := [option for option, value in needed.items() if not value]:
@@ -357,7 +365,7 @@ def _compare_table(args: argparse.Namespace) -> int:
         if args.json:
             print_json(of_cells.to_dict())
         else:
-            print(of_cells.table())
+            print(deltas_text(of_cells))
         return 0
     comparison = compare_table(
         table,
@@ -371,9 +379,9 @@ def _compare_table(args: argparse.Namespace) -> int:
     for note in comparison.notes:
         say(note)
     if args.json:
-        print_json(comparison.to_dict())
+        print_json(comparison_json(comparison))
     else:
-        print(comparison.table())
+        print(comparison_text(comparison))
     return 0
 
 

@@ -12,9 +12,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from flipscale.compare.estimates import (
-    LEVEL,
+    ALPHA,
     ONE_SEED,
-    Array,
     Estimate,
     draws_of_the_mean,
     either,
@@ -25,8 +24,9 @@ from flipscale.compare.estimates import (
     t_limit,
 )
 from flipscale.compare.lines import Line, log_of
-from flipscale.compare.parts import Crossover, Curve, Gain, Level, OneShift
+from flipscale.compare.parts import Crossover, Curve, Gain, Level, Miss, OneShift
 from flipscale.compare.points import Point, different_devices
+from flipscale.fit.law import Array
 from flipscale.words import short
 
 LEVELS = 9
@@ -52,22 +52,20 @@ def curve_of(points: Sequence[Point], series: str, arm: str, x: str, lower: bool
                 else "one schedule length here, and a curve takes two"
             )
     if why:
-        return Curve(
-            series, arm, x, tuple(seeds), why, None, nothing(why), None, (), None, nothing(why), (), None, None
-        )
+        return Curve(series=series, arm=arm, x=x, seeds=tuple(seeds), why=why, speedup=nothing(why), gain=nothing(why))
     base, ours = (_line([of[key][seed] for seed in seeds], shared[key], x, sign) for key in ("", arm))
     low, high = _score_range(base, ours)
     levels = _levels(base, ours, low, high, sign)
-    speedup, otherwise = _at_the_best(base, ours, arm)
+    speedup, otherwise, missed = _at_the_best(base, ours, arm)
     equal, gain, gains = _gains(base, ours, x)
     return Curve(
         series=series,
         arm=arm,
         x=x,
         seeds=tuple(seeds),
-        why=None,
         target=sign * float(base.ys.max()),
         speedup=speedup,
+        missed=missed,
         speedup_log=otherwise,
         speedup_at=levels,
         equal_at=equal,
@@ -152,18 +150,22 @@ def _positive(base: Line, ours: Line) -> bool:
     return bool(min(base.xs[0], ours.xs[0]) > 0)
 
 
-def _at_the_best(base: Line, ours: Line, arm: str) -> tuple[Estimate, float | None]:
-    """The speed-up at the baseline's best; and what it would be if curves were straight in log x between points."""
+def _at_the_best(base: Line, ours: Line, arm: str) -> tuple[Estimate, float | None, Miss | None]:
+    """The speed-up at the baseline's best, or why there is none.
+
+    Between them what it would be if curves were straight in log x between points.
+    """
     target = float(base.ys.max())
     j = ours.reaches(target)
     if not _positive(base, ours):
-        return nothing("a cost of 0 has no speed-up"), None
+        return nothing("a cost of 0 has no speed-up"), None, Miss.NO_COST
+    if j is None and ours.ys[0] > target:
+        return nothing(f"{arm} is above it already at its shortest schedule"), None, Miss.ABOVE
     if j is None:
-        above = ours.ys[0] > target
-        return nothing(f"{arm} {'is above it already at its shortest schedule' if above else 'stays below it'}"), None
+        return nothing(f"{arm} stays below it"), None, Miss.BELOW
     estimate = _ratio_at_its_best(base, ours, j, 1)
     otherwise = base.log.xs[base.best] - ours.log.costs_to(j, target).mean()
-    return estimate, math.exp(float(otherwise))
+    return estimate, math.exp(float(otherwise)), None
 
 
 def _ratio_at_its_best(one: Line, other: Line, j: int, sign: int) -> Estimate:
@@ -211,7 +213,7 @@ def _one_shift(base: Line, ours: Line, low: float, high: float, sign: int) -> On
     if n < 2:
         return OneShift(shift, None, None, sign * low, sign * high, "one seed gives no test")
     p = same_at_every_level(logs)
-    return OneShift(shift, p, p <= LEVEL, sign * low, sign * high, None)
+    return OneShift(shift, p, p <= ALPHA, sign * low, sign * high, None)
 
 
 def _logs_straight_in_log(base: Line, ours: Line, target: float) -> list[float]:

@@ -11,7 +11,7 @@ from functools import cached_property
 
 import numpy as np
 
-from flipscale.compare.estimates import Array
+from flipscale.fit.law import Array
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from typing import Any
 
 import pandas as pd
 
+from flipscale.compare import comparison_markdown
 from flipscale.report.answer import answer
 from flipscale.report.charts import chart_data, in_order, scores_of, training_time_unit
 from flipscale.report.evidence import MOST_FAILURES, Evidence, Failure, axes_of
@@ -211,7 +212,7 @@ def _means(evidence: Evidence) -> str:
 def _comparison(evidence: Evidence) -> str:
     if evidence.comparison is None:
         return f"<p>{text(evidence.why_no_comparison)}</p>"
-    return markdown(evidence.comparison.markdown(), leave_out=["In words"])
+    return markdown(comparison_markdown(evidence.comparison), leave_out=["In words"])
 
 
 # Runs and failures
