@@ -11,10 +11,11 @@ from typing import Any
 import pandas as pd
 
 from flipscale.errors import ResultsError
+from flipscale.fit.as_json import fit_json
 from flipscale.fit.best import has_budgets
 from flipscale.fit.fitted import Fit
 from flipscale.fit.fitting import Options, fit
-from flipscale.fit.fronts import isoflop
+from flipscale.fit.frontiers import isoflop
 from flipscale.fit.rows import column, group_name, in_groups
 from flipscale.fit.words import by_reason
 from flipscale.scores import lower_is_better
@@ -42,7 +43,7 @@ class StudyFits:
 
     def to_dict(self, of: Mapping[str, str]) -> dict[str, Any]:
         """All of it in JSON types; `of` says what was fitted: {"study": NAME} or {"table": PATH}."""
-        return {"schema": 1, **of, "fits": [one.to_dict() for one in self.fits], "not_fitted": dict(self.not_fitted)}
+        return {"schema": 1, **of, "fits": [fit_json(fit) for fit in self.fits], "not_fitted": dict(self.not_fitted)}
 
 
 def groups_of(results: pd.DataFrame, axes: Iterable[str]) -> list[str]:
@@ -98,10 +99,10 @@ def fit_study(
     return StudyFits(tuple(fits), none)
 
 
-_Wanted = tuple[str, str | None, list[str] | None, dict[str, Any], pd.DataFrame]
+_LawToFit = tuple[str, str | None, list[str] | None, dict[str, Any], pd.DataFrame]
 
 
-def _wanted(results: pd.DataFrame, groups: list[str], y: str, law: str | None) -> Iterator[_Wanted]:
+def _wanted(results: pd.DataFrame, groups: list[str], y: str, law: str | None) -> Iterator[_LawToFit]:
     """Each fit: its name, its law and variables (None: by what varies), its group, and the group's rows."""
     if law not in _JOINT:
         for values, part in in_groups(results, groups):

@@ -5,18 +5,17 @@ rung came to. A law that misses what is known is not believed about what is not.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 
 from flipscale.errors import ResultsError
-from flipscale.fit.fitted import Fit, HeldOut
+from flipscale.fit.fitted import Fit, Forecast, HeldOutRuns
 from flipscale.fit.fitting import Options, fit, held_out_error
 from flipscale.fit.laws import law_named
 from flipscale.fit.rows import column, in_groups
-from flipscale.fit.words import held_out_words, number, title
+from flipscale.fit.words import number
 
 OTHER_FORMS: dict[str, tuple[tuple[str, Mapping[str, float]], ...]] = {
     "odds": (("odds", {"c": 1.0}), ("odds-product", {}), ("chinchilla", {})),
@@ -35,65 +34,6 @@ OTHER_FORMS: dict[str, tuple[tuple[str, Mapping[str, float]], ...]] = {
 _ERROR = "error"  # the column of 1 - accuracy in a table of our own
 
 
-@dataclass(frozen=True)
-class Forecast:
-    """A run that was not made, as a law sees it."""
-
-    fit: Fit
-    at: Mapping[str, float]
-    """The variables of that run."""
-    value: float
-    low: float | None
-    """Lower end of the 95 % interval of one run there: of the law, and of runs about it."""
-    high: float | None
-    extrapolation: float
-    """How many times larger it is than the largest run that was fitted."""
-    held_out: HeldOut
-    forms: Mapping[str, float]
-    """What other forms say of it, fitted to the same rows."""
-    refused: str | None
-    """Why it should not be believed; None where nothing speaks against it."""
-
-    @property
-    def spread(self) -> tuple[float, float]:
-        """The lowest and the highest of all forms."""
-        values = [self.value, *self.forms.values()]
-        return min(values), max(values)
-
-    def to_dict(self) -> dict[str, Any]:
-        return {
-            "group": self.fit.to_dict()["group"],
-            "law": self.fit.law.name,
-            "y": self.fit.y,
-            "at": dict(self.at),
-            "value": self.value,
-            "interval": None if self.low is None else [self.low, self.high],
-            "extrapolation": self.extrapolation,
-            "held_out": self.held_out.to_dict(),
-            "forms": dict(self.forms),
-            "spread": list(self.spread),
-            "refused": self.refused,
-            "fit": self.fit.to_dict(),
-        }
-
-    def text(self, *, forced: bool = False) -> str:
-        """For a terminal; a forecast that is refused shows its number only if forced."""
-        lines = [title(self.fit), f"  at {', '.join(f'{name}={number(value)}' for name, value in self.at.items())}"]
-        if self.refused is None or forced:
-            interval = (
-                f", 95 % interval of one run {number(self.low)} to {number(self.high)}" if self.low is not None else ""
-            )
-            lines.append(f"  forecast: {self.fit.y} {number(self.value)}{interval}")
-            low, high = self.spread
-            others = "; ".join(f"{name} {number(value)}" for name, value in self.forms.items())
-            lines.append(f"  between forms: {number(low)} to {number(high)}" + (f" ({others})" if others else ""))
-        lines.append(f"  extrapolation: {number(self.extrapolation, 3)} times the largest run")
-        lines.append(f"  held out: {held_out_words(self.held_out)}")
-        if self.refused:
-            lines.append(f"  {'forced, although' if forced else 'refused:'} {self.refused}")
-        return "\n".join(lines)
-
-
 def forecast(
     table: pd.DataFrame,
     law: str | None = None,
@@ -101,7 +41,7 @@ def forecast(
     x: Sequence[str],
     y: str,
     at: Mapping[str, float],
-    group: Mapping[str, Any] | None = None,
+    group: Mapping[str, object] | None = None,
     options: Options | None = None,
 ) -> Forecast:
     """What a law fitted to this table says of the run `at`: column -> value, for every column of x.
@@ -141,7 +81,7 @@ def forecast_groups(
     ]
 
 
-def _refused(held_out: HeldOut) -> str | None:
+def _refused(held_out: HeldOutRuns) -> str | None:
     if held_out.error is None:
         return f"the law cannot be held to account: {held_out.why}"
     if held_out.inside is None:

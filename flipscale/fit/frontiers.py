@@ -1,7 +1,6 @@
 """Fits of what is best for its cost: the front of a table, and the best size at each budget (IsoFLOP)."""
 
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -9,7 +8,7 @@ from numpy.typing import NDArray
 
 from flipscale.errors import ResultsError
 from flipscale.fit.best import Frontier, Method, on_frontier, optima
-from flipscale.fit.doubts import notes
+from flipscale.fit.checks import notes
 from flipscale.fit.fitted import Fit
 from flipscale.fit.fitting import Options, held_out_error
 from flipscale.fit.law import Array
@@ -38,7 +37,7 @@ def isoflop(
     y: str,
     budget: str,
     method: Method = "akima",
-    group: Mapping[str, Any] | None = None,
+    group: Mapping[str, object] | None = None,
     options: Options | None = None,
 ) -> Fit:
     """The best size x at each budget, and the power law `growth` of it: x = A budget^a.

@@ -10,7 +10,7 @@ from flipscale.fit.laws import LAWS
 from flipscale.fit.rows import Rows
 from flipscale.fit.solver import Solution
 
-HELD_OUT = "held out"
+HELD_OUT_REASON = "held out"
 
 FEW = 8
 """Below as many points only a power law is fitted unless another is asked for."""
@@ -21,7 +21,7 @@ def check_enough(law: Law, rows: Rows, held: int) -> None:
     free = len(law.parameters) - held
     points = rows.points
     if points < free + 1:
-        out = {name: why for name, why in rows.left_out.items() if why != HELD_OUT}
+        out = {name: why for name, why in rows.left_out.items() if why != HELD_OUT_REASON}
         left = f"; {len(out)} left out: {_some(out)}" if out else ""
         enough = [
             name
