@@ -194,22 +194,26 @@ def _repeats_or_noise(curves: _Grouped, left: _Tangles, others: Sequence[str]) -
     Raises ResultsError if columns could tell them apart that may as well be measurements or repeats, as numbers are;
     and for scores that go up and down as those of several curves do.
     """
-    tried = [
-        (curves.split((name,)).tangles().total, i, name)
-        for i, name in enumerate(others)
-        if name != curves.schedule and curves.makes_curves(name)
-    ]
-    names_by_tangles = [(total, name) for total, _, name in sorted(tried)]
-    if left.repeated and (names := [name for total, name in names_by_tangles if total == 0]):
+    if left.repeated and (names := _splitting(curves, others, below=1)):
         raise _repeated(curves, names)
     if curves.schedule is None and left.crossed:
-        return _up_and_down(curves, left, [name for total, name in names_by_tangles if total < left.total][:6])
+        return _up_and_down(curves, left, _splitting(curves, others, below=left.total)[:6])
     if curves.rows.seeds is not None or not left.repeated:
         return []
     return [
         f"without a column 'seed', rows of one arm at one {curves.along} are replicates: the first of an arm is set "
         f"against the first of the baseline, in the order of rows"
     ]
+
+
+def _splitting(curves: _Grouped, others: Sequence[str], below: int) -> list[str]:
+    """The columns that make curves and leave fewer tangles than this, those that leave the fewest first."""
+    tried = [
+        (curves.split((name,)).tangles().total, i, name)
+        for i, name in enumerate(others)
+        if name != curves.schedule and curves.makes_curves(name)
+    ]
+    return [name for total, _, name in sorted(tried) if total < below]
 
 
 def _repeated(curves: _Grouped, names: Sequence[str]) -> ResultsError:

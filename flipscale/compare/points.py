@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -100,21 +101,20 @@ def _points(table: PreparedTable, order: "pd.Index[int]") -> Iterator[Point]:
     """The rows in this order as points, also those without a score."""
     rows = table.rows.loc[order]
     names = rows["id"].astype("str").tolist() if "id" in rows else [f"row {i + 1}" for i in range(len(rows))]
-    devices = rows["device"].tolist() if "device" in rows else [None] * len(rows)
+    devices = _values(rows.get("device"), order)
     scores = _floats(rows[table.score])
     costs = {name: _floats(rows[name]) for name in (*table.costs, *table.also)}
-    lengths = [None] * len(rows) if table.lengths is None else [_or_none(v) for v in table.lengths[order].tolist()]
-    seeds = [0] * len(rows) if table.seeds is None else table.seeds[order].tolist()
-    cells, series, arms = (column[order].tolist() for column in (table.cells, table.series, table.arms))
+    lengths, seeds = _values(table.lengths, order), _values(table.seeds, order)
+    cells, series, arms = (_values(column, order) for column in (table.cells, table.series, table.arms))
     for i, name in enumerate(names):
         yield Point(
             id=name,
-            cell="" if pd.isna(cells[i]) else cells[i],
-            series=series[i],
-            at=lengths[i],
-            arm=arms[i],
-            seed=0 if pd.isna(seeds[i]) else int(seeds[i]),
-            device="" if pd.isna(devices[i]) else str(devices[i]),
+            cell=str(cells[i] or ""),
+            series=str(series[i]),
+            at=_or_none(lengths[i]),
+            arm=str(arms[i]),
+            seed=int(_or_none(seeds[i]) or 0),
+            device=str(devices[i] or ""),
             y=scores[i],
             costs={cost: values[i] for cost, values in costs.items()},
         )
@@ -131,12 +131,20 @@ def _check_one_each(points: Iterable[Point]) -> None:
             )
 
 
+def _values(column: "pd.Series[Any] | None", order: "pd.Index[int]") -> list[str | float | None]:
+    """The values of a column in this order; what is missing is None."""
+    if column is None:
+        return [None] * len(order)
+    return [None if pd.isna(value) else value for value in column[order].tolist()]
+
+
 def _floats(column: "pd.Series[float]") -> list[float]:
-    return column.to_numpy(dtype=np.float64, na_value=np.nan).tolist()
+    values: list[float] = column.to_numpy(dtype=np.float64, na_value=np.nan).tolist()
+    return values
 
 
-def _or_none(value: float) -> float | None:
-    return None if pd.isna(value) else float(value)
+def _or_none(value: str | float | None) -> float | None:
+    return None if value is None else float(value)
 
 
 def one_each(points: RunPoints) -> bool:

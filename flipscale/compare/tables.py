@@ -131,11 +131,10 @@ def prepared(
         tuple(series),
         at,
     )
-    table["id"] = table["id"].astype("str") if "id" in table else [f"row {i + 1}" for i in range(len(table))]
+    table["id"] = _names(table)
     placed = _placed(table, arms, columns)
     found_seeds, seed_notes = _seeds(placed, seeds, costs[0])
     number = columns.at if columns.at and pd.api.types.is_numeric_dtype(table[columns.at]) else None
-    values = table[y].dropna()
     return PreparedTable(
         rows=placed.rows.drop(columns="device", errors="ignore"),
         baseline=baseline,
@@ -148,9 +147,20 @@ def prepared(
         arms=placed.arms,
         seeds=found_seeds,
         lower=lower,
-        fraction=not lower and bool(((values >= 0) & (values <= 1)).all()),
+        fraction=not lower and _are_fractions(table[y].dropna()),
         notes=(*_notes_on_y(table[y], y, lower), *columns.notes, *seed_notes),
     )
+
+
+def _names(table: pd.DataFrame) -> "pd.Series[str]":
+    """What each row is called: its id, or its number from 1."""
+    if "id" in table:
+        return table["id"].astype("str")
+    return pd.Series([f"row {i + 1}" for i in range(len(table))], index=table.index, dtype="str")
+
+
+def _are_fractions(values: "pd.Series[float]") -> bool:
+    return bool(((values >= 0) & (values <= 1)).all())
 
 
 def _checked_arms(table: pd.DataFrame, baseline: Baseline, y: str) -> "pd.Series[str]":

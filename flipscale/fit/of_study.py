@@ -82,12 +82,15 @@ def fit_study(
     """
     fits: list[Fit] = []
     none: dict[str, str] = {}
-    for name, form, x, group, part in _wanted(results, groups_of(results, axes), y, law):
+    groups = groups_of(results, axes)
+    for wanted in _laws_to_fit(results, groups, y, law):
+        x = wanted.x
         try:
-            fits.append(fit(part, form, x=x or variables_of(part, y), y=y, group=group, options=options))
+            x = x or variables_of(wanted.rows, y)
+            fits.append(fit(wanted.rows, wanted.law, x=x, y=y, group=wanted.group, options=options))
         except ResultsError as error:
-            none[name] = str(error)
-    for values, part in in_groups(results, groups_of(results, axes)) if law is None else ():
+            none[wanted.name] = str(error)
+    for values, part in in_groups(results, groups) if law is None else ():
         if has_budgets(column(part, SIZE), column(part, BUDGET)):
             error_of = f"1 - {y}" if lower_is_better(y) is False else y
             try:
@@ -99,20 +102,37 @@ def fit_study(
     return StudyFits(tuple(fits), none)
 
 
-_LawToFit = tuple[str, str | None, list[str] | None, dict[str, Any], pd.DataFrame]
+@dataclass(frozen=True)
+class _LawToFit:
+    """One fit of a study."""
+
+    name: str
+    law: str | None
+    """None: the default for its variables."""
+    x: list[str] | None
+    """None: what varies."""
+    group: Mapping[str, object]
+    rows: pd.DataFrame
 
 
-def _wanted(results: pd.DataFrame, groups: list[str], y: str, law: str | None) -> Iterator[_LawToFit]:
-    """Each fit: its name, its law and variables (None: by what varies), its group, and the group's rows."""
+def _laws_to_fit(results: pd.DataFrame, groups: list[str], y: str, law: str | None) -> Iterator[_LawToFit]:
     if law not in _JOINT:
         for values, part in in_groups(results, groups):
-            yield group_name(values), law, None, values, part
+            yield _LawToFit(group_name(values), law, None, values, part)
     if MASK in groups and law in (None, *_JOINT):
-        joint = law or ("mask" if lower_is_better(y) is False else "mask+floor")
-        for values, part in in_groups(results, [name for name in groups if name != MASK]):
-            yield f"{joint}, {group_name(values)}", joint, [SIZE, SAMPLES, MASK], values, part
+        yield from _over_mask_ratios(results, groups, y, law)
     if "data_size" in groups and law is None:
-        fixed = [*(name for name in groups if name != "data_size"), "model", "samples"]
-        for values, part in in_groups(results, fixed):
-            if part[PAIRS].nunique() > 2:
-                yield f"along {PAIRS}, {group_name(values)}", None, [PAIRS], values, part
+        yield from _along_pairs(results, groups)
+
+
+def _over_mask_ratios(results: pd.DataFrame, groups: list[str], y: str, law: str | None) -> Iterator[_LawToFit]:
+    joint = law or ("mask" if lower_is_better(y) is False else "mask+floor")
+    for values, part in in_groups(results, [name for name in groups if name != MASK]):
+        yield _LawToFit(f"{joint}, {group_name(values)}", joint, [SIZE, SAMPLES, MASK], values, part)
+
+
+def _along_pairs(results: pd.DataFrame, groups: list[str]) -> Iterator[_LawToFit]:
+    fixed = [*(name for name in groups if name != "data_size"), "model", "samples"]
+    for values, part in in_groups(results, fixed):
+        if part[PAIRS].nunique() > 2:
+            yield _LawToFit(f"along {PAIRS}, {group_name(values)}", None, [PAIRS], values, part)

@@ -33,6 +33,23 @@ SPEEDS = {**GAINS, Effect.AHEAD: "faster", Effect.BEHIND: "slower", None: "diffe
 def answer(evidence: Evidence) -> str:
     """The section's HTML: what may still change, the answer arm by arm, and compare's verdicts."""
     comparison = evidence.comparison
+    parts = _unfinished(evidence)
+    if comparison is None or not comparison.arms:
+        why = evidence.why_no_comparison if comparison is None else " ".join(comparison.notes)
+        return "\n".join([*parts, f'<div class="lead">{_scores(evidence)}<p>{text(why)}</p></div>'])
+    parts.append(f'<div class="lead">{_lead(evidence, comparison)}</div>')
+    if sentences := verdicts(comparison):
+        in_words = listed([text(sentence) for sentence in sentences])
+        # Without twins the words on the curves are all there is to say, so they are not folded away.
+        many = bool(comparison.pairs) and len(sentences) > FEW_VERDICTS
+        parts.append(details("Every series and arm in words", in_words) if many else f"<h3>In detail</h3>\n{in_words}")
+    if comparison.pairs:
+        parts.append(_meaning(evidence, comparison))
+    return "\n".join(parts)
+
+
+def _unfinished(evidence: Evidence) -> list[str]:
+    """Notes on runs that are not in the results yet."""
     unfinished = len(evidence.planned.cells) - len(evidence.results)
     parts = []
     if unfinished and not evidence.results.empty:
@@ -45,25 +62,19 @@ def answer(evidence: Evidence) -> str:
             f'<p class="note">{count(evidence.uncollected, "run")} finished since the results were collected; '
             f"<code>flipscale collect</code> adds them.</p>"
         )
-    if comparison is None or not comparison.arms:
-        why = evidence.why_no_comparison if comparison is None else " ".join(comparison.notes)
-        return "\n".join([*parts, f'<div class="lead">{_scores(evidence)}<p>{text(why)}</p></div>'])
-    parts.append(f'<div class="lead">{_lead(evidence, comparison)}</div>')
-    sentences = verdicts(comparison)
-    in_words = listed([text(sentence) for sentence in sentences])
-    # Without twins the words on the curves are all there is to say, so they are not folded away.
-    many = bool(comparison.pairs) and len(sentences) > FEW_VERDICTS
-    if sentences:
-        parts.append(details("Every series and arm in words", in_words) if many else f"<h3>In detail</h3>\n{in_words}")
-    if not comparison.pairs:
-        return "\n".join(parts)
+    return parts
+
+
+def _meaning(evidence: Evidence, comparison: Comparison) -> str:
+    """What a gain is, and when it is called better or worse."""
     baseline = text(evidence.arm_names[0]) if evidence.arm_names else "the baseline"
-    parts.append(
+    claims = comparison.gains_claimed
+    together = f" CIs are corrected for {claims} comparisons (Holm)." if claims > 1 else ""
+    return (
         f'<p class="small">A gain is the difference in {text(score_label(comparison.score))} to the run of the same '
         f"seed and settings that differs in the arm alone ({baseline}). It is better or worse where the 95 % CI over "
-        f"seeds excludes 0; with few seeds the CI is wide.{_together(comparison)}</p>"
+        f"seeds excludes 0; with few seeds the CI is wide.{together}</p>"
     )
-    return "\n".join(parts)
 
 
 def _scores(evidence: Evidence) -> str:
@@ -95,12 +106,6 @@ def _scores(evidence: Evidence) -> str:
     if len(ordered) == 1:
         return f"<p><strong>{text(name)}</strong>: {said(0)}.</p>\n"
     return f"<p><strong>{text(name)}</strong>: best {said(0)}, worst {said(-1)}, of {len(ordered)} cells.</p>\n"
-
-
-def _together(comparison: Comparison) -> str:
-    """What is done about many claims at once."""
-    claims = comparison.gains_claimed
-    return f" CIs are corrected for {claims} comparisons (Holm)." if claims > 1 else ""
 
 
 def _lead(evidence: Evidence, comparison: Comparison) -> str:

@@ -5,14 +5,14 @@ import hashlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from importlib.resources import files
-from typing import Any
 
 import pandas as pd
 
 from flipscale.compare import comparison_markdown
+from flipscale.plan import Run
 from flipscale.report.answer import answer
 from flipscale.report.charts import chart_data, in_order, scores_of, training_time_unit
-from flipscale.report.evidence import MOST_FAILURES, Evidence, Failure, axes_of
+from flipscale.report.evidence import MOST_FAILURES, Evidence, FailedRun, axes_of
 from flipscale.report.fits import fits
 from flipscale.report.markup import details, markdown, table, text
 from flipscale.run import State
@@ -25,7 +25,7 @@ FEW_VALUES = 6
 FEW_KINDS = 5
 """Failures of so many sorts are unfolded, of more only counted at first."""
 
-MOST_ROWS = 400
+MOST_MEANS = 400
 """Rows that a table of means lists at most."""
 
 
@@ -118,9 +118,8 @@ def _asked(evidence: Evidence) -> str:
     cells = evidence.planned.cells
     names = dict.fromkeys([*axes_of(evidence), *evidence.study.baseline])
     varied = []
-    columns = {str(column["label"]): column for column in _axis_values(evidence, list(names))}
-    for name, column in columns.items():
-        values = column["words"]
+    for name in names:
+        values = in_order([run.settings[name] for run in cells])
         if len(values) > 1:
             some = ", ".join(values) if len(values) <= FEW_VALUES else f"{len(values)} values"
             varied.append(f"{name} ({some})")
@@ -129,11 +128,6 @@ def _asked(evidence: Evidence) -> str:
     data = ", ".join(dict.fromkeys(str(next(iter(run.settings["data"]))) for run in cells))
     seeded = f" with {count(seeds, 'seed')} each" if len(cells) > 1 else ""
     return f"{count(len(cells), 'run')} on {data}{along}{seeded}."
-
-
-def _axis_values(evidence: Evidence, names: Sequence[str]) -> list[dict[str, Any]]:
-    cells = evidence.planned.cells
-    return [{"label": name, "words": in_order([run.settings[name] for run in cells])} for name in names]
 
 
 def _made_from(evidence: Evidence) -> str:
@@ -203,10 +197,10 @@ def _means(evidence: Evidence) -> str:
                 f"{factor * group['gpu_hours'].mean():.3g}" if group["gpu_hours"].notna().any() else "",
             ]
         )
-    more = len(listed_rows) - MOST_ROWS
+    more = len(listed_rows) - MOST_MEANS
     head = ["cell", "arm", "runs", f"{text(score)}{' %' if percent else ''}", "sd", "samples", "FLOPs", text(unit)]
     rest = f"<p>And {more} more rows, which results.csv has.</p>" if more > 0 else ""
-    return table(f"Means of {score_label(score)}", head, listed_rows[:MOST_ROWS], words=(0, 1)) + rest
+    return table(f"Means of {score_label(score)}", head, listed_rows[:MOST_MEANS], words=(0, 1)) + rest
 
 
 def _comparison(evidence: Evidence) -> str:
@@ -257,7 +251,7 @@ def _failures(evidence: Evidence) -> str:
     return "\n".join(filter(None, parts))
 
 
-def _log(number: int, failure: Failure, *, opened: bool) -> str:
+def _log(number: int, failure: FailedRun, *, opened: bool) -> str:
     story = f"<p>{text(failure.run.story)}</p>" if failure.run.story else ""
     log = text(failure.log)
     said = f'<pre tabindex="0"><code>{log}</code></pre>' if log else '<p class="small">It has written no log.</p>'
@@ -274,7 +268,7 @@ def _kinds(kinds: Mapping[str, int]) -> str:
 def _cost(evidence: Evidence) -> str:
     unit, _, spent = _hours(evidence)
     rows = []
-    groups: dict[str, list[Any]] = {}
+    groups: dict[str, list[Run]] = {}
     for run in evidence.planned.runs:
         groups.setdefault(evidence.arms.get(run.id, "(parents of others)"), []).append(run)
     for arm in sorted(groups, key=lambda arm: [*evidence.arm_names, "(parents of others)"].index(arm)):
@@ -305,7 +299,7 @@ def _cost(evidence: Evidence) -> str:
     return "\n".join(parts)
 
 
-def _cost_row(name: str, runs: Sequence[Any], evidence: Evidence) -> list[str]:
+def _cost_row(name: str, runs: Sequence[Run], evidence: Evidence) -> list[str]:
     own = evidence.own_hours
     measured = [run for run in runs if run.id in own]
     spent, foreseen = sum(own[run.id] for run in measured), sum(run.cost.gpu_hours for run in measured)
