@@ -67,7 +67,7 @@ def _along(curve: Curve) -> dict[str, Any]:
             for level in curve.speedup_at
         ],
         "gain_at_equal_x": {"x": curve.equal_at, "gain": curve.gain.mean, **_certainty(curve.gain)},
-        "gain_curve": [{"x": one.cost, "gain": one.gain.mean, **_certainty(one.gain)} for one in curve.gain_at],
+        "gain_curve": [{"x": gain.cost, "gain": gain.gain.mean, **_certainty(gain.gain)} for gain in curve.gain_at],
         "crossover": crossover
         and {
             "x": crossover.at,

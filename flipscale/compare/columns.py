@@ -89,9 +89,11 @@ def labels(table: pd.DataFrame, names: Sequence[str]) -> "pd.Series[str]":
 
 def _words(column: "pd.Series[Any]") -> list[str]:
     """Each value as a person writes it, or in full where two values would be written alike."""
-    of = {value: short(value) for value in column.dropna().unique()}
-    alike = {word for word, n in pd.Series(list(of.values()), dtype="str").value_counts().items() if n > 1}
-    return ["null" if pd.isna(value) else str(value) if of[value] in alike else of[value] for value in column.tolist()]
+    words = {value: short(value) for value in column.dropna().unique()}
+    alike = {word for word, n in pd.Series(list(words.values()), dtype="str").value_counts().items() if n > 1}
+    return [
+        "null" if pd.isna(value) else str(value) if words[value] in alike else words[value] for value in column.tolist()
+    ]
 
 
 def series_of(table: pd.DataFrame, along: str = "samples") -> "pd.Series[str]":

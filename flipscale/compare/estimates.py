@@ -134,17 +134,17 @@ def ratio_of(logs: Sequence[float]) -> Estimate:
     return Estimate(e.n, mean, e.sd, low, high, tuple(map(math.exp, logs)), e.why, e.p, ratio=True)
 
 
-def either(one: Estimate, other: Estimate) -> Estimate:
+def either(estimate: Estimate, other: Estimate) -> Estimate:
     """The first estimate, its interval and p widened to what another way of reading the same leaves possible."""
-    if one.low is None or one.high is None or other.low is None or other.high is None:
-        return one
-    low, high = min(one.low, other.low), max(one.high, other.high)
-    none = 1.0 if one.ratio else 0.0
-    assert one.mean is not None
+    if estimate.low is None or estimate.high is None or other.low is None or other.high is None:
+        return estimate
+    low, high = min(estimate.low, other.low), max(estimate.high, other.high)
+    no_effect = 1.0 if estimate.ratio else 0.0
+    assert estimate.mean is not None
     assert other.mean is not None
-    opposed = (one.mean - none) * (other.mean - none) <= 0
-    p = 1.0 if opposed else max(one.p or 0.0, other.p or 0.0)
-    return replace(one, low=low, high=high, p=p, also=other)
+    opposed = (estimate.mean - no_effect) * (other.mean - no_effect) <= 0
+    p = 1.0 if opposed else max(estimate.p or 0.0, other.p or 0.0)
+    return replace(estimate, low=low, high=high, p=p, also=other)
 
 
 def nothing(why: str) -> Estimate:

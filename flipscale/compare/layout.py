@@ -232,16 +232,16 @@ def _whose(comparison: Comparison, x: str, curves: list[Curve]) -> str:
             f" in {several} series" if several > 1 else ""
         )
     names: list[str] = []
-    for series, here in _by_series(curves).items():
-        if len(here) == len(_by_series(of_x)[series]):
+    for series, of_series in _by_series(curves).items():
+        if len(of_series) == len(_by_series(of_x)[series]):
             names.append(series or "the only series")
         else:
-            names += [name_of(series, curve.arm) for curve in here]
+            names += [name_of(series, curve.arm) for curve in of_series]
     return "; ".join(names) if len(names) <= _NAMED else f"{len(curves)} of {len(of_x)} curves"
 
 
 def _by_series(curves: list[Curve]) -> dict[str, list[Curve]]:
-    of: dict[str, list[Curve]] = {}
+    found: dict[str, list[Curve]] = {}
     for curve in curves:
-        of.setdefault(curve.series, []).append(curve)
-    return of
+        found.setdefault(curve.series, []).append(curve)
+    return found

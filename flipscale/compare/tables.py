@@ -214,7 +214,7 @@ def _placed(table: pd.DataFrame, arms: "pd.Series[str]", columns: CurveColumns) 
     order = np.argsort(places, kind="stable")
     places = places[order]
     rows = table.iloc[places].reset_index(drop=True)
-    of_rows = pd.concat([one for _, one in parts]).iloc[order].reset_index(drop=True).astype("str")
+    of_rows = pd.concat([names for _, names in parts]).iloc[order].reset_index(drop=True).astype("str")
     at = labels(rows, [columns.at]) if columns.at else None
     cells = (
         [""] * len(rows) if at is None else [", ".join(filter(None, pair)) for pair in zip(of_rows, at, strict=True)]
@@ -262,9 +262,9 @@ def _paired_in_order(placed: _Placed, seeds: "pd.Series[int]") -> tuple["pd.Seri
     seeds = seeds.copy()
     for (name, arm), rows in placed.rows[arms != ""].groupby([series[arms != ""], arms[arms != ""]], sort=False):
         theirs = sorted(set(seeds[(arms == "") & (series == name)]))
-        own = sorted(set(seeds[rows.index]))
-        if theirs and not set(own) & set(theirs):
-            new = dict(zip(own, [*theirs, *(max(*theirs, *own) + i for i in range(1, len(own)))], strict=False))
+        ours = sorted(set(seeds[rows.index]))
+        if theirs and not set(ours) & set(theirs):
+            new = dict(zip(ours, [*theirs, *(max(*theirs, *ours) + i for i in range(1, len(ours)))], strict=False))
             seeds[rows.index] = seeds[rows.index].map(new)
             notes.append(f"{arm} has no seed of its baseline's, so their seeds are set against each other in order")
     return seeds, list(dict.fromkeys(notes))

@@ -203,8 +203,8 @@ class Fit:
 
     def _ordered(self, low: Array, high: Array) -> tuple[Array, Array]:
         """Ends on the link scale as ends in the units of y: high odds of an error are a low accuracy."""
-        one, other = self.rows.response.from_link(low), self.rows.response.from_link(high)
-        return np.minimum(one, other), np.maximum(one, other)
+        ends = self.rows.response.from_link(low), self.rows.response.from_link(high)
+        return np.minimum(*ends), np.maximum(*ends)
 
     @property
     def no_interval(self) -> str:

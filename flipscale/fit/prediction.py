@@ -50,18 +50,25 @@ def forecast(
     ResultsError as `fit` does, and where `at` lacks a variable.
     """
     options = options or Options()
-    shown = fit(table, law, x=x, y=y, group=group, options=options)
-    there = {name: float(at[name]) for name in shown.x if name in at}
-    value = float(shown.predict(there)[0])
+    found = fit(table, law, x=x, y=y, group=group, options=options)
+    variables = {name: float(at[name]) for name in found.x if name in at}
+    value = float(found.predict(variables)[0])
     low = high = None
-    if shown.stretch is not None:
-        ends = shown.band(there, one_run=True)
+    if found.stretch is not None:
+        ends = found.band(variables, one_run=True)
         low, high = float(ends[0][0]), float(ends[1][0])
-    held_out = held_out_error(shown.law, shown.rows, options, interval=True)
-    point = np.array([[there[name] for name in shown.x]])
-    size = float(shown.rows.size_of(point)[0] / shown.rows.size.max())
+    held_out = held_out_error(found.law, found.rows, options, interval=True)
+    point = np.array([[variables[name] for name in found.x]])
     return Forecast(
-        shown, there, value, low, high, size, held_out, _forms(table, shown, there, options), _refused(held_out)
+        fit=found,
+        at=variables,
+        value=value,
+        low=low,
+        high=high,
+        extrapolation=float(found.rows.size_of(point)[0] / found.rows.size.max()),
+        held_out=held_out,
+        forms=_forms(table, found, variables, options),
+        refused=_refused(held_out),
     )
 
 
@@ -94,22 +101,22 @@ def _refused(held_out: HeldOutRuns) -> str | None:
     )
 
 
-def _forms(table: pd.DataFrame, shown: Fit, at: Mapping[str, float], options: Options) -> dict[str, float]:
+def _forms(table: pd.DataFrame, fitted: Fit, at: Mapping[str, float], options: Options) -> dict[str, float]:
     """The forecasts of other forms, by their names; one that cannot be fitted is not among them."""
     found: dict[str, float] = {}
-    for name, fixed in OTHER_FORMS.get(shown.law.name, ()):
-        if set(fixed) & set(shown.fixed):
+    for name, fixed in OTHER_FORMS.get(fitted.law.name, ()):
+        if set(fixed) & set(fitted.fixed):
             continue
         # A law of losses is fitted to the error of an accuracy.
-        flip = shown.rows.response.accuracy and shown.law.link == "logit" and law_named(name).link == "log"
-        whole = 100 if shown.rows.response.percent else 1
-        other_table = table.assign(**{_ERROR: whole - column(table, shown.y)}) if flip else table
+        flip = fitted.rows.response.accuracy and fitted.law.link == "logit" and law_named(name).link == "log"
+        whole = 100 if fitted.rows.response.percent else 1
+        other_table = table.assign(**{_ERROR: whole - column(table, fitted.y)}) if flip else table
         try:
             other = fit(
                 other_table,
                 name,
-                x=shown.x,
-                y=_ERROR if flip else shown.y,
+                x=fitted.x,
+                y=_ERROR if flip else fitted.y,
                 options=replace(options, draws=0, fixed=fixed, tied=None, accuracy=None if flip else options.accuracy),
             )
         except ResultsError:

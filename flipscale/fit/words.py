@@ -92,11 +92,11 @@ def checklist(fit: Fit) -> list[str]:
 
 def by_reason(none: Mapping[str, str]) -> list[str]:
     """What could not be had, a line a reason: 'data_size=250 and 8 others: all runs have ...'."""
-    of: dict[str, list[str]] = {}
-    for name, why in none.items():
-        of.setdefault(why, []).append(name)
+    names_of = _names_by_reason(none)
     more = {1: "", 2: " and another"}
-    return [f"{names[0]}{more.get(len(names), f' and {len(names) - 1} others')}: {why}" for why, names in of.items()]
+    return [
+        f"{names[0]}{more.get(len(names), f' and {len(names) - 1} others')}: {why}" for why, names in names_of.items()
+    ]
 
 
 def held_out_words(held: HeldOutRuns) -> str:
@@ -137,11 +137,18 @@ def _rows(fit: Fit) -> str:
 
 
 def _reasons(left_out: Mapping[str, str]) -> str:
-    of: dict[str, list[str]] = {}
-    for name, why in left_out.items():
-        of.setdefault(why, []).append(name)
-    said = [f"{names[0]}: {why}" if len(names) == 1 else f"{len(names)}: {why}" for why, names in of.items()]
+    said = [
+        f"{names[0]}: {why}" if len(names) == 1 else f"{len(names)}: {why}"
+        for why, names in _names_by_reason(left_out).items()
+    ]
     return "; ".join(said[:_REASONS]) + (f"; and {len(said) - _REASONS} other reasons" if len(said) > _REASONS else "")
+
+
+def _names_by_reason(reasons: Mapping[str, str]) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for name, why in reasons.items():
+        found.setdefault(why, []).append(name)
+    return found
 
 
 def _intervals(fit: Fit) -> str:

@@ -100,8 +100,8 @@ def _scores(evidence: Evidence) -> str:
         value = score_value(mean, is_fraction(score))
         several = evidence.results["arm"].nunique() > 1
         where = ", ".join(filter(None, (cell, arm if several else "")))
-        of = f"mean of {n:.0f} runs" if n > 1 else "one run"
-        return f"{value} ({text(f'{where}; {of}' if where else of)})"
+        runs = f"mean of {n:.0f} runs" if n > 1 else "one run"
+        return f"{value} ({text(f'{where}; {runs}' if where else runs)})"
 
     if len(ordered) == 1:
         return f"<p><strong>{text(name)}</strong>: {said(0)}.</p>\n"

@@ -44,7 +44,7 @@ def page(evidence: Evidence) -> str:
     }
     style, script, plotly = (_file(name) for name in ("page.css", "page.js", "plotly-basic.min.js"))
     # The browser runs these two scripts and no other, and loads nothing from anywhere.
-    hashes = " ".join(f"'sha256-{_sha256(one)}'" for one in (plotly, script))
+    hashes = " ".join(f"'sha256-{_sha256(code)}'" for code in (plotly, script))
     policy = f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src {hashes}"
     question = evidence.study.question or evidence.study.name
     contents = "\n".join(f'<li><a href="#{name}">{title}</a></li>' for name, (title, _) in sections.items())
@@ -300,9 +300,9 @@ def _cost(evidence: Evidence) -> str:
 
 
 def _cost_row(name: str, runs: Sequence[Run], evidence: Evidence) -> list[str]:
-    own = evidence.own_hours
-    measured = [run for run in runs if run.id in own]
-    spent, foreseen = sum(own[run.id] for run in measured), sum(run.cost.gpu_hours for run in measured)
+    hours = evidence.own_hours
+    measured = [run for run in runs if run.id in hours]
+    spent, foreseen = sum(hours[run.id] for run in measured), sum(run.cost.gpu_hours for run in measured)
     return [
         text(name),
         str(len(runs)),
