@@ -1,14 +1,13 @@
 """Score against training time with the speed-up at equal score, as FLIP's Fig 1 and 3."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import pandas as pd
 from matplotlib.axes import Axes
 
-from flipscale.compare import Claim, Effect, SpeedupClaim, first_reach, leading, series_of
+from flipscale.compare import Baseline, Claim, Effect, SpeedupClaim, first_reach, leading, series_of
 from flipscale.plot.lines import add_references, arm_lines, in_time_units
 from flipscale.plot.page import MEANS, Drawing, Line, Note, Panel, alone
 from flipscale.plot.shown import NO_MASK, Shown, Undrawable, cell_words, few_arms, one_value, shown
@@ -21,14 +20,14 @@ def speedup(
     results: pd.DataFrame,
     ax: Axes,
     *,
-    baseline: Mapping[str, Any] = NO_MASK,
+    baseline: Baseline = NO_MASK,
     score: str | None = None,
     references: pd.DataFrame | None = None,
     panel: str | None = None,
 ) -> pd.DataFrame:
     """Draw the score against training time onto an Axes, with arrows for the speed-ups that compare claims.
 
-    Of several arms it is the claim that says most.
+    In each panel that is the claim that says most (`compare.leading`).
 
     `results` is results.csv's table, or rows of it. `panel` names one series where these rows are of several. Returns
     the runs drawn; raises Undrawable with the reason where there is nothing to draw.
