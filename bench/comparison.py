@@ -26,10 +26,11 @@ from matplotlib.figure import Figure
 
 from bench.report import RESULTS, leave, machine, table
 from flipscale.compare.curves import curve_of
-from flipscale.compare.estimates import Array, mean_of, ratio_of
+from flipscale.compare.estimates import mean_of, ratio_of
 from flipscale.compare.lines import first_reach
 from flipscale.compare.parts import Curve
 from flipscale.compare.points import Point
+from flipscale.fit.law import Array
 
 SCHEDULES = (8.0, 16.0, 32.0, 64.0)
 SHIFT = 2.5

@@ -13,6 +13,7 @@ from flipscale.plan import Plan, Run
 from flipscale.run import Asked, FailureKind, Job, Lease, RunFolder
 from flipscale.scores import SCORES
 from flipscale.settings import Resources, plain
+from flipscale.study.settings import read_settings
 
 SETTINGS_OF_A = {
     "model": "ViT-w48d3-4",
@@ -335,8 +336,11 @@ def test_an_edited_folder_is_foreign(tmp_path, two_runs):
 
 
 def test_a_setting_added_since_then_does_not_make_a_folder_foreign(tmp_path, two_runs):
-    runs = [replace(two_runs[0], settings={**two_runs[0].settings, "new_setting": 1})]
-    assert collect(runs, tmp_path, tmp_path / "mask").states["finished"] == 1
+    path = tmp_path / "runs" / "b-1" / "run.json"
+    asked = json.loads(path.read_text())
+    del asked["settings"]["crop"]
+    path.write_text(json.dumps(asked))
+    assert collect(two_runs, tmp_path, tmp_path / "mask").states["finished"] == 2
 
 
 def test_a_fact_of_the_wrong_kind_is_named(tmp_path):

@@ -16,6 +16,7 @@ from matplotlib.text import Text
 from flipscale import cost, plot
 from flipscale.architecture import architecture
 from flipscale.collect import read_curves, read_results
+from flipscale.compare import comparison_json
 from flipscale.errors import ResultsError
 from flipscale.plot import FIGURES, RC, Undrawable, draw_figure, figure_data, plot_all, read_references
 from flipscale.plot.style import REFERENCE
@@ -316,7 +317,7 @@ def test_references_change_no_fit_and_no_comparison(tmp_path):
     for published in (None, references(tmp_path, REFERENCES.replace("0.25", "0.999"))):
         tables = study(samples=(8000, 16000, 32000, 64000))
         data = figure_data(*tables, study="mask", references=published)
-        compared[published is None] = data.compared().to_dict()
+        compared[published is None] = comparison_json(data.compared())
         plot_all(data, tmp_path / str(published is None))
     assert compared[True] == compared[False]
     for name in ("gains", "gains_along_axes", "mask_ratios", "learning_curves", "predicted_cost", "speedup"):

@@ -46,6 +46,7 @@ def compare(args: argparse.Namespace) -> int:
 
 
 def _compare_study(args: argparse.Namespace) -> int:
+    from flipscale.compare import comparison_json, comparison_text
     from flipscale.workflow.compared import compare_study
 
     of_tables = (args.baseline, args.x, args.y, args.series, args.at, args.deltas)
@@ -56,16 +57,16 @@ def _compare_study(args: argparse.Namespace) -> int:
         )
     compared = compare_study(open_study_of(args), args.score)
     if args.json:
-        print_json(compared.comparison.to_dict())
+        print_json(comparison_json(compared.comparison))
     else:
-        print(compared.comparison.table())
+        print(comparison_text(compared.comparison))
     say(f"wrote {compared.json} and {compared.markdown}")
     return 0
 
 
 def _compare_table(args: argparse.Namespace) -> int:
     from flipscale.collect import read_table
-    from flipscale.compare import baseline_from, columns_from, compare_table
+    from flipscale.compare import baseline_from, columns_from, compare_table, comparison_json, comparison_text
 
     table = read_table(Path(args.study))
     comparison = compare_table(
@@ -80,20 +81,20 @@ def _compare_table(args: argparse.Namespace) -> int:
     for note in comparison.notes:
         say(note)
     if args.json:
-        print_json(comparison.to_dict())
+        print_json(comparison_json(comparison))
     else:
-        print(comparison.table())
+        print(comparison_text(comparison))
     return 0
 
 
 def _deltas(args: argparse.Namespace) -> int:
     from flipscale.collect import read_table
-    from flipscale.compare import baseline_from, deltas
+    from flipscale.compare import baseline_from, deltas, deltas_text
 
     table = read_table(Path(args.study))
     found = deltas(table, baseline=baseline_from(table, args.baseline), y=args.y, lower_is_better=args.lower_is_better)
     if args.json:
         print_json(found.to_dict())
     else:
-        print(found.table())
+        print(deltas_text(found))
     return 0

@@ -78,9 +78,9 @@ def fit(args: argparse.Namespace) -> int:
     if args.json:
         print_json(found.to_dict(source))
     else:
-        from flipscale.fit.words import text
+        from flipscale.fit import fit_text
 
-        print("\n\n".join(map(text, found.fits)))
+        print("\n\n".join(map(fit_text, found.fits)))
     _say_none("not fitted", found.not_fitted)
     if out:
         write_fits(out, found, source)
@@ -121,16 +121,17 @@ def forecast_arguments(parser: argparse.ArgumentParser) -> None:
 def forecast(args: argparse.Namespace) -> int:
     """Say what a law expects of a run larger than all there are, if it would have foreseen the largest."""
     from flipscale.collect import is_table
+    from flipscale.fit import forecast_json, forecast_text
 
     at = _pairs(args.at, "--at")
     if not at:
         raise FlipscaleError("a forecast needs to know of what: --at model=ViT-H-14,samples=12.8B")
     found = _of_table(args, at) if is_table(args.source) else _of_study(args, at)
     if args.json:
-        print_json({"schema": 1, "forecasts": [expected.to_dict() for expected in found], "forced": args.force})
+        print_json({"schema": 1, "forecasts": [forecast_json(one) for one in found], "forced": args.force})
     else:
-        print("\n\n".join(expected.text(forced=args.force) for expected in found))
-    refused = [expected for expected in found if expected.refused]
+        print("\n\n".join(forecast_text(one, forced=args.force) for one in found))
+    refused = [one for one in found if one.refused]
     if refused and not args.force:
         say(f"{len(refused)} of {len(found)} refused; --force shows the number all the same")
         return 1

@@ -16,6 +16,7 @@ def run_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Do all of it, in order: plan, submit, wait, collect, fit, plot, compare, report."""
+    from flipscale.compare import comparison_text
     from flipscale.workflow.whole import run_study
 
     done = run_study(
@@ -27,7 +28,7 @@ def run(args: argparse.Namespace) -> int:
     )
     files = done.files
     if done.comparison:
-        print(done.comparison.table())
+        print(comparison_text(done.comparison))
     runs = len(done.opened.plan.cells)
     print(f"\ntable        {files.results}   ({done.rows} of {runs} runs)")
     print(f"figures      {f'{files.figures}/' if done.figures is not None else 'none can be drawn of these runs'}")

@@ -11,6 +11,14 @@ from flipscale.errors import ResultsError, did_you_mean
 from flipscale.scores import PREFERRED, is_score
 from flipscale.words import short
 
+Baseline = Mapping[str, object]
+"""Values of columns that mark a row: those of the baseline, or of an arm."""
+
+
+def settings_words(settings: Baseline) -> str:
+    """'mask_ratio=0, tuning=null'."""
+    return ", ".join(f"{name}={short(value)}" for name, value in settings.items())
+
 
 def pick_score(results: pd.DataFrame, score: str | None) -> str:
     """`score` if it is there, else the first of scores.PREFERRED that any run has. Raises ResultsError if none is."""
@@ -34,7 +42,7 @@ def pick_score(results: pd.DataFrame, score: str | None) -> str:
     return measured[0]
 
 
-def varying_axes(results: pd.DataFrame, baseline: Mapping[str, Any]) -> list[str]:
+def varying_axes(results: pd.DataFrame, baseline: Baseline) -> list[str]:
     """The settings that make a cell: they vary, and the baseline's and the earlier of them do not settle them.
 
     A batch size coupled to the mask ratio is settled by it, and a warm-up by the schedule: neither makes a cell.
@@ -49,7 +57,7 @@ def varying_axes(results: pd.DataFrame, baseline: Mapping[str, Any]) -> list[str
     return axes
 
 
-def is_baseline(results: pd.DataFrame, baseline: Mapping[str, Any]) -> "pd.Series[bool]":
+def is_baseline(results: pd.DataFrame, baseline: Baseline) -> "pd.Series[bool]":
     """Which rows have the baseline's settings."""
     mask = pd.Series(True, index=results.index)
     for name, value in baseline.items():
@@ -57,7 +65,7 @@ def is_baseline(results: pd.DataFrame, baseline: Mapping[str, Any]) -> "pd.Serie
     return mask
 
 
-def arms_of(results: pd.DataFrame, baseline: Mapping[str, Any]) -> "pd.Series[str]":
+def arms_of(results: pd.DataFrame, baseline: Baseline) -> "pd.Series[str]":
     """The arm of each row: in what it differs from the baseline, as 'mask_ratio=0.5'; '' for the baseline itself."""
     parts = pd.DataFrame(
         {
@@ -81,9 +89,11 @@ def labels(table: pd.DataFrame, names: Sequence[str]) -> "pd.Series[str]":
 
 def _words(column: "pd.Series[Any]") -> list[str]:
     """Each value as a person writes it, or in full where two values would be written alike."""
-    of = {value: short(value) for value in column.dropna().unique()}
-    alike = {word for word, n in pd.Series(list(of.values()), dtype="str").value_counts().items() if n > 1}
-    return ["null" if pd.isna(value) else str(value) if of[value] in alike else of[value] for value in column.tolist()]
+    words = {value: short(value) for value in column.dropna().unique()}
+    alike = {word for word, n in pd.Series(list(words.values()), dtype="str").value_counts().items() if n > 1}
+    return [
+        "null" if pd.isna(value) else str(value) if words[value] in alike else words[value] for value in column.tolist()
+    ]
 
 
 def series_of(table: pd.DataFrame, along: str = "samples") -> "pd.Series[str]":

@@ -12,12 +12,11 @@ from typing import Any
 import pandas as pd
 
 from flipscale import scores
-from flipscale.compare.columns import labels, need
+from flipscale.compare.columns import Baseline, labels, need
 from flipscale.compare.estimates import Estimate, mean_of, nothing
-from flipscale.compare.layout import AsTable, aligned, markdown
 from flipscale.compare.points import plain
 from flipscale.compare.tables import check_baseline, numbers, seeds_of
-from flipscale.words import short, signed
+from flipscale.words import short
 
 
 @dataclass(frozen=True)
@@ -25,19 +24,19 @@ class Step:
     """One setting changed while the others stay where the cell has them."""
 
     axis: str
-    value: Any
+    value: object
     onto: str
     """The cell that it is a step from, by what that differs in from the reference row."""
     delta: Estimate
 
 
 @dataclass(frozen=True)
-class Cell:
+class CellDelta:
     """One combination of settings against the reference row."""
 
     name: str
     """What differs from the reference row, as 'model=H, data=2B'."""
-    settings: dict[str, Any]
+    settings: Baseline
     changed: tuple[str, ...]
     score: float
     """Mean over seeds."""
@@ -55,24 +54,24 @@ class Cell:
 class Deltas:
     """Every cell of a table against its reference row."""
 
-    baseline: dict[str, Any]
+    baseline: Baseline
     y: str
     reference: float
     """Score of the reference row, mean over seeds."""
-    cells: tuple[Cell, ...]
-    left_out: dict[str, str]
+    cells: tuple[CellDelta, ...]
+    left_out: Mapping[str, str]
     """Rows that took no part, and why."""
 
     def to_dict(self) -> dict[str, Any]:
         """All of it in JSON types; the keys are in docs/compare.md."""
         return {
-            "baseline": self.baseline,
+            "baseline": dict(self.baseline),
             "y": self.y,
             "reference": self.reference,
             "cells": [
                 {
                     "name": cell.name,
-                    "cell": cell.settings,
+                    "cell": dict(cell.settings),
                     "changed": list(cell.changed),
                     "score": cell.score,
                     **_number("delta", cell.delta),
@@ -85,56 +84,11 @@ class Deltas:
                 }
                 for cell in self.cells
             ],
-            "left_out": self.left_out,
+            "left_out": dict(self.left_out),
         }
 
-    def table(self) -> str:
-        """All of it as text for a terminal."""
-        return self._text(aligned)
 
-    def markdown(self) -> str:
-        """All of it as Markdown."""
-        return self._text(markdown)
-
-    def _text(self, as_table: AsTable) -> str:
-        where = ", ".join(f"{name}={short(value)}" for name, value in self.baseline.items())
-        rows = [
-            [
-                cell.name,
-                f"{cell.score:.4g}",
-                _cell(cell.delta),
-                _cell(cell.singles) if len(cell.changed) > 1 else "",
-                _cell(cell.interaction) if len(cell.changed) > 1 else "",
-            ]
-            for cell in self.cells
-        ]
-        parts = [f"{self.y} is {self.reference:.4g} at {where}. From there:"]
-        parts.append(as_table(["cell", self.y, "delta", "sum of singles", "interaction"], rows))
-        steps = [
-            [f"{step.axis}={short(step.value)}", step.onto, _cell(step.delta)]
-            for cell in self.cells
-            for step in cell.steps
-            if step.delta.mean is not None
-        ]
-        if steps:
-            parts += ["One more setting on top of others:", as_table(["setting", "on top of", "delta"], steps)]
-        absent = {
-            f"- {cell.name}: no interaction, as {cell.interaction.why}"
-            for cell in self.cells
-            if len(cell.changed) > 1 and cell.interaction.mean is None
-        }
-        parts += ["\n".join(sorted(absent))] if absent else []
-        estimates = [cell.delta for cell in self.cells]
-        if any(e.interval for e in estimates):
-            parts.append("Brackets are 95 % intervals over seeds, each for itself.")
-        if any(e.n == 1 for e in estimates):
-            parts.append("A number without brackets is of one seed, which gives no interval.")
-        if self.left_out:
-            parts.append("Left out: " + "; ".join(f"{row}: {why}" for row, why in self.left_out.items()))
-        return "\n\n".join(parts) + "\n"
-
-
-def deltas(table: pd.DataFrame, *, baseline: Mapping[str, Any], y: str, lower_is_better: bool | None = None) -> Deltas:
+def deltas(table: pd.DataFrame, *, baseline: Baseline, y: str, lower_is_better: bool | None = None) -> Deltas:
     """What every combination of the baseline's columns gains in `y` over the baseline's row.
 
     Less of `y` is better if `lower_is_better`; None goes by its name. Rows are paired by the column `seed` if there is
@@ -148,33 +102,47 @@ def deltas(table: pd.DataFrame, *, baseline: Mapping[str, Any], y: str, lower_is
     table = table.assign(**{y: numbers(table, y)})
     check_baseline(table, baseline)
     axes = list(baseline)
+    runs, left_out = _runs(table, axes, y)
+    reference = tuple(plain(value) for value in baseline.values())
+    if not runs.get(reference):
+        check_baseline(table[table[y].notna()], baseline)
+    effects = _Effects(axes, reference, runs, -1 if lower else 1)
+    of_reference = runs[reference].values()
+    return Deltas(
+        baseline={name: plain(value) for name, value in baseline.items()},
+        y=y,
+        reference=sum(of_reference) / len(of_reference),
+        cells=tuple(effects.cell(cell) for cell in sorted(runs, key=effects.order) if cell != reference),
+        left_out=left_out,
+    )
+
+
+_Settings = tuple[object, ...]
+
+_Runs = dict[_Settings, dict[int, float]]
+
+
+def _runs(table: pd.DataFrame, axes: Sequence[str], y: str) -> tuple[_Runs, dict[str, str]]:
+    """Scores by settings and seed, and the rows that take no part, with the reason."""
     key = labels(table, axes)
     seeds = seeds_of(table)
-    table["_seed"] = table.groupby(key).cumcount() if seeds is None else seeds
-    runs: dict[tuple[Any, ...], dict[int, float]] = {}
+    if seeds is None:
+        seeds = table.groupby(key).cumcount()
+    runs: _Runs = {}
     left_out: dict[str, str] = {}
-    for i, row in enumerate(table.to_dict("records")):
-        cell = tuple(plain(row[axis]) for axis in axes)
-        if pd.isna(row[y]):
+    for i, settings in enumerate(zip(*(table[axis] for axis in axes), strict=True)):
+        cell, seed, score = tuple(map(plain, settings)), int(seeds[i]), table[y][i]
+        if pd.isna(score):
             left_out[f"row {i + 1}"] = f"no {y}"
-        elif int(row["_seed"]) in runs.get(cell, {}):
-            left_out[f"row {i + 1}"] = f"a second row of {key[i]} at seed {int(row['_seed'])}"
+        elif seed in runs.get(cell, {}):
+            left_out[f"row {i + 1}"] = f"a second row of {key[i]} at seed {seed}"
         else:
-            runs.setdefault(cell, {})[int(row["_seed"])] = float(row[y])
-    reader = _Reader(axes, tuple(plain(value) for value in baseline.values()), runs, -1 if lower else 1)
-    reference = runs.get(reader.reference, {})
-    if not reference:
-        check_baseline(table[table[y].notna()], baseline)
-    mean = sum(reference.values()) / len(reference)
-    cells = tuple(reader.cell(cell) for cell in sorted(runs, key=reader.order) if cell != reader.reference)
-    return Deltas({name: plain(value) for name, value in baseline.items()}, y, mean, cells, left_out)
-
-
-_Settings = tuple[Any, ...]
+            runs.setdefault(cell, {})[seed] = float(score)
+    return runs, left_out
 
 
 @dataclass(frozen=True)
-class _Reader:
+class _Effects:
     """Scores by settings and seed, and the sums that are taken of them."""
 
     axes: Sequence[str]
@@ -190,20 +158,22 @@ class _Reader:
     def changed(self, cell: _Settings) -> list[int]:
         return [i for i, value in enumerate(cell) if value != self.reference[i]]
 
-    def cell(self, cell: _Settings) -> Cell:
+    def cell(self, cell: _Settings) -> CellDelta:
         changed = self.changed(cell)
         singles = [self.only(cell, [i]) for i in changed]
         several = len(changed) > 1
-        scores = self.runs[cell].values()
-        return Cell(
+        of_cell = self.runs[cell].values()
+        return CellDelta(
             name=self.name(cell),
             settings=dict(zip(self.axes, cell, strict=True)),
             changed=tuple(self.axes[i] for i in changed),
-            score=sum(scores) / len(scores),
+            score=sum(of_cell) / len(of_cell),
             delta=self.sum([(1, cell), (-1, self.reference)]),
-            singles=self.sum([*((1, one) for one in singles), (-len(singles), self.reference)]),
+            singles=self.sum([*((1, single) for single in singles), (-len(singles), self.reference)]),
             # The joint delta minus the single ones: the reference row counts once for each, and back once.
-            interaction=self.sum([(1, cell), *((-1, one) for one in singles), (len(singles) - 1, self.reference)]),
+            interaction=self.sum(
+                [(1, cell), *((-1, single) for single in singles), (len(singles) - 1, self.reference)]
+            ),
             steps=tuple(self.step(cell, i) for i in changed) if several else (),
         )
 
@@ -229,13 +199,5 @@ class _Reader:
         return mean_of([self.sign * sum(factor * self.runs[cell][seed] for factor, cell in terms) for seed in seeds])
 
 
-def _number(name: str, e: Estimate) -> dict[str, Any]:
-    return {name: e.mean, "n": e.n, "interval": e.interval, "why": e.why}
-
-
-def _cell(e: Estimate) -> str:
-    """As many digits as say something: a sum of decimals ends in float dust."""
-    if e.mean is None:
-        return "-"
-    mean, *ends = (signed(round(value, 10)) for value in (e.mean, *(e.interval or [])))
-    return f"{mean} [{', '.join(ends)}]" if ends else mean
+def _number(name: str, estimate: Estimate) -> dict[str, Any]:
+    return {name: estimate.mean, "n": estimate.n, "interval": estimate.interval, "why": estimate.why}

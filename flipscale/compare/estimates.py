@@ -12,15 +12,15 @@ with more of them the interval of one way alone holds the truth ever less often 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from enum import StrEnum
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.special import fdtrc, stdtr, stdtrit
 
-LEVEL = 0.05
-"""One minus the nominal coverage of every interval; the error that a family of claims may have."""
+from flipscale.fit.law import Array
 
-Array = NDArray[np.float64]
+ALPHA = 0.05
+"""One minus the nominal coverage of every interval; the chance of any error that a family of claims may have."""
 
 ONE_SEED = "one seed gives no interval"
 
@@ -35,13 +35,13 @@ class Corrected:
     """Holm's p: the chance of any such claim in the family if none were true."""
     low: float
     high: float
-    """Ends of the interval at the level at which Holm decides on this claim, so that it holds 0 (a ratio: 1) just when
-    nothing is shown."""
+    """Ends of the interval at the level at which Holm decides on this claim: it holds 0 (a ratio: 1) just when the
+    claim is not significant."""
 
     @property
-    def shown(self) -> bool:
+    def significant(self) -> bool:
         """Whether the family as a whole leaves no more than a 5 % chance that this is chance."""
-        return self.p <= LEVEL
+        return self.p <= ALPHA
 
 
 @dataclass(frozen=True)
@@ -77,6 +77,45 @@ class Estimate:
         return None if self.low is None or self.high is None else [self.low, self.high]
 
 
+class Effect(StrEnum):
+    """What the interval of a claim says of it."""
+
+    AHEAD = "ahead"
+    BEHIND = "behind"
+    NOT_SIGNIFICANT = "no significant difference"
+    ONE_SEED = "one seed, no CI"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """A number as a comparison claims it, with the interval that decides about it."""
+
+    value: float
+    interval: tuple[float, float] | None
+    """95 % CI, corrected for all claims of its family; None with one seed."""
+    family: int
+    """Claims in its family, itself among them."""
+    seeds: int
+    effect: Effect
+
+    @property
+    def significant(self) -> bool:
+        return self.effect in (Effect.AHEAD, Effect.BEHIND)
+
+
+def finding(estimate: Estimate) -> Finding:
+    """The estimate, which has a mean, as it is claimed: judged by its corrected interval if it has one."""
+    assert estimate.mean is not None
+    corrected = estimate.corrected
+    low, high = (estimate.low, estimate.high) if corrected is None else (corrected.low, corrected.high)
+    family = 1 if corrected is None else corrected.of
+    if low is None or high is None:
+        return Finding(estimate.mean, None, family, estimate.n, Effect.ONE_SEED)
+    no_effect = 1.0 if estimate.ratio else 0.0
+    effect = Effect.AHEAD if low > no_effect else Effect.BEHIND if high < no_effect else Effect.NOT_SIGNIFICANT
+    return Finding(estimate.mean, (low, high), family, estimate.n, effect)
+
+
 def mean_of(values: Sequence[float]) -> Estimate:
     """The mean of one value a seed."""
     n = len(values)
@@ -84,7 +123,7 @@ def mean_of(values: Sequence[float]) -> Estimate:
     if n < 2:
         return Estimate(n, mean, None, None, None, tuple(values), ONE_SEED)
     sd = float(np.std(values, ddof=1))
-    half = _half(n, sd, LEVEL)
+    half = _half(n, sd, ALPHA)
     return Estimate(n, mean, sd, mean - half, mean + half, tuple(values), p=_p(n, mean, sd))
 
 
@@ -95,17 +134,17 @@ def ratio_of(logs: Sequence[float]) -> Estimate:
     return Estimate(e.n, mean, e.sd, low, high, tuple(map(math.exp, logs)), e.why, e.p, ratio=True)
 
 
-def either(one: Estimate, other: Estimate) -> Estimate:
+def either(estimate: Estimate, other: Estimate) -> Estimate:
     """The first estimate, its interval and p widened to what another way of reading the same leaves possible."""
-    if one.low is None or one.high is None or other.low is None or other.high is None:
-        return one
-    low, high = min(one.low, other.low), max(one.high, other.high)
-    none = 1.0 if one.ratio else 0.0
-    assert one.mean is not None
+    if estimate.low is None or estimate.high is None or other.low is None or other.high is None:
+        return estimate
+    low, high = min(estimate.low, other.low), max(estimate.high, other.high)
+    no_effect = 1.0 if estimate.ratio else 0.0
+    assert estimate.mean is not None
     assert other.mean is not None
-    opposed = (one.mean - none) * (other.mean - none) <= 0
-    p = 1.0 if opposed else max(one.p or 0.0, other.p or 0.0)
-    return replace(one, low=low, high=high, p=p, also=other)
+    opposed = (estimate.mean - no_effect) * (other.mean - no_effect) <= 0
+    p = 1.0 if opposed else max(estimate.p or 0.0, other.p or 0.0)
+    return replace(estimate, low=low, high=high, p=p, also=other)
 
 
 def nothing(why: str) -> Estimate:
@@ -116,10 +155,10 @@ def nothing(why: str) -> Estimate:
 def corrected(family: Sequence[Estimate]) -> list[Estimate]:
     """The estimates with what is left of each when all are claimed at once (Holm, 1979).
 
-    Ordered by p, the k-th of m is judged at the level 5 % / (m - k + 1), as long as all before it were shown; the rest
-    at the level at which the first of them failed. Its interval is at that same level. So the chance that any claim
-    of the family has the wrong sign is at most 5 %, however the claims depend on each other. Those without an interval
-    (one seed) claim nothing and do not count.
+    Ordered by p, the k-th of m is judged at the level 5 % / (m - k + 1), as long as all before it were significant;
+    the rest at the level at which the first of them failed. Its interval is at that same level. So the chance that any
+    claim of the family has the wrong sign is at most 5 %, however the claims depend on each other. Those without an
+    interval (one seed) claim nothing and do not count.
     """
     order = sorted((i for i, e in enumerate(family) if e.p is not None), key=lambda i: family[i].p or 0.0)
     done = list(family)
@@ -130,10 +169,10 @@ def corrected(family: Sequence[Estimate]) -> list[Estimate]:
         if not failed:
             share = m - k
         worst = max(worst, min(1.0, (m - k) * e.p))
-        failed = failed or worst > LEVEL
-        low, high = _interval(e, LEVEL / share)
+        failed = failed or worst > ALPHA
+        low, high = _interval(e, ALPHA / share)
         if e.also is not None:
-            theirs = _interval(e.also, LEVEL / share)
+            theirs = _interval(e.also, ALPHA / share)
             low, high = min(low, theirs[0]), max(high, theirs[1])
         done[i] = replace(e, corrected=Corrected(m, worst, low, high))
     return done
@@ -183,7 +222,7 @@ def draws_of_the_mean(values: Array, draws: int, seed: int = 0) -> Array:
     return means
 
 
-def t_limit(n: int, level: float = LEVEL) -> float:
+def t_limit(n: int, level: float = ALPHA) -> float:
     """Student's t of n seeds that is passed with this chance, on either side."""
     return float(stdtrit(n - 1, 1 - level / 2))
 

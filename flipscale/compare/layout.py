@@ -1,47 +1,28 @@
 """How a comparison is laid out, on a terminal and in Markdown: tables first, then words, then what was left out."""
 
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Mapping, Sequence
 
+from flipscale.compare.comparison import Comparison
 from flipscale.compare.estimates import Estimate
-from flipscale.compare.parts import Curve
-from flipscale.compare.words import name_of, score_words
+from flipscale.compare.parts import Crossover, Curve
+from flipscale.compare.words import name_of, score_words, verdicts
 from flipscale.fit.words import by_reason
-from flipscale.words import count, short, signed
-
-if TYPE_CHECKING:
-    from flipscale.compare.comparison import Comparison
+from flipscale.words import count, joined, short, signed
 
 AsTable = Callable[[Sequence[str], Sequence[Sequence[str]]], str]
 
 _LISTED = 8  # reasons, each with its runs, that are listed
-_FEW = 4  # names that a line can list and still be read
+_NAMED = 4  # names that a line can list and still be read
 
 
-def laid_out(comparison: "Comparison", as_table: AsTable) -> str:
-    """The comparison with its tables drawn by `as_table`."""
-    # Without arms the notes say why there is nothing to compare; others are of a table, and are said before it.
-    parts = [] if comparison.arms else list(comparison.notes)
-    if comparison.pairs:
-        parts += [f"At equal {comparison.at}:" if comparison.at else "Arm by arm:", as_table(*_pair_rows(comparison))]
-    curves = [curve for curve in comparison.curves if curve.target is not None]
-    if curves:
-        parts += ["Along the curves:", as_table(*_curve_rows(comparison, curves))]
-        if bending := [curve for curve in curves if _bends(curve)]:
-            parts += ["Speed-up along the scores that both have:", as_table(*_level_rows(comparison, bending))]
-    if len(curves) < len(comparison.curves):
-        parts.append("Without a curve:\n\n" + "\n".join(f"- {line}" for line in _without_a_curve(comparison)))
-    if comparison.verdicts:
-        parts += ["In words:", "\n".join(f"- {verdict}" for verdict in comparison.verdicts)]
-    parts += _legend(comparison)
-    for title, runs in (("left out", comparison.left_out), ("without a twin", comparison.unpaired)):
-        if runs:
-            reasons = by_reason(runs)
-            listed = [f"- {line}" for line in reasons[:_LISTED]]
-            if len(reasons) > _LISTED:
-                listed.append(f"- and {len(reasons) - _LISTED} lines more: `compare --json` has all of them")
-            parts.append("\n".join([f"{count(len(runs), 'run')} {title}:\n", *listed]))
-    return "\n\n".join(parts) + "\n"
+def comparison_text(comparison: Comparison) -> str:
+    """All of it for a terminal."""
+    return _laid_out(comparison, aligned)
+
+
+def comparison_markdown(comparison: Comparison) -> str:
+    """All of it as Markdown."""
+    return _laid_out(comparison, markdown)
 
 
 def aligned(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -57,32 +38,69 @@ def markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "\n".join(lines)
 
 
-def _legend(comparison: "Comparison") -> list[str]:
+def _laid_out(comparison: Comparison, as_table: AsTable) -> str:
+    """The comparison with its tables drawn by `as_table`."""
+    # Without arms the notes say why there is nothing to compare; others are of a table, and are said before it.
+    parts = [] if comparison.arms else list(comparison.notes)
+    if comparison.pairs:
+        parts += [f"At equal {comparison.at}:" if comparison.at else "Arm by arm:", as_table(*_pair_rows(comparison))]
+    parts += _curve_parts(comparison, as_table)
+    if said := verdicts(comparison):
+        parts += ["In words:", "\n".join(f"- {verdict}" for verdict in said)]
+    parts += _legend(comparison)
+    parts += _runs_by_reason("left out", comparison.left_out)
+    parts += _runs_by_reason("without a twin", comparison.unpaired)
+    return "\n\n".join(parts) + "\n"
+
+
+def _curve_parts(comparison: Comparison, as_table: AsTable) -> list[str]:
+    parts = []
+    curves = [curve for curve in comparison.curves if curve.target is not None]
+    if curves:
+        parts += ["Along the curves:", as_table(*_curve_rows(comparison, curves))]
+        if bending := [curve for curve in curves if _bends(curve)]:
+            parts += ["Speed-up along the scores that both have:", as_table(*_level_rows(comparison, bending))]
+    if len(curves) < len(comparison.curves):
+        parts.append("Without a curve:\n\n" + "\n".join(f"- {line}" for line in _without_a_curve(comparison)))
+    return parts
+
+
+def _runs_by_reason(title: str, runs: Mapping[str, str]) -> list[str]:
+    """'3 runs left out:' and a line a reason; nothing without runs."""
+    if not runs:
+        return []
+    reasons = by_reason(runs)
+    listed = [f"- {line}" for line in reasons[:_LISTED]]
+    if len(reasons) > _LISTED:
+        listed.append(f"- and {len(reasons) - _LISTED} lines more: `compare --json` has all of them")
+    return ["\n".join([f"{count(len(runs), 'run')} {title}:\n", *listed])]
+
+
+def _legend(comparison: Comparison) -> list[str]:
     """What brackets and parentheses are, and how far they can be trusted together."""
     said = []
     if any(pair.gain.n > 1 for pair in comparison.pairs):
-        said.append("Parentheses are the range over seeds, which is no interval.")
+        said.append("Parentheses give the range over seeds, which is no CI.")
     intervals = sum(pair.gain.low is not None for pair in comparison.pairs)
     if intervals > 1:
         said.append(
-            f"Brackets are 95 % intervals, each for itself: of {intervals} gains about {intervals / 20:.1g} "
-            f"would lie outside theirs by chance."
+            f"Brackets are uncorrected 95 % CIs: of {intervals} gains about {intervals / 20:.1g} would lie outside "
+            f"theirs by chance."
         )
     families = [
-        count(len(family), what)
-        for what, family in (("gain", comparison.families["gains"]), ("speed-up", comparison.families["speedups"]))
-        if len(family) > 1
+        count(claims, noun)
+        for claims, noun in ((comparison.gains_claimed, "gain"), (comparison.speedups_claimed, "speed-up"))
+        if claims > 1
     ]
     if families:
         said.append(
-            f"The words speak of {' and of '.join(families)} at once, and their intervals are corrected for that "
-            f"(Holm): the chance that {'either family' if len(families) > 1 else 'the family'} gets a sign wrong is "
-            f"at most 5 %."
+            f"The verdicts claim {joined(families)}, and correct their CIs for that (Holm): the chance of a wrong sign "
+            f"in {'either family' if len(families) > 1 else 'the family'} is at most 5 %."
         )
     return ["\n".join(said)] if said else []
 
 
-def _gain_cell(comparison: "Comparison", gain: Estimate) -> str:
+def _gain_cell(comparison: Comparison, gain: Estimate) -> str:
     if gain.mean is None:
         return "-"
     values = [gain.mean, *(gain.interval or [])]
@@ -107,7 +125,7 @@ def _speedup_cell(speedup: Estimate) -> str:
     return f"{speedup.mean:.2f}x" + (f" [{', '.join(f'{end:.2f}' for end in ends)}]" if ends else "")
 
 
-def _pair_rows(comparison: "Comparison") -> tuple[list[str], list[list[str]]]:
+def _pair_rows(comparison: Comparison) -> tuple[list[str], list[list[str]]]:
     costs = list(comparison.pairs[0].ratios)
     unit = " %" if comparison.fraction else ""
     gained = "gain, points" if comparison.fraction else "gain"
@@ -126,7 +144,7 @@ def _pair_rows(comparison: "Comparison") -> tuple[list[str], list[list[str]]]:
     return header, rows
 
 
-def _curve_rows(comparison: "Comparison", curves: list[Curve]) -> tuple[list[str], list[list[str]]]:
+def _curve_rows(comparison: Comparison, curves: list[Curve]) -> tuple[list[str], list[list[str]]]:
     header = ["series", "arm", "cost", "baseline's best", "speed-up", "best of both", "speed-up", "one shift"]
     header += ["equal cost", "gain", "crossover"]
     rows = []
@@ -160,10 +178,14 @@ def _crossover_cell(curve: Curve) -> str:
     if cross.at is None:
         return f"none ({share})" if share else "none"
     text = f"{short(cross.at)}, then {cross.turns}"
-    if cross.interval:
-        first, last = (short(end) for end in cross.interval)
-        text += f" [{'...' if cross.open[0] else ''}{first}, {last}{'...' if cross.open[1] else ''}; {share}]"
-    return text
+    return f"{text} [{_open_ends(cross)}; {share}]" if cross.interval else text
+
+
+def _open_ends(cross: Crossover) -> str:
+    """'...0.0012, 0.0046' for an interval that is open below."""
+    assert cross.interval is not None
+    first, last = (short(end) for end in cross.interval)
+    return f"{'...' if cross.open[0] else ''}{first}, {last}{'...' if cross.open[1] else ''}"
 
 
 def _bends(curve: Curve) -> bool:
@@ -176,7 +198,7 @@ def _bends(curve: Curve) -> bool:
     return curve.one_shift.rejected
 
 
-def _level_rows(comparison: "Comparison", curves: list[Curve]) -> tuple[list[str], list[list[str]]]:
+def _level_rows(comparison: Comparison, curves: list[Curve]) -> tuple[list[str], list[list[str]]]:
     """A row a curve: the speed-up at every second of its levels."""
     rows = []
     for curve in curves:
@@ -188,7 +210,7 @@ def _level_rows(comparison: "Comparison", curves: list[Curve]) -> tuple[list[str
     return ["arm", "cost", "at the lowest", "", "", "", "at the best"], rows
 
 
-def _without_a_curve(comparison: "Comparison") -> list[str]:
+def _without_a_curve(comparison: Comparison) -> list[str]:
     """A line a reason: the costs it holds for, the reason, and whose curves are missing for it."""
     missing: dict[tuple[str, str | None], list[Curve]] = {}
     for curve in comparison.curves:
@@ -200,7 +222,7 @@ def _without_a_curve(comparison: "Comparison") -> list[str]:
     return [f"{', '.join(xs)}: {why} ({whose})" for (why, whose), xs in costs.items()]
 
 
-def _whose(comparison: "Comparison", x: str, curves: list[Curve]) -> str:
+def _whose(comparison: Comparison, x: str, curves: list[Curve]) -> str:
     """Whose curves these are, along one cost: a series in which every arm is among them, else its arms by name."""
     of_x = [curve for curve in comparison.curves if curve.x == x]
     arms = {curve.arm for curve in of_x}
@@ -210,16 +232,16 @@ def _whose(comparison: "Comparison", x: str, curves: list[Curve]) -> str:
             f" in {several} series" if several > 1 else ""
         )
     names: list[str] = []
-    for series, here in _by_series(curves).items():
-        if len(here) == len(_by_series(of_x)[series]):
+    for series, of_series in _by_series(curves).items():
+        if len(of_series) == len(_by_series(of_x)[series]):
             names.append(series or "the only series")
         else:
-            names += [name_of(series, curve.arm) for curve in here]
-    return "; ".join(names) if len(names) <= _FEW else f"{len(curves)} of {len(of_x)} curves"
+            names += [name_of(series, curve.arm) for curve in of_series]
+    return "; ".join(names) if len(names) <= _NAMED else f"{len(curves)} of {len(of_x)} curves"
 
 
 def _by_series(curves: list[Curve]) -> dict[str, list[Curve]]:
-    of: dict[str, list[Curve]] = {}
+    found: dict[str, list[Curve]] = {}
     for curve in curves:
-        of.setdefault(curve.series, []).append(curve)
-    return of
+        found.setdefault(curve.series, []).append(curve)
+    return found

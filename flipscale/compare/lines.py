@@ -11,11 +11,11 @@ from functools import cached_property
 
 import numpy as np
 
-from flipscale.compare.estimates import Array
+from flipscale.fit.law import Array
 
 
 @dataclass(frozen=True)
-class Line:
+class MeanCurve:
     """Costs and scores of a mean curve, and how far each seed's own are from them."""
 
     xs: Array
@@ -28,7 +28,7 @@ class Line:
     """Scores of each seed less the means [seeds, points]."""
 
     @classmethod
-    def of(cls, costs: Array, scores: Array) -> "Line":
+    def of(cls, costs: Array, scores: Array) -> "MeanCurve":
         """The mean of the curves of all seeds [seeds, points]."""
         order = np.argsort(costs.mean(axis=0), kind="stable")
         costs, scores = costs[:, order], scores[:, order]
@@ -36,9 +36,9 @@ class Line:
         return cls(xs, ys, costs - xs, scores - ys)
 
     @cached_property
-    def log(self) -> "Line":
+    def log(self) -> "MeanCurve":
         """The same curve against the logarithm of its costs, straight between its points there."""
-        return Line(np.log(self.xs), self.ys, self.dxs / self.xs, self.dys)
+        return MeanCurve(np.log(self.xs), self.ys, self.dxs / self.xs, self.dys)
 
     @property
     def best(self) -> int:

@@ -11,8 +11,7 @@ from flipscale.compare.points import Point, different_devices
 
 def pairs_of(points: Sequence[Point], arms: Sequence[str], lower: bool) -> tuple[list[Pair], dict[str, str]]:
     """One Pair for each cell and arm that has twins, and the runs that have none, with the reason."""
-    twins = {(point.series, point.cell, point.seed): point for point in points if not point.arm}
-    with_baseline = {(series, cell) for series, cell, _ in twins}
+    twins = {_twin(point): point for point in points if not point.arm}
     runs: dict[tuple[str, str, str], list[Point]] = {}
     for point in points:
         runs.setdefault((point.series, point.cell, point.arm), []).append(point)
@@ -20,16 +19,24 @@ def pairs_of(points: Sequence[Point], arms: Sequence[str], lower: bool) -> tuple
     unpaired: dict[str, str] = {}
     for series, cell in dict.fromkeys((point.series, point.cell) for point in points):
         for arm in arms:
-            paired = []
-            for point in sorted(runs.get((series, cell, arm), []), key=lambda p: p.seed):
-                if twin := twins.get((series, cell, point.seed)):
-                    paired.append((twin, point))
-                else:
-                    where = f"at seed {point.seed} of" if (series, cell) in with_baseline else "in"
-                    unpaired[point.id] = f"no baseline {where} cell {cell or '(the only one)'!r}"
+            of_arm = sorted(runs.get((series, cell, arm), []), key=lambda point: point.seed)
+            paired = [(twins[_twin(point)], point) for point in of_arm if _twin(point) in twins]
+            baseline = (series, cell, "") in runs
+            unpaired |= {point.id: _without_twin(point, baseline) for point in of_arm if _twin(point) not in twins}
             if paired:
                 pairs.append(_pair(paired, lower))
     return pairs, unpaired
+
+
+def _twin(point: Point) -> tuple[str, str, int]:
+    """What twins share."""
+    return point.series, point.cell, point.seed
+
+
+def _without_twin(point: Point, baseline: bool) -> str:
+    """Why a run has no twin, in a cell that has the baseline at other seeds, or not at all."""
+    where = f"at seed {point.seed} of" if baseline else "in"
+    return f"no baseline {where} cell {point.cell or '(the only one)'!r}"
 
 
 def _pair(paired: list[tuple[Point, Point]], lower: bool) -> Pair:

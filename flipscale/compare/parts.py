@@ -1,6 +1,7 @@
 """What a comparison is made of: pairs of twins, and curves with what is read off them. Plain data."""
 
 from dataclasses import dataclass
+from enum import Enum, auto
 
 from flipscale.compare.estimates import Estimate
 
@@ -74,7 +75,18 @@ class OneShift:
     """Why there is no test."""
 
 
-@dataclass(frozen=True)
+class Miss(Enum):
+    """Why an arm has no speed-up at the baseline's best score."""
+
+    BELOW = auto()
+    """It never gets there."""
+    ABOVE = auto()
+    """Its shortest schedule is better already."""
+    NO_COST = auto()
+    """A cost of 0 has no speed-up."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Curve:
     """Two curves of score against one cost, in one series."""
 
@@ -83,47 +95,23 @@ class Curve:
     x: str
     """The cost: gpu_hours, train_flops, ..."""
     seeds: tuple[int, ...]
-    why: str | None
+    why: str | None = None
     """Why there are no curves."""
-    target: float | None
+    target: float | None = None
     """The baseline's best score, of the mean over seeds."""
     speedup: Estimate
     """At equal accuracy, the target."""
-    speedup_log: float | None
+    missed: Miss | None = None
+    """Why there is none."""
+    speedup_log: float | None = None
     """What it would be if the curves were straight in the logarithm of the cost between their points."""
-    speedup_at: tuple[Level, ...]
+    speedup_at: tuple[Level, ...] = ()
     """At scores that both curves pass through, from the worst to the best."""
-    equal_at: float | None
+    equal_at: float | None = None
     """The largest cost that both curves cover."""
     gain: Estimate
     """At that cost."""
-    gain_at: tuple[Gain, ...]
+    gain_at: tuple[Gain, ...] = ()
     """At costs that both curves cover, up to that."""
-    crossover: Crossover | None
-    one_shift: OneShift | None
-
-    @property
-    def told(self) -> tuple[Level, ...]:
-        """What a verdict speaks of: the speed-up at the baseline's best, or at the best that both reach.
-
-        Where one shift is rejected these are two: the ends of the speed-up curve, or its smallest and its largest value
-        where it goes beyond its ends by more than a tenth.
-        """
-        if self.target is None:
-            return ()
-        best = (Level(self.target, self.speedup),) if self.speedup.mean is not None else self.speedup_at[-1:]
-        if self.one_shift is None or not self.one_shift.rejected:
-            return best
-        # The score of the last level is the target if the arm reaches it.
-        levels = (*self.speedup_at[:-1], *best)
-        low, high = (pick(levels, key=_speedup) for pick in (min, max))
-        first, last = levels[0], levels[-1]
-        within = min(map(_speedup, (first, last))) <= 1.1 * _speedup(low)
-        if within and _speedup(high) <= 1.1 * max(map(_speedup, (first, last))):
-            return first, last
-        return low, high
-
-
-def _speedup(level: Level) -> float:
-    assert level.speedup.mean is not None
-    return level.speedup.mean
+    crossover: Crossover | None = None
+    one_shift: OneShift | None = None

@@ -1,15 +1,47 @@
 """From the rows of a table to points: each finished run with its arm, its seed and what it cost."""
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
-from flipscale.compare.columns import arms_of, is_baseline, labels
+from flipscale.compare.columns import Baseline, is_baseline, labels, settings_words
 from flipscale.errors import ResultsError
-from flipscale.words import short
+
+
+@dataclass(frozen=True, kw_only=True)
+class PreparedTable:
+    """A table with all that a comparison needs to know of it. Series and lists have an entry for each row."""
+
+    rows: pd.DataFrame
+    """Its own columns, numbered from 0. The baseline's rows are in every series that they belong to."""
+    baseline: Baseline
+    score: str
+    costs: tuple[str, ...]
+    """Columns of cost. Curves run along each."""
+    also: tuple[str, ...] = ()
+    """Columns of cost that only twins are compared by."""
+    at: str | None
+    """The column that twins share, the schedule length."""
+    lengths: "pd.Series[float] | None"
+    """Its values if it holds numbers."""
+    cells: "pd.Series[str]"
+    """What twins share: the values of all axes but the baseline's, schedule length among them."""
+    series: "pd.Series[str]"
+    """The cell without its schedule length: the rows of one series and arm are one curve."""
+    arms: "pd.Series[str]"
+    """What differs from the baseline, as 'mask_ratio=0.5'; '' is the baseline."""
+    seeds: "pd.Series[int] | None"
+    """None where no row has one."""
+    lower: bool
+    """Whether less of the score is better."""
+    fraction: bool
+    """Whether the score is a fraction, shown in percent."""
+    notes: tuple[str, ...] = ()
+    """What was decided about the table without being asked."""
 
 
 @dataclass(frozen=True)
@@ -18,9 +50,7 @@ class Point:
 
     id: str
     cell: str
-    """What twins share: the values of all axes but the baseline's, schedule length among them."""
     series: str
-    """The cell without its schedule length: the points of one series and arm are one curve."""
     at: float | None
     """Schedule length."""
     arm: str
@@ -28,66 +58,96 @@ class Point:
     seed: int
     device: str
     y: float
-    costs: dict[str, float]
+    costs: Mapping[str, float]
     """NaN where it was not measured."""
 
 
 @dataclass(frozen=True)
-class Points:
+class RunPoints:
     """The runs that take part, and those that do not."""
 
     all: tuple[Point, ...]
-    arms: dict[str, dict[str, Any]]
+    arms: Mapping[str, Baseline]
     """Each arm but the baseline, and its values of the baseline's columns."""
-    left_out: dict[str, str]
+    left_out: Mapping[str, str]
     """Run -> why it takes no part at all."""
 
 
-def points_of(
-    table: pd.DataFrame, baseline: Mapping[str, Any], score: str, costs: Sequence[str], at: str | None, *, twins: bool
-) -> Points:
-    """The points of a table with the columns `_cell` and `_series`, baseline first. `twins`: no two may be of one seed.
+def points_of(table: PreparedTable, *, twins: bool) -> RunPoints:
+    """The points of a table, baseline first. With `twins` no two may be of one seed.
 
     Raises ResultsError for a baseline that no row has, and for two rows that would be twins of one.
     """
-    if not is_baseline(table, baseline).any():
-        there = ", ".join(dict.fromkeys(sorted(labels(table, list(baseline))))) or "no run"
-        wanted = ", ".join(f"{name}={short(value)}" for name, value in baseline.items())
-        raise ResultsError(f"No finished run is the baseline {wanted}; there is {there}.")
-    table = table.assign(_arm=arms_of(table, baseline)).sort_values([*baseline], kind="stable")
+    if not is_baseline(table.rows, table.baseline).any():
+        found = ", ".join(dict.fromkeys(sorted(labels(table.rows, list(table.baseline))))) or "no run"
+        raise ResultsError(f"No finished run is the baseline {settings_words(table.baseline)}; there is {found}.")
+    order = table.rows.sort_values([*table.baseline], kind="stable").index
     points: list[Point] = []
-    arms: dict[str, dict[str, Any]] = {}
+    arms: dict[str, Baseline] = {}
     left_out: dict[str, str] = {}
-    seen: dict[tuple[Any, ...], str] = {}
-    for row in table.to_dict("records"):
-        run = str(row.get("id", f"row {len(points) + len(left_out) + 1}"))
-        if pd.isna(row[score]):
-            left_out[run] = f"no {score}"
+    for row, point in zip(order, _points(table, order), strict=True):
+        if math.isnan(point.y):
+            left_out[point.id] = f"no {table.score}"
             continue
-        point = Point(
-            id=run,
-            cell="" if pd.isna(row["_cell"]) else row["_cell"],
-            series=row["_series"],
-            at=float(row[at]) if at and not pd.isna(row[at]) else None,
-            arm=row["_arm"],
-            seed=0 if row.get("seed") is None or pd.isna(row["seed"]) else int(row["seed"]),
-            device="" if pd.isna(row.get("device")) else str(row.get("device")),
-            y=float(row[score]),
-            costs={name: math.nan if pd.isna(row[name]) else float(row[name]) for name in costs},
+        points.append(point)
+        if point.arm:
+            arms.setdefault(point.arm, {name: plain(table.rows[name].iloc[row]) for name in table.baseline})
+    if twins:
+        _check_one_each(points)
+    return RunPoints(tuple(points), arms, left_out)
+
+
+def _points(table: PreparedTable, order: "pd.Index[int]") -> Iterator[Point]:
+    """The rows in this order as points, also those without a score."""
+    rows = table.rows.loc[order]
+    names = rows["id"].astype("str").tolist() if "id" in rows else [f"row {i + 1}" for i in range(len(rows))]
+    devices = _values(rows.get("device"), order)
+    scores = _floats(rows[table.score])
+    costs = {name: _floats(rows[name]) for name in (*table.costs, *table.also)}
+    lengths, seeds = _values(table.lengths, order), _values(table.seeds, order)
+    cells, series, arms = (_values(column, order) for column in (table.cells, table.series, table.arms))
+    for i, name in enumerate(names):
+        yield Point(
+            id=name,
+            cell=str(cells[i] or ""),
+            series=str(series[i]),
+            at=_or_none(lengths[i]),
+            arm=str(arms[i]),
+            seed=int(_or_none(seeds[i]) or 0),
+            device=str(devices[i] or ""),
+            y=scores[i],
+            costs={cost: values[i] for cost, values in costs.items()},
         )
-        twin = seen.setdefault((point.series, point.cell, point.arm, point.seed), run)
-        if twins and twin != run:
+
+
+def _check_one_each(points: Iterable[Point]) -> None:
+    seen: dict[tuple[str, str, str, int], str] = {}
+    for point in points:
+        twin = seen.setdefault((point.series, point.cell, point.arm, point.seed), point.id)
+        if twin != point.id:
             raise ResultsError(
-                f"{twin} and {run} are both {point.arm or 'the baseline'} at seed {point.seed} of cell "
+                f"{twin} and {point.id} are both {point.arm or 'the baseline'} at seed {point.seed} of cell "
                 f"{point.cell or '(the only one)'!r}. Name the axis that tells them apart."
             )
-        if point.arm:
-            arms.setdefault(point.arm, {name: plain(row[name]) for name in baseline})
-        points.append(point)
-    return Points(tuple(points), arms, left_out)
 
 
-def one_each(points: Points) -> bool:
+def _values(column: "pd.Series[Any] | None", order: "pd.Index[int]") -> list[str | float | None]:
+    """The values of a column in this order; what is missing is None."""
+    if column is None:
+        return [None] * len(order)
+    return [None if pd.isna(value) else value for value in column[order].tolist()]
+
+
+def _floats(column: "pd.Series[float]") -> list[float]:
+    values: list[float] = column.to_numpy(dtype=np.float64, na_value=np.nan).tolist()
+    return values
+
+
+def _or_none(value: str | float | None) -> float | None:
+    return None if value is None else float(value)
+
+
+def one_each(points: RunPoints) -> bool:
     """Whether an arm has one run a series and seed, so that its twin is known without a schedule."""
     keys = [(point.series, point.arm, point.seed) for point in points.all]
     return len(set(keys)) == len(keys)
@@ -101,9 +161,9 @@ def different_devices(points: Iterable[Point], cost: str) -> str | None:
     return f"{cost} was measured on different devices ({', '.join(device or 'unknown' for device in devices)})"
 
 
-def plain(value: Any) -> Any:
+def plain(value: object) -> object:
     """A cell's value in JSON's types; a missing one is None, a whole number an int."""
-    if pd.isna(value):
+    if pd.isna(value):  # type: ignore[call-overload]
         return None
     value = value.item() if hasattr(value, "item") else value
     return int(value) if isinstance(value, float) and value.is_integer() else value

@@ -1,19 +1,20 @@
 """Any table, somebody else's: read, checked, and made ready for a comparison; what it leaves unsaid is found or asked.
 
 A comparison needs to know which rows make one curve, and which rows of two arms are twins. Options say so; where they
-do not, the table is looked at (apart.py), and every such decision is a sentence in `Prepared.notes`. A table that
-leaves it open is an error that names the columns to choose from.
+do not, the table is looked at (curve_columns.py), and every such decision is a sentence in `PreparedTable.notes`. A
+table that leaves it open is an error that names the columns to choose from.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
-from flipscale.compare.apart import Layout, layout_of
-from flipscale.compare.columns import arms_of, is_baseline, labels, need
+from flipscale.compare.columns import Baseline, arms_of, is_baseline, labels, need, settings_words
+from flipscale.compare.curve_columns import CurveColumns, MeasuredRows, curve_columns
+from flipscale.compare.points import PreparedTable
 from flipscale.errors import ResultsError
 from flipscale.fit import column
 from flipscale.scores import lower_is_better
@@ -23,13 +24,13 @@ from flipscale.words import short
 _MISSING = {"", "null", "none", "nan", "na", "n/a"}
 
 
-def baseline_from(table: pd.DataFrame, texts: Sequence[str]) -> dict[str, Any]:
+def baseline_from(table: pd.DataFrame, texts: Sequence[str]) -> dict[str, object]:
     """{"mask_ratio": 0.0} from ["mask_ratio=0"], or from several, one a text or with commas; each as its column has it.
 
     Raises ResultsError for text without `=`, a column that is not there and a value that a column of numbers cannot
     have. `null` is a missing value.
     """
-    baseline: dict[str, Any] = {}
+    baseline: dict[str, object] = {}
     for part in (part.strip() for text in texts for part in _parts(table, text)):
         name, equals, value = part.partition("=")
         if not equals or not name:
@@ -50,22 +51,20 @@ def _parts(table: pd.DataFrame, text: str) -> list[str]:
     return [text] if name in table and (table[name] == value).any() else text.split(",")
 
 
-def _value(of: "pd.Series[Any]", name: str, text: str) -> Any:
-    if pd.api.types.is_bool_dtype(of) and text.lower() in ("true", "false", "yes", "no"):
+def _value(values: "pd.Series[object]", name: str, text: str) -> object:
+    if pd.api.types.is_bool_dtype(values) and text.lower() in ("true", "false", "yes", "no"):
         return text.lower() in ("true", "yes")
-    if not pd.api.types.is_numeric_dtype(of) and (of == text).any():
-        return text
+    if not pd.api.types.is_numeric_dtype(values):
+        return None if text.lower() in _MISSING and not (values == text).any() else text
     if text.lower() in _MISSING:
         return None
-    if not pd.api.types.is_numeric_dtype(of):
-        return text
     value = plain_value(text)
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise ResultsError(f"{name!r} holds numbers, and {text!r} is none; there is {_there(of)}.")
+        raise ResultsError(f"{name!r} holds numbers, and {text!r} is none; there is {_some_of(values)}.")
     return float(value)
 
 
-def _there(column: "pd.Series[Any]") -> str:
+def _some_of(column: "pd.Series[object]") -> str:
     values = [short(value) for value in sorted(column.dropna().unique())]
     return ", ".join(values[:20]) + (", ..." if len(values) > 20 else "")
 
@@ -76,15 +75,14 @@ def numbers(table: pd.DataFrame, name: str) -> "pd.Series[float]":
     return found.where(np.isfinite(found))
 
 
-def check_baseline(table: pd.DataFrame, baseline: Mapping[str, Any]) -> None:
+def check_baseline(table: pd.DataFrame, baseline: Baseline) -> None:
     """Raise ResultsError if no row has the baseline's values, with what there is."""
     if not baseline:
         raise ResultsError("A comparison needs a baseline, as {'mask_ratio': 0}.")
     if not is_baseline(table, baseline).any():
-        there = list(dict.fromkeys(labels(table, list(baseline))))
-        wanted = ", ".join(f"{name}={short(value)}" for name, value in baseline.items())
-        listed = "; ".join(there[:12]) + ("; ..." if len(there) > 12 else "")
-        raise ResultsError(f"No row is the baseline {wanted}; there is {listed}.")
+        found = list(dict.fromkeys(labels(table, list(baseline))))
+        listed = "; ".join(found[:12]) + ("; ..." if len(found) > 12 else "")
+        raise ResultsError(f"No row is the baseline {settings_words(baseline)}; there is {listed}.")
 
 
 def seeds_of(table: pd.DataFrame) -> "pd.Series[int] | None":
@@ -98,29 +96,15 @@ def seeds_of(table: pd.DataFrame) -> "pd.Series[int] | None":
     return pd.Series(codes, index=table.index, dtype="int64")
 
 
-@dataclass(frozen=True)
-class Prepared:
-    """A table with all that a comparison needs to know of it."""
-
-    table: pd.DataFrame
-    """With `_cell`, `_series`, `seed` and `id`; the rows of the baseline are in every series that they belong to."""
-    at: str | None
-    """The column that twins share."""
-    at_number: str | None
-    """The same if it holds numbers."""
-    fraction: bool
-    notes: tuple[str, ...]
-
-
 def prepared(
     table: pd.DataFrame,
-    baseline: Mapping[str, Any],
+    baseline: Baseline,
     costs: Sequence[str],
     y: str,
     series: Sequence[str],
     at: str | None,
     lower: bool,
-) -> Prepared:
+) -> PreparedTable:
     """Check the table and settle what makes a curve and what makes twins.
 
     Rows of one arm are one curve, unless columns of `series`, or others that are found, tell several apart. Rows of
@@ -132,48 +116,68 @@ def prepared(
         raise ResultsError(f"x and y are both {y!r}; x is what is spent, y is what it buys.")
     table = table.reset_index(drop=True)
     table = table.assign(**{name: numbers(table, name) for name in dict.fromkeys([*costs, y])})
+    arms = _checked_arms(table, baseline, y)
+    seeds = seeds_of(table)
+    measured = table[table[y].notna() & table[costs[0]].notna()]
+    columns = curve_columns(
+        MeasuredRows(
+            table=measured,
+            arms=arms[measured.index],
+            seeds=None if seeds is None else seeds[measured.index],
+            x=costs[0],
+            score=(-1 if lower else 1) * measured[y],
+            taken={*baseline, costs[0], y, "seed", "id", *series, *([at] if at else [])},
+        ),
+        tuple(series),
+        at,
+    )
+    table["id"] = _names(table)
+    placed = _placed(table, arms, columns)
+    found_seeds, seed_notes = _seeds(placed, seeds, costs[0])
+    number = columns.at if columns.at and pd.api.types.is_numeric_dtype(table[columns.at]) else None
+    return PreparedTable(
+        rows=placed.rows.drop(columns="device", errors="ignore"),
+        baseline=baseline,
+        score=y,
+        costs=tuple(costs),
+        at=columns.at,
+        lengths=placed.rows[number] if number else None,
+        cells=placed.cells,
+        series=placed.series,
+        arms=placed.arms,
+        seeds=found_seeds,
+        lower=lower,
+        fraction=not lower and _are_fractions(table[y].dropna()),
+        notes=(*_notes_on_y(table[y], y, lower), *columns.notes, *seed_notes),
+    )
+
+
+def _names(table: pd.DataFrame) -> "pd.Series[str]":
+    """What each row is called: its id, or its number from 1."""
+    if "id" in table:
+        return table["id"].astype("str")
+    return pd.Series([f"row {i + 1}" for i in range(len(table))], index=table.index, dtype="str")
+
+
+def _are_fractions(values: "pd.Series[float]") -> bool:
+    return bool(((values >= 0) & (values <= 1)).all())
+
+
+def _checked_arms(table: pd.DataFrame, baseline: Baseline, y: str) -> "pd.Series[str]":
+    """The arm of each row. Raises ResultsError if there is nothing to compare."""
     check_baseline(table, baseline)
     arms = arms_of(table, baseline)
     if not (arms != "").any():
         raise ResultsError("Every row is the baseline; there is nothing to compare it with.")
     if table[y].isna().all():
         raise ResultsError(f"Column {y!r} is empty.")
-    notes = _notes_on_y(table[y], y, lower)
-    seeds = seeds_of(table)
-    measured = table[table[y].notna() & table[costs[0]].notna()]
-    layout = layout_of(
-        measured,
-        arms=arms[measured.index],
-        seeds=None if seeds is None else seeds[measured.index],
-        baseline=tuple(baseline),
-        x=costs[0],
-        y=y,
-        series=tuple(series),
-        at=at,
-        lower=lower,
-    )
-    notes += layout.notes
-    table["id"] = table["id"].astype("str") if "id" in table else [f"row {i + 1}" for i in range(len(table))]
-    table["_series"] = labels(table, layout.series)
-    table["_cell"] = labels(table, [*layout.series, layout.at]) if layout.at else ""
-    table = _with_baselines(table, arms, layout)
-    if seeds is None:
-        key = [table["_series"], arms_of(table, baseline), table[layout.at if layout.at else costs[0]]]
-        table["seed"] = table.groupby(key, dropna=False).cumcount()
-    else:
-        table["seed"] = seeds[table["_row"]].to_numpy()
-        _check_twins(table, baseline, layout)
-        notes += _paired_in_order(table, arms_of(table, baseline))
-    number = layout.at if layout.at and pd.api.types.is_numeric_dtype(table[layout.at]) else None
-    values = table[y].dropna()
-    fraction = not lower and bool(((values >= 0) & (values <= 1)).all())
-    return Prepared(table.drop(columns="device", errors="ignore"), layout.at, number, fraction, tuple(notes))
+    return arms
 
 
 def _notes_on_y(values: "pd.Series[float]", y: str, lower: bool) -> list[str]:
     notes = []
-    said = lower_is_better(y)
-    if said is not None and said is not lower:
+    by_name = lower_is_better(y)
+    if by_name is not None and by_name is not lower:
         notes.append(f"{'lower' if lower else 'higher'} {y} is taken as better, though its name says the opposite")
     share = ((values > 0) & (values <= 1)).sum()
     if not lower and share and 1 < values.max() <= 100:
@@ -181,56 +185,101 @@ def _notes_on_y(values: "pd.Series[float]", y: str, lower: bool) -> list[str]:
     return notes
 
 
-def _with_baselines(table: pd.DataFrame, arms: "pd.Series[str]", layout: Layout) -> pd.DataFrame:
-    """The table with the baseline's rows in each series: those of the series, or those it has where there are none."""
-    table = table.assign(_row=table.index)
-    if not layout.series:
-        return table
-    base, others = table[arms == ""], table[arms != ""]
-    parts = []
-    for series, rows in others.groupby("_series", sort=False):
-        own = base
-        for name in layout.series:
-            value = rows[name].iloc[0]
-            same = own[name].isna() if pd.isna(value) else own[name] == value
-            if same.any():
-                own = own[same]
-            elif own[name].nunique(dropna=False) > 1:
-                own = own[:0]  # several, and none is this one: none belongs to it more than the others
-        at = labels(own, [layout.at]) if layout.at else None
-        cells = "" if at is None else [", ".join(filter(None, (str(series), cell))) for cell in at]
-        parts += [own.assign(_series=series, _cell=cells), rows]
-    return pd.concat(parts).sort_values("_row", kind="stable").reset_index(drop=True)
+@dataclass(frozen=True)
+class _Placed:
+    """The rows with the baseline's in each series, and which curve and which twins each belongs to."""
+
+    rows: pd.DataFrame
+    """Numbered from 0."""
+    places: NDArray[np.intp]
+    """Where each stands in the table; rows of the baseline come several times."""
+    arms: "pd.Series[str]"
+    series: "pd.Series[str]"
+    cells: "pd.Series[str]"
+    lengths: "pd.Series[object] | None"
+    """The values of the column that twins share."""
+    at: str | None
 
 
-def _paired_in_order(table: pd.DataFrame, arms: "pd.Series[str]") -> list[str]:
-    """Set the seeds of each arm that has none of its baseline's against those in order, in place; and say so.
+def _placed(table: pd.DataFrame, arms: "pd.Series[str]", columns: CurveColumns) -> _Placed:
+    """Place the baseline's rows in each series: those of the series, or those it has where there are none."""
+    series = labels(table, columns.series)
+    parts = [(table.index, series)]
+    if columns.series:
+        parts = []
+        for name, rows in table[arms != ""].groupby(series[arms != ""], sort=False):
+            base = _baseline_of(table[arms == ""], rows.iloc[0], columns.series)
+            parts += [(base.index, pd.Series(str(name), index=base.index)), (rows.index, series[rows.index])]
+    places = np.concatenate([np.asarray(index, dtype=np.intp) for index, _ in parts])
+    order = np.argsort(places, kind="stable")
+    places = places[order]
+    rows = table.iloc[places].reset_index(drop=True)
+    of_rows = pd.concat([names for _, names in parts]).iloc[order].reset_index(drop=True).astype("str")
+    at = labels(rows, [columns.at]) if columns.at else None
+    cells = (
+        [""] * len(rows) if at is None else [", ".join(filter(None, pair)) for pair in zip(of_rows, at, strict=True)]
+    )
+    return _Placed(
+        rows=rows,
+        places=places,
+        arms=arms.iloc[places].reset_index(drop=True),
+        series=of_rows,
+        cells=pd.Series(cells, index=rows.index, dtype="str"),
+        lengths=rows[columns.at] if columns.at else None,
+        at=columns.at,
+    )
+
+
+def _baseline_of(base: pd.DataFrame, row: "pd.Series[object]", series: Sequence[str]) -> pd.DataFrame:
+    """The rows of the baseline that belong to the series of this row."""
+    for name in series:
+        value = row[name]
+        same = base[name].isna() if pd.isna(value) else base[name] == value
+        if same.any():
+            base = base[same]
+        elif base[name].nunique(dropna=False) > 1:
+            return base[:0]  # several, and none is this one: none belongs to it more than the others
+    return base
+
+
+def _seeds(placed: _Placed, seeds: "pd.Series[int] | None", cost: str) -> tuple["pd.Series[int]", list[str]]:
+    """The seed of each row, and what was decided about it. Without seeds the rows of a schedule are numbered."""
+    if seeds is None:
+        key = [placed.series, placed.arms, placed.rows[cost] if placed.lengths is None else placed.lengths]
+        return placed.rows.groupby(key, dropna=False).cumcount(), []
+    found = seeds.iloc[placed.places].reset_index(drop=True)
+    _check_twins(placed, found)
+    return _paired_in_order(placed, found)
+
+
+def _paired_in_order(placed: _Placed, seeds: "pd.Series[int]") -> tuple["pd.Series[int]", list[str]]:
+    """An arm that has no seed of its baseline's is set against it in the order of seeds.
 
     Independent runs paired at random are compared rightly by the differences, only with less to gain from pairing.
     """
     notes = []
-    for (series, arm), rows in table[arms != ""].groupby(["_series", arms[arms != ""]], sort=False):
-        theirs = sorted(set(table["seed"][(arms == "") & (table["_series"] == series)]))
-        own = sorted(set(rows["seed"]))
-        if theirs and not set(own) & set(theirs):
-            new = dict(zip(own, [*theirs, *(max(*theirs, *own) + i for i in range(1, len(own)))], strict=False))
-            table.loc[rows.index, "seed"] = rows["seed"].map(new)
+    arms, series = placed.arms, placed.series
+    seeds = seeds.copy()
+    for (name, arm), rows in placed.rows[arms != ""].groupby([series[arms != ""], arms[arms != ""]], sort=False):
+        theirs = sorted(set(seeds[(arms == "") & (series == name)]))
+        ours = sorted(set(seeds[rows.index]))
+        if theirs and not set(ours) & set(theirs):
+            new = dict(zip(ours, [*theirs, *(max(*theirs, *ours) + i for i in range(1, len(ours)))], strict=False))
+            seeds[rows.index] = seeds[rows.index].map(new)
             notes.append(f"{arm} has no seed of its baseline's, so their seeds are set against each other in order")
-    return list(dict.fromkeys(notes))
+    return seeds, list(dict.fromkeys(notes))
 
 
-def _check_twins(table: pd.DataFrame, baseline: Mapping[str, Any], layout: Layout) -> None:
+def _check_twins(placed: _Placed, seeds: "pd.Series[int]") -> None:
     """Raise ResultsError for two rows of one arm, seed and schedule."""
-    if layout.at is None:
+    if placed.lengths is None:
         return
-    key = ["_series", "_arm", layout.at, "seed"]
-    again = table.assign(_arm=arms_of(table, baseline))
-    twice = again[again.duplicated(key, keep=False)]
+    keys = pd.DataFrame({"series": placed.series, "arm": placed.arms, "at": placed.lengths, "seed": seeds})
+    twice = keys[keys.duplicated(keep=False)]
     if not twice.empty:
-        first = twice[(twice[key] == twice[key].iloc[0]).all(axis=1)]
-        one, other = first["id"].iloc[:2]
-        row = first.iloc[0]
+        first = twice.iloc[0]
+        one, other = [placed.rows["id"][i] for i in twice.index if twice.loc[i].equals(first)][:2]
         raise ResultsError(
-            f"{one} and {other} are both {row['_arm'] or 'the baseline'} at seed {row['seed']} and "
-            f"{layout.at}={short(row[layout.at])}. Name the column that tells them apart with --series."
+            f"{one} and {other} are both {first['arm'] or 'the baseline'} at seed {first['seed']} and "
+            f"{placed.at}={short(first['at'])}. Name the column that tells them apart with --series."
         )

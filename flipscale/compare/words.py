@@ -1,35 +1,32 @@
-"""What a comparison says of each arm: one sentence, in no stronger words than its intervals allow.
+"""What a comparison says of each arm: a sentence a claim, in no stronger words than its intervals allow."""
 
-Where several arms are spoken of, the intervals are those corrected for all of them (estimates.corrected).
-"""
-
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
-
-from flipscale.compare.estimates import LEVEL, Estimate
-from flipscale.compare.parts import Curve, Pair
-from flipscale.words import score_value, short, signed, times
-
-if TYPE_CHECKING:
-    from flipscale.compare.comparison import Comparison
+from flipscale.compare.claims import Claim, SpeedupClaim
+from flipscale.compare.columns import Baseline, settings_words
+from flipscale.compare.comparison import Comparison
+from flipscale.compare.estimates import Effect, Finding
+from flipscale.compare.parts import Curve, Miss, Pair
+from flipscale.words import interval, joined, score_value, short, signed, times
 
 
-def verdict(comparison: "Comparison", curve: Curve) -> str:
-    """The sentence of a series and arm."""
-    key = (curve.series, curve.arm)
-    longest = next((pair for pair in comparison.told_pairs if (pair.series, pair.arm) == key), None)
-    # Where there is no curve at all, the gain alone is the sentence.
-    speedup = [_speedup_words(comparison, curve)] if curve.target is not None or longest is None else []
-    clauses = [*speedup, *([_gain_words(comparison, longest)] if longest else [])]
-    return f"{name_of(*key)}: {'; '.join(clauses)}."
+def verdicts(comparison: Comparison) -> list[str]:
+    """One sentence for each series and arm."""
+    return [verdict(comparison, claim) for claim in comparison.claims]
 
 
-def nothing_to_compare(baseline: Mapping[str, Any], score: str) -> str:
+def verdict(comparison: Comparison, claim: Claim) -> str:
+    """The sentence of a claim."""
+    # Without a curve, the gain alone is the sentence.
+    clauses = [_speedup_clause(comparison, claim)] if claim.curve.target is not None or claim.pair is None else []
+    if claim.pair and claim.gain:
+        clauses.append(_gain_clause(comparison, claim.pair, claim.gain))
+    return f"{name_of(claim.series, claim.arm)}: {'; '.join(clauses)}."
+
+
+def nothing_to_compare(baseline: Baseline, score: str) -> str:
     """The sentence of a comparison without arms."""
     if not baseline:
         return "The study names no baseline, so there is nothing to compare."
-    settings = ", ".join(f"{name}={short(value)}" for name, value in baseline.items())
-    return f"Every run with {score} is the baseline {settings}, so there is nothing to compare it with."
+    return f"Every run with {score} is the baseline {settings_words(baseline)}, so there is nothing to compare it with."
 
 
 def name_of(series: str, arm: str) -> str:
@@ -37,120 +34,138 @@ def name_of(series: str, arm: str) -> str:
     return f"{series}, {arm}" if series else arm
 
 
-def score_words(comparison: "Comparison", value: float) -> str:
-    """A score as it is shown: a fraction in percent."""
-    return score_value(value, comparison.fraction)
+def score_words(comparison: Comparison, score: float) -> str:
+    """A score as a reader knows it: a fraction in percent."""
+    return score_value(score, comparison.fraction)
 
 
-def _speedup_words(comparison: "Comparison", curve: Curve) -> str:
+# Speed-ups
+
+
+def speed_words(factor: float) -> str:
+    """'1.53x faster', '1.20x slower'."""
+    return f"{times(factor)}x faster" if factor >= 1 else f"{times(1 / factor)}x slower"
+
+
+def reach_words(comparison: Comparison, speedup: SpeedupClaim) -> str:
+    """Where a speed-up is read, as '78.6 %, the highest both reach'."""
+    which = "the baseline's best" if speedup.at_best else f"the {_best(comparison)} both reach"
+    return f"{score_words(comparison, speedup.score)}, {which}"
+
+
+def speedup_words(found: Finding, cost: str, spread: str = "") -> str:
+    """'1.53x faster in gpu_hours (95 % CI 1.07 to 2.0, 2 seeds)', or that there is no significant difference."""
+    speed = f"{speed_words(found.value)} in {cost}"
+    if found.interval is None:
+        return f"{speed} ({spread}{Effect.ONE_SEED})"
+    low, high = found.interval
+    ci = interval(times(low), times(high), found.family, found.seeds)
+    with_value = f"speed-up {times(found.value)}x, {ci}"
+    if not found.significant:
+        return f"{Effect.NOT_SIGNIFICANT} in {cost} ({with_value})"
+    return f"{speed} ({ci if found.value >= 1 else with_value})"
+
+
+def _speedup_clause(comparison: Comparison, claim: Claim) -> str:
+    curve = claim.curve
     if curve.target is None:
-        return f"no speed-up in {curve.x} can be read ({curve.why})"
+        return f"no speed-up in {curve.x} ({curve.why})"
     best = f"the baseline's best {comparison.score} ({score_words(comparison, curve.target)})"
-    if len(curve.told) == 2:
-        return _range_words(comparison, curve, best)
-    if curve.speedup.mean is not None:
-        return f"reaches {best} {_factor_words(comparison, curve, curve.speedup)}"
-    seen = f"no speed-up is read at {best}, as {curve.speedup.why}"
-    if not curve.told:
-        return f"{seen}, and no score is passed by both"
-    level = curve.told[0]
-    at = f"{score_words(comparison, level.score)}, the best that both have,"
-    return f"{seen}; reaches {at} {_factor_words(comparison, curve, level.speedup)}"
+    missed = _missed_words(curve.missed, best)
+    if len(claim.speedups) == 2:
+        return missed + _range_words(comparison, claim)
+    if not claim.speedups:
+        return f"{missed}no score lies on both curves"
+    (speedup,) = claim.speedups
+    words = speedup_words(speedup.finding, curve.x, _spread(comparison, curve))
+    significant = speedup.finding.effect is not Effect.NOT_SIGNIFICANT
+    if speedup.at_best:
+        return f"reaches {best} {'' if significant else 'with '}{words}"
+    return f"{missed}to {reach_words(comparison, speedup)}, {'it is' if significant else 'there is'} {words}"
 
 
-def _range_words(comparison: "Comparison", curve: Curve, best: str) -> str:
+def _missed_words(missed: Miss | None, best: str) -> str:
+    """What an arm that has no speed-up at the baseline's best does instead; '' for one that has."""
+    if missed is None:
+        return ""
+    words = {
+        Miss.BELOW: f"never reaches {best}",
+        Miss.ABOVE: f"is better than {best} already at its shortest schedule",
+        Miss.NO_COST: f"has no speed-up at {best}, as a cost is 0",
+    }
+    return f"{words[missed]}; "
+
+
+def _range_words(comparison: Comparison, claim: Claim) -> str:
     """One shift is rejected, so the speed-up is a range over scores."""
-    assert curve.one_shift is not None
-    assert curve.one_shift.p is not None
-    lost = "" if curve.speedup.mean is not None else f"no speed-up is read at {best}, as {curve.speedup.why}; "
-    p = "p < 0.001" if curve.one_shift.p < 0.001 else f"p = {curve.one_shift.p:.2g}"
-    of_levels, intervals, shown, note = [], [], [], ""
-    for level in curve.told:
-        low, high, note = _ends(level.speedup)
-        assert level.speedup.mean is not None
-        assert low is not None
-        assert high is not None
-        of_levels.append(f"{times(level.speedup.mean)} at {score_words(comparison, level.score)}")
-        intervals.append(f"{times(low)} to {times(high)}")
-        shown.append(not low <= 1 <= high)
-    unsure = (
-        ""
-        if all(shown)
-        else ", of which only one is shown to differ from 1"
-        if any(shown)
-        else ", neither shown to differ from 1"
-    )
+    shift, found = claim.curve.one_shift, [speedup.finding for speedup in claim.speedups]
+    assert shift is not None
+    assert shift.p is not None
+    p = "p < 0.001" if shift.p < 0.001 else f"p = {shift.p:.2g}"
+    levels = []
+    for speedup in claim.speedups:
+        ends = speedup.finding.interval
+        assert ends is not None
+        unsure = "" if speedup.finding.significant else ", not significant"
+        ci = interval(times(ends[0]), times(ends[1]))
+        score = score_words(comparison, speedup.score)
+        levels.append(f"{times(speedup.finding.value)}x to {score} ({ci}{unsure})")
+    corrected = f"corrected for {found[0].family} comparisons, " if found[0].family > 1 else ""
     return (
-        f"{lost}its speed-up in {curve.x} is no one number (one shift is rejected, {p}) but goes from "
-        f"{' to '.join(of_levels)} (95 % intervals {' and '.join(intervals)}{note}, {len(curve.seeds)} seeds){unsure}"
+        f"its speed-up in {claim.curve.x} depends on the score (one shift is rejected, {p}): {joined(levels)}, "
+        f"{corrected}{found[0].seeds} seeds"
     )
 
 
-def _factor_words(comparison: "Comparison", curve: Curve, s: Estimate) -> str:
-    assert s.mean is not None
-    factor = f"{times(s.mean)} times faster" if s.mean >= 1 else f"{times(1 / s.mean)} times slower"
-    low, high, note = _ends(s)
-    if low is None or high is None:
-        return f"{factor} in {curve.x}{_spread(comparison, curve)}, in the one seed there is, which gives no interval"
-    interval = f"95 % interval of the speed-up {times(low)} to {times(high)}{note}, {s.n} seeds"
-    if low <= 1 <= high:
-        own = _own(s, times(s.low or 0), times(s.high or 0))
-        return f"with no difference in {curve.x} shown (speed-up {times(s.mean)}; {own}{interval})"
-    return f"{factor} in {curve.x} ({interval})"
-
-
-def _spread(comparison: "Comparison", curve: Curve) -> str:
+def _spread(comparison: Comparison, curve: Curve) -> str:
     """How the speed-up goes with the score, where there is no test whether one number does."""
     speedups = [level.speedup.mean for level in curve.speedup_at if level.speedup.mean is not None]
     if not speedups or max(speedups) < 1.05 * min(speedups):
         return ""
     first, last = (score_words(comparison, curve.speedup_at[i].score) for i in (0, -1))
-    return f" (a speed-up of {times(min(speedups))} to {times(max(speedups))} over {first} to {last})"
+    return f"{times(min(speedups))}x to {times(max(speedups))}x between {first} and {last}; "
 
 
-def _ends(e: Estimate) -> tuple[float | None, float | None, str]:
-    """The interval to speak of, and what it is corrected for."""
-    if e.corrected is None:
-        return e.low, e.high, ""
-    several = f", corrected for {e.corrected.of} comparisons" if e.corrected.of > 1 else ""
-    return e.corrected.low, e.corrected.high, several
+def _best(comparison: Comparison) -> str:
+    return "lowest" if comparison.lower_is_better else "highest"
 
 
-def _own(e: Estimate, low: str, high: str) -> str:
-    """The interval that a claim could make if it were the only one, where it alone would show a difference."""
-    return f"{low} to {high} by itself, but " if e.p is not None and e.p <= LEVEL else ""
+# Gains
 
 
-def _gain_words(comparison: "Comparison", pair: Pair) -> str:
-    g = pair.gain
+def gain_words(comparison: Comparison, gain: Finding) -> str:
+    """'7.2 points worse (95 % CI -9.2 to -5.2)', or that there is no significant difference."""
+    size = _size(comparison, abs(gain.value)).lstrip("+")
+    better = f"{size} {'better' if gain.value >= 0 else 'worse'}"
+    if gain.interval is None:
+        return f"{better} ({Effect.ONE_SEED})"
+    low, high = gain.interval
+    ci = interval(*(_size(comparison, end).removesuffix(" points") for end in (low, high)), gain.family)
+    if gain.significant:
+        return f"{better} ({ci})"
+    if comparison.fraction and low <= -1 and high >= 1:
+        # Wider than shares can differ: the ends would only puzzle.
+        corrected = f", corrected for {gain.family} comparisons" if gain.family > 1 else ""
+        ci = f"95 % CI wider than -100 to +100 with {gain.seeds} seeds{corrected}"
+    return f"{Effect.NOT_SIGNIFICANT} ({_size(comparison, gain.value)}, {ci})"
+
+
+def _gain_clause(comparison: Comparison, pair: Pair, gain: Finding) -> str:
     at = f"at equal {comparison.at} " if comparison.at else ""
     at += f"({short(pair.at)}) " if pair.at is not None else ""
-    assert g.mean is not None
-    size = f"{_gain(comparison, abs(g.mean)).lstrip('+')} {'better' if g.mean >= 0 else 'worse'}"
-    cost = _cost_words(comparison, pair)
-    low, high, note = _ends(g)
-    if low is None or high is None:
-        return f"{at}it is {size}{cost}, in the one seed there is"
-    interval = f"{_gain(comparison, low).removesuffix(' points')} to {_gain(comparison, high)}{note}"
-    if low <= 0 <= high:
-        own = _own(g, *(_gain(comparison, end or 0.0).removesuffix(" points") for end in (g.low, g.high)))
-        if comparison.fraction and low <= -1 and high >= 1:
-            # Wider than shares can differ: the number would only puzzle.
-            interval = f"wider than all differences there can be, as there are {g.n} seeds{note}"
-        return f"{at}a difference is not shown ({_gain(comparison, g.mean)}; {own}95 % interval {interval}){cost}"
-    return f"{at}it is {size} (95 % interval {interval}){cost}"
+    it_is = "" if gain.effect is Effect.NOT_SIGNIFICANT else "it is "
+    return f"{at}{it_is}{gain_words(comparison, gain)}{_cost_words(comparison, pair)}"
 
 
-def _cost_words(comparison: "Comparison", pair: Pair) -> str:
+def _cost_words(comparison: Comparison, pair: Pair) -> str:
     """How the costs of twins compare, where they were measured and are not equal within their own interval."""
     x = comparison.costs[0]
     ratio = pair.ratios[x]
     ends = ratio.interval
     if x == comparison.at or ratio.mean is None or (ends and ends[0] <= 1 <= ends[1]):
         return ""
-    factor = f"{times(1 / ratio.mean)} times faster" if ratio.mean < 1 else f"{times(ratio.mean)} times slower"
-    return f", and {factor} in {x}"
+    return f", and {speed_words(1 / ratio.mean)} in {x}"
 
 
-def _gain(comparison: "Comparison", value: float) -> str:
-    return f"{100 * value:+.1f} points" if comparison.fraction else signed(value)
+def _size(comparison: Comparison, gain: float) -> str:
+    return f"{100 * gain:+.1f} points" if comparison.fraction else signed(gain)

@@ -9,38 +9,41 @@
 
 law.py           what a law is
 laws.py          sums of powers, and all laws by name
-bends.py         forms that are no sum of powers
+other_laws.py    forms that are no sum of powers
 rows.py          which rows take part, and why the others do not
 solver.py        one law through points: the best of many starts
 uncertainty.py   resamples and intervals
 fitting.py       all of it, from a table to a Fit
-fitted.py        a Fit
-doubts.py        what speaks against one
+fitted.py        a Fit and a Forecast, as data
+checks.py        what speaks against a fit
 best.py          what is best for its cost: fronts, and the best size of a budget
-fronts.py        fits through those
+frontiers.py     fits through those
 two_step.py      from size to loss, and from loss to error
 of_study.py      the laws of a study's own results
 prediction.py    beyond the data
-words.py         how all of it reads
+as_json.py       fits and forecasts for programs
+words.py         fits and forecasts for people
 
 Data in, data out: nothing here touches a disk.
 """
 
+from flipscale.fit.as_json import fit_json, forecast_json
 from flipscale.fit.best import evened, is_isoflop
-from flipscale.fit.fitted import Fit, HeldOut
+from flipscale.fit.fitted import Fit, Forecast, HeldOutRuns
 from flipscale.fit.fitting import Options, default_law, fit, fit_groups
-from flipscale.fit.fronts import frontier, isoflop
+from flipscale.fit.frontiers import frontier, isoflop
 from flipscale.fit.law import Law
 from flipscale.fit.laws import LAWS, law_named
-from flipscale.fit.prediction import Forecast, forecast, forecast_groups
+from flipscale.fit.prediction import forecast, forecast_groups
 from flipscale.fit.rows import column, group_name, in_groups, where
 from flipscale.fit.two_step import TwoStep, two_step
+from flipscale.fit.words import fit_text, forecast_text
 
 __all__ = [
     "LAWS",
     "Fit",
     "Forecast",
-    "HeldOut",
+    "HeldOutRuns",
     "Law",
     "Options",
     "TwoStep",
@@ -49,8 +52,12 @@ __all__ = [
     "evened",
     "fit",
     "fit_groups",
+    "fit_json",
+    "fit_text",
     "forecast",
     "forecast_groups",
+    "forecast_json",
+    "forecast_text",
     "frontier",
     "group_name",
     "in_groups",

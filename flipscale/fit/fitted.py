@@ -1,9 +1,11 @@
-"""A law that went through some points: what it says, how far it can be trusted, and what it was fitted to."""
+"""A law that went through some points: what it says, how far it can be trusted, and what it was fitted to.
 
-from collections.abc import Mapping, Sequence
+as_json.py and words.py say it to programs and to people.
+"""
+
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -14,14 +16,13 @@ from flipscale.fit.law import Array, Law
 from flipscale.fit.rows import Rows
 from flipscale.fit.solver import Loss, Solution
 from flipscale.fit.uncertainty import interval, stretch
-from flipscale.fit.words import checklist, title
 
 FLOOR_REACHES_0 = 1e-2
 """A floor whose interval begins below this share of the smallest measurement is not told from no floor."""
 
 
 @dataclass(frozen=True)
-class HeldOut:
+class HeldOutRuns:
     """The largest runs, predicted from all smaller ones."""
 
     runs: tuple[str, ...] = ()
@@ -49,19 +50,6 @@ class HeldOut:
             return None
         return self.low <= self.measured <= self.high
 
-    def to_dict(self) -> dict[str, Any]:
-        return {
-            "runs": list(self.runs),
-            "predicted": self.predicted,
-            "measured": self.measured,
-            "error": self.error,
-            "relative_error": None if self.error is None or not self.measured else self.error / self.measured,
-            "interval": None if self.low is None else [self.low, self.high],
-            "inside": self.inside,
-            "extrapolation": self.extrapolation,
-            "why": self.why,
-        }
-
 
 @dataclass(frozen=True)
 class Fit:
@@ -77,8 +65,8 @@ class Fit:
     """Parameters of the resamples [draws, parameters]."""
     groups: int
     """What was resampled: seed groups, of all rows where only the best were fitted."""
-    held_out: HeldOut
-    group: Mapping[str, Any] = field(default_factory=dict)
+    held_out: HeldOutRuns
+    group: Mapping[str, object] = field(default_factory=dict)
     """The values of the columns that this fit's rows share."""
     frontier: str | None = None
     """How the rows were reduced to the best: pareto, binned, isoflop (akima), isoflop (parabola)."""
@@ -215,8 +203,8 @@ class Fit:
 
     def _ordered(self, low: Array, high: Array) -> tuple[Array, Array]:
         """Ends on the link scale as ends in the units of y: high odds of an error are a low accuracy."""
-        one, other = self.rows.response.from_link(low), self.rows.response.from_link(high)
-        return np.minimum(one, other), np.maximum(one, other)
+        ends = self.rows.response.from_link(low), self.rows.response.from_link(high)
+        return np.minimum(*ends), np.maximum(*ends)
 
     @property
     def no_interval(self) -> str:
@@ -224,42 +212,6 @@ class Fit:
         if not len(self.draws):
             return "no resamples were drawn, so there are no intervals"
         return f"{self.groups} different settings and {self.free} parameters leave nothing for an interval"
-
-    def to_dict(self) -> dict[str, Any]:
-        """All of it in JSON types."""
-        return {
-            "law": self.law.name,
-            "title": title(self),
-            "formula": self.law.formula,
-            "group": {name: _plain(value) for name, value in self.group.items()},
-            "x": list(self.x),
-            "y": self.y,
-            "parameters": {name: _finite(value) for name, value in self.parameters.items()},
-            "intervals": {
-                name: None if ends is None else [*map(_finite, ends)] for name, ends in self.intervals.items()
-            },
-            "not_shown": list(self.not_shown),
-            "n": len(self.rows),
-            "points": self.rows.points,
-            "loss": self.loss,
-            "residuals": "linear" if self.linear else self.law.link,
-            "spread": self.spread,
-            "objective": self.solution.objective,
-            "starts": self.solution.starts,
-            "agree": self.solution.agree,
-            "at_bounds": list(self.solution.at_bounds),
-            "condition": _finite(self.solution.condition),
-            "draws": len(self.draws),
-            "frontier": self.frontier,
-            "fixed": dict(self.fixed),
-            "tied": dict(self.tied),
-            "optima": [vars(optimum) for optimum in self.optima],
-            "held_out": self.held_out.to_dict(),
-            "used": list(self.used),
-            "left_out": dict(self.left_out),
-            "notes": list(self.notes),
-            "checklist": checklist(self),
-        }
 
     def _at(self, values: Mapping[str, ArrayLike]) -> Array:
         if missing := [name for name in self.x if name not in values]:
@@ -270,11 +222,27 @@ class Fit:
         return np.column_stack([np.atleast_1d(column) for column in columns])
 
 
-def _finite(value: float) -> float | None:
-    return float(value) if np.isfinite(value) else None
+@dataclass(frozen=True)
+class Forecast:
+    """A run that was not made, as a law sees it."""
 
+    fit: Fit
+    at: Mapping[str, float]
+    """The variables of that run."""
+    value: float
+    low: float | None
+    """Lower end of the 95 % interval of one run there: of the law, and of runs about it."""
+    high: float | None
+    extrapolation: float
+    """How many times larger it is than the largest run that was fitted."""
+    held_out: HeldOutRuns
+    forms: Mapping[str, float]
+    """What other forms say of it, fitted to the same rows."""
+    refused: str | None
+    """Why it should not be believed; None where nothing speaks against it."""
 
-def _plain(value: Any) -> Any:
-    if isinstance(value, np.generic):
-        return value.item()
-    return None if isinstance(value, Sequence) is False and value != value else value
+    @property
+    def spread(self) -> tuple[float, float]:
+        """The lowest and the highest of all forms."""
+        values = [self.value, *self.forms.values()]
+        return min(values), max(values)

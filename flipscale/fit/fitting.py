@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -10,8 +9,8 @@ from numpy.typing import NDArray
 
 from flipscale.errors import ResultsError, did_you_mean
 from flipscale.fit.best import Frontier, on_frontier
-from flipscale.fit.doubts import FEW, HELD_OUT, check_enough, notes
-from flipscale.fit.fitted import Fit, HeldOut
+from flipscale.fit.checks import FEW, HELD_OUT_REASON, check_enough, notes
+from flipscale.fit.fitted import Fit, HeldOutRuns
 from flipscale.fit.law import Array, Law
 from flipscale.fit.laws import law_named
 from flipscale.fit.rows import Rows, column, group_name, in_groups, rows_of
@@ -54,7 +53,7 @@ def fit(
     *,
     x: Sequence[str],
     y: str,
-    group: Mapping[str, Any] | None = None,
+    group: Mapping[str, object] | None = None,
     options: Options | None = None,
 ) -> Fit:
     """Fit a law to the rows of a table: y against the columns x, which are in the order of the law's roles.
@@ -111,7 +110,7 @@ def default_law(table: pd.DataFrame, x: Sequence[str], y: str, options: Options 
     return law_named(names[len(x)])
 
 
-def fit_rows(law: Law, rows: Rows, options: Options, group: Mapping[str, Any], *, hold_out: bool = True) -> Fit:
+def fit_rows(law: Law, rows: Rows, options: Options, group: Mapping[str, object], *, hold_out: bool = True) -> Fit:
     """The same for rows that are chosen already; without `hold_out` the largest are not held out to see the error."""
     loss = options.loss or ("huber" if law.link == "log" and not law.is_line else "squares")
     fixed, tied = _held(law, options)
@@ -136,7 +135,7 @@ def fit_rows(law: Law, rows: Rows, options: Options, group: Mapping[str, Any], *
 
     clusters = (whole if options.frontier else rows).clusters
     draws = draws_of(again, clusters, options.draws, options.seed) if options.draws else np.empty((0, 0))
-    held_out = held_out_error(law, rows, options) if hold_out else HeldOut(why="not asked")
+    held_out = held_out_error(law, rows, options) if hold_out else HeldOutRuns(why="not asked")
     return Fit(
         law=law,
         rows=rows,
@@ -154,7 +153,7 @@ def fit_rows(law: Law, rows: Rows, options: Options, group: Mapping[str, Any], *
     )
 
 
-def held_out_error(law: Law, rows: Rows, options: Options, *, interval: bool = False) -> HeldOut:
+def held_out_error(law: Law, rows: Rows, options: Options, *, interval: bool = False) -> HeldOutRuns:
     """What the law, fitted to all but the largest rung, says of that rung.
 
     With `interval` that prediction's 95 % interval too, which takes as many resamples as the fit itself.
@@ -163,20 +162,20 @@ def held_out_error(law: Law, rows: Rows, options: Options, *, interval: bool = F
     largest = size >= size.max() / RUNG
     names = tuple(name for name, out in zip(rows.ids, largest, strict=True) if out)
     if largest.all():
-        return HeldOut(names, why=f"all runs are within a factor of {RUNG:g} of the largest")
-    rest = rows.only(~largest, HELD_OUT)
+        return HeldOutRuns(names, why=f"all runs are within a factor of {RUNG:g} of the largest")
+    rest = rows.only(~largest, HELD_OUT_REASON)
     try:
         short = replace(options, draws=options.draws if interval else 0, frontier=None)
         smaller = fit_rows(law, _with_clusters_closed(rest), short, {}, hold_out=False)
     except ResultsError as error:
-        return HeldOut(names, why=f"without the largest rung: {error}")
+        return HeldOutRuns(names, why=f"without the largest rung: {error}")
     z = law.evaluate(smaller.solution.theta, rows.x[largest])[0]
     predicted = float(rows.response.from_link(z).mean())
     low = high = None
     if interval and smaller.stretch is not None:
         low, high = smaller.mean_band(rows.x[largest])
     factor = float(size.max() / rest.size.max())
-    return HeldOut(names, predicted, float(rows.y[largest].mean()), low, high, factor)
+    return HeldOutRuns(names, predicted, float(rows.y[largest].mean()), low, high, factor)
 
 
 def _held(law: Law, options: Options) -> tuple[dict[str, float], dict[str, str]]:

@@ -11,10 +11,11 @@ from typing import Any
 import pandas as pd
 
 from flipscale.errors import ResultsError
+from flipscale.fit.as_json import fit_json
 from flipscale.fit.best import has_budgets
 from flipscale.fit.fitted import Fit
 from flipscale.fit.fitting import Options, fit
-from flipscale.fit.fronts import isoflop
+from flipscale.fit.frontiers import isoflop
 from flipscale.fit.rows import column, group_name, in_groups
 from flipscale.fit.words import by_reason
 from flipscale.scores import lower_is_better
@@ -42,7 +43,7 @@ class StudyFits:
 
     def to_dict(self, of: Mapping[str, str]) -> dict[str, Any]:
         """All of it in JSON types; `of` says what was fitted: {"study": NAME} or {"table": PATH}."""
-        return {"schema": 1, **of, "fits": [one.to_dict() for one in self.fits], "not_fitted": dict(self.not_fitted)}
+        return {"schema": 1, **of, "fits": [fit_json(fit) for fit in self.fits], "not_fitted": dict(self.not_fitted)}
 
 
 def groups_of(results: pd.DataFrame, axes: Iterable[str]) -> list[str]:
@@ -81,12 +82,15 @@ def fit_study(
     """
     fits: list[Fit] = []
     none: dict[str, str] = {}
-    for name, form, x, group, part in _wanted(results, groups_of(results, axes), y, law):
+    groups = groups_of(results, axes)
+    for wanted in _laws_to_fit(results, groups, y, law):
+        x = wanted.x
         try:
-            fits.append(fit(part, form, x=x or variables_of(part, y), y=y, group=group, options=options))
+            x = x or variables_of(wanted.rows, y)
+            fits.append(fit(wanted.rows, wanted.law, x=x, y=y, group=wanted.group, options=options))
         except ResultsError as error:
-            none[name] = str(error)
-    for values, part in in_groups(results, groups_of(results, axes)) if law is None else ():
+            none[wanted.name] = str(error)
+    for values, part in in_groups(results, groups) if law is None else ():
         if has_budgets(column(part, SIZE), column(part, BUDGET)):
             error_of = f"1 - {y}" if lower_is_better(y) is False else y
             try:
@@ -98,20 +102,37 @@ def fit_study(
     return StudyFits(tuple(fits), none)
 
 
-_Wanted = tuple[str, str | None, list[str] | None, dict[str, Any], pd.DataFrame]
+@dataclass(frozen=True)
+class _LawToFit:
+    """One fit of a study."""
+
+    name: str
+    law: str | None
+    """None: the default for its variables."""
+    x: list[str] | None
+    """None: what varies."""
+    group: Mapping[str, object]
+    rows: pd.DataFrame
 
 
-def _wanted(results: pd.DataFrame, groups: list[str], y: str, law: str | None) -> Iterator[_Wanted]:
-    """Each fit: its name, its law and variables (None: by what varies), its group, and the group's rows."""
+def _laws_to_fit(results: pd.DataFrame, groups: list[str], y: str, law: str | None) -> Iterator[_LawToFit]:
     if law not in _JOINT:
         for values, part in in_groups(results, groups):
-            yield group_name(values), law, None, values, part
+            yield _LawToFit(group_name(values), law, None, values, part)
     if MASK in groups and law in (None, *_JOINT):
-        joint = law or ("mask" if lower_is_better(y) is False else "mask+floor")
-        for values, part in in_groups(results, [name for name in groups if name != MASK]):
-            yield f"{joint}, {group_name(values)}", joint, [SIZE, SAMPLES, MASK], values, part
+        yield from _over_mask_ratios(results, groups, y, law)
     if "data_size" in groups and law is None:
-        fixed = [*(name for name in groups if name != "data_size"), "model", "samples"]
-        for values, part in in_groups(results, fixed):
-            if part[PAIRS].nunique() > 2:
-                yield f"along {PAIRS}, {group_name(values)}", None, [PAIRS], values, part
+        yield from _along_pairs(results, groups)
+
+
+def _over_mask_ratios(results: pd.DataFrame, groups: list[str], y: str, law: str | None) -> Iterator[_LawToFit]:
+    joint = law or ("mask" if lower_is_better(y) is False else "mask+floor")
+    for values, part in in_groups(results, [name for name in groups if name != MASK]):
+        yield _LawToFit(f"{joint}, {group_name(values)}", joint, [SIZE, SAMPLES, MASK], values, part)
+
+
+def _along_pairs(results: pd.DataFrame, groups: list[str]) -> Iterator[_LawToFit]:
+    fixed = [*(name for name in groups if name != "data_size"), "model", "samples"]
+    for values, part in in_groups(results, fixed):
+        if part[PAIRS].nunique() > 2:
+            yield _LawToFit(f"along {PAIRS}, {group_name(values)}", None, [PAIRS], values, part)

@@ -5,18 +5,17 @@ rung came to. A law that misses what is known is not believed about what is not.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 
 from flipscale.errors import ResultsError
-from flipscale.fit.fitted import Fit, HeldOut
+from flipscale.fit.fitted import Fit, Forecast, HeldOutRuns
 from flipscale.fit.fitting import Options, fit, held_out_error
 from flipscale.fit.laws import law_named
 from flipscale.fit.rows import column, in_groups
-from flipscale.fit.words import held_out_words, number, title
+from flipscale.fit.words import number
 
 OTHER_FORMS: dict[str, tuple[tuple[str, Mapping[str, float]], ...]] = {
     "odds": (("odds", {"c": 1.0}), ("odds-product", {}), ("chinchilla", {})),
@@ -35,65 +34,6 @@ OTHER_FORMS: dict[str, tuple[tuple[str, Mapping[str, float]], ...]] = {
 _ERROR = "error"  # the column of 1 - accuracy in a table of our own
 
 
-@dataclass(frozen=True)
-class Forecast:
-    """A run that was not made, as a law sees it."""
-
-    fit: Fit
-    at: Mapping[str, float]
-    """The variables of that run."""
-    value: float
-    low: float | None
-    """Lower end of the 95 % interval of one run there: of the law, and of runs about it."""
-    high: float | None
-    extrapolation: float
-    """How many times larger it is than the largest run that was fitted."""
-    held_out: HeldOut
-    forms: Mapping[str, float]
-    """What other forms say of it, fitted to the same rows."""
-    refused: str | None
-    """Why it should not be believed; None where nothing speaks against it."""
-
-    @property
-    def spread(self) -> tuple[float, float]:
-        """The lowest and the highest of all forms."""
-        values = [self.value, *self.forms.values()]
-        return min(values), max(values)
-
-    def to_dict(self) -> dict[str, Any]:
-        return {
-            "group": self.fit.to_dict()["group"],
-            "law": self.fit.law.name,
-            "y": self.fit.y,
-            "at": dict(self.at),
-            "value": self.value,
-            "interval": None if self.low is None else [self.low, self.high],
-            "extrapolation": self.extrapolation,
-            "held_out": self.held_out.to_dict(),
-            "forms": dict(self.forms),
-            "spread": list(self.spread),
-            "refused": self.refused,
-            "fit": self.fit.to_dict(),
-        }
-
-    def text(self, *, forced: bool = False) -> str:
-        """For a terminal; a forecast that is refused shows its number only if forced."""
-        lines = [title(self.fit), f"  at {', '.join(f'{name}={number(value)}' for name, value in self.at.items())}"]
-        if self.refused is None or forced:
-            interval = (
-                f", 95 % interval of one run {number(self.low)} to {number(self.high)}" if self.low is not None else ""
-            )
-            lines.append(f"  forecast: {self.fit.y} {number(self.value)}{interval}")
-            low, high = self.spread
-            others = "; ".join(f"{name} {number(value)}" for name, value in self.forms.items())
-            lines.append(f"  between forms: {number(low)} to {number(high)}" + (f" ({others})" if others else ""))
-        lines.append(f"  extrapolation: {number(self.extrapolation, 3)} times the largest run")
-        lines.append(f"  held out: {held_out_words(self.held_out)}")
-        if self.refused:
-            lines.append(f"  {'forced, although' if forced else 'refused:'} {self.refused}")
-        return "\n".join(lines)
-
-
 def forecast(
     table: pd.DataFrame,
     law: str | None = None,
@@ -101,7 +41,7 @@ def forecast(
     x: Sequence[str],
     y: str,
     at: Mapping[str, float],
-    group: Mapping[str, Any] | None = None,
+    group: Mapping[str, object] | None = None,
     options: Options | None = None,
 ) -> Forecast:
     """What a law fitted to this table says of the run `at`: column -> value, for every column of x.
@@ -110,18 +50,25 @@ def forecast(
     ResultsError as `fit` does, and where `at` lacks a variable.
     """
     options = options or Options()
-    shown = fit(table, law, x=x, y=y, group=group, options=options)
-    there = {name: float(at[name]) for name in shown.x if name in at}
-    value = float(shown.predict(there)[0])
+    found = fit(table, law, x=x, y=y, group=group, options=options)
+    variables = {name: float(at[name]) for name in found.x if name in at}
+    value = float(found.predict(variables)[0])
     low = high = None
-    if shown.stretch is not None:
-        ends = shown.band(there, one_run=True)
+    if found.stretch is not None:
+        ends = found.band(variables, one_run=True)
         low, high = float(ends[0][0]), float(ends[1][0])
-    held_out = held_out_error(shown.law, shown.rows, options, interval=True)
-    point = np.array([[there[name] for name in shown.x]])
-    size = float(shown.rows.size_of(point)[0] / shown.rows.size.max())
+    held_out = held_out_error(found.law, found.rows, options, interval=True)
+    point = np.array([[variables[name] for name in found.x]])
     return Forecast(
-        shown, there, value, low, high, size, held_out, _forms(table, shown, there, options), _refused(held_out)
+        fit=found,
+        at=variables,
+        value=value,
+        low=low,
+        high=high,
+        extrapolation=float(found.rows.size_of(point)[0] / found.rows.size.max()),
+        held_out=held_out,
+        forms=_forms(table, found, variables, options),
+        refused=_refused(held_out),
     )
 
 
@@ -141,7 +88,7 @@ def forecast_groups(
     ]
 
 
-def _refused(held_out: HeldOut) -> str | None:
+def _refused(held_out: HeldOutRuns) -> str | None:
     if held_out.error is None:
         return f"the law cannot be held to account: {held_out.why}"
     if held_out.inside is None:
@@ -154,22 +101,22 @@ def _refused(held_out: HeldOut) -> str | None:
     )
 
 
-def _forms(table: pd.DataFrame, shown: Fit, at: Mapping[str, float], options: Options) -> dict[str, float]:
+def _forms(table: pd.DataFrame, fitted: Fit, at: Mapping[str, float], options: Options) -> dict[str, float]:
     """The forecasts of other forms, by their names; one that cannot be fitted is not among them."""
     found: dict[str, float] = {}
-    for name, fixed in OTHER_FORMS.get(shown.law.name, ()):
-        if set(fixed) & set(shown.fixed):
+    for name, fixed in OTHER_FORMS.get(fitted.law.name, ()):
+        if set(fixed) & set(fitted.fixed):
             continue
         # A law of losses is fitted to the error of an accuracy.
-        flip = shown.rows.response.accuracy and shown.law.link == "logit" and law_named(name).link == "log"
-        whole = 100 if shown.rows.response.percent else 1
-        other_table = table.assign(**{_ERROR: whole - column(table, shown.y)}) if flip else table
+        flip = fitted.rows.response.accuracy and fitted.law.link == "logit" and law_named(name).link == "log"
+        whole = 100 if fitted.rows.response.percent else 1
+        other_table = table.assign(**{_ERROR: whole - column(table, fitted.y)}) if flip else table
         try:
             other = fit(
                 other_table,
                 name,
-                x=shown.x,
-                y=_ERROR if flip else shown.y,
+                x=fitted.x,
+                y=_ERROR if flip else fitted.y,
                 options=replace(options, draws=0, fixed=fixed, tied=None, accuracy=None if flip else options.accuracy),
             )
         except ResultsError:

@@ -7,7 +7,6 @@ an int64, which wraps around without a word.
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -140,26 +139,28 @@ def rows_of(
     if len(x) != len(law.roles):
         takes = f"{count(len(law.roles), 'column')} for {', '.join(law.roles)}"
         raise ResultsError(f"The law {law.name} takes {takes}; --x names {len(x)}: {', '.join(x) or 'none'}.")
-    ids = row_names(table)
     variables = np.column_stack([column(table, name) for name in x]) if len(table) else np.empty((0, len(x)))
     measured = column(table, y)
-    masks = [i for i, role in enumerate(law.roles) if role == "m"]
-    left_out: dict[str, str] = {}
-    keep = np.ones(len(table), dtype=bool)
     whole = np.isfinite(measured)
     response = _response(law.link, y, measured[whole], variables[whole], accuracy)
+    left_out: dict[str, str] = {}
+    keep = np.ones(len(table), dtype=bool)
+    ids = row_names(table)
     for i, name in enumerate(ids):
-        why = _why_not(x, variables[i], masks, law) or (
-            response.why_not(float(measured[i])) if np.isfinite(measured[i]) else f"no {y}"
-        )
-        if why:
+        if why := _why_not(x, variables[i], law) or _why_not_measured(response, measured[i]):
             left_out[name] = why
             keep[i] = False
-    groups = variables if cluster is None else pd.factorize(_there(table, cluster))[0][:, None]
-    clusters = np.unique(groups[keep], axis=0, return_inverse=True)[1].reshape(-1)
-    used = tuple(name for name, kept in zip(ids, keep, strict=True) if kept)
-    values = measured[keep]
-    return Rows(tuple(x), response, used, variables[keep], values, response.to_link(values), clusters, left_out)
+    groups = variables if cluster is None else pd.factorize(_checked(table, cluster))[0][:, None]
+    return Rows(
+        columns=tuple(x),
+        response=response,
+        ids=tuple(name for name, kept in zip(ids, keep, strict=True) if kept),
+        x=variables[keep],
+        y=measured[keep],
+        z=response.to_link(measured[keep]),
+        clusters=np.unique(groups[keep], axis=0, return_inverse=True)[1].reshape(-1),
+        left_out=left_out,
+    )
 
 
 def row_names(table: pd.DataFrame) -> list[str]:
@@ -220,7 +221,7 @@ def in_groups(table: pd.DataFrame, by: Sequence[str]) -> list[tuple[dict[str, ob
     if not by:
         return [({}, table)]
     for name in by:
-        _there(table, name)
+        _checked(table, name)
     parts = table.groupby(list(by), sort=False, dropna=False)
     return [(dict(zip(by, key, strict=True)), part) for key, part in parts]
 
@@ -235,12 +236,12 @@ def where(table: pd.DataFrame, conditions: Mapping[str, str]) -> pd.DataFrame:
     """The rows whose columns have these values, numbers by value and texts by text."""
     keep = pd.Series(True, index=table.index)
     for name, wanted in conditions.items():
-        values = _there(table, name)
+        values = _checked(table, name)
         keep &= values.map(_is(wanted))
     if not keep.any() and len(table):
         said = ", ".join(f"{name}={value}" for name, value in conditions.items())
-        there = [f"{name} is one of {', '.join(dict.fromkeys(map(str, table[name])))}" for name in conditions]
-        raise ResultsError(f"No row has {said}; {'; '.join(there)}.")
+        choices = [f"{name} is one of {', '.join(dict.fromkeys(map(str, table[name])))}" for name in conditions]
+        raise ResultsError(f"No row has {said}; {'; '.join(choices)}.")
     return table[keep]
 
 
@@ -252,22 +253,27 @@ def _is(wanted: str) -> Callable[[object], bool]:
     return lambda value: str(value) == wanted or (isinstance(value, int | float | np.number) and float(value) == number)
 
 
-def _there(table: pd.DataFrame, name: str) -> "pd.Series[Any]":
+def _checked(table: pd.DataFrame, name: str) -> "pd.Series[object]":
     if name not in table:
         raise ResultsError(f"The table has no column {name!r}: {did_you_mean(name, map(str, table.columns))}.")
     return table[name]
 
 
-def _why_not(names: Sequence[str], values: Array, masks: Sequence[int], law: Law) -> str | None:
-    for i, (name, value) in enumerate(zip(names, values, strict=True)):
+def _why_not(names: Sequence[str], values: Array, law: Law) -> str | None:
+    """Why a law cannot take these variables."""
+    for name, value, role in zip(names, values, law.roles, strict=True):
         if not np.isfinite(value):
             return f"no {name}"
-        if i in masks:
+        if role == "m":
             if not 0 <= value < 1:
                 return f"{name} is {value:g}, where a mask ratio is from 0 to below 1"
         elif value <= 0 and law.link != "linear":
             return f"{name} is {value:g}, which has no logarithm"
     return None
+
+
+def _why_not_measured(response: Response, value: float) -> str | None:
+    return response.why_not(float(value)) if np.isfinite(value) else f"no {response.column}"
 
 
 def _response(link: Link, y: str, measured: Array, x: Array, accuracy: bool | None) -> Response:

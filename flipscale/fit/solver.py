@@ -101,7 +101,7 @@ def solve(problem: Problem, *, starts: int, seed: int = 0) -> Solution:
     rng = np.random.default_rng(seed)
     drawn = problem.law.starts(rng, problem.x, problem.z, starts)[:, problem.free]
     found = [search(problem, start) for start in drawn]
-    found.sort(key=lambda one: one[1])
+    found.sort(key=lambda end: end[1])
     part, objective = found[0]
     limit = objective * (1 + AGREE) + 1e-14
     jacobian = problem.residuals(part)[1]
@@ -117,7 +117,7 @@ def solve(problem: Problem, *, starts: int, seed: int = 0) -> Solution:
         for name, value, a, b, n in zip(names, part, low, high, near, strict=True)
         if value - a < n or b - value < n
     )
-    return Solution(problem.whole(part), objective, starts, sum(one[1] <= limit for one in found), ended, condition)
+    return Solution(problem.whole(part), objective, starts, sum(end[1] <= limit for end in found), ended, condition)
 
 
 def refit(problem: Problem, near: Array) -> Array:

@@ -19,7 +19,8 @@ from flipscale.fit.law import Array
 DRAWS = 1000
 """Resamples: with 100 the ends of a 95 % interval are themselves uncertain by a fifth of its width."""
 
-LEVEL = 0.95
+COVERAGE = 0.95
+"""The share of intervals that hold the truth."""
 
 
 def resamples(clusters: NDArray[np.intp], n: int, seed: int = 0) -> Iterator[NDArray[np.intp]]:
@@ -44,13 +45,13 @@ def draws_of(
     return np.array(found)
 
 
-def stretch(groups: int, parameters: int, level: float = LEVEL) -> float | None:
+def stretch(groups: int, parameters: int, coverage: float = COVERAGE) -> float | None:
     """By how much the ends of a percentile interval are moved out: t / z; None with too few groups for an interval."""
     free = groups - parameters
-    return None if free < 2 else float(stdtrit(free, (1 + level) / 2) / ndtri((1 + level) / 2))
+    return None if free < 2 else float(stdtrit(free, (1 + coverage) / 2) / ndtri((1 + coverage) / 2))
 
 
-def interval(draws: Array, estimate: Array | float, by: float, level: float = LEVEL) -> tuple[Array, Array]:
+def interval(draws: Array, estimate: Array | float, by: float, coverage: float = COVERAGE) -> tuple[Array, Array]:
     """The ends of the interval of each column of draws [n, ...] about its estimate, stretched `by` as much."""
-    low, middle, high = np.quantile(draws, [(1 - level) / 2, 0.5, (1 + level) / 2], axis=0)
+    low, middle, high = np.quantile(draws, [(1 - coverage) / 2, 0.5, (1 + coverage) / 2], axis=0)
     return estimate - by * (middle - low), estimate + by * (high - middle)

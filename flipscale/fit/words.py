@@ -5,15 +5,12 @@ exclusions, definitions, conditioning, and the error on what was held out.
 """
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
 
+from flipscale.fit.fitted import Fit, Forecast, HeldOutRuns
 from flipscale.fit.rows import group_name, meaning
 from flipscale.fit.solver import DELTA, TOLERANCE
 
-if TYPE_CHECKING:
-    from flipscale.fit.fitted import Fit, HeldOut
-
-_FEW = 3  # reasons that a line can list and still be read
+_REASONS = 3  # reasons that a line can list and still be read
 
 
 def number(value: float | None, digits: int = 4) -> str:
@@ -21,13 +18,13 @@ def number(value: float | None, digits: int = 4) -> str:
     return "-" if value is None else f"{value:.{digits}g}"
 
 
-def title(fit: "Fit") -> str:
+def title(fit: Fit) -> str:
     """'top1 against hours at dataset=c4: power'."""
     group = f" at {group_name(fit.group)}" if fit.group else ""
     return f"{fit.y} against {', '.join(fit.x)}{group}: {fit.law.name}"
 
 
-def text(fit: "Fit") -> str:
+def fit_text(fit: Fit) -> str:
     """A fit for a terminal: its title, its parameters with intervals, and its checklist."""
     lines = [title(fit), f"  {fit.law.formula}"]
     width = max(map(len, fit.parameters))
@@ -45,7 +42,27 @@ def text(fit: "Fit") -> str:
     return "\n".join(lines)
 
 
-def checklist(fit: "Fit") -> list[str]:
+def forecast_text(forecast: Forecast, *, forced: bool = False) -> str:
+    """For a terminal; a forecast that is refused shows its number only if forced."""
+    lines = [title(forecast.fit), f"  at {', '.join(f'{name}={number(value)}' for name, value in forecast.at.items())}"]
+    if forecast.refused is None or forced:
+        interval = (
+            f", 95 % interval of one run {number(forecast.low)} to {number(forecast.high)}"
+            if forecast.low is not None
+            else ""
+        )
+        lines.append(f"  forecast: {forecast.fit.y} {number(forecast.value)}{interval}")
+        low, high = forecast.spread
+        others = "; ".join(f"{name} {number(value)}" for name, value in forecast.forms.items())
+        lines.append(f"  between forms: {number(low)} to {number(high)}" + (f" ({others})" if others else ""))
+    lines.append(f"  extrapolation: {number(forecast.extrapolation, 3)} times the largest run")
+    lines.append(f"  held out: {held_out_words(forecast.held_out)}")
+    if forecast.refused:
+        lines.append(f"  {'forced, although' if forced else 'refused:'} {forecast.refused}")
+    return "\n".join(lines)
+
+
+def checklist(fit: Fit) -> list[str]:
     """What a reader should know of a fit before using it, a sentence each."""
     s = fit.solution
     scale = (
@@ -75,14 +92,14 @@ def checklist(fit: "Fit") -> list[str]:
 
 def by_reason(none: Mapping[str, str]) -> list[str]:
     """What could not be had, a line a reason: 'data_size=250 and 8 others: all runs have ...'."""
-    of: dict[str, list[str]] = {}
-    for name, why in none.items():
-        of.setdefault(why, []).append(name)
+    names_of = _names_by_reason(none)
     more = {1: "", 2: " and another"}
-    return [f"{names[0]}{more.get(len(names), f' and {len(names) - 1} others')}: {why}" for why, names in of.items()]
+    return [
+        f"{names[0]}{more.get(len(names), f' and {len(names) - 1} others')}: {why}" for why, names in names_of.items()
+    ]
 
 
-def held_out_words(held: "HeldOut") -> str:
+def held_out_words(held: HeldOutRuns) -> str:
     """'the 3 largest runs, 4 times larger than the rest, were predicted 0.71 and came to 0.70 (error 0.01, 1.4 %)'."""
     if held.predicted is None or held.measured is None or held.error is None:
         return f"no error, as {held.why}"
@@ -96,7 +113,7 @@ def held_out_words(held: "HeldOut") -> str:
     )
 
 
-def _response(fit: "Fit") -> str:
+def _response(fit: Fit) -> str:
     response = fit.rows.response
     if response.link == "log":
         return response.column
@@ -104,11 +121,11 @@ def _response(fit: "Fit") -> str:
     return f"{error} (percent)" if response.percent else error
 
 
-def _definitions(fit: "Fit") -> str:
+def _definitions(fit: Fit) -> str:
     return "; ".join(f"{role} is {meaning(name)}" for role, name in zip(fit.law.roles, fit.x, strict=True))
 
 
-def _rows(fit: "Fit") -> str:
+def _rows(fit: Fit) -> str:
     used = f"{len(fit.used)} used, {fit.groups if fit.optima else fit.rows.points} different settings"
     if fit.optima:
         used += f", and the best sizes of {len(fit.optima)} budgets fitted, by {fit.frontier}"
@@ -120,14 +137,21 @@ def _rows(fit: "Fit") -> str:
 
 
 def _reasons(left_out: Mapping[str, str]) -> str:
-    of: dict[str, list[str]] = {}
-    for name, why in left_out.items():
-        of.setdefault(why, []).append(name)
-    said = [f"{names[0]}: {why}" if len(names) == 1 else f"{len(names)}: {why}" for why, names in of.items()]
-    return "; ".join(said[:_FEW]) + (f"; and {len(said) - _FEW} other reasons" if len(said) > _FEW else "")
+    said = [
+        f"{names[0]}: {why}" if len(names) == 1 else f"{len(names)}: {why}"
+        for why, names in _names_by_reason(left_out).items()
+    ]
+    return "; ".join(said[:_REASONS]) + (f"; and {len(said) - _REASONS} other reasons" if len(said) > _REASONS else "")
 
 
-def _intervals(fit: "Fit") -> str:
+def _names_by_reason(reasons: Mapping[str, str]) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for name, why in reasons.items():
+        found.setdefault(why, []).append(name)
+    return found
+
+
+def _intervals(fit: Fit) -> str:
     if fit.stretch is None:
         return f"none, as {fit.no_interval}"
     groups = fit.groups
@@ -139,7 +163,7 @@ def _intervals(fit: "Fit") -> str:
     return f"95 %, {len(fit.draws)} resamples of {groups} settings{seeds}"
 
 
-def _outer_words(fit: "Fit") -> str:
+def _outer_words(fit: Fit) -> str:
     if "c" in fit.fixed:
         return "c: held fast"
     ends = fit.intervals["c"]

@@ -1,31 +1,34 @@
-"""Score against training time with the speed-up at the baseline's best, as FLIP's Fig 1 and 3."""
+"""Score against training time with the speed-up at equal score, as FLIP's Fig 1 and 3."""
 
-from collections.abc import Mapping
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import pandas as pd
 from matplotlib.axes import Axes
 
-from flipscale.compare import Curve, Estimate, first_reach, series_of
+from flipscale.compare import Baseline, Claim, Effect, SpeedupClaim, first_reach, leading, series_of
 from flipscale.plot.figure_data import NO_MASK, FigureData, Undrawable, check_arms, figure_data, one_value
 from flipscale.plot.lines import add_references, arm_lines, in_time_units
-from flipscale.plot.page import Drawing, DrawnLine, Note, Panel, alone
+from flipscale.plot.page import MEANS, Drawing, DrawnLine, Note, Panel, alone
 from flipscale.plot.style import start_at
 from flipscale.plot.words import cell_words
 from flipscale.scores import score_label
-from flipscale.words import times
+from flipscale.words import count, interval, times
 
 
 def speedup(
     results: pd.DataFrame,
     ax: Axes,
     *,
-    baseline: Mapping[str, object] = NO_MASK,
+    baseline: Baseline = NO_MASK,
     score: str | None = None,
     references: pd.DataFrame | None = None,
     panel: str | None = None,
 ) -> pd.DataFrame:
-    """Draw the score against training time onto an Axes, with an arrow for the largest speed-up at equal score.
+    """Draw the score against training time onto an Axes, with arrows for the speed-ups that compare claims.
+
+    In each panel that is the claim that says most (`compare.leading`).
 
     `results` is results.csv's table, or rows of it. `panel` names one series where these rows are of several. Returns
     the runs drawn; raises Undrawable with the reason where there is nothing to draw.
@@ -36,7 +39,7 @@ def speedup(
 def speedup_panels(data: FigureData) -> list[Panel]:
     """A panel per series in which both the baseline and another arm have two schedule lengths."""
     if "samples" not in data.axes:
-        raise one_value("samples", "a speed-up is read between runs of two or more schedule lengths")
+        raise one_value(data, "samples", "a speed-up is read between runs of two or more schedule lengths")
     check_arms(data)
     timed, words = in_time_units(data)
     series = series_of(timed.rows)
@@ -44,20 +47,27 @@ def speedup_panels(data: FigureData) -> list[Panel]:
     if not names:
         raise Undrawable("no series has two schedule lengths of both the baseline and another arm")
 
+    # All series are compared at once, as `flipscale compare` does: intervals are corrected for all claims.
+    comparison = data.compared()
+    claims = comparison.speedups_claimed
+    marks = MEANS + (f"; 95 % CIs are corrected for {claims} comparisons" if claims > 1 else "")
+
     def panel(name: str) -> Panel:
         rows = timed.rows[series == name]
 
         def draw(ax: Axes) -> Drawing:
-            curves = [curve for curve in data.compared(rows).curves if curve.x == "gpu_hours"]
             drawing = Drawing(arm_lines(ax, timed, rows, "time", along="samples"))
             add_references(ax, timed, rows, "time", drawing)
             start_at(ax, 0, float(rows["time"].max()) * 1.06)
             ax.set_xlabel(words)
-            if arrow := _fastest(curves, data, rows, drawing.lines):
-                _draw_arrow(ax, arrow, drawing)
+            claim = leading([claim for claim in comparison.claims if claim.series == name])
+            if claim and (arrows := _arrows(claim, data, rows, drawing.lines)):
+                for arrow in arrows:
+                    _draw_arrow(ax, arrow, drawing)
+                drawing.notes.append(_note(claim, arrows, data))
             return drawing
 
-        return Panel(cell_words(name), rows, draw, score_label(data.score))
+        return Panel(cell_words(name), rows, draw, score_label(data.score), marks)
 
     return [panel(name) for name in names]
 
@@ -74,52 +84,65 @@ class _Arrow:
     start: float
     end: float
     y: float
-    words: tuple[str, ...]
+    significant: bool
 
 
-def _fastest(curves: list[Curve], data: FigureData, rows: pd.DataFrame, lines: list[DrawnLine]) -> _Arrow | None:
-    """The arrow of the arm that says most: one that gets to the baseline's best, else the fastest."""
-    told = {curve: estimate.mean for curve in curves if (estimate := _told(curve)) and estimate.mean}
-    fastest = max(told, key=lambda curve: (_told(curve) is curve.speedup, told[curve]), default=None)
-    return None if fastest is None else _arrow(fastest, data, rows, lines)
-
-
-def _arrow(curve: Curve, data: FigureData, rows: pd.DataFrame, lines: list[DrawnLine]) -> _Arrow | None:
-    """The arrow between the mean lines. Its number is compare's, read off these lines; None if they do not meet."""
-    sign = -1 if data.lower_is_better else 1
+def _arrows(claim: Claim, data: FigureData, rows: pd.DataFrame, lines: Sequence[DrawnLine]) -> list[_Arrow]:
+    """An arrow for each speed-up of the claim, between the mean lines of the arm and of the baseline."""
     of_arm = dict(zip(sorted(set(rows["arm"])), lines, strict=True))
-    number = data.arm_numbers[curve.arm]
-    told = _told(curve)
-    if 0 not in of_arm or number not in of_arm or told is None or told.mean is None:
-        return None
-    base, ours = of_arm[0], of_arm[number]
-    at_best = told is curve.speedup
-    target = sign * max(sign * y for y in base.ys) if at_best else curve.speedup_at[-1].score
-    start, end = (first_reach(line.xs, [sign * y for y in line.ys], sign * target) for line in (base, ours))
-    if start is None or end is None:
-        return None
-    slower = told.mean < 1
-    factor, *seeds = (1 / one if slower else one for one in (told.mean, *told.values))
-    text = f"{data.arms[number]}: {times(factor)}× {'slower' if slower else 'faster'}"
-    if not at_best:
-        text += f" to {target:.3g}" if data.lower_is_better else f" to {100 * target:.1f} %"
-    if len(seeds) < 2:
-        return _Arrow(start, end, target, (text,))
-    spread = f"({times(min(seeds))} to {times(max(seeds))}, {len(seeds)} seeds)"
-    return _Arrow(start, end, target, (f"{text}\n{spread}", f"{text}\n{spread}".replace(": ", ":\n", 1), text))
+    number = data.arm_numbers[claim.arm]
+    if not {0, number} <= set(of_arm):
+        return []
+    found = []
+    for speedup in claim.speedups:
+        start, end = (_cost_of(speedup.score, line, data.lower_is_better) for line in (of_arm[0], of_arm[number]))
+        if start is not None and end is not None:
+            found.append(_Arrow(start, end, speedup.score, speedup.finding.significant))
+    return found
 
 
-def _told(curve: Curve) -> Estimate | None:
-    """The speed-up at the baseline's best if the arm gets there, else at the best score that both have."""
-    if curve.speedup.n and curve.speedup.n == len(curve.seeds):
-        return curve.speedup
-    return curve.speedup_at[-1].speedup if curve.speedup_at else None
+def _cost_of(score: float, line: DrawnLine, lower_is_better: bool) -> float | None:
+    """Where a line first has a score. The claim's mean differs from the line's in its last digit only."""
+    sign = -1 if lower_is_better else 1
+    ys = [sign * y for y in line.ys]
+    target = sign * score
+    nearest = next((y for y in (ys[0], max(ys)) if math.isclose(y, target, rel_tol=1e-9)), target)
+    return first_reach(line.xs, ys, nearest)
 
 
 def _draw_arrow(ax: Axes, arrow: _Arrow, drawing: Drawing) -> None:
-    style = {"arrowstyle": "-|>", "linestyle": "--", "color": "#444444", "shrinkA": 1, "shrinkB": 1, "lw": 1}
+    """A claim that is not significant has no head."""
+    head = "-|>" if arrow.significant else "-"
+    style = {"arrowstyle": head, "linestyle": "--", "color": "#444444", "shrinkA": 1, "shrinkB": 1, "lw": 1}
     ax.annotate("", (arrow.end, arrow.y), (arrow.start, arrow.y), arrowprops=style, zorder=5)
     drawing.avoid.append(([arrow.start, arrow.end], [arrow.y, arrow.y]))
+
+
+def _note(claim: Claim, arrows: Sequence[_Arrow], data: FigureData) -> Note:
+    """The claim beside one of its arrows, in fewer and fewer words, with every interval in all of them."""
+    lines: list[str] = []
+    for speedup in claim.speedups:
+        head, values = _words(speedup, data.lower_is_better)
+        lines += ([] if head in lines else [head]) + ([f"({values})"] if values else [])
+    short = "\n".join(lines)
+    seeds = claim.speedups[0].finding.seeds
+    full = f"{short.removesuffix(')')}, {count(seeds, 'seed')})" if seeds > 1 else short
+    arm = data.arms[data.arm_numbers[claim.arm]]
     shares = (0.5, 0.6, 0.4, 0.7, 0.3, 0.8, 0.2)
-    points = tuple((arrow.start + share * (arrow.end - arrow.start), arrow.y) for share in shares)
-    drawing.notes.append(Note(arrow.words, points, color="#222222"))
+    points = tuple((arrow.start + share * (arrow.end - arrow.start), arrow.y) for share in shares for arrow in arrows)
+    narrow = short.replace(", 95", ",\n95")
+    return Note((f"{arm}: {full}", f"{arm}:\n{full}", f"{arm}:\n{short}", f"{arm}:\n{narrow}"), points, color="#222222")
+
+
+def _words(speedup: SpeedupClaim, lower_is_better: bool) -> tuple[str, str]:
+    """What is claimed, and its numbers."""
+    found = speedup.finding
+    factor = f"{times(found.value)}×"
+    score = f" to {speedup.score:.3g}" if lower_is_better else f" to {100 * speedup.score:.1f} %"
+    score = "" if speedup.at_best else score
+    ci = interval(*map(times, found.interval)) if found.interval else ""
+    if found.effect is Effect.NOT_SIGNIFICANT:
+        return str(found.effect), f"{factor}{score}, {ci}"
+    if found.value >= 1:
+        return f"{factor} faster{score}", ci
+    return f"{times(1 / found.value)}× slower{score}", f"{factor}, {ci}" if ci else ""

@@ -2,7 +2,8 @@
 
 import json
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
@@ -19,7 +20,7 @@ DIGITS = 6
 """Significant digits of numbers on the page; results.csv has all of them."""
 
 MOST_SCORES = 6
-"""So many scores at most get a column of the table of runs, the study's own first."""
+"""How many scores get a column of the table of runs, the study's own first."""
 
 LOSS = "final_loss"
 """What is drawn and listed where no run has a score."""
@@ -29,12 +30,13 @@ def scores_of(evidence: Evidence) -> list[str]:
     """The scores that any run has, the one that the study is judged by first; the training loss where none has any."""
     table = evidence.results
     first = evidence.comparison.score if evidence.comparison else evidence.study.score
-    there = [name for name in table if is_score(str(name)) and table[name].notna().any()]
-    if first in table and first not in there and table[first].notna().any():
-        there.append(first)
-    if not there and LOSS in table and table[LOSS].notna().any():
+    measured = [str(name) for name in table if table[name].notna().any()]
+    scores = [name for name in measured if is_score(name)]
+    if first in measured and first not in scores:
+        scores.append(first)
+    if not scores and LOSS in measured:
         return [LOSS]
-    return sorted(map(str, there), key=lambda name: name != first)
+    return sorted(scores, key=lambda name: name != first)
 
 
 def training_time_unit(evidence: Evidence) -> tuple[str, float]:
@@ -66,62 +68,124 @@ def chart_data(evidence: Evidence) -> str:
     return text.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
 
 
+@dataclass(frozen=True)
+class Column:
+    """A column of the table of runs."""
+
+    key: str
+    label: str
+    kind: str
+    """How the script shows it; `hidden` ones only figures need."""
+    values: Sequence[object]
+    """A value a run; where there are `words`, the number of its word."""
+    words: Sequence[str] | None = None
+    """The different texts of a column of few."""
+
+    @property
+    def empty(self) -> bool:
+        """Whether it would tell a reader nothing."""
+        if self.key == "done":
+            return all(value == 1 for value in self.values)
+        if self.words is not None:
+            return self.key not in ("state", "arm") and not any(self.words)
+        return all(value in (None, "") for value in self.values)
+
+    def to_dict(self, *, minor: bool) -> dict[str, Any]:
+        """As the script reads it. A minor column is left out on paper."""
+        words = {} if self.words is None else {"words": list(self.words)}
+        values = {"key": self.key, "label": self.label, "kind": self.kind, **words, "values": list(self.values)}
+        return values | {"minor": True} if minor else values
+
+
 def _columns(evidence: Evidence, scores: Sequence[str]) -> list[dict[str, Any]]:
-    """The columns of the table of runs, in its order. Those of kind `hidden` only figures need, `minor` ones are left
-    out on paper."""
-    runs = evidence.planned.runs
-    rows = evidence.results.set_index("id").reindex([run.id for run in runs])
-    seen = [evidence.runs[run.id] for run in runs]
-    failed = {failure.run.id: number for number, failure in enumerate(evidence.failures)}
-
-    def measured(name: str) -> list[Any]:
-        if name not in rows:
-            return [None] * len(runs)
-        return [None if pd.isna(value) else value for value in rows[name].tolist()]
-
-    def cell_of(run: Any) -> str:
-        return "" if run.cell is None else write_cell(run.cell)
-
-    cells, unit = [cell_of(run) for run in runs], evidence.planned.hours_unit
+    """The columns of the table of runs, in its order."""
+    measured = _Measured(evidence)
+    of_scores = [_score_column(measured, name) for name in scores]
     columns = [
-        {"key": "id", "label": "run", "kind": "id", "values": [run.id for run in runs]},
-        _words("state", "state", [str(run.state) for run in seen]),
-        _words("kind", "failure", [_kind(evidence, failed, run.id) for run in runs]),
-        _words("arm", "arm", [evidence.arms.get(run.id, "(parent of others)") for run in runs], evidence.arm_names),
-    ]
-    columns += [
-        _words(
-            f"set.{name}",
-            name,
-            [show_setting(run.settings[name]) for run in runs],
-            in_order([run.settings[name] for run in runs]),
-        )
-        for name in axes_of(evidence)
-    ]
-    columns.append(_numbers("seed", "seed", [run.settings["seed"] for run in runs], "count"))
-    of_scores = [_numbers(name, name, measured(name), "percent" if is_fraction(name) else "number") for name in scores]
-    columns += of_scores[:1]
-    columns += [
-        *([] if LOSS in scores else [_numbers(LOSS, "final loss", measured(LOSS), "number")]),
-        _numbers("done", "done", [run.done for run in seen], "percent"),
-        _numbers("gpu_hours_predicted", f"{unit} predicted", _predicted(evidence, measured), "number"),
-        _numbers("gpu_hours", unit, measured("gpu_hours"), "number"),
-        _numbers("images_per_second", "samples/s", measured("images_per_second"), "count"),
-        _numbers("attempts", "attempts", measured("attempts"), "count"),
+        *_who_columns(evidence),
+        *(_axis_column(evidence, name) for name in axes_of(evidence)),
+        _numbers("seed", "seed", [run.settings["seed"] for run in evidence.planned.runs], "count"),
+        *of_scores[:1],
+        *([] if LOSS in scores else [_numbers(LOSS, "final loss", measured.column(LOSS), "number")]),
+        *_cost_columns(evidence, measured),
         *of_scores[1:],
-        {"key": "why", "label": "why", "kind": "why", "values": [run.says or run.story for run in seen]},
-        {"key": "log", "kind": "hidden", "values": [failed.get(run.id) for run in runs]},
-        _numbers("samples", "samples", [run.settings["samples"] for run in runs], "hidden"),
-        _numbers("train_flops", "FLOPs", measured("train_flops"), "hidden"),
-        _words("cell", "cell", cells, kind="hidden"),
-        _words("series", "series", list(series_of(pd.DataFrame({"cell": cells}))), kind="hidden"),
+        Column("why", "why", "why", [run.says or run.story for run in measured.progress]),
+        *_hidden_columns(evidence, measured),
     ]
     minor = {*scores[1:], "done", "gpu_hours_predicted", "attempts"}
     return [
-        {**column, "minor": True} if column["key"] in minor else column
-        for column in columns
-        if column["kind"] == "hidden" or _says_something(column)
+        column.to_dict(minor=column.key in minor) for column in columns if column.kind == "hidden" or not column.empty
     ]
+
+
+class _Measured:
+    """What results.csv has of each run of the plan, and how far each is."""
+
+    def __init__(self, evidence: Evidence) -> None:
+        ids = [run.id for run in evidence.planned.runs]
+        self.rows = evidence.results.set_index("id").reindex(ids)
+        self.progress = [evidence.runs[run_id] for run_id in ids]
+
+    def column(self, name: str) -> list[float | None]:
+        if name not in self.rows:
+            return [None] * len(self.rows)
+        return [None if pd.isna(value) else value for value in self.rows[name].tolist()]
+
+
+def _score_column(measured: _Measured, name: str) -> Column:
+    return _numbers(name, name, measured.column(name), "percent" if is_fraction(name) else "number")
+
+
+def _who_columns(evidence: Evidence) -> list[Column]:
+    """Which run it is, and what became of it."""
+    runs = evidence.planned.runs
+    failed = _failed(evidence)
+    return [
+        Column("id", "run", "id", [run.id for run in runs]),
+        _words("state", "state", [str(evidence.runs[run.id].state) for run in runs]),
+        _words("kind", "failure", [_kind(evidence, failed, run.id) for run in runs]),
+        _words("arm", "arm", [evidence.arms.get(run.id, "(parent of others)") for run in runs], evidence.arm_names),
+    ]
+
+
+def _axis_column(evidence: Evidence, name: str) -> Column:
+    values = [run.settings[name] for run in evidence.planned.runs]
+    return _words(f"set.{name}", name, list(map(show_setting, values)), in_order(values))
+
+
+def _cost_columns(evidence: Evidence, measured: _Measured) -> list[Column]:
+    unit = evidence.planned.hours_unit
+    predicted = [
+        # Of a finished run with its parents', as its hours are; of another its own.
+        run.cost.gpu_hours if hours is None else hours
+        for run, hours in zip(evidence.planned.runs, measured.column("gpu_hours_predicted"), strict=True)
+    ]
+    return [
+        _numbers("done", "done", [run.done for run in measured.progress], "percent"),
+        _numbers("gpu_hours_predicted", f"{unit} predicted", predicted, "number"),
+        _numbers("gpu_hours", unit, measured.column("gpu_hours"), "number"),
+        _numbers("images_per_second", "samples/s", measured.column("images_per_second"), "count"),
+        _numbers("attempts", "attempts", measured.column("attempts"), "count"),
+    ]
+
+
+def _hidden_columns(evidence: Evidence, measured: _Measured) -> list[Column]:
+    """What only figures and links need."""
+    runs = evidence.planned.runs
+    failed = _failed(evidence)
+    cells = ["" if run.cell is None else write_cell(run.cell) for run in runs]
+    return [
+        Column("log", "", "hidden", [failed.get(run.id) for run in runs]),
+        _numbers("samples", "samples", [run.settings["samples"] for run in runs], "hidden"),
+        _numbers("train_flops", "FLOPs", measured.column("train_flops"), "hidden"),
+        _words("cell", "cell", cells, kind="hidden"),
+        _words("series", "series", list(series_of(pd.DataFrame({"cell": cells}))), kind="hidden"),
+    ]
+
+
+def _failed(evidence: Evidence) -> dict[str, int]:
+    """Each failure that the page lists, and its number."""
+    return {failure.run.id: number for number, failure in enumerate(evidence.failures)}
 
 
 def _kind(evidence: Evidence, failed: Mapping[str, int], run_id: str) -> str:
@@ -133,47 +197,29 @@ def _kind(evidence: Evidence, failed: Mapping[str, int], run_id: str) -> str:
     return "lost" if run.state is State.LOST else ""
 
 
-def _predicted(evidence: Evidence, measured: Callable[[str], list[Any]]) -> list[Any]:
-    """Of a finished run with its parents', as its hours are; of another its own."""
-    return [
-        run.cost.gpu_hours if hours is None else hours
-        for run, hours in zip(evidence.planned.runs, measured("gpu_hours_predicted"), strict=True)
-    ]
-
-
-def _says_something(column: Mapping[str, Any]) -> bool:
-    if column["key"] == "done":
-        return any(value != 1 for value in column["values"])
-    if column.get("words") is not None:
-        return column["key"] in ("state", "arm") or any(column["words"])
-    return any(value not in (None, "") for value in column["values"])
-
-
-def in_order(values: Iterable[Any]) -> list[str]:
+def in_order(values: Iterable[object]) -> list[str]:
     """The different values of a setting as a person writes them, numbers by their size and before words."""
     return list(dict.fromkeys(show_setting(value) for value in sorted(values, key=_order)))
 
 
-def _order(value: Any) -> tuple[int, Any]:
+def _order(value: object) -> tuple[int, float]:
     """Words stay in the order that they have: sorting is stable."""
     return (0, value) if isinstance(value, int | float) else (1, 0)
 
 
-def _words(
-    key: str, label: str, values: Sequence[str], order: Iterable[str] = (), *, kind: str = "words"
-) -> dict[str, Any]:
+def _words(key: str, label: str, values: Sequence[str], order: Iterable[str] = (), *, kind: str = "words") -> Column:
     """A column of few different texts: each once, in `order` as far as that goes, and its number a run."""
-    there = set(values)
-    words = list(dict.fromkeys([*(word for word in order if word in there), *values]))
+    used = set(values)
+    words = list(dict.fromkeys([*(word for word in order if word in used), *values]))
     number = {word: i for i, word in enumerate(words)}
-    return {"key": key, "label": label, "kind": kind, "words": words, "values": [number[value] for value in values]}
+    return Column(key, label, kind, [number[value] for value in values], words)
 
 
-def _numbers(key: str, label: str, values: Sequence[Any], kind: str) -> dict[str, Any]:
-    return {"key": key, "label": label, "kind": kind, "values": [_number(value) for value in values]}
+def _numbers(key: str, label: str, values: Sequence[float | None], kind: str) -> Column:
+    return Column(key, label, kind, [_number(value) for value in values])
 
 
-def _number(value: Any) -> Any:
+def _number(value: float | None) -> float | None:
     if value is None or not math.isfinite(value):
         return None
     return int(value) if float(value).is_integer() and abs(value) < 1e15 else float(f"{value:.{DIGITS}g}")

@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 
 from flipscale.collect import SETTING_COLUMNS, read_results, setting_value
-from flipscale.compare import Comparison, arms_of, compare
+from flipscale.compare import Baseline, Comparison, arms_of, compare
 from flipscale.errors import ResultsError
 from flipscale.launch import Looker, RunProgress, run_progress
 from flipscale.plan import Plan, Run
@@ -20,10 +20,10 @@ from flipscale.study import Study
 from flipscale.workspace import RUNS_FOLDER, Workspace
 
 LOG_BYTES, LOG_LINES, LOG_COLUMNS = 8192, 15, 400
-"""Of a log its last lines are shown, so many of so many letters, from so many bytes at its end."""
+"""How many lines of a log the page shows, how long each may be, and how many bytes at its end are read for them."""
 
 MOST_FAILURES = 200
-"""So many failures are told with their logs. The table of runs has all of them, with kind and reason."""
+"""Failures that the page lists with their logs. The table of runs has all of them, with kind and reason."""
 
 FIGURE_BYTES = 2_000_000
 """Drawn figures are put into the page up to this size together; the others are named."""
@@ -91,15 +91,13 @@ def gather(study: Study, planned: Plan, study_file: Path, results: Path, plots: 
     """Read what there is. Raises ResultsError for a results.csv or fits.json that is not what its name says."""
     files = Workspace(results, plots).study(study.name)
     baseline = {name: setting_value(value) for name, value in study.baseline.items()}
-    table = read_results(files.results) if files.results.exists() else pd.DataFrame({"id": []})
-    table = table[table["id"].isin([run.id for run in planned.cells])].reset_index(drop=True)
+    table = _table(files.results, planned)
     collected = set(table["id"])
     runs = _runs(planned, results, collected)
     words = _arm_words(table, study, baseline)
-    arms = _arms(planned, baseline, words)
-    names = dict.fromkeys(("", *words, *arms.values()))
-    known = {raw: words.get(raw, raw or ("baseline" if baseline else "all runs")) for raw in names}
-    table = table.assign(arm=[known[arms[run_id]] for run_id in table["id"]])
+    arms = _arms(planned, baseline)
+    names = _arm_names(words, arms, baseline)
+    table = table.assign(arm=[names[arms[run_id]] for run_id in table["id"]])
     comparison, why = _compared(table, study, baseline)
     bad = [runs[run.id] for run in planned.runs if runs[run.id].state in BAD]
     return Evidence(
@@ -109,9 +107,9 @@ def gather(study: Study, planned: Plan, study_file: Path, results: Path, plots: 
         results=table,
         uncollected=sum(runs[run.id].state is State.FINISHED for run in planned.cells if run.id not in collected),
         runs=runs,
-        arms={run_id: known[raw] for run_id, raw in arms.items()},
-        arm_words=known,
-        arm_names=tuple(known[raw] for raw in names if raw in set(arms.values())),
+        arms={run_id: names[arm] for run_id, arm in arms.items()},
+        arm_words=names,
+        arm_names=_in_use(names, arms),
         own_hours=_own_hours(planned, table, results),
         comparison=comparison,
         why_no_comparison=why,
@@ -120,6 +118,12 @@ def gather(study: Study, planned: Plan, study_file: Path, results: Path, plots: 
         fits=_fits(files.fits),
         figures=_figures(files.figures),
     )
+
+
+def _table(path: Path, planned: Plan) -> pd.DataFrame:
+    """The rows of results.csv that are of the plan's runs."""
+    table = read_results(path) if path.exists() else pd.DataFrame({"id": []})
+    return table[table["id"].isin([run.id for run in planned.cells])].reset_index(drop=True)
 
 
 def _runs(planned: Plan, results: Path, in_table: set[str]) -> dict[str, RunProgress]:
@@ -136,7 +140,7 @@ def _runs(planned: Plan, results: Path, in_table: set[str]) -> dict[str, RunProg
     return runs
 
 
-def _arm_words(table: pd.DataFrame, study: Study, baseline: Mapping[str, Any]) -> dict[str, str]:
+def _arm_words(table: pd.DataFrame, study: Study, baseline: Baseline) -> dict[str, str]:
     """The arms of the finished runs as the figures call them, in the figures' order, by compare's names of them."""
     try:
         seen = figure_data(table, study=study.name, baseline=baseline, score=study.score, or_loss=True)
@@ -146,12 +150,24 @@ def _arm_words(table: pd.DataFrame, study: Study, baseline: Mapping[str, Any]) -
     return {name: seen.arms[number] for number, name in numbered if number < len(seen.arms)}
 
 
-def _arms(planned: Plan, baseline: Mapping[str, Any], words: Mapping[str, str]) -> dict[str, str]:
+def _arms(planned: Plan, baseline: Baseline) -> dict[str, str]:
+    """compare's name of the arm of each cell's run, by id."""
     settings = [{name: setting_value(getattr(run.settings, name)) for name in SETTING_COLUMNS} for run in planned.cells]
     return dict(zip((run.id for run in planned.cells), arms_of(pd.DataFrame(settings), baseline), strict=True))
 
 
-def _compared(table: pd.DataFrame, study: Study, baseline: Mapping[str, Any]) -> tuple[Comparison | None, str]:
+def _arm_names(words: Mapping[str, str], arms: Mapping[str, str], baseline: Baseline) -> dict[str, str]:
+    """compare's name of an arm to its words, in the order of figures; arms that no figure has keep compare's name."""
+    unnamed = "baseline" if baseline else "all runs"
+    return {arm: words.get(arm, arm or unnamed) for arm in dict.fromkeys(("", *words, *arms.values()))}
+
+
+def _in_use(names: Mapping[str, str], arms: Mapping[str, str]) -> tuple[str, ...]:
+    """The words of the arms that the plan has runs of."""
+    return tuple(words for arm, words in names.items() if arm in set(arms.values()))
+
+
+def _compared(table: pd.DataFrame, study: Study, baseline: Baseline) -> tuple[Comparison | None, str]:
     if table.empty:
         return None, "No finished run has been collected yet, so there is nothing to compare."
     try:
@@ -167,18 +183,20 @@ def _own_hours(planned: Plan, table: pd.DataFrame, results: Path) -> dict[str, f
     if table.empty:
         return {}
     rows = {str(name): float(hours) for name, hours in zip(table["id"], table["gpu_hours"], strict=True) if hours > 0}
-    found: dict[str, float] = {}
-    for run in planned.runs:
-        if not run.parents and run.id in rows:
-            found[run.id] = rows[run.id]
-            continue
-        result = RunFolder(f"{results}/{RUNS_FOLDER}/{run.id}").result()
-        hours = result.gpu_hours if result else None
-        if hours is None and run.id in rows and all(parent in rows for parent in run.parents):
-            hours = rows[run.id] - sum(rows[parent] for parent in run.parents)
-        if hours is not None:
-            found[run.id] = hours
-    return found
+    measured = {run.id: _hours_of(run, rows, results) for run in planned.runs}
+    return {name: hours for name, hours in measured.items() if hours is not None}
+
+
+def _hours_of(run: Run, rows: Mapping[str, float], results: Path) -> float | None:
+    """What a run took itself; `rows` has the hours of the table."""
+    if not run.parents and run.id in rows:
+        return rows[run.id]
+    result = RunFolder(f"{results}/{RUNS_FOLDER}/{run.id}").result()
+    if result and result.gpu_hours is not None:
+        return result.gpu_hours
+    if run.id in rows and all(parent in rows for parent in run.parents):
+        return rows[run.id] - sum(rows[parent] for parent in run.parents)
+    return None
 
 
 def _failure(run: RunProgress, results: Path) -> FailedRun:

@@ -20,16 +20,11 @@ def fits(found: Any) -> str:
 
 
 def _fit(fit: Mapping[str, Any], number: int) -> str:
-    intervals, not_shown = fit.get("intervals") or {}, fit.get("not_shown") or ()
-    rows = [
-        [text(name), _number(value), _interval(intervals.get(name), name in not_shown)]
-        for name, value in (fit.get("parameters") or {}).items()
-    ]
     parts = [f"<h3>{text(fit.get('title') or fit.get('law') or f'Fit {number}')}</h3>"]
     if fit.get("formula"):
         parts.append(f'<p class="formula"><code>{text(fit["formula"])}</code></p>')
-    if rows:
-        parts.append(table(f"Parameters of fit {number}", ["parameter", "value", "95 % interval"], rows))
+    if rows := _parameters(fit):
+        parts.append(table(f"Parameters of fit {number}", ["parameter", "value", "95 % CI"], rows))
     if fit.get("checklist"):
         parts.append(details("Checklist", listed(list(map(text, fit["checklist"])))))
     if fit.get("used"):
@@ -38,6 +33,15 @@ def _fit(fit: Mapping[str, Any], number: int) -> str:
         out = [f"{text(run)}: {text(why)}" for run, why in fit["left_out"].items()]
         parts.append(details(f"Left out: {count(len(out), 'run')}", listed(out)))
     return "\n".join(parts)
+
+
+def _parameters(fit: Mapping[str, Any]) -> list[list[str]]:
+    """A row for each parameter."""
+    intervals, not_shown = fit.get("intervals") or {}, fit.get("not_shown") or ()
+    return [
+        [text(name), _number(value), _interval(intervals.get(name), name in not_shown)]
+        for name, value in (fit.get("parameters") or {}).items()
+    ]
 
 
 def _interval(ends: Any, reaches_0: bool) -> str:

@@ -59,16 +59,20 @@ def markdown(source: str, *, leave_out: Sequence[str] = ()) -> str:
 
 def _block(lines: Sequence[str], head: str) -> str:
     if lines[0].startswith("|") and len(lines) > 1:
-        split = [[cell.strip() for cell in line.strip().strip("|").split(" | ")] for line in lines]
-        words = [column for column in range(len(split[0])) if not _are_numbers([row[column:] for row in split[2:]])]
-        rows = [[text(cell) for cell in row] for row in split[2:]]
-        return table(head or "Table", [text(cell) for cell in split[0]], rows, words=words)
+        return _markdown_table(lines, head or "Table")
     title = f"<h3>{text(head)}</h3>\n" if head else ""
     if all(line.startswith("- ") for line in lines):
         return title + listed([text(line[2:]) for line in lines])
     if lines[0].startswith("#"):
         return f"<h3>{text(lines[0].lstrip('# '))}</h3>"
     return f"{title}<p>{text(' '.join(lines))}</p>"
+
+
+def _markdown_table(lines: Sequence[str], caption: str) -> str:
+    """A table of Markdown: its head, a line of dashes, and rows."""
+    head, _, *rows = ([cell.strip() for cell in line.strip().strip("|").split(" | ")] for line in lines)
+    words = [column for column in range(len(head)) if not _are_numbers([row[column:] for row in rows])]
+    return table(caption, list(map(text, head)), [list(map(text, row)) for row in rows], words=words)
 
 
 def _are_numbers(columns: Sequence[Sequence[str]]) -> bool:

@@ -5,10 +5,11 @@ import hashlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from importlib.resources import files
-from typing import Any
 
 import pandas as pd
 
+from flipscale.compare import comparison_markdown
+from flipscale.plan import Run
 from flipscale.report.answer import answer
 from flipscale.report.charts import chart_data, in_order, scores_of, training_time_unit
 from flipscale.report.evidence import MOST_FAILURES, Evidence, FailedRun, axes_of
@@ -24,7 +25,7 @@ FEW_VALUES = 6
 FEW_KINDS = 5
 """Failures of so many sorts are unfolded, of more only counted at first."""
 
-MOST_ROWS = 400
+MOST_MEANS = 400
 """Rows that a table of means lists at most."""
 
 
@@ -43,7 +44,7 @@ def page(evidence: Evidence) -> str:
     }
     style, script, plotly = (_file(name) for name in ("page.css", "page.js", "plotly-basic.min.js"))
     # The browser runs these two scripts and no other, and loads nothing from anywhere.
-    hashes = " ".join(f"'sha256-{_sha256(one)}'" for one in (plotly, script))
+    hashes = " ".join(f"'sha256-{_sha256(code)}'" for code in (plotly, script))
     policy = f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src {hashes}"
     question = evidence.study.question or evidence.study.name
     contents = "\n".join(f'<li><a href="#{name}">{title}</a></li>' for name, (title, _) in sections.items())
@@ -117,9 +118,8 @@ def _asked(evidence: Evidence) -> str:
     cells = evidence.planned.cells
     names = dict.fromkeys([*axes_of(evidence), *evidence.study.baseline])
     varied = []
-    columns = {str(column["label"]): column for column in _axis_values(evidence, list(names))}
-    for name, column in columns.items():
-        values = column["words"]
+    for name in names:
+        values = in_order([run.settings[name] for run in cells])
         if len(values) > 1:
             some = ", ".join(values) if len(values) <= FEW_VALUES else f"{len(values)} values"
             varied.append(f"{name} ({some})")
@@ -128,11 +128,6 @@ def _asked(evidence: Evidence) -> str:
     data = ", ".join(dict.fromkeys(str(next(iter(run.settings["data"]))) for run in cells))
     seeded = f" with {count(seeds, 'seed')} each" if len(cells) > 1 else ""
     return f"{count(len(cells), 'run')} on {data}{along}{seeded}."
-
-
-def _axis_values(evidence: Evidence, names: Sequence[str]) -> list[dict[str, Any]]:
-    cells = evidence.planned.cells
-    return [{"label": name, "words": in_order([run.settings[name] for run in cells])} for name in names]
 
 
 def _made_from(evidence: Evidence) -> str:
@@ -202,16 +197,16 @@ def _means(evidence: Evidence) -> str:
                 f"{factor * group['gpu_hours'].mean():.3g}" if group["gpu_hours"].notna().any() else "",
             ]
         )
-    more = len(listed_rows) - MOST_ROWS
+    more = len(listed_rows) - MOST_MEANS
     head = ["cell", "arm", "runs", f"{text(score)}{' %' if percent else ''}", "sd", "samples", "FLOPs", text(unit)]
     rest = f"<p>And {more} more rows, which results.csv has.</p>" if more > 0 else ""
-    return table(f"Means of {score_label(score)}", head, listed_rows[:MOST_ROWS], words=(0, 1)) + rest
+    return table(f"Means of {score_label(score)}", head, listed_rows[:MOST_MEANS], words=(0, 1)) + rest
 
 
 def _comparison(evidence: Evidence) -> str:
     if evidence.comparison is None:
         return f"<p>{text(evidence.why_no_comparison)}</p>"
-    return markdown(evidence.comparison.markdown(), leave_out=["In words"])
+    return markdown(comparison_markdown(evidence.comparison), leave_out=["In words"])
 
 
 # Runs and failures
@@ -273,7 +268,7 @@ def _kinds(kinds: Mapping[str, int]) -> str:
 def _cost(evidence: Evidence) -> str:
     unit, _, spent = _hours(evidence)
     rows = []
-    groups: dict[str, list[Any]] = {}
+    groups: dict[str, list[Run]] = {}
     for run in evidence.planned.runs:
         groups.setdefault(evidence.arms.get(run.id, "(parents of others)"), []).append(run)
     for arm in sorted(groups, key=lambda arm: [*evidence.arm_names, "(parents of others)"].index(arm)):
@@ -304,10 +299,10 @@ def _cost(evidence: Evidence) -> str:
     return "\n".join(parts)
 
 
-def _cost_row(name: str, runs: Sequence[Any], evidence: Evidence) -> list[str]:
-    own = evidence.own_hours
-    measured = [run for run in runs if run.id in own]
-    spent, foreseen = sum(own[run.id] for run in measured), sum(run.cost.gpu_hours for run in measured)
+def _cost_row(name: str, runs: Sequence[Run], evidence: Evidence) -> list[str]:
+    hours = evidence.own_hours
+    measured = [run for run in runs if run.id in hours]
+    spent, foreseen = sum(hours[run.id] for run in measured), sum(run.cost.gpu_hours for run in measured)
     return [
         text(name),
         str(len(runs)),

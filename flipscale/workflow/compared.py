@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from flipscale.collect import read_results
-from flipscale.compare import Comparison, compare, measured_scores
+from flipscale.compare import Comparison, compare, comparison_json, comparison_markdown, measured_scores
 from flipscale.run import replacing, write_json
 from flipscale.workflow.baseline import baseline_of
 from flipscale.workflow.opened import OpenStudy
@@ -30,7 +30,7 @@ def compare_study(opened: OpenStudy, score: str | None = None) -> Compared:
     default = study.score or next(iter(measured_scores(results)), None)
     suffix = "" if comparison.score == default else comparison.score
     compared = Compared(comparison, files.comparison(".json", suffix), files.comparison(".md", suffix))
-    write_json(compared.json, comparison.to_dict())
+    write_json(compared.json, comparison_json(comparison))
     with replacing(compared.markdown) as file:
-        file.write(f"# {study.question or study.name}\n\n{comparison.markdown()}".encode())
+        file.write(f"# {study.question or study.name}\n\n{comparison_markdown(comparison)}".encode())
     return compared

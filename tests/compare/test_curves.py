@@ -6,7 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from flipscale.compare import compare, compare_table
+from flipscale.compare import compare, compare_table, comparison_json, comparison_text, verdicts
+from flipscale.compare.claims import claimed_levels
 from tests.test_collect import COST, RESULT, collect, planned, write_run
 
 pytestmark = pytest.mark.slow
@@ -34,7 +35,7 @@ def table_of(arm, schedules=(8, 16, 32, 64), seeds=SEEDS, spends=0.5, wobble=0.0
 
 def curve(table, **options):
     comparison = compare_table(table, baseline={"mask": 0}, x="hours", y="acc", **options)
-    return comparison.curves[0], comparison.verdicts[0]
+    return comparison.curves[0], verdicts(comparison)[0]
 
 
 def test_a_curve_is_the_mean_over_seeds_and_a_speedup_is_read_off_it():
@@ -63,17 +64,17 @@ def test_one_shift_is_not_rejected_where_it_is_true_however_the_points_lie():
         found, verdict = curve(table_of(lambda cost, by=shift: law(by * cost), wobble=0.004))
         assert not found.one_shift.rejected
         assert found.one_shift.shift == pytest.approx(shift, rel=0.06)
-        assert "no one number" not in verdict
+        assert "depends on the score" not in verdict
 
 
 def test_a_speedup_that_falls_along_the_curve_is_told_as_a_range():
     found, verdict = curve(table_of(lambda cost: law(4 * cost * (cost / 8) ** -0.5)))
     assert found.one_shift.rejected
     assert found.speedup_at[0].speedup.mean > 1.5 * found.speedup_at[-1].speedup.mean
-    first, last = found.told
+    first, last = claimed_levels(found)
     assert (first.score, last.score) == (found.speedup_at[0].score, found.speedup_at[-1].score)
-    assert "its speed-up in hours is no one number (one shift is rejected, p" in verdict
-    assert "times faster" not in verdict.partition("; at equal")[0]
+    assert "its speed-up in hours depends on the score (one shift is rejected, p" in verdict
+    assert "x faster" not in verdict.partition("; at equal")[0]
 
 
 def test_one_seed_gives_no_interval_and_no_test():
@@ -81,7 +82,7 @@ def test_one_seed_gives_no_interval_and_no_test():
     assert (found.speedup.interval, found.speedup.why) == (None, "one seed gives no interval")
     assert (found.one_shift.p, found.one_shift.why) == (None, "one seed gives no test")
     assert found.crossover.none is None
-    assert "in the one seed there is, which gives no interval" in verdict
+    assert "one seed, no CI" in verdict
 
 
 def test_a_crossover_is_where_the_gain_changes_its_sign_with_its_interval():
@@ -145,15 +146,15 @@ def test_the_verdict_takes_back_what_one_of_many_comparisons_cannot_show():
         for mask in (0, *gains) for seed in SEEDS
     ]  # fmt: skip
     alone = compare(pd.DataFrame([row for row in rows if row["mask_ratio"] < 0.15]), baseline={"mask_ratio": 0})
-    assert "it is 1.4 points better (95 % interval +0.1 to +2.7 points)" in alone.verdicts[0]
+    assert "it is 1.4 points better (95 % CI +0.1 to +2.7)" in verdicts(alone)[0]
     among = compare(pd.DataFrame(rows), baseline={"mask_ratio": 0})
     assert among.pairs[0].gain.interval == alone.pairs[0].gain.interval
     assert (
-        "a difference is not shown (+1.4 points; +0.1 to +2.7 by itself, but 95 % interval -0.9 to +3.7 points, "
-        "corrected for 3 comparisons)"
-    ) in among.verdicts[0]
-    assert "The words speak of 3 gains at once" in among.table()
-    assert among.to_dict()["corrected"] == {"method": "Holm", "gains": 3, "speedups": 0}
+        "at equal samples (1k) no significant difference (+1.4 points, 95 % CI -0.9 to +3.7, corrected for 3 "
+        "comparisons)"
+    ) in verdicts(among)[0]
+    assert "The verdicts claim 3 gains" in comparison_text(among)
+    assert comparison_json(among)["corrected"] == {"method": "Holm", "gains": 3, "speedups": 0}
 
 
 def test_tuning_counts_with_its_parent_in_a_comparison(tmp_path):
@@ -183,7 +184,7 @@ def test_of_100_studies_without_a_difference_about_one_in_20_claims_any():
         comparison = compare_table(
             cells.assign(acc=50 + rng.normal(size=len(cells))), baseline={"mask": 0}, x="hours", y="acc"
         )
-        claimed += any("it is" in verdict for verdict in comparison.verdicts)
+        claimed += any("it is" in verdict for verdict in verdicts(comparison))
         alone += any(pair.gain.p < 0.05 for pair in comparison.pairs)
     assert claimed <= 11  # 5 are expected at most; more than 11 come in 1 of 200 cases
     assert alone >= 12  # each for itself: the correction is what holds them back
@@ -196,4 +197,4 @@ def test_a_comparison_has_no_number_that_json_lacks():
         table_of(law, schedules=(8,), seeds=(0, 1)),
     ):
         comparison = compare_table(table, baseline={"mask": 0}, x="hours", y="acc")
-        assert json.loads(json.dumps(comparison.to_dict(), allow_nan=False))["series"]
+        assert json.loads(json.dumps(comparison_json(comparison), allow_nan=False))["series"]

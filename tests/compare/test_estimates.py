@@ -37,14 +37,14 @@ def test_holm_s_correction_is_the_textbook_s():
     # p times 4, 3, 2, 1 in order, and never less than the one before.
     found = corrected([of_p(p) for p in (0.01, 0.04, 0.03, 0.005)])
     assert [e.corrected.p for e in found] == pytest.approx([0.03, 0.06, 0.06, 0.02])
-    assert [e.corrected.shown for e in found] == [True, False, False, True]
+    assert [e.corrected.significant for e in found] == [True, False, False, True]
     assert {e.corrected.of for e in found} == {4}
 
 
 def test_a_corrected_interval_leaves_0_out_just_when_the_claim_is_shown():
     for ps in ((0.01, 0.04, 0.03, 0.005), (0.013, 0.02, 0.024, 0.2), (0.04, 0.5), (0.001, 0.002, 0.003)):
         for e in corrected([of_p(p) for p in ps]):
-            assert (e.corrected.low > 0) == e.corrected.shown
+            assert (e.corrected.low > 0) == e.corrected.significant
             assert e.corrected.low <= e.low + 1e-12
 
 
@@ -87,4 +87,4 @@ def test_two_ways_that_disagree_on_the_sign_show_nothing():
     assert both.p == 1
     (one,) = corrected([both])
     assert one.corrected.low < 0 < one.corrected.high
-    assert not one.corrected.shown
+    assert not one.corrected.significant

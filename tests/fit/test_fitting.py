@@ -7,12 +7,12 @@ import pandas as pd
 import pytest
 
 from flipscale.errors import ResultsError
-from flipscale.fit import Options, fit, fit_groups, frontier, isoflop, two_step
+from flipscale.fit import Options, fit, fit_groups, fit_json, frontier, isoflop, two_step
 from flipscale.fit.best import budgets_of, evened, has_budgets, is_isoflop, on_frontier
 from flipscale.fit.rows import column
 from flipscale.fit.solver import Problem, solve
 from flipscale.fit.uncertainty import interval, resamples, stretch
-from flipscale.fit.words import checklist, text
+from flipscale.fit.words import checklist, fit_text
 
 POINT_ONLY = Options(draws=0)
 
@@ -46,7 +46,7 @@ def test_noisy_runs_give_the_parameters_back_within_their_intervals() -> None:
 
 def test_equal_seeds_give_equal_fits_bit_by_bit() -> None:
     once, again = (
-        json.dumps(fit(chinchilla(0.01), x=["N", "D"], y="loss", options=Options(draws=20)).to_dict()) for _ in "12"
+        json.dumps(fit_json(fit(chinchilla(0.01), x=["N", "D"], y="loss", options=Options(draws=20)))) for _ in "12"
     )
     assert once == again
 
@@ -169,7 +169,7 @@ def test_a_floor_whose_interval_reaches_0_is_not_called_a_floor() -> None:
     found = fit(table, "power+floor", x=["x"], y="y", options=Options(draws=200))
     assert found.not_shown == ("E",)
     assert "floor: the interval of E reaches 0, so these runs do not show a floor" in checklist(found)
-    assert "no floor is shown" in text(found)
+    assert "no floor is shown" in fit_text(found)
     held = table.assign(y=table["y"] + 1)
     assert fit(held, "power+floor", x=["x"], y="y", options=Options(draws=200)).not_shown == ()
 

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from flipscale.errors import ResultsError
-from flipscale.fit import Options, forecast
+from flipscale.fit import Options, forecast, forecast_json, forecast_text
 
 pytestmark = pytest.mark.slow
 
@@ -36,7 +36,7 @@ def test_a_law_that_holds_foresees_a_run_ten_times_larger() -> None:
     assert found.held_out.inside
     assert set(found.forms) == {"odds, c = 1", "odds-product", "chinchilla"}
     assert found.spread[0] <= found.value <= found.spread[1]
-    said = found.text()
+    said = forecast_text(found)
     assert "extrapolation: 10 times the largest run" in said
     assert "held out: the 2 largest runs, 3.1 times larger than the rest, were predicted" in said
 
@@ -48,10 +48,10 @@ def test_a_law_that_would_have_missed_the_largest_runs_is_refused_unless_forced(
     found = forecast(table, x=["g", "s"], y="top1", at={"g": 3e12, "s": 1e11}, options=QUICK)
     assert found.held_out.inside is False
     assert found.refused.startswith("fitted to all smaller runs, the law says 0.8")
-    assert "forecast:" not in found.text()
-    assert "refused: fitted to all smaller runs" in found.text()
-    assert "forecast: top1 0." in found.text(forced=True)
-    assert "forced, although fitted to all smaller runs" in found.text(forced=True)
+    assert "forecast:" not in forecast_text(found)
+    assert "refused: fitted to all smaller runs" in forecast_text(found)
+    assert "forecast: top1 0." in forecast_text(found, forced=True)
+    assert "forced, although fitted to all smaller runs" in forecast_text(found, forced=True)
 
 
 def test_without_enough_runs_to_hold_some_out_it_is_refused_too() -> None:
@@ -86,7 +86,7 @@ def test_the_spread_between_forms_grows_with_the_distance() -> None:
 
 
 def test_json_has_everything_that_the_text_says() -> None:
-    data = forecast(ladder(), x=["g", "s"], y="top1", at={"g": 3e12, "s": 1e11}, options=QUICK).to_dict()
+    data = forecast_json(forecast(ladder(), x=["g", "s"], y="top1", at={"g": 3e12, "s": 1e11}, options=QUICK))
     assert {"value", "interval", "extrapolation", "held_out", "forms", "spread", "refused", "fit", "at"} <= set(data)
     assert data["held_out"]["inside"] is True
     assert data["interval"][0] < data["value"] < data["interval"][1]

@@ -53,10 +53,10 @@ def test_a_study_whose_run_folders_are_gone_is_reported_from_its_tables(tmp_path
     page = report.path.read_text()
     assert "30 of 30 runs finished · " in page
     assert "30 runs on shapes vary model (ViT-w16d1-4, ViT-w32d2-4, ViT-w48d3-4), samples (8k, 16k, 32k) and " in page
-    said = "at equal samples (at the longest schedule), in 3 comparisons: no difference shown in 3 (means −20.9 to"
+    said = "at equal samples (at the longest schedule), in 3 comparisons: no significant difference in 3 (means −20.9"
     assert f"<strong>Mask 50 %</strong>: {said}" in page
-    fast = "the best score that both have, 1.53 times faster in training time (95 % interval 1.07 to 2.0)"
-    assert f"With model=ViT-w48d3-4 it reaches 78.6 %, {fast}." in page
+    fast = "1.53x faster in training time (95 % CI 1.07 to 2.0, corrected for 2 comparisons, 2 seeds)"
+    assert f"With model=ViT-w48d3-4 it reaches 78.6 %, the highest both reach, {fast}." in page
     assert "No run has failed or is lost." in page
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from flipscale.collect import read_results
-from flipscale.compare import compare
+from flipscale.compare import compare, comparison_json, comparison_markdown, comparison_text
 from flipscale.plan import Plan, plan
 from flipscale.plot import figure_data, plot_all
 from flipscale.report import write_report
@@ -87,8 +87,8 @@ def test_a_study_without_masked_runs_is_compared_in_one_sentence_and_plotted(stu
     read, _, _ = study(kind, written, scores)
     table = read_results(tmp_path / "results" / kind / "results.csv")
     comparison = compare(table, baseline=dict(read.baseline), axes=[axis.name for axis in read.axes])
-    assert comparison.table() == comparison.markdown() == f"{why}\n"
-    assert comparison.to_dict()["notes"] == [why]
+    assert comparison_text(comparison) == comparison_markdown(comparison) == f"{why}\n"
+    assert comparison_json(comparison)["notes"] == [why]
     drawn = plot_all(figure_data(table, study=kind, baseline=read.baseline, or_loss=True), tmp_path / "plots")
     assert (tmp_path / "plots/predicted_cost.svg") in drawn.files
     assert "no run has a twin" in drawn.skipped["gains"]

@@ -1,37 +1,54 @@
-"""A comparison for programs: one entry for each arm of each series, as docs/compare.md lists its keys."""
+"""A comparison for programs, in JSON's types; docs/compare.md lists the keys."""
 
-from typing import TYPE_CHECKING, Any
+from dataclasses import asdict
+from typing import Any
 
+from flipscale.compare.claims import Claim
+from flipscale.compare.comparison import Comparison
 from flipscale.compare.estimates import Estimate
 from flipscale.compare.parts import Curve, Pair
-from flipscale.compare.words import name_of, verdict
-
-if TYPE_CHECKING:
-    from flipscale.compare.comparison import Comparison
+from flipscale.compare.words import name_of, verdict, verdicts
 
 
-def entries(comparison: "Comparison") -> list[dict[str, Any]]:
-    """One dict for each series and arm, in the order of the verdicts."""
-    return [_entry(comparison, curve) for curve in comparison.told_curves]
-
-
-def _entry(comparison: "Comparison", curve: Curve) -> dict[str, Any]:
-    of_this = [one for one in comparison.curves if (one.series, one.arm) == (curve.series, curve.arm)]
-    pairs = [pair for pair in comparison.pairs if (pair.series, pair.arm) == (curve.series, curve.arm)]
-    told = [pair for pair in comparison.told_pairs if (pair.series, pair.arm) == (curve.series, curve.arm)]
-    seeds = curve.seeds or (told[0].seeds if told else ())
+def comparison_json(comparison: Comparison) -> dict[str, Any]:
+    """All of it: `series` has an entry for each claim, `verdicts` its sentence."""
     return {
-        "name": name_of(curve.series, curve.arm),
-        "arm": comparison.arms[curve.arm],
-        "series": curve.series,
+        "baseline": dict(comparison.baseline),
+        "x": list(comparison.costs),
+        "y": comparison.score,
+        "lower_is_better": comparison.lower_is_better,
+        "fraction": comparison.fraction,
+        "at": comparison.at,
+        "series": [_entry(comparison, claim) for claim in comparison.claims],
+        "pairs": [asdict(pair) for pair in comparison.pairs],
+        "corrected": {
+            "method": "Holm",
+            "gains": comparison.gains_claimed,
+            "speedups": comparison.speedups_claimed,
+        },
+        "left_out": dict(comparison.left_out),
+        "unpaired": dict(comparison.unpaired),
+        "notes": list(comparison.notes),
+        "verdicts": verdicts(comparison),
+    }
+
+
+def _entry(comparison: Comparison, claim: Claim) -> dict[str, Any]:
+    key = (claim.series, claim.arm)
+    pairs = [pair for pair in comparison.pairs if (pair.series, pair.arm) == key]
+    seeds = claim.curve.seeds or (claim.pair.seeds if claim.pair else ())
+    return {
+        "name": name_of(*key),
+        "arm": dict(comparison.arms[claim.arm]),
+        "series": claim.series,
         "y": comparison.score,
         "n": len(seeds),
         "seeds": list(seeds),
-        **_along(curve),
-        "gain_at_equal_samples": _equal_samples(comparison, told[0]) if told else None,
+        **_along(claim.curve),
+        "gain_at_equal_samples": _equal_samples(comparison, claim.pair) if claim.pair else None,
         "at_equal_samples": [_equal_samples(comparison, pair) for pair in pairs],
-        "costs": {one.x: _along(one) for one in of_this},
-        "verdict": verdict(comparison, curve),
+        "costs": {curve.x: _along(curve) for curve in comparison.curves if (curve.series, curve.arm) == key},
+        "verdict": verdict(comparison, claim),
     }
 
 
@@ -50,7 +67,7 @@ def _along(curve: Curve) -> dict[str, Any]:
             for level in curve.speedup_at
         ],
         "gain_at_equal_x": {"x": curve.equal_at, "gain": curve.gain.mean, **_certainty(curve.gain)},
-        "gain_curve": [{"x": one.cost, "gain": one.gain.mean, **_certainty(one.gain)} for one in curve.gain_at],
+        "gain_curve": [{"x": gain.cost, "gain": gain.gain.mean, **_certainty(gain.gain)} for gain in curve.gain_at],
         "crossover": crossover
         and {
             "x": crossover.at,
@@ -84,7 +101,7 @@ def _certainty(estimate: Estimate) -> dict[str, Any]:
     }
 
 
-def _equal_samples(comparison: "Comparison", pair: Pair) -> dict[str, Any]:
+def _equal_samples(comparison: Comparison, pair: Pair) -> dict[str, Any]:
     return {
         "column": comparison.at,
         "at": pair.at,

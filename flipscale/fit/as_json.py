@@ -1,0 +1,91 @@
+"""Fits and forecasts for programs, in JSON's types; docs/fits.md lists the keys."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from flipscale.fit.fitted import Fit, Forecast, HeldOutRuns
+from flipscale.fit.words import checklist, title
+
+
+def fit_json(fit: Fit) -> dict[str, Any]:
+    """All of it in JSON types."""
+    return {
+        "law": fit.law.name,
+        "title": title(fit),
+        "formula": fit.law.formula,
+        "group": _group(fit),
+        "x": list(fit.x),
+        "y": fit.y,
+        "parameters": {name: _finite(value) for name, value in fit.parameters.items()},
+        "intervals": {name: None if ends is None else [*map(_finite, ends)] for name, ends in fit.intervals.items()},
+        "not_shown": list(fit.not_shown),
+        "n": len(fit.rows),
+        "points": fit.rows.points,
+        "loss": fit.loss,
+        "residuals": "linear" if fit.linear else fit.law.link,
+        "spread": fit.spread,
+        "objective": fit.solution.objective,
+        "starts": fit.solution.starts,
+        "agree": fit.solution.agree,
+        "at_bounds": list(fit.solution.at_bounds),
+        "condition": _finite(fit.solution.condition),
+        "draws": len(fit.draws),
+        "frontier": fit.frontier,
+        "fixed": dict(fit.fixed),
+        "tied": dict(fit.tied),
+        "optima": [vars(optimum) for optimum in fit.optima],
+        "held_out": held_out_json(fit.held_out),
+        "used": list(fit.used),
+        "left_out": dict(fit.left_out),
+        "notes": list(fit.notes),
+        "checklist": checklist(fit),
+    }
+
+
+def held_out_json(held: HeldOutRuns) -> dict[str, Any]:
+    """What the largest runs say of a law, in JSON's types."""
+    return {
+        "runs": list(held.runs),
+        "predicted": held.predicted,
+        "measured": held.measured,
+        "error": held.error,
+        "relative_error": None if held.error is None or not held.measured else held.error / held.measured,
+        "interval": None if held.low is None else [held.low, held.high],
+        "inside": held.inside,
+        "extrapolation": held.extrapolation,
+        "why": held.why,
+    }
+
+
+def forecast_json(forecast: Forecast) -> dict[str, Any]:
+    """All of it in JSON types."""
+    return {
+        "group": _group(forecast.fit),
+        "law": forecast.fit.law.name,
+        "y": forecast.fit.y,
+        "at": dict(forecast.at),
+        "value": forecast.value,
+        "interval": None if forecast.low is None else [forecast.low, forecast.high],
+        "extrapolation": forecast.extrapolation,
+        "held_out": held_out_json(forecast.held_out),
+        "forms": dict(forecast.forms),
+        "spread": list(forecast.spread),
+        "refused": forecast.refused,
+        "fit": fit_json(forecast.fit),
+    }
+
+
+def _group(fit: Fit) -> dict[str, object]:
+    return {name: _plain(value) for name, value in fit.group.items()}
+
+
+def _finite(value: float) -> float | None:
+    return float(value) if np.isfinite(value) else None
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, np.generic):
+        return value.item()
+    return None if isinstance(value, Sequence) is False and value != value else value

@@ -1,0 +1,120 @@
+"""What speaks against a fit: points that cannot settle it are refused, and what a reader must know is said."""
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from flipscale.errors import ResultsError
+from flipscale.fit.law import Array, Law
+from flipscale.fit.laws import LAWS
+from flipscale.fit.rows import Rows
+from flipscale.fit.solver import Solution
+
+HELD_OUT_REASON = "held out"
+
+FEW = 8
+"""Below as many points only a power law is fitted unless another is asked for."""
+
+
+def check_enough(law: Law, rows: Rows, held: int) -> None:
+    """ResultsError where the points cannot settle the parameters: too few, or all along one line."""
+    if rows.points < len(law.parameters) - held + 1:
+        raise _too_few(law, rows, held)
+    unique = np.unique(rows.x, axis=0)
+    for i, name in enumerate(rows.columns):
+        if len(np.unique(unique[:, i])) < 2:
+            raise ResultsError(
+                f"{name} is {unique[0, i]:.6g} in all {len(rows)} rows, so its effect cannot be seen: vary it, or fit "
+                f"a law without it."
+            )
+    if "m" in law.roles:
+        _check_crossed(law, rows, unique)
+    if len(law.roles) > 1 and len(law.parameters) - held > 2:
+        _check_apart(law, rows, unique)
+
+
+def _too_few(law: Law, rows: Rows, held: int) -> ResultsError:
+    free, points = len(law.parameters) - held, rows.points
+    out = {name: why for name, why in rows.left_out.items() if why != HELD_OUT_REASON}
+    left = f"; {len(out)} left out: {_some(out)}" if out else ""
+    enough = [
+        name
+        for name, other in LAWS.items()
+        if (other.link, len(other.roles)) == (law.link, len(law.roles)) and len(other.parameters) < points
+    ]
+    instead = f" Fit {enough[0]}." if enough else ""
+    return ResultsError(
+        f"Cannot fit {law.name!r} ({free} parameters) to {points} different points: it takes {free + 1} or more"
+        f"{left}.{instead}"
+    )
+
+
+def _check_crossed(law: Law, rows: Rows, unique: Array) -> None:
+    """ResultsError where too few mask ratios are crossed with too few schedules."""
+    mask, length = law.roles.index("m"), law.roles.index("S")
+    ratios, lengths = len(np.unique(unique[:, mask])), len(np.unique(unique[:, length]))
+    if ratios < 3 or lengths < 2:
+        raise ResultsError(
+            f"The law {law.name} takes at least 3 mask ratios crossed with 2 schedule lengths; here are "
+            f"{ratios} of {rows.columns[mask]} and {lengths} of {rows.columns[length]}."
+        )
+
+
+def _check_apart(law: Law, rows: Rows, unique: Array) -> None:
+    """ResultsError where the variables move together, so that their exponents cannot be told apart."""
+    masked = [role == "m" for role in law.roles]
+    logs = np.log(np.where(masked, 1 - unique, unique))
+    logs = logs - logs.mean(axis=0)
+    singular = np.linalg.svd(logs / np.linalg.norm(logs, axis=0), compute_uv=False)
+    if singular[-1] < 1e-3 * singular[0]:
+        raise ResultsError(
+            f"{' and '.join(rows.columns)} move together in all rows (their ratio, or a power of it, is constant), "
+            f"so their exponents cannot be told apart. Vary one while the other stays, or fit a law of one of them."
+        )
+
+
+def notes(law: Law, rows: Rows, solution: Solution) -> tuple[str, ...]:
+    """What a reader must know before believing a fit."""
+    column = rows.response.column
+    found = (
+        (
+            rows.points < FEW and len(law.parameters) > 2,
+            f"{rows.points} points: below {FEW} only a power law is advised",
+        ),
+        (
+            law.name in ("M4", "BNSL") and rows.points < 10 * 2,
+            f"{rows.points} points on both sides of a break: below about 10 a side it is hardly found",
+        ),
+        (
+            solution.agree < solution.starts / 3,
+            f"only {solution.agree} of {solution.starts} starts agree, so there may be a better fit",
+        ),
+        (
+            "c" in solution.at_bounds and law.link == "logit",
+            "c runs to the end of its range: hold it fast (c = 1), or fit odds-product, which it then is",
+        ),
+        (
+            solution.condition > 1e4,
+            "parameters trade off against each other: their single values mean little, predictions may still",
+        ),
+        (
+            _rises(law, rows),
+            f"{column} rises with size, and this law only falls: for an accuracy fit 1 - y, or odds",
+        ),
+    )
+    return tuple(note for applies, note in found if applies)
+
+
+def _rises(law: Law, rows: Rows) -> bool:
+    """Whether a law that only falls is fitted to a score that rises with size."""
+    if rows.response.link != "log" or rows.response.accuracy or law.is_line:
+        return False
+    size = np.log(np.maximum(rows.size, 1e-300))
+    return bool(np.ptp(size) and np.corrcoef(size, rows.z)[0, 1] > 0.5)
+
+
+def _some(left_out: Mapping[str, str]) -> str:
+    counts: dict[str, int] = {}
+    for why in left_out.values():
+        counts[why] = counts.get(why, 0) + 1
+    return ", ".join(f"{n} with {why}" for why, n in list(counts.items())[:3])

@@ -1,0 +1,123 @@
+"""Fits of what is best for its cost: the front of a table, and the best size at each budget (IsoFLOP)."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from flipscale.errors import ResultsError
+from flipscale.fit.best import Frontier, Method, Optimum, on_frontier, optima
+from flipscale.fit.checks import notes
+from flipscale.fit.fitted import Fit
+from flipscale.fit.fitting import Options, held_out_error
+from flipscale.fit.law import Array, Law
+from flipscale.fit.laws import law_named
+from flipscale.fit.rows import Response, Rows, column, row_names
+from flipscale.fit.solver import Loss, Problem, refit, solve
+from flipscale.fit.uncertainty import draws_of
+from flipscale.scores import lower_is_better
+
+
+def frontier(
+    table: pd.DataFrame, *, x: str, y: str, kind: Frontier = "pareto", lower_is_better: bool = True
+) -> pd.DataFrame:
+    """The rows that are best for their cost x, from the cheapest: `pareto` or `binned`."""
+    cost, value = column(table, x), column(table, y)
+    usable = np.flatnonzero(np.isfinite(cost) & np.isfinite(value) & (cost > 0))
+    if not len(usable):
+        raise ResultsError(f"No row has both {x} and {y}.")
+    return table.iloc[usable[on_frontier(cost[usable], value[usable], kind, lower=lower_is_better)]]
+
+
+def isoflop(
+    table: pd.DataFrame,
+    *,
+    x: str,
+    y: str,
+    budget: str,
+    method: Method = "akima",
+    group: Mapping[str, object] | None = None,
+    options: Options | None = None,
+) -> Fit:
+    """The best size x at each budget, and the power law `growth` of it: x = A budget^a.
+
+    The optima are found anew in every resample of runs. Raises ResultsError with fewer than 2 budgets that have one.
+    """
+    options = options or Options()
+    runs = _budget_runs(table, x, y, budget)
+    lower = not (options.accuracy if options.accuracy is not None else lower_is_better(y) is False)
+    found, none = optima(runs.size, runs.y, runs.budget, method, lower=lower)
+    if len(found) < 2:
+        why = "; ".join(f"{budget} {at:.3g}: {reason}" for at, reason in none.items())
+        raise ResultsError(
+            f"{len(found)} of {len(found) + len(none)} budgets of {budget} have an optimum, and a law takes 2. {why}"
+        )
+    law = law_named("growth")
+    problem = _growth(law, found, options.loss or "squares")
+    solution = solve(problem, starts=4, seed=options.seed)
+
+    def again(drawn: NDArray[np.intp]) -> Array | None:
+        best, _ = optima(runs.size[drawn], runs.y[drawn], runs.budget[drawn], method, lower=lower)
+        return refit(_growth(law, best, problem.loss), solution.theta) if len(best) > 1 else None
+
+    clusters = np.unique(np.column_stack([runs.size, runs.budget]), axis=0, return_inverse=True)[1].reshape(-1)
+    draws = draws_of(again, clusters, options.draws, options.seed) if options.draws else np.empty((0, 0))
+    rows = Rows(
+        columns=(budget,),
+        response=Response(x, "log", True, False),
+        ids=tuple(f"{budget} {optimum.budget:.4g}" for optimum in found),
+        x=problem.x,
+        y=np.array([optimum.size for optimum in found]),
+        z=problem.z,
+        clusters=np.arange(len(found)),
+        left_out={**runs.left_out, **{f"{budget} {at:.4g}": why for at, why in none.items()}},
+    )
+    return Fit(
+        law=law,
+        rows=rows,
+        loss=problem.loss,
+        linear=False,
+        solution=solution,
+        draws=draws,
+        groups=len(np.unique(clusters)),
+        held_out=held_out_error(law, rows, options),
+        group=dict(group or {}),
+        frontier=f"isoflop ({method})",
+        optima=tuple(found),
+        among=runs.ids,
+        notes=notes(law, rows, solution),
+    )
+
+
+@dataclass(frozen=True)
+class _BudgetRuns:
+    """The runs that have a size, a score and a budget."""
+
+    ids: tuple[str, ...]
+    size: Array
+    y: Array
+    budget: Array
+    left_out: dict[str, str]
+    """The others, and why."""
+
+
+def _budget_runs(table: pd.DataFrame, x: str, y: str, budget: str) -> _BudgetRuns:
+    values = {name: column(table, name) for name in (x, y, budget)}
+    ids, left_out, used = [], {}, []
+    for i, name in enumerate(row_names(table)):
+        missing = [column_name for column_name, numbers in values.items() if not numbers[i] > 0]
+        if missing:
+            left_out[name] = f"no {missing[0]}"
+        else:
+            ids.append(name)
+            used.append(i)
+    size, score, spent = (numbers[np.array(used, dtype=np.intp)] for numbers in values.values())
+    return _BudgetRuns(tuple(ids), size, score, spent, left_out)
+
+
+def _growth(law: Law, best: Sequence[Optimum], loss: Loss) -> Problem:
+    """The best sizes against their budgets, as points of a law."""
+    budgets = np.array([[optimum.budget] for optimum in best])
+    return Problem(law, budgets, np.log([optimum.size for optimum in best]), loss)

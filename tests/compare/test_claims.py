@@ -1,0 +1,66 @@
+"""What a comparison claims, and how surely."""
+
+from dataclasses import replace
+
+import pandas as pd
+import pytest
+
+from flipscale.compare import Effect, compare_table, leading
+from flipscale.compare.claims import Claim
+from flipscale.compare.estimates import corrected, finding, mean_of, ratio_of
+
+
+def law(cost: float) -> float:
+    odds = (cost / 20) ** 0.8
+    return odds / (1 + odds)
+
+
+def claims(**arms: float) -> tuple[Claim, ...]:
+    """The claims on arms that are so many times faster than the baseline, each at half its cost a schedule."""
+    rows = [
+        (name, samples, seed, 0.5 * samples, law(0.5 * factor * samples) + 0.004 * (seed - 1) * (name != "base"))
+        for name, factor in {"base": 1.0, **arms}.items()
+        for samples in (8, 16, 32, 64)
+        for seed in (0, 1, 2)
+    ]
+    table = pd.DataFrame(rows, columns=["arm", "samples", "seed", "hours", "acc"])
+    return compare_table(table, baseline={"arm": "base"}, x="hours", y="acc", at="samples").claims
+
+
+def test_a_finding_is_judged_by_its_corrected_interval() -> None:
+    strong, weak = mean_of([1.0, 1.1, 0.9]), mean_of([0.1, 0.5, 0.2])
+    alone = finding(strong)
+    assert (alone.effect, alone.family, alone.seeds) == (Effect.AHEAD, 1, 3)
+    assert alone.interval == (strong.low, strong.high)
+    first, second = map(finding, corrected([strong, weak]))
+    assert (first.effect, first.family) == (Effect.AHEAD, 2)
+    assert (second.effect, second.significant) == (Effect.NOT_SIGNIFICANT, False)
+    assert first.interval is not None
+    assert first.interval[0] < alone.interval[0]
+
+
+def test_a_ratio_below_1_is_behind_and_one_seed_is_undecided() -> None:
+    assert finding(ratio_of([-0.5, -0.51, -0.49])).effect is Effect.BEHIND
+    one = finding(ratio_of([0.3]))
+    assert (one.effect, one.interval, one.significant) == (Effect.ONE_SEED, None, False)
+
+
+def test_an_arm_that_reaches_the_baselines_best_is_claimed_there_and_another_at_the_best_of_both() -> None:
+    fast, slow = claims(fast=3.0, slow=0.5)
+    assert [speedup.at_best for speedup in fast.speedups] == [True]
+    assert fast.speedups[0].finding.value == pytest.approx(3.0, rel=0.1)
+    assert fast.effect is Effect.AHEAD
+    assert not any(speedup.at_best for speedup in slow.speedups)
+    assert fast.pair is not None
+    assert fast.pair.at == 64
+    assert fast.gain is not None
+    assert fast.gain.value == pytest.approx(fast.pair.gain.mean)
+
+
+def test_the_leading_claim_is_significant_before_it_is_fast() -> None:
+    fast, faster = claims(fast=2.0, faster=3.0)
+    assert leading([fast, faster]) is faster
+    unsure = replace(faster.speedups[0], finding=replace(faster.speedups[0].finding, effect=Effect.NOT_SIGNIFICANT))
+    assert leading([fast, replace(faster, speedups=(unsure,))]) is fast
+    assert leading([]) is None
+    assert leading([replace(fast, speedups=())]) is None
