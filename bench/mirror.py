@@ -88,7 +88,7 @@ PLACES: dict[str, Callable[[Path], contextlib.AbstractContextManager[str]]] = {
 def collected(folder: Path, runs: int) -> Any:
     """What is mirrored: a study's runs, collected."""
     from flipscale.collect import collect
-    from flipscale.track import Source
+    from flipscale.track import ShardSource
 
     planned = run_folders.write_study(folder, runs)
     run_folders.fill(folder / "results", planned, 200)
@@ -97,7 +97,7 @@ def collected(folder: Path, runs: int) -> Any:
         folder / "results",
         folder / "results/study",
     )
-    return Source("study", found.files[0], baseline=("mask_ratio",))
+    return ShardSource("study", found.files[0], baseline=("mask_ratio",))
 
 
 def measure(uri: str, source: Any, folder: Path, points: int, repeats: int) -> dict[str, list[dict[str, float]]]:

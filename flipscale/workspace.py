@@ -10,7 +10,7 @@ import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
-RUNS = "runs"
+RUNS_FOLDER = "runs"
 """The folder of all runs, below the results root. Studies share it."""
 
 RESULTS_TABLE = "results.csv"
@@ -68,7 +68,7 @@ class Workspace:
 
     @property
     def runs(self) -> Path:
-        return self.results / RUNS
+        return self.results / RUNS_FOLDER
 
     def run(self, run_id: str) -> Path:
         return self.runs / run_id
@@ -79,6 +79,16 @@ class Workspace:
     def plans(self) -> list[Path]:
         """plan.json of every study that was planned here."""
         return sorted(self.results.glob("*/plan.json"))
+
+    @property
+    def cache(self) -> Path:
+        """What is worth keeping of data sets. All runs share it."""
+        return self.results / "cache"
+
+    @classmethod
+    def of_run(cls, folder: Path) -> "Workspace":
+        """The workspace that a run's folder is in."""
+        return cls(folder.resolve().parent.parent)
 
     @property
     def artifacts(self) -> Path:

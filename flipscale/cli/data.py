@@ -17,7 +17,7 @@ def data_arguments(parser: argparse.ArgumentParser) -> None:
 
 def data(args: argparse.Namespace) -> int:
     """Build a data set: icons, some 350,000 captioned pictures from the npm package @iconify/json, as tar shards."""
-    from flipscale.train.data.icons import build_icons
+    from flipscale.icons import build_icons
 
     build_icons(args.folder, args.source, args.size, args.workers, say)
     return 0

@@ -157,7 +157,7 @@ def logs(args: argparse.Namespace) -> int:
     folder = run_folder(workspace_of(args), args.id)
     path = folder.path / "log.txt"
     printed = 0
-    said = ""
+    reason = ""
     looker = launch.Looker(args.results)
     while True:
         # Asked before the log is read, so that its last lines are not missed.
@@ -165,9 +165,9 @@ def logs(args: argparse.Namespace) -> int:
         goes_on = args.follow and look.state in launch.ACTIVE
         if path.exists():
             printed = _print_from(path, printed)
-        elif look.says and look.says != said:
-            said = look.says
-            say(f"{folder.id} has written no log yet; {said}")
+        elif look.says and look.says != reason:
+            reason = look.says
+            say(f"{folder.id} has written no log yet; {reason}")
         if not goes_on:
             break
         time.sleep(WATCH_SECONDS / 4)

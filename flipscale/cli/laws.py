@@ -127,10 +127,10 @@ def forecast(args: argparse.Namespace) -> int:
         raise FlipscaleError("a forecast needs to know of what: --at model=ViT-H-14,samples=12.8B")
     found = _of_table(args, at) if is_table(args.source) else _of_study(args, at)
     if args.json:
-        print_json({"schema": 1, "forecasts": [one.to_dict() for one in found], "forced": args.force})
+        print_json({"schema": 1, "forecasts": [expected.to_dict() for expected in found], "forced": args.force})
     else:
-        print("\n\n".join(one.text(forced=args.force) for one in found))
-    refused = [one for one in found if one.refused]
+        print("\n\n".join(expected.text(forced=args.force) for expected in found))
+    refused = [expected for expected in found if expected.refused]
     if refused and not args.force:
         say(f"{len(refused)} of {len(found)} refused; --force shows the number all the same")
         return 1
@@ -257,11 +257,12 @@ def _setting(study: "Study", name: str, value: Any) -> Any:
     from flipscale.collect import setting_value
 
     axis = next(axis for axis in study.axes if axis.name == name)
-    return next((one for one in axis.values if _same(setting_value(name, one), value)), value)
+    return next((choice for choice in axis.values if _same(setting_value(name, choice), value)), value)
 
 
-def _same(one: Any, other: Any) -> bool:
-    return bool(one == other) or (one is None and other != other)
+def _same(value: Any, other: Any) -> bool:
+    """Whether two values of a setting are equal; one that is missing is None or NaN."""
+    return bool(value == other) or (value is None and other != other)
 
 
 def _pairs(texts: Sequence[str], option: str) -> dict[str, str]:

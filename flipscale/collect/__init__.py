@@ -39,6 +39,7 @@ from flipscale.collect.columns import (
 from flipscale.collect.rows import PlannedRun, why_unreadable
 from flipscale.errors import RunFolderError
 from flipscale.run import RunFolder, State
+from flipscale.workspace import CURVES_TABLE, RESULTS_TABLE, RUNS_FOLDER
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -121,7 +122,7 @@ def collect(runs: Sequence[PlannedRun], results_root: Path, out: Path) -> Collec
     later collect as well.
     """
     planned = {run["id"]: run for run in runs}
-    files = (out / "results.csv", out / "curves.parquet")
+    files = (out / RESULTS_TABLE, out / CURVES_TABLE)
     looks = _look(planned, results_root)
     finished = {run_id: look for run_id, look in looks.items() if isinstance(look, Finished)}
     states = dict.fromkeys((*map(str, State), "unreadable"), 0)
@@ -151,7 +152,7 @@ def collect(runs: Sequence[PlannedRun], results_root: Path, out: Path) -> Collec
 
 def _look(planned: Mapping[str, PlannedRun], results_root: Path) -> dict[str, Finished | State | str]:
     """What each run's folder shows without reading it, a result or else its state; or why it cannot be looked at."""
-    root = os.path.join(results_root, "runs")  # noqa: PTH118  a Path for each of 10,000 runs takes longer than its stat
+    root = os.path.join(results_root, RUNS_FOLDER)  # noqa: PTH118  a Path for each of 10,000 runs takes longer than its stat
     results = {run_id: before.stat_key(f"{root}/{run_id}/result.json") for run_id in planned}
     found: dict[str, Finished | State | str] = {}
     for run_id, run in planned.items():

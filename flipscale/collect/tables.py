@@ -15,6 +15,7 @@ from flipscale.collect.curves import SCHEMA
 from flipscale.errors import ResultsError
 from flipscale.scores import is_score
 from flipscale.study import read_study
+from flipscale.workspace import RESULTS_TABLE, Workspace, usual_results
 
 
 def results(study: str | os.PathLike[str], root: str | os.PathLike[str] | None = None) -> pd.DataFrame:
@@ -28,8 +29,8 @@ def results(study: str | os.PathLike[str], root: str | os.PathLike[str] | None =
     """
     path = Path(study)
     if path.suffix in (".yaml", ".yml"):
-        path = Path(root or os.environ.get("FLIPSCALE_RESULTS", "results")) / read_study(path).name
-    return read_results(path / "results.csv" if path.suffix != ".csv" else path)
+        path = Workspace(Path(root) if root else usual_results()).study(read_study(path).name).folder
+    return read_results(path / RESULTS_TABLE if path.suffix != ".csv" else path)
 
 
 def read_results(path: Path) -> pd.DataFrame:

@@ -16,6 +16,7 @@ from flipscale.collect.points import Points, read_points
 from flipscale.collect.rows import PlannedRun, row_of, why_unreadable
 from flipscale.errors import RunFolderError
 from flipscale.run import RunFolder, replacing
+from flipscale.workspace import Workspace
 
 
 def update(
@@ -100,7 +101,7 @@ class _Reader:
         """The run's row and points, from its folder."""
         self.read += 1
         run = self.planned[run_id]
-        folder = RunFolder(self.results_root / "runs" / run_id)
+        folder = RunFolder(Workspace(self.results_root).run(run_id))
         # The key was taken before the files are read: what is written to them meanwhile shows the next time.
         key = look.key if before.is_settled(look.key, self.now) else None
         entry = Entry(look.asked, key, row=None, unknown=[], points=0, torn=0, problem=None)

@@ -7,7 +7,7 @@ commands of shards are not fetched, and tags of weights are not downloaded.
 
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,10 +29,10 @@ from flipscale.study.document import Path_, Place
 IMAGENET_CLASSES = 1000
 """How many classes `classes: imagenet` stands for, with open_clip's names."""
 
-_ROWS = 20
+_CAPTION_ROWS = 20
 """How many images of a table of captions are looked for."""
 
-_WORDS = {
+_NOUNS = {
     "data_sets": ("data set", "data sets"),
     "evaluation_sets": ("evaluation set", "evaluation sets"),
     "shards": ("shard", "shards"),
@@ -70,7 +70,7 @@ class Checked:
     def __str__(self) -> str:
         """'checked 1 data set, 2 shards. Not checked: ...'."""
         named = [
-            f"{number:,} {words[number > 1]}" for key, words in _WORDS.items() if (number := self.looked_at.get(key, 0))
+            f"{number:,} {words[number > 1]}" for key, words in _NOUNS.items() if (number := self.looked_at.get(key, 0))
         ]
         left = f". Not checked: {'; '.join(self.not_checked)}" if self.not_checked else ""
         return f"checked {', '.join(named) or 'nothing, as these runs read no files'}{left}."
@@ -78,14 +78,14 @@ class Checked:
 
 def check(study: Study, runs: Iterable[Run], *, on_gpu: bool) -> Checked:
     """Look at all that `runs` of the study read. `on_gpu`: whether there is a GPU for runs that ask for none."""
-    look = _Look(study)
+    look = _Inspection(study)
     for run in runs:
         look.at_run(run, on_gpu)
     problems = sorted(look.problems, key=lambda problem: (problem[0].file, problem[0].line))
     return Checked(tuple(f"{place}: {what}" for place, what in problems), look.looked_at, tuple(look.not_checked))
 
 
-class _Look:
+class _Inspection:
     def __init__(self, study: Study):
         self.study = study
         self.problems: dict[tuple[Place, str], None] = {}
@@ -166,7 +166,7 @@ class _Look:
             elif kind == "webdataset":
                 self._once(at, data, lambda: self._pairs(declared, options, at, data), key=("training", declared))
         if kind == "webdataset" and own_shards:
-            self._once(at, data, lambda: self._own(options["urls"]), key=("own", options["urls"]))
+            self._once(at, data, lambda: self._first_shard(options["urls"]), key=("own", options["urls"]))
         if (known := self.sizes[declared]) is None:
             return
         files, pairs = known
@@ -209,14 +209,14 @@ class _Look:
 
         self._once((*at, "sizes"), data, are_declared, key=("sizes", declared))
 
-    def _own(self, urls: str) -> None:
+    def _first_shard(self, urls: str) -> None:
         first = shards.sources(urls)[0]
         if first.local:
             shards.check_own(first.url)
 
     def _shards(
         self, urls: str, at: Path_, value: Any, look: Callable[[str], None], for_what: str
-    ) -> list[shards.Source]:
+    ) -> list[shards.ShardSource]:
         """The shards of a pattern, of which the first and the last that are on a disk are looked into."""
         found = shards.sources(urls)
         local = [shard.url for shard in found if shard.local]
@@ -244,8 +244,8 @@ class _Look:
         elif kind == "webdataset" and evaluation["data"]:
             declared = repr(("scored", options))
             self._once(at, value, lambda: self._pairs(declared, options, at, value), key=("scored", declared))
-        for name, one in evaluation.get("sets", {}).items():
-            ((kind, options),) = one.items()
+        for name, declaration in evaluation.get("sets", {}).items():
+            ((kind, options),) = declaration.items()
             self._set(kind, options, ("evaluation", "sets", name, kind), evaluation, probe)
 
     def _scored_on_fashion(self, options: dict[str, Any], at: Path_, value: Any, probe: bool) -> None:
@@ -325,7 +325,7 @@ class _Look:
         for _, name, texts in captions.rows(file, options["image"], options["caption"]):
             if isinstance(name, str) and name and any(isinstance(text, str) and text.strip() for text in texts):
                 images.setdefault(root / name)
-            if len(images) == _ROWS:
+            if len(images) == _CAPTION_ROWS:
                 break
         if not images:
             raise captions.no_rows(file, options["image"], options["caption"])
@@ -363,21 +363,12 @@ class _Look:
 
     def _place(self, at: Path_, value: Any) -> Place:
         """Where the study gives a setting this value."""
-        name, data = str(at[0]), self.study.document.data
+        name, document = str(at[0]), self.study.document.data
         kind = SETTINGS[name].kind
-
-        def same(written: Any) -> bool:
-            return bool(plain(kind.read(written, (), lambda _, what: None)) == plain(value))
-
-        design = data.get("design")
-        grids = design.get("grids") or {} if isinstance(design, dict) else {}
-        varied = [(("axes",), data.get("axes") or {}), *((("design", "grids", grid), grids[grid]) for grid in grids)]
-        for path, axes in varied:
-            values = axes.get(name) if isinstance(axes, dict) else None
-            for number, written in enumerate(values if isinstance(values, list) else []):
-                if same(written):
-                    return self.study.place(*path, name, number, *at[1:])
-        if name in (data.get("couple") or {}):
+        for path, written in _axis_values(document, name):
+            if plain(kind.read(written, (), lambda _, what: None)) == plain(value):
+                return self.study.place(*path, *at[1:])
+        if name in (document.get("couple") or {}):
             return self.study.place("couple", name)
         return self.study.place(*(() if name == "evaluation" else ("base",)), *at)
 
@@ -392,3 +383,15 @@ class _Look:
     def _count_names(self, classes: Any) -> None:
         if isinstance(classes, str):
             self._count("class_files", classes)
+
+
+def _axis_values(document: Mapping[str, Any], name: str) -> Iterator[tuple[Path_, Any]]:
+    """What a study file gives a setting on its axes and in its grids, each with where it stands."""
+    design = document.get("design")
+    grids = design.get("grids") or {} if isinstance(design, dict) else {}
+    varied: list[tuple[Path_, Any]] = [(("axes",), document.get("axes") or {})]
+    varied += [(("design", "grids", grid), axes) for grid, axes in grids.items()]
+    for path, axes in varied:
+        values = axes.get(name) if isinstance(axes, dict) else None
+        for number, written in enumerate(values if isinstance(values, list) else []):
+            yield (*path, name, number), written

@@ -6,14 +6,14 @@ from typing import Any
 
 from flipscale.errors import DataError
 
-FOLDER = Path("/usr/share/datasets/fashion-mnist")
+FASHION_FOLDER = Path("/usr/share/datasets/fashion-mnist")
 """Where Debian's package dataset-fashion-mnist puts it."""
 
 
 def folder_of(options: dict[str, Any]) -> Path:
     """The folder of the declaration, else of the environment, else Debian's."""
-    said = options.get("folder") or os.environ.get("FLIPSCALE_FASHION")
-    folder = Path(said) if said else FOLDER
+    named = options.get("folder") or os.environ.get("FLIPSCALE_FASHION")
+    folder = Path(named) if named else FASHION_FOLDER
     if not folder.is_dir():
         raise DataError(
             f"{folder}: there is no such folder, so no Fashion-MNIST. Type `apt-get install dataset-fashion-mnist`, "

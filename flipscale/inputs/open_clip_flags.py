@@ -20,7 +20,7 @@ from flipscale.cost import processes_of, steps_of
 from flipscale.errors import FlipscaleError
 from flipscale.study.settings import NORMALIZATIONS
 
-RECORDS = 200
+PROGRAM_RECORDS = 200
 """About so many records of the loss a run, as with flipscale's own trainer."""
 
 EPOCH_SAMPLES = 10_000_000
@@ -50,7 +50,7 @@ class Shards:
 
 
 @dataclass(frozen=True)
-class Job:
+class ProgramJob:
     """One training by open_clip's program, fully settled."""
 
     settings: Mapping[str, Any]
@@ -104,13 +104,13 @@ class Job:
 
 
 @dataclass(frozen=True)
-class Flag:
+class ClipFlag:
     """A setting and what becomes of it."""
 
     setting: str
     flags: tuple[str, ...]
     says: str
-    value: Callable[[Job], Sequence[object]]
+    value: Callable[[ProgramJob], Sequence[object]]
     """The flags with their values, or nothing."""
 
 
@@ -120,65 +120,67 @@ def _switch(flag: str, on: object) -> list[str]:
 
 # fmt: off
 FLAGS = (
-    Flag("`model`, `image_size`, `text_length`", ("--model",),
+    ClipFlag("`model`, `image_size`, `text_length`", ("--model",),
          "`local-dir:` of a configuration in the run's folder, for models of open_clip's own and of the family alike: "
          "the model's, for images of image_size, with a context of text_length tokens; the words are those of "
          "open_clip's own tokenizer",
          lambda job: ["--model", f"local-dir:{job.folder / 'model'}"]),
-    Flag("`init`, a tuning's parent, else `seed`", (),
+    ClipFlag("`init`, a tuning's parent, else `seed`", (),
          "weights beside that configuration, those that flipscale's own trainer would start from", lambda job: []),
-    Flag("`seed`", ("--seed",), "of the order of shards and of the masks; the last shuffle follows the clock",
+    ClipFlag("`seed`", ("--seed",), "of the order of shards and of the masks; the last shuffle follows the clock",
          lambda job: ["--seed", job.settings["seed"]]),
-    Flag("`data`, `data_size`", ("--train-data", "--dataset-type"),
+    ClipFlag("`data`, `data_size`", ("--train-data", "--dataset-type"),
          "the shards of a webdataset as they are where `crop` is set; else shards that flipscale writes into its "
          "cache, of the images and the captions that its own trainer sees",
          lambda job: ["--train-data", job.shards.urls, "--dataset-type", "webdataset"]),
-    Flag("`crop`", ("--aug-cfg",), "`scale=(crop,1.0)`; null is `scale=(1.0,1.0)`, which leaves square images whole",
+    ClipFlag("`crop`", ("--aug-cfg",),
+         "`scale=(crop,1.0)`; null is `scale=(1.0,1.0)`, which leaves square images whole",
          lambda job: ["--aug-cfg", f"scale=({job.settings['crop'] or 1.0},1.0)"]),
-    Flag("`normalization`", ("--image-mean", "--image-std"), "",
+    ClipFlag("`normalization`", ("--image-mean", "--image-std"), "",
          lambda job: ["--image-mean", *NORMALIZATIONS[job.settings["normalization"]][0],
                       "--image-std", *NORMALIZATIONS[job.settings["normalization"]][1]]),
-    Flag("`samples`", ("--epochs", "--train-num-samples"),
+    ClipFlag("`samples`", ("--epochs", "--train-num-samples"),
          "epochs of equal length, in whole steps, that come to the samples together: as many as are not shorter than a "
          "pass through the data; where the run does not come through it once, of about 10M samples",
          lambda job: ["--epochs", job.epochs,
                       "--train-num-samples", job.steps_per_epoch * job.settings["batch_size"]]),
-    Flag("`batch_size`", ("--batch-size",), "divided by the processes and by `accumulate`",
+    ClipFlag("`batch_size`", ("--batch-size",), "divided by the processes and by `accumulate`",
          lambda job: ["--batch-size", job.settings["batch_size"] // (job.processes * job.accumulate)]),
-    Flag("`mask_ratio`", ("--force-patch-dropout",), "as many patches are kept; other ones are drawn",
+    ClipFlag("`mask_ratio`", ("--force-patch-dropout",), "as many patches are kept; other ones are drawn",
          lambda job: ["--force-patch-dropout", job.settings["mask_ratio"]]),
-    Flag("`lr`", ("--lr",), "", lambda job: ["--lr", job.settings["lr"]]),
-    Flag("`warmup`", ("--warmup",), "in steps, rounded up", lambda job: ["--warmup", job.warmup_steps]),
-    Flag("`schedule`", ("--lr-scheduler",), "cosine, const or const-cooldown",
+    ClipFlag("`lr`", ("--lr",), "", lambda job: ["--lr", job.settings["lr"]]),
+    ClipFlag("`warmup`", ("--warmup",), "in steps, rounded up", lambda job: ["--warmup", job.warmup_steps]),
+    ClipFlag("`schedule`", ("--lr-scheduler",), "cosine, const or const-cooldown",
          lambda job: ["--lr-scheduler", job.schedule]),
-    Flag("`cooldown`", ("--epochs-cooldown",), "in epochs, whose length is chosen for it",
+    ClipFlag("`cooldown`", ("--epochs-cooldown",), "in epochs, whose length is chosen for it",
          lambda job: ["--epochs-cooldown", job.cooldown_epochs] if job.cooldown_epochs else []),
-    Flag("`weight_decay`", ("--wd",), "positional embeddings are decayed too, which flipscale leaves alone",
+    ClipFlag("`weight_decay`", ("--wd",), "positional embeddings are decayed too, which flipscale leaves alone",
          lambda job: ["--wd", job.settings["weight_decay"]]),
-    Flag("`beta1`, `beta2`, `eps`", ("--beta1", "--beta2", "--eps"), "",
+    ClipFlag("`beta1`, `beta2`, `eps`", ("--beta1", "--beta2", "--eps"), "",
          lambda job: [part for name in ("beta1", "beta2", "eps") for part in (f"--{name}", job.settings[name])]),
-    Flag("`grad_clip`", ("--grad-clip-norm",), "",
+    ClipFlag("`grad_clip`", ("--grad-clip-norm",), "",
          lambda job: [] if job.settings["grad_clip"] is None else ["--grad-clip-norm", job.settings["grad_clip"]]),
-    Flag("`precision`", ("--precision",), "fp32, amp_bf16 or amp; on a GPU open_clip's fp32 multiplies in TF32",
+    ClipFlag("`precision`", ("--precision",), "fp32, amp_bf16 or amp; on a GPU open_clip's fp32 multiplies in TF32",
          lambda job: ["--precision", {"fp32": "fp32", "bf16": "amp_bf16", "fp16": "amp"}[job.settings["precision"]]]),
-    Flag("`resources.accumulate`", ("--accum-freq",), "", lambda job: ["--accum-freq", job.accumulate]),
-    Flag("`resources.processes`", ("--local-loss", "--gather-with-grad"),
+    ClipFlag("`resources.accumulate`", ("--accum-freq",), "", lambda job: ["--accum-freq", job.accumulate]),
+    ClipFlag("`resources.processes`", ("--local-loss", "--gather-with-grad"),
          "of torchrun, on GPUs; the loss is over the whole batch, with all gradients",
          lambda job: _switch("--local-loss", job.processes > 1) + _switch("--gather-with-grad", job.processes > 1)),
-    Flag("`resources.compile`", ("--torchcompile",), "",
+    ClipFlag("`resources.compile`", ("--torchcompile",), "",
          lambda job: _switch("--torchcompile", job.resources.get("compile"))),
-    Flag("`resources.activation_checkpointing`", ("--grad-checkpointing",), "",
+    ClipFlag("`resources.activation_checkpointing`", ("--grad-checkpointing",), "",
          lambda job: _switch("--grad-checkpointing", job.resources.get("activation_checkpointing"))),
-    Flag("`resources.fused`", (), "open_clip's AdamW is torch's default", lambda job: []),
-    Flag("", ("--workers",), "4 on a GPU, 0 on a CPU, or those of `arguments`; at most so many as divide the batches",
+    ClipFlag("`resources.fused`", (), "open_clip's AdamW is torch's default", lambda job: []),
+    ClipFlag("", ("--workers",),
+         "4 on a GPU, 0 on a CPU, or those of `arguments`; at most so many as divide the batches",
          lambda job: ["--workers", job.workers]),
-    Flag("", ("--device",), "cuda if there is one, else cpu", lambda job: ["--device", job.device]),
-    Flag("", ("--logs", "--name", "--resume", "--save-most-recent", "--save-frequency"),
+    ClipFlag("", ("--device",), "cuda if there is one, else cpu", lambda job: ["--device", job.device]),
+    ClipFlag("", ("--logs", "--name", "--resume", "--save-most-recent", "--save-frequency"),
          "the run's folder open_clip/train, with one checkpoint, from which it goes on",
          lambda job: ["--logs", job.folder, "--name", "train", "--resume", "latest", "--save-most-recent",
                       "--save-frequency", 0]),
-    Flag("", ("--log-every-n-steps",), "about 200 records a run",
-         lambda job: ["--log-every-n-steps", max(1, round(job.steps / RECORDS))]),
+    ClipFlag("", ("--log-every-n-steps",), "about 200 records a run",
+         lambda job: ["--log-every-n-steps", max(1, round(job.steps / PROGRAM_RECORDS))]),
 )
 # fmt: on
 """All flags that flipscale sets, in the order in which the program gets them."""
@@ -206,7 +208,7 @@ _OTHERS = {
 }
 
 
-def command(job: Job, arguments: Sequence[str] = ()) -> list[str]:
+def command(job: ProgramJob, arguments: Sequence[str] = ()) -> list[str]:
     """The whole command line. The flags of `FLAGS` come last, so they stand whatever `arguments` say."""
     program = ["-m", "open_clip_train.main"]
     if job.processes > 1:
@@ -266,14 +268,14 @@ def check_webdataset() -> None:
 
 def wishes(arguments: Sequence[str]) -> dict[str, int]:
     """The epochs and workers that `arguments` ask for. Raises FlipscaleError for what is not theirs to say."""
-    said = io.StringIO()
+    output = io.StringIO()
     try:
-        with contextlib.redirect_stderr(said), contextlib.redirect_stdout(said):
+        with contextlib.redirect_stderr(output), contextlib.redirect_stdout(output):
             given, default = vars(parse_args(arguments)), vars(parse_args([]))
     except SystemExit:
-        what = said.getvalue().strip().rpartition("error: ")[2].splitlines() or ["they do not name a training"]
+        errors = output.getvalue().strip().rpartition("error: ")[2].splitlines() or ["they do not name a training"]
         raise FlipscaleError(
-            f"trainer.open_clip.arguments: {what[0]}; see `python -m open_clip_train.main --help`."
+            f"trainer.open_clip.arguments: {errors[0]}; see `python -m open_clip_train.main --help`."
         ) from None
     changed = {name for name in given if given[name] != default[name]}
     owned = {_destination(name): flag.setting for flag in FLAGS for name in flag.flags} | _OTHERS
@@ -296,7 +298,7 @@ def settle(
     folder: Path,
     shards: Shards,
     wished: Mapping[str, int],
-) -> Job:
+) -> ProgramJob:
     """The training that comes as near as can be to what is wished for, and to the rest exactly."""
     processes, accumulate = processes_of(resources, on_gpu=device == "cuda"), resources.get("accumulate") or 1
     epochs = epochs_of(settings, shards.pairs, wished.get("epochs"))
@@ -310,7 +312,9 @@ def settle(
         (n for n in range(1, min(most, shards.count // processes) + 1) if steps_per_epoch * accumulate % n == 0),
         default=0,
     )
-    return Job(settings, resources, folder, shards, device, processes, accumulate, epochs, steps_per_epoch, workers)
+    return ProgramJob(
+        settings, resources, folder, shards, device, processes, accumulate, epochs, steps_per_epoch, workers
+    )
 
 
 def _cooldown_steps(settings: Mapping[str, Any]) -> int:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from flipscale.errors import FlipscaleError
 
-FOLDER = "{folder}"
+FOLDER_ARGUMENT = "{folder}"
 """Stands in the arguments for the run's folder, which is else the last one."""
 
 _INTERPRETER = re.compile(r"(python|pypy)[\d.]*|bash|sh|zsh|perl|Rscript|julia|ruby|node")
@@ -25,26 +25,31 @@ def search_path() -> str:
 
 def check_program(arguments: Sequence[str]) -> None:
     """Raise FlipscaleError unless the program is there to be executed, and the script that it is to run."""
-    name, *rest = arguments
-    if FOLDER in name:
+    name = arguments[0]
+    if FOLDER_ARGUMENT in name:
         return
     if shutil.which(name, path=search_path()) is None:
         if "/" in name and Path(name).is_file():
             raise not_started(name, "Permission denied")
         raise no_such_program(name)
+    script = _script(arguments)
+    if script is not None and not Path(script).exists():
+        raise FlipscaleError(
+            f"{script}: there is no such script for {name}, looked for from {Path.cwd()}; correct it in "
+            f"trainer.command.arguments."
+        )
+
+
+def _script(arguments: Sequence[str]) -> str | None:
+    """The file that an interpreter is to run; None where the arguments name none that can be told."""
+    name, *rest = arguments
     program = Path(name).name
     if not _INTERPRETER.fullmatch(program):
-        return
+        return None
     if program.startswith("py"):
         rest = [argument for argument in rest if not _SWITCHES.fullmatch(argument)]
-    script = rest[0] if rest else None
     # What follows any other option may be its value, and what -m and -c name is no file.
-    if script is None or script.startswith("-") or FOLDER in script or Path(script).exists():
-        return
-    raise FlipscaleError(
-        f"{script}: there is no such script for {name}, looked for from {Path.cwd()}; correct it in "
-        f"trainer.command.arguments."
-    )
+    return rest[0] if rest and not rest[0].startswith("-") and FOLDER_ARGUMENT not in rest[0] else None
 
 
 def no_such_program(name: str) -> FlipscaleError:

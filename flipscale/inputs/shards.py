@@ -15,7 +15,7 @@ import os
 import re
 import tarfile
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
@@ -31,19 +31,19 @@ from flipscale.inputs.paths import EXTENSIONS, located, reason_of
 SCHEMES = ["pipe", "s3", "ais", "ftps", "gs", "htgs", "http", "https", "scp", "sftp"]
 """What a URL of a shard may begin with: pipe, s3, and what webdataset's gopen knows."""
 
-_FORMAT = 1
+_INDEX_FORMAT = 1
 """Goes into the name of an index: a change to what it holds must not find older ones."""
 
-_BLOCK = 512
+_TAR_BLOCK = 512
 """Tar files are made of blocks of this many bytes, and end with blocks of zeros."""
 
-_SAMPLES = 256
+_FIRST_SAMPLES = 256
 """How many samples of a shard are looked at before it is said to hold none."""
 
-_FEW = 16
+_FEW_SHARDS = 16
 """Up to this many shards of a folder are looked up one by one; for more, the folder is listed once."""
 
-Place = tuple[int, int]
+Extent = tuple[int, int]
 """Where the content of a file in a shard begins, and its length."""
 
 
@@ -51,7 +51,7 @@ Place = tuple[int, int]
 
 
 @dataclass(frozen=True)
-class Source:
+class ShardSource:
     """A shard by where it is declared to be."""
 
     url: str
@@ -70,14 +70,14 @@ class Source:
     @property
     def key(self) -> str:
         """What the content follows from, as far as can be told from outside: 16 hex digits."""
-        what: list[Any] = [_FORMAT, self.url]
+        what: list[Any] = [_INDEX_FORMAT, self.url]
         if self.local:
             stat = Path(self.url).stat()
-            what = [_FORMAT, str(Path(self.url).resolve()), stat.st_size, stat.st_mtime_ns]
+            what = [_INDEX_FORMAT, str(Path(self.url).resolve()), stat.st_size, stat.st_mtime_ns]
         return hashlib.sha256(json.dumps(what).encode()).hexdigest()[:16]
 
 
-def sources(urls: str) -> list[Source]:
+def sources(urls: str) -> list[ShardSource]:
     """The shards that a pattern stands for, in order; several patterns are joined by '::', as open_clip has it.
 
     Raises DataError for a pattern that cannot be read or fetched, and for shards on a disk that are not there.
@@ -89,10 +89,12 @@ def sources(urls: str) -> list[Source]:
         except ValueError as error:
             raise DataError(f"{pattern}: {error}; write shards as in laion400m/{{00000..00041}}.tar.") from None
         for name in names:
-            source = Source(url2pathname(re.sub(r"^file:(//(?=/))?", "", name)) if name.startswith("file:") else name)
+            source = ShardSource(
+                url2pathname(re.sub(r"^file:(//(?=/))?", "", name)) if name.startswith("file:") else name
+            )
             if not source.local and name.partition(":")[0] not in SCHEMES:
                 raise DataError(f"{name}: cannot be fetched, only a path, {', '.join(f'{s}:' for s in SCHEMES)} can.")
-            found.append(Source(str(located(source.url))) if source.local else source)
+            found.append(ShardSource(str(located(source.url))) if source.local else source)
     missing = _missing([source.url for source in found if source.local])
     if missing:
         raise DataError(
@@ -104,20 +106,27 @@ def sources(urls: str) -> list[Source]:
 
 
 def _missing(paths: Sequence[str]) -> list[str]:
-    """Those of the paths that are no files. A folder is listed once: 41,456 questions take a network disk minutes."""
+    """Those of the paths that are no files."""
     folders: dict[str, dict[str, str]] = defaultdict(dict)
     for path in paths:
         folder, _, name = path.rpartition("/")
         folders[folder or ("/" if path.startswith("/") else ".")][name] = path
     present: set[str] = set()
     for folder, wanted in folders.items():
-        if len(wanted) > _FEW:
-            # Whoever may not list a folder may still be let at its files.
-            with contextlib.suppress(OSError), os.scandir(folder) as entries:
-                present.update(wanted[entry.name] for entry in entries if entry.name in wanted and entry.is_file())
-                continue
-        present.update(path for path in wanted.values() if os.path.isfile(path))  # noqa: PTH113
+        present |= _present(folder, wanted)
     return [path for path in paths if path not in present]
+
+
+def _present(folder: str, wanted: Mapping[str, str]) -> set[str]:
+    """Those of the wanted paths, by their names in the folder, that are files.
+
+    A folder of many is listed once: 41,456 questions take a network disk minutes.
+    """
+    if len(wanted) > _FEW_SHARDS:
+        # Whoever may not list a folder may still be let at its files.
+        with contextlib.suppress(OSError), os.scandir(folder) as entries:
+            return {wanted[entry.name] for entry in entries if entry.name in wanted and entry.is_file()}
+    return {path for path in wanted.values() if os.path.isfile(path)}  # noqa: PTH113
 
 
 def check_data_size(urls: str, shards: int, data_size: int, pairs: int) -> None:
@@ -129,40 +138,55 @@ def check_data_size(urls: str, shards: int, data_size: int, pairs: int) -> None:
         )
 
 
-def declared_counts(shards: Sequence[Source], file: str | None) -> dict[Source, int]:
+def declared_counts(shards: Sequence[ShardSource], file: str | None) -> dict[ShardSource, int]:
     """How many pairs shards hold by what is written down: in `file`, or in a sizes.json beside shards on a disk.
 
     The file is open_clip's and webdataset's: {"00000.tar": 9987, ...}. Each count is checked when its shard is read.
     """
-    counts: dict[Source, int] = {}
-    names = Counter(f"{shard.stem}.tar" for shard in shards)
-    folders = {Path(shard.url).parent for shard in shards if shard.local}
-    for path in [Path(file)] if file else sorted(folder / "sizes.json" for folder in folders):
-        try:
-            written = json.loads(path.read_text(encoding="utf-8"))
-            if not isinstance(written, dict):
-                raise TypeError(f"it holds no object but {written!r:.40}")
-            sizes = {str(name): int(count) for name, count in written.items()}
-        except FileNotFoundError:
-            if file:
-                raise DataError(f"{path}: there is no such file; correct sizes, or leave it out.") from None
-            continue
-        except (ValueError, TypeError) as error:
-            raise DataError(
-                f'{path}: cannot be read ({error}); write {{"00000.tar": 9987, ...}} or delete it.'
-            ) from error
-        for shard in shards:
-            # A name that several folders have says nothing in a file for all of them.
-            meant = names[f"{shard.stem}.tar"] == 1 if file else shard.local and Path(shard.url).parent == path.parent
-            if meant and f"{shard.stem}.tar" in sizes:
-                counts[shard] = sizes[f"{shard.stem}.tar"]
+    if file is not None:
+        return _counts_of_all(shards, Path(file))
+    counts: dict[ShardSource, int] = {}
+    local = [shard for shard in shards if shard.local]
+    for folder in sorted({Path(shard.url).parent for shard in local}):
+        if sizes := _read_sizes(folder / "sizes.json"):
+            counts |= _counts(sizes, [shard for shard in local if Path(shard.url).parent == folder])
     return counts
+
+
+def _counts_of_all(shards: Sequence[ShardSource], file: Path) -> dict[ShardSource, int]:
+    sizes = _read_sizes(file)
+    if sizes is None:
+        raise DataError(f"{file}: there is no such file; correct sizes, or leave it out.")
+    # A name that several folders have says nothing in a file for all of them.
+    names = Counter(_file_name(shard) for shard in shards)
+    return _counts(sizes, [shard for shard in shards if names[_file_name(shard)] == 1])
+
+
+def _file_name(shard: ShardSource) -> str:
+    return f"{shard.stem}.tar"
+
+
+def _counts(sizes: Mapping[str, int], shards: Iterable[ShardSource]) -> dict[ShardSource, int]:
+    return {shard: sizes[_file_name(shard)] for shard in shards if _file_name(shard) in sizes}
+
+
+def _read_sizes(path: Path) -> dict[str, int] | None:
+    """The counts in a file, by the names of shards; None where there is no such file."""
+    try:
+        written = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(written, dict):
+            raise TypeError(f"it holds no object but {written!r:.40}")
+        return {str(name): int(count) for name, count in written.items()}
+    except FileNotFoundError:
+        return None
+    except (ValueError, TypeError) as error:
+        raise DataError(f'{path}: cannot be read ({error}); write {{"00000.tar": 9987, ...}} or delete it.') from error
 
 
 # What is in a shard
 
 
-def members(file: IO[bytes], shard: str) -> Iterator[tuple[str, dict[str, Place]]]:
+def members(file: IO[bytes], shard: str) -> Iterator[tuple[str, dict[str, Extent]]]:
     """The samples of a shard in order: the name, and where each file that is not empty lies, by extension.
 
     Raises DataError for a shard that is not whole, once it has been gone through, by the name given.
@@ -171,7 +195,7 @@ def members(file: IO[bytes], shard: str) -> Iterator[tuple[str, dict[str, Place]
         yield name, {extension: place for _, extension, place in files}
 
 
-def pair_of(places: dict[str, Place]) -> tuple[Place, Place, bool] | None:
+def pair_of(places: dict[str, Extent]) -> tuple[Extent, Extent, bool] | None:
     """The image and the caption of a sample, and whether that is a .json, for want of a .txt; None if it lacks one."""
     places = {extension: place for extension, place in places.items() if place[1]}
     image = next((places[extension] for extension in places if extension in EXTENSIONS), None)
@@ -220,7 +244,7 @@ def named(path: str) -> tuple[str, str]:
     return folder + slash + stem, extension.lower()
 
 
-def _files(file: IO[bytes], shard: str) -> Iterator[tuple[str, str, Place]]:
+def _files(file: IO[bytes], shard: str) -> Iterator[tuple[str, str, Extent]]:
     """The files of a shard, in order: the sample's name, the extension, where the content lies."""
     name = "none"
     try:
@@ -237,7 +261,7 @@ def _files(file: IO[bytes], shard: str) -> Iterator[tuple[str, str, Place]]:
             f"Shards are plain .tar files; fetch or write this one again."
         ) from error
     # tarfile takes any header it cannot read for the end. A whole file ends in zeros.
-    if os.pread(file.fileno(), _BLOCK, end) != bytes(_BLOCK):
+    if os.pread(file.fileno(), _TAR_BLOCK, end) != bytes(_TAR_BLOCK):
         raise DataError(
             f"{shard}: cut off or damaged at byte {end}, after sample {name}; fetch or write this shard again."
         )
@@ -249,7 +273,7 @@ def _files(file: IO[bytes], shard: str) -> Iterator[tuple[str, str, Place]]:
 def check_pairs(path: str) -> None:
     """Raise DataError for a shard that is torn, or whose first samples are no pairs of an image and a caption."""
 
-    def is_pair(file: int, places: dict[str, Place]) -> bool:
+    def is_pair(file: int, places: dict[str, Extent]) -> bool:
         pair = pair_of(places)
         if pair is None:
             return False
@@ -269,7 +293,7 @@ def check_pairs(path: str) -> None:
 def check_labelled(path: str, classes: int) -> None:
     """Raise DataError for a shard that is torn, or whose first samples are no images with the number of a class."""
 
-    def is_labelled(file: int, places: dict[str, Place]) -> bool:
+    def is_labelled(file: int, places: dict[str, Extent]) -> bool:
         label = label_of(path, _contents(file, places, "cls"))
         check_labels(label, label, classes, path)
         return not EXTENSIONS.isdisjoint(places)
@@ -281,7 +305,7 @@ def check_labelled(path: str, classes: int) -> None:
 def check_captioned(path: str) -> None:
     """Raise DataError for a shard that is torn, or whose first samples are no images with captions."""
 
-    def is_captioned(file: int, places: dict[str, Place]) -> bool:
+    def is_captioned(file: int, places: dict[str, Extent]) -> bool:
         return bool(captions_of(_contents(file, places, "txt", "json"))) and not EXTENSIONS.isdisjoint(places)
 
     if (first := _first(path, is_captioned)) is not None:
@@ -297,7 +321,7 @@ def check_own(path: str) -> None:
     Of shards that hold nothing for it the program makes an epoch that never begins and never ends.
     """
 
-    def is_read(file: int, places: dict[str, Place]) -> bool:
+    def is_read(file: int, places: dict[str, Extent]) -> bool:
         return "txt" in places and not {"jpg", "png", "jpeg", "webp"}.isdisjoint(places)
 
     if _first(path, is_read) is not None:
@@ -308,7 +332,7 @@ def check_own(path: str) -> None:
         )
 
 
-def _first(path: str, is_good: Callable[[int, dict[str, Place]], bool]) -> str | None:
+def _first(path: str, is_good: Callable[[int, dict[str, Extent]], bool]) -> str | None:
     """None if one of the first samples is good, else what the first of them holds. DataError for a torn shard."""
     try:
         with open(path, "rb") as file:
@@ -318,12 +342,12 @@ def _first(path: str, is_good: Callable[[int, dict[str, Place]], bool]) -> str |
                     found = None
                 if number == 0 and found:
                     found = f"{name} has {', '.join(f'.{extension}' for extension in places)}"
-                if found is None or number == _SAMPLES - 1:
+                if found is None or number == _FIRST_SAMPLES - 1:
                     break
             else:
                 return found
             # What was cut off seldom ends in zeros, as a whole file does. Only then all of it is gone through.
-            if os.pread(file.fileno(), _BLOCK, os.fstat(file.fileno()).st_size - _BLOCK) != bytes(_BLOCK):
+            if os.pread(file.fileno(), _TAR_BLOCK, os.fstat(file.fileno()).st_size - _TAR_BLOCK) != bytes(_TAR_BLOCK):
                 file.seek(0)
                 for _ in members(file, path):
                     pass
@@ -332,7 +356,7 @@ def _first(path: str, is_good: Callable[[int, dict[str, Place]], bool]) -> str |
         raise DataError(f"{path}: cannot be read ({reason_of(error)}); mend its permissions.") from error
 
 
-def _contents(file: int, places: dict[str, Place], *wanted: str) -> dict[str, bytes]:
+def _contents(file: int, places: dict[str, Extent], *wanted: str) -> dict[str, bytes]:
     """The files of a sample; only those that are wanted are read."""
     return {
         extension: os.pread(file, size, start) if extension in wanted else b""

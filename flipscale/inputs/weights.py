@@ -117,18 +117,7 @@ def _pretrained() -> dict[str, dict[str, bool]] | None:
         return None
     try:
         tree = ast.parse(Path(spec.submodule_search_locations[0], "pretrained.py").read_text(encoding="utf-8"))
-        tables = {
-            target.id: statement.value
-            for statement in tree.body
-            if isinstance(statement, ast.Assign)
-            for target in statement.targets
-            if isinstance(target, ast.Name)
-        }
-        quick = {
-            node.name
-            for node in tree.body
-            if isinstance(node, ast.FunctionDef) and "'quick_gelu': True" in ast.unparse(node)
-        }
+        tables, quick = _assignments(tree), _quick_functions(tree)
         written = tables["_PRETRAINED"]
         assert isinstance(written, ast.Dict)
         return {
@@ -138,6 +127,26 @@ def _pretrained() -> dict[str, dict[str, bool]] | None:
         }
     except (OSError, SyntaxError, ValueError, KeyError, AssertionError):
         return None
+
+
+def _assignments(tree: ast.Module) -> dict[str, ast.expr]:
+    """What each name of the module is set to."""
+    return {
+        target.id: statement.value
+        for statement in tree.body
+        if isinstance(statement, ast.Assign)
+        for target in statement.targets
+        if isinstance(target, ast.Name)
+    }
+
+
+def _quick_functions(tree: ast.Module) -> set[str]:
+    """The functions whose tags are of the quick GELU."""
+    return {
+        node.name
+        for node in tree.body
+        if isinstance(node, ast.FunctionDef) and "'quick_gelu': True" in ast.unparse(node)
+    }
 
 
 def _tags(table: ast.expr, quick: set[str]) -> dict[str, bool]:
@@ -150,8 +159,8 @@ def _tags(table: ast.expr, quick: set[str]) -> dict[str, bool]:
     found = {}
     for tag, made in items.items():
         assert isinstance(made, ast.Call)
-        said = {
+        given = {
             keyword.arg: ast.literal_eval(keyword.value) for keyword in made.keywords if keyword.arg == "quick_gelu"
         }
-        found[tag] = said.get("quick_gelu", ast.unparse(made.func) in quick)
+        found[tag] = given.get("quick_gelu", ast.unparse(made.func) in quick)
     return found

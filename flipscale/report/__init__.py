@@ -20,6 +20,7 @@ from flipscale.report.evidence import Evidence, gather
 from flipscale.report.page import page
 from flipscale.run import replacing
 from flipscale.study import Study
+from flipscale.workspace import Workspace
 
 __all__ = ["Evidence", "Report", "gather", "page", "write_report"]
 
@@ -38,7 +39,7 @@ def write_report(study: Study, planned: Plan, study_file: Path, results: Path, p
     """Write plots/NAME/report.html from what is in `results` and `plots`; what is not there is said on the page."""
     evidence = gather(study, planned, study_file, results, plots)
     data = page(evidence).encode()
-    path = plots / study.name / "report.html"
+    path = Workspace(results, plots).study(study.name).report
     path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path) as file:
         file.write(data)

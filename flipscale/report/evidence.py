@@ -17,6 +17,7 @@ from flipscale.plan import Plan, Run
 from flipscale.plot import FIGURES, figure_data
 from flipscale.run import RunFolder, State
 from flipscale.study import Study
+from flipscale.workspace import RUNS_FOLDER, Workspace
 
 LOG_BYTES, LOG_LINES, LOG_COLUMNS = 8192, 15, 400
 """Of a log its last lines are shown, so many of so many letters, from so many bytes at its end."""
@@ -88,9 +89,9 @@ class Evidence:
 
 def gather(study: Study, planned: Plan, study_file: Path, results: Path, plots: Path) -> Evidence:
     """Read what there is. Raises ResultsError for a results.csv or fits.json that is not what its name says."""
-    folder = results / study.name
+    files = Workspace(results, plots).study(study.name)
     baseline = {name: setting_value(name, value) for name, value in study.baseline.items()}
-    table = read_results(folder / "results.csv") if (folder / "results.csv").exists() else pd.DataFrame({"id": []})
+    table = read_results(files.results) if files.results.exists() else pd.DataFrame({"id": []})
     table = table[table["id"].isin([run.id for run in planned.cells])].reset_index(drop=True)
     collected = set(table["id"])
     runs = _runs(planned, results, collected)
@@ -116,8 +117,8 @@ def gather(study: Study, planned: Plan, study_file: Path, results: Path, plots: 
         why_no_comparison=why,
         failures=tuple(_failure(run, results) for run in bad[:MOST_FAILURES]),
         failed=len(bad),
-        fits=_fits(folder / "fits.json"),
-        figures=_figures(plots / study.name),
+        fits=_fits(files.fits),
+        figures=_figures(files.figures),
     )
 
 
@@ -128,7 +129,7 @@ def _runs(planned: Plan, results: Path, in_table: set[str]) -> dict[str, RunProg
     for run in planned.runs:
         if run.id in found:
             look = found[run.id]
-            folder = RunFolder(f"{results}/runs/{run.id}")
+            folder = RunFolder(f"{results}/{RUNS_FOLDER}/{run.id}")
             runs[run.id] = run_progress(folder, look.state, run.cost.samples_seen, look.says, look.files)
         else:
             runs[run.id] = RunProgress(run.id, State.FINISHED, run.cost.samples_seen, run.cost.samples_seen)
@@ -174,7 +175,7 @@ def _own_hours(planned: Plan, table: pd.DataFrame, results: Path) -> dict[str, f
         if not run.parents and run.id in rows:
             found[run.id] = rows[run.id]
             continue
-        result = RunFolder(f"{results}/runs/{run.id}").result()
+        result = RunFolder(f"{results}/{RUNS_FOLDER}/{run.id}").result()
         hours = result.gpu_hours if result else None
         if hours is None and run.id in rows and all(parent in rows for parent in run.parents):
             hours = rows[run.id] - sum(rows[parent] for parent in run.parents)
@@ -184,7 +185,7 @@ def _own_hours(planned: Plan, table: pd.DataFrame, results: Path) -> dict[str, f
 
 
 def _failure(run: RunProgress, results: Path) -> FailedRun:
-    folder = RunFolder(f"{results}/runs/{run.id}")
+    folder = RunFolder(f"{results}/{RUNS_FOLDER}/{run.id}")
     text = folder.tail("log.txt", LOG_BYTES)
     if not text and (job := folder.job()):
         log = Path(job.log)

@@ -19,6 +19,7 @@ from pathlib import Path
 from flipscale.errors import FlipscaleError
 from flipscale.track.address import settled, ui_command, without_secrets
 from flipscale.track.noted import Note, fingerprint, is_there, read_note, write_note
+from flipscale.workspace import CURVES_TABLE
 
 __all__ = ["Mirrored", "Source", "mirror", "settled", "ui_command", "without_secrets"]
 
@@ -59,7 +60,7 @@ class Source:
 
     @property
     def curves(self) -> Path:
-        return self.results.with_name("curves.parquet")
+        return self.results.with_name(CURVES_TABLE)
 
 
 def mirror(

@@ -19,32 +19,32 @@ from torch import Tensor
 from flipscale.architecture import patches_kept
 from flipscale.errors import DataError, Diverged, FlipscaleError
 from flipscale.run import show_life
-from flipscale.train.data import Form, HeldOut, Images, Integers, open_held_out
+from flipscale.train.data import Form, HeldOutItems, Images, Integers, open_held_out
 from flipscale.train.mask import complementary
 from flipscale.train.model import encode_text, pixels
 
-BATCH = 64
+LOSS_BATCH = 64
 """Pairs in a batch of the held-out loss. The contrastive loss grows with the batch, so this is part of the score."""
 
 GPU_BATCH = 512
-"""Items that a GPU encodes at a time. A CPU takes BATCH: with 512 it was seen to be .66 to .73 times as fast."""
+"""Items that a GPU encodes at a time. A CPU takes LOSS_BATCH: with 512 it was seen to be .66 to .73 times as fast."""
 
 RANKS = (1, 5, 10)
 
-SIMILARITIES = 1 << 26
+SIMILARITIES_AT_A_TIME = 1 << 26
 """So many similarities are in memory at a time, a quarter of a GB: not all of a large set's images times captions."""
 
 PROBE_IMAGES = 5
 """The linear probe learns from at most so many times evaluation.images."""
 
-TEMPLATES = {
+NAMED_TEMPLATES = {
     "imagenet_simple": open_clip.SIMPLE_IMAGENET_TEMPLATES,
     "openai_imagenet": open_clip.OPENAI_IMAGENET_TEMPLATES,
 }
 """Prompt templates by name: the 7 that FLIP takes for ImageNet, and CLIP's 80."""
 
 
-def open_evaluations(settings: Mapping[str, Any], form: Form) -> dict[str, HeldOut]:
+def open_evaluations(settings: Mapping[str, Any], form: Form) -> dict[str, HeldOutItems]:
     """What a run is scored on: its own data's held-out part as "", if it has one, and each further set by its name.
 
     A set's prompt templates are its own, else those of the whole evaluation, else its data's. Raises DataError.
@@ -80,11 +80,15 @@ def _templates(names: list[str] | None) -> list[str] | None:
     """The prompts with the named lists among them written out."""
     if names is None:
         return None
-    return [text for name in names for text in ([t("{}") for t in TEMPLATES[name]] if name in TEMPLATES else [name])]
+    return [
+        text
+        for name in names
+        for text in ([t("{}") for t in NAMED_TEMPLATES[name]] if name in NAMED_TEMPLATES else [name])
+    ]
 
 
 @torch.inference_mode()
-def evaluate(model: CLIP, evaluations: Mapping[str, HeldOut], settings: Mapping[str, Any]) -> dict[str, float]:
+def evaluate(model: CLIP, evaluations: Mapping[str, HeldOutItems], settings: Mapping[str, Any]) -> dict[str, float]:
     """The scores of `model` by name. The model comes back in the mode it was given in.
 
     settings: the run's own. Its mask_ratio is that of its pre-training, whatever it was tuned with afterwards.
@@ -99,13 +103,13 @@ def evaluate(model: CLIP, evaluations: Mapping[str, HeldOut], settings: Mapping[
     classifiers: dict[bytes, Tensor] = {}
     scores: dict[str, float] = {}
     for name, held_out in evaluations.items():
-        own = _pair_scores(model, held_out, settings) | _class_scores(model, held_out, settings, classifiers)
-        scores |= {f"{name}.{score}" if name else score: value for score, value in own.items()}
+        of_set = _pair_scores(model, held_out, settings) | _class_scores(model, held_out, settings, classifiers)
+        scores |= {f"{name}.{score}" if name else score: value for score, value in of_set.items()}
     model.train(training)
     return scores
 
 
-def _pair_scores(model: CLIP, held_out: HeldOut, settings: Mapping[str, Any]) -> dict[str, float]:
+def _pair_scores(model: CLIP, held_out: HeldOutItems, settings: Mapping[str, Any]) -> dict[str, float]:
     """The held-out loss, over each image and its first caption, and retrieval, with all captions."""
     if held_out.pairs is None:
         return {}
@@ -120,7 +124,7 @@ def _pair_scores(model: CLIP, held_out: HeldOut, settings: Mapping[str, Any]) ->
 
 
 def _class_scores(
-    model: CLIP, held_out: HeldOut, settings: Mapping[str, Any], classifiers: dict[bytes, Tensor]
+    model: CLIP, held_out: HeldOutItems, settings: Mapping[str, Any], classifiers: dict[bytes, Tensor]
 ) -> dict[str, float]:
     """Zero-shot accuracy and the linear probe. Sets with the same prompts share a classifier."""
     if held_out.labelled is None or held_out.prompts is None:
@@ -164,7 +168,7 @@ def retrieval(images: Tensor, texts: Tensor, image_of: Tensor) -> dict[str, floa
     of which any caption is among the k nearest texts. So CLIP's papers have it, and clip_benchmark's
     `zeroshot_retrieval` (https://github.com/LAION-AI/CLIP_benchmark), which holds the whole matrix in memory.
     """
-    rows = max(1, SIMILARITIES // max(len(images), len(texts)))
+    rows = max(1, SIMILARITIES_AT_A_TIME // max(len(images), len(texts)))
     numbers = torch.arange(len(images), device=images.device)
     single = torch.equal(image_of, numbers)
     of_texts, of_images = [], []
@@ -173,10 +177,10 @@ def retrieval(images: Tensor, texts: Tensor, image_of: Tensor) -> dict[str, floa
         of_texts.append(hits(texts[i : i + rows] @ images.T, image_of[i : i + rows], RANKS))
     for i in range(0, len(images), rows):
         show_life()
-        own = numbers[i : i + rows]
+        block = numbers[i : i + rows]
         # The product is the one above, so that without blocks both look at the same numbers to the last bit.
         similarity = (texts @ images[i : i + rows].T).T
-        of_images.append(hits(similarity, own if single else image_of == own[:, None], RANKS))
+        of_images.append(hits(similarity, block if single else image_of == block[:, None], RANKS))
     image_hits, text_hits = torch.cat(of_texts, dim=1), torch.cat(of_images, dim=1)
     scores = {}
     for row, k in enumerate(RANKS):
@@ -200,13 +204,13 @@ def hits(similarity: Tensor, right: Tensor, ks: tuple[int, ...]) -> Tensor:
     by where the right column stands. Elsewhere they agree, and took 26 and 13 times as long on a CPU (2,000 x 1,000).
     """
     if right.ndim == 1:
-        own = similarity.gather(1, right[:, None])
+        best = similarity.gather(1, right[:, None])
         others = torch.zeros_like(right)
     else:
-        own = similarity.masked_fill(~right, -torch.inf).amax(dim=1, keepdim=True)
-        others = ((similarity == own) & right).sum(dim=1) - 1
-    above = (similarity > own).sum(dim=1)
-    level = (similarity == own).sum(dim=1)
+        best = similarity.masked_fill(~right, -torch.inf).amax(dim=1, keepdim=True)
+        others = ((similarity == best) & right).sum(dim=1) - 1
+    above = (similarity > best).sum(dim=1)
+    level = (similarity == best).sum(dim=1)
     found = []
     for k in ks:
         # How likely the first right column gets one of the places left; else the second, of one fewer; and so on.
@@ -222,8 +226,8 @@ def hits(similarity: Tensor, right: Tensor, ks: tuple[int, ...]) -> Tensor:
 def _loss(images: Tensor, texts: Tensor, logit_scale: Tensor) -> float:
     """Mean contrastive loss over batches of 64 pairs. What is left over is left out, unless it is all there is."""
     loss = ClipLoss()
-    whole = range(0, max(len(images) - BATCH, 0) + 1, BATCH)
-    losses = [loss(images[i : i + BATCH], texts[i : i + BATCH], logit_scale) for i in whole]
+    whole = range(0, max(len(images) - LOSS_BATCH, 0) + 1, LOSS_BATCH)
+    losses = [loss(images[i : i + LOSS_BATCH], texts[i : i + LOSS_BATCH], logit_scale) for i in whole]
     return float(torch.stack(losses).double().mean())
 
 
@@ -243,7 +247,7 @@ def _classifier(model: CLIP, prompts: Integers) -> Tensor:
 def _encode_images(model: CLIP, images: Images, settings: Mapping[str, Any], *, pooled: bool = False) -> Tensor:
     """Unit features [N, E]; or with `pooled` [N, W], what the tower has before its projection, of any length."""
     device = model.logit_scale.device
-    size = GPU_BATCH if device.type == "cuda" else BATCH
+    size = GPU_BATCH if device.type == "cuda" else LOSS_BATCH
     features = []
     for first in range(0, len(images), size):
         show_life()
@@ -283,7 +287,7 @@ def _encode_batch(model: CLIP, batch: Tensor, first: int, settings: Mapping[str,
 
 def _encode_texts(model: CLIP, tokens: Integers) -> Tensor:
     device = model.logit_scale.device
-    size = GPU_BATCH if device.type == "cuda" else BATCH
+    size = GPU_BATCH if device.type == "cuda" else LOSS_BATCH
     features = []
     for first in range(0, len(tokens), size):
         show_life()

@@ -12,9 +12,12 @@ import torch
 from flipscale.errors import DataError, Diverged, FlipscaleError, LeaseLost, printable
 from flipscale.run import FailureKind, Lease, RunFolder
 
+TALK_SECONDS = 10.0
+"""While a run trains, a line of progress goes to its log this often."""
+
 
 @dataclass(frozen=True)
-class Failure:
+class Cause:
     """Why a run failed. It can travel from the process that failed to the one that writes the folder."""
 
     kind: str
@@ -28,30 +31,30 @@ class Failure:
 class Failed(Exception):
     """A failure that all processes of a run know of: they stand at the same point and can go on to the next run."""
 
-    def __init__(self, failure: Failure):
+    def __init__(self, failure: Cause):
         self.failure = failure
         super().__init__(failure.reason)
 
 
-def why(error: Exception) -> Failure:
+def why(error: Exception) -> Cause:
     """The failure that an error is."""
     first_line = printable((str(error).splitlines() or [""])[0])
     match error:
         case Failed():
             return error.failure
         case Diverged():
-            return Failure(FailureKind.DIVERGED, str(error))
+            return Cause(FailureKind.DIVERGED, str(error))
         case DataError():
-            return Failure(FailureKind.DATA, str(error))
+            return Cause(FailureKind.DATA, str(error))
         case FlipscaleError():
-            return Failure(FailureKind.CODE, str(error))
+            return Cause(FailureKind.CODE, str(error))
     if is_out_of_memory(error):
-        return Failure(FailureKind.OOM, f"Out of memory; lower batch_size or raise mask_ratio. {first_line}".rstrip())
+        return Cause(FailureKind.OOM, f"Out of memory; lower batch_size or raise mask_ratio. {first_line}".rstrip())
     if _disk_is_full(error):
-        return Failure(FailureKind.DISK, f"The disk or the quota is full; make room and submit again. {first_line}")
+        return Cause(FailureKind.DISK, f"The disk or the quota is full; make room and submit again. {first_line}")
     what = ": ".join(filter(None, [type(error).__name__, first_line.rstrip(".")]))
     trace = "".join(traceback.format_exception(error))
-    return Failure(FailureKind.CODE, f"{what}. The traceback is in log.txt.", trace)
+    return Cause(FailureKind.CODE, f"{what}. The traceback is in log.txt.", trace)
 
 
 def is_out_of_memory(error: BaseException) -> bool:
@@ -63,16 +66,16 @@ def is_out_of_memory(error: BaseException) -> bool:
     """
     if isinstance(error, MemoryError | torch.OutOfMemoryError):
         return True
-    return isinstance(error, RuntimeError) and bool(_OUT_OF_MEMORY.search(str(error)))
+    return isinstance(error, RuntimeError) and bool(_MEMORY_WORDS.search(str(error)))
 
 
-_OUT_OF_MEMORY = re.compile(
+_MEMORY_WORDS = re.compile(
     r"out of memory|can't allocate memory|(CUBLAS|CUDNN|CUSOLVER)_STATUS_ALLOC_FAILED|Failed to (CUDA|Cuda) (m|c)alloc",
     re.IGNORECASE,
 )
 
 
-def record(run: RunFolder, lease: Lease, failure: Failure) -> None:
+def record(run: RunFolder, lease: Lease, failure: Cause) -> None:
     """Write error.json, and the traceback into the log. On a full disk, at least say it."""
     try:
         lease.fence()
@@ -88,7 +91,7 @@ def record(run: RunFolder, lease: Lease, failure: Failure) -> None:
         )
 
 
-def record_stop(run: RunFolder, signal: str, failure: Failure) -> None:
+def record_stop(run: RunFolder, signal: str, failure: Cause) -> None:
     """Log what a signal broke off. It is no failure of the run's, which goes on when it is submitted again."""
     with run.open_log() as log:
         log.write(failure.trace)

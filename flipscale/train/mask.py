@@ -37,7 +37,7 @@ from flipscale.architecture import patches_kept
 _TRAINING = 0x6D61736B
 """Keeps the masks' random numbers apart from others that come of the same seed."""
 
-_EVALUATION = 0x76696577
+_COMPLEMENTARY = 0x76696577
 
 
 class PatchMask(nn.Module):
@@ -110,7 +110,7 @@ def complementary(patches: int, mask_ratio: float, seed: int, *, first: int = 0,
     # Rounding first: 1 / (1 - 0.9) comes out above 10.
     views = math.ceil(round(1 / (1 - mask_ratio), 6))
     count = max(patches_kept(patches, mask_ratio), -(-patches // views))
-    order = uniform(_EVALUATION, seed, 0, first, images, patches).argsort(dim=1)
+    order = uniform(_COMPLEMENTARY, seed, 0, first, images, patches).argsort(dim=1)
     starts = (min(view * count, patches - count) for view in range(views))
     return [order[:, start : start + count] for start in starts]
 
@@ -120,10 +120,10 @@ def uniform(stream: int, seed: int, step: int, first: int, rows: int, columns: i
     # NumPy's generator takes the whole key; torch's CPU generator uses 32 bits of its seed, where steps would meet.
     bits = np.random.PCG64((stream, seed, step))
     # 64 bits make two numbers, so those of the rows before are passed over without being drawn.
-    before = first * columns
-    bits.advance(before // 2)
+    skipped = first * columns
+    bits.advance(skipped // 2)
     generator = np.random.Generator(bits)
-    if before % 2:
+    if skipped % 2:
         generator.random(dtype=np.float32)
     return torch.from_numpy(generator.random((rows, columns), dtype=np.float32))
 

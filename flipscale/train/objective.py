@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from flipscale.architecture import architecture
 from flipscale.train.model import channels, pixels
-from flipscale.train.reconstruction import Reconstruction, image_tokens
+from flipscale.train.reconstruction import ReconstructionHead, image_tokens
 from flipscale.train.text import TextMask, encode_text
 
 
@@ -31,12 +31,12 @@ class Objective(nn.Module):
         self.model = model
         self.register_buffer("channels", channels(settings["normalization"]), persistent=False)
         self.text_mask = TextMask(settings["text_mask_ratio"], settings["text_mask"], settings["seed"])
-        self.reconstruction: Reconstruction | None = None
+        self.reconstruction: ReconstructionHead | None = None
         asked = settings["reconstruction"]
         if asked is not None:
             shape = architecture(settings["model"], settings["image_size"])
             self.weight: float = asked["weight"]
-            self.reconstruction = Reconstruction(
+            self.reconstruction = ReconstructionHead(
                 shape, settings["mask_ratio"], settings["seed"], width=asked["width"], depth=asked["depth"]
             )
 

@@ -5,10 +5,10 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from flipscale.run import Failure, RunFolder
+from flipscale.run import RunFolder
 from flipscale.train.asked import asked_of, parent_of
 
-ANSWER_SECONDS = 10.0
+ATTENDANT_SECONDS = 10.0
 """An attendant that lives has answered a failure after so long."""
 
 
@@ -21,7 +21,7 @@ class When(enum.Enum):
 
 
 @dataclass(frozen=True)
-class Weights:
+class ParentWeights:
     """When the weights that a run starts from are there."""
 
     when: When
@@ -29,22 +29,27 @@ class Weights:
     """Why never: a sentence that says what to do about it."""
 
 
-def weights_for(run: RunFolder, still_to_come: Callable[[RunFolder], bool]) -> Weights:
+def weights_for(run: RunFolder, still_to_come: Callable[[RunFolder], bool]) -> ParentWeights:
     """What is to be expected of the run's parent. A run without one needs nothing.
 
     still_to_come: whether this process will do that run itself.
     """
     parent = parent_of(run)
     if parent is None:
-        return Weights(When.NOW)
+        return ParentWeights(When.NOW)
     if not (parent.result() or parent.error()) and (_is_held(parent) or still_to_come(parent)):
-        return Weights(When.LATER)
+        return ParentWeights(When.LATER)
     # Looked at again: who held it above may have finished it since.
     if parent.result():
         return _finished(parent, run)
+    return _unfinished(parent)
+
+
+def _unfinished(parent: RunFolder) -> ParentWeights:
+    """A parent that nobody is doing: it may be resumed after a failure, or else somebody must submit it again."""
     if error := parent.error():
-        if _may_be_resumed(error):
-            return Weights(When.LATER)
+        if error.job and not error.noted and time.time() - (error.time or 0) < ATTENDANT_SECONDS:
+            return ParentWeights(When.LATER)
         why = f"Its parent {parent.id} failed ({error.kind}): {error.reason} Submit both again."
     elif parent.is_cancelled:
         why = f"Its parent {parent.id} was cancelled; `flipscale submit` of the study starts both again."
@@ -53,7 +58,7 @@ def weights_for(run: RunFolder, still_to_come: Callable[[RunFolder], bool]) -> W
             f"Its parent {parent.id} is not finished, and nobody is doing it; do flipscale train {parent.path}, then "
             f"submit this run again."
         )
-    return Weights(When.NEVER, why)
+    return ParentWeights(When.NEVER, why)
 
 
 def _is_held(run: RunFolder) -> bool:
@@ -61,15 +66,10 @@ def _is_held(run: RunFolder) -> bool:
     return holder is not None and holder.alive
 
 
-def _may_be_resumed(error: Failure) -> bool:
-    """Whether an attendant may still answer the failure."""
-    return bool(error.job) and not error.noted and time.time() - (error.time or 0) < ANSWER_SECONDS
-
-
-def _finished(parent: RunFolder, run: RunFolder) -> Weights:
+def _finished(parent: RunFolder, run: RunFolder) -> ParentWeights:
     """A finished parent has weights, unless a program trained it and wrote none, or somebody deleted them."""
     if (parent.path / "model.pt").exists():
-        return Weights(When.NOW)
+        return ParentWeights(When.NOW)
     again = f"delete its result.json, do flipscale train {parent.path}, then submit this run again"
     if "command" in asked_of(run)[0]["trainer"]:
         why = (
@@ -78,4 +78,4 @@ def _finished(parent: RunFolder, run: RunFolder) -> Weights:
         )
     else:
         why = f"Its parent {parent.id} has no model.pt to start from; {again}."
-    return Weights(When.NEVER, why)
+    return ParentWeights(When.NEVER, why)

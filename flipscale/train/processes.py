@@ -35,9 +35,9 @@ from torch.nn.parallel import DistributedDataParallel
 
 from flipscale.errors import FlipscaleError
 from flipscale.run import FailureKind
-from flipscale.train.failure import Failed, Failure, is_out_of_memory, why
+from flipscale.train.failure import Cause, Failed, is_out_of_memory, why
 
-LOOK_SECONDS = 0.25
+STORE_SECONDS = 0.25
 """A process that waits at the store looks this often, and whether another has failed."""
 
 TIMEOUT = timedelta(minutes=30)
@@ -212,14 +212,14 @@ class Group:
             failure = why(error)
         self.meet(failure)
 
-    def meet(self, failure: Failure | None) -> None:
+    def meet(self, failure: Cause | None) -> None:
         """Wait for all processes. Raises Failed with the first failure that one of them comes with."""
         self._meeting += 1
         key = f"{self._task}/meeting/{self._meeting}"
         self.store.set(f"{key}/{self.rank}", json.dumps(asdict(failure)) if failure else "")
         found = [text for rank in range(self.size) if (text := self._wait(f"{key}/{rank}"))]
         if found:
-            raise Failed(Failure(**json.loads(found[0])))
+            raise Failed(Cause(**json.loads(found[0])))
 
     @property
     def is_broken(self) -> bool:
@@ -234,13 +234,13 @@ class Group:
             return not is_out_of_memory(error)
         return False
 
-    def report(self, failure: Failure) -> None:
+    def report(self, failure: Cause) -> None:
         """Tell the others of a failure of this process that they do not share. The first report stands."""
         if self.connected:
             with contextlib.suppress(RuntimeError):
                 self.store.compare_set(f"{self._task}/failure", "", json.dumps(asdict(failure)))
 
-    def cause(self, error: Exception) -> Failure:
+    def cause(self, error: Exception) -> Cause:
         """Why this process failed: the error, or what made another process leave, if that is what broke the connection.
 
         A process that was killed is a failure of the node, not something to go on after: what kills it (most often the
@@ -254,13 +254,13 @@ class Group:
                 return failure
             time.sleep(0.05)
         first_line = str(error).splitlines()[0]
-        return Failure(FailureKind.NODE, f"A process of the run is gone or out of reach; submit again. {first_line}")
+        return Cause(FailureKind.NODE, f"A process of the run is gone or out of reach; submit again. {first_line}")
 
-    def _failure(self) -> Failure | None:
+    def _failure(self) -> Cause | None:
         """What another process reported, or that one of those started here is dead."""
         with contextlib.suppress(RuntimeError):
             if self.store.check([f"{self._task}/failure"]):
-                return Failure(**json.loads(self.store.get(f"{self._task}/failure")))
+                return Cause(**json.loads(self.store.get(f"{self._task}/failure")))
         # One that was killed comes before those that ended because it was gone.
         ended = sorted((code, rank) for rank, child in enumerate(self.children, start=1) if (code := child.poll()))
         if not ended:
@@ -269,9 +269,7 @@ class Group:
         code, rank = ended[0]
         end = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with code {code}"
         hint = "; the system does that where memory is short" if code == -signal.SIGKILL else ""
-        return Failure(
-            FailureKind.NODE, f"Process {rank} of {self.size} {end}{hint}. Submit again to go on from there."
-        )
+        return Cause(FailureKind.NODE, f"Process {rank} of {self.size} {end}{hint}. Submit again to go on from there.")
 
     def _wait(self, key: str) -> str:
         """The value of `key`, once it is there. Raises Failed when a process fails meanwhile."""
@@ -280,12 +278,12 @@ class Group:
             if failure := self._failure():
                 raise Failed(failure)
             time.sleep(pause)
-            pause = min(2 * pause, LOOK_SECONDS)
+            pause = min(2 * pause, STORE_SECONDS)
         return bytes(self.store.get(key)).decode()
 
     def _watch(self) -> None:
         """NCCL's kernels wait for a process that is gone for ever, and the host for them: aborting them ends that."""
-        while not self._closed.wait(LOOK_SECONDS):
+        while not self._closed.wait(STORE_SECONDS):
             if self._failure() and not self._closed.wait(CAUSE_SECONDS):
                 dist.distributed_c10d._abort_process_group()
                 return
@@ -346,9 +344,9 @@ class _Gather(torch.autograd.Function):
         # All processes share in the sum, so it is not made in a tensor that others may still read.
         total = gradient.clone(memory_format=torch.contiguous_format)
         if dist.get_backend() == "nccl":
-            own = total.new_empty(ctx.rows, *total.shape[1:])
-            dist.reduce_scatter_tensor(own, total)
-            return own
+            share = total.new_empty(ctx.rows, *total.shape[1:])
+            dist.reduce_scatter_tensor(share, total)
+            return share
         dist.all_reduce(total)
         return total[dist.get_rank() * ctx.rows :][: ctx.rows]
 

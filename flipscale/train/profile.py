@@ -84,7 +84,7 @@ def _staged_step(training: Training, batch: Callable[[], tuple[Tensor, Tensor]],
     """One step as `Training.step` takes it, in stages, each backward from the gradient that the one after it left."""
     device, objective = training.device, training.objective
     began = time.perf_counter()
-    before = sum(times.values())
+    timed_already = sum(times.values())
 
     def timed(stage: str, work: Callable[[], Any]) -> Any:
         _finish(device)
@@ -128,7 +128,7 @@ def _staged_step(training: Training, batch: Callable[[], tuple[Tensor, Tensor]],
     timed("text backward", lambda: text.backward(text_gradient))
     timed("optimiser", optimise)
     training.progress.step += 1
-    times["other"] += time.perf_counter() - began - (sum(times.values()) - before)
+    times["other"] += time.perf_counter() - began - (sum(times.values()) - timed_already)
 
 
 def _table(times: dict[str, float], steps: int) -> list[str]:

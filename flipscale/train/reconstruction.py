@@ -29,11 +29,11 @@ from flipscale.cost import decoder_width
 from flipscale.errors import FlipscaleError
 from flipscale.train.attention import shorten
 
-_STREAM = 0x6D6165
+_DECODER_STREAM = 0x6D6165
 """Keeps the decoder's initialisation apart from the model's, which comes of the same seed."""
 
 
-class Reconstruction(nn.Module):
+class ReconstructionHead(nn.Module):
     """MAE's decoder and loss: the mean squared error of the pixels of the dropped patches, each patch normalised.
 
     Blocks are open_clip's, with heads as wide as the image tower's; linear layers start Xavier-uniform, as in MAE.
@@ -61,7 +61,7 @@ class Reconstruction(nn.Module):
             )
         self.patch_size = image.patch_size
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(int(np.random.SeedSequence((_STREAM, seed)).generate_state(1, np.uint64)[0]))
+            torch.manual_seed(int(np.random.SeedSequence((_DECODER_STREAM, seed)).generate_state(1, np.uint64)[0]))
             self.embedding = nn.Linear(image.width, width)
             self.dropped_token = nn.Parameter(0.02 * torch.randn(width))
             self.transformer = Transformer(width, depth, width // head)

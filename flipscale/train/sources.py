@@ -8,10 +8,11 @@ import numpy as np
 
 from flipscale.cost import steps_of
 from flipscale.run import RunFolder
-from flipscale.train.data import Data, Form, HeldOut, Integers, open_data
+from flipscale.train.data import Data, Form, HeldOutItems, Integers, open_data
 from flipscale.train.evaluate import open_evaluations
 from flipscale.train.failure import say
 from flipscale.train.model import tokenize
+from flipscale.workspace import Workspace
 
 
 def open_training_data(run: RunFolder, settings: Mapping[str, Any]) -> Data:
@@ -24,14 +25,14 @@ def open_training_data(run: RunFolder, settings: Mapping[str, Any]) -> Data:
     )
 
 
-def vocabulary(data: Data, evaluations: Mapping[str, HeldOut]) -> Integers | None:
+def vocabulary(data: Data, evaluations: Mapping[str, HeldOutItems]) -> Integers | None:
     """The ids of all tokens that training and evaluation will see; None if that is not known."""
     if data.vocabulary is None:
         return None
     return np.unique(np.concatenate([data.vocabulary, *(held_out.vocabulary for held_out in evaluations.values())]))
 
 
-def evaluations_of(run: RunFolder, settings: Mapping[str, Any]) -> dict[str, HeldOut]:
+def evaluations_of(run: RunFolder, settings: Mapping[str, Any]) -> dict[str, HeldOutItems]:
     """What the run is scored on, by name. What of it cannot be read is said in the log."""
     evaluations = open_evaluations(settings, _form(run, settings))
     for name, held_out in evaluations.items():
@@ -41,13 +42,11 @@ def evaluations_of(run: RunFolder, settings: Mapping[str, Any]) -> dict[str, Hel
     return evaluations
 
 
-def corrupt_images(evaluations: Mapping[str, HeldOut]) -> int:
+def corrupt_images(evaluations: Mapping[str, HeldOutItems]) -> int:
     """How many images of all sets were passed over."""
     return sum(held_out.corrupt for held_out in evaluations.values())
 
 
 def _form(run: RunFolder, settings: Mapping[str, Any]) -> Form:
     length = settings["text_length"]
-    # Beside results/runs, so all runs share what was decoded once.
-    cache = run.path.resolve().parent.parent / "cache"
-    return Form(settings["image_size"], length, partial(tokenize, length=length), cache)
+    return Form(settings["image_size"], length, partial(tokenize, length=length), Workspace.of_run(run.path).cache)

@@ -36,12 +36,12 @@ def noting_signals() -> Iterator[Stop]:
     A handler takes the signal in the main thread only, so `train` is called there.
     """
     stop = Stop()
-    before = {signum: signal.signal(signum, stop.note) for signum in STOP_SIGNALS}
+    handlers = {signum: signal.signal(signum, stop.note) for signum in STOP_SIGNALS}
     try:
         with contextlib.suppress(KeyboardInterrupt):
             yield stop
     finally:
-        for signum, handler in before.items():
+        for signum, handler in handlers.items():
             signal.signal(signum, handler)
 
 

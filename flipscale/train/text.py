@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from flipscale.architecture import patches_kept
 from flipscale.train.mask import uniform
 
-_STREAM = 0x74657874
+_TEXT_STREAM = 0x74657874
 """Keeps the random numbers of text masks apart from others that come of the same seed."""
 
 
@@ -70,7 +70,7 @@ class TextMask:
         if not self.mask_ratio:
             return None
         rows, length = tokens.shape
-        chance = uniform(_STREAM, self.seed, step, first, rows, length).to(tokens.device, non_blocking=True)
+        chance = uniform(_TEXT_STREAM, self.seed, step, first, rows, length).to(tokens.device, non_blocking=True)
         if self.kind == "prioritised":
             # The end of the text has the largest id of the tokenizer. Token 0 does not tell padding: it is also "!".
             end = tokens.argmax(dim=1, keepdim=True)

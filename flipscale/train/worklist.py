@@ -16,7 +16,7 @@ from flipscale.errors import Diverged, FlipscaleError, LeaseLost, RunFolderError
 from flipscale.run import JOB, FailureKind, Lease, RunFolder
 from flipscale.train.asked import asked_of, parent_of
 from flipscale.train.crew import Crew, follow
-from flipscale.train.failure import Failed, Failure, record, record_stop, say
+from flipscale.train.failure import Cause, Failed, record, record_stop, say
 from flipscale.train.machine import keep_freed_memory
 from flipscale.train.parents import When, weights_for
 from flipscale.train.stop import Stop, noting_signals, stacks_in_log
@@ -28,7 +28,7 @@ from flipscale.train.trainers.program.command import run_command
 _JUDGED_HERE = (FailureKind.DIVERGED, FailureKind.PARENT)
 """Failures after which nothing is done in any case, and which other runs do not share."""
 
-LOOK_SECONDS = 1.0
+PARENT_SECONDS = 1.0
 """While a parent is trained by another process, it is looked for this often."""
 
 PROGRAMS: dict[str, Callable[[RunFolder, Lease, Stop, Callable[[str], None]], bool]] = {
@@ -80,7 +80,7 @@ class WorkList:
         found = {_Took.YES}
         while found & {_Took.YES, _Took.LATER}:
             if _Took.YES not in found:
-                time.sleep(LOOK_SECONDS)
+                time.sleep(PARENT_SECONDS)
             found = set()
             for run in self.runs:
                 if self.stop.signal or self.crew.is_lost or self.to_answer:
@@ -115,7 +115,7 @@ class WorkList:
                 return _Took.NO
             try:
                 if weights.when is When.NEVER:
-                    raise Failed(Failure(FailureKind.PARENT, weights.why))
+                    raise Failed(Cause(FailureKind.PARENT, weights.why))
                 with stacks_in_log(run):
                     self._do(run, lease)
             except LeaseLost:
@@ -141,7 +141,7 @@ class WorkList:
             group.hand_out(str(run.path.resolve()))
             pretrain(run, lease, group, self.stop, self.checkpoint_seconds)
 
-    def _record(self, run: RunFolder, lease: Lease, failure: Failure) -> None:
+    def _record(self, run: RunFolder, lease: Lease, failure: Cause) -> None:
         # A signal to the whole process group ends what the run had at work as well, a compiler say, and
         # that raises before the next step sees the signal. The last checkpoint is as good as ever.
         if self.stop.signal and (failure.trace or failure.kind == FailureKind.NODE):
@@ -151,7 +151,7 @@ class WorkList:
         record(run, lease, failure)
         self.to_answer = self.attended and failure.kind not in _JUDGED_HERE
 
-    def _end(self, error: Exception) -> Failure:
+    def _end(self, error: Exception) -> Cause:
         """Why a run failed, after which the other processes either go on to the next one, or are ended."""
         group = self.crew.group
         failure = group.cause(error)

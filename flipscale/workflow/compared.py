@@ -27,9 +27,9 @@ def compare_study(opened: OpenStudy, score: str | None = None) -> Compared:
     study, files = opened.study, opened.files
     results = read_results(files.results)
     comparison = compare(results, baseline=baseline_of(study), axes=opened.axes, score=score or study.score)
-    own = study.score or next(iter(measured_scores(results)), None)
-    other = "" if comparison.score == own else comparison.score
-    compared = Compared(comparison, files.comparison(".json", other), files.comparison(".md", other))
+    default = study.score or next(iter(measured_scores(results)), None)
+    suffix = "" if comparison.score == default else comparison.score
+    compared = Compared(comparison, files.comparison(".json", suffix), files.comparison(".md", suffix))
     write_json(compared.json, comparison.to_dict())
     with replacing(compared.markdown) as file:
         file.write(f"# {study.question or study.name}\n\n{comparison.markdown()}".encode())

@@ -102,10 +102,10 @@ def run_study(
     )
 
 
-_Answer = TypeVar("_Answer")
+_StepResult = TypeVar("_Answer")
 
 
-def _unless_impossible(step: Callable[[], _Answer], without: str) -> _Answer | None:
+def _unless_impossible(step: Callable[[], _StepResult], without: str) -> _StepResult | None:
     """What a step answers; None where the results do not allow it, and the reason is said."""
     try:
         return step()

@@ -2,8 +2,9 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
+from flipscale import randomness
 from flipscale.errors import DataError
-from flipscale.train.data import Form, draw, open_data, open_held_out, order
+from flipscale.train.data import Form, open_data, open_held_out, order
 
 
 def tokenize(texts: list[str]) -> npt.NDArray[np.int64]:
@@ -36,19 +37,19 @@ def test_a_batch_larger_than_the_data_set_goes_through_it_several_times() -> Non
 
 
 def test_random_numbers_follow_from_key_and_index_alone() -> None:
-    numbers = draw.uniform(draw.key("a", 1), np.array([5, 6, 7]), 4)
-    np.testing.assert_array_equal(draw.uniform(draw.key("a", 1), np.array([6]), 2)[0], numbers[1, :2])
-    assert not np.isin(draw.uniform(draw.key("a", 2), np.array([5, 6, 7]), 4), numbers).any()
+    numbers = randomness.uniform(randomness.key("a", 1), np.array([5, 6, 7]), 4)
+    np.testing.assert_array_equal(randomness.uniform(randomness.key("a", 1), np.array([6]), 2)[0], numbers[1, :2])
+    assert not np.isin(randomness.uniform(randomness.key("a", 2), np.array([5, 6, 7]), 4), numbers).any()
 
 
 def test_random_numbers_are_splitmix64() -> None:
     """The first outputs for seed 1234567, as published with the generator's reference code."""
-    words = draw._mix(np.uint64(1234567) + np.array([1, 2], np.uint64) * draw._GOLDEN)
+    words = randomness._mix(np.uint64(1234567) + np.array([1, 2], np.uint64) * randomness._GOLDEN)
     assert words.tolist() == [6457827717110365317, 3203168211198807973]
 
 
 def test_random_numbers_are_even_in_0_to_1() -> None:
-    numbers = draw.uniform(draw.key("even"), np.arange(10_000), 1)[:, 0]
+    numbers = randomness.uniform(randomness.key("even"), np.arange(10_000), 1)[:, 0]
     counts = np.histogram(numbers, bins=10, range=(0, 1))[0]
     assert counts.sum() == 10_000
     assert counts.min() > 900

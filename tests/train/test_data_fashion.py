@@ -8,8 +8,8 @@ import numpy.typing as npt
 import pytest
 
 from flipscale.errors import DataError
-from flipscale.inputs.fashion import FOLDER
-from flipscale.train.data import Data, Form, HeldOut, fashion, open_data, open_held_out
+from flipscale.inputs.fashion import FASHION_FOLDER
+from flipscale.train.data import Data, Form, HeldOutItems, fashion, open_data, open_held_out
 from tests.parts import need
 
 
@@ -52,7 +52,7 @@ def training(
     )
 
 
-def held_out(folder: Path | None, images: int, words: Words | None = None) -> HeldOut:
+def held_out(folder: Path | None, images: int, words: Words | None = None) -> HeldOutItems:
     found = open_held_out(
         {"fashion": {"folder": folder and str(folder)}},
         Form(28, 16, words or Words()),
@@ -67,7 +67,7 @@ def test_captions_name_the_class_of_their_image(folder: Path) -> None:
     words = Words()
     images, tokens = training(folder, words=words).batch(np.arange(200))
     for number, caption in zip(images[:, 0, 0, 0], words.read(tokens), strict=True):
-        assert fashion.CLASSES[number % 10] in caption
+        assert fashion.FASHION_CLASSES[number % 10] in caption
     assert len(set(words.read(tokens))) > 40
 
 
@@ -112,7 +112,7 @@ def test_the_test_split_is_held_out(folder: Path) -> None:
 
 def test_debians_files_are_read_where_they_are_installed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("FLIPSCALE_FASHION", raising=False)
-    need(FOLDER.is_dir(), "Fashion-MNIST: apt-get install dataset-fashion-mnist")
+    need(FASHION_FOLDER.is_dir(), "Fashion-MNIST: apt-get install dataset-fashion-mnist")
     data, found = training(None), held_out(None, images=2000)
     assert data.size == 60_000
     assert found.labelled is not None

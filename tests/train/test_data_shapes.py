@@ -5,7 +5,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from flipscale.train.data import Data, Form, HeldOut, open_data, open_held_out, shapes
+from flipscale.train.data import Data, Form, HeldOutItems, open_data, open_held_out, shapes
 
 
 class Words:
@@ -27,7 +27,7 @@ def training(words: Words, data_size: int | None = None, image_size: int = 28, *
     return open_data(data, Form(image_size, 16, words), data_size=data_size, samples=640)
 
 
-def held_out(words: Words, images: int, templates: list[str] | None = None, **options: Any) -> HeldOut:
+def held_out(words: Words, images: int, templates: list[str] | None = None, **options: Any) -> HeldOutItems:
     data = {"shapes": {"pairs": 0.3, "seed": 0, **options}}
     found = open_held_out(data, Form(28, 16, words), images=images, templates=templates)
     assert found is not None
@@ -111,7 +111,7 @@ def test_captions_leave_out_words_but_never_the_shape() -> None:
     training(words, pairs=0.0).batch(np.arange(3000))
     told = set(words.known)
     assert {"a star", "a red star", "a big star", "a big red star"} <= told
-    assert all(caption.split()[-1] in shapes.SHAPES for caption in told)
+    assert all(caption.split()[-1] in shapes.OUTLINES for caption in told)
 
 
 def test_the_first_object_named_lies_where_the_caption_says() -> None:
@@ -122,7 +122,7 @@ def test_the_first_object_named_lies_where_the_caption_says() -> None:
     checked = 0
     for image, caption in zip(images.astype(int), words.read(tokens), strict=True):
         first, _, _ = next(caption.partition(f" {word} ") for word in shapes.RELATIONS if word in caption)
-        if {"red", "blue"} != {word for word in caption.split() if word in shapes.COLOURS} or len(caption) < 30:
+        if {"red", "blue"} != {word for word in caption.split() if word in shapes.SHAPE_COLOURS} or len(caption) < 30:
             continue
         red, blue = image[0] - image[2] > 60, image[2] - image[0] > 60
         one, other = (red, blue) if "red" in first else (blue, red)

@@ -13,8 +13,8 @@ import pytest
 from PIL import Image
 
 from flipscale.errors import DataError
-from flipscale.inputs.shards import Source
-from flipscale.train.data import Data, Form, HeldOut, cache, open_data, open_held_out
+from flipscale.inputs.shards import ShardSource
+from flipscale.train.data import Data, Form, HeldOutItems, cache, open_data, open_held_out
 from tests.patience import PATIENCE
 
 Files = dict[str, bytes]
@@ -66,7 +66,7 @@ def training(
     return open_data(data, Form(**shape), data_size=data_size, samples=100, crop=crop)
 
 
-def held_out(folder: Path, images: int, urls: str = "{00000..00002}.tar") -> HeldOut:
+def held_out(folder: Path, images: int, urls: str = "{00000..00002}.tar") -> HeldOutItems:
     found = open_held_out(
         {"webdataset": {"urls": urls, "name": None}},
         Form(16, 8, tokenize, folder / "cache"),
@@ -313,7 +313,7 @@ def test_flaws_are_kept_with_the_cache(shards: Path) -> None:
     write_shard(shards / "bad.tar", [pair(1), *BAD])
     training(shards, urls="bad.tar")
     form = Form(16, 8, tokenize)
-    folder = cache.folder_of(shards / "cache", Source(str(shards / "bad.tar")), form)
+    folder = cache.folder_of(shards / "cache", ShardSource(str(shards / "bad.tar")), form)
     shard = cache.load(folder, form)
     assert shard is not None
     assert shard.corrupt[0] == cache.Flaw("empty-caption", "it has no caption", row=1)

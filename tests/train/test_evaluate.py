@@ -10,7 +10,7 @@ from sklearn.metrics import top_k_accuracy_score
 
 from flipscale.errors import FlipscaleError
 from flipscale.train import evaluate as evaluation
-from flipscale.train.data import Form, HeldOut, open_held_out
+from flipscale.train.data import Form, HeldOutItems, open_held_out
 from flipscale.train.evaluate import evaluate, hit_rate, hits, open_evaluations, retrieval
 from flipscale.train.mask import complementary
 from flipscale.train.model import build, encode_text, pixels, tokenize
@@ -86,7 +86,7 @@ def test_the_held_out_loss_is_over_whole_batches_of_64(settings, held_out):
 
 def test_fewer_than_64_pairs_are_one_batch(settings, held_out):
     images, tokens = held_out.pairs
-    few = HeldOut(pairs=(images[:10], tokens[:10]), retrieval=False)
+    few = HeldOutItems(pairs=(images[:10], tokens[:10]), retrieval=False)
     scores = evaluate(build(settings(text_length=32)), {"": few}, settings())
     assert list(scores) == ["held_out_loss"]
     assert scores["held_out_loss"] == pytest.approx(np.log(10), abs=0.5)
@@ -112,7 +112,7 @@ def test_retrieval_ranks_the_texts_of_an_image_and_the_images_of_a_text(settings
     with torch.no_grad():
         image = model.encode_image(pixels(images, torch.device("cpu")), normalize=True)
         text = encode_text(model, torch.from_numpy(tokens), normalize=True)
-    scores = evaluate(model, {"": HeldOut(pairs=(images, tokens), retrieval=True)}, settings())
+    scores = evaluate(model, {"": HeldOutItems(pairs=(images, tokens), retrieval=True)}, settings())
     own = torch.arange(40)[:, None]
     assert scores["text_retrieval_r5"] == pytest.approx(
         float(((image @ text.T).topk(5).indices == own).float().sum() / 40)
@@ -124,16 +124,16 @@ def test_retrieval_ranks_the_texts_of_an_image_and_the_images_of_a_text(settings
 
 def test_what_the_data_cannot_give_is_absent(settings, held_out):
     model = build(settings(text_length=32))
-    labelled = HeldOut(
+    labelled = HeldOutItems(
         pairs=None, retrieval=False, labelled=held_out.labelled, classes=held_out.classes, prompts=held_out.prompts
     )
     assert set(evaluate(model, {"": labelled}, settings())) == {"zero_shot_top1", "zero_shot_top5"}
     images, labels = held_out.labelled
-    two = HeldOut(
+    two = HeldOutItems(
         pairs=None, retrieval=False, labelled=(images, labels % 2), classes=("a", "b"), prompts=held_out.prompts[:2]
     )
     assert set(evaluate(model, {"": two}, settings())) == {"zero_shot_top1"}
-    assert evaluate(model, {"": HeldOut(pairs=None, retrieval=False)}, settings()) == {}
+    assert evaluate(model, {"": HeldOutItems(pairs=None, retrieval=False)}, settings()) == {}
 
 
 # Retrieval with several captions an image
@@ -173,7 +173,7 @@ def clip_benchmarks_recall(images, texts, image_of, k):
 
 @pytest.mark.parametrize("similarities", [1 << 26, 500, 1])
 def test_retrieval_is_that_of_clip_benchmark_in_blocks_of_any_size(similarities, monkeypatch):
-    monkeypatch.setattr(evaluation, "SIMILARITIES", similarities)
+    monkeypatch.setattr(evaluation, "SIMILARITIES_AT_A_TIME", similarities)
     random = torch.Generator().manual_seed(0)
     images = F.normalize(torch.randn(40, 8, generator=random), dim=-1)
     image_of = torch.arange(40).repeat_interleave(torch.arange(40) % 5 + 1)
@@ -215,12 +215,12 @@ def test_without_ties_hit_rate_is_scikit_learns():
 def test_the_held_out_loss_is_that_of_each_images_first_caption(settings, held_out):
     model = build(settings(text_length=32))
     images, tokens = (array[:20] for array in held_out.pairs)
-    plain = evaluate(model, {"": HeldOut(pairs=(images, tokens), retrieval=True)}, settings())
+    plain = evaluate(model, {"": HeldOutItems(pairs=(images, tokens), retrieval=True)}, settings())
     # Every second image has a further caption.
     order = np.sort(np.concatenate([np.arange(20), np.arange(0, 20, 2)]))
     second = np.concatenate([[False], order[1:] == order[:-1]])
     more = np.where(second[:, None], held_out.pairs[1][order + 40], tokens[order])
-    several = evaluate(model, {"": HeldOut(pairs=(images, more), retrieval=True, image_of=order)}, settings())
+    several = evaluate(model, {"": HeldOutItems(pairs=(images, more), retrieval=True, image_of=order)}, settings())
     assert several["held_out_loss"] == plain["held_out_loss"]
     assert several["image_retrieval_r10"] != plain["image_retrieval_r10"]
 
@@ -230,10 +230,10 @@ def test_the_held_out_loss_is_that_of_each_images_first_caption(settings, held_o
 
 def test_scores_of_a_set_have_its_name_in_front(settings, held_out):
     model = build(settings(text_length=32))
-    labelled = HeldOut(
+    labelled = HeldOutItems(
         pairs=None, retrieval=False, labelled=held_out.labelled, classes=held_out.classes, prompts=held_out.prompts
     )
-    scores = evaluate(model, {"": held_out, "again": labelled, "nothing": HeldOut(None, False)}, settings())
+    scores = evaluate(model, {"": held_out, "again": labelled, "nothing": HeldOutItems(None, False)}, settings())
     assert list(scores)[-2:] == ["again.zero_shot_top1", "again.zero_shot_top5"]
     assert scores["again.zero_shot_top1"] == scores["zero_shot_top1"]
     assert len(scores) == 11
@@ -242,7 +242,7 @@ def test_scores_of_a_set_have_its_name_in_front(settings, held_out):
 def test_normalization_is_the_runs(settings, held_out):
     model = build(settings(text_length=32)).eval()
     images = held_out.pairs[0][:64]
-    few = HeldOut(pairs=(images, held_out.pairs[1][:64]), retrieval=False)
+    few = HeldOutItems(pairs=(images, held_out.pairs[1][:64]), retrieval=False)
     with torch.no_grad():
         image = F.normalize(model.encode_image(pixels(images, torch.device("cpu"), "openai")), dim=-1)
         text = encode_text(model, torch.from_numpy(few.pairs[1]), normalize=True)
@@ -291,7 +291,7 @@ def test_masked_inference_sees_as_many_patches_as_training(settings, held_out):
 def test_an_images_masks_do_not_depend_on_its_batch(inference, settings, held_out, monkeypatch):
     model, images = build(settings()), held_out.pairs[0][:20]
     whole = seen(model, images, settings, inference=inference)
-    monkeypatch.setattr(evaluation, "BATCH", 7)
+    monkeypatch.setattr(evaluation, "LOSS_BATCH", 7)
     torch.testing.assert_close(seen(model, images, settings, inference=inference), whole)
     other = seen(model, images, settings, inference=inference, seed=1)
     assert (other - whole).abs().max() > 1e-3
@@ -320,7 +320,7 @@ def test_the_linear_probe_is_scored_where_there_are_images_to_learn_from(setting
     scores = evaluate(build(asked), evaluations, asked)
     assert 1 / 80 < scores["linear_probe_top1"] < 1
     assert "linear_probe_top1" not in evaluate(
-        build(asked), {"": HeldOut(pairs=evaluations[""].pairs, retrieval=False)}, asked
+        build(asked), {"": HeldOutItems(pairs=evaluations[""].pairs, retrieval=False)}, asked
     )
 
 

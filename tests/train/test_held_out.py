@@ -16,7 +16,7 @@ import pytest
 from PIL import Image
 
 from flipscale.errors import DataError
-from flipscale.train.data import Form, HeldOut
+from flipscale.train.data import Form, HeldOutItems
 from flipscale.train.data.decode import tolerated
 from flipscale.train.data.labelled import even, subset
 from flipscale.train.evaluate import open_evaluations
@@ -73,7 +73,7 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def evaluations(sets: dict[str, Any], words: Words | None = None, **changes: Any) -> dict[str, HeldOut]:
+def evaluations(sets: dict[str, Any], words: Words | None = None, **changes: Any) -> dict[str, HeldOutItems]:
     defaults = {
         "webdataset": {"name": None, "classes": None, "templates": None},
         "folder": {"classes": None, "templates": None, "train": None},
@@ -91,19 +91,19 @@ def evaluations(sets: dict[str, Any], words: Words | None = None, **changes: Any
     return open_evaluations(settings, Form(8, 8, words or Words()))
 
 
-def opened(kind: str, options: dict[str, Any], words: Words | None = None, **changes: Any) -> HeldOut:
+def opened(kind: str, options: dict[str, Any], words: Words | None = None, **changes: Any) -> HeldOutItems:
     found = evaluations({"set": {kind: options}}, words, **changes)
     assert list(found) == ["set"]
     return found["set"]
 
 
-def greys(held_out: HeldOut) -> list[int]:
+def greys(held_out: HeldOutItems) -> list[int]:
     found = held_out.labelled or held_out.pairs
     assert found is not None
     return found[0][:, 0, 4, 4].tolist()
 
 
-def labels(held_out: HeldOut) -> list[int]:
+def labels(held_out: HeldOutItems) -> list[int]:
     assert held_out.labelled is not None
     return held_out.labelled[1].tolist()
 
@@ -544,10 +544,10 @@ def test_templates_are_the_sets_own_then_the_evaluations(folder: Path) -> None:
 def test_the_vocabulary_holds_the_tokens_of_captions_and_prompts() -> None:
     captions, prompts = np.array([[5, 2], [5, 9]]), np.array([[[7, 2]], [[1, 2]]])
     images = np.zeros((2, 3, 4, 4), np.uint8)
-    both = HeldOut(pairs=(images, captions), retrieval=False, prompts=prompts)
+    both = HeldOutItems(pairs=(images, captions), retrieval=False, prompts=prompts)
     assert both.vocabulary.tolist() == [1, 2, 5, 7, 9]
-    assert HeldOut(pairs=None, retrieval=False, prompts=prompts).vocabulary.tolist() == [1, 2, 7]
-    assert HeldOut(pairs=None, retrieval=False).vocabulary.tolist() == []
+    assert HeldOutItems(pairs=None, retrieval=False, prompts=prompts).vocabulary.tolist() == [1, 2, 7]
+    assert HeldOutItems(pairs=None, retrieval=False).vocabulary.tolist() == []
 
 
 def test_runs_of_a_process_share_what_was_decoded(folder: Path) -> None:

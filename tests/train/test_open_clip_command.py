@@ -26,7 +26,7 @@ from flipscale.architecture import architecture
 from flipscale.errors import DataError, FlipscaleError
 from flipscale.inputs.open_clip_flags import (
     FLAGS,
-    Job,
+    ProgramJob,
     Shards,
     command,
     flags_as_markdown,
@@ -75,7 +75,7 @@ def finish(folder: RunFolder, stop: Stop | None = None) -> bool:
         return run_open_clip(folder, lease, stop or Stop(), said.append)
 
 
-def settled(settings: dict[str, Any], shards: Shards | None = None, **more: Any) -> Job:
+def settled(settings: dict[str, Any], shards: Shards | None = None, **more: Any) -> ProgramJob:
     """The job of a run on a CPU with 640 pairs in 4 shards, unless said otherwise."""
     resources = more.pop("resources", {})
     device, wished = more.pop("device", "cpu"), more.pop("wished", {})

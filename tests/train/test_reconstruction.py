@@ -4,14 +4,14 @@ import torch
 from flipscale.architecture import architecture
 from flipscale.errors import FlipscaleError
 from flipscale.train.model import build
-from flipscale.train.reconstruction import Reconstruction, image_tokens
+from flipscale.train.reconstruction import ReconstructionHead, image_tokens
 
 SHAPE = architecture("ViT-w32d2-4")
 CPU = torch.device("cpu")
 
 
 def decoder(mask_ratio=0.5, seed=0, width=None, depth=2, shape=SHAPE):
-    return Reconstruction(shape, mask_ratio, seed, width=width, depth=depth)
+    return ReconstructionHead(shape, mask_ratio, seed, width=width, depth=depth)
 
 
 def seen(settings, count=4, **changes):

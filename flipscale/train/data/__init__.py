@@ -17,7 +17,7 @@ comes to the same number of samples.
 """
 
 from flipscale.train.data.held_out import open_held_out
-from flipscale.train.data.pairs import Data, Form, HeldOut, Images, Integers, Tokenize
+from flipscale.train.data.pairs import Data, Form, HeldOutItems, Images, Integers, Tokenize
 from flipscale.train.data.shuffle import order
 from flipscale.train.data.training import open_data
 from flipscale.train.data.views import Views, views
@@ -25,7 +25,7 @@ from flipscale.train.data.views import Views, views
 __all__ = [
     "Data",
     "Form",
-    "HeldOut",
+    "HeldOutItems",
     "Images",
     "Integers",
     "Tokenize",

@@ -27,14 +27,14 @@ import numpy as np
 import numpy.typing as npt
 
 from flipscale.errors import DataError
-from flipscale.inputs.shards import Source
+from flipscale.inputs.shards import ShardSource
 from flipscale.run import show_life
 from flipscale.train.data.library import Library
 from flipscale.train.data.pairs import Form, Images, Integers
 from flipscale.train.data.shards import Index, Unreadable, name_of, read
 from flipscale.train.data.views import view
 
-_FORMAT = 2
+_DECODED_FORMAT = 2
 """Goes into the hash: a change to how images or captions are read must not find what was read before it."""
 
 
@@ -63,9 +63,9 @@ class Shard:
         return len(self.images)
 
 
-def folder_of(cache: Path, shard: Source, form: Form) -> Path:
+def folder_of(cache: Path, shard: ShardSource, form: Form) -> Path:
     """Where the decoded shard is or will be."""
-    what = json.dumps([_FORMAT, shard.key, form.image_size, form.text_length])
+    what = json.dumps([_DECODED_FORMAT, shard.key, form.image_size, form.text_length])
     return cache / f"{shard.stem}-{hashlib.sha256(what.encode()).hexdigest()[:16]}"
 
 
@@ -86,7 +86,7 @@ def load(folder: Path, form: Form) -> Shard | None:
     return Shard(images, tokens, vocabulary, tuple(Flaw(**flaw) for flaw in index["corrupt"]))
 
 
-def build(folder: Path, library: Library, source: Source, form: Form, *, pairs: int) -> Shard:
+def build(folder: Path, library: Library, source: ShardSource, form: Form, *, pairs: int) -> Shard:
     """Decode a shard into `folder`, unless another process does so meanwhile.
 
     pairs: how many are still to be decoded, those of this shard included. If the disk has no room for that much it is
@@ -103,7 +103,7 @@ def build(folder: Path, library: Library, source: Source, form: Form, *, pairs: 
     return shard
 
 
-def _decode(folder: Path, library: Library, source: Source, index: Index, form: Form) -> None:
+def _decode(folder: Path, library: Library, source: ShardSource, index: Index, form: Form) -> None:
     unfinished = folder.with_name(f"{folder.name}.unfinished")
     for leftover in (unfinished, folder):
         shutil.rmtree(leftover, ignore_errors=True)
@@ -133,7 +133,7 @@ def _decode(folder: Path, library: Library, source: Source, index: Index, form: 
 
 
 def _read_all(
-    library: Library, source: Source, index: Index, image_size: int
+    library: Library, source: ShardSource, index: Index, image_size: int
 ) -> Iterator[tuple[str, npt.NDArray[np.uint8] | None, str]]:
     """Every pair of a shard: its name, image and caption; or its name, None, and why it cannot be read."""
     with library.open(source) as file, ThreadPoolExecutor() as pool:  # Decoding releases the interpreter.

@@ -10,16 +10,17 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from flipscale import randomness
 from flipscale.errors import DataError
 from flipscale.inputs.fashion import check_data_size, check_split, files_of, folder_of
 from flipscale.inputs.idx import IMAGES, LABELS
-from flipscale.train.data import draw, idx
+from flipscale.train.data import idx
 from flipscale.train.data.labelled import even, subset
-from flipscale.train.data.pairs import Data, Form, HeldOut, Images, Integers, prompt_tokens
+from flipscale.train.data.pairs import Data, Form, HeldOutItems, Images, Integers, prompt_tokens
 from flipscale.train.data.shuffle import Shuffle
 from flipscale.train.data.views import Views, view_stored
 
-CLASSES = (
+FASHION_CLASSES = (
     "t-shirt",
     "pair of trousers",
     "pullover",
@@ -31,7 +32,7 @@ CLASSES = (
     "bag",
     "ankle boot",
 )
-TEMPLATES = [
+FASHION_TEMPLATES = [
     "a photo of a {}",
     "a picture of a {}",
     "an image of a {}",
@@ -49,11 +50,10 @@ def training(options: dict[str, Any], form: Form, data_size: int | None) -> Data
     images, labels = _read(folder, "train")
     size = len(images) if data_size is None else data_size
     check_data_size(folder, size, len(images))
-    chosen = even(labels, draw.key("fashion", "subset"))[:size]
+    chosen = even(labels, randomness.key("fashion", "subset"))[:size]
     # Captions are few: every class in every template is put into tokens here, once.
-    captions = prompt_tokens(CLASSES, TEMPLATES, form.tokenize)
-    template = draw.bits(draw.key("fashion", "template"), chosen, 1)[:, 0] % np.uint64(len(TEMPLATES))
-    tokens = captions[labels[chosen], template]
+    captions = prompt_tokens(FASHION_CLASSES, FASHION_TEMPLATES, form.tokenize)
+    tokens = captions[labels[chosen], _templates("template", chosen)]
 
     def batch(indices: Integers, views: Views | None = None) -> tuple[Images, Integers]:
         pictures = view_stored(images[chosen[indices]][:, None], form.image_size, views)
@@ -64,20 +64,26 @@ def training(options: dict[str, Any], form: Form, data_size: int | None) -> Data
 
 def held_out(
     options: dict[str, Any], form: Form, *, images: int, templates: list[str] | None, probe: int = 0
-) -> HeldOut:
+) -> HeldOutItems:
     """The first of the 10,000 test images; the linear probe learns from `probe` training images."""
     folder = folder_of(options)
     grey, labels = _read(folder, "t10k")
     pictures, labels = idx.pictures(grey[:images], form.image_size), labels[:images]
-    template = draw.bits(draw.key("fashion", "held out"), np.arange(len(labels)), 1)[:, 0] % np.uint64(len(TEMPLATES))
-    return HeldOut(
-        pairs=(pictures, prompt_tokens(CLASSES, TEMPLATES, form.tokenize)[labels, template]),
+    template = _templates("held out", np.arange(len(labels)))
+    return HeldOutItems(
+        pairs=(pictures, prompt_tokens(FASHION_CLASSES, FASHION_TEMPLATES, form.tokenize)[labels, template]),
         retrieval=False,
         labelled=(pictures, labels),
-        classes=CLASSES,
-        prompts=prompt_tokens(CLASSES, templates or TEMPLATES, form.tokenize),
+        classes=FASHION_CLASSES,
+        prompts=prompt_tokens(FASHION_CLASSES, templates or FASHION_TEMPLATES, form.tokenize),
         probe=_probe(folder, probe, form.image_size) if probe else None,
     )
+
+
+def _templates(purpose: str, indices: Integers) -> npt.NDArray[np.uint64]:
+    """Which template the caption of each picture is in."""
+    words: npt.NDArray[np.uint64] = randomness.bits(randomness.key("fashion", purpose), indices, 1)[:, 0]
+    return words % np.uint64(len(FASHION_TEMPLATES))
 
 
 def _probe(folder: Path, count: int, image_size: int) -> tuple[Images, Integers]:
@@ -94,8 +100,9 @@ def _read(folder: Path, split: str) -> tuple[npt.NDArray[np.uint8], Integers]:
     of_images, of_labels = files_of(folder, split)
     images, labels = idx.array(of_images, IMAGES), idx.array(of_labels, LABELS)
     check_split(folder, split, len(images), len(labels))
-    if labels.max(initial=0) >= len(CLASSES):
+    if labels.max(initial=0) >= len(FASHION_CLASSES):
         raise DataError(
-            f"{folder}: the {split} split has a label {labels.max()}; Fashion-MNIST has 0 to {len(CLASSES) - 1}."
+            f"{folder}: the {split} split has a label {labels.max()}; "
+            f"Fashion-MNIST has 0 to {len(FASHION_CLASSES) - 1}."
         )
     return images, labels.astype(np.int64)

@@ -21,15 +21,15 @@ from flipscale.inputs.labelled import check_choice, names_in_order, same_folders
 from flipscale.train.data import captions, fashion, folder, idx, shapes, tar_sets, webdataset
 from flipscale.train.data.captions import Captioned
 from flipscale.train.data.labelled import Labelled
-from flipscale.train.data.pairs import Form, HeldOut, prompt_tokens
+from flipscale.train.data.pairs import Form, HeldOutItems, prompt_tokens
 from flipscale.train.data.webdataset import DISTINCT_SHARE
 
-TEMPLATES = ["a photo of a {}"]
+PLAIN_TEMPLATES = ["a photo of a {}"]
 """The prompts of a labelled set for which nobody says any."""
 
 
 @dataclass(frozen=True)
-class _Wanted:
+class _Selection:
     """How much is to be opened, and with which prompts."""
 
     images: int
@@ -46,7 +46,7 @@ def open_held_out(
     templates: list[str] | None,
     trained_on: bool = True,
     probe: int = 0,
-) -> HeldOut | None:
+) -> HeldOutItems | None:
     """The items to score on, at most `images` of a kind; None if the data set has none.
 
     trained_on: `data` is also what the run trains on, so its held-out split is meant. Shapes and fashion have one and
@@ -62,18 +62,18 @@ def open_held_out(
     ((kind, options),) = data.items()
     if kind not in _OPENERS:
         raise DataError(f"unknown data set {kind!r}, {did_you_mean(kind, list(_OPENERS))}")
-    return _OPENERS[kind](options, form, _Wanted(images, templates, trained_on, probe))
+    return _OPENERS[kind](options, form, _Selection(images, templates, trained_on, probe))
 
 
-def _shapes(options: dict[str, Any], form: Form, wanted: _Wanted) -> HeldOut:
+def _shapes(options: dict[str, Any], form: Form, wanted: _Selection) -> HeldOutItems:
     return shapes.held_out(options, form, images=wanted.images, templates=wanted.templates, probe=wanted.probe)
 
 
-def _fashion(options: dict[str, Any], form: Form, wanted: _Wanted) -> HeldOut:
+def _fashion(options: dict[str, Any], form: Form, wanted: _Selection) -> HeldOutItems:
     return fashion.held_out(options, form, images=wanted.images, templates=wanted.templates, probe=wanted.probe)
 
 
-def _shards(options: dict[str, Any], form: Form, wanted: _Wanted) -> HeldOut | None:
+def _shards(options: dict[str, Any], form: Form, wanted: _Selection) -> HeldOutItems | None:
     urls = options["urls"]
     if "classes" not in options:
         # Declared as something to train on: decoded as for training, with one caption an image.
@@ -85,7 +85,7 @@ def _shards(options: dict[str, Any], form: Form, wanted: _Wanted) -> HeldOut | N
     return _labelled(images, None, form, wanted.templates, urls)
 
 
-def _folder(options: dict[str, Any], form: Form, wanted: _Wanted) -> HeldOut:
+def _folder(options: dict[str, Any], form: Form, wanted: _Selection) -> HeldOutItems:
     path, train = options["path"], options["train"]
     images = folder.read(path, wanted.images, form.image_size)
     examples: Labelled | None = None
@@ -95,7 +95,7 @@ def _folder(options: dict[str, Any], form: Form, wanted: _Wanted) -> HeldOut:
     return _labelled(folder.named(images, options["classes"], path), examples, form, wanted.templates, path)
 
 
-def _idx(options: dict[str, Any], form: Form, wanted: _Wanted) -> HeldOut:
+def _idx(options: dict[str, Any], form: Form, wanted: _Selection) -> HeldOutItems:
     classes = tuple(options["classes"])
     images = idx.read(options["images"], options["labels"], classes, wanted.images, form.image_size)
     examples: Labelled | None = None
@@ -105,13 +105,13 @@ def _idx(options: dict[str, Any], form: Form, wanted: _Wanted) -> HeldOut:
     return _labelled(images, examples, form, wanted.templates, options["images"])
 
 
-def _table(options: dict[str, Any], form: Form, wanted: _Wanted) -> HeldOut:
+def _table(options: dict[str, Any], form: Form, wanted: _Selection) -> HeldOutItems:
     columns = (options["image"], options["caption"])
     found = captions.read(options["file"], *columns, options["root"], wanted.images, form.image_size)
     return _captioned(found, form, options["file"])
 
 
-_OPENERS: dict[str, Callable[[dict[str, Any], Form, _Wanted], HeldOut | None]] = {
+_OPENERS: dict[str, Callable[[dict[str, Any], Form, _Selection], HeldOutItems | None]] = {
     "shapes": _shapes,
     "fashion": _fashion,
     "webdataset": _shards,
@@ -121,10 +121,10 @@ _OPENERS: dict[str, Callable[[dict[str, Any], Form, _Wanted], HeldOut | None]] =
 }
 
 
-def _captioned(found: Captioned, form: Form, where: str) -> HeldOut:
+def _captioned(found: Captioned, form: Form, where: str) -> HeldOutItems:
     """What images with captions give: the held-out loss, and retrieval if their captions tell them apart."""
     tokens = form.tokenize(list(found.captions))
-    pairs = HeldOut(
+    pairs = HeldOutItems(
         pairs=(found.images, tokens),
         retrieval=len(np.unique(tokens, axis=0)) >= DISTINCT_SHARE * len(tokens),
         image_of=found.image_of,
@@ -135,21 +135,21 @@ def _captioned(found: Captioned, form: Form, where: str) -> HeldOut:
 
 def _labelled(
     found: Labelled, examples: Labelled | None, form: Form, templates: list[str] | None, where: str
-) -> HeldOut:
+) -> HeldOutItems:
     """What labelled images give: zero-shot accuracy, and the linear probe where there are examples to learn from."""
     check_choice(found.classes, where)
-    return HeldOut(
+    return HeldOutItems(
         pairs=None,
         retrieval=False,
         labelled=(found.images, found.labels),
         classes=found.classes,
-        prompts=prompt_tokens(found.classes, templates or TEMPLATES, form.tokenize),
+        prompts=prompt_tokens(found.classes, templates or PLAIN_TEMPLATES, form.tokenize),
         probe=None if examples is None else (examples.images, examples.labels),
         corrupt=found.corrupt + (examples.corrupt if examples else 0),
     )
 
 
-def _with_choice(found: HeldOut, where: str) -> HeldOut:
+def _with_choice(found: HeldOutItems, where: str) -> HeldOutItems:
     """The same, or DataError if there is one image only."""
     assert found.pairs is not None
     if len(found.pairs[0]) < 2:

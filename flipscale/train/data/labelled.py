@@ -4,11 +4,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from flipscale import randomness
 from flipscale.inputs.labelled import check_labels
-from flipscale.train.data import draw
 from flipscale.train.data.pairs import Images, Integers
 
-STREAM = draw.key("evaluation", "subset")
+SUBSET_STREAM = randomness.key("evaluation", "subset")
 """Which images stand for a set that has more than are wanted: the same for every run."""
 
 
@@ -29,7 +29,7 @@ def even(labels: Integers, stream: int) -> Integers:
 
     Sorted by each image's random rank in its class, and within a rank at random.
     """
-    words = draw.bits(stream, np.arange(len(labels)), 1)[:, 0]
+    words = randomness.bits(stream, np.arange(len(labels)), 1)[:, 0]
     order = np.argsort(words)
     rank = np.empty(len(labels), np.int64)
     rank[order] = rank_in_class(labels[order])
@@ -50,7 +50,7 @@ def subset(labels: Integers, count: int) -> Integers:
 
     The first ones would not do: files are often sorted by class.
     """
-    return np.sort(even(labels, STREAM)[:count])
+    return np.sort(even(labels, SUBSET_STREAM)[:count])
 
 
 def check(labels: Integers, classes: tuple[str, ...], where: str) -> None:

@@ -27,7 +27,7 @@ import numpy as np
 from webdataset.gopen import gopen, gopen_ais, gopen_schemes, rewrite_url
 
 from flipscale.errors import DataError
-from flipscale.inputs.shards import Source
+from flipscale.inputs.shards import ShardSource
 from flipscale.run import show_life
 from flipscale.train.data.shards import Index, scan
 
@@ -60,7 +60,7 @@ _COMMANDS = {
 """What fetches a URL of each scheme. gopen puts it between single quotes itself, which a quote in the URL would end."""
 
 
-def check_count(shard: Source, found: int, expected: int) -> None:
+def check_count(shard: ShardSource, found: int, expected: int) -> None:
     """Raise DataError for a shard that does not hold what was declared: other pairs would be seen than were meant."""
     if found != expected:
         raise DataError(
@@ -80,7 +80,7 @@ class Library:
         """How many bytes fetched shards may take. While one is fetched of which the length is not known, more."""
         self._known: dict[str, int] = {}
 
-    def counts(self, shards: Sequence[Source], wanted: int | None, declared: dict[Source, int]) -> list[int]:
+    def counts(self, shards: Sequence[ShardSource], wanted: int | None, declared: dict[ShardSource, int]) -> list[int]:
         """How many pairs each of the shards holds, or of the first of them, as far as `wanted` pairs take.
 
         Shards that are neither in `declared` nor indexed are scanned, and fetched for it if need be. Several processes
@@ -101,7 +101,7 @@ class Library:
             found += [declared[shard] if shard in declared else self._known[shard.key] for shard in several]
         return found
 
-    def index(self, shard: Source) -> Index:
+    def index(self, shard: ShardSource) -> Index:
         """The index of a shard, made if it is not there."""
         key = shard.key
         if key not in self._known:
@@ -115,7 +115,7 @@ class Library:
                             self._add(shard, key, scan(file, shard.url))
         return self._load(shard, key)
 
-    def path(self, shard: Source) -> Path:
+    def path(self, shard: ShardSource) -> Path:
         """The file of a shard, fetched if it is not there. Unless it is opened at once, it may be gone again."""
         if shard.local:
             return Path(shard.url)
@@ -130,7 +130,7 @@ class Library:
                 self._fetch(shard, key, path)
         return path
 
-    def open(self, shard: Source) -> IO[bytes]:
+    def open(self, shard: ShardSource) -> IO[bytes]:
         """The file of a shard, open. What is deleted to make room stays readable to those who have it open."""
         for _ in range(5):
             with contextlib.suppress(FileNotFoundError):
@@ -140,11 +140,11 @@ class Library:
             f"set FLIPSCALE_SHARDS_GB to more than {self.limit / 1e9:g}, or give each its own FLIPSCALE_SHARDS."
         )
 
-    def has(self, shard: Source) -> bool:
+    def has(self, shard: ShardSource) -> bool:
         """Whether a shard need not be fetched."""
         return shard.local or (self._shards / f"{shard.stem}-{shard.key}.tar").exists()
 
-    def _fetch(self, shard: Source, key: str, path: Path) -> None:
+    def _fetch(self, shard: ShardSource, key: str, path: Path) -> None:
         show_life()
         index = self._load(shard, key) if key in self._known else None
         part = path.with_suffix(".part")
@@ -202,7 +202,7 @@ class Library:
             name, _, count = path.stem.rpartition(".")
             self._known[name[-16:]] = int(count)
 
-    def _add(self, shard: Source, key: str, index: Index) -> None:
+    def _add(self, shard: ShardSource, key: str, index: Index) -> None:
         self._indices.mkdir(parents=True, exist_ok=True)
         path = self._indices / f"{shard.stem}-{key}.{len(index.pairs)}.npz"
         unfinished = path.with_suffix(f".{os.getpid()}")
@@ -211,7 +211,7 @@ class Library:
         unfinished.rename(path)
         self._known[key] = len(index.pairs)
 
-    def _load(self, shard: Source, key: str) -> Index:
+    def _load(self, shard: ShardSource, key: str) -> Index:
         path = self._indices / f"{shard.stem}-{key}.{self._known[key]}.npz"
         try:
             with np.load(path) as found:

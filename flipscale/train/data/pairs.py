@@ -53,7 +53,7 @@ class Data:
 
 
 @dataclass(frozen=True)
-class HeldOut:
+class HeldOutItems:
     """Items never trained on. What a data set cannot give is None or empty, and its scores stay missing."""
 
     pairs: tuple[Images, Integers] | None

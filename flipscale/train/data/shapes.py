@@ -17,18 +17,18 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from flipscale.train.data import draw
-from flipscale.train.data.pairs import Data, Form, HeldOut, Images, Integers, Tokenize, prompt_tokens
+from flipscale import randomness
+from flipscale.train.data.pairs import Data, Form, HeldOutItems, Images, Integers, Tokenize, prompt_tokens
 from flipscale.train.data.shuffle import Shuffle
 from flipscale.train.data.views import Views, view_stored
 
-Floats = npt.NDArray[np.floating[Any]]  # float32, which the stubs lose when a Python number comes in
-Outline = Callable[[Floats, Floats], Floats]
+Floats32 = npt.NDArray[np.floating[Any]]  # float32, which the stubs lose when a Python number comes in
+Outline = Callable[[Floats32, Floats32], Floats32]
 
-SIZES = ("big", "small")
-COLOURS = ("red", "green", "blue", "yellow")
+SHAPE_SIZES = ("big", "small")
+SHAPE_COLOURS = ("red", "green", "blue", "yellow")
 RELATIONS = ("left of", "right of", "above", "below")
-TEMPLATES = ["a {}"]
+SHAPE_TEMPLATES = ["a {}"]
 
 # The ranges below and in `_scenes` are tuned so that 8k to 64k samples, seconds to minutes of one core, span what there
 # is to learn. A CLIP of width 48 and depth 3 (batch 64, lr 1e-3, seed 0) has zero-shot accuracy .27, .35, .84 after
@@ -37,7 +37,7 @@ TEMPLATES = ["a {}"]
 # shade and background the run at 32k and .5 told only .31 of the shapes. The held-out loss, 1.36 to 1.43 over the three
 # seeds, shows repeated data better than zero-shot does: 2.78 with 256 unique pairs, where zero-shot is .64.
 _RGB = np.array([[215, 45, 45], [45, 175, 60], [55, 80, 220], [215, 190, 40]], np.float32)
-_RADIUS = np.array([0.95, 0.62], np.float32)  # by size; the picture goes from -1 to 1, x to the right and y down
+_OBJECT_RADIUS = np.array([0.95, 0.62], np.float32)  # by size; the picture goes from -1 to 1, x to the right and y down
 _SPREAD, _PAIR_SPREAD = np.float32(0.06), np.float32(0.1)  # how far an object may be off
 _PAIR_SCALE = np.float32(0.55)  # how much smaller the objects of a pair are
 _PAIR_STEP = np.array(
@@ -48,33 +48,33 @@ _UNNAMED = 0.2  # how often a caption leaves out an object's size, and its colou
 # Outlines: (x to the right, y down) in radii -> signed distance to the outline, or nearly, negative inside.
 
 
-def _circle(x: Floats, y: Floats) -> Floats:
+def _circle(x: Floats32, y: Floats32) -> Floats32:
     return np.sqrt(x * x + y * y) - 0.88
 
 
-def _ring(x: Floats, y: Floats) -> Floats:
+def _ring(x: Floats32, y: Floats32) -> Floats32:
     return np.abs(np.sqrt(x * x + y * y) - 0.68) - 0.22
 
 
-def _square(x: Floats, y: Floats) -> Floats:
+def _square(x: Floats32, y: Floats32) -> Floats32:
     return np.maximum(np.abs(x), np.abs(y)) - 0.78
 
 
-def _diamond(x: Floats, y: Floats) -> Floats:
+def _diamond(x: Floats32, y: Floats32) -> Floats32:
     return 0.7071 * (np.abs(x) + np.abs(y)) - 0.7
 
 
-def _triangle(x: Floats, y: Floats) -> Floats:
-    distance: Floats = np.maximum(0.866 * np.abs(x) - 0.5 * y - 0.42, y - 0.66)
+def _triangle(x: Floats32, y: Floats32) -> Floats32:
+    distance: Floats32 = np.maximum(0.866 * np.abs(x) - 0.5 * y - 0.42, y - 0.66)
     return distance
 
 
-def _cross(x: Floats, y: Floats) -> Floats:
+def _cross(x: Floats32, y: Floats32) -> Floats32:
     x, y = np.abs(x), np.abs(y)
     return np.maximum(np.minimum(x, y) - 0.28, np.maximum(x, y) - 0.92)
 
 
-def _star(x: Floats, y: Floats) -> Floats:
+def _star(x: Floats32, y: Floats32) -> Floats32:
     """A point is in a five-pointed star if at most one of the pentagon's five sides cuts it off."""
     first = second = np.full_like(x, -9)
     for nx, ny in ((0.0, 1.0), (0.9511, 0.3090), (-0.9511, 0.3090), (0.5878, -0.8090), (-0.5878, -0.8090)):
@@ -84,27 +84,27 @@ def _star(x: Floats, y: Floats) -> Floats:
     return second
 
 
-def _moon(x: Floats, y: Floats) -> Floats:
+def _moon(x: Floats32, y: Floats32) -> Floats32:
     outer = np.sqrt(x * x + y * y) - 0.92
     bite = np.sqrt((x - 0.5) * (x - 0.5) + y * y) - 0.72
     return np.maximum(outer, -bite)
 
 
-def _heart(x: Floats, y: Floats) -> Floats:
+def _heart(x: Floats32, y: Floats32) -> Floats32:
     x = np.abs(x)
     lobe = np.sqrt((x - 0.42) * (x - 0.42) + (y + 0.32) * (y + 0.32)) - 0.48
     tip = np.maximum(0.7071 * (x + y) - 0.55, -0.32 - y)
-    distance: Floats = np.minimum(lobe, tip)
+    distance: Floats32 = np.minimum(lobe, tip)
     return distance
 
 
-def _bowtie(x: Floats, y: Floats) -> Floats:
+def _bowtie(x: Floats32, y: Floats32) -> Floats32:
     x, y = np.abs(x), np.abs(y)
-    distance: Floats = np.maximum(0.76 * (y - 0.85 * x) - 0.06, x - 0.82)
+    distance: Floats32 = np.maximum(0.76 * (y - 0.85 * x) - 0.06, x - 0.82)
     return distance
 
 
-SHAPES: dict[str, Outline] = {
+OUTLINES: dict[str, Outline] = {
     "circle": _circle,
     "ring": _ring,
     "square": _square,
@@ -116,11 +116,13 @@ SHAPES: dict[str, Outline] = {
     "heart": _heart,
     "bowtie": _bowtie,
 }
-CLASSES = tuple(f"{size} {colour} {shape}" for size in SIZES for colour in COLOURS for shape in SHAPES)
+SHAPE_CLASSES = tuple(
+    f"{size} {colour} {shape}" for size in SHAPE_SIZES for colour in SHAPE_COLOURS for shape in OUTLINES
+)
 
 
 def training(options: dict[str, Any], form: Form, size: int) -> Data:
-    stream, pairs = draw.key("shapes", options["seed"], "train"), options["pairs"]
+    stream, pairs = randomness.key("shapes", options["seed"], "train"), options["pairs"]
     captions = _Captions(form.text_length, form.tokenize)
 
     def batch(indices: Integers, views: Views | None = None) -> tuple[Images, Integers]:
@@ -133,38 +135,38 @@ def training(options: dict[str, Any], form: Form, size: int) -> Data:
 
 def held_out(
     options: dict[str, Any], form: Form, *, images: int, templates: list[str] | None, probe: int = 0
-) -> HeldOut:
+) -> HeldOutItems:
     """All 80 classes equally often; and scenes of two objects, no two alike, with whole captions.
 
     probe: how many labelled images, again of all classes, the linear probe learns from; they are in no training set.
     """
     seed, pairs, image_size = options["seed"], options["pairs"], form.image_size
-    stream, numbers = draw.key("shapes", seed, "held out"), np.arange(images, dtype=np.int64)
+    stream, numbers = randomness.key("shapes", seed, "held out"), np.arange(images, dtype=np.int64)
     if pairs:
         # A scene can be told from either side: left of = right of with the objects exchanged.
         scenes = _scenes(stream, np.arange(4 * images, dtype=np.int64), 1.0)
-        first, second = (scenes.size * len(COLOURS) + scenes.colour) * len(SHAPES) + scenes.shape
+        first, second = (scenes.size * len(SHAPE_COLOURS) + scenes.colour) * len(OUTLINES) + scenes.shape
         turned = scenes.relation % 2 == 1
         first, second = np.where(turned, second, first), np.where(turned, first, second)
-        scene = ((scenes.relation // 2) * len(CLASSES) + first) * len(CLASSES) + second
+        scene = ((scenes.relation // 2) * len(SHAPE_CLASSES) + first) * len(SHAPE_CLASSES) + second
         numbers = np.sort(np.unique(scene, return_index=True)[1])[:images].astype(np.int64)
     scenes = _scenes(stream, numbers, 1.0 if pairs else 0.0)
     scenes.named[:] = True
     captions = [_caption(number) for number in _caption_numbers(scenes)]
-    return HeldOut(
+    return HeldOutItems(
         pairs=(_render(scenes, image_size), form.tokenize(captions)),
         retrieval=pairs > 0,
-        labelled=_labelled(draw.key("shapes", seed, "labelled"), images, image_size),
-        classes=CLASSES,
-        prompts=prompt_tokens(CLASSES, templates or TEMPLATES, form.tokenize),
-        probe=_labelled(draw.key("shapes", seed, "probe"), probe, image_size) if probe else None,
+        labelled=_labelled(randomness.key("shapes", seed, "labelled"), images, image_size),
+        classes=SHAPE_CLASSES,
+        prompts=prompt_tokens(SHAPE_CLASSES, templates or SHAPE_TEMPLATES, form.tokenize),
+        probe=_labelled(randomness.key("shapes", seed, "probe"), probe, image_size) if probe else None,
     )
 
 
 def _labelled(stream: int, count: int, image_size: int) -> tuple[Images, Integers]:
     """Images of one object each, of the classes in turn, and their labels."""
     numbers = np.arange(count, dtype=np.int64)
-    labels = numbers % len(CLASSES)
+    labels = numbers % len(SHAPE_CLASSES)
     return _render(_scenes(stream, numbers, 0.0, labels), image_size), labels
 
 
@@ -178,30 +180,30 @@ class _Scenes:
     colour: Integers  # [2, B]
     shape: Integers  # [2, B]
     named: npt.NDArray[np.bool_]  # [2, 2, B] whether the caption gives the size and the colour of each
-    x: Floats  # [2, B] middle of each object, the picture going from -1 to 1
-    y: Floats  # [2, B]
-    radius: Floats  # [2, B]
-    turn: Floats  # [2, B] tangent of half the angle
-    shade: Floats  # [2, B] factor of the colour
-    background: Floats  # [B] its grey
-    noise: Floats  # [B] how far it goes
+    x: Floats32  # [2, B] middle of each object, the picture going from -1 to 1
+    y: Floats32  # [2, B]
+    radius: Floats32  # [2, B]
+    turn: Floats32  # [2, B] tangent of half the angle
+    shade: Floats32  # [2, B] factor of the colour
+    background: Floats32  # [B] its grey
+    noise: Floats32  # [B] how far it goes
     grain: Integers  # [B] which noise
 
 
 def _scenes(stream: int, indices: Integers, pairs: float, labels: Integers | None = None) -> _Scenes:
     """The scenes of these indices. Given `labels`, they say what the first object is, and all else is random."""
-    random = iter(draw.uniform(stream, indices, 25).T)
+    random = iter(randomness.uniform(stream, indices, 25).T)
 
-    def each() -> Floats:
+    def each() -> Floats32:
         """One number for each of the two objects: [2, B]."""
         return np.stack([next(random), next(random)])
 
     paired = next(random) < pairs
     relation = _choice(next(random), len(RELATIONS))
-    size, colour, shape = (_choice(each(), len(choices)) for choices in (SIZES, COLOURS, SHAPES))
+    size, colour, shape = (_choice(each(), len(choices)) for choices in (SHAPE_SIZES, SHAPE_COLOURS, OUTLINES))
     if labels is not None:
-        size[0], rest = np.divmod(labels, len(COLOURS) * len(SHAPES))
-        colour[0], shape[0] = np.divmod(rest, len(SHAPES))
+        size[0], rest = np.divmod(labels, len(SHAPE_COLOURS) * len(OUTLINES))
+        colour[0], shape[0] = np.divmod(rest, len(OUTLINES))
     # Python numbers take on the float32 of the array they meet.
     apart = paired * _PAIR_STEP[relation].T
     spread = np.where(paired, _PAIR_SPREAD, _SPREAD)
@@ -215,7 +217,7 @@ def _scenes(stream: int, indices: Integers, pairs: float, labels: Integers | Non
         named=np.stack([each() >= _UNNAMED, each() >= _UNNAMED], axis=1),
         x=apart[0] * first_second + spread * (2 * each() - 1),
         y=apart[1] * first_second + spread * (2 * each() - 1),
-        radius=_RADIUS[size] * (0.95 + 0.1 * each()) * np.where(paired, _PAIR_SCALE, np.float32(1)),
+        radius=_OBJECT_RADIUS[size] * (0.95 + 0.1 * each()) * np.where(paired, _PAIR_SCALE, np.float32(1)),
         turn=0.08 * (2 * each() - 1),
         shade=1.05 - 0.15 * each(),
         background=35 + 25 * next(random),
@@ -224,14 +226,14 @@ def _scenes(stream: int, indices: Integers, pairs: float, labels: Integers | Non
     )
 
 
-def _choice(uniform: Floats, count: int) -> Integers:
+def _choice(uniform: Floats32, count: int) -> Integers:
     return (uniform * np.float32(count)).astype(np.int64)
 
 
 # Captions. Every caption has a number, so that each distinct one is put into words and tokens once.
 
-_WORDS = (("", *SIZES), ("", *COLOURS), tuple(SHAPES))
-_PHRASES = len(_WORDS[0]) * len(_WORDS[1]) * len(_WORDS[2])
+_CAPTION_WORDS = (("", *SHAPE_SIZES), ("", *SHAPE_COLOURS), tuple(OUTLINES))
+_PHRASES = len(_CAPTION_WORDS[0]) * len(_CAPTION_WORDS[1]) * len(_CAPTION_WORDS[2])
 
 
 class _Captions:
@@ -260,7 +262,7 @@ def _caption_numbers(scenes: _Scenes) -> Integers:
     """0 .. _PHRASES - 1 for one object, then (relation, first, second)."""
     size = np.where(scenes.named[:, 0], scenes.size + 1, 0)
     colour = np.where(scenes.named[:, 1], scenes.colour + 1, 0)
-    first, second = (size * len(_WORDS[1]) + colour) * len(_WORDS[2]) + scenes.shape
+    first, second = (size * len(_CAPTION_WORDS[1]) + colour) * len(_CAPTION_WORDS[2]) + scenes.shape
     pair: Integers = _PHRASES + (scenes.relation * _PHRASES + first) * _PHRASES + second
     return np.where(scenes.paired, pair, first)
 
@@ -273,9 +275,11 @@ def _caption(number: int) -> str:
 
 
 def _phrase(number: int) -> str:
-    rest, shape = divmod(number, len(_WORDS[2]))
-    size, colour = divmod(rest, len(_WORDS[1]))
-    return " ".join(word for word in ("a", _WORDS[0][size], _WORDS[1][colour], _WORDS[2][shape]) if word)
+    rest, shape = divmod(number, len(_CAPTION_WORDS[2]))
+    size, colour = divmod(rest, len(_CAPTION_WORDS[1]))
+    return " ".join(
+        word for word in ("a", _CAPTION_WORDS[0][size], _CAPTION_WORDS[1][colour], _CAPTION_WORDS[2][shape]) if word
+    )
 
 
 # Pictures
@@ -295,26 +299,27 @@ def _render(scenes: _Scenes, image_size: int) -> Images:
     return images
 
 
-def _pixels(scenes: _Scenes, rows: slice, image_size: int) -> Floats:
+def _pixels(scenes: _Scenes, rows: slice, image_size: int) -> Floats32:
     """Pixel values [rows, 3, image_size**2], all within 0 .. 255 by the ranges of colours, greys and noise."""
-    here = np.arange(len(scenes.paired))[rows]
-    background = scenes.background[here, None, None]
-    pixels: Floats = _cover(scenes, 0, here, image_size) * (_colour(scenes, 0, here) - background)
+    numbers = np.arange(len(scenes.paired))[rows]
+    background = scenes.background[numbers, None, None]
+    pixels: Floats32 = _cover(scenes, 0, numbers, image_size) * (_colour(scenes, 0, numbers) - background)
     pixels += background
-    paired = np.flatnonzero(scenes.paired[here])
+    paired = np.flatnonzero(scenes.paired[numbers])
     over = pixels[paired]
-    pixels[paired] = over + _cover(scenes, 1, here[paired], image_size) * (_colour(scenes, 1, here[paired]) - over)
-    pixels += (_noise(image_size)[scenes.grain[here]] * scenes.noise[here, None])[:, None, :]
+    second = numbers[paired]
+    pixels[paired] = over + _cover(scenes, 1, second, image_size) * (_colour(scenes, 1, second) - over)
+    pixels += (_noise(image_size)[scenes.grain[numbers]] * scenes.noise[numbers, None])[:, None, :]
     return pixels
 
 
-def _colour(scenes: _Scenes, which: int, rows: Integers) -> Floats:
+def _colour(scenes: _Scenes, which: int, rows: Integers) -> Floats32:
     """[rows, 3, 1]."""
-    colour: Floats = _RGB[scenes.colour[which, rows]] * scenes.shade[which, rows, None]
+    colour: Floats32 = _RGB[scenes.colour[which, rows]] * scenes.shade[which, rows, None]
     return colour[:, :, None]
 
 
-def _cover(scenes: _Scenes, which: int, rows: Integers, image_size: int) -> Floats:
+def _cover(scenes: _Scenes, which: int, rows: Integers, image_size: int) -> Floats32:
     """How much of each pixel the object covers, 0 to 1: [rows, 1, image_size**2]."""
     shape = scenes.shape[which, rows]
     sort = np.argsort(shape, kind="stable")
@@ -328,8 +333,8 @@ def _cover(scenes: _Scenes, which: int, rows: Integers, image_size: int) -> Floa
     x = ((cos * right)[:, None, :] + (sin * down)[:, :, None]).reshape(len(rows), image_size**2)
     y = ((cos * down)[:, :, None] - (sin * right)[:, None, :]).reshape(len(rows), image_size**2)
     distance = np.empty_like(x)
-    edges = np.searchsorted(shape, np.arange(len(SHAPES) + 1))
-    for outline, begin, end in zip(SHAPES.values(), edges[:-1], edges[1:], strict=True):
+    edges = np.searchsorted(shape, np.arange(len(OUTLINES) + 1))
+    for outline, begin, end in zip(OUTLINES.values(), edges[:-1], edges[1:], strict=True):
         if begin < end:
             distance[begin:end] = outline(x[begin:end], y[begin:end])
     cover = np.empty_like(distance)
@@ -340,7 +345,7 @@ def _cover(scenes: _Scenes, which: int, rows: Integers, image_size: int) -> Floa
 
 
 @functools.lru_cache(maxsize=1)
-def _noise(image_size: int) -> Floats:
+def _noise(image_size: int) -> Floats32:
     """_GRAINS noise pictures [_GRAINS, image_size**2] in -1 .. 1: overlapping views of one field."""
-    field = 2 * draw.uniform(draw.key("noise"), np.arange(_GRAINS + image_size**2 - 1), 1)[:, 0] - 1
+    field = 2 * randomness.uniform(randomness.key("noise"), np.arange(_GRAINS + image_size**2 - 1), 1)[:, 0] - 1
     return np.lib.stride_tricks.sliding_window_view(field, image_size**2)

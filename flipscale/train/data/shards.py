@@ -19,7 +19,7 @@ from flipscale.inputs.shards import caption_of, members, named, pair_of
 from flipscale.train.data.decode import NO_IMAGE
 from flipscale.train.data.pairs import Integers
 
-_BLOCK = 512
+_HEADER = 512
 """Tar files are made of blocks of this many bytes, and end with blocks of zeros."""
 
 Sample = dict[str, bytes]
@@ -88,5 +88,5 @@ def read(file: IO[bytes], place: Integers) -> tuple[Image.Image, str]:
 
 def name_of(file: IO[bytes], place: Integers) -> str:
     """What a pair is called, for a complaint: the name of its image without the extension."""
-    header = os.pread(file.fileno(), _BLOCK, int(place[0]) - _BLOCK)
+    header = os.pread(file.fileno(), _HEADER, int(place[0]) - _HEADER)
     return named(tarfile.TarInfo.frombuf(header, "utf-8", "surrogateescape").name)[0]

@@ -16,9 +16,9 @@ from collections import OrderedDict
 from collections.abc import Sequence
 
 import numpy as np
-import numpy.typing as npt
 
-from flipscale.train.data import draw
+from flipscale import randomness
+from flipscale.train.data.pairs import Integers
 
 WINDOW = 2**20
 """So many pairs are mixed with each other. At 25 kB a pair, as LAION's at 256 px, it is 26 GB of shards."""
@@ -26,8 +26,6 @@ WINDOW = 2**20
 LANES = 64
 """So many shards are gone along at a time, and so many processes read no shard in common. A power of two: batches are
 multiples of some. Batches that are not multiples of it have as many lanes as their largest common divisor."""
-
-Integers = npt.NDArray[np.int64]
 
 
 class Shuffle:
@@ -51,8 +49,9 @@ class Shuffle:
         epochs, positions = np.divmod((step * (batch_size // lanes) + within) * lanes + lane, self.size)
         indices = np.empty(batch_size, np.int64)
         for epoch in np.unique(epochs):
-            here = epochs == epoch
-            indices[here] = self._pairs(self._places(positions[here], seed, int(epoch), lanes), seed, int(epoch))
+            of_epoch = epochs == epoch
+            places = self._places(positions[of_epoch], seed, int(epoch), lanes)
+            indices[of_epoch] = self._pairs(places, seed, int(epoch))
         return indices
 
     def following(self, shards: Integers, seed: int, step: int, batch_size: int) -> list[int]:
@@ -106,7 +105,7 @@ class Shuffle:
         *purpose, length = key
         with self._lock:
             if key not in self._windows:
-                self._windows[key] = permutation(draw.key("window", *purpose), length)
+                self._windows[key] = permutation(randomness.key("window", *purpose), length)
             self._windows.move_to_end(key)
             # Two for each lane: the batch at the end of a window takes from the next one too.
             while len(self._windows) > max(2 * purpose[2], 4):
@@ -123,7 +122,7 @@ class Shuffle:
 
     def _epoch_of(self, seed: int, epoch: int) -> tuple[Integers, Integers]:
         """The order of the shards in an epoch, and where each ends in the row of all pairs."""
-        sequence = permutation(draw.key("shards", seed, epoch), len(self._counts))
+        sequence = permutation(randomness.key("shards", seed, epoch), len(self._counts))
         return sequence, np.cumsum(self._counts[sequence])
 
 
@@ -141,16 +140,16 @@ def order(seed: int, size: int, start: int, count: int) -> Integers:
     epochs, within = np.divmod(np.arange(start, start + count, dtype=np.int64), size)
     indices = np.empty(count, np.int64)
     for epoch in np.unique(epochs):
-        here = epochs == epoch
-        indices[here] = _of_epoch(seed, int(epoch), size)[within[here]]
+        of_epoch = epochs == epoch
+        indices[of_epoch] = _of_epoch(seed, int(epoch), size)[within[of_epoch]]
     return indices
 
 
 @functools.lru_cache(maxsize=2)
 def _of_epoch(seed: int, epoch: int, size: int) -> Integers:
-    return permutation(draw.key("order", seed, epoch), size)
+    return permutation(randomness.key("order", seed, epoch), size)
 
 
 def permutation(key: int, size: int) -> Integers:
     """Sorting by random words: unlike numpy's own shuffles it stays the same from version to version."""
-    return np.argsort(draw.bits(key, np.arange(size, dtype=np.int64), 1)[:, 0], kind="stable")
+    return np.argsort(randomness.bits(key, np.arange(size, dtype=np.int64), 1)[:, 0], kind="stable")

@@ -21,7 +21,7 @@ import numpy as np
 from PIL import Image
 
 from flipscale.errors import DataError
-from flipscale.inputs.shards import Source
+from flipscale.inputs.shards import ShardSource
 from flipscale.train.data import shuffle
 from flipscale.train.data.decode import CORRUPT_COUNT, CORRUPT_SHARE
 from flipscale.train.data.library import FETCHERS, Library, check_count
@@ -30,7 +30,7 @@ from flipscale.train.data.shards import Index, Unreadable, name_of, read
 from flipscale.train.data.shuffle import Shuffle, taken
 from flipscale.train.data.views import Views, view
 
-_ROWS = 32
+_THREAD_ROWS = 32
 """So many pairs of a shard a thread reads at a time: few enough to keep all threads busy with a small batch."""
 
 
@@ -40,7 +40,7 @@ class Stream:
     def __init__(
         self,
         library: Library,
-        shards: Sequence[Source],
+        shards: Sequence[ShardSource],
         counts: Sequence[int],
         size: int,
         form: Form,
@@ -86,7 +86,11 @@ class Stream:
 
         by_shard = np.argsort(shards, kind="stable")
         edges = np.flatnonzero(np.diff(shards[by_shard])) + 1
-        tasks = [rows[at : at + _ROWS] for rows in np.split(by_shard, edges) for at in range(0, len(rows), _ROWS)]
+        tasks = [
+            rows[at : at + _THREAD_ROWS]
+            for rows in np.split(by_shard, edges)
+            for at in range(0, len(rows), _THREAD_ROWS)
+        ]
         list(self._decoders.map(see, tasks))
         with self._lock:
             self._read += len(indices)
@@ -96,18 +100,18 @@ class Stream:
 
     def _pair(self, number: int, file: IO[bytes]) -> tuple[Image.Image, str]:
         """The image and caption of a pair of the shard that `file` is, or of the next pair that can be read."""
-        here = self._shard_of(number)
+        wanted = self._shard_of(number)
         for candidate in itertools.chain(range(number, self.size), range(number)):
             if candidate in self._bad:
                 continue
             shard = self._shard_of(candidate)
             place = self._index(shard).pairs[candidate - self._ends[shard] + self._counts[shard]]
-            with contextlib.nullcontext(file) if shard == here else self._open(shard) as opened:
+            with contextlib.nullcontext(file) if shard == wanted else self._open(shard) as opened:
                 try:
                     return read(opened, place)
                 except Unreadable as error:
                     self._note(candidate, f"{self._shards[shard].url}: {name_of(opened, place)} ({error})")
-        raise DataError(f"{self._shards[here].url}: none of {self.size} pairs can be read; write the shards again.")
+        raise DataError(f"{self._shards[wanted].url}: none of {self.size} pairs can be read; write the shards again.")
 
     def _note(self, number: int, flaw: str) -> None:
         with self._lock:
@@ -157,12 +161,12 @@ class _Ahead:
 
     def __init__(self, library: Library):
         self._library = library
-        self._waiting: queue.SimpleQueue[Source] = queue.SimpleQueue()
-        self._requested: set[Source] = set()
+        self._waiting: queue.SimpleQueue[ShardSource] = queue.SimpleQueue()
+        self._requested: set[ShardSource] = set()
         for _ in range(FETCHERS):
             threading.Thread(target=self._work, daemon=True).start()
 
-    def request(self, shards: Sequence[Source]) -> None:
+    def request(self, shards: Sequence[ShardSource]) -> None:
         for shard in shards:
             if shard not in self._requested and not self._library.has(shard):
                 self._requested.add(shard)

@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from flipscale.train.data import draw
+from flipscale import randomness
 
 Box = tuple[int, int, int, int]
 """Left, top, right and bottom edge in pixels."""
@@ -67,7 +67,7 @@ class Views:
     @functools.cached_property
     def _chances(self) -> npt.NDArray[np.float32]:
         """Numbers in [0, 1): [B, 1 + 4 tries], the first for the flip, then area, ratio, left and top of each try."""
-        return draw.uniform(draw.key("view", self.seed), self.positions, 1 + 4 * _TRIES)
+        return randomness.uniform(randomness.key("view", self.seed), self.positions, 1 + 4 * _TRIES)
 
 
 def views(settings: Mapping[str, Any], first: int, count: int) -> Views | None:

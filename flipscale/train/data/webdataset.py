@@ -17,11 +17,11 @@ from typing import Any
 import numpy as np
 
 from flipscale.errors import DataError
-from flipscale.inputs.shards import Source, check_data_size, declared_counts, sources
+from flipscale.inputs.shards import ShardSource, check_data_size, declared_counts, sources
 from flipscale.train.data import cache as cached
 from flipscale.train.data.decode import CORRUPT_COUNT, CORRUPT_SHARE, tolerated
 from flipscale.train.data.library import Library, check_count
-from flipscale.train.data.pairs import Data, Form, HeldOut, Images, Integers
+from flipscale.train.data.pairs import Data, Form, HeldOutItems, Images, Integers
 from flipscale.train.data.shuffle import Shuffle, taken
 from flipscale.train.data.stream import Stream
 from flipscale.train.data.views import Views, view_stored
@@ -60,7 +60,7 @@ def training(options: dict[str, Any], form: Form, data_size: int | None, crop: f
     )
 
 
-def held_out(options: dict[str, Any], form: Form, images: int) -> HeldOut:
+def held_out(options: dict[str, Any], form: Form, images: int) -> HeldOutItems:
     """The first `images` pairs that can be read, for the held-out loss and for retrieval; there are no classes."""
     wanted = images
     while True:
@@ -78,10 +78,14 @@ def held_out(options: dict[str, Any], form: Form, images: int) -> HeldOut:
         )
     found, tokens = pairs.batch(good)
     distinct = len(np.unique(tokens, axis=0))
-    return HeldOut(pairs=(found, tokens), retrieval=distinct >= DISTINCT_SHARE * len(tokens), corrupt=len(pairs.bad))
+    return HeldOutItems(
+        pairs=(found, tokens), retrieval=distinct >= DISTINCT_SHARE * len(tokens), corrupt=len(pairs.bad)
+    )
 
 
-def _open(options: dict[str, Any], wanted: int | None, cache: Path | None) -> tuple[Library, list[Source], list[int]]:
+def _open(
+    options: dict[str, Any], wanted: int | None, cache: Path | None
+) -> tuple[Library, list[ShardSource], list[int]]:
     """The shards, and how many pairs each of the first holds, as far as `wanted` pairs take."""
     urls = options["urls"]
     if cache is None:
@@ -99,7 +103,7 @@ class _Decoded:
     def __init__(
         self,
         library: Library,
-        shards: list[Source],
+        shards: list[ShardSource],
         counts: list[int],
         size: int,
         form: Form,

@@ -19,17 +19,15 @@ from flipscale.errors import Diverged
 from flipscale.run import Doing, Lease
 from flipscale.train.data import Data, views
 from flipscale.train.evaluate import check_scores
+from flipscale.train.failure import TALK_SECONDS
 from flipscale.train.records import Record, ScoreRecord, StepRecord, scores_in_words
 from flipscale.train.trainers.builtin.training import Training
 
-RECORDS = 200
+LOSS_RECORDS = 200
 """About so many records of the loss a run."""
 
 CHECKPOINT_SECONDS = 30.0
 """At most so much training is lost when a run is killed, unless writing a checkpoint takes long, see `fit`."""
-
-SAY_SECONDS = 10.0
-"""A line of progress goes to the log this often."""
 
 LOADERS = 4
 """Threads that make batches ahead: for a GPU, and where files are read and images decoded. For data in memory a CPU has
@@ -55,11 +53,11 @@ def fit(
     is no longer a number.
     """
     settings, progress, steps = training.settings, training.progress, training.steps
-    record_every = max(1, round(steps / RECORDS))
+    record_every = max(1, round(steps / LOSS_RECORDS))
     score_at = {max(1, _rounded(at * steps)) for at in settings["evaluation"]["at"]} | {steps}
     clock = _Clock(training, data)
     talked = time.monotonic()
-    with contextlib.closing(_Writer(training, lease, clock, checkpoint_seconds)) as writer:
+    with contextlib.closing(_RunWriter(training, lease, clock, checkpoint_seconds)) as writer:
         for images, tokens in batches(data, training, steps):
             stop, due = training.group.agree(int(stopping()), int(writer.is_checkpoint_due))
             if stop or due:
@@ -72,7 +70,7 @@ def fit(
             if progress.step % record_every == 0 or progress.step in score_at:
                 record = _record(training, clock, lr)
                 writer.add(record)
-                if time.monotonic() - talked > SAY_SECONDS:
+                if time.monotonic() - talked > TALK_SECONDS:
                     talked = time.monotonic()
                     speed = record.images_per_second
                     say(f"step {progress.step} of {steps}, loss {record.loss:.4f}, {speed:.0f} images/s")
@@ -143,7 +141,7 @@ class _Clock:
         self.worked, self.corrupt = 0.0, corrupt
 
 
-class _Writer:
+class _RunWriter:
     """What the process with the lease writes while it trains: records, checkpoints, signs of life. Others do not write.
 
     Records go to metrics.jsonl once a second: on a network file system opening a file takes milliseconds, as long as a

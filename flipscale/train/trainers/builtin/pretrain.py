@@ -18,7 +18,7 @@ from flipscale.architecture import architecture
 from flipscale.cost import parameters
 from flipscale.run import Doing, Lease, Result, RunFolder
 from flipscale.train.asked import asked_of, parent_of, spent_before
-from flipscale.train.data import Data, HeldOut
+from flipscale.train.data import Data, HeldOutItems
 from flipscale.train.evaluate import check_scores, evaluate
 from flipscale.train.failure import say
 from flipscale.train.machine import device_name, forget_peak_memory, peak_memory_of, version
@@ -103,7 +103,7 @@ def score_parent(run: RunFolder, lease: Lease, device: torch.device) -> None:
     say(run, f"finished, {progress.evaluation_seconds:.1f} s of evaluation")
 
 
-def _score(training: Training, evaluations: Mapping[str, HeldOut]) -> dict[str, float]:
+def _score(training: Training, evaluations: Mapping[str, HeldOutItems]) -> dict[str, float]:
     return evaluate(training.model, evaluations, training.settings)
 
 

@@ -32,7 +32,7 @@ from flipscale.train.schedule import learning_rate
 FINAL_SHARE = 0.05
 """final_loss is the mean over this last share of the steps: single steps are noisy."""
 
-DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
+FORWARD_DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 """What the forward pass computes in; weights are float32 in any case."""
 
 
@@ -140,7 +140,7 @@ class Training:
         self.progress.step += 1
 
     def autocast(self) -> torch.autocast:
-        dtype = DTYPES.get(self.settings["precision"])
+        dtype = FORWARD_DTYPES.get(self.settings["precision"])
         return torch.autocast(self.device.type, dtype or torch.bfloat16, enabled=dtype is not None)
 
     def _backward(self, images: Tensor, tokens: Tensor) -> Tensor:

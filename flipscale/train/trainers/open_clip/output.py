@@ -7,16 +7,15 @@ import re
 import time
 
 from flipscale.errors import DataError, Diverged
-from flipscale.inputs.open_clip_flags import Job
+from flipscale.inputs.open_clip_flags import ProgramJob
 from flipscale.run import Lease, write_json
 from flipscale.train.data.decode import CORRUPT_COUNT, CORRUPT_SHARE
+from flipscale.train.failure import TALK_SECONDS
 from flipscale.train.records import ScoreRecord, StepRecord
 from flipscale.train.trainers.program.process import Program, Say, usage
 
-SAY_SECONDS = 10.0
-
-_START = re.compile(r"\| INFO \| Start epoch (\d+)")
-_STEP = re.compile(
+_EPOCH_LINE = re.compile(r"\| INFO \| Start epoch (\d+)")
+_STEP_LINE = re.compile(
     r"Train Epoch: \d+ \[\s*(?P<samples>\d+)/.*Logit Scale: (?P<scale>\S+) .*\bLoss: (?P<loss>\S+) \(\S+\)\s*$"
 )
 _UNREADABLE = "Handling webdataset error"
@@ -25,7 +24,7 @@ _UNREADABLE = "Handling webdataset error"
 class ProgramOutput:
     """Reads what the program says: its steps become records, and the time of training is told from all the rest."""
 
-    def __init__(self, job: Job, lease: Lease, say: Say, done: int):
+    def __init__(self, job: ProgramJob, lease: Lease, say: Say, done: int):
         self.job = job
         self.lease = lease
         self.say = say
@@ -51,10 +50,10 @@ class ProgramOutput:
                     f"{line.partition(_UNREADABLE)[2].strip(' ()').removesuffix('). Ignoring.')}; "
                     f"{CORRUPT_COUNT}, or {CORRUPT_SHARE:.0%}, are passed over."
                 )
-        elif start := _START.search(line):
+        elif start := _EPOCH_LINE.search(line):
             self.read_results()
             self.epoch, self.mark, self.cpu_mark = int(start[1]), when, usage(program.pid)[0]
-        elif step := _STEP.search(line):
+        elif step := _STEP_LINE.search(line):
             self._record(step, when, program)
 
     def _record(self, found: re.Match[str], when: float, program: Program) -> None:
@@ -83,7 +82,7 @@ class ProgramOutput:
             seconds=self.seconds,
         )
         self.lease.append([record.to_dict()])
-        if time.monotonic() - self.said > SAY_SECONDS:
+        if time.monotonic() - self.said > TALK_SECONDS:
             self.said = time.monotonic()
             self.say(f"step {self.step} of {job.steps}, loss {loss:.4f}, {speed:.0f} images/s")
         if in_epoch == job.steps_per_epoch:
@@ -94,7 +93,7 @@ class ProgramOutput:
 
     @property
     def _samples(self) -> int:
-        return self.step * self.job.settings["batch_size"]
+        return int(self.step * self.job.settings["batch_size"])
 
     def read_results(self) -> None:
         """What the program itself evaluated since, if `arguments` ask it to: its results.jsonl, the last line of it."""

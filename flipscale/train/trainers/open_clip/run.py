@@ -26,7 +26,7 @@ from torch import Tensor
 from flipscale.architecture import architecture
 from flipscale.cost import parameters
 from flipscale.errors import DataError
-from flipscale.inputs.open_clip_flags import Job, check_webdataset, command, refuse, settle, wishes
+from flipscale.inputs.open_clip_flags import ProgramJob, check_webdataset, command, refuse, settle, wishes
 from flipscale.run import Doing, Lease, RunFolder, write_json
 from flipscale.study.settings import NORMALIZATIONS
 from flipscale.train.asked import asked_of, parent_of
@@ -91,7 +91,7 @@ _WEIGHTS = "open_clip_pytorch_model.bin"
 """The name under which open_clip finds the weights beside a configuration."""
 
 
-def write_model(job: Job, run: RunFolder) -> None:
+def write_model(job: ProgramJob, run: RunFolder) -> None:
     """The folder that --model names: the configuration, and the weights to start from under a name open_clip finds."""
     settings = job.settings
     shutil.rmtree(job.folder / "train", ignore_errors=True)
@@ -120,7 +120,7 @@ def _positions(state: Mapping[str, Tensor]) -> str:
     return "positional_embedding" if "positional_embedding" in state else "text.positional_embedding"
 
 
-def _epochs_done(job: Job) -> int:
+def _epochs_done(job: ProgramJob) -> int:
     """The epochs that the checkpoint holds, 0 without one. It is renamed into place, so it is whole."""
     path = job.checkpoints / "epoch_latest.pt"
     return int(torch.load(path, map_location="cpu", mmap=True)["epoch"]) if path.exists() else 0
@@ -129,7 +129,7 @@ def _epochs_done(job: Job) -> int:
 # At the end
 
 
-def _finish(run: RunFolder, lease: Lease, job: Job, output: ProgramOutput, say: Say) -> None:
+def _finish(run: RunFolder, lease: Lease, job: ProgramJob, output: ProgramOutput, say: Say) -> None:
     """The last checkpoint becomes model.pt, and the run's result is flipscale's evaluation of it."""
     settings = job.settings
     model = _trained(job, run)
@@ -170,7 +170,7 @@ def _finish(run: RunFolder, lease: Lease, job: Job, output: ProgramOutput, say: 
     say(f"finished, {output.seconds:.1f} s of training")
 
 
-def _trained(job: Job, run: RunFolder) -> CLIP:
+def _trained(job: ProgramJob, run: RunFolder) -> CLIP:
     """The model with the last checkpoint's weights.
 
     Beyond text_length its table of positions stays as it began, as flipscale's own trainer leaves it.
@@ -184,7 +184,7 @@ def _trained(job: Job, run: RunFolder) -> CLIP:
     return model
 
 
-def _unique_pairs(job: Job) -> int | None:
+def _unique_pairs(job: ProgramJob) -> int | None:
     """The different pairs seen, where that is certain: in one epoch, or in epochs that go through all of them."""
     samples = job.steps_per_epoch * job.settings["batch_size"]
     if job.shards.pairs is None:

@@ -24,12 +24,13 @@ from PIL import Image
 
 from flipscale.errors import DataError
 from flipscale.inputs.open_clip_flags import Shards
-from flipscale.inputs.shards import Source, check_own, sources
+from flipscale.inputs.shards import ShardSource, check_own, sources
 from flipscale.run import RunFolder
 from flipscale.train.data import Data
 from flipscale.train.sources import open_training_data
+from flipscale.workspace import Workspace
 
-_FORMAT = 1
+_WRITTEN_FORMAT = 1
 """Goes into the hash: a change to how shards are written must not find what was written before it."""
 
 SHARD_PAIRS = 512
@@ -37,7 +38,7 @@ SHARD_PAIRS = 512
 
 MOST_SHARDS = 256
 
-_READ = 256
+_PAIRS_AT_A_TIME = 256
 """Pairs that are read at a time."""
 
 
@@ -59,13 +60,13 @@ def users_shards(urls: str, pairs: int) -> Shards:
     for pattern in urls.split("::"):
         if pattern.startswith("s3:"):
             pattern = f"pipe:aws s3 cp {shlex.quote(pattern)} -"
-        elif "'" in pattern and not Source(pattern).local and not pattern.startswith("pipe:"):
+        elif "'" in pattern and not ShardSource(pattern).local and not pattern.startswith("pipe:"):
             # webdataset, with which the program reads them, puts URLs between single quotes on a command line.
             raise DataError(
                 f"{pattern}: open_clip's program cannot read a URL with a single quote in it; write it as %27, or set "
                 f"crop: null, with which flipscale writes the shards."
             )
-        patterns.append(str(_absolute(pattern)) if Source(pattern).local else pattern)
+        patterns.append(str(_absolute(pattern)) if ShardSource(pattern).local else pattern)
     shards = sources(urls)
     if shards[0].local:
         check_own(shards[0].url)
@@ -81,7 +82,7 @@ def _absolute(pattern: str) -> Path:
 
 def _written(run: RunFolder, settings: Mapping[str, Any], data: Data) -> Shards:
     """The shards of what flipscale's own trainer would see, written unless they are there."""
-    cache = run.path.resolve().parent.parent / "cache"
+    cache = Workspace.of_run(run.path).cache
     digest = hashlib.sha256(json.dumps(_content(settings, data), sort_keys=True).encode()).hexdigest()[:16]
     folder = cache / f"open_clip-{digest}"
     cache.mkdir(parents=True, exist_ok=True)
@@ -100,7 +101,7 @@ def _content(settings: Mapping[str, Any], data: Data) -> list[Any]:
     """What the pairs follow from."""
     ((kind, options),) = settings["data"].items()
     files = [source.key for source in sources(options["urls"])] if kind == "webdataset" else []
-    return [_FORMAT, settings["data"], files, data.size, settings["image_size"], settings["text_length"]]
+    return [_WRITTEN_FORMAT, settings["data"], files, data.size, settings["image_size"], settings["text_length"]]
 
 
 def _write(folder: Path, data: Data, image_size: int) -> None:
@@ -129,8 +130,8 @@ def _write(folder: Path, data: Data, image_size: int) -> None:
 def _pairs(data: Data, first: int, end: int) -> Iterator[tuple[int, bytes, str]]:
     """Index, PNG and caption of the pairs first .. end - 1."""
     words = SimpleTokenizer()
-    for start in range(first, end, _READ):
-        indices = np.arange(start, min(start + _READ, end))
+    for start in range(first, end, _PAIRS_AT_A_TIME):
+        indices = np.arange(start, min(start + _PAIRS_AT_A_TIME, end))
         images, tokens = data.batch(indices, None)
         for index, image, row in zip(indices.tolist(), images, tokens, strict=True):
             yield index, _png(image), _caption(words, row)

@@ -18,7 +18,7 @@ finished; a program may write a whole result.json instead.
 
 from collections.abc import Sequence
 
-from flipscale.inputs.program import FOLDER
+from flipscale.inputs.program import FOLDER_ARGUMENT
 from flipscale.run import Lease, RunFolder
 from flipscale.train.stop import Stop
 from flipscale.train.trainers.program.outcome import complete, outcome_file, read_outcome
@@ -52,6 +52,6 @@ def run_command(run: RunFolder, lease: Lease, stop: Stop, say: Say) -> bool:
 def with_folder(arguments: Sequence[str], run: RunFolder) -> list[str]:
     """The arguments with the run's folder in place of {folder}, or after them."""
     folder = str(run.path.resolve())
-    if any(FOLDER in argument for argument in arguments):
-        return [argument.replace(FOLDER, folder) for argument in arguments]
+    if any(FOLDER_ARGUMENT in argument for argument in arguments):
+        return [argument.replace(FOLDER_ARGUMENT, folder) for argument in arguments]
     return [*arguments, folder]

@@ -16,7 +16,7 @@ from flipscale.run import FailureKind, Result, RunFolder
 from flipscale.run.codec import result_from_json, with_samples_seen
 from flipscale.scores import is_fraction
 from flipscale.train.asked import asked_of, parent_of, spent_before
-from flipscale.train.failure import Failed, Failure
+from flipscale.train.failure import Cause, Failed
 from flipscale.train.machine import version
 from flipscale.train.trainers.program.process import Attempts
 
@@ -27,6 +27,9 @@ NUMBERS = (
 )  # fmt: skip
 """What result.json holds as numbers, beside the scores. A program may measure any of them itself."""
 
+Outcome = Mapping[str, Any]
+"""outcome.json: scores, and what else the program says. Its numbers go into result.json by their names."""
+
 
 def outcome_file(run: RunFolder) -> Path | None:
     """The file that the program left its outcome in."""
@@ -34,7 +37,7 @@ def outcome_file(run: RunFolder) -> Path | None:
     return next((file for file in files if file.exists()), None)
 
 
-def read_outcome(run: RunFolder, name: str) -> dict[str, Any]:
+def read_outcome(run: RunFolder, name: str) -> Outcome:
     """What the program `name` says of its training, checked.
 
     Raises FlipscaleError for what is missing or cannot be right, and Failed for a score that is no finite number.
@@ -45,9 +48,7 @@ def read_outcome(run: RunFolder, name: str) -> dict[str, Any]:
         _check_numbers(outcome)
         if diverged := _not_finite(outcome["scores"]):
             score, value = diverged
-            raise Failed(
-                Failure(FailureKind.DIVERGED, f"{name} gives {score} as {value}; lower lr or lengthen warmup.")
-            )
+            raise Failed(Cause(FailureKind.DIVERGED, f"{name} gives {score} as {value}; lower lr or lengthen warmup."))
         _check_ranges(outcome)
         _check_amounts(outcome, run)
     except (_Wrong, Failed) as error:
@@ -69,9 +70,9 @@ class _Wrong(Exception):
         super().__init__(what)
 
 
-def _parsed(path: Path) -> dict[str, Any]:
+def _parsed(path: Path) -> Outcome:
     try:
-        outcome = json.loads(path.read_text(encoding="utf-8"))
+        outcome: Any = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise _Wrong("is missing") from None
     except ValueError as error:
@@ -83,7 +84,7 @@ def _parsed(path: Path) -> dict[str, Any]:
     return outcome
 
 
-def _numbers(outcome: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+def _numbers(outcome: Outcome) -> Iterator[tuple[str, Any]]:
     """Everything in an outcome that must be a number, by name, but for what is null."""
     for score, value in outcome["scores"].items():
         if value is not None:
@@ -93,7 +94,7 @@ def _numbers(outcome: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
             yield name, outcome[name]
 
 
-def _check_numbers(outcome: Mapping[str, Any]) -> None:
+def _check_numbers(outcome: Outcome) -> None:
     for name, value in _numbers(outcome):
         if isinstance(value, bool) or not isinstance(value, int | float):
             raise _Wrong(f"gives {name} as {value!r}, which is no number")
@@ -106,7 +107,7 @@ def _not_finite(scores: Mapping[str, float | None]) -> tuple[str, float] | None:
     )
 
 
-def _check_ranges(outcome: Mapping[str, Any]) -> None:
+def _check_ranges(outcome: Outcome) -> None:
     for name, value in _numbers(outcome):
         if right := _right_range(name, value):
             raise _Wrong(f"gives {name} as {value}", right)
@@ -121,7 +122,7 @@ def _right_range(name: str, value: float) -> str | None:
     return None
 
 
-def _check_amounts(outcome: Mapping[str, Any], run: RunFolder) -> None:
+def _check_amounts(outcome: Outcome, run: RunFolder) -> None:
     """A program may have ended a batch of its own rounding from what was asked for."""
     settings, _ = asked_of(run)
     steps, batch_size = steps_of(settings), settings["batch_size"]
@@ -133,7 +134,7 @@ def _check_amounts(outcome: Mapping[str, Any], run: RunFolder) -> None:
             )
 
 
-def complete(outcome: Mapping[str, Any], run: RunFolder, attempts: Attempts) -> Result:
+def complete(outcome: Outcome, run: RunFolder, attempts: Attempts) -> Result:
     """The outcome, and where it is silent what flipscale measured or what was asked for."""
     result = {**_measured(run, attempts), **outcome}
     data_size = asked_of(run)[0]["data_size"]

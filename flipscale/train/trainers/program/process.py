@@ -20,7 +20,7 @@ from typing import IO
 
 from flipscale.inputs.program import no_such_program, not_started, search_path
 from flipscale.run import HEARTBEAT_SECONDS, Doing, FailureKind, Lease, RunFolder, birth, is_alive
-from flipscale.train.failure import Failed, Failure
+from flipscale.train.failure import Cause, Failed
 from flipscale.train.stop import Stop
 
 GRACE_SECONDS = 45.0
@@ -32,7 +32,7 @@ TAIL = 4
 _IDLE_TALK = re.compile(r"I\d{4} \d\d:")
 """What torch logs at the end of a process whose logging is at INFO. It would hide why the process failed."""
 
-KINDS = (FailureKind.OOM, FailureKind.DISK, FailureKind.DATA, FailureKind.DIVERGED, FailureKind.CODE)
+DECLARABLE_KINDS = (FailureKind.OOM, FailureKind.DISK, FailureKind.DATA, FailureKind.DIVERGED, FailureKind.CODE)
 """What a program may say in error.json that it failed of."""
 
 Say = Callable[[str], None]
@@ -74,7 +74,7 @@ class Ended:
             end = f"ended with exit code {self.code}"
         hint = ", which is what the system does where memory is short" if self._was_killed else ""
         quoted = f"It said last: {' | '.join(self.tail)}" if self.tail else "It said nothing."
-        raise Failed(Failure(self._kind, f"{name} {end}{hint}. All of its output is in log.txt. {quoted}"))
+        raise Failed(Cause(self._kind, f"{name} {end}{hint}. All of its output is in log.txt. {quoted}"))
 
     @property
     def _was_killed(self) -> bool:
@@ -191,7 +191,7 @@ class _Attendance:
 
     def __init__(self, program: Program, run: RunFolder, lease: Lease, attempts: Attempts, heed: Heed | None):
         self.program, self.run, self.lease, self.heed = program, run, lease, heed
-        self.attempts, self.before = attempts, Attempts(**asdict(attempts))
+        self.attempts, self.earlier = attempts, Attempts(**asdict(attempts))
         self.tail: deque[str] = deque(maxlen=TAIL)
         self.deadline: float | None = None
         """When it is killed; None unless it was asked to stop."""
@@ -226,7 +226,7 @@ class _Attendance:
         if (last := self.run.tail("metrics.jsonl", 64)) != self.last_record:
             self.last_record = last
             self.lease.live(Doing.PROGRAM)
-        _count(self.attempts, self.before, self.program)
+        _count(self.attempts, self.earlier, self.program)
         _write(self.lease, self.attempts, self.program)
 
     def _pass_on(self, stop: Stop, say: Say) -> None:
@@ -295,15 +295,15 @@ def _write(lease: Lease, attempts: Attempts, program: Program) -> None:
         file.write(json.dumps(known, indent=1).encode())
 
 
-def _count(attempts: Attempts, before: Attempts, program: Program) -> None:
+def _count(attempts: Attempts, earlier: Attempts, program: Program) -> None:
     """Bring what is known of the program up to date."""
-    attempts.seconds = before.seconds + program.seconds
+    attempts.seconds = earlier.seconds + program.seconds
     if program.usage is None:
         cpu, memory = usage(program.pid)
     else:
         cpu, memory = program.usage.ru_utime + program.usage.ru_stime, 1024 * program.usage.ru_maxrss
     # Children that it did not wait for were seen while they lived, and are not in what it used at its end.
-    attempts.cpu_seconds = max(attempts.cpu_seconds, before.cpu_seconds + cpu)
+    attempts.cpu_seconds = max(attempts.cpu_seconds, earlier.cpu_seconds + cpu)
     attempts.peak_memory_bytes = max(attempts.peak_memory_bytes or 0, memory) or None
 
 
@@ -326,17 +326,19 @@ def usage(session: int) -> tuple[float, int]:
     return ticks / os.sysconf("SC_CLK_TCK"), memory
 
 
-def declared_failure(run: RunFolder) -> Failure | None:
+def declared_failure(run: RunFolder) -> Cause | None:
     """What the program itself wrote into error.json."""
     try:
-        said = json.loads((run.path / "error.json").read_text(encoding="utf-8"))
-        return Failure(FailureKind(said["kind"]) if said["kind"] in KINDS else FailureKind.CODE, str(said["reason"]))
+        error = json.loads((run.path / "error.json").read_text(encoding="utf-8"))
+        kind = FailureKind(error["kind"]) if error["kind"] in DECLARABLE_KINDS else FailureKind.CODE
+        return Cause(kind, str(error["reason"]))
     except FileNotFoundError:
         return None
     except (ValueError, KeyError, TypeError) as error:
         what = f"is no JSON ({error})" if isinstance(error, ValueError) else "holds no kind and reason"
-        return Failure(
+        return Cause(
             FailureKind.CODE,
             f'The program failed, and its error.json {what}; have it write {{"kind": "diverged", "reason": "..."}}, '
-            f"where the kind is {', '.join(KINDS[:-1])} or {KINDS[-1]}. All of its output is in log.txt.",
+            f"where the kind is {', '.join(DECLARABLE_KINDS[:-1])} or {DECLARABLE_KINDS[-1]}. All of its output is in "
+            f"log.txt.",
         )

@@ -31,7 +31,7 @@ STYLES = frozenset({
 })  # fmt: skip
 """Words that say how a thing is drawn if they end, or begin, many of a set's names. Elsewhere they may be the thing."""
 
-SIZES = frozenset({"8", "10", "12", "14", "15", "16", "18", "20", "24", "28", "32", "36", "40", "48"})  # fmt: skip
+PIXEL_SIZES = frozenset(["8", "10", "12", "14", "15", "16", "18", "20", "24", "28", "32", "36", "40", "48"])
 """Numbers that say for how many pixels an icon is drawn, if they end many of a set's names."""
 
 STYLE_SHARE, SIZE_SHARE = 0.05, 1 / 3
@@ -179,7 +179,7 @@ def read_names(names: list[str]) -> list[Name]:
 def _size(words: list[str], styles: set[str]) -> int | None:
     """The place of the last word that may be a size: only styles come after it, and something before it."""
     for place in range(len(words) - 1, 0, -1):
-        if words[place].removesuffix("px") in SIZES:
+        if words[place].removesuffix("px") in PIXEL_SIZES:
             return place
         if words[place] not in styles:
             return None
@@ -189,12 +189,21 @@ def _size(words: list[str], styles: set[str]) -> int | None:
 def _read(words: list[str], place: int | None, styles: set[str]) -> Name:
     size = None if place is None else int(words[place].removesuffix("px"))
     words = [word for at, word in enumerate(words) if at != place]
-    if len(words) > 1 and len(words[-1]) == 2 and words[-1][0] == "0" and words[-1].isdigit():
-        words = words[:-1]  # search-01, search-02: they count drawings, and no digit is to be seen
-    thing = words
-    while len(thing) > 1 and (thing[-1] in styles or thing[-1].isdigit()):
-        thing = thing[:-1]
-    while len(thing) > 1 and thing[0] in styles:
-        thing = thing[1:]
-    concept = " ".join(thing)
+    if len(words) > 1 and _counts_drawings(words[-1]):
+        words = words[:-1]
+    concept = " ".join(_thing(words, styles))
     return Name(" ".join(words), SYNONYMS.get(concept, concept), size)
+
+
+def _counts_drawings(word: str) -> bool:
+    """As in search-01, search-02, where no digit is to be seen."""
+    return len(word) == 2 and word[0] == "0" and word.isdigit()
+
+
+def _thing(words: list[str], styles: set[str]) -> list[str]:
+    """The words without those of style around them and without numbers at the end; one word is left in any case."""
+    while len(words) > 1 and (words[-1] in styles or words[-1].isdigit()):
+        words = words[:-1]
+    while len(words) > 1 and words[0] in styles:
+        words = words[1:]
+    return words

@@ -20,8 +20,8 @@ from tests.parts import need
 
 need(find_spec("resvg_py") is not None, "resvg-py (pip install flipscale[icons])")
 
-from flipscale.train.data.iconify import Icon, Name, draw, read_names, visible_icons  # noqa: E402
-from flipscale.train.data.icons import Icons, build_icons  # noqa: E402
+from flipscale.icons import Icons, build_icons  # noqa: E402
+from flipscale.icons.iconify import Icon, Name, draw, read_names, visible_icons  # noqa: E402
 
 pytestmark = pytest.mark.slow
 
