@@ -88,16 +88,12 @@ PLACES: dict[str, Callable[[Path], contextlib.AbstractContextManager[str]]] = {
 def collected(folder: Path, runs: int) -> Any:
     """What is mirrored: a study's runs, collected."""
     from flipscale.collect import collect
-    from flipscale.track import ShardSource
+    from flipscale.track import MirrorSource
 
     planned = run_folders.write_study(folder, runs)
     run_folders.fill(folder / "results", planned, 200)
-    found = collect(
-        [{"study": planned.study, **run.to_dict()} for run in planned.runs],
-        folder / "results",
-        folder / "results/study",
-    )
-    return ShardSource("study", found.files[0], baseline=("mask_ratio",))
+    found = collect(planned, folder / "results", folder / "results/study")
+    return MirrorSource("study", found.files[0], baseline=("mask_ratio",))
 
 
 def measure(uri: str, source: Any, folder: Path, points: int, repeats: int) -> dict[str, list[dict[str, float]]]:

@@ -7,7 +7,6 @@ seeds with its standard deviation, the best of each cell in bold. With more cell
 import io
 import itertools
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import pandas as pd
 
@@ -36,7 +35,7 @@ def exported(
     *,
     study: str,
     question: str = "",
-    baseline: Mapping[str, Any] | None = None,
+    baseline: Mapping[str, object] | None = None,
     score: str | None = None,
 ) -> bytes:
     """The table in one of FORMS. `question`, `baseline` and `score` are the paper's alone."""
@@ -50,7 +49,7 @@ def exported(
 
 
 def latex_table(
-    results: pd.DataFrame, baseline: Mapping[str, Any], *, study: str, question: str = "", score: str | None = None
+    results: pd.DataFrame, baseline: Mapping[str, object], *, study: str, question: str = "", score: str | None = None
 ) -> str:
     """One score as a LaTeX table. Raises ResultsError if no run has it.
 
@@ -65,7 +64,9 @@ def latex_table(
     texts = _texts(groups.mean(), groups.std(), lower, fraction)
     names, values = _axes(cells)
     if len(cells) <= WIDE:
-        head = [line for level, name in enumerate(names) for line in _head(name, [one[: level + 1] for one in values])]
+        head = [
+            line for level, name in enumerate(names) for line in _head(name, [path[: level + 1] for path in values])
+        ]
         body = [[_escaped(arm), *(texts.get((arm, cell), "--") for cell in cells)] for arm in arms]
         aligned = "l" + "c" * len(cells)
     else:
@@ -94,13 +95,13 @@ def latex_table(
     return "\n".join(lines) + "\n"
 
 
-def _long(results: pd.DataFrame, baseline: Mapping[str, Any], score: str, scale: int) -> pd.DataFrame:
+def _long(results: pd.DataFrame, baseline: Mapping[str, object], score: str, scale: int) -> pd.DataFrame:
     """arm, cell, value and whether it is the baseline's, of each run."""
     arm = arms_of(results, baseline)
-    own = labels(results, list(baseline)) if len(baseline) == 1 else "baseline" if baseline else "mean"
+    name = labels(results, list(baseline)) if len(baseline) == 1 else "baseline" if baseline else "mean"
     return pd.DataFrame(
         {
-            "arm": arm.where(arm != "", own),
+            "arm": arm.where(arm != "", name),
             "cell": results["cell"].fillna("").astype("str"),
             "value": results[score] * scale,
             "baseline": arm == "",
@@ -117,11 +118,11 @@ def _texts(
     arms = means.groupby(level="cell").count()
     texts = {}
     for arm, cell in means.index:
-        shown = f"{means[arm, cell]:.{digits}f}"
-        if arms[cell] > 1 and shown == f"{best[cell]:.{digits}f}":
-            shown = rf"\mathbf{{{shown}}}"
+        mean = f"{means[arm, cell]:.{digits}f}"
+        if arms[cell] > 1 and mean == f"{best[cell]:.{digits}f}":
+            mean = rf"\mathbf{{{mean}}}"
         deviation = deviations[arm, cell]
-        texts[arm, cell] = f"${shown}$" if pd.isna(deviation) else rf"${shown} \pm {deviation:.{digits}f}$"
+        texts[arm, cell] = f"${mean}$" if pd.isna(deviation) else rf"${mean} \pm {deviation:.{digits}f}$"
     return texts
 
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import pandas as pd
 
-from flipscale.collect import COLUMNS, DTYPES
+from flipscale.collect import COLUMN_DTYPES, COLUMNS
 from flipscale.words import short
 
 GROWTH = 0.22 / (0.13 + 0.22)
@@ -15,7 +15,7 @@ GROWTH = 0.22 / (0.13 + 0.22)
 def table(rows: Sequence[dict[str, Any]]) -> pd.DataFrame:
     """Rows as `read_results` would give them."""
     return pd.DataFrame(
-        {name: pd.Series([row.get(name) for row in rows], dtype=DTYPES[c.kind]) for name, c in COLUMNS.items()}
+        {name: pd.Series([row.get(name) for row in rows], dtype=COLUMN_DTYPES[c.kind]) for name, c in COLUMNS.items()}
     )
 
 

@@ -1,11 +1,15 @@
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
-from flipscale.collect import COLUMNS, SETTINGS, collect, columns_as_markdown, read_curves, read_results
+from flipscale import collect as collect_room
+from flipscale.collect import COLUMNS, SETTING_COLUMNS, columns_as_markdown, read_curves, read_results
+from flipscale.cost import Cost
 from flipscale.errors import ResultsError, RunFolderError
+from flipscale.plan import Plan, Run
 from flipscale.run import Asked, FailureKind, Job, Lease, RunFolder
 from flipscale.scores import SCORES
 
@@ -42,7 +46,18 @@ SETTINGS_OF_A = {
     "seed": 0,
     "evaluation": {"data": None, "images": 2000, "at": [1.0], "templates": None},
 }
-COST = {"flops_per_sample": 123456789, "train_flops": 5.0e21, "gpu_hours": 0.25, "memory_bytes": 1 << 30, "params": 7}
+COST = Cost(
+    params=7,
+    image_flops=0,
+    text_flops=0,
+    loss_flops=0,
+    flops_per_sample=123456789,
+    samples=1024,
+    steps=16,
+    train_flops=5.0e21,
+    memory_bytes=1 << 30,
+    gpu_hours=0.25,
+)
 RESULT = {
     "scores": {"zero_shot_top1": 0.625, "held_out_loss": 1.5},
     "samples": 1024,
@@ -64,20 +79,17 @@ RECORDS = [
 ]
 
 
-def planned(run_id: str, **settings):
-    return {
-        "id": run_id,
-        "study": "mask",
-        "cell": "samples=1000",
-        "settings": {**SETTINGS_OF_A, **settings},
-        "parents": [],
-        "cost": COST,
-    }
+def planned(run_id: str, **settings) -> Run:
+    return Run(run_id, {**SETTINGS_OF_A, **settings}, (), COST, (("samples", "1000"),), {})
+
+
+def collect(runs, root: Path, out: Path):
+    return collect_room.collect(Plan("mask", tuple(runs), {}), root, out)
 
 
 def write_run(root: Path, run, result=RESULT, records=RECORDS) -> RunFolder:
-    folder = RunFolder(root / "runs" / run["id"])
-    folder.ask(Asked(run["id"], run["settings"], recipe=1))
+    folder = RunFolder(root / "runs" / run.id)
+    folder.ask(Asked(run.id, run.settings, recipe=1))
     with folder.hold() as lease:
         assert isinstance(lease, Lease)
         lease.append(records)
@@ -118,8 +130,8 @@ def test_csv_columns_are_the_documented_table(tmp_path, two_runs):
 
 def test_settings_and_scores_are_the_contract_s():
     names = list(COLUMNS)
-    assert SETTINGS[0] == "model"
-    assert set(SETTINGS) == set(SETTINGS_OF_A) - {"evaluation"}
+    assert SETTING_COLUMNS[0] == "model"
+    assert set(SETTING_COLUMNS) == set(SETTINGS_OF_A) - {"evaluation"}
     first, last = names.index("zero_shot_top1"), names.index("held_out_loss")
     assert (
         tuple(names[first : last + 1])
@@ -142,10 +154,10 @@ def test_settings_and_scores_are_the_contract_s():
 def test_a_child_s_row_counts_what_its_parents_took(tmp_path):
     tuning = {"samples": 128, "lr": None, "warmup": None, "batch_size": None, "mask_ratio": 0.0}
     parent = planned("p", mask_ratio=0.5)
-    child = {**planned("c", mask_ratio=0.5, tuning=tuning), "parents": ["p"]}
-    masked = {**planned("e", mask_ratio=0.5, tuning=tuning, inference="masked"), "parents": ["c"]}
-    child["cost"] = {**COST, "train_flops": 1.0e21, "gpu_hours": 0.05}
-    masked["cost"] = {**COST, "train_flops": 0, "gpu_hours": 0.0}
+    child = replace(planned("c", mask_ratio=0.5, tuning=tuning), parents=("p",))
+    masked = replace(planned("e", mask_ratio=0.5, tuning=tuning, inference="masked"), parents=("c",))
+    child = replace(child, cost=replace(COST, train_flops=1.0e21, gpu_hours=0.05))
+    masked = replace(masked, cost=replace(COST, train_flops=0, gpu_hours=0.0))
     write_run(tmp_path, parent, {**RESULT, "train_seconds": 8.0, "cpu_seconds": 7.0, "gpu_hours": 2.0})
     first = {"id": "p", "samples": 1024, "train_seconds": 8.0, "cpu_seconds": 7.0, "gpu_hours": 2.0}
     own = {"samples": 128, "train_seconds": 1.0, "cpu_seconds": 0.5, "gpu_hours": 0.25}
@@ -167,8 +179,8 @@ def test_a_child_s_row_counts_what_its_parents_took(tmp_path):
 
 def test_a_child_s_pairs_are_those_of_its_line(tmp_path):
     parent = planned("p")
-    child = {**planned("c"), "parents": ["p"]}
-    evaluation = {**planned("e", mask_ratio=0.5, inference="masked"), "parents": ["c"]}
+    child = replace(planned("c"), parents=("p",))
+    evaluation = replace(planned("e", mask_ratio=0.5, inference="masked"), parents=("c",))
     write_run(tmp_path, parent)
     spent = {"train_seconds": 1.0, "cpu_seconds": 1.0, "gpu_hours": 1.0}
     own = {"samples": 256, "unique_pairs": 256, "repeats": 1.0, "parent": {"id": "p", "samples": 1024, **spent}}
@@ -181,8 +193,8 @@ def test_a_child_s_pairs_are_those_of_its_line(tmp_path):
 
 
 def test_a_parent_that_no_cell_asks_for_has_no_row(tmp_path):
-    parent = {**planned("p"), "cell": None}
-    child = {**planned("c"), "parents": ["p"]}
+    parent = replace(planned("p"), cell=None)
+    child = replace(planned("c"), parents=("p",))
     for run in (parent, child):
         write_run(tmp_path, run)
     found = collect([parent, child], tmp_path, tmp_path / "mask")
@@ -206,7 +218,7 @@ def test_what_is_no_part_of_an_id_may_differ(tmp_path, evaluation):
 
 
 def test_what_a_parent_took_is_missing_where_its_result_does_not_say(tmp_path):
-    child = {**planned("c"), "parents": ["p"]}
+    child = replace(planned("c"), parents=("p",))
     write_run(tmp_path, child)
     row = collect([child], tmp_path, tmp_path / "mask").results.iloc[0]
     assert all(pd.isna(row[name]) for name in ("samples_seen", "train_seconds", "train_flops", "gpu_hours_predicted"))
@@ -317,12 +329,12 @@ def test_a_copied_folder_is_foreign(tmp_path, two_runs):
 
 
 def test_an_edited_folder_is_foreign(tmp_path, two_runs):
-    runs = [{**two_runs[0], "settings": {**two_runs[0]["settings"], "lr": 0.1}}]
+    runs = [replace(two_runs[0], settings={**two_runs[0].settings, "lr": 0.1})]
     assert "another lr than the plan" in collect(runs, tmp_path, tmp_path / "mask").problems["b-1"]
 
 
 def test_a_setting_added_since_then_does_not_make_a_folder_foreign(tmp_path, two_runs):
-    runs = [{**two_runs[0], "settings": {**two_runs[0]["settings"], "new_setting": 1}}]
+    runs = [replace(two_runs[0], settings={**two_runs[0].settings, "new_setting": 1})]
     assert collect(runs, tmp_path, tmp_path / "mask").states["finished"] == 1
 
 

@@ -2,19 +2,22 @@
 
 import json
 import os
+import pickle
 import random
 import shutil
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from flipscale.collect import collect, points
+from flipscale.collect import points
+from flipscale.plan import Plan
 from flipscale.run import RunFolder
-from tests.test_collect import RECORDS, RESULT, planned, write_run
+from tests.test_collect import RECORDS, RESULT, collect, planned, write_run
 
 OPENED: list[str] = []
 """Files opened since it was last emptied, by any library: an audit hook is told of every one."""
@@ -79,10 +82,10 @@ def test_nothing_changed_opens_no_file_of_a_run_and_writes_nothing(tmp_path, run
 
 
 def test_nothing_changed_loads_no_pandas(tmp_path, runs):
-    (tmp_path / "runs.json").write_text(json.dumps(runs))
+    (tmp_path / "plan.pickle").write_bytes(pickle.dumps(Plan("mask", tuple(runs), {})))
     script = (
-        "import json, sys; from pathlib import Path; from flipscale.collect import collect\n"
-        "found = collect(json.loads(Path('runs.json').read_text()), Path('.'), Path('mask'))\n"
+        "import pickle, sys; from pathlib import Path; from flipscale.collect import collect\n"
+        "found = collect(pickle.loads(Path('plan.pickle').read_bytes()), Path('.'), Path('mask'))\n"
         "print(found.rows, found.written, sorted({'pandas', 'numpy', 'pyarrow'} & set(sys.modules)))"
     )
     command = [sys.executable, "-c", script]
@@ -168,7 +171,7 @@ def test_a_replaced_folder_is_read_again(tmp_path, runs):
 
 
 def test_a_changed_plan_reads_what_it_changes(tmp_path, runs):
-    dearer = [runs[0], {**runs[1], "cost": {**runs[1]["cost"], "gpu_hours": 0.5}}, *runs[2:]]
+    dearer = [runs[0], replace(runs[1], cost=replace(runs[1].cost, gpu_hours=0.5)), *runs[2:]]
     found, opened = opened_by_collect(dearer, tmp_path)
     assert {path.partition("/")[0] for path in opened} == {"r-1"}
     assert found.results["gpu_hours_predicted"].tolist() == [0.25, 0.5, 0.25, 0.25, 0.25, 0.25]
@@ -182,7 +185,7 @@ def test_a_changed_plan_reads_what_it_changes(tmp_path, runs):
 
 
 def test_a_parent_s_new_result_reads_its_children_again(tmp_path):
-    parent, child = planned("p"), {**planned("c"), "parents": ["p"]}
+    parent, child = planned("p"), replace(planned("c"), parents=("p",))
     spent = {"samples": 1024, "train_seconds": 8.0, "cpu_seconds": 7.0, "gpu_hours": 2.0}
     write_run(tmp_path, parent)
     write_run(tmp_path, child, {**RESULT, "samples": 128, "unique_pairs": 128, "parent": {"id": "p", **spent}})
@@ -294,8 +297,10 @@ def as_they_are(folder: Path, text: bytes):
     return RunFolder(folder)
 
 
-def same(one: points.Points, other: points.Points) -> bool:
-    numbers = all(np.array_equal(one.numbers[name], other.numbers[name], equal_nan=True) for name in points.COLUMNS)
+def same(one: points.CurvePoints, other: points.CurvePoints) -> bool:
+    numbers = all(
+        np.array_equal(one.numbers[name], other.numbers[name], equal_nan=True) for name in points.POINT_COLUMNS
+    )
     return numbers and one.metrics == other.metrics and one.metric.tolist() == other.metric.tolist()
 
 
@@ -356,12 +361,12 @@ def test_columns_and_records_agree_on_files_drawn_at_random(tmp_path):
 
 def test_what_training_writes_is_read_by_columns(tmp_path, runs):
     for run in runs:
-        text = (tmp_path / "runs" / run["id"] / "metrics.jsonl").read_bytes()
+        text = (tmp_path / "runs" / run.id / "metrics.jsonl").read_bytes()
         assert points._by_columns(text.splitlines()) is not None
 
 
 def test_points_of_many_row_groups_are_taken_from_before(tmp_path, monkeypatch):
-    monkeypatch.setattr("flipscale.collect.curves.RUNS", 2)
+    monkeypatch.setattr("flipscale.collect.curves.RUNS_IN_A_GROUP", 2)
     made = [planned(f"r-{number}", seed=number) for number in range(7)]
     for number, run in enumerate(made):
         record = {"step": 1, "samples": 64, f"metric{number % 3}": number / 7, "loss": 0.1}

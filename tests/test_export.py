@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 import flipscale
-from flipscale.collect import COLUMNS, DTYPES, read_results, setting_value
+from flipscale.collect import COLUMN_DTYPES, COLUMNS, read_results, setting_value
 from flipscale.errors import ResultsError
 from flipscale.export import exported, latex_table
 from tests.parts import need
@@ -19,7 +19,9 @@ ROOT = Path(__file__).parents[1]
 
 
 def table(*rows):
-    columns = {name: pd.Series([row.get(name) for row in rows], dtype=DTYPES[c.kind]) for name, c in COLUMNS.items()}
+    columns = {
+        name: pd.Series([row.get(name) for row in rows], dtype=COLUMN_DTYPES[c.kind]) for name, c in COLUMNS.items()
+    }
     return pd.DataFrame(columns)
 
 

@@ -9,7 +9,7 @@ import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from flipscale.collect import COLUMNS, DTYPES
+from flipscale.collect import COLUMN_DTYPES, COLUMNS
 from flipscale.errors import ResultsError
 from flipscale.plot import FIGURES, Undrawable, draw_figure, figure_data, plot_all, saving, small_print
 from flipscale.plot.labels import Labels
@@ -24,7 +24,7 @@ PARAMS = {"ViT-w48d3-4": 210_000, "ViT-w96d4-4": 880_000}
 
 def table(rows):
     return pd.DataFrame(
-        {name: pd.Series([row.get(name) for row in rows], dtype=DTYPES[c.kind]) for name, c in COLUMNS.items()}
+        {name: pd.Series([row.get(name) for row in rows], dtype=COLUMN_DTYPES[c.kind]) for name, c in COLUMNS.items()}
     )
 
 

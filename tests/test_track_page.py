@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from flipscale.study import read_study
-from flipscale.track import Source, mirror
+from flipscale.track import MirrorSource, mirror
 from tests.clusters.mlflow_server import mlflow_server
 from tests.patience import PATIENCE
 
@@ -26,7 +26,7 @@ PATIENCE_MS = 1000 * PATIENCE
 def test_the_page_shows_cells_and_groups_by_an_axis(tmp_path: Path, browser: Any) -> None:
     study = read_study(ROOT / "studies/quickstart.yaml")
     shutil.copytree(ROOT / "results/quickstart", tmp_path / "quickstart")
-    source = Source("quickstart", tmp_path / "quickstart/results.csv", study.question, tuple(study.baseline))
+    source = MirrorSource("quickstart", tmp_path / "quickstart/results.csv", study.question, tuple(study.baseline))
     store = f"sqlite:///{tmp_path}/mlflow.db"
     done = mirror(source, tracking_uri=store, artifact_root=tmp_path / "artifacts")
     with mlflow_server(tmp_path, store) as uri:

@@ -11,7 +11,7 @@ import pytest
 from mlflow import MlflowClient
 
 from flipscale.errors import FlipscaleError
-from flipscale.track import Source, mirror
+from flipscale.track import MirrorSource, mirror
 from tests.clusters.mlflow_server import free_port, missing, mlflow_server, postgresql
 from tests.parts import need
 from tests.test_track import bring, curve, row, runs_there, table
@@ -64,10 +64,10 @@ def test_a_server_takes_a_study_and_its_artifacts_once(server, tmp_path):
 def test_what_is_noted_as_there_is_asked_of_the_server_in_one_call(server, tmp_path, monkeypatch):
     where = {"tracking_uri": server, "artifact_root": tmp_path / "artifacts"}
     done = bring(*tables("a-1", "a-2"), study="noted", **where)
-    source = Source("noted", tmp_path / "results.csv", baseline=("mask_ratio",))
+    source = MirrorSource("noted", tmp_path / "results.csv", baseline=("mask_ratio",))
     mirror(source, **where)
     with monkeypatch.context() as patch:
-        patch.setattr("flipscale.track.mirroring.MlflowClient", None)  # a call would fail
+        patch.setattr("flipscale.track.experiment.MlflowClient", None)  # a call would fail
         assert mirror(source, **where).unchanged == 2
     client = MlflowClient(server)
     study = runs_there({"tracking_uri": server}, done)["study noted"]

@@ -6,16 +6,19 @@ from flipscale.identity import dataset_name, show_setting
 from flipscale.scores import FINAL_LOSS, SCORES
 from flipscale.study.settings import read_setting
 
-Kind = Literal["str", "int", "float"]
+ColumnKind = Literal["str", "int", "float"]
 
-DTYPES: dict[Kind, str] = {"str": "str", "int": "Int64", "float": "float64"}
+ResultRow = dict[str, str | int | float | None]
+"""A row of results.csv: values by column. What is missing is None."""
+
+COLUMN_DTYPES: dict[ColumnKind, str] = {"str": "str", "int": "Int64", "float": "float64"}
 """How a column is held by pandas. Int64 is the integer that can be missing."""
 
 
 class Column(NamedTuple):
     """One column of results.csv."""
 
-    kind: Kind
+    kind: ColumnKind
     unit: str
     meaning: str
 
@@ -89,7 +92,7 @@ COLUMNS: dict[str, Column] = {
 
 _NAMES = list(COLUMNS)
 
-SETTINGS: tuple[str, ...] = tuple(_NAMES[_NAMES.index("model") : _NAMES.index("seed") + 1])
+SETTING_COLUMNS: tuple[str, ...] = tuple(_NAMES[_NAMES.index("model") : _NAMES.index("seed") + 1])
 """The columns that were asked for; the others but id, study and cell were measured or predicted."""
 
 

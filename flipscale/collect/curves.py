@@ -10,15 +10,15 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from flipscale.collect.points import COLUMNS, NONE, Array, Points
+from flipscale.collect.points import NO_POINTS, POINT_COLUMNS, CurvePoints, NumberArray
 from flipscale.run import replacing
 
-RUNS = 250
+RUNS_IN_A_GROUP = 250
 """Runs whose points make one row group: 200 records of 4 metrics each are 200,000 rows, 10 MB."""
 
 _WORD = pa.dictionary(pa.int32(), pa.string())
 
-SCHEMA = pa.schema(
+CURVES_SCHEMA = pa.schema(
     [
         ("id", _WORD),
         ("step", pa.int64()),
@@ -31,19 +31,19 @@ SCHEMA = pa.schema(
 )
 
 
-def write_curves(path: Path, runs: Iterator[tuple[str, Points]]) -> None:
+def write_curves(path: Path, runs: Iterator[tuple[str, CurvePoints]]) -> None:
     """Write the points of these runs, in their order. The same points give the same bytes."""
     with (
         replacing(path) as file,
         # What only repeats within a run is left to zstd: numbers that differ make large dictionaries.
         pq.ParquetWriter(
-            file, SCHEMA, use_dictionary=["id", "metric"], compression="zstd", compression_level=1
+            file, CURVES_SCHEMA, use_dictionary=["id", "metric"], compression="zstd", compression_level=1
         ) as writer,
         # Another thread writes while the next runs are read: what it calls lets go of Python's lock.
         ThreadPoolExecutor(1) as thread,
     ):
         written: Future[None] | None = None
-        while group := list(itertools.islice(runs, RUNS)):
+        while group := list(itertools.islice(runs, RUNS_IN_A_GROUP)):
             if written is not None:
                 written.result()
             written = thread.submit(lambda group: writer.write_table(_table(group)), group)
@@ -68,24 +68,24 @@ class Curves:
             for run_id in file.read_row_group(group, columns=["id"])["id"].unique().to_pylist():
                 self._groups.setdefault(run_id, []).append(group)
         self._held = -1
-        self._points: dict[str, Points] = {}
+        self._points: dict[str, CurvePoints] = {}
 
-    def points(self, run_id: str) -> Points:
+    def points(self, run_id: str) -> CurvePoints:
         """The run's points in the order of the file; none if it has none."""
         parts = [self._of_group(group)[run_id] for group in self._groups.get(run_id, [])]
         return parts[0] if len(parts) == 1 else _joined(parts)
 
-    def _of_group(self, group: int) -> dict[str, Points]:
+    def _of_group(self, group: int) -> dict[str, CurvePoints]:
         if group != self._held:
             self._held, self._points = group, _by_run(self._file.read_row_group(group))
         return self._points
 
 
-def _by_run(rows: pa.Table) -> dict[str, Points]:
+def _by_run(rows: pa.Table) -> dict[str, CurvePoints]:
     """The points of each run of a row group."""
     ids, runs = _words(rows["id"])
     names, metric = _words(rows["metric"])
-    numbers = {name: rows[name].to_numpy().astype(dtype, copy=False) for name, dtype in COLUMNS.items()}
+    numbers = {name: rows[name].to_numpy().astype(dtype, copy=False) for name, dtype in POINT_COLUMNS.items()}
     order = np.argsort(runs, kind="stable")
     bounds = np.searchsorted(runs[order], np.arange(len(ids) + 1))
     found = {}
@@ -97,7 +97,7 @@ def _by_run(rows: pa.Table) -> dict[str, Points]:
     return found
 
 
-def _words(column: pa.ChunkedArray) -> tuple[list[str], Array]:
+def _words(column: pa.ChunkedArray) -> tuple[list[str], NumberArray]:
     """The words of a column, and which of them each row has."""
     if not pa.types.is_dictionary(column.type):
         column = column.dictionary_encode()
@@ -105,24 +105,24 @@ def _words(column: pa.ChunkedArray) -> tuple[list[str], Array]:
     return whole.dictionary.to_pylist(), whole.indices.to_numpy(zero_copy_only=False)
 
 
-def _points(numbers: dict[str, Array], codes: Array, names: list[str]) -> Points:
+def _points(numbers: dict[str, NumberArray], codes: NumberArray, names: list[str]) -> CurvePoints:
     used, metric = np.unique(codes, return_inverse=True)
     metrics = sorted(names[index] for index in used)
     place = np.asarray([metrics.index(names[index]) for index in used], "int32")
-    return Points(numbers, place[metric], tuple(metrics))
+    return CurvePoints(numbers, place[metric], tuple(metrics))
 
 
-def _joined(parts: list[Points]) -> Points:
+def _joined(parts: list[CurvePoints]) -> CurvePoints:
     """The points of a run that lies in several row groups, as in a file of another program."""
     if not parts:
-        return NONE
+        return NO_POINTS
     names = sorted({name for part in parts for name in part.metrics})
     codes = [np.asarray([names.index(name) for name in part.metrics], "int32")[part.metric] for part in parts]
-    numbers = {name: np.concatenate([part.numbers[name] for part in parts]) for name in COLUMNS}
-    return Points(numbers, np.concatenate(codes), tuple(names))
+    numbers = {name: np.concatenate([part.numbers[name] for part in parts]) for name in POINT_COLUMNS}
+    return CurvePoints(numbers, np.concatenate(codes), tuple(names))
 
 
-def _table(group: list[tuple[str, Points]]) -> pa.Table:
+def _table(group: list[tuple[str, CurvePoints]]) -> pa.Table:
     metrics = sorted({name for _, points in group for name in points.metrics})
     number = {name: code for code, name in enumerate(metrics)}
     codes = [
@@ -137,5 +137,5 @@ def _table(group: list[tuple[str, Points]]) -> pa.Table:
             np.concatenate([np.empty(0, "int32"), *codes]), pa.array(metrics, pa.string())
         ),
     }
-    columns |= {name: pa.array(np.concatenate([points.numbers[name] for _, points in group])) for name in COLUMNS}
-    return pa.table([columns[name] for name in SCHEMA.names], schema=SCHEMA)
+    columns |= {name: pa.array(np.concatenate([points.numbers[name] for _, points in group])) for name in POINT_COLUMNS}
+    return pa.table([columns[name] for name in CURVES_SCHEMA.names], schema=CURVES_SCHEMA)

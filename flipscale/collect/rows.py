@@ -1,25 +1,26 @@
 """A finished run's row: its folder in, the values of its columns out, and what is wrong with it in words."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
-from flipscale.collect.columns import COLUMNS, SETTINGS, setting_value
+from flipscale.cell import write_cell
+from flipscale.collect.columns import COLUMNS, SETTING_COLUMNS, ResultRow, setting_value
 from flipscale.errors import FlipscaleError, RunFolderError
 from flipscale.identity import differences
-from flipscale.run import FOLDER_SCHEMA, RunFolder, Spent, checked, is_number
+from flipscale.plan import Run
+from flipscale.run import FOLDER_SCHEMA, Result, RunFolder, Spent, checked, is_number
 from flipscale.scores import SCORES, is_score
+from flipscale.settings import plain
 from flipscale.study.settings import read_settings
 
 _KINDS = {name: column.kind for name, column in COLUMNS.items()}
 
-PlannedRun = Mapping[str, Any]
-"""What collect must know of a run of the plan: id, study, cell, settings, parents and cost."""
+_TAKEN = ("samples_seen", "train_seconds", "cpu_seconds", "gpu_hours")
+"""What a run takes that is added to what its parents took."""
 
 
-def row_of(
-    run: PlannedRun, folder: RunFolder, planned: Mapping[str, PlannedRun]
-) -> tuple[dict[str, Any], tuple[str, ...]]:
+def row_of(run: Run, study: str, folder: RunFolder, planned: Mapping[str, Run]) -> tuple[ResultRow, tuple[str, ...]]:
     """The row of a finished run, and the names of its scores that have no column.
 
     The row has the columns of COLUMNS and those of evaluation sets; what is missing is None, or not there for a set.
@@ -28,81 +29,96 @@ def row_of(
     if result is None:
         raise RunFolderError(f"{folder.path / 'result.json'}: went away while it was read; collect again.")
     _check_same_run(run, folder)
-    settings, cost, scores = run["settings"], run["cost"], result.scores
-    found: dict[str, Any] = {
-        **{name: setting_value(name, settings.get(name)) for name in SETTINGS},
-        **{name: value for name, value in vars(result).items() if name in COLUMNS},
-        **{name: scores.get(name) for name in SCORES},
-        "id": run["id"],
-        "study": run["study"],
-        "cell": run["cell"],
-        "parent": next(iter(run["parents"]), None),
-        "flops_per_sample": cost.get("flops_per_sample"),
-        "train_flops": cost.get("train_flops"),
-        "gpu_hours_predicted": cost.get("gpu_hours"),
-        "memory_bytes_predicted": cost.get("memory_bytes"),
-    }
-    _add_parents(found, run, folder, result.parent, planned)
+    found = _measured(result) | _asked(run, study)
+    if run.parents:
+        found |= _with_parents(found, run, folder, result.parent, planned)
     row = {name: checked(found.get(name), kind, name, folder.path) for name, kind in _KINDS.items()}
-    unknown = []
-    for name, value in scores.items():
-        if not is_score(name):
-            unknown.append(name)
-        elif name not in row:
-            row[name] = checked(value, "float", name, folder.path)
-    return row, tuple(unknown)
+    of_sets = {name: value for name, value in result.scores.items() if is_score(name) and name not in row}
+    row |= {name: checked(value, "float", name, folder.path) for name, value in of_sets.items()}
+    return row, tuple(name for name in result.scores if not is_score(name))
 
 
-def _add_parents(
-    found: dict[str, Any],
-    run: PlannedRun,
+def _measured(result: Result) -> dict[str, object]:
+    """What result.json says, by column."""
+    return {
+        **{name: value for name, value in vars(result).items() if name in COLUMNS},
+        **{name: result.scores.get(name) for name in SCORES},
+    }
+
+
+def _asked(run: Run, study: str) -> dict[str, object]:
+    """What the plan says, by column."""
+    return {
+        **{name: setting_value(name, run.settings.get(name)) for name in SETTING_COLUMNS},
+        "id": run.id,
+        "study": study,
+        "cell": None if run.cell is None else write_cell(run.cell),
+        "parent": next(iter(run.parents), None),
+        "flops_per_sample": run.cost.flops_per_sample,
+        "train_flops": run.cost.train_flops,
+        "gpu_hours_predicted": run.cost.gpu_hours,
+        "memory_bytes_predicted": run.cost.memory_bytes,
+    }
+
+
+def _with_parents(
+    found: Mapping[str, object],
+    run: Run,
     folder: RunFolder,
     parent: Spent | None,
-    planned: Mapping[str, PlannedRun],
-) -> None:
-    """Count what the run started from with what it took itself: a tuned model costs its training and its tuning.
+    planned: Mapping[str, Run],
+) -> dict[str, object]:
+    """Columns that count what the run started from: a tuned model costs its training and its tuning.
 
     What was measured is the parent's word in the child's result, which holds its own parent's too; what was predicted
     is the plan's. What one of them lacks is missing in the sum.
     """
-    if not run["parents"]:
-        return
-    for name in ("samples_seen", "train_seconds", "cpu_seconds", "gpu_hours"):
-        found[name] = _sum(found.get(name), getattr(parent, name, None))
-    found["unique_pairs"] = _unique_pairs(found.get("unique_pairs"), run, folder, planned)
-    found["repeats"] = _quotient(found.get("samples_seen"), found["unique_pairs"])
-    ancestors = list(run["parents"])
-    while ancestors:
-        ancestor = planned.get(ancestors.pop())
-        cost = ancestor["cost"] if ancestor else {}
-        ancestors += ancestor["parents"] if ancestor else []
-        found["train_flops"] = _sum(found["train_flops"], cost.get("train_flops"))
-        found["gpu_hours_predicted"] = _sum(found["gpu_hours_predicted"], cost.get("gpu_hours"))
-    found["images_per_second"] = _quotient(found.get("samples_seen"), found.get("train_seconds"))
+    sums = {name: _sum(found.get(name), getattr(parent, name, None)) for name in _TAKEN}
+    sums["train_flops"], sums["gpu_hours_predicted"] = found["train_flops"], found["gpu_hours_predicted"]
+    for ancestor in _ancestors(run, planned):
+        sums["train_flops"] = _sum(sums["train_flops"], ancestor and ancestor.cost.train_flops)
+        sums["gpu_hours_predicted"] = _sum(sums["gpu_hours_predicted"], ancestor and ancestor.cost.gpu_hours)
+    unique_pairs = _unique_pairs(found.get("unique_pairs"), run, folder, planned)
+    return {
+        **sums,
+        "unique_pairs": unique_pairs,
+        "repeats": _quotient(sums["samples_seen"], unique_pairs),
+        "images_per_second": _quotient(sums["samples_seen"], sums["train_seconds"]),
+    }
 
 
-def _unique_pairs(own: int | None, run: PlannedRun, folder: RunFolder, planned: Mapping[str, PlannedRun]) -> int | None:
+def _ancestors(run: Run, planned: Mapping[str, Run]) -> Iterator[Run | None]:
+    """What the run started from, and those from which these did; None for one that is not in the plan."""
+    waiting = list(run.parents)
+    while waiting:
+        ancestor = planned.get(waiting.pop())
+        waiting += ancestor.parents if ancestor else []
+        yield ancestor
+
+
+def _unique_pairs(own_pairs: object, run: Run, folder: RunFolder, planned: Mapping[str, Run]) -> object:
     """The different pairs that the run or its parents saw: all begin with the same pairs, so the most that one saw."""
-    seen = [] if own is None else [own]
-    while run["parents"]:
-        (parent,) = run["parents"]
+    seen: list[Any] = [] if own_pairs is None else [own_pairs]
+    parents = run.parents
+    while parents:
+        (parent,) = parents
         result = RunFolder(folder.path.parent / parent).result()
         if result is None or (result.unique_pairs is None and result.samples_seen != 0):
             return None
         seen.append(result.unique_pairs or 0)
-        run = planned.get(parent, {"parents": []})
+        parents = planned[parent].parents if parent in planned else ()
     return max(seen, default=None) or None
 
 
-def _quotient(one: Any, other: Any) -> float | None:
-    return one / other if is_number(one) and is_number(other) and other > 0 else None
+def _quotient(dividend: object, divisor: object) -> float | None:
+    return dividend / divisor if is_number(dividend) and is_number(divisor) and divisor > 0 else None
 
 
-def _sum(one: Any, other: Any) -> Any:
-    return one + other if is_number(one) and is_number(other) else None
+def _sum(first: object, second: object) -> int | float | None:
+    return first + second if is_number(first) and is_number(second) else None
 
 
-def _check_same_run(run: PlannedRun, folder: RunFolder) -> None:
+def _check_same_run(run: Run, folder: RunFolder) -> None:
     """Raise RunFolderError if the folder was made for another run: copied, renamed, or edited by hand.
 
     What is no part of an id may differ: where data lies, and settings added since then, which mean 'as before'.
@@ -113,12 +129,12 @@ def _check_same_run(run: PlannedRun, folder: RunFolder) -> None:
             f"{folder.path}: has result.json and no run.json, so what was asked for is not known. "
             f"Delete the folder and submit again."
         )
-    if asked.id != run["id"]:
+    if asked.id != run.id:
         raise RunFolderError(f"{folder.path}: its run.json is of {asked.id!r}, so the folder was renamed or copied.")
-    if asked.settings == run["settings"]:
+    if asked.settings == plain(run.settings):
         return
     try:
-        other = ", ".join(differences(read_settings(asked.settings), read_settings(run["settings"])))
+        other = ", ".join(differences(read_settings(asked.settings), read_settings(plain(run.settings))))
     except (FlipscaleError, KeyError, TypeError, ValueError, AttributeError):
         other = "set of settings, which cannot be read,"
     if other:
@@ -134,17 +150,15 @@ def why_unreadable(folder: RunFolder, error: Exception) -> str:
         if _is_newer(folder):
             raise error
         return str(error)
-    said = error.strerror if isinstance(error, OSError) else str(error)
-    return f"{folder.path}: cannot be read ({said}). Mend or delete it, and submit again."
+    reason = error.strerror if isinstance(error, OSError) else str(error)
+    return f"{folder.path}: cannot be read ({reason}). Mend or delete it, and submit again."
 
 
 def _is_newer(folder: RunFolder) -> bool:
     for name in ("run.json", "result.json", "job.json"):
         try:
-            if (
-                json.loads((folder.path / name).read_text(encoding="utf-8")).get("schema", FOLDER_SCHEMA)
-                > FOLDER_SCHEMA
-            ):
+            written = json.loads((folder.path / name).read_text(encoding="utf-8"))
+            if written.get("schema", FOLDER_SCHEMA) > FOLDER_SCHEMA:
                 return True
         except (OSError, ValueError, AttributeError, TypeError, RecursionError):
             continue

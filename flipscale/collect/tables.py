@@ -10,8 +10,8 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from flipscale.collect.columns import COLUMNS, DTYPES, Kind
-from flipscale.collect.curves import SCHEMA
+from flipscale.collect.columns import COLUMN_DTYPES, COLUMNS, ColumnKind
+from flipscale.collect.curves import CURVES_SCHEMA
 from flipscale.errors import ResultsError
 from flipscale.scores import is_score
 from flipscale.study import read_study
@@ -86,10 +86,10 @@ def read_curves(path: Path, metrics: Collection[str] | None = None) -> pd.DataFr
     With `metrics` only the rows of these: a study of 10,000 runs has millions of others.
     """
     if not path.exists():
-        return _frame(SCHEMA.empty_table())
+        return _frame(CURVES_SCHEMA.empty_table())
     try:
-        there = pq.read_schema(path).names
-        lacking = [name for name in SCHEMA.names if name not in there]
+        present = pq.read_schema(path).names
+        lacking = [name for name in CURVES_SCHEMA.names if name not in present]
         wanted = None if metrics is None or lacking else [("metric", "in", list(metrics))]
         table = pq.read_table(path, filters=wanted)
     except (OSError, ValueError) as error:
@@ -117,10 +117,10 @@ def _check_whole(path: Path) -> None:
                 raise ValueError(f"line {lines.line_num} has {len(row)} of {columns} cells, so it was cut off")
 
 
-def _parsed(text: "pd.Series[Any]", kind: Kind) -> "pd.Series[Any]":
+def _parsed(text: "pd.Series[Any]", kind: ColumnKind) -> "pd.Series[Any]":
     if kind == "str":
         return text
     # Python's own int and float: pandas reads integers above 2**53 and last digits of floats inexactly by default.
     convert = int if kind == "int" else float
     values = [None if pd.isna(value) else convert(value) for value in text]
-    return pd.Series(values, dtype=DTYPES[kind])
+    return pd.Series(values, dtype=COLUMN_DTYPES[kind])

@@ -1,54 +1,60 @@
-"""Reading what has changed, and writing the tables whole: rows and points of the other runs are taken from before."""
+"""Reading what has changed, and writing the tables whole: those of the other runs come from the cache."""
 
 import csv
 import gc
 import io
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import IO
 
-from flipscale.collect import before
-from flipscale.collect.before import Entry, Finished, Summary
-from flipscale.collect.columns import COLUMNS
+from flipscale.collect import cache
+from flipscale.collect.cache import CachedRun, CachedSummary, FinishedRun
+from flipscale.collect.columns import COLUMNS, ResultRow
 from flipscale.collect.curves import Curves, open_curves, write_curves
-from flipscale.collect.points import Points, read_points
-from flipscale.collect.rows import PlannedRun, row_of, why_unreadable
+from flipscale.collect.points import CurvePoints, read_points
+from flipscale.collect.rows import row_of, why_unreadable
 from flipscale.errors import RunFolderError
+from flipscale.plan import Plan
 from flipscale.run import RunFolder, replacing
 from flipscale.workspace import Workspace
 
 
 def update(
-    planned: Mapping[str, PlannedRun], results_root: Path, files: tuple[Path, Path], finished: Mapping[str, Finished]
-) -> tuple[Summary, int]:
+    planned: Plan, results_root: Path, files: tuple[Path, Path], finished: Mapping[str, FinishedRun]
+) -> tuple[CachedSummary, int]:
     """Write both tables of these finished runs; what is to be said of them, and how many folders were read."""
     out = files[0].parent
     out.mkdir(parents=True, exist_ok=True)
-    now = before.file_system_now(out)
-    summary, old = before.read_entries(out)
+    now = cache.file_system_now(out)
+    last, cached = cache.read_all(out)
     with ExitStack() as stack:
         # Records are in no circle of references: looking for circles among them takes a seventh of the time.
         stack.enter_context(_no_garbage_collection())
         curves = None
-        if summary is not None and summary.tables[1] == before.stat_key(str(files[1])):
+        if last is not None and last.tables[1] == cache.stat_key(str(files[1])):
             curves = stack.enter_context(open_curves(files[1]))
-        reader = _Reader(planned, results_root, finished, old, curves, now)
+        reader = _ChangedRuns(planned, results_root, finished, _Cached(cached, curves), now)
         write_curves(files[1], reader.runs())
     with replacing(files[0]) as file:
-        _write_rows(file, [entry.row for entry in reader.entries.values() if entry.row is not None])
-    entries = reader.entries
-    summary = Summary(
-        digest=before.digest(finished) if all(entry.key is not None for entry in entries.values()) else None,
-        tables=before.table_keys(files),
-        rows=sum(entry.row is not None for entry in entries.values()),
-        finished=sum(entry.problem is None for entry in entries.values()),
-        torn=sum(entry.torn for entry in entries.values()),
-        problems={run_id: entry.problem for run_id, entry in entries.items() if entry.problem is not None},
-        unknown=sorted({name for entry in entries.values() for name in entry.unknown}),
-    )
-    before.write_entries(out, summary, entries)
+        _write_rows(file, [run.row for run in reader.known.values() if run.row is not None])
+    digest = cache.digest_of(finished) if all(run.key is not None for run in reader.known.values()) else None
+    summary = _summary(reader.known, digest, files)
+    cache.write_all(out, summary, reader.known)
     return summary, reader.read
+
+
+def _summary(runs: Mapping[str, CachedRun], digest: str | None, files: tuple[Path, Path]) -> CachedSummary:
+    return CachedSummary(
+        digest=digest,
+        tables=cache.table_keys(files),
+        rows=sum(run.row is not None for run in runs.values()),
+        finished=sum(run.problem is None for run in runs.values()),
+        torn=sum(run.torn for run in runs.values()),
+        problems={run_id: run.problem for run_id, run in runs.items() if run.problem is not None},
+        unknown=sorted({name for run in runs.values() for name in run.unknown}),
+    )
 
 
 @contextmanager
@@ -62,61 +68,63 @@ def _no_garbage_collection() -> Iterator[None]:
             gc.enable()
 
 
-class _Reader:
+class _Cached:
+    """What was read the last time."""
+
+    def __init__(self, runs: Mapping[str, CachedRun], curves: Curves | None):
+        self._runs, self._curves = runs, curves
+
+    def find(self, run_id: str, look: FinishedRun) -> tuple[CachedRun, CurvePoints | None] | None:
+        """The run and its points, none for one without a row; None if it has changed or its points are lost."""
+        run = self._runs.get(run_id)
+        if run is None or (run.key, run.asked) != (look.key, look.asked):
+            return None
+        if run.row is None:
+            return run, None
+        points = self._curves.points(run_id) if self._curves is not None else None
+        return None if points is None or len(points) != run.points else (run, points)
+
+
+class _ChangedRuns:
     """Goes through finished runs in their order, and reads those that have changed."""
 
     def __init__(
-        self,
-        planned: Mapping[str, PlannedRun],
-        results_root: Path,
-        finished: Mapping[str, Finished],
-        old: Mapping[str, Entry],
-        curves: Curves | None,
-        now: int,
+        self, planned: Plan, results_root: Path, finished: Mapping[str, FinishedRun], cached: _Cached, now: int
     ):
-        self.planned, self.results_root, self.finished, self.now = planned, results_root, finished, now
-        self.old, self.curves = old, curves
-        self.entries: dict[str, Entry] = {}
+        self._study, self._runs = planned.study, {run.id: run for run in planned.runs}
+        self._results_root, self._finished, self._cached, self._now = results_root, finished, cached, now
+        self.known: dict[str, CachedRun] = {}
         """What is known of the runs gone through so far."""
         self.read = 0
+        """Folders read."""
 
-    def runs(self) -> Iterator[tuple[str, Points]]:
+    def runs(self) -> Iterator[tuple[str, CurvePoints]]:
         """The runs that have a row, and their points."""
-        for run_id, look in self.finished.items():
-            entry = self.old.get(run_id)
-            if entry is not None and (entry.key, entry.asked) == (look.key, look.asked):
-                if entry.row is None:
-                    self.entries[run_id] = entry
-                    continue
-                points = self.curves.points(run_id) if self.curves is not None else None
-                if points is not None and len(points) == entry.points:
-                    self.entries[run_id] = entry
-                    yield run_id, points
-                    continue
-            self.entries[run_id], points = self._read(run_id, look)
+        for run_id, look in self._finished.items():
+            self.known[run_id], points = self._cached.find(run_id, look) or self._read(run_id, look)
             if points is not None:
                 yield run_id, points
 
-    def _read(self, run_id: str, look: Finished) -> tuple[Entry, Points | None]:
+    def _read(self, run_id: str, look: FinishedRun) -> tuple[CachedRun, CurvePoints | None]:
         """The run's row and points, from its folder."""
         self.read += 1
-        run = self.planned[run_id]
-        folder = RunFolder(Workspace(self.results_root).run(run_id))
+        run = self._runs[run_id]
+        folder = RunFolder(Workspace(self._results_root).run(run_id))
         # The key was taken before the files are read: what is written to them meanwhile shows the next time.
-        key = look.key if before.is_settled(look.key, self.now) else None
-        entry = Entry(look.asked, key, row=None, unknown=[], points=0, torn=0, problem=None)
+        key = look.key if cache.is_settled(look.key, self._now) else None
+        without_row = CachedRun(look.asked, key, row=None, unknown=[], points=0, torn=0, problem=None)
         try:
-            row, unknown = row_of(run, folder, self.planned)
+            row, unknown = row_of(run, self._study, folder, self._runs)
             # A parent that is no cell of the study is no row of its own: it is counted in its children's.
-            if run["cell"] is None:
-                return entry, None
+            if run.cell is None:
+                return without_row, None
             points, torn = read_points(folder)
         except (RunFolderError, OSError, OverflowError, RecursionError) as error:
-            return Entry(**vars(entry) | {"problem": why_unreadable(folder, error)}), None
-        return Entry(look.asked, key, row, list(unknown), len(points), torn, None), points
+            return replace(without_row, problem=why_unreadable(folder, error)), None
+        return CachedRun(look.asked, key, row, list(unknown), len(points), torn, None), points
 
 
-def _write_rows(file: Any, rows: list[dict[str, Any]]) -> None:
+def _write_rows(file: IO[bytes], rows: list[ResultRow]) -> None:
     """results.csv: the columns of COLUMNS, then those of evaluation sets by name; what is missing is empty."""
     of_sets = sorted({name for row in rows for name in row if name not in COLUMNS})
     names = [*COLUMNS, *of_sets]

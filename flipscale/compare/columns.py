@@ -6,7 +6,7 @@ from typing import Any
 import pandas as pd
 
 from flipscale.cell import read_cell, without, write_cell
-from flipscale.collect import SETTINGS
+from flipscale.collect import SETTING_COLUMNS
 from flipscale.errors import ResultsError, did_you_mean
 from flipscale.scores import PREFERRED, is_score
 from flipscale.words import short
@@ -40,7 +40,7 @@ def varying_axes(results: pd.DataFrame, baseline: Mapping[str, Any]) -> list[str
     A batch size coupled to the mask ratio is settled by it, and a warm-up by the schedule: neither makes a cell.
     """
     axes: list[str] = []
-    for name in SETTINGS:
+    for name in SETTING_COLUMNS:
         if name in (*baseline, "seed") or name not in results or results[name].nunique(dropna=False) < 2:
             continue
         settled_by = [*(key for key in baseline if key in results), *axes]

@@ -30,7 +30,7 @@ _ARM_CHARACTERS = 56  # of an arm's words in one line
 _SEEDS, _GAIN = arm_style(0).color, arm_style(1).color
 
 
-class _Row(NamedTuple):
+class _GainRow(NamedTuple):
     """One line of the figure: a pair, or the cell that heads the pairs below it."""
 
     words: str
@@ -100,16 +100,16 @@ def _height(pairs: list[Pair]) -> int:
     return len(pairs) + (cells if cells > 1 else 0)
 
 
-def _rows(pairs: list[Pair], data: FigureData) -> list[_Row]:
+def _rows(pairs: list[Pair], data: FigureData) -> list[_GainRow]:
     """The pairs in the order of the arms, under their cells if those are several."""
     number = data.arm_numbers
     cells = list(dict.fromkeys(pair.cell for pair in pairs))
-    rows: list[_Row] = []
+    rows: list[_GainRow] = []
     for cell in cells:
         if len(cells) > 1:
-            rows.append(_Row(cell_words(cell) or "no cell", None))
+            rows.append(_GainRow(cell_words(cell) or "no cell", None))
         of_cell = sorted((pair for pair in pairs if pair.cell == cell), key=lambda pair: number[pair.arm])
-        rows += [_Row(textwrap.fill(data.arms[number[pair.arm]], _ARM_CHARACTERS), pair) for pair in of_cell]
+        rows += [_GainRow(textwrap.fill(data.arms[number[pair.arm]], _ARM_CHARACTERS), pair) for pair in of_cell]
     return rows
 
 
@@ -186,7 +186,7 @@ def _draw(ax: Axes, y: int, pair: Pair, scale: float, low: float, high: float) -
         )
 
 
-def _write(ax: Axes, rows: list[_Row]) -> None:
+def _write(ax: Axes, rows: list[_GainRow]) -> None:
     """The arms' words left of the rows, their time right of them, and the cells above theirs."""
     ax.set_ylim(len(rows) - 0.4, -0.6)
     ax.set_yticks([y for y, row in enumerate(rows) if row.pair], [row.words for row in rows if row.pair], fontsize=8)

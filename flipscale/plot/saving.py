@@ -35,7 +35,7 @@ FORMATS: Mapping[str, FileFormat] = {
 }
 
 MANY_RUNS = 2000
-"""From so many runs on figures are drawn two at a time."""
+"""Figures of this many runs or more are drawn two at a time."""
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from typing import Any
 
 import pandas as pd
 
-from flipscale.collect import SETTINGS, read_results, setting_value
+from flipscale.collect import SETTING_COLUMNS, read_results, setting_value
 from flipscale.compare import Comparison, arms_of, compare
 from flipscale.errors import ResultsError
 from flipscale.launch import Looker, RunProgress, run_progress
@@ -148,7 +148,7 @@ def _arm_words(table: pd.DataFrame, study: Study, baseline: Mapping[str, Any]) -
 
 def _arms(planned: Plan, baseline: Mapping[str, Any], words: Mapping[str, str]) -> dict[str, str]:
     settings = [
-        {name: setting_value(name, value) for name, value in run.settings.items() if name in SETTINGS}
+        {name: setting_value(name, value) for name, value in run.settings.items() if name in SETTING_COLUMNS}
         for run in planned.cells
     ]
     return dict(zip((run.id for run in planned.cells), arms_of(pd.DataFrame(settings), baseline), strict=True))

@@ -60,7 +60,7 @@ def ui_command(tracking_uri: str) -> str:
         return without_secrets(tracking_uri)
     # In an environment that is not activated the shell does not know the command.
     mlflow = "mlflow" if shutil.which("mlflow") else f"{shlex.quote(sys.executable)} -m mlflow"
-    shown = without_secrets(tracking_uri)
-    store = f"--backend-store-uri {shlex.quote(tracking_uri)} " if shown == tracking_uri else ""
+    address = without_secrets(tracking_uri)
+    store = f"--backend-store-uri {shlex.quote(tracking_uri)} " if address == tracking_uri else ""
     command = f"{mlflow} ui {store}--host 127.0.0.1 --workers 1"
-    return command if store else f"{command}   # with MLFLOW_BACKEND_STORE_URI set to the address of {shown}"
+    return command if store else f"{command}   # with MLFLOW_BACKEND_STORE_URI set to the address of {address}"

@@ -1,4 +1,4 @@
-"""What MLflow is told of a study: a run for each cell, and under it one for every row of the table.
+"""What MLflow gets of a study: a run for each cell, and under it one for every row of the table.
 
 A cell here is what differs in nothing but its seed and in what was made of it afterwards: a tuning and another
 evaluation stand beside the run that they started from. It has the mean of each score over seeds, and their number.
@@ -16,27 +16,26 @@ import hashlib
 import json
 import posixpath
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 
 from flipscale.cell import read_cell
-from flipscale.collect import COLUMNS, SETTINGS
+from flipscale.collect import COLUMNS, SETTING_COLUMNS
 from flipscale.collect.curves import Curves
-from flipscale.collect.points import NONE, Array
-from flipscale.collect.points import Points as CurvePoints
+from flipscale.collect.points import NO_POINTS, CurvePoints, NumberArray
 from flipscale.errors import RunFolderError
 from flipscale.identity import show_setting
 from flipscale.run import RunFolder
 from flipscale.scores import is_score
-from flipscale.track.noted import FORMAT
+from flipscale.track.last_mirror import MIRROR_VERSION
 
-POINTS = 100
-"""At most so many points of one curve go to MLflow, which takes about 5,000 a second; all are in curves.parquet."""
+MOST_CURVE_POINTS = 100
+"""Points of one curve that go to MLflow, which takes about 5,000 a second; all are in curves.parquet."""
 
 _AFTERWARDS = ("seed", "tuning", "inference")
 """Settings by which the runs of one cell differ."""
@@ -44,23 +43,23 @@ _AFTERWARDS = ("seed", "tuning", "inference")
 _FACTS = tuple(
     name
     for name, column in COLUMNS.items()
-    if column.kind != "str" and name not in (*SETTINGS, "started", "finished") and not is_score(name)
+    if column.kind != "str" and name not in (*SETTING_COLUMNS, "started", "finished") and not is_score(name)
 )
 
 _LONGEST_PARAM, _LONGEST_TAG, _LONGEST_NAME = 6000, 5000, 250
 """Characters of a value that MLflow takes; one that is longer makes it drop the batch."""
 
 
-class Points(NamedTuple):
+class MetricPoints(NamedTuple):
     """Values of metrics, as MLflow keeps them: arrays of one length."""
 
     names: tuple[str, ...]
-    metric: Array
+    metric: NumberArray
     """Which of `names` each is of."""
-    value: Array
-    time: Array
+    value: NumberArray
+    time: NumberArray
     """Unix time in ms."""
-    step: Array
+    step: NumberArray
     """Samples seen."""
 
     def __len__(self) -> int:
@@ -88,16 +87,68 @@ class Content:
     """Unix times in ms."""
     params: Mapping[str, str]
     tags: Mapping[str, str]
-    points: Points
+    points: MetricPoints
 
     @functools.cached_property
     def digest(self) -> str:
         """Of all of it but its parent: its tag `flipscale.digest` once all of it is written."""
-        told = [FORMAT, self.key, self.kind, self.name, self.started, self.finished, self.params, self.tags]
-        digest = hashlib.sha256(json.dumps([told, self.points.names], sort_keys=True).encode())
+        facts = [MIRROR_VERSION, self.key, self.kind, self.name, self.started, self.finished, self.params, self.tags]
+        digest = hashlib.sha256(json.dumps([facts, self.points.names], sort_keys=True).encode())
         for array in self.points[1:]:
             digest.update(array.tobytes())
         return digest.hexdigest()
+
+
+@dataclass(frozen=True)
+class _TableRow:
+    """A row of results.csv."""
+
+    values: Mapping[str, object]
+
+    @property
+    def id(self) -> str:
+        return str(self.values["id"])
+
+    def known(self, name: str) -> object | None:
+        """A column's value; None where it is missing."""
+        value = self.values[name]
+        return None if pd.isna(value) else value  # type: ignore[call-overload]
+
+    def text(self, name: str) -> str:
+        """A column's value as text; '' where it is missing."""
+        value = self.known(name)
+        return "" if value is None else str(value)
+
+    def number(self, name: str) -> float | None:
+        value = self.known(name)
+        return None if value is None else float(value)  # type: ignore[arg-type]
+
+    def texts(self, names: Iterable[str]) -> dict[str, str]:
+        """The columns among these that are not missing, as text."""
+        return {name: self.text(name) for name in names if self.known(name) is not None}
+
+    def milliseconds(self, name: str) -> int:
+        """A time as MLflow has it."""
+        return milliseconds(self.number(name))
+
+    @property
+    def samples_seen(self) -> int:
+        return int(self.number("samples_seen") or 0)
+
+    @functools.cached_property
+    def cell_key(self) -> str:
+        settings = self.texts(name for name in SETTING_COLUMNS if name not in _AFTERWARDS)
+        return f"cell {hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]}"
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether the run is one of the cell itself, and not made of one afterwards."""
+        return self.known("tuning") is None and self.text("inference") in ("", "full")
+
+    def measured(self) -> list[tuple[str, str]]:
+        """What is measured of a run, by its name in MLflow and its column."""
+        scores = [(name, name) for name in filter(is_score, self.values)]
+        return [*scores, *((f"used/{name}", name) for name in _FACTS)]
 
 
 def contents(
@@ -113,83 +164,86 @@ def contents(
     baseline: settings that tell the arms of a comparison apart; with the study's cell they name a cell here.
     runs: the folder of run folders, for facts that have no column.
     """
-    rows = [{str(name): value for name, value in row.items()} for row in results.to_dict("records")]
-    keys = {row["id"]: _cell_key(row) for row in rows}
-    cells: dict[str, list[dict[str, Any]]] = {}
-    for row in rows:
-        cells.setdefault(keys[row["id"]], []).append(row)
+    rows = [_TableRow({str(name): value for name, value in row.items()}) for row in results.to_dict("records")]
+    cells = _cells(rows)
 
-    def curve(row: Mapping[str, Any]) -> CurvePoints:
-        points = curves.points(row["id"]) if curves is not None else NONE
+    def curve(row: _TableRow) -> CurvePoints:
+        points = curves.points(row.id) if curves is not None else NO_POINTS
         return points if all_points else _thinned(points)
 
     means = _MeanCurves()
     for row in rows:
-        # One run alone is not put under another that says the same.
-        if len(cells[keys[row["id"]]]) > 1 and _is_plain(row):
-            means.add(keys[row["id"]], _points({}, row, curve(row)))
-    told: set[str] = set()
+        if row.cell_key in cells and row.is_plain:
+            means.add(row.cell_key, _points({}, row, curve(row)))
+    written: set[str] = set()
     for row in rows:
-        key = keys[row["id"]] if len(cells[keys[row["id"]]]) > 1 else None
-        if key and key not in told:
-            told.add(key)
+        key = row.cell_key if row.cell_key in cells else None
+        if key and key not in written:
+            written.add(key)
             yield _cell(key, cells[key], baseline, means)
-        yield _run(row, key, curve(row), _system_facts(runs, row["id"]))
+        yield _run(row, key, curve(row), _system_facts(runs, row.id))
 
 
-def milliseconds(seconds: float) -> int:
-    return 0 if pd.isna(seconds) else round(seconds * 1000)
+def _cells(rows: Sequence[_TableRow]) -> dict[str, list[_TableRow]]:
+    """The rows of each cell. One run alone makes none: it is not put under another that says the same."""
+    cells: dict[str, list[_TableRow]] = {}
+    for row in rows:
+        cells.setdefault(row.cell_key, []).append(row)
+    return {key: of_cell for key, of_cell in cells.items() if len(of_cell) > 1}
+
+
+def milliseconds(seconds: float | None) -> int:
+    return 0 if seconds is None or pd.isna(seconds) else round(seconds * 1000)
 
 
 # Cells
 
 
-def _cell_key(row: Mapping[str, Any]) -> str:
-    settings = {name: str(row[name]) for name in SETTINGS if name not in _AFTERWARDS and not pd.isna(row[name])}
-    return f"cell {hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]}"
-
-
-def _is_plain(row: Mapping[str, Any]) -> bool:
-    """Whether the run is a cell's own, and not made of one."""
-    return bool(pd.isna(row["tuning"])) and (pd.isna(row["inference"]) or row["inference"] == "full")
-
-
-def _cell(key: str, rows: Sequence[Mapping[str, Any]], baseline: Sequence[str], means: "_MeanCurves") -> Content:
+def _cell(key: str, rows: Sequence[_TableRow], baseline: Sequence[str], means: "_MeanCurves") -> Content:
     """It has no parameters: MLflow's page groups by them, and would count its runs once more."""
-    own = [row for row in rows if _is_plain(row)] or rows
-    # MLflow shows the first 20 letters in its table, so the axes are told by their values alone.
-    axes = [value for _, value in read_cell(_text(own[0]["cell"]))]
-    arm = [f"{name}={_shown(own[0][name])}" for name in baseline if name not in _AFTERWARDS]
-    name = " ".join([*axes, *arm]) or _text(own[0]["study"])
-    finished = max(milliseconds(row["finished"]) for row in rows)
-    samples = [row["samples_seen"] for row in own if not pd.isna(row["samples_seen"])]
-    values: dict[str, float] = {"variation/seeds": float(len({row["seed"] for row in own}))}
-    for name_there, metric in _measured(own[0]):
-        known = np.asarray([row[metric] for row in own if not pd.isna(row[metric])], "float64")
-        if len(known):
-            values[name_there] = float(known.mean())
-        if len(known) > 1 and is_score(metric):
-            values[f"variation/{metric}_sd"] = float(known.std(ddof=1))
+    plain = [row for row in rows if row.is_plain] or list(rows)
+    first = plain[0]
+    finished = max(row.milliseconds("finished") for row in rows)
+    last = max(row.samples_seen for row in plain)
     return Content(
         key=key,
         kind="cell",
-        name=name[:_LONGEST_NAME],
+        name=_cell_name(first, baseline)[:_LONGEST_NAME],
         parent=None,
-        started=min(milliseconds(row["started"]) for row in rows),
+        started=min(row.milliseconds("started") for row in rows),
         finished=finished,
         params={},
-        tags={"flipscale.study": _text(own[0]["study"]), "flipscale.cell": _text(own[0]["cell"])[:_LONGEST_TAG]},
-        points=_joined(_at_the_end(values, finished, int(max(samples, default=0))), means.of(key, finished)),
+        tags={"flipscale.study": first.text("study"), "flipscale.cell": first.text("cell")[:_LONGEST_TAG]},
+        points=_joined(_at_the_end(_means_of(plain), finished, last), means.of_cell(key, finished)),
     )
+
+
+def _cell_name(row: _TableRow, baseline: Sequence[str]) -> str:
+    # MLflow shows the first 20 letters in its table, so the axes are named by their values alone.
+    axes = [value for _, value in read_cell(row.text("cell"))]
+    arm = [f"{name}={_setting_text(row.known(name))}" for name in baseline if name not in _AFTERWARDS]
+    return " ".join([*axes, *arm]) or row.text("study")
+
+
+def _means_of(rows: Sequence[_TableRow]) -> dict[str, float]:
+    """What was measured of a cell's runs, as the mean over seeds; of scores their deviation too."""
+    means = {"variation/seeds": float(len({row.known("seed") for row in rows}))}
+    for name, column in rows[0].measured():
+        known = np.asarray([value for row in rows if (value := row.number(column)) is not None], "float64")
+        if len(known):
+            means[name] = float(known.mean())
+        if len(known) > 1 and is_score(column):
+            means[f"variation/{column}_sd"] = float(known.std(ddof=1))
+    return means
 
 
 class _MeanCurves:
     """Training curves of cells: the mean over seeds, where all have their points at the same samples."""
 
     def __init__(self) -> None:
-        self._sums: dict[str, dict[str, tuple[Array, Array, int] | None]] = {}
+        self._sums: dict[str, dict[str, tuple[NumberArray, NumberArray, int] | None]] = {}
 
-    def add(self, cell: str, points: Points) -> None:
+    def add(self, cell: str, points: MetricPoints) -> None:
         sums = self._sums.setdefault(cell, {})
         for code, name in enumerate(points.names):
             if not name.startswith("train/"):
@@ -202,43 +256,33 @@ class _MeanCurves:
             else:
                 sums[name] = (step, before[1] + value, before[2] + 1)
 
-    def of(self, cell: str, time: int) -> Points:
+    def of_cell(self, cell: str, time: int) -> MetricPoints:
         """All at one time, as those of the runs differ."""
         known = {name: found for name, found in self._sums.get(cell, {}).items() if found is not None and found[2] > 1}
         curves = [
-            Points((name,), step * 0, total / n, step * 0 + time, step) for name, (step, total, n) in known.items()
+            MetricPoints((name,), step * 0, total / n, step * 0 + time, step)
+            for name, (step, total, n) in known.items()
         ]
-        return functools.reduce(_joined, curves, Points((), *(np.empty(0, kind) for kind in ("i8", "f8", "i8", "i8"))))
+        none = MetricPoints((), *(np.empty(0, dtype) for dtype in ("i8", "f8", "i8", "i8")))
+        return functools.reduce(_joined, curves, none)
 
 
-def _joined(one: Points, other: Points) -> Points:
+def _joined(first: MetricPoints, second: MetricPoints) -> MetricPoints:
     """The points of both."""
-    columns = [np.concatenate([a, b]) for a, b in zip(one[2:], other[2:], strict=True)]
-    return Points(one.names + other.names, np.concatenate([one.metric, other.metric + len(one.names)]), *columns)
+    metric = np.concatenate([first.metric, second.metric + len(first.names)])
+    columns = [np.concatenate([a, b]) for a, b in zip(first[2:], second[2:], strict=True)]
+    return MetricPoints(first.names + second.names, metric, *columns)
 
 
-def _measured(row: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """What is measured of a run, by its name in MLflow and its column."""
-    return [*((name, name) for name in filter(is_score, row)), *((f"used/{name}", name) for name in _FACTS)]
-
-
-def _shown(value: Any) -> str:
-    if pd.isna(value):
+def _setting_text(value: object) -> str:
+    if value is None:
         return "null"
     return show_setting(int(value) if isinstance(value, int | np.integer) else value)
 
 
-def _text(value: Any) -> str:
-    return "" if pd.isna(value) else str(value)
-
-
-def _params(settings: Mapping[str, Any]) -> dict[str, str]:
-    return {name: str(value)[:_LONGEST_PARAM] for name, value in settings.items() if not pd.isna(value)}
-
-
-def _at_the_end(values: Mapping[str, float], finished: int, step: int) -> Points:
+def _at_the_end(values: Mapping[str, float], finished: int, step: int) -> MetricPoints:
     number = len(values)
-    return Points(
+    return MetricPoints(
         tuple(values),
         np.arange(number, dtype="int32"),
         np.asarray(list(values.values()), "float64"),
@@ -250,31 +294,29 @@ def _at_the_end(values: Mapping[str, float], finished: int, step: int) -> Points
 # Runs
 
 
-def _run(row: Mapping[str, Any], cell: str | None, curve: CurvePoints, facts: Mapping[str, str]) -> Content:
-    tags = {f"flipscale.{name}": row[name] for name in ("study", "cell", "device", "parent")}
-    tags |= dict(facts)
+def _run(row: _TableRow, cell: str | None, curve: CurvePoints, facts: Mapping[str, str]) -> Content:
+    tags = {f"flipscale.{name}": text for name, text in row.texts(("study", "cell", "device", "parent")).items()}
+    values = {name: value for name, column in row.measured() if (value := row.number(column)) is not None}
     return Content(
-        key=row["id"],
+        key=row.id,
         kind="run",
-        name=row["id"][:_LONGEST_NAME],
+        name=row.id[:_LONGEST_NAME],
         parent=cell,
-        started=milliseconds(row["started"]),
-        finished=milliseconds(row["finished"]),
-        params=_params({name: row[name] for name in SETTINGS}),
-        tags={name: str(value)[:_LONGEST_TAG] for name, value in tags.items() if not pd.isna(value)},
-        points=_points(
-            {name: float(row[column]) for name, column in _measured(row) if not pd.isna(row[column])}, row, curve
-        ),
+        started=row.milliseconds("started"),
+        finished=row.milliseconds("finished"),
+        params={name: text[:_LONGEST_PARAM] for name, text in row.texts(SETTING_COLUMNS).items()},
+        tags={name: text[:_LONGEST_TAG] for name, text in (tags | dict(facts)).items()},
+        points=_points(values, row, curve),
     )
 
 
-def _points(values: Mapping[str, float], row: Mapping[str, Any], curve: CurvePoints) -> Points:
+def _points(values: Mapping[str, float], row: _TableRow, curve: CurvePoints) -> MetricPoints:
     """What was measured at the row's last sample, then its curves, step in samples.
 
     A score's curve has the score's name, and its last point is the row's.
     """
-    end = 0 if pd.isna(row["samples_seen"]) else int(row["samples_seen"])
-    ends = _at_the_end(values, milliseconds(row["finished"]), end)
+    end = row.samples_seen
+    ends = _at_the_end(values, row.milliseconds("finished"), end)
     scores = np.asarray([is_score(name) for name in curve.metrics], "bool")
     at_end = np.asarray([is_score(name) and name in values for name in curve.metrics], "bool")
     samples = curve.numbers["samples"]
@@ -292,9 +334,8 @@ def _points(values: Mapping[str, float], row: Mapping[str, Any], curve: CurvePoi
         codes.append(place[name])
     seconds = np.nan_to_num(curve.numbers["seconds"][kept])
     times = curve.numbers["time"][kept]
-    started = 0.0 if pd.isna(row["started"]) else row["started"]
-    times = np.where(np.isnan(times), started + seconds, times)
-    return Points(
+    times = np.where(np.isnan(times), (row.number("started") or 0.0) + seconds, times)
+    return MetricPoints(
         tuple(names),
         np.concatenate([ends.metric, np.asarray(codes, "int32")[curve.metric[kept]]]),
         np.concatenate([ends.value, curve.numbers["value"][kept]]),
@@ -316,15 +357,15 @@ def metric_name(name: str) -> str:
 
 
 def _thinned(points: CurvePoints) -> CurvePoints:
-    """At most POINTS of each metric, evenly spread, the first and the last among them."""
+    """At most MOST_CURVE_POINTS of each metric, evenly spread, the first and the last among them."""
     counts = np.bincount(points.metric, minlength=len(points.metrics))
-    if (counts <= POINTS).all():
+    if (counts <= MOST_CURVE_POINTS).all():
         return points
     kept = np.ones(len(points), "bool")
-    for code in np.flatnonzero(counts > POINTS):
+    for code in np.flatnonzero(counts > MOST_CURVE_POINTS):
         mine = np.flatnonzero(points.metric == code)
         kept[mine] = False
-        kept[mine[np.linspace(0, len(mine) - 1, POINTS).round().astype(int)]] = True
+        kept[mine[np.linspace(0, len(mine) - 1, MOST_CURVE_POINTS).round().astype(int)]] = True
     return CurvePoints(
         {name: column[kept] for name, column in points.numbers.items()}, points.metric[kept], points.metrics
     )

@@ -9,7 +9,7 @@ from mlflow.entities import Metric, Param, RunTag
 
 from flipscale.track.content import Content
 
-BATCH = 1000
+MLFLOW_BATCH = 1000
 """Metrics, parameters and tags in one call; MLflow refuses more."""
 
 
@@ -54,9 +54,9 @@ class ByBatches:
     def _fill(self, run_id: str, content: Content) -> None:
         metrics = [Metric(name, value, time, step) for name, value, time, step in content.points.rows()]
         params = [Param(name, value) for name, value in content.params.items()]
-        last = BATCH - len(params) - 1
-        for start in range(last, len(metrics), BATCH):
-            self.client.log_batch(run_id, metrics[start : start + BATCH])
+        last = MLFLOW_BATCH - len(params) - 1
+        for start in range(last, len(metrics), MLFLOW_BATCH):
+            self.client.log_batch(run_id, metrics[start : start + MLFLOW_BATCH])
         self.client.set_terminated(run_id, "FINISHED", content.finished)
         # The digest comes with the last of it: a run that was cut short has none, and is written anew next time.
         self.client.log_batch(run_id, metrics[:last], params, [RunTag("flipscale.digest", content.digest)])

@@ -16,8 +16,7 @@ from flipscale.workflow.talk import say
 def collect_study(opened: OpenStudy) -> Collected:
     """Bring results.csv and curves.parquet up to date with the study's runs."""
     plan, folder = opened.plan, opened.files.folder
-    runs = [{"study": plan.study, **run.to_dict()} for run in plan.runs]
-    found = collect_runs(runs, opened.workspace.results, folder)
+    found = collect_runs(plan, opened.workspace.results, folder)
     note_owner(folder, opened.file)
     for name, problem in found.problems.items():
         say(f"{name} is left out: {problem}")
@@ -85,11 +84,11 @@ def mirror_study(opened: OpenStudy, found: Collected, tracking: Tracking) -> Mir
     return Mirroring(track.without_secrets(uri), done.created, done.updated, done.unchanged, track.ui_command(uri))
 
 
-def _mirrored(opened: OpenStudy) -> track.Source:
+def _mirrored(opened: OpenStudy) -> track.MirrorSource:
     study, files = opened.study, opened.files
     tables = [files.results, files.comparison(".md"), files.comparison(".json"), files.fits]
     pictures: Sequence[Path] = [*sorted(files.figures.glob("*.png")), *sorted(files.figures.glob("*.html"))]
-    return track.Source(
+    return track.MirrorSource(
         study=study.name,
         results=files.results,
         question=study.question,

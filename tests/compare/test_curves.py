@@ -1,12 +1,13 @@
 import json
 import math
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 import pytest
 
 from flipscale.compare import compare, compare_table
-from tests.test_collect import COST, RESULT, planned, write_run
+from tests.test_collect import COST, RESULT, collect, planned, write_run
 
 pytestmark = pytest.mark.slow
 
@@ -156,13 +157,11 @@ def test_the_verdict_takes_back_what_one_of_many_comparisons_cannot_show():
 
 
 def test_tuning_counts_with_its_parent_in_a_comparison(tmp_path):
-    from flipscale.collect import collect
-
     tuning = {"samples": 128, "lr": None, "warmup": None, "batch_size": None, "mask_ratio": 0.0}
-    base, masked = planned("b"), {**planned("m", mask_ratio=0.5), "cell": None}
-    tuned = {**planned("t", mask_ratio=0.5, tuning=tuning), "parents": ["m"]}
-    tuned["cost"] = {**COST, "train_flops": 1.0e21}
-    masked["cost"] = {**COST, "train_flops": 2.0e21}
+    base, masked = planned("b"), replace(planned("m", mask_ratio=0.5), cell=None)
+    tuned = replace(planned("t", mask_ratio=0.5, tuning=tuning), parents=("m",))
+    tuned = replace(tuned, cost=replace(COST, train_flops=1.0e21))
+    masked = replace(masked, cost=replace(COST, train_flops=2.0e21))
     write_run(tmp_path, base, {**RESULT, "gpu_hours": 4.5})
     took = {"samples": 1024, "train_seconds": 8.0, "cpu_seconds": 7.0, "gpu_hours": 2.0}
     write_run(tmp_path, masked, {**RESULT, **took})

@@ -8,7 +8,7 @@ from pathlib import Path
 import pandas as pd
 
 from flipscale.cell import write_cell
-from flipscale.collect import COLUMNS, DTYPES, setting_value
+from flipscale.collect import COLUMN_DTYPES, COLUMNS, setting_value
 from flipscale.plan import Plan, Run, plan
 from flipscale.study import Study, read_study
 
@@ -66,7 +66,9 @@ def write_results(folder: Path, study: Study, finished: Sequence[Run], scores: S
         of_run = {"zero_shot_top1": score, "image_retrieval_r1": score / 2, "held_out_loss": 3.2 - score}
         row |= {name: of_run[name] for name in scores}
         rows.append(row)
-    table = {name: pd.Series([row.get(name) for row in rows], dtype=DTYPES[c.kind]) for name, c in COLUMNS.items()}
+    table = {
+        name: pd.Series([row.get(name) for row in rows], dtype=COLUMN_DTYPES[c.kind]) for name, c in COLUMNS.items()
+    }
     out = folder / "results" / study.name
     out.mkdir(parents=True)
     pd.DataFrame(table).to_csv(out / "results.csv", index=False)

@@ -604,7 +604,7 @@ def test_devices_are_those_that_have_a_price():
 
 def test_settings_are_columns_of_the_results():
     # An evaluation is not a number to plot; its scores are.
-    assert [*collect.SETTINGS, "evaluation"] == list(SETTINGS)
+    assert [*collect.SETTING_COLUMNS, "evaluation"] == list(SETTINGS)
 
 
 def test_figures_are_those_that_can_be_drawn():

@@ -14,29 +14,29 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import orjson
 
 from flipscale import plan, run
-from flipscale.collect.rows import PlannedRun
+from flipscale.collect.columns import ResultRow
 
-NAME = ".collected"
+CACHE_FILE = ".collected"
 
-FILES = ("run.json", "result.json", "metrics.jsonl")
+FILES_READ = ("run.json", "result.json", "metrics.jsonl")
 """What a row and its points are read from, and result.json of the runs that it started from."""
 
 _TICK_NS = 50_000_000
 """Within a tick of its clock, 1 to 10 ms, a file system gives two writes one time."""
 
 _COARSE_NS = 2_000_000_000
-"""So long is the tick of one that keeps whole seconds."""
+"""The tick of a file system that keeps whole seconds."""
 
 Key = list[list[int] | None]
 """For each of a run's files its size, times and inode; None for one that is not there."""
 
 
-class Finished(NamedTuple):
+class FinishedRun(NamedTuple):
     """A look at a folder that has a result: what is asked of the run, and which files it has."""
 
     asked: str
@@ -45,13 +45,13 @@ class Finished(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Entry:
+class CachedRun:
     """What was read of one finished run."""
 
     asked: str
     key: Key | None
     """The files it was read from; None if they were so new that a later write might not show."""
-    row: dict[str, Any] | None
+    row: ResultRow | None
     """Its row; None for a run that has none: one that could not be read, or that no cell of the study asks for."""
     unknown: list[str]
     """Its scores that have no column."""
@@ -64,7 +64,7 @@ class Entry:
 
 
 @dataclass(frozen=True)
-class Summary:
+class CachedSummary:
     """What collecting said of finished runs, and the tables it wrote."""
 
     digest: str | None
@@ -93,9 +93,9 @@ def stat_key(path: str) -> list[int] | None:
 
 def is_settled(key: Key, now_ns: int) -> bool:
     """Whether a write from now on would show in the key. `now_ns` is by the clock of the file system."""
-    for one in key:
-        if one is not None:
-            latest = max(one[1], one[2])
+    for stat in key:
+        if stat is not None:
+            latest = max(stat[1], stat[2])
             tick = _COARSE_NS if latest % 1_000_000_000 == 0 else _TICK_NS
             if latest + tick > now_ns:
                 return False
@@ -112,77 +112,82 @@ def file_system_now(folder: Path) -> int:
         probe.unlink()
 
 
-def asked_of(one: PlannedRun, planned: Mapping[str, PlannedRun]) -> str:
+def asked_of(asked: plan.Run, study: str, runs: Mapping[str, plan.Run]) -> str:
     """A digest of all that a run's row says beside what its folder does.
 
     marshal takes an eighth of json's time, and its second version writes equal data alike.
     """
-    line = [one]
-    waiting = list(one["parents"])
+    facts: list[object] = [study, _facts_of(asked)]
+    waiting = list(asked.parents)
     while waiting:
-        if parent := planned.get(waiting.pop()):
-            line.append(parent)
-            waiting += parent["parents"]
-    return _word(marshal.dumps(line, 2))
+        if parent := runs.get(waiting.pop()):
+            facts.append(_facts_of(parent))
+            waiting += parent.parents
+    return _short_digest(marshal.dumps(facts, 2))
+
+
+def _facts_of(asked: plan.Run) -> list[object]:
+    return [asked.id, dict(asked.settings), list(asked.parents), vars(asked.cost), asked.cell]
 
 
 @functools.cache
 def reader() -> str:
     """A digest of the code that reads run folders: what another version has read is read again."""
-    told = hashlib.blake2b(digest_size=16)
-    for path in (*sorted(Path(__file__).parent.glob("*.py")), Path(plan.__file__), Path(run.__file__)):
-        told.update(path.read_bytes())
-    return told.hexdigest()
+    digest = hashlib.blake2b(digest_size=16)
+    modules = (*Path(__file__).parent.glob("*.py"), Path(plan.__file__), *Path(run.__file__).parent.glob("*.py"))
+    for path in sorted(modules):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
 
 
-def digest(finished: Mapping[str, Finished]) -> str:
+def digest_of(finished: Mapping[str, FinishedRun]) -> str:
     """One word for all finished runs: id, what is asked, and files of each, in their order."""
-    told = hashlib.blake2b(digest_size=16)
+    digest = hashlib.blake2b(digest_size=16)
     for run_id, look in finished.items():
-        told.update(orjson.dumps([run_id, *look]))
-    return told.hexdigest()
+        digest.update(orjson.dumps([run_id, *look]))
+    return digest.hexdigest()
 
 
 def table_keys(files: Sequence[Path]) -> list[list[int] | None]:
     return [stat_key(str(file)) for file in files]
 
 
-def read_summary(out: Path) -> Summary | None:
+def read_summary(out: Path) -> CachedSummary | None:
     """The first line of the file in `out`: enough to see that nothing has changed."""
     try:
-        with open(out / NAME, "rb") as file:
+        with open(out / CACHE_FILE, "rb") as file:
             return _head(file.readline())[0]
     except OSError:
         return None
 
 
-def read_entries(out: Path) -> tuple[Summary | None, dict[str, Entry]]:
+def read_all(out: Path) -> tuple[CachedSummary | None, dict[str, CachedRun]]:
     """All of it: the summary, and what was read of each finished run by its id."""
     try:
-        first, _, body = (out / NAME).read_bytes().partition(b"\n")
+        first, _, body = (out / CACHE_FILE).read_bytes().partition(b"\n")
         summary, right = _head(first)
-        if summary is None or _word(body) != right:
+        if summary is None or _short_digest(body) != right:
             return None, {}
-        return summary, {run_id: Entry(**entry) for run_id, entry in map(orjson.loads, body.splitlines())}
+        return summary, {run_id: CachedRun(**cached) for run_id, cached in map(orjson.loads, body.splitlines())}
     except (OSError, ValueError, TypeError):
         return None, {}
 
 
-def write_entries(out: Path, summary: Summary, entries: Mapping[str, Entry]) -> None:
-    body = b"".join(orjson.dumps([run_id, vars(entry)]) + b"\n" for run_id, entry in entries.items())
-    with run.replacing(out / NAME) as file:
-        file.write(orjson.dumps([reader(), vars(summary), _word(body)]) + b"\n")
+def write_all(out: Path, summary: CachedSummary, runs: Mapping[str, CachedRun]) -> None:
+    body = b"".join(orjson.dumps([run_id, vars(cached)]) + b"\n" for run_id, cached in runs.items())
+    with run.replacing(out / CACHE_FILE) as file:
+        file.write(orjson.dumps([reader(), vars(summary), _short_digest(body)]) + b"\n")
         file.write(body)
 
 
-def _head(line: bytes) -> tuple[Summary | None, str]:
+def _head(line: bytes) -> tuple[CachedSummary | None, str]:
     """The summary, and the digest of the lines that follow it."""
     try:
         code, summary, body = orjson.loads(line)
-        return (Summary(**summary), body) if code == reader() else (None, "")
+        return (CachedSummary(**summary), body) if code == reader() else (None, "")
     except (ValueError, TypeError):
         return None, ""
 
 
-def _word(text: bytes) -> str:
+def _short_digest(text: bytes) -> str:
     return hashlib.blake2b(text, digest_size=16).hexdigest()

@@ -13,24 +13,23 @@ import urllib.request
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 from urllib.parse import quote
 
-from flipscale.collect.before import stat_key
+from flipscale.collect.cache import stat_key
 from flipscale.run import write_json
 from flipscale.track.address import is_server, without_secrets
 
-NAME = ".mirrored"
+LAST_MIRROR_FILE = ".mirrored"
 
-FORMAT = 2
+MIRROR_VERSION = 2
 """Version of what is written into MLflow: a new one mirrors every run again."""
 
-_SECONDS = 5
-"""So long a server may take to answer; then it is asked in full, with tries."""
+_ANSWER_LIMIT = 5
+"""Seconds that a server may take to answer; then it is asked in full, with tries."""
 
 
 @dataclass(frozen=True)
-class Note:
+class LastMirror:
     """What was sent, and where to."""
 
     fingerprint: str
@@ -44,48 +43,48 @@ class Note:
     rows: int
 
 
-def fingerprint(told: Any, files: Sequence[Path]) -> str:
+def fingerprint(facts: object, files: Sequence[Path]) -> str:
     """One word for what is to be sent: the files as they are, by size, times and inode."""
     keys = [[str(file.absolute()), stat_key(str(file))] for file in files]
-    return hashlib.sha256(json.dumps([FORMAT, told, keys]).encode()).hexdigest()
+    return hashlib.sha256(json.dumps([MIRROR_VERSION, facts, keys]).encode()).hexdigest()
 
 
-def read_note(folder: Path) -> Note | None:
+def read_last_mirror(folder: Path) -> LastMirror | None:
     try:
-        found = json.loads((folder / NAME).read_text(encoding="utf-8"))
-        return Note(**found)
+        found = json.loads((folder / LAST_MIRROR_FILE).read_text(encoding="utf-8"))
+        return LastMirror(**found)
     except (OSError, ValueError, TypeError):
         return None
 
 
-def write_note(folder: Path, note: Note) -> None:
-    write_json(folder / NAME, asdict(note))
+def write_last_mirror(folder: Path, last: LastMirror) -> None:
+    write_json(folder / LAST_MIRROR_FILE, asdict(last))
 
 
-def is_there(note: Note, tracking_uri: str) -> bool:
+def still_there(last: LastMirror, tracking_uri: str) -> bool:
     """Whether the study's run is in MLflow and says that all is there. False where that is not known for sure."""
-    if note.address != without_secrets(tracking_uri):
+    if last.address != without_secrets(tracking_uri):
         return False
     if is_server(tracking_uri):
-        return _of_server(note, tracking_uri) == note.digest
+        return _digest_of_server(last, tracking_uri) == last.digest
     if tracking_uri.startswith("sqlite:///"):
-        return _of_sqlite(note, tracking_uri.removeprefix("sqlite:///")) == note.digest
+        return _digest_of_sqlite(last, tracking_uri.removeprefix("sqlite:///")) == last.digest
     return False
 
 
-def _of_server(note: Note, tracking_uri: str) -> str | None:
+def _digest_of_server(last: LastMirror, tracking_uri: str) -> str | None:
     """The digest that the study's run has, by MLflow's REST interface."""
-    address = f"{tracking_uri.rstrip('/')}/api/2.0/mlflow/runs/get?run_id={quote(note.study_run)}"
+    address = f"{tracking_uri.rstrip('/')}/api/2.0/mlflow/runs/get?run_id={quote(last.study_run)}"
     # An address with a user in it, and whatever else goes wrong, is left to MLflow's own client.
     with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-        with urllib.request.urlopen(address, timeout=_SECONDS) as answer:
+        with urllib.request.urlopen(address, timeout=_ANSWER_LIMIT) as answer:
             run = json.load(answer)["run"]
         if run["info"]["lifecycle_stage"] == "active":
             return next((str(tag["value"]) for tag in run["data"]["tags"] if tag["key"] == "flipscale.digest"), None)
     return None
 
 
-def _of_sqlite(note: Note, path: str) -> str | None:
+def _digest_of_sqlite(last: LastMirror, path: str) -> str | None:
     """The same, from MLflow's tables. It only reads; tables of another form are no answer."""
     question = (
         "SELECT tags.value FROM tags JOIN runs USING (run_uuid) "
@@ -95,6 +94,6 @@ def _of_sqlite(note: Note, path: str) -> str | None:
         contextlib.suppress(sqlite3.Error),
         contextlib.closing(sqlite3.connect(f"file:{quote(path)}?mode=ro", uri=True)) as database,
     ):
-        found = database.execute(question, [note.study_run]).fetchone()
+        found = database.execute(question, [last.study_run]).fetchone()
         return None if found is None else str(found[0])
     return None

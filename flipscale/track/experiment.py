@@ -1,0 +1,356 @@
+"""Bringing an experiment up to date: what it has, what it lacks, and what has changed.
+
+MLflow cannot change a parameter, and keeps an old point beside a new one at the same step. So a run that has changed is
+written anew and the old one is deleted there: it can be restored in MLflow, and is never there twice.
+"""
+
+import fcntl
+import hashlib
+import logging
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack, closing, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+# MLflow reads these when it is imported or first called. Its own choice is 7 tries, which is minutes of silence when
+# there is no server; and a line on stdout for each run that is written to one.
+os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")
+os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
+
+import pandas as pd
+from mlflow import MlflowClient
+from mlflow.entities import Run, ViewType
+from mlflow.exceptions import MlflowException
+from requests.exceptions import RequestException
+from sqlalchemy import create_engine
+from sqlalchemy.exc import SQLAlchemyError
+
+from flipscale.collect import read_results
+from flipscale.collect.curves import open_curves
+from flipscale.errors import FlipscaleError
+from flipscale.track.address import is_server, without_secrets
+from flipscale.track.content import MOST_CURVE_POINTS, Content, contents, milliseconds
+from flipscale.track.last_mirror import MIRROR_VERSION
+from flipscale.track.source import MirrorOptions, MirrorSource, lies_in
+from flipscale.track.writing import THREADS, ByBatches, Writer
+
+_DATABASES = ("postgresql", "mysql", "sqlite", "mssql")
+"""Databases that MLflow can be: what an address begins with."""
+
+
+@dataclass(frozen=True)
+class UpToDate:
+    """What had to be done, in runs, and what MLflow has now."""
+
+    created: int
+    updated: int
+    unchanged: int
+    experiment_id: str
+    study_run: str
+    """The id of the study's run."""
+    digest: str
+    """What its tag `flipscale.digest` is."""
+
+
+def bring_up_to_date(
+    source: MirrorSource, artifacts: Sequence[Path], tracking_uri: str, artifact_root: Path, options: MirrorOptions
+) -> UpToDate | None:
+    """See `flipscale.track.mirror`. None where there is no row to mirror."""
+    results = read_results(source.results)
+    if results.empty:
+        return None
+    whole = _digest_of_all(source, artifacts, options)
+    with _quietly(), _one_at_a_time(artifact_root), _saying_what_failed(tracking_uri):
+        _knock(tracking_uri)
+        client = MlflowClient(tracking_uri)
+        experiment = _Experiment(client, _experiment_id(client, source, tracking_uri, artifact_root), source)
+        studies = experiment.study_runs()
+        if not options.thoroughly and len(studies) == 1 and studies[0].data.tags.get("flipscale.digest") == whole:
+            return UpToDate(0, 0, len(results), experiment.id, studies[0].info.run_id, whole)
+        for study in studies:
+            # From here on it does not say that all is there, until it is.
+            client.set_tag(study.info.run_id, "flipscale.digest", "")
+        rows = _mirror_rows(experiment, results, options)
+        times = milliseconds(results["started"].min()), milliseconds(results["finished"].max())
+        study_run = _mirror_study(experiment, studies, artifacts, times, whole)
+        return UpToDate(rows.created, rows.updated, rows.unchanged, experiment.id, study_run, whole)
+
+
+# What MLflow has
+
+
+def _knock(tracking_uri: str) -> None:
+    """Raise at once where a database cannot be reached: MLflow would try 15 times, which took 100 s."""
+    if tracking_uri.partition(":")[0].partition("+")[0] in _DATABASES:
+        engine = create_engine(tracking_uri)
+        try:
+            engine.connect().close()
+        finally:
+            engine.dispose()
+
+
+def _experiment_id(client: MlflowClient, source: MirrorSource, tracking_uri: str, artifact_root: Path) -> str:
+    """The id of the study's experiment, which is made where there is none."""
+    study = source.study
+    experiment = client.get_experiment_by_name(study)
+    if experiment is None:
+        # Without a location a database puts artifacts into ./mlruns of wherever the command happened to run.
+        location = None if is_server(tracking_uri) else (artifact_root.absolute() / study).as_uri()
+        try:
+            return str(client.create_experiment(study, artifact_location=location, tags=_note_tags(source)))
+        except MlflowException as error:
+            # Another machine was quicker, or the answer to a first try was lost.
+            if error.error_code != "RESOURCE_ALREADY_EXISTS" or not (
+                experiment := client.get_experiment_by_name(study)
+            ):
+                raise
+    if experiment.lifecycle_stage != "active":
+        raise FlipscaleError(
+            f"MLflow: experiment {study!r} was deleted there. Bring it back with "
+            f"`mlflow experiments restore --experiment-id {experiment.experiment_id}`, or name the study otherwise."
+        )
+    return str(experiment.experiment_id)
+
+
+def _note_tags(source: MirrorSource) -> dict[str, str]:
+    """What MLflow shows above an experiment."""
+    return {"mlflow.note.content": source.question} if source.question else {}
+
+
+@dataclass(frozen=True)
+class _MirroredRun:
+    """A run that MLflow has."""
+
+    run_id: str
+    kind: str | None
+    digest: str | None
+    parent: str | None
+    model: str | None
+
+
+@dataclass(frozen=True)
+class _Experiment:
+    """The study's experiment."""
+
+    client: MlflowClient
+    id: str
+    source: MirrorSource
+
+    @property
+    def study_key(self) -> str:
+        return f"study {self.source.study}"  # a run id has no space
+
+    def study_runs(self) -> Sequence[Run]:
+        """The study's own run; several where two machines made it at once."""
+        found: Sequence[Run] = self.client.search_runs(
+            [self.id], f"tags.`flipscale.id` = '{self.study_key}'", max_results=10
+        )
+        return found
+
+    def runs(self) -> dict[str, list[_MirroredRun]]:
+        """All others by their flipscale id: read once, as one look-up by tag costs 50 ms."""
+        found: dict[str, list[_MirroredRun]] = {}
+        for run in self._all_runs():
+            tags = run.data.tags
+            key = tags.get("flipscale.id")
+            if key and key != self.study_key:
+                kind, digest, model = (tags.get(f"flipscale.{name}") for name in ("kind", "digest", "model"))
+                parent = tags.get("mlflow.parentRunId")
+                found.setdefault(key, []).append(_MirroredRun(run.info.run_id, kind, digest, parent, model))
+        return found
+
+    def _all_runs(self) -> Iterator[Run]:
+        token = None
+        while True:
+            page = self.client.search_runs(
+                [self.id], run_view_type=ViewType.ACTIVE_ONLY, max_results=1000, page_token=token
+            )
+            yield from page
+            token = page.token
+            if not token:
+                return
+
+
+# What is written
+
+
+def _mirror_rows(experiment: _Experiment, results: pd.DataFrame, options: MirrorOptions) -> "_RowMirror":
+    """Write the runs of cells and rows that are not there as they are to be."""
+    source, client = experiment.source, experiment.client
+    with ExitStack() as stack:
+        writer = stack.enter_context(closing(_writer(experiment)))
+        curves = stack.enter_context(open_curves(source.curves)) if source.curves.exists() else None
+        rows = _RowMirror(client, writer, experiment.runs())
+        baseline, runs = source.baseline, source.runs
+        for content in contents(results, curves, baseline=baseline, runs=runs, all_points=options.all_points):
+            rows.bring(content)
+        writer.flush()
+    # The old ones go last: what is cut short here is there twice, and once again after the next time.
+    for run_id in rows.superfluous():
+        client.delete_run(run_id)
+    if options.models and source.runs is not None:
+        for key, model in rows.models.items():
+            _mirror_model(experiment, source.runs / key, rows.run_ids[key], model)
+    return rows
+
+
+def _writer(experiment: _Experiment) -> Writer:
+    """The quickest way that there is."""
+    client = experiment.client
+    if is_server(client.tracking_uri):
+        return ByBatches(client, experiment.id, threads=THREADS)
+    # A server's client needs no database, and this loads one's.
+    from flipscale.track.tables import by_tables
+
+    return by_tables(client, experiment.id) or ByBatches(client, experiment.id, threads=1)
+
+
+@dataclass
+class _RowMirror:
+    """Goes through what MLflow is to have, and writes what it does not."""
+
+    client: MlflowClient
+    writer: Writer
+    known: dict[str, list[_MirroredRun]]
+    """What MLflow has and is not gone through yet, by key."""
+    run_ids: dict[str, str] = field(default_factory=dict)
+    """Key to the id of its run in MLflow."""
+    models: dict[str, str | None] = field(default_factory=dict)
+    """Key of each row to which weights MLflow has of it."""
+    created: int = 0
+    updated: int = 0
+    unchanged: int = 0
+    _replaced: list[str] = field(default_factory=list)
+
+    def bring(self, content: Content) -> None:
+        """Have MLflow hold this run, under its parent."""
+        parent_id = self.run_ids.get(content.parent or "")
+        old = self.known.pop(content.key, [])
+        same = next((run for run in old if run.digest == content.digest), None)
+        if same is None:
+            self.run_ids[content.key] = self.writer.add(content, parent_id)
+        else:
+            self.run_ids[content.key] = same.run_id
+            self._move(same, parent_id)
+        self._replaced += [run.run_id for run in old if run is not same]
+        if content.kind == "run":
+            self.models[content.key] = same.model if same else None
+            self._count(same is not None, bool(old))
+
+    def _move(self, run: _MirroredRun, parent_id: str | None) -> None:
+        if parent_id and run.parent != parent_id:
+            self.client.set_tag(run.run_id, "mlflow.parentRunId", parent_id)
+        elif run.parent and not parent_id:
+            self.client.delete_tag(run.run_id, "mlflow.parentRunId")
+
+    def _count(self, same: bool, had_one: bool) -> None:
+        if same:
+            self.unchanged += 1
+        elif had_one:
+            self.updated += 1
+        else:
+            self.created += 1
+
+    def superfluous(self) -> Iterable[str]:
+        """Runs that others have replaced, and cells that no row belongs to any more. Rows that are gone stay."""
+        yield from self._replaced
+        yield from (run.run_id for runs in self.known.values() for run in runs if run.kind == "cell")
+
+
+def _mirror_model(experiment: _Experiment, folder: Path, run_id: str, known: str | None) -> None:
+    """The run's weights as a model of its own, unless they are there; a run that has none is passed over."""
+    weights = folder / "model.pt"
+    if not lies_in(weights, [folder]):
+        return
+    found = weights.stat()
+    identity = f"{found.st_size}-{found.st_mtime_ns}"
+    if known == identity:
+        return
+    client = experiment.client
+    name = "".join("_" if character in "/:.%\"'" else character for character in folder.name)
+    model = client.create_logged_model(experiment.id, name=name, source_run_id=run_id, model_type="open_clip")
+    client.log_model_artifact(model.model_id, str(weights))
+    client.finalize_logged_model(model.model_id, "READY")
+    client.set_tag(run_id, "flipscale.model", identity)
+
+
+def _mirror_study(
+    experiment: _Experiment, old: Sequence[Run], artifacts: Sequence[Path], times: tuple[int, int], whole: str
+) -> str:
+    """The study's own run, with its artifacts; its id. Its digest goes last: with it, all of the study is there."""
+    client, study = experiment.client, experiment.source.study
+    if old:
+        run_id, tags = str(old[0].info.run_id), old[0].data.tags
+    else:
+        tags = {"flipscale.id": experiment.study_key, "flipscale.kind": "study", "flipscale.study": study}
+        tags |= _note_tags(experiment.source)
+        run = client.create_run(experiment.id, start_time=times[0], tags=tags, run_name=study)
+        run_id, tags = str(run.info.run_id), {}
+    for other in old[1:]:
+        client.delete_run(other.info.run_id)
+    digest = hashlib.sha256()
+    for file in artifacts:
+        digest.update(file.name.encode() + b"\0" + hashlib.sha256(file.read_bytes()).digest())
+    if tags.get("flipscale.files") != digest.hexdigest():
+        for file in artifacts:
+            client.log_artifact(run_id, str(file))
+        client.set_tag(run_id, "flipscale.files", digest.hexdigest())
+    client.set_terminated(run_id, "FINISHED", times[1])
+    client.set_tag(run_id, "flipscale.digest", whole)
+    return run_id
+
+
+def _digest_of_all(source: MirrorSource, artifacts: Sequence[Path], options: MirrorOptions) -> str:
+    """Of everything that is mirrored of the study."""
+    facts = [MIRROR_VERSION, MOST_CURVE_POINTS, options.all_points, options.models]
+    digest = hashlib.sha256(repr([*facts, source.question, [*source.baseline]]).encode())
+    for file in (source.results, source.curves, *artifacts):
+        if file.exists():
+            digest.update(file.name.encode() + b"\0" + hashlib.sha256(file.read_bytes()).digest())
+    return digest.hexdigest()
+
+
+# How it is done
+
+
+@contextmanager
+def _one_at_a_time(artifact_root: Path) -> Iterator[None]:
+    try:
+        artifact_root.mkdir(parents=True, exist_ok=True)
+        lock = open(artifact_root / "mirror.lock", "w", encoding="utf-8")  # noqa: SIM115  it is closed by the with below
+    except OSError as error:
+        raise FlipscaleError(f"{artifact_root}: MLflow's artifacts cannot be kept there ({error.strerror}).") from error
+    with lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+@contextmanager
+def _quietly() -> Iterator[None]:
+    """MLflow and alembic tell of every table they make; what matters is raised."""
+    loggers = [logging.getLogger(name) for name in ("mlflow", "alembic")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
+
+
+@contextmanager
+def _saying_what_failed(tracking_uri: str) -> Iterator[None]:
+    try:
+        yield
+    except (MlflowException, RequestException, SQLAlchemyError, OSError) as error:
+        address = without_secrets(tracking_uri)
+        reason = without_secrets(str(error), tracking_uri).strip().partition("\n")[0].rstrip(".")
+        # The error itself has the address in its words, and whoever catches ours may print its cause.
+        raise FlipscaleError(
+            f"MLflow at {address} cannot be reached or refused: {reason}. The results on disk are complete; "
+            f"check the tracking address and collect again."
+        ) from None

@@ -1,0 +1,63 @@
+"""What is mirrored of a study, and what may be sent of it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from flipscale.errors import FlipscaleError
+from flipscale.workspace import CURVES_TABLE
+
+
+@dataclass(frozen=True)
+class MirrorSource:
+    """What is mirrored of a study."""
+
+    study: str
+    """Its name, which is the experiment's."""
+    results: Path
+    """results.csv, with its curves.parquet beside it, if there is one."""
+    question: str = ""
+    baseline: Sequence[str] = ()
+    """Settings that tell the arms of a comparison apart; with the study's cell they name a cell in MLflow."""
+    files: Sequence[Path] = ()
+    """Artifacts of the study's run: figures, study file, comparison."""
+    roots: Sequence[Path] = ()
+    """Folders and files that artifacts may lie in; a link that leads out of them is not followed."""
+    runs: Path | None = None
+    """Run folders, for facts that have no column, and for models."""
+
+    @property
+    def curves(self) -> Path:
+        return self.results.with_name(CURVES_TABLE)
+
+    def artifacts(self) -> tuple[list[Path], tuple[str, ...]]:
+        """The files that may be sent, and what is said of the others."""
+        if self.study in (".", "..") or "/" in self.study or "\\" in self.study:
+            raise FlipscaleError(
+                f"{self.study!r} is no name for a folder of artifacts; give the study's file another name."
+            )
+        sent = [file for file in self.files if lies_in(file, self.roots)]
+        others = [file for file in self.files if file not in sent]
+        return sent, tuple(f"{file} leads out of the study's folders, so it is not sent to MLflow" for file in others)
+
+
+@dataclass(frozen=True)
+class MirrorOptions:
+    """How much is sent, and how closely MLflow is looked at."""
+
+    all_points: bool = False
+    """Every point of the curves, and not a hundred of each."""
+    models: bool = False
+    """The weights of each run that has some."""
+    thoroughly: bool = False
+    """Look at every run in MLflow, though the study's says that all of them are there as they are to be."""
+
+
+def lies_in(file: Path, roots: Sequence[Path]) -> bool:
+    """Whether the file, links followed, is one that lies in these folders, or is one of these files."""
+    try:
+        real = file.resolve(strict=True)
+    except OSError:
+        return False
+    allowed = [root.resolve() for root in roots]
+    return real.is_file() and any(real == root or root in real.parents for root in allowed)
