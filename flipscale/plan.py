@@ -159,8 +159,7 @@ def plan(study: Study) -> Plan:
         own, name = seedless[key]
         ids[id(cell)] = own_id = id_of(cell, own | ({"seed": cell.seed} if cell.seed != no_seed else {}))
         names.setdefault(own_id, name)
-    device = study.resources.device or ("A100" if study.resources.gpus else "cpu")
-    resources = replace(study.resources, device=device)
+    resources = _priced_on(study.resources)
     prices: dict[str, Cost] = {}
 
     def price(settings: Settings) -> Cost:
@@ -211,6 +210,10 @@ def plan_at(study: Study, at: Values) -> Plan:
     if complaints.found:
         raise PlanError("; ".join(f"{what} ({place})" for place, what in complaints.found))
     return plan(replace(one, cells=found))
+
+
+def _priced_on(resources: Resources) -> Resources:
+    return replace(resources, device=resources.device or ("A100" if resources.gpus else "cpu"))
 
 
 def _amount(value: float) -> str:

@@ -56,14 +56,15 @@ class _Design:
             if not isinstance(name, str) or name not in self.axes:
                 path = ("design", "one_at_a_time", "cross", at)
                 self.values.complain(path, f"{show(name)} is no axis of this study; {did_you_mean(name, self.axes)}")
-        crossed = [name for name in self.axes if name in (*cross, "seed")]
-        alone = [name for name in self.axes if name not in crossed]
+        alone = [name for name in self.axes if name not in (*cross, "seed")]
         for name in alone:
             if name not in self.base and SETTINGS[name].required:
                 what = f"one_at_a_time starts from the base, which has no '{name}'; add it there"
                 self.values.complain(("axes", name), what)
-        varied = {name: [axis for axis in self.axes if axis == name or axis in crossed] for name in alone}
-        return {name: tuple(self.axes[axis] for axis in axes) for name, axes in varied.items()} or self.full
+        return {name: self._without(set(alone) - {name}) for name in alone} or self.full
+
+    def _without(self, names: set[str]) -> tuple[Axis, ...]:
+        return tuple(axis for name, axis in self.axes.items() if name not in names)
 
     def _grid(self, name: str, grid: Any) -> tuple[Axis, ...]:
         at: Path_ = ("design", "grids", name)

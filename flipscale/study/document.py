@@ -78,9 +78,19 @@ def read_document(path: Path, complaints: Complaints, *, noun: str = "study", hi
     `noun` is what the file should be, and `hint` says where to take one from.
     """
     name = str(path)
-    top = Place(name, 1)
+    node = _only_mapping(name, _text_of(path, noun, hint), noun, hint)
+    document = Document({}, {(): Place(name, 1)})
     try:
-        text = path.read_bytes().decode("utf-8")
+        document.data = _Reader(name, document.places, complaints).value(node, (), ())
+    except RecursionError:  # aliases within aliases are deeper than the text
+        raise StudyError([f"{name}:1: is nested too deeply to read; a {noun} has a few levels"]) from None
+    return document
+
+
+def _text_of(path: Path, noun: str, hint: str | None) -> str:
+    name = str(path)
+    try:
+        return path.read_bytes().decode("utf-8")
     except FileNotFoundError:
         start = hint or f"`flipscale init {name}` writes one to start from"
         raise StudyError([f"{name}: there is no such file; {start}"]) from None
@@ -91,8 +101,12 @@ def read_document(path: Path, complaints: Complaints, *, noun: str = "study", hi
         raise StudyError([f"{name}:{line}: is not UTF-8 text; save the file as UTF-8"]) from None
     except OSError as error:
         raise StudyError([f"{name}: cannot be read ({error.strerror}); check the path and permissions"]) from None
+
+
+def _nodes_of(name: str, text: str, noun: str) -> list[yaml.Node]:
+    """The YAML documents of a text."""
     try:
-        nodes = list(yaml.compose_all(text, Loader=yaml.SafeLoader))
+        return list(yaml.compose_all(text, Loader=yaml.SafeLoader))
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         line = mark.line + 1 if mark else 1
@@ -103,6 +117,11 @@ def read_document(path: Path, complaints: Complaints, *, noun: str = "study", hi
         raise StudyError([f"{name}:{line}: holds {what}; save the file as plain text"]) from None
     except RecursionError:
         raise StudyError([f"{name}:1: is nested too deeply to read; a {noun} has a few levels"]) from None
+
+
+def _only_mapping(name: str, text: str, noun: str, hint: str | None) -> yaml.MappingNode:
+    """The one document of a text, which has keys with values."""
+    nodes = _nodes_of(name, text, noun)
     if not nodes or (isinstance(nodes[0], yaml.ScalarNode) and nodes[0].value in ("", "~", "null")):
         raise StudyError([f"{name}:1: is empty; {hint or '`flipscale init` writes a study to start from'}"])
     if len(nodes) > 1:
@@ -111,12 +130,7 @@ def read_document(path: Path, complaints: Complaints, *, noun: str = "study", hi
     if not isinstance(nodes[0], yaml.MappingNode):
         line = nodes[0].start_mark.line + 1
         raise StudyError([f"{name}:{line}: holds {_kind_of(nodes[0])}, not keys with values; begin with schema: 1"])
-    document = Document({}, {(): top})
-    try:
-        document.data = _Reader(name, document.places, complaints).value(nodes[0], (), ())
-    except RecursionError:  # aliases within aliases are deeper than the text
-        raise StudyError([f"{name}:1: is nested too deeply to read; a {noun} has a few levels"]) from None
-    return document
+    return nodes[0]
 
 
 def merge(under: Document, over: Document) -> Document:
@@ -208,37 +222,42 @@ class _Reader:
         if node.style is not None:
             return text  # quoted text stays text
         kind = node.tag.removeprefix("tag:yaml.org,2002:")
+        if trap := _trap(kind, text):
+            self.complaints.trap(here, trap)
+            return None
         if kind == "null":
             return None
-        if kind == "bool":
-            if text.lower() in ("true", "false"):
-                return text.lower() == "true"
-            word = str(text.lower() in ("yes", "on")).lower()
-            self.complaints.trap(here, f"YAML reads {text} as {word}; write {word}, or '{text}' in quotes for text")
-            return None
-        number = text.replace("_", "")
-        if kind == "int" and re.fullmatch(r"[-+]?0[0-7]+", number):
-            octal = int(number, 8)
-            self.complaints.trap(here, f"YAML reads {text} as the octal number {octal}; write it without the 0")
-            return None
-        if kind in ("int", "float") and ":" in text:
-            self.complaints.trap(here, f"YAML reads {text} as a number in base 60; write '{text}' in quotes for text")
-            return None
-        if kind == "timestamp":
-            self.complaints.trap(here, f"YAML reads {text} as a date; write '{text}' in quotes for text")
-            return None
-        if len(number) > _LONGEST_NUMBER:
-            return text
-        if _NUMBER.fullmatch(text):
-            return int(number) if re.fullmatch(r"[-+]?\d+", number) else float(number)
-        try:
-            if kind == "float":  # .inf and .nan
-                return float(number.replace(".", ""))
-            if kind == "int":  # 0x10, 0b1
-                return int(number, 0)
-        except ValueError:  # to YAML 1.1, 0x_ is a number
-            pass
+        return text.lower() == "true" if kind == "bool" else _number_or_text(kind, text)
+
+
+def _trap(kind: str, text: str) -> str:
+    """What YAML takes this text for, and what to write instead, where hardly anybody means that; else ''."""
+    if kind == "bool" and text.lower() not in ("true", "false"):
+        word = str(text.lower() in ("yes", "on")).lower()
+        return f"YAML reads {text} as {word}; write {word}, or '{text}' in quotes for text"
+    number = text.replace("_", "")
+    if kind == "int" and re.fullmatch(r"[-+]?0[0-7]+", number):
+        return f"YAML reads {text} as the octal number {int(number, 8)}; write it without the 0"
+    if kind in ("int", "float") and ":" in text:
+        return f"YAML reads {text} as a number in base 60; write '{text}' in quotes for text"
+    return f"YAML reads {text} as a date; write '{text}' in quotes for text" if kind == "timestamp" else ""
+
+
+def _number_or_text(kind: str, text: str) -> Any:
+    """A plain text as the number that it is, or as it stands."""
+    number = text.replace("_", "")
+    if len(number) > _LONGEST_NUMBER:
         return text
+    if _NUMBER.fullmatch(text):
+        return int(number) if re.fullmatch(r"[-+]?\d+", number) else float(number)
+    try:
+        if kind == "float":  # .inf and .nan
+            return float(number.replace(".", ""))
+        if kind == "int":  # 0x10, 0b1
+            return int(number, 0)
+    except ValueError:  # to YAML 1.1, 0x_ is a number
+        pass
+    return text
 
 
 def _kind_of(node: yaml.Node) -> str:

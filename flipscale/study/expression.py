@@ -8,7 +8,7 @@ import ast
 import math
 import operator
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -98,13 +98,13 @@ def read_expression(source: object, known: Mapping[str, object] | list[str], exa
         raise ExpressionError(f"is longer than {_LONGEST} characters; write a shorter one")
     try:
         tree = ast.parse(_COUNT_OR_TEXT.sub(_written_out, text.strip()), mode="eval")
-        names: set[str] = set()
-        evaluate = _compile(tree.body, list(known), names)
+        compiler = _Compiler(list(known))
+        evaluate = compiler.compiled(tree.body)
     except ExpressionError:
         raise
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         raise ExpressionError(f"cannot be read; write {example}") from None
-    return Expression(text, frozenset(names), evaluate)
+    return Expression(text, frozenset(compiler.names), evaluate)
 
 
 def plain_value(text: str) -> Any:
@@ -131,59 +131,81 @@ def _written_out(found: re.Match[str]) -> str:
     return str(number_of(found["digits"], found["suffix"])) if found["digits"] else found[0]
 
 
-def _compile(node: ast.expr, known: list[str], names: set[str]) -> Evaluate:
-    def compiled(child: ast.expr) -> Evaluate:
-        return _compile(child, known, names)
+class _Compiler:
+    """Turns the tree of an expression into a function of settings, and notes the settings that it names."""
 
-    match node:
-        case ast.Constant(value=bool() | int() | float() | str() | None as value):
-            return lambda _: value
-        case ast.Name(id=name):
-            if name not in known:
-                raise ExpressionError(f"names '{name}', which is no setting; {did_you_mean(name, known)}")
-            names.add(name)
-            return lambda settings: _comparable(settings[name])
-        case ast.BinOp(left=left, op=ast.Pow(), right=right):
-            base, exponent = compiled(left), compiled(right)
-            return lambda settings: _power(base(settings), exponent(settings))
-        case ast.BinOp(left=left, op=op, right=right) if type(op) in _BINARY:
-            a, b, apply = compiled(left), compiled(right), _BINARY[type(op)]
-            return lambda settings: apply(_number(a(settings)), _number(b(settings)))
-        case ast.UnaryOp(op=ast.USub(), operand=operand):
-            inner = compiled(operand)
-            return lambda settings: -_number(inner(settings))
-        case ast.UnaryOp(op=ast.Not(), operand=operand):
-            inner = compiled(operand)
-            return lambda settings: not inner(settings)
-        case ast.BoolOp(op=ast.And(), values=values):
-            parts = [compiled(value) for value in values]
-            return lambda settings: all(part(settings) for part in parts)
-        case ast.BoolOp(op=ast.Or(), values=values):
-            parts = [compiled(value) for value in values]
-            return lambda settings: any(part(settings) for part in parts)
-        case ast.Compare(left=left, ops=ops, comparators=comparators) if all(type(op) in _COMPARE for op in ops):
-            terms = [compiled(term) for term in (left, *comparators)]
-            tests = [_COMPARE[type(op)] for op in ops]
-            return lambda settings: _chain([term(settings) for term in terms], tests)
-        case ast.IfExp(test=test, body=body, orelse=orelse):
-            chosen, then, otherwise = compiled(test), compiled(body), compiled(orelse)
-            return lambda settings: then(settings) if chosen(settings) else otherwise(settings)
-        case ast.List(elts=items) | ast.Tuple(elts=items):
-            parts = [compiled(item) for item in items]
-            return lambda settings: [part(settings) for part in parts]
-        case ast.Call(func=ast.Name(id=name), args=args, keywords=[]):
-            if name not in FUNCTIONS:
-                raise ExpressionError(f"calls '{name}', which is no function; {did_you_mean(name, FUNCTIONS)}")
-            least, most = _ARGUMENTS.get(name, (1, 1))
-            if not least <= len(args) <= most:
-                takes = {1: "one", 2: "one or two"}.get(most, "two or more")
-                raise ExpressionError(f"calls '{name}' with {len(args)} arguments; it takes {takes}")
-            function, parts = FUNCTIONS[name], [compiled(arg) for arg in args]
-            return lambda settings: function(*[_number(part(settings)) for part in parts])
-    raise ExpressionError(
-        f"uses '{ast.unparse(node)}', which is not allowed; use settings, numbers, + - * / // % **, comparisons, "
-        f"and, or, not, if else, in, {', '.join(FUNCTIONS)}"
-    )
+    def __init__(self, known: list[str]):
+        self.known = known
+        self.names: set[str] = set()
+
+    def compiled(self, node: ast.expr) -> Evaluate:
+        for build in (self._atom, self._arithmetic, self._logic, self._call):
+            if (evaluate := build(node)) is not None:
+                return evaluate
+        raise ExpressionError(
+            f"uses '{ast.unparse(node)}', which is not allowed; use settings, numbers, + - * / // % **, comparisons, "
+            f"and, or, not, if else, in, {', '.join(FUNCTIONS)}"
+        )
+
+    def _all(self, nodes: Sequence[ast.expr]) -> list[Evaluate]:
+        return [self.compiled(node) for node in nodes]
+
+    def _atom(self, node: ast.expr) -> Evaluate | None:
+        """A constant, a setting, or a list."""
+        match node:
+            case ast.Constant(value=bool() | int() | float() | str() | None as value):
+                return lambda _: value
+            case ast.Name(id=name):
+                if name not in self.known:
+                    raise ExpressionError(f"names '{name}', which is no setting; {did_you_mean(name, self.known)}")
+                self.names.add(name)
+                return lambda settings: _comparable(settings[name])
+            case ast.List(elts=items) | ast.Tuple(elts=items):
+                parts = self._all(items)
+                return lambda settings: [part(settings) for part in parts]
+        return None
+
+    def _arithmetic(self, node: ast.expr) -> Evaluate | None:
+        match node:
+            case ast.BinOp(left=left, op=ast.Pow(), right=right):
+                base, exponent = self.compiled(left), self.compiled(right)
+                return lambda settings: _power(base(settings), exponent(settings))
+            case ast.BinOp(left=left, op=op, right=right) if type(op) in _BINARY:
+                a, b, apply = self.compiled(left), self.compiled(right), _BINARY[type(op)]
+                return lambda settings: apply(_number(a(settings)), _number(b(settings)))
+            case ast.UnaryOp(op=ast.USub(), operand=operand):
+                inner = self.compiled(operand)
+                return lambda settings: -_number(inner(settings))
+        return None
+
+    def _logic(self, node: ast.expr) -> Evaluate | None:
+        match node:
+            case ast.UnaryOp(op=ast.Not(), operand=operand):
+                inner = self.compiled(operand)
+                return lambda settings: not inner(settings)
+            case ast.BoolOp(op=op, values=values):
+                parts, combine = self._all(values), all if isinstance(op, ast.And) else any
+                return lambda settings: combine(part(settings) for part in parts)
+            case ast.Compare(left=left, ops=ops, comparators=comparators) if _COMPARE.keys() >= set(map(type, ops)):
+                terms, tests = self._all([left, *comparators]), [_COMPARE[type(op)] for op in ops]
+                return lambda settings: _chain([term(settings) for term in terms], tests)
+            case ast.IfExp(test=test, body=body, orelse=orelse):
+                chosen, then, otherwise = self._all([test, body, orelse])
+                return lambda settings: then(settings) if chosen(settings) else otherwise(settings)
+        return None
+
+    def _call(self, node: ast.expr) -> Evaluate | None:
+        match node:
+            case ast.Call(func=ast.Name(id=name), args=args, keywords=[]):
+                if name not in FUNCTIONS:
+                    raise ExpressionError(f"calls '{name}', which is no function; {did_you_mean(name, FUNCTIONS)}")
+                least, most = _ARGUMENTS.get(name, (1, 1))
+                if not least <= len(args) <= most:
+                    takes = {1: "one", 2: "one or two"}.get(most, "two or more")
+                    raise ExpressionError(f"calls '{name}' with {len(args)} arguments; it takes {takes}")
+                function, parts = FUNCTIONS[name], self._all(args)
+                return lambda settings: function(*[_number(part(settings)) for part in parts])
+        return None
 
 
 def _number(value: Any) -> Any:

@@ -43,26 +43,24 @@ class Count:
     least: int = 1
 
     def read(self, value: Any, at: Path_, complain: Complain) -> Any:
-        number = value
-        if isinstance(value, str):
-            written = re.fullmatch(r"\s*(\d{1,50}(?:\.\d{1,50})?(?:[eE]\+?\d+)?)\s*([kKMBGT])?\s*", value)
-            if written and not (written[2] and "e" in written[1].lower()):
-                number = number_of(written[1], written[2]) if written[2] else float(written[1])
-        if is_broken(number):
-            complain(at, f"{show(value)} is not a whole number; write {math.floor(number)} or {math.ceil(number)}")
-            return INVALID
-        if isinstance(number, float) and math.isfinite(number):
+        number = _written_number(value) if isinstance(value, str) else value
+        if isinstance(number, float) and math.isfinite(number) and not is_broken(number):
             number = round(number)
-        if isinstance(number, bool) or not isinstance(number, int):
-            complain(at, f"{show(value)} is not a count; write 400M, 4e8 or 400000000")
-            return INVALID
-        if number < self.least:
-            complain(at, f"{show(value)} is too small; write a count of {self.least} or more")
-            return INVALID
-        if number >= _TOO_MANY:
-            complain(at, f"{show(value)} is too large; write a count below {_TOO_MANY:g}")
+        wrong = self._wrong(number)
+        if wrong:
+            complain(at, f"{show(value)} {wrong}")
             return INVALID
         return number
+
+    def _wrong(self, number: Any) -> str:
+        """What is wrong with it, or ''."""
+        if is_broken(number):
+            return f"is not a whole number; write {math.floor(number)} or {math.ceil(number)}"
+        if isinstance(number, bool) or not isinstance(number, int):
+            return "is not a count; write 400M, 4e8 or 400000000"
+        if number < self.least:
+            return f"is too small; write a count of {self.least} or more"
+        return "" if number < _TOO_MANY else f"is too large; write a count below {_TOO_MANY:g}"
 
     def schema(self) -> JsonSchema:
         return {
@@ -331,23 +329,22 @@ class Keys:
         if not isinstance(value, dict):
             complain(at, f"{show(value)} gives no keys; {self.noun} takes {', '.join(self.options)}")
             return INVALID
-        good = True
-        for key in value:
-            if key not in self.options:
-                complain((*at, key), f"unknown key '{key}' in {self.noun}; {did_you_mean(key, self.options)}")
-                good = False
-        read: dict[str, object] = {}
-        for key, option in self.options.items():
-            if key in value:
-                read[key] = option.kind.read(value[key], (*at, key), complain)
-            elif option.required:
-                complain(at, f"{self.noun} lacks '{key}'; add it: {option.says}")
-                read[key] = INVALID
-            else:
-                read[key] = option.default
-        if not good or INVALID in read.values():
+        unknown = [key for key in value if key not in self.options]
+        for key in unknown:
+            complain((*at, key), f"unknown key '{key}' in {self.noun}; {did_you_mean(key, self.options)}")
+        read = {key: self._option(key, value, at, complain) for key in self.options}
+        if unknown or INVALID in read.values():
             return INVALID
         return read if self.record is None else self.record(**read)
+
+    def _option(self, key: str, given: Mapping[str, Any], at: Path_, complain: Complain) -> Any:
+        option = self.options[key]
+        if key in given:
+            return option.kind.read(given[key], (*at, key), complain)
+        if not option.required:
+            return option.default
+        complain(at, f"{self.noun} lacks '{key}'; add it: {option.says}")
+        return INVALID
 
     def schema(self) -> JsonSchema:
         keys = {name: {"description": option.says, **option.kind.schema()} for name, option in self.options.items()}
@@ -414,6 +411,14 @@ class OneOf:
             for name, keys in self.options.items()
         ]
         return {"anyOf": [bare, *full]}
+
+
+def _written_number(text: str) -> Any:
+    """12.8B or 4e8 as a number; the text where it is none."""
+    written = re.fullmatch(r"\s*(\d{1,50}(?:\.\d{1,50})?(?:[eE]\+?\d+)?)\s*([kKMBGT])?\s*", text)
+    if not written or (written[2] and "e" in written[1].lower()):
+        return text
+    return number_of(written[1], written[2]) if written[2] else float(written[1])
 
 
 def is_broken(value: object) -> bool:

@@ -9,7 +9,7 @@ from flipscale.cost import PRICED
 from flipscale.errors import did_you_mean, printable
 from flipscale.scores import set_and_score
 from flipscale.settings import Settings, plain
-from flipscale.study.design import read_design
+from flipscale.study.design import Grids, read_design
 from flipscale.study.document import Complaints, Document, Path_, merge, read_document
 from flipscale.study.expression import CONDITION, Expression, ExpressionError, read_expression
 from flipscale.study.grid import MOST_POINTS, cells
@@ -58,6 +58,10 @@ def _with_includes(path: Path, complaints: Complaints, inside: tuple[Path, ...])
     return document if under is None else merge(under, document)
 
 
+_DEFAULTS = {name: spec.default for name, spec in SETTINGS.items() if not spec.required and not spec.rule}
+"""The settings that a study need not give, and that no rule gives."""
+
+
 class _Checker:
     """Reads a document into a Study, gathering every complaint on the way."""
 
@@ -76,18 +80,17 @@ class _Checker:
         base = self._base()
         axes = self._axes(self.values.top("seeds"))
         grids = read_design(self.values, base, axes)
-        varied = set.intersection(*({axis.name for axis in grid} for grid in grids.values())) if grids else set()
+        varied = _varied_in_all(grids)
         # What the study says of a setting, anywhere, takes the place of all that its recipe says of it.
         said = {*base, *varied, *self.values.mapping("couple")}
         base = {name: value for name, value in recipe.base.items() if name not in said} | dict(base)
         self._check_required(recipe, varied)
         if "evaluation" not in axes and score is not None:
             self._check_score(score, base.get("evaluation", SETTINGS["evaluation"].default))
-        defaults = {name: spec.default for name, spec in SETTINGS.items() if not spec.required and not spec.rule}
         study = Study(
             name=name,
             question=self.values.top("question"),
-            base=defaults | base,
+            base=_DEFAULTS | base,
             axes=tuple(axes.values()),
             couplings=self._couplings(base, axes, varied, recipe),
             conditions=self._conditions(),
@@ -300,6 +303,12 @@ class _Checker:
             what = f"no run of this study has all of {', '.join(study.baseline)} as here; loosen where or exclude"
             self.complain(("baseline",), what)
         return study
+
+
+def _varied_in_all(grids: Grids) -> set[str]:
+    """The settings that each grid varies."""
+    names = [{axis.name for axis in grid} for grid in grids.values()]
+    return set.intersection(*names) if names else set()
 
 
 def _all_equal(wanted: Values) -> Callable[[Values], bool]:

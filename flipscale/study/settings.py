@@ -244,10 +244,14 @@ def _said(kind: Kind, value: Any) -> Any:
         return {name: _said(kind.options[name], one) if name in kind.options else one for name, one in value.items()}
     if isinstance(kind, MapOf) and isinstance(value, dict):
         return {name: _said(kind.kind, one) for name, one in value.items()}
-    if not isinstance(kind, Keys) or not isinstance(value, dict):
-        return value
+    if isinstance(kind, Keys) and isinstance(value, dict):
+        return _said_options(kind, value)
+    return value
+
+
+def _said_options(keys: Keys, values: Mapping[str, Any]) -> Mapping[str, Any]:
+    defaults = {name: plain(option.default) for name, option in keys.options.items()}
+    differing = {name: value for name, value in values.items() if name not in defaults or value != defaults[name]}
     return {
-        name: _said(kind.options[name].kind, one) if name in kind.options else one
-        for name, one in value.items()
-        if name not in kind.options or one != plain(kind.options[name].default)
+        name: _said(keys.options[name].kind, value) if name in defaults else value for name, value in differing.items()
     }

@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from flipscale.run import RunFolder
+from flipscale.run import Failure, RunFolder
 from flipscale.train.asked import asked_of, parent_of
 
 ATTENDANT_SECONDS = 10.0
@@ -48,7 +48,7 @@ def weights_for(run: RunFolder, still_to_come: Callable[[RunFolder], bool]) -> P
 def _unfinished(parent: RunFolder) -> ParentWeights:
     """A parent that nobody is doing: it may be resumed after a failure, or else somebody must submit it again."""
     if error := parent.error():
-        if error.job and not error.noted and time.time() - (error.time or 0) < ATTENDANT_SECONDS:
+        if _may_be_resumed(error):
             return ParentWeights(When.LATER)
         why = f"Its parent {parent.id} failed ({error.kind}): {error.reason} Submit both again."
     elif parent.is_cancelled:
@@ -64,6 +64,11 @@ def _unfinished(parent: RunFolder) -> ParentWeights:
 def _is_held(run: RunFolder) -> bool:
     holder = run.holder()
     return holder is not None and holder.alive
+
+
+def _may_be_resumed(error: Failure) -> bool:
+    """Whether an attendant may still answer the failure."""
+    return bool(error.job) and not error.noted and time.time() - (error.time or 0) < ATTENDANT_SECONDS
 
 
 def _finished(parent: RunFolder, run: RunFolder) -> ParentWeights:
