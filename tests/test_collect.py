@@ -12,6 +12,7 @@ from flipscale.errors import ResultsError, RunFolderError
 from flipscale.plan import Plan, Run
 from flipscale.run import Asked, FailureKind, Job, Lease, RunFolder
 from flipscale.scores import SCORES
+from flipscale.settings import Resources, plain
 
 SETTINGS_OF_A = {
     "model": "ViT-w48d3-4",
@@ -52,7 +53,7 @@ COST = Cost(
     text_flops=0,
     loss_flops=0,
     flops_per_sample=123456789,
-    samples=1024,
+    samples_seen=1024,
     steps=16,
     train_flops=5.0e21,
     memory_bytes=1 << 30,
@@ -80,7 +81,7 @@ RECORDS = [
 
 
 def planned(run_id: str, **settings) -> Run:
-    return Run(run_id, {**SETTINGS_OF_A, **settings}, (), COST, (("samples", "1000"),), {})
+    return Run(run_id, read_settings({**SETTINGS_OF_A, **settings}), (), COST, (("samples", "1000"),), Resources())
 
 
 def collect(runs, root: Path, out: Path):
@@ -89,7 +90,7 @@ def collect(runs, root: Path, out: Path):
 
 def write_run(root: Path, run, result=RESULT, records=RECORDS) -> RunFolder:
     folder = RunFolder(root / "runs" / run.id)
-    folder.ask(Asked(run.id, run.settings, recipe=1))
+    folder.ask(Asked(run.id, plain(run.settings), cost=run.cost, recipe=1))
     with folder.hold() as lease:
         assert isinstance(lease, Lease)
         lease.append(records)
@@ -329,7 +330,7 @@ def test_a_copied_folder_is_foreign(tmp_path, two_runs):
 
 
 def test_an_edited_folder_is_foreign(tmp_path, two_runs):
-    runs = [replace(two_runs[0], settings={**two_runs[0].settings, "lr": 0.1})]
+    runs = [replace(two_runs[0], settings=replace(two_runs[0].settings, lr=0.1))]
     assert "another lr than the plan" in collect(runs, tmp_path, tmp_path / "mask").problems["b-1"]
 
 

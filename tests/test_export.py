@@ -108,7 +108,7 @@ def test_no_score_is_said():
 def test_latex_takes_the_tables_of_the_committed_studies(tmp_path, study):
     need(shutil.which("pdflatex") is not None, "pdflatex; apt-get install texlive-latex-base texlive-latex-recommended")
     read = flipscale.read_study(ROOT / "studies" / f"{study}.yaml")
-    baseline = {name: setting_value(name, value) for name, value in read.baseline.items()}
+    baseline = {name: setting_value(value) for name, value in read.baseline.items()}
     results = read_results(ROOT / "results" / study / "results.csv")
     text = latex_table(results, baseline, study=study, question=read.question)
     page = f"\\documentclass{{article}}\\usepackage{{booktabs}}\\begin{{document}}\n{text}\\end{{document}}\n"

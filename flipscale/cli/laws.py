@@ -257,7 +257,7 @@ def _setting(study: "Study", name: str, value: Any) -> Any:
     from flipscale.collect import setting_value
 
     axis = next(axis for axis in study.axes if axis.name == name)
-    return next((choice for choice in axis.values if _same(setting_value(name, choice), value)), value)
+    return next((choice for choice in axis.values if _same(setting_value(choice), value)), value)
 
 
 def _same(value: Any, other: Any) -> bool:

@@ -1,10 +1,10 @@
 """Every column of results.csv: the only list of them. Nothing heavy is needed to know it."""
 
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 from flipscale.identity import dataset_name, show_setting
 from flipscale.scores import FINAL_LOSS, SCORES
-from flipscale.study.settings import read_setting
+from flipscale.settings import DataSet
 
 ColumnKind = Literal["str", "int", "float"]
 
@@ -96,12 +96,13 @@ SETTING_COLUMNS: tuple[str, ...] = tuple(_NAMES[_NAMES.index("model") : _NAMES.i
 """The columns that were asked for; the others but id, study and cell were measured or predicted."""
 
 
-def setting_value(name: str, value: Any) -> Any:
-    """A setting's value of run.json as its column holds it: a data set by its name, options as text."""
-    if isinstance(value, dict):
-        record = read_setting(name, value)
-        return dataset_name(record) if name == "data" else show_setting(record)
-    return show_setting(value) if isinstance(value, bool) else value
+def setting_value(value: object) -> str | int | float | None:
+    """A setting's value as its column holds it: a data set by its name, options as text."""
+    if isinstance(value, DataSet):
+        return dataset_name(value)
+    if value is None or (isinstance(value, str | int | float) and not isinstance(value, bool)):
+        return value
+    return show_setting(value)
 
 
 def columns_as_markdown() -> str:

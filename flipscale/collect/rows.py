@@ -49,7 +49,7 @@ def _measured(result: Result) -> dict[str, object]:
 def _asked(run: Run, study: str) -> dict[str, object]:
     """What the plan says, by column."""
     return {
-        **{name: setting_value(name, run.settings.get(name)) for name in SETTING_COLUMNS},
+        **{name: setting_value(getattr(run.settings, name)) for name in SETTING_COLUMNS},
         "id": run.id,
         "study": study,
         "cell": None if run.cell is None else write_cell(run.cell),
@@ -134,7 +134,7 @@ def _check_same_run(run: Run, folder: RunFolder) -> None:
     if asked.settings == plain(run.settings):
         return
     try:
-        other = ", ".join(differences(read_settings(asked.settings), read_settings(plain(run.settings))))
+        other = ", ".join(differences(read_settings(asked.settings), run.settings))
     except (FlipscaleError, KeyError, TypeError, ValueError, AttributeError):
         other = "set of settings, which cannot be read,"
     if other:
@@ -157,8 +157,10 @@ def why_unreadable(folder: RunFolder, error: Exception) -> str:
 def _is_newer(folder: RunFolder) -> bool:
     for name in ("run.json", "result.json", "job.json"):
         try:
-            written = json.loads((folder.path / name).read_text(encoding="utf-8"))
-            if written.get("schema", FOLDER_SCHEMA) > FOLDER_SCHEMA:
+            if (
+                json.loads((folder.path / name).read_text(encoding="utf-8")).get("schema", FOLDER_SCHEMA)
+                > FOLDER_SCHEMA
+            ):
                 return True
         except (OSError, ValueError, AttributeError, TypeError, RecursionError):
             continue

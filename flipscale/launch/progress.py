@@ -12,6 +12,7 @@ from typing import TextIO
 from flipscale.launch.stall import silence
 from flipscale.run import FailedAttempt, Failure, Reached, RunFolder, State
 from flipscale.words import count, duration
+from flipscale.workspace import Workspace
 
 VOICE_SECONDS = 10.0
 """Where lines cannot be rewritten, how the runs go is said this often; starts and ends are said at once."""

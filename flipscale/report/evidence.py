@@ -90,7 +90,7 @@ class Evidence:
 def gather(study: Study, planned: Plan, study_file: Path, results: Path, plots: Path) -> Evidence:
     """Read what there is. Raises ResultsError for a results.csv or fits.json that is not what its name says."""
     files = Workspace(results, plots).study(study.name)
-    baseline = {name: setting_value(name, value) for name, value in study.baseline.items()}
+    baseline = {name: setting_value(value) for name, value in study.baseline.items()}
     table = read_results(files.results) if files.results.exists() else pd.DataFrame({"id": []})
     table = table[table["id"].isin([run.id for run in planned.cells])].reset_index(drop=True)
     collected = set(table["id"])
@@ -147,10 +147,7 @@ def _arm_words(table: pd.DataFrame, study: Study, baseline: Mapping[str, Any]) -
 
 
 def _arms(planned: Plan, baseline: Mapping[str, Any], words: Mapping[str, str]) -> dict[str, str]:
-    settings = [
-        {name: setting_value(name, value) for name, value in run.settings.items() if name in SETTING_COLUMNS}
-        for run in planned.cells
-    ]
+    settings = [{name: setting_value(getattr(run.settings, name)) for name in SETTING_COLUMNS} for run in planned.cells]
     return dict(zip((run.id for run in planned.cells), arms_of(pd.DataFrame(settings), baseline), strict=True))
 
 

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from flipscale.errors import FlipscaleError
-from flipscale.workspace import CURVES_TABLE
 
 
 @dataclass(frozen=True)
@@ -28,7 +27,7 @@ class MirrorSource:
 
     @property
     def curves(self) -> Path:
-        return self.results.with_name(CURVES_TABLE)
+        return self.results.with_name("curves.parquet")
 
     def artifacts(self) -> tuple[list[Path], tuple[str, ...]]:
         """The files that may be sent, and what is said of the others."""

@@ -8,4 +8,4 @@ from flipscale.study import Study
 
 def baseline_of(study: Study) -> dict[str, Any]:
     """The study's baseline as results.csv holds it."""
-    return {name: setting_value(name, value) for name, value in study.baseline.items()}
+    return {name: setting_value(value) for name, value in study.baseline.items()}

@@ -8,7 +8,7 @@ from pathlib import Path
 import pandas as pd
 
 from flipscale.cell import write_cell
-from flipscale.collect import COLUMN_DTYPES, COLUMNS, setting_value
+from flipscale.collect import COLUMN_DTYPES, COLUMNS, SETTING_COLUMNS, setting_value
 from flipscale.plan import Plan, Run, plan
 from flipscale.study import Study, read_study
 
@@ -45,20 +45,20 @@ def write_results(folder: Path, study: Study, finished: Sequence[Run], scores: S
     rows = []
     for run in finished:
         settings = run.settings
-        score = 0.2 * math.log10(settings["samples"] / 1000) - 0.1 * settings["mask_ratio"] + draw.gauss(0.3, 0.02)
+        score = 0.2 * math.log10(settings.samples / 1000) - 0.1 * settings.mask_ratio + draw.gauss(0.3, 0.02)
         hours = run.cost.gpu_hours * draw.uniform(0.9, 1.6)
-        row = {name: setting_value(name, settings[name]) for name in COLUMNS if name in settings}
+        row = {name: setting_value(getattr(settings, name)) for name in SETTING_COLUMNS}
         row |= {
             "id": run.id,
             "study": study.name,
             "cell": write_cell(run.cell or ()),
             "flops_per_sample": run.cost.flops_per_sample,
-            "samples_seen": settings["samples"],
+            "samples_seen": settings.samples,
             "train_flops": run.cost.train_flops,
             "gpu_hours": hours,
             "gpu_hours_predicted": run.cost.gpu_hours,
             "device": "cpu",
-            "images_per_second": settings["samples"] / hours / 3600,
+            "images_per_second": settings.samples / hours / 3600,
             "final_loss": 3 - score,
             "attempts": 1,
             "finished": 1.8e9 + len(rows),
