@@ -13,6 +13,7 @@ from flipscale.plan import Plan, Run
 from flipscale.run import Asked, FailureKind, Job, Lease, RunFolder
 from flipscale.scores import SCORES
 from flipscale.settings import Resources, plain
+from flipscale.study.settings import read_settings
 
 SETTINGS_OF_A = {
     "model": "ViT-w48d3-4",

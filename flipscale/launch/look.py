@@ -8,7 +8,6 @@ from typing import NamedTuple
 from flipscale.launch.launcher import Whereabouts, launcher_named
 from flipscale.plan import Run
 from flipscale.run import Job, RunFolder, State
-from flipscale.workspace import RUNS_FOLDER
 
 
 def states(runs: Iterable[Run], results: Path) -> dict[str, State]:
@@ -17,7 +16,7 @@ def states(runs: Iterable[Run], results: Path) -> dict[str, State]:
 
 
 def run_folder(results: Path, run_id: str) -> RunFolder:
-    return RunFolder(f"{results}/{RUNS_FOLDER}/{run_id}")
+    return RunFolder(f"{results}/runs/{run_id}")
 
 
 class Look(NamedTuple):

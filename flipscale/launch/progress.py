@@ -12,7 +12,7 @@ from typing import TextIO
 from flipscale.launch.stall import silence
 from flipscale.run import FailedAttempt, Failure, Reached, RunFolder, State
 from flipscale.words import count, duration
-from flipscale.workspace import Workspace
+from flipscale.workspace import RUNS_FOLDER
 
 VOICE_SECONDS = 10.0
 """Where lines cannot be rewritten, how the runs go is said this often; starts and ends are said at once."""
@@ -212,7 +212,7 @@ class Voice:
         together = _cancelled_together(changed)
         for run in changed:
             if run.state is not State.CANCELLED or run.says not in together:
-                self.say(_ended_badly(RunFolder(Workspace(results).run(run.id)), run) or str(run))
+                self.say(_ended_badly(RunFolder(results / RUNS_FOLDER / run.id), run) or str(run))
         for says, number in together.items():
             self.say(f"{count(number, 'run')}: cancelled, {says}")
         self.before = {run.id: run.state for run in progress.runs}

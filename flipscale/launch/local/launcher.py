@@ -17,7 +17,6 @@ from flipscale.launch.local.queue import LocalQueue, LocalWorker
 from flipscale.launch.site import Site
 from flipscale.launch.tree import kill_tree
 from flipscale.run import Holder, Job, RunFolder, State
-from flipscale.workspace import Workspace
 
 
 class LocalLauncher:
@@ -113,7 +112,7 @@ class LocalLauncher:
     def _held(self, run_ids: Set[str]) -> Iterator[tuple[str, Holder]]:
         """Of these runs those that local workers have in hand, with who holds them."""
         for run_id in sorted(run_ids):
-            holder = RunFolder(Workspace(self.home.parent).run(run_id)).holder()
+            holder = RunFolder(self.home.parent / "runs" / run_id).holder()
             if holder and holder.alive and holder.job is not None and holder.job.startswith("local/"):
                 yield run_id, holder
 

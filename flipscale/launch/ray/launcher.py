@@ -17,7 +17,6 @@ from flipscale.launch.launcher import TRAIN, Request, Whereabouts
 from flipscale.launch.ray.trials import Trials, bundles_of, job_id, keys_not_here, tasks_of
 from flipscale.launch.site import DEFAULTS, Site
 from flipscale.run import LEASE_GRACE_SECONDS, Job, State
-from flipscale.workspace import Workspace
 
 if TYPE_CHECKING:
     from flipscale.launch.ray.cluster import Cluster
@@ -116,7 +115,7 @@ class RayLauncher:
             tasks=tuple(tasks_of(requests, self.site)),
             address=address,
             site=self.site,
-            runs=str(Workspace(self.results).runs),
+            runs=str(self.results / "runs"),
             command=self.command,
             folder=str(Path.cwd()),
         )

@@ -16,7 +16,7 @@ from flipscale.launch.slurm import scheduler
 from flipscale.launch.slurm.arrays import JobArray, arrays_of, job_name_of
 from flipscale.run import Job, RunFolder, State
 from flipscale.words import count
-from flipscale.workspace import Workspace
+from flipscale.workspace import RUNS_FOLDER
 
 
 class SlurmLauncher:
@@ -44,7 +44,7 @@ class SlurmLauncher:
                 numbers[array.name] = send(array, self.home, numbers.get(array.after or ""))
             except LaunchError as error:
                 for run_id in _runs_of(array):
-                    (Workspace(self.results).run(run_id) / "job.json").unlink(missing_ok=True)
+                    (self.results / RUNS_FOLDER / run_id / "job.json").unlink(missing_ok=True)
                 rest = (
                     f" {sent} of {count(len(requests), 'run')} are sent; submit again for the others." if sent else ""
                 )
@@ -181,7 +181,7 @@ class SlurmLauncher:
         return JobArray.read(path) if path.exists() else None
 
     def _run(self, run_id: str) -> RunFolder:
-        return RunFolder(Workspace(self.results).run(run_id))
+        return RunFolder(self.results / RUNS_FOLDER / run_id)
 
 
 def _whereabouts(entry: scheduler.QueueEntry | None, stopped: str | None) -> Whereabouts:
