@@ -132,7 +132,7 @@ def test_a_run_through_the_command_line_ends_with_scores_and_weights_that_load_e
 
     records = [record for record in folder.records()[0] if "loss" in record]
     assert [record["step"] for record in records] == list(range(1, 21))
-    assert [record["samples"] for record in records] == list(range(32, 641, 32))
+    assert [record["samples_seen"] for record in records] == list(range(32, 641, 32))
     settings, _ = asked_of(folder)
     rates = [learning_rate(settings, step) for step in range(20)]
     assert [record["lr"] for record in records] == pytest.approx(rates)
