@@ -86,7 +86,7 @@ def metrics(
         lines.append(
             {
                 "step": step,
-                "samples": samples * step // records,
+                "samples_seen": samples * step // records,
                 "loss": 3.5 / step**0.3 + draw.gauss(0, 0.05),
                 "lr": 1e-3 * (1 - step / records),
                 "logit_scale": 2.66 + draw.random() / 10,
@@ -96,7 +96,7 @@ def metrics(
             }
         )
     end = {"evaluation_seconds": draw.random(), "time": began + 0.0625 * records + 1}
-    return [*lines, {"step": records, "samples": samples, "scores": dict(scores), **end}]
+    return [*lines, {"step": records, "samples_seen": samples, "scores": dict(scores), **end}]
 
 
 def result(draw: random.Random, run: Run, began: float, scores: Mapping[str, float]) -> dict[str, Any]:

@@ -326,9 +326,11 @@ def _raw(scripts: Sequence[Path], *options: str) -> list[str]:
 def finish(folder: RunFolder, number: int, records: int) -> None:
     """Fill a run's folder as training fills it."""
     line = {"loss": 3.503373146057129, "lr": 0.0005, "logit_scale": 2.6587600708007812, "images_per_second": 511.98920}
-    steps = [{"step": step, "samples": 32 * step, **line, "seconds": 0.0625 * step} for step in range(1, records + 1)]
+    steps = [
+        {"step": step, "samples_seen": 32 * step, **line, "seconds": 0.0625 * step} for step in range(1, records + 1)
+    ]
     scores = {"zero_shot_top1": 0.025, "image_retrieval_r1": 0.00625, "text_retrieval_r1": 0.0}
-    seen = [*steps, {"step": records, "samples": 32 * records, "scores": scores}]
+    seen = [*steps, {"step": records, "samples_seen": 32 * records, "scores": scores}]
     (folder.path / "metrics.jsonl").write_text("".join(json.dumps({**one, "time": time.time()}) + "\n" for one in seen))
     (folder.path / "lease.lock").touch()
     if number % FAILED_BEFORE == 0:

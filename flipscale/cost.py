@@ -21,7 +21,7 @@ import functools
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import Any, Protocol
 
 from flipscale.architecture import Architecture, ImageTower, TextTower, architecture, patches_kept
 from flipscale.errors import FlipscaleError, did_you_mean
@@ -169,7 +169,7 @@ def _flops_of(settings: Priced) -> "Flops":
     )
 
 
-def processes_of(resources: Mapping[str, object], *, on_gpu: bool = True) -> int:
+def processes_of(resources: Mapping[str, Any], *, on_gpu: bool = True) -> int:
     """`Resources.processes_on` of resources that run.json holds."""
     return Resources(**resources).processes_on(gpu=on_gpu)
 

@@ -309,6 +309,9 @@ ODD = [
     b"\n\n",
     b'{"step": 1}\n',
     b'{"step": 1, "loss": 1, "samples": 2}\n{"step": 2, "loss": 0.5, "samples": 4}\n',
+    b'{"step": 1, "loss": 1, "samples": 2}\n{"step": 2, "loss": 0.5, "samples_seen": 4}\n',
+    b'{"step": 1, "loss": 1, "samples": 2}\n{"step": 1, "loss": 0.5, "samples_seen": 2}\n',
+    b'{"step": 1, "scores": {"a": 1, "samples_seen": 2}, "samples_seen": 4}\n',
     b'{"step": 1, "loss": 1}\n{"step": 1, "loss": 2}\n',
     b'{"step": 2, "loss": 1}\n{"step": 1, "loss": 2}\n',
     b'{"step": 1, "a": 1, "b": 2}\n{"step": 1, "b": 3, "a": 4}\n',
@@ -341,7 +344,7 @@ def test_columns_and_records_give_the_same_points(tmp_path, text):
 
 def test_columns_and_records_agree_on_files_drawn_at_random(tmp_path):
     draw = random.Random(0)
-    known = ["loss", "lr", "samples", "time", "seconds", "evaluation_seconds"]
+    known = ["loss", "lr", "samples", "samples_seen", "time", "seconds", "evaluation_seconds"]
     by_columns = 0
     for _ in range(400):
         lines, step = [], 0

@@ -83,7 +83,7 @@ def test_a_run_folder_keeps_any_text_and_gives_what_can_be_printed(tmp_path):
         lease.write_result(Result(versions={"program": ODD}))
     assert (run.path / "log.txt").read_text(encoding="utf-8") == "read caf\\udce9\n"
     assert json.loads((run.path / "error.json").read_bytes())["reason"] == run.error().reason == "no caf\\xe9"
-    assert run.failures()[0]["reason"] == "no caf\\xe9"
+    assert run.failures()[0].reason == "no caf\\xe9"
     assert run.records()[0][0]["said"] == run.result().versions["program"] == "caf\\xe9"
 
 

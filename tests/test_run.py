@@ -336,6 +336,7 @@ def test_what_older_versions_called_samples_is_read_as_samples_seen(folder: RunF
     assert result == Result(samples_seen=640, parent=Spent("parent", samples_seen=64))
     assert [failed.samples_seen for failed in folder.failures()] == [32]
     assert folder.reached() == Reached(samples_seen=32, loss=2.0)
+    assert folder.records() == ([{"step": 1, "samples_seen": 32, "loss": 2.0}], 0)
 
 
 def test_a_cost_that_an_older_version_did_not_predict_whole_is_not_known(folder: RunFolder) -> None:

@@ -114,7 +114,7 @@ def _look(planned: Plan, results_root: Path) -> _Folders:
             continue
         try:
             # No launcher is asked here, so a job nobody works on counts as waiting; `status` finds the lost ones.
-            folders.states[run.id] = RunFolder(f"{root}/{run.id}").state("waiting")
+            folders.states[run.id] = RunFolder(f"{root}/{run.id}").state(State.WAITING)
         except (RunFolderError, OSError, RecursionError) as error:
             folders.problems[run.id] = why_unreadable(RunFolder(f"{root}/{run.id}"), error)
     return folders

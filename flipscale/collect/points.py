@@ -28,7 +28,12 @@ POINT_COLUMNS: dict[str, str] = {
 """The columns of numbers of a point, and their dtypes; `samples`, `seconds` and `time` may be missing, as NaN."""
 
 _ABOUT = ("samples", "seconds", "time")
-_NOT_METRICS = {"step", *_ABOUT, "scores", "evaluation_seconds"}
+_NOT_METRICS = {"step", *_ABOUT, "samples_seen", "scores", "evaluation_seconds"}
+
+_COLUMNS_OF = {"samples_seen": "samples"}
+"""The column of what a record has under another name. Records of older versions, and of programs, say `samples`."""
+
+_FACTS = {*_ABOUT, *_COLUMNS_OF}
 
 
 class CurvePoints(NamedTuple):
@@ -65,7 +70,8 @@ def _by_records(folder: RunFolder) -> tuple[CurvePoints, int]:
         if not -(2**63) <= record["step"] < 2**63:
             torn += 1
             continue
-        about = {name: _number(record.get(name)) for name in _ABOUT}
+        about = dict.fromkeys(_ABOUT, np.nan)
+        about |= {_COLUMNS_OF.get(name, name): _number(value) for name, value in record.items() if name in _FACTS}
         for name, value in _finite_metrics(record):
             for column, entry in {"step": record["step"], **about, "metric": name, "value": value}.items():
                 columns[column].append(entry)
@@ -135,8 +141,13 @@ def _steps_rise(records: list[Record]) -> bool:
     return bool(
         (rise >= 0).all()
         and (np.diff(same) > 1).all()
-        and all(records[index].keys() != records[index + 1].keys() for index in same)
+        and all(_names(records[index]) != _names(records[index + 1]) for index in same)
     )
+
+
+def _names(record: Record) -> set[str]:
+    """The names of a record's values, by which it stands in for another of its step."""
+    return {_COLUMNS_OF.get(name, name) for name in record}
 
 
 def _alike_records(records: list[Record], indices: list[int]) -> _AlikeRecords:
@@ -158,7 +169,7 @@ def _alike_records(records: list[Record], indices: list[int]) -> _AlikeRecords:
 
 def _table(records: list[Record]) -> dict[str, NumberArray]:
     """The values of each key. ValueError if one is no number."""
-    names = list(records[0])
+    names = [_COLUMNS_OF.get(name, name) for name in records[0]]
     # One array of all of it, as many small ones cost more than what they hold.
     flat = list(itertools.chain.from_iterable(record.values() for record in records))
     if not _all_of(flat, {int, float}):

@@ -17,6 +17,7 @@ memory.py     how much main memory a run needs
 policy.py     what is done about a failure, by its kind
 attend.py     sees a list of runs through inside a job
 workers.py    the workers of an attendant, and why one died
+answers.py    what an attendant does about failures
 breaker.py    stops a submission whose first runs all fail at once
 stall.py      when a run counts as stalled, and how it is ended
 tree.py       a process and all that it started

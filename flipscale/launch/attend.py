@@ -14,9 +14,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from flipscale.launch.answers import Answers
 from flipscale.launch.breaker import Breaker
 from flipscale.launch.launcher import Attempt
-from flipscale.launch.policy import INSTANT_SECONDS, answer_failure
 from flipscale.launch.stall import end_stalled, why_stalled
 from flipscale.launch.workers import ASKED_TO_STOP, STOP_SIGNAL, Death, Started, Workers
 from flipscale.run import Failure, FailureKind, Holder, RunFolder
@@ -26,9 +26,6 @@ AROUND_SECONDS = 2.0
 
 AROUND_SHARE = 20
 """Of a list of thousands they are looked at less often, so that it takes at most one part in so many of the time."""
-
-_INSTANT_KINDS = (FailureKind.CODE, FailureKind.DATA, FailureKind.OOM)
-"""Failures that runs of one submission may share."""
 
 
 class Ending(enum.Enum):
@@ -108,13 +105,11 @@ class Attendant:
         self.workers = workers
         self.breaker = breaker
         self.around = around
+        self.answers = Answers(attempt, breaker, elsewhere=around.elsewhere)
         self.signal: int | None = None
         self.in_hand: list[RunFolder] = []
         """What workers had begun and not ended when `work` ended."""
         self.began = time.time()
-        self._away = False
-        self._stays = not around.elsewhere
-        self._nothing_to_start = False
         self._cancelled: set[str] = set()
         """Runs in hand that somebody cancelled, and that are on their way to stop."""
         self._stalls: dict[str, str] = {}
@@ -144,17 +139,18 @@ class Attendant:
 
     def stay(self) -> None:
         """Go on here after all: what is left can be done nowhere else."""
-        self._stays, self._away, self.workers.stopping_since = True, False, None
+        self.answers.stay()
+        self.workers.stopping_since = None
 
     def give_up(self, reason: str) -> None:
         """Fail what is left, as it cannot be done here at all."""
         for run in self.left:
-            self._answer(run, FailureKind.CODE, reason, took=0.0)
+            self.answers.answer(run, FailureKind.CODE, reason, took=0.0)
 
     def note_interruption(self, kind: FailureKind, reason: str) -> None:
         """Write down that the runs in hand were interrupted, and give up those that never come any further."""
         for run in self.in_hand:
-            self._answer(run, kind, reason)
+            self.answers.answer(run, kind, reason)
 
     @property
     def left(self) -> list[RunFolder]:
@@ -163,10 +159,10 @@ class Attendant:
     # The work
 
     def _is_to_stop(self) -> bool:
-        return bool(self.signal or self._away or self.claims.are_superseded or self.breaker.tripped)
+        return bool(self.signal or self.answers.is_away or self.claims.are_superseded or self.breaker.tripped)
 
     def _start_workers(self) -> None:
-        if not self.workers.has_room or self._nothing_to_start:
+        if not self.workers.has_room or self.answers.found_nothing:
             return
         left = self.left
         if not all(self.claims.is_held(run) for run in left):
@@ -191,7 +187,7 @@ class Attendant:
                 run.release()  # No worker is left. Another host could not know.
         if self.signal:
             return Ending.STOPPED
-        return Ending.AWAY if self._away else Ending.DONE
+        return Ending.AWAY if self.answers.is_away else Ending.DONE
 
     def _look_around(self) -> None:
         """Stop the runs in hand that somebody has cancelled, and end those that have stalled.
@@ -235,7 +231,7 @@ class Attendant:
             if self.around.node_failed(before.node):
                 kind, what = FailureKind.NODE, f"the node {before.node} was lost"
             at = replace(self.attempt, number=before.attempt, node=before.node)
-            self._answer(run, kind, f"In attempt {before.attempt + 1} {what}.", at=at)
+            self.answers.answer(run, kind, f"In attempt {before.attempt + 1} {what}.", at=at)
 
     def _is_noted(self, run: RunFolder, attempt: int) -> bool:
         """Whether that attempt had the time to say how it ended, as one whose node SLURM alone has lost."""
@@ -275,7 +271,7 @@ class Attendant:
         failed = [(run, error) for run in self.folders if (error := run.error()) and self._is_to_be_answered(error)]
         for run, error in failed:
             took = time.time() - worker.began if error.seconds is None else error.seconds
-            self._answer(run, error.kind, error.reason, took=took, told=True)
+            self.answers.answer(run, error.kind, error.reason, took=took, told=True)
         return bool(failed)
 
     def _answer_deaths(self, died: Sequence[RunFolder], worker: Started, death: Death | None) -> None:
@@ -285,9 +281,9 @@ class Attendant:
             death = Death(FailureKind.CODE, f"Its process ended with code {worker.code}{last_words}")
         for run in died:
             if why := self._stalls.pop(run.id, None):
-                self._answer(run, FailureKind.STALLED, why)
+                self.answers.answer(run, FailureKind.STALLED, why)
             else:
-                self._answer(run, death.kind, death.reason, took=time.time() - worker.began)
+                self.answers.answer(run, death.kind, death.reason, took=time.time() - worker.began)
 
     def _judge_idle(self, first: RunFolder, worker: Started, death: Death | None) -> None:
         """What came of a worker that ended with nothing done: `first` is the run that it would have begun with."""
@@ -295,49 +291,15 @@ class Attendant:
         if death is None and worker.signal in ASKED_TO_STOP:
             self.note(worker.signal)  # The scheduler asked the worker to stop, and us a little later.
         elif death is None:
-            self._nothing_to_start = True  # What is left is in other hands, or cannot be read: so it would be again.
+            # What is left is in other hands, or cannot be read: so it would be again.
+            self.answers.found_nothing = True
         elif death.kind is FailureKind.OOM:
             # Smaller parts of a batch help nothing where the program alone does not fit.
             reason = f"{death.reason} It had not begun: raise memory_per_process in the site file."
-            self._give_up(first, death.kind, reason, took=took)
+            self.answers.give_up(first, death.kind, reason, took=took)
         else:
-            self._answer(first, death.kind, f"{death.reason} It had not begun.", took=took)
+            self.answers.answer(first, death.kind, f"{death.reason} It had not begun.", took=took)
 
     def _is_to_be_answered(self, error: Failure) -> bool:
         """Whether a failure is that of a worker of this job, or of one that does not say whose it is."""
         return not error.noted and error.job in (None, self.attempt.job)
-
-    def _answer(
-        self,
-        run: RunFolder,
-        kind: FailureKind,
-        reason: str,
-        *,
-        at: Attempt | None = None,
-        took: float | None = None,
-        told: bool = False,
-    ) -> None:
-        """at: the attempt that failed, None for this one. took: seconds from the start to the failure. told: whether
-        the run's own error.json says so."""
-        at = at or self.attempt
-        decision = answer_failure(run, kind, reason, at=at, elsewhere=self.around.elsewhere)
-        if decision.again:
-            asked = run.asked()
-            if asked is not None and decision.resources != asked.resources:
-                run.ask(replace(asked, resources=dict(decision.resources)))
-            (run.path / "error.json").unlink(missing_ok=True)  # From here on anybody may take it up.
-            self._away = self._away or (decision.away and not self._stays and at.node == self.attempt.node)
-            self._nothing_to_start = False
-            return
-        if told and run.error() is None:
-            return  # somebody has submitted it again meanwhile, and it is another job's
-        self._give_up(run, kind, f"{_sentence(reason)} {_sentence(decision.says)}", took=took)
-
-    def _give_up(self, run: RunFolder, kind: FailureKind, reason: str, took: float | None = None) -> None:
-        run.write_error(kind, reason, noted=True)
-        if took is not None and took < INSTANT_SECONDS and kind in _INSTANT_KINDS:
-            self.breaker.note(run, kind, reason)
-
-
-def _sentence(words: str) -> str:
-    return f"{words[:1].upper()}{words[1:]}{'' if words.endswith(('.', '!', '?')) else '.'}" if words else ""

@@ -225,7 +225,7 @@ def _record(line: bytes) -> JsonObject | None:
         record = json.loads(line)
     except ValueError:
         return None
-    return record if isinstance(record, dict) and type(record.get("step")) is int else None
+    return with_samples_seen(record) if isinstance(record, dict) and type(record.get("step")) is int else None
 
 
 def read_reached(lines: Sequence[bytes], *, scores: bool = True) -> Reached:

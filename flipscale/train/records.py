@@ -10,8 +10,8 @@ class StepRecord:
     """What was seen of the training since the record before."""
 
     step: int
-    samples: int
-    """Seen so far."""
+    samples_seen: int
+    """So far."""
     loss: float
     """The mean since the record before."""
     lr: float
@@ -31,7 +31,7 @@ class ScoreRecord:
     """An evaluation on the way."""
 
     step: int
-    samples: int
+    samples_seen: int
     scores: dict[str, float]
     evaluation_seconds: float | None = None
     """None where a program evaluated and did not say how long it took."""

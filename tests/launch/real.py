@@ -116,7 +116,7 @@ def is_signalled(lease: dict[str, Any]) -> bool:
     """Whether a process that stands still will find a signal when it goes on, or one has woken or killed it."""
     if not is_alive(lease.pid, lease.born):
         return True
-    status = dict(line.split(":\t", 1) for line in Path(f"/proc/{lease['pid']}/status").read_text().splitlines())
+    status = dict(line.split(":\t", 1) for line in Path(f"/proc/{lease.pid}/status").read_text().splitlines())
     return int(status["ShdPnd"], 16) != 0 or not status["State"].startswith("T")
 
 

@@ -147,7 +147,7 @@ def test_what_a_killed_process_left_is_sent_anew_without_its_node(tmp_path):
     again = folder(results, run).job().id
     assert first != again
     script = results / "slurm" / again.rpartition("-")[0] / "0.sh"
-    assert f"#SBATCH --exclude={lease['node']}\n" in script.read_text()
+    assert f"#SBATCH --exclude={lease.node}\n" in script.read_text()
 
 
 # Memory

@@ -709,7 +709,7 @@ def test_a_run_whose_worker_was_killed_goes_on_in_a_job_that_avoids_the_node(tmp
     (moved,) = [array for array in arrays(tmp_path) if array.avoid]
     assert (dict(moved.tasks), moved.avoid) == ({0: ("run",)}, (lease.node,))
     script = moved.path(tmp_path / "slurm").with_suffix(".sh").read_text()
-    assert f"#SBATCH --exclude={lease['node']}\n" in script
+    assert f"#SBATCH --exclude={lease.node}\n" in script
     assert folder(tmp_path, run).job().id == f"{moved.name}/0"
     assert [(failure.kind, failure.node) for failure in folder(tmp_path, run).failures()] == [("node", lease.node)]
     ended = [folder(tmp_path, one).result().more["ended"] for one in (run, child)]

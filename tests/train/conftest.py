@@ -13,7 +13,7 @@ from flipscale.study.settings import EVALUATION
 from flipscale.study.settings import SETTINGS as KNOWN
 
 SETTINGS: dict[str, Any] = {
-    **{name: setting.default for name, setting in KNOWN.items()},
+    **{name: plain(setting.default) for name, setting in KNOWN.items()},
     "model": "ViT-w16d1-4",
     "image_size": 28,
     "text_length": 16,

@@ -16,6 +16,7 @@ import torch
 
 from flipscale.identity import parent_of, run_id
 from flipscale.run import Asked, FailureKind, Job, RunFolder, State, write_json
+from flipscale.study.settings import read_settings
 from flipscale.train import train
 from flipscale.train.trainers.builtin import pretrain
 from tests.train.conftest import SETTINGS
@@ -32,7 +33,7 @@ def ask(tmp_path: Path) -> Ask:
     """A run folder by its settings, with its parent as the plan names it."""
 
     def asked(**changes: Any) -> RunFolder:
-        settings = {**SETTINGS, **changes}
+        settings = read_settings({**SETTINGS, **changes})
         parent = parent_of(settings)
         run = RunFolder(tmp_path / "runs" / run_id(settings))
         parents = [] if parent is None else [run_id(parent)]

@@ -304,10 +304,10 @@ def test_a_record_has_just_the_documented_keys(settings, run):
     fit_here(training_of(settings()), folder, score=lambda: {"held_out_loss": 1.0})
     lines = [json.loads(line) for line in (folder.path / "metrics.jsonl").read_text().splitlines()]
     *records, score = lines
-    keys = {"step", "samples", "loss", "lr", "logit_scale", "images_per_second", "seconds", "time"}
+    keys = {"step", "samples_seen", "loss", "lr", "logit_scale", "images_per_second", "seconds", "time"}
     assert all(set(record) == keys for record in records)
-    assert set(score) == {"step", "samples", "scores", "evaluation_seconds", "time"}
-    assert [record["samples"] for record in lines] == [*range(32, 641, 32), 640]
+    assert set(score) == {"step", "samples_seen", "scores", "evaluation_seconds", "time"}
+    assert [record["samples_seen"] for record in lines] == [*range(32, 641, 32), 640]
 
 
 def test_a_run_of_any_length_has_about_200_records(settings, run):

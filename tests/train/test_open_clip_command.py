@@ -121,8 +121,8 @@ def test_a_run_through_the_command_line_ends_with_scores_and_weights_that_load_e
     assert folder.state() is State.FINISHED
 
     result = folder.result()
-    facts = ("samples", "steps", "unique_pairs", "repeats", "attempts", "device", "devices", "corrupt_samples")
-    assert [result[fact] for fact in facts] == [640, 20, 320, 2.0, 1, "cpu", 1, 0]
+    facts = ("samples_seen", "steps", "unique_pairs", "repeats", "attempts", "device", "devices", "corrupt_samples")
+    assert [getattr(result, fact) for fact in facts] == [640, 20, 320, 2.0, 1, "cpu", 1, 0]
     assert result.corrupt_evaluation_images == 0
     assert result.versions["open_clip"] == open_clip.__version__
     assert 0 < result.train_seconds < 30
@@ -132,7 +132,7 @@ def test_a_run_through_the_command_line_ends_with_scores_and_weights_that_load_e
 
     records = [record for record in folder.records()[0] if "loss" in record]
     assert [record["step"] for record in records] == list(range(1, 21))
-    assert [record["samples"] for record in records] == list(range(32, 641, 32))
+    assert [record["samples_seen"] for record in records] == list(range(32, 641, 32))
     settings, _ = asked_of(folder)
     rates = [learning_rate(settings, step) for step in range(20)]
     assert [record["lr"] for record in records] == pytest.approx(rates)

@@ -91,9 +91,9 @@ def test_a_split_batch_gives_the_loss_and_the_weights_of_the_whole_one(trained, 
 
 def test_facts_are_of_all_processes_together(trained):
     one, two = (trained["masked", split].result() for split in ("whole", "two processes"))
-    assert (one["devices"], two["devices"]) == (1, 2)
-    assert two["gpu_hours"] == two["cpu_seconds"] / 3600
-    assert (two["samples"], two["unique_pairs"], two["steps"]) == (one["samples"], one["unique_pairs"], one["steps"])
+    assert (one.devices, two.devices) == (1, 2)
+    assert two.gpu_hours == two.cpu_seconds / 3600
+    assert (two.samples_seen, two.unique_pairs, two.steps) == (one.samples_seen, one.unique_pairs, one.steps)
 
 
 @pytest.mark.parametrize(

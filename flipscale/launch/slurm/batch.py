@@ -4,9 +4,8 @@ import re
 import shlex
 import sys
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
 
 import submitit
 
@@ -14,6 +13,9 @@ from flipscale.errors import LaunchError
 from flipscale.launch.site import control_character
 from flipscale.launch.slurm import scheduler
 from flipscale.launch.slurm.arrays import JobArray, shape_of
+
+Options = dict[str, str | int | bool | None]
+"""Options of sbatch by their names; None is not given."""
 
 
 class _Executor(submitit.SlurmExecutor):
@@ -34,7 +36,7 @@ def script_of(array: JobArray, home: Path, after: str | None = None) -> str:
     """
     site, shape = array.site, shape_of(array.resources, array.lanes, array.site, array.memory)
     path = array.path(home)
-    options: dict[str, Any] = {
+    options: Options = {
         "array": _indices(array.tasks, site["throttle"]),
         "output": str(array.log(home, "%a")),
         # To the batch script alone, which becomes the attendant: it tells the workers, and then asks for a requeue.
@@ -54,7 +56,7 @@ def script_of(array: JobArray, home: Path, after: str | None = None) -> str:
     # exec: SLURM's warning goes to the batch script, and there is nobody but the attendant to get it.
     attendant = [sys.executable, "-u", "-m", "flipscale.launch.slurm.task", str(path)]
     executor = _Executor(path.parent)
-    named: dict[str, Any] = {
+    named: Options = {
         "job_name": array.job_name,
         "partition": site["partition"],
         "account": site["account"],
@@ -82,7 +84,7 @@ def script_of(array: JobArray, home: Path, after: str | None = None) -> str:
     return executor.script(f"exec {shlex.join(attendant)}")
 
 
-def _refuse_line_breaks(options: Mapping[str, Any]) -> None:
+def _refuse_line_breaks(options: Options) -> None:
     """A site file has none, but what a program gives for one, or the path of the results, may."""
     for name, value in options.items():
         if isinstance(value, str) and (found := control_character(value)):
@@ -163,7 +165,7 @@ def _dependency(array: JobArray, after: str | None) -> str | None:
     return ",".join(parts) or None
 
 
-def _indices(tasks: Mapping[int, Any], throttle: int | None) -> str:
+def _indices(tasks: Iterable[int], throttle: int | None) -> str:
     """The indices as sbatch takes them: 0-4,7%2."""
     spans: list[list[int]] = []
     for index in sorted(tasks):
@@ -181,7 +183,7 @@ def _clock(seconds: int) -> str:
     return f"{days}-{rest // 3600:02}:{rest % 3600 // 60:02}:{rest % 60:02}"
 
 
-def _option(written: str) -> tuple[str, Any]:
+def _option(written: str) -> tuple[str, str | bool]:
     """'--comment=flip' as a name and its value; True where it has none."""
     name, has_value, value = written.removeprefix("--").partition("=")
     return name, value if has_value else True

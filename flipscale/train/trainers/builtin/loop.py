@@ -204,7 +204,7 @@ def _record(training: Training, clock: _Clock, lr: float) -> StepRecord:
     progress.recorded_step, progress.recorded_seconds = progress.step, progress.seconds
     return StepRecord(
         step=progress.step,
-        samples=progress.step * batch_size,
+        samples_seen=progress.step * batch_size,
         loss=loss,
         lr=lr,
         logit_scale=float(training.model.logit_scale.detach()),

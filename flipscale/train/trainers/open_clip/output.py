@@ -74,7 +74,7 @@ class ProgramOutput:
         self.recorded_step, self.recorded_seconds = self.step, self.seconds
         record = StepRecord(
             step=self.step,
-            samples=self._samples,
+            samples_seen=self._samples,
             loss=loss,
             lr=lr,
             logit_scale=math.log(float(found["scale"])),
