@@ -102,7 +102,7 @@ def run_study(
     )
 
 
-_StepResult = TypeVar("_Answer")
+_StepResult = TypeVar("_StepResult")
 
 
 def _unless_impossible(step: Callable[[], _StepResult], without: str) -> _StepResult | None:
