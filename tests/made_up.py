@@ -6,7 +6,7 @@ from typing import Any
 import pandas as pd
 
 from flipscale.collect import COLUMN_DTYPES, COLUMNS
-from flipscale.compare import short
+from flipscale.words import short
 
 GROWTH = 0.22 / (0.13 + 0.22)
 """The exponent of the best size against the budget under the law of `isoflop_runs`: b / (a + b)."""
