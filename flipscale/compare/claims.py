@@ -82,7 +82,8 @@ def claims_of(pairs: Sequence[Pair], curves: Sequence[Curve], cost: str) -> tupl
             SpeedupClaim(level.score, curve.missed is None and level.score == curve.target, finding(level.speedup))
             for level in claimed_levels(curve)
         )
-        claims.append(Claim(curve.series, curve.arm, curve, pair, pair and finding(pair.gain), speedups))
+        gain = finding(pair.gain) if pair else None
+        claims.append(Claim(curve.series, curve.arm, curve, pair, gain, speedups))
     return tuple(claims)
 
 

@@ -7,6 +7,7 @@ table that leaves it open is an error that names the columns to choose from.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -51,7 +52,7 @@ def _parts(table: pd.DataFrame, text: str) -> list[str]:
     return [text] if name in table and (table[name] == value).any() else text.split(",")
 
 
-def _value(values: "pd.Series[object]", name: str, text: str) -> object:
+def _value(values: "pd.Series[Any]", name: str, text: str) -> object:
     if pd.api.types.is_bool_dtype(values) and text.lower() in ("true", "false", "yes", "no"):
         return text.lower() in ("true", "yes")
     if not pd.api.types.is_numeric_dtype(values):
@@ -64,7 +65,7 @@ def _value(values: "pd.Series[object]", name: str, text: str) -> object:
     return float(value)
 
 
-def _some_of(column: "pd.Series[object]") -> str:
+def _some_of(column: "pd.Series[Any]") -> str:
     values = [short(value) for value in sorted(column.dropna().unique())]
     return ", ".join(values[:20]) + (", ..." if len(values) > 20 else "")
 
@@ -196,7 +197,7 @@ class _Placed:
     arms: "pd.Series[str]"
     series: "pd.Series[str]"
     cells: "pd.Series[str]"
-    lengths: "pd.Series[object] | None"
+    lengths: "pd.Series[Any] | None"
     """The values of the column that twins share."""
     at: str | None
 
@@ -230,7 +231,7 @@ def _placed(table: pd.DataFrame, arms: "pd.Series[str]", columns: CurveColumns) 
     )
 
 
-def _baseline_of(base: pd.DataFrame, row: "pd.Series[object]", series: Sequence[str]) -> pd.DataFrame:
+def _baseline_of(base: pd.DataFrame, row: "pd.Series[Any]", series: Sequence[str]) -> pd.DataFrame:
     """The rows of the baseline that belong to the series of this row."""
     for name in series:
         value = row[name]

@@ -140,7 +140,8 @@ def gain_words(comparison: Comparison, gain: Finding) -> str:
     if gain.interval is None:
         return f"{better} ({Effect.ONE_SEED})"
     low, high = gain.interval
-    ci = interval(*(_size(comparison, end).removesuffix(" points") for end in (low, high)), gain.family)
+    first, last = (_size(comparison, end).removesuffix(" points") for end in (low, high))
+    ci = interval(first, last, gain.family)
     if gain.significant:
         return f"{better} ({ci})"
     if comparison.fraction and low <= -1 and high >= 1:

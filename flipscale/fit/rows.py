@@ -7,6 +7,7 @@ an int64, which wraps around without a word.
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -253,7 +254,7 @@ def _is(wanted: str) -> Callable[[object], bool]:
     return lambda value: str(value) == wanted or (isinstance(value, int | float | np.number) and float(value) == number)
 
 
-def _checked(table: pd.DataFrame, name: str) -> "pd.Series[object]":
+def _checked(table: pd.DataFrame, name: str) -> "pd.Series[Any]":
     if name not in table:
         raise ResultsError(f"The table has no column {name!r}: {did_you_mean(name, map(str, table.columns))}.")
     return table[name]

@@ -140,7 +140,7 @@ def _words(speedup: SpeedupClaim, lower_is_better: bool) -> tuple[str, str]:
     factor = f"{times(found.value)}×"
     score = f" to {speedup.score:.3g}" if lower_is_better else f" to {100 * speedup.score:.1f} %"
     score = "" if speedup.at_best else score
-    ci = interval(*map(times, found.interval)) if found.interval else ""
+    ci = interval(times(found.interval[0]), times(found.interval[1])) if found.interval else ""
     if found.effect is Effect.NOT_SIGNIFICANT:
         return str(found.effect), f"{factor}{score}, {ci}"
     if found.value >= 1:

@@ -26,7 +26,12 @@ GAINS = {
 }
 """What the gain of an arm is, by its effect."""
 
-SPEEDS = {**GAINS, Effect.AHEAD: "faster", Effect.BEHIND: "slower", None: "different at different scores"}
+SPEEDS: dict[Effect | None, str] = {
+    **GAINS,
+    Effect.AHEAD: "faster",
+    Effect.BEHIND: "slower",
+    None: "different at different scores",
+}
 """What the speed-up of an arm is."""
 
 

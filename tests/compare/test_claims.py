@@ -1,5 +1,6 @@
 """What a comparison claims, and how surely."""
 
+import math
 from dataclasses import replace
 
 import pandas as pd
@@ -18,9 +19,9 @@ def law(cost: float) -> float:
 def claims(**arms: float) -> tuple[Claim, ...]:
     """The claims on arms that are so many times faster than the baseline, each at half its cost a schedule."""
     rows = [
-        (name, samples, seed, 0.5 * samples, law(0.5 * factor * samples) + 0.004 * (seed - 1) * (name != "base"))
-        for name, factor in {"base": 1.0, **arms}.items()
-        for samples in (8, 16, 32, 64)
+        (name, samples, seed, 0.5 * samples, law(0.5 * factor * samples) + 0.004 * math.sin(5 * seed + 3 * i + 7 * j))
+        for j, (name, factor) in enumerate({"base": 1.0, **arms}.items())
+        for i, samples in enumerate((8, 16, 32, 64))
         for seed in (0, 1, 2)
     ]
     table = pd.DataFrame(rows, columns=["arm", "samples", "seed", "hours", "acc"])
@@ -55,6 +56,22 @@ def test_an_arm_that_reaches_the_baselines_best_is_claimed_there_and_another_at_
     assert fast.pair.at == 64
     assert fast.gain is not None
     assert fast.gain.value == pytest.approx(fast.pair.gain.mean)
+
+
+def test_two_speedups_are_claimed_where_one_shift_is_rejected() -> None:
+    rows = [
+        (mask, samples, seed, samples, law(samples * (4 * (samples / 8) ** -0.7 if mask else 1)) + 0.001 * (seed - 1))
+        for mask in (0, 0.5)
+        for samples in (8, 16, 32, 64)
+        for seed in (0, 1, 2)
+    ]
+    table = pd.DataFrame(rows, columns=["mask", "samples", "seed", "hours", "acc"])
+    (claim,) = compare_table(table, baseline={"mask": 0}, x="hours", y="acc", at="samples").claims
+    assert claim.curve.one_shift is not None
+    assert claim.curve.one_shift.rejected
+    first, last = claim.speedups
+    assert first.finding.family == last.finding.family == 2
+    assert first.finding.value > last.finding.value
 
 
 def test_the_leading_claim_is_significant_before_it_is_fast() -> None:
