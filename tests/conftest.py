@@ -3,6 +3,7 @@
 import os
 import shutil
 import signal
+import sys
 from collections.abc import Iterator
 
 import pytest
@@ -41,6 +42,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
     items[:] = [item for lane in sorted(lanes, key=is_quick) for item in lanes[lane]]
 
+
+# Where bytecode is not kept, each of the many processes that tests start compiles flipscale anew.
+sys.dont_write_bytecode = False
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 # A shell that starts tests in the background has them ignore SIGINT, and what they start would as well.
 signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -73,7 +73,7 @@ def _with_parents(
     What was measured is the parent's word in the child's result, which holds its own parent's too; what was predicted
     is the plan's. What one of them lacks is missing in the sum.
     """
-    sums = {name: _sum(found.get(name), getattr(parent, name, None)) for name in _TAKEN}
+    sums: dict[str, object] = {name: _sum(found.get(name), getattr(parent, name, None)) for name in _TAKEN}
     sums["train_flops"], sums["gpu_hours_predicted"] = found["train_flops"], found["gpu_hours_predicted"]
     for ancestor in _ancestors(run, planned):
         sums["train_flops"] = _sum(sums["train_flops"], ancestor and ancestor.cost.train_flops)

@@ -117,7 +117,7 @@ class RayCluster:
             if name not in self.alive() or not self._processes(name):
                 self._script("kill-node", name)
                 self.start_node(name)
-        wait_until(lambda: not {"PENDING", "RUNNING"} & set(self.jobs().values()), "the end of all jobs")
+        wait_until(lambda: not {"PENDING", "RUNNING"} & set(self.jobs().values()), "the end of all jobs", every=0.25)
 
     def _processes(self, name: str) -> bool:
         marker = f"FLIPSCALE_RAY_NODE={self.folder}/{name}/".encode()

@@ -67,11 +67,12 @@ pids_of() {
     done | sort -un | sed '/^0*$/d'
 }
 
-# `ray start`, but 127.0.0.1 is not replaced by the address of a network card. Ray has a variable for that (below), which
+# `ray start`, without the commands of Ray Serve, whose import takes half of its time, and 127.0.0.1 is not replaced by the address of a network card. Ray has a variable for that (below), which
 # all its processes obey; `ray start` itself takes it to mean that a cluster has one node. And it waits longer than 30 s
 # for a node to come up, which is not enough on a busy machine.
 loopback='
-import time
+import sys, time
+sys.modules["ray.serve"] = None
 from ray._private import ray_constants, services
 ray_constants.ENABLE_RAY_CLUSTER = True
 services.resolve_ip_for_localhost = lambda host: host

@@ -387,7 +387,8 @@ start_mariadbd() {
     begin "starting mariadbd"
     # Small, and careless with a crash of the machine. slurmdbd insists on a long lock wait.
     setsid mariadbd --no-defaults --user=root --datadir="$folder/db" --tmpdir="$folder/db-tmp" \
-        --socket="$folder/db/socket" --pid-file="$folder/run/mariadbd.pid" --bind-address=127.0.0.1 --port="$db_port" --max-connections=40 \
+        --socket="$folder/db/socket" --pid-file="$folder/run/mariadbd.pid" --bind-address=127.0.0.1 \
+        --port="$db_port" --max-connections=40 \
         --innodb-buffer-pool-size=64M --innodb-log-file-size=32M --innodb-flush-log-at-trx-commit=0 \
         --innodb-lock-wait-timeout=900 --skip-log-bin --performance-schema=OFF \
         </dev/null >>"$folder/log/mariadbd.log" 2>&1 &

@@ -93,7 +93,7 @@ def test_every_law_is_tried_here() -> None:
 def test_noise_free_runs_give_the_parameters_back_to_six_digits(name: str) -> None:
     accuracy = name.startswith("odds") or name == "mask"
     found = fit(
-        true_table(name), name, x=LAWS[name].roles, y="y", options=Options(draws=0, accuracy=accuracy, starts=40)
+        true_table(name), name, x=LAWS[name].roles, y="y", options=Options(draws=0, accuracy=accuracy, starts=6)
     )
     assert found.parameters == pytest.approx(TRUTH[name][0], rel=1e-6)
     assert found.solution.at_bounds == ()
@@ -141,5 +141,5 @@ def test_a_plateau_at_chance_and_one_break_are_found_in_noise() -> None:
         table = true_table(name)
         table = pd.concat([table] * 4, ignore_index=True)
         table["y"] *= np.exp(rng.normal(0, 0.002, len(table)))
-        found = fit(table, name, x=["x"], y="y", options=Options(draws=0, starts=40))
+        found = fit(table, name, x=["x"], y="y", options=Options(draws=0, starts=6))
         assert found.predict({"x": X}) == pytest.approx(true_table(name)["y"].to_numpy(), rel=0.01)

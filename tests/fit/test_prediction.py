@@ -9,7 +9,7 @@ from flipscale.fit import Options, forecast, forecast_json, forecast_text
 
 pytestmark = pytest.mark.slow
 
-QUICK = Options(draws=300)
+QUICK = Options(draws=100, starts=6)
 
 
 def ladder(noise: float = 0.02, steps: int = 6) -> pd.DataFrame:
@@ -79,7 +79,7 @@ def test_a_variable_that_is_missing_is_named() -> None:
 def test_the_spread_between_forms_grows_with_the_distance() -> None:
     def spread(times: float) -> float:
         at = {"g": 1e12 * times, "s": 3e10}
-        low, high = forecast(ladder(), x=["g", "s"], y="top1", at=at, options=Options(draws=0)).spread
+        low, high = forecast(ladder(), x=["g", "s"], y="top1", at=at, options=Options(draws=0, starts=6)).spread
         return high - low
 
     assert spread(1000) > 2 * spread(1)

@@ -71,7 +71,7 @@ def wait_for(runs, results, *wanted: State) -> dict[str, State]:
     end = time.monotonic() + PATIENCE
     while not set((now := states(runs, results)).values()) <= set(wanted):
         assert time.monotonic() < end, f"still {now}"
-        time.sleep(0.05)
+        time.sleep(0.2)  # Each look may be a question to a cluster, and whoever asks without a pause keeps it busy.
     return now
 
 
@@ -101,6 +101,7 @@ class LauncherContract:
         self.submit([run], tmp_path)
         seen = []
         while not seen or seen[-1] is not State.FINISHED:
+            time.sleep(0.05)
             seen.append(states([run], tmp_path)["run"])
             assert seen[-1] in (State.WAITING, State.RUNNING, State.FINISHED), seen
             if seen[-1] is State.RUNNING:

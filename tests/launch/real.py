@@ -1,6 +1,7 @@
 """What the tests of launchers on real clusters share: small studies that really train, and how results are compared."""
 
 import contextlib
+import fcntl
 import json
 import os
 import signal
@@ -10,17 +11,22 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
+import pytest
 
 from flipscale.launch import states
 from flipscale.launch.launcher import TRAIN
+from flipscale.launch.site import DEFAULTS
+from flipscale.launch.tree import is_stopped
 from flipscale.plan import Run, plan
 from flipscale.run import Asked, RunFolder, State, is_alive
 from flipscale.study import read_study
 from tests.launch.contract import folder
-from tests.patience import PATIENCE
+from tests.patience import PATIENCE, wait_until
+
+if TYPE_CHECKING:
+    import torch
 
 OVER = (State.FINISHED, State.FAILED, State.LOST, State.CANCELLED)
 
@@ -45,6 +51,13 @@ BASE = {
 }
 
 
+STUDY_OF_24 = "axes: {mask_ratio: [0, 0.5], samples: [640, 1280, 6400], tuning: [null, {samples: 320}]}\nseeds: 2"
+"""12 runs, and a child of each, for `runs_of`."""
+
+SHORT_TOGETHER = {**DEFAULTS["pack"], "time": 0.3}
+"""With it some of the 24 share a job, each with its child, and those of 6,400 samples have jobs of their own."""
+
+
 def runs_of(place: Path, more: str = "", **base: Any) -> tuple[Run, ...]:
     """The runs of a study of a small model."""
     place.mkdir(parents=True, exist_ok=True)
@@ -53,12 +66,29 @@ def runs_of(place: Path, more: str = "", **base: Any) -> tuple[Run, ...]:
     return plan(read_study(path)).runs
 
 
-def alone(runs: Sequence[Run], results: Path) -> None:
-    """Train the runs here and now, by themselves, as they are compared with."""
-    for run in runs:
-        folder(results, run).ask(replace(Asked.of(run), resources={}))
-    paths = [str(folder(results, run).path) for run in runs]
-    subprocess.run([*TRAIN, *paths], env={**os.environ, "OMP_NUM_THREADS": "1"}, check=True, capture_output=True)
+class Alone:
+    """Runs trained here and now, by themselves, for runs of a cluster to be compared with: each once for all tests.
+
+    What a run comes to follows from its settings alone, and so its id says what is there already. Tests in other
+    processes, as those of pytest-xdist are, share the folder.
+    """
+
+    def __init__(self, results: Path) -> None:
+        self.results = results
+
+    def __call__(self, runs: Sequence[Run]) -> Path:
+        """The results folder where they, and runs of other tests, are finished."""
+        self.results.mkdir(parents=True, exist_ok=True)
+        with open(self.results / "lock", "w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            left = [run for run in runs if not folder(self.results, run).result()]
+            for run in left:
+                folder(self.results, run).ask(replace(Asked.of(run), resources={}))
+            if left:
+                paths = [str(folder(self.results, run).path) for run in left]
+                environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+                subprocess.run([*TRAIN, *paths], env=environment, check=True, capture_output=True)
+        return self.results
 
 
 def end(runs: Sequence[Any], results: Path, seconds: float = PATIENCE) -> dict[str, State]:
@@ -101,6 +131,8 @@ def _freeze(run: RunFolder, once: str) -> dict[str, Any] | None:
         return None
     with contextlib.suppress(ProcessLookupError):
         os.kill(lease.pid, signal.SIGSTOP)
+        # All of its threads have to have heard of it, or it seems to have been woken.
+        wait_until(lambda: is_stopped(lease.pid) or not is_alive(lease.pid, lease.born))
     if run.result() is None and (now := run.holder()) and now.token == lease.token:
         return lease
     _thaw(lease)  # It was over just then, and the process does something else.
@@ -120,7 +152,9 @@ def is_signalled(lease: dict[str, Any]) -> bool:
     return int(status["ShdPnd"], 16) != 0 or not status["State"].startswith("T")
 
 
-def weights(run: RunFolder) -> dict[str, torch.Tensor]:
+def weights(run: RunFolder) -> "dict[str, torch.Tensor]":
+    import torch  # Processes that only submit import this module too, and do without its second and a half.
+
     return torch.load(run.path / "model.pt")["state_dict"]
 
 
@@ -130,4 +164,14 @@ def assert_same(run: Run, results: Path, expected: Path) -> None:
     assert losses(here) == losses(there)
     assert here.result().scores == there.result().scores
     found, wanted = weights(here), weights(there)
-    assert all(torch.equal(found[name], wanted[name]) for name in wanted)
+    assert all(found[name].equal(wanted[name]) for name in wanted)
+
+
+def assert_close(run: Run, results: Path, expected: Path, *, losses_within: float, weights_within: float) -> None:
+    """The run came out as it did elsewhere, but for how sums over other parts are rounded."""
+    here, there = folder(results, run), folder(expected, run)
+    wanted = [loss for _, loss in losses(there)]
+    assert [loss for _, loss in losses(here)] == pytest.approx(wanted, rel=losses_within)
+    ours, theirs = weights(here), weights(there)
+    assert ours.keys() == theirs.keys()
+    assert all(float((ours[name] - theirs[name]).abs().max()) <= weights_within for name in theirs)

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 
 from flipscale.errors import LaunchError
 from flipscale.launch import Looker, cancel, states, submit
@@ -27,15 +26,15 @@ from tests.clusters.ray import addresses_listened_at, with_descendants
 from tests.launch.contract import WORKER, LauncherContract, StandInRun, begun, folder, starts, wait_for
 from tests.launch.real import (
     OFTEN,
-    alone,
+    SHORT_TOGETHER,
+    STUDY_OF_24,
+    assert_close,
     assert_same,
     end,
     frozen,
     is_signalled,
     logs,
-    losses,
     runs_of,
-    weights,
 )
 from tests.patience import wait_until
 
@@ -53,26 +52,22 @@ def send(runs: Sequence[Any], results: Path, command: Sequence[str] = TRAIN, **s
 
 class TestRay(LauncherContract):
     def launcher(self, results: Path) -> RayLauncher:
-        return RayLauncher(results, command=WORKER)
-
-    def narrow_launcher(self, results: Path) -> RayLauncher:
+        """Two runs at once: each more would be a process of Ray's, and to start one takes as long as a few runs."""
         return RayLauncher(results, {**DEFAULTS, "throttle": 2}, command=WORKER)
 
 
 # Several processes, parts of a GPU
 
 
-def test_processes_in_bundles_of_their_own_give_the_losses_of_one_process(tmp_path):
+def test_processes_in_bundles_of_their_own_give_the_losses_of_one_process(tmp_path, alone):
     # With AdamW's usual eps a gradient of almost 0 moves a weight by lr one way or the other, as it is rounded.
     (run,) = runs_of(tmp_path, "resources: {processes: 3}", eps=1e-3, batch_size=48, samples=960)
     # A node has 4 cores, so that the third process has to be on the other one.
     send([run], tmp_path / "results", cpus_per_process=2)
-    alone([run], tmp_path / "alone")
+    expected = alone([run])
     assert end([run], tmp_path / "results") == {run.id: State.FINISHED}, logs(tmp_path / "results")
-    here, there = folder(tmp_path / "results", run), folder(tmp_path / "alone", run)
-    assert [loss for _, loss in losses(here)] == pytest.approx([loss for _, loss in losses(there)], rel=1e-5)
-    torch.testing.assert_close(weights(here), weights(there), rtol=0, atol=1e-5)
-    assert here.result().devices == 6
+    assert_close(run, tmp_path / "results", expected, losses_within=1e-5, weights_within=1e-5)
+    assert folder(tmp_path / "results", run).result().devices == 6
     assert len(list((tmp_path / "results").glob("ray/*/0-[12].log"))) == 2
 
 
@@ -89,7 +84,7 @@ def test_runs_share_gpus_by_the_sites_share(tmp_path):
 # Nodes and drivers
 
 
-def test_a_run_on_a_node_that_is_lost_goes_on_elsewhere_exactly(tmp_path, ray):
+def test_a_run_on_a_node_that_is_lost_goes_on_elsewhere_exactly(tmp_path, alone, ray):
     results = tmp_path / "results"
     (run,) = runs_of(tmp_path, samples=12_800)
     send([run], results, OFTEN)
@@ -99,12 +94,12 @@ def test_a_run_on_a_node_that_is_lost_goes_on_elsewhere_exactly(tmp_path, ray):
         ray.kill_node(lost)
     again = wait_until(lambda: (lease := here.holder()) and lease.attempt == 1 and lease)
     assert again.node != lost
-    alone([run], tmp_path / "alone")
+    expected = alone([run])
     assert end([run], results) == {run.id: State.FINISHED}, logs(results)
     (failure,) = here.failures()
     assert (failure.kind, failure.node) == ("node", lost)
     assert here.result().attempts == 2
-    assert_same(run, results, tmp_path / "alone")
+    assert_same(run, results, expected)
 
 
 def test_what_a_killed_process_left_goes_on_on_another_node(tmp_path):
@@ -134,7 +129,7 @@ def test_a_run_whose_process_the_system_asks_to_stop_goes_on_by_itself(tmp_path)
     assert folder(results, run).result().attempts == 2
 
 
-def test_a_killed_driver_is_lost_and_submit_goes_on_from_the_checkpoint(tmp_path):
+def test_a_killed_driver_is_lost_and_submit_goes_on_from_the_checkpoint(tmp_path, alone):
     results = tmp_path / "results"
     (run,) = runs_of(tmp_path, samples=12_800)
     send([run], results)
@@ -147,15 +142,15 @@ def test_a_killed_driver_is_lost_and_submit_goes_on_from_the_checkpoint(tmp_path
     assert "FAILED" in Looker(results).look([run])[run.id].where.says
     assert (here.path / "checkpoint.pt").exists()
     send([run], results)
-    alone([run], tmp_path / "alone")
+    expected = alone([run])
     assert end([run], results) == {run.id: State.FINISHED}, logs(results)
     assert here.result().attempts == 2
-    assert_same(run, results, tmp_path / "alone")
+    assert_same(run, results, expected)
 
 
 def test_a_killed_driver_leaves_a_checkpoint_of_a_run_in_several_processes_and_no_failure(tmp_path):
     results = tmp_path / "results"
-    (run,) = runs_of(tmp_path, "resources: {processes: 2}", batch_size=48, samples=48_000)
+    (run,) = runs_of(tmp_path, "resources: {processes: 2}", batch_size=48, samples=19_200)
     send([run], results, cpus_per_process=3)  # The second one has to be on the other node.
     here = folder(results, run)
     with frozen(here) as (_, lease):
@@ -205,18 +200,18 @@ def test_no_run_is_lost_where_20_nodes_die_just_after_a_short_run_on_them_has_en
 # Failures by kind
 
 
-def test_a_run_out_of_memory_goes_on_with_half_the_micro_batch_and_comes_out_the_same(tmp_path):
+def test_a_run_out_of_memory_goes_on_with_half_the_micro_batch_and_comes_out_the_same(tmp_path, alone):
     results = tmp_path / "results"
     (run,) = runs_of(tmp_path, model="ViT-w64d2-4", mask_ratio=0, batch_size=2048, samples=4096, eps=1e-3)
     send([run], results, setup=["ulimit -d 1400000"])
-    alone([run], tmp_path / "alone")
+    expected = alone([run])
     # Between `train`, which says that it failed, and the attendant, which starts it again, it counts as failed.
-    wait_until(lambda: states([run], results)[run.id] is State.FINISHED)
-    here, there = folder(results, run), folder(tmp_path / "alone", run)
+    wait_until(lambda: states([run], results)[run.id] is State.FINISHED, every=0.5)
+    here = folder(results, run)
     failures = here.failures()
     assert {failure.kind for failure in failures} == {"oom"}
     assert here.asked().resources["accumulate"] == failures[-1].accumulate == 2 ** len(failures)
-    assert [loss for _, loss in losses(here)] == pytest.approx([loss for _, loss in losses(there)], rel=1e-4)
+    assert_close(run, results, expected, losses_within=1e-4, weights_within=1e-4)
 
 
 def test_what_is_wrong_with_all_runs_stops_the_submission_and_a_diverged_one_only_itself(tmp_path):
@@ -246,26 +241,25 @@ def test_what_no_node_can_take_waits_and_cancelling_it_ends_the_driver(tmp_path,
     assert states([run], results) == {"run": State.WAITING}
     assert cancel([run], results) == ["run"]
     name = next(results.glob("ray/*")).name
-    wait_until(lambda: ray.jobs()[name] == "SUCCEEDED")
+    wait_until(lambda: ray.jobs()[name] == "SUCCEEDED", every=0.5)
 
 
 # A whole study
 
 
-def test_a_study_of_24_runs_with_children_is_finished_once_each_while_a_node_dies(tmp_path, ray):
+def test_a_study_of_24_runs_with_children_is_finished_once_each_while_a_node_dies(tmp_path, alone, ray):
     """And its results are those of this machine alone."""
     results = tmp_path / "results"
-    axes = "axes: {mask_ratio: [0, 0.5], samples: [640, 1280, 6400], tuning: [null, {samples: 320}]}\nseeds: 2"
-    runs = runs_of(tmp_path, axes)
+    runs = runs_of(tmp_path, STUDY_OF_24)
     assert len(runs) == 24
-    send(runs, results)
+    send(runs, results, pack=SHORT_TOGETHER)
     long = [folder(results, run) for run in runs if run.settings["samples"] == 6400 and not run.parents]
     with frozen(*long) as (lost, lease):
         ray.kill_node(lease.node)
-    alone(runs, tmp_path / "alone")
+    expected = alone(runs)
     assert set(end(runs, results).values()) == {State.FINISHED}, logs(results)
     for run in runs:
-        assert_same(run, results, tmp_path / "alone")
+        assert_same(run, results, expected)
         assert (folder(results, run).path / "log.txt").read_text().count(" finished, ") == 1
         for parent in run.parents:
             ended = RunFolder(results / "runs" / parent).result().finished
@@ -293,7 +287,7 @@ def test_the_command_line_sends_a_study_and_returns(tmp_path, ray, monkeypatch):
     sent = flipscale("submit", "small.yaml", *on_ray, "--detach")
     assert "submitted 2 runs to ray\n" in sent.stderr, sent.stderr
     assert "Ray job " in flipscale("status", "small.yaml").stdout
-    wait_until(lambda: "2 of 2 finished" in flipscale("status", "small.yaml").stdout)
+    wait_until(lambda: "2 of 2 finished" in flipscale("status", "small.yaml").stdout, every=1.0)
     assert "submitted 0 runs, left alone 2 finished\n" in flipscale("submit", "small.yaml", *on_ray).stderr
 
 

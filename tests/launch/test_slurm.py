@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 
 from flipscale.errors import LaunchError
 from flipscale.launch import Looker, cancel, states, submit
@@ -21,15 +20,15 @@ from flipscale.run import RunFolder, State, is_alive
 from tests.launch.contract import WORKER, LauncherContract, StandInRun, begun, folder, wait_for
 from tests.launch.real import (
     OFTEN,
-    alone,
+    SHORT_TOGETHER,
+    STUDY_OF_24,
+    assert_close,
     assert_same,
     end,
     frozen,
     is_signalled,
     logs,
-    losses,
     runs_of,
-    weights,
 )
 from tests.patience import PATIENCE, wait_until
 
@@ -65,16 +64,14 @@ class TestSlurm(LauncherContract):
 # Several processes
 
 
-def test_two_nodes_of_two_processes_each_give_the_losses_of_one_process(tmp_path):
+def test_two_nodes_of_two_processes_each_give_the_losses_of_one_process(tmp_path, alone):
     # With AdamW's usual eps a gradient of almost 0 moves a weight by lr one way or the other, as it is rounded.
     (run,) = runs_of(tmp_path, "resources: {processes: 4}", eps=1e-3)
     send([run], tmp_path / "results", processes_per_node=2)
-    alone([run], tmp_path / "alone")
+    expected = alone([run])
     assert end([run], tmp_path / "results") == {run.id: State.FINISHED}, logs(tmp_path / "results")
-    here, there = folder(tmp_path / "results", run), folder(tmp_path / "alone", run)
-    assert [loss for _, loss in losses(here)] == pytest.approx([loss for _, loss in losses(there)], rel=1e-5)
-    torch.testing.assert_close(weights(here), weights(there), rtol=0, atol=1e-5)
-    assert here.result().devices == 4
+    assert_close(run, tmp_path / "results", expected, losses_within=1e-5, weights_within=1e-5)
+    assert folder(tmp_path / "results", run).result().devices == 4
     assert "on n[1-2]" in logs(tmp_path / "results")
 
 
@@ -84,7 +81,7 @@ def test_two_nodes_of_two_processes_each_give_the_losses_of_one_process(tmp_path
 @pytest.mark.parametrize(
     ("partition", "command", "once"), [("preempt", TRAIN, "metrics.jsonl"), ("preempt0", OFTEN, "checkpoint.pt")]
 )
-def test_a_pre_empted_run_goes_on_exactly_where_it_was(tmp_path, partition, command, once):
+def test_a_pre_empted_run_goes_on_exactly_where_it_was(tmp_path, alone, partition, command, once):
     """With 20 s of grace SLURM passes its warning on, and a checkpoint is written. Without grace it kills."""
     results = tmp_path / "results"
     (run,) = runs_of(tmp_path, samples=12_800)
@@ -93,30 +90,30 @@ def test_a_pre_empted_run_goes_on_exactly_where_it_was(tmp_path, partition, comm
         fill()
         wait_until(lambda: is_signalled(lease))
     wait_until(lambda: states([run], results)[run.id] is State.WAITING)
-    alone([run], tmp_path / "alone")
+    expected = alone([run])
     assert end([run], results) == {run.id: State.FINISHED}, logs(results)
     assert [failure.kind for failure in folder(results, run).failures()] == ["preempted"]
     assert folder(results, run).result().attempts == 2
     assert "goes on after step" in (folder(results, run).path / "log.txt").read_text()
-    assert_same(run, results, tmp_path / "alone")
+    assert_same(run, results, expected)
 
 
-def test_a_run_longer_than_the_limit_is_done_in_several_jobs_exactly(tmp_path):
+def test_a_run_longer_than_the_limit_is_done_in_several_jobs_exactly(tmp_path, alone):
     results = tmp_path / "results"
     (run,) = runs_of(tmp_path, samples=12_800)
     send([run], results, partition="short", time=60)
     with frozen(folder(results, run)) as (_, lease):
-        alone([run], tmp_path / "alone")
+        expected = alone([run])
         wait_until(lambda: is_signalled(lease))
     assert end([run], results) == {run.id: State.FINISHED}, logs(results)
     kinds = [failure.kind for failure in folder(results, run).failures()]
     assert set(kinds) == {"timeout"}
     assert folder(results, run).result().attempts == len(kinds) + 1
     assert "goes on after step" in (folder(results, run).path / "log.txt").read_text()
-    assert_same(run, results, tmp_path / "alone")
+    assert_same(run, results, expected)
 
 
-def test_a_run_on_a_node_that_is_lost_goes_on_elsewhere_and_has_one_writer(tmp_path, slurm):
+def test_a_run_on_a_node_that_is_lost_goes_on_elsewhere_and_has_one_writer(tmp_path, alone, slurm):
     """Though its old copy wakes up there, when the new one is at work."""
     results = tmp_path / "results"
     (run,) = runs_of(tmp_path, samples=12_800)
@@ -126,13 +123,13 @@ def test_a_run_on_a_node_that_is_lost_goes_on_elsewhere_and_has_one_writer(tmp_p
         slurm.kill_node(first.node)
         again = wait_until(lambda: (lease := here.holder()) and lease.attempt == 1 and lease)
         assert again.node != first.node
-        alone([run], tmp_path / "alone")
+        expected = alone([run])
     assert end([run], results) == {run.id: State.FINISHED}, logs(results)
     (failure,) = here.failures()
     assert (failure.kind, failure.node) == ("node", first.node)
     wait_until(lambda: not is_alive(first.pid, first.born))
     assert "goes on after step" in (here.path / "log.txt").read_text()
-    assert_same(run, results, tmp_path / "alone")
+    assert_same(run, results, expected)
 
 
 def test_what_a_killed_process_left_is_sent_anew_without_its_node(tmp_path):
@@ -153,13 +150,13 @@ def test_what_a_killed_process_left_is_sent_anew_without_its_node(tmp_path):
 # Memory
 
 
-@pytest.mark.parametrize("pack", [{}, {"time": 600, "share": 2}], ids=["alone", "packed"])
-def test_where_jobs_get_little_memory_by_default_runs_have_what_they_are_predicted_to_need(tmp_path, slurm, pack):
+@pytest.mark.parametrize(("seeds", "pack"), [(1, {}), (2, {"time": 600, "share": 2})], ids=["alone", "packed"])
+def test_where_jobs_get_little_memory_by_default_runs_have_what_they_need(tmp_path, slurm, seeds, pack):
     """200 MB a CPU, in which torch does not even start."""
     assert "DefMemPerCPU            = 200\n" in slurm.ask("scontrol", "show", "config")
     results = tmp_path / "results"
-    axes = "axes: {tuning: [null, {samples: 1024, batch_size: 512}]}\nseeds: 2"
-    runs = runs_of(tmp_path, axes, model="ViT-w64d2-4", mask_ratio=0)
+    axes = "axes: {tuning: [null, {samples: 1024, batch_size: 512}]}"
+    runs = runs_of(tmp_path, f"{axes}\nseeds: {seeds}", model="ViT-w64d2-4", mask_ratio=0)
     site = {key: value for key, value in SITE.items() if key != "memory_per_process"}
     launcher = SlurmLauncher(results, {**DEFAULTS, **site, "pack": {**DEFAULTS["pack"], **pack}})
     submit(runs, results, launcher)
@@ -167,20 +164,18 @@ def test_where_jobs_get_little_memory_by_default_runs_have_what_they_are_predict
     assert [failure for run in runs for failure in folder(results, run).failures()] == []
 
 
-def test_a_run_out_of_memory_goes_on_with_half_the_micro_batch_and_comes_out_the_same(tmp_path):
+def test_a_run_out_of_memory_goes_on_with_half_the_micro_batch_and_comes_out_the_same(tmp_path, alone):
     results = tmp_path / "results"
     (run,) = runs_of(tmp_path, model="ViT-w64d2-4", mask_ratio=0, batch_size=2048, samples=4096, eps=1e-3)
     send([run], results)
-    alone([run], tmp_path / "alone")
+    expected = alone([run])
     assert end([run], results) == {run.id: State.FINISHED}, logs(results)
     here = folder(results, run)
     failures = here.failures()
     assert {failure.kind for failure in failures} == {"oom"}
     assert here.asked().resources["accumulate"] == failures[-1].accumulate == 2 ** len(failures)
     assert here.asked().settings["batch_size"] == 2048
-    there = folder(tmp_path / "alone", run)
-    assert [loss for _, loss in losses(here)] == pytest.approx([loss for _, loss in losses(there)], rel=1e-4)
-    torch.testing.assert_close(weights(here), weights(there), rtol=0, atol=1e-4)
+    assert_close(run, results, expected, losses_within=1e-4, weights_within=1e-4)
 
 
 # Faults of a person
@@ -287,9 +282,12 @@ BOTH = (
 
 
 def test_children_start_when_their_parents_are_done_and_in_an_array_of_their_own(tmp_path):
+    """Three generations of two."""
     results = tmp_path / "results"
-    runs = runs_of(tmp_path, "axes: {tuning: [{samples: 320}], inference: [full, masked]}\nseeds: 2")
-    send(runs, results)
+    names = [f"{generation}-{number}" for generation in range(3) for number in range(2)]
+    parents = [()] * 2 + [(name,) for name in names[:4]]
+    runs = [StandInRun(name, parents=of) for name, of in zip(names, parents, strict=True)]
+    send(runs, results, WORKER)
     assert set(end(runs, results).values()) == {State.FINISHED}, logs(results)
     arrays = [json.loads(path.read_text()) for path in sorted(results.glob("slurm/*/*.json"))]
     assert [(len(array["tasks"]), array["after"] and array["after"][-1]) for array in arrays] == [
@@ -297,8 +295,8 @@ def test_children_start_when_their_parents_are_done_and_in_an_array_of_their_own
     ]  # fmt: skip
     for run in runs:
         for parent in run.parents:
-            result = folder(results, run).result()
-            assert result.started > RunFolder(results / "runs" / parent).result().finished
+            (start,) = (record["step"] for record in folder(results, run).records()[0] if "start" in record)
+            assert start > RunFolder(results / "runs" / parent).result().more["ended"]
 
 
 def test_small_runs_share_one_job_and_keep_their_own_logs(tmp_path):
@@ -339,23 +337,28 @@ def test_cancelling_one_run_of_a_shared_job_leaves_the_others_to_finish(tmp_path
 # A whole study
 
 
-def test_a_study_of_24_runs_is_finished_once_each_while_a_node_dies_and_the_controller_restarts(tmp_path, slurm):
+def test_a_study_of_24_runs_with_children_is_finished_once_each_while_a_node_dies_and_the_controller_restarts(
+    tmp_path, alone, slurm
+):
     """And its results are those of this machine alone."""
     results = tmp_path / "results"
-    axes = "axes: {mask_ratio: [0, 0.5, 0.75], samples: [640, 1280, 2560, 6400]}\nseeds: 2"
-    runs = runs_of(tmp_path, axes)
+    runs = runs_of(tmp_path, STUDY_OF_24)
     assert len(runs) == 24
-    send(runs, results)
+    send(runs, results, pack=SHORT_TOGETHER)
     # It stands still, as do the machines that die. That an old copy may go on is another test.
-    with frozen(*(folder(results, run) for run in runs if run.settings["samples"] == 6400)) as (lost, lease):
+    long = [folder(results, run) for run in runs if run.settings["samples"] == 6400 and not run.parents]
+    with frozen(*long) as (lost, lease):
         slurm.kill_node(lease.node)
         slurm.restart_controller()
-        alone(runs, tmp_path / "alone")
+        expected = alone(runs)
         assert set(end(runs, results).values()) == {State.FINISHED}, logs(results)
     assert [(failure.kind, failure.node) for failure in lost.failures()] == [("node", lease.node)]
     for run in runs:
-        assert_same(run, results, tmp_path / "alone")
+        assert_same(run, results, expected)
         assert (folder(results, run).path / "log.txt").read_text().count(" finished, ") == 1
+        for parent in run.parents:
+            ended = RunFolder(results / "runs" / parent).result().finished
+            assert folder(results, run).result().started > ended
     kinds = {failure.kind for run in runs for failure in folder(results, run).failures()}
     assert kinds == {"node"}
 
@@ -376,5 +379,5 @@ def test_the_command_line_sends_a_study_and_returns(tmp_path):
     assert "submitted 2 runs to slurm\n" in sent.stderr, sent.stderr
     waiting = flipscale("status", "small.yaml")
     assert "job " in waiting.stdout
-    wait_until(lambda: "2 of 2 finished" in flipscale("status", "small.yaml").stdout)
+    wait_until(lambda: "2 of 2 finished" in flipscale("status", "small.yaml").stdout, every=1.0)
     assert "submitted 0 runs, left alone 2 finished\n" in flipscale("submit", "small.yaml", *on_slurm).stderr

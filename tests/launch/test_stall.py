@@ -19,7 +19,7 @@ from flipscale.launch.stall import Silence, limit, silence, why_stalled
 from flipscale.launch.tree import is_stopped, kill_tree, tree
 from flipscale.run import Asked, Doing, RunFolder, State, is_alive
 from tests.launch.contract import StandInRun, folder, wait_for
-from tests.launch.real import alone, assert_same, end, frozen, logs, runs_of
+from tests.launch.real import assert_same, end, frozen, logs, runs_of
 from tests.patience import wait_until
 
 pytestmark = pytest.mark.slow
@@ -224,7 +224,7 @@ def stalls(run):
     return [failure.then for failure in run.failures() if failure.kind == "stalled"]
 
 
-def test_a_training_that_stands_still_is_killed_and_resumed_exactly(tmp_path):
+def test_a_training_that_stands_still_is_killed_and_resumed_exactly(tmp_path, alone):
     results = tmp_path / "results"
     (run,) = runs_of(tmp_path, "resources: {stalled: 10s}", samples=12_800)
     submit([run], results, LocalLauncher(results))
@@ -236,8 +236,8 @@ def test_a_training_that_stands_still_is_killed_and_resumed_exactly(tmp_path):
     assert here.failures()[0].reason.startswith("No step for 1")
     log = (here.path / "log.txt").read_text()
     assert re.search(r"Its stacks follow, then it is killed\.\n(.*\n)*?.*File .*loop\.py\", line \d+ in fit", log), log
-    alone([run], tmp_path / "alone")
-    assert_same(run, results, tmp_path / "alone")
+    expected = alone([run])
+    assert_same(run, results, expected)
 
 
 HANGS = """
