@@ -1,5 +1,7 @@
 """What runs cost against what the plan said: device-hours and memory."""
 
+from collections.abc import Callable
+
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
@@ -49,6 +51,7 @@ def _panels(data: FigureData) -> list[tuple[str, Panel]]:
 
 def _panel(data: FigureData, rows: pd.DataFrame, cost: str, predicted: str, measured: str) -> Panel:
     cpu = "device" in rows and set(rows["device"].dropna()) == {"cpu"}
+    words: Callable[[float], str]
     if cost == "memory":
         factor, title = 1.0, "peak memory"
         words, unit = memory, ""
