@@ -14,7 +14,7 @@ from flipscale.fit.solver import Problem, solve
 from flipscale.fit.uncertainty import interval, resamples, stretch
 from flipscale.fit.words import checklist, fit_text
 
-POINT_ONLY = Options(draws=0)
+POINT_ONLY = Options(draws=0, starts=6)
 
 
 def chinchilla(noise: float = 0.0, seeds: int = 1) -> pd.DataFrame:
@@ -34,7 +34,7 @@ def line(**columns: object) -> pd.DataFrame:
 
 
 def test_noisy_runs_give_the_parameters_back_within_their_intervals() -> None:
-    found = fit(chinchilla(0.01, seeds=3), "chinchilla", x=["N", "D"], y="loss", options=Options(draws=200))
+    found = fit(chinchilla(0.01, seeds=3), "chinchilla", x=["N", "D"], y="loss", options=Options(draws=200, starts=6))
     truth = {"E": 1.69, "A": 406.4, "B": 410.7, "a": 0.34, "b": 0.28}
     for name, value in truth.items():
         low, high = found.intervals[name]
@@ -46,7 +46,8 @@ def test_noisy_runs_give_the_parameters_back_within_their_intervals() -> None:
 
 def test_equal_seeds_give_equal_fits_bit_by_bit() -> None:
     once, again = (
-        json.dumps(fit_json(fit(chinchilla(0.01), x=["N", "D"], y="loss", options=Options(draws=20)))) for _ in "12"
+        json.dumps(fit_json(fit(chinchilla(0.01), x=["N", "D"], y="loss", options=Options(draws=20, starts=6))))
+        for _ in "12"
     )
     assert once == again
 
@@ -108,12 +109,12 @@ def test_a_group_is_fitted_by_itself_and_one_that_cannot_be_is_named() -> None:
 def test_a_parameter_is_held_fast_or_tied() -> None:
     table = chinchilla()
     table["loss"] = 2 + 300 * table["N"] ** -0.3 + 500 * table["D"] ** -0.3
-    options = Options(draws=50, fixed={"E": 2.0}, tied={"b": "a"})
+    options = Options(draws=50, starts=6, fixed={"E": 2.0}, tied={"b": "a"})
     found = fit(table, "chinchilla", x=["N", "D"], y="loss", options=options)
     assert found.parameters == pytest.approx({"E": 2, "A": 300, "B": 500, "a": 0.3, "b": 0.3})
     assert found.intervals["E"] is None
     assert found.free == 3
-    without = Options(draws=0, fixed={"E": 0.0})
+    without = Options(draws=0, starts=6, fixed={"E": 0.0})
     assert fit(line(), "power+floor", x=["x"], y="y", options=without).parameters == pytest.approx(
         {"E": 0, "A": 3, "a": 0.2}
     )
@@ -166,12 +167,12 @@ def test_a_floor_whose_interval_reaches_0_is_not_called_a_floor() -> None:
     x = np.repeat(np.geomspace(1, 1e4, 12), 2)
     rng = np.random.default_rng(0)
     table = pd.DataFrame({"x": x, "y": 3 * x**-0.2 * np.exp(rng.normal(0, 0.02, len(x)))})
-    found = fit(table, "power+floor", x=["x"], y="y", options=Options(draws=200))
+    found = fit(table, "power+floor", x=["x"], y="y", options=Options(draws=200, starts=6))
     assert found.not_shown == ("E",)
     assert "floor: the interval of E reaches 0, so these runs do not show a floor" in checklist(found)
     assert "no floor is shown" in fit_text(found)
     held = table.assign(y=table["y"] + 1)
-    assert fit(held, "power+floor", x=["x"], y="y", options=Options(draws=200)).not_shown == ()
+    assert fit(held, "power+floor", x=["x"], y="y", options=Options(draws=200, starts=6)).not_shown == ()
 
 
 def test_the_checklist_says_all_that_a_reader_must_know() -> None:
@@ -189,7 +190,7 @@ def test_the_checklist_says_all_that_a_reader_must_know() -> None:
 
 
 def test_one_run_a_setting_is_said_to_hide_the_scatter_of_seeds() -> None:
-    lines = checklist(fit(chinchilla(0.01), x=["N", "D"], y="loss", options=Options(draws=50)))
+    lines = checklist(fit(chinchilla(0.01), x=["N", "D"], y="loss", options=Options(draws=50, starts=6)))
     assert any("one run each, so the scatter of seeds is seen only as scatter about the law" in said for said in lines)
 
 
@@ -220,7 +221,7 @@ def test_a_floor_does_not_collapse_where_there_is_one() -> None:
     x = np.geomspace(1, 1e4, 20)
     rng = np.random.default_rng(1)
     table = pd.DataFrame({"x": x, "y": (0.5 + 2 * x**-0.4) * np.exp(rng.normal(0, 0.01, 20))})
-    found = fit(table, "power+floor", x=["x"], y="y", options=Options(draws=200))
+    found = fit(table, "power+floor", x=["x"], y="y", options=Options(draws=200, starts=6))
     assert found.parameters["E"] == pytest.approx(0.5, abs=0.05)
     assert found.intervals["E"][0] > 0.3
 
@@ -253,7 +254,7 @@ def test_a_budget_whose_best_size_is_the_largest_tried_has_no_optimum() -> None:
     table = skewed_isoflops()
     first = table["C"].min()
     cut = table[(table["C"] > first) | (table["N"] < first**0.6 / 1e3)]
-    found = isoflop(cut, x="N", y="loss", budget="C", options=Options(draws=20))
+    found = isoflop(cut, x="N", y="loss", budget="C", options=Options(draws=20, starts=6))
     assert found.left_out == {
         "C 1e+17": "the best size tried is the smallest or the largest, so the optimum lies outside"
     }

@@ -199,11 +199,20 @@ def test_no_run_is_lost_where_20_nodes_die_just_after_a_short_run_on_them_has_en
 
 # Failures by kind
 
+PLAIN = (
+    sys.executable,
+    "-c",
+    "import sys, torch; from pathlib import Path; from flipscale.train import train\n"
+    "torch.backends.mkldnn.set_flags(False)\n"
+    "raise SystemExit(train(list(map(Path, sys.argv[1:]))))",
+)
+"""`flipscale train` without oneDNN, which says of a lack of memory that it "could not create a primitive"."""
+
 
 def test_a_run_out_of_memory_goes_on_with_half_the_micro_batch_and_comes_out_the_same(tmp_path, alone):
     results = tmp_path / "results"
     (run,) = runs_of(tmp_path, model="ViT-w64d2-4", mask_ratio=0, batch_size=2048, samples=4096, eps=1e-3)
-    send([run], results, setup=["ulimit -d 1400000"])
+    send([run], results, PLAIN, setup=["ulimit -d 1400000"])
     expected = alone([run])
     # Between `train`, which says that it failed, and the attendant, which starts it again, it counts as failed.
     wait_until(lambda: states([run], results)[run.id] is State.FINISHED, every=0.5)
