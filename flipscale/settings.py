@@ -261,6 +261,11 @@ class Resources(_Named):
         """
         return self.processes or (self.gpus if gpu else 0) or 1
 
+    @classmethod
+    def of(cls, values: Mapping[str, Any]) -> "Resources":
+        """Those that JSON holds: an older version wrote fewer of them, and a newer one may write more."""
+        return cls(**{name: values[name] for name in cls.__dataclass_fields__ if values.get(name) is not None})
+
     @property
     def devices(self) -> int:
         """How many devices share the batch of one run, where it is trained on what it asks for."""

@@ -27,6 +27,7 @@ from flipscale.run import (
     State,
     replacing,
 )
+from flipscale.settings import Resources
 from tests.launch.contract import NO_COST
 from tests.patience import PATIENCE
 
@@ -305,7 +306,7 @@ COST = replace(NO_COST, params=7, samples_seen=640, steps=20, gpu_hours=0.5)
 
 def test_what_is_written_is_what_is_read(folder: RunFolder) -> None:
     cell = (("model", "ViT-B-16"), ("tuning", "(samples=1.6k, lr=0.0001)"))
-    asked = Asked(folder.id, {"seed": 0}, ("parent",), {"gpus": 8}, COST, cell, recipe=1)
+    asked = Asked(folder.id, {"seed": 0}, ("parent",), Resources(gpus=8), COST, cell, recipe=1)
     folder.ask(asked)
     folder.write_job(replace(JOB_OF_IT, cancelled=1.0))
     result = Result({"zero_shot_top1": 0.5}, samples_seen=640, device="cpu", parent=Spent("parent", samples_seen=64))

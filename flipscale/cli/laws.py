@@ -170,7 +170,7 @@ def _of_study(args: argparse.Namespace, at: Mapping[str, str]) -> "list[Forecast
         where = {
             SIZE: planned.cells[0].cost.flops_per_sample,
             SAMPLES: sum(run.cost.samples_seen for run in planned.runs),  # its own and its parents'
-            MASK: planned.cells[0].settings[MASK],
+            MASK: getattr(planned.cells[0].settings, MASK),
         }
         try:
             x = args.x or variables_of(part, y)

@@ -101,11 +101,10 @@ def why_arguments(parser: argparse.ArgumentParser) -> None:
 
 def why(args: argparse.Namespace) -> int:
     """Explain a run's id by the settings that make it, or in which settings two runs differ."""
-    from flipscale.study.settings import read_settings
 
     workspace = workspace_of(args)
     asked = [asked_of(workspace, name) for name in (args.id, args.other) if name is not None]
-    settings = [read_settings(run.settings) for run in asked]
+    settings = [run.settled for run in asked]
     if len(asked) == 1:
         _print_identity(asked[0].id, asked[0].recipe, settings[0], as_json=args.json)
     else:

@@ -10,7 +10,8 @@ from typing import Literal, Protocol, cast
 
 from flipscale.errors import LaunchError, did_you_mean
 from flipscale.launch.site import Site
-from flipscale.run import Asked, FailureKind, Job, Resources, RunFolder, State
+from flipscale.run import Asked, FailureKind, Job, RunFolder, State
+from flipscale.settings import Resources
 
 LAUNCHERS = {
     "local": "flipscale.launch.local:LocalLauncher",
@@ -123,7 +124,7 @@ def grouped(requests: Iterable[Request], key: Callable[[Request], Hashable]) -> 
 
 def by_resources(request: Request) -> str:
     """The key of runs that need the same resources."""
-    return json.dumps(dict(request.resources), sort_keys=True)
+    return json.dumps(vars(request.resources), sort_keys=True)
 
 
 def threads(cores: int) -> dict[str, str]:

@@ -6,11 +6,9 @@ holds the program, the images, and weights on their way to or from a checkpoint.
 
 from collections.abc import Sequence
 
-from flipscale.cost import processes_of
 from flipscale.identity import stage
 from flipscale.launch.launcher import Request
 from flipscale.settings import Settings
-from flipscale.study.settings import read_settings
 
 PROGRAM = 600 * 2**20
 """Python, torch and open_clip: 400 MB were measured, on CPUs. The rest is for srun and the attendant, 60 MB, and for
@@ -39,27 +37,25 @@ STEP = 128 * 2**20
 def host_memory(request: Request) -> int | None:
     """Bytes of main memory for each process of the run; None where nothing says what it needs."""
     cost = request.asked.cost
-    if cost is None or not cost.memory_bytes or "command" in request.asked.settings.get("trainer", {}):
+    if cost is None or not cost.memory_bytes or request.asked.settled.trainer.kind == "command":
         return None
-    settings, gpus = stage(read_settings(request.asked.settings)), request.resources.get("gpus") or 0
+    settings, gpus = stage(request.asked.settled), request.resources.gpus
     on_gpu, on_cpu = PROGRAM_WITH_CUDA + 16 * cost.params, PROGRAM + int(HEADROOM * cost.memory_bytes)
     training = on_gpu if gpus else on_cpu
-    if "open_clip" in settings["trainer"]:
+    if settings.trainer.kind == "open_clip":
         training += (OPEN_CLIP_PROGRAMS - 1 + (OPEN_CLIP_LOADERS if gpus else 0)) * PROGRAM
-    needed = training + _images(settings, processes_of(request.resources))
+    needed = training + _images(settings, request.resources.processes_on(gpu=True))
     return -(-needed // STEP) * STEP
 
 
 def _images(settings: Settings, processes: int) -> int:
     """Bytes of the images that a process holds: batches ahead, and each set that it is scored on."""
-    evaluation = settings["evaluation"]
-    images, batch = int(evaluation["images"]), int(settings["batch_size"])
+    evaluation = settings.evaluation
     # The data's own held-out images may be pairs and classes; a linear probe learns from five times as many.
-    sets = 2 + len(evaluation.get("sets") or {})
-    scored = images * sets * (6 if evaluation.get("linear_probe") else 1)
-    ahead = BATCHES * -(-batch // processes)
-    pixels: int = 3 * settings["image_size"] ** 2
-    return (scored + ahead) * pixels + 8 * min(images**2, SIMILARITIES_AT_ONCE)
+    scored = evaluation.images * (2 + len(evaluation.sets)) * (6 if evaluation.linear_probe else 1)
+    ahead = BATCHES * -(-settings.batch_size // processes)
+    pixels = 3 * settings.image_size**2
+    return int((scored + ahead) * pixels + 8 * min(evaluation.images**2, SIMILARITIES_AT_ONCE))
 
 
 def most_memory(requests: Sequence[Request]) -> int | None:

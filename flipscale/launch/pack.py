@@ -3,7 +3,6 @@
 import math
 from collections.abc import Sequence
 
-from flipscale.cost import processes_of
 from flipscale.launch.launcher import Request
 from flipscale.launch.site import Site
 
@@ -32,13 +31,13 @@ def lines_of(requests: Sequence[Request]) -> list[list[Request]]:
 def seconds_of(line: Sequence[Request]) -> float:
     """What the runs of a line take one after another, as predicted; endless where that is not known."""
     hours = [math.inf if one.asked.cost is None else one.asked.cost.gpu_hours for one in line]
-    return sum(3600 * each / processes_of(one.resources) for each, one in zip(hours, line, strict=True))
+    return sum(3600 * each / one.resources.processes_on(gpu=True) for each, one in zip(hours, line, strict=True))
 
 
 def share_of(line: Sequence[Request], site: Site) -> int:
     """How many runs like these may be on the devices of one at once."""
     pack = site["pack"]
-    if not line[0].resources.get("gpus") or pack["device_memory"] is None:
+    if not line[0].resources.gpus or pack["device_memory"] is None:
         return int(pack["share"])
     memory = bytes_of(pack["device_memory"])
     needed = max((one.asked.cost and one.asked.cost.memory_bytes) or memory for one in line)

@@ -7,13 +7,12 @@ Counting begins anew where a run was given up and somebody submitted it again.
 import enum
 import itertools
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from flipscale.cost import processes_of
 from flipscale.identity import stage
 from flipscale.launch.launcher import Attempt
-from flipscale.run import Asked, FailedAttempt, FailureKind, Resources, RunFolder
-from flipscale.study.settings import read_settings
+from flipscale.run import Asked, FailedAttempt, FailureKind, RunFolder
+from flipscale.settings import Resources
 
 STUCK = 3
 """A run that was stopped by its time limit so often in a row without coming any further would never finish."""
@@ -128,7 +127,7 @@ def answer_failure(
             job=at.job if at else None,
             attempt=at.number if at else None,
             node=at.node if at else None,
-            accumulate=decision.resources.get("accumulate") if kind is FailureKind.OOM and decision.again else None,
+            accumulate=decision.resources.accumulate if kind is FailureKind.OOM and decision.again else None,
         )
     )
     return decision
@@ -136,10 +135,10 @@ def answer_failure(
 
 def _halve(asked: Asked, times: str) -> Decision:
     """At most half as large a micro-batch, if there is one."""
-    halved = _parts_of(_rows(asked), at_least=2 * (asked.resources.get("accumulate") or 1))
+    halved = _parts_of(_rows(asked), at_least=2 * asked.resources.accumulate)
     if halved is None:
         return Decision(False, "given up: its micro-batch cannot be made smaller", asked.resources)
-    return Decision(True, f"again with accumulate {halved}{times}", {**asked.resources, "accumulate": halved})
+    return Decision(True, f"again with accumulate {halved}{times}", replace(asked.resources, accumulate=halved))
 
 
 def _is_stuck(samples: Sequence[int]) -> bool:
@@ -170,17 +169,17 @@ def nodes_to_avoid(failures: Sequence[FailedAttempt]) -> list[str]:
 def resources_after(asked: Asked, failures: Sequence[FailedAttempt]) -> Resources:
     """What a run may use that was asked for anew: what made it fit into memory before stays."""
     needed = max((failed.accumulate or 1 for failed in failures), default=1)
-    own = asked.resources.get("accumulate") or 1
+    own = asked.resources.accumulate
     if needed <= own:
         return asked.resources
-    return {**asked.resources, "accumulate": _parts_of(_rows(asked), at_least=needed) or own}
+    return replace(asked.resources, accumulate=_parts_of(_rows(asked), at_least=needed) or own)
 
 
 def _rows(asked: Asked) -> int | None:
     """The pairs of a batch that each process of the run computes; None where nothing says how large a batch is."""
     if "batch_size" not in asked.settings:
         return None
-    return stage(read_settings(asked.settings)).batch_size // processes_of(asked.resources)
+    return stage(asked.settled).batch_size // asked.resources.processes_on(gpu=True)
 
 
 def _parts_of(rows: int | None, at_least: int) -> int | None:

@@ -84,7 +84,7 @@ def limit(silent: Silence, asked: Asked, site: int | str | None = None) -> float
 
     site: what its site says, which counts where its study says nothing.
     """
-    of_study = asked.resources.get("stalled")
+    of_study = asked.resources.stalled
     set_to = site if of_study is None else of_study
     if set_to == "never":
         return None

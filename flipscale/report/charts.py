@@ -104,7 +104,7 @@ def _columns(evidence: Evidence, scores: Sequence[str]) -> list[dict[str, Any]]:
     columns = [
         *_who_columns(evidence),
         *(_axis_column(evidence, name) for name in axes_of(evidence)),
-        _numbers("seed", "seed", [run.settings["seed"] for run in evidence.planned.runs], "count"),
+        _numbers("seed", "seed", [run.settings.seed for run in evidence.planned.runs], "count"),
         *of_scores[:1],
         *([] if LOSS in scores else [_numbers(LOSS, "final loss", measured.column(LOSS), "number")]),
         *_cost_columns(evidence, measured),
@@ -149,7 +149,7 @@ def _who_columns(evidence: Evidence) -> list[Column]:
 
 
 def _axis_column(evidence: Evidence, name: str) -> Column:
-    values = [run.settings[name] for run in evidence.planned.runs]
+    values = [getattr(run.settings, name) for run in evidence.planned.runs]
     return _words(f"set.{name}", name, list(map(show_setting, values)), in_order(values))
 
 
@@ -176,7 +176,7 @@ def _hidden_columns(evidence: Evidence, measured: _Measured) -> list[Column]:
     cells = ["" if run.cell is None else write_cell(run.cell) for run in runs]
     return [
         Column("log", "", "hidden", [failed.get(run.id) for run in runs]),
-        _numbers("samples", "samples", [run.settings["samples"] for run in runs], "hidden"),
+        _numbers("samples", "samples", [run.settings.samples for run in runs], "hidden"),
         _numbers("train_flops", "FLOPs", measured.column("train_flops"), "hidden"),
         _words("cell", "cell", cells, kind="hidden"),
         _words("series", "series", list(series_of(pd.DataFrame({"cell": cells}))), kind="hidden"),

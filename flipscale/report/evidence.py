@@ -246,5 +246,5 @@ def axes_of(evidence: Evidence) -> list[str]:
         for name in names
         if name not in evidence.study.baseline
         and name != "seed"
-        and any(run.settings[name] != cells[0].settings[name] for run in cells)
+        and any(getattr(run.settings, name) != getattr(cells[0].settings, name) for run in cells)
     ]

@@ -119,13 +119,13 @@ def _asked(evidence: Evidence) -> str:
     names = dict.fromkeys([*axes_of(evidence), *evidence.study.baseline])
     varied = []
     for name in names:
-        values = in_order([run.settings[name] for run in cells])
+        values = in_order([getattr(run.settings, name) for run in cells])
         if len(values) > 1:
             some = ", ".join(values) if len(values) <= FEW_VALUES else f"{len(values)} values"
             varied.append(f"{name} ({some})")
-    seeds = len({run.settings["seed"] for run in cells})
+    seeds = len({run.settings.seed for run in cells})
     along = f" vary {joined(varied)}," if varied else ""
-    data = ", ".join(dict.fromkeys(str(next(iter(run.settings["data"]))) for run in cells))
+    data = ", ".join(dict.fromkeys(run.settings.data.kind for run in cells))
     seeded = f" with {count(seeds, 'seed')} each" if len(cells) > 1 else ""
     return f"{count(len(cells), 'run')} on {data}{along}{seeded}."
 

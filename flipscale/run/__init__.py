@@ -56,9 +56,7 @@ from flipscale.run.records import (
     Job,
     MetricsRecord,
     Reached,
-    Resources,
     Result,
-    Settings,
     Spent,
 )
 
@@ -82,10 +80,8 @@ __all__ = [
     "Life",
     "MetricsRecord",
     "Reached",
-    "Resources",
     "Result",
     "RunFolder",
-    "Settings",
     "Spent",
     "State",
     "as_json",

@@ -28,6 +28,7 @@ from flipscale.run.records import (
     Result,
     Spent,
 )
+from flipscale.settings import Resources
 
 NOT_FLUSHED = ("run.json", "job.json")
 """Files that may be renamed into place and empty, where the machine went down before what is in them was on the disk.
@@ -87,7 +88,7 @@ def asked_from_json(data: JsonObject) -> Asked:
         id=str(data.get("id")),
         settings=data["settings"],
         parents=tuple(data.get("parents") or ()),
-        resources=data.get("resources") or {},
+        resources=Resources.of(data.get("resources") or {}),
         cost=_cost(data.get("cost")),
         cell=None if data.get("cell") is None else read_cell(data["cell"]),
         recipe=data.get("recipe"),
@@ -324,11 +325,11 @@ def asked_as_json(asked: Asked) -> JsonObject:
     return {
         "id": asked.id,
         "parents": list(asked.parents),
-        "settings": dict(asked.settings),
+        "settings": asked.settings,
         "cost": None if asked.cost is None else dict(vars(asked.cost)),
         "cell": None if asked.cell is None else write_cell(asked.cell),
         "recipe": asked.recipe,
-        "resources": dict(asked.resources),
+        "resources": dict(vars(asked.resources)),
     }
 
 

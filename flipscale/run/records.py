@@ -1,23 +1,21 @@
 """The records of a run folder, as types."""
 
 import enum
+import functools
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from flipscale.cell import Cell
 from flipscale.cost import Cost
+from flipscale.errors import RunFolderError
 from flipscale.identity import RECIPE
 from flipscale.plan import Run
+from flipscale.settings import Resources, Settings, plain
+from flipscale.study.settings import read_settings
 
 JsonObject = dict[str, Any]
 """A JSON object as it was read, or as it will be written."""
-
-Settings = Mapping[str, Any]
-"""What a run is, by the settings table of a study."""
-
-Resources = Mapping[str, Any]
-"""What a run may use, by the resources table of a study."""
 
 MetricsRecord = Mapping[str, Any]
 """A line of metrics.jsonl: `step`, and whatever a trainer has measured there, by name."""
@@ -28,10 +26,11 @@ class Asked:
     """What was asked of a run: run.json."""
 
     id: str
-    settings: Settings = field(hash=False)
+    settings: JsonObject = field(hash=False)
+    """As run.json has them; `settled` has their types."""
     parents: tuple[str, ...] = ()
     """Ids of the runs whose weights it starts from."""
-    resources: Resources = field(default_factory=dict, hash=False)
+    resources: Resources = field(default_factory=Resources)
     cost: Cost | None = None
     """As predicted; None where an older version did not predict all of it."""
     cell: Cell | None = None
@@ -40,7 +39,16 @@ class Asked:
 
     @classmethod
     def of(cls, run: Run) -> "Asked":
-        return cls(run.id, run.settings, tuple(run.parents), run.resources, run.cost, run.cell, RECIPE)
+        return cls(run.id, plain(run.settings), tuple(run.parents), run.resources, run.cost, run.cell, RECIPE)
+
+    @functools.cached_property
+    def settled(self) -> Settings:
+        """The settings; those that an older version did not write are at their defaults. RunFolderError where they are
+        not settings of a run."""
+        try:
+            return read_settings(self.settings)
+        except ValueError as error:
+            raise RunFolderError(f"{self.id}: its run.json was changed by hand ({error}). Submit it again.") from error
 
 
 @dataclass(frozen=True)

@@ -5,14 +5,13 @@ from typing import Any
 from flipscale.identity import stage
 from flipscale.run import Resources, Result, RunFolder, Spent
 from flipscale.settings import Settings
-from flipscale.study.settings import read_settings
 
 
 def asked_of(run: RunFolder) -> tuple[Settings, Resources]:
     """The settings of what the run itself trains, and the resources it may use."""
     asked = run.asked()
     assert asked is not None
-    return stage(read_settings(asked.settings)), asked.resources
+    return stage(asked.settled), asked.resources
 
 
 def parent_of(run: RunFolder) -> RunFolder | None:

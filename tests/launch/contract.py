@@ -18,6 +18,7 @@ from typing import Any
 from flipscale.cost import Cost
 from flipscale.launch import Launcher, cancel, states, submit, wait
 from flipscale.run import Asked, RunFolder, State
+from flipscale.settings import Resources
 from tests.patience import PATIENCE
 
 WORKER = (sys.executable, str(Path(__file__).with_name("worker.py")))
@@ -37,7 +38,7 @@ class StandInRun:
     deaf: bool = False
     hangs: int = 0
     until: tuple[str, ...] = ()
-    resources: dict[str, Any] = field(default_factory=lambda: {"gpus": 0}, hash=False)
+    resources: Resources = field(default_factory=Resources)
     parents: tuple[str, ...] = ()
     cell: None = None
 
@@ -156,7 +157,7 @@ class LauncherContract:
         assert [failure.kind for failure in folder(tmp_path, run).failures()] == ["node"]
 
     def test_a_run_that_hangs_is_killed_with_its_stacks_in_the_log_and_resumed(self, tmp_path):
-        run = StandInRun("run", seconds=1.0, hangs=1, resources={"gpus": 0, "stalled": 5})
+        run = StandInRun("run", seconds=1.0, hangs=1, resources=Resources(gpus=0, stalled=5))
         self.submit([run], tmp_path)
         wait_for([run], tmp_path, State.FINISHED)
         assert starts(tmp_path, run) == 2

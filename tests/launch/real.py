@@ -21,6 +21,7 @@ from flipscale.launch.site import DEFAULTS
 from flipscale.launch.tree import is_stopped
 from flipscale.plan import Run, plan
 from flipscale.run import Asked, RunFolder, State, is_alive
+from flipscale.settings import Resources
 from flipscale.study import read_study
 from tests.launch.contract import folder
 from tests.patience import PATIENCE, wait_until
@@ -83,7 +84,7 @@ class Alone:
             fcntl.flock(lock, fcntl.LOCK_EX)
             left = [run for run in runs if not folder(self.results, run).result()]
             for run in left:
-                folder(self.results, run).ask(replace(Asked.of(run), resources={}))
+                folder(self.results, run).ask(replace(Asked.of(run), resources=Resources()))
             if left:
                 paths = [str(folder(self.results, run).path) for run in left]
                 environment = {**os.environ, "OMP_NUM_THREADS": "1"}

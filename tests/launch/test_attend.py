@@ -19,6 +19,7 @@ from flipscale.launch.breaker import Breaker
 from flipscale.launch.launcher import STOP_SECONDS, Attempt
 from flipscale.launch.workers import Workers
 from flipscale.run import ATTEMPT, JOB, NODE, Asked, FailedAttempt, FailureKind, Job, State
+from flipscale.settings import Resources
 from tests.launch.contract import WORKER, StandInRun, begun, folder, starts, wait_for
 from tests.patience import PATIENCE, wait_until
 
@@ -297,7 +298,7 @@ OOM = f"print({OOM_KILL!r}, flush=True), os.kill(os.getpid(), signal.SIGKILL)"
 
 
 def test_a_run_out_of_memory_is_tried_with_smaller_parts_until_it_is_given_up(tmp_path, attended):
-    run = StandInRun("run", resources={"gpus": 1})
+    run = StandInRun("run", resources=Resources(gpus=1))
     job = attended([run], worker(OOM))
     assert job.end() is Ending.DONE
     assert len(job.lanes) == 4
@@ -307,7 +308,7 @@ def test_a_run_out_of_memory_is_tried_with_smaller_parts_until_it_is_given_up(tm
         ("oom", "again with accumulate 8 (3 of 3)"),
         ("oom", "given up after 3 times; give it more memory (memory_per_process in a site file), or a smaller batch"),
     ]
-    assert folder(tmp_path, run).asked() == replace(Asked.of(run), resources={"gpus": 1, "accumulate": 8})
+    assert folder(tmp_path, run).asked() == replace(Asked.of(run), resources=Resources(gpus=1, accumulate=8))
     error = folder(tmp_path, run).error()
     assert (error.kind, error.noted) == ("oom", True)
     assert error.reason == (
@@ -318,7 +319,7 @@ def test_a_run_out_of_memory_is_tried_with_smaller_parts_until_it_is_given_up(tm
 
 def test_a_run_that_fits_when_it_is_halved_is_done(tmp_path, attended):
     run = StandInRun("run")
-    fits = 'run.asked().resources.get("accumulate") == 2'
+    fits = "run.asked().resources.accumulate == 2"
     job = attended([run], worker(f"lease.write_result(Result()) if {fits} else ({OOM})"))
     assert job.end() is Ending.DONE
     assert len(job.lanes) == 2
@@ -332,7 +333,7 @@ def test_what_a_worker_itself_calls_out_of_memory_is_answered_the_same_way(tmp_p
     job = attended([run])
     assert job.end() is Ending.DONE
     assert starts(tmp_path, run) == 4
-    assert folder(tmp_path, run).asked().resources == {"gpus": 0, "accumulate": 8}
+    assert folder(tmp_path, run).asked().resources == Resources(gpus=0, accumulate=8)
     assert [failure.accumulate for failure in folder(tmp_path, run).failures()] == [2, 4, 8, None]
     assert folder(tmp_path, run).error().reason == (
         "The settings say so. Given up after 3 times; give it more memory (memory_per_process in a site file), or a "

@@ -6,6 +6,7 @@ from flipscale.errors import LaunchError, RunFolderError
 from flipscale.launch import Request, Whereabouts, launcher_named, states, submit
 from flipscale.launch.launcher import by_resources, grouped
 from flipscale.run import Asked, FailureKind, Job, RunFolder, State
+from flipscale.settings import Resources
 from tests.launch.contract import StandInRun, folder
 
 
@@ -16,7 +17,7 @@ class Recorder:
         self.submitted = []
 
     def submit(self, requests):
-        self.submitted += [(one.id, dict(one.resources)) for one in requests]
+        self.submitted += [(one.id, one.resources) for one in requests]
         return [Job(one.id, "local", "none", 0.0, log="") for one in requests]
 
     def preview(self, requests):
@@ -37,12 +38,12 @@ def test_an_unknown_launcher_is_refused_with_the_nearest_name(tmp_path):
 def test_the_costliest_run_is_asked_for_first_whatever_it_needs(tmp_path):
     launcher = Recorder()
     runs = [
-        StandInRun("a", seconds=1, resources={"gpus": 1}),
-        StandInRun("b", seconds=3, resources={"gpus": 8}),
-        StandInRun("c", seconds=2, resources={"gpus": 1}),
+        StandInRun("a", seconds=1, resources=Resources(gpus=1)),
+        StandInRun("b", seconds=3, resources=Resources(gpus=8)),
+        StandInRun("c", seconds=2, resources=Resources(gpus=1)),
     ]
     submit(runs, tmp_path, launcher)
-    assert launcher.submitted == [("b", {"gpus": 8}), ("c", {"gpus": 1}), ("a", {"gpus": 1})]
+    assert launcher.submitted == [("b", Resources(gpus=8)), ("c", Resources(gpus=1)), ("a", Resources(gpus=1))]
     requests = [Request(folder(tmp_path, run), Asked.of(run)) for run in runs]
     assert [[one.id for one in alike] for alike in grouped(requests, by_resources)] == [["a", "c"], ["b"]]
 
@@ -72,7 +73,7 @@ def test_a_submission_says_what_it_did(tmp_path):
 def test_the_same_run_twice_is_handed_out_once(tmp_path):
     launcher = Recorder()
     submit([StandInRun("run"), StandInRun("run")], tmp_path, launcher)
-    assert launcher.submitted == [("run", {"gpus": 0})]
+    assert launcher.submitted == [("run", Resources(gpus=0))]
 
 
 def test_a_job_reads_back_as_it_was_written(tmp_path):

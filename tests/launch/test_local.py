@@ -14,6 +14,7 @@ from flipscale.launch import cancel, states, submit
 from flipscale.launch.local import LocalLauncher
 from flipscale.launch.local import launcher as local_launcher
 from flipscale.run import Asked, Job, State, birth, is_alive
+from flipscale.settings import Resources
 from tests.launch.contract import WORKER, LauncherContract, StandInRun, begun, folder, starts, wait_for
 
 pytestmark = pytest.mark.slow
@@ -314,7 +315,7 @@ def test_each_worker_has_its_own_gpus(tmp_path, gpus, there, visible, each, expe
     gpus(there, visible)
     # Until every worker has one.
     names = [f"run-{number}" for number in range(len(expected))]
-    runs = [StandInRun(name, until=begun(*names), resources={"gpus": each}) for name in names]
+    runs = [StandInRun(name, until=begun(*names), resources=Resources(gpus=each)) for name in names]
     hand_out(runs, tmp_path)
     wait_for(runs, tmp_path, State.RUNNING, State.FINISHED)
     wait_for(runs, tmp_path, State.FINISHED)
@@ -324,13 +325,13 @@ def test_each_worker_has_its_own_gpus(tmp_path, gpus, there, visible, each, expe
 def test_runs_that_need_more_gpus_than_there_are_are_refused(tmp_path, gpus):
     gpus(2)
     with pytest.raises(LaunchError, match=r"needs resources.gpus: 4, and this machine shows 2"):
-        hand_out([StandInRun("run", resources={"gpus": 4})], tmp_path)
+        hand_out([StandInRun("run", resources=Resources(gpus=4))], tmp_path)
     assert not (tmp_path / "local").exists()
 
 
 def test_runs_of_two_sizes_share_the_gpus(tmp_path, gpus):
     gpus(2)
-    runs = [StandInRun("both", resources={"gpus": 2}), StandInRun("one", resources={"gpus": 1})]
+    runs = [StandInRun("both", resources=Resources(gpus=2)), StandInRun("one", resources=Resources(gpus=1))]
     hand_out(runs, tmp_path)
     wait_for(runs, tmp_path, State.FINISHED)
     assert folder(tmp_path, runs[0]).result().more["CUDA_VISIBLE_DEVICES"] == "0,1"

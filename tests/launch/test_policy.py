@@ -7,6 +7,7 @@ import pytest
 from flipscale.launch.policy import POLICIES, Decision, decide, nodes_to_avoid, resources_after, since_given_up
 from flipscale.plan import plan
 from flipscale.run import Asked, FailedAttempt, FailureKind
+from flipscale.settings import Resources
 from flipscale.study import read_study
 
 STUDY = """
@@ -20,7 +21,7 @@ SETTINGS = {
     "model": "ViT-w16d1-4",
     "image_size": 28,
     "text_length": 16,
-    "data": {"shapes": {"pairs": 1000, "seed": 0}},
+    "data": {"shapes": {"pairs": 0.3, "seed": 0}},
     "samples": 640,
     "mask_ratio": 0.5,
     "lr": 1e-3,
@@ -28,7 +29,7 @@ SETTINGS = {
 }
 
 
-def asked(batch_size=32, **resources):
+def asked(batch_size=32, resources=Resources()):  # noqa: B008  it cannot be changed
     return Asked("run", {**SETTINGS, "batch_size": batch_size}, resources=resources)
 
 
@@ -54,21 +55,28 @@ def test_every_kind_of_failure_has_a_policy():
     ],
 )
 def test_what_would_be_the_same_again_is_given_up_at_once(kind, says):
-    assert decide(FailureKind(kind), [], asked(gpus=2)) == Decision(False, says, {"gpus": 2}, away=False)
+    assert decide(FailureKind(kind), [], asked(resources=Resources(gpus=2))) == Decision(
+        False, says, Resources(gpus=2), away=False
+    )
 
 
 # Resumed
 
 
 def test_a_preempted_run_is_resumed_as_often_as_it_comes():
-    resumed = Decision(True, "resumed", {"gpus": 2}, away=False)
-    assert decide(FailureKind.PREEMPTED, [], asked(gpus=2)) == resumed
-    assert decide(FailureKind.PREEMPTED, [failed("preempted", samples_seen=0)] * 1000, asked(gpus=2)) == resumed
+    resumed = Decision(True, "resumed", Resources(gpus=2), away=False)
+    assert decide(FailureKind.PREEMPTED, [], asked(resources=Resources(gpus=2))) == resumed
+    assert (
+        decide(FailureKind.PREEMPTED, [failed("preempted", samples_seen=0)] * 1000, asked(resources=Resources(gpus=2)))
+        == resumed
+    )
 
 
 def test_a_run_at_its_time_limit_is_resumed_as_long_as_it_comes_further():
     earlier = [failed("timeout", samples_seen=100 * number) for number in range(50)]
-    assert decide(FailureKind.TIMEOUT, earlier, asked(), samples_seen=5000) == Decision(True, "resumed", {}, away=False)
+    assert decide(FailureKind.TIMEOUT, earlier, asked(), samples_seen=5000) == Decision(
+        True, "resumed", Resources(), away=False
+    )
 
 
 @pytest.mark.parametrize(
@@ -116,7 +124,9 @@ def test_a_run_without_a_record_came_no_further_either():
 )
 def test_a_run_whose_node_failed_goes_elsewhere_three_times(before, again, says):
     earlier = [failed("node", f"resumed on another node ({number + 1} of 3)", node="n1") for number in range(before)]
-    assert decide(FailureKind.NODE, earlier, asked(gpus=1)) == Decision(again, says, {"gpus": 1}, away=again)
+    assert decide(FailureKind.NODE, earlier, asked(resources=Resources(gpus=1))) == Decision(
+        again, says, Resources(gpus=1), away=again
+    )
 
 
 # Halved
@@ -126,70 +136,70 @@ MORE_MEMORY = "; give it more memory (memory_per_process in a site file), or a s
 
 
 def test_a_run_out_of_memory_halves_its_micro_batch_three_times():
-    resources, earlier, said = {"gpus": 1}, [], []
+    resources, earlier, said = Resources(gpus=1), [], []
     for _ in range(4):
-        decision = decide(FailureKind.OOM, earlier, asked(32, **resources))
+        decision = decide(FailureKind.OOM, earlier, asked(32, resources))
         said.append((decision.again, decision.says, decision.resources, decision.away))
         resources = decision.resources
         earlier.append(failed("oom", decision.says))
     assert said == [
-        (True, "again with accumulate 2 (1 of 3)", {"gpus": 1, "accumulate": 2}, False),
-        (True, "again with accumulate 4 (2 of 3)", {"gpus": 1, "accumulate": 4}, False),
-        (True, "again with accumulate 8 (3 of 3)", {"gpus": 1, "accumulate": 8}, False),
-        (False, f"given up after 3 times{MORE_MEMORY}", {"gpus": 1, "accumulate": 8}, False),
+        (True, "again with accumulate 2 (1 of 3)", Resources(gpus=1, accumulate=2), False),
+        (True, "again with accumulate 4 (2 of 3)", Resources(gpus=1, accumulate=4), False),
+        (True, "again with accumulate 8 (3 of 3)", Resources(gpus=1, accumulate=8), False),
+        (False, f"given up after 3 times{MORE_MEMORY}", Resources(gpus=1, accumulate=8), False),
     ]
 
 
 @pytest.mark.parametrize(
     ("batch_size", "resources", "accumulate"),
     [
-        (32, {}, 2),
-        (32, {"accumulate": None}, 2),
-        (32, {"accumulate": 1}, 2),
-        (32, {"accumulate": 16}, 32),
-        (32, {"gpus": 0}, 2),
+        (32, Resources(), 2),
+        (32, Resources.of({"accumulate": None}), 2),
+        (32, Resources(accumulate=1), 2),
+        (32, Resources(accumulate=16), 32),
+        (32, Resources(gpus=0), 2),
         # 4 rows on each of 8 GPUs
-        (32, {"gpus": 8}, 2),
-        (32, {"gpus": 8, "accumulate": 2}, 4),
+        (32, Resources(gpus=8), 2),
+        (32, Resources(gpus=8, accumulate=2), 4),
         # 8 rows in each of 4 processes, however many GPUs they have
-        (32, {"processes": 4}, 2),
-        (32, {"processes": 4, "gpus": 8, "accumulate": 4}, 8),
+        (32, Resources(processes=4), 2),
+        (32, Resources(processes=4, gpus=8, accumulate=4), 8),
         # no half of these is whole
-        (3, {}, 3),
-        (15, {}, 3),
-        (15, {"accumulate": 3}, 15),
-        (15, {"accumulate": 5}, 15),
-        (30, {"accumulate": 2}, 5),
-        (30, {"accumulate": 5}, 10),
-        (7, {}, 7),
+        (3, Resources(), 3),
+        (15, Resources(), 3),
+        (15, Resources(accumulate=3), 15),
+        (15, Resources(accumulate=5), 15),
+        (30, Resources(accumulate=2), 5),
+        (30, Resources(accumulate=5), 10),
+        (7, Resources(), 7),
     ],
 )
 def test_the_micro_batch_becomes_the_largest_that_is_half_as_large_or_smaller(batch_size, resources, accumulate):
-    decision = decide(FailureKind.OOM, [], asked(batch_size, **resources))
+    decision = decide(FailureKind.OOM, [], asked(batch_size, resources))
     assert decision.says == f"again with accumulate {accumulate} (1 of 3)"
-    assert decision.resources == {**resources, "accumulate": accumulate}
+    assert decision.resources == replace(resources, accumulate=accumulate)
 
 
 @pytest.mark.parametrize(
     ("batch_size", "resources"),
     [
-        (1, {}),
-        (32, {"accumulate": 32}),
-        (32, {"gpus": 8, "accumulate": 4}),
-        (8, {"processes": 8}),
-        (7, {"accumulate": 7}),
+        (2, Resources(accumulate=2)),
+        (32, Resources(accumulate=32)),
+        (32, Resources(gpus=8, accumulate=4)),
+        (8, Resources(processes=8)),
+        (7, Resources(accumulate=7)),
     ],
 )
 def test_a_micro_batch_of_one_row_cannot_be_made_smaller(batch_size, resources):
-    assert decide(FailureKind.OOM, [], asked(batch_size, **resources)) == Decision(
+    assert decide(FailureKind.OOM, [], asked(batch_size, resources)) == Decision(
         False, "given up: its micro-batch cannot be made smaller", resources, away=False
     )
 
 
 def test_a_batch_that_nothing_is_known_of_can_be_split_into_any_number():
-    unknown = Asked("run", {}, resources={"accumulate": 3})
-    assert decide(FailureKind.OOM, [], unknown).resources == {"accumulate": 6}
-    assert decide(FailureKind.OOM, [], Asked("run", {})).resources == {"accumulate": 2}
+    unknown = Asked("run", {}, resources=Resources(accumulate=3))
+    assert decide(FailureKind.OOM, [], unknown).resources == Resources(accumulate=6)
+    assert decide(FailureKind.OOM, [], Asked("run", {})).resources == Resources(accumulate=2)
 
 
 def test_the_batch_of_a_tuning_is_its_own(tmp_path):
@@ -200,7 +210,7 @@ def test_the_batch_of_a_tuning_is_its_own(tmp_path):
     for run in (pretraining, tuning):
         first = decide(FailureKind.OOM, [], run)
         second = decide(FailureKind.OOM, by_two, replace(run, resources=first.resources))
-        found.append((first.resources["accumulate"], second.resources["accumulate"]))
+        found.append((first.resources.accumulate, second.resources.accumulate))
     assert found == [(2, 4), (2, 5)], "32 rows, and 10"
 
 
@@ -263,30 +273,30 @@ def test_nodes_that_failed_of_late_are_avoided():
 @pytest.mark.parametrize(
     ("resources", "accumulated", "expected"),
     [
-        ({"gpus": 1}, [], {"gpus": 1}),
-        ({"gpus": 1}, [None], {"gpus": 1}),
-        ({"gpus": 1}, [2, 4, None], {"gpus": 1, "accumulate": 4}),
-        ({"gpus": 1, "accumulate": None}, [2], {"gpus": 1, "accumulate": 2}),
-        ({"gpus": 1, "accumulate": 2}, [4], {"gpus": 1, "accumulate": 4}),
+        (Resources(gpus=1), [], Resources(gpus=1)),
+        (Resources(gpus=1), [None], Resources(gpus=1)),
+        (Resources(gpus=1), [2, 4, None], Resources(gpus=1, accumulate=4)),
+        (Resources.of({"gpus": 1, "accumulate": None}), [2], Resources(gpus=1, accumulate=2)),
+        (Resources(gpus=1, accumulate=2), [4], Resources(gpus=1, accumulate=4)),
         # The study's own wins where it is larger.
-        ({"gpus": 1, "accumulate": 8}, [2, 4], {"gpus": 1, "accumulate": 8}),
+        (Resources(gpus=1, accumulate=8), [2, 4], Resources(gpus=1, accumulate=8)),
         # It has come to more GPUs, of 4 rows each: 4 parts are all that can be made of them.
-        ({"gpus": 8}, [3], {"gpus": 8, "accumulate": 4}),
+        (Resources(gpus=8), [3], Resources(gpus=8, accumulate=4)),
     ],
 )
 def test_what_made_a_run_fit_into_memory_stays(resources, accumulated, expected):
     failures = [failed("oom", accumulate=parts) if parts else failed("node") for parts in accumulated]
-    assert resources_after(asked(32, **resources), failures) == expected
+    assert resources_after(asked(32, resources), failures) == expected
 
 
 def test_what_made_a_run_fit_into_memory_stays_after_it_was_given_up():
     failures = [failed("oom", accumulate=2), failed("oom", "given up after 3 times")]
-    assert resources_after(asked(32, gpus=1), failures) == {"gpus": 1, "accumulate": 2}
+    assert resources_after(asked(32, Resources(gpus=1)), failures) == Resources(gpus=1, accumulate=2)
 
 
 def test_asking_anew_changes_nothing_of_what_was_asked():
-    run = asked(32, gpus=1)
+    run = asked(32, Resources(gpus=1))
     resources_after(run, [failed("oom", accumulate=2)])
     decide(FailureKind.OOM, [], run)
-    assert run == asked(32, gpus=1)
-    assert resources_after(Asked("run", {}), []) == {}
+    assert run == asked(32, Resources(gpus=1))
+    assert resources_after(Asked("run", {}), []) == Resources()

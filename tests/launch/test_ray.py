@@ -22,6 +22,7 @@ from flipscale.launch.ray import RayLauncher
 from flipscale.launch.ray.cluster import ONE_NODE
 from flipscale.launch.site import DEFAULTS
 from flipscale.run import RunFolder, State, is_alive
+from flipscale.settings import Resources
 from tests.clusters.ray import addresses_listened_at, with_descendants
 from tests.launch.contract import WORKER, LauncherContract, StandInRun, begun, folder, starts, wait_for
 from tests.launch.real import (
@@ -74,7 +75,7 @@ def test_processes_in_bundles_of_their_own_give_the_losses_of_one_process(tmp_pa
 def test_runs_share_gpus_by_the_sites_share(tmp_path):
     results = tmp_path / "results"
     together = begun(*(f"run-{number}" for number in range(4)))
-    runs = [StandInRun(f"run-{number}", until=together, resources={"gpus": 1}) for number in range(4)]
+    runs = [StandInRun(f"run-{number}", until=together, resources=Resources(gpus=1)) for number in range(4)]
     send(runs, results, WORKER, cpus_per_process=2, pack={**DEFAULTS["pack"], "share": 2})
     assert set(end(runs, results).values()) == {State.FINISHED}, logs(results)
     # Two runs of two cores each fill a node, and half a GPU each is its first one.
@@ -219,7 +220,7 @@ def test_a_run_out_of_memory_goes_on_with_half_the_micro_batch_and_comes_out_the
     here = folder(results, run)
     failures = here.failures()
     assert {failure.kind for failure in failures} == {"oom"}
-    assert here.asked().resources["accumulate"] == failures[-1].accumulate == 2 ** len(failures)
+    assert here.asked().resources.accumulate == failures[-1].accumulate == 2 ** len(failures)
     assert_close(run, results, expected, losses_within=1e-4, weights_within=1e-4)
 
 
@@ -243,7 +244,7 @@ def test_what_is_wrong_with_all_runs_stops_the_submission_and_a_diverged_one_onl
 
 def test_what_no_node_can_take_waits_and_cancelling_it_ends_the_driver(tmp_path, ray):
     results = tmp_path / "results"
-    run = StandInRun("run", resources={"gpus": 1})
+    run = StandInRun("run", resources=Resources(gpus=1))
     send([run], results, WORKER, cpus_per_process=64)
     wait_until(lambda: list(results.glob("ray/*/driver.json")))
     time.sleep(3)

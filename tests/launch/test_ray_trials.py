@@ -21,6 +21,7 @@ from flipscale.launch.ray.processes import TrialWorker
 from flipscale.launch.ray.trials import Task, Trials, bundles_of, job_id, tasks_of
 from flipscale.launch.site import DEFAULTS, read_site
 from flipscale.run import Asked, FailedAttempt, FailureKind, Job, Result, RunFolder, State
+from flipscale.settings import Resources
 from tests.launch.contract import WORKER, StandInRun
 from tests.patience import wait_until
 
@@ -42,16 +43,16 @@ def requests(results, *runs):
 @pytest.mark.parametrize(
     ("resources", "share", "keys", "bundles"),
     [
-        ({}, 1, {}, [{"CPU": 1}]),
-        ({"processes": 2}, 1, {"cpus_per_process": 3}, [{"CPU": 3}, {"CPU": 3}]),
-        ({"gpus": 2}, 1, {"cpus_per_process": 8}, [{"CPU": 8, "GPU": 1}] * 2),
-        ({"gpus": 1}, 4, {}, [{"CPU": 1, "GPU": 0.25}]),
-        ({"gpus": 1}, 3, {}, [{"CPU": 1, "GPU": 0.3333}]),
-        ({"gpus": 1, "processes": 2}, 1, {}, [{"CPU": 1, "GPU": 0.5}] * 2),
-        ({"gpus": 1}, 1, {"gpu_type": "H100"}, [{"CPU": 1, "GPU": 1, "accelerator_type:H100": 0.001}]),
-        ({}, 2, {"memory_per_process": "predicted"}, [{"CPU": 1}]),
-        ({}, 2, {"memory_per_process": None}, [{"CPU": 1}]),
-        ({}, 2, {"memory_per_process": "2G"}, [{"CPU": 1, "memory": 2 * 1024**3}]),
+        (Resources(), 1, {}, [{"CPU": 1}]),
+        (Resources(processes=2), 1, {"cpus_per_process": 3}, [{"CPU": 3}, {"CPU": 3}]),
+        (Resources(gpus=2), 1, {"cpus_per_process": 8}, [{"CPU": 8, "GPU": 1}] * 2),
+        (Resources(gpus=1), 4, {}, [{"CPU": 1, "GPU": 0.25}]),
+        (Resources(gpus=1), 3, {}, [{"CPU": 1, "GPU": 0.3333}]),
+        (Resources(gpus=1, processes=2), 1, {}, [{"CPU": 1, "GPU": 0.5}] * 2),
+        (Resources(gpus=1), 1, {"gpu_type": "H100"}, [{"CPU": 1, "GPU": 1, "accelerator_type:H100": 0.001}]),
+        (Resources(), 2, {"memory_per_process": "predicted"}, [{"CPU": 1}]),
+        (Resources(), 2, {"memory_per_process": None}, [{"CPU": 1}]),
+        (Resources(), 2, {"memory_per_process": "2G"}, [{"CPU": 1, "memory": 2 * 1024**3}]),
     ],
 )
 def test_a_run_asks_for_a_bundle_for_each_process(resources, share, keys, bundles):
@@ -72,7 +73,7 @@ def test_runs_that_cost_nothing_share_no_trial_unless_the_site_says_so(tmp_path)
 def test_short_runs_share_a_trial_as_far_as_the_sites_time_goes(tmp_path):
     runs = [StandInRun(f"run-{number}", seconds=20) for number in range(5)]
     long, child = StandInRun("long", seconds=50), StandInRun("child", seconds=20, parents=("run-0",))
-    other = StandInRun("other", seconds=20, resources={"processes": 2})
+    other = StandInRun("other", seconds=20, resources=Resources(processes=2))
     tasks = tasks_of(requests(tmp_path, long, *runs, child, other), site(pack={"time": 45}))
     assert [task.runs for task in tasks] == [
         ("long",), ("run-0", "child"), ("run-1", "run-2"), ("run-3", "run-4"), ("other",),
@@ -80,7 +81,7 @@ def test_short_runs_share_a_trial_as_far_as_the_sites_time_goes(tmp_path):
 
 
 def test_as_many_runs_share_a_gpu_as_fit_by_their_predicted_memory(tmp_path):
-    (asked,) = requests(tmp_path, StandInRun("run", resources={"gpus": 1}))
+    (asked,) = requests(tmp_path, StandInRun("run", resources=Resources(gpus=1)))
     needy = replace(asked.asked, cost=replace(asked.asked.cost, memory_bytes=20 * 1024**3))
     assert tasks_of([replace(asked, asked=needy)], site(pack={"share": 8, "device_memory": "80G"}))[0].share == 3
 
@@ -288,7 +289,7 @@ def training(tmp_path):
     (tmp_path / "run").mkdir()
     command = (sys.executable, "-c", TRAINS)
     trials = Trials("NAME", (), "", site(), str(tmp_path), command, str(tmp_path))
-    worker = TrialWorker(trials, Task(("run",), {}, 1), [tmp_path / "run"], tmp_path / "log", {})
+    worker = TrialWorker(trials, Task(("run",), Resources(), 1), [tmp_path / "run"], tmp_path / "log", {})
     wait_until((tmp_path / "run" / "begun").exists, "the worker's begin")
     yield worker
     with contextlib.suppress(ProcessLookupError):

@@ -17,6 +17,7 @@ from flipscale.launch.site import DEFAULTS
 from flipscale.launch.slurm import SlurmLauncher, scheduler
 from flipscale.launch.slurm.arrays import JobArray
 from flipscale.run import RunFolder, State, is_alive
+from flipscale.settings import Resources
 from tests.launch.contract import WORKER, LauncherContract, StandInRun, begun, folder, wait_for
 from tests.launch.real import (
     OFTEN,
@@ -173,7 +174,7 @@ def test_a_run_out_of_memory_goes_on_with_half_the_micro_batch_and_comes_out_the
     here = folder(results, run)
     failures = here.failures()
     assert {failure.kind for failure in failures} == {"oom"}
-    assert here.asked().resources["accumulate"] == failures[-1].accumulate == 2 ** len(failures)
+    assert here.asked().resources.accumulate == failures[-1].accumulate == 2 ** len(failures)
     assert here.asked().settings["batch_size"] == 2048
     assert_close(run, results, expected, losses_within=1e-4, weights_within=1e-4)
 
@@ -316,7 +317,7 @@ def test_small_runs_share_one_job_and_keep_their_own_logs(tmp_path):
 
 def test_runs_beside_each_other_on_a_node_have_their_own_gpus(tmp_path):
     results = tmp_path / "results"
-    runs = [StandInRun(name, until=begun("one", "two"), resources={"gpus": 2}) for name in ("one", "two")]
+    runs = [StandInRun(name, until=begun("one", "two"), resources=Resources(gpus=2)) for name in ("one", "two")]
     send(runs, results, WORKER, gpus_per_node=4, pack={**DEFAULTS["pack"], "time": 600, "whole_nodes": True})
     assert set(end(runs, results).values()) == {State.FINISHED}, logs(results)
     assert len(list(results.glob("slurm/*/*.log"))) == 1

@@ -11,6 +11,7 @@ from flipscale.launch.pack import bytes_of
 from flipscale.launch.site import DEFAULTS
 from flipscale.launch.slurm.arrays import JobArray, Shape, arrays_of, shape_of
 from flipscale.run import Asked, FailedAttempt, FailureKind, RunFolder
+from flipscale.settings import Resources
 from tests.launch.contract import NO_COST
 
 GIB = 2**30
@@ -26,7 +27,7 @@ def request_of(tmp_path):
         for node in bad:
             folder.note_failure(FailedAttempt(FailureKind.NODE, "", "resumed on another node", node=node))
         cost = replace(NO_COST, gpu_hours=hours, memory_bytes=memory or 0)
-        return Request(folder, Asked(run_id, {}, parents, {"gpus": 1, **resources}, cost))
+        return Request(folder, Asked(run_id, {}, parents, Resources(**{"gpus": 1, **resources}), cost))
 
     return request_of
 
@@ -56,7 +57,7 @@ def test_by_itself_a_run_is_a_task(request_of, tmp_path):
     assert array == JobArray(
         name="S-0",
         tasks={0: ("a",), 1: ("b",), 2: ("c",)},
-        resources={"gpus": 1},
+        resources=Resources(gpus=1),
         lanes=1,
         avoid=(),
         site=site(partition="main"),
@@ -86,7 +87,11 @@ def test_an_array_has_so_many_tasks_at_most(request_of):
 def test_runs_of_different_needs_are_in_different_arrays(request_of):
     arrays = arranged([request_of("a"), request_of("b", gpus=8), request_of("c"), request_of("d", accumulate=2)])
     assert tasks(arrays) == [{0: ("a",), 1: ("c",)}, {0: ("b",)}, {0: ("d",)}]
-    assert [array.resources for array in arrays] == [{"gpus": 1}, {"gpus": 8}, {"gpus": 1, "accumulate": 2}]
+    assert [array.resources for array in arrays] == [
+        Resources(gpus=1),
+        Resources(gpus=8),
+        Resources(gpus=1, accumulate=2),
+    ]
 
 
 def test_runs_whose_nodes_failed_are_in_arrays_that_avoid_them(request_of):
@@ -114,7 +119,7 @@ def test_an_array_reads_back_as_it_was_written(request_of, tmp_path):
 
 
 def test_a_submission_may_have_dashes_in_its_name(tmp_path):
-    array = JobArray("20260101-120000-a1b2c3-10", {}, {}, 1, (), DEFAULTS, "", ())
+    array = JobArray("20260101-120000-a1b2c3-10", {}, Resources(), 1, (), DEFAULTS, "", ())
     assert array.path(tmp_path) == tmp_path / "20260101-120000-a1b2c3" / "10.json"
 
 
@@ -163,7 +168,7 @@ def test_children_follow_the_chunk_their_parent_is_in(request_of):
 def test_children_of_other_needs_than_their_parents_follow_them_all_the_same(request_of):
     arrays = arranged([request_of("a", gpus=8), request_of("b", gpus=8), request_of("b-eval", "b", gpus=0)])
     assert tasks(arrays) == [{0: ("a",), 1: ("b",)}, {1: ("b-eval",)}]
-    assert (arrays[1].after, arrays[1].resources) == ("S-0", {"gpus": 0})
+    assert (arrays[1].after, arrays[1].resources) == ("S-0", Resources(gpus=0))
 
 
 def test_grandchildren_follow_children(request_of):
@@ -417,30 +422,30 @@ def test_no_runs_stand_beside_one_without_gpus_or_of_a_node_or_more(request_of, 
 @pytest.mark.parametrize(
     ("resources", "lanes", "keys", "shape"),
     [
-        ({}, 1, {}, Shape(1, 1, 1, 0, None)),
-        ({"gpus": 0}, 1, {"memory_per_process": "4G"}, Shape(1, 1, 1, 0, "4G")),
-        ({"gpus": 1}, 1, {"cpus_per_process": 12}, Shape(1, 1, 12, 1, None)),
-        ({"gpus": 4}, 1, {"memory_per_process": "500M"}, Shape(1, 4, 1, 4, "2000M")),
-        ({"gpus": 8}, 1, {}, Shape(1, 8, 1, 8, None)),
+        (Resources(), 1, {}, Shape(1, 1, 1, 0, None)),
+        (Resources(gpus=0), 1, {"memory_per_process": "4G"}, Shape(1, 1, 1, 0, "4G")),
+        (Resources(gpus=1), 1, {"cpus_per_process": 12}, Shape(1, 1, 12, 1, None)),
+        (Resources(gpus=4), 1, {"memory_per_process": "500M"}, Shape(1, 4, 1, 4, "2000M")),
+        (Resources(gpus=8), 1, {}, Shape(1, 8, 1, 8, None)),
         # over several nodes
-        ({"gpus": 16}, 1, {"memory_per_process": "1T"}, Shape(2, 8, 1, 8, "8192G")),
-        ({"gpus": 16}, 1, {"gpus_per_node": 4}, Shape(4, 4, 1, 4, None)),
-        ({"gpus": 12}, 1, {}, Shape(2, 6, 1, 6, None)),
+        (Resources(gpus=16), 1, {"memory_per_process": "1T"}, Shape(2, 8, 1, 8, "8192G")),
+        (Resources(gpus=16), 1, {"gpus_per_node": 4}, Shape(4, 4, 1, 4, None)),
+        (Resources(gpus=12), 1, {}, Shape(2, 6, 1, 6, None)),
         # one process for several GPUs
-        ({"gpus": 8, "processes": 2}, 1, {}, Shape(1, 2, 1, 8, None)),
-        ({"gpus": 16, "processes": 2}, 1, {}, Shape(2, 1, 1, 8, None)),
+        (Resources(gpus=8, processes=2), 1, {}, Shape(1, 2, 1, 8, None)),
+        (Resources(gpus=16, processes=2), 1, {}, Shape(2, 1, 1, 8, None)),
         # without GPUs
-        ({"processes": 6}, 1, {}, Shape(1, 6, 1, 0, None)),
-        ({"processes": 6}, 1, {"processes_per_node": 2, "memory_per_process": "3G"}, Shape(3, 2, 1, 0, "6G")),
-        ({"processes": 2}, 1, {"processes_per_node": 4}, Shape(1, 2, 1, 0, None)),
+        (Resources(processes=6), 1, {}, Shape(1, 6, 1, 0, None)),
+        (Resources(processes=6), 1, {"processes_per_node": 2, "memory_per_process": "3G"}, Shape(3, 2, 1, 0, "6G")),
+        (Resources(processes=2), 1, {"processes_per_node": 4}, Shape(1, 2, 1, 0, None)),
         # in lanes
-        ({"gpus": 1}, 3, {"memory_per_process": "2G"}, Shape(1, 3, 1, 1, "6G")),
-        ({"processes": 2}, 3, {}, Shape(1, 6, 1, 0, None)),
+        (Resources(gpus=1), 3, {"memory_per_process": "2G"}, Shape(1, 3, 1, 1, "6G")),
+        (Resources(processes=2), 3, {}, Shape(1, 6, 1, 0, None)),
         # of a whole node
-        ({"gpus": 2}, 4, {"pack": {"whole_nodes": True}}, Shape(1, 8, 1, 8, None)),
-        ({"gpus": 2}, 1, {"pack": {"whole_nodes": True}}, Shape(1, 2, 1, 8, None)),
-        ({"gpus": 16}, 1, {"pack": {"whole_nodes": True}}, Shape(2, 8, 1, 8, None)),
-        ({"processes": 2}, 1, {"pack": {"whole_nodes": True}}, Shape(1, 2, 1, 0, None)),
+        (Resources(gpus=2), 4, {"pack": {"whole_nodes": True}}, Shape(1, 8, 1, 8, None)),
+        (Resources(gpus=2), 1, {"pack": {"whole_nodes": True}}, Shape(1, 2, 1, 8, None)),
+        (Resources(gpus=16), 1, {"pack": {"whole_nodes": True}}, Shape(2, 8, 1, 8, None)),
+        (Resources(processes=2), 1, {"pack": {"whole_nodes": True}}, Shape(1, 2, 1, 0, None)),
     ],
 )  # fmt: skip
 def test_a_job_has_the_shape_of_its_runs(resources, lanes, keys, shape):
@@ -452,13 +457,13 @@ def test_a_job_has_the_shape_of_its_runs(resources, lanes, keys, shape):
     ("resources", "keys", "says"),
     [
         (
-            {"gpus": 9},
+            Resources(gpus=9),
             {},
             "A run of 9 GPUs does not come out even on nodes of 8; ask for a multiple of 8, or correct the site's "
             "gpus_per_node.",
         ),
         (
-            {"processes": 5},
+            Resources(processes=5),
             {"processes_per_node": 2},
             "A run of 5 processes does not come out even on nodes of 2; ask for a multiple of 2, or correct the site's "
             "processes_per_node.",

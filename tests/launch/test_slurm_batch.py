@@ -17,13 +17,14 @@ from flipscale.errors import LaunchError
 from flipscale.launch.site import DEFAULTS
 from flipscale.launch.slurm.arrays import JobArray
 from flipscale.launch.slurm.batch import script_of, worker_command
+from flipscale.settings import Resources
 
 GOLDEN = Path(__file__).with_name("golden")
 
 PLAIN = JobArray(
     name="20260101-120000-abc-0",
     tasks={0: ("a",), 1: ("b",), 2: ("c",)},
-    resources={"gpus": 1},
+    resources=Resources(gpus=1),
     lanes=1,
     avoid=(),
     site=DEFAULTS,
@@ -58,7 +59,7 @@ FULL = replace(
     PLAIN,
     name="20260101-120000-abc-12",
     tasks={0: ("a", "b"), 1: ("c",), 4: ("d",), 7: ("e",), 8: ("f",), 9: ("g",)},
-    resources={"gpus": 8},
+    resources=Resources(gpus=8),
     lanes=2,
     memory=120 * 2**30,
     avoid=("gpu-007", "gpu-001"),
@@ -159,12 +160,12 @@ def test_what_is_waited_for_is_a_dependency(after, after_jobs, said):
 @pytest.mark.parametrize(
     ("resources", "keys", "said"),
     [
-        ({}, {}, None),
-        ({}, {"gpu_type": "a100"}, None),
-        ({}, {"gres": ["lustre:1"]}, "lustre:1"),
-        ({"gpus": 2}, {}, "gpu:2"),
-        ({"gpus": 2}, {"gpu_type": "a100"}, "gpu:a100:2"),
-        ({"gpus": 16}, {"gres": ["lustre:1", "nvme:1"]}, "gpu:8,lustre:1,nvme:1"),
+        (Resources(), {}, None),
+        (Resources(), {"gpu_type": "a100"}, None),
+        (Resources(), {"gres": ["lustre:1"]}, "lustre:1"),
+        (Resources(gpus=2), {}, "gpu:2"),
+        (Resources(gpus=2), {"gpu_type": "a100"}, "gpu:a100:2"),
+        (Resources(gpus=16), {"gres": ["lustre:1", "nvme:1"]}, "gpu:8,lustre:1,nvme:1"),
     ],
 )
 def test_gpus_are_the_first_of_the_generic_resources(resources, keys, said):
@@ -172,7 +173,7 @@ def test_gpus_are_the_first_of_the_generic_resources(resources, keys, said):
 
 
 def test_a_run_over_several_nodes_asks_for_them():
-    said = options(replace(PLAIN, resources={"gpus": 16}, memory=4 * 2**30, site=site(cpus_per_process=6)))
+    said = options(replace(PLAIN, resources=Resources(gpus=16), memory=4 * 2**30, site=site(cpus_per_process=6)))
     asked = {name: said[name] for name in ("nodes", "ntasks-per-node", "cpus-per-task", "mem", "gres")}
     assert asked == {"nodes": "2", "ntasks-per-node": "8", "cpus-per-task": "6", "mem": "32G", "gres": "gpu:8"}
 
@@ -233,13 +234,13 @@ def test_a_worker_is_one_step_of_the_job():
 @pytest.mark.parametrize(
     ("resources", "lanes", "nodes", "processes"),
     [
-        ({"gpus": 8}, 1, 1, 8),
-        ({"gpus": 16}, 1, 2, 16),
-        ({"gpus": 16, "processes": 2}, 1, 2, 2),
-        ({"processes": 6}, 1, 3, 6),
+        (Resources(gpus=8), 1, 1, 8),
+        (Resources(gpus=16), 1, 2, 16),
+        (Resources(gpus=16, processes=2), 1, 2, 2),
+        (Resources(processes=6), 1, 3, 6),
         # The job is larger than one of its workers.
-        ({"gpus": 2}, 4, 1, 2),
-        ({}, 3, 1, 1),
+        (Resources(gpus=2), 4, 1, 2),
+        (Resources(), 3, 1, 1),
     ],
 )
 def test_a_run_of_several_processes_has_them_on_its_nodes(resources, lanes, nodes, processes):

@@ -18,6 +18,7 @@ from flipscale.launch.screen import screenful
 from flipscale.launch.stall import Silence, limit, silence, why_stalled
 from flipscale.launch.tree import is_stopped, kill_tree, tree
 from flipscale.run import Asked, Doing, RunFolder, State, is_alive
+from flipscale.settings import Resources
 from tests.launch.contract import StandInRun, folder, wait_for
 from tests.launch.real import assert_same, end, frozen, logs, runs_of
 from tests.patience import wait_until
@@ -26,7 +27,7 @@ pytestmark = pytest.mark.slow
 
 
 def asked(stalled=None, trainer="flipscale"):
-    return Asked("run", {"trainer": {trainer: {}}}, resources={"stalled": stalled})
+    return Asked("run", {"trainer": {trainer: {}}}, resources=Resources(stalled=stalled))
 
 
 def silent(doing, seconds=0.0, unit=None):

@@ -46,7 +46,7 @@ class LocalLauncher:
 
     def _submit(self, requests: Sequence[Request]) -> list[Job]:
         """Start workers for runs that need the same resources."""
-        groups = slots_for(requests[0].resources.get("gpus", 0))
+        groups = slots_for(requests[0].resources.gpus)
         name = f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(3)}"
         queue = LocalQueue(self.home / name, [str(one.folder.path.resolve()) for one in requests], self.command)
         queue.path.mkdir(parents=True)
@@ -57,7 +57,7 @@ class LocalLauncher:
     def preview(self, requests: Sequence[Request]) -> str:
         said = []
         for alike in grouped(requests, by_resources):
-            groups = slots_for(alike[0].resources.get("gpus", 0))
+            groups = slots_for(alike[0].resources.gpus)
             workers = min(len(alike), self.workers or len(groups))
             said.append(f"# {workers} workers share these {len(alike)} runs\n{shlex.join(self.command)} \\\n")
             said.append(" \\\n".join(f"    {shlex.quote(str(one.folder.path.resolve()))}" for one in alike) + "\n")

@@ -16,7 +16,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from flipscale.cost import processes_of
 from flipscale.launch.launcher import threads
 from flipscale.launch.ray.trials import Task, Trials, bundles_of
 
@@ -67,7 +66,7 @@ class TrialWorker:
         command = _command(trials, folders)
         environment = {**threads(trials.site["cpus_per_process"]), **environment}
         self.others: list[Any] = []
-        if processes_of(task.resources) > 1:
+        if task.resources.processes_on(gpu=True) > 1:
             meeting = {"MASTER_ADDR": own_address(), "MASTER_PORT": str(_free_port()), "WORLD_SIZE": str(len(bundles))}
             environment = {**environment, **meeting}
         self.leader = _popen(command, {**environment, **_rank(0, bundles)}, trials.folder, log)

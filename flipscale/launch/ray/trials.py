@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from flipscale.cost import processes_of
 from flipscale.launch.launcher import Request, by_resources
 from flipscale.launch.pack import bytes_of, lines_of, seconds_of, share_of
 from flipscale.launch.site import DEFAULTS, PREDICTED, Site
-from flipscale.run import Resources, RunFolder, write_json
+from flipscale.run import RunFolder, write_json
+from flipscale.settings import Resources
 
 NOT_HERE: Mapping[str, str] = {
     "partition": "Ray has no partitions; --address says which cluster",
@@ -77,14 +77,17 @@ class Trials:
 
     def write(self, home: Path) -> None:
         self.path(home).parent.mkdir(parents=True, exist_ok=True)
-        tasks = [{**vars(task), "resources": dict(task.resources)} for task in self.tasks]
+        tasks = [{**vars(task), "resources": vars(task.resources)} for task in self.tasks]
         write_json(self.path(home), {"schema": 1, **vars(self), "tasks": tasks})
 
     @classmethod
     def read(cls, path: Path) -> "Trials":
         written = json.loads(path.read_text(encoding="utf-8"))
         del written["schema"]
-        tasks = tuple(Task(**{**task, "runs": tuple(task["runs"])}) for task in written["tasks"])
+        tasks = tuple(
+            Task(**{**task, "runs": tuple(task["runs"]), "resources": Resources.of(task["resources"])})
+            for task in written["tasks"]
+        )
         return cls(**{**written, "tasks": tasks, "command": tuple(written["command"])})
 
     def run(self, run_id: str) -> RunFolder:
@@ -139,7 +142,7 @@ class _Packing:
 
 def bundles_of(task: Task, site: Site) -> list[dict[str, float]]:
     """What each process of a run needs, process 0 first."""
-    processes, gpus = processes_of(task.resources), task.resources.get("gpus") or 0
+    processes, gpus = task.resources.processes_on(gpu=True), task.resources.gpus
     bundle: dict[str, float] = {"CPU": site["cpus_per_process"]}
     if gpus:
         # Ray counts in ten-thousandths; rounded up, three thirds would not fit on a GPU.

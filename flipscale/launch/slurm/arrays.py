@@ -12,14 +12,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import cast
 
-from flipscale.cost import processes_of
 from flipscale.errors import LaunchError
 from flipscale.launch.launcher import Request, by_resources, grouped
 from flipscale.launch.memory import host_memory, most_memory
 from flipscale.launch.pack import bytes_of, lines_of, seconds_of, share_of
 from flipscale.launch.policy import nodes_to_avoid
 from flipscale.launch.site import PREDICTED, Site
-from flipscale.run import Resources, write_json
+from flipscale.run import write_json
+from flipscale.settings import Resources
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ class JobArray:
     def write(self, home: Path) -> None:
         path = self.path(home)
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_json(path, {"schema": 1, **vars(self), "resources": dict(self.resources)})
+        write_json(path, {"schema": 1, **vars(self), "resources": vars(self.resources)})
 
     @classmethod
     def read(cls, path: Path) -> "JobArray":
@@ -74,7 +74,7 @@ class JobArray:
         del written["schema"]
         tasks = {int(index): tuple(ids) for index, ids in written["tasks"].items()}
         lists = {name: tuple(written[name]) for name in ("avoid", "command", "after_jobs")}
-        return cls(**{**written, **lists, "tasks": tasks})
+        return cls(**{**written, **lists, "tasks": tasks, "resources": Resources.of(written["resources"])})
 
 
 def job_name_of(array: str) -> str:
@@ -98,7 +98,7 @@ def shape_of(resources: Resources, lanes: int, site: Site, memory: int | None = 
 
     memory: bytes of each process.
     """
-    gpus, processes = resources.get("gpus") or 0, processes_of(resources)
+    gpus, processes = resources.gpus, resources.processes_on(gpu=True)
     nodes = _nodes_of(gpus, processes, site)
     is_whole = bool(gpus) and site["pack"]["whole_nodes"] and nodes == 1
     per_node = processes // nodes * lanes
@@ -277,6 +277,6 @@ class _Arrays:
 
     def _beside(self, resources: Resources) -> int:
         """How many runs stand beside each other on a node of which the job takes all GPUs."""
-        gpus = resources.get("gpus") or 0
+        gpus = resources.gpus
         fits = gpus and self.site["pack"]["whole_nodes"] and gpus <= self.site["gpus_per_node"]
         return int(self.site["gpus_per_node"]) // int(gpus) if fits else 1

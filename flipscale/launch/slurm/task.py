@@ -180,7 +180,7 @@ def _start(array: JobArray, attempt: Attempt, runs: Sequence[RunFolder], lane: i
 
 def _gpus_of(array: JobArray, lane: int) -> str | None:
     """The GPUs of a lane, where the job has more than one run needs; None where it has all of the job's."""
-    needed = array.resources.get("gpus") or 0
+    needed = array.resources.gpus
     visible = [one for one in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if one]
     if not needed or len(visible) <= needed:
         return None
