@@ -11,12 +11,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import orjson
 
-from flipscale.run import RunFolder, is_number
+from flipscale.run import MetricsRecord, RunFolder, is_number
 
 NumberArray = np.ndarray[Any, Any]
-
-Record = dict[str, Any]
-"""A line of metrics.jsonl, as JSON has it."""
 
 POINT_COLUMNS: dict[str, str] = {
     "step": "int64",
@@ -82,7 +79,7 @@ def _by_records(folder: RunFolder) -> tuple[CurvePoints, int]:
     return CurvePoints(numbers, codes, metrics), torn
 
 
-def _finite_metrics(record: Record) -> Iterator[tuple[str, float]]:
+def _finite_metrics(record: MetricsRecord) -> Iterator[tuple[str, float]]:
     """The metrics of a record and its scores, by name; what is no finite number is none."""
     scores = record.get("scores")
     values = {name: value for name, value in record.items() if name not in _NOT_METRICS}
@@ -131,7 +128,7 @@ def _by_columns(lines: list[bytes]) -> CurvePoints | None:
     return _in_order(found)
 
 
-def _steps_rise(records: list[Record]) -> bool:
+def _steps_rise(records: list[MetricsRecord]) -> bool:
     """Whether no record has to be moved, or stands in for another of its step with the same keys."""
     steps = [record["step"] for record in records]
     if not _all_of(steps, {int}):
@@ -145,12 +142,12 @@ def _steps_rise(records: list[Record]) -> bool:
     )
 
 
-def _names(record: Record) -> set[str]:
+def _names(record: MetricsRecord) -> set[str]:
     """The names of a record's values, by which it stands in for another of its step."""
     return {_COLUMNS_OF.get(name, name) for name in record}
 
 
-def _alike_records(records: list[Record], indices: list[int]) -> _AlikeRecords:
+def _alike_records(records: list[MetricsRecord], indices: list[int]) -> _AlikeRecords:
     """The points of records with the same keys. ValueError if a value is no finite number."""
     if "scores" in records[0]:
         records = [_flat(record) for record in records]
@@ -167,7 +164,7 @@ def _alike_records(records: list[Record], indices: list[int]) -> _AlikeRecords:
     return _AlikeRecords(numbers | {"value": values.T.ravel()}, metrics, np.asarray(indices).repeat(len(metrics)))
 
 
-def _table(records: list[Record]) -> dict[str, NumberArray]:
+def _table(records: list[MetricsRecord]) -> dict[str, NumberArray]:
     """The values of each key. ValueError if one is no number."""
     names = [_COLUMNS_OF.get(name, name) for name in records[0]]
     # One array of all of it, as many small ones cost more than what they hold.
@@ -177,7 +174,7 @@ def _table(records: list[Record]) -> dict[str, NumberArray]:
     return dict(zip(names, np.asarray(flat, "float64").reshape(len(records), len(names)).T, strict=True))
 
 
-def _flat(record: Record) -> Record:
+def _flat(record: MetricsRecord) -> MetricsRecord:
     """The record with its scores as values of their own, where they are of no other meaning in a record."""
     scores = record["scores"]
     if not _NOT_METRICS.isdisjoint(scores):

@@ -39,7 +39,7 @@ def speedup(
 def speedup_panels(data: FigureData) -> list[Panel]:
     """A panel per series in which both the baseline and another arm have two schedule lengths."""
     if "samples" not in data.axes:
-        raise one_value(data, "samples", "a speed-up is read between runs of two or more schedule lengths")
+        raise one_value("samples", "a speed-up is read between runs of two or more schedule lengths")
     check_arms(data)
     timed, words = in_time_units(data)
     series = series_of(timed.rows)

@@ -27,7 +27,8 @@ GAINS = {
 """What the gain of an arm is, by its effect."""
 
 SPEEDS: dict[Effect | None, str] = {
-    **GAINS,
+    Effect.NOT_SIGNIFICANT: GAINS[Effect.NOT_SIGNIFICANT],
+    Effect.ONE_SEED: GAINS[Effect.ONE_SEED],
     Effect.AHEAD: "faster",
     Effect.BEHIND: "slower",
     None: "different at different scores",

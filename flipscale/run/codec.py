@@ -10,7 +10,7 @@ import math
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, Literal, TypeGuard, cast
 
 from flipscale.cell import read_cell, write_cell
 from flipscale.cost import Cost
@@ -298,7 +298,7 @@ def _as_number(value: float, kind: FactKind) -> float | int | None:
     return float(value) if kind == "float" else round(value)
 
 
-def is_number(value: Any) -> bool:
+def is_number(value: object) -> TypeGuard[int | float]:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 

@@ -32,11 +32,11 @@ class _Design:
             return self.full
         if design == "one_at_a_time":
             return self._one_at_a_time([])
-        (kind, inner), *more = design.items() if isinstance(design, dict) and design else [(None, None)]
-        if not more and kind == "one_at_a_time" and _crosses(inner):
-            return self._one_at_a_time(inner["cross"])
-        if not more and kind == "grids" and isinstance(inner, dict | None):
-            return self._named(inner)
+        match design:
+            case {"one_at_a_time": {"cross": list() as cross, **others}, **more} if not others and not more:
+                return self._one_at_a_time(cross)
+            case {"grids": dict() | None as grids, **more} if not more:
+                return self._named(grids)
         self.values.complain(
             ("design",),
             f"{show(design)} is no design; write full, one_at_a_time, one_at_a_time: {{cross: [axis]}}, "
@@ -96,8 +96,3 @@ class _Design:
         else:
             return Axis(setting, self.values.distinct(setting, [values], at))
         return None
-
-
-def _crosses(options: Any) -> bool:
-    """Whether these are options of one_at_a_time."""
-    return isinstance(options, dict) and set(options) == {"cross"} and isinstance(options["cross"], list)

@@ -52,7 +52,7 @@ class _Grid:
         varied = sorted(self._coupled | axes)
         found: dict[str, Settings] = {}
         for chosen in self._points():
-            values = dict.fromkeys(self._coupled) | {**self.study.base, **chosen}
+            values: dict[str, Any] = {**dict.fromkeys(self._coupled), **self.study.base, **chosen}
             if self._work_out(values, chosen):
                 # What no axis and no coupling gives is the same in all cells.
                 key = repr([values[name] for name in varied])
