@@ -1,13 +1,17 @@
 """The shape of the house: imports go down only, each heavy package has one owner, and --help loads nothing heavy."""
 
 import ast
+import graphlib
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import TypeGuard
 
 import pytest
+from radon.visitors import ComplexityVisitor
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "flipscale"
@@ -151,6 +155,150 @@ def _readable() -> list[list[str]]:
     rooms = "study architecture cost identity plan inputs run launch train collect fit track compare plot export report"
     ground = "workflow cli icons cell errors randomness scores settings words workspace"
     return [rooms.split(), ground.split()]
+
+
+def names_of(path: Path) -> str:
+    """The name by which a file is imported."""
+    return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+
+
+def imported_modules(path: Path, known: set[str]) -> set[str]:
+    """The modules of the package that a file imports, anywhere in it and for type checking as well."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found |= {one if (one := f"{node.module}.{alias.name}") in known else node.module for alias in node.names}
+    return (found & known) - {names_of(path)}
+
+
+def circles() -> list[list[str]]:
+    """The modules that import each other, in one or several steps."""
+    files = {names_of(path): path for _, path in rooms()}
+    graph = {name: imported_modules(path, set(files)) for name, path in files.items()}
+    sorter = graphlib.TopologicalSorter(graph)
+    try:
+        sorter.prepare()
+    except graphlib.CycleError as error:
+        return [error.args[1]]
+    return []
+
+
+MOST_ANY_DICTIONARIES = 60
+"""JSON and YAML are dictionaries only where they enter and leave."""
+
+_ANY_DICTIONARY = re.compile(r"(Mapping|dict)\[str, Any\]")
+
+
+def any_dictionaries() -> dict[str, int]:
+    """How often each room says that something is a dictionary of anything, an alias of it included."""
+    found = Counter(room for room, path in rooms() for _ in _ANY_DICTIONARY.finditer(path.read_text()))
+    return dict(found.most_common())
+
+
+MOST_BRANCHES = 12
+
+
+def branching() -> dict[str, int]:
+    """Functions with more than MOST_BRANCHES ways through (McCabe's number, as radon counts it)."""
+    found = {}
+    for _, path in rooms():
+        for block in ComplexityVisitor.from_code(path.read_text()).functions + [
+            method for one in ComplexityVisitor.from_code(path.read_text()).classes for method in one.methods
+        ]:
+            if block.complexity > MOST_BRANCHES:
+                found[f"{path.relative_to(ROOT)}:{block.lineno} {block.name}"] = block.complexity
+    return found
+
+
+def test_the_house_in_numbers(capsys: pytest.CaptureFixture[str]) -> None:
+    """No module imports another that imports it, types included; few dictionaries of anything; no function of knots."""
+    in_circles, dictionaries, knots = circles(), any_dictionaries(), branching()
+    with capsys.disabled():
+        print(
+            f"\nimport circles: {in_circles or 'none'}"
+            f"\nAny-dictionaries: {sum(dictionaries.values())} ({MOST_ANY_DICTIONARIES} at most): {dictionaries}"
+            f"\nfunctions over McCabe {MOST_BRANCHES}: {knots or 'none'}"
+        )
+    assert in_circles == []
+    assert sum(dictionaries.values()) <= MOST_ANY_DICTIONARIES
+    assert knots == {}
+
+
+def test_no_function_has_more_than_7_parameters() -> None:
+    long = {
+        f"{path.relative_to(ROOT)}:{node.lineno} {node.name}": len(named)
+        for _, path in rooms()
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.FunctionDef)
+        and len(named := [one.arg for one in _parameters(node.args) if one.arg not in ("self", "cls")]) > 7
+    }
+    assert long == {}
+
+
+def _parameters(arguments: ast.arguments) -> list[ast.arg]:
+    return [*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs]
+
+
+LAZY = {"flipscale/collect/__init__.py": ["__getattr__"]}
+"""Faces that load a part on first use (docs/design.md): pandas takes longer than a look at 10,000 unchanged folders."""
+
+
+def test_an_init_is_a_docstring_and_exports() -> None:
+    found = {}
+    for _, path in rooms():
+        if path.name == "__init__.py":
+            name, tree = str(path.relative_to(ROOT)), ast.parse(path.read_text())
+            logic = [ast.unparse(node)[:80] for node in tree.body if not _is_export(node, LAZY.get(name, ()))]
+            found |= {name: logic} if logic else {}
+    assert found == {}
+
+
+def _is_export(node: ast.stmt, lazy: Sequence[str]) -> bool:
+    """Whether it is a docstring, an import, or the list of what is exported."""
+    if isinstance(node, ast.If):
+        return ast.unparse(node.test) == "TYPE_CHECKING"
+    if isinstance(node, ast.Assign):
+        return ast.unparse(node.targets[0]) == "__all__"
+    if isinstance(node, ast.FunctionDef):
+        return node.name in lazy
+    return isinstance(node, ast.Import | ast.ImportFrom) or (
+        isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
+    )
+
+
+def test_no_private_name_is_imported() -> None:
+    wrong = [
+        f"{path.relative_to(ROOT)}:{node.lineno}: {alias.name} of {node.module}"
+        for _, path in rooms()
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("flipscale")
+        for alias in node.names
+        if alias.name.startswith("_") and not alias.name.endswith("__")
+    ]
+    assert wrong == []
+
+
+def test_a_class_and_a_constant_have_one_meaning() -> None:
+    homes: dict[str, set[str]] = {}
+    for _, path in rooms():
+        for name in _defined(ast.parse(path.read_text())):
+            homes.setdefault(name, set()).add(str(path.relative_to(ROOT)))
+    assert {name: sorted(files) for name, files in homes.items() if len(files) > 1} == {}
+
+
+def _defined(tree: ast.Module) -> Iterator[str]:
+    """The classes and constants of a module."""
+    for node in tree.body:
+        if isinstance(node, ast.ClassDef):
+            yield node.name
+        targets = node.targets if isinstance(node, ast.Assign) else [node.target] if _is_typed(node) else []
+        yield from (target.id for target in targets if isinstance(target, ast.Name) and target.id != "__all__")
+
+
+def _is_typed(node: ast.stmt) -> TypeGuard[ast.AnnAssign]:
+    return isinstance(node, ast.AnnAssign)
 
 
 def test_no_module_is_over_500_lines() -> None:

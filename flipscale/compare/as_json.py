@@ -1,7 +1,6 @@
 """A comparison for programs, in JSON's types; docs/compare.md lists the keys."""
 
 from dataclasses import asdict
-from typing import Any
 
 from flipscale.compare.claims import Claim
 from flipscale.compare.comparison import Comparison
@@ -10,7 +9,7 @@ from flipscale.compare.parts import Curve, Pair
 from flipscale.compare.words import name_of, verdict, verdicts
 
 
-def comparison_json(comparison: Comparison) -> dict[str, Any]:
+def comparison_json(comparison: Comparison) -> dict[str, object]:
     """All of it: `series` has an entry for each claim, `verdicts` its sentence."""
     return {
         "baseline": dict(comparison.baseline),
@@ -33,7 +32,7 @@ def comparison_json(comparison: Comparison) -> dict[str, Any]:
     }
 
 
-def _entry(comparison: Comparison, claim: Claim) -> dict[str, Any]:
+def _entry(comparison: Comparison, claim: Claim) -> dict[str, object]:
     key = (claim.series, claim.arm)
     pairs = [pair for pair in comparison.pairs if (pair.series, pair.arm) == key]
     seeds = claim.curve.seeds or (claim.pair.seeds if claim.pair else ())
@@ -52,7 +51,7 @@ def _entry(comparison: Comparison, claim: Claim) -> dict[str, Any]:
     }
 
 
-def _along(curve: Curve) -> dict[str, Any]:
+def _along(curve: Curve) -> dict[str, object]:
     """What is read along one cost."""
     speedup = curve.speedup
     crossover, shift = curve.crossover, curve.one_shift
@@ -89,7 +88,7 @@ def _along(curve: Curve) -> dict[str, Any]:
     }
 
 
-def _certainty(estimate: Estimate) -> dict[str, Any]:
+def _certainty(estimate: Estimate) -> dict[str, object]:
     """How far an estimate can be trusted; `why` where it is missing, or its interval is."""
     corrected = estimate.corrected
     return {
@@ -101,7 +100,7 @@ def _certainty(estimate: Estimate) -> dict[str, Any]:
     }
 
 
-def _equal_samples(comparison: Comparison, pair: Pair) -> dict[str, Any]:
+def _equal_samples(comparison: Comparison, pair: Pair) -> dict[str, object]:
     return {
         "column": comparison.at,
         "at": pair.at,
@@ -116,7 +115,7 @@ def _equal_samples(comparison: Comparison, pair: Pair) -> dict[str, Any]:
     }
 
 
-def _speedup(ratio: Estimate) -> dict[str, Any]:
+def _speedup(ratio: Estimate) -> dict[str, object]:
     """The cost of the baseline over the arm's: the other way up than Pair.ratios."""
     ends = ratio.interval
     return {

@@ -7,7 +7,6 @@ that a missing cell would be needed for is absent, with that cell's name.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import pandas as pd
 
@@ -62,7 +61,7 @@ class Deltas:
     left_out: Mapping[str, str]
     """Rows that took no part, and why."""
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, object]:
         """All of it in JSON types; the keys are in docs/compare.md."""
         return {
             "baseline": dict(self.baseline),
@@ -119,16 +118,16 @@ def deltas(table: pd.DataFrame, *, baseline: Baseline, y: str, lower_is_better: 
 
 _Settings = tuple[object, ...]
 
-_Runs = dict[_Settings, dict[int, float]]
+_CellRuns = dict[_Settings, dict[int, float]]
 
 
-def _runs(table: pd.DataFrame, axes: Sequence[str], y: str) -> tuple[_Runs, dict[str, str]]:
+def _runs(table: pd.DataFrame, axes: Sequence[str], y: str) -> tuple[_CellRuns, dict[str, str]]:
     """Scores by settings and seed, and the rows that take no part, with the reason."""
     key = labels(table, axes)
     seeds = seeds_of(table)
     if seeds is None:
         seeds = table.groupby(key).cumcount()
-    runs: _Runs = {}
+    runs: _CellRuns = {}
     left_out: dict[str, str] = {}
     for i, settings in enumerate(zip(*(table[axis] for axis in axes), strict=True)):
         cell, seed, score = tuple(map(plain, settings)), int(seeds[i]), table[y][i]
@@ -199,5 +198,5 @@ class _Effects:
         return mean_of([self.sign * sum(factor * self.runs[cell][seed] for factor, cell in terms) for seed in seeds])
 
 
-def _number(name: str, estimate: Estimate) -> dict[str, Any]:
+def _number(name: str, estimate: Estimate) -> dict[str, object]:
     return {name: estimate.mean, "n": estimate.n, "interval": estimate.interval, "why": estimate.why}

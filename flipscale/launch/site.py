@@ -15,6 +15,7 @@ from flipscale.study.kinds import (
     Count,
     Duration,
     Flag,
+    JsonSchema,
     Keys,
     ListOf,
     Maybe,
@@ -46,7 +47,7 @@ class Memory:
             return INVALID
         return value
 
-    def schema(self) -> dict[str, Any]:
+    def schema(self) -> JsonSchema:
         amount = {"type": "string", "pattern": r"^[1-9]\d*[KMGT]$"}
         return {"anyOf": [amount, {"enum": [PREDICTED]}]} if self.can_be_predicted else amount
 
@@ -61,7 +62,7 @@ class OneLine:
             return INVALID
         return Text().read(value, at, complain)
 
-    def schema(self) -> dict[str, Any]:
+    def schema(self) -> JsonSchema:
         return Text().schema()
 
 

@@ -69,7 +69,7 @@ def chart_data(evidence: Evidence) -> str:
 
 
 @dataclass(frozen=True)
-class Column:
+class PageColumn:
     """A column of the table of runs."""
 
     key: str
@@ -109,7 +109,7 @@ def _columns(evidence: Evidence, scores: Sequence[str]) -> list[dict[str, Any]]:
         *([] if LOSS in scores else [_numbers(LOSS, "final loss", measured.column(LOSS), "number")]),
         *_cost_columns(evidence, measured),
         *of_scores[1:],
-        Column("why", "why", "why", [run.says or run.story for run in measured.progress]),
+        PageColumn("why", "why", "why", [run.says or run.story for run in measured.progress]),
         *_hidden_columns(evidence, measured),
     ]
     minor = {*scores[1:], "done", "gpu_hours_predicted", "attempts"}
@@ -132,28 +132,28 @@ class _Measured:
         return [None if pd.isna(value) else value for value in self.rows[name].tolist()]
 
 
-def _score_column(measured: _Measured, name: str) -> Column:
+def _score_column(measured: _Measured, name: str) -> PageColumn:
     return _numbers(name, name, measured.column(name), "percent" if is_fraction(name) else "number")
 
 
-def _who_columns(evidence: Evidence) -> list[Column]:
+def _who_columns(evidence: Evidence) -> list[PageColumn]:
     """Which run it is, and what became of it."""
     runs = evidence.planned.runs
     failed = _failed(evidence)
     return [
-        Column("id", "run", "id", [run.id for run in runs]),
+        PageColumn("id", "run", "id", [run.id for run in runs]),
         _words("state", "state", [str(evidence.runs[run.id].state) for run in runs]),
         _words("kind", "failure", [_kind(evidence, failed, run.id) for run in runs]),
         _words("arm", "arm", [evidence.arms.get(run.id, "(parent of others)") for run in runs], evidence.arm_names),
     ]
 
 
-def _axis_column(evidence: Evidence, name: str) -> Column:
+def _axis_column(evidence: Evidence, name: str) -> PageColumn:
     values = [getattr(run.settings, name) for run in evidence.planned.runs]
     return _words(f"set.{name}", name, list(map(show_setting, values)), in_order(values))
 
 
-def _cost_columns(evidence: Evidence, measured: _Measured) -> list[Column]:
+def _cost_columns(evidence: Evidence, measured: _Measured) -> list[PageColumn]:
     unit = evidence.planned.hours_unit
     predicted = [
         # Of a finished run with its parents', as its hours are; of another its own.
@@ -169,13 +169,13 @@ def _cost_columns(evidence: Evidence, measured: _Measured) -> list[Column]:
     ]
 
 
-def _hidden_columns(evidence: Evidence, measured: _Measured) -> list[Column]:
+def _hidden_columns(evidence: Evidence, measured: _Measured) -> list[PageColumn]:
     """What only figures and links need."""
     runs = evidence.planned.runs
     failed = _failed(evidence)
     cells = ["" if run.cell is None else write_cell(run.cell) for run in runs]
     return [
-        Column("log", "", "hidden", [failed.get(run.id) for run in runs]),
+        PageColumn("log", "", "hidden", [failed.get(run.id) for run in runs]),
         _numbers("samples", "samples", [run.settings.samples for run in runs], "hidden"),
         _numbers("train_flops", "FLOPs", measured.column("train_flops"), "hidden"),
         _words("cell", "cell", cells, kind="hidden"),
@@ -207,16 +207,18 @@ def _order(value: object) -> tuple[int, float]:
     return (0, value) if isinstance(value, int | float) else (1, 0)
 
 
-def _words(key: str, label: str, values: Sequence[str], order: Iterable[str] = (), *, kind: str = "words") -> Column:
+def _words(
+    key: str, label: str, values: Sequence[str], order: Iterable[str] = (), *, kind: str = "words"
+) -> PageColumn:
     """A column of few different texts: each once, in `order` as far as that goes, and its number a run."""
     used = set(values)
     words = list(dict.fromkeys([*(word for word in order if word in used), *values]))
     number = {word: i for i, word in enumerate(words)}
-    return Column(key, label, kind, [number[value] for value in values], words)
+    return PageColumn(key, label, kind, [number[value] for value in values], words)
 
 
-def _numbers(key: str, label: str, values: Sequence[float | None], kind: str) -> Column:
-    return Column(key, label, kind, [_number(value) for value in values])
+def _numbers(key: str, label: str, values: Sequence[float | None], kind: str) -> PageColumn:
+    return PageColumn(key, label, kind, [_number(value) for value in values])
 
 
 def _number(value: float | None) -> float | None:

@@ -44,7 +44,7 @@ class _Design:
         )
         return self.full
 
-    def _named(self, grids: Mapping[str, Any] | None) -> Grids:
+    def _named(self, grids: Mapping[str, object] | None) -> Grids:
         if not grids:
             self.values.complain(("design", "grids"), "holds no grid; write grids: {name: {axis: [values]}}")
             return self.full

@@ -16,6 +16,9 @@ from flipscale.study.kinds import Compute, counts, is_broken, show
 from flipscale.study.settings import SETTINGS
 from flipscale.study.study import Condition, Coupling, Study, Values
 
+Unsettled = dict[str, Any]
+"""Settings of a cell by name, while they are worked out."""
+
 MOST_POINTS = 1_000_000
 """Cells a grid may have before where and exclude: more take minutes to work out, and nobody trains them."""
 
@@ -52,7 +55,7 @@ class _Grid:
         varied = sorted(self._coupled | axes)
         found: dict[str, Settings] = {}
         for chosen in self._points():
-            values: dict[str, Any] = {**dict.fromkeys(self._coupled), **self.study.base, **chosen}
+            values: Unsettled = {**dict.fromkeys(self._coupled), **self.study.base, **chosen}
             if self._work_out(values, chosen):
                 # What no axis and no coupling gives is the same in all cells.
                 key = repr([values[name] for name in varied])
@@ -67,7 +70,7 @@ class _Grid:
             for values in itertools.product(*(axis.values for axis in axes)):
                 yield dict(zip(names, values, strict=True))
 
-    def _work_out(self, values: dict[str, Any], chosen: Values) -> bool:
+    def _work_out(self, values: Unsettled, chosen: Values) -> bool:
         """Complete the settings of a cell. Answers whether the study has it, and nothing is wrong with it.
 
         Conditions that need no coupled setting come first: a coupling may fail in a cell that they leave out.
@@ -87,7 +90,7 @@ class _Grid:
             self._complained.add(about)
             self.complaints.add(place, what)
 
-    def _afford(self, values: dict[str, Any], chosen: Values) -> bool:
+    def _afford(self, values: Unsettled, chosen: Values) -> bool:
         """Fill in the samples that a schedule given in FLOPs pays for. Answers whether that came out.
 
         It comes before all else, as couplings and conditions go by samples.
@@ -121,7 +124,7 @@ class _Grid:
                 return False
         return True
 
-    def _couple(self, values: dict[str, Any], coupling: Coupling, chosen: Values) -> bool:
+    def _couple(self, values: Unsettled, coupling: Coupling, chosen: Values) -> bool:
         """Fill in a setting that follows from others. Answers whether it came out."""
         if coupling.name in chosen:
             return True  # a grid varies it: what is written for a cell wins over a rule
@@ -138,7 +141,7 @@ class _Grid:
         self._complain_once(coupling.name, coupling.place, problem)
         return False
 
-    def _settle(self, values: dict[str, Any], chosen: Values) -> bool:
+    def _settle(self, values: Unsettled, chosen: Values) -> bool:
         """Settle what the model decides, and check what must hold between settings."""
         model, size = values["model"], values["image_size"]
         try:

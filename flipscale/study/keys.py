@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 
+from flipscale.cost import DEVICES
 from flipscale.scores import SCORES
 from flipscale.settings import Budget, Resources
 from flipscale.study.kinds import Choice, Count, Duration, Flag, Keys, ListOf, Maybe, Number, Option, ScoreName, Text
@@ -13,7 +14,7 @@ SCHEMA = 1
 DESIGN_ALL = "all"
 """In a named grid, the word for 'the values that axes gives'."""
 
-FIGURES = (
+FIGURE_NAMES = (
     "accuracy_vs_samples",
     "accuracy_vs_flops",
     "accuracy_vs_hours",
@@ -32,8 +33,6 @@ FIGURES = (
     "predicted_cost",
 )
 
-DEVICES = ("cpu", "V100", "A100", "H100", "H200", "TPU-v3")
-
 _BUDGET = Keys(
     "budget",
     {
@@ -44,14 +43,14 @@ _BUDGET = Keys(
     record=Budget,
 )
 
-RESOURCES = Keys(
+_RESOURCES = Keys(
     "resources",
     {
         "gpus": Option(
             Count(0), Resources.gpus, "GPUs a run; 0 means cores of a CPU, or the one GPU a local worker finds"
         ),
         "device": Option(
-            Maybe(Choice(DEVICES, "device")),
+            Maybe(Choice(tuple(DEVICES), "device")),
             Resources.device,
             "what the plan is priced on; null means A100, or cpu without gpus",
         ),
@@ -109,6 +108,8 @@ TOP: Mapping[str, Option] = {
         Maybe(ScoreName(tuple(SCORES))), None, "what curves and comparisons are about; that of a set is NAME.score"
     ),
     "budget": Option(_BUDGET, _BUDGET.read({}, (), print), "limits that `submit` refuses to go over"),
-    "resources": Option(RESOURCES, RESOURCES.read({}, (), print), "what one run needs, and how it is priced"),
-    "figures": Option(Maybe(ListOf(Choice(FIGURES, "figure"))), None, "figures wanted; null draws all that can be"),
+    "resources": Option(_RESOURCES, _RESOURCES.read({}, (), print), "what one run needs, and how it is priced"),
+    "figures": Option(
+        Maybe(ListOf(Choice(FIGURE_NAMES, "figure"))), None, "figures wanted; null draws all that can be"
+    ),
 }

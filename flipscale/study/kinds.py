@@ -322,10 +322,7 @@ class Keys:
     """What the value is read into, its fields the options; None leaves it a mapping."""
 
     def read(self, value: Any, at: Path_, complain: Complain) -> Any:
-        if value is None:
-            value = {}
-        if self.short and isinstance(value, str | int | float | list) and not isinstance(value, bool):
-            value = {self.short: value}
+        value = self._in_full(value)
         if not isinstance(value, dict):
             complain(at, f"{show(value)} gives no keys; {self.noun} takes {', '.join(self.options)}")
             return INVALID
@@ -337,7 +334,13 @@ class Keys:
             return INVALID
         return read if self.record is None else self.record(**read)
 
-    def _option(self, key: str, given: Mapping[str, Any], at: Path_, complain: Complain) -> Any:
+    def _in_full(self, value: Any) -> Any:
+        """A value without keys as the mapping that it stands for."""
+        if self.short and isinstance(value, str | int | float | list) and not isinstance(value, bool):
+            return {self.short: value}
+        return {} if value is None else value
+
+    def _option(self, key: str, given: Mapping[str, object], at: Path_, complain: Complain) -> Any:
         option = self.options[key]
         if key in given:
             return option.kind.read(given[key], (*at, key), complain)

@@ -37,6 +37,7 @@ from flipscale.study.kinds import (
     Schedule,
     Text,
 )
+from flipscale.study.study import Values
 
 EVALUATION = Keys(
     "evaluation",
@@ -211,7 +212,7 @@ SETTINGS: Mapping[str, Setting] = {
 }
 
 
-def read_settings(values: Mapping[str, Any]) -> Settings:
+def read_settings(values: Values) -> Settings:
     """The settings that run.json holds. One that an older flipscale did not write is at its default.
 
     Raises ValueError for what no setting can be.
@@ -249,7 +250,7 @@ def _said(kind: Kind, value: Any) -> Any:
     return value
 
 
-def _said_options(keys: Keys, values: Mapping[str, Any]) -> Mapping[str, Any]:
+def _said_options(keys: Keys, values: Values) -> Values:
     defaults = {name: plain(option.default) for name, option in keys.options.items()}
     differing = {name: value for name, value in values.items() if name not in defaults or value != defaults[name]}
     return {

@@ -40,7 +40,7 @@ MOST_CURVE_POINTS = 100
 _AFTERWARDS = ("seed", "tuning", "inference")
 """Settings by which the runs of one cell differ."""
 
-_FACTS = tuple(
+_RUN_FACTS = tuple(
     name
     for name, column in COLUMNS.items()
     if column.kind != "str" and name not in (*SETTING_COLUMNS, "started", "finished") and not is_score(name)
@@ -148,7 +148,7 @@ class _TableRow:
     def measured(self) -> list[tuple[str, str]]:
         """What is measured of a run, by its name in MLflow and its column."""
         scores = [(name, name) for name in filter(is_score, self.values)]
-        return [*scores, *((f"used/{name}", name) for name in _FACTS)]
+        return [*scores, *((f"used/{name}", name) for name in _RUN_FACTS)]
 
 
 def contents(

@@ -13,13 +13,13 @@ import yaml
 from jsonschema import Draft202012Validator
 
 import flipscale.study
-from flipscale import collect, cost
+from flipscale import collect
 from flipscale.errors import StudyError
 from flipscale.plan import plan, plan_at
 from flipscale.settings import Budget, Shapes
 from flipscale.study import SETTINGS, cells, read_study
 from flipscale.study.expression import FUNCTIONS, ExpressionError, read_expression
-from flipscale.study.keys import DEVICES, FIGURES, TOP
+from flipscale.study.keys import FIGURE_NAMES, TOP
 from flipscale.study.schema import study_schema
 from tests.study.test_bad_files import BAD
 
@@ -598,10 +598,6 @@ def test_template_needs_no_download():
 # What other modules say too
 
 
-def test_devices_are_those_that_have_a_price():
-    assert tuple(cost.DEVICES) == DEVICES
-
-
 def test_settings_are_columns_of_the_results():
     # An evaluation is not a number to plot; its scores are.
     assert [*collect.SETTING_COLUMNS, "evaluation"] == list(SETTINGS)
@@ -610,4 +606,4 @@ def test_settings_are_columns_of_the_results():
 def test_figures_are_those_that_can_be_drawn():
     from flipscale import plot
 
-    assert list(FIGURES) == list(plot.FIGURES)
+    assert list(FIGURE_NAMES) == list(plot.FIGURES)

@@ -14,8 +14,8 @@ from flipscale.launch.site import control_character
 from flipscale.launch.slurm import scheduler
 from flipscale.launch.slurm.arrays import JobArray, shape_of
 
-Options = dict[str, str | int | bool | None]
-"""Options of sbatch by their names; None is not given."""
+BatchOptions = dict[str, str | int | bool | None]
+"""BatchOptions of sbatch by their names; None is not given."""
 
 
 class _Executor(submitit.SlurmExecutor):
@@ -36,7 +36,7 @@ def script_of(array: JobArray, home: Path, after: str | None = None) -> str:
     """
     site, shape = array.site, shape_of(array.resources, array.lanes, array.site, array.memory)
     path = array.path(home)
-    options: Options = {
+    options: BatchOptions = {
         "array": _indices(array.tasks, site["throttle"]),
         "output": str(array.log(home, "%a")),
         # To the batch script alone, which becomes the attendant: it tells the workers, and then asks for a requeue.
@@ -56,7 +56,7 @@ def script_of(array: JobArray, home: Path, after: str | None = None) -> str:
     # exec: SLURM's warning goes to the batch script, and there is nobody but the attendant to get it.
     attendant = [sys.executable, "-u", "-m", "flipscale.launch.slurm.task", str(path)]
     executor = _Executor(path.parent)
-    named: Options = {
+    named: BatchOptions = {
         "job_name": array.job_name,
         "partition": site["partition"],
         "account": site["account"],
@@ -84,7 +84,7 @@ def script_of(array: JobArray, home: Path, after: str | None = None) -> str:
     return executor.script(f"exec {shlex.join(attendant)}")
 
 
-def _refuse_line_breaks(options: Options) -> None:
+def _refuse_line_breaks(options: BatchOptions) -> None:
     """A site file has none, but what a program gives for one, or the path of the results, may."""
     for name, value in options.items():
         if isinstance(value, str) and (found := control_character(value)):
