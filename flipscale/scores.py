@@ -5,6 +5,7 @@ set's name before it, `imagenet_v2.zero_shot_top1`. Columns of other people's ta
 """
 
 import functools
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -23,23 +24,32 @@ class Score:
     label: str
     """Its name in words, as an axis shows it."""
     lower_is_better: bool = False
+    hits: int | None = None
+    """A hit is the right one among this many best; None for a loss."""
 
+    def chance(self, choices: int) -> float:
+        """What guessing gives among so many classes, images or texts: a share of hits, or the loss in nats."""
+        return math.log(choices) if self.hits is None else min(1.0, self.hits / choices)
+
+
+LOSS_BATCH = 64
+"""Pairs of a batch of held_out_loss, so that guessing gives log 64, or 4.16 nats."""
 
 SCORES: Mapping[str, Score] = {
-    "zero_shot_top1": Score("fraction", "zero-shot classification, top 1", "zero-shot accuracy, top 1"),
-    "zero_shot_top5": Score("fraction", "zero-shot classification, top 5", "zero-shot accuracy, top 5"),
-    "image_retrieval_r1": Score("fraction", "text -> image recall at 1", "text to image recall at 1"),
-    "image_retrieval_r5": Score("fraction", "text -> image recall at 5", "text to image recall at 5"),
-    "image_retrieval_r10": Score("fraction", "text -> image recall at 10", "text to image recall at 10"),
-    "text_retrieval_r1": Score("fraction", "image -> text recall at 1", "image to text recall at 1"),
-    "text_retrieval_r5": Score("fraction", "image -> text recall at 5", "image to text recall at 5"),
-    "text_retrieval_r10": Score("fraction", "image -> text recall at 10", "image to text recall at 10"),
+    "zero_shot_top1": Score("fraction", "zero-shot classification, top 1", "zero-shot accuracy, top 1", hits=1),
+    "zero_shot_top5": Score("fraction", "zero-shot classification, top 5", "zero-shot accuracy, top 5", hits=5),
+    "image_retrieval_r1": Score("fraction", "text -> image recall at 1", "text to image recall at 1", hits=1),
+    "image_retrieval_r5": Score("fraction", "text -> image recall at 5", "text to image recall at 5", hits=5),
+    "image_retrieval_r10": Score("fraction", "text -> image recall at 10", "text to image recall at 10", hits=10),
+    "text_retrieval_r1": Score("fraction", "image -> text recall at 1", "image to text recall at 1", hits=1),
+    "text_retrieval_r5": Score("fraction", "image -> text recall at 5", "image to text recall at 5", hits=5),
+    "text_retrieval_r10": Score("fraction", "image -> text recall at 10", "image to text recall at 10", hits=10),
     "linear_probe_top1": Score(
-        "fraction", "linear classifier on frozen image features, top 1", "linear probe accuracy, top 1"
+        "fraction", "linear classifier on frozen image features, top 1", "linear probe accuracy, top 1", hits=1
     ),
     "held_out_loss": Score(
         "nats",
-        "unmasked contrastive loss of held-out pairs in batches of 64",
+        f"unmasked contrastive loss of held-out pairs in batches of {LOSS_BATCH}",
         "held-out loss, nats (lower is better)",
         lower_is_better=True,
     ),

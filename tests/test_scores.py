@@ -2,7 +2,7 @@
 
 import pytest
 
-from flipscale.scores import SCORES, is_fraction, is_score, lower_is_better, score_label, set_and_score
+from flipscale.scores import LOSS_BATCH, SCORES, is_fraction, is_score, lower_is_better, score_label, set_and_score
 
 
 @pytest.mark.parametrize(
@@ -57,3 +57,15 @@ def test_labels_are_words_with_the_sets_name_before_them() -> None:
 
 def test_only_losses_are_no_fractions() -> None:
     assert [name for name, score in SCORES.items() if score.unit != "fraction"] == ["held_out_loss"]
+
+
+def test_guessing_gives_the_share_of_hits_among_the_choices():
+    assert SCORES["zero_shot_top5"].chance(10) == 0.5
+    assert SCORES["image_retrieval_r10"].chance(1000) == 0.01
+    assert SCORES["zero_shot_top5"].chance(3) == 1.0
+    assert SCORES["held_out_loss"].chance(LOSS_BATCH) == pytest.approx(4.1589, abs=1e-4)
+
+
+def test_every_score_but_a_loss_says_what_a_hit_is():
+    assert {name for name, score in SCORES.items() if score.hits is None} == {"held_out_loss"}
+    assert all(name.endswith(str(score.hits)) for name, score in SCORES.items() if score.hits)
