@@ -282,6 +282,9 @@ class _Checker:
         if "baseline" not in self.document.data and "mask_ratio" in axes and 0.0 in axes["mask_ratio"].values:
             return {"mask_ratio": 0.0}
         baseline = self.values.settings("baseline", self.values.mapping("baseline"))
+        if "evaluation" in baseline:
+            what = "'evaluation' has no column in the results, so it cannot mark the baseline; name another setting"
+            self.complain(("baseline", "evaluation"), what)
         if isinstance(baseline.get("samples"), Compute):
             what = f"{baseline['samples']} are other samples in each cell; name what marks the runs to compare with"
             self.complain(("baseline", "samples"), what)

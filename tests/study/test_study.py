@@ -14,6 +14,7 @@ from jsonschema import Draft202012Validator
 
 import flipscale.study
 from flipscale import collect
+from flipscale.cell import write_cell
 from flipscale.errors import StudyError
 from flipscale.plan import plan, plan_at
 from flipscale.settings import Budget, Shapes
@@ -607,3 +608,17 @@ def test_figures_are_those_that_can_be_drawn():
     from flipscale import plot
 
     assert list(FIGURE_NAMES) == list(plot.FIGURES)
+
+
+def test_evaluations_on_an_axis_are_told_apart_by_what_differs(read):
+    study = read(f"{SMALL}axes:\n  evaluation: [{{images: 160}}, {{sets: {{more: {{shapes: {{seed: 3}}}}}}}}]\n")
+    assert [write_cell(run.cell) for run in plan(study).runs] == [
+        "evaluation=(images=160)",
+        "evaluation=(sets=(more=shapes(seed=3)))",
+    ]
+
+
+def test_an_evaluation_marks_no_baseline(read):
+    axes = "axes: {evaluation: [{images: 160}, {images: 320}]}\n"
+    with pytest.raises(StudyError, match="'evaluation' has no column in the results, so it cannot mark the baseline"):
+        read(f"{SMALL}{axes}baseline: {{evaluation: {{images: 160}}}}\n")
