@@ -3,8 +3,8 @@
 from typing import Any
 
 from flipscale.identity import stage
-from flipscale.run import Resources, Result, RunFolder, Spent
-from flipscale.settings import Settings
+from flipscale.run import Result, RunFolder, Spent
+from flipscale.settings import Resources, Settings
 
 
 def asked_of(run: RunFolder) -> tuple[Settings, Resources]:
