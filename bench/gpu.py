@@ -22,7 +22,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -32,6 +32,7 @@ from bench.programs import settings_of
 from bench.report import leave, machine, machine_words, table
 from flipscale.architecture import architecture
 from flipscale.cost import DEVICES, Cost, cost, device_named, memory_bytes
+from flipscale.settings import Resources, Settings
 from flipscale.train.failure import is_out_of_memory
 from flipscale.train.machine import device_name, forget_peak_memory, peak_memory_of
 from flipscale.train.processes import Group
@@ -65,15 +66,16 @@ class Configuration:
     accumulate: int = 1
 
     @property
-    def settings(self) -> dict[str, Any]:
+    def settings(self) -> Settings:
         kind: dict[str, Any] = {"text_length": TEXT_LENGTH, "precision": self.precision}
         settings = settings_of(self.model, batch_size=self.batch_size, samples=100_000 * self.batch_size, **kind)
-        return {**settings, "mask_ratio": self.mask_ratio}
+        return replace(settings, mask_ratio=self.mask_ratio)
 
     @property
-    def resources(self) -> dict[str, Any]:
-        found = {"compile": self.compile, "activation_checkpointing": self.activation_checkpointing}
-        return {name: True for name, asked in found.items() if asked} | {"accumulate": self.accumulate}
+    def resources(self) -> Resources:
+        return Resources(
+            compile=self.compile, activation_checkpointing=self.activation_checkpointing, accumulate=self.accumulate
+        )
 
     @property
     def name(self) -> str:
@@ -249,7 +251,7 @@ def _gpu_facts() -> dict[str, Any]:
 def figures(one: Configuration, measured: Measured, device: str) -> dict[str, Any]:
     """Predicted beside measured. What is not known of the device, its peak or its rate, is None."""
     known = device_named(device)
-    priced = cost(one.settings, {**one.resources, **({"device": known} if known else {})})
+    priced = cost(one.settings, replace(one.resources, device=known))
     seconds = statistics.median(measured.seconds)
     flops = step_flops(priced, one.batch_size)
     peak = DEVICES[known].peak(one.precision) if known else None

@@ -91,9 +91,9 @@ def measure(folder: Path, repeats: int) -> dict[str, list[dict[str, Any]]]:
 def lawful(run: Run, name: str, draw: random.Random) -> float:
     """A score whose odds are a power of model size, samples and unique pairs, with scatter; masks cost samples."""
     settings = run.settings
-    seen = run.cost.samples_seen * (1 - settings["mask_ratio"]) ** 0.4
-    size = run.cost.flops_per_sample / (1 - 0.7 * settings["mask_ratio"])
-    logit = 0.25 * math.log(size / 1e7) + 0.4 * math.log(seen / 32_000) + 0.1 * math.log(settings["data_size"] / 64_000)
+    seen = run.cost.samples_seen * (1 - settings.mask_ratio) ** 0.4
+    size = run.cost.flops_per_sample / (1 - 0.7 * settings.mask_ratio)
+    logit = 0.25 * math.log(size / 1e7) + 0.4 * math.log(seen / 32_000) + 0.1 * math.log(settings.data_size / 64_000)
     logit += draw.gauss(0.5, 0.05)
     return 3 * math.exp(-0.2 * logit) if name.endswith("loss") else 1 / (1 + math.exp(-logit))
 

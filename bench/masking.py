@@ -17,6 +17,7 @@ import statistics
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -25,6 +26,7 @@ import torch
 from bench.programs import settings_of
 from bench.report import leave, machine, table
 from flipscale.cost import cost
+from flipscale.settings import Resources, Settings
 from flipscale.train.data import Form, open_data
 from flipscale.train.model import tokenize
 from flipscale.train.processes import Group
@@ -98,18 +100,19 @@ def _cells(model: str, masks: Sequence[float], rounds: int, batch: int, precisio
     return found
 
 
-def step_times(settings: Mapping[str, Any], masks: Sequence[float], rounds: int) -> dict[float, list[float]]:
+def step_times(settings: Settings, masks: Sequence[float], rounds: int) -> dict[float, list[float]]:
     """Seconds of each timed step by mask ratio: step after step another ratio, each with its own model."""
-    length = settings["text_length"]
+    length = settings.text_length
     data = open_data(
-        settings["data"],
-        Form(settings["image_size"], length, partial(tokenize, length=length)),
-        data_size=settings["data_size"],
-        samples=settings["samples"],
+        settings.data,
+        Form(settings.image_size, length, partial(tokenize, length=length)),
+        data_size=settings.data_size,
+        samples=settings.samples,
     )
     steps = rounds + WARM_UP
     trainings = {
-        mask: Training({**settings, "mask_ratio": mask}, Group(), {}, data.vocabulary) for mask in dict.fromkeys(masks)
+        mask: Training(replace(settings, mask_ratio=mask), Group(), Resources(), data.vocabulary)
+        for mask in dict.fromkeys(masks)
     }
     # All see the same pairs, drawn before the clock runs: what is asked here is what a mask saves of the step.
     pairs = list(batches(data, next(iter(trainings.values())), steps))
@@ -129,9 +132,9 @@ def _now(device: torch.device) -> float:
     return time.process_time()
 
 
-def _flops(settings: Mapping[str, Any], mask_ratio: float) -> int:
+def _flops(settings: Settings, mask_ratio: float) -> int:
     """Of a pair, forward and backward, the loss included."""
-    priced = cost({**settings, "mask_ratio": mask_ratio})
+    priced = cost(replace(settings, mask_ratio=mask_ratio))
     return priced.flops_per_sample + priced.loss_flops
 
 

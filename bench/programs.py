@@ -17,10 +17,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -30,6 +28,8 @@ from flipscale.errors import FlipscaleError
 from flipscale.identity import stage
 from flipscale.inputs.open_clip_flags import command, settle
 from flipscale.run import Asked, RunFolder, write_json
+from flipscale.settings import Resources, Settings, WebDataset, plain
+from flipscale.study.settings import read_settings
 from flipscale.train.sources import open_training_data
 from flipscale.train.trainers.open_clip.shards import Shards, shards_of
 
@@ -45,7 +45,7 @@ _STAMPS = Path(__file__).with_name("stamps.py")
 class Prepared:
     """What both programs train, and the shards that they train on."""
 
-    settings: Mapping[str, Any]
+    settings: Settings
     shards: Shards
     text_length: int
     """Tokens of a text in open_clip's program; its model has no more positions than that."""
@@ -94,27 +94,29 @@ class Measured:
         return self.samples / self.seconds
 
 
-def settings_of(model: str, *, batch_size: int, samples: int, text_length: int, precision: str) -> dict[str, Any]:
+def settings_of(model: str, *, batch_size: int, samples: int, text_length: int, precision: str) -> Settings:
     """A run's settings with all others at their defaults; its data are the shapes that shards are written of."""
     size = architecture(model).image.image_size
     return stage(
-        {
-            "model": model,
-            "image_size": size,
-            "text_length": text_length,
-            "data": {"shapes": {"pairs": 0.3, "seed": 0}},
-            "data_size": min(samples, MOST_PAIRS),
-            "samples": samples,
-            "mask_ratio": 0.0,
-            "batch_size": batch_size,
-            "lr": 1e-3,
-            "warmup": samples // 10,
-            "precision": precision,
-        }
+        read_settings(
+            {
+                "model": model,
+                "image_size": size,
+                "text_length": text_length,
+                "data": {"shapes": {"pairs": 0.3, "seed": 0}},
+                "data_size": min(samples, MOST_PAIRS),
+                "samples": samples,
+                "mask_ratio": 0.0,
+                "batch_size": batch_size,
+                "lr": 1e-3,
+                "warmup": samples // 10,
+                "precision": precision,
+            }
+        )
     )
 
 
-def prepare(work: Path, settings: Mapping[str, Any], decode: str = "once", text_length: int | None = None) -> Prepared:
+def prepare(work: Path, settings: Settings, decode: str = "once", text_length: int | None = None) -> Prepared:
     """Write shards of these settings' pairs into the folder `work`, which has none of them, and open them.
 
     decode: "once" or "always", as a webdataset's option in a study. text_length: open_clip's, if not the settings'.
@@ -122,19 +124,19 @@ def prepare(work: Path, settings: Mapping[str, Any], decode: str = "once", text_
     run = RunFolder(work / "runs" / "prepare")
     run.path.mkdir(parents=True, exist_ok=True)
     shards = shards_of(run, settings)
-    data = {"webdataset": {"urls": shards.urls, "name": None, "decode": decode}}
+    data = WebDataset(shards.urls, name=None, decode=decode, sizes=None)
     # Both see all pairs of the shards, so there is nothing to leave out.
-    own = {**settings, "data": data, "data_size": None}
+    own = replace(settings, data=data, data_size=None)
     began = time.process_time()
     open_training_data(run, own)
-    return Prepared(own, shards, text_length or settings["text_length"], time.process_time() - began)
+    return Prepared(own, shards, text_length or settings.text_length, time.process_time() - began)
 
 
 def measure(program: str, prepared: Prepared, mask_ratio: float, skip: int, work: Path) -> Measured:
     """Run the program to its end, and time its steps after the first `skip`. FlipscaleError if it takes other steps."""
-    prepared = replace(prepared, settings={**prepared.settings, "mask_ratio": mask_ratio})
+    prepared = replace(prepared, settings=replace(prepared.settings, mask_ratio=mask_ratio))
     settings = prepared.settings
-    steps, batch = steps_of(settings), settings["batch_size"]
+    steps, batch = steps_of(settings), settings.batch_size
     folder = Path(tempfile.mkdtemp(prefix=f"{program}-", dir=work / "runs"))
     module, arguments = _flipscale(folder, settings) if program == "flipscale" else _open_clip(folder, prepared)
     stamps = folder / "stamps.json"
@@ -171,8 +173,8 @@ def measure(program: str, prepared: Prepared, mask_ratio: float, skip: int, work
     )
 
 
-def _flipscale(folder: Path, settings: Mapping[str, Any]) -> tuple[str, list[str]]:
-    RunFolder(folder).ask(Asked(folder.name, settings))
+def _flipscale(folder: Path, settings: Settings) -> tuple[str, list[str]]:
+    RunFolder(folder).ask(Asked(folder.name, plain(settings)))
     return "flipscale", ["train", str(folder)]
 
 
@@ -180,8 +182,8 @@ def _open_clip(folder: Path, prepared: Prepared) -> tuple[str, list[str]]:
     settings = prepared.settings
     device = "cuda" if torch.cuda.is_available() else "cpu"
     # One epoch: between two of them the program would write a checkpoint.
-    job = settle(settings, {}, device, folder, prepared.shards, {"epochs": 1})
-    config = architecture(settings["model"], settings["image_size"]).open_clip_config
+    job = settle(settings, Resources(), device, folder, prepared.shards, {"epochs": 1})
+    config = architecture(settings.model, settings.image_size).open_clip_config
     config["text_cfg"]["context_length"] = prepared.text_length
     (folder / "model").mkdir()
     write_json(folder / "model" / "open_clip_config.json", {"model_cfg": config})

@@ -23,7 +23,7 @@ import statistics
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -116,8 +116,8 @@ def _prepare(work: Path, model: str, precision: str, asked: argparse.Namespace) 
 
 def _cell(prepared: Prepared, mask_ratio: float, repeats: int, work: Path) -> dict[str, Any]:
     """Both programs in turn, and what follows from it."""
-    settings = {**prepared.settings, "mask_ratio": mask_ratio}
-    steps = settings["samples"] // settings["batch_size"]
+    settings = replace(prepared.settings, mask_ratio=mask_ratio)
+    steps = settings.samples // settings.batch_size
     skip = max(1, steps // 8)
     runs: dict[str, list[Measured]] = {program: [] for program in PROGRAMS}
     for _ in range(repeats):
@@ -134,12 +134,12 @@ def _cell(prepared: Prepared, mask_ratio: float, repeats: int, work: Path) -> di
     flops = priced.flops_per_sample + priced.loss_flops
     speed = {program: statistics.median(run.images_per_second for run in runs[program]) for program in PROGRAMS}
     return {
-        "model": settings["model"],
+        "model": settings.model,
         "mask_ratio": mask_ratio,
-        "batch_size": settings["batch_size"],
-        "text_length": settings["text_length"],
+        "batch_size": settings.batch_size,
+        "text_length": settings.text_length,
         "open_clip_text_length": prepared.text_length,
-        "samples": settings["samples"],
+        "samples": settings.samples,
         "steps": steps,
         "timed_samples": ours[0].samples,
         "images_per_second": speed,
@@ -158,7 +158,7 @@ def _cell(prepared: Prepared, mask_ratio: float, repeats: int, work: Path) -> di
         },
         "flops_per_sample": flops,
         "flops_per_second": {program: flops * speed[program] for program in PROGRAMS},
-        "utilisation": _utilisation(flops, speed, settings["precision"]),
+        "utilisation": _utilisation(flops, speed, settings.precision),
         "runs": {program: [asdict(run) for run in runs[program]] for program in PROGRAMS},
     }
 

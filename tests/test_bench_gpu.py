@@ -10,6 +10,7 @@ import torch
 from bench import gpu
 from bench.gpu import Configuration, Measured
 from flipscale.cost import cost
+from flipscale.settings import Resources
 from flipscale.train.processes import Group
 from tests.gpu import __main__ as test_gpu
 
@@ -27,7 +28,7 @@ def test_mfu_is_flops_a_second_over_the_peak():
 
 def test_figures_hold_what_was_predicted_beside_what_was_measured():
     found = gpu.figures(ONE, MEASURED, "NVIDIA H100 80GB HBM3")
-    priced = cost(ONE.settings, {"device": "H100"})
+    priced = cost(ONE.settings, Resources(device="H100"))
     flops = 1024 * (priced.flops_per_sample + priced.loss_flops)
     assert found["step_flops"] == flops
     assert found["mfu"] == pytest.approx(flops / 0.25 / 989e12)

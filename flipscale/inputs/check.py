@@ -7,8 +7,9 @@ commands of shards are not fetched, and tags of weights are not downloaded.
 
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,23 @@ from flipscale.inputs.paths import located, reason_of
 from flipscale.inputs.program import check_program
 from flipscale.inputs.weights import check_weights
 from flipscale.plan import Run
-from flipscale.settings import plain
+from flipscale.settings import (
+    CaptionSet,
+    CommandTrainer,
+    Evaluation,
+    EvaluationSet,
+    Fashion,
+    FolderSet,
+    IdxSet,
+    OpenClipTrainer,
+    Resources,
+    Settings,
+    Shapes,
+    ShardSet,
+    WebDataset,
+    Weights,
+    plain,
+)
 from flipscale.study import SETTINGS, Study
 from flipscale.study.document import Path_, Place
 
@@ -97,39 +114,38 @@ class _Inspection:
 
     def at_run(self, run: Run, on_gpu: bool) -> None:
         settings = stage(run.settings)
-        (trainer,) = settings["trainer"]
-        if settings["inference"] == "full" and trainer == "command":
-            self._command(settings)
-            return
-        if settings["inference"] == "full":
-            if trainer == "open_clip":
-                device = "cuda" if run.resources.get("gpus") or on_gpu else "cpu"
-                self._open_clip(settings, run.resources, device)
-            self._training(settings, own_shards=trainer == "open_clip" and settings["crop"] is not None)
-            if settings["init"] is not None and not run.parents:
-                self._init(settings)
+        if settings.inference == "full":
+            if isinstance(settings.trainer, CommandTrainer):
+                self._command(settings.trainer)
+                return
+            own_shards = False
+            if isinstance(settings.trainer, OpenClipTrainer):
+                device = "cuda" if run.resources.gpus or on_gpu else "cpu"
+                self._open_clip(settings.trainer, settings, run.resources, device)
+                own_shards = settings.crop is not None
+            self._training(settings, own_shards=own_shards)
+            if settings.init is not None and not run.parents:
+                self._init(settings.init, settings.model)
         self._evaluations(settings)
 
     # What trains
 
-    def _command(self, settings: Mapping[str, Any]) -> None:
-        arguments = settings["trainer"]["command"]["arguments"]
-        at = ("trainer",)
-        if self._once(at, settings["trainer"], lambda: check_program(arguments), key=("program", *arguments)):
+    def _command(self, trainer: CommandTrainer) -> None:
+        arguments, at = trainer.arguments, ("trainer",)
+        if self._once(at, trainer, lambda: check_program(arguments), key=("program", *arguments)):
             self.looked_at["commands"] += 1
             self.not_checked.setdefault("what a training command reads, as it finds its data itself")
 
-    def _open_clip(self, settings: Mapping[str, Any], resources: Mapping[str, Any], device: str) -> None:
-        at, trainer = ("trainer",), settings["trainer"]
-        arguments = trainer["open_clip"]["arguments"] or []
+    def _open_clip(self, trainer: OpenClipTrainer, settings: Settings, resources: Resources, device: str) -> None:
+        arguments, at = trainer.arguments, ("trainer",)
 
         def is_expressed() -> None:
             refuse(settings, resources, device)
 
         def ends_epochs() -> None:
-            pairs = settings["data_size"]
-            if pairs is None and "shapes" in settings["data"]:
-                pairs = steps_of(settings) * settings["batch_size"]
+            pairs = settings.data_size
+            if pairs is None and isinstance(settings.data, Shapes):
+                pairs = steps_of(settings) * settings.batch_size
             if pairs is not None:
                 epochs_of(settings, pairs, wishes(arguments).get("epochs"))
 
@@ -138,11 +154,11 @@ class _Inspection:
         self._once(at, trainer, check_webdataset, key=("webdataset",))
         # Which settings it is that cannot be had tells each run from the others; what is said is said once.
         self._once(at, trainer, is_expressed, key=("refuse", repr(settings), device))
-        if settings["schedule"] == "constant" and settings["cooldown"]:
-            self._once(("cooldown",), settings["cooldown"], ends_epochs, key=("epochs", repr(settings)))
+        if settings.schedule == "constant" and settings.cooldown:
+            self._once(("cooldown",), settings.cooldown, ends_epochs, key=("epochs", repr(settings)))
 
-    def _init(self, settings: Mapping[str, Any]) -> None:
-        path, model = settings["init"]["path"], settings["model"]
+    def _init(self, init: Weights, model: str) -> None:
+        path = init.path
 
         def is_there() -> None:
             if check_weights(path, model, parameters(architecture(model))):
@@ -150,64 +166,67 @@ class _Inspection:
             else:
                 self.not_checked.setdefault(f"weights {path} of {model}, which are downloaded when a run starts")
 
-        self._once(("init",), settings["init"], is_there, key=("init", path, model))
+        self._once(("init",), init, is_there, key=("init", path, model))
 
     # Data to train on
 
-    def _training(self, settings: Mapping[str, Any], *, own_shards: bool) -> None:
-        data = settings["data"]
-        ((kind, options),) = data.items()
-        at: Path_ = ("data", kind)
+    def _training(self, settings: Settings, *, own_shards: bool) -> None:
+        data = settings.data
+        if isinstance(data, Shapes):
+            return
+        at: Path_ = ("data", data.kind)
         declared = repr(data)
         if declared not in self.sizes:
             self.sizes[declared] = None
-            if kind == "fashion":
-                self._once(at, data, lambda: self._fashion_training(declared, options), key=("training", declared))
-            elif kind == "webdataset":
-                self._once(at, data, lambda: self._pairs(declared, options, at, data), key=("training", declared))
-        if kind == "webdataset" and own_shards:
-            self._once(at, data, lambda: self._first_shard(options["urls"]), key=("own", options["urls"]))
-        if (known := self.sizes[declared]) is None:
-            return
-        files, pairs = known
-        size, batch = settings["data_size"], settings["batch_size"]
+            self._once(at, data, partial(self._count_pairs, declared, data, at), key=("training", declared))
+        if isinstance(data, WebDataset) and own_shards:
+            self._once(at, data, partial(self._first_shard, data.urls), key=("own", data.urls))
+        if (known := self.sizes[declared]) is not None:
+            self._amount(data, *known, settings)
+
+    def _amount(self, data: Fashion | WebDataset, files: int, pairs: int, settings: Settings) -> None:
+        """Whether the pairs are as many as the settings ask for."""
+        size, batch = settings.data_size, settings.batch_size
 
         def is_enough() -> None:
-            if size is not None and kind == "fashion":
-                fashion.check_data_size(fashion.folder_of(options), size, pairs)
-            elif size is not None:
-                shards.check_data_size(options["urls"], files, size, pairs)
+            if size is not None and isinstance(data, Fashion):
+                fashion.check_data_size(fashion.folder_of(data), size, pairs)
+            elif size is not None and isinstance(data, WebDataset):
+                shards.check_data_size(data.urls, files, size, pairs)
             elif pairs < batch:
                 raise DataError(
-                    f"{options.get('urls') or kind} has {pairs} pairs, less than one batch of {batch}, which would "
-                    f"hold a pair twice; add shards, or lower batch_size."
+                    f"{data.kind if isinstance(data, Fashion) else data.urls} has {pairs} pairs, less than one batch "
+                    f"of {batch}, which would hold a pair twice; add shards, or lower batch_size."
                 )
 
-        about = "batch_size" if size is None else "data_size"
-        self._once((about,), settings[about], is_enough, key=("pairs", declared, str(size), str(batch)))
+        about, value = ("batch_size", batch) if size is None else ("data_size", size)
+        self._once((about,), value, is_enough, key=("pairs", repr(data), str(size), str(batch)))
 
-    def _fashion_training(self, declared: str, options: dict[str, Any]) -> None:
-        self.sizes[declared] = 1, self._fashion(options, "train")
+    def _count_pairs(self, declared: str, data: Fashion | WebDataset, at: Path_) -> None:
+        if isinstance(data, Fashion):
+            self.sizes[declared] = 1, self._fashion(data, "train")
+        else:
+            self._pairs(declared, data, at, data)
 
-    def _fashion(self, options: dict[str, Any], split: str) -> int:
+    def _fashion(self, data: Fashion, split: str) -> int:
         """How many images a split has."""
-        folder = fashion.folder_of(options)
+        folder = fashion.folder_of(data)
         images, labels = fashion.files_of(folder, split)
         found = idx.shape_of(images, idx.IMAGES)[0]
         fashion.check_split(folder, split, found, idx.shape_of(labels, idx.LABELS)[0])
         self._count("data_sets", str(folder))
         return found
 
-    def _pairs(self, declared: str, options: dict[str, Any], at: Path_, data: Any) -> None:
-        found = self._shards(options["urls"], at, data, shards.check_pairs, "pairs")
-        self._count("data_sets", options["urls"])
+    def _pairs(self, declared: str, data: WebDataset, at: Path_, value: object) -> None:
+        found = self._shards(data.urls, at, value, shards.check_pairs, "pairs")
+        self._count("data_sets", data.urls)
 
         def are_declared() -> None:
-            counts = shards.declared_counts(found, options.get("sizes"))
+            counts = shards.declared_counts(found, data.sizes)
             if len(counts) == len(found):
                 self.sizes[declared] = len(found), sum(counts.values())
 
-        self._once((*at, "sizes"), data, are_declared, key=("sizes", declared))
+        self._once((*at, "sizes"), value, are_declared, key=("sizes", declared))
 
     def _first_shard(self, urls: str) -> None:
         first = shards.sources(urls)[0]
@@ -215,7 +234,7 @@ class _Inspection:
             shards.check_own(first.url)
 
     def _shards(
-        self, urls: str, at: Path_, value: Any, look: Callable[[str], None], for_what: str
+        self, urls: str, at: Path_, value: object, look: Callable[[str], None], for_what: str
     ) -> list[shards.ShardSource]:
         """The shards of a pattern, of which the first and the last that are on a disk are looked into."""
         found = shards.sources(urls)
@@ -233,41 +252,45 @@ class _Inspection:
 
     # Data to score on
 
-    def _evaluations(self, settings: Mapping[str, Any]) -> None:
-        evaluation = settings["evaluation"]
-        probe = bool(evaluation.get("linear_probe"))
-        ((kind, options),) = (evaluation["data"] or settings["data"]).items()
-        at: Path_ = ("evaluation", "data", kind) if evaluation["data"] else ("data", kind)
-        value = evaluation if evaluation["data"] else settings["data"]
-        if kind == "fashion":
-            self._scored_on_fashion(options, at, value, probe)
-        elif kind == "webdataset" and evaluation["data"]:
-            declared = repr(("scored", options))
-            self._once(at, value, lambda: self._pairs(declared, options, at, value), key=("scored", declared))
-        for name, declaration in evaluation.get("sets", {}).items():
-            ((kind, options),) = declaration.items()
-            self._set(kind, options, ("evaluation", "sets", name, kind), evaluation, probe)
+    def _evaluations(self, settings: Settings) -> None:
+        evaluation = settings.evaluation
+        probe, own = evaluation.linear_probe, evaluation.data
+        data = own or settings.data
+        at: Path_ = ("evaluation", "data", data.kind) if own else ("data", data.kind)
+        value = evaluation if own else settings.data
+        if isinstance(data, Fashion):
+            self._scored_on_fashion(data, at, value, probe)
+        elif isinstance(data, WebDataset) and own:
+            declared = repr(("scored", data))
+            self._once(at, value, partial(self._pairs, declared, data, at, value), key=("scored", declared))
+        for name, declared_set in evaluation.sets.items():
+            self._set(declared_set, ("evaluation", "sets", name, declared_set.kind), evaluation)
 
-    def _scored_on_fashion(self, options: dict[str, Any], at: Path_, value: Any, probe: bool) -> None:
+    def _scored_on_fashion(self, data: Fashion, at: Path_, value: object, probe: bool) -> None:
         for split in ("t10k", "train") if probe else ("t10k",):
-            key = ("fashion", repr(options), split)
-            self._once(at, value, lambda split=split: self._fashion(options, split), key=key)  # type: ignore[misc]
+            self._once(at, value, partial(self._fashion, data, split), key=("fashion", repr(data), split))
 
-    def _set(self, kind: str, options: dict[str, Any], at: Path_, evaluation: Any, probe: bool) -> None:
-        if kind == "fashion":
-            self._scored_on_fashion(options, at, evaluation, probe)
-            return
-        looks: dict[str, Callable[[], None]] = {
-            "webdataset": lambda: self._tar_set(options, at, evaluation),
-            "folder": lambda: self._folder(options, probe),
-            "idx": lambda: self._idx(options, probe),
-            "captions": lambda: self._captions(options),
-        }
-        if kind in looks and self._once(at, evaluation, looks[kind], key=("set", kind, repr(options), str(probe))):
+    def _set(self, data: EvaluationSet, at: Path_, evaluation: Evaluation) -> None:
+        probe = evaluation.linear_probe
+        match data:
+            case Shapes():
+                return
+            case Fashion():
+                self._scored_on_fashion(data, at, evaluation, probe)
+                return
+            case ShardSet():
+                look = partial(self._tar_set, data, at, evaluation)
+            case FolderSet():
+                look = partial(self._folder, data, probe)
+            case IdxSet():
+                look = partial(self._idx, data, probe)
+            case CaptionSet():
+                look = partial(self._captions, data)
+        if self._once(at, evaluation, look, key=("set", repr(data), str(probe))):
             self.looked_at["evaluation_sets"] += 1
 
-    def _tar_set(self, options: dict[str, Any], at: Path_, evaluation: Any) -> None:
-        urls, classes = options["urls"], options["classes"]
+    def _tar_set(self, data: ShardSet, at: Path_, evaluation: Evaluation) -> None:
+        urls, classes = data.urls, data.classes
         if classes is None:
             self._shards(urls, at, evaluation, shards.check_captioned, "captions")
             return
@@ -284,18 +307,16 @@ class _Inspection:
             shards.check_labelled(url, count)
 
         if classes != "imagenet":
-            self._once((*at, "classes"), evaluation, have_names, key=("classes", repr(options)))
+            self._once((*at, "classes"), evaluation, have_names, key=("classes", repr(data)))
         self._shards(urls, at, evaluation, is_labelled, f"labels of {count}")
 
-    def _folder(self, options: dict[str, Any], probe: bool) -> None:
-        folders = self._class_folders(options["path"])
-        classes = options["classes"]
-        if classes == "imagenet":
-            classes = [""] * IMAGENET_CLASSES
-        labelled.check_choice(labelled.names_of_folders(folders, classes, options["path"]), options["path"])
+    def _folder(self, data: FolderSet, probe: bool) -> None:
+        folders = self._class_folders(data.path)
+        classes = [""] * IMAGENET_CLASSES if data.classes == "imagenet" else data.classes
+        labelled.check_choice(labelled.names_of_folders(folders, classes, data.path), data.path)
         self._count_names(classes)
-        if probe and options["train"] is not None:
-            labelled.same_folders(options["path"], folders, options["train"], self._class_folders(options["train"]))
+        if probe and data.train is not None:
+            labelled.same_folders(data.path, folders, data.train, self._class_folders(data.train))
 
     def _class_folders(self, path: str) -> tuple[str, ...]:
         _, folders = labelled.class_folders(path)
@@ -304,13 +325,12 @@ class _Inspection:
                 raise labelled.no_images(folder)
         return tuple(folder.name for folder in folders)
 
-    def _idx(self, options: dict[str, Any], probe: bool) -> None:
-        classes = tuple(options["classes"])
-        labelled.check_choice(classes, options["images"])
-        self._labelled_idx(options["images"], options["labels"], classes)
-        if probe and options["train_images"] is not None:
-            idx.check_train_labels(options)
-            self._labelled_idx(options["train_images"], options["train_labels"], classes)
+    def _idx(self, data: IdxSet, probe: bool) -> None:
+        classes = tuple(data.classes)
+        labelled.check_choice(classes, data.images)
+        self._labelled_idx(data.images, data.labels, classes)
+        if probe and data.train_images is not None:
+            self._labelled_idx(data.train_images, idx.train_labels_of(data), classes)
 
     def _labelled_idx(self, images: str, labels: str, classes: tuple[str, ...]) -> None:
         found = idx.shape_of(located(images), idx.IMAGES)[0]
@@ -318,17 +338,17 @@ class _Inspection:
         idx.check_counts(images, found, labels, count)
         labelled.check_labels(min(numbers), max(numbers), len(classes), labels)
 
-    def _captions(self, options: dict[str, Any]) -> None:
-        file = located(options["file"])
-        root = file.parent if options["root"] is None else located(options["root"])
+    def _captions(self, data: CaptionSet) -> None:
+        file = located(data.file)
+        root = file.parent if data.root is None else located(data.root)
         images: dict[Path, None] = {}
-        for _, name, texts in captions.rows(file, options["image"], options["caption"]):
+        for _, name, texts in captions.rows(file, data.image, data.caption):
             if isinstance(name, str) and name and any(isinstance(text, str) and text.strip() for text in texts):
                 images.setdefault(root / name)
             if len(images) == _CAPTION_ROWS:
                 break
         if not images:
-            raise captions.no_rows(file, options["image"], options["caption"])
+            raise captions.no_rows(file, data.image, data.caption)
         if not any(path.is_file() for path in images):
             raise DataError(
                 f"{next(iter(images))}: there is no such image, nor any of the first {len(images)} of {file}; correct "
@@ -337,7 +357,7 @@ class _Inspection:
 
     # How it is told
 
-    def _once(self, at: Path_, value: Any, act: Callable[[], object], *, key: tuple[str, ...]) -> bool:
+    def _once(self, at: Path_, value: object, act: Callable[[], object], *, key: tuple[str, ...]) -> bool:
         """Do it unless that was done before; whether it was, and found nothing wrong.
 
         key: what is looked at, and for what.
@@ -356,12 +376,12 @@ class _Inspection:
             return True
         return False
 
-    def _problem(self, at: Path_, value: Any, what: str) -> None:
+    def _problem(self, at: Path_, value: object, what: str) -> None:
         where = ".".join(map(str, at if at[0] == "evaluation" else at[:1]))
         what = what if what.startswith(where) else f"{where}: {what}"
         self.problems.setdefault((self._place(at, value), what))
 
-    def _place(self, at: Path_, value: Any) -> Place:
+    def _place(self, at: Path_, value: object) -> Place:
         """Where the study gives a setting this value."""
         name, document = str(at[0]), self.study.document.data
         kind = SETTINGS[name].kind
@@ -380,7 +400,7 @@ class _Inspection:
             self.done.add((noun, what))
             self.looked_at[noun] += number
 
-    def _count_names(self, classes: Any) -> None:
+    def _count_names(self, classes: str | Sequence[str] | None) -> None:
         if isinstance(classes, str):
             self._count("class_files", classes)
 

@@ -2,17 +2,17 @@
 
 import os
 from pathlib import Path
-from typing import Any
 
 from flipscale.errors import DataError
+from flipscale.settings import Fashion
 
 FASHION_FOLDER = Path("/usr/share/datasets/fashion-mnist")
 """Where Debian's package dataset-fashion-mnist puts it."""
 
 
-def folder_of(options: dict[str, Any]) -> Path:
+def folder_of(data: Fashion) -> Path:
     """The folder of the declaration, else of the environment, else Debian's."""
-    named = options.get("folder") or os.environ.get("FLIPSCALE_FASHION")
+    named = data.folder or os.environ.get("FLIPSCALE_FASHION")
     folder = Path(named) if named else FASHION_FOLDER
     if not folder.is_dir():
         raise DataError(

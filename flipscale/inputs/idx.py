@@ -9,10 +9,10 @@ import math
 import os
 import zlib
 from pathlib import Path
-from typing import Any
 
 from flipscale.errors import DataError
 from flipscale.inputs.paths import reason_of
+from flipscale.settings import IdxSet
 
 IMAGES, LABELS = 0x0803, 0x0801
 
@@ -52,10 +52,11 @@ def check_counts(images: object, how_many: int, labels: object, labels_of: int) 
         raise DataError(f"{images}: has no images; name a file that has some.")
 
 
-def check_train_labels(options: dict[str, Any]) -> None:
-    """Raise DataError for images to train the linear probe on without a file of their labels."""
-    if options["train_labels"] is None:
-        raise DataError(f"{options['train_images']}: has no train_labels beside it; name the file of its labels.")
+def train_labels_of(data: IdxSet) -> str:
+    """The labels of the images that the linear probe learns from. Raises DataError where there are none."""
+    if data.train_labels is None:
+        raise DataError(f"{data.train_images}: has no train_labels beside it; name the file of its labels.")
+    return data.train_labels
 
 
 def _read(path: Path, most: int | None) -> tuple[Path, bytes]:

@@ -2,6 +2,7 @@
 
 import json
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 from flipscale.errors import DataError, did_you_mean, printable
@@ -57,7 +58,7 @@ def same_folders(path: str, classes: tuple[str, ...], train: str, examples: tupl
         )
 
 
-def names_of_folders(folders: tuple[str, ...], classes: str | list[str] | None, where: str) -> tuple[str, ...]:
+def names_of_folders(folders: tuple[str, ...], classes: str | Sequence[str] | None, where: str) -> tuple[str, ...]:
     """The name of the class of each folder.
 
     classes: names in the sorted order of the folders, a JSON file {folder: name}, or None: then a folder's name is that
@@ -100,7 +101,7 @@ def _by_folder(folders: tuple[str, ...], file: str, where: str) -> tuple[str, ..
     return tuple(names[folder] for folder in folders)
 
 
-def names_in_order(classes: str | list[str], where: str) -> tuple[str, ...]:
+def names_in_order(classes: str | Sequence[str], where: str) -> tuple[str, ...]:
     """The class names of a declaration: a list, or a text file with one a line."""
     if not isinstance(classes, str):
         return tuple(classes)

@@ -11,13 +11,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
 
 from open_clip_train.params import parse_args
 from open_clip_train.scheduler import const_lr, const_lr_cooldown, cosine_lr
 
-from flipscale.cost import processes_of, steps_of
+from flipscale.cost import steps_of
 from flipscale.errors import FlipscaleError
+from flipscale.settings import Resources, Settings, WebDataset
 from flipscale.study.settings import NORMALIZATIONS
 
 PROGRAM_RECORDS = 200
@@ -53,9 +53,9 @@ class Shards:
 class ProgramJob:
     """One training by open_clip's program, fully settled."""
 
-    settings: Mapping[str, Any]
+    settings: Settings
     """Those of what the run itself trains."""
-    resources: Mapping[str, Any]
+    resources: Resources
     folder: Path
     """The run's folder open_clip, absolute."""
     shards: Shards
@@ -72,9 +72,7 @@ class ProgramJob:
 
     @property
     def warmup_steps(self) -> int:
-        warmup: int = self.settings["warmup"]
-        batch: int = self.settings["batch_size"]
-        return -(-warmup // batch)
+        return -(-self.settings.warmup // self.settings.batch_size)
 
     @property
     def cooldown_epochs(self) -> int:
@@ -82,7 +80,7 @@ class ProgramJob:
 
     @property
     def schedule(self) -> str:
-        if self.settings["schedule"] == "cosine":
+        if self.settings.schedule == "cosine":
             return "cosine"
         return "const-cooldown" if self.cooldown_epochs else "const"
 
@@ -93,7 +91,7 @@ class ProgramJob:
     def lr(self, step: int) -> float:
         """The learning rate of a step, from open_clip's own schedule: its log rounds to six decimals."""
         nothing = SimpleNamespace(param_groups=[])
-        peak, warmup, steps = self.settings["lr"], self.warmup_steps, self.steps
+        peak, warmup, steps = self.settings.lr, self.warmup_steps, self.steps
         if self.schedule == "cosine":
             schedule = cosine_lr(nothing, peak, warmup, steps)
         elif self.schedule == "const":
@@ -128,48 +126,48 @@ FLAGS = (
     ClipFlag("`init`, a tuning's parent, else `seed`", (),
          "weights beside that configuration, those that flipscale's own trainer would start from", lambda job: []),
     ClipFlag("`seed`", ("--seed",), "of the order of shards and of the masks; the last shuffle follows the clock",
-         lambda job: ["--seed", job.settings["seed"]]),
+         lambda job: ["--seed", job.settings.seed]),
     ClipFlag("`data`, `data_size`", ("--train-data", "--dataset-type"),
          "the shards of a webdataset as they are where `crop` is set; else shards that flipscale writes into its "
          "cache, of the images and the captions that its own trainer sees",
          lambda job: ["--train-data", job.shards.urls, "--dataset-type", "webdataset"]),
     ClipFlag("`crop`", ("--aug-cfg",),
          "`scale=(crop,1.0)`; null is `scale=(1.0,1.0)`, which leaves square images whole",
-         lambda job: ["--aug-cfg", f"scale=({job.settings['crop'] or 1.0},1.0)"]),
+         lambda job: ["--aug-cfg", f"scale=({job.settings.crop or 1.0},1.0)"]),
     ClipFlag("`normalization`", ("--image-mean", "--image-std"), "",
-         lambda job: ["--image-mean", *NORMALIZATIONS[job.settings["normalization"]][0],
-                      "--image-std", *NORMALIZATIONS[job.settings["normalization"]][1]]),
+         lambda job: ["--image-mean", *NORMALIZATIONS[job.settings.normalization][0],
+                      "--image-std", *NORMALIZATIONS[job.settings.normalization][1]]),
     ClipFlag("`samples`", ("--epochs", "--train-num-samples"),
          "epochs of equal length, in whole steps, that come to the samples together: as many as are not shorter than a "
          "pass through the data; where the run does not come through it once, of about 10M samples",
          lambda job: ["--epochs", job.epochs,
-                      "--train-num-samples", job.steps_per_epoch * job.settings["batch_size"]]),
+                      "--train-num-samples", job.steps_per_epoch * job.settings.batch_size]),
     ClipFlag("`batch_size`", ("--batch-size",), "divided by the processes and by `accumulate`",
-         lambda job: ["--batch-size", job.settings["batch_size"] // (job.processes * job.accumulate)]),
+         lambda job: ["--batch-size", job.settings.batch_size // (job.processes * job.accumulate)]),
     ClipFlag("`mask_ratio`", ("--force-patch-dropout",), "as many patches are kept; other ones are drawn",
-         lambda job: ["--force-patch-dropout", job.settings["mask_ratio"]]),
-    ClipFlag("`lr`", ("--lr",), "", lambda job: ["--lr", job.settings["lr"]]),
+         lambda job: ["--force-patch-dropout", job.settings.mask_ratio]),
+    ClipFlag("`lr`", ("--lr",), "", lambda job: ["--lr", job.settings.lr]),
     ClipFlag("`warmup`", ("--warmup",), "in steps, rounded up", lambda job: ["--warmup", job.warmup_steps]),
     ClipFlag("`schedule`", ("--lr-scheduler",), "cosine, const or const-cooldown",
          lambda job: ["--lr-scheduler", job.schedule]),
     ClipFlag("`cooldown`", ("--epochs-cooldown",), "in epochs, whose length is chosen for it",
          lambda job: ["--epochs-cooldown", job.cooldown_epochs] if job.cooldown_epochs else []),
     ClipFlag("`weight_decay`", ("--wd",), "positional embeddings are decayed too, which flipscale leaves alone",
-         lambda job: ["--wd", job.settings["weight_decay"]]),
+         lambda job: ["--wd", job.settings.weight_decay]),
     ClipFlag("`beta1`, `beta2`, `eps`", ("--beta1", "--beta2", "--eps"), "",
-         lambda job: [part for name in ("beta1", "beta2", "eps") for part in (f"--{name}", job.settings[name])]),
+         lambda job: ["--beta1", job.settings.beta1, "--beta2", job.settings.beta2, "--eps", job.settings.eps]),
     ClipFlag("`grad_clip`", ("--grad-clip-norm",), "",
-         lambda job: [] if job.settings["grad_clip"] is None else ["--grad-clip-norm", job.settings["grad_clip"]]),
+         lambda job: [] if job.settings.grad_clip is None else ["--grad-clip-norm", job.settings.grad_clip]),
     ClipFlag("`precision`", ("--precision",), "fp32, amp_bf16 or amp; on a GPU open_clip's fp32 multiplies in TF32",
-         lambda job: ["--precision", {"fp32": "fp32", "bf16": "amp_bf16", "fp16": "amp"}[job.settings["precision"]]]),
+         lambda job: ["--precision", {"fp32": "fp32", "bf16": "amp_bf16", "fp16": "amp"}[job.settings.precision]]),
     ClipFlag("`resources.accumulate`", ("--accum-freq",), "", lambda job: ["--accum-freq", job.accumulate]),
     ClipFlag("`resources.processes`", ("--local-loss", "--gather-with-grad"),
          "of torchrun, on GPUs; the loss is over the whole batch, with all gradients",
          lambda job: _switch("--local-loss", job.processes > 1) + _switch("--gather-with-grad", job.processes > 1)),
     ClipFlag("`resources.compile`", ("--torchcompile",), "",
-         lambda job: _switch("--torchcompile", job.resources.get("compile"))),
+         lambda job: _switch("--torchcompile", job.resources.compile)),
     ClipFlag("`resources.activation_checkpointing`", ("--grad-checkpointing",), "",
-         lambda job: _switch("--grad-checkpointing", job.resources.get("activation_checkpointing"))),
+         lambda job: _switch("--grad-checkpointing", job.resources.activation_checkpointing)),
     ClipFlag("`resources.fused`", (), "open_clip's AdamW is torch's default", lambda job: []),
     ClipFlag("", ("--workers",),
          "4 on a GPU, 0 on a CPU, or those of `arguments`; at most so many as divide the batches",
@@ -228,25 +226,25 @@ def flags_as_markdown() -> str:
     return "\n".join(rows) + "\n"
 
 
-def refuse(settings: Mapping[str, Any], resources: Mapping[str, Any], device: str) -> None:
+def refuse(settings: Settings, resources: Resources, device: str) -> None:
     """Raise FlipscaleError with every setting that open_clip's program cannot express, and what would be right."""
-    processes, accumulate = processes_of(resources, on_gpu=device == "cuda"), resources.get("accumulate") or 1
-    batch = settings["batch_size"]
-    webdataset = "webdataset" in settings["data"]
+    processes, accumulate = resources.processes_on(gpu=device == "cuda"), resources.accumulate
+    batch = settings.batch_size
+    webdataset = isinstance(settings.data, WebDataset)
     refusals = {
-        "write text_mask_ratio: 0, as it drops no tokens of texts": settings["text_mask_ratio"] > 0,
-        "write mask_shape: random, as it draws patches at random only": settings["mask_ratio"]
-        and settings["mask_shape"] != "random",
-        "write reconstruction: null, as it has no decoder": settings["reconstruction"] is not None,
-        "write flip: false, as it mirrors no images": settings["flip"],
-        "write evaluation: {at: [1.0]}, as it is scored at its end only": set(settings["evaluation"]["at"]) - {1.0},
-        "write precision: bf16 or fp32, as fp16 needs a GPU": settings["precision"] == "fp16" and device == "cpu",
+        "write text_mask_ratio: 0, as it drops no tokens of texts": settings.text_mask_ratio > 0,
+        "write mask_shape: random, as it draws patches at random only": settings.mask_ratio
+        and settings.mask_shape != "random",
+        "write reconstruction: null, as it has no decoder": settings.reconstruction is not None,
+        "write flip: false, as it mirrors no images": settings.flip,
+        "write evaluation: {at: [1.0]}, as it is scored at its end only": set(settings.evaluation.at) - {1.0},
+        "write precision: bf16 or fp32, as fp16 needs a GPU": settings.precision == "fp16" and device == "cpu",
         "write resources: {processes: 1}, as it cannot train with several on a CPU (its DistributedDataParallel is "
         "given the CPU for a GPU)": processes > 1 and device == "cpu",
         f"write a batch_size that {processes} processes and accumulate: {accumulate} divide, not {batch}": batch
         % (processes * accumulate),
         "write data_size: null where crop is set, as it then reads all pairs of your shards; or crop: null, with which "
-        "flipscale writes shards of just so many": webdataset and settings["crop"] and settings["data_size"],
+        "flipscale writes shards of just so many": webdataset and settings.crop and settings.data_size,
     }
     found = [refusal for refusal, wrong in refusals.items() if wrong]
     if found:
@@ -292,15 +290,15 @@ def _destination(flag: str) -> str:
 
 
 def settle(
-    settings: Mapping[str, Any],
-    resources: Mapping[str, Any],
+    settings: Settings,
+    resources: Resources,
     device: str,
     folder: Path,
     shards: Shards,
     wished: Mapping[str, int],
 ) -> ProgramJob:
     """The training that comes as near as can be to what is wished for, and to the rest exactly."""
-    processes, accumulate = processes_of(resources, on_gpu=device == "cuda"), resources.get("accumulate") or 1
+    processes, accumulate = resources.processes_on(gpu=device == "cuda"), resources.accumulate
     epochs = epochs_of(settings, shards.pairs, wished.get("epochs"))
     steps_per_epoch = steps_of(settings) // epochs
     most = wished.get("workers", WORKERS if device == "cuda" else 0)
@@ -317,11 +315,11 @@ def settle(
     )
 
 
-def _cooldown_steps(settings: Mapping[str, Any]) -> int:
-    return round(settings["cooldown"] / settings["batch_size"]) if settings["schedule"] == "constant" else 0
+def _cooldown_steps(settings: Settings) -> int:
+    return round(settings.cooldown / settings.batch_size) if settings.schedule == "constant" else 0
 
 
-def epochs_of(settings: Mapping[str, Any], pairs: int, wished: int | None) -> int:
+def epochs_of(settings: Settings, pairs: int, wished: int | None) -> int:
     """How many epochs of equal length, in whole steps, the schedule and its cooldown are cut into.
 
     An epoch of open_clip's program goes through the shards from the start, in an order of its own. So one that is
@@ -330,16 +328,16 @@ def epochs_of(settings: Mapping[str, Any], pairs: int, wished: int | None) -> in
     steps, cooldown = steps_of(settings), _cooldown_steps(settings)
     whole = math.gcd(steps, cooldown)
     possible = [steps // length for length in range(1, whole + 1) if whole % length == 0]
-    samples = steps * settings["batch_size"]
+    samples = steps * settings.batch_size
     passes = samples / pairs if pairs else 0
     wish = wished or max(1, int(passes), 0 if passes >= 1 else samples // EPOCH_SAMPLES)
     near = min(possible, key=lambda epochs: abs(math.log(epochs / wish)))
     if wished is None and passes >= 1:
         near = max((epochs for epochs in possible if epochs <= passes), default=near)
     if near > max(MOST_EPOCHS, 4 * wish):
-        batch = settings["batch_size"]
+        batch = settings.batch_size
         raise FlipscaleError(
-            f"cooldown: {settings['cooldown']} is {cooldown} of {steps} steps, and open_clip's program would need "
+            f"cooldown: {settings.cooldown} is {cooldown} of {steps} steps, and open_clip's program would need "
             f"{near} epochs to cool down for just so long; write {max(1, round(cooldown * 10 / steps)) / 10:g} of the "
             f"samples or another round share, in whole batches of {batch}."
         )

@@ -5,8 +5,8 @@ of the run's own data have plain names; those of a further set have its name in 
 """
 
 import math
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 import open_clip
@@ -19,6 +19,7 @@ from torch import Tensor
 from flipscale.architecture import patches_kept
 from flipscale.errors import DataError, Diverged, FlipscaleError
 from flipscale.run import show_life
+from flipscale.settings import Evaluation, EvaluationSet, FolderSet, IdxSet, Settings, ShardSet
 from flipscale.train.data import Form, HeldOutItems, Images, Integers, open_held_out
 from flipscale.train.mask import complementary
 from flipscale.train.model import encode_text, pixels
@@ -44,39 +45,46 @@ NAMED_TEMPLATES = {
 """Prompt templates by name: the 7 that FLIP takes for ImageNet, and CLIP's 80."""
 
 
-def open_evaluations(settings: Mapping[str, Any], form: Form) -> dict[str, HeldOutItems]:
+def open_evaluations(settings: Settings, form: Form) -> dict[str, HeldOutItems]:
     """What a run is scored on: its own data's held-out part as "", if it has one, and each further set by its name.
 
     A set's prompt templates are its own, else those of the whole evaluation, else its data's. Raises DataError.
     """
-    evaluation = settings["evaluation"]
-    images = evaluation["images"]
-    probe = PROBE_IMAGES * images if evaluation.get("linear_probe") else 0
+    evaluation = settings.evaluation
+    images = evaluation.images
+    probe = PROBE_IMAGES * images if evaluation.linear_probe else 0
     found = {
         "": open_held_out(
-            evaluation["data"] or settings["data"],
+            evaluation.data or settings.data,
             form,
             images=images,
-            templates=_templates(evaluation["templates"]),
-            trained_on=evaluation["data"] is None,
+            templates=_written_out(evaluation.templates),
+            trained_on=evaluation.data is None,
             probe=probe,
         )
     }
-    for name, declared in evaluation.get("sets", {}).items():
-        ((kind, options),) = declared.items()
-        templates = _templates(options.get("templates") or evaluation["templates"])
-        if options.get("classes") == "imagenet":
-            options = {**options, "classes": list(open_clip.IMAGENET_CLASSNAMES)}
+    for name, declared in evaluation.sets.items():
+        data, templates = _with_class_names(declared), _templates_of(declared, evaluation)
         try:
-            found[name] = open_held_out(
-                {kind: options}, form, images=images, templates=templates, trained_on=False, probe=probe
-            )
+            found[name] = open_held_out(data, form, images=images, templates=templates, trained_on=False, probe=probe)
         except DataError as error:
             raise DataError(f"evaluation.sets.{name}: {error}") from error
     return {name: held_out for name, held_out in found.items() if held_out is not None}
 
 
-def _templates(names: list[str] | None) -> list[str] | None:
+def _with_class_names(declared: EvaluationSet) -> EvaluationSet:
+    """The same with open_clip's names of ImageNet's classes, where it asks for them."""
+    if isinstance(declared, ShardSet | FolderSet) and declared.classes == "imagenet":
+        return replace(declared, classes=list(open_clip.IMAGENET_CLASSNAMES))
+    return declared
+
+
+def _templates_of(declared: EvaluationSet, evaluation: Evaluation) -> list[str] | None:
+    own = declared.templates if isinstance(declared, ShardSet | FolderSet | IdxSet) else None
+    return _written_out(own or evaluation.templates)
+
+
+def _written_out(names: Sequence[str] | None) -> list[str] | None:
     """The prompts with the named lists among them written out."""
     if names is None:
         return None
@@ -88,14 +96,14 @@ def _templates(names: list[str] | None) -> list[str] | None:
 
 
 @torch.inference_mode()
-def evaluate(model: CLIP, evaluations: Mapping[str, HeldOutItems], settings: Mapping[str, Any]) -> dict[str, float]:
+def evaluate(model: CLIP, evaluations: Mapping[str, HeldOutItems], settings: Settings) -> dict[str, float]:
     """The scores of `model` by name. The model comes back in the mode it was given in.
 
     settings: the run's own. Its mask_ratio is that of its pre-training, whatever it was tuned with afterwards.
     """
-    if settings["inference"] != "full" and not settings["mask_ratio"]:
+    if settings.inference != "full" and not settings.mask_ratio:
         raise FlipscaleError(
-            f"inference: {settings['inference']} shows the model as many patches as it saw in training, but mask_ratio "
+            f"inference: {settings.inference} shows the model as many patches as it saw in training, but mask_ratio "
             f"is 0, so that is all of them; set a mask_ratio above 0, or inference: full."
         )
     training = model.training
@@ -109,7 +117,7 @@ def evaluate(model: CLIP, evaluations: Mapping[str, HeldOutItems], settings: Map
     return scores
 
 
-def _pair_scores(model: CLIP, held_out: HeldOutItems, settings: Mapping[str, Any]) -> dict[str, float]:
+def _pair_scores(model: CLIP, held_out: HeldOutItems, settings: Settings) -> dict[str, float]:
     """The held-out loss, over each image and its first caption, and retrieval, with all captions."""
     if held_out.pairs is None:
         return {}
@@ -124,7 +132,7 @@ def _pair_scores(model: CLIP, held_out: HeldOutItems, settings: Mapping[str, Any
 
 
 def _class_scores(
-    model: CLIP, held_out: HeldOutItems, settings: Mapping[str, Any], classifiers: dict[bytes, Tensor]
+    model: CLIP, held_out: HeldOutItems, settings: Settings, classifiers: dict[bytes, Tensor]
 ) -> dict[str, float]:
     """Zero-shot accuracy and the linear probe. Sets with the same prompts share a classifier."""
     if held_out.labelled is None or held_out.prompts is None:
@@ -244,25 +252,25 @@ def _classifier(model: CLIP, prompts: Integers) -> Tensor:
     return F.normalize(texts.reshape(classes, templates, -1).mean(dim=1), dim=-1)
 
 
-def _encode_images(model: CLIP, images: Images, settings: Mapping[str, Any], *, pooled: bool = False) -> Tensor:
+def _encode_images(model: CLIP, images: Images, settings: Settings, *, pooled: bool = False) -> Tensor:
     """Unit features [N, E]; or with `pooled` [N, W], what the tower has before its projection, of any length."""
     device = model.logit_scale.device
     size = GPU_BATCH if device.type == "cuda" else LOSS_BATCH
     features = []
     for first in range(0, len(images), size):
         show_life()
-        batch = pixels(images[first : first + size], device, settings["normalization"])
+        batch = pixels(images[first : first + size], device, settings.normalization)
         features.append(_encode_batch(model, batch, first, settings, pooled))
     return torch.cat(features)
 
 
-def _encode_batch(model: CLIP, batch: Tensor, first: int, settings: Mapping[str, Any], pooled: bool) -> Tensor:
+def _encode_batch(model: CLIP, batch: Tensor, first: int, settings: Settings, pooled: bool) -> Tensor:
     """A batch that begins with image `first` of its set, seen as the run's `inference` says.
 
     masked: a random part of the patches, as many as in training; ensemble: the mean of several parts' features, which
     together see every patch (FLIP, arXiv 2212.00794, table 1d). Parts follow from the seed and the place in the set.
     """
-    visual, inference = model.visual, settings["inference"]
+    visual, inference = model.visual, settings.inference
 
     def encode() -> Tensor:
         if pooled:
@@ -273,8 +281,8 @@ def _encode_batch(model: CLIP, batch: Tensor, first: int, settings: Mapping[str,
 
     if inference == "full":
         return encode()
-    mask, ratio = visual.patch_dropout, settings["mask_ratio"]
-    views = complementary(mask.patches, ratio, settings["seed"], first=first, images=len(batch))
+    mask, ratio = visual.patch_dropout, settings.mask_ratio
+    views = complementary(mask.patches, ratio, settings.seed, first=first, images=len(batch))
     if inference == "masked":
         views = [views[0][:, : patches_kept(mask.patches, ratio)]]
     seen = []

@@ -16,7 +16,7 @@ In the other direction a run starts from what open_clip's loader takes, see `loa
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 import open_clip
 import torch
@@ -29,6 +29,7 @@ from torch import Tensor
 from flipscale.architecture import Architecture, architecture
 from flipscale.errors import FlipscaleError
 from flipscale.inputs.weights import check_activation, no_such_weights
+from flipscale.settings import Settings
 from flipscale.study.settings import NORMALIZATIONS
 from flipscale.train.attention import shorten
 from flipscale.train.data import Images, Integers
@@ -42,7 +43,7 @@ _VOCABULARY = 49408
 
 
 def build(
-    settings: Mapping[str, Any], vocabulary: Integers | None = None, start: str | Path | None = None
+    settings: Settings, vocabulary: Integers | None = None, start: str | Path | None = None
 ) -> CLIP | CustomTextCLIP:
     """The run's model, in training mode on the CPU, initialised as open_clip does it, from the run's seed alone.
 
@@ -53,29 +54,28 @@ def build(
     vocabulary: ids of all tokens that will be seen, sorted; see `CompactEmbedding`. None keeps the whole table. The
     state dict then has its rows only and loads into a model built in the same way; `weights` gives the whole one.
     """
-    shape = architecture(settings["model"], settings["image_size"])
-    if settings["text_length"] > shape.text.context_length:
+    shape = architecture(settings.model, settings.image_size)
+    if settings.text_length > shape.text.context_length:
         raise FlipscaleError(
-            f"text_length {settings['text_length']} is longer than the {shape.text.context_length} positions of "
-            f"{settings['model']}; set text_length: {shape.text.context_length} or less."
+            f"text_length {settings.text_length} is longer than the {shape.text.context_length} positions of "
+            f"{settings.model}; set text_length: {shape.text.context_length} or less."
         )
     if shape.text.vocab_size < _VOCABULARY:
         raise FlipscaleError(
-            f"{settings['model']} has {shape.text.vocab_size} words, for another tokenizer than the one that comes "
+            f"{settings.model} has {shape.text.vocab_size} words, for another tokenizer than the one that comes "
             f"with open_clip ({_VOCABULARY} words); choose a model such as ViT-B-16."
         )
     config = shape.open_clip_config
     kind = CustomTextCLIP if config.pop("custom_text", False) else CLIP
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(settings["seed"])
+        torch.manual_seed(settings.seed)
         model = kind(**config)
     shorten(model)
-    start = start or (settings["init"] or {}).get("path")
+    if start is None and settings.init is not None:
+        start = settings.init.path
     if start is not None:
         load(model, shape, start)
-    model.visual.patch_dropout = PatchMask(
-        settings["mask_ratio"], settings["seed"], shape.image.patches, settings["mask_shape"]
-    )
+    model.visual.patch_dropout = PatchMask(settings.mask_ratio, settings.seed, shape.image.patches, settings.mask_shape)
     if vocabulary is not None:
         tower = text_tower(model)
         tower.token_embedding = CompactEmbedding(tower.token_embedding.weight, torch.from_numpy(vocabulary))

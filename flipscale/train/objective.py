@@ -4,15 +4,13 @@ What a row draws, its masks, follows from the run's seed, the step and the row's
 of a batch into processes or micro-batches draws what the whole batch would have drawn.
 """
 
-from collections.abc import Mapping
-from typing import Any
-
 import torch
 import torch.nn.functional as F
 from open_clip import CLIP
 from torch import Tensor, nn
 
 from flipscale.architecture import architecture
+from flipscale.settings import Settings
 from flipscale.train.model import channels, pixels
 from flipscale.train.reconstruction import ReconstructionHead, image_tokens
 from flipscale.train.text import TextMask, encode_text
@@ -26,18 +24,18 @@ class Objective(nn.Module):
 
     channels: Tensor
 
-    def __init__(self, model: CLIP, settings: Mapping[str, Any]):
+    def __init__(self, model: CLIP, settings: Settings):
         super().__init__()
         self.model = model
-        self.register_buffer("channels", channels(settings["normalization"]), persistent=False)
-        self.text_mask = TextMask(settings["text_mask_ratio"], settings["text_mask"], settings["seed"])
+        self.register_buffer("channels", channels(settings.normalization), persistent=False)
+        self.text_mask = TextMask(settings.text_mask_ratio, settings.text_mask, settings.seed)
         self.reconstruction: ReconstructionHead | None = None
-        asked = settings["reconstruction"]
+        asked = settings.reconstruction
         if asked is not None:
-            shape = architecture(settings["model"], settings["image_size"])
-            self.weight: float = asked["weight"]
+            shape = architecture(settings.model, settings.image_size)
+            self.weight: float = asked.weight
             self.reconstruction = ReconstructionHead(
-                shape, settings["mask_ratio"], settings["seed"], width=asked["width"], depth=asked["depth"]
+                shape, settings.mask_ratio, settings.seed, width=asked.width, depth=asked.depth
             )
 
     def forward(

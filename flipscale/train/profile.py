@@ -3,15 +3,17 @@
 import math
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from flipscale.cost import DEVICES, cost, device_named, processes_of
+from flipscale.cost import DEVICES, cost, device_named
 from flipscale.errors import FlipscaleError, RunFolderError
 from flipscale.run import RunFolder
+from flipscale.settings import FlipscaleTrainer, Settings
 from flipscale.train.asked import asked_of
 from flipscale.train.machine import device_name, forget_peak_memory, keep_freed_memory, peak_memory_of
 from flipscale.train.processes import Group
@@ -36,17 +38,18 @@ def profile(folder: Path, steps: int = 30) -> str:
     if run.asked() is None:
         raise RunFolderError(f"{folder}: there is no run.json, so nothing was asked for; submit the study first.")
     settings, resources = asked_of(run)
-    if settings["inference"] != "full" or "flipscale" not in settings["trainer"]:
+    if settings.inference != "full" or not isinstance(settings.trainer, FlipscaleTrainer):
         raise FlipscaleError(f"{run.id} is not trained by flipscale's trainer, so there is nothing to profile.")
     keep_freed_memory()
     group = Group()
-    batch = settings["batch_size"]
-    parts = resources.get("accumulate") or 1
-    rows = rows_of(settings, processes_of(resources, on_gpu=group.device.type == "cuda"), parts) // parts
+    batch = settings.batch_size
+    parts = resources.accumulate
+    rows = rows_of(settings, resources.processes_on(gpu=group.device.type == "cuda"), parts) // parts
     # As many steps as are looked at, whatever the run's length. Weights do not matter to the speed.
-    settings |= {"batch_size": rows, "samples": 2 * (WARM_UP + steps) * rows, "warmup": 0, "cooldown": 0, "init": None}
+    samples = 2 * (WARM_UP + steps) * rows
+    settings = replace(settings, batch_size=rows, samples=samples, warmup=0, cooldown=0, init=None)
     data = open_training_data(run, settings)
-    training = Training(settings, group, {**resources, "accumulate": 1}, data.vocabulary)
+    training = Training(settings, group, replace(resources, accumulate=1), data.vocabulary)
     forget_peak_memory(group.device)
     ahead = batches(data, training, training.steps)
 
@@ -66,10 +69,10 @@ def profile(folder: Path, steps: int = 30) -> str:
             times = dict.fromkeys(STAGES, 0.0)
         _staged_step(training, lambda: next(ahead), times)
     split = "" if rows == batch else f", of the batch of {batch}"
-    compiled = "; the stages are not compiled" if resources.get("compile") else ""
+    compiled = "; the stages are not compiled" if resources.compile else ""
     return "\n".join(
         [
-            f"{run.id}: {steps} steps of {rows} pairs{split}, {settings['precision']}, on {device_name(group.device)}",
+            f"{run.id}: {steps} steps of {rows} pairs{split}, {settings.precision}, on {device_name(group.device)}",
             "",
             *_table(times, steps),
             "",
@@ -105,9 +108,9 @@ def _staged_step(training: Training, batch: Callable[[], tuple[Tensor, Tensor]],
         return [image_leaf.grad, text_leaf.grad]
 
     def optimise() -> None:
-        if training.settings["grad_clip"] is not None:
+        if training.settings.grad_clip is not None:
             training.scaler.unscale_(training.optimizer)
-            nn.utils.clip_grad_norm_(objective.parameters(), training.settings["grad_clip"])
+            nn.utils.clip_grad_norm_(objective.parameters(), training.settings.grad_clip)
         training.scaler.step(training.optimizer)
         training.scaler.update()
         training.optimizer.zero_grad(set_to_none=True)
@@ -138,7 +141,7 @@ def _table(times: dict[str, float], steps: int) -> list[str]:
     return [*lines, f"{'all stages':14}{1000 * whole / steps:9.2f}{1:8.1%}"]
 
 
-def _utilisation(settings: dict[str, Any], images_per_second: float, device: torch.device) -> list[str]:
+def _utilisation(settings: Settings, images_per_second: float, device: torch.device) -> list[str]:
     """The FLOPs per second of the model, and their share of what the device can do, where that is known."""
     of_run = cost(settings)
     rate = images_per_second * (of_run.flops_per_sample + of_run.loss_flops)
@@ -147,11 +150,11 @@ def _utilisation(settings: dict[str, Any], images_per_second: float, device: tor
     known = device_named(name)
     if known is None:
         return [line]
-    peak = DEVICES[known].peak(settings["precision"])
+    peak = DEVICES[known].peak(settings.precision)
     if device.type == "cpu":
         peak *= torch.get_num_threads()
         return [f"{line}, {rate / peak:.0%} of the {peak / 1e12:.2f} that its cores in use are taken for"]
-    return [f"{line}, {rate / peak:.1%} of the peak of {known} in {settings['precision']}, {peak / 1e12:.1f}"]
+    return [f"{line}, {rate / peak:.1%} of the peak of {known} in {settings.precision}, {peak / 1e12:.1f}"]
 
 
 def _finish(device: torch.device) -> None:

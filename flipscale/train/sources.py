@@ -2,12 +2,12 @@
 
 from collections.abc import Mapping
 from functools import partial
-from typing import Any
 
 import numpy as np
 
 from flipscale.cost import steps_of
 from flipscale.run import RunFolder
+from flipscale.settings import Settings
 from flipscale.train.data import Data, Form, HeldOutItems, Integers, open_data
 from flipscale.train.evaluate import open_evaluations
 from flipscale.train.failure import say
@@ -15,13 +15,13 @@ from flipscale.train.model import tokenize
 from flipscale.workspace import Workspace
 
 
-def open_training_data(run: RunFolder, settings: Mapping[str, Any]) -> Data:
+def open_training_data(run: RunFolder, settings: Settings) -> Data:
     return open_data(
-        settings["data"],
+        settings.data,
         _form(run, settings),
-        data_size=settings["data_size"],
-        samples=steps_of(settings) * settings["batch_size"],
-        crop=settings["crop"],
+        data_size=settings.data_size,
+        samples=steps_of(settings) * settings.batch_size,
+        crop=settings.crop,
     )
 
 
@@ -32,7 +32,7 @@ def vocabulary(data: Data, evaluations: Mapping[str, HeldOutItems]) -> Integers 
     return np.unique(np.concatenate([data.vocabulary, *(held_out.vocabulary for held_out in evaluations.values())]))
 
 
-def evaluations_of(run: RunFolder, settings: Mapping[str, Any]) -> dict[str, HeldOutItems]:
+def evaluations_of(run: RunFolder, settings: Settings) -> dict[str, HeldOutItems]:
     """What the run is scored on, by name. What of it cannot be read is said in the log."""
     evaluations = open_evaluations(settings, _form(run, settings))
     for name, held_out in evaluations.items():
@@ -47,6 +47,6 @@ def corrupt_images(evaluations: Mapping[str, HeldOutItems]) -> int:
     return sum(held_out.corrupt for held_out in evaluations.values())
 
 
-def _form(run: RunFolder, settings: Mapping[str, Any]) -> Form:
-    length = settings["text_length"]
-    return Form(settings["image_size"], length, partial(tokenize, length=length), Workspace.of_run(run.path).cache)
+def _form(run: RunFolder, settings: Settings) -> Form:
+    length = settings.text_length
+    return Form(settings.image_size, length, partial(tokenize, length=length), Workspace.of_run(run.path).cache)

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import torch
 
-from flipscale.cost import processes_of
 from flipscale.errors import Diverged, FlipscaleError, LeaseLost, RunFolderError
 from flipscale.run import JOB, FailureKind, Lease, RunFolder
+from flipscale.settings import CommandTrainer, OpenClipTrainer
 from flipscale.train.asked import asked_of, parent_of
 from flipscale.train.crew import Crew, follow
 from flipscale.train.failure import Cause, Failed, record, record_stop, say
@@ -31,11 +31,11 @@ _JUDGED_HERE = (FailureKind.DIVERGED, FailureKind.PARENT)
 PARENT_SECONDS = 1.0
 """While a parent is trained by another process, it is looked for this often."""
 
-PROGRAMS: dict[str, Callable[[RunFolder, Lease, Stop, Callable[[str], None]], bool]] = {
-    "command": run_command,
-    "open_clip": run_open_clip,
+PROGRAMS: dict[type, Callable[[RunFolder, Lease, Stop, Callable[[str], None]], bool]] = {
+    CommandTrainer: run_command,
+    OpenClipTrainer: run_open_clip,
 }
-"""Trainers that are programs of their own, by their name in a run's settings: whether the run was finished."""
+"""Trainers that are programs of their own, by their type in a run's settings: whether the run was finished."""
 
 
 def train(folders: Sequence[Path], *, checkpoint_seconds: float = CHECKPOINT_SECONDS) -> int:
@@ -131,13 +131,12 @@ class WorkList:
     def _do(self, run: RunFolder, lease: Lease) -> None:
         lease.mend_records()
         settings, resources = asked_of(run)
-        (trainer,) = settings["trainer"]
-        if settings["inference"] != "full":
+        if settings.inference != "full":
             score_parent(run, lease, self.crew.group.device)
-        elif trainer in PROGRAMS:
-            PROGRAMS[trainer](run, lease, self.stop, partial(say, run))
+        elif (program := PROGRAMS.get(type(settings.trainer))) is not None:
+            program(run, lease, self.stop, partial(say, run))
         else:
-            group = self.crew.group_of(processes_of(resources, on_gpu=torch.cuda.is_available()))
+            group = self.crew.group_of(resources.processes_on(gpu=torch.cuda.is_available()))
             group.hand_out(str(run.path.resolve()))
             pretrain(run, lease, group, self.stop, self.checkpoint_seconds)
 

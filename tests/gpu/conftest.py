@@ -7,6 +7,8 @@ from typing import Any
 import pytest
 
 from flipscale.run import Asked, RunFolder
+from flipscale.settings import Resources, Settings
+from flipscale.study.settings import read_settings
 from tests.parts import need_gpu
 from tests.train.conftest import SETTINGS
 
@@ -17,9 +19,9 @@ def _gpu() -> None:
 
 
 @pytest.fixture
-def settings() -> Callable[..., dict[str, Any]]:
+def settings() -> Callable[..., Settings]:
     """The small run's settings, with some of them changed."""
-    return lambda **changes: {**SETTINGS, **changes}
+    return lambda **changes: read_settings({**SETTINGS, **changes})
 
 
 @pytest.fixture
@@ -28,7 +30,7 @@ def ask(tmp_path: Path) -> Callable[..., RunFolder]:
 
     def ask(name: str = "run", resources: dict[str, Any] | None = None, **changes: Any) -> RunFolder:
         folder = RunFolder(tmp_path / "runs" / name)
-        folder.ask(Asked(name, {**SETTINGS, **changes}, resources={"gpus": 1, **(resources or {})}))
+        folder.ask(Asked(name, {**SETTINGS, **changes}, resources=Resources(**{"gpus": 1, **(resources or {})})))
         return folder
 
     return ask

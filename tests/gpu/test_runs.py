@@ -18,6 +18,8 @@ from flipscale.launch.breaker import Breaker
 from flipscale.launch.launcher import TRAIN, Attempt
 from flipscale.launch.workers import Workers
 from flipscale.run import ATTEMPT, JOB, NODE, FailureKind, State
+from flipscale.settings import Resources, Settings
+from flipscale.study.settings import read_settings
 from tests.launch.contract import NO_COST
 from tests.train.conftest import SETTINGS
 
@@ -56,7 +58,7 @@ def test_a_batch_that_does_not_fit_the_gpu_is_halved_until_it_does(ask, tmp_path
     memory = torch.cuda.get_device_properties(0).total_memory
     batch = 256
     # Half of it has room: what is predicted was seen to be as much as 1.4 times too low.
-    while memory_bytes({**SETTINGS, **model, "batch_size": batch}) < 1.25 * memory:
+    while memory_bytes(read_settings({**SETTINGS, **model, "batch_size": batch})) < 1.25 * memory:
         batch += 256
     run = ask("large", **model, batch_size=batch, samples=2 * batch)
     said = attend([run], tmp_path)
@@ -66,7 +68,7 @@ def test_a_batch_that_does_not_fit_the_gpu_is_halved_until_it_does(ask, tmp_path
     assert {failure.kind for failure in failures} == {FailureKind.OOM}
     assert failures[0]["accumulate"] == 2
     assert failures[0]["then"].startswith("again with accumulate 2")
-    assert run.asked().resources["accumulate"] == failures[-1].accumulate
+    assert run.asked().resources.accumulate == failures[-1].accumulate
     assert result.samples_seen == 2 * batch  # The global batch is what it was.
     assert result.peak_memory_bytes < memory
 
@@ -113,8 +115,8 @@ class StandInRun:
     parents: tuple[str, ...] = ()
     cost: Cost = NO_COST
     cell: None = None
-    settings: dict[str, Any] = field(default_factory=lambda: SETTINGS, hash=False)
-    resources: dict[str, Any] = field(default_factory=lambda: {"gpus": 1}, hash=False)
+    settings: Settings = field(default_factory=lambda: read_settings(SETTINGS), hash=False)
+    resources: Resources = field(default_factory=lambda: Resources(gpus=1))
 
 
 def test_the_local_launcher_gives_a_run_the_gpu(tmp_path):

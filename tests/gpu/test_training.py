@@ -1,5 +1,7 @@
 """Steps on a GPU: every precision and every way to compute a batch trains, and gives what a CPU gives."""
 
+from dataclasses import replace
+
 import numpy as np
 import open_clip
 import pytest
@@ -9,6 +11,7 @@ from torch._C._distributed_c10d import TCPStore
 
 from flipscale.architecture import architecture
 from flipscale.cost import memory_bytes
+from flipscale.settings import Resources
 from flipscale.train import train
 from flipscale.train.evaluate import evaluate
 from flipscale.train.machine import forget_peak_memory
@@ -52,7 +55,7 @@ def losses(training, steps):
 )
 def test_steps_lower_the_loss_of_their_batch(settings, precision, resources):
     asked = settings(precision=precision, warmup=0, lr=3e-3, grad_clip=1.0, text_mask_ratio=0.5, samples=32 * 1000)
-    training = Training(asked, Group(), resources)
+    training = Training(asked, Group(), Resources(**resources))
     assert training.device.type == "cuda"
     seen = losses(training, 30)
     assert np.isfinite(seen).all()
@@ -63,20 +66,20 @@ def test_steps_lower_the_loss_of_their_batch(settings, precision, resources):
 @pytest.mark.parametrize("resources", WAYS, ids=lambda way: next(iter(way), "plain"))
 def test_fp32_gives_the_losses_of_a_cpu(settings, resources):
     asked = settings(eps=1e-3, mask_ratio=0.5, text_mask_ratio=0.5, grad_clip=1.0)
-    here = losses(Training(asked, Group(), resources), 5)
-    assert here == pytest.approx(losses(Training(asked, on_cpu(), {}), 5), rel=2e-4)
+    here = losses(Training(asked, Group(), Resources(**resources)), 5)
+    assert here == pytest.approx(losses(Training(asked, on_cpu(), Resources()), 5), rel=2e-4)
 
 
 @pytest.mark.parametrize("precision", ["bf16", "fp16"])
 def test_half_precision_is_near_fp32(settings, precision):
     asked = settings(eps=1e-3, samples=32 * 1000)
-    here = losses(Training({**asked, "precision": precision}, Group(), {}), 5)
-    assert here == pytest.approx(losses(Training(asked, on_cpu(), {}), 5), rel=0.03)
+    here = losses(Training(replace(asked, precision=precision), Group(), Resources()), 5)
+    assert here == pytest.approx(losses(Training(asked, on_cpu(), Resources()), 5), rel=0.03)
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
 def test_a_step_never_waits_for_the_gpu(settings, precision):
-    training = Training(settings(precision=precision, grad_clip=1.0, text_mask_ratio=0.5), Group(), {})
+    training = Training(settings(precision=precision, grad_clip=1.0, text_mask_ratio=0.5), Group(), Resources())
     batches = [batch() for _ in range(5)]
     for number, (images, tokens) in enumerate(batches):
         if number == 2:
@@ -93,12 +96,12 @@ def test_a_step_never_waits_for_the_gpu(settings, precision):
 
 def test_fp16_goes_on_from_a_checkpoint_with_its_scale(settings, ask):
     folder, asked = ask(), settings(precision="fp16", samples=32 * 1000)
-    training = Training(asked, Group(), {})
+    training = Training(asked, Group(), Resources())
     losses(training, 5)
     training.scaler.update(512.0)
     with folder.hold() as lease:
         training.save(lease)
-    resumed = Training(asked, Group(), {})
+    resumed = Training(asked, Group(), Resources())
     assert resumed.resume(folder)
     assert resumed.scaler.get_scale() == 512.0
     assert losses(resumed, 3) == pytest.approx(losses(training, 3), rel=1e-3)
@@ -107,7 +110,7 @@ def test_fp16_goes_on_from_a_checkpoint_with_its_scale(settings, ask):
 
 @pytest.mark.parametrize("grad_clip", [None, 0.5])
 def test_a_step_that_overflows_is_left_out(settings, grad_clip):
-    training = Training(settings(precision="fp16", grad_clip=grad_clip, samples=32 * 1000), Group(), {})
+    training = Training(settings(precision="fp16", grad_clip=grad_clip, samples=32 * 1000), Group(), Resources())
     losses(training, 5)
     before = {name: value.clone() for name, value in training.objective.state_dict().items()}
     scale = training.scaler.get_scale()
@@ -164,7 +167,7 @@ def test_memory_is_as_predicted(settings):
     )
     group = Group()
     forget_peak_memory(group.device)
-    training = Training(asked, group, {})
+    training = Training(asked, group, Resources())
     images = torch.randint(0, 256, (256, 3, 224, 224), dtype=torch.uint8)
     tokens = torch.randint(320, 49000, (256, 32))
     for _ in range(2):
@@ -179,12 +182,12 @@ def test_memory_is_as_predicted(settings):
 @pytest.mark.parametrize(("precision", "parts"), [("fp32", 1), ("bf16", 1), ("fp16", 4)])
 def test_one_process_over_nccl_computes_as_one_alone(settings, precision, parts):
     asked = settings(precision=precision, eps=1e-3, samples=32 * 1000)
-    alone = losses(Training(asked, Group(), {"accumulate": parts}), 5)
+    alone = losses(Training(asked, Group(), Resources(accumulate=parts)), 5)
     store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
     group = Group(0, 1, 0, store, connect=True)
     try:
         assert dist.get_backend() == "nccl"
-        training = Training(asked, group, {"accumulate": parts})
+        training = Training(asked, group, Resources(accumulate=parts))
         training.begin()
         assert losses(training, 5) == pytest.approx(alone, rel=1e-4 if precision == "fp32" else 0.01)
         assert group.agree(3, 1 << 40) == [3, 1 << 40]

@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from flipscale.run import Asked, RunFolder
-from flipscale.settings import plain
-from flipscale.study.settings import EVALUATION
+from flipscale.settings import Settings, plain
+from flipscale.study.settings import EVALUATION, read_settings
 from flipscale.study.settings import SETTINGS as KNOWN
 
 SETTINGS: dict[str, Any] = {
@@ -42,9 +42,9 @@ def one_thread() -> None:
 
 
 @pytest.fixture
-def settings() -> Callable[..., dict[str, Any]]:
+def settings() -> Callable[..., Settings]:
     """The small run's settings, with some of them changed."""
-    return lambda **changes: {**SETTINGS, **changes}
+    return lambda **changes: read_settings({**SETTINGS, **changes})
 
 
 @pytest.fixture

@@ -16,6 +16,7 @@ import torch
 
 from flipscale.identity import parent_of, run_id
 from flipscale.run import Asked, FailureKind, Job, RunFolder, State, write_json
+from flipscale.settings import plain
 from flipscale.study.settings import read_settings
 from flipscale.train import train
 from flipscale.train.trainers.builtin import pretrain
@@ -37,7 +38,7 @@ def ask(tmp_path: Path) -> Ask:
         parent = parent_of(settings)
         run = RunFolder(tmp_path / "runs" / run_id(settings))
         parents = [] if parent is None else [run_id(parent)]
-        run.ask(Asked(run.id, settings, tuple(parents)))
+        run.ask(Asked(run.id, plain(settings), tuple(parents)))
         return run
 
     return asked

@@ -3,7 +3,7 @@ import numpy.typing as npt
 import pytest
 
 from flipscale import randomness
-from flipscale.errors import DataError
+from flipscale.settings import Shapes, WebDataset
 from flipscale.train.data import Form, open_data, open_held_out, order
 
 
@@ -57,14 +57,9 @@ def test_random_numbers_are_even_in_0_to_1() -> None:
     assert numbers.dtype == np.float32
 
 
-def test_an_unknown_data_set_is_an_error_with_the_nearest_name() -> None:
-    with pytest.raises(DataError, match="unknown data set 'fasion', did you mean 'fashion'"):
-        open_data({"fasion": {}}, Form(28, 16, tokenize), data_size=1, samples=1)
-
-
 def test_a_webdataset_that_is_trained_on_has_nothing_held_out() -> None:
     held_out = open_held_out(
-        {"webdataset": {"urls": "nowhere.tar", "name": None}},
+        WebDataset("nowhere.tar", name=None, decode=None, sizes=None),
         Form(28, 16, tokenize),
         images=10,
         templates=None,
@@ -80,7 +75,7 @@ def test_the_vocabulary_of_shapes_is_every_token_that_comes(pairs: float, text_l
     from flipscale.train.model import tokenize
 
     data = open_data(
-        {"shapes": {"pairs": pairs, "seed": 0}},
+        Shapes(pairs, seed=0),
         Form(8, text_length, partial(tokenize, length=text_length)),
         data_size=None,
         samples=20_000,

@@ -9,6 +9,7 @@ import pytest
 
 from flipscale.errors import DataError
 from flipscale.inputs.fashion import FASHION_FOLDER
+from flipscale.settings import Fashion
 from flipscale.train.data import Data, Form, HeldOutItems, fashion, open_data, open_held_out
 from tests.parts import need
 
@@ -45,7 +46,7 @@ def training(
     folder: Path | None, data_size: int | None = None, image_size: int = 28, words: Words | None = None
 ) -> Data:
     return open_data(
-        {"fashion": {"folder": folder and str(folder)}},
+        Fashion(folder and str(folder)),
         Form(image_size, 16, words or Words()),
         data_size=data_size,
         samples=1000,
@@ -54,7 +55,7 @@ def training(
 
 def held_out(folder: Path | None, images: int, words: Words | None = None) -> HeldOutItems:
     found = open_held_out(
-        {"fashion": {"folder": folder and str(folder)}},
+        Fashion(folder and str(folder)),
         Form(28, 16, words or Words()),
         images=images,
         templates=None,

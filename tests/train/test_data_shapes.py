@@ -5,6 +5,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
+from flipscale.settings import Shapes
 from flipscale.train.data import Data, Form, HeldOutItems, open_data, open_held_out, shapes
 
 
@@ -23,12 +24,12 @@ class Words:
 
 
 def training(words: Words, data_size: int | None = None, image_size: int = 28, **options: Any) -> Data:
-    data = {"shapes": {"pairs": 0.3, "seed": 0, **options}}
+    data = Shapes(**{"pairs": 0.3, "seed": 0, **options})
     return open_data(data, Form(image_size, 16, words), data_size=data_size, samples=640)
 
 
 def held_out(words: Words, images: int, templates: list[str] | None = None, **options: Any) -> HeldOutItems:
-    data = {"shapes": {"pairs": 0.3, "seed": 0, **options}}
+    data = Shapes(**{"pairs": 0.3, "seed": 0, **options})
     found = open_held_out(data, Form(28, 16, words), images=images, templates=templates)
     assert found is not None
     return found

@@ -21,9 +21,11 @@ from PIL import Image
 
 from flipscale.errors import DataError
 from flipscale.inputs.shards import sources
+from flipscale.settings import WebDataset
 from flipscale.train.data import Data, Form, library, open_data, shuffle, views
 from flipscale.train.data.library import Library
 from flipscale.train.data.views import view
+from tests.asked import settings_of
 
 SHARDS, PAIRS = 24, 100
 URLS = "{00000..00023}.tar"
@@ -94,10 +96,10 @@ def server(folder: Path) -> Iterator[str]:
 def training(
     cache: Path, urls: str = URLS, data_size: int | None = None, decode: str | None = "always", **changes: Any
 ) -> Data:
-    options = {"urls": urls, "name": None, "decode": decode, **changes.pop("options", {})}
+    data = WebDataset(urls, name=None, decode=decode, sizes=changes.pop("sizes", None))
     crop = changes.pop("crop", None)
     form = Form(**{"image_size": 16, "text_length": 8, "tokenize": tokenize, "cache": cache, **changes})
-    return open_data({"webdataset": options}, form, data_size=data_size, samples=100, crop=crop)
+    return open_data(data, form, data_size=data_size, samples=100, crop=crop)
 
 
 def seen(data: Data, first: int, last: int, batch_size: int = 48) -> npt.NDArray[np.int64]:
@@ -182,7 +184,7 @@ def test_a_caption_that_occurs_twice_in_a_batch_is_put_into_tokens_once(tmp_path
 
 
 def test_crops_are_of_the_image_as_it_was_found(tmp_path: Path) -> None:
-    random = views({"seed": 3, "crop": 0.4, "flip": True}, 96, 6)
+    random = views(settings_of(seed=3, crop=0.4, flip=True), 96, 6)
     assert random is not None
     images, _ = training(tmp_path, crop=0.4).batch(np.arange(6), random)
     for row in range(6):
@@ -192,7 +194,7 @@ def test_crops_are_of_the_image_as_it_was_found(tmp_path: Path) -> None:
 
 
 def test_mirrored_images_are_the_same_decoded_once_or_always(tmp_path: Path) -> None:
-    random = views({"seed": 3, "crop": None, "flip": True}, 0, 20)
+    random = views(settings_of(seed=3, crop=None, flip=True), 0, 20)
     once, always = (training(tmp_path, decode=decode).batch(np.arange(20), random)[0] for decode in ("once", "always"))
     np.testing.assert_array_equal(once, always)
 

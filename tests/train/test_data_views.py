@@ -6,8 +6,10 @@ import pytest
 import torchvision.transforms.functional as reference
 from PIL import Image
 
+from flipscale.settings import Shapes
 from flipscale.train.data import Form, Views, open_data, views
 from flipscale.train.data.views import view, view_stored
+from tests.asked import settings_of
 
 
 def noise(width: int, height: int) -> Image.Image:
@@ -15,17 +17,17 @@ def noise(width: int, height: int) -> Image.Image:
 
 
 def some(count: int, **changes: Any) -> Views:
-    found = views({"seed": 0, "crop": 0.5, "flip": True, **changes}, 0, count)
+    found = views(settings_of(**{"crop": 0.5, "flip": True, **changes}), 0, count)
     assert found is not None
     return found
 
 
 def test_without_crop_and_flip_there_are_no_views() -> None:
-    assert views({"seed": 0, "crop": None, "flip": False}, 0, 8) is None
+    assert views(settings_of(seed=0, crop=None, flip=False), 0, 8) is None
 
 
 def test_a_view_follows_from_seed_and_position_alone() -> None:
-    whole, part = some(100), views({"seed": 0, "crop": 0.5, "flip": True}, 60, 40)
+    whole, part = some(100), views(settings_of(seed=0, crop=0.5, flip=True), 60, 40)
     assert part is not None
     assert [whole.box(60 + row, 90, 70) for row in range(40)] == [part.box(row, 90, 70) for row in range(40)]
     assert [whole.flipped(60 + row) for row in range(40)] == [part.flipped(row) for row in range(40)]
@@ -108,7 +110,7 @@ def test_drawn_shapes_are_cropped_and_mirrored() -> None:
         return np.array([[len(text)] * 8 for text in texts], np.int64)
 
     data = open_data(
-        {"shapes": {"pairs": 0.0, "seed": 0}},
+        Shapes(0.0, seed=0),
         Form(28, 8, tokenize),
         data_size=64,
         samples=64,

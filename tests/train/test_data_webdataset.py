@@ -14,6 +14,7 @@ from PIL import Image
 
 from flipscale.errors import DataError
 from flipscale.inputs.shards import ShardSource
+from flipscale.settings import WebDataset
 from flipscale.train.data import Data, Form, HeldOutItems, cache, open_data, open_held_out
 from tests.patience import PATIENCE
 
@@ -62,13 +63,13 @@ def training(
 ) -> Data:
     crop = changes.pop("crop", None)
     shape = {"image_size": 16, "text_length": 8, "cache": folder / "cache", "tokenize": tokenize, **changes}
-    data = {"webdataset": {"urls": urls, "name": None, "decode": decode}}
+    data = WebDataset(urls, name=None, decode=decode, sizes=None)
     return open_data(data, Form(**shape), data_size=data_size, samples=100, crop=crop)
 
 
 def held_out(folder: Path, images: int, urls: str = "{00000..00002}.tar") -> HeldOutItems:
     found = open_held_out(
-        {"webdataset": {"urls": urls, "name": None}},
+        WebDataset(urls, name=None, decode=None, sizes=None),
         Form(16, 8, tokenize, folder / "cache"),
         images=images,
         templates=None,

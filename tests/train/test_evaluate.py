@@ -1,4 +1,5 @@
 import math
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -9,6 +10,7 @@ import torch.nn.functional as F
 from sklearn.metrics import top_k_accuracy_score
 
 from flipscale.errors import FlipscaleError
+from flipscale.settings import Shapes
 from flipscale.train import evaluate as evaluation
 from flipscale.train.data import Form, HeldOutItems, open_held_out
 from flipscale.train.evaluate import evaluate, hit_rate, hits, open_evaluations, retrieval
@@ -21,7 +23,7 @@ SIMILARITY = torch.tensor([[0.9, 0.5, 0.1], [0.9, 0.5, 0.1], [0.9, 0.5, 0.1]])
 @pytest.fixture(scope="module")
 def held_out():
     return open_held_out(
-        {"shapes": {"pairs": 0.3, "seed": 0}},
+        Shapes(0.3, seed=0),
         Form(28, 32, partial(tokenize, length=32)),
         images=160,
         templates=["a {}", "there is a {} here"],
@@ -309,7 +311,7 @@ def test_masked_inference_of_an_unmasked_run_is_an_error(inference, settings, he
 
 def probed(settings, **changes):
     asked = settings(**changes)
-    asked["evaluation"] = {**asked["evaluation"], "linear_probe": True, "images": 80}
+    asked = replace(asked, evaluation=replace(asked.evaluation, linear_probe=True, images=80))
     return asked, open_evaluations(asked, Form(28, 32, partial(tokenize, length=32)))
 
 

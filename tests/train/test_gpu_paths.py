@@ -16,6 +16,7 @@ import flipscale.train.sources
 import flipscale.train.trainers.builtin.training
 from flipscale.errors import RunFolderError
 from flipscale.run import FailureKind
+from flipscale.settings import Resources
 from flipscale.train import train
 from flipscale.train.failure import why
 from flipscale.train.machine import forget_peak_memory
@@ -53,7 +54,7 @@ def test_forward_and_backward_never_wait_for_the_device(settings, monkeypatch, r
     group = Group()
     group.device = torch.device("meta")
     asked = settings(precision="fp32", text_mask_ratio=0.5, reconstruction=reconstruction)
-    training = Training(asked, group, {"fused": False, "accumulate": parts})
+    training = Training(asked, group, Resources(fused=False, accumulate=parts))
     training.autocast = contextlib.nullcontext
     made = torch.tensor
 
@@ -229,7 +230,7 @@ def connected():
 def test_one_process_that_is_connected_computes_as_one_that_is_not(settings, connected, parts):
     asked = settings(eps=1e-3)
     alone = training_of(asked, accumulate=parts)
-    one = Training(asked, connected, {"accumulate": parts})
+    one = Training(asked, connected, Resources(accumulate=parts))
     one.begin()
     assert type(one.module).__name__ == "DistributedDataParallel"
     for _ in range(3):

@@ -20,6 +20,7 @@ from flipscale.train.data import Form, HeldOutItems
 from flipscale.train.data.decode import tolerated
 from flipscale.train.data.labelled import even, subset
 from flipscale.train.evaluate import open_evaluations
+from tests.asked import settings_of
 
 LABELS = ["cat", "dog", "owl"]
 
@@ -74,20 +75,9 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def evaluations(sets: dict[str, Any], words: Words | None = None, **changes: Any) -> dict[str, HeldOutItems]:
-    defaults = {
-        "webdataset": {"name": None, "classes": None, "templates": None},
-        "folder": {"classes": None, "templates": None, "train": None},
-        "idx": {"templates": None, "train_images": None, "train_labels": None},
-        "captions": {"image": "filepath", "caption": "title", "root": None},
-    }
-    resolved = {
-        name: {kind: {**defaults[kind], **options}} for name, spec in sets.items() for kind, options in spec.items()
-    }
-    settings = {
-        # A webdataset that is trained on has nothing held out.
-        "data": {"webdataset": {"urls": "nowhere.tar", "name": None}},
-        "evaluation": {"data": None, "images": 100, "at": [1.0], "templates": None, "sets": resolved, **changes},
-    }
+    # A webdataset that is trained on has nothing held out.
+    data = {"webdataset": {"urls": "nowhere.tar"}}
+    settings = settings_of(data=data, evaluation={"images": 100, "sets": sets, **changes})
     return open_evaluations(settings, Form(8, 8, words or Words()))
 
 
@@ -555,8 +545,3 @@ def test_runs_of_a_process_share_what_was_decoded(folder: Path) -> None:
     assert first.labelled is not None
     assert second.labelled is not None
     assert first.labelled[0] is second.labelled[0]
-
-
-def test_an_unknown_kind_is_an_error_with_the_nearest() -> None:
-    with pytest.raises(DataError, match="unknown data set 'foldr', did you mean 'folder'"):
-        evaluations({}, data={"foldr": {}})

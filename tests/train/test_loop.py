@@ -7,16 +7,15 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from open_clip_train.scheduler import cosine_lr
 
 from flipscale.cost import steps_of
 from flipscale.errors import Diverged, FlipscaleError, LeaseLost, RunFolderError
 from flipscale.run import write_json
+from flipscale.settings import Resources
 from flipscale.train.data import Data
 from flipscale.train.data.shuffle import Shuffle
 from flipscale.train.model import build
 from flipscale.train.processes import Group
-from flipscale.train.schedule import learning_rate
 from flipscale.train.trainers.builtin.loop import batches, fit
 from flipscale.train.trainers.builtin.training import Training, check_precision, optimizer_of
 from tests.parts import need
@@ -34,7 +33,7 @@ NOISE = Data(size=640, batch=pairs, order=Shuffle([640]), vocabulary=np.arange(4
 
 
 def training_of(settings, **resources):
-    return Training(settings, Group(), resources)
+    return Training(settings, Group(), Resources(**resources))
 
 
 def first_batch():
@@ -61,27 +60,6 @@ def fit_here(training, run, *, stopping=lambda: False, score=None, checkpoint_se
 @pytest.mark.parametrize(("samples", "batch_size", "steps"), [(640, 32, 20), (1000, 64, 16), (160, 64, 3), (10, 64, 1)])
 def test_steps_are_samples_over_batch_to_the_nearest_and_at_least_one(settings, samples, batch_size, steps):
     assert steps_of(settings(samples=samples, batch_size=batch_size)) == steps
-
-
-def test_the_learning_rate_is_open_clips_cosine_on_whole_steps(settings):
-    asked = settings(samples=1000 * 32, warmup=100 * 32)
-    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)])
-    theirs = cosine_lr(optimizer, 1e-3, 100, 1000)
-    for step in range(1000):
-        assert learning_rate(asked, step) == pytest.approx(theirs(step))
-
-
-@pytest.mark.parametrize(
-    ("step", "lr"), [(0, 0.5), (1, 1.0), (2, 1.0), (11, 0.5), (19, 0.5 * (1 + math.cos(math.pi * 17 / 18)))]
-)
-def test_the_learning_rate_warms_up_over_64_samples_and_falls_to_0(settings, step, lr):
-    assert learning_rate(settings(lr=1.0, warmup=64), step) == pytest.approx(lr)
-
-
-def test_a_warm_up_that_ends_within_a_step_does_not_overshoot(settings):
-    rates = [learning_rate(settings(lr=1.0, warmup=40), step) for step in range(20)]
-    assert rates[:2] == [0.8, 1.0]
-    assert max(rates) == 1.0
 
 
 def test_weight_decay_is_for_matrices(settings):

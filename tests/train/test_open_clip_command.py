@@ -13,6 +13,7 @@ import tarfile
 import threading
 import time
 from collections.abc import Callable, Collection
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,7 @@ from flipscale.inputs.open_clip_flags import (
     wishes,
 )
 from flipscale.run import Asked, RunFolder, State
+from flipscale.settings import Resources, Settings
 from flipscale.train.asked import asked_of
 from flipscale.train.evaluate import evaluate
 from flipscale.train.model import build, tokenize, weights
@@ -50,7 +52,7 @@ pytestmark = pytest.mark.slow
 
 DOCS = Path(__file__).parents[2] / "docs" / "trainers.md"
 
-OPEN_CLIP = {"open_clip": {"arguments": None}}
+OPEN_CLIP = {"open_clip": {"arguments": []}}
 
 
 def need_webdataset() -> None:
@@ -75,9 +77,9 @@ def finish(folder: RunFolder, stop: Stop | None = None) -> bool:
         return run_open_clip(folder, lease, stop or Stop(), said.append)
 
 
-def settled(settings: dict[str, Any], shards: Shards | None = None, **more: Any) -> ProgramJob:
+def settled(settings: Settings, shards: Shards | None = None, **more: Any) -> ProgramJob:
     """The job of a run on a CPU with 640 pairs in 4 shards, unless said otherwise."""
-    resources = more.pop("resources", {})
+    resources = Resources(**more.pop("resources", {}))
     device, wished = more.pop("device", "cpu"), more.pop("wished", {})
     shards = shards or Shards("/data/{0..3}.tar", 4, 640)
     return settle(settings, resources, device, Path("/runs/run/open_clip"), shards, wished)
@@ -315,7 +317,7 @@ def test_a_url_that_would_end_the_quotes_of_its_command_is_refused_and_one_of_s3
 def test_the_program_starts_from_the_weights_that_flipscales_own_trainer_starts_from(asked, tmp_path):
     folder = asked()
     settings, _ = asked_of(folder)
-    job = settle(settings, {}, "cpu", tmp_path / "open_clip", Shards("/data/0.tar", 1, 640), {})
+    job = settle(settings, Resources(), "cpu", tmp_path / "open_clip", Shards("/data/0.tar", 1, 640), {})
     write_model(job, folder)
     theirs = open_clip.create_model(f"local-dir:{tmp_path / 'open_clip' / 'model'}", force_patch_dropout=0.5)
     ours = build(settings).state_dict()
@@ -327,14 +329,14 @@ def test_the_program_starts_from_the_weights_that_flipscales_own_trainer_starts_
 
 def test_a_tuning_starts_from_the_weights_of_its_parent(asked, run, tmp_path):
     parent = asked("parent")
-    trained = build({**asked_of(parent)[0], "seed": 9})
+    trained = build(replace(asked_of(parent)[0], seed=9))
     with open(parent.path / "model.pt", "wb") as file:
         torch.save({"state_dict": weights(trained)}, file)
     tuning = {"samples": 64, "lr": 1e-5, "warmup": 0, "batch_size": 32, "mask_ratio": 0.0}
     child = RunFolder(parent.path.parent / "child")
     child.ask(Asked("child", {**parent.asked().settings, "tuning": tuning}, ("parent",)))
     settings, _ = asked_of(child)
-    job = settle(settings, {}, "cpu", tmp_path / "open_clip", Shards("/data/0.tar", 1, 640), {})
+    job = settle(settings, Resources(), "cpu", tmp_path / "open_clip", Shards("/data/0.tar", 1, 640), {})
     write_model(job, child)
     state = torch.load(tmp_path / "open_clip" / "model" / "open_clip_pytorch_model.bin")
     assert torch.equal(state["visual.proj"], trained.visual.proj)
@@ -410,7 +412,7 @@ def test_the_schedule_is_that_of_flipscales_own_trainer(settings, changes):
     job = settled(changed)
     ours = [learning_rate(changed, step) for step in range(20)]
     # open_clip warms up in whole steps: of 100 samples in 4 steps of 32.
-    tolerance = 0.3 if changed["warmup"] == 100 else 1e-9
+    tolerance = 0.3 if changed.warmup == 100 else 1e-9
     assert [job.lr(step) for step in range(20)] == pytest.approx(ours, rel=tolerance)
 
 
@@ -439,19 +441,18 @@ def test_workers_are_at_most_the_shards_and_divide_the_batches(settings, most, s
 )
 def test_what_the_program_cannot_do_is_refused_by_name(settings, changes, resources, words):
     with pytest.raises(FlipscaleError, match=re.escape(words)):
-        refuse(settings(**changes), resources, "cpu")
+        refuse(settings(**changes), Resources(**resources), "cpu")
 
 
 def test_all_that_it_cannot_do_is_said_at_once(settings):
-    changed = settings(flip=True, text_mask_ratio=0.5)
-    changed["evaluation"] = {**changed["evaluation"], "at": [0.5, 1.0]}
+    changed = settings(flip=True, text_mask_ratio=0.5, evaluation={"at": [0.5, 1.0]})
     with pytest.raises(FlipscaleError, match=r"text_mask_ratio: 0.*flip: false.*evaluation: \{at: \[1\.0\]\}"):
-        refuse(changed, {}, "cpu")
+        refuse(changed, Resources(), "cpu")
 
 
 def test_what_it_can_do_is_not_refused(settings):
-    refuse(settings(), {}, "cpu")
-    refuse(settings(precision="fp16"), {"gpus": 2}, "cuda")
+    refuse(settings(), Resources(), "cpu")
+    refuse(settings(precision="fp16"), Resources(gpus=2), "cuda")
 
 
 @pytest.mark.parametrize(

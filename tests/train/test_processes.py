@@ -15,6 +15,7 @@ import pytest
 import torch
 
 from flipscale.run import Asked, RunFolder, State
+from flipscale.settings import Resources
 from flipscale.train import train
 from flipscale.train.processes import _slurm
 from tests.patience import PATIENCE, wait_until
@@ -44,7 +45,7 @@ Ask = Callable[..., RunFolder]
 
 def asked(folder: Path, name: str, resources: dict[str, Any], **changes: Any) -> RunFolder:
     run = RunFolder(folder / "runs" / name)
-    run.ask(Asked(name, {**SETTINGS, **changes}, resources=resources))
+    run.ask(Asked(name, {**SETTINGS, **changes}, resources=Resources(**resources)))
     return run
 
 

@@ -15,6 +15,7 @@ import torch
 from PIL import Image
 
 from flipscale.run import Asked, RunFolder, State
+from flipscale.settings import Resources
 from tests.patience import PATIENCE
 from tests.train.conftest import SETTINGS
 
@@ -55,7 +56,7 @@ def asked(folder: Path, name: str, urls: str) -> RunFolder:
         "flip": True,
     }
     run = RunFolder(folder / "runs" / name)
-    run.ask(Asked(name, settings, resources={"processes": 2}))
+    run.ask(Asked(name, settings, resources=Resources(processes=2)))
     return run
 
 

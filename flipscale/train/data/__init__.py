@@ -1,11 +1,11 @@
 """Training pairs and held-out items of a data set by its declaration, as numpy arrays.
 
-    {"shapes": {"pairs": 0.3, "seed": 0}}           drawn on the spot, endless                          shapes.py
-    {"fashion": {"folder": None}}                   Fashion-MNIST from a folder                         fashion.py
-    {"webdataset": {"urls": "...", "name": None}}   tar shards of images and captions, here or far off  webdataset.py
+    Shapes       drawn on the spot, endless                          shapes.py
+    Fashion      Fashion-MNIST from a folder                         fashion.py
+    WebDataset   tar shards of images and captions, here or far off  webdataset.py
 
     form = Form(image_size=28, text_length=16, tokenize=tokenize)
-    data = open_data(settings["data"], form, data_size=None, samples=32768)
+    data = open_data(settings.data, form, data_size=None, samples=32768)
     rows = slice(rank * 16, (rank + 1) * 16)
     images, tokens = data.batch(data.order(seed, step, 64)[rows], views(settings, step * 64 + rows.start, 16))
 

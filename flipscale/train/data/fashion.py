@@ -4,8 +4,8 @@ Captions are the class name in one of eight templates, so there are only 80 of t
 retrieval does not, and a contrastive batch is full of false negatives. Pictures are 28 px; other sizes are resized.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +14,7 @@ from flipscale import randomness
 from flipscale.errors import DataError
 from flipscale.inputs.fashion import check_data_size, check_split, files_of, folder_of
 from flipscale.inputs.idx import IMAGES, LABELS
+from flipscale.settings import Fashion
 from flipscale.train.data import idx
 from flipscale.train.data.labelled import even, subset
 from flipscale.train.data.pairs import Data, Form, HeldOutItems, Images, Integers, prompt_tokens
@@ -44,9 +45,9 @@ FASHION_TEMPLATES = [
 ]
 
 
-def training(options: dict[str, Any], form: Form, data_size: int | None) -> Data:
+def training(data: Fashion, form: Form, data_size: int | None) -> Data:
     """The subset of a data_size is pseudo-random, with the classes as even as can be, and the same for every run."""
-    folder = folder_of(options)
+    folder = folder_of(data)
     images, labels = _read(folder, "train")
     size = len(images) if data_size is None else data_size
     check_data_size(folder, size, len(images))
@@ -63,10 +64,10 @@ def training(options: dict[str, Any], form: Form, data_size: int | None) -> Data
 
 
 def held_out(
-    options: dict[str, Any], form: Form, *, images: int, templates: list[str] | None, probe: int = 0
+    data: Fashion, form: Form, *, images: int, templates: Sequence[str] | None, probe: int = 0
 ) -> HeldOutItems:
     """The first of the 10,000 test images; the linear probe learns from `probe` training images."""
-    folder = folder_of(options)
+    folder = folder_of(data)
     grey, labels = _read(folder, "t10k")
     pictures, labels = idx.pictures(grey[:images], form.image_size), labels[:images]
     template = _templates("held out", np.arange(len(labels)))

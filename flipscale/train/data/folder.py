@@ -1,5 +1,6 @@
 """A folder of labelled images, as torchvision's ImageFolder reads them: a folder for each class, sorted by name."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -25,7 +26,7 @@ def read(path: str, count: int, image_size: int) -> Labelled:
     return Labelled(images, labels[chosen[good]], names, corrupt=len(chosen) - len(good))
 
 
-def named(found: Labelled, classes: str | list[str] | None, where: str) -> Labelled:
+def named(found: Labelled, classes: str | Sequence[str] | None, where: str) -> Labelled:
     """The same with the names of the classes in place of their folders'."""
     return replace(found, classes=names_of_folders(found.classes, classes, where))
 

@@ -1,23 +1,34 @@
 """The items to score on of a data set by its declaration: one that is trained on, or one for evaluation alone.
 
-    {"shapes": {...}}, {"fashion": {...}}                  the data sets' own held-out parts
-    {"webdataset": {"urls": ..., "classes": ...}}          tar shards with a .cls or with captions     tar_sets.py
-    {"folder": {"path": ..., "classes": ...}}              a folder of images for each class           folder.py
-    {"idx": {"images": ..., "labels": ..., "classes"}}     IDX files, as MNIST's                       idx.py
-    {"captions": {"file": ..., "image", "caption"}}        a table of image paths and captions         captions.py
+    Shapes, Fashion   the data sets' own held-out parts
+    WebDataset        its first pairs, decoded as for training
+    ShardSet          tar shards with a .cls or with captions     tar_sets.py
+    FolderSet         a folder of images for each class           folder.py
+    IdxSet            IDX files, as MNIST's                       idx.py
+    CaptionSet        a table of image paths and captions         captions.py
 
 What was decoded is kept for the next run of the process that is scored on the same.
 """
 
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
-from flipscale.errors import DataError, did_you_mean
-from flipscale.inputs.idx import check_train_labels
+from flipscale.errors import DataError
+from flipscale.inputs.idx import train_labels_of
 from flipscale.inputs.labelled import check_choice, names_in_order, same_folders
+from flipscale.settings import (
+    CaptionSet,
+    DataSet,
+    EvaluationSet,
+    Fashion,
+    FolderSet,
+    IdxSet,
+    Shapes,
+    ShardSet,
+    WebDataset,
+)
 from flipscale.train.data import captions, fashion, folder, idx, shapes, tar_sets, webdataset
 from flipscale.train.data.captions import Captioned
 from flipscale.train.data.labelled import Labelled
@@ -33,17 +44,16 @@ class _Selection:
     """How much is to be opened, and with which prompts."""
 
     images: int
-    templates: list[str] | None
-    trained_on: bool
+    templates: Sequence[str] | None
     probe: int
 
 
 def open_held_out(
-    data: dict[str, Any],
+    data: DataSet | EvaluationSet,
     form: Form,
     *,
     images: int,
-    templates: list[str] | None,
+    templates: Sequence[str] | None,
     trained_on: bool = True,
     probe: int = 0,
 ) -> HeldOutItems | None:
@@ -57,68 +67,56 @@ def open_held_out(
     templates: prompt templates with {} for the class name; None for the data set's own.
     probe: how many labelled images at most the linear probe learns from, of the sets that have some; 0 opens none.
     """
-    if len(data) != 1:
-        raise DataError(f"data names {len(data)} data sets ({', '.join(data) or 'none'}); name exactly one.")
-    ((kind, options),) = data.items()
-    if kind not in _OPENERS:
-        raise DataError(f"unknown data set {kind!r}, {did_you_mean(kind, list(_OPENERS))}")
-    return _OPENERS[kind](options, form, _Selection(images, templates, trained_on, probe))
+    wanted = _Selection(images, templates, probe)
+    match data:
+        case Shapes():
+            return shapes.held_out(data, form, images=images, templates=templates, probe=probe)
+        case Fashion():
+            return fashion.held_out(data, form, images=images, templates=templates, probe=probe)
+        case WebDataset():
+            return None if trained_on else _with_choice(webdataset.held_out(data, form, images), data.urls)
+        case ShardSet():
+            return _shards(data, form, wanted)
+        case FolderSet():
+            return _folder(data, form, wanted)
+        case IdxSet():
+            return _idx(data, form, wanted)
+        case CaptionSet():
+            return _table(data, form, images)
 
 
-def _shapes(options: dict[str, Any], form: Form, wanted: _Selection) -> HeldOutItems:
-    return shapes.held_out(options, form, images=wanted.images, templates=wanted.templates, probe=wanted.probe)
-
-
-def _fashion(options: dict[str, Any], form: Form, wanted: _Selection) -> HeldOutItems:
-    return fashion.held_out(options, form, images=wanted.images, templates=wanted.templates, probe=wanted.probe)
-
-
-def _shards(options: dict[str, Any], form: Form, wanted: _Selection) -> HeldOutItems | None:
-    urls = options["urls"]
-    if "classes" not in options:
-        # Declared as something to train on: decoded as for training, with one caption an image.
-        return None if wanted.trained_on else _with_choice(webdataset.held_out(options, form, wanted.images), urls)
-    if options["classes"] is None:
+def _shards(data: ShardSet, form: Form, wanted: _Selection) -> HeldOutItems:
+    urls = data.urls
+    if data.classes is None:
         return _captioned(tar_sets.read_captioned(urls, wanted.images, form.image_size, form.cache), form, urls)
-    classes = names_in_order(options["classes"], urls)
+    classes = names_in_order(data.classes, urls)
     images = tar_sets.read_labelled(urls, classes, wanted.images, form.image_size, form.cache)
     return _labelled(images, None, form, wanted.templates, urls)
 
 
-def _folder(options: dict[str, Any], form: Form, wanted: _Selection) -> HeldOutItems:
-    path, train = options["path"], options["train"]
+def _folder(data: FolderSet, form: Form, wanted: _Selection) -> HeldOutItems:
+    path, train = data.path, data.train
     images = folder.read(path, wanted.images, form.image_size)
     examples: Labelled | None = None
     if wanted.probe and train is not None:
         examples = folder.read(train, wanted.probe, form.image_size)
         same_folders(path, images.classes, train, examples.classes)
-    return _labelled(folder.named(images, options["classes"], path), examples, form, wanted.templates, path)
+    return _labelled(folder.named(images, data.classes, path), examples, form, wanted.templates, path)
 
 
-def _idx(options: dict[str, Any], form: Form, wanted: _Selection) -> HeldOutItems:
-    classes = tuple(options["classes"])
-    images = idx.read(options["images"], options["labels"], classes, wanted.images, form.image_size)
+def _idx(data: IdxSet, form: Form, wanted: _Selection) -> HeldOutItems:
+    classes = tuple(data.classes)
+    images = idx.read(data.images, data.labels, classes, wanted.images, form.image_size)
     examples: Labelled | None = None
-    if wanted.probe and options["train_images"] is not None:
-        check_train_labels(options)
-        examples = idx.read(options["train_images"], options["train_labels"], classes, wanted.probe, form.image_size)
-    return _labelled(images, examples, form, wanted.templates, options["images"])
+    if wanted.probe and data.train_images is not None:
+        train_labels = train_labels_of(data)
+        examples = idx.read(data.train_images, train_labels, classes, wanted.probe, form.image_size)
+    return _labelled(images, examples, form, wanted.templates, data.images)
 
 
-def _table(options: dict[str, Any], form: Form, wanted: _Selection) -> HeldOutItems:
-    columns = (options["image"], options["caption"])
-    found = captions.read(options["file"], *columns, options["root"], wanted.images, form.image_size)
-    return _captioned(found, form, options["file"])
-
-
-_OPENERS: dict[str, Callable[[dict[str, Any], Form, _Selection], HeldOutItems | None]] = {
-    "shapes": _shapes,
-    "fashion": _fashion,
-    "webdataset": _shards,
-    "folder": _folder,
-    "idx": _idx,
-    "captions": _table,
-}
+def _table(data: CaptionSet, form: Form, images: int) -> HeldOutItems:
+    found = captions.read(data.file, data.image, data.caption, data.root, images, form.image_size)
+    return _captioned(found, form, data.file)
 
 
 def _captioned(found: Captioned, form: Form, where: str) -> HeldOutItems:
@@ -134,7 +132,7 @@ def _captioned(found: Captioned, form: Form, where: str) -> HeldOutItems:
 
 
 def _labelled(
-    found: Labelled, examples: Labelled | None, form: Form, templates: list[str] | None, where: str
+    found: Labelled, examples: Labelled | None, form: Form, templates: Sequence[str] | None, where: str
 ) -> HeldOutItems:
     """What labelled images give: zero-shot accuracy, and the linear probe where there are examples to learn from."""
     check_choice(found.classes, where)

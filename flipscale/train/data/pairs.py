@@ -1,6 +1,6 @@
 """What every data set gives: training pairs by index, and held-out items to score a model on. Numpy only."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -88,7 +88,7 @@ class HeldOutItems:
         return np.unique(np.concatenate([tokens.ravel() for tokens in texts])) if texts else np.empty(0, np.int64)
 
 
-def prompt_tokens(classes: tuple[str, ...], templates: list[str], tokenize: Tokenize) -> Integers:
+def prompt_tokens(classes: tuple[str, ...], templates: Sequence[str], tokenize: Tokenize) -> Integers:
     """The tokens [classes, templates, text_length] of every class name in every template ('a photo of a {}')."""
     tokens = tokenize([template.replace("{}", name) for name in classes for template in templates])
     return tokens.reshape(len(classes), len(templates), -1)

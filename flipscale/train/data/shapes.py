@@ -10,7 +10,7 @@ the last bit in any batch. Shapes are drawn analytically: the distance to the ou
 """
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from flipscale import randomness
+from flipscale.settings import Shapes
 from flipscale.train.data.pairs import Data, Form, HeldOutItems, Images, Integers, Tokenize, prompt_tokens
 from flipscale.train.data.shuffle import Shuffle
 from flipscale.train.data.views import Views, view_stored
@@ -121,8 +122,8 @@ SHAPE_CLASSES = tuple(
 )
 
 
-def training(options: dict[str, Any], form: Form, size: int) -> Data:
-    stream, pairs = randomness.key("shapes", options["seed"], "train"), options["pairs"]
+def training(data: Shapes, form: Form, size: int) -> Data:
+    stream, pairs = randomness.key("shapes", data.seed, "train"), data.pairs
     captions = _Captions(form.text_length, form.tokenize)
 
     def batch(indices: Integers, views: Views | None = None) -> tuple[Images, Integers]:
@@ -133,14 +134,12 @@ def training(options: dict[str, Any], form: Form, size: int) -> Data:
     return Data(size=size, batch=batch, order=Shuffle([size]), vocabulary=captions.vocabulary(pairs))
 
 
-def held_out(
-    options: dict[str, Any], form: Form, *, images: int, templates: list[str] | None, probe: int = 0
-) -> HeldOutItems:
+def held_out(data: Shapes, form: Form, *, images: int, templates: Sequence[str] | None, probe: int = 0) -> HeldOutItems:
     """All 80 classes equally often; and scenes of two objects, no two alike, with whole captions.
 
     probe: how many labelled images, again of all classes, the linear probe learns from; they are in no training set.
     """
-    seed, pairs, image_size = options["seed"], options["pairs"], form.image_size
+    seed, pairs, image_size = data.seed, data.pairs, form.image_size
     stream, numbers = randomness.key("shapes", seed, "held out"), np.arange(images, dtype=np.int64)
     if pairs:
         # A scene can be told from either side: left of = right of with the objects exchanged.

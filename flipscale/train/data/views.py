@@ -10,15 +10,14 @@ outermost pixels differ.
 
 import functools
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
 from flipscale import randomness
+from flipscale.settings import Settings
 
 Box = tuple[int, int, int, int]
 """Left, top, right and bottom edge in pixels."""
@@ -70,15 +69,15 @@ class Views:
         return randomness.uniform(randomness.key("view", self.seed), self.positions, 1 + 4 * _TRIES)
 
 
-def views(settings: Mapping[str, Any], first: int, count: int) -> Views | None:
+def views(settings: Settings, first: int, count: int) -> Views | None:
     """The views of the run's positions first .. first + count - 1; None if its settings ask for no randomness.
 
     Row r of the global batch of a step is position step * batch_size + r.
     """
-    if settings["crop"] is None and not settings["flip"]:
+    if settings.crop is None and not settings.flip:
         return None
     positions = np.arange(first, first + count, dtype=np.int64)
-    return Views(settings["seed"], positions, settings["crop"], settings["flip"])
+    return Views(settings.seed, positions, settings.crop, settings.flip)
 
 
 def middle(width: int, height: int) -> Box:

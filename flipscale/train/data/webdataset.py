@@ -12,12 +12,12 @@ lie on a disk, or are fetched, see library.py. Decoded once or always, the same 
 """
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from flipscale.errors import DataError
 from flipscale.inputs.shards import ShardSource, check_data_size, declared_counts, sources
+from flipscale.settings import WebDataset
 from flipscale.train.data import cache as cached
 from flipscale.train.data.decode import CORRUPT_COUNT, CORRUPT_SHARE, tolerated
 from flipscale.train.data.library import Library, check_count
@@ -35,15 +35,15 @@ DISTINCT_SHARE = 0.95
 count."""
 
 
-def training(options: dict[str, Any], form: Form, data_size: int | None, crop: float | None) -> Data:
+def training(data: WebDataset, form: Form, data_size: int | None, crop: float | None) -> Data:
     """The first `data_size` pairs in the order of the shards, or all."""
-    urls, decode = options["urls"], options.get("decode")
+    urls, decode = data.urls, data.decode
     if decode == "once" and crop is not None:
         raise DataError(
             f"{urls}: decode: once keeps middle squares, and crop: {crop} is of the whole image; set decode: always, "
             f"or crop: null."
         )
-    library, shards, counts = _open(options, data_size, form.cache)
+    library, shards, counts = _open(data, data_size, form.cache)
     size = sum(counts) if data_size is None else data_size
     check_data_size(urls, len(shards), size, sum(counts))
     decoded = size * (3 * form.image_size**2 + 8 * form.text_length)
@@ -60,11 +60,11 @@ def training(options: dict[str, Any], form: Form, data_size: int | None, crop: f
     )
 
 
-def held_out(options: dict[str, Any], form: Form, images: int) -> HeldOutItems:
+def held_out(data: WebDataset, form: Form, images: int) -> HeldOutItems:
     """The first `images` pairs that can be read, for the held-out loss and for retrieval; there are no classes."""
     wanted = images
     while True:
-        library, shards, counts = _open(options, wanted, form.cache)
+        library, shards, counts = _open(data, wanted, form.cache)
         size = min(wanted, sum(counts))
         pairs = _Decoded(library, shards, counts, size, form)
         good = np.setdiff1d(np.arange(size), pairs.bad)
@@ -73,7 +73,7 @@ def held_out(options: dict[str, Any], form: Form, images: int) -> HeldOutItems:
         wanted += images - len(good)
     if len(pairs.bad) > tolerated(size):
         raise DataError(
-            f"{options['urls']}: {len(pairs.bad)} of {size} pairs cannot be read; {tolerated(size)} of so many are "
+            f"{data.urls}: {len(pairs.bad)} of {size} pairs cannot be read; {tolerated(size)} of so many are "
             f"passed over. Write the shards again, or leave the bad ones out of urls."
         )
     found, tokens = pairs.batch(good)
@@ -83,15 +83,13 @@ def held_out(options: dict[str, Any], form: Form, images: int) -> HeldOutItems:
     )
 
 
-def _open(
-    options: dict[str, Any], wanted: int | None, cache: Path | None
-) -> tuple[Library, list[ShardSource], list[int]]:
+def _open(data: WebDataset, wanted: int | None, cache: Path | None) -> tuple[Library, list[ShardSource], list[int]]:
     """The shards, and how many pairs each of the first holds, as far as `wanted` pairs take."""
-    urls = options["urls"]
+    urls = data.urls
     if cache is None:
         raise DataError(f"{urls}: a webdataset is indexed once into a cache, and no folder was given for it.")
     library, shards = Library(cache), sources(urls)
-    counts = library.counts(shards, wanted, declared_counts(shards, options.get("sizes")))
+    counts = library.counts(shards, wanted, declared_counts(shards, data.sizes))
     if not sum(counts):
         raise DataError(f"{urls}: its {len(shards)} shards hold no pair of an image and a caption.")
     return library, shards, counts

@@ -48,13 +48,13 @@ def fit(
 
     All processes of the run call it; the one with the lease writes. metrics.jsonl gets about 200 records of the loss
     and one of each evaluation. In them `loss` is the mean since the record before, and `logit_scale` is the parameter
-    itself, a logarithm. `score` evaluates the model at the fractions of the schedule in settings["evaluation"]["at"]
+    itself, a logarithm. `score` evaluates the model at the fractions of the schedule in settings.evaluation.at
     and at the end, or is None on all processes; its time is not training time. Raises Diverged when the loss or a score
     is no longer a number.
     """
     settings, progress, steps = training.settings, training.progress, training.steps
     record_every = max(1, round(steps / LOSS_RECORDS))
-    score_at = {max(1, _rounded(at * steps)) for at in settings["evaluation"]["at"]} | {steps}
+    score_at = {max(1, _rounded(at * steps)) for at in settings.evaluation.at} | {steps}
     clock = _Clock(training, data)
     talked = time.monotonic()
     with contextlib.closing(_RunWriter(training, lease, clock, checkpoint_seconds)) as writer:
@@ -88,7 +88,7 @@ def batches(data: Data, training: Training, steps: int) -> Iterator[tuple[Tensor
     They are made ahead by LOADERS threads where that helps, and go to a GPU while it computes: from pinned memory.
     """
     settings, rows = training.settings, training.rows
-    seed, size, first = settings["seed"], settings["batch_size"], training.first
+    seed, size, first = settings.seed, settings.batch_size, training.first
     on_gpu = training.device.type == "cuda"
 
     def batch(step: int) -> tuple[Tensor, Tensor]:
@@ -190,7 +190,7 @@ class _RunWriter:
 
 def _record(training: Training, clock: _Clock, lr: float) -> StepRecord:
     """What was seen since the last record: the mean loss and the speed. Reading the loss waits for the device."""
-    progress, batch_size = training.progress, training.settings["batch_size"]
+    progress, batch_size = training.progress, training.settings.batch_size
     steps = progress.step - progress.recorded_step
     loss = float(training.recent) / steps
     clock.read()
@@ -225,7 +225,7 @@ def _score(training: Training, clock: _Clock, score: Callable[[], dict[str, floa
     seconds = time.perf_counter() - began
     progress.evaluation_seconds += seconds
     clock.restart()
-    samples = progress.step * training.settings["batch_size"]
+    samples = progress.step * training.settings.batch_size
     return ScoreRecord(progress.step, samples, progress.scores, seconds)
 
 

@@ -9,7 +9,6 @@ import time
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
-from typing import Any
 
 import open_clip
 import torch
@@ -17,6 +16,7 @@ import torch
 from flipscale.architecture import architecture
 from flipscale.cost import parameters
 from flipscale.run import Doing, Lease, Result, RunFolder
+from flipscale.settings import Settings
 from flipscale.train.asked import asked_of, parent_of, spent_before
 from flipscale.train.data import Data, HeldOutItems
 from flipscale.train.evaluate import check_scores, evaluate
@@ -90,7 +90,7 @@ def score_parent(run: RunFolder, lease: Lease, device: torch.device) -> None:
     assert parent is not None
     evaluations = evaluations_of(run, settings)
     model = build(settings, start=parent.path / "model.pt").to(device)
-    say(run, f"{settings['inference']} inference with the weights of {parent.id}, on {device_name(device)}")
+    say(run, f"{settings.inference} inference with the weights of {parent.id}, on {device_name(device)}")
     lease.live(Doing.EVALUATING)
     began = time.perf_counter()
     progress.scores = evaluate(model, evaluations, settings)
@@ -113,7 +113,7 @@ def _score(training: Training, evaluations: Mapping[str, HeldOutItems]) -> dict[
 def _result(training: Training, data: Data, peak_memory: int) -> Result:
     """The scores, and what it took."""
     progress = training.progress
-    samples = training.steps * training.settings["batch_size"]
+    samples = training.steps * training.settings.batch_size
     unique_pairs = min(data.size, samples)
     return replace(
         _facts(training.settings, progress, training.device, training.group.size, peak_memory),
@@ -126,9 +126,7 @@ def _result(training: Training, data: Data, peak_memory: int) -> Result:
     )
 
 
-def _facts(
-    settings: Mapping[str, Any], progress: Progress, device: torch.device, processes: int, peak_memory: int
-) -> Result:
+def _facts(settings: Settings, progress: Progress, device: torch.device, processes: int, peak_memory: int) -> Result:
     # On a CPU a device is a core, and its hours are those it worked for us: the wall clock of a core shared with other
     # programs was seen to be up to twice as long, which would be read as a cost of the run.
     on_gpu = device.type == "cuda"
@@ -145,7 +143,7 @@ def _facts(
         peak_memory_bytes=peak_memory,
         started=progress.started,
         finished=time.time(),
-        params=parameters(architecture(settings["model"], settings["image_size"])),
+        params=parameters(architecture(settings.model, settings.image_size)),
         versions={"torch": torch.__version__, "open_clip": open_clip.__version__, "flipscale": version()},
     )
 

@@ -8,7 +8,7 @@ what a run computes, up to the rounding of sums.
 import contextlib
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from torch.nn.parallel import DistributedDataParallel
 from flipscale.cost import steps_of
 from flipscale.errors import FlipscaleError, RunFolderError
 from flipscale.run import Lease, RunFolder
+from flipscale.settings import Resources, Settings
 from flipscale.train.data import Integers
 from flipscale.train.failure import is_out_of_memory
 from flipscale.train.model import build
@@ -59,9 +60,9 @@ class Training:
 
     def __init__(
         self,
-        settings: Mapping[str, Any],
+        settings: Settings,
         group: Group,
-        resources: Mapping[str, Any],
+        resources: Resources,
         vocabulary: Integers | None = None,
         start: Path | None = None,
     ):
@@ -70,13 +71,13 @@ class Training:
         self.group = group
         self.device = group.device
         self.steps = steps_of(settings)
-        self.parts: int = resources.get("accumulate") or 1
+        self.parts = resources.accumulate
         self.rows = rows_of(settings, group.size, self.parts)
-        check_precision(settings["precision"], self.device)
+        check_precision(settings.precision, self.device)
         self.model: CLIP = build(settings, vocabulary, start).to(self.device)
         self.objective = Objective(self.model, settings).to(self.device)
-        self.optimizer = optimizer_of(self.objective, settings, fused=resources.get("fused", True))
-        self.scaler = torch.amp.GradScaler(self.device.type, enabled=settings["precision"] == "fp16")
+        self.optimizer = optimizer_of(self.objective, settings, fused=resources.fused)
+        self.scaler = torch.amp.GradScaler(self.device.type, enabled=settings.precision == "fp16")
         self.loss = _GlobalLoss(group)
         self.progress = Progress(started=time.time())
         # The losses' sums since the last record and over the final share stay on the device: reading a loss makes the
@@ -84,9 +85,9 @@ class Training:
         self.recent = torch.zeros((), dtype=torch.float64, device=self.device)
         self.final = torch.zeros((), dtype=torch.float64, device=self.device)
         self.final_steps = max(1, round(FINAL_SHARE * self.steps))
-        if resources.get("activation_checkpointing"):
+        if resources.activation_checkpointing:
             self.model.set_grad_checkpointing(True)
-        if resources.get("compile"):
+        if resources.compile:
             # A process that does several runs would come to torch's limit of graphs for one function, 8, after which
             # it computes without compiling and says nothing.
             torch.compiler.reset()
@@ -125,9 +126,9 @@ class Training:
         images, tokens = (part.to(self.device, non_blocking=True) for part in (images, tokens))
         loss = self._backward(images, tokens) if self.parts == 1 else self._backward_in_parts(images, tokens)
         loss = self.group.mean_(loss)
-        if self.settings["grad_clip"] is not None:
+        if self.settings.grad_clip is not None:
             self.scaler.unscale_(self.optimizer)
-            nn.utils.clip_grad_norm_(self.objective.parameters(), self.settings["grad_clip"])
+            nn.utils.clip_grad_norm_(self.objective.parameters(), self.settings.grad_clip)
         self.scaler.step(self.optimizer)
         self.scaler.update()
         self.optimizer.zero_grad(set_to_none=True)
@@ -140,7 +141,7 @@ class Training:
         self.progress.step += 1
 
     def autocast(self) -> torch.autocast:
-        dtype = FORWARD_DTYPES.get(self.settings["precision"])
+        dtype = FORWARD_DTYPES.get(self.settings.precision)
         return torch.autocast(self.device.type, dtype or torch.bfloat16, enabled=dtype is not None)
 
     def _backward(self, images: Tensor, tokens: Tensor) -> Tensor:
@@ -197,7 +198,7 @@ class Training:
         torch.autograd.backward([end for end, _ in ends], [gradient for _, gradient in ends])
 
     def _features(self, module: nn.Module, images: Tensor, tokens: Tensor, row: int) -> Any:
-        return module(images, tokens, self.progress.step, self.first + row, self.settings["batch_size"])
+        return module(images, tokens, self.progress.step, self.first + row, self.settings.batch_size)
 
     def _apart(self) -> contextlib.AbstractContextManager[None]:
         """Gradients add up here and go to the other processes later."""
@@ -260,16 +261,16 @@ class _GlobalLoss(ClipLoss):  # type: ignore[misc]
         return logit_scale * image_features @ texts.T, logit_scale * text_features @ images.T
 
 
-def rows_of(settings: Mapping[str, Any], processes: int, parts: int) -> int:
+def rows_of(settings: Settings, processes: int, parts: int) -> int:
     """The rows of a batch that each process takes. FlipscaleError where they do not come out whole."""
-    batch, share = settings["batch_size"], processes * parts
+    batch, share = settings.batch_size, processes * parts
     if batch % share:
         nearest = max(share, (2 * batch + share) // (2 * share) * share)
         raise FlipscaleError(
             f"batch_size {batch} cannot be split into {processes} processes x {parts} micro-batches; the nearest that "
             f"can is {nearest}. Or set resources.processes or resources.accumulate to what divides it."
         )
-    return int(batch // processes)
+    return batch // processes
 
 
 def check_precision(precision: str, device: torch.device) -> None:
@@ -277,7 +278,7 @@ def check_precision(precision: str, device: torch.device) -> None:
         raise FlipscaleError("precision fp16 needs a GPU, and there is none here; set precision: bf16 or fp32.")
 
 
-def optimizer_of(module: nn.Module, settings: Mapping[str, Any], *, fused: bool = True) -> torch.optim.AdamW:
+def optimizer_of(module: nn.Module, settings: Settings, *, fused: bool = True) -> torch.optim.AdamW:
     """AdamW with FLIP's settings. Weight decay is for matrices: not for biases, LayerNorm and positional embeddings.
 
     FLIP's released code decays the class token and the logit scale too, as its test by name misses them. Here, as in
@@ -290,9 +291,9 @@ def optimizer_of(module: nn.Module, settings: Mapping[str, Any], *, fused: bool 
             is_matrix = parameter.ndim >= 2 and not name.endswith("positional_embedding")
             (decayed if is_matrix else others).append(parameter)
     return torch.optim.AdamW(
-        [{"params": decayed, "weight_decay": settings["weight_decay"]}, {"params": others, "weight_decay": 0.0}],
-        lr=settings["lr"],
-        betas=(settings["beta1"], settings["beta2"]),
-        eps=settings["eps"],
+        [{"params": decayed, "weight_decay": settings.weight_decay}, {"params": others, "weight_decay": 0.0}],
+        lr=settings.lr,
+        betas=(settings.beta1, settings.beta2),
+        eps=settings.eps,
         fused=fused,
     )

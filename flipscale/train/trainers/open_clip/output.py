@@ -44,7 +44,7 @@ class ProgramOutput:
     def heed(self, line: str, when: float, program: Program) -> None:
         if _UNREADABLE in line:
             self.unreadable += 1
-            if self.unreadable > max(CORRUPT_COUNT, CORRUPT_SHARE * self.job.steps * self.job.settings["batch_size"]):
+            if self.unreadable > max(CORRUPT_COUNT, CORRUPT_SHARE * self.job.steps * self.job.settings.batch_size):
                 raise DataError(
                     f"{self.job.shards.urls}: {self.unreadable} samples could not be read, the last one because of "
                     f"{line.partition(_UNREADABLE)[2].strip(' ()').removesuffix('). Ignoring.')}; "
@@ -58,7 +58,7 @@ class ProgramOutput:
 
     def _record(self, found: re.Match[str], when: float, program: Program) -> None:
         job = self.job
-        in_epoch = int(found["samples"]) // job.settings["batch_size"]
+        in_epoch = int(found["samples"]) // job.settings.batch_size
         self.step = self.epoch * job.steps_per_epoch + in_epoch
         self.seconds += when - self.mark
         self.mark = when
@@ -69,7 +69,7 @@ class ProgramOutput:
                 f"The training loss is {loss} at step {self.step} of {job.steps}, where lr is {lr:.3g}; "
                 f"lower lr, lengthen warmup or set grad_clip."
             )
-        samples = (self.step - self.recorded_step) * job.settings["batch_size"]
+        samples = (self.step - self.recorded_step) * job.settings.batch_size
         speed = samples / max(self.seconds - self.recorded_seconds, 1e-9)
         self.recorded_step, self.recorded_seconds = self.step, self.seconds
         record = StepRecord(
@@ -93,7 +93,7 @@ class ProgramOutput:
 
     @property
     def _samples(self) -> int:
-        return int(self.step * self.job.settings["batch_size"])
+        return self.step * self.job.settings.batch_size
 
     def read_results(self) -> None:
         """What the program itself evaluated since, if `arguments` ask it to: its results.jsonl, the last line of it."""

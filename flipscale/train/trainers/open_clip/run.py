@@ -28,6 +28,7 @@ from flipscale.cost import parameters
 from flipscale.errors import DataError
 from flipscale.inputs.open_clip_flags import ProgramJob, check_webdataset, command, refuse, settle, wishes
 from flipscale.run import Doing, Lease, RunFolder, write_json
+from flipscale.settings import OpenClipTrainer
 from flipscale.study.settings import NORMALIZATIONS
 from flipscale.train.asked import asked_of, parent_of
 from flipscale.train.evaluate import check_scores, evaluate
@@ -47,7 +48,8 @@ def run_open_clip(run: RunFolder, lease: Lease, stop: Stop, say: Say) -> bool:
     Raises FlipscaleError for what the program cannot do, before it starts, and Failed, by kind, for what fails in it.
     """
     settings, resources = asked_of(run)
-    arguments = settings["trainer"]["open_clip"]["arguments"] or []
+    assert isinstance(settings.trainer, OpenClipTrainer)
+    arguments = settings.trainer.arguments
     wished = wishes(arguments)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     refuse(settings, resources, device)
@@ -96,16 +98,16 @@ def write_model(job: ProgramJob, run: RunFolder) -> None:
     settings = job.settings
     shutil.rmtree(job.folder / "train", ignore_errors=True)
     (job.folder / "model").mkdir(parents=True, exist_ok=True)
-    config = architecture(settings["model"], settings["image_size"]).open_clip_config
-    config["text_cfg"]["context_length"] = settings["text_length"]
+    config = architecture(settings.model, settings.image_size).open_clip_config
+    config["text_cfg"]["context_length"] = settings.text_length
     for name in ("hf_tokenizer_name", "tokenizer_mode", "tokenizer_kwargs"):
         config["text_cfg"].pop(name, None)
-    mean, std = NORMALIZATIONS[settings["normalization"]]
+    mean, std = NORMALIZATIONS[settings.normalization]
     preprocess = {"mean": list(mean), "std": list(std), "interpolation": "bicubic", "resize_mode": "shortest"}
     write_json(job.folder / "model" / "open_clip_config.json", {"model_cfg": config, "preprocess_cfg": preprocess})
     state = weights(build(settings, start=_start(run)))
     name = _positions(state)
-    state[name] = state[name][: settings["text_length"]].clone()
+    state[name] = state[name][: settings.text_length].clone()
     torch.save(state, job.folder / "model" / _WEIGHTS)
 
 
@@ -141,7 +143,7 @@ def _finish(run: RunFolder, lease: Lease, job: ProgramJob, output: ProgramOutput
     scores = evaluate(model.to(job.device), evaluations, settings)
     seconds = time.perf_counter() - began
     check_scores(scores, "the end")
-    samples = job.steps * settings["batch_size"]
+    samples = job.steps * settings.batch_size
     lease.append([ScoreRecord(job.steps, samples, scores, seconds).to_dict()])
     say(f"step {job.steps} of {job.steps}, {scores_in_words(scores)}")
     measured = {
@@ -151,7 +153,7 @@ def _finish(run: RunFolder, lease: Lease, job: ProgramJob, output: ProgramOutput
         "cpu_seconds": output.cpu_seconds or None,
         "evaluation_seconds": seconds,
         "devices": job.processes * (1 if job.device == "cuda" else torch.get_num_threads()),
-        "params": parameters(architecture(settings["model"], settings["image_size"])),
+        "params": parameters(architecture(settings.model, settings.image_size)),
         "corrupt_samples": job.shards.corrupt + output.unreadable,
         "corrupt_evaluation_images": corrupt_images(evaluations),
         "versions": {"torch": torch.__version__, "open_clip": importlib.metadata.version("open_clip_torch")},
@@ -179,14 +181,14 @@ def _trained(job: ProgramJob, run: RunFolder) -> CLIP:
     state = {name.removeprefix("module."): value for name, value in state.items()}
     model = build(job.settings, start=_start(run))
     name = _positions(state)
-    rest = model.state_dict()[name][job.settings["text_length"] :]
+    rest = model.state_dict()[name][job.settings.text_length :]
     model.load_state_dict({**state, name: torch.cat([state[name], rest])})
     return model
 
 
 def _unique_pairs(job: ProgramJob) -> int | None:
     """The different pairs seen, where that is certain: in one epoch, or in epochs that go through all of them."""
-    samples = job.steps_per_epoch * job.settings["batch_size"]
+    samples = job.steps_per_epoch * job.settings.batch_size
     if job.shards.pairs is None:
         return None
     return min(samples, job.shards.pairs) if job.epochs == 1 or samples >= job.shards.pairs else None

@@ -13,7 +13,7 @@ import os
 import shlex
 import shutil
 import tarfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ from flipscale.errors import DataError
 from flipscale.inputs.open_clip_flags import Shards
 from flipscale.inputs.shards import ShardSource, check_own, sources
 from flipscale.run import RunFolder
+from flipscale.settings import Settings, WebDataset, plain
 from flipscale.train.data import Data
 from flipscale.train.sources import open_training_data
 from flipscale.workspace import Workspace
@@ -42,12 +43,11 @@ _PAIRS_AT_A_TIME = 256
 """Pairs that are read at a time."""
 
 
-def shards_of(run: RunFolder, settings: Mapping[str, Any]) -> Shards:
+def shards_of(run: RunFolder, settings: Settings) -> Shards:
     """The shards for the run: a webdataset's own if `crop` is set, else written ones. Raises DataError."""
-    ((kind, options),) = settings["data"].items()
     data = open_training_data(run, settings)
-    if kind == "webdataset" and settings["crop"] is not None:
-        return users_shards(options["urls"], data.size)
+    if isinstance(settings.data, WebDataset) and settings.crop is not None:
+        return users_shards(settings.data.urls, data.size)
     return _written(run, settings, data)
 
 
@@ -80,7 +80,7 @@ def _absolute(pattern: str) -> Path:
 # Written ones
 
 
-def _written(run: RunFolder, settings: Mapping[str, Any], data: Data) -> Shards:
+def _written(run: RunFolder, settings: Settings, data: Data) -> Shards:
     """The shards of what flipscale's own trainer would see, written unless they are there."""
     cache = Workspace.of_run(run.path).cache
     digest = hashlib.sha256(json.dumps(_content(settings, data), sort_keys=True).encode()).hexdigest()[:16]
@@ -90,18 +90,17 @@ def _written(run: RunFolder, settings: Mapping[str, Any], data: Data) -> Shards:
         # One process writes them while others wait for it.
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not (folder / "index.json").exists():
-            _write(folder, data, settings["image_size"])
+            _write(folder, data, settings.image_size)
     index = json.loads((folder / "index.json").read_text(encoding="utf-8"))
     last = index["shards"] - 1
     urls = f"{folder}/{{00000..{last:05}}}.tar" if last else f"{folder}/00000.tar"
     return Shards(urls, index["shards"], index["pairs"], index["corrupt"])
 
 
-def _content(settings: Mapping[str, Any], data: Data) -> list[Any]:
+def _content(settings: Settings, data: Data) -> list[Any]:
     """What the pairs follow from."""
-    ((kind, options),) = settings["data"].items()
-    files = [source.key for source in sources(options["urls"])] if kind == "webdataset" else []
-    return [_WRITTEN_FORMAT, settings["data"], files, data.size, settings["image_size"], settings["text_length"]]
+    files = [source.key for source in sources(settings.data.urls)] if isinstance(settings.data, WebDataset) else []
+    return [_WRITTEN_FORMAT, plain(settings.data), files, data.size, settings.image_size, settings.text_length]
 
 
 def _write(folder: Path, data: Data, image_size: int) -> None:

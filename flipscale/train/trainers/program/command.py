@@ -20,6 +20,8 @@ from collections.abc import Sequence
 
 from flipscale.inputs.program import FOLDER_ARGUMENT
 from flipscale.run import Lease, RunFolder
+from flipscale.settings import CommandTrainer
+from flipscale.train.asked import asked_of
 from flipscale.train.stop import Stop
 from flipscale.train.trainers.program.outcome import complete, outcome_file, read_outcome
 from flipscale.train.trainers.program.process import Say, declared_failure, run_program
@@ -31,9 +33,9 @@ def run_command(run: RunFolder, lease: Lease, stop: Stop, say: Say) -> bool:
     Raises Failed, by kind, if the program ends otherwise, and FlipscaleError if it cannot be started or leaves no
     outcome.
     """
-    asked = run.asked()
-    assert asked is not None
-    command = asked.settings["trainer"]["command"]["arguments"]
+    trainer = asked_of(run)[0].trainer
+    assert isinstance(trainer, CommandTrainer)
+    command = trainer.arguments
     # What an attempt before left behind must not pass for the outcome of this one.
     (run.path / "outcome.json").unlink(missing_ok=True)
     ended = run_program(with_folder(command, run), run, lease, stop, say)

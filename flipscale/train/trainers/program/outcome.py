@@ -27,7 +27,7 @@ NUMBERS = (
 )  # fmt: skip
 """What result.json holds as numbers, beside the scores. A program may measure any of them itself."""
 
-Outcome = Mapping[str, Any]
+Outcome = dict[str, Any]
 """outcome.json: scores, and what else the program says. Its numbers go into result.json by their names."""
 
 
@@ -125,7 +125,7 @@ def _right_range(name: str, value: float) -> str | None:
 def _check_amounts(outcome: Outcome, run: RunFolder) -> None:
     """A program may have ended a batch of its own rounding from what was asked for."""
     settings, _ = asked_of(run)
-    steps, batch_size = steps_of(settings), settings["batch_size"]
+    steps, batch_size = steps_of(settings), settings.batch_size
     seen = [(name, steps * batch_size, batch_size) for name in ("samples_seen", "samples")]
     for name, wanted, slack in (*seen, ("steps", steps, 1)):
         if (value := outcome.get(name)) is not None and abs(value - wanted) > slack:
@@ -137,7 +137,7 @@ def _check_amounts(outcome: Outcome, run: RunFolder) -> None:
 def complete(outcome: Outcome, run: RunFolder, attempts: Attempts) -> Result:
     """The outcome, and where it is silent what flipscale measured or what was asked for."""
     result = {**_measured(run, attempts), **outcome}
-    data_size = asked_of(run)[0]["data_size"]
+    data_size = asked_of(run)[0].data_size
     if data_size is not None and "unique_pairs" not in outcome:
         result["unique_pairs"] = min(data_size, result["samples_seen"])
     if result["unique_pairs"] and result["repeats"] is None:
@@ -156,7 +156,7 @@ def _measured(run: RunFolder, attempts: Attempts) -> dict[str, Any]:
     steps = steps_of(settings)
     return {
         "steps": steps,
-        "samples_seen": steps * settings["batch_size"],
+        "samples_seen": steps * settings.batch_size,
         "unique_pairs": None,
         "repeats": None,
         "train_seconds": attempts.seconds,
@@ -164,7 +164,7 @@ def _measured(run: RunFolder, attempts: Attempts) -> dict[str, Any]:
         "evaluation_seconds": None,
         "attempts": attempts.attempts,
         "device": torch.cuda.get_device_name() if on_gpu else "cpu",
-        "devices": (resources.get("gpus") or 1) if on_gpu else torch.get_num_threads(),
+        "devices": (resources.gpus or 1) if on_gpu else torch.get_num_threads(),
         "peak_memory_bytes": None if on_gpu else attempts.peak_memory_bytes,
         "started": attempts.started,
         "finished": time.time(),
