@@ -19,9 +19,8 @@ them does not matter. Evaluation, start-up and waiting for data are not in them.
 
 import functools
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import Protocol
 
 from flipscale.architecture import Architecture, ImageTower, TextTower, architecture, patches_kept
 from flipscale.errors import FlipscaleError, did_you_mean
@@ -167,11 +166,6 @@ def _flops_of(settings: Priced) -> "Flops":
         settings.text_mask_ratio,
         _decoder(shape, settings),
     )
-
-
-def processes_of(resources: Mapping[str, Any], *, on_gpu: bool = True) -> int:
-    """`Resources.processes_on` of resources that run.json holds."""
-    return Resources(**resources).processes_on(gpu=on_gpu)
 
 
 def steps_of(settings: Settings) -> int:

@@ -123,7 +123,11 @@ def dataset_name(data: DataSet | EvaluationSet) -> str:
 def differences(first: Settings, second: Settings) -> dict[str, tuple[Any, Any]]:
     """The settings, with both values, in which two runs' identities differ."""
     one, two = identity(first), identity(second)
-    return {name: (first[name], second[name]) for name in SETTINGS if one.get(name) != two.get(name)}
+    return {
+        name: (plain(getattr(first, name)), plain(getattr(second, name)))
+        for name in SETTINGS
+        if one.get(name) != two.get(name)
+    }
 
 
 # Identity

@@ -18,7 +18,7 @@ from flipscale.identity import (
     show_setting,
     stage,
 )
-from flipscale.settings import Budget, Resources, Settings
+from flipscale.settings import Budget, Resources, Settings, plain
 from flipscale.study import SETTINGS, Axis, Study, cells
 from flipscale.study.document import Complaints
 from flipscale.study.expression import plain_value
@@ -46,11 +46,11 @@ class Run:
         return {
             "id": self.id,
             "parents": list(self.parents),
-            "settings": dict(self.settings),
+            "settings": plain(self.settings),
             "cost": {**vars(self.cost), "samples": self.cost.samples_seen},
             "cell": None if self.cell is None else write_cell(self.cell),
             "recipe": RECIPE,
-            "resources": dict(self.resources),
+            "resources": plain(self.resources),
         }
 
 

@@ -33,7 +33,8 @@ class Score:
 
 
 LOSS_BATCH = 64
-"""Pairs of a batch of held_out_loss, so that guessing gives log 64, or 4.16 nats."""
+"""Pairs in a batch of held_out_loss. It grows with the batch, so this is part of the score; guessing gives log 64, or
+4.16 nats."""
 
 SCORES: Mapping[str, Score] = {
     "zero_shot_top1": Score("fraction", "zero-shot classification, top 1", "zero-shot accuracy, top 1", hits=1),

@@ -4,7 +4,7 @@
 set, an evaluation set and a trainer are one of a few kinds; in files they are a mapping with that kind as its only key.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass
 from typing import Any, ClassVar
 
@@ -176,23 +176,8 @@ class CommandTrainer:
 Trainer = FlipscaleTrainer | OpenClipTrainer | CommandTrainer
 
 
-class _Named(Mapping[str, Any]):
-    """A record whose plain values can be looked up by name, for what goes through all of them."""
-
-    def __getitem__(self, name: str) -> Any:
-        if name not in type(self).__dataclass_fields__:  # type: ignore[attr-defined]
-            raise KeyError(name)
-        return plain(getattr(self, name))
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(type(self).__dataclass_fields__)  # type: ignore[attr-defined]
-
-    def __len__(self) -> int:
-        return len(type(self).__dataclass_fields__)  # type: ignore[attr-defined]
-
-
-@dataclass(frozen=True, eq=True)
-class Settings(_Named):
+@dataclass(frozen=True)
+class Settings:
     """Everything that can change the result of a run, in the order of its table (study/settings.py)."""
 
     model: str
@@ -239,8 +224,8 @@ class Budget:
     runs: int | None
 
 
-@dataclass(frozen=True, eq=True)
-class Resources(_Named):
+@dataclass(frozen=True)
+class Resources:
     """What one run needs, and how it is priced. None of it is part of an id."""
 
     gpus: int = 0

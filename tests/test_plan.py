@@ -13,6 +13,7 @@ from flipscale.cell import write_cell
 from flipscale.errors import PlanError
 from flipscale.identity import RECIPE, differences, identity, parent_of, show_setting, stage
 from flipscale.plan import Plan, Run, Total, plan
+from flipscale.settings import plain
 from flipscale.study import SETTINGS, read_study
 from flipscale.study.datasets import DATASET
 from flipscale.study.settings import EVALUATION, INIT, RECONSTRUCTION, TRAINER, TUNING, read_settings
@@ -55,7 +56,7 @@ def run_of(planned) -> Callable[..., Run]:
 def test_any_family_model_plans_with_an_image_size_that_its_patches_divide(run_of, model):
     size = 5 * int(model.rpartition("-")[2])
     run = run_of(model=model, image_size=str(size))
-    assert run.settings["image_size"] == identity(run.settings)["image_size"] == size
+    assert run.settings.image_size == identity(run.settings)["image_size"] == size
     assert run.id.startswith(f"{model}_shapes_16k_m0_s0_")
 
 
@@ -64,7 +65,7 @@ def test_an_image_size_that_only_some_models_of_an_axis_need_can_be_coupled(plan
         "base: {samples: 1k, batch_size: 32}\naxes: {model: [ViT-w16d1-4, ViT-w16d1-8]}\n"
         "couple: {image_size: 32 if model == 'ViT-w16d1-8' else 28}\n"
     ).runs
-    assert [run.settings["image_size"] for run in runs] == [28, 32]
+    assert [run.settings.image_size for run in runs] == [28, 32]
     assert "image_size" not in identity(runs[0].settings)
 
 
@@ -331,11 +332,11 @@ def test_setting_without_effect_changes_no_run(run_of, name: str, value: str):
 def test_tuning_is_a_child_of_the_run_without_it(planned):
     parent, child = planned(f"{BASE_LINE}axes: {{tuning: [1600], mask_ratio: [0.5]}}\n").runs
     assert parent.parents == ()
-    assert parent.settings["tuning"] is None
+    assert parent.settings.tuning is None
     assert child.parents == (parent.id,)
     assert child.id.startswith("ViT-w32d2-4_shapes_16k_m0.5_t1.6k_s0_")
-    assert dict(stage(child.settings)) == {
-        **child.settings,
+    assert plain(stage(child.settings)) == {
+        **plain(child.settings),
         "samples": 1600,
         "lr": 1e-8,
         "warmup": 320,
@@ -354,7 +355,7 @@ def test_masked_inference_is_a_child_that_trains_nothing(planned):
     by_id = {run.id: run for run in runs}
     assert len(runs) == 6
     for run in runs:
-        if run.settings["inference"] != "full":
+        if run.settings.inference != "full":
             (parent,) = (by_id[one] for one in run.parents)
             assert parent.settings == replace(run.settings, inference="full")
             assert (run.cost.samples_seen, run.cost.steps, run.cost.train_flops, run.cost.gpu_hours) == (0, 0, 0, 0.0)
@@ -380,7 +381,9 @@ def test_run_without_a_child_has_no_parents(run_of):
 
 
 def test_stage_fills_in_what_an_older_flipscale_did_not_write(run_of):
-    old = {name: value for name, value in run_of().settings.items() if name not in ("tuning", "inference", "crop")}
+    old = {
+        name: value for name, value in plain(run_of().settings).items() if name not in ("tuning", "inference", "crop")
+    }
     assert stage(read_settings(old)) == run_of().settings
 
 
@@ -475,7 +478,7 @@ def test_total_is_the_sum_of_the_runs(planned):
 
 
 def test_plan_is_priced_on_a_cpu_without_gpus_and_on_an_a100_with(run_of):
-    assert dict(run_of().resources) == {
+    assert plain(run_of().resources) == {
         "gpus": 0,
         "device": "cpu",
         "flops_per_second": None,
@@ -486,7 +489,7 @@ def test_plan_is_priced_on_a_cpu_without_gpus_and_on_an_a100_with(run_of):
         "stalled": None,
         "fused": True,
     }
-    assert run_of("resources: {gpus: 8}\n").resources["device"] == "A100"
+    assert run_of("resources: {gpus: 8}\n").resources.device == "A100"
     measured = run_of("resources: {flops_per_second: 1e9}\n").cost.gpu_hours
     assert measured == pytest.approx(40 * run_of().cost.gpu_hours)
 

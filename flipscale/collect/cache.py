@@ -20,6 +20,7 @@ import orjson
 
 from flipscale import plan, run
 from flipscale.collect.columns import ResultRow
+from flipscale.settings import plain
 
 CACHE_FILE = ".collected"
 
@@ -127,7 +128,7 @@ def asked_of(asked: plan.Run, study: str, runs: Mapping[str, plan.Run]) -> str:
 
 
 def _facts_of(asked: plan.Run) -> list[object]:
-    return [asked.id, dict(asked.settings), list(asked.parents), vars(asked.cost), asked.cell]
+    return [asked.id, plain(asked.settings), list(asked.parents), vars(asked.cost), asked.cell]
 
 
 @functools.cache

@@ -89,7 +89,7 @@ def limit(silent: Silence, asked: Asked, site: int | str | None = None) -> float
     if set_to == "never":
         return None
     seconds = None if set_to is None else float(set_to)
-    if silent.doing is Doing.STARTING and "command" in asked.settings.get("trainer", {}):
+    if silent.doing is Doing.STARTING and asked.runs_a_command:
         # A program of the user's own need not say anything before its end.
         return seconds if seconds is not None or silent.unit is None else START_SECONDS
     if silent.doing in (Doing.STARTING, Doing.EVALUATING):

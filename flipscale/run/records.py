@@ -41,6 +41,11 @@ class Asked:
     def of(cls, run: Run) -> "Asked":
         return cls(run.id, plain(run.settings), tuple(run.parents), run.resources, run.cost, run.cell, RECIPE)
 
+    @property
+    def runs_a_command(self) -> bool:
+        """Whether a program of the user's own trains it."""
+        return "command" in (self.settings.get("trainer") or {})
+
     @functools.cached_property
     def settled(self) -> Settings:
         """The settings; those that an older version did not write are at their defaults. RunFolderError where they are

@@ -19,13 +19,11 @@ from torch import Tensor
 from flipscale.architecture import patches_kept
 from flipscale.errors import DataError, Diverged, FlipscaleError
 from flipscale.run import show_life
+from flipscale.scores import LOSS_BATCH
 from flipscale.settings import Evaluation, EvaluationSet, FolderSet, IdxSet, Settings, ShardSet
 from flipscale.train.data import Form, HeldOutItems, Images, Integers, open_held_out
 from flipscale.train.mask import complementary
 from flipscale.train.model import encode_text, pixels
-
-LOSS_BATCH = 64
-"""Pairs in a batch of the held-out loss. The contrastive loss grows with the batch, so this is part of the score."""
 
 GPU_BATCH = 512
 """Items that a GPU encodes at a time. A CPU takes LOSS_BATCH: with 512 it was seen to be .66 to .73 times as fast."""

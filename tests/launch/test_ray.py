@@ -263,7 +263,7 @@ def test_a_study_of_24_runs_with_children_is_finished_once_each_while_a_node_die
     runs = runs_of(tmp_path, STUDY_OF_24)
     assert len(runs) == 24
     send(runs, results, pack=SHORT_TOGETHER)
-    long = [folder(results, run) for run in runs if run.settings["samples"] == 6400 and not run.parents]
+    long = [folder(results, run) for run in runs if run.settings.samples == 6400 and not run.parents]
     with frozen(*long) as (lost, lease):
         ray.kill_node(lease.node)
     expected = alone(runs)

@@ -347,7 +347,7 @@ def test_a_study_of_24_runs_with_children_is_finished_once_each_while_a_node_die
     assert len(runs) == 24
     send(runs, results, pack=SHORT_TOGETHER)
     # It stands still, as do the machines that die. That an old copy may go on is another test.
-    long = [folder(results, run) for run in runs if run.settings["samples"] == 6400 and not run.parents]
+    long = [folder(results, run) for run in runs if run.settings.samples == 6400 and not run.parents]
     with frozen(*long) as (lost, lease):
         slurm.kill_node(lease.node)
         slurm.restart_controller()

@@ -78,7 +78,7 @@ def test_without_twins_the_answer_is_what_the_curves_say(tmp_path: Path) -> None
 def test_hours_of_a_parent_count_once(tmp_path: Path) -> None:
     evidence = committed("recipe", tmp_path).evidence
     rows = evidence.results.set_index("id")
-    child = next(run for run in evidence.planned.runs if run.settings["tuning"] and run.parents[0] in rows.index)
+    child = next(run for run in evidence.planned.runs if run.settings.tuning and run.parents[0] in rows.index)
     own = rows.loc[child.id, "gpu_hours"] - rows.loc[child.parents[0], "gpu_hours"]
     assert evidence.own_hours[child.id] == pytest.approx(own)
     assert sum(evidence.own_hours.values()) < 0.8 * rows["gpu_hours"].sum()

@@ -52,7 +52,7 @@ def study(tmp_path: Path) -> Callable[[str, str, Sequence[str]], tuple[Study, Pl
         file.write_text(written)
         read = read_study(file)
         planned = plan(read)
-        write_results(tmp_path, read, [run for run in planned.cells if not run.settings["mask_ratio"]], scores)
+        write_results(tmp_path, read, [run for run in planned.cells if not run.settings.mask_ratio], scores)
         return read, planned, file
 
     return write

@@ -64,7 +64,7 @@ def read(tmp_path: Path) -> Any:
 
 def column(study: flipscale.study.Study, *names: str) -> list[Any]:
     """The values of some settings in every cell: of one setting bare, of several as tuples."""
-    rows = [tuple(cell[name] for name in names) for cell in cells(study)]
+    rows = [tuple(getattr(cell, name) for name in names) for cell in cells(study)]
     return [row[0] for row in rows] if len(names) == 1 else rows
 
 
@@ -105,8 +105,8 @@ def test_order_of_keys_changes_no_run(read):
 
 def test_cells_hold_every_setting_in_the_order_of_the_table(read):
     for cell in cells(read(FLIP)):
-        assert list(cell) == list(SETTINGS)
-        assert None not in (cell["image_size"], cell["warmup"], cell["lr"])
+        assert list(vars(cell)) == list(SETTINGS)
+        assert None not in (cell.image_size, cell.warmup, cell.lr)
 
 
 def test_study_with_no_axes_is_one_run(read):
@@ -415,10 +415,10 @@ def test_a_schedule_in_flops_sees_the_samples_that_they_pay_for(read):
     assert len(runs) == 12
     for i, run in enumerate(runs):
         budget = (1e11, 4e11)[i // 2 % 2]
-        assert run.settings["samples"] == round(budget / run.cost.flops_per_sample)
+        assert run.settings.samples == round(budget / run.cost.flops_per_sample)
         assert run.cost.train_flops == pytest.approx(budget, abs=32 * run.cost.flops_per_sample)
-        assert run.settings["warmup"] == run.settings["samples"] // 10
-        assert run.settings["lr"] == (0.001 if run.settings["samples"] > 20_000 else 0.002)
+        assert run.settings.warmup == run.settings.samples // 10
+        assert run.settings.lr == (0.001 if run.settings.samples > 20_000 else 0.002)
 
 
 def test_a_schedule_in_flops_is_the_run_that_its_samples_are(read):
@@ -438,7 +438,7 @@ def test_cells_are_excluded_by_their_flops(read):
     left = read(EQUAL_FLOPS + "exclude: {model: ViT-w16d1-4, samples: 4e11 FLOPs}\n")
     models = column(left, "model")
     assert (len(models), models.count("ViT-w16d1-4")) == (10, 2)
-    assert max(run.cost.train_flops for run in plan(left).runs if run.settings["model"] == "ViT-w16d1-4") < 1.1e11
+    assert max(run.cost.train_flops for run in plan(left).runs if run.settings.model == "ViT-w16d1-4") < 1.1e11
 
 
 def test_a_cell_named_from_outside_may_be_of_flops(read):
