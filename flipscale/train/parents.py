@@ -76,7 +76,7 @@ def _finished(parent: RunFolder, run: RunFolder) -> ParentWeights:
     if (parent.path / "model.pt").exists():
         return ParentWeights(When.NOW)
     again = f"delete its result.json, do flipscale train {parent.path}, then submit this run again"
-    if "command" in asked_of(run)[0]["trainer"]:
+    if asked_of(run)[0].trainer.kind == "command":
         why = (
             f"Its parent {parent.id} is trained by a command, which wrote no model.pt, and a tuning or another "
             f"evaluation starts from that. Have it write one (docs/trainers.md), {again}."

@@ -533,7 +533,7 @@ def test_whatever_the_forest_and_the_site_each_run_has_one_place_and_comes_after
         for request in requests:
             at, index, position = places[request.id]
             array = arrays[at]
-            assert dict(array.resources) == dict(request.resources), said
+            assert array.resources == request.resources, said
             assert array.avoid == (("n1",) if request.folder.failures() else ()), said
             for parent in request.parents:
                 if parent in under_way:
