@@ -73,10 +73,9 @@ def test_all_ways_write_the_same_points(tmp_path):
 def test_a_made_folder_is_as_training_leaves_one(tmp_path):
     planned = run_folders.write_study(tmp_path, 4)
     run_folders.fill(tmp_path / "results", planned, 6)
-    runs = [{"study": planned.study, **run.to_dict()} for run in planned.runs]
-    found = collect_runs(runs, tmp_path / "results", tmp_path / "results/study")
+    found = collect_runs(planned, tmp_path / "results", tmp_path / "results/study")
     assert (found.rows, found.torn_lines, found.problems, found.unknown_scores) == (4, 0, {}, ())
     assert len(found.curves) == 4 * (6 * 4 + 40)
     assert found.results.filter(like="top1").notna().all().all()
-    lines = (tmp_path / "results/runs" / runs[0]["id"] / "metrics.jsonl").read_bytes().splitlines()
+    lines = (tmp_path / "results/runs" / planned.runs[0].id / "metrics.jsonl").read_bytes().splitlines()
     assert _by_columns(lines) is not None
