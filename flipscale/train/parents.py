@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from flipscale.run import Failure, RunFolder
+from flipscale.settings import CommandTrainer
 from flipscale.train.asked import asked_of, parent_of
 
 ATTENDANT_SECONDS = 10.0
@@ -76,7 +77,7 @@ def _finished(parent: RunFolder, run: RunFolder) -> ParentWeights:
     if (parent.path / "model.pt").exists():
         return ParentWeights(When.NOW)
     again = f"delete its result.json, do flipscale train {parent.path}, then submit this run again"
-    if asked_of(run)[0].trainer.kind == "command":
+    if isinstance(asked_of(run)[0].trainer, CommandTrainer):
         why = (
             f"Its parent {parent.id} is trained by a command, which wrote no model.pt, and a tuning or another "
             f"evaluation starts from that. Have it write one (docs/trainers.md), {again}."

@@ -245,7 +245,7 @@ def test_torchrun_starts_it_and_on_a_cpu_it_cannot_train_with_several_processes(
     shards = shards_of(folder, settings)
     job = settle(
         settings,
-        {"processes": 2},
+        Resources(processes=2),
         "cpu",
         folder.path / "open_clip",
         Shards(f"{shards.urls}::{shards.urls}", 2, 640),
