@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from flipscale.launch import attend
+from flipscale.launch import answers, attend
 from flipscale.launch.attend import Attendant, Ending, Surroundings
 from flipscale.launch.breaker import Breaker
 from flipscale.launch.launcher import STOP_SECONDS, Attempt
@@ -533,7 +533,7 @@ def test_only_failures_that_the_runs_may_share_stop_a_submission(tmp_path, atten
 
 
 def test_runs_that_fail_later_than_at_once_do_not_stop_their_submission(tmp_path, attended, monkeypatch):
-    monkeypatch.setattr(attend, "INSTANT_SECONDS", 0.0)
+    monkeypatch.setattr(answers, "INSTANT_SECONDS", 0.0)
     runs = [StandInRun(f"run-{number}", fail="code", seconds=0) for number in range(3)]
     submission = Submission(tmp_path, attended, runs)
     submission.do(*runs)
