@@ -324,10 +324,10 @@ def memory_bytes(settings: Settings, resources: Resources = NO_RESOURCES) -> int
     decoder = _decoder(shape, settings)
     weights = parameters(shape) + (decoder.parameters(shape.image) if decoder else 0)
     per_parameter = 16 + (0 if precision == "fp32" else 2) + (4 if devices > 1 else 0)
-    own = -(-batch // devices)
-    at_once = -(-own // resources.accumulate)
+    share = -(-batch // devices)
+    at_once = -(-share // resources.accumulate)
     features = 2 * 2 * 4 * batch * shape.embed_dim
-    logits = 2 * 3 * 4 * own * batch
+    logits = 2 * 3 * 4 * share * batch
     activations = at_once * activation_bytes(
         shape,
         settings.mask_ratio,

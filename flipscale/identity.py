@@ -77,8 +77,8 @@ def stage(settings: Settings) -> Settings:
 
 def is_evaluated(settings: Settings) -> bool:
     """Whether a run gets scores: shards have no held-out part of their own, and a command scores as it likes."""
-    own = not isinstance(settings.data, WebDataset) or settings.trainer.kind == "command"
-    return own or bool(settings.evaluation.data or settings.evaluation.sets)
+    scores_itself = not isinstance(settings.data, WebDataset) or settings.trainer.kind == "command"
+    return scores_itself or bool(settings.evaluation.data or settings.evaluation.sets)
 
 
 # Ids
@@ -122,11 +122,11 @@ def dataset_name(data: DataSet | EvaluationSet) -> str:
 
 def differences(first: Settings, second: Settings) -> dict[str, tuple[Any, Any]]:
     """The settings, with both values, in which two runs' identities differ."""
-    one, two = identity(first), identity(second)
+    first_identity, second_identity = identity(first), identity(second)
     return {
         name: (plain(getattr(first, name)), plain(getattr(second, name)))
         for name in SETTINGS
-        if one.get(name) != two.get(name)
+        if first_identity.get(name) != second_identity.get(name)
     }
 
 
@@ -200,7 +200,9 @@ def _of_evaluation(evaluation: Evaluation, data: DataSet) -> Json:
             del found["data"]
     if "sets" in found:
         # A set is known by its name: where its files lie is the machine's affair.
-        found["sets"] = {name: _of_set(one, evaluation.linear_probe) for name, one in evaluation.sets.items()}
+        found["sets"] = {
+            name: _of_set(evaluated, evaluation.linear_probe) for name, evaluated in evaluation.sets.items()
+        }
     return found
 
 

@@ -156,8 +156,8 @@ def plan(study: Study) -> Plan:
         if key not in seedless:
             name = tuple((axis, show_setting(getattr(cell, axis))) for axis in varied)
             seedless[key] = identity(replace(cell, seed=no_seed)), name
-        own, name = seedless[key]
-        ids[id(cell)] = own_id = id_of(cell, own | ({"seed": cell.seed} if cell.seed != no_seed else {}))
+        known, name = seedless[key]
+        ids[id(cell)] = own_id = id_of(cell, known | ({"seed": cell.seed} if cell.seed != no_seed else {}))
         names.setdefault(own_id, name)
     resources = _priced_on(study.resources)
     prices: dict[str, Cost] = {}
@@ -205,11 +205,11 @@ def plan_at(study: Study, at: Values) -> Plan:
     if missing:
         raise PlanError(f"{study.name} varies {', '.join(missing)}: say at which value, as {missing[0]}=VALUE.")
     complaints = Complaints()
-    one = replace(study, grids={"at": tuple(axes)}, conditions=())
-    found = tuple(cells(one, complaints))
+    single = replace(study, grids={"at": tuple(axes)}, conditions=())
+    found = tuple(cells(single, complaints))
     if complaints.found:
         raise PlanError("; ".join(f"{what} ({place})" for place, what in complaints.found))
-    return plan(replace(one, cells=found))
+    return plan(replace(single, cells=found))
 
 
 def _priced_on(resources: Resources) -> Resources:

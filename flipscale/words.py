@@ -118,11 +118,11 @@ def memory(size: float) -> str:
 # Intervals
 
 
-def interval(low: str, high: str, of: int = 1, seeds: int | None = None) -> str:
+def interval(low: str, high: str, comparisons: int = 1, seeds: int | None = None) -> str:
     """'95 % CI 1.18 to 1.64, corrected for 14 comparisons, 3 seeds' of its ends in words."""
     parts = [f"95 % CI {low} to {high}"]
-    if of > 1:
-        parts.append(f"corrected for {of} comparisons")
+    if comparisons > 1:
+        parts.append(f"corrected for {comparisons} comparisons")
     if seeds is not None:
         parts.append(count(seeds, "seed"))
     return ", ".join(parts)

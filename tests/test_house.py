@@ -301,6 +301,22 @@ def _is_typed(node: ast.stmt) -> TypeGuard[ast.AnnAssign]:
     return isinstance(node, ast.AnnAssign)
 
 
+VAGUE = {"told", "one", "own", "of", "there"}
+"""Names that say nothing of what a variable holds."""
+
+
+def test_no_variable_has_a_name_that_says_nothing() -> None:
+    wrong = [
+        f"{path.relative_to(ROOT)}:{node.lineno}: {name}"
+        for _, path in rooms()
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Name | ast.arg)
+        and (name := node.id if isinstance(node, ast.Name) else node.arg) in VAGUE
+        and name != "of"  # A field of comparison.json that is stable.
+    ]
+    assert wrong == []
+
+
 def test_no_module_is_over_500_lines() -> None:
     long = {
         str(path.relative_to(ROOT)): lines for _, path in rooms() if (lines := len(path.read_text().splitlines())) > 500

@@ -128,10 +128,10 @@ def forecast(args: argparse.Namespace) -> int:
         raise FlipscaleError("a forecast needs to know of what: --at model=ViT-H-14,samples=12.8B")
     found = _of_table(args, at) if is_table(args.source) else _of_study(args, at)
     if args.json:
-        print_json({"schema": 1, "forecasts": [forecast_json(one) for one in found], "forced": args.force})
+        print_json({"schema": 1, "forecasts": [forecast_json(forecast) for forecast in found], "forced": args.force})
     else:
-        print("\n\n".join(forecast_text(one, forced=args.force) for one in found))
-    refused = [one for one in found if one.refused]
+        print("\n\n".join(forecast_text(forecast, forced=args.force) for forecast in found))
+    refused = [forecast for forecast in found if forecast.refused]
     if refused and not args.force:
         say(f"{len(refused)} of {len(found)} refused; --force shows the number all the same")
         return 1

@@ -108,7 +108,9 @@ def why(args: argparse.Namespace) -> int:
     if len(asked) == 1:
         _print_identity(asked[0].id, asked[0].recipe, settings[0], as_json=args.json)
     else:
-        _print_differences(*((run.id, one) for run, one in zip(asked, settings, strict=True)), as_json=args.json)
+        _print_differences(
+            *((run.id, settled) for run, settled in zip(asked, settings, strict=True)), as_json=args.json
+        )
     return 0
 
 

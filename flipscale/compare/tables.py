@@ -279,8 +279,8 @@ def _check_twins(placed: _Placed, seeds: "pd.Series[int]") -> None:
     twice = keys[keys.duplicated(keep=False)]
     if not twice.empty:
         first = twice.iloc[0]
-        one, other = [placed.rows["id"][i] for i in twice.index if twice.loc[i].equals(first)][:2]
+        run_id, other = [placed.rows["id"][i] for i in twice.index if twice.loc[i].equals(first)][:2]
         raise ResultsError(
-            f"{one} and {other} are both {first['arm'] or 'the baseline'} at seed {first['seed']} and "
+            f"{run_id} and {other} are both {first['arm'] or 'the baseline'} at seed {first['seed']} and "
             f"{placed.at}={short(first['at'])}. Name the column that tells them apart with --series."
         )

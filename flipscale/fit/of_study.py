@@ -41,9 +41,14 @@ class StudyFits:
     not_fitted: Mapping[str, str]
     """What could not be fitted, and why."""
 
-    def to_dict(self, of: Mapping[str, str]) -> dict[str, Any]:
+    def to_dict(self, source: Mapping[str, str]) -> dict[str, Any]:
         """All of it in JSON types; `of` says what was fitted: {"study": NAME} or {"table": PATH}."""
-        return {"schema": 1, **of, "fits": [fit_json(fit) for fit in self.fits], "not_fitted": dict(self.not_fitted)}
+        return {
+            "schema": 1,
+            **source,
+            "fits": [fit_json(fit) for fit in self.fits],
+            "not_fitted": dict(self.not_fitted),
+        }
 
 
 def groups_of(results: pd.DataFrame, axes: Iterable[str]) -> list[str]:

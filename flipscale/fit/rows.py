@@ -101,10 +101,10 @@ class Rows:
         A loss counts inversely, and a mask ratio not at all: it is in the FLOPs already.
         """
         sizes = np.ones(len(x))
-        for name, values, own in zip(self.columns, x.T, self.x.T, strict=True):
+        for name, values, known in zip(self.columns, x.T, self.x.T, strict=True):
             if lower_is_better(name):
                 sizes = sizes / values
-            elif not ((own >= 0) & (own < 1)).all():
+            elif not ((known >= 0) & (known < 1)).all():
                 sizes = sizes * values
         return sizes
 

@@ -254,13 +254,13 @@ class _Inspection:
 
     def _evaluations(self, settings: Settings) -> None:
         evaluation = settings.evaluation
-        probe, own = evaluation.linear_probe, evaluation.data
-        data = own or settings.data
-        at: Path_ = ("evaluation", "data", data.kind) if own else ("data", data.kind)
-        value = evaluation if own else settings.data
+        probe, declared = evaluation.linear_probe, evaluation.data
+        data = declared or settings.data
+        at: Path_ = ("evaluation", "data", data.kind) if declared else ("data", data.kind)
+        value = evaluation if declared else settings.data
         if isinstance(data, Fashion):
             self._scored_on_fashion(data, at, value, probe)
-        elif isinstance(data, WebDataset) and own:
+        elif isinstance(data, WebDataset) and declared:
             declared = repr(("scored", data))
             self._once(at, value, partial(self._pairs, declared, data, at, value), key=("scored", declared))
         for name, declared_set in evaluation.sets.items():

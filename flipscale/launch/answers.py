@@ -37,12 +37,12 @@ class Answers:
         *,
         at: Attempt | None = None,
         took: float | None = None,
-        told: bool = False,
+        by_its_error: bool = False,
     ) -> None:
         """Make the run free for another start, or give it up.
 
-        at: the attempt that failed, None for this one. took: seconds from the start to the failure. told: whether the
-        run's own error.json says so.
+        at: the attempt that failed, None for this one. took: seconds from the start to the failure. by_its_error: whether
+        the run's own error.json says so.
         """
         at = at or self.attempt
         decision = answer_failure(run, kind, reason, at=at, elsewhere=self.elsewhere)
@@ -54,7 +54,7 @@ class Answers:
             self.is_away = self.is_away or (decision.away and not self._stays and at.node == self.attempt.node)
             self.found_nothing = False
             return
-        if told and run.error() is None:
+        if by_its_error and run.error() is None:
             return  # somebody has submitted it again meanwhile, and it is another job's
         self.give_up(run, kind, f"{_sentence(reason)} {_sentence(decision.says)}", took=took)
 

@@ -77,7 +77,7 @@ class Claims:
     def are_superseded(self) -> bool:
         """Whether a later attempt of the same job is at work: the scheduler has given this one up."""
         holders = [holder for run in self.folders if (holder := run.holder())]
-        return any(one.job == self.attempt.job and one.attempt > self.attempt.number for one in holders)
+        return any(holder.job == self.attempt.job and holder.attempt > self.attempt.number for holder in holders)
 
     def begun_since(self, when: float) -> list[RunFolder]:
         """The runs that a worker of this attempt holds or did something to since then."""
@@ -271,7 +271,7 @@ class Attendant:
         failed = [(run, error) for run in self.folders if (error := run.error()) and self._is_to_be_answered(error)]
         for run, error in failed:
             took = time.time() - worker.began if error.seconds is None else error.seconds
-            self.answers.answer(run, error.kind, error.reason, took=took, told=True)
+            self.answers.answer(run, error.kind, error.reason, took=took, by_its_error=True)
         return bool(failed)
 
     def _answer_deaths(self, died: Sequence[RunFolder], worker: Started, death: Death | None) -> None:

@@ -30,7 +30,7 @@ class Breaker:
         }
         if len(failed) < INSTANT_FAILURES or self.tripped:
             return
-        if any((one.path / "result.json").exists() for one in self.runs()):
+        if any((run.path / "result.json").exists() for run in self.runs()):
             return
         why = f"its first {len(failed)} runs failed within a minute of their start"
         last = {"run": run.id, "kind": kind, "reason": reason}

@@ -61,4 +61,4 @@ def _images(settings: Settings, processes: int) -> int:
 def most_memory(requests: Sequence[Request]) -> int | None:
     """What the neediest of the runs needs for each of its processes; None where that of one is not known."""
     needed = [host_memory(request) for request in requests]
-    return max(known) if len(known := [one for one in needed if one is not None]) == len(needed) and known else None
+    return max(known) if len(known := [size for size in needed if size is not None]) == len(needed) and known else None

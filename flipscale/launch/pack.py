@@ -18,7 +18,7 @@ def lines_of(requests: Sequence[Request]) -> list[list[Request]]:
     waiting = list(requests)
     while waiting:
         for request in waiting:
-            parent = next((one for one in request.parents if one in ids), None)
+            parent = next((name for name in request.parents if name in ids), None)
             if parent is None or parent in roots:
                 roots[request.id] = roots[parent] if parent else request.id
                 lines.setdefault(roots[request.id], []).append(request)
@@ -30,8 +30,10 @@ def lines_of(requests: Sequence[Request]) -> list[list[Request]]:
 
 def seconds_of(line: Sequence[Request]) -> float:
     """What the runs of a line take one after another, as predicted; endless where that is not known."""
-    hours = [math.inf if one.asked.cost is None else one.asked.cost.gpu_hours for one in line]
-    return sum(3600 * each / one.resources.processes_on(gpu=True) for each, one in zip(hours, line, strict=True))
+    hours = [math.inf if request.asked.cost is None else request.asked.cost.gpu_hours for request in line]
+    return sum(
+        3600 * each / request.resources.processes_on(gpu=True) for each, request in zip(hours, line, strict=True)
+    )
 
 
 def share_of(line: Sequence[Request], site: Site) -> int:
@@ -40,7 +42,7 @@ def share_of(line: Sequence[Request], site: Site) -> int:
     if not line[0].resources.gpus or pack["device_memory"] is None:
         return int(pack["share"])
     memory = bytes_of(pack["device_memory"])
-    needed = max((one.asked.cost and one.asked.cost.memory_bytes) or memory for one in line)
+    needed = max((request.asked.cost and request.asked.cost.memory_bytes) or memory for request in line)
     return max(1, min(int(pack["share"]), int(USABLE * memory / needed)))
 
 

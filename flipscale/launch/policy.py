@@ -169,10 +169,10 @@ def nodes_to_avoid(failures: Sequence[FailedAttempt]) -> list[str]:
 def resources_after(asked: Asked, failures: Sequence[FailedAttempt]) -> Resources:
     """What a run may use that was asked for anew: what made it fit into memory before stays."""
     needed = max((failed.accumulate or 1 for failed in failures), default=1)
-    own = asked.resources.accumulate
-    if needed <= own:
+    parts = asked.resources.accumulate
+    if needed <= parts:
         return asked.resources
-    return replace(asked.resources, accumulate=_parts_of(_rows(asked), at_least=needed) or own)
+    return replace(asked.resources, accumulate=_parts_of(_rows(asked), at_least=needed) or parts)
 
 
 def _rows(asked: Asked) -> int | None:

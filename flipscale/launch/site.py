@@ -68,7 +68,7 @@ class OneLine:
 
 def control_character(text: str) -> str | None:
     """The first character of a text that ends its line or that no terminal shows; None if there is none."""
-    return next((one for one in text if unicodedata.category(one) in ("Cc", "Cf", "Zl", "Zp")), None)
+    return next((character for character in text if unicodedata.category(character) in ("Cc", "Cf", "Zl", "Zp")), None)
 
 
 CONTAINER = Keys(

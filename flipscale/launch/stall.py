@@ -115,14 +115,14 @@ def end_stalled(run: RunFolder, pid: int, why: str) -> None:
     log = run.path / "log.txt"
     _say(run, f"{why} Its stacks follow, then it is killed.")
     size = log.stat().st_size
-    for one in tree(pid):
-        if one == pid or _is_worker(one):
+    for process in tree(pid):
+        if process == pid or _is_worker(process):
             with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.kill(one, STACKS_SIGNAL)
-                if is_stopped(one):
-                    os.kill(one, signal.SIGCONT)
+                os.kill(process, STACKS_SIGNAL)
+                if is_stopped(process):
+                    os.kill(process, signal.SIGCONT)
         else:
-            _spy(run, one)
+            _spy(run, process)
     until = time.monotonic() + STACKS_SECONDS
     while time.monotonic() < until:
         before, size = size, log.stat().st_size

@@ -23,8 +23,8 @@ def tree(pid: int) -> list[int]:
     if not entries:
         return [pid]
     found = [pid] if pid in entries else []
-    for one in found:  # It grows meanwhile.
-        found += [other for other, entry in entries.items() if one in entry[1:] and other not in found]
+    for process in found:  # It grows meanwhile.
+        found += [other for other, entry in entries.items() if process in entry[1:] and other not in found]
     return found
 
 
@@ -39,9 +39,9 @@ def kill_tree(pid: int) -> None:
     doomed: set[int] = set()
     while new := set(tree(pid)) - doomed:  # It may start others until it is dead itself.
         doomed |= new
-        for one in new:
+        for process in new:
             with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.kill(one, signal.SIGKILL)
+                os.kill(process, signal.SIGKILL)
         time.sleep(0.01)
 
 

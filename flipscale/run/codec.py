@@ -97,7 +97,7 @@ def asked_from_json(data: JsonObject) -> Asked:
 
 def _cost(data: JsonObject | None) -> Cost | None:
     known = with_samples_seen(data or {})
-    names = [one.name for one in dataclasses.fields(Cost)]
+    names = [field.name for field in dataclasses.fields(Cost)]
     return Cost(**{name: known[name] for name in names}) if known.keys() >= set(names) else None
 
 
@@ -305,12 +305,12 @@ def is_number(value: object) -> TypeGuard[int | float]:
 _OF_TYPE: Mapping[Any, FactKind] = {str | None: "str", int | None: "int", float | None: "float"}
 
 _FACT_KINDS: Mapping[type, Mapping[str, FactKind]] = {
-    record: {one.name: kind for one in dataclasses.fields(record) if (kind := _OF_TYPE.get(one.type))}
+    record: {field.name: kind for field in dataclasses.fields(record) if (kind := _OF_TYPE.get(field.type))}
     for record in (Result, Spent)
 }
 """The facts of a record that are a number or a text each."""
 
-_RESULT = {"schema", *(one.name for one in dataclasses.fields(Result))}
+_RESULT = {"schema", *(field.name for field in dataclasses.fields(Result))}
 
 
 # Writing

@@ -182,7 +182,7 @@ class _Reader:
         return self._scalar(node, here)
 
     def _mapping(self, node: yaml.MappingNode, path: Path_, inside: tuple[int, ...]) -> dict[str, Any]:
-        own: dict[str, Any] = {}
+        items: dict[str, Any] = {}
         merged: dict[str, Any] = {}
         first: dict[str, int] = {}
         for key_node, value_node in node.value:
@@ -193,8 +193,8 @@ class _Reader:
             key = key_node.value  # as written: `on:` and `no:` are words here, not True and False
             if key == "<<" and key_node.style is None:
                 many = value_node.value if isinstance(value_node, yaml.SequenceNode) else [value_node]
-                for one in many:
-                    value = self.value(one, path, inside)
+                for mapping in many:
+                    value = self.value(mapping, path, inside)
                     if isinstance(value, dict):
                         merged = {**value, **merged}
                     else:
@@ -206,8 +206,8 @@ class _Reader:
                 continue
             first[key] = here.line
             self.places[(*path, key)] = here
-            own[key] = self.value(value_node, (*path, key), inside)
-        return {**merged, **own}
+            items[key] = self.value(value_node, (*path, key), inside)
+        return {**merged, **items}
 
     def _check(self, text: str, here: Place) -> None:
         """An escape in quotes can make what no file, table or page in UTF-8 can hold."""

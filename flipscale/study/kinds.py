@@ -272,8 +272,8 @@ class ListOf:
 
     def read(self, value: Any, at: Path_, complain: Complain) -> Any:
         if not isinstance(value, list):
-            one = self.kind.read(value, at, complain)
-            return INVALID if one is INVALID else [one]
+            item = self.kind.read(value, at, complain)
+            return INVALID if item is INVALID else [item]
         if not value:
             complain(at, "an empty list says nothing; write at least one value, or leave the key out")
             return INVALID
@@ -370,11 +370,11 @@ class MapOf:
             complain(at, f"{show(value)} gives no names; write {{name: {self.noun}}}")
             return INVALID
         read: dict[str, object] = {}
-        for name, one in value.items():
+        for name, item in value.items():
             if not re.fullmatch(r"[A-Za-z]\w*", str(name)):
                 complain((*at, name), f"{show(name)} is no name; write letters, digits and _, a letter first")
                 return INVALID
-            read[name] = self.kind.read(one, (*at, name), complain)
+            read[name] = self.kind.read(item, (*at, name), complain)
         return INVALID if INVALID in read.values() else read
 
     def schema(self) -> JsonSchema:

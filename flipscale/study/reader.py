@@ -245,20 +245,20 @@ class _Checker:
             given = self.document.data.get(key)
             if given is None:
                 continue
-            for at, one in enumerate(given) if isinstance(given, list) else [(None, given)]:
+            for at, condition in enumerate(given) if isinstance(given, list) else [(None, given)]:
                 path: Path_ = (key,) if at is None else (key, at)
-                expression = self._condition(one, path, key)
+                expression = self._condition(condition, path, key)
                 if expression is not None:
                     found.append(Condition(expression, keep, self.document.place(*path)))
         return tuple(found)
 
-    def _condition(self, one: Any, path: Path_, key: str) -> Expression | None:
-        if one == {}:
+    def _condition(self, condition: Any, path: Path_, key: str) -> Expression | None:
+        if condition == {}:
             self.complain(path, f"an empty mapping names no setting; write {CONDITION}")
             return None
-        if isinstance(one, dict):  # {model: ViT-B-16, mask_ratio: 0.75} means all of these together
+        if isinstance(condition, dict):  # {model: ViT-B-16, mask_ratio: 0.75} means all of these together
             wanted = {}
-            for name, value in one.items():
+            for name, value in condition.items():
                 if name not in SETTINGS:
                     self.complain((*path, name), f"unknown setting '{name}'; {did_you_mean(name, SETTINGS)}")
                     continue
@@ -269,12 +269,12 @@ class _Checker:
             of_flops = PRICED if any(isinstance(value, Compute) for value in wanted.values()) else ()
             return Expression(text, frozenset({*wanted, *of_flops}), _all_equal(wanted))
         try:
-            expression = read_expression(one, SETTINGS, CONDITION)
+            expression = read_expression(condition, SETTINGS, CONDITION)
         except ExpressionError as error:
-            self.complain(path, f"{show(one)} {error}")
+            self.complain(path, f"{show(condition)} {error}")
             return None
         if not expression.names:
-            self.complain(path, f"{show(one)} names no setting; write {CONDITION}")
+            self.complain(path, f"{show(condition)} names no setting; write {CONDITION}")
             return None
         return expression
 

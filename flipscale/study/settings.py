@@ -242,9 +242,9 @@ def _said(kind: Kind, value: Any) -> Any:
     if isinstance(kind, Maybe):
         return _said(kind.kind, value)
     if isinstance(kind, OneOf) and isinstance(value, dict):
-        return {name: _said(kind.options[name], one) if name in kind.options else one for name, one in value.items()}
+        return {name: _said(kind.options[name], item) if name in kind.options else item for name, item in value.items()}
     if isinstance(kind, MapOf) and isinstance(value, dict):
-        return {name: _said(kind.kind, one) for name, one in value.items()}
+        return {name: _said(kind.kind, item) for name, item in value.items()}
     if isinstance(kind, Keys) and isinstance(value, dict):
         return _said_options(kind, value)
     return value

@@ -46,20 +46,20 @@ class ValueReader:
             if name not in SETTINGS:
                 self.complain((key, name), f"unknown setting '{name}'; {did_you_mean(name, SETTINGS)}")
                 continue
-            one = SETTINGS[name].kind.read(value, (key, name), self.complain)
-            if one is not INVALID:
-                read[name] = one
+            setting = SETTINGS[name].kind.read(value, (key, name), self.complain)
+            if setting is not INVALID:
+                read[name] = setting
         return read
 
     def distinct(self, name: str, values: list[Any], at: Path_) -> tuple[Any, ...]:
         """The values of an axis; one that is given twice is complained about and left out."""
         read: list[Any] = []
         for index, value in enumerate(values):
-            one = SETTINGS[name].kind.read(value, (*at, index), self.complain)
-            if one is INVALID:
+            setting = SETTINGS[name].kind.read(value, (*at, index), self.complain)
+            if setting is INVALID:
                 continue
-            if one in read:
+            if setting in read:
                 self.complain((*at, index), f"{show(value)} is given twice on the axis '{name}'; keep one")
             else:
-                read.append(one)
+                read.append(setting)
         return tuple(read)

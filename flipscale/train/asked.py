@@ -27,9 +27,9 @@ def spent_before(parent: RunFolder | None) -> Spent | None:
     result = parent.result() or Result()
     grandparents = result.parent or Spent(parent.id)
 
-    def both(own: float | None, theirs: float | None) -> Any:
+    def both(spent: float | None, theirs: float | None) -> Any:
         # What the parent did not measure is not known of the line either.
-        return None if own is None else own + (theirs or 0)
+        return None if spent is None else spent + (theirs or 0)
 
     return Spent(
         id=parent.id,

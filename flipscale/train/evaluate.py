@@ -78,8 +78,8 @@ def _with_class_names(declared: EvaluationSet) -> EvaluationSet:
 
 
 def _templates_of(declared: EvaluationSet, evaluation: Evaluation) -> list[str] | None:
-    own = declared.templates if isinstance(declared, ShardSet | FolderSet | IdxSet) else None
-    return _written_out(own or evaluation.templates)
+    templates = declared.templates if isinstance(declared, ShardSet | FolderSet | IdxSet) else None
+    return _written_out(templates or evaluation.templates)
 
 
 def _written_out(names: Sequence[str] | None) -> list[str] | None:

@@ -48,7 +48,7 @@ class LocalLauncher:
         """Start workers for runs that need the same resources."""
         groups = slots_for(requests[0].resources.gpus)
         name = f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(3)}"
-        queue = LocalQueue(self.home / name, [str(one.folder.path.resolve()) for one in requests], self.command)
+        queue = LocalQueue(self.home / name, [str(request.folder.path.resolve()) for request in requests], self.command)
         queue.path.mkdir(parents=True)
         queue.start(groups, min(len(requests), self.workers or len(groups)))
         now = time.time()
@@ -60,7 +60,9 @@ class LocalLauncher:
             groups = slots_for(alike[0].resources.gpus)
             workers = min(len(alike), self.workers or len(groups))
             said.append(f"# {workers} workers share these {len(alike)} runs\n{shlex.join(self.command)} \\\n")
-            said.append(" \\\n".join(f"    {shlex.quote(str(one.folder.path.resolve()))}" for one in alike) + "\n")
+            said.append(
+                " \\\n".join(f"    {shlex.quote(str(request.folder.path.resolve()))}" for request in alike) + "\n"
+            )
         return "".join(said)
 
     def poll(self, jobs: Sequence[Job], *, closely: bool = False) -> dict[str, Whereabouts]:

@@ -33,10 +33,10 @@ def gpus_here() -> list[str]:
     if shutil.which("nvidia-smi") is None:
         return []
     listing = subprocess.run(["nvidia-smi", "-L"], capture_output=True, encoding="utf-8", errors="replace", check=False)
-    there = re.findall(r"^GPU (\d+):", listing.stdout, flags=re.MULTILINE) if listing.returncode == 0 else []
+    numbers = re.findall(r"^GPU (\d+):", listing.stdout, flags=re.MULTILINE) if listing.returncode == 0 else []
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if visible is None or not there:
-        return there
+    if visible is None or not numbers:
+        return numbers
     # As CUDA reads it: what follows an entry that names no GPU is not seen either.
     named = [entry.strip() for entry in visible.split(",")]
     end = next((at for at, entry in enumerate(named) if entry in ("", "-1", "NoDevFiles")), len(named))

@@ -71,7 +71,7 @@ class LocalQueue:
     def holders(self, run_ids: Set[str]) -> set[int]:
         """The pids on this host that hold one of these runs."""
         holders = [folder.holder() for folder in self.folders if folder.id in run_ids]
-        return {one.pid for one in holders if one and one.alive and one.is_here}
+        return {holder.pid for holder in holders if holder and holder.alive and holder.is_here}
 
     def start(self, groups: Sequence[tuple[str, ...]], count: int) -> None:
         """Start `count` workers on as many of the groups of slots, on free ones first, and write workers.json."""

@@ -128,8 +128,8 @@ class TrialQueue(Searcher):
         open_ = [run for run in map(self.trials.run, sorted(parents)) if not run.is_over()]
         if any(run.id in here for run in open_):
             return True
-        own = {run.id for run in runs}
-        elsewhere = [run for run in open_ if run.id not in own]
+        ids = {run.id for run in runs}
+        elsewhere = [run for run in open_ if run.id not in ids]
         return any(look.state in ACTIVE for look in self.looker.look(elsewhere).values())
 
     def _is_stopped(self) -> bool:
@@ -238,7 +238,7 @@ def _fits(nodes: Sequence[Mapping[str, float]], bundles: Sequence[Mapping[str, f
     """Whether nodes of these resources could take all bundles, were they free."""
     free = [dict(node) for node in nodes]
     for bundle in bundles:
-        room = next((one for one in free if all(one.get(name, 0) >= need for name, need in bundle.items())), None)
+        room = next((node for node in free if all(node.get(name, 0) >= need for name, need in bundle.items())), None)
         if room is None:
             return False
         for name, need in bundle.items():

@@ -114,8 +114,8 @@ class TrialWorker:
             # As one that was killed it counts as lost with its node: another's may have been.
             os.killpg(self.leader.pid, signal.SIGKILL)
             return
-        for one in alive:
-            ray.cancel(one)
+        for reference in alive:
+            ray.cancel(reference)
 
     def send_signal(self, signum: int) -> None:
         """Tell process 0; they agree among each other."""

@@ -112,7 +112,9 @@ def tasks_of(requests: Sequence[Request], site: Site) -> list[Task]:
     packing = _Packing(site)
     for line in lines_of(requests):
         packing.add(line)
-    return [Task(tuple(one.id for one in runs), runs[0].resources, share_of(runs, site)) for runs in packing.tasks]
+    return [
+        Task(tuple(request.id for request in runs), runs[0].resources, share_of(runs, site)) for runs in packing.tasks
+    ]
 
 
 class _Packing:
@@ -127,7 +129,7 @@ class _Packing:
 
     def add(self, line: Sequence[Request]) -> None:
         if not self._is_short(line):
-            self.tasks += [[one] for one in line]
+            self.tasks += [[request] for request in line]
             return
         key = f"{by_resources(line[0])} {share_of(line, self.site)}"
         task = self._open.get(key)
@@ -137,7 +139,11 @@ class _Packing:
         task += line
 
     def _is_short(self, line: Sequence[Request]) -> bool:
-        return bool(self.limit) and seconds_of(line) <= self.limit and len({by_resources(one) for one in line}) == 1
+        return (
+            bool(self.limit)
+            and seconds_of(line) <= self.limit
+            and len({by_resources(request) for request in line}) == 1
+        )
 
 
 def bundles_of(task: Task, site: Site) -> list[dict[str, float]]:

@@ -188,11 +188,11 @@ class _Arrays:
         waiting = self._not_placed()
         ids = {request.id for request in waiting}
         first = [request for request in waiting if not ids & set(request.parents)]
-        for alike in grouped(first, lambda one: (*self._key(one), self._jobs_before(one))):
-            self._add([[one] for one in alike], after_jobs=self._jobs_before(alike[0]))
+        for alike in grouped(first, lambda request: (*self._key(request), self._jobs_before(request))):
+            self._add([[request] for request in alike], after_jobs=self._jobs_before(alike[0]))
         while left := self._not_placed():
-            ready = [one for one in left if self._parent_of(one)[0]]
-            for alike in grouped(ready, lambda one: (*self._key(one), self._parent_of(one)[0])):
+            ready = [request for request in left if self._parent_of(request)[0]]
+            for alike in grouped(ready, lambda request: (*self._key(request), self._parent_of(request)[0])):
                 self._add_after(alike)
 
     def _not_placed(self) -> list[Request]:
@@ -208,12 +208,12 @@ class _Arrays:
         rounds: list[dict[int, list[Request]]] = []
         for child in children:
             _, index = self._parent_of(child)
-            free = next((one for one in rounds if index not in one), None)
+            free = next((taken for taken in rounds if index not in taken), None)
             if free is None:
                 rounds.append(free := {})
             free[index] = [child]
-        for one in rounds:
-            self._append(one, after=self._parent_of(children[0])[0])
+        for entries in rounds:
+            self._append(entries, after=self._parent_of(children[0])[0])
 
     def _append(
         self,
@@ -228,7 +228,7 @@ class _Arrays:
         self.arrays.append(
             JobArray(
                 name=name,
-                tasks={index: tuple(one.id for one in runs) for index, runs in tasks.items()},
+                tasks={index: tuple(request.id for request in runs) for index, runs in tasks.items()},
                 resources=first.resources,
                 lanes=lanes,
                 memory=self._memory([run for runs in tasks.values() for run in runs]),
@@ -240,7 +240,7 @@ class _Arrays:
                 after_jobs=after_jobs,
             )
         )
-        self.placed |= {one.id: (name, index) for index, runs in tasks.items() for one in runs}
+        self.placed |= {request.id: (name, index) for index, runs in tasks.items() for request in runs}
 
     def _key(self, request: Request) -> tuple[Hashable, ...]:
         """What runs must have in common to be in one array."""
@@ -273,7 +273,7 @@ class _Arrays:
         shares = limit is None and len(line) == 1 and share * self._beside(line[0].resources) > 1
         if not short and not shares:
             return False
-        return all(self._key(one) == self._key(line[0]) and not self._jobs_before(one) for one in line)
+        return all(self._key(request) == self._key(line[0]) and not self._jobs_before(request) for request in line)
 
     def _beside(self, resources: Resources) -> int:
         """How many runs stand beside each other on a node of which the job takes all GPUs."""

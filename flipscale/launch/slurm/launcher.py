@@ -97,7 +97,7 @@ class SlurmLauncher:
             ) from None
         doomed: list[str] = []
         for name, array in arrays.items():
-            cancelled = {index for of, index in tasks if of == name}
+            cancelled = {index for array, index in tasks if array == name}
             doomed += self._doomed(array, cancelled, entries.get(array.job_name, {}))
         if doomed:
             scheduler.cancel(doomed)
@@ -117,7 +117,7 @@ class SlurmLauncher:
         """Call off what of a submission has not begun."""
         arrays = [JobArray.read(path) for path in sorted((self.home / submission).glob("[0-9]*.json"))]
         entries = scheduler.queue(array.job_name for array in arrays)
-        waiting = [one.id for tasks in entries.values() for one in tasks.values() if one.state == "PENDING"]
+        waiting = [entry.id for tasks in entries.values() for entry in tasks.values() if entry.state == "PENDING"]
         if ids := dict.fromkeys(map(scheduler.array_of, waiting)):
             scheduler.cancel(list(ids), waiting_only=True)
 

@@ -111,15 +111,15 @@ def ask(*command: str, patient: bool = False, **environment: str) -> str:
 def _complaint(program: str, said: str) -> str:
     """What a program says of its own on stderr, in one line; all of it where nothing looks like its own."""
     lines = [line.strip() for line in said.splitlines() if line.strip()]
-    own = [line for line in lines if "error" in line.lower() or line.startswith(f"{program}:")]
-    return " ".join(own or lines)
+    errors = [line for line in lines if "error" in line.lower() or line.startswith(f"{program}:")]
+    return " ".join(errors or lines)
 
 
 def _marked(answer: str, fields: int) -> Iterator[list[str]]:
     """The fields of each line of an answer that is as it was asked for."""
     for line in answer.splitlines():
         _, mark, rest = line.partition(_MARK)
-        found = [one.strip() for one in rest.split("|")]
+        found = [field.strip() for field in rest.split("|")]
         if mark and len(found) == fields:
             yield found
 
@@ -294,4 +294,4 @@ def is_running(job: str) -> bool | None:
 def indices(written: str) -> list[int]:
     """The task indices that SLURM writes as '3', '0-4,7', '0-20:4' or '5-999%50'."""
     spans = re.findall(r"(\d+)(?:-(\d+))?(?::(\d+))?", written.partition("%")[0])
-    return [one for first, last, step in spans for one in range(int(first), int(last or first) + 1, int(step or 1))]
+    return [index for first, last, step in spans for index in range(int(first), int(last or first) + 1, int(step or 1))]

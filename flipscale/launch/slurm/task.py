@@ -181,7 +181,7 @@ def _start(array: JobArray, attempt: Attempt, runs: Sequence[RunFolder], lane: i
 def _gpus_of(array: JobArray, lane: int) -> str | None:
     """The GPUs of a lane, where the job has more than one run needs; None where it has all of the job's."""
     needed = array.resources.gpus
-    visible = [one for one in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if one]
+    visible = [gpu for gpu in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if gpu]
     if not needed or len(visible) <= needed:
         return None
     first = lane * needed % (len(visible) // needed * needed)
