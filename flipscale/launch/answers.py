@@ -41,8 +41,8 @@ class Answers:
     ) -> None:
         """Make the run free for another start, or give it up.
 
-        at: the attempt that failed, None for this one. took: seconds from the start to the failure. by_its_error: whether
-        the run's own error.json says so.
+        at: the attempt that failed, None for this one. took: seconds from the start to the failure. by_its_error:
+        whether the run's own error.json says so.
         """
         at = at or self.attempt
         decision = answer_failure(run, kind, reason, at=at, elsewhere=self.elsewhere)
