@@ -1,5 +1,6 @@
 """The Ray launcher on a real cluster of a head and two workers, with real training."""
 
+import json
 import os
 import re
 import shutil
@@ -137,7 +138,7 @@ def test_a_killed_driver_is_lost_and_submit_goes_on_from_the_checkpoint(tmp_path
     here = folder(results, run)
     with frozen(here):
         (written,) = results.glob("ray/*/driver.json")
-        os.kill(RunFolder(written.parent)._read("driver.json")["process"], signal.SIGKILL)
+        os.kill(json.loads(written.read_text())["process"], signal.SIGKILL)
     wait_for([run], results, State.LOST)
     assert here.failures() == []
     assert "FAILED" in Looker(results).look([run])[run.id].where.says
@@ -156,7 +157,7 @@ def test_a_killed_driver_leaves_a_checkpoint_of_a_run_in_several_processes_and_n
     here = folder(results, run)
     with frozen(here) as (_, lease):
         (written,) = results.glob("ray/*/driver.json")
-        os.kill(RunFolder(written.parent)._read("driver.json")["process"], signal.SIGKILL)
+        os.kill(json.loads(written.read_text())["process"], signal.SIGKILL)
         wait_until(lambda: is_signalled(lease))
     wait_for([run], results, State.LOST)
     assert (here.failures(), here.error()) == ([], None)
