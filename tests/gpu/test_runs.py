@@ -66,8 +66,8 @@ def test_a_batch_that_does_not_fit_the_gpu_is_halved_until_it_does(ask, tmp_path
     result, failures = run.result(), run.failures()
     assert result is not None, said
     assert {failure.kind for failure in failures} == {FailureKind.OOM}
-    assert failures[0]["accumulate"] == 2
-    assert failures[0]["then"].startswith("again with accumulate 2")
+    assert failures[0].accumulate == 2
+    assert failures[0].then.startswith("again with accumulate 2")
     assert run.asked().resources.accumulate == failures[-1].accumulate
     assert result.samples_seen == 2 * batch  # The global batch is what it was.
     assert result.peak_memory_bytes < memory
@@ -81,7 +81,7 @@ def test_two_runs_share_the_gpu_at_the_same_time(ask, tmp_path):
     assert {result.device for result in results} == {torch.cuda.get_device_name()}
     assert max(result.started for result in results) < min(result.finished for result in results)
     # Each has its own peak, not what both take of the GPU.
-    assert results[0]["peak_memory_bytes"] == pytest.approx(results[1]["peak_memory_bytes"], rel=0.1)
+    assert results[0].peak_memory_bytes == pytest.approx(results[1].peak_memory_bytes, rel=0.1)
 
 
 BREAK = """
