@@ -15,6 +15,7 @@ import pytest
 from PIL import Image
 
 from flipscale.errors import DataError
+from flipscale.settings import ShardSet, WebDataset
 from flipscale.train.data import Form, open_data, open_held_out
 from tests.parts import need
 
@@ -394,7 +395,7 @@ def lengths(texts: list[str]) -> npt.NDArray[np.int64]:
 
 def test_flipscale_trains_on_the_pairs(built: Icons, tmp_path: Path) -> None:
     data = open_data(
-        {"webdataset": {"urls": f"{built.folder}/train-{{00000..00000}}.tar", "name": "icons"}},
+        WebDataset(f"{built.folder}/train-{{00000..00000}}.tar", name="icons", decode=None, sizes=None),
         Form(24, 8, lengths, tmp_path),
         data_size=None,
         samples=20,
@@ -409,13 +410,13 @@ def test_flipscale_trains_on_the_pairs(built: Icons, tmp_path: Path) -> None:
 def test_flipscale_evaluates_on_the_held_out_sets(built: Icons, tmp_path: Path) -> None:
     form = Form(24, 8, lengths, tmp_path)
     shards = {part: f"{built.folder}/{part}-{{00000..00000}}.tar" for part in ("test", "concepts")}
-    pairs = {"urls": shards["test"], "name": None, "classes": None, "templates": None}
-    found = open_held_out({"webdataset": pairs}, form, images=100, templates=None, trained_on=False)
+    pairs = ShardSet(shards["test"], name=None, classes=None, templates=None)
+    found = open_held_out(pairs, form, images=100, templates=None, trained_on=False)
     assert found is not None
     assert found.pairs is not None
     assert len(found.pairs[0]) == built.test
-    classes = {"urls": shards["concepts"], "name": None, "classes": f"{built.folder}/concepts.txt", "templates": None}
-    found = open_held_out({"webdataset": classes}, form, images=100, templates=None, trained_on=False)
+    classes = ShardSet(shards["concepts"], name=None, classes=f"{built.folder}/concepts.txt", templates=None)
+    found = open_held_out(classes, form, images=100, templates=None, trained_on=False)
     assert found is not None
     assert found.labelled is not None
     assert found.classes == ("bell", "home")

@@ -53,7 +53,10 @@ class Asked:
         try:
             return read_settings(self.settings)
         except ValueError as error:
-            raise RunFolderError(f"{self.id}: its run.json was changed by hand ({error}). Submit it again.") from error
+            raise RunFolderError(
+                f"{self.id}: its run.json holds what is no setting here ({error}). It was changed by hand, or a newer "
+                f"flipscale wrote it; submit it again, or upgrade."
+            ) from error
 
 
 @dataclass(frozen=True)

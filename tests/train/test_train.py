@@ -112,9 +112,9 @@ def test_a_failed_run_does_not_take_its_neighbours_along(run):
     ]
     assert train([folder.path for folder in runs]) == 1
     assert [folder.state() for folder in runs] == [State.FAILED, State.FAILED, State.FAILED, State.FINISHED]
-    assert [folder.error().kind for folder in runs[:3]] == ["code", "data", "diverged"]
+    assert [folder.error().kind for folder in runs[:3]] == ["code", "code", "diverged"]
     assert "image_size" in runs[0].error().reason
-    assert "unknown data set 'pictures'" in runs[1].error().reason
+    assert "'pictures' is no data set; Choices: shapes, fashion, webdataset" in runs[1].error().reason
     assert "step 2 of 20" in runs[2].error().reason
 
 

@@ -17,6 +17,7 @@ import os
 import re
 import shlex
 import shutil
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -67,6 +68,10 @@ def check_count(shard: ShardSource, found: int, expected: int) -> None:
             f"{shard.url}: holds {found} pairs, but sizes.json says {expected}; correct or delete sizes.json: then "
             f"every shard is scanned at the start."
         )
+
+
+_READING = threading.Lock()
+"""numpy reads the head of a file with `ast`, which fails in several threads at once (CPython's issue 106905)."""
 
 
 class Library:
@@ -214,7 +219,7 @@ class Library:
     def _load(self, shard: ShardSource, key: str) -> Index:
         path = self._indices / f"{shard.stem}-{key}.{self._known[key]}.npz"
         try:
-            with np.load(path) as found:
+            with _READING, np.load(path) as found:
                 return Index(found["pairs"], int(found["length"]))
         except (OSError, ValueError, KeyError) as error:
             raise DataError(f"{path}: cannot be read ({error}); delete it, and it is made anew.") from error
