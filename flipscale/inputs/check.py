@@ -254,13 +254,13 @@ class _Inspection:
 
     def _evaluations(self, settings: Settings) -> None:
         evaluation = settings.evaluation
-        probe, declared = evaluation.linear_probe, evaluation.data
-        data = declared or settings.data
-        at: Path_ = ("evaluation", "data", data.kind) if declared else ("data", data.kind)
-        value = evaluation if declared else settings.data
+        probe, named = evaluation.linear_probe, evaluation.data
+        data = named or settings.data
+        at: Path_ = ("evaluation", "data", data.kind) if named else ("data", data.kind)
+        value = evaluation if named else settings.data
         if isinstance(data, Fashion):
             self._scored_on_fashion(data, at, value, probe)
-        elif isinstance(data, WebDataset) and declared:
+        elif isinstance(data, WebDataset) and named:
             declared = repr(("scored", data))
             self._once(at, value, partial(self._pairs, declared, data, at, value), key=("scored", declared))
         for name, declared_set in evaluation.sets.items():
