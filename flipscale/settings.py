@@ -5,19 +5,24 @@ set, an evaluation set and a trainer are one of a few kinds; in files they are a
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass, is_dataclass
 from typing import Any, ClassVar
 
 
 def plain(value: object) -> Any:
     """The value as JSON and YAML hold it."""
-    if is_dataclass(value) and not isinstance(value, type):
-        options = {field.name: plain(getattr(value, field.name)) for field in fields(value)}
-        kind = getattr(value, "kind", None)
-        return options if kind is None else {kind: options}
+    # Asked of 10,000 runs, and most values are plain: fields() would take twice as long as all of this.
+    if value is None or isinstance(value, str | int | float):
+        return value
     if isinstance(value, Mapping):
         return {name: plain(inner) for name, inner in value.items()}
-    return [plain(inner) for inner in value] if isinstance(value, list | tuple) else value
+    if isinstance(value, list | tuple):
+        return [plain(inner) for inner in value]
+    if not is_dataclass(value):
+        return value
+    options = {name: plain(inner) for name, inner in vars(value).items()}
+    kind = getattr(value, "kind", None)
+    return options if kind is None else {kind: options}
 
 
 # What is trained on
