@@ -9,7 +9,17 @@ from dataclasses import fields, replace
 from typing import Any
 
 from flipscale.architecture import own_image_size
-from flipscale.settings import DataSet, Evaluation, EvaluationSet, FolderSet, IdxSet, Settings, WebDataset, plain
+from flipscale.settings import (
+    DataSet,
+    Evaluation,
+    EvaluationSet,
+    FolderSet,
+    IdxSet,
+    JsonObject,
+    Settings,
+    WebDataset,
+    plain,
+)
 from flipscale.study import SETTINGS
 from flipscale.study.datasets import DATASET, EVALUATION_SET
 from flipscale.study.kinds import Keys
@@ -18,9 +28,6 @@ from flipscale.words import exact
 
 RECIPE = 1
 """Version of what training does with the same settings. It is part of every id: raise it and all runs are new ones."""
-
-Json = dict[str, Any]
-"""What JSON can hold, by name."""
 
 _ONE_OF = (DATASET, EVALUATION_SET, TRAINER)
 _KEYS: Mapping[type | None, Keys] = {
@@ -89,7 +96,7 @@ def run_id(settings: Settings) -> str:
     return id_of(settings, identity(settings))
 
 
-def id_of(settings: Settings, known: Json) -> str:
+def id_of(settings: Settings, known: JsonObject) -> str:
     """The name of the run with these settings, whose identity is `known`."""
     digest = hashlib.sha256(
         json.dumps({"recipe": RECIPE, **known}, sort_keys=True, separators=(",", ":")).encode()
@@ -133,22 +140,22 @@ def differences(first: Settings, second: Settings) -> dict[str, tuple[Any, Any]]
 # Identity
 
 
-def identity(settings: Settings) -> Json:
+def identity(settings: Settings) -> JsonObject:
     """The settings that make an id, as JSON: those that differ from their defaults, and no paths.
 
     Leaving out defaults is what keeps old ids when a setting is added whose default means 'as before'.
     """
-    found: Json = {}
+    found: JsonObject = {}
     for name, setting in SETTINGS.items():
         if setting.needs and getattr(settings, setting.needs) == SETTINGS[setting.needs].default:
             continue
-        value, default = _told_apart(name, settings)
+        value, default = _value_and_default(name, settings)
         if setting.required or setting.rule or (value != default and _canonical(value) != _canonical(default)):
             found[name] = _canonical(value)
     return found
 
 
-def _told_apart(name: str, settings: Settings) -> tuple[Any, Any]:
+def _value_and_default(name: str, settings: Settings) -> tuple[Any, Any]:
     """What of a setting can change a result, as JSON, and what that is by default."""
     if name == "image_size":
         return settings.image_size, own_image_size(settings.model)
@@ -164,25 +171,25 @@ def _told_apart(name: str, settings: Settings) -> tuple[Any, Any]:
     return plain(getattr(settings, name)), plain(SETTINGS[name].default)
 
 
-def _options(record: object) -> Json:
+def _options(record: object) -> JsonObject:
     """The options of a record that can change a result and differ from their defaults."""
     options = _KEYS[type(record)].options
     values = {name: plain(getattr(record, name)) for name, option in options.items() if not option.place}
     return {name: value for name, value in values.items() if value != options[name].default}
 
 
-def _of_kind(record: Any) -> Json:
+def _of_kind(record: Any) -> JsonObject:
     """What is of one kind, without its paths and without what is at its default."""
     return {record.kind: _options(record)}
 
 
-def _of_data(data: DataSet | EvaluationSet) -> Json:
+def _of_data(data: DataSet | EvaluationSet) -> JsonObject:
     if isinstance(data, WebDataset):
         return {data.kind: data.name or f"{dataset_name(data)}/{data.urls.rpartition('/')[2]}"}
     return _of_kind(data)
 
 
-def _of_evaluation(evaluation: Evaluation, data: DataSet) -> Json:
+def _of_evaluation(evaluation: Evaluation, data: DataSet) -> JsonObject:
     """An evaluation without what is at its default; the end of the schedule is always evaluated, said or not."""
     defaults = {name: option.default for name, option in EVALUATION.options.items()}
     found = {
@@ -206,7 +213,7 @@ def _of_evaluation(evaluation: Evaluation, data: DataSet) -> Json:
     return found
 
 
-def _of_set(evaluated: EvaluationSet, probed: bool) -> Json:
+def _of_set(evaluated: EvaluationSet, probed: bool) -> JsonObject:
     options = _options(evaluated)
     options.pop("urls", None)
     trains = (isinstance(evaluated, FolderSet) and evaluated.train) or (

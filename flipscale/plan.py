@@ -7,7 +7,6 @@ from flipscale.cost import Cost, cost
 from flipscale.errors import PlanError, did_you_mean
 from flipscale.identity import (
     RECIPE,
-    Json,
     dataset_name,
     id_of,
     identity,
@@ -18,7 +17,7 @@ from flipscale.identity import (
     show_setting,
     stage,
 )
-from flipscale.settings import Budget, Resources, Settings, plain
+from flipscale.settings import Budget, JsonObject, Resources, Settings, plain
 from flipscale.study import SETTINGS, Axis, Study, cells
 from flipscale.study.document import Complaints
 from flipscale.study.expression import plain_value
@@ -41,7 +40,7 @@ class Run:
     """
     resources: Resources = field(hash=False)
 
-    def to_dict(self) -> Json:
+    def to_dict(self) -> JsonObject:
         """The run as `plan --json` gives it. Of its cost `samples` is the old name of `samples_seen`."""
         return {
             "id": self.id,
@@ -132,7 +131,7 @@ class Plan:
             "later, it makes them new runs."
         ]
 
-    def to_dict(self) -> Json:
+    def to_dict(self) -> JsonObject:
         return {"study": self.study, "runs": [run.to_dict() for run in self.runs], "total": asdict(self.total)}
 
 
@@ -148,7 +147,7 @@ def plan(study: Study) -> Plan:
     varied = _varied(study)
     # An identity takes longer than all else here, and the seeds of a cell share all of it but the seed.
     no_seed = SETTINGS["seed"].default
-    seedless: dict[str, tuple[Json, Cell]] = {}
+    seedless: dict[str, tuple[JsonObject, Cell]] = {}
     ids: dict[int, str] = {}
     names: dict[str, Cell] = {}
     for cell in study.cells:

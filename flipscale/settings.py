@@ -8,6 +8,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, is_dataclass
 from typing import Any, ClassVar
 
+JsonObject = dict[str, Any]
+"""A JSON object as it was read, or as it will be written."""
+
 
 def plain(value: object) -> Any:
     """The value as JSON and YAML hold it."""

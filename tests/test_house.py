@@ -204,9 +204,8 @@ def branching() -> dict[str, int]:
     """Functions with more than MOST_BRANCHES ways through (McCabe's number, as radon counts it)."""
     found = {}
     for _, path in rooms():
-        for block in ComplexityVisitor.from_code(path.read_text()).functions + [
-            method for one in ComplexityVisitor.from_code(path.read_text()).classes for method in one.methods
-        ]:
+        code = ComplexityVisitor.from_code(path.read_text())
+        for block in [*code.functions, *(method for kind in code.classes for method in kind.methods)]:
             if block.complexity > MOST_BRANCHES:
                 found[f"{path.relative_to(ROOT)}:{block.lineno} {block.name}"] = block.complexity
     return found

@@ -20,7 +20,7 @@ def add_tracking(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--tracking-uri", metavar="URI", help=where)
     parser.add_argument("--all-points", action="store_true", help="send whole curves to MLflow, not 100 points of each")
     parser.add_argument("--log-models", action="store_true", help="send trained weights to MLflow as well")
-    look = "look at every run in MLflow, and mend what is not as it was written"
+    look = "check every run in MLflow, and rewrite those that differ"
     parser.add_argument("--check-mlflow", action="store_true", help=look)
     parser.add_argument("--no-mlflow", action="store_true", help="write tables only")
 

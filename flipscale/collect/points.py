@@ -80,7 +80,7 @@ def _by_records(folder: RunFolder) -> tuple[CurvePoints, int]:
 
 
 def _finite_metrics(record: MetricsRecord) -> Iterator[tuple[str, float]]:
-    """The metrics of a record and its scores, by name; what is no finite number is none."""
+    """The metrics of a record and its scores, by name. Values that are not finite numbers are left out."""
     scores = record.get("scores")
     values = {name: value for name, value in record.items() if name not in _NOT_METRICS}
     values |= scores if isinstance(scores, dict) else {}
@@ -165,12 +165,12 @@ def _alike_records(records: list[MetricsRecord], indices: list[int]) -> _AlikeRe
 
 
 def _table(records: list[MetricsRecord]) -> dict[str, NumberArray]:
-    """The values of each key. ValueError if one is no number."""
+    """The values of each key. Raises ValueError if one is not a number."""
     names = [_COLUMNS_OF.get(name, name) for name in records[0]]
     # One array of all of it, as many small ones cost more than what they hold.
     flat = list(itertools.chain.from_iterable(record.values() for record in records))
     if not _all_of(flat, {int, float}):
-        raise ValueError("a value that is no number")
+        raise ValueError("a value that is not a number")
     return dict(zip(names, np.asarray(flat, "float64").reshape(len(records), len(names)).T, strict=True))
 
 

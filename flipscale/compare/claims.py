@@ -41,7 +41,7 @@ class Claim:
 
     @property
     def effect(self) -> Effect | None:
-        """What its speed-ups say together: None where there is none, or where two say different things."""
+        """The effect that its speed-ups agree on. None if there is no speed-up, or if two disagree."""
         effects = {speedup.finding.effect for speedup in self.speedups}
         return effects.pop() if len(effects) == 1 else None
 

@@ -164,7 +164,7 @@ def _positive(base: MeanCurve, ours: MeanCurve) -> bool:
 
 
 def _at_the_best(base: MeanCurve, ours: MeanCurve, arm: str) -> tuple[Estimate, float | None, Miss | None]:
-    """The speed-up at the baseline's best, or why there is none.
+    """The speed-up at the baseline's best, or the reason why it is missing.
 
     Between them what it would be if curves were straight in log x between points.
     """

@@ -102,7 +102,7 @@ class Curve:
     speedup: Estimate
     """At equal accuracy, the target."""
     missed: Miss | None = None
-    """Why there is none."""
+    """The reason why it is missing."""
     speedup_log: float | None = None
     """What it would be if the curves were straight in the logarithm of the cost between their points."""
     speedup_at: tuple[Level, ...] = ()

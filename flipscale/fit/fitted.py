@@ -36,7 +36,7 @@ class HeldOutRuns:
     extrapolation: float | None = None
     """How many times larger they are than the largest run that was fitted."""
     why: str | None = None
-    """Why there is none."""
+    """The reason why it is missing."""
 
     @property
     def error(self) -> float | None:

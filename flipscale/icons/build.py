@@ -39,7 +39,7 @@ def build_icons(out: Path, source: Path | None, size: int, workers: int, say: Ca
 
     source: the package as a folder or as the .tgz file that npm packs; None to have npm fetch it.
     size: width and height of the pictures in px.
-    Raises DataError for a folder that is taken, a source that is no such package, and without npm where it is needed.
+    Raises DataError if the folder exists, if the source is not such a package, or if npm is needed and missing.
     """
     if size < 8 or workers < 1:
         raise DataError(f"size is {size} and workers {workers}; icons need 8 px or more, and one worker or more.")
@@ -79,7 +79,7 @@ def _package(source: Path | None, room: Path, say: Callable[[str], None]) -> Pat
     if source is None:
         source = _fetch(room, say)
     if not source.exists():
-        raise DataError(f"{source}: there is no such file or folder; --from takes a folder or .tgz of @iconify/json.")
+        raise DataError(f"{source}: not found; --from takes a folder or .tgz of @iconify/json.")
     if source.is_file():
         say(f"unpacking {source.name}")
         try:
@@ -124,7 +124,7 @@ def _fetch(room: Path, say: Callable[[str], None]) -> Path:
 
 @contextmanager
 def _processes(workers: int) -> Iterator[Each]:
-    """Calls of a function, shared out over so many processes, which start once; one worker is this process."""
+    """Calls a function in a pool of processes that start once; a single worker is this process."""
     if workers == 1:
         yield lambda function, tasks: (function(*task) for task in tasks)
         return

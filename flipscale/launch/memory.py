@@ -44,7 +44,7 @@ def host_memory(request: Request) -> int | None:
     training = on_gpu if gpus else on_cpu
     if settings.trainer.kind == "open_clip":
         training += (OPEN_CLIP_PROGRAMS - 1 + (OPEN_CLIP_LOADERS if gpus else 0)) * PROGRAM
-    needed = training + _images(settings, request.resources.processes_on(gpu=True))
+    needed = training + _images(settings, request.resources.devices)
     return -(-needed // STEP) * STEP
 
 

@@ -31,9 +31,7 @@ def lines_of(requests: Sequence[Request]) -> list[list[Request]]:
 def seconds_of(line: Sequence[Request]) -> float:
     """What the runs of a line take one after another, as predicted; endless where that is not known."""
     hours = [math.inf if request.asked.cost is None else request.asked.cost.gpu_hours for request in line]
-    return sum(
-        3600 * each / request.resources.processes_on(gpu=True) for each, request in zip(hours, line, strict=True)
-    )
+    return sum(3600 * each / request.resources.devices for each, request in zip(hours, line, strict=True))
 
 
 def share_of(line: Sequence[Request], site: Site) -> int:

@@ -179,7 +179,7 @@ def _rows(asked: Asked) -> int | None:
     """The pairs of a batch that each process of the run computes; None where nothing says how large a batch is."""
     if "batch_size" not in asked.settings:
         return None
-    return stage(asked.settled).batch_size // asked.resources.processes_on(gpu=True)
+    return stage(asked.settled).batch_size // asked.resources.devices
 
 
 def _parts_of(rows: int | None, at_least: int) -> int | None:

@@ -18,6 +18,7 @@ labels.py       words beside what they name
 style.py        colours, markers and ticks
 words.py        arms, settings and cells in words
 references.py   others' results
+thinning.py     fewer points where thousands would cover each other
 
 The other modules draw: lines, speedup, scaling, curves, masks, gains, strips, compute, predicted.
 """

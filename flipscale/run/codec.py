@@ -22,13 +22,12 @@ from flipscale.run.records import (
     Failure,
     FailureKind,
     Job,
-    JsonObject,
     MetricsRecord,
     Reached,
     Result,
     Spent,
 )
-from flipscale.settings import Resources
+from flipscale.settings import JsonObject, Resources
 
 NOT_FLUSHED = ("run.json", "job.json")
 """Files that may be renamed into place and empty, where the machine went down before what is in them was on the disk.

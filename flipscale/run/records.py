@@ -11,11 +11,8 @@ from flipscale.cost import Cost
 from flipscale.errors import RunFolderError
 from flipscale.identity import RECIPE
 from flipscale.plan import Run
-from flipscale.settings import Resources, Settings, plain
+from flipscale.settings import JsonObject, Resources, Settings, plain
 from flipscale.study.settings import read_settings
-
-JsonObject = dict[str, Any]
-"""A JSON object as it was read, or as it will be written."""
 
 MetricsRecord = Mapping[str, Any]
 """A line of metrics.jsonl: `step`, and whatever a trainer has measured there, by name."""

@@ -66,7 +66,7 @@ class TrialWorker:
         command = _command(trials, folders)
         environment = {**threads(trials.site["cpus_per_process"]), **environment}
         self.others: list[Any] = []
-        if task.resources.processes_on(gpu=True) > 1:
+        if task.resources.devices > 1:
             meeting = {"MASTER_ADDR": own_address(), "MASTER_PORT": str(_free_port()), "WORLD_SIZE": str(len(bundles))}
             environment = {**environment, **meeting}
         self.leader = _popen(command, {**environment, **_rank(0, bundles)}, trials.folder, log)

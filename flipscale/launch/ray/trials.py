@@ -148,7 +148,7 @@ class _Packing:
 
 def bundles_of(task: Task, site: Site) -> list[dict[str, float]]:
     """What each process of a run needs, process 0 first."""
-    processes, gpus = task.resources.processes_on(gpu=True), task.resources.gpus
+    processes, gpus = task.resources.devices, task.resources.gpus
     bundle: dict[str, float] = {"CPU": site["cpus_per_process"]}
     if gpus:
         # Ray counts in ten-thousandths; rounded up, three thirds would not fit on a GPU.

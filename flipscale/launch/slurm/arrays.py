@@ -98,7 +98,7 @@ def shape_of(resources: Resources, lanes: int, site: Site, memory: int | None = 
 
     memory: bytes of each process.
     """
-    gpus, processes = resources.gpus, resources.processes_on(gpu=True)
+    gpus, processes = resources.gpus, resources.devices
     nodes = _nodes_of(gpus, processes, site)
     is_whole = bool(gpus) and site["pack"]["whole_nodes"] and nodes == 1
     per_node = processes // nodes * lanes
