@@ -451,7 +451,7 @@ def test_no_folder_appears_when_a_build_fails(package: Path, tmp_path: Path) -> 
     [
         (lambda path: path.mkdir(), "not the package @iconify/json, which has collections.json"),
         (lambda path: path.write_bytes(b"<html>404</html>"), "not a .tgz file as `npm pack @iconify/json` writes it"),
-        (lambda path: None, "there is no such file or folder"),
+        (lambda path: None, "not found; --from takes a folder or .tgz of @iconify/json"),
     ],
 )
 def test_a_source_that_is_no_package_is_an_error(make: Callable[[Path], None], complaint: str, tmp_path: Path) -> None:

@@ -102,8 +102,8 @@ def end(runs: Sequence[Any], results: Path, seconds: float = PATIENCE) -> dict[s
 
 
 def logs(results: Path) -> str:
-    """What the jobs of all submissions said last."""
-    return "\n".join(path.read_text()[-3000:] for path in sorted(results.glob("*/*/*.log")))
+    """What the jobs of all submissions said."""
+    return "\n".join(path.read_text() for path in sorted(results.glob("*/*/*.log")))
 
 
 def losses(run: RunFolder) -> list[tuple[int, float]]:
