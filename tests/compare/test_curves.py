@@ -153,7 +153,7 @@ def test_the_verdict_takes_back_what_one_of_many_comparisons_cannot_show():
         "at equal samples (1k) no significant difference (+1.4 points, 95 % CI -1.0 to +3.8, corrected for 3 "
         "comparisons)"
     ) in verdicts(among)[0]
-    assert "The verdicts claim 3 gains" in comparison_text(among)
+    assert "CIs of 3 gains are corrected for that (Holm)" in comparison_text(among)
     assert comparison_json(among)["corrected"] == {"method": "Holm", "gains": 3, "speedups": 0}
 
 
