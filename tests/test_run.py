@@ -432,5 +432,5 @@ def test_chance_is_optional_in_a_result(folder: RunFolder) -> None:
     write_json(folder.path / "result.json", {"scores": {}, "chance": {"zero_shot_top1": 0.1, "held_out_loss": None}})
     assert folder.result() == Result(chance={"zero_shot_top1": 0.1})
     write_json(folder.path / "result.json", {"scores": {}, "chance": {"zero_shot_top1": "a tenth"}})
-    with pytest.raises(RunFolderError, match="'chance.zero_shot_top1' is 'a tenth', where a number is right"):
+    with pytest.raises(RunFolderError, match=r"'chance\.zero_shot_top1' is 'a tenth', where a number is right"):
         folder.result()

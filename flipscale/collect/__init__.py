@@ -15,7 +15,7 @@ curves.py      curves.parquet, a few hundred runs at a time
 cache.py       what was read before and has not changed
 update.py      reading what has changed, and writing the tables
 tables.py      the tables as DataFrames
-test_images.py which test items each run got right
+hits.py        which test items each run got right
 chance.py      what guessing gives for a score
 """
 
@@ -36,8 +36,8 @@ from flipscale.collect.columns import (
 )
 
 if TYPE_CHECKING:
+    from flipscale.collect.hits import HitsFound, HitsOfRun, hits_of
     from flipscale.collect.tables import read_curves, read_results, read_table, results
-    from flipscale.collect.test_images import HitsFound, HitsOfRun, hits_of
 
 __all__ = [
     "COLUMNS",
@@ -61,14 +61,9 @@ __all__ = [
 ]
 
 
-_MODULES = {
-    **dict.fromkeys(("read_curves", "read_results", "read_table", "results"), "tables"),
-    **dict.fromkeys(("HitsFound", "HitsOfRun", "hits_of"), "test_images"),
-}
-
-
 def __getattr__(name: str) -> object:
     """Tables load on first use: pandas takes longer to import than 10,000 unchanged folders to look at."""
-    if name not in _MODULES:
+    if name not in ("HitsFound", "HitsOfRun", "hits_of", "read_curves", "read_results", "read_table", "results"):
         raise AttributeError(f"module 'flipscale.collect' has no attribute {name!r}")
-    return getattr(importlib.import_module(f"flipscale.collect.{_MODULES[name]}"), name)
+    module = "hits" if name in ("HitsFound", "HitsOfRun", "hits_of") else "tables"
+    return getattr(importlib.import_module(f"flipscale.collect.{module}"), name)

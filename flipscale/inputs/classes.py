@@ -39,7 +39,7 @@ SHAPE_CLASSES = tuple(
 )
 
 IMAGENET_CLASSES = 1000
-"""Names that `classes: imagenet` stands for: open_clip's."""
+"""How many classes `classes: imagenet` stands for, with open_clip's names."""
 
 MOST_SURE_SHAPES = 10_000
 """Up to so many held-out scenes of shapes are all different for certain; there are 12,800 in all."""

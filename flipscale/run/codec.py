@@ -133,25 +133,31 @@ def read_result(folder: str) -> Result | None:
 def result_from_json(data: JsonObject, folder: Path) -> Result:
     """The result of the run of that folder, as result.json has it."""
     data = with_samples_seen(data)
-    scores, parent, versions = data.get("scores", {}), data.get("parent") or {}, data.get("versions")
-    if not isinstance(scores, dict):
-        raise RunFolderError(f"{folder / 'result.json'}: 'scores' must be an object of names and numbers.")
-    chance = data.get("chance") or {}
-    if not isinstance(parent, dict):
-        raise RunFolderError(f"{folder / 'result.json'}: 'parent' must be an object of what its parents took.")
-    if not isinstance(chance, dict):
-        raise RunFolderError(f"{folder / 'result.json'}: 'chance' must be an object of scores and numbers.")
-    levels = {name: checked(value, "float", f"chance.{name}", folder) for name, value in chance.items()}
+    scores = _object(data, "scores", "names and numbers", folder)
+    parent = _object(data, "parent", "what its parents took", folder)
+    levels = _object(data, "chance", "scores and numbers", folder)
+    chance = {name: checked(level, "float", f"chance.{name}", folder) for name, level in levels.items()}
+    versions = data.get("versions")
     return Result(
         **_facts(Result, data, folder),
         scores=scores,
         versions=versions if isinstance(versions, dict) else {},
-        chance={name: value for name, value in levels.items() if value is not None},
+        chance={name: level for name, level in chance.items() if level is not None},
         parent=Spent(**{**_facts(Spent, with_samples_seen(parent), folder), "id": str(parent.get("id"))})
         if parent
         else None,
         more={name: value for name, value in data.items() if name not in _RESULT},
     )
+
+
+def _object(data: JsonObject, name: str, holds: str, folder: Path) -> JsonObject:
+    """The object of that name; empty if there is none."""
+    found = data.get(name)
+    if found is None:
+        return {}
+    if not isinstance(found, dict):
+        raise RunFolderError(f"{folder / 'result.json'}: {name!r} must be an object of {holds}.")
+    return found
 
 
 def _facts(record: type, data: JsonObject, folder: Path) -> JsonObject:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-Hits = npt.NDArray[np.bool_]
+Bits = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class ImageSampling:
         return float(np.sqrt(max(both, standard_error**2, self.standard_error**2)))
 
 
-def image_sampling(arm: Sequence[Hits], baseline: Sequence[Hits]) -> ImageSampling:
+def image_sampling(arm: Sequence[Bits], baseline: Sequence[Bits]) -> ImageSampling:
     """The sampling error of the test images in the mean difference of paired runs.
 
     arm, baseline: for each seed which images the run got right, [images]; all of the same images in the same order.

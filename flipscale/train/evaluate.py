@@ -144,7 +144,7 @@ def evaluate(model: CLIP, evaluations: Mapping[str, HeldOutItems], settings: Set
     return evaluated
 
 
-class _Measured(NamedTuple):
+class _Score(NamedTuple):
     """One score of a set."""
 
     score: str
@@ -154,9 +154,9 @@ class _Measured(NamedTuple):
     """How likely each item is a hit [N], see `hits`: 0 or 1 where no two similarities are equal."""
 
 
-def _share(score: str, found: Tensor, chance: float) -> _Measured:
+def _share(score: str, found: Tensor, chance: float) -> _Score:
     """A score that is a share of hits."""
-    return _Measured(score, float(found.double().mean()), chance, found)
+    return _Score(score, float(found.double().mean()), chance, found)
 
 
 def _packed(found: Tensor, items: str) -> Hits:
@@ -166,7 +166,7 @@ def _packed(found: Tensor, items: str) -> Hits:
     return Hits(items, len(chances), np.packbits(chances > draws).tobytes())
 
 
-def _pair_scores(model: CLIP, held_out: HeldOutItems, settings: Settings) -> Iterator[_Measured]:
+def _pair_scores(model: CLIP, held_out: HeldOutItems, settings: Settings) -> Iterator[_Score]:
     """The held-out loss, over each image and its first caption, and retrieval, with all captions."""
     if held_out.pairs is None:
         return
@@ -177,7 +177,7 @@ def _pair_scores(model: CLIP, held_out: HeldOutItems, settings: Settings) -> Ite
         image_of = torch.from_numpy(held_out.image_of).to(texts.device)
         paired = texts[torch.searchsorted(image_of, torch.arange(len(images), device=texts.device))]
     chance = SCORES["held_out_loss"].chance(min(LOSS_BATCH, len(images)))
-    yield _Measured("held_out_loss", _loss(images, paired, model.logit_scale.exp()), chance)
+    yield _Score("held_out_loss", _loss(images, paired, model.logit_scale.exp()), chance)
     if held_out.retrieval:
         for score, found in retrieval(images, texts, image_of).items():
             yield _share(score, found, _retrieval_chance(score, len(images), image_of))
@@ -194,7 +194,7 @@ def _retrieval_chance(score: str, images: int, image_of: Tensor) -> float:
 
 def _class_scores(
     model: CLIP, held_out: HeldOutItems, settings: Settings, classifiers: dict[bytes, Tensor]
-) -> Iterator[_Measured]:
+) -> Iterator[_Score]:
     """Zero-shot accuracy and the linear probe. Sets with the same prompts share a classifier."""
     if held_out.labelled is None or held_out.prompts is None:
         return
@@ -233,11 +233,12 @@ def check_scores(scores: Mapping[str, float], when: str) -> None:
 
 
 def retrieval(images: Tensor, texts: Tensor, image_of: Tensor) -> dict[str, Tensor]:
-    """The hits at 1, 5 and 10, of unit features images [N, E] and texts [T, E], where text t is a caption of image_of[t].
+    """The hits at 1, 5 and 10 of unit features images [N, E] and texts [T, E]; text t is a caption of image_of[t].
 
     A hit of image retrieval is a text whose image is among the k nearest images, [T]; one of text retrieval an image of
-    which any caption is among the k nearest texts, [N]. The recalls are their means. So CLIP's papers have it, and clip_benchmark's
-    `zeroshot_retrieval` (https://github.com/LAION-AI/CLIP_benchmark), which holds the whole matrix in memory.
+    which any caption is among the k nearest texts, [N]. The recalls are their means. So CLIP's papers have it, and
+    clip_benchmark's `zeroshot_retrieval` (https://github.com/LAION-AI/CLIP_benchmark), which holds the whole matrix in
+    memory.
     """
     rows = max(1, SIMILARITIES_AT_A_TIME // max(len(images), len(texts)))
     numbers = torch.arange(len(images), device=images.device)

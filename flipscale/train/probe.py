@@ -42,7 +42,8 @@ def linear_probe(features: Features, labels: Integers, held_out: Features, right
     features = scaler.transform(features)
     classifier = _search(features, labels)
     _fit(classifier, features, labels)
-    return (classifier.predict(scaler.transform(held_out)) == right).astype(np.float64)
+    found: npt.NDArray[np.bool_] = classifier.predict(scaler.transform(held_out)) == right
+    return found.astype(np.float64)
 
 
 def _search(features: Features, labels: Integers) -> LogisticRegression:

@@ -5,13 +5,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
 from flipscale.errors import RunFolderError
 from flipscale.run import Hits, RunFolder
+from flipscale.stats.test_images import Bits
 from flipscale.workspace import Workspace
-
-Bits = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
