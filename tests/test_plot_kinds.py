@@ -318,7 +318,7 @@ def test_references_change_no_fit_and_no_comparison(tmp_path):
     for published in (None, references(tmp_path, REFERENCES.replace("0.25", "0.999"))):
         tables = study(samples=(8000, 16000, 32000, 64000))
         data = figure_data(*tables, study="mask", references=published)
-        compared[published is None] = comparison_json(data.compared())
+        compared[published is None] = comparison_json(data.comparison)
         plot_all(data, tmp_path / str(published is None), [*same, "error_vs_compute"])
     assert compared[True] == compared[False]
     for name in same:

@@ -7,7 +7,7 @@ from flipscale.compare.estimates import Effect, finding
 from flipscale.compare.head import ArmHead, AxisSlope, Head, Sensitivity
 from flipscale.compare.words import gain_words, margin_words, seeds_are_too_few, size_words
 from flipscale.stats import Interval, Mean, NoiseMethod
-from flipscale.words import count, joined, short
+from flipscale.words import count, fixed, joined, short
 
 TWO_LINES, ONE_LINE = 3, 6
 """Arms up to here get two lines each, or one. Of more the best and the worst are named."""
@@ -102,7 +102,7 @@ def _mean(comparison: Comparison, mean: Mean, cells: int) -> str:
 
 def precise(comparison: Comparison, value: float) -> str:
     """A slope or a mean: two decimals of a point, as slopes are small."""
-    return f"{100 * value:+.2f}" if comparison.fraction else f"{value:+.3g}"
+    return fixed(100 * value, 2, sign=True) if comparison.fraction else f"{value:+.3g}"
 
 
 def _interval(comparison: Comparison, ends: Interval) -> str:

@@ -6,10 +6,10 @@ from flipscale.compare.comparison import Comparison
 from flipscale.compare.estimates import Effect, Estimate, finding
 from flipscale.compare.head_text import head_lines
 from flipscale.compare.parts import Crossover, Curve, Pair
-from flipscale.compare.words import name_of, score_words, verdicts
+from flipscale.compare.words import name_of, score_words, size_words, verdicts
 from flipscale.fit.words import by_reason
 from flipscale.stats import NoiseMethod
-from flipscale.words import count, joined, short, signed
+from flipscale.words import count, joined, short
 
 EFFECT_WORDS = {
     Effect.AHEAD: "better",
@@ -189,7 +189,7 @@ def _pair_row(comparison: Comparison, pair: Pair, costs: Sequence[str]) -> list[
 def _gain_value(comparison: Comparison, value: float | None) -> str:
     if value is None:
         return "-"
-    return f"{100 * value:+.1f}" if comparison.fraction else signed(value)
+    return size_words(comparison, value).removesuffix(" points")
 
 
 def _gain_ends(comparison: Comparison, gain: Estimate, ends: Sequence[float] | None) -> str:
