@@ -99,7 +99,7 @@ def test_an_axis_is_extended_to_chance_where_at_most_a_quarter_stays_empty(chanc
     assert draw_chance([ax], chance) is is_drawn
     low, high = ax.get_ylim()
     assert (low < chance < high) is is_drawn
-    assert (0.4, 1.0) == (low, high) or is_drawn
+    assert (low, high) == (0.4, 1.0) or is_drawn
 
 
 def test_a_studys_figures_know_the_chance_of_its_score(monkeypatch: pytest.MonkeyPatch) -> None:

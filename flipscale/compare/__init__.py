@@ -41,13 +41,13 @@ from flipscale.compare.effects import Deltas, deltas
 from flipscale.compare.effects_text import deltas_text
 from flipscale.compare.estimates import Effect, Estimate, Finding, finding
 from flipscale.compare.head import ArmHead, AxisSlope, Head, Sensitivity
-from flipscale.compare.head_text import head_lines
-from flipscale.compare.layout import comparison_markdown, comparison_text
+from flipscale.compare.head_text import head_lines, opening, warnings
+from flipscale.compare.layout import comparison_markdown, comparison_text, effect_table, effects_title, legend
 from flipscale.compare.lines import first_reach
 from flipscale.compare.of_study import base_cell, baseline_of, compare_study
 from flipscale.compare.parts import Curve, Level, Pair
 from flipscale.compare.tables import baseline_from, columns_from
-from flipscale.compare.words import gain_words, reach_words, seeds_are_too_few, speedup_words, verdicts
+from flipscale.compare.words import gain_words, seeds_are_too_few, verdicts
 
 __all__ = [
     "ArmHead",
@@ -78,6 +78,8 @@ __all__ = [
     "comparison_text",
     "deltas",
     "deltas_text",
+    "effect_table",
+    "effects_title",
     "finding",
     "first_reach",
     "gain_words",
@@ -85,12 +87,13 @@ __all__ = [
     "is_baseline",
     "labels",
     "leading",
+    "legend",
     "measured_scores",
+    "opening",
     "pick_score",
-    "reach_words",
     "seeds_are_too_few",
     "series_of",
-    "speedup_words",
     "varying_axes",
     "verdicts",
+    "warnings",
 ]

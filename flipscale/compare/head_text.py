@@ -39,7 +39,32 @@ def head_lines(comparison: Comparison) -> list[str]:
         lines = [_first_line(comparison, head, arm) for arm in head.arms]
     else:
         lines = _best_and_worst(comparison, head)
-    return [*lines, *_what_seeds_detect(comparison, head), *_warnings(comparison, head)]
+    return [*lines, _seeds(comparison, head), *warnings(comparison)]
+
+
+def opening(comparison: Comparison) -> list[str]:
+    """Two sentences: the gains at the base cell, of many arms the best and the worst, and what the seeds detect.
+
+    Nothing without pairs.
+    """
+    head = comparison.head
+    if head is None:
+        return []
+    if len(head.arms) > TWO_LINES:
+        counts, *ends = (line.removesuffix(".") for line in _best_and_worst(comparison, head))
+        return [f"{'; '.join([counts, *(f'{end[0].lower()}{end[1:]}' for end in ends)])}.", _seeds(comparison, head)]
+    effects = joined([_effect_words(comparison, arm) for arm in head.arms])
+    where = f"At {base_words(head)}, " if head.base_cell else f"At equal {comparison.at}, " if comparison.at else ""
+    return [f"{where}{effects}.", _seeds(comparison, head)]
+
+
+def _effect_words(comparison: Comparison, arm: ArmHead) -> str:
+    """'mask_ratio=0.5 is 3.7 points worse (95 % CI ...)', 'mask_ratio=0.5 makes no significant difference (...)'."""
+    if arm.base is None:
+        return f"{arm.arm} was not run"
+    found = finding(arm.base.gain)
+    verb = "makes" if found.effect in (Effect.NOT_SIGNIFICANT, Effect.TOO_FEW_SEEDS) else "is"
+    return f"{arm.arm} {verb} {gain_words(comparison, found)}"
 
 
 def counts_words(effects: dict[Effect, int]) -> str:
@@ -126,11 +151,11 @@ def _best_and_worst(comparison: Comparison, head: Head) -> list[str]:
     return lines
 
 
-def _what_seeds_detect(comparison: Comparison, head: Head) -> list[str]:
-    found = head.sensitivity
-    if found is None:
-        return ["Each cell has one seed, so nothing says how far runs scatter; 3 seeds would."]
-    return [sensitivity_words(comparison, found)]
+def _seeds(comparison: Comparison, head: Head) -> str:
+    """What the seeds detect."""
+    if head.sensitivity is None:
+        return "Each cell has one seed, so nothing says how far runs scatter; 3 seeds would."
+    return sensitivity_words(comparison, head.sensitivity)
 
 
 def sensitivity_words(comparison: Comparison, found: Sensitivity) -> str:
@@ -151,10 +176,10 @@ def sensitivity_words(comparison: Comparison, found: Sensitivity) -> str:
     return f"{now}{'; ' if more else ''}{joined(more) if more else ''}."
 
 
-def _warnings(comparison: Comparison, head: Head) -> list[str]:
-    """The limits of the method that this study is close to."""
-    noise = comparison.noise
-    if noise is None:
+def warnings(comparison: Comparison) -> list[str]:
+    """The limits of the method that this study is close to, in a line; nothing where it is close to none."""
+    noise, head = comparison.noise, comparison.head
+    if noise is None or head is None:
         return []
     said: list[str] = []
     if head.seed_effect_p is not None and head.seed_effect_p < LIKELY_SEED_EFFECT:

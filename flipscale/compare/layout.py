@@ -65,14 +65,19 @@ def _laid_out(comparison: Comparison, as_table: AsTable, as_lines: Callable[[Seq
     if lines := head_lines(comparison):
         parts.append(as_lines(lines))
     if comparison.pairs:
-        parts += [f"At equal {comparison.at}:" if comparison.at else "Arm by arm:", as_table(*_pair_rows(comparison))]
+        parts += [f"{effects_title(comparison)}:", as_table(*effect_table(comparison))]
     parts += _curve_parts(comparison, as_table)
     if said := verdicts(comparison):
         parts += ["In words:", listed(said)]
-    parts += _legend(comparison)
+    parts += legend(comparison)
     parts += _runs_by_reason("left out", comparison.left_out)
     parts += _runs_by_reason("without a twin", comparison.unpaired)
     return "\n\n".join(parts) + "\n"
+
+
+def effects_title(comparison: Comparison) -> str:
+    """What heads the table of effects."""
+    return f"At equal {comparison.at}" if comparison.at else "Arm by arm"
 
 
 def _curve_parts(comparison: Comparison, as_table: AsTable) -> list[str]:
@@ -98,7 +103,7 @@ def _runs_by_reason(title: str, runs: Mapping[str, str]) -> list[str]:
     return ["\n".join([f"{count(len(runs), 'run')} {title}:\n", *listed])]
 
 
-def _legend(comparison: Comparison) -> list[str]:
+def legend(comparison: Comparison) -> list[str]:
     """What brackets and parentheses are, and how far they can be trusted together."""
     said = []
     if any(pair.gain.n > 1 for pair in comparison.pairs):
@@ -157,8 +162,8 @@ def _speedup_cell(speedup: Estimate) -> str:
     return f"{speedup.mean:.2f}x" + (f" [{', '.join(f'{end:.2f}' for end in ends)}]" if ends else "")
 
 
-def _pair_rows(comparison: Comparison) -> tuple[list[str], list[list[str]]]:
-    """The table of gains, without the columns that no gain has."""
+def effect_table(comparison: Comparison) -> tuple[list[str], list[list[str]]]:
+    """Header and rows of the table of effects, arm by cell, without the columns that no gain has."""
     costs = list(comparison.pairs[0].ratios)
     unit = " %" if comparison.fraction else ""
     gained = "gain, points" if comparison.fraction else "gain"

@@ -130,8 +130,8 @@ FIGURES: Mapping[str, FigureKind] = {
         compute_panels,
         error_vs_compute,
         "error against training FLOPs with the front and a law through each arm's best runs",
-        "On these axes a power law is straight: the steeper, the more compute buys. A law whose exponent may be 0 has no "
-        "band.",
+        "On these axes a power law is straight: the steeper, the more compute buys. A law whose exponent may be 0 has "
+        "no band.",
     ),
     "isoflop": FigureKind(
         isoflop_panels,
