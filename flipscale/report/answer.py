@@ -19,6 +19,10 @@ FEW_VERDICTS = 3
 """Verdicts up to here stand unfolded."""
 
 
+BESIDE = ("seeds", "95 % CI", "own seeds")
+"""Columns of the table of effects that follow those which the verdict uses."""
+
+
 def answer(evidence: Evidence) -> str:
     """The section's HTML: what may still change, two sentences, the table of effects, and compare's verdicts."""
     comparison = evidence.comparison
@@ -47,8 +51,11 @@ def _lead(comparison: Comparison) -> str:
 
 def _effects(comparison: Comparison) -> str:
     """The table of effects, and what its columns are."""
-    header, rows = effect_table(comparison)
-    cells = [[text(cell) for cell in row] for row in rows]
+    names, rows = effect_table(comparison)
+    # What decides stands before what is beside it.
+    order = sorted(range(len(names)), key=lambda column: names[column] in BESIDE)
+    header = [names[column] for column in order]
+    cells = [[text(row[column]) for column in order] for row in rows]
     words = [header.index(name) for name in ("cell", "arm", "effect") if name in header]
     meaning = (
         f"A gain is the difference in {score_label(comparison.score)} from the baseline's run of the same cell and "
@@ -56,7 +63,8 @@ def _effects(comparison: Comparison) -> str:
     )
     small = "".join(f'\n<p class="small">{text(line)}</p>' for line in (meaning, *legend(comparison)))
     notes = "".join(f'\n<p class="note">{text(line)}</p>' for line in warnings(comparison))
-    return table(effects_title(comparison), list(map(text, header)), cells, words=words) + notes + small
+    shown = table(effects_title(comparison), list(map(text, header)), cells, words=words)
+    return f'<div class="effects">{shown}</div>{notes}{small}'
 
 
 def _unfinished(evidence: Evidence) -> list[str]:

@@ -17,6 +17,9 @@ def table(caption: str, head: Sequence[str], rows: Sequence[Sequence[str]], *, w
         shown = []
         for column, cell in enumerate(row):
             number = "" if column in words else ' class="number"'
+            if tag == "th" and not cell:
+                shown.append("<td></td>")  # A head without words heads nothing.
+                continue
             scope = ' scope="col"' if tag == "th" else ""
             if tag == "td" and column == 0:
                 shown.append(f'<th scope="row"{number}>{cell}</th>')
