@@ -19,7 +19,8 @@ masked. Data in, data out: nothing here touches a disk.
     estimates.py   seeds to intervals; many speed-ups at once           claims.py     what is claimed, with its interval
     build.py       from a table to a comparison                         comparison.py the comparison as data
     of_study.py    a study's comparison                                 as_json.py    a comparison for programs
-    words.py       a sentence for each claim                            head_text.py  what heads the answer, in 8 lines
+    planned.py     what seeds will detect, before anything runs         head_text.py  what heads the answer, in 8 lines
+    words.py       a sentence for each claim
     layout.py      a comparison for people: tables, then sentences      effects_text.py  deltas for people
 """
 
@@ -41,11 +42,12 @@ from flipscale.compare.effects import Deltas, deltas
 from flipscale.compare.effects_text import deltas_text
 from flipscale.compare.estimates import Effect, Estimate, Finding
 from flipscale.compare.head import ArmHead, AxisSlope, Head, Sensitivity
-from flipscale.compare.head_text import head_lines
+from flipscale.compare.head_text import head_lines, planned_words
 from flipscale.compare.layout import comparison_markdown, comparison_text
 from flipscale.compare.lines import first_reach
 from flipscale.compare.of_study import base_cell, baseline_of, compare_study
 from flipscale.compare.parts import Curve, Level, Pair
+from flipscale.compare.planned import PlannedSensitivity, planned_sensitivity
 from flipscale.compare.tables import baseline_from, columns_from
 from flipscale.compare.words import gain_words, reach_words, speedup_words, verdicts
 
@@ -63,6 +65,7 @@ __all__ = [
     "Head",
     "Level",
     "Pair",
+    "PlannedSensitivity",
     "Sensitivity",
     "SpeedupClaim",
     "arms_of",
@@ -86,6 +89,8 @@ __all__ = [
     "leading",
     "measured_scores",
     "pick_score",
+    "planned_sensitivity",
+    "planned_words",
     "reach_words",
     "series_of",
     "speedup_words",

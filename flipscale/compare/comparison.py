@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from flipscale.compare.claims import Claim
 from flipscale.compare.columns import Baseline
+from flipscale.compare.gains import StudyNoise
 from flipscale.compare.head import Head
 from flipscale.compare.parts import Curve, Pair
 from flipscale.stats import Noise
@@ -33,14 +34,19 @@ class Comparison:
     """Runs that took no part at all, and why."""
     unpaired: Mapping[str, str]
     """Runs without a twin: they are on the curves, not in the pairs."""
-    noise: Noise | None
-    """How far gains at equal samples scatter over seeds; None without pairs."""
+    gain_noise: StudyNoise | None
+    """How far gains at equal samples scatter over seeds, and on which scale; None without pairs."""
     margin: float | None
     """Gains within it, in the score's own unit, count as level. None makes no such claim."""
     head: Head | None
     """None without pairs."""
     notes: tuple[str, ...] = ()
     """What was decided about the table without being asked; without arms, why there is nothing to compare."""
+
+    @property
+    def noise(self) -> Noise | None:
+        """How far gains at equal samples scatter over seeds; None without pairs."""
+        return None if self.gain_noise is None else self.gain_noise.noise
 
     @property
     def gains_claimed(self) -> int:
