@@ -30,7 +30,7 @@ from flipscale.compare.estimates import mean_of, ratio_of
 from flipscale.compare.lines import first_reach
 from flipscale.compare.parts import Curve
 from flipscale.compare.points import Point
-from flipscale.fit.law import Array
+from flipscale.stats import Array
 
 SCHEDULES = (8.0, 16.0, 32.0, 64.0)
 SHIFT = 2.5

@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "flipscale"
 
 FLOORS = [
-    {"cell", "errors", "randomness", "scores", "settings", "words", "workspace"},
+    {"cell", "errors", "randomness", "scores", "settings", "stats", "words", "workspace"},
     {"architecture", "icons"},
     {"cost"},
     {"study"},
@@ -47,7 +47,7 @@ OWNERS = {
     "ray": {"launch"},
     "mlflow": {"track"},
     "matplotlib": {"plot"},
-    "scipy": {"fit", "compare"},
+    "scipy": {"stats", "fit", "compare"},
     # A DataFrame is what the stages after collect hand to each other, so they may name it.
     "pandas": {"collect", "fit", "track", "compare", "plot", "export", "report", "workflow"},
     "pyarrow": {"collect"},
@@ -153,7 +153,7 @@ def test_readme_tree_lists_every_room_in_order() -> None:
 def _readable() -> list[list[str]]:
     """The floors in the order of the README: a study's way through the house, then cli and the ground floor."""
     rooms = "study architecture cost identity plan inputs run launch train collect fit track compare plot export report"
-    ground = "workflow cli icons cell errors randomness scores settings words workspace"
+    ground = "workflow cli icons cell errors randomness scores settings stats words workspace"
     return [rooms.split(), ground.split()]
 
 

@@ -13,7 +13,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flipscale.compare.estimates import (
-    ALPHA,
     ONE_SEED,
     Estimate,
     draws_of_the_mean,
@@ -22,12 +21,11 @@ from flipscale.compare.estimates import (
     nothing,
     ratio_of,
     same_at_every_level,
-    t_limit,
 )
 from flipscale.compare.lines import MeanCurve, log_of
 from flipscale.compare.parts import Crossover, Curve, Gain, Level, Miss, OneShift
 from flipscale.compare.points import Point, different_devices
-from flipscale.fit.law import Array
+from flipscale.stats import ALPHA, Array, t_limit
 from flipscale.words import short
 
 LEVELS = 9
@@ -309,7 +307,7 @@ def _undecided(*ways: Array) -> NDArray[np.bool_]:
     signs = []
     for values in ways:
         n, mean = len(values), values.mean(axis=0)
-        half = t_limit(n) * values.std(axis=0, ddof=1) / math.sqrt(n)
+        half = t_limit(n - 1) * values.std(axis=0, ddof=1) / math.sqrt(n)
         signs.append(np.where(np.abs(mean) > half, np.sign(mean), 0))
     undecided: NDArray[np.bool_] = (signs[0] == 0) | (signs[0] != signs[1])
     return undecided

@@ -15,12 +15,9 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 
 import numpy as np
-from scipy.special import fdtrc, stdtr, stdtrit
+from scipy.special import fdtrc, stdtr
 
-from flipscale.fit.law import Array
-
-ALPHA = 0.05
-"""One minus the nominal coverage of every interval; the chance of any error that a family of claims may have."""
+from flipscale.stats import ALPHA, Array, t_limit
 
 ONE_SEED = "one seed gives no interval"
 
@@ -222,13 +219,8 @@ def draws_of_the_mean(values: Array, draws: int, seed: int = 0) -> Array:
     return means
 
 
-def t_limit(n: int, level: float = ALPHA) -> float:
-    """Student's t of n seeds that is passed with this chance, on either side."""
-    return float(stdtrit(n - 1, 1 - level / 2))
-
-
 def _half(n: int, sd: float, level: float) -> float:
-    return t_limit(n, level) * sd / math.sqrt(n)
+    return t_limit(n - 1, level) * sd / math.sqrt(n)
 
 
 def _p(n: int, mean: float, sd: float) -> float:

@@ -11,7 +11,7 @@ from functools import cached_property
 
 import numpy as np
 
-from flipscale.fit.law import Array
+from flipscale.stats import Array
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.interpolate import Akima1DInterpolator
 
-from flipscale.fit.law import Array
+from flipscale.stats import Array
 from flipscale.words import count
 
 Frontier = Literal["pareto", "binned"]

@@ -5,10 +5,11 @@ from collections.abc import Mapping
 import numpy as np
 
 from flipscale.errors import ResultsError
-from flipscale.fit.law import Array, Law
+from flipscale.fit.law import Law
 from flipscale.fit.laws import LAWS
 from flipscale.fit.rows import Rows
 from flipscale.fit.solver import Solution
+from flipscale.stats import Array
 
 HELD_OUT_REASON = "held out"
 

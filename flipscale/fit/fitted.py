@@ -12,10 +12,11 @@ from numpy.typing import ArrayLike
 
 from flipscale.errors import ResultsError
 from flipscale.fit.best import Optimum
-from flipscale.fit.law import Array, Law
+from flipscale.fit.law import Law
 from flipscale.fit.rows import Rows
 from flipscale.fit.solver import Loss, Solution
 from flipscale.fit.uncertainty import interval, stretch
+from flipscale.stats import Array
 
 FLOOR_REACHES_0 = 1e-2
 """A floor whose interval begins below this share of the smallest measurement is not told from no floor."""

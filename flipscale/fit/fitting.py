@@ -11,13 +11,14 @@ from flipscale.errors import ResultsError, did_you_mean
 from flipscale.fit.best import Frontier, on_frontier
 from flipscale.fit.checks import FEW, HELD_OUT_REASON, check_enough, notes
 from flipscale.fit.fitted import Fit, HeldOutRuns
-from flipscale.fit.law import Array, Law
+from flipscale.fit.law import Law
 from flipscale.fit.laws import law_named
 from flipscale.fit.rows import Rows, column, group_name, in_groups, rows_of
 from flipscale.fit.solver import Loss, Problem, refit, solve
 from flipscale.fit.uncertainty import DRAWS, draws_of
 from flipscale.fit.words import by_reason
 from flipscale.scores import lower_is_better
+from flipscale.stats import Array
 
 STARTS = 24
 """Searches a fit: from starts drawn from the data nearly all end at one place; the checklist says how many did."""

@@ -12,12 +12,13 @@ from flipscale.fit.best import Frontier, Method, Optimum, on_frontier, optima
 from flipscale.fit.checks import notes
 from flipscale.fit.fitted import Fit
 from flipscale.fit.fitting import Options, held_out_error
-from flipscale.fit.law import Array, Law
+from flipscale.fit.law import Law
 from flipscale.fit.laws import law_named
 from flipscale.fit.rows import Response, Rows, column, row_names
 from flipscale.fit.solver import Loss, Problem, refit, solve
 from flipscale.fit.uncertainty import draws_of
 from flipscale.scores import lower_is_better
+from flipscale.stats import Array
 
 
 def frontier(

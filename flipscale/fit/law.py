@@ -3,9 +3,9 @@
 from typing import Literal, Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
-Array = NDArray[np.float64]
+from flipscale.stats import Array
+
 Link = Literal["log", "logit", "linear"]
 
 FAR = 30.0

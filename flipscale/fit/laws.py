@@ -16,8 +16,9 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from flipscale.errors import ResultsError, did_you_mean
-from flipscale.fit.law import FAR, MOST_EXPONENT, Array, Law, Link
+from flipscale.fit.law import FAR, MOST_EXPONENT, Law, Link
 from flipscale.fit.other_laws import M4, Broken, Exponential, Shifted
+from flipscale.stats import Array
 
 
 def law_named(name: str) -> Law:

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from flipscale.errors import ResultsError
-from flipscale.fit.law import FAR, MOST_EXPONENT, Array, Link
+from flipscale.fit.law import FAR, MOST_EXPONENT, Link
+from flipscale.stats import Array
 
 
 @dataclass(frozen=True)

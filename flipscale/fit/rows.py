@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 
 from flipscale.collect import COLUMNS
 from flipscale.errors import ResultsError, did_you_mean
-from flipscale.fit.law import Array, Law, Link
+from flipscale.fit.law import Law, Link
 from flipscale.scores import lower_is_better
+from flipscale.stats import Array
 from flipscale.study.expression import Expression, ExpressionError, read_expression
 from flipscale.words import count
 

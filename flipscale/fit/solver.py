@@ -12,7 +12,8 @@ from typing import Literal
 import numpy as np
 from scipy.optimize import least_squares
 
-from flipscale.fit.law import Array, Law
+from flipscale.fit.law import Law
+from flipscale.stats import Array
 
 Loss = Literal["huber", "squares"]
 

@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike
 
 from flipscale.fit.fitted import Fit
 from flipscale.fit.fitting import Options, fit
-from flipscale.fit.law import Array
+from flipscale.stats import Array
 
 
 @dataclass(frozen=True)

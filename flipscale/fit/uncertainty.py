@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtri, stdtrit
 
-from flipscale.fit.law import Array
+from flipscale.stats import Array
 
 DRAWS = 1000
 """Resamples: with 100 the ends of a 95 % interval are themselves uncertain by a fifth of its width."""

@@ -8,7 +8,7 @@ import pytest
 
 from flipscale.errors import ResultsError
 from flipscale.fit import LAWS, Options, fit, law_named
-from flipscale.fit.law import Array
+from flipscale.stats import Array
 
 pytestmark = pytest.mark.slow
 

@@ -1,0 +1,45 @@
+"""How sure a difference is: one engine for comparisons, claims and laws.
+
+Noise belongs to a study, not to a cell. Two or three seeds say little about how far the runs of one cell scatter, but
+the cells of a study scatter alike: their variances are pulled towards a common value (Smyth 2004), by a capped weight.
+Differences between twins are taken on a scale on which noise is about equal: the logit of a fraction, the logarithm of
+a loss.
+
+    scales.py      the scale of a score, and back to its own unit
+    student.py     Student's t: intervals, p values, equivalence
+    pooling.py     one variance a cell, with what the other cells know
+    families.py    many comparisons at once (Holm)
+    blocks.py      means and slopes over cells, whose seeds go together
+    power.py       the smallest detectable difference, and the seeds it takes
+"""
+
+from flipscale.stats.blocks import Mean, SeedEffect, Slope, mean_over, seed_effect, slope_of
+from flipscale.stats.families import Judged, holm
+from flipscale.stats.pooling import Noise, NoiseMethod, pool_variance
+from flipscale.stats.power import Design
+from flipscale.stats.scales import Array, ScoreScale, Transform, scale_of
+from flipscale.stats.student import ALPHA, Interval, Moments, moments, t_limit
+
+__all__ = [
+    "ALPHA",
+    "Array",
+    "Design",
+    "Interval",
+    "Judged",
+    "Mean",
+    "Moments",
+    "Noise",
+    "NoiseMethod",
+    "ScoreScale",
+    "SeedEffect",
+    "Slope",
+    "Transform",
+    "holm",
+    "mean_over",
+    "moments",
+    "pool_variance",
+    "scale_of",
+    "seed_effect",
+    "slope_of",
+    "t_limit",
+]

@@ -1,0 +1,42 @@
+"""Many comparisons at once: Holm's procedure, valid however the comparisons depend on each other."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from flipscale.stats.student import ALPHA
+
+
+@dataclass(frozen=True)
+class Judged:
+    """What is left of one test of a family."""
+
+    family: int
+    """Tests in the family."""
+    p: float
+    """Corrected: the chance of any such result in the family if no effect were real."""
+    level: float
+    """The level at which it was judged: an interval at this level excludes 0 just when the test is significant."""
+
+    @property
+    def significant(self) -> bool:
+        """Whether the family as a whole leaves no more than a 5 % chance that this is chance."""
+        return self.p <= ALPHA
+
+
+def holm(ps: Sequence[float | None]) -> list[Judged | None]:
+    """Each p corrected for all (Holm 1979). A test that was not made (None) is not counted, and stays None.
+
+    Ordered by p, the k-th of m is judged at 5 % / (m - k + 1) as long as all before it were significant; the rest at
+    the level at which the first of them failed. So the chance that any claim of the family has the wrong sign is at
+    most 5 %.
+    """
+    order = sorted((p, i) for i, p in enumerate(ps) if p is not None)
+    judged: list[Judged | None] = [None] * len(ps)
+    m, worst, failed, share = len(order), 0.0, False, len(order)
+    for k, (p, i) in enumerate(order):
+        if not failed:
+            share = m - k
+        worst = max(worst, min(1.0, (m - k) * p))
+        failed = failed or worst > ALPHA
+        judged[i] = Judged(m, worst, ALPHA / share)
+    return judged

@@ -1,0 +1,87 @@
+"""The scale on which twins are compared: noise is about equal along it, and shares stay within 0 to 1."""
+
+from dataclasses import dataclass
+from enum import Enum, auto
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import expit
+
+Array = NDArray[np.float64]
+
+MOST_IMAGES = 100_000
+"""Numbers of test images above this are not looked for in the values."""
+
+
+class Transform(Enum):
+    """What is done to a score before differences are taken."""
+
+    LOGIT = auto()
+    """Of a fraction."""
+    LOG = auto()
+    """Of a positive loss."""
+    PLAIN = auto()
+    """Nothing: a column of a table that may be negative."""
+
+
+@dataclass(frozen=True)
+class ScoreScale:
+    """A scale, and what is needed to come and go."""
+
+    transform: Transform
+    images: int | None = None
+    """Test images of a fraction. With them 0 and 1 are half an image away from the ends."""
+
+    def of(self, scores: "Array | list[float]") -> Array:
+        """Scores on the scale. A fraction p of N images becomes log((pN + 1/2) / (N - pN + 1/2))."""
+        values = np.asarray(scores, dtype=np.float64)
+        if self.transform is Transform.LOG:
+            return np.log(values)
+        if self.transform is Transform.PLAIN:
+            return values
+        images = self.images or MOST_IMAGES
+        hits: Array = np.log((values * images + 0.5) / (images - values * images + 0.5))
+        return hits
+
+    def difference(self, start: float, step: Any) -> Any:
+        """What a step on the scale, or several, makes in the score's own unit from `start` on."""
+        if self.transform is Transform.PLAIN:
+            return step
+        back = np.exp if self.transform is Transform.LOG else expit
+        return back(start + step) - back(start)
+
+    def slope(self, start: float) -> float:
+        """The score's own unit per unit of the scale, at `start` there."""
+        if self.transform is Transform.PLAIN:
+            return 1.0
+        if self.transform is Transform.LOG:
+            return float(np.exp(start))
+        share = float(expit(start))
+        return share * (1 - share)
+
+
+def scale_of(scores: "Array | list[float]", *, fraction: bool, lower_is_better: bool) -> ScoreScale:
+    """The scale of a column: the logit of a fraction, the logarithm of a positive loss, else the column as it is."""
+    values = np.asarray(scores, dtype=np.float64)
+    values = values[np.isfinite(values)]
+    if fraction:
+        return ScoreScale(Transform.LOGIT, images_of(values))
+    if lower_is_better and values.size and (values > 0).all():
+        return ScoreScale(Transform.LOG)
+    return ScoreScale(Transform.PLAIN)
+
+
+def images_of(shares: Array) -> int | None:
+    """The smallest number of test images that these shares can be of; None if it is beyond MOST_IMAGES.
+
+    It matters at 0 and 1 only, where it says how far beyond them the truth may be.
+    """
+    shares = np.unique(shares)
+    numbers = np.arange(1, MOST_IMAGES + 1)
+    for share in shares:
+        hits = share * numbers
+        numbers = numbers[np.abs(hits - np.round(hits)) < 1e-6]
+        if not numbers.size:
+            return None
+    return int(numbers[0]) if numbers.size else None
