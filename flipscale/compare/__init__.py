@@ -17,12 +17,13 @@ masked. Data in, data out: nothing here touches a disk.
     curve_columns.py   which columns tell curves apart                  parts.py      pairs and curves as data
     estimates.py   seeds to intervals; many comparisons at once         claims.py     what is claimed, with its interval
     build.py       from a table to a comparison                         comparison.py the comparison as data
+    stated.py      whether a study's claims hold              stated_text.py  the same for people and programs
     as_json.py     a comparison for programs                            words.py      a sentence for each claim
     layout.py      a comparison for people: tables, then sentences      effects_text.py  deltas for people
 """
 
 from flipscale.compare.as_json import comparison_json
-from flipscale.compare.build import compare, compare_table
+from flipscale.compare.build import compare, compare_table, with_claims
 from flipscale.compare.claims import Claim, SpeedupClaim, leading
 from flipscale.compare.columns import (
     Baseline,
@@ -38,26 +39,34 @@ from flipscale.compare.comparison import Comparison
 from flipscale.compare.effects import Deltas, deltas
 from flipscale.compare.effects_text import deltas_text
 from flipscale.compare.estimates import Effect, Estimate, Finding
-from flipscale.compare.layout import comparison_markdown, comparison_text
+from flipscale.compare.layout import claims_markdown, comparison_markdown, comparison_text
 from flipscale.compare.lines import first_reach
 from flipscale.compare.parts import Curve, Level, Pair
+from flipscale.compare.stated import ClaimDifference, ClaimFamily, JudgedClaim, Verdict, judge_claims
+from flipscale.compare.stated_text import claim_count
 from flipscale.compare.tables import baseline_from, columns_from
 from flipscale.compare.words import gain_words, reach_words, speedup_words, verdicts
 
 __all__ = [
     "Baseline",
     "Claim",
+    "ClaimDifference",
+    "ClaimFamily",
     "Comparison",
     "Curve",
     "Deltas",
     "Effect",
     "Estimate",
     "Finding",
+    "JudgedClaim",
     "Level",
     "Pair",
     "SpeedupClaim",
+    "Verdict",
     "arms_of",
     "baseline_from",
+    "claim_count",
+    "claims_markdown",
     "columns_from",
     "compare",
     "compare_table",
@@ -69,6 +78,7 @@ __all__ = [
     "first_reach",
     "gain_words",
     "is_baseline",
+    "judge_claims",
     "labels",
     "leading",
     "measured_scores",
@@ -78,4 +88,5 @@ __all__ = [
     "speedup_words",
     "varying_axes",
     "verdicts",
+    "with_claims",
 ]

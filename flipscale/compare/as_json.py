@@ -6,6 +6,7 @@ from flipscale.compare.claims import Claim
 from flipscale.compare.comparison import Comparison
 from flipscale.compare.estimates import Estimate
 from flipscale.compare.parts import Curve, Pair
+from flipscale.compare.stated_text import claims_json
 from flipscale.compare.words import name_of, verdict, verdicts
 
 
@@ -19,6 +20,7 @@ def comparison_json(comparison: Comparison) -> dict[str, object]:
         "fraction": comparison.fraction,
         "at": comparison.at,
         "series": [_entry(comparison, claim) for claim in comparison.claims],
+        "claims": comparison.stated and claims_json(comparison.stated),
         "pairs": [asdict(pair) for pair in comparison.pairs],
         "corrected": {
             "method": "Holm",

@@ -1,6 +1,7 @@
 """From a table to a Comparison: of a study's results, and of any table."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pandas as pd
 
@@ -12,8 +13,10 @@ from flipscale.compare.curves import curve_of
 from flipscale.compare.pairs import pairs_of
 from flipscale.compare.parts import Curve
 from flipscale.compare.points import PreparedTable, RunPoints, one_each, points_of
+from flipscale.compare.stated import judge_claims
 from flipscale.compare.tables import prepared
 from flipscale.compare.words import nothing_to_compare
+from flipscale.study import Study
 
 
 def compare(
@@ -79,6 +82,12 @@ def compare_table(
     lower = bool(scores.lower_is_better(y) if lower_is_better is None else lower_is_better)
     found = prepared(table, baseline, costs, y, series, at, lower)
     return _compared(found, points_of(found, twins=False))
+
+
+def with_claims(comparison: Comparison, results: pd.DataFrame, study: Study) -> Comparison:
+    """The comparison with the claims that the study states, judged by its results."""
+    stated = judge_claims(results, study.claims, score=comparison.score, margin=study.margin)
+    return replace(comparison, stated=stated)
 
 
 def _compared(table: PreparedTable, points: RunPoints) -> Comparison:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from flipscale.compare.claims import Claim
 from flipscale.compare.columns import Baseline
 from flipscale.compare.parts import Curve, Pair
+from flipscale.compare.stated import ClaimFamily
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,6 +32,8 @@ class Comparison:
     """Runs that took no part at all, and why."""
     unpaired: Mapping[str, str]
     """Runs without a twin: they are on the curves, not in the pairs."""
+    stated: ClaimFamily | None = None
+    """The claims that the study states, judged; None where it states none."""
     notes: tuple[str, ...] = ()
     """What was decided about the table without being asked; without arms, why there is nothing to compare."""
 

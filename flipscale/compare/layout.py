@@ -5,6 +5,8 @@ from collections.abc import Callable, Mapping, Sequence
 from flipscale.compare.comparison import Comparison
 from flipscale.compare.estimates import Estimate
 from flipscale.compare.parts import Crossover, Curve
+from flipscale.compare.stated import ClaimFamily
+from flipscale.compare.stated_text import claim_rows, claims_legend
 from flipscale.compare.words import name_of, score_words, verdicts
 from flipscale.fit.words import by_reason
 from flipscale.words import count, joined, short, signed
@@ -25,6 +27,11 @@ def comparison_markdown(comparison: Comparison) -> str:
     return _laid_out(comparison, markdown)
 
 
+def claims_markdown(stated: ClaimFamily) -> str:
+    """The claims that a study states, as Markdown."""
+    return "\n\n".join(_claim_parts(stated, markdown))
+
+
 def aligned(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """A table for a terminal."""
     widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
@@ -42,6 +49,8 @@ def _laid_out(comparison: Comparison, as_table: AsTable) -> str:
     """The comparison with its tables drawn by `as_table`."""
     # Without arms the notes say why there is nothing to compare; others are of a table, and are said before it.
     parts = [] if comparison.arms else list(comparison.notes)
+    if comparison.stated:
+        parts += _claim_parts(comparison.stated, as_table)
     if comparison.pairs:
         parts += [f"At equal {comparison.at}:" if comparison.at else "Arm by arm:", as_table(*_pair_rows(comparison))]
     parts += _curve_parts(comparison, as_table)
@@ -51,6 +60,10 @@ def _laid_out(comparison: Comparison, as_table: AsTable) -> str:
     parts += _runs_by_reason("left out", comparison.left_out)
     parts += _runs_by_reason("without a twin", comparison.unpaired)
     return "\n\n".join(parts) + "\n"
+
+
+def _claim_parts(stated: ClaimFamily, as_table: AsTable) -> list[str]:
+    return ["Claims stated beforehand:", as_table(*claim_rows(stated)), claims_legend(stated)]
 
 
 def _curve_parts(comparison: Comparison, as_table: AsTable) -> list[str]:

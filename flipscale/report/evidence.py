@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 
 from flipscale.collect import SETTING_COLUMNS, read_results, setting_value
-from flipscale.compare import Baseline, Comparison, arms_of, compare
+from flipscale.compare import Baseline, Comparison, arms_of, compare, with_claims
 from flipscale.errors import ResultsError
 from flipscale.launch import Looker, RunProgress, run_progress
 from flipscale.plan import Plan, Run
@@ -172,7 +172,8 @@ def _compared(table: pd.DataFrame, study: Study, baseline: Baseline) -> tuple[Co
         return None, "No finished run has been collected yet, so there is nothing to compare."
     try:
         axes = [axis.name for axis in study.axes]
-        return compare(table.drop(columns="arm"), baseline=baseline, axes=axes, score=study.score), ""
+        comparison = compare(table.drop(columns="arm"), baseline=baseline, axes=axes, score=study.score)
+        return with_claims(comparison, table, study), ""
     except ResultsError as reason:
         return None, str(reason)
 

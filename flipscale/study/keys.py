@@ -26,6 +26,7 @@ FIGURE_NAMES = (
     "gains",
     "gains_along_axes",
     "ablations",
+    "claims",
     "repeats",
     "error_vs_compute",
     "isoflop",

@@ -1,0 +1,259 @@
+"""Whether the claims of a study hold: each judged by its contrast over seeds, all of them corrected as one family.
+
+A claim was stated before anybody looked (docs/study.md), so there is nothing to choose here: the scale is that of the
+score, and the noise that of all claims together. A difference is taken seed by seed on that scale (the logit of an
+accuracy, the logarithm of a loss), positive where left is better, and given in points of accuracy or percent of a loss.
+"Level" is a claim like others: two one-sided tests against the study's margin (Schuirmann 1987).
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from enum import StrEnum
+
+import pandas as pd
+
+from flipscale import scores
+from flipscale.collect import setting_value
+from flipscale.compare.columns import is_baseline, need, settings_words
+from flipscale.stats import (
+    ALPHA,
+    Interval,
+    Judged,
+    Moments,
+    Noise,
+    NoiseMethod,
+    ScoreScale,
+    Transform,
+    holm,
+    pool_variance,
+    scale_of,
+)
+from flipscale.study import Expectation, StatedClaim
+
+
+class Verdict(StrEnum):
+    """What the runs say of a claim."""
+
+    HOLDS = "holds"
+    CONTRADICTED = "contradicted"
+    UNDECIDED = "undecided"
+    NOT_TESTED = "not tested"
+
+
+@dataclass(frozen=True)
+class ClaimDifference:
+    """How much better the left side of a claim is, with its intervals: in points, or percent of a loss."""
+
+    estimate: float
+    interval: Interval
+    """Uncorrected: 95 %, and 90 % for a claim of 'level'."""
+    corrected: Interval
+    """At the level at which the family judges this claim; the verdict goes by it."""
+    p: float
+    p_corrected: float
+
+
+@dataclass(frozen=True)
+class JudgedClaim:
+    """A claim, and what the runs say of it."""
+
+    claim: StatedClaim
+    verdict: Verdict
+    seeds: tuple[int, ...]
+    """Seeds that all of its cells have."""
+    runs: tuple[str, ...]
+    """Ids of the runs that were compared."""
+    difference: ClaimDifference | None
+    by_own_seeds: ClaimDifference | None
+    """By the scatter of this claim's own seeds alone; None with one seed."""
+    why: str | None = None
+    """Why it was not tested."""
+
+
+@dataclass(frozen=True)
+class ClaimFamily:
+    """The claims of a study, judged together."""
+
+    score: str
+    unit: str
+    """Of differences: points, percent, or '' where the score has no unit that this knows."""
+    margin: float
+    claims: tuple[JudgedClaim, ...]
+    noise: Noise | None
+    """The scatter over seeds by which they are judged; None where no claim was tested."""
+
+    @property
+    def tested(self) -> int:
+        """Claims that correction counts."""
+        return sum(judged.verdict is not Verdict.NOT_TESTED for judged in self.claims)
+
+    def count(self, verdict: Verdict) -> int:
+        return sum(judged.verdict is verdict for judged in self.claims)
+
+
+@dataclass(frozen=True)
+class _Measured:
+    """The differences of one claim, seed by seed, on the scale of the score."""
+
+    claim: StatedClaim
+    scale: ScoreScale
+    seeds: tuple[int, ...] = ()
+    runs: tuple[str, ...] = ()
+    gains: tuple[float, ...] = ()
+    """Positive where left is better."""
+    start: float = 0.0
+    """The level from which the difference starts: the right side, or what it would be without more of a difference."""
+    sign: int = 1
+    """-1 where less of the score is better."""
+    why: str | None = None
+
+    def shown(self, step: float) -> float:
+        """A step on the scale, in points or percent."""
+        value = self.sign * float(self.scale.difference(self.start, self.sign * step))
+        if self.scale.transform is Transform.LOG:
+            return 100 * value / math.exp(self.start)
+        return 100 * value if self.scale.transform is Transform.LOGIT else value
+
+    def step(self, shown: float) -> float:
+        """The step on the scale that makes this many points or percent; infinite where no score is so far away."""
+        value = self.sign * shown
+        if self.scale.transform is Transform.LOG:
+            return self.sign * _log(1 + value / 100)
+        if self.scale.transform is Transform.PLAIN:
+            return shown
+        share = 1 / (1 + math.exp(-self.start)) + value / 100
+        return self.sign * (_log(share) - _log(1 - share) - self.start)
+
+
+def _log(value: float) -> float:
+    return math.log(value) if value > 0 else -math.inf
+
+
+def judge_claims(
+    results: pd.DataFrame, claims: Sequence[StatedClaim], *, score: str, margin: float
+) -> ClaimFamily | None:
+    """Judge the claims of a study by its results, on one score. None where it states no claims.
+
+    margin: sides closer than this are level; in points, or percent of a loss. Raises ResultsError for a column that
+    the table lacks.
+    """
+    if not claims:
+        return None
+    need(results, [score, "seed", "id"])
+    rows = results[results[score].notna()]
+    lower = bool(scores.lower_is_better(score))
+    scale = scale_of(rows[score].to_numpy(float), fraction=scores.is_fraction(score), lower_is_better=lower)
+    contrasts = [_measure(rows, claim, score, scale) for claim in claims]
+    noise = _pooled(contrasts)
+    differences, own = (
+        _differences(contrasts, moments, margin) for moments in ((noise.moments, noise.by_cell) if noise else ({}, {}))
+    )
+    judged = (
+        _judge(contrast, difference, by_own_seeds, margin)
+        for contrast, difference, by_own_seeds in zip(contrasts, differences, own, strict=True)
+    )
+    return ClaimFamily(score, _UNITS[scale.transform], margin, tuple(judged), noise)
+
+
+_UNITS = {Transform.LOGIT: "points", Transform.LOG: "percent", Transform.PLAIN: ""}
+
+
+# From rows to differences
+
+
+def _measure(rows: pd.DataFrame, claim: StatedClaim, score: str, scale: ScoreScale) -> _Measured:
+    """The differences of a claim over the seeds that all of its cells have."""
+    sides = [side for each in (claim.contrast, claim.than) if each for side in (each.left, each.right)]
+    cells = []
+    for side in sides:
+        settings = {name: setting_value(value) for name, value in side.items()}
+        cell = rows[is_baseline(rows, settings)]
+        if cell.empty or cell["seed"].duplicated().any():
+            problem = "no finished run is" if cell.empty else "several runs of one seed are"
+            return _Measured(claim, scale, why=f"{problem} {settings_words(settings)}")
+        cells.append(cell.set_index("seed"))
+    seeds = sorted(set.intersection(*(set(cell.index) for cell in cells)))
+    if not seeds:
+        return _Measured(claim, scale, why="its cells have no seed in common")
+    left, right, *than = (scale.of(cell.loc[seeds, score].to_numpy(float)) for cell in cells)
+    start = right + than[0] - than[1] if than else right
+    sign = -1 if scores.lower_is_better(score) else 1
+    return _Measured(
+        claim,
+        scale,
+        seeds=tuple(map(int, seeds)),
+        runs=tuple(run for cell in cells for run in cell.loc[seeds, "id"]),
+        gains=tuple((sign * (left - start)).tolist()),
+        start=float(start.mean()),
+        sign=sign,
+    )
+
+
+def _pooled(contrasts: Sequence[_Measured]) -> Noise | None:
+    """The noise of the claims: pooled over them if they are enough, else by each claim's own seeds.
+
+    None where no claim has two seeds.
+    """
+    gains = {_key(contrast): contrast.gains for contrast in contrasts if contrast.gains}
+    if all(len(values) < 2 for values in gains.values()):
+        return None
+    noise = pool_variance(gains)
+    return noise if noise.method is NoiseMethod.OWN else pool_variance(gains, claims=True)
+
+
+def _key(contrast: _Measured) -> tuple[str, str]:
+    """What `pool_variance` knows it by: a claim is a cell of one arm."""
+    return contrast.claim.name, ""
+
+
+# From differences to verdicts
+
+
+def _differences(
+    contrasts: Sequence[_Measured], moments: Mapping[tuple[str, str], Moments], margin: float
+) -> list[ClaimDifference | None]:
+    """The difference of each claim, corrected for all; None for one without an interval."""
+    found = [moments.get(_key(contrast)) for contrast in contrasts]
+    ps = [of_one and _p(contrast, of_one, margin) for contrast, of_one in zip(contrasts, found, strict=True)]
+    return [
+        None if of_one is None or p is None or judged is None else _difference(contrast, of_one, p, judged)
+        for contrast, of_one, p, judged in zip(contrasts, found, ps, holm(ps), strict=True)
+    ]
+
+
+def _p(contrast: _Measured, moments: Moments, margin: float) -> float:
+    """p of a claim's test: that of no difference, or of 'level' and of its opposite, whichever the estimate is on."""
+    if contrast.claim.expect is not Expectation.LEVEL:
+        return moments.p
+    low, high = contrast.step(-margin), contrast.step(margin)
+    beyond = moments.mean - high if moments.mean > high else moments.mean - low if moments.mean < low else 0.0
+    # One-sided, as each of the two tests of 'level' is.
+    return replace(moments, mean=beyond).p / 2 if beyond else moments.p_within(low, high)
+
+
+def _difference(contrast: _Measured, moments: Moments, p: float, judged: Judged) -> ClaimDifference:
+    sides = 2 if contrast.claim.expect is Expectation.LEVEL else 1  # two one-sided tests at 5 % are a 90 % interval
+    uncorrected, corrected = (
+        Interval(contrast.shown(ends.low), contrast.shown(ends.high))
+        for ends in (moments.interval(sides * level) for level in (ALPHA, judged.level))
+    )
+    return ClaimDifference(contrast.shown(moments.mean), uncorrected, corrected, p, judged.p)
+
+
+def _judge(
+    contrast: _Measured, difference: ClaimDifference | None, by_own_seeds: ClaimDifference | None, margin: float
+) -> JudgedClaim:
+    verdict = Verdict.NOT_TESTED if difference is None else _verdict(contrast.claim.expect, difference, margin)
+    why = contrast.why or (None if difference else "one seed gives no interval")
+    return JudgedClaim(contrast.claim, verdict, contrast.seeds, contrast.runs, difference, by_own_seeds, why)
+
+
+def _verdict(expect: Expectation, difference: ClaimDifference, margin: float) -> Verdict:
+    if difference.p_corrected > ALPHA:
+        return Verdict.UNDECIDED
+    if expect is Expectation.LEVEL:
+        holds = abs(difference.estimate) < margin
+    else:
+        holds = (difference.estimate > 0) is (expect is Expectation.BETTER)
+    return Verdict.HOLDS if holds else Verdict.CONTRADICTED
