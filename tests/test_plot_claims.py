@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from flipscale.plan import plan
 from flipscale.plot import Undrawable, claims
-from flipscale.plot.claims import STYLES
+from flipscale.plot.claims import VERDICT_STYLES
 from flipscale.report import write_report
 from flipscale.study import Contrast, Expectation, StatedClaim, read_study
 
@@ -51,7 +51,7 @@ def test_a_claim_that_holds_one_that_is_contradicted_and_one_that_is_undecided_d
         "undecided",
         "published",
     ]
-    assert len({style.marker for style in STYLES.values()}) == 3
+    assert len({style.marker for style in VERDICT_STYLES.values()}) == 3
     markers = [line.get_marker() for line in ax.lines if len(line.get_xdata()) == 1]
     assert [marker for marker in markers if marker not in "<>"] == ["o", "|", "X", "D"]
 

@@ -4,10 +4,13 @@ from dataclasses import asdict
 
 from flipscale.compare.claims import Claim
 from flipscale.compare.comparison import Comparison
-from flipscale.compare.estimates import Estimate
+from flipscale.compare.estimates import Estimate, finding
+from flipscale.compare.head import Head
+from flipscale.compare.head_text import head_lines
 from flipscale.compare.parts import Curve, Pair
 from flipscale.compare.stated_text import claims_json
 from flipscale.compare.words import name_of, verdict, verdicts
+from flipscale.stats import Noise
 
 
 def comparison_json(comparison: Comparison) -> dict[str, object]:
@@ -22,6 +25,9 @@ def comparison_json(comparison: Comparison) -> dict[str, object]:
         "series": [_entry(comparison, claim) for claim in comparison.claims],
         "claims": comparison.stated and claims_json(comparison.stated),
         "pairs": [asdict(pair) for pair in comparison.pairs],
+        "head": comparison.head and _head(comparison, comparison.head),
+        "noise": comparison.noise and _noise(comparison.noise),
+        "margin": comparison.margin,
         "corrected": {
             "method": "Holm",
             "gains": comparison.gains_claimed,
@@ -31,6 +37,41 @@ def comparison_json(comparison: Comparison) -> dict[str, object]:
         "unpaired": dict(comparison.unpaired),
         "notes": list(comparison.notes),
         "verdicts": verdicts(comparison),
+    }
+
+
+def _head(comparison: Comparison, head: Head) -> dict[str, object]:
+    """What heads the answer; `lines` says it."""
+    return {
+        "base_cell": head.base_cell,
+        "is_base": head.is_base,
+        "arms": [
+            {
+                "arm": arm.arm,
+                "base": arm.base and {"gain": arm.base.gain.mean, **_certainty(arm.base.gain)},
+                "effects": {effect.name.lower(): n for effect, n in arm.effects.items()},
+                "slopes": [asdict(slope) for slope in arm.slopes],
+                "mean": arm.mean and asdict(arm.mean),
+            }
+            for arm in head.arms
+        ],
+        "sensitivity": head.sensitivity and asdict(head.sensitivity),
+        "seed_effect_p": head.seed_effect_p,
+        "lines": head_lines(comparison),
+    }
+
+
+def _noise(noise: Noise) -> dict[str, object]:
+    """How far gains scatter over seeds, on the scale of the score."""
+    return {
+        "method": noise.method.name.lower(),
+        "cells": noise.cells,
+        "seeds": noise.seeds,
+        "sd": noise.sd,
+        "prior_df": noise.prior_df,
+        "capped": noise.capped,
+        "arm_ratios": dict(noise.arm_ratios),
+        "wild": list(noise.wild),
     }
 
 
@@ -99,6 +140,19 @@ def _certainty(estimate: Estimate) -> dict[str, object]:
         "interval_corrected": corrected and [corrected.low, corrected.high],
         "p_corrected": corrected and corrected.p,
         "why": estimate.why,
+        **({} if estimate.df is None else _beside(estimate)),
+    }
+
+
+def _beside(estimate: Estimate) -> dict[str, object]:
+    """What stands beside an answer by the noise of the study."""
+    alone = estimate.by_its_seeds
+    return {
+        "df": estimate.df,
+        "interval_by_its_seeds": alone and alone.interval,
+        "p_by_its_seeds": alone and alone.p,
+        "p_level": estimate.p_level,
+        "effect": finding(estimate).effect.name.lower(),
     }
 
 

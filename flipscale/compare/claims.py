@@ -46,27 +46,17 @@ class Claim:
         return effects.pop() if len(effects) == 1 else None
 
 
-def corrected_parts(
-    pairs: Sequence[Pair], curves: Sequence[Curve], cost: str
-) -> tuple[tuple[Pair, ...], tuple[Curve, ...]]:
-    """Pairs and curves whose claimed estimates are corrected for all claims: one family of gains, one of speed-ups."""
-    longest = _longest(pairs)
-    gains = dict(zip(longest, corrected([pair.gain for pair in longest.values()]), strict=True))
+def corrected_curves(curves: Sequence[Curve], cost: str) -> tuple[Curve, ...]:
+    """Curves whose claimed speed-ups are corrected for all of them: one family."""
     levels = [
         ((curve.series, curve.arm), level) for curve in curves if curve.x == cost for level in claimed_levels(curve)
     ]
     speedups: dict[tuple[str, str], dict[float, Estimate]] = {}
     for (key, level), speedup in zip(levels, corrected([level.speedup for _, level in levels]), strict=True):
         speedups.setdefault(key, {})[level.score] = speedup
-    return (
-        tuple(
-            replace(pair, gain=gains[pair.series, pair.arm]) if pair is longest[pair.series, pair.arm] else pair
-            for pair in pairs
-        ),
-        tuple(
-            _with_speedups(curve, speedups.get((curve.series, curve.arm), {})) if curve.x == cost else curve
-            for curve in curves
-        ),
+    return tuple(
+        _with_speedups(curve, speedups.get((curve.series, curve.arm), {})) if curve.x == cost else curve
+        for curve in curves
     )
 
 

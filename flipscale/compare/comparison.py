@@ -5,8 +5,11 @@ from dataclasses import dataclass
 
 from flipscale.compare.claims import Claim
 from flipscale.compare.columns import Baseline
+from flipscale.compare.gains import StudyNoise
+from flipscale.compare.head import Head
 from flipscale.compare.parts import Curve, Pair
 from flipscale.compare.stated import ClaimFamily
+from flipscale.stats import Noise
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,13 +37,24 @@ class Comparison:
     """Runs without a twin: they are on the curves, not in the pairs."""
     stated: ClaimFamily | None = None
     """The claims that the study states, judged; None where it states none."""
+    gain_noise: StudyNoise | None
+    """How far gains at equal samples scatter over seeds, and on which scale; None without pairs."""
+    margin: float | None
+    """Gains within it, in the score's own unit, count as level. None makes no such claim."""
+    head: Head | None
+    """None without pairs."""
     notes: tuple[str, ...] = ()
     """What was decided about the table without being asked; without arms, why there is nothing to compare."""
 
     @property
+    def noise(self) -> Noise | None:
+        """How far gains at equal samples scatter over seeds; None without pairs."""
+        return None if self.gain_noise is None else self.gain_noise.noise
+
+    @property
     def gains_claimed(self) -> int:
-        """Gains with an interval, which is corrected for their number."""
-        return sum(claim.gain is not None and claim.gain.interval is not None for claim in self.claims)
+        """Gains at equal samples with an interval, which is corrected for their number."""
+        return sum(pair.gain.corrected is not None for pair in self.pairs)
 
     @property
     def speedups_claimed(self) -> int:

@@ -21,6 +21,9 @@ from flipscale.stats import ALPHA, Array, t_limit
 
 ONE_SEED = "one seed gives no interval"
 
+WIDEST_RATIO = 100.0
+"""The interval of a ratio whose ends are further apart than this says nothing."""
+
 
 @dataclass(frozen=True)
 class Corrected:
@@ -67,11 +70,25 @@ class Estimate:
     either way leaves possible, and `p` the larger one."""
     corrected: Corrected | None = None
     """Of an estimate that a verdict speaks of: among all that the verdicts speak of."""
+    df: float | None = None
+    """Degrees of freedom of the interval where it stands on more than these seeds: on the noise of the study."""
+    by_its_seeds: "Estimate | None" = None
+    """Then, the same by these seeds alone."""
+    p_level: float | None = None
+    """p of the hypothesis that the truth lies beyond the margin within which arms count as level, corrected."""
+    widest: float | None = None
+    """An interval wider than this says nothing."""
 
     @property
     def interval(self) -> list[float] | None:
         """[low, high], or None where there is too little for one."""
         return None if self.low is None or self.high is None else [self.low, self.high]
+
+    def says_nothing(self, low: float, high: float) -> bool:
+        """Whether an interval of this estimate is too wide to print."""
+        if self.ratio:
+            return high > WIDEST_RATIO * low
+        return self.widest is not None and high - low > self.widest
 
 
 class Effect(StrEnum):
@@ -79,7 +96,10 @@ class Effect(StrEnum):
 
     AHEAD = "ahead"
     BEHIND = "behind"
+    LEVEL = "level"
     NOT_SIGNIFICANT = "no significant difference"
+    TOO_FEW_SEEDS = "undecided, too few seeds"
+    """No significant difference, and an interval so wide that it says nothing."""
     ONE_SEED = "one seed, no CI"
 
 
@@ -89,7 +109,7 @@ class Finding:
 
     value: float
     interval: tuple[float, float] | None
-    """95 % CI, corrected for all claims of its family; None with one seed."""
+    """95 % CI, corrected for all claims of its family; None with one seed, or where it is too wide to say anything."""
     family: int
     """Claims in its family, itself among them."""
     seeds: int
@@ -108,9 +128,21 @@ def finding(estimate: Estimate) -> Finding:
     family = 1 if corrected is None else corrected.of
     if low is None or high is None:
         return Finding(estimate.mean, None, family, estimate.n, Effect.ONE_SEED)
+    effect = _effect(estimate, low, high)
+    interval = None if effect is Effect.TOO_FEW_SEEDS else (low, high)
+    return Finding(estimate.mean, interval, family, estimate.n, effect)
+
+
+def _effect(estimate: Estimate, low: float, high: float) -> Effect:
+    """What an interval says of an estimate."""
     no_effect = 1.0 if estimate.ratio else 0.0
-    effect = Effect.AHEAD if low > no_effect else Effect.BEHIND if high < no_effect else Effect.NOT_SIGNIFICANT
-    return Finding(estimate.mean, (low, high), family, estimate.n, effect)
+    if low > no_effect:
+        return Effect.AHEAD
+    if high < no_effect:
+        return Effect.BEHIND
+    if estimate.p_level is not None and estimate.p_level <= ALPHA:
+        return Effect.LEVEL
+    return Effect.TOO_FEW_SEEDS if estimate.says_nothing(low, high) else Effect.NOT_SIGNIFICANT
 
 
 def mean_of(values: Sequence[float]) -> Estimate:

@@ -3,13 +3,28 @@
 from collections.abc import Callable, Mapping, Sequence
 
 from flipscale.compare.comparison import Comparison
-from flipscale.compare.estimates import Estimate
-from flipscale.compare.parts import Crossover, Curve
+from flipscale.compare.estimates import Effect, Estimate, finding
+from flipscale.compare.head_text import head_lines
+from flipscale.compare.parts import Crossover, Curve, Pair
 from flipscale.compare.stated import ClaimFamily
 from flipscale.compare.stated_text import claim_rows, claims_legend
 from flipscale.compare.words import name_of, score_words, verdicts
 from flipscale.fit.words import by_reason
+from flipscale.stats import NoiseMethod
 from flipscale.words import count, joined, short, signed
+
+EFFECT_WORDS = {
+    Effect.AHEAD: "better",
+    Effect.BEHIND: "worse",
+    Effect.LEVEL: "level",
+    Effect.NOT_SIGNIFICANT: "undecided",
+    Effect.TOO_FEW_SEEDS: "undecided",
+    Effect.ONE_SEED: "",
+}
+"""What the table says of a gain."""
+
+CERTAINTY = ("95 % CI", "corrected", "effect", "own seeds")
+"""Columns of the table that say how sure a gain is."""
 
 AsTable = Callable[[Sequence[str], Sequence[Sequence[str]]], str]
 
@@ -19,12 +34,12 @@ _NAMED = 4  # names that a line can list and still be read
 
 def comparison_text(comparison: Comparison) -> str:
     """All of it for a terminal."""
-    return _laid_out(comparison, aligned)
+    return _laid_out(comparison, aligned, "\n".join)
 
 
 def comparison_markdown(comparison: Comparison) -> str:
     """All of it as Markdown."""
-    return _laid_out(comparison, markdown)
+    return _laid_out(comparison, markdown, listed)
 
 
 def claims_markdown(stated: ClaimFamily) -> str:
@@ -45,17 +60,24 @@ def markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "\n".join(lines)
 
 
-def _laid_out(comparison: Comparison, as_table: AsTable) -> str:
-    """The comparison with its tables drawn by `as_table`."""
+def listed(lines: Sequence[str]) -> str:
+    """Lines as a list in Markdown; one that begins with spaces belongs to the line before."""
+    return "\n".join(line if line.startswith(" ") else f"- {line}" for line in lines)
+
+
+def _laid_out(comparison: Comparison, as_table: AsTable, as_lines: Callable[[Sequence[str]], str]) -> str:
+    """The comparison with its tables drawn by `as_table`, and the lines of its head by `as_lines`."""
     # Without arms the notes say why there is nothing to compare; others are of a table, and are said before it.
     parts = [] if comparison.arms else list(comparison.notes)
+    if lines := head_lines(comparison):
+        parts.append(as_lines(lines))
     if comparison.stated:
         parts += _claim_parts(comparison.stated, as_table)
     if comparison.pairs:
         parts += [f"At equal {comparison.at}:" if comparison.at else "Arm by arm:", as_table(*_pair_rows(comparison))]
     parts += _curve_parts(comparison, as_table)
     if said := verdicts(comparison):
-        parts += ["In words:", "\n".join(f"- {verdict}" for verdict in said)]
+        parts += ["In words:", listed(said)]
     parts += _legend(comparison)
     parts += _runs_by_reason("left out", comparison.left_out)
     parts += _runs_by_reason("without a twin", comparison.unpaired)
@@ -94,12 +116,7 @@ def _legend(comparison: Comparison) -> list[str]:
     said = []
     if any(pair.gain.n > 1 for pair in comparison.pairs):
         said.append("Parentheses give the range over seeds, which is no CI.")
-    intervals = sum(pair.gain.low is not None for pair in comparison.pairs)
-    if intervals > 1:
-        said.append(
-            f"Brackets are uncorrected 95 % CIs: of {intervals} gains about {intervals / 20:.1g} would lie outside "
-            f"theirs by chance."
-        )
+    said += _noise_words(comparison)
     families = [
         count(claims, noun)
         for claims, noun in ((comparison.gains_claimed, "gain"), (comparison.speedups_claimed, "speed-up"))
@@ -107,18 +124,31 @@ def _legend(comparison: Comparison) -> list[str]:
     ]
     if families:
         said.append(
-            f"The verdicts claim {joined(families)}, and correct their CIs for that (Holm): the chance of a wrong sign "
-            f"in {'either family' if len(families) > 1 else 'the family'} is at most 5 %."
+            f"CIs of {joined(families)} are corrected for that (Holm): the chance of a wrong sign in "
+            f"{'either family' if len(families) > 1 else 'the family'} is at most 5 %."
         )
     return ["\n".join(said)] if said else []
 
 
+def _noise_words(comparison: Comparison) -> list[str]:
+    """What the intervals of gains stand on."""
+    noise = comparison.noise
+    if noise is None or not comparison.gains_claimed:
+        return []
+    if noise.method is NoiseMethod.OWN:
+        few = "as there are too few cells to learn the noise from"
+        return [f"Gains: 95 % CIs by each cell's own seeds (Student t), {few}."]
+    df = f"{'at most ' if noise.capped else ''}{noise.prior_df:.2g} more degrees of freedom"
+    return [
+        f"Gains: 95 % CIs by a moderated t: each cell's variance is pulled towards that of all {noise.cells} cells, "
+        f"which count as {df}. Beside it, by the cell's own seeds alone."
+    ]
+
+
 def _gain_cell(comparison: Comparison, gain: Estimate) -> str:
-    if gain.mean is None:
-        return "-"
-    values = [gain.mean, *(gain.interval or [])]
-    mean, *ends = (f"{100 * value:+.1f}" if comparison.fraction else signed(value) for value in values)
-    return f"{mean} [{', '.join(ends)}]" if ends else mean
+    ends = _gain_ends(comparison, gain, gain.interval).replace(" to ", ", ")
+    mean = _gain_value(comparison, gain.mean)
+    return mean if gain.mean is None or gain.interval is None else f"{mean} [{ends}]"
 
 
 def _ratio_cell(ratio: Estimate) -> str:
@@ -135,26 +165,53 @@ def _speedup_cell(speedup: Estimate) -> str:
     if speedup.mean is None:
         return "-"
     ends = speedup.interval
+    if ends and speedup.says_nothing(*ends):
+        return f"{speedup.mean:.2f}x [too wide]"
     return f"{speedup.mean:.2f}x" + (f" [{', '.join(f'{end:.2f}' for end in ends)}]" if ends else "")
 
 
 def _pair_rows(comparison: Comparison) -> tuple[list[str], list[list[str]]]:
+    """The table of gains, without the columns that no gain has."""
     costs = list(comparison.pairs[0].ratios)
     unit = " %" if comparison.fraction else ""
     gained = "gain, points" if comparison.fraction else "gain"
-    header = ["cell", "arm", "seeds", f"baseline{unit}", f"{comparison.score}{unit}", gained, *costs]
-    rows = []
-    for pair in comparison.pairs:
-        scores = [score_words(comparison, value).removesuffix(" %") for value in (pair.baseline_score, pair.score)]
-        row = [
-            pair.cell or pair.series or "all",
-            pair.arm,
-            str(len(pair.seeds)),
-            *scores,
-            _gain_cell(comparison, pair.gain),
-        ]
-        rows.append([*row, *(_ratio_cell(pair.ratios[name]) for name in costs)])
-    return header, rows
+    header = ["cell", "arm", "seeds", f"baseline{unit}", f"{comparison.score}{unit}", gained]
+    header += [*CERTAINTY, *costs]
+    rows = [_pair_row(comparison, pair, costs) for pair in comparison.pairs]
+    kept = [i for i, name in enumerate(header) if name not in CERTAINTY or any(row[i] not in ("", "-") for row in rows)]
+    return [header[i] for i in kept], [[row[i] for i in kept] for row in rows]
+
+
+def _pair_row(comparison: Comparison, pair: Pair, costs: Sequence[str]) -> list[str]:
+    scores = [score_words(comparison, value).removesuffix(" %") for value in (pair.baseline_score, pair.score)]
+    gain, corrected, alone = pair.gain, pair.gain.corrected, pair.gain.by_its_seeds
+    return [
+        pair.cell or pair.series or "all",
+        pair.arm,
+        str(len(pair.seeds)),
+        *scores,
+        _gain_value(comparison, gain.mean),
+        _gain_ends(comparison, gain, gain.interval),
+        _gain_ends(comparison, gain, None if corrected is None else [corrected.low, corrected.high]),
+        EFFECT_WORDS[finding(gain).effect],
+        "" if alone is None else _gain_ends(comparison, gain, alone.interval),
+        *(_ratio_cell(pair.ratios[name]) for name in costs),
+    ]
+
+
+def _gain_value(comparison: Comparison, value: float | None) -> str:
+    if value is None:
+        return "-"
+    return f"{100 * value:+.1f}" if comparison.fraction else signed(value)
+
+
+def _gain_ends(comparison: Comparison, gain: Estimate, ends: Sequence[float] | None) -> str:
+    """'-7.1 to -1.9'; 'too wide' where that would say nothing."""
+    if ends is None:
+        return "-"
+    if gain.says_nothing(*ends):
+        return "too wide"
+    return " to ".join(_gain_value(comparison, end) for end in ends)
 
 
 def _curve_rows(comparison: Comparison, curves: list[Curve]) -> tuple[list[str], list[list[str]]]:

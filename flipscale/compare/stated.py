@@ -6,7 +6,6 @@ accuracy, the logarithm of a loss), positive where left is better, and given in 
 "Level" is a claim like others: two one-sided tests against the study's margin (Schuirmann 1987).
 """
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
@@ -93,7 +92,7 @@ class ClaimFamily:
 
 
 @dataclass(frozen=True)
-class _Measured:
+class _MeasuredClaim:
     """The differences of one claim, seed by seed, on the scale of the score."""
 
     claim: StatedClaim
@@ -108,26 +107,19 @@ class _Measured:
     """-1 where less of the score is better."""
     why: str | None = None
 
+    @property
+    def unit(self) -> float:
+        """A point of accuracy, or a percent of a loss, in the score's own unit."""
+        of_one = {Transform.LOGIT: 1.0, Transform.LOG: self.scale.score(self.start), Transform.PLAIN: 100.0}
+        return of_one[self.scale.transform] / 100
+
     def shown(self, step: float) -> float:
         """A step on the scale, in points or percent."""
-        value = self.sign * float(self.scale.difference(self.start, self.sign * step))
-        if self.scale.transform is Transform.LOG:
-            return 100 * value / math.exp(self.start)
-        return 100 * value if self.scale.transform is Transform.LOGIT else value
+        return self.sign * float(self.scale.difference(self.start, self.sign * step)) / self.unit
 
     def step(self, shown: float) -> float:
         """The step on the scale that makes this many points or percent; infinite where no score is so far away."""
-        value = self.sign * shown
-        if self.scale.transform is Transform.LOG:
-            return self.sign * _log(1 + value / 100)
-        if self.scale.transform is Transform.PLAIN:
-            return shown
-        share = 1 / (1 + math.exp(-self.start)) + value / 100
-        return self.sign * (_log(share) - _log(1 - share) - self.start)
-
-
-def _log(value: float) -> float:
-    return math.log(value) if value > 0 else -math.inf
+        return self.sign * self.scale.step(self.start, self.sign * shown * self.unit)
 
 
 def judge_claims(
@@ -146,12 +138,12 @@ def judge_claims(
     scale = scale_of(rows[score].to_numpy(float), fraction=scores.is_fraction(score), lower_is_better=lower)
     contrasts = [_measure(rows, claim, score, scale) for claim in claims]
     noise = _pooled(contrasts)
-    differences, own = (
+    differences, by_own_seeds = (
         _differences(contrasts, moments, margin) for moments in ((noise.moments, noise.by_cell) if noise else ({}, {}))
     )
     judged = (
-        _judge(contrast, difference, by_own_seeds, margin)
-        for contrast, difference, by_own_seeds in zip(contrasts, differences, own, strict=True)
+        _judge(contrast, difference, by_own, margin)
+        for contrast, difference, by_own in zip(contrasts, differences, by_own_seeds, strict=True)
     )
     return ClaimFamily(score, _UNITS[scale.transform], margin, tuple(judged), noise)
 
@@ -162,35 +154,52 @@ _UNITS = {Transform.LOGIT: "points", Transform.LOG: "percent", Transform.PLAIN: 
 # From rows to differences
 
 
-def _measure(rows: pd.DataFrame, claim: StatedClaim, score: str, scale: ScoreScale) -> _Measured:
-    """The differences of a claim over the seeds that all of its cells have."""
-    sides = [side for each in (claim.contrast, claim.than) if each for side in (each.left, each.right)]
-    cells = []
-    for side in sides:
-        settings = {name: setting_value(value) for name, value in side.items()}
-        cell = rows[is_baseline(rows, settings)]
-        if cell.empty or cell["seed"].duplicated().any():
-            problem = "no finished run is" if cell.empty else "several runs of one seed are"
-            return _Measured(claim, scale, why=f"{problem} {settings_words(settings)}")
-        cells.append(cell.set_index("seed"))
-    seeds = sorted(set.intersection(*(set(cell.index) for cell in cells)))
-    if not seeds:
-        return _Measured(claim, scale, why="its cells have no seed in common")
-    left, right, *than = (scale.of(cell.loc[seeds, score].to_numpy(float)) for cell in cells)
+class _Untestable(Exception):
+    """The results cannot test a claim; the message is the reason."""
+
+
+def _measure(rows: pd.DataFrame, claim: StatedClaim, score: str, scale: ScoreScale) -> _MeasuredClaim:
+    """The differences of a claim over the seeds that all of its cells have, or why there are none."""
+    try:
+        cells = _cells(rows, claim)
+    except _Untestable as reason:
+        return _MeasuredClaim(claim, scale, why=str(reason))
+    left, right, *than = (scale.of(cell[score].to_numpy(float)) for cell in cells)
     start = right + than[0] - than[1] if than else right
     sign = -1 if scores.lower_is_better(score) else 1
-    return _Measured(
+    return _MeasuredClaim(
         claim,
         scale,
-        seeds=tuple(map(int, seeds)),
-        runs=tuple(run for cell in cells for run in cell.loc[seeds, "id"]),
+        seeds=tuple(map(int, cells[0].index)),
+        runs=tuple(dict.fromkeys(run for cell in cells for run in cell["id"])),
         gains=tuple((sign * (left - start)).tolist()),
         start=float(start.mean()),
         sign=sign,
     )
 
 
-def _pooled(contrasts: Sequence[_Measured]) -> Noise | None:
+def _cells(rows: pd.DataFrame, claim: StatedClaim) -> list[pd.DataFrame]:
+    """The runs of each side by seed: left, right, and those of `than`, at the seeds that all of them have."""
+    contrasts = [claim.contrast] if claim.than is None else [claim.contrast, claim.than]
+    cells = [_cell(rows, side) for contrast in contrasts for side in (contrast.left, contrast.right)]
+    seeds = sorted(set.intersection(*(set(cell.index) for cell in cells)))
+    if not seeds:
+        raise _Untestable("its cells have no seed in common")
+    return [cell.loc[seeds] for cell in cells]
+
+
+def _cell(rows: pd.DataFrame, side: Mapping[str, object]) -> pd.DataFrame:
+    settings = {name: setting_value(value) for name, value in side.items()}
+    need(rows, settings)
+    cell = rows[is_baseline(rows, settings)]
+    if cell.empty:
+        raise _Untestable(f"no finished run is {settings_words(settings)}")
+    if cell["seed"].duplicated().any():
+        raise _Untestable(f"several runs of one seed are {settings_words(settings)}")
+    return cell.set_index("seed")
+
+
+def _pooled(contrasts: Sequence[_MeasuredClaim]) -> Noise | None:
     """The noise of the claims: pooled over them if they are enough, else by each claim's own seeds.
 
     None where no claim has two seeds.
@@ -202,7 +211,7 @@ def _pooled(contrasts: Sequence[_Measured]) -> Noise | None:
     return noise if noise.method is NoiseMethod.OWN else pool_variance(gains, claims=True)
 
 
-def _key(contrast: _Measured) -> tuple[str, str]:
+def _key(contrast: _MeasuredClaim) -> tuple[str, str]:
     """What `pool_variance` knows it by: a claim is a cell of one arm."""
     return contrast.claim.name, ""
 
@@ -211,7 +220,7 @@ def _key(contrast: _Measured) -> tuple[str, str]:
 
 
 def _differences(
-    contrasts: Sequence[_Measured], moments: Mapping[tuple[str, str], Moments], margin: float
+    contrasts: Sequence[_MeasuredClaim], moments: Mapping[tuple[str, str], Moments], margin: float
 ) -> list[ClaimDifference | None]:
     """The difference of each claim, corrected for all; None for one without an interval."""
     found = [moments.get(_key(contrast)) for contrast in contrasts]
@@ -222,7 +231,7 @@ def _differences(
     ]
 
 
-def _p(contrast: _Measured, moments: Moments, margin: float) -> float:
+def _p(contrast: _MeasuredClaim, moments: Moments, margin: float) -> float:
     """p of a claim's test: that of no difference, or of 'level' and of its opposite, whichever the estimate is on."""
     if contrast.claim.expect is not Expectation.LEVEL:
         return moments.p
@@ -232,7 +241,7 @@ def _p(contrast: _Measured, moments: Moments, margin: float) -> float:
     return replace(moments, mean=beyond).p / 2 if beyond else moments.p_within(low, high)
 
 
-def _difference(contrast: _Measured, moments: Moments, p: float, judged: Judged) -> ClaimDifference:
+def _difference(contrast: _MeasuredClaim, moments: Moments, p: float, judged: Judged) -> ClaimDifference:
     sides = 2 if contrast.claim.expect is Expectation.LEVEL else 1  # two one-sided tests at 5 % are a 90 % interval
     uncorrected, corrected = (
         Interval(contrast.shown(ends.low), contrast.shown(ends.high))
@@ -242,7 +251,7 @@ def _difference(contrast: _Measured, moments: Moments, p: float, judged: Judged)
 
 
 def _judge(
-    contrast: _Measured, difference: ClaimDifference | None, by_own_seeds: ClaimDifference | None, margin: float
+    contrast: _MeasuredClaim, difference: ClaimDifference | None, by_own_seeds: ClaimDifference | None, margin: float
 ) -> JudgedClaim:
     verdict = Verdict.NOT_TESTED if difference is None else _verdict(contrast.claim.expect, difference, margin)
     why = contrast.why or (None if difference else "one seed gives no interval")

@@ -21,7 +21,7 @@ def claim_rows(family: ClaimFamily) -> tuple[list[str], list[list[str]]]:
 
 def _row(family: ClaimFamily, judged: JudgedClaim) -> list[str]:
     published = "-" if judged.claim.published is None else _number(family, judged.claim.published)
-    found, own = judged.difference, judged.by_own_seeds
+    found, by_own_seeds = judged.difference, judged.by_own_seeds
     if found is None:
         return [judged.claim.name, published, "-", "-", "-", "-", f"{judged.verdict}: {judged.why}"]
     level = " (90 %)" if judged.claim.expect is Expectation.LEVEL else ""
@@ -31,7 +31,7 @@ def _row(family: ClaimFamily, judged: JudgedClaim) -> list[str]:
         f"{_number(family, found.estimate)} {_ends(family, found.interval)}{level}",
         _ends(family, found.corrected),
         _p(found.p_corrected),
-        "-" if own is None else _p(own.p_corrected),
+        "-" if by_own_seeds is None else _p(by_own_seeds.p_corrected),
         judged.verdict,
     ]
 

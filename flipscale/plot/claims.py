@@ -19,10 +19,10 @@ from flipscale.words import count
 MOST_CLAIMS = 60
 """Claims that fit one page."""
 
-_LINE, _GAP = 0.15, 0.1  # inches of a line of a name, and between rows
+_NAME_LINE, _GAP = 0.15, 0.1  # inches of a line of a name, and between rows
 _NAME_CHARACTERS = 58  # of a claim's name in one line
 
-STYLES = {
+VERDICT_STYLES = {
     Verdict.HOLDS: LineStyle(arm_style(3).color, "o", ""),
     Verdict.CONTRADICTED: LineStyle(arm_style(2).color, "X", ""),
     Verdict.UNDECIDED: LineStyle("#777777", "D", ""),
@@ -59,7 +59,7 @@ def _panels(family: ClaimFamily, rows: pd.DataFrame) -> list[Panel]:
     if len(tested) > MOST_CLAIMS:
         raise Undrawable(f"{len(tested)} claims are more than the {MOST_CLAIMS} that a page holds; compare lists them")
     names = [_wrapped(judged.claim.name) for judged, _ in tested]
-    heights = [_GAP + _LINE * (name.count("\n") + 1) for name in names]
+    heights = [_GAP + _NAME_LINE * (name.count("\n") + 1) for name in names]
     middles = [end - height / 2 for end, height in zip(itertools.accumulate(heights), heights, strict=True)]
 
     def draw(ax: Axes) -> Drawing:
@@ -117,7 +117,7 @@ def _limits(tested: Sequence[tuple[JudgedClaim, ClaimDifference]]) -> tuple[floa
 
 def _draw(ax: Axes, y: float, judged: JudgedClaim, difference: ClaimDifference, frame: tuple[float, float]) -> None:
     """A claim's intervals, estimate and published value; an interval that leaves the frame ends there in an arrow."""
-    style = STYLES[judged.verdict]
+    style = VERDICT_STYLES[judged.verdict]
     low, high = frame
     ends = difference.corrected
     ax.plot([max(ends.low, low), min(ends.high, high)], [y, y], color=style.color, linewidth=0.9, zorder=3)
@@ -135,7 +135,9 @@ def _draw(ax: Axes, y: float, judged: JudgedClaim, difference: ClaimDifference, 
 
 def _legend(tested: Sequence[JudgedClaim]) -> list[DrawnLine]:
     """The verdicts that occur, and what was published."""
-    entries = {str(verdict): style for verdict, style in STYLES.items() if any(j.verdict is verdict for j in tested)}
+    entries = {
+        str(verdict): style for verdict, style in VERDICT_STYLES.items() if any(j.verdict is verdict for j in tested)
+    }
     if any(judged.claim.published is not None for judged in tested):
         entries["published"] = _PUBLISHED
     return [DrawnLine(words, style, (), ()) for words, style in entries.items()]

@@ -1,12 +1,13 @@
 """The scale on which twins are compared: noise is about equal along it, and shares stay within 0 to 1."""
 
+import math
 from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import expit
+from scipy.special import expit, logit
 
 Array = NDArray[np.float64]
 
@@ -44,12 +45,28 @@ class ScoreScale:
         hits: Array = np.log((values * images + 0.5) / (images - values * images + 0.5))
         return hits
 
+    def score(self, place: float) -> float:
+        """The score that stands at this place of the scale."""
+        if self.transform is Transform.PLAIN:
+            return place
+        return float((np.exp if self.transform is Transform.LOG else expit)(place))
+
     def difference(self, start: float, step: Any) -> Any:
         """What a step on the scale, or several, makes in the score's own unit from `start` on."""
         if self.transform is Transform.PLAIN:
             return step
         back = np.exp if self.transform is Transform.LOG else expit
         return back(start + step) - back(start)
+
+    def step(self, start: float, difference: float) -> float:
+        """The step on the scale that makes this difference from `start` on; infinite where no score is so far away."""
+        if self.transform is Transform.PLAIN:
+            return difference
+        end = self.score(start) + difference
+        top = math.inf if self.transform is Transform.LOG else 1.0
+        if not 0 < end < top:
+            return math.copysign(math.inf, difference)
+        return math.log(end) - start if self.transform is Transform.LOG else float(logit(end)) - start
 
     def slope(self, start: float) -> float:
         """The score's own unit per unit of the scale, at `start` there."""

@@ -126,7 +126,7 @@ def read_claims(values: ValueReader) -> Mapping[str, _Written]:
 
 def settle_claims(written: Mapping[str, _Written], study: Study, complain: Complain) -> tuple[StatedClaim, ...]:
     """The claims, each between cells that the study has; it is complained about those of other cells."""
-    cells = _Cells(study, complain)
+    cells = _StudyCells(study, complain)
     claims: dict[str, StatedClaim] = {}
     for name, several in written.items():
         for claim in _each(name, several, cells):
@@ -136,30 +136,42 @@ def settle_claims(written: Mapping[str, _Written], study: Study, complain: Compl
     return tuple(claims.values())
 
 
-def _each(name: str, written: _Written, cells: "_Cells") -> Iterator[StatedClaim]:
-    """The claims that stand under one name."""
+def _each(name: str, written: _Written, cells: "_StudyCells") -> Iterator[StatedClaim]:
+    """The claims that stand under one name: one for each combination of the values that are lists."""
     sides = (written.at, written.left, written.right)
-    claims = list(itertools.product(*(tuple(_combinations(side)) for side in sides)))
-    published = [None] * len(claims) if written.published is None else written.published
-    if len(published) != len(claims):
-        what = (
-            f"{len(published)} published values for {len(claims)} claims; list one for each, null where none is known"
-        )
-        cells.complain(("claims", name, "published"), what)
+    combinations = list(itertools.product(*map(_combinations, sides)))
+    published = [None] * len(combinations) if written.published is None else written.published
+    if len(published) != len(combinations):
+        what = f"{len(published)} published values for {len(combinations)} claims; list one for each"
+        cells.complain(("claims", name, "published"), f"{what}, null where none is known")
         return
     listed = dict.fromkeys(setting for side in sides for setting, choices in side.items() if len(choices) > 1)
-    than = None if written.than is None else next(_combinations(written.than))
-    for (at, left, right), value in zip(claims, published, strict=True):
-        contrast = cells.contrast(name, {**at, **left}, {**at, **right})
-        other = None if than is None else cells.contrast(name, {**at, **than, **left}, {**at, **than, **right})
-        if contrast is None or (than is not None and other is None):
+    for (at, left, right), value in zip(combinations, published, strict=True):
+        contrasts = _contrasts(name, (at, left, right), written.than, cells)
+        if contrasts is None:
             return  # one complaint about a list is enough
-        if contrast == other:
-            cells.complain(("claims", name, "than"), "'than' is the same contrast; give it other settings than `at`")
-            return
         which = _words({setting: {**right, **left, **at}[setting] for setting in listed})
         title = f"{name} ({which})" if which else name
-        yield StatedClaim(title, contrast, other, Expectation(written.expect), value)
+        yield StatedClaim(title, *contrasts, Expectation(written.expect), value)
+
+
+def _contrasts(
+    name: str, sides: tuple[Values, Values, Values], than: _Choices | None, cells: "_StudyCells"
+) -> tuple[Contrast, Contrast | None] | None:
+    """The contrast of a claim (its sides are at, left and right) and the one that it is set against, if any.
+
+    None where a cell is missing, which is complained about.
+    """
+    at, left, right = sides
+    contrast = cells.contrast(name, {**at, **left}, {**at, **right})
+    if contrast is None or than is None:
+        return contrast and (contrast, None)
+    (other_at,) = _combinations(than)
+    other = cells.contrast(name, {**at, **other_at, **left}, {**at, **other_at, **right})
+    if contrast == other:
+        cells.complain(("claims", name, "than"), "'than' is the same contrast; give it other settings than `at`")
+        return None
+    return other and (contrast, other)
 
 
 def _combinations(side: _Choices) -> Iterator[Values]:
@@ -176,7 +188,7 @@ def _word(value: object) -> str:
     return f"({', '.join(f'{name}={_word(item)}' for name, item in found.items() if item is not None)})"
 
 
-class _Cells:
+class _StudyCells:
     """The cells of a study, to find those that a claim speaks of."""
 
     def __init__(self, study: Study, complain: Complain):

@@ -4,9 +4,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from flipscale.collect import read_curves, read_results
-from flipscale.compare import judge_claims, measured_scores, pick_score
+from flipscale.compare import baseline_of, judge_study, measured_scores, pick_score
 from flipscale.plot import Plotted, figure_data, plot_all, read_references
-from flipscale.workflow.baseline import baseline_of
 from flipscale.workflow.opened import OpenStudy
 from flipscale.workflow.talk import say
 
@@ -29,8 +28,7 @@ def draw_study(opened: OpenStudy, references: Path | None = None) -> Plotted:
         or_loss=True,
     )
     if scores:
-        stated = judge_claims(results, study.claims, score=scores[0], margin=study.margin)
-        data = replace(data, stated=stated)
+        data = replace(data, stated=judge_study(results, study, scores[0]))
     drawn = plot_all(data, files.figures, study.figures)
     for name, reason in drawn.skipped.items():
         say(f"{name} is not drawn: {reason}")
