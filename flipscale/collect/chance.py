@@ -35,7 +35,9 @@ def chance_level(runs: Sequence[Run], results_root: Path, results: "pd.DataFrame
     workspace = Workspace(results_root)
     alike: dict[str, list[Run]] = {}
     for run in runs:
-        alike.setdefault(repr((_data(run.settings, name), run.settings.evaluation.images)), []).append(run)
+        settings = run.settings
+        same = (_data(settings, name), settings.evaluation.images, settings.trainer.kind)
+        alike.setdefault(repr(same), []).append(run)
     levels = set()
     for group in alike.values():
         recorded = _recorded(group, workspace, score)

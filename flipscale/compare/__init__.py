@@ -19,12 +19,14 @@ masked. Data in, data out: nothing here touches a disk.
     estimates.py   seeds to intervals; many speed-ups at once           claims.py     what is claimed, with its interval
     build.py       from a table to a comparison                         comparison.py the comparison as data
     of_study.py    a study's comparison                                 as_json.py    a comparison for programs
-    words.py       a sentence for each claim                            head_text.py  what heads the answer, in 8 lines
+    planned.py     what seeds will detect, before anything runs         head_text.py  what heads the answer, in 8 lines
+    words.py       a sentence for each claim                            stated.py     whether a study's claims hold
+    stated_text.py the same for people and programs                     test_images.py  what other test images would do
     layout.py      a comparison for people: tables, then sentences      effects_text.py  deltas for people
 """
 
 from flipscale.compare.as_json import comparison_json
-from flipscale.compare.build import compare, compare_table
+from flipscale.compare.build import compare, compare_table, with_images
 from flipscale.compare.claims import Claim, SpeedupClaim, leading
 from flipscale.compare.columns import (
     Baseline,
@@ -41,11 +43,21 @@ from flipscale.compare.effects import Deltas, deltas
 from flipscale.compare.effects_text import deltas_text
 from flipscale.compare.estimates import Effect, Estimate, Finding, finding
 from flipscale.compare.head import ArmHead, AxisSlope, Head, Sensitivity
-from flipscale.compare.head_text import head_lines, opening, warnings
-from flipscale.compare.layout import comparison_markdown, comparison_text, effect_table, effects_title, legend
+from flipscale.compare.head_text import head_lines, opening, planned_words, warnings
+from flipscale.compare.layout import (
+    claims_markdown,
+    comparison_markdown,
+    comparison_text,
+    effect_table,
+    effects_title,
+    legend,
+)
 from flipscale.compare.lines import first_reach
-from flipscale.compare.of_study import base_cell, baseline_of, compare_study
+from flipscale.compare.of_study import base_cell, baseline_of, compare_study, judge_study
 from flipscale.compare.parts import Curve, Level, Pair
+from flipscale.compare.planned import PlannedSensitivity, planned_sensitivity
+from flipscale.compare.stated import ClaimDifference, ClaimFamily, JudgedClaim, Verdict, judge_claims
+from flipscale.compare.stated_text import claim_count
 from flipscale.compare.tables import baseline_from, columns_from
 from flipscale.compare.words import gain_words, seeds_are_too_few, verdicts
 
@@ -54,6 +66,8 @@ __all__ = [
     "AxisSlope",
     "Baseline",
     "Claim",
+    "ClaimDifference",
+    "ClaimFamily",
     "Comparison",
     "Curve",
     "Deltas",
@@ -61,14 +75,19 @@ __all__ = [
     "Estimate",
     "Finding",
     "Head",
+    "JudgedClaim",
     "Level",
     "Pair",
+    "PlannedSensitivity",
     "Sensitivity",
     "SpeedupClaim",
+    "Verdict",
     "arms_of",
     "base_cell",
     "baseline_from",
     "baseline_of",
+    "claim_count",
+    "claims_markdown",
     "columns_from",
     "compare",
     "compare_study",
@@ -85,15 +104,20 @@ __all__ = [
     "gain_words",
     "head_lines",
     "is_baseline",
+    "judge_claims",
+    "judge_study",
     "labels",
     "leading",
     "legend",
     "measured_scores",
     "opening",
     "pick_score",
+    "planned_sensitivity",
+    "planned_words",
     "seeds_are_too_few",
     "series_of",
     "varying_axes",
     "verdicts",
     "warnings",
+    "with_images",
 ]

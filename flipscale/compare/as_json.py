@@ -8,6 +8,7 @@ from flipscale.compare.estimates import Estimate, finding
 from flipscale.compare.head import Head
 from flipscale.compare.head_text import head_lines
 from flipscale.compare.parts import Curve, Pair
+from flipscale.compare.stated_text import claims_json
 from flipscale.compare.words import name_of, verdict, verdicts
 from flipscale.stats import Noise
 
@@ -22,7 +23,8 @@ def comparison_json(comparison: Comparison) -> dict[str, object]:
         "fraction": comparison.fraction,
         "at": comparison.at,
         "series": [_entry(comparison, claim) for claim in comparison.claims],
-        "pairs": [asdict(pair) for pair in comparison.pairs],
+        "claims": comparison.stated and claims_json(comparison.stated),
+        "pairs": [_pair(comparison, pair) for pair in comparison.pairs],
         "head": comparison.head and _head(comparison, comparison.head),
         "noise": comparison.noise and _noise(comparison.noise),
         "margin": comparison.margin,
@@ -36,6 +38,12 @@ def comparison_json(comparison: Comparison) -> dict[str, object]:
         "notes": list(comparison.notes),
         "verdicts": verdicts(comparison),
     }
+
+
+def _pair(comparison: Comparison, pair: Pair) -> dict[str, object]:
+    """A cell's twins as they are; `images` where runs kept which test images they got right."""
+    images = comparison.images.get((pair.cell, pair.arm))
+    return {**asdict(pair), **({} if images is None else {"images": asdict(images)})}
 
 
 def _head(comparison: Comparison, head: Head) -> dict[str, object]:

@@ -1,11 +1,13 @@
 """From a table to a Comparison: of a study's results, and of any table."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import pandas as pd
 
 from flipscale import scores
 from flipscale.cell import read_cell
+from flipscale.collect import HitsOfRun
 from flipscale.compare.claims import claims_of, corrected_curves
 from flipscale.compare.columns import Baseline, arms_of, labels, need, pick_score, series_of, varying_axes
 from flipscale.compare.comparison import Comparison
@@ -16,10 +18,9 @@ from flipscale.compare.pairs import pairs_of
 from flipscale.compare.parts import Curve
 from flipscale.compare.points import PreparedTable, RunPoints, one_each, points_of
 from flipscale.compare.tables import numbers, prepared
+from flipscale.compare.test_images import images_of_pairs
 from flipscale.compare.words import nothing_to_compare
-
-MARGIN = 0.01
-"""Gains within a point count as level where a study does not say otherwise."""
+from flipscale.study import MARGIN
 
 
 def compare(
@@ -30,7 +31,7 @@ def compare(
     score: str | None = None,
     time: str = "gpu_hours",
     base_cell: str | None = None,
-    margin: float | None = MARGIN,
+    margin: float | None = MARGIN / 100,
 ) -> Comparison:
     """Compare every arm of a table of results with the baseline, as {"mask_ratio": 0}.
 
@@ -92,6 +93,11 @@ def compare_table(
     return _compared(found, points_of(found, twins=False))
 
 
+def with_images(comparison: Comparison, hits: Mapping[str, HitsOfRun]) -> Comparison:
+    """The comparison with the sampling error of its test images, by which runs got which right."""
+    return replace(comparison, images=images_of_pairs(comparison.pairs, hits))
+
+
 def _compared(table: PreparedTable, points: RunPoints) -> Comparison:
     paired = table.at or one_each(points)
     pairs, unpaired = pairs_of(points.all, list(points.arms), table.lower) if paired else ([], {})
@@ -112,7 +118,7 @@ def _compared(table: PreparedTable, points: RunPoints) -> Comparison:
         claims=claims_of(all_pairs, curves, cost),
         left_out=points.left_out,
         unpaired=unpaired,
-        noise=None if found is None else found.noise,
+        gain_noise=found,
         margin=table.margin,
         head=None if found is None else head_of(all_pairs, found, _axis_values(table), table.base_cell, table.margin),
         notes=table.notes if points.arms else (*table.notes, nothing_to_compare(table.baseline, table.score)),
@@ -136,17 +142,22 @@ def _curves(table: PreparedTable, points: RunPoints) -> list[Curve]:
 
 def _axis_values(table: PreparedTable) -> AxisValues:
     """The axes of each cell that have a number: columns of numbers, and a model's FLOPs per sample without a mask."""
-    axes = {axis for cell in table.cells.dropna().unique() for axis, _ in read_cell(str(cell))}
-    columns = {axis: "flops_per_sample" if axis == "model" else axis for axis in axes}
-    numbers_of = {
-        axis: numbers(table.rows, column)
-        for axis, column in columns.items()
-        if column in table.rows and pd.api.types.is_numeric_dtype(table.rows[column])
-    }
+    base = table.rows.index[table.arms == ""]
+    first = {str(cell or ""): row for row, cell in zip(base[::-1], table.cells[base[::-1]], strict=True)}
+    columns: dict[str, pd.Series[float] | None] = {}
     values: dict[str, dict[str, float]] = {}
-    for row in table.rows.index[table.arms == ""]:
-        cell = str(table.cells[row] or "")
-        if cell not in values:
-            found = {axis: float(numbers_of[axis][row]) for axis, _ in read_cell(cell) if axis in numbers_of}
-            values[cell] = {axis: number for axis, number in found.items() if number > 0}
+    for cell, row in first.items():
+        values[cell] = {}
+        for axis, _ in read_cell(cell):
+            if axis not in columns:
+                columns[axis] = _numbers_of(table.rows, axis)
+            column = columns[axis]
+            if column is not None and column[row] > 0:
+                values[cell][axis] = float(column[row])
     return values
+
+
+def _numbers_of(rows: pd.DataFrame, axis: str) -> "pd.Series[float] | None":
+    """The column that says how large an axis is; None where there is none of numbers."""
+    name = "flops_per_sample" if axis == "model" else axis
+    return numbers(rows, name) if name in rows and pd.api.types.is_numeric_dtype(rows[name]) else None

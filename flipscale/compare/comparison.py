@@ -1,12 +1,15 @@
 """A comparison as data. as_json.py, layout.py and words.py say it to programs and to people."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from flipscale.compare.claims import Claim
 from flipscale.compare.columns import Baseline
+from flipscale.compare.gains import StudyNoise
 from flipscale.compare.head import Head
 from flipscale.compare.parts import Curve, Pair
+from flipscale.compare.stated import ClaimFamily
+from flipscale.compare.test_images import ImagesOfPairs
 from flipscale.stats import Noise
 
 
@@ -33,14 +36,23 @@ class Comparison:
     """Runs that took no part at all, and why."""
     unpaired: Mapping[str, str]
     """Runs without a twin: they are on the curves, not in the pairs."""
-    noise: Noise | None
-    """How far gains at equal samples scatter over seeds; None without pairs."""
+    stated: ClaimFamily | None = None
+    """The claims that the study states, judged; None where it states none."""
+    gain_noise: StudyNoise | None
+    """How far gains at equal samples scatter over seeds, and on which scale; None without pairs."""
     margin: float | None
     """Gains within it, in the score's own unit, count as level. None makes no such claim."""
     head: Head | None
     """None without pairs."""
+    images: ImagesOfPairs = field(default_factory=dict)
+    """What other test images would do to gains, where runs kept which images they got right."""
     notes: tuple[str, ...] = ()
     """What was decided about the table without being asked; without arms, why there is nothing to compare."""
+
+    @property
+    def noise(self) -> Noise | None:
+        """How far gains at equal samples scatter over seeds; None without pairs."""
+        return None if self.gain_noise is None else self.gain_noise.noise
 
     @property
     def gains_claimed(self) -> int:

@@ -1,5 +1,6 @@
 """What heads a comparison: each arm's gain at the base cell, its slope along each axis, and what seeds can detect."""
 
+import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -10,7 +11,18 @@ from flipscale.cell import read_cell, without, write_cell
 from flipscale.compare.estimates import Effect, finding
 from flipscale.compare.gains import WIDEST, StudyNoise
 from flipscale.compare.parts import Pair
-from flipscale.stats import Array, Design, Interval, Mean, Moments, Transform, mean_over, seed_effect, slope_of
+from flipscale.stats import (
+    Array,
+    Design,
+    Interval,
+    Mean,
+    Moments,
+    ScoreScale,
+    Transform,
+    mean_over,
+    seed_effect,
+    slope_of,
+)
 
 SEEDS_SHOWN = (3, 5, 10)
 """Numbers of seeds for which the smallest detectable difference is given."""
@@ -62,6 +74,8 @@ class Sensitivity:
     """In the score's own unit, with a chance of 80 %. None of too few seeds."""
     with_seeds: Mapping[int, float]
     """The same by numbers of seeds."""
+    comparisons: int
+    """Gains that all of this is corrected for."""
     margin: float | None
     """A difference that matters, and ..."""
     seeds_for_margin: int | None
@@ -204,18 +218,23 @@ def _sensitivity(
         return None
     seeds = min(len(pair.seeds) for pair in at_base)
     design = Design(sd, lambda n: found.noise.df(n, arms), comparisons)
-    slope = found.scale.slope(found.level(at_base[0]))
-    fraction = found.scale.transform is Transform.LOGIT
+    return sensitivity_of(design, found.scale, found.level(at_base[0]), seeds, margin)
+
+
+def sensitivity_of(design: Design, scale: ScoreScale, level: float, seeds: int, margin: float | None) -> Sensitivity:
+    """What seeds detect where the baseline is at this level of the scale."""
+    slope = scale.slope(level)
+    widest = WIDEST if scale.transform is Transform.LOGIT else math.inf
 
     def detectable(n: int) -> float | None:
         step = design.detectable(n)
-        size = None if step is None else slope * step
-        return None if size is None or (fraction and size > WIDEST) else size
+        return None if step is None or slope * step > widest else slope * step
 
     return Sensitivity(
         seeds=seeds,
         detectable=detectable(seeds),
         with_seeds={n: size for n in SEEDS_SHOWN if n > seeds and (size := detectable(n)) is not None},
+        comparisons=design.comparisons,
         margin=margin,
         seeds_for_margin=None if margin is None else design.seeds_for(margin / slope),
     )

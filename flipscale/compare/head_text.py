@@ -5,9 +5,10 @@ from collections.abc import Sequence
 from flipscale.compare.comparison import Comparison
 from flipscale.compare.estimates import Effect, finding
 from flipscale.compare.head import ArmHead, AxisSlope, Head, Sensitivity
-from flipscale.compare.words import gain_words, margin_words, seeds_are_too_few, size_words
+from flipscale.compare.planned import PlannedSensitivity
+from flipscale.compare.words import gain_words, margin_words, seeds_are_too_few
 from flipscale.stats import Interval, Mean, NoiseMethod
-from flipscale.words import count, fixed, joined, short
+from flipscale.words import count, fixed, joined, score_value, short
 
 TWO_LINES, ONE_LINE = 3, 6
 """Arms up to here get two lines each, or one. Of more the best and the worst are named."""
@@ -39,7 +40,7 @@ def head_lines(comparison: Comparison) -> list[str]:
         lines = [_first_line(comparison, head, arm) for arm in head.arms]
     else:
         lines = _best_and_worst(comparison, head)
-    return [*lines, _seeds(comparison, head), *warnings(comparison)]
+    return [*lines, _seeds(comparison, head), *_test_images(comparison, head), *warnings(comparison)]
 
 
 def opening(comparison: Comparison) -> list[str]:
@@ -155,25 +156,63 @@ def _seeds(comparison: Comparison, head: Head) -> str:
     """What the seeds detect."""
     if head.sensitivity is None:
         return "Each cell has one seed, so nothing says how far runs scatter; 3 seeds would."
-    return sensitivity_words(comparison, head.sensitivity)
+    return sensitivity_words(head.sensitivity, comparison.fraction)
 
 
-def sensitivity_words(comparison: Comparison, found: Sensitivity) -> str:
+def sensitivity_words(found: Sensitivity, fraction: bool, detect: str = "detect") -> str:
     """'3 seeds detect 2.6 points (80 % power, corrected for 20 comparisons); 5 would detect 1.8 ...'."""
-    corrected = f", corrected for {comparison.gains_claimed} comparisons" if comparison.gains_claimed > 1 else ""
+    corrected = f", corrected for {found.comparisons} comparisons" if found.comparisons > 1 else ""
     power = f"(80 % power{corrected})"
-    now = (
-        f"{count(found.seeds, 'seed')} detect {size_words(comparison, found.detectable).lstrip('+')} {power}"
-        if found.detectable is not None
-        else f"{count(found.seeds, 'seed')} {'is' if found.seeds == 1 else 'are'} too few {power}"
-    )
+    if found.detectable is None:
+        now = f"{count(found.seeds, 'seed')} {'is' if found.seeds == 1 else 'are'} too few {power}"
+    else:
+        now = f"{count(found.seeds, 'seed')} {detect} {_amount(found.detectable, fraction)} {power}"
     more = [
-        f"{n} would detect {size_words(comparison, size).lstrip('+').removesuffix(' points')}"
-        for n, size in found.with_seeds.items()
+        f"{n} would detect {_amount(size, fraction).removesuffix(' points')}" for n, size in found.with_seeds.items()
     ]
-    if found.seeds_for_margin is not None and found.seeds_for_margin > found.seeds:
-        more.append(f"{margin_words(comparison)} takes {count(found.seeds_for_margin, 'seed')}")
+    if found.margin is not None and found.seeds_for_margin is not None and found.seeds_for_margin > found.seeds:
+        more.append(f"{margin_words(found.margin, fraction)} takes {count(found.seeds_for_margin, 'seed')}")
     return f"{now}{'; ' if more else ''}{joined(more) if more else ''}."
+
+
+def planned_words(found: PlannedSensitivity) -> str:
+    """'3 seeds would detect 1.9 points at 75.0 % (...), if twins differ by 1.1 points (SD) from seed to seed ...'."""
+    at = score_value(found.at, found.fraction)
+    sd = _amount(found.sd, found.fraction)
+    if found.finished:
+        source = f"as those of {count(found.finished, 'finished run')} do"
+    else:
+        source = "as those of the fashion study do"
+    return (
+        f"{sensitivity_words(found.sensitivity, found.fraction, 'would detect').removesuffix('.')}. This is where the "
+        f"baseline has {at} and twins differ by {sd} (SD) from seed to seed, {source}."
+    )
+
+
+def _amount(size: float, fraction: bool) -> str:
+    """'2.6 points', '0.039'."""
+    return f"{fixed(100 * size)} points" if fraction else f"{size:.2g}"
+
+
+def _test_images(comparison: Comparison, head: Head) -> list[str]:
+    """What other test images would do at the base cell, beside what other seeds would."""
+    noise = comparison.gain_noise
+    if noise is None:
+        return []
+    found = [
+        (sampling, noise.error(arm.base))
+        for arm in head.arms
+        if arm.base is not None
+        and noise.moments(arm.base) is not None
+        and (sampling := comparison.images.get((head.base_cell, arm.arm))) is not None
+    ]
+    if not found:
+        return []
+    sampling, seeds = max(found, key=lambda pair: pair[0].with_seeds(pair[1]))
+    return [
+        f"CIs are about these {sampling.images:,} test images: with other images as well as other seeds the standard "
+        f"error at the base is up to {_amount(sampling.with_seeds(seeds), True)}, not {_amount(seeds, True)}."
+    ]
 
 
 def warnings(comparison: Comparison) -> list[str]:

@@ -150,7 +150,8 @@ def gain_words(comparison: Comparison, gain: Finding) -> str:
         return f"{better} ({ci})"
     if gain.effect is Effect.LEVEL:
         assert comparison.margin is not None
-        return f"level within {margin_words(comparison)} ({size_words(comparison, gain.value)}, {ci})"
+        margin = margin_words(comparison.margin, comparison.fraction)
+        return f"level within {margin} ({size_words(comparison, gain.value)}, {ci})"
     return f"{Effect.NOT_SIGNIFICANT} ({size_words(comparison, gain.value)}, {ci})"
 
 
@@ -165,12 +166,11 @@ def seeds_are_too_few(seeds: int) -> str:
     return f"{count(seeds, 'seed')} {'is' if seeds == 1 else 'are'} too few for a CI"
 
 
-def margin_words(comparison: Comparison) -> str:
-    """The margin in words: '1 point', '0.02'."""
-    assert comparison.margin is not None
-    if not comparison.fraction:
-        return f"{comparison.margin:.3g}"
-    points = 100 * comparison.margin
+def margin_words(margin: float, fraction: bool) -> str:
+    """A margin in words: '1 point', '0.02'."""
+    if not fraction:
+        return f"{margin:.3g}"
+    points = 100 * margin
     return f"{points:.3g} point{'' if points == 1 else 's'}"
 
 

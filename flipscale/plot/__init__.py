@@ -19,11 +19,13 @@ chance.py       where guessing lies
 style.py        colours, markers and ticks
 words.py        arms, settings and cells in words
 references.py   others' results
+intervals.py    gains with both their intervals
 thinning.py     fewer points where thousands would cover each other
 
-The other modules draw: lines, speedup, scaling, curves, masks, gains, strips, compute, predicted.
+The other modules draw: claims, lines, speedup, scaling, curves, masks, gains, strips, compute, predicted.
 """
 
+from flipscale.plot.claims import claims
 from flipscale.plot.compute import error_vs_compute, isoflop_curves
 from flipscale.plot.curves import learning_curves, scaling_curve, training_loss
 from flipscale.plot.figure_data import NO_CURVES, FigureData, Undrawable, figure_data
@@ -52,6 +54,7 @@ __all__ = [
     "Undrawable",
     "ablation",
     "accuracy",
+    "claims",
     "draw_figure",
     "error_vs_compute",
     "figure_data",

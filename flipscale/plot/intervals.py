@@ -5,6 +5,7 @@ A mark is filled where the effect is significant and open where it is not, so th
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from matplotlib.axes import Axes
 
@@ -98,26 +99,39 @@ def beyond_words(gains: Sequence[DrawnGain], limits: tuple[float, float]) -> str
 def draw_gain(
     ax: Axes, gain: DrawnGain, place: float, style: LineStyle, limits: tuple[float, float], *, across: bool
 ) -> None:
-    """Draw a gain and its bars at a place of the other axis; `across` lays the bars along x.
-
-    A bar that leaves the limits ends there in an arrow.
-    """
-
-    def plot(values: Sequence[float], *form: str, **look: object) -> None:
-        places = [place] * len(values)
-        xs, ys = (values, places) if across else (places, values)
-        ax.plot(xs, ys, *form, color=style.color, clip_on=False, **look)  # type: ignore[arg-type]
-
-    low, high = limits
-    for ends, width in ((gain.corrected, _THIN), (gain.uncorrected, _THICK)):
-        if ends is not None and ends[0] < high and ends[1] > low:
-            plot([max(ends[0], low), min(ends[1], high)], linewidth=width, solid_capstyle="butt", zorder=3)
-    before, after = "<>" if across else "v^"
-    for leaves, edge, marker in (
-        (any(end < low for end in gain.ends), low, before),
-        (any(end > high for end in gain.ends), high, after),
-    ):
-        if leaves:
-            plot([edge], marker, ms=4.5, zorder=3)
+    """Draw a gain and its bars at a place of the other axis; `across` lays the bars along x."""
+    draw_bars(ax, gain.corrected, gain.uncorrected, place, style.color, limits, across=across)
     face = style.color if gain.significant else "white"
-    plot([gain.mean], style.marker or "o", ms=5.5, markerfacecolor=face, markeredgewidth=1.2, zorder=4)
+    at = ([gain.mean], [place]) if across else ([place], [gain.mean])
+    mark = {"color": style.color, "marker": style.marker or "o", "markerfacecolor": face, "markeredgewidth": 1.2}
+    ax.plot(*at, ms=5.5, clip_on=False, zorder=4, **mark)
+
+
+def draw_bars(
+    ax: Axes,
+    thin: Sequence[float] | None,
+    thick: Sequence[float] | None,
+    place: float,
+    color: str,
+    limits: tuple[float, float],
+    *,
+    across: bool,
+) -> None:
+    """Draw two intervals [low, high] as bars at a place of the other axis. Past the limits is an arrow."""
+    low, high = limits
+
+    def plot(values: Sequence[float], *form: str, **look: Any) -> None:
+        places = [place] * len(values)
+        ax.plot(
+            *((values, places) if across else (places, values)), *form, color=color, clip_on=False, zorder=3, **look
+        )
+
+    for ends, width in ((thin, _THIN), (thick, _THICK)):
+        if ends is not None and ends[0] < high and ends[1] > low:
+            plot([max(ends[0], low), min(ends[1], high)], linewidth=width, solid_capstyle="butt")
+    every = [*(thin or ()), *(thick or ())]
+    before, after = "<>" if across else "v^"
+    if any(end < low for end in every):
+        plot([low], before, ms=4.5)
+    if any(end > high for end in every):
+        plot([high], after, ms=4.5)

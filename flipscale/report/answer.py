@@ -53,7 +53,8 @@ def _effects(comparison: Comparison) -> str:
     """The table of effects, and what its columns are."""
     names, rows = effect_table(comparison)
     # What decides stands before what is beside it.
-    order = sorted(range(len(names)), key=lambda column: names[column] in BESIDE)
+    costs = comparison.pairs[0].ratios
+    order = sorted(range(len(names)), key=lambda column: (names[column] in costs, names[column] in BESIDE))
     header = [names[column] for column in order]
     cells = [[text(row[column]) for column in order] for row in rows]
     words = [header.index(name) for name in ("cell", "arm", "effect") if name in header]

@@ -45,6 +45,12 @@ class ScoreScale:
         hits: Array = np.log((values * images + 0.5) / (images - values * images + 0.5))
         return hits
 
+    def score(self, place: float) -> float:
+        """The score that stands at this place of the scale."""
+        if self.transform is Transform.PLAIN:
+            return place
+        return float((np.exp if self.transform is Transform.LOG else expit)(place))
+
     def difference(self, start: float, step: Any) -> Any:
         """What a step on the scale, or several, makes in the score's own unit from `start` on."""
         if self.transform is Transform.PLAIN:
@@ -56,7 +62,7 @@ class ScoreScale:
         """The step on the scale that makes this difference from `start` on; infinite where no score is so far away."""
         if self.transform is Transform.PLAIN:
             return difference
-        end = float((np.exp if self.transform is Transform.LOG else expit)(start)) + difference
+        end = self.score(start) + difference
         top = math.inf if self.transform is Transform.LOG else 1.0
         if not 0 < end < top:
             return math.copysign(math.inf, difference)
