@@ -109,9 +109,8 @@ def _range_words(comparison: Comparison, claim: Claim) -> str:
     levels = []
     for speedup in claim.speedups:
         ends = speedup.finding.interval
-        assert ends is not None
         unsure = "" if speedup.finding.significant else ", not significant"
-        ci = interval(times(ends[0]), times(ends[1]))
+        ci = interval(times(ends[0]), times(ends[1])) if ends else seeds_are_too_few(speedup.finding.seeds)
         score = score_words(comparison, speedup.score)
         levels.append(f"{times(speedup.finding.value)}x to {score} ({ci}{unsure})")
     corrected = f"corrected for {found[0].family} comparisons, " if found[0].family > 1 else ""
