@@ -103,7 +103,12 @@ def draw_gain(
     draw_bars(ax, gain.corrected, gain.uncorrected, place, style.color, limits, across=across)
     face = style.color if gain.significant else "white"
     at = ([gain.mean], [place]) if across else ([place], [gain.mean])
-    mark = {"color": style.color, "marker": style.marker or "o", "markerfacecolor": face, "markeredgewidth": 1.2}
+    mark: dict[str, Any] = {
+        "color": style.color,
+        "marker": style.marker or "o",
+        "markerfacecolor": face,
+        "markeredgewidth": 1.2,
+    }
     ax.plot(*at, ms=5.5, clip_on=False, zorder=4, **mark)
 
 

@@ -177,8 +177,8 @@ def _strip(
             if len(of_value):
                 mean = float(of_value[data.score].mean())
                 pair = pairs.get(arms[of_value.index[0]])
-                difference = pair and drawn_gain(pair, 1).beside(mean, lower_is_better=data.lower_is_better)
-                by_mask.setdefault(ratio, []).append(_Value(place, mean, difference))
+                beside = drawn_gain(pair, 1).beside(mean, lower_is_better=data.lower_is_better) if pair else None
+                by_mask.setdefault(ratio, []).append(_Value(place, mean, beside))
     return _Strip(rows, order, by_mask)
 
 
