@@ -60,7 +60,7 @@ def _along(curve: Curve) -> dict[str, object]:
         "target": curve.target,
         "speedup": speedup.mean,
         **_certainty(speedup),
-        "speedup_if_straight_in_log_x": curve.speedup_log,
+        "speedup_if_straight_in_x": curve.speedup_straight,
         "speedup_curve": [
             {"accuracy": level.score, "speedup": level.speedup.mean, **_certainty(level.speedup)}
             for level in curve.speedup_at

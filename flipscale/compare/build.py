@@ -8,9 +8,8 @@ from flipscale import scores
 from flipscale.compare.claims import claims_of, corrected_parts
 from flipscale.compare.columns import Baseline, arms_of, labels, need, pick_score, series_of, varying_axes
 from flipscale.compare.comparison import Comparison
-from flipscale.compare.curves import curve_of
+from flipscale.compare.curves import curves_of
 from flipscale.compare.pairs import pairs_of
-from flipscale.compare.parts import Curve
 from flipscale.compare.points import PreparedTable, RunPoints, one_each, points_of
 from flipscale.compare.tables import prepared
 from flipscale.compare.words import nothing_to_compare
@@ -85,7 +84,8 @@ def _compared(table: PreparedTable, points: RunPoints) -> Comparison:
     paired = table.at or one_each(points)
     pairs, unpaired = pairs_of(points.all, list(points.arms), table.lower) if paired else ([], {})
     cost = table.costs[0]
-    all_pairs, curves = corrected_parts(pairs, _curves(table, points), cost)
+    read = curves_of(points.all, points.arms, table.costs, fraction=table.fraction, lower=table.lower)
+    all_pairs, curves = corrected_parts(pairs, read, cost)
     return Comparison(
         baseline=dict(table.baseline),
         score=table.score,
@@ -101,18 +101,3 @@ def _compared(table: PreparedTable, points: RunPoints) -> Comparison:
         unpaired=unpaired,
         notes=table.notes if points.arms else (*table.notes, nothing_to_compare(table.baseline, table.score)),
     )
-
-
-def _curves(table: PreparedTable, points: RunPoints) -> list[Curve]:
-    """A curve for each series, arm that the series has, and cost."""
-    of_series = {
-        series: [point for point in points.all if point.series == series]
-        for series in dict.fromkeys(point.series for point in points.all)
-    }
-    return [
-        curve_of(its_points, series, arm, cost, table.lower)
-        for series, its_points in of_series.items()
-        for arm in points.arms
-        if any(point.arm == arm for point in its_points)
-        for cost in table.costs
-    ]

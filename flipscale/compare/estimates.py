@@ -11,13 +11,13 @@ with more of them the interval of one way alone holds the truth ever less often 
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 import numpy as np
 from scipy.special import fdtrc, stdtr
 
-from flipscale.stats import ALPHA, Array, t_limit
+from flipscale.stats import ALPHA, Array, Draws, t_limit
 
 ONE_SEED = "one seed gives no interval"
 
@@ -65,6 +65,10 @@ class Estimate:
     also: "Estimate | None" = None
     """The same read in another way (curves straight in log cost between their points). `low` to `high` is then what
     either way leaves possible, and `p` the larger one."""
+    draws: Draws | None = field(default=None, repr=False, compare=False)
+    """Of a reading off curves: its draws, of a ratio those of its logarithm. Its interval is theirs."""
+    at_least: bool = False
+    """Whether this is a lower bound: `high` is infinite."""
     corrected: Corrected | None = None
     """Of an estimate that a verdict speaks of: among all that the verdicts speak of."""
 
@@ -72,6 +76,10 @@ class Estimate:
     def interval(self) -> list[float] | None:
         """[low, high], or None where there is too little for one."""
         return None if self.low is None or self.high is None else [self.low, self.high]
+
+    def as_a_bound(self) -> "Estimate":
+        """The same as what the truth is at least."""
+        return replace(self, at_least=True, high=None if self.high is None else math.inf)
 
 
 class Effect(StrEnum):
@@ -131,6 +139,16 @@ def ratio_of(logs: Sequence[float]) -> Estimate:
     return Estimate(e.n, mean, e.sd, low, high, tuple(map(math.exp, logs)), e.why, e.p, ratio=True)
 
 
+def drawn(mean: float, draws: Draws, seeds: int, *, ratio: bool = False) -> Estimate:
+    """A reading off curves that are means of `seeds` runs; with `ratio`, mean and draws are logarithms."""
+    value = _exp(float(mean)) if ratio else float(mean)
+    if not draws.ways:
+        return Estimate(seeds, value, None, None, None, (), ONE_SEED, ratio=ratio)
+    ends = draws.interval()
+    low, high = (_exp(end) if ratio else end for end in (ends.low, ends.high))
+    return Estimate(seeds, value, None, low, high, (), p=draws.p(), ratio=ratio, draws=draws)
+
+
 def either(estimate: Estimate, other: Estimate) -> Estimate:
     """The first estimate, its interval and p widened to what another way of reading the same leaves possible."""
     if estimate.low is None or estimate.high is None or other.low is None or other.high is None:
@@ -176,7 +194,11 @@ def corrected(family: Sequence[Estimate]) -> list[Estimate]:
 
 
 def _interval(e: Estimate, level: float) -> tuple[float, float]:
-    """Student t's interval at another level."""
+    """The interval at another level."""
+    if e.draws is not None:
+        ends = e.draws.interval(level)
+        low, high = (_exp(end) if e.ratio else end for end in (ends.low, ends.high))
+        return low, math.inf if e.at_least else high
     assert e.sd is not None
     assert e.mean is not None
     half = _half(e.n, e.sd, level)
@@ -231,4 +253,4 @@ def _p(n: int, mean: float, sd: float) -> float:
 
 
 def _exp(value: float) -> float:
-    return math.exp(max(-700.0, min(value, 700.0)))
+    return math.exp(max(-700.0, min(value, 700.0))) if math.isfinite(value) else max(0.0, value)

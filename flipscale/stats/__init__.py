@@ -9,11 +9,13 @@ a loss.
     student.py     Student's t: intervals, p values, equivalence
     pooling.py     one variance a cell, with what the other cells know
     families.py    many comparisons at once (Holm)
+    curve_draws.py  draws of mean curves, by the noise of all runs
     blocks.py      means and slopes over cells, whose seeds go together
     power.py       the smallest detectable difference, and the seeds it takes
 """
 
 from flipscale.stats.blocks import Mean, SeedEffect, Slope, mean_over, seed_effect, slope_of
+from flipscale.stats.curve_draws import Draws, RunKey, RunNoise, run_noise
 from flipscale.stats.families import Judged, holm
 from flipscale.stats.pooling import Noise, NoiseMethod, pool_variance
 from flipscale.stats.power import Design
@@ -24,12 +26,15 @@ __all__ = [
     "ALPHA",
     "Array",
     "Design",
+    "Draws",
     "Interval",
     "Judged",
     "Mean",
     "Moments",
     "Noise",
     "NoiseMethod",
+    "RunKey",
+    "RunNoise",
     "ScoreScale",
     "SeedEffect",
     "Slope",
@@ -38,6 +43,7 @@ __all__ = [
     "mean_over",
     "moments",
     "pool_variance",
+    "run_noise",
     "scale_of",
     "seed_effect",
     "slope_of",

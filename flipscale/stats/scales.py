@@ -44,6 +44,15 @@ class ScoreScale:
         hits: Array = np.log((values * images + 0.5) / (images - values * images + 0.5))
         return hits
 
+    def back(self, values: Any) -> Any:
+        """Scores in their own unit, of values on the scale."""
+        if self.transform is Transform.PLAIN:
+            return values
+        if self.transform is Transform.LOG:
+            return np.exp(values)
+        images = self.images or MOST_IMAGES
+        return np.clip((expit(values) * (images + 1) - 0.5) / images, 0.0, 1.0)
+
     def difference(self, start: float, step: Any) -> Any:
         """What a step on the scale, or several, makes in the score's own unit from `start` on."""
         if self.transform is Transform.PLAIN:
