@@ -15,6 +15,7 @@ from flipscale.workflow.talk import say
 if TYPE_CHECKING:
     from flipscale.plan import Run
     from flipscale.settings import Settings
+    from flipscale.workflow.opened import OpenStudy
 
 
 def init_arguments(parser: argparse.ArgumentParser) -> None:
@@ -72,10 +73,18 @@ def plan(args: argparse.Namespace) -> int:
     head = ("run", "params", "FLOPs/sample", "samples", "steps", "FLOPs", "GiB/device", planned.hours_unit)
     print_table(head, [_cost_row(run) for run in planned.runs])
     print(cost_in_words(planned))
+    _say_power(opened)
     if checked:
         checked.raise_if_any()
         say(str(checked))
     return 0
+
+
+def _say_power(opened: "OpenStudy") -> None:
+    """Apart, as it loads scipy: programs that read the plan as JSON do without."""
+    from flipscale.workflow.power import say_power
+
+    say_power(opened)
 
 
 def _cost_row(run: "Run") -> tuple[str, ...]:

@@ -103,9 +103,9 @@ def export_arguments(parser: argparse.ArgumentParser) -> None:
 def export(args: argparse.Namespace) -> int:
     """Give a study's results to another program as CSV or Parquet, or to a paper as a LaTeX table."""
     from flipscale.collect import read_results
+    from flipscale.compare import baseline_of
     from flipscale.export import exported
     from flipscale.run import replacing
-    from flipscale.workflow.baseline import baseline_of
 
     opened = open_study_of(args)
     study = opened.study

@@ -15,9 +15,12 @@ masked. Data in, data out: nothing here touches a disk.
     columns.py     which score, baseline, arm, cell and series          points.py     from rows to runs
     tables.py      any table: what it leaves unsaid is found or asked   lines.py      readings off a mean curve
     curve_columns.py   which columns tell curves apart                  parts.py      pairs and curves as data
-    estimates.py   seeds to intervals; many comparisons at once         claims.py     what is claimed, with its interval
+    gains.py       gains judged by the noise of the whole study         head.py       arms over all cells, slopes, power
+    estimates.py   seeds to intervals; many speed-ups at once           claims.py     what is claimed, with its interval
     build.py       from a table to a comparison                         comparison.py the comparison as data
-    as_json.py     a comparison for programs                            words.py      a sentence for each claim
+    of_study.py    a study's comparison                                 as_json.py    a comparison for programs
+    planned.py     what seeds will detect, before anything runs         head_text.py  what heads the answer, in 8 lines
+    words.py       a sentence for each claim
     layout.py      a comparison for people: tables, then sentences      effects_text.py  deltas for people
 """
 
@@ -38,13 +41,19 @@ from flipscale.compare.comparison import Comparison
 from flipscale.compare.effects import Deltas, deltas
 from flipscale.compare.effects_text import deltas_text
 from flipscale.compare.estimates import Effect, Estimate, Finding
+from flipscale.compare.head import ArmHead, AxisSlope, Head, Sensitivity
+from flipscale.compare.head_text import head_lines, planned_words
 from flipscale.compare.layout import comparison_markdown, comparison_text
 from flipscale.compare.lines import first_reach
+from flipscale.compare.of_study import base_cell, baseline_of, compare_study
 from flipscale.compare.parts import Curve, Level, Pair
+from flipscale.compare.planned import PlannedSensitivity, planned_sensitivity
 from flipscale.compare.tables import baseline_from, columns_from
 from flipscale.compare.words import gain_words, reach_words, speedup_words, verdicts
 
 __all__ = [
+    "ArmHead",
+    "AxisSlope",
     "Baseline",
     "Claim",
     "Comparison",
@@ -53,13 +62,19 @@ __all__ = [
     "Effect",
     "Estimate",
     "Finding",
+    "Head",
     "Level",
     "Pair",
+    "PlannedSensitivity",
+    "Sensitivity",
     "SpeedupClaim",
     "arms_of",
+    "base_cell",
     "baseline_from",
+    "baseline_of",
     "columns_from",
     "compare",
+    "compare_study",
     "compare_table",
     "comparison_json",
     "comparison_markdown",
@@ -68,11 +83,14 @@ __all__ = [
     "deltas_text",
     "first_reach",
     "gain_words",
+    "head_lines",
     "is_baseline",
     "labels",
     "leading",
     "measured_scores",
     "pick_score",
+    "planned_sensitivity",
+    "planned_words",
     "reach_words",
     "series_of",
     "speedup_words",

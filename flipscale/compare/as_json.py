@@ -1,12 +1,17 @@
 """A comparison for programs, in JSON's types; docs/compare.md lists the keys."""
 
+import math
 from dataclasses import asdict
 
 from flipscale.compare.claims import Claim
 from flipscale.compare.comparison import Comparison
-from flipscale.compare.estimates import Estimate
+from flipscale.compare.equal_cost import EqualCost
+from flipscale.compare.estimates import Estimate, finding
+from flipscale.compare.head import Head
+from flipscale.compare.head_text import head_lines
 from flipscale.compare.parts import Curve, Pair
 from flipscale.compare.words import name_of, verdict, verdicts
+from flipscale.stats import Noise
 
 
 def comparison_json(comparison: Comparison) -> dict[str, object]:
@@ -20,6 +25,10 @@ def comparison_json(comparison: Comparison) -> dict[str, object]:
         "at": comparison.at,
         "series": [_entry(comparison, claim) for claim in comparison.claims],
         "pairs": [asdict(pair) for pair in comparison.pairs],
+        "head": comparison.head and _head(comparison, comparison.head),
+        "noise": comparison.noise and _noise(comparison.noise),
+        "margin": comparison.margin,
+        "equal_cost": [_equal_cost(comparison, of_cost) for of_cost in comparison.equal_cost],
         "corrected": {
             "method": "Holm",
             "gains": comparison.gains_claimed,
@@ -29,6 +38,41 @@ def comparison_json(comparison: Comparison) -> dict[str, object]:
         "unpaired": dict(comparison.unpaired),
         "notes": list(comparison.notes),
         "verdicts": verdicts(comparison),
+    }
+
+
+def _head(comparison: Comparison, head: Head) -> dict[str, object]:
+    """What heads the answer; `lines` says it."""
+    return {
+        "base_cell": head.base_cell,
+        "is_base": head.is_base,
+        "arms": [
+            {
+                "arm": arm.arm,
+                "base": arm.base and {"gain": arm.base.gain.mean, **_certainty(arm.base.gain)},
+                "effects": {effect.name.lower(): n for effect, n in arm.effects.items()},
+                "slopes": [asdict(slope) for slope in arm.slopes],
+                "mean": arm.mean and asdict(arm.mean),
+            }
+            for arm in head.arms
+        ],
+        "sensitivity": head.sensitivity and asdict(head.sensitivity),
+        "seed_effect_p": head.seed_effect_p,
+        "lines": head_lines(comparison),
+    }
+
+
+def _noise(noise: Noise) -> dict[str, object]:
+    """How far gains scatter over seeds, on the scale of the score."""
+    return {
+        "method": noise.method.name.lower(),
+        "cells": noise.cells,
+        "seeds": noise.seeds,
+        "sd": noise.sd,
+        "prior_df": noise.prior_df,
+        "capped": noise.capped,
+        "arm_ratios": dict(noise.arm_ratios),
+        "wild": list(noise.wild),
     }
 
 
@@ -92,11 +136,51 @@ def _certainty(estimate: Estimate) -> dict[str, object]:
     """How far an estimate can be trusted; `why` where it is missing, or its interval is."""
     corrected = estimate.corrected
     return {
-        "interval": estimate.interval,
+        "interval": estimate.interval and _closed(estimate.interval),
         "p": estimate.p,
-        "interval_corrected": corrected and [corrected.low, corrected.high],
+        "interval_corrected": corrected and _closed([corrected.low, corrected.high]),
         "p_corrected": corrected and corrected.p,
         "why": estimate.why,
+        **({} if estimate.df is None else _beside(estimate)),
+    }
+
+
+def _equal_cost(comparison: Comparison, of_cost: EqualCost) -> dict[str, object]:
+    """Comparisons at one equal cost."""
+    return {
+        "held": of_cost.held,
+        "tolerance": of_cost.tolerance,
+        "pairs": [
+            {**_equal_samples(comparison, equal.pair), "arm": equal.pair.arm, "baseline_cell": equal.baseline_cell}
+            for equal in of_cost.pairs
+        ],
+        "best_of_sizes": [
+            {
+                **_equal_samples(comparison, best.pair),
+                "arm": best.pair.arm,
+                "budget": best.budget,
+                "sizes": best.sizes,
+                "chosen": [asdict(choice) for choice in best.chosen],
+            }
+            for best in of_cost.best
+        ],
+    }
+
+
+def _closed(ends: list[float]) -> list[float | None]:
+    """An interval in JSON, which knows no infinity: null is an open end."""
+    return [end if math.isfinite(end) else None for end in ends]
+
+
+def _beside(estimate: Estimate) -> dict[str, object]:
+    """What stands beside an answer by the noise of the study."""
+    alone = estimate.by_its_seeds
+    return {
+        "df": estimate.df,
+        "interval_by_its_seeds": alone and alone.interval,
+        "p_by_its_seeds": alone and alone.p,
+        "p_level": estimate.p_level,
+        "effect": finding(estimate).effect.name.lower(),
     }
 
 

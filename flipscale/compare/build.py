@@ -5,14 +5,21 @@ from collections.abc import Sequence
 import pandas as pd
 
 from flipscale import scores
-from flipscale.compare.claims import claims_of, corrected_parts
+from flipscale.cell import read_cell
+from flipscale.compare.claims import claims_of, corrected_curves
 from flipscale.compare.columns import Baseline, arms_of, labels, need, pick_score, series_of, varying_axes
 from flipscale.compare.comparison import Comparison
 from flipscale.compare.curves import curves_of
+from flipscale.compare.equal_cost import at_equal_cost
+from flipscale.compare.gains import judged, study_noise
+from flipscale.compare.head import AxisValues, head_of
 from flipscale.compare.pairs import pairs_of
 from flipscale.compare.points import PreparedTable, RunPoints, one_each, points_of
-from flipscale.compare.tables import prepared
+from flipscale.compare.tables import numbers, prepared
 from flipscale.compare.words import nothing_to_compare
+
+MARGIN = 0.01
+"""Gains within a point count as level where a study does not say otherwise."""
 
 
 def compare(
@@ -22,11 +29,14 @@ def compare(
     axes: Sequence[str] | None = None,
     score: str | None = None,
     time: str = "gpu_hours",
+    base_cell: str | None = None,
+    margin: float | None = MARGIN,
 ) -> Comparison:
     """Compare every arm of a table of results with the baseline, as {"mask_ratio": 0}.
 
     Twins share the column `cell` where there is one, else the values of `axes`, else of `varying_axes`.
-    `time` is the column of time: gpu_hours (on a CPU, core-hours), train_seconds or cpu_seconds.
+    `time` is the column of time: gpu_hours (on a CPU, core-hours), train_seconds or cpu_seconds. `base_cell` is the one
+    that heads the answer, the last of the table if left out. Gains of a fraction count as level within `margin`.
     Where every run is the baseline the comparison is empty, and its `notes` say so. Raises ResultsError for a column
     that is not there, a baseline that no run has, or two runs that are twins of one.
     """
@@ -52,6 +62,8 @@ def compare(
         seeds=rows.get("seed"),
         lower=bool(scores.lower_is_better(score)),
         fraction=scores.is_fraction(score),
+        margin=margin if scores.is_fraction(score) else None,
+        base_cell=base_cell,
     )
     return _compared(table, points_of(table, twins=at is not None))
 
@@ -85,7 +97,9 @@ def _compared(table: PreparedTable, points: RunPoints) -> Comparison:
     pairs, unpaired = pairs_of(points.all, list(points.arms), table.lower) if paired else ([], {})
     cost = table.costs[0]
     read = curves_of(points.all, points.arms, table.costs, fraction=table.fraction, lower=table.lower)
-    all_pairs, curves = corrected_parts(pairs, read, cost)
+    found = study_noise(pairs, fraction=table.fraction, lower=table.lower) if pairs else None
+    all_pairs = judged(pairs, found, table.margin) if found else ()
+    curves = corrected_curves(read, cost)
     return Comparison(
         baseline=dict(table.baseline),
         score=table.score,
@@ -96,8 +110,43 @@ def _compared(table: PreparedTable, points: RunPoints) -> Comparison:
         arms=points.arms,
         pairs=all_pairs,
         curves=curves,
+        equal_cost=at_equal_cost(
+            points.all,
+            (*table.costs, *table.also),
+            fraction=table.fraction,
+            lower=table.lower,
+            margin=table.margin,
+        )
+        if paired
+        else (),
         claims=claims_of(all_pairs, curves, cost),
         left_out=points.left_out,
         unpaired=unpaired,
+        gain_noise=found,
+        margin=table.margin,
+        head=None if found is None else head_of(all_pairs, found, _axis_values(table), table.base_cell, table.margin),
         notes=table.notes if points.arms else (*table.notes, nothing_to_compare(table.baseline, table.score)),
     )
+
+
+def _axis_values(table: PreparedTable) -> AxisValues:
+    """The axes of each cell that have a number: columns of numbers, and a model's FLOPs per sample without a mask."""
+    base = table.rows.index[table.arms == ""]
+    first = {str(cell or ""): row for row, cell in zip(base[::-1], table.cells[base[::-1]], strict=True)}
+    columns: dict[str, pd.Series[float] | None] = {}
+    values: dict[str, dict[str, float]] = {}
+    for cell, row in first.items():
+        values[cell] = {}
+        for axis, _ in read_cell(cell):
+            if axis not in columns:
+                columns[axis] = _numbers_of(table.rows, axis)
+            column = columns[axis]
+            if column is not None and column[row] > 0:
+                values[cell][axis] = float(column[row])
+    return values
+
+
+def _numbers_of(rows: pd.DataFrame, axis: str) -> "pd.Series[float] | None":
+    """The column that says how large an axis is; None where there is none of numbers."""
+    name = "flops_per_sample" if axis == "model" else axis
+    return numbers(rows, name) if name in rows and pd.api.types.is_numeric_dtype(rows[name]) else None

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from flipscale.compare.estimates import Effect, Estimate, Finding, corrected, finding
-from flipscale.compare.parts import Curve, Level, Pair
+from flipscale.compare.parts import Curve, Level, Miss, Pair
 
 SAME = 1.1
 """Speed-ups within this factor count as one where the range of a curve's speed-ups is claimed."""
@@ -46,27 +46,17 @@ class Claim:
         return effects.pop() if len(effects) == 1 else None
 
 
-def corrected_parts(
-    pairs: Sequence[Pair], curves: Sequence[Curve], cost: str
-) -> tuple[tuple[Pair, ...], tuple[Curve, ...]]:
-    """Pairs and curves whose claimed estimates are corrected for all claims: one family of gains, one of speed-ups."""
-    longest = _longest(pairs)
-    gains = dict(zip(longest, corrected([pair.gain for pair in longest.values()]), strict=True))
+def corrected_curves(curves: Sequence[Curve], cost: str) -> tuple[Curve, ...]:
+    """Curves whose claimed speed-ups are corrected for all of them: one family."""
     levels = [
         ((curve.series, curve.arm), level) for curve in curves if curve.x == cost for level in claimed_levels(curve)
     ]
     speedups: dict[tuple[str, str], dict[float, Estimate]] = {}
     for (key, level), speedup in zip(levels, corrected([level.speedup for _, level in levels]), strict=True):
         speedups.setdefault(key, {})[level.score] = speedup
-    return (
-        tuple(
-            replace(pair, gain=gains[pair.series, pair.arm]) if pair is longest[pair.series, pair.arm] else pair
-            for pair in pairs
-        ),
-        tuple(
-            _with_speedups(curve, speedups.get((curve.series, curve.arm), {})) if curve.x == cost else curve
-            for curve in curves
-        ),
+    return tuple(
+        _with_speedups(curve, speedups.get((curve.series, curve.arm), {})) if curve.x == cost else curve
+        for curve in curves
     )
 
 
@@ -78,8 +68,9 @@ def claims_of(pairs: Sequence[Pair], curves: Sequence[Curve], cost: str) -> tupl
         if curve.x != cost:
             continue
         pair = longest.get((curve.series, curve.arm))
+        at_best = curve.missed in (None, Miss.ABOVE)
         speedups = tuple(
-            SpeedupClaim(level.score, curve.missed is None and level.score == curve.target, finding(level.speedup))
+            SpeedupClaim(level.score, at_best and level.score == curve.target, finding(level.speedup))
             for level in claimed_levels(curve)
         )
         gain = finding(pair.gain) if pair else None

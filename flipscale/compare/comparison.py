@@ -5,7 +5,11 @@ from dataclasses import dataclass
 
 from flipscale.compare.claims import Claim
 from flipscale.compare.columns import Baseline
+from flipscale.compare.equal_cost import EqualCost
+from flipscale.compare.gains import StudyNoise
+from flipscale.compare.head import Head
 from flipscale.compare.parts import Curve, Pair
+from flipscale.stats import Noise
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,19 +29,32 @@ class Comparison:
     """Each arm, and its values of the baseline's columns."""
     pairs: tuple[Pair, ...]
     curves: tuple[Curve, ...]
+    equal_cost: tuple[EqualCost, ...] = ()
+    """Runs against runs of other schedules that took as much."""
     claims: tuple[Claim, ...]
     """What may be said of each series and arm, and how surely."""
     left_out: Mapping[str, str]
     """Runs that took no part at all, and why."""
     unpaired: Mapping[str, str]
     """Runs without a twin: they are on the curves, not in the pairs."""
+    gain_noise: StudyNoise | None
+    """How far gains at equal samples scatter over seeds, and on which scale; None without pairs."""
+    margin: float | None
+    """Gains within it, in the score's own unit, count as level. None makes no such claim."""
+    head: Head | None
+    """None without pairs."""
     notes: tuple[str, ...] = ()
     """What was decided about the table without being asked; without arms, why there is nothing to compare."""
 
     @property
+    def noise(self) -> Noise | None:
+        """How far gains at equal samples scatter over seeds; None without pairs."""
+        return None if self.gain_noise is None else self.gain_noise.noise
+
+    @property
     def gains_claimed(self) -> int:
-        """Gains with an interval, which is corrected for their number."""
-        return sum(claim.gain is not None and claim.gain.interval is not None for claim in self.claims)
+        """Gains at equal samples with an interval, which is corrected for their number."""
+        return sum(pair.gain.corrected is not None for pair in self.pairs)
 
     @property
     def speedups_claimed(self) -> int:

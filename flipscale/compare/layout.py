@@ -1,13 +1,31 @@
 """How a comparison is laid out, on a terminal and in Markdown: tables first, then words, then what was left out."""
 
+import math
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
 from flipscale.compare.comparison import Comparison
-from flipscale.compare.estimates import Estimate
-from flipscale.compare.parts import Crossover, Curve
+from flipscale.compare.estimates import Effect, Estimate, finding
+from flipscale.compare.head_text import head_lines
+from flipscale.compare.parts import Crossover, Curve, Pair
 from flipscale.compare.words import name_of, score_words, verdicts
 from flipscale.fit.words import by_reason
+from flipscale.stats import NoiseMethod
 from flipscale.words import count, joined, short, signed
+
+EFFECT_WORDS = {
+    Effect.AHEAD: "better",
+    Effect.BEHIND: "worse",
+    Effect.LEVEL: "level",
+    Effect.NOT_SIGNIFICANT: "undecided",
+    Effect.TOO_FEW_SEEDS: "undecided",
+    Effect.ONE_SEED: "",
+}
+"""What the table says of a gain."""
+
+CERTAINTY = ("95 % CI", "corrected", "effect", "own seeds")
+"""Columns of the table that say how sure a gain is."""
 
 AsTable = Callable[[Sequence[str], Sequence[Sequence[str]]], str]
 
@@ -17,12 +35,12 @@ _NAMED = 4  # names that a line can list and still be read
 
 def comparison_text(comparison: Comparison) -> str:
     """All of it for a terminal."""
-    return _laid_out(comparison, aligned)
+    return _laid_out(comparison, aligned, "\n".join)
 
 
 def comparison_markdown(comparison: Comparison) -> str:
     """All of it as Markdown."""
-    return _laid_out(comparison, markdown)
+    return _laid_out(comparison, markdown, listed)
 
 
 def aligned(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -38,15 +56,24 @@ def markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "\n".join(lines)
 
 
-def _laid_out(comparison: Comparison, as_table: AsTable) -> str:
-    """The comparison with its tables drawn by `as_table`."""
+def listed(lines: Sequence[str]) -> str:
+    """Lines as a list in Markdown; one that begins with spaces belongs to the line before."""
+    return "\n".join(line if line.startswith(" ") else f"- {line}" for line in lines)
+
+
+def _laid_out(comparison: Comparison, as_table: AsTable, as_lines: Callable[[Sequence[str]], str]) -> str:
+    """The comparison with its tables drawn by `as_table`, and the lines of its head by `as_lines`."""
     # Without arms the notes say why there is nothing to compare; others are of a table, and are said before it.
     parts = [] if comparison.arms else list(comparison.notes)
+    if lines := head_lines(comparison):
+        parts.append(as_lines(lines))
     if comparison.pairs:
         parts += [f"At equal {comparison.at}:" if comparison.at else "Arm by arm:", as_table(*_pair_rows(comparison))]
+    if comparison.equal_cost:
+        parts += ["At equal cost, though samples differ:", as_table(*_equal_cost_rows(comparison))]
     parts += _curve_parts(comparison, as_table)
     if said := verdicts(comparison):
-        parts += ["In words:", "\n".join(f"- {verdict}" for verdict in said)]
+        parts += ["In words:", listed(said)]
     parts += _legend(comparison)
     parts += _runs_by_reason("left out", comparison.left_out)
     parts += _runs_by_reason("without a twin", comparison.unpaired)
@@ -81,12 +108,7 @@ def _legend(comparison: Comparison) -> list[str]:
     said = []
     if any(pair.gain.n > 1 for pair in comparison.pairs):
         said.append("Parentheses give the range over seeds, which is no CI.")
-    intervals = sum(pair.gain.low is not None for pair in comparison.pairs)
-    if intervals > 1:
-        said.append(
-            f"Brackets are uncorrected 95 % CIs: of {intervals} gains about {intervals / 20:.1g} would lie outside "
-            f"theirs by chance."
-        )
+    said += _noise_words(comparison)
     families = [
         count(claims, noun)
         for claims, noun in ((comparison.gains_claimed, "gain"), (comparison.speedups_claimed, "speed-up"))
@@ -94,18 +116,31 @@ def _legend(comparison: Comparison) -> list[str]:
     ]
     if families:
         said.append(
-            f"The verdicts claim {joined(families)}, and correct their CIs for that (Holm): the chance of a wrong sign "
-            f"in {'either family' if len(families) > 1 else 'the family'} is at most 5 %."
+            f"CIs of {joined(families)} are corrected for that (Holm): the chance of a wrong sign in "
+            f"{'either family' if len(families) > 1 else 'the family'} is at most 5 %."
         )
     return ["\n".join(said)] if said else []
 
 
+def _noise_words(comparison: Comparison) -> list[str]:
+    """What the intervals of gains stand on."""
+    noise = comparison.noise
+    if noise is None or not comparison.gains_claimed:
+        return []
+    if noise.method is NoiseMethod.OWN:
+        few = "as there are too few cells to learn the noise from"
+        return [f"Gains: 95 % CIs by each cell's own seeds (Student t), {few}."]
+    df = f"{'at most ' if noise.capped else ''}{noise.prior_df:.2g} more degrees of freedom"
+    return [
+        f"Gains: 95 % CIs by a moderated t: each cell's variance is pulled towards that of all {noise.cells} cells, "
+        f"which count as {df}. Beside it, by the cell's own seeds alone."
+    ]
+
+
 def _gain_cell(comparison: Comparison, gain: Estimate) -> str:
-    if gain.mean is None:
-        return "-"
-    values = [gain.mean, *(gain.interval or [])]
-    mean, *ends = (f"{100 * value:+.1f}" if comparison.fraction else signed(value) for value in values)
-    return f"{mean} [{', '.join(ends)}]" if ends else mean
+    ends = _gain_ends(comparison, gain, gain.interval).replace(" to ", ", ")
+    mean = _gain_value(comparison, gain.mean)
+    return mean if gain.mean is None or gain.interval is None else f"{mean} [{ends}]"
 
 
 def _ratio_cell(ratio: Estimate) -> str:
@@ -122,26 +157,87 @@ def _speedup_cell(speedup: Estimate) -> str:
     if speedup.mean is None:
         return "-"
     ends = speedup.interval
-    return f"{speedup.mean:.2f}x" + (f" [{', '.join(f'{end:.2f}' for end in ends)}]" if ends else "")
+    if ends and speedup.says_nothing(*ends):
+        return f"{speedup.mean:.2f}x [too wide]"
+    text = f"{'at least ' if speedup.at_least else ''}{speedup.mean:.2f}x"
+    return f"{text} [{_ratio_ends(*ends)}]" if ends else text
+
+
+def _ratio_ends(low: float, high: float) -> str:
+    """'0.31, 0.74', or '...1.10' and '0.29...' where an end is open."""
+    if math.isinf(high):
+        return f"{low:.2f}..."
+    return f"{low:.2f}, {high:.2f}" if low > 0 else f"...{high:.2f}"
 
 
 def _pair_rows(comparison: Comparison) -> tuple[list[str], list[list[str]]]:
+    """The table of gains, without the columns that no gain has."""
     costs = list(comparison.pairs[0].ratios)
+    header = [*_pair_header(comparison), *costs]
+    return _without_empty(header, [_pair_row(comparison, pair, costs) for pair in comparison.pairs])
+
+
+def _equal_cost_rows(comparison: Comparison) -> tuple[list[str], list[list[str]]]:
+    """The table of gains at equal cost: pairs of cells, then the best of several sizes."""
+    header = ["equal", "against", *_pair_header(comparison)]
+    rows = []
+    for of_cost in comparison.equal_cost:
+        rows += [[of_cost.held, equal.baseline_cell, *_pair_row(comparison, equal.pair, [])] for equal in of_cost.pairs]
+        for best in of_cost.best:
+            row = _pair_row(comparison, replace(best.pair, cell=_sizes([choice.arm for choice in best.chosen])), [])
+            against = _sizes([choice.baseline for choice in best.chosen])
+            rows.append([f"{of_cost.held} {short(best.budget)}, best of {best.sizes}", against, *row])
+    return _without_empty(header, rows)
+
+
+def _sizes(chosen: Sequence[str]) -> str:
+    """The sizes that were chosen, and how often where it was not always the same: 'model=S (2), model=B (1)'."""
+    times = Counter(chosen)
+    return ", ".join(f"{size} ({n})" if len(times) > 1 else size for size, n in times.most_common())
+
+
+def _pair_header(comparison: Comparison) -> list[str]:
     unit = " %" if comparison.fraction else ""
     gained = "gain, points" if comparison.fraction else "gain"
-    header = ["cell", "arm", "seeds", f"baseline{unit}", f"{comparison.score}{unit}", gained, *costs]
-    rows = []
-    for pair in comparison.pairs:
-        scores = [score_words(comparison, value).removesuffix(" %") for value in (pair.baseline_score, pair.score)]
-        row = [
-            pair.cell or pair.series or "all",
-            pair.arm,
-            str(len(pair.seeds)),
-            *scores,
-            _gain_cell(comparison, pair.gain),
-        ]
-        rows.append([*row, *(_ratio_cell(pair.ratios[name]) for name in costs)])
-    return header, rows
+    return ["cell", "arm", "seeds", f"baseline{unit}", f"{comparison.score}{unit}", gained, *CERTAINTY]
+
+
+def _without_empty(header: list[str], rows: list[list[str]]) -> tuple[list[str], list[list[str]]]:
+    """A table without the columns of certainty that no gain has."""
+    kept = [i for i, name in enumerate(header) if name not in CERTAINTY or any(row[i] not in ("", "-") for row in rows)]
+    return [header[i] for i in kept], [[row[i] for i in kept] for row in rows]
+
+
+def _pair_row(comparison: Comparison, pair: Pair, costs: Sequence[str]) -> list[str]:
+    scores = [score_words(comparison, value).removesuffix(" %") for value in (pair.baseline_score, pair.score)]
+    gain, corrected, alone = pair.gain, pair.gain.corrected, pair.gain.by_its_seeds
+    return [
+        pair.cell or pair.series or "all",
+        pair.arm,
+        str(len(pair.seeds)),
+        *scores,
+        _gain_value(comparison, gain.mean),
+        _gain_ends(comparison, gain, gain.interval),
+        _gain_ends(comparison, gain, None if corrected is None else [corrected.low, corrected.high]),
+        EFFECT_WORDS[finding(gain).effect],
+        "" if alone is None else _gain_ends(comparison, gain, alone.interval),
+        *(_ratio_cell(pair.ratios[name]) for name in costs),
+    ]
+
+
+def _gain_value(comparison: Comparison, value: float | None) -> str:
+    if value is None:
+        return "-"
+    return f"{100 * value:+.1f}" if comparison.fraction else signed(value)
+
+
+def _gain_ends(comparison: Comparison, gain: Estimate, ends: Sequence[float] | None) -> str:
+    """'-7.1 to -1.9'; 'too wide' where that would say nothing."""
+    if ends is None:
+        return "-"
+    if gain.says_nothing(*ends):
+        return "too wide"
+    return " to ".join(_gain_value(comparison, end) for end in ends)
 
 
 def _curve_rows(comparison: Comparison, curves: list[Curve]) -> tuple[list[str], list[list[str]]]:
@@ -174,7 +270,7 @@ def _crossover_cell(curve: Curve) -> str:
     cross = curve.crossover
     if cross is None:
         return "-"
-    share = "" if cross.none is None else f"{100 * cross.none:.0f} % of resamples have none"
+    share = "" if cross.none is None else f"{100 * cross.none:.0f} % of draws have none"
     if cross.at is None:
         return f"none ({share})" if share else "none"
     text = f"{short(cross.at)}, then {cross.turns}"

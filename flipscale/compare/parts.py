@@ -20,6 +20,9 @@ class Pair:
     baseline_score: float
     score: float
     gain: Estimate
+    """Its intervals stand on the noise of the whole study (gains.py)."""
+    twins: tuple[tuple[float, float], ...]
+    """Score of the baseline and of the arm, by seed."""
     ratios: dict[str, Estimate]
     """Cost, masked over baseline: train_flops, time, peak_memory_bytes."""
 

@@ -40,6 +40,10 @@ class PreparedTable:
     """Whether less of the score is better."""
     fraction: bool
     """Whether the score is a fraction, shown in percent."""
+    margin: float | None = None
+    """Gains within it count as level."""
+    base_cell: str | None = None
+    """The cell that heads the answer."""
     notes: tuple[str, ...] = ()
     """What was decided about the table without being asked."""
 

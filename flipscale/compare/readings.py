@@ -66,7 +66,7 @@ class Compared:
 
     def score(self, y: float) -> float:
         """A score in its own unit, of its signed value on the scale."""
-        return float(self.scale.back(self.sign * y))
+        return float(self.scale.score(self.sign * y))
 
     def ways(self, draws: int) -> tuple[TwoCurves, ...]:
         """So many draws, in either way to read; nothing where there are none."""
@@ -211,7 +211,7 @@ def gains(compared: Compared) -> tuple[float | None, Estimate, tuple[Gain, ...]]
 
 def _gains_at(compared: Compared, curves: TwoCurves, costs: Array) -> Array:
     """Gains in the score's own unit [curves, costs]."""
-    base, ours = (compared.scale.back(compared.sign * lines.scores_at(costs)) for lines in (curves.base, curves.ours))
+    base, ours = (compared.scale.score(compared.sign * lines.scores_at(costs)) for lines in (curves.base, curves.ours))
     gained: Array = compared.sign * (ours - base)
     return gained
 

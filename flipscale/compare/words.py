@@ -1,11 +1,13 @@
 """What a comparison says of each arm: a sentence a claim, in no stronger words than its intervals allow."""
 
+from collections.abc import Sequence
+
 from flipscale.compare.claims import Claim, SpeedupClaim
 from flipscale.compare.columns import Baseline, settings_words
 from flipscale.compare.comparison import Comparison
 from flipscale.compare.estimates import Effect, Finding
 from flipscale.compare.parts import Curve, Miss, Pair
-from flipscale.words import interval, joined, score_value, short, signed, times
+from flipscale.words import count, interval, joined, ratio_interval, score_value, short, signed, times
 
 
 def verdicts(comparison: Comparison) -> list[str]:
@@ -55,11 +57,13 @@ def reach_words(comparison: Comparison, speedup: SpeedupClaim) -> str:
 
 def speedup_words(found: Finding, cost: str, spread: str = "") -> str:
     """'1.53x faster in gpu_hours (95 % CI 1.07 to 2.0, 2 seeds)', or that there is no significant difference."""
-    speed = f"{speed_words(found.value)} in {cost}"
+    speed = f"{'at least ' if found.at_least else ''}{speed_words(found.value)} in {cost}"
+    if found.effect is Effect.TOO_FEW_SEEDS:
+        return f"{Effect.NOT_SIGNIFICANT} in {cost} ({speed_words(found.value)}; {seeds_are_too_few(found.seeds)})"
     if found.interval is None:
         return f"{speed} ({spread}{Effect.ONE_SEED})"
     low, high = found.interval
-    ci = interval(times(low), times(high), found.family, found.seeds)
+    ci = ratio_interval(low, high, found.family, found.seeds)
     with_value = f"speed-up {times(found.value)}x, {ci}"
     if not found.significant:
         return f"{Effect.NOT_SIGNIFICANT} in {cost} ({with_value})"
@@ -78,7 +82,9 @@ def _speedup_clause(comparison: Comparison, claim: Claim) -> str:
         return f"{missed}no score lies on both curves"
     (speedup,) = claim.speedups
     words = speedup_words(speedup.finding, curve.x, _spread(comparison, curve))
-    significant = speedup.finding.effect is not Effect.NOT_SIGNIFICANT
+    significant = speedup.finding.effect not in (Effect.NOT_SIGNIFICANT, Effect.TOO_FEW_SEEDS)
+    if curve.missed is Miss.ABOVE:
+        return f"{missed}{'' if significant else 'there is '}{words}"
     if speedup.at_best:
         return f"reaches {best} {'' if significant else 'with '}{words}"
     return f"{missed}to {reach_words(comparison, speedup)}, {'it is' if significant else 'there is'} {words}"
@@ -105,9 +111,8 @@ def _range_words(comparison: Comparison, claim: Claim) -> str:
     levels = []
     for speedup in claim.speedups:
         ends = speedup.finding.interval
-        assert ends is not None
         unsure = "" if speedup.finding.significant else ", not significant"
-        ci = interval(times(ends[0]), times(ends[1]))
+        ci = ratio_interval(*ends) if ends else seeds_are_too_few(speedup.finding.seeds)
         score = score_words(comparison, speedup.score)
         levels.append(f"{times(speedup.finding.value)}x to {score} ({ci}{unsure})")
     corrected = f"corrected for {found[0].family} comparisons, " if found[0].family > 1 else ""
@@ -134,27 +139,46 @@ def _best(comparison: Comparison) -> str:
 
 
 def gain_words(comparison: Comparison, gain: Finding) -> str:
-    """'7.2 points worse (95 % CI -9.2 to -5.2)', or that there is no significant difference."""
-    size = _size(comparison, abs(gain.value)).lstrip("+")
+    """'7.2 points worse (95 % CI -9.2 to -5.2)', or that there is no significant difference, or none that matters."""
+    size = size_words(comparison, abs(gain.value)).lstrip("+")
     better = f"{size} {'better' if gain.value >= 0 else 'worse'}"
+    if gain.effect is Effect.TOO_FEW_SEEDS:
+        return f"{Effect.NOT_SIGNIFICANT} ({size_words(comparison, gain.value)}; {seeds_are_too_few(gain.seeds)})"
     if gain.interval is None:
         return f"{better} ({Effect.ONE_SEED})"
-    low, high = gain.interval
-    first, last = (_size(comparison, end).removesuffix(" points") for end in (low, high))
-    ci = interval(first, last, gain.family)
+    ci = gain_interval(comparison, gain.interval, gain.family)
     if gain.significant:
         return f"{better} ({ci})"
-    if comparison.fraction and low <= -1 and high >= 1:
-        # Wider than shares can differ: the ends would only puzzle.
-        corrected = f", corrected for {gain.family} comparisons" if gain.family > 1 else ""
-        ci = f"95 % CI wider than -100 to +100 with {gain.seeds} seeds{corrected}"
-    return f"{Effect.NOT_SIGNIFICANT} ({_size(comparison, gain.value)}, {ci})"
+    if gain.effect is Effect.LEVEL:
+        assert comparison.margin is not None
+        margin = margin_words(comparison.margin, comparison.fraction)
+        return f"level within {margin} ({size_words(comparison, gain.value)}, {ci})"
+    return f"{Effect.NOT_SIGNIFICANT} ({size_words(comparison, gain.value)}, {ci})"
+
+
+def gain_interval(comparison: Comparison, ends: Sequence[float], family: int = 1) -> str:
+    """'95 % CI -9.2 to -5.2, corrected for 20 comparisons' of a gain."""
+    low, high = (size_words(comparison, end).removesuffix(" points") for end in ends)
+    return interval(low, high, family)
+
+
+def seeds_are_too_few(seeds: int) -> str:
+    """'2 seeds are too few for a CI'."""
+    return f"{count(seeds, 'seed')} {'is' if seeds == 1 else 'are'} too few for a CI"
+
+
+def margin_words(margin: float, fraction: bool) -> str:
+    """A margin in words: '1 point', '0.02'."""
+    if not fraction:
+        return f"{margin:.3g}"
+    points = 100 * margin
+    return f"{points:.3g} point{'' if points == 1 else 's'}"
 
 
 def _gain_clause(comparison: Comparison, pair: Pair, gain: Finding) -> str:
     at = f"at equal {comparison.at} " if comparison.at else ""
     at += f"({short(pair.at)}) " if pair.at is not None else ""
-    it_is = "" if gain.effect is Effect.NOT_SIGNIFICANT else "it is "
+    it_is = "" if gain.effect in (Effect.NOT_SIGNIFICANT, Effect.TOO_FEW_SEEDS) else "it is "
     return f"{at}{it_is}{gain_words(comparison, gain)}{_cost_words(comparison, pair)}"
 
 
@@ -168,5 +192,6 @@ def _cost_words(comparison: Comparison, pair: Pair) -> str:
     return f", and {speed_words(1 / ratio.mean)} in {x}"
 
 
-def _size(comparison: Comparison, gain: float) -> str:
+def size_words(comparison: Comparison, gain: float) -> str:
+    """A gain in words: '+0.8 points', '-0.021'."""
     return f"{100 * gain:+.1f} points" if comparison.fraction else signed(gain)

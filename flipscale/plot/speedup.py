@@ -14,7 +14,7 @@ from flipscale.plot.page import MEANS, Drawing, DrawnLine, Note, Panel, alone
 from flipscale.plot.style import start_at
 from flipscale.plot.words import cell_words
 from flipscale.scores import score_label
-from flipscale.words import count, interval, times
+from flipscale.words import count, ratio_interval, times
 
 
 def speedup(
@@ -137,10 +137,10 @@ def _note(claim: Claim, arrows: Sequence[_Arrow], data: FigureData) -> Note:
 def _words(speedup: SpeedupClaim, lower_is_better: bool) -> tuple[str, str]:
     """What is claimed, and its numbers."""
     found = speedup.finding
-    factor = f"{times(found.value)}×"
+    factor = f"{'at least ' if found.at_least else ''}{times(found.value)}×"
     score = f" to {speedup.score:.3g}" if lower_is_better else f" to {100 * speedup.score:.1f} %"
     score = "" if speedup.at_best else score
-    ci = interval(times(found.interval[0]), times(found.interval[1])) if found.interval else ""
+    ci = ratio_interval(*found.interval) if found.interval else ""
     if found.effect is Effect.NOT_SIGNIFICANT:
         return str(found.effect), f"{factor}{score}, {ci}"
     if found.value >= 1:

@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 
 from flipscale.collect import SETTING_COLUMNS, read_results, setting_value
-from flipscale.compare import Baseline, Comparison, arms_of, compare
+from flipscale.compare import Baseline, Comparison, arms_of, baseline_of, compare_study
 from flipscale.errors import ResultsError
 from flipscale.launch import Looker, RunProgress, run_progress
 from flipscale.plan import Plan, Run
@@ -90,7 +90,7 @@ class Evidence:
 def gather(study: Study, planned: Plan, study_file: Path, results: Path, plots: Path) -> Evidence:
     """Read what there is. Raises ResultsError for a results.csv or fits.json that is not what its name says."""
     files = Workspace(results, plots).study(study.name)
-    baseline = {name: setting_value(value) for name, value in study.baseline.items()}
+    baseline = baseline_of(study)
     table = _table(files.results, planned)
     collected = set(table["id"])
     runs = _runs(planned, results, collected)
@@ -98,7 +98,7 @@ def gather(study: Study, planned: Plan, study_file: Path, results: Path, plots: 
     arms = _arms(planned, baseline)
     names = _arm_names(words, arms, baseline)
     table = table.assign(arm=[names[arms[run_id]] for run_id in table["id"]])
-    comparison, why = _compared(table, study, baseline)
+    comparison, why = _compared(table, study, planned)
     bad = [runs[run.id] for run in planned.runs if runs[run.id].state in BAD]
     return Evidence(
         study=study,
@@ -167,12 +167,11 @@ def _in_use(names: Mapping[str, str], arms: Mapping[str, str]) -> tuple[str, ...
     return tuple(words for arm, words in names.items() if arm in set(arms.values()))
 
 
-def _compared(table: pd.DataFrame, study: Study, baseline: Baseline) -> tuple[Comparison | None, str]:
+def _compared(table: pd.DataFrame, study: Study, planned: Plan) -> tuple[Comparison | None, str]:
     if table.empty:
         return None, "No finished run has been collected yet, so there is nothing to compare."
     try:
-        axes = [axis.name for axis in study.axes]
-        return compare(table.drop(columns="arm"), baseline=baseline, axes=axes, score=study.score), ""
+        return compare_study(table.drop(columns="arm"), study, planned), ""
     except ResultsError as reason:
         return None, str(reason)
 

@@ -17,7 +17,7 @@ a loss.
 from flipscale.stats.blocks import Mean, SeedEffect, Slope, mean_over, seed_effect, slope_of
 from flipscale.stats.curve_draws import Draws, RunKey, RunNoise, run_noise
 from flipscale.stats.families import Judged, holm
-from flipscale.stats.pooling import Noise, NoiseMethod, pool_variance
+from flipscale.stats.pooling import Noise, NoiseMethod, expected_noise, pool_variance
 from flipscale.stats.power import Design
 from flipscale.stats.scales import Array, ScoreScale, Transform, scale_of
 from flipscale.stats.student import ALPHA, Interval, Moments, moments, t_limit
@@ -39,6 +39,7 @@ __all__ = [
     "SeedEffect",
     "Slope",
     "Transform",
+    "expected_noise",
     "holm",
     "mean_over",
     "moments",

@@ -80,7 +80,9 @@ class RunNoise:
 
 
 def run_noise(runs: Mapping[RunKey, Mapping[int, float]]) -> RunNoise | None:
-    """The noise of single runs, from the value of each seed; None where no cell has two seeds, or none differ."""
+    """The noise of single runs, from the value of each seed; None where no cell has two seeds."""
+    if all(len(set(values.values())) == 1 for values in runs.values()) and max(map(len, runs.values()), default=1) > 1:
+        return RunNoise(dict.fromkeys(runs, 0.0), dict.fromkeys(runs, math.inf), Shared())
     pooled = pool_variance(
         {(f"{series}\n{cell}", arm): list(values.values()) for (series, cell, arm), values in runs.items()}, few=True
     )
@@ -88,8 +90,6 @@ def run_noise(runs: Mapping[RunKey, Mapping[int, float]]) -> RunNoise | None:
         return None
     moments = {key: pooled.moments[f"{key[0]}\n{key[1]}", key[2]] for key in runs}
     variances = {key: moments[key].error ** 2 * len(runs[key]) for key in runs}
-    if max(variances.values()) < 1e-24:
-        return None
     return RunNoise(variances, {key: moments[key].df for key in runs}, _shared(runs, variances))
 
 

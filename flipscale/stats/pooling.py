@@ -7,7 +7,7 @@ rest keeps its own variance. Steps, limits and simulated coverage are in docs/co
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum, auto
 
@@ -105,16 +105,31 @@ def pool_variance(
     arms = tuple(dict.fromkeys(arm for _, arm in differences))
     variances = np.full((len(names), len(arms)), np.nan)
     df = np.zeros_like(variances)
-    for (cell, arm), found in by_cell.items():
-        n = len(differences[cell, arm])
-        variances[names.index(cell), arms.index(arm)] = found.error**2 * n
-        df[names.index(cell), arms.index(arm)] = n - 1
+    places = _places(names, arms)
+    for key, found in by_cell.items():
+        n = len(differences[key])
+        variances[places(key)] = found.error**2 * n
+        df[places(key)] = n - 1
     cells = _Cells(variances, df, names, arms)
     several = cells.cell_df > 0
     count, seeds = int(several.sum()), float(1 + cells.cell_df[several].mean()) if several.any() else 1.0
     if not (claims or (few and count)) and not _enough(count, seeds):
         return Noise(NoiseMethod.OWN, count, seeds, by_cell, by_cell)
     return _moderated(cells, differences, by_cell, claims)
+
+
+def expected_noise(sd: float, cells: int, seeds: int) -> Noise:
+    """The noise of a study that has not run, whose differences between twins scatter by `sd` on the scale."""
+    if not _enough(cells, seeds):
+        return Noise(NoiseMethod.OWN, cells, seeds, {}, {}, prior_sd=sd)
+    most = DF_MOST if cells >= MANY_CELLS else DF_MOST_OF_FEW
+    return Noise(NoiseMethod.MODERATED, cells, seeds, {}, {}, prior_df=most, prior_sd=sd, capped=True)
+
+
+def _places(names: Sequence[str], arms: Sequence[str]) -> Callable[[tuple[str, str]], tuple[int, int]]:
+    """Where the variance of a cell and arm stands."""
+    rows, columns = ({name: i for i, name in enumerate(of)} for of in (names, arms))
+    return lambda key: (rows[key[0]], columns[key[1]])
 
 
 def _enough(cells: int, seeds: float) -> bool:
@@ -142,10 +157,11 @@ def _moderated(
     variance = np.where(wild, u, (prior_df * prior + own_df * u) / (prior_df + own_df))
     df = np.where(wild, own_df, np.minimum(prior_df + own_df, max(total, 1.0)))
     found = {}
-    for (cell, arm), values in differences.items():
-        c, a = cells.names.index(cell), cells.arms.index(arm)
+    places = _places(cells.names, cells.arms)
+    for key, values in differences.items():
+        c, a = places(key)
         error = math.sqrt(variance[c] * ratios[a] / len(values))
-        found[cell, arm] = Moments(float(np.mean(values)), error, float(df[c]))
+        found[key] = Moments(float(np.mean(values)), error, float(df[c]))
     return Noise(
         method=NoiseMethod.MODERATED,
         cells=int(several.sum()),

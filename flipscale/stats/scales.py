@@ -1,12 +1,13 @@
 """The scale on which twins are compared: noise is about equal along it, and shares stay within 0 to 1."""
 
+import math
 from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import expit
+from scipy.special import expit, logit
 
 Array = NDArray[np.float64]
 
@@ -44,14 +45,14 @@ class ScoreScale:
         hits: Array = np.log((values * images + 0.5) / (images - values * images + 0.5))
         return hits
 
-    def back(self, values: Any) -> Any:
-        """Scores in their own unit, of values on the scale."""
+    def score(self, places: Any) -> Any:
+        """The score, or the scores, at places of the scale."""
         if self.transform is Transform.PLAIN:
-            return values
+            return places
         if self.transform is Transform.LOG:
-            return np.exp(values)
+            return np.exp(places)
         images = self.images or MOST_IMAGES
-        return np.clip((expit(values) * (images + 1) - 0.5) / images, 0.0, 1.0)
+        return np.clip((expit(places) * (images + 1) - 0.5) / images, 0.0, 1.0)
 
     def difference(self, start: float, step: Any) -> Any:
         """What a step on the scale, or several, makes in the score's own unit from `start` on."""
@@ -59,6 +60,16 @@ class ScoreScale:
             return step
         back = np.exp if self.transform is Transform.LOG else expit
         return back(start + step) - back(start)
+
+    def step(self, start: float, difference: float) -> float:
+        """The step on the scale that makes this difference from `start` on; infinite where no score is so far away."""
+        if self.transform is Transform.PLAIN:
+            return difference
+        end = self.score(start) + difference
+        top = math.inf if self.transform is Transform.LOG else 1.0
+        if not 0 < end < top:
+            return math.copysign(math.inf, difference)
+        return math.log(end) - start if self.transform is Transform.LOG else float(logit(end)) - start
 
     def slope(self, start: float) -> float:
         """The score's own unit per unit of the scale, at `start` there."""

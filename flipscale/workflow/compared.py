@@ -3,10 +3,10 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from flipscale import compare
 from flipscale.collect import read_results
-from flipscale.compare import Comparison, compare, comparison_json, comparison_markdown, measured_scores
+from flipscale.compare import Comparison, comparison_json, comparison_markdown, measured_scores
 from flipscale.run import replacing, write_json
-from flipscale.workflow.baseline import baseline_of
 from flipscale.workflow.opened import OpenStudy
 
 
@@ -26,7 +26,7 @@ def compare_study(opened: OpenStudy, score: str | None = None) -> Compared:
     """
     study, files = opened.study, opened.files
     results = read_results(files.results)
-    comparison = compare(results, baseline=baseline_of(study), axes=opened.axes, score=score or study.score)
+    comparison = compare.compare_study(results, study, opened.plan, score)
     default = study.score or next(iter(measured_scores(results)), None)
     suffix = "" if comparison.score == default else comparison.score
     compared = Compared(comparison, files.comparison(".json", suffix), files.comparison(".md", suffix))

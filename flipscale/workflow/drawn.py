@@ -3,9 +3,8 @@
 from pathlib import Path
 
 from flipscale.collect import read_curves, read_results
-from flipscale.compare import measured_scores, pick_score
+from flipscale.compare import baseline_of, measured_scores, pick_score
 from flipscale.plot import Plotted, figure_data, plot_all, read_references
-from flipscale.workflow.baseline import baseline_of
 from flipscale.workflow.opened import OpenStudy
 from flipscale.workflow.talk import say
 

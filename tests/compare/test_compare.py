@@ -121,13 +121,19 @@ def test_twins_share_cell_and_seed():
     assert pair.ratios["gpu_hours"].mean == pytest.approx(0.7)
 
 
-def test_interval_is_student_t_over_paired_differences():
+def test_the_interval_of_one_cell_is_student_t_over_differences_of_logits():
     gains = {0: 0.01, 1: 0.02, 2: 0.06}
     table = rows(lambda mask, s, seed: 0.5 + (gains[seed] if mask else 0), samples=(1000,))
     (pair,) = compare(table, baseline=BASELINE).pairs
     assert pair.gain.mean == pytest.approx(0.03)
     assert pair.gain.sd == pytest.approx(math.sqrt(0.0007))
-    assert pair.gain.high - pair.gain.mean == pytest.approx(4.302653 * math.sqrt(0.0007 / 3))
+    # Of 100 images: logits of 50, 51, 52 and 56 hits with half a hit added to either side.
+    logits = [math.log((hits + 0.5) / (100.5 - hits)) for hits in (51, 52, 56)]
+    mean = sum(logits) / 3
+    half = 4.302653 * math.sqrt(sum((logit - mean) ** 2 for logit in logits) / 2 / 3)
+    assert pair.gain.low == pytest.approx(1 / (1 + math.exp(half - mean)) - 0.5, rel=1e-5)
+    assert pair.gain.high == pytest.approx(1 / (1 + math.exp(-half - mean)) - 0.5, rel=1e-5)
+    assert pair.gain.df == 2
 
 
 def test_without_a_cell_coupled_settings_do_not_part_twins():
@@ -305,8 +311,8 @@ def test_a_verdict_claims_a_speedup_only_outside_its_interval():
     clear = compare(rows(lambda mask, s, seed: s / 1e4 + 0.01 * seed), baseline=BASELINE)
     assert verdicts(clear) == [
         "mask_ratio=0.5: reaches the baseline's best zero_shot_top1 (41.0 %) 1.43x faster in gpu_hours (95 % CI 1.43 "
-        "to 1.43, 3 seeds); at equal samples (4k) no significant difference (+0.0 points, 95 % CI +0.0 to +0.0), and "
-        "1.43x faster in gpu_hours."
+        "to 1.43, 3 seeds); at equal samples (4k) it is level within 1 point (+0.0 points, 95 % CI +0.0 to +0.0, "
+        "corrected for 3 comparisons), and 1.43x faster in gpu_hours."
     ]
     noisy = compare(rows(lambda mask, s, seed: s / 1e4 + 0.15 * (seed == 1 and mask > 0)), baseline=BASELINE)
     assert "with no significant difference in gpu_hours" in verdicts(noisy)[0]
@@ -315,7 +321,7 @@ def test_a_verdict_claims_a_speedup_only_outside_its_interval():
 
 def test_a_loss_of_accuracy_is_said_as_one():
     worse = verdicts(compare(rows(logarithmic), baseline=BASELINE))[0]
-    assert "at equal samples (4k) it is 1.0 points worse (95 % CI -1.0 to -1.0)" in worse
+    assert "at equal samples (4k) it is 1.0 points worse (95 % CI -1.0 to -1.0, corrected for 3 comparisons)" in worse
 
 
 def test_a_comparison_is_json():

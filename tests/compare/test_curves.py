@@ -142,18 +142,18 @@ def test_the_verdict_takes_back_what_one_of_many_comparisons_cannot_show():
     gains = {0.1: (0.010, 0.012, 0.020), 0.2: (0.001, -0.004, 0.002), 0.3: (0.004, -0.003, 0.001)}
     rows = [
         {"mask_ratio": mask, "seed": seed, "samples": 1000, "gpu_hours": 1.0, "train_flops": 1.0,
-         "zero_shot_top1": 0.5 + 0.1 * seed + gains.get(mask, (0, 0, 0))[seed], "id": f"{mask}-{seed}"}
+         "zero_shot_top1": 0.5 + 0.02 * seed + gains.get(mask, (0, 0, 0))[seed], "id": f"{mask}-{seed}"}
         for mask in (0, *gains) for seed in SEEDS
     ]  # fmt: skip
     alone = compare(pd.DataFrame([row for row in rows if row["mask_ratio"] < 0.15]), baseline={"mask_ratio": 0})
     assert "it is 1.4 points better (95 % CI +0.1 to +2.7)" in verdicts(alone)[0]
     among = compare(pd.DataFrame(rows), baseline={"mask_ratio": 0})
-    assert among.pairs[0].gain.interval == alone.pairs[0].gain.interval
+    assert among.pairs[0].gain.interval == pytest.approx(alone.pairs[0].gain.interval, rel=2e-3)
     assert (
-        "at equal samples (1k) no significant difference (+1.4 points, 95 % CI -0.9 to +3.7, corrected for 3 "
+        "at equal samples (1k) no significant difference (+1.4 points, 95 % CI -1.0 to +3.8, corrected for 3 "
         "comparisons)"
     ) in verdicts(among)[0]
-    assert "The verdicts claim 3 gains" in comparison_text(among)
+    assert "CIs of 3 gains are corrected for that (Holm)" in comparison_text(among)
     assert comparison_json(among)["corrected"] == {"method": "Holm", "gains": 3, "speedups": 0}
 
 

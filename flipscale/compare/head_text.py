@@ -1,0 +1,192 @@
+"""The head of a comparison in words: at most eight lines."""
+
+from collections.abc import Sequence
+
+from flipscale.compare.comparison import Comparison
+from flipscale.compare.estimates import Effect, finding
+from flipscale.compare.head import ArmHead, AxisSlope, Head, Sensitivity
+from flipscale.compare.planned import PlannedSensitivity
+from flipscale.compare.words import gain_words, margin_words, seeds_are_too_few
+from flipscale.stats import Interval, Mean, NoiseMethod
+from flipscale.words import count, joined, score_value, short
+
+TWO_LINES, ONE_LINE = 3, 6
+"""Arms up to here get two lines each, or one. Of more the best and the worst are named."""
+
+LIKELY_SEED_EFFECT = 0.1
+"""Below this p a seed effect that twins do not share is warned of."""
+
+COUNTED = {
+    Effect.AHEAD: "better",
+    Effect.BEHIND: "worse",
+    Effect.LEVEL: "level",
+    Effect.NOT_SIGNIFICANT: "undecided",
+    Effect.TOO_FEW_SEEDS: "undecided",
+    Effect.ONE_SEED: "of one seed",
+}
+"""What a cell counts as, by the effect of its gain."""
+
+
+def head_lines(comparison: Comparison) -> list[str]:
+    """What heads the answer; nothing without pairs."""
+    head = comparison.head
+    if head is None:
+        return []
+    if len(head.arms) <= TWO_LINES:
+        lines = [
+            line for arm in head.arms for line in (_first_line(comparison, head, arm), _slopes(comparison, arm)) if line
+        ]
+    elif len(head.arms) <= ONE_LINE:
+        lines = [_first_line(comparison, head, arm) for arm in head.arms]
+    else:
+        lines = _best_and_worst(comparison, head)
+    return [*lines, *_what_seeds_detect(comparison, head), *_warnings(comparison, head)]
+
+
+def counts_words(effects: dict[Effect, int]) -> str:
+    """'better in 1, worse in 7, undecided in 2'."""
+    found: dict[str, int] = {}
+    for effect, words in COUNTED.items():
+        found[words] = found.get(words, 0) + effects.get(effect, 0)
+    return ", ".join(f"{words} in {n}" for words, n in found.items() if n)
+
+
+def _first_line(comparison: Comparison, head: Head, arm: ArmHead) -> str:
+    where = f" at {base_words(head)}" if head.base_cell else ""
+    base = "not run" if arm.base is None else gain_words(comparison, finding(arm.base.gain))
+    cells = sum(arm.effects.values())
+    counts = (
+        ""
+        if cells < 2 or arm.effects.get(Effect.ONE_SEED) == cells
+        else f" Over {count(cells, 'cell')}: {counts_words(dict(arm.effects))}."
+    )
+    return f"{arm.arm}{where}: {base}.{counts}"
+
+
+def base_words(head: Head) -> str:
+    """The base cell, and what it is."""
+    return f"{head.base_cell} ({'the base' if head.is_base else 'the last cell of the grid'})"
+
+
+def _slopes(comparison: Comparison, arm: ArmHead) -> str:
+    """The second line of an arm: its mean and its slopes; '' where it has neither."""
+    parts = [_mean(comparison, arm.mean, sum(arm.effects.values()))] if arm.mean else []
+    if arm.slopes:
+        said = [slope_words(comparison, slope) for slope in arm.slopes]
+        parts.append(f"change of the gain per doubling: {'; '.join(said)}")
+    text = "; ".join(parts)
+    return f"  {text[0].upper()}{text[1:]}." if text else ""
+
+
+def slope_words(comparison: Comparison, slope: AxisSlope) -> str:
+    """'data_size -1.50 points (95 % CI -1.84 to -1.17; not a line)'."""
+    axis = "model size" if slope.axis == "model" else slope.axis
+    ends = slope.interval
+    if ends is None:
+        certainty = "one seed, no CI"
+    elif comparison.fraction and ends.high - ends.low > 1:
+        certainty = seeds_are_too_few(len(slope.seeds))
+    else:
+        certainty = f"95 % CI {_interval(comparison, ends)}"
+    bends = "; not a line" if slope.bends_p is not None and slope.bends_p < 0.05 else ""
+    return f"{axis} {precise(comparison, slope.slope)}{' points' if comparison.fraction else ''} ({certainty}{bends})"
+
+
+def _mean(comparison: Comparison, mean: Mean, cells: int) -> str:
+    unit = " points" if comparison.fraction else ""
+    these, alike = _interval(comparison, mean.these), _interval(comparison, mean.alike)
+    return (
+        f"mean over {count(cells, 'cell')} {precise(comparison, mean.mean)}{unit} (95 % CI {these} for these cells, "
+        f"{alike} for cells like these; SD between cells {precise(comparison, mean.spread).lstrip('+')})"
+    )
+
+
+def precise(comparison: Comparison, value: float) -> str:
+    """A slope or a mean: two decimals of a point, as slopes are small."""
+    return f"{100 * value:+.2f}" if comparison.fraction else f"{value:+.3g}"
+
+
+def _interval(comparison: Comparison, ends: Interval) -> str:
+    return f"{precise(comparison, ends.low)} to {precise(comparison, ends.high)}"
+
+
+def _best_and_worst(comparison: Comparison, head: Head) -> list[str]:
+    at_base = [arm for arm in head.arms if arm.base is not None and arm.base.gain.mean is not None]
+    effects: dict[Effect, int] = {}
+    for arm in head.arms:
+        for effect, n in arm.effects.items():
+            effects[effect] = effects.get(effect, 0) + n
+    cells = sum(effects.values())
+    lines = [f"{len(head.arms)} arms, {count(cells, 'comparison')} at equal {comparison.at}: {counts_words(effects)}."]
+    if at_base:
+        ordered = sorted(at_base, key=lambda arm: arm.base.gain.mean if arm.base and arm.base.gain.mean else 0.0)
+        where = f" at {base_words(head)}" if head.base_cell else ""
+        for name, arm in (("Best", ordered[-1]), ("Worst", ordered[0])):
+            assert arm.base is not None
+            lines.append(f"{name}{where}: {arm.arm}, {gain_words(comparison, finding(arm.base.gain))}.")
+    return lines
+
+
+def _what_seeds_detect(comparison: Comparison, head: Head) -> list[str]:
+    found = head.sensitivity
+    if found is None:
+        return ["Each cell has one seed, so nothing says how far runs scatter; 3 seeds would."]
+    return [sensitivity_words(found, comparison.fraction)]
+
+
+def sensitivity_words(found: Sensitivity, fraction: bool, detect: str = "detect") -> str:
+    """'3 seeds detect 2.6 points (80 % power, corrected for 20 comparisons); 5 would detect 1.8 ...'."""
+    corrected = f", corrected for {found.comparisons} comparisons" if found.comparisons > 1 else ""
+    power = f"(80 % power{corrected})"
+    if found.detectable is None:
+        now = f"{count(found.seeds, 'seed')} {'is' if found.seeds == 1 else 'are'} too few {power}"
+    else:
+        now = f"{count(found.seeds, 'seed')} {detect} {_amount(found.detectable, fraction)} {power}"
+    more = [
+        f"{n} would detect {_amount(size, fraction).removesuffix(' points')}" for n, size in found.with_seeds.items()
+    ]
+    if found.margin is not None and found.seeds_for_margin is not None and found.seeds_for_margin > found.seeds:
+        more.append(f"{margin_words(found.margin, fraction)} takes {count(found.seeds_for_margin, 'seed')}")
+    return f"{now}{'; ' if more else ''}{joined(more) if more else ''}."
+
+
+def planned_words(found: PlannedSensitivity) -> str:
+    """'3 seeds would detect 1.9 points at 75.0 % (...), if twins differ by 1.1 points (SD) from seed to seed ...'."""
+    at = score_value(found.at, found.fraction)
+    sd = _amount(found.sd, found.fraction)
+    if found.finished:
+        source = f"as those of {count(found.finished, 'finished run')} do"
+    else:
+        source = "as those of the fashion study do"
+    return (
+        f"{sensitivity_words(found.sensitivity, found.fraction, 'would detect').removesuffix('.')}. This is where the "
+        f"baseline has {at} and twins differ by {sd} (SD) from seed to seed, {source}."
+    )
+
+
+def _amount(size: float, fraction: bool) -> str:
+    """'2.6 points', '0.039'."""
+    return f"{100 * size:.1f} points" if fraction else f"{size:.2g}"
+
+
+def _warnings(comparison: Comparison, head: Head) -> list[str]:
+    """The limits of the method that this study is close to."""
+    noise = comparison.noise
+    if noise is None:
+        return []
+    said: list[str] = []
+    if head.seed_effect_p is not None and head.seed_effect_p < LIKELY_SEED_EFFECT:
+        said.append(
+            f"seeds seem to move all cells alike (p = {head.seed_effect_p:.2g}), so intervals may be too narrow"
+        )
+    if noise.method is NoiseMethod.MODERATED and noise.seeds < 3:
+        said.append("with two seeds the noisiest cell's interval may be too narrow")
+    elif noise.method is NoiseMethod.MODERATED and noise.cells < 8:
+        said.append(f"{noise.cells} cells are few to learn the noise from")
+    if noise.wild:
+        said.append(f"{count(len(noise.wild), 'cell')} far noisier than the rest: {_named(noise.wild)}")
+    return [f"Note: {'; '.join(said)}."] if said else []
+
+
+def _named(cells: Sequence[str]) -> str:
+    return ", ".join(short(cell.partition("; ")[2] or cell) for cell in cells)

@@ -1,0 +1,40 @@
+"""A study's comparison: its baseline and its base cell in the form of its results."""
+
+from collections.abc import Mapping
+
+import pandas as pd
+
+from flipscale.cell import write_cell
+from flipscale.collect import setting_value
+from flipscale.compare.build import compare
+from flipscale.compare.comparison import Comparison
+from flipscale.plan import Plan
+from flipscale.study import Study
+
+
+def compare_study(results: pd.DataFrame, study: Study, planned: Plan, score: str | None = None) -> Comparison:
+    """Compare the arms of a study by its own score, or by another. Raises ResultsError as `compare` does."""
+    return compare(
+        results,
+        baseline=baseline_of(study),
+        axes=[axis.name for axis in study.axes],
+        score=score or study.score,
+        base_cell=base_cell(study, planned),
+    )
+
+
+def baseline_of(study: Study) -> Mapping[str, str | int | float | None]:
+    """The study's baseline as results.csv holds it."""
+    return {name: setting_value(value) for name, value in study.baseline.items()}
+
+
+def base_cell(study: Study, planned: Plan) -> str | None:
+    """The cell of the study's base as results.csv writes it. None where the base leaves an axis open."""
+    axes = [axis.name for axis in study.axes if axis.name not in study.baseline]
+    if any(axis not in study.base for axis in axes):
+        return None
+    wanted = {axis: setting_value(study.base[axis]) for axis in axes}
+    for run in planned.cells:
+        if run.cell is not None and all(setting_value(getattr(run.settings, axis)) == wanted[axis] for axis in axes):
+            return write_cell(run.cell)
+    return None

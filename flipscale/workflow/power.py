@@ -1,0 +1,19 @@
+"""What a study's seeds will detect, said before it runs."""
+
+from flipscale.collect import read_results
+from flipscale.compare import planned_sensitivity, planned_words
+from flipscale.errors import ResultsError
+from flipscale.workflow.opened import OpenStudy
+from flipscale.workflow.talk import say
+
+
+def say_power(opened: OpenStudy) -> None:
+    """Say the smallest difference that the plan's seeds detect; nothing for a study without a baseline."""
+    path = opened.files.results
+    try:
+        results = read_results(path) if path.exists() else None
+    except ResultsError:
+        results = None  # `compare` says what is wrong with it.
+    found = planned_sensitivity(opened.study, opened.plan, results)
+    if found is not None:
+        say(planned_words(found))

@@ -1,0 +1,167 @@
+"""Gains by the noise of the whole study, and what heads an answer, on the committed fashion study."""
+
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from flipscale.compare import Comparison, Effect, Pair, compare, comparison_json, comparison_text, head_lines
+from flipscale.compare.estimates import finding
+from flipscale.stats import NoiseMethod
+
+RESULTS = Path(__file__).parents[2] / "results"
+BASE = "model=ViT-w48d3-4, data_size=60k, samples=32k"
+
+
+@pytest.fixture(scope="module")
+def fashion() -> Comparison:
+    results = pd.read_csv(RESULTS / "fashion" / "results.csv")
+    return compare(results, baseline={"mask_ratio": 0}, base_cell=BASE)
+
+
+def pair_of(comparison: Comparison, cell: str, arm: str) -> Pair:
+    (pair,) = (pair for pair in comparison.pairs if cell in pair.cell and pair.arm == arm)
+    return pair
+
+
+def test_half_of_the_patches_helps_where_250_images_repeat(fashion: Comparison) -> None:
+    gain = pair_of(fashion, "data_size=250,", "mask_ratio=0.5").gain
+    assert gain.mean == pytest.approx(0.0927, abs=1e-4)
+    assert gain.interval == pytest.approx([0.0709, 0.1138], abs=1e-4)
+    assert finding(gain).effect is Effect.AHEAD
+    assert "+9.3          +7.1 to +11.4  +5.5 to +12.8  better" in comparison_text(fashion)
+
+
+def test_the_family_is_every_cell_of_the_table(fashion: Comparison) -> None:
+    assert fashion.gains_claimed == len(fashion.pairs) == 20
+    assert {pair.gain.corrected.of for pair in fashion.pairs if pair.gain.corrected} == {20}
+    undecided = [pair for pair in fashion.pairs if not finding(pair.gain).significant]
+    assert {(pair.cell, pair.arm) for pair in undecided} == {
+        ("model=ViT-w48d3-4, data_size=1k, samples=32k", "mask_ratio=0.5"),
+        ("model=ViT-w48d3-4, data_size=60k, samples=8k", "mask_ratio=0.5"),
+    }
+
+
+def test_beside_each_gain_stands_what_its_own_seeds_say(fashion: Comparison) -> None:
+    gain = pair_of(fashion, "ViT-w16d1-4", "mask_ratio=0.75").gain
+    assert gain.by_its_seeds is not None
+    assert gain.by_its_seeds.df == 2
+    assert gain.by_its_seeds.interval == pytest.approx([-0.198, -0.003], abs=1e-3)
+    assert gain.df == pytest.approx(9.09, abs=0.005)
+
+
+def test_the_head_says_the_base_cell_the_counts_and_the_slopes_in_eight_lines(fashion: Comparison) -> None:
+    lines = head_lines(fashion)
+    assert len(lines) == 5
+    assert lines[0] == (
+        f"mask_ratio=0.5 at {BASE} (the base): 3.7 points worse (95 % CI -5.8 to -1.8, corrected for 20 comparisons). "
+        "Over 10 cells: better in 1, worse in 7, undecided in 2."
+    )
+    assert "data_size -1.50 points (95 % CI -1.84 to -1.17; not a line)" in lines[1]
+    assert lines[4] == (
+        "3 seeds detect 2.6 points (80 % power, corrected for 20 comparisons); 5 would detect 1.8, 10 would detect 1.2 "
+        "and 1 point takes 14 seeds."
+    )
+
+
+def test_a_mean_over_cells_is_left_out_where_effects_have_both_signs(fashion: Comparison) -> None:
+    assert fashion.head is not None
+    assert [arm.mean for arm in fashion.head.arms] == [None, None]
+
+
+def synthetic(effects: dict[float, float], seeds: int = 3, cells: int = 10, noise: float = 0.002) -> pd.DataFrame:
+    """Accuracies of 60 to 80 %, a cell each, with an effect an arm and seeds that scatter by `noise`."""
+    rng = np.random.default_rng(0)
+    return pd.DataFrame(
+        [
+            {
+                "id": f"{cell}-{arm}-{seed}",
+                "cell": f"samples={cell + 1}k",
+                "samples": 1000 * (cell + 1),
+                "mask_ratio": arm,
+                "seed": seed,
+                "gpu_hours": 1.0,
+                "train_flops": 1e9,
+                "zero_shot_top1": 0.6 + 0.02 * cell + effect + rng.normal(0, noise),
+            }
+            for cell in range(cells)
+            for arm, effect in {0.0: 0.0, **effects}.items()
+            for seed in range(seeds)
+        ]
+    )
+
+
+def test_arms_are_level_only_where_their_interval_lies_within_the_margin() -> None:
+    table = synthetic({0.5: 0.001})
+    level = compare(table, baseline={"mask_ratio": 0})
+    assert level.head is not None
+    (arm,) = level.head.arms
+    assert arm.effects == {Effect.LEVEL: 10}
+    assert arm.mean is not None
+    assert "level within 1 point (" in head_lines(level)[0]
+    narrow = compare(table, baseline={"mask_ratio": 0}, margin=0.001)
+    assert narrow.head is not None
+    assert Effect.LEVEL not in narrow.head.arms[0].effects
+
+
+def test_one_significant_gain_is_not_also_level() -> None:
+    comparison = compare(synthetic({0.5: -0.006}, noise=0.0005), baseline={"mask_ratio": 0})
+    effects = {finding(pair.gain).effect for pair in comparison.pairs}
+    assert effects == {Effect.BEHIND}
+
+
+def test_a_grid_without_a_base_heads_with_its_last_cell() -> None:
+    comparison = compare(synthetic({0.5: 0.0}), baseline={"mask_ratio": 0})
+    assert comparison.head is not None
+    assert (comparison.head.base_cell, comparison.head.is_base) == ("samples=10k", False)
+    assert "at samples=10k (the last cell of the grid)" in head_lines(comparison)[0]
+
+
+def test_two_seeds_in_few_cells_are_called_too_few_and_no_interval_beyond_use_is_printed() -> None:
+    table = synthetic({0.5: -0.1, 0.75: -0.2}, seeds=2, cells=5, noise=0.06)
+    comparison = compare(table, baseline={"mask_ratio": 0})
+    assert comparison.noise is not None
+    assert comparison.noise.method is NoiseMethod.OWN
+    assert Effect.TOO_FEW_SEEDS in {finding(pair.gain).effect for pair in comparison.pairs}
+    text = comparison_text(comparison)
+    assert "2 seeds are too few for a CI" in text
+    assert "too wide" in text
+    ends = [float(end) for end in re.findall(r"95 % CI ([-+][\d.]+) to", text)]
+    assert all(abs(end) <= 100 for end in ends)
+
+
+def test_many_arms_are_said_in_counts_with_the_best_and_the_worst() -> None:
+    comparison = compare(synthetic({0.1 * i: -0.01 * i for i in range(1, 9)}, cells=3), baseline={"mask_ratio": 0})
+    lines = head_lines(comparison)
+    assert lines[0].startswith("8 arms, 24 comparisons at equal samples: worse in ")
+    assert "Best at samples=3k (the last cell of the grid): mask_ratio=0.1," in lines[1]
+    assert len(lines) <= 8
+
+
+def test_of_one_seed_the_head_says_what_is_missing() -> None:
+    comparison = compare(synthetic({0.5: -0.01}, seeds=1), baseline={"mask_ratio": 0})
+    assert head_lines(comparison)[-1] == "Each cell has one seed, so nothing says how far runs scatter; 3 seeds would."
+
+
+def test_a_seed_that_moves_the_masked_runs_of_all_cells_is_warned_of() -> None:
+    table = synthetic({0.5: -0.01})
+    table.loc[(table["mask_ratio"] == 0.5) & (table["seed"] == 1), "zero_shot_top1"] += 0.02
+    comparison = compare(table, baseline={"mask_ratio": 0})
+    assert "Note: seeds seem to move all cells alike (p = " in head_lines(comparison)[-1]
+
+
+def test_programs_read_the_head_and_the_noise(fashion: Comparison) -> None:
+    data = comparison_json(fashion)
+    head, noise = data["head"], data["noise"]
+    assert isinstance(head, dict)
+    assert isinstance(noise, dict)
+    assert head["base_cell"] == BASE
+    assert head["lines"] == head_lines(fashion)
+    assert (noise["method"], noise["cells"], round(noise["prior_df"], 3)) == ("moderated", 10, 5.891)
+
+
+def test_a_comparison_without_pairs_has_no_head(fashion: Comparison) -> None:
+    assert head_lines(replace(fashion, head=None)) == []

@@ -1,0 +1,41 @@
+"""What a plan says of its seeds before anything runs."""
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from flipscale.compare import planned_sensitivity, planned_words
+from flipscale.plan import plan
+from flipscale.study import read_study
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_of_a_study_that_has_not_run_a_usual_noise_stands_in() -> None:
+    study = read_study(ROOT / "studies/fashion.yaml")
+    found = planned_sensitivity(study, plan(study), None)
+    assert found is not None
+    assert (found.finished, found.sensitivity.seeds, found.sensitivity.comparisons) == (0, 3, 20)
+    assert found.sd == pytest.approx(0.0105)
+    assert planned_words(found) == (
+        "3 seeds would detect 3.1 points (80 % power, corrected for 20 comparisons); 5 would detect 2.2, 10 would "
+        "detect 1.4 and 1 point takes 19 seeds. This is where the baseline has 75.0 % and twins differ by 1.1 points "
+        "(SD) from seed to seed, as those of the fashion study do."
+    )
+
+
+def test_finished_runs_say_how_far_twins_differ() -> None:
+    study = read_study(ROOT / "studies/fashion.yaml")
+    found = planned_sensitivity(study, plan(study), pd.read_csv(ROOT / "results/fashion/results.csv"))
+    assert found is not None
+    assert found.finished == 90
+    assert found.at == pytest.approx(0.81, abs=0.001)
+    assert found.sensitivity.detectable == pytest.approx(0.0257, abs=1e-4)
+
+
+def test_a_study_without_twins_is_promised_nothing(tmp_path: Path) -> None:
+    file = tmp_path / "one.yaml"
+    file.write_text("schema: 1\nbase: {data: shapes, model: ViT-w16d1-4, samples: 640, batch_size: 64, lr: 1e-3}\n")
+    study = read_study(file)
+    assert planned_sensitivity(study, plan(study), None) is None
