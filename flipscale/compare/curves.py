@@ -288,6 +288,6 @@ def _mean_points(of_seeds: Sequence[dict[str, Point]], shared: Sequence[str], x:
 def _straight_in_the_cost(base: _Points, ours: _Points, sign: int) -> float:
     """The speed-up at the baseline's best between points straight in the cost, as FLIP's 3.7x was read."""
     plain = ScoreScale(Transform.PLAIN)
-    lines = [points.line(plain, sign, log=False) for points in (base, ours)]
+    lines = [points.line(plain, sign, log=False).straightened() for points in (base, ours)]
     best = lines[0].best
     return float(lines[0].xs[0, best] / lines[1].costs_to(lines[0].ys[:, best, None])[0, 0])

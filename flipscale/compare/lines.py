@@ -97,17 +97,27 @@ class Lines:
 
     def scores_at(self, costs: Array) -> Array:
         """The score of each curve at each cost [costs]: [curves, costs]; straight on beyond its ends."""
-        inner = self.xs[:, 1:-1]
-        stretch = (inner[:, :, None] <= costs).sum(axis=1)
-        rows = np.arange(len(self.xs))[:, None]
-        x0, x1 = self.xs[rows, stretch], self.xs[rows, stretch + 1]
-        y0, y1 = self.ys[rows, stretch], self.ys[rows, stretch + 1]
-        m0, m1 = (slopes[rows, stretch] for slopes in self.slopes)
-        with np.errstate(divide="ignore", invalid="ignore"):
-            along = np.where(x1 > x0, (costs - x0) / (x1 - x0), 1.0)
-        share, rise = np.clip(along, 0.0, 1.0), y1 - y0
+        scores = np.empty((len(self.ys), len(costs)))
+        last = self.xs.shape[1] - 2
+        for i in range(last + 1):
+            x0, x1 = self.xs[:, i], self.xs[:, i + 1]
+            # Draws of a curve have about the same costs, so most stretches concern few columns.
+            columns = np.flatnonzero(((costs >= x0.min()) | (i == 0)) & ((costs <= x1.max()) | (i == last)))
+            here = costs[columns]
+            read = self._cubic(i, here)
+            scores[:, columns] = read if i == 0 else np.where(here >= x0[:, None], read, scores[:, columns])
+        return scores
+
+    def _cubic(self, i: int, costs: Array) -> Array:
+        """The scores of each curve at costs along its stretch i: [curves, costs]."""
+        x0, step = self.xs[:, i, None], (self.xs[:, i + 1] - self.xs[:, i])[:, None]
+        y0, rise = self.ys[:, i, None], (self.ys[:, i + 1] - self.ys[:, i])[:, None]
+        m0, m1 = (slopes[:, i, None] for slopes in self.slopes)
+        along = (costs - x0) / np.where(step > 0, step, 1.0)
+        share = np.clip(along, 0.0, 1.0)
         cubic = y0 + share * (m0 + share * (3 * rise - 2 * m0 - m1 + share * (m0 + m1 - 2 * rise)))
-        scores: Array = cubic + np.where(along < 0, along * m0, 0.0) + np.where(along > 1, (along - 1) * m1, 0.0)
+        beyond = along - share
+        scores: Array = cubic + beyond * np.where(beyond > 0, m1, m0)
         return scores
 
 

@@ -24,7 +24,7 @@ LEVELS = 9
 LOST = 0.05
 """A level that more of the draws miss is not asked whether one speed-up holds."""
 
-GRID = 8 * LEVELS
+GRID = 4 * LEVELS
 """Costs at which a crossover is looked for, beside those of the points."""
 
 
