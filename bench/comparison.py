@@ -128,7 +128,7 @@ def effects_of(scatter: Scatter, seeds: int, studies: int) -> dict[str, Any]:
         "methods": {
             method: {
                 "cover": float(held[method].sum() / made[method].sum()),
-                "worst": float((held[method].sum(axis=1) / made[method].sum(axis=1)).min()),
+                "worst": float((held[method].sum(axis=1) / np.maximum(made[method].sum(axis=1), 1)).min()),
                 "family_error": errors[method] / studies,
                 "power_4_points": found[method] / asked[method],
                 "half_width_points": float(np.median(halves[method])),

@@ -90,7 +90,7 @@ def at_equal_cost(
         scatter = _scatter(groups, held)
         tolerance = min(MOST_TOLERANCE, max(TOLERANCE, 2 * scatter))
         pairs = _pairs(groups, held, tolerance, lower)
-        best = _best_of_sizes(groups, held, tolerance, lower) if scatter == 0 else []
+        best = _best_of_sizes(groups, held, tolerance, lower) if scatter == 0 and held != MEMORY else []
         gains = judge([equal.pair for equal in pairs])
         best_gains = judge([of_budget.pair for of_budget in best])
         if pairs or best:

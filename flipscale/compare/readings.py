@@ -24,6 +24,9 @@ LEVELS = 9
 LOST = 0.05
 """A level that more of the draws miss is not asked whether one speed-up holds."""
 
+BETWEEN_POINTS = 0.02
+"""What a monotone cubic may miss of a smooth curve between its points, in the logarithm of a cost."""
+
 GRID = 4 * LEVELS
 """Costs at which a crossover is looked for, beside those of the points."""
 
@@ -155,26 +158,30 @@ def levels(compared: Compared, draws: int) -> tuple[tuple[Level, ...], OneShift 
         )
         for i, target in enumerate(targets)
     )
-    return found, _one_shift(compared, targets, means, ways)
+    straight = read(compared.mean.straightened())[0]
+    return found, _one_shift(compared, targets, np.array([means, straight]), ways)
 
 
 def _one_shift(compared: Compared, scores: Array, means: Array, ways: list[Array]) -> OneShift | None:
     """Whether one speed-up holds at every score, that is whether one shift along log cost lays one curve on the other.
 
-    p is the share of draws whose levels leave a shift by more, for noise alone, than those of the mean curves do.
-    Levels that more than LOST of the draws miss say nothing about it.
+    p is the share of draws whose levels leave a shift by more, for noise alone, than those of the mean curves do. A
+    level leaves it by as much as both ways to read agree on, less BETWEEN_POINTS: curves that are one shift apart differ
+    by how their points happen to lie, and where seeds agree well that would be found nearly always. Levels that more than LOST of the draws
+    miss are not looked at. means: [2 ways, levels].
     """
-    kept = np.ones(len(means), dtype=bool)
+    kept = np.ones(means.shape[1], dtype=bool)
     for way in ways:
         kept &= np.isfinite(way).mean(axis=0) >= 1 - LOST
     if kept.sum() < 2:
         return None
-    means = means[kept]
-    shift = math.exp(float(means.mean()))
+    shift = math.exp(float(means[0, kept].mean()))
+    cubic, straight = means[:, kept] - means[:, kept].mean(axis=1, keepdims=True)
+    agreed = np.where(cubic * straight > 0, np.minimum(np.abs(cubic), np.abs(straight)), 0.0)
     low, high = (compared.score(float(scores[kept][i])) for i in (0, -1))
     if not ways:
         return OneShift(shift, None, None, low, high, "one seed gives no test")
-    bent = float(((means - means.mean()) ** 2).sum())
+    bent = float((np.maximum(agreed - BETWEEN_POINTS, 0.0) ** 2).sum())
     shares = []
     for way in ways:
         read = way[:, kept]
