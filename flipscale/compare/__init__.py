@@ -20,12 +20,12 @@ masked. Data in, data out: nothing here touches a disk.
     build.py       from a table to a comparison                         comparison.py the comparison as data
     of_study.py    a study's comparison                                 as_json.py    a comparison for programs
     planned.py     what seeds will detect, before anything runs         head_text.py  what heads the answer, in 8 lines
-    words.py       a sentence for each claim
+    words.py       a sentence for each claim                            test_images.py  what other test images would do
     layout.py      a comparison for people: tables, then sentences      effects_text.py  deltas for people
 """
 
 from flipscale.compare.as_json import comparison_json
-from flipscale.compare.build import compare, compare_table
+from flipscale.compare.build import compare, compare_table, with_images
 from flipscale.compare.claims import Claim, SpeedupClaim, leading
 from flipscale.compare.columns import (
     Baseline,
@@ -96,4 +96,5 @@ __all__ = [
     "speedup_words",
     "varying_axes",
     "verdicts",
+    "with_images",
 ]

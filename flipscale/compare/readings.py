@@ -166,8 +166,8 @@ def _one_shift(compared: Compared, scores: Array, means: Array, ways: list[Array
     """Whether one speed-up holds at every score, that is whether one shift along log cost lays one curve on the other.
 
     p is the share of draws whose levels leave a shift by more, for noise alone, than those of the mean curves do. A
-    level leaves it by as much as both ways to read agree on, less BETWEEN_POINTS: curves that are one shift apart differ
-    by how their points happen to lie, and where seeds agree well that would be found nearly always. Levels that more than LOST of the draws
+    level leaves it by as much as both ways to read agree on, less BETWEEN_POINTS: two curves differ by how their points
+    happen to lie, and where seeds agree well that would be found nearly always. Levels that more than LOST of the draws
     miss are not looked at. means: [2 ways, levels].
     """
     kept = np.ones(means.shape[1], dtype=bool)

@@ -65,6 +65,13 @@ class FigureData:
     """Rows of other people's results, drawn apart; never fitted and in no comparison."""
     unscored: bool = False
     """Whether no run has a score, so that the training loss stands in its place."""
+    chance: float | None = None
+    """What guessing gives for the score; None where that is not known."""
+
+    @property
+    def chance_of_error(self) -> float | None:
+        """The same of the error: 1 - the score, or a loss itself."""
+        return self.chance if self.chance is None or self.lower_is_better else 1 - self.chance
 
     @property
     def lower_is_better(self) -> bool:

@@ -9,9 +9,10 @@ a loss.
     student.py     Student's t: intervals, p values, equivalence
     pooling.py     one variance a cell, with what the other cells know
     families.py    many comparisons at once (Holm)
-    curve_draws.py  draws of mean curves, by the noise of all runs
+    curve_draws.py draws of mean curves, by the noise of all runs
     blocks.py      means and slopes over cells, whose seeds go together
     power.py       the smallest detectable difference, and the seeds it takes
+    test_images.py what other test images would do to a difference
 """
 
 from flipscale.stats.blocks import Mean, SeedEffect, Slope, mean_over, seed_effect, slope_of
@@ -21,12 +22,15 @@ from flipscale.stats.pooling import Noise, NoiseMethod, expected_noise, pool_var
 from flipscale.stats.power import Design
 from flipscale.stats.scales import Array, ScoreScale, Transform, scale_of
 from flipscale.stats.student import ALPHA, Interval, Moments, moments, t_limit
+from flipscale.stats.test_images import Bits, ImageSampling, image_sampling
 
 __all__ = [
     "ALPHA",
     "Array",
+    "Bits",
     "Design",
     "Draws",
+    "ImageSampling",
     "Interval",
     "Judged",
     "Mean",
@@ -41,6 +45,7 @@ __all__ = [
     "Transform",
     "expected_noise",
     "holm",
+    "image_sampling",
     "mean_over",
     "moments",
     "pool_variance",

@@ -1,8 +1,9 @@
 """Figures from the tables."""
 
+from dataclasses import replace
 from pathlib import Path
 
-from flipscale.collect import read_curves, read_results
+from flipscale.collect import chance_level, read_curves, read_results
 from flipscale.compare import baseline_of, measured_scores, pick_score
 from flipscale.plot import Plotted, figure_data, plot_all, read_references
 from flipscale.workflow.opened import OpenStudy
@@ -26,6 +27,7 @@ def draw_study(opened: OpenStudy, references: Path | None = None) -> Plotted:
         references=read_references(references) if references else None,
         or_loss=True,
     )
+    data = replace(data, chance=chance_level(opened.plan.runs, opened.workspace.results, results, data.score))
     drawn = plot_all(data, files.figures, study.figures)
     for name, reason in drawn.skipped.items():
         say(f"{name} is not drawn: {reason}")
