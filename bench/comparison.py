@@ -35,15 +35,15 @@ from bench.scatter import MOST_SEEDS, SCATTERS, UNBALANCED, Scatter
 from flipscale.compare.curves import DrawCounts, curves_of
 from flipscale.compare.parts import Curve
 from flipscale.compare.points import Point
-from flipscale.stats import Moments, Noise, holm, pool_variance
+from flipscale.stats import Moments, holm, pool_variance
 
 LOW, HIGH, MOST_ERROR = 0.92, 0.97, 0.065
 
 # Effects
 
 CELLS, ARMS = 20, 2
-EFFECTS = np.array([0.0, -0.01, 0.0, -0.02, 0.0, -0.04])
-METHODS = ("own", "moderated")
+MOST_EFFECT = -0.04
+EFFECTS = np.array([0.0, -0.01, 0.0, -0.02, 0.0, MOST_EFFECT])
 
 # Curves
 
@@ -88,19 +88,48 @@ OUTSIDE: Mapping[tuple[str, str, int], str] = {}
 """(asked, scatter, seeds) -> why its intervals are known to fail. Stated in docs/compare.md."""
 
 
+class Tally:
+    """How the intervals of one method fare over studies of effects."""
+
+    def __init__(self) -> None:
+        self.held, self.made = np.zeros((CELLS, ARMS)), np.zeros((CELLS, ARMS))
+        self.errors = self.found = 0
+        self.halves: list[float] = []
+
+    def add(self, claims: Mapping[tuple[str, str], Moments], truth: Array, effects: Array, levels: Array) -> None:
+        """Count one study: truth [cells, arms] on the logit, effects there in the score, levels of the baseline."""
+        at = [(int(cell), int(arm)) for cell, arm in claims]
+        for (c, a), moments in zip(at, claims.values(), strict=True):
+            interval = moments.interval()
+            self.made[c, a] += 1
+            self.held[c, a] += interval.holds(truth[c, a])
+            self.halves.append(100 * interval.half_width * levels[c] * (1 - levels[c]))
+        judged = holm([moments.p for moments in claims.values()])
+        significant = [key for key, of_key in zip(at, judged, strict=True) if of_key is not None and of_key.significant]
+        self.errors += any(effects[key] == 0 for key in significant)
+        self.found += sum(effects[key] == MOST_EFFECT for key in significant)
+
+    def facts(self, studies: int, asked: int) -> dict[str, float]:
+        """Shares, of studies and of the `asked` effects of 4 points in each."""
+        by_cell = self.held.sum(axis=1) / np.maximum(self.made.sum(axis=1), 1)
+        return {
+            "cover": float(self.held.sum() / self.made.sum()),
+            "worst": float(by_cell.min()),
+            "family_error": self.errors / studies,
+            "power_4_points": self.found / (asked * studies),
+            "half_width_points": float(np.median(self.halves)),
+        }
+
+
 def effects_of(scatter: Scatter, seeds: int, studies: int) -> dict[str, Any]:
     """How per-cell effects fare, by each cell's own seeds and by the noise of the study."""
     rng = np.random.default_rng([1, seeds, len(scatter.name)])
-    levels = np.linspace(0.6, 0.85, CELLS)
-    sizes = np.linspace(0, 1, CELLS)
+    levels, sizes = np.linspace(0.6, 0.85, CELLS), np.linspace(0, 1, CELLS)
     effects = EFFECTS[(np.arange(CELLS)[:, None] + 3 * np.arange(ARMS)) % len(EFFECTS)]
     truth = logit(levels[:, None] + effects) - logit(levels)[:, None]
-    held = {method: np.zeros((CELLS, ARMS)) for method in METHODS}
-    made = {method: np.zeros((CELLS, ARMS)) for method in METHODS}
-    errors, found, asked = (dict.fromkeys(METHODS, 0) for _ in range(3))
-    halves: dict[str, list[float]] = {method: [] for method in METHODS}
+    own, moderated = Tally(), Tally()
     for _ in range(studies):
-        steps = scatter.noise(rng, ARMS + 1, sizes, seeds)
+        steps = scatter.noise(rng, ARMS + 1, sizes.tolist(), seeds)
         counts = scatter.counts(rng, CELLS, seeds)
         differences = {
             (f"{c}", f"{a}"): (truth[c, a] + steps[a + 1, c, : counts[c]] - steps[0, c, : counts[c]]).tolist()
@@ -108,38 +137,15 @@ def effects_of(scatter: Scatter, seeds: int, studies: int) -> dict[str, Any]:
             for a in range(ARMS)
         }
         noise = pool_variance(differences)
-        for method in METHODS:
-            claims = _moments(noise, method)
-            for (cell, arm), moments in claims.items():
-                c, a = int(cell), int(arm)
-                interval = moments.interval()
-                made[method][c, a] += 1
-                held[method][c, a] += interval.holds(truth[c, a])
-                halves[method].append(100 * interval.half_width * levels[c] * (1 - levels[c]))
-            judged = zip(claims, holm([moments.p for moments in claims.values()]), strict=True)
-            significant = {(int(c), int(a)): bool(j and j.significant) for (c, a), j in judged}
-            errors[method] += any(yes for at, yes in significant.items() if effects[at] == 0)
-            found[method] += sum(yes for at, yes in significant.items() if effects[at] == -0.04)
-            asked[method] += int((effects == -0.04).sum())
+        own.add(noise.by_cell, truth, effects, levels)
+        moderated.add(noise.moments, truth, effects, levels)
+    asked = int((effects == MOST_EFFECT).sum())
     return {
         "scatter": scatter.name,
         "seeds": 0 if scatter.unbalanced else seeds,
         "studies": studies,
-        "methods": {
-            method: {
-                "cover": float(held[method].sum() / made[method].sum()),
-                "worst": float((held[method].sum(axis=1) / np.maximum(made[method].sum(axis=1), 1)).min()),
-                "family_error": errors[method] / studies,
-                "power_4_points": found[method] / asked[method],
-                "half_width_points": float(np.median(halves[method])),
-            }
-            for method in METHODS
-        },
+        "methods": {"own": own.facts(studies, asked), "moderated": moderated.facts(studies, asked)},
     }
-
-
-def _moments(noise: Noise, method: str) -> Mapping[tuple[str, str], Moments]:
-    return noise.by_cell if method == "own" else noise.moments
 
 
 def study(rng: np.random.Generator, scatter: Scatter, seeds: int) -> list[Point]:
@@ -162,37 +168,33 @@ def study(rng: np.random.Generator, scatter: Scatter, seeds: int) -> list[Point]
 def curves_fare(scatter: Scatter, seeds: int, studies: int) -> dict[str, Any]:
     """How what is read off curves fares."""
     rng = np.random.default_rng([2, seeds, len(scatter.name)])
-    held, made = dict.fromkeys(READINGS, 0), dict.fromkeys(READINGS, 0)
-    speedups: list[float] = []
-    straight: list[float] = []
-    halves: list[float] = []
-    rejected = asked = 0
-    for _ in range(studies):
-        for curve in curves_of(study(rng, scatter, seeds), ["arm"], ["hours"], fraction=True, lower=False, draws=DRAWS):
-            for reading, inside in _inside(curve).items():
-                made[reading] += 1
-                held[reading] += inside
-            if curve.series == "crossing":
-                continue
-            # An arm that misses the baseline's best is infinitely slow: a median of those that reach it would flatter.
-            speedups.append(curve.speedup.mean or 0.0)
-            straight.append(curve.speedup_straight or 0.0)
-            if curve.speedup.interval:
-                low, high = curve.speedup.interval
-                halves.append(math.log2(high / low) / 2 if low > 0 and math.isfinite(high) else math.inf)
-            asked += curve.one_shift is not None and curve.one_shift.rejected is not None
-            rejected += bool(curve.one_shift and curve.one_shift.rejected)
+    curves = [
+        curve
+        for _ in range(studies)
+        for curve in curves_of(study(rng, scatter, seeds), ["arm"], ["hours"], fraction=True, lower=False, draws=DRAWS)
+    ]
+    inside = [_inside(curve) for curve in curves]
+    of = {reading: [held[reading] for held in inside if reading in held] for reading in READINGS}
+    shifted = [curve for curve in curves if curve.series != "crossing"]
+    tests = [curve.one_shift.rejected for curve in shifted if curve.one_shift and curve.one_shift.p is not None]
     return {
         "scatter": scatter.name,
         "seeds": 0 if scatter.unbalanced else seeds,
         "studies": studies,
-        "held": {reading: held[reading] / made[reading] if made[reading] else None for reading in READINGS},
-        "read": made,
-        "bias": float(np.median(speedups)) / SHIFT - 1,
-        "bias_straight_in_the_cost": float(np.median(straight)) / SHIFT - 1,
-        "half_width_doublings": _finite(float(np.median(halves))),
-        "one_shift_rejected": rejected / asked if asked else None,
+        "held": {reading: sum(held) / len(held) if held else None for reading, held in of.items()},
+        "read": {reading: len(held) for reading, held in of.items()},
+        # An arm that misses the baseline's best is infinitely slow: a median of those that reach it would flatter.
+        "bias": float(np.median([curve.speedup.mean or 0.0 for curve in shifted])) / SHIFT - 1,
+        "bias_straight_in_the_cost": float(np.median([curve.speedup_straight or 0.0 for curve in shifted])) / SHIFT - 1,
+        "half_width_doublings": _finite(float(np.median([_half_width(curve) for curve in shifted]))),
+        "one_shift_rejected": float(np.mean(tests)) if tests else None,
     }
+
+
+def _half_width(curve: Curve) -> float:
+    """Of the interval of a speed-up, in doublings; infinite where it is open, or missing."""
+    low, high = curve.speedup.interval or (0.0, math.inf)
+    return math.log2(high / low) / 2 if low > 0 and math.isfinite(high) else math.inf
 
 
 def _inside(curve: Curve) -> dict[str, bool]:

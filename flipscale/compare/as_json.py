@@ -44,7 +44,7 @@ def comparison_json(comparison: Comparison) -> dict[str, object]:
 def _pair(comparison: Comparison, pair: Pair) -> dict[str, object]:
     """A cell's twins as they are; `images` where runs kept which test images they got right."""
     images = comparison.images.get((pair.cell, pair.arm))
-    return {**asdict(pair), **({} if images is None else {"images": asdict(images)})}
+    return {**asdict(pair, dict_factory=_without_draws), **({} if images is None else {"images": asdict(images)})}
 
 
 def _head(comparison: Comparison, head: Head) -> dict[str, object]:
@@ -171,6 +171,10 @@ def _equal_cost(comparison: Comparison, of_cost: EqualCost) -> dict[str, object]
             for best in of_cost.best
         ],
     }
+
+
+def _without_draws(items: list[tuple[str, object]]) -> dict[str, object]:
+    return {name: value for name, value in items if name != "draws"}
 
 
 def _closed(ends: list[float]) -> list[float | None]:

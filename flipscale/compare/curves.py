@@ -78,6 +78,16 @@ def curves_of(
 def curve_noise(points: Sequence[Point], costs: Iterable[str], *, fraction: bool, lower: bool) -> CurveNoise:
     """The noise of these runs, all series and arms together."""
     scale = scale_of([point.y for point in points], fraction=fraction, lower_is_better=lower)
+    runs = _runs_by_key(points)
+    scores = {
+        key: dict(zip(seeds, scale.of([point.y for point in seeds.values()]).tolist(), strict=True))
+        for key, seeds in runs.items()
+    }
+    return CurveNoise(scale, run_noise(scores), {cost: run_noise(_log_costs(runs, cost)) for cost in costs})
+
+
+def _runs_by_key(points: Sequence[Point]) -> dict[RunKey, dict[int, Point]]:
+    """Runs that differ only in their seed, schedule by schedule as curves have them."""
     by_arm: dict[tuple[str, str], list[Point]] = {}
     for point in points:
         by_arm.setdefault((point.series, point.arm), []).append(point)
@@ -86,19 +96,16 @@ def curve_noise(points: Sequence[Point], costs: Iterable[str], *, fraction: bool
         for seed, schedules in _by_seed(its_points).items():
             for cell, point in schedules.items():
                 runs.setdefault((series, cell, arm), {})[seed] = point
-    scores = {
-        key: dict(zip(seeds, scale.of([point.y for point in seeds.values()]).tolist(), strict=True))
+    return runs
+
+
+def _log_costs(runs: Mapping[RunKey, Mapping[int, Point]], cost: str) -> dict[RunKey, dict[int, float]]:
+    """Logarithms of a cost, where it is known and not 0."""
+    logs = {
+        key: {seed: math.log(point.costs[cost]) for seed, point in seeds.items() if point.costs[cost] > 0}
         for key, seeds in runs.items()
     }
-    logs = {
-        cost: {
-            key: found
-            for key, seeds in runs.items()
-            if (found := {s: math.log(point.costs[cost]) for s, point in seeds.items() if point.costs[cost] > 0})
-        }
-        for cost in costs
-    }
-    return CurveNoise(scale, run_noise(scores), {cost: run_noise(found) for cost, found in logs.items()})
+    return {key: of_key for key, of_key in logs.items() if of_key}
 
 
 @dataclass(frozen=True)
@@ -123,10 +130,21 @@ class _Asked:
         if not why:
             seeds, shared = _complete(runs, self.arm, seeds)
             why = _too_short(runs, shared)
-        where = {"series": self.series, "arm": self.arm, "x": self.x}
         if why:
-            return Curve(**where, seeds=tuple(seeds), why=why, speedup=nothing(why), gain=nothing(why))
+            return Curve(
+                series=self.series,
+                arm=self.arm,
+                x=self.x,
+                seeds=tuple(seeds),
+                why=why,
+                speedup=nothing(why),
+                gain=nothing(why),
+            )
         base, ours = (_mean_points([runs[key][seed] for seed in seeds], shared[key], self.x) for key in ("", self.arm))
+        return self._read(base, ours, seeds)
+
+    def _read(self, base: "_Points", ours: "_Points", seeds: Sequence[int]) -> Curve:
+        """What is read off the two mean curves."""
         compared = self._compared(base, ours, len(seeds))
         speedup, missed = at_the_best(compared)
         equal, gain, at_costs = gains(compared)
@@ -134,12 +152,14 @@ class _Asked:
         if self.claims and one_shift is not None and one_shift.rejected:
             at_scores, one_shift = levels(compared, self.claims)
         return Curve(
-            **where,
+            series=self.series,
+            arm=self.arm,
+            x=self.x,
             seeds=tuple(seeds),
             target=compared.score(float(compared.mean.base.ys.max())),
             speedup=speedup,
             missed=missed,
-            speedup_straight=_straight_in_the_cost(base, ours, -1 if self.lower else 1) if missed is None else None,
+            speedup_straight=_straight_in_the_cost(base, ours, compared.sign) if missed is None else None,
             speedup_at=at_scores,
             equal_at=equal,
             gain=gain,

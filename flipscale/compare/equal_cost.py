@@ -85,24 +85,29 @@ def at_equal_cost(
     found = []
     for held in costs:
         groups = _groups([point for point in points if point.costs[held] > 0])
-        if not groups or different_devices((point for of_group in groups.values() for point in of_group), held):
+        if different_devices((point for of_group in groups.values() for point in of_group), held):
             continue
-        scatter = _scatter(groups, held)
-        tolerance = min(MOST_TOLERANCE, max(TOLERANCE, 2 * scatter))
-        pairs = _pairs(groups, held, tolerance, lower)
-        best = _best_of_sizes(groups, held, tolerance, lower) if scatter == 0 and held != MEMORY else []
-        gains = judge([equal.pair for equal in pairs])
-        best_gains = judge([of_budget.pair for of_budget in best])
-        if pairs or best:
-            found.append(
-                EqualCost(
-                    held,
-                    tolerance,
-                    tuple(replace(equal, pair=pair) for equal, pair in zip(pairs, gains, strict=True)),
-                    tuple(replace(of_budget, pair=pair) for of_budget, pair in zip(best, best_gains, strict=True)),
-                )
-            )
-    return tuple(found)
+        found.append(_with_gains(_unjudged(groups, held, lower), judge))
+    return tuple(of_cost for of_cost in found if of_cost.pairs or of_cost.best)
+
+
+def _with_gains(of_cost: EqualCost, judge: Callable[[list[Pair]], tuple[Pair, ...]]) -> EqualCost:
+    """The same with judged gains, its pairs and its best sizes each by themselves."""
+    gains = judge([equal.pair for equal in of_cost.pairs])
+    best = judge([sizes.pair for sizes in of_cost.best])
+    return replace(
+        of_cost,
+        pairs=tuple(replace(equal, pair=pair) for equal, pair in zip(of_cost.pairs, gains, strict=True)),
+        best=tuple(replace(sizes, pair=pair) for sizes, pair in zip(of_cost.best, best, strict=True)),
+    )
+
+
+def _unjudged(groups: Mapping[_Group, list[Point]], held: str, lower: bool) -> EqualCost:
+    scatter = _scatter(groups, held)
+    tolerance = min(MOST_TOLERANCE, max(TOLERANCE, 2 * scatter))
+    # A budget is a cost that was planned: it does not scatter.
+    best = _best_of_sizes(groups, held, tolerance, lower) if scatter == 0 and held != MEMORY else []
+    return EqualCost(held, tolerance, tuple(_pairs(groups, held, tolerance, lower)), tuple(best))
 
 
 def _groups(points: Sequence[Point]) -> dict[_Group, list[Point]]:
@@ -123,28 +128,36 @@ def _scatter(groups: Mapping[_Group, Sequence[Point]], held: str) -> float:
 def _pairs(groups: Mapping[_Group, list[Point]], held: str, tolerance: float, lower: bool) -> list[EqualCostPair]:
     """Each group of an arm with the baseline's group of the nearest cost."""
     costs = {key: _log_cost(of_group, held) for key, of_group in groups.items()}
-    base = [key for key in groups if not key[2]]
-    may_pair: Callable[[Point, Point], bool] = _same_schedule if held == MEMORY else _same_series
     pairs = []
     for key, of_arm in groups.items():
-        series, cell, arm = key
-        twin = costs.get((series, cell, ""))
-        if not arm or (twin is not None and abs(twin - costs[key]) <= tolerance):
+        nearest = _nearest(key, groups, costs, tolerance, _same_schedule if held == MEMORY else _same_series)
+        if nearest is None:
             continue
-        near = [
-            other
-            for other in base
-            if other[:2] != key[:2]
-            and abs(costs[other] - costs[key]) <= tolerance
-            and may_pair(groups[other][0], of_arm[0])
-        ]
-        if near:
-            nearest = min(near, key=lambda other: abs(costs[other] - costs[key]))
-            twins = {point.seed: point for point in groups[nearest]}
-            paired = [(twins[point.seed], point) for point in of_arm if point.seed in twins]
-            if paired:
-                pairs.append(EqualCostPair(nearest[1], pair_of(paired, lower)))
+        twins = {point.seed: point for point in groups[nearest]}
+        paired = [(twins[point.seed], point) for point in of_arm if point.seed in twins]
+        if paired:
+            pairs.append(EqualCostPair(nearest[1], pair_of(paired, lower)))
     return pairs
+
+
+def _nearest(
+    key: _Group,
+    groups: Mapping[_Group, list[Point]],
+    costs: Mapping[_Group, float],
+    tolerance: float,
+    may_pair: Callable[[Point, Point], bool],
+) -> _Group | None:
+    """The baseline's group that took as much as a group of an arm; None where its own twin did, or none."""
+    series, cell, arm = key
+
+    def apart(other: _Group) -> float:
+        return abs(costs[other] - costs[key])
+
+    twin = (series, cell, "")
+    if not arm or (twin in costs and apart(twin) <= tolerance):
+        return None
+    base = [other for other in groups if not other[2] and other != twin and apart(other) <= tolerance]
+    return min((other for other in base if may_pair(groups[other][0], groups[key][0])), key=apart, default=None)
 
 
 def _log_cost(of_group: Sequence[Point], held: str) -> float:
@@ -169,16 +182,17 @@ def _best_of_sizes(groups: Mapping[_Group, list[Point]], held: str, tolerance: f
     families: dict[str, list[_Group]] = {}
     for key in groups:
         families.setdefault(write_cell(without(read_cell(key[0]), SIZE)), []).append(key)
-    found = []
+    found: list[BestOfSizes | None] = []
+    costs = {key: _log_cost(of_group, held) for key, of_group in groups.items()}
     for family, keys in families.items():
-        for of_budget in _budgets(keys, {key: _log_cost(groups[key], held) for key in keys}, tolerance):
+        for of_budget in _budgets(keys, costs, tolerance):
             by_arm: dict[str, dict[str, dict[int, Point]]] = {}
             for key in of_budget:
                 by_arm.setdefault(key[2], {})[key[0]] = {point.seed: point for point in groups[key]}
-            budget = float(np.mean([point.costs[held] for key in of_budget for point in groups[key]]))
+            budget = math.exp(float(np.mean([costs[key] for key in of_budget])))
             base = by_arm.pop("", {})
-            found += [best for arm in by_arm if (best := _chosen(base, by_arm[arm], family, budget, lower)) is not None]
-    return found
+            found += [_chosen(base, of_arm, family, budget, lower) for of_arm in by_arm.values()]
+    return [best for best in found if best is not None]
 
 
 def _budgets(keys: Sequence[_Group], costs: Mapping[_Group, float], tolerance: float) -> list[list[_Group]]:

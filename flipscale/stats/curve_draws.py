@@ -98,21 +98,13 @@ def _shared(runs: Mapping[RunKey, Mapping[int, float]], variances: Mapping[RunKe
 
     Sums over pairs are squares of sums less sums of squares, so no pair is looked at.
     """
-    parts = np.zeros(4)
-    pairs = np.zeros(4)
-    for series in dict.fromkeys(key[0] for key in runs):
-        keys = [key for key in runs if key[0] == series and len(runs[key]) > 1 and variances[key] > 0]
-        if not keys:
-            continue
-        seeds = sorted({seed for key in keys for seed in runs[key]})
-        cells, arms = (list(dict.fromkeys(key[i] for key in keys)) for i in (1, 2))
-        grid = np.zeros((len(arms), len(cells), len(seeds)))
-        mask = np.zeros_like(grid)
-        for key in keys:
-            values = np.array(list(runs[key].values()))
-            scale = math.sqrt(variances[key] * (1 - 1 / len(values)))
-            at = arms.index(key[2]), cells.index(key[1]), [seeds.index(seed) for seed in runs[key]]
-            grid[at], mask[at] = (values - values.mean()) / scale, 1.0
+    parts, pairs = np.zeros(4), np.zeros(4)
+    of_series: dict[str, list[RunKey]] = {}
+    for key, seeds in runs.items():
+        if len(seeds) > 1 and variances[key] > 0:
+            of_series.setdefault(key[0], []).append(key)
+    for keys in of_series.values():
+        grid, mask = _residuals(keys, runs, variances)
         parts += _products(grid)
         pairs += _products(mask)
     own, curve, twins, both = parts / np.maximum(pairs, 1)
@@ -124,6 +116,22 @@ def _shared(runs: Mapping[RunKey, Mapping[int, float]], variances: Mapping[RunKe
     over = min(over, along, between)
     excess = max(1.0, along + between - over)
     return Shared(over / excess, (along - over) / excess, (between - over) / excess)
+
+
+def _residuals(
+    keys: Sequence[RunKey], runs: Mapping[RunKey, Mapping[int, float]], variances: Mapping[RunKey, float]
+) -> tuple[Array, Array]:
+    """Residuals of one series over their standard deviation [arms, cells, seeds], and which there are."""
+    seeds = sorted({seed for key in keys for seed in runs[key]})
+    cells, arms = (list(dict.fromkeys(key[i] for key in keys)) for i in (1, 2))
+    grid = np.zeros((len(arms), len(cells), len(seeds)))
+    mask = np.zeros_like(grid)
+    for key in keys:
+        values = np.array(list(runs[key].values()))
+        scale = math.sqrt(variances[key] * (1 - 1 / len(values)))
+        at = arms.index(key[2]), cells.index(key[1]), [seeds.index(seed) for seed in runs[key]]
+        grid[at], mask[at] = (values - values.mean()) / scale, 1.0
+    return grid, mask
 
 
 def _products(grid: Array) -> Array:
