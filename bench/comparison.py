@@ -35,7 +35,7 @@ from bench.scatter import MOST_SEEDS, SCATTERS, UNBALANCED, Scatter
 from flipscale.compare.curves import DrawCounts, curves_of
 from flipscale.compare.parts import Curve
 from flipscale.compare.points import Point
-from flipscale.stats import Moments, holm, pool_variance
+from flipscale.stats import Array, Moments, holm, pool_variance
 
 LOW, HIGH, MOST_ERROR = 0.92, 0.97, 0.065
 
