@@ -8,7 +8,7 @@ answer from two seeds has the certainty of many.
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cache
 
 import numpy as np
 
@@ -174,12 +174,18 @@ class _Asked:
         sign = -1 if self.lower else 1
         mean = TwoCurves(*(of_arm.line(self.noise.scale, sign, log) for of_arm in (base, ours)))
         keys = [[(self.series, cell, arm) for cell in of_arm.cells] for arm, of_arm in (("", base), (self.arm, ours))]
-        draw = None
-        if self.noise.scores is not None and self.noise.scores.knows([*keys[0], *keys[1]]):
-            draw = partial(_draw, mean, keys, seeds, self.noise.scores, self.noise.costs[self.x] if log else None)
+        scores, costs = self.noise.scores, self.noise.costs[self.x] if log else None
+
+        @cache
+        def ways(draws: int) -> tuple[TwoCurves, ...]:
+            if scores is None or not scores.knows([*keys[0], *keys[1]]):
+                return ()
+            curves = _draw(mean, keys, seeds, scores, costs, draws)
+            return curves, curves.straightened()
+
         return Compared(
             mean=mean,
-            draw=draw,
+            ways=ways,
             draws=self.draws,
             claims=self.claims,
             seeds=seeds,

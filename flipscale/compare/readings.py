@@ -27,7 +27,7 @@ LOST = 0.05
 BETWEEN_POINTS = 0.02
 """What a monotone cubic may miss of a smooth curve between its points, in the logarithm of a cost."""
 
-GRID = 4 * LEVELS
+GRID = 2 * LEVELS
 """Costs at which a crossover is looked for, beside those of the points."""
 
 
@@ -52,8 +52,8 @@ class Compared:
     """Two curves with what is needed to say what is read off them."""
 
     mean: TwoCurves
-    draw: Callable[[int], TwoCurves] | None
-    """Draws of both; None where nothing says how far runs scatter."""
+    ways: Callable[[int], tuple[TwoCurves, ...]]
+    """So many draws of both, in either way to read; none where nothing says how far runs scatter."""
     draws: int
     """Draws for what no verdict speaks of."""
     claims: int
@@ -70,13 +70,6 @@ class Compared:
     def score(self, y: float) -> float:
         """A score in its own unit, of its signed value on the scale."""
         return float(self.scale.score(self.sign * y))
-
-    def ways(self, draws: int) -> tuple[TwoCurves, ...]:
-        """So many draws, in either way to read; nothing where there are none."""
-        if self.draw is None:
-            return ()
-        drawn_curves = self.draw(draws)
-        return drawn_curves, drawn_curves.straightened()
 
     def score_range(self) -> tuple[float, float]:
         """The scores that both curves pass through."""
