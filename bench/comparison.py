@@ -106,8 +106,8 @@ class Tally:
             self.halves.append(100 * interval.half_width * levels[c] * (1 - levels[c]))
         judged = holm([moments.p for moments in claims.values()])
         significant = [key for key, of_key in zip(at, judged, strict=True) if of_key is not None and of_key.significant]
-        self.errors += any(effects[key] == 0 for key in significant)
-        self.found += sum(effects[key] == MOST_EFFECT for key in significant)
+        self.errors += any(bool(effects[key] == 0) for key in significant)
+        self.found += sum(bool(effects[key] == MOST_EFFECT) for key in significant)
 
     def facts(self, studies: int, asked: int) -> dict[str, float]:
         """Shares, of studies and of the `asked` effects of 4 points in each."""

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
+from numpy.typing import NDArray
 
 from flipscale.stats import Array
 
@@ -61,7 +62,7 @@ class Lines:
         """
         curves, points = self.ys.shape
         targets = np.broadcast_to(targets, (curves, targets.shape[1]))
-        stretch = np.full(targets.shape, -1)
+        stretch = np.full(targets.shape, -1, dtype=np.intp)
         for i in range(points - 1, 0, -1):
             hit = (self.ys[:, i, None] >= targets) | (self.ys[:, i - 1, None] == targets)
             stretch[hit] = i - 1
@@ -75,7 +76,7 @@ class Lines:
         found[read] = x0 + share * (x1 - x0)
         return found
 
-    def _share(self, rows: Array, stretches: Array, targets: Array) -> Array:
+    def _share(self, rows: NDArray[np.intp], stretches: NDArray[np.intp], targets: Array) -> Array:
         """How far along its stretch each target lies, 0 to 1."""
         y0, y1 = self.ys[rows, stretches], self.ys[rows, stretches + 1]
         rise = y1 - y0

@@ -172,11 +172,12 @@ class Draws:
 
     def interval(self, level: float = ALPHA) -> Interval:
         """The interval that the truth is outside of with the chance `level`; infinite where draws are too few."""
-        ends = []
+        low, high = math.inf, -math.inf
         for way in self.ways:
             rank = math.floor(level / 2 * (len(way) + 1) + 1e-9)
-            ends.append((way[rank - 1], way[-rank]) if rank else (-math.inf, math.inf))
-        return Interval(float(min(low for low, _ in ends)), float(max(high for _, high in ends)))
+            low = min(low, float(way[rank - 1]) if rank else -math.inf)
+            high = max(high, float(way[-rank]) if rank else math.inf)
+        return Interval(low, high)
 
     def p(self, no_effect: float = 0.0) -> float:
         """Two-sided p of the truth `no_effect`: at most a level just if the interval at that level excludes it."""
