@@ -108,6 +108,7 @@ SHOWN_FROM = {
     "scaling_axes": "fashion",
     "scaling_curves": "icons",
     "ablations": "recipe",
+    "claims": "recipe",
     "gains": "recipe",
     "repeats": "icons",
     "learning_curves": "icons",

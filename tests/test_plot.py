@@ -84,7 +84,7 @@ def texts(figure):
 
 def test_every_figure_is_drawn_in_three_formats(tmp_path):
     done = plot(tmp_path, study(models=tuple(PARAMS)))
-    assert list(done.skipped) == ["ablations", "repeats", "isoflop"]
+    assert list(done.skipped) == ["ablations", "claims", "repeats", "isoflop"]
     names = [name for name in FIGURES if name not in done.skipped]
     assert [path.name for path in done.files] == [f"{n}.{suffix}" for n in names for suffix in ("svg", "png", "pdf")]
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(path.name for path in done.files)
@@ -129,6 +129,7 @@ def test_a_figure_that_cannot_be_drawn_is_skipped_with_its_reason_and_its_old_fi
         "gains": "one arm in one cell is one gain; compare says it in words",
         "gains_along_axes": "model, data_size and samples have one value each",
         "ablations": "the baseline names no setting but the mask ratio that varies",
+        "claims": "the study states no claims",
         "repeats": "repeats has one value; it takes fewer unique pairs, or more samples of them",
         "error_vs_compute": "all runs of an arm took the same training FLOPs",
         "isoflop": "0 of 1 budgets of train_flops have an optimum, and a law takes 2; it takes models of several sizes "
@@ -350,7 +351,7 @@ def test_more_arms_than_can_be_told_apart_are_left_to_gains(tmp_path):
         *("gains_along_axes", "error_vs_compute", "learning_curves", "training_loss"),
     }
     assert not set(plot(tmp_path, study(models=tuple(PARAMS), masks=masks[:8])).skipped) - {
-        *("ablations", "repeats", "isoflop")
+        *("ablations", "claims", "repeats", "isoflop")
     }
 
 

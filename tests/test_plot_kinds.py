@@ -20,6 +20,7 @@ from flipscale.compare import comparison_json
 from flipscale.errors import ResultsError
 from flipscale.plot import FIGURES, RC, Undrawable, draw_figure, figure_data, plot_all, read_references
 from flipscale.plot.style import REFERENCE
+from flipscale.study import read_study
 from tests.made_up import GROWTH, isoflop_runs
 from tests.test_plot import drawn, study, texts
 
@@ -121,7 +122,10 @@ def test_every_figure_is_a_function_of_a_table_and_an_axes(name):
     FigureCanvasAgg(figure)
     ax, other = figure.subplots(1, 2)
     settings = {"baseline": BASELINES["recipe"]} if name == "ablation" else {}
-    if name == "ablation":
+    if name == "claims":
+        stated = read_study(ROOT / "studies/recipe.yaml")
+        settings = {"claims": stated.claims, "score": stated.score}
+    if name in ("ablation", "claims"):
         results = read_results(ROOT / "results" / "recipe" / "results.csv")
     elif name == "isoflop_curves":
         results = isoflop_runs()

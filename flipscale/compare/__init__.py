@@ -23,7 +23,8 @@ masked. Data in, data out: nothing here touches a disk.
     build.py       from a table to a comparison                         comparison.py the comparison as data
     of_study.py    a study's comparison                                 as_json.py    a comparison for programs
     planned.py     what seeds will detect, before anything runs         head_text.py  what heads the answer, in 8 lines
-    words.py       a sentence for each claim                            test_images.py  what other test images would do
+    words.py       a sentence for each claim                            stated.py     whether a study's claims hold
+    stated_text.py the same for people and programs                     test_images.py  what other test images would do
     layout.py      a comparison for people: tables, then sentences      effects_text.py  deltas for people
 """
 
@@ -46,11 +47,13 @@ from flipscale.compare.effects_text import deltas_text
 from flipscale.compare.estimates import Effect, Estimate, Finding
 from flipscale.compare.head import ArmHead, AxisSlope, Head, Sensitivity
 from flipscale.compare.head_text import head_lines, planned_words
-from flipscale.compare.layout import comparison_markdown, comparison_text
+from flipscale.compare.layout import claims_markdown, comparison_markdown, comparison_text
 from flipscale.compare.lines import first_reach
-from flipscale.compare.of_study import base_cell, baseline_of, compare_study
+from flipscale.compare.of_study import base_cell, baseline_of, compare_study, judge_study
 from flipscale.compare.parts import Curve, Level, Pair
 from flipscale.compare.planned import PlannedSensitivity, planned_sensitivity
+from flipscale.compare.stated import ClaimDifference, ClaimFamily, JudgedClaim, Verdict, judge_claims
+from flipscale.compare.stated_text import claim_count
 from flipscale.compare.tables import baseline_from, columns_from
 from flipscale.compare.words import gain_words, reach_words, speedup_words, verdicts
 
@@ -59,6 +62,8 @@ __all__ = [
     "AxisSlope",
     "Baseline",
     "Claim",
+    "ClaimDifference",
+    "ClaimFamily",
     "Comparison",
     "Curve",
     "Deltas",
@@ -66,15 +71,19 @@ __all__ = [
     "Estimate",
     "Finding",
     "Head",
+    "JudgedClaim",
     "Level",
     "Pair",
     "PlannedSensitivity",
     "Sensitivity",
     "SpeedupClaim",
+    "Verdict",
     "arms_of",
     "base_cell",
     "baseline_from",
     "baseline_of",
+    "claim_count",
+    "claims_markdown",
     "columns_from",
     "compare",
     "compare_study",
@@ -88,6 +97,8 @@ __all__ = [
     "gain_words",
     "head_lines",
     "is_baseline",
+    "judge_claims",
+    "judge_study",
     "labels",
     "leading",
     "measured_scores",

@@ -10,6 +10,7 @@ from flipscale.compare.estimates import Estimate, finding
 from flipscale.compare.head import Head
 from flipscale.compare.head_text import head_lines
 from flipscale.compare.parts import Curve, Pair
+from flipscale.compare.stated_text import claims_json
 from flipscale.compare.words import name_of, verdict, verdicts
 from flipscale.stats import Noise
 
@@ -24,6 +25,7 @@ def comparison_json(comparison: Comparison) -> dict[str, object]:
         "fraction": comparison.fraction,
         "at": comparison.at,
         "series": [_entry(comparison, claim) for claim in comparison.claims],
+        "claims": comparison.stated and claims_json(comparison.stated),
         "pairs": [_pair(comparison, pair) for pair in comparison.pairs],
         "head": comparison.head and _head(comparison, comparison.head),
         "noise": comparison.noise and _noise(comparison.noise),

@@ -20,9 +20,7 @@ from flipscale.compare.points import PreparedTable, RunPoints, one_each, points_
 from flipscale.compare.tables import numbers, prepared
 from flipscale.compare.test_images import images_of_pairs
 from flipscale.compare.words import nothing_to_compare
-
-MARGIN = 0.01
-"""Gains within a point count as level where a study does not say otherwise."""
+from flipscale.study import MARGIN
 
 
 def compare(
@@ -33,7 +31,7 @@ def compare(
     score: str | None = None,
     time: str = "gpu_hours",
     base_cell: str | None = None,
-    margin: float | None = MARGIN,
+    margin: float | None = MARGIN / 100,
 ) -> Comparison:
     """Compare every arm of a table of results with the baseline, as {"mask_ratio": 0}.
 

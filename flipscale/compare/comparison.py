@@ -9,6 +9,7 @@ from flipscale.compare.equal_cost import EqualCost
 from flipscale.compare.gains import StudyNoise
 from flipscale.compare.head import Head
 from flipscale.compare.parts import Curve, Pair
+from flipscale.compare.stated import ClaimFamily
 from flipscale.compare.test_images import ImagesOfPairs
 from flipscale.stats import Noise
 
@@ -38,6 +39,8 @@ class Comparison:
     """Runs that took no part at all, and why."""
     unpaired: Mapping[str, str]
     """Runs without a twin: they are on the curves, not in the pairs."""
+    stated: ClaimFamily | None = None
+    """The claims that the study states, judged; None where it states none."""
     gain_noise: StudyNoise | None
     """How far gains at equal samples scatter over seeds, and on which scale; None without pairs."""
     margin: float | None

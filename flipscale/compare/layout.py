@@ -9,6 +9,8 @@ from flipscale.compare.comparison import Comparison
 from flipscale.compare.estimates import Effect, Estimate, finding
 from flipscale.compare.head_text import head_lines
 from flipscale.compare.parts import Crossover, Curve, Pair
+from flipscale.compare.stated import ClaimFamily
+from flipscale.compare.stated_text import claim_rows, claims_legend
 from flipscale.compare.words import name_of, score_words, verdicts
 from flipscale.fit.words import by_reason
 from flipscale.stats import NoiseMethod
@@ -43,6 +45,11 @@ def comparison_markdown(comparison: Comparison) -> str:
     return _laid_out(comparison, markdown, listed)
 
 
+def claims_markdown(stated: ClaimFamily) -> str:
+    """The claims that a study states, as Markdown."""
+    return "\n\n".join(_claim_parts(stated, markdown))
+
+
 def aligned(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """A table for a terminal."""
     widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
@@ -67,6 +74,8 @@ def _laid_out(comparison: Comparison, as_table: AsTable, as_lines: Callable[[Seq
     parts = [] if comparison.arms else list(comparison.notes)
     if lines := head_lines(comparison):
         parts.append(as_lines(lines))
+    if comparison.stated:
+        parts += _claim_parts(comparison.stated, as_table)
     if comparison.pairs:
         parts += [f"At equal {comparison.at}:" if comparison.at else "Arm by arm:", as_table(*_pair_rows(comparison))]
     if comparison.equal_cost:
@@ -78,6 +87,10 @@ def _laid_out(comparison: Comparison, as_table: AsTable, as_lines: Callable[[Seq
     parts += _runs_by_reason("left out", comparison.left_out)
     parts += _runs_by_reason("without a twin", comparison.unpaired)
     return "\n\n".join(parts) + "\n"
+
+
+def _claim_parts(stated: ClaimFamily, as_table: AsTable) -> list[str]:
+    return ["Claims stated beforehand:", as_table(*claim_rows(stated)), claims_legend(stated)]
 
 
 def _curve_parts(comparison: Comparison, as_table: AsTable) -> list[str]:

@@ -1,26 +1,38 @@
 """A study's comparison: its baseline and its base cell in the form of its results."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import pandas as pd
 
 from flipscale.cell import write_cell
 from flipscale.collect import setting_value
 from flipscale.compare.build import compare
+from flipscale.compare.columns import pick_score
 from flipscale.compare.comparison import Comparison
+from flipscale.compare.stated import ClaimFamily, judge_claims
 from flipscale.plan import Plan
 from flipscale.study import Study
 
 
 def compare_study(results: pd.DataFrame, study: Study, planned: Plan, score: str | None = None) -> Comparison:
     """Compare the arms of a study by its own score, or by another. Raises ResultsError as `compare` does."""
-    return compare(
+    comparison = compare(
         results,
         baseline=baseline_of(study),
         axes=[axis.name for axis in study.axes],
         score=score or study.score,
         base_cell=base_cell(study, planned),
+        margin=study.margin / 100,
     )
+    return replace(comparison, stated=judge_study(results, study, comparison.score))
+
+
+def judge_study(results: pd.DataFrame, study: Study, score: str) -> ClaimFamily | None:
+    """The claims that a study states, judged. None where it states none, or they are about another score."""
+    if score != pick_score(results, study.score):
+        return None
+    return judge_claims(results, study.claims, score=score, margin=study.margin)
 
 
 def baseline_of(study: Study) -> Mapping[str, str | int | float | None]:

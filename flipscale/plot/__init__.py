@@ -21,9 +21,10 @@ words.py        arms, settings and cells in words
 references.py   others' results
 thinning.py     fewer points where thousands would cover each other
 
-The other modules draw: lines, speedup, scaling, curves, masks, gains, strips, compute, predicted.
+The other modules draw: claims, lines, speedup, scaling, curves, masks, gains, strips, compute, predicted.
 """
 
+from flipscale.plot.claims import claims
 from flipscale.plot.compute import error_vs_compute, isoflop_curves
 from flipscale.plot.curves import learning_curves, scaling_curve, training_loss
 from flipscale.plot.figure_data import NO_CURVES, FigureData, Undrawable, figure_data
@@ -52,6 +53,7 @@ __all__ = [
     "Undrawable",
     "ablation",
     "accuracy",
+    "claims",
     "draw_figure",
     "error_vs_compute",
     "figure_data",

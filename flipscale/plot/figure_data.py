@@ -7,6 +7,7 @@ from functools import cached_property
 import pandas as pd
 
 from flipscale.compare import (
+    ClaimFamily,
     Comparison,
     arms_of,
     compare,
@@ -65,6 +66,8 @@ class FigureData:
     """Rows of other people's results, drawn apart; never fitted and in no comparison."""
     unscored: bool = False
     """Whether no run has a score, so that the training loss stands in its place."""
+    stated: ClaimFamily | None = None
+    """The claims that the study states, judged."""
     chance: float | None = None
     """What guessing gives for the score; None where that is not known."""
 

@@ -7,6 +7,7 @@ from functools import partial
 import pandas as pd
 from matplotlib.figure import Figure
 
+from flipscale.plot.claims import claims, claims_panels
 from flipscale.plot.compute import compute_panels, error_vs_compute, isoflop_curves, isoflop_panels
 from flipscale.plot.curves import (
     learning_curves,
@@ -119,6 +120,13 @@ FIGURES: Mapping[str, FigureKind] = {
         ablation,
         "a strip for each part of the recipe, by mask ratio (FLIP's Table 1)",
         "The dotted level goes on from the baseline's value of that part: what lies above it helps.",
+    ),
+    "claims": FigureKind(
+        claims_panels,
+        claims,
+        "every claim that the study states, with its verdict and the published value",
+        "A claim is decided where its thin bar, the CI corrected for all claims, lies on one side of zero; the shape "
+        "says whether it holds.",
     ),
     "repeats": FigureKind(
         repeats_panels,

@@ -4,11 +4,12 @@ import base64
 import hashlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from importlib.resources import files
 
 import pandas as pd
 
-from flipscale.compare import comparison_markdown
+from flipscale.compare import claims_markdown, comparison_markdown
 from flipscale.plan import Run
 from flipscale.report.answer import answer
 from flipscale.report.charts import chart_data, in_order, scores_of, training_time_unit
@@ -33,6 +34,7 @@ def page(evidence: Evidence) -> str:
     """The whole page. Equal evidence gives equal bytes."""
     sections = {
         "answer": ("Answer", answer(evidence)),
+        **({"claims": ("Claims stated beforehand", claims)} if (claims := _claims(evidence)) else {}),
         "figures": ("Figures", _figures(evidence)),
         "comparison": ("Comparison with the baseline", _comparison(evidence)),
         "fits": ("Fits", fits(evidence.fits)),
@@ -203,10 +205,17 @@ def _means(evidence: Evidence) -> str:
     return table(f"Means of {score_label(score)}", head, listed_rows[:MOST_MEANS], words=(0, 1)) + rest
 
 
+def _claims(evidence: Evidence) -> str:
+    """The claims that the study states; nothing where it states none."""
+    stated = evidence.comparison and evidence.comparison.stated
+    return markdown(claims_markdown(stated)) if stated else ""
+
+
 def _comparison(evidence: Evidence) -> str:
     if evidence.comparison is None:
         return f"<p>{text(evidence.why_no_comparison)}</p>"
-    return markdown(comparison_markdown(evidence.comparison), leave_out=["In words"])
+    without_claims = replace(evidence.comparison, stated=None)
+    return markdown(comparison_markdown(without_claims), leave_out=["In words"])
 
 
 # Runs and failures

@@ -3,6 +3,7 @@
 study.py        Study, Axis: what a study is
 reader.py       a file read into a Study, with every complaint about it
 values.py       values as their kinds read them
+claims.py       contrasts that are stated beforehand
 design.py       which cells of the grid are run
 grid.py         the cells of a study: base, axes and couplings worked out
 keys.py         the keys of a study file
@@ -18,6 +19,6 @@ schema.py       the JSON Schema of a study file, for editors
 from flipscale.study.grid import cells
 from flipscale.study.reader import read_study
 from flipscale.study.settings import SETTINGS
-from flipscale.study.study import Axis, Study
+from flipscale.study.study import MARGIN, Axis, Contrast, Expectation, StatedClaim, Study
 
-__all__ = ["SETTINGS", "Axis", "Study", "cells", "read_study"]
+__all__ = ["MARGIN", "SETTINGS", "Axis", "Contrast", "Expectation", "StatedClaim", "Study", "cells", "read_study"]

@@ -7,6 +7,7 @@ from flipscale.scores import SCORES
 from flipscale.settings import Budget, Resources
 from flipscale.study.kinds import Choice, Count, Duration, Flag, Keys, ListOf, Maybe, Number, Option, ScoreName, Text
 from flipscale.study.recipes import RECIPES
+from flipscale.study.study import MARGIN
 
 SCHEMA = 1
 """Version of the study file."""
@@ -25,6 +26,7 @@ FIGURE_NAMES = (
     "gains",
     "gains_along_axes",
     "ablations",
+    "claims",
     "repeats",
     "error_vs_compute",
     "isoflop",
@@ -109,6 +111,12 @@ TOP: Mapping[str, Option] = {
     ),
     "budget": Option(_BUDGET, _BUDGET.read({}, (), print), "limits that `submit` refuses to go over"),
     "resources": Option(_RESOURCES, _RESOURCES.read({}, (), print), "what one run needs, and how it is priced"),
+    "claims": Option(
+        Keys("claims", {}), {}, "contrasts between cells, each with the direction that it is expected to have"
+    ),
+    "margin": Option(
+        Number(0, above=True), MARGIN, "sides closer than this are level: points of accuracy, or percent of a loss"
+    ),
     "figures": Option(
         Maybe(ListOf(Choice(FIGURE_NAMES, "figure"))), None, "figures wanted; null draws all that can be"
     ),

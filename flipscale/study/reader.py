@@ -9,6 +9,7 @@ from flipscale.cost import PRICED
 from flipscale.errors import did_you_mean, printable
 from flipscale.scores import set_and_score
 from flipscale.settings import Settings, plain
+from flipscale.study.claims import read_claims, settle_claims
 from flipscale.study.design import Grids, read_design
 from flipscale.study.document import Complaints, Document, Path_, merge, read_document
 from flipscale.study.expression import CONDITION, Expression, ExpressionError, read_expression
@@ -87,6 +88,7 @@ class _Checker:
         self._check_required(recipe, varied)
         if "evaluation" not in axes and score is not None:
             self._check_score(score, base.get("evaluation", SETTINGS["evaluation"].default))
+        claims = read_claims(self.values)
         study = Study(
             name=name,
             question=self.values.top("question"),
@@ -101,12 +103,15 @@ class _Checker:
             score=score,
             figures=None if figures is None else tuple(figures),
             document=self.document,
+            margin=self.values.top("margin"),
         )
         if self.complaints.found:
             return None
         # The grid is worked out here as well, so that what only shows in a cell is told with everything else.
         found = cells(study, self.complaints)
         study = replace(study, cells=tuple(found))
+        if not self.complaints.found:
+            study = replace(study, claims=settle_claims(claims, study, self.complain))
         return study if self.complaints.found else self._checked_baseline(study, found)
 
     def _check_keys(self) -> None:

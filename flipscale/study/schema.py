@@ -1,5 +1,6 @@
 """The JSON Schema of a study file, from the tables the reader itself uses: an editor completes and checks with it."""
 
+from flipscale.study.claims import CLAIM
 from flipscale.study.keys import SCHEMA, TOP
 from flipscale.study.kinds import JsonSchema
 from flipscale.study.settings import EVALUATION, SETTINGS
@@ -34,6 +35,7 @@ def study_schema() -> JsonSchema:
         "design": design,
         "baseline": some_settings,
         "evaluation": EVALUATION.schema(),
+        "claims": {"type": ["object", "null"], "additionalProperties": CLAIM.schema()},
     }
     properties = {
         key: {"description": option.says, **special.get(key, option.kind.schema())} for key, option in TOP.items()

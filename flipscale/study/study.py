@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Any
 
 from flipscale.settings import Budget, Resources, Settings
@@ -38,6 +39,40 @@ class Condition:
     place: Place
 
 
+MARGIN = 1.0
+"""The margin of a study that gives none."""
+
+
+class Expectation(StrEnum):
+    """What a claim says of its left side, compared with its right one."""
+
+    BETTER = "better"
+    WORSE = "worse"
+    LEVEL = "level"
+
+
+@dataclass(frozen=True)
+class Contrast:
+    """Two cells of a study, each known by its values of some settings; they are compared seed by seed."""
+
+    left: Values
+    right: Values
+
+
+@dataclass(frozen=True)
+class StatedClaim:
+    """A claim that the study file states, before anybody looks at the results."""
+
+    name: str
+    contrast: Contrast
+    than: Contrast | None
+    """The contrast that `contrast` differs from: then the claim is about a difference of differences."""
+    expect: Expectation
+    published: float | None
+    """What others found for it, as left - right in points of accuracy or percent of a loss; positive where left is
+    better."""
+
+
 @dataclass(frozen=True)
 class Study:
     """A question as data, as `read_study` reads it."""
@@ -58,6 +93,10 @@ class Study:
     document: Document
     cells: tuple[Settings, ...] = ()
     """The complete settings of every cell, in the order of the grids and axes."""
+    claims: tuple[StatedClaim, ...] = ()
+    """Judged together, as one family."""
+    margin: float = MARGIN
+    """Two sides closer than this are level: in points of accuracy, or percent of a loss."""
 
     def place(self, *path: str | int) -> Place:
         """Where in the study's files the value at `path` stands."""

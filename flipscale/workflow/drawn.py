@@ -4,7 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from flipscale.collect import chance_level, read_curves, read_results
-from flipscale.compare import baseline_of, measured_scores, pick_score
+from flipscale.compare import baseline_of, judge_study, measured_scores, pick_score
 from flipscale.plot import Plotted, figure_data, plot_all, read_references
 from flipscale.workflow.opened import OpenStudy
 from flipscale.workflow.talk import say
@@ -28,6 +28,8 @@ def draw_study(opened: OpenStudy, references: Path | None = None) -> Plotted:
         or_loss=True,
     )
     data = replace(data, chance=chance_level(opened.plan.runs, opened.workspace.results, results, data.score))
+    if scores:
+        data = replace(data, stated=judge_study(results, study, scores[0]))
     drawn = plot_all(data, files.figures, study.figures)
     for name, reason in drawn.skipped.items():
         say(f"{name} is not drawn: {reason}")

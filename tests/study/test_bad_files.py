@@ -26,7 +26,7 @@ def in_base(line: str) -> str:
 LISTS = {
     "<KEYS>": (
         "schema, question, include, recipe, base, axes, couple, where, exclude, seeds, design, baseline, "
-        "evaluation, score, budget, resources, figures"
+        "evaluation, score, budget, resources, claims, margin, figures"
     ),
     "<SETTINGS>": (
         "model, image_size, text_length, data, data_size, crop, flip, normalization, samples, mask_ratio, mask_shape, "
@@ -805,8 +805,8 @@ BAD = {
         (
             "study.yaml:8: 'accuracy' is no figure; did you mean 'accuracy_vs_hours'? Choices: "
             "accuracy_vs_samples, accuracy_vs_flops, accuracy_vs_hours, speedup, scaling_axes, scaling_curves, "
-            "mask_ratios, gains, gains_along_axes, ablations, repeats, error_vs_compute, isoflop, learning_curves, "
-            "training_loss, predicted_cost"
+            "mask_ratios, gains, gains_along_axes, ablations, claims, repeats, error_vs_compute, isoflop, "
+            "learning_curves, training_loss, predicted_cost"
         ),
     ),
     "figures_n": (

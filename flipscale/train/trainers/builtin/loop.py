@@ -26,9 +26,6 @@ from flipscale.train.trainers.builtin.training import Training
 LOSS_RECORDS = 200
 """About so many records of the loss a run."""
 
-CHECKPOINT_SECONDS = 30.0
-"""At most so much training is lost when a run is killed, unless writing a checkpoint takes long, see `fit`."""
-
 LOADERS = 4
 """Threads that make batches ahead: for a GPU, and where files are read and images decoded. For data in memory a CPU has
 none: they would take the time of the training."""
@@ -42,7 +39,7 @@ def fit(
     score: Callable[[], Evaluated] | None,
     stopping: Callable[[], int],
     say: Callable[[str], None],
-    checkpoint_seconds: float = CHECKPOINT_SECONDS,
+    checkpoint_seconds: float,
 ) -> int:
     """Train to the end of the schedule: 0; or until `stopping` gives something else: that, with a checkpoint written.
 

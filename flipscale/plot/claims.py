@@ -1,0 +1,143 @@
+"""The claims of a study, a row each: the difference with both intervals, the verdict, and what was published."""
+
+import itertools
+import textwrap
+from collections.abc import Sequence
+
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator
+
+from flipscale.compare import ClaimDifference, ClaimFamily, JudgedClaim, Verdict, claim_count, judge_claims
+from flipscale.plot.figure_data import FigureData, Undrawable
+from flipscale.plot.page import Drawing, DrawnLine, Panel, alone
+from flipscale.plot.style import LineStyle, arm_style
+from flipscale.scores import score_label
+from flipscale.study import MARGIN, Expectation, StatedClaim
+from flipscale.words import count
+
+MOST_CLAIMS = 60
+"""Claims that fit one page."""
+
+_NAME_LINE, _GAP = 0.15, 0.1  # inches of a line of a name, and between rows
+_NAME_CHARACTERS = 58  # of a claim's name in one line
+
+VERDICT_STYLES = {
+    Verdict.HOLDS: LineStyle(arm_style(3).color, "o", ""),
+    Verdict.CONTRADICTED: LineStyle(arm_style(2).color, "X", ""),
+    Verdict.UNDECIDED: LineStyle("#777777", "D", ""),
+}
+"""Verdicts differ in shape and in colour."""
+
+_PUBLISHED = LineStyle("#000000", "|", "")
+
+
+def claims_panels(data: FigureData) -> list[Panel]:
+    """One panel of all claims."""
+    if data.stated is None:
+        raise Undrawable("the study states no claims")
+    return _panels(data.stated, data.rows)
+
+
+def claims(
+    results: pd.DataFrame, ax: Axes, *, claims: Sequence[StatedClaim], score: str, margin: float = MARGIN
+) -> pd.DataFrame:
+    """Draw the claims of a study (`read_study(file).claims`) onto an Axes, judged by a table of results.
+
+    Returns the runs that decide them.
+    """
+    family = judge_claims(results, claims, score=score, margin=margin)
+    if family is None:
+        raise Undrawable("the study states no claims")
+    return alone(ax, _panels(family, results))
+
+
+def _panels(family: ClaimFamily, rows: pd.DataFrame) -> list[Panel]:
+    tested = [(judged, judged.difference) for judged in family.claims if judged.difference]
+    if not tested:
+        raise Undrawable(f"no claim can be judged: {family.claims[0].why}")
+    if len(tested) > MOST_CLAIMS:
+        raise Undrawable(f"{len(tested)} claims are more than the {MOST_CLAIMS} that a page holds; compare lists them")
+    names = [_wrapped(judged.claim.name) for judged, _ in tested]
+    heights = [_GAP + _NAME_LINE * (name.count("\n") + 1) for name in names]
+    middles = [end - height / 2 for end, height in zip(itertools.accumulate(heights), heights, strict=True)]
+
+    def draw(ax: Axes) -> Drawing:
+        low, high = _limits(tested)
+        for y, (judged, difference) in zip(middles, tested, strict=True):
+            _draw(ax, y, judged, difference, (low, high))
+        ax.axvline(0, color="#444444", linewidth=1, zorder=2)
+        if any(judged.claim.expect is Expectation.LEVEL for judged, _ in tested):
+            ax.axvspan(-family.margin, family.margin, color="#f0f0f0", zorder=0)
+        ax.set_xlim(low, high)
+        ax.xaxis.set_major_locator(MaxNLocator(7))
+        unit = f" ({family.unit})" if family.unit else ""
+        ax.set_xlabel(f"{score_label(family.score)}\nfirst side less the other{unit}; above 0 the first is better")
+        ax.set_ylim(sum(heights), 0)
+        ax.set_yticks(middles, names, fontsize=8)
+        ax.tick_params(axis="y", length=0, pad=9)
+        ax.grid(visible=False, axis="y")
+        ax.spines["left"].set_visible(False)
+        return Drawing(lines=_legend([judged for judged, _ in tested]))
+
+    widest = max(len(line) for name in names for line in name.split("\n"))
+    size = 4.6 + 0.062 * widest, sum(heights) + 1.4
+    runs = {run for judged, _ in tested for run in judged.runs}
+    return [Panel("", rows[rows["id"].isin(runs)], draw, "", _marks(family), size)]
+
+
+def _wrapped(name: str) -> str:
+    """A claim's name in lines that fit. What a list adds to it, in parentheses, goes to the next line whole."""
+    parts = [name] if len(name) <= _NAME_CHARACTERS else name.replace(" (", "\n(").split("\n")
+    return "\n".join(textwrap.fill(part.replace(" %", "\u00a0%"), _NAME_CHARACTERS) for part in parts)
+
+
+def _marks(family: ClaimFamily) -> str:
+    several = any(judged.claim.expect is Expectation.LEVEL for judged in family.claims)
+    level = f"; 90 % for level, within {family.margin:g} {family.unit}".rstrip() if several else ""
+    return (
+        f"thick bars: 95 % CIs of each claim alone{level}; thin bars: corrected for "
+        f"{count(family.tested, 'comparison')} (Holm), which decide\n{claim_count(family)}"
+    )
+
+
+def _limits(tested: Sequence[tuple[JudgedClaim, ClaimDifference]]) -> tuple[float, float]:
+    """An axis that holds 0, the uncorrected intervals and what was published, and some of longer corrected ones."""
+    core = [0.0]
+    for judged, difference in tested:
+        core += [difference.interval.low, difference.interval.high]
+        core += [] if judged.claim.published is None else [judged.claim.published]
+    more = 0.15 * (max(core) - min(core))
+    low = max(min(difference.corrected.low for _, difference in tested), min(core) - more)
+    high = min(max(difference.corrected.high for _, difference in tested), max(core) + more)
+    low, high = min(low, *core), max(high, *core)
+    margin = 0.03 * (high - low)
+    return low - margin, high + margin
+
+
+def _draw(ax: Axes, y: float, judged: JudgedClaim, difference: ClaimDifference, frame: tuple[float, float]) -> None:
+    """A claim's intervals, estimate and published value; an interval that leaves the frame ends there in an arrow."""
+    style = VERDICT_STYLES[judged.verdict]
+    low, high = frame
+    ends = difference.corrected
+    ax.plot([max(ends.low, low), min(ends.high, high)], [y, y], color=style.color, linewidth=0.9, zorder=3)
+    for beyond, edge, marker in ((ends.low < low, low, "<"), (ends.high > high, high, ">")):
+        if beyond:
+            ax.plot([edge], [y], marker, ms=4, color=style.color, clip_on=False, zorder=3)
+    alone_ends = difference.interval
+    ax.plot([alone_ends.low, alone_ends.high], [y, y], color=style.color, linewidth=2.6, zorder=3)
+    ax.plot(
+        [difference.estimate], [y], zorder=4, ms=6.5, markeredgecolor="white", markeredgewidth=0.5, **style.keywords()
+    )
+    if judged.claim.published is not None:
+        ax.plot([judged.claim.published], [y], ms=12, markeredgewidth=1.5, zorder=5, **_PUBLISHED.keywords())
+
+
+def _legend(tested: Sequence[JudgedClaim]) -> list[DrawnLine]:
+    """The verdicts that occur, and what was published."""
+    entries = {
+        str(verdict): style for verdict, style in VERDICT_STYLES.items() if any(j.verdict is verdict for j in tested)
+    }
+    if any(judged.claim.published is not None for judged in tested):
+        entries["published"] = _PUBLISHED
+    return [DrawnLine(words, style, (), ()) for words, style in entries.items()]

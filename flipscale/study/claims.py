@@ -1,0 +1,252 @@
+"""The claims of a study: contrasts of its cells with a direction, stated before anybody looks at the results.
+
+    claims:
+      masked inference is worse: {at: {mask_ratio: [0.5, 0.75]}, left: {inference: masked}, expect: worse}
+
+compares, at each of the two mask ratios, the runs with masked inference (left) with those that have the base's (right,
+as it is not written). A list stands for several claims. With `than: {mask_ratio: 0.5}` a claim is about a difference of
+differences: left against right, more so than at that mask ratio.
+"""
+
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from flipscale.errors import did_you_mean
+from flipscale.settings import Settings, plain
+from flipscale.study.document import Path_
+from flipscale.study.kinds import (
+    INVALID,
+    Choice,
+    Complain,
+    Compute,
+    JsonSchema,
+    Keys,
+    ListOf,
+    Maybe,
+    Number,
+    Option,
+    show,
+)
+from flipscale.study.settings import SETTINGS
+from flipscale.study.study import Contrast, Expectation, StatedClaim, Study, Values
+from flipscale.study.values import ValueReader
+from flipscale.words import short
+
+_Choices = Mapping[str, tuple[Any, ...]]
+"""Settings of one side of a claim, each with the values that it takes in turn: one, or those of a list."""
+
+_NO_COLUMN = {
+    "seed": "a claim is about all seeds; leave 'seed' out",
+    "evaluation": "'evaluation' has no column in the results, so no claim can go by it; name another setting",
+}
+
+
+@dataclass(frozen=True)
+class _Side:
+    """Kind of a side of a claim: settings by name, each with a value or a list of them."""
+
+    several: bool = True
+    """Whether a list of values may stand for several claims."""
+
+    def read(self, value: Any, at: Path_, complain: Complain) -> Any:
+        if not isinstance(value, dict):
+            complain(at, f"{show(value)} gives no settings; write them, as {{mask_ratio: 0.5}}")
+            return INVALID
+        read = {name: self._values(name, item, (*at, name), complain) for name, item in value.items()}
+        return INVALID if any(values is INVALID for values in read.values()) else read
+
+    def _values(self, name: str, value: Any, at: Path_, complain: Complain) -> Any:
+        if name not in SETTINGS or name in _NO_COLUMN:
+            complain(at, _NO_COLUMN.get(name) or f"unknown setting '{name}'; {did_you_mean(name, SETTINGS)}")
+            return INVALID
+        kind = SETTINGS[name].kind
+        if not isinstance(value, list):
+            read = kind.read(value, at, complain)
+            return INVALID if read is INVALID else (read,)
+        if not self.several:
+            complain(at, "'than' is one contrast; write one value, and more claims for more")
+            return INVALID
+        values = ListOf(kind).read(value, at, complain)
+        return INVALID if values is INVALID else tuple(values)
+
+    def schema(self) -> JsonSchema:
+        # The kinds of values are under base and axes; written out here as well, they would double the schema.
+        names = {name: {"description": spec.says} for name, spec in SETTINGS.items() if name not in _NO_COLUMN}
+        return {"type": "object", "additionalProperties": False, "properties": names}
+
+
+@dataclass(frozen=True)
+class _Written:
+    """A claim as the file has it; with lists, several claims in one."""
+
+    at: _Choices
+    left: _Choices
+    right: _Choices
+    than: _Choices | None
+    expect: str
+    published: list[float | None] | None
+
+
+CLAIM = Keys(
+    "claim",
+    {
+        "at": Option(_Side(), {}, "settings that both sides share; a list of values makes several claims"),
+        "left": Option(_Side(), {}, "settings of the runs that the claim is about; what is not said is at the base"),
+        "right": Option(_Side(), {}, "settings of the runs that they are compared with; left out, those at the base"),
+        "than": Option(
+            Maybe(_Side(several=False)),
+            None,
+            "settings in place of those of `at`: the claim is about left - right here less left - right there",
+        ),
+        "expect": Option(
+            Choice(tuple(Expectation), "expectation"), None, "what left is: better, worse or level", required=True
+        ),
+        "published": Option(
+            Maybe(ListOf(Maybe(Number()))),
+            None,
+            "left - right as published, in points of accuracy or percent of a loss, positive where left is better; "
+            "a list where this is several claims",
+        ),
+    },
+    record=_Written,
+)
+
+
+def read_claims(values: ValueReader) -> Mapping[str, _Written]:
+    """The claims of a study file by name, before they are held against its cells."""
+    found = {}
+    for name, written in values.mapping("claims").items():
+        read = CLAIM.read(written, ("claims", name), values.complain)
+        if read is not INVALID:
+            found[name] = read
+    return found
+
+
+def settle_claims(written: Mapping[str, _Written], study: Study, complain: Complain) -> tuple[StatedClaim, ...]:
+    """The claims, each between cells that the study has; it is complained about those of other cells."""
+    cells = _StudyCells(study, complain)
+    claims: dict[str, StatedClaim] = {}
+    for name, several in written.items():
+        for claim in _each(name, several, cells):
+            if claim.name in claims:
+                complain(("claims", name), f"two claims are '{claim.name}'; keep one, or give it another name")
+            claims[claim.name] = claim
+    return tuple(claims.values())
+
+
+def _each(name: str, written: _Written, cells: "_StudyCells") -> Iterator[StatedClaim]:
+    """The claims that stand under one name: one for each combination of the values that are lists."""
+    sides = (written.at, written.left, written.right)
+    combinations = list(itertools.product(*map(_combinations, sides)))
+    published = [None] * len(combinations) if written.published is None else written.published
+    if len(published) != len(combinations):
+        what = f"{len(published)} published values for {len(combinations)} claims; list one for each"
+        cells.complain(("claims", name, "published"), f"{what}, null where none is known")
+        return
+    listed = dict.fromkeys(setting for side in sides for setting, choices in side.items() if len(choices) > 1)
+    for (at, left, right), value in zip(combinations, published, strict=True):
+        contrasts = _contrasts(name, (at, left, right), written.than, cells)
+        if contrasts is None:
+            return  # one complaint about a list is enough
+        which = _words({setting: {**right, **left, **at}[setting] for setting in listed})
+        title = f"{name} ({which})" if which else name
+        yield StatedClaim(title, *contrasts, Expectation(written.expect), value)
+
+
+def _contrasts(
+    name: str, sides: tuple[Values, Values, Values], than: _Choices | None, cells: "_StudyCells"
+) -> tuple[Contrast, Contrast | None] | None:
+    """The contrast of a claim (its sides are at, left and right) and the one that it is set against, if any.
+
+    None where a cell is missing, which is complained about.
+    """
+    at, left, right = sides
+    contrast = cells.contrast(name, {**at, **left}, {**at, **right})
+    if contrast is None:
+        return None
+    if than is None:
+        return contrast, None
+    (other_at,) = _combinations(than)
+    other = cells.contrast(name, {**at, **other_at, **left}, {**at, **other_at, **right})
+    if contrast == other:
+        cells.complain(("claims", name, "than"), "'than' is the same contrast; give it other settings than `at`")
+        return None
+    return None if other is None else (contrast, other)
+
+
+def _combinations(side: _Choices) -> Iterator[Values]:
+    """Each combination of a side's values; the last setting turns fastest."""
+    for values in itertools.product(*side.values()):
+        yield dict(zip(side, values, strict=True))
+
+
+def _word(value: object) -> str:
+    """A value as it names one claim of several: no two values are written alike."""
+    found = str(value) if isinstance(value, Compute) else plain(value)
+    if not isinstance(found, Mapping):
+        return short(found)
+    return f"({', '.join(f'{name}={_word(item)}' for name, item in found.items() if item is not None)})"
+
+
+class _StudyCells:
+    """The cells of a study, to find those that a claim speaks of."""
+
+    def __init__(self, study: Study, complain: Complain):
+        self.cells = study.cells
+        self.complain = complain
+        coupled = {coupling.name for coupling in study.couplings}
+        varied = dict.fromkeys(axis.name for axes in study.grids.values() for axis in axes)
+        # A setting that couplings give follows from the others; of those that vary it need not be said.
+        self.unsaid = {
+            name: {**study.baseline, **study.base}[name]
+            for name in varied
+            if name not in (*coupled, *_NO_COLUMN) and (name in study.base or name in study.baseline)
+        }
+
+    def contrast(self, claim: str, left: Values, right: Values) -> Contrast | None:
+        """Two cells; None where one is none of the study, or both are one, and it is complained about."""
+        sides = [self._cell(claim, name, said) for name, said in (("left", left), ("right", right))]
+        if None in sides:
+            return None
+        if sides[0] == sides[1]:
+            what = "left and right are the same runs; say in `left` what sets them apart"
+            self.complain(("claims", claim), what)
+            return None
+        return Contrast(*(side for side in sides if side is not None))
+
+    def _cell(self, claim: str, side: str, said: Values) -> Values | None:
+        """The values by which the cell of a side is known."""
+        wanted = {**self.unsaid, **said}
+        found = [cell for cell in self.cells if _has(cell, wanted)]
+        kinds: list[Settings] = []
+        for cell in found:
+            if (seedless := replace(cell, seed=0)) not in kinds:
+                kinds.append(seedless)
+        if len(kinds) == 1:
+            return {name: getattr(kinds[0], name) for name in wanted}
+        self.complain(("claims", claim, side), self._no_cell(wanted, said, kinds))
+        return None
+
+    def _no_cell(self, wanted: Values, said: Values, found: Sequence[Settings]) -> str:
+        """Why these settings are not one cell of the study."""
+        if found:
+            names = [name for name in SETTINGS if any(getattr(c, name) != getattr(found[0], name) for c in found)]
+            return f"{len(found)} cells are {_words(wanted)}; say {names[0]} as well"
+        for name, value in wanted.items():
+            if not any(_has(cell, {name: value}) for cell in self.cells):
+                values = list(dict.fromkeys(_word(getattr(cell, name)) for cell in self.cells))
+                return f"no run of this study has {name} {_word(value)}; it takes {', '.join(values)}"
+        return f"no run of this study is {_words(said or wanted)} with all else at the base; add the cell to design"
+
+
+def _has(cell: Settings, wanted: Values) -> bool:
+    return all(
+        getattr(cell, name) == (value.samples(vars(cell)) if isinstance(value, Compute) else value)
+        for name, value in wanted.items()
+    )
+
+
+def _words(values: Values) -> str:
+    return ", ".join(f"{name}={_word(value)}" for name, value in values.items())
