@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterable
+from decimal import ROUND_HALF_UP, Decimal
 from numbers import Real
 
 SUFFIXES = ((10**12, "T"), (10**9, "B"), (10**6, "M"), (10**3, "k"))
@@ -52,6 +53,17 @@ def signed(value: float) -> str:
     return f"{value:+.2g}" if abs(value) < 100 else f"{value:+.0f}"
 
 
+def fixed(value: float, digits: int = 1, *, sign: bool = False) -> str:
+    """A number of fixed decimals, half rounded away from zero: 88.85 is 88.9, as is 88.849999999999994.
+
+    Means of equal scores differ in their last bits by the order of summation, so these are rounded off first.
+    """
+    form = "+" if sign else ""
+    if not abs(value) < 1e15:
+        return f"{value:{form}.{digits}f}"
+    return f"{Decimal(f'{value:.12g}').quantize(Decimal(1).scaleb(-digits), ROUND_HALF_UP):{form}f}"
+
+
 def percent(share: float, digits: int = 3) -> str:
     """A share as it stands on an axis: 50 %, 67.5 %."""
     return f"{100 * share:.{digits}g} %"
@@ -59,7 +71,7 @@ def percent(share: float, digits: int = 3) -> str:
 
 def score_value(score: float, fraction: bool) -> str:
     """A score in a sentence: 78.6 % of a fraction, else its number."""
-    return f"{100 * score:.1f} %" if fraction else f"{score:.4g}"
+    return f"{fixed(100 * score)} %" if fraction else f"{score:.4g}"
 
 
 # Counts

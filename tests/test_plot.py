@@ -274,13 +274,44 @@ def test_gains_are_the_paired_ones_with_their_intervals_seeds_and_times():
     (ax,) = figure.axes
     assert [label.get_text() for label in ax.get_yticklabels()] == ["mask 50 %", "mask 75 %"]
     assert texts(figure) == ["training\ntime", "0.75×", "0.62×"]
-    bar, mean, seeds = ax.lines[:3]
+    corrected, bar, mean, seeds = ax.lines[:4]
     half = 4.302653 * math.sqrt(3 / 3)  # seeds at -2, -2 and 1 point: sd is the root of 3
     assert bar.get_xdata() == pytest.approx([-1 - half, -1 + half])
+    assert corrected.get_linewidth() < bar.get_linewidth()
     assert mean.get_xdata() == pytest.approx([-1])
     assert seeds.get_xdata() == pytest.approx([-2, -2, 1])
+    assert figure.texts[0].get_text().splitlines()[1:] == [
+        "points: mean gains, filled where significant",
+        "bars: 95 % CIs, thick uncorrected, thin corrected for 2 comparisons",
+        "rings: seeds; time: over the baseline's",
+    ]
     assert len(rows) == 9
     assert ax.get_xlabel() == "zero-shot accuracy, top 1\npoints over the baseline (no mask) at equal samples"
+
+
+def test_a_gain_is_filled_where_it_is_significant_and_open_where_not():
+    results, curves = study(samples=(16000,), masks=(0, 0.5, 0.75))
+    results.loc[results["mask_ratio"].eq(0.5) & results["seed"].eq(2), "zero_shot_top1"] += 0.03
+    results.loc[results["mask_ratio"].eq(0.75) & results["seed"].eq(2), "zero_shot_top1"] += 0.001
+    figure, _ = drawn("gains", (results, curves))
+    means = [line for line in figure.axes[0].lines if line.get_marker() == "o" and len(line.get_xdata()) == 1]
+    assert [line.get_markerfacecolor() for line in means] == ["white", arm_style(1).color]  # -2, -2, 1; -3, -3, -2.9
+
+
+def test_gains_along_an_axis_have_the_correction_of_all_cells():
+    results, curves = study(models=tuple(PARAMS))
+    figure, _ = drawn("gains_along_axes", (results, curves))
+    assert "thin corrected for 6 comparisons" in figure.texts[0].get_text()  # 2 models by 3 schedules; it shows 4
+
+
+def test_where_models_never_share_a_schedule_each_has_a_panel():
+    results, curves = study(models=tuple(PARAMS), samples=(16000, 32000))
+    other = results["model"].eq("ViT-w96d4-4")
+    results.loc[other, "samples"] = (results.loc[other, "samples"] / 4).astype("int64")
+    pairs = zip(results["model"], results["samples"], strict=True)
+    results["cell"] = [f"model={model}, samples={short(n)}" for model, n in pairs]
+    figure, _ = drawn("scaling_axes", (results, curves))
+    assert [ax.get_title() for ax in figure.axes] == ["samples seen\nat ViT-w48d3-4", "samples seen\nat ViT-w96d4-4"]
 
 
 def test_gains_of_several_cells_stand_under_their_cell():
@@ -314,6 +345,7 @@ def test_an_interval_that_dwarfs_its_seeds_is_cut_off_with_an_arrow():
     assert (low, high) == pytest.approx((-5.5 - 0.04 * 10, 4.5 + 0.04 * 10))  # seeds from -3 to 2, and half of 5
     arrows = {line.get_marker(): line.get_xdata() for line in ax.lines if line.get_marker() in ("<", ">")}
     assert arrows == {"<": [low], ">": [high]}
+    assert "arrows: the CI goes on beyond the frame" in figure.texts[0].get_text()
 
 
 def test_one_seed_has_a_gain_and_no_interval():

@@ -44,10 +44,17 @@ from flipscale.compare.columns import (
 from flipscale.compare.comparison import Comparison
 from flipscale.compare.effects import Deltas, deltas
 from flipscale.compare.effects_text import deltas_text
-from flipscale.compare.estimates import Effect, Estimate, Finding
+from flipscale.compare.estimates import Effect, Estimate, Finding, finding
 from flipscale.compare.head import ArmHead, AxisSlope, Head, Sensitivity
-from flipscale.compare.head_text import head_lines, planned_words
-from flipscale.compare.layout import claims_markdown, comparison_markdown, comparison_text
+from flipscale.compare.head_text import head_lines, opening, planned_words, warnings
+from flipscale.compare.layout import (
+    claims_markdown,
+    comparison_markdown,
+    comparison_text,
+    effect_table,
+    effects_title,
+    legend,
+)
 from flipscale.compare.lines import first_reach
 from flipscale.compare.of_study import base_cell, baseline_of, compare_study, judge_study
 from flipscale.compare.parts import Curve, Level, Pair
@@ -55,7 +62,7 @@ from flipscale.compare.planned import PlannedSensitivity, planned_sensitivity
 from flipscale.compare.stated import ClaimDifference, ClaimFamily, JudgedClaim, Verdict, judge_claims
 from flipscale.compare.stated_text import claim_count
 from flipscale.compare.tables import baseline_from, columns_from
-from flipscale.compare.words import gain_words, reach_words, speedup_words, verdicts
+from flipscale.compare.words import gain_words, seeds_are_too_few, verdicts
 
 __all__ = [
     "ArmHead",
@@ -93,6 +100,9 @@ __all__ = [
     "comparison_text",
     "deltas",
     "deltas_text",
+    "effect_table",
+    "effects_title",
+    "finding",
     "first_reach",
     "gain_words",
     "head_lines",
@@ -101,14 +111,16 @@ __all__ = [
     "judge_study",
     "labels",
     "leading",
+    "legend",
     "measured_scores",
+    "opening",
     "pick_score",
     "planned_sensitivity",
     "planned_words",
-    "reach_words",
+    "seeds_are_too_few",
     "series_of",
-    "speedup_words",
     "varying_axes",
     "verdicts",
+    "warnings",
     "with_images",
 ]

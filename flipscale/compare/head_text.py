@@ -8,7 +8,7 @@ from flipscale.compare.head import ArmHead, AxisSlope, Head, Sensitivity
 from flipscale.compare.planned import PlannedSensitivity
 from flipscale.compare.words import gain_words, margin_words, seeds_are_too_few
 from flipscale.stats import Interval, Mean, NoiseMethod
-from flipscale.words import count, joined, score_value, short
+from flipscale.words import count, fixed, joined, score_value, short
 
 TWO_LINES, ONE_LINE = 3, 6
 """Arms up to here get two lines each, or one. Of more the best and the worst are named."""
@@ -40,12 +40,32 @@ def head_lines(comparison: Comparison) -> list[str]:
         lines = [_first_line(comparison, head, arm) for arm in head.arms]
     else:
         lines = _best_and_worst(comparison, head)
-    return [
-        *lines,
-        *_what_seeds_detect(comparison, head),
-        *_test_images(comparison, head),
-        *_warnings(comparison, head),
-    ]
+    return [*lines, _seeds(comparison, head), *_test_images(comparison, head), *warnings(comparison)]
+
+
+def opening(comparison: Comparison) -> list[str]:
+    """Two sentences: the gains at the base cell, of many arms the best and the worst, and what the seeds detect.
+
+    Nothing without pairs.
+    """
+    head = comparison.head
+    if head is None:
+        return []
+    if len(head.arms) > TWO_LINES:
+        counts, *ends = (line.removesuffix(".") for line in _best_and_worst(comparison, head))
+        return [f"{'; '.join([counts, *(f'{end[0].lower()}{end[1:]}' for end in ends)])}.", _seeds(comparison, head)]
+    effects = joined([_effect_words(comparison, arm) for arm in head.arms])
+    where = f"At {base_words(head)}, " if head.base_cell else f"At equal {comparison.at}, " if comparison.at else ""
+    return [f"{where}{effects}.", _seeds(comparison, head)]
+
+
+def _effect_words(comparison: Comparison, arm: ArmHead) -> str:
+    """'mask_ratio=0.5 is 3.7 points worse (95 % CI ...)', 'mask_ratio=0.5 makes no significant difference (...)'."""
+    if arm.base is None:
+        return f"{arm.arm} was not run"
+    found = finding(arm.base.gain)
+    verb = "makes" if found.effect in (Effect.NOT_SIGNIFICANT, Effect.TOO_FEW_SEEDS) else "is"
+    return f"{arm.arm} {verb} {gain_words(comparison, found)}"
 
 
 def counts_words(effects: dict[Effect, int]) -> str:
@@ -108,7 +128,7 @@ def _mean(comparison: Comparison, mean: Mean, cells: int) -> str:
 
 def precise(comparison: Comparison, value: float) -> str:
     """A slope or a mean: two decimals of a point, as slopes are small."""
-    return f"{100 * value:+.2f}" if comparison.fraction else f"{value:+.3g}"
+    return fixed(100 * value, 2, sign=True) if comparison.fraction else f"{value:+.3g}"
 
 
 def _interval(comparison: Comparison, ends: Interval) -> str:
@@ -132,11 +152,11 @@ def _best_and_worst(comparison: Comparison, head: Head) -> list[str]:
     return lines
 
 
-def _what_seeds_detect(comparison: Comparison, head: Head) -> list[str]:
-    found = head.sensitivity
-    if found is None:
-        return ["Each cell has one seed, so nothing says how far runs scatter; 3 seeds would."]
-    return [sensitivity_words(found, comparison.fraction)]
+def _seeds(comparison: Comparison, head: Head) -> str:
+    """What the seeds detect."""
+    if head.sensitivity is None:
+        return "Each cell has one seed, so nothing says how far runs scatter; 3 seeds would."
+    return sensitivity_words(head.sensitivity, comparison.fraction)
 
 
 def sensitivity_words(found: Sensitivity, fraction: bool, detect: str = "detect") -> str:
@@ -171,7 +191,7 @@ def planned_words(found: PlannedSensitivity) -> str:
 
 def _amount(size: float, fraction: bool) -> str:
     """'2.6 points', '0.039'."""
-    return f"{100 * size:.1f} points" if fraction else f"{size:.2g}"
+    return f"{fixed(100 * size)} points" if fraction else f"{size:.2g}"
 
 
 def _test_images(comparison: Comparison, head: Head) -> list[str]:
@@ -195,10 +215,10 @@ def _test_images(comparison: Comparison, head: Head) -> list[str]:
     ]
 
 
-def _warnings(comparison: Comparison, head: Head) -> list[str]:
-    """The limits of the method that this study is close to."""
-    noise = comparison.noise
-    if noise is None:
+def warnings(comparison: Comparison) -> list[str]:
+    """The limits of the method that this study is close to, in a line; nothing where it is close to none."""
+    noise, head = comparison.noise, comparison.head
+    if noise is None or head is None:
         return []
     said: list[str] = []
     if head.seed_effect_p is not None and head.seed_effect_p < LIKELY_SEED_EFFECT:

@@ -11,10 +11,10 @@ from flipscale.compare.head_text import head_lines
 from flipscale.compare.parts import Crossover, Curve, Pair
 from flipscale.compare.stated import ClaimFamily
 from flipscale.compare.stated_text import claim_rows, claims_legend
-from flipscale.compare.words import name_of, score_words, verdicts
+from flipscale.compare.words import name_of, score_words, size_words, verdicts
 from flipscale.fit.words import by_reason
 from flipscale.stats import NoiseMethod
-from flipscale.words import count, joined, short, signed
+from flipscale.words import count, joined, short
 
 EFFECT_WORDS = {
     Effect.AHEAD: "better",
@@ -77,16 +77,21 @@ def _laid_out(comparison: Comparison, as_table: AsTable, as_lines: Callable[[Seq
     if comparison.stated:
         parts += _claim_parts(comparison.stated, as_table)
     if comparison.pairs:
-        parts += [f"At equal {comparison.at}:" if comparison.at else "Arm by arm:", as_table(*_pair_rows(comparison))]
+        parts += [f"{effects_title(comparison)}:", as_table(*effect_table(comparison))]
     if comparison.equal_cost:
         parts += ["At equal cost, though samples differ:", as_table(*_equal_cost_rows(comparison))]
     parts += _curve_parts(comparison, as_table)
     if said := verdicts(comparison):
         parts += ["In words:", listed(said)]
-    parts += _legend(comparison)
+    parts += legend(comparison)
     parts += _runs_by_reason("left out", comparison.left_out)
     parts += _runs_by_reason("without a twin", comparison.unpaired)
     return "\n\n".join(parts) + "\n"
+
+
+def effects_title(comparison: Comparison) -> str:
+    """What heads the table of effects."""
+    return f"At equal {comparison.at}" if comparison.at else "Arm by arm"
 
 
 def _claim_parts(stated: ClaimFamily, as_table: AsTable) -> list[str]:
@@ -116,7 +121,7 @@ def _runs_by_reason(title: str, runs: Mapping[str, str]) -> list[str]:
     return ["\n".join([f"{count(len(runs), 'run')} {title}:\n", *listed])]
 
 
-def _legend(comparison: Comparison) -> list[str]:
+def legend(comparison: Comparison) -> list[str]:
     """What brackets and parentheses are, and how far they can be trusted together."""
     said = []
     if any(pair.gain.n > 1 for pair in comparison.pairs):
@@ -183,8 +188,8 @@ def _ratio_ends(low: float, high: float) -> str:
     return f"{low:.2f}, {high:.2f}" if low > 0 else f"...{high:.2f}"
 
 
-def _pair_rows(comparison: Comparison) -> tuple[list[str], list[list[str]]]:
-    """The table of gains, without the columns that no gain has."""
+def effect_table(comparison: Comparison) -> tuple[list[str], list[list[str]]]:
+    """Header and rows of the table of effects, arm by cell, without the columns that no gain has."""
     costs = list(comparison.pairs[0].ratios)
     header = [*_pair_header(comparison), *costs]
     return _without_empty(header, [_pair_row(comparison, pair, costs) for pair in comparison.pairs])
@@ -241,7 +246,7 @@ def _pair_row(comparison: Comparison, pair: Pair, costs: Sequence[str]) -> list[
 def _gain_value(comparison: Comparison, value: float | None) -> str:
     if value is None:
         return "-"
-    return f"{100 * value:+.1f}" if comparison.fraction else signed(value)
+    return size_words(comparison, value).removesuffix(" points")
 
 
 def _gain_ends(comparison: Comparison, gain: Estimate, ends: Sequence[float] | None) -> str:

@@ -7,7 +7,7 @@ from flipscale.compare.columns import Baseline, settings_words
 from flipscale.compare.comparison import Comparison
 from flipscale.compare.estimates import Effect, Finding
 from flipscale.compare.parts import Curve, Miss, Pair
-from flipscale.words import count, interval, joined, ratio_interval, score_value, short, signed, times
+from flipscale.words import count, fixed, interval, joined, ratio_interval, score_value, short, signed, times
 
 
 def verdicts(comparison: Comparison) -> list[str]:
@@ -194,4 +194,4 @@ def _cost_words(comparison: Comparison, pair: Pair) -> str:
 
 def size_words(comparison: Comparison, gain: float) -> str:
     """A gain in words: '+0.8 points', '-0.021'."""
-    return f"{100 * gain:+.1f} points" if comparison.fraction else signed(gain)
+    return f"{fixed(100 * gain, sign=True)} points" if comparison.fraction else signed(gain)

@@ -10,6 +10,7 @@ from matplotlib.ticker import MaxNLocator
 
 from flipscale.compare import ClaimDifference, ClaimFamily, JudgedClaim, Verdict, claim_count, judge_claims
 from flipscale.plot.figure_data import FigureData, Undrawable
+from flipscale.plot.intervals import draw_bars
 from flipscale.plot.page import Drawing, DrawnLine, Panel, alone
 from flipscale.plot.style import LineStyle, arm_style
 from flipscale.scores import score_label
@@ -118,14 +119,8 @@ def _limits(tested: Sequence[tuple[JudgedClaim, ClaimDifference]]) -> tuple[floa
 def _draw(ax: Axes, y: float, judged: JudgedClaim, difference: ClaimDifference, frame: tuple[float, float]) -> None:
     """A claim's intervals, estimate and published value; an interval that leaves the frame ends there in an arrow."""
     style = VERDICT_STYLES[judged.verdict]
-    low, high = frame
-    ends = difference.corrected
-    ax.plot([max(ends.low, low), min(ends.high, high)], [y, y], color=style.color, linewidth=0.9, zorder=3)
-    for beyond, edge, marker in ((ends.low < low, low, "<"), (ends.high > high, high, ">")):
-        if beyond:
-            ax.plot([edge], [y], marker, ms=4, color=style.color, clip_on=False, zorder=3)
-    alone_ends = difference.interval
-    ax.plot([alone_ends.low, alone_ends.high], [y, y], color=style.color, linewidth=2.6, zorder=3)
+    thin, thick = ((ends.low, ends.high) for ends in (difference.corrected, difference.interval))
+    draw_bars(ax, thin, thick, y, style.color, frame, across=True)
     ax.plot(
         [difference.estimate], [y], zorder=4, ms=6.5, markeredgecolor="white", markeredgewidth=0.5, **style.keywords()
     )

@@ -1,6 +1,7 @@
 """What compute buys: error against training FLOPs with laws through the best runs, and the best size of each budget."""
 
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -12,10 +13,10 @@ from flipscale.plot.figure_data import NO_MASK, FigureData, Undrawable, check_ar
 from flipscale.plot.lines import add_references
 from flipscale.plot.on_axes import on_axes
 from flipscale.plot.page import Drawing, DrawnLine, Panel, alone
-from flipscale.plot.style import arm_style, log_axis, power, ramp_style
+from flipscale.plot.style import QUIET, arm_style, log_axis, power, ramp_style
 from flipscale.plot.thinning import FloatArray, drawn_points
 from flipscale.scores import score_label
-from flipscale.words import percent
+from flipscale.words import fixed, percent
 
 _MOST_ARMS = 3  # of IsoFLOP curves, a panel each
 _MOST_BUDGETS = 7
@@ -63,7 +64,8 @@ def compute_panels(data: FigureData, law: str = "power") -> list[Panel]:
         for arm, of_arm in by_arm.items():
             drawing.lines.append(_draw_arm(ax, data, of_arm, arm, law, drawing))
         best = frontier(_means(rows), x="train_flops", y="error")
-        ax.plot(best["train_flops"], best["error"], color="#cccccc", linewidth=6, alpha=0.7, zorder=1, label="front")
+        # In steps and dark, so that nobody takes it for a band.
+        ax.step(best["train_flops"], best["error"], where="post", color=QUIET, linewidth=0.9, zorder=1.8, label="front")
         references = add_references(ax, data, rows, "train_flops", drawing, y="error")
         log_axis(ax.xaxis, ax.dataLim.intervalx, power)
         # A band of few runs is wider than all else: it may leave the frame.
@@ -75,8 +77,8 @@ def compute_panels(data: FigureData, law: str = "power") -> list[Panel]:
         return drawing
 
     marks = (
-        "points: means of cells, filled on the front of their arm; grey: front of all\n"
-        "lines: A C⁻ᵃ through the runs on the fronts, bands: 95 % intervals"
+        "points: means over seeds, filled on the front of their arm; grey steps: the front of all arms\n"
+        "lines: A C⁻ᵃ through the runs on the front of an arm; bands and brackets: 95 % CIs"
     )
     return [Panel("", rows, draw, _words(data), marks, chance=data.chance_of_error)]
 
@@ -125,15 +127,18 @@ def isoflop_panels(data: FigureData) -> list[Panel]:
         rows = data.rows
         by_arm[arm] = rows[(rows["arm"] == arm) & (rows["error"] > 0) & (rows["train_flops"] > 0)]
         try:
-            fits[arm] = isoflop(
-                by_arm[arm], x=size, y="error", budget="train_flops", options=Options(accuracy=False, draws=_DRAWS)
-            )
+            # With the options of `flipscale fit`, so that exponents and their intervals are those of fits.json.
+            fits[arm] = isoflop(by_arm[arm], x=size, y="error", budget="train_flops")
         except ResultsError as reason:
             why = why or str(reason).split(". ")[0].rstrip(".")
         if len(fits) == _MOST_ARMS:
             break
     if not fits:
         raise Undrawable(f"{why}; it takes models of several sizes trained with equal FLOPs")
+
+    everything = pd.concat([_means(by_arm[arm]) for arm in fits])
+    errors = [*(everything["error"] - everything["sd"]), *(everything["error"] + everything["sd"])]
+    lowest, highest = min(error for error in errors if error > 0), max(errors)
 
     def curves(arm: int, found: Fit) -> Panel:
         rows = by_arm[arm]
@@ -145,22 +150,27 @@ def isoflop_panels(data: FigureData) -> list[Panel]:
             for i, best in enumerate(optima):
                 means = _means(rows[np.isclose(spent, best.budget, rtol=1e-9)]).sort_values(size)
                 style = ramp_style(i, len(optima))
-                ax.plot(means[size], means["error"], **style.keywords(), zorder=3)
+                bars = means["sd"] if means["sd"].any() else None
+                ax.errorbar(means[size], means["error"], bars, capsize=2, elinewidth=0.8, zorder=3, **style.keywords())
                 ax.plot([best.size], [best.y], "*", color=style.color, ms=12, markeredgecolor="white", zorder=5)
                 words = f"{power(float(f'{best.budget:.2g}'))} FLOPs"
                 drawing.lines.append(DrawnLine(words, style, means[size].tolist(), means["error"].tolist()))
             log_axis(ax.xaxis, ax.dataLim.intervalx, power)
-            log_axis(ax.yaxis, ax.dataLim.intervaly, _error_words(data))
+            log_axis(ax.yaxis, [lowest, highest], _error_words(data))
+            ax.set_ylim(lowest / 1.05, highest * 1.05)
             ax.set_xlabel("model size, FLOPs a sample")
             return drawing
 
-        marks = "stars: the best size of each budget"
+        marks = (
+            "points: means over seeds, bars: ± 1 sd, stars: the best size of each budget\n"
+            "right: A Cᵃ through the stars; bands and brackets: 95 % CIs"
+        )
         return Panel(data.arms[arm], rows, draw, _words(data), marks, own_names=True, chance=data.chance_of_error)
 
     def law(ax: Axes) -> Drawing:
         drawing = Drawing()
         for arm, found in fits.items():
-            style = arm_style(arm)
+            style = replace(arm_style(arm), marker="*")
             budgets, sizes = ([getattr(best, name) for best in found.optima] for name in ("budget", "size"))
             along = np.geomspace(min(budgets), max(budgets), _ALONG)
             line = _steady(found.predict({"train_flops": along}))
@@ -192,9 +202,10 @@ def with_error(data: FigureData) -> FigureData:
 
 
 def _means(rows: pd.DataFrame) -> pd.DataFrame:
-    """The mean over seeds of each cell of each arm."""
-    names = ["train_flops", "error", "flops_per_sample"]
-    return rows.groupby(["cell", "arm"], sort=False)[names].mean().reset_index()
+    """The mean over seeds of each cell of each arm, and the `sd` of its error, 0 of one seed."""
+    cells = rows.groupby(["cell", "arm"], sort=False)
+    means = cells[["train_flops", "error", "flops_per_sample"]].mean()
+    return means.assign(sd=cells["error"].std().fillna(0.0)).reset_index()
 
 
 def _band(ax: Axes, found: Fit, x: str, along: FloatArray, color: str) -> None:
@@ -210,9 +221,10 @@ def _steady(values: Iterable[float]) -> list[float]:
 
 
 def _named(arm: str, found: Fit) -> str:
-    """An arm with its exponent and the interval of that."""
+    """An arm with its exponent and the 95 % CI of that in brackets."""
     ends = found.intervals.get("a")
-    return f"{arm}\na = {found.parameters['a']:.2f}" + (f" [{ends[0]:.2f}, {ends[1]:.2f}]" if ends else "")
+    ci = f" [{fixed(ends[0], 2)}, {fixed(ends[1], 2)}]" if ends else ""
+    return f"{arm}\na = {fixed(found.parameters['a'], 2)}{ci}"
 
 
 def _words(data: FigureData) -> str:

@@ -85,14 +85,14 @@ class FigureData:
         """The scaling axes that have more than one value."""
         return [axis for axis in SCALES if axis in self.axes]
 
-    def compared(self, rows: pd.DataFrame | None = None) -> Comparison:
-        """What `flipscale compare` says of these rows, of all if none are given: a large study's take seconds.
+    @cached_property
+    def comparison(self) -> Comparison:
+        """What `flipscale compare` says of all rows, so that figures of some have its noise and its corrections.
 
         Raises Undrawable where it says that nothing can be compared.
         """
-        rows = self.rows if rows is None else rows
         try:
-            results = rows.drop(columns=[*_COLUMNS_ADDED], errors="ignore")
+            results = self.rows.drop(columns=[*_COLUMNS_ADDED], errors="ignore")
             return compare(results, baseline=self.baseline, score=self.score)
         except ResultsError as reason:
             raise Undrawable(str(reason).rstrip(".")) from reason

@@ -107,19 +107,19 @@ FIGURES: Mapping[str, FigureKind] = {
         gains_panels,
         gains,
         "the gain of every arm over the baseline at equal samples, and its training time",
-        "A bar that does not touch zero is a difference shown, at the training time on the right.",
+        "A thin bar that excludes zero is a significant difference; the training time that it takes is on the right.",
     ),
     "gains_along_axes": FigureKind(
         gain_panels,
         gain_along_axis,
-        "the paired gain over the no-mask twin along each scaling axis, with 95 % intervals",
+        "the paired gain over the no-mask twin along each scaling axis, with 95 % CIs",
         "A line that rises to the right says that masking costs less, or gains more, at larger scale.",
     ),
     "ablations": FigureKind(
         ablation_panels,
         ablation,
         "a strip for each part of the recipe, by mask ratio (FLIP's Table 1)",
-        "The dotted level goes on from the baseline's value of that part: what lies above it helps.",
+        "The dotted level is that of the baseline's value: a thin bar that excludes it is a significant difference.",
     ),
     "claims": FigureKind(
         claims_panels,
@@ -138,8 +138,8 @@ FIGURES: Mapping[str, FigureKind] = {
         compute_panels,
         error_vs_compute,
         "error against training FLOPs with the front and a law through each arm's best runs",
-        "On these axes a power law is straight: the steeper, the more compute buys; where bands overlap, exponents are "
-        "not told apart.",
+        "On these axes a power law is straight: the steeper, the more compute buys. A law whose exponent may be 0 has "
+        "no band.",
     ),
     "isoflop": FigureKind(
         isoflop_panels,

@@ -15,6 +15,7 @@ from matplotlib.ticker import MaxNLocator
 
 from flipscale.compare import Comparison, Pair, arms_of, series_of
 from flipscale.plot.figure_data import FigureData, Undrawable
+from flipscale.plot.intervals import draw_gain, drawn_gain, gain_limits, gain_marks
 from flipscale.plot.on_axes import on_axes
 from flipscale.plot.page import Drawing, DrawnLine, Panel
 from flipscale.plot.style import QUIET, LineStyle, arm_style
@@ -27,7 +28,8 @@ MOST_GAIN_ROWS = 48
 
 _ROW = 0.21  # inches
 _ARM_CHARACTERS = 56  # of an arm's words in one line
-_SEEDS, _GAIN = arm_style(0).color, arm_style(1).color
+_SEEDS = arm_style(0).color
+_GAIN = LineStyle(arm_style(1).color, "o")
 
 
 class _GainRow(NamedTuple):
@@ -40,25 +42,28 @@ class _GainRow(NamedTuple):
 def gains_panels(data: FigureData) -> list[Panel]:
     """One panel of all arms. Of several cells each is a group; more than a page holds are those of longest schedule."""
     _check_rows(data)
-    comparison = data.compared()
+    comparison = data.comparison
     pairs, at = _fitting(comparison)
     rows = _rows(pairs, data)
     lines = max(row.words.count("\n") + 1 for row in rows)
     widest = max(len(line) * (1 if row.pair else 1.15) for row in rows for line in row.words.split("\n"))
 
+    scale = 100 if comparison.fraction else 1
+    limits = gain_limits(pairs, scale)
+
     def draw(ax: Axes) -> Drawing:
-        scale = 100 if comparison.fraction else 1
-        low, high = gain_limits(pairs, scale)
         for y, row in enumerate(rows):
             if row.pair:
-                _draw(ax, y, row.pair, scale, low, high)
+                draw_gain(ax, drawn_gain(row.pair, scale), y, _GAIN, limits, across=True)
+                _draw_seeds(ax, y, row.pair, scale)
         ax.axvline(0, color="#444444", linewidth=1, zorder=2)
-        ax.set_xlim(low, high)
+        ax.set_xlim(limits)
         ax.set_xlabel(_axis_words(comparison, data, at))
         _write(ax, rows)
         return Drawing()
 
-    marks = "points: mean gains, bars: 95 % intervals, rings: seeds, time: over the baseline's"
+    rings = "rings: seeds; " if any(pair.gain.n > 1 for pair in pairs) else ""
+    marks = f"{gain_marks(comparison, pairs, limits)}\n{rings}time: over the baseline's"
     size = 4.7 + 0.062 * widest, _ROW * lines * len(rows) + 1.35
     return [Panel("", _runs_of(pairs, data), draw, "", marks, size, name_lines=False)]
 
@@ -113,24 +118,11 @@ def _rows(pairs: list[Pair], data: FigureData) -> list[_GainRow]:
     return rows
 
 
-def gain_limits(pairs: list[Pair], scale: float) -> tuple[float, float]:
-    """An axis for gains: the seeds and 0, and intervals as far as half of what these span beyond them.
-
-    Two seeds can give an interval that is ten times as wide as everything else.
-    """
-    seeds = [0.0, *(scale * value for pair in pairs for value in pair.gain.values)]
-    ends = [scale * end for pair in pairs for end in (pair.gain.low, pair.gain.high) if end is not None]
-    half = (max(seeds) - min(seeds) or 1.0) / 2
-    low = max(min(seeds + ends), min(seeds) - half)
-    high = min(max(seeds + ends), max(seeds) + half)
-    margin = 0.04 * (high - low)
-    return low - margin, high + margin
-
-
 def draw_gains(
-    ax: Axes, data: FigureData, pairs: list[Pair], x_of_cell: Mapping[str, float], scale: float
+    ax: Axes, data: FigureData, pairs: list[Pair], x_of_cell: Mapping[str, float], limits: tuple[float, float]
 ) -> list[DrawnLine]:
     """A line an arm of its gains with their intervals, shifted a little so that bars stand beside those of others."""
+    scale = 100 if data.comparison.fraction else 1
     arms = sorted({data.arm_numbers[pair.arm] for pair in pairs})
     span = np.log(max(x_of_cell.values()) / min(x_of_cell.values()))
     shifts = np.exp(0.012 * span * (np.arange(len(arms)) - (len(arms) - 1) / 2))
@@ -139,51 +131,25 @@ def draw_gains(
         of_arm = [pair for pair in pairs if data.arm_numbers[pair.arm] == arm]
         of_arm.sort(key=lambda pair: x_of_cell[pair.cell])
         xs = [x_of_cell[pair.cell] * shift for pair in of_arm]
-        lines.append(_gain_line(ax, of_arm, xs, scale, data.arms[arm], arm_style(arm)))
+        gains = [drawn_gain(pair, scale) for pair in of_arm]
+        style = arm_style(arm)
+        for x, gain in zip(xs, gains, strict=True):
+            draw_gain(ax, gain, x, style, limits, across=False)
+        ys = [gain.mean for gain in gains]
+        ax.plot(xs, ys, label=data.arms[arm], zorder=2.8, **style.without_markers().keywords())
+        low = [min([gain.mean, *gain.ends]) for gain in gains]
+        high = [max([gain.mean, *gain.ends]) for gain in gains]
+        lines.append(DrawnLine(data.arms[arm], style, xs, ys, low, high))
+    ax.set_ylim(limits)
     return lines
 
 
-def _gain_line(ax: Axes, pairs: list[Pair], xs: list[float], scale: float, words: str, style: LineStyle) -> DrawnLine:
-    ys = [scale * (pair.gain.mean or 0.0) for pair in pairs]
-    low = [y if pair.gain.low is None else scale * pair.gain.low for y, pair in zip(ys, pairs, strict=True)]
-    high = [y if pair.gain.high is None else scale * pair.gain.high for y, pair in zip(ys, pairs, strict=True)]
-    bars = np.abs([np.subtract(ys, low), np.subtract(high, ys)])
-    ax.errorbar(
-        xs,
-        ys,
-        bars if bars.any() else None,
-        capsize=2,
-        elinewidth=0.9,
-        label=words,
-        zorder=3,
-        **style.keywords(),
-    )
-    return DrawnLine(words, style, xs, ys, low, high)
-
-
-def _draw(ax: Axes, y: int, pair: Pair, scale: float, low: float, high: float) -> None:
-    """A pair's interval, mean and seeds; an interval that leaves the frame ends there in an arrow."""
-    gain = pair.gain
-    assert gain.mean is not None
-    if gain.low is not None and gain.high is not None:
-        ends = scale * gain.low, scale * gain.high
-        ax.plot([max(ends[0], low), min(ends[1], high)], [y, y], color=_GAIN, zorder=3)
-        for beyond, edge, marker in ((ends[0] < low, low, "<"), (ends[1] > high, high, ">")):
-            if beyond:
-                ax.plot([edge], [y], marker, ms=4.5, color=_GAIN, clip_on=False, zorder=3)
-    ax.plot([scale * gain.mean], [y], "o", color=_GAIN, zorder=4)
-    if gain.n > 1:
-        seeds = [scale * value for value in gain.values]
-        ax.plot(
-            seeds,
-            [y + 0.27] * gain.n,
-            "o",
-            ms=2.8,
-            zorder=5,
-            markerfacecolor="white",
-            markeredgecolor=_SEEDS,
-            markeredgewidth=0.6,
-        )
+def _draw_seeds(ax: Axes, y: int, pair: Pair, scale: float) -> None:
+    """The gain of each seed, below the mean."""
+    if pair.gain.n > 1:
+        seeds = [scale * value for value in pair.gain.values]
+        ring = {"ms": 2.8, "markerfacecolor": "white", "markeredgecolor": _SEEDS, "markeredgewidth": 0.6}
+        ax.plot(seeds, [y + 0.27] * len(seeds), "o", zorder=5, **ring)
 
 
 def _write(ax: Axes, rows: list[_GainRow]) -> None:
@@ -222,7 +188,7 @@ def _runs_of(pairs: list[Pair], data: FigureData) -> pd.DataFrame:
 gains = on_axes(
     "gains",
     gains_panels,
-    """Draw every arm's gain over the baseline at equal samples onto an Axes, a row an arm, with 95 % intervals.
+    """Draw every arm's gain over the baseline at equal samples onto an Axes, a row an arm, with 95 % CIs.
 
     The time of each arm over the baseline's stands right of the Axes.
     """,

@@ -1,6 +1,7 @@
 """What the mask ratio does to the score, and what it does where data repeats."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -18,10 +19,11 @@ from flipscale.plot.figure_data import (
     figure_data,
     one_value,
 )
-from flipscale.plot.gains import draw_gains, gain_limits
+from flipscale.plot.gains import draw_gains
+from flipscale.plot.intervals import gain_limits, gain_marks
 from flipscale.plot.lines import LineColumns, arm_lines, mean_line
 from flipscale.plot.on_axes import on_axes
-from flipscale.plot.page import Drawing, Panel, alone
+from flipscale.plot.page import MEANS, Drawing, Panel, alone
 from flipscale.plot.style import count_axis, percent_axis, ramp_style
 from flipscale.plot.words import AXIS_WORDS, at_words, cell_words, value_on_axis
 from flipscale.scores import score_label
@@ -118,26 +120,26 @@ def repeats_panels(data: FigureData) -> list[Panel]:
         _repeats_axis(ax, rows, words)
         return drawing
 
-    panels = [Panel("score", rows, draw_score, score_label(data.score), chance=data.chance)]
+    score_panel = Panel("score", rows, draw_score, score_label(data.score), chance=data.chance)
     try:
-        comparison = data.compared(rows)
+        comparison = data.comparison
     except Undrawable:
-        return panels
-    pairs = list(comparison.pairs)
-    scale = 100 if comparison.fraction else 1
+        return [score_panel]
     x_of_cell = {str(cell): float(n) for cell, n in rows.groupby("cell")["repeats"].mean().items()}
+    pairs = [pair for pair in comparison.pairs if pair.cell in x_of_cell]
+    if not pairs:
+        return [score_panel]
+    limits = gain_limits(pairs, 100 if comparison.fraction else 1)
 
-    def draw_gain(ax: Axes) -> Drawing:
+    def draw_panel(ax: Axes) -> Drawing:
         ax.axhline(0, color="#000000", linewidth=1, zorder=2)
         _repeats_axis(ax, rows, words)
-        lines = draw_gains(ax, data, pairs, x_of_cell, scale)
-        ax.set_ylim(gain_limits(pairs, scale))
+        lines = draw_gains(ax, data, pairs, x_of_cell, limits)
         return Drawing(lines, avoid=[(list(ax.get_xlim()), [0, 0])])
 
-    if pairs:
-        gained = "gain over the baseline" + (", points" if comparison.fraction else "")
-        panels.append(Panel("gain, with its 95 % interval", rows, draw_gain, gained))
-    return panels
+    gained = "gain over the baseline" + (", points" if comparison.fraction else "")
+    marks = f"left, {MEANS}\nright, {gain_marks(comparison, pairs, limits)}"
+    return [replace(score_panel, marks=marks), Panel("gain", rows, draw_panel, gained)]
 
 
 def _most_repeated(data: FigureData) -> tuple[str, pd.DataFrame]:

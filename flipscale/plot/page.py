@@ -269,7 +269,10 @@ def _grid(figure: Figure, panels: Sequence[Panel], columns: int, share_x: bool) 
     for ax in axes[n:]:
         ax.remove()
     for i, ax in enumerate(axes[:n]):
-        ax.tick_params(labelbottom=True, labelleft=i % columns == 0 or not share_y)
+        as_left = i % columns > 0 and panels[i].y_words == panels[i - 1].y_words
+        if as_left and not share_y:
+            ax.sharey(axes[i - 1])
+        ax.tick_params(labelbottom=True, labelleft=not as_left)
     return axes[:n]
 
 

@@ -1,12 +1,15 @@
 """Along each scaling axis (model, data_size, samples), the others held fixed: scores, and what masking gains."""
 
+from typing import NamedTuple
+
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
 from flipscale.compare import series_of
 from flipscale.plot.figure_data import SCALES, FigureData, Undrawable, best_slice, check_arms, model_flops
-from flipscale.plot.gains import draw_gains, gain_limits
+from flipscale.plot.gains import draw_gains
+from flipscale.plot.intervals import gain_limits, gain_marks
 from flipscale.plot.lines import add_references, arm_lines
 from flipscale.plot.on_axes import on_axes
 from flipscale.plot.page import Drawing, Panel
@@ -22,8 +25,8 @@ def scaling_panels(data: FigureData) -> list[Panel]:
     """A panel per scaling axis with a line per arm, as FLIP's Fig 4 at the end of each run."""
     check_arms(data)
 
-    def panel(axis: str) -> Panel:
-        rows = _along(data, axis)
+    def panel(along: _Slice) -> Panel:
+        axis, rows = along
 
         def draw(ax: Axes) -> Drawing:
             drawing = Drawing(arm_lines(ax, data, rows, _x_of(axis), along=axis))
@@ -35,38 +38,64 @@ def scaling_panels(data: FigureData) -> list[Panel]:
 
         return Panel(_title(axis, rows), rows, draw, score_label(data.score), chance=data.chance)
 
-    return [panel(axis) for axis in _axes(data)]
+    return [panel(along) for along in _slices(data)]
 
 
 def gain_panels(data: FigureData) -> list[Panel]:
     """A panel per scaling axis with the paired gain of each arm over the baseline, and its interval."""
     check_arms(data)
-    axes = _axes(data)
-    cells = {cell for axis in axes for cell in _along(data, axis)["cell"]}
-    comparison = data.compared(data.rows[data.rows["cell"].isin(cells)])
-    pairs = comparison.pairs
+    slices = _slices(data)
+    cells = {cell for along in slices for cell in along.rows["cell"]}
+    comparison = data.comparison
+    pairs = [pair for pair in comparison.pairs if pair.cell in cells]
     if not pairs:
         raise Undrawable("no run has a twin, the baseline in its cell at its seed")
-    scale = 100 if comparison.fraction else 1
-    low, high = gain_limits(list(pairs), scale)
-    words = "gain over the baseline" + (", points" if scale == 100 else "")
+    limits = gain_limits(pairs, 100 if comparison.fraction else 1)
+    words = "gain over the baseline" + (", points" if comparison.fraction else "")
+    marks = gain_marks(comparison, pairs, limits)
 
-    def panel(axis: str) -> Panel:
-        rows = _along(data, axis)
+    def panel(along: _Slice) -> Panel:
+        axis, rows = along
         x_of_cell = dict(zip(rows["cell"], rows[_x_of(axis)].astype(float), strict=True))
         in_panel = [pair for pair in pairs if pair.cell in x_of_cell]
 
         def draw(ax: Axes) -> Drawing:
             set_scale(ax, axis, rows, None)
             ax.axhline(0, color="#000000", linewidth=1, zorder=2)
-            lines = draw_gains(ax, data, in_panel, x_of_cell, scale)
-            ax.set_ylim(low, high)
+            lines = draw_gains(ax, data, in_panel, x_of_cell, limits)
             return Drawing(lines, avoid=[(list(ax.get_xlim()), [0, 0])])
 
-        marks = "points: mean gains over the twin at the same seed, bars: 95 % intervals, some beyond the frame"
         return Panel(_title(axis, rows), rows, draw, f"{score_label(data.score)}\n{words}", marks)
 
-    return [panel(axis) for axis in axes]
+    return [panel(along) for along in slices]
+
+
+class _Slice(NamedTuple):
+    """Runs that differ in one scaling axis alone, but for their arms and seeds."""
+
+    axis: str
+    rows: pd.DataFrame
+
+
+def _slices(data: FigureData) -> list[_Slice]:
+    """A slice for each scaling axis.
+
+    Where an axis never varies alone, as the model at equal FLOPs, there is a slice of the others for each of its
+    values: the curves of all models stand beside each other.
+    """
+    axes = _axes(data)
+    if set(axes) == set(data.scales):
+        return [_slice(axis, best_slice(data, axis)) for axis in axes]
+    slices = []
+    for axis in axes:
+        fixed = series_of(data.rows, axis)
+        groups = [data.rows[fixed == cell] for cell in fixed.drop_duplicates()]
+        slices += [_slice(axis, rows) for rows in groups if rows[axis].nunique() > 1]
+    return slices
+
+
+def _slice(axis: str, rows: pd.DataFrame) -> _Slice:
+    return _Slice(axis, rows.assign(model_flops=model_flops(rows)) if axis == "model" else rows)
 
 
 def _axes(data: FigureData) -> list[str]:
@@ -76,11 +105,6 @@ def _axes(data: FigureData) -> list[str]:
     if not axes:
         raise Undrawable(f"no two runs differ in {' or '.join(SCALES)} alone")
     return axes
-
-
-def _along(data: FigureData, axis: str) -> pd.DataFrame:
-    rows = best_slice(data, axis)
-    return rows.assign(model_flops=model_flops(rows)) if axis == "model" else rows
 
 
 def _x_of(axis: str) -> str:
@@ -157,5 +181,5 @@ scaling_axis = on_axes(
 gain_along_axis = on_axes(
     "gain_along_axis",
     gain_panels,
-    "Draw the gain over the baseline along one scaling axis onto an Axes, paired by seed, with 95 % intervals.",
+    "Draw the gain over the baseline along one scaling axis onto an Axes, paired by seed, with 95 % CIs.",
 )

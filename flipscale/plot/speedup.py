@@ -7,14 +7,23 @@ from dataclasses import dataclass
 import pandas as pd
 from matplotlib.axes import Axes
 
-from flipscale.compare import Baseline, Claim, Effect, SpeedupClaim, first_reach, leading, series_of
+from flipscale.compare import (
+    Baseline,
+    Claim,
+    Effect,
+    SpeedupClaim,
+    first_reach,
+    leading,
+    seeds_are_too_few,
+    series_of,
+)
 from flipscale.plot.figure_data import NO_MASK, FigureData, Undrawable, check_arms, figure_data, one_value
 from flipscale.plot.lines import add_references, arm_lines, in_time_units
 from flipscale.plot.page import MEANS, Drawing, DrawnLine, Note, Panel, alone
 from flipscale.plot.style import start_at
 from flipscale.plot.words import cell_words
 from flipscale.scores import score_label
-from flipscale.words import count, ratio_interval, times
+from flipscale.words import count, ratio_interval, score_value, times
 
 
 def speedup(
@@ -48,7 +57,7 @@ def speedup_panels(data: FigureData) -> list[Panel]:
         raise Undrawable("no series has two schedule lengths of both the baseline and another arm")
 
     # All series are compared at once, as `flipscale compare` does: intervals are corrected for all claims.
-    comparison = data.compared()
+    comparison = data.comparison
     claims = comparison.speedups_claimed
     marks = MEANS + (f"; 95 % CIs are corrected for {claims} comparisons" if claims > 1 else "")
 
@@ -122,11 +131,11 @@ def _note(claim: Claim, arrows: Sequence[_Arrow], data: FigureData) -> Note:
     """The claim beside one of its arrows, in fewer and fewer words, with every interval in all of them."""
     lines: list[str] = []
     for speedup in claim.speedups:
-        head, values = _words(speedup, data.lower_is_better)
+        head, values = _words(speedup, data.comparison.fraction)
         lines += ([] if head in lines else [head]) + ([f"({values})"] if values else [])
     short = "\n".join(lines)
-    seeds = claim.speedups[0].finding.seeds
-    full = f"{short.removesuffix(')')}, {count(seeds, 'seed')})" if seeds > 1 else short
+    found = claim.speedups[0].finding
+    full = f"{short.removesuffix(')')}, {count(found.seeds, 'seed')})" if found.interval else short
     arm = data.arms[data.arm_numbers[claim.arm]]
     shares = (0.5, 0.6, 0.4, 0.7, 0.3, 0.8, 0.2)
     points = tuple((arrow.start + share * (arrow.end - arrow.start), arrow.y) for share in shares for arrow in arrows)
@@ -134,13 +143,14 @@ def _note(claim: Claim, arrows: Sequence[_Arrow], data: FigureData) -> Note:
     return Note((f"{arm}: {full}", f"{arm}:\n{full}", f"{arm}:\n{short}", f"{arm}:\n{narrow}"), points, color="#222222")
 
 
-def _words(speedup: SpeedupClaim, lower_is_better: bool) -> tuple[str, str]:
+def _words(speedup: SpeedupClaim, fraction: bool) -> tuple[str, str]:
     """What is claimed, and its numbers."""
     found = speedup.finding
     factor = f"{'at least ' if found.at_least else ''}{times(found.value)}×"
-    score = f" to {speedup.score:.3g}" if lower_is_better else f" to {100 * speedup.score:.1f} %"
-    score = "" if speedup.at_best else score
+    score = "" if speedup.at_best else f" to {score_value(speedup.score, fraction)}"
     ci = ratio_interval(*found.interval) if found.interval else ""
+    if found.effect is Effect.TOO_FEW_SEEDS:
+        return str(Effect.NOT_SIGNIFICANT), f"{factor}{score}, {seeds_are_too_few(found.seeds)}"
     if found.effect is Effect.NOT_SIGNIFICANT:
         return str(found.effect), f"{factor}{score}, {ci}"
     if found.value >= 1:

@@ -1,21 +1,22 @@
 """What each part of the recipe does, as FLIP's Table 1: a strip a part, in it the values of that part by mask ratio."""
 
 import textwrap
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 
-import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
-from flipscale.compare import is_baseline
+from flipscale.compare import Comparison, arms_of, is_baseline
 from flipscale.plot.figure_data import FigureData, Undrawable
+from flipscale.plot.intervals import BARS, DrawnGain, beyond_words, draw_gain, drawn_gain, limits_of
 from flipscale.plot.on_axes import on_axes
 from flipscale.plot.page import Drawing, DrawnLine, Note, Panel
 from flipscale.plot.style import arm_style, percent_axis
-from flipscale.plot.thinning import FloatArray
 from flipscale.plot.words import setting_words, value_words
-from flipscale.scores import score_label
+from flipscale.scores import is_fraction, score_label
+from flipscale.words import joined, score_value
 
 _MOST_MASKS = 6
 _MOST_STRIP_VALUES = 8
@@ -33,21 +34,51 @@ def ablation_panels(data: FigureData) -> list[Panel]:
     strips = _settings_of_strips(changed)
     if not strips:
         raise Undrawable("the baseline names no setting but the mask ratio that varies")
-    masks = sorted(rows["mask_ratio"].dropna().unique())
+    masks = [float(ratio) for ratio in sorted(rows["mask_ratio"].dropna().unique())]
     if len(masks) > _MOST_MASKS:
         raise Undrawable(f"{len(masks)} mask ratios are too many to tell apart in one strip")
 
-    def panel(settings: tuple[str, ...]) -> Panel:
-        of_strip = _rows_of(rows, changed, settings)
+    contrasts = {ratio: _contrasts(data, rows, ratio) for ratio in masks}
+    drawn = {settings: _strip(_rows_of(rows, changed, settings), settings, contrasts, data) for settings in strips}
+    values = [value for strip in drawn.values() for of_mask in strip.values.values() for value in of_mask]
+    gains = [value.difference for value in values if value.difference]
+    limits = limits_of([value.mean for value in values], [end for gain in gains for end in gain.ends])
+    marks = _marks(gains, limits, [contrast.gains_claimed for contrast in contrasts.values() if contrast])
 
-        def draw(ax: Axes) -> Drawing:
-            return _draw_strip(ax, _strip(of_strip, settings, data), data, masks)
-
+    def panel(settings: tuple[str, ...], strip: _Strip) -> Panel:
         title = ", ".join(dict.fromkeys(name.replace("_", " ") for name in settings))
-        marks = "points: means over seeds, bars: ± 1 sd, dotted: the level of the baseline's value"
-        return Panel(title, of_strip, draw, score_label(data.score), marks, chance=data.chance)
+        draw = partial(_draw_strip, strip=strip, data=data, masks=masks, limits=limits)
+        return Panel(title, strip.rows, draw, score_label(data.score), marks, chance=data.chance)
 
-    return [panel(settings) for settings in strips]
+    return [panel(settings, strip) for settings, strip in drawn.items()]
+
+
+def _contrasts(data: FigureData, rows: pd.DataFrame, mask_ratio: float) -> Comparison | None:
+    """Every arm of a mask ratio against the baseline's values at the same ratio; None where those were not run."""
+    of_mask = rows[rows["mask_ratio"] == mask_ratio]
+    try:
+        return replace(data, rows=of_mask, baseline=_at_mask(data.baseline, mask_ratio)).comparison
+    except Undrawable:
+        return None
+
+
+def _at_mask(baseline: Mapping[str, object], mask_ratio: float) -> dict[str, object]:
+    return {**baseline, "mask_ratio": mask_ratio}
+
+
+def _marks(gains: Sequence[DrawnGain], limits: tuple[float, float], families: Sequence[int]) -> str:
+    """What points and bars are, for the small print; `families` are the comparisons at each mask ratio."""
+    level = "dotted: the level of the baseline's value"
+    if not any(gain.uncorrected for gain in gains):
+        return f"points: means over seeds; {level}"
+    corrected = ""
+    if max(families, default=0) > 1:
+        several = joined([str(n) for n in families]) if len(set(families)) > 1 else str(families[0])
+        corrected = f": thick uncorrected, thin corrected for the {several} comparisons at a mask ratio"
+    return (
+        f"points: means over seeds, open where not significantly different from the baseline's value; {level}\n"
+        f"bars: {BARS} of the difference from that level, paired by seed{corrected}{beyond_words(gains, limits)}"
+    )
 
 
 # Which runs stand in which strip
@@ -84,61 +115,80 @@ def _rows_of(rows: pd.DataFrame, changed: list[tuple[str, ...]], settings: tuple
 
 
 @dataclass(frozen=True)
+class _Value:
+    """One value of a part of the recipe at one mask ratio."""
+
+    place: int
+    """Its place in the order of values; 0 is the baseline's."""
+    mean: float
+    """Of the score, over seeds."""
+    difference: DrawnGain | None
+    """From the baseline's value, at the height of the mean; None for that value, and where no run has a twin."""
+
+
+@dataclass(frozen=True)
 class _Strip:
     """The values of one part of the recipe."""
 
     rows: pd.DataFrame
-    words: "pd.Series[str]"
-    """The value of each row."""
     order: list[str]
     """The values from left to right; the baseline's is the first."""
-
-    def means(self, mask_ratio: float, score: str) -> tuple[list[int], list[float], FloatArray]:
-        """Of the values that have runs at this mask ratio: place in `order`, mean of the score, sd over seeds."""
-        rows = self.rows[self.rows["mask_ratio"] == mask_ratio]
-        scores = rows.groupby(self.words.loc[rows.index])[score]
-        means, sds = scores.mean(), scores.std().fillna(0.0)
-        known = [value for value in self.order if value in means.index]
-        places = [self.order.index(value) for value in known]
-        return places, [float(means[value]) for value in known], np.array([float(sds[value]) for value in known])
+    values: Mapping[float, list[_Value]]
+    """By mask ratio."""
 
 
-def _strip(rows: pd.DataFrame, settings: tuple[str, ...], data: FigureData) -> _Strip:
-    words = _values(rows, settings, data.baseline)
+def _strip(
+    rows: pd.DataFrame, settings: tuple[str, ...], contrasts: Mapping[float, Comparison | None], data: FigureData
+) -> _Strip:
+    words = _words_of_values(rows, settings, data.baseline)
     in_order = words.loc[_sorted(rows, settings, data.baseline).index]
-    return _Strip(rows, words, list(dict.fromkeys(in_order))[:_MOST_STRIP_VALUES])
+    order = list(dict.fromkeys(in_order))[:_MOST_STRIP_VALUES]
+    by_mask: dict[float, list[_Value]] = {}
+    for ratio, comparison in contrasts.items():
+        of_mask = rows[rows["mask_ratio"] == ratio]
+        arms = arms_of(of_mask, _at_mask(data.baseline, ratio))
+        pairs = {pair.arm: pair for pair in comparison.pairs} if comparison else {}
+        for place, value in enumerate(order):
+            of_value = of_mask[words.loc[of_mask.index] == value]
+            if len(of_value):
+                mean = float(of_value[data.score].mean())
+                pair = pairs.get(arms[of_value.index[0]])
+                difference = pair and drawn_gain(pair, 1).beside(mean, lower_is_better=data.lower_is_better)
+                by_mask.setdefault(ratio, []).append(_Value(place, mean, difference))
+    return _Strip(rows, order, by_mask)
 
 
-def _draw_strip(ax: Axes, strip: _Strip, data: FigureData, masks: list[float]) -> Drawing:
+def _draw_strip(ax: Axes, strip: _Strip, data: FigureData, masks: list[float], limits: tuple[float, float]) -> Drawing:
     """The means of each value, a marker a mask ratio; a dotted level goes on from the baseline's value."""
     if not data.lower_is_better:
         percent_axis(ax.yaxis)
     drawing = Drawing()
-    drawn = [ratio for ratio in masks if (strip.rows["mask_ratio"] == ratio).any()]
-    for i, ratio in enumerate(drawn):
+    for i, (ratio, values) in enumerate(strip.values.items()):
         style = arm_style(masks.index(ratio)).without_line()
-        places, ys, spread = strip.means(ratio, data.score)
-        xs = [place + 0.2 * (i - (len(drawn) - 1) / 2) for place in places]
-        bars = spread if spread.any() else None
-        ax.errorbar(xs, ys, bars, capsize=2, elinewidth=0.9, zorder=3, **style.keywords())
-        if 0 in places:
-            level = [xs[0], len(strip.order) - 0.55], [ys[0], ys[0]]
+        xs = [value.place + 0.2 * (i - (len(strip.values) - 1) / 2) for value in values]
+        shown = [value.difference or DrawnGain(value.mean, True, None, None) for value in values]
+        for x, mark in zip(xs, shown, strict=True):
+            draw_gain(ax, mark, x, style, limits, across=False)
+        if values[0].place == 0:
+            level = [xs[0], len(strip.order) - 0.55], [values[0].mean, values[0].mean]
             ax.plot(*level, ":", color=style.color, linewidth=0.8, zorder=2)
             drawing.avoid.append(level)
-        name = setting_words("mask_ratio", float(ratio))
-        line = DrawnLine(name, style, xs, ys, (ys - spread).tolist(), (ys + spread).tolist())
+        low = [min([mark.mean, *mark.ends]) for mark in shown]
+        high = [max([mark.mean, *mark.ends]) for mark in shown]
+        line = DrawnLine(setting_words("mask_ratio", ratio), style, xs, [value.mean for value in values], low, high)
         drawing.lines.append(line)
-        drawing.notes += _numbers(line, data.lower_is_better)
+        drawing.notes += _numbers(line, is_fraction(data.score))
     labels = [textwrap.fill(value.replace(" %", "\u00a0%"), _VALUE_CHARACTERS) for value in strip.order]
     ax.set_xticks(range(len(labels)), labels, fontsize=8)
     ax.set_xlim(-0.5, len(labels) - 0.5)
+    ax.set_ylim(limits)
     ax.grid(visible=False, axis="x")
     return drawing
 
 
-def _numbers(line: DrawnLine, lower_is_better: bool) -> list[Note]:
+def _numbers(line: DrawnLine, fraction: bool) -> list[Note]:
     """The number of each point, where there is room."""
-    words = [f"{y:.3g}" if lower_is_better else f"{100 * y:.1f}" for y in line.ys]
+    words = [score_value(y, fraction).removesuffix(" %") for y in line.ys]
     points = zip(line.xs, line.ys, strict=True)
     return [Note((text,), (point,), line.style.color, 7, last=True) for text, point in zip(words, points, strict=True)]
 
@@ -150,7 +200,7 @@ def _sorted(rows: pd.DataFrame, settings: tuple[str, ...], baseline: Mapping[str
     return rows.assign(_base=base).sort_values(["_base", *keys], kind="stable")
 
 
-def _values(rows: pd.DataFrame, settings: tuple[str, ...], baseline: Mapping[str, object]) -> "pd.Series[str]":
+def _words_of_values(rows: pd.DataFrame, settings: tuple[str, ...], baseline: Mapping[str, object]) -> "pd.Series[str]":
     """The value in each row: of one setting the value alone; of several what differs from the baseline."""
 
     def several(row: Mapping[str, object]) -> str:

@@ -98,9 +98,13 @@ def percent_axis(axis: Axis) -> None:
 
 
 def count_axis(axis: Axis, values: Iterable[float], words: str = "") -> None:
-    """A log axis with its ticks at the values themselves, as 16k or 400M, as far as they fit; decades where not."""
+    """A log axis with its ticks at the values themselves, as 16k or 400M, as far as they fit.
+
+    Ticks stand at round numbers where the values are many, far apart or not round.
+    """
     ticks = sorted({float(value) for value in values if value > 0})
-    if len(ticks) > _MOST_TICKS or (ticks and ticks[-1] > 1e6 * ticks[0]):
+    round_values = all(math.isclose(tick, float(f"{tick:.3g}")) for tick in ticks)
+    if len(ticks) > _MOST_TICKS or not round_values or (ticks and ticks[-1] > 1e6 * ticks[0]):
         log_axis(axis, ticks, lambda value: f"{short(value)}{words}")
     elif ticks:
         _log(axis, {tick: f"{short(tick)}{words}" for tick in ticks}, every=False)

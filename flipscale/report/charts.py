@@ -9,12 +9,12 @@ from typing import Any
 import pandas as pd
 
 from flipscale.cell import write_cell
-from flipscale.compare import series_of
+from flipscale.compare import Comparison, Pair, finding, gain_words, series_of
 from flipscale.identity import show_setting
 from flipscale.report.evidence import Evidence, axes_of
 from flipscale.run import State
 from flipscale.scores import is_fraction, is_score, score_label
-from flipscale.words import device_hours, time_unit
+from flipscale.words import count, device_hours, time_unit
 
 DIGITS = 6
 """Significant digits of numbers on the page; results.csv has all of them."""
@@ -232,15 +232,24 @@ def _pairs(evidence: Evidence) -> list[dict[str, Any]]:
     comparison = evidence.comparison
     if comparison is None:
         return []
-    scale = 100 if comparison.fraction else 1
-    found = []
-    for pair in comparison.pairs:
-        gain = pair.gain
-        ends = {
-            name: None if value is None else _number(scale * value)
-            for name, value in (("mean", gain.mean), ("low", gain.low), ("high", gain.high))
-        }
-        found.append(
-            {"cell": pair.cell, "arm": evidence.arm_words.get(pair.arm, pair.arm), "n": len(pair.seeds), **ends}
-        )
-    return found
+    return [_gain(comparison, pair, evidence.arm_words.get(pair.arm, pair.arm)) for pair in comparison.pairs]
+
+
+def _gain(comparison: Comparison, pair: Pair, arm: str) -> dict[str, Any]:
+    """A gain as the script draws it, and in words."""
+    gain, scale = pair.gain, 100 if comparison.fraction else 1
+    found = finding(gain)
+    both = gain.corrected
+    bars = [
+        None if low is None or high is None else [_number(scale * low), _number(scale * high)]
+        for low, high in ((gain.low, gain.high), (None, None) if both is None or both.of < 2 else (both.low, both.high))
+    ]
+    return {
+        "cell": pair.cell,
+        "arm": arm,
+        "mean": _number(scale * found.value),
+        "uncorrected": bars[0],
+        "corrected": bars[1],
+        "significant": found.significant,
+        "words": f"{gain_words(comparison, found)}, {count(len(pair.seeds), 'seed')}",
+    }

@@ -17,6 +17,9 @@ def table(caption: str, head: Sequence[str], rows: Sequence[Sequence[str]], *, w
         shown = []
         for column, cell in enumerate(row):
             number = "" if column in words else ' class="number"'
+            if tag == "th" and not cell:
+                shown.append("<td></td>")  # A head without words heads nothing.
+                continue
             scope = ' scope="col"' if tag == "th" else ""
             if tag == "td" and column == 0:
                 shown.append(f'<th scope="row"{number}>{cell}</th>')
@@ -61,8 +64,10 @@ def _block(lines: Sequence[str], head: str) -> str:
     if lines[0].startswith("|") and len(lines) > 1:
         return _markdown_table(lines, head or "Table")
     title = f"<h3>{text(head)}</h3>\n" if head else ""
-    if all(line.startswith("- ") for line in lines):
-        return title + listed([text(line[2:]) for line in lines])
+    if lines[0].startswith("- ") and all(line.startswith(("- ", " ")) for line in lines):
+        # A line that begins with spaces belongs to the item before.
+        items = re.sub(r"\n +", " ", "\n".join(lines)).split("\n")
+        return title + listed([text(item.removeprefix("- ")) for item in items])
     if lines[0].startswith("#"):
         return f"<h3>{text(lines[0].lstrip('# '))}</h3>"
     return f"{title}<p>{text(' '.join(lines))}</p>"

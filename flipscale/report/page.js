@@ -27,10 +27,15 @@
       if (Math.abs(value) >= unit) return `${parseFloat((value / unit).toPrecision(4))}${suffix}`;
     return `${parseFloat(value.toPrecision(4))}`;
   }
+  // Fixed decimals as the tables have them: half is rounded away from zero, whatever the last bits are.
+  function fixed(value, digits) {
+    const scaled = parseFloat((Math.abs(value) * 10 ** digits).toPrecision(12));
+    return (value < 0 ? "-" : "") + (Math.round(scaled) / 10 ** digits).toFixed(digits);
+  }
   function shown(column, row) {
     const value = word(column, row);
     if (value === null || value === "") return "";
-    if (column.kind === "percent") return (100 * value).toFixed(1) + " %";
+    if (column.kind === "percent") return fixed(100 * value, 1) + " %";
     if (column.kind === "count") return value.toLocaleString("en", { maximumFractionDigits: 0 });
     if (column.kind === "number") return String(parseFloat(value.toPrecision(4)));
     return value;
@@ -146,7 +151,7 @@
         type: "scatter", mode: "markers", name: data.arms[arm], x: ofArm.map(at), y: ofArm.map(height), customdata: ofArm,
         marker: { color: colour(arm), symbol: SYMBOLS[sign(arm)], size: rows.length > 2000 ? 4 : 8, opacity: 0.85 },
         text: ofArm.map((row) => `<b>${escaped(textOf("id", row))}</b><br>${escaped([data.arms[arm], textOf("cell", row)]
-          .filter(Boolean).join(", "))}, seed ${number("seed", row)}<br>${score.percent ? height(row).toFixed(1) + " %"
+          .filter(Boolean).join(", "))}, seed ${number("seed", row)}<br>${score.percent ? fixed(height(row), 1) + " %"
           : height(row).toPrecision(4)} ${escaped(view.score)} at ${short(at(row))} ${escaped(x.label)}`),
         hovertemplate: "%{text}<extra></extra>",
       });
@@ -177,28 +182,33 @@
     if (oneCell && kept.length > SYMBOLS.length) kept = [...kept].sort((a, b) => b.mean - a.mean);
     const name = (pair) => oneCell ? pair.arm : `${pair.cell || "all"} · ${pair.arm}`;
     const rows = [...kept].reverse();
-    const traces = [...new Set(rows.map((pair) => pair.arm))].map((arm) => {
-      const mine = rows.filter((pair) => pair.arm === arm), index = data.arms.indexOf(arm);
+    const ofArms = [...new Set(rows.map((pair) => pair.arm))].map((arm) =>
+      [arm, data.arms.indexOf(arm), rows.filter((pair) => pair.arm === arm)]);
+    // Bars first, so that marks stand on them: thin ones are what the verdict uses.
+    const bars = ofArms.flatMap(([arm, index, mine]) => [["corrected", 1.4], ["uncorrected", 4]].map(([key, width]) => {
+      const drawn = mine.filter((pair) => pair[key]);
       return {
-        type: "scatter", mode: "markers", name: arm, x: mine.map((pair) => pair.mean), y: mine.map((pair) => rows.indexOf(pair)),
-        error_x: {
-          type: "data", symmetric: false, color: colour(index), thickness: 1.4, width: 3,
-          array: mine.map((pair) => pair.high === null ? 0 : pair.high - pair.mean),
-          arrayminus: mine.map((pair) => pair.low === null ? 0 : pair.mean - pair.low),
-        },
-        marker: { color: colour(index), symbol: SYMBOLS[sign(index)], size: 9 },
-        text: mine.map((pair) => `<b>${escaped(name(pair))}</b><br>${pair.mean > 0 ? "+" : ""}${short(pair.mean)}${points}` +
-          (pair.low === null ? ", one seed" : `, 95 % interval ${short(pair.low)} to ${short(pair.high)}, ${pair.n} seeds`)),
-        hovertemplate: "%{text}<extra></extra>",
+        type: "scatter", mode: "lines", hoverinfo: "skip", line: { color: colour(index), width },
+        x: drawn.flatMap((pair) => [...pair[key], null]), y: drawn.flatMap((pair) => [rows.indexOf(pair), rows.indexOf(pair), null]),
       };
-    });
+    }));
+    const marks = ofArms.map(([arm, index, mine]) => ({
+      type: "scatter", mode: "markers", name: arm, x: mine.map((pair) => pair.mean), y: mine.map((pair) => rows.indexOf(pair)),
+      marker: {
+        color: mine.map((pair) => pair.significant ? colour(index) : token("--paper")), symbol: SYMBOLS[sign(index)], size: 10,
+        line: { color: colour(index), width: 2 }, opacity: 1,
+      },
+      text: mine.map((pair) => `<b>${escaped(name(pair))}</b><br>${escaped(pair.words)}`),
+      hovertemplate: "%{text}<extra></extra>",
+    }));
+    const traces = [...bars, ...marks];
     // Intervals of two seeds are so wide that they would flatten all others: what leaves the figure goes on.
     const middle = kept.map((pair) => pair.mean), low = Math.min(0, ...middle), high = Math.max(0, ...middle);
     const room = (high - low || 1) * 0.6;
-    const ends = kept.flatMap((pair) => [pair.low, pair.high]).filter((end) => end !== null);
+    const ends = kept.flatMap((pair) => [...(pair.uncorrected || []), ...(pair.corrected || [])]).filter((end) => end !== null);
     const range = [Math.max(low - room, Math.min(low, ...ends) - room / 10), Math.min(high + room, Math.max(high, ...ends) + room / 10)];
     const cut = ends.some((end) => end < range[0] || end > range[1]);
-    byId("gains-cut").textContent = (cut ? "Intervals that reach the edge go on beyond it. " : "") +
+    byId("gains-cut").textContent = (cut ? "CIs that reach the edge go on beyond it. " : "") +
       (kept.length < there.length ? `The ${kept.length} largest of ${there.length}; the table below has all.` : "");
     const narrow = byId("chart-gains").clientWidth < 560;
     const label = (pair) => escaped(name(pair)).replace(/, /g, narrow ? ",<br>" : ", ").replace(" · ", narrow ? "<br>" : " · ");

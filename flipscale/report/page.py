@@ -9,7 +9,7 @@ from importlib.resources import files
 
 import pandas as pd
 
-from flipscale.compare import claims_markdown, comparison_markdown
+from flipscale.compare import claims_markdown, comparison_markdown, effects_title
 from flipscale.plan import Run
 from flipscale.report.answer import answer
 from flipscale.report.charts import chart_data, in_order, scores_of, training_time_unit
@@ -18,7 +18,7 @@ from flipscale.report.fits import fits
 from flipscale.report.markup import details, markdown, table, text
 from flipscale.run import State
 from flipscale.scores import is_fraction, score_label
-from flipscale.words import count, joined, short, times
+from flipscale.words import count, fixed, joined, short, times
 
 FEW_VALUES = 6
 """Values of an axis up to here are listed."""
@@ -170,10 +170,14 @@ def _gains(evidence: Evidence) -> str:
     """The figure of gains; nothing where no run has a twin."""
     if evidence.comparison is None or not evidence.comparison.pairs:
         return ""
-    return """
+    claimed = evidence.comparison.gains_claimed
+    bars = "A bar is a 95 % CI."
+    if claimed > 1:
+        bars = f"Thick bars are uncorrected 95 % CIs, thin ones are corrected for {claimed} comparisons."
+    return f"""
 <figure id="gains-figure"><div class="chart" id="chart-gains" role="img" aria-label="Gain over the baseline"></div>
-<figcaption id="gains-note">Gain of each arm over the baseline at equal samples, cell by cell, with its 95 % interval
-over seeds. <span id="gains-cut"></span></figcaption></figure>"""
+<figcaption id="gains-note">Gain of each arm over the baseline at equal samples, cell by cell. {bars} Filled marks are
+significant. <span id="gains-cut"></span></figcaption></figure>"""
 
 
 def _means(evidence: Evidence) -> str:
@@ -186,14 +190,14 @@ def _means(evidence: Evidence) -> str:
     listed_rows = []
     for (cell, arm), group in rows.groupby(["cell", "arm"], sort=False):
         values = group[score].dropna().astype(float)
-        scale = 100 if percent else 1
+        scale, digits = (100, 1) if percent else (1, 4)
         listed_rows.append(
             [
                 text(cell or "all"),
                 text(arm),
                 str(len(group)),
-                f"{scale * values.mean():.{1 if percent else 4}f}" if len(values) else "",
-                f"{scale * values.std():.{1 if percent else 4}f}" if len(values) > 1 else "",
+                fixed(scale * values.mean(), digits) if len(values) else "",
+                fixed(scale * values.std(), digits) if len(values) > 1 else "",
                 text(short(float(group["samples"].mean()))),
                 short(float(group["train_flops"].mean())),
                 f"{factor * group['gpu_hours'].mean():.3g}" if group["gpu_hours"].notna().any() else "",
@@ -214,8 +218,9 @@ def _claims(evidence: Evidence) -> str:
 def _comparison(evidence: Evidence) -> str:
     if evidence.comparison is None:
         return f"<p>{text(evidence.why_no_comparison)}</p>"
-    without_claims = replace(evidence.comparison, stated=None)
-    return markdown(comparison_markdown(without_claims), leave_out=["In words"])
+    # The answer has its table of effects, and its sentences.
+    already = ["In words", effects_title(evidence.comparison)]
+    return markdown(comparison_markdown(replace(evidence.comparison, stated=None)), leave_out=already)
 
 
 # Runs and failures

@@ -53,17 +53,47 @@ def test_a_study_whose_run_folders_are_gone_is_reported_from_its_tables(tmp_path
     page = report.path.read_text()
     assert "30 of 30 runs finished · " in page
     assert "30 runs on shapes vary model (ViT-w16d1-4, ViT-w32d2-4, ViT-w48d3-4), samples (8k, 16k, 32k) and " in page
-    said = "at equal samples (at the longest schedule), in 3 comparisons: no significant difference in 3 (means −20.9"
-    assert f"<strong>Mask 50 %</strong>: {said}" in page
-    fast = "1.53x faster in training time (95 % CI 1.07 to 2.0, corrected for 2 comparisons, 2 seeds)"
-    assert f"With model=ViT-w48d3-4 it reaches 78.6 %, the highest both reach, {fast}." in page
+    first, second = lead(page)
+    assert first.startswith("At model=ViT-w48d3-4, samples=32k (the ")
+    assert (
+        "), mask_ratio=0.5 makes no significant difference (-10.5 points; 2 seeds are too few for a CI) and " in first
+    )
+    assert second.startswith("2 seeds ")
     assert "No run has failed or is lost." in page
 
 
-def test_many_arms_are_counted_and_their_best_and_worst_named(tmp_path: Path) -> None:
-    page = committed("recipe", tmp_path).path.read_text()
-    assert "<p>24 arms, at equal samples, in 24 comparisons: worse in 24 (by 1.1 to 16.6 points).</p>" in page
-    assert "Worst: <strong>mask 75 %, inference masked</strong>" in page
+def lead(page: str) -> list[str]:
+    """The sentences that the answer opens with."""
+    found = re.search(r'<div class="lead">(.*?)</div>', page, re.DOTALL)
+    assert found
+    return re.findall("<p>(.*?)</p>", found[1], re.DOTALL)
+
+
+def test_the_answer_opens_with_two_sentences_and_the_table_of_effects(tmp_path: Path) -> None:
+    page = committed("fashion", tmp_path).path.read_text()
+    answer = page[page.index('id="answer"') : page.index('id="figures"')]
+    first, second = lead(page)
+    assert "mask_ratio=0.5 is 3.7 points worse (95 % CI " in first
+    assert ", corrected for 20 comparisons) and mask_ratio=0.75 is " in first
+    assert second.startswith("3 seeds detect ")
+    table = answer[answer.index("</div>") : answer.index("</table>")]
+    assert table.count("<tr>") == 21
+    for head in ("gain, points", "95 % CI", "corrected", "effect", "own seeds"):
+        assert f'<th scope="col" class="number">{head}</th>' in table or f'<th scope="col">{head}</th>' in table, head
+    assert answer.index("</table>") < answer.index("<details>")
+    comparison = page[page.index('id="comparison"') : page.index('id="fits"')]
+    assert "At equal samples" not in comparison
+    assert "<li>mask_ratio=0.5 at " in comparison
+    assert ". Mean over" not in comparison
+
+
+def test_of_many_arms_the_best_and_the_worst_open_the_answer(tmp_path: Path) -> None:
+    first, second = lead(committed("recipe", tmp_path).path.read_text())
+    assert first.startswith("24 arms, 24 comparisons at equal samples: worse in 24; best: ")
+    assert "; worst: inference=masked, mask_ratio=0.75, 16.6 points worse (95 % CI " in first.replace(
+        "mask_ratio=0.75, inference=masked", "inference=masked, mask_ratio=0.75"
+    )
+    assert second.startswith("5 seeds detect ")
 
 
 def test_without_twins_the_answer_is_what_the_curves_say(tmp_path: Path) -> None:

@@ -1,66 +1,150 @@
-"""The figure, comparison.md and the report of a committed study state the same speed-ups and gains."""
+"""No committed report or figure contradicts its comparison.json or fits.json: they hold each number it prints."""
 
 import html
+import json
 import re
+from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from flipscale.plan import plan
 from flipscale.report import write_report
 from flipscale.study import read_study
+from flipscale.words import fixed, signed, times
 
 ROOT = Path(__file__).parents[2]
-STUDIES = sorted(path.parent.name for path in ROOT.glob("results/*/results.csv"))
+STUDIES = sorted(path.parent.name for path in ROOT.glob("results/*/comparison.json"))
+DRAWN = [(name, path.stem) for name in STUDIES for path in sorted(ROOT.glob(f"plots/{name}/*.svg"))]
+
+CI = r"95 % CI ([-+]?[\d.e+]+ to [-+]?[\d.e+]+)"
 
 
-def verdicts(name: str) -> str:
-    """The sentences of the committed comparison.md."""
-    written = (ROOT / f"results/{name}/comparison.md").read_text()
-    return written.partition("In words:\n\n")[2].partition("\n\n")[0]
+@cache
+def comparison(name: str) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((ROOT / f"results/{name}/comparison.json").read_text())
+    return found
 
 
-def answer(name: str, plots: Path) -> str:
-    """The words of the report's answer, but for the verdicts that it repeats."""
+def figure(name: str, drawn: str) -> str:
+    """The texts of a committed figure, a line each."""
+    return "\n".join(
+        html.unescape(text)
+        for text in re.findall(r"<text[^>]*>([^<]*)", (ROOT / f"plots/{name}/{drawn}.svg").read_text())
+    )
+
+
+def report_answer(name: str, plots: Path) -> str:
+    """The answer of a study's report as HTML."""
     file = ROOT / f"studies/{name}.yaml"
     study = read_study(file)
     page = write_report(study, plan(study), file, ROOT / "results", plots).path.read_text()
-    lead = re.search(r'<div class="lead">(.*?)</div>', page, re.DOTALL)
-    assert lead
-    return html.unescape(re.sub(r"<[^>]+>", "", lead[1]))
+    found = re.search(r'<section id="answer".*?</section>', page, re.DOTALL)
+    assert found
+    return found[0]
 
 
-def drawn(name: str) -> str:
-    """The texts of the committed figure of speed-ups; '' where the study has none."""
-    path = ROOT / f"plots/{name}/speedup.svg"
-    return "\n".join(re.findall(r"<text[^>]*>([^<]*)", path.read_text())) if path.exists() else ""
+def plain(source: str) -> str:
+    return html.unescape(re.sub(r"<[^>]+>", " ", source))
 
 
-def intervals(text: str) -> set[str]:
-    return set(re.findall(r"95 % CI ([-+]?[\d.]+ to [-+]?[\d.]+)", text))
+def intervals(data: object) -> Iterator[tuple[float, float]]:
+    """Every interval in the data of a comparison: two numbers in a list, or `low` and `high`."""
+    if isinstance(data, dict):
+        if isinstance(data.get("low"), int | float) and isinstance(data.get("high"), int | float):
+            yield data["low"], data["high"]
+        for value in data.values():
+            yield from intervals(value)
+    elif isinstance(data, list):
+        if len(data) == 2 and all(isinstance(value, int | float) for value in data):
+            yield data[0], data[1]
+        for value in data:
+            yield from intervals(value)
 
 
-def factors(text: str) -> set[str]:
-    """Speed-ups; a figure writes 2.2× slower beside its 0.45×."""
-    return set(re.findall(r"([\d.]+)[x×](?! slower)", text))
+def printed_intervals(name: str) -> set[str]:
+    """Every interval of comparison.json as a gain, a slope or a speed-up is printed."""
+    found = comparison(name)
+    gain = (lambda x: fixed(100 * x, sign=True)) if found["fraction"] else signed
+    slope = (lambda x: fixed(100 * x, 2, sign=True)) if found["fraction"] else (lambda x: f"{x:+.3g}")
+    forms = (gain, slope, times)
+    return {f"{form(low)} to {form(high)}" for low, high in intervals(found) for form in forms}
+
+
+def printed_factors(name: str) -> set[str]:
+    """Every speed-up and every ratio of costs of comparison.json as it is printed, also the other way up."""
+    text = json.dumps(comparison(name)["series"]) + json.dumps([pair["ratios"] for pair in comparison(name)["pairs"]])
+    found = [float(number) for number in re.findall(r'"(?:speedup|mean)": ([\d.e+-]+)', text)]
+    return {times(factor) for value in found if value > 0 for factor in (value, 1 / value)}
+
+
+def families(name: str) -> set[str]:
+    return {str(comparison(name)["corrected"][kind]) for kind in ("gains", "speedups")}
+
+
+def check_words(name: str, words: str) -> None:
+    """What words print of intervals, factors and corrections is in comparison.json."""
+    assert set(re.findall(CI, words)) <= printed_intervals(name)
+    assert set(re.findall(r"([\d.]+)[x×]", words)) <= printed_factors(name)
+    assert set(re.findall(r"corrected for (\d+) comparisons", words)) <= families(name)
+    assert not re.search(r"95 % interval|each for itself|\d to [\d.]+, \d+ seeds\)", re.sub(CI, "", words))
 
 
 @pytest.mark.parametrize("name", STUDIES)
-def test_figure_and_report_state_the_intervals_of_the_verdicts(name: str, tmp_path: Path) -> None:
-    said = verdicts(name)
-    for other in (drawn(name), answer(name, tmp_path)):
-        assert intervals(other) <= intervals(said)
-        assert factors(other) <= factors(said)
-        assert not re.search(r"95 % interval|\d to [\d.]+, \d+ seeds\)", re.sub(r"95 % CI [^)]*\)", "", other))
+def test_the_report_prints_no_number_that_its_comparison_lacks(name: str, tmp_path: Path) -> None:
+    answer = plain(report_answer(name, tmp_path))
+    check_words(name, answer)
+    assert "95 % CI" in answer
 
 
-def test_the_figure_claims_a_speed_only_where_the_verdict_does() -> None:
-    assert factors(drawn("quickstart")) == {"1.53"}
-    assert intervals(drawn("quickstart")) == {"1.07 to 2.0"}
-    fashion = drawn("fashion")
-    assert "no significant difference" in fashion
-    assert "faster" not in fashion
-    assert "slower" not in fashion
-    assert intervals(fashion) == {"1.00 to 1.95", "0.30 to 2.3"}
-    assert len(re.findall("no significant difference", drawn("isoflop"))) == 6
-    assert "2.2× slower to 80.8 %" in drawn("isoflop")
+@pytest.mark.parametrize("name", [name for name in STUDIES if comparison(name)["pairs"]])
+def test_the_table_of_effects_holds_the_gains_of_the_comparison(name: str, tmp_path: Path) -> None:
+    pairs = {(pair["cell"] or pair["series"] or "all", pair["arm"]): pair for pair in comparison(name)["pairs"]}
+    table = re.search(r"<table>.*?</table>", report_answer(name, tmp_path), re.DOTALL)
+    assert table
+    head, *rows = [
+        [plain(cell).strip() for cell in re.findall(r"<t[hd][^>]*>(.*?)</t[hd]>", row)]
+        for row in re.findall(r"<tr>(.*?)</tr>", table[0])
+    ]
+    assert len(rows) == len(pairs)
+    for row in rows:
+        cells = dict(zip(head, row, strict=True))
+        pair = pairs[cells["cell"], cells["arm"]]
+        assert cells["baseline %"] == fixed(100 * pair["baseline_score"])
+        assert cells[f"{comparison(name)['y']} %"] == fixed(100 * pair["score"])
+        gain, corrected = pair["gain"], pair["gain"]["corrected"]
+        assert cells["gain, points"] == fixed(100 * gain["mean"], sign=True)
+        for column, ends in (("95 % CI", gain), ("corrected", corrected)):
+            if cells[column] != "too wide":
+                assert cells[column] == " to ".join(fixed(100 * ends[end], sign=True) for end in ("low", "high"))
+        significant = corrected["low"] > 0 or corrected["high"] < 0
+        assert significant == (cells["effect"] in ("better", "worse"))
+
+
+@pytest.mark.parametrize(("name", "drawn"), [found for found in DRAWN if found[1] != "predicted_cost"])
+def test_a_figure_prints_no_interval_that_its_comparison_lacks(name: str, drawn: str) -> None:
+    words = figure(name, drawn)
+    if drawn == "repeats":
+        words = re.sub(r"^[\d.]+×$", "", words, flags=re.MULTILINE)  # how often a pair is seen
+    check_words(name, words)
+
+
+def test_the_scores_of_an_ablation_are_those_of_the_comparison() -> None:
+    pairs = comparison("recipe")["pairs"]
+    scores = {fixed(100 * pair[which]) for pair in pairs for which in ("baseline_score", "score")}
+    printed = set(re.findall(r"^\d\d\.\d$", figure("recipe", "ablations"), re.MULTILINE))
+    assert len(printed) > 10
+    assert printed <= scores
+
+
+def test_exponents_of_the_figure_of_best_sizes_are_those_of_the_fits() -> None:
+    fits = json.loads((ROOT / "results/isoflop/fits.json").read_text())["fits"]
+    exponents = {
+        f"a = {fixed(fit['parameters']['a'], 2)} [{', '.join(fixed(end, 2) for end in fit['intervals']['a'])}]"
+        for fit in fits
+        if fit["law"] == "growth"
+    }
+    assert len(exponents) == 2
+    assert set(re.findall(r"a = [^\]]*\]", figure("isoflop", "isoflop"))) == exponents
