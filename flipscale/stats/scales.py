@@ -65,7 +65,8 @@ class ScoreScale:
         """The step on the scale that makes this difference from `start` on; infinite where no score is so far away."""
         if self.transform is Transform.PLAIN:
             return difference
-        end = self.score(start) + difference
+        # As in `difference`: half an image matters at 0 and 1 only, where a level has no step.
+        end = float((np.exp if self.transform is Transform.LOG else expit)(start)) + difference
         top = math.inf if self.transform is Transform.LOG else 1.0
         if not 0 < end < top:
             return math.copysign(math.inf, difference)
