@@ -11,6 +11,7 @@ law.py           what a law is
 laws.py          sums of powers, and all laws by name
 other_laws.py    forms that are no sum of powers
 rows.py          which rows take part, and why the others do not
+unnamed.py       settings in which these rows differ although nobody names them
 solver.py        one law through points: the best of many starts
 uncertainty.py   resamples and intervals
 fitting.py       all of it, from a table to a Fit
@@ -37,6 +38,7 @@ from flipscale.fit.laws import LAWS, law_named
 from flipscale.fit.prediction import forecast, forecast_groups
 from flipscale.fit.rows import column, group_name, in_groups, where
 from flipscale.fit.two_step import TwoStep, two_step
+from flipscale.fit.unnamed import unnamed_settings
 from flipscale.fit.words import fit_text, forecast_text
 
 __all__ = [
@@ -65,5 +67,6 @@ __all__ = [
     "isoflop",
     "law_named",
     "two_step",
+    "unnamed_settings",
     "where",
 ]

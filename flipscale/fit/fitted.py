@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike
 from flipscale.errors import ResultsError
 from flipscale.fit.best import Optimum
 from flipscale.fit.law import Array, Law
-from flipscale.fit.rows import Rows
+from flipscale.fit.rows import Rows, why_not
 from flipscale.fit.solver import Loss, Solution
 from flipscale.fit.uncertainty import interval, stretch
 
@@ -219,7 +219,11 @@ class Fit:
                 f"The law {self.law.name} needs {', '.join(missing)} beside {', '.join(values) or 'none'}."
             )
         columns = np.broadcast_arrays(*(np.asarray(values[name], dtype=np.float64) for name in self.x))
-        return np.column_stack([np.atleast_1d(column) for column in columns])
+        x = np.column_stack([np.atleast_1d(column) for column in columns])
+        for row in x:
+            if why := why_not(self.x, row, self.law):
+                raise ResultsError(f"The law {self.law.name} cannot be asked: {why}.")
+        return x
 
 
 @dataclass(frozen=True)

@@ -17,14 +17,12 @@ from flipscale.fit.fitted import Fit
 from flipscale.fit.fitting import Options, fit
 from flipscale.fit.frontiers import isoflop
 from flipscale.fit.rows import column, group_name, in_groups
+from flipscale.fit.unnamed import STANDS_FOR
 from flipscale.fit.words import by_reason
 from flipscale.scores import lower_is_better
 
 SIZE, SAMPLES, MASK, PAIRS = "flops_per_sample", "samples_seen", "mask_ratio", "unique_pairs"
 BUDGET = "train_flops"
-
-_INSIDE = ("model", "image_size", "text_length", "samples", "seed")
-"""Axes that FLOPs per sample and samples seen stand for, and seeds: they make no group."""
 
 _JOINT = ("mask", "mask+floor")
 """Laws over all mask ratios."""
@@ -53,9 +51,8 @@ class StudyFits:
 
 def groups_of(results: pd.DataFrame, axes: Iterable[str]) -> list[str]:
     """The axes whose values each have a law of their own: all but those that its variables stand for."""
-    return [
-        name for name in axes if name in results and name not in _INSIDE and results[name].nunique(dropna=False) > 1
-    ]
+    inside = (*STANDS_FOR, "seed")
+    return [name for name in axes if name in results and name not in inside and results[name].nunique(dropna=False) > 1]
 
 
 def variables_of(results: pd.DataFrame, y: str) -> list[str]:

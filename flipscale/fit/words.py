@@ -10,6 +10,8 @@ from flipscale.fit.fitted import Fit, Forecast, HeldOutRuns
 from flipscale.fit.rows import group_name, meaning
 from flipscale.fit.solver import DELTA, TOLERANCE
 
+_NOTE = "note: "
+
 _REASONS = 3  # reasons that a line can list and still be read
 
 
@@ -25,8 +27,8 @@ def title(fit: Fit) -> str:
 
 
 def fit_text(fit: Fit) -> str:
-    """A fit for a terminal: its title, its parameters with intervals, and its checklist."""
-    lines = [title(fit), f"  {fit.law.formula}"]
+    """A fit for a terminal: its title, notes, parameters with intervals, and its checklist."""
+    lines = [title(fit), f"  {fit.law.formula}", *(f"  NOTE: {note}" for note in fit.notes)]
     width = max(map(len, fit.parameters))
     for name, value in fit.parameters.items():
         ends = fit.intervals[name]
@@ -38,7 +40,7 @@ def fit_text(fit: Fit) -> str:
         elif name in fit.not_shown:
             said += "  reaches 0: no floor is shown"
         lines.append(f"  {name:<{width}}  {number(value, 6):>12}  {said}".rstrip())
-    lines += [f"  - {line}" for line in checklist(fit)]
+    lines += [f"  - {line}" for line in checklist(fit) if not line.startswith(_NOTE)]
     return "\n".join(lines)
 
 
@@ -87,7 +89,7 @@ def checklist(fit: Fit) -> list[str]:
         lines.append("floor: the interval of E reaches 0, so these runs do not show a floor")
     if "c" in fit.parameters and fit.law.link == "logit":
         lines.append(_outer_words(fit))
-    return lines + [f"note: {note}" for note in fit.notes]
+    return lines + [f"{_NOTE}{note}" for note in fit.notes]
 
 
 def by_reason(none: Mapping[str, str]) -> list[str]:
@@ -122,7 +124,10 @@ def _response(fit: Fit) -> str:
 
 
 def _definitions(fit: Fit) -> str:
-    return "; ".join(f"{role} is {meaning(name)}" for role, name in zip(fit.law.roles, fit.x, strict=True))
+    collected = fit.rows.collected
+    return "; ".join(
+        f"{role} is {meaning(name, collected=collected)}" for role, name in zip(fit.law.roles, fit.x, strict=True)
+    )
 
 
 def _rows(fit: Fit) -> str:
