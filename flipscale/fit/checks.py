@@ -8,6 +8,7 @@ from flipscale.errors import ResultsError
 from flipscale.fit.law import Array, Law
 from flipscale.fit.laws import LAWS
 from flipscale.fit.rows import Rows
+from flipscale.fit.seeds import LARGE, SeedEffect
 from flipscale.fit.solver import Solution
 from flipscale.scores import lower_is_better
 from flipscale.words import short
@@ -75,11 +76,12 @@ def _check_apart(law: Law, rows: Rows, unique: Array) -> None:
         )
 
 
-def notes(law: Law, rows: Rows, solution: Solution) -> tuple[str, ...]:
+def notes(law: Law, rows: Rows, solution: Solution, seeds: SeedEffect | None = None) -> tuple[str, ...]:
     """What a reader must know before believing a fit."""
     column = rows.response.column
     found = (
         (bool(rows.unnamed), _unnamed_words(rows)),
+        (seeds is not None and seeds.sd > LARGE, _seed_words(seeds, law)),
         (bool(solution.at_bounds), _bounds_words(law, solution)),
         (
             rows.points < FEW and len(law.parameters) > 2,
@@ -112,6 +114,17 @@ def _bounds_words(law: Law, solution: Solution) -> str:
     if law.link == "logit" and "c" in solution.at_bounds:
         return f"{ended} at the bound of the search: hold c fast (c = 1), or fit odds-product, which the law then is"
     return f"{ended} at the bound of the search: the rows do not determine it"
+
+
+def _seed_words(seeds: SeedEffect | None, law: Law) -> str:
+    """That a seed moves the whole curve by much."""
+    if seeds is None:
+        return ""
+    scale = {"log": "log y", "logit": "the logit of the error", "linear": "y"}[law.link]
+    return (
+        f"a seed moves the whole curve: SD {seeds.sd:.2g} in {scale}, from {seeds.seeds} seeds. The law's level is "
+        f"known only as well as so few seeds tell, exponents are not affected"
+    )
 
 
 def _unnamed_words(rows: Rows) -> str:

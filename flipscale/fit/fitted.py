@@ -13,8 +13,10 @@ from numpy.typing import ArrayLike
 from flipscale.errors import ResultsError
 from flipscale.fit.best import Optimum
 from flipscale.fit.law import Array, Law
+from flipscale.fit.resampling import SeedDraws
 from flipscale.fit.rows import Rows, why_not
-from flipscale.fit.solver import Loss, Solution
+from flipscale.fit.seeds import SeedEffect
+from flipscale.fit.solver import DELTA, Loss, Solution
 from flipscale.fit.uncertainty import interval, stretch
 
 FLOOR_REACHES_0 = 1e-2
@@ -64,7 +66,9 @@ class Fit:
     draws: Array
     """Parameters of the resamples [draws, parameters]."""
     groups: int
-    """What was resampled: seed groups, of all rows where only the best were fitted."""
+    """What was resampled: different settings, of all rows where only the best were fitted."""
+    freedom: int
+    """Degrees of freedom of intervals: groups less fitted parameters, or those of the noise that was resampled."""
     held_out: HeldOutRuns
     group: Mapping[str, object] = field(default_factory=dict)
     """The values of the columns that this fit's rows share."""
@@ -76,6 +80,14 @@ class Fit:
     """Of an IsoFLOP fit: the best size of each budget, which the law goes through."""
     among: tuple[str, ...] = ()
     """Of an IsoFLOP fit: the runs among which these were found."""
+    delta: float = DELTA
+    """Where Huber's loss turns from a square to a line."""
+    weights: str | None = None
+    """The column by which rows count."""
+    seeds: SeedEffect | None = None
+    """What seeds do to the whole curve, where settings share them; it was taken out before a law was fitted."""
+    by_seeds: SeedDraws | None = None
+    """What seeds add to each draw."""
     notes: tuple[str, ...] = ()
     """What a reader must know before believing it."""
 
@@ -132,7 +144,7 @@ class Fit:
     @property
     def stretch(self) -> float | None:
         """How far the ends of intervals are moved out; None where there is no interval."""
-        return stretch(self.groups, self.free) if len(self.draws) else None
+        return stretch(self.freedom) if len(self.draws) else None
 
     @property
     def not_shown(self) -> tuple[str, ...]:
@@ -144,11 +156,12 @@ class Fit:
 
     @property
     def residuals(self) -> Array:
-        """Measured minus predicted on the scale they were taken on [n]."""
+        """Measured minus predicted on the scale they were taken on, without the offsets of seeds [n]."""
         predicted = self.law.evaluate(self.solution.theta, self.rows.x)[0]
+        z = self.rows.z if self.seeds is None or self.frontier else self.rows.z - self.seeds.offsets
         if self.linear:
-            return self.rows.y - self.rows.response.from_link(predicted)
-        return self.rows.z - predicted
+            return self.rows.response.from_link(z) - self.rows.response.from_link(predicted)
+        return z - predicted
 
     @property
     def spread(self) -> float:
@@ -171,22 +184,28 @@ class Fit:
         low, high = interval(self.sample(x, one_run=one_run), self._says(x), self.stretch)
         return (low, high) if self.linear else self._ordered(low, high)
 
-    def sample(self, x: Array, *, one_run: bool) -> Array:
+    def sample(self, x: Array, *, one_run: bool, new_seed: bool = True) -> Array:
         """What every draw says at x [n, roles], [draws, n], on the scale that residuals are taken on.
 
-        With `one_run` the residual of a run drawn at random is added to each.
+        With `one_run` the residual of a run drawn at random is added to each, and the effect of a new seed; without
+        `new_seed` runs of the seeds that were fitted are meant.
         """
         z = np.stack([self.law.evaluate(theta, x)[0] for theta in self.draws])
+        rng = np.random.default_rng(1)
+        if self.by_seeds and not new_seed:
+            z -= self.by_seeds.shifts[:, None]
+        elif self.by_seeds and one_run:
+            z += self.by_seeds.widths[:, None] * rng.standard_normal(len(z))[:, None]
         z = self.rows.response.from_link(z) if self.linear else z
         if not one_run:
             return z
         wide = np.sqrt(len(self.rows) / max(len(self.rows) - self.free, 1))
-        return z + np.random.default_rng(1).choice(wide * self.residuals, size=z.shape)
+        return z + rng.choice(wide * self.residuals, size=z.shape)
 
     def mean_band(self, x: Array) -> tuple[float, float]:
-        """The 95 % interval of the mean y of runs yet to be made at x [n, roles]."""
+        """The 95 % interval of the mean y of runs yet to be made at x [n, roles], of the seeds that were fitted."""
         assert self.stretch is not None
-        draws, says = self.sample(x, one_run=True), self._says(x)
+        draws, says = self.sample(x, one_run=True, new_seed=False), self._says(x)
         if self.linear:
             low, high = interval(draws.mean(axis=1), float(says.mean()), self.stretch)
             return float(low), float(high)

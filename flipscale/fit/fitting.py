@@ -8,14 +8,16 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from flipscale.errors import ResultsError, did_you_mean
-from flipscale.fit.best import Frontier, on_frontier
+from flipscale.fit.best import BINS, Frontier, on_frontier
 from flipscale.fit.checks import FEW, HELD_OUT_REASON, check_enough, notes
 from flipscale.fit.fitted import Fit, HeldOutRuns
-from flipscale.fit.law import Array, Law
+from flipscale.fit.law import Law
 from flipscale.fit.laws import law_named
+from flipscale.fit.resampling import Resamples, resampled
 from flipscale.fit.rows import Rows, column, group_name, in_groups, rows_of
-from flipscale.fit.solver import Loss, Problem, refit, solve
-from flipscale.fit.uncertainty import DRAWS, draws_of
+from flipscale.fit.seeds import seed_effect
+from flipscale.fit.solver import DELTA, Loss, Problem, solve
+from flipscale.fit.uncertainty import DRAWS, stretch
 from flipscale.fit.words import by_reason
 from flipscale.scores import lower_is_better
 
@@ -40,8 +42,15 @@ class Options:
     tied: Mapping[str, str] | None = None
     accuracy: bool | None = None
     """Whether more of y is better; None: as its name says, or else as it goes."""
+    bins: int = BINS
+    """Bins of cost of a binned front."""
+    weights: str | None = None
+    """Column of inverse variances: how much each row counts."""
+    delta: float = DELTA
+    """Where Huber's loss turns from a square to a line, in units of the residual."""
     cluster: str | None = None
-    """Column whose equal values are resampled together; None: rows that have equal variables."""
+    """Column whose equal values are resampled together; None: rows that have equal variables, and the column `seed`
+    says which runs share a seed (seeds.py)."""
     draws: int = DRAWS
     starts: int = STARTS
     seed: int = 0
@@ -64,7 +73,7 @@ def fit(
     """
     options = options or Options()
     form = law_named(law) if law else default_law(table, x, y, options)
-    rows = rows_of(table, form, x, y, accuracy=options.accuracy, cluster=options.cluster)
+    rows = rows_of(table, form, x, y, accuracy=options.accuracy, cluster=options.cluster, weights=options.weights)
     return fit_rows(form, rows, options, group or {})
 
 
@@ -116,25 +125,22 @@ def fit_rows(law: Law, rows: Rows, options: Options, group: Mapping[str, object]
     fixed, tied = _held(law, options)
     whole = rows
     if options.frontier:
-        rows = _reduced(whole, options.frontier)
+        rows = _reduced(whole, options)
     check_enough(law, rows, len(fixed) + len(tied))
-    problem = Problem(law, rows.x, rows.z, loss, options.linear, fixed, tied)
+    shared = seed_effect(whole.z, whole.clusters, whole.seeds, loss)
+    freedom = whole.groups - (len(law.parameters) - len(fixed) - len(tied))
+    problem = Problem(law, rows.x, rows.z, loss, options.linear, fixed, tied, rows.weights, options.delta)
+    if shared and not options.frontier:
+        problem = replace(problem, z=rows.z - shared.offsets)
     solution = solve(problem, starts=options.starts, seed=options.seed)
-
-    least = len(problem.free)
-
-    def again(drawn: NDArray[np.intp]) -> Array | None:
+    draws, by_seeds = np.empty((0, 0)), None
+    if options.draws:
+        how = Resamples(options.draws, options.seed, whole.clusters, shared, stretch(freedom) or 1.0)
         if options.frontier:
-            drawn = drawn[_front(whole, drawn, options.frontier)]
-            resample = Problem(law, whole.x[drawn], whole.z[drawn], loss, options.linear, fixed, tied)
+            every = replace(problem, x=whole.x, z=whole.z, weights=whole.weights)
+            draws, by_seeds = resampled(every, solution.theta, how, lambda drawn: _front(whole, drawn, options))
         else:
-            resample = problem.with_points(drawn)
-        if len(np.unique(resample.x, axis=0)) < least:
-            return None
-        return refit(resample, solution.theta)
-
-    clusters = (whole if options.frontier else rows).clusters
-    draws = draws_of(again, clusters, options.draws, options.seed) if options.draws else np.empty((0, 0))
+            draws, by_seeds = resampled(problem, solution.theta, how)
     held_out = held_out_error(law, rows, options) if hold_out else HeldOutRuns(why="not asked")
     return Fit(
         law=law,
@@ -143,13 +149,18 @@ def fit_rows(law: Law, rows: Rows, options: Options, group: Mapping[str, object]
         linear=options.linear,
         solution=solution,
         draws=draws,
-        groups=len(np.unique(clusters)),
+        groups=whole.groups,
+        freedom=freedom,
         held_out=held_out,
         group=dict(group),
         frontier=options.frontier,
         fixed={name: law.values(solution.theta)[name] for name in fixed},
         tied=dict(tied),
-        notes=notes(law, rows, solution),
+        delta=options.delta,
+        weights=options.weights,
+        seeds=shared,
+        by_seeds=by_seeds,
+        notes=notes(law, rows, solution, shared),
     )
 
 
@@ -190,15 +201,17 @@ def _held(law: Law, options: Options) -> tuple[dict[str, float], dict[str, str]]
     return {name: law.theta(name, value) for name, value in fixed.items()}, tied
 
 
-def _front(rows: Rows, drawn: NDArray[np.intp], kind: Frontier) -> NDArray[np.intp]:
+def _front(rows: Rows, drawn: NDArray[np.intp], options: Options) -> NDArray[np.intp]:
     """The places, among the drawn rows, of those that are best for their size."""
-    return on_frontier(rows.size[drawn], rows.y[drawn], kind, lower=not rows.response.accuracy)
+    assert options.frontier
+    lower = not rows.response.accuracy
+    return on_frontier(rows.size[drawn], rows.y[drawn], options.frontier, lower=lower, bins=options.bins)
 
 
-def _reduced(rows: Rows, kind: Frontier) -> Rows:
+def _reduced(rows: Rows, options: Options) -> Rows:
     keep = np.zeros(len(rows), dtype=bool)
-    keep[_front(rows, np.arange(len(rows)), kind)] = True
-    why = "another is as cheap and better" if kind == "pareto" else "not the best of its bin of cost"
+    keep[_front(rows, np.arange(len(rows)), options)] = True
+    why = "another is as cheap and better" if options.frontier == "pareto" else "not the best of its bin of cost"
     return _with_clusters_closed(rows.only(keep, why))
 
 

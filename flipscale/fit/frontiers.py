@@ -82,6 +82,7 @@ def isoflop(
         solution=solution,
         draws=draws,
         groups=len(np.unique(clusters)),
+        freedom=len(np.unique(clusters)) - 2,
         held_out=held_out_error(law, rows, options),
         group=dict(group or {}),
         frontier=f"isoflop ({method})",

@@ -1,7 +1,7 @@
 """How far an estimate can be trusted: resamples of seed groups, and intervals that hold as often as they say.
 
 Rows that differ only in their seed are one group, and groups are what is drawn: two seeds of one setting are not two
-independent pieces of evidence for the form of a law.
+independent pieces of evidence for the form of a law. resampling.py adds what seeds that settings share do to the level.
 
 The percentiles of a bootstrap over few groups are too narrow, as normal tails are against Student's (T. C. Hesterberg
 2015, The American Statistician 69:371). Each end is therefore as far from the estimate as its percentile is from the
@@ -45,10 +45,12 @@ def draws_of(
     return np.array(found)
 
 
-def stretch(groups: int, parameters: int, coverage: float = COVERAGE) -> float | None:
-    """By how much the ends of a percentile interval are moved out: t / z; None with too few groups for an interval."""
-    free = groups - parameters
-    return None if free < 2 else float(stdtrit(free, (1 + coverage) / 2) / ndtri((1 + coverage) / 2))
+def stretch(freedom: int, coverage: float = COVERAGE) -> float | None:
+    """By how much the ends of a percentile interval are moved out: t / z; None with too few groups for an interval.
+
+    `freedom` is the number of groups less that of fitted parameters.
+    """
+    return None if freedom < 2 else float(stdtrit(freedom, (1 + coverage) / 2) / ndtri((1 + coverage) / 2))
 
 
 def interval(draws: Array, estimate: Array | float, by: float, coverage: float = COVERAGE) -> tuple[Array, Array]:

@@ -60,8 +60,8 @@ def test_runs_that_differ_only_in_their_seed_are_drawn_together() -> None:
 
 
 def test_an_interval_is_moved_out_more_where_there_are_fewer_groups_and_is_none_where_there_are_too_few() -> None:
-    assert stretch(5, 4) is None
-    assert stretch(12, 5) > stretch(100, 5) > 1
+    assert stretch(1) is None
+    assert stretch(7) > stretch(95) > 1
     draws = np.arange(1001.0)[:, None]
     assert [end[0] for end in interval(draws, np.array([500.0]), 1.0)] == [25.0, 975.0]
     assert [end[0] for end in interval(draws, np.array([510.0]), 2.0)] == [-440.0, 1460.0]
