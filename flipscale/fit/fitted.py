@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike
 
 from flipscale.errors import ResultsError
 from flipscale.fit.best import Optimum
+from flipscale.fit.budget_noise import BudgetNoise
 from flipscale.fit.law import Array, Law
 from flipscale.fit.resampling import SeedDraws
 from flipscale.fit.rows import Rows, why_not
@@ -54,6 +55,16 @@ class HeldOutRuns:
 
 
 @dataclass(frozen=True)
+class FrontBias:
+    """Two ways in which a front misleads, at the middle of it and on the scale of residuals; above 0 is worse."""
+
+    resampled: float | None
+    """How far laws through the fronts of resampled runs lie from this one on average: fewer runs find a worse front."""
+    other_seeds: float | None
+    """How far the other runs of the settings on the front lie from those on it: a front takes the luckiest seed."""
+
+
+@dataclass(frozen=True)
 class Fit:
     """A law through some rows."""
 
@@ -88,6 +99,10 @@ class Fit:
     """What seeds do to the whole curve, where settings share them; it was taken out before a law was fitted."""
     by_seeds: SeedDraws | None = None
     """What seeds add to each draw."""
+    noise: BudgetNoise | None = None
+    """Of an IsoFLOP fit: the scatter of runs that was resampled."""
+    front_bias: FrontBias | None = None
+    """Of a law through a front: how far other fronts lie from it."""
     notes: tuple[str, ...] = ()
     """What a reader must know before believing it."""
 
@@ -228,6 +243,10 @@ class Fit:
     @property
     def no_interval(self) -> str:
         """Why there are no intervals."""
+        if self.optima and self.noise is None:
+            return (
+                "one run of each size and fewer than 8 sizes with 2 neighbours either side do not tell noise from curve"
+            )
         if not len(self.draws):
             return "no resamples were drawn, so there are no intervals"
         return f"{self.groups} different settings and {self.free} parameters leave nothing for an interval"

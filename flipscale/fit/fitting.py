@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from flipscale.errors import ResultsError, did_you_mean
 from flipscale.fit.best import BINS, Frontier, on_frontier
 from flipscale.fit.checks import FEW, HELD_OUT_REASON, check_enough, notes
-from flipscale.fit.fitted import Fit, HeldOutRuns
-from flipscale.fit.law import Law
+from flipscale.fit.fitted import Fit, FrontBias, HeldOutRuns
+from flipscale.fit.law import Array, Law
 from flipscale.fit.laws import law_named
 from flipscale.fit.resampling import Resamples, resampled
 from flipscale.fit.rows import Rows, column, group_name, in_groups, rows_of
@@ -160,6 +160,7 @@ def fit_rows(law: Law, rows: Rows, options: Options, group: Mapping[str, object]
         weights=options.weights,
         seeds=shared,
         by_seeds=by_seeds,
+        front_bias=_front_bias(law, whole, rows, solution.theta, draws) if options.frontier else None,
         notes=notes(law, rows, solution, shared),
     )
 
@@ -213,6 +214,21 @@ def _reduced(rows: Rows, options: Options) -> Rows:
     keep[_front(rows, np.arange(len(rows)), options)] = True
     why = "another is as cheap and better" if options.frontier == "pareto" else "not the best of its bin of cost"
     return _with_clusters_closed(rows.only(keep, why))
+
+
+def _front_bias(law: Law, whole: Rows, front: Rows, theta: Array, draws: Array) -> FrontBias:
+    """How far resampled fronts, and the other seeds of this one, lie from it."""
+    worse = -1 if whole.response.accuracy and law.link != "logit" else 1
+    middle = np.exp(np.log(front.x).mean(axis=0))[None]
+    levels = [law.evaluate(draw, middle)[0][0] for draw in draws]
+    resampled = worse * (float(np.mean(levels)) - float(law.evaluate(theta, middle)[0][0])) if levels else None
+    on = np.isin(whole.ids, front.ids)
+    gaps = [
+        whole.z[~on & (whole.clusters == cluster)].mean() - z
+        for cluster, z in zip(whole.clusters[on], whole.z[on], strict=True)
+        if (~on & (whole.clusters == cluster)).any()
+    ]
+    return FrontBias(resampled, worse * float(np.mean(gaps)) if gaps else None)
 
 
 def _with_clusters_closed(rows: Rows) -> Rows:

@@ -8,7 +8,8 @@ The percentiles of a bootstrap over few groups are too narrow, as normal tails a
 median of the draws, times t / z. bench/coverage.py measures how often the intervals then hold the truth.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,14 +36,12 @@ def draws_of(
     refit: Callable[[NDArray[np.intp]], Array | None], clusters: NDArray[np.intp], n: int, seed: int = 0
 ) -> Array:
     """The parameters of n resamples [n, p]. One that cannot be fitted (None) is drawn anew, up to n times in all."""
-    found: list[Array] = []
-    for rows in resamples(clusters, 2 * n, seed):
-        theta = refit(rows)
-        if theta is not None:
-            found.append(theta)
-        if len(found) == n:
-            break
-    return np.array(found)
+    return collected_draws((refit(rows) for rows in resamples(clusters, 2 * n, seed)), n)
+
+
+def collected_draws(thetas: Iterable[Array | None], n: int) -> Array:
+    """The first n that could be fitted [n, p], or fewer where there are no more."""
+    return np.array(list(islice((theta for theta in thetas if theta is not None), n)))
 
 
 def stretch(freedom: int, coverage: float = COVERAGE) -> float | None:

@@ -6,9 +6,11 @@ exclusions, definitions, conditioning, and the error on what was held out.
 
 from collections.abc import Mapping
 
-from flipscale.fit.fitted import Fit, Forecast, HeldOutRuns
+import numpy as np
+
+from flipscale.fit.fitted import Fit, Forecast, FrontBias, HeldOutRuns
 from flipscale.fit.rows import group_name, meaning
-from flipscale.fit.solver import DELTA, TOLERANCE
+from flipscale.fit.solver import TOLERANCE
 
 _NOTE = "note: "
 
@@ -38,7 +40,7 @@ def fit_text(fit: Fit) -> str:
         elif name in fit.tied:
             said = f"tied to {fit.tied[name]} {said}"
         elif name in fit.not_shown:
-            said += "  reaches 0: no floor is shown"
+            said += "  reaches 0: the data does not determine a floor"
         lines.append(f"  {name:<{width}}  {number(value, 6):>12}  {said}".rstrip())
     lines += [f"  - {line}" for line in checklist(fit) if not line.startswith(_NOTE)]
     return "\n".join(lines)
@@ -49,7 +51,7 @@ def forecast_text(forecast: Forecast, *, forced: bool = False) -> str:
     lines = [title(forecast.fit), f"  at {', '.join(f'{name}={number(value)}' for name, value in forecast.at.items())}"]
     if forecast.refused is None or forced:
         interval = (
-            f", 95 % interval of one run {number(forecast.low)} to {number(forecast.high)}"
+            f", 95 % CI of one run {number(forecast.low)} to {number(forecast.high)}"
             if forecast.low is not None
             else ""
         )
@@ -72,10 +74,11 @@ def checklist(fit: Fit) -> list[str]:
         if fit.linear or fit.law.link == "linear"
         else f"{'log' if fit.law.link == 'log' else 'logit'} of {_response(fit)}"
     )
-    loss = f"Huber loss (delta {DELTA:g}), summed," if fit.loss == "huber" else "squares"
+    loss = f"Huber loss (delta {fit.delta:g}), summed," if fit.loss == "huber" else "squares"
     lines = [
         f"form: {fit.law.formula}, {fit.law.about}",
-        f"loss: {loss} of residuals in the {scale}; their spread is {number(fit.spread, 2)}",
+        f"loss: {loss} of residuals in the {scale}; their spread is {number(fit.spread, 2)}"
+        + (f", weighted by {fit.weights}" if fit.weights else ""),
         f"optimiser: scipy least_squares with the exact Jacobian, tolerances {TOLERANCE:g}; "
         f"{s.agree} of {s.starts} starts agree",
         f"rows: {_rows(fit)}",
@@ -85,8 +88,10 @@ def checklist(fit: Fit) -> list[str]:
         f"intervals: {_intervals(fit)}",
         f"held out: {held_out_words(fit.held_out)}",
     ]
+    if fit.front_bias is not None:
+        lines.append(_front_words(fit.front_bias, fit))
     if fit.not_shown:
-        lines.append("floor: the interval of E reaches 0, so these runs do not show a floor")
+        lines.append("floor: the 95 % CI of E reaches 0, so the data does not determine a floor")
     if "c" in fit.parameters and fit.law.link == "logit":
         lines.append(_outer_words(fit))
     return lines + [f"{_NOTE}{note}" for note in fit.notes]
@@ -107,7 +112,7 @@ def held_out_words(held: HeldOutRuns) -> str:
         return f"no error, as {held.why}"
     many = f"the {len(held.runs)} largest runs" if len(held.runs) > 1 else "the largest run"
     relative = f", {100 * held.error / held.measured:+.2g} %" if held.measured else ""
-    interval = f", 95 % interval {number(held.low)} to {number(held.high)}" if held.low is not None else ""
+    interval = f", 95 % CI {number(held.low)} to {number(held.high)}" if held.low is not None else ""
     verb = "were" if len(held.runs) > 1 else "was"
     return (
         f"{many}, {number(held.extrapolation, 2)} times larger than the rest, {verb} predicted {number(held.predicted)}"
@@ -159,13 +164,31 @@ def _names_by_reason(reasons: Mapping[str, str]) -> dict[str, list[str]]:
 def _intervals(fit: Fit) -> str:
     if fit.stretch is None:
         return f"none, as {fit.no_interval}"
+    if fit.noise is not None:
+        scatter = "runs of one size and budget" if fit.noise.by_seeds else "a size from the cubic of its neighbours"
+        return f"95 % CI, {len(fit.draws)} draws of the curves; {scatter} scatter by {number(fit.noise.sd, 2)} in log y"
     groups = fit.groups
-    seeds = (
-        ""
-        if groups < len(fit.used)
-        else ", one run each, so the scatter of seeds is seen only as scatter about the law"
-    )
-    return f"95 %, {len(fit.draws)} resamples of {groups} settings{seeds}"
+    said = f"95 % CI, {len(fit.draws)} resamples of {groups} settings"
+    if fit.seeds is not None:
+        shared = f"the effect of {fit.seeds.seeds} shared seeds (SD {number(fit.seeds.sd, 2)}) by Student's t"
+        return f"{said}, and {shared}"
+    alone = ", one run each, so the scatter of seeds is seen only as scatter about the law"
+    return said + ("" if groups < len(fit.used) else alone)
+
+
+def _front_words(bias: FrontBias, fit: Fit) -> str:
+    """How far a front is from other fronts."""
+    parts = []
+    if bias.resampled is not None:
+        parts.append(f"laws through the fronts of resampled runs are {_worse(bias.resampled, fit)}")
+    if bias.other_seeds is not None:
+        parts.append(f"other seeds of the runs on the front are {_worse(bias.other_seeds, fit)}")
+    return f"bias of the front: {'; '.join(parts) or 'not measured, as there are no resamples and no other seeds'}"
+
+
+def _worse(by: float, fit: Fit) -> str:
+    far = f"{100 * np.expm1(abs(by)):.2g} %" if fit.law.link == "log" else f"{number(abs(by), 2)} (logit)"
+    return f"{far} {'worse' if by >= 0 else 'better'} on average"
 
 
 def _outer_words(fit: Fit) -> str:
@@ -173,6 +196,6 @@ def _outer_words(fit: Fit) -> str:
         return "c: held fast"
     ends = fit.intervals["c"]
     if ends is None:
-        return "c = 1 (the odds of both terms add up): not tested, as there is no interval"
+        return "c = 1 (the odds of both terms add up): not tested, as there is no CI"
     where = "inside" if ends[0] <= 1 <= ends[1] else "outside"
-    return f"c = 1 (the odds of both terms add up) is {where} the interval of c, {number(ends[0])} to {number(ends[1])}"
+    return f"c = 1 (the odds of both terms add up) is {where} the 95 % CI of c, {number(ends[0])} to {number(ends[1])}"

@@ -169,8 +169,8 @@ def test_a_floor_whose_interval_reaches_0_is_not_called_a_floor() -> None:
     table = pd.DataFrame({"x": x, "y": 3 * x**-0.2 * np.exp(rng.normal(0, 0.02, len(x)))})
     found = fit(table, "power+floor", x=["x"], y="y", options=Options(draws=200, starts=6))
     assert found.not_shown == ("E",)
-    assert "floor: the interval of E reaches 0, so these runs do not show a floor" in checklist(found)
-    assert "no floor is shown" in fit_text(found)
+    assert "floor: the 95 % CI of E reaches 0, so the data does not determine a floor" in checklist(found)
+    assert "the data does not determine a floor" in fit_text(found)
     held = table.assign(y=table["y"] + 1)
     assert fit(held, "power+floor", x=["x"], y="y", options=Options(draws=200, starts=6)).not_shown == ()
 
@@ -185,7 +185,7 @@ def test_the_checklist_says_all_that_a_reader_must_know() -> None:
     ]  # fmt: skip
     assert "24 of 24 starts agree" in lines[2]
     assert lines[3] == "rows: 59 used, 30 different settings, 1 left out (row 1: no loss)"
-    assert lines[6] == "intervals: 95 %, 100 resamples of 30 settings"
+    assert lines[6] == "intervals: 95 % CI, 100 resamples of 30 settings, and the effect of 2 shared seeds (SD 0) by Student's t"
     assert lines[7].startswith("held out: the 2 largest runs, 4 times larger than the rest, were predicted")
 
 
