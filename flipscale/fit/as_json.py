@@ -5,8 +5,11 @@ from typing import Any
 
 import numpy as np
 
-from flipscale.fit.fitted import Fit, Forecast, HeldOutRuns
-from flipscale.fit.words import checklist, title
+from flipscale.fit.allocation import Allocation
+from flipscale.fit.fitted import Fit, Forecast
+from flipscale.fit.grade import graded
+from flipscale.fit.held_out import HeldOutRuns
+from flipscale.fit.words import checklist, doubt_words, title
 
 
 def fit_json(fit: Fit) -> dict[str, Any]:
@@ -51,19 +54,34 @@ def held_out_json(held: HeldOutRuns) -> dict[str, Any]:
     """What the largest runs say of a law, in JSON's types."""
     return {
         "runs": list(held.runs),
-        "predicted": held.predicted,
-        "measured": held.measured,
-        "error": held.error,
-        "relative_error": None if held.error is None or not held.measured else held.error / held.measured,
-        "interval": None if held.low is None else [held.low, held.high],
+        "settings": [
+            {
+                "at": dict(one.at),
+                "runs": one.runs,
+                "predicted": one.predicted,
+                "measured": one.measured,
+                "error": one.error,
+                "interval": None if one.low is None else [one.low, one.high],
+                "inside": one.inside,
+            }
+            for one in held.settings
+        ],
+        "rms_error": held.rms,
         "inside": held.inside,
+        "sharpness": None if held.sharpness is None else _finite(held.sharpness),
         "extrapolation": held.extrapolation,
         "why": held.why,
     }
 
 
+def allocation_json(allocation: Allocation) -> dict[str, Any]:
+    """All of it in JSON types."""
+    return {name: list(value) if isinstance(value, tuple) else value for name, value in vars(allocation).items()}
+
+
 def forecast_json(forecast: Forecast) -> dict[str, Any]:
     """All of it in JSON types."""
+    found = graded(forecast)
     return {
         "group": _group(forecast.fit),
         "law": forecast.fit.law.name,
@@ -75,7 +93,9 @@ def forecast_json(forecast: Forecast) -> dict[str, Any]:
         "held_out": held_out_json(forecast.held_out),
         "forms": dict(forecast.forms),
         "spread": list(forecast.spread),
-        "refused": forecast.refused,
+        "grade": str(found.grade),
+        "doubts": {str(doubt): doubt_words(doubt, forecast) for doubt in found.doubts},
+        "refused": found.refused,
         "fit": fit_json(forecast.fit),
     }
 

@@ -13,45 +13,16 @@ from numpy.typing import ArrayLike
 from flipscale.errors import ResultsError
 from flipscale.fit.best import Optimum
 from flipscale.fit.budget_noise import BudgetNoise
+from flipscale.fit.held_out import HeldOutRuns
 from flipscale.fit.law import Array, Law
 from flipscale.fit.resampling import SeedDraws
 from flipscale.fit.rows import Rows, why_not
 from flipscale.fit.seeds import SeedEffect
 from flipscale.fit.solver import DELTA, Loss, Solution
-from flipscale.fit.uncertainty import interval, stretch
+from flipscale.fit.uncertainty import COVERAGE, interval, stretch
 
 FLOOR_REACHES_0 = 1e-2
 """A floor whose interval begins below this share of the smallest measurement is not told from no floor."""
-
-
-@dataclass(frozen=True)
-class HeldOutRuns:
-    """The largest runs, predicted from all smaller ones."""
-
-    runs: tuple[str, ...] = ()
-    predicted: float | None = None
-    """Mean of what the law says of them, in the units of y."""
-    measured: float | None = None
-    """Mean of what they came to."""
-    low: float | None = None
-    """Lower end of the 95 % interval of that prediction, the runs' own scatter included; None: not asked."""
-    high: float | None = None
-    extrapolation: float | None = None
-    """How many times larger they are than the largest run that was fitted."""
-    why: str | None = None
-    """The reason why it is missing."""
-
-    @property
-    def error(self) -> float | None:
-        """Predicted minus measured, in the units of y."""
-        return None if self.predicted is None or self.measured is None else self.predicted - self.measured
-
-    @property
-    def inside(self) -> bool | None:
-        """Whether they came out inside the interval."""
-        if self.measured is None or self.low is None or self.high is None:
-            return None
-        return self.low <= self.measured <= self.high
 
 
 @dataclass(frozen=True)
@@ -217,17 +188,17 @@ class Fit:
         wide = np.sqrt(len(self.rows) / max(len(self.rows) - self.free, 1))
         return z + rng.choice(wide * self.residuals, size=z.shape)
 
-    def mean_band(self, x: Array) -> tuple[float, float]:
-        """The 95 % interval of the mean y of runs yet to be made at x [n, roles], of the seeds that were fitted."""
+    def mean_band(self, x: Array, coverage: float = COVERAGE) -> tuple[float, float]:
+        """The interval of the mean y of runs yet to be made at x [n, roles], of the seeds that were fitted."""
         assert self.stretch is not None
         draws, says = self.sample(x, one_run=True, new_seed=False), self._says(x)
         if self.linear:
-            low, high = interval(draws.mean(axis=1), float(says.mean()), self.stretch)
+            low, high = interval(draws.mean(axis=1), float(says.mean()), self.stretch, coverage)
             return float(low), float(high)
         response = self.rows.response
         means = response.to_link(response.from_link(draws).mean(axis=1))
         mean = float(response.to_link(np.atleast_1d(response.from_link(says).mean()))[0])
-        low, high = self._ordered(*interval(means, mean, self.stretch))
+        low, high = self._ordered(*interval(means, mean, self.stretch, coverage))
         return float(low), float(high)
 
     def _says(self, x: Array) -> Array:
@@ -280,8 +251,6 @@ class Forecast:
     held_out: HeldOutRuns
     forms: Mapping[str, float]
     """What other forms say of it, fitted to the same rows."""
-    refused: str | None
-    """Why it should not be believed; None where nothing speaks against it."""
 
     @property
     def spread(self) -> tuple[float, float]:

@@ -10,14 +10,15 @@ from numpy.typing import NDArray
 from flipscale.errors import ResultsError, did_you_mean
 from flipscale.fit.best import BINS, Frontier, on_frontier
 from flipscale.fit.checks import FEW, HELD_OUT_REASON, check_enough, notes
-from flipscale.fit.fitted import Fit, FrontBias, HeldOutRuns
+from flipscale.fit.fitted import Fit, FrontBias
+from flipscale.fit.held_out import HeldOutRuns, HeldOutSetting
 from flipscale.fit.law import Array, Law
 from flipscale.fit.laws import law_named
 from flipscale.fit.resampling import Resamples, resampled
 from flipscale.fit.rows import Rows, column, group_name, in_groups, rows_of
 from flipscale.fit.seeds import seed_effect
 from flipscale.fit.solver import DELTA, Loss, Problem, solve
-from flipscale.fit.uncertainty import DRAWS, stretch
+from flipscale.fit.uncertainty import COVERAGE, DRAWS, stretch
 from flipscale.fit.words import by_reason
 from flipscale.scores import lower_is_better
 
@@ -166,9 +167,9 @@ def fit_rows(law: Law, rows: Rows, options: Options, group: Mapping[str, object]
 
 
 def held_out_error(law: Law, rows: Rows, options: Options, *, interval: bool = False) -> HeldOutRuns:
-    """What the law, fitted to all but the largest rung, says of that rung.
+    """What the law, fitted to all but the largest rung, says of each setting of that rung.
 
-    With `interval` that prediction's 95 % interval too, which takes as many resamples as the fit itself.
+    With `interval` the intervals of these predictions too, which takes as many resamples as the fit itself.
     """
     size = rows.size
     largest = size >= size.max() / RUNG
@@ -181,13 +182,31 @@ def held_out_error(law: Law, rows: Rows, options: Options, *, interval: bool = F
         smaller = fit_rows(law, _with_clusters_closed(rest), short, {}, hold_out=False)
     except ResultsError as error:
         return HeldOutRuns(names, why=f"without the largest rung: {error}")
-    z = law.evaluate(smaller.solution.theta, rows.x[largest])[0]
-    predicted = float(rows.response.from_link(z).mean())
-    low = high = None
-    if interval and smaller.stretch is not None:
-        low, high = smaller.mean_band(rows.x[largest])
+    points, places = np.unique(rows.x[largest], axis=0, return_inverse=True)
+    asked = interval and smaller.stretch is not None
+    # All settings together are held in 95 % of cases (Bonferroni).
+    level = 1 - (1 - COVERAGE) / len(points)
+    settings = []
+    for i, point in enumerate(points):
+        here = np.flatnonzero(largest)[places.reshape(-1) == i]
+        z = law.evaluate(smaller.solution.theta, point[None])[0]
+        low, high = smaller.mean_band(rows.x[here], level) if asked else (None, None)
+        at = dict(zip(rows.columns, map(float, point), strict=True))
+        predicted, measured = float(rows.response.from_link(z)[0]), float(rows.y[here].mean())
+        settings.append(HeldOutSetting(at, len(here), predicted, measured, low, high))
     factor = float(size.max() / rest.size.max())
-    return HeldOutRuns(names, predicted, float(rows.y[largest].mean()), low, high, factor)
+    return HeldOutRuns(names, tuple(settings), factor, _sharpness(rows, settings))
+
+
+def _sharpness(rows: Rows, settings: Sequence[HeldOutSetting]) -> float | None:
+    """The widest interval as a share of the range of all that was measured, on the link scale."""
+    span = float(np.ptp(rows.z))
+    ends = [(one.low, one.high) for one in settings if one.low is not None and one.high is not None]
+    if not ends or not span:
+        return None
+    with np.errstate(divide="ignore", invalid="ignore"):
+        widths = [float(np.ptp(rows.response.to_link(np.array(pair)))) for pair in ends]
+    return max(float("inf") if np.isnan(width) else width for width in widths) / span
 
 
 def _held(law: Law, options: Options) -> tuple[dict[str, float], dict[str, str]]:

@@ -11,14 +11,15 @@ from typing import Any
 import pandas as pd
 
 from flipscale.errors import ResultsError
-from flipscale.fit.as_json import fit_json
+from flipscale.fit.allocation import FLOPS_PER, Allocation, allocate
+from flipscale.fit.as_json import allocation_json, fit_json
 from flipscale.fit.best import has_budgets
 from flipscale.fit.fitted import Fit
 from flipscale.fit.fitting import Options, fit
 from flipscale.fit.frontiers import isoflop
 from flipscale.fit.rows import column, group_name, in_groups
 from flipscale.fit.unnamed import STANDS_FOR
-from flipscale.fit.words import by_reason
+from flipscale.fit.words import allocation_text, by_reason, fit_text
 from flipscale.scores import lower_is_better
 
 SIZE, SAMPLES, MASK, PAIRS = "flops_per_sample", "samples_seen", "mask_ratio", "unique_pairs"
@@ -38,13 +39,31 @@ class StudyFits:
     fits: tuple[Fit, ...]
     not_fitted: Mapping[str, str]
     """What could not be fitted, and why."""
+    budgets: tuple[float, ...] = ()
+    """Training FLOPs whose best use each law of size and samples is asked for."""
+
+    @property
+    def text(self) -> str:
+        """All of it for a terminal."""
+        return "\n\n".join(
+            part for fit in self.fits for part in (fit_text(fit), *(allocation_text(a, fit) for a in self._best(fit)))
+        )
+
+    def _best(self, fit: Fit) -> list[Allocation]:
+        """The best use of each budget; ResultsError where no law is one of size and samples."""
+        if self.budgets and not any(one.law.name in FLOPS_PER for one in self.fits):
+            allocate(self.fits[0], self.budgets[0])
+        return [allocate(fit, flops) for flops in self.budgets] if fit.law.name in FLOPS_PER else []
 
     def to_dict(self, source: Mapping[str, str]) -> dict[str, Any]:
         """All of it in JSON types; `of` says what was fitted: {"study": NAME} or {"table": PATH}."""
         return {
             "schema": 1,
             **source,
-            "fits": [fit_json(fit) for fit in self.fits],
+            "fits": [
+                fit_json(fit) | ({"allocations": [allocation_json(a) for a in self._best(fit)]} if self.budgets else {})
+                for fit in self.fits
+            ],
             "not_fitted": dict(self.not_fitted),
         }
 

@@ -5,7 +5,7 @@ an int64, which wraps around without a word.
 """
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -268,27 +268,6 @@ def group_name(values: Mapping[str, object]) -> str:
     """'dataset=c4, mask_ratio=0.5'; a missing value is null, and no group is 'all runs'."""
     shown = {name: "null" if value is None or value != value else value for name, value in values.items()}
     return ", ".join(f"{name}={value}" for name, value in shown.items()) or "all runs"
-
-
-def where(table: pd.DataFrame, conditions: Mapping[str, str]) -> pd.DataFrame:
-    """The rows whose columns have these values, numbers by value and texts by text."""
-    keep = pd.Series(True, index=table.index)
-    for name, wanted in conditions.items():
-        values = _checked(table, name)
-        keep &= values.map(_is(wanted))
-    if not keep.any() and len(table):
-        said = ", ".join(f"{name}={value}" for name, value in conditions.items())
-        choices = [f"{name} is one of {', '.join(dict.fromkeys(map(str, table[name])))}" for name in conditions]
-        raise ResultsError(f"No row has {said}; {'; '.join(choices)}.")
-    return table[keep]
-
-
-def _is(wanted: str) -> Callable[[object], bool]:
-    try:
-        number = float(wanted)
-    except ValueError:
-        return lambda value: (value is None or pd.isna(value)) if wanted in ("", "null") else str(value) == wanted  # type: ignore[call-overload]
-    return lambda value: str(value) == wanted or (isinstance(value, int | float | np.number) and float(value) == number)
 
 
 def _checked(table: pd.DataFrame, name: str) -> "pd.Series[Any]":

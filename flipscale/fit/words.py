@@ -8,7 +8,10 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from flipscale.fit.fitted import Fit, Forecast, FrontBias, HeldOutRuns
+from flipscale.fit.allocation import Allocation
+from flipscale.fit.fitted import Fit, Forecast, FrontBias
+from flipscale.fit.grade import Doubt, graded
+from flipscale.fit.held_out import HeldOutRuns, HeldOutSetting
 from flipscale.fit.rows import group_name, meaning
 from flipscale.fit.solver import TOLERANCE
 
@@ -48,8 +51,9 @@ def fit_text(fit: Fit) -> str:
 
 def forecast_text(forecast: Forecast, *, forced: bool = False) -> str:
     """For a terminal; a forecast that is refused shows its number only if forced."""
-    lines = [title(forecast.fit), f"  at {', '.join(f'{name}={number(value)}' for name, value in forecast.at.items())}"]
-    if forecast.refused is None or forced:
+    found = graded(forecast)
+    lines = [title(forecast.fit), f"  at {_at(forecast.at)}", *(f"  NOTE: {note}" for note in forecast.fit.notes)]
+    if not found.refused or forced:
         interval = (
             f", 95 % CI of one run {number(forecast.low)} to {number(forecast.high)}"
             if forecast.low is not None
@@ -61,9 +65,51 @@ def forecast_text(forecast: Forecast, *, forced: bool = False) -> str:
         lines.append(f"  between forms: {number(low)} to {number(high)}" + (f" ({others})" if others else ""))
     lines.append(f"  extrapolation: {number(forecast.extrapolation, 3)} times the largest run")
     lines.append(f"  held out: {held_out_words(forecast.held_out)}")
-    if forecast.refused:
-        lines.append(f"  {'forced, although' if forced else 'refused:'} {forecast.refused}")
+    lines.append(f"  grade: {found.grade}" + (", forced" if forced and found.refused else ""))
+    lines += [f"  - {doubt_words(doubt, forecast)}" for doubt in found.doubts]
     return "\n".join(lines)
+
+
+def allocation_text(found: Allocation, fit: Fit) -> str:
+    """How a budget is best spent, for a terminal."""
+    size, samples = fit.x
+    lines = [
+        f"best use of {number(found.flops)} FLOPs ({number(found.flops_per)} x {size} x {samples}), by {fit.law.name}",
+        f"  {size} {number(found.size)}{_ends(found.size_interval)}",
+        f"  {samples} {number(found.samples)}{_ends(found.samples_interval)}",
+        f"  {fit.y} {number(found.y)} there; the run is {number(found.extrapolation, 3)} times the largest fitted",
+        f"  the best {size} grows as FLOPs to the power {number(found.exponent, 3)}{_ends(found.exponent_interval)}",
+    ]
+    return "\n".join(lines)
+
+
+def _ends(ends: tuple[float, float] | None) -> str:
+    return f" (95 % CI {number(ends[0])} to {number(ends[1])})" if ends else ""
+
+
+def doubt_words(doubt: Doubt, forecast: Forecast) -> str:
+    """What speaks against a forecast, as a sentence."""
+    held = forecast.held_out
+    asked, tested = number(forecast.extrapolation, 3), number(held.extrapolation, 2)
+    match doubt:
+        case Doubt.UNTESTED:
+            return f"the law is not tested: {held.why or 'too few runs are left for an interval'}"
+        case Doubt.MISSED:
+            missed = [one for one in held.settings if one.inside is False]
+            return f"fitted to all smaller runs, the law misses the largest: {_setting(missed[0])}"
+        case Doubt.BLUNT:
+            return (
+                f"the test says little: its 95 % CI is {number(100 * (held.sharpness or 0), 2)} % as wide as the range "
+                f"of all runs"
+            )
+        case Doubt.TOO_FAR:
+            return f"asked too far: {asked} times the largest run, tested at {tested} times"
+        case Doubt.FARTHER:
+            return f"asked farther than tested: {asked} times the largest run, tested at {tested} times"
+        case Doubt.FORMS_APART:
+            return "other forms that fit the same runs lie farther apart than three widths of the 95 % CI"
+        case Doubt.FORMS_OUTSIDE:
+            return "other forms that fit the same runs lie outside the 95 % CI"
 
 
 def checklist(fit: Fit) -> list[str]:
@@ -107,17 +153,27 @@ def by_reason(none: Mapping[str, str]) -> list[str]:
 
 
 def held_out_words(held: HeldOutRuns) -> str:
-    """'the 3 largest runs, 4 times larger than the rest, were predicted 0.71 and came to 0.70 (error 0.01, 1.4 %)'."""
-    if held.predicted is None or held.measured is None or held.error is None:
+    """'the 2 largest runs, 4 times larger than the rest: N=1e10 predicted 0.71, measured 0.70; root mean square error
+    0.01'."""
+    if held.rms is None:
         return f"no error, as {held.why}"
     many = f"the {len(held.runs)} largest runs" if len(held.runs) > 1 else "the largest run"
-    relative = f", {100 * held.error / held.measured:+.2g} %" if held.measured else ""
-    interval = f", 95 % CI {number(held.low)} to {number(held.high)}" if held.low is not None else ""
-    verb = "were" if len(held.runs) > 1 else "was"
+    settings = "; ".join(map(_setting, held.settings[:_REASONS]))
+    more = f"; and {len(held.settings) - _REASONS} other settings" if len(held.settings) > _REASONS else ""
     return (
-        f"{many}, {number(held.extrapolation, 2)} times larger than the rest, {verb} predicted {number(held.predicted)}"
-        f"{interval} and came to {number(held.measured)} (error {held.error:+.2g}{relative})"
+        f"{many}, {number(held.extrapolation, 2)} times larger than the rest: {settings}{more}; root mean square error "
+        f"{number(held.rms, 2)}"
     )
+
+
+def _setting(one: HeldOutSetting) -> str:
+    """'N=1e10 predicted 0.71 (95 % CI 0.69 to 0.73), measured 0.7'."""
+    interval = f" (95 % CI {number(one.low)} to {number(one.high)})" if one.low is not None else ""
+    return f"{_at(one.at)} predicted {number(one.predicted)}{interval}, measured {number(one.measured)}"
+
+
+def _at(values: Mapping[str, float]) -> str:
+    return ", ".join(f"{name}={number(value)}" for name, value in values.items())
 
 
 def _response(fit: Fit) -> str:

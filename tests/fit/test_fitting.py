@@ -185,8 +185,11 @@ def test_the_checklist_says_all_that_a_reader_must_know() -> None:
     ]  # fmt: skip
     assert "24 of 24 starts agree" in lines[2]
     assert lines[3] == "rows: 59 used, 30 different settings, 1 left out (row 1: no loss)"
-    assert lines[6] == "intervals: 95 % CI, 100 resamples of 30 settings, and the effect of 2 shared seeds (SD 0) by Student's t"
-    assert lines[7].startswith("held out: the 2 largest runs, 4 times larger than the rest, were predicted")
+    assert (
+        lines[6]
+        == "intervals: 95 % CI, 100 resamples of 30 settings, and the effect of 2 shared seeds (SD 0) by Student's t"
+    )
+    assert lines[7].startswith("held out: the 2 largest runs, 4 times larger than the rest: N=1e+10, D=3e+11 predicted")
 
 
 def test_one_run_a_setting_is_said_to_hide_the_scatter_of_seeds() -> None:
