@@ -15,11 +15,10 @@ from flipscale.fit.best import Optimum
 from flipscale.fit.budget_noise import BudgetNoise
 from flipscale.fit.held_out import HeldOutRuns
 from flipscale.fit.law import Array, Law
-from flipscale.fit.resampling import SeedDraws
 from flipscale.fit.rows import Rows, why_not
 from flipscale.fit.seeds import SeedEffect
 from flipscale.fit.solver import DELTA, Loss, Solution
-from flipscale.fit.uncertainty import COVERAGE, interval, stretch
+from flipscale.fit.uncertainty import COVERAGE, interval, stretch, widened
 
 FLOOR_REACHES_0 = 1e-2
 """A floor whose interval begins below this share of the smallest measurement is not told from no floor."""
@@ -68,8 +67,8 @@ class Fit:
     """The column by which rows count."""
     seeds: SeedEffect | None = None
     """What seeds do to the whole curve, where settings share them; it was taken out before a law was fitted."""
-    by_seeds: SeedDraws | None = None
-    """What seeds add to each draw."""
+    level: Array | None = None
+    """How much each parameter moves for each unit by which seeds move the whole curve; None where they share none."""
     noise: BudgetNoise | None = None
     """Of an IsoFLOP fit: the scatter of runs that was resampled."""
     front_bias: FrontBias | None = None
@@ -115,16 +114,20 @@ class Fit:
             return dict.fromkeys(self.parameters)
         # On the scale they were fitted on, as a coefficient spreads evenly in its logarithm.
         least, most = self.law.bounds(self.rows.x, self.rows.z)
-        ends_of = (np.clip(end, least, most) for end in interval(self.draws, self.solution.theta, self.stretch))
+        ends = interval(self.draws, self.solution.theta, self.stretch)
+        if self.seeds is not None and self.level is not None:
+            error = np.abs(self.level) * self.seeds.error(new_seed=False)
+            ends = widened(ends, self.solution.theta, self.freedom, error, self.seeds.freedom)
+        ends_of = (np.clip(end, least, most) for end in ends)
         low, high = map(self.law.values, ends_of)
         found: dict[str, tuple[float, float] | None] = {}
         for name in self.parameters:
-            ends = low[name], high[name]
+            pair = low[name], high[name]
             if name not in self.law.parameters:
                 derived = np.array([self.law.values(theta)[name] for theta in self.draws])
                 below, above = interval(derived[np.isfinite(derived)], self.parameters[name], self.stretch)
-                ends = float(below), float(above)
-            found[name] = None if name in self.fixed else (min(ends), max(ends))
+                pair = float(below), float(above)
+            found[name] = None if name in self.fixed else (min(pair), max(pair))
         return found
 
     @property
@@ -167,31 +170,30 @@ class Fit:
         if self.stretch is None:
             raise ResultsError(f"There is no band: {self.no_interval}.")
         x = self._at(values)
-        low, high = interval(self.sample(x, one_run=one_run), self._says(x), self.stretch)
-        return (low, high) if self.linear else self._ordered(low, high)
+        says = self._says(x)
+        ends = interval(self.sample(x, one_run=one_run), says, self.stretch)
+        if self.seeds is not None and self.level is not None:
+            step = 1e-3 * self.level
+            slope = np.abs(self._says(x, self.solution.theta + step) - says) / 1e-3
+            ends = widened(ends, says, self.freedom, slope * self.seeds.error(new_seed=one_run), self.seeds.freedom)
+        return ends if self.linear else self._ordered(*ends)
 
-    def sample(self, x: Array, *, one_run: bool, new_seed: bool = True) -> Array:
+    def sample(self, x: Array, *, one_run: bool) -> Array:
         """What every draw says at x [n, roles], [draws, n], on the scale that residuals are taken on.
 
-        With `one_run` the residual of a run drawn at random is added to each, and the effect of a new seed; without
-        `new_seed` runs of the seeds that were fitted are meant.
+        With `one_run` the residual of a run drawn at random is added to each, of the seeds that were fitted.
         """
         z = np.stack([self.law.evaluate(theta, x)[0] for theta in self.draws])
-        rng = np.random.default_rng(1)
-        if self.by_seeds and not new_seed:
-            z -= self.by_seeds.shifts[:, None]
-        elif self.by_seeds and one_run:
-            z += self.by_seeds.widths[:, None] * rng.standard_normal(len(z))[:, None]
         z = self.rows.response.from_link(z) if self.linear else z
         if not one_run:
             return z
         wide = np.sqrt(len(self.rows) / max(len(self.rows) - self.free, 1))
-        return z + rng.choice(wide * self.residuals, size=z.shape)
+        return z + np.random.default_rng(1).choice(wide * self.residuals, size=z.shape)
 
     def mean_band(self, x: Array, coverage: float = COVERAGE) -> tuple[float, float]:
         """The interval of the mean y of runs yet to be made at x [n, roles], of the seeds that were fitted."""
         assert self.stretch is not None
-        draws, says = self.sample(x, one_run=True, new_seed=False), self._says(x)
+        draws, says = self.sample(x, one_run=True), self._says(x)
         if self.linear:
             low, high = interval(draws.mean(axis=1), float(says.mean()), self.stretch, coverage)
             return float(low), float(high)
@@ -201,9 +203,9 @@ class Fit:
         low, high = self._ordered(*interval(means, mean, self.stretch, coverage))
         return float(low), float(high)
 
-    def _says(self, x: Array) -> Array:
+    def _says(self, x: Array, theta: Array | None = None) -> Array:
         """What the law says at x [n, roles], on the scale that residuals are taken on."""
-        z = self.law.evaluate(self.solution.theta, x)[0]
+        z = self.law.evaluate(self.solution.theta if theta is None else theta, x)[0]
         return self.rows.response.from_link(z) if self.linear else z
 
     def _ordered(self, low: Array, high: Array) -> tuple[Array, Array]:

@@ -14,11 +14,11 @@ from flipscale.fit.fitted import Fit, FrontBias
 from flipscale.fit.held_out import HeldOutRuns, HeldOutSetting
 from flipscale.fit.law import Array, Law
 from flipscale.fit.laws import law_named
-from flipscale.fit.resampling import Resamples, resampled
+from flipscale.fit.resampling import Resamples, resampled, slope_of_level
 from flipscale.fit.rows import Rows, column, group_name, in_groups, rows_of
 from flipscale.fit.seeds import seed_effect
 from flipscale.fit.solver import DELTA, Loss, Problem, solve
-from flipscale.fit.uncertainty import COVERAGE, DRAWS, stretch
+from flipscale.fit.uncertainty import COVERAGE, DRAWS
 from flipscale.fit.words import by_reason
 from flipscale.scores import lower_is_better
 
@@ -134,14 +134,14 @@ def fit_rows(law: Law, rows: Rows, options: Options, group: Mapping[str, object]
     if shared and not options.frontier:
         problem = replace(problem, z=rows.z - shared.offsets)
     solution = solve(problem, starts=options.starts, seed=options.seed)
-    draws, by_seeds = np.empty((0, 0)), None
+    draws = np.empty((0, 0))
     if options.draws:
-        how = Resamples(options.draws, options.seed, whole.clusters, shared, stretch(freedom) or 1.0)
+        how = Resamples(options.draws, options.seed, whole.clusters, shared)
         if options.frontier:
             every = replace(problem, x=whole.x, z=whole.z, weights=whole.weights)
-            draws, by_seeds = resampled(every, solution.theta, how, lambda drawn: _front(whole, drawn, options))
+            draws = resampled(every, solution.theta, how, lambda drawn: _front(whole, drawn, options))
         else:
-            draws, by_seeds = resampled(problem, solution.theta, how)
+            draws = resampled(problem, solution.theta, how)
     held_out = held_out_error(law, rows, options) if hold_out else HeldOutRuns(why="not asked")
     return Fit(
         law=law,
@@ -160,7 +160,7 @@ def fit_rows(law: Law, rows: Rows, options: Options, group: Mapping[str, object]
         delta=options.delta,
         weights=options.weights,
         seeds=shared,
-        by_seeds=by_seeds,
+        level=slope_of_level(problem, solution.theta) if shared and options.draws else None,
         front_bias=_front_bias(law, whole, rows, solution.theta, draws) if options.frontier else None,
         notes=notes(law, rows, solution, shared),
     )

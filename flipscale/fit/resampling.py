@@ -1,8 +1,8 @@
-"""The parameters of resampled runs: settings are drawn with all of their runs, and seeds by their own law.
+"""The parameters of resampled runs: settings are drawn, each with all of its runs.
 
-Where settings share seeds (seeds.py) the runs that a draw is fitted to have lost what each seed adds, and the level of
-the draw is moved by what the mean of so few seeds may be off. The settings' own scatter then moves the level only by
-as much as it exceeds that of single runs, as where a law does not fit: else noise would be counted twice.
+Where settings share seeds (seeds.py) the runs that a draw is fitted to have lost what each seed adds, and the level is
+left to the seeds: the settings' own scatter moves it only by as much as it exceeds that of single runs, as where a law
+does not fit. Else noise would be counted twice.
 """
 
 from collections.abc import Callable
@@ -16,15 +16,7 @@ from flipscale.fit.seeds import SeedEffect
 from flipscale.fit.solver import Problem, refit
 from flipscale.fit.uncertainty import draws_of
 
-
-@dataclass(frozen=True)
-class SeedDraws:
-    """What the seeds add to each draw."""
-
-    shifts: Array
-    """How far the level of each draw was moved [draws]."""
-    widths: Array
-    """The standard deviation of the effect of a new seed in each draw [draws]."""
+_STEP = 1e-3  # on the link scale: above what a search leaves open, below what bends a law
 
 
 @dataclass(frozen=True)
@@ -37,9 +29,6 @@ class Resamples:
     """The setting of each row [n], which is drawn as a whole."""
     effect: SeedEffect | None
     """That of the seeds which the settings share."""
-    stretch: float
-    """By how much the ends of intervals will be moved out for the number of settings: seeds have their own Student t,
-    so what they add is divided by it."""
 
 
 def resampled(
@@ -47,14 +36,13 @@ def resampled(
     theta: Array,
     how: Resamples,
     front: Callable[[NDArray[np.intp]], NDArray[np.intp]] | None = None,
-) -> tuple[Array, SeedDraws | None]:
-    """The parameters of resamples [draws, parameters] of a problem with this solution, and what the seeds added.
+) -> Array:
+    """The parameters of resamples [draws, parameters] of a problem with this solution.
 
     The problem's z has lost the offsets of seeds. With `front` a law goes through a front, which is found anew: it
     gives the places of the best among drawn rows.
     """
     least = len(problem.free)
-    rng = np.random.default_rng([how.seed, 1])
     residuals = problem.z - problem.law.evaluate(theta, problem.x)[0]
     kept = _kept(residuals, how, least) if front is None else 1.0
 
@@ -63,16 +51,16 @@ def resampled(
         resample = problem.with_points(drawn)
         if len(np.unique(resample.x, axis=0)) < least:
             return None
-        if how.effect is None:
-            return refit(resample, theta)
-        shift, width = (value / how.stretch for value in how.effect.draw(rng))
-        level = resample.location(residuals[drawn]) if kept < 1 else 0.0
-        return np.append(refit(resample.moved(shift - (1 - kept) * level), theta), [shift, width])
+        if kept < 1:
+            resample = resample.moved((kept - 1) * resample.location(residuals[drawn]))
+        return refit(resample, theta)
 
-    draws = draws_of(again, how.clusters, how.n, how.seed)
-    if how.effect is None or not len(draws):
-        return draws, None
-    return draws[:, :-2], SeedDraws(draws[:, -2], draws[:, -1])
+    return draws_of(again, how.clusters, how.n, how.seed)
+
+
+def slope_of_level(problem: Problem, theta: Array) -> Array:
+    """How much each parameter moves for each unit by which all that was measured moves up [parameters]."""
+    return (refit(problem.moved(_STEP), theta) - refit(problem, theta)) / _STEP
 
 
 def _kept(residuals: Array, how: Resamples, parameters: int) -> float:

@@ -3,7 +3,8 @@
 A seed sets initialisation, data order and masks, and where all settings are run with the same seeds a lucky one lifts
 the whole curve. That leaves exponents alone and moves the level by as much as so few seeds allow: their mean is known
 to sd / sqrt(S), with Student's t of S - 1 degrees of freedom (a block design whose blocks are seeds). To resample 2, 3
-or 5 seeds would be too narrow, and to resample settings does not see the effect at all.
+or 5 seeds would be too narrow, and to resample settings does not see the effect at all. uncertainty.widened puts both
+together.
 """
 
 from dataclasses import dataclass
@@ -39,10 +40,9 @@ class SeedEffect:
     def freedom(self) -> int:
         return self.seeds - 1
 
-    def draw(self, rng: np.random.Generator) -> tuple[float, float]:
-        """How far the mean of the seeds may be from that of all seeds, and the standard deviation of a new seed."""
-        width = self.deviation * float(np.sqrt(self.freedom / rng.chisquare(self.freedom)))
-        return width * float(rng.standard_normal()) / float(np.sqrt(self.seeds)), width
+    def error(self, *, new_seed: bool) -> float:
+        """Standard error of the mean of all seeds, or of what a new seed adds, on the scale of the offsets."""
+        return self.deviation * float(np.sqrt(1 / self.seeds + new_seed))
 
 
 def seed_effect(z: Array, settings: NDArray[np.intp], seeds: NDArray[np.intp] | None, loss: Loss) -> SeedEffect | None:
