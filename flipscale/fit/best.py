@@ -24,6 +24,8 @@ SAME_BUDGET = 1.1
 
 _CURVE = 3  # sizes that a minimum takes
 
+_DUST = 1e-9  # of the height of a curve
+
 _FINER = 25  # points of the interpolated curve between two that were measured
 
 
@@ -134,5 +136,6 @@ def _akima(x: Array, y: Array) -> tuple[float, float] | None:
     """The lowest point of Akima's curve; None where that is one of its ends."""
     grid = np.linspace(x[0], x[-1], (len(x) - 1) * _FINER)
     curve = Akima1DInterpolator(x, y)(grid)
-    best = int(np.argmin(curve))
+    # The first of those that are equally low but for float dust, which would decide anew in every resample.
+    best = int(np.flatnonzero(curve <= curve.min() + _DUST * np.ptp(curve))[0])
     return None if best in (0, len(grid) - 1) else (float(grid[best]), float(curve[best]))

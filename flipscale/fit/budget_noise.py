@@ -36,7 +36,7 @@ class BudgetNoise:
 
     def draw(self, rng: np.random.Generator) -> Array:
         """log y of every run, drawn anew [n]."""
-        return self.level + rng.choice(self.pool, len(self.level))
+        return np.asarray(self.level + rng.choice(self.pool, len(self.level)), dtype=np.float64)
 
 
 def budget_noise(size: Array, logs: Array, budget: Array, seeds: NDArray[np.intp] | None) -> BudgetNoise | None:
