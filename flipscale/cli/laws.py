@@ -175,21 +175,21 @@ def forecast(args: argparse.Namespace) -> int:
 
 
 def _of_table(args: argparse.Namespace) -> "list[Forecast]":
-    from flipscale.fit import forecast_groups
+    from flipscale.fit import forecast_groups, forecast_two_step, in_groups
 
     table = _table(args)
     if not args.x or not args.y:
         raise FlipscaleError(_NEEDS.format(source=args.source, verb="forecast"))
-    return forecast_groups(
-        table,
-        args.law,
-        x=args.x,
-        y=args.y,
-        points=_points(args),
-        group=args.group,
-        through=args.through,
-        options=_options(args),
-    )
+    points, options = _points(args), _options(args)
+    if not args.through:
+        return forecast_groups(table, args.law, x=args.x, y=args.y, points=points, group=args.group, options=options)
+    return [
+        replace(found, fit=replace(found.fit, group=values))
+        for values, part in in_groups(table, args.group)
+        for found in forecast_two_step(
+            part, args.law, x=args.x, through=args.through, y=args.y, points=points, options=options
+        )
+    ]
 
 
 def _points(args: argparse.Namespace) -> list[dict[str, float]]:

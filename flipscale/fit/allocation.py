@@ -44,27 +44,20 @@ def allocate(fit: Fit, flops: float, flops_per: float | None = None) -> Allocati
     `flops_per` is k of C = k N D; None: 6 FLOPs a parameter and token for `chinchilla`, and 1 for `odds`, whose size
     is FLOPs per sample. Raises ResultsError for other laws, and where an exponent is 0, as then there is no optimum.
     """
-    if fit.law.name not in FLOPS_PER:
-        laws = " or ".join(FLOPS_PER)
-        raise ResultsError(f"A budget is allocated by a law of size and samples, {laws}; this one is {fit.law.name}.")
-    if not (np.isfinite(flops) and flops > 0):
-        raise ResultsError(f"A budget is a number of FLOPs above 0, not {flops:g}.")
+    _check(fit, flops)
     per = FLOPS_PER[fit.law.name] if flops_per is None else flops_per
-    product = np.log(flops / per)
-    a, b = fit.parameters["a"], fit.parameters["b"]
-    if not (a > 0 and b > 0):
-        raise ResultsError(f"a = {a:.3g} and b = {b:.3g}: without a gain in both variables there is no best size.")
+    product = float(np.log(flops / per))
     place = {name: i for i, name in enumerate(fit.law.parameters)}
     best = _best(fit.solution.theta[None], place, product)[0]
-    ends: list[tuple[float, float] | None] = [None, None]
+    sizes = exponents = None
     if fit.stretch is not None:
         drawn = _best(fit.draws, place, product)
         low, high = interval(drawn[np.isfinite(drawn).all(axis=1)], best, fit.stretch)
-        ends = [(float(low[i]), float(high[i])) for i in range(2)]
+        sizes = float(np.exp(low[0])), float(np.exp(high[0]))
+        exponents = max(float(low[1]), 0.0), min(float(high[1]), 1.0)
     size = float(np.exp(best[0]))
     samples = float(np.exp(product)) / size
     point = np.array([[size, samples]])
-    sizes = ends[0] and (float(np.exp(ends[0][0])), float(np.exp(ends[0][1])))
     return Allocation(
         flops=flops,
         flops_per=per,
@@ -73,10 +66,22 @@ def allocate(fit: Fit, flops: float, flops_per: float | None = None) -> Allocati
         samples=samples,
         samples_interval=sizes and (float(np.exp(product)) / sizes[1], float(np.exp(product)) / sizes[0]),
         exponent=float(best[1]),
-        exponent_interval=ends[1] and (max(ends[1][0], 0.0), min(ends[1][1], 1.0)),
+        exponent_interval=exponents,
         y=float(fit.predict(dict(zip(fit.x, point[0], strict=True)))[0]),
         extrapolation=float(fit.rows.size_of(point)[0] / fit.rows.size.max()),
     )
+
+
+def _check(fit: Fit, flops: float) -> None:
+    """ResultsError where there is no best size."""
+    if fit.law.name not in FLOPS_PER:
+        laws = " or ".join(FLOPS_PER)
+        raise ResultsError(f"A budget is allocated by a law of size and samples, {laws}; this one is {fit.law.name}.")
+    if not (np.isfinite(flops) and flops > 0):
+        raise ResultsError(f"A budget is a number of FLOPs above 0, not {flops:g}.")
+    a, b = fit.parameters["a"], fit.parameters["b"]
+    if not (a > 0 and b > 0):
+        raise ResultsError(f"a = {a:.3g} and b = {b:.3g}: without a gain in both variables there is no best size.")
 
 
 def _best(thetas: Array, place: dict[str, int], product: float) -> Array:

@@ -56,15 +56,15 @@ def held_out_json(held: HeldOutRuns) -> dict[str, Any]:
         "runs": list(held.runs),
         "settings": [
             {
-                "at": dict(one.at),
-                "runs": one.runs,
-                "predicted": one.predicted,
-                "measured": one.measured,
-                "error": one.error,
-                "interval": None if one.low is None else [one.low, one.high],
-                "inside": one.inside,
+                "at": dict(setting.at),
+                "runs": setting.runs,
+                "predicted": setting.predicted,
+                "measured": setting.measured,
+                "error": setting.error,
+                "interval": None if setting.low is None else [setting.low, setting.high],
+                "inside": setting.inside,
             }
-            for one in held.settings
+            for setting in held.settings
         ],
         "rms_error": held.rms,
         "inside": held.inside,

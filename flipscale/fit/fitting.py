@@ -16,7 +16,7 @@ from flipscale.fit.law import Array, Law
 from flipscale.fit.laws import law_named
 from flipscale.fit.resampling import Resamples, resampled, slope_of_level
 from flipscale.fit.rows import Rows, column, group_name, in_groups, rows_of
-from flipscale.fit.seeds import seed_effect
+from flipscale.fit.seeds import SeedEffect, seed_effect
 from flipscale.fit.solver import DELTA, Loss, Problem, solve
 from flipscale.fit.uncertainty import COVERAGE, DRAWS
 from flipscale.fit.words import by_reason
@@ -134,14 +134,7 @@ def fit_rows(law: Law, rows: Rows, options: Options, group: Mapping[str, object]
     if shared and not options.frontier:
         problem = replace(problem, z=rows.z - shared.offsets)
     solution = solve(problem, starts=options.starts, seed=options.seed)
-    draws = np.empty((0, 0))
-    if options.draws:
-        how = Resamples(options.draws, options.seed, whole.clusters, shared)
-        if options.frontier:
-            every = replace(problem, x=whole.x, z=whole.z, weights=whole.weights)
-            draws = resampled(every, solution.theta, how, lambda drawn: _front(whole, drawn, options))
-        else:
-            draws = resampled(problem, solution.theta, how)
+    draws = _draws(problem, solution.theta, whole, shared, options)
     held_out = held_out_error(law, rows, options) if hold_out else HeldOutRuns(why="not asked")
     return Fit(
         law=law,
@@ -164,6 +157,17 @@ def fit_rows(law: Law, rows: Rows, options: Options, group: Mapping[str, object]
         front_bias=_front_bias(law, whole, rows, solution.theta, draws) if options.frontier else None,
         notes=notes(law, rows, solution, shared),
     )
+
+
+def _draws(problem: Problem, theta: Array, whole: Rows, shared: SeedEffect | None, options: Options) -> Array:
+    """The parameters of resamples of all rows; none where none are asked for."""
+    if not options.draws:
+        return np.empty((0, 0))
+    how = Resamples(options.draws, options.seed, whole.clusters, shared)
+    if not options.frontier:
+        return resampled(problem, theta, how)
+    every = replace(problem, x=whole.x, z=whole.z, weights=whole.weights)
+    return resampled(every, theta, how, lambda drawn: _front(whole, drawn, options))
 
 
 def held_out_error(law: Law, rows: Rows, options: Options, *, interval: bool = False) -> HeldOutRuns:
@@ -201,11 +205,11 @@ def held_out_error(law: Law, rows: Rows, options: Options, *, interval: bool = F
 def _sharpness(rows: Rows, settings: Sequence[HeldOutSetting]) -> float | None:
     """The widest interval as a share of the range of all that was measured, on the link scale."""
     span = float(np.ptp(rows.z))
-    ends = [(one.low, one.high) for one in settings if one.low is not None and one.high is not None]
+    ends = [(setting.low, setting.high) for setting in settings if setting.low is not None]
     if not ends or not span:
         return None
     with np.errstate(divide="ignore", invalid="ignore"):
-        widths = [float(np.ptp(rows.response.to_link(np.array(pair)))) for pair in ends]
+        widths = [float(np.ptp(rows.response.to_link(np.array(pair, dtype=np.float64)))) for pair in ends]
     return max(float("inf") if np.isnan(width) else width for width in widths) / span
 
 

@@ -15,7 +15,7 @@ from flipscale.fit.fitted import Fit
 from flipscale.fit.fitting import Options, held_out_error
 from flipscale.fit.law import Array, Law
 from flipscale.fit.laws import law_named
-from flipscale.fit.rows import Response, Rows, column, row_names
+from flipscale.fit.rows import Response, Rows, column, row_names, seeds_of_rows
 from flipscale.fit.solver import Loss, Problem, refit, solve
 from flipscale.fit.uncertainty import collected_draws
 from flipscale.scores import lower_is_better
@@ -50,13 +50,9 @@ def isoflop(
     """
     options = options or Options()
     runs = _budget_runs(table, x, y, budget)
-    lower = not (options.accuracy if options.accuracy is not None else lower_is_better(y) is False)
+    lower = _lower(y, options)
     found, none = optima(runs.size, runs.y, runs.budget, method, lower=lower)
-    if len(found) < 2:
-        why = "; ".join(f"{budget} {at:.3g}: {reason}" for at, reason in none.items())
-        raise ResultsError(
-            f"{len(found)} of {len(found) + len(none)} budgets of {budget} have an optimum, and a law takes 2. {why}"
-        )
+    _check_optima(budget, found, none)
     law = law_named("growth")
     problem = _growth(law, found, options.loss or "squares")
     solution = solve(problem, starts=4, seed=options.seed)
@@ -69,8 +65,7 @@ def isoflop(
 
         def again() -> Array | None:
             best, _ = optima(runs.size, np.exp(noise.draw(rng)), runs.budget, method, lower=lower)
-            best = [optimum for optimum in best if optimum.budget in spent]
-            return refit(_growth(law, best, problem.loss), solution.theta) if len(best) > 1 else None
+            return _refitted(problem, [optimum for optimum in best if optimum.budget in spent], solution.theta)
 
         draws = collected_draws((again() for _ in range(2 * options.draws)), options.draws)
     rows = Rows(
@@ -102,6 +97,25 @@ def isoflop(
     )
 
 
+def _lower(y: str, options: Options) -> bool:
+    """Whether less of y is better: as asked, or by its name."""
+    return not options.accuracy if options.accuracy is not None else lower_is_better(y) is not False
+
+
+def _check_optima(budget: str, found: Sequence[Optimum], none: Mapping[float, str]) -> None:
+    """ResultsError with fewer than 2 budgets that have an optimum."""
+    if len(found) < 2:
+        why = "; ".join(f"{budget} {at:.3g}: {reason}" for at, reason in none.items())
+        raise ResultsError(
+            f"{len(found)} of {len(found) + len(none)} budgets of {budget} have an optimum, and a law takes 2. {why}"
+        )
+
+
+def _refitted(problem: Problem, best: Sequence[Optimum], theta: Array) -> Array | None:
+    """The law through these optima; None with fewer than 2."""
+    return refit(_growth(problem.law, best, problem.loss), theta) if len(best) > 1 else None
+
+
 @dataclass(frozen=True)
 class _BudgetRuns:
     """The runs that have a size, a score and a budget."""
@@ -126,8 +140,7 @@ def _budget_runs(table: pd.DataFrame, x: str, y: str, budget: str) -> _BudgetRun
             ids.append(name)
             used.append(i)
     size, score, spent = (numbers[np.array(used, dtype=np.intp)] for numbers in values.values())
-    seeds = pd.factorize(table["seed"])[0].astype(np.intp)[used] if "seed" in table else None
-    return _BudgetRuns(tuple(ids), size, score, spent, seeds, left_out)
+    return _BudgetRuns(tuple(ids), size, score, spent, seeds_of_rows(table.iloc[used]), left_out)
 
 
 def _growth(law: Law, best: Sequence[Optimum], loss: Loss) -> Problem:

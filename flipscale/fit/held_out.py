@@ -49,10 +49,10 @@ class HeldOutRuns:
     @property
     def rms(self) -> float | None:
         """Root mean square of the settings' errors, in the units of y."""
-        return float(np.sqrt(np.mean([one.error**2 for one in self.settings]))) if self.settings else None
+        return float(np.sqrt(np.mean([setting.error**2 for setting in self.settings]))) if self.settings else None
 
     @property
     def inside(self) -> bool | None:
         """Whether every setting came out inside its interval; None without intervals."""
-        verdicts = [one.inside for one in self.settings]
+        verdicts = [setting.inside for setting in self.settings]
         return None if not verdicts or None in verdicts else all(verdicts)

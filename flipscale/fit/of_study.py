@@ -51,7 +51,7 @@ class StudyFits:
 
     def _best(self, fit: Fit) -> list[Allocation]:
         """The best use of each budget; ResultsError where no law is one of size and samples."""
-        if self.budgets and not any(one.law.name in FLOPS_PER for one in self.fits):
+        if self.budgets and not any(fit.law.name in FLOPS_PER for fit in self.fits):
             allocate(self.fits[0], self.budgets[0])
         return [allocate(fit, flops) for flops in self.budgets] if fit.law.name in FLOPS_PER else []
 

@@ -99,9 +99,7 @@ def forecast_two_step(
     through: str,
     y: str,
     points: Sequence[Mapping[str, float]],
-    group: Mapping[str, object] | None = None,
     options: Options | None = None,
-    second: str = "exponential",
 ) -> list[Forecast]:
     """Forecasts of the loss `through` at each point and then of y at that loss: two for each point.
 
@@ -110,19 +108,21 @@ def forecast_two_step(
     options = options or Options()
     first = replace(options, accuracy=False)
     after = replace(options, fixed=None, tied=None, linear=False, loss=None, frontier=None)
-    losses = forecast_points(table, law, x=x, y=through, points=points, group=group, options=first)
+    losses = forecast_points(table, law, x=x, y=through, points=points, options=first)
     found = []
     for loss in losses:
-        ends = [loss.value] if loss.low is None or loss.high is None else [loss.value, loss.low, loss.high]
-        scores = forecast_points(
-            table, second, x=[through], y=y, points=[{through: end} for end in ends], group=group, options=after
-        )
-        lows = [score.low for score in scores if score.low is not None]
-        highs = [score.high for score in scores if score.high is not None]
-        known = len(scores) == 3 and len(lows) == 3
-        low, high = (min(lows), max(highs)) if known else (None, None)
-        found += [loss, replace(scores[0], low=low, high=high)]
+        asked = [{through: end} for end in (loss.value, loss.low, loss.high) if end is not None]
+        scores = forecast_points(table, "exponential", x=[through], y=y, points=asked, options=after)
+        found += [loss, _over(scores)]
     return found
+
+
+def _over(scores: Sequence[Forecast]) -> Forecast:
+    """The first of these forecasts, with an interval that holds those of all; none where one has none."""
+    lows = [score.low for score in scores if score.low is not None]
+    highs = [score.high for score in scores if score.high is not None]
+    known = len(lows) == len(highs) == 3
+    return replace(scores[0], low=min(lows) if known else None, high=max(highs) if known else None)
 
 
 def forecast_groups(
@@ -133,19 +133,14 @@ def forecast_groups(
     y: str,
     points: Sequence[Mapping[str, float]],
     group: Sequence[str],
-    through: str | None = None,
     options: Options | None = None,
 ) -> list[Forecast]:
-    """The forecasts of every point for every value of the columns `group`; in two steps with a loss `through`."""
-    found: list[Forecast] = []
-    for values, part in in_groups(table, group):
-        if through is None:
-            found += forecast_points(part, law, x=x, y=y, points=points, group=values, options=options)
-        else:
-            found += forecast_two_step(
-                part, law, x=x, through=through, y=y, points=points, group=values, options=options
-            )
-    return found
+    """The forecasts of every point for every value of the columns `group`."""
+    return [
+        forecast
+        for values, part in in_groups(table, group)
+        for forecast in forecast_points(part, law, x=x, y=y, points=points, group=values, options=options)
+    ]
 
 
 def _forms(table: pd.DataFrame, fitted: Fit, options: Options) -> dict[str, Callable[[Mapping[str, float]], float]]:

@@ -155,40 +155,53 @@ def rows_of(
         raise ResultsError(f"The law {law.name} takes {takes}; --x names {len(x)}: {', '.join(x) or 'none'}.")
     variables = np.column_stack([column(table, name) for name in x]) if len(table) else np.empty((0, len(x)))
     measured = column(table, y)
-    weighed = None if weights is None else column(table, weights)
     whole = np.isfinite(measured)
     response = _response(law.link, y, measured[whole], variables[whole], accuracy)
-    left_out: dict[str, str] = {}
-    keep = np.ones(len(table), dtype=bool)
+    left_out = _left_out(table, x, variables, law, response, weights)
     ids = row_names(table)
-    for i, name in enumerate(ids):
-        why = why_not(x, variables[i], law) or _why_not_measured(response, measured[i])
-        if not why and weighed is not None and not (np.isfinite(weighed[i]) and weighed[i] > 0):
-            why = f"no weight: {weights} is {weighed[i]:g}"
-        if why:
-            left_out[name] = why
-            keep[i] = False
-    used = [name for name, kept in zip(ids, keep, strict=True) if kept]
+    keep = np.array([name not in left_out for name in ids], dtype=bool)
+    used = tuple(ids[i] for i in np.flatnonzero(keep))
     _check_units(response, used, variables[keep], measured[keep])
     groups = variables if cluster is None else pd.factorize(_checked(table, cluster))[0][:, None]
-    seeds = pd.factorize(table["seed"])[0] if cluster is None and "seed" in table else None
-    by = [part for name in (*x, *([cluster] if cluster else [])) for part in columns_in(table, name)]
-    taken = [*columns_in(table, y), *([weights] if weights else []), *(STANDS_FOR if is_collected(table) else ())]
     return Rows(
         columns=tuple(x),
         response=response,
-        ids=tuple(used),
+        ids=used,
         x=variables[keep],
         y=measured[keep],
         z=response.to_link(measured[keep]),
         clusters=np.unique(groups[keep], axis=0, return_inverse=True)[1].reshape(-1),
         left_out=left_out,
-        seeds=None if seeds is None else seeds[keep].astype(np.intp),
-        weights=None if weighed is None else weighed[keep] / weighed[keep].mean(),
+        seeds=None if cluster else seeds_of_rows(table[keep]),
+        weights=_share_of_mean(column(table[keep], weights)) if weights else None,
         mask=law.roles.index("m") if "m" in law.roles else None,
         collected=is_collected(table),
-        unnamed=unnamed_settings(table[keep], by, taken=taken),
+        unnamed=_unnamed(table[keep], x, [*columns_in(table, y), *filter(None, (cluster, weights))]),
     )
+
+
+def _left_out(
+    table: pd.DataFrame, x: Sequence[str], variables: Array, law: Law, response: Response, weights: str | None
+) -> dict[str, str]:
+    """The rows that cannot take part, and why."""
+    measured = column(table, response.column)
+    weighed = np.ones(len(table)) if weights is None else column(table, weights)
+    found = {}
+    for i, name in enumerate(row_names(table)):
+        why = why_not(x, variables[i], law) or _why_not_measured(response, measured[i])
+        if why or not weighed[i] > 0:
+            found[name] = why or f"no weight: {weights} is {weighed[i]:g}"
+    return found
+
+
+def _share_of_mean(values: Array) -> Array:
+    return np.asarray(values / values.mean(), dtype=np.float64)
+
+
+def _unnamed(table: pd.DataFrame, by: Sequence[str], taken: Sequence[str]) -> dict[str, tuple[object, ...]]:
+    """Settings of these rows that neither variables nor clusters, which may be arithmetic over columns, name."""
+    columns = [part for name in by for part in columns_in(table, name)]
+    return unnamed_settings(table, columns, taken=[*taken, *(STANDS_FOR if is_collected(table) else ())])
 
 
 def row_names(table: pd.DataFrame) -> list[str]:
@@ -287,6 +300,11 @@ def why_not(names: Sequence[str], values: Array, law: Law) -> str | None:
         elif value <= 0 and law.link != "linear":
             return f"{name} is {value:g}, which has no logarithm"
     return None
+
+
+def seeds_of_rows(table: pd.DataFrame) -> NDArray[np.intp] | None:
+    """The seed of each row, numbered from 0, -1 where it has none [n]; None without a column `seed`."""
+    return pd.factorize(table["seed"])[0].astype(np.intp) if "seed" in table else None
 
 
 def _why_not_measured(response: Response, value: float) -> str | None:

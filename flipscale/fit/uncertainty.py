@@ -77,9 +77,9 @@ def widened(
     by_settings, by_seeds = float(stdtrit(freedom, tail)), float(stdtrit(seeds_freedom, tail))
 
     def half(width: Array) -> Array:
-        own, other = (width / by_settings) ** 2, np.asarray(error, dtype=np.float64) ** 2
-        total = np.maximum(own + other, 1e-300)
-        return np.asarray((own * by_settings + other * by_seeds) / np.sqrt(total))
+        settings, seeds = (width / by_settings) ** 2, np.asarray(error, dtype=np.float64) ** 2
+        total = np.maximum(settings + seeds, 1e-300)
+        return np.asarray((settings * by_settings + seeds * by_seeds) / np.sqrt(total))
 
     low, high = ends
     return estimate - half(np.asarray(estimate - low)), estimate + half(np.asarray(high - estimate))

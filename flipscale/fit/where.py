@@ -5,7 +5,7 @@ set=c4    set=c4,rw    set!=c4    N>400M    6*N*D<=1e21    mask_ratio=null
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from operator import ge, gt, le, lt
 
 import numpy as np
@@ -27,7 +27,7 @@ _RELATION = re.compile(r"!=|<=|>=|=|<|>")
 
 
 @dataclass(frozen=True)
-class Condition:
+class RowCondition:
     """A column, a relation, and the values it has it to: any of several for =, none of them for !=."""
 
     column: str
@@ -56,27 +56,34 @@ def where(table: pd.DataFrame, conditions: Sequence[str]) -> pd.DataFrame:
     return table[keep]
 
 
-def _read(table: pd.DataFrame, text: str) -> list[Condition]:
+def _read(table: pd.DataFrame, text: str) -> list[RowCondition]:
     """The conditions of a text. A part without a relation is one more value of the condition before it."""
-    found: list[Condition] = []
-    whole = _RELATION.search(text)
-    if whole and (name := text[: whole.start()]) in table and (table[name].astype("str") == text[whole.end() :]).any():
-        return [Condition(name, whole[0], (text[whole.end() :],))]
-    for part in (part.strip() for part in text.split(",")):
-        relation = _RELATION.search(part)
-        if relation and relation.start():
-            name, value = part[: relation.start()].strip(), part[relation.end() :].strip()
-            found.append(Condition(name, relation[0], (value,)))
-        elif part and not relation and found and found[-1].relation in ("=", "!="):
-            found[-1] = Condition(found[-1].column, found[-1].relation, (*found[-1].values, part))
-        elif part:
+    found: list[RowCondition] = []
+    name, relation, value = _parts(text)
+    if name in table and (table[name].astype("str") == value).any():
+        return [RowCondition(name, relation, (value,))]  # a value that has commas
+    for part in filter(None, map(str.strip, text.split(","))):
+        name, relation, value = _parts(part)
+        if name:
+            found.append(RowCondition(name, relation, (value,)))
+        elif not relation and found and found[-1].relation in ("=", "!="):
+            found[-1] = replace(found[-1], values=(*found[-1].values, part))
+        else:
             raise ResultsError(
                 f"--where {part}: write COLUMN=VALUE, COLUMN=VALUE,VALUE, COLUMN!=VALUE or COLUMN>VALUE."
             )
     return found
 
 
-def _holds(table: pd.DataFrame, condition: Condition) -> "np.ndarray[tuple[int], np.dtype[np.bool_]]":
+def _parts(text: str) -> tuple[str, str, str]:
+    """Column, relation and value of a condition; empty texts where there is no relation."""
+    relation = _RELATION.search(text)
+    if relation is None:
+        return "", "", ""
+    return text[: relation.start()].strip(), relation[0], text[relation.end() :].strip()
+
+
+def _holds(table: pd.DataFrame, condition: RowCondition) -> "np.ndarray[tuple[int], np.dtype[np.bool_]]":
     """Whether a condition holds, a row each."""
     if condition.relation not in _ORDERS:
         if condition.column in table:

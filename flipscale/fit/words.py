@@ -95,7 +95,7 @@ def doubt_words(doubt: Doubt, forecast: Forecast) -> str:
         case Doubt.UNTESTED:
             return f"the law is not tested: {held.why or 'too few runs are left for an interval'}"
         case Doubt.MISSED:
-            missed = [one for one in held.settings if one.inside is False]
+            missed = [setting for setting in held.settings if setting.inside is False]
             return f"fitted to all smaller runs, the law misses the largest: {_setting(missed[0])}"
         case Doubt.BLUNT:
             return (
@@ -166,10 +166,10 @@ def held_out_words(held: HeldOutRuns) -> str:
     )
 
 
-def _setting(one: HeldOutSetting) -> str:
+def _setting(setting: HeldOutSetting) -> str:
     """'N=1e10 predicted 0.71 (95 % CI 0.69 to 0.73), measured 0.7'."""
-    interval = f" (95 % CI {number(one.low)} to {number(one.high)})" if one.low is not None else ""
-    return f"{_at(one.at)} predicted {number(one.predicted)}{interval}, measured {number(one.measured)}"
+    interval = f" (95 % CI {number(setting.low)} to {number(setting.high)})" if setting.low is not None else ""
+    return f"{_at(setting.at)} predicted {number(setting.predicted)}{interval}, measured {number(setting.measured)}"
 
 
 def _at(values: Mapping[str, float]) -> str:
