@@ -45,7 +45,9 @@ class SharedSeedEffect:
         return self.deviation * float(np.sqrt(1 / self.seeds + new_seed))
 
 
-def seed_effect(z: Array, settings: NDArray[np.intp], seeds: NDArray[np.intp] | None, loss: Loss) -> SharedSeedEffect | None:
+def seed_effect(
+    z: Array, settings: NDArray[np.intp], seeds: NDArray[np.intp] | None, loss: Loss
+) -> SharedSeedEffect | None:
     """The effect of the seeds of rows [n] that are shared; None where fewer than two seeds are at half of all settings.
 
     z is fitted by a setting and a seed, by means for squares and by medians (Tukey's polish) for Huber's loss.
