@@ -16,7 +16,7 @@ from flipscale.compare.estimates import nothing
 from flipscale.compare.lines import Lines
 from flipscale.compare.parts import Curve
 from flipscale.compare.points import Point, different_devices
-from flipscale.compare.readings import Compared, TwoCurves, at_the_best, crossover, gains, levels
+from flipscale.compare.readings import ComparedCurves, TwoCurves, at_the_best, crossover, gains, levels
 from flipscale.stats import Array, RunKey, RunNoise, ScoreScale, Transform, run_noise, scale_of
 
 ALL_DRAWS = 200_000
@@ -168,7 +168,7 @@ class _Asked:
             one_shift=one_shift,
         )
 
-    def _compared(self, base: "_Points", ours: "_Points", seeds: int) -> Compared:
+    def _compared(self, base: "_Points", ours: "_Points", seeds: int) -> ComparedCurves:
         """The two mean curves, with their draws if anything says how far runs scatter."""
         log = bool(min(base.costs[0], ours.costs[0]) > 0)
         sign = -1 if self.lower else 1
@@ -183,7 +183,7 @@ class _Asked:
             curves = _draw(mean, keys, seeds, scores, costs, draws)
             return curves, curves.straightened()
 
-        return Compared(
+        return ComparedCurves(
             mean=mean,
             ways=ways,
             draws=self.draws,

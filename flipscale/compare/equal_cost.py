@@ -36,7 +36,7 @@ class EqualCostPair:
 
 
 @dataclass(frozen=True)
-class Choice:
+class SizeChoice:
     """The sizes that were best on all seeds but one."""
 
     seed: int
@@ -55,7 +55,7 @@ class BestOfSizes:
     sizes: int
     """Sizes of both that share the budget."""
     pair: Pair
-    chosen: tuple[Choice, ...]
+    chosen: tuple[SizeChoice, ...]
 
 
 @dataclass(frozen=True)
@@ -225,7 +225,7 @@ def _chosen(base: _Sizes, arm: _Sizes, family: str, budget: float, lower: bool) 
         }
         return (min if lower else max)(means, key=lambda series: means[series])
 
-    chosen = tuple(Choice(seed, best(base, seed), best(arm, seed)) for seed in seeds)
+    chosen = tuple(SizeChoice(seed, best(base, seed), best(arm, seed)) for seed in seeds)
     paired = [(base[choice.baseline][choice.seed], arm[choice.arm][choice.seed]) for choice in chosen]
     pair = replace(pair_of(paired, lower), series=family, cell=f"{budget:.6g}", at=None)
     return BestOfSizes(budget, len(sizes), pair, chosen)

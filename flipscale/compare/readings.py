@@ -48,7 +48,7 @@ class TwoCurves:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Compared:
+class ComparedCurves:
     """Two curves with what is needed to say what is read off them."""
 
     mean: TwoCurves
@@ -89,7 +89,7 @@ class Compared:
 # At equal accuracy
 
 
-def at_the_best(compared: Compared) -> tuple[Estimate, Miss | None]:
+def at_the_best(compared: ComparedCurves) -> tuple[Estimate, Miss | None]:
     """The speed-up at the baseline's best, or the reason why it is missing.
 
     An arm that begins above it is faster by at least what the baseline took to there over its own shortest schedule.
@@ -120,7 +120,7 @@ def _to_a_point_of(curves: TwoCurves, point: int, *, at_least: bool = False) -> 
     return curves.base.xs[:, point] - reached
 
 
-def levels(compared: Compared, draws: int) -> tuple[tuple[Level, ...], OneShift | None]:
+def levels(compared: ComparedCurves, draws: int) -> tuple[tuple[Level, ...], OneShift | None]:
     """The speed-up at scores that both curves pass through, from the lowest to the best; whether one number would do.
 
     At both ends the score is that of a point, which moves with it.
@@ -155,7 +155,7 @@ def levels(compared: Compared, draws: int) -> tuple[tuple[Level, ...], OneShift 
     return found, _one_shift(compared, targets, np.array([means, straight]), ways)
 
 
-def _one_shift(compared: Compared, scores: Array, means: Array, ways: list[Array]) -> OneShift | None:
+def _one_shift(compared: ComparedCurves, scores: Array, means: Array, ways: list[Array]) -> OneShift | None:
     """Whether one speed-up holds at every score, that is whether one shift along log cost lays one curve on the other.
 
     p is the share of draws whose levels leave a shift by more, for noise alone, than those of the mean curves do. A
@@ -189,7 +189,7 @@ def _one_shift(compared: Compared, scores: Array, means: Array, ways: list[Array
 # At equal cost
 
 
-def gains(compared: Compared) -> tuple[float | None, Estimate, tuple[Gain, ...]]:
+def gains(compared: ComparedCurves) -> tuple[float | None, Estimate, tuple[Gain, ...]]:
     """The largest cost that both cover and the gain there, and the gains on the way to it."""
     low, high = compared.cost_range()
     back = math.exp if compared.log else float
@@ -209,14 +209,14 @@ def gains(compared: Compared) -> tuple[float | None, Estimate, tuple[Gain, ...]]
     return found[-1].cost, found[-1].gain, found
 
 
-def _gains_at(compared: Compared, curves: TwoCurves, costs: Array) -> Array:
+def _gains_at(compared: ComparedCurves, curves: TwoCurves, costs: Array) -> Array:
     """Gains in the score's own unit [curves, costs]."""
     base, ours = (compared.scale.score(compared.sign * lines.scores_at(costs)) for lines in (curves.base, curves.ours))
     gained: Array = compared.sign * (ours - base)
     return gained
 
 
-def crossover(compared: Compared) -> Crossover | None:
+def crossover(compared: ComparedCurves) -> Crossover | None:
     """Where the sign of the gain at equal cost changes, the last time if it does so more often.
 
     Each draw has its own. One that has none counts as beyond the end of the curves at which its sign is wrong.

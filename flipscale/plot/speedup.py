@@ -97,15 +97,20 @@ class _Arrow:
 
 
 def _arrows(claim: Claim, data: FigureData, rows: pd.DataFrame, lines: Sequence[DrawnLine]) -> list[_Arrow]:
-    """An arrow for each speed-up of the claim, between the mean lines of the arm and of the baseline."""
+    """An arrow for each speed-up of the claim, from the baseline's line and as long as the claim says.
+
+    The drawn lines are straight between points, and the claim is not read off straight lines: its arrow may end beside
+    the line of the arm.
+    """
     of_arm = dict(zip(sorted(set(rows["arm"])), lines, strict=True))
     number = data.arm_numbers[claim.arm]
     if not {0, number} <= set(of_arm):
         return []
     found = []
     for speedup in claim.speedups:
-        start, end = (_cost_of(speedup.score, line, data.lower_is_better) for line in (of_arm[0], of_arm[number]))
-        if start is not None and end is not None:
+        start = _cost_of(speedup.score, of_arm[0], data.lower_is_better)
+        if start is not None:
+            end = start / speedup.finding.value
             found.append(_Arrow(start, end, speedup.score, speedup.finding.significant))
     return found
 

@@ -107,10 +107,10 @@ def _shared(runs: Mapping[RunKey, Mapping[int, float]], variances: Mapping[RunKe
         grid, mask = _residuals(keys, runs, variances)
         parts += _products(grid)
         pairs += _products(mask)
-    own, curve, twins, both = parts / np.maximum(pairs, 1)
-    if own <= 0:
+    alone, curve, twins, both = parts / np.maximum(pairs, 1)
+    if alone <= 0:
         return Shared()
-    along, between, over = (float(np.clip(part / own, 0.0, MOST_SHARED)) for part in (curve, twins, both))
+    along, between, over = (float(np.clip(part / alone, 0.0, MOST_SHARED)) for part in (curve, twins, both))
     if not pairs[2]:  # the arms of this study have no cell in common
         between = over
     over = min(over, along, between)
@@ -136,11 +136,11 @@ def _residuals(
 
 def _products(grid: Array) -> Array:
     """Sums of products of runs of one seed, in grid [arms, cells, seeds]: itself, same arm, same cell, neither."""
-    own = float((grid**2).sum())
-    curve = float((grid.sum(axis=1) ** 2).sum()) - own
-    twins = float((grid.sum(axis=0) ** 2).sum()) - own
+    alone = float((grid**2).sum())
+    curve = float((grid.sum(axis=1) ** 2).sum()) - alone
+    twins = float((grid.sum(axis=0) ** 2).sum()) - alone
     every = float((grid.sum(axis=(0, 1)) ** 2).sum())
-    return np.array([own, curve, twins, every - own - curve - twins])
+    return np.array([alone, curve, twins, every - alone - curve - twins])
 
 
 @lru_cache(maxsize=8)

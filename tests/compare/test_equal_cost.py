@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from flipscale.compare import compare, comparison_json, comparison_text
-from flipscale.compare.equal_cost import Choice
+from flipscale.compare.equal_cost import SizeChoice
 
 BASELINE = {"mask_ratio": 0}
 SIZES = ("S", "B")
@@ -85,9 +85,9 @@ def test_the_best_size_is_chosen_on_the_other_seeds():
     best = flops.best[0]
     assert (best.sizes, best.budget) == (2, pytest.approx(1.005, rel=1e-4))
     assert best.chosen == (
-        Choice(0, "model=B", "model=B"),
-        Choice(1, "model=S", "model=S"),
-        Choice(2, "model=S", "model=S"),
+        SizeChoice(0, "model=B", "model=B"),
+        SizeChoice(1, "model=S", "model=S"),
+        SizeChoice(2, "model=S", "model=S"),
     )
     assert best.pair.twins[0] == pytest.approx((0.51, 0.51))  # B at seed 0, though S had 0.59 on it
     assert best.pair.gain.mean == pytest.approx(0)
