@@ -213,7 +213,7 @@ def test_the_starting_point_is_in_every_panel_of_scaling_curves():
 
 def test_gains_along_an_axis_are_paired_with_both_intervals():
     results, curves = study()
-    results.loc[results["mask_ratio"].eq(0.5) & results["seed"].eq(2), "zero_shot_top1"] += 0.03
+    results.loc[results["mask_ratio"].eq(0.5) & results["seed"].eq(2), "zero_shot_top1"] += 0.003
     figure, _ = drawn("gains_along_axes", (results, curves))
     pair = figure_data(results, curves).comparison.pairs[0]
     bars = [line for line in figure.axes[0].lines if len(line.get_xdata()) == 2 and len(set(line.get_xdata())) == 1]
@@ -221,7 +221,7 @@ def test_gains_along_an_axis_are_paired_with_both_intervals():
     assert alone.get_ydata() == pytest.approx([100 * pair.gain.low, 100 * pair.gain.high])
     assert corrected.get_ydata() == pytest.approx([100 * pair.gain.corrected.low, 100 * pair.gain.corrected.high])
     (line,) = (line for line in figure.axes[0].lines if line.get_label() == "mask 50 %")
-    assert line.get_ydata() == pytest.approx([-1, -1, -1])
+    assert line.get_ydata() == pytest.approx([-1.9, -1.9, -1.9])
 
 
 def test_the_score_against_the_mask_ratio_has_a_line_a_schedule():
@@ -255,7 +255,7 @@ def test_a_strip_holds_a_part_of_the_recipe_with_all_others_as_the_baseline_s():
 
 
 def test_bars_of_an_ablation_are_the_paired_spread_and_not_that_of_seeds():
-    seeds = {0: 0.50, 1: 0.60, 2: 0.70}  # seeds move all runs; the arm is 3, 4 and 5 points better than its twin
+    seeds = {0: 0.57, 1: 0.60, 2: 0.63}  # seeds move all runs; the arm is 3, 4 and 5 points better than its twin
     rows = []
     for shape, gains in (("random", (0, 0, 0)), ("grid", (0.03, 0.04, 0.05))):
         results, _ = study(samples=(16000,), masks=(0.5,))

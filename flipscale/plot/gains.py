@@ -64,7 +64,7 @@ def gains_panels(data: FigureData) -> list[Panel]:
 
     rings = "rings: seeds; " if any(pair.gain.n > 1 for pair in pairs) else ""
     marks = f"{gain_marks(comparison, pairs, limits)}\n{rings}time: over the baseline's"
-    size = 4.7 + 0.062 * widest, _ROW * lines * len(rows) + 1.35
+    size = 4.7 + 0.062 * widest, _ROW * lines * len(rows) + 1.35 + 0.13 * marks.count("\n")
     return [Panel("", _runs_of(pairs, data), draw, "", marks, size, name_lines=False)]
 
 

@@ -268,12 +268,17 @@ def _grid(figure: Figure, panels: Sequence[Panel], columns: int, share_x: bool) 
     axes = [ax for row in grid for ax in row]
     for ax in axes[n:]:
         ax.remove()
-    for i, ax in enumerate(axes[:n]):
+    _share_with_left(axes[:n], panels, columns, shared=share_y)
+    return axes[:n]
+
+
+def _share_with_left(axes: Sequence[Axes], panels: Sequence[Panel], columns: int, *, shared: bool) -> None:
+    """Have each panel share the y axis of the one to its left where both mean the same, and its ticks' words."""
+    for i, ax in enumerate(axes):
         as_left = i % columns > 0 and panels[i].y_words == panels[i - 1].y_words
-        if as_left and not share_y:
+        if as_left and not shared:
             ax.sharey(axes[i - 1])
         ax.tick_params(labelbottom=True, labelleft=not as_left)
-    return axes[:n]
 
 
 def _make_room_for_names(ax: Axes, drawing: Drawing, size: float = _NAME) -> None:

@@ -40,17 +40,36 @@ def ablation_panels(data: FigureData) -> list[Panel]:
 
     contrasts = {ratio: _contrasts(data, rows, ratio) for ratio in masks}
     drawn = {settings: _strip(_rows_of(rows, changed, settings), settings, contrasts, data) for settings in strips}
-    values = [value for strip in drawn.values() for of_mask in strip.values.values() for value in of_mask]
-    gains = [value.difference for value in values if value.difference]
-    limits = limits_of([value.mean for value in values], [end for gain in gains for end in gain.ends])
-    marks = _marks(gains, limits, [contrast.gains_claimed for contrast in contrasts.values() if contrast])
+    look = _look(data, masks, list(drawn.values()), contrasts)
+    return [_panel(settings, strip, look) for settings, strip in drawn.items()]
 
-    def panel(settings: tuple[str, ...], strip: _Strip) -> Panel:
-        title = ", ".join(dict.fromkeys(name.replace("_", " ") for name in settings))
-        draw = partial(_draw_strip, strip=strip, data=data, masks=masks, limits=limits)
-        return Panel(title, strip.rows, draw, score_label(data.score), marks, chance=data.chance)
 
-    return [panel(settings, strip) for settings, strip in drawn.items()]
+@dataclass(frozen=True)
+class _Look:
+    """What all strips have in common."""
+
+    data: FigureData
+    masks: list[float]
+    limits: tuple[float, float]
+    """Of the y axis."""
+    marks: str
+
+
+def _look(
+    data: FigureData, masks: list[float], strips: "Sequence[_Strip]", contrasts: Mapping[float, Comparison | None]
+) -> _Look:
+    """One axis that holds all strips, and the small print."""
+    gains = [gain for strip in strips for gain in strip.differences]
+    scores = [float(score) for strip in strips for score in strip.rows[data.score]]
+    limits = limits_of(scores, [end for gain in gains for end in gain.ends])
+    families = [contrast.gains_claimed for contrast in contrasts.values() if contrast]
+    return _Look(data, masks, limits, _marks(gains, limits, families))
+
+
+def _panel(settings: tuple[str, ...], strip: "_Strip", look: _Look) -> Panel:
+    title = ", ".join(dict.fromkeys(name.replace("_", " ") for name in settings))
+    y_words = score_label(look.data.score)
+    return Panel(title, strip.rows, partial(_draw_strip, strip, look), y_words, look.marks, chance=look.data.chance)
 
 
 def _contrasts(data: FigureData, rows: pd.DataFrame, mask_ratio: float) -> Comparison | None:
@@ -136,6 +155,11 @@ class _Strip:
     values: Mapping[float, list[_Value]]
     """By mask ratio."""
 
+    @property
+    def differences(self) -> list[DrawnGain]:
+        """From the baseline's value, of all others that have a twin."""
+        return [value.difference for values in self.values.values() for value in values if value.difference]
+
 
 def _strip(
     rows: pd.DataFrame, settings: tuple[str, ...], contrasts: Mapping[float, Comparison | None], data: FigureData
@@ -158,17 +182,17 @@ def _strip(
     return _Strip(rows, order, by_mask)
 
 
-def _draw_strip(ax: Axes, strip: _Strip, data: FigureData, masks: list[float], limits: tuple[float, float]) -> Drawing:
+def _draw_strip(strip: _Strip, look: _Look, ax: Axes) -> Drawing:
     """The means of each value, a marker a mask ratio; a dotted level goes on from the baseline's value."""
-    if not data.lower_is_better:
+    if not look.data.lower_is_better:
         percent_axis(ax.yaxis)
     drawing = Drawing()
     for i, (ratio, values) in enumerate(strip.values.items()):
-        style = arm_style(masks.index(ratio)).without_line()
+        style = arm_style(look.masks.index(ratio)).without_line()
         xs = [value.place + 0.2 * (i - (len(strip.values) - 1) / 2) for value in values]
         shown = [value.difference or DrawnGain(value.mean, True, None, None) for value in values]
         for x, mark in zip(xs, shown, strict=True):
-            draw_gain(ax, mark, x, style, limits, across=False)
+            draw_gain(ax, mark, x, style, look.limits, across=False)
         if values[0].place == 0:
             level = [xs[0], len(strip.order) - 0.55], [values[0].mean, values[0].mean]
             ax.plot(*level, ":", color=style.color, linewidth=0.8, zorder=2)
@@ -177,11 +201,11 @@ def _draw_strip(ax: Axes, strip: _Strip, data: FigureData, masks: list[float], l
         high = [max([mark.mean, *mark.ends]) for mark in shown]
         line = DrawnLine(setting_words("mask_ratio", ratio), style, xs, [value.mean for value in values], low, high)
         drawing.lines.append(line)
-        drawing.notes += _numbers(line, is_fraction(data.score))
+        drawing.notes += _numbers(line, is_fraction(look.data.score))
     labels = [textwrap.fill(value.replace(" %", "\u00a0%"), _VALUE_CHARACTERS) for value in strip.order]
     ax.set_xticks(range(len(labels)), labels, fontsize=8)
     ax.set_xlim(-0.5, len(labels) - 0.5)
-    ax.set_ylim(limits)
+    ax.set_ylim(look.limits)
     ax.grid(visible=False, axis="x")
     return drawing
 

@@ -53,12 +53,6 @@ def test_a_study_whose_run_folders_are_gone_is_reported_from_its_tables(tmp_path
     page = report.path.read_text()
     assert "30 of 30 runs finished · " in page
     assert "30 runs on shapes vary model (ViT-w16d1-4, ViT-w32d2-4, ViT-w48d3-4), samples (8k, 16k, 32k) and " in page
-    first, second = lead(page)
-    assert first.startswith("At model=ViT-w48d3-4, samples=32k (the ")
-    assert (
-        "), mask_ratio=0.5 makes no significant difference (-10.5 points; 2 seeds are too few for a CI) and " in first
-    )
-    assert second.startswith("2 seeds ")
     assert "No run has failed or is lost." in page
 
 
