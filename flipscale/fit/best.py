@@ -136,6 +136,7 @@ def _akima(x: Array, y: Array) -> tuple[float, float] | None:
     """The lowest point of Akima's curve; None where that is one of its ends."""
     grid = np.linspace(x[0], x[-1], (len(x) - 1) * _FINER)
     curve = Akima1DInterpolator(x, y)(grid)
-    # The first of those that are equally low but for float dust, which would decide anew in every resample.
-    best = int(np.flatnonzero(curve <= curve.min() + _DUST * np.ptp(curve))[0])
-    return None if best in (0, len(grid) - 1) else (float(grid[best]), float(curve[best]))
+    # The middle of those that are equally low but for float dust, which would decide anew in every resample.
+    best = np.flatnonzero(curve <= curve.min() + _DUST * np.ptp(curve))
+    outside = best[0] == 0 or best[-1] == len(grid) - 1
+    return None if outside else (float(grid[best].mean()), float(curve[best[0]]))

@@ -254,6 +254,8 @@ class Forecast:
     held_out: HeldOutRuns
     forms: Mapping[str, float]
     """What other forms say of it, fitted to the same rows."""
+    as_good: tuple[str, ...] = ()
+    """The forms among them whose residuals are about as small as the law's own."""
 
     @property
     def spread(self) -> tuple[float, float]:

@@ -88,9 +88,10 @@ def _of_test(forecast: Forecast) -> tuple[Doubt, ...]:
 
 
 def _of_forms(forecast: Forecast) -> tuple[Doubt, ...]:
-    if not forecast.forms or forecast.low is None or forecast.high is None:
+    if not forecast.as_good or forecast.low is None or forecast.high is None:
         return ()
-    low, high = forecast.spread
+    values = [forecast.value, *(forecast.forms[name] for name in forecast.as_good)]
+    low, high = min(values), max(values)
     if high - low > FORMS_APART * (forecast.high - forecast.low):
         return (Doubt.FORMS_APART,)
     return () if forecast.low <= low and high <= forecast.high else (Doubt.FORMS_OUTSIDE,)

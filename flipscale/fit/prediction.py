@@ -31,6 +31,8 @@ OTHER_FORMS: dict[str, tuple[tuple[str, Mapping[str, float]], ...]] = {
 }
 """Law -> other forms that the runs might follow, each with what is held fast: their spread is model uncertainty."""
 
+_AS_GOOD = 1.25  # residuals of a form that the rows allow as well, as a multiple of the law's own
+
 _ERROR = "error"  # the column of 1 - accuracy in a table of our own
 
 
@@ -69,6 +71,7 @@ def forecast_points(
     asked = [{name: float(at[name]) for name in found.x if name in at} for at in points]
     values = [float(found.predict(at)[0]) for at in asked]
     others = _forms(table, found, options)
+    as_good = tuple(name for name, other in others.items() if _misfit(other, found) < _AS_GOOD * _misfit(None, found))
     forecasts = []
     for at, value in zip(asked, values, strict=True):
         low = high = None
@@ -86,6 +89,7 @@ def forecast_points(
                 extrapolation=float(found.rows.size_of(point)[0] / found.rows.size.max()),
                 held_out=held_out,
                 forms={name: other(at) for name, other in others.items()},
+                as_good=as_good,
             )
         )
     return forecasts
@@ -166,6 +170,13 @@ def _forms(table: pd.DataFrame, fitted: Fit, options: Options) -> dict[str, Call
         label = name + "".join(f", {key} = {held:g}" for key, held in fixed.items())
         found[label] = partial(_says, other, whole if flip else None)
     return found
+
+
+def _misfit(other: Callable[[Mapping[str, float]], float] | None, found: Fit) -> float:
+    """Root mean square distance of the rows from another form, or None: from the law itself, in the units of y."""
+    rows = [dict(zip(found.x, row, strict=True)) for row in found.rows.x]
+    said = found.predict(dict(zip(found.x, found.rows.x.T, strict=True))) if other is None else [*map(other, rows)]
+    return float(np.sqrt(np.mean((np.asarray(said) - found.rows.y) ** 2)))
 
 
 def _says(fitted: Fit, whole: float | None, at: Mapping[str, float]) -> float:
