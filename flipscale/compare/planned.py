@@ -7,7 +7,6 @@ import pandas as pd
 
 from flipscale.cell import Cell
 from flipscale.collect import setting_value
-from flipscale.compare.build import MARGIN
 from flipscale.compare.comparison import Comparison
 from flipscale.compare.gains import StudyNoise
 from flipscale.compare.head import Sensitivity, sensitivity_of
@@ -48,7 +47,9 @@ def planned_sensitivity(study: Study, planned: Plan, results: pd.DataFrame | Non
     comparison = None if results is None or results.empty else _compared(results, study, planned)
     if comparison is None or results is None:
         noise = expected_noise(USUAL_SD, len({cell for cell, _ in pairs}), seeds)
-        return _planned(pairs, seeds, StudyNoise(ScoreScale(Transform.LOGIT), noise, 1), USUAL_LEVEL, MARGIN)
+        return _planned(
+            pairs, seeds, StudyNoise(ScoreScale(Transform.LOGIT), noise, 1), USUAL_LEVEL, study.margin / 100
+        )
     assert comparison.gain_noise is not None
     assert comparison.head is not None
     base = next(pair for pair in comparison.pairs if pair.cell == comparison.head.base_cell)

@@ -164,14 +164,16 @@ def _contrasts(
     """
     at, left, right = sides
     contrast = cells.contrast(name, {**at, **left}, {**at, **right})
-    if contrast is None or than is None:
-        return contrast and (contrast, None)
+    if contrast is None:
+        return None
+    if than is None:
+        return contrast, None
     (other_at,) = _combinations(than)
     other = cells.contrast(name, {**at, **other_at, **left}, {**at, **other_at, **right})
     if contrast == other:
         cells.complain(("claims", name, "than"), "'than' is the same contrast; give it other settings than `at`")
         return None
-    return other and (contrast, other)
+    return None if other is None else (contrast, other)
 
 
 def _combinations(side: _Choices) -> Iterator[Values]:
