@@ -27,9 +27,15 @@ class Score:
     hits: int | None = None
     """A hit is the right one among this many best; None for a loss."""
 
-    def chance(self, choices: int) -> float:
-        """What guessing gives among so many classes, images or texts: a share of hits, or the loss in nats."""
-        return math.log(choices) if self.hits is None else min(1.0, self.hits / choices)
+    def chance(self, choices: int, right: int = 1) -> float:
+        """What guessing gives among so many classes, images or texts: a share of hits, or the loss in nats.
+
+        right: how many of the choices are right, as the captions of an image are.
+        """
+        if self.hits is None:
+            return math.log(choices)
+        tries = min(self.hits, choices)
+        return 1 - math.comb(choices - right, tries) / math.comb(choices, tries) if right > 1 else tries / choices
 
 
 LOSS_BATCH = 64

@@ -1,5 +1,6 @@
 """Fixtures of more than one folder of tests."""
 
+import gc
 import os
 import shutil
 import signal
@@ -41,6 +42,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         return lane not in LANES.values() and not any(item.get_closest_marker("slow") for item in lanes[lane])
 
     items[:] = [item for lane in sorted(lanes, key=is_quick) for item in lanes[lane]]
+
+
+# Collecting tests loads all that they import, which stays: Python need not search it for garbage, then or later.
+gc.disable()
+
+
+def pytest_collection_finish() -> None:
+    gc.freeze()
+    gc.enable()
 
 
 # Where bytecode is not kept, each of the many processes that tests start compiles flipscale anew.

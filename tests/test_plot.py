@@ -228,7 +228,7 @@ def test_speedup_of_flip_s_figure_1_is_3_7():
 def test_a_speedup_that_only_exists_below_the_baseline_s_best_says_where():
     figure, _ = drawn("speedup", study())
     # At 33.4 %, where the mean of the masked runs ends: 0.75 of the time a sample, for 64k samples against 51.2k.
-    assert texts(figure)[0] == "mask 50 %: 1.07× faster to 33.4 %\n(95 % CI 1.01 to 1.07, 3 seeds)"
+    assert texts(figure)[0] == "mask 50 %:\n1.07× faster to 33.4 %\n(95 % CI 1.01 to 1.07, 3 seeds)"
 
 
 def test_times_of_different_devices_make_no_figure():

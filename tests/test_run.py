@@ -19,6 +19,7 @@ from flipscale.run import (
     FailedAttempt,
     Failure,
     FailureKind,
+    Hits,
     Job,
     Reached,
     Result,
@@ -26,6 +27,7 @@ from flipscale.run import (
     Spent,
     State,
     replacing,
+    write_json,
 )
 from flipscale.settings import Resources
 from tests.launch.contract import NO_COST
@@ -385,3 +387,50 @@ def test_a_job_json_without_its_launcher_is_named(folder: RunFolder) -> None:
     (folder.path / "job.json").write_text('{"id": "1", "submitted": 0, "log": ""}')
     with pytest.raises(RunFolderError, match=r"job\.json: has no 'launcher', so it is not flipscale's"):
         folder.job()
+
+
+def test_hits_are_read_as_they_were_written(folder: RunFolder) -> None:
+    assert folder.hits() == {}
+    hits = {"zero_shot_top1": Hits("fashion, images 9", 9, bytes([0b10110000, 0b10000000]))}
+    with folder.hold() as lease:
+        assert lease is not None
+        lease.write_hits(hits)
+        assert folder.state() is State.RUNNING
+    assert folder.hits() == hits
+    assert json.loads((folder.path / "hits.json").read_text()) == {
+        "schema": 1,
+        "hits": {"zero_shot_top1": {"items": "fashion, images 9", "count": 9, "bits": "sIA="}},
+    }
+
+
+def test_hits_of_an_earlier_result_do_not_pass_for_those_of_one_that_has_none(folder: RunFolder) -> None:
+    with folder.hold() as lease:
+        assert lease is not None
+        lease.write_hits({"zero_shot_top1": Hits("", 1, b"\x80")})
+        lease.write_hits({})
+    assert not (folder.path / "hits.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("entry", "wrong"),
+    [
+        ({"items": "", "count": 9, "bits": "sA=="}, "'zero_shot_top1' has 1 bytes for 9 items, where 2 are right"),
+        ({"items": "", "count": 9, "bits": "!"}, "holds no hits"),
+        ({"items": "", "bits": "sA=="}, "holds no hits"),
+        ("sA==", "holds no hits"),
+    ],
+)
+def test_hits_that_are_not_as_they_were_written_are_an_error(folder: RunFolder, entry: object, wrong: str) -> None:
+    write_json(folder.path / "hits.json", {"hits": {"zero_shot_top1": entry}})
+    with pytest.raises(RunFolderError, match=rf"hits\.json: {wrong}.*Delete it"):
+        folder.hits()
+
+
+def test_chance_is_optional_in_a_result(folder: RunFolder) -> None:
+    write_json(folder.path / "result.json", {"scores": {"zero_shot_top1": 0.5}})
+    assert folder.result() == Result(scores={"zero_shot_top1": 0.5})
+    write_json(folder.path / "result.json", {"scores": {}, "chance": {"zero_shot_top1": 0.1, "held_out_loss": None}})
+    assert folder.result() == Result(chance={"zero_shot_top1": 0.1})
+    write_json(folder.path / "result.json", {"scores": {}, "chance": {"zero_shot_top1": "a tenth"}})
+    with pytest.raises(RunFolderError, match=r"'chance\.zero_shot_top1' is 'a tenth', where a number is right"):
+        folder.result()

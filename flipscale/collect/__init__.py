@@ -15,11 +15,14 @@ curves.py      curves.parquet, a few hundred runs at a time
 cache.py       what was read before and has not changed
 update.py      reading what has changed, and writing the tables
 tables.py      the tables as DataFrames
+hits.py        which test items each run got right
+chance.py      what guessing gives for a score
 """
 
 import importlib
 from typing import TYPE_CHECKING
 
+from flipscale.collect.chance import chance_level
 from flipscale.collect.collecting import Collected, collect
 from flipscale.collect.columns import (
     COLUMN_DTYPES,
@@ -33,6 +36,7 @@ from flipscale.collect.columns import (
 )
 
 if TYPE_CHECKING:
+    from flipscale.collect.hits import HitsFound, HitsOfRun, hits_of
     from flipscale.collect.tables import read_curves, read_results, read_table, results
 
 __all__ = [
@@ -42,8 +46,12 @@ __all__ = [
     "Collected",
     "Column",
     "ColumnKind",
+    "HitsFound",
+    "HitsOfRun",
+    "chance_level",
     "collect",
     "columns_as_markdown",
+    "hits_of",
     "is_table",
     "read_curves",
     "read_results",
@@ -55,6 +63,7 @@ __all__ = [
 
 def __getattr__(name: str) -> object:
     """Tables load on first use: pandas takes longer to import than 10,000 unchanged folders to look at."""
-    if name not in ("read_curves", "read_results", "read_table", "results"):
+    if name not in ("HitsFound", "HitsOfRun", "hits_of", "read_curves", "read_results", "read_table", "results"):
         raise AttributeError(f"module 'flipscale.collect' has no attribute {name!r}")
-    return getattr(importlib.import_module("flipscale.collect.tables"), name)
+    module = "hits" if name in ("HitsFound", "HitsOfRun", "hits_of") else "tables"
+    return getattr(importlib.import_module(f"flipscale.collect.{module}"), name)

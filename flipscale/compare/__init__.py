@@ -21,12 +21,12 @@ masked. Data in, data out: nothing here touches a disk.
     of_study.py    a study's comparison                                 as_json.py    a comparison for programs
     planned.py     what seeds will detect, before anything runs         head_text.py  what heads the answer, in 8 lines
     words.py       a sentence for each claim                            stated.py     whether a study's claims hold
-    stated_text.py the same for people and programs
+    stated_text.py the same for people and programs                     test_images.py  what other test images would do
     layout.py      a comparison for people: tables, then sentences      effects_text.py  deltas for people
 """
 
 from flipscale.compare.as_json import comparison_json
-from flipscale.compare.build import compare, compare_table
+from flipscale.compare.build import compare, compare_table, with_images
 from flipscale.compare.claims import Claim, SpeedupClaim, leading
 from flipscale.compare.columns import (
     Baseline,
@@ -107,4 +107,5 @@ __all__ = [
     "speedup_words",
     "varying_axes",
     "verdicts",
+    "with_images",
 ]

@@ -24,7 +24,7 @@ def comparison_json(comparison: Comparison) -> dict[str, object]:
         "at": comparison.at,
         "series": [_entry(comparison, claim) for claim in comparison.claims],
         "claims": comparison.stated and claims_json(comparison.stated),
-        "pairs": [asdict(pair) for pair in comparison.pairs],
+        "pairs": [_pair(comparison, pair) for pair in comparison.pairs],
         "head": comparison.head and _head(comparison, comparison.head),
         "noise": comparison.noise and _noise(comparison.noise),
         "margin": comparison.margin,
@@ -38,6 +38,12 @@ def comparison_json(comparison: Comparison) -> dict[str, object]:
         "notes": list(comparison.notes),
         "verdicts": verdicts(comparison),
     }
+
+
+def _pair(comparison: Comparison, pair: Pair) -> dict[str, object]:
+    """A cell's twins as they are; `images` where runs kept which test images they got right."""
+    images = comparison.images.get((pair.cell, pair.arm))
+    return {**asdict(pair), **({} if images is None else {"images": asdict(images)})}
 
 
 def _head(comparison: Comparison, head: Head) -> dict[str, object]:

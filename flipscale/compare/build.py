@@ -1,11 +1,13 @@
 """From a table to a Comparison: of a study's results, and of any table."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import pandas as pd
 
 from flipscale import scores
 from flipscale.cell import read_cell
+from flipscale.collect import HitsOfRun
 from flipscale.compare.claims import claims_of, corrected_curves
 from flipscale.compare.columns import Baseline, arms_of, labels, need, pick_score, series_of, varying_axes
 from flipscale.compare.comparison import Comparison
@@ -16,6 +18,7 @@ from flipscale.compare.pairs import pairs_of
 from flipscale.compare.parts import Curve
 from flipscale.compare.points import PreparedTable, RunPoints, one_each, points_of
 from flipscale.compare.tables import numbers, prepared
+from flipscale.compare.test_images import images_of_pairs
 from flipscale.compare.words import nothing_to_compare
 from flipscale.study import MARGIN
 
@@ -88,6 +91,11 @@ def compare_table(
     lower = bool(scores.lower_is_better(y) if lower_is_better is None else lower_is_better)
     found = prepared(table, baseline, costs, y, series, at, lower)
     return _compared(found, points_of(found, twins=False))
+
+
+def with_images(comparison: Comparison, hits: Mapping[str, HitsOfRun]) -> Comparison:
+    """The comparison with the sampling error of its test images, by which runs got which right."""
+    return replace(comparison, images=images_of_pairs(comparison.pairs, hits))
 
 
 def _compared(table: PreparedTable, points: RunPoints) -> Comparison:

@@ -1,7 +1,7 @@
 """A comparison as data. as_json.py, layout.py and words.py say it to programs and to people."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from flipscale.compare.claims import Claim
 from flipscale.compare.columns import Baseline
@@ -9,6 +9,7 @@ from flipscale.compare.gains import StudyNoise
 from flipscale.compare.head import Head
 from flipscale.compare.parts import Curve, Pair
 from flipscale.compare.stated import ClaimFamily
+from flipscale.compare.test_images import ImagesOfPairs
 from flipscale.stats import Noise
 
 
@@ -43,6 +44,8 @@ class Comparison:
     """Gains within it, in the score's own unit, count as level. None makes no such claim."""
     head: Head | None
     """None without pairs."""
+    images: ImagesOfPairs = field(default_factory=dict)
+    """What other test images would do to gains, where runs kept which images they got right."""
     notes: tuple[str, ...] = ()
     """What was decided about the table without being asked; without arms, why there is nothing to compare."""
 

@@ -40,7 +40,12 @@ def head_lines(comparison: Comparison) -> list[str]:
         lines = [_first_line(comparison, head, arm) for arm in head.arms]
     else:
         lines = _best_and_worst(comparison, head)
-    return [*lines, *_what_seeds_detect(comparison, head), *_warnings(comparison, head)]
+    return [
+        *lines,
+        *_what_seeds_detect(comparison, head),
+        *_test_images(comparison, head),
+        *_warnings(comparison, head),
+    ]
 
 
 def counts_words(effects: dict[Effect, int]) -> str:
@@ -167,6 +172,27 @@ def planned_words(found: PlannedSensitivity) -> str:
 def _amount(size: float, fraction: bool) -> str:
     """'2.6 points', '0.039'."""
     return f"{100 * size:.1f} points" if fraction else f"{size:.2g}"
+
+
+def _test_images(comparison: Comparison, head: Head) -> list[str]:
+    """What other test images would do at the base cell, beside what other seeds would."""
+    noise = comparison.gain_noise
+    if noise is None:
+        return []
+    found = [
+        (sampling, noise.error(arm.base))
+        for arm in head.arms
+        if arm.base is not None
+        and noise.moments(arm.base) is not None
+        and (sampling := comparison.images.get((head.base_cell, arm.arm))) is not None
+    ]
+    if not found:
+        return []
+    sampling, seeds = max(found, key=lambda pair: pair[0].with_seeds(pair[1]))
+    return [
+        f"CIs are about these {sampling.images:,} test images: with other images as well as other seeds the standard "
+        f"error at the base is up to {_amount(sampling.with_seeds(seeds), True)}, not {_amount(seeds, True)}."
+    ]
 
 
 def _warnings(comparison: Comparison, head: Head) -> list[str]:

@@ -52,6 +52,7 @@ def _pair(paired: list[tuple[Point, Point]], lower: bool) -> Pair:
         score=float(np.mean([point.y for _, point in paired])),
         gain=mean_of([sign * (point.y - twin.y) for twin, point in paired]),
         twins=tuple((twin.y, point.y) for twin, point in paired),
+        ids=tuple((twin.id, point.id) for twin, point in paired),
         ratios={name: _ratio_of_costs(paired, name) for name in point.costs},
     )
 

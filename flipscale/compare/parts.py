@@ -23,6 +23,8 @@ class Pair:
     """Its intervals stand on the noise of the whole study (gains.py)."""
     twins: tuple[tuple[float, float], ...]
     """Score of the baseline and of the arm, by seed."""
+    ids: tuple[tuple[str, str], ...]
+    """Runs of the baseline and of the arm, by seed."""
     ratios: dict[str, Estimate]
     """Cost, masked over baseline: train_flops, time, peak_memory_bytes."""
 

@@ -47,9 +47,8 @@ def planned_sensitivity(study: Study, planned: Plan, results: pd.DataFrame | Non
     comparison = None if results is None or results.empty else _compared(results, study, planned)
     if comparison is None or results is None:
         noise = expected_noise(USUAL_SD, len({cell for cell, _ in pairs}), seeds)
-        return _planned(
-            pairs, seeds, StudyNoise(ScoreScale(Transform.LOGIT), noise, 1), USUAL_LEVEL, study.margin / 100
-        )
+        found = StudyNoise(ScoreScale(Transform.LOGIT), noise, 1)
+        return _planned(pairs, seeds, found, USUAL_LEVEL, study.margin / 100)
     assert comparison.gain_noise is not None
     assert comparison.head is not None
     base = next(pair for pair in comparison.pairs if pair.cell == comparison.head.base_cell)

@@ -224,10 +224,11 @@ def _differences(
 ) -> list[ClaimDifference | None]:
     """The difference of each claim, corrected for all; None for one without an interval."""
     found = [moments.get(_key(contrast)) for contrast in contrasts]
-    ps = [None if its is None else _p(contrast, its, margin) for contrast, its in zip(contrasts, found, strict=True)]
+    both = list(zip(contrasts, found, strict=True))
+    ps = [None if of_one is None else _p(contrast, of_one, margin) for contrast, of_one in both]
     return [
-        None if its is None or p is None or judged is None else _difference(contrast, its, p, judged)
-        for contrast, its, p, judged in zip(contrasts, found, ps, holm(ps), strict=True)
+        None if of_one is None or p is None or judged is None else _difference(contrast, of_one, p, judged)
+        for (contrast, of_one), p, judged in zip(both, ps, holm(ps), strict=True)
     ]
 
 

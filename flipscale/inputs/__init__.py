@@ -7,6 +7,7 @@ paths.py             where a path of a study leads
 shards.py            tar shards by their pattern, and what is in one
 fashion.py, idx.py   Fashion-MNIST's files, and the files of MNIST's form
 labelled.py          folders of classes, and the names of classes
+classes.py           how many classes and pairs a data set has to choose from, as far as no image need be opened
 captions.py          tables of captions
 weights.py           checkpoints to start from
 program.py           training commands

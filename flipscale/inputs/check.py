@@ -18,6 +18,7 @@ from flipscale.cost import parameters, steps_of
 from flipscale.errors import DataError, FlipscaleError, InputsError
 from flipscale.identity import stage
 from flipscale.inputs import captions, fashion, idx, labelled, shards
+from flipscale.inputs.classes import IMAGENET_CLASSES
 from flipscale.inputs.open_clip_flags import check_webdataset, epochs_of, refuse, wishes
 from flipscale.inputs.paths import located, reason_of
 from flipscale.inputs.program import check_program
@@ -42,9 +43,6 @@ from flipscale.settings import (
 )
 from flipscale.study import SETTINGS, Study
 from flipscale.study.document import Path_, Place
-
-IMAGENET_CLASSES = 1000
-"""How many classes `classes: imagenet` stands for, with open_clip's names."""
 
 _CAPTION_ROWS = 20
 """How many images of a table of captions are looked for."""

@@ -15,6 +15,7 @@ figure_data.py  the results as figures read them
 on_axes.py      one panel on anybody's Axes
 page.py         all panels on a page, with legend and small print
 labels.py       words beside what they name
+chance.py       where guessing lies
 style.py        colours, markers and ticks
 words.py        arms, settings and cells in words
 references.py   others' results

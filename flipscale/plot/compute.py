@@ -78,7 +78,7 @@ def compute_panels(data: FigureData, law: str = "power") -> list[Panel]:
         "points: means of cells, filled on the front of their arm; grey: front of all\n"
         "lines: A C⁻ᵃ through the runs on the fronts, bands: 95 % intervals"
     )
-    return [Panel("", rows, draw, _words(data), marks)]
+    return [Panel("", rows, draw, _words(data), marks, chance=data.chance_of_error)]
 
 
 def _draw_arm(ax: Axes, data: FigureData, rows: pd.DataFrame, arm: int, law: str, drawing: Drawing) -> DrawnLine:
@@ -154,7 +154,8 @@ def isoflop_panels(data: FigureData) -> list[Panel]:
             ax.set_xlabel("model size, FLOPs a sample")
             return drawing
 
-        return Panel(data.arms[arm], rows, draw, _words(data), "stars: the best size of each budget", own_names=True)
+        marks = "stars: the best size of each budget"
+        return Panel(data.arms[arm], rows, draw, _words(data), marks, own_names=True, chance=data.chance_of_error)
 
     def law(ax: Axes) -> Drawing:
         drawing = Drawing()

@@ -40,7 +40,7 @@ def learning_panels(data: FigureData) -> list[Panel]:
             _samples_axis(ax, of_cell)
             return drawing
 
-        return Panel(cell_words(cell), runs[runs["cell"] == cell], draw, score_label(data.score))
+        return Panel(cell_words(cell), runs[runs["cell"] == cell], draw, score_label(data.score), chance=data.chance)
 
     return [panel(cell) for cell in dict.fromkeys(runs["cell"])]
 
@@ -124,7 +124,7 @@ def scaling_curve_panels(data: FigureData) -> list[Panel]:
         title = AXIS_WORDS[axis] + (f", {data.arms[arm]}" if len(data.arms) > 1 else "")
         title += at_words(at)
         marks = _SCALING_MARKS + ("; dash-dotted: a longer schedule, its x divided" if "samples" in axes else "")
-        return Panel(title, of_panel, draw, score_label(data.score), marks, own_names=True)
+        return Panel(title, of_panel, draw, score_label(data.score), marks, own_names=True, chance=data.chance)
 
     panels = [found for arm in arms for axis in axes if (found := panel(arm, axis))]
     if not panels:

@@ -68,6 +68,13 @@ class FigureData:
     """Whether no run has a score, so that the training loss stands in its place."""
     stated: ClaimFamily | None = None
     """The claims that the study states, judged."""
+    chance: float | None = None
+    """What guessing gives for the score; None where that is not known."""
+
+    @property
+    def chance_of_error(self) -> float | None:
+        """The same of the error: 1 - the score, or a loss itself."""
+        return self.chance if self.chance is None or self.lower_is_better else 1 - self.chance
 
     @property
     def lower_is_better(self) -> bool:

@@ -31,6 +31,7 @@ _FARTHER: tuple[_Place, ...] = tuple(
     (scale * dx, scale * dy, ha, va) for scale in (2, 3, 4, 6, 8, 11) for dx, dy, ha, va in _AROUND
 )
 _MARKER_RADIUS = 3.0  # of a marker, in points
+_HINTED = 1.08  # notes are placed at 100 dpi, where hinting makes them up to 8 % narrower than in a PNG of 200 dpi
 _CIRCLE = np.array([(np.cos(a), np.sin(a)) for a in np.linspace(0, 2 * np.pi, 8, endpoint=False)])
 _SAMPLE_PIXELS = 4.0  # pixels between the samples of a line that labels keep off
 
@@ -190,12 +191,11 @@ class Labels(Artist):
             text.set_text(words)
             text.xy, text.xyann = wanted.points[0], (0, 0)
             extent = text.get_window_extent(renderer)
+            width = extent.width * (_HINTED if wanted.line is None else 1.0)
             for point in wanted.points:
                 at = self._ax.transData.transform(point)
                 for dx, dy, ha, va in places:
-                    box = _box(at[0] + dots * dx, at[1] + dots * dy, extent.width, extent.height, ha, va).padded(
-                        2 * dots
-                    )
+                    box = _box(at[0] + dots * dx, at[1] + dots * dy, width, extent.height, ha, va).padded(2 * dots)
                     if self._is_free(box, pixels, owner, taken, wanted.line):
                         text.xy, text.xyann = point, (dx, dy)
                         text.set_horizontalalignment(ha)  # type: ignore[arg-type]

@@ -68,7 +68,7 @@ def accuracy_panels(data: FigureData, x: str) -> list[Panel]:
             ax.set_xlabel(words)
             return drawing
 
-        return Panel(cell_words(name), of_series, draw, score_label(data.score))
+        return Panel(cell_words(name), of_series, draw, score_label(data.score), chance=data.chance)
 
     return [panel(name) for name in names]
 

@@ -75,7 +75,15 @@ def mask_panels(data: FigureData) -> list[Panel]:
 
         title = "" if axis is None else AXIS_WORDS[axis] + at_words(series_of(rows, axis).iloc[0])
         only = axis is None and rows["cell"].nunique() == 1
-        return Panel(title, rows, draw, score_label(data.score), own_names=True, name_lines=not only)
+        return Panel(
+            title,
+            rows,
+            draw,
+            score_label(data.score),
+            own_names=True,
+            name_lines=not only,
+            chance=data.chance,
+        )
 
     return [panel(axis) for axis in data.scales] or [panel(None)]
 
@@ -110,7 +118,7 @@ def repeats_panels(data: FigureData) -> list[Panel]:
         _repeats_axis(ax, rows, words)
         return drawing
 
-    panels = [Panel("score", rows, draw_score, score_label(data.score))]
+    panels = [Panel("score", rows, draw_score, score_label(data.score), chance=data.chance)]
     try:
         comparison = data.compared(rows)
     except Undrawable:

@@ -15,11 +15,13 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
 
 from flipscale.errors import ResultsError
+from flipscale.plot.chance import draw_chance
 from flipscale.plot.figure_data import FigureData
 from flipscale.plot.labels import Labels
 from flipscale.plot.references import reference_words
 from flipscale.plot.style import QUIET, LineStyle
-from flipscale.words import count
+from flipscale.scores import is_fraction
+from flipscale.words import count, percent
 
 MOST_PANELS = 9
 """Panels of one page."""
@@ -97,6 +99,8 @@ class Panel:
     """Whether lines are named at all."""
     own_names: bool = False
     """Whether its lines may be others than its neighbours', so that they are named in it and not in a common legend."""
+    chance: float | None = None
+    """Where guessing lies on its y axis; None where that is not known, or the axis is of something else."""
 
 
 def alone(ax: Axes, panels: Sequence[Panel], which: str | None = None) -> pd.DataFrame:
@@ -143,8 +147,11 @@ def page(
     axes = _grid(figure, panels, columns, share_x)
     drawings = [panel.draw(ax) for ax, panel in zip(axes, panels, strict=True)]
     _write_titles(axes, panels)
+    beyond = _add_chance(axes, panels, drawings, is_fraction(data.score))
     rows = _runs_of(panels)
     text = small_print(rows, data.study, panels[0].marks)
+    if beyond:
+        text += f"\n{beyond}"
     if len(panels) < total:
         text += f"\n{len(panels)} of {total} panels"
     if any(drawing.references for drawing in drawings):
@@ -154,6 +161,24 @@ def page(
     else:
         _finish_several(figure, axes, panels, drawings, text)
     return rows
+
+
+def _add_chance(axes: Sequence[Axes], panels: Sequence[Panel], drawings: Sequence[Drawing], fraction: bool) -> str:
+    """Draw where guessing lies in each panel of a score, and name it. Returns what the small print says instead."""
+    shown = [i for i, panel in enumerate(panels) if panel.chance is not None]
+    chance = panels[shown[0]].chance if shown else None
+    if chance is None:
+        return ""
+    value = percent(chance) if fraction else f"{chance:.3g}"
+    if not draw_chance([axes[i] for i in shown], chance):
+        side = "below" if chance < axes[shown[0]].get_ylim()[0] else "above"
+        return f"chance: {value}, {side} the axis"
+    for i in shown:
+        to_data = axes[i].transAxes + axes[i].transData.inverted()
+        xs = [float(to_data.transform((share, 0))[0]) for share in np.linspace(0.99, 0.01, 15)]
+        drawings[i].avoid.append(([xs[0], xs[-1]], [chance, chance]))
+        drawings[i].notes.append(Note((f"chance {value}",), tuple((x, chance) for x in xs), size=7))
+    return ""
 
 
 def _write_titles(axes: Sequence[Axes], panels: Sequence[Panel]) -> None:

@@ -33,7 +33,7 @@ def scaling_panels(data: FigureData) -> list[Panel]:
             set_scale(ax, axis, rows, references)
             return drawing
 
-        return Panel(_title(axis, rows), rows, draw, score_label(data.score))
+        return Panel(_title(axis, rows), rows, draw, score_label(data.score), chance=data.chance)
 
     return [panel(axis) for axis in _axes(data)]
 

@@ -67,7 +67,7 @@ def speedup_panels(data: FigureData) -> list[Panel]:
                 drawing.notes.append(_note(claim, arrows, data))
             return drawing
 
-        return Panel(cell_words(name), rows, draw, score_label(data.score), marks)
+        return Panel(cell_words(name), rows, draw, score_label(data.score), marks, chance=data.chance)
 
     return [panel(name) for name in names]
 

@@ -45,7 +45,7 @@ def ablation_panels(data: FigureData) -> list[Panel]:
 
         title = ", ".join(dict.fromkeys(name.replace("_", " ") for name in settings))
         marks = "points: means over seeds, bars: ± 1 sd, dotted: the level of the baseline's value"
-        return Panel(title, of_strip, draw, score_label(data.score), marks)
+        return Panel(title, of_strip, draw, score_label(data.score), marks, chance=data.chance)
 
     return [panel(settings) for settings in strips]
 

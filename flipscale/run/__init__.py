@@ -7,6 +7,7 @@
     metrics.jsonl   what was seen on the way: one line a record, append-only       written by train
     checkpoint.pt   where to go on from                                            written by train
     model.pt        the finished weights, as open_clip loads them                  written by train
+    hits.json       which test items the scores got right, a bit each              written by train
     result.json     scores and measured facts; its presence is what "finished" means, so it is written last
     error.json      why it failed, by kind                                         written by train or launch
     failures.jsonl  what went wrong before and what was done about it              written by launch
@@ -53,6 +54,7 @@ from flipscale.run.records import (
     FailedAttempt,
     Failure,
     FailureKind,
+    Hits,
     Job,
     MetricsRecord,
     Reached,
@@ -74,6 +76,7 @@ __all__ = [
     "Failure",
     "FailureKind",
     "Glance",
+    "Hits",
     "Holder",
     "Job",
     "Lease",

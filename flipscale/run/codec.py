@@ -4,6 +4,8 @@
 the schedule length that a study asks for; programs of users may go on writing it so.
 """
 
+import base64
+import binascii
 import dataclasses
 import json
 import math
@@ -21,6 +23,7 @@ from flipscale.run.records import (
     FailedAttempt,
     Failure,
     FailureKind,
+    Hits,
     Job,
     MetricsRecord,
     Reached,
@@ -130,15 +133,16 @@ def read_result(folder: str) -> Result | None:
 def result_from_json(data: JsonObject, folder: Path) -> Result:
     """The result of the run of that folder, as result.json has it."""
     data = with_samples_seen(data)
-    scores, parent, versions = data.get("scores", {}), data.get("parent") or {}, data.get("versions")
-    if not isinstance(scores, dict):
-        raise RunFolderError(f"{folder / 'result.json'}: 'scores' must be an object of names and numbers.")
-    if not isinstance(parent, dict):
-        raise RunFolderError(f"{folder / 'result.json'}: 'parent' must be an object of what its parents took.")
+    scores = _object(data, "scores", "names and numbers", folder)
+    parent = _object(data, "parent", "what its parents took", folder)
+    levels = _object(data, "chance", "scores and numbers", folder)
+    chance = {name: checked(level, "float", f"chance.{name}", folder) for name, level in levels.items()}
+    versions = data.get("versions")
     return Result(
         **_facts(Result, data, folder),
         scores=scores,
         versions=versions if isinstance(versions, dict) else {},
+        chance={name: level for name, level in chance.items() if level is not None},
         parent=Spent(**{**_facts(Spent, with_samples_seen(parent), folder), "id": str(parent.get("id"))})
         if parent
         else None,
@@ -146,9 +150,44 @@ def result_from_json(data: JsonObject, folder: Path) -> Result:
     )
 
 
+def _object(data: JsonObject, name: str, holds: str, folder: Path) -> JsonObject:
+    """The object of that name; empty if there is none."""
+    found = data.get(name)
+    if found is None:
+        return {}
+    if not isinstance(found, dict):
+        raise RunFolderError(f"{folder / 'result.json'}: {name!r} must be an object of {holds}.")
+    return found
+
+
 def _facts(record: type, data: JsonObject, folder: Path) -> JsonObject:
     """The numbers and texts of a record, each checked."""
     return {name: checked(data.get(name), kind, name, folder) for name, kind in _FACT_KINDS[record].items()}
+
+
+def read_hits(folder: str) -> dict[str, Hits]:
+    """What hits.json holds, by score; empty if there is none. RunFolderError for what is not as it was written."""
+    data = read_object(folder, "hits.json")
+    if data is None:
+        return {}
+    path = Path(folder, "hits.json")
+    try:
+        found = {str(name): _hits(entry) for name, entry in data["hits"].items()}
+    except (KeyError, TypeError, AttributeError, binascii.Error, ValueError) as error:
+        raise RunFolderError(
+            f"{path}: holds no hits ({error}). Delete it; comparisons then leave out the sampling error of test images."
+        ) from error
+    for name, hits in found.items():
+        if len(hits.bits) != -(-hits.count // 8):
+            raise RunFolderError(
+                f"{path}: {name!r} has {len(hits.bits)} bytes for {hits.count} items, where {-(-hits.count // 8)} are "
+                f"right. Delete it; comparisons then leave out the sampling error of test images."
+            )
+    return found
+
+
+def _hits(entry: JsonObject) -> Hits:
+    return Hits(str(entry["items"]), int(entry["count"]), base64.b64decode(entry["bits"], validate=True))
 
 
 def read_failure(folder: str) -> Failure | None:
@@ -336,6 +375,15 @@ def result_as_json(result: Result) -> JsonObject:
     found = {name: value for name, value in vars(result).items() if name not in ("more", "parent")}
     parent = {} if result.parent is None else {"parent": dict(vars(result.parent))}
     return cast(JsonObject, storable({**found, **parent, **result.more}))
+
+
+def hits_as_json(hits: Mapping[str, Hits]) -> JsonObject:
+    return {
+        "hits": {
+            name: {"items": of.items, "count": of.count, "bits": base64.b64encode(of.bits).decode("ascii")}
+            for name, of in hits.items()
+        }
+    }
 
 
 def failure_as_json(failure: Failure) -> JsonObject:

@@ -6,7 +6,7 @@ import fcntl
 import functools
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import IO, NamedTuple
@@ -19,6 +19,7 @@ from flipscale.run.codec import (
     read_asked,
     read_failed_attempts,
     read_failure,
+    read_hits,
     read_job,
     read_last_records,
     read_object,
@@ -28,7 +29,7 @@ from flipscale.run.codec import (
     write_record,
 )
 from flipscale.run.lease import JOB, Holder, Lease, Life, holder_of, life_of
-from flipscale.run.records import Asked, FailedAttempt, Failure, FailureKind, Job, MetricsRecord, Reached, Result
+from flipscale.run.records import Asked, FailedAttempt, Failure, FailureKind, Hits, Job, MetricsRecord, Reached, Result
 
 LAST_RECORD_BYTES = 4096
 """The end of metrics.jsonl that is read for its last record. A record is about 200 bytes."""
@@ -155,6 +156,10 @@ class RunFolder:
 
     def result(self) -> Result | None:
         return read_result(self._path)
+
+    def hits(self) -> Mapping[str, Hits]:
+        """Which test items it got right, by score; empty for a run of an older version, or of somebody's program."""
+        return read_hits(self._path)
 
     def error(self) -> Failure | None:
         return read_failure(self._path)

@@ -10,15 +10,15 @@ import socket
 import threading
 import time
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, NamedTuple
 
 from flipscale.errors import LeaseLost
-from flipscale.run.codec import result_as_json, write_record
+from flipscale.run.codec import hits_as_json, result_as_json, write_record
 from flipscale.run.files import replacing, storable, write_json
-from flipscale.run.records import MetricsRecord, Result
+from flipscale.run.records import Hits, MetricsRecord, Result
 
 HEARTBEAT_SECONDS = 5.0
 """A living process touches its lease this often."""
@@ -212,6 +212,15 @@ class Lease:
         if path.exists() and path.stat().st_size and not path.read_bytes().endswith(b"\n"):
             with open(path, "ab") as file:
                 file.write(b"\n")
+
+    def write_hits(self, hits: Mapping[str, Hits]) -> None:
+        """Write hits.json; before the result, whose presence means that everything else is there."""
+        self.fence()
+        path = self.folder / "hits.json"
+        if hits:
+            write_record(path, hits_as_json(hits))
+        else:
+            path.unlink(missing_ok=True)  # would pass for the hits of this result
 
     def write_result(self, result: Result) -> None:
         self.fence()

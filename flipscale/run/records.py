@@ -95,9 +95,26 @@ class Result:
     finished: float | None = None
     versions: Mapping[str, str | None] = field(default_factory=dict, hash=False)
     """Of the programs that trained it."""
+    chance: Mapping[str, float] = field(default_factory=dict, hash=False)
+    """What guessing gives on the same items, by score; versions before this one did not write it."""
     parent: Spent | None = None
     more: JsonObject = field(default_factory=dict, hash=False)
     """What a training command of the user's own wrote beside these."""
+
+
+@dataclass(frozen=True)
+class Hits:
+    """Which items of a test set a finished run got right by one score: an entry of hits.json.
+
+    An item is what the score asks about: an image of zero-shot classification, the linear probe and text retrieval, a
+    text of image retrieval.
+    """
+
+    items: str
+    """The test set in words: two runs with the same words and count were scored on the same items, in one order."""
+    count: int
+    bits: bytes
+    """One bit an item, 1 for a hit, in the order of numpy.packbits: the first item is the highest bit of a byte."""
 
 
 class FailureKind(enum.StrEnum):

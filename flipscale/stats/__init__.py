@@ -11,6 +11,7 @@ a loss.
     families.py    many comparisons at once (Holm)
     blocks.py      means and slopes over cells, whose seeds go together
     power.py       the smallest detectable difference, and the seeds it takes
+    test_images.py what other test images would do to a difference
 """
 
 from flipscale.stats.blocks import Mean, SeedEffect, Slope, mean_over, seed_effect, slope_of
@@ -19,11 +20,14 @@ from flipscale.stats.pooling import Noise, NoiseMethod, expected_noise, pool_var
 from flipscale.stats.power import Design
 from flipscale.stats.scales import Array, ScoreScale, Transform, scale_of
 from flipscale.stats.student import ALPHA, Interval, Moments, moments, t_limit
+from flipscale.stats.test_images import Bits, ImageSampling, image_sampling
 
 __all__ = [
     "ALPHA",
     "Array",
+    "Bits",
     "Design",
+    "ImageSampling",
     "Interval",
     "Judged",
     "Mean",
@@ -36,6 +40,7 @@ __all__ = [
     "Transform",
     "expected_noise",
     "holm",
+    "image_sampling",
     "mean_over",
     "moments",
     "pool_variance",

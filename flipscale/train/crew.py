@@ -8,9 +8,9 @@ from pathlib import Path
 from flipscale.errors import Diverged
 from flipscale.run import RunFolder
 from flipscale.train.failure import Failed, why
+from flipscale.train.machine import loading_modules
 from flipscale.train.processes import Group, is_lost_connection, joined, start
 from flipscale.train.stop import Stop, stacks_in_log
-from flipscale.train.trainers.builtin.pretrain import pretrain
 
 
 class Crew:
@@ -48,6 +48,8 @@ def follow(group: Group, stop: Stop) -> int:
     A follower that was stopped ends before process 0 has written the checkpoint, and srun kills what is left of a step
     when one of its processes ends with anything but 0.
     """
+    with loading_modules():
+        from flipscale.train.trainers.builtin.pretrain import pretrain
     while task := group.next_task():
         try:
             run = RunFolder(task)

@@ -5,8 +5,10 @@ of the run's own data have plain names; those of a further set have its name in 
 """
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import chain
+from typing import NamedTuple
 
 import numpy as np
 import open_clip
@@ -16,10 +18,12 @@ from open_clip import CLIP
 from open_clip.loss import ClipLoss
 from torch import Tensor
 
+from flipscale import randomness
 from flipscale.architecture import patches_kept
 from flipscale.errors import DataError, Diverged, FlipscaleError
-from flipscale.run import show_life
-from flipscale.scores import LOSS_BATCH
+from flipscale.identity import show_setting
+from flipscale.run import Hits, show_life
+from flipscale.scores import LOSS_BATCH, SCORES
 from flipscale.settings import Evaluation, EvaluationSet, FolderSet, IdxSet, Settings, ShardSet
 from flipscale.train.data import Form, HeldOutItems, Images, Integers, open_held_out
 from flipscale.train.mask import complementary
@@ -41,6 +45,17 @@ NAMED_TEMPLATES = {
     "openai_imagenet": open_clip.OPENAI_IMAGENET_TEMPLATES,
 }
 """Prompt templates by name: the 7 that FLIP takes for ImageNet, and CLIP's 80."""
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """What an evaluation measured, by score."""
+
+    scores: dict[str, float]
+    chance: dict[str, float] = field(default_factory=dict)
+    """What guessing gives on the same items."""
+    hits: dict[str, Hits] = field(default_factory=dict)
+    """Which items each score that is a fraction got right."""
 
 
 def open_evaluations(settings: Settings, form: Form) -> dict[str, HeldOutItems]:
@@ -67,7 +82,17 @@ def open_evaluations(settings: Settings, form: Form) -> dict[str, HeldOutItems]:
             found[name] = open_held_out(data, form, images=images, templates=templates, trained_on=False, probe=probe)
         except DataError as error:
             raise DataError(f"evaluation.sets.{name}: {error}") from error
-    return {name: held_out for name, held_out in found.items() if held_out is not None}
+    return {
+        name: replace(held_out, source=_source(settings, name))
+        for name, held_out in found.items()
+        if held_out is not None
+    }
+
+
+def _source(settings: Settings, name: str) -> str:
+    """A set is known by its name, as in a run's id; where its files lie is the machine's affair."""
+    evaluation = settings.evaluation
+    return f"{name or show_setting(evaluation.data or settings.data)}, images {evaluation.images}"
 
 
 def _with_class_names(declared: EvaluationSet) -> EvaluationSet:
@@ -94,8 +119,8 @@ def _written_out(names: Sequence[str] | None) -> list[str] | None:
 
 
 @torch.inference_mode()
-def evaluate(model: CLIP, evaluations: Mapping[str, HeldOutItems], settings: Settings) -> dict[str, float]:
-    """The scores of `model` by name. The model comes back in the mode it was given in.
+def evaluate(model: CLIP, evaluations: Mapping[str, HeldOutItems], settings: Settings) -> Evaluated:
+    """Score `model`. It comes back in the mode it was given in.
 
     settings: the run's own. Its mask_ratio is that of its pre-training, whatever it was tuned with afterwards.
     """
@@ -107,44 +132,83 @@ def evaluate(model: CLIP, evaluations: Mapping[str, HeldOutItems], settings: Set
     training = model.training
     model.eval()
     classifiers: dict[bytes, Tensor] = {}
-    scores: dict[str, float] = {}
+    evaluated = Evaluated({})
     for name, held_out in evaluations.items():
-        of_set = _pair_scores(model, held_out, settings) | _class_scores(model, held_out, settings, classifiers)
-        scores |= {f"{name}.{score}" if name else score: value for score, value in of_set.items()}
+        pairs, classes = _pair_scores(model, held_out, settings), _class_scores(model, held_out, settings, classifiers)
+        for measured in chain(pairs, classes):
+            score = f"{name}.{measured.score}" if name else measured.score
+            evaluated.scores[score], evaluated.chance[score] = measured.value, measured.chance
+            if measured.hits is not None:
+                evaluated.hits[score] = _packed(measured.hits, held_out.source)
     model.train(training)
-    return scores
+    return evaluated
 
 
-def _pair_scores(model: CLIP, held_out: HeldOutItems, settings: Settings) -> dict[str, float]:
+class _Score(NamedTuple):
+    """One score of a set."""
+
+    score: str
+    value: float
+    chance: float
+    hits: Tensor | None = None
+    """How likely each item is a hit [N], see `hits`: 0 or 1 where no two similarities are equal."""
+
+
+def _share(score: str, found: Tensor, chance: float) -> _Score:
+    """A score that is a share of hits."""
+    return _Score(score, float(found.double().mean()), chance, found)
+
+
+def _packed(found: Tensor, items: str) -> Hits:
+    """One bit an item. A tie is a hit with the chance that it is one, by a draw that is the same for every run."""
+    chances = found.double().cpu().numpy()
+    draws = randomness.uniform(randomness.key("ties"), np.arange(len(chances), dtype=np.int64), 1)[:, 0]
+    return Hits(items, len(chances), np.packbits(chances > draws).tobytes())
+
+
+def _pair_scores(model: CLIP, held_out: HeldOutItems, settings: Settings) -> Iterator[_Score]:
     """The held-out loss, over each image and its first caption, and retrieval, with all captions."""
     if held_out.pairs is None:
-        return {}
+        return
     images, texts = _encode_images(model, held_out.pairs[0], settings), _encode_texts(model, held_out.pairs[1])
     if held_out.image_of is None:
         image_of, paired = torch.arange(len(texts), device=texts.device), texts
     else:
         image_of = torch.from_numpy(held_out.image_of).to(texts.device)
         paired = texts[torch.searchsorted(image_of, torch.arange(len(images), device=texts.device))]
-    scores = {"held_out_loss": _loss(images, paired, model.logit_scale.exp())}
-    return scores | (retrieval(images, texts, image_of) if held_out.retrieval else {})
+    chance = SCORES["held_out_loss"].chance(min(LOSS_BATCH, len(images)))
+    yield _Score("held_out_loss", _loss(images, paired, model.logit_scale.exp()), chance)
+    if held_out.retrieval:
+        for score, found in retrieval(images, texts, image_of).items():
+            yield _share(score, found, _retrieval_chance(score, len(images), image_of))
+
+
+def _retrieval_chance(score: str, images: int, image_of: Tensor) -> float:
+    """The recall of a random order: of one image in all, or of any of an image's captions in all of them."""
+    if score.startswith("image"):
+        return SCORES[score].chance(images)
+    captions, sets = torch.unique(torch.bincount(image_of), return_counts=True)
+    chances = [SCORES[score].chance(len(image_of), int(right)) for right in captions]
+    return sum(chance * int(n) for chance, n in zip(chances, sets, strict=True)) / images
 
 
 def _class_scores(
     model: CLIP, held_out: HeldOutItems, settings: Settings, classifiers: dict[bytes, Tensor]
-) -> dict[str, float]:
+) -> Iterator[_Score]:
     """Zero-shot accuracy and the linear probe. Sets with the same prompts share a classifier."""
     if held_out.labelled is None or held_out.prompts is None:
-        return {}
-    scores = {}
+        return
+    classes = len(held_out.classes)
     images = _encode_images(model, held_out.labelled[0], settings)
     labels = torch.from_numpy(held_out.labelled[1]).to(images.device)
     prompts = held_out.prompts.tobytes()
     if prompts not in classifiers:
         classifiers[prompts] = _classifier(model, held_out.prompts)
     similarity = images @ classifiers[prompts].T
-    for k in (1, 5):
-        if k < len(held_out.classes):
-            scores[f"zero_shot_top{k}"] = hit_rate(similarity, labels, k)
+    for score in ("zero_shot_top1", "zero_shot_top5"):
+        k = SCORES[score].hits
+        if k is not None and k < classes:
+            yield _share(score, hits(similarity, labels, (k,))[0], SCORES[score].chance(classes))
     if held_out.probe is not None and len(np.unique(held_out.probe[1])) > 1:
         # scikit-learn takes over a second to import, longer than a small run's first steps, and few runs ask for it.
         from flipscale.train.probe import linear_probe
@@ -153,8 +217,9 @@ def _class_scores(
             _encode_images(model, images, settings, pooled=True).cpu().numpy()
             for images in (held_out.probe[0], held_out.labelled[0])
         )
-        scores["linear_probe_top1"] = linear_probe(features, held_out.probe[1], test, held_out.labelled[1])
-    return scores
+        found = linear_probe(features, held_out.probe[1], test, held_out.labelled[1])
+        score = "linear_probe_top1"
+        yield _share(score, torch.from_numpy(found), SCORES[score].chance(classes))
 
 
 def check_scores(scores: Mapping[str, float], when: str) -> None:
@@ -167,12 +232,13 @@ def check_scores(scores: Mapping[str, float], when: str) -> None:
 # Ranks
 
 
-def retrieval(images: Tensor, texts: Tensor, image_of: Tensor) -> dict[str, float]:
-    """Recall at 1, 5 and 10, of unit features images [N, E] and texts [T, E], where text t is a caption of image_of[t].
+def retrieval(images: Tensor, texts: Tensor, image_of: Tensor) -> dict[str, Tensor]:
+    """The hits at 1, 5 and 10 of unit features images [N, E] and texts [T, E]; text t is a caption of image_of[t].
 
-    Image retrieval is the share of texts whose image is among the k nearest images; text retrieval the share of images
-    of which any caption is among the k nearest texts. So CLIP's papers have it, and clip_benchmark's
-    `zeroshot_retrieval` (https://github.com/LAION-AI/CLIP_benchmark), which holds the whole matrix in memory.
+    A hit of image retrieval is a text whose image is among the k nearest images, [T]; one of text retrieval an image of
+    which any caption is among the k nearest texts, [N]. The recalls are their means. So CLIP's papers have it, and
+    clip_benchmark's `zeroshot_retrieval` (https://github.com/LAION-AI/CLIP_benchmark), which holds the whole matrix in
+    memory.
     """
     rows = max(1, SIMILARITIES_AT_A_TIME // max(len(images), len(texts)))
     numbers = torch.arange(len(images), device=images.device)
@@ -188,16 +254,11 @@ def retrieval(images: Tensor, texts: Tensor, image_of: Tensor) -> dict[str, floa
         similarity = (texts @ images[i : i + rows].T).T
         of_images.append(hits(similarity, block if single else image_of == block[:, None], RANKS))
     image_hits, text_hits = torch.cat(of_texts, dim=1), torch.cat(of_images, dim=1)
-    scores = {}
+    found = {}
     for row, k in enumerate(RANKS):
-        scores[f"image_retrieval_r{k}"] = float(image_hits[row].double().mean())
-        scores[f"text_retrieval_r{k}"] = float(text_hits[row].double().mean())
-    return scores
-
-
-def hit_rate(similarity: Tensor, right: Tensor, k: int) -> float:
-    """The share of rows of `similarity` [N, M] that have a `right` column among their k largest: see `hits`."""
-    return float(hits(similarity, right, (k,))[0].double().mean())
+        found[f"image_retrieval_r{k}"] = image_hits[row]
+        found[f"text_retrieval_r{k}"] = text_hits[row]
+    return found
 
 
 def hits(similarity: Tensor, right: Tensor, ks: tuple[int, ...]) -> Tensor:

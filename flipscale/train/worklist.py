@@ -5,7 +5,7 @@ import enum
 import os
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
@@ -17,25 +17,18 @@ from flipscale.settings import CommandTrainer, OpenClipTrainer
 from flipscale.train.asked import asked_of, parent_of
 from flipscale.train.crew import Crew, follow
 from flipscale.train.failure import Cause, Failed, record, record_stop, say
-from flipscale.train.machine import keep_freed_memory
+from flipscale.train.machine import keep_freed_memory, loading_modules
 from flipscale.train.parents import When, weights_for
 from flipscale.train.stop import Stop, noting_signals, stacks_in_log
-from flipscale.train.trainers.builtin.loop import CHECKPOINT_SECONDS
-from flipscale.train.trainers.builtin.pretrain import pretrain, score_parent
-from flipscale.train.trainers.open_clip.run import run_open_clip
-from flipscale.train.trainers.program.command import run_command
+
+CHECKPOINT_SECONDS = 30.0
+"""At most so much training is lost when a run is killed, unless writing a checkpoint takes long, see `loop.fit`."""
 
 _JUDGED_HERE = (FailureKind.DIVERGED, FailureKind.PARENT)
 """Failures after which nothing is done in any case, and which other runs do not share."""
 
 PARENT_SECONDS = 1.0
 """While a parent is trained by another process, it is looked for this often."""
-
-PROGRAMS: dict[type, Callable[[RunFolder, Lease, Stop, Callable[[str], None]], bool]] = {
-    CommandTrainer: run_command,
-    OpenClipTrainer: run_open_clip,
-}
-"""Trainers that are programs of their own, by their type in a run's settings: whether the run was finished."""
 
 
 def train(folders: Sequence[Path], *, checkpoint_seconds: float = CHECKPOINT_SECONDS) -> int:
@@ -129,13 +122,24 @@ class WorkList:
         return run.path.resolve() in self.listed and not run.is_over() and run.path not in self.failed
 
     def _do(self, run: RunFolder, lease: Lease) -> None:
+        """Have the run's trainer do it. A trainer is imported when a run asks for it: a command needs no open_clip."""
         lease.mend_records()
         settings, resources = asked_of(run)
         if settings.inference != "full":
+            with loading_modules():
+                from flipscale.train.trainers.builtin.pretrain import score_parent
             score_parent(run, lease, self.crew.group.device)
-        elif (program := PROGRAMS.get(type(settings.trainer))) is not None:
-            program(run, lease, self.stop, partial(say, run))
+        elif isinstance(settings.trainer, CommandTrainer):
+            from flipscale.train.trainers.program.command import run_command
+
+            run_command(run, lease, self.stop, partial(say, run))
+        elif isinstance(settings.trainer, OpenClipTrainer):
+            with loading_modules():
+                from flipscale.train.trainers.open_clip.run import run_open_clip
+            run_open_clip(run, lease, self.stop, partial(say, run))
         else:
+            with loading_modules():
+                from flipscale.train.trainers.builtin.pretrain import pretrain
             group = self.crew.group_of(resources.processes_on(gpu=torch.cuda.is_available()))
             group.hand_out(str(run.path.resolve()))
             pretrain(run, lease, group, self.stop, self.checkpoint_seconds)

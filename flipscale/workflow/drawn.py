@@ -3,7 +3,7 @@
 from dataclasses import replace
 from pathlib import Path
 
-from flipscale.collect import read_curves, read_results
+from flipscale.collect import chance_level, read_curves, read_results
 from flipscale.compare import baseline_of, judge_study, measured_scores, pick_score
 from flipscale.plot import Plotted, figure_data, plot_all, read_references
 from flipscale.workflow.opened import OpenStudy
@@ -27,6 +27,7 @@ def draw_study(opened: OpenStudy, references: Path | None = None) -> Plotted:
         references=read_references(references) if references else None,
         or_loss=True,
     )
+    data = replace(data, chance=chance_level(opened.plan.runs, opened.workspace.results, results, data.score))
     if scores:
         data = replace(data, stated=judge_study(results, study, scores[0]))
     drawn = plot_all(data, files.figures, study.figures)

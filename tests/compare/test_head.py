@@ -8,7 +8,17 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from flipscale.compare import Comparison, Effect, Pair, compare, comparison_json, comparison_text, head_lines
+from flipscale.collect import HitsOfRun
+from flipscale.compare import (
+    Comparison,
+    Effect,
+    Pair,
+    compare,
+    comparison_json,
+    comparison_text,
+    head_lines,
+    with_images,
+)
 from flipscale.compare.estimates import finding
 from flipscale.stats import NoiseMethod
 
@@ -165,3 +175,30 @@ def test_programs_read_the_head_and_the_noise(fashion: Comparison) -> None:
 
 def test_a_comparison_without_pairs_has_no_head(fashion: Comparison) -> None:
     assert head_lines(replace(fashion, head=None)) == []
+
+
+def test_test_images_are_a_sample_too() -> None:
+    """Twins that disagree on a third of 1,000 images, beside seeds that hardly differ."""
+    table = synthetic({0.5: 0.0}, cells=8)
+    rng = np.random.default_rng(1)
+    hits = {run_id: HitsOfRun("made, images 1000", rng.random(1000) < 0.79) for run_id in table["id"]}
+    comparison = with_images(compare(table, baseline={"mask_ratio": 0}), hits)
+    sampling = comparison.images["samples=8k", "mask_ratio=0.5"]
+    assert (sampling.images, sampling.seeds) == (1000, 3)
+    # q = 2 * 0.79 * 0.21, averaged over three seeds of independent images.
+    assert sampling.standard_error == pytest.approx((2 * 0.79 * 0.21 / 3 / 1000) ** 0.5, rel=0.1)
+    (line,) = [line for line in head_lines(comparison) if "test images" in line]
+    assert line.startswith("CIs are about these 1,000 test images: with other images as well as other seeds")
+    pairs = comparison_json(comparison)["pairs"]
+    assert isinstance(pairs, list)
+    assert pairs[0]["images"]["images"] == 1000
+
+
+def test_twins_of_other_test_images_or_without_hits_have_no_sampling_error() -> None:
+    table = synthetic({0.5: 0.0}, cells=8)
+    some = HitsOfRun("made, images 4", np.array([True, False, True, True]))
+    other = HitsOfRun("other, images 4", some.hits)
+    mixed = {run_id: other if "-0.5-" in run_id else some for run_id in table["id"]}
+    comparison = compare(table, baseline={"mask_ratio": 0})
+    assert with_images(comparison, mixed).images == {}
+    assert with_images(comparison, {}).images == {}

@@ -56,10 +56,8 @@ def test_a_table_is_fitted_by_its_column_names_a_law_a_group(runs: Path) -> None
         "loss",
         "--group",
         "set",
-        "--draws",
-        "30",
     ]
-    done = flipscale(*arguments, "--json", "--out", "fits.json", cwd=runs)
+    done = flipscale(*arguments, "--draws", "30", "--json", "--out", "fits.json", cwd=runs)
     data = json.loads(done.stdout)
     assert [fit["group"] for fit in data["fits"]] == [{"set": "c4"}, {"set": "rw"}]
     for fit, floor in zip(data["fits"], (1.7, 1.9), strict=True):
@@ -69,7 +67,7 @@ def test_a_table_is_fitted_by_its_column_names_a_law_a_group(runs: Path) -> None
         assert fit["checklist"][0].startswith("form: y = E + A N^-a + B D^-b")
     assert json.loads((runs / "fits.json").read_text()) == data
     assert done.stderr == "wrote fits.json (2 fits, 30 runs used, 0 left out)\n"
-    shown = flipscale(*arguments, cwd=runs).stdout
+    shown = flipscale(*arguments, "--draws", "0", cwd=runs).stdout
     assert shown.count("chinchilla") == 2
     assert "held out: the largest run, 3.2 times larger than the rest, was predicted" in shown
 
@@ -131,7 +129,7 @@ def test_mistakes_are_met_with_a_sentence(
 
 
 def test_a_table_is_forecast_and_counts_are_written_short(runs: Path) -> None:
-    arguments = ["forecast", "runs.csv", "--x", "N,D", "--y", "loss", "--where", "set=c4", "--draws", "50"]
+    arguments = ["forecast", "runs.csv", "--x", "N,D", "--y", "loss", "--where", "set=c4", "--draws", "20"]
     data = json.loads(flipscale(*arguments, "--at", "N=3B,D=300B", "--json", cwd=runs).stdout)
     (found,) = data["forecasts"]
     assert found["at"] == {"N": 3e9, "D": 3e11}
@@ -147,7 +145,7 @@ def test_a_refused_forecast_is_an_error_and_shows_its_number_only_if_forced(runs
     table.loc[table["N"] == table["N"].max(), "loss"] += 5
     table.to_csv(runs / "runs.csv", index=False)
     law = ["forecast", "runs.csv", "--law", "power", "--x", "N", "--y", "loss"]
-    arguments = [*law, "--draws", "50", "--at", "N=3B"]
+    arguments = [*law, "--draws", "20", "--at", "N=3B"]
     refused = flipscale(*arguments, cwd=runs, code=1)
     assert "refused: fitted to all smaller runs, the law says" in refused.stdout
     assert "forecast: loss" not in refused.stdout

@@ -143,7 +143,7 @@ def test_a_masked_run_leaves_weights_for_open_clip_on_a_cpu_that_score_the_same_
         values = pixels(images, torch.device("cpu"))
         torch.testing.assert_close(ours.encode_image(values), theirs.encode_image(values), rtol=0, atol=1e-5)
         assert encode_text(ours, tokens).isfinite().all()
-    scores = evaluate(ours, evaluations_of(folder, settings()), settings())
+    scores = evaluate(ours, evaluations_of(folder, settings()), settings()).scores
     assert scores["held_out_loss"] == pytest.approx(result.scores["held_out_loss"], rel=1e-3)
     assert tokenize(["a red circle"], 16).shape == (1, 16)
 

@@ -89,61 +89,54 @@ class LauncherContract:
     def submit(self, runs, results, **options):
         return submit(runs, results, self.launcher(results), **options)
 
-    def test_every_run_is_finished_and_was_started_once(self, tmp_path):
+    def test_every_run_is_finished_as_asked_was_started_once_and_cannot_be_cancelled_then(self, tmp_path):
         runs = [StandInRun(f"run-{number}") for number in range(6)]
-        submission = self.submit(runs, tmp_path)
-        assert {job.run_id for job in submission.jobs} == {run.id for run in runs}
+        jobs = {job.run_id: job for job in self.submit(runs, tmp_path).jobs}
+        assert jobs.keys() == {run.id for run in runs}
+        assert [folder(tmp_path, run).asked() for run in runs] == list(map(Asked.of, runs))
+        assert [folder(tmp_path, run).job() for run in runs] == [jobs[run.id] for run in runs]
         wait_for(runs, tmp_path, State.FINISHED)
         assert [starts(tmp_path, run) for run in runs] == [1] * 6
+        planned = StandInRun("planned")
+        assert cancel([*runs, planned], tmp_path) == []
+        assert states([runs[0], planned], tmp_path) == {"run-0": State.FINISHED, "planned": State.PLANNED}
 
-    def test_a_run_is_known_to_its_launcher_from_submit_to_result(self, tmp_path):
+    def test_a_run_is_known_from_submit_to_result_and_submitting_again_starts_nothing(self, tmp_path):
         seen_running = tmp_path / "seen running"
-        run = StandInRun("run", until=(str(seen_running),))
-        self.submit([run], tmp_path)
-        seen = []
-        while not seen or seen[-1] is not State.FINISHED:
-            time.sleep(0.05)
-            seen.append(states([run], tmp_path)["run"])
-            assert seen[-1] in (State.WAITING, State.RUNNING, State.FINISHED), seen
-            if seen[-1] is State.RUNNING:
-                seen_running.touch()
-        assert State.RUNNING in seen
-
-    def test_submitting_again_starts_nothing_that_waits_runs_or_is_finished(self, tmp_path):
-        runs = [StandInRun("short"), StandInRun("long", seconds=1.0)]
+        runs = [StandInRun("run", until=(str(seen_running),)), StandInRun("next")]
         self.submit(runs, tmp_path)
         again = self.submit(runs, tmp_path)
         assert again.jobs == ()
         assert sum(again.skipped.values()) == 2
+        seen = []
+        while not seen or seen[-1] is not State.FINISHED:
+            time.sleep(0.05)
+            seen.append(states(runs, tmp_path)["run"])
+            assert seen[-1] in (State.WAITING, State.RUNNING, State.FINISHED), seen
+            if seen[-1] is State.RUNNING and not seen_running.exists():
+                assert self.submit(runs, tmp_path).jobs == ()
+                seen_running.touch()
+        assert State.RUNNING in seen
         wait_for(runs, tmp_path, State.FINISHED)
         done = self.submit(runs, tmp_path)
         assert (done.jobs, done.skipped) == ((), {State.FINISHED: 2})
+        assert [starts(tmp_path, run) for run in runs] == [1, 1]
 
-    def test_run_json_is_what_was_asked_and_job_json_says_who_was_asked(self, tmp_path):
-        run = StandInRun("run")
-        (job,) = self.submit([run], tmp_path).jobs
-        assert folder(tmp_path, run).asked() == Asked.of(run)
-        assert folder(tmp_path, run).job() == job
-        wait_for([run], tmp_path, State.FINISHED)
-
-    def test_a_failed_run_does_not_take_its_neighbours_along_and_is_tried_again(self, tmp_path):
-        runs = [StandInRun("bad", fail="code"), StandInRun("good"), StandInRun("fine")]
+    def test_a_failed_run_takes_no_neighbour_along_and_is_tried_again_if_diverged_only_when_asked(self, tmp_path):
+        runs = [StandInRun("bad", fail="code"), StandInRun("good"), StandInRun("hot", fail="diverged")]
         self.submit(runs, tmp_path)
         ended = wait_for(runs, tmp_path, State.FINISHED, State.FAILED)
-        assert ended == {"bad": State.FAILED, "good": State.FINISHED, "fine": State.FINISHED}
-        while not folder(tmp_path, runs[0]).error().noted:
-            time.sleep(0.02)  # Its attendant gives it up a moment after it failed.
-        assert [job.run_id for job in self.submit(runs, tmp_path).jobs] == ["bad"]
+        assert ended == {"bad": State.FAILED, "good": State.FINISHED, "hot": State.FAILED}
+        for failed in (runs[0], runs[2]):
+            while not folder(tmp_path, failed).error().noted:
+                time.sleep(0.02)  # Its attendant gives it up a moment after it failed.
+        again = self.submit(runs, tmp_path)
+        assert [job.run_id for job in again.jobs] == ["bad"]
+        assert again.skipped == {State.FINISHED: 1, State.FAILED: 1}
         wait_for(runs, tmp_path, State.FINISHED, State.FAILED)
-        assert starts(tmp_path, runs[0]) == 2
-
-    def test_a_diverged_run_is_tried_again_only_if_asked(self, tmp_path):
-        run = StandInRun("run", fail="diverged")
-        self.submit([run], tmp_path)
-        wait_for([run], tmp_path, State.FAILED)
-        assert self.submit([run], tmp_path).skipped == {State.FAILED: 1}
-        assert len(self.submit([run], tmp_path, retry_diverged=True).jobs) == 1
-        wait_for([run], tmp_path, State.FAILED)
+        assert [starts(tmp_path, run) for run in runs] == [2, 1, 1]
+        assert [job.run_id for job in self.submit(runs[2:], tmp_path, retry_diverged=True).jobs] == ["hot"]
+        wait_for(runs[2:], tmp_path, State.FAILED)
 
     def test_the_run_of_a_killed_process_goes_on_by_itself(self, tmp_path):
         run = StandInRun("run", first_seconds=60)
@@ -183,21 +176,14 @@ class LauncherContract:
         assert len(again.jobs) == 12
         cancel(runs, tmp_path)
 
-    def test_two_submits_at_once_hand_no_run_out_twice(self, tmp_path):
-        runs = [StandInRun(f"run-{number}") for number in range(4)]
+    def test_two_processes_that_submit_at_once_hand_no_run_out_twice_and_may_be_gone(self, tmp_path):
+        runs = [StandInRun(f"run-{number}", seconds=1.0) for number in range(4)]
         with multiprocessing.get_context("spawn").Pool(2) as pool:
             handed_out = pool.map(_Submit(self, runs, tmp_path), range(2))
         assert sorted(handed_out) == [0, 4]
+        assert set(states(runs, tmp_path).values()) <= {State.WAITING, State.RUNNING, State.FINISHED}
         wait_for(runs, tmp_path, State.FINISHED)
         assert [starts(tmp_path, run) for run in runs] == [1] * 4
-
-    def test_another_process_finds_the_jobs_and_the_submitter_may_be_gone(self, tmp_path):
-        run = StandInRun("run", seconds=1.0)
-        child = multiprocessing.get_context("spawn").Process(target=_Submit(self, [run], tmp_path), args=(0,))
-        child.start()
-        child.join()
-        assert states([run], tmp_path)["run"] in (State.WAITING, State.RUNNING, State.FINISHED)
-        wait_for([run], tmp_path, State.FINISHED)
 
     def test_cancelled_runs_write_a_checkpoint_and_submit_goes_on_with_them(self, tmp_path):
         runs = [StandInRun(f"run-{number}", seconds=0.4) for number in range(4)]
@@ -222,13 +208,6 @@ class LauncherContract:
         assert cancel(long, tmp_path) == ["long-0", "long-1"]
         wait_for(others, tmp_path, State.FINISHED)
         assert set(wait_for(long, tmp_path, State.CANCELLED).values()) == {State.CANCELLED}
-
-    def test_cancelling_what_is_finished_or_was_never_submitted_does_nothing(self, tmp_path):
-        finished, planned = StandInRun("finished"), StandInRun("planned")
-        self.submit([finished], tmp_path)
-        wait_for([finished], tmp_path, State.FINISHED)
-        assert cancel([finished, planned], tmp_path) == []
-        assert states([finished, planned], tmp_path) == {"finished": State.FINISHED, "planned": State.PLANNED}
 
 
 class _Submit:

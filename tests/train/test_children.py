@@ -103,6 +103,9 @@ def test_another_inference_scores_the_parents_weights_and_trains_nothing(ask, in
     result = other.result()
     assert set(result.scores) == set(parent.result().scores)
     assert result.scores != parent.result().scores
+    assert set(other.hits()) == set(result.scores) - {"held_out_loss"}
+    assert other.hits()["image_retrieval_r10"] != parent.hits()["image_retrieval_r10"]
+    assert result.chance == parent.result().chance
     facts = ("samples_seen", "steps", "train_seconds", "cpu_seconds", "gpu_hours", "unique_pairs", "final_loss")
     assert [getattr(result, fact) for fact in facts] == [0, 0, 0, 0, 0, None, None]
     assert result.parent.id == parent.id

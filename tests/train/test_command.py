@@ -434,3 +434,15 @@ def test_the_example_of_the_docs_trains_and_goes_on_from_its_checkpoint(asked):
     assert finish(broken) is True
     assert [record["step"] for record in broken.records()[0]] == [10, 20]
     assert broken.result().attempts == 2
+
+
+def test_a_command_is_run_without_loading_open_clip(asked):
+    folder = asked(OUTCOME)
+    code = (
+        "import sys; from pathlib import Path; from flipscale.train import train\n"
+        "code = train([Path(sys.argv[1])])\n"
+        "print(code, 'torch' in sys.modules, 'open_clip' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code, folder.path], capture_output=True, text=True, check=True)
+    assert done.stdout == "0 True False\n"
+    assert folder.result().scores == {"zero_shot_top1": 0.5}

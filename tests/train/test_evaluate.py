@@ -13,11 +13,19 @@ from flipscale.errors import FlipscaleError
 from flipscale.settings import Shapes
 from flipscale.train import evaluate as evaluation
 from flipscale.train.data import Form, HeldOutItems, open_held_out
-from flipscale.train.evaluate import evaluate, hit_rate, hits, open_evaluations, retrieval
+from flipscale.train.evaluate import evaluate, hits, open_evaluations, retrieval
 from flipscale.train.mask import complementary
 from flipscale.train.model import build, encode_text, pixels, tokenize
 
 SIMILARITY = torch.tensor([[0.9, 0.5, 0.1], [0.9, 0.5, 0.1], [0.9, 0.5, 0.1]])
+
+
+def hit_rate(similarity, right, k):
+    return float(hits(similarity, right, (k,))[0].double().mean())
+
+
+def recalls(images, texts, image_of):
+    return {score: float(found.double().mean()) for score, found in retrieval(images, texts, image_of).items()}
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +53,7 @@ def test_a_tie_for_the_last_place_counts_half():
 
 
 def test_shapes_give_every_score(settings, held_out):
-    scores = evaluate(build(settings(text_length=32)), {"": held_out}, settings())
+    scores = evaluate(build(settings(text_length=32)), {"": held_out}, settings()).scores
     assert set(scores) == {
         "held_out_loss",
         *(f"{way}_retrieval_r{k}" for way in ("image", "text") for k in (1, 5, 10)),
@@ -57,7 +65,8 @@ def test_shapes_give_every_score(settings, held_out):
 
 def test_scores_are_those_of_unmasked_images(settings, held_out):
     scores = [
-        evaluate(build(settings(mask_ratio=ratio, text_length=32)), {"": held_out}, settings()) for ratio in (0, 0.75)
+        evaluate(build(settings(mask_ratio=ratio, text_length=32)), {"": held_out}, settings()).scores
+        for ratio in (0, 0.75)
     ]
     assert scores[0] == scores[1]
 
@@ -81,7 +90,7 @@ def test_the_held_out_loss_is_over_whole_batches_of_64(settings, held_out):
             logits = model.logit_scale.exp() * image @ text.T
             own = torch.arange(64)
             losses.append((F.cross_entropy(logits, own) + F.cross_entropy(logits.T, own)) / 2)
-    assert evaluate(model, {"": held_out}, settings())["held_out_loss"] == pytest.approx(
+    assert evaluate(model, {"": held_out}, settings()).scores["held_out_loss"] == pytest.approx(
         float(sum(losses) / 2), rel=1e-5
     )
 
@@ -89,7 +98,7 @@ def test_the_held_out_loss_is_over_whole_batches_of_64(settings, held_out):
 def test_fewer_than_64_pairs_are_one_batch(settings, held_out):
     images, tokens = held_out.pairs
     few = HeldOutItems(pairs=(images[:10], tokens[:10]), retrieval=False)
-    scores = evaluate(build(settings(text_length=32)), {"": few}, settings())
+    scores = evaluate(build(settings(text_length=32)), {"": few}, settings()).scores
     assert list(scores) == ["held_out_loss"]
     assert scores["held_out_loss"] == pytest.approx(np.log(10), abs=0.5)
 
@@ -103,7 +112,7 @@ def test_zero_shot_is_that_of_open_clip(settings, held_out):
     with torch.no_grad():
         logits = model.encode_image(pixels(images, torch.device("cpu")), normalize=True) @ weights
     top5 = logits.topk(5).indices == torch.from_numpy(labels)[:, None]
-    scores = evaluate(model, {"": held_out}, settings())
+    scores = evaluate(model, {"": held_out}, settings()).scores
     assert scores["zero_shot_top1"] == pytest.approx(float(top5[:, 0].float().mean()))
     assert scores["zero_shot_top5"] == pytest.approx(float(top5.any(dim=1).float().mean()))
 
@@ -114,7 +123,7 @@ def test_retrieval_ranks_the_texts_of_an_image_and_the_images_of_a_text(settings
     with torch.no_grad():
         image = model.encode_image(pixels(images, torch.device("cpu")), normalize=True)
         text = encode_text(model, torch.from_numpy(tokens), normalize=True)
-    scores = evaluate(model, {"": HeldOutItems(pairs=(images, tokens), retrieval=True)}, settings())
+    scores = evaluate(model, {"": HeldOutItems(pairs=(images, tokens), retrieval=True)}, settings()).scores
     own = torch.arange(40)[:, None]
     assert scores["text_retrieval_r5"] == pytest.approx(
         float(((image @ text.T).topk(5).indices == own).float().sum() / 40)
@@ -129,13 +138,13 @@ def test_what_the_data_cannot_give_is_absent(settings, held_out):
     labelled = HeldOutItems(
         pairs=None, retrieval=False, labelled=held_out.labelled, classes=held_out.classes, prompts=held_out.prompts
     )
-    assert set(evaluate(model, {"": labelled}, settings())) == {"zero_shot_top1", "zero_shot_top5"}
+    assert set(evaluate(model, {"": labelled}, settings()).scores) == {"zero_shot_top1", "zero_shot_top5"}
     images, labels = held_out.labelled
     two = HeldOutItems(
         pairs=None, retrieval=False, labelled=(images, labels % 2), classes=("a", "b"), prompts=held_out.prompts[:2]
     )
-    assert set(evaluate(model, {"": two}, settings())) == {"zero_shot_top1"}
-    assert evaluate(model, {"": HeldOutItems(pairs=None, retrieval=False)}, settings()) == {}
+    assert set(evaluate(model, {"": two}, settings()).scores) == {"zero_shot_top1"}
+    assert evaluate(model, {"": HeldOutItems(pairs=None, retrieval=False)}, settings()).scores == {}
 
 
 # Retrieval with several captions an image
@@ -153,7 +162,7 @@ def test_an_image_is_found_by_any_of_its_captions_and_each_caption_counts():
     Of image 0 the texts rank 2, 3 | 0, 1, 4 (right: 0, 1), so its best is third; of image 1 they rank 4 first (right).
     """
     images, texts = from_similarity([[0.6, 0.1], [0.5, 0.7], [0.9, 0.2], [0.8, 0.3], [0.1, 0.9]])
-    scores = retrieval(images, texts, torch.tensor([0, 0, 1, 1, 1]))
+    scores = recalls(images, texts, torch.tensor([0, 0, 1, 1, 1]))
     assert scores["text_retrieval_r1"] == 1 / 2
     assert scores["text_retrieval_r5"] == scores["text_retrieval_r10"] == 1
     # Texts 0 and 4 find their image first.
@@ -180,7 +189,7 @@ def test_retrieval_is_that_of_clip_benchmark_in_blocks_of_any_size(similarities,
     images = F.normalize(torch.randn(40, 8, generator=random), dim=-1)
     image_of = torch.arange(40).repeat_interleave(torch.arange(40) % 5 + 1)
     texts = F.normalize(images[image_of] + 1.5 * torch.randn(len(image_of), 8, generator=random), dim=-1)
-    scores = retrieval(images, texts, image_of)
+    scores = recalls(images, texts, image_of)
     for k in (1, 5, 10):
         of_text, of_image = clip_benchmarks_recall(images, texts, image_of, k)
         assert scores[f"image_retrieval_r{k}"] == pytest.approx(of_text)
@@ -217,12 +226,14 @@ def test_without_ties_hit_rate_is_scikit_learns():
 def test_the_held_out_loss_is_that_of_each_images_first_caption(settings, held_out):
     model = build(settings(text_length=32))
     images, tokens = (array[:20] for array in held_out.pairs)
-    plain = evaluate(model, {"": HeldOutItems(pairs=(images, tokens), retrieval=True)}, settings())
+    plain = evaluate(model, {"": HeldOutItems(pairs=(images, tokens), retrieval=True)}, settings()).scores
     # Every second image has a further caption.
     order = np.sort(np.concatenate([np.arange(20), np.arange(0, 20, 2)]))
     second = np.concatenate([[False], order[1:] == order[:-1]])
     more = np.where(second[:, None], held_out.pairs[1][order + 40], tokens[order])
-    several = evaluate(model, {"": HeldOutItems(pairs=(images, more), retrieval=True, image_of=order)}, settings())
+    several = evaluate(
+        model, {"": HeldOutItems(pairs=(images, more), retrieval=True, image_of=order)}, settings()
+    ).scores
     assert several["held_out_loss"] == plain["held_out_loss"]
     assert several["image_retrieval_r10"] != plain["image_retrieval_r10"]
 
@@ -235,7 +246,7 @@ def test_scores_of_a_set_have_its_name_in_front(settings, held_out):
     labelled = HeldOutItems(
         pairs=None, retrieval=False, labelled=held_out.labelled, classes=held_out.classes, prompts=held_out.prompts
     )
-    scores = evaluate(model, {"": held_out, "again": labelled, "nothing": HeldOutItems(None, False)}, settings())
+    scores = evaluate(model, {"": held_out, "again": labelled, "nothing": HeldOutItems(None, False)}, settings()).scores
     assert list(scores)[-2:] == ["again.zero_shot_top1", "again.zero_shot_top5"]
     assert scores["again.zero_shot_top1"] == scores["zero_shot_top1"]
     assert len(scores) == 11
@@ -250,7 +261,7 @@ def test_normalization_is_the_runs(settings, held_out):
         text = encode_text(model, torch.from_numpy(few.pairs[1]), normalize=True)
         logits = model.logit_scale.exp() * image @ text.T
         loss = (F.cross_entropy(logits, torch.arange(64)) + F.cross_entropy(logits.T, torch.arange(64))) / 2
-    scores = [evaluate(model, {"": few}, settings(normalization=name)) for name in ("imagenet", "openai")]
+    scores = [evaluate(model, {"": few}, settings(normalization=name)).scores for name in ("imagenet", "openai")]
     assert scores[1]["held_out_loss"] == pytest.approx(float(loss), rel=1e-6)
     assert scores[0] != scores[1]
 
@@ -319,10 +330,11 @@ def test_the_linear_probe_is_scored_where_there_are_images_to_learn_from(setting
     asked, evaluations = probed(settings, text_length=32)
     assert evaluations[""].probe[0].shape == (400, 3, 28, 28)
     assert np.bincount(evaluations[""].probe[1]).tolist() == [5] * 80
-    scores = evaluate(build(asked), evaluations, asked)
+    scores = evaluate(build(asked), evaluations, asked).scores
     assert 1 / 80 < scores["linear_probe_top1"] < 1
-    assert "linear_probe_top1" not in evaluate(
-        build(asked), {"": HeldOutItems(pairs=evaluations[""].pairs, retrieval=False)}, asked
+    assert (
+        "linear_probe_top1"
+        not in evaluate(build(asked), {"": HeldOutItems(pairs=evaluations[""].pairs, retrieval=False)}, asked).scores
     )
 
 
@@ -339,3 +351,58 @@ def test_the_probe_sees_what_the_tower_has_before_its_projection(settings, held_
         features = evaluation._encode_images(model, images, settings(), pooled=True)
     assert features.shape == (5, 16)
     torch.testing.assert_close(F.normalize(features @ model.visual.proj, dim=-1), seen(model, images, settings))
+
+
+# What is known of each item, and of chance
+
+
+def test_each_score_that_is_a_share_keeps_a_bit_an_item_and_their_mean_is_the_score(settings):
+    asked, evaluations = probed(settings, text_length=32)
+    found = evaluate(build(asked), evaluations, asked)
+    assert set(found.hits) == set(found.scores) - {"held_out_loss"}
+    for score, hits_of_score in found.hits.items():
+        bits = np.unpackbits(np.frombuffer(hits_of_score.bits, np.uint8), count=hits_of_score.count)
+        assert len(hits_of_score.bits) == 10
+        assert bits.mean() == pytest.approx(found.scores[score])
+        assert hits_of_score.items == "shapes, images 80"
+
+
+def test_the_unit_of_a_bit_is_the_query(settings):
+    pairs = HeldOutItems(
+        pairs=(np.zeros((3, 3, 28, 28), np.uint8), tokenize(["a", "b", "c", "d", "e"], 32)),
+        retrieval=True,
+        image_of=np.array([0, 0, 1, 2, 2]),
+        source="three",
+    )
+    found = evaluate(build(settings(text_length=32)), {"mine": pairs}, settings())
+    assert {score.split("_")[0]: of.count for score, of in found.hits.items()} == {"mine.image": 5, "mine.text": 3}
+    assert found.hits["mine.text_retrieval_r1"].items == "three"
+
+
+def test_equal_similarities_are_hits_as_often_as_chance_says_and_the_same_ones_for_every_run():
+    packed = evaluation._packed(torch.full((4000,), 0.1), "any")
+    bits = np.unpackbits(np.frombuffer(packed.bits, np.uint8), count=packed.count)
+    assert bits.mean() == pytest.approx(0.1, abs=0.015)
+    assert packed == evaluation._packed(torch.full((4000,), 0.1), "any")
+
+
+def test_chance_is_that_of_the_classes_the_images_and_the_batch(settings, held_out):
+    chance = evaluate(build(settings(text_length=32)), {"": held_out}, settings()).chance
+    assert chance == pytest.approx(
+        {
+            "held_out_loss": math.log(64),
+            **{f"{way}_retrieval_r{k}": k / 160 for way in ("image", "text") for k in (1, 5, 10)},
+            "zero_shot_top1": 1 / 80,
+            "zero_shot_top5": 5 / 80,
+        }
+    )
+
+
+def test_chance_of_text_retrieval_counts_every_caption_of_an_image():
+    """By hand: of 4 captions an image with 1 has one hit in 4 by chance, one with 3 has 3 in 4; their mean is 1 / 2."""
+    image_of = torch.tensor([0, 1, 1, 1])
+    assert evaluation._retrieval_chance("text_retrieval_r1", 2, image_of) == pytest.approx(1 / 2)
+    assert evaluation._retrieval_chance("image_retrieval_r1", 2, image_of) == 1 / 2
+    # What a model that sees no difference scores.
+    found = recalls(torch.ones(2, 3), torch.ones(4, 3), image_of)
+    assert found["text_retrieval_r1"] == pytest.approx(1 / 2)

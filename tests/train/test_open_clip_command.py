@@ -150,7 +150,7 @@ def test_a_run_through_the_command_line_ends_with_scores_and_weights_that_load_e
     model = build(settings)
     beginning = {name: value.clone() for name, value in model.state_dict().items()}
     model.load_state_dict(trained)
-    assert evaluate(model, evaluations_of(folder, settings), settings) == pytest.approx(result.scores)
+    assert evaluate(model, evaluations_of(folder, settings), settings).scores == pytest.approx(result.scores)
     # The 16 positions that no text reached are as they began, the others are trained.
     assert torch.equal(trained["positional_embedding"][16:], beginning["positional_embedding"][16:])
     assert not torch.equal(trained["positional_embedding"][:16], beginning["positional_embedding"][:16])

@@ -95,6 +95,12 @@ def test_facts_are_of_all_processes_together(trained):
     assert (one.devices, two.devices) == (1, 2)
     assert two.gpu_hours == two.cpu_seconds / 3600
     assert (two.samples_seen, two.unique_pairs, two.steps) == (one.samples_seen, one.unique_pairs, one.steps)
+    items = {
+        split: {score: (of.items, of.count) for score, of in trained["masked", split].hits().items()}
+        for split in ("whole", "two processes")
+    }
+    assert items["whole"] == items["two processes"]
+    assert items["whole"]["zero_shot_top1"] == ("shapes, images 160", 160)
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ from PIL import Image
 
 import flipscale.train.sources
 import flipscale.train.trainers.builtin.pretrain
+from flipscale.collect import hits_of
 from flipscale.errors import DataError, Diverged, RunFolderError
 from flipscale.run import FailureKind, RunFolder, State, write_json
 from flipscale.train import train
@@ -56,6 +57,7 @@ def test_a_run_writes_its_result_and_weights_and_drops_its_checkpoint(run):
     assert train([folder.path]) == 0
     assert folder.state() is State.FINISHED
     assert sorted(path.name for path in folder.path.iterdir()) == [
+        "hits.json",
         "lease.lock",
         "log.txt",
         "metrics.jsonl",
@@ -68,7 +70,7 @@ def test_a_run_writes_its_result_and_weights_and_drops_its_checkpoint(run):
         "schema", "scores", "samples_seen", "steps", "unique_pairs", "repeats", "train_seconds", "cpu_seconds",
         "evaluation_seconds", "images_per_second", "attempts", "device", "devices", "gpu_hours", "peak_memory_bytes",
         "started", "finished", "final_loss", "params", "corrupt_samples",
-        "corrupt_evaluation_images", "versions",
+        "corrupt_evaluation_images", "versions", "chance",
     }  # fmt: skip
     facts = ("samples_seen", "steps", "unique_pairs", "repeats", "attempts", "device", "devices", "corrupt_samples")
     assert [getattr(result, fact) for fact in facts] == [640, 20, 640, 1.0, 1, "cpu", 1, 0]
@@ -78,6 +80,11 @@ def test_a_run_writes_its_result_and_weights_and_drops_its_checkpoint(run):
     assert result.final_loss == losses(folder)[20]
     assert result.scores == scores(folder)[20]
     assert result.scores["held_out_loss"] > 0
+    assert result.chance.keys() == result.scores.keys()
+    assert result.chance["zero_shot_top1"] == 1 / 80
+    hits = hits_of(folder.path.parents[1], [folder.id], "zero_shot_top1").runs[folder.id]
+    assert (hits.items, len(hits.hits)) == ("shapes, images 160", 160)
+    assert hits.hits.mean() == result.scores["zero_shot_top1"]
     assert result.peak_memory_bytes > 100e6
     assert result.versions["open_clip"] == open_clip.__version__
     assert "finished" in (folder.path / "log.txt").read_text()
@@ -189,6 +196,7 @@ def test_a_killed_run_goes_on_as_if_nothing_had_happened(run):
     assert process.wait() == 0, process.communicate()[1]
     process.communicate()
 
+    assert killed.hits() == whole.hits() != {}
     assert losses(killed) == losses(whole)
     assert sorted(losses(whole)) == list(range(1, 161))
     assert scores(killed) == scores(whole)

@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from flipscale import randomness
 from flipscale.errors import DataError
+from flipscale.inputs.classes import FASHION_CLASSES
 from flipscale.inputs.fashion import check_data_size, check_split, files_of, folder_of
 from flipscale.inputs.idx import IMAGES, LABELS
 from flipscale.settings import Fashion
@@ -21,18 +22,6 @@ from flipscale.train.data.pairs import Data, Form, HeldOutItems, Images, Integer
 from flipscale.train.data.shuffle import Shuffle
 from flipscale.train.data.views import Views, view_stored
 
-FASHION_CLASSES = (
-    "t-shirt",
-    "pair of trousers",
-    "pullover",
-    "dress",
-    "coat",
-    "sandal",
-    "shirt",
-    "sneaker",
-    "bag",
-    "ankle boot",
-)
 FASHION_TEMPLATES = [
     "a photo of a {}",
     "a picture of a {}",

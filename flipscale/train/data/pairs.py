@@ -80,6 +80,9 @@ class HeldOutItems:
     corrupt: int = 0
     """How many items were passed over because they could not be read."""
 
+    source: str = ""
+    """The data set in words, without its path: two runs that are scored on the same items have the same."""
+
     @property
     def vocabulary(self) -> Integers:
         """The ids of all tokens in captions and prompts, ascending."""

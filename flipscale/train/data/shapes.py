@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from flipscale import randomness
+from flipscale.inputs.classes import SHAPE_CLASSES, SHAPE_COLOURS, SHAPE_SIZES
 from flipscale.settings import Shapes
 from flipscale.train.data.pairs import Data, Form, HeldOutItems, Images, Integers, Tokenize, prompt_tokens
 from flipscale.train.data.shuffle import Shuffle
@@ -26,8 +27,6 @@ from flipscale.train.data.views import Views, view_stored
 Floats32 = npt.NDArray[np.floating[Any]]  # float32, which the stubs lose when a Python number comes in
 Outline = Callable[[Floats32, Floats32], Floats32]
 
-SHAPE_SIZES = ("big", "small")
-SHAPE_COLOURS = ("red", "green", "blue", "yellow")
 RELATIONS = ("left of", "right of", "above", "below")
 SHAPE_TEMPLATES = ["a {}"]
 
@@ -105,6 +104,7 @@ def _bowtie(x: Floats32, y: Floats32) -> Floats32:
     return distance
 
 
+# In the order of inputs.classes.SHAPES: a class is an index into them.
 OUTLINES: dict[str, Outline] = {
     "circle": _circle,
     "ring": _ring,
@@ -117,9 +117,6 @@ OUTLINES: dict[str, Outline] = {
     "heart": _heart,
     "bowtie": _bowtie,
 }
-SHAPE_CLASSES = tuple(
-    f"{size} {colour} {shape}" for size in SHAPE_SIZES for colour in SHAPE_COLOURS for shape in OUTLINES
-)
 
 
 def training(data: Shapes, form: Form, size: int) -> Data:

@@ -18,16 +18,13 @@ from torch import Tensor
 from flipscale.errors import Diverged
 from flipscale.run import Doing, Lease
 from flipscale.train.data import Data, views
-from flipscale.train.evaluate import check_scores
+from flipscale.train.evaluate import Evaluated, check_scores
 from flipscale.train.failure import TALK_SECONDS
 from flipscale.train.records import Record, ScoreRecord, StepRecord, scores_in_words
 from flipscale.train.trainers.builtin.training import Training
 
 LOSS_RECORDS = 200
 """About so many records of the loss a run."""
-
-CHECKPOINT_SECONDS = 30.0
-"""At most so much training is lost when a run is killed, unless writing a checkpoint takes long, see `fit`."""
 
 LOADERS = 4
 """Threads that make batches ahead: for a GPU, and where files are read and images decoded. For data in memory a CPU has
@@ -39,10 +36,10 @@ def fit(
     data: Data,
     lease: Lease | None,
     *,
-    score: Callable[[], dict[str, float]] | None,
+    score: Callable[[], Evaluated] | None,
     stopping: Callable[[], int],
     say: Callable[[str], None],
-    checkpoint_seconds: float = CHECKPOINT_SECONDS,
+    checkpoint_seconds: float,
 ) -> int:
     """Train to the end of the schedule: 0; or until `stopping` gives something else: that, with a checkpoint written.
 
@@ -213,13 +210,14 @@ def _record(training: Training, clock: _Clock, lr: float) -> StepRecord:
     )
 
 
-def _score(training: Training, clock: _Clock, score: Callable[[], dict[str, float]]) -> ScoreRecord:
+def _score(training: Training, clock: _Clock, score: Callable[[], Evaluated]) -> ScoreRecord:
     """Evaluate on process 0, with the clock of the training stopped; the others wait."""
     progress, group = training.progress, training.group
     clock.read()
     began = time.perf_counter()
     if group.rank == 0:
-        progress.scores = score()
+        training.evaluated = score()
+        progress.scores = training.evaluated.scores
         check_scores(progress.scores, f"step {progress.step} of {training.steps}")
     group.after_the_first(f"scored/{progress.step}", done=group.rank == 0)
     seconds = time.perf_counter() - began

@@ -19,7 +19,7 @@ from flipscale.run import Doing, Lease, Result, RunFolder
 from flipscale.settings import Settings
 from flipscale.train.asked import asked_of, parent_of, spent_before
 from flipscale.train.data import Data, HeldOutItems
-from flipscale.train.evaluate import check_scores, evaluate
+from flipscale.train.evaluate import Evaluated, check_scores, evaluate
 from flipscale.train.failure import say
 from flipscale.train.machine import device_name, forget_peak_memory, peak_memory_of, version
 from flipscale.train.model import build, save
@@ -74,8 +74,10 @@ def pretrain(run: RunFolder, lease: Lease | None, group: Group, stop: Stop, chec
         _result(training, data, peak_memory),
         corrupt_samples=known_corrupt + progress.corrupt,
         corrupt_evaluation_images=corrupt_images(evaluations),
+        chance=training.evaluated.chance,
         parent=spent_before(parent),
     )
+    lease.write_hits(training.evaluated.hits)
     lease.write_result(result)
     (run.path / "checkpoint.pt").unlink(missing_ok=True)
     talk(f"finished, {progress.seconds:.1f} s of training")
@@ -93,17 +95,19 @@ def score_parent(run: RunFolder, lease: Lease, device: torch.device) -> None:
     say(run, f"{settings.inference} inference with the weights of {parent.id}, on {device_name(device)}")
     lease.live(Doing.EVALUATING)
     began = time.perf_counter()
-    progress.scores = evaluate(model, evaluations, settings)
+    evaluated = evaluate(model, evaluations, settings)
+    progress.scores = evaluated.scores
     progress.evaluation_seconds = time.perf_counter() - began
     check_scores(progress.scores, "the end")
     facts = _facts(settings, progress, device, 1, peak_memory_of(device))
     corrupt = corrupt_images(evaluations)
     seen = replace(facts, samples_seen=0, steps=0, corrupt_samples=0, corrupt_evaluation_images=corrupt)
-    lease.write_result(replace(seen, parent=spent_before(parent)))
+    lease.write_hits(evaluated.hits)
+    lease.write_result(replace(seen, chance=evaluated.chance, parent=spent_before(parent)))
     say(run, f"finished, {progress.evaluation_seconds:.1f} s of evaluation")
 
 
-def _score(training: Training, evaluations: Mapping[str, HeldOutItems]) -> dict[str, float]:
+def _score(training: Training, evaluations: Mapping[str, HeldOutItems]) -> Evaluated:
     return evaluate(training.model, evaluations, training.settings)
 
 

@@ -24,6 +24,7 @@ from flipscale.errors import FlipscaleError, RunFolderError
 from flipscale.run import Lease, RunFolder
 from flipscale.settings import Resources, Settings
 from flipscale.train.data import Integers
+from flipscale.train.evaluate import Evaluated
 from flipscale.train.failure import is_out_of_memory
 from flipscale.train.model import build
 from flipscale.train.objective import Objective
@@ -80,6 +81,8 @@ class Training:
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=settings.precision == "fp16")
         self.loss = _GlobalLoss(group)
         self.progress = Progress(started=time.time())
+        # No checkpoint holds it: none is written after the last step, so a resumed run takes that again and is scored.
+        self.evaluated = Evaluated({})
         # The losses' sums since the last record and over the final share stay on the device: reading a loss makes the
         # host wait for a GPU, so it is read at records only.
         self.recent = torch.zeros((), dtype=torch.float64, device=self.device)

@@ -140,7 +140,8 @@ def _finish(run: RunFolder, lease: Lease, job: ProgramJob, output: ProgramOutput
     lease.live(Doing.EVALUATING)
     began = time.perf_counter()
     evaluations = evaluations_of(run, settings)
-    scores = evaluate(model.to(job.device), evaluations, settings)
+    evaluated = evaluate(model.to(job.device), evaluations, settings)
+    scores = evaluated.scores
     seconds = time.perf_counter() - began
     check_scores(scores, "the end")
     samples = job.steps * settings.batch_size
@@ -157,7 +158,9 @@ def _finish(run: RunFolder, lease: Lease, job: ProgramJob, output: ProgramOutput
         "corrupt_samples": job.shards.corrupt + output.unreadable,
         "corrupt_evaluation_images": corrupt_images(evaluations),
         "versions": {"torch": torch.__version__, "open_clip": importlib.metadata.version("open_clip_torch")},
+        "chance": evaluated.chance,
     }
+    lease.write_hits(evaluated.hits)
     # result.json goes last: its presence is what "finished" means. The checkpoints are of no use after it.
     lease.write_result(complete(measured, run, known_attempts(run)))
     for leftover in (

@@ -37,7 +37,8 @@ def run_command(run: RunFolder, lease: Lease, stop: Stop, say: Say) -> bool:
     assert isinstance(trainer, CommandTrainer)
     command = trainer.arguments
     # What an attempt before left behind must not pass for the outcome of this one.
-    (run.path / "outcome.json").unlink(missing_ok=True)
+    for name in ("outcome.json", "hits.json"):
+        (run.path / name).unlink(missing_ok=True)
     ended = run_program(with_folder(command, run), run, lease, stop, say)
     name = " ".join(command)
     if ended.stopped and declared_failure(run) is None and (ended.code != 0 or outcome_file(run) is None):

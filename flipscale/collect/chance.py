@@ -1,0 +1,93 @@
+"""What guessing gives for a score of a study: as its runs recorded it, else as far as its evaluation is declared."""
+
+import math
+from collections.abc import Iterable, Sequence
+from fractions import Fraction
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from flipscale.errors import FlipscaleError
+from flipscale.inputs.classes import classes_of, pairs_of
+from flipscale.plan import Run
+from flipscale.run import RunFolder
+from flipscale.scores import LOSS_BATCH, SCORES, is_score, set_and_score
+from flipscale.settings import DataSet, EvaluationSet, Settings, ShardSet, WebDataset
+from flipscale.workspace import Workspace
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+RETRIEVALS = tuple(name for name in SCORES if "_retrieval_" in name)
+
+
+def chance_level(runs: Sequence[Run], results_root: Path, results: "pd.DataFrame", score: str) -> float | None:
+    """What guessing gives for `score`: a fraction, or nats of a loss. None if that is unknown, or differs among runs.
+
+    runs: of the study's plan.
+    results: results.csv's table. Of results whose run folders are gone it says how many items retrieval chooses from,
+        see `_counted`.
+
+    Of runs with the same evaluation one folder is read.
+    """
+    if not is_score(score):
+        return None
+    name, _ = set_and_score(score)
+    workspace = Workspace(results_root)
+    alike: dict[str, list[Run]] = {}
+    for run in runs:
+        settings = run.settings
+        same = (_data(settings, name), settings.evaluation.images, settings.trainer.kind)
+        alike.setdefault(repr(same), []).append(run)
+    levels = set()
+    for group in alike.values():
+        recorded = _recorded(group, workspace, score)
+        levels.add(_declared(group[0].settings, results, score) if recorded is None else recorded)
+    return levels.pop() if len(levels) == 1 else None
+
+
+def _data(settings: Settings, name: str) -> DataSet | EvaluationSet | None:
+    """What the scores of a set, or of the study's own evaluation as '', are measured on."""
+    evaluation = settings.evaluation
+    return evaluation.sets.get(name) if name else evaluation.data or settings.data
+
+
+def _recorded(runs: Iterable[Run], workspace: Workspace, score: str) -> float | None:
+    """What the first finished run recorded."""
+    for run in runs:
+        try:
+            result = RunFolder(workspace.run(run.id)).result()
+        except (FlipscaleError, OSError):
+            continue
+        if result is not None:
+            return result.chance.get(score)
+    return None
+
+
+def _declared(settings: Settings, results: "pd.DataFrame", score: str) -> float | None:
+    """What the declaration says, of the scores of flipscale's own evaluation."""
+    name, plain = set_and_score(score)
+    data, images = _data(settings, name), settings.evaluation.images
+    if data is None or settings.trainer.kind == "command":
+        return None
+    if plain not in RETRIEVALS and plain != "held_out_loss":
+        choices = classes_of(data)
+    else:
+        choices = pairs_of(data, images)
+        if choices is None and isinstance(data, WebDataset | ShardSet):
+            choices = _counted(results, name, images)
+        if plain == "held_out_loss" and choices is not None:
+            choices = min(LOSS_BATCH, choices)
+    return None if choices is None else SCORES[plain].chance(choices)
+
+
+def _counted(results: "pd.DataFrame", name: str, images: int) -> int | None:
+    """`images`, where the recalls show that retrieval chose from as many pairs; else None.
+
+    A recall is a whole number of hits divided by the number of queries, which is at most evaluation.images. So that is
+    the number of queries where it is the lowest common denominator of the recalls.
+    """
+    columns = [f"{name}.{score}" if name else score for score in RETRIEVALS]
+    values = [float(value) for column in columns if column in results for value in results[column].dropna()]
+    fractions = [Fraction(value).limit_denominator(images) for value in values]
+    are_exact = all(abs(float(found) - value) < 1e-12 for found, value in zip(fractions, values, strict=True))
+    return images if are_exact and math.lcm(*(found.denominator for found in fractions)) == images else None
