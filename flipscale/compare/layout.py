@@ -165,10 +165,8 @@ def _ratio_cell(ratio: Estimate) -> str:
     """A cost ratio with its range over seeds."""
     if ratio.mean is None:
         return "-"
-    text = f"{ratio.mean:.2f}x"
-    if ratio.n > 1 and max(ratio.values) - min(ratio.values) > 0.005 * ratio.mean:
-        text += f" ({min(ratio.values):.2f} to {max(ratio.values):.2f})"
-    return text
+    low, high = (f"{end:.2f}" for end in (min(ratio.values), max(ratio.values)))
+    return f"{ratio.mean:.2f}x" + (f" ({low} to {high})" if ratio.n > 1 and low != high else "")
 
 
 def _speedup_cell(speedup: Estimate) -> str:

@@ -51,8 +51,8 @@ def test_a_study_whose_run_folders_are_gone_is_reported_from_its_tables(tmp_path
     report = committed("quickstart", tmp_path)
     assert {run.state for run in report.evidence.runs.values()} == {State.FINISHED}
     page = report.path.read_text()
-    assert "30 of 30 runs finished · " in page
-    assert "30 runs on shapes vary model (ViT-w16d1-4, ViT-w32d2-4, ViT-w48d3-4), samples (8k, 16k, 32k) and " in page
+    assert "45 of 45 runs finished · " in page
+    assert "45 runs on shapes vary model (ViT-w16d1-4, ViT-w32d2-4, ViT-w48d3-4), samples (5k, 10k, 20k) and " in page
     assert "No run has failed or is lost." in page
 
 
