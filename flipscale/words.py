@@ -132,7 +132,18 @@ def memory(size: float) -> str:
 
 def interval(low: str, high: str, comparisons: int = 1, seeds: int | None = None) -> str:
     """'95 % CI 1.18 to 1.64, corrected for 14 comparisons, 3 seeds' of its ends in words."""
-    parts = [f"95 % CI {low} to {high}"]
+    return _interval(f"{low} to {high}", comparisons, seeds)
+
+
+def ratio_interval(low: float, high: float, comparisons: int = 1, seeds: int | None = None) -> str:
+    """The same of a ratio: '95 % CI below 1.64' where it is open at 0, '95 % CI above 1.18' where at infinity."""
+    if math.isinf(high):
+        return _interval(f"above {times(low)}", comparisons, seeds)
+    return _interval(f"{times(low)} to {times(high)}" if low > 0 else f"below {times(high)}", comparisons, seeds)
+
+
+def _interval(ends: str, comparisons: int, seeds: int | None) -> str:
+    parts = [f"95 % CI {ends}"]
     if comparisons > 1:
         parts.append(f"corrected for {comparisons} comparisons")
     if seeds is not None:

@@ -151,8 +151,17 @@ def laws() -> str:
 
 
 def mirror() -> str:
-    lines: list[str] = json.loads((ROOT / "bench/results/mirror.json").read_text())["table"]
+    lines = bench_lines("mirror")
     return "\n".join(lines[: lines.index("")]) + "\n"
+
+
+def coverage() -> str:
+    return "\n".join(bench_lines("comparison")).rstrip() + "\n"
+
+
+def bench_lines(name: str) -> list[str]:
+    lines: list[str] = json.loads((ROOT / f"bench/results/{name}.json").read_text())["table"]
+    return lines
 
 
 PARTS: dict[str, Callable[[], str]] = {
@@ -169,6 +178,7 @@ PARTS: dict[str, Callable[[], str]] = {
     "docs/ray.md#site": ray,
     "docs/fits.md#laws": laws,
     "docs/mlflow.md#speed": mirror,
+    "docs/compare.md#coverage": coverage,
 }
 """Between `<!-- NAME -->` and `<!-- end -->` of each file stands what the function answers."""
 

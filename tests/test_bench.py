@@ -105,10 +105,12 @@ def test_a_table_has_a_line_for_each_row():
 
 def test_synthetic_studies_are_compared_and_the_shares_are_of_them(tmp_path):
     out = tmp_path / "tiny.json"
-    facts = comparison.main(["--seeds", "3", "--noise", "0.01", "--repeats", "20", "--out", str(out)])
-    (cell,) = facts["cells"]
-    assert (cell["seeds"], cell["noise"], cell["studies"]) == (3, 0.01, 20)
-    assert cell["made"]["flipscale"] == cell["made"]["gain at equal cost"] == 1
-    assert cell["held"]["flipscale"] >= 0.7  # 95 % nominal: of 20 studies fewer than 15 hold it in 1 of 3,000 cases
-    assert json.loads(out.read_text())["cells"] == facts["cells"]
+    facts = comparison.main(["--seeds", "3", "--studies", "4", "--curves", "1", "--out", str(out)])
+    assert len(facts["effects"]) == len(facts["curves"]) == 12
+    even = facts["effects"][0]
+    assert (even["scatter"], even["seeds"], even["studies"]) == ("equal noise", 3, 4)
+    # 95 % nominal: of 160 intervals fewer than 136 hold it in 1 of 1 million cases.
+    assert even["methods"]["moderated"]["cover"] > 0.85
+    assert sum(design["held"]["speed-up"] or 0 for design in facts["curves"]) > 9
+    assert json.loads(out.read_text())["effects"] == facts["effects"]
     assert out.with_suffix(".svg").read_text().startswith("<?xml")

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.test_cli import on_one_core
+
 STUDY = """\
 schema: 1
 base: {data: shapes, model: ViT-w16d1-4, text_length: 16, batch_size: 32, samples: 64}
@@ -32,14 +34,15 @@ def test_a_run_leaves_and_says_no_secret_and_ends_well_without_its_server(tmp_pa
     said = ""
     for uri, verb in itertools.product(uris, ("run", "collect")):
         arguments = ["run", "mask.yaml", "--tracking-uri", uri] if verb == "run" else ["collect", "mask.yaml", "--json"]
-        done = subprocess.run(
-            [sys.executable, "-m", "flipscale", *arguments],
-            cwd=tmp_path,
-            env={**os.environ, **SECRETS, "MLFLOW_TRACKING_URI": uri},
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        with on_one_core():
+            done = subprocess.run(
+                [sys.executable, "-m", "flipscale", *arguments],
+                cwd=tmp_path,
+                env={**os.environ, **SECRETS, "MLFLOW_TRACKING_URI": uri},
+                capture_output=True,
+                text=True,
+                check=False,
+            )
         assert done.returncode == 0, done.stderr
         assert "MLflow was not written: MLflow at" in done.stderr
         said += done.stdout + done.stderr

@@ -19,23 +19,34 @@ if TYPE_CHECKING:
     from flipscale.workflow.opened import OpenStudy
 
 
+_WHERE = "only these rows: COLUMN=VALUE[,VALUE], COLUMN!=VALUE, COLUMN<VALUE, COLUMN>VALUE"
+
+
 def _law_arguments(parser: argparse.ArgumentParser) -> None:
     """What is fitted, to which rows, and how: the same for `fit` and `forecast`."""
     add_json(parser)
     add_results(parser)
     parser.add_argument(
-        "source", metavar="STUDY|TABLE", help="the study's YAML file, or a .csv, .tsv or .parquet table"
+        "source",
+        metavar="STUDY|TABLE",
+        help="the study's YAML file, or a table: .csv, .tsv (also .gz), .parquet, or - for CSV on stdin",
     )
     parser.add_argument("--law", help="which law; by the kind of y if left out (docs/fits.md lists them)")
     _add_columns(parser, "--x", "variables, in the law's order")
     parser.add_argument("--y", metavar="COLUMN", help="what is fitted; the study's score if left out")
     _add_columns(parser, "--group", "a law for each of its values")
-    parser.add_argument("--where", action="append", default=[], metavar="COLUMN=VALUE", help="only these rows")
+    parser.add_argument("--where", action="append", default=[], metavar="CONDITION", help=_WHERE)
     parser.add_argument("--frontier", choices=["pareto", "binned"], help="fit what is best for its cost only")
+    parser.add_argument("--bins", type=int, default=12, metavar="N", help="bins of cost of --frontier binned (12)")
+    parser.add_argument("--weights", metavar="COLUMN", help="inverse variances: how much each row counts")
     parser.add_argument("--fix", action="append", default=[], metavar="NAME=VALUE", help="hold a parameter fast")
     parser.add_argument("--tie", action="append", default=[], metavar="NAME=OTHER", help="make two parameters one")
     loss = "of residuals; huber for losses and errors, squares for straight lines and odds if left out"
     parser.add_argument("--loss", choices=["huber", "squares"], help=loss)
+    delta = "where the Huber loss turns from a square to a line, in units of the residual (0.001)"
+    parser.add_argument("--delta", type=float, metavar="SIZE", help=delta)
+    through = "two steps: x to this loss, and this loss to y"
+    parser.add_argument("--through", metavar="COLUMN", help=through)
     parser.add_argument("--linear", action="store_true", help="residuals in y itself, not in its logarithm")
     add_direction(parser)
     cluster = "its equal values are resampled together; rows of equal x are if left out"
@@ -53,7 +64,8 @@ def fit_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--budget", metavar="COLUMN", help="IsoFLOP: find the best x at each budget, and its law")
     curve = "the curve of a budget (akima)"
     parser.add_argument("--isoflop", default="akima", choices=["akima", "parabola"], help=curve)
-    parser.add_argument("--through", metavar="COLUMN", help="two steps: x to this loss, and this loss to y")
+    allocate = "the best size and samples for this budget, from a law of both: flops=1e21"
+    parser.add_argument("--allocate", action="append", default=[], metavar="flops=FLOPS", help=allocate)
     out = "write the fits there as well (results/NAME/fits.json)"
     parser.add_argument("--out", type=Path, metavar="FILE", help=out)
 
@@ -64,7 +76,9 @@ def fit(args: argparse.Namespace) -> int:
     from flipscale.fit.of_study import StudyFits, fit_study
     from flipscale.workflow.fitted import write_fits
 
+    _check_source(args.source)
     _spell_out(args)
+    budgets = _budgets(args)
     out = args.out
     if is_table(args.source):
         found, source = StudyFits(*_fits(args, _table(args), args.y)), {"table": str(args.source)}
@@ -75,16 +89,37 @@ def fit(args: argparse.Namespace) -> int:
         else:
             found = fit_study(results, axes=opened.axes, y=y, law=args.law, options=_options(args))
         out, source = args.out or opened.files.fits, {"study": opened.study.name}
+    found = replace(found, budgets=budgets)
     if args.json:
         print_json(found.to_dict(source))
     else:
-        from flipscale.fit import fit_text
-
-        print("\n\n".join(map(fit_text, found.fits)))
+        print(found.text)
     _say_none("not fitted", found.not_fitted)
     if out:
         write_fits(out, found, source)
     return 0
+
+
+def _check_source(source: str) -> None:
+    """FlipscaleError for a file that is neither a study nor a table by its name: its content would be no help."""
+    from flipscale.collect import is_table
+
+    if not is_table(source) and Path(source).suffix.lower() not in (".yaml", ".yml"):
+        raise FlipscaleError(
+            f"{source} is neither a study (.yaml) nor a table (.csv, .tsv, .csv.gz, .tsv.gz, .parquet, or - for CSV on "
+            f"stdin)."
+        )
+
+
+def _budgets(args: argparse.Namespace) -> tuple[float, ...]:
+    """The budgets of --allocate, in FLOPs."""
+    found = [
+        (name, _number(name, value)) for text in args.allocate for name, value in _pairs([text], "--allocate").items()
+    ]
+    for name, _ in found:
+        if name != "flops":
+            raise FlipscaleError(f"--allocate {name}: a budget is of FLOPs; write --allocate flops=1e21.")
+    return tuple(value for _, value in found)
 
 
 def _spell_out(args: argparse.Namespace) -> None:
@@ -92,14 +127,14 @@ def _spell_out(args: argparse.Namespace) -> None:
     if args.law in ("pareto", "binned", "frontier"):
         args.frontier, args.law = "binned" if args.law == "binned" else "pareto", "power"
     elif args.law in ("isoflop", "IsoFLOP"):
-        if not args.budget:
+        if not vars(args).get("budget"):
             raise FlipscaleError("an IsoFLOP fit needs the column of budgets: --budget COLUMN")
         args.law = None
     elif args.law in ("two-step", "two_step"):
         if not args.through:
             raise FlipscaleError("a fit in two steps needs the column of the loss between them: --through COLUMN")
         args.law = None
-    elif args.law and args.budget:
+    elif args.law and vars(args).get("budget"):
         raise FlipscaleError(f"--budget fits a power law to the best sizes; leave out --law {args.law}")
 
 
@@ -113,39 +148,63 @@ def _say_none(what: str, none: Mapping[str, str]) -> None:
 
 def forecast_arguments(parser: argparse.ArgumentParser) -> None:
     _law_arguments(parser)
-    at = "the run to foresee: settings of a study, as model=ViT-H-14,samples=12.8B, or columns of a table"
-    parser.add_argument("--at", metavar="NAME=VALUE", action="append", default=[], help=at)
+    at = "the run: settings of a study, as model=ViT-H-14,samples=12.8B, columns of a table, or a table of such runs"
+    parser.add_argument("--at", metavar="NAME=VALUE|TABLE", action="append", default=[], help=at)
     parser.add_argument("--force", action="store_true", help="show a forecast that is refused")
 
 
 def forecast(args: argparse.Namespace) -> int:
-    """Say what a law expects of a run larger than all there are, if it would have foreseen the largest."""
+    """Say what a law expects of a run larger than all there are, and how far to trust it."""
     from flipscale.collect import is_table
-    from flipscale.fit import forecast_json, forecast_text
+    from flipscale.fit import forecast_json, forecast_text, graded
 
-    at = _pairs(args.at, "--at")
-    if not at:
+    _check_source(args.source)
+    if not args.at:
         raise FlipscaleError("a forecast needs to know of what: --at model=ViT-H-14,samples=12.8B")
-    found = _of_table(args, at) if is_table(args.source) else _of_study(args, at)
+    _spell_out(args)
+    found = _of_table(args) if is_table(args.source) else _of_study(args, _pairs(args.at, "--at"))
     if args.json:
         print_json({"schema": 1, "forecasts": [forecast_json(forecast) for forecast in found], "forced": args.force})
     else:
         print("\n\n".join(forecast_text(forecast, forced=args.force) for forecast in found))
-    refused = [forecast for forecast in found if forecast.refused]
+    refused = [forecast for forecast in found if graded(forecast).refused]
     if refused and not args.force:
         say(f"{len(refused)} of {len(found)} refused; --force shows the number all the same")
         return 1
     return 0
 
 
-def _of_table(args: argparse.Namespace, at: Mapping[str, str]) -> "list[Forecast]":
-    from flipscale.fit import forecast_groups
+def _of_table(args: argparse.Namespace) -> "list[Forecast]":
+    from flipscale.fit import forecast_groups, forecast_two_step, in_groups
 
     table = _table(args)
     if not args.x or not args.y:
         raise FlipscaleError(_NEEDS.format(source=args.source, verb="forecast"))
-    values = {name: _number(name, value) for name, value in at.items()}
-    return forecast_groups(table, args.law, x=args.x, y=args.y, at=values, group=args.group, options=_options(args))
+    points, options = _points(args), _options(args)
+    if not args.through:
+        return forecast_groups(table, args.law, x=args.x, y=args.y, points=points, group=args.group, options=options)
+    return [
+        replace(found, fit=replace(found.fit, group=values))
+        for values, part in in_groups(table, args.group)
+        for found in forecast_two_step(
+            part, args.law, x=args.x, through=args.through, y=args.y, points=points, options=options
+        )
+    ]
+
+
+def _points(args: argparse.Namespace) -> list[dict[str, float]]:
+    """The runs that --at names: one by its columns, or one for each row of a table."""
+    from flipscale.collect import is_table, read_table
+    from flipscale.fit import column
+
+    points: list[dict[str, float]] = []
+    for text in args.at:
+        if is_table(text):
+            rows = read_table(Path(text))
+            columns = {name: column(rows, name) for name in args.x}
+            points += [{name: float(values[i]) for name, values in columns.items()} for i in range(len(rows))]
+    at = {name: _number(name, value) for name, value in _pairs([t for t in args.at if not is_table(t)], "--at").items()}
+    return [*points, at] if at else points
 
 
 def _of_study(args: argparse.Namespace, at: Mapping[str, str]) -> "list[Forecast]":
@@ -157,6 +216,8 @@ def _of_study(args: argparse.Namespace, at: Mapping[str, str]) -> "list[Forecast
     from flipscale.plan import plan_at
     from flipscale.study.expression import plain_value
 
+    if args.through:
+        raise FlipscaleError("--through is for tables; a study's score is forecast from its size directly.")
     opened, results, y = _results(args)
     study = opened.study
     asked = {name: plain_value(value) for name, value in at.items()}
@@ -225,7 +286,7 @@ def _results(args: argparse.Namespace) -> "tuple[OpenStudy, pd.DataFrame, str]":
     from flipscale.workflow.opened import open_study
 
     opened = open_study(args.source, workspace_of(args))
-    results = where(read_results(opened.files.results), _pairs(args.where, "--where"))
+    results = where(read_results(opened.files.results), args.where)
     return opened, results, args.y or pick_score(results, opened.study.score)
 
 
@@ -233,12 +294,14 @@ def _table(args: argparse.Namespace) -> "pd.DataFrame":
     from flipscale.collect import read_table
     from flipscale.fit import where
 
-    return where(read_table(Path(args.source)), _pairs(args.where, "--where"))
+    return where(read_table(Path(args.source)), args.where)
 
 
 def _options(args: argparse.Namespace) -> "Options":
     from flipscale.fit import Options
 
+    if args.bins < 1 or (args.delta is not None and not args.delta > 0):
+        raise FlipscaleError("--bins and --delta are above 0.")
     fixed = {name: _number(name, value) for name, value in _pairs(args.fix, "--fix").items()}
     return Options(
         loss=args.loss,
@@ -248,6 +311,9 @@ def _options(args: argparse.Namespace) -> "Options":
         tied=_pairs(args.tie, "--tie") or None,
         accuracy=None if args.lower_is_better is None else not args.lower_is_better,
         cluster=args.cluster,
+        bins=args.bins,
+        weights=args.weights,
+        **({} if args.delta is None else {"delta": args.delta}),
         draws=args.draws,
         seed=args.seed,
     )

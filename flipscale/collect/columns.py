@@ -113,5 +113,5 @@ def columns_as_markdown() -> str:
 
 
 def is_table(path: str) -> bool:
-    """Whether a file is a table by its name; a study is not."""
-    return path.lower().endswith((".csv", ".tsv", ".parquet"))
+    """Whether a file is a table by its name, or `-`, CSV on stdin; a study is not."""
+    return path == "-" or path.lower().endswith((".csv", ".tsv", ".csv.gz", ".tsv.gz", ".parquet"))

@@ -2,6 +2,7 @@
 
 import csv
 import os
+import sys
 from collections.abc import Collection
 from pathlib import Path
 from typing import Any
@@ -65,12 +66,17 @@ def read_results(path: Path) -> pd.DataFrame:
 
 
 def read_table(path: Path) -> pd.DataFrame:
-    """Somebody's table, a .csv, .tsv or .parquet file. Raises ResultsError if it cannot be read or has no rows."""
+    """Somebody's table: a .csv or .tsv file, which may be .gz, a .parquet file, or `-` for CSV on stdin.
+
+    Raises ResultsError if it cannot be read or has no rows.
+    """
+    name = path.name.lower()
     try:
-        if path.suffix.lower() == ".parquet":
+        if name.endswith(".parquet"):
             table = pd.read_parquet(path, engine="pyarrow")
         else:
-            table = pd.read_csv(path, sep="\t" if path.suffix.lower() == ".tsv" else ",", skipinitialspace=True)
+            separator = "\t" if name.endswith((".tsv", ".tsv.gz")) else ","
+            table = pd.read_csv(sys.stdin if name == "-" else path, sep=separator, skipinitialspace=True)
     except FileNotFoundError as error:
         raise ResultsError(f"{path}: there is no such file.") from error
     except (ValueError, OSError, UnicodeDecodeError) as error:

@@ -3,18 +3,21 @@
     at equal samples        a run against its twin: same cell, same seed, the baseline's settings           pairs.py
     at equal accuracy       the cost at which the baseline is best over that at which the arm gets there    curves.py
     at equal cost           the difference where both have spent the same hours or FLOPs                    curves.py
+                            runs of other schedules that took as much; the best of several sizes       equal_cost.py
     between settings        a cell against a reference cell: deltas, and their interaction                  effects.py
 
 A curve is the finished runs of one series: cells that differ only in schedule length. Each point is a whole schedule,
-never the middle of a longer one. Between points it is straight in hours (or FLOPs), as FLIP's 3.7x was read
-(arXiv 2212.00794, Fig 1); outside the points nothing is read, and the reason is given in words.
+never the middle of a longer one. Between points it is a monotone cubic against log cost; beside the speed-up stands the
+one that is straight in hours, as FLIP's 3.7x was read (arXiv 2212.00794, Fig 1). Outside the points nothing is read,
+and the reason is given in words.
 
 Gains are positive where masking is better, also for a loss. Ratios are masked over baseline, speed-ups baseline over
 masked. Data in, data out: nothing here touches a disk.
 
     columns.py     which score, baseline, arm, cell and series          points.py     from rows to runs
-    tables.py      any table: what it leaves unsaid is found or asked   lines.py      readings off a mean curve
+    tables.py      any table: what it leaves unsaid is found or asked   lines.py      curves between their points
     curve_columns.py   which columns tell curves apart                  parts.py      pairs and curves as data
+    curves.py      which runs make a curve, and their noise             readings.py   what is read off two curves
     gains.py       gains judged by the noise of the whole study         head.py       arms over all cells, slopes, power
     estimates.py   seeds to intervals; many speed-ups at once           claims.py     what is claimed, with its interval
     build.py       from a table to a comparison                         comparison.py the comparison as data

@@ -1,9 +1,11 @@
 """A comparison for programs, in JSON's types; docs/compare.md lists the keys."""
 
+import math
 from dataclasses import asdict
 
 from flipscale.compare.claims import Claim
 from flipscale.compare.comparison import Comparison
+from flipscale.compare.equal_cost import EqualCost
 from flipscale.compare.estimates import Estimate, finding
 from flipscale.compare.head import Head
 from flipscale.compare.head_text import head_lines
@@ -28,6 +30,7 @@ def comparison_json(comparison: Comparison) -> dict[str, object]:
         "head": comparison.head and _head(comparison, comparison.head),
         "noise": comparison.noise and _noise(comparison.noise),
         "margin": comparison.margin,
+        "equal_cost": [_equal_cost(comparison, of_cost) for of_cost in comparison.equal_cost],
         "corrected": {
             "method": "Holm",
             "gains": comparison.gains_claimed,
@@ -43,7 +46,7 @@ def comparison_json(comparison: Comparison) -> dict[str, object]:
 def _pair(comparison: Comparison, pair: Pair) -> dict[str, object]:
     """A cell's twins as they are; `images` where runs kept which test images they got right."""
     images = comparison.images.get((pair.cell, pair.arm))
-    return {**asdict(pair), **({} if images is None else {"images": asdict(images)})}
+    return {**asdict(pair, dict_factory=_without_draws), **({} if images is None else {"images": asdict(images)})}
 
 
 def _head(comparison: Comparison, head: Head) -> dict[str, object]:
@@ -109,7 +112,7 @@ def _along(curve: Curve) -> dict[str, object]:
         "target": curve.target,
         "speedup": speedup.mean,
         **_certainty(speedup),
-        "speedup_if_straight_in_log_x": curve.speedup_log,
+        "speedup_if_straight_in_x": curve.speedup_straight,
         "speedup_curve": [
             {"accuracy": level.score, "speedup": level.speedup.mean, **_certainty(level.speedup)}
             for level in curve.speedup_at
@@ -141,13 +144,44 @@ def _certainty(estimate: Estimate) -> dict[str, object]:
     """How far an estimate can be trusted; `why` where it is missing, or its interval is."""
     corrected = estimate.corrected
     return {
-        "interval": estimate.interval,
+        "interval": estimate.interval and _closed(estimate.interval),
         "p": estimate.p,
-        "interval_corrected": corrected and [corrected.low, corrected.high],
+        "interval_corrected": corrected and _closed([corrected.low, corrected.high]),
         "p_corrected": corrected and corrected.p,
         "why": estimate.why,
         **({} if estimate.df is None else _beside(estimate)),
     }
+
+
+def _equal_cost(comparison: Comparison, of_cost: EqualCost) -> dict[str, object]:
+    """Comparisons at one equal cost."""
+    return {
+        "held": of_cost.held,
+        "tolerance": of_cost.tolerance,
+        "pairs": [
+            {**_equal_samples(comparison, equal.pair), "arm": equal.pair.arm, "baseline_cell": equal.baseline_cell}
+            for equal in of_cost.pairs
+        ],
+        "best_of_sizes": [
+            {
+                **_equal_samples(comparison, best.pair),
+                "arm": best.pair.arm,
+                "budget": best.budget,
+                "sizes": best.sizes,
+                "chosen": [asdict(choice) for choice in best.chosen],
+            }
+            for best in of_cost.best
+        ],
+    }
+
+
+def _without_draws(items: list[tuple[str, object]]) -> dict[str, object]:
+    return {name: value for name, value in items if name != "draws"}
+
+
+def _closed(ends: list[float]) -> list[float | None]:
+    """An interval in JSON, which knows no infinity: null is an open end."""
+    return [end if math.isfinite(end) else None for end in ends]
 
 
 def _beside(estimate: Estimate) -> dict[str, object]:

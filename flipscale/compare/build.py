@@ -11,11 +11,11 @@ from flipscale.collect import HitsOfRun
 from flipscale.compare.claims import claims_of, corrected_curves
 from flipscale.compare.columns import Baseline, arms_of, labels, need, pick_score, series_of, varying_axes
 from flipscale.compare.comparison import Comparison
-from flipscale.compare.curves import curve_of
+from flipscale.compare.curves import curves_of
+from flipscale.compare.equal_cost import at_equal_cost
 from flipscale.compare.gains import judged, study_noise
 from flipscale.compare.head import AxisValues, head_of
 from flipscale.compare.pairs import pairs_of
-from flipscale.compare.parts import Curve
 from flipscale.compare.points import PreparedTable, RunPoints, one_each, points_of
 from flipscale.compare.tables import numbers, prepared
 from flipscale.compare.test_images import images_of_pairs
@@ -102,9 +102,10 @@ def _compared(table: PreparedTable, points: RunPoints) -> Comparison:
     paired = table.at or one_each(points)
     pairs, unpaired = pairs_of(points.all, list(points.arms), table.lower) if paired else ([], {})
     cost = table.costs[0]
+    read = curves_of(points.all, points.arms, table.costs, fraction=table.fraction, lower=table.lower)
     found = study_noise(pairs, fraction=table.fraction, lower=table.lower) if pairs else None
     all_pairs = judged(pairs, found, table.margin) if found else ()
-    curves = corrected_curves(_curves(table, points), cost)
+    curves = corrected_curves(read, cost)
     return Comparison(
         baseline=dict(table.baseline),
         score=table.score,
@@ -115,6 +116,15 @@ def _compared(table: PreparedTable, points: RunPoints) -> Comparison:
         arms=points.arms,
         pairs=all_pairs,
         curves=curves,
+        equal_cost=at_equal_cost(
+            points.all,
+            (*table.costs, *table.also),
+            fraction=table.fraction,
+            lower=table.lower,
+            margin=table.margin,
+        )
+        if paired
+        else (),
         claims=claims_of(all_pairs, curves, cost),
         left_out=points.left_out,
         unpaired=unpaired,
@@ -123,21 +133,6 @@ def _compared(table: PreparedTable, points: RunPoints) -> Comparison:
         head=None if found is None else head_of(all_pairs, found, _axis_values(table), table.base_cell, table.margin),
         notes=table.notes if points.arms else (*table.notes, nothing_to_compare(table.baseline, table.score)),
     )
-
-
-def _curves(table: PreparedTable, points: RunPoints) -> list[Curve]:
-    """A curve for each series, arm that the series has, and cost."""
-    of_series = {
-        series: [point for point in points.all if point.series == series]
-        for series in dict.fromkeys(point.series for point in points.all)
-    }
-    return [
-        curve_of(its_points, series, arm, cost, table.lower)
-        for series, its_points in of_series.items()
-        for arm in points.arms
-        if any(point.arm == arm for point in its_points)
-        for cost in table.costs
-    ]
 
 
 def _axis_values(table: PreparedTable) -> AxisValues:

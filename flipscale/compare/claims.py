@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from flipscale.compare.estimates import Effect, Estimate, Finding, corrected, finding
-from flipscale.compare.parts import Curve, Level, Pair
+from flipscale.compare.parts import Curve, Level, Miss, Pair
 
 SAME = 1.1
 """Speed-ups within this factor count as one where the range of a curve's speed-ups is claimed."""
@@ -68,8 +68,9 @@ def claims_of(pairs: Sequence[Pair], curves: Sequence[Curve], cost: str) -> tupl
         if curve.x != cost:
             continue
         pair = longest.get((curve.series, curve.arm))
+        at_best = curve.missed in (None, Miss.ABOVE)
         speedups = tuple(
-            SpeedupClaim(level.score, curve.missed is None and level.score == curve.target, finding(level.speedup))
+            SpeedupClaim(level.score, at_best and level.score == curve.target, finding(level.speedup))
             for level in claimed_levels(curve)
         )
         gain = finding(pair.gain) if pair else None

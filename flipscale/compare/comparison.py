@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 from flipscale.compare.claims import Claim
 from flipscale.compare.columns import Baseline
+from flipscale.compare.equal_cost import EqualCost
 from flipscale.compare.estimates import Effect
 from flipscale.compare.gains import StudyNoise
 from flipscale.compare.head import Head
@@ -31,6 +32,8 @@ class Comparison:
     """Each arm, and its values of the baseline's columns."""
     pairs: tuple[Pair, ...]
     curves: tuple[Curve, ...]
+    equal_cost: tuple[EqualCost, ...] = ()
+    """Runs against runs of other schedules that took as much."""
     claims: tuple[Claim, ...]
     """What may be said of each series and arm, and how surely."""
     left_out: Mapping[str, str]

@@ -15,6 +15,8 @@ from flipscale.compare.columns import Baseline, labels, need
 from flipscale.compare.estimates import Estimate, mean_of, nothing
 from flipscale.compare.points import plain
 from flipscale.compare.tables import check_baseline, numbers, seeds_of
+from flipscale.errors import ResultsError
+from flipscale.fit import unnamed_settings
 from flipscale.words import short
 
 
@@ -93,7 +95,8 @@ def deltas(table: pd.DataFrame, *, baseline: Baseline, y: str, lower_is_better: 
     Less of `y` is better if `lower_is_better`; None goes by its name. Rows are paired by the column `seed` if there is
     one; without it repeats of a cell are paired in the order of rows.
 
-    Raises ResultsError for a column or a baseline that is not there.
+    Raises ResultsError for a column or a baseline that is not there, and where rows of one cell differ in a setting
+    that the baseline does not name: their mean would mix that setting in.
     """
     need(table, [*baseline, y])
     lower = scores.lower_is_better(y) if lower_is_better is None else lower_is_better
@@ -101,6 +104,7 @@ def deltas(table: pd.DataFrame, *, baseline: Baseline, y: str, lower_is_better: 
     table = table.assign(**{y: numbers(table, y)})
     check_baseline(table, baseline)
     axes = list(baseline)
+    _check_alike(table[table[y].notna()], axes, y)
     runs, left_out = _runs(table, axes, y)
     reference = tuple(plain(value) for value in baseline.values())
     if not runs.get(reference):
@@ -114,6 +118,19 @@ def deltas(table: pd.DataFrame, *, baseline: Baseline, y: str, lower_is_better: 
         cells=tuple(effects.cell(cell) for cell in sorted(runs, key=effects.order) if cell != reference),
         left_out=left_out,
     )
+
+
+def _check_alike(table: pd.DataFrame, axes: Sequence[str], y: str) -> None:
+    """ResultsError where rows of one cell differ in a setting that the axes leave open."""
+    keys = labels(table, axes)
+    for name, values in unnamed_settings(table, [*axes, *({"seed"} & set(table))], taken=[y]).items():
+        within = table.groupby(keys)[name].nunique(dropna=False)
+        if (within > 1).any():
+            said = ", ".join(map(short, values[:3])) + (", ..." if len(values) > 3 else "")
+            raise ResultsError(
+                f"Rows of {within.idxmax()} differ in {name} ({said}), which the baseline does not name, so their mean "
+                f"would mix them. Add {name}=VALUE to the baseline."
+            )
 
 
 _Settings = tuple[object, ...]

@@ -1,23 +1,18 @@
-"""Seeds to estimates: a mean with its Student t interval, and what many comparisons at once do to it.
+"""Seeds to estimates: a number with its interval, and what many comparisons at once do to it.
 
-Whatever is estimated comes here as one value a seed, and the mean of the values is the estimate. For a difference
-between twins the value of a seed is its difference. For what is read off mean curves it is the estimate and the seed's
-influence on it (curves.py). The interval is Student t over these values.
-
-Of what is read between the points of a curve the interval is wider: it holds what either of two ways to read leaves
-possible, straight in the cost and straight in its logarithm. Seeds do not know how a curve runs between its points, and
-with more of them the interval of one way alone holds the truth ever less often (bench/comparison.py).
+Cost ratios are a mean over seeds with its Student t. Gains at equal samples stand on the noise of the study (gains.py).
+What is read off curves has the interval of its draws (readings.py).
 """
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 import numpy as np
-from scipy.special import fdtrc, stdtr
+from scipy.special import stdtr
 
-from flipscale.stats import ALPHA, Array, t_limit
+from flipscale.stats import ALPHA, Draws, Judged, holm, t_limit
 
 ONE_SEED = "one seed gives no interval"
 
@@ -65,9 +60,10 @@ class Estimate:
     p: float | None = None
     """Two-sided p of Student's t that the mean is 0, or the ratio 1; for this number alone."""
     ratio: bool = False
-    also: "Estimate | None" = None
-    """The same read in another way (curves straight in log cost between their points). `low` to `high` is then what
-    either way leaves possible, and `p` the larger one."""
+    draws: Draws | None = field(default=None, repr=False, compare=False)
+    """Of a reading off curves: its draws, of a ratio those of its logarithm. Its interval is theirs."""
+    at_least: bool = False
+    """Whether this is a lower bound: `high` is infinite."""
     corrected: Corrected | None = None
     """Of an estimate that a verdict speaks of: among all that the verdicts speak of."""
     df: float | None = None
@@ -84,10 +80,19 @@ class Estimate:
         """[low, high], or None where there is too little for one."""
         return None if self.low is None or self.high is None else [self.low, self.high]
 
+    def as_a_bound(self) -> "Estimate":
+        """The same as what the truth is at least."""
+        return replace(self, at_least=True, high=None if self.high is None else math.inf)
+
     def says_nothing(self, low: float, high: float) -> bool:
         """Whether an interval of this estimate is too wide to print."""
         if self.ratio:
-            return high > WIDEST_RATIO * low
+            assert self.mean is not None
+            if low > 0 and math.isfinite(high):
+                return high > WIDEST_RATIO * low
+            # An end is open: the other may be as far from the number as both may be from their middle.
+            half = math.sqrt(WIDEST_RATIO)
+            return (low == 0 or self.mean > half * low) and (math.isinf(high) or high > half * self.mean)
         return self.widest is not None and high - low > self.widest
 
 
@@ -114,6 +119,8 @@ class Finding:
     """Claims in its family, itself among them."""
     seeds: int
     effect: Effect
+    at_least: bool = False
+    """Whether the value is a lower bound."""
 
     @property
     def significant(self) -> bool:
@@ -127,10 +134,10 @@ def finding(estimate: Estimate) -> Finding:
     low, high = (estimate.low, estimate.high) if corrected is None else (corrected.low, corrected.high)
     family = 1 if corrected is None else corrected.of
     if low is None or high is None:
-        return Finding(estimate.mean, None, family, estimate.n, Effect.ONE_SEED)
+        return Finding(estimate.mean, None, family, estimate.n, Effect.ONE_SEED, estimate.at_least)
     effect = _effect(estimate, low, high)
     interval = None if effect is Effect.TOO_FEW_SEEDS else (low, high)
-    return Finding(estimate.mean, interval, family, estimate.n, effect)
+    return Finding(estimate.mean, interval, family, estimate.n, effect, estimate.at_least)
 
 
 def _effect(estimate: Estimate, low: float, high: float) -> Effect:
@@ -163,17 +170,13 @@ def ratio_of(logs: Sequence[float]) -> Estimate:
     return Estimate(e.n, mean, e.sd, low, high, tuple(map(math.exp, logs)), e.why, e.p, ratio=True)
 
 
-def either(estimate: Estimate, other: Estimate) -> Estimate:
-    """The first estimate, its interval and p widened to what another way of reading the same leaves possible."""
-    if estimate.low is None or estimate.high is None or other.low is None or other.high is None:
-        return estimate
-    low, high = min(estimate.low, other.low), max(estimate.high, other.high)
-    no_effect = 1.0 if estimate.ratio else 0.0
-    assert estimate.mean is not None
-    assert other.mean is not None
-    opposed = (estimate.mean - no_effect) * (other.mean - no_effect) <= 0
-    p = 1.0 if opposed else max(estimate.p or 0.0, other.p or 0.0)
-    return replace(estimate, low=low, high=high, p=p, also=other)
+def drawn(mean: float, draws: Draws, seeds: int, *, ratio: bool = False) -> Estimate:
+    """A reading off curves that are means of `seeds` runs; with `ratio`, mean and draws are logarithms."""
+    value = _exp(float(mean)) if ratio else float(mean)
+    if not draws.ways:
+        return Estimate(seeds, value, None, None, None, (), ONE_SEED, ratio=ratio)
+    low, high = _ends(draws, ALPHA, ratio=ratio)
+    return Estimate(seeds, value, None, low, high, (), p=draws.p(), ratio=ratio, draws=draws)
 
 
 def nothing(why: str) -> Estimate:
@@ -182,73 +185,23 @@ def nothing(why: str) -> Estimate:
 
 
 def corrected(family: Sequence[Estimate]) -> list[Estimate]:
-    """The estimates with what is left of each when all are claimed at once (Holm, 1979).
+    """Readings off curves with what is left of each when all are claimed at once (Holm's procedure).
 
-    Ordered by p, the k-th of m is judged at the level 5 % / (m - k + 1), as long as all before it were significant;
-    the rest at the level at which the first of them failed. Its interval is at that same level. So the chance that any
-    claim of the family has the wrong sign is at most 5 %, however the claims depend on each other. Those without an
-    interval (one seed) claim nothing and do not count.
+    Those without an interval claim nothing and do not count.
     """
-    order = sorted((i for i, e in enumerate(family) if e.p is not None), key=lambda i: family[i].p or 0.0)
-    done = list(family)
-    m, worst, failed, share = len(order), 0.0, False, len(order)
-    for k, i in enumerate(order):
-        e = family[i]
-        assert e.p is not None
-        if not failed:
-            share = m - k
-        worst = max(worst, min(1.0, (m - k) * e.p))
-        failed = failed or worst > ALPHA
-        low, high = _interval(e, ALPHA / share)
-        if e.also is not None:
-            theirs = _interval(e.also, ALPHA / share)
-            low, high = min(low, theirs[0]), max(high, theirs[1])
-        done[i] = replace(e, corrected=Corrected(m, worst, low, high))
-    return done
+    judgements = holm([None if e.draws is None else e.p for e in family])
+    return [e if judged is None else _corrected(e, judged) for e, judged in zip(family, judgements, strict=True)]
 
 
-def _interval(e: Estimate, level: float) -> tuple[float, float]:
-    """Student t's interval at another level."""
-    assert e.sd is not None
-    assert e.mean is not None
-    half = _half(e.n, e.sd, level)
-    if e.ratio:
-        return _exp(math.log(e.mean) - half), _exp(math.log(e.mean) + half)
-    return e.mean - half, e.mean + half
+def _corrected(e: Estimate, judged: Judged) -> Estimate:
+    assert e.draws is not None
+    low, high = _ends(e.draws, judged.level, ratio=e.ratio)
+    return replace(e, corrected=Corrected(judged.family, judged.p, low, math.inf if e.at_least else high))
 
 
-def same_at_every_level(values: Array) -> float:
-    """p of the hypothesis that the columns of `values` [seeds, levels] have one mean.
-
-    Analysis of variance with repeated measures, a seed being measured at every level; its degrees of freedom are
-    shrunk by Geisser and Greenhouse's epsilon, as neighbouring levels of a curve go up and down together.
-    """
-    n, k = values.shape
-    assert min(n, k) > 1
-    levels = values.mean(axis=0)
-    rest = values - values.mean(axis=1, keepdims=True) - levels + values.mean()
-    between = n * float(((levels - values.mean()) ** 2).sum())
-    within = float((rest**2).sum())
-    if within <= 1e-18 * max(1.0, n * float((values**2).sum())):  # seeds agree to the last digit
-        return 1.0 if between <= 1e-15 else 0.0
-    covariance = rest.T @ rest / (n - 1)
-    epsilon = np.trace(covariance) ** 2 / ((k - 1) * float((covariance**2).sum()))
-    epsilon = float(min(1.0, max(epsilon, 1 / (k - 1))))
-    return float(fdtrc((k - 1) * epsilon, (n - 1) * (k - 1) * epsilon, between / within * (n - 1)))
-
-
-def draws_of_the_mean(values: Array, draws: int, seed: int = 0) -> Array:
-    """Means [draws, levels] that `values` [seeds, levels] leave possible: a multivariate t around their mean.
-
-    At each level alone the draws are distributed as its Student t interval says, and levels move together as they do in
-    the seeds; resampling the few seeds themselves would leave far too little spread.
-    """
-    n = len(values)
-    rng = np.random.default_rng(seed)
-    mean = values.mean(axis=0)
-    weights = rng.standard_normal((draws, n)) / np.sqrt(rng.chisquare(n - 1, (draws, 1)) / (n - 1))
-    means: Array = mean + weights @ (values - mean) / math.sqrt(n * (n - 1))
-    return means
+def _ends(draws: Draws, level: float, *, ratio: bool) -> tuple[float, float]:
+    interval = draws.interval(level)
+    return (_exp(interval.low), _exp(interval.high)) if ratio else (interval.low, interval.high)
 
 
 def _half(n: int, sd: float, level: float) -> float:
@@ -263,4 +216,4 @@ def _p(n: int, mean: float, sd: float) -> float:
 
 
 def _exp(value: float) -> float:
-    return math.exp(max(-700.0, min(value, 700.0)))
+    return math.exp(max(-700.0, min(value, 700.0))) if math.isfinite(value) else max(0.0, value)

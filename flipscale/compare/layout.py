@@ -1,6 +1,9 @@
 """How a comparison is laid out, on a terminal and in Markdown: tables first, then words, then what was left out."""
 
+import math
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
 from flipscale.compare.comparison import Comparison
 from flipscale.compare.estimates import Effect, Estimate, finding
@@ -75,6 +78,8 @@ def _laid_out(comparison: Comparison, as_table: AsTable, as_lines: Callable[[Seq
         parts += _claim_parts(comparison.stated, as_table)
     if comparison.pairs:
         parts += [f"{effects_title(comparison)}:", as_table(*effect_table(comparison))]
+    if comparison.equal_cost:
+        parts += ["At equal cost, though samples differ:", as_table(*_equal_cost_rows(comparison))]
     parts += _curve_parts(comparison, as_table)
     if said := verdicts(comparison):
         parts += ["In words:", listed(said)]
@@ -160,10 +165,8 @@ def _ratio_cell(ratio: Estimate) -> str:
     """A cost ratio with its range over seeds."""
     if ratio.mean is None:
         return "-"
-    text = f"{ratio.mean:.2f}x"
-    if ratio.n > 1 and max(ratio.values) - min(ratio.values) > 0.005 * ratio.mean:
-        text += f" ({min(ratio.values):.2f} to {max(ratio.values):.2f})"
-    return text
+    low, high = (f"{end:.2f}" for end in (min(ratio.values), max(ratio.values)))
+    return f"{ratio.mean:.2f}x" + (f" ({low} to {high})" if ratio.n > 1 and low != high else "")
 
 
 def _speedup_cell(speedup: Estimate) -> str:
@@ -172,17 +175,51 @@ def _speedup_cell(speedup: Estimate) -> str:
     ends = speedup.interval
     if ends and speedup.says_nothing(*ends):
         return f"{speedup.mean:.2f}x [too wide]"
-    return f"{speedup.mean:.2f}x" + (f" [{', '.join(f'{end:.2f}' for end in ends)}]" if ends else "")
+    text = f"{'at least ' if speedup.at_least else ''}{speedup.mean:.2f}x"
+    return f"{text} [{_ratio_ends(*ends)}]" if ends else text
+
+
+def _ratio_ends(low: float, high: float) -> str:
+    """'0.31, 0.74', or '...1.10' and '0.29...' where an end is open."""
+    if math.isinf(high):
+        return f"{low:.2f}..."
+    return f"{low:.2f}, {high:.2f}" if low > 0 else f"...{high:.2f}"
 
 
 def effect_table(comparison: Comparison) -> tuple[list[str], list[list[str]]]:
     """Header and rows of the table of effects, arm by cell, without the columns that no gain has."""
     costs = list(comparison.pairs[0].ratios)
+    header = [*_pair_header(comparison), *costs]
+    return _without_empty(header, [_pair_row(comparison, pair, costs) for pair in comparison.pairs])
+
+
+def _equal_cost_rows(comparison: Comparison) -> tuple[list[str], list[list[str]]]:
+    """The table of gains at equal cost: pairs of cells, then the best of several sizes."""
+    header = ["equal", "against", *_pair_header(comparison)]
+    rows = []
+    for of_cost in comparison.equal_cost:
+        rows += [[of_cost.held, equal.baseline_cell, *_pair_row(comparison, equal.pair, [])] for equal in of_cost.pairs]
+        for best in of_cost.best:
+            row = _pair_row(comparison, replace(best.pair, cell=_sizes([choice.arm for choice in best.chosen])), [])
+            against = _sizes([choice.baseline for choice in best.chosen])
+            rows.append([f"{of_cost.held} {short(best.budget)}, best of {best.sizes}", against, *row])
+    return _without_empty(header, rows)
+
+
+def _sizes(chosen: Sequence[str]) -> str:
+    """The sizes that were chosen, and how often where it was not always the same: 'model=S (2), model=B (1)'."""
+    times = Counter(chosen)
+    return ", ".join(f"{size} ({n})" if len(times) > 1 else size for size, n in times.most_common())
+
+
+def _pair_header(comparison: Comparison) -> list[str]:
     unit = " %" if comparison.fraction else ""
     gained = "gain, points" if comparison.fraction else "gain"
-    header = ["cell", "arm", "seeds", f"baseline{unit}", f"{comparison.score}{unit}", gained]
-    header += [*CERTAINTY, *costs]
-    rows = [_pair_row(comparison, pair, costs) for pair in comparison.pairs]
+    return ["cell", "arm", "seeds", f"baseline{unit}", f"{comparison.score}{unit}", gained, *CERTAINTY]
+
+
+def _without_empty(header: list[str], rows: list[list[str]]) -> tuple[list[str], list[list[str]]]:
+    """A table without the columns of certainty that no gain has."""
     kept = [i for i, name in enumerate(header) if name not in CERTAINTY or any(row[i] not in ("", "-") for row in rows)]
     return [header[i] for i in kept], [[row[i] for i in kept] for row in rows]
 
@@ -249,7 +286,7 @@ def _crossover_cell(curve: Curve) -> str:
     cross = curve.crossover
     if cross is None:
         return "-"
-    share = "" if cross.none is None else f"{100 * cross.none:.0f} % of resamples have none"
+    share = "" if cross.none is None else f"{100 * cross.none:.0f} % of draws have none"
     if cross.at is None:
         return f"none ({share})" if share else "none"
     text = f"{short(cross.at)}, then {cross.turns}"

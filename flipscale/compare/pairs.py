@@ -24,7 +24,7 @@ def pairs_of(points: Sequence[Point], arms: Sequence[str], lower: bool) -> tuple
             baseline = (series, cell, "") in runs
             unpaired |= {point.id: _without_twin(point, baseline) for point in of_arm if _twin(point) not in twins}
             if paired:
-                pairs.append(_pair(paired, lower))
+                pairs.append(pair_of(paired, lower))
     return pairs, unpaired
 
 
@@ -39,7 +39,8 @@ def _without_twin(point: Point, baseline: bool) -> str:
     return f"no baseline {where} cell {point.cell or '(the only one)'!r}"
 
 
-def _pair(paired: list[tuple[Point, Point]], lower: bool) -> Pair:
+def pair_of(paired: Sequence[tuple[Point, Point]], lower: bool) -> Pair:
+    """The pair of runs and their twins, twin first."""
     sign = -1 if lower else 1
     point = paired[0][1]
     return Pair(
@@ -57,7 +58,7 @@ def _pair(paired: list[tuple[Point, Point]], lower: bool) -> Pair:
     )
 
 
-def _ratio_of_costs(paired: list[tuple[Point, Point]], name: str) -> Estimate:
+def _ratio_of_costs(paired: Sequence[tuple[Point, Point]], name: str) -> Estimate:
     if why := different_devices((point for pair in paired for point in pair), name):
         return nothing(why)
     costs = [(point.costs[name], twin.costs[name]) for twin, point in paired]

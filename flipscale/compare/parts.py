@@ -57,7 +57,7 @@ class Crossover:
     open: tuple[bool, bool]
     """Whether an end of the interval is only where the curves end: the crossover may lie beyond."""
     none: float | None
-    """Share of resamples in which the gain has one sign at every cost that both have."""
+    """Share of draws in which the gain has one sign at every cost that both have."""
     changes: int
     """Changes of sign; `at` is the last."""
     why: str | None
@@ -86,7 +86,7 @@ class Miss(Enum):
     BELOW = auto()
     """It never gets there."""
     ABOVE = auto()
-    """Its shortest schedule is better already."""
+    """Its shortest schedule is better already: the speed-up is at least what is given."""
     NO_COST = auto()
     """A cost of 0 has no speed-up."""
 
@@ -108,8 +108,8 @@ class Curve:
     """At equal accuracy, the target."""
     missed: Miss | None = None
     """The reason why it is missing."""
-    speedup_log: float | None = None
-    """What it would be if the curves were straight in the logarithm of the cost between their points."""
+    speedup_straight: float | None = None
+    """What it would be if the curves were straight in the cost between their points, as FLIP's 3.7x was read."""
     speedup_at: tuple[Level, ...] = ()
     """At scores that both curves pass through, from the worst to the best."""
     equal_at: float | None = None

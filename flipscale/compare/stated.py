@@ -110,7 +110,7 @@ class _MeasuredClaim:
     @property
     def unit(self) -> float:
         """A point of accuracy, or a percent of a loss, in the score's own unit."""
-        of_one = {Transform.LOGIT: 1.0, Transform.LOG: self.scale.score(self.start), Transform.PLAIN: 100.0}
+        of_one = {Transform.LOGIT: 1.0, Transform.LOG: float(self.scale.score(self.start)), Transform.PLAIN: 100.0}
         return of_one[self.scale.transform] / 100
 
     def shown(self, step: float) -> float:

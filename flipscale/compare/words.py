@@ -7,7 +7,7 @@ from flipscale.compare.columns import Baseline, settings_words
 from flipscale.compare.comparison import Comparison
 from flipscale.compare.estimates import Effect, Finding
 from flipscale.compare.parts import Curve, Miss, Pair
-from flipscale.words import count, fixed, interval, joined, score_value, short, signed, times
+from flipscale.words import count, fixed, interval, joined, ratio_interval, score_value, short, signed, times
 
 
 def verdicts(comparison: Comparison) -> list[str]:
@@ -57,13 +57,13 @@ def reach_words(comparison: Comparison, speedup: SpeedupClaim) -> str:
 
 def speedup_words(found: Finding, cost: str, spread: str = "") -> str:
     """'1.53x faster in gpu_hours (95 % CI 1.07 to 2.0, 2 seeds)', or that there is no significant difference."""
-    speed = f"{speed_words(found.value)} in {cost}"
+    speed = f"{'at least ' if found.at_least else ''}{speed_words(found.value)} in {cost}"
     if found.effect is Effect.TOO_FEW_SEEDS:
         return f"{Effect.NOT_SIGNIFICANT} in {cost} ({speed_words(found.value)}; {seeds_are_too_few(found.seeds)})"
     if found.interval is None:
         return f"{speed} ({spread}{Effect.ONE_SEED})"
     low, high = found.interval
-    ci = interval(times(low), times(high), found.family, found.seeds)
+    ci = ratio_interval(low, high, found.family, found.seeds)
     with_value = f"speed-up {times(found.value)}x, {ci}"
     if not found.significant:
         return f"{Effect.NOT_SIGNIFICANT} in {cost} ({with_value})"
@@ -83,6 +83,8 @@ def _speedup_clause(comparison: Comparison, claim: Claim) -> str:
     (speedup,) = claim.speedups
     words = speedup_words(speedup.finding, curve.x, _spread(comparison, curve))
     significant = speedup.finding.effect not in (Effect.NOT_SIGNIFICANT, Effect.TOO_FEW_SEEDS)
+    if curve.missed is Miss.ABOVE:
+        return f"{missed}{'' if significant else 'there is '}{words}"
     if speedup.at_best:
         return f"reaches {best} {'' if significant else 'with '}{words}"
     return f"{missed}to {reach_words(comparison, speedup)}, {'it is' if significant else 'there is'} {words}"
@@ -110,7 +112,7 @@ def _range_words(comparison: Comparison, claim: Claim) -> str:
     for speedup in claim.speedups:
         ends = speedup.finding.interval
         unsure = "" if speedup.finding.significant else ", not significant"
-        ci = interval(times(ends[0]), times(ends[1])) if ends else seeds_are_too_few(speedup.finding.seeds)
+        ci = ratio_interval(*ends) if ends else seeds_are_too_few(speedup.finding.seeds)
         score = score_words(comparison, speedup.score)
         levels.append(f"{times(speedup.finding.value)}x to {score} ({ci}{unsure})")
     corrected = f"corrected for {found[0].family} comparisons, " if found[0].family > 1 else ""

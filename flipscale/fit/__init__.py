@@ -5,48 +5,70 @@
     isoflop(table, x="N", y="loss", budget="flops")       the best size of each budget, and the law through those
     frontier(table, x="flops", y="error", kind="pareto")  the rows that are best for their cost
     two_step(table, x=["N", "D"], through="loss", y="error")
-    forecast(table, "odds", x=[...], y="top1", at={...})  refused where it would have missed the largest runs
+    allocate(fit(table, "chinchilla", x=["N", "D"], y="loss"), flops=1e21)
+    forecast(table, "odds", x=[...], y="top1", at={...})  graded by what it says of the largest runs
 
 law.py           what a law is
 laws.py          sums of powers, and all laws by name
 other_laws.py    forms that are no sum of powers
 rows.py          which rows take part, and why the others do not
+where.py         conditions that choose among them
+unnamed.py       settings in which these rows differ although nobody names them
 solver.py        one law through points: the best of many starts
 uncertainty.py   resamples and intervals
+seeds.py         what runs of one seed have in common
+resampling.py    resamples of settings and seeds
+budget_noise.py  how runs scatter about the curve of their budget
 fitting.py       all of it, from a table to a Fit
 fitted.py        a Fit and a Forecast, as data
+held_out.py      the largest runs, as the smaller ones predict them
+grade.py         how far a forecast can be trusted
 checks.py        what speaks against a fit
 best.py          what is best for its cost: fronts, and the best size of a budget
 frontiers.py     fits through those
 two_step.py      from size to loss, and from loss to error
 of_study.py      the laws of a study's own results
 prediction.py    beyond the data
+allocation.py    the best use of a budget
 as_json.py       fits and forecasts for programs
 words.py         fits and forecasts for people
 
 Data in, data out: nothing here touches a disk.
 """
 
-from flipscale.fit.as_json import fit_json, forecast_json
+from flipscale.fit.allocation import Allocation, allocate
+from flipscale.fit.as_json import allocation_json, fit_json, forecast_json
 from flipscale.fit.best import evened, is_isoflop
-from flipscale.fit.fitted import Fit, Forecast, HeldOutRuns
+from flipscale.fit.fitted import Fit, Forecast
 from flipscale.fit.fitting import Options, default_law, fit, fit_groups
 from flipscale.fit.frontiers import frontier, isoflop
+from flipscale.fit.grade import Doubt, Grade, Graded, graded
+from flipscale.fit.held_out import HeldOutRuns, HeldOutSetting
 from flipscale.fit.law import Law
 from flipscale.fit.laws import LAWS, law_named
-from flipscale.fit.prediction import forecast, forecast_groups
-from flipscale.fit.rows import column, group_name, in_groups, where
+from flipscale.fit.prediction import forecast, forecast_groups, forecast_points, forecast_two_step
+from flipscale.fit.rows import column, group_name, in_groups
 from flipscale.fit.two_step import TwoStep, two_step
-from flipscale.fit.words import fit_text, forecast_text
+from flipscale.fit.unnamed import unnamed_settings
+from flipscale.fit.where import where
+from flipscale.fit.words import allocation_text, fit_text, forecast_text
 
 __all__ = [
     "LAWS",
+    "Allocation",
+    "Doubt",
     "Fit",
     "Forecast",
+    "Grade",
+    "Graded",
     "HeldOutRuns",
+    "HeldOutSetting",
     "Law",
     "Options",
     "TwoStep",
+    "allocate",
+    "allocation_json",
+    "allocation_text",
     "column",
     "default_law",
     "evened",
@@ -57,13 +79,17 @@ __all__ = [
     "forecast",
     "forecast_groups",
     "forecast_json",
+    "forecast_points",
     "forecast_text",
+    "forecast_two_step",
     "frontier",
+    "graded",
     "group_name",
     "in_groups",
     "is_isoflop",
     "isoflop",
     "law_named",
     "two_step",
+    "unnamed_settings",
     "where",
 ]

@@ -5,8 +5,11 @@ from typing import Any
 
 import numpy as np
 
-from flipscale.fit.fitted import Fit, Forecast, HeldOutRuns
-from flipscale.fit.words import checklist, title
+from flipscale.fit.allocation import Allocation
+from flipscale.fit.fitted import Fit, Forecast
+from flipscale.fit.grade import graded
+from flipscale.fit.held_out import HeldOutRuns
+from flipscale.fit.words import checklist, doubt_words, title
 
 
 def fit_json(fit: Fit) -> dict[str, Any]:
@@ -33,6 +36,9 @@ def fit_json(fit: Fit) -> dict[str, Any]:
         "condition": _finite(fit.solution.condition),
         "draws": len(fit.draws),
         "frontier": fit.frontier,
+        "front_bias": None if fit.front_bias is None else vars(fit.front_bias),
+        "seed_effect": None if fit.seeds is None else {"sd": fit.seeds.sd, "seeds": fit.seeds.seeds},
+        "weights": fit.weights,
         "fixed": dict(fit.fixed),
         "tied": dict(fit.tied),
         "optima": [vars(optimum) for optimum in fit.optima],
@@ -48,19 +54,34 @@ def held_out_json(held: HeldOutRuns) -> dict[str, Any]:
     """What the largest runs say of a law, in JSON's types."""
     return {
         "runs": list(held.runs),
-        "predicted": held.predicted,
-        "measured": held.measured,
-        "error": held.error,
-        "relative_error": None if held.error is None or not held.measured else held.error / held.measured,
-        "interval": None if held.low is None else [held.low, held.high],
+        "settings": [
+            {
+                "at": dict(setting.at),
+                "runs": setting.runs,
+                "predicted": setting.predicted,
+                "measured": setting.measured,
+                "error": setting.error,
+                "interval": None if setting.low is None else [setting.low, setting.high],
+                "inside": setting.inside,
+            }
+            for setting in held.settings
+        ],
+        "rms_error": held.rms,
         "inside": held.inside,
+        "sharpness": None if held.sharpness is None else _finite(held.sharpness),
         "extrapolation": held.extrapolation,
         "why": held.why,
     }
 
 
+def allocation_json(allocation: Allocation) -> dict[str, Any]:
+    """All of it in JSON types."""
+    return {name: list(value) if isinstance(value, tuple) else value for name, value in vars(allocation).items()}
+
+
 def forecast_json(forecast: Forecast) -> dict[str, Any]:
     """All of it in JSON types."""
+    found = graded(forecast)
     return {
         "group": _group(forecast.fit),
         "law": forecast.fit.law.name,
@@ -72,7 +93,9 @@ def forecast_json(forecast: Forecast) -> dict[str, Any]:
         "held_out": held_out_json(forecast.held_out),
         "forms": dict(forecast.forms),
         "spread": list(forecast.spread),
-        "refused": forecast.refused,
+        "grade": str(found.grade),
+        "doubts": {str(doubt): doubt_words(doubt, forecast) for doubt in found.doubts},
+        "refused": found.refused,
         "fit": fit_json(forecast.fit),
     }
 

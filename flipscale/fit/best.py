@@ -17,28 +17,30 @@ Frontier = Literal["pareto", "binned"]
 Method = Literal["akima", "parabola"]
 
 BINS = 12
-"""Bins of cost, equally wide in its logarithm, of the binned minimum."""
+"""Bins of cost, equally wide in its logarithm, of the binned minimum, unless another number is asked for."""
 
 SAME_BUDGET = 1.1
 """Budgets within this factor are one: steps are whole numbers, so equal budgets are only nearly equal."""
 
 _CURVE = 3  # sizes that a minimum takes
 
+_DUST = 1e-9  # of the height of a curve
+
 _FINER = 25  # points of the interpolated curve between two that were measured
 
 
-def on_frontier(cost: Array, y: Array, kind: Frontier, *, lower: bool = True) -> NDArray[np.intp]:
+def on_frontier(cost: Array, y: Array, kind: Frontier, *, lower: bool = True, bins: int = BINS) -> NDArray[np.intp]:
     """The places of the rows on the front, from the cheapest.
 
-    `pareto`: no row costs as little and is as good. `binned`: the best of each of BINS bins of cost.
+    `pareto`: no row costs as little and is as good. `binned`: the best of each of so many bins of cost.
     """
     sign = 1.0 if lower else -1.0
     order = np.lexsort((sign * y, cost))
     if kind == "binned":
         logs = np.log(cost)
-        width = (logs.max() - logs.min()) / BINS
-        bins = np.minimum(((logs - logs.min()) / width).astype(int), BINS - 1) if width > 0 else np.zeros(len(y), int)
-        best = [min(np.flatnonzero(bins == b), key=lambda i: (sign * y[i], cost[i])) for b in np.unique(bins)]
+        width = (logs.max() - logs.min()) / bins
+        place = np.minimum(((logs - logs.min()) / width).astype(int), bins - 1) if width > 0 else np.zeros(len(y), int)
+        best = [min(np.flatnonzero(place == b), key=lambda i: (sign * y[i], cost[i])) for b in np.unique(place)]
         return np.array(best, dtype=np.intp)
     ordered = sign * y[order]
     cheaper = np.concatenate([[np.inf], np.minimum.accumulate(ordered)[:-1]])  # the best of all that cost no more
@@ -134,5 +136,7 @@ def _akima(x: Array, y: Array) -> tuple[float, float] | None:
     """The lowest point of Akima's curve; None where that is one of its ends."""
     grid = np.linspace(x[0], x[-1], (len(x) - 1) * _FINER)
     curve = Akima1DInterpolator(x, y)(grid)
-    best = int(np.argmin(curve))
-    return None if best in (0, len(grid) - 1) else (float(grid[best]), float(curve[best]))
+    # The middle of those that are equally low but for float dust, which would decide anew in every resample.
+    best = np.flatnonzero(curve <= curve.min() + _DUST * np.ptp(curve))
+    outside = best[0] == 0 or best[-1] == len(grid) - 1
+    return None if outside else (float(grid[best].mean()), float(curve[best[0]]))

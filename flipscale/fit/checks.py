@@ -8,8 +8,11 @@ from flipscale.errors import ResultsError
 from flipscale.fit.law import Law
 from flipscale.fit.laws import LAWS
 from flipscale.fit.rows import Rows
+from flipscale.fit.seeds import LARGE, SharedSeedEffect
 from flipscale.fit.solver import Solution
+from flipscale.scores import lower_is_better
 from flipscale.stats import Array
+from flipscale.words import short
 
 HELD_OUT_REASON = "held out"
 
@@ -74,10 +77,13 @@ def _check_apart(law: Law, rows: Rows, unique: Array) -> None:
         )
 
 
-def notes(law: Law, rows: Rows, solution: Solution) -> tuple[str, ...]:
+def notes(law: Law, rows: Rows, solution: Solution, seeds: SharedSeedEffect | None = None) -> tuple[str, ...]:
     """What a reader must know before believing a fit."""
     column = rows.response.column
     found = (
+        (bool(rows.unnamed), _unnamed_words(rows)),
+        (seeds is not None and seeds.sd > LARGE, _seed_words(seeds, law)),
+        (bool(solution.at_bounds), _bounds_words(law, solution)),
         (
             rows.points < FEW and len(law.parameters) > 2,
             f"{rows.points} points: below {FEW} only a power law is advised",
@@ -91,24 +97,52 @@ def notes(law: Law, rows: Rows, solution: Solution) -> tuple[str, ...]:
             f"only {solution.agree} of {solution.starts} starts agree, so there may be a better fit",
         ),
         (
-            "c" in solution.at_bounds and law.link == "logit",
-            "c runs to the end of its range: hold it fast (c = 1), or fit odds-product, which it then is",
-        ),
-        (
             solution.condition > 1e4,
             "parameters trade off against each other: their single values mean little, predictions may still",
         ),
         (
             _rises(law, rows),
-            f"{column} rises with size, and this law only falls: for an accuracy fit 1 - y, or odds",
+            f"{column} rises with size, and this law {'has no upper end' if law.is_line else 'only falls'}: for an "
+            f"accuracy fit 1 - y, or odds",
         ),
     )
     return tuple(note for applies, note in found if applies)
 
 
+def _bounds_words(law: Law, solution: Solution) -> str:
+    """Which parameters ended at the bound of the search, and what follows."""
+    ended = ", ".join(solution.at_bounds)
+    if law.link == "logit" and "c" in solution.at_bounds:
+        return f"{ended} at the bound of the search: hold c fast (c = 1), or fit odds-product, which the law then is"
+    return f"{ended} at the bound of the search: the rows do not determine it"
+
+
+def _seed_words(seeds: SharedSeedEffect | None, law: Law) -> str:
+    """That a seed moves the whole curve by much."""
+    if seeds is None:
+        return ""
+    scale = {"log": "log y", "logit": "the logit of the error", "linear": "y"}[law.link]
+    return (
+        f"a seed moves the whole curve: SD {seeds.sd:.2g} in {scale}, from {seeds.seeds} seeds. The law's level is "
+        f"known only as well as so few seeds tell, exponents are not affected"
+    )
+
+
+def _unnamed_words(rows: Rows) -> str:
+    """In which settings the rows of one law differ."""
+    found = []
+    for name, values in rows.unnamed.items():
+        shown = ", ".join(map(short, values[:3])) + (", ..." if len(values) > 3 else "")
+        found.append(f"{name} ({shown})")
+    return (
+        f"one law goes through rows that differ in {', '.join(found)}, which no option names; --group fits each value "
+        f"by itself, --where takes some"
+    )
+
+
 def _rises(law: Law, rows: Rows) -> bool:
-    """Whether a law that only falls is fitted to a score that rises with size."""
-    if rows.response.link != "log" or rows.response.accuracy or law.is_line:
+    """Whether a law that only falls, or a power, is fitted to a score that rises with size."""
+    if rows.response.link != "log" or (law.is_line and lower_is_better(rows.response.column) is not False):
         return False
     size = np.log(np.maximum(rows.size, 1e-300))
     return bool(np.ptp(size) and np.corrcoef(size, rows.z)[0, 1] > 0.5)

@@ -12,10 +12,13 @@ from numpy.typing import ArrayLike
 
 from flipscale.errors import ResultsError
 from flipscale.fit.best import Optimum
+from flipscale.fit.budget_noise import BudgetNoise
+from flipscale.fit.held_out import HeldOutRuns
 from flipscale.fit.law import Law
-from flipscale.fit.rows import Rows
-from flipscale.fit.solver import Loss, Solution
-from flipscale.fit.uncertainty import interval, stretch
+from flipscale.fit.rows import Rows, why_not
+from flipscale.fit.seeds import SharedSeedEffect
+from flipscale.fit.solver import DELTA, Loss, Solution
+from flipscale.fit.uncertainty import COVERAGE, interval, stretch, widened
 from flipscale.stats import Array
 
 FLOOR_REACHES_0 = 1e-2
@@ -23,33 +26,13 @@ FLOOR_REACHES_0 = 1e-2
 
 
 @dataclass(frozen=True)
-class HeldOutRuns:
-    """The largest runs, predicted from all smaller ones."""
+class FrontBias:
+    """Two ways in which a front misleads, at the middle of it and on the scale of residuals; above 0 is worse."""
 
-    runs: tuple[str, ...] = ()
-    predicted: float | None = None
-    """Mean of what the law says of them, in the units of y."""
-    measured: float | None = None
-    """Mean of what they came to."""
-    low: float | None = None
-    """Lower end of the 95 % interval of that prediction, the runs' own scatter included; None: not asked."""
-    high: float | None = None
-    extrapolation: float | None = None
-    """How many times larger they are than the largest run that was fitted."""
-    why: str | None = None
-    """The reason why it is missing."""
-
-    @property
-    def error(self) -> float | None:
-        """Predicted minus measured, in the units of y."""
-        return None if self.predicted is None or self.measured is None else self.predicted - self.measured
-
-    @property
-    def inside(self) -> bool | None:
-        """Whether they came out inside the interval."""
-        if self.measured is None or self.low is None or self.high is None:
-            return None
-        return self.low <= self.measured <= self.high
+    resampled: float | None
+    """How far laws through the fronts of resampled runs lie from this one on average: fewer runs find a worse front."""
+    other_seeds: float | None
+    """How far the other runs of the settings on the front lie from those on it: a front takes the luckiest seed."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +48,9 @@ class Fit:
     draws: Array
     """Parameters of the resamples [draws, parameters]."""
     groups: int
-    """What was resampled: seed groups, of all rows where only the best were fitted."""
+    """What was resampled: different settings, of all rows where only the best were fitted."""
+    freedom: int
+    """Degrees of freedom of intervals: groups less fitted parameters, or those of the noise that was resampled."""
     held_out: HeldOutRuns
     group: Mapping[str, object] = field(default_factory=dict)
     """The values of the columns that this fit's rows share."""
@@ -77,6 +62,18 @@ class Fit:
     """Of an IsoFLOP fit: the best size of each budget, which the law goes through."""
     among: tuple[str, ...] = ()
     """Of an IsoFLOP fit: the runs among which these were found."""
+    delta: float = DELTA
+    """Where Huber's loss turns from a square to a line."""
+    weights: str | None = None
+    """The column by which rows count."""
+    seeds: SharedSeedEffect | None = None
+    """What seeds do to the whole curve, where settings share them; it was taken out before a law was fitted."""
+    level: Array | None = None
+    """How much each parameter moves for each unit by which seeds move the whole curve; None where they share none."""
+    noise: BudgetNoise | None = None
+    """Of an IsoFLOP fit: the scatter of runs that was resampled."""
+    front_bias: FrontBias | None = None
+    """Of a law through a front: how far other fronts lie from it."""
     notes: tuple[str, ...] = ()
     """What a reader must know before believing it."""
 
@@ -118,22 +115,26 @@ class Fit:
             return dict.fromkeys(self.parameters)
         # On the scale they were fitted on, as a coefficient spreads evenly in its logarithm.
         least, most = self.law.bounds(self.rows.x, self.rows.z)
-        ends_of = (np.clip(end, least, most) for end in interval(self.draws, self.solution.theta, self.stretch))
+        ends = interval(self.draws, self.solution.theta, self.stretch)
+        if self.seeds is not None and self.level is not None:
+            error = np.abs(self.level) * self.seeds.error(new_seed=False)
+            ends = widened(ends, self.solution.theta, self.freedom, error, self.seeds.freedom)
+        ends_of = (np.clip(end, least, most) for end in ends)
         low, high = map(self.law.values, ends_of)
         found: dict[str, tuple[float, float] | None] = {}
         for name in self.parameters:
-            ends = low[name], high[name]
+            pair = low[name], high[name]
             if name not in self.law.parameters:
                 derived = np.array([self.law.values(theta)[name] for theta in self.draws])
                 below, above = interval(derived[np.isfinite(derived)], self.parameters[name], self.stretch)
-                ends = float(below), float(above)
-            found[name] = None if name in self.fixed else (min(ends), max(ends))
+                pair = float(below), float(above)
+            found[name] = None if name in self.fixed else (min(pair), max(pair))
         return found
 
     @property
     def stretch(self) -> float | None:
         """How far the ends of intervals are moved out; None where there is no interval."""
-        return stretch(self.groups, self.free) if len(self.draws) else None
+        return stretch(self.freedom) if len(self.draws) else None
 
     @property
     def not_shown(self) -> tuple[str, ...]:
@@ -145,11 +146,12 @@ class Fit:
 
     @property
     def residuals(self) -> Array:
-        """Measured minus predicted on the scale they were taken on [n]."""
+        """Measured minus predicted on the scale they were taken on, without the offsets of seeds [n]."""
         predicted = self.law.evaluate(self.solution.theta, self.rows.x)[0]
+        z = self.rows.z if self.seeds is None or self.frontier else self.rows.z - self.seeds.offsets
         if self.linear:
-            return self.rows.y - self.rows.response.from_link(predicted)
-        return self.rows.z - predicted
+            return self.rows.response.from_link(z) - self.rows.response.from_link(predicted)
+        return z - predicted
 
     @property
     def spread(self) -> float:
@@ -169,13 +171,18 @@ class Fit:
         if self.stretch is None:
             raise ResultsError(f"There is no band: {self.no_interval}.")
         x = self._at(values)
-        low, high = interval(self.sample(x, one_run=one_run), self._says(x), self.stretch)
-        return (low, high) if self.linear else self._ordered(low, high)
+        says = self._says(x)
+        ends = interval(self.sample(x, one_run=one_run), says, self.stretch)
+        if self.seeds is not None and self.level is not None:
+            step = 1e-3 * self.level
+            slope = np.abs(self._says(x, self.solution.theta + step) - says) / 1e-3
+            ends = widened(ends, says, self.freedom, slope * self.seeds.error(new_seed=one_run), self.seeds.freedom)
+        return ends if self.linear else self._ordered(*ends)
 
     def sample(self, x: Array, *, one_run: bool) -> Array:
         """What every draw says at x [n, roles], [draws, n], on the scale that residuals are taken on.
 
-        With `one_run` the residual of a run drawn at random is added to each.
+        With `one_run` the residual of a run drawn at random is added to each, of the seeds that were fitted.
         """
         z = np.stack([self.law.evaluate(theta, x)[0] for theta in self.draws])
         z = self.rows.response.from_link(z) if self.linear else z
@@ -184,22 +191,22 @@ class Fit:
         wide = np.sqrt(len(self.rows) / max(len(self.rows) - self.free, 1))
         return z + np.random.default_rng(1).choice(wide * self.residuals, size=z.shape)
 
-    def mean_band(self, x: Array) -> tuple[float, float]:
-        """The 95 % interval of the mean y of runs yet to be made at x [n, roles]."""
+    def mean_band(self, x: Array, coverage: float = COVERAGE) -> tuple[float, float]:
+        """The interval of the mean y of runs yet to be made at x [n, roles], of the seeds that were fitted."""
         assert self.stretch is not None
         draws, says = self.sample(x, one_run=True), self._says(x)
         if self.linear:
-            low, high = interval(draws.mean(axis=1), float(says.mean()), self.stretch)
+            low, high = interval(draws.mean(axis=1), float(says.mean()), self.stretch, coverage)
             return float(low), float(high)
         response = self.rows.response
         means = response.to_link(response.from_link(draws).mean(axis=1))
         mean = float(response.to_link(np.atleast_1d(response.from_link(says).mean()))[0])
-        low, high = self._ordered(*interval(means, mean, self.stretch))
+        low, high = self._ordered(*interval(means, mean, self.stretch, coverage))
         return float(low), float(high)
 
-    def _says(self, x: Array) -> Array:
+    def _says(self, x: Array, theta: Array | None = None) -> Array:
         """What the law says at x [n, roles], on the scale that residuals are taken on."""
-        z = self.law.evaluate(self.solution.theta, x)[0]
+        z = self.law.evaluate(self.solution.theta if theta is None else theta, x)[0]
         return self.rows.response.from_link(z) if self.linear else z
 
     def _ordered(self, low: Array, high: Array) -> tuple[Array, Array]:
@@ -210,6 +217,10 @@ class Fit:
     @property
     def no_interval(self) -> str:
         """Why there are no intervals."""
+        if self.optima and self.noise is None:
+            return (
+                "one run of each size and fewer than 8 sizes with 2 neighbours either side do not tell noise from curve"
+            )
         if not len(self.draws):
             return "no resamples were drawn, so there are no intervals"
         return f"{self.groups} different settings and {self.free} parameters leave nothing for an interval"
@@ -220,7 +231,11 @@ class Fit:
                 f"The law {self.law.name} needs {', '.join(missing)} beside {', '.join(values) or 'none'}."
             )
         columns = np.broadcast_arrays(*(np.asarray(values[name], dtype=np.float64) for name in self.x))
-        return np.column_stack([np.atleast_1d(column) for column in columns])
+        x = np.column_stack([np.atleast_1d(column) for column in columns])
+        for row in x:
+            if why := why_not(self.x, row, self.law):
+                raise ResultsError(f"The law {self.law.name} cannot be asked: {why}.")
+        return x
 
 
 @dataclass(frozen=True)
@@ -239,8 +254,8 @@ class Forecast:
     held_out: HeldOutRuns
     forms: Mapping[str, float]
     """What other forms say of it, fitted to the same rows."""
-    refused: str | None
-    """Why it should not be believed; None where nothing speaks against it."""
+    as_good: tuple[str, ...] = ()
+    """The forms among them whose residuals are about as small as the law's own."""
 
     @property
     def spread(self) -> tuple[float, float]:

@@ -8,14 +8,17 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from flipscale.errors import ResultsError, did_you_mean
-from flipscale.fit.best import Frontier, on_frontier
+from flipscale.fit.best import BINS, Frontier, on_frontier
 from flipscale.fit.checks import FEW, HELD_OUT_REASON, check_enough, notes
-from flipscale.fit.fitted import Fit, HeldOutRuns
+from flipscale.fit.fitted import Fit, FrontBias
+from flipscale.fit.held_out import HeldOutRuns, HeldOutSetting
 from flipscale.fit.law import Law
 from flipscale.fit.laws import law_named
+from flipscale.fit.resampling import Resamples, resampled, slope_of_level
 from flipscale.fit.rows import Rows, column, group_name, in_groups, rows_of
-from flipscale.fit.solver import Loss, Problem, refit, solve
-from flipscale.fit.uncertainty import DRAWS, draws_of
+from flipscale.fit.seeds import SharedSeedEffect, seed_effect
+from flipscale.fit.solver import DELTA, Loss, Problem, solve
+from flipscale.fit.uncertainty import COVERAGE, DRAWS
 from flipscale.fit.words import by_reason
 from flipscale.scores import lower_is_better
 from flipscale.stats import Array
@@ -41,8 +44,15 @@ class Options:
     tied: Mapping[str, str] | None = None
     accuracy: bool | None = None
     """Whether more of y is better; None: as its name says, or else as it goes."""
+    bins: int = BINS
+    """Bins of cost of a binned front."""
+    weights: str | None = None
+    """Column of inverse variances: how much each row counts."""
+    delta: float = DELTA
+    """Where Huber's loss turns from a square to a line, in units of the residual."""
     cluster: str | None = None
-    """Column whose equal values are resampled together; None: rows that have equal variables."""
+    """Column whose equal values are resampled together; None: rows that have equal variables, and the column `seed`
+    says which runs share a seed (seeds.py)."""
     draws: int = DRAWS
     starts: int = STARTS
     seed: int = 0
@@ -65,7 +75,7 @@ def fit(
     """
     options = options or Options()
     form = law_named(law) if law else default_law(table, x, y, options)
-    rows = rows_of(table, form, x, y, accuracy=options.accuracy, cluster=options.cluster)
+    rows = rows_of(table, form, x, y, accuracy=options.accuracy, cluster=options.cluster, weights=options.weights)
     return fit_rows(form, rows, options, group or {})
 
 
@@ -117,25 +127,15 @@ def fit_rows(law: Law, rows: Rows, options: Options, group: Mapping[str, object]
     fixed, tied = _held(law, options)
     whole = rows
     if options.frontier:
-        rows = _reduced(whole, options.frontier)
+        rows = _reduced(whole, options)
     check_enough(law, rows, len(fixed) + len(tied))
-    problem = Problem(law, rows.x, rows.z, loss, options.linear, fixed, tied)
+    shared = seed_effect(whole.z, whole.clusters, whole.seeds, loss)
+    freedom = whole.groups - (len(law.parameters) - len(fixed) - len(tied))
+    problem = Problem(law, rows.x, rows.z, loss, options.linear, fixed, tied, rows.weights, options.delta)
+    if shared and not options.frontier:
+        problem = replace(problem, z=rows.z - shared.offsets)
     solution = solve(problem, starts=options.starts, seed=options.seed)
-
-    least = len(problem.free)
-
-    def again(drawn: NDArray[np.intp]) -> Array | None:
-        if options.frontier:
-            drawn = drawn[_front(whole, drawn, options.frontier)]
-            resample = Problem(law, whole.x[drawn], whole.z[drawn], loss, options.linear, fixed, tied)
-        else:
-            resample = problem.with_points(drawn)
-        if len(np.unique(resample.x, axis=0)) < least:
-            return None
-        return refit(resample, solution.theta)
-
-    clusters = (whole if options.frontier else rows).clusters
-    draws = draws_of(again, clusters, options.draws, options.seed) if options.draws else np.empty((0, 0))
+    draws = _draws(problem, solution.theta, whole, shared, options)
     held_out = held_out_error(law, rows, options) if hold_out else HeldOutRuns(why="not asked")
     return Fit(
         law=law,
@@ -144,20 +144,37 @@ def fit_rows(law: Law, rows: Rows, options: Options, group: Mapping[str, object]
         linear=options.linear,
         solution=solution,
         draws=draws,
-        groups=len(np.unique(clusters)),
+        groups=whole.groups,
+        freedom=freedom,
         held_out=held_out,
         group=dict(group),
         frontier=options.frontier,
         fixed={name: law.values(solution.theta)[name] for name in fixed},
         tied=dict(tied),
-        notes=notes(law, rows, solution),
+        delta=options.delta,
+        weights=options.weights,
+        seeds=shared,
+        level=slope_of_level(problem, solution.theta) if shared and options.draws else None,
+        front_bias=_front_bias(law, whole, rows, solution.theta, draws) if options.frontier else None,
+        notes=notes(law, rows, solution, shared),
     )
 
 
-def held_out_error(law: Law, rows: Rows, options: Options, *, interval: bool = False) -> HeldOutRuns:
-    """What the law, fitted to all but the largest rung, says of that rung.
+def _draws(problem: Problem, theta: Array, whole: Rows, shared: SharedSeedEffect | None, options: Options) -> Array:
+    """The parameters of resamples of all rows; none where none are asked for."""
+    if not options.draws:
+        return np.empty((0, 0))
+    how = Resamples(options.draws, options.seed, whole.clusters, shared)
+    if not options.frontier:
+        return resampled(problem, theta, how)
+    every = replace(problem, x=whole.x, z=whole.z, weights=whole.weights)
+    return resampled(every, theta, how, lambda drawn: _front(whole, drawn, options))
 
-    With `interval` that prediction's 95 % interval too, which takes as many resamples as the fit itself.
+
+def held_out_error(law: Law, rows: Rows, options: Options, *, interval: bool = False) -> HeldOutRuns:
+    """What the law, fitted to all but the largest rung, says of each setting of that rung.
+
+    With `interval` the intervals of these predictions too, which takes as many resamples as the fit itself.
     """
     size = rows.size
     largest = size >= size.max() / RUNG
@@ -170,13 +187,31 @@ def held_out_error(law: Law, rows: Rows, options: Options, *, interval: bool = F
         smaller = fit_rows(law, _with_clusters_closed(rest), short, {}, hold_out=False)
     except ResultsError as error:
         return HeldOutRuns(names, why=f"without the largest rung: {error}")
-    z = law.evaluate(smaller.solution.theta, rows.x[largest])[0]
-    predicted = float(rows.response.from_link(z).mean())
-    low = high = None
-    if interval and smaller.stretch is not None:
-        low, high = smaller.mean_band(rows.x[largest])
+    points, places = np.unique(rows.x[largest], axis=0, return_inverse=True)
+    asked = interval and smaller.stretch is not None
+    # All settings together are held in 95 % of cases (Bonferroni).
+    level = 1 - (1 - COVERAGE) / len(points)
+    settings = []
+    for i, point in enumerate(points):
+        here = np.flatnonzero(largest)[places.reshape(-1) == i]
+        z = law.evaluate(smaller.solution.theta, point[None])[0]
+        low, high = smaller.mean_band(rows.x[here], level) if asked else (None, None)
+        at = dict(zip(rows.columns, map(float, point), strict=True))
+        predicted, measured = float(rows.response.from_link(z)[0]), float(rows.y[here].mean())
+        settings.append(HeldOutSetting(at, len(here), predicted, measured, low, high))
     factor = float(size.max() / rest.size.max())
-    return HeldOutRuns(names, predicted, float(rows.y[largest].mean()), low, high, factor)
+    return HeldOutRuns(names, tuple(settings), factor, _sharpness(rows, settings))
+
+
+def _sharpness(rows: Rows, settings: Sequence[HeldOutSetting]) -> float | None:
+    """The widest interval as a share of the range of all that was measured, on the link scale."""
+    span = float(np.ptp(rows.z))
+    ends = [(setting.low, setting.high) for setting in settings if setting.low is not None]
+    if not ends or not span:
+        return None
+    with np.errstate(divide="ignore", invalid="ignore"):
+        widths = [float(np.ptp(rows.response.to_link(np.array(pair, dtype=np.float64)))) for pair in ends]
+    return max(float("inf") if np.isnan(width) else width for width in widths) / span
 
 
 def _held(law: Law, options: Options) -> tuple[dict[str, float], dict[str, str]]:
@@ -191,16 +226,33 @@ def _held(law: Law, options: Options) -> tuple[dict[str, float], dict[str, str]]
     return {name: law.theta(name, value) for name, value in fixed.items()}, tied
 
 
-def _front(rows: Rows, drawn: NDArray[np.intp], kind: Frontier) -> NDArray[np.intp]:
+def _front(rows: Rows, drawn: NDArray[np.intp], options: Options) -> NDArray[np.intp]:
     """The places, among the drawn rows, of those that are best for their size."""
-    return on_frontier(rows.size[drawn], rows.y[drawn], kind, lower=not rows.response.accuracy)
+    assert options.frontier
+    lower = not rows.response.accuracy
+    return on_frontier(rows.size[drawn], rows.y[drawn], options.frontier, lower=lower, bins=options.bins)
 
 
-def _reduced(rows: Rows, kind: Frontier) -> Rows:
+def _reduced(rows: Rows, options: Options) -> Rows:
     keep = np.zeros(len(rows), dtype=bool)
-    keep[_front(rows, np.arange(len(rows)), kind)] = True
-    why = "another is as cheap and better" if kind == "pareto" else "not the best of its bin of cost"
+    keep[_front(rows, np.arange(len(rows)), options)] = True
+    why = "another is as cheap and better" if options.frontier == "pareto" else "not the best of its bin of cost"
     return _with_clusters_closed(rows.only(keep, why))
+
+
+def _front_bias(law: Law, whole: Rows, front: Rows, theta: Array, draws: Array) -> FrontBias:
+    """How far resampled fronts, and the other seeds of this one, lie from it."""
+    worse = -1 if whole.response.accuracy and law.link != "logit" else 1
+    middle = np.exp(np.log(front.x).mean(axis=0))[None]
+    levels = [law.evaluate(draw, middle)[0][0] for draw in draws]
+    resampled = worse * (float(np.mean(levels)) - float(law.evaluate(theta, middle)[0][0])) if levels else None
+    on = np.isin(whole.ids, front.ids)
+    gaps = [
+        whole.z[~on & (whole.clusters == cluster)].mean() - z
+        for cluster, z in zip(whole.clusters[on], whole.z[on], strict=True)
+        if (~on & (whole.clusters == cluster)).any()
+    ]
+    return FrontBias(resampled, worse * float(np.mean(gaps)) if gaps else None)
 
 
 def _with_clusters_closed(rows: Rows) -> Rows:

@@ -9,14 +9,15 @@ from numpy.typing import NDArray
 
 from flipscale.errors import ResultsError
 from flipscale.fit.best import Frontier, Method, Optimum, on_frontier, optima
+from flipscale.fit.budget_noise import budget_noise
 from flipscale.fit.checks import notes
 from flipscale.fit.fitted import Fit
 from flipscale.fit.fitting import Options, held_out_error
 from flipscale.fit.law import Law
 from flipscale.fit.laws import law_named
-from flipscale.fit.rows import Response, Rows, column, row_names
+from flipscale.fit.rows import Response, Rows, column, row_names, seeds_of_rows
 from flipscale.fit.solver import Loss, Problem, refit, solve
-from flipscale.fit.uncertainty import draws_of
+from flipscale.fit.uncertainty import collected_draws
 from flipscale.scores import lower_is_better
 from flipscale.stats import Array
 
@@ -44,27 +45,30 @@ def isoflop(
 ) -> Fit:
     """The best size x at each budget, and the power law `growth` of it: x = A budget^a.
 
-    The optima are found anew in every resample of runs. Raises ResultsError with fewer than 2 budgets that have one.
+    Each budget's curve is drawn anew in every resample, from runs that scatter about their size's mean as runs of one
+    size do (budget_noise.py); what a seed does to the whole curve does not move its lowest point. Raises ResultsError
+    with fewer than 2 budgets that have an optimum.
     """
     options = options or Options()
     runs = _budget_runs(table, x, y, budget)
-    lower = not (options.accuracy if options.accuracy is not None else lower_is_better(y) is False)
+    lower = _lower(y, options)
     found, none = optima(runs.size, runs.y, runs.budget, method, lower=lower)
-    if len(found) < 2:
-        why = "; ".join(f"{budget} {at:.3g}: {reason}" for at, reason in none.items())
-        raise ResultsError(
-            f"{len(found)} of {len(found) + len(none)} budgets of {budget} have an optimum, and a law takes 2. {why}"
-        )
+    _check_optima(budget, found, none)
     law = law_named("growth")
     problem = _growth(law, found, options.loss or "squares")
     solution = solve(problem, starts=4, seed=options.seed)
 
-    def again(drawn: NDArray[np.intp]) -> Array | None:
-        best, _ = optima(runs.size[drawn], runs.y[drawn], runs.budget[drawn], method, lower=lower)
-        return refit(_growth(law, best, problem.loss), solution.theta) if len(best) > 1 else None
+    noise = budget_noise(runs.size, np.log(runs.y), runs.budget, runs.seeds)
+    draws = np.empty((0, 0))
+    if options.draws and noise is not None:
+        rng = np.random.default_rng(options.seed)
+        spent = {optimum.budget for optimum in found}
 
-    clusters = np.unique(np.column_stack([runs.size, runs.budget]), axis=0, return_inverse=True)[1].reshape(-1)
-    draws = draws_of(again, clusters, options.draws, options.seed) if options.draws else np.empty((0, 0))
+        def again() -> Array | None:
+            best, _ = optima(runs.size, np.exp(noise.draw(rng)), runs.budget, method, lower=lower)
+            return _refitted(problem, [optimum for optimum in best if optimum.budget in spent], solution.theta)
+
+        draws = collected_draws((again() for _ in range(2 * options.draws)), options.draws)
     rows = Rows(
         columns=(budget,),
         response=Response(x, "log", True, False),
@@ -82,14 +86,35 @@ def isoflop(
         linear=False,
         solution=solution,
         draws=draws,
-        groups=len(np.unique(clusters)),
+        groups=len(np.unique(np.column_stack([runs.size, runs.budget]), axis=0)),
+        freedom=0 if noise is None else noise.freedom,
         held_out=held_out_error(law, rows, options),
         group=dict(group or {}),
         frontier=f"isoflop ({method})",
         optima=tuple(found),
         among=runs.ids,
+        noise=noise,
         notes=notes(law, rows, solution),
     )
+
+
+def _lower(y: str, options: Options) -> bool:
+    """Whether less of y is better: as asked, or by its name."""
+    return not options.accuracy if options.accuracy is not None else lower_is_better(y) is not False
+
+
+def _check_optima(budget: str, found: Sequence[Optimum], none: Mapping[float, str]) -> None:
+    """ResultsError with fewer than 2 budgets that have an optimum."""
+    if len(found) < 2:
+        why = "; ".join(f"{budget} {at:.3g}: {reason}" for at, reason in none.items())
+        raise ResultsError(
+            f"{len(found)} of {len(found) + len(none)} budgets of {budget} have an optimum, and a law takes 2. {why}"
+        )
+
+
+def _refitted(problem: Problem, best: Sequence[Optimum], theta: Array) -> Array | None:
+    """The law through these optima; None with fewer than 2."""
+    return refit(_growth(problem.law, best, problem.loss), theta) if len(best) > 1 else None
 
 
 @dataclass(frozen=True)
@@ -100,6 +125,7 @@ class _BudgetRuns:
     size: Array
     y: Array
     budget: Array
+    seeds: NDArray[np.intp] | None
     left_out: dict[str, str]
     """The others, and why."""
 
@@ -115,7 +141,7 @@ def _budget_runs(table: pd.DataFrame, x: str, y: str, budget: str) -> _BudgetRun
             ids.append(name)
             used.append(i)
     size, score, spent = (numbers[np.array(used, dtype=np.intp)] for numbers in values.values())
-    return _BudgetRuns(tuple(ids), size, score, spent, left_out)
+    return _BudgetRuns(tuple(ids), size, score, spent, seeds_of_rows(table.iloc[used]), left_out)
 
 
 def _growth(law: Law, best: Sequence[Optimum], loss: Loss) -> Problem:

@@ -14,6 +14,9 @@ FAR = 30.0
 MOST_EXPONENT = 4.0
 """Bound of an exponent: a power that steep is a step between two points."""
 
+STEEPEST = 100.0
+"""Bound of the exponents on either side of a break, which may be that steep where the other side is flat."""
+
 
 class Law(Protocol):
     """A form. Its parameters are fitted as an unconstrained vector `theta`, and read by a person as `values`."""

@@ -222,7 +222,7 @@ LAWS: dict[str, Law] = {
         ),
         _sum(
             "mask",
-            "err / (1 - err) = (A G^-a + B (S (1-m)^g)^-b)^c",
+            "err / (1 - err) = (A G^-a + B (S (1-m)^g)^-b)^c, h = b g",
             "odds with a mask ratio m: G counts kept tokens, and g is what masking costs in samples (0: nothing)",
             "G S m",
             _A,
@@ -233,7 +233,7 @@ LAWS: dict[str, Law] = {
         ),
         _sum(
             "mask+floor",
-            "y = E + A G^-a + B (S (1-m)^g)^-b",
+            "y = E + A G^-a + B (S (1-m)^g)^-b, h = b g",
             "the same for a loss",
             "G S m",
             _E,

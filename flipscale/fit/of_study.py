@@ -11,20 +11,19 @@ from typing import Any
 import pandas as pd
 
 from flipscale.errors import ResultsError
-from flipscale.fit.as_json import fit_json
+from flipscale.fit.allocation import FLOPS_PER, Allocation, allocate
+from flipscale.fit.as_json import allocation_json, fit_json
 from flipscale.fit.best import has_budgets
 from flipscale.fit.fitted import Fit
 from flipscale.fit.fitting import Options, fit
 from flipscale.fit.frontiers import isoflop
 from flipscale.fit.rows import column, group_name, in_groups
-from flipscale.fit.words import by_reason
+from flipscale.fit.unnamed import STANDS_FOR
+from flipscale.fit.words import allocation_text, by_reason, fit_text
 from flipscale.scores import lower_is_better
 
 SIZE, SAMPLES, MASK, PAIRS = "flops_per_sample", "samples_seen", "mask_ratio", "unique_pairs"
 BUDGET = "train_flops"
-
-_INSIDE = ("model", "image_size", "text_length", "samples", "seed")
-"""Axes that FLOPs per sample and samples seen stand for, and seeds: they make no group."""
 
 _JOINT = ("mask", "mask+floor")
 """Laws over all mask ratios."""
@@ -40,22 +39,39 @@ class StudyFits:
     fits: tuple[Fit, ...]
     not_fitted: Mapping[str, str]
     """What could not be fitted, and why."""
+    budgets: tuple[float, ...] = ()
+    """Training FLOPs whose best use each law of size and samples is asked for."""
+
+    @property
+    def text(self) -> str:
+        """All of it for a terminal."""
+        return "\n\n".join(
+            part for fit in self.fits for part in (fit_text(fit), *(allocation_text(a, fit) for a in self._best(fit)))
+        )
+
+    def _best(self, fit: Fit) -> list[Allocation]:
+        """The best use of each budget; ResultsError where no law is one of size and samples."""
+        if self.budgets and not any(fit.law.name in FLOPS_PER for fit in self.fits):
+            allocate(self.fits[0], self.budgets[0])
+        return [allocate(fit, flops) for flops in self.budgets] if fit.law.name in FLOPS_PER else []
 
     def to_dict(self, source: Mapping[str, str]) -> dict[str, Any]:
         """All of it in JSON types; `of` says what was fitted: {"study": NAME} or {"table": PATH}."""
         return {
             "schema": 1,
             **source,
-            "fits": [fit_json(fit) for fit in self.fits],
+            "fits": [
+                fit_json(fit) | ({"allocations": [allocation_json(a) for a in self._best(fit)]} if self.budgets else {})
+                for fit in self.fits
+            ],
             "not_fitted": dict(self.not_fitted),
         }
 
 
 def groups_of(results: pd.DataFrame, axes: Iterable[str]) -> list[str]:
     """The axes whose values each have a law of their own: all but those that its variables stand for."""
-    return [
-        name for name in axes if name in results and name not in _INSIDE and results[name].nunique(dropna=False) > 1
-    ]
+    inside = (*STANDS_FOR, "seed")
+    return [name for name in axes if name in results and name not in inside and results[name].nunique(dropna=False) > 1]
 
 
 def variables_of(results: pd.DataFrame, y: str) -> list[str]:

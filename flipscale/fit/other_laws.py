@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from flipscale.errors import ResultsError
-from flipscale.fit.law import FAR, MOST_EXPONENT, Link
+from flipscale.fit.law import FAR, MOST_EXPONENT, STEEPEST, Link
 from flipscale.stats import Array
 
 
@@ -168,9 +168,9 @@ class Broken:
 
     def bounds(self, x: Array, z: Array) -> tuple[Array, Array]:
         log_x = np.log(x[:, 0])
-        reach = (np.abs(log_x).max() + 5) * MOST_EXPONENT
-        low = [z.min() - FAR, z.min() - FAR - reach, -MOST_EXPONENT, -MOST_EXPONENT, log_x.min(), -5.0]
-        high = [z.max(), z.max() + FAR + reach, MOST_EXPONENT, MOST_EXPONENT, log_x.max(), 2.0]
+        reach = (np.abs(log_x).max() + 5) * STEEPEST
+        low = [z.min() - FAR, z.min() - FAR - reach, -STEEPEST, -STEEPEST, log_x.min(), -5.0]
+        high = [z.max(), z.max() + FAR + reach, STEEPEST, STEEPEST, log_x.max(), 2.0]
         return np.array(low), np.array(high)
 
     def values(self, theta: Array) -> dict[str, float]:

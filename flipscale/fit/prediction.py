@@ -1,21 +1,21 @@
-"""What a law says of a run that is larger than all runs there are, and whether it should be believed.
+"""What a law says of a run that is larger than all runs there are.
 
-The rule: the largest rung is held out first, the law is fitted to the rest, and its 95 % interval must hold what that
-rung came to. A law that misses what is known is not believed about what is not.
+The rule: the largest rung is held out first, the law is fitted to the rest, and its intervals must hold what that rung
+came to. A law that misses what is known is not believed about what is not (grade.py).
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pandas as pd
 
 from flipscale.errors import ResultsError
-from flipscale.fit.fitted import Fit, Forecast, HeldOutRuns
+from flipscale.fit.fitted import Fit, Forecast
 from flipscale.fit.fitting import Options, fit, held_out_error
 from flipscale.fit.laws import law_named
 from flipscale.fit.rows import column, in_groups
-from flipscale.fit.words import number
 
 OTHER_FORMS: dict[str, tuple[tuple[str, Mapping[str, float]], ...]] = {
     "odds": (("odds", {"c": 1.0}), ("odds-product", {}), ("chinchilla", {})),
@@ -30,6 +30,8 @@ OTHER_FORMS: dict[str, tuple[tuple[str, Mapping[str, float]], ...]] = {
     "growth": (),
 }
 """Law -> other forms that the runs might follow, each with what is held fast: their spread is model uncertainty."""
+
+_AS_GOOD = 1.25  # residuals of a form that the rows allow as well, as a multiple of the law's own
 
 _ERROR = "error"  # the column of 1 - accuracy in a table of our own
 
@@ -46,30 +48,85 @@ def forecast(
 ) -> Forecast:
     """What a law fitted to this table says of the run `at`: column -> value, for every column of x.
 
-    The answer carries `refused` where the law missed the largest runs, or could not be asked about them. Raises
-    ResultsError as `fit` does, and where `at` lacks a variable.
+    `grade.graded` says how far it can be trusted. Raises ResultsError as `fit` does, and where `at` lacks a variable or
+    has a value that the law cannot take.
     """
+    return forecast_points(table, law, x=x, y=y, points=[at], group=group, options=options)[0]
+
+
+def forecast_points(
+    table: pd.DataFrame,
+    law: str | None = None,
+    *,
+    x: Sequence[str],
+    y: str,
+    points: Sequence[Mapping[str, float]],
+    group: Mapping[str, object] | None = None,
+    options: Options | None = None,
+) -> list[Forecast]:
+    """The same for several runs, from one fit."""
     options = options or Options()
     found = fit(table, law, x=x, y=y, group=group, options=options)
-    variables = {name: float(at[name]) for name in found.x if name in at}
-    value = float(found.predict(variables)[0])
-    low = high = None
-    if found.stretch is not None:
-        ends = found.band(variables, one_run=True)
-        low, high = float(ends[0][0]), float(ends[1][0])
     held_out = held_out_error(found.law, found.rows, options, interval=True)
-    point = np.array([[variables[name] for name in found.x]])
-    return Forecast(
-        fit=found,
-        at=variables,
-        value=value,
-        low=low,
-        high=high,
-        extrapolation=float(found.rows.size_of(point)[0] / found.rows.size.max()),
-        held_out=held_out,
-        forms=_forms(table, found, variables, options),
-        refused=_refused(held_out),
-    )
+    asked = [{name: float(at[name]) for name in found.x if name in at} for at in points]
+    values = [float(found.predict(at)[0]) for at in asked]
+    others = _forms(table, found, options)
+    as_good = tuple(name for name, other in others.items() if _misfit(other, found) < _AS_GOOD * _misfit(None, found))
+    forecasts = []
+    for at, value in zip(asked, values, strict=True):
+        low = high = None
+        if found.stretch is not None:
+            ends = found.band(at, one_run=True)
+            low, high = float(ends[0][0]), float(ends[1][0])
+        point = np.array([[at[name] for name in found.x]])
+        forecasts.append(
+            Forecast(
+                fit=found,
+                at=at,
+                value=value,
+                low=low,
+                high=high,
+                extrapolation=float(found.rows.size_of(point)[0] / found.rows.size.max()),
+                held_out=held_out,
+                forms={name: other(at) for name, other in others.items()},
+                as_good=as_good,
+            )
+        )
+    return forecasts
+
+
+def forecast_two_step(
+    table: pd.DataFrame,
+    law: str | None = None,
+    *,
+    x: Sequence[str],
+    through: str,
+    y: str,
+    points: Sequence[Mapping[str, float]],
+    options: Options | None = None,
+) -> list[Forecast]:
+    """Forecasts of the loss `through` at each point and then of y at that loss: two for each point.
+
+    The interval of y holds what its own law says at either end of the loss's interval.
+    """
+    options = options or Options()
+    first = replace(options, accuracy=False)
+    after = replace(options, fixed=None, tied=None, linear=False, loss=None, frontier=None)
+    losses = forecast_points(table, law, x=x, y=through, points=points, options=first)
+    found = []
+    for loss in losses:
+        asked = [{through: end} for end in (loss.value, loss.low, loss.high) if end is not None]
+        scores = forecast_points(table, "exponential", x=[through], y=y, points=asked, options=after)
+        found += [loss, _over(scores)]
+    return found
+
+
+def _over(scores: Sequence[Forecast]) -> Forecast:
+    """The first of these forecasts, with an interval that holds those of all; none where one has none."""
+    lows = [score.low for score in scores if score.low is not None]
+    highs = [score.high for score in scores if score.high is not None]
+    known = len(lows) == len(highs) == 3
+    return replace(scores[0], low=min(lows) if known else None, high=max(highs) if known else None)
 
 
 def forecast_groups(
@@ -78,32 +135,21 @@ def forecast_groups(
     *,
     x: Sequence[str],
     y: str,
-    at: Mapping[str, float],
+    points: Sequence[Mapping[str, float]],
     group: Sequence[str],
     options: Options | None = None,
 ) -> list[Forecast]:
-    """A forecast for every value of the columns `group`."""
+    """The forecasts of every point for every value of the columns `group`."""
     return [
-        forecast(part, law, x=x, y=y, at=at, group=values, options=options) for values, part in in_groups(table, group)
+        forecast
+        for values, part in in_groups(table, group)
+        for forecast in forecast_points(part, law, x=x, y=y, points=points, group=values, options=options)
     ]
 
 
-def _refused(held_out: HeldOutRuns) -> str | None:
-    if held_out.error is None:
-        return f"the law cannot be held to account: {held_out.why}"
-    if held_out.inside is None:
-        return "too few runs are left for an interval, so the law cannot be held to account"
-    if held_out.inside:
-        return None
-    return (
-        f"fitted to all smaller runs, the law says {number(held_out.predicted)} ({number(held_out.low)} to "
-        f"{number(held_out.high)}) of the largest, which came to {number(held_out.measured)}"
-    )
-
-
-def _forms(table: pd.DataFrame, fitted: Fit, at: Mapping[str, float], options: Options) -> dict[str, float]:
-    """The forecasts of other forms, by their names; one that cannot be fitted is not among them."""
-    found: dict[str, float] = {}
+def _forms(table: pd.DataFrame, fitted: Fit, options: Options) -> dict[str, Callable[[Mapping[str, float]], float]]:
+    """What other forms say of a point, by their names; one that cannot be fitted is not among them."""
+    found: dict[str, Callable[[Mapping[str, float]], float]] = {}
     for name, fixed in OTHER_FORMS.get(fitted.law.name, ()):
         if set(fixed) & set(fitted.fixed):
             continue
@@ -121,7 +167,19 @@ def _forms(table: pd.DataFrame, fitted: Fit, at: Mapping[str, float], options: O
             )
         except ResultsError:
             continue
-        value = float(other.predict(at)[0])
         label = name + "".join(f", {key} = {held:g}" for key, held in fixed.items())
-        found[label] = whole - value if flip else value
+        found[label] = partial(_says, other, whole if flip else None)
     return found
+
+
+def _misfit(other: Callable[[Mapping[str, float]], float] | None, found: Fit) -> float:
+    """Root mean square distance of the rows from another form, or None: from the law itself, in the units of y."""
+    rows = [dict(zip(found.x, row, strict=True)) for row in found.rows.x]
+    said = found.predict(dict(zip(found.x, found.rows.x.T, strict=True))) if other is None else [*map(other, rows)]
+    return float(np.sqrt(np.mean((np.asarray(said) - found.rows.y) ** 2)))
+
+
+def _says(fitted: Fit, whole: float | None, at: Mapping[str, float]) -> float:
+    """The value of a fit at a point; with `whole` that of an error, as the accuracy which is left of the whole."""
+    value = float(fitted.predict(at)[0])
+    return value if whole is None else whole - value

@@ -5,8 +5,8 @@ an int64, which wraps around without a word.
 """
 
 import re
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from flipscale.collect import COLUMNS
 from flipscale.errors import ResultsError, did_you_mean
 from flipscale.fit.law import Law, Link
+from flipscale.fit.unnamed import STANDS_FOR, is_collected, unnamed_settings
 from flipscale.scores import lower_is_better
 from flipscale.stats import Array
 from flipscale.study.expression import Expression, ExpressionError, read_expression
@@ -77,6 +78,16 @@ class Rows:
     """The seed group of each row: rows that differ in nothing but their seed [n]."""
     left_out: Mapping[str, str]
     """The other rows, and why they took no part."""
+    seeds: NDArray[np.intp] | None = None
+    """The seed of each row, numbered from 0, -1 where it has none [n]; None where nobody says which it is."""
+    weights: Array | None = None
+    """How much each row counts, 1 on average [n]; None: equally."""
+    mask: int | None = None
+    """The place of the variable that is a mask ratio."""
+    collected: bool = False
+    """Whether flipscale collected the table, so that its columns mean what COLUMNS says."""
+    unnamed: Mapping[str, tuple[object, ...]] = field(default_factory=dict)
+    """Settings in which rows differ although neither variables nor groups name them, with their values."""
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -102,11 +113,9 @@ class Rows:
         A loss counts inversely, and a mask ratio not at all: it is in the FLOPs already.
         """
         sizes = np.ones(len(x))
-        for name, values, known in zip(self.columns, x.T, self.x.T, strict=True):
-            if lower_is_better(name):
-                sizes = sizes / values
-            elif not ((known >= 0) & (known < 1)).all():
-                sizes = sizes * values
+        for place, (name, values) in enumerate(zip(self.columns, x.T, strict=True)):
+            if place != self.mask:
+                sizes = sizes / values if lower_is_better(name) else sizes * values
         return sizes
 
     def only(self, keep: NDArray[np.bool_], why: str) -> "Rows":
@@ -120,6 +129,8 @@ class Rows:
             y=self.y[keep],
             z=self.z[keep],
             clusters=self.clusters[keep],
+            seeds=None if self.seeds is None else self.seeds[keep],
+            weights=None if self.weights is None else self.weights[keep],
             left_out={**self.left_out, **out},
         )
 
@@ -132,11 +143,13 @@ def rows_of(
     *,
     accuracy: bool | None = None,
     cluster: str | None = None,
+    weights: str | None = None,
 ) -> Rows:
     """The rows that a law can be fitted to. Raises ResultsError for a column that is not there or holds no number.
 
     `accuracy` says whether more of y is better; left out, its name says so, or else which way it goes. `cluster` is a
-    column whose equal values belong together; left out, rows with equal variables do.
+    column whose equal values belong together; left out, rows with equal variables do, and the column `seed` says which
+    rows share a seed. `weights` is a column of inverse variances.
     """
     if len(x) != len(law.roles):
         takes = f"{count(len(law.roles), 'column')} for {', '.join(law.roles)}"
@@ -145,24 +158,51 @@ def rows_of(
     measured = column(table, y)
     whole = np.isfinite(measured)
     response = _response(law.link, y, measured[whole], variables[whole], accuracy)
-    left_out: dict[str, str] = {}
-    keep = np.ones(len(table), dtype=bool)
+    left_out = _left_out(table, x, variables, law, response, weights)
     ids = row_names(table)
-    for i, name in enumerate(ids):
-        if why := _why_not(x, variables[i], law) or _why_not_measured(response, measured[i]):
-            left_out[name] = why
-            keep[i] = False
+    keep = np.array([name not in left_out for name in ids], dtype=bool)
+    used = tuple(ids[i] for i in np.flatnonzero(keep))
+    _check_units(response, used, variables[keep], measured[keep])
     groups = variables if cluster is None else pd.factorize(_checked(table, cluster))[0][:, None]
     return Rows(
         columns=tuple(x),
         response=response,
-        ids=tuple(name for name, kept in zip(ids, keep, strict=True) if kept),
+        ids=used,
         x=variables[keep],
         y=measured[keep],
         z=response.to_link(measured[keep]),
         clusters=np.unique(groups[keep], axis=0, return_inverse=True)[1].reshape(-1),
         left_out=left_out,
+        seeds=None if cluster else seeds_of_rows(table[keep]),
+        weights=_share_of_mean(column(table[keep], weights)) if weights else None,
+        mask=law.roles.index("m") if "m" in law.roles else None,
+        collected=is_collected(table),
+        unnamed=_unnamed(table[keep], x, [*columns_in(table, y), *filter(None, (cluster, weights))]),
     )
+
+
+def _left_out(
+    table: pd.DataFrame, x: Sequence[str], variables: Array, law: Law, response: Response, weights: str | None
+) -> dict[str, str]:
+    """The rows that cannot take part, and why."""
+    measured = column(table, response.column)
+    weighed = np.ones(len(table)) if weights is None else column(table, weights)
+    found = {}
+    for i, name in enumerate(row_names(table)):
+        why = why_not(x, variables[i], law) or _why_not_measured(response, measured[i])
+        if why or not weighed[i] > 0:
+            found[name] = why or f"no weight: {weights} is {weighed[i]:g}"
+    return found
+
+
+def _share_of_mean(values: Array) -> Array:
+    return np.asarray(values / values.mean(), dtype=np.float64)
+
+
+def _unnamed(table: pd.DataFrame, by: Sequence[str], taken: Sequence[str]) -> dict[str, tuple[object, ...]]:
+    """Settings of these rows that neither variables nor clusters, which may be arithmetic over columns, name."""
+    columns = [part for name in by for part in columns_in(table, name)]
+    return unnamed_settings(table, columns, taken=[*taken, *(STANDS_FOR if is_collected(table) else ())])
 
 
 def row_names(table: pd.DataFrame) -> list[str]:
@@ -184,6 +224,17 @@ def column(table: pd.DataFrame, name: str) -> Array:
             at, value = row_names(table)[wrong[0]], table[name].iloc[wrong[0]]
             raise ResultsError(f"{at}: {name} is {value!r}, where a number is right; leave it empty if it is missing.")
         return np.asarray(numbers, dtype=np.float64)
+    wanted = _arithmetic(table, name)
+    parts = {part: column(table, part) for part in wanted.names}
+    return np.array([_computed(wanted, parts, row, table) for row in range(len(table))], dtype=np.float64)
+
+
+def columns_in(table: pd.DataFrame, name: str) -> list[str]:
+    """The columns that a name or arithmetic over columns refers to. Raises ResultsError as `column` does."""
+    return [name] if name in table else sorted(_arithmetic(table, name).names)
+
+
+def _arithmetic(table: pd.DataFrame, name: str) -> Expression:
     unknown = ResultsError(f"The table has no column {name!r}: {did_you_mean(name, map(str, table.columns))}.")
     plain = [str(other) for other in table.columns if str(other).isidentifier()]
     try:
@@ -194,8 +245,7 @@ def column(table: pd.DataFrame, name: str) -> Array:
         raise ResultsError(f"The column {name!r} {error}.") from None
     if not wanted.names:
         raise unknown
-    parts = {part: column(table, part) for part in wanted.names}
-    return np.array([_computed(wanted, parts, row, table) for row in range(len(table))], dtype=np.float64)
+    return wanted
 
 
 def _computed(wanted: Expression, parts: Mapping[str, Array], row: int, table: pd.DataFrame) -> float:
@@ -209,10 +259,10 @@ def _computed(wanted: Expression, parts: Mapping[str, Array], row: int, table: p
         raise ResultsError(f"{row_names(table)[row]}: {wanted.text!r} {error}.") from None
 
 
-def meaning(name: str) -> str:
-    """A column's definition, where it is one of results.csv."""
+def meaning(name: str, *, collected: bool) -> str:
+    """A column's definition: that of results.csv, or that of somebody's table, which may use the same names."""
     known = COLUMNS.get(name)
-    if known is None:
+    if known is None or not collected:
         return f"{name}: as in the table"
     unit = f" ({known.unit})" if known.unit and known.unit not in known.meaning else ""
     return f"{name}{unit}: {known.meaning}"
@@ -234,35 +284,14 @@ def group_name(values: Mapping[str, object]) -> str:
     return ", ".join(f"{name}={value}" for name, value in shown.items()) or "all runs"
 
 
-def where(table: pd.DataFrame, conditions: Mapping[str, str]) -> pd.DataFrame:
-    """The rows whose columns have these values, numbers by value and texts by text."""
-    keep = pd.Series(True, index=table.index)
-    for name, wanted in conditions.items():
-        values = _checked(table, name)
-        keep &= values.map(_is(wanted))
-    if not keep.any() and len(table):
-        said = ", ".join(f"{name}={value}" for name, value in conditions.items())
-        choices = [f"{name} is one of {', '.join(dict.fromkeys(map(str, table[name])))}" for name in conditions]
-        raise ResultsError(f"No row has {said}; {'; '.join(choices)}.")
-    return table[keep]
-
-
-def _is(wanted: str) -> Callable[[object], bool]:
-    try:
-        number = float(wanted)
-    except ValueError:
-        return lambda value: (value is None or pd.isna(value)) if wanted in ("", "null") else str(value) == wanted  # type: ignore[call-overload]
-    return lambda value: str(value) == wanted or (isinstance(value, int | float | np.number) and float(value) == number)
-
-
 def _checked(table: pd.DataFrame, name: str) -> "pd.Series[Any]":
     if name not in table:
         raise ResultsError(f"The table has no column {name!r}: {did_you_mean(name, map(str, table.columns))}.")
     return table[name]
 
 
-def _why_not(names: Sequence[str], values: Array, law: Law) -> str | None:
-    """Why a law cannot take these variables."""
+def why_not(names: Sequence[str], values: Array, law: Law) -> str | None:
+    """Why a law cannot take these variables; None where it can."""
     for name, value, role in zip(names, values, law.roles, strict=True):
         if not np.isfinite(value):
             return f"no {name}"
@@ -272,6 +301,11 @@ def _why_not(names: Sequence[str], values: Array, law: Law) -> str | None:
         elif value <= 0 and law.link != "linear":
             return f"{name} is {value:g}, which has no logarithm"
     return None
+
+
+def seeds_of_rows(table: pd.DataFrame) -> NDArray[np.intp] | None:
+    """The seed of each row, numbered from 0, -1 where it has none [n]; None without a column `seed`."""
+    return pd.factorize(table["seed"])[0].astype(np.intp) if "seed" in table else None
 
 
 def _why_not_measured(response: Response, value: float) -> str | None:
@@ -290,3 +324,24 @@ def _response(link: Link, y: str, measured: Array, x: Array, accuracy: bool | No
         link == "logit" and bool(len(measured)) and 1 < float(measured.max()) <= 100 and float(measured.min()) >= 0
     )
     return Response(y, link, accuracy, percent)
+
+
+def _check_units(response: Response, names: Sequence[str], x: Array, y: Array) -> None:
+    """ResultsError where some scores are in percent and others are fractions.
+
+    Below 1 % is a likely score of small runs, but not of one that is at least as large as one with more.
+    """
+    score = response.link == "logit" or lower_is_better(response.column) is False
+    small = y <= 1
+    if not (score and small.any() and not small.all()):
+        return
+    size = np.log(np.where(x > 0, x, 1)).sum(axis=1)
+    smallest = int(np.flatnonzero(~small)[np.argmin(size[~small])])
+    suspects = np.flatnonzero(small & (size >= size[smallest]))
+    if len(suspects):
+        row = int(suspects[0])
+        raise ResultsError(
+            f"{response.column} is {y[row]:g} in {names[row]} and {y[smallest]:g} in {names[smallest]}, which is no "
+            f"larger: some rows are fractions and some percent. Write all in one unit, or leave rows out with --where "
+            f"'{response.column}>1'."
+        )

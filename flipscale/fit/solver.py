@@ -6,7 +6,7 @@ optimum of their own objective (arXiv 2404.10102).
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -46,6 +46,10 @@ class Problem:
     """Parameter -> its value in theta."""
     tied: Mapping[str, str] | None = None
     """Parameter -> the one it equals."""
+    weights: Array | None = None
+    """Inverse variances of the points, 1 on average [n]; None: all alike."""
+    delta: float = DELTA
+    """Where Huber's loss turns from a square to a line."""
 
     @property
     def free(self) -> list[int]:
@@ -55,7 +59,27 @@ class Problem:
 
     def with_points(self, rows: "np.ndarray[tuple[int], np.dtype[np.intp]]") -> "Problem":
         """The same with these points only, each as often as it is named."""
-        return Problem(self.law, self.x[rows], self.z[rows], self.loss, self.linear, self.fixed, self.tied)
+        weights = None if self.weights is None else self.weights[rows]
+        return replace(self, x=self.x[rows], z=self.z[rows], weights=weights)
+
+    def moved(self, by: float) -> "Problem":
+        """The same with all that was measured moved up."""
+        return replace(self, z=self.z + by)
+
+    def location(self, residuals: Array) -> float:
+        """The level of residuals that the loss settles on: their mean, or Huber's, about which large ones balance."""
+        weights = np.ones(len(residuals)) if self.weights is None else self.weights
+        at = float(np.average(residuals, weights=weights))
+        if self.loss == "squares":
+            return at
+        at = float(np.median(residuals))
+        for _ in range(MOST_STEPS):
+            pull = weights * np.minimum(1.0, self.delta / np.maximum(np.abs(residuals - at), 1e-300))
+            step = float((pull * residuals).sum() / pull.sum()) - at
+            at += step
+            if abs(step) < 1e-3 * self.delta:
+                break
+        return at
 
     def whole(self, part: Array) -> Array:
         """theta from its free part."""
@@ -75,10 +99,14 @@ class Problem:
         for name, other in (self.tied or {}).items():
             jacobian[:, place[other]] += jacobian[:, place[name]]
         jacobian = jacobian[:, self.free]
-        if not self.linear or self.law.link == "linear":
-            return predicted - self.z, jacobian
-        y = np.exp(np.minimum(predicted, 700.0))
-        return y - np.exp(self.z), jacobian * y[:, None]
+        value = predicted - self.z
+        if self.linear and self.law.link != "linear":
+            y = np.exp(np.minimum(predicted, 700.0))
+            value, jacobian = y - np.exp(self.z), jacobian * y[:, None]
+        if self.weights is None:
+            return value, jacobian
+        roots = np.sqrt(self.weights)
+        return roots * value, roots[:, None] * jacobian
 
 
 @dataclass(frozen=True)
@@ -169,7 +197,7 @@ def _search(
             jac=jacobian,
             bounds=bounds,
             loss="huber" if problem.loss == "huber" else "linear",
-            f_scale=DELTA,
+            f_scale=problem.delta,
             x_scale="jac",
             xtol=tolerance,
             ftol=tolerance,

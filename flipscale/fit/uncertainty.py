@@ -1,14 +1,15 @@
 """How far an estimate can be trusted: resamples of seed groups, and intervals that hold as often as they say.
 
 Rows that differ only in their seed are one group, and groups are what is drawn: two seeds of one setting are not two
-independent pieces of evidence for the form of a law.
+independent pieces of evidence for the form of a law. `widened` adds what seeds that settings share do to the level.
 
 The percentiles of a bootstrap over few groups are too narrow, as normal tails are against Student's (T. C. Hesterberg
 2015, The American Statistician 69:371). Each end is therefore as far from the estimate as its percentile is from the
 median of the draws, times t / z. bench/coverage.py measures how often the intervals then hold the truth.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,23 +36,50 @@ def draws_of(
     refit: Callable[[NDArray[np.intp]], Array | None], clusters: NDArray[np.intp], n: int, seed: int = 0
 ) -> Array:
     """The parameters of n resamples [n, p]. One that cannot be fitted (None) is drawn anew, up to n times in all."""
-    found: list[Array] = []
-    for rows in resamples(clusters, 2 * n, seed):
-        theta = refit(rows)
-        if theta is not None:
-            found.append(theta)
-        if len(found) == n:
-            break
-    return np.array(found)
+    return collected_draws((refit(rows) for rows in resamples(clusters, 2 * n, seed)), n)
 
 
-def stretch(groups: int, parameters: int, coverage: float = COVERAGE) -> float | None:
-    """By how much the ends of a percentile interval are moved out: t / z; None with too few groups for an interval."""
-    free = groups - parameters
-    return None if free < 2 else float(stdtrit(free, (1 + coverage) / 2) / ndtri((1 + coverage) / 2))
+def collected_draws(thetas: Iterable[Array | None], n: int) -> Array:
+    """The first n that could be fitted [n, p], or fewer where there are no more."""
+    return np.array(list(islice((theta for theta in thetas if theta is not None), n)))
+
+
+def stretch(freedom: int, coverage: float = COVERAGE) -> float | None:
+    """By how much the ends of a percentile interval are moved out: t / z; None with too few groups for an interval.
+
+    `freedom` is the number of groups less that of fitted parameters.
+    """
+    return None if freedom < 2 else float(stdtrit(freedom, (1 + coverage) / 2) / ndtri((1 + coverage) / 2))
 
 
 def interval(draws: Array, estimate: Array | float, by: float, coverage: float = COVERAGE) -> tuple[Array, Array]:
     """The ends of the interval of each column of draws [n, ...] about its estimate, stretched `by` as much."""
     low, middle, high = np.quantile(draws, [(1 - coverage) / 2, 0.5, (1 + coverage) / 2], axis=0)
     return estimate - by * (middle - low), estimate + by * (high - middle)
+
+
+def widened(
+    ends: tuple[Array, Array],
+    estimate: Array | float,
+    freedom: int,
+    error: Array | float,
+    seeds_freedom: int,
+    coverage: float = COVERAGE,
+) -> tuple[Array, Array]:
+    """The ends of intervals about their estimates with an independent error on top, that of the seeds' mean.
+
+    The ends are half a width of Student's t of `freedom` away, the standard error has `seeds_freedom`. Together they
+    are as many standard errors away as the mean of both t, weighted by the variances (W. G. Cochran and G. M. Cox 1957,
+    Experimental Designs, section 4.14), each end by itself. Welch and Satterthwaite's degrees of freedom hold too
+    seldom with two seeds: 90 % of studies with a shared effect of 0.03.
+    """
+    tail = (1 + coverage) / 2
+    by_settings, by_seeds = float(stdtrit(freedom, tail)), float(stdtrit(seeds_freedom, tail))
+
+    def half(width: Array) -> Array:
+        settings, seeds = (width / by_settings) ** 2, np.asarray(error, dtype=np.float64) ** 2
+        total = np.maximum(settings + seeds, 1e-300)
+        return np.asarray((settings * by_settings + seeds * by_seeds) / np.sqrt(total))
+
+    low, high = ends
+    return estimate - half(np.asarray(estimate - low)), estimate + half(np.asarray(high - estimate))

@@ -6,9 +6,16 @@ exclusions, definitions, conditioning, and the error on what was held out.
 
 from collections.abc import Mapping
 
-from flipscale.fit.fitted import Fit, Forecast, HeldOutRuns
+import numpy as np
+
+from flipscale.fit.allocation import Allocation
+from flipscale.fit.fitted import Fit, Forecast, FrontBias
+from flipscale.fit.grade import Doubt, graded
+from flipscale.fit.held_out import HeldOutRuns, HeldOutSetting
 from flipscale.fit.rows import group_name, meaning
-from flipscale.fit.solver import DELTA, TOLERANCE
+from flipscale.fit.solver import TOLERANCE
+
+_NOTE = "note: "
 
 _REASONS = 3  # reasons that a line can list and still be read
 
@@ -25,8 +32,8 @@ def title(fit: Fit) -> str:
 
 
 def fit_text(fit: Fit) -> str:
-    """A fit for a terminal: its title, its parameters with intervals, and its checklist."""
-    lines = [title(fit), f"  {fit.law.formula}"]
+    """A fit for a terminal: its title, notes, parameters with intervals, and its checklist."""
+    lines = [title(fit), f"  {fit.law.formula}", *(f"  NOTE: {note}" for note in fit.notes)]
     width = max(map(len, fit.parameters))
     for name, value in fit.parameters.items():
         ends = fit.intervals[name]
@@ -36,18 +43,19 @@ def fit_text(fit: Fit) -> str:
         elif name in fit.tied:
             said = f"tied to {fit.tied[name]} {said}"
         elif name in fit.not_shown:
-            said += "  reaches 0: no floor is shown"
+            said += "  reaches 0: the data does not determine a floor"
         lines.append(f"  {name:<{width}}  {number(value, 6):>12}  {said}".rstrip())
-    lines += [f"  - {line}" for line in checklist(fit)]
+    lines += [f"  - {line}" for line in checklist(fit) if not line.startswith(_NOTE)]
     return "\n".join(lines)
 
 
 def forecast_text(forecast: Forecast, *, forced: bool = False) -> str:
     """For a terminal; a forecast that is refused shows its number only if forced."""
-    lines = [title(forecast.fit), f"  at {', '.join(f'{name}={number(value)}' for name, value in forecast.at.items())}"]
-    if forecast.refused is None or forced:
+    found = graded(forecast)
+    lines = [title(forecast.fit), f"  at {_at(forecast.at)}", *(f"  NOTE: {note}" for note in forecast.fit.notes)]
+    if not found.refused or forced:
         interval = (
-            f", 95 % interval of one run {number(forecast.low)} to {number(forecast.high)}"
+            f", 95 % CI of one run {number(forecast.low)} to {number(forecast.high)}"
             if forecast.low is not None
             else ""
         )
@@ -57,9 +65,51 @@ def forecast_text(forecast: Forecast, *, forced: bool = False) -> str:
         lines.append(f"  between forms: {number(low)} to {number(high)}" + (f" ({others})" if others else ""))
     lines.append(f"  extrapolation: {number(forecast.extrapolation, 3)} times the largest run")
     lines.append(f"  held out: {held_out_words(forecast.held_out)}")
-    if forecast.refused:
-        lines.append(f"  {'forced, although' if forced else 'refused:'} {forecast.refused}")
+    lines.append(f"  grade: {found.grade}" + (", forced" if forced and found.refused else ""))
+    lines += [f"  - {doubt_words(doubt, forecast)}" for doubt in found.doubts]
     return "\n".join(lines)
+
+
+def allocation_text(found: Allocation, fit: Fit) -> str:
+    """How a budget is best spent, for a terminal."""
+    size, samples = fit.x
+    lines = [
+        f"best use of {number(found.flops)} FLOPs ({number(found.flops_per)} x {size} x {samples}), by {fit.law.name}",
+        f"  {size} {number(found.size)}{_ends(found.size_interval)}",
+        f"  {samples} {number(found.samples)}{_ends(found.samples_interval)}",
+        f"  {fit.y} {number(found.y)} there; the run is {number(found.extrapolation, 3)} times the largest fitted",
+        f"  the best {size} grows as FLOPs to the power {number(found.exponent, 3)}{_ends(found.exponent_interval)}",
+    ]
+    return "\n".join(lines)
+
+
+def _ends(ends: tuple[float, float] | None) -> str:
+    return f" (95 % CI {number(ends[0])} to {number(ends[1])})" if ends else ""
+
+
+def doubt_words(doubt: Doubt, forecast: Forecast) -> str:
+    """What speaks against a forecast, as a sentence."""
+    held = forecast.held_out
+    asked, tested = number(forecast.extrapolation, 3), number(held.extrapolation, 2)
+    match doubt:
+        case Doubt.UNTESTED:
+            return f"the law is not tested: {held.why or 'too few runs are left for an interval'}"
+        case Doubt.MISSED:
+            missed = [setting for setting in held.settings if setting.inside is False]
+            return f"fitted to all smaller runs, the law misses the largest: {_setting(missed[0])}"
+        case Doubt.BLUNT:
+            return (
+                f"the test says little: its 95 % CI is {number(100 * (held.sharpness or 0), 2)} % as wide as the range "
+                f"of all runs"
+            )
+        case Doubt.TOO_FAR:
+            return f"asked too far: {asked} times the largest run, tested at {tested} times"
+        case Doubt.FARTHER:
+            return f"asked farther than tested: {asked} times the largest run, tested at {tested} times"
+        case Doubt.FORMS_APART:
+            return "other forms that fit the same runs lie farther apart than three widths of the 95 % CI"
+        case Doubt.FORMS_OUTSIDE:
+            return "other forms that fit the same runs lie outside the 95 % CI"
 
 
 def checklist(fit: Fit) -> list[str]:
@@ -70,10 +120,11 @@ def checklist(fit: Fit) -> list[str]:
         if fit.linear or fit.law.link == "linear"
         else f"{'log' if fit.law.link == 'log' else 'logit'} of {_response(fit)}"
     )
-    loss = f"Huber loss (delta {DELTA:g}), summed," if fit.loss == "huber" else "squares"
+    loss = f"Huber loss (delta {fit.delta:g}), summed," if fit.loss == "huber" else "squares"
     lines = [
         f"form: {fit.law.formula}, {fit.law.about}",
-        f"loss: {loss} of residuals in the {scale}; their spread is {number(fit.spread, 2)}",
+        f"loss: {loss} of residuals in the {scale}; their spread is {number(fit.spread, 2)}"
+        + (f", weighted by {fit.weights}" if fit.weights else ""),
         f"optimiser: scipy least_squares with the exact Jacobian, tolerances {TOLERANCE:g}; "
         f"{s.agree} of {s.starts} starts agree",
         f"rows: {_rows(fit)}",
@@ -83,11 +134,13 @@ def checklist(fit: Fit) -> list[str]:
         f"intervals: {_intervals(fit)}",
         f"held out: {held_out_words(fit.held_out)}",
     ]
+    if fit.front_bias is not None:
+        lines.append(_front_words(fit.front_bias, fit))
     if fit.not_shown:
-        lines.append("floor: the interval of E reaches 0, so these runs do not show a floor")
+        lines.append("floor: the 95 % CI of E reaches 0, so the data does not determine a floor")
     if "c" in fit.parameters and fit.law.link == "logit":
         lines.append(_outer_words(fit))
-    return lines + [f"note: {note}" for note in fit.notes]
+    return lines + [f"{_NOTE}{note}" for note in fit.notes]
 
 
 def by_reason(none: Mapping[str, str]) -> list[str]:
@@ -100,17 +153,27 @@ def by_reason(none: Mapping[str, str]) -> list[str]:
 
 
 def held_out_words(held: HeldOutRuns) -> str:
-    """'the 3 largest runs, 4 times larger than the rest, were predicted 0.71 and came to 0.70 (error 0.01, 1.4 %)'."""
-    if held.predicted is None or held.measured is None or held.error is None:
+    """'the 2 largest runs, 4 times larger than the rest: N=1e10 predicted 0.71, measured 0.70; root mean square error
+    0.01'."""
+    if held.rms is None:
         return f"no error, as {held.why}"
     many = f"the {len(held.runs)} largest runs" if len(held.runs) > 1 else "the largest run"
-    relative = f", {100 * held.error / held.measured:+.2g} %" if held.measured else ""
-    interval = f", 95 % interval {number(held.low)} to {number(held.high)}" if held.low is not None else ""
-    verb = "were" if len(held.runs) > 1 else "was"
+    settings = "; ".join(map(_setting, held.settings[:_REASONS]))
+    more = f"; and {len(held.settings) - _REASONS} other settings" if len(held.settings) > _REASONS else ""
     return (
-        f"{many}, {number(held.extrapolation, 2)} times larger than the rest, {verb} predicted {number(held.predicted)}"
-        f"{interval} and came to {number(held.measured)} (error {held.error:+.2g}{relative})"
+        f"{many}, {number(held.extrapolation, 2)} times larger than the rest: {settings}{more}; root mean square error "
+        f"{number(held.rms, 2)}"
     )
+
+
+def _setting(setting: HeldOutSetting) -> str:
+    """'N=1e10 predicted 0.71 (95 % CI 0.69 to 0.73), measured 0.7'."""
+    interval = f" (95 % CI {number(setting.low)} to {number(setting.high)})" if setting.low is not None else ""
+    return f"{_at(setting.at)} predicted {number(setting.predicted)}{interval}, measured {number(setting.measured)}"
+
+
+def _at(values: Mapping[str, float]) -> str:
+    return ", ".join(f"{name}={number(value)}" for name, value in values.items())
 
 
 def _response(fit: Fit) -> str:
@@ -122,7 +185,10 @@ def _response(fit: Fit) -> str:
 
 
 def _definitions(fit: Fit) -> str:
-    return "; ".join(f"{role} is {meaning(name)}" for role, name in zip(fit.law.roles, fit.x, strict=True))
+    collected = fit.rows.collected
+    return "; ".join(
+        f"{role} is {meaning(name, collected=collected)}" for role, name in zip(fit.law.roles, fit.x, strict=True)
+    )
 
 
 def _rows(fit: Fit) -> str:
@@ -154,13 +220,31 @@ def _names_by_reason(reasons: Mapping[str, str]) -> dict[str, list[str]]:
 def _intervals(fit: Fit) -> str:
     if fit.stretch is None:
         return f"none, as {fit.no_interval}"
+    if fit.noise is not None:
+        scatter = "runs of one size and budget" if fit.noise.by_seeds else "a size from the cubic of its neighbours"
+        return f"95 % CI, {len(fit.draws)} draws of the curves; {scatter} scatter by {number(fit.noise.sd, 2)} in log y"
     groups = fit.groups
-    seeds = (
-        ""
-        if groups < len(fit.used)
-        else ", one run each, so the scatter of seeds is seen only as scatter about the law"
-    )
-    return f"95 %, {len(fit.draws)} resamples of {groups} settings{seeds}"
+    said = f"95 % CI, {len(fit.draws)} resamples of {groups} settings"
+    if fit.seeds is not None:
+        shared = f"the effect of {fit.seeds.seeds} shared seeds (SD {number(fit.seeds.sd, 2)}) by Student's t"
+        return f"{said}, and {shared}"
+    alone = ", one run each, so the scatter of seeds is seen only as scatter about the law"
+    return said + ("" if groups < len(fit.used) else alone)
+
+
+def _front_words(bias: FrontBias, fit: Fit) -> str:
+    """How far a front is from other fronts."""
+    parts = []
+    if bias.resampled is not None:
+        parts.append(f"laws through the fronts of resampled runs are {_worse(bias.resampled, fit)}")
+    if bias.other_seeds is not None:
+        parts.append(f"other seeds of the runs on the front are {_worse(bias.other_seeds, fit)}")
+    return f"bias of the front: {'; '.join(parts) or 'not measured, as there are no resamples and no other seeds'}"
+
+
+def _worse(by: float, fit: Fit) -> str:
+    far = f"{100 * np.expm1(abs(by)):.2g} %" if fit.law.link == "log" else f"{number(abs(by), 2)} (logit)"
+    return f"{far} {'worse' if by >= 0 else 'better'} on average"
 
 
 def _outer_words(fit: Fit) -> str:
@@ -168,6 +252,6 @@ def _outer_words(fit: Fit) -> str:
         return "c: held fast"
     ends = fit.intervals["c"]
     if ends is None:
-        return "c = 1 (the odds of both terms add up): not tested, as there is no interval"
+        return "c = 1 (the odds of both terms add up): not tested, as there is no CI"
     where = "inside" if ends[0] <= 1 <= ends[1] else "outside"
-    return f"c = 1 (the odds of both terms add up) is {where} the interval of c, {number(ends[0])} to {number(ends[1])}"
+    return f"c = 1 (the odds of both terms add up) is {where} the 95 % CI of c, {number(ends[0])} to {number(ends[1])}"

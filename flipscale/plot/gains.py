@@ -148,17 +148,9 @@ def _draw_seeds(ax: Axes, y: int, pair: Pair, scale: float) -> None:
     """The gain of each seed, below the mean."""
     if pair.gain.n > 1:
         seeds = [scale * value for value in pair.gain.values]
-        places = [y + 0.27] * len(seeds)
-        ax.plot(
-            seeds,
-            places,
-            "o",
-            ms=2.8,
-            zorder=5,
-            markerfacecolor="white",
-            markeredgecolor=_SEEDS,
-            markeredgewidth=0.6,
-        )
+        (rings,) = ax.plot(seeds, [y + 0.27] * len(seeds), "o", zorder=5, ms=2.8, color=_SEEDS)
+        rings.set_markerfacecolor("white")
+        rings.set_markeredgewidth(0.6)
 
 
 def _write(ax: Axes, rows: list[_GainRow]) -> None:

@@ -103,13 +103,9 @@ def draw_gain(
     draw_bars(ax, gain.corrected, gain.uncorrected, place, style.color, limits, across=across)
     face = style.color if gain.significant else "white"
     at = ([gain.mean], [place]) if across else ([place], [gain.mean])
-    mark: dict[str, Any] = {
-        "color": style.color,
-        "marker": style.marker or "o",
-        "markerfacecolor": face,
-        "markeredgewidth": 1.2,
-    }
-    ax.plot(*at, ms=5.5, clip_on=False, zorder=4, **mark)
+    (mark,) = ax.plot(*at, style.marker or "o", ms=5.5, clip_on=False, zorder=4, color=style.color)
+    mark.set_markerfacecolor(face)
+    mark.set_markeredgewidth(1.2)
 
 
 def draw_bars(

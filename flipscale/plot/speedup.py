@@ -23,7 +23,7 @@ from flipscale.plot.page import MEANS, Drawing, DrawnLine, Note, Panel, alone
 from flipscale.plot.style import start_at
 from flipscale.plot.words import cell_words
 from flipscale.scores import score_label
-from flipscale.words import count, interval, score_value, times
+from flipscale.words import count, ratio_interval, score_value, times
 
 
 def speedup(
@@ -97,15 +97,20 @@ class _Arrow:
 
 
 def _arrows(claim: Claim, data: FigureData, rows: pd.DataFrame, lines: Sequence[DrawnLine]) -> list[_Arrow]:
-    """An arrow for each speed-up of the claim, between the mean lines of the arm and of the baseline."""
+    """An arrow for each speed-up of the claim, from the baseline's line and as long as the claim says.
+
+    The drawn lines are straight between points, and the claim is not read off straight lines: its arrow may end beside
+    the line of the arm.
+    """
     of_arm = dict(zip(sorted(set(rows["arm"])), lines, strict=True))
     number = data.arm_numbers[claim.arm]
     if not {0, number} <= set(of_arm):
         return []
     found = []
     for speedup in claim.speedups:
-        start, end = (_cost_of(speedup.score, line, data.lower_is_better) for line in (of_arm[0], of_arm[number]))
-        if start is not None and end is not None:
+        start = _cost_of(speedup.score, of_arm[0], data.lower_is_better)
+        if start is not None:
+            end = start / speedup.finding.value
             found.append(_Arrow(start, end, speedup.score, speedup.finding.significant))
     return found
 
@@ -146,9 +151,9 @@ def _note(claim: Claim, arrows: Sequence[_Arrow], data: FigureData) -> Note:
 def _words(speedup: SpeedupClaim, fraction: bool) -> tuple[str, str]:
     """What is claimed, and its numbers."""
     found = speedup.finding
-    factor = f"{times(found.value)}×"
+    factor = f"{'at least ' if found.at_least else ''}{times(found.value)}×"
     score = "" if speedup.at_best else f" to {score_value(speedup.score, fraction)}"
-    ci = interval(times(found.interval[0]), times(found.interval[1])) if found.interval else ""
+    ci = ratio_interval(*found.interval) if found.interval else ""
     if found.effect is Effect.TOO_FEW_SEEDS:
         return str(Effect.NOT_SIGNIFICANT), f"{factor}{score}, {seeds_are_too_few(found.seeds)}"
     if found.effect is Effect.NOT_SIGNIFICANT:

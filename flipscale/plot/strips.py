@@ -177,8 +177,9 @@ def _strip(
             if len(of_value):
                 mean = float(of_value[data.score].mean())
                 pair = pairs.get(arms[of_value.index[0]])
-                beside = drawn_gain(pair, 1).beside(mean, lower_is_better=data.lower_is_better) if pair else None
-                by_mask.setdefault(ratio, []).append(_Value(place, mean, beside))
+                gain = None if pair is None else drawn_gain(pair, 1)
+                difference = None if gain is None else gain.beside(mean, lower_is_better=data.lower_is_better)
+                by_mask.setdefault(ratio, []).append(_Value(place, mean, difference))
     return _Strip(rows, order, by_mask)
 
 

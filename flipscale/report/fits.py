@@ -47,7 +47,7 @@ def _parameters(fit: Mapping[str, Any]) -> list[list[str]]:
 def _interval(ends: Any, reaches_0: bool) -> str:
     if not ends:
         return ""
-    return f"{_number(ends[0])} to {_number(ends[1])}" + (", so no floor is shown" if reaches_0 else "")
+    return f"{_number(ends[0])} to {_number(ends[1])}" + ("; the data does not determine a floor" if reaches_0 else "")
 
 
 def _number(value: Any) -> str:

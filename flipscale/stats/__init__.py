@@ -9,12 +9,14 @@ a loss.
     student.py     Student's t: intervals, p values, equivalence
     pooling.py     one variance a cell, with what the other cells know
     families.py    many comparisons at once (Holm)
+    curve_draws.py draws of mean curves, by the noise of all runs
     blocks.py      means and slopes over cells, whose seeds go together
     power.py       the smallest detectable difference, and the seeds it takes
     test_images.py what other test images would do to a difference
 """
 
 from flipscale.stats.blocks import Mean, SeedEffect, Slope, mean_over, seed_effect, slope_of
+from flipscale.stats.curve_draws import Draws, RunKey, RunNoise, run_noise
 from flipscale.stats.families import Judged, holm
 from flipscale.stats.pooling import Noise, NoiseMethod, expected_noise, pool_variance
 from flipscale.stats.power import Design
@@ -27,6 +29,7 @@ __all__ = [
     "Array",
     "Bits",
     "Design",
+    "Draws",
     "ImageSampling",
     "Interval",
     "Judged",
@@ -34,6 +37,8 @@ __all__ = [
     "Moments",
     "Noise",
     "NoiseMethod",
+    "RunKey",
+    "RunNoise",
     "ScoreScale",
     "SeedEffect",
     "Slope",
@@ -44,6 +49,7 @@ __all__ = [
     "mean_over",
     "moments",
     "pool_variance",
+    "run_noise",
     "scale_of",
     "seed_effect",
     "slope_of",

@@ -90,12 +90,15 @@ class _Cells:
         return most
 
 
-def pool_variance(differences: Mapping[tuple[str, str], Sequence[float]], *, claims: bool = False) -> Noise:
+def pool_variance(
+    differences: Mapping[tuple[str, str], Sequence[float]], *, claims: bool = False, few: bool = False
+) -> Noise:
     """The noise of a study from the differences of twins on a ScoreScale: (cell, arm) -> one value a seed.
 
     Without `claims` there have to be 8 cells (3 seeds: 5), or else each answer stands on its cell's own seeds. With it
     the "cells" are contrasts of any kind between the runs of one study, and share runs: fewer degrees of freedom are
-    counted, and there are no limits.
+    counted, and there are no limits. With `few` there are none either: what is read off a curve stands on several
+    cells.
     """
     by_cell = {key: found for key, values in differences.items() if (found := moments(values))}
     names = tuple(dict.fromkeys(cell for cell, _ in differences))
@@ -110,7 +113,7 @@ def pool_variance(differences: Mapping[tuple[str, str], Sequence[float]], *, cla
     cells = _Cells(variances, df, names, arms)
     several = cells.cell_df > 0
     count, seeds = int(several.sum()), float(1 + cells.cell_df[several].mean()) if several.any() else 1.0
-    if not claims and not _enough(count, seeds):
+    if not (claims or (few and count)) and not _enough(count, seeds):
         return Noise(NoiseMethod.OWN, count, seeds, by_cell, by_cell)
     return _moderated(cells, differences, by_cell, claims)
 
@@ -178,7 +181,8 @@ def _arm_ratios(cells: _Cells) -> Array:
     ratios = np.ones(len(cells.arms))
     z = _log_variances(cells.variances, cells.df)
     for arm in range(1, len(cells.arms)):
-        both = (cells.df[:, 0] > 0) & (cells.df[:, arm] > 0)
+        # Seeds that agree to the last digit say nothing of a ratio.
+        both = (cells.df[:, [0, arm]] > 0).all(axis=1) & (cells.variances[:, [0, arm]] > 0).all(axis=1)
         if not both.any():
             continue
         found = float(np.mean(z[both, arm]) - np.mean(z[both, 0]))

@@ -45,11 +45,14 @@ class ScoreScale:
         hits: Array = np.log((values * images + 0.5) / (images - values * images + 0.5))
         return hits
 
-    def score(self, place: float) -> float:
-        """The score that stands at this place of the scale."""
+    def score(self, places: Any) -> Any:
+        """The score, or the scores, at places of the scale."""
         if self.transform is Transform.PLAIN:
-            return place
-        return float((np.exp if self.transform is Transform.LOG else expit)(place))
+            return places
+        if self.transform is Transform.LOG:
+            return np.exp(places)
+        images = self.images or MOST_IMAGES
+        return np.clip((expit(places) * (images + 1) - 0.5) / images, 0.0, 1.0)
 
     def difference(self, start: float, step: Any) -> Any:
         """What a step on the scale, or several, makes in the score's own unit from `start` on."""
@@ -62,7 +65,8 @@ class ScoreScale:
         """The step on the scale that makes this difference from `start` on; infinite where no score is so far away."""
         if self.transform is Transform.PLAIN:
             return difference
-        end = self.score(start) + difference
+        # As in `difference`: half an image matters at 0 and 1 only, where a level has no step.
+        end = float((np.exp if self.transform is Transform.LOG else expit)(start)) + difference
         top = math.inf if self.transform is Transform.LOG else 1.0
         if not 0 < end < top:
             return math.copysign(math.inf, difference)

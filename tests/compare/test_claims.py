@@ -3,12 +3,14 @@
 import math
 from dataclasses import replace
 
+import numpy as np
 import pandas as pd
 import pytest
 
 from flipscale.compare import Effect, compare_table, leading
 from flipscale.compare.claims import Claim
-from flipscale.compare.estimates import corrected, finding, mean_of, ratio_of
+from flipscale.compare.estimates import corrected, drawn, finding, ratio_of
+from flipscale.stats import Draws
 
 
 def law(cost: float) -> float:
@@ -29,7 +31,8 @@ def claims(**arms: float) -> tuple[Claim, ...]:
 
 
 def test_a_finding_is_judged_by_its_corrected_interval() -> None:
-    strong, weak = mean_of([1.0, 1.1, 0.9]), mean_of([0.1, 0.5, 0.2])
+    steps = np.linspace(-3, 3, 20_001)
+    strong, weak = (drawn(mean, Draws.of(mean + sd * steps), seeds=3) for mean, sd in ((1.0, 0.1), (0.1, 0.2)))
     alone = finding(strong)
     assert (alone.effect, alone.family, alone.seeds) == (Effect.AHEAD, 1, 3)
     assert alone.interval == (strong.low, strong.high)

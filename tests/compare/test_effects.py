@@ -100,6 +100,24 @@ def test_a_row_without_a_score_and_a_second_of_one_seed_are_left_out_by_name():
     assert [cell.delta.mean for cell in found.cells] == [-0.5]
 
 
+def test_rows_of_a_cell_that_differ_in_a_setting_nobody_named_are_not_averaged():
+    table = pd.DataFrame(
+        [(mask, lr, seed, 70 - 10 * mask + 1e4 * lr) for mask in (0, 0.5) for lr in (1e-3, 3e-4) for seed in (0, 1)],
+        columns=["mask", "lr", "seed", "y"],
+    )
+    with pytest.raises(ResultsError, match=r"Rows of mask=0 differ in lr \(0.001, 0.0003\).* Add lr=VALUE to the base"):
+        deltas(table, baseline={"mask": 0}, y="y")
+    cells = {cell.name: cell.delta.mean for cell in deltas(table, baseline={"mask": 0, "lr": 1e-3}, y="y").cells}
+    assert cells == {"mask=0.5": -5, "lr=0.0003": -7, "mask=0.5, lr=0.0003": -12}
+
+
+def test_a_tuned_row_is_no_second_row_of_its_seed():
+    table = pd.DataFrame({"mask": [0, 0.5, 0.5], "tuning": [None, None, "samples=1k"], "seed": 0, "y": [70.0, 65, 69]})
+    rows = pd.concat([table, table.assign(seed=1)])
+    with pytest.raises(ResultsError, match=r"Rows of mask=0.5 differ in tuning \(null, samples=1k\)"):
+        deltas(rows, baseline={"mask": 0}, y="y")
+
+
 def test_deltas_are_json_with_their_reasons():
     data = json.loads(json.dumps(deltas(TABLE_8, baseline=REFERENCE, y="top1").to_dict(), allow_nan=False))
     assert data["reference"] == 74.3

@@ -8,7 +8,7 @@ import pytest
 from scipy.stats import ttest_rel
 
 from flipscale.collect import read_results
-from flipscale.compare import ClaimFamily, Verdict, claim_count, claims_markdown, judge_claims
+from flipscale.compare import ClaimFamily, Verdict, claim_count, claims_markdown, judge_claims, judge_study
 from flipscale.compare.stated_text import claims_json
 from flipscale.stats import NoiseMethod
 from flipscale.study import Contrast, Expectation, StatedClaim, read_study
@@ -221,3 +221,10 @@ def test_json_has_the_contrast_and_both_answers() -> None:
     assert more_so["verdict"] == "holds"
     assert more_so["by_own_seeds"]["p_corrected"] > 0.05
     assert len(more_so["runs"]) == 20
+
+
+def test_claims_are_about_the_study_s_own_score() -> None:
+    study = read_study(ROOT / "studies/recipe.yaml")
+    results = read_results(ROOT / "results/recipe/results.csv")
+    assert judge_study(results, study, "held_out_loss") is None
+    assert judge_study(results, study, "zero_shot_top1") is not None

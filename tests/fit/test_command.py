@@ -69,7 +69,7 @@ def test_a_table_is_fitted_by_its_column_names_a_law_a_group(runs: Path) -> None
     assert done.stderr == "wrote fits.json (2 fits, 30 runs used, 0 left out)\n"
     shown = flipscale(*arguments, "--draws", "0", cwd=runs).stdout
     assert shown.count("chinchilla") == 2
-    assert "held out: the largest run, 3.2 times larger than the rest, was predicted" in shown
+    assert "held out: the largest run, 3.2 times larger than the rest: N=1e+09, D=1e+11 predicted" in shown
 
 
 def test_fronts_budgets_and_two_steps_may_be_asked_for_as_laws(runs: Path) -> None:
@@ -136,7 +136,7 @@ def test_a_table_is_forecast_and_counts_are_written_short(runs: Path) -> None:
     assert found["value"] == pytest.approx(1.7 + 400 * 3e9**-0.34 + 410 * 3e11**-0.28, rel=0.02)
     assert found["interval"][0] < found["value"] < found["interval"][1]
     assert found["extrapolation"] == pytest.approx(9)
-    assert found["refused"] is None
+    assert (found["refused"], found["grade"]) == (False, "fair")
 
 
 def test_a_refused_forecast_is_an_error_and_shows_its_number_only_if_forced(runs: Path) -> None:
@@ -147,7 +147,7 @@ def test_a_refused_forecast_is_an_error_and_shows_its_number_only_if_forced(runs
     law = ["forecast", "runs.csv", "--law", "power", "--x", "N", "--y", "loss"]
     arguments = [*law, "--draws", "20", "--at", "N=3B"]
     refused = flipscale(*arguments, cwd=runs, code=1)
-    assert "refused: fitted to all smaller runs, the law says" in refused.stdout
+    assert "fitted to all smaller runs, the law misses the largest" in refused.stdout
     assert "forecast: loss" not in refused.stdout
     assert refused.stderr == "1 of 1 refused; --force shows the number all the same\n"
     assert "forecast: loss" in flipscale(*arguments, "--force", cwd=runs).stdout

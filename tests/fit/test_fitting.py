@@ -60,8 +60,8 @@ def test_runs_that_differ_only_in_their_seed_are_drawn_together() -> None:
 
 
 def test_an_interval_is_moved_out_more_where_there_are_fewer_groups_and_is_none_where_there_are_too_few() -> None:
-    assert stretch(5, 4) is None
-    assert stretch(12, 5) > stretch(100, 5) > 1
+    assert stretch(1) is None
+    assert stretch(7) > stretch(95) > 1
     draws = np.arange(1001.0)[:, None]
     assert [end[0] for end in interval(draws, np.array([500.0]), 1.0)] == [25.0, 975.0]
     assert [end[0] for end in interval(draws, np.array([510.0]), 2.0)] == [-440.0, 1460.0]
@@ -169,8 +169,8 @@ def test_a_floor_whose_interval_reaches_0_is_not_called_a_floor() -> None:
     table = pd.DataFrame({"x": x, "y": 3 * x**-0.2 * np.exp(rng.normal(0, 0.02, len(x)))})
     found = fit(table, "power+floor", x=["x"], y="y", options=Options(draws=200, starts=6))
     assert found.not_shown == ("E",)
-    assert "floor: the interval of E reaches 0, so these runs do not show a floor" in checklist(found)
-    assert "no floor is shown" in fit_text(found)
+    assert "floor: the 95 % CI of E reaches 0, so the data does not determine a floor" in checklist(found)
+    assert "the data does not determine a floor" in fit_text(found)
     held = table.assign(y=table["y"] + 1)
     assert fit(held, "power+floor", x=["x"], y="y", options=Options(draws=200, starts=6)).not_shown == ()
 
@@ -185,8 +185,11 @@ def test_the_checklist_says_all_that_a_reader_must_know() -> None:
     ]  # fmt: skip
     assert "24 of 24 starts agree" in lines[2]
     assert lines[3] == "rows: 59 used, 30 different settings, 1 left out (row 1: no loss)"
-    assert lines[6] == "intervals: 95 %, 100 resamples of 30 settings"
-    assert lines[7].startswith("held out: the 2 largest runs, 4 times larger than the rest, were predicted")
+    assert (
+        lines[6]
+        == "intervals: 95 % CI, 100 resamples of 30 settings, and the effect of 2 shared seeds (SD 0) by Student's t"
+    )
+    assert lines[7].startswith("held out: the 2 largest runs, 4 times larger than the rest: N=1e+10, D=3e+11 predicted")
 
 
 def test_one_run_a_setting_is_said_to_hide_the_scatter_of_seeds() -> None:

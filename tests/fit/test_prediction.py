@@ -1,11 +1,21 @@
-"""Forecasts: right where the law is, refused where it would have missed what is known, and honest about the rest."""
+"""Forecasts: right where the law is, graded by what it says of what is known, and refused where that was missed."""
 
 import numpy as np
 import pandas as pd
 import pytest
 
 from flipscale.errors import ResultsError
-from flipscale.fit import Options, forecast, forecast_json, forecast_text
+from flipscale.fit import (
+    Doubt,
+    Grade,
+    Options,
+    forecast,
+    forecast_json,
+    forecast_points,
+    forecast_text,
+    forecast_two_step,
+    graded,
+)
 
 pytestmark = pytest.mark.slow
 
@@ -28,7 +38,6 @@ def truth(g, s, noise=0.0):
 def test_a_law_that_holds_foresees_a_run_ten_times_larger() -> None:
     at = {"g": 3e12, "s": 1e11}
     found = forecast(ladder(), x=["g", "s"], y="top1", at=at, options=QUICK)
-    assert found.refused is None
     assert found.fit.law.name == "odds"
     assert found.low < truth(**at) < found.high
     assert found.value == pytest.approx(truth(**at), abs=0.01)
@@ -36,9 +45,25 @@ def test_a_law_that_holds_foresees_a_run_ten_times_larger() -> None:
     assert found.held_out.inside
     assert set(found.forms) == {"odds, c = 1", "odds-product", "chinchilla"}
     assert found.spread[0] <= found.value <= found.spread[1]
+    # The largest rung is 3.1 times the rest: 10 times is twice as far in the logarithm.
+    assert not graded(found).refused
+    assert Doubt.FARTHER in graded(found).doubts
     said = forecast_text(found)
     assert "extrapolation: 10 times the largest run" in said
-    assert "held out: the 2 largest runs, 3.1 times larger than the rest, were predicted" in said
+    assert "held out: the 2 largest runs, 3.1 times larger than the rest: g=1e+12, s=3e+10 predicted" in said
+    assert "- asked farther than tested: 10 times the largest run, tested at 3.1 times" in said
+
+
+def test_a_law_that_holds_is_good_as_far_as_it_was_tested_and_poor_far_beyond() -> None:
+    x = np.geomspace(1, 1000, 13).repeat(2)
+    table = pd.DataFrame({"x": x, "loss": 3 * x**-0.2 * np.exp(np.random.default_rng(2).normal(0, 0.02, len(x)))})
+    points = [{"x": 1500.0}, {"x": 2e5}, {"x": 1e13}]
+    near, far, absurd = forecast_points(table, "power", x=["x"], y="loss", points=points, options=QUICK)
+    assert (graded(near).grade, graded(near).doubts) == (Grade.GOOD, ())
+    assert far.extrapolation == pytest.approx(200)
+    assert (graded(far).grade, graded(absurd).grade) == (Grade.POOR, Grade.POOR)
+    assert Doubt.TOO_FAR in graded(far).doubts
+    assert "- asked too far: 200 times the largest run, tested at 3.2 times" in forecast_text(far)
 
 
 def test_a_law_that_would_have_missed_the_largest_runs_is_refused_unless_forced() -> None:
@@ -47,28 +72,71 @@ def test_a_law_that_would_have_missed_the_largest_runs_is_refused_unless_forced(
     table.loc[size == size.max(), "top1"] -= 0.2  # as where the largest diverged half way, or data ran out
     found = forecast(table, x=["g", "s"], y="top1", at={"g": 3e12, "s": 1e11}, options=QUICK)
     assert found.held_out.inside is False
-    assert found.refused.startswith("fitted to all smaller runs, the law says 0.8")
+    assert found.held_out.rms == pytest.approx(0.2, abs=0.01)
+    assert graded(found).refused
     assert "forecast:" not in forecast_text(found)
-    assert "refused: fitted to all smaller runs" in forecast_text(found)
+    assert "fitted to all smaller runs, the law misses the largest: g=1e+12, s=3e+10 predicted 0.8" in forecast_text(
+        found
+    )
     assert "forecast: top1 0." in forecast_text(found, forced=True)
-    assert "forced, although fitted to all smaller runs" in forecast_text(found, forced=True)
+    assert "grade: poor, forced" in forecast_text(found, forced=True)
+
+
+def test_a_test_whose_interval_holds_nearly_everything_tests_nothing() -> None:
+    rng = np.random.default_rng(3)
+    x = np.geomspace(1, 300, 12)
+    table = pd.DataFrame({"x": x, "top1": 1 / (1 + np.exp(1.5 - 0.05 * np.log(x) + rng.normal(0, 0.5, 12)))})
+    found = forecast(table, "odds-power", x=["x"], y="top1", at={"x": 350}, options=QUICK)
+    assert found.held_out.inside
+    assert found.held_out.sharpness > 0.5
+    assert Doubt.BLUNT in graded(found).doubts
+    assert graded(found).refused
+
+
+def test_held_out_errors_are_by_setting_and_do_not_cancel() -> None:
+    x = np.geomspace(1, 16, 5).repeat(2)
+    x = np.append(x, [30, 30, 40, 40])
+    loss = 3 * x**-0.2
+    loss[-4:-2] *= 1.1
+    loss[-2:] *= 0.9
+    table = pd.DataFrame({"x": x, "loss": loss})
+    held = forecast(table, "power", x=["x"], y="loss", at={"x": 50}, options=QUICK).held_out
+    assert [(one.at, one.runs) for one in held.settings] == [({"x": 30}, 2), ({"x": 40}, 2)]
+    errors = [-0.1 * 3 * 30**-0.2, 0.1 * 3 * 40**-0.2]
+    assert [one.error for one in held.settings] == pytest.approx(errors)
+    assert held.rms == pytest.approx(np.sqrt(np.mean(np.square(errors))))
 
 
 def test_without_enough_runs_to_hold_some_out_it_is_refused_too() -> None:
     x = np.array([1.0, 10, 100])
     table = pd.DataFrame({"x": x, "loss": 3 * x**-0.1})
     found = forecast(table, "power", x=["x"], y="loss", at={"x": 1e3}, options=QUICK)
-    assert found.refused == (
-        "the law cannot be held to account: without the largest rung: "
+    assert graded(found).doubts == (Doubt.UNTESTED,)
+    assert (
+        "- the law is not tested: without the largest rung: "
         "Cannot fit 'power' (2 parameters) to 2 different points: it takes 3 or more."
-    )
+    ) in forecast_text(found)
     assert found.value == pytest.approx(3 * 1e3**-0.1)
 
 
 def test_runs_of_about_one_size_cannot_be_held_out() -> None:
     table = pd.DataFrame({"x": np.linspace(1, 1.9, 12), "loss": np.linspace(2, 1.8, 12)})
     found = forecast(table, "power", x=["x"], y="loss", at={"x": 10}, options=QUICK)
-    assert found.refused == "the law cannot be held to account: all runs are within a factor of 2 of the largest"
+    assert "- the law is not tested: all runs are within a factor of 2 of the largest" in forecast_text(found)
+
+
+def test_a_score_is_forecast_through_a_loss() -> None:
+    n, d = (grid.ravel() for grid in np.meshgrid(np.geomspace(1e7, 1e10, 6), np.geomspace(1e9, 3e11, 5)))
+    rng = np.random.default_rng(0)
+    loss = (1.69 + 406.4 * n**-0.34 + 410.7 * d**-0.28) * np.exp(rng.normal(0, 0.002, len(n)))
+    table = pd.DataFrame({"N": n, "D": d, "loss": loss, "err": 0.86 - 4 * np.exp(-0.9 * loss)})
+    at = {"N": 2e10, "D": 6e11}
+    first, second = forecast_two_step(table, x=["N", "D"], through="loss", y="err", points=[at], options=QUICK)
+    expected = 1.69 + 406.4 * 2e10**-0.34 + 410.7 * 6e11**-0.28
+    assert (first.fit.y, second.fit.y) == ("loss", "err")
+    assert first.value == pytest.approx(expected, rel=0.01)
+    assert second.at == {"loss": first.value}
+    assert second.low < 0.86 - 4 * np.exp(-0.9 * expected) < second.high
 
 
 def test_a_variable_that_is_missing_is_named() -> None:
@@ -87,6 +155,20 @@ def test_the_spread_between_forms_grows_with_the_distance() -> None:
 
 def test_json_has_everything_that_the_text_says() -> None:
     data = forecast_json(forecast(ladder(), x=["g", "s"], y="top1", at={"g": 3e12, "s": 1e11}, options=QUICK))
-    assert {"value", "interval", "extrapolation", "held_out", "forms", "spread", "refused", "fit", "at"} <= set(data)
-    assert data["held_out"]["inside"] is True
+    keys = {
+        "value",
+        "interval",
+        "extrapolation",
+        "held_out",
+        "forms",
+        "spread",
+        "grade",
+        "doubts",
+        "refused",
+        "fit",
+        "at",
+    }
+    assert keys <= set(data)
+    assert (data["refused"], data["held_out"]["inside"]) == (False, True)
+    assert data["held_out"]["settings"][0]["at"] == {"g": 1e12, "s": 3e10}
     assert data["interval"][0] < data["value"] < data["interval"][1]

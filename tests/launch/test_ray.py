@@ -27,6 +27,8 @@ from flipscale.settings import Resources
 from tests.clusters.ray import addresses_listened_at, with_descendants
 from tests.launch.contract import WORKER, LauncherContract, StandInRun, begun, folder, starts, wait_for
 from tests.launch.real import (
+    AT_ONCE,
+    LONG,
     OFTEN,
     SHORT_TOGETHER,
     STUDY_OF_24,
@@ -54,8 +56,10 @@ def send(runs: Sequence[Any], results: Path, command: Sequence[str] = TRAIN, **s
 
 class TestRay(LauncherContract):
     def launcher(self, results: Path) -> RayLauncher:
-        """Two runs at once: each more would be a process of Ray's, and to start one takes as long as a few runs."""
-        return RayLauncher(results, {**DEFAULTS, "throttle": 2}, command=WORKER)
+        """One run at a time, as other tests have several: each more would be a process of Ray's, and to start one takes
+        as long as a few runs.
+        """
+        return RayLauncher(results, {**DEFAULTS, "throttle": 1}, command=WORKER)
 
 
 # Several processes, parts of a GPU
@@ -227,10 +231,10 @@ def test_a_run_out_of_memory_goes_on_with_half_the_micro_batch_and_comes_out_the
 
 def test_what_is_wrong_with_all_runs_stops_the_submission_and_a_diverged_one_only_itself(tmp_path):
     results, other = tmp_path / "results", tmp_path / "other"
-    runs = runs_of(tmp_path, "seeds: 10", data={"webdataset": "nowhere/{0..1}.tar"})
-    hot, good = *runs_of(tmp_path / "hot", lr=1e30, warmup=0), *runs_of(tmp_path / "good")
-    send(runs, results, throttle=2)
-    send([hot, good], other)
+    runs = [StandInRun(f"run-{number}", fail="data") for number in range(10)]
+    hot, good = StandInRun("hot", fail="diverged"), StandInRun("good")
+    send(runs, results, WORKER, throttle=2)
+    send([hot, good], other, WORKER)
     ended = end(runs, results)
     failed = [run for run in runs if ended[run.id] is State.FAILED]
     assert 3 <= len(failed) <= 5
@@ -264,7 +268,7 @@ def test_a_study_of_24_runs_with_children_is_finished_once_each_while_a_node_die
     runs = runs_of(tmp_path, STUDY_OF_24)
     assert len(runs) == 24
     send(runs, results, pack=SHORT_TOGETHER)
-    long = [folder(results, run) for run in runs if run.settings.samples == 6400 and not run.parents]
+    long = [folder(results, run) for run in runs if run.settings.samples == LONG and not run.parents]
     with frozen(*long) as (lost, lease):
         ray.kill_node(lease.node)
     expected = alone(runs)
@@ -285,7 +289,7 @@ def test_a_study_of_24_runs_with_children_is_finished_once_each_while_a_node_die
 def test_the_command_line_sends_a_study_and_returns(tmp_path, ray, monkeypatch):
     monkeypatch.delenv("RAY_ADDRESS")
     monkeypatch.setenv(*next(iter(ONE_NODE.items())))  # Or else Ray looks for the head at a network card's address.
-    runs_of(tmp_path, "seeds: 2")
+    runs_of(tmp_path, "seeds: 2", trainer=AT_ONCE)
 
     def flipscale(*arguments: str) -> "subprocess.CompletedProcess[str]":
         command = [sys.executable, "-m", "flipscale", *arguments]

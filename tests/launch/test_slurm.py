@@ -20,6 +20,8 @@ from flipscale.run import RunFolder, State, is_alive
 from flipscale.settings import Resources
 from tests.launch.contract import WORKER, LauncherContract, StandInRun, begun, folder, wait_for
 from tests.launch.real import (
+    AT_ONCE,
+    LONG,
     OFTEN,
     SHORT_TOGETHER,
     STUDY_OF_24,
@@ -347,7 +349,7 @@ def test_a_study_of_24_runs_with_children_is_finished_once_each_while_a_node_die
     assert len(runs) == 24
     send(runs, results, pack=SHORT_TOGETHER)
     # It stands still, as do the machines that die. That an old copy may go on is another test.
-    long = [folder(results, run) for run in runs if run.settings.samples == 6400 and not run.parents]
+    long = [folder(results, run) for run in runs if run.settings.samples == LONG and not run.parents]
     with frozen(*long) as (lost, lease):
         slurm.kill_node(lease.node)
         slurm.restart_controller()
@@ -365,7 +367,7 @@ def test_a_study_of_24_runs_with_children_is_finished_once_each_while_a_node_die
 
 
 def test_the_command_line_sends_a_study_and_returns(tmp_path):
-    runs_of(tmp_path, "seeds: 2")
+    runs_of(tmp_path, "seeds: 2", trainer=AT_ONCE)
     (tmp_path / "site.yaml").write_text("schema: 1\npartition: main\ntime: 10m\nmemory_per_process: 1G\n")
 
     def flipscale(*arguments: str) -> "subprocess.CompletedProcess[str]":

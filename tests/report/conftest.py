@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from flipscale.launch.local.queue import LocalQueue
+from tests.patience import wait_until
 from tests.test_cli import STUDY, flipscale
 
 QUESTION = 'Does <script>alert("masking")</script> & company hurt?'
@@ -15,7 +17,12 @@ def here(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with mask.yaml, run: of 8 runs 5 finished, 1 was out of memory, 1 is lost and 1 was a fault of code."""
     here = tmp_path_factory.mktemp("report")
     (here / "mask.yaml").write_text(STUDY.replace("Does it run?", json.dumps(QUESTION)))
-    flipscale("run", "mask.yaml", "--no-mlflow", cwd=here)
+    flipscale("submit", "mask.yaml", cwd=here)
+    (written,) = (here / "results/local").glob("*/workers.json")
+    queue = LocalQueue.read(written.parent)
+    assert queue is not None
+    # A worker looks for what is left once more before it ends, and would do again what is taken away below.
+    wait_until(lambda: not queue.alive(), "the end of the worker")
     planned = json.loads(flipscale("plan", "mask.yaml", "--json", cwd=here).stdout)["runs"]
     oom, code, lost = (here / "results/runs" / planned[number]["id"] for number in (0, 2, 7))
     for run in (oom, code, lost):

@@ -51,8 +51,8 @@ def test_a_study_whose_run_folders_are_gone_is_reported_from_its_tables(tmp_path
     report = committed("quickstart", tmp_path)
     assert {run.state for run in report.evidence.runs.values()} == {State.FINISHED}
     page = report.path.read_text()
-    assert "30 of 30 runs finished · " in page
-    assert "30 runs on shapes vary model (ViT-w16d1-4, ViT-w32d2-4, ViT-w48d3-4), samples (8k, 16k, 32k) and " in page
+    assert "45 of 45 runs finished · " in page
+    assert "45 runs on shapes vary model (ViT-w16d1-4, ViT-w32d2-4, ViT-w48d3-4), samples (5k, 10k, 20k) and " in page
     assert "No run has failed or is lost." in page
 
 
@@ -174,7 +174,8 @@ def test_fits_are_shown_with_what_they_have() -> None:
         }
     )
     for said in ("<h3>top1 &lt;b&gt; against hours: power+floor</h3>", "y = E + A x^-a", "3.25", "1.5 to 9.75",
-                 "0 to 0.2, so no floor is shown", "Used: 2 runs", "run3: no top1", "<li>note: 4 points</li>",
+                 "0 to 0.2; the data does not determine a floor", "Used: 2 runs", "run3: no top1",
+                 "<li>note: 4 points</li>",
                  "<h3>power</h3>", "<li>mask_ratio=0 and another: too few</li>"):  # fmt: skip
         assert said in shown
 
