@@ -19,6 +19,7 @@ ROOT = Path(__file__).parents[2]
 STUDIES = sorted(path.parent.name for path in ROOT.glob("results/*/comparison.json"))
 DRAWN = [(name, path.stem) for name in STUDIES for path in sorted(ROOT.glob(f"plots/{name}/*.svg"))]
 
+OPEN_CI = r"95 % CI ((?:above|below) [-+]?[\d.e+]+)"
 CI = r"95 % CI ([-+]?[\d.e+]+ to [-+]?[\d.e+]+)"
 
 
@@ -73,6 +74,14 @@ def printed_intervals(name: str) -> set[str]:
     return {f"{form(low)} to {form(high)}" for low, high in intervals(found) for form in forms}
 
 
+def printed_open_intervals(name: str) -> set[str]:
+    """The ends of speed-ups' intervals as they are printed where the other end lies beyond the curves."""
+    text = json.dumps(comparison(name)["series"])
+    lows = re.findall(r"\[([\d.e+-]+), null\]", text)
+    highs = re.findall(r"\[(?:null|0\.0), ([\d.e+-]+)\]", text)
+    return {f"above {times(float(end))}" for end in lows} | {f"below {times(float(end))}" for end in highs}
+
+
 def printed_factors(name: str) -> set[str]:
     """Every speed-up and every ratio of costs of comparison.json as it is printed, also the other way up."""
     text = json.dumps(comparison(name)["series"]) + json.dumps([pair["ratios"] for pair in comparison(name)["pairs"]])
@@ -89,6 +98,8 @@ def families(name: str) -> set[str]:
 def check_words(name: str, words: str) -> None:
     """What words print of intervals, factors and corrections is in comparison.json."""
     assert set(re.findall(CI, words)) <= printed_intervals(name)
+    assert set(re.findall(OPEN_CI, words)) <= printed_open_intervals(name)
+    assert len(re.findall(r"95 % CI (?!\s*own seeds)", words)) == len(re.findall(f"{CI}|{OPEN_CI}", words))
     assert set(re.findall(r"([\d.]+)[x×](?!10)", words)) <= printed_factors(name)
     assert set(re.findall(r"corrected for (\d+) comparisons", words)) <= families(name)
     assert not re.search(r"95 % interval|each for itself|\d to [\d.]+, \d+ seeds\)", re.sub(CI, "", words))
