@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from flipscale.compare.claims import Claim
 from flipscale.compare.columns import Baseline
 from flipscale.compare.equal_cost import EqualCost
+from flipscale.compare.estimates import Effect
 from flipscale.compare.gains import StudyNoise
 from flipscale.compare.head import Head
 from flipscale.compare.parts import Curve, Pair
@@ -65,4 +66,5 @@ class Comparison:
     @property
     def speedups_claimed(self) -> int:
         """Speed-ups with an interval, which is corrected for their number."""
-        return sum(speedup.finding.interval is not None for claim in self.claims for speedup in claim.speedups)
+        findings = [speedup.finding for claim in self.claims for speedup in claim.speedups]
+        return sum(found.effect is not Effect.ONE_SEED for found in findings)

@@ -144,7 +144,7 @@ def _note(claim: Claim, arrows: Sequence[_Arrow], data: FigureData) -> Note:
     arm = data.arms[data.arm_numbers[claim.arm]]
     shares = (0.5, 0.6, 0.4, 0.7, 0.3, 0.8, 0.2)
     points = tuple((arrow.start + share * (arrow.end - arrow.start), arrow.y) for share in shares for arrow in arrows)
-    narrow = short.replace(", 95", ",\n95")
+    narrow = short.replace(", 95", ",\n95").replace(" are too few", "\nare too few")
     return Note((f"{arm}: {full}", f"{arm}:\n{full}", f"{arm}:\n{short}", f"{arm}:\n{narrow}"), points, color="#222222")
 
 
