@@ -137,7 +137,24 @@ def legend(comparison: Comparison) -> list[str]:
             f"CIs of {joined(families)} are corrected for that (Holm): the chance of a wrong sign in "
             f"{'either family' if len(families) > 1 else 'the family'} is at most 5 %."
         )
+    said += _equal_cost_words(comparison)
     return ["\n".join(said)] if said else []
+
+
+def _equal_cost_words(comparison: Comparison) -> list[str]:
+    """Families of gains at equal cost, each corrected by itself."""
+    families = [
+        f"{count(len(gains), 'gain')} {what}"
+        for equal in comparison.equal_cost
+        for gains, what in (
+            (equal.pairs, f"at equal {equal.held}"),
+            (equal.best, f"of best sizes at equal {equal.held}"),
+        )
+        if gains
+    ]
+    if not families:
+        return []
+    return [f"CIs of {joined(families)} are corrected as well, each family by itself and by its own noise."]
 
 
 def _noise_words(comparison: Comparison) -> list[str]:
@@ -278,7 +295,8 @@ def _shift_cell(curve: Curve) -> str:
     shift = curve.one_shift
     if shift is None or shift.p is None:
         return "-"
-    return f"rejected, p={shift.p:.1g}" if shift.rejected else f"not rejected, p={shift.p:.1g}"
+    p = "p<0.001" if shift.p < 0.001 else f"p={shift.p:.1g}"
+    return f"{'' if shift.rejected else 'not '}rejected, {p}"
 
 
 def _crossover_cell(curve: Curve) -> str:

@@ -28,7 +28,10 @@ BETWEEN_POINTS = 0.02
 """What a monotone cubic may miss of a smooth curve between its points, in the logarithm of a cost."""
 
 GRID = 2 * LEVELS
-"""Costs at which a crossover is looked for, beside those of the points."""
+"""Costs at which the crossover of a draw is looked for, beside those of the points."""
+
+FINE_GRID = 64 * LEVELS
+"""The same of the mean curves, whose crossover is printed."""
 
 
 @dataclass(frozen=True)
@@ -224,10 +227,10 @@ def crossover(compared: ComparedCurves) -> Crossover | None:
     low, high = compared.cost_range()
     if not low < high:
         return None
-    grid = np.unique([low, high, *np.linspace(low, high, GRID), *compared.mean.base.xs[0], *compared.mean.ours.xs[0]])
-    grid = grid[(grid >= low) & (grid <= high)]
+    grid = _costs(compared, low, high, GRID)
+    fine = _costs(compared, low, high, FINE_GRID)
     back = math.exp if compared.log else float
-    means = _apart(compared.mean, grid)
+    means = _apart(compared.mean, fine)
     ways = [_apart(way, grid) for way in compared.ways(compared.draws)]
     none = max(float(np.mean((way >= 0).all(axis=1) | (way <= 0).all(axis=1))) for way in ways) if ways else None
     signed = means[0][np.abs(means[0]) > 1e-12]
@@ -237,7 +240,7 @@ def crossover(compared: ComparedCurves) -> Crossover | None:
         why = f"{compared.arm} is {side} over all {compared.x} that both have"
         return Crossover(None, None, None, (False, False), none, 0, why)
     beyond = float(np.sign(signed[-1]))
-    at = back(float(_last_change(grid, means, beyond)[0]))
+    at = back(float(_last_change(fine, means, beyond)[0]))
     turns = "ahead" if beyond > 0 else "behind"
     if not ways:
         return Crossover(at, turns, None, (False, False), None, changes, ONE_SEED)
@@ -245,6 +248,14 @@ def crossover(compared: ComparedCurves) -> Crossover | None:
     open_ends = interval.low == -math.inf, interval.high == math.inf
     ends = back(max(interval.low, low)), back(min(interval.high, high))
     return Crossover(at, turns, ends, open_ends, none, changes, None)
+
+
+def _costs(compared: ComparedCurves, low: float, high: float, number: int) -> Array:
+    """So many costs between the ends of what both curves cover, and those of their points."""
+    points = [*compared.mean.base.xs[0], *compared.mean.ours.xs[0]]
+    costs = np.unique([low, high, *np.linspace(low, high, number), *points])
+    within: Array = costs[(costs >= low) & (costs <= high)]
+    return within
 
 
 def _apart(curves: TwoCurves, grid: Array) -> Array:
