@@ -139,7 +139,7 @@ def test_results_in_one_call(monkeypatch, tmp_path):
     monkeypatch.chdir(ROOT)
     monkeypatch.delenv("FLIPSCALE_RESULTS", raising=False)
     by_file = flipscale.results("studies/quickstart.yaml")
-    assert (len(by_file), by_file["model"].nunique(), str(by_file["seed"].dtype)) == (30, 3, "Int64")
+    assert (len(by_file), by_file["model"].nunique(), str(by_file["seed"].dtype)) == (45, 3, "Int64")
     for other in ("results/quickstart", Path("results/quickstart/results.csv")):
         pd.testing.assert_frame_equal(flipscale.results(other), by_file)
     pd.testing.assert_frame_equal(flipscale.results("studies/quickstart.yaml", root=ROOT / "results"), by_file)
@@ -158,5 +158,5 @@ def test_export_writes_a_file_or_to_stdout(tmp_path):
     assert run("--to", "latex", "--score", "held_out_loss").stdout.startswith("% needs")
     assert "--out FILE.parquet" in run("--to", "parquet", code=1).stderr
     run("--to", "parquet", "--out", str(tmp_path / "a" / "q.parquet"))
-    assert len(pd.read_parquet(tmp_path / "a" / "q.parquet")) == 30
+    assert len(pd.read_parquet(tmp_path / "a" / "q.parquet")) == 45
     assert "No run has the score" in run("--to", "latex", "--score", "zero_shot", code=1).stderr

@@ -72,8 +72,8 @@ def plan(args: argparse.Namespace) -> int:
         return 1 if checked and checked.problems else 0
     head = ("run", "params", "FLOPs/sample", "samples", "steps", "FLOPs", "GiB/device", planned.hours_unit)
     print_table(head, [_cost_row(run) for run in planned.runs])
-    print(cost_in_words(planned))
     _say_power(opened)
+    print(cost_in_words(planned))
     if checked:
         checked.raise_if_any()
         say(str(checked))
