@@ -300,7 +300,7 @@ def _as_markdown(facts: Mapping[str, Any]) -> str:
 
 
 def _draw(facts: Mapping[str, Any], path: Path) -> None:
-    """A row a design: the coverage of each of its intervals, with what so many studies can tell."""
+    """A row for each design: the coverage of each of its intervals, with its standard error over studies."""
     import matplotlib as mpl
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure

@@ -153,6 +153,6 @@ def _axis_values(table: PreparedTable) -> AxisValues:
 
 
 def _numbers_of(rows: pd.DataFrame, axis: str) -> "pd.Series[float] | None":
-    """The column that says how large an axis is; None where there is none of numbers."""
+    """The column that holds the size of an axis; None if no column of numbers does."""
     name = "flops_per_sample" if axis == "model" else axis
     return numbers(rows, name) if name in rows and pd.api.types.is_numeric_dtype(rows[name]) else None

@@ -10,9 +10,8 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 import numpy as np
-from scipy.special import stdtr
 
-from flipscale.stats import ALPHA, Draws, Judged, holm, t_limit
+from flipscale.stats import ALPHA, Draws, Judged, holm, moments
 
 ONE_SEED = "one seed gives no interval"
 
@@ -154,13 +153,11 @@ def _effect(estimate: Estimate, low: float, high: float) -> Effect:
 
 def mean_of(values: Sequence[float]) -> Estimate:
     """The mean of one value a seed."""
-    n = len(values)
-    mean = float(np.mean(values))
-    if n < 2:
-        return Estimate(n, mean, None, None, None, tuple(values), ONE_SEED)
-    sd = float(np.std(values, ddof=1))
-    half = _half(n, sd, ALPHA)
-    return Estimate(n, mean, sd, mean - half, mean + half, tuple(values), p=_p(n, mean, sd))
+    found = moments(values)
+    if found is None:
+        return Estimate(len(values), float(np.mean(values)), None, None, None, tuple(values), ONE_SEED)
+    ends, sd = found.interval(), float(np.std(values, ddof=1))
+    return Estimate(len(values), found.mean, sd, ends.low, ends.high, tuple(values), p=found.p)
 
 
 def ratio_of(logs: Sequence[float]) -> Estimate:
@@ -202,17 +199,6 @@ def _corrected(e: Estimate, judged: Judged) -> Estimate:
 def _ends(draws: Draws, level: float, *, ratio: bool) -> tuple[float, float]:
     interval = draws.interval(level)
     return (_exp(interval.low), _exp(interval.high)) if ratio else (interval.low, interval.high)
-
-
-def _half(n: int, sd: float, level: float) -> float:
-    return t_limit(n - 1, level) * sd / math.sqrt(n)
-
-
-def _p(n: int, mean: float, sd: float) -> float:
-    error = sd / math.sqrt(n)
-    if error <= 1e-12 * max(1.0, abs(mean)):  # seeds agree to the last digit
-        return 0.0 if abs(mean) > 1e-12 else 1.0
-    return float(2 * stdtr(n - 1, -abs(mean) / error))
 
 
 def _exp(value: float) -> float:

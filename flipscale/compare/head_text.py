@@ -4,17 +4,15 @@ from collections.abc import Sequence
 
 from flipscale.compare.comparison import Comparison
 from flipscale.compare.estimates import Effect, finding
+from flipscale.compare.gains import WIDEST
 from flipscale.compare.head import ArmHead, AxisSlope, Head, Sensitivity
 from flipscale.compare.planned import PlannedSensitivity
 from flipscale.compare.words import gain_words, margin_words, seeds_are_too_few
-from flipscale.stats import Interval, Mean, NoiseMethod
+from flipscale.stats import WARN_P, Interval, Mean, NoiseMethod
 from flipscale.words import count, fixed, joined, score_value, short
 
 TWO_LINES, ONE_LINE = 3, 6
 """Arms up to here get two lines each, or one. Of more the best and the worst are named."""
-
-LIKELY_SEED_EFFECT = 0.1
-"""Below this p a seed effect that twins do not share is warned of."""
 
 COUNTED = {
     Effect.AHEAD: "better",
@@ -109,7 +107,7 @@ def slope_words(comparison: Comparison, slope: AxisSlope) -> str:
     ends = slope.interval
     if ends is None:
         certainty = "one seed, no CI"
-    elif comparison.fraction and ends.high - ends.low > 1:
+    elif comparison.fraction and ends.high - ends.low > WIDEST:
         certainty = seeds_are_too_few(len(slope.seeds))
     else:
         certainty = f"95 % CI {_interval(comparison, ends)}"
@@ -221,7 +219,7 @@ def warnings(comparison: Comparison) -> list[str]:
     if noise is None or head is None:
         return []
     said: list[str] = []
-    if head.seed_effect_p is not None and head.seed_effect_p < LIKELY_SEED_EFFECT:
+    if head.seed_effect_p is not None and head.seed_effect_p < WARN_P:
         said.append(
             f"seeds seem to move all cells alike (p = {head.seed_effect_p:.2g}), so intervals may be too narrow"
         )

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from flipscale.compare.comparison import Comparison
 from flipscale.compare.estimates import Effect, Estimate, finding
-from flipscale.compare.head_text import head_lines
+from flipscale.compare.head_text import COUNTED, head_lines
 from flipscale.compare.parts import Crossover, Curve, Pair
 from flipscale.compare.stated import ClaimFamily
 from flipscale.compare.stated_text import claim_rows, claims_legend
@@ -15,16 +15,6 @@ from flipscale.compare.words import name_of, score_words, size_words, verdicts
 from flipscale.fit.words import by_reason
 from flipscale.stats import NoiseMethod
 from flipscale.words import count, joined, short
-
-EFFECT_WORDS = {
-    Effect.AHEAD: "better",
-    Effect.BEHIND: "worse",
-    Effect.LEVEL: "level",
-    Effect.NOT_SIGNIFICANT: "undecided",
-    Effect.TOO_FEW_SEEDS: "undecided",
-    Effect.ONE_SEED: "",
-}
-"""What the table says of a gain."""
 
 CERTAINTY = ("95 % CI", "corrected", "effect", "own seeds")
 """Columns of the table that say how sure a gain is."""
@@ -244,6 +234,7 @@ def _without_empty(header: list[str], rows: list[list[str]]) -> tuple[list[str],
 def _pair_row(comparison: Comparison, pair: Pair, costs: Sequence[str]) -> list[str]:
     scores = [score_words(comparison, value).removesuffix(" %") for value in (pair.baseline_score, pair.score)]
     gain, corrected, alone = pair.gain, pair.gain.corrected, pair.gain.by_its_seeds
+    effect = finding(gain).effect
     return [
         pair.cell or pair.series or "all",
         pair.arm,
@@ -252,7 +243,7 @@ def _pair_row(comparison: Comparison, pair: Pair, costs: Sequence[str]) -> list[
         _gain_value(comparison, gain.mean),
         _gain_ends(comparison, gain, gain.interval),
         _gain_ends(comparison, gain, None if corrected is None else [corrected.low, corrected.high]),
-        EFFECT_WORDS[finding(gain).effect],
+        "" if effect is Effect.ONE_SEED else COUNTED[effect],
         "" if alone is None else _gain_ends(comparison, gain, alone.interval),
         *(_ratio_cell(pair.ratios[name]) for name in costs),
     ]

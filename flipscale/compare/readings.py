@@ -56,7 +56,7 @@ class ComparedCurves:
 
     mean: TwoCurves
     ways: Callable[[int], tuple[TwoCurves, ...]]
-    """So many draws of both, in either way to read; none where nothing says how far runs scatter."""
+    """Gives this many draws of both, for either way to read; empty if the scatter of runs is unknown."""
     draws: int
     """Draws for what no verdict speaks of."""
     claims: int
@@ -251,7 +251,7 @@ def crossover(compared: ComparedCurves) -> Crossover | None:
 
 
 def _costs(compared: ComparedCurves, low: float, high: float, number: int) -> Array:
-    """So many costs between the ends of what both curves cover, and those of their points."""
+    """This many costs from `low` to `high`, and the costs of the points between them."""
     points = [*compared.mean.base.xs[0], *compared.mean.ours.xs[0]]
     costs = np.unique([low, high, *np.linspace(low, high, number), *points])
     within: Array = costs[(costs >= low) & (costs <= high)]

@@ -21,7 +21,6 @@ from flipscale.stats import (
     Judged,
     Moments,
     Noise,
-    NoiseMethod,
     ScoreScale,
     Transform,
     holm,
@@ -207,8 +206,7 @@ def _pooled(contrasts: Sequence[_MeasuredClaim]) -> Noise | None:
     gains = {_key(contrast): contrast.gains for contrast in contrasts if contrast.gains}
     if all(len(values) < 2 for values in gains.values()):
         return None
-    noise = pool_variance(gains)
-    return noise if noise.method is NoiseMethod.OWN else pool_variance(gains, claims=True)
+    return pool_variance(gains, claims=True)
 
 
 def _key(contrast: _MeasuredClaim) -> tuple[str, str]:

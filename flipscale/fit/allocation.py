@@ -39,7 +39,7 @@ class Allocation:
 
 
 def allocate(fit: Fit, flops: float, flops_per: float | None = None) -> Allocation:
-    """The best size and samples for so many training FLOPs, from a law of two variables (chinchilla, odds).
+    """The best size and number of samples for a budget of training FLOPs, from a two-variable law (chinchilla, odds).
 
     `flops_per` is k of C = k N D; None: 6 FLOPs a parameter and token for `chinchilla`, and 1 for `odds`, whose size
     is FLOPs per sample. Raises ResultsError for other laws, and where an exponent is 0, as then there is no optimum.

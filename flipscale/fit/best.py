@@ -32,7 +32,7 @@ _FINER = 25  # points of the interpolated curve between two that were measured
 def on_frontier(cost: Array, y: Array, kind: Frontier, *, lower: bool = True, bins: int = BINS) -> NDArray[np.intp]:
     """The places of the rows on the front, from the cheapest.
 
-    `pareto`: no row costs as little and is as good. `binned`: the best of each of so many bins of cost.
+    `pareto`: no row costs as little and is as good. `binned`: the best row of each bin of cost.
     """
     sign = 1.0 if lower else -1.0
     order = np.lexsort((sign * y, cost))

@@ -1,7 +1,7 @@
 """What a law says of a run that is larger than all runs there are.
 
 The rule: the largest rung is held out first, the law is fitted to the rest, and its intervals must hold what that rung
-came to. A law that misses what is known is not believed about what is not (grade.py).
+came to. A law that misses known runs is not trusted for unknown ones (grade.py).
 """
 
 from collections.abc import Callable, Mapping, Sequence

@@ -79,7 +79,7 @@ def seed_effect(
 
 
 def _cells(z: Array, settings: NDArray[np.intp], seeds: NDArray[np.intp]) -> Array:
-    """The mean of each setting and seed [settings, seeds], NaN where there is none."""
+    """The mean of each setting and seed [settings, seeds], NaN if a setting lacks the seed."""
     kinds = np.unique(settings, return_inverse=True)[1].reshape(-1)
     shape = (int(kinds.max()) + 1, max(int(seeds.max()) + 1, 1))
     total, n = np.zeros(shape), np.zeros(shape)

@@ -42,7 +42,7 @@ IMAGENET_CLASSES = 1000
 """How many classes `classes: imagenet` stands for, with open_clip's names."""
 
 MOST_SURE_SHAPES = 10_000
-"""Up to so many held-out scenes of shapes are all different for certain; there are 12,800 in all."""
+"""Up to this number, held-out scenes of shapes are certainly all different; there are 12,800 in all."""
 
 
 def classes_of(data: DataSet | EvaluationSet) -> int | None:

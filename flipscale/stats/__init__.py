@@ -15,7 +15,7 @@ a loss.
     test_images.py what other test images would do to a difference
 """
 
-from flipscale.stats.blocks import Mean, SeedEffect, Slope, mean_over, seed_effect, slope_of
+from flipscale.stats.blocks import WARN_P, Mean, SeedEffect, Slope, mean_over, seed_effect, slope_of
 from flipscale.stats.curve_draws import Draws, RunKey, RunNoise, run_noise
 from flipscale.stats.families import Judged, holm
 from flipscale.stats.pooling import Noise, NoiseMethod, expected_noise, pool_variance
@@ -26,6 +26,7 @@ from flipscale.stats.test_images import Bits, ImageSampling, image_sampling
 
 __all__ = [
     "ALPHA",
+    "WARN_P",
     "Array",
     "Bits",
     "Design",

@@ -17,7 +17,8 @@ from flipscale.stats.scales import Array
 from flipscale.stats.student import Interval, Moments, moments
 
 WARN_P = 0.1
-"""A seed effect is warned of below this p: with three seeds the test finds little."""
+"""Below this p, intervals over cells are probably too narrow. With three seeds the test finds little, so a larger p
+proves nothing."""
 
 
 @dataclass(frozen=True)
@@ -124,11 +125,6 @@ class SeedEffect:
     """Whether seeds move all cells alike, by more than twins share."""
 
     p: float
-
-    @property
-    def warned(self) -> bool:
-        """Whether intervals over cells are probably too narrow. No warning is no proof."""
-        return self.p < WARN_P
 
 
 def seed_effect(differences: Array) -> SeedEffect | None:

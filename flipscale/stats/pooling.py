@@ -95,10 +95,9 @@ def pool_variance(
 ) -> Noise:
     """The noise of a study from the differences of twins on a ScoreScale: (cell, arm) -> one value a seed.
 
-    Without `claims` there have to be 8 cells (3 seeds: 5), or else each answer stands on its cell's own seeds. With it
-    the "cells" are contrasts of any kind between the runs of one study, and share runs: fewer degrees of freedom are
-    counted, and there are no limits. With `few` there are none either: what is read off a curve stands on several
-    cells.
+    Fewer than 8 cells (with 3 seeds, 5) are too few to learn from: each answer then stands on its cell's own seeds,
+    unless `few` says that what is read stands on several cells. With `claims` the "cells" are contrasts of any kind
+    between the runs of one study; they share runs, so fewer degrees of freedom are counted.
     """
     by_cell = {key: found for key, values in differences.items() if (found := moments(values))}
     names = tuple(dict.fromkeys(cell for cell, _ in differences))
@@ -113,7 +112,7 @@ def pool_variance(
     cells = _Cells(variances, df, names, arms)
     several = cells.cell_df > 0
     count, seeds = int(several.sum()), float(1 + cells.cell_df[several].mean()) if several.any() else 1.0
-    if not (claims or (few and count)) and not _enough(count, seeds):
+    if not (few and count) and not _enough(count, seeds):
         return Noise(NoiseMethod.OWN, count, seeds, by_cell, by_cell)
     return _moderated(cells, differences, by_cell, claims)
 
