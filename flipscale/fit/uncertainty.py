@@ -8,7 +8,7 @@ The percentiles of a bootstrap over few groups are too narrow, as normal tails a
 median of the draws, times t / z. bench/coverage.py measures how often the intervals then hold the truth.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from itertools import islice
 
 import numpy as np
@@ -32,16 +32,9 @@ def resamples(clusters: NDArray[np.intp], n: int, seed: int = 0) -> Iterator[NDA
         yield np.concatenate([members[k] for k in rng.integers(0, len(members), len(members))])
 
 
-def draws_of(
-    refit: Callable[[NDArray[np.intp]], Array | None], clusters: NDArray[np.intp], n: int, seed: int = 0
-) -> Array:
-    """The parameters of n resamples [n, p]. One that cannot be fitted (None) is drawn anew, up to n times in all."""
-    return collected_draws((refit(rows) for rows in resamples(clusters, 2 * n, seed)), n)
-
-
-def collected_draws(thetas: Iterable[Array | None], n: int) -> Array:
-    """The first n that could be fitted [n, p], or fewer where there are no more."""
-    return np.array(list(islice((theta for theta in thetas if theta is not None), n)))
+def collected(found: Iterable[Array | None], n: int) -> Array:
+    """The first n that there are [n, ...], or fewer where there are no more."""
+    return np.array(list(islice((one for one in found if one is not None), n)))
 
 
 def stretch(freedom: int, coverage: float = COVERAGE) -> float | None:

@@ -9,8 +9,9 @@ import pytest
 from flipscale.errors import ResultsError
 from flipscale.fit import Options, fit, fit_groups, fit_json, frontier, isoflop, two_step
 from flipscale.fit.best import budgets_of, evened, has_budgets, is_isoflop, on_frontier
+from flipscale.fit.problem import Problem
 from flipscale.fit.rows import column
-from flipscale.fit.solver import Problem, solve
+from flipscale.fit.solver import solve
 from flipscale.fit.uncertainty import interval, resamples, stretch
 from flipscale.fit.words import checklist, fit_text
 
