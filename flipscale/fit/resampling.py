@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from flipscale.fit.problem import Problem
 from flipscale.fit.seeds import SharedSeedEffect
 from flipscale.fit.solver import refits
-from flipscale.fit.uncertainty import collected, resamples
+from flipscale.fit.uncertainty import resamples
 from flipscale.stats import Array
 
 _STEP = 1e-3  # on the link scale: above what a search leaves open, below what bends a law
@@ -48,19 +48,28 @@ def resampled(
     least = len(problem.free)
     residuals = problem.z - problem.law.evaluate(theta, problem.x)[0]
     kept = _kept(residuals, how, least) if front is None else 1.0
-    points = np.unique(problem.x, axis=0, return_inverse=True)[1].reshape(-1)
-
-    def counted(drawn: NDArray[np.intp]) -> Array | None:
-        drawn = drawn if front is None else drawn[front(drawn)]
-        enough = len(np.unique(points[drawn])) >= least
-        return np.bincount(drawn, minlength=len(points)).astype(np.float64) if enough else None
-
-    counts = collected((counted(rows) for rows in resamples(how.clusters, 2 * how.n, how.seed)), how.n)
-    if not len(counts):
-        return counts
-    if kept < 1:
+    counts = _with_enough_points(_counts(how, front), problem.x, least)[: how.n].astype(np.float64)
+    if kept < 1 and len(counts):
         problem = problem.moved((kept - 1) * _levels(problem, residuals, counts))
     return refits(problem, theta, counts)
+
+
+def _counts(how: Resamples, front: Callable[[NDArray[np.intp]], NDArray[np.intp]] | None) -> NDArray[np.intp]:
+    """How often each resample holds each row, twice as many as are wanted."""
+    counts = resamples(how.clusters, 2 * how.n, how.seed)
+    if front is None:
+        return counts
+    drawn = (np.repeat(np.arange(len(row)), row) for row in counts)
+    return np.array([np.bincount(rows[front(rows)], minlength=counts.shape[1]) for rows in drawn])
+
+
+def _with_enough_points(counts: NDArray[np.intp], x: Array, least: int) -> NDArray[np.intp]:
+    """The resamples that hold as many different points as there are parameters."""
+    points = np.unique(x, axis=0, return_inverse=True)[1].reshape(-1)
+    order = np.argsort(points, kind="stable")
+    held = np.add.reduceat(counts[:, order], np.unique(points[order], return_index=True)[1], axis=1) > 0
+    enough: NDArray[np.intp] = counts[held.sum(axis=1) >= least]
+    return enough
 
 
 def slope_of_level(problem: Problem, theta: Array) -> Array:
