@@ -28,7 +28,7 @@ DAMPED, FREE = 100.0, 0.1
 _LEAST, _MOST = 1e-12, 1e12  # damping
 _DIAGONAL = 1e-3  # of the damping
 _TRUSTED, _DOUBTED = 0.75, 0.25  # shares of what a step should gain, above and below which damping changes
-_ROOM = 400_000  # numbers of a Jacobian that fit the processor's cache
+_CACHED = 400_000  # numbers of a Jacobian that fit the processor's cache
 
 
 @dataclass(frozen=True)
@@ -142,5 +142,5 @@ def _step(searches: _Searches, bounds: tuple[Array, Array]) -> tuple[Array, Arra
 
 def _blocks(n: int, numbers: int) -> Iterator[NDArray[np.intp]]:
     """Places of n searches with so many numbers each, in blocks that fit."""
-    size = max(_ROOM // max(numbers, 1), 1)
+    size = max(_CACHED // max(numbers, 1), 1)
     return (np.arange(start, min(start + size, n)) for start in range(0, n, size))

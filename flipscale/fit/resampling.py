@@ -18,7 +18,7 @@ from flipscale.fit.uncertainty import resamples
 from flipscale.stats import Array
 
 _STEP = 1e-3  # on the link scale: above what a search leaves open, below what bends a law
-_SWEEPS = 100  # of reweighted means
+_REWEIGHTED = 100  # of reweighted means
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,7 @@ def _levels(problem: Problem, residuals: Array, counts: Array) -> Array:
         return np.asarray(counts @ residuals / total, dtype=np.float64)
     order = np.argsort(residuals)
     at = residuals[order][(np.cumsum(counts[:, order], axis=1) >= total[:, None] / 2).argmax(axis=1)]  # the median
-    for _ in range(_SWEEPS):
+    for _ in range(_REWEIGHTED):
         pull = counts * np.minimum(1.0, problem.delta / np.maximum(np.abs(residuals - at[:, None]), 1e-300))
         step = (pull @ residuals) / pull.sum(axis=1) - at
         at = at + step
