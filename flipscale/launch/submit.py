@@ -2,6 +2,7 @@
 
 import contextlib
 import fcntl
+import functools
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -170,23 +171,20 @@ def _hold_back(
 
     Without this they would all fail, and the first of them would stop the whole submission.
     """
-    going = {run.id for run, _ in to_do}
-    held_back: dict[str, str] = {}
-    parents = {parent for run, _ in to_do for parent in run.parents} - going
-    lacking = {parent for parent in parents if _lacks_weights(run_folder(results, parent))}
-    waiting = [run for run, _ in to_do]
-    while more := [run for run in waiting if run.id in going and lacking.intersection(run.parents)]:
-        for run in more:
-            parent = next(parent for parent in run.parents if parent in lacking)
-            held_back[run.id] = held_back.get(parent, parent)
-            going.remove(run.id)
-            lacking.add(run.id)
-    return [(run, where) for run, where in to_do if run.id in going], held_back
+    going = {run.id: run for run, _ in to_do}
+
+    @functools.cache
+    def lacking(run_id: str) -> str | None:
+        if run_id not in going:
+            return run_id if _lacks_weights(run_folder(results, run_id)) else None
+        return next(filter(None, map(lacking, going[run_id].parents)), None)
+
+    held_back = {run_id: parent for run_id in going if (parent := lacking(run_id))}
+    return [(run, where) for run, where in to_do if run.id not in held_back], held_back
 
 
 def _lacks_weights(folder: RunFolder) -> bool:
-    files = folder.glance().files
-    return "result.json" in files and "model.pt" not in files
+    return (folder.path / "result.json").exists() and not (folder.path / "model.pt").exists()
 
 
 def _unanswered(to_do: Sequence[object], alone: Sequence[Look]) -> str:

@@ -148,7 +148,7 @@ class _Merging:
     def _found_here(self, run: str, files: RunFiles) -> MergeOutcome | None:
         """What the results folder has of the run: None where it is to be unpacked."""
         folder = RunFolder(self.runs / run)
-        present = folder.glance().files
+        present = {path.name for path in folder.path.iterdir()} if folder.path.exists() else set()
         if present <= _ONLY_ASKED:
             return None
         if "result.json" not in present:

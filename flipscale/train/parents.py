@@ -84,7 +84,7 @@ def _finished(parent: RunFolder, run: RunFolder) -> ParentWeights:
         )
     else:
         why = (
-            f"Its parent {parent.id} has no model.pt to start from: archives and keep_weights leave weights out. Bring its "
-            f"model.pt, or {again}."
+            f"Its parent {parent.id} has no model.pt to start from: archives and keep_weights leave weights out. Bring "
+            f"its model.pt, or {again}."
         )
     return ParentWeights(When.NEVER, why)
