@@ -45,9 +45,7 @@ class ByBatches:
 
     def add(self, content: Content, parent_id: str | None) -> str:
         tags = {**tags_of(content, parent_id), **self.marks}
-        run = self.client.create_run(
-            self.experiment_id, start_time=content.started, tags=tags, run_name=content.name
-        )
+        run = self.client.create_run(self.experiment_id, start_time=content.started, tags=tags, run_name=content.name)
         run_id = str(run.info.run_id)
         self._waiting.append(self._pool.submit(self._fill, run_id, content))
         if len(self._waiting) > AHEAD:
