@@ -67,8 +67,13 @@ def merge(args: argparse.Namespace) -> int:
     if args.json:
         print_json(
             [
-                {"file": str(of.file), "study": of.study, "runs": dict(of.outcomes), "problems": list(of.problems)}
-                for of in merged
+                {
+                    "file": str(of_file.file),
+                    "study": of_file.study,
+                    "runs": dict(of_file.outcomes),
+                    "problems": list(of_file.problems),
+                }
+                for of_file in merged
             ]
         )
     return 1 if any(of_file.failed for of_file in merged) else 0
@@ -109,7 +114,7 @@ def gc(args: argparse.Namespace) -> int:
     if args.json:
         print_json(_cleared_as_json(cleared, studies, removed=args.remove))
     elif cleared.found:
-        rows = [(memory(one.size), one.what, one.run or one.path.name, one.why) for one in cleared.found]
+        rows = [(memory(thing.size), thing.what, thing.run or thing.path.name, thing.why) for thing in cleared.found]
         print_table(("size", "what", "run", "why"), rows, numbers=False)
     if args.remove:
         say(f"removed {_things(cleared)}")
@@ -120,7 +125,7 @@ def gc(args: argparse.Namespace) -> int:
 
 def _things(cleared: "Cleared") -> str:
     """'2 runs, 14 weights (1.2 GB)'."""
-    kinds = [one.what for one in cleared.found]
+    kinds = [thing.what for thing in cleared.found]
     counted = [count(kinds.count(what), what.removesuffix("s")) for what in dict.fromkeys(kinds)]
     return f"{', '.join(counted)} ({memory(cleared.size)})" if counted else "nothing"
 
@@ -131,8 +136,8 @@ def _cleared_as_json(cleared: "Cleared", studies: "list[StudyRuns]", *, removed:
         "removed": removed,
         "bytes": cleared.size,
         "found": [
-            {"what": one.what, "run": one.run, "path": str(one.path), "bytes": one.size, "why": one.why}
-            for one in cleared.found
+            {"what": thing.what, "run": thing.run, "path": str(thing.path), "bytes": thing.size, "why": thing.why}
+            for thing in cleared.found
         ],
         "left_alone": dict(cleared.left_alone),
     }

@@ -57,7 +57,7 @@ class Cleared:
 
     @property
     def size(self) -> int:
-        return sum(one.size for one in self.found)
+        return sum(thing.size for thing in self.found)
 
 
 def find_unneeded(results: Path, studies: Sequence[StudyRuns]) -> Cleared:
@@ -72,26 +72,26 @@ def remove_unneeded(results: Path, studies: Sequence[StudyRuns]) -> Cleared:
         survey = _Survey(results, studies)
         left_alone = dict(survey.unreadable)
         removed = []
-        for one in survey.unneeded():
-            if _remove(one, survey.runs):
-                removed.append(one)
+        for thing in survey.unneeded():
+            if _remove(thing, survey.runs):
+                removed.append(thing)
             else:
-                left_alone[one.run] = "somebody has just taken it up"
+                left_alone[thing.run] = "somebody has just taken it up"
     return Cleared(tuple(removed), left_alone)
 
 
-def _remove(one: Unneeded, runs: Path) -> bool:
+def _remove(thing: Unneeded, runs: Path) -> bool:
     """Remove it; False for a run that somebody holds by now."""
-    if one.what != "run":
-        if one.path.is_dir():
-            shutil.rmtree(one.path)
-        one.path.unlink(missing_ok=True)
+    if thing.what != "run":
+        if thing.path.is_dir():
+            shutil.rmtree(thing.path)
+        thing.path.unlink(missing_ok=True)
         return True
-    with RunFolder(one.path).hold() as lease:
+    with RunFolder(thing.path).hold() as lease:
         if lease is None:
             return False
         shutil.rmtree(runs / REMOVED, ignore_errors=True)
-        one.path.rename(runs / REMOVED)
+        thing.path.rename(runs / REMOVED)
     shutil.rmtree(runs / REMOVED)
     return True
 

@@ -21,21 +21,30 @@ Usage = Mapping[str, Mapping[str, int]]
 
 def usage(results: Path, asking: Mapping[str, frozenset[str]]) -> Usage:
     """Bytes by study and kind of file; each file counts once. `asking`: the names of the studies that ask for a run."""
-    workspace = Workspace(results)
-    found: dict[str, Counter[str]] = {name: Counter() for names in asking.values() for name in sorted(names)}
-    for folder in sorted(workspace.runs.iterdir()) if workspace.runs.is_dir() else ():
+    runs = Workspace(results).runs
+    found: dict[str, Counter[str]] = {}
+    for row, kind, file in (*_of_runs(runs, asking), *_of_studies(results, runs)):
+        found.setdefault(row, Counter())[kind] += _size(file)
+    return {row: dict(kinds) for row, kinds in sorted(found.items(), key=_order)}
+
+
+def _of_runs(runs: Path, asking: Mapping[str, frozenset[str]]) -> Iterator[tuple[str, str, Path]]:
+    """The row, kind and path of each file of run folders."""
+    for folder in sorted(runs.iterdir()) if runs.is_dir() else ():
         names = asking.get(folder.name, frozenset())
         row = next(iter(names)) if len(names) == 1 else SEVERAL if names else NO_STUDY
         for path in _files(folder):
-            use = use_of(path.relative_to(folder)) if path != folder else None
-            found.setdefault(row, Counter())[str(use or "other")] += _size(path)
-    for path in sorted(results.iterdir()) if results.is_dir() else ():
-        if path != workspace.runs:
-            row, of_path = (path.name, "") if (path / "plan.json").exists() else _shared(path)
-            for file in _files(path):
-                kind = of_path or ("caches" if file.name == ".collected" else "tables")
-                found.setdefault(row, Counter())[kind] += _size(file)
-    return {row: dict(kinds) for row, kinds in sorted(found.items(), key=_order) if kinds}
+            yield row, str(use_of(path.relative_to(folder)) or "other"), path
+
+
+def _of_studies(results: Path, runs: Path) -> Iterator[tuple[str, str, Path]]:
+    """The row, kind and path of each file beside the run folders: tables of studies, and what all studies share."""
+    for path in sorted(results.iterdir()):
+        if path == runs:
+            continue
+        row, kind = _shared(path)
+        for file in _files(path):
+            yield row, kind or ("caches" if file.name == ".collected" else "tables"), file
 
 
 def _order(row: tuple[str, Counter[str]]) -> tuple[bool, str]:
@@ -43,17 +52,17 @@ def _order(row: tuple[str, Counter[str]]) -> tuple[bool, str]:
 
 
 def _shared(path: Path) -> tuple[str, str]:
-    """The row and kind of what is not a study's in a results folder."""
+    """The row and kind of what lies in a results folder; kind is '' for the folder of a study's tables."""
     if path.name.startswith("mlflow.db"):
         return ALL, "mlflow"
     if path.is_dir() and path.name not in _SHARED:
-        return path.name, ""  # the tables of a study whose plan is not here
+        return path.name, ""
     return ALL, _SHARED.get(path.name, "other")
 
 
 def use_of(file: PurePath) -> FileUse | None:
     """What a file of a run folder is for, by its path in it; None where flipscale does not know."""
-    if len(file.parts) == 1:
+    if len(file.parts) <= 1:
         return RUN_FILES.get(file.name)
     # open_clip's program has a folder of its own: configuration, logs, and checkpoints of every epoch.
     if file.parts[0] == "open_clip":
