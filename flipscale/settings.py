@@ -120,7 +120,7 @@ class Evaluation:
     """What is measured, and when."""
 
     data: DataSet | None
-    images: int
+    images: int | None
     at: Sequence[float]
     templates: Sequence[str] | None
     sets: Mapping[str, EvaluationSet]

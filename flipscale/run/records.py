@@ -68,6 +68,8 @@ class Spent:
     train_seconds: float | None = None
     cpu_seconds: float | None = None
     gpu_hours: float | None = None
+    unique_pairs: int | None = None
+    """Different pairs that they saw and the run itself did not."""
 
 
 @dataclass(frozen=True)
