@@ -99,7 +99,7 @@ def gc_arguments(parser: argparse.ArgumentParser) -> None:
 def gc(args: argparse.Namespace) -> int:
     """List runs that no study asks for, and checkpoints and weights that nothing needs; --remove removes them."""
     from flipscale.storage import find_unneeded, remove_unneeded
-    from flipscale.workflow.known import known_studies
+    from flipscale.workflow.known import check_recipes, known_studies
 
     studies = known_studies(workspace_of(args), args.studies, only=args.only)
     if not studies:
@@ -107,6 +107,7 @@ def gc(args: argparse.Namespace) -> int:
             f"{args.results}: knows no study, so every run would count as one that no study asks for. Name the study "
             f"files: flipscale gc STUDY..."
         )
+    check_recipes(studies)
     say("these studies say what is needed: " + ", ".join(f"{study.name} ({study.source})" for study in studies))
     cleared = (remove_unneeded if args.remove else find_unneeded)(args.results, studies)
     for run, why in cleared.left_alone.items():

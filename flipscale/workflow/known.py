@@ -5,6 +5,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from flipscale.errors import FlipscaleError
+from flipscale.identity import RECIPE
 from flipscale.plan import plan
 from flipscale.run import Asked, asked_from_json
 from flipscale.storage import StudyRuns
@@ -15,16 +16,26 @@ from flipscale.workspace import Workspace
 
 
 def known_studies(workspace: Workspace, files: Iterable[Path], *, only: bool = False) -> list[StudyRuns]:
-    """The runs of these study files and, without `only`, of every study that was planned in the results folder.
+    """The runs of these study files and, without `only`, of every other study that was planned in the results folder.
 
     A study counts as its file is now. Where the file is gone or cannot be read, its plan.json counts.
     """
     given = [runs_of(file) for file in files]
     if only:
         return given
-    names = {study.source.resolve() for study in given}
-    known = (_known(path) for path in workspace.plans())
-    return given + [study for study in known if study.source.resolve() not in names]
+    names = {study.name for study in given}
+    return given + [_known(path) for path in workspace.plans() if path.parent.name not in names]
+
+
+def check_recipes(studies: Sequence[StudyRuns]) -> None:
+    """Raise FlipscaleError for a plan of another recipe: it asks for none of the runs that its study asks for now."""
+    for study in studies:
+        recipes = {asked.recipe for asked in study.runs.values()} - {RECIPE}
+        if recipes:
+            raise FlipscaleError(
+                f"{study.source}: was planned under another recipe than {RECIPE} of today, so it does not say which "
+                f"runs {study.name} needs now. Give its study file: flipscale gc STUDY.yaml; or plan it again."
+            )
 
 
 def runs_of(file: Path) -> StudyRuns:
