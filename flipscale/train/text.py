@@ -33,8 +33,8 @@ def encode_text(model: CLIP, tokens: Tensor, normalize: bool = False, kept: Tens
     Tokens get their own position before the others are dropped and stay in order, so a causal mask hides just what
     comes later in the text. What is computed shrinks to K tokens.
 
-    Without `kept` this is open_clip's `encode_text` at any length, up to rounding. The last block and the LayerNorm after
-    it are computed for the token that is pooled, as the others are not read.
+    Without `kept` this is open_clip's `encode_text` at any length, up to rounding. The last block and the LayerNorm
+    after it are computed for the token that is pooled alone: no other output of them is read.
     """
     tower = text_tower(model)
     if kept is None:
