@@ -185,17 +185,6 @@ def test_a_changed_plan_reads_what_it_changes(tmp_path, runs):
     assert tables(tmp_path) == cold(dearer[:2], tmp_path)
 
 
-def test_a_parent_s_new_result_reads_its_children_again(tmp_path):
-    parent, child = planned("p"), replace(planned("c"), parents=("p",))
-    spent = {"samples": 1024, "train_seconds": 8.0, "cpu_seconds": 7.0, "gpu_hours": 2.0}
-    write_run(tmp_path, parent)
-    write_run(tmp_path, child, {**RESULT, "samples": 128, "unique_pairs": 128, "parent": {"id": "p", **spent}})
-    settle()
-    assert collect([parent, child], tmp_path, tmp_path / "mask").results["unique_pairs"].tolist() == [1024, 1024]
-    (tmp_path / "runs/p/result.json").write_text(json.dumps({**RESULT, "unique_pairs": 512}))
-    assert collect([parent, child], tmp_path, tmp_path / "mask").results["unique_pairs"].tolist() == [512, 512]
-
-
 @pytest.mark.parametrize("name", ["results.csv", "curves.parquet"])
 @pytest.mark.parametrize("harm", ["deleted", "torn", "edited"])
 def test_a_table_that_was_harmed_is_written_anew(tmp_path, runs, name, harm):
