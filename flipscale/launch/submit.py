@@ -5,13 +5,15 @@ import fcntl
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from flipscale.code import CodeChanges
 from flipscale.errors import LaunchError
 from flipscale.launch.launcher import Launcher, Request, Whereabouts, launcher_named
 from flipscale.launch.look import Look, Looker, run_folder, states
 from flipscale.launch.policy import answer_failure, resources_after
+from flipscale.launch.redo import NO_REDO, Redo, changes_of, runs_to_redo, set_aside
 from flipscale.plan import Run
 from flipscale.run import Asked, FailureKind, Job, RunFolder, State
 from flipscale.words import count
@@ -31,6 +33,10 @@ class Submission:
     """How many of the running ones somebody has cancelled, and are on their way to stop."""
     unanswered: str = ""
     """Why a launcher could not be asked about runs that were submitted before; empty if it could."""
+    redone: int = 0
+    """How many of the runs that it started were finished or failed before, and begin anew."""
+    code: CodeChanges = field(default_factory=CodeChanges)
+    """How the code of the runs that had finished differs from today's."""
 
     def summary(self) -> str:
         """'submitted 6 runs to local, left alone 2 finished, 1 running'."""
@@ -42,7 +48,8 @@ class Submission:
         if self.unanswered:
             more[State.WAITING] = f" as far as is known ({self.unanswered})"
         alone = ", ".join(f"{number} {state}{more.get(state, '')}" for state, number in self.skipped.items())
-        return f"submitted {count(len(self.jobs), 'run')}{to}" + (f", left alone {alone}" if alone else "")
+        anew = f" ({self.redone} of them anew; what they gave is kept)" if self.redone else ""
+        return f"submitted {count(len(self.jobs), 'run')}{to}{anew}" + (f", left alone {alone}" if alone else "")
 
 
 def submit(
@@ -51,13 +58,15 @@ def submit(
     launcher: str | Launcher,
     *,
     retry_diverged: bool = False,
+    redo: Redo = NO_REDO,
     check: Callable[[Sequence[Run]], None] | None = None,
 ) -> Submission:
     """Hand the runs that nobody does and that are not done to the launcher.
 
     Planned, lost, cancelled and failed runs go out; finished, running and waiting ones are left alone. A diverged run
-    diverges again, so it is left alone too unless `retry_diverged`. LaunchError where nothing can be submitted, as the
-    launcher of runs that were submitted before cannot be asked about them.
+    diverges again, so it is left alone too unless `retry_diverged`. Those of `redo` begin anew. LaunchError where one
+    of these is in hand, and where nothing can be submitted, as the launcher of runs that were submitted before cannot
+    be asked about them.
 
     check: is shown the runs that are to go out before anything is written; what it raises leaves all as it was.
     """
@@ -65,25 +74,35 @@ def submit(
         launcher = launcher_named(launcher, results)
     once = {run.id: run for run in runs}
     with _submit_lock(results):
-        to_do, alone = _to_do(once, results, retry_diverged)
+        sorting = _to_do(once, results, retry_diverged, redo)
+        to_do, alone = sorting.to_do, sorting.alone
         unanswered = _unanswered(to_do, alone)
         if check is not None:
             check([run for run, _ in to_do])
-        requests = [_asked_again(run, results, where) for run, where in to_do]
-        jobs = _hand_out(requests, launcher)
+        with set_aside(results, sorting.anew):
+            requests = [_asked_again(run, results, where) for run, where in to_do]
+            jobs = _hand_out(requests, launcher)
     stopping = sum(look.is_stopping for look in alone)
     counted = Counter(look.state for look in alone)
-    return Submission(tuple(once.values()), tuple(jobs), dict(counted), stopping, unanswered)
+    done = tuple(once.values()), tuple(jobs), dict(counted)
+    return Submission(*done, stopping, unanswered, redone=len(sorting.anew), code=sorting.code)
 
 
-def preview(runs: Iterable[Run], results: Path, launcher: str | Launcher, *, retry_diverged: bool = False) -> str:
+def preview(
+    runs: Iterable[Run],
+    results: Path,
+    launcher: str | Launcher,
+    *,
+    retry_diverged: bool = False,
+    redo: Redo = NO_REDO,
+) -> str:
     """What `submit` would send to the launcher, for a person to read. Nothing is sent or written."""
     if isinstance(launcher, str):
         launcher = launcher_named(launcher, results)
-    to_do, alone = _to_do({run.id: run for run in runs}, results, retry_diverged)
-    _unanswered(to_do, alone)
+    sorting = _to_do({run.id: run for run in runs}, results, retry_diverged, redo)
+    _unanswered(sorting.to_do, sorting.alone)
     requests = []
-    for run, _ in to_do:
+    for run, _ in sorting.to_do:
         folder, asked = run_folder(results, run.id), Asked.of(run)
         requests.append(Request(folder, replace(asked, resources=resources_after(asked, folder.failures()))))
     return launcher.preview(requests) if requests else "There is nothing to submit.\n"
@@ -127,24 +146,35 @@ def cancel(runs: Iterable[Run], results: Path) -> list[str]:
     return [job.run_id for cancelled in jobs.values() for job in cancelled]
 
 
-def _to_do(
-    runs: Mapping[str, Run], results: Path, retry_diverged: bool
-) -> tuple[list[tuple[Run, Whereabouts]], list[Look]]:
-    """The runs to start, each with what its last launcher says of it, and what was seen of those to be left alone.
+@dataclass(frozen=True)
+class _Sorting:
+    """The runs that were given, by what is done with them."""
 
-    The costliest comes first, so that no long run is left to one worker at the end.
-    """
+    to_do: Sequence[tuple[Run, Whereabouts]]
+    """Those to start, each with what its last launcher says of it. The costliest comes first."""
+    alone: Sequence[Look]
+    """What was seen of those to be left alone."""
+    anew: Sequence[str]
+    """The ids of those to start whose folders are set aside first."""
+    code: CodeChanges
+    """How the code of finished ones differs from today's."""
+
+
+def _to_do(runs: Mapping[str, Run], results: Path, retry_diverged: bool, redo: Redo) -> _Sorting:
+    """Sort the runs; the costliest comes first, so that no long run is left to one worker at the end."""
     ahead = _flops_ahead(runs)
     by_cost = sorted(runs.values(), key=lambda run: -ahead[run.id])
     found = Looker(results).look(by_cost, closely=True)
+    code = changes_of(runs, found, results)
+    anew = runs_to_redo(runs, found, redo, code)
     to_do, alone = [], []
     for run in by_cost:
         look = found[run.id]
-        if _is_to_do(run_folder(results, run.id), look.state, retry_diverged):
+        if run.id in anew or _is_to_do(run_folder(results, run.id), look.state, retry_diverged):
             to_do.append((run, look.where))
         else:
             alone.append(look)
-    return to_do, alone
+    return _Sorting(to_do, alone, anew, code)
 
 
 def _unanswered(to_do: Sequence[object], alone: Sequence[Look]) -> str:

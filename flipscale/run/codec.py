@@ -17,6 +17,7 @@ from typing import Any, Literal, TypeGuard, cast
 from flipscale.cell import read_cell, write_cell
 from flipscale.cost import Cost
 from flipscale.errors import RunFolderError
+from flipscale.run.code import CodeIdentity, FileContent
 from flipscale.run.files import FOLDER_SCHEMA, storable, write_json
 from flipscale.run.records import (
     Asked,
@@ -188,6 +189,31 @@ def read_hits(folder: str) -> dict[str, Hits]:
 
 def _hits(entry: JsonObject) -> Hits:
     return Hits(str(entry["items"]), int(entry["count"]), base64.b64decode(entry["bits"], validate=True))
+
+
+def read_code(folder: str, name: str) -> CodeIdentity | None:
+    """The code that a code-DIGEST.json holds; None if there is no such file. RunFolderError where it holds none."""
+    data = read_object(folder, name)
+    if data is None:
+        return None
+    try:
+        return CodeIdentity(
+            project=str(data["project"]),
+            source=data.get("source"),
+            commit=data.get("commit"),
+            changes=data.get("changes"),
+            versions={str(name): str(version) for name, version in data.get("versions", {}).items()},
+            files={
+                str(name): FileContent(int(content["size"]), content.get("sha256"))
+                for name, content in data.get("files", {}).items()
+            },
+            time=data.get("time"),
+        )
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        raise RunFolderError(
+            f"{Path(folder, name)}: holds no code identity ({error!r}). Delete it; which code trained the run is then "
+            f"not known."
+        ) from error
 
 
 def read_failure(folder: str) -> Failure | None:
@@ -384,6 +410,11 @@ def hits_as_json(hits: Mapping[str, Hits]) -> JsonObject:
             for name, of in hits.items()
         }
     }
+
+
+def code_as_json(code: CodeIdentity) -> JsonObject:
+    files = {name: _said(content) for name, content in code.files.items()}
+    return cast(JsonObject, storable({**_said(code), "files": files}))
 
 
 def failure_as_json(failure: Failure) -> JsonObject:

@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import IO, NamedTuple
 
 from flipscale.errors import LeaseLost
-from flipscale.run.codec import hits_as_json, result_as_json, write_record
+from flipscale.run.code import CodeIdentity
+from flipscale.run.codec import code_as_json, hits_as_json, result_as_json, write_record
 from flipscale.run.files import replacing, storable, write_json
 from flipscale.run.records import Hits, MetricsRecord, Result
 
@@ -212,6 +213,13 @@ class Lease:
         if path.exists() and path.stat().st_size and not path.read_bytes().endswith(b"\n"):
             with open(path, "ab") as file:
                 file.write(b"\n")
+
+    def note_code(self, code: CodeIdentity) -> None:
+        """Write down which code trains the run from now on; one that is resumed with other code gets one file more."""
+        self.fence()
+        path = self.folder / code.file_name
+        if not path.exists():
+            write_record(path, code_as_json(code))
 
     def write_hits(self, hits: Mapping[str, Hits]) -> None:
         """Write hits.json; before the result, whose presence means that everything else is there."""
