@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from flipscale.workflow.opened import OpenStudy
     from flipscale.workspace import Workspace
 
-FEW_VALUES = 6
+VALUES_SHOWN = 6
 """Values of a setting up to here are listed."""
 
 
@@ -52,11 +52,12 @@ def why(args: argparse.Namespace) -> int:
 def _print_identity(asked: "Asked", workspace: "Workspace", *, as_json: bool) -> None:
     from flipscale.code import CodeToday
     from flipscale.identity import identity, show_setting
-    from flipscale.run import RunFolder, code_as_json
+    from flipscale.run import EARLIER, RunFolder, code_as_json
 
     settings = asked.settled
     named = identity(settings)
-    codes = RunFolder(workspace.run(asked.id)).codes()
+    folder = RunFolder(workspace.run(asked.id))
+    codes = folder.codes()
     today = CodeToday(workspace).of(settings) if codes else None
     differences = list(dict.fromkeys(phrase for code in codes if today for phrase in code.differences(today)))
     if as_json:
@@ -74,6 +75,8 @@ def _print_identity(asked: "Asked", workspace: "Workspace", *, as_json: bool) ->
     print(f"{asked.id} is recipe {asked.recipe} with these settings; all others are at their defaults:")
     print_table(("setting", "value"), [(name, show_setting(getattr(settings, name))) for name in named])
     _print_codes(codes, differences)
+    if EARLIER in folder.glance().files:
+        print(f"it was trained anew; what it gave before is in {folder.path / EARLIER}")
 
 
 def _print_codes(codes: "list[CodeIdentity]", differences: list[str]) -> None:
@@ -144,8 +147,8 @@ def _change_rows(earlier: "list[EarlierRuns]") -> list[tuple[str, ...]]:
 
 
 def _some(values: "tuple[str, ...]") -> str:
-    more = f" and {len(values) - FEW_VALUES} more" if len(values) > FEW_VALUES else ""
-    return ", ".join(values[:FEW_VALUES]) + more
+    more = f" and {len(values) - VALUES_SHOWN} more" if len(values) > VALUES_SHOWN else ""
+    return ", ".join(values[:VALUES_SHOWN]) + more
 
 
 def _study_as_json(opened: "OpenStudy", earlier: "list[EarlierRuns]", code: "CodeChanges") -> object:

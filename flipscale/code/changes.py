@@ -1,7 +1,7 @@
 """Finished runs whose code differs from what would train them here and now."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -30,6 +30,13 @@ class CodeChanges:
     """Runs that were resumed with other code than they began with."""
     codes: tuple[tuple[CodeIdentity, int], ...] = ()
     """Each code and how many runs it trained, wholly or in part; that of most runs first."""
+
+    @property
+    def summary(self) -> str:
+        """'12 of 36 finished runs were trained by other code than today's'; '' where none was."""
+        number = len(self.differing)
+        of_all = f"of {count(self.finished, 'finished run')}"
+        return f"{number} {of_all} {_were(number)} trained by other code than today's" if number else ""
 
     def sentences(self) -> list[str]:
         """What a person should know of it; empty where all finished runs were trained by today's code."""
@@ -61,46 +68,56 @@ def code_changes(runs: Iterable[Run], results: Path, files: Mapping[str, Iterabl
     if files is None:
         seen = {run.id: RunFolder(f"{results}/{RUNS_FOLDER}/{run.id}").glance().files for run in runs}
         files = {run_id: names for run_id, names in seen.items() if "result.json" in names}
-    workspace = Workspace(results)
-    today = CodeToday(workspace)
-    known: dict[str, CodeIdentity] = {}
+    recorded, today = _Recorded(), CodeToday(Workspace(results))
+    found: dict[tuple[str, ...], list[Run]] = {}
+    for run in runs:
+        if run.id in files:
+            names = recorded.known_among(f"{results}/{RUNS_FOLDER}/{run.id}", code_files(files[run.id]))
+            found.setdefault((*names, today.of(run.settings).digest if names else ""), []).append(run)
+    return _sorted_out(found, recorded, today)
 
-    def recorded(run: Run, name: str) -> CodeIdentity | None:
-        if name not in known and (code := _read(workspace.run(run.id), name)) is not None:
-            known[name] = code
-        return known.get(name)
 
-    compared: dict[tuple[str, ...], tuple[str, ...]] = {}
-    differing, unrecorded, mixed = {}, [], []
+def _sorted_out(found: Mapping[tuple[str, ...], Sequence[Run]], recorded: "_Recorded", today: CodeToday) -> CodeChanges:
+    """found: runs by the names of the files of their codes, and at the end the digest of what would train them now."""
+    differing: dict[str, tuple[str, ...]] = {}
+    unrecorded, mixed = [], []
     numbers: Counter[str] = Counter()
-    finished = [run for run in runs if run.id in files]
-    for run in finished:
-        names = code_files(files[run.id])
-        codes = [code for name in names if (code := recorded(run, name)) is not None]
-        if not codes:
-            unrecorded.append(run.id)
+    for (*names, _), alike in found.items():
+        ids = [run.id for run in alike]
+        if not names:
+            unrecorded += ids
             continue
-        numbers.update(names)
-        now = today.of(run.settings)
-        way = (*names, now.digest)
-        if way not in compared:
-            found = [difference for code in codes for difference in code.differences(now)]
-            compared[way] = tuple(dict.fromkeys(found))
-        if compared[way]:
-            differing[run.id] = compared[way]
+        codes = [recorded.codes[name] for name in names]
+        numbers.update(dict.fromkeys(names, len(ids)))
+        now = today.of(alike[0].settings)
+        if differences := tuple(dict.fromkeys(phrase for code in codes for phrase in code.differences(now))):
+            differing |= dict.fromkeys(ids, differences)
         if any(codes[0].differences(other) for other in codes[1:]):
-            mixed.append(run.id)
-    counted = tuple((known[name], number) for name, number in numbers.most_common() if name in known)
+            mixed += ids
     return CodeChanges(
-        finished=len(finished),
+        finished=sum(map(len, found.values())),
         differing=differing,
         unrecorded=tuple(unrecorded),
         mixed=tuple(mixed),
-        codes=counted,
+        codes=tuple((recorded.codes[name], number) for name, number in numbers.most_common()),
     )
 
 
-def _read(folder: Path, name: str) -> CodeIdentity | None:
+class _Recorded:
+    """The code identities that runs have written down, by file name: equal names hold the same code."""
+
+    def __init__(self) -> None:
+        self.codes: dict[str, CodeIdentity] = {}
+
+    def known_among(self, folder: str, names: Iterable[str]) -> list[str]:
+        """Those of the names whose file can be read, in this folder or in one before it."""
+        for name in names:
+            if name not in self.codes and (code := _read(folder, name)) is not None:
+                self.codes[name] = code
+        return [name for name in names if name in self.codes]
+
+
+def _read(folder: str, name: str) -> CodeIdentity | None:
     """The code of a file; None where it cannot be read, as it then says nothing of any run."""
     try:
         return RunFolder(folder).code(name)

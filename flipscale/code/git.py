@@ -24,6 +24,9 @@ makes no other code; what a training command reads beside its code, it names."""
 GIT_SECONDS = 20.0
 """A call of git that takes longer is given up: nothing is known then."""
 
+_SUBMODULE = b"160000"
+"""The mode of an entry of the index that is a submodule."""
+
 _OF_ANOTHER_REPOSITORY = (
     "GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_PREFIX", "GIT_COMMON_DIR", "GIT_OBJECT_DIRECTORY",
     "GIT_ALTERNATE_OBJECT_DIRECTORIES", "GIT_NAMESPACE",
@@ -79,19 +82,15 @@ def work_tree(folder: Path) -> WorkTree | None:
     if status is None or listed is None:
         return None
     index = dict(_indexed(listed))
-    blobs = {path: blob for path, (mode, blob) in index.items() if path.endswith(SOURCE_SUFFIXES)}
-    commit, changed = None, set()
-    for entry in status.split(b"\0"):
-        if entry.startswith(b"# branch.oid "):
-            oid = entry.removeprefix(b"# branch.oid ").decode()
-            commit = None if oid == "(initial)" else oid
-        elif path := _changed_path(entry):
-            changed.add(path)
-            _read_again(root, path, blobs)
+    blobs = {path: blob for path, (_, blob) in index.items() if path.endswith(SOURCE_SUFFIXES)}
+    entries = status.split(b"\0")
+    changed = {path for entry in entries if (path := _changed_path(entry)) is not None}
+    for path in changed:
+        _read_again(root, path, blobs)
     for path, (mode, _) in index.items():
-        if mode == b"160000":
+        if mode == _SUBMODULE:
             _add_submodule(root, path, blobs, changed)
-    return WorkTree(root, commit, frozenset(index), blobs, frozenset(changed))
+    return WorkTree(root, _commit(entries), frozenset(index), blobs, frozenset(changed))
 
 
 def _ask(folder: Path, *arguments: str) -> bytes | None:
@@ -124,6 +123,13 @@ def _indexed(listed: bytes) -> Iterator[tuple[bytes, tuple[bytes, bytes]]]:
         yield path, (mode, blob)
 
 
+def _commit(entries: Iterable[bytes]) -> str | None:
+    """The commit in the headers of `git status --branch`; None before the first one."""
+    head = b"# branch.oid "
+    named = next((entry.removeprefix(head).decode() for entry in entries if entry.startswith(head)), "(initial)")
+    return None if named == "(initial)" else named
+
+
 def _changed_path(entry: bytes) -> bytes | None:
     """The path of an entry of `git status --porcelain=v2 -z`; None for a header, and a folder that git lists as one."""
     kind = entry[:2]
@@ -135,19 +141,15 @@ def _changed_path(entry: bytes) -> bytes | None:
 
 
 def _read_again(root: Path, path: bytes, blobs: dict[bytes, bytes]) -> None:
-    """Take the content of a file that may not be as the index has it."""
-    file = os.path.join(os.fsencode(root), path)  # noqa: PTH118  the path may not be UTF-8
-    size = len(next(iter(blobs.values()), b"0" * 40))
+    """Take the content of a file that may not be as the index has it; one that is gone is taken out."""
+    kind = "sha1" if len(next(iter(blobs.values()), b"0" * 40)) == 40 else "sha256"
     blobs.pop(path, None)
+    file = Path(os.fsdecode(root), os.fsdecode(path))
     with contextlib.suppress(OSError):
-        content = os.fsencode(Path(os.fsdecode(file)).readlink()) if Path(os.fsdecode(file)).is_symlink() else None
-        if content is None:
-            content = Path(os.fsdecode(file)).read_bytes()
+        content = os.fsencode(file.readlink()) if file.is_symlink() else file.read_bytes()
         # As git names it, so that committing a change makes no other code.
-        kind = "sha1" if size == 40 else "sha256"
-        blobs[path] = (
-            hashlib.new(kind, b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest().encode()
-        )
+        blob = hashlib.new(kind, b"blob %d\0" % len(content) + content, usedforsecurity=False)
+        blobs[path] = blob.hexdigest().encode()
 
 
 def _add_submodule(root: Path, path: bytes, blobs: dict[bytes, bytes], changed: set[bytes]) -> None:

@@ -61,22 +61,13 @@ class CodeIdentity:
 
     def differences(self, today: "CodeIdentity") -> list[str]:
         """How this code differs from today's, a phrase each; empty where it is the same as far as both are known."""
+        source_known = self.source is not None and today.source is not None
         found = []
-        if self.source and today.source and self.source != today.source:
+        if source_known and self.source != today.source:
             found.append(f"{self.project} at {self.state} (today at {today.state})")
-        # A version says nothing more where the source itself is known.
-        known = {"flipscale"} if self.source and today.source else set()
-        found += [
-            f"{name} {version} (today {today.versions[name]})"
-            for name, version in self.versions.items()
-            if name not in known and today.versions.get(name, version) != version
-        ]
-        for name, before in self.files.items():
-            now = today.files.get(name)
-            if now is not None and before.differs(now):
-                sizes = f"{before.size:,} bytes, today {now.size:,}" if before.size != now.size else "of the same size"
-                found.append(f"{name} with other content ({sizes})")
-        return found
+        # flipscale's version says nothing more where its source is known.
+        found += _other_versions(self.versions, today.versions, passing_over="flipscale" if source_known else "")
+        return found + _other_files(self.files, today.files)
 
     @property
     def state(self) -> str:
@@ -92,3 +83,21 @@ class CodeIdentity:
         said += [f"{name} {version}" for name, version in self.versions.items()]
         said += [f"{name} ({content.size:,} bytes)" for name, content in self.files.items()]
         return ", ".join(said)
+
+
+def _other_versions(before: Mapping[str, str], today: Mapping[str, str], passing_over: str) -> list[str]:
+    return [
+        f"{name} {version} (today {today[name]})"
+        for name, version in before.items()
+        if name != passing_over and today.get(name, version) != version
+    ]
+
+
+def _other_files(before: Mapping[str, FileContent], today: Mapping[str, FileContent]) -> list[str]:
+    found = []
+    for name, content in before.items():
+        now = today.get(name)
+        if now is not None and content.differs(now):
+            sizes = f"{content.size:,} bytes, today {now.size:,}" if content.size != now.size else "of the same size"
+            found.append(f"{name} with other content ({sizes})")
+    return found
