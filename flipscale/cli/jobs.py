@@ -97,7 +97,8 @@ def status(args: argparse.Namespace) -> int:
         raise FlipscaleError(f"status --watch has become a command of its own: flipscale watch {opened.arguments}")
     say_folder(opened)
     progress = next(launch.watch(opened.plan.runs, args.results))
-    code = code_changes(opened.plan.runs, args.results)
+    finished = {run.id: run.files for run in progress.runs if run.state is State.FINISHED}
+    code = code_changes(opened.plan.runs, args.results, finished)
     if args.json:
         counts = {str(state): progress.count(state) for state in State if progress.count(state)}
         runs = [_as_json(run, code.differing.get(run.id, ())) for run in progress.runs]

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from flipscale.code.today import CodeToday
+from flipscale.code.today import CodeToday, training_key
 from flipscale.errors import RunFolderError
 from flipscale.plan import Run
 from flipscale.run import CodeIdentity, RunFolder, code_files
@@ -73,12 +73,12 @@ def code_changes(runs: Iterable[Run], results: Path, files: Mapping[str, Iterabl
     for run in runs:
         if run.id in files:
             names = recorded.known_among(f"{results}/{RUNS_FOLDER}/{run.id}", code_files(files[run.id]))
-            found.setdefault((*names, today.of(run.settings).digest if names else ""), []).append(run)
+            found.setdefault((*names, training_key(run.settings)), []).append(run)
     return _sorted_out(found, recorded, today)
 
 
 def _sorted_out(found: Mapping[tuple[str, ...], Sequence[Run]], recorded: "_Recorded", today: CodeToday) -> CodeChanges:
-    """found: runs by the names of the files of their codes, and at the end the digest of what would train them now."""
+    """found: runs by the names of the files of their codes, and at the end their `training_key`."""
     differing: dict[str, tuple[str, ...]] = {}
     unrecorded, mixed = [], []
     numbers: Counter[str] = Counter()

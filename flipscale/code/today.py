@@ -36,6 +36,11 @@ WEIGHTS = "init"
 """What `CodeIdentity.files` calls the weights that a run starts from."""
 
 
+def training_key(settings: Settings) -> str:
+    """Equal for settings that the same code trains, wherever that is."""
+    return f"{settings.trainer!r} {settings.init!r} {settings.inference}"
+
+
 class CodeToday:
     """The code that would train runs here and now, looked at once for all runs that share it.
 
@@ -48,7 +53,7 @@ class CodeToday:
 
     def of(self, settings: Settings) -> CodeIdentity:
         """The code that would train a run of these settings. What cannot be found out is missing."""
-        key = f"{settings.trainer!r} {settings.init!r} {settings.inference}"
+        key = training_key(settings)
         if key not in self._known:
             self._known[key] = self._look(settings)
         return self._known[key]
