@@ -36,7 +36,7 @@ class CodeChanges:
         """'12 of 36 finished runs were trained by other code than today's'; '' where none was."""
         number = len(self.differing)
         of_all = f"of {count(self.finished, 'finished run')}"
-        return f"{number} {of_all} {_were(number)} trained by other code than today's" if number else ""
+        return f"{number:,} {of_all} {_were(number)} trained by other code than today's" if number else ""
 
     def sentences(self) -> list[str]:
         """What a person should know of it; empty where all finished runs were trained by today's code."""
@@ -44,16 +44,16 @@ class CodeChanges:
         of_all = f"of {count(self.finished, 'finished run')}"
         ways = Counter(self.differing.values())
         for differences, number in ways.most_common(MOST_SENTENCES):
-            said.append(f"{number} {of_all} {_were(number)} trained by other code: {'; '.join(differences)}.")
+            said.append(f"{number:,} {of_all} {_were(number)} trained by other code: {'; '.join(differences)}.")
         if len(ways) > MOST_SENTENCES:
             rest = sum(number for _, number in ways.most_common()[MOST_SENTENCES:])
-            said.append(f"{rest} more {of_all} {_were(rest)} trained by other code, in {len(ways)} ways in all.")
+            said.append(f"{rest:,} more {of_all} {_were(rest)} trained by other code, in {len(ways)} ways in all.")
         if self.mixed:
             number = len(self.mixed)
-            said.append(f"{number} {of_all} {_were(number)} resumed with other code than {_they(number)} began with.")
+            said.append(f"{number:,} {of_all} {_were(number)} resumed with other code than {_they(number)} began with.")
         if self.unrecorded and len(self.unrecorded) < self.finished:
             number = len(self.unrecorded)
-            said.append(f"{number} {of_all} {'has' if number == 1 else 'have'} no record of the code.")
+            said.append(f"{number:,} {of_all} {'has' if number == 1 else 'have'} no record of the code.")
         return said
 
 
@@ -73,7 +73,7 @@ def code_changes(runs: Iterable[Run], results: Path, files: Mapping[str, Iterabl
     for run in runs:
         if run.id in files:
             names = recorded.known_among(f"{results}/{RUNS_FOLDER}/{run.id}", code_files(files[run.id]))
-            found.setdefault((*names, training_key(run.settings)), []).append(run)
+            found.setdefault((*names, training_key(run.settings) if names else ""), []).append(run)
     return _sorted_out(found, recorded, today)
 
 

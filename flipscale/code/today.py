@@ -136,8 +136,10 @@ def source_of(package: Path) -> str | None:
 def _training_files(package: Path) -> Iterator[Path]:
     for part in TRAINING:
         path = package / part
-        files = sorted(path.rglob("*")) if part.endswith("/") else [path]
-        yield from (file for file in files if file.is_file() and file.suffix not in _NOT_SOURCE)
+        if part.endswith("/"):
+            yield from (file for file in sorted(path.rglob("*")) if file.is_file() and file.suffix not in _NOT_SOURCE)
+        else:
+            yield path
 
 
 @functools.cache
