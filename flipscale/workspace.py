@@ -40,7 +40,7 @@ class StudyFiles:
 
     @property
     def earlier(self) -> Path:
-        return self.folder / "earlier_runs.json"
+        return self.folder / ".earlier_runs.json"
 
     @property
     def results(self) -> Path:

@@ -1,7 +1,7 @@
 """The plan of a study on disk, and which runs plans before it had.
 
 results/NAME/plan.json           the plan as it was last written
-results/NAME/earlier_runs.json   ids of runs that were begun for a plan before it and that it does not have
+results/NAME/.earlier_runs.json   ids of runs that were begun for a plan before it and that it does not have
 """
 
 import csv
