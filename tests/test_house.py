@@ -27,7 +27,7 @@ FLOORS = [
     {"run"},
     {"code"},
     {"launch", "train"},
-    {"collect"},
+    {"collect", "storage"},
     {"fit", "track"},
     {"compare"},
     {"plot", "export"},
@@ -153,8 +153,11 @@ def test_readme_tree_lists_every_room_in_order() -> None:
 
 def _readable() -> list[list[str]]:
     """The floors in the order of the README: a study's way through the house, then cli and the ground floor."""
-    rooms = "study architecture cost identity plan inputs run code launch train collect fit track compare plot export"
-    ground = "report workflow cli icons cell errors randomness scores settings stats words workspace"
+    rooms = (
+        "study architecture cost identity plan inputs run code launch train collect storage fit track compare plot "
+        "export report"
+    )
+    ground = "workflow cli icons cell errors randomness scores settings stats words workspace"
     return [rooms.split(), ground.split()]
 
 

@@ -68,7 +68,7 @@ def today(opened: OpenStudy) -> CodeIdentity:
     return CodeToday(opened.workspace).of(opened.plan.runs[0].settings)
 
 
-OTHER = CodeIdentity(source="0" * 64, commit="c" * 40, versions={"torch": "1.0"}, time=1.0)
+OTHER = CodeIdentity(source="0" * 64, commit="c" * 40, versions={"torch": "1.0"})
 
 
 def test_status_says_which_runs_other_code_trained_and_what_trains_them_anew(here: Here) -> None:
@@ -119,7 +119,6 @@ def test_why_of_a_run_says_which_code_trained_it(here: Here) -> None:
             "commit": "c" * 40,
             "versions": {"torch": "1.0"},
             "files": {},
-            "time": 1.0,
         }
     ]
     assert len(found["code_differences"]) == 2  # type: ignore[arg-type]

@@ -4,7 +4,6 @@ import functools
 import hashlib
 import importlib.metadata
 import platform
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -70,7 +69,7 @@ class CodeToday:
         start = None if settings.init is None else content_of(Path(settings.init.path), self.kept)
         if start is not None:  # A tag of pretrained weights is no file, and is part of the id.
             code = replace(code, files={**code.files, WEIGHTS: start})
-        return replace(code, time=time.time())
+        return code
 
     def _of_command(self, arguments: Sequence[str]) -> CodeIdentity:
         """The repository of the first file that it names and that a repository has, or else of the working folder."""

@@ -32,7 +32,7 @@ from flipscale.launch.progress import ACTIVE, RunProgress, StudyProgress, Voice,
 from flipscale.launch.redo import NO_REDO, Redo
 from flipscale.launch.screen import Screen
 from flipscale.launch.site import Site, read_site
-from flipscale.launch.submit import Submission, cancel, hand_over, preview, submit
+from flipscale.launch.submit import Submission, cancel, hand_over, preview, submit, submit_lock
 from flipscale.launch.watch import wait, watch
 
 __all__ = [
@@ -61,6 +61,7 @@ __all__ = [
     "run_progress",
     "states",
     "submit",
+    "submit_lock",
     "wait",
     "watch",
 ]

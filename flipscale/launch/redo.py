@@ -1,7 +1,7 @@
 """Which runs are to be trained anew, and their folders set aside for it."""
 
 import contextlib
-from collections.abc import Container, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -37,7 +37,7 @@ def changes_of(runs: Mapping[str, Run], found: Mapping[str, Look], results: Path
 def runs_to_redo(runs: Mapping[str, Run], found: Mapping[str, Look], redo: Redo, changes: CodeChanges) -> list[str]:
     """The ids of the runs that begin anew: those asked for, and those that started from the weights of one of them.
 
-    `runs` has parents before children. LaunchError where one is in hand, or the weights that it starts from are gone.
+    `runs` has parents before children. LaunchError where one is in hand.
     """
     anew: dict[str, None] = {}  # in the order of the runs
     for run in runs.values():
@@ -49,19 +49,8 @@ def runs_to_redo(runs: Mapping[str, Run], found: Mapping[str, Look], redo: Redo,
             why = "" if asked else " It starts from the weights of a run that is to be trained anew."
             raise LaunchError(f"{run.id} is {look.state}; cancel it before it is trained anew.{why}")
         if look.files & _BEGUN:
-            _check_weights(run, found, anew)
             anew[run.id] = None
     return list(anew)
-
-
-def _check_weights(run: Run, found: Mapping[str, Look], anew: Container[str]) -> None:
-    for parent in run.parents:
-        look = found.get(parent)
-        if look and look.state is State.FINISHED and parent not in anew and "model.pt" not in look.files:
-            raise LaunchError(
-                f"{run.id} starts from the weights of {parent}, which are gone; add that to --redo, and it is trained "
-                f"anew first."
-            )
 
 
 @contextlib.contextmanager

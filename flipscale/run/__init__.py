@@ -7,7 +7,7 @@
     metrics.jsonl   what was seen on the way: one line a record, append-only       written by train
     checkpoint.pt   where to go on from                                            written by train
     model.pt        the finished weights, as open_clip loads them                  written by train
-    code-*.json     which code trained it; several where it was resumed with other  written by train
+    code.json       which code trained it; several where it was resumed with other  written by train
     hits.json       which test items the scores got right, a bit each              written by train
     result.json     scores and measured facts; its presence is what "finished" means, so it is written last
     error.json      why it failed, by kind                                         written by train or launch
@@ -24,7 +24,7 @@ records.py   what its files hold, as types
 code.py      which code trained a run, and in what two codes differ
 codec.py     the same as JSON, also that of older versions
 lease.py     who does a run, and signs of life
-files.py     how files are written
+files.py     which files there are, and how they are written
 """
 
 from flipscale.run.code import CodeIdentity, FileContent
@@ -37,8 +37,16 @@ from flipscale.run.codec import (
     result_from_json,
     with_samples_seen,
 )
-from flipscale.run.files import FOLDER_SCHEMA, as_json, replacing, write_json
-from flipscale.run.folder import EARLIER, Glance, RunFolder, State, code_files
+from flipscale.run.files import (
+    ARCHIVED_FILES,
+    FOLDER_SCHEMA,
+    RUN_FILES,
+    FileUse,
+    as_json,
+    replacing,
+    write_json,
+)
+from flipscale.run.folder import EARLIER, Glance, RunFolder, State
 from flipscale.run.lease import (
     ATTEMPT,
     HEARTBEAT_SECONDS,
@@ -68,6 +76,7 @@ from flipscale.run.records import (
 )
 
 __all__ = [
+    "ARCHIVED_FILES",
     "ATTEMPT",
     "EARLIER",
     "FOLDER_SCHEMA",
@@ -75,6 +84,7 @@ __all__ = [
     "JOB",
     "LEASE_GRACE_SECONDS",
     "NODE",
+    "RUN_FILES",
     "STACKS_SIGNAL",
     "Asked",
     "CodeIdentity",
@@ -83,6 +93,7 @@ __all__ = [
     "Failure",
     "FailureKind",
     "FileContent",
+    "FileUse",
     "Glance",
     "Hits",
     "Holder",
@@ -100,7 +111,6 @@ __all__ = [
     "birth",
     "checked",
     "code_as_json",
-    "code_files",
     "failed_attempt_as_json",
     "is_alive",
     "is_number",

@@ -1,7 +1,5 @@
 """Which code trained a run, as a type, and in what two differ."""
 
-import hashlib
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -25,7 +23,7 @@ class FileContent:
 
 @dataclass(frozen=True)
 class CodeIdentity:
-    """The code that trained a run, by what it was where the training ran: code-DIGEST.json. No part of a run's id.
+    """The code that trained a run, by what it was where the training ran: an entry of code.json. No part of a run's id.
 
     What was not known there (no git, git refused, no repository) is None or not in a mapping, and is never a
     difference.
@@ -44,20 +42,6 @@ class CodeIdentity:
     """Of the packages that trained, by name."""
     files: Mapping[str, FileContent] = field(default_factory=dict, hash=False)
     """The files that a training command names, its script among them, and `init` for the weights to start from."""
-    time: float | None = field(default=None, compare=False)
-    """Unix time when a training first began with this code."""
-
-    @property
-    def digest(self) -> str:
-        """Of all that makes it the same code or another; the name of its file. The commit is not among it."""
-        files = {name: [content.size, content.sha256] for name, content in self.files.items()}
-        facts = [self.source, dict(self.versions), files]
-        return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:SHORT]
-
-    @property
-    def file_name(self) -> str:
-        """Names tell codes apart, so thousands of runs that share one are looked at by opening one file."""
-        return f"code-{self.digest}.json"
 
     def differences(self, today: "CodeIdentity") -> list[str]:
         """How this code differs from today's, a phrase each; empty where it is the same as far as both are known."""

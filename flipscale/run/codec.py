@@ -31,7 +31,7 @@ from flipscale.run.records import (
     Result,
     Spent,
 )
-from flipscale.settings import JsonObject, Resources
+from flipscale.settings import JsonObject, KeepWeights, Resources
 
 NOT_FLUSHED = ("run.json", "job.json")
 """Files that may be renamed into place and empty, where the machine went down before what is in them was on the disk.
@@ -95,7 +95,13 @@ def asked_from_json(data: JsonObject) -> Asked:
         cost=_cost(data.get("cost")),
         cell=None if data.get("cell") is None else read_cell(data["cell"]),
         recipe=data.get("recipe"),
+        keep_weights=_keep_weights(data.get("keep_weights")),
     )
+
+
+def _keep_weights(said: object) -> KeepWeights:
+    """How long weights stay; a word that is not known here keeps them."""
+    return next((keep for keep in KeepWeights if keep == said), KeepWeights.ALWAYS)
 
 
 def _cost(data: JsonObject | None) -> Cost | None:
@@ -191,29 +197,33 @@ def _hits(entry: JsonObject) -> Hits:
     return Hits(str(entry["items"]), int(entry["count"]), base64.b64decode(entry["bits"], validate=True))
 
 
-def read_code(folder: str, name: str) -> CodeIdentity | None:
-    """The code that a code-DIGEST.json holds; None if there is no such file. RunFolderError where it holds none."""
-    data = read_object(folder, name)
+def read_codes(folder: str) -> list[CodeIdentity]:
+    """The codes that code.json holds, the first of them first; none if there is no such file. RunFolderError where it
+    holds something else."""
+    data = read_object(folder, "code.json")
     if data is None:
-        return None
+        return []
     try:
-        return CodeIdentity(
-            project=str(data["project"]),
-            source=data.get("source"),
-            commit=data.get("commit"),
-            changes=data.get("changes"),
-            versions={str(name): str(version) for name, version in data.get("versions", {}).items()},
-            files={
-                str(name): FileContent(int(content["size"]), content.get("sha256"))
-                for name, content in data.get("files", {}).items()
-            },
-            time=data.get("time"),
-        )
+        return [_code(entry) for entry in data["codes"]]
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise RunFolderError(
-            f"{Path(folder, name)}: holds no code identity ({error!r}). Delete it; which code trained the run is then "
-            f"not known."
+            f"{Path(folder, 'code.json')}: holds no code identities ({error!r}). Delete it; which code trained the run "
+            f"is then not known."
         ) from error
+
+
+def _code(entry: JsonObject) -> CodeIdentity:
+    return CodeIdentity(
+        project=str(entry["project"]),
+        source=entry.get("source"),
+        commit=entry.get("commit"),
+        changes=entry.get("changes"),
+        versions={str(name): str(version) for name, version in entry.get("versions", {}).items()},
+        files={
+            str(name): FileContent(int(content["size"]), content.get("sha256"))
+            for name, content in entry.get("files", {}).items()
+        },
+    )
 
 
 def read_failure(folder: str) -> Failure | None:
@@ -386,7 +396,8 @@ def write_record(path: Path, data: JsonObject, *, flush: bool = True) -> None:
 
 
 def asked_as_json(asked: Asked) -> JsonObject:
-    return {
+    kept = {} if asked.keep_weights is KeepWeights.ALWAYS else {"keep_weights": str(asked.keep_weights)}
+    return kept | {
         "id": asked.id,
         "parents": list(asked.parents),
         "settings": asked.settings,
@@ -415,6 +426,10 @@ def hits_as_json(hits: Mapping[str, Hits]) -> JsonObject:
 def code_as_json(code: CodeIdentity) -> JsonObject:
     files = {name: _said(content) for name, content in code.files.items()}
     return cast(JsonObject, storable({**_said(code), "files": files}))
+
+
+def codes_as_json(codes: Iterable[CodeIdentity]) -> JsonObject:
+    return {"codes": [code_as_json(code) for code in codes]}
 
 
 def failure_as_json(failure: Failure) -> JsonObject:

@@ -7,7 +7,7 @@ import functools
 import os
 import shutil
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import IO, NamedTuple
@@ -19,7 +19,7 @@ from flipscale.run.codec import (
     failure_as_json,
     job_as_json,
     read_asked,
-    read_code,
+    read_codes,
     read_failed_attempts,
     read_failure,
     read_hits,
@@ -194,14 +194,9 @@ class RunFolder:
         return read_hits(self._path)
 
     def codes(self) -> list[CodeIdentity]:
-        """The code that trained it, by the first time; several where it was resumed with other code, none where an
-        older version trained it. RunFolderError for a file that holds none."""
-        found = [code for name in code_files(self.glance().files) if (code := self.code(name)) is not None]
-        return sorted(found, key=lambda code: code.time or 0.0)
-
-    def code(self, name: str) -> CodeIdentity | None:
-        """The code that the file of that name holds; None if there is no such file."""
-        return read_code(self._path, name)
+        """The code that trained it, the first first; several where it was resumed with other code, none where an older
+        version trained it. RunFolderError where code.json holds something else."""
+        return read_codes(self._path)
 
     def error(self) -> Failure | None:
         return read_failure(self._path)
@@ -271,11 +266,6 @@ class Glance(NamedTuple):
         if self.job.cancelled is not None:
             return State.CANCELLED
         return whereabouts or State.LOST
-
-
-def code_files(files: Iterable[str]) -> list[str]:
-    """Those among the names of a run's files that hold code identities. Equal names hold the same code."""
-    return sorted(name for name in files if name.startswith("code-") and name.endswith(".json"))
 
 
 def _lines(path: Path) -> list[bytes]:

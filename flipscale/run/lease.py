@@ -17,7 +17,7 @@ from typing import IO, NamedTuple
 
 from flipscale.errors import LeaseLost
 from flipscale.run.code import CodeIdentity
-from flipscale.run.codec import code_as_json, hits_as_json, result_as_json, write_record
+from flipscale.run.codec import codes_as_json, hits_as_json, read_codes, result_as_json, write_record
 from flipscale.run.files import replacing, storable, write_json
 from flipscale.run.records import Hits, MetricsRecord, Result
 
@@ -215,11 +215,11 @@ class Lease:
                 file.write(b"\n")
 
     def note_code(self, code: CodeIdentity) -> None:
-        """Write down which code trains the run from now on; one that is resumed with other code gets one file more."""
+        """Write down in code.json which code trains the run from now on, after that of attempts before."""
         self.fence()
-        path = self.folder / code.file_name
-        if not path.exists():
-            write_record(path, code_as_json(code))
+        before = read_codes(str(self.folder))
+        if before[-1:] != [code]:
+            write_record(self.folder / "code.json", codes_as_json([*before, code]))
 
     def write_hits(self, hits: Mapping[str, Hits]) -> None:
         """Write hits.json; before the result, whose presence means that everything else is there."""

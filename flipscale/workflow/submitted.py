@@ -49,6 +49,8 @@ def submit_study(
     submission = launch.submit(
         plan.runs, results, launcher, retry_diverged=retry_diverged, redo=redo, check=check_first
     )
+    for sentence in submission.missing_weights(results):
+        say(sentence)
     say(submission.summary())
     if redo.stale:
         say_stale(submission.code)
