@@ -417,7 +417,7 @@ def test_children_of_archived_parents_are_held_back_with_what_to_do(here, there,
     assert "submitted 0 runs, left alone 6 finished, held back 2 without weights" in said
     assert (
         f"2 runs cannot start: the weights of {parent.id} are not here, as archives and keep_weights leave them out. "
-        f"Put its model.pt into {parent.path}, or train it again: delete its result.json there. Then submit again."
+        f"Put its model.pt into {parent.path} and submit again, or train it anew: submit with --redo {parent.id}."
     ) in said
     assert not there.run(tuned.id).exists()
     assert main(["submit", str(there.file), "--results", str(there.root), "--dry-run"]) == 0
