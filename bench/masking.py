@@ -3,7 +3,8 @@
     python -m bench.masking
     python -m bench.masking --widths 64 128 256 --depth 6 --out NAME
 
-A mask saves work in the image tower alone, and not in its patch convolution. Where the image tower is most of a model,
+A mask saves work in the image tower alone; FLOPs count its patch convolution and the last block of the text tower in
+full, of which the trainer computes what is read: the kept patches, on a CPU, and the token that is pooled. Where the image tower is most of a model,
 time should follow the FLOPs that flipscale.cost counts; where it does not, something else bounds a step: in the
 narrowest models it is the fixed cost of each of a step's hundreds of operations.
 

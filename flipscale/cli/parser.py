@@ -28,6 +28,8 @@ VERBS: tuple[tuple[Verb, Callable[[argparse.ArgumentParser], None]], ...] = (
     (why.why, why.why_arguments),
     (storage.archive, storage.archive_arguments),
     (storage.merge, storage.merge_arguments),
+    (storage.gc, storage.gc_arguments),
+    (storage.du, storage.du_arguments),
     (training.train, training.train_arguments),
     (data.data, data.data_arguments),
 )

@@ -43,7 +43,7 @@ _AFTERWARDS = ("seed", "tuning", "inference")
 _RUN_FACTS = tuple(
     name
     for name, column in COLUMNS.items()
-    if column.kind != "str" and name not in (*SETTING_COLUMNS, "started", "finished") and not is_score(name)
+    if column.kind != "str" and name not in (*SETTING_COLUMNS, "recipe", "started", "finished") and not is_score(name)
 )
 
 GIT_COMMIT = "mlflow.source.git.commit"
@@ -140,7 +140,7 @@ class _TableRow:
 
     @functools.cached_property
     def cell_key(self) -> str:
-        settings = self.texts(name for name in SETTING_COLUMNS if name not in _AFTERWARDS)
+        settings = self.texts(name for name in ("recipe", *SETTING_COLUMNS) if name not in _AFTERWARDS)
         return f"cell {hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]}"
 
     @property
@@ -307,7 +307,7 @@ def _run(row: _TableRow, cell: str | None, curve: CurvePoints, facts: Mapping[st
         parent=cell,
         started=row.milliseconds("started"),
         finished=row.milliseconds("finished"),
-        params={name: text[:_LONGEST_PARAM] for name, text in row.texts(SETTING_COLUMNS).items()},
+        params={name: text[:_LONGEST_PARAM] for name, text in row.texts(("recipe", *SETTING_COLUMNS)).items()},
         tags={name: text[:_LONGEST_TAG] for name, text in (tags | dict(facts)).items()},
         points=_points(values, row, curve),
     )
