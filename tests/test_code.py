@@ -359,6 +359,8 @@ def test_what_a_run_wrote_down_is_read_again(tmp_path: Path) -> None:
     (folder.path / "code.json").write_text('{"codes": [{"source": 1}]}')
     with pytest.raises(RunFolderError, match=r"code.json: holds no code identities .* Delete it"):
         folder.codes()
+    finish(tmp_path, run, CODE)  # which it does not keep from training
+    assert folder.codes() == [CODE]
 
 
 def test_a_thousand_runs_of_one_code_ask_git_once(
@@ -423,5 +425,13 @@ def test_the_code_of_a_command_is_its_repository_and_the_weights_to_start_from(
     weights.write_bytes(b"WEIGHTS")
     later = CodeToday(Workspace(tmp_path / "results")).of(settings)
     assert code.differences(later) == ["init with other content (of the same size)"]
+    git(repository, "config", "core.fsmonitor", "touch started; false")
+    assert CodeToday(Workspace(tmp_path)).of(settings).source == code.source
+    assert not (repository / "started").exists()  # No program that a repository names is started.
     elsewhere = settings_of(trainer={"command": {"arguments": ["/usr/bin/env", "true"]}})
     assert CodeToday(Workspace(tmp_path)).of(elsewhere).source is None  # the working folder is in no repository
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    assert CodeToday(Workspace(tmp_path)).of(elsewhere).source is None

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from flipscale.code.digests import content_of
 from flipscale.code.git import WorkTree, work_tree
+from flipscale.errors import printable
 from flipscale.inputs.program import named_files, runs_in_this_environment
 from flipscale.run import CodeIdentity, FileContent
 from flipscale.settings import CommandTrainer, OpenClipTrainer, Settings
@@ -73,11 +74,12 @@ class CodeToday:
 
     def _of_command(self, arguments: Sequence[str]) -> CodeIdentity:
         """The repository of the first file that it names and that a repository has, or else of the working folder."""
-        tree = _tree_of(named_files(arguments))
+        folder = _working_folder()
+        tree = _tree_of(named_files(arguments), folder)
         versions = dict(_versions()) if runs_in_this_environment(arguments) else {}
         versions.pop("flipscale", None)
         return CodeIdentity(
-            project=tree.top.name if tree else Path.cwd().name,
+            project=printable(tree.top.name if tree else folder.name if folder else ""),
             source=tree.source if tree else None,
             commit=tree.commit if tree else None,
             changes=tree.changes() if tree else None,
@@ -92,17 +94,25 @@ class CodeToday:
             most = None if number == 0 else MOST_ARGUMENT_BYTES
             content = content_of(Path(file), self.kept, most=most)
             if content is not None:
-                name = Path(file).name
-                found[file if name in found else name] = content
+                name = printable(Path(file).name)
+                found[printable(file) if name in found else name] = content
         return found
 
 
-def _tree_of(files: Sequence[str]) -> WorkTree | None:
-    for file in files:
-        tree = work_tree(Path(file).resolve().parent)
-        if tree is not None and tree.tracks(Path(file)):
+def _tree_of(files: Sequence[str], folder: Path | None) -> WorkTree | None:
+    for parent in dict.fromkeys(Path(file).resolve().parent for file in files):
+        tree = work_tree(parent)
+        if tree is not None and any(tree.tracks(Path(file)) for file in files):
             return tree
-    return work_tree(Path.cwd())
+    return None if folder is None else work_tree(folder)
+
+
+def _working_folder() -> Path | None:
+    """None where it was deleted."""
+    try:
+        return Path.cwd()
+    except OSError:
+        return None
 
 
 @functools.cache

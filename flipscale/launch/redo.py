@@ -55,8 +55,17 @@ def runs_to_redo(runs: Mapping[str, Run], found: Mapping[str, Look], redo: Redo,
 
 @contextlib.contextmanager
 def set_aside(results: Path, ids: Sequence[str]) -> Iterator[None]:
-    """Set the folders of these runs aside. Where the block fails, those that no launcher took are as they were."""
+    """Set the folders of these runs aside. Where the block fails, those that no launcher took are as they were.
+
+    LaunchError where a living process holds one of them.
+    """
     folders = [run_folder(results, run_id) for run_id in ids]
+    for folder in folders:
+        # A process that has written its result still tidies up in the folder.
+        if (holder := folder.holder()) is not None and holder.alive:
+            raise LaunchError(
+                f"{folder.id} is still held by a process on {holder.host}; submit again when that is over."
+            )
     done = []
     try:
         for folder in folders:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, NamedTuple
 
-from flipscale.errors import LeaseLost
+from flipscale.errors import LeaseLost, RunFolderError
 from flipscale.run.code import CodeIdentity
 from flipscale.run.codec import codes_as_json, hits_as_json, read_codes, result_as_json, write_record
 from flipscale.run.files import replacing, storable, write_json
@@ -217,7 +217,10 @@ class Lease:
     def note_code(self, code: CodeIdentity) -> None:
         """Write down in code.json which code trains the run from now on, after that of attempts before."""
         self.fence()
-        before = read_codes(str(self.folder))
+        try:
+            before = read_codes(str(self.folder))
+        except RunFolderError:
+            before = []  # A record that cannot be read is no reason to train nothing.
         if before[-1:] != [code]:
             write_record(self.folder / "code.json", codes_as_json([*before, code]))
 

@@ -125,6 +125,15 @@ def test_a_run_in_hand_does_not_begin_anew(tmp_path: Path) -> None:
     assert states(runs, tmp_path)["parent"] is State.FINISHED
 
 
+def test_a_run_whose_process_still_tidies_up_does_not_begin_anew(tmp_path: Path) -> None:
+    run = run_of("a")
+    folder = finish(tmp_path, run)
+    with folder.hold(), pytest.raises(LaunchError, match=r"a is still held by a process on .*; submit again when"):
+        redo([run], tmp_path, "a")
+    assert score(folder) == 0.5
+    assert started(redo([run], tmp_path, "a")) == ["a"]
+
+
 def test_a_run_that_has_only_begun_begins_anew_and_one_that_has_not_just_starts(tmp_path: Path) -> None:
     begun, planned = run_of("begun"), run_of("planned")
     folder = RunFolder(tmp_path / "runs" / "begun")
