@@ -3,6 +3,7 @@
     run.json        what was asked: id, settings, parents, predicted cost          written once, by launch
     job.json        who was asked to do it: launcher and job                       written by launch
     lease.json      who is doing it now: one process at a time                     written by train
+    last_holder.json  whose job let it go before it was over                       written by train
     life.json       what it is doing; touched whenever it comes further            written by train
     metrics.jsonl   what was seen on the way: one line a record, append-only       written by train
     checkpoint.pt   where to go on from                                            written by train

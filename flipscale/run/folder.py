@@ -31,7 +31,7 @@ from flipscale.run.codec import (
     read_result,
     write_record,
 )
-from flipscale.run.lease import JOB, Holder, Lease, Life, holder_of, life_of
+from flipscale.run.lease import JOB, LAST_HOLDER, Holder, Lease, Life, holder_of, let_go, life_of
 from flipscale.run.records import Asked, FailedAttempt, Failure, FailureKind, Hits, Job, MetricsRecord, Reached, Result
 
 LAST_RECORD_BYTES = 4096
@@ -132,6 +132,10 @@ class RunFolder:
         """Who holds the run, or held it and died with it."""
         return holder_of(self.path)
 
+    def last_holder(self) -> Holder | None:
+        """Who of a job held the run last and let it go before it was over."""
+        return holder_of(self.path, LAST_HOLDER)
+
     def life(self) -> Life | None:
         """The last sign of life of who holds the run; None if it gives none.
 
@@ -146,7 +150,7 @@ class RunFolder:
             fcntl.flock(lock, fcntl.LOCK_EX)
             now = self.holder()
             if before and now and now.token == before.token:
-                (self.path / "lease.json").unlink(missing_ok=True)
+                let_go(self.path, of_job=before.job is not None)
 
     @contextlib.contextmanager
     def hold(self) -> Iterator[Lease | None]:

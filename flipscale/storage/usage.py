@@ -62,12 +62,10 @@ def _shared(path: Path) -> tuple[str, str]:
 
 def use_of(file: PurePath) -> FileUse | None:
     """What a file of a run folder is for, by its path in it; None where flipscale does not know."""
-    if len(file.parts) <= 1:
-        return RUN_FILES.get(file.name)
     # open_clip's program has a folder of its own: configuration, logs, and checkpoints of every epoch.
-    if file.parts[0] == "open_clip":
+    if "open_clip" in file.parts[:-1]:
         return FileUse.CHECKPOINT if file.suffix == ".pt" else FileUse.LOG
-    return None
+    return RUN_FILES.get(file.name)  # also in a folder that keeps what was there before
 
 
 def size_of(path: Path) -> int:

@@ -15,7 +15,10 @@ def total(root: Path) -> int:
 def test_every_byte_counts_once_under_the_study_that_asks_for_it(here):
     ids = [run.id for run in here.plan.runs]
     asking = {ids[0]: frozenset({"a"}), ids[1]: frozenset({"a", "b"}), ids[2]: frozenset({"b"})}
-    here.folder_of(seed=0, inference="full").path.joinpath("mine.txt").write_text("mine")
+    folder = here.folder_of(seed=0, inference="full").path
+    folder.joinpath("mine.txt").write_text("mine")
+    folder.joinpath("earlier").mkdir()
+    folder.joinpath("earlier", "checkpoint.pt").write_bytes(b"12345")
     (here.root / "cache").mkdir()
     (here.root / "cache" / "x.bin").write_bytes(b"123")
     (here.root / "mlflow.db").write_bytes(b"1234567")
@@ -25,6 +28,7 @@ def test_every_byte_counts_once_under_the_study_that_asks_for_it(here):
     assert sum(sum(row.values()) for row in found.values()) == total(here.root)
     assert list(found) == ["a", "b", "all studies", "no study", "several studies"]
     assert found["all studies"] == {"caches": 3, "mlflow": 7, "jobs": 3}
+    assert sum(row.get("checkpoints", 0) for row in found.values()) == 5
     weights = sum(row.get("weights", 0) for row in found.values())
     assert weights == len(WEIGHTS) * sum(run.settings.inference == "full" for run in here.plan.runs)
     assert sum(row.get("other", 0) for row in found.values()) == len("mine")
