@@ -60,18 +60,24 @@ def budget_noise(size: Array, logs: Array, budget: Array, seeds: NDArray[np.intp
         rest = rest - (np.bincount(cells, rest) / n)[cells]
         pool = rest[repeated] * np.sqrt(repeated.sum() / freedom)
         return BudgetNoise(level, pool, freedom, by_seeds=True)
-    kinks = np.concatenate([_kinks(size[rows], logs[rows]) for rows in budgets_of(budget)])
-    # Kinks of neighbours share points, so they tell about half as much as they are many.
-    return BudgetNoise(level, kinks, len(kinks) // 2, by_seeds=False) if len(kinks) > 3 else None
+    kinks = [_kinks(size[rows], logs[rows]) for rows in budgets_of(budget)]
+    pool = np.concatenate([found for found, _ in kinks])
+    if len(pool) <= 3:
+        return None
+    # Kinks of neighbours share points: their mean square has the degrees of freedom of F. E. Satterthwaite 1946.
+    shared = sum(float((correlation**2).sum()) for _, correlation in kinks)
+    return BudgetNoise(level, pool, int(len(pool) ** 2 / shared), by_seeds=False)
 
 
-def _kinks(size: Array, logs: Array) -> Array:
-    """How far each size is from the cubic of its neighbours, as a deviation of a single run."""
+def _kinks(size: Array, logs: Array) -> tuple[Array, Array]:
+    """How far each size is from the cubic of its neighbours, as deviations of single runs, and their correlations."""
     sizes, places = np.unique(size, return_inverse=True)
     x, y = np.log(sizes), np.bincount(places.reshape(-1), logs) / np.bincount(places.reshape(-1))
-    found = []
-    for i in range(_NEIGHBOURS, len(x) - _NEIGHBOURS):
+    inner = range(_NEIGHBOURS, len(x) - _NEIGHBOURS)
+    weights = np.zeros((len(inner), len(x)))
+    for row, i in zip(weights, inner, strict=True):
         near = [j for j in range(i - _NEIGHBOURS, i + _NEIGHBOURS + 1) if j != i]
-        share = np.array([np.prod([(x[i] - x[k]) / (x[j] - x[k]) for k in near if k != j]) for j in near])
-        found.append((y[i] - share @ y[near]) / np.sqrt(1 + share @ share))
-    return np.array(found)
+        row[near] = [-np.prod([(x[i] - x[k]) / (x[j] - x[k]) for k in near if k != j]) for j in near]
+        row[i] = 1
+        row /= np.linalg.norm(row)
+    return weights @ y, weights @ weights.T
