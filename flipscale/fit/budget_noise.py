@@ -1,7 +1,8 @@
 """How runs scatter about the curve of their budget (IsoFLOP): measured between seeds, or else from the curve's kinks.
 
 The best size is read off a curve through the means of its sizes, so only scatter of single runs moves it. To resample
-sizes would give runs without any noise an interval.
+sizes would give runs without any noise an interval. Runs are drawn about a smooth curve, as residuals of any fit are:
+drawn about the means, which have noise of their own, their noise would count twice.
 """
 
 from dataclasses import dataclass
@@ -21,7 +22,7 @@ class BudgetNoise:
     """The scatter of runs about the mean of their size at their budget."""
 
     level: Array
-    """The mean of log y of each run's size and budget [n]."""
+    """log y of the curve of each run's budget at its size [n], which runs are drawn about."""
     pool: Array
     """Deviations of single runs from it."""
     freedom: int
@@ -51,7 +52,9 @@ def budget_noise(size: Array, logs: Array, budget: Array, seeds: NDArray[np.intp
         places[rows] = number
     cells = np.unique(np.column_stack([places, size]), axis=0, return_inverse=True)[1].reshape(-1)
     n = np.bincount(cells)
-    level = (np.bincount(cells, logs) / n)[cells]
+    level = np.empty(len(size))
+    for rows in budgets_of(budget):
+        level[rows] = _smooth(size[rows], logs[rows])
     repeated = n[cells] > 1
     effect = seed_effect(logs, cells, seeds, "squares")
     freedom = int(repeated.sum() - (n > 1).sum()) - (effect.freedom if effect else 0)
@@ -72,12 +75,31 @@ def budget_noise(size: Array, logs: Array, budget: Array, seeds: NDArray[np.intp
 def _kinks(size: Array, logs: Array) -> tuple[Array, Array]:
     """How far each size is from the cubic of its neighbours, as deviations of single runs, and their correlations."""
     sizes, places = np.unique(size, return_inverse=True)
-    x, y = np.log(sizes), np.bincount(places.reshape(-1), logs) / np.bincount(places.reshape(-1))
+    weights = _against_neighbours(np.log(sizes))
+    weights /= np.linalg.norm(weights, axis=1, keepdims=True)
+    means = np.bincount(places.reshape(-1), logs) / np.bincount(places.reshape(-1))
+    return weights @ means, weights @ weights.T
+
+
+def _smooth(size: Array, logs: Array) -> Array:
+    """The curve of one budget at each run [n]: a size and the cubic of its neighbours, by their inverse variances."""
+    sizes, places = np.unique(size, return_inverse=True)
+    n = np.bincount(places.reshape(-1))
+    means = np.bincount(places.reshape(-1), logs) / n
+    weights = _against_neighbours(np.log(sizes))
+    inner = slice(_NEIGHBOURS, len(sizes) - _NEIGHBOURS)
+    # The variance of what the neighbours say over that of the size itself; of the kink it is one more.
+    over = (weights**2 / n).sum(axis=1) * n[inner]
+    means[inner] -= weights @ means / over
+    return means[places.reshape(-1)]
+
+
+def _against_neighbours(x: Array) -> Array:
+    """Weights [sizes but the outer ones, sizes] of a size against the cubic through its neighbours, at x = log size."""
     inner = range(_NEIGHBOURS, len(x) - _NEIGHBOURS)
     weights = np.zeros((len(inner), len(x)))
     for row, i in zip(weights, inner, strict=True):
         near = [j for j in range(i - _NEIGHBOURS, i + _NEIGHBOURS + 1) if j != i]
         row[near] = [-np.prod([(x[i] - x[k]) / (x[j] - x[k]) for k in near if k != j]) for j in near]
         row[i] = 1
-        row /= np.linalg.norm(row)
-    return weights @ y, weights @ weights.T
+    return weights
