@@ -52,9 +52,7 @@ def budget_noise(size: Array, logs: Array, budget: Array, seeds: NDArray[np.intp
         places[rows] = number
     cells = np.unique(np.column_stack([places, size]), axis=0, return_inverse=True)[1].reshape(-1)
     n = np.bincount(cells)
-    level = np.empty(len(size))
-    for rows in budgets_of(budget):
-        level[rows] = _smooth(size[rows], logs[rows])
+    level = (np.bincount(cells, logs) / n)[cells]
     repeated = n[cells] > 1
     effect = seed_effect(logs, cells, seeds, "squares")
     freedom = int(repeated.sum() - (n > 1).sum()) - (effect.freedom if effect else 0)
@@ -62,14 +60,15 @@ def budget_noise(size: Array, logs: Array, budget: Array, seeds: NDArray[np.intp
         rest = logs - effect.offsets if effect else logs
         rest = rest - (np.bincount(cells, rest) / n)[cells]
         pool = rest[repeated] * np.sqrt(repeated.sum() / freedom)
-        return BudgetNoise(level, pool, freedom, by_seeds=True)
+        return BudgetNoise(_smooth(size, level, budget, float((pool**2).mean())), pool, freedom, by_seeds=True)
     kinks = [_kinks(size[rows], logs[rows]) for rows in budgets_of(budget)]
     pool = np.concatenate([found for found, _ in kinks])
     if len(pool) <= 3:
         return None
     # Kinks of neighbours share points: their mean square has the degrees of freedom of F. E. Satterthwaite 1946.
     shared = sum(float((correlation**2).sum()) for _, correlation in kinks)
-    return BudgetNoise(level, pool, int(len(pool) ** 2 / shared), by_seeds=False)
+    smooth = _smooth(size, level, budget, float((pool**2).mean()))
+    return BudgetNoise(smooth, pool, int(len(pool) ** 2 / shared), by_seeds=False)
 
 
 def _kinks(size: Array, logs: Array) -> tuple[Array, Array]:
@@ -81,17 +80,29 @@ def _kinks(size: Array, logs: Array) -> tuple[Array, Array]:
     return weights @ means, weights @ weights.T
 
 
-def _smooth(size: Array, logs: Array) -> Array:
-    """The curve of one budget at each run [n]: a size and the cubic of its neighbours, by their inverse variances."""
-    sizes, places = np.unique(size, return_inverse=True)
-    n = np.bincount(places.reshape(-1))
-    means = np.bincount(places.reshape(-1), logs) / n
-    weights = _against_neighbours(np.log(sizes))
-    inner = slice(_NEIGHBOURS, len(sizes) - _NEIGHBOURS)
-    # The variance of what the neighbours say over that of the size itself; of the kink it is one more.
-    over = (weights**2 / n).sum(axis=1) * n[inner]
-    means[inner] -= weights @ means / over
-    return means[places.reshape(-1)]
+def _smooth(size: Array, level: Array, budget: Array, noise: float) -> Array:
+    """The means of sizes [n] without the kinks that noise of this variance makes.
+
+    Each is weighted with the cubic of its neighbours by their inverse variances, as far as noise explains the kinks of
+    all budgets: where they are larger the curve itself has them, and keeps them.
+    """
+    smooth, squares, moved = level.copy(), [], []
+    for rows in budgets_of(budget):
+        sizes, places, n = np.unique(size[rows], return_inverse=True, return_counts=True)
+        first = np.unique(places.reshape(-1), return_index=True)[1]
+        weights = _against_neighbours(np.log(sizes))
+        inner = slice(_NEIGHBOURS, len(sizes) - _NEIGHBOURS)
+        kinks, variance = weights @ level[rows][first], (weights**2 / n).sum(axis=1)
+        squares.append(kinks**2 / variance)
+        step = np.zeros(len(sizes))
+        step[inner] = kinks / (variance * n[inner])
+        moved.append((rows, step[places.reshape(-1)]))
+    explained = (
+        noise / max(float(np.mean(np.concatenate(squares))), noise, 1e-300) if np.concatenate(squares).size else 0
+    )
+    for rows, step in moved:
+        smooth[rows] -= explained * step
+    return smooth
 
 
 def _against_neighbours(x: Array) -> Array:
