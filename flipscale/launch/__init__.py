@@ -31,7 +31,7 @@ from flipscale.launch.look import Look, Looker, states
 from flipscale.launch.progress import ACTIVE, RunProgress, StudyProgress, Voice, rewritable, run_progress
 from flipscale.launch.screen import Screen
 from flipscale.launch.site import Site, read_site
-from flipscale.launch.submit import Submission, cancel, hand_over, preview, submit
+from flipscale.launch.submit import Submission, cancel, hand_over, preview, submit, submit_lock
 from flipscale.launch.watch import wait, watch
 
 __all__ = [
@@ -58,6 +58,7 @@ __all__ = [
     "run_progress",
     "states",
     "submit",
+    "submit_lock",
     "wait",
     "watch",
 ]

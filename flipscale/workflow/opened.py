@@ -46,6 +46,8 @@ class OpenStudy:
 def open_study(file: str | Path, workspace: Workspace) -> OpenStudy:
     """Read a study. FlipscaleError where another study's results are in its folder."""
     opened = OpenStudy(Path(file), read_study(file), workspace)
+    for notice in opened.study.notices:
+        say(notice)
     check_owner(opened.files.folder, opened.file)
     return opened
 
