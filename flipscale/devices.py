@@ -74,6 +74,35 @@ class Hours:
         return words.predicted(self.about, self.low, self.high)
 
 
+@dataclass(frozen=True)
+class Money:
+    """What predicted hours cost, with their range."""
+
+    about: float
+    low: float
+    high: float
+    currency: str
+
+    def __str__(self) -> str:
+        return f"{words.predicted(self.about, self.low, self.high)} {self.currency}"
+
+
+@dataclass(frozen=True)
+class Price:
+    """What a device-hour costs at a site; None where that is not known."""
+
+    gpu_hour: float | None
+    core_hour: float | None
+    currency: str
+
+    def of(self, hours: Hours, device: str) -> Money | None:
+        """What hours of such a device cost."""
+        each = self.core_hour if device == "cpu" else self.gpu_hour
+        if each is None:
+            return None
+        return Money(each * hours.about, each * hours.low, each * hours.high, self.currency)
+
+
 def total_hours(parts: Iterable[Hours]) -> Hours:
     """The hours of several runs together. The ranges add up: runs on one device are over or under together."""
     return reduce(lambda a, b: Hours(a.about + b.about, a.low + b.low, a.high + b.high), parts, Hours(0.0, 0.0, 0.0))
