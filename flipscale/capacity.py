@@ -23,15 +23,15 @@ class Remedy:
     """A change of resources with which a run fits."""
 
     resources: Resources
-    changes: tuple[str, ...]
-    """As a study file writes them: ('accumulate: 4',)."""
+    changes: str
+    """As a study file writes them: 'accumulate: 4'."""
     memory_bytes: int
     slower: float
     """Device-hours over those of the run as it was asked for."""
 
     def __str__(self) -> str:
         more = f", {times(self.slower)} times the hours" if self.slower > 1.005 else ""
-        return f"{' with '.join(self.changes)} ({_gib(self.memory_bytes)} GiB{more})"
+        return f"{self.changes} ({_gib(self.memory_bytes)} GiB{more})"
 
 
 @dataclass(frozen=True)
@@ -61,8 +61,8 @@ class Shortage:
         )
         if not self.remedies:
             return f"{lacking}. Neither parts nor devices make it fit: choose a smaller model, or more memory."
-        *most, last = map(str, self.remedies)
-        return f"{lacking}. Under resources, {', '.join(most)} or {last} fits." if most else f"{lacking}; {last} fits."
+        which = "one of these" if len(self.remedies) > 1 else "this"
+        return f"{lacking}. To fit, set {which} in resources: {'; or '.join(map(str, self.remedies))}."
 
 
 def device_memory(resources: Resources) -> int | None:
@@ -81,15 +81,11 @@ def shortage(settings: Settings, resources: Resources) -> Shortage | None:
 
 
 def _remedies(settings: Settings, resources: Resources, available: int) -> list[Remedy]:
-    """The smallest change of each kind that fits; with checkpointing as well where none is enough by itself."""
-    checkpointed = replace(resources, activation_checkpointing=True)
-    alone = [_in_parts(settings, resources), [checkpointed], _on_more(settings, resources)]
-    both = [_in_parts(settings, checkpointed), _on_more(settings, checkpointed)]
-    for kinds in (alone, both):
-        fitting = [next((one for one in kind if memory_bytes(settings, one) <= available), None) for kind in kinds]
-        if found := [_remedy(settings, resources, one) for one in fitting if one is not None]:
-            return found
-    return []
+    """The smallest change of each kind that fits."""
+    checkpointed = [replace(resources, activation_checkpointing=True)]
+    kinds = [_in_parts(settings, resources), checkpointed, _on_more(settings, resources)]
+    fitting = [next((one for one in kind if memory_bytes(settings, one) <= available), None) for kind in kinds]
+    return [_remedy(settings, resources, one) for one in fitting if one is not None]
 
 
 def _remedy(settings: Settings, before: Resources, after: Resources) -> Remedy:
@@ -115,10 +111,10 @@ def _on_more(settings: Settings, resources: Resources) -> list[Resources]:
     return [replace(resources, gpus=number) for number in numbers]
 
 
-def _changes(before: Resources, after: Resources) -> tuple[str, ...]:
+def _changes(before: Resources, after: Resources) -> str:
     names = ("accumulate", "activation_checkpointing", "gpus", "processes")
     new = {name: getattr(after, name) for name in names if getattr(after, name) != getattr(before, name)}
-    return tuple(f"{name}: {str(value).lower()}" for name, value in new.items())
+    return ", ".join(f"{name}: {str(value).lower()}" for name, value in new.items())
 
 
 def _gib(size: int) -> str:

@@ -128,7 +128,7 @@ class Plan:
     @property
     def money(self) -> Money | None:
         """What all runs cost together in money; None where no price is known."""
-        return self.price and self.price.of(self.total.hours, self.device)
+        return self.price.of(self.total.hours, self.device) if self.price else None
 
     @property
     def warnings(self) -> list[str]:
