@@ -106,6 +106,18 @@ def test_runs_of_one_shape_are_told_together(tmp_path: Path) -> None:
     assert [said[:6] for said in too_large(plan.runs)] == ["3 runs"]
 
 
+def test_fp32_on_a_gpu_is_a_warning(tmp_path: Path) -> None:
+    file = tmp_path / "slow.yaml"
+    text = STUDY.replace("BATCHES", "32").replace("bf16", "fp32")
+    study = Workspace(tmp_path / "results", tmp_path / "plots")
+    file.write_text(text)
+    (warning,) = [said for said in open_study(file, study).plan.warnings if "fp32" in said]
+    assert warning.startswith("1 run in fp32: on RTX-4090 that takes at least twice the hours of bf16.")
+    for cheap in (text.replace("fp32", "bf16"), text.replace("gpus: 1, device: RTX-4090", "")):
+        file.write_text(cheap)
+        assert not any("fp32" in said for said in open_study(file, study).plan.warnings)
+
+
 # Submission
 
 
