@@ -14,8 +14,11 @@ from tests.clusters.ray import RayCluster
 from tests.clusters.slurm import SlurmCluster, missing
 from tests.parts import need
 
-LANES = {"slurm": "slurm", "ray": "ray", "browser": "browser", "database": "postgresql"}
-"""Fixtures that take long to make, and the lane of the tests that use them."""
+LANES = {"ray": "ray", "slurm": "slurm", "browser": "browser", "database": "postgresql"}
+"""Fixtures that take long to make, and the lane of the tests that use them; the longest lane first."""
+
+LONGEST = ("ray", "slurm")
+"""Lanes that the end of all tests waits for: the others leave them the cores."""
 
 
 def lane_of(item: pytest.Item) -> str:
@@ -42,6 +45,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         return lane not in LANES.values() and not any(item.get_closest_marker("slow") for item in lanes[lane])
 
     items[:] = [item for lane in sorted(lanes, key=is_quick) for item in lanes[lane]]
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Where tests run beside each other, those of other lanes yield to the longest ones. Lanes come first, so no worker
+    goes back to one."""
+    if "PYTEST_XDIST_WORKER" in os.environ and lane_of(item) not in LONGEST and os.nice(0) == 0:
+        os.nice(5)
 
 
 # Collecting tests loads all that they import, which stays: Python need not search it for garbage, then or later.

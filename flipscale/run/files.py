@@ -38,6 +38,7 @@ RUN_FILES: Mapping[str, FileUse] = {
     "metrics.jsonl": FileUse.METRICS,
     "checkpoint.pt": FileUse.CHECKPOINT,
     "model.pt": FileUse.WEIGHTS,
+    "code.json": FileUse.RECORD,
     "hits.json": FileUse.RECORD,
     "result.json": FileUse.RECORD,
     "error.json": FileUse.JOB,
