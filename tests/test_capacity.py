@@ -1,5 +1,6 @@
 """What fits a device's memory, what would make it fit, and what is refused."""
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -7,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from flipscale.capacity import device_memory, shortage
+from flipscale.cli import main
 from flipscale.cost import cost, memory_bytes
 from flipscale.devices import DEVICES, Price
 from flipscale.errors import PlanError
@@ -93,6 +95,21 @@ def test_a_plan_marks_the_runs_that_do_not_fit_and_says_what_would(tmp_path: Pat
     assert "RTX-4090 has 24. To fit, set one of these in resources: accumulate: " in warning
     assert "activation_checkpointing: true (" in warning
     assert "; or gpus: " in warning
+
+
+def test_the_table_of_a_plan_and_a_dry_run_say_what_is_too_large(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    study = opened(tmp_path, "32, 256")
+    where = [str(study.file), "--results", str(study.workspace.results)]
+    assert main(["plan", *where]) == 0
+    said = capsys.readouterr()
+    small, large = said.out.splitlines()[1:3]
+    assert "too large" not in small
+    assert re.search(r" \d\d\.\d\d too large  about [\d.,]+ \([\d.,]+ to [\d.,]+\)$", large)
+    assert "warning: 1 run of ViT-L-16 at a batch of 256 would need about" in said.err
+    main(["submit", *where, "--dry-run"])
+    assert "would need about" in capsys.readouterr().err
 
 
 def test_a_command_of_ones_own_is_not_judged(tmp_path: Path) -> None:

@@ -66,6 +66,7 @@ def submit_arguments(parser: argparse.ArgumentParser) -> None:
 def submit(args: argparse.Namespace) -> int:
     """Start every run of a study that is not finished yet."""
     from flipscale import launch
+    from flipscale.workflow.opened import say_warnings
     from flipscale.workflow.submitted import submit_study, wait_for
 
     # The site file is read first: what is wrong with it is said before anything is written.
@@ -75,6 +76,7 @@ def submit(args: argparse.Namespace) -> int:
     redo = launch.Redo(frozenset(matching_id(name, ids) for name in args.redo), stale=args.stale)
     if args.dry_run:
         opened.plan.check_budget()
+        say_warnings(opened.plan)
         runs, retry = opened.plan.runs, args.retry_diverged
         print(launch.preview(runs, args.results, launcher, retry_diverged=retry, redo=redo), end="")
         return 0
