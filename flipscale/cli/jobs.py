@@ -1,14 +1,21 @@
 """The runs of a study: submit, status, watch, logs, cancel."""
 
 import argparse
-import os
 import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from flipscale.cli.arguments import add_json, add_results, add_study, open_study_of, workspace_of
+from flipscale.cli.arguments import (
+    add_json,
+    add_results,
+    add_site,
+    add_study,
+    open_study_of,
+    site_file_of,
+    workspace_of,
+)
 from flipscale.cli.names import matching_id, run_folder
 from flipscale.cli.output import print_json, print_table
 from flipscale.errors import FlipscaleError
@@ -25,18 +32,20 @@ def add_launcher(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--on", default="local", metavar="LAUNCHER", help="where to run: local (this machine), slurm or ray"
     )
-    parser.add_argument("--site", metavar="FILE", help="what the cluster is like (FLIPSCALE_SITE, if that is set)")
+    add_site(parser)
     where = "the Ray cluster, as HOST:PORT or http://HOST:PORT (RAY_ADDRESS, or else the Ray of this machine)"
     parser.add_argument("--address", help=where)
     what = "start without a look at the data, checkpoints and programs that runs need (only local looks)"
     parser.add_argument("--no-check", action="store_true", help=what)
+    large = "start runs also where they are predicted to need over 1.5 times the memory of their device"
+    parser.add_argument("--force", action="store_true", help=large)
 
 
 def launcher_of(args: argparse.Namespace) -> "Launcher":
     """The launcher that was asked for. FLIPSCALE_SITE describes the cluster where none is described."""
     from flipscale import launch
 
-    site = args.site or (os.environ.get("FLIPSCALE_SITE") if args.on != "local" else None)
+    site = site_file_of(args)
     described = launch.read_site(site) if site else None
     return launch.launcher_named(args.on, args.results, described, address=args.address)
 
@@ -57,6 +66,7 @@ def submit_arguments(parser: argparse.ArgumentParser) -> None:
 def submit(args: argparse.Namespace) -> int:
     """Start every run of a study that is not finished yet."""
     from flipscale import launch
+    from flipscale.workflow.opened import say_warnings
     from flipscale.workflow.submitted import submit_study, wait_for
 
     # The site file is read first: what is wrong with it is said before anything is written.
@@ -66,11 +76,19 @@ def submit(args: argparse.Namespace) -> int:
     redo = launch.Redo(frozenset(matching_id(name, ids) for name in args.redo), stale=args.stale)
     if args.dry_run:
         opened.plan.check_budget()
+        say_warnings(opened.plan)
         runs, retry = opened.plan.runs, args.retry_diverged
         print(launch.preview(runs, args.results, launcher, retry_diverged=retry, redo=redo), end="")
         return 0
     look_first = args.on == "local" and not args.no_check
-    submission = submit_study(opened, launcher, look_first=look_first, retry_diverged=args.retry_diverged, redo=redo)
+    submission = submit_study(
+        opened,
+        launcher,
+        look_first=look_first,
+        retry_diverged=args.retry_diverged,
+        force=args.force,
+        redo=redo,
+    )
     if args.detach:
         if submission.jobs:
             say(f"they go on without this terminal; see flipscale watch {opened.arguments}")
