@@ -1,6 +1,7 @@
 """What status, why, the report and MLflow say of the code of finished runs, and of runs of a study as it was."""
 
 import json
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -162,6 +163,18 @@ def test_why_of_a_study_names_the_recipe(here: Here, monkeypatch: pytest.MonkeyP
     found = here.json("why", "mask.yaml")
     assert found["finished"] == 0
     assert changes(found) == [(2, {"recipe": {"then": [str(before)], "today": [str(before + 1)]}})]
+
+
+def test_rows_of_a_table_whose_folders_are_gone_are_counted(here: Here) -> None:
+    first, second = here.finish(here.study())
+    here.flipscale("collect", "mask.yaml", "--no-mlflow")
+    shutil.rmtree(here.folder / "results" / "runs" / first)
+    said = "results/mask/results.csv has 1 row of runs whose folders are not here; 1 of them of the file as it is now."
+    assert said in here.flipscale("why", "mask.yaml")[0]
+    here.study(640)
+    found = here.json("why", "mask.yaml")
+    assert found["rows_without_folder"] == [first]
+    assert [group["ids"] for group in found["earlier"]] == [[second]]  # type: ignore[attr-defined]
 
 
 def test_runs_of_another_study_are_not_of_this_one(here: Here) -> None:

@@ -31,8 +31,11 @@ def why_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def why(args: argparse.Namespace) -> int:
-    """Explain a run's id by its settings, and which code trained it; in which settings two runs differ; or which
-    finished runs belong to a study as its file was before, and what has changed since."""
+    """Explain a run's id, how two runs differ, or what has changed in a study since.
+
+    A run's id is its settings; the code that trained it is told beside it. Of a study: which finished runs belong to
+    its file as it was before, and in which settings they differ from its plan now.
+    """
     workspace = workspace_of(args)
     if args.id.endswith((".yaml", ".yml")):
         if args.other is not None:
@@ -112,18 +115,23 @@ def _print_differences(*runs: "tuple[str, Settings]", as_json: bool) -> None:
 
 def _why_study(file: str, workspace: "Workspace", *, as_json: bool) -> int:
     from flipscale.code import code_changes
-    from flipscale.workflow.earlier import earlier_runs
+    from flipscale.workflow.earlier import earlier_runs, rows_without_folder
     from flipscale.workflow.opened import open_study
 
     opened = open_study(Path(file), workspace)
     earlier = earlier_runs(opened)
     code = code_changes(opened.plan.runs, workspace.results)
+    rows = rows_without_folder(opened)
     if as_json:
-        print_json(_study_as_json(opened, earlier, code))
+        print_json({**_study_as_json(opened, earlier, code), "rows_without_folder": rows})
         return 0
     print(f"{code.finished} of {count(len(opened.plan.runs), 'run')} of {file} as it is now are finished.")
     for sentence in code.sentences():
         print(sentence)
+    if rows:
+        planned = len({run.id for run in opened.plan.runs}.intersection(rows))
+        where = f"{opened.files.results} has {count(len(rows), 'row')} of runs whose folders are not here"
+        print(f"{where}; {planned} of them of the file as it is now.")
     number = sum(len(group.ids) for group in earlier)
     if not earlier:
         print(f"No finished run in {workspace.runs} belongs to the file as it was before.")
@@ -151,7 +159,7 @@ def _some(values: "tuple[str, ...]") -> str:
     return ", ".join(values[:VALUES_SHOWN]) + more
 
 
-def _study_as_json(opened: "OpenStudy", earlier: "list[EarlierRuns]", code: "CodeChanges") -> object:
+def _study_as_json(opened: "OpenStudy", earlier: "list[EarlierRuns]", code: "CodeChanges") -> dict[str, object]:
     def changed(changes: "tuple[Change, ...]") -> object:
         return {change.name: {"then": list(change.then), "today": list(change.today)} for change in changes}
 

@@ -9,7 +9,7 @@ from flipscale.code import CodeChanges, code_changes
 from flipscale.errors import LaunchError
 from flipscale.launch.look import Look, run_folder
 from flipscale.plan import Run
-from flipscale.run import State
+from flipscale.run import RunFolder, State
 
 _BEGUN = frozenset({"result.json", "error.json", "metrics.jsonl", "checkpoint.pt", "open_clip"})
 """Files of a run that has begun, and that would go on from there."""
@@ -62,18 +62,22 @@ def set_aside(results: Path, ids: Sequence[str]) -> Iterator[None]:
     folders = [run_folder(results, run_id) for run_id in ids]
     for folder in folders:
         # A process that has written its result still tidies up in the folder.
-        if (holder := folder.holder()) is not None and holder.alive:
-            raise LaunchError(
-                f"{folder.id} is still held by a process on {holder.host}; submit again when that is over."
-            )
+        if _is_held(folder):
+            raise LaunchError(f"{folder.id} is still held by the process that ended it; submit again in a moment.")
     done = []
     try:
         for folder in folders:
             folder.set_aside()
             done.append(folder)
         yield
-    except BaseException:
+    except Exception:
         for folder in done:
-            if folder.job() is None:
+            if folder.job() is None and not _is_held(folder):
                 folder.take_back()
         raise
+
+
+def _is_held(folder: RunFolder) -> bool:
+    """Whether a living process has the run in hand: a worker of this machine may begin before its job is written."""
+    holder = folder.holder()
+    return holder is not None and holder.alive

@@ -34,6 +34,7 @@ RUN_FILES: Mapping[str, FileUse] = {
     "job.json": FileUse.JOB,
     "lease.json": FileUse.JOB,
     "lease.lock": FileUse.JOB,
+    "last_holder.json": FileUse.JOB,
     "life.json": FileUse.JOB,
     "metrics.jsonl": FileUse.METRICS,
     "checkpoint.pt": FileUse.CHECKPOINT,

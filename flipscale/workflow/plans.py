@@ -29,7 +29,7 @@ def write_plan_file(plan: Plan, files: StudyFiles, runs: Path) -> None:
 
 def ids_of(files: StudyFiles) -> set[str]:
     """The ids of all runs that a study's files name: its plan as last written, those before it, and its table."""
-    return {*_noted(files), *planned_ids(files.plan), *_in_table(files.results)}
+    return {*_noted(files), *planned_ids(files.plan), *ids_in_table(files.results)}
 
 
 def planned_ids(plan: Path) -> set[str]:
@@ -55,7 +55,8 @@ def _noted(files: StudyFiles) -> set[str]:
         return set()
 
 
-def _in_table(table: Path) -> set[str]:
+def ids_in_table(table: Path) -> set[str]:
+    """The ids of the rows of a results.csv; none where it cannot be read."""
     try:
         with open(table, encoding="utf-8", newline="") as file:
             return {row["id"] for row in csv.DictReader(file) if row.get("id")}

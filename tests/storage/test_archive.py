@@ -66,9 +66,8 @@ def test_an_archive_holds_the_records_of_finished_runs_and_no_weights_logs_or_jo
     }
     assert {name.partition("/")[0] for name in list(found)[1:]} == {run.id for run in here.plan.runs}
     assert len(here.plan.runs) == 8
-    assert {"run.json", "result.json", "metrics.jsonl", "hits.json", "failures.jsonl", "code.json"} <= set(
-        ARCHIVED_FILES
-    )
+    records = {"run.json", "result.json", "metrics.jsonl", "hits.json", "failures.jsonl", "code.json"}
+    assert records <= set(ARCHIVED_FILES)
 
 
 def test_the_same_runs_give_the_same_bytes_whatever_their_times(here, there):
