@@ -67,6 +67,9 @@ def pytest_collection_finish() -> None:
 sys.dont_write_bytecode = False
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
+# torch.compile would start a process for each core, which loads torch first. Tests fill the cores by themselves.
+os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "1")
+
 # A shell that starts tests in the background has them ignore SIGINT, and what they start would as well.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 

@@ -476,6 +476,8 @@ def test_total_is_the_sum_of_the_runs(planned):
         samples=96_000,
         train_flops=sum(run.cost.train_flops for run in whole.runs),
         gpu_hours=sum(run.cost.gpu_hours for run in whole.runs),
+        gpu_hours_low=pytest.approx(sum(run.cost.gpu_hours for run in whole.runs) / 1.5),
+        gpu_hours_high=pytest.approx(sum(run.cost.gpu_hours for run in whole.runs) * 1.5),
     )
     assert whole.to_dict()["total"] == asdict(whole.total)
 
@@ -491,6 +493,8 @@ def test_plan_is_priced_on_a_cpu_without_gpus_and_on_an_a100_with(run_of):
         "compile": False,
         "stalled": None,
         "fused": True,
+        "software": None,
+        "samples_per_second": None,
     }
     assert run_of("resources: {gpus: 8}\n").resources.device == "A100"
     measured = run_of("resources: {flops_per_second: 1e9}\n").cost.gpu_hours
@@ -500,7 +504,7 @@ def test_plan_is_priced_on_a_cpu_without_gpus_and_on_an_a100_with(run_of):
 def test_plan_is_json(planned):
     whole = planned(f"{BASE_LINE}axes: {{mask_ratio: [0, 0.5]}}\n").to_dict()
     assert json.loads(json.dumps(whole)) == whole
-    assert list(whole["runs"][0]) == ["id", "parents", "settings", "cost", "cell", "recipe", "resources"]
+    assert list(whole["runs"][0]) == ["id", "parents", "settings", "cost", "cell", "recipe", "resources", "fits"]
     assert list(whole["runs"][0]["settings"]) == list(SETTINGS)
 
 

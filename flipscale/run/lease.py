@@ -15,8 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, NamedTuple
 
-from flipscale.errors import LeaseLost
-from flipscale.run.codec import hits_as_json, result_as_json, write_record
+from flipscale.errors import LeaseLost, RunFolderError
+from flipscale.run.code import CodeIdentity
+from flipscale.run.codec import codes_as_json, hits_as_json, read_codes, result_as_json, write_record
 from flipscale.run.files import replacing, storable, write_json
 from flipscale.run.records import Hits, MetricsRecord, Result
 
@@ -219,6 +220,16 @@ class Lease:
         if path.exists() and path.stat().st_size and not path.read_bytes().endswith(b"\n"):
             with open(path, "ab") as file:
                 file.write(b"\n")
+
+    def note_code(self, code: CodeIdentity) -> None:
+        """Write down in code.json which code trains the run from now on, after that of attempts before."""
+        self.fence()
+        try:
+            before = read_codes(str(self.folder))
+        except RunFolderError:
+            before = []  # A record that cannot be read is no reason to train nothing.
+        if before[-1:] != [code]:
+            write_record(self.folder / "code.json", codes_as_json([*before, code]))
 
     def write_hits(self, hits: Mapping[str, Hits]) -> None:
         """Write hits.json; before the result, whose presence means that everything else is there."""

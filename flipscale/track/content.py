@@ -46,6 +46,9 @@ _RUN_FACTS = tuple(
     if column.kind != "str" and name not in (*SETTING_COLUMNS, "recipe", "started", "finished") and not is_score(name)
 )
 
+GIT_COMMIT = "mlflow.source.git.commit"
+"""MLflow's own tag for the commit, which its page shows."""
+
 _LONGEST_PARAM, _LONGEST_TAG, _LONGEST_NAME = 6000, 5000, 250
 """Characters of a value that MLflow takes; one that is longer makes it drop the batch."""
 
@@ -372,12 +375,17 @@ def _thinned(points: CurvePoints) -> CurvePoints:
 
 
 def _system_facts(runs: Path | None, run_id: str) -> dict[str, str]:
-    """Versions of what trained it, as the run's result.json has them; nothing where the folder is gone."""
+    """Versions of what trained it, as the run's result.json has them, and the code that ended its training; nothing
+    where the folder is gone."""
     if runs is None:
         return {}
     try:
-        result = RunFolder(runs / run_id).result()
+        folder = RunFolder(runs / run_id)
+        result, codes = folder.result(), folder.codes()
     except (RunFolderError, OSError, RecursionError):
         return {}
     versions = result.versions if result else {}
-    return {f"flipscale.version.{metric_name(str(name))}": str(version) for name, version in versions.items()}
+    facts = {f"flipscale.version.{metric_name(str(name))}": str(version) for name, version in versions.items()}
+    for code in codes[-1:]:
+        facts |= {"flipscale.code": str(code)} | ({GIT_COMMIT: code.commit} if code.commit else {})
+    return facts

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from flipscale import track
+from flipscale.code import code_changes
 from flipscale.collect import Collected
 from flipscale.collect import collect as collect_runs
 from flipscale.errors import FlipscaleError
@@ -116,4 +117,5 @@ def _mirrored(opened: OpenStudy) -> track.MirrorSource:
         files=[path for path in (opened.file, *tables, *pictures) if path.exists()],
         roots=[opened.file, files.folder, files.figures],
         runs=opened.workspace.runs,
+        code=code_changes(opened.plan.runs, opened.workspace.results).summary,
     )

@@ -66,7 +66,8 @@ def test_an_archive_holds_the_records_of_finished_runs_and_no_weights_logs_or_jo
     }
     assert {name.partition("/")[0] for name in list(found)[1:]} == {run.id for run in here.plan.runs}
     assert len(here.plan.runs) == 8
-    assert {"run.json", "result.json", "metrics.jsonl", "hits.json", "failures.jsonl"} <= set(ARCHIVED_FILES)
+    records = {"run.json", "result.json", "metrics.jsonl", "hits.json", "failures.jsonl", "code.json"}
+    assert records <= set(ARCHIVED_FILES)
 
 
 def test_the_same_runs_give_the_same_bytes_whatever_their_times(here, there):
@@ -417,47 +418,8 @@ def test_children_of_archived_parents_are_held_back_with_what_to_do(here, there,
     assert "submitted 0 runs, left alone 6 finished, held back 2 without weights" in said
     assert (
         f"2 runs cannot start: the weights of {parent.id} are not here, as archives and keep_weights leave them out. "
-        f"Put its model.pt into {parent.path}, or train it again: delete its result.json there. Then submit again."
+        f"Put its model.pt into {parent.path} and submit again, or train it anew: submit with --redo {parent.id}."
     ) in said
     assert not there.run(tuned.id).exists()
     assert main(["submit", str(there.file), "--results", str(there.root), "--dry-run"]) == 0
     assert f"# held back, without the weights of {parent.id}: {tuned.id}" in capsys.readouterr().out
-
-
-def test_both_commands_print_json(here, there, capsys):
-    file = here.folder / "runs.tar.bz2"
-    assert main(["archive", str(here.file), str(file), "--results", str(here.root), "--json"]) == 0
-    written = json.loads(capsys.readouterr().out)
-    assert written == {
-        "file": str(file), "bytes": file.stat().st_size, "runs": 8, "planned": 8, "left_out": {}, "dropped": [],
-    }  # fmt: skip
-    assert main(["merge", str(file), "--results", str(there.root), "--json"]) == 0
-    (merged_file,) = json.loads(capsys.readouterr().out)
-    assert merged_file == {
-        "file": str(file),
-        "study": "study",
-        "runs": {run.id: "merged" for run in sorted(here.plan.runs, key=lambda run: run.id)},
-        "problems": [],
-    }
-
-
-def test_a_parent_that_is_trained_again_takes_its_children_along(here, there, capsys):
-    """Once its result.json is gone it goes out, and the children that were held back go out after it."""
-    child = here.folder_of(seed=0, tuning=True, inference="full")
-    shutil.rmtree(child.path)
-    merged(there, packed(here))
-    parent = there.folder_of(seed=0, inference="full")
-    asked = [there.plan.runs, there.root, "local"]
-    assert launch.preview(*asked) == (
-        f"# held back, without the weights of {parent.id}: {child.id}\nThere is nothing to submit.\n"
-    )
-    (parent.path / "result.json").unlink()
-    sent = launch.preview(*asked)
-    assert "held back" not in sent
-    assert sent.index(parent.id) < sent.index(child.id)
-    (parent.path / "result.json").write_bytes((here.run(parent.id) / "result.json").read_bytes())
-    (parent.path / "model.pt").write_bytes(b"brought")
-    sent = launch.preview(*asked)
-    assert "held back" not in sent
-    assert parent.id not in sent
-    assert child.id in sent

@@ -16,6 +16,7 @@ import torch
 
 from flipscale.errors import FlipscaleError, LeaseLost
 from flipscale.run import RunFolder, State, birth
+from flipscale.train import train
 from flipscale.train.failure import Failed, why
 from flipscale.train.machine import peak_resident_memory
 from flipscale.train.stop import Stop
@@ -117,6 +118,22 @@ def test_a_program_that_writes_an_outcome_gives_a_finished_run(asked):
     # Missing where the program has ended before anybody looked.
     assert (result.peak_memory_bytes or 1e7) > 1e6
     assert result.finished >= result.started
+
+
+def test_the_code_is_written_down_where_it_trains_and_once_more_where_it_has_changed(asked):
+    seen = 'open(folder + "/seen", "w").write(str(os.path.exists(folder + "/code.json")))\n'
+    folder = asked(OUTCOME + seen)
+    assert train([folder.path]) == 0
+    assert (folder.path / "seen").read_text() == "True"  # before the program began
+    (first,) = folder.codes()
+    assert {name: content.size for name, content in first.files.items()} == {"run.py": len(OUTCOME + seen)}
+    for program in (OUTCOME + seen, OUTCOME):
+        (folder.path / "result.json").unlink()
+        asked(program)
+        assert train([folder.path]) == 0
+    _, second = folder.codes()
+    sizes = f"{len(OUTCOME + seen):,} bytes, today {len(OUTCOME):,}"
+    assert first.differences(second) == [f"run.py with other content ({sizes})"]
 
 
 @pytest.mark.parametrize("is_large", [False, True])
