@@ -1,4 +1,4 @@
-"""Claims judged by results: the paper's on the recipe study as recipe 1 trained it, and small tables whose answer is known."""
+"""Claims judged by results: the paper's on the recipe study of recipe 1, and small tables whose answer is known."""
 
 import math
 from pathlib import Path
