@@ -5,6 +5,7 @@ the lease in each folder decides who does a run, so handing a run out twice wast
 `submit`, `states` and `cancel` are the same for every launcher, and so is what is done about a failure (policy.py).
 
 submit.py     hands runs to a launcher, and stops them
+order.py      the order in which runs go out: twins side by side
 look.py       in which state runs are
 watch.py      follows a study to its end
 launcher.py   what a launcher is; Request, Whereabouts, Attempt

@@ -11,6 +11,7 @@ from pathlib import Path
 from flipscale.errors import LaunchError
 from flipscale.launch.launcher import Launcher, Request, Whereabouts, launcher_named
 from flipscale.launch.look import Look, Looker, run_folder, states
+from flipscale.launch.order import in_turn
 from flipscale.launch.policy import answer_failure, resources_after
 from flipscale.plan import Run
 from flipscale.run import Asked, FailureKind, Job, RunFolder, State
@@ -24,7 +25,7 @@ class Submission:
     runs: tuple[Run, ...]
     """All it was given, in that order."""
     jobs: tuple[Job, ...]
-    """What it started, the costliest run first."""
+    """What it started, in the order in which it goes out (order.py)."""
     skipped: Mapping[State, int]
     """How many runs it left alone, by their state."""
     stopping: int = 0
@@ -130,15 +131,12 @@ def cancel(runs: Iterable[Run], results: Path) -> list[str]:
 def _to_do(
     runs: Mapping[str, Run], results: Path, retry_diverged: bool
 ) -> tuple[list[tuple[Run, Whereabouts]], list[Look]]:
-    """The runs to start, each with what its last launcher says of it, and what was seen of those to be left alone.
-
-    The costliest comes first, so that no long run is left to one worker at the end.
-    """
-    ahead = _flops_ahead(runs)
-    by_cost = sorted(runs.values(), key=lambda run: -ahead[run.id])
-    found = Looker(results).look(by_cost, closely=True)
+    """The runs to start, in the order in which they go out, each with what its last launcher says of it; and what was
+    seen of those to be left alone."""
+    ordered = in_turn(runs)
+    found = Looker(results).look(ordered, closely=True)
     to_do, alone = [], []
-    for run in by_cost:
+    for run in ordered:
         look = found[run.id]
         if _is_to_do(run_folder(results, run.id), look.state, retry_diverged):
             to_do.append((run, look.where))
@@ -180,20 +178,6 @@ def _hand_out(requests: Sequence[Request], launcher: Launcher) -> list[Job]:
         folders[job.run_id].write_job(job, flush=False)
         jobs.append(job)
     return jobs
-
-
-def _flops_ahead(runs: Mapping[str, Run]) -> dict[str, float]:
-    """What is to be computed from the start of each run to the end of the longest line of runs that start from it.
-
-    A parent so comes before its children, and as early as its longest line needs. `runs` has parents before children.
-    """
-    ahead: dict[str, float] = {}
-    for run in reversed(list(runs.values())):
-        # An evaluation costs no training, yet its parent is to come before it.
-        ahead[run.id] = ahead.get(run.id, 0) + run.cost.train_flops + 1
-        for parent in run.parents:
-            ahead[parent] = max(ahead.get(parent, 0), ahead[run.id])
-    return ahead
 
 
 def _is_to_do(folder: RunFolder, state: State, retry_diverged: bool) -> bool:
