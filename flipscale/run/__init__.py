@@ -12,6 +12,7 @@
     error.json      why it failed, by kind                                         written by train or launch
     failures.jsonl  what went wrong before and what was done about it              written by launch
     log.txt         what the process said
+    probe.json      which shapes are to be timed, where the folder is a probe's    written by launch
 
 Every file but the .jsonl and log.txt is written to a temporary name, flushed, then renamed, so a reader sees
 the old file or the new one. This room knows files and nothing of models: a training command of the user's own
@@ -22,6 +23,7 @@ records.py   what its files hold, as types
 codec.py     the same as JSON, also that of older versions
 lease.py     who does a run, and signs of life
 files.py     how files are written
+timings.py   probes, and what they have measured
 """
 
 from flipscale.run.codec import (
@@ -61,6 +63,7 @@ from flipscale.run.records import (
     Result,
     Spent,
 )
+from flipscale.run.timings import Probe, add_timings, cpu_name, read_probe, read_timings, write_probe
 
 __all__ = [
     "ATTEMPT",
@@ -82,21 +85,27 @@ __all__ = [
     "Lease",
     "Life",
     "MetricsRecord",
+    "Probe",
     "Reached",
     "Result",
     "RunFolder",
     "Spent",
     "State",
+    "add_timings",
     "as_json",
     "asked_from_json",
     "birth",
     "checked",
+    "cpu_name",
     "failed_attempt_as_json",
     "is_alive",
     "is_number",
+    "read_probe",
+    "read_timings",
     "replacing",
     "result_from_json",
     "show_life",
     "with_samples_seen",
     "write_json",
+    "write_probe",
 ]
