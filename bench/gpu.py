@@ -31,7 +31,8 @@ import torch
 from bench.programs import settings_of
 from bench.report import leave, machine, machine_words, table
 from flipscale.architecture import architecture
-from flipscale.cost import DEVICES, Cost, cost, device_named, memory_bytes
+from flipscale.cost import Cost, cost, memory_bytes
+from flipscale.devices import DEVICES, device_named
 from flipscale.settings import Resources, Settings
 from flipscale.train.failure import is_out_of_memory
 from flipscale.train.machine import device_name, forget_peak_memory, peak_memory_of

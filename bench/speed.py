@@ -32,7 +32,8 @@ import torch
 from bench.programs import MOST_PAIRS, PROGRAMS, Measured, Prepared, measure, prepare, settings_of
 from bench.report import leave, machine, table
 from flipscale.architecture import architecture
-from flipscale.cost import DEVICES, cost, device_named
+from flipscale.cost import cost
+from flipscale.devices import DEVICES, device_named
 
 CPU_SIZES = ("ViT-w32d2-4", "ViT-w48d3-4", "ViT-w64d4-4", "ViT-w128d4-4", "ViT-w192d6-4", "ViT-B-32")
 """From those of the quickstart to a stock model."""

@@ -13,62 +13,21 @@ FLIP and the papers after it print forward multiply-adds: half of `Flops.image_f
 
 **Memory** is that of one device at the turn from the forward to the backward pass, see `memory_bytes`.
 
-**GPU-hours** are device-hours of training: FLOPs over the rate a device sustains, see `DEVICES`. How many devices share
-them does not matter. Evaluation, start-up and waiting for data are not in them.
+**GPU-hours** are device-hours of training: FLOPs over the rate a device sustains, see `devices`. How many devices share
+them does not matter. Evaluation and start-up are not in them.
 """
 
 import functools
-import re
+import math
 from dataclasses import dataclass, replace
 from typing import Protocol
 
 from flipscale.architecture import Architecture, ImageTower, TextTower, architecture, patches_kept
-from flipscale.errors import FlipscaleError, did_you_mean
+from flipscale.devices import Hours, Rate, device
+from flipscale.errors import FlipscaleError
 from flipscale.settings import Reconstruction, Resources, Settings
 
-UTILISATION = 0.35
-"""The share of its peak that an accelerator sustains, unless measured: FLIP's own runs of ViT-L/16 on 256 TPU-v3 cores
-sustained 0.37, 0.39 and 0.32 at mask ratios 0, 0.5 and 0.75 (from the hours in its figure 3)."""
-
-
-@dataclass(frozen=True)
-class Device:
-    """A device by its vendor's peak FLOPs per second, dense, and the share of them that training sustains."""
-
-    bf16: float
-    fp32: float
-    source: str
-    utilisation: float = UTILISATION
-
-    def peak(self, precision: str) -> float:
-        """The peak FLOPs per second in `precision`: those of fp16 are those of bf16."""
-        return self.fp32 if precision == "fp32" else self.bf16
-
-    def flops_per_second(self, precision: str) -> float:
-        """The rate that training in `precision` sustains."""
-        return self.utilisation * self.peak(precision)
-
-
 NO_RESOURCES = Resources(device="cpu")
-
-DEVICES = {
-    # A CPU gains nothing from bf16: 0.6 to 1.2 times the speed of fp32 was measured.
-    "cpu": Device(40e9, 40e9, "one core, sustained: 28 to 59 GFLOP/s measured on models of the small family", 1.0),
-    "V100": Device(125e12, 15.7e12, "NVIDIA V100 data sheet, SXM2; it has no bf16, so the figure is that of fp16"),
-    # torch's fp32 is true fp32, not TF32, unless torch.set_float32_matmul_precision says otherwise.
-    "A100": Device(312e12, 19.5e12, "NVIDIA A100 data sheet, SXM"),
-    "H100": Device(989e12, 67e12, "NVIDIA H100 data sheet, SXM"),
-    "H200": Device(989e12, 67e12, "NVIDIA H200 data sheet, SXM"),
-    # A TPU multiplies float32 as bf16 by default; FLIP saw bf16 gain only about 1.1 times.
-    "TPU-v3": Device(61.5e12, 61.5e12, "one core, half of a chip's 123 TFLOP/s in Google Cloud's documentation"),
-}
-"""The devices whose hours can be predicted by name. For any other, or a measured rate, give `cost` flops_per_second."""
-
-
-def device_named(name: str) -> str | None:
-    """The key in `DEVICES` of a device by the name it gives itself, as "NVIDIA H100 80GB HBM3"; None if it has none."""
-    words = re.split(r"[^A-Za-z0-9]+", name)  # An RTX A1000 is no A100.
-    return next((key for key in DEVICES if key in words), None)
 
 
 @dataclass(frozen=True)
@@ -95,25 +54,39 @@ class Cost:
     """Peak of one device."""
     gpu_hours: float
     """Device-hours of training, the loss included; core-hours on a CPU."""
+    gpu_hours_low: float | None = None
+    """The range that they are likely in; None in run folders of versions that gave none."""
+    gpu_hours_high: float | None = None
+
+    @property
+    def hours(self) -> Hours:
+        """The device-hours with their range."""
+        about, low, high = self.gpu_hours, self.gpu_hours_low, self.gpu_hours_high
+        return Hours(about, about if low is None else low, about if high is None else high)
+
+    def taking(self, hours: Hours) -> "Cost":
+        """The same cost with these hours, as where somebody has measured them."""
+        return replace(self, gpu_hours=hours.about, gpu_hours_low=hours.low, gpu_hours_high=hours.high)
 
 
 def cost(settings: Settings, resources: Resources = NO_RESOURCES) -> Cost:
     """The cost of training with these `settings` (one stage of a run) on these `resources`.
 
-    Of the resources `device` is a key of `DEVICES`; `flops_per_second`, if given, is the rate one device sustains and
-    takes the place of what `DEVICES` says. 0 samples are an evaluation: no training. Raises FlipscaleError for a
-    text_length beyond the model's context and for an unknown device.
+    Of the resources `device` is a key of `devices.DEVICES`; `flops_per_second`, if given, is the rate one device
+    sustains and takes the place of what `devices` says. 0 samples are an evaluation: no training. Raises
+    FlipscaleError for a text_length beyond the model's context and for an unknown device.
     """
     shape = architecture(settings.model, settings.image_size)
-    precision, batch = settings.precision, settings.batch_size
+    batch = settings.batch_size
     per_sample = _flops_of(settings)
     steps = steps_of(settings) if settings.samples else 0
     samples = steps * batch
     loss = loss_flops(shape, batch)
-    rate = resources.flops_per_second or _device(resources.device or "cpu").flops_per_second(precision)
+    rate = rate_of(settings, resources)
     # To compute in parts, and to keep no activations, each take another forward pass, which no accuracy comes of.
     again = (resources.accumulate > 1) + resources.activation_checkpointing
     forward = per_sample.image_forward + per_sample.text_forward
+    hours = rate.hours((per_sample.total + again * forward + loss) * samples, samples)
     return Cost(
         params=parameters(shape),
         image_flops=per_sample.image,
@@ -124,8 +97,20 @@ def cost(settings: Settings, resources: Resources = NO_RESOURCES) -> Cost:
         steps=steps,
         train_flops=per_sample.total * samples,
         memory_bytes=memory_bytes(settings, resources),
-        gpu_hours=(per_sample.total + again * forward + loss) * samples / rate / 3600,
+        gpu_hours=hours.about,
+        gpu_hours_low=hours.low,
+        gpu_hours_high=hours.high,
     )
+
+
+def rate_of(settings: Settings, resources: Resources) -> Rate:
+    """How fast one of these devices trains a model of these settings. FlipscaleError for an unknown device."""
+    cap = resources.samples_per_second
+    if resources.flops_per_second:
+        return Rate(resources.flops_per_second, cap or math.inf)
+    width = architecture(settings.model, settings.image_size).image.width
+    rate = device(resources.device or "cpu").rate(width, settings.precision, resources.software)
+    return replace(rate, samples_per_second=cap) if cap else rate
 
 
 PRICED = ("model", "image_size", "text_length", "mask_ratio", "text_mask_ratio", "reconstruction")
@@ -376,9 +361,3 @@ def _block_bytes(tower: ImageTower | TextTower, tokens: int, precision: str, che
     if checkpointing:
         return tokens * (tower.layers * 4 * tower.width + per_block + ends)
     return tokens * (tower.layers * per_block + ends)
-
-
-def _device(name: str) -> Device:
-    if name not in DEVICES:
-        raise FlipscaleError(f"unknown device {name!r}, {did_you_mean(name, DEVICES)}; or give flops_per_second")
-    return DEVICES[name]

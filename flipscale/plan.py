@@ -4,6 +4,7 @@ from dataclasses import asdict, dataclass, field, replace
 
 from flipscale.cell import Cell, write_cell
 from flipscale.cost import Cost, cost
+from flipscale.devices import Hours, total_hours
 from flipscale.errors import PlanError, did_you_mean
 from flipscale.identity import (
     RECIPE,
@@ -63,6 +64,14 @@ class Total:
     train_flops: int
     gpu_hours: float
     """Device-hours, core-hours where the plan is priced on a CPU."""
+    gpu_hours_low: float
+    """The range that they are likely in."""
+    gpu_hours_high: float
+
+    @property
+    def hours(self) -> Hours:
+        """The device-hours with their range."""
+        return Hours(self.gpu_hours, self.gpu_hours_low, self.gpu_hours_high)
 
 
 @dataclass(frozen=True)
@@ -91,11 +100,14 @@ class Plan:
     @property
     def total(self) -> Total:
         """What all runs cost together."""
+        hours = total_hours(run.cost.hours for run in self.runs)
         return Total(
             runs=len(self.runs),
             samples=sum(run.cost.samples_seen for run in self.runs),
             train_flops=sum(run.cost.train_flops for run in self.runs),
-            gpu_hours=sum(run.cost.gpu_hours for run in self.runs),
+            gpu_hours=hours.about,
+            gpu_hours_low=hours.low,
+            gpu_hours_high=hours.high,
         )
 
     @property

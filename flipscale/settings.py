@@ -246,6 +246,10 @@ class Resources:
     stalled: int | str | None = None
     """Seconds of silence, or 'never'; None takes the site's."""
     fused: bool = True
+    software: int | None = None
+    """The year of the software that the device runs; None is today's."""
+    samples_per_second: float | None = None
+    """Pairs a second that one device trains on at most, as reading data takes time; None takes the device's."""
 
     def processes_on(self, *, gpu: bool) -> int:
         """How many processes train a run, a device each: as many as it asks for, else one for each GPU, else one.

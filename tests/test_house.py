@@ -18,7 +18,7 @@ PACKAGE = ROOT / "flipscale"
 
 FLOORS = [
     {"cell", "errors", "randomness", "scores", "settings", "stats", "words", "workspace"},
-    {"architecture", "icons"},
+    {"architecture", "devices", "icons"},
     {"cost"},
     {"study"},
     {"identity"},

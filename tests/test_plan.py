@@ -473,6 +473,8 @@ def test_total_is_the_sum_of_the_runs(planned):
         samples=96_000,
         train_flops=sum(run.cost.train_flops for run in whole.runs),
         gpu_hours=sum(run.cost.gpu_hours for run in whole.runs),
+        gpu_hours_low=pytest.approx(sum(run.cost.gpu_hours for run in whole.runs) / 1.5),
+        gpu_hours_high=pytest.approx(sum(run.cost.gpu_hours for run in whole.runs) * 1.5),
     )
     assert whole.to_dict()["total"] == asdict(whole.total)
 
@@ -488,6 +490,8 @@ def test_plan_is_priced_on_a_cpu_without_gpus_and_on_an_a100_with(run_of):
         "compile": False,
         "stalled": None,
         "fused": True,
+        "software": None,
+        "samples_per_second": None,
     }
     assert run_of("resources: {gpus: 8}\n").resources.device == "A100"
     measured = run_of("resources: {flops_per_second: 1e9}\n").cost.gpu_hours

@@ -9,7 +9,7 @@ from flipscale.cli.arguments import add_json, add_results, add_study, open_study
 from flipscale.cli.names import asked_of
 from flipscale.cli.output import print_json, print_table
 from flipscale.errors import FlipscaleError
-from flipscale.words import hours, rounded
+from flipscale.words import rounded
 from flipscale.workflow.talk import say
 
 if TYPE_CHECKING:
@@ -97,7 +97,7 @@ def _cost_row(run: "Run") -> tuple[str, ...]:
         f"{cost.steps:,}",
         f"{cost.train_flops:.2e}",
         f"{cost.memory_bytes / 2**30:.2f}",
-        hours(cost.gpu_hours),
+        str(cost.hours),
     )
 
 

@@ -99,8 +99,11 @@ def asked_from_json(data: JsonObject) -> Asked:
 
 def _cost(data: JsonObject | None) -> Cost | None:
     known = with_samples_seen(data or {})
-    names = [field.name for field in dataclasses.fields(Cost)]
-    return Cost(**{name: known[name] for name in names}) if known.keys() >= set(names) else None
+    fields = dataclasses.fields(Cost)
+    needed = {field.name for field in fields if field.default is dataclasses.MISSING}
+    if not known.keys() >= needed:
+        return None
+    return Cost(**{field.name: known[field.name] for field in fields if field.name in known})
 
 
 def read_job(folder: str) -> Job | None:

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from flipscale.cost import DEVICES
+from flipscale.devices import DEVICES, FUSED_SINCE, SAMPLES_PER_SECOND
 from flipscale.scores import SCORES
 from flipscale.settings import Budget, Resources
 from flipscale.study.kinds import Choice, Count, Duration, Flag, Keys, ListOf, Maybe, Number, Option, ScoreName, Text
@@ -84,6 +84,18 @@ _RESOURCES = Keys(
             "site's, else 20 of its steps, and at least 10 min",
         ),
         "fused": Option(Flag(), Resources.fused, "whether AdamW updates all weights in one kernel"),
+        "software": Option(
+            Maybe(Count(2017)),
+            Resources.software,
+            f"year of the software that hours and memory are predicted for, as 2022; null is today's. Before "
+            f"{FUSED_SINCE} there was no fused attention, and GPUs trained half as fast",
+        ),
+        "samples_per_second": Option(
+            Maybe(Number(0, above=True)),
+            Resources.samples_per_second,
+            "pairs a second that reading data feeds one device at most; null is "
+            f"{SAMPLES_PER_SECOND:,.0f} of a GPU, and no limit of a CPU or beside flops_per_second",
+        ),
     },
     record=Resources,
 )

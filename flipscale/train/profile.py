@@ -10,7 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from flipscale.cost import DEVICES, cost, device_named
+from flipscale.cost import cost
+from flipscale.devices import DEVICES, device_named
 from flipscale.errors import FlipscaleError, RunFolderError
 from flipscale.run import RunFolder
 from flipscale.settings import FlipscaleTrainer, Settings

@@ -8,7 +8,7 @@ from flipscale.plan import Plan
 from flipscale.plan import plan as plan_study
 from flipscale.run import write_json
 from flipscale.study import Study, read_study
-from flipscale.words import count, hours
+from flipscale.words import count
 from flipscale.workflow.owner import check_owner, note_owner
 from flipscale.workflow.talk import say
 from flipscale.workspace import StudyFiles, Workspace, usual_results
@@ -70,7 +70,7 @@ def cost_in_words(plan: Plan) -> str:
     """What a plan costs, in a line."""
     total = plan.total
     runs = count(total.runs, "run")
-    return f"{runs}, {total.train_flops:.2e} FLOPs, {hours(total.gpu_hours)} {plan.hours_unit}"
+    return f"{runs}, {total.train_flops:.2e} FLOPs, {total.hours} {plan.hours_unit}"
 
 
 def say_warnings(plan: Plan) -> None:
