@@ -4,7 +4,7 @@ from dataclasses import asdict, dataclass, field, replace
 
 from flipscale.cell import Cell, write_cell
 from flipscale.cost import Cost, cost
-from flipscale.devices import Hours, total_hours
+from flipscale.devices import Hours, device_named, total_hours
 from flipscale.errors import PlanError, did_you_mean
 from flipscale.identity import (
     RECIPE,
@@ -23,6 +23,7 @@ from flipscale.study import SETTINGS, Axis, Study, cells
 from flipscale.study.document import Complaints
 from flipscale.study.expression import plain_value
 from flipscale.study.study import Values
+from flipscale.timing import RunTime, Timings, run_time
 from flipscale.words import device_hours
 
 
@@ -40,6 +41,8 @@ class Run:
     None for a run that no cell of the study asks for, and that is here as the parent of one.
     """
     resources: Resources = field(hash=False)
+    timed: RunTime | None = None
+    """How long it takes where its shape was timed; its cost then has those hours."""
 
     def to_dict(self) -> JsonObject:
         """The run as `plan --json` gives it. Of its cost `samples` is the old name of `samples_seen`."""
@@ -51,6 +54,7 @@ class Run:
             "cell": None if self.cell is None else write_cell(self.cell),
             "recipe": RECIPE,
             "resources": plain(self.resources),
+            **({} if self.timed is None else {"seconds": self.timed.seconds}),
         }
 
 
@@ -147,8 +151,12 @@ class Plan:
         return {"study": self.study, "runs": [run.to_dict() for run in self.runs], "total": asdict(self.total)}
 
 
-def plan(study: Study) -> Plan:
-    """Every run of a study, once each, in the order of its axes."""
+def plan(study: Study, measured: Timings | None = None) -> Plan:
+    """Every run of a study, once each, in the order of its axes.
+
+    measured: what probes have timed at one place (`Timings.at`). The hours of a run whose shape is among it are those
+    that follow from it; of others they are predicted.
+    """
     axes = {axis.name for axes in study.grids.values() for axis in axes}
     differing = sorted({*axes, *(coupling.name for coupling in study.couplings), "tuning", "inference"} - {"seed"})
 
@@ -171,25 +179,29 @@ def plan(study: Study) -> Plan:
         ids[id(cell)] = own_id = id_of(cell, known | ({"seed": cell.seed} if cell.seed != no_seed else {}))
         names.setdefault(own_id, name)
     resources = _priced_on(study.resources)
-    prices: dict[str, Cost] = {}
+    prices: dict[str, tuple[Cost, RunTime | None]] = {}
 
-    def price(settings: Settings) -> Cost:
+    def price(settings: Settings) -> tuple[Cost, RunTime | None]:
         key = apart(settings)  # A seed costs what another does.
         if key not in prices:
-            prices[key] = cost(stage(settings), resources)
+            timed = run_time(settings, resources, measured) if measured else None
+            predicted = cost(stage(settings), resources)
+            prices[key] = (predicted.taking(timed.hours) if timed else predicted), timed
         return prices[key]
 
     runs: dict[str, Run] = {}
     for cell in study.cells:
         for settings in lineage(cell):
             parent, own_id = parent_of(settings), ids.get(id(settings)) or run_id(settings)
+            costs, timed = price(settings)
             run = Run(
                 id=own_id,
                 settings=settings,
                 parents=() if parent is None else (run_id(parent),),
-                cost=price(settings),
+                cost=costs,
                 cell=names.get(own_id),
-                resources=resources,
+                resources=resources if timed is None else _timed_on(resources, timed),
+                timed=timed,
             )
             runs.setdefault(own_id, run)
     return Plan(study.name, tuple(runs.values()), study.budget)
@@ -225,6 +237,13 @@ def plan_at(study: Study, at: Values) -> Plan:
 
 def _priced_on(resources: Resources) -> Resources:
     return replace(resources, device=resources.device or ("A100" if resources.gpus else "cpu"))
+
+
+def _timed_on(resources: Resources, timed: RunTime) -> Resources:
+    """The same with the kind of device that was timed: a study without `gpus` may have found a GPU there."""
+    known = device_named(timed.place.device)
+    is_same_kind = (timed.place.device == "cpu") == (resources.device == "cpu")
+    return resources if is_same_kind or known is None else replace(resources, device=known)
 
 
 def _amount(value: float) -> str:

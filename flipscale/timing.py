@@ -15,6 +15,7 @@ from functools import cached_property
 from typing import NamedTuple, TypeVar
 
 from flipscale.cost import steps_of
+from flipscale.devices import Hours
 from flipscale.identity import identity, is_evaluated, stage
 from flipscale.settings import FlipscaleTrainer, JsonObject, Resources, Settings
 
@@ -116,7 +117,7 @@ class Timings:
 
     def at(self, site: str | None) -> "Timings":
         """Those of a site, or of the one that was probed last; of several kinds of hardware those of the last."""
-        measured = [*self.steps, *self.evaluations]
+        measured: list[StepTime | EvaluationTime] = [*self.steps, *self.evaluations]
         known = [timed for timed in measured if site is None or timed.site == site]
         if not known:
             return Timings()
@@ -165,6 +166,11 @@ class RunTime:
     """To start a worker, which does it once and not for each run."""
     spread: float
     """How far off it may be, as a factor."""
+
+    @property
+    def hours(self) -> Hours:
+        """The device-hours with their range."""
+        return Hours.within(self.gpu_hours, self.spread)
 
     @property
     def seconds(self) -> float:
@@ -220,7 +226,7 @@ def run_time(settings: Settings, resources: Resources, timings: Timings) -> RunT
     each = evaluation.seconds if evaluation else 0.0
     if not staged.samples:
         # An evaluation of trained weights: on a CPU its hours are counted as those of training, which is none.
-        return evaluation and RunTime(evaluation.place, 0.0, 0.0, each, 0.0, 0.0, LEAST_SPREAD)
+        return RunTime(evaluation.place, 0.0, 0.0, each, 0.0, 0.0, LEAST_SPREAD) if evaluation else None
     timed = timings.step(step_shape(staged, resources))
     if timed is None:
         return None
@@ -244,6 +250,4 @@ def _key(shape: JsonObject) -> str:
 
 def _newest(timed: Iterable[_Timed]) -> tuple[_Timed, ...]:
     """Of each place and shape the newest."""
-    return tuple(
-        {(each.place, _key(each.shape)): each for each in sorted(timed, key=lambda each: each.time)}.values()
-    )
+    return tuple({(each.place, _key(each.shape)): each for each in sorted(timed, key=lambda each: each.time)}.values())

@@ -153,7 +153,8 @@ def test_readme_tree_lists_every_room_in_order() -> None:
 
 def _readable() -> list[list[str]]:
     """The floors in the order of the README: a study's way through the house, then cli and the ground floor."""
-    rooms = "study architecture cost identity timing plan inputs run launch train collect fit track compare plot export report"
+    rooms = "study architecture cost identity timing plan inputs run launch train collect ledger"
+    rooms += " fit track compare plot export report"
     ground = "workflow cli icons cell errors randomness scores settings stats words workspace"
     return [rooms.split(), ground.split()]
 

@@ -52,11 +52,11 @@ def workspace_of(args: argparse.Namespace) -> Workspace:
     return Workspace(args.results, vars(args).get("plots", USUAL_PLOTS))
 
 
-def open_study_of(args: argparse.Namespace) -> "OpenStudy":
-    """The study that a command was given, whose results are in no other study's folder."""
+def open_study_of(args: argparse.Namespace, site: str | None = None) -> "OpenStudy":
+    """The study that a command was given, whose results are in no other study's folder. site: where its runs go."""
     from flipscale.workflow.opened import open_study
 
-    return open_study(args.study, workspace_of(args))
+    return open_study(args.study, workspace_of(args), site)
 
 
 def column_names(text: str) -> list[str]:

@@ -56,7 +56,7 @@ def submit(args: argparse.Namespace) -> int:
 
     # The site file is read first: what is wrong with it is said before anything is written.
     launcher = launcher_of(args)
-    opened = open_study_of(args)
+    opened = open_study_of(args, launcher.site_name)
     if args.dry_run:
         opened.plan.check_budget()
         print(launch.preview(opened.plan.runs, args.results, launcher, retry_diverged=args.retry_diverged), end="")

@@ -6,6 +6,7 @@ the lease in each folder decides who does a run, so handing a run out twice wast
 
 submit.py     hands runs to a launcher, and stops them
 order.py      the order in which runs go out: twins side by side
+probing.py    a probe: a folder in which shapes are timed
 look.py       in which state runs are
 watch.py      follows a study to its end
 launcher.py   what a launcher is; Request, Whereabouts, Attempt
@@ -29,6 +30,7 @@ screen.py     the same as a screenful, for who watches
 from flipscale.launch.launcher import LAUNCHERS, Launcher, Request, Whereabouts, launcher_named
 from flipscale.launch.local import gpus_here
 from flipscale.launch.look import Look, Looker, states
+from flipscale.launch.probing import probe_of, submit_probe
 from flipscale.launch.progress import ACTIVE, RunProgress, StudyProgress, Voice, rewritable, run_progress
 from flipscale.launch.screen import Screen
 from flipscale.launch.site import Site, read_site
@@ -54,11 +56,13 @@ __all__ = [
     "hand_over",
     "launcher_named",
     "preview",
+    "probe_of",
     "read_site",
     "rewritable",
     "run_progress",
     "states",
     "submit",
+    "submit_probe",
     "wait",
     "watch",
 ]

@@ -23,8 +23,8 @@ class _Group(NamedTuple):
 def in_turn(runs: Mapping[str, Run]) -> list[Run]:
     """The runs cell by cell, the costliest cell first, so that no long run is left to one worker at the end.
 
-    Within a cell the seeds follow each other, each with all of its arms, in an order drawn from cell, seed and ids: it is
-    the same each time, and no arm is always first. A parent comes before its children. `runs` has parents before
+    Within a cell the seeds follow each other, each with all of its arms, in an order drawn from cell, seed and ids: it
+    is the same each time, and no arm is always first. A parent comes before its children. `runs` has parents before
     children.
     """
     ahead = _flops_ahead(runs)

@@ -104,6 +104,9 @@ SITE = Keys(
     "site",
     {
         "schema": Option(Count(), SITE_SCHEMA, "version of the site file", True),
+        "name": Option(
+            Maybe(OneLine()), None, "what times of `flipscale probe` are kept under; null is the file's name"
+        ),
         "partition": Option(Maybe(OneLine()), None, "one, or several with commas; null is the cluster's default"),
         "account": Option(Maybe(OneLine()), None, "whom the time is charged to"),
         "qos": Option(Maybe(OneLine()), None, "quality of service"),
@@ -156,6 +159,11 @@ DEFAULTS: Site = SITE.read({"schema": SITE_SCHEMA}, (), print)
 """A cluster of which nothing is known: all is left to what its administrators chose."""
 
 
+def site_name(launcher: str, site: Site) -> str:
+    """What times that were measured at a site are kept under: 'slurm NAME', or 'slurm' where no file describes it."""
+    return f"{launcher} {site['name']}" if site.get("name") else launcher
+
+
 def read_site(path: str | Path) -> Site:
     """Read and check a site file. Raises StudyError with every complaint about it, each with file:line."""
     complaints = Complaints()
@@ -167,6 +175,7 @@ def read_site(path: str | Path) -> Site:
     read = SITE.read(document.data, (), complain)
     if read is not INVALID:
         _check(read, complain)
+        read["name"] = read["name"] or Path(path).stem
         for place in (read, read["container"] or {}):
             # No shell reads these.
             place |= {name: str(Path(place[name]).expanduser()) for name in ("python", "image") if place.get(name)}

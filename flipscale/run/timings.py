@@ -51,7 +51,9 @@ def read_probe(folder: Path) -> Probe | None:
         shapes, evaluations = (tuple(map(read_settings, data[name])) for name in ("shapes", "evaluations"))
         return Probe(str(data["site"]), shapes, evaluations)
     except (KeyError, TypeError, ValueError) as error:
-        raise RunFolderError(f"{folder / PROBE_FILE}: holds no probe ({error}); delete the folder, and probe again.") from error
+        raise RunFolderError(
+            f"{folder / PROBE_FILE}: holds no probe ({error}); delete the folder, and probe again."
+        ) from error
 
 
 def read_timings(path: Path) -> Timings:

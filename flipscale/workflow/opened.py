@@ -6,7 +6,7 @@ from pathlib import Path
 
 from flipscale.plan import Plan
 from flipscale.plan import plan as plan_study
-from flipscale.run import write_json
+from flipscale.run import read_timings, write_json
 from flipscale.study import Study, read_study
 from flipscale.words import count
 from flipscale.workflow.owner import check_owner, note_owner
@@ -21,11 +21,13 @@ class OpenStudy:
     file: Path
     study: Study
     workspace: Workspace = field(default_factory=Workspace)
+    site: str | None = None
+    """Where its runs go (`Launcher.site_name`); None where nothing says it."""
 
     @cached_property
     def plan(self) -> Plan:
-        """Every run of the study with its cost."""
-        return plan_study(self.study)
+        """Every run of the study with its cost: by what a probe has timed at its site, or else where one was last."""
+        return plan_study(self.study, read_timings(self.workspace.timings).at(self.site))
 
     @property
     def files(self) -> StudyFiles:
@@ -43,9 +45,12 @@ class OpenStudy:
         return f"{self.file} --results {self.workspace.results}"
 
 
-def open_study(file: str | Path, workspace: Workspace) -> OpenStudy:
-    """Read a study. FlipscaleError where another study's results are in its folder."""
-    opened = OpenStudy(Path(file), read_study(file), workspace)
+def open_study(file: str | Path, workspace: Workspace, site: str | None = None) -> OpenStudy:
+    """Read a study. FlipscaleError where another study's results are in its folder.
+
+    site: where its runs go, as `Launcher.site_name` says it.
+    """
+    opened = OpenStudy(Path(file), read_study(file), workspace, site)
     check_owner(opened.files.folder, opened.file)
     return opened
 
@@ -70,7 +75,16 @@ def cost_in_words(plan: Plan) -> str:
     """What a plan costs, in a line."""
     total = plan.total
     runs = count(total.runs, "run")
-    return f"{runs}, {total.train_flops:.2e} FLOPs, {total.hours} {plan.hours_unit}"
+    return f"{runs}, {total.train_flops:.2e} FLOPs, {total.hours} {plan.hours_unit}{_timed_in_words(plan)}"
+
+
+def _timed_in_words(plan: Plan) -> str:
+    """', timed at local': which runs a probe has timed, and where; '' where it has none."""
+    timed = [run.timed for run in plan.runs if run.timed is not None]
+    if not timed:
+        return ""
+    which = "" if len(timed) == len(plan.runs) else f" for {len(timed)} of them"
+    return f", timed{which} at {timed[0].place.site}"
 
 
 def say_warnings(plan: Plan) -> None:

@@ -18,7 +18,7 @@ def check_runs(study: Study, runs: Sequence[Run]) -> Checked:
     return check(study, runs, on_gpu=bool(launch.gpus_here()))
 
 
-def _refuse_unready(study: Study, runs: Sequence[Run]) -> None:
+def refuse_unready(study: Study, runs: Sequence[Run]) -> None:
     """Raise InputsError, with every problem, where something that these runs read is missing or wrong."""
     checked = check_runs(study, runs)
     checked.raise_if_any("Nothing was started. Correct this, or add --no-check to start anyway.")
@@ -37,7 +37,7 @@ def submit_study(
     write_plan(opened)
     say(f"plan: {cost_in_words(plan)}")
     say_warnings(plan)
-    check_first = partial(_refuse_unready, opened.study) if look_first else None
+    check_first = partial(refuse_unready, opened.study) if look_first else None
     results = opened.workspace.results
     submission = launch.submit(plan.runs, results, launcher, retry_diverged=retry_diverged, check=check_first)
     say(submission.summary())

@@ -72,7 +72,7 @@ def run_study(
     workspace = workspace or Workspace()
     if isinstance(launcher, str):
         launcher = launcher_named(launcher, workspace.results)
-    opened = open_study(file, workspace)
+    opened = open_study(file, workspace, launcher.site_name)
     submission = submit_study(opened, launcher, look_first=check and isinstance(launcher, LocalLauncher))
     unfinished = wait_for(opened, submission)
     found = collect_study(opened)

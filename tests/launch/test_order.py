@@ -52,7 +52,9 @@ def test_the_costliest_cell_goes_first():
 
 def test_no_arm_is_always_first_and_the_order_is_the_same_each_time():
     runs = ordered(QUICKSTART)
-    first = [next(group).settings.mask_ratio for _, group in groupby(runs, key=lambda run: (run.cell, run.settings.seed))]
+    first = [
+        next(group).settings.mask_ratio for _, group in groupby(runs, key=lambda run: (run.cell, run.settings.seed))
+    ]
     assert set(first) == {0, 0.5, 0.75}
     assert [run.id for run in ordered(QUICKSTART)] == [run.id for run in runs]
 

@@ -161,10 +161,13 @@ class _Timer:
     def timings(self, site: str, program_seconds: float) -> Timings:
         """What was measured, as records."""
         device, now = device_name(self.group.device), time.time()
-        place = {"site": site, "device": device, "hardware": cpu_name() if device == "cpu" else device, "time": now}
+        hardware = cpu_name() if device == "cpu" else device
         steps = [
             StepTime(
-                **place,
+                site=site,
+                device=device,
+                hardware=hardware,
+                time=now,
                 shape=step_shape(measured.settings, self.resources),
                 seconds=median(turn.step for turn in measured.turns),
                 low=min(turn.step for turn in measured.turns),
@@ -182,7 +185,15 @@ class _Timer:
             if measured.turns
         ]
         evaluations = [
-            EvaluationTime(**place, shape=evaluation_shape(settings), seconds=median(seconds), images=self.images[number])
+            EvaluationTime(
+                site=site,
+                device=device,
+                hardware=hardware,
+                time=now,
+                shape=evaluation_shape(settings),
+                seconds=median(seconds),
+                images=self.images[number],
+            )
             for number, settings in enumerate(self.evaluations)
             if (seconds := self.evaluation_seconds[number])
         ]
@@ -274,7 +285,14 @@ class _Timer:
 def _key(settings: Settings) -> str:
     """What data and evaluation sets are opened by."""
     return repr(
-        (settings.data, settings.data_size, settings.crop, settings.image_size, settings.text_length, settings.evaluation)
+        (
+            settings.data,
+            settings.data_size,
+            settings.crop,
+            settings.image_size,
+            settings.text_length,
+            settings.evaluation,
+        )
     )
 
 
