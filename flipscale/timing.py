@@ -62,6 +62,8 @@ class StepTime:
     """Of the slowest turn."""
     cpu_seconds: float
     """Processor time of a step, of all processes together."""
+    spread: float
+    """How far turns were from the median, as a factor: by their processor time on a CPU, else by wall time."""
     processes: int
     opening_seconds: float
     """To open the data and the evaluation sets."""
@@ -240,7 +242,7 @@ def run_time(settings: Settings, resources: Resources, timings: Timings) -> RunT
         evaluation_seconds=each * len(scored_steps(staged)),
         gpu_hours=(cpu_seconds if timed.device == "cpu" else train_seconds * timed.processes) / 3600,
         program_seconds=timed.program_seconds,
-        spread=max(LEAST_SPREAD, timed.high / timed.seconds, timed.seconds / timed.low),
+        spread=max(LEAST_SPREAD, timed.spread),
     )
 
 

@@ -94,6 +94,8 @@ def status(args: argparse.Namespace) -> int:
         rows = [(run.id, str(run.state), run.detail) for run in progress.runs]
         print_table(("run", "state", "how it goes"), rows, numbers=False)
         print(progress)
+        if not progress.active and (clock := str(launch.wall_clock(opened.plan, args.results))):
+            print(clock)
     return 0
 
 

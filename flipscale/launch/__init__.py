@@ -9,6 +9,7 @@ order.py      the order in which runs go out: twins side by side
 probing.py    a probe: a folder in which shapes are timed
 look.py       in which state runs are
 watch.py      follows a study to its end
+wallclock.py  how long runs take on the clock, on so many workers
 launcher.py   what a launcher is; Request, Whereabouts, Attempt
 site.py       the site file of a cluster
 local/        this machine
@@ -35,6 +36,7 @@ from flipscale.launch.progress import ACTIVE, RunProgress, StudyProgress, Voice,
 from flipscale.launch.screen import Screen
 from flipscale.launch.site import Site, read_site
 from flipscale.launch.submit import Submission, cancel, hand_over, preview, submit
+from flipscale.launch.wallclock import WallClock, wall_clock
 from flipscale.launch.watch import wait, watch
 
 __all__ = [
@@ -50,6 +52,7 @@ __all__ = [
     "StudyProgress",
     "Submission",
     "Voice",
+    "WallClock",
     "Whereabouts",
     "cancel",
     "gpus_here",
@@ -64,5 +67,6 @@ __all__ = [
     "submit",
     "submit_probe",
     "wait",
+    "wall_clock",
     "watch",
 ]

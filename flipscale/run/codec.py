@@ -94,6 +94,7 @@ def asked_from_json(data: JsonObject) -> Asked:
         cost=_cost(data.get("cost")),
         cell=None if data.get("cell") is None else read_cell(data["cell"]),
         recipe=data.get("recipe"),
+        seconds=data.get("seconds"),
     )
 
 
@@ -371,6 +372,7 @@ def asked_as_json(asked: Asked) -> JsonObject:
         "cell": None if asked.cell is None else write_cell(asked.cell),
         "recipe": asked.recipe,
         "resources": dict(vars(asked.resources)),
+        **({} if asked.seconds is None else {"seconds": asked.seconds}),
     }
 
 

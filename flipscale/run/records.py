@@ -33,10 +33,13 @@ class Asked:
     cell: Cell | None = None
     recipe: int | None = None
     """Version of what training does with the same settings."""
+    seconds: float | None = None
+    """How long it takes on the clock with its start and evaluations, as a probe foretells it; None without one."""
 
     @classmethod
     def of(cls, run: Run) -> "Asked":
-        return cls(run.id, plain(run.settings), tuple(run.parents), run.resources, run.cost, run.cell, RECIPE)
+        seconds = run.timed and run.timed.seconds + run.timed.program_seconds
+        return cls(run.id, plain(run.settings), tuple(run.parents), run.resources, run.cost, run.cell, RECIPE, seconds)
 
     @property
     def runs_a_command(self) -> bool:

@@ -8,6 +8,7 @@ takes steps on real batches, as `loop.fit` takes them. Every process of the run 
 import gc
 import os
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -173,6 +174,7 @@ class _Timer:
                 low=min(turn.step for turn in measured.turns),
                 high=max(turn.step for turn in measured.turns),
                 cpu_seconds=median(turn.cpu for turn in measured.turns),
+                spread=_spread([turn.cpu if device == "cpu" else turn.step for turn in measured.turns]),
                 processes=self.group.size,
                 opening_seconds=median(self.opening[_key(measured.settings)]),
                 building_seconds=median(turn.building for turn in measured.turns),
@@ -280,6 +282,12 @@ class _Timer:
         quick = [key for key, seconds in self.opening.items() if max(seconds) <= REPEATED_SECONDS]
         for key in quick:
             self.opened.pop(key, None)
+
+
+def _spread(seconds: Sequence[float]) -> float:
+    """How far these are from their median at most, as a factor."""
+    middle = median(seconds)
+    return max(max(seconds) / middle, middle / min(seconds))
 
 
 def _key(settings: Settings) -> str:
