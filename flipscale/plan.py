@@ -85,6 +85,8 @@ class Plan:
     study: str
     runs: tuple[Run, ...]
     budget: Budget
+    baseline: Values = field(default_factory=dict)
+    """The settings that make a run the baseline, with their values, as the study names them."""
 
     @property
     def cells(self) -> tuple[Run, ...]:
@@ -148,7 +150,12 @@ class Plan:
         ]
 
     def to_dict(self) -> JsonObject:
-        return {"study": self.study, "runs": [run.to_dict() for run in self.runs], "total": asdict(self.total)}
+        return {
+            "study": self.study,
+            "baseline": plain(self.baseline),
+            "runs": [run.to_dict() for run in self.runs],
+            "total": asdict(self.total),
+        }
 
 
 def plan(study: Study, measured: Timings | None = None) -> Plan:
@@ -204,7 +211,7 @@ def plan(study: Study, measured: Timings | None = None) -> Plan:
                 timed=timed,
             )
             runs.setdefault(own_id, run)
-    return Plan(study.name, tuple(runs.values()), study.budget)
+    return Plan(study.name, tuple(runs.values()), study.budget, study.baseline)
 
 
 def plan_at(study: Study, at: Values) -> Plan:

@@ -26,7 +26,7 @@ FLOORS = [
     {"plan"},
     {"inputs"},
     {"run"},
-    {"launch", "train"},
+    {"launch", "ledger", "train"},
     {"collect"},
     {"fit", "track"},
     {"compare"},

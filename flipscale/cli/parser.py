@@ -16,6 +16,7 @@ VERBS: tuple[tuple[Verb, Callable[[argparse.ArgumentParser], None]], ...] = (
     (jobs.submit, jobs.submit_arguments),
     (jobs.status, jobs.status_arguments),
     (jobs.watch, jobs.watch_arguments),
+    (times.ledger, times.ledger_arguments),
     (jobs.logs, jobs.logs_arguments),
     (jobs.cancel, jobs.cancel_arguments),
     (tables.collect, tables.collect_arguments),

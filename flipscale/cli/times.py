@@ -1,14 +1,16 @@
-"""How long runs take: probe."""
+"""How long runs take, and took: probe, ledger."""
 
 import argparse
 from typing import TYPE_CHECKING, Any
 
-from flipscale.cli.arguments import add_json, add_results, add_study, open_study_of
+from flipscale.cli.arguments import add_json, add_results, add_study, open_study_of, workspace_of
 from flipscale.cli.jobs import add_launcher, launcher_of
 from flipscale.cli.output import print_json, print_table
+from flipscale.words import count, hours, times
 from flipscale.workflow.talk import say
 
 if TYPE_CHECKING:
+    from flipscale.ledger import Accuracy, LedgerSum
     from flipscale.workflow.opened import OpenStudy
     from flipscale.workflow.probed import TimedShape
 
@@ -87,3 +89,72 @@ def _as_json(opened: "OpenStudy", shapes: "list[TimedShape]") -> dict[str, Any]:
         ],
         "gpu_hours": opened.plan.total.gpu_hours,
     }
+
+
+def ledger_arguments(parser: argparse.ArgumentParser) -> None:
+    add_json(parser)
+    add_results(parser)
+    parser.add_argument("studies", metavar="STUDY", nargs="*", help="only these; all of the results folder if none")
+
+
+def ledger(args: argparse.Namespace) -> int:
+    """Sum predicted and spent hours by study, arm and state, failed and stopped work included."""
+    from flipscale.ledger import accuracy_of, grouped_by
+    from flipscale.workflow.accounts import ledger_of
+
+    entries = ledger_of(workspace_of(args), args.studies)
+    rows = grouped_by(entries, lambda entry: (entry.study, entry.arm, str(entry.state), entry.unit))
+    totals = grouped_by(entries, lambda entry: (entry.unit,))
+    accuracy = accuracy_of(entries)
+    if args.json:
+        print_json(
+            {
+                "rows": [
+                    dict(zip(("study", "arm", "state", "unit"), key, strict=True)) | _sum_as_json(found)
+                    for key, found in rows.items()
+                ],
+                "totals": [{"unit": unit} | _sum_as_json(found) for (unit,), found in totals.items()],
+                "predictions": accuracy and vars(accuracy),
+            }
+        )
+        return 0
+    head = ("study", "arm", "state", "runs", "predicted", "spent", "evaluation", "lost", "taken / predicted", "")
+    listed = [(*key[:3], *_sum_row(found), key[3]) for key, found in rows.items()]
+    listed += [("all", "", "", *_sum_row(found), unit) for (unit,), found in totals.items()]
+    print_table(head, listed)
+    for line in _said(totals, accuracy):
+        print(line)
+    return 0
+
+
+def _sum_row(found: "LedgerSum") -> tuple[str, ...]:
+    spent = (found.predicted, found.spent, found.evaluation, found.lost)
+    return (
+        str(found.runs),
+        *(hours(each) if each else "" for each in spent),
+        times(found.ratio) if found.ratio else "",
+    )
+
+
+def _sum_as_json(found: "LedgerSum") -> dict[str, Any]:
+    return {**vars(found), "spent": found.spent}
+
+
+def _said(totals: "dict[tuple[str, ...], LedgerSum]", accuracy: "Accuracy | None") -> list[str]:
+    """What a table does not say: how good predictions were, and what is not counted."""
+    said = []
+    if accuracy is not None:
+        within = f", {accuracy.within} of {accuracy.ranged} within the range given" if accuracy.ranged else ""
+        said.append(
+            f"Training took {times(accuracy.median)} times the prediction in the median of "
+            f"{count(accuracy.runs, 'finished run')}, at worst {times(accuracy.worst)} times more or less{within}."
+        )
+    if untimed := sum(found.untimed for found in totals.values()):
+        said.append(
+            f"{count(untimed, 'failed attempt')} left no time, so spent and lost are too low by {_these(untimed)}."
+        )
+    return said
+
+
+def _these(number: int) -> str:
+    return "that one" if number == 1 else "those"

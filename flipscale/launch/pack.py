@@ -10,8 +10,8 @@ USABLE = 0.8
 """The share of a GPU's memory that predicted tensors may take: CUDA and the allocator need some too."""
 
 LIMIT_ROOM, LIMIT_LEAST = 2.0, 900
-"""A time limit is so many times what a probe foretells, and so many seconds more: nodes differ, file systems are slow at
-times, and a job that is ended early has to wait in the queue again."""
+"""A time limit is so many times what a probe foretells, and so many seconds more: nodes differ, file systems are slow
+at times, and a job that is ended early has to wait in the queue again."""
 
 
 def lines_of(requests: Sequence[Request]) -> list[list[Request]]:
@@ -33,9 +33,15 @@ def lines_of(requests: Sequence[Request]) -> list[list[Request]]:
 
 
 def seconds_of(line: Sequence[Request]) -> float:
-    """What the runs of a line take one after another, as predicted; endless where that is not known."""
-    hours = [math.inf if request.asked.cost is None else request.asked.cost.gpu_hours for request in line]
-    return sum(3600 * each / request.resources.devices for each, request in zip(hours, line, strict=True))
+    """What the runs of a line take one after another, as timed or predicted; endless where that is not known."""
+    return sum(map(_seconds, line))
+
+
+def _seconds(request: Request) -> float:
+    asked = request.asked
+    if asked.seconds is not None:
+        return asked.seconds
+    return math.inf if asked.cost is None else 3600 * asked.cost.gpu_hours / request.resources.devices
 
 
 def limit_of(tasks: Iterable[Sequence[Request]], lanes: int) -> int | None:

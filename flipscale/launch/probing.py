@@ -35,7 +35,7 @@ def probe_of(plan: Plan, site: str) -> Probe:
         )
     shapes = {_key(step_shape(stage(run.settings), run.resources)): run for run in reversed(runs) if _trains(run)}
     evaluations = {_key(evaluation_shape(stage(run.settings))): run for run in runs if is_evaluated(run.settings)}
-    return Probe(site, _settings(plan, shapes.values()), _settings(plan, evaluations.values()))
+    return Probe(plan.study, site, _settings(plan, shapes.values()), _settings(plan, evaluations.values()))
 
 
 def submit_probe(plan: Plan, results: Path, launcher: Launcher) -> Submission:

@@ -161,7 +161,7 @@ def _asked_again(run: Run, results: Path, where: Whereabouts) -> Request:
     folder, asked = run_folder(results, run.id), Asked.of(run)
     error = folder.error()
     if error is not None and not error.noted:
-        answer_failure(folder, error.kind, error.reason)
+        answer_failure(folder, error.kind, error.reason, took=error.seconds)
     elif error is None and where.kind is not None:
         answer_failure(folder, where.kind, where.says)
     asked = replace(asked, resources=resources_after(asked, folder.failures()))

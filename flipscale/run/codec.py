@@ -237,6 +237,7 @@ def _failed_attempt(kind: FailureKind, data: JsonObject) -> FailedAttempt:
         node=data.get("node"),
         accumulate=data.get("accumulate"),
         time=data.get("time"),
+        seconds=data.get("seconds"),
     )
 
 

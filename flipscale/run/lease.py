@@ -72,6 +72,8 @@ class Holder:
     node: str
     """What the scheduler calls the machine; '' if nothing says so."""
     alive: bool
+    since: float | None = None
+    """Unix time when it took the lease."""
 
     @property
     def is_here(self) -> bool:
@@ -95,6 +97,7 @@ def holder_of(folder: Path) -> Holder | None:
             attempt=written.get("attempt") or 0,
             node=written.get("node") or "",
             alive=holder_lives(host, pid, born, touched),
+            since=written.get("time"),
         )
     # What names no process is no lease, as if it were torn: nobody would ever drop it.
     except (FileNotFoundError, ValueError, TypeError, KeyError, AttributeError):

@@ -38,7 +38,7 @@ class Asked:
 
     @classmethod
     def of(cls, run: Run) -> "Asked":
-        seconds = run.timed and run.timed.seconds + run.timed.program_seconds
+        seconds = None if run.timed is None else run.timed.seconds + run.timed.program_seconds
         return cls(run.id, plain(run.settings), tuple(run.parents), run.resources, run.cost, run.cell, RECIPE, seconds)
 
     @property
@@ -171,6 +171,8 @@ class FailedAttempt:
     """Parts of a batch that the next attempt computes one after another, where that was changed."""
     time: float | None = None
     """Unix time."""
+    seconds: float | None = None
+    """From its start to the failure, where that is known."""
 
 
 @dataclass(frozen=True)

@@ -27,6 +27,8 @@ PROBE_FILE = "probe.json"
 class Probe:
     """What a probe is to time."""
 
+    study: str
+    """Whose shapes they are."""
     site: str
     """Where, as `Launcher.site_name` says it."""
     shapes: tuple[Settings, ...] = field(hash=False)
@@ -39,7 +41,7 @@ def write_probe(folder: Path, probe: Probe) -> None:
     """Write probe.json, before the run is asked for."""
     folder.mkdir(parents=True, exist_ok=True)
     lists = {name: [plain(each) for each in getattr(probe, name)] for name in ("shapes", "evaluations")}
-    write_json(folder / PROBE_FILE, {"schema": FOLDER_SCHEMA, "site": probe.site, **lists})
+    write_json(folder / PROBE_FILE, {"schema": FOLDER_SCHEMA, "study": probe.study, "site": probe.site, **lists})
 
 
 def read_probe(folder: Path) -> Probe | None:
@@ -49,7 +51,7 @@ def read_probe(folder: Path) -> Probe | None:
         return None
     try:
         shapes, evaluations = (tuple(map(read_settings, data[name])) for name in ("shapes", "evaluations"))
-        return Probe(str(data["site"]), shapes, evaluations)
+        return Probe(str(data["study"]), str(data["site"]), shapes, evaluations)
     except (KeyError, TypeError, ValueError) as error:
         raise RunFolderError(
             f"{folder / PROBE_FILE}: holds no probe ({error}); delete the folder, and probe again."

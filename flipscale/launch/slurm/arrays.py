@@ -7,7 +7,7 @@ same index in the array of its parent has ended.
 
 import json
 import math
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import cast
@@ -234,7 +234,7 @@ class _Arrays:
                 resources=first.resources,
                 lanes=lanes,
                 memory=self._memory([run for runs in tasks.values() for run in runs]),
-                time=None if self.site["time"] else limit_of(tasks.values(), lanes),
+                time=self._limit(tasks.values(), lanes),
                 avoid=tuple(nodes_to_avoid(first.folder.failures())),
                 site=self.site,
                 runs=str(first.folder.path.resolve().parent),
@@ -260,6 +260,11 @@ class _Arrays:
         if self._is_predicted:
             return most_memory(runs)
         return bytes_of(written) if written else None
+
+    def _limit(self, tasks: Iterable[Sequence[Request]], lanes: int) -> int | None:
+        """Of each job in seconds; None where the site says one, or nothing has timed the runs."""
+        limit = None if self.site["time"] else limit_of(tasks, lanes)
+        return None if limit is None else limit + int(self.site["warning"])
 
     def _parent_of(self, request: Request) -> tuple[str, int]:
         """The array and task of the run's parent; ('', -1) while it has none."""
