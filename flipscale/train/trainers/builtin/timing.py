@@ -97,11 +97,12 @@ def time_shapes(run: RunFolder, lease: Lease | None, group: Group, stop: Stop) -
     forget_peak_memory(group.device)
     talk = partial(say, run) if lease else _say_nothing
     timer = _Timer(run, lease, group, asked.resources, probe)
-    for turn in range(TURNS):
+    turns = int(group.share(TURNS))
+    for turn in range(turns):
         if not timer.take_turns(turn, stop):
             talk(f"stopped by {stop.name}; nothing is kept of this probe")
             return
-        talk(f"turn {turn + 1} of {TURNS} of {len(timer.shapes)} shapes and {len(timer.evaluations)} evaluations")
+        talk(f"turn {turn + 1} of {turns} of {len(timer.shapes)} shapes and {len(timer.evaluations)} evaluations")
     (peak_memory,) = group.agree(peak_memory_of(group.device))
     (cpu_seconds,) = group.total(time.process_time() - cpu_began)
     group.part()
