@@ -25,7 +25,10 @@ from tests.asked import settings_of
 RUN = settings_of(evaluation={"images": 100, "at": [0.5]})  # 50 steps, evaluated twice
 
 
-def step_time(settings=RUN, resources=Resources(), **changes):
+ONE_PROCESS = Resources()
+
+
+def step_time(settings=RUN, resources=ONE_PROCESS, **changes):
     measured = StepTime(
         site="local",
         device="cpu",
@@ -53,8 +56,8 @@ def evaluation_time(settings=RUN, **changes):
     return replace(measured, **changes)
 
 
-def timings(*steps, evaluations=(evaluation_time(),)):
-    return Timings(steps or (step_time(),), tuple(evaluations))
+def timings(*steps, evaluations=None):
+    return Timings(steps or (step_time(),), (evaluation_time(),) if evaluations is None else tuple(evaluations))
 
 
 # Shapes

@@ -104,9 +104,6 @@ SITE = Keys(
     "site",
     {
         "schema": Option(Count(), SITE_SCHEMA, "version of the site file", True),
-        "name": Option(
-            Maybe(OneLine()), None, "what times of `flipscale probe` are kept under; null is the file's name"
-        ),
         "partition": Option(Maybe(OneLine()), None, "one, or several with commas; null is the cluster's default"),
         "account": Option(Maybe(OneLine()), None, "whom the time is charged to"),
         "qos": Option(Maybe(OneLine()), None, "quality of service"),
@@ -147,6 +144,9 @@ SITE = Keys(
             "steps, and at least 10 min. What a study says goes first",
         ),
         "pack": Option(PACK, PACK.read({}, (), print), "which runs share a job or a GPU"),
+        "name": Option(
+            Maybe(OneLine()), None, "what times of `flipscale probe` are kept under; null is the file's name"
+        ),
     },
 )
 """The keys of a site file, each with its kind and a sentence: the reader and docs/slurm.md agree on it."""

@@ -16,6 +16,8 @@ from flipscale.train import train
 from flipscale.train.trainers.builtin import timing
 from flipscale.workspace import Workspace
 
+ONE_PROCESS = Resources()
+
 
 @pytest.fixture(autouse=True)
 def short_turns(monkeypatch):
@@ -27,7 +29,7 @@ def short_turns(monkeypatch):
 def probe(tmp_path):
     """A probe's folder that asks for these shapes."""
 
-    def ask(*shapes, resources=Resources(), evaluations=None):
+    def ask(*shapes, resources=ONE_PROCESS, evaluations=None):
         folder = RunFolder(tmp_path / "runs" / "probe_mask_1")
         evaluated = shapes[:1] if evaluations is None else evaluations
         write_probe(folder.path, Probe("mask", "local", tuple(shapes), tuple(evaluated)))
@@ -52,7 +54,7 @@ def test_each_shape_is_timed_in_turns_and_each_evaluation(probe, settings):
         assert (step.site, step.device, step.hardware, step.processes) == ("local", "cpu", cpu_name(), 1)
         assert step.steps >= 3 * timing.LEAST_STEPS
         assert 0 < step.low <= step.seconds <= step.high
-        assert 0 < step.cpu_seconds
+        assert step.cpu_seconds > 0
         assert step.spread >= 1
         assert min(step.opening_seconds, step.building_seconds, step.program_seconds) > 0
     (evaluation,) = found.evaluations
@@ -61,7 +63,7 @@ def test_each_shape_is_timed_in_turns_and_each_evaluation(probe, settings):
     assert evaluation.images == 320  # 160 with their captions, and the same with their class
     result = folder.result()
     assert result.device == "cpu"
-    assert 0 < result.gpu_hours
+    assert result.gpu_hours > 0
     assert result.scores == {}
 
 
