@@ -94,7 +94,8 @@ def status(args: argparse.Namespace) -> int:
         rows = [(run.id, str(run.state), run.detail) for run in progress.runs]
         print_table(("run", "state", "how it goes"), rows, numbers=False)
         print(progress)
-        if not progress.active and (clock := str(launch.wall_clock(opened.plan, args.results))):
+        clock = launch.wall_clock(opened.plan, args.results)
+        if clock.seconds and not progress.active:  # Else the line above says it.
             print(clock)
     return 0
 
