@@ -1,8 +1,8 @@
 """Whether the intervals of `flipscale compare` hold the truth as often as they say, on studies whose truth is known.
 
     python -m bench.comparison --out comparison
-    python -m bench.comparison --studies 200 --curves 20 --seeds 3
-    python -m bench.comparison --check
+    python -m bench.comparison --studies 200 --curves 20 --seeds 3 --jobs 2
+    python -m bench.comparison --check --out comparison
 
 Effects: a study has 20 cells and two arms; half of the effects are 0, the others a loss of 1, 2 or 4 points. Asked are
 how often 95 % intervals hold the effect, on average and in the worst cell, how often a study claims any effect that is
@@ -14,12 +14,14 @@ last it falls behind at a cost of 16. Asked are the speed-up at the baseline's b
 crossover. The truth is the law's, not what a study without noise would read. Beside it stands the bias of the reading
 that is straight in the cost and the score, as FLIP's 3.7x was read and flipscale read before.
 
-Runs scatter as `bench.scatter` has it. With --check the exit status is 1 where 95 % intervals hold the truth in fewer
+Runs scatter as `bench.scatter` has it. With --out each design is kept when it is done, and a run that was cut short
+goes on with the next. With --check the exit status is 1 where 95 % intervals hold the truth in fewer
 than 92 or more than 97 % of cases, or a family errs in more than 6.5 % of studies, but for designs that OUTSIDE names.
 """
 
 import argparse
 import math
+import shutil
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -30,7 +32,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from scipy.special import expit, logit
 
-from bench.report import RESULTS, leave, machine, table
+from bench.parts import Part, digest, run_parts
+from bench.report import leave, machine, out_path, table
 from bench.scatter import MOST_SEEDS, SCATTERS, UNBALANCED, Scatter
 from flipscale.compare.curves import DrawCounts, curves_of
 from flipscale.compare.parts import Curve
@@ -38,6 +41,9 @@ from flipscale.compare.points import Point
 from flipscale.stats import Array, Moments, holm, pool_variance
 
 LOW, HIGH, MOST_ERROR = 0.92, 0.97, 0.065
+
+CODE = ("bench/comparison.py", "bench/scatter.py", "flipscale/compare", "flipscale/stats")
+"""What the numbers of a design depend on."""
 
 # Effects
 
@@ -338,13 +344,22 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
     parser.add_argument("--seeds", type=int, nargs="+", default=[2, 3, 5])
     parser.add_argument("--studies", type=int, default=1000, help="studies a design of effects (1000)")
     parser.add_argument("--curves", type=int, default=100, help="studies a design of curves (100)")
+    parser.add_argument("--jobs", type=int, default=1, help="designs at once (1)")
     parser.add_argument("--check", action="store_true", help="exit 1 where intervals fail that are not known to")
     parser.add_argument("--out", help="write bench/results/OUT.json and OUT.svg")
     asked = parser.parse_args(arguments)
     designs = [(scatter, seeds) for scatter in SCATTERS for seeds in asked.seeds]
     designs += [(scatter, MOST_SEEDS) for scatter in UNBALANCED]
-    effects = [effects_of(scatter, seeds, asked.studies) for scatter, seeds in designs]
-    curves = [curves_fare(scatter, seeds, asked.curves) for scatter, seeds in designs]
+    parts = [
+        Part(f"effects, {scatter.name}, {n} seeds", effects_of, (scatter, n, asked.studies)) for scatter, n in designs
+    ]
+    parts += [
+        Part(f"curves, {scatter.name}, {n} seeds", curves_fare, (scatter, n, asked.curves)) for scatter, n in designs
+    ]
+    path = out_path(asked.out) if asked.out else None
+    folder = path.with_suffix(".parts") if path else None
+    found = run_parts(parts, folder=folder, code=digest(*CODE), jobs=asked.jobs)
+    effects, curves = found[: len(designs)], found[len(designs) :]
     beyond = failures(effects, curves)
     facts = {
         "benchmark": "comparison",
@@ -354,10 +369,10 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
         "beyond_limits": beyond,
     }
     leave(asked.out, facts, as_text(facts))
-    if asked.out:
-        path = Path(asked.out) if asked.out.endswith(".json") else RESULTS / f"{asked.out}.json"
+    if path and folder:
         draw(facts, path.with_suffix(".svg"))
         print(f"wrote {path.with_suffix('.svg')}")
+        shutil.rmtree(folder)
     if asked.check and any(not failure["stated"] for failure in beyond):
         sys.exit(1)
     return facts

@@ -35,7 +35,7 @@ from flipscale.cost import Cost, cost, memory_bytes
 from flipscale.devices import DEVICES, device_named
 from flipscale.settings import Resources, Settings
 from flipscale.train.failure import is_out_of_memory
-from flipscale.train.machine import device_name, forget_peak_memory, peak_memory_of
+from flipscale.train.machine import PeakMemory, device_name
 from flipscale.train.processes import Group
 from flipscale.train.trainers.builtin.training import Training
 
@@ -197,7 +197,7 @@ def cell(one: Configuration, group: Group) -> dict[str, Any]:
 
 def measure(one: Configuration, group: Group) -> Measured:
     """Train on one batch, over and over."""
-    forget_peak_memory(group.device)
+    memory = PeakMemory(group.device)
     training = Training(one.settings, group, one.resources)
     batch = [part.to(group.device) for part in _batch(one)]
     began = _now(group.device)
@@ -216,7 +216,7 @@ def measure(one: Configuration, group: Group) -> Measured:
         seconds.append((_now(group.device) - began) / steps)
     on_gpu = group.device.type == "cuda"
     reserved = torch.cuda.max_memory_reserved(group.device) if on_gpu else None
-    return Measured(first, steps, tuple(seconds), peak_memory_of(group.device), reserved)
+    return Measured(first, steps, tuple(seconds), memory.read(), reserved)
 
 
 def _batch(one: Configuration) -> tuple[torch.Tensor, torch.Tensor]:

@@ -56,10 +56,15 @@ def leave(name: str | None, facts: Mapping[str, Any], said: str) -> None:
     """Print what is said, and write it and the facts to bench/results/<name>.json, or to a path that ends in .json."""
     print(said)
     if name is not None:
-        path = Path(name) if name.endswith(".json") else RESULTS / f"{name}.json"
+        path = out_path(name)
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps({**facts, "table": said.splitlines()}, indent=1) + "\n")
         print(f"wrote {path}")
+
+
+def out_path(name: str) -> Path:
+    """bench/results/<name>.json, or the path itself if it ends in .json."""
+    return Path(name) if name.endswith(".json") else RESULTS / f"{name}.json"
 
 
 def _cpu_name() -> str:

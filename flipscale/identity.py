@@ -23,10 +23,10 @@ from flipscale.settings import (
 from flipscale.study import SETTINGS
 from flipscale.study.datasets import DATASET, EVALUATION_SET
 from flipscale.study.kinds import Keys
-from flipscale.study.settings import EVALUATION, INIT, RECONSTRUCTION, TRAINER, TUNING
+from flipscale.study.settings import EVALUATION, INIT, RECONSTRUCTION, TRAINER, TUNING, images_scored
 from flipscale.words import exact
 
-RECIPE = 1
+RECIPE = 2
 """Version of what training does with the same settings. It is part of every id: raise it and all runs are new ones."""
 
 _ONE_OF = (DATASET, EVALUATION_SET, TRAINER)
@@ -201,6 +201,10 @@ def _of_evaluation(evaluation: Evaluation, data: DataSet) -> JsonObject:
         found["at"] = sorted({*found["at"], 1.0})
         if found["at"] == [1.0]:
             del found["at"]
+    if "images" in found:
+        sets, by_default = (evaluation.data or data, *evaluation.sets.values()), replace(evaluation, images=None)
+        if all(images_scored(by_default, scored) == evaluation.images for scored in sets):
+            del found["images"]
     if evaluation.data is not None:
         found["data"] = _of_data(evaluation.data)
         if found["data"] == _of_data(data) and not isinstance(data, WebDataset):

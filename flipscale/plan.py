@@ -18,7 +18,7 @@ from flipscale.identity import (
     show_setting,
     stage,
 )
-from flipscale.settings import Budget, JsonObject, Resources, Settings, plain
+from flipscale.settings import Budget, JsonObject, KeepWeights, Resources, Settings, plain
 from flipscale.study import SETTINGS, Axis, Study, cells
 from flipscale.study.document import Complaints
 from flipscale.study.expression import plain_value
@@ -43,10 +43,12 @@ class Run:
     resources: Resources = field(hash=False)
     timed: RunTime | None = None
     """How long it takes where its shape was timed; its cost then has those hours."""
+    keep_weights: KeepWeights = KeepWeights.ALWAYS
 
     def to_dict(self) -> JsonObject:
         """The run as `plan --json` gives it. Of its cost `samples` is the old name of `samples_seen`."""
-        return {
+        kept = {} if self.keep_weights is KeepWeights.ALWAYS else {"keep_weights": str(self.keep_weights)}
+        return kept | {
             "id": self.id,
             "parents": list(self.parents),
             "settings": plain(self.settings),
@@ -211,7 +213,22 @@ def plan(study: Study, measured: Timings | None = None) -> Plan:
                 timed=timed,
             )
             runs.setdefault(own_id, run)
-    return Plan(study.name, tuple(runs.values()), study.budget, study.baseline)
+    return Plan(study.name, _keeping_weights(study.keep_weights, tuple(runs.values())), study.budget, study.baseline)
+
+
+def _keeping_weights(which: str, runs: tuple[Run, ...]) -> tuple[Run, ...]:
+    """The runs of a study that keeps `which` weights: all, last or none."""
+    if which == "all":
+        return runs
+    started_from = {parent for run in runs for parent in run.parents}
+    trained_from = {parent for run in runs if run.settings.inference == "full" for parent in run.parents}
+
+    def keep(run: Run) -> KeepWeights:
+        if which == "last" and run.id not in trained_from:
+            return KeepWeights.ALWAYS
+        return KeepWeights.FOR_CHILDREN if run.id in started_from else KeepWeights.NEVER
+
+    return tuple(replace(run, keep_weights=keep(run)) for run in runs)
 
 
 def plan_at(study: Study, at: Values) -> Plan:

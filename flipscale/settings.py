@@ -4,6 +4,7 @@
 set, an evaluation set and a trainer are one of a few kinds; in files they are a mapping with that kind as its only key.
 """
 
+import enum
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, is_dataclass
 from typing import Any, ClassVar
@@ -119,7 +120,7 @@ class Evaluation:
     """What is measured, and when."""
 
     data: DataSet | None
-    images: int
+    images: int | None
     at: Sequence[float]
     templates: Sequence[str] | None
     sets: Mapping[str, EvaluationSet]
@@ -230,6 +231,16 @@ class Budget:
     gpu_hours: float | None
     train_flops: float | None
     runs: int | None
+
+
+class KeepWeights(enum.StrEnum):
+    """How long the finished weights of a run stay, as `keep_weights` of its study decides. No part of an id."""
+
+    ALWAYS = "always"
+    FOR_CHILDREN = "for children"
+    """Until all runs that start from them have finished; then gc may remove them."""
+    NEVER = "never"
+    """They are removed as soon as the run has finished."""
 
 
 @dataclass(frozen=True)

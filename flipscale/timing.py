@@ -35,7 +35,7 @@ LEAST_SPREAD = 1.1
 """A measured time is given with this factor either way at least: `python -m bench.probe` finds most runs within it."""
 
 
-class Place(NamedTuple):
+class TimingPlace(NamedTuple):
     """Where times were measured."""
 
     site: str
@@ -80,8 +80,8 @@ class StepTime:
     """From the start of the process to the first run; the runs of one worker share it."""
 
     @property
-    def place(self) -> Place:
-        return Place(self.site, self.device, self.hardware)
+    def place(self) -> TimingPlace:
+        return TimingPlace(self.site, self.device, self.hardware)
 
 
 @dataclass(frozen=True)
@@ -99,8 +99,8 @@ class EvaluationTime:
     time: float
 
     @property
-    def place(self) -> Place:
-        return Place(self.site, self.device, self.hardware)
+    def place(self) -> TimingPlace:
+        return TimingPlace(self.site, self.device, self.hardware)
 
 
 _Timed = TypeVar("_Timed", StepTime, EvaluationTime)
@@ -155,7 +155,7 @@ class Timings:
 class RunTime:
     """How long a run takes, as a probe foretells it."""
 
-    place: Place
+    place: TimingPlace
     start_seconds: float
     """To open its data and to build its model."""
     train_seconds: float

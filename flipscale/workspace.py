@@ -51,6 +51,11 @@ class StudyFiles:
         return self.folder / "fits.json"
 
     @property
+    def archive(self) -> Path:
+        """The finished runs of the study in one file."""
+        return self.folder / "runs.tar.bz2"
+
+    @property
     def report(self) -> Path:
         return self.figures / "report.html"
 

@@ -14,7 +14,7 @@ from flipscale.run import Asked, FailureKind, Job, Lease, RunFolder
 from flipscale.scores import SCORES
 from flipscale.settings import Resources, plain
 from flipscale.study.settings import read_settings
-from flipscale.timing import Place, RunTime
+from flipscale.timing import RunTime, TimingPlace
 
 SETTINGS_OF_A = {
     "model": "ViT-w48d3-4",
@@ -125,7 +125,7 @@ def test_a_finished_run_becomes_one_row_in_plan_order(tmp_path, two_runs):
 
 def timed(run: Run, hours: float, device: str = "cpu") -> Run:
     """The run as a plan has it whose shape a probe has timed on this device."""
-    return replace(run, timed=RunTime(Place("local", device, device), 0.0, 60.0, 0.0, hours, 0.0, 1.1))
+    return replace(run, timed=RunTime(TimingPlace("local", device, device), 0.0, 60.0, 0.0, hours, 0.0, 1.1))
 
 
 def test_hours_of_a_probe_stand_beside_what_was_measured_where_the_device_is_the_same(tmp_path, two_runs):

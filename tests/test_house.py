@@ -27,7 +27,7 @@ FLOORS = [
     {"inputs"},
     {"run"},
     {"launch", "ledger", "train"},
-    {"collect"},
+    {"collect", "storage"},
     {"fit", "track"},
     {"compare"},
     {"plot", "export"},
@@ -153,8 +153,10 @@ def test_readme_tree_lists_every_room_in_order() -> None:
 
 def _readable() -> list[list[str]]:
     """The floors in the order of the README: a study's way through the house, then cli and the ground floor."""
-    rooms = "study architecture cost identity timing plan inputs run launch train collect ledger"
-    rooms += " fit track compare plot export report"
+    rooms = (
+        "study architecture devices cost identity timing plan inputs run launch train collect ledger storage fit track "
+        "compare plot export report"
+    )
     ground = "workflow cli icons cell errors randomness scores settings stats words workspace"
     return [rooms.split(), ground.split()]
 

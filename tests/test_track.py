@@ -252,7 +252,8 @@ def test_tables_and_batches_give_the_same(where, tmp_path, monkeypatch):
         for key, run in runs.items():
             info = {k: v for k, v in run.to_dictionary()["info"].items() if k not in ("run_id", "run_uuid")}
             info = {k: v for k, v in info.items() if k not in ("experiment_id", "artifact_uri", "run_name")}
-            tags = {k: v for k, v in run.data.tags.items() if k != "flipscale.digest" and name not in v}
+            own = ("flipscale.digest", "flipscale.writer")
+            tags = {k: v for k, v in run.data.tags.items() if k not in own and name not in v}
             tags["mlflow.parentRunId"] = ids.get(tags.get("mlflow.parentRunId"))
             history = {m: sorted(map(str, client.get_metric_history(run.info.run_id, m))) for m in run.data.metrics}
             history = {m: [re.sub("run_id='[^']*'", "", point) for point in points] for m, points in history.items()}

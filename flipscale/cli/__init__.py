@@ -11,6 +11,7 @@ tables.py      collect, plot, export, report
 comparison.py  compare
 laws.py        fit, forecast
 whole.py       run
+storage.py     archive, merge, gc, du
 training.py    train
 data.py        data
 arguments.py   arguments that several verbs have

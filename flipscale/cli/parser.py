@@ -4,7 +4,7 @@ import argparse
 from collections.abc import Callable
 
 from flipscale import __version__
-from flipscale.cli import comparison, data, jobs, laws, studies, tables, times, training, whole
+from flipscale.cli import comparison, data, jobs, laws, storage, studies, tables, times, training, whole
 
 Verb = Callable[[argparse.Namespace], int]
 """What a verb does: its name is the command, its docstring the help, its answer the exit code."""
@@ -28,6 +28,8 @@ VERBS: tuple[tuple[Verb, Callable[[argparse.ArgumentParser], None]], ...] = (
     (tables.export, tables.export_arguments),
     (whole.run, whole.run_arguments),
     (studies.why, studies.why_arguments),
+    (storage.archive, storage.archive_arguments),
+    (storage.merge, storage.merge_arguments),
     (training.train, training.train_arguments),
     (data.data, data.data_arguments),
 )

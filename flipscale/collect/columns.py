@@ -83,7 +83,9 @@ COLUMNS: dict[str, Column] = {
         "float", "h", "by the probe of its shape on that device, with its parents'; empty: no probe of it"
     ),
     "memory_bytes_predicted": Column("int", "bytes", "what the plan said"),
-    "peak_memory_bytes": Column("int", "bytes", "most memory held: of the GPU, or of the process on a CPU"),
+    "peak_memory_bytes": Column(
+        "int", "bytes", "most memory held: of the GPU, or on a CPU by the process beyond what it held before the run"
+    ),
     "final_loss": Column("float", FINAL_LOSS.unit, FINAL_LOSS.meaning),
     **{name: Column("float", score.unit, score.meaning) for name, score in SCORES.items()},
     "attempts": Column("int", "", "times the run was started"),

@@ -103,40 +103,79 @@ def optima(
     """
     found: list[Optimum] = []
     none: dict[float, str] = {}
-    for rows in budgets_of(budget):
-        at = float(np.exp(np.log(budget[rows]).mean()))
-        at = float(budget[rows[0]]) if np.ptp(budget[rows]) == 0 else at
-        sizes, places = np.unique(size[rows], return_inverse=True)
-        # Seeds of one size are one point.
-        logs = np.array([np.log(y[rows][places == i]).mean() for i in range(len(sizes))])
-        if len(sizes) < _CURVE:
-            none[at] = f"{count(len(sizes), 'size')}, and a minimum takes {_CURVE}"
+    for curve in _curves(size, budget):
+        if len(curve.sizes) < _CURVE:
+            none[curve.budget] = f"{count(len(curve.sizes), 'size')}, and a minimum takes {_CURVE}"
             continue
-        best = (_parabola if method == "parabola" else _akima)(np.log(sizes), logs if lower else -logs)
-        if best is None:
-            none[at] = "the best size tried is the smallest or the largest, so the optimum lies outside"
+        best, height = (float(value[0]) for value in curve.lowest(np.log(y)[None], method, lower=lower))
+        if np.isnan(best):
+            none[curve.budget] = "the best size tried is the smallest or the largest, so the optimum lies outside"
             continue
-        height = best[1] if lower else -best[1]
-        found.append(Optimum(at, float(np.exp(best[0])), float(np.exp(height)), len(sizes)))
+        found.append(Optimum(curve.budget, float(np.exp(best)), float(np.exp(height)), len(curve.sizes)))
     return found, none
 
 
-def _parabola(x: Array, y: Array) -> tuple[float, float] | None:
-    """The lowest point of the parabola through the lowest point and its neighbours; None where it has but one."""
-    best = int(np.argmin(y))
-    if best in (0, len(x) - 1):
-        return None
-    near = slice(best - 1, best + 2)
-    a, b, c = np.polyfit(x[near] - x[best], y[near], 2)
-    at = -b / (2 * a)
-    return float(x[best] + at), float(c + b * at + a * at * at)
+def best_sizes(size: Array, logs: Array, budget: Array, method: Method, *, lower: bool = True) -> Array:
+    """The logarithm of the best size [m, budgets] for m measurements of log y [m, n]; NaN where a budget has none."""
+    found = np.full((len(logs), len(budgets_of(budget))), np.nan)
+    for i, curve in enumerate(_curves(size, budget)):
+        if len(curve.sizes) >= _CURVE:
+            found[:, i] = curve.lowest(logs, method, lower=lower)[0]
+    return found
 
 
-def _akima(x: Array, y: Array) -> tuple[float, float] | None:
-    """The lowest point of Akima's curve; None where that is one of its ends."""
+@dataclass(frozen=True)
+class _Curve:
+    """The sizes that were tried at one budget."""
+
+    budget: float
+    sizes: Array
+    rows: NDArray[np.intp]
+    places: NDArray[np.intp]
+    """Which of the sizes each of the rows has."""
+
+    def lowest(self, logs: Array, method: Method, *, lower: bool) -> tuple[Array, Array]:
+        """log size and log y of the lowest (or highest) point of the curves of log y [m, n]; NaN where it is an end."""
+        # Seeds of one size are one point.
+        mean = (self.places[:, None] == np.arange(len(self.sizes))) / np.bincount(self.places)
+        heights = logs[:, self.rows] @ mean
+        of_curves = _parabola if method == "parabola" else _akima
+        at, height = of_curves(np.log(self.sizes), heights if lower else -heights)
+        return at, height if lower else -height
+
+
+def _curves(size: Array, budget: Array) -> list[_Curve]:
+    """One for each budget, from the smallest."""
+    curves = []
+    for rows in budgets_of(budget):
+        at = float(budget[rows[0]]) if np.ptp(budget[rows]) == 0 else float(np.exp(np.log(budget[rows]).mean()))
+        sizes, places = np.unique(size[rows], return_inverse=True)
+        curves.append(_Curve(at, sizes, rows, places.reshape(-1)))
+    return curves
+
+
+def _parabola(x: Array, y: Array) -> tuple[Array, Array]:
+    """The lowest points [m] of parabolas through the lowest of y [m, k] and its neighbours; NaN if it has but one."""
+    best = np.argmin(y, axis=1)
+    outside = (best == 0) | (best == len(x) - 1)
+    middle = np.clip(best, 1, len(x) - 2)
+    left, here, right = (np.take_along_axis(y, (middle + step)[:, None], axis=1)[:, 0] for step in (-1, 0, 1))
+    before, after = x[middle] - x[middle - 1], x[middle + 1] - x[middle]
+    down, up = (here - left) / before, (right - here) / after
+    with np.errstate(divide="ignore", invalid="ignore"):
+        a = (up - down) / (before + after)
+        b = down + a * before
+        at = -b / (2 * a)
+    height = here + b * at + a * at * at
+    return np.where(outside, np.nan, x[middle] + at), np.where(outside, np.nan, height)
+
+
+def _akima(x: Array, y: Array) -> tuple[Array, Array]:
+    """The lowest points [m] of Akima's curves through y [m, k]; NaN where that is one of its ends."""
     grid = np.linspace(x[0], x[-1], (len(x) - 1) * _FINER)
-    curve = Akima1DInterpolator(x, y)(grid)
+    curve = Akima1DInterpolator(x, y, axis=1)(grid)
+    lowest = curve.min(axis=1)
     # The middle of those that are equally low but for float dust, which would decide anew in every resample.
-    best = np.flatnonzero(curve <= curve.min() + _DUST * np.ptp(curve))
-    outside = best[0] == 0 or best[-1] == len(grid) - 1
-    return None if outside else (float(grid[best].mean()), float(curve[best[0]]))
+    best = curve <= (lowest + _DUST * np.ptp(curve, axis=1))[:, None]
+    outside = best[:, 0] | best[:, -1]
+    return np.where(outside, np.nan, best @ grid / best.sum(axis=1)), np.where(outside, np.nan, lowest)

@@ -34,9 +34,9 @@ class BudgetNoise:
         """Standard deviation of a run, in log y."""
         return float(np.sqrt((self.pool**2).mean()))
 
-    def draw(self, rng: np.random.Generator) -> Array:
-        """log y of every run, drawn anew [n]."""
-        return np.asarray(self.level + rng.choice(self.pool, len(self.level)), dtype=np.float64)
+    def draw(self, rng: np.random.Generator, draws: int) -> Array:
+        """log y of every run, drawn anew as often as that [draws, n]."""
+        return np.asarray(self.level + rng.choice(self.pool, (draws, len(self.level))), dtype=np.float64)
 
 
 def budget_noise(size: Array, logs: Array, budget: Array, seeds: NDArray[np.intp] | None) -> BudgetNoise | None:

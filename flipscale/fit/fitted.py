@@ -15,9 +15,10 @@ from flipscale.fit.best import Optimum
 from flipscale.fit.budget_noise import BudgetNoise
 from flipscale.fit.held_out import HeldOutRuns
 from flipscale.fit.law import Law
+from flipscale.fit.problem import DELTA, Loss
 from flipscale.fit.rows import Rows, why_not
 from flipscale.fit.seeds import SharedSeedEffect
-from flipscale.fit.solver import DELTA, Loss, Solution
+from flipscale.fit.solver import Solution
 from flipscale.fit.uncertainty import COVERAGE, interval, stretch, widened
 from flipscale.stats import Array
 
@@ -184,7 +185,7 @@ class Fit:
 
         With `one_run` the residual of a run drawn at random is added to each, of the seeds that were fitted.
         """
-        z = np.stack([self.law.evaluate(theta, x)[0] for theta in self.draws])
+        z = self.law.evaluate(self.draws, x)[0]
         z = self.rows.response.from_link(z) if self.linear else z
         if not one_run:
             return z

@@ -14,10 +14,11 @@ from flipscale.fit.fitted import Fit, FrontBias
 from flipscale.fit.held_out import HeldOutRuns, HeldOutSetting
 from flipscale.fit.law import Law
 from flipscale.fit.laws import law_named
+from flipscale.fit.problem import DELTA, Loss, Problem
 from flipscale.fit.resampling import Resamples, resampled, slope_of_level
 from flipscale.fit.rows import Rows, column, group_name, in_groups, rows_of
 from flipscale.fit.seeds import SharedSeedEffect, seed_effect
-from flipscale.fit.solver import DELTA, Loss, Problem, solve
+from flipscale.fit.solver import solve
 from flipscale.fit.uncertainty import COVERAGE, DRAWS
 from flipscale.fit.words import by_reason
 from flipscale.scores import lower_is_better
@@ -244,8 +245,9 @@ def _front_bias(law: Law, whole: Rows, front: Rows, theta: Array, draws: Array) 
     """How far resampled fronts, and the other seeds of this one, lie from it."""
     worse = -1 if whole.response.accuracy and law.link != "logit" else 1
     middle = np.exp(np.log(front.x).mean(axis=0))[None]
-    levels = [law.evaluate(draw, middle)[0][0] for draw in draws]
-    resampled = worse * (float(np.mean(levels)) - float(law.evaluate(theta, middle)[0][0])) if levels else None
+    resampled = None
+    if len(draws):
+        resampled = worse * float(law.evaluate(draws, middle)[0].mean() - law.evaluate(theta, middle)[0][0])
     on = np.isin(whole.ids, front.ids)
     gaps = [
         whole.z[~on & (whole.clusters == cluster)].mean() - z

@@ -1,23 +1,23 @@
 """Fits of what is best for its cost: the front of a table, and the best size at each budget (IsoFLOP)."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
 from flipscale.errors import ResultsError
-from flipscale.fit.best import Frontier, Method, Optimum, on_frontier, optima
+from flipscale.fit.best import Frontier, Method, Optimum, best_sizes, on_frontier, optima
 from flipscale.fit.budget_noise import budget_noise
 from flipscale.fit.checks import notes
 from flipscale.fit.fitted import Fit
 from flipscale.fit.fitting import Options, held_out_error
 from flipscale.fit.law import Law
 from flipscale.fit.laws import law_named
+from flipscale.fit.problem import Loss, Problem
 from flipscale.fit.rows import Response, Rows, column, row_names, seeds_of_rows
-from flipscale.fit.solver import Loss, Problem, refit, solve
-from flipscale.fit.uncertainty import collected_draws
+from flipscale.fit.solver import refits, solve
 from flipscale.scores import lower_is_better
 from flipscale.stats import Array
 
@@ -61,14 +61,17 @@ def isoflop(
     noise = budget_noise(runs.size, np.log(runs.y), runs.budget, runs.seeds)
     draws = np.empty((0, 0))
     if options.draws and noise is not None:
+
+        def sizes(logs: Array) -> Array:
+            return best_sizes(runs.size, logs, runs.budget, method, lower=lower)
+
+        # Budgets without an optimum as they were measured stay left out, whatever noise makes of them.
+        usable = np.isfinite(sizes(np.log(runs.y)[None])[0])
         rng = np.random.default_rng(options.seed)
-        spent = {optimum.budget for optimum in found}
-
-        def again() -> Array | None:
-            best, _ = optima(runs.size, np.exp(noise.draw(rng)), runs.budget, method, lower=lower)
-            return _refitted(problem, [optimum for optimum in best if optimum.budget in spent], solution.theta)
-
-        draws = collected_draws((again() for _ in range(2 * options.draws)), options.draws)
+        draws = _through(problem, sizes(noise.draw(rng, options.draws))[:, usable], solution.theta)
+        if missing := options.draws - len(draws):
+            more = _through(problem, sizes(noise.draw(rng, options.draws))[:, usable], solution.theta)
+            draws = np.concatenate([draws, more[:missing]])
     rows = Rows(
         columns=(budget,),
         response=Response(x, "log", True, False),
@@ -112,9 +115,11 @@ def _check_optima(budget: str, found: Sequence[Optimum], none: Mapping[float, st
         )
 
 
-def _refitted(problem: Problem, best: Sequence[Optimum], theta: Array) -> Array | None:
-    """The law through these optima; None with fewer than 2."""
-    return refit(_growth(problem.law, best, problem.loss), theta) if len(best) > 1 else None
+def _through(problem: Problem, sizes: Array, theta: Array) -> Array:
+    """The laws [m, parameters] through rows of best sizes [rows, budgets] in the logarithm, of 2 budgets or more."""
+    sizes = sizes[np.isfinite(sizes).sum(axis=1) > 1]
+    known = np.isfinite(sizes)
+    return refits(replace(problem, z=np.where(known, sizes, problem.z)), theta, known.astype(np.float64))
 
 
 @dataclass(frozen=True)

@@ -46,7 +46,10 @@ class Law(Protocol):
         """Whether it is straight in the logarithms of its variables, so that its best fit is one and exact."""
 
     def evaluate(self, theta: Array, x: Array) -> tuple[Array, Array]:
-        """The prediction on the link scale [n] and its Jacobian [n, parameters], for variables x [n, roles]."""
+        """The prediction on the link scale [..., n] and its Jacobian [..., n, parameters], for variables x [n, roles].
+
+        theta is [..., parameters]: one, or as many as are asked at once.
+        """
 
     def starts(self, rng: np.random.Generator, x: Array, z: Array, n: int) -> Array:
         """n starting points [n, parameters] drawn from the data: variables x, and z on the link scale."""

@@ -72,27 +72,27 @@ class PowerSum:
     def evaluate(self, theta: Array, x: Array) -> tuple[Array, Array]:
         logs = self._logs(x)
         k = len(self.terms)
-        heights = np.repeat(theta[None, :k], len(x), axis=0)
+        heights = np.repeat(theta[..., None, :k], len(x), axis=-2)
         at = k
         for i, term in enumerate(self.terms):
             for role in term.exponents:
-                heights[:, i] -= theta[at] * logs[:, role]
+                heights[..., i] -= theta[..., at, None] * logs[:, role]
                 at += 1
-        top = heights.max(axis=1)
-        parts = np.exp(heights - top[:, None])
-        total = parts.sum(axis=1)
-        shares = parts / total[:, None]
+        top = heights.max(axis=-1)
+        shares = np.exp(heights - top[..., None])
+        total = shares.sum(axis=-1)
+        shares /= total[..., None]
         inner = top + np.log(total)
-        outer = theta[-1] if self.outer else 1.0
-        jacobian = np.empty((len(x), len(theta)))
-        jacobian[:, :k] = outer * shares
+        outer = theta[..., -1, None] if self.outer else np.ones(1)
+        jacobian = np.empty((*inner.shape, theta.shape[-1]))
+        jacobian[..., :k] = outer[..., None] * shares
         at = k
         for i, term in enumerate(self.terms):
             for role in term.exponents:
-                jacobian[:, at] = -outer * shares[:, i] * logs[:, role]
+                jacobian[..., at] = -jacobian[..., i] * logs[:, role]
                 at += 1
         if self.outer:
-            jacobian[:, -1] = inner
+            jacobian[..., -1] = inner
         return outer * inner, jacobian
 
     def starts(self, rng: np.random.Generator, x: Array, z: Array, n: int) -> Array:

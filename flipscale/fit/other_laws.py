@@ -23,14 +23,14 @@ class Shifted:
     is_line: bool = False
 
     def evaluate(self, theta: Array, x: Array) -> tuple[Array, Array]:
-        floor, scale, shift, power = theta
+        floor, scale, shift, power = _columns(theta)
         log_x = np.log(x[:, 0])
         moved = np.logaddexp(log_x, shift)
         height = scale - power * moved
         z = np.logaddexp(floor, height)
         share = np.exp(height - z)
         moves = np.exp(shift - moved)
-        return z, np.column_stack([1 - share, share, -share * power * moves, -share * moved])
+        return z, np.stack([1 - share, share, -share * power * moves, -share * moved], axis=-1)
 
     def starts(self, rng: np.random.Generator, x: Array, z: Array, n: int) -> Array:
         log_x = np.log(x[:, 0])
@@ -74,7 +74,7 @@ class M4:
 
         theta is log E, log(I - E), log A, a and log c.
         """
-        floor, width, scale, power, log_c = theta
+        floor, width, scale, power, log_c = _columns(theta)
         c = np.exp(log_c)
         log_x = np.log(x[:, 0])
         right = scale - power * log_x + (c - 1) * width
@@ -89,19 +89,20 @@ class M4:
         span = np.exp(width + low)  # y - E
         y = np.exp(floor) + span
         slope = np.exp(high) + c * np.exp(low)
-        du = np.column_stack(
+        du = np.stack(
             [
                 np.zeros_like(u),
-                np.full_like(u, c - 1) / slope,
+                (c - 1) / slope,
                 1 / slope,
                 -log_x / slope,
                 c * (width + high) / slope,
-            ]
+            ],
+            axis=-1,
         )
-        dy = (span * np.exp(high))[:, None] * du
-        dy[:, 0] += np.exp(floor)
-        dy[:, 1] += span
-        return np.log(y), dy / y[:, None]
+        dy = (span * np.exp(high))[..., None] * du
+        dy[..., 0] += np.exp(floor)
+        dy[..., 1] += span
+        return np.log(y), dy / y[..., None]
 
     def starts(self, rng: np.random.Generator, x: Array, z: Array, n: int) -> Array:
         log_x, y = np.log(x[:, 0]), np.exp(z)
@@ -144,7 +145,7 @@ class Broken:
     is_line: bool = False
 
     def evaluate(self, theta: Array, x: Array) -> tuple[Array, Array]:
-        floor, scale, power, bend, at, log_f = theta
+        floor, scale, power, bend, at, log_f = _columns(theta)
         f = np.exp(log_f)
         log_x = np.log(x[:, 0])
         past = (log_x - at) / f
@@ -154,7 +155,7 @@ class Broken:
         z = np.logaddexp(floor, height)
         share = np.exp(height - z)
         by = [share, -share * log_x, -share * f * soft, share * bend * after, -share * bend * f * (soft - past * after)]
-        return z, np.column_stack([1 - share, *by])
+        return z, np.stack([1 - share, *by], axis=-1)
 
     def starts(self, rng: np.random.Generator, x: Array, z: Array, n: int) -> Array:
         log_x = np.log(x[:, 0])
@@ -202,9 +203,9 @@ class Exponential:
     is_line: bool = False
 
     def evaluate(self, theta: Array, x: Array) -> tuple[Array, Array]:
-        top, log_k, rate = theta
+        top, log_k, rate = _columns(theta)
         drop = np.exp(np.clip(log_k - rate * x[:, 0], -700, 700))
-        return top - drop, np.column_stack([np.ones_like(drop), -drop, drop * x[:, 0]])
+        return top - drop, np.stack([np.ones_like(drop), -drop, drop * x[:, 0]], axis=-1)
 
     def starts(self, rng: np.random.Generator, x: Array, z: Array, n: int) -> Array:
         loss = x[:, 0]
@@ -227,6 +228,11 @@ class Exponential:
 
     def theta(self, name: str, value: float) -> float:
         return _log_of(self.name, name, value, ("k",))
+
+
+def _columns(theta: Array) -> Sequence[Array]:
+    """Each parameter of theta [..., parameters], to stand beside points [..., 1]."""
+    return [theta[..., i, None] for i in range(theta.shape[-1])]
 
 
 def _log_of(law: str, name: str, value: float, logarithmic: Sequence[str]) -> float:

@@ -11,12 +11,14 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from flipscale.fit.problem import Problem
 from flipscale.fit.seeds import SharedSeedEffect
-from flipscale.fit.solver import Problem, refit
-from flipscale.fit.uncertainty import draws_of
+from flipscale.fit.solver import refits
+from flipscale.fit.uncertainty import resamples
 from flipscale.stats import Array
 
 _STEP = 1e-3  # on the link scale: above what a search leaves open, below what bends a law
+_REWEIGHTED = 100  # of reweighted means
 
 
 @dataclass(frozen=True)
@@ -40,27 +42,61 @@ def resampled(
     """The parameters of resamples [draws, parameters] of a problem with this solution.
 
     The problem's z has lost the offsets of seeds. With `front` a law goes through a front, which is found anew: it
-    gives the places of the best among drawn rows.
+    gives the places of the best among drawn rows. A resample with too few different points is drawn anew, up to as
+    often as there are draws.
     """
     least = len(problem.free)
     residuals = problem.z - problem.law.evaluate(theta, problem.x)[0]
     kept = _kept(residuals, how, least) if front is None else 1.0
+    counts = _with_enough_points(_counts(how, front), problem.x, least)[: how.n].astype(np.float64)
+    if kept < 1 and len(counts):
+        problem = problem.moved((kept - 1) * _levels(problem, residuals, counts))
+    return refits(problem, theta, counts)
 
-    def again(drawn: NDArray[np.intp]) -> Array | None:
-        drawn = drawn if front is None else drawn[front(drawn)]
-        resample = problem.with_points(drawn)
-        if len(np.unique(resample.x, axis=0)) < least:
-            return None
-        if kept < 1:
-            resample = resample.moved((kept - 1) * resample.location(residuals[drawn]))
-        return refit(resample, theta)
 
-    return draws_of(again, how.clusters, how.n, how.seed)
+def _counts(how: Resamples, front: Callable[[NDArray[np.intp]], NDArray[np.intp]] | None) -> NDArray[np.intp]:
+    """How often each resample holds each row, twice as many as are wanted."""
+    counts = resamples(how.clusters, 2 * how.n, how.seed)
+    if front is None:
+        return counts
+    drawn = (np.repeat(np.arange(len(row)), row) for row in counts)
+    return np.array([np.bincount(rows[front(rows)], minlength=counts.shape[1]) for rows in drawn])
+
+
+def _with_enough_points(counts: NDArray[np.intp], x: Array, least: int) -> NDArray[np.intp]:
+    """The resamples that hold as many different points as there are parameters."""
+    points = np.unique(x, axis=0, return_inverse=True)[1].reshape(-1)
+    order = np.argsort(points, kind="stable")
+    held = np.add.reduceat(counts[:, order], np.unique(points[order], return_index=True)[1], axis=1) > 0
+    enough: NDArray[np.intp] = counts[held.sum(axis=1) >= least]
+    return enough
 
 
 def slope_of_level(problem: Problem, theta: Array) -> Array:
     """How much each parameter moves for each unit by which all that was measured moves up [parameters]."""
-    return (refit(problem.moved(_STEP), theta) - refit(problem, theta)) / _STEP
+    found = refits(problem.moved(np.array([0.0, _STEP])), theta, np.ones((2, len(problem.x))))
+    slope: Array = (found[1] - found[0]) / _STEP
+    return slope
+
+
+def _levels(problem: Problem, residuals: Array, counts: Array) -> Array:
+    """The level of residuals that the loss settles on in each resample [m]: their mean, or Huber's.
+
+    Large residuals balance about Huber's level, which reweighted means approach from the median.
+    """
+    counts = counts if problem.weights is None else counts * problem.weights
+    total = counts.sum(axis=1)
+    if problem.loss == "squares":
+        return np.asarray(counts @ residuals / total, dtype=np.float64)
+    order = np.argsort(residuals)
+    at = residuals[order][(np.cumsum(counts[:, order], axis=1) >= total[:, None] / 2).argmax(axis=1)]  # the median
+    for _ in range(_REWEIGHTED):
+        pull = counts * np.minimum(1.0, problem.delta / np.maximum(np.abs(residuals - at[:, None]), 1e-300))
+        step = (pull @ residuals) / pull.sum(axis=1) - at
+        at = at + step
+        if np.abs(step).max() < 1e-3 * problem.delta:
+            break
+    return np.asarray(at, dtype=np.float64)
 
 
 def _kept(residuals: Array, how: Resamples, parameters: int) -> float:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from flipscale.fit.solver import Loss
+from flipscale.fit.problem import Loss
 from flipscale.stats import Array
 
 LARGE = 0.03

@@ -8,9 +8,6 @@ The percentiles of a bootstrap over few groups are too narrow, as normal tails a
 median of the draws, times t / z. bench/coverage.py measures how often the intervals then hold the truth.
 """
 
-from collections.abc import Callable, Iterable, Iterator
-from itertools import islice
-
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtri, stdtrit
@@ -24,24 +21,14 @@ COVERAGE = 0.95
 """The share of intervals that hold the truth."""
 
 
-def resamples(clusters: NDArray[np.intp], n: int, seed: int = 0) -> Iterator[NDArray[np.intp]]:
-    """n draws of the rows: as many groups as there are, with replacement, each with all of its rows."""
-    rng = np.random.default_rng(seed)
-    members = [np.flatnonzero(clusters == k) for k in range(int(clusters.max(initial=-1)) + 1)]
-    for _ in range(n):
-        yield np.concatenate([members[k] for k in rng.integers(0, len(members), len(members))])
+def resamples(clusters: NDArray[np.intp], n: int, seed: int = 0) -> NDArray[np.intp]:
+    """How often each of n resamples holds each row [n, rows]: as many groups as there are are drawn, with replacement.
 
-
-def draws_of(
-    refit: Callable[[NDArray[np.intp]], Array | None], clusters: NDArray[np.intp], n: int, seed: int = 0
-) -> Array:
-    """The parameters of n resamples [n, p]. One that cannot be fitted (None) is drawn anew, up to n times in all."""
-    return collected_draws((refit(rows) for rows in resamples(clusters, 2 * n, seed)), n)
-
-
-def collected_draws(thetas: Iterable[Array | None], n: int) -> Array:
-    """The first n that could be fitted [n, p], or fewer where there are no more."""
-    return np.array(list(islice((theta for theta in thetas if theta is not None), n)))
+    `clusters` is the group of each row, numbered from 0; a group is drawn with all of its rows.
+    """
+    groups = int(clusters.max(initial=-1)) + 1
+    drawn = np.random.default_rng(seed).integers(0, groups, (n, groups)) + groups * np.arange(n)[:, None]
+    return np.bincount(drawn.ravel(), minlength=n * groups).reshape(n, groups)[:, clusters]
 
 
 def stretch(freedom: int, coverage: float = COVERAGE) -> float | None:

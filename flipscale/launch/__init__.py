@@ -35,7 +35,7 @@ from flipscale.launch.probing import probe_of, submit_probe
 from flipscale.launch.progress import ACTIVE, RunProgress, StudyProgress, Voice, rewritable, run_progress
 from flipscale.launch.screen import Screen
 from flipscale.launch.site import Site, read_site
-from flipscale.launch.submit import Submission, cancel, hand_over, preview, submit
+from flipscale.launch.submit import Submission, cancel, hand_over, preview, submit, submit_lock
 from flipscale.launch.wallclock import WallClock, wall_clock
 from flipscale.launch.watch import wait, watch
 
@@ -65,6 +65,7 @@ __all__ = [
     "run_progress",
     "states",
     "submit",
+    "submit_lock",
     "submit_probe",
     "wait",
     "wall_clock",

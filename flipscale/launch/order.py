@@ -12,7 +12,7 @@ from typing import NamedTuple
 from flipscale.plan import Run
 
 
-class _Group(NamedTuple):
+class _TwinGroup(NamedTuple):
     """Runs that go out together: those of a cell, or the parents that are trained for a cell."""
 
     cell: str
@@ -28,7 +28,7 @@ def in_turn(runs: Mapping[str, Run]) -> list[Run]:
     children.
     """
     ahead = _flops_ahead(runs)
-    groups: dict[_Group, list[Run]] = {}
+    groups: dict[_TwinGroup, list[Run]] = {}
     for run_id, group in _groups_of(runs).items():
         groups.setdefault(group, []).append(runs[run_id])
     by_cost = sorted(groups, key=lambda group: -max(ahead[run.id] for run in groups[group]))
@@ -49,20 +49,20 @@ def _flops_ahead(runs: Mapping[str, Run]) -> dict[str, float]:
     return ahead
 
 
-def _groups_of(runs: Mapping[str, Run]) -> dict[str, _Group]:
+def _groups_of(runs: Mapping[str, Run]) -> dict[str, _TwinGroup]:
     """The group of each run, by id. A run without a cell belongs to its first child's, else it stands alone."""
-    found: dict[str, _Group] = {}
+    found: dict[str, _TwinGroup] = {}
     for run in reversed(list(runs.values())):
         if run.cell is not None:
-            found[run.id] = _Group(repr(run.cell), 0)
-        group = found.setdefault(run.id, _Group(run.id, 0))
+            found[run.id] = _TwinGroup(repr(run.cell), 0)
+        group = found.setdefault(run.id, _TwinGroup(run.id, 0))
         for parent in run.parents:
             if parent in runs and runs[parent].cell is None:
-                found.setdefault(parent, _Group(group.cell, group.generation + 1))
+                found.setdefault(parent, _TwinGroup(group.cell, group.generation + 1))
     return {run_id: found[run_id] for run_id in runs}
 
 
-def _drawn(group: _Group, runs: list[Run]) -> list[Run]:
+def _drawn(group: _TwinGroup, runs: list[Run]) -> list[Run]:
     if len(runs) == 1:
         return runs
     return sorted(runs, key=lambda run: (_draw(group.cell, run.settings.seed), _draw(run.id)))

@@ -2,10 +2,11 @@
 
 import contextlib
 import fcntl
+import functools
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from flipscale.errors import LaunchError
@@ -32,6 +33,8 @@ class Submission:
     """How many of the running ones somebody has cancelled, and are on their way to stop."""
     unanswered: str = ""
     """Why a launcher could not be asked about runs that were submitted before; empty if it could."""
+    held_back: Mapping[str, str] = field(default_factory=dict)
+    """Runs that would go out and cannot start, as the weights of a finished parent are not here: that parent's id."""
 
     def summary(self) -> str:
         """'submitted 6 runs to local, left alone 2 finished, 1 running'."""
@@ -43,7 +46,17 @@ class Submission:
         if self.unanswered:
             more[State.WAITING] = f" as far as is known ({self.unanswered})"
         alone = ", ".join(f"{number} {state}{more.get(state, '')}" for state, number in self.skipped.items())
-        return f"submitted {count(len(self.jobs), 'run')}{to}" + (f", left alone {alone}" if alone else "")
+        submitted = f"submitted {count(len(self.jobs), 'run')}{to}" + (f", left alone {alone}" if alone else "")
+        return f"{submitted}, held back {len(self.held_back)} without weights" if self.held_back else submitted
+
+    def missing_weights(self, results: Path) -> list[str]:
+        """What to do about the runs that are held back, a sentence for each parent."""
+        return [
+            f"{count(number, 'run')} cannot start: the weights of {parent} are not here, as archives and keep_weights "
+            f"leave them out. Put its model.pt into {run_folder(results, parent).path}, or train it again: delete "
+            f"its result.json there. Then submit again."
+            for parent, number in Counter(self.held_back.values()).items()
+        ]
 
 
 def submit(
@@ -65,8 +78,9 @@ def submit(
     if isinstance(launcher, str):
         launcher = launcher_named(launcher, results)
     once = {run.id: run for run in runs}
-    with _submit_lock(results):
+    with submit_lock(results):
         to_do, alone = _to_do(once, results, retry_diverged)
+        to_do, held_back = _hold_back(to_do, results)
         unanswered = _unanswered(to_do, alone)
         if check is not None:
             check([run for run, _ in to_do])
@@ -74,7 +88,7 @@ def submit(
         jobs = _hand_out(requests, launcher)
     stopping = sum(look.is_stopping for look in alone)
     counted = Counter(look.state for look in alone)
-    return Submission(tuple(once.values()), tuple(jobs), dict(counted), stopping, unanswered)
+    return Submission(tuple(once.values()), tuple(jobs), dict(counted), stopping, unanswered, held_back)
 
 
 def preview(runs: Iterable[Run], results: Path, launcher: str | Launcher, *, retry_diverged: bool = False) -> str:
@@ -82,12 +96,14 @@ def preview(runs: Iterable[Run], results: Path, launcher: str | Launcher, *, ret
     if isinstance(launcher, str):
         launcher = launcher_named(launcher, results)
     to_do, alone = _to_do({run.id: run for run in runs}, results, retry_diverged)
+    to_do, held_back = _hold_back(to_do, results)
     _unanswered(to_do, alone)
     requests = []
     for run, _ in to_do:
         folder, asked = run_folder(results, run.id), Asked.of(run)
         requests.append(Request(folder, replace(asked, resources=resources_after(asked, folder.failures()))))
-    return launcher.preview(requests) if requests else "There is nothing to submit.\n"
+    held = "".join(f"# held back, without the weights of {parent}: {run}\n" for run, parent in held_back.items())
+    return held + (launcher.preview(requests) if requests else "There is nothing to submit.\n")
 
 
 def hand_over(folders: Iterable[RunFolder], results: Path, launcher: Launcher) -> list[Job]:
@@ -95,7 +111,7 @@ def hand_over(folders: Iterable[RunFolder], results: Path, launcher: Launcher) -
 
     LaunchError if it takes them not: then they are that job's as before.
     """
-    with _submit_lock(results):
+    with submit_lock(results):
         requests = [
             Request(folder, asked)
             for folder in folders
@@ -114,7 +130,7 @@ def hand_over(folders: Iterable[RunFolder], results: Path, launcher: Launcher) -
 def cancel(runs: Iterable[Run], results: Path) -> list[str]:
     """Stop the runs that wait or run, and only those: their ids. `submit` goes on from their checkpoints."""
     jobs: dict[str, list[Job]] = {}
-    with _submit_lock(results):
+    with submit_lock(results):
         for run_id, state in states(runs, results).items():
             folder = run_folder(results, run_id)
             job = folder.job()
@@ -143,6 +159,30 @@ def _to_do(
         else:
             alone.append(look)
     return to_do, alone
+
+
+def _hold_back(
+    to_do: Sequence[tuple[Run, Whereabouts]], results: Path
+) -> tuple[list[tuple[Run, Whereabouts]], dict[str, str]]:
+    """Those to start that have weights to start from, or will have; and the others, each with the parent that lacks
+    them: it is finished, but its model.pt is not here, as where it came from an archive.
+
+    Without this they would all fail, and the first of them would stop the whole submission.
+    """
+    going = {run.id: run for run, _ in to_do}
+
+    @functools.cache
+    def lacking(run_id: str) -> str | None:
+        if run_id not in going:
+            return run_id if _lacks_weights(run_folder(results, run_id)) else None
+        return next(filter(None, map(lacking, going[run_id].parents)), None)
+
+    held_back = {run_id: parent for run_id in going if (parent := lacking(run_id))}
+    return [(run, where) for run, where in to_do if run.id not in held_back], held_back
+
+
+def _lacks_weights(folder: RunFolder) -> bool:
+    return (folder.path / "result.json").exists() and not (folder.path / "model.pt").exists()
 
 
 def _unanswered(to_do: Sequence[object], alone: Sequence[Look]) -> str:
@@ -188,7 +228,7 @@ def _is_to_do(folder: RunFolder, state: State, retry_diverged: bool) -> bool:
 
 
 @contextlib.contextmanager
-def _submit_lock(results: Path) -> Iterator[None]:
+def submit_lock(results: Path) -> Iterator[None]:
     """Nobody else submits or cancels in this results folder while the block runs; who comes second waits."""
     results.mkdir(parents=True, exist_ok=True)
     with open(results / ".submit.lock", "w", encoding="utf-8") as lock:

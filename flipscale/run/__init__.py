@@ -22,7 +22,7 @@ folder.py    a run's folder and its state
 records.py   what its files hold, as types
 codec.py     the same as JSON, also that of older versions
 lease.py     who does a run, and signs of life
-files.py     how files are written
+files.py     which files there are, and how they are written
 timings.py   probes, and what they have measured
 """
 
@@ -34,7 +34,15 @@ from flipscale.run.codec import (
     result_from_json,
     with_samples_seen,
 )
-from flipscale.run.files import FOLDER_SCHEMA, as_json, replacing, write_json
+from flipscale.run.files import (
+    ARCHIVED_FILES,
+    FOLDER_SCHEMA,
+    RUN_FILES,
+    FileUse,
+    as_json,
+    replacing,
+    write_json,
+)
 from flipscale.run.folder import Glance, RunFolder, State
 from flipscale.run.lease import (
     ATTEMPT,
@@ -66,18 +74,21 @@ from flipscale.run.records import (
 from flipscale.run.timings import Probe, add_timings, cpu_name, read_probe, read_timings, write_probe
 
 __all__ = [
+    "ARCHIVED_FILES",
     "ATTEMPT",
     "FOLDER_SCHEMA",
     "HEARTBEAT_SECONDS",
     "JOB",
     "LEASE_GRACE_SECONDS",
     "NODE",
+    "RUN_FILES",
     "STACKS_SIGNAL",
     "Asked",
     "Doing",
     "FailedAttempt",
     "Failure",
     "FailureKind",
+    "FileUse",
     "Glance",
     "Hits",
     "Holder",

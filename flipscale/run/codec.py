@@ -30,7 +30,7 @@ from flipscale.run.records import (
     Result,
     Spent,
 )
-from flipscale.settings import JsonObject, Resources
+from flipscale.settings import JsonObject, KeepWeights, Resources
 
 NOT_FLUSHED = ("run.json", "job.json")
 """Files that may be renamed into place and empty, where the machine went down before what is in them was on the disk.
@@ -95,7 +95,13 @@ def asked_from_json(data: JsonObject) -> Asked:
         cell=None if data.get("cell") is None else read_cell(data["cell"]),
         recipe=data.get("recipe"),
         seconds=data.get("seconds"),
+        keep_weights=_keep_weights(data.get("keep_weights")),
     )
+
+
+def _keep_weights(said: object) -> KeepWeights:
+    """How long weights stay; a word that is not known here keeps them."""
+    return next((keep for keep in KeepWeights if keep == said), KeepWeights.ALWAYS)
 
 
 def _cost(data: JsonObject | None) -> Cost | None:
@@ -365,7 +371,8 @@ def write_record(path: Path, data: JsonObject, *, flush: bool = True) -> None:
 
 
 def asked_as_json(asked: Asked) -> JsonObject:
-    return {
+    kept = {} if asked.keep_weights is KeepWeights.ALWAYS else {"keep_weights": str(asked.keep_weights)}
+    return kept | {
         "id": asked.id,
         "parents": list(asked.parents),
         "settings": asked.settings,

@@ -3,7 +3,7 @@
 import enum
 import functools
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from flipscale.cell import Cell
@@ -11,7 +11,7 @@ from flipscale.cost import Cost
 from flipscale.errors import RunFolderError
 from flipscale.identity import RECIPE
 from flipscale.plan import Run
-from flipscale.settings import JsonObject, Resources, Settings, plain
+from flipscale.settings import JsonObject, KeepWeights, Resources, Settings, plain
 from flipscale.study.settings import read_settings
 
 MetricsRecord = Mapping[str, Any]
@@ -35,11 +35,13 @@ class Asked:
     """Version of what training does with the same settings."""
     seconds: float | None = None
     """How long it takes on the clock with its start and evaluations, as a probe foretells it; None without one."""
+    keep_weights: KeepWeights = KeepWeights.ALWAYS
 
     @classmethod
     def of(cls, run: Run) -> "Asked":
+        asked = cls(run.id, plain(run.settings), tuple(run.parents), run.resources, run.cost, run.cell, RECIPE)
         seconds = None if run.timed is None else run.timed.seconds + run.timed.program_seconds
-        return cls(run.id, plain(run.settings), tuple(run.parents), run.resources, run.cost, run.cell, RECIPE, seconds)
+        return replace(asked, seconds=seconds, keep_weights=run.keep_weights)
 
     @property
     def runs_a_command(self) -> bool:
@@ -69,6 +71,8 @@ class Spent:
     train_seconds: float | None = None
     cpu_seconds: float | None = None
     gpu_hours: float | None = None
+    unique_pairs: int | None = None
+    """Different pairs that they saw and the run itself did not."""
 
 
 @dataclass(frozen=True)

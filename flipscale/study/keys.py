@@ -123,6 +123,11 @@ TOP: Mapping[str, Option] = {
     ),
     "budget": Option(_BUDGET, _BUDGET.read({}, (), print), "limits that `submit` refuses to go over"),
     "resources": Option(_RESOURCES, _RESOURCES.read({}, (), print), "what one run needs, and how it is priced"),
+    "keep_weights": Option(
+        Choice(("all", "last", "none"), "choice of weights to keep"),
+        "all",
+        "which finished weights stay: all, last (of runs that no other is trained from) or none",
+    ),
     "claims": Option(
         Keys("claims", {}), {}, "contrasts between cells, each with the direction that it is expected to have"
     ),
@@ -133,3 +138,6 @@ TOP: Mapping[str, Option] = {
         Maybe(ListOf(Choice(FIGURE_NAMES, "figure"))), None, "figures wanted; null draws all that can be"
     ),
 }
+
+RENAMED: Mapping[str, str] = {"keep": "keep_weights"}
+"""Keys that had another name before. A file that has the old one is read, with a notice."""

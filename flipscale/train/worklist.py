@@ -13,7 +13,7 @@ import torch
 
 from flipscale.errors import Diverged, FlipscaleError, LeaseLost, RunFolderError
 from flipscale.run import JOB, FailureKind, Lease, RunFolder, read_probe
-from flipscale.settings import CommandTrainer, OpenClipTrainer, Resources
+from flipscale.settings import CommandTrainer, KeepWeights, OpenClipTrainer, Resources
 from flipscale.train.asked import asked_of, parent_of
 from flipscale.train.crew import Crew, follow
 from flipscale.train.failure import Cause, Failed, record, record_stop, say
@@ -112,6 +112,7 @@ class WorkList:
                     raise Failed(Cause(FailureKind.PARENT, weights.why))
                 with stacks_in_log(run):
                     self._do(run, lease)
+                _drop_weights(run)
             except LeaseLost:
                 self.crew.group.separate()
                 raise
@@ -176,6 +177,13 @@ class WorkList:
         if group.apart and not self.crew.joined:
             self.crew.close()
         return failure
+
+
+def _drop_weights(run: RunFolder) -> None:
+    """Remove the weights of a finished run whose study keeps none of them, whatever trained it."""
+    asked = run.asked()
+    if asked is not None and asked.keep_weights is KeepWeights.NEVER and run.result() is not None:
+        (run.path / "model.pt").unlink(missing_ok=True)
 
 
 def _parents_first(runs: Sequence[RunFolder]) -> list[RunFolder]:

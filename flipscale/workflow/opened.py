@@ -51,6 +51,8 @@ def open_study(file: str | Path, workspace: Workspace, site: str | None = None) 
     site: where its runs go, as `Launcher.site_name` says it.
     """
     opened = OpenStudy(Path(file), read_study(file), workspace, site)
+    for notice in opened.study.notices:
+        say(notice)
     check_owner(opened.files.folder, opened.file)
     return opened
 

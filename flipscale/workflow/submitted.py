@@ -40,6 +40,8 @@ def submit_study(
     check_first = partial(refuse_unready, opened.study) if look_first else None
     results = opened.workspace.results
     submission = launch.submit(plan.runs, results, launcher, retry_diverged=retry_diverged, check=check_first)
+    for sentence in submission.missing_weights(results):
+        say(sentence)
     say(submission.summary())
     return submission
 

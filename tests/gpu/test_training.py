@@ -14,7 +14,7 @@ from flipscale.cost import memory_bytes
 from flipscale.settings import Resources
 from flipscale.train import train
 from flipscale.train.evaluate import evaluate
-from flipscale.train.machine import forget_peak_memory
+from flipscale.train.machine import PeakMemory
 from flipscale.train.model import build, encode_text, pixels, tokenize
 from flipscale.train.processes import Group
 from flipscale.train.sources import evaluations_of
@@ -166,7 +166,7 @@ def test_memory_is_as_predicted(settings):
         mask_ratio=0.5,
     )
     group = Group()
-    forget_peak_memory(group.device)
+    PeakMemory(group.device)
     training = Training(asked, group, Resources())
     images = torch.randint(0, 256, (256, 3, 224, 224), dtype=torch.uint8)
     tokens = torch.randint(320, 49000, (256, 32))

@@ -18,7 +18,7 @@ from typing import Any
 from flipscale.cost import Cost
 from flipscale.launch import Launcher, cancel, states, submit, wait
 from flipscale.run import Asked, RunFolder, State
-from flipscale.settings import Resources
+from flipscale.settings import KeepWeights, Resources
 from tests.patience import PATIENCE
 
 WORKER = (sys.executable, str(Path(__file__).with_name("worker.py")))
@@ -42,6 +42,7 @@ class StandInRun:
     parents: tuple[str, ...] = ()
     cell: None = None
     timed: None = None
+    keep_weights: KeepWeights = KeepWeights.ALWAYS
 
     @property
     def cost(self) -> Cost:

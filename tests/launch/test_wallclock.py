@@ -8,13 +8,13 @@ from flipscale.launch import WallClock, wall_clock, watch
 from flipscale.launch.wallclock import clock_seconds
 from flipscale.plan import Plan, Run
 from flipscale.settings import Budget, Resources
-from flipscale.timing import Place, RunTime
+from flipscale.timing import RunTime, TimingPlace
 from tests.asked import settings_of
 from tests.launch.contract import NO_COST, folder
 
 
 def run_of(name, seconds, *parents, spread=1.1, program=0.0, timed=True):
-    time = RunTime(Place("local", "cpu", "a CPU"), 0.0, seconds, 0.0, seconds / 3600, program, spread)
+    time = RunTime(TimingPlace("local", "cpu", "a CPU"), 0.0, seconds, 0.0, seconds / 3600, program, spread)
     hours = {"gpu_hours": seconds / 3600, "gpu_hours_low": seconds / 7200, "gpu_hours_high": seconds / 1800}
     cost = replace(NO_COST, train_flops=seconds, samples_seen=100, **hours)
     resources = Resources(device="cpu")

@@ -26,7 +26,7 @@ def in_base(line: str) -> str:
 LISTS = {
     "<KEYS>": (
         "schema, question, include, recipe, base, axes, couple, where, exclude, seeds, design, baseline, "
-        "evaluation, score, budget, resources, claims, margin, figures"
+        "evaluation, score, budget, resources, keep_weights, claims, margin, figures"
     ),
     "<SETTINGS>": (
         "model, image_size, text_length, data, data_size, crop, flip, normalization, samples, mask_ratio, mask_shape, "
@@ -180,6 +180,14 @@ BAD = {
         ),
     ),
     # schema and unknown keys
+    "old_and_new_name": (
+        GOOD + "keep_weights: all\nkeep: none\n",
+        "study.yaml:9: 'keep' is the old name of 'keep_weights', which is given as well; remove 'keep'",
+    ),
+    "unknown_weights": (
+        GOOD + "keep_weights: some\n",
+        "study.yaml:8: 'some' is no choice of weights to keep; Choices: all, last, none",
+    ),
     "no_schema": (GOOD.replace("schema: 1\n", ""), "study.yaml:1: no 'schema'; write schema: 1 at the top"),
     "newer": (
         GOOD.replace("schema: 1", "schema: 2"),

@@ -25,7 +25,7 @@ from flipscale.timing import EvaluationTime, StepTime, Timings, evaluation_shape
 from flipscale.train.data import Data, HeldOutItems
 from flipscale.train.evaluate import evaluate
 from flipscale.train.failure import is_out_of_memory, say
-from flipscale.train.machine import device_name, forget_peak_memory, peak_memory_of, version
+from flipscale.train.machine import PeakMemory, device_name, version
 from flipscale.train.model import build
 from flipscale.train.processes import Group
 from flipscale.train.sources import evaluations_of, open_training_data, vocabulary
@@ -73,7 +73,7 @@ class _Taken(NamedTuple):
 
 
 @dataclass
-class _Measured:
+class _ShapeTurns:
     """What was measured of a shape so far."""
 
     settings: Settings
@@ -94,7 +94,7 @@ def time_shapes(run: RunFolder, lease: Lease | None, group: Group, stop: Stop) -
     assert asked is not None
     began, program_seconds = time.time(), _seconds_since_start()
     cpu_began = time.process_time()
-    forget_peak_memory(group.device)
+    memory = PeakMemory(group.device)
     talk = partial(say, run) if lease else _say_nothing
     timer = _Timer(run, lease, group, asked.resources, probe)
     turns = int(group.share(TURNS))
@@ -103,7 +103,7 @@ def time_shapes(run: RunFolder, lease: Lease | None, group: Group, stop: Stop) -
             talk(f"stopped by {stop.name}; nothing is kept of this probe")
             return
         talk(f"turn {turn + 1} of {turns} of {len(timer.shapes)} shapes and {len(timer.evaluations)} evaluations")
-    (peak_memory,) = group.agree(peak_memory_of(group.device))
+    peak_memory = group.agree(memory.read() or 0)[0] or None
     (cpu_seconds,) = group.total(time.process_time() - cpu_began)
     group.part()
     if lease is None:
@@ -136,7 +136,7 @@ class _Timer:
 
     def __init__(self, run: RunFolder, lease: Lease | None, group: Group, resources: Resources, probe: Probe):
         self.run, self.lease, self.group, self.resources = run, lease, group, resources
-        self.shapes = [_Measured(stage(settings)) for settings in probe.shapes]
+        self.shapes = [_ShapeTurns(stage(settings)) for settings in probe.shapes]
         self.evaluations = [stage(settings) for settings in probe.evaluations]
         self.evaluation_seconds: dict[int, list[float]] = {number: [] for number in range(len(self.evaluations))}
         self.images: dict[int, int] = {}
@@ -202,7 +202,7 @@ class _Timer:
         ]
         return Timings(tuple(steps), tuple(evaluations))
 
-    def _take_turn(self, measured: _Measured) -> None:
+    def _take_turn(self, measured: _ShapeTurns) -> None:
         try:
             measured.turns.append(self._timed(measured))
         except Exception as error:
@@ -214,7 +214,7 @@ class _Timer:
             gc.collect()
             torch.cuda.empty_cache()
 
-    def _timed(self, measured: _Measured) -> _Turn:
+    def _timed(self, measured: _ShapeTurns) -> _Turn:
         settings, group = measured.settings, self.group
         with group.together():
             data, evaluations = self._open(settings)
