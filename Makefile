@@ -41,6 +41,8 @@ bench: .venv/.dev  ## measure steps against open_clip's program, what masks save
 	$(BIN)/python -m bench.mirror
 	$(BIN)/python -m bench.comparison --out comparison
 	$(BIN)/python -m bench.coverage --out coverage
+	$(BIN)/python -m bench.hours
+	$(BIN)/python -m bench.memory
 
 format: .venv/.dev  ## mend what check can mend by itself
 	$(BIN)/ruff check --fix .

@@ -11,7 +11,7 @@ the loss's and apart, as they alone grow with the batch.
 
 FLIP and the papers after it print forward multiply-adds: half of `Flops.image_forward + Flops.text_forward`.
 
-**Memory** is that of one device at the turn from the forward to the backward pass, see `memory_bytes`.
+**Memory** is that of one device, at most; on an accelerator what it shows as used. See `memory_bytes`.
 
 **GPU-hours** are device-hours of training: FLOPs over the rate a device sustains, see `devices`. How many devices share
 them does not matter. Evaluation and start-up are not in them.
@@ -23,7 +23,7 @@ from dataclasses import dataclass, replace
 from typing import Protocol
 
 from flipscale.architecture import Architecture, ImageTower, TextTower, architecture, patches_kept
-from flipscale.devices import Hours, Rate, device
+from flipscale.devices import Hours, Rate, device, has_fused_attention
 from flipscale.errors import FlipscaleError
 from flipscale.settings import Reconstruction, Resources, Settings
 
@@ -291,38 +291,87 @@ def loss_flops(shape: Architecture, batch_size: int) -> int:
     return 12 * batch_size * shape.embed_dim
 
 
-def memory_bytes(settings: Settings, resources: Resources = NO_RESOURCES) -> int:
-    """The peak memory of one of the devices that share a batch, as tensors; the allocator and CUDA come on top.
+CONTEXT = 2**30
+"""Bytes of an accelerator that CUDA's context, its libraries' workspaces and NCCL's buffers take. A judgement."""
 
-    It is the sum of
-      - 16 bytes a parameter: fp32 weight, gradient and AdamW's two moments; with autocast 2 more for the copy of
-        the weight that is kept for the backward pass; with several devices 4 more for the gradient in the buckets of
-        DistributedDataParallel;
-      - what the forward pass of the device's part of the batch, or as much of that as is computed at once, keeps for
-        the backward pass, see `activation_bytes`;
-      - in fp32, the features of the whole batch and their gradients, and of the device's own rows of both logit
-        matrices the logits, their log-softmax and their gradient (open_clip's local loss).
-    Gradients appear while activations go, so a run whose activations are few stays below the sum.
+ALLOCATOR = 1.2
+"""What torch holds of an accelerator for activations, over what they need: its allocator keeps blocks that tensors of
+other sizes leave unfilled. With it `bench.memory` predicts the published figures best."""
+
+SCORE_BYTES = 6
+"""What was kept of an attention score before fused attention, under autocast: softmax's fp32, and a copy in 2 bytes."""
+
+
+@dataclass(frozen=True)
+class DeviceMemory:
+    """The bytes of one of the devices that share a batch, when its forward pass ends, and when its step does."""
+
+    weights: int
+    """Weights, AdamW's moments, copies of weights for the backward pass, and gradients that are there already."""
+    activations: int
+    """What the part of the batch that is computed at once keeps for the backward pass."""
+    similarities: int
+    """Features and similarities of the batch, and their gradients."""
+    after: int
+    """At the end of the step: weights, moments and all gradients, no activations."""
+
+    @property
+    def tensors(self) -> int:
+        """The larger of both."""
+        return max(self.weights + self.activations + self.similarities, self.after)
+
+    @property
+    def held(self) -> int:
+        """What an accelerator shows as used: the allocator's share and the context on top."""
+        turn = self.weights + int(ALLOCATOR * self.activations) + self.similarities
+        return CONTEXT + max(turn, self.after)
+
+
+def memory_bytes(settings: Settings, resources: Resources = NO_RESOURCES) -> int:
+    """The peak memory of one of the devices that share a batch: what a GPU shows as used, or tensors on a CPU."""
+    memory = memory_of(settings, resources)
+    return memory.held if is_on_accelerator(resources) else memory.tensors
+
+
+def is_on_accelerator(resources: Resources) -> bool:
+    """Whether runs with these resources are predicted for GPUs or TPUs, not for cores."""
+    return bool(resources.gpus) if resources.device is None else resources.device != "cpu"
+
+
+def memory_of(settings: Settings, resources: Resources = NO_RESOURCES) -> DeviceMemory:
+    """The tensors of one of the devices that share a batch. They are
+    - of each parameter, in bytes: 4 of the fp32 weight, 8 of AdamW's moments, 4 of the gradient, and with autocast 2 of
+      the copy that the backward pass needs. When the forward pass ends gradients are there only where several
+      processes keep them in buckets (DistributedDataParallel) or earlier parts of the batch have added to them. On a
+      CPU they always count, as what activations leave free is in holes;
+    - what the forward pass of the device's part of the batch, or as much of that as is computed at once, keeps for
+      the backward pass, see `activation_bytes`;
+    - in fp32, the features of the whole batch and their gradients, and of the device's own rows of both logit
+      matrices the logits, their log-softmax and their gradient (open_clip's local loss).
     """
     shape = architecture(settings.model, settings.image_size)
     devices, batch, precision = resources.devices, settings.batch_size, settings.precision
     decoder = _decoder(shape, settings)
-    weights = parameters(shape) + (decoder.parameters(shape.image) if decoder else 0)
-    per_parameter = 16 + (0 if precision == "fp32" else 2) + (4 if devices > 1 else 0)
+    on_accelerator = is_on_accelerator(resources)
     share = -(-batch // devices)
-    at_once = -(-share // resources.accumulate)
-    features = 2 * 2 * 4 * batch * shape.embed_dim
-    logits = 2 * 3 * 4 * share * batch
-    activations = at_once * activation_bytes(
+    activations = -(-share // resources.accumulate) * activation_bytes(
         shape,
         settings.mask_ratio,
         patches_kept(settings.text_length, settings.text_mask_ratio),
         precision,
         decoder,
         checkpointing=resources.activation_checkpointing,
+        scores=on_accelerator and not has_fused_attention(resources.device or "A100", resources.software),
     )
-    peak: int = per_parameter * weights + activations + features + logits
-    return peak
+    weights = parameters(shape) + (decoder.parameters(shape.image) if decoder else 0)
+    copies = 0 if precision == "fp32" else 2
+    gradients = 4 * ((devices > 1 or resources.accumulate > 1) if on_accelerator else 1 + (devices > 1))
+    return DeviceMemory(
+        weights=(12 + copies + gradients) * weights,
+        activations=activations,
+        similarities=4 * (2 * 2 * batch * shape.embed_dim + 2 * 3 * share * batch),
+        after=16 * weights,
+    )
 
 
 def activation_bytes(
@@ -333,31 +382,46 @@ def activation_bytes(
     decoder: Decoder | None = None,
     *,
     checkpointing: bool = False,
+    scores: bool = False,
 ) -> int:
     """What the forward pass of one image-text pair keeps for the backward pass, and the pixels.
 
     Counted as Korthikanti et al. do (arXiv 2205.05198, section 4.1), a token and block keeps 8 widths (the inputs of
     both LayerNorms, of the projection to queries, keys and values, these three, the inputs of the output projection and
     of the MLP) and 2 MLP widths (before and after the activation): with 2-byte values and an MLP of 4 widths 32 bytes
-    times the width, their 34 without dropout's 2. Layer scales keep 2 widths more. We differ in two things: attention
-    scores are not kept, as torch's fused attention computes them again, and under autocast a GPU keeps the LayerNorms'
-    inputs in fp32. With activation checkpointing a block of the towers keeps its input, and one block at a time all.
+    times the width, their 34 without dropout's 2. Layer scales keep 2 widths more, QuickGELU its sigmoid, an MLP width.
+    We differ in two things: attention scores are kept only with `scores`, as torch's fused attention computes them
+    again, and under autocast a GPU keeps the LayerNorms' inputs in fp32. With activation checkpointing a block of the
+    towers keeps its input, and one block at a time all.
     """
     image = 3 * shape.image.image_size**2 * (4 if precision == "fp32" else 6)
-    decoding = 0 if decoder is None else _block_bytes(decoder.tower, shape.image.patches + 1, precision)
+    kept = _Kept(precision, shape.quick_gelu, scores)
+    decoding = 0 if decoder is None else kept.of(decoder.tower, shape.image.patches + 1)
     return (
         image
         + decoding
-        + _block_bytes(shape.image, shape.tokens(mask_ratio), precision, checkpointing)
-        + _block_bytes(shape.text, text_tokens, precision, checkpointing)
+        + kept.of(shape.image, shape.tokens(mask_ratio), checkpointing)
+        + kept.of(shape.text, text_tokens, checkpointing)
     )
 
 
-def _block_bytes(tower: ImageTower | TextTower, tokens: int, precision: str, checkpointing: bool = False) -> int:
-    values = (10 if tower.layer_scale else 8) * tower.width + 2 * tower.mlp_width
-    per_block = 4 * values if precision == "fp32" else 2 * values + 4 * tower.width
-    # The LayerNorms before and after the blocks keep their inputs too, in fp32.
-    ends = 8 * tower.width
-    if checkpointing:
-        return tokens * (tower.layers * 4 * tower.width + per_block + ends)
-    return tokens * (tower.layers * per_block + ends)
+@dataclass(frozen=True)
+class _Kept:
+    """What decides how many bytes a tower keeps."""
+
+    precision: str
+    quick_gelu: bool
+    scores: bool
+
+    def of(self, tower: ImageTower | TextTower, tokens: int, checkpointing: bool = False) -> int:
+        """The bytes that a tower keeps of so many tokens."""
+        is_fp32 = self.precision == "fp32"
+        values = (10 if tower.layer_scale else 8) * tower.width + (3 if self.quick_gelu else 2) * tower.mlp_width
+        per_block = 4 * values if is_fp32 else 2 * values + 4 * tower.width
+        if self.scores:
+            per_block += (4 if is_fp32 else SCORE_BYTES) * tower.heads * tokens
+        # The LayerNorms before and after the blocks keep their inputs too, in fp32.
+        ends = 8 * tower.width
+        if checkpointing:
+            return tokens * (tower.layers * (4 if is_fp32 else 2) * tower.width + per_block + ends)
+        return tokens * (tower.layers * per_block + ends)

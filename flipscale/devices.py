@@ -74,6 +74,35 @@ class Hours:
         return words.predicted(self.about, self.low, self.high)
 
 
+@dataclass(frozen=True)
+class Money:
+    """What predicted hours cost, with their range."""
+
+    about: float
+    low: float
+    high: float
+    currency: str
+
+    def __str__(self) -> str:
+        return f"{words.predicted(self.about, self.low, self.high)} {self.currency}"
+
+
+@dataclass(frozen=True)
+class Price:
+    """What a device-hour costs at a site; None where that is not known."""
+
+    gpu_hour: float | None
+    core_hour: float | None
+    currency: str
+
+    def of(self, hours: Hours, device: str) -> Money | None:
+        """What hours of such a device cost."""
+        each = self.core_hour if device == "cpu" else self.gpu_hour
+        if each is None:
+            return None
+        return Money(each * hours.about, each * hours.low, each * hours.high, self.currency)
+
+
 def total_hours(parts: Iterable[Hours]) -> Hours:
     """The hours of several runs together. The ranges add up: runs on one device are over or under together."""
     return reduce(lambda a, b: Hours(a.about + b.about, a.low + b.low, a.high + b.high), parts, Hours(0.0, 0.0, 0.0))
@@ -112,6 +141,8 @@ class Device:
     """`u0`, the sustained share of the bf16 peak at `REFERENCE_WIDTH` with today's software; None follows `BALANCE`."""
     slower_in_2022: float = 2.0
     """How many times as slow software without fused attention is: as on an A100, unless published."""
+    is_tpu: bool = False
+    """Whether it is a TPU, whose compiler fused attention already in 2022 and which multiplies fp32 as bf16."""
 
     def peak(self, precision: str) -> float:
         """The peak FLOPs per second in `precision`: those of fp16 are those of bf16."""
@@ -127,7 +158,7 @@ class Device:
     def rate(self, width: int, precision: str, software: int | None = None) -> Rate:
         """The rate that training in `precision` sustains, with software of this year or today's."""
         sustained = self.share(width, software) * self.bf16
-        if precision == "fp32" and self.fp32 != self.bf16:
+        if precision == "fp32" and not self.is_tpu:
             sustained = min(sustained / 2, MOST * self.fp32)
         return Rate(sustained, SAMPLES_PER_SECOND, EXTRAPOLATED if self.utilisation is None else PUBLISHED)
 
@@ -154,14 +185,20 @@ def is_fused(software: int | None) -> bool:
     return software is None or software >= FUSED_SINCE
 
 
+def has_fused_attention(name: str, software: int | None) -> bool:
+    """Whether attention on the device of that name keeps no scores, with software of this year or today's."""
+    found = DEVICES[name]
+    return is_fused(software) or isinstance(found, Core) or found.is_tpu
+
+
 def _gpu(bf16: float, fp32: float, gib: int, gb_per_second: float, source: str, u0: float | None = None) -> Device:
     """A device by the units of data sheets: TFLOP/s, GiB and GB/s."""
     return Device(bf16 * 1e12, fp32 * 1e12, gib * 2**30, gb_per_second * 1e9, source, u0)
 
 
 def _tpu(bf16: float, gib: int, gb_per_second: float, source: str, u0: float | None = None) -> Device:
-    """The same of a TPU, whose compiler fused attention already in 2022 and which multiplies fp32 as bf16."""
-    return Device(bf16 * 1e12, bf16 * 1e12, gib * 2**30, gb_per_second * 1e9, source, u0, slower_in_2022=1.0)
+    """The same of a TPU."""
+    return Device(bf16 * 1e12, bf16 * 1e12, gib * 2**30, gb_per_second * 1e9, source, u0, 1.0, is_tpu=True)
 
 
 _A100 = "NVIDIA A100 data sheet, SXM"

@@ -16,8 +16,10 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
+from typing import NamedTuple
 
-from flipscale.run import Asked, FailedAttempt, FailureKind, Result, RunFolder, State, read_probe
+from flipscale.cost import Cost
+from flipscale.run import Asked, FailedAttempt, FailureKind, Glance, Result, RunFolder, State, read_probe
 from flipscale.settings import JsonObject, Settings
 from flipscale.words import device_hours, short
 
@@ -104,16 +106,21 @@ def sum_of(entries: Iterable[LedgerEntry]) -> LedgerSum:
     """The sum of some entries. A run that several studies share is counted once."""
     once = list({entry.id: entry for entry in entries}.values())
     finished = [entry for entry in once if entry.ratio is not None]
-    foreseen = sum(entry.predicted or 0.0 for entry in finished)
+    foreseen = _sum(finished, "predicted")
     return LedgerSum(
         runs=len(once),
-        predicted=sum(entry.predicted or 0.0 for entry in once),
-        training=sum(entry.training for entry in once),
-        evaluation=sum(entry.evaluation for entry in once),
-        lost=sum(entry.lost for entry in once),
+        predicted=_sum(once, "predicted"),
+        training=_sum(once, "training"),
+        evaluation=_sum(once, "evaluation"),
+        lost=_sum(once, "lost"),
         untimed=sum(entry.untimed for entry in once),
-        ratio=sum(entry.training for entry in finished) / foreseen if foreseen else None,
+        ratio=_sum(finished, "training") / foreseen if foreseen else None,
     )
+
+
+def _sum(entries: Iterable[LedgerEntry], name: str) -> float:
+    """The sum of the hours of that name; what is not known adds nothing."""
+    return sum(getattr(entry, name) or 0.0 for entry in entries)
 
 
 def accuracy_of(entries: Iterable[LedgerEntry]) -> Accuracy | None:
@@ -172,47 +179,61 @@ def _entry(study: str, arm: str, planned: Asked, folder: RunFolder) -> LedgerEnt
     state = glance.state(State.WAITING)
     # What was said when it was submitted: the plan of today may know more.
     asked = folder.asked() or planned
-    result = folder.result() if state is State.FINISHED else None
-    failures = folder.failures() if "failures.jsonl" in glance.files else []
-    device = (result and result.device) or asked.resources.device or "cpu"
-    devices = (result and result.devices) or asked.resources.devices
-    trained = _trained_seconds(folder, result, glance.files)
-    failed = [each.seconds for each in failures if each.seconds is not None or each.kind not in STOPPED]
-    error = folder.error() if state is State.FAILED else None
-    if error is not None and not error.noted:
-        failed.append(error.seconds)
-    if state is State.RUNNING and glance.holder and glance.holder.since:
-        trained = max(trained, time.time() - glance.holder.since)
-    lost = max(0.0, sum(each or 0.0 for each in failed) - _kept_seconds(trained, failures, result))
-    measured = result.gpu_hours if result else None
-    foreseen = None if arm == PROBE_ARM else asked.cost
+    result = (folder.result() if state is State.FINISHED else None) or Result()
+    took = _seconds_of(folder, glance, state, result)
+    hours = (result.devices or asked.resources.devices) / 3600
+    predicted, low, high = _predicted(None if arm == PROBE_ARM else asked.cost)
     return LedgerEntry(
         id=folder.id,
         study=study,
         arm=arm,
         state=state,
-        unit=device_hours(device),
-        predicted=None if foreseen is None else foreseen.gpu_hours,
-        low=None if foreseen is None else foreseen.gpu_hours_low,
-        high=None if foreseen is None else foreseen.gpu_hours_high,
-        training=trained * devices / 3600 if measured is None else measured,
-        evaluation=((result and result.evaluation_seconds) or 0.0) * devices / 3600,
-        lost=lost * devices / 3600,
-        untimed=sum(each is None for each in failed),
+        unit=device_hours(result.device or asked.resources.device or "cpu"),
+        predicted=predicted,
+        low=low,
+        high=high,
+        training=took.training * hours if result.gpu_hours is None else result.gpu_hours,
+        evaluation=(result.evaluation_seconds or 0.0) * hours,
+        lost=took.lost * hours,
+        untimed=took.untimed,
     )
 
 
-def _trained_seconds(folder: RunFolder, result: Result | None, files: Iterable[str]) -> float:
-    """Wall time of the training that is there: of a run that has not finished, up to its last record."""
-    if result is not None:
-        return result.train_seconds or 0.0
-    records = folder.last_records() if "metrics.jsonl" in files else []
-    return max((float(record.get("seconds") or 0.0) for record in records), default=0.0)
+def _predicted(cost: Cost | None) -> tuple[float | None, float | None, float | None]:
+    """Predicted hours and their range."""
+    return (None, None, None) if cost is None else (cost.gpu_hours, cost.gpu_hours_low, cost.gpu_hours_high)
 
 
-def _kept_seconds(trained: float, failures: Sequence[FailedAttempt], result: Result | None) -> float:
+class _RunSeconds(NamedTuple):
+    """Wall time that a run took of each of its devices."""
+
+    training: float
+    lost: float
+    untimed: int
+    """Failed attempts without a time."""
+
+
+def _seconds_of(folder: RunFolder, glance: Glance, state: State, result: Result) -> _RunSeconds:
+    failures = folder.failures() if "failures.jsonl" in glance.files else []
+    failed = [each.seconds for each in failures if each.seconds is not None or each.kind not in STOPPED]
+    error = folder.error() if state is State.FAILED else None
+    if error is not None and not error.noted:
+        failed.append(error.seconds)
+    trained = _recorded_seconds(folder) if result.train_seconds is None else result.train_seconds
+    if state is State.RUNNING and glance.holder and glance.holder.since:
+        trained = max(trained, time.time() - glance.holder.since)
+    lost = max(0.0, sum(filter(None, failed)) - _kept_seconds(trained, failures, state, result))
+    return _RunSeconds(trained, lost, failed.count(None))
+
+
+def _recorded_seconds(folder: RunFolder) -> float:
+    """Training seconds up to the last record."""
+    return max((float(record.get("seconds") or 0.0) for record in folder.last_records()), default=0.0)
+
+
+def _kept_seconds(trained: float, failures: Sequence[FailedAttempt], state: State, result: Result) -> float:
     """How much of the training that is there was done in attempts that failed."""
-    if result is None:
+    if state is not State.FINISHED:
         return trained
     reached = max((failed.samples_seen for failed in failures), default=0)
     return trained * min(1.0, reached / result.samples_seen) if result.samples_seen else 0.0

@@ -1,10 +1,12 @@
 """Plan, Run: every run of a study, its identity, parents and cost. Data in, data out: nothing here touches a disk."""
 
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field, replace
 
+from flipscale.capacity import REFUSED, device_memory, shortage
 from flipscale.cell import Cell, write_cell
 from flipscale.cost import Cost, cost
-from flipscale.devices import Hours, device_named, total_hours
+from flipscale.devices import Hours, Money, Price, device_named, total_hours
 from flipscale.errors import PlanError, did_you_mean
 from flipscale.identity import (
     RECIPE,
@@ -23,8 +25,8 @@ from flipscale.study import SETTINGS, Axis, Study, cells
 from flipscale.study.document import Complaints
 from flipscale.study.expression import plain_value
 from flipscale.study.study import Values
-from flipscale.timing import RunTime, Timings, run_time
-from flipscale.words import device_hours
+from flipscale.timing import NOT_TIMED, RunTime, Timings, run_time
+from flipscale.words import count, device_hours
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,14 @@ class Run:
     """How long it takes where its shape was timed; its cost then has those hours."""
     keep_weights: KeepWeights = KeepWeights.ALWAYS
 
+    @property
+    def fits(self) -> bool | None:
+        """Whether the memory of its device is predicted to be enough; None where that cannot be told."""
+        available = device_memory(self.resources)
+        if available is None or not self.cost.steps or self.settings.trainer.kind == "command":
+            return None
+        return self.cost.memory_bytes <= available
+
     def to_dict(self) -> JsonObject:
         """The run as `plan --json` gives it. Of its cost `samples` is the old name of `samples_seen`."""
         kept = {} if self.keep_weights is KeepWeights.ALWAYS else {"keep_weights": str(self.keep_weights)}
@@ -57,6 +67,7 @@ class Run:
             "recipe": RECIPE,
             "resources": plain(self.resources),
             **({} if self.timed is None else {"seconds": self.timed.seconds}),
+            "fits": self.fits,
         }
 
 
@@ -89,6 +100,8 @@ class Plan:
     budget: Budget
     baseline: Values = field(default_factory=dict)
     """The settings that make a run the baseline, with their values, as the study names them."""
+    price: Price | None = None
+    """What time costs where it is to run, if a site says so."""
 
     @property
     def cells(self) -> tuple[Run, ...]:
@@ -119,9 +132,14 @@ class Plan:
         )
 
     @property
+    def money(self) -> Money | None:
+        """What all runs cost together in money; None where no price is known."""
+        return self.price.of(self.total.hours, self.device) if self.price else None
+
+    @property
     def warnings(self) -> list[str]:
         """What a person should know before anything starts, a sentence each."""
-        return [*self._over_budget(), *self._without_scores()]
+        return [*self._over_budget(), *self._unsure_of_budget(), *too_large(self.runs), *self._without_scores()]
 
     def check_budget(self) -> None:
         """Raise PlanError where the plan costs more than the study's budget allows."""
@@ -129,14 +147,33 @@ class Plan:
             raise PlanError(problem)
 
     def _over_budget(self) -> list[str]:
-        total = self.total
-        limits = {"gpu_hours": total.gpu_hours, "train_flops": total.train_flops, "runs": total.runs}
+        total, money = self.total, self.money
+        limits = {
+            "gpu_hours": (total.gpu_hours, f"take {total.hours} gpu_hours"),
+            "train_flops": (total.train_flops, f"take {_amount(total.train_flops)} train_flops"),
+            "runs": (total.runs, f"take {_amount(total.runs)} runs"),
+            "price": (money.about if money else 0, f"cost {money}"),
+        }
         return [
-            f"{self.study} would take {_amount(amount)} {key} and its budget is {_amount(limit)}. "
+            f"{self.study} would {words} and its budget is {_amount(limit)}. "
             f"Raise budget.{key}, or drop values from its axes; `flipscale plan` shows what each run costs."
-            for key, amount in limits.items()
+            for key, (amount, words) in limits.items()
             if (limit := getattr(self.budget, key)) is not None and amount > limit
         ]
+
+    def _unsure_of_budget(self) -> list[str]:
+        """Limits that a prediction keeps and its range does not, and one that cannot be checked."""
+        hours, money, budget = self.total.hours, self.money, self.budget
+        found = []
+        if budget.gpu_hours is not None and hours.about <= budget.gpu_hours < hours.high:
+            found.append(f"{self.study} may go over budget.gpu_hours, {_amount(budget.gpu_hours)}: it takes {hours}.")
+        if budget.price is not None and money and money.about <= budget.price < money.high:
+            found.append(f"{self.study} may go over budget.price, {_amount(budget.price)}: it costs {money}.")
+        if budget.price is not None and money is None:
+            found.append(
+                "budget.price is not checked, as no price is known; give --site FILE, a site file with a price."
+            )
+        return found
 
     def _without_scores(self) -> list[str]:
         cells = self.cells
@@ -152,15 +189,43 @@ class Plan:
         ]
 
     def to_dict(self) -> JsonObject:
+        total = asdict(self.total) | ({} if self.money is None else {"price": asdict(self.money)})
         return {
             "study": self.study,
             "baseline": plain(self.baseline),
             "runs": [run.to_dict() for run in self.runs],
-            "total": asdict(self.total),
+            "total": total,
         }
 
 
-def plan(study: Study, measured: Timings | None = None) -> Plan:
+def too_large(runs: Iterable[Run], times: float = 1.0) -> list[str]:
+    """What is predicted to need over so many times the memory of its device, and what would make it fit.
+
+    A sentence for the runs of each shape.
+    """
+    alike: dict[tuple[str, int, int], list[Run]] = {}
+    for run in runs:
+        if run.fits is False:
+            alike.setdefault((run.settings.model, stage(run.settings).batch_size, run.cost.memory_bytes), []).append(
+                run
+            )
+    found = []
+    for (model, batch, _), group in alike.items():
+        lacking = shortage(stage(group[0].settings), group[0].resources)
+        if lacking is not None and lacking.times > times:
+            found.append(lacking.says(f"{count(len(group), 'run')} of {model} at a batch of {batch:,}"))
+    return found
+
+
+def check_memory(runs: Iterable[Run]) -> None:
+    """Raise PlanError where runs are predicted to need over `capacity.REFUSED` times the memory of their device."""
+    if found := too_large(runs, REFUSED):
+        raise PlanError(
+            " ".join([*found, "Nothing is submitted; change resources, or add --force to submit all the same."])
+        )
+
+
+def plan(study: Study, measured: Timings = NOT_TIMED) -> Plan:
     """Every run of a study, once each, in the order of its axes.
 
     measured: what probes have timed at one place (`Timings.at`). The hours of a run whose shape is among it are those
@@ -193,9 +258,7 @@ def plan(study: Study, measured: Timings | None = None) -> Plan:
     def price(settings: Settings) -> tuple[Cost, RunTime | None]:
         key = apart(settings)  # A seed costs what another does.
         if key not in prices:
-            timed = run_time(settings, resources, measured) if measured else None
-            predicted = cost(stage(settings), resources)
-            prices[key] = (predicted.taking(timed.hours) if timed else predicted), timed
+            prices[key] = _priced(settings, resources, measured)
         return prices[key]
 
     runs: dict[str, Run] = {}
@@ -209,7 +272,7 @@ def plan(study: Study, measured: Timings | None = None) -> Plan:
                 parents=() if parent is None else (run_id(parent),),
                 cost=costs,
                 cell=names.get(own_id),
-                resources=resources if timed is None else _timed_on(resources, timed),
+                resources=_timed_on(resources, timed),
                 timed=timed,
             )
             runs.setdefault(own_id, run)
@@ -263,8 +326,16 @@ def _priced_on(resources: Resources) -> Resources:
     return replace(resources, device=resources.device or ("A100" if resources.gpus else "cpu"))
 
 
-def _timed_on(resources: Resources, timed: RunTime) -> Resources:
+def _priced(settings: Settings, resources: Resources, measured: Timings) -> tuple[Cost, RunTime | None]:
+    """What a run costs, and how long it takes where its shape was timed."""
+    predicted, timed = cost(stage(settings), resources), run_time(settings, resources, measured)
+    return (predicted if timed is None else predicted.taking(timed.hours)), timed
+
+
+def _timed_on(resources: Resources, timed: RunTime | None) -> Resources:
     """The same with the kind of device that was timed: a study without `gpus` may have found a GPU there."""
+    if timed is None:
+        return resources
     known = device_named(timed.place.device)
     is_same_kind = (timed.place.device == "cpu") == (resources.device == "cpu")
     return resources if is_same_kind or known is None else replace(resources, device=known)

@@ -231,6 +231,8 @@ class Budget:
     gpu_hours: float | None
     train_flops: float | None
     runs: int | None
+    price: float | None = None
+    """In the currency of the site."""
 
 
 class KeepWeights(enum.StrEnum):

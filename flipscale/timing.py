@@ -151,6 +151,10 @@ class Timings:
         return self._evaluations_by_shape.get(_key(shape))
 
 
+NOT_TIMED = Timings()
+"""Where nothing was probed."""
+
+
 @dataclass(frozen=True)
 class RunTime:
     """How long a run takes, as a probe foretells it."""
@@ -218,7 +222,7 @@ def run_time(settings: Settings, resources: Resources, timings: Timings) -> RunT
 
     timings: of one place, see `Timings.at`.
     """
-    if not is_timed_by_steps(settings):
+    if timings == NOT_TIMED or not is_timed_by_steps(settings):
         return None
     staged = stage(settings)
     evaluation = timings.evaluation(evaluation_shape(staged)) if is_evaluated(staged) else None

@@ -20,7 +20,7 @@ FLOORS = [
     {"cell", "errors", "randomness", "scores", "settings", "stats", "words", "workspace"},
     {"architecture", "devices", "icons"},
     {"cost"},
-    {"study"},
+    {"capacity", "study"},
     {"identity"},
     {"timing"},
     {"plan"},
@@ -154,8 +154,8 @@ def test_readme_tree_lists_every_room_in_order() -> None:
 def _readable() -> list[list[str]]:
     """The floors in the order of the README: a study's way through the house, then cli and the ground floor."""
     rooms = (
-        "study architecture devices cost identity timing plan inputs run launch train collect ledger storage fit track "
-        "compare plot export report"
+        "study architecture devices cost capacity identity timing plan inputs run launch train collect ledger storage "
+        "fit track compare plot export report"
     )
     ground = "workflow cli icons cell errors randomness scores settings stats words workspace"
     return [rooms.split(), ground.split()]

@@ -1,13 +1,20 @@
 """The runs of a study: submit, status, watch, logs, cancel."""
 
 import argparse
-import os
 import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from flipscale.cli.arguments import add_json, add_results, add_study, open_study_of, workspace_of
+from flipscale.cli.arguments import (
+    add_json,
+    add_results,
+    add_site,
+    add_study,
+    open_study_of,
+    site_file_of,
+    workspace_of,
+)
 from flipscale.cli.names import matching_id, run_folder
 from flipscale.cli.output import print_json, print_table
 from flipscale.errors import FlipscaleError
@@ -24,18 +31,20 @@ def add_launcher(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--on", default="local", metavar="LAUNCHER", help="where to run: local (this machine), slurm or ray"
     )
-    parser.add_argument("--site", metavar="FILE", help="what the cluster is like (FLIPSCALE_SITE, if that is set)")
+    add_site(parser)
     where = "the Ray cluster, as HOST:PORT or http://HOST:PORT (RAY_ADDRESS, or else the Ray of this machine)"
     parser.add_argument("--address", help=where)
     what = "start without a look at the data, checkpoints and programs that runs need (only local looks)"
     parser.add_argument("--no-check", action="store_true", help=what)
+    large = "start runs also where they are predicted to need over 1.5 times the memory of their device"
+    parser.add_argument("--force", action="store_true", help=large)
 
 
 def launcher_of(args: argparse.Namespace) -> "Launcher":
     """The launcher that was asked for. FLIPSCALE_SITE describes the cluster where none is described."""
     from flipscale import launch
 
-    site = args.site or (os.environ.get("FLIPSCALE_SITE") if args.on != "local" else None)
+    site = site_file_of(args)
     described = launch.read_site(site) if site else None
     return launch.launcher_named(args.on, args.results, described, address=args.address)
 
@@ -62,7 +71,9 @@ def submit(args: argparse.Namespace) -> int:
         print(launch.preview(opened.plan.runs, args.results, launcher, retry_diverged=args.retry_diverged), end="")
         return 0
     look_first = args.on == "local" and not args.no_check
-    submission = submit_study(opened, launcher, look_first=look_first, retry_diverged=args.retry_diverged)
+    submission = submit_study(
+        opened, launcher, look_first=look_first, retry_diverged=args.retry_diverged, force=args.force
+    )
     if args.detach:
         if submission.jobs:
             say(f"they go on without this terminal; see flipscale watch {opened.arguments}")

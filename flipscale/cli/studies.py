@@ -5,7 +5,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from flipscale.cli.arguments import add_json, add_results, add_study, open_study_of, workspace_of
+from flipscale.cli.arguments import add_json, add_results, add_site, add_study, open_study_of, workspace_of
 from flipscale.cli.names import asked_of
 from flipscale.cli.output import print_json, print_table
 from flipscale.errors import FlipscaleError
@@ -50,6 +50,7 @@ def plan_arguments(parser: argparse.ArgumentParser) -> None:
     add_study(parser)
     add_json(parser)
     add_results(parser)
+    add_site(parser)
     parser.add_argument(
         "--check", action="store_true", help="look at the data, checkpoints and programs that runs need"
     )
@@ -99,7 +100,7 @@ def _cost_row(run: "Run") -> tuple[str, ...]:
         rounded(cost.samples_seen),
         f"{cost.steps:,}",
         f"{cost.train_flops:.2e}",
-        f"{cost.memory_bytes / 2**30:.2f}",
+        f"{cost.memory_bytes / 2**30:.2f}{' too large' if run.fits is False else ''}",
         str(cost.hours),
     )
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
+from flipscale.devices import Price
 from flipscale.study.document import Complaints, Path_, read_document
 from flipscale.study.kinds import (
     INVALID,
@@ -19,6 +20,7 @@ from flipscale.study.kinds import (
     Keys,
     ListOf,
     Maybe,
+    Number,
     Option,
     Text,
     show,
@@ -100,6 +102,17 @@ PACK = Keys(
     },
 )
 
+PRICE = Keys(
+    "price",
+    {
+        "gpu_hour": Option(Maybe(Number(0)), None, "of a device-hour where runs have GPUs"),
+        "core_hour": Option(Maybe(Number(0)), None, "of a core-hour where they have none"),
+        "currency": Option(OneLine(), "USD", "what prices are in, as EUR"),
+    },
+    short="gpu_hour",
+    record=Price,
+)
+
 SITE = Keys(
     "site",
     {
@@ -143,6 +156,7 @@ SITE = Keys(
             "a run without a step for this long has stalled: it is killed and resumed; or never. null is 20 of its "
             "steps, and at least 10 min. What a study says goes first",
         ),
+        "price": Option(Maybe(PRICE), None, "what time costs, so that plans, budgets and reports say it in money"),
         "pack": Option(PACK, PACK.read({}, (), print), "which runs share a job or a GPU"),
         "name": Option(
             Maybe(OneLine()), None, "what times of `flipscale probe` are kept under; null is the file's name"

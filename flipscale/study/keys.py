@@ -41,6 +41,9 @@ _BUDGET = Keys(
         "gpu_hours": Option(Maybe(Number(0, above=True)), None, "predicted device-hours the whole study may cost"),
         "train_flops": Option(Maybe(Number(0, above=True)), None, "training FLOPs the whole study may cost"),
         "runs": Option(Maybe(Count()), None, "runs the study may have"),
+        "price": Option(
+            Maybe(Number(0, above=True)), None, "money the whole study may cost, by the `price` of the site file"
+        ),
     },
     record=Budget,
 )

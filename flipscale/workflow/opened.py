@@ -1,9 +1,10 @@
 """A study that somebody works with: what its file says, its plan, and where its results and figures are."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
+from flipscale.devices import Price
 from flipscale.plan import Plan
 from flipscale.plan import plan as plan_study
 from flipscale.run import read_timings, write_json
@@ -23,11 +24,14 @@ class OpenStudy:
     workspace: Workspace = field(default_factory=Workspace)
     site: str | None = None
     """Where its runs go (`Launcher.site_name`); None where nothing says it."""
+    price: Price | None = None
+    """What time costs where its runs go, if that is known."""
 
     @cached_property
     def plan(self) -> Plan:
         """Every run of the study with its cost: by what a probe has timed at its site, or else where one was last."""
-        return plan_study(self.study, read_timings(self.workspace.timings).at(self.site))
+        timings = read_timings(self.workspace.timings).at(self.site)
+        return replace(plan_study(self.study, timings), price=self.price)
 
     @property
     def files(self) -> StudyFiles:
@@ -45,12 +49,14 @@ class OpenStudy:
         return f"{self.file} --results {self.workspace.results}"
 
 
-def open_study(file: str | Path, workspace: Workspace, site: str | None = None) -> OpenStudy:
+def open_study(
+    file: str | Path, workspace: Workspace, site: str | None = None, *, price: Price | None = None
+) -> OpenStudy:
     """Read a study. FlipscaleError where another study's results are in its folder.
 
-    site: where its runs go, as `Launcher.site_name` says it.
+    site: where its runs go, as `Launcher.site_name` says it. price: what time costs there, as a site file says it.
     """
-    opened = OpenStudy(Path(file), read_study(file), workspace, site)
+    opened = OpenStudy(Path(file), read_study(file), workspace, site, price)
     for notice in opened.study.notices:
         say(notice)
     check_owner(opened.files.folder, opened.file)
@@ -77,7 +83,8 @@ def cost_in_words(plan: Plan) -> str:
     """What a plan costs, in a line."""
     total = plan.total
     runs = count(total.runs, "run")
-    return f"{runs}, {total.train_flops:.2e} FLOPs, {total.hours} {plan.hours_unit}{_timed_in_words(plan)}"
+    money = f", {plan.money}" if plan.money else ""
+    return f"{runs}, {total.train_flops:.2e} FLOPs, {total.hours} {plan.hours_unit}{_timed_in_words(plan)}{money}"
 
 
 def _timed_in_words(plan: Plan) -> str:

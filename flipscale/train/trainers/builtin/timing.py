@@ -21,7 +21,7 @@ import torch
 from flipscale.identity import is_evaluated, stage
 from flipscale.run import Doing, Lease, Probe, Result, RunFolder, add_timings, cpu_name, read_probe
 from flipscale.settings import Resources, Settings
-from flipscale.timing import EvaluationTime, StepTime, Timings, evaluation_shape, step_shape
+from flipscale.timing import EvaluationTime, StepTime, TimingPlace, Timings, evaluation_shape, step_shape
 from flipscale.train.data import Data, HeldOutItems
 from flipscale.train.evaluate import evaluate
 from flipscale.train.failure import is_out_of_memory, say
@@ -113,22 +113,24 @@ def time_shapes(run: RunFolder, lease: Lease | None, group: Group, stop: Stop) -
             talk(f"a shape cannot be timed: {measured.problem}")
     timings = timer.timings(probe.site, program_seconds)
     add_timings(Workspace.of_run(run.path).timings, timings)
-    seconds = time.time() - began
-    on_gpu = group.device.type == "cuda"
-    lease.write_result(
-        Result(
-            train_seconds=seconds,
-            cpu_seconds=cpu_seconds,
-            device=device_name(group.device),
-            devices=group.size if on_gpu else group.size * torch.get_num_threads(),
-            gpu_hours=(seconds * group.size if on_gpu else cpu_seconds) / 3600,
-            peak_memory_bytes=peak_memory,
-            started=began,
-            finished=time.time(),
-            versions={"torch": torch.__version__, "open_clip": open_clip.__version__, "flipscale": version()},
-        )
-    )
+    lease.write_result(_result(group, began, cpu_seconds, peak_memory))
     talk(f"finished: timed {len(timings.steps)} shapes and {len(timings.evaluations)} evaluations")
+
+
+def _result(group: Group, began: float, cpu_seconds: float, peak_memory: int | None) -> Result:
+    """What the probe itself took."""
+    now, on_gpu = time.time(), group.device.type == "cuda"
+    return Result(
+        train_seconds=now - began,
+        cpu_seconds=cpu_seconds,
+        device=device_name(group.device),
+        devices=group.size if on_gpu else group.size * torch.get_num_threads(),
+        gpu_hours=((now - began) * group.size if on_gpu else cpu_seconds) / 3600,
+        peak_memory_bytes=peak_memory,
+        started=began,
+        finished=now,
+        versions={"torch": torch.__version__, "open_clip": open_clip.__version__, "flipscale": version()},
+    )
 
 
 class _Timer:
@@ -164,43 +166,35 @@ class _Timer:
         """What was measured, as records."""
         device, now = device_name(self.group.device), time.time()
         hardware = cpu_name() if device == "cpu" else device
-        steps = [
-            StepTime(
-                site=site,
-                device=device,
-                hardware=hardware,
-                time=now,
-                shape=step_shape(measured.settings, self.resources),
-                seconds=median(turn.step for turn in measured.turns),
-                low=min(turn.step for turn in measured.turns),
-                high=max(turn.step for turn in measured.turns),
-                cpu_seconds=median(turn.cpu for turn in measured.turns),
-                spread=_spread([turn.cpu if device == "cpu" else turn.step for turn in measured.turns]),
-                processes=self.group.size,
-                opening_seconds=median(self.opening[_key(measured.settings)]),
-                building_seconds=median(turn.building for turn in measured.turns),
-                warming_seconds=median(turn.warming for turn in measured.turns),
-                warming_cpu_seconds=median(turn.warming_cpu for turn in measured.turns),
-                steps=sum(turn.steps for turn in measured.turns),
-                program_seconds=program_seconds,
-            )
-            for measured in self.shapes
-            if measured.turns
-        ]
+        place = TimingPlace(site, device, hardware)
+        steps = [self._step_time(measured, place, program_seconds) for measured in self.shapes if measured.turns]
         evaluations = [
-            EvaluationTime(
-                site=site,
-                device=device,
-                hardware=hardware,
-                time=now,
-                shape=evaluation_shape(settings),
-                seconds=median(seconds),
-                images=self.images[number],
-            )
+            EvaluationTime(*place, evaluation_shape(settings), median(seconds), self.images[number], now)
             for number, settings in enumerate(self.evaluations)
             if (seconds := self.evaluation_seconds[number])
         ]
         return Timings(tuple(steps), tuple(evaluations))
+
+    def _step_time(self, measured: _ShapeTurns, place: TimingPlace, program_seconds: float) -> StepTime:
+        # Turn by turn the columns of _Turn.
+        building, step, cpu, warming, warming_cpu, steps = map(list, zip(*measured.turns, strict=True))
+        return StepTime(
+            *place,
+            shape=step_shape(measured.settings, self.resources),
+            seconds=median(step),
+            low=min(step),
+            high=max(step),
+            cpu_seconds=median(cpu),
+            spread=_spread(cpu if place.device == "cpu" else step),
+            processes=self.group.size,
+            opening_seconds=median(self.opening[_key(measured.settings)]),
+            building_seconds=median(building),
+            warming_seconds=median(warming),
+            warming_cpu_seconds=median(warming_cpu),
+            steps=round(sum(steps)),
+            time=time.time(),
+            program_seconds=program_seconds,
+        )
 
     def _take_turn(self, measured: _ShapeTurns) -> None:
         try:
