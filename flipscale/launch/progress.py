@@ -106,7 +106,9 @@ class StudyProgress:
     running ones have recorded, or at the pace since the watching began once that has been seen for a while. Until then
     a probe of this machine tells; None while nothing does."""
     hours: float = 0.0
-    """Device-hours that the cost model predicts for all runs."""
+    """Device-hours of all runs, as a probe or else the cost model has them."""
+    is_timed: bool = False
+    """Whether a probe has timed all runs."""
     hours_done: float = 0.0
     """The part of them that is done: of each run the share of its samples that it has seen."""
 

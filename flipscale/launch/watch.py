@@ -55,6 +55,7 @@ class _Watched:
             elapsed=self.pace.elapsed,
             left=self._left(seen),
             hours=sum(self.hours.values()),
+            is_timed=self.is_timed,
             hours_done=sum(self.hours[run.id] * run.done for run in seen),
         )
 
