@@ -14,6 +14,8 @@ last it falls behind at a cost of 16. Asked are the speed-up at the baseline's b
 crossover. The truth is the law's, not what a study without noise would read. Beside it stands the bias of the reading
 that is straight in the cost and the score, as FLIP's 3.7x was read and flipscale read before.
 
+Claims: families of stated claims that share runs (claim_studies.py).
+
 Runs scatter as `bench.scatter` has it. With --out each design is kept when it is done, and a run that was cut short
 goes on with the next. With --check the exit status is 1 where 95 % intervals hold the truth in fewer
 than 92 or more than 97 % of cases, or a family errs in more than 6.5 % of studies, but for designs that OUTSIDE names.
@@ -32,6 +34,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from scipy.special import expit, logit
 
+from bench.claim_studies import CLAIM_SCATTERS, FAMILIES, claims_fare
 from bench.parts import Part, digest, run_parts
 from bench.report import leave, machine, out_path, table
 from bench.scatter import MOST_SEEDS, SCATTERS, UNBALANCED, Scatter
@@ -39,10 +42,11 @@ from flipscale.compare.curves import DrawCounts, curves_of
 from flipscale.compare.parts import Curve
 from flipscale.compare.points import Point
 from flipscale.stats import Array, Moments, holm, pool_variance
+from flipscale.stats.pooling import MANY_CELLS
 
 LOW, HIGH, MOST_ERROR = 0.92, 0.97, 0.065
 
-CODE = ("bench/comparison.py", "bench/scatter.py", "flipscale/compare", "flipscale/stats")
+CODE = ("bench/comparison.py", "bench/claim_studies.py", "bench/scatter.py", "flipscale/compare", "flipscale/stats")
 """What the numbers of a design depend on."""
 
 # Effects
@@ -234,7 +238,9 @@ def _finite(value: float) -> float | None:
 # What is said of it
 
 
-def failures(effects: Sequence[Mapping[str, Any]], curves: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+def failures(
+    effects: Sequence[Mapping[str, Any]], curves: Sequence[Mapping[str, Any]], claims: Sequence[Mapping[str, Any]]
+) -> list[dict[str, Any]]:
     """Designs beyond the limits. A share of few readings has to be so by more than two of its standard errors."""
     found: list[dict[str, Any]] = []
 
@@ -248,6 +254,9 @@ def failures(effects: Sequence[Mapping[str, Any]], curves: Sequence[Mapping[str,
         moderated = design["methods"]["moderated"]
         look("effects", design, moderated["cover"], LOW, HIGH)
         look("family error", design, moderated["family_error"], 0.0, MOST_ERROR)
+    for design in claims:
+        look(f"{design['claims']} claims", design, design["cover"], LOW, HIGH)
+        look(f"family error of {design['claims']} claims", design, design["family_error"], 0.0, MOST_ERROR)
     for design in curves:
         for reading in READINGS:
             share, read = design["held"][reading], design["read"][reading]
@@ -258,7 +267,7 @@ def failures(effects: Sequence[Mapping[str, Any]], curves: Sequence[Mapping[str,
 
 
 def as_text(facts: Mapping[str, Any]) -> str:
-    """Both tables, and what is beyond the limits."""
+    """The tables, and what is beyond the limits."""
     effect_rows = [
         [
             _design_words(design),
@@ -295,6 +304,11 @@ def as_text(facts: Mapping[str, Any]) -> str:
         for design in facts["curves"]
     ]
     bias = ["median bias, %", "straight in cost, %", "half-width, doublings", "one shift rejected"]
+    claim_rows = [
+        [f"{design['claims']} claims, {_design_words(design)}"]
+        + [f"{design[key]:.3f}" for key in ("cover", "worst", "family_error")]
+        for design in facts["claims"]
+    ]
     beyond = [
         f"{failure['asked']}, {_design_words(failure)}: {failure['value']:.3f}"
         + (f" (stated: {failure['stated']})" if failure["stated"] else "")
@@ -303,6 +317,7 @@ def as_text(facts: Mapping[str, Any]) -> str:
     limits = f"Beyond {LOW:.0%} to {HIGH:.0%}, or a family error of {MOST_ERROR:.1%}: "
     return (
         f"{table(head, effect_rows)}\n{table(['curves', *READINGS, *bias], curve_rows)}\n"
+        f"{table(['claims that share runs', 'cover', 'worst claim', 'family error'], claim_rows)}\n"
         f"{limits}{'; '.join(beyond) or 'none'}.\n"
     )
 
@@ -356,16 +371,29 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
     parts += [
         Part(f"curves, {scatter.name}, {n} seeds", curves_fare, (scatter, n, asked.curves)) for scatter, n in designs
     ]
+    families = [
+        (scatter, claims, n)
+        for claims in FAMILIES
+        for n in asked.seeds
+        for scatter in CLAIM_SCATTERS
+        if claims >= MANY_CELLS or n > 2
+    ]
+    parts += [
+        Part(f"{claims} claims, {scatter.name}, {n} seeds", claims_fare, (scatter, claims, n, asked.studies))
+        for scatter, claims, n in families
+    ]
     path = out_path(asked.out) if asked.out else None
     folder = path.with_suffix(".parts") if path else None
     found = run_parts(parts, folder=folder, code=digest(*CODE), jobs=asked.jobs)
-    effects, curves = found[: len(designs)], found[len(designs) :]
-    beyond = failures(effects, curves)
+    n = len(designs)
+    effects, curves, claims = found[:n], found[n : 2 * n], found[2 * n :]
+    beyond = failures(effects, curves, claims)
     facts = {
         "benchmark": "comparison",
         "machine": machine(),
         "effects": effects,
         "curves": curves,
+        "claims": claims,
         "beyond_limits": beyond,
     }
     leave(asked.out, facts, as_text(facts))

@@ -81,7 +81,7 @@ class Training:
     software: int
     stages: tuple[Stage, ...]
     forward_again: int
-    """Forward passes more than one, of checkpointing and accumulation; 0 where a source does not state them."""
+    """Further forward passes of checkpointing and accumulation; 0 where a source does not state them."""
     hours: float
     read: str
     counted: bool
@@ -175,14 +175,14 @@ def _training(name: str, rows: Sequence[Mapping[str, str]]) -> Training:
 
 
 def _stage(row: Mapping[str, str]) -> Stage:
-    own = row["flops_per_sample"]
+    stated = row["flops_per_sample"]
     return Stage(
         model=row["model"],
         image_size=int(row["image_size"]),
         text_length=int(row["text_length"] or 0),
         mask_ratio=float(row["mask_ratio"]),
         samples=int(row["samples"] or SAMPLES),
-        flops_per_sample=float(own) if own else None,
+        flops_per_sample=float(stated) if stated else None,
     )
 
 
@@ -197,60 +197,64 @@ def _device(name: str) -> Device:
 
 def result(trainings: Sequence[Training]) -> dict[str, Any]:
     """The predictions, and how good they are."""
-    rows = [predict(one, trainings) for one in trainings if one.read != "not checked" and one.source != "big_vision"]
+    rows = [
+        predict(training, trainings)
+        for training in trainings
+        if training.read != "not checked" and training.source != "big_vision"
+    ]
     return {"benchmark": "hours", "summary": summary(rows), "rows": [asdict(row) for row in rows]}
 
 
-def predict(one: Training, trainings: Sequence[Training]) -> Prediction:
+def predict(training: Training, trainings: Sequence[Training]) -> Prediction:
     """The hours of a training by what other sources took."""
-    others = [other for other in trainings if other.source != one.source and other.counted]
-    alike = [other for other in others if other.group == one.group]
-    device = _device(one.device)
+    others = [other for other in trainings if other.source != training.source and other.counted]
+    alike = [other for other in others if other.group == training.group]
+    device = _device(training.device)
     if alike:
         u0, fitted_to = median_of_sources(alike, lambda other: other.u0), ", ".join(sorted({o.source for o in alike}))
     else:
         u0, fitted_to = min(MOST, balance(others) * device.bandwidth / device.bf16), "all devices, by bandwidth"
-    predicted = hours(one, replace(device, utilisation=u0, slower_in_2022=1.0))
+    predicted = hours(training, replace(device, utilisation=u0, slower_in_2022=1.0))
     return Prediction(
-        row=one.name,
-        source=one.source,
-        device=one.device,
-        software=one.software,
-        samples=one.samples,
+        row=training.name,
+        source=training.source,
+        device=training.device,
+        software=training.software,
+        samples=training.samples,
         u0=rounded(u0),
         fitted_to=fitted_to,
-        published=rounded(one.hours),
+        published=rounded(training.hours),
         predicted=rounded(predicted),
-        ratio=rounded(predicted / one.hours),
-        shipped=rounded(hours(one, device) / one.hours),
-        read=one.read,
-        counted=one.counted,
+        ratio=rounded(predicted / training.hours),
+        shipped=rounded(hours(training, device) / training.hours),
+        read=training.read,
+        counted=training.counted,
     )
 
 
-def hours(one: Training, device: Device) -> float:
+def hours(training: Training, device: Device) -> float:
     """The device-hours of a training on a device. Peaks are those of bf16: no row was trained in true fp32."""
-    return device.rate(one.width, "bf16", one.software).hours(one.flops, one.samples).about
+    return device.rate(training.width, "bf16", training.software).hours(training.flops, training.samples).about
 
 
 def median_of_sources(trainings: Iterable[Training], of: Callable[[Training], float]) -> float:
     """The median over sources of the median of their rows, so that a source of many rows is one of several."""
     by_source: dict[str, list[float]] = {}
-    for one in trainings:
-        by_source.setdefault(one.source, []).append(of(one))
+    for training in trainings:
+        by_source.setdefault(training.source, []).append(of(training))
     return statistics.median(statistics.median(values) for values in by_source.values())
 
 
 def balance(trainings: Iterable[Training]) -> float:
     """`u0` times FLOPs per byte of bandwidth with today's software, the median over chips."""
     chips: dict[str, list[Training]] = {}
-    for one in trainings:
-        chip, is_todays = one.group
+    for training in trainings:
+        chip, is_todays = training.group
         if is_todays:
-            chips.setdefault(chip, []).append(one)
+            chips.setdefault(chip, []).append(training)
 
-    def of(one: Training) -> float:
-        return one.u0 * _device(one.device).bf16 / _device(one.device).bandwidth
+    def of(training: Training) -> float:
+        return training.u0 * _device(training.device).bf16 / _device(training.device).bandwidth
 
     return statistics.median(median_of_sources(rows, of) for rows in chips.values())
 

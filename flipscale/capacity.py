@@ -84,8 +84,8 @@ def _remedies(settings: Settings, resources: Resources, available: int) -> list[
     """The smallest change of each kind that fits."""
     checkpointed = [replace(resources, activation_checkpointing=True)]
     kinds = [_in_parts(settings, resources), checkpointed, _on_more(settings, resources)]
-    fitting = [next((one for one in kind if memory_bytes(settings, one) <= available), None) for kind in kinds]
-    return [_remedy(settings, resources, one) for one in fitting if one is not None]
+    first = [next((new for new in kind if memory_bytes(settings, new) <= available), None) for kind in kinds]
+    return [_remedy(settings, resources, new) for new in first if new is not None]
 
 
 def _remedy(settings: Settings, before: Resources, after: Resources) -> Remedy:

@@ -201,10 +201,8 @@ def _of_evaluation(evaluation: Evaluation, data: DataSet) -> JsonObject:
         found["at"] = sorted({*found["at"], 1.0})
         if found["at"] == [1.0]:
             del found["at"]
-    if "images" in found:
-        sets, by_default = (evaluation.data or data, *evaluation.sets.values()), replace(evaluation, images=None)
-        if all(images_scored(by_default, scored) == evaluation.images for scored in sets):
-            del found["images"]
+    if _scores_default_images(evaluation, data):
+        found.pop("images", None)
     if evaluation.data is not None:
         found["data"] = _of_data(evaluation.data)
         if found["data"] == _of_data(data) and not isinstance(data, WebDataset):
@@ -215,6 +213,13 @@ def _of_evaluation(evaluation: Evaluation, data: DataSet) -> JsonObject:
             name: _of_set(evaluated, evaluation.linear_probe) for name, evaluated in evaluation.sets.items()
         }
     return found
+
+
+def _scores_default_images(evaluation: Evaluation, data: DataSet) -> bool:
+    """Whether the limit on images is what every set has by default, written out or not."""
+    by_default = replace(evaluation, images=None)
+    sets = (evaluation.data or data, *evaluation.sets.values())
+    return all(images_scored(by_default, scored) == images_scored(evaluation, scored) for scored in sets)
 
 
 def _of_set(evaluated: EvaluationSet, probed: bool) -> JsonObject:

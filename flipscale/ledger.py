@@ -220,8 +220,8 @@ def _seconds_of(folder: RunFolder, glance: Glance, state: State, result: Result)
     if error is not None and not error.noted:
         failed.append(error.seconds)
     trained = _recorded_seconds(folder) if result.train_seconds is None else result.train_seconds
-    if state is State.RUNNING and glance.holder and glance.holder.since:
-        trained = max(trained, time.time() - glance.holder.since)
+    if state is State.RUNNING and glance.holder and glance.holder.taken:
+        trained = max(trained, time.time() - glance.holder.taken)
     lost = max(0.0, sum(filter(None, failed)) - _kept_seconds(trained, failures, state, result))
     return _RunSeconds(trained, lost, failed.count(None))
 

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, field, replace
 from flipscale.capacity import REFUSED, device_memory, shortage
 from flipscale.cell import Cell, write_cell
 from flipscale.cost import Cost, cost
-from flipscale.devices import Hours, Money, Price, device_named, total_hours
+from flipscale.devices import DEVICES, Device, Hours, Money, Price, device_named, total_hours
 from flipscale.errors import PlanError, did_you_mean
 from flipscale.identity import (
     RECIPE,
@@ -139,7 +139,8 @@ class Plan:
     @property
     def warnings(self) -> list[str]:
         """What a person should know before anything starts, a sentence each."""
-        return [*self._over_budget(), *self._unsure_of_budget(), *too_large(self.runs), *self._without_scores()]
+        of_budget = [*self._over_budget(), *self._unsure_of_budget()]
+        return [*of_budget, *too_large(self.runs), *self._in_fp32(), *self._without_scores()]
 
     def check_budget(self) -> None:
         """Raise PlanError where the plan costs more than the study's budget allows."""
@@ -174,6 +175,17 @@ class Plan:
                 "budget.price is not checked, as no price is known; give --site FILE, a site file with a price."
             )
         return found
+
+    def _in_fp32(self) -> list[str]:
+        """That fp32 is slow on a GPU: it is the default, as studies without GPUs gain nothing from less."""
+        found = DEVICES[self.device]
+        slow = [run for run in self.runs if run.settings.precision == "fp32" and run.cost.steps]
+        if not slow or not isinstance(found, Device) or found.is_tpu:
+            return []
+        return [
+            f"{count(len(slow), 'run')} in fp32: on {self.device} that takes at least twice the hours of bf16. "
+            "Write precision: bf16 in base, unless fp32 is what you ask; it makes them other runs."
+        ]
 
     def _without_scores(self) -> list[str]:
         cells = self.cells

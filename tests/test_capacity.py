@@ -1,5 +1,6 @@
 """What fits a device's memory, what would make it fit, and what is refused."""
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -7,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from flipscale.capacity import device_memory, shortage
+from flipscale.cli import main
 from flipscale.cost import cost, memory_bytes
 from flipscale.devices import DEVICES, Price
 from flipscale.errors import PlanError
@@ -95,6 +97,21 @@ def test_a_plan_marks_the_runs_that_do_not_fit_and_says_what_would(tmp_path: Pat
     assert "; or gpus: " in warning
 
 
+def test_the_table_of_a_plan_and_a_dry_run_say_what_is_too_large(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    study = opened(tmp_path, "32, 256")
+    where = [str(study.file), "--results", str(study.workspace.results)]
+    assert main(["plan", *where]) == 0
+    said = capsys.readouterr()
+    small, large = said.out.splitlines()[1:3]
+    assert "too large" not in small
+    assert re.search(r" \d\d\.\d\d too large  about [\d.,]+ \([\d.,]+ to [\d.,]+\)$", large)
+    assert "warning: 1 run of ViT-L-16 at a batch of 256 would need about" in said.err
+    main(["submit", *where, "--dry-run"])
+    assert "would need about" in capsys.readouterr().err
+
+
 def test_a_command_of_ones_own_is_not_judged(tmp_path: Path) -> None:
     plan = opened(tmp_path, "256").plan
     run = replace(plan.runs[0], settings=replace(plan.runs[0].settings, trainer=CommandTrainer(["true"], None)))
@@ -104,6 +121,18 @@ def test_a_command_of_ones_own_is_not_judged(tmp_path: Path) -> None:
 def test_runs_of_one_shape_are_told_together(tmp_path: Path) -> None:
     plan = opened(tmp_path, "256", "seeds: 3\n").plan
     assert [said[:6] for said in too_large(plan.runs)] == ["3 runs"]
+
+
+def test_fp32_on_a_gpu_is_a_warning(tmp_path: Path) -> None:
+    file = tmp_path / "slow.yaml"
+    text = STUDY.replace("BATCHES", "32").replace("bf16", "fp32")
+    study = Workspace(tmp_path / "results", tmp_path / "plots")
+    file.write_text(text)
+    (warning,) = [said for said in open_study(file, study).plan.warnings if "fp32" in said]
+    assert warning.startswith("1 run in fp32: on RTX-4090 that takes at least twice the hours of bf16.")
+    for cheap in (text.replace("fp32", "bf16"), text.replace("gpus: 1, device: RTX-4090", "")):
+        file.write_text(cheap)
+        assert not any("fp32" in said for said in open_study(file, study).plan.warnings)
 
 
 # Submission

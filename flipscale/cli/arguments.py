@@ -78,10 +78,9 @@ def price_of(args: argparse.Namespace) -> "Price | None":
     file = site_file_of(args) if "site" in vars(args) else None
     if file is None:
         return None
-    from flipscale.launch import read_site
+    from flipscale.launch import price_at, read_site
 
-    price: Price | None = read_site(file)["price"]
-    return price
+    return price_at(read_site(file))
 
 
 def column_names(text: str) -> list[str]:

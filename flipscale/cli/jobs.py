@@ -3,6 +3,7 @@
 import argparse
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -56,23 +57,37 @@ def submit_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--dry-run", action="store_true", help="print what would be sent; send nothing")
     parser.add_argument("--detach", action="store_true", help="return at once; the runs go on without this terminal")
     parser.add_argument("--retry-diverged", action="store_true", help="also start runs again whose loss diverged")
+    what = "train these runs anew from their start, and what starts from them; what they gave is kept"
+    parser.add_argument("--redo", nargs="+", default=[], metavar="ID", help=what)
+    what = "train finished runs anew whose code differs from today's; what they gave is kept"
+    parser.add_argument("--stale", action="store_true", help=what)
 
 
 def submit(args: argparse.Namespace) -> int:
     """Start every run of a study that is not finished yet."""
     from flipscale import launch
+    from flipscale.workflow.opened import say_warnings
     from flipscale.workflow.submitted import submit_study, wait_for
 
     # The site file is read first: what is wrong with it is said before anything is written.
     launcher = launcher_of(args)
     opened = open_study_of(args, launcher.site_name)
+    ids = [run.id for run in opened.plan.runs]
+    redo = launch.Redo(frozenset(matching_id(name, ids) for name in args.redo), stale=args.stale)
     if args.dry_run:
         opened.plan.check_budget()
-        print(launch.preview(opened.plan.runs, args.results, launcher, retry_diverged=args.retry_diverged), end="")
+        say_warnings(opened.plan)
+        runs, retry = opened.plan.runs, args.retry_diverged
+        print(launch.preview(runs, args.results, launcher, retry_diverged=retry, redo=redo), end="")
         return 0
     look_first = args.on == "local" and not args.no_check
     submission = submit_study(
-        opened, launcher, look_first=look_first, retry_diverged=args.retry_diverged, force=args.force
+        opened,
+        launcher,
+        look_first=look_first,
+        retry_diverged=args.retry_diverged,
+        force=args.force,
+        redo=redo,
     )
     if args.detach:
         if submission.jobs:
@@ -91,16 +106,21 @@ def status_arguments(parser: argparse.ArgumentParser) -> None:
 def status(args: argparse.Namespace) -> int:
     """Say in which state every run of a study is, and how far."""
     from flipscale import launch
+    from flipscale.code import code_changes
     from flipscale.workflow.opened import say_folder
+    from flipscale.workflow.submitted import say_code
 
     opened = open_study_of(args)
     if args.watch:
         raise FlipscaleError(f"status --watch has become a command of its own: flipscale watch {opened.arguments}")
     say_folder(opened)
     progress = next(launch.watch(opened.plan.runs, args.results))
+    finished = {run.id: run.files for run in progress.runs if run.state is State.FINISHED}
+    code = code_changes(opened.plan.runs, args.results, finished)
     if args.json:
         counts = {str(state): progress.count(state) for state in State if progress.count(state)}
-        print_json({"runs": [_as_json(run) for run in progress.runs], "counts": counts})
+        runs = [_as_json(run, code.differing.get(run.id, ())) for run in progress.runs]
+        print_json({"runs": runs, "counts": counts})
     else:
         rows = [(run.id, str(run.state), run.detail) for run in progress.runs]
         print_table(("run", "state", "how it goes"), rows, numbers=False)
@@ -108,10 +128,11 @@ def status(args: argparse.Namespace) -> int:
         clock = launch.wall_clock(opened.plan, args.results)
         if clock.seconds and not progress.active:  # Else the line above says it.
             print(clock)
+    say_code(opened, code)
     return 0
 
 
-def _as_json(run: "RunProgress") -> dict[str, Any]:
+def _as_json(run: "RunProgress", code: Sequence[str]) -> dict[str, Any]:
     return {
         "id": run.id,
         "state": str(run.state),
@@ -119,6 +140,7 @@ def _as_json(run: "RunProgress") -> dict[str, Any]:
         "failures": [failed_attempt_as_json(failed) for failed in run.failures],
         "images_per_second": run.images_per_second if run.state is State.RUNNING else None,
         "seconds_since_step": run.seconds_since_step,
+        "code_differences": list(code),
     }
 
 

@@ -1,16 +1,17 @@
-"""What runs leave on the disk: archive, merge."""
+"""What runs leave on the disk: archive, merge, gc, du."""
 
 import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from flipscale.cli.arguments import add_json, add_results, add_study, open_study_of
-from flipscale.cli.output import print_json
-from flipscale.words import count
+from flipscale.cli.arguments import add_json, add_results, add_study, open_study_of, workspace_of
+from flipscale.cli.output import print_json, print_table
+from flipscale.errors import FlipscaleError
+from flipscale.words import count, memory
 from flipscale.workflow.talk import say
 
 if TYPE_CHECKING:
-    from flipscale.storage import Merged
+    from flipscale.storage import Cleared, Merged, StudyRuns
 
 
 def archive_arguments(parser: argparse.ArgumentParser) -> None:
@@ -66,8 +67,13 @@ def merge(args: argparse.Namespace) -> int:
     if args.json:
         print_json(
             [
-                {"file": str(of.file), "study": of.study, "runs": dict(of.outcomes), "problems": list(of.problems)}
-                for of in merged
+                {
+                    "file": str(of_file.file),
+                    "study": of_file.study,
+                    "runs": dict(of_file.outcomes),
+                    "problems": list(of_file.problems),
+                }
+                for of_file in merged
             ]
         )
     return 1 if any(of_file.failed for of_file in merged) else 0
@@ -79,3 +85,86 @@ def _merged_in_words(merged: "Merged") -> str:
 
     counted = [f"{number} {outcome}" for outcome in MergeOutcome if (number := merged.count(outcome))]
     return f"{count(len(merged.outcomes), 'run')}: {', '.join(counted)}"
+
+
+def gc_arguments(parser: argparse.ArgumentParser) -> None:
+    what = "study files that count beside those that the results folder knows"
+    parser.add_argument("studies", metavar="STUDY", nargs="*", type=Path, help=what)
+    parser.add_argument("--only", action="store_true", help="count the studies given, and none that the folder knows")
+    parser.add_argument("--remove", action="store_true", help="remove what is listed")
+    add_json(parser)
+    add_results(parser)
+
+
+def gc(args: argparse.Namespace) -> int:
+    """List runs that no study asks for, and checkpoints and weights that nothing needs; --remove removes them."""
+    from flipscale.storage import find_unneeded, remove_unneeded
+    from flipscale.workflow.known import check_recipes, known_studies
+
+    studies = known_studies(workspace_of(args), args.studies, only=args.only)
+    if not studies:
+        raise FlipscaleError(
+            f"{args.results}: knows no study, so every run would count as one that no study asks for. Name the study "
+            f"files: flipscale gc STUDY..."
+        )
+    check_recipes(studies)
+    say("these studies say what is needed: " + ", ".join(f"{study.name} ({study.source})" for study in studies))
+    cleared = (remove_unneeded if args.remove else find_unneeded)(args.results, studies)
+    for run, why in cleared.left_alone.items():
+        say(f"{run} is left alone: {why}")
+    if args.json:
+        print_json(_cleared_as_json(cleared, studies, removed=args.remove))
+    elif cleared.found:
+        rows = [(memory(thing.size), thing.what, thing.run or thing.path.name, thing.why) for thing in cleared.found]
+        print_table(("size", "what", "run", "why"), rows, numbers=False)
+    if args.remove:
+        say(f"removed {_things(cleared)}")
+    else:
+        say(f"could remove {_things(cleared)}" + ("; add --remove to remove them" if cleared.found else ""))
+    return 0
+
+
+def _things(cleared: "Cleared") -> str:
+    """'2 runs, 14 weights (1.2 GB)'."""
+    kinds = [thing.what for thing in cleared.found]
+    counted = [count(kinds.count(what), what.removesuffix("s")) for what in dict.fromkeys(kinds)]
+    return f"{', '.join(counted)} ({memory(cleared.size)})" if counted else "nothing"
+
+
+def _cleared_as_json(cleared: "Cleared", studies: "list[StudyRuns]", *, removed: bool) -> dict[str, object]:
+    return {
+        "studies": [{"name": study.name, "source": str(study.source)} for study in studies],
+        "removed": removed,
+        "bytes": cleared.size,
+        "found": [
+            {"what": thing.what, "run": thing.run, "path": str(thing.path), "bytes": thing.size, "why": thing.why}
+            for thing in cleared.found
+        ],
+        "left_alone": dict(cleared.left_alone),
+    }
+
+
+def du_arguments(parser: argparse.ArgumentParser) -> None:
+    add_json(parser)
+    add_results(parser)
+
+
+def du(args: argparse.Namespace) -> int:
+    """Say what takes room in a results folder, by study and kind of file."""
+    from flipscale.storage import KINDS, usage
+    from flipscale.workflow.known import known_studies, names_asking
+
+    if not args.results.is_dir():
+        raise FlipscaleError(f"{args.results}: there is no such folder; --results names another.")
+    found = usage(args.results, names_asking(known_studies(workspace_of(args), ())))
+    if args.json:
+        print_json({"bytes": sum(sum(row.values()) for row in found.values()), "studies": found})
+        return 0
+    kinds = [kind for kind in KINDS if any(kind in row for row in found.values())]
+    totals = {kind: sum(row.get(kind, 0) for row in found.values()) for kind in kinds}
+    rows = [
+        (name, *(memory(row[kind]) if kind in row else "" for kind in kinds), memory(sum(row.values())))
+        for name, row in [*found.items(), ("total", totals)]
+    ]
+    print_table(("study", *kinds, "total"), rows)
+    return 0

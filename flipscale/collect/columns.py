@@ -29,6 +29,11 @@ COLUMNS: dict[str, Column] = {
     "cell": Column(
         "str", "", "values of the study's axes but the baseline's and the seed; a run and its twins share it"
     ),
+    "recipe": Column(
+        "int",
+        "",
+        "version of what training does with the same settings (docs/recipes.md); empty: 1",
+    ),
     # Settings: what was asked.
     "model": Column("str", "", "open_clip model, or ViT-w{width}d{depth}-{patch}"),
     "image_size": Column("int", "pixels", "side of the square image"),

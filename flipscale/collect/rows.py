@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from flipscale.cell import write_cell
 from flipscale.collect.columns import COLUMNS, SETTING_COLUMNS, ResultRow, setting_value
 from flipscale.errors import FlipscaleError, RunFolderError
-from flipscale.identity import differences
+from flipscale.identity import RECIPE, differences
 from flipscale.plan import Run
 from flipscale.run import FOLDER_SCHEMA, Result, RunFolder, Spent, checked, is_number
 from flipscale.scores import SCORES, is_score
@@ -52,6 +52,7 @@ def _asked(run: Run, study: str) -> dict[str, object]:
         "id": run.id,
         "study": study,
         "cell": None if run.cell is None else write_cell(run.cell),
+        "recipe": RECIPE,
         "parent": next(iter(run.parents), None),
         "flops_per_sample": run.cost.flops_per_sample,
         "train_flops": run.cost.train_flops,

@@ -1,7 +1,8 @@
 """How runs scatter about the curve of their budget (IsoFLOP): measured between seeds, or else from the curve's kinks.
 
 The best size is read off a curve through the means of its sizes, so only scatter of single runs moves it. To resample
-sizes would give runs without any noise an interval.
+sizes would give runs without any noise an interval. Runs are drawn about a smooth curve, as residuals of any fit are:
+drawn about the means, which have noise of their own, their noise would count twice.
 """
 
 from dataclasses import dataclass
@@ -21,7 +22,7 @@ class BudgetNoise:
     """The scatter of runs about the mean of their size at their budget."""
 
     level: Array
-    """The mean of log y of each run's size and budget [n]."""
+    """log y of the curve of each run's budget at its size [n], which runs are drawn about."""
     pool: Array
     """Deviations of single runs from it."""
     freedom: int
@@ -59,19 +60,57 @@ def budget_noise(size: Array, logs: Array, budget: Array, seeds: NDArray[np.intp
         rest = logs - effect.offsets if effect else logs
         rest = rest - (np.bincount(cells, rest) / n)[cells]
         pool = rest[repeated] * np.sqrt(repeated.sum() / freedom)
-        return BudgetNoise(level, pool, freedom, by_seeds=True)
-    kinks = np.concatenate([_kinks(size[rows], logs[rows]) for rows in budgets_of(budget)])
-    # Kinks of neighbours share points, so they tell about half as much as they are many.
-    return BudgetNoise(level, kinks, len(kinks) // 2, by_seeds=False) if len(kinks) > 3 else None
+        return BudgetNoise(_smooth(size, level, budget, float((pool**2).mean())), pool, freedom, by_seeds=True)
+    kinks = [_kinks(size[rows], logs[rows]) for rows in budgets_of(budget)]
+    pool = np.concatenate([found for found, _ in kinks])
+    if len(pool) <= 3:
+        return None
+    # Kinks of neighbours share points: their mean square has the degrees of freedom of F. E. Satterthwaite 1946.
+    shared = sum(float((correlation**2).sum()) for _, correlation in kinks)
+    smooth = _smooth(size, level, budget, float((pool**2).mean()))
+    return BudgetNoise(smooth, pool, int(len(pool) ** 2 / shared), by_seeds=False)
 
 
-def _kinks(size: Array, logs: Array) -> Array:
-    """How far each size is from the cubic of its neighbours, as a deviation of a single run."""
+def _kinks(size: Array, logs: Array) -> tuple[Array, Array]:
+    """How far each size is from the cubic of its neighbours, as deviations of single runs, and their correlations."""
     sizes, places = np.unique(size, return_inverse=True)
-    x, y = np.log(sizes), np.bincount(places.reshape(-1), logs) / np.bincount(places.reshape(-1))
-    found = []
-    for i in range(_NEIGHBOURS, len(x) - _NEIGHBOURS):
+    weights = _against_neighbours(np.log(sizes))
+    weights /= np.linalg.norm(weights, axis=1, keepdims=True)
+    means = np.bincount(places.reshape(-1), logs) / np.bincount(places.reshape(-1))
+    return weights @ means, weights @ weights.T
+
+
+def _smooth(size: Array, level: Array, budget: Array, noise: float) -> Array:
+    """The means of sizes [n] without the kinks that noise of this variance makes.
+
+    Each is weighted with the cubic of its neighbours by their inverse variances, as far as noise explains the kinks of
+    all budgets: where they are larger the curve itself has them, and keeps them.
+    """
+    smooth, squares, moved = level.copy(), [], []
+    for rows in budgets_of(budget):
+        sizes, places, n = np.unique(size[rows], return_inverse=True, return_counts=True)
+        first = np.unique(places.reshape(-1), return_index=True)[1]
+        weights = _against_neighbours(np.log(sizes))
+        inner = slice(_NEIGHBOURS, len(sizes) - _NEIGHBOURS)
+        kinks, variance = weights @ level[rows][first], (weights**2 / n).sum(axis=1)
+        squares.append(kinks**2 / variance)
+        step = np.zeros(len(sizes))
+        step[inner] = kinks / (variance * n[inner])
+        moved.append((rows, step[places.reshape(-1)]))
+    explained = (
+        noise / max(float(np.mean(np.concatenate(squares))), noise, 1e-300) if np.concatenate(squares).size else 0
+    )
+    for rows, step in moved:
+        smooth[rows] -= explained * step
+    return smooth
+
+
+def _against_neighbours(x: Array) -> Array:
+    """Weights [sizes but the outer ones, sizes] of a size against the cubic through its neighbours, at x = log size."""
+    inner = range(_NEIGHBOURS, len(x) - _NEIGHBOURS)
+    weights = np.zeros((len(inner), len(x)))
+    for row, i in zip(weights, inner, strict=True):
         near = [j for j in range(i - _NEIGHBOURS, i + _NEIGHBOURS + 1) if j != i]
-        share = np.array([np.prod([(x[i] - x[k]) / (x[j] - x[k]) for k in near if k != j]) for j in near])
-        found.append((y[i] - share @ y[near]) / np.sqrt(1 + share @ share))
-    return np.array(found)
+        row[near] = [-np.prod([(x[i] - x[k]) / (x[j] - x[k]) for k in near if k != j]) for j in near]
+        row[i] = 1
+    return weights

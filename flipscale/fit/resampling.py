@@ -19,6 +19,7 @@ from flipscale.stats import Array
 
 _STEP = 1e-3  # on the link scale: above what a search leaves open, below what bends a law
 _REWEIGHTED = 100  # of reweighted means
+_INFORMED = 1e-6  # share of the information of all points that a resample has in every direction
 
 
 @dataclass(frozen=True)
@@ -42,13 +43,13 @@ def resampled(
     """The parameters of resamples [draws, parameters] of a problem with this solution.
 
     The problem's z has lost the offsets of seeds. With `front` a law goes through a front, which is found anew: it
-    gives the places of the best among drawn rows. A resample with too few different points is drawn anew, up to as
-    often as there are draws.
+    gives the places of the best among drawn rows. A resample that does not determine the parameters is drawn anew, up
+    to as often as there are draws.
     """
-    least = len(problem.free)
     residuals = problem.z - problem.law.evaluate(theta, problem.x)[0]
-    kept = _kept(residuals, how, least) if front is None else 1.0
-    counts = _with_enough_points(_counts(how, front), problem.x, least)[: how.n].astype(np.float64)
+    kept = _kept(residuals, how, len(problem.free)) if front is None else 1.0
+    counts = _counts(how, front).astype(np.float64)
+    counts = counts[_determine(problem, theta, counts)][: how.n]
     if kept < 1 and len(counts):
         problem = problem.moved((kept - 1) * _levels(problem, residuals, counts))
     return refits(problem, theta, counts)
@@ -63,13 +64,16 @@ def _counts(how: Resamples, front: Callable[[NDArray[np.intp]], NDArray[np.intp]
     return np.array([np.bincount(rows[front(rows)], minlength=counts.shape[1]) for rows in drawn])
 
 
-def _with_enough_points(counts: NDArray[np.intp], x: Array, least: int) -> NDArray[np.intp]:
-    """The resamples that hold as many different points as there are parameters."""
-    points = np.unique(x, axis=0, return_inverse=True)[1].reshape(-1)
-    order = np.argsort(points, kind="stable")
-    held = np.add.reduceat(counts[:, order], np.unique(points[order], return_index=True)[1], axis=1) > 0
-    enough: NDArray[np.intp] = counts[held.sum(axis=1) >= least]
-    return enough
+def _determine(problem: Problem, theta: Array, counts: Array) -> NDArray[np.bool_]:
+    """Which resamples hold something of all that determines the parameters [m].
+
+    In the direction that it knows least about, a resample has that share of the information of all points which is the
+    smallest eigenvalue of Q' diag(counts) Q, with Q from the QR decomposition of the Jacobian. It is 0 where a resample
+    has too few different points, or only such as lie on one line.
+    """
+    basis = np.linalg.qr(problem.residuals(theta[problem.free])[1])[0]
+    shares = (basis.T * counts[:, None]) @ basis
+    return np.asarray(np.linalg.eigvalsh(shares)[:, 0] > _INFORMED)
 
 
 def slope_of_level(problem: Problem, theta: Array) -> Array:

@@ -15,8 +15,9 @@ from flipscale.fit.problem import Problem
 from flipscale.stats import Array
 
 TOLERANCE = 1e-12
-AGREE = 1e-6
-"""Two starts agree when their objectives differ by less than this share."""
+AGREE = 1e-4
+"""Two starts agree when their objectives differ by less than this share: where parameters trade off, the valley between
+their ends is that flat."""
 
 _ROOM = 1e-9  # of the range of a parameter, that a search starts inside its bounds
 

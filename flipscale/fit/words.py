@@ -125,8 +125,8 @@ def checklist(fit: Fit) -> list[str]:
         f"form: {fit.law.formula}, {fit.law.about}",
         f"loss: {loss} of residuals in the {scale}; their spread is {number(fit.spread, 2)}"
         + (f", weighted by {fit.weights}" if fit.weights else ""),
-        f"optimiser: scipy least_squares with the exact Jacobian, tolerances {TOLERANCE:g}; "
-        f"{s.agree} of {s.starts} starts agree",
+        f"optimiser: damped Newton from every start, scipy least_squares from the best end, with the exact Jacobian, "
+        f"tolerances {TOLERANCE:g}; {s.agree} of {s.starts} starts agree",
         f"rows: {_rows(fit)}",
         f"definitions: {_definitions(fit)}",
         f"conditioning: {number(s.condition, 2)}"

@@ -33,8 +33,9 @@ from flipscale.launch.local import gpus_here
 from flipscale.launch.look import Look, Looker, states
 from flipscale.launch.probing import probe_of, submit_probe
 from flipscale.launch.progress import ACTIVE, RunProgress, StudyProgress, Voice, rewritable, run_progress
+from flipscale.launch.redo import NO_REDO, Redo
 from flipscale.launch.screen import Screen
-from flipscale.launch.site import Site, read_site
+from flipscale.launch.site import Site, price_at, read_site
 from flipscale.launch.submit import Submission, cancel, hand_over, preview, submit, submit_lock
 from flipscale.launch.wallclock import WallClock, wall_clock
 from flipscale.launch.watch import wait, watch
@@ -42,9 +43,11 @@ from flipscale.launch.watch import wait, watch
 __all__ = [
     "ACTIVE",
     "LAUNCHERS",
+    "NO_REDO",
     "Launcher",
     "Look",
     "Looker",
+    "Redo",
     "Request",
     "RunProgress",
     "Screen",
@@ -59,6 +62,7 @@ __all__ = [
     "hand_over",
     "launcher_named",
     "preview",
+    "price_at",
     "probe_of",
     "read_site",
     "rewritable",

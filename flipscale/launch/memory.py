@@ -54,11 +54,11 @@ def _images(settings: Settings, processes: int) -> int:
     evaluation = settings.evaluation
     # The data's own held-out images may be pairs and classes; a linear probe learns from five times as many.
     sets = [images_scored(evaluation, data) for data in evaluation.sets.values()]
-    own = images_scored(evaluation, evaluation.data or settings.data)
-    scored = (2 * own + sum(sets)) * (6 if evaluation.linear_probe else 1)
+    main_set = images_scored(evaluation, evaluation.data or settings.data)
+    scored = (2 * main_set + sum(sets)) * (6 if evaluation.linear_probe else 1)
     ahead = BATCHES * -(-settings.batch_size // processes)
     pixels = 3 * settings.image_size**2
-    return int((scored + ahead) * pixels + 8 * min(max(own, *sets, 0) ** 2, SIMILARITIES_AT_ONCE))
+    return int((scored + ahead) * pixels + 8 * min(max([main_set, *sets]) ** 2, SIMILARITIES_AT_ONCE))
 
 
 def most_memory(requests: Sequence[Request]) -> int | None:

@@ -110,7 +110,6 @@ PRICE = Keys(
         "currency": Option(OneLine(), "USD", "what prices are in, as EUR"),
     },
     short="gpu_hour",
-    record=Price,
 )
 
 SITE = Keys(
@@ -195,6 +194,12 @@ def read_site(path: str | Path) -> Site:
             place |= {name: str(Path(place[name]).expanduser()) for name in ("python", "image") if place.get(name)}
     complaints.raise_if_any()
     return cast(Site, read)
+
+
+def price_at(site: Site) -> Price | None:
+    """What time costs at a site; None where its file does not say it."""
+    # It stays a mapping in the site, which arrays and drivers keep as JSON.
+    return Price(**site["price"]) if site.get("price") else None
 
 
 def _check(site: Site, complain: Complain) -> None:

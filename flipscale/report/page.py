@@ -9,6 +9,7 @@ from importlib.resources import files
 
 import pandas as pd
 
+from flipscale.code import CodeChanges
 from flipscale.compare import claims_markdown, comparison_markdown, effects_title
 from flipscale.devices import Hours, total_hours
 from flipscale.plan import Run
@@ -26,6 +27,9 @@ FEW_VALUES = 6
 
 FEW_KINDS = 5
 """Failures of so many sorts are unfolded, of more only counted at first."""
+
+MOST_CODES = 10
+"""Codes that trained runs and are listed at most."""
 
 MOST_MEANS = 400
 """Rows that a table of means lists at most."""
@@ -230,7 +234,8 @@ def _comparison(evidence: Evidence) -> str:
 
 def _runs(evidence: Evidence) -> str:
     columns = "state, arm, settings, scores, cost" + (", failure" if evidence.failed else "")
-    return f"""<p>Every run of the plan: {columns}. Columns sort by their heads. The filter takes words that all must
+    return f"""{_code(evidence.code)}
+<p>Every run of the plan: {columns}. Columns sort by their heads. The filter takes words that all must
 occur in a row, and conditions such as <code>seed=0</code> or <code>{text(_example(evidence))}</code>.</p>
 <div class="controls" id="run-controls" hidden></div>
 <p id="run-count" role="status" aria-live="polite"></p>
@@ -238,6 +243,17 @@ occur in a row, and conditions such as <code>seed=0</code> or <code>{text(_examp
 <caption>Runs</caption><thead></thead><tbody></tbody></table></div>
 <div id="run-pages" class="controls" hidden></div>
 <noscript><p>results.csv has the finished runs, <code>flipscale status</code> all of them.</p></noscript>"""
+
+
+def _code(code: CodeChanges) -> str:
+    """Which code trained the runs, and how it differs from that of the page's day; nothing where none is known."""
+    trained = [f"<li>{count(number, 'run')}: {text(str(trained_by))}</li>" for trained_by, number in code.codes]
+    if not trained:
+        return ""
+    several = f" Their code is not the same: there are {len(trained)}." if len(trained) > 1 else ""
+    listed = f"<p>The code that trained them.{several}</p><ul>{''.join(trained[:MOST_CODES])}</ul>"
+    more = f"<p>And {len(trained) - MOST_CODES} more.</p>" if len(trained) > MOST_CODES else ""
+    return listed + more + "".join(f"<p>{text(sentence)}</p>" for sentence in code.sentences())
 
 
 def _example(evidence: Evidence) -> str:

@@ -17,6 +17,7 @@ from typing import Any, Literal, TypeGuard, cast
 from flipscale.cell import read_cell, write_cell
 from flipscale.cost import Cost
 from flipscale.errors import RunFolderError
+from flipscale.run.code import CodeIdentity, FileContent
 from flipscale.run.files import FOLDER_SCHEMA, storable, write_json
 from flipscale.run.records import (
     Asked,
@@ -198,6 +199,35 @@ def read_hits(folder: str) -> dict[str, Hits]:
 
 def _hits(entry: JsonObject) -> Hits:
     return Hits(str(entry["items"]), int(entry["count"]), base64.b64decode(entry["bits"], validate=True))
+
+
+def read_codes(folder: str) -> list[CodeIdentity]:
+    """The codes that code.json holds, the first of them first; none if there is no such file. RunFolderError where it
+    holds something else."""
+    data = read_object(folder, "code.json")
+    if data is None:
+        return []
+    try:
+        return [_code(entry) for entry in data["codes"]]
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        raise RunFolderError(
+            f"{Path(folder, 'code.json')}: holds no code identities ({error!r}). Delete it; which code trained the run "
+            f"is then not known."
+        ) from error
+
+
+def _code(entry: JsonObject) -> CodeIdentity:
+    return CodeIdentity(
+        project=str(entry["project"]),
+        source=entry.get("source"),
+        commit=entry.get("commit"),
+        changes=entry.get("changes"),
+        versions={str(name): str(version) for name, version in entry.get("versions", {}).items()},
+        files={
+            str(name): FileContent(int(content["size"]), content.get("sha256"))
+            for name, content in entry.get("files", {}).items()
+        },
+    )
 
 
 def read_failure(folder: str) -> Failure | None:
@@ -397,6 +427,15 @@ def hits_as_json(hits: Mapping[str, Hits]) -> JsonObject:
             for name, of in hits.items()
         }
     }
+
+
+def code_as_json(code: CodeIdentity) -> JsonObject:
+    files = {name: _said(content) for name, content in code.files.items()}
+    return cast(JsonObject, storable({**_said(code), "files": files}))
+
+
+def codes_as_json(codes: Iterable[CodeIdentity]) -> JsonObject:
+    return {"codes": [code_as_json(code) for code in codes]}
 
 
 def failure_as_json(failure: Failure) -> JsonObject:

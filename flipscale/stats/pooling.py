@@ -23,6 +23,8 @@ DF_MOST, DF_MOST_OF_FEW = 6.0, 4.0
 MANY_CELLS, FEW_CELLS = 8, 5
 WILD_P, WILD_DF = 0.02, 20.0
 """A cell is wild if F of its variance against the median cell's has a smaller p than WILD_P / cells."""
+SHARED_RUNS = 4
+"""The degrees of freedom of claims together count this many times less, as claims share runs."""
 SHARED = 1 / 4
 """Squared correlation of two variances whose differences share a baseline."""
 
@@ -152,7 +154,7 @@ def _moderated(
     pooled = several & ~wild
     most = DF_MOST if claims or several.sum() >= MANY_CELLS else DF_MOST_OF_FEW
     prior_df, prior, capped = _prior(u[pooled], own_df[pooled], most)
-    total = own_df[pooled].sum() / (4 if claims else 1)
+    total = own_df[pooled].sum() / (SHARED_RUNS if claims else 1)
     variance = np.where(wild, u, (prior_df * prior + own_df * u) / (prior_df + own_df))
     df = np.where(wild, own_df, np.minimum(prior_df + own_df, max(total, 1.0)))
     found = {}

@@ -8,11 +8,21 @@ usage.py     what takes room, by study and kind of file
 
 from flipscale.storage.archive import Archive, write_archive
 from flipscale.storage.merge import Merged, MergeOutcome, merge
+from flipscale.storage.unneeded import Cleared, StudyRuns, Unneeded, find_unneeded, remove_unneeded
+from flipscale.storage.usage import KINDS, Usage, usage
 
 __all__ = [
+    "KINDS",
     "Archive",
+    "Cleared",
     "MergeOutcome",
     "Merged",
+    "StudyRuns",
+    "Unneeded",
+    "Usage",
+    "find_unneeded",
     "merge",
+    "remove_unneeded",
+    "usage",
     "write_archive",
 ]

@@ -42,6 +42,10 @@ _DATABASES = ("postgresql", "mysql", "sqlite", "mssql")
 """Databases that MLflow can be: what an address begins with."""
 
 
+CODE_DIFFERS = "flipscale.code_differs"
+"""Tag of the study's run: how many of its runs were trained by other code than today's."""
+
+
 @dataclass(frozen=True)
 class UpToDate:
     """What had to be done, in runs, and what MLflow has now."""
@@ -319,6 +323,10 @@ def _mirror_study(
         for file in artifacts:
             client.log_artifact(run_id, str(file))
         client.set_tag(run_id, "flipscale.files", digest.hexdigest())
+    if experiment.source.code:
+        client.set_tag(run_id, CODE_DIFFERS, experiment.source.code)
+    elif CODE_DIFFERS in tags:
+        client.delete_tag(run_id, CODE_DIFFERS)
     client.set_terminated(run_id, "FINISHED", times[1])
     return run_id
 
@@ -326,7 +334,7 @@ def _mirror_study(
 def _digest_of_all(source: MirrorSource, artifacts: Sequence[Path], options: MirrorOptions) -> str:
     """Of everything that is mirrored of the study."""
     facts = [MIRROR_VERSION, MOST_CURVE_POINTS, options.all_points, options.models]
-    digest = hashlib.sha256(repr([*facts, source.question, [*source.baseline]]).encode())
+    digest = hashlib.sha256(repr([*facts, source.question, [*source.baseline], source.code]).encode())
     for file in (source.results, source.curves, *artifacts):
         if file.exists():
             digest.update(file.name.encode() + b"\0" + hashlib.sha256(file.read_bytes()).digest())

@@ -69,12 +69,12 @@ def open_evaluations(settings: Settings, form: Form) -> dict[str, HeldOutItems]:
     probe = 0
     if evaluation.linear_probe:
         probe = PROBE_IMAGES if evaluation.images is None else 5 * evaluation.images
-    own = evaluation.data or settings.data
+    main_set = evaluation.data or settings.data
     found = {
         "": open_held_out(
-            own,
+            main_set,
             form,
-            images=images_scored(evaluation, own),
+            images=images_scored(evaluation, main_set),
             templates=_written_out(evaluation.templates),
             trained_on=evaluation.data is None,
             probe=probe,
@@ -96,9 +96,9 @@ def open_evaluations(settings: Settings, form: Form) -> dict[str, HeldOutItems]:
 
 def _source(settings: Settings, name: str) -> str:
     """A set is known by its name, as in a run's id; where its files lie is the machine's affair."""
-    evaluation, own = settings.evaluation, settings.evaluation.data or settings.data
-    images = images_scored(evaluation, evaluation.sets[name] if name else own)
-    return f"{name or show_setting(own)}, images {images}"
+    evaluation, main_set = settings.evaluation, settings.evaluation.data or settings.data
+    images = images_scored(evaluation, evaluation.sets[name] if name else main_set)
+    return f"{name or show_setting(main_set)}, images {images}"
 
 
 def _with_class_names(declared: EvaluationSet) -> EvaluationSet:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import torch
 
+from flipscale.code import CodeToday
 from flipscale.errors import Diverged, FlipscaleError, LeaseLost, RunFolderError
 from flipscale.run import JOB, FailureKind, Lease, RunFolder, read_probe
 from flipscale.settings import CommandTrainer, KeepWeights, OpenClipTrainer, Resources
@@ -21,6 +22,7 @@ from flipscale.train.machine import keep_freed_memory, loading_modules
 from flipscale.train.parents import When, weights_for
 from flipscale.train.processes import Group
 from flipscale.train.stop import Stop, noting_signals, stacks_in_log
+from flipscale.workspace import Workspace
 
 CHECKPOINT_SECONDS = 30.0
 """At most so much training is lost when a run is killed, unless writing a checkpoint takes long, see `loop.fit`."""
@@ -127,6 +129,9 @@ class WorkList:
         """Have the run's trainer do it. A trainer is imported when a run asks for it: a command needs no open_clip."""
         lease.mend_records()
         settings, resources = asked_of(run)
+        # Here, not where it was submitted: another machine may have another checkout. Anew for each run, as a training
+        # command is read when it is started.
+        lease.note_code(CodeToday(Workspace.of_run(run.path)).of(settings))
         if read_probe(run.path) is not None:
             with loading_modules():
                 from flipscale.train.trainers.builtin.timing import time_shapes

@@ -7,10 +7,11 @@ from pathlib import Path
 from flipscale.devices import Price
 from flipscale.plan import Plan
 from flipscale.plan import plan as plan_study
-from flipscale.run import read_timings, write_json
+from flipscale.run import read_timings
 from flipscale.study import Study, read_study
 from flipscale.words import count
 from flipscale.workflow.owner import check_owner, note_owner
+from flipscale.workflow.plans import write_plan_file
 from flipscale.workflow.talk import say
 from flipscale.workspace import StudyFiles, Workspace, usual_results
 
@@ -69,7 +70,7 @@ def write_plan(opened: OpenStudy) -> None:
     files = opened.files
     files.folder.mkdir(parents=True, exist_ok=True)
     note_owner(files.folder, opened.file)
-    write_json(files.plan, opened.plan.to_dict(), rows="runs")
+    write_plan_file(opened.plan, files, opened.workspace.runs)
 
 
 def say_folder(opened: OpenStudy) -> None:

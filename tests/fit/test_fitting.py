@@ -61,6 +61,21 @@ def test_runs_that_differ_only_in_their_seed_are_drawn_together() -> None:
         assert (np.bincount(drawn, minlength=90)[::3] == np.bincount(drawn, minlength=90).reshape(30, 3).T).all()
 
 
+def test_a_resample_that_lies_on_one_line_is_drawn_anew() -> None:
+    """3 settings along N and 3 along D share a corner: without either arm an exponent is not determined."""
+    rng = np.random.default_rng(0)
+    n, d = np.array([1e6, 1e7, 1e8, 1e6, 1e6]), np.array([1e9, 1e9, 1e9, 1e10, 1e11])
+    y = 40 * n**-0.1 * d**-0.15 * np.exp(rng.normal(0, 0.01, 5))
+    found = fit(pd.DataFrame({"N": n, "D": d, "y": y}), "product", x=["N", "D"], y="y", options=Options(draws=200))
+    on_a_line = [
+        counts for counts in resamples(found.rows.clusters, 400) if not counts[1:3].any() or not counts[3:].any()
+    ]
+    assert len(on_a_line) > 40
+    assert len(found.draws) == 200
+    assert found.draws[:, 1] == pytest.approx(0.1, abs=0.03)
+    assert found.draws[:, 2] == pytest.approx(0.15, abs=0.03)
+
+
 def test_an_interval_is_moved_out_more_where_there_are_fewer_groups_and_is_none_where_there_are_too_few() -> None:
     assert stretch(1) is None
     assert stretch(7) > stretch(95) > 1

@@ -66,7 +66,8 @@ def test_an_archive_holds_the_records_of_finished_runs_and_no_weights_logs_or_jo
     }
     assert {name.partition("/")[0] for name in list(found)[1:]} == {run.id for run in here.plan.runs}
     assert len(here.plan.runs) == 8
-    assert {"run.json", "result.json", "metrics.jsonl", "hits.json", "failures.jsonl"} <= set(ARCHIVED_FILES)
+    records = {"run.json", "result.json", "metrics.jsonl", "hits.json", "failures.jsonl", "code.json"}
+    assert records <= set(ARCHIVED_FILES)
 
 
 def test_the_same_runs_give_the_same_bytes_whatever_their_times(here, there):
@@ -417,7 +418,7 @@ def test_children_of_archived_parents_are_held_back_with_what_to_do(here, there,
     assert "submitted 0 runs, left alone 6 finished, held back 2 without weights" in said
     assert (
         f"2 runs cannot start: the weights of {parent.id} are not here, as archives and keep_weights leave them out. "
-        f"Put its model.pt into {parent.path}, or train it again: delete its result.json there. Then submit again."
+        f"Put its model.pt into {parent.path} and submit again, or train it anew: submit with --redo {parent.id}."
     ) in said
     assert not there.run(tuned.id).exists()
     assert main(["submit", str(there.file), "--results", str(there.root), "--dry-run"]) == 0

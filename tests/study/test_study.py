@@ -195,9 +195,9 @@ def test_recipe_lies_under_what_the_study_says(read):
         "schema: 1\nrecipe: flip\nbase: {model: ViT-B-16, samples: 2.56B, beta2: 0.98}\n"
         "axes: {mask_ratio: [0, 0.5], crop: [0.9]}\n"
     )
-    assert column(study, "batch_size", "lr", "beta2", "crop", "flip", "text_length") == [
-        (16384, pytest.approx(2.56e-4), 0.98, 0.9, True, 32),
-        (32768, pytest.approx(5.12e-4), 0.98, 0.9, True, 32),
+    assert column(study, "batch_size", "lr", "beta2", "crop", "flip", "text_length", "precision") == [
+        (16384, pytest.approx(2.56e-4), 0.98, 0.9, True, 32, "bf16"),
+        (32768, pytest.approx(5.12e-4), 0.98, 0.9, True, 32, "bf16"),
     ]
 
 
@@ -588,7 +588,7 @@ def test_every_option_that_the_template_shows_is_good(read):
     shown = re.sub(r"(?m)^( *)# (?=( *)[a-z_0-9]+:)", r"\1", TEMPLATE.read_text())
     without = re.sub(r"(?m)^(include|  data: \{webdataset).*\n", "", shown)
     study = read(without)
-    assert study.budget == Budget(gpu_hours=100, train_flops=1e20, runs=50)
+    assert study.budget == Budget(gpu_hours=100, train_flops=1e20, runs=50, price=250)
     assert set(yaml.safe_load(shown)) == set(TOP)
     told = yaml.safe_load(shown)
     assert {*told["base"], *told["axes"], "seed", "evaluation"} == set(SETTINGS)

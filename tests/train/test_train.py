@@ -57,7 +57,10 @@ def test_a_run_writes_its_result_and_weights_and_drops_its_checkpoint(run):
     folder = run()
     assert train([folder.path]) == 0
     assert folder.state() is State.FINISHED
+    (code,) = folder.codes()
+    assert (code.project, set(code.versions)) == ("flipscale", {"flipscale", "python", "torch", "open_clip"})
     assert sorted(path.name for path in folder.path.iterdir()) == [
+        "code.json",
         "hits.json",
         "lease.lock",
         "log.txt",

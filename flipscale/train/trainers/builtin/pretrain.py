@@ -135,9 +135,9 @@ def _result(training: Training, data: Data, peak_memory: int | None) -> Result:
 
 def _pairs_before(training: Training, data: Data) -> int:
     """How many pairs the runs before saw and this one does not: together they go along one order."""
-    own = training.steps * training.settings.batch_size
+    samples = training.steps * training.settings.batch_size
     before = training.steps_before * training.settings.batch_size
-    return min(data.size, before + own) - min(data.size, own)
+    return min(data.size, before + samples) - min(data.size, samples)
 
 
 def _facts(

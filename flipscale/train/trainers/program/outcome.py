@@ -146,11 +146,11 @@ def complete(outcome: Outcome, run: RunFolder, attempts: Attempts) -> Result:
         result.setdefault("images_per_second", result["samples_seen"] / result["train_seconds"])
     result.setdefault("gpu_hours", _hours(result["train_seconds"], result["cpu_seconds"], result["devices"]))
     result["versions"] = {"flipscale": version(), **result["versions"]}
-    parent, own = parent_of(run), result["unique_pairs"]
+    parent, pairs = parent_of(run), result["unique_pairs"]
     # How many of its parent's pairs a program saw again is known only where one of the two saw all there are.
-    has_all = data_size is not None and own is not None and data_size in (own, unique_pairs_of(parent))
+    has_all = data_size is not None and pairs is not None and data_size in (pairs, unique_pairs_of(parent))
     return replace(
-        result_from_json(result, run.path), parent=spent_before(parent, data_size - own if has_all else None)
+        result_from_json(result, run.path), parent=spent_before(parent, data_size - pairs if has_all else None)
     )
 
 
