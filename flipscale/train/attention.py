@@ -4,6 +4,8 @@ nn.MultiheadAttention copies queries, keys and values into an order of its own, 
 of open_clip, which use it. Without the copies a step of ViT-w48d3-4 takes 7 to 11 % less time on a CPU.
 """
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from open_clip.transformer import ResidualAttentionBlock
@@ -37,10 +39,9 @@ class SelfAttention(nn.Module):
         """The output [B, W] at one position of each sequence: tokens [B, L, W], position int64 [B]."""
         batch, length, width = tokens.shape
         picked = tokens[torch.arange(batch, device=tokens.device), position]
-        of_query, of_others = self.in_proj_weight.split([width, 2 * width])
-        query_bias, others_bias = self.in_proj_bias.split([width, 2 * width])
-        query = F.linear(picked, of_query, query_bias).view(batch, self.heads, 1, -1)
-        others = F.linear(tokens, of_others, others_bias).view(batch, length, 2, self.heads, -1)
+        weight, bias = self.in_proj_weight, self.in_proj_bias  # of the queries first, then of keys and values
+        query = F.linear(picked, weight[:width], bias[:width]).view(batch, self.heads, 1, -1)
+        others = F.linear(tokens, weight[width:], bias[width:]).view(batch, length, 2, self.heads, -1)
         key, value = others.permute(2, 0, 3, 1, 4).unbind()
         seen = None if attn_mask is None else attn_mask[position][:, None, None]
         out: Tensor = self.out_proj(F.scaled_dot_product_attention(query, key, value, seen).view(batch, width))
@@ -55,9 +56,11 @@ def last_block(block: nn.Module, tokens: Tensor, position: Tensor, attn_mask: Te
     if type(block) is not ResidualAttentionBlock or not isinstance(block.attn, SelfAttention):
         out: Tensor = block(tokens, attn_mask=attn_mask)
         return out[torch.arange(len(out), device=out.device), position]
+    parts: Any = block  # open_clip has no types.
     x = tokens[torch.arange(len(tokens), device=tokens.device), position]
-    x = x + block.ls_1(block.attn.at(block.ln_1(tokens), position, attn_mask))
-    return x + block.ls_2(block.mlp(block.ln_2(x)))
+    x = x + parts.ls_1(parts.attn.at(parts.ln_1(tokens), position, attn_mask))
+    pooled: Tensor = x + parts.ls_2(parts.mlp(parts.ln_2(x)))
+    return pooled
 
 
 def shorten(module: nn.Module) -> None:

@@ -122,7 +122,8 @@ class MaskedTower(VisionTransformer):  # type: ignore[misc]
         first, others = self.positional_embedding[:1], self.positional_embedding[1:]
         patches = F.linear(cells, self.conv1.weight.flatten(1)) + F.embedding(kept, others)
         classes = (self.class_embedding + first).expand(len(x), 1, -1)
-        return self.ln_pre(torch.cat([classes.to(patches.dtype), patches], dim=1))
+        embedded: Tensor = self.ln_pre(torch.cat([classes.to(patches.dtype), patches], dim=1))
+        return embedded
 
 
 def complementary(patches: int, mask_ratio: float, seed: int, *, first: int = 0, images: int = 1) -> list[Tensor]:
