@@ -8,13 +8,12 @@ A time holds for one place: a site, its device and its hardware. Nothing here to
 """
 
 import json
-import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import NamedTuple, TypeVar
 
-from flipscale.cost import steps_of
+from flipscale.cost import scored_steps, steps_of
 from flipscale.devices import Hours
 from flipscale.identity import identity, is_evaluated, stage
 from flipscale.settings import FlipscaleTrainer, JsonObject, Resources, Settings
@@ -208,13 +207,6 @@ def evaluation_shape(staged: Settings) -> JsonObject:
     if staged.inference != "full":
         shape["mask_ratio"] = staged.mask_ratio
     return shape
-
-
-def scored_steps(staged: Settings) -> set[int]:
-    """The steps after which a run is evaluated: at the fractions of its schedule that it asks for, and at the end."""
-    steps = steps_of(staged)
-    # Halves go up: Python's round takes them to the even neighbour.
-    return {max(1, math.floor(at * steps + 0.5)) for at in staged.evaluation.at} | {steps}
 
 
 def run_time(settings: Settings, resources: Resources, timings: Timings) -> RunTime | None:

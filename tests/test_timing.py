@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import pytest
 
+from flipscale.cost import scored_steps
 from flipscale.errors import RunFolderError
 from flipscale.identity import stage
 from flipscale.plan import plan
@@ -17,7 +18,6 @@ from flipscale.timing import (
     Timings,
     evaluation_shape,
     run_time,
-    scored_steps,
     step_shape,
 )
 from tests.asked import settings_of

@@ -306,7 +306,9 @@ def test_the_command_line_sends_a_study_and_returns(tmp_path, ray, monkeypatch):
     assert "submitted 0 runs, left alone 2 finished\n" in flipscale("submit", "small.yaml", *on_ray).stderr
 
 
-def test_a_probe_times_shapes_in_a_trial(tmp_path, ray):
+def test_a_probe_times_shapes_in_a_trial(tmp_path, ray, monkeypatch):
+    monkeypatch.delenv("RAY_ADDRESS")
+    monkeypatch.setenv(*next(iter(ONE_NODE.items())))  # Or else Ray looks for the head at a network card's address.
     runs_of(tmp_path, "axes: {mask_ratio: [0, 0.5]}")
     command = [sys.executable, "-m", "flipscale", "probe", "small.yaml", "--on", "ray", "--address", ray.head, "--json"]
     probed = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)

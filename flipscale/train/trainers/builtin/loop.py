@@ -15,9 +15,9 @@ from concurrent.futures import ThreadPoolExecutor
 import torch
 from torch import Tensor
 
+from flipscale.cost import scored_steps
 from flipscale.errors import Diverged
 from flipscale.run import Doing, Lease
-from flipscale.timing import scored_steps
 from flipscale.train.data import Data, views
 from flipscale.train.evaluate import Evaluated, check_scores
 from flipscale.train.failure import TALK_SECONDS
