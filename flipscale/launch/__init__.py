@@ -31,7 +31,7 @@ screen.py     the same as a screenful, for who watches
 from flipscale.launch.launcher import LAUNCHERS, Launcher, Request, Whereabouts, launcher_named
 from flipscale.launch.local import gpus_here
 from flipscale.launch.look import Look, Looker, states
-from flipscale.launch.probing import probe_of, submit_probe
+from flipscale.launch.probing import open_probes, probe_of, submit_probe
 from flipscale.launch.progress import ACTIVE, RunProgress, StudyProgress, Voice, rewritable, run_progress
 from flipscale.launch.redo import NO_REDO, Redo
 from flipscale.launch.screen import Screen
@@ -61,6 +61,7 @@ __all__ = [
     "gpus_here",
     "hand_over",
     "launcher_named",
+    "open_probes",
     "preview",
     "price_at",
     "probe_of",

@@ -14,9 +14,10 @@ from flipscale.launch.launcher import Launcher
 from flipscale.launch.look import run_folder
 from flipscale.launch.submit import Submission, submit
 from flipscale.plan import Plan, Run
-from flipscale.run import Probe, write_probe
+from flipscale.run import Probe, RunFolder, read_probe, write_probe
 from flipscale.settings import JsonObject, Settings
 from flipscale.timing import evaluation_shape, is_timed_by_steps, step_shape
+from flipscale.workspace import RUNS_FOLDER
 
 PROBE_HOURS = 0.25
 """About what a probe takes of each of its devices; where a site packs short runs into jobs, this is what counts."""
@@ -62,6 +63,13 @@ def submit_probe(plan: Plan, results: Path, launcher: Launcher) -> Submission:
     )
     write_probe(run_folder(results, run.id).path, probe)
     return submit([run], results, launcher)
+
+
+def open_probes(study: str, results: Path) -> list[RunFolder]:
+    """The probes of a study that are not over."""
+    folders = [RunFolder(path.parent) for path in sorted((results / RUNS_FOLDER).glob("probe_*/probe.json"))]
+    probes = [(folder, read_probe(folder.path)) for folder in folders if not folder.is_over()]
+    return [folder for folder, probe in probes if probe is not None and probe.study == study]
 
 
 def _trains(run: Run) -> bool:

@@ -147,7 +147,7 @@ def hand_over(folders: Iterable[RunFolder], results: Path, launcher: Launcher) -
             raise
 
 
-def cancel(runs: Iterable[Run], results: Path) -> list[str]:
+def cancel(runs: Iterable[Run | RunFolder], results: Path) -> list[str]:
     """Stop the runs that wait or run, and only those: their ids. `submit` goes on from their checkpoints."""
     jobs: dict[str, list[Job]] = {}
     with submit_lock(results):

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from flipscale.errors import LaunchError
-from flipscale.launch import probe_of, submit_probe
+from flipscale.launch import cancel, open_probes, probe_of, submit_probe
 from flipscale.launch.local import LocalLauncher
 from flipscale.launch.ray import RayLauncher
 from flipscale.launch.site import DEFAULTS
@@ -92,6 +92,16 @@ def test_a_probe_is_one_run_with_what_the_neediest_run_needs(planned, tmp_path):
 def test_two_probes_of_a_study_are_two_runs(planned, tmp_path):
     first, second = (submit_probe(planned(), tmp_path, Site()).runs[0].id for _ in range(2))
     assert first != second
+
+
+def test_a_probe_that_is_not_over_can_be_cancelled_with_its_study(planned, tmp_path):
+    first, second = (submit_probe(planned(), tmp_path, Site()).runs[0].id for _ in range(2))
+    (tmp_path / "runs" / first / "result.json").write_text('{"schema": 1}')
+    assert [folder.id for folder in open_probes("mask", tmp_path)] == [second]
+    assert open_probes("other", tmp_path) == []
+    with RunFolder(tmp_path / "runs" / second).hold():
+        assert cancel(open_probes("mask", tmp_path), tmp_path) == [second]
+    assert open_probes("mask", tmp_path) == []
 
 
 def test_times_are_kept_under_the_launcher_and_the_sites_name(tmp_path):
