@@ -16,7 +16,7 @@ UNLIKE_LOAD = 1.25
 """Wall time over CPU time of one arm may be this many times another's. Arms that ran side by side are within 1.17 in
 the committed studies; those of the icons study, which ran one after the other, are 1.9 apart."""
 
-PROBED = "Hours are those of a probe, which timed the shapes of all arms in turns; the runs themselves took others."
+PROBED = "Hours are those of a probe, which timed the shapes of all arms in turns, and not what the runs took."
 
 
 class FairHours(NamedTuple):
