@@ -9,7 +9,7 @@ export OMP_NUM_THREADS ?= 1
 # Two workers more than cores (nproc goes by OMP_NUM_THREADS where that is set), as the tests of SLURM and of Ray mostly wait. tests/conftest.py says which tests stay together.
 PARALLEL = -n $$(($$(env -u OMP_NUM_THREADS nproc) + 2)) --dist loadgroup --no-loadscope-reorder
 
-.PHONY: quickstart test test-quick test-gpu check bench format docs install clean cluster-slurm cluster-slurm-stop cluster-ray cluster-ray-stop
+.PHONY: quickstart test test-quick test-gpu check lint bench format docs install clean cluster-slurm cluster-slurm-stop cluster-ray cluster-ray-stop
 
 quickstart: .venv/.installed  ## run a small study end to end on data that is drawn, in a few minutes
 	$(BIN)/flipscale run studies/quickstart.yaml
@@ -18,8 +18,11 @@ quickstart: .venv/.installed  ## run a small study end to end on data that is dr
 	@echo '    source .venv/bin/activate'
 	@echo '    flipscale init study.yaml'
 
-test: check  ## all checks and tests; tests that wait for clusters run beside tests that compute
-	$(BIN)/python -m pytest $(PARALLEL)
+# Types take a minute of one core, so they are checked beside the tests; what is wrong with them is said at the end.
+test: lint  ## all checks and tests; tests that wait for clusters run beside tests that compute
+	@said=$$(mktemp); nice -n 10 $(BIN)/mypy >"$$said" 2>&1 & types=$$!; \
+	$(BIN)/python -m pytest $(PARALLEL); code=$$?; \
+	wait $$types || code=1; cat "$$said"; rm -f "$$said"; exit $$code
 
 test-quick: .venv/.dev  ## tests that need no cluster, server or browser, in under 3 minutes
 	$(BIN)/python -m pytest -m 'not slow' $(PARALLEL)
@@ -27,10 +30,12 @@ test-quick: .venv/.dev  ## tests that need no cluster, server or browser, in und
 test-gpu: .venv/.dev  ## tests and figures of the GPU here, in under 8 minutes; says so where there is none
 	$(BIN)/python -m tests.gpu
 
-check: .venv/.dev  ## lint, format, types
+check: lint  ## lint, format, types
+	$(BIN)/mypy
+
+lint: .venv/.dev  ## lint, format
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy
 
 bench: .venv/.dev  ## measure steps against open_clip's program, what masks save, what submitting, collecting and MLflow take, and what intervals hold
 	$(BIN)/python -m bench.speed --out speed
@@ -41,6 +46,8 @@ bench: .venv/.dev  ## measure steps against open_clip's program, what masks save
 	$(BIN)/python -m bench.mirror
 	$(BIN)/python -m bench.comparison --out comparison
 	$(BIN)/python -m bench.coverage --out coverage
+	$(BIN)/python -m bench.hours
+	$(BIN)/python -m bench.memory
 
 format: .venv/.dev  ## mend what check can mend by itself
 	$(BIN)/ruff check --fix .

@@ -6,15 +6,16 @@
 Each configuration trains on one batch that is there already: what is measured is the step, without reading data. The
 figures go to bench/results/gpu-<card>.json:
 
-    memory    flipscale.cost's memory_bytes, against the peak of torch's tensors (allocated) and of what torch holds of
-              the GPU for them (reserved)
+    memory    flipscale.cost's tensors, against the peak of torch's (allocated), and its memory_bytes, against the peak
+              of what torch holds of the GPU for them (reserved; without CUDA's context, which memory_bytes counts)
     time      flipscale.cost's time of a step, against the mean of BLOCKS times several steps; the GPU is waited for
               before and after each block
     MFU       the model's FLOPs a second, both passes and the loss, over the dense peak in that precision on the card's
-              data sheet. What is computed twice (activation checkpointing) counts once. fp32 is fp32, not TF32.
+              data sheet. What is computed twice (activation checkpointing) counts once. fp32 is TF32.
 """
 
 import argparse
+import math
 import re
 import shutil
 import statistics
@@ -31,10 +32,11 @@ import torch
 from bench.programs import settings_of
 from bench.report import leave, machine, machine_words, table
 from flipscale.architecture import architecture
-from flipscale.cost import DEVICES, Cost, cost, device_named, memory_bytes
+from flipscale.cost import Cost, cost, memory_bytes, memory_of
+from flipscale.devices import DEVICES, device_named
 from flipscale.settings import Resources, Settings
 from flipscale.train.failure import is_out_of_memory
-from flipscale.train.machine import device_name, forget_peak_memory, peak_memory_of
+from flipscale.train.machine import PeakMemory, device_name
 from flipscale.train.processes import Group
 from flipscale.train.trainers.builtin.training import Training
 
@@ -49,8 +51,8 @@ BLOCKS = 3
 BLOCK_SECONDS = 1.0
 """A block has about as many steps as that takes."""
 
-ROOM = 0.6
-"""A batch is halved until the prediction is below this share of the GPU: it may be as much as 1.4 times too low."""
+ROOM = 0.75
+"""A batch is halved until the prediction is below this share of the GPU: it is up to 1.25 times too low."""
 
 
 @dataclass(frozen=True)
@@ -178,9 +180,14 @@ def torch_cannot_use(reason: str) -> bool:
 
 def fitting(one: Configuration, memory: int) -> Configuration:
     """The configuration with its batch halved until its memory, as predicted, leaves room on the GPU."""
-    while memory_bytes(one.settings, one.resources) > ROOM * memory and one.batch_size > 2 * one.accumulate:
+    while memory_bytes(one.settings, on_card(one)) > ROOM * memory and one.batch_size > 2 * one.accumulate:
         one = Configuration(**{**asdict(one), "batch_size": one.batch_size // 2})
     return one
+
+
+def on_card(one: Configuration, known: str | None = None) -> Resources:
+    """The resources that predictions are for: one GPU, of this kind if it is known, which waits for no data."""
+    return replace(one.resources, gpus=1, device=known, samples_per_second=math.inf)
 
 
 def cell(one: Configuration, group: Group) -> dict[str, Any]:
@@ -196,7 +203,7 @@ def cell(one: Configuration, group: Group) -> dict[str, Any]:
 
 def measure(one: Configuration, group: Group) -> Measured:
     """Train on one batch, over and over."""
-    forget_peak_memory(group.device)
+    memory = PeakMemory(group.device)
     training = Training(one.settings, group, one.resources)
     batch = [part.to(group.device) for part in _batch(one)]
     began = _now(group.device)
@@ -215,7 +222,7 @@ def measure(one: Configuration, group: Group) -> Measured:
         seconds.append((_now(group.device) - began) / steps)
     on_gpu = group.device.type == "cuda"
     reserved = torch.cuda.max_memory_reserved(group.device) if on_gpu else None
-    return Measured(first, steps, tuple(seconds), peak_memory_of(group.device), reserved)
+    return Measured(first, steps, tuple(seconds), memory.read(), reserved)
 
 
 def _batch(one: Configuration) -> tuple[torch.Tensor, torch.Tensor]:
@@ -251,7 +258,8 @@ def _gpu_facts() -> dict[str, Any]:
 def figures(one: Configuration, measured: Measured, device: str) -> dict[str, Any]:
     """Predicted beside measured. What is not known of the device, its peak or its rate, is None."""
     known = device_named(device)
-    priced = cost(one.settings, replace(one.resources, device=known))
+    priced = cost(one.settings, on_card(one, known or "A100"))
+    tensors = memory_of(one.settings, on_card(one, known)).tensors
     seconds = statistics.median(measured.seconds)
     flops = step_flops(priced, one.batch_size)
     peak = DEVICES[known].peak(one.precision) if known else None
@@ -259,10 +267,11 @@ def figures(one: Configuration, measured: Measured, device: str) -> dict[str, An
     return {
         **asdict(one),
         "params": priced.params,
-        "predicted_bytes": priced.memory_bytes,
+        "predicted_bytes": tensors,
+        "predicted_held_bytes": priced.memory_bytes,
         "allocated_bytes": measured.allocated_bytes,
         "reserved_bytes": measured.reserved_bytes,
-        "memory_ratio": measured.allocated_bytes / priced.memory_bytes,
+        "memory_ratio": measured.allocated_bytes / tensors,
         "predicted_seconds": predicted,
         "seconds": seconds,
         "time_ratio": predicted and seconds / predicted,
@@ -294,7 +303,18 @@ def slug(card: str) -> str:
 
 def as_markdown(facts: Mapping[str, Any]) -> str:
     """The table, and under it what it was measured on and what is not in it."""
-    columns = ["model", "mask", "precision", "how", "batch", "GiB predicted", "allocated", "reserved", "ratio"]
+    columns = [
+        "model",
+        "mask",
+        "precision",
+        "how",
+        "batch",
+        "GiB predicted",
+        "allocated",
+        "held predicted",
+        "reserved",
+        "ratio",
+    ]
     columns += ["ms predicted", "measured", "ratio", "images/s", "TFLOP/s", "MFU"]
     rows = []
     for found in facts["cells"]:
@@ -302,9 +322,11 @@ def as_markdown(facts: Mapping[str, Any]) -> str:
         how = one.name.split(one.precision, 1)[1].strip() or "plain"
         row: list[object] = [one.model, f"{one.mask_ratio:g}", one.precision, how, one.batch_size]
         if "failed" in found:
-            rows.append([*row, found["failed"].split("\n")[0][:60], *[""] * 9])
+            rows.append([*row, found["failed"].split("\n")[0][:60], *[""] * 10])
             continue
-        row += [_number(found[f"{name}_bytes"], 2**30) for name in ("predicted", "allocated", "reserved")]
+        row += [
+            _number(found[f"{name}_bytes"], 2**30) for name in ("predicted", "allocated", "predicted_held", "reserved")
+        ]
         row += [f"{found['memory_ratio']:.2f}", _number(found["predicted_seconds"], 1e-3)]
         row += [_number(found["seconds"], 1e-3), _number(found["time_ratio"], 1)]
         row += [f"{found['images_per_second']:,.0f}", _number(found["flops_per_second"], 1e12)]

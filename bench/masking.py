@@ -3,9 +3,10 @@
     python -m bench.masking
     python -m bench.masking --widths 64 128 256 --depth 6 --out NAME
 
-A mask saves work in the image tower alone, and not in its patch convolution. Where the image tower is most of a model,
-time should follow the FLOPs that flipscale.cost counts; where it does not, something else bounds a step: in the
-narrowest models it is the fixed cost of each of a step's hundreds of operations.
+A mask saves work in the image tower alone. The FLOPs count all of its patch convolution and of the last text block, of
+which the trainer computes what is read: on a CPU the kept patches, and the token that is pooled. Where the image tower
+is most of a model, time should follow the FLOPs that flipscale.cost counts; where it does not, something else bounds a
+step: in the narrowest models it is the fixed cost of each of a step's hundreds of operations.
 
 The steps are those of flipscale's trainer, in one process. The mask ratios take turns step by step, so that whatever
 else the machine does meets all of them alike: a ratio is of steps that followed each other, and printed is the median

@@ -15,6 +15,9 @@ Each number is of a run of the whole program in a process of its own, see progra
     first   the same, with what flipscale took to decode the shards, once for all runs, added to its time: the first of
             all runs, which sees each pair once
 
+On a CPU the share of the peak is that of a matrix product of one thread, measured in turn with the programs: --repeats
+times each cell, of which the median counts.
+
 With --decode always flipscale decodes as it reads, like open_clip, and "first" says little.
 """
 
@@ -22,6 +25,7 @@ import argparse
 import statistics
 import sys
 import tempfile
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -32,7 +36,8 @@ import torch
 from bench.programs import MOST_PAIRS, PROGRAMS, Measured, Prepared, measure, prepare, settings_of
 from bench.report import leave, machine, table
 from flipscale.architecture import architecture
-from flipscale.cost import DEVICES, cost, device_named
+from flipscale.cost import cost
+from flipscale.devices import DEVICES, device_named
 
 CPU_SIZES = ("ViT-w32d2-4", "ViT-w48d3-4", "ViT-w64d4-4", "ViT-w128d4-4", "ViT-w192d6-4", "ViT-B-32")
 """From those of the quickstart to a stock model."""
@@ -46,6 +51,9 @@ STEPS = (8, 200)
 
 STREAM_STEPS = 100
 """Or at least so many where flipscale decodes as it reads: it is up to 8 steps ahead of those that are timed."""
+
+PRODUCT = 1024
+"""Rows and columns of the matrices whose product is a CPU's peak."""
 
 CPU_RATE, GPU_RATE = 30e9, 2e14
 """FLOPs a second, roughly, by which the length of a run is chosen."""
@@ -120,7 +128,9 @@ def _cell(prepared: Prepared, mask_ratio: float, repeats: int, work: Path) -> di
     steps = settings.samples // settings.batch_size
     skip = max(1, steps // 8)
     runs: dict[str, list[Measured]] = {program: [] for program in PROGRAMS}
+    products = []
     for _ in range(repeats):
+        products.append(_product_flops_per_second())
         for program in PROGRAMS:
             runs[program].append(measure(program, prepared, mask_ratio, skip, work))
     ours, theirs = (runs[program] for program in PROGRAMS)
@@ -132,6 +142,7 @@ def _cell(prepared: Prepared, mask_ratio: float, repeats: int, work: Path) -> di
     ]
     priced = cost(settings)
     flops = priced.flops_per_sample + priced.loss_flops
+    product = statistics.median(products)
     speed = {program: statistics.median(run.images_per_second for run in runs[program]) for program in PROGRAMS}
     return {
         "model": settings.model,
@@ -158,17 +169,36 @@ def _cell(prepared: Prepared, mask_ratio: float, repeats: int, work: Path) -> di
         },
         "flops_per_sample": flops,
         "flops_per_second": {program: flops * speed[program] for program in PROGRAMS},
-        "utilisation": _utilisation(flops, speed, settings.precision),
+        "product_flops_per_second": product,
+        "utilisation": _utilisation(flops, speed, settings.precision, product),
         "runs": {program: [asdict(run) for run in runs[program]] for program in PROGRAMS},
     }
 
 
-def _utilisation(flops: int, speed: Mapping[str, float], precision: str) -> dict[str, float] | None:
-    """The share of the GPU's peak that the model's FLOPs are; None for a device whose peak is not known."""
-    known = device_named(torch.cuda.get_device_name()) if torch.cuda.is_available() else None
-    if known is None:
-        return None
-    peak = DEVICES[known].peak(precision)
+def _product_flops_per_second() -> float:
+    """FLOPs a second of CPU time of one thread in a product of float32 matrices of 1,024 a side, the best of 10."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    left, right, seconds = torch.randn(PRODUCT, PRODUCT), torch.randn(PRODUCT, PRODUCT), []
+    for _ in range(10):
+        began = time.thread_time()
+        torch.mm(left, right)
+        seconds.append(time.thread_time() - began)
+    torch.set_num_threads(threads)
+    return 2 * PRODUCT**3 / min(seconds)
+
+
+def _utilisation(flops: int, speed: Mapping[str, float], precision: str, product: float) -> dict[str, float] | None:
+    """The share of the peak that the model's FLOPs are: of the GPU's data sheet, or of one thread's matrix product.
+
+    None for a GPU whose peak is not known.
+    """
+    peak = product
+    if torch.cuda.is_available():
+        known = device_named(torch.cuda.get_device_name())
+        if known is None:
+            return None
+        peak = DEVICES[known].peak(precision)
     return {program: flops * speed[program] / peak for program in PROGRAMS}
 
 
@@ -176,8 +206,9 @@ def _as_markdown(facts: Mapping[str, Any]) -> str:
     """The table, and under it what it was measured on."""
     cells, here = facts["cells"], facts["machine"]
     on_gpu = here["gpu"] is not None
+    share = "MFU" if on_gpu else "of peak"
     columns = ["model", "mask", "flipscale images/s", "open_clip images/s", "steps", "least to most", "whole", "first"]
-    columns += ["flipscale MB", "open_clip MB"] + (["flipscale MFU", "open_clip MFU"] if on_gpu else [])
+    columns += ["flipscale MB", "open_clip MB", f"flipscale {share}", f"open_clip {share}"]
     rows = []
     for cell in cells:
         row = [cell["model"], f"{cell['mask_ratio']:g}"]
@@ -185,9 +216,8 @@ def _as_markdown(facts: Mapping[str, Any]) -> str:
         row += [f"**{cell['steps_ratio']:.2f}**", f"{min(cell['steps_ratios']):.2f} to {max(cell['steps_ratios']):.2f}"]
         row += [f"{cell['whole_ratio']:.2f}", f"{cell['first_ratio']:.2f}"]
         row += [f"{cell['peak_memory_bytes'][program] / 1e6:,.0f}" for program in PROGRAMS]
-        if on_gpu:
-            shares = cell["utilisation"]
-            row += [f"{shares[program]:.1%}" if shares else "" for program in PROGRAMS]
+        shares = cell["utilisation"]
+        row += [f"{shares[program]:.1%}" if shares else "" for program in PROGRAMS]
         rows.append(row)
     lengths = ", ".join(
         f"{name} {samples:,}" for name, samples in {cell["model"]: cell["samples"] for cell in cells}.items()
@@ -196,6 +226,12 @@ def _as_markdown(facts: Mapping[str, Any]) -> str:
     ours, theirs = cells[0]["text_length"], cells[0]["open_clip_text_length"]
     lengths_of_texts = f"{ours} tokens" + (f", {theirs} in open_clip's program" if theirs != ours else "")
     batches = " and ".join(str(size) for size in dict.fromkeys(cell["batch_size"] for cell in cells))
+    products = [cell["product_flops_per_second"] / 1e9 for cell in cells]
+    peak = (
+        ""
+        if on_gpu
+        else f" The peak is one thread's matrix product, {min(products):.0f} to {max(products):.0f} GFLOP/s."
+    )
     decoding = statistics.mean(cell["decode_seconds"] / cell["pairs"] * 1e6 for cell in cells)
     return (
         table(columns, rows)
@@ -204,7 +240,7 @@ def _as_markdown(facts: Mapping[str, Any]) -> str:
         f"{lengths_of_texts}, batches of {batches}. "
         f"All but the steps took flipscale {starts[0]:.1f} s and open_clip {starts[1]:.1f} s a run; opening the shards "
         f"for the first time (decode: {facts['decode']}) {decoding:.0f} us a pair. Memory is the peak of "
-        f"{'tensors on the GPU' if on_gpu else 'the process'}.\n"
+        f"{'tensors on the GPU' if on_gpu else 'the process'}.{peak}\n"
         f"{here['gpu'] or here['cpu']}, {here['cores']} cores, load {here['load']}, torch {here['torch']}, open_clip "
         f"{here['open_clip']}, {here['date']}.\n"
     )

@@ -72,6 +72,8 @@ class Architecture:
     image: ImageTower
     text: TextTower
     logit_bias: bool
+    quick_gelu: bool
+    """Whether the MLPs of both towers compute x sigmoid(1.702 x), as OpenAI's models do, in the place of GELU."""
     config_json: str = field(repr=False)
 
     @property
@@ -167,6 +169,7 @@ def _shape(name: str, config: Config) -> Architecture:
             layer_scale=text.get("ls_init_value") is not None,
         ),
         logit_bias=config.get("init_logit_bias") is not None,
+        quick_gelu=bool(config.get("quick_gelu")),
         config_json=json.dumps(config),
     )
 

@@ -11,64 +11,23 @@ the loss's and apart, as they alone grow with the batch.
 
 FLIP and the papers after it print forward multiply-adds: half of `Flops.image_forward + Flops.text_forward`.
 
-**Memory** is that of one device at the turn from the forward to the backward pass, see `memory_bytes`.
+**Memory** is that of one device, at most; on an accelerator what it shows as used. See `memory_bytes`.
 
-**GPU-hours** are device-hours of training: FLOPs over the rate a device sustains, see `DEVICES`. How many devices share
-them does not matter. Evaluation, start-up and waiting for data are not in them.
+**GPU-hours** are device-hours of training: FLOPs over the rate a device sustains, see `devices`. How many devices share
+them does not matter. Evaluation and start-up are not in them.
 """
 
 import functools
-import re
+import math
 from dataclasses import dataclass, replace
 from typing import Protocol
 
 from flipscale.architecture import Architecture, ImageTower, TextTower, architecture, patches_kept
-from flipscale.errors import FlipscaleError, did_you_mean
+from flipscale.devices import Hours, Rate, device, has_fused_attention
+from flipscale.errors import FlipscaleError
 from flipscale.settings import Reconstruction, Resources, Settings
 
-UTILISATION = 0.35
-"""The share of its peak that an accelerator sustains, unless measured: FLIP's own runs of ViT-L/16 on 256 TPU-v3 cores
-sustained 0.37, 0.39 and 0.32 at mask ratios 0, 0.5 and 0.75 (from the hours in its figure 3)."""
-
-
-@dataclass(frozen=True)
-class Device:
-    """A device by its vendor's peak FLOPs per second, dense, and the share of them that training sustains."""
-
-    bf16: float
-    fp32: float
-    source: str
-    utilisation: float = UTILISATION
-
-    def peak(self, precision: str) -> float:
-        """The peak FLOPs per second in `precision`: those of fp16 are those of bf16."""
-        return self.fp32 if precision == "fp32" else self.bf16
-
-    def flops_per_second(self, precision: str) -> float:
-        """The rate that training in `precision` sustains."""
-        return self.utilisation * self.peak(precision)
-
-
 NO_RESOURCES = Resources(device="cpu")
-
-DEVICES = {
-    # A CPU gains nothing from bf16: 0.6 to 1.2 times the speed of fp32 was measured.
-    "cpu": Device(40e9, 40e9, "one core, sustained: 28 to 59 GFLOP/s measured on models of the small family", 1.0),
-    "V100": Device(125e12, 15.7e12, "NVIDIA V100 data sheet, SXM2; it has no bf16, so the figure is that of fp16"),
-    # torch's fp32 is true fp32, not TF32, unless torch.set_float32_matmul_precision says otherwise.
-    "A100": Device(312e12, 19.5e12, "NVIDIA A100 data sheet, SXM"),
-    "H100": Device(989e12, 67e12, "NVIDIA H100 data sheet, SXM"),
-    "H200": Device(989e12, 67e12, "NVIDIA H200 data sheet, SXM"),
-    # A TPU multiplies float32 as bf16 by default; FLIP saw bf16 gain only about 1.1 times.
-    "TPU-v3": Device(61.5e12, 61.5e12, "one core, half of a chip's 123 TFLOP/s in Google Cloud's documentation"),
-}
-"""The devices whose hours can be predicted by name. For any other, or a measured rate, give `cost` flops_per_second."""
-
-
-def device_named(name: str) -> str | None:
-    """The key in `DEVICES` of a device by the name it gives itself, as "NVIDIA H100 80GB HBM3"; None if it has none."""
-    words = re.split(r"[^A-Za-z0-9]+", name)  # An RTX A1000 is no A100.
-    return next((key for key in DEVICES if key in words), None)
 
 
 @dataclass(frozen=True)
@@ -95,25 +54,39 @@ class Cost:
     """Peak of one device."""
     gpu_hours: float
     """Device-hours of training, the loss included; core-hours on a CPU."""
+    gpu_hours_low: float | None = None
+    """The range that they are likely in; None in run folders of versions that gave none."""
+    gpu_hours_high: float | None = None
+
+    @property
+    def hours(self) -> Hours:
+        """The device-hours with their range."""
+        about, low, high = self.gpu_hours, self.gpu_hours_low, self.gpu_hours_high
+        return Hours(about, about if low is None else low, about if high is None else high)
+
+    def taking(self, hours: Hours) -> "Cost":
+        """The same cost with these hours, as where somebody has measured them."""
+        return replace(self, gpu_hours=hours.about, gpu_hours_low=hours.low, gpu_hours_high=hours.high)
 
 
 def cost(settings: Settings, resources: Resources = NO_RESOURCES) -> Cost:
     """The cost of training with these `settings` (one stage of a run) on these `resources`.
 
-    Of the resources `device` is a key of `DEVICES`; `flops_per_second`, if given, is the rate one device sustains and
-    takes the place of what `DEVICES` says. 0 samples are an evaluation: no training. Raises FlipscaleError for a
-    text_length beyond the model's context and for an unknown device.
+    Of the resources `device` is a key of `devices.DEVICES`; `flops_per_second`, if given, is the rate one device
+    sustains and takes the place of what `devices` says. 0 samples are an evaluation: no training. Raises
+    FlipscaleError for a text_length beyond the model's context and for an unknown device.
     """
     shape = architecture(settings.model, settings.image_size)
-    precision, batch = settings.precision, settings.batch_size
+    batch = settings.batch_size
     per_sample = _flops_of(settings)
     steps = steps_of(settings) if settings.samples else 0
     samples = steps * batch
     loss = loss_flops(shape, batch)
-    rate = resources.flops_per_second or _device(resources.device or "cpu").flops_per_second(precision)
+    rate = rate_of(settings, resources)
     # To compute in parts, and to keep no activations, each take another forward pass, which no accuracy comes of.
     again = (resources.accumulate > 1) + resources.activation_checkpointing
     forward = per_sample.image_forward + per_sample.text_forward
+    hours = rate.hours((per_sample.total + again * forward + loss) * samples, samples)
     return Cost(
         params=parameters(shape),
         image_flops=per_sample.image,
@@ -124,8 +97,20 @@ def cost(settings: Settings, resources: Resources = NO_RESOURCES) -> Cost:
         steps=steps,
         train_flops=per_sample.total * samples,
         memory_bytes=memory_bytes(settings, resources),
-        gpu_hours=(per_sample.total + again * forward + loss) * samples / rate / 3600,
+        gpu_hours=hours.about,
+        gpu_hours_low=hours.low,
+        gpu_hours_high=hours.high,
     )
+
+
+def rate_of(settings: Settings, resources: Resources) -> Rate:
+    """How fast one of these devices trains a model of these settings. FlipscaleError for an unknown device."""
+    cap = resources.samples_per_second
+    if resources.flops_per_second:
+        return Rate(resources.flops_per_second, cap or math.inf)
+    width = architecture(settings.model, settings.image_size).image.width
+    rate = device(resources.device or "cpu").rate(width, settings.precision, resources.software)
+    return replace(rate, samples_per_second=cap) if cap else rate
 
 
 PRICED = ("model", "image_size", "text_length", "mask_ratio", "text_mask_ratio", "reconstruction")
@@ -306,38 +291,87 @@ def loss_flops(shape: Architecture, batch_size: int) -> int:
     return 12 * batch_size * shape.embed_dim
 
 
-def memory_bytes(settings: Settings, resources: Resources = NO_RESOURCES) -> int:
-    """The peak memory of one of the devices that share a batch, as tensors; the allocator and CUDA come on top.
+CONTEXT = 2**30
+"""Bytes of an accelerator that CUDA's context, its libraries' workspaces and NCCL's buffers take. A judgement."""
 
-    It is the sum of
-      - 16 bytes a parameter: fp32 weight, gradient and AdamW's two moments; with autocast 2 more for the copy of
-        the weight that is kept for the backward pass; with several devices 4 more for the gradient in the buckets of
-        DistributedDataParallel;
-      - what the forward pass of the device's part of the batch, or as much of that as is computed at once, keeps for
-        the backward pass, see `activation_bytes`;
-      - in fp32, the features of the whole batch and their gradients, and of the device's own rows of both logit
-        matrices the logits, their log-softmax and their gradient (open_clip's local loss).
-    Gradients appear while activations go, so a run whose activations are few stays below the sum.
+ALLOCATOR = 1.2
+"""What torch holds of an accelerator for activations, over what they need: its allocator keeps blocks that tensors of
+other sizes leave unfilled. With it `bench.memory` predicts the published figures best."""
+
+SCORE_BYTES = 6
+"""What was kept of an attention score before fused attention, under autocast: softmax's fp32, and a copy in 2 bytes."""
+
+
+@dataclass(frozen=True)
+class DeviceMemory:
+    """The bytes of one of the devices that share a batch, when its forward pass ends, and when its step does."""
+
+    weights: int
+    """Weights, AdamW's moments, copies of weights for the backward pass, and gradients that are there already."""
+    activations: int
+    """What the part of the batch that is computed at once keeps for the backward pass."""
+    similarities: int
+    """Features and similarities of the batch, and their gradients."""
+    after: int
+    """At the end of the step: weights, moments and all gradients, no activations."""
+
+    @property
+    def tensors(self) -> int:
+        """The larger of both."""
+        return max(self.weights + self.activations + self.similarities, self.after)
+
+    @property
+    def held(self) -> int:
+        """What an accelerator shows as used: the allocator's share and the context on top."""
+        turn = self.weights + int(ALLOCATOR * self.activations) + self.similarities
+        return CONTEXT + max(turn, self.after)
+
+
+def memory_bytes(settings: Settings, resources: Resources = NO_RESOURCES) -> int:
+    """The peak memory of one of the devices that share a batch: what a GPU shows as used, or tensors on a CPU."""
+    memory = memory_of(settings, resources)
+    return memory.held if is_on_accelerator(resources) else memory.tensors
+
+
+def is_on_accelerator(resources: Resources) -> bool:
+    """Whether runs with these resources are predicted for GPUs or TPUs, not for cores."""
+    return bool(resources.gpus) if resources.device is None else resources.device != "cpu"
+
+
+def memory_of(settings: Settings, resources: Resources = NO_RESOURCES) -> DeviceMemory:
+    """The tensors of one of the devices that share a batch. They are
+    - of each parameter, in bytes: 4 of the fp32 weight, 8 of AdamW's moments, 4 of the gradient, and with autocast 2 of
+      the copy that the backward pass needs. When the forward pass ends gradients are there only where several
+      processes keep them in buckets (DistributedDataParallel) or earlier parts of the batch have added to them. On a
+      CPU they always count, as what activations leave free is in holes;
+    - what the forward pass of the device's part of the batch, or as much of that as is computed at once, keeps for
+      the backward pass, see `activation_bytes`;
+    - in fp32, the features of the whole batch and their gradients, and of the device's own rows of both logit
+      matrices the logits, their log-softmax and their gradient (open_clip's local loss).
     """
     shape = architecture(settings.model, settings.image_size)
     devices, batch, precision = resources.devices, settings.batch_size, settings.precision
     decoder = _decoder(shape, settings)
-    weights = parameters(shape) + (decoder.parameters(shape.image) if decoder else 0)
-    per_parameter = 16 + (0 if precision == "fp32" else 2) + (4 if devices > 1 else 0)
+    on_accelerator = is_on_accelerator(resources)
     share = -(-batch // devices)
-    at_once = -(-share // resources.accumulate)
-    features = 2 * 2 * 4 * batch * shape.embed_dim
-    logits = 2 * 3 * 4 * share * batch
-    activations = at_once * activation_bytes(
+    activations = -(-share // resources.accumulate) * activation_bytes(
         shape,
         settings.mask_ratio,
         patches_kept(settings.text_length, settings.text_mask_ratio),
         precision,
         decoder,
         checkpointing=resources.activation_checkpointing,
+        scores=on_accelerator and not has_fused_attention(resources.device or "A100", resources.software),
     )
-    peak: int = per_parameter * weights + activations + features + logits
-    return peak
+    weights = parameters(shape) + (decoder.parameters(shape.image) if decoder else 0)
+    copies = 0 if precision == "fp32" else 2
+    gradients = 4 * ((devices > 1 or resources.accumulate > 1) if on_accelerator else 1 + (devices > 1))
+    return DeviceMemory(
+        weights=(12 + copies + gradients) * weights,
+        activations=activations,
+        similarities=4 * (2 * 2 * batch * shape.embed_dim + 2 * 3 * share * batch),
+        after=16 * weights,
+    )
 
 
 def activation_bytes(
@@ -348,37 +382,46 @@ def activation_bytes(
     decoder: Decoder | None = None,
     *,
     checkpointing: bool = False,
+    scores: bool = False,
 ) -> int:
     """What the forward pass of one image-text pair keeps for the backward pass, and the pixels.
 
     Counted as Korthikanti et al. do (arXiv 2205.05198, section 4.1), a token and block keeps 8 widths (the inputs of
     both LayerNorms, of the projection to queries, keys and values, these three, the inputs of the output projection and
     of the MLP) and 2 MLP widths (before and after the activation): with 2-byte values and an MLP of 4 widths 32 bytes
-    times the width, their 34 without dropout's 2. Layer scales keep 2 widths more. We differ in two things: attention
-    scores are not kept, as torch's fused attention computes them again, and under autocast a GPU keeps the LayerNorms'
-    inputs in fp32. With activation checkpointing a block of the towers keeps its input, and one block at a time all.
+    times the width, their 34 without dropout's 2. Layer scales keep 2 widths more, QuickGELU its sigmoid, an MLP width.
+    We differ in two things: attention scores are kept only with `scores`, as torch's fused attention computes them
+    again, and under autocast a GPU keeps the LayerNorms' inputs in fp32. With activation checkpointing a block of the
+    towers keeps its input, and one block at a time all.
     """
     image = 3 * shape.image.image_size**2 * (4 if precision == "fp32" else 6)
-    decoding = 0 if decoder is None else _block_bytes(decoder.tower, shape.image.patches + 1, precision)
+    kept = _Kept(precision, shape.quick_gelu, scores)
+    decoding = 0 if decoder is None else kept.of(decoder.tower, shape.image.patches + 1)
     return (
         image
         + decoding
-        + _block_bytes(shape.image, shape.tokens(mask_ratio), precision, checkpointing)
-        + _block_bytes(shape.text, text_tokens, precision, checkpointing)
+        + kept.of(shape.image, shape.tokens(mask_ratio), checkpointing)
+        + kept.of(shape.text, text_tokens, checkpointing)
     )
 
 
-def _block_bytes(tower: ImageTower | TextTower, tokens: int, precision: str, checkpointing: bool = False) -> int:
-    values = (10 if tower.layer_scale else 8) * tower.width + 2 * tower.mlp_width
-    per_block = 4 * values if precision == "fp32" else 2 * values + 4 * tower.width
-    # The LayerNorms before and after the blocks keep their inputs too, in fp32.
-    ends = 8 * tower.width
-    if checkpointing:
-        return tokens * (tower.layers * 4 * tower.width + per_block + ends)
-    return tokens * (tower.layers * per_block + ends)
+@dataclass(frozen=True)
+class _Kept:
+    """What decides how many bytes a tower keeps."""
 
+    precision: str
+    quick_gelu: bool
+    scores: bool
 
-def _device(name: str) -> Device:
-    if name not in DEVICES:
-        raise FlipscaleError(f"unknown device {name!r}, {did_you_mean(name, DEVICES)}; or give flops_per_second")
-    return DEVICES[name]
+    def of(self, tower: ImageTower | TextTower, tokens: int, checkpointing: bool = False) -> int:
+        """The bytes that a tower keeps of so many tokens."""
+        is_fp32 = self.precision == "fp32"
+        values = (10 if tower.layer_scale else 8) * tower.width + (3 if self.quick_gelu else 2) * tower.mlp_width
+        per_block = 4 * values if is_fp32 else 2 * values + 4 * tower.width
+        if self.scores:
+            per_block += (4 if is_fp32 else SCORE_BYTES) * tower.heads * tokens
+        # The LayerNorms before and after the blocks keep their inputs too, in fp32.
+        ends = 8 * tower.width
+        if checkpointing:
+            return tokens * (tower.layers * (4 if is_fp32 else 2) * tower.width + per_block + ends)
+        return tokens * (tower.layers * per_block + ends)

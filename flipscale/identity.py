@@ -23,10 +23,10 @@ from flipscale.settings import (
 from flipscale.study import SETTINGS
 from flipscale.study.datasets import DATASET, EVALUATION_SET
 from flipscale.study.kinds import Keys
-from flipscale.study.settings import EVALUATION, INIT, RECONSTRUCTION, TRAINER, TUNING
+from flipscale.study.settings import EVALUATION, INIT, RECONSTRUCTION, TRAINER, TUNING, images_scored
 from flipscale.words import exact
 
-RECIPE = 1
+RECIPE = 2
 """Version of what training does with the same settings. It is part of every id: raise it and all runs are new ones."""
 
 _ONE_OF = (DATASET, EVALUATION_SET, TRAINER)
@@ -201,6 +201,8 @@ def _of_evaluation(evaluation: Evaluation, data: DataSet) -> JsonObject:
         found["at"] = sorted({*found["at"], 1.0})
         if found["at"] == [1.0]:
             del found["at"]
+    if _scores_default_images(evaluation, data):
+        found.pop("images", None)
     if evaluation.data is not None:
         found["data"] = _of_data(evaluation.data)
         if found["data"] == _of_data(data) and not isinstance(data, WebDataset):
@@ -211,6 +213,13 @@ def _of_evaluation(evaluation: Evaluation, data: DataSet) -> JsonObject:
             name: _of_set(evaluated, evaluation.linear_probe) for name, evaluated in evaluation.sets.items()
         }
     return found
+
+
+def _scores_default_images(evaluation: Evaluation, data: DataSet) -> bool:
+    """Whether the limit on images is what every set has by default, written out or not."""
+    by_default = replace(evaluation, images=None)
+    sets = (evaluation.data or data, *evaluation.sets.values())
+    return all(images_scored(by_default, scored) == images_scored(evaluation, scored) for scored in sets)
 
 
 def _of_set(evaluated: EvaluationSet, probed: bool) -> JsonObject:

@@ -1,9 +1,12 @@
 """Plan, Run: every run of a study, its identity, parents and cost. Data in, data out: nothing here touches a disk."""
 
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field, replace
 
+from flipscale.capacity import REFUSED, device_memory, shortage
 from flipscale.cell import Cell, write_cell
 from flipscale.cost import Cost, cost
+from flipscale.devices import DEVICES, Device, Hours, Money, Price, total_hours
 from flipscale.errors import PlanError, did_you_mean
 from flipscale.identity import (
     RECIPE,
@@ -17,12 +20,12 @@ from flipscale.identity import (
     show_setting,
     stage,
 )
-from flipscale.settings import Budget, JsonObject, Resources, Settings, plain
+from flipscale.settings import Budget, JsonObject, KeepWeights, Resources, Settings, plain
 from flipscale.study import SETTINGS, Axis, Study, cells
 from flipscale.study.document import Complaints
 from flipscale.study.expression import plain_value
 from flipscale.study.study import Values
-from flipscale.words import device_hours
+from flipscale.words import count, device_hours
 
 
 @dataclass(frozen=True)
@@ -39,10 +42,20 @@ class Run:
     None for a run that no cell of the study asks for, and that is here as the parent of one.
     """
     resources: Resources = field(hash=False)
+    keep_weights: KeepWeights = KeepWeights.ALWAYS
+
+    @property
+    def fits(self) -> bool | None:
+        """Whether the memory of its device is predicted to be enough; None where that cannot be told."""
+        available = device_memory(self.resources)
+        if available is None or not self.cost.steps or self.settings.trainer.kind == "command":
+            return None
+        return self.cost.memory_bytes <= available
 
     def to_dict(self) -> JsonObject:
         """The run as `plan --json` gives it. Of its cost `samples` is the old name of `samples_seen`."""
-        return {
+        kept = {} if self.keep_weights is KeepWeights.ALWAYS else {"keep_weights": str(self.keep_weights)}
+        return kept | {
             "id": self.id,
             "parents": list(self.parents),
             "settings": plain(self.settings),
@@ -50,6 +63,7 @@ class Run:
             "cell": None if self.cell is None else write_cell(self.cell),
             "recipe": RECIPE,
             "resources": plain(self.resources),
+            "fits": self.fits,
         }
 
 
@@ -63,6 +77,14 @@ class Total:
     train_flops: int
     gpu_hours: float
     """Device-hours, core-hours where the plan is priced on a CPU."""
+    gpu_hours_low: float
+    """The range that they are likely in."""
+    gpu_hours_high: float
+
+    @property
+    def hours(self) -> Hours:
+        """The device-hours with their range."""
+        return Hours(self.gpu_hours, self.gpu_hours_low, self.gpu_hours_high)
 
 
 @dataclass(frozen=True)
@@ -72,6 +94,8 @@ class Plan:
     study: str
     runs: tuple[Run, ...]
     budget: Budget
+    price: Price | None = None
+    """What time costs where it is to run, if a site says so."""
 
     @property
     def cells(self) -> tuple[Run, ...]:
@@ -91,17 +115,26 @@ class Plan:
     @property
     def total(self) -> Total:
         """What all runs cost together."""
+        hours = total_hours(run.cost.hours for run in self.runs)
         return Total(
             runs=len(self.runs),
             samples=sum(run.cost.samples_seen for run in self.runs),
             train_flops=sum(run.cost.train_flops for run in self.runs),
-            gpu_hours=sum(run.cost.gpu_hours for run in self.runs),
+            gpu_hours=hours.about,
+            gpu_hours_low=hours.low,
+            gpu_hours_high=hours.high,
         )
+
+    @property
+    def money(self) -> Money | None:
+        """What all runs cost together in money; None where no price is known."""
+        return self.price.of(self.total.hours, self.device) if self.price else None
 
     @property
     def warnings(self) -> list[str]:
         """What a person should know before anything starts, a sentence each."""
-        return [*self._over_budget(), *self._without_scores()]
+        of_budget = [*self._over_budget(), *self._unsure_of_budget()]
+        return [*of_budget, *too_large(self.runs), *self._in_fp32(), *self._without_scores()]
 
     def check_budget(self) -> None:
         """Raise PlanError where the plan costs more than the study's budget allows."""
@@ -109,13 +142,43 @@ class Plan:
             raise PlanError(problem)
 
     def _over_budget(self) -> list[str]:
-        total = self.total
-        limits = {"gpu_hours": total.gpu_hours, "train_flops": total.train_flops, "runs": total.runs}
+        total, money = self.total, self.money
+        limits = {
+            "gpu_hours": (total.gpu_hours, f"take {total.hours} gpu_hours"),
+            "train_flops": (total.train_flops, f"take {_amount(total.train_flops)} train_flops"),
+            "runs": (total.runs, f"take {_amount(total.runs)} runs"),
+            "price": (money.about if money else 0, f"cost {money}"),
+        }
         return [
-            f"{self.study} would take {_amount(amount)} {key} and its budget is {_amount(limit)}. "
+            f"{self.study} would {words} and its budget is {_amount(limit)}. "
             f"Raise budget.{key}, or drop values from its axes; `flipscale plan` shows what each run costs."
-            for key, amount in limits.items()
+            for key, (amount, words) in limits.items()
             if (limit := getattr(self.budget, key)) is not None and amount > limit
+        ]
+
+    def _unsure_of_budget(self) -> list[str]:
+        """Limits that a prediction keeps and its range does not, and one that cannot be checked."""
+        hours, money, budget = self.total.hours, self.money, self.budget
+        found = []
+        if budget.gpu_hours is not None and hours.about <= budget.gpu_hours < hours.high:
+            found.append(f"{self.study} may go over budget.gpu_hours, {_amount(budget.gpu_hours)}: it takes {hours}.")
+        if budget.price is not None and money and money.about <= budget.price < money.high:
+            found.append(f"{self.study} may go over budget.price, {_amount(budget.price)}: it costs {money}.")
+        if budget.price is not None and money is None:
+            found.append(
+                "budget.price is not checked, as no price is known; give --site FILE, a site file with a price."
+            )
+        return found
+
+    def _in_fp32(self) -> list[str]:
+        """That fp32 is slow on a GPU: it is the default, as studies without GPUs gain nothing from less."""
+        found = DEVICES[self.device]
+        slow = [run for run in self.runs if run.settings.precision == "fp32" and run.cost.steps]
+        if not slow or not isinstance(found, Device) or found.is_tpu:
+            return []
+        return [
+            f"{count(len(slow), 'run')} in fp32: on {self.device} that takes at least twice the hours of bf16. "
+            "Write precision: bf16 in base, unless fp32 is what you ask; it makes them other runs."
         ]
 
     def _without_scores(self) -> list[str]:
@@ -132,7 +195,35 @@ class Plan:
         ]
 
     def to_dict(self) -> JsonObject:
-        return {"study": self.study, "runs": [run.to_dict() for run in self.runs], "total": asdict(self.total)}
+        total = asdict(self.total) | ({} if self.money is None else {"price": asdict(self.money)})
+        return {"study": self.study, "runs": [run.to_dict() for run in self.runs], "total": total}
+
+
+def too_large(runs: Iterable[Run], times: float = 1.0) -> list[str]:
+    """What is predicted to need over so many times the memory of its device, and what would make it fit.
+
+    A sentence for the runs of each shape.
+    """
+    alike: dict[tuple[str, int, int], list[Run]] = {}
+    for run in runs:
+        if run.fits is False:
+            alike.setdefault((run.settings.model, stage(run.settings).batch_size, run.cost.memory_bytes), []).append(
+                run
+            )
+    found = []
+    for (model, batch, _), group in alike.items():
+        lacking = shortage(stage(group[0].settings), group[0].resources)
+        if lacking is not None and lacking.times > times:
+            found.append(lacking.says(f"{count(len(group), 'run')} of {model} at a batch of {batch:,}"))
+    return found
+
+
+def check_memory(runs: Iterable[Run]) -> None:
+    """Raise PlanError where runs are predicted to need over `capacity.REFUSED` times the memory of their device."""
+    if found := too_large(runs, REFUSED):
+        raise PlanError(
+            " ".join([*found, "Nothing is submitted; change resources, or add --force to submit all the same."])
+        )
 
 
 def plan(study: Study) -> Plan:
@@ -180,7 +271,22 @@ def plan(study: Study) -> Plan:
                 resources=resources,
             )
             runs.setdefault(own_id, run)
-    return Plan(study.name, tuple(runs.values()), study.budget)
+    return Plan(study.name, _keeping_weights(study.keep_weights, tuple(runs.values())), study.budget)
+
+
+def _keeping_weights(which: str, runs: tuple[Run, ...]) -> tuple[Run, ...]:
+    """The runs of a study that keeps `which` weights: all, last or none."""
+    if which == "all":
+        return runs
+    started_from = {parent for run in runs for parent in run.parents}
+    trained_from = {parent for run in runs if run.settings.inference == "full" for parent in run.parents}
+
+    def keep(run: Run) -> KeepWeights:
+        if which == "last" and run.id not in trained_from:
+            return KeepWeights.ALWAYS
+        return KeepWeights.FOR_CHILDREN if run.id in started_from else KeepWeights.NEVER
+
+    return tuple(replace(run, keep_weights=keep(run)) for run in runs)
 
 
 def plan_at(study: Study, at: Values) -> Plan:

@@ -4,6 +4,7 @@
 set, an evaluation set and a trainer are one of a few kinds; in files they are a mapping with that kind as its only key.
 """
 
+import enum
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, is_dataclass
 from typing import Any, ClassVar
@@ -119,7 +120,7 @@ class Evaluation:
     """What is measured, and when."""
 
     data: DataSet | None
-    images: int
+    images: int | None
     at: Sequence[float]
     templates: Sequence[str] | None
     sets: Mapping[str, EvaluationSet]
@@ -230,6 +231,18 @@ class Budget:
     gpu_hours: float | None
     train_flops: float | None
     runs: int | None
+    price: float | None = None
+    """In the currency of the site."""
+
+
+class KeepWeights(enum.StrEnum):
+    """How long the finished weights of a run stay, as `keep_weights` of its study decides. No part of an id."""
+
+    ALWAYS = "always"
+    FOR_CHILDREN = "for children"
+    """Until all runs that start from them have finished; then gc may remove them."""
+    NEVER = "never"
+    """They are removed as soon as the run has finished."""
 
 
 @dataclass(frozen=True)
@@ -246,6 +259,10 @@ class Resources:
     stalled: int | str | None = None
     """Seconds of silence, or 'never'; None takes the site's."""
     fused: bool = True
+    software: int | None = None
+    """The year of the software that the device runs; None is today's."""
+    samples_per_second: float | None = None
+    """Pairs a second that one device trains on at most, as reading data takes time; None takes the device's."""
 
     def processes_on(self, *, gpu: bool) -> int:
         """How many processes train a run, a device each: as many as it asks for, else one for each GPU, else one.

@@ -106,6 +106,22 @@ def hours(hours: float) -> str:
     return f"{hours:,.0f}" if hours >= 100 else f"{hours:.3g}"
 
 
+def predicted(about: float, low: float, high: float) -> str:
+    """A prediction with the range it is likely in, if it has one: 'about 1,200 (820 to 1,900)'.
+
+    Two significant digits, as ranges are wide; three of a range under a tenth either way.
+    """
+    digits = 2 if high > 1.2 * low else 3
+    number, least, most = (_significant(value, digits) for value in (about, low, high))
+    return f"about {number}" if least == most else f"about {number} ({least} to {most})"
+
+
+def _significant(value: float, digits: int) -> str:
+    """A number rounded to so many significant digits, written in full from 1 on: 230,000, 12, 0.012."""
+    rounded_off = float(f"{value:.{digits}g}")
+    return f"{rounded_off:,.0f}" if rounded_off >= 10 ** (digits - 1) else f"{rounded_off:.{digits}g}"
+
+
 def device_hours(device: str, unit: str = "hours") -> str:
     """The unit of device time: core-hours of a CPU, else GPU-hours; 'minutes' gives core-minutes."""
     return f"{'core' if device == 'cpu' else 'GPU'}-{unit}"

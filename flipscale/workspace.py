@@ -39,6 +39,10 @@ class StudyFiles:
         return self.folder / "plan.json"
 
     @property
+    def earlier(self) -> Path:
+        return self.folder / ".earlier_runs.json"
+
+    @property
     def results(self) -> Path:
         return self.folder / RESULTS_TABLE
 
@@ -49,6 +53,11 @@ class StudyFiles:
     @property
     def fits(self) -> Path:
         return self.folder / "fits.json"
+
+    @property
+    def archive(self) -> Path:
+        """The finished runs of the study in one file."""
+        return self.folder / "runs.tar.bz2"
 
     @property
     def report(self) -> Path:

@@ -14,8 +14,11 @@ from tests.clusters.ray import RayCluster
 from tests.clusters.slurm import SlurmCluster, missing
 from tests.parts import need
 
-LANES = {"slurm": "slurm", "ray": "ray", "browser": "browser", "database": "postgresql"}
-"""Fixtures that take long to make, and the lane of the tests that use them."""
+LANES = {"ray": "ray", "slurm": "slurm", "browser": "browser", "database": "postgresql"}
+"""Fixtures that take long to make, and the lane of the tests that use them; the longest lane first."""
+
+LONGEST = ("ray", "slurm")
+"""Lanes that the end of all tests waits for: the others leave them the cores."""
 
 
 def lane_of(item: pytest.Item) -> str:
@@ -44,6 +47,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items[:] = [item for lane in sorted(lanes, key=is_quick) for item in lanes[lane]]
 
 
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Where tests run beside each other, those of other lanes yield to the longest ones. Lanes come first, so no worker
+    goes back to one."""
+    if "PYTEST_XDIST_WORKER" in os.environ and lane_of(item) not in LONGEST and os.nice(0) == 0:
+        os.nice(5)
+
+
 # Collecting tests loads all that they import, which stays: Python need not search it for garbage, then or later.
 gc.disable()
 
@@ -56,6 +66,9 @@ def pytest_collection_finish() -> None:
 # Where bytecode is not kept, each of the many processes that tests start compiles flipscale anew.
 sys.dont_write_bytecode = False
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+
+# torch.compile would start a process for each core, which loads torch first. Tests fill the cores by themselves.
+os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "1")
 
 # A shell that starts tests in the background has them ignore SIGINT, and what they start would as well.
 signal.signal(signal.SIGINT, signal.default_int_handler)

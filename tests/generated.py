@@ -171,8 +171,8 @@ def worst_cell() -> str:
         return f"{100 * design['methods']['moderated'][key]:.1f} % ({design['scatter']}{seeds})"
 
     return (
-        f"By the moderated t the worst cell of any design is covered in {said(by_cell, 'worst')}, and the worst average "
-        f"over cells is {said(mean, 'cover')}. Without any noise, speed-ups of curves that level off are read "
+        f"By the moderated t the worst cell of any design is covered in {said(by_cell, 'worst')}, and the worst "
+        f"average over cells is {said(mean, 'cover')}. Without any noise, speed-ups of curves that level off are read "
         f"{-min(biases):.0f} % low to {max(biases):.0f} % high.\n"
     )
 

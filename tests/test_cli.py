@@ -118,6 +118,7 @@ def test_plan_json_has_the_documented_shape(ran: Path) -> None:
     assert said["study"] == "mask"
     assert said["total"]["runs"] == len(said["runs"]) == 8
     cost = {"params", "flops_per_sample", "samples_seen", "steps", "train_flops", "memory_bytes", "gpu_hours"}
+    cost |= {"gpu_hours_low", "gpu_hours_high"}
     for run in said["runs"]:
         assert {"id", "parents", "settings", "cost"} <= set(run)
         assert cost <= set(run["cost"])
@@ -174,6 +175,26 @@ def test_why_explains_an_id_and_a_difference(ran: Path) -> None:
     said = json.loads(flipscale("why", first, second.rpartition("_")[2], "--json", cwd=ran).stdout)
     assert said == {"ids": [first, second], "differences": {"mask_ratio": [0.0, 0.5]}}
     assert "Give more of it" in flipscale("why", "", cwd=ran, code=1).stderr
+
+
+def test_hours_and_money_are_told_with_their_range(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    number = r"[\d.e-]+"
+    hours = rf"about {number} \({number} to {number}\)"
+    (copy / "site.yaml").write_text("schema: 1\nprice: {core_hour: 0.5, currency: EUR}\n")
+    plain = flipscale("plan", "mask.yaml", cwd=copy).stdout.splitlines()[-1]
+    assert re.fullmatch(rf"8 runs, [\d.e+]+ FLOPs, {hours} core-hours", plain)
+    priced = flipscale("plan", "mask.yaml", "--site", "site.yaml", cwd=copy).stdout.splitlines()[-1]
+    assert re.fullmatch(rf"{re.escape(plain)}, {hours} EUR", priced)
+    flipscale("report", "mask.yaml", cwd=copy)
+    assert "EUR" not in (copy / "plots/mask/report.html").read_text()
+    monkeypatch.setenv("FLIPSCALE_SITE", "site.yaml")
+    assert flipscale("plan", "mask.yaml", cwd=copy).stdout.splitlines()[-1] == priced
+    flipscale("report", "mask.yaml", cwd=copy)
+    page = (copy / "plots/mask/report.html").read_text()
+    assert re.search(rf"{hours} core-hours predicted · {hours} EUR predicted", page)
+    assert re.search(
+        rf"By the price of the site all runs cost {hours} EUR; what was measured cost {number} EUR\.", page
+    )
 
 
 def test_why_names_a_plan_that_cannot_be_read(copy: Path) -> None:

@@ -184,14 +184,18 @@ def test_a_child_s_pairs_are_those_of_its_line(tmp_path):
     child = replace(planned("c"), parents=("p",))
     evaluation = replace(planned("e", mask_ratio=0.5, inference="masked"), parents=("c",))
     write_run(tmp_path, parent)
+    unknown = replace(planned("u", mask_ratio=0.5, seed=1), parents=("p",))
     spent = {"train_seconds": 1.0, "cpu_seconds": 1.0, "gpu_hours": 1.0}
-    own = {"samples": 256, "unique_pairs": 256, "repeats": 1.0, "parent": {"id": "p", "samples": 1024, **spent}}
+    before = {"id": "p", "samples": 1024, **spent}
+    own = {"samples": 256, "unique_pairs": 256, "repeats": 1.0, "parent": {**before, "unique_pairs": 1024}}
     write_run(tmp_path, child, {**RESULT, **own})
-    nothing = {"samples": 0, "unique_pairs": None, "repeats": None, "parent": {"id": "c", "samples": 1280, **spent}}
+    line = {"id": "c", "samples": 1280, "unique_pairs": 1280, **spent}
+    nothing = {"samples": 0, "unique_pairs": None, "repeats": None, "parent": line}
     write_run(tmp_path, evaluation, {**RESULT, **nothing})
-    found = collect([parent, child, evaluation], tmp_path, tmp_path / "mask").results
-    assert found["unique_pairs"].tolist() == [1024, 1024, 1024]
-    assert found["repeats"].tolist() == [1.0, 1.25, 1.25]
+    write_run(tmp_path, unknown, {**RESULT, **own, "parent": before})
+    found = collect([parent, child, evaluation, unknown], tmp_path, tmp_path / "mask").results
+    assert found["unique_pairs"].fillna(-1).tolist() == [1024, 1280, 1280, -1]
+    assert found["repeats"].fillna(-1).tolist() == [1.0, 1.0, 1.0, -1]
 
 
 def test_a_parent_that_no_cell_asks_for_has_no_row(tmp_path):

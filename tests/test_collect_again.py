@@ -14,7 +14,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from flipscale.collect import points
+from flipscale.collect import points, reading
+from flipscale.errors import RunFolderError
 from flipscale.plan import Plan
 from flipscale.run import RunFolder
 from tests.test_collect import RECORDS, RESULT, collect, planned, write_run
@@ -182,17 +183,6 @@ def test_a_changed_plan_reads_what_it_changes(tmp_path, runs):
     found, opened = opened_by_collect(dearer[:2], tmp_path)
     assert (found.rows, opened) == (2, [])
     assert tables(tmp_path) == cold(dearer[:2], tmp_path)
-
-
-def test_a_parent_s_new_result_reads_its_children_again(tmp_path):
-    parent, child = planned("p"), replace(planned("c"), parents=("p",))
-    spent = {"samples": 1024, "train_seconds": 8.0, "cpu_seconds": 7.0, "gpu_hours": 2.0}
-    write_run(tmp_path, parent)
-    write_run(tmp_path, child, {**RESULT, "samples": 128, "unique_pairs": 128, "parent": {"id": "p", **spent}})
-    settle()
-    assert collect([parent, child], tmp_path, tmp_path / "mask").results["unique_pairs"].tolist() == [1024, 1024]
-    (tmp_path / "runs/p/result.json").write_text(json.dumps({**RESULT, "unique_pairs": 512}))
-    assert collect([parent, child], tmp_path, tmp_path / "mask").results["unique_pairs"].tolist() == [512, 512]
 
 
 @pytest.mark.parametrize("name", ["results.csv", "curves.parquet"])
@@ -381,3 +371,37 @@ def test_points_of_many_row_groups_are_taken_from_before(tmp_path, monkeypatch):
     found, opened = opened_by_collect(made[::-2], tmp_path)
     assert (found.rows, opened) == (4, [])
     assert tables(tmp_path) == cold(made[::-2], tmp_path)
+
+
+@pytest.fixture
+def two_readers(monkeypatch):
+    """Two processes read, however few runs there are, and two runs at a time."""
+    monkeypatch.setattr(reading, "MANY_TO_READ", 1)
+    monkeypatch.setattr(reading, "_RUNS_A_TASK", 2)
+
+
+def test_two_readers_write_the_bytes_of_one(tmp_path, runs, two_readers):
+    by_one = tables(tmp_path)
+    shutil.rmtree(tmp_path / "mask")
+    found, opened = opened_by_collect(runs, tmp_path)
+    assert opened == [], "this process reads nothing"
+    assert (found.read, found.rows) == (6, 6)
+    assert tables(tmp_path) == by_one
+
+
+def test_two_readers_read_what_has_changed_alone(tmp_path, runs, two_readers):
+    for name, score in (("r-1", 0.625), ("r-4", 0.875)):
+        (tmp_path / f"runs/{name}/result.json").write_text(json.dumps({**RESULT, "scores": {"zero_shot_top1": score}}))
+    found, _ = opened_by_collect(runs, tmp_path)
+    assert found.read == 2
+    assert found.results["zero_shot_top1"].tolist() == [0.0, 0.625, 0.25, 0.375, 0.875, 0.625]
+    assert tables(tmp_path) == cold(runs, tmp_path)
+
+
+def test_two_readers_name_what_they_cannot_read(tmp_path, runs, two_readers):
+    (tmp_path / "runs/r-2/result.json").write_text('{"scores"')
+    found = collect(runs, tmp_path, tmp_path / "mask")
+    assert list(found.problems) == ["r-2"]
+    (tmp_path / "runs/r-3/result.json").write_text('{"schema": 99}')
+    with pytest.raises(RunFolderError, match="newer than this flipscale"):
+        collect(runs, tmp_path, tmp_path / "mask")

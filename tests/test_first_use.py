@@ -13,6 +13,7 @@ from PIL import Image
 import flipscale as package
 from flipscale.plan import plan
 from flipscale.study import read_study
+from flipscale.workflow.opened import cost_in_words
 from tests.test_cli import STUDY, flipscale
 
 pytestmark = pytest.mark.slow
@@ -62,6 +63,9 @@ def test_the_headline_study_of_the_readme_plans_without_data_or_warnings(tmp_pat
     planned = plan(read_study(tmp_path / "headline.yaml"))
     assert len(planned.runs) == 9
     assert planned.warnings == []
+    assert f"{cost_in_words(planned)}, and 22 to 25 GiB on each GPU" in (ROOT / "README.md").read_text()
+    gib = [run.cost.memory_bytes / 2**30 for run in planned.runs]
+    assert (round(min(gib)), round(max(gib))) == (22, 25)
 
 
 @pytest.mark.parametrize(

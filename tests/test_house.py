@@ -18,15 +18,16 @@ PACKAGE = ROOT / "flipscale"
 
 FLOORS = [
     {"cell", "errors", "randomness", "scores", "settings", "stats", "words", "workspace"},
-    {"architecture", "icons"},
+    {"architecture", "devices", "icons"},
     {"cost"},
-    {"study"},
+    {"capacity", "study"},
     {"identity"},
     {"plan"},
     {"inputs"},
     {"run"},
+    {"code"},
     {"launch", "train"},
-    {"collect"},
+    {"collect", "storage"},
     {"fit", "track"},
     {"compare"},
     {"plot", "export"},
@@ -152,7 +153,10 @@ def test_readme_tree_lists_every_room_in_order() -> None:
 
 def _readable() -> list[list[str]]:
     """The floors in the order of the README: a study's way through the house, then cli and the ground floor."""
-    rooms = "study architecture cost identity plan inputs run launch train collect fit track compare plot export report"
+    rooms = (
+        "study architecture devices cost capacity identity plan inputs run code launch train collect storage fit track "
+        "compare plot export report"
+    )
     ground = "workflow cli icons cell errors randomness scores settings stats words workspace"
     return [rooms.split(), ground.split()]
 

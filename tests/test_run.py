@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from flipscale.devices import Hours
 from flipscale.errors import LeaseLost, RunFolderError
 from flipscale.run import (
     Asked,
@@ -323,6 +324,16 @@ def test_what_is_written_is_what_is_read(folder: RunFolder) -> None:
     assert error is not None
     assert error.time is not None
     assert replace(error, time=None) == Failure(FailureKind.OOM, "Too big.", seconds=2.5, noted=True)
+
+
+def test_hours_of_older_versions_have_no_range(folder: RunFolder) -> None:
+    cost = {name: value for name, value in vars(COST).items() if not name.startswith("gpu_hours_")}
+    written = {"schema": 1, "id": folder.id, "settings": {}, "parents": [], "cost": cost}
+    (folder.path / "run.json").write_text(json.dumps(written))
+    asked = folder.asked()
+    assert asked is not None
+    assert asked.cost == replace(COST, gpu_hours_low=None, gpu_hours_high=None)
+    assert asked.cost.hours == Hours(0.5, 0.5, 0.5)
 
 
 def test_what_older_versions_called_samples_is_read_as_samples_seen(folder: RunFolder) -> None:

@@ -18,6 +18,7 @@ from flipscale.collect import COLUMN_DTYPES, COLUMNS
 from flipscale.collect.curves import write_curves
 from flipscale.collect.points import POINT_COLUMNS, CurvePoints
 from flipscale.errors import FlipscaleError
+from flipscale.run import CodeIdentity, Result, RunFolder
 from flipscale.track import MirrorSource, mirror, settled, ui_command, without_secrets
 from flipscale.track import tables as tables_of_mlflow
 
@@ -92,7 +93,7 @@ def bring(results, curves, study="mask", *, artifact_root, baseline=("mask_ratio
     ids = curves["id"].unique() if len(curves) else []
     write_curves(path, iter([(run_id, points_of(curves[curves["id"] == run_id])) for run_id in ids]))
     results.to_csv(path.with_name("results.csv"), index=False)
-    given = {name: how.pop(name) for name in ("runs", "roots", "question") if name in how}
+    given = {name: how.pop(name) for name in ("runs", "roots", "question", "code") if name in how}
     roots = given.pop("roots", [file.parent for file in files])
     source = MirrorSource(study, path.with_name("results.csv"), baseline=baseline, files=files, roots=roots, **given)
     return mirror(source, artifact_root=artifact_root, **how)
@@ -252,7 +253,8 @@ def test_tables_and_batches_give_the_same(where, tmp_path, monkeypatch):
         for key, run in runs.items():
             info = {k: v for k, v in run.to_dictionary()["info"].items() if k not in ("run_id", "run_uuid")}
             info = {k: v for k, v in info.items() if k not in ("experiment_id", "artifact_uri", "run_name")}
-            tags = {k: v for k, v in run.data.tags.items() if k != "flipscale.digest" and name not in v}
+            own = ("flipscale.digest", "flipscale.writer")
+            tags = {k: v for k, v in run.data.tags.items() if k not in own and name not in v}
             tags["mlflow.parentRunId"] = ids.get(tags.get("mlflow.parentRunId"))
             history = {m: sorted(map(str, client.get_metric_history(run.info.run_id, m))) for m in run.data.metrics}
             history = {m: [re.sub("run_id='[^']*'", "", point) for point in points] for m, points in history.items()}
@@ -413,6 +415,24 @@ def test_versions_and_device_are_tags(where, tmp_path):
     tags = runs_there(where, done)["a-1"].data.tags
     assert (tags["flipscale.version.torch"], tags["flipscale.version.open_clip"]) == ("2.13", "3.1")
     assert tags["flipscale.device"] == "cpu"
+
+
+def test_the_code_of_a_run_is_a_tag_and_the_studys_run_says_where_it_differs(where, tmp_path):
+    folder = RunFolder(tmp_path / "runs" / "a-1")
+    for number in (1, 2):  # It was resumed with other code, which ended it.
+        with folder.hold() as lease:
+            lease.note_code(CodeIdentity(source=str(number) * 64, commit=str(number) * 40))
+            lease.write_result(Result())
+    tables = (table(row("a-1")), curve("a-1"))
+    done = bring(*tables, **where, runs=tmp_path / "runs", code="1 of 1 finished run was trained by other code")
+    tags = runs_there(where, done)["a-1"].data.tags
+    assert tags["flipscale.code"] == "flipscale at commit 2222222222"
+    assert tags["mlflow.source.git.commit"] == "2" * 40
+    study = runs_there(where, done)["study mask"].data.tags
+    assert study["flipscale.code_differs"] == "1 of 1 finished run was trained by other code"
+    done = bring(*tables, **where, runs=tmp_path / "runs")
+    assert (done.updated, done.unchanged) == (0, 1)
+    assert "flipscale.code_differs" not in runs_there(where, done)["study mask"].data.tags
 
 
 def test_models_by_choice_once_each(where, tmp_path):

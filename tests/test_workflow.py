@@ -7,6 +7,9 @@ import pytest
 
 import flipscale
 from flipscale import Workspace
+from flipscale.identity import RECIPE
+from flipscale.workflow.collected import collect_study
+from flipscale.workflow.opened import open_study
 from flipscale.workspace import StudyFiles
 
 STUDY = """\
@@ -59,3 +62,19 @@ def test_run_study_does_all_that_run_does(tmp_path: Path, capfd: pytest.CaptureF
     again = flipscale.run_study(file, workspace, tracking=None)
     assert again.comparison == done.comparison
     assert "submitted 0 runs, left alone 2 finished" in capfd.readouterr().err
+
+
+def test_a_table_of_an_older_recipe_is_not_replaced_in_silence(tmp_path, capsys) -> None:
+    file = tmp_path / "mask.yaml"
+    file.write_text(STUDY)
+    opened = open_study(file, Workspace(tmp_path / "results"))
+    table = opened.files.results
+    table.parent.mkdir(parents=True)
+    for header, row in (("id,mask_ratio", "old,0"), ("id,recipe", "old,1"), ("id,recipe", "old,")):
+        table.write_text(f"{header}\n{row}\n")
+        collect_study(opened)
+        assert (
+            f"{table} had 1 run of recipe 1; the new table has runs of recipe {RECIPE} only" in capsys.readouterr().err
+        )
+    collect_study(opened)
+    assert "of recipe" not in capsys.readouterr().err

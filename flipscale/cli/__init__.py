@@ -5,12 +5,14 @@ is a function, and beside it stands the function that adds its arguments.
 
 entry.py       from the words of a command to its exit code
 parser.py      the list of verbs
-studies.py     init, plan, why
+studies.py     init, plan
+why.py         why
 jobs.py        submit, status, watch, logs, cancel
 tables.py      collect, plot, export, report
 comparison.py  compare
 laws.py        fit, forecast
 whole.py       run
+storage.py     archive, merge, gc, du
 training.py    train
 data.py        data
 arguments.py   arguments that several verbs have

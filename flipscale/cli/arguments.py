@@ -1,12 +1,14 @@
 """Arguments that several verbs have, and what is made of them."""
 
 import argparse
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from flipscale.workspace import USUAL_PLOTS, Workspace, usual_results
 
 if TYPE_CHECKING:
+    from flipscale.devices import Price
     from flipscale.workflow.opened import OpenStudy
 
 
@@ -52,11 +54,33 @@ def workspace_of(args: argparse.Namespace) -> Workspace:
     return Workspace(args.results, vars(args).get("plots", USUAL_PLOTS))
 
 
+def add_site(parser: argparse.ArgumentParser) -> None:
+    what = "what the place of the runs is like, and what time costs there (FLIPSCALE_SITE, if that is set)"
+    parser.add_argument("--site", metavar="FILE", help=what)
+
+
+def site_file_of(args: argparse.Namespace) -> str | None:
+    """The site file that a command goes by: the one that it was given, or else FLIPSCALE_SITE's, but for local runs."""
+    given = vars(args)
+    is_local = given.get("on") == "local"
+    return given.get("site") or (None if is_local else os.environ.get("FLIPSCALE_SITE"))
+
+
 def open_study_of(args: argparse.Namespace) -> "OpenStudy":
     """The study that a command was given, whose results are in no other study's folder."""
     from flipscale.workflow.opened import open_study
 
-    return open_study(args.study, workspace_of(args))
+    return open_study(args.study, workspace_of(args), price=price_of(args))
+
+
+def price_of(args: argparse.Namespace) -> "Price | None":
+    """What time costs at the site of a command that takes one, if its file says so."""
+    file = site_file_of(args) if "site" in vars(args) else None
+    if file is None:
+        return None
+    from flipscale.launch import price_at, read_site
+
+    return price_at(read_site(file))
 
 
 def column_names(text: str) -> list[str]:

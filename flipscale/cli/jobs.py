@@ -1,13 +1,21 @@
 """The runs of a study: submit, status, watch, logs, cancel."""
 
 import argparse
-import os
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from flipscale.cli.arguments import add_json, add_results, add_study, open_study_of, workspace_of
+from flipscale.cli.arguments import (
+    add_json,
+    add_results,
+    add_site,
+    add_study,
+    open_study_of,
+    site_file_of,
+    workspace_of,
+)
 from flipscale.cli.names import matching_id, run_folder
 from flipscale.cli.output import print_json, print_table
 from flipscale.errors import FlipscaleError
@@ -24,18 +32,20 @@ def add_launcher(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--on", default="local", metavar="LAUNCHER", help="where to run: local (this machine), slurm or ray"
     )
-    parser.add_argument("--site", metavar="FILE", help="what the cluster is like (FLIPSCALE_SITE, if that is set)")
+    add_site(parser)
     where = "the Ray cluster, as HOST:PORT or http://HOST:PORT (RAY_ADDRESS, or else the Ray of this machine)"
     parser.add_argument("--address", help=where)
     what = "start without a look at the data, checkpoints and programs that runs need (only local looks)"
     parser.add_argument("--no-check", action="store_true", help=what)
+    large = "start runs also where they are predicted to need over 1.5 times the memory of their device"
+    parser.add_argument("--force", action="store_true", help=large)
 
 
 def launcher_of(args: argparse.Namespace) -> "Launcher":
     """The launcher that was asked for. FLIPSCALE_SITE describes the cluster where none is described."""
     from flipscale import launch
 
-    site = args.site or (os.environ.get("FLIPSCALE_SITE") if args.on != "local" else None)
+    site = site_file_of(args)
     described = launch.read_site(site) if site else None
     return launch.launcher_named(args.on, args.results, described, address=args.address)
 
@@ -47,22 +57,38 @@ def submit_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--dry-run", action="store_true", help="print what would be sent; send nothing")
     parser.add_argument("--detach", action="store_true", help="return at once; the runs go on without this terminal")
     parser.add_argument("--retry-diverged", action="store_true", help="also start runs again whose loss diverged")
+    what = "train these runs anew from their start, and what starts from them; what they gave is kept"
+    parser.add_argument("--redo", nargs="+", default=[], metavar="ID", help=what)
+    what = "train finished runs anew whose code differs from today's; what they gave is kept"
+    parser.add_argument("--stale", action="store_true", help=what)
 
 
 def submit(args: argparse.Namespace) -> int:
     """Start every run of a study that is not finished yet."""
     from flipscale import launch
+    from flipscale.workflow.opened import say_warnings
     from flipscale.workflow.submitted import submit_study, wait_for
 
     # The site file is read first: what is wrong with it is said before anything is written.
     launcher = launcher_of(args)
     opened = open_study_of(args)
+    ids = [run.id for run in opened.plan.runs]
+    redo = launch.Redo(frozenset(matching_id(name, ids) for name in args.redo), stale=args.stale)
     if args.dry_run:
         opened.plan.check_budget()
-        print(launch.preview(opened.plan.runs, args.results, launcher, retry_diverged=args.retry_diverged), end="")
+        say_warnings(opened.plan)
+        runs, retry = opened.plan.runs, args.retry_diverged
+        print(launch.preview(runs, args.results, launcher, retry_diverged=retry, redo=redo), end="")
         return 0
     look_first = args.on == "local" and not args.no_check
-    submission = submit_study(opened, launcher, look_first=look_first, retry_diverged=args.retry_diverged)
+    submission = submit_study(
+        opened,
+        launcher,
+        look_first=look_first,
+        retry_diverged=args.retry_diverged,
+        force=args.force,
+        redo=redo,
+    )
     if args.detach:
         if submission.jobs:
             say(f"they go on without this terminal; see flipscale watch {opened.arguments}")
@@ -80,24 +106,30 @@ def status_arguments(parser: argparse.ArgumentParser) -> None:
 def status(args: argparse.Namespace) -> int:
     """Say in which state every run of a study is, and how far."""
     from flipscale import launch
+    from flipscale.code import code_changes
     from flipscale.workflow.opened import say_folder
+    from flipscale.workflow.submitted import say_code
 
     opened = open_study_of(args)
     if args.watch:
         raise FlipscaleError(f"status --watch has become a command of its own: flipscale watch {opened.arguments}")
     say_folder(opened)
     progress = next(launch.watch(opened.plan.runs, args.results))
+    finished = {run.id: run.files for run in progress.runs if run.state is State.FINISHED}
+    code = code_changes(opened.plan.runs, args.results, finished)
     if args.json:
         counts = {str(state): progress.count(state) for state in State if progress.count(state)}
-        print_json({"runs": [_as_json(run) for run in progress.runs], "counts": counts})
+        runs = [_as_json(run, code.differing.get(run.id, ())) for run in progress.runs]
+        print_json({"runs": runs, "counts": counts})
     else:
         rows = [(run.id, str(run.state), run.detail) for run in progress.runs]
         print_table(("run", "state", "how it goes"), rows, numbers=False)
         print(progress)
+    say_code(opened, code)
     return 0
 
 
-def _as_json(run: "RunProgress") -> dict[str, Any]:
+def _as_json(run: "RunProgress", code: Sequence[str]) -> dict[str, Any]:
     return {
         "id": run.id,
         "state": str(run.state),
@@ -105,6 +137,7 @@ def _as_json(run: "RunProgress") -> dict[str, Any]:
         "failures": [failed_attempt_as_json(failed) for failed in run.failures],
         "images_per_second": run.images_per_second if run.state is State.RUNNING else None,
         "seconds_since_step": run.seconds_since_step,
+        "code_differences": list(code),
     }
 
 

@@ -1,11 +1,10 @@
 """Runs found by their id, its beginning, or its hash."""
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
 from flipscale.errors import FlipscaleError, did_you_mean
-from flipscale.run import Asked, RunFolder, asked_from_json
+from flipscale.run import Asked, RunFolder
 from flipscale.workspace import Workspace
 
 
@@ -16,13 +15,11 @@ def run_folder(workspace: Workspace, name: str) -> RunFolder:
 
 def asked_of(workspace: Workspace, name: str) -> Asked:
     """What was asked of a run: from its folder, or from the plan of any study that was submitted or planned here."""
+    from flipscale.workflow.known import read_plan
+
     known: dict[str, Asked] = {}
     for path in workspace.plans():
-        try:
-            listed = json.loads(path.read_text(encoding="utf-8"))["runs"]
-            known |= {run["id"]: asked_from_json(run) for run in listed}
-        except (ValueError, TypeError, KeyError) as error:
-            raise FlipscaleError(f"{path}: is no plan; delete it, `flipscale plan` writes it again.") from error
+        known |= read_plan(path)
     for path in sorted(workspace.runs.glob("*/run.json")):
         asked = RunFolder(path.parent).asked()
         if asked:

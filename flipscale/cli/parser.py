@@ -4,7 +4,7 @@ import argparse
 from collections.abc import Callable
 
 from flipscale import __version__
-from flipscale.cli import comparison, data, jobs, laws, studies, tables, training, whole
+from flipscale.cli import comparison, data, jobs, laws, storage, studies, tables, training, whole, why
 
 Verb = Callable[[argparse.Namespace], int]
 """What a verb does: its name is the command, its docstring the help, its answer the exit code."""
@@ -25,7 +25,11 @@ VERBS: tuple[tuple[Verb, Callable[[argparse.ArgumentParser], None]], ...] = (
     (tables.report, tables.report_arguments),
     (tables.export, tables.export_arguments),
     (whole.run, whole.run_arguments),
-    (studies.why, studies.why_arguments),
+    (why.why, why.why_arguments),
+    (storage.archive, storage.archive_arguments),
+    (storage.merge, storage.merge_arguments),
+    (storage.gc, storage.gc_arguments),
+    (storage.du, storage.du_arguments),
     (training.train, training.train_arguments),
     (data.data, data.data_arguments),
 )

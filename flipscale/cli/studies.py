@@ -1,20 +1,18 @@
-"""A study before it runs, and the ids of its runs: init, plan, why."""
+"""A study before it runs: init, plan."""
 
 import argparse
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from flipscale.cli.arguments import add_json, add_results, add_study, open_study_of, workspace_of
-from flipscale.cli.names import asked_of
-from flipscale.cli.output import print_json, print_table
+from flipscale.cli.arguments import add_json, add_results, add_site, add_study, open_study_of
+from flipscale.cli.output import print_table
 from flipscale.errors import FlipscaleError
-from flipscale.words import hours, rounded
+from flipscale.words import rounded
 from flipscale.workflow.talk import say
 
 if TYPE_CHECKING:
     from flipscale.plan import Run
-    from flipscale.settings import Settings
     from flipscale.workflow.opened import OpenStudy
 
 
@@ -50,6 +48,7 @@ def plan_arguments(parser: argparse.ArgumentParser) -> None:
     add_study(parser)
     add_json(parser)
     add_results(parser)
+    add_site(parser)
     parser.add_argument(
         "--check", action="store_true", help="look at the data, checkpoints and programs that runs need"
     )
@@ -96,54 +95,6 @@ def _cost_row(run: "Run") -> tuple[str, ...]:
         rounded(cost.samples_seen),
         f"{cost.steps:,}",
         f"{cost.train_flops:.2e}",
-        f"{cost.memory_bytes / 2**30:.2f}",
-        hours(cost.gpu_hours),
+        f"{cost.memory_bytes / 2**30:.2f}{' too large' if run.fits is False else ''}",
+        str(cost.hours),
     )
-
-
-def why_arguments(parser: argparse.ArgumentParser) -> None:
-    add_json(parser)
-    add_results(parser)
-    parser.add_argument("id", metavar="ID", help="a run's id, or its beginning, or its hash")
-    parser.add_argument("other", metavar="ID", nargs="?", help="another run, to see the difference")
-
-
-def why(args: argparse.Namespace) -> int:
-    """Explain a run's id by the settings that make it, or in which settings two runs differ."""
-
-    workspace = workspace_of(args)
-    asked = [asked_of(workspace, name) for name in (args.id, args.other) if name is not None]
-    settings = [run.settled for run in asked]
-    if len(asked) == 1:
-        _print_identity(asked[0].id, asked[0].recipe, settings[0], as_json=args.json)
-    else:
-        _print_differences(
-            *((run.id, settled) for run, settled in zip(asked, settings, strict=True)), as_json=args.json
-        )
-    return 0
-
-
-def _print_identity(run_id: str, recipe: int | None, settings: "Settings", *, as_json: bool) -> None:
-    from flipscale.identity import identity, show_setting
-
-    named = identity(settings)
-    if as_json:
-        print_json({"id": run_id, "recipe": recipe, "identity": named})
-        return
-    print(f"{run_id} is recipe {recipe} with these settings; all others are at their defaults:")
-    print_table(("setting", "value"), [(name, show_setting(getattr(settings, name))) for name in named])
-
-
-def _print_differences(*runs: tuple[str, "Settings"], as_json: bool) -> None:
-    from flipscale.identity import differences, show_setting
-
-    (first_id, first), (second_id, second) = runs
-    found = differences(first, second)
-    if as_json:
-        values = {name: list(both) for name, both in found.items()}
-        print_json({"ids": [first_id, second_id], "differences": values})
-    elif not found:
-        print("the same run")
-    else:
-        rows = [(name, show_setting(getattr(first, name)), show_setting(getattr(second, name))) for name in found]
-        print_table(("setting", first_id, second_id), rows)

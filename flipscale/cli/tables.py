@@ -5,7 +5,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from flipscale.cli.arguments import add_json, add_plots, add_results, add_study, open_study_of
+from flipscale.cli.arguments import add_json, add_plots, add_results, add_site, add_study, open_study_of
 from flipscale.cli.output import print_json
 from flipscale.errors import FlipscaleError
 from flipscale.workflow.talk import say
@@ -134,6 +134,7 @@ def report_arguments(parser: argparse.ArgumentParser) -> None:
     add_json(parser)
     add_results(parser)
     add_plots(parser, written=False)
+    add_site(parser)
 
 
 def report(args: argparse.Namespace) -> int:

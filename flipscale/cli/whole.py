@@ -2,7 +2,7 @@
 
 import argparse
 
-from flipscale.cli.arguments import add_results, add_study, workspace_of
+from flipscale.cli.arguments import add_results, add_study, price_of, workspace_of
 from flipscale.cli.jobs import add_launcher, launcher_of
 from flipscale.cli.tables import add_tracking, tracking_of
 
@@ -24,7 +24,9 @@ def run(args: argparse.Namespace) -> int:
         workspace_of(args),
         launcher=launcher_of(args),
         check=not args.no_check,
+        force=args.force,
         tracking=tracking_of(args),
+        price=price_of(args),
     )
     files = done.files
     if done.comparison:

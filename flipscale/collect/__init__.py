@@ -13,6 +13,7 @@ rows.py        a run folder's row
 points.py      a run folder's points
 curves.py      curves.parquet, a few hundred runs at a time
 cache.py       what was read before and has not changed
+reading.py     finished runs read from their folders, many of them by two processes
 update.py      reading what has changed, and writing the tables
 tables.py      the tables as DataFrames
 hits.py        which test items each run got right

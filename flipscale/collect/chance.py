@@ -12,6 +12,7 @@ from flipscale.plan import Run
 from flipscale.run import RunFolder
 from flipscale.scores import LOSS_BATCH, SCORES, is_score, set_and_score
 from flipscale.settings import DataSet, EvaluationSet, Settings, ShardSet, WebDataset
+from flipscale.study.settings import images_scored
 from flipscale.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -66,9 +67,10 @@ def _recorded(runs: Iterable[Run], workspace: Workspace, score: str) -> float | 
 def _declared(settings: Settings, results: "pd.DataFrame", score: str) -> float | None:
     """What the declaration says, of the scores of flipscale's own evaluation."""
     name, plain = set_and_score(score)
-    data, images = _data(settings, name), settings.evaluation.images
+    data = _data(settings, name)
     if data is None or settings.trainer.kind == "command":
         return None
+    images = images_scored(settings.evaluation, data)
     if plain not in RETRIEVALS and plain != "held_out_loss":
         choices = classes_of(data)
     else:
@@ -83,7 +85,7 @@ def _declared(settings: Settings, results: "pd.DataFrame", score: str) -> float 
 def _counted(results: "pd.DataFrame", name: str, images: int) -> int | None:
     """`images`, where the recalls show that retrieval chose from as many pairs; else None.
 
-    A recall is a whole number of hits divided by the number of queries, which is at most evaluation.images. So that is
+    A recall is a whole number of hits divided by the number of queries, which is at most `images`. So that is
     the number of queries where it is the lowest common denominator of the recalls.
     """
     columns = [f"{name}.{score}" if name else score for score in RETRIEVALS]

@@ -11,7 +11,7 @@ from flipscale.collect import cache
 from flipscale.collect.cache import FinishedRun
 from flipscale.collect.rows import why_unreadable
 from flipscale.errors import RunFolderError
-from flipscale.plan import Plan, Run
+from flipscale.plan import Plan
 from flipscale.run import RunFolder, State
 from flipscale.workspace import CURVES_TABLE, RESULTS_TABLE, RUNS_FOLDER
 
@@ -110,7 +110,8 @@ def _look(planned: Plan, results_root: Path) -> _Folders:
     folders = _Folders({}, {}, {})
     for run in planned.runs:
         if results[run.id] is not None:
-            folders.finished[run.id] = _finished(run, planned.study, runs, root, results)
+            key = [cache.stat_key(f"{root}/{run.id}/{name}") for name in cache.FILES_READ]
+            folders.finished[run.id] = FinishedRun(cache.asked_of(run, planned.study, runs), key)
             continue
         try:
             # No launcher is asked here, so a job nobody works on counts as waiting; `status` finds the lost ones.
@@ -118,16 +119,3 @@ def _look(planned: Plan, results_root: Path) -> _Folders:
         except (RunFolderError, OSError, RecursionError) as error:
             folders.problems[run.id] = why_unreadable(RunFolder(f"{root}/{run.id}"), error)
     return folders
-
-
-def _finished(
-    run: Run, study: str, runs: Mapping[str, Run], root: str, results: Mapping[str, list[int] | None]
-) -> FinishedRun:
-    """The files of a finished run, and result.json of those that it started from."""
-    key = [cache.stat_key(f"{root}/{run.id}/{name}") for name in cache.FILES_READ]
-    waiting = list(run.parents)
-    while waiting:
-        parent = waiting.pop()
-        key.append(results.get(parent) or cache.stat_key(f"{root}/{parent}/result.json"))
-        waiting += runs[parent].parents if parent in runs else []
-    return FinishedRun(cache.asked_of(run, study, runs), key)

@@ -29,6 +29,11 @@ COLUMNS: dict[str, Column] = {
     "cell": Column(
         "str", "", "values of the study's axes but the baseline's and the seed; a run and its twins share it"
     ),
+    "recipe": Column(
+        "int",
+        "",
+        "version of what training does with the same settings (docs/recipes.md); empty: 1",
+    ),
     # Settings: what was asked.
     "model": Column("str", "", "open_clip model, or ViT-w{width}d{depth}-{patch}"),
     "image_size": Column("int", "pixels", "side of the square image"),
@@ -80,7 +85,9 @@ COLUMNS: dict[str, Column] = {
     ),
     "gpu_hours_predicted": Column("float", "h", "what the plan said"),
     "memory_bytes_predicted": Column("int", "bytes", "what the plan said"),
-    "peak_memory_bytes": Column("int", "bytes", "most memory held: of the GPU, or of the process on a CPU"),
+    "peak_memory_bytes": Column(
+        "int", "bytes", "most memory held: of the GPU, or on a CPU by the process beyond what it held before the run"
+    ),
     "final_loss": Column("float", FINAL_LOSS.unit, FINAL_LOSS.meaning),
     **{name: Column("float", score.unit, score.meaning) for name, score in SCORES.items()},
     "attempts": Column("int", "", "times the run was started"),

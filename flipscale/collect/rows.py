@@ -2,12 +2,11 @@
 
 import json
 from collections.abc import Iterator, Mapping
-from typing import Any
 
 from flipscale.cell import write_cell
 from flipscale.collect.columns import COLUMNS, SETTING_COLUMNS, ResultRow, setting_value
 from flipscale.errors import FlipscaleError, RunFolderError
-from flipscale.identity import differences
+from flipscale.identity import RECIPE, differences
 from flipscale.plan import Run
 from flipscale.run import FOLDER_SCHEMA, Result, RunFolder, Spent, checked, is_number
 from flipscale.scores import SCORES, is_score
@@ -31,7 +30,7 @@ def row_of(run: Run, study: str, folder: RunFolder, planned: Mapping[str, Run]) 
     _check_same_run(run, folder)
     found = _measured(result) | _asked(run, study)
     if run.parents:
-        found |= _with_parents(found, run, folder, result.parent, planned)
+        found |= _with_parents(found, run, result.parent, planned)
     row = {name: checked(found.get(name), kind, name, folder.path) for name, kind in _KINDS.items()}
     of_sets = {name: value for name, value in result.scores.items() if is_score(name) and name not in row}
     row |= {name: checked(value, "float", name, folder.path) for name, value in of_sets.items()}
@@ -53,6 +52,7 @@ def _asked(run: Run, study: str) -> dict[str, object]:
         "id": run.id,
         "study": study,
         "cell": None if run.cell is None else write_cell(run.cell),
+        "recipe": RECIPE,
         "parent": next(iter(run.parents), None),
         "flops_per_sample": run.cost.flops_per_sample,
         "train_flops": run.cost.train_flops,
@@ -64,7 +64,6 @@ def _asked(run: Run, study: str) -> dict[str, object]:
 def _with_parents(
     found: Mapping[str, object],
     run: Run,
-    folder: RunFolder,
     parent: Spent | None,
     planned: Mapping[str, Run],
 ) -> dict[str, object]:
@@ -78,7 +77,9 @@ def _with_parents(
     for ancestor in _ancestors(run, planned):
         sums["train_flops"] = _sum(sums["train_flops"], ancestor and ancestor.cost.train_flops)
         sums["gpu_hours_predicted"] = _sum(sums["gpu_hours_predicted"], ancestor and ancestor.cost.gpu_hours)
-    unique_pairs = _unique_pairs(found.get("unique_pairs"), run, folder, planned)
+    # An evaluation sees no pairs, which its result says by its samples.
+    own_pairs = 0 if found.get("samples_seen") == 0 else found.get("unique_pairs")
+    unique_pairs = _sum(own_pairs, getattr(parent, "unique_pairs", None)) or None
     return {
         **sums,
         "unique_pairs": unique_pairs,
@@ -94,20 +95,6 @@ def _ancestors(run: Run, planned: Mapping[str, Run]) -> Iterator[Run | None]:
         ancestor = planned.get(waiting.pop())
         waiting += ancestor.parents if ancestor else []
         yield ancestor
-
-
-def _unique_pairs(own_pairs: object, run: Run, folder: RunFolder, planned: Mapping[str, Run]) -> object:
-    """The different pairs that the run or its parents saw: all begin with the same pairs, so the most that one saw."""
-    seen: list[Any] = [] if own_pairs is None else [own_pairs]
-    parents = run.parents
-    while parents:
-        (parent,) = parents
-        result = RunFolder(folder.path.parent / parent).result()
-        if result is None or (result.unique_pairs is None and result.samples_seen != 0):
-            return None
-        seen.append(result.unique_pairs or 0)
-        parents = planned[parent].parents if parent in planned else ()
-    return max(seen, default=None) or None
 
 
 def _quotient(dividend: object, divisor: object) -> float | None:

@@ -5,7 +5,6 @@ import gc
 import io
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import IO
 
@@ -13,12 +12,10 @@ from flipscale.collect import cache
 from flipscale.collect.cache import CachedRun, CachedSummary, FinishedRun
 from flipscale.collect.columns import COLUMNS, ResultRow
 from flipscale.collect.curves import Curves, open_curves, write_curves
-from flipscale.collect.points import CurvePoints, read_points
-from flipscale.collect.rows import row_of, why_unreadable
-from flipscale.errors import RunFolderError
+from flipscale.collect.points import CurvePoints
+from flipscale.collect.reading import ReadRun, RunReader
 from flipscale.plan import Plan
-from flipscale.run import RunFolder, replacing
-from flipscale.workspace import Workspace
+from flipscale.run import replacing
 
 
 def update(
@@ -35,7 +32,7 @@ def update(
         curves = None
         if last is not None and last.tables[1] == cache.stat_key(str(files[1])):
             curves = stack.enter_context(open_curves(files[1]))
-        reader = _ChangedRuns(planned, results_root, finished, _Cached(cached, curves), now)
+        reader = _ChangedRuns(RunReader.of(planned, results_root, now), finished, _Cached(cached, curves))
         write_curves(files[1], reader.runs())
     with replacing(files[0]) as file:
         _write_rows(file, [run.row for run in reader.known.values() if run.row is not None])
@@ -74,25 +71,27 @@ class _Cached:
     def __init__(self, runs: Mapping[str, CachedRun], curves: Curves | None):
         self._runs, self._curves = runs, curves
 
-    def find(self, run_id: str, look: FinishedRun) -> tuple[CachedRun, CurvePoints | None] | None:
-        """The run and its points, none for one without a row; None if it has changed or its points are lost."""
+    def has(self, run_id: str, look: FinishedRun) -> bool:
+        """Whether the run is as it was, and its points are there if it has a row."""
         run = self._runs.get(run_id)
         if run is None or (run.key, run.asked) != (look.key, look.asked):
-            return None
-        if run.row is None:
+            return False
+        return run.row is None or self._curves is not None
+
+    def find(self, run_id: str) -> ReadRun | None:
+        """The run and its points, none for one without a row; None if its points are lost."""
+        run = self._runs[run_id]
+        if run.row is None or self._curves is None:
             return run, None
-        points = self._curves.points(run_id) if self._curves is not None else None
-        return None if points is None or len(points) != run.points else (run, points)
+        points = self._curves.points(run_id)
+        return None if len(points) != run.points else (run, points)
 
 
 class _ChangedRuns:
     """Goes through finished runs in their order, and reads those that have changed."""
 
-    def __init__(
-        self, planned: Plan, results_root: Path, finished: Mapping[str, FinishedRun], cached: _Cached, now: int
-    ):
-        self._study, self._runs = planned.study, {run.id: run for run in planned.runs}
-        self._results_root, self._finished, self._cached, self._now = results_root, finished, cached, now
+    def __init__(self, reader: RunReader, finished: Mapping[str, FinishedRun], cached: _Cached):
+        self._reader, self._finished, self._cached = reader, finished, cached
         self.known: dict[str, CachedRun] = {}
         """What is known of the runs gone through so far."""
         self.read = 0
@@ -100,28 +99,14 @@ class _ChangedRuns:
 
     def runs(self) -> Iterator[tuple[str, CurvePoints]]:
         """The runs that have a row, and their points."""
+        changed = {run_id: look for run_id, look in self._finished.items() if not self._cached.has(run_id, look)}
+        read = self._reader.read_all(list(changed.items()))
         for run_id, look in self._finished.items():
-            self.known[run_id], points = self._cached.find(run_id, look) or self._read(run_id, look)
+            found = next(read) if run_id in changed else self._cached.find(run_id)
+            self.read += run_id in changed or found is None
+            self.known[run_id], points = found or self._reader.read(run_id, look)
             if points is not None:
                 yield run_id, points
-
-    def _read(self, run_id: str, look: FinishedRun) -> tuple[CachedRun, CurvePoints | None]:
-        """The run's row and points, from its folder."""
-        self.read += 1
-        run = self._runs[run_id]
-        folder = RunFolder(Workspace(self._results_root).run(run_id))
-        # The key was taken before the files are read: what is written to them meanwhile shows the next time.
-        key = look.key if cache.is_settled(look.key, self._now) else None
-        without_row = CachedRun(look.asked, key, row=None, unknown=[], points=0, torn=0, problem=None)
-        try:
-            row, unknown = row_of(run, self._study, folder, self._runs)
-            # A parent that is no cell of the study is no row of its own: it is counted in its children's.
-            if run.cell is None:
-                return without_row, None
-            points, torn = read_points(folder)
-        except (RunFolderError, OSError, OverflowError, RecursionError) as error:
-            return replace(without_row, problem=why_unreadable(folder, error)), None
-        return CachedRun(look.asked, key, row, list(unknown), len(points), torn, None), points
 
 
 def _write_rows(file: IO[bytes], rows: list[ResultRow]) -> None:

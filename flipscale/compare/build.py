@@ -9,7 +9,16 @@ from flipscale import scores
 from flipscale.cell import read_cell
 from flipscale.collect import HitsOfRun
 from flipscale.compare.claims import claims_of, corrected_curves
-from flipscale.compare.columns import Baseline, arms_of, labels, need, pick_score, series_of, varying_axes
+from flipscale.compare.columns import (
+    Baseline,
+    arms_of,
+    check_one_recipe,
+    labels,
+    need,
+    pick_score,
+    series_of,
+    varying_axes,
+)
 from flipscale.compare.comparison import Comparison
 from flipscale.compare.curves import curves_of
 from flipscale.compare.equal_cost import at_equal_cost
@@ -39,11 +48,12 @@ def compare(
     `time` is the column of time: gpu_hours (on a CPU, core-hours), train_seconds or cpu_seconds. `base_cell` is the one
     that heads the answer, the last of the table if left out. Gains of a fraction count as level within `margin`.
     Where every run is the baseline the comparison is empty, and its `notes` say so. Raises ResultsError for a column
-    that is not there, a baseline that no run has, or two runs that are twins of one.
+    that is not there, a baseline that no run has, two runs that are twins of one, or runs of several recipes.
     """
     score = pick_score(results, score)
     need(results, [*baseline, time, "train_flops"])
     rows = results.reset_index(drop=True)
+    check_one_recipe(rows)
     if "cell" not in rows:
         keys = varying_axes(rows, baseline) if axes is None else [a for a in axes if a not in (*baseline, "seed")]
         need(rows, keys)

@@ -9,7 +9,7 @@ from flipscale.cell import read_cell, without, write_cell
 from flipscale.collect import SETTING_COLUMNS
 from flipscale.errors import ResultsError, did_you_mean
 from flipscale.scores import PREFERRED, is_score
-from flipscale.words import short
+from flipscale.words import count, short
 
 Baseline = Mapping[str, object]
 """Values of columns that mark a row: those of the baseline, or of an arm."""
@@ -40,6 +40,20 @@ def pick_score(results: pd.DataFrame, score: str | None) -> str:
             "what is measured (docs/study.md)."
         )
     return measured[0]
+
+
+def check_one_recipe(results: pd.DataFrame) -> None:
+    """Raise ResultsError for runs of several recipes: the same settings do not give the same results in two of them."""
+    if "recipe" not in results:
+        return
+    # Tables of recipe 1 do not say so.
+    counts = results["recipe"].fillna(1).value_counts().sort_index()
+    if len(counts) > 1:
+        found = ", ".join(f"{count(int(runs), 'run')} of recipe {recipe}" for recipe, runs in counts.items())
+        raise ResultsError(
+            f"The table mixes {found}, and the same settings give other results in each (docs/recipes.md). Take those "
+            f"of one, as results[results['recipe'] == {counts.index[-1]}]."
+        )
 
 
 def varying_axes(results: pd.DataFrame, baseline: Baseline) -> list[str]:

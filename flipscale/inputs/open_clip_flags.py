@@ -116,6 +116,10 @@ def _switch(flag: str, on: object) -> list[str]:
     return [flag] if on else []
 
 
+_TUNING_SEED = 1 << 20
+"""What is added to the seed of a tuning, which would begin with the shards that its parent began with otherwise."""
+
+
 # fmt: off
 FLAGS = (
     ClipFlag("`model`, `image_size`, `text_length`", ("--model",),
@@ -125,8 +129,10 @@ FLAGS = (
          lambda job: ["--model", f"local-dir:{job.folder / 'model'}"]),
     ClipFlag("`init`, a tuning's parent, else `seed`", (),
          "weights beside that configuration, those that flipscale's own trainer would start from", lambda job: []),
-    ClipFlag("`seed`", ("--seed",), "of the order of shards and of the masks; the last shuffle follows the clock",
-         lambda job: ["--seed", job.settings.seed]),
+    ClipFlag("`seed`", ("--seed",),
+         "of the order of shards and of the masks, which are other ones in a tuning than in its parent; the last "
+         "shuffle follows the clock",
+         lambda job: ["--seed", job.settings.seed + (_TUNING_SEED if job.settings.tuning else 0)]),
     ClipFlag("`data`, `data_size`", ("--train-data", "--dataset-type"),
          "the shards of a webdataset as they are where `crop` is set; else shards that flipscale writes into its "
          "cache, of the images and the captions that its own trainer sees",

@@ -52,6 +52,32 @@ def _script(arguments: Sequence[str]) -> str | None:
     return rest[0] if rest and not rest[0].startswith("-") and FOLDER_ARGUMENT not in rest[0] else None
 
 
+def named_files(arguments: Sequence[str]) -> list[str]:
+    """The files among the words of a command, its script first: words and values of --option=value that are files.
+
+    An interpreter is none of them, nor a program that is found in PATH.
+    """
+    name, *rest = arguments
+    script = _script(arguments)
+    words = [] if "/" not in name or _INTERPRETER.fullmatch(Path(name).name) else [name]
+    words += [script] if script else []
+    words += [part for word in rest for part in (word, word.partition("=")[2])]
+    return [word for word in dict.fromkeys(words) if word and FOLDER_ARGUMENT not in word and _is_file(word)]
+
+
+def _is_file(word: str) -> bool:
+    try:
+        return Path(word).is_file()
+    except (OSError, ValueError):  # too long for a name, or with a null byte
+        return False
+
+
+def runs_in_this_environment(arguments: Sequence[str]) -> bool:
+    """Whether the program is one of the environment that runs flipscale, so that its packages are those it uses."""
+    program = shutil.which(arguments[0], path=search_path())
+    return program is not None and Path(program).absolute().parent == Path(sys.executable).absolute().parent
+
+
 def no_such_program(name: str) -> FlipscaleError:
     return FlipscaleError(
         f"{name}: there is no such program, looked for from {Path.cwd()} and in PATH; give its whole path in "

@@ -29,17 +29,20 @@ from flipscale.launch.launcher import LAUNCHERS, Launcher, Request, Whereabouts,
 from flipscale.launch.local import gpus_here
 from flipscale.launch.look import Look, Looker, states
 from flipscale.launch.progress import ACTIVE, RunProgress, StudyProgress, Voice, rewritable, run_progress
+from flipscale.launch.redo import NO_REDO, Redo
 from flipscale.launch.screen import Screen
-from flipscale.launch.site import Site, read_site
-from flipscale.launch.submit import Submission, cancel, hand_over, preview, submit
+from flipscale.launch.site import Site, price_at, read_site
+from flipscale.launch.submit import Submission, cancel, hand_over, preview, submit, submit_lock
 from flipscale.launch.watch import wait, watch
 
 __all__ = [
     "ACTIVE",
     "LAUNCHERS",
+    "NO_REDO",
     "Launcher",
     "Look",
     "Looker",
+    "Redo",
     "Request",
     "RunProgress",
     "Screen",
@@ -53,11 +56,13 @@ __all__ = [
     "hand_over",
     "launcher_named",
     "preview",
+    "price_at",
     "read_site",
     "rewritable",
     "run_progress",
     "states",
     "submit",
+    "submit_lock",
     "wait",
     "watch",
 ]

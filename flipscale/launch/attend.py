@@ -222,10 +222,10 @@ class Attendant:
 
     def _take_stock(self) -> None:
         """What an attempt before this one had in hand when it ended without a word was lost with its node, or taken
-        from it by a pre-emption without grace."""
+        from it by a pre-emption without grace. Its worker may have stopped in order all the same."""
         for run in self.left:
-            before = run.holder()
-            if not before or not self.claims.is_of_an_earlier_one(before) or self._is_noted(run, before.attempt):
+            before = run.holder() or run.last_holder()
+            if not before or not self.claims.is_of_an_earlier_one(before) or self._is_noted(run, before):
                 continue
             kind, what = FailureKind.PREEMPTED, "the job was taken off its node without a warning"
             if self.around.node_failed(before.node):
@@ -233,10 +233,13 @@ class Attendant:
             at = replace(self.attempt, number=before.attempt, node=before.node)
             self.answers.answer(run, kind, f"In attempt {before.attempt + 1} {what}.", at=at)
 
-    def _is_noted(self, run: RunFolder, attempt: int) -> bool:
-        """Whether that attempt had the time to say how it ended, as one whose node SLURM alone has lost."""
-        failures = run.failures()
-        return bool(failures) and (failures[-1].job, failures[-1].attempt) == (self.attempt.job, attempt)
+    def _is_noted(self, run: RunFolder, before: Holder) -> bool:
+        """Whether the attempt of `before` had the time to note how that ended, as one whose node SLURM alone lost."""
+        return any(
+            (failed.job, failed.attempt) == (before.job, before.attempt)
+            and (failed.time is None or failed.time >= before.taken)
+            for failed in run.failures()
+        )
 
     def _judge(self, worker: Started) -> None:
         """What came of a worker that has ended."""

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from flipscale.identity import stage
 from flipscale.launch.launcher import Request
 from flipscale.settings import Settings
+from flipscale.study.settings import images_scored
 
 PROGRAM = 600 * 2**20
 """Python, torch and open_clip: 400 MB were measured, on CPUs. The rest is for srun and the attendant, 60 MB, and for
@@ -52,10 +53,12 @@ def _images(settings: Settings, processes: int) -> int:
     """Bytes of the images that a process holds: batches ahead, and each set that it is scored on."""
     evaluation = settings.evaluation
     # The data's own held-out images may be pairs and classes; a linear probe learns from five times as many.
-    scored = evaluation.images * (2 + len(evaluation.sets)) * (6 if evaluation.linear_probe else 1)
+    sets = [images_scored(evaluation, data) for data in evaluation.sets.values()]
+    main_set = images_scored(evaluation, evaluation.data or settings.data)
+    scored = (2 * main_set + sum(sets)) * (6 if evaluation.linear_probe else 1)
     ahead = BATCHES * -(-settings.batch_size // processes)
     pixels = 3 * settings.image_size**2
-    return int((scored + ahead) * pixels + 8 * min(evaluation.images**2, SIMILARITIES_AT_ONCE))
+    return int((scored + ahead) * pixels + 8 * min(max([main_set, *sets]) ** 2, SIMILARITIES_AT_ONCE))
 
 
 def most_memory(requests: Sequence[Request]) -> int | None:

@@ -4,7 +4,7 @@ import os
 import shutil
 import time
 from collections import Counter
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TextIO
@@ -50,6 +50,8 @@ class RunProgress:
 
     failure: Failure | None = None
     """What ended it, where it has failed."""
+    files: frozenset[str] = frozenset()
+    """The names of the files in its folder."""
 
     @property
     def done(self) -> float:
@@ -145,7 +147,7 @@ def run_progress(
     state: State,
     total: int,
     says: str = "",
-    files: Container[str] = ("metrics.jsonl", "failures.jsonl"),
+    files: Collection[str] = ("metrics.jsonl", "failures.jsonl"),
 ) -> RunProgress:
     """How far the run is that will see `total` samples; the end of its metrics.jsonl is read, no more.
 
@@ -171,6 +173,7 @@ def run_progress(
         seconds_since_step=silent.seconds if silent else None,
         quiet=quiet,
         failure=error,
+        files=frozenset(files),
     )
 
 

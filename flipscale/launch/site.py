@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
+from flipscale.devices import Price
 from flipscale.study.document import Complaints, Path_, read_document
 from flipscale.study.kinds import (
     INVALID,
@@ -19,6 +20,7 @@ from flipscale.study.kinds import (
     Keys,
     ListOf,
     Maybe,
+    Number,
     Option,
     Text,
     show,
@@ -100,6 +102,16 @@ PACK = Keys(
     },
 )
 
+PRICE = Keys(
+    "price",
+    {
+        "gpu_hour": Option(Maybe(Number(0)), None, "of a device-hour where runs have GPUs"),
+        "core_hour": Option(Maybe(Number(0)), None, "of a core-hour where they have none"),
+        "currency": Option(OneLine(), "USD", "what prices are in, as EUR"),
+    },
+    short="gpu_hour",
+)
+
 SITE = Keys(
     "site",
     {
@@ -143,6 +155,7 @@ SITE = Keys(
             "a run without a step for this long has stalled: it is killed and resumed; or never. null is 20 of its "
             "steps, and at least 10 min. What a study says goes first",
         ),
+        "price": Option(Maybe(PRICE), None, "what time costs, so that plans, budgets and reports say it in money"),
         "pack": Option(PACK, PACK.read({}, (), print), "which runs share a job or a GPU"),
     },
 )
@@ -172,6 +185,12 @@ def read_site(path: str | Path) -> Site:
             place |= {name: str(Path(place[name]).expanduser()) for name in ("python", "image") if place.get(name)}
     complaints.raise_if_any()
     return cast(Site, read)
+
+
+def price_at(site: Site) -> Price | None:
+    """What time costs at a site; None where its file does not say it."""
+    # It stays a mapping in the site, which arrays and drivers keep as JSON.
+    return Price(**site["price"]) if site.get("price") else None
 
 
 def _check(site: Site, complain: Complain) -> None:

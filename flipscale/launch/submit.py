@@ -2,16 +2,19 @@
 
 import contextlib
 import fcntl
+import functools
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from flipscale.code import CodeChanges
 from flipscale.errors import LaunchError
 from flipscale.launch.launcher import Launcher, Request, Whereabouts, launcher_named
 from flipscale.launch.look import Look, Looker, run_folder, states
 from flipscale.launch.policy import answer_failure, resources_after
+from flipscale.launch.redo import NO_REDO, Redo, changes_of, runs_to_redo, set_aside
 from flipscale.plan import Run
 from flipscale.run import Asked, FailureKind, Job, RunFolder, State
 from flipscale.words import count
@@ -31,6 +34,12 @@ class Submission:
     """How many of the running ones somebody has cancelled, and are on their way to stop."""
     unanswered: str = ""
     """Why a launcher could not be asked about runs that were submitted before; empty if it could."""
+    redone: int = 0
+    """How many of the runs that it started were finished or had begun before, and begin anew."""
+    code: CodeChanges = field(default_factory=CodeChanges)
+    """How the code of the runs that had finished differs from today's."""
+    held_back: Mapping[str, str] = field(default_factory=dict)
+    """Runs that would go out and cannot start, as the weights of a finished parent are not here: that parent's id."""
 
     def summary(self) -> str:
         """'submitted 6 runs to local, left alone 2 finished, 1 running'."""
@@ -42,7 +51,18 @@ class Submission:
         if self.unanswered:
             more[State.WAITING] = f" as far as is known ({self.unanswered})"
         alone = ", ".join(f"{number} {state}{more.get(state, '')}" for state, number in self.skipped.items())
-        return f"submitted {count(len(self.jobs), 'run')}{to}" + (f", left alone {alone}" if alone else "")
+        anew = f" ({self.redone} of them anew; what they gave is kept)" if self.redone else ""
+        submitted = f"submitted {count(len(self.jobs), 'run')}{to}{anew}" + (f", left alone {alone}" if alone else "")
+        return f"{submitted}, held back {len(self.held_back)} without weights" if self.held_back else submitted
+
+    def missing_weights(self, results: Path) -> list[str]:
+        """What to do about the runs that are held back, a sentence for each parent."""
+        return [
+            f"{count(number, 'run')} cannot start: the weights of {parent} are not here, as archives and keep_weights "
+            f"leave them out. Put its model.pt into {run_folder(results, parent).path} and submit again, or train it "
+            f"anew: submit with --redo {parent}."
+            for parent, number in Counter(self.held_back.values()).items()
+        ]
 
 
 def submit(
@@ -51,42 +71,58 @@ def submit(
     launcher: str | Launcher,
     *,
     retry_diverged: bool = False,
+    redo: Redo = NO_REDO,
     check: Callable[[Sequence[Run]], None] | None = None,
 ) -> Submission:
     """Hand the runs that nobody does and that are not done to the launcher.
 
     Planned, lost, cancelled and failed runs go out; finished, running and waiting ones are left alone. A diverged run
-    diverges again, so it is left alone too unless `retry_diverged`. LaunchError where nothing can be submitted, as the
-    launcher of runs that were submitted before cannot be asked about them.
+    diverges again, so it is left alone too unless `retry_diverged`. Those of `redo` begin anew. LaunchError where one
+    of these is in hand, and where nothing can be submitted, as the launcher of runs that were submitted before cannot
+    be asked about them.
 
     check: is shown the runs that are to go out before anything is written; what it raises leaves all as it was.
     """
     if isinstance(launcher, str):
         launcher = launcher_named(launcher, results)
     once = {run.id: run for run in runs}
-    with _submit_lock(results):
-        to_do, alone = _to_do(once, results, retry_diverged)
+    with submit_lock(results):
+        sorting = _to_do(once, results, retry_diverged, redo)
+        to_do, alone = sorting.to_do, sorting.alone
         unanswered = _unanswered(to_do, alone)
         if check is not None:
             check([run for run, _ in to_do])
-        requests = [_asked_again(run, results, where) for run, where in to_do]
-        jobs = _hand_out(requests, launcher)
+        with set_aside(results, sorting.anew):
+            requests = [_asked_again(run, results, where) for run, where in to_do]
+            jobs = _hand_out(requests, launcher)
     stopping = sum(look.is_stopping for look in alone)
     counted = Counter(look.state for look in alone)
-    return Submission(tuple(once.values()), tuple(jobs), dict(counted), stopping, unanswered)
+    given = tuple(once.values()), tuple(jobs), dict(counted)
+    held_back = sorting.held_back
+    return Submission(*given, stopping, unanswered, len(sorting.anew), sorting.code, held_back)
 
 
-def preview(runs: Iterable[Run], results: Path, launcher: str | Launcher, *, retry_diverged: bool = False) -> str:
+def preview(
+    runs: Iterable[Run],
+    results: Path,
+    launcher: str | Launcher,
+    *,
+    retry_diverged: bool = False,
+    redo: Redo = NO_REDO,
+) -> str:
     """What `submit` would send to the launcher, for a person to read. Nothing is sent or written."""
     if isinstance(launcher, str):
         launcher = launcher_named(launcher, results)
-    to_do, alone = _to_do({run.id: run for run in runs}, results, retry_diverged)
-    _unanswered(to_do, alone)
+    sorting = _to_do({run.id: run for run in runs}, results, retry_diverged, redo)
+    _unanswered(sorting.to_do, sorting.alone)
     requests = []
-    for run, _ in to_do:
+    for run, _ in sorting.to_do:
         folder, asked = run_folder(results, run.id), Asked.of(run)
         requests.append(Request(folder, replace(asked, resources=resources_after(asked, folder.failures()))))
-    return launcher.preview(requests) if requests else "There is nothing to submit.\n"
+    held = "".join(
+        f"# held back, without the weights of {parent}: {run}\n" for run, parent in sorting.held_back.items()
+    )
+    return held + (launcher.preview(requests) if requests else "There is nothing to submit.\n")
 
 
 def hand_over(folders: Iterable[RunFolder], results: Path, launcher: Launcher) -> list[Job]:
@@ -94,7 +130,7 @@ def hand_over(folders: Iterable[RunFolder], results: Path, launcher: Launcher) -
 
     LaunchError if it takes them not: then they are that job's as before.
     """
-    with _submit_lock(results):
+    with submit_lock(results):
         requests = [
             Request(folder, asked)
             for folder in folders
@@ -113,7 +149,7 @@ def hand_over(folders: Iterable[RunFolder], results: Path, launcher: Launcher) -
 def cancel(runs: Iterable[Run], results: Path) -> list[str]:
     """Stop the runs that wait or run, and only those: their ids. `submit` goes on from their checkpoints."""
     jobs: dict[str, list[Job]] = {}
-    with _submit_lock(results):
+    with submit_lock(results):
         for run_id, state in states(runs, results).items():
             folder = run_folder(results, run_id)
             job = folder.job()
@@ -127,24 +163,62 @@ def cancel(runs: Iterable[Run], results: Path) -> list[str]:
     return [job.run_id for cancelled in jobs.values() for job in cancelled]
 
 
-def _to_do(
-    runs: Mapping[str, Run], results: Path, retry_diverged: bool
-) -> tuple[list[tuple[Run, Whereabouts]], list[Look]]:
-    """The runs to start, each with what its last launcher says of it, and what was seen of those to be left alone.
+@dataclass(frozen=True)
+class _Sorting:
+    """The runs that were given, by what is done with them."""
 
-    The costliest comes first, so that no long run is left to one worker at the end.
-    """
+    to_do: Sequence[tuple[Run, Whereabouts]]
+    """Those to start, each with what its last launcher says of it. The costliest comes first."""
+    alone: Sequence[Look]
+    """What was seen of those to be left alone."""
+    anew: Sequence[str]
+    """The ids of those to start whose folders are set aside first."""
+    held_back: Mapping[str, str]
+    """See `Submission`."""
+    code: CodeChanges
+    """How the code of finished ones differs from today's."""
+
+
+def _to_do(runs: Mapping[str, Run], results: Path, retry_diverged: bool, redo: Redo) -> _Sorting:
+    """Sort the runs; the costliest comes first, so that no long run is left to one worker at the end."""
     ahead = _flops_ahead(runs)
     by_cost = sorted(runs.values(), key=lambda run: -ahead[run.id])
     found = Looker(results).look(by_cost, closely=True)
+    code = changes_of(runs, found, results)
+    anew = runs_to_redo(runs, found, redo, code)
     to_do, alone = [], []
     for run in by_cost:
         look = found[run.id]
-        if _is_to_do(run_folder(results, run.id), look.state, retry_diverged):
+        if run.id in anew or _is_to_do(run_folder(results, run.id), look.state, retry_diverged):
             to_do.append((run, look.where))
         else:
             alone.append(look)
-    return to_do, alone
+    to_do, held_back = _hold_back(to_do, results)
+    return _Sorting(to_do, alone, [run_id for run_id in anew if run_id not in held_back], held_back, code)
+
+
+def _hold_back(
+    to_do: Sequence[tuple[Run, Whereabouts]], results: Path
+) -> tuple[list[tuple[Run, Whereabouts]], dict[str, str]]:
+    """Those to start that have weights to start from, or will have; and the others, each with the parent that lacks
+    them: it is finished, but its model.pt is not here, as where it came from an archive.
+
+    Without this they would all fail, and the first of them would stop the whole submission.
+    """
+    going = {run.id: run for run, _ in to_do}
+
+    @functools.cache
+    def lacking(run_id: str) -> str | None:
+        if run_id not in going:
+            return run_id if _lacks_weights(run_folder(results, run_id)) else None
+        return next(filter(None, map(lacking, going[run_id].parents)), None)
+
+    held_back = {run_id: parent for run_id in going if (parent := lacking(run_id))}
+    return [(run, where) for run, where in to_do if run.id not in held_back], held_back
+
+
+def _lacks_weights(folder: RunFolder) -> bool:
+    return (folder.path / "result.json").exists() and not (folder.path / "model.pt").exists()
 
 
 def _unanswered(to_do: Sequence[object], alone: Sequence[Look]) -> str:
@@ -204,7 +278,7 @@ def _is_to_do(folder: RunFolder, state: State, retry_diverged: bool) -> bool:
 
 
 @contextlib.contextmanager
-def _submit_lock(results: Path) -> Iterator[None]:
+def submit_lock(results: Path) -> Iterator[None]:
     """Nobody else submits or cancels in this results folder while the block runs; who comes second waits."""
     results.mkdir(parents=True, exist_ok=True)
     with open(results / ".submit.lock", "w", encoding="utf-8") as lock:

@@ -9,6 +9,7 @@ from typing import Any
 
 import pandas as pd
 
+from flipscale.code import CodeChanges, code_changes
 from flipscale.collect import SETTING_COLUMNS, read_results, setting_value
 from flipscale.compare import Baseline, Comparison, arms_of, baseline_of, compare_study
 from flipscale.errors import ResultsError
@@ -82,6 +83,8 @@ class Evidence:
     """The last MOST_FAILURES at most."""
     failed: int
     """All of them."""
+    code: CodeChanges
+    """Which code trained the finished runs whose folders are here, and how it differs from today's."""
     fits: Any
     """fits.json as it is; None where there is none."""
     figures: tuple[DrawnFigure, ...]
@@ -115,6 +118,7 @@ def gather(study: Study, planned: Plan, study_file: Path, results: Path, plots: 
         why_no_comparison=why,
         failures=tuple(_failure(run, results) for run in bad[:MOST_FAILURES]),
         failed=len(bad),
+        code=code_changes(planned.runs, results),
         fits=_fits(files.fits),
         figures=_figures(files.figures),
     )

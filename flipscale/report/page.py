@@ -9,7 +9,9 @@ from importlib.resources import files
 
 import pandas as pd
 
+from flipscale.code import CodeChanges
 from flipscale.compare import claims_markdown, comparison_markdown, effects_title
+from flipscale.devices import Hours, total_hours
 from flipscale.plan import Run
 from flipscale.report.answer import answer
 from flipscale.report.charts import chart_data, in_order, scores_of, training_time_unit
@@ -25,6 +27,9 @@ FEW_VALUES = 6
 
 FEW_KINDS = 5
 """Failures of so many sorts are unfolded, of more only counted at first."""
+
+MOST_CODES = 10
+"""Codes that trained runs and are listed at most."""
 
 MOST_MEANS = 400
 """Rows that a table of means lists at most."""
@@ -104,12 +109,13 @@ def _facts(evidence: Evidence) -> str:
     """How far it is, when, and what it took, in one line."""
     counts = Counter(run.state for run in evidence.runs.values())
     others = [f"{counts[state]:,} {state}" for state in State if state is not State.FINISHED and counts[state]]
-    unit, predicted, spent = _hours(evidence)
+    unit, spent = _hours(evidence)
     said = [
         f"{counts[State.FINISHED]:,} of {count(len(evidence.runs), 'run')} finished",
         *others,
         f"{spent:.3g} {unit} measured" if spent else "",
-        f"{predicted:.3g} {unit} predicted",
+        f"{evidence.planned.total.hours} {unit} predicted",
+        f"{evidence.planned.money} predicted" if evidence.planned.money else "",
         f"newest run finished {_newest(evidence)}" if _newest(evidence) else "",
     ]
     return " · ".join(filter(None, said))
@@ -228,7 +234,8 @@ def _comparison(evidence: Evidence) -> str:
 
 def _runs(evidence: Evidence) -> str:
     columns = "state, arm, settings, scores, cost" + (", failure" if evidence.failed else "")
-    return f"""<p>Every run of the plan: {columns}. Columns sort by their heads. The filter takes words that all must
+    return f"""{_code(evidence.code)}
+<p>Every run of the plan: {columns}. Columns sort by their heads. The filter takes words that all must
 occur in a row, and conditions such as <code>seed=0</code> or <code>{text(_example(evidence))}</code>.</p>
 <div class="controls" id="run-controls" hidden></div>
 <p id="run-count" role="status" aria-live="polite"></p>
@@ -236,6 +243,17 @@ occur in a row, and conditions such as <code>seed=0</code> or <code>{text(_examp
 <caption>Runs</caption><thead></thead><tbody></tbody></table></div>
 <div id="run-pages" class="controls" hidden></div>
 <noscript><p>results.csv has the finished runs, <code>flipscale status</code> all of them.</p></noscript>"""
+
+
+def _code(code: CodeChanges) -> str:
+    """Which code trained the runs, and how it differs from that of the page's day; nothing where none is known."""
+    trained = [f"<li>{count(number, 'run')}: {text(str(trained_by))}</li>" for trained_by, number in code.codes]
+    if not trained:
+        return ""
+    several = f" Their code is not the same: there are {len(trained)}." if len(trained) > 1 else ""
+    listed = f"<p>The code that trained them.{several}</p><ul>{''.join(trained[:MOST_CODES])}</ul>"
+    more = f"<p>And {len(trained) - MOST_CODES} more.</p>" if len(trained) > MOST_CODES else ""
+    return listed + more + "".join(f"<p>{text(sentence)}</p>" for sentence in code.sentences())
 
 
 def _example(evidence: Evidence) -> str:
@@ -280,7 +298,7 @@ def _kinds(kinds: Mapping[str, int]) -> str:
 
 
 def _cost(evidence: Evidence) -> str:
-    unit, _, spent = _hours(evidence)
+    unit, spent = _hours(evidence)
     rows = []
     groups: dict[str, list[Run]] = {}
     for run in evidence.planned.runs:
@@ -297,6 +315,8 @@ def _cost(evidence: Evidence) -> str:
             f"<p>{count(len(on_the_way), 'run')} not finished; by the samples that they have seen, they took about "
             f"{part:.3g} {unit} more.</p>"
         )
+    if money := _money(evidence):
+        parts.append(money)
     limits = [f"{key} {value:g}" for key, value in vars(evidence.study.budget).items() if value is not None]
     if limits:
         parts.append(f"<p>The study's budget: {text(', '.join(limits))}.</p>")
@@ -321,16 +341,26 @@ def _cost_row(name: str, runs: Sequence[Run], evidence: Evidence) -> list[str]:
         text(name),
         str(len(runs)),
         short(sum(run.cost.train_flops for run in runs)),
-        f"{sum(run.cost.gpu_hours for run in runs):.3g}",
+        str(total_hours(run.cost.hours for run in runs)),
         f"{spent:.3g} ({count(len(measured), 'run')})" if measured else "",
-        f"{foreseen:.3g}" if measured else "",
+        str(total_hours(run.cost.hours for run in measured)) if measured else "",
         f"{times(spent / foreseen)}" if foreseen else "",
     ]
 
 
-def _hours(evidence: Evidence) -> tuple[str, float, float]:
-    """The unit of hours, those predicted for all runs and those measured."""
-    return evidence.planned.hours_unit, float(evidence.planned.total.gpu_hours), sum(evidence.own_hours.values())
+def _hours(evidence: Evidence) -> tuple[str, float]:
+    """The unit of hours, and those measured."""
+    return evidence.planned.hours_unit, sum(evidence.own_hours.values())
+
+
+def _money(evidence: Evidence) -> str:
+    """What time costs, predicted and spent, where a site says its price."""
+    planned, spent = evidence.planned, sum(evidence.own_hours.values())
+    if planned.price is None or planned.money is None:
+        return ""
+    paid = planned.price.of(Hours(spent, spent, spent), planned.device)
+    measured = f"; what was measured cost {paid.about:,.2f} {paid.currency}" if paid and spent else ""
+    return f"<p>By the price of the site all runs cost {text(f'{planned.money}{measured}')}.</p>"
 
 
 # Figures as drawn

@@ -3,15 +3,18 @@
     run.json        what was asked: id, settings, parents, predicted cost          written once, by launch
     job.json        who was asked to do it: launcher and job                       written by launch
     lease.json      who is doing it now: one process at a time                     written by train
+    last_holder.json  whose job let it go before it was over                       written by train
     life.json       what it is doing; touched whenever it comes further            written by train
     metrics.jsonl   what was seen on the way: one line a record, append-only       written by train
     checkpoint.pt   where to go on from                                            written by train
     model.pt        the finished weights, as open_clip loads them                  written by train
+    code.json       which code trained it; several where it was resumed with other  written by train
     hits.json       which test items the scores got right, a bit each              written by train
     result.json     scores and measured facts; its presence is what "finished" means, so it is written last
     error.json      why it failed, by kind                                         written by train or launch
     failures.jsonl  what went wrong before and what was done about it              written by launch
     log.txt         what the process said
+    earlier/        the whole folder as it was before the run was begun anew       moved by launch
 
 Every file but the .jsonl and log.txt is written to a temporary name, flushed, then renamed, so a reader sees
 the old file or the new one. This room knows files and nothing of models: a training command of the user's own
@@ -19,21 +22,32 @@ works under the same contract.
 
 folder.py    a run's folder and its state
 records.py   what its files hold, as types
+code.py      which code trained a run, and in what two codes differ
 codec.py     the same as JSON, also that of older versions
 lease.py     who does a run, and signs of life
-files.py     how files are written
+files.py     which files there are, and how they are written
 """
 
+from flipscale.run.code import CodeIdentity, FileContent
 from flipscale.run.codec import (
     asked_from_json,
     checked,
+    code_as_json,
     failed_attempt_as_json,
     is_number,
     result_from_json,
     with_samples_seen,
 )
-from flipscale.run.files import FOLDER_SCHEMA, as_json, replacing, write_json
-from flipscale.run.folder import Glance, RunFolder, State
+from flipscale.run.files import (
+    ARCHIVED_FILES,
+    FOLDER_SCHEMA,
+    RUN_FILES,
+    FileUse,
+    as_json,
+    replacing,
+    write_json,
+)
+from flipscale.run.folder import EARLIER, Glance, RunFolder, State
 from flipscale.run.lease import (
     ATTEMPT,
     HEARTBEAT_SECONDS,
@@ -63,18 +77,24 @@ from flipscale.run.records import (
 )
 
 __all__ = [
+    "ARCHIVED_FILES",
     "ATTEMPT",
+    "EARLIER",
     "FOLDER_SCHEMA",
     "HEARTBEAT_SECONDS",
     "JOB",
     "LEASE_GRACE_SECONDS",
     "NODE",
+    "RUN_FILES",
     "STACKS_SIGNAL",
     "Asked",
+    "CodeIdentity",
     "Doing",
     "FailedAttempt",
     "Failure",
     "FailureKind",
+    "FileContent",
+    "FileUse",
     "Glance",
     "Hits",
     "Holder",
@@ -91,6 +111,7 @@ __all__ = [
     "asked_from_json",
     "birth",
     "checked",
+    "code_as_json",
     "failed_attempt_as_json",
     "is_alive",
     "is_number",

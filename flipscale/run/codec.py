@@ -17,6 +17,7 @@ from typing import Any, Literal, TypeGuard, cast
 from flipscale.cell import read_cell, write_cell
 from flipscale.cost import Cost
 from flipscale.errors import RunFolderError
+from flipscale.run.code import CodeIdentity, FileContent
 from flipscale.run.files import FOLDER_SCHEMA, storable, write_json
 from flipscale.run.records import (
     Asked,
@@ -30,7 +31,7 @@ from flipscale.run.records import (
     Result,
     Spent,
 )
-from flipscale.settings import JsonObject, Resources
+from flipscale.settings import JsonObject, KeepWeights, Resources
 
 NOT_FLUSHED = ("run.json", "job.json")
 """Files that may be renamed into place and empty, where the machine went down before what is in them was on the disk.
@@ -94,13 +95,22 @@ def asked_from_json(data: JsonObject) -> Asked:
         cost=_cost(data.get("cost")),
         cell=None if data.get("cell") is None else read_cell(data["cell"]),
         recipe=data.get("recipe"),
+        keep_weights=_keep_weights(data.get("keep_weights")),
     )
+
+
+def _keep_weights(said: object) -> KeepWeights:
+    """How long weights stay; a word that is not known here keeps them."""
+    return next((keep for keep in KeepWeights if keep == said), KeepWeights.ALWAYS)
 
 
 def _cost(data: JsonObject | None) -> Cost | None:
     known = with_samples_seen(data or {})
-    names = [field.name for field in dataclasses.fields(Cost)]
-    return Cost(**{name: known[name] for name in names}) if known.keys() >= set(names) else None
+    fields = dataclasses.fields(Cost)
+    needed = {field.name for field in fields if field.default is dataclasses.MISSING}
+    if not known.keys() >= needed:
+        return None
+    return Cost(**{field.name: known[field.name] for field in fields if field.name in known})
 
 
 def read_job(folder: str) -> Job | None:
@@ -188,6 +198,35 @@ def read_hits(folder: str) -> dict[str, Hits]:
 
 def _hits(entry: JsonObject) -> Hits:
     return Hits(str(entry["items"]), int(entry["count"]), base64.b64decode(entry["bits"], validate=True))
+
+
+def read_codes(folder: str) -> list[CodeIdentity]:
+    """The codes that code.json holds, the first of them first; none if there is no such file. RunFolderError where it
+    holds something else."""
+    data = read_object(folder, "code.json")
+    if data is None:
+        return []
+    try:
+        return [_code(entry) for entry in data["codes"]]
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        raise RunFolderError(
+            f"{Path(folder, 'code.json')}: holds no code identities ({error!r}). Delete it; which code trained the run "
+            f"is then not known."
+        ) from error
+
+
+def _code(entry: JsonObject) -> CodeIdentity:
+    return CodeIdentity(
+        project=str(entry["project"]),
+        source=entry.get("source"),
+        commit=entry.get("commit"),
+        changes=entry.get("changes"),
+        versions={str(name): str(version) for name, version in entry.get("versions", {}).items()},
+        files={
+            str(name): FileContent(int(content["size"]), content.get("sha256"))
+            for name, content in entry.get("files", {}).items()
+        },
+    )
 
 
 def read_failure(folder: str) -> Failure | None:
@@ -360,7 +399,8 @@ def write_record(path: Path, data: JsonObject, *, flush: bool = True) -> None:
 
 
 def asked_as_json(asked: Asked) -> JsonObject:
-    return {
+    kept = {} if asked.keep_weights is KeepWeights.ALWAYS else {"keep_weights": str(asked.keep_weights)}
+    return kept | {
         "id": asked.id,
         "parents": list(asked.parents),
         "settings": asked.settings,
@@ -384,6 +424,15 @@ def hits_as_json(hits: Mapping[str, Hits]) -> JsonObject:
             for name, of in hits.items()
         }
     }
+
+
+def code_as_json(code: CodeIdentity) -> JsonObject:
+    files = {name: _said(content) for name, content in code.files.items()}
+    return cast(JsonObject, storable({**_said(code), "files": files}))
+
+
+def codes_as_json(codes: Iterable[CodeIdentity]) -> JsonObject:
+    return {"codes": [code_as_json(code) for code in codes]}
 
 
 def failure_as_json(failure: Failure) -> JsonObject:

@@ -1,6 +1,7 @@
 """How files are written: whole or not at all, and JSON that a person can read."""
 
 import contextlib
+import enum
 import json
 import math
 import os
@@ -13,6 +14,48 @@ from flipscale.errors import printable
 
 FOLDER_SCHEMA = 1
 """Version of the run folder. A reader takes this and older ones; a newer one is an error."""
+
+
+class FileUse(enum.StrEnum):
+    """What a file of a run folder is for. It decides whether an archive takes the file, and when gc may remove it."""
+
+    RECORD = "records"
+    """What was asked and what came of it: small, and of the same worth on any machine."""
+    METRICS = "metrics"
+    WEIGHTS = "weights"
+    CHECKPOINT = "checkpoints"
+    LOG = "logs"
+    JOB = "jobs"
+    """Who does the run now. Worth nothing on another machine."""
+
+
+RUN_FILES: Mapping[str, FileUse] = {
+    "run.json": FileUse.RECORD,
+    "job.json": FileUse.JOB,
+    "lease.json": FileUse.JOB,
+    "lease.lock": FileUse.JOB,
+    "last_holder.json": FileUse.JOB,
+    "life.json": FileUse.JOB,
+    "metrics.jsonl": FileUse.METRICS,
+    "checkpoint.pt": FileUse.CHECKPOINT,
+    "model.pt": FileUse.WEIGHTS,
+    "code.json": FileUse.RECORD,
+    "hits.json": FileUse.RECORD,
+    "result.json": FileUse.RECORD,
+    "error.json": FileUse.JOB,
+    "failures.jsonl": FileUse.RECORD,
+    "log.txt": FileUse.LOG,
+    "outcome.json": FileUse.JOB,
+    "program.json": FileUse.JOB,
+}
+"""Every file that flipscale puts into a run folder. A file that is added here as a record or as metrics is archived."""
+
+ARCHIVED_FILES = tuple(sorted(name for name, use in RUN_FILES.items() if use in (FileUse.RECORD, FileUse.METRICS)))
+"""The files of a finished run that an archive takes: all that collect, compare, plot and report read.
+
+Weights are too large. Logs are left out as they name paths and machines, and no table or figure reads those of a
+finished run.
+"""
 
 
 @contextlib.contextmanager

@@ -5,18 +5,21 @@ import enum
 import fcntl
 import functools
 import os
+import shutil
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import IO, NamedTuple
 
+from flipscale.run.code import CodeIdentity
 from flipscale.run.codec import (
     asked_as_json,
     failed_attempt_as_line,
     failure_as_json,
     job_as_json,
     read_asked,
+    read_codes,
     read_failed_attempts,
     read_failure,
     read_hits,
@@ -28,11 +31,15 @@ from flipscale.run.codec import (
     read_result,
     write_record,
 )
-from flipscale.run.lease import JOB, Holder, Lease, Life, holder_of, life_of
+from flipscale.run.lease import JOB, LAST_HOLDER, Holder, Lease, Life, holder_of, let_go, life_of
 from flipscale.run.records import Asked, FailedAttempt, Failure, FailureKind, Hits, Job, MetricsRecord, Reached, Result
 
 LAST_RECORD_BYTES = 4096
 """The end of metrics.jsonl that is read for its last record. A record is about 200 bytes."""
+
+
+EARLIER = "earlier"
+"""The folder in a run's folder that holds all of it as it was before it was begun anew. It is a run's folder too."""
 
 
 class State(enum.StrEnum):
@@ -77,10 +84,35 @@ class RunFolder:
         before, now = self.asked(), asked_as_json(asked)
         if before is None or asked_as_json(before) != now:
             self.path.mkdir(parents=True, exist_ok=True)
+            if before is None and self._aside.exists():
+                self._finish_setting_aside()
             write_record(self.path / "run.json", now, flush=flush)
 
     def asked(self) -> Asked | None:
         return read_asked(self._path)
+
+    def set_aside(self) -> None:
+        """Keep all of the folder as its `earlier`, so that the run begins anew. Nobody may hold the run.
+
+        What an earlier redo kept is in that `earlier` in turn. Where this is cut short the folder is gone and kept as
+        .ID.aside beside it, and `ask` completes this.
+        """
+        self.path.rename(self._aside)
+        self._finish_setting_aside()
+
+    def take_back(self) -> None:
+        """Undo `set_aside`: what was kept is the run's folder again. What has come into the folder since is lost."""
+        (self.path / EARLIER).rename(self._aside)
+        shutil.rmtree(self.path)
+        self._aside.rename(self.path)
+
+    @property
+    def _aside(self) -> Path:
+        return self.path.with_name(f".{self.id}.aside")
+
+    def _finish_setting_aside(self) -> None:
+        self.path.mkdir(exist_ok=True)
+        self._aside.rename(self.path / EARLIER)
 
     # Who does it
 
@@ -100,6 +132,10 @@ class RunFolder:
         """Who holds the run, or held it and died with it."""
         return holder_of(self.path)
 
+    def last_holder(self) -> Holder | None:
+        """Who of a job held the run last and let it go before it was over."""
+        return holder_of(self.path, LAST_HOLDER)
+
     def life(self) -> Life | None:
         """The last sign of life of who holds the run; None if it gives none.
 
@@ -114,7 +150,7 @@ class RunFolder:
             fcntl.flock(lock, fcntl.LOCK_EX)
             now = self.holder()
             if before and now and now.token == before.token:
-                (self.path / "lease.json").unlink(missing_ok=True)
+                let_go(self.path, of_job=before.job is not None)
 
     @contextlib.contextmanager
     def hold(self) -> Iterator[Lease | None]:
@@ -160,6 +196,11 @@ class RunFolder:
     def hits(self) -> Mapping[str, Hits]:
         """Which test items it got right, by score; empty for a run of an older version, or of somebody's program."""
         return read_hits(self._path)
+
+    def codes(self) -> list[CodeIdentity]:
+        """The code that trained it, the first first; several where it was resumed with other code, none where an older
+        version trained it. RunFolderError where code.json holds something else."""
+        return read_codes(self._path)
 
     def error(self) -> Failure | None:
         return read_failure(self._path)

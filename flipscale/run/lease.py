@@ -15,8 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, NamedTuple
 
-from flipscale.errors import LeaseLost
-from flipscale.run.codec import hits_as_json, result_as_json, write_record
+from flipscale.errors import LeaseLost, RunFolderError
+from flipscale.run.code import CodeIdentity
+from flipscale.run.codec import codes_as_json, hits_as_json, read_codes, result_as_json, write_record
 from flipscale.run.files import replacing, storable, write_json
 from flipscale.run.records import Hits, MetricsRecord, Result
 
@@ -36,6 +37,10 @@ sends all others that can be handled as a request to stop."""
 JOB, ATTEMPT, NODE = "FLIPSCALE_JOB", "FLIPSCALE_ATTEMPT", "FLIPSCALE_NODE"
 """Environment variables by which a launcher tells a worker for which job it works, how often that was started before,
 and what the scheduler calls the machine."""
+
+
+LAST_HOLDER = "last_holder.json"
+"""The lease of the worker of a job that let the run go before it was over, see `let_go`."""
 
 
 class Doing(enum.StrEnum):
@@ -72,6 +77,8 @@ class Holder:
     node: str
     """What the scheduler calls the machine; '' if nothing says so."""
     alive: bool
+    taken: float = 0.0
+    """When it took the run, in Unix time."""
 
     @property
     def is_here(self) -> bool:
@@ -79,9 +86,9 @@ class Holder:
         return self.host == socket.gethostname()
 
 
-def holder_of(folder: Path) -> Holder | None:
-    """Who holds the run of this folder."""
-    path = folder / "lease.json"
+def holder_of(folder: Path, name: str = "lease.json") -> Holder | None:
+    """Who holds the run of this folder; or who held it last, with the name LAST_HOLDER."""
+    path = folder / name
     try:
         written = json.loads(path.read_text(encoding="utf-8"))
         touched = path.stat().st_mtime
@@ -95,6 +102,7 @@ def holder_of(folder: Path) -> Holder | None:
             attempt=written.get("attempt") or 0,
             node=written.get("node") or "",
             alive=holder_lives(host, pid, born, touched),
+            taken=float(written.get("time") or 0),
         )
     # What names no process is no lease, as if it were torn: nobody would ever drop it.
     except (FileNotFoundError, ValueError, TypeError, KeyError, AttributeError):
@@ -170,7 +178,7 @@ class Lease:
         _held.discard(self)
         if self._mine():
             (self.folder / "life.json").unlink(missing_ok=True)
-            self._file.unlink(missing_ok=True)
+            let_go(self.folder, of_job=JOB in os.environ)
 
     def live(self, doing: Doing | None = None) -> None:
         """Give a sign of life: the run has come further. `doing` is what it is at from now on, None for the same."""
@@ -213,6 +221,16 @@ class Lease:
             with open(path, "ab") as file:
                 file.write(b"\n")
 
+    def note_code(self, code: CodeIdentity) -> None:
+        """Write down in code.json which code trains the run from now on, after that of attempts before."""
+        self.fence()
+        try:
+            before = read_codes(str(self.folder))
+        except RunFolderError:
+            before = []  # A record that cannot be read is no reason to train nothing.
+        if before[-1:] != [code]:
+            write_record(self.folder / "code.json", codes_as_json([*before, code]))
+
     def write_hits(self, hits: Mapping[str, Hits]) -> None:
         """Write hits.json; before the result, whose presence means that everything else is there."""
         self.fence()
@@ -246,6 +264,22 @@ class Lease:
                 return
             with contextlib.suppress(FileNotFoundError):
                 os.utime(self._file)
+
+
+def let_go(folder: Path, *, of_job: bool) -> None:
+    """Drop the lease of the run of this folder.
+
+    Where a worker of a job stops before the run is over, last_holder.json keeps who it was. Its attendant may be killed
+    before it notes the interruption, so the next attempt of the job does it then.
+    """
+    lease, last = folder / "lease.json", folder / LAST_HOLDER
+    over = any((folder / name).exists() for name in ("result.json", "error.json"))
+    if over or not of_job:
+        lease.unlink(missing_ok=True)
+        last.unlink(missing_ok=True)
+    else:
+        with contextlib.suppress(FileNotFoundError):
+            lease.replace(last)
 
 
 _held: set[Lease] = set()

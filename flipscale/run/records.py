@@ -3,7 +3,7 @@
 import enum
 import functools
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from flipscale.cell import Cell
@@ -11,7 +11,7 @@ from flipscale.cost import Cost
 from flipscale.errors import RunFolderError
 from flipscale.identity import RECIPE
 from flipscale.plan import Run
-from flipscale.settings import JsonObject, Resources, Settings, plain
+from flipscale.settings import JsonObject, KeepWeights, Resources, Settings, plain
 from flipscale.study.settings import read_settings
 
 MetricsRecord = Mapping[str, Any]
@@ -33,10 +33,12 @@ class Asked:
     cell: Cell | None = None
     recipe: int | None = None
     """Version of what training does with the same settings."""
+    keep_weights: KeepWeights = KeepWeights.ALWAYS
 
     @classmethod
     def of(cls, run: Run) -> "Asked":
-        return cls(run.id, plain(run.settings), tuple(run.parents), run.resources, run.cost, run.cell, RECIPE)
+        asked = cls(run.id, plain(run.settings), tuple(run.parents), run.resources, run.cost, run.cell, RECIPE)
+        return replace(asked, keep_weights=run.keep_weights)
 
     @property
     def runs_a_command(self) -> bool:
@@ -66,6 +68,8 @@ class Spent:
     train_seconds: float | None = None
     cpu_seconds: float | None = None
     gpu_hours: float | None = None
+    unique_pairs: int | None = None
+    """Different pairs that they saw and the run itself did not."""
 
 
 @dataclass(frozen=True)

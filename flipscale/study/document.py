@@ -43,6 +43,8 @@ class Complaints:
     found: list[tuple[Place, str]] = field(default_factory=list)
     trapped: set[Place] = field(default_factory=set)
     """Lines on which YAML read something else than was written: nothing more is said of these."""
+    notices: list[str] = field(default_factory=list)
+    """What a person should know and that is not wrong, a line each."""
 
     def add(self, place: Place, what: str) -> None:
         if (place, what) not in self.found and place not in self.trapped:

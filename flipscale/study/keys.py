@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from flipscale.cost import DEVICES
+from flipscale.devices import DEVICES, FUSED_SINCE, SAMPLES_PER_SECOND
 from flipscale.scores import SCORES
 from flipscale.settings import Budget, Resources
 from flipscale.study.kinds import Choice, Count, Duration, Flag, Keys, ListOf, Maybe, Number, Option, ScoreName, Text
@@ -41,6 +41,9 @@ _BUDGET = Keys(
         "gpu_hours": Option(Maybe(Number(0, above=True)), None, "predicted device-hours the whole study may cost"),
         "train_flops": Option(Maybe(Number(0, above=True)), None, "training FLOPs the whole study may cost"),
         "runs": Option(Maybe(Count()), None, "runs the study may have"),
+        "price": Option(
+            Maybe(Number(0, above=True)), None, "money the whole study may cost, by the `price` of the site file"
+        ),
     },
     record=Budget,
 )
@@ -84,6 +87,18 @@ _RESOURCES = Keys(
             "site's, else 20 of its steps, and at least 10 min",
         ),
         "fused": Option(Flag(), Resources.fused, "whether AdamW updates all weights in one kernel"),
+        "software": Option(
+            Maybe(Count(2017)),
+            Resources.software,
+            f"year of the software that hours and memory are predicted for, as 2022; null is today's. Before "
+            f"{FUSED_SINCE} there was no fused attention, and GPUs trained half as fast",
+        ),
+        "samples_per_second": Option(
+            Maybe(Number(0, above=True)),
+            Resources.samples_per_second,
+            "pairs a second that reading data feeds one device at most; null is "
+            f"{SAMPLES_PER_SECOND:,.0f} of a GPU, and no limit of a CPU or beside flops_per_second",
+        ),
     },
     record=Resources,
 )
@@ -111,6 +126,11 @@ TOP: Mapping[str, Option] = {
     ),
     "budget": Option(_BUDGET, _BUDGET.read({}, (), print), "limits that `submit` refuses to go over"),
     "resources": Option(_RESOURCES, _RESOURCES.read({}, (), print), "what one run needs, and how it is priced"),
+    "keep_weights": Option(
+        Choice(("all", "last", "none"), "choice of weights to keep"),
+        "all",
+        "which finished weights stay: all, last (of runs that no other is trained from) or none",
+    ),
     "claims": Option(
         Keys("claims", {}), {}, "contrasts between cells, each with the direction that it is expected to have"
     ),
@@ -121,3 +141,6 @@ TOP: Mapping[str, Option] = {
         Maybe(ListOf(Choice(FIGURE_NAMES, "figure"))), None, "figures wanted; null draws all that can be"
     ),
 }
+
+RENAMED: Mapping[str, str] = {"keep": "keep_weights"}
+"""Keys that had another name before. A file that has the old one is read, with a notice."""

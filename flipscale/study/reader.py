@@ -14,7 +14,7 @@ from flipscale.study.design import Grids, read_design
 from flipscale.study.document import Complaints, Document, Path_, merge, read_document
 from flipscale.study.expression import CONDITION, Expression, ExpressionError, read_expression
 from flipscale.study.grid import MOST_POINTS, cells
-from flipscale.study.keys import SCHEMA, TOP
+from flipscale.study.keys import RENAMED, SCHEMA, TOP
 from flipscale.study.kinds import INVALID, Compute, show
 from flipscale.study.recipes import RECIPES, Recipe
 from flipscale.study.settings import SETTINGS
@@ -38,6 +38,7 @@ def read_study(path: str | Path) -> Study:
 def _with_includes(path: Path, complaints: Complaints, inside: tuple[Path, ...]) -> Document:
     """The document at `path`, laid on what it includes. Paths in `include` are relative to the file that says so."""
     document = read_document(path, complaints)
+    _rename_keys(document, complaints)
     included = document.data.pop("include", None)
     if included is None:
         return document
@@ -57,6 +58,21 @@ def _with_includes(path: Path, complaints: Complaints, inside: tuple[Path, ...])
             found = _with_includes(other, complaints, inside)
             under = found if under is None else merge(under, found)
     return document if under is None else merge(under, document)
+
+
+def _rename_keys(document: Document, complaints: Complaints) -> None:
+    """Give keys of older versions their name of today, with a notice."""
+    for old, new in RENAMED.items():
+        if old not in document.data:
+            continue
+        place = document.place(old)
+        if new in document.data:
+            complaints.add(place, f"'{old}' is the old name of '{new}', which is given as well; remove '{old}'")
+            del document.data[old]
+            continue
+        complaints.notices.append(f"{place}: '{old}' is called '{new}' now, and is read as that; rename it")
+        document.data[new] = document.data.pop(old)
+        document.places.setdefault((new,), place)
 
 
 _DEFAULTS = {name: spec.default for name, spec in SETTINGS.items() if not spec.required and not spec.rule}
@@ -104,6 +120,8 @@ class _Checker:
             figures=None if figures is None else tuple(figures),
             document=self.document,
             margin=self.values.top("margin"),
+            keep_weights=self.values.top("keep_weights"),
+            notices=tuple(self.complaints.notices),
         )
         if self.complaints.found:
             return None

@@ -11,11 +11,14 @@ from typing import Any
 
 from flipscale.settings import (
     CommandTrainer,
+    DataSet,
     Evaluation,
+    EvaluationSet,
     FlipscaleTrainer,
     OpenClipTrainer,
     Reconstruction,
     Settings,
+    Shapes,
     Tuning,
     Weights,
     plain,
@@ -43,7 +46,11 @@ EVALUATION = Keys(
     "evaluation",
     {
         "data": Option(Maybe(DATASET), None, "data to evaluate on; null takes the training data's held-out part"),
-        "images": Option(Count(), 2000, "at most so many held-out images of each set"),
+        "images": Option(
+            Maybe(Count()),
+            None,
+            "held-out images of each set at most; null takes all up to 10,000, and 2,000 drawn ones",
+        ),
         "at": Option(
             ListOf(Number(0, 1, above=True)), [1.0], "fractions of the schedule to evaluate at; the end is always one"
         ),
@@ -53,6 +60,22 @@ EVALUATION = Keys(
     },
     record=Evaluation,
 )
+
+MOST_TEST_IMAGES = 10_000
+"""How many images of each set are scored at most where the study says nothing: all that Fashion-MNIST and CIFAR hold.
+The standard error of an accuracy is then at most half a point."""
+
+DRAWN_TEST_IMAGES = 2000
+"""The same for a set that is drawn and has no end. Its studies are small: scoring 10,000 images would take longer than
+training on their shortest schedules."""
+
+
+def images_scored(evaluation: Evaluation, data: DataSet | EvaluationSet) -> int:
+    """At most so many held-out images of this set are scored: what the study says, else the set's default."""
+    if evaluation.images is not None:
+        return evaluation.images
+    return DRAWN_TEST_IMAGES if isinstance(data, Shapes) else MOST_TEST_IMAGES
+
 
 RECONSTRUCTION = Keys(
     "reconstruction",

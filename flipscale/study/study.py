@@ -97,6 +97,10 @@ class Study:
     """Judged together, as one family."""
     margin: float = MARGIN
     """Two sides closer than this are level: in points of accuracy, or percent of a loss."""
+    keep_weights: str = "all"
+    """Which finished weights stay: all, last or none."""
+    notices: tuple[str, ...] = ()
+    """What a person should know of the file, a line each: keys that have another name now."""
 
     def place(self, *path: str | int) -> Place:
         """Where in the study's files the value at `path` stands."""

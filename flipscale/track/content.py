@@ -43,8 +43,11 @@ _AFTERWARDS = ("seed", "tuning", "inference")
 _RUN_FACTS = tuple(
     name
     for name, column in COLUMNS.items()
-    if column.kind != "str" and name not in (*SETTING_COLUMNS, "started", "finished") and not is_score(name)
+    if column.kind != "str" and name not in (*SETTING_COLUMNS, "recipe", "started", "finished") and not is_score(name)
 )
+
+GIT_COMMIT = "mlflow.source.git.commit"
+"""MLflow's own tag for the commit, which its page shows."""
 
 _LONGEST_PARAM, _LONGEST_TAG, _LONGEST_NAME = 6000, 5000, 250
 """Characters of a value that MLflow takes; one that is longer makes it drop the batch."""
@@ -137,7 +140,7 @@ class _TableRow:
 
     @functools.cached_property
     def cell_key(self) -> str:
-        settings = self.texts(name for name in SETTING_COLUMNS if name not in _AFTERWARDS)
+        settings = self.texts(name for name in ("recipe", *SETTING_COLUMNS) if name not in _AFTERWARDS)
         return f"cell {hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]}"
 
     @property
@@ -304,7 +307,7 @@ def _run(row: _TableRow, cell: str | None, curve: CurvePoints, facts: Mapping[st
         parent=cell,
         started=row.milliseconds("started"),
         finished=row.milliseconds("finished"),
-        params={name: text[:_LONGEST_PARAM] for name, text in row.texts(SETTING_COLUMNS).items()},
+        params={name: text[:_LONGEST_PARAM] for name, text in row.texts(("recipe", *SETTING_COLUMNS)).items()},
         tags={name: text[:_LONGEST_TAG] for name, text in (tags | dict(facts)).items()},
         points=_points(values, row, curve),
     )
@@ -372,12 +375,17 @@ def _thinned(points: CurvePoints) -> CurvePoints:
 
 
 def _system_facts(runs: Path | None, run_id: str) -> dict[str, str]:
-    """Versions of what trained it, as the run's result.json has them; nothing where the folder is gone."""
+    """Versions of what trained it, as the run's result.json has them, and the code that ended its training; nothing
+    where the folder is gone."""
     if runs is None:
         return {}
     try:
-        result = RunFolder(runs / run_id).result()
+        folder = RunFolder(runs / run_id)
+        result, codes = folder.result(), folder.codes()
     except (RunFolderError, OSError, RecursionError):
         return {}
     versions = result.versions if result else {}
-    return {f"flipscale.version.{metric_name(str(name))}": str(version) for name, version in versions.items()}
+    facts = {f"flipscale.version.{metric_name(str(name))}": str(version) for name, version in versions.items()}
+    for code in codes[-1:]:
+        facts |= {"flipscale.code": str(code)} | ({GIT_COMMIT: code.commit} if code.commit else {})
+    return facts

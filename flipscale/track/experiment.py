@@ -8,7 +8,8 @@ import fcntl
 import hashlib
 import logging
 import os
-from collections.abc import Iterable, Iterator, Sequence
+import uuid
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -39,6 +40,10 @@ from flipscale.track.writing import THREADS, ByBatches, Writer
 
 _DATABASES = ("postgresql", "mysql", "sqlite", "mssql")
 """Databases that MLflow can be: what an address begins with."""
+
+
+CODE_DIFFERS = "flipscale.code_differs"
+"""Tag of the study's run: how many of its runs were trained by other code than today's."""
 
 
 @dataclass(frozen=True)
@@ -75,7 +80,10 @@ def bring_up_to_date(
             client.set_tag(study.info.run_id, "flipscale.digest", "")
         rows = _mirror_rows(experiment, results, options)
         times = milliseconds(results["started"].min()), milliseconds(results["finished"].max())
-        study_run = _mirror_study(experiment, studies, artifacts, times, whole)
+        study_run = _mirror_study(experiment, studies, artifacts, times)
+        experiment.delete_lost_runs()
+        # The digest goes last: with it, all of the study is there.
+        client.set_tag(study_run, "flipscale.digest", whole)
         return UpToDate(rows.created, rows.updated, rows.unchanged, experiment.id, study_run, whole)
 
 
@@ -138,6 +146,13 @@ class _Experiment:
     client: MlflowClient
     id: str
     source: MirrorSource
+    writer: str = field(default_factory=lambda: uuid.uuid4().hex)
+    """Names this mirroring, see `delete_lost_runs`."""
+
+    @property
+    def marks(self) -> Mapping[str, str]:
+        """Tags of each run that this mirroring creates through MLflow's client."""
+        return {"flipscale.writer": self.writer}
 
     @property
     def study_key(self) -> str:
@@ -173,6 +188,16 @@ class _Experiment:
             if not token:
                 return
 
+    def delete_lost_runs(self) -> None:
+        """Delete the runs that MLflow created for this mirroring without its knowing.
+
+        MLflow's client repeats a call whose answer was lost, and creating a run twice makes two runs. All runs whose
+        id arrived are FINISHED by now, so what still is RUNNING is such a run.
+        """
+        query = f"attributes.status = 'RUNNING' and tags.`flipscale.writer` = '{self.writer}'"
+        for run in self.client.search_runs([self.id], query, run_view_type=ViewType.ACTIVE_ONLY):
+            self.client.delete_run(run.info.run_id)
+
 
 # What is written
 
@@ -201,11 +226,11 @@ def _writer(experiment: _Experiment) -> Writer:
     """The quickest way that there is."""
     client = experiment.client
     if is_server(client.tracking_uri):
-        return ByBatches(client, experiment.id, threads=THREADS)
+        return ByBatches(client, experiment.id, threads=THREADS, marks=experiment.marks)
     # A server's client needs no database, and this loads one's.
     from flipscale.track.tables import by_tables
 
-    return by_tables(client, experiment.id) or ByBatches(client, experiment.id, threads=1)
+    return by_tables(client, experiment.id) or ByBatches(client, experiment.id, 1, experiment.marks)
 
 
 @dataclass
@@ -278,15 +303,15 @@ def _mirror_model(experiment: _Experiment, folder: Path, run_id: str, known: str
 
 
 def _mirror_study(
-    experiment: _Experiment, old: Sequence[Run], artifacts: Sequence[Path], times: tuple[int, int], whole: str
+    experiment: _Experiment, old: Sequence[Run], artifacts: Sequence[Path], times: tuple[int, int]
 ) -> str:
-    """The study's own run, with its artifacts; its id. Its digest goes last: with it, all of the study is there."""
+    """The study's own run, with its artifacts; its id. It has no digest yet."""
     client, study = experiment.client, experiment.source.study
     if old:
         run_id, tags = str(old[0].info.run_id), old[0].data.tags
     else:
         tags = {"flipscale.id": experiment.study_key, "flipscale.kind": "study", "flipscale.study": study}
-        tags |= _note_tags(experiment.source)
+        tags |= {**_note_tags(experiment.source), **experiment.marks}
         run = client.create_run(experiment.id, start_time=times[0], tags=tags, run_name=study)
         run_id, tags = str(run.info.run_id), {}
     for other in old[1:]:
@@ -298,15 +323,18 @@ def _mirror_study(
         for file in artifacts:
             client.log_artifact(run_id, str(file))
         client.set_tag(run_id, "flipscale.files", digest.hexdigest())
+    if experiment.source.code:
+        client.set_tag(run_id, CODE_DIFFERS, experiment.source.code)
+    elif CODE_DIFFERS in tags:
+        client.delete_tag(run_id, CODE_DIFFERS)
     client.set_terminated(run_id, "FINISHED", times[1])
-    client.set_tag(run_id, "flipscale.digest", whole)
     return run_id
 
 
 def _digest_of_all(source: MirrorSource, artifacts: Sequence[Path], options: MirrorOptions) -> str:
     """Of everything that is mirrored of the study."""
     facts = [MIRROR_VERSION, MOST_CURVE_POINTS, options.all_points, options.models]
-    digest = hashlib.sha256(repr([*facts, source.question, [*source.baseline]]).encode())
+    digest = hashlib.sha256(repr([*facts, source.question, [*source.baseline], source.code]).encode())
     for file in (source.results, source.curves, *artifacts):
         if file.exists():
             digest.update(file.name.encode() + b"\0" + hashlib.sha256(file.read_bytes()).digest())

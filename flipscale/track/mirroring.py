@@ -44,7 +44,7 @@ def mirror(
     """
     options = MirrorOptions(all_points, models, thoroughly)
     artifacts, left_out = source.artifacts()
-    facts = [source.study, source.question, [*source.baseline], all_points, models]
+    facts = [source.study, source.question, [*source.baseline], source.code, all_points, models]
     to_send = fingerprint(facts, [source.results, source.curves, *artifacts])
     folder = source.results.parent
     last = read_last_mirror(folder)

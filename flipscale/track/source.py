@@ -24,6 +24,9 @@ class MirrorSource:
     """Folders and files that artifacts may lie in; a link that leads out of them is not followed."""
     runs: Path | None = None
     """Run folders, for facts that have no column, and for models."""
+    code: str = ""
+    """What is said of runs whose code differs from today's; nothing that each edit of the code would change, as all is
+    sent again then."""
 
     @property
     def curves(self) -> Path:

@@ -1,6 +1,7 @@
 """Writing runs into MLflow through its client, which takes about 5,000 values a second; tables.py has a quicker way."""
 
 from collections import deque
+from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Protocol
 
@@ -36,15 +37,15 @@ class Writer(Protocol):
 class ByBatches:
     """Through MLflow's client, in as few calls as can be."""
 
-    def __init__(self, client: MlflowClient, experiment_id: str, threads: int):
-        self.client, self.experiment_id = client, experiment_id
+    def __init__(self, client: MlflowClient, experiment_id: str, threads: int, marks: Mapping[str, str]):
+        """marks: tags that each run gets as it is created, beside its own."""
+        self.client, self.experiment_id, self.marks = client, experiment_id, marks
         self._pool = ThreadPoolExecutor(threads)
         self._waiting: deque[Future[None]] = deque()
 
     def add(self, content: Content, parent_id: str | None) -> str:
-        run = self.client.create_run(
-            self.experiment_id, start_time=content.started, tags=tags_of(content, parent_id), run_name=content.name
-        )
+        tags = {**tags_of(content, parent_id), **self.marks}
+        run = self.client.create_run(self.experiment_id, start_time=content.started, tags=tags, run_name=content.name)
         run_id = str(run.info.run_id)
         self._waiting.append(self._pool.submit(self._fill, run_id, content))
         if len(self._waiting) > AHEAD:

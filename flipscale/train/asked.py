@@ -2,16 +2,38 @@
 
 from typing import Any
 
-from flipscale.identity import stage
+from flipscale.cost import steps_of
+from flipscale.errors import RunFolderError
+from flipscale.identity import RECIPE, lineage, stage
 from flipscale.run import Result, RunFolder, Spent
 from flipscale.settings import Resources, Settings
 
 
 def asked_of(run: RunFolder) -> tuple[Settings, Resources]:
-    """The settings of what the run itself trains, and the resources it may use."""
+    """The settings of what the run itself trains, and the resources it may use.
+
+    Raises RunFolderError for a run of another recipe: its result would be of this one, under an id of that one.
+    """
     asked = run.asked()
     assert asked is not None
+    if asked.recipe not in (None, RECIPE):
+        raise RunFolderError(
+            f"{run.path}: was asked for under recipe {asked.recipe}, and this flipscale trains by recipe {RECIPE} "
+            f"(docs/recipes.md), so the result would be another. Submit its study again, which makes it a new run."
+        )
     return stage(asked.settled), asked.resources
+
+
+def steps_before(run: RunFolder, batch_size: int) -> int:
+    """How many whole steps of that batch size are in what the runs have seen that this one goes on from.
+
+    A tuning takes up the order of pairs, their views and the masks where its parent left them, give or take a part of a
+    batch where the two batch sizes differ. It would begin with the pairs that its parent began with otherwise.
+    """
+    asked = run.asked()
+    assert asked is not None
+    *before, _ = map(stage, lineage(asked.settled))
+    return sum(steps_of(settings) * settings.batch_size for settings in before) // batch_size
 
 
 def parent_of(run: RunFolder) -> RunFolder | None:
@@ -20,8 +42,11 @@ def parent_of(run: RunFolder) -> RunFolder | None:
     return RunFolder(run.path.parent / asked.parents[0]) if asked and asked.parents else None
 
 
-def spent_before(parent: RunFolder | None) -> Spent | None:
-    """What was spent before the run began: by its parent, and by the parent's own."""
+def spent_before(parent: RunFolder | None, unique_pairs: int | None) -> Spent | None:
+    """What was spent before the run began: by its parent, and by the parent's own.
+
+    unique_pairs: how many different pairs they saw that the run itself did not; None if that is unknown.
+    """
     if parent is None:
         return None
     result = parent.result() or Result()
@@ -37,4 +62,16 @@ def spent_before(parent: RunFolder | None) -> Spent | None:
         train_seconds=both(result.train_seconds, grandparents.train_seconds),
         cpu_seconds=both(result.cpu_seconds, grandparents.cpu_seconds),
         gpu_hours=both(result.gpu_hours, grandparents.gpu_hours),
+        unique_pairs=unique_pairs,
     )
+
+
+def unique_pairs_of(run: RunFolder | None) -> int | None:
+    """How many different pairs a finished run and its parents saw; None if that is unknown."""
+    result = run.result() if run is not None else None
+    if result is None or result.unique_pairs is None:
+        return None
+    if result.parent is None:
+        return result.unique_pairs
+    others = result.parent.unique_pairs
+    return None if others is None else result.unique_pairs + others

@@ -7,7 +7,6 @@ of the run's own data have plain names; those of a further set have its name in 
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import chain
 from typing import NamedTuple
 
 import numpy as np
@@ -25,7 +24,9 @@ from flipscale.identity import show_setting
 from flipscale.run import Hits, show_life
 from flipscale.scores import LOSS_BATCH, SCORES
 from flipscale.settings import Evaluation, EvaluationSet, FolderSet, IdxSet, Settings, ShardSet
+from flipscale.study.settings import images_scored
 from flipscale.train.data import Form, HeldOutItems, Images, Integers, open_held_out
+from flipscale.train.machine import exact_fp32
 from flipscale.train.mask import complementary
 from flipscale.train.model import encode_text, pixels
 
@@ -37,8 +38,9 @@ RANKS = (1, 5, 10)
 SIMILARITIES_AT_A_TIME = 1 << 26
 """So many similarities are in memory at a time, a quarter of a GB: not all of a large set's images times captions."""
 
-PROBE_IMAGES = 5
-"""The linear probe learns from at most so many times evaluation.images."""
+PROBE_IMAGES = 10_000
+"""How many images the linear probe learns from at most: 9 s of a core at width 48. Where the study sets
+evaluation.images it is 5 times that."""
 
 NAMED_TEMPLATES = {
     "imagenet_simple": open_clip.SIMPLE_IMAGENET_TEMPLATES,
@@ -64,13 +66,15 @@ def open_evaluations(settings: Settings, form: Form) -> dict[str, HeldOutItems]:
     A set's prompt templates are its own, else those of the whole evaluation, else its data's. Raises DataError.
     """
     evaluation = settings.evaluation
-    images = evaluation.images
-    probe = PROBE_IMAGES * images if evaluation.linear_probe else 0
+    probe = 0
+    if evaluation.linear_probe:
+        probe = PROBE_IMAGES if evaluation.images is None else 5 * evaluation.images
+    main_set = evaluation.data or settings.data
     found = {
         "": open_held_out(
-            evaluation.data or settings.data,
+            main_set,
             form,
-            images=images,
+            images=images_scored(evaluation, main_set),
             templates=_written_out(evaluation.templates),
             trained_on=evaluation.data is None,
             probe=probe,
@@ -78,6 +82,7 @@ def open_evaluations(settings: Settings, form: Form) -> dict[str, HeldOutItems]:
     }
     for name, declared in evaluation.sets.items():
         data, templates = _with_class_names(declared), _templates_of(declared, evaluation)
+        images = images_scored(evaluation, declared)
         try:
             found[name] = open_held_out(data, form, images=images, templates=templates, trained_on=False, probe=probe)
         except DataError as error:
@@ -91,8 +96,9 @@ def open_evaluations(settings: Settings, form: Form) -> dict[str, HeldOutItems]:
 
 def _source(settings: Settings, name: str) -> str:
     """A set is known by its name, as in a run's id; where its files lie is the machine's affair."""
-    evaluation = settings.evaluation
-    return f"{name or show_setting(evaluation.data or settings.data)}, images {evaluation.images}"
+    evaluation, main_set = settings.evaluation, settings.evaluation.data or settings.data
+    images = images_scored(evaluation, evaluation.sets[name] if name else main_set)
+    return f"{name or show_setting(main_set)}, images {images}"
 
 
 def _with_class_names(declared: EvaluationSet) -> EvaluationSet:
@@ -133,13 +139,13 @@ def evaluate(model: CLIP, evaluations: Mapping[str, HeldOutItems], settings: Set
     model.eval()
     classifiers: dict[bytes, Tensor] = {}
     evaluated = Evaluated({})
-    for name, held_out in evaluations.items():
-        pairs, classes = _pair_scores(model, held_out, settings), _class_scores(model, held_out, settings, classifiers)
-        for measured in chain(pairs, classes):
-            score = f"{name}.{measured.score}" if name else measured.score
-            evaluated.scores[score], evaluated.chance[score] = measured.value, measured.chance
-            if measured.hits is not None:
-                evaluated.hits[score] = _packed(measured.hits, held_out.source)
+    with exact_fp32():
+        for name, held_out in evaluations.items():
+            for measured in _scores(model, held_out, settings, classifiers):
+                score = f"{name}.{measured.score}" if name else measured.score
+                evaluated.scores[score], evaluated.chance[score] = measured.value, measured.chance
+                if measured.hits is not None:
+                    evaluated.hits[score] = _packed(measured.hits, held_out.source)
     model.train(training)
     return evaluated
 
@@ -166,11 +172,26 @@ def _packed(found: Tensor, items: str) -> Hits:
     return Hits(items, len(chances), np.packbits(chances > draws).tobytes())
 
 
-def _pair_scores(model: CLIP, held_out: HeldOutItems, settings: Settings) -> Iterator[_Score]:
+def _scores(
+    model: CLIP, held_out: HeldOutItems, settings: Settings, classifiers: dict[bytes, Tensor]
+) -> Iterator[_Score]:
+    """All that a set gives. Sets with the same prompts share a classifier."""
+    images: Tensor | None = None
+    if held_out.pairs is not None:
+        images = _encode_images(model, held_out.pairs[0], settings)
+        yield from _pair_scores(model, held_out, images)
+    if held_out.labelled is not None:
+        # Those of Fashion-MNIST are the images of its pairs.
+        if held_out.pairs is None or held_out.labelled[0] is not held_out.pairs[0]:
+            images = _encode_images(model, held_out.labelled[0], settings)
+        assert images is not None
+        yield from _class_scores(model, held_out, settings, images, classifiers)
+
+
+def _pair_scores(model: CLIP, held_out: HeldOutItems, images: Tensor) -> Iterator[_Score]:
     """The held-out loss, over each image and its first caption, and retrieval, with all captions."""
-    if held_out.pairs is None:
-        return
-    images, texts = _encode_images(model, held_out.pairs[0], settings), _encode_texts(model, held_out.pairs[1])
+    assert held_out.pairs is not None
+    texts = _encode_captions(model, held_out.pairs[1])
     if held_out.image_of is None:
         image_of, paired = torch.arange(len(texts), device=texts.device), texts
     else:
@@ -193,13 +214,12 @@ def _retrieval_chance(score: str, images: int, image_of: Tensor) -> float:
 
 
 def _class_scores(
-    model: CLIP, held_out: HeldOutItems, settings: Settings, classifiers: dict[bytes, Tensor]
+    model: CLIP, held_out: HeldOutItems, settings: Settings, images: Tensor, classifiers: dict[bytes, Tensor]
 ) -> Iterator[_Score]:
-    """Zero-shot accuracy and the linear probe. Sets with the same prompts share a classifier."""
+    """Zero-shot accuracy and the linear probe."""
     if held_out.labelled is None or held_out.prompts is None:
         return
     classes = len(held_out.classes)
-    images = _encode_images(model, held_out.labelled[0], settings)
     labels = torch.from_numpy(held_out.labelled[1]).to(images.device)
     prompts = held_out.prompts.tobytes()
     if prompts not in classifiers:
@@ -350,6 +370,14 @@ def _encode_batch(model: CLIP, batch: Tensor, first: int, settings: Settings, po
             seen.append(encode())
     mean = torch.stack(seen).mean(dim=0)
     return mean if pooled else F.normalize(mean, dim=-1)
+
+
+def _encode_captions(model: CLIP, tokens: Integers) -> Tensor:
+    """Unit features [N, E] of tokens [N, T]. Where captions are few, as Fashion-MNIST's 80, each is encoded once."""
+    distinct, which = np.unique(tokens, axis=0, return_inverse=True)
+    if len(distinct) == len(tokens):
+        return _encode_texts(model, tokens)
+    return _encode_texts(model, distinct)[torch.from_numpy(which.ravel()).to(model.logit_scale.device)]
 
 
 def _encode_texts(model: CLIP, tokens: Integers) -> Tensor:

@@ -33,7 +33,7 @@ from flipscale.settings import Settings
 from flipscale.study.settings import NORMALIZATIONS
 from flipscale.train.attention import shorten
 from flipscale.train.data import Images, Integers
-from flipscale.train.mask import PatchMask
+from flipscale.train.mask import MaskedTower, PatchMask
 from flipscale.train.text import CompactEmbedding, encode_text, text_tower
 
 __all__ = ["build", "channels", "encode_text", "load", "pixels", "save", "tokenize", "weights"]
@@ -75,6 +75,7 @@ def build(
         start = settings.init.path
     if start is not None:
         load(model, shape, start)
+    model.visual.__class__ = MaskedTower
     model.visual.patch_dropout = PatchMask(settings.mask_ratio, settings.seed, shape.image.patches, settings.mask_shape)
     if vocabulary is not None:
         tower = text_tower(model)

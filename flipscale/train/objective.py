@@ -41,7 +41,8 @@ class Objective(nn.Module):
     def forward(
         self, images: Tensor, tokens: Tensor, step: int, first: int, batch_size: int
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Image features [b, E] and text features [b, E], of length 1, and a scalar to add to the loss, a mean of rows.
+        """Image features [b, E] and text features [b, E], of length 1 and float32 whatever the towers compute in, and a
+        scalar to add to the loss, a mean of rows.
 
         images: uint8 [b, 3, S, S] and tokens: int64 [b, T], rows `first` to `first + b` of the `batch_size` of `step`.
         """
@@ -54,15 +55,15 @@ class Objective(nn.Module):
         """Features of the images, as the masks drawn last show them, and what is added to the loss."""
         values = pixels(images, images.device, self.channels)
         if self.reconstruction is None:
-            features = self.model.encode_image(values, normalize=True)
-            return features, features.new_zeros(())
+            features = self.model.encode_image(values)
+            return _unit(features), features.new_zeros((), dtype=torch.float32)
         features, out = image_tokens(self.model.visual, values)
         extra_loss = self.weight * self.reconstruction(out, self.model.visual.patch_dropout.kept, values)
-        return F.normalize(features, dim=-1), extra_loss
+        return _unit(features), extra_loss
 
     def text(self, tokens: Tensor, kept: Tensor | None) -> Tensor:
         """Features of the texts, of the positions kept; None for all."""
-        return encode_text(self.model, tokens, normalize=True, kept=kept)
+        return _unit(encode_text(self.model, tokens, kept=kept))
 
     # Random numbers come of NumPy, which torch.compile would make part of the graph, or break the graph in the towers.
     @torch.compiler.disable  # type: ignore[untyped-decorator]
@@ -70,3 +71,8 @@ class Objective(nn.Module):
         """Draw the masks of these rows; the positions kept of each text, None for all."""
         self.model.visual.patch_dropout.draw(step, first, len(images), images.device)
         return self.text_mask.draw(self.model, tokens, step, first)
+
+
+def _unit(features: Tensor) -> Tensor:
+    """Features [b, E] at length 1, in float32: bf16 and fp16 are for the towers alone."""
+    return F.normalize(features.float(), dim=-1)

@@ -83,5 +83,8 @@ def _finished(parent: RunFolder, run: RunFolder) -> ParentWeights:
             f"evaluation starts from that. Have it write one (docs/trainers.md), {again}."
         )
     else:
-        why = f"Its parent {parent.id} has no model.pt to start from; {again}."
+        why = (
+            f"Its parent {parent.id} has no model.pt to start from: archives and keep_weights leave weights out. Bring "
+            f"its model.pt, or {again}."
+        )
     return ParentWeights(When.NEVER, why)

@@ -81,8 +81,6 @@ class Group:
             # A scheduler may show each process its own GPU only, which is then number 0 to it.
             self.device = torch.device("cuda", local_rank % torch.cuda.device_count() if size > 1 else 0)
             torch.cuda.set_device(self.device)
-            # In fp32 torch multiplies matrices in fp32, but convolves in TF32 (10 bits of 23) unless it is told.
-            torch.backends.cudnn.allow_tf32 = False
         self._task = self._meeting = 0
         self._threads = torch.get_num_threads()
         if children and "OMP_NUM_THREADS" not in os.environ:

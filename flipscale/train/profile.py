@@ -10,12 +10,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from flipscale.cost import DEVICES, cost, device_named
+from flipscale.cost import cost
+from flipscale.devices import DEVICES, device_named
 from flipscale.errors import FlipscaleError, RunFolderError
 from flipscale.run import RunFolder
 from flipscale.settings import FlipscaleTrainer, Settings
-from flipscale.train.asked import asked_of
-from flipscale.train.machine import device_name, forget_peak_memory, keep_freed_memory, peak_memory_of
+from flipscale.train.asked import asked_of, steps_before
+from flipscale.train.machine import PeakMemory, device_name, keep_freed_memory
 from flipscale.train.processes import Group
 from flipscale.train.sources import open_training_data
 from flipscale.train.trainers.builtin.loop import batches
@@ -48,9 +49,11 @@ def profile(folder: Path, steps: int = 30) -> str:
     # As many steps as are looked at, whatever the run's length. Weights do not matter to the speed.
     samples = 2 * (WARM_UP + steps) * rows
     settings = replace(settings, batch_size=rows, samples=samples, warmup=0, cooldown=0, init=None)
+    peak_memory = PeakMemory(group.device)
     data = open_training_data(run, settings)
-    training = Training(settings, group, replace(resources, accumulate=1), data.vocabulary)
-    forget_peak_memory(group.device)
+    training = Training(
+        settings, group, replace(resources, accumulate=1), data.vocabulary, steps_before=steps_before(run, rows)
+    )
     ahead = batches(data, training, training.steps)
 
     for _ in range(WARM_UP):
@@ -61,7 +64,7 @@ def profile(folder: Path, steps: int = 30) -> str:
         training.step(*next(ahead))
     _finish(group.device)
     seconds = time.perf_counter() - began
-    memory = peak_memory_of(group.device)
+    memory = peak_memory.read()
 
     times = dict.fromkeys(STAGES, 0.0)
     for number in range(WARM_UP + steps):
@@ -78,7 +81,7 @@ def profile(folder: Path, steps: int = 30) -> str:
             "",
             f"whole steps   {1000 * seconds / steps:9.2f} ms, {steps * rows / seconds:,.0f} images/s{compiled}",
             *_utilisation(settings, steps * rows / seconds, group.device),
-            f"peak memory   {memory / 2**30:9.2f} GiB",
+            *([] if memory is None else [f"peak memory   {memory / 2**30:9.2f} GiB"]),
         ]
     )
 
@@ -102,8 +105,7 @@ def _staged_step(training: Training, batch: Callable[[], tuple[Tensor, Tensor]],
             return work()
 
     def loss() -> list[Tensor | None]:
-        with training.autocast():
-            value = training.loss(image_leaf, text_leaf, training.model.logit_scale.exp())
+        value = training.loss(image_leaf, text_leaf, training.model.logit_scale.exp())
         training.scaler.scale(value).backward()
         return [image_leaf.grad, text_leaf.grad]
 
@@ -118,7 +120,7 @@ def _staged_step(training: Training, batch: Callable[[], tuple[Tensor, Tensor]],
             training.model.logit_scale.clamp_(0, math.log(100))
 
     images, tokens = (part.to(device, non_blocking=True) for part in timed("data", batch))
-    kept = objective.draw(images, tokens, training.progress.step, 0)
+    kept = objective.draw(images, tokens, training.drawn_step, 0)
     image, extra = timed("image forward", lambda: forward(lambda: objective.image(images)))
     text = timed("text forward", lambda: forward(lambda: objective.text(tokens, kept)))
     image_leaf, text_leaf = (features.detach().requires_grad_() for features in (image, text))

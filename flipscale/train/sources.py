@@ -8,6 +8,7 @@ import numpy as np
 from flipscale.cost import steps_of
 from flipscale.run import RunFolder
 from flipscale.settings import Settings
+from flipscale.train.asked import steps_before
 from flipscale.train.data import Data, Form, HeldOutItems, Integers, open_data
 from flipscale.train.evaluate import open_evaluations
 from flipscale.train.failure import say
@@ -21,6 +22,7 @@ def open_training_data(run: RunFolder, settings: Settings) -> Data:
         _form(run, settings),
         data_size=settings.data_size,
         samples=steps_of(settings) * settings.batch_size,
+        before=steps_before(run, settings.batch_size) * settings.batch_size,
         crop=settings.crop,
     )
 

@@ -11,8 +11,10 @@ import torch.nn.functional as F
 from open_clip import CLIP
 from open_clip.transformer import text_global_pool
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from flipscale.architecture import patches_kept
+from flipscale.train.attention import last_block
 from flipscale.train.mask import uniform
 
 _TEXT_STREAM = 0x74657874
@@ -31,8 +33,8 @@ def encode_text(model: CLIP, tokens: Tensor, normalize: bool = False, kept: Tens
     Tokens get their own position before the others are dropped and stay in order, so a causal mask hides just what
     comes later in the text. What is computed shrinks to K tokens.
 
-    Without `kept` this is open_clip's `encode_text`, but for the length, and for the feature being picked before the
-    last LayerNorm instead of after, which is the same, as LayerNorm acts on each token.
+    Without `kept` this is open_clip's `encode_text` at any length, up to rounding. The last block and the LayerNorm
+    after it are computed for the token that is pooled alone: no other output of them is read.
     """
     tower = text_tower(model)
     if kept is None:
@@ -42,9 +44,13 @@ def encode_text(model: CLIP, tokens: Tensor, normalize: bool = False, kept: Tens
         x = tower.token_embedding(tokens) + F.embedding(kept, tower.positional_embedding)
     length = tokens.shape[1]
     causal = None if tower.attn_mask is None else tower.attn_mask[:length, :length]
-    x = tower.transformer(x, attn_mask=causal)
-    pool_type, eos = _pooling(tower)
-    x = tower.ln_final(text_global_pool(x, tokens, pool_type, eos_token_id=eos))
+    *blocks, last = tower.transformer.resblocks
+    for block in blocks:
+        if tower.transformer.grad_checkpointing:
+            x = checkpoint(block, x, None, None, causal, use_reentrant=False)
+        else:
+            x = block(x, attn_mask=causal)
+    x = tower.ln_final(last_block(last, x, _pooled_position(tower, tokens), causal))
     if isinstance(tower.text_projection, nn.Linear):
         x = tower.text_projection(x)
     elif tower.text_projection is not None:

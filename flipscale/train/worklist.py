@@ -11,15 +11,17 @@ from pathlib import Path
 
 import torch
 
+from flipscale.code import CodeToday
 from flipscale.errors import Diverged, FlipscaleError, LeaseLost, RunFolderError
 from flipscale.run import JOB, FailureKind, Lease, RunFolder
-from flipscale.settings import CommandTrainer, OpenClipTrainer
+from flipscale.settings import CommandTrainer, KeepWeights, OpenClipTrainer
 from flipscale.train.asked import asked_of, parent_of
 from flipscale.train.crew import Crew, follow
 from flipscale.train.failure import Cause, Failed, record, record_stop, say
 from flipscale.train.machine import keep_freed_memory, loading_modules
 from flipscale.train.parents import When, weights_for
 from flipscale.train.stop import Stop, noting_signals, stacks_in_log
+from flipscale.workspace import Workspace
 
 CHECKPOINT_SECONDS = 30.0
 """At most so much training is lost when a run is killed, unless writing a checkpoint takes long, see `loop.fit`."""
@@ -111,6 +113,7 @@ class WorkList:
                     raise Failed(Cause(FailureKind.PARENT, weights.why))
                 with stacks_in_log(run):
                     self._do(run, lease)
+                _drop_weights(run)
             except LeaseLost:
                 self.crew.group.separate()
                 raise
@@ -125,6 +128,9 @@ class WorkList:
         """Have the run's trainer do it. A trainer is imported when a run asks for it: a command needs no open_clip."""
         lease.mend_records()
         settings, resources = asked_of(run)
+        # Here, not where it was submitted: another machine may have another checkout. Anew for each run, as a training
+        # command is read when it is started.
+        lease.note_code(CodeToday(Workspace.of_run(run.path)).of(settings))
         if settings.inference != "full":
             with loading_modules():
                 from flipscale.train.trainers.builtin.pretrain import score_parent
@@ -167,6 +173,13 @@ class WorkList:
         if group.apart and not self.crew.joined:
             self.crew.close()
         return failure
+
+
+def _drop_weights(run: RunFolder) -> None:
+    """Remove the weights of a finished run whose study keeps none of them, whatever trained it."""
+    asked = run.asked()
+    if asked is not None and asked.keep_weights is KeepWeights.NEVER and run.result() is not None:
+        (run.path / "model.pt").unlink(missing_ok=True)
 
 
 def _parents_first(runs: Sequence[RunFolder]) -> list[RunFolder]:

@@ -4,6 +4,8 @@ What a step did is its answer; on stderr it says how it goes. Nothing is exporte
 drawing loads much: import from the module.
 
 opened.py    a study together with its file and the place of its results
+plans.py     its plan on disk, and the runs of plans before it
+earlier.py   finished runs of the study as its file was
 owner.py     whose results a folder holds
 submitted.py from the plan to finished runs
 collected.py finished runs into tables, and the same rows into MLflow

@@ -1,13 +1,18 @@
 """Finished runs into tables, and the same rows into MLflow."""
 
+import csv
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from flipscale import track
+from flipscale.code import code_changes
 from flipscale.collect import Collected
 from flipscale.collect import collect as collect_runs
 from flipscale.errors import FlipscaleError
+from flipscale.identity import RECIPE
+from flipscale.words import count
 from flipscale.workflow.opened import OpenStudy
 from flipscale.workflow.owner import note_owner
 from flipscale.workflow.talk import say
@@ -16,6 +21,7 @@ from flipscale.workflow.talk import say
 def collect_study(opened: OpenStudy) -> Collected:
     """Bring results.csv and curves.parquet up to date with the study's runs."""
     plan, folder = opened.plan, opened.files.folder
+    _say_recipes(opened.files.results)
     found = collect_runs(plan, opened.workspace.results, folder)
     note_owner(folder, opened.file)
     for name, problem in found.problems.items():
@@ -30,6 +36,21 @@ def collect_study(opened: OpenStudy) -> Collected:
     else:
         say(f"{found.files[0]} is as it was ({rows}; none has changed)")
     return found
+
+
+def _say_recipes(table: Path) -> None:
+    """Say that a table of an older recipe is about to be replaced: its runs are none of the plan's any more."""
+    try:
+        with open(table, encoding="utf-8", newline="") as file:
+            recipes = Counter(int(row.get("recipe") or 1) for row in csv.DictReader(file))
+    except (OSError, ValueError, csv.Error):  # What is no table of results is replaced as ever.
+        return
+    for recipe, runs in sorted(recipes.items()):
+        if recipe != RECIPE:
+            say(
+                f"{table} had {count(runs, 'run')} of recipe {recipe}; the new table has runs of recipe {RECIPE} only "
+                f"(docs/recipes.md). `flipscale submit` trains what is missing."
+            )
 
 
 @dataclass(frozen=True)
@@ -96,4 +117,5 @@ def _mirrored(opened: OpenStudy) -> track.MirrorSource:
         files=[path for path in (opened.file, *tables, *pictures) if path.exists()],
         roots=[opened.file, files.folder, files.figures],
         runs=opened.workspace.runs,
+        code=code_changes(opened.plan.runs, opened.workspace.results).summary,
     )

@@ -1,15 +1,16 @@
 """A study that somebody works with: what its file says, its plan, and where its results and figures are."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
+from flipscale.devices import Price
 from flipscale.plan import Plan
 from flipscale.plan import plan as plan_study
-from flipscale.run import write_json
 from flipscale.study import Study, read_study
-from flipscale.words import count, hours
+from flipscale.words import count
 from flipscale.workflow.owner import check_owner, note_owner
+from flipscale.workflow.plans import write_plan_file
 from flipscale.workflow.talk import say
 from flipscale.workspace import StudyFiles, Workspace, usual_results
 
@@ -21,11 +22,13 @@ class OpenStudy:
     file: Path
     study: Study
     workspace: Workspace = field(default_factory=Workspace)
+    price: Price | None = None
+    """What time costs where its runs go, if that is known."""
 
     @cached_property
     def plan(self) -> Plan:
         """Every run of the study with its cost."""
-        return plan_study(self.study)
+        return replace(plan_study(self.study), price=self.price)
 
     @property
     def files(self) -> StudyFiles:
@@ -43,9 +46,14 @@ class OpenStudy:
         return f"{self.file} --results {self.workspace.results}"
 
 
-def open_study(file: str | Path, workspace: Workspace) -> OpenStudy:
-    """Read a study. FlipscaleError where another study's results are in its folder."""
-    opened = OpenStudy(Path(file), read_study(file), workspace)
+def open_study(file: str | Path, workspace: Workspace, *, price: Price | None = None) -> OpenStudy:
+    """Read a study. FlipscaleError where another study's results are in its folder.
+
+    price: what time costs where its runs go, as a site file says it.
+    """
+    opened = OpenStudy(Path(file), read_study(file), workspace, price=price)
+    for notice in opened.study.notices:
+        say(notice)
     check_owner(opened.files.folder, opened.file)
     return opened
 
@@ -56,7 +64,7 @@ def write_plan(opened: OpenStudy) -> None:
     files = opened.files
     files.folder.mkdir(parents=True, exist_ok=True)
     note_owner(files.folder, opened.file)
-    write_json(files.plan, opened.plan.to_dict(), rows="runs")
+    write_plan_file(opened.plan, files, opened.workspace.runs)
 
 
 def say_folder(opened: OpenStudy) -> None:
@@ -70,7 +78,8 @@ def cost_in_words(plan: Plan) -> str:
     """What a plan costs, in a line."""
     total = plan.total
     runs = count(total.runs, "run")
-    return f"{runs}, {total.train_flops:.2e} FLOPs, {hours(total.gpu_hours)} {plan.hours_unit}"
+    money = f", {plan.money}" if plan.money else ""
+    return f"{runs}, {total.train_flops:.2e} FLOPs, {total.hours} {plan.hours_unit}{money}"
 
 
 def say_warnings(plan: Plan) -> None:

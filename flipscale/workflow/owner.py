@@ -16,7 +16,7 @@ NOTE = ".study"
 
 def check_owner(folder: Path, file: Path) -> None:
     """Raise FlipscaleError where the results in `folder` are of another study file than `file`."""
-    file, owner = file.resolve(), _owner(folder)
+    file, owner = file.resolve(), owner_of(folder)
     if owner is None or owner == file:
         return
     try:
@@ -33,14 +33,15 @@ def check_owner(folder: Path, file: Path) -> None:
 def note_owner(folder: Path, file: Path) -> None:
     """Write down that the results in `folder` are of `file`, unless they are of another that is still there: a copy of
     it with the same content may use them, and must not take them over."""
-    owner = _owner(folder)
+    owner = owner_of(folder)
     if owner is None or not owner.exists():
         with replacing(folder / NOTE) as note:
             path = os.path.relpath(file.resolve(), folder.resolve())
             note.write(f"{path}\n".encode(errors="surrogateescape"))
 
 
-def _owner(folder: Path) -> Path | None:
+def owner_of(folder: Path) -> Path | None:
+    """The study file that the results in `folder` are of, there or not; None where nothing says so."""
     try:
         noted = (folder / NOTE).read_bytes().decode(errors="surrogateescape").strip()
     except OSError:

@@ -1,14 +1,16 @@
 """From the plan to finished runs: look at what they read, submit, wait."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 
 from flipscale import launch
+from flipscale.code import CodeChanges
 from flipscale.inputs.check import Checked, check
-from flipscale.launch import Launcher, Submission
-from flipscale.plan import Run
+from flipscale.launch import NO_REDO, Launcher, Redo, Submission
+from flipscale.plan import Run, check_memory
 from flipscale.run import State
 from flipscale.study import Study
+from flipscale.words import count
 from flipscale.workflow.opened import OpenStudy, cost_in_words, say_warnings, write_plan
 from flipscale.workflow.talk import say
 
@@ -25,23 +27,69 @@ def _refuse_unready(study: Study, runs: Sequence[Run]) -> None:
 
 
 def submit_study(
-    opened: OpenStudy, launcher: Launcher, *, look_first: bool, retry_diverged: bool = False
+    opened: OpenStudy,
+    launcher: Launcher,
+    *,
+    look_first: bool,
+    retry_diverged: bool = False,
+    redo: Redo = NO_REDO,
+    force: bool = False,
 ) -> Submission:
-    """Write the plan, say what it costs, and start every run that is not finished yet.
+    """Write the plan, say what it costs, and start every run that is not finished yet, and those of `redo` anew.
 
     look_first: start nothing where data, a checkpoint or a program that runs need is missing or wrong on this machine.
-    PlanError where the plan is over its budget.
+    force: also start runs that are predicted to need far more memory than their device has.
+    PlanError where the plan is over its budget, and where runs to start are far too large and `force` is not given.
     """
     plan = opened.plan
     plan.check_budget()
     write_plan(opened)
     say(f"plan: {cost_in_words(plan)}")
     say_warnings(plan)
-    check_first = partial(_refuse_unready, opened.study) if look_first else None
+    checks: list[Callable[[Sequence[Run]], None]] = []
+    if not force:
+        checks.append(check_memory)
+    if look_first:
+        checks.append(partial(_refuse_unready, opened.study))
     results = opened.workspace.results
-    submission = launch.submit(plan.runs, results, launcher, retry_diverged=retry_diverged, check=check_first)
+    submission = launch.submit(
+        plan.runs, results, launcher, retry_diverged=retry_diverged, redo=redo, check=_all(checks)
+    )
+    for sentence in submission.missing_weights(results):
+        say(sentence)
     say(submission.summary())
+    if redo.stale:
+        say_stale(submission.code)
+    else:
+        say_code(opened, submission.code)
     return submission
+
+
+def _all(checks: Sequence[Callable[[Sequence[Run]], None]]) -> Callable[[Sequence[Run]], None]:
+    def check_all(runs: Sequence[Run]) -> None:
+        for look in checks:
+            look(runs)
+
+    return check_all
+
+
+def say_code(opened: OpenStudy, code: CodeChanges) -> None:
+    """Say how the code of finished runs differs from today's, and what trains them anew; nothing where it does not."""
+    for sentence in code.sentences():
+        say(f"warning: {sentence}")
+    if code.differing:
+        say(f"flipscale submit {opened.arguments} --stale trains them anew, and keeps what they gave.")
+
+
+def say_stale(code: CodeChanges) -> None:
+    """Say why runs begin anew, and which were left alone as nothing is known of their code."""
+    for sentence in code.sentences():
+        say(sentence)
+    if code.unrecorded:
+        runs = count(len(code.unrecorded), "finished run")
+        say(f"{runs} left alone: which code trained them is not known; --redo ID... trains them anew.")
+    elif not code.differing:
+        say("no finished run was trained by other code than today's")
 
 
 def wait_for(opened: OpenStudy, submission: Submission) -> int:

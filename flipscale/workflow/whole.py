@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from flipscale.compare import Comparison
+from flipscale.devices import Price
 from flipscale.errors import FlipscaleError, ResultsError
 from flipscale.launch import Launcher, launcher_named
 from flipscale.launch.local import LocalLauncher
@@ -54,7 +55,9 @@ def run_study(
     *,
     launcher: str | Launcher = "local",
     check: bool = True,
+    force: bool = False,
     tracking: Tracking | None = Tracking(),  # noqa: B008  it is frozen
+    price: Price | None = None,
 ) -> StudyOutcome:
     """Do all of a study: plan, submit, wait, collect, fit, plot, compare, report. What has finished is not done again.
 
@@ -64,7 +67,9 @@ def run_study(
     workspace: where results and figures go; results/ (or FLIPSCALE_RESULTS) and plots/ if left out.
     launcher: "local", "slurm", "ray", or a launcher for this workspace's results.
     check: look at the data, checkpoints and programs that runs need before anything starts on this machine.
+    force: start runs also where they are predicted to need far more memory than their device has.
     tracking: how to mirror to MLflow; None leaves it alone.
+    price: what time costs, for the plan, its budget and the report.
 
     Raises FlipscaleError where nothing can be started or no run has finished. Runs that failed are counted in
     `unfinished`.
@@ -72,8 +77,9 @@ def run_study(
     workspace = workspace or Workspace()
     if isinstance(launcher, str):
         launcher = launcher_named(launcher, workspace.results)
-    opened = open_study(file, workspace)
-    submission = submit_study(opened, launcher, look_first=check and isinstance(launcher, LocalLauncher))
+    opened = open_study(file, workspace, price=price)
+    look_first = check and isinstance(launcher, LocalLauncher)
+    submission = submit_study(opened, launcher, look_first=look_first, force=force)
     unfinished = wait_for(opened, submission)
     found = collect_study(opened)
     if not found.rows:

@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import Any
 
 from flipscale.cost import Cost
-from flipscale.launch import Launcher, cancel, states, submit, wait
+from flipscale.launch import Launcher, Redo, cancel, states, submit, wait
 from flipscale.run import Asked, RunFolder, State
-from flipscale.settings import Resources
-from tests.patience import PATIENCE
+from flipscale.settings import KeepWeights, Resources
+from tests.patience import PATIENCE, wait_until
 
 WORKER = (sys.executable, str(Path(__file__).with_name("worker.py")))
 
@@ -41,6 +41,7 @@ class StandInRun:
     resources: Resources = field(default_factory=Resources)
     parents: tuple[str, ...] = ()
     cell: None = None
+    keep_weights: KeepWeights = KeepWeights.ALWAYS
 
     @property
     def cost(self) -> Cost:
@@ -121,6 +122,20 @@ class LauncherContract:
         done = self.submit(runs, tmp_path)
         assert (done.jobs, done.skipped) == ((), {State.FINISHED: 2})
         assert [starts(tmp_path, run) for run in runs] == [1, 1]
+
+    def test_a_finished_run_begins_anew_when_asked_and_what_it_gave_is_kept(self, tmp_path):
+        runs = [StandInRun("run"), StandInRun("other")]
+        self.submit(runs, tmp_path)
+        wait_for(runs, tmp_path, State.FINISHED)
+        first = folder(tmp_path, runs[0])
+        wait_until(lambda: not first.holder(), "the end of its process")
+        again = self.submit(runs, tmp_path, redo=Redo(frozenset({"run"})))
+        assert [job.run_id for job in again.jobs] == ["run"]
+        wait_for(runs, tmp_path, State.FINISHED)
+        assert [starts(tmp_path, run) for run in runs] == [1, 1]
+        earlier = RunFolder(first.path / "earlier")
+        assert earlier.state() is State.FINISHED
+        assert earlier.records()[0] != first.records()[0]
 
     def test_a_failed_run_takes_no_neighbour_along_and_is_tried_again_if_diverged_only_when_asked(self, tmp_path):
         runs = [StandInRun("bad", fail="code"), StandInRun("good"), StandInRun("hot", fail="diverged")]

@@ -146,12 +146,12 @@ def cancel(results, run):
     folder(results, run).write_job(Job(run.id, "slurm", "x", submitted=0, log="", cancelled=time.time()))
 
 
-def leave_a_lease(results, run, *, attempt=0, node="n1", job=JOB_ID):
+def leave_a_lease(results, run, *, attempt=0, node="n1", job=JOB_ID, taken=0.0):
     """What a job leaves that was killed with the run in hand."""
     gone = subprocess.Popen(["true"])
     gone.wait()
     folder(results, run).path.mkdir(parents=True, exist_ok=True)
-    lease = {"token": "t", "host": socket.gethostname(), "pid": gone.pid, "born": "1", "time": 0.0}
+    lease = {"token": "t", "host": socket.gethostname(), "pid": gone.pid, "born": "1", "time": taken}
     path = folder(results, run).path / "lease.json"
     path.write_text(json.dumps({**lease, "job": job, "attempt": attempt, "node": node}))
 
@@ -708,6 +708,34 @@ def test_what_an_earlier_attempt_left_was_lost_with_its_node_or_preempted(tmp_pa
     assert (failure.attempt, failure.node) == (0, "n7")
     assert noted(tmp_path, untouched) == []
     assert [folder(tmp_path, one).state() for one in (run, untouched)] == [State.FINISHED] * 2
+
+
+@pytest.mark.parametrize("code", [(), ("time.sleep(600)",)], ids=["in order", "killed"])
+def test_an_interruption_that_nobody_lived_to_note_is_noted_by_the_next_attempt(tmp_path, attended, code):
+    """As where SLURM kills an attendant whose worker has just stopped, in order or not."""
+    run, untouched = StandInRun("run", first_seconds=60), StandInRun("untouched")
+    stuck = (worker(f"lease.append([{{'step': 1, 'start': 1}}]); {code[0]}"),) if code else ()
+    first = attended([run, untouched], *stuck, node="n7")
+    until_begun(tmp_path, run)
+    first.attendant.note(signal.SIGTERM)
+    assert first.end() is Ending.STOPPED
+    assert folder(tmp_path, run).holder() is None
+    assert noted(tmp_path, run) == []
+    assert attended([run, untouched], attempt=1).end() is Ending.DONE
+    (failure,) = folder(tmp_path, run).failures()
+    assert (failure.kind, failure.attempt, failure.node) == ("preempted", 0, "n7")
+    assert noted(tmp_path, untouched) == []
+    assert folder(tmp_path, run).last_holder() is None
+    assert folder(tmp_path, run).state() is State.FINISHED
+
+
+def test_a_failure_noted_before_the_last_start_in_an_attempt_is_not_that_of_its_end(tmp_path, attended):
+    """As where a run went on in the same job after it was out of memory, and then the job was killed."""
+    run = StandInRun("run")
+    leave_a_lease(tmp_path, run, node="n7", taken=time.time() + 60)
+    folder(tmp_path, run).note_failure(FailedAttempt(FailureKind.OOM, "", "again", job=JOB_ID, attempt=0))
+    assert attended([run], attempt=1).end() is Ending.DONE
+    assert noted(tmp_path, run) == [("oom", "again"), ("preempted", "resumed")]
 
 
 def test_an_attempt_that_said_itself_how_it_ended_has_no_second_failure(tmp_path, attended):

@@ -1,9 +1,12 @@
 """A site file is read to literal values, or refused with every complaint about it at once."""
 
+import json
+
 import pytest
 
+from flipscale.devices import Price
 from flipscale.errors import StudyError
-from flipscale.launch import read_site
+from flipscale.launch import price_at, read_site
 from flipscale.launch.site import DEFAULTS
 
 NOTHING_KNOWN = {
@@ -30,6 +33,7 @@ NOTHING_KNOWN = {
     "setup": [],
     "python": None,
     "container": None,
+    "price": None,
     "pack": {"time": None, "share": 1, "device_memory": None, "whole_nodes": False},
 }
 
@@ -65,6 +69,7 @@ container:
   runtime: apptainer
   mounts: [/data, "/scratch/me:/results"]
   arguments: [--nv]
+price: {gpu_hour: 2.1, core_hour: 0.02, currency: EUR}
 pack:
   time: 2h
   share: 4
@@ -135,6 +140,7 @@ def test_a_full_site_reads_to_seconds_counts_and_lists(read):
             "mounts": ["/data", "/scratch/me:/results"],
             "arguments": ["--nv"],
         },
+        "price": {"gpu_hour": 2.1, "core_hour": 0.02, "currency": "EUR"},
         "pack": {"time": 7200, "share": 4, "device_memory": "80G", "whole_nodes": True},
     }
 
@@ -145,6 +151,19 @@ def test_one_value_is_a_list_of_it_and_an_image_alone_is_a_container(read):
     )
     assert (site["exclude"], site["setup"], site["sbatch"]) == (["n1"], ["module load cuda"], ["--exclusive"])
     assert site["container"] == {"image": "flip.sqsh", "runtime": "pyxis", "mounts": [], "arguments": []}
+
+
+def test_a_price_by_itself_is_that_of_a_gpu_hour_in_dollars(read):
+    assert price_at(read("schema: 1\nprice: 2.5\n")) == Price(2.5, None, "USD")
+    assert price_at(read("schema: 1\n")) is None
+
+
+def test_a_site_is_json(read):
+    assert json.loads(json.dumps(read(FULL))) == read(FULL)
+
+
+def test_a_price_is_a_number(complaints):
+    assert complaints("schema: 1\nprice: cheap\n") == ["site.yaml:2: 'cheap' is not a number; write a number from 0"]
 
 
 def test_null_is_the_clusters_own_choice(read):

@@ -186,8 +186,8 @@ def test_a_run_out_of_memory_goes_on_with_half_the_micro_batch_and_comes_out_the
 
 def test_what_is_wrong_with_all_runs_stops_the_whole_submission(tmp_path):
     results = tmp_path / "results"
-    runs = runs_of(tmp_path, "seeds: 12", data={"webdataset": "nowhere/{0..1}.tar"})
-    send(runs, results, throttle=2)
+    runs = [StandInRun(f"run-{number:02}", fail="data") for number in range(12)]
+    send(runs, results, WORKER, throttle=2)
     ended = end(runs, results)
     failed = [run for run in runs if ended[run.id] is State.FAILED]
     assert 3 <= len(failed) <= 5
@@ -199,8 +199,8 @@ def test_what_is_wrong_with_all_runs_stops_the_whole_submission(tmp_path):
 
 def test_a_diverged_run_is_given_up_and_its_neighbour_is_not(tmp_path):
     results = tmp_path / "results"
-    hot, good = *runs_of(tmp_path / "hot", lr=1e30, warmup=0), *runs_of(tmp_path / "good")
-    send([hot, good], results)
+    hot, good = StandInRun("hot", fail="diverged"), StandInRun("good")
+    send([hot, good], results, WORKER)
     assert end([hot, good], results) == {hot.id: State.FAILED, good.id: State.FINISHED}
     wait_until(lambda: folder(results, hot).failures())
     (failure,) = folder(results, hot).failures()

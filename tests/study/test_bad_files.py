@@ -26,7 +26,7 @@ def in_base(line: str) -> str:
 LISTS = {
     "<KEYS>": (
         "schema, question, include, recipe, base, axes, couple, where, exclude, seeds, design, baseline, "
-        "evaluation, score, budget, resources, claims, margin, figures"
+        "evaluation, score, budget, resources, keep_weights, claims, margin, figures"
     ),
     "<SETTINGS>": (
         "model, image_size, text_length, data, data_size, crop, flip, normalization, samples, mask_ratio, mask_shape, "
@@ -180,6 +180,14 @@ BAD = {
         ),
     ),
     # schema and unknown keys
+    "old_and_new_name": (
+        GOOD + "keep_weights: all\nkeep: none\n",
+        "study.yaml:9: 'keep' is the old name of 'keep_weights', which is given as well; remove 'keep'",
+    ),
+    "unknown_weights": (
+        GOOD + "keep_weights: some\n",
+        "study.yaml:8: 'some' is no choice of weights to keep; Choices: all, last, none",
+    ),
     "no_schema": (GOOD.replace("schema: 1\n", ""), "study.yaml:1: no 'schema'; write schema: 1 at the top"),
     "newer": (
         GOOD.replace("schema: 1", "schema: 2"),
@@ -778,7 +786,7 @@ BAD = {
         GOOD + "budget: {hours: 5}\n",
         (
             "study.yaml:8: unknown key 'hours' in budget; did you mean 'gpu_hours'? Choices: gpu_hours, "
-            "train_flops, runs"
+            "train_flops, runs, price"
         ),
     ),
     "budget_v": (GOOD + "budget: {gpu_hours: much}\n", "study.yaml:8: 'much' is not a number; write a number above 0"),
@@ -789,16 +797,28 @@ BAD = {
             "study.yaml:8: 0 is too small; write a count of 1 or more"
         ),
     ),
-    "budget_n": (GOOD + "budget: 5\n", "study.yaml:8: 5 gives no keys; budget takes gpu_hours, train_flops, runs"),
+    "budget_n": (
+        GOOD + "budget: 5\n",
+        "study.yaml:8: 5 gives no keys; budget takes gpu_hours, train_flops, runs, price",
+    ),
     "gpus": (
         GOOD + "resources: {gpu: 8}\n",
         "study.yaml:8: unknown key 'gpu' in resources; did you mean 'gpus'? Choices: gpus, device, "
-        "flops_per_second, processes, accumulate, activation_checkpointing, compile, stalled, fused",
+        "flops_per_second, processes, accumulate, activation_checkpointing, compile, stalled, fused, software, "
+        "samples_per_second",
+    ),
+    "software": (
+        GOOD + "resources: {software: today}\n",
+        "study.yaml:8: 'today' is not a count; write 400M, 4e8 or 400000000",
     ),
     "gpus_v": (GOOD + "resources: {gpus: -1}\n", "study.yaml:8: -1 is too small; write a count of 0 or more"),
     "device": (
-        GOOD + "resources: {device: B200}\n",
-        "study.yaml:8: 'B200' is no device; did you mean 'H200'? Choices: cpu, V100, A100, H100, H200, TPU-v3",
+        GOOD + "resources: {device: H300}\n",
+        (
+            "study.yaml:8: 'H300' is no device; did you mean 'H200'? Choices: cpu, V100, A100, A100-80GB, A100-40GB, "
+            "A10G, L4, L40S, H100, H100-PCIe, H200, B200, GB200, MI250X, MI300X, RTX-3090, RTX-4090, RTX-5090, TPU-v3, "
+            "TPU-v4, ..."
+        ),
     ),
     "figures": (
         GOOD + "figures: [accuracy]\n",

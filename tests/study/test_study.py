@@ -195,9 +195,9 @@ def test_recipe_lies_under_what_the_study_says(read):
         "schema: 1\nrecipe: flip\nbase: {model: ViT-B-16, samples: 2.56B, beta2: 0.98}\n"
         "axes: {mask_ratio: [0, 0.5], crop: [0.9]}\n"
     )
-    assert column(study, "batch_size", "lr", "beta2", "crop", "flip", "text_length") == [
-        (16384, pytest.approx(2.56e-4), 0.98, 0.9, True, 32),
-        (32768, pytest.approx(5.12e-4), 0.98, 0.9, True, 32),
+    assert column(study, "batch_size", "lr", "beta2", "crop", "flip", "text_length", "precision") == [
+        (16384, pytest.approx(2.56e-4), 0.98, 0.9, True, 32, "bf16"),
+        (32768, pytest.approx(5.12e-4), 0.98, 0.9, True, 32, "bf16"),
     ]
 
 
@@ -588,7 +588,7 @@ def test_every_option_that_the_template_shows_is_good(read):
     shown = re.sub(r"(?m)^( *)# (?=( *)[a-z_0-9]+:)", r"\1", TEMPLATE.read_text())
     without = re.sub(r"(?m)^(include|  data: \{webdataset).*\n", "", shown)
     study = read(without)
-    assert study.budget == Budget(gpu_hours=100, train_flops=1e20, runs=50)
+    assert study.budget == Budget(gpu_hours=100, train_flops=1e20, runs=50, price=250)
     assert set(yaml.safe_load(shown)) == set(TOP)
     told = yaml.safe_load(shown)
     assert {*told["base"], *told["axes"], "seed", "evaluation"} == set(SETTINGS)
@@ -624,3 +624,34 @@ def test_an_evaluation_marks_no_baseline(read):
     axes = "axes: {evaluation: [{images: 160}, {images: 320}]}\n"
     with pytest.raises(StudyError, match="'evaluation' has no column in the results, so it cannot mark the baseline"):
         read(f"{SMALL}{axes}baseline: {{evaluation: {{images: 160}}}}\n")
+
+
+def test_the_old_name_of_keep_weights_is_read_with_a_notice(read, tmp_path: Path):
+    study = read(SMALL + "keep: none\n")
+    assert study.keep_weights == "none"
+    place = f"{tmp_path / 'study.yaml'}:3"
+    assert study.notices == (f"{place}: 'keep' is called 'keep_weights' now, and is read as that; rename it",)
+    assert read(SMALL + "keep_weights: none\n").notices == ()
+    assert read("include: other.yaml\n" + SMALL, other="keep: last\n").keep_weights == "last"
+    assert read("include: other.yaml\n" + SMALL + "keep_weights: all\n", other="keep: last\n").keep_weights == "all"
+    assert list(Draft202012Validator(study_schema()).iter_errors({"schema": 1, "keep": "none"})) == []
+
+
+def test_weights_kept_are_all_those_at_the_end_of_a_line_or_none(read):
+    axes = "axes: {mask_ratio: [0.5], tuning: [null, 320], inference: [full, masked]}\n"
+    kept = {}
+    for which in ("all", "last", "none"):
+        runs = plan(read(SMALL + axes + f"keep_weights: {which}\n")).runs
+        kept[which] = [(run.settings.tuning is not None, run.settings.inference, str(run.keep_weights)) for run in runs]
+    always, needed, never = "always", "for children", "never"
+    which_runs = [(False, "full"), (False, "masked"), (True, "full"), (True, "masked")]
+    assert kept["all"] == [(*run, always) for run in which_runs]
+    # An evaluation has no weights of its own, so what it may keep says nothing.
+    assert [run for run in kept["last"] if run[1] == "full"] == [(False, "full", needed), (True, "full", always)]
+    assert kept["none"] == [(*run, state) for run, state in zip(which_runs, [needed, never] * 2, strict=True)]
+
+
+def test_keeping_no_weights_changes_no_id(read):
+    assert [run.id for run in plan(read(SMALL)).runs] == [
+        run.id for run in plan(read(SMALL + "keep_weights: none\n")).runs
+    ]

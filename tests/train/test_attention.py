@@ -2,9 +2,10 @@
 
 import pytest
 import torch
+from open_clip.transformer import ResidualAttentionBlock
 from torch import nn
 
-from flipscale.train.attention import SelfAttention, shorten
+from flipscale.train.attention import SelfAttention, last_block, shorten
 
 
 @pytest.mark.parametrize("causal", [False, True])
@@ -33,3 +34,24 @@ def test_the_state_dict_stays_torchs() -> None:
     assert isinstance(block["attn"], SelfAttention)
     assert list(before) == list(block.state_dict())
     assert all(torch.equal(before[name], value) for name, value in block.state_dict().items())
+
+
+@pytest.mark.parametrize("layer_scale", [None, 0.1])
+@pytest.mark.parametrize("causal", [False, True])
+def test_the_last_block_at_one_position_is_open_clips_block_there(causal: bool, layer_scale: float | None) -> None:
+    torch.manual_seed(0)
+    stack = nn.ModuleList([ResidualAttentionBlock(32, 4, ls_init_value=layer_scale)])
+    mask = torch.full((7, 7), float("-inf")).triu(1) if causal else None
+    x, position = torch.randn(3, 7, 32), torch.tensor([6, 0, 3])
+    found = []
+    for shortened in (False, True):
+        if shortened:
+            shorten(stack)
+        own = x.clone().requires_grad_()
+        out = last_block(stack[0], own, position, mask)
+        stack.zero_grad()
+        out.square().sum().backward()
+        found.append([out, own.grad, *(parameter.grad.clone() for parameter in stack.parameters())])
+    torch.testing.assert_close(found[0][0], stack[0](x, attn_mask=mask)[torch.arange(3), position])
+    for theirs, ours in zip(*found, strict=True):
+        torch.testing.assert_close(ours, theirs)

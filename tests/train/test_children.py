@@ -14,12 +14,18 @@ from typing import Any
 import pytest
 import torch
 
+from flipscale.cost import steps_of
 from flipscale.identity import parent_of, run_id
 from flipscale.run import Asked, FailureKind, Job, RunFolder, State, write_json
-from flipscale.settings import plain
+from flipscale.settings import Resources, plain
 from flipscale.study.settings import read_settings
 from flipscale.train import train
+from flipscale.train.asked import asked_of, steps_before, unique_pairs_of
+from flipscale.train.processes import Group
+from flipscale.train.sources import open_training_data
 from flipscale.train.trainers.builtin import pretrain
+from flipscale.train.trainers.builtin.loop import batches
+from flipscale.train.trainers.builtin.training import Training
 from tests.train.conftest import SETTINGS
 
 pytestmark = pytest.mark.slow
@@ -66,12 +72,71 @@ def test_a_tuning_is_done_after_its_parent_from_its_weights_whatever_the_order(a
         "train_seconds": before.train_seconds,
         "cpu_seconds": before.cpu_seconds,
         "gpu_hours": before.gpu_hours,
+        "unique_pairs": 640,
     }
     # With so small a learning rate the tuned weights are near the parent's, and far from where the parent began.
     found, origin = weights(tuning), weights(parent)
     moved = max(float((found[name] - origin[name]).abs().max()) for name in found)
     assert 0 < moved < 8 * 1e-4
     assert before.parent is None
+
+
+@pytest.mark.parametrize("batch_size", [32, 16, 48])
+def test_a_tuning_takes_up_pairs_views_and_masks_where_its_parent_left_them(ask, batch_size):
+    """As if the parent's schedule went on, in batches of the tuning's."""
+    more = {"data_size": 400, "crop": 0.5, "flip": True, "text_mask_ratio": 0.5}
+    parent, tuning = ask(**more), ask(**more, tuning={**TUNING, "batch_size": batch_size, "mask_ratio": 0.5})
+    longer = ask(**more, samples=640 + 480, batch_size=batch_size)
+    before, rows = 640 // batch_size, slice(0, 3)
+    found, expected = batches_of(tuning), batches_of(longer)[before:]
+    for (images, tokens), (other_images, other_tokens) in zip(found[rows], expected[rows], strict=True):
+        assert torch.equal(images, other_images)
+        assert torch.equal(tokens, other_tokens)
+    assert not torch.equal(found[0][0][:16], batches_of(parent)[0][0][:16])
+    training = training_of(tuning)
+    assert (training.progress.step, training.drawn_step) == (0, before)
+    longer_training = training_of(longer)
+    longer_training.progress.step = before
+    kept = [one.objective.draw(*found[0], one.drawn_step, 0) for one in (training, longer_training)]
+    masks = [one.model.visual.patch_dropout.kept for one in (training, longer_training)]
+    assert torch.equal(*kept)
+    assert torch.equal(*masks)
+
+
+def test_a_tuning_on_endless_data_sees_new_pairs_only(ask):
+    parent, tuning, repeated = ask(), ask(tuning=TUNING), ask(data_size=640, tuning=TUNING)
+
+    def seen(run: RunFolder) -> list[int]:
+        settings, _ = asked_of(run)
+        first = steps_before(run, settings.batch_size)
+        data = open_training_data(run, settings)
+        steps = range(first, first + steps_of(settings))
+        return [int(i) for step in steps for i in data.order(settings.seed, step, settings.batch_size)]
+
+    assert sorted(seen(parent)) == list(range(640))
+    assert sorted(seen(tuning)) == list(range(640, 768))
+    assert len(set(seen(repeated))) == 128
+    assert set(seen(repeated)) < set(range(640))
+
+
+@pytest.mark.parametrize(
+    ("data_size", "own", "others", "all_pairs"), [(None, 128, 640, 768), (400, 128, 272, 400), (700, 128, 572, 700)]
+)
+def test_pairs_of_a_tuning_and_its_parent_are_counted_once(ask, data_size, own, others, all_pairs):
+    parent, tuning = ask(data_size=data_size), ask(data_size=data_size, tuning=TUNING)
+    assert train([parent.path, tuning.path]) == 0
+    assert (tuning.result().unique_pairs, tuning.result().parent.unique_pairs) == (own, others)
+    assert unique_pairs_of(tuning) == all_pairs
+
+
+def batches_of(run: RunFolder) -> list[tuple[torch.Tensor, torch.Tensor]]:
+    training = training_of(run)
+    return list(batches(open_training_data(run, training.settings), training, training.steps))
+
+
+def training_of(run: RunFolder) -> Training:
+    settings, _ = asked_of(run)
+    return Training(settings, Group(), Resources(), steps_before=steps_before(run, settings.batch_size))
 
 
 def test_a_stopped_tuning_goes_on_from_its_own_checkpoint(ask, monkeypatch):
@@ -113,7 +178,8 @@ def test_another_inference_scores_the_parents_weights_and_trains_nothing(ask, in
     assert not losses(other)
     line = of_tuned.result().parent
     assert line.id == tuning.id
-    assert line.samples_seen == 640 + 128
+    assert (line.samples_seen, line.unique_pairs) == (640 + 128, 640 + 128)
+    assert (result.parent.unique_pairs, tuning.result().parent.unique_pairs) == (640, 640)
     assert line.train_seconds == pytest.approx(parent.result().train_seconds + tuning.result().train_seconds)
 
 
@@ -205,6 +271,7 @@ def test_a_child_waits_for_a_parent_in_other_hands_and_other_runs_come_first(ask
     thread.join()
     assert vars(child.result().parent) == {
         "id": parent.id, "samples_seen": 640, "train_seconds": None, "cpu_seconds": None, "gpu_hours": None,
+        "unique_pairs": 640,
     }  # fmt: skip
 
 

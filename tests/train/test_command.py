@@ -12,10 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from flipscale.errors import FlipscaleError, LeaseLost
 from flipscale.run import RunFolder, State, birth
+from flipscale.train import train
 from flipscale.train.failure import Failed, why
+from flipscale.train.machine import peak_resident_memory
 from flipscale.train.stop import Stop
 from flipscale.train.trainers.program import process
 from flipscale.train.trainers.program.command import run_command
@@ -30,6 +33,21 @@ import json, os, sys
 folder = sys.argv[1]
 open(folder + "/outcome.json", "w").write(json.dumps({"scores": {"zero_shot_top1": 0.5}}))
 """
+
+USE_MEMORY = """
+import json, sys, time
+folder, mebibytes = sys.argv[2], int(sys.argv[1])
+used = bytearray(b"1") * (mebibytes << 20)
+def peak():
+    try:
+        return json.load(open(folder + "/program.json"))["attempts"]["peak_memory_bytes"]
+    except (FileNotFoundError, ValueError):
+        return None
+while not peak():
+    time.sleep(0.01)
+open(folder + "/outcome.json", "w").write(json.dumps({"scores": {"zero_shot_top1": 0.5}}))
+"""
+"""Ends when flipscale has looked at the memory that it uses."""
 
 
 @pytest.fixture
@@ -97,8 +115,36 @@ def test_a_program_that_writes_an_outcome_gives_a_finished_run(asked):
     assert result.cpu_seconds > 0
     assert result.gpu_hours == result.cpu_seconds / 3600
     assert result.images_per_second == 640 / result.train_seconds
-    assert result.peak_memory_bytes > 1e6
+    # Missing where the program has ended before anybody looked.
+    assert (result.peak_memory_bytes or 1e7) > 1e6
     assert result.finished >= result.started
+
+
+def test_the_code_is_written_down_where_it_trains_and_once_more_where_it_has_changed(asked):
+    seen = 'open(folder + "/seen", "w").write(str(os.path.exists(folder + "/code.json")))\n'
+    folder = asked(OUTCOME + seen)
+    assert train([folder.path]) == 0
+    assert (folder.path / "seen").read_text() == "True"  # before the program began
+    (first,) = folder.codes()
+    assert {name: content.size for name, content in first.files.items()} == {"run.py": len(OUTCOME + seen)}
+    for program in (OUTCOME + seen, OUTCOME):
+        (folder.path / "result.json").unlink()
+        asked(program)
+        assert train([folder.path]) == 0
+    _, second = folder.codes()
+    sizes = f"{len(OUTCOME + seen):,} bytes, today {len(OUTCOME):,}"
+    assert first.differences(second) == [f"run.py with other content ({sizes})"]
+
+
+@pytest.mark.parametrize("is_large", [False, True])
+def test_the_memory_of_a_program_is_not_that_of_the_process_that_started_it(asked, is_large):
+    """Linux counts what its starter held as a program's peak. Only a larger program's peak is its own."""
+    ballast = torch.ones(32 << 20)
+    mebibytes = (peak_resident_memory() >> 20) + 50 if is_large else 0
+    folder = asked(USE_MEMORY, str(mebibytes))
+    assert finish(folder)
+    peak = folder.result().peak_memory_bytes >> 20
+    assert (mebibytes < peak < mebibytes + 50) if is_large else (1 < peak < 100 < ballast.nbytes >> 20)
 
 
 def test_what_the_program_measured_itself_stands(asked):

@@ -17,9 +17,12 @@ import flipscale.train.trainers.builtin.training
 from flipscale.errors import RunFolderError
 from flipscale.run import FailureKind
 from flipscale.settings import Resources
+from flipscale.train import evaluate as evaluation
 from flipscale.train import train
+from flipscale.train.data import Form
 from flipscale.train.failure import why
-from flipscale.train.machine import forget_peak_memory
+from flipscale.train.machine import PeakMemory, exact_fp32
+from flipscale.train.model import tokenize
 from flipscale.train.processes import Group, is_lost_connection
 from flipscale.train.trainers.builtin.training import Training
 from tests.train.test_loop import first_batch, training_of
@@ -136,7 +139,7 @@ def test_the_memory_of_a_run_before_is_free_when_the_next_one_begins(monkeypatch
     gc.disable()
     try:
         del cycle
-        forget_peak_memory(torch.device("cuda"))
+        PeakMemory(torch.device("cuda"))
     finally:
         gc.enable()
     assert seen == [None, "reset"]
@@ -145,14 +148,62 @@ def test_the_memory_of_a_run_before_is_free_when_the_next_one_begins(monkeypatch
 # Precision
 
 
-def test_fp32_is_fp32_in_convolutions_too(monkeypatch):
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
-    monkeypatch.setattr(torch.cuda, "set_device", lambda device: None)
+def tf32():
+    """Whether matrix products and convolutions are in TF32 on a GPU."""
+    return torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
+
+
+@pytest.fixture
+def keep_tf32(monkeypatch):
+    monkeypatch.setattr(torch.backends.cuda.matmul, "allow_tf32", False)
     monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
-    assert Group().device == torch.device("cuda", 0)
-    assert not torch.backends.cudnn.allow_tf32
-    assert not torch.backends.cuda.matmul.allow_tf32
+
+
+@pytest.mark.usefixtures("keep_tf32")
+def test_fp32_is_tf32_in_training_as_open_clip_runs_it_and_exact_for_the_loss_of_other_precisions(settings):
+    training_of(settings(precision="fp32"))
+    assert tf32() == (True, True)
+    training_of(settings(precision="bf16"))
+    assert tf32() == (False, False)
+
+
+@pytest.mark.usefixtures("keep_tf32")
+def test_a_model_is_scored_in_exact_fp32(settings, monkeypatch):
+    seen = []
+    encode = evaluation._encode_images
+    monkeypatch.setattr(evaluation, "_encode_images", lambda *args: (seen.append(tf32()), encode(*args))[1])
+    asked = settings(precision="fp32")
+    training = training_of(asked)
+    form = Form(28, 16, lambda texts: tokenize(texts, 16))
+    evaluation.evaluate(training.model, evaluation.open_evaluations(asked, form), asked)
+    assert set(seen) == {(False, False)}
+    assert tf32() == (True, True)
+    with pytest.raises(ZeroDivisionError), exact_fp32():
+        _ = 1 / 0
+    assert tf32() == (True, True)
+
+
+@pytest.mark.parametrize("parts", [1, 4])
+def test_features_similarities_and_loss_are_fp32_whatever_the_towers_compute_in(settings, monkeypatch, parts):
+    training = training_of(settings(precision="bf16"), accumulate=parts)
+    seen = []
+    logits = training.loss.get_logits
+
+    def noting(images, texts, scale, logit_bias=None):
+        found = logits(images, texts, scale)
+        seen.extend(value.dtype for value in (images, texts, *found))
+        # Under autocast a matrix product of float32 comes out as bf16 rounds it, whatever its type is made afterwards.
+        seen.append(torch.equal(found[0], scale * images @ texts.T) and not torch.is_autocast_enabled("cpu"))
+        return found
+
+    monkeypatch.setattr(training.loss, "get_logits", noting)
+    tower = []
+    training.model.visual.transformer.register_forward_hook(lambda module, inputs, out: tower.append(out.dtype))
+    training.step(*first_batch())
+    assert seen == [*4 * [torch.float32], True]
+    assert set(tower) <= {torch.bfloat16, torch.float32}
+    with training.autocast():
+        assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype == torch.bfloat16
 
 
 def scaled(settings, run, monkeypatch, **changes):

@@ -288,6 +288,29 @@ def test_idx_files_may_be_compressed_or_not(digits: dict[str, Any]) -> None:
     assert sorted(labels(opened("idx", digits, images=3))) == [0, 1, 2]
 
 
+def test_all_images_up_to_10_000_are_scored_unless_the_study_says_fewer(root: Path) -> None:
+    for name, count in (("some", 2500), ("many", 10_050)):
+        put(root / f"{name}-images", idx([i % 256 for i in range(count)], axes=3))
+        put(root / f"{name}-labels", idx([i % 3 for i in range(count)], axes=1))
+
+    def scored(**evaluation: Any) -> dict[str, tuple[int, str]]:
+        sets = {
+            name: {"idx": {"images": f"{root}/{name}-images", "labels": f"{root}/{name}-labels", "classes": LABELS}}
+            for name in ("some", "many")
+        }
+        asked = settings_of(data="shapes", evaluation={"sets": {**sets, "drawn": "shapes"}, **evaluation})
+        found = open_evaluations(asked, Form(4, 8, Words()))
+        return {name: (len(items.labelled[0]), items.source) for name, items in found.items() if items.labelled}
+
+    assert scored() == {
+        "": (2000, "shapes, images 2000"),
+        "some": (2500, "some, images 10000"),
+        "many": (10_000, "many, images 10000"),
+        "drawn": (2000, "drawn, images 2000"),
+    }
+    assert [count for count, _ in scored(images=300).values()] == [300, 300, 300, 300]
+
+
 def test_the_linear_probe_learns_from_other_idx_files(root: Path, digits: dict[str, Any]) -> None:
     put(root / "more", idx([90, 91], axes=3))
     put(root / "their", idx([2, 1], axes=1))

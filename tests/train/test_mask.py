@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from flipscale.architecture import patches_kept
-from flipscale.train.mask import PatchMask, complementary
+from flipscale.train.mask import MaskedTower, PatchMask, complementary
 from flipscale.train.model import build
 
 CPU = torch.device("cpu")
@@ -192,3 +192,24 @@ def test_evaluation_sees_the_patches_it_is_given(settings):
             assert torch.allclose(model.encode_image(images), full, atol=1e-6)
         assert not torch.allclose(part, full, atol=1e-4)
         assert torch.equal(model.encode_image(images), full)
+
+
+@pytest.mark.parametrize("shared", [False, True])
+@pytest.mark.parametrize("options", [{}, {"no_ln_pre": True, "pos_embed_type": "sin_cos_2d"}])
+def test_embedding_the_kept_patches_is_open_clips_embedding_of_all_with_the_others_dropped(options, shared):
+    torch.manual_seed(0)
+    tower = open_clip.transformer.VisionTransformer(12, 4, 16, 1, 2, 4.0, **options)
+    tower.patch_dropout = drawn(patches=9, rows=3)
+    if shared:
+        tower.patch_dropout.kept = tower.patch_dropout.kept[:1]
+    pixels, found = torch.randn(3, 3, 12, 12), []
+    for kind in (open_clip.transformer.VisionTransformer, MaskedTower):
+        tower.__class__ = kind
+        tower.zero_grad()
+        tokens = tower._embeds(pixels)
+        tokens.square().sum().backward()
+        found.append([tokens, *(p.grad for p in tower.parameters() if p.grad is not None)])
+    assert found[0][0].shape == (3, 5, 16)
+    assert len(found[0]) == (3 if options else 6)
+    for theirs, ours in zip(*found, strict=True):
+        torch.testing.assert_close(ours, theirs)

@@ -109,7 +109,8 @@ def _after_a_signal(attendant: Attendant, array: JobArray, launcher: SlurmLaunch
     """Have the job started again, unless it was cancelled."""
     kind, reason = _interruption(attendant.signal or 0, array.site["warning"])
     if kind is None:
-        _say("stopped, as the job was cancelled")
+        # Of a job that SLURM starts again, the next attempt notes the interruption.
+        _say("stopped, as the job was cancelled or SLURM has taken it off its node")
         return
     attendant.note_interruption(kind, reason)
     if not attendant.left:

@@ -119,7 +119,8 @@ OUTLINES: dict[str, Outline] = {
 }
 
 
-def training(data: Shapes, form: Form, size: int) -> Data:
+def training(data: Shapes, form: Form, size: int, first: int = 0) -> Data:
+    """The pairs 0 .. size - 1. Runs before have seen the first `first` of them, which do not come again."""
     stream, pairs = randomness.key("shapes", data.seed, "train"), data.pairs
     captions = _Captions(form.text_length, form.tokenize)
 
@@ -128,7 +129,12 @@ def training(data: Shapes, form: Form, size: int) -> Data:
         images = view_stored(_render(scenes, form.image_size), form.image_size, views)
         return images, captions.tokens(_caption_numbers(scenes))
 
-    return Data(size=size, batch=batch, order=Shuffle([size]), vocabulary=captions.vocabulary(pairs))
+    shuffle = Shuffle([size - first])
+
+    def order(seed: int, step: int, batch_size: int) -> Integers:
+        return first + shuffle(seed, step - first // batch_size, batch_size)
+
+    return Data(size=size, batch=batch, order=order if first else shuffle, vocabulary=captions.vocabulary(pairs))
 
 
 def held_out(data: Shapes, form: Form, *, images: int, templates: Sequence[str] | None, probe: int = 0) -> HeldOutItems:

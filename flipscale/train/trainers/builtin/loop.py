@@ -89,8 +89,9 @@ def batches(data: Data, training: Training, steps: int) -> Iterator[tuple[Tensor
     on_gpu = training.device.type == "cuda"
 
     def batch(step: int) -> tuple[Tensor, Tensor]:
-        indices = data.order(seed, step, size)[first : first + rows]
-        images, tokens = map(torch.from_numpy, data.batch(indices, views(settings, step * size + first, rows)))
+        drawn_step = training.steps_before + step
+        indices = data.order(seed, drawn_step, size)[first : first + rows]
+        images, tokens = map(torch.from_numpy, data.batch(indices, views(settings, drawn_step * size + first, rows)))
         return (images.pin_memory(), tokens.pin_memory()) if on_gpu else (images, tokens)
 
     start = training.progress.step

@@ -17,11 +17,11 @@ from flipscale.architecture import architecture
 from flipscale.cost import parameters
 from flipscale.run import Doing, Lease, Result, RunFolder
 from flipscale.settings import Settings
-from flipscale.train.asked import asked_of, parent_of, spent_before
+from flipscale.train.asked import asked_of, parent_of, spent_before, steps_before, unique_pairs_of
 from flipscale.train.data import Data, HeldOutItems
 from flipscale.train.evaluate import Evaluated, check_scores, evaluate
 from flipscale.train.failure import say
-from flipscale.train.machine import device_name, forget_peak_memory, peak_memory_of, version
+from flipscale.train.machine import PeakMemory, device_name, version
 from flipscale.train.model import build, save
 from flipscale.train.processes import Group
 from flipscale.train.sources import corrupt_images, evaluations_of, open_training_data, vocabulary
@@ -34,7 +34,7 @@ def pretrain(run: RunFolder, lease: Lease | None, group: Group, stop: Stop, chec
     """Train the run, from its parent's weights if it has a parent. Only process 0 has the lease."""
     settings, resources = asked_of(run)
     talk = partial(say, run) if lease else _say_nothing
-    forget_peak_memory(group.device)
+    memory = PeakMemory(group.device)
     with group.together():
         data = open_training_data(run, settings)
         evaluations = evaluations_of(run, settings) if lease else {}
@@ -42,7 +42,10 @@ def pretrain(run: RunFolder, lease: Lease | None, group: Group, stop: Stop, chec
     known_corrupt = data.corrupt()
     with group.together():
         parent = parent_of(run)
-        training = Training(settings, group, resources, words, start=parent.path / "model.pt" if parent else None)
+        start = parent.path / "model.pt" if parent else None
+        training = Training(
+            settings, group, resources, words, start, steps_before=steps_before(run, settings.batch_size)
+        )
         resumed = training.resume(run)
     training.begin()
     steps, progress = training.steps, training.progress
@@ -59,7 +62,7 @@ def pretrain(run: RunFolder, lease: Lease | None, group: Group, stop: Stop, chec
         say=talk,
         checkpoint_seconds=checkpoint_seconds,
     )
-    (peak_memory,) = group.agree(peak_memory_of(group.device))
+    peak_memory = group.agree(memory.read() or 0)[0] or None
     group.part()
     if stopped:
         stop.signal = stop.signal or stopped
@@ -75,7 +78,7 @@ def pretrain(run: RunFolder, lease: Lease | None, group: Group, stop: Stop, chec
         corrupt_samples=known_corrupt + progress.corrupt,
         corrupt_evaluation_images=corrupt_images(evaluations),
         chance=training.evaluated.chance,
-        parent=spent_before(parent),
+        parent=spent_before(parent, _pairs_before(training, data)),
     )
     lease.write_hits(training.evaluated.hits)
     lease.write_result(result)
@@ -86,7 +89,7 @@ def pretrain(run: RunFolder, lease: Lease | None, group: Group, stop: Stop, chec
 def score_parent(run: RunFolder, lease: Lease, device: torch.device) -> None:
     """Evaluate the parent's weights as the run's `inference` says. Nothing is trained, and the weights stay there."""
     settings, _ = asked_of(run)
-    forget_peak_memory(device)
+    memory = PeakMemory(device)
     progress = Progress(started=time.time())
     parent = parent_of(run)
     assert parent is not None
@@ -99,11 +102,11 @@ def score_parent(run: RunFolder, lease: Lease, device: torch.device) -> None:
     progress.scores = evaluated.scores
     progress.evaluation_seconds = time.perf_counter() - began
     check_scores(progress.scores, "the end")
-    facts = _facts(settings, progress, device, 1, peak_memory_of(device))
+    facts = _facts(settings, progress, device, 1, memory.read())
     corrupt = corrupt_images(evaluations)
     seen = replace(facts, samples_seen=0, steps=0, corrupt_samples=0, corrupt_evaluation_images=corrupt)
     lease.write_hits(evaluated.hits)
-    lease.write_result(replace(seen, chance=evaluated.chance, parent=spent_before(parent)))
+    lease.write_result(replace(seen, chance=evaluated.chance, parent=spent_before(parent, unique_pairs_of(parent))))
     say(run, f"finished, {progress.evaluation_seconds:.1f} s of evaluation")
 
 
@@ -114,7 +117,7 @@ def _score(training: Training, evaluations: Mapping[str, HeldOutItems]) -> Evalu
 # What happened
 
 
-def _result(training: Training, data: Data, peak_memory: int) -> Result:
+def _result(training: Training, data: Data, peak_memory: int | None) -> Result:
     """The scores, and what it took."""
     progress = training.progress
     samples = training.steps * training.settings.batch_size
@@ -130,7 +133,16 @@ def _result(training: Training, data: Data, peak_memory: int) -> Result:
     )
 
 
-def _facts(settings: Settings, progress: Progress, device: torch.device, processes: int, peak_memory: int) -> Result:
+def _pairs_before(training: Training, data: Data) -> int:
+    """How many pairs the runs before saw and this one does not: together they go along one order."""
+    samples = training.steps * training.settings.batch_size
+    before = training.steps_before * training.settings.batch_size
+    return min(data.size, before + samples) - min(data.size, samples)
+
+
+def _facts(
+    settings: Settings, progress: Progress, device: torch.device, processes: int, peak_memory: int | None
+) -> Result:
     # On a CPU a device is a core, and its hours are those it worked for us: the wall clock of a core shared with other
     # programs was seen to be up to twice as long, which would be read as a cost of the run.
     on_gpu = device.type == "cuda"

@@ -26,6 +26,7 @@ from flipscale.settings import Resources, Settings
 from flipscale.train.data import Integers
 from flipscale.train.evaluate import Evaluated
 from flipscale.train.failure import is_out_of_memory
+from flipscale.train.machine import allow_tf32
 from flipscale.train.model import build
 from flipscale.train.objective import Objective
 from flipscale.train.processes import Group
@@ -66,15 +67,22 @@ class Training:
         resources: Resources,
         vocabulary: Integers | None = None,
         start: Path | None = None,
+        steps_before: int = 0,
     ):
-        """settings: of the stage that is trained, see `flipscale.plan.stage`. vocabulary, start: see `build`."""
+        """settings: of the stage that is trained, see `flipscale.plan.stage`. vocabulary, start: see `build`.
+
+        steps_before: as many steps of this batch were taken by the runs that this one goes on from, see
+            `flipscale.train.asked.steps_before`. Pairs, their order and the masks go on from there.
+        """
         self.settings = settings
         self.group = group
         self.device = group.device
         self.steps = steps_of(settings)
+        self.steps_before = steps_before
         self.parts = resources.accumulate
         self.rows = rows_of(settings, group.size, self.parts)
         check_precision(settings.precision, self.device)
+        allow_tf32(settings.precision == "fp32")
         self.model: CLIP = build(settings, vocabulary, start).to(self.device)
         self.objective = Objective(self.model, settings).to(self.device)
         self.optimizer = optimizer_of(self.objective, settings, fused=resources.fused)
@@ -101,6 +109,11 @@ class Training:
     def lr(self) -> float:
         """The learning rate of the next step."""
         return learning_rate(self.settings, self.progress.step)
+
+    @property
+    def drawn_step(self) -> int:
+        """The next step, counted from the first one of the runs before: its pairs and masks follow from it."""
+        return self.steps_before + self.progress.step
 
     @property
     def final_loss(self) -> float:
@@ -131,7 +144,9 @@ class Training:
         loss = self.group.mean_(loss)
         if self.settings.grad_clip is not None:
             self.scaler.unscale_(self.optimizer)
-            nn.utils.clip_grad_norm_(self.objective.parameters(), self.settings.grad_clip)
+            # Walking through the modules for their parameters takes longer than clipping a small model's gradients.
+            trained = [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
+            nn.utils.clip_grad_norm_(trained, self.settings.grad_clip)
         self.scaler.step(self.optimizer)
         self.scaler.update()
         self.optimizer.zero_grad(set_to_none=True)
@@ -151,7 +166,7 @@ class Training:
         """The loss of this process's rows against the whole batch; its gradients are left in the parameters."""
         with self.autocast():
             image, text, extra = self._features(self.module, images, tokens, 0)
-            loss: Tensor = self.loss(image, text, self.model.logit_scale.exp()) + extra
+        loss: Tensor = self.loss(image, text, self.model.logit_scale.exp()) + extra
         self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
         return loss.detach()
 
@@ -169,8 +184,7 @@ class Training:
         towers = [torch.cat([features[tower] for features in seen]).requires_grad_() for tower in (0, 1)]
         scale = self.model.logit_scale.exp()
         leaf = scale.detach().requires_grad_()
-        with self.autocast():
-            loss: Tensor = self.loss(*towers, leaf)
+        loss: Tensor = self.loss(*towers, leaf)
         self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
         for part in parts:
             gradients = [tower.grad[part] for tower in towers if tower.grad is not None]
@@ -201,7 +215,7 @@ class Training:
         torch.autograd.backward([end for end, _ in ends], [gradient for _, gradient in ends])
 
     def _features(self, module: nn.Module, images: Tensor, tokens: Tensor, row: int) -> Any:
-        return module(images, tokens, self.progress.step, self.first + row, self.settings.batch_size)
+        return module(images, tokens, self.drawn_step, self.first + row, self.settings.batch_size)
 
     def _apart(self) -> contextlib.AbstractContextManager[None]:
         """Gradients add up here and go to the other processes later."""
@@ -247,7 +261,8 @@ class Training:
 
 class _GlobalLoss(ClipLoss):  # type: ignore[misc]
     """open_clip's loss of this process's rows against those of all, with gradients for all: its mean over the processes
-    is the loss of the whole batch. open_clip calls it local_loss with gather_with_grad.
+    is the loss of the whole batch. open_clip calls it local_loss with gather_with_grad. It is given float32 features
+    and computed outside of autocast: bf16 rounds similarities to 1 in 256, which the temperature makes 0.4 of a logit.
     """
 
     def __init__(self, group: Group):

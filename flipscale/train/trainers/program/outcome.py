@@ -15,7 +15,7 @@ from flipscale.errors import FlipscaleError
 from flipscale.run import FailureKind, Result, RunFolder
 from flipscale.run.codec import result_from_json, with_samples_seen
 from flipscale.scores import is_fraction
-from flipscale.train.asked import asked_of, parent_of, spent_before
+from flipscale.train.asked import asked_of, parent_of, spent_before, unique_pairs_of
 from flipscale.train.failure import Cause, Failed
 from flipscale.train.machine import version
 from flipscale.train.trainers.program.process import Attempts
@@ -146,7 +146,12 @@ def complete(outcome: Outcome, run: RunFolder, attempts: Attempts) -> Result:
         result.setdefault("images_per_second", result["samples_seen"] / result["train_seconds"])
     result.setdefault("gpu_hours", _hours(result["train_seconds"], result["cpu_seconds"], result["devices"]))
     result["versions"] = {"flipscale": version(), **result["versions"]}
-    return replace(result_from_json(result, run.path), parent=spent_before(parent_of(run)))
+    parent, pairs = parent_of(run), result["unique_pairs"]
+    # How many of its parent's pairs a program saw again is known only where one of the two saw all there are.
+    has_all = data_size is not None and pairs is not None and data_size in (pairs, unique_pairs_of(parent))
+    return replace(
+        result_from_json(result, run.path), parent=spent_before(parent, data_size - pairs if has_all else None)
+    )
 
 
 def _measured(run: RunFolder, attempts: Attempts) -> dict[str, Any]:

@@ -21,6 +21,7 @@ from typing import IO
 from flipscale.inputs.program import no_such_program, not_started, search_path
 from flipscale.run import HEARTBEAT_SECONDS, Doing, FailureKind, Lease, RunFolder, birth, is_alive
 from flipscale.train.failure import Cause, Failed
+from flipscale.train.machine import peak_resident_memory
 from flipscale.train.stop import Stop
 
 GRACE_SECONDS = 45.0
@@ -97,6 +98,7 @@ class Program:
 
     def __init__(self, arguments: Sequence[str], environment: Mapping[str, str]):
         self.began = time.monotonic()
+        self.starters_memory = peak_resident_memory()
         try:
             self._process = subprocess.Popen(
                 arguments,
@@ -302,6 +304,9 @@ def _count(attempts: Attempts, earlier: Attempts, program: Program) -> None:
         cpu, memory = usage(program.pid)
     else:
         cpu, memory = program.usage.ru_utime + program.usage.ru_stime, 1024 * program.usage.ru_maxrss
+        # Linux counts what the process that started it held as the program's: only more than that is its own. Otherwise
+        # what was seen while it lived stands.
+        memory = memory if program.starters_memory is not None and memory > program.starters_memory else 0
     # Children that it did not wait for were seen while they lived, and are not in what it used at its end.
     attempts.cpu_seconds = max(attempts.cpu_seconds, earlier.cpu_seconds + cpu)
     attempts.peak_memory_bytes = max(attempts.peak_memory_bytes or 0, memory) or None

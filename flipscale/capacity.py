@@ -1,0 +1,121 @@
+"""Whether a run fits the memory of its device, by the prediction of `cost`, and what would make it fit.
+
+What fits is computed: each remedy is priced like the run, with more parts of the batch, with activations computed
+again, or on more devices, and the first of each kind that fits is named with what it costs.
+"""
+
+from dataclasses import dataclass, replace
+
+from flipscale.cost import cost, is_on_accelerator, memory_bytes
+from flipscale.devices import device
+from flipscale.settings import Resources, Settings
+from flipscale.words import times
+
+REFUSED = 1.5
+"""A prediction of so many times the device's memory is refused: published memory is within 1.3 times of predictions."""
+
+MOST_DEVICES = 64
+"""Of remedies with more devices none takes more than so many times as many."""
+
+
+@dataclass(frozen=True)
+class Remedy:
+    """A change of resources with which a run fits."""
+
+    resources: Resources
+    changes: str
+    """As a study file writes them: 'accumulate: 4'."""
+    memory_bytes: int
+    slower: float
+    """Device-hours over those of the run as it was asked for."""
+
+    def __str__(self) -> str:
+        more = f", {times(self.slower)} times the hours" if self.slower > 1.005 else ""
+        return f"{self.changes} ({_gib(self.memory_bytes)} GiB{more})"
+
+
+@dataclass(frozen=True)
+class Shortage:
+    """A run that is predicted to need more memory than its device has."""
+
+    device: str
+    memory_bytes: int
+    """Predicted, of one device."""
+    device_bytes: int
+    remedies: tuple[Remedy, ...]
+
+    @property
+    def times(self) -> float:
+        """Predicted over what there is."""
+        return self.memory_bytes / self.device_bytes
+
+    @property
+    def is_refused(self) -> bool:
+        """Whether it is so much that the run is not submitted."""
+        return self.times > REFUSED
+
+    def says(self, runs: str) -> str:
+        """What these runs lack, and what would make them fit."""
+        lacking = (
+            f"{runs} would need about {_gib(self.memory_bytes)} GiB, and {self.device} has {_gib(self.device_bytes)}"
+        )
+        if not self.remedies:
+            return f"{lacking}. Neither parts nor devices make it fit: choose a smaller model, or more memory."
+        which = "one of these" if len(self.remedies) > 1 else "this"
+        return f"{lacking}. To fit, set {which} in resources: {'; or '.join(map(str, self.remedies))}."
+
+
+def device_memory(resources: Resources) -> int | None:
+    """The bytes of memory of the accelerator that a run is predicted for; None of a CPU, whose memory is not known."""
+    if resources.device is None or not is_on_accelerator(resources):
+        return None
+    return device(resources.device).memory
+
+
+def shortage(settings: Settings, resources: Resources) -> Shortage | None:
+    """What a stage of a run lacks on these resources; None where it fits or its device's memory is not known."""
+    available, needed = device_memory(resources), memory_bytes(settings, resources)
+    if available is None or needed <= available:
+        return None
+    return Shortage(str(resources.device), needed, available, tuple(_remedies(settings, resources, available)))
+
+
+def _remedies(settings: Settings, resources: Resources, available: int) -> list[Remedy]:
+    """The smallest change of each kind that fits."""
+    checkpointed = [replace(resources, activation_checkpointing=True)]
+    kinds = [_in_parts(settings, resources), checkpointed, _on_more(settings, resources)]
+    first = [next((new for new in kind if memory_bytes(settings, new) <= available), None) for kind in kinds]
+    return [_remedy(settings, resources, new) for new in first if new is not None]
+
+
+def _remedy(settings: Settings, before: Resources, after: Resources) -> Remedy:
+    hours, memory = cost(settings, before).gpu_hours, memory_bytes(settings, after)
+    return Remedy(after, _changes(before, after), memory, cost(settings, after).gpu_hours / hours if hours else 1.0)
+
+
+def _in_parts(settings: Settings, resources: Resources) -> list[Resources]:
+    """The same with more parts of equal size, the fewest first."""
+    share = settings.batch_size // resources.devices
+    parts = [parts for parts in range(resources.accumulate + 1, share + 1) if share % parts == 0]
+    return [replace(resources, accumulate=number) for number in parts]
+
+
+def _on_more(settings: Settings, resources: Resources) -> list[Resources]:
+    """The same on more devices that the batch divides into, the fewest first."""
+    now, parts = resources.devices, resources.accumulate
+    numbers = [
+        number for number in range(now + 1, MOST_DEVICES * now + 1) if settings.batch_size % (number * parts) == 0
+    ]
+    if resources.processes:
+        return [replace(resources, processes=number, gpus=resources.gpus and number) for number in numbers]
+    return [replace(resources, gpus=number) for number in numbers]
+
+
+def _changes(before: Resources, after: Resources) -> str:
+    names = ("accumulate", "activation_checkpointing", "gpus", "processes")
+    new = {name: getattr(after, name) for name in names if getattr(after, name) != getattr(before, name)}
+    return ", ".join(f"{name}: {str(value).lower()}" for name, value in new.items())
+
+
+def _gib(size: int) -> str:
+    return f"{size / 2**30:.3g}"

@@ -1,0 +1,170 @@
+"""What runs leave on the disk: archive, merge, gc, du."""
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from flipscale.cli.arguments import add_json, add_results, add_study, open_study_of, workspace_of
+from flipscale.cli.output import print_json, print_table
+from flipscale.errors import FlipscaleError
+from flipscale.words import count, memory
+from flipscale.workflow.talk import say
+
+if TYPE_CHECKING:
+    from flipscale.storage import Cleared, Merged, StudyRuns
+
+
+def archive_arguments(parser: argparse.ArgumentParser) -> None:
+    add_study(parser)
+    what = "the file to write (results/NAME/runs.tar.bz2)"
+    parser.add_argument("file", metavar="FILE", nargs="?", type=Path, help=what)
+    add_json(parser)
+    add_results(parser)
+
+
+def archive(args: argparse.Namespace) -> int:
+    """Pack the finished runs of a study into one file, without weights; merge unpacks it anywhere."""
+    from flipscale.storage import write_archive
+
+    opened = open_study_of(args)
+    written = write_archive(opened.plan, args.results, args.file or opened.files.archive)
+    for run, why in written.left_out.items():
+        say(f"{run} is left out: {why}")
+    if written.dropped:
+        say(f"dropped {count(len(written.dropped), 'run')} that the study does not ask for any more")
+    if args.json:
+        print_json(
+            {
+                "file": str(written.file),
+                "bytes": written.size,
+                "runs": written.runs,
+                "planned": written.planned,
+                "left_out": dict(written.left_out),
+                "dropped": list(written.dropped),
+            }
+        )
+    say(f"wrote {written.file} ({written.runs} of {written.planned} runs, {written.size / 1e6:.2f} MB)")
+    return 0
+
+
+def merge_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("files", metavar="FILE", nargs="+", type=Path, help="what flipscale archive wrote")
+    add_json(parser)
+    add_results(parser)
+
+
+def merge(args: argparse.Namespace) -> int:
+    """Unpack archives of finished runs into a results folder; what is there already stays as it is."""
+    from flipscale.storage import merge as merge_archives
+
+    merged = []
+    for of_file in merge_archives(args.files, args.results):
+        merged.append(of_file)
+        for problem in of_file.problems:
+            say(problem)
+        if of_file.is_archive:
+            say(f"{of_file.file}: {_merged_in_words(of_file)}")
+    if args.json:
+        print_json(
+            [
+                {
+                    "file": str(of_file.file),
+                    "study": of_file.study,
+                    "runs": dict(of_file.outcomes),
+                    "problems": list(of_file.problems),
+                }
+                for of_file in merged
+            ]
+        )
+    return 1 if any(of_file.failed for of_file in merged) else 0
+
+
+def _merged_in_words(merged: "Merged") -> str:
+    """'63 runs: 60 merged, 2 present, 1 underway'."""
+    from flipscale.storage import MergeOutcome
+
+    counted = [f"{number} {outcome}" for outcome in MergeOutcome if (number := merged.count(outcome))]
+    return f"{count(len(merged.outcomes), 'run')}: {', '.join(counted)}"
+
+
+def gc_arguments(parser: argparse.ArgumentParser) -> None:
+    what = "study files that count beside those that the results folder knows"
+    parser.add_argument("studies", metavar="STUDY", nargs="*", type=Path, help=what)
+    parser.add_argument("--only", action="store_true", help="count the studies given, and none that the folder knows")
+    parser.add_argument("--remove", action="store_true", help="remove what is listed")
+    add_json(parser)
+    add_results(parser)
+
+
+def gc(args: argparse.Namespace) -> int:
+    """List runs that no study asks for, and checkpoints and weights that nothing needs; --remove removes them."""
+    from flipscale.storage import find_unneeded, remove_unneeded
+    from flipscale.workflow.known import check_recipes, known_studies
+
+    studies = known_studies(workspace_of(args), args.studies, only=args.only)
+    if not studies:
+        raise FlipscaleError(
+            f"{args.results}: knows no study, so every run would count as one that no study asks for. Name the study "
+            f"files: flipscale gc STUDY..."
+        )
+    check_recipes(studies)
+    say("these studies say what is needed: " + ", ".join(f"{study.name} ({study.source})" for study in studies))
+    cleared = (remove_unneeded if args.remove else find_unneeded)(args.results, studies)
+    for run, why in cleared.left_alone.items():
+        say(f"{run} is left alone: {why}")
+    if args.json:
+        print_json(_cleared_as_json(cleared, studies, removed=args.remove))
+    elif cleared.found:
+        rows = [(memory(thing.size), thing.what, thing.run or thing.path.name, thing.why) for thing in cleared.found]
+        print_table(("size", "what", "run", "why"), rows, numbers=False)
+    if args.remove:
+        say(f"removed {_things(cleared)}")
+    else:
+        say(f"could remove {_things(cleared)}" + ("; add --remove to remove them" if cleared.found else ""))
+    return 0
+
+
+def _things(cleared: "Cleared") -> str:
+    """'2 runs, 14 weights (1.2 GB)'."""
+    kinds = [thing.what for thing in cleared.found]
+    counted = [count(kinds.count(what), what.removesuffix("s")) for what in dict.fromkeys(kinds)]
+    return f"{', '.join(counted)} ({memory(cleared.size)})" if counted else "nothing"
+
+
+def _cleared_as_json(cleared: "Cleared", studies: "list[StudyRuns]", *, removed: bool) -> dict[str, object]:
+    return {
+        "studies": [{"name": study.name, "source": str(study.source)} for study in studies],
+        "removed": removed,
+        "bytes": cleared.size,
+        "found": [
+            {"what": thing.what, "run": thing.run, "path": str(thing.path), "bytes": thing.size, "why": thing.why}
+            for thing in cleared.found
+        ],
+        "left_alone": dict(cleared.left_alone),
+    }
+
+
+def du_arguments(parser: argparse.ArgumentParser) -> None:
+    add_json(parser)
+    add_results(parser)
+
+
+def du(args: argparse.Namespace) -> int:
+    """Say what takes room in a results folder, by study and kind of file."""
+    from flipscale.storage import KINDS, usage
+    from flipscale.workflow.known import known_studies, names_asking
+
+    if not args.results.is_dir():
+        raise FlipscaleError(f"{args.results}: there is no such folder; --results names another.")
+    found = usage(args.results, names_asking(known_studies(workspace_of(args), ())))
+    if args.json:
+        print_json({"bytes": sum(sum(row.values()) for row in found.values()), "studies": found})
+        return 0
+    kinds = [kind for kind in KINDS if any(kind in row for row in found.values())]
+    totals = {kind: sum(row.get(kind, 0) for row in found.values()) for kind in kinds}
+    rows = [
+        (name, *(memory(row[kind]) if kind in row else "" for kind in kinds), memory(sum(row.values())))
+        for name, row in [*found.items(), ("total", totals)]
+    ]
+    print_table(("study", *kinds, "total"), rows)
+    return 0

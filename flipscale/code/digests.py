@@ -1,0 +1,58 @@
+"""Sizes and SHA-256 of files. A large file is read once, as long as its size and times stay what they were."""
+
+import contextlib
+import hashlib
+import json
+import os
+from pathlib import Path
+
+from flipscale.run import write_json
+from flipscale.run.code import FileContent
+
+LARGE_BYTES = 1 << 20
+"""The digest of a file from here on is kept; a smaller one is read each time."""
+
+
+def content_of(file: Path, kept: Path, *, most: int | None = None) -> FileContent | None:
+    """Size and SHA-256 of a file; None where there is no such file, or it cannot be read.
+
+    kept: the folder in which the digests of large files are kept; it need not exist, nor be writable.
+    most: a file of more bytes is known by its size alone.
+    """
+    try:
+        found = file.stat()
+        if most is not None and found.st_size > most:
+            return FileContent(found.st_size)
+        if found.st_size < LARGE_BYTES:
+            data = file.read_bytes()
+            return FileContent(len(data), hashlib.sha256(data).hexdigest())
+        key = [found.st_size, found.st_mtime_ns, found.st_ino]
+        return FileContent(found.st_size, _kept(file, key, kept) or _read(file, key, kept))
+    except OSError:
+        return None
+
+
+def _kept(file: Path, key: list[int], kept: Path) -> str | None:
+    """The digest that was kept of a file, where it has not changed since."""
+    try:
+        noted = json.loads(_note(file, kept).read_text(encoding="utf-8"))
+        return str(noted["sha256"]) if noted["key"] == key else None
+    except (OSError, ValueError, TypeError, KeyError):
+        return None
+
+
+def _read(file: Path, key: list[int], kept: Path) -> str:
+    with open(file, "rb") as opened:
+        digest = hashlib.file_digest(opened, "sha256").hexdigest()
+        after = os.fstat(opened.fileno())
+    # A file that somebody wrote to meanwhile has no digest that lasts.
+    if [after.st_size, after.st_mtime_ns, after.st_ino] == key:
+        with contextlib.suppress(OSError):
+            kept.mkdir(parents=True, exist_ok=True)
+            write_json(_note(file, kept), {"file": str(file.resolve()), "key": key, "sha256": digest}, flush=False)
+    return digest
+
+
+def _note(file: Path, kept: Path) -> Path:
+    name = hashlib.sha256(os.fsencode(file.resolve())).hexdigest()[:32]
+    return kept / f"{name}.json"

@@ -1,0 +1,28 @@
+"""What runs leave on the disk: archives that carry finished runs elsewhere, what may be removed, what takes room.
+
+archive.py   finished runs in one file
+merge.py     such files unpacked into a results folder
+unneeded.py  what may be removed: runs that no study asks for, checkpoints and weights that nothing needs
+usage.py     what takes room, by study and kind of file
+"""
+
+from flipscale.storage.archive import Archive, write_archive
+from flipscale.storage.merge import Merged, MergeOutcome, merge
+from flipscale.storage.unneeded import Cleared, StudyRuns, Unneeded, find_unneeded, remove_unneeded
+from flipscale.storage.usage import KINDS, Usage, usage
+
+__all__ = [
+    "KINDS",
+    "Archive",
+    "Cleared",
+    "MergeOutcome",
+    "Merged",
+    "StudyRuns",
+    "Unneeded",
+    "Usage",
+    "find_unneeded",
+    "merge",
+    "remove_unneeded",
+    "usage",
+    "write_archive",
+]

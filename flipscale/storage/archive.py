@@ -1,0 +1,274 @@
+"""Finished runs in one file: a tar with bzip2, as every system unpacks it.
+
+    archive.json         first: the study, and size and SHA-256 of every file of every run
+    ID/hits.json         then the files of each run, in the order of ids: those of run.ARCHIVED_FILES that it has
+    ID/metrics.jsonl
+    ID/result.json
+    ID/run.json
+
+The same runs give the same bytes: members are sorted and have no times or owners. bzip2 takes 9 % more than xz and an
+eleventh of its time; 300 runs of 200 records are 2.6 MB. Each of its blocks has a checksum, so a damaged file is read
+rightly up to the damage.
+"""
+
+import bz2
+import hashlib
+import io
+import json
+import re
+import tarfile
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, NamedTuple
+
+from flipscale.errors import FlipscaleError, RunFolderError
+from flipscale.identity import RECIPE, run_id
+from flipscale.plan import Plan
+from flipscale.run import ARCHIVED_FILES, RunFolder, as_json, replacing
+from flipscale.workspace import Workspace
+
+CONTENTS = "archive.json"
+"""The member that comes first."""
+
+ARCHIVE_SCHEMA = 1
+"""Version of the archive. A reader takes this and older ones; a newer one is an error."""
+
+LARGEST_CONTENTS = 2**28
+"""Bytes of archive.json that are read at most: 1 kB a run."""
+
+_RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+"""Ids have these letters (identity.py). None of them leads out of a folder."""
+
+
+class ArchivedFile(NamedTuple):
+    """A file of a run as archive.json describes it."""
+
+    size: int
+    """Bytes."""
+    sha256: str
+    """Hexadecimal."""
+
+    @classmethod
+    def of(cls, data: bytes) -> "ArchivedFile":
+        return cls(len(data), hashlib.sha256(data).hexdigest())
+
+
+RunFiles = Mapping[str, ArchivedFile]
+"""The files of one run, by name."""
+
+
+@dataclass(frozen=True)
+class Contents:
+    """What an archive holds, as its first member says."""
+
+    study: str
+    runs: Mapping[str, RunFiles]
+    """By run id, in the order of the archive."""
+
+
+@dataclass(frozen=True)
+class Archive:
+    """An archive that was written."""
+
+    file: Path
+    size: int
+    """Bytes."""
+    runs: int
+    planned: int
+    """Runs of the study, finished or not."""
+    left_out: Mapping[str, str]
+    """Finished runs whose folders cannot be archived, by id, and why."""
+    dropped: tuple[str, ...]
+    """Runs of the file that was there before, which the study does not ask for any more."""
+
+
+# Writing
+
+
+def write_archive(planned: Plan, results: Path, file: Path) -> Archive:
+    """Pack the finished runs of a plan, its parents too, into `file`.
+
+    Raises FlipscaleError where no run has finished, and where `file` is there and holds runs that this one would lack,
+    or is no archive: it would be lost.
+    """
+    runs = Workspace(results).runs
+    found: dict[str, RunFiles] = {}
+    left_out: dict[str, str] = {}
+    for run in sorted(planned.runs, key=lambda run: run.id):
+        folder = RunFolder(runs / run.id)
+        if not (folder.path / "result.json").exists():
+            continue
+        if why := what_is_wrong(folder):
+            left_out[run.id] = why
+        else:
+            found[run.id] = {name: ArchivedFile.of(data) for name, data in _files_of(folder)}
+    if not found:
+        raise FlipscaleError(f"No run of {planned.study} in {runs} has finished, so there is nothing to archive.")
+    dropped = _lost_from(file, found, planned)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(file) as output:
+        _write(output, runs, Contents(planned.study, found))
+    return Archive(file, file.stat().st_size, len(found), len(planned.runs), left_out, dropped)
+
+
+def _files_of(folder: RunFolder) -> Iterator[tuple[str, bytes]]:
+    for name in ARCHIVED_FILES:
+        path = folder.path / name
+        if path.exists():
+            yield name, path.read_bytes()
+
+
+def _lost_from(file: Path, found: Mapping[str, RunFiles], planned: Plan) -> tuple[str, ...]:
+    """The runs of the archive that is there already and that no plan asks for any more. FlipscaleError for others."""
+    if not file.exists():
+        return ()
+    before = read_contents(file).runs.keys() - found.keys()
+    asked_for = before & {run.id for run in planned.runs}
+    if asked_for:
+        raise FlipscaleError(
+            f"{file}: holds {len(asked_for)} finished runs of {planned.study} that are not in this results folder, and "
+            f"they would be lost. Do `flipscale merge {file}` first, or give another file."
+        )
+    return tuple(sorted(before))
+
+
+def _write(output: IO[bytes], runs: Path, contents: Contents) -> None:
+    with bz2.open(output, "wb") as packed, tarfile.open(fileobj=packed, mode="w", format=tarfile.PAX_FORMAT) as tar:
+        _add(tar, CONTENTS, _contents_as_json(contents).encode())
+        for run, files in contents.runs.items():
+            for name, expected in files.items():
+                data = (runs / run / name).read_bytes()
+                if ArchivedFile.of(data) != expected:
+                    raise RunFolderError(f"{runs / run / name}: changed while it was read; archive again.")
+                _add(tar, f"{run}/{name}", data)
+
+
+def _add(tar: tarfile.TarFile, name: str, data: bytes) -> None:
+    member = tarfile.TarInfo(name)  # Its times and owners are 0.
+    member.size = len(data)
+    tar.addfile(member, io.BytesIO(data))
+
+
+def _contents_as_json(contents: Contents) -> str:
+    files = [
+        {"id": run, "files": {name: list(file) for name, file in files.items()}} for run, files in contents.runs.items()
+    ]
+    return as_json({"schema": ARCHIVE_SCHEMA, "study": contents.study, "runs": files}, rows="runs") + "\n"
+
+
+# Reading
+
+_DAMAGED = (tarfile.TarError, EOFError, OSError, ValueError, MemoryError)
+"""What reading a damaged archive may raise."""
+
+
+class ArchiveReader:
+    """An archive that is read from its beginning to its end, once."""
+
+    def __init__(self, file: Path, tar: tarfile.TarFile):
+        self.file = file
+        self._tar = tar
+        self.contents = self._read_contents()
+
+    def members(self) -> Iterator[tuple[str, str, bytes | None]]:
+        """The files of runs as they come: run id, name, and content; None for one that is not as archive.json says.
+
+        A member that archive.json does not list, such as one whose name leads elsewhere, is passed over. FlipscaleError
+        from where on the archive is damaged.
+        """
+        try:
+            for member in self._tar:
+                run, _, name = member.name.partition("/")
+                expected = self.contents.runs.get(run, {}).get(name)
+                data = self._tar.extractfile(member) if expected and member.isreg() else None
+                if expected is not None and data is not None:
+                    content = data.read(expected.size + 1)
+                    yield run, name, content if ArchivedFile.of(content) == expected else None
+        except _DAMAGED as error:
+            raise FlipscaleError(f"{self.file}: is damaged from here on ({error}).") from error
+
+    def _read_contents(self) -> Contents:
+        member = self._tar.next()
+        data = None
+        if member is not None and member.name == CONTENTS and member.size <= LARGEST_CONTENTS:
+            data = self._tar.extractfile(member)
+        if data is None:
+            raise FlipscaleError(f"{self.file}: is no archive of runs; `flipscale archive STUDY` writes one.")
+        return _contents_from_json(self.file, data.read())
+
+
+def read_contents(file: Path) -> Contents:
+    """What an archive holds. FlipscaleError where it is none, is newer than this flipscale, or cannot be read."""
+    with open_archive(file) as reader:
+        return reader.contents
+
+
+class open_archive:  # noqa: N801  it is used as a function
+    """The archive, open while the block runs. FlipscaleError where it is no archive, or is newer than this flipscale.
+
+    Any compression is taken that tarfile knows: an archive may have been packed anew.
+    """
+
+    def __init__(self, file: Path):
+        self.file = file
+
+    def __enter__(self) -> ArchiveReader:
+        try:
+            self._tar = tarfile.open(self.file, mode="r|*")
+            return ArchiveReader(self.file, self._tar)
+        except FileNotFoundError as error:
+            raise FlipscaleError(f"{self.file}: there is no such file.") from error
+        except _DAMAGED as error:
+            raise FlipscaleError(f"{self.file}: cannot be read as an archive of runs ({error}).") from error
+
+    def __exit__(self, *_: object) -> None:
+        self._tar.close()
+
+
+def _contents_from_json(file: Path, text: bytes) -> Contents:
+    try:
+        data = json.loads(text)
+        if data["schema"] > ARCHIVE_SCHEMA:
+            raise FlipscaleError(
+                f"{file}: schema {data['schema']} is newer than this flipscale, which reads up to {ARCHIVE_SCHEMA}. "
+                f"Upgrade flipscale."
+            )
+        runs = {str(run["id"]): _files_from_json(run["files"]) for run in data["runs"]}
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        raise FlipscaleError(f"{file}: its list of runs cannot be read ({error}), so it is damaged.") from error
+    if wrong := [run for run in runs if not _RUN_ID.fullmatch(run)]:
+        raise FlipscaleError(f"{file}: {wrong[0]!r} is no id of a run, so it is no archive of flipscale.")
+    return Contents(str(data.get("study")), runs)
+
+
+def _files_from_json(files: Mapping[str, tuple[int, str]]) -> RunFiles:
+    return {str(name): ArchivedFile(int(size), str(digest)) for name, (size, digest) in files.items()}
+
+
+# Checking
+
+
+def what_is_wrong(folder: RunFolder) -> str | None:
+    """Why the folder of a finished run is none that a study could use: a sentence; None if all is well."""
+    try:
+        asked = folder.asked()
+        if asked is None or folder.result() is None:
+            return f"{folder.path}: has no run.json or no result.json, so it is not a finished run."
+        if asked.id != folder.id:
+            return f"{folder.path}: its run.json is of {asked.id}, so it was renamed or copied."
+        if asked.recipe is not None and asked.recipe > RECIPE:
+            return (
+                f"{folder.path}: was trained by recipe {asked.recipe}, newer than {RECIPE} of this flipscale; upgrade."
+            )
+        if asked.recipe == RECIPE and run_id(asked.settled) != folder.id:
+            return f"{folder.path}: its settings make another id, {run_id(asked.settled)}; it was changed by hand."
+    except (RunFolderError, OSError, RecursionError) as error:
+        return str(error)
+    return None
+
+
+def files_on_disk(folder: RunFolder, names: Iterable[str]) -> RunFiles:
+    """Those of these files that the folder has."""
+    present = (name for name in names if (folder.path / name).exists())
+    return {name: ArchivedFile.of((folder.path / name).read_bytes()) for name in present}

@@ -1,0 +1,194 @@
+"""What may be removed from a results folder: runs that no study asks for, checkpoints and weights that nothing needs.
+
+Nothing that waits or runs is ever listed, nor what it starts from. Weights are needed as long as a study keeps them, a
+run that starts from them has not finished, or a run's `init` names them.
+"""
+
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from flipscale.errors import RunFolderError
+from flipscale.identity import RECIPE
+from flipscale.launch import ACTIVE, Look, Looker, submit_lock
+from flipscale.run import Asked, FileUse, RunFolder, State
+from flipscale.settings import KeepWeights
+from flipscale.storage.merge import STAGING
+from flipscale.storage.usage import size_of, use_of
+from flipscale.workspace import Workspace
+
+REMOVED = ".removed"
+"""The folder beside the run folders into which a run is renamed before its files are removed: none is seen half."""
+
+
+@dataclass(frozen=True)
+class StudyRuns:
+    """The runs that a study asks for, and where that was read: its file, or the plan in its results."""
+
+    name: str
+    source: Path
+    runs: Mapping[str, Asked]
+    """By id, parents too."""
+
+
+@dataclass(frozen=True)
+class Unneeded:
+    """Something that may be removed."""
+
+    what: str
+    """run, checkpoint, weights or leftover."""
+    run: str
+    """Its id; '' for what belongs to none."""
+    path: Path
+    size: int
+    """Bytes."""
+    why: str
+
+
+@dataclass(frozen=True)
+class Cleared:
+    """What may be removed, or was."""
+
+    found: tuple[Unneeded, ...]
+    left_alone: Mapping[str, str]
+    """Runs that were not looked at closer, by id, and why."""
+
+    @property
+    def size(self) -> int:
+        return sum(thing.size for thing in self.found)
+
+
+def find_unneeded(results: Path, studies: Sequence[StudyRuns]) -> Cleared:
+    """What may be removed where these studies alone say what is needed."""
+    survey = _Survey(results, studies)
+    return Cleared(tuple(survey.unneeded()), survey.unreadable)
+
+
+def remove_unneeded(results: Path, studies: Sequence[StudyRuns]) -> Cleared:
+    """Remove it, while nobody submits in this results folder; what was removed."""
+    with submit_lock(results):
+        survey = _Survey(results, studies)
+        left_alone = dict(survey.unreadable)
+        removed = []
+        for thing in survey.unneeded():
+            if _remove(thing, survey.runs):
+                removed.append(thing)
+            else:
+                left_alone[thing.run] = "somebody has just taken it up"
+    return Cleared(tuple(removed), left_alone)
+
+
+def _remove(thing: Unneeded, runs: Path) -> bool:
+    """Remove it; False for a run that somebody holds by now."""
+    if thing.what != "run":
+        if thing.path.is_dir():
+            shutil.rmtree(thing.path)
+        thing.path.unlink(missing_ok=True)
+        return True
+    with RunFolder(thing.path).hold() as lease:
+        if lease is None:
+            return False
+        shutil.rmtree(runs / REMOVED, ignore_errors=True)
+        thing.path.rename(runs / REMOVED)
+    shutil.rmtree(runs / REMOVED)
+    return True
+
+
+class _Survey:
+    """A look at all run folders, and what these studies need of them."""
+
+    def __init__(self, results: Path, studies: Sequence[StudyRuns]):
+        self.runs = Workspace(results).runs
+        self.studies = studies
+        self.unreadable: dict[str, str] = {}
+        folders = []
+        for path in sorted(self.runs.iterdir()) if self.runs.is_dir() else ():
+            if path.is_dir() and not path.name.startswith("."):
+                folder = RunFolder(path)
+                try:
+                    folder.glance()
+                    folder.asked()
+                    folders.append(folder)
+                except RunFolderError as error:
+                    self.unreadable[folder.id] = str(error)
+        self.folders = {folder.id: folder for folder in folders}
+        self.looks: dict[str, Look] = Looker(results).look(folders, closely=True)
+        self.asked = {run_id: asked for study in studies for run_id, asked in study.runs.items()}
+        self.active = {run_id for run_id, look in self.looks.items() if look.state in ACTIVE}
+
+    def unneeded(self) -> Iterator[Unneeded]:
+        for name in (STAGING, REMOVED):
+            if (self.runs / name).exists():
+                yield _unneeded("leftover", "", self.runs / name, "of a command that was killed")
+        needed = self.asked.keys() | self._lines_of_active
+        for run_id, folder in self.folders.items():
+            if run_id not in needed:
+                yield _unneeded("run", run_id, folder.path, self._why_unasked(folder))
+            elif run_id not in self.active:
+                yield from self._parts(folder)
+
+    def _parts(self, folder: RunFolder) -> Iterator[Unneeded]:
+        """What may go of a run that is needed, and that nobody does now."""
+        is_finished = self.looks[folder.id].state is State.FINISHED
+        for path in sorted(path for path in folder.path.rglob("*") if path.is_file()):
+            use = use_of(path.relative_to(folder.path))
+            if path.name.startswith(".") and path.name.endswith(".tmp"):
+                yield _unneeded("leftover", folder.id, path, "of a process that was killed while it wrote")
+            elif is_finished and use is FileUse.CHECKPOINT:
+                yield _unneeded("checkpoint", folder.id, path, "the run has finished")
+            elif is_finished and use is FileUse.WEIGHTS and (why := self._why_without_weights(folder)):
+                yield _unneeded("weights", folder.id, path, why)
+
+    def _why_without_weights(self, folder: RunFolder) -> str:
+        """Why nothing needs the weights of this finished run; '' if something does."""
+        if folder.id in self._starting_points or str(folder.path.resolve() / "model.pt") in self._initial_weights:
+            return ""
+        asking = [study for study in self.studies if folder.id in study.runs]
+        if not asking or any(study.runs[folder.id].keep_weights is KeepWeights.ALWAYS for study in asking):
+            return ""
+        return f"keep_weights of {', '.join(study.name for study in asking)}, and no run is to start from them"
+
+    def _why_unasked(self, folder: RunFolder) -> str:
+        asked = folder.asked()
+        if asked is not None and asked.recipe is not None and asked.recipe != RECIPE:
+            return f"no study asks for it: it is of recipe {asked.recipe}, studies ask for recipe {RECIPE}"
+        return "no study asks for it"
+
+    @cached_property
+    def _unfinished(self) -> list[Asked]:
+        """The runs that are asked for, or are done now, and have not finished."""
+        to_come = [
+            asked
+            for run_id, asked in self.asked.items()
+            if run_id not in self.looks or self.looks[run_id].state is not State.FINISHED
+        ]
+        return to_come + [asked for run_id in self.active if (asked := self.folders[run_id].asked())]
+
+    @cached_property
+    def _starting_points(self) -> set[str]:
+        return {parent for asked in self._unfinished for parent in asked.parents}
+
+    @cached_property
+    def _initial_weights(self) -> set[str]:
+        """Files that `init` of an unfinished run names."""
+        named = (asked.settings.get("init") for asked in self._unfinished)
+        return {str(Path(init["path"]).resolve()) for init in named if isinstance(init, dict) and init.get("path")}
+
+    @cached_property
+    def _lines_of_active(self) -> set[str]:
+        """The runs that wait or run, and all that they start from."""
+        found: set[str] = set()
+        waiting = list(self.active)
+        while waiting:
+            run_id = waiting.pop()
+            if run_id not in found:
+                found.add(run_id)
+                asked = self.folders[run_id].asked() if run_id in self.folders else None
+                waiting += asked.parents if asked else ()
+        return found
+
+
+def _unneeded(what: str, run_id: str, path: Path, why: str) -> Unneeded:
+    return Unneeded(what, run_id, path, size_of(path), why)

@@ -1,0 +1,69 @@
+"""The studies that a results folder knows: their files where these still are, else their plans."""
+
+import json
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from flipscale.errors import FlipscaleError
+from flipscale.identity import RECIPE
+from flipscale.plan import plan
+from flipscale.run import Asked, asked_from_json
+from flipscale.storage import StudyRuns
+from flipscale.study import read_study
+from flipscale.workflow.owner import owner_of
+from flipscale.workflow.talk import say
+from flipscale.workspace import Workspace
+
+
+def known_studies(workspace: Workspace, files: Iterable[Path], *, only: bool = False) -> list[StudyRuns]:
+    """The runs of these study files and, without `only`, of every other study that was planned in the results folder.
+
+    A study counts as its file is now. Where the file is gone or cannot be read, its plan.json counts.
+    """
+    given = [runs_of(file) for file in files]
+    if only:
+        return given
+    names = {study.name for study in given}
+    return given + [_known(path) for path in workspace.plans() if path.parent.name not in names]
+
+
+def check_recipes(studies: Sequence[StudyRuns]) -> None:
+    """Raise FlipscaleError for a plan of another recipe: it asks for none of the runs that its study asks for now."""
+    for study in studies:
+        recipes = {asked.recipe for asked in study.runs.values()} - {RECIPE}
+        if recipes:
+            raise FlipscaleError(
+                f"{study.source}: was planned under another recipe than {RECIPE} of today, so it does not say which "
+                f"runs {study.name} needs now. Give its study file: flipscale gc STUDY.yaml; or plan it again."
+            )
+
+
+def runs_of(file: Path) -> StudyRuns:
+    """The runs of a study file. FlipscaleError where it cannot be read."""
+    study = read_study(file)
+    return StudyRuns(study.name, file, {run.id: Asked.of(run) for run in plan(study).runs})
+
+
+def _known(planned: Path) -> StudyRuns:
+    file = owner_of(planned.parent)
+    if file is not None and file.exists():
+        try:
+            return runs_of(file)
+        except FlipscaleError as error:
+            say(f"{file} cannot be read, so {planned} counts as it was written: {str(error).splitlines()[0]}")
+    return StudyRuns(planned.parent.name, planned, read_plan(planned))
+
+
+def read_plan(planned: Path) -> dict[str, Asked]:
+    """What plan.json asks for, by id. FlipscaleError where it is no plan."""
+    try:
+        listed = json.loads(planned.read_text(encoding="utf-8"))["runs"]
+        return {run["id"]: asked_from_json(run) for run in listed}
+    except (ValueError, TypeError, KeyError) as error:
+        raise FlipscaleError(f"{planned}: is no plan; delete it, `flipscale plan` writes it again.") from error
+
+
+def names_asking(studies: Sequence[StudyRuns]) -> dict[str, frozenset[str]]:
+    """The names of the studies that ask for each run, by its id."""
+    ids = {run_id for study in studies for run_id in study.runs}
+    return {run_id: frozenset(study.name for study in studies if run_id in study.runs) for run_id in ids}

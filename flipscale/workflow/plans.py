@@ -1,0 +1,64 @@
+"""The plan of a study on disk, and which runs plans before it had.
+
+results/NAME/plan.json           the plan as it was last written
+results/NAME/.earlier_runs.json   ids of runs that were begun for a plan before it and that it does not have
+"""
+
+import csv
+import json
+from collections.abc import Iterable
+from pathlib import Path
+
+from flipscale.plan import Plan
+from flipscale.run import as_json, replacing, write_json
+from flipscale.workspace import StudyFiles
+
+
+def write_plan_file(plan: Plan, files: StudyFiles, runs: Path) -> None:
+    """Write plan.json where it is not as it is to be, and note the runs that it loses.
+
+    runs: the folder of run folders.
+    """
+    text = as_json(plan.to_dict(), rows="runs").encode() + b"\n"
+    if files.plan.exists() and files.plan.read_bytes() == text:
+        return
+    _note_replaced(files, runs, (run.id for run in plan.runs))
+    with replacing(files.plan) as file:
+        file.write(text)
+
+
+def ids_of(files: StudyFiles) -> set[str]:
+    """The ids of all runs that a study's files name: its plan as last written, those before it, and its table."""
+    return {*_noted(files), *planned_ids(files.plan), *ids_in_table(files.results)}
+
+
+def planned_ids(plan: Path) -> set[str]:
+    """The ids of the runs of a plan.json; none where it cannot be read."""
+    try:
+        return {str(run["id"]) for run in json.loads(plan.read_text(encoding="utf-8"))["runs"]}
+    except (OSError, ValueError, TypeError, KeyError):
+        return set()
+
+
+def _note_replaced(files: StudyFiles, runs: Path, now: Iterable[str]) -> None:
+    known = _noted(files)
+    begun = {run_id for run_id in planned_ids(files.plan) - known if (runs / run_id / "run.json").exists()}
+    gone = (known | begun) - set(now)
+    if gone != known:
+        write_json(files.earlier, {"ids": sorted(gone)})
+
+
+def _noted(files: StudyFiles) -> set[str]:
+    try:
+        return {str(run_id) for run_id in json.loads(files.earlier.read_text(encoding="utf-8"))["ids"]}
+    except (OSError, ValueError, TypeError, KeyError):
+        return set()
+
+
+def ids_in_table(table: Path) -> set[str]:
+    """The ids of the rows of a results.csv; none where it cannot be read."""
+    try:
+        with open(table, encoding="utf-8", newline="") as file:
+            return {row["id"] for row in csv.DictReader(file) if row.get("id")}
+    except (OSError, ValueError, csv.Error):
+        return set()

@@ -1,0 +1,225 @@
+"""gc lists, and asked removes, what no study needs; never what waits or runs, nor what that starts from."""
+
+import json
+import os
+import shutil
+import socket
+
+import pytest
+
+from flipscale.cli import main
+from flipscale.identity import RECIPE
+from flipscale.run import Asked, Job, RunFolder, write_json
+from flipscale.storage import StudyRuns, find_unneeded, remove_unneeded
+from tests.storage.conftest import STUDY, Results
+
+
+def asked_by(results: Results, text: str | None = None) -> StudyRuns:
+    """What a study asks for: the results' own, or one of another text."""
+    plan = Results(results.folder.parent / "other", text).plan if text else results.plan
+    return StudyRuns("study", results.file, {run.id: Asked.of(run) for run in plan.runs})
+
+
+def listed(results: Results, *studies: StudyRuns) -> dict[str, list[str]]:
+    """What may be removed, as names by kind."""
+    found: dict[str, list[str]] = {}
+    for one in find_unneeded(results.root, studies).found:
+        found.setdefault(one.what, []).append(one.run)
+    return found
+
+
+def held(folder: RunFolder) -> None:
+    """This process does the run."""
+    holder = {"token": "t", "host": socket.gethostname(), "pid": os.getpid(), "born": None, "time": 0}
+    write_json(folder.path / "lease.json", holder)
+
+
+def unfinished(folder: RunFolder) -> RunFolder:
+    (folder.path / "result.json").unlink()
+    return folder
+
+
+FEWER = STUDY.replace("seeds: 2", "seeds: 1")
+SECOND_SEED = 4
+NONE_KEPT, LAST_KEPT = STUDY + "keep_weights: none\n", STUDY + "keep_weights: last\n"
+
+
+def test_runs_that_no_study_asks_for_are_listed_and_nothing_is_touched(here):
+    before = here.files()
+    assert listed(here, asked_by(here)) == {}
+    found = find_unneeded(here.root, [asked_by(here, FEWER)])
+    assert [one.run for one in found.found] == sorted(run.id for run in here.plan.runs if run.settings.seed == 1)
+    assert {one.what for one in found.found} == {"run"}
+    assert {one.why for one in found.found} == {"no study asks for it"}
+    assert found.size == sum(len(data) for path, data in before.items() if "_s1_" in path)
+    assert here.files() == before
+
+
+def test_what_any_of_several_studies_asks_for_stays(here):
+    assert listed(here, asked_by(here, FEWER), asked_by(here)) == {}
+
+
+def test_removing_takes_the_runs_that_were_listed_and_no_others(here):
+    kept = {path: data for path, data in here.files().items() if "_s0_" in path}
+    removed = remove_unneeded(here.root, [asked_by(here, FEWER)])
+    assert len(removed.found) == SECOND_SEED
+    assert here.files() == kept
+    assert sorted(path.name for path in (here.root / "runs").iterdir()) == sorted({path.split("/")[0] for path in kept})
+
+
+def test_what_waits_or_runs_and_all_it_starts_from_stays(here):
+    """A tuning of the second seed runs, which no study asks for: it and its parent stay, with their weights."""
+    running = unfinished(here.folder_of(seed=1, tuning=True, inference="full"))
+    held(running)
+    parent = here.folder_of(seed=1, inference="full")
+    left = listed(here, asked_by(here, FEWER + "keep_weights: none\n"))
+    assert {running.id, parent.id}.isdisjoint(left["run"])
+    assert len(left["run"]) == 2
+    assert parent.id not in left.get("weights", [])
+    remove_unneeded(here.root, [asked_by(here, FEWER)])
+    assert (parent.path / "model.pt").exists()
+    assert (running.path / "run.json").exists()
+
+
+def test_a_run_whose_launcher_cannot_be_asked_stays(here):
+    """Its job is of SLURM, and there is none here: whether it still waits is not known."""
+    folder = unfinished(here.folder_of(seed=1, inference="full"))
+    folder.write_job(Job(folder.id, "slurm", "fs-0123456789/0", 0.0, log=""))
+    left = listed(here, asked_by(here, FEWER))
+    assert folder.id not in left["run"]
+
+
+def test_a_lost_run_that_no_study_asks_for_may_go(here):
+    folder = unfinished(here.folder_of(seed=1, inference="full"))
+    folder.write_job(Job(folder.id, "local", "none", 0.0, log=""))
+    assert folder.id in listed(here, asked_by(here, FEWER))["run"]
+
+
+def test_checkpoints_of_finished_runs_are_listed_and_those_of_others_stay(here):
+    done, begun = here.folder_of(seed=0, inference="full"), here.folder_of(seed=1, inference="full")
+    unfinished(begun)
+    for folder in (done, begun):
+        (folder.path / "checkpoint.pt").write_bytes(b"1234")
+        (folder.path / "open_clip" / "train").mkdir(parents=True)
+        (folder.path / "open_clip" / "train" / "epoch_1.pt").write_bytes(b"12")
+        (folder.path / "open_clip" / "params.txt").write_text("x")
+    assert listed(here, asked_by(here)) == {"checkpoint": [done.id, done.id]}
+    assert len(remove_unneeded(here.root, [asked_by(here)]).found) == 2
+    assert not (done.path / "checkpoint.pt").exists()
+    assert (done.path / "open_clip" / "params.txt").exists()
+    assert (begun.path / "checkpoint.pt").exists()
+    assert (begun.path / "open_clip" / "train" / "epoch_1.pt").exists()
+
+
+def test_weights_go_as_keep_weights_says_once_nothing_starts_from_them(here):
+    trained = [run for run in here.plan.runs if run.settings.inference == "full"]
+    pretrained = sorted(run.id for run in trained if run.settings.tuning is None)
+    assert listed(here, asked_by(here)) == {}
+    assert listed(here, asked_by(here, LAST_KEPT)) == {"weights": pretrained}
+    assert listed(here, asked_by(here, NONE_KEPT)) == {"weights": sorted(run.id for run in trained)}
+    assert listed(here, asked_by(here, NONE_KEPT), asked_by(here)) == {}, "another study keeps them"
+    remove_unneeded(here.root, [asked_by(here, LAST_KEPT)])
+    assert [(here.run(run.id) / "model.pt").exists() for run in trained] == [
+        run.id not in pretrained for run in trained
+    ]
+    assert all((here.run(run.id) / "result.json").exists() for run in trained)
+
+
+@pytest.mark.parametrize("how", ["unfinished", "not there"])
+def test_weights_stay_while_a_child_has_not_finished(here, how):
+    child, parent = here.folder_of(seed=0, inference="masked"), here.folder_of(seed=0, inference="full")
+    if how == "unfinished":
+        unfinished(child)
+    else:
+        shutil.rmtree(child.path)
+    assert parent.id not in listed(here, asked_by(here, NONE_KEPT))["weights"]
+
+
+def test_weights_that_init_of_another_run_names_stay(here):
+    parent = here.folder_of(seed=0, inference="full")
+    init = f"{{path: {parent.path / 'model.pt'}, name: mine}}"
+    other = STUDY.replace("mask_ratio: 0.5}", f"mask_ratio: 0.5, init: {init}}}")
+    assert parent.id in listed(here, asked_by(here, NONE_KEPT))["weights"]
+    assert parent.id not in listed(here, asked_by(here, NONE_KEPT), asked_by(here, other))["weights"]
+
+
+def test_files_of_killed_processes_are_listed(here):
+    folder = here.folder_of(seed=0, inference="full")
+    (folder.path / ".model.pt.123.456.tmp").write_bytes(b"half")
+    (here.root / "runs" / ".merge" / "half").mkdir(parents=True)
+    assert listed(here, asked_by(here)) == {"leftover": ["", folder.id]}
+    remove_unneeded(here.root, [asked_by(here)])
+    assert listed(here, asked_by(here)) == {}
+
+
+def test_a_folder_that_cannot_be_read_is_named_and_stays(here):
+    folder = here.folder_of(seed=1, inference="full")
+    (folder.path / "run.json").write_text('{"schema": 999}')
+    removed = remove_unneeded(here.root, [asked_by(here, FEWER)])
+    assert "schema 999 is newer" in removed.left_alone[folder.id]
+    assert folder.path.exists()
+    assert len(removed.found) == SECOND_SEED - 1
+
+
+def test_a_run_that_is_taken_up_between_the_look_and_the_removal_stays(here, monkeypatch):
+    folder = here.folder_of(seed=1, inference="full")
+    survey = remove_unneeded.__globals__["_Survey"]
+
+    def looked_at(*arguments):
+        found = survey(*arguments)
+        held(folder)
+        return found
+
+    monkeypatch.setitem(remove_unneeded.__globals__, "_Survey", looked_at)
+    removed = remove_unneeded(here.root, [asked_by(here, FEWER)])
+    assert removed.left_alone == {folder.id: "somebody has just taken it up"}
+    assert folder.path.exists()
+
+
+def gc(results: Results, *arguments: str) -> int:
+    return main(["gc", *arguments, "--results", str(results.root)])
+
+
+def test_the_studies_that_count_are_those_known_here_and_those_given_and_are_named(here, capsys, tmp_path):
+    assert gc(here) == 1
+    assert "knows no study, so every run would count as one that no study asks for" in capsys.readouterr().err
+    assert main(["plan", str(here.file), "--results", str(here.root)]) == 0
+    here.file.write_text(FEWER)
+    capsys.readouterr()
+    assert gc(here, "--json") == 0
+    printed, said = capsys.readouterr()
+    assert f"these studies say what is needed: study ({here.file.resolve()})" in said
+    assert len(json.loads(printed)["found"]) == SECOND_SEED
+    other = tmp_path / "all.yaml"
+    other.write_text(STUDY)
+    assert gc(here, str(other)) == 0
+    assert "could remove nothing" in capsys.readouterr().err
+    here.file.unlink()
+    assert gc(here) == 0
+    assert f"study ({here.root / 'study' / 'plan.json'})" in capsys.readouterr().err
+    other.write_text(FEWER)
+    assert gc(here, str(other), "--only", "--remove") == 0
+    assert "removed 4 runs (" in capsys.readouterr().err
+    assert len(list((here.root / "runs").iterdir())) == 4
+
+
+def test_listing_prints_each_thing_with_its_size_and_why(here, capsys):
+    assert gc(here, "--only", str(Results(here.folder.parent / "other", FEWER).file)) == 0
+    printed, said = capsys.readouterr()
+    assert printed.splitlines()[0].split() == ["size", "what", "run", "why"]
+    assert len(printed.splitlines()) == 1 + SECOND_SEED
+    assert "could remove 4 runs (" in said
+    assert said.rstrip().endswith("add --remove to remove them")
+    assert len(list((here.root / "runs").iterdir())) == 8
+
+
+def test_a_plan_of_another_recipe_says_nothing_of_what_is_needed_today(here, capsys):
+    assert main(["plan", str(here.file), "--results", str(here.root)]) == 0
+    planned = here.root / "study" / "plan.json"
+    planned.write_text(planned.read_text().replace(f'"recipe": {RECIPE}', '"recipe": 0'))
+    (here.root / "study" / ".study").unlink()
+    assert gc(here, "--remove") == 1
+    assert f"{planned}: was planned under another recipe than {RECIPE} of today" in capsys.readouterr().err
+    assert len(list((here.root / "runs").iterdir())) == 8
+    assert gc(here, str(here.file), "--remove") == 0
+    assert "removed nothing" in capsys.readouterr().err

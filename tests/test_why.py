@@ -1,0 +1,228 @@
+"""What status, why, the report and MLflow say of the code of finished runs, and of runs of a study as it was."""
+
+import json
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from flipscale import identity
+from flipscale.cli import main
+from flipscale.code import CodeToday
+from flipscale.run import Asked, CodeIdentity, Result, RunFolder
+from flipscale.track.source import MirrorSource
+from flipscale.workflow.opened import OpenStudy, open_study, write_plan
+from flipscale.workspace import Workspace
+
+STUDY = """\
+schema: 1
+base: {data: shapes, model: ViT-w16d1-4, text_length: 16, batch_size: 32, lr: 1e-3, samples: SAMPLES}
+axes: {mask_ratio: [0, 0.5]}
+evaluation: {images: 100}
+"""
+
+
+@dataclass(frozen=True)
+class Here:
+    """A folder with a study whose file may change, and the command line in it."""
+
+    folder: Path
+    capsys: pytest.CaptureFixture[str]
+
+    def study(self, samples: int = 320, name: str = "mask") -> OpenStudy:
+        (self.folder / f"{name}.yaml").write_text(STUDY.replace("SAMPLES", str(samples)))
+        return open_study(f"{name}.yaml", Workspace(Path("results")))
+
+    def finish(self, opened: OpenStudy, *codes: CodeIdentity) -> list[str]:
+        """Have all runs of the study finished, each with the code of its place; their ids."""
+        write_plan(opened)
+        for number, run in enumerate(opened.plan.runs):
+            folder = RunFolder(opened.workspace.run(run.id))
+            folder.ask(Asked.of(run))
+            with folder.hold() as lease:
+                assert lease is not None
+                for code in codes[number : number + 1]:
+                    lease.note_code(code)
+                lease.write_result(Result(scores={"zero_shot_top1": 0.5}, finished=1.0, started=0.0))
+        return [run.id for run in opened.plan.runs]
+
+    def flipscale(self, *arguments: str) -> tuple[str, str]:
+        """What a command prints and says."""
+        self.capsys.readouterr()
+        assert main(arguments) == 0
+        said = self.capsys.readouterr()
+        return said.out, said.err
+
+    def json(self, *arguments: str) -> dict[str, object]:
+        found: dict[str, object] = json.loads(self.flipscale(*arguments, "--json")[0])
+        return found
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Here:
+    monkeypatch.chdir(tmp_path)
+    return Here(tmp_path, capsys)
+
+
+def today(opened: OpenStudy) -> CodeIdentity:
+    return CodeToday(opened.workspace).of(opened.plan.runs[0].settings)
+
+
+OTHER = CodeIdentity(source="0" * 64, commit="c" * 40, versions={"torch": "1.0"})
+
+
+def test_status_says_which_runs_other_code_trained_and_what_trains_them_anew(here: Here) -> None:
+    opened = here.study()
+    first, second = here.finish(opened, OTHER, today(opened))
+    said = here.flipscale("status", "mask.yaml")[1].splitlines()
+    assert said[1].startswith(
+        "warning: 1 of 2 finished runs was trained by other code: flipscale at commit cccccccccc (today at "
+    )
+    assert "torch 1.0 (today " in said[1]
+    assert said[2] == "flipscale submit mask.yaml --stale trains them anew, and keeps what they gave."
+    runs = {run["id"]: run["code_differences"] for run in here.json("status", "mask.yaml")["runs"]}  # type: ignore[attr-defined]
+    assert len(runs[first]) == 2
+    assert runs[second] == []
+
+
+def test_status_of_runs_of_today_or_of_an_older_version_says_nothing_of_code(here: Here) -> None:
+    opened = here.study()
+    here.finish(opened)
+    assert len(here.flipscale("status", "mask.yaml")[1].splitlines()) == 1
+    here.finish(opened, today(opened), today(opened))
+    assert len(here.flipscale("status", "mask.yaml")[1].splitlines()) == 1
+
+
+def test_submit_shows_what_is_stale_before_it_does_it(here: Here) -> None:
+    opened = here.study()
+    first, second = here.finish(opened, OTHER, today(opened))
+    shown = here.flipscale("submit", "mask.yaml", "--stale", "--dry-run")[0]
+    assert first in shown
+    assert second not in shown
+    assert second in here.flipscale("submit", "mask.yaml", "--dry-run", "--redo", second[-10:])[0]
+    assert here.flipscale("submit", "mask.yaml", "--dry-run")[0] == "There is nothing to submit.\n"
+    assert main(["submit", "mask.yaml", "--dry-run", "--redo", "nothing"]) == 1
+
+
+def test_why_of_a_run_says_which_code_trained_it(here: Here) -> None:
+    opened = here.study()
+    first, second = here.finish(opened, OTHER, today(opened))
+    said = here.flipscale("why", first)[0]
+    assert "\ntrained by flipscale at commit cccccccccc, torch 1.0\n" in said
+    assert "\ntoday's code differs: flipscale at commit cccccccccc" in said
+    assert "today's code is the same, as far as is known" in here.flipscale("why", second)[0]
+    found = here.json("why", first)
+    assert found["code"] == [
+        {
+            "project": "flipscale",
+            "source": "0" * 64,
+            "commit": "c" * 40,
+            "versions": {"torch": "1.0"},
+            "files": {},
+        }
+    ]
+    assert len(found["code_differences"]) == 2  # type: ignore[arg-type]
+    RunFolder(opened.workspace.run(first)).set_aside()
+    RunFolder(opened.workspace.run(first)).ask(Asked.of(opened.plan.runs[0]))
+    said = here.flipscale("why", first)[0]
+    assert f"it was trained anew; what it gave before is in results/runs/{first}/earlier" in said
+    assert "Which code trains it is written down when its training begins." in said
+
+
+def changes(found: dict[str, object]) -> list[tuple[int, object]]:
+    return [(len(group["ids"]), group["changes"]) for group in found["earlier"]]  # type: ignore[attr-defined]
+
+
+def test_why_of_a_study_says_which_settings_have_changed_since(here: Here) -> None:
+    old = here.finish(here.study(320))
+    here.study(640)
+    for times_planned in range(3):
+        found = here.json("why", "mask.yaml")
+        assert (found["planned"], found["finished"]) == (2, 0)
+        assert changes(found) == [
+            (2, {"samples": {"then": ["320"], "today": ["640"]}, "warmup": {"then": ["32"], "today": ["64"]}})
+        ], times_planned
+        main(["plan", "mask.yaml"])  # which replaces the plan.json that had the old ids
+    said = here.flipscale("why", "mask.yaml")[0].splitlines()
+    assert said[0] == "0 of 2 runs of mask.yaml as it is now are finished."
+    assert said[1] == "2 more finished runs belong to it as it was, in results/runs. What has changed since:"
+    assert said[3].split() == ["2", "samples", "320", "640"]
+    here.study(320)
+    main(["plan", "mask.yaml"])
+    found = here.json("why", "mask.yaml")
+    assert (found["finished"], found["earlier"]) == (2, [])
+    assert set(old) == {run.id for run in here.study(320).plan.runs}
+
+
+def test_why_of_a_study_names_the_recipe(here: Here, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = identity.RECIPE
+    here.finish(here.study())
+    for module in ("identity", "plan", "run.records", "workflow.earlier"):
+        monkeypatch.setattr(f"flipscale.{module}.RECIPE", before + 1)
+    found = here.json("why", "mask.yaml")
+    assert found["finished"] == 0
+    assert changes(found) == [(2, {"recipe": {"then": [str(before)], "today": [str(before + 1)]}})]
+
+
+def test_rows_of_a_table_whose_folders_are_gone_are_counted(here: Here) -> None:
+    first, second = here.finish(here.study())
+    here.flipscale("collect", "mask.yaml", "--no-mlflow")
+    shutil.rmtree(here.folder / "results" / "runs" / first)
+    said = "results/mask/results.csv has 1 row of runs whose folders are not here; 1 of them of the file as it is now."
+    assert said in here.flipscale("why", "mask.yaml")[0]
+    here.study(640)
+    found = here.json("why", "mask.yaml")
+    assert found["rows_without_folder"] == [first]
+    assert [group["ids"] for group in found["earlier"]] == [[second]]  # type: ignore[attr-defined]
+
+
+def test_runs_of_another_study_are_not_of_this_one(here: Here) -> None:
+    here.finish(here.study(640, name="other"))
+    here.study(320)
+    assert here.json("why", "mask.yaml")["earlier"] == []
+    # Where the other study's plan is gone, they are taken for this one's, as they differ in two settings alone.
+    (here.folder / "results" / "other" / "plan.json").unlink()
+    assert [number for number, _ in changes(here.json("why", "mask.yaml"))] == [2]
+
+
+def test_values_that_the_plan_has_but_not_together_are_said_so(here: Here) -> None:
+    opened = here.study()
+    here.finish(opened)
+    text = STUDY.replace("SAMPLES", "320").replace(
+        "axes: {mask_ratio: [0, 0.5]}", "axes: {mask_ratio: [0, 0.5], seed: [0, 1]}"
+    )
+    (here.folder / "mask.yaml").write_text(text + "exclude: [mask_ratio == 0.5 and seed == 0]\n")
+    assert changes(here.json("why", "mask.yaml")) == [(1, {})]
+    assert "these values together" in here.flipscale("why", "mask.yaml")[0]
+
+
+def test_the_report_lists_the_code_of_the_runs(here: Here) -> None:
+    opened = here.study()
+    here.finish(opened, OTHER, today(opened))
+    here.flipscale("report", "mask.yaml")
+    page = (here.folder / "plots" / "mask" / "report.html").read_text()
+    assert "<li>1 run: flipscale at commit cccccccccc, torch 1.0</li>" in page
+    assert "Their code is not the same: there are 2." in page
+    assert "1 of 2 finished runs was trained by other code: flipscale at commit cccccccccc" in page
+
+
+def test_mlflow_is_told_how_many_runs_other_code_trained(here: Here, monkeypatch: pytest.MonkeyPatch) -> None:
+    from flipscale.workflow import collected
+
+    opened = here.study()
+    here.finish(opened, OTHER, today(opened))
+    found = collected.collect_study(opened)
+    sent: list[MirrorSource] = []
+
+    class Stop(Exception):
+        pass
+
+    def mirror(source: MirrorSource, **how: object) -> None:
+        sent.append(source)
+        raise Stop
+
+    monkeypatch.setattr(collected.track, "mirror", mirror)
+    with pytest.raises(Stop):
+        collected.mirror_study(opened, found, collected.Tracking())
+    assert [source.code for source in sent] == ["1 of 2 finished runs was trained by other code than today's"]
