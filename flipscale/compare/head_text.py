@@ -209,7 +209,7 @@ def _test_images(comparison: Comparison, head: Head) -> list[str]:
     sampling, seeds = max(found, key=lambda pair: pair[0].with_seeds(pair[1]))
     return [
         f"CIs are about these {sampling.images:,} test images: with other images as well as other seeds the standard "
-        f"error at the base is up to {_amount(sampling.with_seeds(seeds), True)}, not {_amount(seeds, True)}."
+        f"error at the base is up to {fixed(100 * sampling.with_seeds(seeds), 2)} points, not {fixed(100 * seeds, 2)}."
     ]
 
 
