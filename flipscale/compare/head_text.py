@@ -214,7 +214,12 @@ def _test_images(comparison: Comparison, head: Head) -> list[str]:
 
 
 def warnings(comparison: Comparison) -> list[str]:
-    """The limits of the method that this study is close to, in a line; nothing where it is close to none."""
+    """What limits the answer: what is to be said of the hours, and the limits of the method that this study is close
+    to. A line each, nothing where there are none."""
+    return [f"Note: {comparison.hours_note}"] * bool(comparison.hours_note) + _near_limits(comparison)
+
+
+def _near_limits(comparison: Comparison) -> list[str]:
     noise, head = comparison.noise, comparison.head
     if noise is None or head is None:
         return []
