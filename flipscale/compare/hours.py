@@ -16,6 +16,9 @@ UNLIKE_LOAD = 1.25
 """Wall time over CPU time of one arm may be this many times another's. Arms that ran side by side are within 1.17 in
 the committed studies; those of the icons study, which ran one after the other, are 1.9 apart."""
 
+FEW_ARMS = 4
+"""Of more arms only those of the least and the most load are named."""
+
 PROBED = "Hours are those of a probe, which timed the shapes of all arms in turns, and not what the runs took."
 
 
@@ -45,8 +48,10 @@ def _unlike_load(rows: pd.DataFrame, arms: "pd.Series[str]") -> str:
     load = (on_cpu["train_seconds"] / on_cpu["cpu_seconds"]).groupby(arms[on_cpu.index], sort=True).median().dropna()
     if len(load) < 2 or load.max() <= UNLIKE_LOAD * load.min():
         return ""
-    said = joined(f"{times(value)} {f'with {arm}' if arm else 'in the baseline'}" for arm, value in load.items())
+    many = len(load) > FEW_ARMS
+    named = load.sort_values().iloc[[0, -1]] if many else load
+    said = joined(f"{times(value)} {f'with {arm}' if arm else 'in the baseline'}" for arm, value in named.items())
     return (
-        f"The arms ran under unlike load (wall time over CPU time is {said}), so gains and speed-ups along hours may "
+        f"The arms ran under unlike load (wall time over CPU time is {'between ' if many else ''}{said}), so gains and speed-ups along hours may "
         "owe part of it to that; `flipscale probe` times all arms alike."
     )

@@ -1,9 +1,11 @@
 """Which hours claims along time go by, and what is said where the arms ran under unlike load."""
 
+import pandas as pd
 import pytest
 
 from flipscale.compare import comparison_json, comparison_text, head_lines
 from flipscale.compare.build import compare
+from flipscale.compare.hours import fair_hours
 from tests.compare.test_compare import logarithmic, rows
 
 
@@ -30,6 +32,14 @@ def test_arms_under_unlike_load_are_named_with_their_load():
     assert f"Note: {comparison.hours_note}" in head_lines(comparison)
     assert comparison.hours_note in comparison_text(comparison)
     assert comparison_json(comparison)["hours_note"] == comparison.hours_note
+
+
+def test_of_many_arms_those_of_the_least_and_the_most_load_are_named():
+    arms = pd.Series(["", "a", "b", "c", "d"])
+    table = pd.DataFrame({"device": "cpu", "cpu_seconds": 1.0, "train_seconds": [3.0, 2.5, 2.0, 3.3, 2.4]})
+    assert fair_hours(table, arms).note.startswith(
+        "The arms ran under unlike load (wall time over CPU time is between 2.0 with b and 3.3 with c), so gains"
+    )
 
 
 def test_arms_under_like_load_are_not_spoken_of():
