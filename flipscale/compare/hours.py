@@ -52,6 +52,6 @@ def _unlike_load(rows: pd.DataFrame, arms: "pd.Series[str]") -> str:
     named = load.sort_values().iloc[[0, -1]] if many else load
     said = joined(f"{times(value)} {f'with {arm}' if arm else 'in the baseline'}" for arm, value in named.items())
     return (
-        f"The arms ran under unlike load (wall time over CPU time is {'between ' if many else ''}{said}), so gains and speed-ups along hours may "
-        "owe part of it to that; `flipscale probe` times all arms alike."
+        f"The arms ran under unlike load (wall time over CPU time is {'between ' if many else ''}{said}), so gains and "
+        "speed-ups along hours may owe part of it to that; `flipscale probe` times all arms alike."
     )
