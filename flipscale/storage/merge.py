@@ -173,6 +173,8 @@ class _Merging:
         for run, name, content in self.reader.members():
             if run not in wanted or run in self.outcomes or name not in wanted[run]:
                 continue
+            if name in staged.get(run, ()):  # A second copy: each is as archive.json says.
+                continue
             if content is None:
                 self._leave_out(run, f"its {name} is damaged.")
                 continue

@@ -123,6 +123,7 @@ class _Survey:
             if (self.runs / name).exists():
                 yield _unneeded("leftover", "", self.runs / name, "of a command that was killed")
         needed = self.asked.keys() | self._lines_of_active
+        needed |= {run_id for run_id, _ in self._initial_weights}
         for run_id, folder in self.folders.items():
             if run_id not in needed:
                 yield _unneeded("run", run_id, folder.path, self._why_unasked(folder))
@@ -134,6 +135,8 @@ class _Survey:
         is_finished = self.looks[folder.id].state is State.FINISHED
         for path in sorted(path for path in folder.path.rglob("*") if path.is_file()):
             use = use_of(path.relative_to(folder.path))
+            if (folder.id, path.name) in self._initial_weights:
+                continue
             if path.name.startswith(".") and path.name.endswith(".tmp"):
                 yield _unneeded("leftover", folder.id, path, "of a process that was killed while it wrote")
             elif is_finished and use is FileUse.CHECKPOINT:
@@ -143,7 +146,7 @@ class _Survey:
 
     def _why_without_weights(self, folder: RunFolder) -> str:
         """Why nothing needs the weights of this finished run; '' if something does."""
-        if folder.id in self._starting_points or str(folder.path.resolve() / "model.pt") in self._initial_weights:
+        if folder.id in self._starting_points:
             return ""
         asking = [study for study in self.studies if folder.id in study.runs]
         if not asking or any(study.runs[folder.id].keep_weights is KeepWeights.ALWAYS for study in asking):
@@ -171,10 +174,15 @@ class _Survey:
         return {parent for asked in self._unfinished for parent in asked.parents}
 
     @cached_property
-    def _initial_weights(self) -> set[str]:
-        """Files that `init` of an unfinished run names."""
-        named = (asked.settings.get("init") for asked in self._unfinished)
-        return {str(Path(init["path"]).resolve()) for init in named if isinstance(init, dict) and init.get("path")}
+    def _initial_weights(self) -> set[tuple[str, str]]:
+        """The files of run folders that `init` of an unfinished run names, as run id and file name.
+
+        The folder is known by the id in its path: a relative path is relative to where its study was submitted.
+        """
+        inits = (asked.settings.get("init") for asked in self._unfinished)
+        named = {Path(init["path"]) for init in inits if isinstance(init, dict) and init.get("path")}
+        files = named | {file.resolve() for file in named}  # a link may lead into a run folder
+        return {(part, file.name) for file in files for part in file.parts if part in self.folders}
 
     @cached_property
     def _lines_of_active(self) -> set[str]:

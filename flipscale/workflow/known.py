@@ -18,13 +18,22 @@ from flipscale.workspace import Workspace
 def known_studies(workspace: Workspace, files: Iterable[Path], *, only: bool = False) -> list[StudyRuns]:
     """The runs of these study files and, without `only`, of every other study that was planned in the results folder.
 
-    A study counts as its file is now. Where the file is gone or cannot be read, its plan.json counts.
+    A study counts as its file is now. Where the file is gone or cannot be read, its plan.json counts. A file that is
+    given takes the place of one of the same name that is gone, as where it was moved, and of no other.
     """
     given = [runs_of(file) for file in files]
     if only:
         return given
-    names = {study.name for study in given}
-    return given + [_known(path) for path in workspace.plans() if path.parent.name not in names]
+    return given + [_known(path) for path in workspace.plans() if not _is_among(given, path.parent)]
+
+
+def _is_among(given: Sequence[StudyRuns], folder: Path) -> bool:
+    """Whether the results in a folder are of one of these studies, and not of another file of the same name."""
+    owner = owner_of(folder)
+    return any(
+        study.name == folder.name and (owner is None or not owner.exists() or owner == study.source.resolve())
+        for study in given
+    )
 
 
 def check_recipes(studies: Sequence[StudyRuns]) -> None:

@@ -27,7 +27,7 @@ def test_of_a_study_that_has_not_run_a_usual_noise_stands_in() -> None:
 
 def test_finished_runs_say_how_far_twins_differ() -> None:
     study = read_study(ROOT / "studies/fashion.yaml")
-    found = planned_sensitivity(study, plan(study), pd.read_csv(ROOT / "results/fashion/results.csv"))
+    found = planned_sensitivity(study, plan(study), pd.read_csv(ROOT / "tests/recipe_1/fashion.csv"))
     assert found is not None
     assert found.finished == 90
     assert found.at == pytest.approx(0.81, abs=0.001)

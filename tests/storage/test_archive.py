@@ -265,6 +265,19 @@ def test_a_link_in_an_archive_is_never_made(here, there):
     assert not there.run(run).exists()
 
 
+def test_a_member_that_comes_twice_is_unpacked_once(here, there):
+    file = packed(here)
+    other = file.with_name("twice.tar.bz2")
+    with tarfile.open(file) as source, tarfile.open(other, "w:bz2") as tar:
+        listed, *files = [(member, source.extractfile(member).read()) for member in source]
+        for member, data in (listed, *files, *files):
+            tar.addfile(member, io.BytesIO(data))
+    (done,) = merged(there, other)
+    assert done.count(MERGED) == 8
+    assert not done.failed
+    assert there.files().keys() == members(file).keys() - {CONTENTS}
+
+
 def test_an_archive_of_a_newer_flipscale_is_named(here, there):
     def change(found: dict[str, bytes]) -> None:
         found[CONTENTS] = found[CONTENTS].replace(b'"schema": 1', b'"schema": 2', 1)

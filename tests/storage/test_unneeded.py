@@ -143,6 +143,25 @@ def test_weights_that_init_of_another_run_names_stay(here):
     assert parent.id not in listed(here, asked_by(here, NONE_KEPT), asked_by(here, other))["weights"]
 
 
+@pytest.mark.parametrize("how", ["absolute", "relative to another folder", "by a link"])
+def test_a_run_that_no_study_asks_for_stays_where_init_of_a_run_to_come_names_its_weights(here, how):
+    """Cut from its study, as where an axis became shorter, and the start of a study beside."""
+    cut = here.folder_of(seed=1, inference="full")
+    (cut.path / "checkpoint.pt").write_bytes(b"1")
+    path = cut.path / "model.pt"
+    if how == "relative to another folder":
+        path = path.relative_to(here.folder)
+    elif how == "by a link":
+        path = here.folder / "start.pt"
+        path.symlink_to(cut.path / "model.pt")
+    init = f"{{path: {path}, name: mine}}"
+    other = STUDY.replace("mask_ratio: 0.5}", f"mask_ratio: 0.5, init: {init}}}")
+    left = listed(here, asked_by(here, FEWER), asked_by(here, other))
+    assert len(left["run"]) == SECOND_SEED - 1
+    assert cut.id not in left["run"]
+    assert left["checkpoint"] == [cut.id]
+
+
 def test_files_of_killed_processes_are_listed(here):
     folder = here.folder_of(seed=0, inference="full")
     (folder.path / ".model.pt.123.456.tmp").write_bytes(b"half")
@@ -201,6 +220,19 @@ def test_the_studies_that_count_are_those_known_here_and_those_given_and_are_nam
     assert gc(here, str(other), "--only", "--remove") == 0
     assert "removed 4 runs (" in capsys.readouterr().err
     assert len(list((here.root / "runs").iterdir())) == 4
+
+
+def test_a_file_that_is_given_hides_no_other_file_of_the_same_name(here, capsys):
+    assert main(["plan", str(here.file), "--results", str(here.root)]) == 0
+    namesake = Results(here.folder.parent / "other", FEWER).file
+    capsys.readouterr()
+    assert gc(here, str(namesake), "--remove") == 0
+    said = capsys.readouterr().err
+    assert f"study ({namesake}), study ({here.file.resolve()})" in said
+    assert "removed nothing" in said
+    here.file.unlink()
+    assert gc(here, str(namesake)) == 0, "the study has moved"
+    assert f"could remove {SECOND_SEED} runs" in capsys.readouterr().err
 
 
 def test_listing_prints_each_thing_with_its_size_and_why(here, capsys):
