@@ -180,7 +180,7 @@ def planned_words(found: PlannedSensitivity) -> str:
     if found.finished:
         source = f"as those of {count(found.finished, 'finished run')} do"
     else:
-        source = "as those of the fashion study do"
+        source = "as those of the fashion study did on 2,000 test images"
     return (
         f"{sensitivity_words(found.sensitivity, found.fraction, 'would detect').removesuffix('.')}. This is where the "
         f"baseline has {at} and twins differ by {sd} (SD) from seed to seed, {source}."
