@@ -40,6 +40,7 @@ from flipscale.run.codec import (
 )
 from flipscale.run.files import (
     ARCHIVED_FILES,
+    EARLIER,
     FOLDER_SCHEMA,
     RUN_FILES,
     FileUse,
@@ -47,7 +48,7 @@ from flipscale.run.files import (
     replacing,
     write_json,
 )
-from flipscale.run.folder import EARLIER, Glance, RunFolder, State
+from flipscale.run.folder import Glance, RunFolder, State
 from flipscale.run.lease import (
     ATTEMPT,
     HEARTBEAT_SECONDS,
