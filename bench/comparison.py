@@ -14,6 +14,8 @@ last it falls behind at a cost of 16. Asked are the speed-up at the baseline's b
 crossover. The truth is the law's, not what a study without noise would read. Beside it stands the bias of the reading
 that is straight in the cost and the score, as FLIP's 3.7x was read and flipscale read before.
 
+Curves that level off are read without noise (saturation.py).
+
 Claims: families of stated claims that share runs (claim_studies.py).
 
 Runs scatter as `bench.scatter` has it. With --out each design is kept when it is done, and a run that was cut short
@@ -37,6 +39,7 @@ from scipy.special import expit, logit
 from bench.claim_studies import CLAIM_SCATTERS, FAMILIES, claims_fare
 from bench.parts import Part, digest, run_parts
 from bench.report import leave, machine, out_path, table
+from bench.saturation import speedup_biases
 from bench.scatter import MOST_SEEDS, SCATTERS, UNBALANCED, Scatter
 from flipscale.compare.curves import DrawCounts, curves_of
 from flipscale.compare.parts import Curve
@@ -314,11 +317,13 @@ def as_text(facts: Mapping[str, Any]) -> str:
         + (f" (stated: {failure['stated']})" if failure["stated"] else "")
         for failure in facts["beyond_limits"]
     ]
+    biases = [100 * one["bias"] for one in facts["saturating"]]
+    saturating = f"Speed-ups of curves that level off, without noise: {min(biases):+.0f} to {max(biases):+.0f} %."
     limits = f"Beyond {LOW:.0%} to {HIGH:.0%}, or a family error of {MOST_ERROR:.1%}: "
     return (
         f"{table(head, effect_rows)}\n{table(['curves', *READINGS, *bias], curve_rows)}\n"
         f"{table(['claims that share runs', 'cover', 'worst claim', 'family error'], claim_rows)}\n"
-        f"{limits}{'; '.join(beyond) or 'none'}.\n"
+        f"{saturating}\n\n{limits}{'; '.join(beyond) or 'none'}.\n"
     )
 
 
@@ -394,6 +399,7 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
         "effects": effects,
         "curves": curves,
         "claims": claims,
+        "saturating": speedup_biases(SCHEDULES),
         "beyond_limits": beyond,
     }
     leave(asked.out, facts, as_text(facts))

@@ -38,14 +38,24 @@ NOTED = 0.5
 CODE = ("bench/law_studies.py", "bench/scatter.py", "flipscale/fit")
 """What a design's coverage depends on."""
 
-OUTSIDE: Mapping[str, str] = {}
+_TRADE_OFF = (
+    "too wide: a floor, its coefficient and its exponent trade off, and resamples without one end of the sizes spread "
+    "them far"
+)
+OUTSIDE: Mapping[str, str] = {
+    "power+floor, 12 settings, 5 seeds, effect 0.03": _TRADE_OFF,
+    "power+floor, 12 settings, 3 seeds, effect 0.03, gamma variances": _TRADE_OFF,
+    "isoflop, 5 budgets x 7 sizes, 1 seed, effect 0.03": (
+        "too wide: with one run of each size, the kinks of few curves measure the noise"
+    ),
+}
 """Design -> why its intervals are known to hold the truth too rarely, or too often."""
 
 
 def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
     """Measure and print; the facts that --out writes are returned. --check ends with 1 where a limit does not hold."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--studies", type=int, default=1000, help="of each design (1000)")
+    parser.add_argument("--studies", type=int, default=300, help="of each design (300)")
     parser.add_argument("--draws", type=int, default=200, help="resamples of each study (200)")
     parser.add_argument("--only", default="", metavar="TEXT", help="designs whose name holds this, as 'isoflop'")
     parser.add_argument("--jobs", type=int, default=1, help="designs at once (1)")
@@ -90,13 +100,14 @@ def _limits(one: Mapping[str, Any]) -> list[dict[str, str]]:
         return [limit(one["design"], "no interval", f"{one['width']:.2g}", one["width"] < 1e-6)]
     if one["effect"] <= LARGE or one["noted"] is None:
         low, high = HOLDS
+        holds = low <= round(one["mean"], 9) <= high  # a mean of shares of 97 % is not above it by a last bit
         found = limit(
             one["design"],
             f"{100 * low:g} to {100 * high:g} %",
             f"{100 * one['mean']:.1f} %",
-            low <= one["mean"] <= high,
+            holds,
         )
-        if not low <= one["mean"] <= high and one["design"] in OUTSIDE:
+        if not holds and one["design"] in OUTSIDE:
             found["verdict"] = f"outside, as stated: {OUTSIDE[one['design']]}"
         return [found]
     noted = one["noted"]
@@ -104,17 +115,17 @@ def _limits(one: Mapping[str, Any]) -> list[dict[str, str]]:
 
 
 def _thousand_draws() -> dict[str, float]:
-    """Seconds that 1,000 resamples of a law of five parameters take on 100 runs."""
+    """CPU seconds that 1,000 resamples of a law of five parameters take on 100 runs."""
     seconds = {}
     wide = ((1e9, 1e12, 10), (1e8, 3e10, 10))
     for design in (replace(CHINCHILLA, axes=wide, seeds=1), replace(ODDS, axes=wide, seeds=1)):
         drawn = design.draw(np.random.default_rng(0))
         options = Options(draws=0, accuracy=design.law == "odds")
-        started = time.perf_counter()
+        started = time.process_time()
         fit(drawn, design.law, x=design.roles, y="y", options=options)
-        without = time.perf_counter() - started
+        without = time.process_time() - started
         fit(drawn, design.law, x=design.roles, y="y", options=replace(options, draws=1000))
-        seconds[design.law] = round(time.perf_counter() - started - 2 * without, 2)
+        seconds[design.law] = round(time.process_time() - started - 2 * without, 2)
     return seconds
 
 
@@ -135,7 +146,7 @@ def _as_markdown(facts: Mapping[str, Any]) -> str:
         + table(("design", "runs", "loss", "mean", "least", "most", "seeds noted"), rows)
         + "\n"
         + table(("what", "limit", "measured", "verdict"), limits)
-        + f"\n1,000 resamples of a law of five parameters on 100 runs: {said}\n"
+        + f"\nCPU time of 1,000 resamples of a law of five parameters on 100 runs: {said}\n"
     )
 
 

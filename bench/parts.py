@@ -31,8 +31,8 @@ class Part:
 
     def path(self, folder: Path, code: str) -> Path:
         """Where it is kept."""
-        # Pickled, a function is its name; its repr would be another address each time.
-        asked = hashlib.sha256(pickle.dumps((self.work, self.arguments, code), protocol=4)).hexdigest()
+        # Pickled, a function among the arguments is its name; its repr would be another address each time.
+        asked = hashlib.sha256(pickle.dumps((self.work.__name__, self.arguments, code), protocol=4)).hexdigest()
         return folder / f"{re.sub('[^a-z0-9.]+', '-', self.name.lower()).strip('-')}-{asked[:12]}.json"
 
 

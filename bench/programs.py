@@ -122,7 +122,7 @@ def prepare(work: Path, settings: Settings, decode: str = "once", text_length: i
     decode: "once" or "always", as a webdataset's option in a study. text_length: open_clip's, if not the settings'.
     """
     run = RunFolder(work / "runs" / "prepare")
-    run.path.mkdir(parents=True, exist_ok=True)
+    run.ask(Asked("prepare", plain(settings)))
     shards = shards_of(run, settings)
     data = WebDataset(shards.urls, name=None, decode=decode, sizes=None)
     # Both see all pairs of the shards, so there is nothing to leave out.

@@ -159,6 +159,13 @@ def steps_of(settings: Settings) -> int:
     return max(1, (2 * settings.samples + batch) // (2 * batch))
 
 
+def scored_steps(settings: Settings) -> set[int]:
+    """The steps after which a run is evaluated: at the fractions of its schedule that it asks for, and at the end."""
+    steps = steps_of(settings)
+    # Halves go up: Python's round takes them to the even neighbour.
+    return {max(1, math.floor(at * steps + 0.5)) for at in settings.evaluation.at} | {steps}
+
+
 @functools.cache
 def parameters(shape: Architecture) -> int:
     """The parameters of the model, equal to open_clip's count."""

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, field, replace
 from flipscale.capacity import REFUSED, device_memory, shortage
 from flipscale.cell import Cell, write_cell
 from flipscale.cost import Cost, cost
-from flipscale.devices import DEVICES, Device, Hours, Money, Price, total_hours
+from flipscale.devices import DEVICES, Device, Hours, Money, Price, device_named, total_hours
 from flipscale.errors import PlanError, did_you_mean
 from flipscale.identity import (
     RECIPE,
@@ -25,6 +25,7 @@ from flipscale.study import SETTINGS, Axis, Study, cells
 from flipscale.study.document import Complaints
 from flipscale.study.expression import plain_value
 from flipscale.study.study import Values
+from flipscale.timing import NOT_TIMED, RunTime, Timings, run_time
 from flipscale.words import count, device_hours
 
 
@@ -42,6 +43,8 @@ class Run:
     None for a run that no cell of the study asks for, and that is here as the parent of one.
     """
     resources: Resources = field(hash=False)
+    timed: RunTime | None = None
+    """How long it takes where its shape was timed; its cost then has those hours."""
     keep_weights: KeepWeights = KeepWeights.ALWAYS
 
     @property
@@ -63,6 +66,7 @@ class Run:
             "cell": None if self.cell is None else write_cell(self.cell),
             "recipe": RECIPE,
             "resources": plain(self.resources),
+            **({} if self.timed is None else {"seconds": self.timed.seconds}),
             "fits": self.fits,
         }
 
@@ -94,6 +98,8 @@ class Plan:
     study: str
     runs: tuple[Run, ...]
     budget: Budget
+    baseline: Values = field(default_factory=dict)
+    """The settings that make a run the baseline, with their values, as the study names them."""
     price: Price | None = None
     """What time costs where it is to run, if a site says so."""
 
@@ -197,7 +203,12 @@ class Plan:
 
     def to_dict(self) -> JsonObject:
         total = asdict(self.total) | ({} if self.money is None else {"price": asdict(self.money)})
-        return {"study": self.study, "runs": [run.to_dict() for run in self.runs], "total": total}
+        return {
+            "study": self.study,
+            "baseline": plain(self.baseline),
+            "runs": [run.to_dict() for run in self.runs],
+            "total": total,
+        }
 
 
 def too_large(runs: Iterable[Run], times: float = 1.0) -> list[str]:
@@ -227,8 +238,12 @@ def check_memory(runs: Iterable[Run]) -> None:
         )
 
 
-def plan(study: Study) -> Plan:
-    """Every run of a study, once each, in the order of its axes."""
+def plan(study: Study, measured: Timings = NOT_TIMED) -> Plan:
+    """Every run of a study, once each, in the order of its axes.
+
+    measured: what probes have timed at one place (`Timings.at`). The hours of a run whose shape is among it are those
+    that follow from it; of others they are predicted.
+    """
     axes = {axis.name for axes in study.grids.values() for axis in axes}
     differing = sorted({*axes, *(coupling.name for coupling in study.couplings), "tuning", "inference"} - {"seed"})
 
@@ -251,28 +266,30 @@ def plan(study: Study) -> Plan:
         ids[id(cell)] = own_id = id_of(cell, known | ({"seed": cell.seed} if cell.seed != no_seed else {}))
         names.setdefault(own_id, name)
     resources = _priced_on(study.resources)
-    prices: dict[str, Cost] = {}
+    prices: dict[str, tuple[Cost, RunTime | None]] = {}
 
-    def price(settings: Settings) -> Cost:
+    def price(settings: Settings) -> tuple[Cost, RunTime | None]:
         key = apart(settings)  # A seed costs what another does.
         if key not in prices:
-            prices[key] = cost(stage(settings), resources)
+            prices[key] = _priced(settings, resources, measured)
         return prices[key]
 
     runs: dict[str, Run] = {}
     for cell in study.cells:
         for settings in lineage(cell):
             parent, own_id = parent_of(settings), ids.get(id(settings)) or run_id(settings)
+            costs, timed = price(settings)
             run = Run(
                 id=own_id,
                 settings=settings,
                 parents=() if parent is None else (run_id(parent),),
-                cost=price(settings),
+                cost=costs,
                 cell=names.get(own_id),
-                resources=resources,
+                resources=_timed_on(resources, timed),
+                timed=timed,
             )
             runs.setdefault(own_id, run)
-    return Plan(study.name, _keeping_weights(study.keep_weights, tuple(runs.values())), study.budget)
+    return Plan(study.name, _keeping_weights(study.keep_weights, tuple(runs.values())), study.budget, study.baseline)
 
 
 def _keeping_weights(which: str, runs: tuple[Run, ...]) -> tuple[Run, ...]:
@@ -320,6 +337,21 @@ def plan_at(study: Study, at: Values) -> Plan:
 
 def _priced_on(resources: Resources) -> Resources:
     return replace(resources, device=resources.device or ("A100" if resources.gpus else "cpu"))
+
+
+def _priced(settings: Settings, resources: Resources, measured: Timings) -> tuple[Cost, RunTime | None]:
+    """What a run costs, and how long it takes where its shape was timed."""
+    predicted, timed = cost(stage(settings), resources), run_time(settings, resources, measured)
+    return (predicted if timed is None else predicted.taking(timed.hours)), timed
+
+
+def _timed_on(resources: Resources, timed: RunTime | None) -> Resources:
+    """The same with the kind of device that was timed: a study without `gpus` may have found a GPU there."""
+    if timed is None:
+        return resources
+    known = device_named(timed.place.device)
+    is_same_kind = (timed.place.device == "cpu") == (resources.device == "cpu")
+    return resources if is_same_kind or known is None else replace(resources, device=known)
 
 
 def _amount(value: float) -> str:

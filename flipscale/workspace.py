@@ -90,6 +90,11 @@ class Workspace:
         return sorted(self.results.glob("*/plan.json"))
 
     @property
+    def timings(self) -> Path:
+        """What probes have measured here, at all sites. All studies share it."""
+        return self.results / "timings.json"
+
+    @property
     def cache(self) -> Path:
         """What is worth keeping of data sets. All runs share it."""
         return self.results / "cache"

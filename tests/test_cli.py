@@ -388,3 +388,31 @@ def test_a_full_disk_fails_the_runs_in_words_and_they_go_on_when_there_is_room(t
     finally:
         # Lazily: a worker that has done its work may still be on its way out.
         subprocess.run(["umount", "--lazy", here], check=True)
+
+
+def test_a_probe_times_the_shapes_of_a_study_and_the_ledger_sums_what_was_spent(tmp_path):
+    (tmp_path / "study.yaml").write_text(STUDY)
+    before = flipscale("plan", "study.yaml", cwd=tmp_path).stdout.splitlines()
+    assert re.fullmatch(r".* of training on 1 worker", before[-1])
+    probed = flipscale("probe", "study.yaml", cwd=tmp_path)
+    assert [line.split()[:2] for line in probed.stdout.splitlines()[1:]] == [
+        ["mask_ratio=0", "4"],
+        ["mask_ratio=0.5", "4"],
+    ]
+    *_, hours, clock = flipscale("plan", "study.yaml", cwd=tmp_path).stdout.splitlines()
+    assert hours.endswith(" core-hours, timed at local")
+    assert re.fullmatch(r"(about )?[\d.]+ (s|min).* on 1 worker", clock)
+    assert flipscale("status", "study.yaml", cwd=tmp_path).stdout.splitlines()[-1] == clock
+    flipscale("submit", "study.yaml", cwd=tmp_path)
+    assert flipscale("plan", "study.yaml", cwd=tmp_path).stdout.splitlines()[-1] == "8 of 8 done"
+    ledger = json.loads(flipscale("ledger", "--json", cwd=tmp_path).stdout)
+    rows = {(row["arm"], row["state"]): row for row in ledger["rows"]}
+    assert {key: row["runs"] for key, row in rows.items()} == {
+        ("mask_ratio=0", "finished"): 4,
+        ("mask_ratio=0.5", "finished"): 4,
+        ("probe", "finished"): 1,
+    }
+    assert ledger["totals"][0]["spent"] == pytest.approx(sum(row["spent"] for row in rows.values()))
+    assert ledger["predictions"]["runs"] == 8
+    said = flipscale("ledger", "study.yaml", cwd=tmp_path).stdout.splitlines()
+    assert said[-1].startswith("Training took ")

@@ -227,7 +227,19 @@ def test_the_source_of_flipscale_is_what_trains(tmp_path: Path) -> None:
     assert source_of(copy) is None
 
 
-CHANGES_NO_RESULT = {"code", "errors", "run", "study", "words", "workspace", "cell", "plan", "devices", "launch"}
+CHANGES_NO_RESULT = {
+    "code",
+    "errors",
+    "run",
+    "study",
+    "words",
+    "workspace",
+    "cell",
+    "plan",
+    "devices",
+    "launch",
+    "timing",
+}
 """Rooms that training imports and that only read, write, wait and speak: settings are complete in run.json."""
 
 

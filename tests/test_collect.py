@@ -14,6 +14,7 @@ from flipscale.run import Asked, FailureKind, Job, Lease, RunFolder
 from flipscale.scores import SCORES
 from flipscale.settings import Resources, plain
 from flipscale.study.settings import read_settings
+from flipscale.timing import RunTime, TimingPlace
 
 SETTINGS_OF_A = {
     "model": "ViT-w48d3-4",
@@ -120,6 +121,36 @@ def test_a_finished_run_becomes_one_row_in_plan_order(tmp_path, two_runs):
     assert row["train_flops"] == 5.0e21
     assert row["gpu_hours_predicted"] == 0.25
     assert found.states["finished"] == 2
+
+
+def timed(run: Run, hours: float, device: str = "cpu") -> Run:
+    """The run as a plan has it whose shape a probe has timed on this device."""
+    return replace(run, timed=RunTime(TimingPlace("local", device, device), 0.0, 60.0, 0.0, hours, 0.0, 1.1))
+
+
+def test_hours_of_a_probe_stand_beside_what_was_measured_where_the_device_is_the_same(tmp_path, two_runs):
+    first, second = two_runs
+    of_probe = [timed(first, 0.5), timed(second, 0.25, device="NVIDIA H100")]
+    rows = collect(of_probe, tmp_path, tmp_path / "mask").results
+    assert rows["gpu_hours_probed"].fillna(-1).tolist() == [0.5, -1]
+
+
+def test_a_probe_after_collecting_makes_rows_anew(tmp_path, two_runs):
+    assert collect(two_runs, tmp_path, tmp_path / "mask").results["gpu_hours_probed"].isna().all()
+    again = collect([timed(run, 0.5) for run in two_runs], tmp_path, tmp_path / "mask")
+    assert again.results["gpu_hours_probed"].tolist() == [0.5, 0.5]
+
+
+def test_a_childs_hours_of_a_probe_count_its_parents(tmp_path):
+    parent = timed(planned("parent"), 0.5)
+    child = timed(replace(planned("child", tuning={"samples": 100}), parents=("parent",)), 0.25)
+    result = {**RESULT, "parent": {"id": "parent"}}
+    write_run(tmp_path, parent)
+    write_run(tmp_path, child, result)
+    rows = collect([parent, child], tmp_path, tmp_path / "mask").results
+    assert rows["gpu_hours_probed"].tolist() == [0.5, 0.75]
+    untimed = collect([replace(parent, timed=None), child], tmp_path, tmp_path / "mask").results
+    assert untimed["gpu_hours_probed"].isna().tolist() == [True, True]
 
 
 def test_csv_columns_are_the_documented_table(tmp_path, two_runs):

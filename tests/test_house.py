@@ -22,11 +22,12 @@ FLOORS = [
     {"cost"},
     {"capacity", "study"},
     {"identity"},
+    {"timing"},
     {"plan"},
     {"inputs"},
     {"run"},
     {"code"},
-    {"launch", "train"},
+    {"launch", "ledger", "train"},
     {"collect", "storage"},
     {"fit", "track"},
     {"compare"},
@@ -154,8 +155,8 @@ def test_readme_tree_lists_every_room_in_order() -> None:
 def _readable() -> list[list[str]]:
     """The floors in the order of the README: a study's way through the house, then cli and the ground floor."""
     rooms = (
-        "study architecture devices cost capacity identity plan inputs run code launch train collect storage fit track "
-        "compare plot export report"
+        "study architecture devices cost capacity identity timing plan inputs run code launch train collect ledger "
+        "storage fit track compare plot export report"
     )
     ground = "workflow cli icons cell errors randomness scores settings stats words workspace"
     return [rooms.split(), ground.split()]

@@ -149,6 +149,17 @@ def test_every_figure_is_a_function_of_a_table_and_an_axes(name):
     assert not figure.texts
 
 
+def test_cells_that_are_evaluations_alone_have_no_panel_of_the_training_loss():
+    results, curves = study(models=("ViT-w48d3-4", "ViT-w96d4-4"))
+    evaluated = results.loc[results["model"] == "ViT-w96d4-4", "id"]
+    curves = curves[~(curves["id"].isin(evaluated) & (curves["metric"] == "loss"))]
+    figure = Figure()
+    FigureCanvasAgg(figure)
+    rows = plot.training_loss(curves, figure.subplots(), results=results)
+    figure.draw_without_rendering()
+    assert set(rows["model"]) == {"ViT-w48d3-4"}
+
+
 def test_an_axes_takes_one_panel_and_says_which_there_are():
     results, _ = study(models=("ViT-w48d3-4", "ViT-w96d4-4"))
     ax = Figure().subplots()

@@ -66,11 +66,11 @@ def site_file_of(args: argparse.Namespace) -> str | None:
     return given.get("site") or (None if is_local else os.environ.get("FLIPSCALE_SITE"))
 
 
-def open_study_of(args: argparse.Namespace) -> "OpenStudy":
-    """The study that a command was given, whose results are in no other study's folder."""
+def open_study_of(args: argparse.Namespace, site: str | None = None) -> "OpenStudy":
+    """The study that a command was given, whose results are in no other study's folder. site: where its runs go."""
     from flipscale.workflow.opened import open_study
 
-    return open_study(args.study, workspace_of(args), price=price_of(args))
+    return open_study(args.study, workspace_of(args), site, price=price_of(args))
 
 
 def price_of(args: argparse.Namespace) -> "Price | None":

@@ -24,6 +24,7 @@ from flipscale.workflow.talk import say
 
 if TYPE_CHECKING:
     from flipscale.launch import Launcher, RunProgress
+    from flipscale.plan import Run
 
 WATCH_SECONDS = 2.0
 
@@ -71,7 +72,7 @@ def submit(args: argparse.Namespace) -> int:
 
     # The site file is read first: what is wrong with it is said before anything is written.
     launcher = launcher_of(args)
-    opened = open_study_of(args)
+    opened = open_study_of(args, launcher.site_name)
     ids = [run.id for run in opened.plan.runs]
     redo = launch.Redo(frozenset(matching_id(name, ids) for name in args.redo), stale=args.stale)
     if args.dry_run:
@@ -125,6 +126,9 @@ def status(args: argparse.Namespace) -> int:
         rows = [(run.id, str(run.state), run.detail) for run in progress.runs]
         print_table(("run", "state", "how it goes"), rows, numbers=False)
         print(progress)
+        clock = launch.wall_clock(opened.plan, args.results)
+        if clock.seconds and not progress.active:  # Else the line above says it.
+            print(clock)
     say_code(opened, code)
     return 0
 
@@ -233,13 +237,14 @@ def cancel_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def cancel(args: argparse.Namespace) -> int:
-    """Stop the runs of a study, or some of them; what they have done stays, and `submit` goes on from it."""
+    """Stop the runs and probes of a study, or some; what runs have done stays, and `submit` goes on from it."""
     from flipscale import launch
     from flipscale.words import count
 
     plan = open_study_of(args).plan
-    wanted = {matching_id(name, [run.id for run in plan.runs]) for name in args.ids}
-    runs = [run for run in plan.runs if not wanted or run.id in wanted]
+    of_study: list[Run | RunFolder] = [*plan.runs, *launch.open_probes(plan.study, args.results)]
+    wanted = {matching_id(name, [run.id for run in of_study]) for name in args.ids}
+    runs = [run for run in of_study if not wanted or run.id in wanted]
     cancelled = launch.cancel(runs, args.results)
     if args.json:
         print_json({"cancelled": cancelled})

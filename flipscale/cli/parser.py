@@ -4,7 +4,7 @@ import argparse
 from collections.abc import Callable
 
 from flipscale import __version__
-from flipscale.cli import comparison, data, jobs, laws, storage, studies, tables, training, whole, why
+from flipscale.cli import comparison, data, jobs, laws, storage, studies, tables, times, training, whole, why
 
 Verb = Callable[[argparse.Namespace], int]
 """What a verb does: its name is the command, its docstring the help, its answer the exit code."""
@@ -12,9 +12,11 @@ Verb = Callable[[argparse.Namespace], int]
 VERBS: tuple[tuple[Verb, Callable[[argparse.ArgumentParser], None]], ...] = (
     (studies.init, studies.init_arguments),
     (studies.plan, studies.plan_arguments),
+    (times.probe, times.probe_arguments),
     (jobs.submit, jobs.submit_arguments),
     (jobs.status, jobs.status_arguments),
     (jobs.watch, jobs.watch_arguments),
+    (times.ledger, times.ledger_arguments),
     (jobs.logs, jobs.logs_arguments),
     (jobs.cancel, jobs.cancel_arguments),
     (tables.collect, tables.collect_arguments),

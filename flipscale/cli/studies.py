@@ -56,6 +56,7 @@ def plan_arguments(parser: argparse.ArgumentParser) -> None:
 
 def plan(args: argparse.Namespace) -> int:
     """Show every run of a study and what it will cost; trains nothing."""
+    from flipscale.launch import wall_clock
     from flipscale.run import as_json
     from flipscale.workflow.opened import cost_in_words, say_warnings, write_plan
     from flipscale.workflow.submitted import check_runs
@@ -73,6 +74,8 @@ def plan(args: argparse.Namespace) -> int:
     print_table(head, [_cost_row(run) for run in planned.runs])
     _say_power(opened)
     print(cost_in_words(planned))
+    if clock := str(wall_clock(planned, args.results)):
+        print(clock)
     if checked:
         checked.raise_if_any()
         say(str(checked))

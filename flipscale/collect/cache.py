@@ -128,7 +128,8 @@ def asked_of(asked: plan.Run, study: str, runs: Mapping[str, plan.Run]) -> str:
 
 
 def _facts_of(asked: plan.Run) -> list[object]:
-    return [asked.id, plain(asked.settings), list(asked.parents), vars(asked.cost), asked.cell]
+    timed = asked.timed and [asked.timed.gpu_hours, asked.timed.place.device]
+    return [asked.id, plain(asked.settings), list(asked.parents), vars(asked.cost), asked.cell, timed]
 
 
 @functools.cache

@@ -84,6 +84,9 @@ COLUMNS: dict[str, Column] = {
         "float", "h", "train_seconds x devices / 3600; of a cpu core-hours, cpu_seconds / 3600; with its parents'"
     ),
     "gpu_hours_predicted": Column("float", "h", "what the plan said"),
+    "gpu_hours_probed": Column(
+        "float", "h", "by the probe of its shape on that device, with its parents'; empty: no probe of it"
+    ),
     "memory_bytes_predicted": Column("int", "bytes", "what the plan said"),
     "peak_memory_bytes": Column(
         "int", "bytes", "most memory held: of the GPU, or on a CPU by the process beyond what it held before the run"

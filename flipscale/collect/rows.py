@@ -28,7 +28,7 @@ def row_of(run: Run, study: str, folder: RunFolder, planned: Mapping[str, Run]) 
     if result is None:
         raise RunFolderError(f"{folder.path / 'result.json'}: went away while it was read; collect again.")
     _check_same_run(run, folder)
-    found = _measured(result) | _asked(run, study)
+    found = _measured(result) | _asked(run, study) | {"gpu_hours_probed": _probed(run, result.device)}
     if run.parents:
         found |= _with_parents(found, run, result.parent, planned)
     row = {name: checked(found.get(name), kind, name, folder.path) for name, kind in _KINDS.items()}
@@ -61,6 +61,11 @@ def _asked(run: Run, study: str) -> dict[str, object]:
     }
 
 
+def _probed(run: Run | None, device: str | None) -> float | None:
+    """The device-hours of the run by a probe; None where none timed its shape on this device."""
+    return run.timed.gpu_hours if run and run.timed and run.timed.place.device == device else None
+
+
 def _with_parents(
     found: Mapping[str, object],
     run: Run,
@@ -73,10 +78,12 @@ def _with_parents(
     is the plan's. What one of them lacks is missing in the sum.
     """
     sums: dict[str, object] = {name: _sum(found.get(name), getattr(parent, name, None)) for name in _TAKEN}
-    sums["train_flops"], sums["gpu_hours_predicted"] = found["train_flops"], found["gpu_hours_predicted"]
+    sums |= {name: found[name] for name in ("train_flops", "gpu_hours_predicted", "gpu_hours_probed")}
+    device = found.get("device")
     for ancestor in _ancestors(run, planned):
         sums["train_flops"] = _sum(sums["train_flops"], ancestor and ancestor.cost.train_flops)
         sums["gpu_hours_predicted"] = _sum(sums["gpu_hours_predicted"], ancestor and ancestor.cost.gpu_hours)
+        sums["gpu_hours_probed"] = _sum(sums["gpu_hours_probed"], _probed(ancestor, str(device)))
     # An evaluation sees no pairs, which its result says by its samples.
     own_pairs = 0 if found.get("samples_seen") == 0 else found.get("unique_pairs")
     unique_pairs = _sum(own_pairs, getattr(parent, "unique_pairs", None)) or None

@@ -26,6 +26,7 @@ masked. Data in, data out: nothing here touches a disk.
     words.py       a sentence for each claim                            stated.py     whether a study's claims hold
     stated_text.py the same for people and programs                     test_images.py  what other test images would do
     layout.py      a comparison for people: tables, then sentences      effects_text.py  deltas for people
+    hours.py       which hours claims along time go by
 """
 
 from flipscale.compare.as_json import comparison_json
@@ -47,6 +48,7 @@ from flipscale.compare.effects_text import deltas_text
 from flipscale.compare.estimates import Effect, Estimate, Finding, finding
 from flipscale.compare.head import ArmHead, AxisSlope, Head, Sensitivity
 from flipscale.compare.head_text import head_lines, opening, planned_words, warnings
+from flipscale.compare.hours import fair_hours
 from flipscale.compare.layout import (
     claims_markdown,
     comparison_markdown,
@@ -102,6 +104,7 @@ __all__ = [
     "deltas_text",
     "effect_table",
     "effects_title",
+    "fair_hours",
     "finding",
     "first_reach",
     "gain_words",

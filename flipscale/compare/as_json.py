@@ -39,6 +39,7 @@ def comparison_json(comparison: Comparison) -> dict[str, object]:
         "left_out": dict(comparison.left_out),
         "unpaired": dict(comparison.unpaired),
         "notes": list(comparison.notes),
+        "hours_note": comparison.hours_note,
         "verdicts": verdicts(comparison),
     }
 

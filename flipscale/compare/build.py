@@ -24,6 +24,7 @@ from flipscale.compare.curves import curves_of
 from flipscale.compare.equal_cost import at_equal_cost
 from flipscale.compare.gains import judged, study_noise
 from flipscale.compare.head import AxisValues, head_of
+from flipscale.compare.hours import fair_hours
 from flipscale.compare.pairs import pairs_of
 from flipscale.compare.points import PreparedTable, RunPoints, one_each, points_of
 from flipscale.compare.tables import numbers, prepared
@@ -45,7 +46,8 @@ def compare(
     """Compare every arm of a table of results with the baseline, as {"mask_ratio": 0}.
 
     Twins share the column `cell` where there is one, else the values of `axes`, else of `varying_axes`.
-    `time` is the column of time: gpu_hours (on a CPU, core-hours), train_seconds or cpu_seconds. `base_cell` is the one
+    `time` is the column of time: gpu_hours (on a CPU, core-hours; of a probe where there was one, see hours.py),
+    train_seconds or cpu_seconds. `base_cell` is the one
     that heads the answer, the last of the table if left out. Gains of a fraction count as level within `margin`.
     Where every run is the baseline the comparison is empty, and its `notes` say so. Raises ResultsError for a column
     that is not there, a baseline that no run has, two runs that are twins of one, or runs of several recipes.
@@ -59,6 +61,8 @@ def compare(
         need(rows, keys)
         rows["cell"] = labels(rows, keys)
     at = "samples" if "samples" in rows else None
+    arms = arms_of(rows, baseline)
+    rows, hours_note = fair_hours(rows, arms, time)
     table = PreparedTable(
         rows=rows,
         baseline=baseline,
@@ -69,12 +73,13 @@ def compare(
         lengths=rows[at] if at else None,
         cells=rows["cell"],
         series=series_of(rows),
-        arms=arms_of(rows, baseline),
+        arms=arms,
         seeds=rows.get("seed"),
         lower=bool(scores.lower_is_better(score)),
         fraction=scores.is_fraction(score),
         margin=margin if scores.is_fraction(score) else None,
         base_cell=base_cell,
+        hours_note=hours_note,
     )
     return _compared(table, points_of(table, twins=at is not None))
 
@@ -141,6 +146,7 @@ def _compared(table: PreparedTable, points: RunPoints) -> Comparison:
         gain_noise=found,
         margin=table.margin,
         head=None if found is None else head_of(all_pairs, found, _axis_values(table), table.base_cell, table.margin),
+        hours_note=table.hours_note,
         notes=table.notes if points.arms else (*table.notes, nothing_to_compare(table.baseline, table.score)),
     )
 

@@ -50,6 +50,8 @@ class Comparison:
     """None without pairs."""
     images: ImagesOfPairs = field(default_factory=dict)
     """What other test images would do to gains, where runs kept which images they got right."""
+    hours_note: str = ""
+    """Which hours its claims go by, or under which unlike load its arms ran; '' where neither is to be said."""
     notes: tuple[str, ...] = ()
     """What was decided about the table without being asked; without arms, why there is nothing to compare."""
 

@@ -180,7 +180,7 @@ def planned_words(found: PlannedSensitivity) -> str:
     if found.finished:
         source = f"as those of {count(found.finished, 'finished run')} do"
     else:
-        source = "as those of the fashion study do"
+        source = "as those of the fashion study did on 2,000 test images"
     return (
         f"{sensitivity_words(found.sensitivity, found.fraction, 'would detect').removesuffix('.')}. This is where the "
         f"baseline has {at} and twins differ by {sd} (SD) from seed to seed, {source}."
@@ -209,12 +209,17 @@ def _test_images(comparison: Comparison, head: Head) -> list[str]:
     sampling, seeds = max(found, key=lambda pair: pair[0].with_seeds(pair[1]))
     return [
         f"CIs are about these {sampling.images:,} test images: with other images as well as other seeds the standard "
-        f"error at the base is up to {_amount(sampling.with_seeds(seeds), True)}, not {_amount(seeds, True)}."
+        f"error at the base is up to {fixed(100 * sampling.with_seeds(seeds), 2)} points, not {fixed(100 * seeds, 2)}."
     ]
 
 
 def warnings(comparison: Comparison) -> list[str]:
-    """The limits of the method that this study is close to, in a line; nothing where it is close to none."""
+    """What limits the answer: what is to be said of the hours, and the limits of the method that this study is close
+    to. A line each, nothing where there are none."""
+    return [f"Note: {comparison.hours_note}"] * bool(comparison.hours_note) + _near_limits(comparison)
+
+
+def _near_limits(comparison: Comparison) -> list[str]:
     noise, head = comparison.noise, comparison.head
     if noise is None or head is None:
         return []

@@ -44,6 +44,8 @@ class PreparedTable:
     """Gains within it count as level."""
     base_cell: str | None = None
     """The cell that heads the answer."""
+    hours_note: str = ""
+    """What is to be said of its hours."""
     notes: tuple[str, ...] = ()
     """What was decided about the table without being asked."""
 

@@ -14,6 +14,8 @@ other_laws.py    forms that are no sum of powers
 rows.py          which rows take part, and why the others do not
 where.py         conditions that choose among them
 unnamed.py       settings in which these rows differ although nobody names them
+problem.py       a law, its points, and what is held fast
+descent.py       many searches at once
 solver.py        one law through points: the best of many starts
 uncertainty.py   resamples and intervals
 seeds.py         what runs of one seed have in common

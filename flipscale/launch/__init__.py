@@ -5,8 +5,11 @@ the lease in each folder decides who does a run, so handing a run out twice wast
 `submit`, `states` and `cancel` are the same for every launcher, and so is what is done about a failure (policy.py).
 
 submit.py     hands runs to a launcher, and stops them
+order.py      the order in which runs go out: twins side by side
+probing.py    a probe: a folder in which shapes are timed
 look.py       in which state runs are
 watch.py      follows a study to its end
+wallclock.py  how long runs take on the clock, on so many workers
 launcher.py   what a launcher is; Request, Whereabouts, Attempt
 site.py       the site file of a cluster
 local/        this machine
@@ -28,11 +31,13 @@ screen.py     the same as a screenful, for who watches
 from flipscale.launch.launcher import LAUNCHERS, Launcher, Request, Whereabouts, launcher_named
 from flipscale.launch.local import gpus_here
 from flipscale.launch.look import Look, Looker, states
+from flipscale.launch.probing import open_probes, probe_of, submit_probe
 from flipscale.launch.progress import ACTIVE, RunProgress, StudyProgress, Voice, rewritable, run_progress
 from flipscale.launch.redo import NO_REDO, Redo
 from flipscale.launch.screen import Screen
 from flipscale.launch.site import Site, price_at, read_site
 from flipscale.launch.submit import Submission, cancel, hand_over, preview, submit, submit_lock
+from flipscale.launch.wallclock import WallClock, wall_clock
 from flipscale.launch.watch import wait, watch
 
 __all__ = [
@@ -50,19 +55,24 @@ __all__ = [
     "StudyProgress",
     "Submission",
     "Voice",
+    "WallClock",
     "Whereabouts",
     "cancel",
     "gpus_here",
     "hand_over",
     "launcher_named",
+    "open_probes",
     "preview",
     "price_at",
+    "probe_of",
     "read_site",
     "rewritable",
     "run_progress",
     "states",
     "submit",
     "submit_lock",
+    "submit_probe",
     "wait",
+    "wall_clock",
     "watch",
 ]

@@ -45,7 +45,7 @@ class Answers:
         whether the run's own error.json says so.
         """
         at = at or self.attempt
-        decision = answer_failure(run, kind, reason, at=at, elsewhere=self.elsewhere)
+        decision = answer_failure(run, kind, reason, at=at, elsewhere=self.elsewhere, took=took)
         if decision.again:
             asked = run.asked()
             if asked is not None and decision.resources != asked.resources:

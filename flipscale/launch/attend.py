@@ -283,10 +283,12 @@ class Attendant:
             last_words = self.workers.last_words(worker)
             death = Death(FailureKind.CODE, f"Its process ended with code {worker.code}{last_words}")
         for run in died:
+            holder = run.holder()  # It holds the run still, in death, and may have done others before.
+            took = time.time() - ((holder and holder.taken) or worker.began)
             if why := self._stalls.pop(run.id, None):
-                self.answers.answer(run, FailureKind.STALLED, why)
+                self.answers.answer(run, FailureKind.STALLED, why, took=took)
             else:
-                self.answers.answer(run, death.kind, death.reason, took=time.time() - worker.began)
+                self.answers.answer(run, death.kind, death.reason, took=took)
 
     def _judge_idle(self, first: RunFolder, worker: Started, death: Death | None) -> None:
         """What came of a worker that ended with nothing done: `first` is the run that it would have begun with."""

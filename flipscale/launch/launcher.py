@@ -79,6 +79,10 @@ class Launcher(Protocol):
     poll_seconds: float
     """While somebody watches, it may be asked this often."""
 
+    @property
+    def site_name(self) -> str:
+        """What times that are measured there are kept under: 'local', 'slurm NAME'."""
+
     def submit(self, requests: Sequence[Request]) -> Iterable[Job]:
         """Start workers for the runs, in this order but children after their parents. LaunchError if it cannot.
 

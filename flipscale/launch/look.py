@@ -10,7 +10,7 @@ from flipscale.plan import Run
 from flipscale.run import Job, RunFolder, State
 
 
-def states(runs: Iterable[Run], results: Path) -> dict[str, State]:
+def states(runs: Iterable[Run | RunFolder], results: Path) -> dict[str, State]:
     """The state of each run by id, in the order of the runs. Each launcher is asked once for all of its jobs."""
     return {run_id: look.state for run_id, look in Looker(results).look(runs).items()}
 

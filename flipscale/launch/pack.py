@@ -1,13 +1,17 @@
 """Which runs belong together: lines of a parent and its children, how long they take, how many share a device."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from flipscale.launch.launcher import Request
 from flipscale.launch.site import Site
 
 USABLE = 0.8
 """The share of a GPU's memory that predicted tensors may take: CUDA and the allocator need some too."""
+
+LIMIT_ROOM, LIMIT_LEAST = 2.0, 900
+"""A time limit is so many times what a probe foretells, and so many seconds more: nodes differ, file systems are slow
+at times, and a job that is ended early has to wait in the queue again."""
 
 
 def lines_of(requests: Sequence[Request]) -> list[list[Request]]:
@@ -29,9 +33,31 @@ def lines_of(requests: Sequence[Request]) -> list[list[Request]]:
 
 
 def seconds_of(line: Sequence[Request]) -> float:
-    """What the runs of a line take one after another, as predicted; endless where that is not known."""
-    hours = [math.inf if request.asked.cost is None else request.asked.cost.gpu_hours for request in line]
-    return sum(3600 * each / request.resources.devices for each, request in zip(hours, line, strict=True))
+    """What the runs of a line take one after another, as timed or predicted; endless where that is not known."""
+    return sum(map(_seconds, line))
+
+
+def _seconds(request: Request) -> float:
+    asked = request.asked
+    if asked.seconds is not None:
+        return asked.seconds
+    return math.inf if asked.cost is None else 3600 * asked.cost.gpu_hours / request.resources.devices
+
+
+def limit_of(tasks: Iterable[Sequence[Request]], lanes: int) -> int | None:
+    """A time limit in seconds for jobs that each do the runs of one of these tasks; None where a probe has not timed
+    them all: a limit from a prediction would end runs that are only slower than was thought.
+
+    Each of the `lanes` of a job takes up what is left, so the longest run may come last.
+    """
+    longest = 0.0
+    for task in tasks:
+        seconds = [request.asked.seconds for request in task]
+        known = [each for each in seconds if each is not None]
+        if not known or len(known) < len(seconds):
+            return None
+        longest = max(longest, sum(known) / lanes + (max(known) if lanes > 1 else 0))
+    return 60 * math.ceil((LIMIT_ROOM * longest + LIMIT_LEAST) / 60)
 
 
 def share_of(line: Sequence[Request], site: Site) -> int:

@@ -111,9 +111,18 @@ def decide(
 
 
 def answer_failure(
-    run: RunFolder, kind: FailureKind, reason: str, *, at: Attempt | None = None, elsewhere: bool = True
+    run: RunFolder,
+    kind: FailureKind,
+    reason: str,
+    *,
+    at: Attempt | None = None,
+    elsewhere: bool = True,
+    took: float | None = None,
 ) -> Decision:
-    """Decide what is done about a failure of the run, and write both down. at: the attempt that failed, if known."""
+    """Decide what is done about a failure of the run, and write both down.
+
+    at: the attempt that failed, if known. took: seconds from its start to the failure, if known.
+    """
     asked, earlier = run.asked() or Asked(run.id, {}), run.failures()
     samples_seen = run.reached().samples_seen
     decision = decide(kind, earlier, asked, samples_seen, elsewhere=elsewhere)
@@ -128,6 +137,7 @@ def answer_failure(
             attempt=at.number if at else None,
             node=at.node if at else None,
             accumulate=decision.resources.accumulate if kind is FailureKind.OOM and decision.again else None,
+            seconds=took,
         )
     )
     return decision

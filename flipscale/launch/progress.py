@@ -104,10 +104,13 @@ class StudyProgress:
     elapsed: float
     """Seconds since the watching began."""
     left: float | None
-    """Seconds that the runs on the way will take by their FLOPs: at the speed that the running ones have recorded, or
-    at the pace since the watching began once that has been seen for a while; None while nothing tells either."""
+    """Seconds that the runs on the way will take, by the times of a probe or else by their FLOPs: at the speed that the
+    running ones have recorded, or at the pace since the watching began once that has been seen for a while. Until then
+    a probe of this machine tells; None while nothing does."""
     hours: float = 0.0
-    """Device-hours that the cost model predicts for all runs."""
+    """Device-hours of all runs, as a probe or else the cost model has them."""
+    is_timed: bool = False
+    """Whether a probe has timed all runs."""
     hours_done: float = 0.0
     """The part of them that is done: of each run the share of its samples that it has seen."""
 

@@ -130,10 +130,10 @@ def screenful(
 
 
 def _head(progress: StudyProgress, width: int, study: str, unit: str) -> list[ScreenLine]:
-    speed = progress.samples_per_second
+    speed, source = progress.samples_per_second, "a probe" if progress.is_timed else "the cost model"
     said = [
         f"{speed:,.0f} samples/s" if speed else "",
-        f"{hours(progress.hours_done)} of {hours(progress.hours)} {unit} by the cost model",
+        f"{hours(progress.hours_done)} of {hours(progress.hours)} {unit} by {source}",
         progress.time_left,
     ]
     share = f" {progress.done:4.0%} of the FLOPs"

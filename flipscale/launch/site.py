@@ -157,6 +157,9 @@ SITE = Keys(
         ),
         "price": Option(Maybe(PRICE), None, "what time costs, so that plans, budgets and reports say it in money"),
         "pack": Option(PACK, PACK.read({}, (), print), "which runs share a job or a GPU"),
+        "name": Option(
+            Maybe(OneLine()), None, "what times of `flipscale probe` are kept under; null is the file's name"
+        ),
     },
 )
 """The keys of a site file, each with its kind and a sentence: the reader and docs/slurm.md agree on it."""
@@ -167,6 +170,11 @@ Site = Mapping[str, Any]
 
 DEFAULTS: Site = SITE.read({"schema": SITE_SCHEMA}, (), print)
 """A cluster of which nothing is known: all is left to what its administrators chose."""
+
+
+def site_name(launcher: str, site: Site) -> str:
+    """What times that were measured at a site are kept under: 'slurm NAME', or 'slurm' where no file describes it."""
+    return f"{launcher} {site['name']}" if site.get("name") else launcher
 
 
 def read_site(path: str | Path) -> Site:
@@ -180,6 +188,7 @@ def read_site(path: str | Path) -> Site:
     read = SITE.read(document.data, (), complain)
     if read is not INVALID:
         _check(read, complain)
+        read["name"] = read["name"] or Path(path).stem
         for place in (read, read["container"] or {}):
             # No shell reads these.
             place |= {name: str(Path(place[name]).expanduser()) for name in ("python", "image") if place.get(name)}

@@ -13,6 +13,7 @@ from flipscale.code import CodeChanges
 from flipscale.errors import LaunchError
 from flipscale.launch.launcher import Launcher, Request, Whereabouts, launcher_named
 from flipscale.launch.look import Look, Looker, run_folder, states
+from flipscale.launch.order import in_turn
 from flipscale.launch.policy import answer_failure, resources_after
 from flipscale.launch.redo import NO_REDO, Redo, changes_of, runs_to_redo, set_aside
 from flipscale.plan import Run
@@ -27,7 +28,7 @@ class Submission:
     runs: tuple[Run, ...]
     """All it was given, in that order."""
     jobs: tuple[Job, ...]
-    """What it started, the costliest run first."""
+    """What it started, in the order in which it goes out (order.py)."""
     skipped: Mapping[State, int]
     """How many runs it left alone, by their state."""
     stopping: int = 0
@@ -146,7 +147,7 @@ def hand_over(folders: Iterable[RunFolder], results: Path, launcher: Launcher) -
             raise
 
 
-def cancel(runs: Iterable[Run], results: Path) -> list[str]:
+def cancel(runs: Iterable[Run | RunFolder], results: Path) -> list[str]:
     """Stop the runs that wait or run, and only those: their ids. `submit` goes on from their checkpoints."""
     jobs: dict[str, list[Job]] = {}
     with submit_lock(results):
@@ -168,7 +169,7 @@ class _Sorting:
     """The runs that were given, by what is done with them."""
 
     to_do: Sequence[tuple[Run, Whereabouts]]
-    """Those to start, each with what its last launcher says of it. The costliest comes first."""
+    """Those to start, each with what its last launcher says of it, in the order in which they go out."""
     alone: Sequence[Look]
     """What was seen of those to be left alone."""
     anew: Sequence[str]
@@ -180,14 +181,13 @@ class _Sorting:
 
 
 def _to_do(runs: Mapping[str, Run], results: Path, retry_diverged: bool, redo: Redo) -> _Sorting:
-    """Sort the runs; the costliest comes first, so that no long run is left to one worker at the end."""
-    ahead = _flops_ahead(runs)
-    by_cost = sorted(runs.values(), key=lambda run: -ahead[run.id])
-    found = Looker(results).look(by_cost, closely=True)
+    """Sort the runs, each kind in the order in which runs go out."""
+    ordered = in_turn(runs)
+    found = Looker(results).look(ordered, closely=True)
     code = changes_of(runs, found, results)
     anew = runs_to_redo(runs, found, redo, code)
     to_do, alone = [], []
-    for run in by_cost:
+    for run in ordered:
         look = found[run.id]
         if run.id in anew or _is_to_do(run_folder(results, run.id), look.state, retry_diverged):
             to_do.append((run, look.where))
@@ -237,7 +237,7 @@ def _asked_again(run: Run, results: Path, where: Whereabouts) -> Request:
     folder, asked = run_folder(results, run.id), Asked.of(run)
     error = folder.error()
     if error is not None and not error.noted:
-        answer_failure(folder, error.kind, error.reason)
+        answer_failure(folder, error.kind, error.reason, took=error.seconds)
     elif error is None and where.kind is not None:
         answer_failure(folder, where.kind, where.says)
     asked = replace(asked, resources=resources_after(asked, folder.failures()))
@@ -254,20 +254,6 @@ def _hand_out(requests: Sequence[Request], launcher: Launcher) -> list[Job]:
         folders[job.run_id].write_job(job, flush=False)
         jobs.append(job)
     return jobs
-
-
-def _flops_ahead(runs: Mapping[str, Run]) -> dict[str, float]:
-    """What is to be computed from the start of each run to the end of the longest line of runs that start from it.
-
-    A parent so comes before its children, and as early as its longest line needs. `runs` has parents before children.
-    """
-    ahead: dict[str, float] = {}
-    for run in reversed(list(runs.values())):
-        # An evaluation costs no training, yet its parent is to come before it.
-        ahead[run.id] = ahead.get(run.id, 0) + run.cost.train_flops + 1
-        for parent in run.parents:
-            ahead[parent] = max(ahead.get(parent, 0), ahead[run.id])
-    return ahead
 
 
 def _is_to_do(folder: RunFolder, state: State, retry_diverged: bool) -> bool:

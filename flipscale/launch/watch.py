@@ -2,7 +2,7 @@
 
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Set
 from pathlib import Path
 from typing import TextIO
 
@@ -10,6 +10,7 @@ from flipscale.launch.launcher import launcher_named
 from flipscale.launch.look import Looker, run_folder
 from flipscale.launch.progress import ACTIVE, PACE_SECONDS, RunProgress, StudyProgress, Voice, run_progress
 from flipscale.launch.submit import Submission, cancel
+from flipscale.launch.wallclock import clock_seconds, seconds_of_run, workers_here
 from flipscale.plan import Run
 from flipscale.run import State
 from flipscale.words import count
@@ -37,22 +38,24 @@ class _Watched:
         self.results = results
         self.flops = {run.id: run.cost.train_flops for run in runs}
         self.hours = {run.id: run.cost.gpu_hours for run in runs}
+        self.is_timed = all(run.timed for run in runs)
+        self.work = {run.id: seconds_of_run(run) for run in runs} if self.is_timed else self.flops
+        """What is to be done for each run, by which time is foretold: the seconds of a probe, or else FLOPs."""
         self.pace = _Pace()
         self._looker = Looker(results)
         self._ended: dict[str, RunProgress] = {}
 
     def look(self) -> StudyProgress:
         seen = self._see()
+        self.pace.see(sum(self.work[run.id] * run.done for run in seen))
         done = sum(self.flops[run.id] * run.done for run in seen)
-        to_come = sum(self.flops[run.id] * (1 - run.done) for run in seen if run.state in ACTIVE)
-        self.pace.see(done)
-        per_second = self._flops_per_second(seen)
         return StudyProgress(
             runs=tuple(seen),
             done=done / (sum(self.flops.values()) or 1),
             elapsed=self.pace.elapsed,
-            left=to_come / per_second if per_second else None,
+            left=self._left(seen),
             hours=sum(self.hours.values()),
+            is_timed=self.is_timed,
             hours_done=sum(self.hours[run.id] * run.done for run in seen),
         )
 
@@ -67,18 +70,33 @@ class _Watched:
         self._ended = {run_id: run for run_id, run in seen.items() if run.state in (State.FINISHED, State.FAILED)}
         return [seen[run.id] for run in self.runs]
 
-    def _flops_per_second(self, seen: Sequence[RunProgress]) -> float:
-        """How fast the running runs are; 0 where nothing tells."""
-        running = [run for run in seen if run.state is State.RUNNING]
+    def _left(self, seen: Sequence[RunProgress]) -> float | None:
+        """Seconds until what is on its way is done; None where nothing tells."""
+        on_the_way = [run for run in seen if run.state in ACTIVE]
+        running = [run for run in on_the_way if run.state is State.RUNNING]
         if running and all(run.quiet for run in running):
-            return 0.0  # What was done before says nothing of when they will be.
-        speeds = ((run.images_per_second or 0.0) * self.flops[run.id] / run.total for run in running if run.total)
+            return None  # What was done before says nothing of when they will be.
+        if per_second := self._work_per_second(running):
+            return sum(self.work[run.id] * (1 - run.done) for run in on_the_way) / per_second
+        return self._foretold({run.id for run in on_the_way})
+
+    def _foretold(self, run_ids: Set[str]) -> float | None:
+        """The seconds that a probe of this machine foretells for these runs, which have not begun to say."""
+        runs = [run for run in self.runs if run.id in run_ids]
+        if not runs or any(run.timed is None or run.timed.place.site != "local" for run in runs):
+            return None
+        workers = workers_here(runs)
+        return clock_seconds(runs, workers) if workers else None
+
+    def _work_per_second(self, running: Sequence[RunProgress]) -> float:
+        """How fast the running runs are; 0 where nothing tells."""
+        speeds = ((run.images_per_second or 0.0) * self.work[run.id] / run.total for run in running if run.total)
         speed, pace = sum(speeds), self.pace.per_second
         return (pace or speed) if self.pace.is_certain else (speed or pace)
 
 
 class _Pace:
-    """How many FLOPs are done a second, since the watching began.
+    """How much work is done a second, since the watching began.
 
     Evaluations and starts are in the pace only, so it is right in the end; until then the recorded speed is.
     """
@@ -91,7 +109,7 @@ class _Pace:
         self._done = 0.0
 
     def see(self, done: float) -> None:
-        """These FLOPs of the study are done now."""
+        """So much of the study's work is done now."""
         now = time.monotonic()
         first = self.began is None
         self.began = now if self.began is None else self.began

@@ -48,8 +48,9 @@ def learning_panels(data: FigureData) -> list[Panel]:
 def loss_panels(data: FigureData) -> list[Panel]:
     """A panel per cell of the longest schedules, with the training loss as it was logged, averaged over stretches."""
     check_arms(data)
-    runs = _longest(data)
-    points = _points_of(data, "loss", runs)
+    longest = _longest(data)
+    points = _points_of(data, "loss", longest)
+    runs = longest[longest["id"].isin(points["id"])]  # An evaluation alone has no training loss.
     if points.empty or points.groupby("id", observed=True).size().max() < 2:
         raise Undrawable("the curves hold no training loss of these runs")
     points["point"] = np.ceil(_POINTS * points["samples"] / points["last"])

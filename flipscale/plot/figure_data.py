@@ -39,6 +39,7 @@ _COLUMNS_ADDED = ("arm", "series", "time", "model_flops", "error")
 _COLUMNS_READ = (
     *("id", "cell", "model", "data_size", "samples", "mask_ratio", "seed", "device", "finished"),
     *("samples_seen", "unique_pairs", "repeats", "params", "flops_per_sample", "train_flops", "gpu_hours"),
+    "gpu_hours_probed",
     *("train_seconds", "cpu_seconds", "gpu_hours_predicted", "memory_bytes_predicted", "peak_memory_bytes"),
 )
 """Columns that figures and `compare` read, beside the baseline's and the score."""

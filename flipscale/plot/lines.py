@@ -9,7 +9,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 
-from flipscale.compare import series_of
+from flipscale.compare import fair_hours, series_of
 from flipscale.plot.figure_data import NO_MASK, FigureData, Undrawable, check_arms, figure_data, one_value
 from flipscale.plot.page import Drawing, DrawnLine, Panel, alone
 from flipscale.plot.style import REFERENCE, LineStyle, arm_style, count_axis, device_time, log_axis, percent_axis, power
@@ -175,8 +175,9 @@ def _means(
 
 
 def in_time_units(data: FigureData) -> tuple[FigureData, str]:
-    """The rows with `time`: gpu_hours in the unit that suits them, and its words."""
-    rows = data.rows[data.rows["gpu_hours"].notna()]
+    """The rows with `time`: the hours that claims go by, in the unit that suits them, and its words."""
+    rows = fair_hours(data.rows, data.rows["arm"].astype("str")).rows
+    rows = rows[rows["gpu_hours"].notna()]
     if rows.empty:
         raise Undrawable("no run has gpu_hours")
     devices = sorted({str(device) for device in rows["device"].dropna()}) if "device" in rows else []

@@ -94,9 +94,7 @@ def _panel(data: FigureData, rows: pd.DataFrame, cost: str, predicted: str, meas
         )
         return drawing
 
-    marks = "a point is a run" + (
-        "; the plan counts tensors, a CPU's peak memory is the whole process's" if cpu else ""
-    )
+    marks = "a point is a run" + ("; the plan counts tensors, a CPU's peak memory also holds data" if cpu else "")
     return Panel(title, rows, draw, f"measured{unit}", marks)
 
 

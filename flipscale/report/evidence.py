@@ -16,6 +16,7 @@ from flipscale.errors import ResultsError
 from flipscale.launch import Looker, RunProgress, run_progress
 from flipscale.plan import Plan, Run
 from flipscale.plot import FIGURES, figure_data
+from flipscale.report.older import named_as_in
 from flipscale.run import RunFolder, State
 from flipscale.study import Study
 from flipscale.workspace import RUNS_FOLDER, Workspace
@@ -62,6 +63,7 @@ class Evidence:
 
     study: Study
     planned: Plan
+    """Every run; of a table of an older recipe with the ids that the table has."""
     study_text: str
     results: pd.DataFrame
     """results.csv, with `arm` in words; empty where there is none."""
@@ -94,7 +96,9 @@ def gather(study: Study, planned: Plan, study_file: Path, results: Path, plots: 
     """Read what there is. Raises ResultsError for a results.csv or fits.json that is not what its name says."""
     files = Workspace(results, plots).study(study.name)
     baseline = baseline_of(study)
-    table = _table(files.results, planned)
+    table = read_results(files.results) if files.results.exists() else pd.DataFrame({"id": []})
+    planned = named_as_in(table, planned)
+    table = table[table["id"].isin([run.id for run in planned.cells])].reset_index(drop=True)
     collected = set(table["id"])
     runs = _runs(planned, results, collected)
     words = _arm_words(table, study, baseline)
@@ -122,12 +126,6 @@ def gather(study: Study, planned: Plan, study_file: Path, results: Path, plots: 
         fits=_fits(files.fits),
         figures=_figures(files.figures),
     )
-
-
-def _table(path: Path, planned: Plan) -> pd.DataFrame:
-    """The rows of results.csv that are of the plan's runs."""
-    table = read_results(path) if path.exists() else pd.DataFrame({"id": []})
-    return table[table["id"].isin([run.id for run in planned.cells])].reset_index(drop=True)
 
 
 def _runs(planned: Plan, results: Path, in_table: set[str]) -> dict[str, RunProgress]:

@@ -15,6 +15,7 @@
     failures.jsonl  what went wrong before and what was done about it              written by launch
     log.txt         what the process said
     earlier/        the whole folder as it was before the run was begun anew       moved by launch
+    probe.json      which shapes are to be timed, where the folder is a probe's    written by launch
 
 Every file but the .jsonl and log.txt is written to a temporary name, flushed, then renamed, so a reader sees
 the old file or the new one. This room knows files and nothing of models: a training command of the user's own
@@ -26,6 +27,7 @@ code.py      which code trained a run, and in what two codes differ
 codec.py     the same as JSON, also that of older versions
 lease.py     who does a run, and signs of life
 files.py     which files there are, and how they are written
+timings.py   probes, and what they have measured
 """
 
 from flipscale.run.code import CodeIdentity, FileContent
@@ -76,6 +78,7 @@ from flipscale.run.records import (
     Result,
     Spent,
 )
+from flipscale.run.timings import Probe, add_timings, cpu_name, read_probe, read_timings, write_probe
 
 __all__ = [
     "ARCHIVED_FILES",
@@ -103,22 +106,28 @@ __all__ = [
     "Lease",
     "Life",
     "MetricsRecord",
+    "Probe",
     "Reached",
     "Result",
     "RunFolder",
     "Spent",
     "State",
+    "add_timings",
     "as_json",
     "asked_from_json",
     "birth",
     "checked",
     "code_as_json",
+    "cpu_name",
     "failed_attempt_as_json",
     "is_alive",
     "is_number",
+    "read_probe",
+    "read_timings",
     "replacing",
     "result_from_json",
     "show_life",
     "with_samples_seen",
     "write_json",
+    "write_probe",
 ]

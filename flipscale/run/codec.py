@@ -95,6 +95,7 @@ def asked_from_json(data: JsonObject) -> Asked:
         cost=_cost(data.get("cost")),
         cell=None if data.get("cell") is None else read_cell(data["cell"]),
         recipe=data.get("recipe"),
+        seconds=data.get("seconds"),
         keep_weights=_keep_weights(data.get("keep_weights")),
     )
 
@@ -272,6 +273,7 @@ def _failed_attempt(kind: FailureKind, data: JsonObject) -> FailedAttempt:
         node=data.get("node"),
         accumulate=data.get("accumulate"),
         time=data.get("time"),
+        seconds=data.get("seconds"),
     )
 
 
@@ -408,6 +410,7 @@ def asked_as_json(asked: Asked) -> JsonObject:
         "cell": None if asked.cell is None else write_cell(asked.cell),
         "recipe": asked.recipe,
         "resources": dict(vars(asked.resources)),
+        **({} if asked.seconds is None else {"seconds": asked.seconds}),
     }
 
 

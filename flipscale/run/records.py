@@ -33,12 +33,15 @@ class Asked:
     cell: Cell | None = None
     recipe: int | None = None
     """Version of what training does with the same settings."""
+    seconds: float | None = None
+    """How long it takes on the clock with its start and evaluations, as a probe foretells it; None without one."""
     keep_weights: KeepWeights = KeepWeights.ALWAYS
 
     @classmethod
     def of(cls, run: Run) -> "Asked":
         asked = cls(run.id, plain(run.settings), tuple(run.parents), run.resources, run.cost, run.cell, RECIPE)
-        return replace(asked, keep_weights=run.keep_weights)
+        seconds = None if run.timed is None else run.timed.seconds + run.timed.program_seconds
+        return replace(asked, seconds=seconds, keep_weights=run.keep_weights)
 
     @property
     def runs_a_command(self) -> bool:
@@ -172,6 +175,8 @@ class FailedAttempt:
     """Parts of a batch that the next attempt computes one after another, where that was changed."""
     time: float | None = None
     """Unix time."""
+    seconds: float | None = None
+    """From its start to the failure, where that is known."""
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from flipscale.errors import Diverged
-from flipscale.run import RunFolder
+from flipscale.run import RunFolder, read_probe
 from flipscale.train.failure import Failed, why
 from flipscale.train.machine import loading_modules
 from flipscale.train.processes import Group, is_lost_connection, joined, start
@@ -50,11 +50,15 @@ def follow(group: Group, stop: Stop) -> int:
     """
     with loading_modules():
         from flipscale.train.trainers.builtin.pretrain import pretrain
+        from flipscale.train.trainers.builtin.timing import time_shapes
     while task := group.next_task():
         try:
             run = RunFolder(task)
             with stacks_in_log(run):
-                pretrain(run, None, group, stop, checkpoint_seconds=0)
+                if read_probe(run.path) is not None:
+                    time_shapes(run, None, group, stop)
+                else:
+                    pretrain(run, None, group, stop, checkpoint_seconds=0)
         except (Failed, Diverged):
             # All processes know of it and stand at the same point.
             continue

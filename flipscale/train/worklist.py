@@ -13,13 +13,14 @@ import torch
 
 from flipscale.code import CodeToday
 from flipscale.errors import Diverged, FlipscaleError, LeaseLost, RunFolderError
-from flipscale.run import JOB, FailureKind, Lease, RunFolder
-from flipscale.settings import CommandTrainer, KeepWeights, OpenClipTrainer
+from flipscale.run import JOB, FailureKind, Lease, RunFolder, read_probe
+from flipscale.settings import CommandTrainer, KeepWeights, OpenClipTrainer, Resources
 from flipscale.train.asked import asked_of, parent_of
 from flipscale.train.crew import Crew, follow
 from flipscale.train.failure import Cause, Failed, record, record_stop, say
 from flipscale.train.machine import keep_freed_memory, loading_modules
 from flipscale.train.parents import When, weights_for
+from flipscale.train.processes import Group
 from flipscale.train.stop import Stop, noting_signals, stacks_in_log
 from flipscale.workspace import Workspace
 
@@ -131,7 +132,11 @@ class WorkList:
         # Here, not where it was submitted: another machine may have another checkout. Anew for each run, as a training
         # command is read when it is started.
         lease.note_code(CodeToday(Workspace.of_run(run.path)).of(settings))
-        if settings.inference != "full":
+        if read_probe(run.path) is not None:
+            with loading_modules():
+                from flipscale.train.trainers.builtin.timing import time_shapes
+            time_shapes(run, lease, self._group_for(run, resources), self.stop)
+        elif settings.inference != "full":
             with loading_modules():
                 from flipscale.train.trainers.builtin.pretrain import score_parent
             score_parent(run, lease, self.crew.group.device)
@@ -146,9 +151,13 @@ class WorkList:
         else:
             with loading_modules():
                 from flipscale.train.trainers.builtin.pretrain import pretrain
-            group = self.crew.group_of(resources.processes_on(gpu=torch.cuda.is_available()))
-            group.hand_out(str(run.path.resolve()))
-            pretrain(run, lease, group, self.stop, self.checkpoint_seconds)
+            pretrain(run, lease, self._group_for(run, resources), self.stop, self.checkpoint_seconds)
+
+    def _group_for(self, run: RunFolder, resources: Resources) -> Group:
+        """The processes that do the run together, to which it is handed out."""
+        group = self.crew.group_of(resources.processes_on(gpu=torch.cuda.is_available()))
+        group.hand_out(str(run.path.resolve()))
+        return group
 
     def _record(self, run: RunFolder, lease: Lease, failure: Cause) -> None:
         # A signal to the whole process group ends what the run had at work as well, a compiler say, and

@@ -7,6 +7,7 @@ from pathlib import Path
 from flipscale.devices import Price
 from flipscale.plan import Plan
 from flipscale.plan import plan as plan_study
+from flipscale.run import read_timings
 from flipscale.study import Study, read_study
 from flipscale.words import count
 from flipscale.workflow.owner import check_owner, note_owner
@@ -22,13 +23,16 @@ class OpenStudy:
     file: Path
     study: Study
     workspace: Workspace = field(default_factory=Workspace)
+    site: str | None = None
+    """Where its runs go (`Launcher.site_name`); None where nothing says it."""
     price: Price | None = None
     """What time costs where its runs go, if that is known."""
 
     @cached_property
     def plan(self) -> Plan:
-        """Every run of the study with its cost."""
-        return replace(plan_study(self.study), price=self.price)
+        """Every run of the study with its cost: by what a probe has timed at its site, or else where one was last."""
+        timings = read_timings(self.workspace.timings).at(self.site)
+        return replace(plan_study(self.study, timings), price=self.price)
 
     @property
     def files(self) -> StudyFiles:
@@ -46,12 +50,14 @@ class OpenStudy:
         return f"{self.file} --results {self.workspace.results}"
 
 
-def open_study(file: str | Path, workspace: Workspace, *, price: Price | None = None) -> OpenStudy:
+def open_study(
+    file: str | Path, workspace: Workspace, site: str | None = None, *, price: Price | None = None
+) -> OpenStudy:
     """Read a study. FlipscaleError where another study's results are in its folder.
 
-    price: what time costs where its runs go, as a site file says it.
+    site: where its runs go, as `Launcher.site_name` says it. price: what time costs there, as a site file says it.
     """
-    opened = OpenStudy(Path(file), read_study(file), workspace, price=price)
+    opened = OpenStudy(Path(file), read_study(file), workspace, site, price)
     for notice in opened.study.notices:
         say(notice)
     check_owner(opened.files.folder, opened.file)
@@ -79,7 +85,16 @@ def cost_in_words(plan: Plan) -> str:
     total = plan.total
     runs = count(total.runs, "run")
     money = f", {plan.money}" if plan.money else ""
-    return f"{runs}, {total.train_flops:.2e} FLOPs, {total.hours} {plan.hours_unit}{money}"
+    return f"{runs}, {total.train_flops:.2e} FLOPs, {total.hours} {plan.hours_unit}{_timed_in_words(plan)}{money}"
+
+
+def _timed_in_words(plan: Plan) -> str:
+    """', timed at local': which runs a probe has timed, and where; '' where it has none."""
+    timed = [run.timed for run in plan.runs if run.timed is not None]
+    if not timed:
+        return ""
+    which = "" if len(timed) == len(plan.runs) else f" for {len(timed)} of them"
+    return f", timed{which} at {timed[0].place.site}"
 
 
 def say_warnings(plan: Plan) -> None:

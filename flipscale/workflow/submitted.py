@@ -20,7 +20,7 @@ def check_runs(study: Study, runs: Sequence[Run]) -> Checked:
     return check(study, runs, on_gpu=bool(launch.gpus_here()))
 
 
-def _refuse_unready(study: Study, runs: Sequence[Run]) -> None:
+def refuse_unready(study: Study, runs: Sequence[Run]) -> None:
     """Raise InputsError, with every problem, where something that these runs read is missing or wrong."""
     checked = check_runs(study, runs)
     checked.raise_if_any("Nothing was started. Correct this, or add --no-check to start anyway.")
@@ -50,7 +50,7 @@ def submit_study(
     if not force:
         checks.append(check_memory)
     if look_first:
-        checks.append(partial(_refuse_unready, opened.study))
+        checks.append(partial(refuse_unready, opened.study))
     results = opened.workspace.results
     submission = launch.submit(
         plan.runs, results, launcher, retry_diverged=retry_diverged, redo=redo, check=_all(checks)

@@ -77,7 +77,7 @@ def run_study(
     workspace = workspace or Workspace()
     if isinstance(launcher, str):
         launcher = launcher_named(launcher, workspace.results)
-    opened = open_study(file, workspace, price=price)
+    opened = open_study(file, workspace, launcher.site_name, price=price)
     look_first = check and isinstance(launcher, LocalLauncher)
     submission = submit_study(opened, launcher, look_first=look_first, force=force)
     unfinished = wait_for(opened, submission)

@@ -21,13 +21,13 @@ def test_of_a_study_that_has_not_run_a_usual_noise_stands_in() -> None:
     assert planned_words(found) == (
         "3 seeds would detect 3.1 points (80 % power, corrected for 20 comparisons); 5 would detect 2.2, 10 would "
         "detect 1.4 and 1 point takes 19 seeds. This is where the baseline has 75.0 % and twins differ by 1.1 points "
-        "(SD) from seed to seed, as those of the fashion study do."
+        "(SD) from seed to seed, as those of the fashion study did on 2,000 test images."
     )
 
 
 def test_finished_runs_say_how_far_twins_differ() -> None:
     study = read_study(ROOT / "studies/fashion.yaml")
-    found = planned_sensitivity(study, plan(study), pd.read_csv(ROOT / "results/fashion/results.csv"))
+    found = planned_sensitivity(study, plan(study), pd.read_csv(ROOT / "tests/recipe_1/fashion.csv"))
     assert found is not None
     assert found.finished == 90
     assert found.at == pytest.approx(0.81, abs=0.001)

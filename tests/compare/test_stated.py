@@ -1,4 +1,4 @@
-"""Claims judged by results: the paper's on the recipe study, and small tables whose answer is known."""
+"""Claims judged by results: the paper's on the recipe study of recipe 1, and small tables whose answer is known."""
 
 import math
 from pathlib import Path
@@ -14,6 +14,7 @@ from flipscale.stats import NoiseMethod
 from flipscale.study import Contrast, Expectation, StatedClaim, read_study
 
 ROOT = Path(__file__).parents[2]
+TABLE_1 = ROOT / "tests/recipe_1/recipe.csv"
 BETTER, WORSE, LEVEL = Expectation
 
 
@@ -22,7 +23,7 @@ BETTER, WORSE, LEVEL = Expectation
 
 def recipe(first: int = 0) -> ClaimFamily:
     study = read_study(ROOT / "studies/recipe.yaml")
-    results = read_results(ROOT / "results/recipe/results.csv")
+    results = read_results(TABLE_1)
     family = judge_claims(results, study.claims[first:], score="zero_shot_top1", margin=study.margin)
     assert family
     return family
@@ -65,7 +66,7 @@ def test_noise_of_the_27_claims_is_that_of_a_second_program() -> None:
 
 
 def test_a_claim_by_its_own_seeds_is_a_paired_t_test_of_logits() -> None:
-    results = read_results(ROOT / "results/recipe/results.csv").sort_values("seed")
+    results = read_results(TABLE_1).sort_values("seed")
     plain = results[results["tuning"].isna() & results["reconstruction"].isna() & (results["inference"] == "full")]
     plain = plain[(plain["text_mask_ratio"] == 0) & (plain["mask_shape"] == "random")]
     hits = {key: 2000 * rows["zero_shot_top1"] for key, rows in plain.groupby(["mask_ratio", "batch_size"])}
@@ -225,6 +226,6 @@ def test_json_has_the_contrast_and_both_answers() -> None:
 
 def test_claims_are_about_the_study_s_own_score() -> None:
     study = read_study(ROOT / "studies/recipe.yaml")
-    results = read_results(ROOT / "results/recipe/results.csv")
+    results = read_results(TABLE_1)
     assert judge_study(results, study, "held_out_loss") is None
     assert judge_study(results, study, "zero_shot_top1") is not None

@@ -41,6 +41,7 @@ class StandInRun:
     resources: Resources = field(default_factory=Resources)
     parents: tuple[str, ...] = ()
     cell: None = None
+    timed: None = None
     keep_weights: KeepWeights = KeepWeights.ALWAYS
 
     @property

@@ -231,7 +231,7 @@ def test_a_worker_killed_by_who_knows_whom_counts_as_a_failed_node(tmp_path, att
     os.kill(folder(tmp_path, run).holder().pid, signal.SIGKILL)
     assert job.end() is Ending.AWAY
     (failure,) = folder(tmp_path, run).failures()
-    assert replace(failure, samples_seen=0, time=None) == FailedAttempt(
+    assert replace(failure, samples_seen=0, time=None, seconds=None) == FailedAttempt(
         FailureKind.NODE,
         "Its process was killed, and nothing says by whom.",
         "resumed on another node (1 of 3)",

@@ -306,6 +306,18 @@ def test_the_command_line_sends_a_study_and_returns(tmp_path, ray, monkeypatch):
     assert "submitted 0 runs, left alone 2 finished\n" in flipscale("submit", "small.yaml", *on_ray).stderr
 
 
+def test_a_probe_times_shapes_in_a_trial(tmp_path, ray, monkeypatch):
+    monkeypatch.delenv("RAY_ADDRESS")
+    monkeypatch.setenv(*next(iter(ONE_NODE.items())))  # Or else Ray looks for the head at a network card's address.
+    runs_of(tmp_path, "axes: {mask_ratio: [0, 0.5]}")
+    command = [sys.executable, "-m", "flipscale", "probe", "small.yaml", "--on", "ray", "--address", ray.head, "--json"]
+    probed = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert probed.returncode == 0, probed.stderr
+    found = json.loads(probed.stdout)
+    assert found["site"] == "ray"
+    assert [shape["step"]["steps"] > 0 for shape in found["shapes"]] == [True, True]
+
+
 def test_without_an_address_a_ray_is_started_here_on_loopback_and_ends_by_itself_alone_with_checkpoints(
     tmp_path, ray, monkeypatch
 ):

@@ -1,5 +1,7 @@
 """What stands on the screen of who watches, at the size it has."""
 
+from dataclasses import replace
+
 from flipscale.launch.progress import RunProgress, StudyProgress
 from flipscale.launch.screen import screenful
 from flipscale.run import State
@@ -42,6 +44,11 @@ def test_a_screen_says_counts_pace_time_left_and_each_running_run() -> None:
         "2 waiting: Priority",
         "score is zero_shot_top1. Ctrl-C leaves; the runs go on.",
     ]
+
+
+def test_hours_are_those_of_a_probe_where_there_was_one() -> None:
+    probed = replace(study(*RUNNING[:1]), is_timed=True)
+    assert any("GPU-hours by a probe" in line for line in shown(probed, 80, 24))
 
 
 def test_a_small_screen_leaves_out_columns_and_runs_and_says_how_many() -> None:

@@ -11,6 +11,7 @@ from flipscale.launch.site import DEFAULTS
 
 NOTHING_KNOWN = {
     "schema": 1,
+    "name": None,
     "partition": None,
     "account": None,
     "qos": None,
@@ -37,8 +38,12 @@ NOTHING_KNOWN = {
     "pack": {"time": None, "share": 1, "device_memory": None, "whole_nodes": False},
 }
 
+EMPTY = {**NOTHING_KNOWN, "name": "site"}
+"""What a file says that says nothing: its name is that of the site."""
+
 FULL = """
 schema: 1
+name: hall
 partition: gpu,gpu-long
 account: flip-0042
 qos: normal
@@ -106,13 +111,14 @@ def complaints(read):
 
 
 def test_of_an_empty_site_nothing_is_known(read):
-    assert read("schema: 1\n") == NOTHING_KNOWN
+    assert read("schema: 1\n") == EMPTY
     assert dict(DEFAULTS) == NOTHING_KNOWN
 
 
 def test_a_full_site_reads_to_seconds_counts_and_lists(read):
     assert read(FULL) == {
         "schema": 1,
+        "name": "hall",
         "partition": "gpu,gpu-long",
         "account": "flip-0042",
         "qos": "normal",
@@ -169,11 +175,11 @@ def test_a_price_is_a_number(complaints):
 def test_null_is_the_clusters_own_choice(read):
     nulls = ("partition", "account", "time", "memory_per_process", "throttle", "max_array_size", "container", "pack")
     read = read("schema: 1\n" + "".join(f"{key}: null\n" for key in nulls))
-    assert read == {**NOTHING_KNOWN, "memory_per_process": None}
+    assert read == {**EMPTY, "memory_per_process": None}
 
 
 def test_memory_may_be_predicted_as_it_is_where_nothing_is_written(read):
-    assert read("schema: 1\nmemory_per_process: predicted\n") == NOTHING_KNOWN
+    assert read("schema: 1\nmemory_per_process: predicted\n") == EMPTY
 
 
 @pytest.mark.parametrize(

@@ -384,3 +384,24 @@ def test_the_command_line_sends_a_study_and_returns(tmp_path):
     assert "job " in waiting.stdout
     wait_until(lambda: "2 of 2 finished" in flipscale("status", "small.yaml").stdout, every=1.0)
     assert "submitted 0 runs, left alone 2 finished\n" in flipscale("submit", "small.yaml", *on_slurm).stderr
+
+
+def test_a_probe_times_shapes_in_a_job_and_jobs_then_have_a_limit(tmp_path):
+    runs_of(tmp_path, "axes: {mask_ratio: [0, 0.5]}")
+    (tmp_path / "hall.yaml").write_text("schema: 1\npartition: main\nwarning: 20s\nmemory_per_process: 1G\n")
+
+    def flipscale(*arguments: str) -> "subprocess.CompletedProcess[str]":
+        command = [sys.executable, "-m", "flipscale", *arguments]
+        return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+
+    on_slurm = ["--on", "slurm", "--site", "hall.yaml"]
+    assert "#SBATCH --time" not in flipscale("submit", "small.yaml", *on_slurm, "--dry-run").stdout
+    probed = flipscale("probe", "small.yaml", *on_slurm, "--json")
+    assert probed.returncode == 0, probed.stderr
+    found = json.loads(probed.stdout)
+    assert found["site"] == "slurm hall"
+    assert [shape["step"]["steps"] > 0 for shape in found["shapes"]] == [True, True]
+    assert "timed at slurm hall" in flipscale("plan", "small.yaml").stdout
+    # Twice the seconds of a small run, a quarter of an hour and the warning.
+    limit = flipscale("submit", "small.yaml", *on_slurm, "--dry-run").stdout.partition("#SBATCH --time=0-00:")[2]
+    assert 15 <= int(limit.partition(":")[0]) < 40

@@ -1,5 +1,6 @@
 """Which runs share a job, and which jobs an array: from requests and a site, with no SLURM."""
 
+import json
 import random
 from dataclasses import replace
 
@@ -474,6 +475,56 @@ def test_a_run_that_does_not_come_out_even_on_nodes_is_refused(resources, keys, 
     with pytest.raises(LaunchError) as refused:
         shape_of(resources, 1, site(**keys))
     assert str(refused.value) == says
+
+
+# How long jobs may take
+
+
+@pytest.fixture
+def timed(request_of):
+    """A request of a run that a probe has timed."""
+
+    def timed(run_id, seconds, *parents):
+        request = request_of(run_id, *parents, hours=seconds / 3600)
+        return replace(request, asked=replace(request.asked, seconds=seconds))
+
+    return timed
+
+
+def test_a_job_may_take_twice_what_a_probe_foretells_and_a_quarter_of_an_hour_more(timed):
+    (array,) = arranged([timed("a", 3600.0), timed("b", 1000.0)])
+    assert array.time == 2 * 3600 + 15 * 60 + DEFAULTS["warning"]
+
+
+def test_of_packed_runs_it_is_what_they_take_together(timed):
+    (array,) = arranged([timed("a", 600.0), timed("b", 600.0)], pack={"time": 3600})
+    assert tasks([array]) == [{0: ("a", "b")}]
+    assert array.time == 2 * 1200 + 15 * 60 + DEFAULTS["warning"]
+
+
+def test_lanes_share_what_they_take(timed):
+    runs = [timed(name, 600.0) for name in "abcd"]
+    (array,) = arranged(runs, pack={"time": 3600, "share": 2})
+    assert array.lanes == 2
+    assert array.time == 2 * (1200 + 600) + 15 * 60 + DEFAULTS["warning"]
+
+
+def test_without_a_probe_of_all_of_them_there_is_no_limit(timed, request_of):
+    assert [array.time for array in arranged([timed("a", 60.0), request_of("b")])] == [None]
+
+
+def test_what_the_site_says_goes_first(timed):
+    assert [array.time for array in arranged([timed("a", 60.0)], time=3600)] == [None]
+
+
+def test_a_limit_is_written_down_with_the_array(timed, tmp_path):
+    (array,) = arranged([timed("a", 60.0)])
+    array.write(tmp_path)
+    assert JobArray.read(array.path(tmp_path)).time == array.time
+    path = array.path(tmp_path)
+    of_an_older_version = {name: value for name, value in json.loads(path.read_text()).items() if name != "time"}
+    path.write_text(json.dumps(of_an_older_version))
+    assert JobArray.read(path).time is None
 
 
 # Whatever the runs and the site

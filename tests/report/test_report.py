@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from flipscale.collect import read_results
 from flipscale.errors import ResultsError
 from flipscale.plan import plan
 from flipscale.report import gather, write_report
@@ -64,10 +65,16 @@ def lead(page: str) -> list[str]:
 
 
 def test_the_answer_opens_with_two_sentences_and_the_table_of_effects(tmp_path: Path) -> None:
-    page = committed("fashion", tmp_path).path.read_text()
+    report = committed("fashion", tmp_path)
+    comparison, page = report.evidence.comparison, report.path.read_text()
     answer = page[page.index('id="answer"') : page.index('id="figures"')]
     first, second = lead(page)
-    assert "mask_ratio=0.5 is 3.7 points worse (95 % CI " in first
+    (half,) = (
+        pair.gain.mean
+        for pair in comparison.pairs
+        if (pair.cell, pair.arm) == (comparison.head.base_cell, "mask_ratio=0.5")
+    )
+    assert f"mask_ratio=0.5 is {-100 * half:.1f} points worse (95 % CI " in first
     assert ", corrected for 20 comparisons) and mask_ratio=0.75 is " in first
     assert second.startswith("3 seeds detect ")
     table = answer[answer.index("</div>") : answer.index("</table>")]
@@ -75,18 +82,19 @@ def test_the_answer_opens_with_two_sentences_and_the_table_of_effects(tmp_path: 
     for head in ("gain, points", "95 % CI", "corrected", "effect", "own seeds"):
         assert f'<th scope="col" class="number">{head}</th>' in table or f'<th scope="col">{head}</th>' in table, head
     assert answer.index("</table>") < answer.index("<details>")
-    comparison = page[page.index('id="comparison"') : page.index('id="fits"')]
-    assert "At equal samples" not in comparison
-    assert "<li>mask_ratio=0.5 at " in comparison
-    assert ". Mean over" not in comparison
+    section = page[page.index('id="comparison"') : page.index('id="fits"')]
+    assert "At equal samples" not in section
+    assert "<li>mask_ratio=0.5 at " in section
+    assert ". Mean over" not in section
 
 
 def test_of_many_arms_the_best_and_the_worst_open_the_answer(tmp_path: Path) -> None:
-    first, second = lead(committed("recipe", tmp_path).path.read_text())
-    assert first.startswith("24 arms, 24 comparisons at equal samples: worse in 24; best: ")
-    assert "; worst: inference=masked, mask_ratio=0.75, 16.6 points worse (95 % CI " in first.replace(
-        "mask_ratio=0.75, inference=masked", "inference=masked, mask_ratio=0.75"
-    )
+    report = committed("recipe", tmp_path)
+    first, second = lead(report.path.read_text())
+    worst = min(report.evidence.comparison.pairs, key=lambda pair: pair.gain.mean)
+    assert first.startswith("24 arms, 24 comparisons at equal samples: worse in ")
+    assert "; best: " in first
+    assert f"; worst: {worst.arm}, {-100 * worst.gain.mean:.1f} points worse (95 % CI " in first
     assert second.startswith("5 seeds detect ")
 
 
@@ -97,6 +105,21 @@ def test_without_twins_the_answer_is_what_the_curves_say(tmp_path: Path) -> None
     assert "model=ViT-w64d4-4, mask_ratio=0.5: reaches the baseline" in answer
     assert "<details" not in answer
     assert "A gain is the difference" not in answer
+
+
+def test_a_table_of_an_older_recipe_is_reported_and_says_so(tmp_path: Path) -> None:
+    folder = tmp_path / "results" / "recipe"
+    folder.mkdir(parents=True)
+    shutil.copyfile(ROOT / "tests/recipe_1/recipe.csv", folder / "results.csv")
+    file = ROOT / "studies/recipe.yaml"
+    study = read_study(file)
+    report = write_report(study, plan(study), file, tmp_path / "results", tmp_path / "plots")
+    assert "125 of 125 runs finished · trained under recipe 1, today&#x27;s is 2 · " in report.path.read_text()
+    ids = set(read_results(folder / "results.csv")["id"])
+    children = [run for run in report.evidence.planned.runs if run.parents]
+    assert {run.id for run in report.evidence.planned.cells} == ids
+    assert {parent for run in children for parent in run.parents} <= ids
+    assert report.evidence.comparison.pairs
 
 
 def test_hours_of_a_parent_count_once(tmp_path: Path) -> None:

@@ -5,11 +5,11 @@ import pandas as pd
 import pytest
 
 from flipscale.stats import WARN_P, Design, Moments, mean_over, pool_variance, seed_effect, slope_of
-from tests.stats.test_pooling import RESULTS, differences
+from tests.stats.test_pooling import RECIPE_1, differences
 
 
 def points(cells: list[str], arm: float) -> "np.ndarray[tuple[int, int], np.dtype[np.float64]]":
-    rows = pd.read_csv(RESULTS / "fashion" / "results.csv")
+    rows = pd.read_csv(RECIPE_1 / "fashion.csv")
     table = rows.pivot_table(index=["cell", "seed"], columns="mask_ratio", values="zero_shot_top1")
     gains = (100 * (table[arm] - table[0.0])).unstack("seed")
     return gains.loc[cells].to_numpy(dtype=np.float64)
@@ -54,7 +54,7 @@ def test_slopes_of_fashion(arm: float, axis: str, slope: float, by_seed: float, 
     noise = pool_variance(found)
     fixed = "data_size=60k" if axis == "samples" else "samples=32k"
     cells = [cell for cell, a in found if a == f"{arm}" and "w48d3-4" in cell and fixed in cell]
-    rows = pd.read_csv(RESULTS / "fashion" / "results.csv").drop_duplicates("cell").set_index("cell")
+    rows = pd.read_csv(RECIPE_1 / "fashion.csv").drop_duplicates("cell").set_index("cell")
     x = np.log2(rows.loc[cells, axis].to_numpy(dtype=np.float64))
 
     def in_points(cell: str) -> Moments:

@@ -29,6 +29,7 @@ class LocalLauncher:
 
     ends_with_the_watcher = True
     poll_seconds = 0.0
+    site_name = "local"
 
     def __init__(
         self, results: Path, site: Site | None = None, *, command: Sequence[str] = TRAIN, workers: int | None = None

@@ -15,7 +15,7 @@ from flipscale.errors import LaunchError
 from flipscale.launch.breaker import why_stopped
 from flipscale.launch.launcher import TRAIN, Request, Whereabouts
 from flipscale.launch.ray.trials import Trials, bundles_of, job_id, keys_not_here, tasks_of
-from flipscale.launch.site import DEFAULTS, Site
+from flipscale.launch.site import DEFAULTS, Site, site_name
 from flipscale.run import LEASE_GRACE_SECONDS, Job, State
 
 if TYPE_CHECKING:
@@ -47,6 +47,10 @@ class RayLauncher:
         self.command = tuple(command or (self.python, *TRAIN[1:]))
         if wrong := keys_not_here(self.site):
             raise LaunchError(f"This site file is not for --on ray. Leave out {'; '.join(wrong)}.")
+
+    @property
+    def site_name(self) -> str:
+        return site_name("ray", self.site)
 
     def submit(self, requests: Sequence[Request]) -> Iterator[Job]:
         cluster = self._cluster

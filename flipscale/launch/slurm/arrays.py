@@ -7,7 +7,7 @@ same index in the array of its parent has ended.
 
 import json
 import math
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import cast
@@ -15,7 +15,7 @@ from typing import cast
 from flipscale.errors import LaunchError
 from flipscale.launch.launcher import Request, by_resources, grouped
 from flipscale.launch.memory import host_memory, most_memory
-from flipscale.launch.pack import bytes_of, lines_of, seconds_of, share_of
+from flipscale.launch.pack import bytes_of, limit_of, lines_of, seconds_of, share_of
 from flipscale.launch.policy import nodes_to_avoid
 from flipscale.launch.site import PREDICTED, Site
 from flipscale.run import write_json
@@ -47,6 +47,8 @@ class JobArray:
     """The array whose task of the same index must have ended before a task starts."""
     after_jobs: tuple[str, ...] = ()
     """Jobs of SLURM that must have ended before any task starts."""
+    time: int | None = None
+    """Seconds that each job may take, where a probe has timed its runs and the site says no limit."""
     slurm_id: str | None = None
     """SLURM's number of the array, once it is sent."""
 
@@ -232,6 +234,7 @@ class _Arrays:
                 resources=first.resources,
                 lanes=lanes,
                 memory=self._memory([run for runs in tasks.values() for run in runs]),
+                time=self._limit(tasks.values(), lanes),
                 avoid=tuple(nodes_to_avoid(first.folder.failures())),
                 site=self.site,
                 runs=str(first.folder.path.resolve().parent),
@@ -257,6 +260,11 @@ class _Arrays:
         if self._is_predicted:
             return most_memory(runs)
         return bytes_of(written) if written else None
+
+    def _limit(self, tasks: Iterable[Sequence[Request]], lanes: int) -> int | None:
+        """Of each job in seconds; None where the site says one, or nothing has timed the runs."""
+        limit = None if self.site["time"] else limit_of(tasks, lanes)
+        return None if limit is None else limit + int(self.site["warning"])
 
     def _parent_of(self, request: Request) -> tuple[str, int]:
         """The array and task of the run's parent; ('', -1) while it has none."""

@@ -43,7 +43,7 @@ def script_of(array: JobArray, home: Path, after: str | None = None) -> str:
         "signal": f"B:USR2@{site['warning']}",
         "requeue": True,
         "reservation": site["reservation"],
-        "time": site["time"] and _clock(site["time"]),
+        "time": _clock(limit) if (limit := site["time"] or array.time) else None,
         "dependency": _dependency(array, after),
         # A child whose parent's job was cancelled would wait for ever.
         "kill-on-invalid-dep": "yes" if array.after or array.after_jobs else None,

@@ -11,7 +11,7 @@ from pathlib import Path
 from flipscale.errors import LaunchError
 from flipscale.launch.breaker import why_stopped
 from flipscale.launch.launcher import TRAIN, Request, Whereabouts
-from flipscale.launch.site import DEFAULTS, PREDICTED, Site
+from flipscale.launch.site import DEFAULTS, PREDICTED, Site, site_name
 from flipscale.launch.slurm import scheduler
 from flipscale.launch.slurm.arrays import JobArray, arrays_of, job_name_of
 from flipscale.run import Job, RunFolder, State
@@ -31,6 +31,10 @@ class SlurmLauncher:
         self.site = DEFAULTS if site is None else site
         python = self.site["python"]
         self.command = tuple(command or ((python, *TRAIN[1:]) if python else TRAIN))
+
+    @property
+    def site_name(self) -> str:
+        return site_name("slurm", self.site)
 
     def submit(self, requests: Sequence[Request]) -> Iterator[Job]:
         from flipscale.launch.slurm.batch import send

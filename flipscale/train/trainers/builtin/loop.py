@@ -15,6 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 import torch
 from torch import Tensor
 
+from flipscale.cost import scored_steps
 from flipscale.errors import Diverged
 from flipscale.run import Doing, Lease
 from flipscale.train.data import Data, views
@@ -51,7 +52,7 @@ def fit(
     """
     settings, progress, steps = training.settings, training.progress, training.steps
     record_every = max(1, round(steps / LOSS_RECORDS))
-    score_at = {max(1, _rounded(at * steps)) for at in settings.evaluation.at} | {steps}
+    score_at = scored_steps(settings)
     clock = _Clock(training, data)
     talked = time.monotonic()
     with contextlib.closing(_RunWriter(training, lease, clock, checkpoint_seconds)) as writer:
@@ -226,8 +227,3 @@ def _score(training: Training, clock: _Clock, score: Callable[[], Evaluated]) ->
     clock.restart()
     samples = progress.step * training.settings.batch_size
     return ScoreRecord(progress.step, samples, progress.scores, seconds)
-
-
-def _rounded(number: float) -> int:
-    """To the nearest, halves up: Python's round takes halves to the even neighbour."""
-    return math.floor(number + 0.5)

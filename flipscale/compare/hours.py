@@ -1,0 +1,52 @@
+"""Which hours claims along time go by, and what is said where they may mislead. The one place that decides it.
+
+Where a probe has timed the shape of every run, hours are those of the probe: shapes were timed in turns, so whatever
+slowed the machine met all arms alike. Else they are what the runs took, and where the arms ran under unlike load that
+is said: on a shared CPU even processor time is more when neighbours compete for caches and for the other thread of a
+core, and the arms of a study that ran one after the other had different neighbours.
+"""
+
+from typing import NamedTuple
+
+import pandas as pd
+
+from flipscale.words import joined, times
+
+UNLIKE_LOAD = 1.25
+"""Wall time over CPU time of one arm may be this many times another's. Arms that ran side by side are within 1.17 in
+the committed studies; those of the icons study, which ran one after the other, are 1.9 apart."""
+
+PROBED = "Hours are those of a probe, which timed the shapes of all arms in turns, and not what the runs took."
+
+
+class FairHours(NamedTuple):
+    """A table whose `gpu_hours` are those that claims go by."""
+
+    rows: pd.DataFrame
+    note: str
+    """A sentence on them; '' where there is nothing to say."""
+
+
+def fair_hours(rows: pd.DataFrame, arms: "pd.Series[str]", time: str = "gpu_hours") -> FairHours:
+    """The rows with the hours that claims along `time` go by. arms: of each row, '' is the baseline."""
+    if time == "gpu_hours" and {"gpu_hours", "gpu_hours_probed"} <= set(rows):
+        measured = rows["gpu_hours"].notna()
+        if measured.any() and rows["gpu_hours_probed"][measured].notna().all():
+            return FairHours(rows.assign(gpu_hours=rows["gpu_hours_probed"].where(measured)), PROBED)
+    return FairHours(rows, _unlike_load(rows, arms))
+
+
+def _unlike_load(rows: pd.DataFrame, arms: "pd.Series[str]") -> str:
+    """How unlike the load of the arms was; '' where it was alike, or nothing tells, as on a GPU."""
+    if not {"train_seconds", "cpu_seconds", "device"} <= set(rows):
+        return ""
+    on_cpu = rows[(rows["device"] == "cpu") & (rows["cpu_seconds"] > 0)]
+    # With several threads or processes more CPU time is spent than time passes, in all arms alike.
+    load = (on_cpu["train_seconds"] / on_cpu["cpu_seconds"]).groupby(arms[on_cpu.index], sort=True).median().dropna()
+    if len(load) < 2 or load.max() <= UNLIKE_LOAD * load.min():
+        return ""
+    said = joined(f"{times(value)} {f'with {arm}' if arm else 'in the baseline'}" for arm, value in load.items())
+    return (
+        f"The arms ran under unlike load (wall time over CPU time is {said}), so gains and speed-ups along hours may "
+        "owe part of it to that; `flipscale probe` times all arms alike."
+    )

@@ -1,0 +1,86 @@
+"""A probe: one run folder in which `train` times the shapes of a plan, started by a launcher as runs are."""
+
+import json
+import re
+import secrets
+import time
+from collections.abc import Iterable
+from dataclasses import replace
+from pathlib import Path
+
+from flipscale.errors import LaunchError
+from flipscale.identity import is_evaluated, stage
+from flipscale.launch.launcher import Launcher
+from flipscale.launch.look import run_folder
+from flipscale.launch.submit import Submission, submit
+from flipscale.plan import Plan, Run
+from flipscale.run import Probe, RunFolder, read_probe, write_probe
+from flipscale.settings import JsonObject, Settings
+from flipscale.timing import evaluation_shape, is_timed_by_steps, step_shape
+from flipscale.workspace import RUNS_FOLDER
+
+PROBE_HOURS = 0.25
+"""About what a probe takes of each of its devices; where a site packs short runs into jobs, this is what counts."""
+
+
+def probe_of(plan: Plan, site: str) -> Probe:
+    """What is to be timed of a plan: each shape once, as its longest run has it, and each evaluation once.
+
+    LaunchError where flipscale trains none of its runs itself.
+    """
+    runs = sorted((run for run in plan.runs if is_timed_by_steps(run.settings)), key=lambda run: -run.cost.samples_seen)
+    if not runs:
+        raise LaunchError(
+            f"{plan.study} cannot be probed: a program of your own trains its runs, and how long a step of it takes is "
+            "not known. Give resources.flops_per_second, or let one run finish and read its hours."
+        )
+    shapes = {_key(step_shape(stage(run.settings), run.resources)): run for run in reversed(runs) if _trains(run)}
+    evaluations = {_key(evaluation_shape(stage(run.settings))): run for run in runs if is_evaluated(run.settings)}
+    return Probe(plan.study, site, _settings(plan, shapes.values()), _settings(plan, evaluations.values()))
+
+
+def submit_probe(plan: Plan, results: Path, launcher: Launcher) -> Submission:
+    """Hand a probe of the plan's shapes to the launcher. What it measures goes to timings.json of the results."""
+    probe = probe_of(plan, launcher.site_name)
+    needs_most = max(plan.runs, key=lambda run: run.cost.memory_bytes)
+    name = re.sub(r"[^A-Za-z0-9.]+", "-", plan.study).strip("-")
+    run = Run(
+        id=f"probe_{name}_{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(3)}",
+        settings=needs_most.settings,
+        parents=(),
+        # It trains nothing to the end, and so has no FLOPs or samples to foretell.
+        cost=replace(
+            needs_most.cost,
+            samples_seen=0,
+            steps=0,
+            train_flops=0,
+            gpu_hours=PROBE_HOURS * needs_most.resources.devices,
+            gpu_hours_low=None,
+            gpu_hours_high=None,
+        ),
+        cell=None,
+        resources=needs_most.resources,
+    )
+    write_probe(run_folder(results, run.id).path, probe)
+    return submit([run], results, launcher)
+
+
+def open_probes(study: str, results: Path) -> list[RunFolder]:
+    """The probes of a study that are not over."""
+    folders = [RunFolder(path.parent) for path in sorted((results / RUNS_FOLDER).glob("probe_*/probe.json"))]
+    probes = [(folder, read_probe(folder.path)) for folder in folders if not folder.is_over()]
+    return [folder for folder, probe in probes if probe is not None and probe.study == study]
+
+
+def _trains(run: Run) -> bool:
+    return stage(run.settings).samples > 0
+
+
+def _settings(plan: Plan, chosen: Iterable[Run]) -> tuple[Settings, ...]:
+    """The settings of the chosen runs, in the order of the plan."""
+    ids = {run.id for run in chosen}
+    return tuple(run.settings for run in plan.runs if run.id in ids)
+
+
+def _key(shape: JsonObject) -> str:
+    return json.dumps(shape, sort_keys=True)

@@ -1,0 +1,298 @@
+"""What studies were predicted to take and what they took, by study, arm and state; failed and stopped work is counted.
+
+Hours are device-hours, on a CPU core-hours, as everywhere. What a run took is the sum of
+
+  - its training: of a finished run what result.json says; of any other what its last record says, or its lease where
+    nothing is recorded yet
+  - its evaluations, which no prediction covers
+  - what was lost: the attempts that failed, less the training of theirs that a checkpoint kept
+
+An attempt that was killed without a word leaves only its records, and its start is not counted.
+"""
+
+import json
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+from typing import NamedTuple
+
+from flipscale.cost import Cost
+from flipscale.run import Asked, FailedAttempt, FailureKind, Glance, Result, RunFolder, State, read_probe
+from flipscale.settings import JsonObject, Settings
+from flipscale.words import device_hours, short
+
+PROBE_ARM = "probe"
+"""What stands for an arm where time was spent on a probe."""
+
+STOPPED = (FailureKind.TIMEOUT, FailureKind.PREEMPTED)
+"""What ended an attempt with a checkpoint: its training is in the records of the next one."""
+
+
+@dataclass(frozen=True)
+class LedgerEntry:
+    """One run of one study."""
+
+    id: str
+    study: str
+    arm: str
+    """Its values of what differs between the runs of a cell, as 'mask_ratio=0.5'."""
+    state: State
+    unit: str
+    """'core-hours' or 'GPU-hours'."""
+    predicted: float | None
+    """Hours of training as they were predicted when it was submitted, or planned; None where they were not."""
+    low: float | None
+    high: float | None
+    """The range that was given with them."""
+    training: float
+    evaluation: float
+    lost: float
+    untimed: int
+    """Failed attempts of which no time is known."""
+
+    @property
+    def spent(self) -> float:
+        """All hours that it took so far."""
+        return self.training + self.evaluation + self.lost
+
+    @property
+    def ratio(self) -> float | None:
+        """What its training took over what was predicted; None unless it has finished and both are known."""
+        known = self.state is State.FINISHED and self.predicted and self.training
+        return self.training / self.predicted if known and self.predicted else None
+
+    @property
+    def is_within(self) -> bool:
+        """Whether its training took what the prediction's range says."""
+        return self.low is not None and self.high is not None and self.low <= self.training <= self.high
+
+
+@dataclass(frozen=True)
+class LedgerSum:
+    """Several runs together."""
+
+    runs: int
+    predicted: float
+    training: float
+    evaluation: float
+    lost: float
+    untimed: int
+    ratio: float | None
+    """What the finished runs trained over what was predicted of these; None where there are none."""
+
+    @property
+    def spent(self) -> float:
+        return self.training + self.evaluation + self.lost
+
+
+@dataclass(frozen=True)
+class Accuracy:
+    """How good predictions were, over finished runs."""
+
+    runs: int
+    median: float
+    """Of measured over predicted, run by run."""
+    worst: float
+    """The largest factor between the two, either way."""
+    within: int
+    """Runs within the range that was given."""
+    ranged: int
+    """Runs with a range: versions before this one gave none."""
+
+
+def sum_of(entries: Iterable[LedgerEntry]) -> LedgerSum:
+    """The sum of some entries. A run that several studies share is counted once."""
+    once = list({entry.id: entry for entry in entries}.values())
+    finished = [entry for entry in once if entry.ratio is not None]
+    foreseen = _sum(finished, "predicted")
+    return LedgerSum(
+        runs=len(once),
+        predicted=_sum(once, "predicted"),
+        training=_sum(once, "training"),
+        evaluation=_sum(once, "evaluation"),
+        lost=_sum(once, "lost"),
+        untimed=sum(entry.untimed for entry in once),
+        ratio=_sum(finished, "training") / foreseen if foreseen else None,
+    )
+
+
+def _sum(entries: Iterable[LedgerEntry], name: str) -> float:
+    """The sum of the hours of that name; what is not known adds nothing."""
+    return sum(getattr(entry, name) or 0.0 for entry in entries)
+
+
+def accuracy_of(entries: Iterable[LedgerEntry]) -> Accuracy | None:
+    """How good the predictions of these runs were; None where none has finished."""
+    finished = {entry.id: entry for entry in entries if entry.ratio is not None}.values()
+    ratios = [entry.ratio for entry in finished if entry.ratio]
+    if not ratios:
+        return None
+    return Accuracy(
+        runs=len(ratios),
+        median=median(ratios),
+        worst=max(max(ratio, 1 / ratio) for ratio in ratios),
+        within=sum(entry.is_within for entry in finished),
+        ranged=sum(entry.low is not None and entry.low != entry.high for entry in finished),
+    )
+
+
+def grouped_by(
+    entries: Iterable[LedgerEntry], key: Callable[[LedgerEntry], tuple[str, ...]]
+) -> dict[tuple[str, ...], LedgerSum]:
+    """Sums by a key, in the order of the first of each."""
+    groups: dict[tuple[str, ...], list[LedgerEntry]] = {}
+    for entry in entries:
+        groups.setdefault(key(entry), []).append(entry)
+    return {name: sum_of(group) for name, group in groups.items()}
+
+
+@dataclass(frozen=True)
+class PlannedStudy:
+    """What a study asks for."""
+
+    name: str
+    asked: Sequence[Asked]
+    baseline: JsonObject | None
+    """The settings of its baseline, as JSON; None where its plan does not say."""
+
+
+def entries_of(study: PlannedStudy, runs: Path) -> list[LedgerEntry]:
+    """An entry for each run of a study. runs: the folder of run folders."""
+    arms = _arms(study.asked, study.baseline)
+    return [_entry(study.name, arms[each.id], each, RunFolder(runs / each.id)) for each in study.asked]
+
+
+def probes_of(runs: Path, studies: Iterable[str]) -> Iterator[LedgerEntry]:
+    """An entry for each probe of these studies."""
+    wanted = set(studies)
+    for path in sorted(runs.glob("probe_*/probe.json")):
+        folder = RunFolder(path.parent)
+        probe, asked = read_probe(folder.path), folder.asked()
+        if probe is not None and asked is not None and probe.study in wanted:
+            yield _entry(probe.study, PROBE_ARM, asked, folder)
+
+
+def _entry(study: str, arm: str, planned: Asked, folder: RunFolder) -> LedgerEntry:
+    glance = folder.glance()
+    state = glance.state(State.WAITING)
+    # What was said when it was submitted: the plan of today may know more.
+    asked = folder.asked() or planned
+    result = (folder.result() if state is State.FINISHED else None) or Result()
+    took = _seconds_of(folder, glance, state, result)
+    hours = (result.devices or asked.resources.devices) / 3600
+    predicted, low, high = _predicted(None if arm == PROBE_ARM else asked.cost)
+    return LedgerEntry(
+        id=folder.id,
+        study=study,
+        arm=arm,
+        state=state,
+        unit=device_hours(result.device or asked.resources.device or "cpu"),
+        predicted=predicted,
+        low=low,
+        high=high,
+        training=took.training * hours if result.gpu_hours is None else result.gpu_hours,
+        evaluation=(result.evaluation_seconds or 0.0) * hours,
+        lost=took.lost * hours,
+        untimed=took.untimed,
+    )
+
+
+def _predicted(cost: Cost | None) -> tuple[float | None, float | None, float | None]:
+    """Predicted hours and their range."""
+    return (None, None, None) if cost is None else (cost.gpu_hours, cost.gpu_hours_low, cost.gpu_hours_high)
+
+
+class _RunSeconds(NamedTuple):
+    """Wall time that a run took of each of its devices."""
+
+    training: float
+    lost: float
+    untimed: int
+    """Failed attempts without a time."""
+
+
+def _seconds_of(folder: RunFolder, glance: Glance, state: State, result: Result) -> _RunSeconds:
+    failures = folder.failures() if "failures.jsonl" in glance.files else []
+    failed = [each.seconds for each in failures if each.seconds is not None or each.kind not in STOPPED]
+    error = folder.error() if state is State.FAILED else None
+    if error is not None and not error.noted:
+        failed.append(error.seconds)
+    trained = _recorded_seconds(folder) if result.train_seconds is None else result.train_seconds
+    if state is State.RUNNING and glance.holder and glance.holder.taken:
+        trained = max(trained, time.time() - glance.holder.taken)
+    lost = max(0.0, sum(filter(None, failed)) - _kept_seconds(trained, failures, state, result))
+    return _RunSeconds(trained, lost, failed.count(None))
+
+
+def _recorded_seconds(folder: RunFolder) -> float:
+    """Training seconds up to the last record."""
+    return max((float(record.get("seconds") or 0.0) for record in folder.last_records()), default=0.0)
+
+
+def _kept_seconds(trained: float, failures: Sequence[FailedAttempt], state: State, result: Result) -> float:
+    """How much of the training that is there was done in attempts that failed."""
+    if state is not State.FINISHED:
+        return trained
+    reached = max((failed.samples_seen for failed in failures), default=0)
+    return trained * min(1.0, reached / result.samples_seen) if result.samples_seen else 0.0
+
+
+# Arms
+
+
+def _arms(asked: Sequence[Asked], baseline: JsonObject | None) -> dict[str, str]:
+    """The arm of each run, by id: what differs from the baseline's settings.
+
+    A plan of an older version does not name its baseline. Then it is what the runs of one cell differ in, but for the
+    seed, and the first run stands for the baseline.
+    """
+    reference = _reference(asked) if baseline is None else baseline
+    return {each.id: _arm(each.settings, reference) for each in asked}
+
+
+def _arm(settings: JsonObject, reference: JsonObject) -> str:
+    differing = [name for name, value in reference.items() if _text(settings.get(name)) != _text(value)]
+    # The baseline itself, and its seeds, are named by what they have.
+    return ", ".join(f"{name}={_words(settings.get(name))}" for name in differing or list(reference)[:1])
+
+
+def _reference(asked: Sequence[Asked]) -> JsonObject:
+    """The first run's values of the settings in which the runs of a cell differ.
+
+    Settings that follow from others, as a learning rate that is coupled to the mask ratio, are left out.
+    """
+    names = [name for name in Settings.__dataclass_fields__ if name != "seed"]
+    texts = {each.id: {name: _text(each.settings.get(name)) for name in names} for each in asked}
+    chosen: list[str] = []
+    for name in names:
+        if _varies(name, asked, texts) and _groups(texts, [*chosen, name]) > _groups(texts, chosen):
+            chosen.append(name)
+    return {name: asked[0].settings.get(name) for name in chosen}
+
+
+def _varies(name: str, asked: Sequence[Asked], texts: Mapping[str, Mapping[str, str]]) -> bool:
+    """Whether runs of one cell differ in this setting."""
+    of_cell: dict[str, str] = {}
+    return any(
+        of_cell.setdefault(repr(each.cell), texts[each.id][name]) != texts[each.id][name]
+        for each in asked
+        if each.cell is not None
+    )
+
+
+def _groups(texts: Mapping[str, Mapping[str, str]], names: Sequence[str]) -> int:
+    return len({tuple(of_run[name] for name in names) for of_run in texts.values()})
+
+
+def _text(value: object) -> str:
+    """A value of JSON as text, in which 1 and 1.0 are one."""
+    return json.dumps(float(value) if type(value) is int else value, sort_keys=True)
+
+
+def _words(value: object) -> str:
+    if not isinstance(value, dict):
+        return short(value)
+    given = [f"{name}={_words(inner)}" for name, inner in value.items() if inner is not None]
+    return f"({', '.join(given)})"

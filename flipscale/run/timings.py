@@ -1,0 +1,107 @@
+"""What probes are asked and what they have measured, as files: probe.json of a probe's folder, and timings.json.
+
+A probe is a run folder like any other, so that every launcher starts it as it starts runs; probe.json in it says that
+`train` is to time shapes there, and which. All probes of a results folder write into one timings.json.
+"""
+
+import fcntl
+import json
+import platform
+import re
+from collections.abc import Iterator
+from dataclasses import MISSING, dataclass, field, fields
+from pathlib import Path
+from typing import TypeVar
+
+from flipscale.errors import RunFolderError
+from flipscale.run.codec import read_object
+from flipscale.run.files import FOLDER_SCHEMA, storable, write_json
+from flipscale.settings import JsonObject, Settings, plain
+from flipscale.study.settings import read_settings
+from flipscale.timing import EvaluationTime, StepTime, Timings
+
+PROBE_FILE = "probe.json"
+
+
+@dataclass(frozen=True)
+class Probe:
+    """What a probe is to time."""
+
+    study: str
+    """Whose shapes they are."""
+    site: str
+    """Where, as `Launcher.site_name` says it."""
+    shapes: tuple[Settings, ...] = field(hash=False)
+    """Of each shape the settings of one run, as run.json has them."""
+    evaluations: tuple[Settings, ...] = field(hash=False)
+    """Of each evaluation the settings of one run."""
+
+
+def write_probe(folder: Path, probe: Probe) -> None:
+    """Write probe.json, before the run is asked for."""
+    folder.mkdir(parents=True, exist_ok=True)
+    lists = {name: [plain(each) for each in getattr(probe, name)] for name in ("shapes", "evaluations")}
+    write_json(folder / PROBE_FILE, {"schema": FOLDER_SCHEMA, "study": probe.study, "site": probe.site, **lists})
+
+
+def read_probe(folder: Path) -> Probe | None:
+    """What probe.json holds; None where the folder is that of a training. RunFolderError where it cannot be read."""
+    data = read_object(str(folder), PROBE_FILE)
+    if data is None:
+        return None
+    try:
+        shapes, evaluations = (tuple(map(read_settings, data[name])) for name in ("shapes", "evaluations"))
+        return Probe(str(data["study"]), str(data["site"]), shapes, evaluations)
+    except (KeyError, TypeError, ValueError) as error:
+        raise RunFolderError(
+            f"{folder / PROBE_FILE}: holds no probe ({error}); delete the folder, and probe again."
+        ) from error
+
+
+def read_timings(path: Path) -> Timings:
+    """What probes of this results folder have measured, but for other machines' in the place of this one's.
+
+    What cannot be read counts as not measured: a probe writes it anew.
+    """
+    here = cpu_name()
+    return _read(path).where(lambda timed: timed.site != "local" or timed.device != "cpu" or timed.hardware == here)
+
+
+def add_timings(path: Path, new: Timings) -> None:
+    """Add what a probe has measured; several may do so at once. Older times of the same shape and place go."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path.with_name(f".{path.name}.lock"), "w", encoding="utf-8") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        timings = _read(path).and_new(new)
+        lists = {name: [vars(each) for each in getattr(timings, name)] for name in ("steps", "evaluations")}
+        write_json(path, storable({"schema": FOLDER_SCHEMA, **lists}))
+
+
+def cpu_name() -> str:
+    """The model of this machine's CPU, as the system has it."""
+    try:
+        found = re.search(r"^model name\s*: (.*)$", Path("/proc/cpuinfo").read_text(encoding="utf-8"), re.MULTILINE)
+    except OSError:
+        found = None
+    return found[1].strip() if found else platform.processor() or platform.machine()
+
+
+def _read(path: Path) -> Timings:
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return Timings()
+    if not isinstance(data, dict):
+        return Timings()
+    return Timings(tuple(_records(StepTime, data, "steps")), tuple(_records(EvaluationTime, data, "evaluations")))
+
+
+_Record = TypeVar("_Record", StepTime, EvaluationTime)
+
+
+def _records(kind: type[_Record], data: JsonObject, name: str) -> Iterator[_Record]:
+    """The records under that name; those that lack a field are left out, and what a newer version adds is."""
+    known = {each.name: each.default is MISSING for each in fields(kind)}
+    for entry in data.get(name) or ():
+        if isinstance(entry, dict) and entry.keys() >= {each for each, needed in known.items() if needed}:
+            yield kind(**{each: entry[each] for each in known if each in entry})

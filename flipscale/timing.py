@@ -1,0 +1,250 @@
+"""How long runs take where a probe has timed their shape: what it measured, and what follows from it for a run.
+
+The **shape** of a run is what the time of a step depends on: model, image size, masks, batch size, precision, data and
+how a batch is computed. Seeds, schedules and learning rates are no part of it, so a few steps tell what thousands will
+take. The shape of an **evaluation** is what its time depends on: the model, the sets, and how images are seen.
+
+A time holds for one place: a site, its device and its hardware. Nothing here touches a disk.
+"""
+
+import json
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import NamedTuple, TypeVar
+
+from flipscale.cost import scored_steps, steps_of
+from flipscale.devices import Hours
+from flipscale.identity import identity, is_evaluated, stage
+from flipscale.settings import FlipscaleTrainer, JsonObject, Resources, Settings
+
+STEP_SETTINGS = (
+    *("model", "image_size", "text_length", "data", "crop", "flip", "mask_ratio", "mask_shape"),
+    *("text_mask_ratio", "text_mask", "reconstruction", "batch_size", "grad_clip", "precision"),
+)
+"""The settings that the time of a step depends on."""
+
+EVALUATION_SETTINGS = ("model", "image_size", "text_length", "data", "evaluation", "inference")
+"""The settings that the time of an evaluation depends on, and the mask's where `inference` shows a part of an image."""
+
+STEP_RESOURCES = ("gpus", "processes", "accumulate", "activation_checkpointing", "compile", "fused")
+"""The resources that the time of a step depends on."""
+
+LEAST_SPREAD = 1.1
+"""A measured time is given with this factor either way at least: `python -m bench.probe` finds most runs within it."""
+
+
+class TimingPlace(NamedTuple):
+    """Where times were measured."""
+
+    site: str
+    """'local', 'slurm NAME', 'ray': what `Launcher.site_name` says."""
+    device: str
+    """The GPU by the name it gives itself, or 'cpu'."""
+    hardware: str
+    """The same, but for a CPU its model."""
+
+
+@dataclass(frozen=True)
+class StepTime:
+    """What a probe measured of one shape: medians over turns, between which the other shapes had theirs."""
+
+    site: str
+    device: str
+    hardware: str
+    shape: JsonObject = field(hash=False)
+    seconds: float
+    """Wall time of a step."""
+    low: float
+    """Of the fastest turn."""
+    high: float
+    """Of the slowest turn."""
+    cpu_seconds: float
+    """Processor time of a step, of all processes together."""
+    spread: float
+    """How far turns were from the median, as a factor: by their processor time on a CPU, else by wall time."""
+    processes: int
+    opening_seconds: float
+    """To open the data and the evaluation sets."""
+    building_seconds: float
+    """To build the model and its optimizer."""
+    warming_seconds: float
+    """How much longer the first steps take, in all."""
+    warming_cpu_seconds: float
+    steps: int
+    """Steps that were timed."""
+    time: float
+    """Unix time of the measurement."""
+    program_seconds: float = 0.0
+    """From the start of the process to the first run; the runs of one worker share it."""
+
+    @property
+    def place(self) -> TimingPlace:
+        return TimingPlace(self.site, self.device, self.hardware)
+
+
+@dataclass(frozen=True)
+class EvaluationTime:
+    """What a probe measured of one evaluation."""
+
+    site: str
+    device: str
+    hardware: str
+    shape: JsonObject = field(hash=False)
+    seconds: float
+    """Wall time of one evaluation: the median where it was short enough to be repeated."""
+    images: int
+    """Images that were encoded, of all sets."""
+    time: float
+
+    @property
+    def place(self) -> TimingPlace:
+        return TimingPlace(self.site, self.device, self.hardware)
+
+
+_Timed = TypeVar("_Timed", StepTime, EvaluationTime)
+
+Keep = Callable[[StepTime | EvaluationTime], bool]
+"""Which times are to be kept."""
+
+
+@dataclass(frozen=True)
+class Timings:
+    """What probes have measured, at one place or at several: a later measurement of a shape takes the earlier one's
+    place."""
+
+    steps: tuple[StepTime, ...] = ()
+    evaluations: tuple[EvaluationTime, ...] = ()
+
+    def at(self, site: str | None) -> "Timings":
+        """Those of a site, or of the one that was probed last; of several kinds of hardware those of the last."""
+        measured: list[StepTime | EvaluationTime] = [*self.steps, *self.evaluations]
+        known = [timed for timed in measured if site is None or timed.site == site]
+        if not known:
+            return Timings()
+        place = max(known, key=lambda timed: timed.time).place
+        return self.where(lambda timed: timed.place == place)
+
+    def where(self, keep: Keep) -> "Timings":
+        """Those that are to be kept."""
+        return Timings(tuple(filter(keep, self.steps)), tuple(filter(keep, self.evaluations)))
+
+    def and_new(self, new: "Timings") -> "Timings":
+        """These and newer ones."""
+        return Timings(_newest((*self.steps, *new.steps)), _newest((*self.evaluations, *new.evaluations)))
+
+    @cached_property
+    def _steps_by_shape(self) -> Mapping[str, StepTime]:
+        return {_key(timed.shape): timed for timed in self.steps}
+
+    @cached_property
+    def _evaluations_by_shape(self) -> Mapping[str, EvaluationTime]:
+        return {_key(timed.shape): timed for timed in self.evaluations}
+
+    def step(self, shape: JsonObject) -> StepTime | None:
+        """What was measured of this shape."""
+        return self._steps_by_shape.get(_key(shape))
+
+    def evaluation(self, shape: JsonObject) -> EvaluationTime | None:
+        """What was measured of this evaluation."""
+        return self._evaluations_by_shape.get(_key(shape))
+
+
+NOT_TIMED = Timings()
+"""Where nothing was probed."""
+
+
+@dataclass(frozen=True)
+class RunTime:
+    """How long a run takes, as a probe foretells it."""
+
+    place: TimingPlace
+    start_seconds: float
+    """To open its data and to build its model."""
+    train_seconds: float
+    """Wall time of its steps."""
+    evaluation_seconds: float
+    """Wall time of all its evaluations."""
+    gpu_hours: float
+    """Device-hours of training; on a CPU core-hours, which are processor time."""
+    program_seconds: float
+    """To start a worker, which does it once and not for each run."""
+    spread: float
+    """How far off it may be, as a factor."""
+
+    @property
+    def hours(self) -> Hours:
+        """The device-hours with their range."""
+        return Hours.within(self.gpu_hours, self.spread)
+
+    @property
+    def seconds(self) -> float:
+        """Wall time of the whole run in a worker that has started."""
+        return self.start_seconds + self.train_seconds + self.evaluation_seconds
+
+
+def is_timed_by_steps(settings: Settings) -> bool:
+    """Whether a few steps tell how long the run takes: flipscale trains it, not a program of somebody else."""
+    return isinstance(settings.trainer, FlipscaleTrainer)
+
+
+def step_shape(staged: Settings, resources: Resources) -> JsonObject:
+    """What the time of a step depends on, as JSON. staged: the settings of what the run itself trains."""
+    known = identity(staged)
+    shape = {name: known[name] for name in STEP_SETTINGS if name in known}
+    if "grad_clip" in shape:
+        shape["grad_clip"] = True  # At which norm does not matter.
+    default = Resources()
+    used = {name: getattr(resources, name) for name in STEP_RESOURCES}
+    return {**shape, **{name: value for name, value in used.items() if value != getattr(default, name)}}
+
+
+def evaluation_shape(staged: Settings) -> JsonObject:
+    """What the time of an evaluation depends on, as JSON."""
+    # When a run is evaluated says nothing of how long it takes.
+    known = identity(replace(staged, evaluation=replace(staged.evaluation, at=())))
+    shape = {name: known[name] for name in EVALUATION_SETTINGS if name in known}
+    if staged.inference != "full":
+        shape["mask_ratio"] = staged.mask_ratio
+    return shape
+
+
+def run_time(settings: Settings, resources: Resources, timings: Timings) -> RunTime | None:
+    """How long a run takes by these timings; None where its shape or its evaluation was not timed.
+
+    timings: of one place, see `Timings.at`.
+    """
+    if timings == NOT_TIMED or not is_timed_by_steps(settings):
+        return None
+    staged = stage(settings)
+    evaluation = timings.evaluation(evaluation_shape(staged)) if is_evaluated(staged) else None
+    if evaluation is None and is_evaluated(staged):
+        return None
+    each = evaluation.seconds if evaluation else 0.0
+    if not staged.samples:
+        # An evaluation of trained weights: on a CPU its hours are counted as those of training, which is none.
+        return RunTime(evaluation.place, 0.0, 0.0, each, 0.0, 0.0, LEAST_SPREAD) if evaluation else None
+    timed = timings.step(step_shape(staged, resources))
+    if timed is None:
+        return None
+    steps = steps_of(staged)
+    train_seconds = timed.warming_seconds + timed.seconds * steps
+    cpu_seconds = timed.warming_cpu_seconds + timed.cpu_seconds * steps
+    return RunTime(
+        place=timed.place,
+        start_seconds=timed.opening_seconds + timed.building_seconds,
+        train_seconds=train_seconds,
+        evaluation_seconds=each * len(scored_steps(staged)),
+        gpu_hours=(cpu_seconds if timed.device == "cpu" else train_seconds * timed.processes) / 3600,
+        program_seconds=timed.program_seconds,
+        spread=max(LEAST_SPREAD, timed.spread),
+    )
+
+
+def _key(shape: JsonObject) -> str:
+    return json.dumps(shape, sort_keys=True)
+
+
+def _newest(timed: Iterable[_Timed]) -> tuple[_Timed, ...]:
+    """Of each place and shape the newest."""
+    return tuple({(each.place, _key(each.shape)): each for each in sorted(timed, key=lambda each: each.time)}.values())

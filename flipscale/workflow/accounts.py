@@ -1,0 +1,40 @@
+"""The ledger of one study, of some, or of all that are in the results folder."""
+
+import json
+from collections.abc import Sequence
+
+from flipscale.errors import FlipscaleError
+from flipscale.ledger import LedgerEntry, PlannedStudy, entries_of, probes_of
+from flipscale.run import Asked, asked_from_json
+from flipscale.settings import plain
+from flipscale.workflow.opened import open_study
+from flipscale.workspace import Workspace
+
+
+def ledger_of(workspace: Workspace, files: Sequence[str]) -> list[LedgerEntry]:
+    """The entries of these studies, or of all that were planned in the results folder, and of their probes.
+
+    FlipscaleError where no study was planned there, or a plan.json cannot be read.
+    """
+    studies = _planned(workspace, files)
+    if not studies:
+        raise FlipscaleError(
+            f"No study was planned in {workspace.results}; plan or submit one, or name another folder with --results."
+        )
+    entries = [entry for study in studies for entry in entries_of(study, workspace.runs)]
+    return [*entries, *probes_of(workspace.runs, [study.name for study in studies])]
+
+
+def _planned(workspace: Workspace, files: Sequence[str]) -> list[PlannedStudy]:
+    if files:
+        plans = [open_study(file, workspace).plan for file in files]
+        return [PlannedStudy(each.study, list(map(Asked.of, each.runs)), plain(each.baseline)) for each in plans]
+    found = []
+    for path in workspace.plans():
+        try:
+            plan = json.loads(path.read_text(encoding="utf-8"))
+            asked = [asked_from_json(run) for run in plan["runs"]]
+            found.append(PlannedStudy(str(plan["study"]), asked, plan.get("baseline")))
+        except (ValueError, KeyError, TypeError) as error:
+            raise FlipscaleError(f"{path}: is no plan of flipscale's ({error}); plan the study again.") from error
+    return found

@@ -1,0 +1,66 @@
+"""The committed tables are those of the committed archives, and the committed comparisons those of the tables."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from flipscale.cli import main
+from flipscale.collect import hits_of, read_results
+from flipscale.compare import compare_study as compare_results
+from flipscale.compare import comparison_json, with_images
+from flipscale.plan import plan
+from flipscale.run import RunFolder, State
+from flipscale.study import read_study
+
+ROOT = Path(__file__).parents[1]
+STUDIES = sorted(path.parent.name for path in ROOT.glob("results/*/comparison.json"))
+ARCHIVED = sorted(path.parent.name for path in ROOT.glob("results/*/runs.tar.bz2"))
+
+
+def leaves(data: object, place: str = "") -> Iterator[tuple[str, object]]:
+    """Every number, word and null of JSON with its place."""
+    if isinstance(data, dict):
+        for key, value in data.items():
+            yield from leaves(value, f"{place}.{key}")
+    elif isinstance(data, list):
+        for i, value in enumerate(data):
+            yield from leaves(value, f"{place}[{i}]")
+    else:
+        yield place, data
+
+
+@pytest.fixture(scope="module", params=ARCHIVED)
+def merged(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path]:
+    """A study, and a results folder into which its archive alone was merged."""
+    results = tmp_path_factory.mktemp(request.param) / "results"
+    assert main(["merge", str(ROOT / f"results/{request.param}/runs.tar.bz2"), "--results", str(results)]) == 0
+    return request.param, results
+
+
+def test_no_run_is_left_to_do_after_its_archive_is_merged(merged: tuple[str, Path]) -> None:
+    name, results = merged
+    planned = plan(read_study(ROOT / f"studies/{name}.yaml"))
+    assert {RunFolder(results / "runs" / run.id).state() for run in planned.runs} == {State.FINISHED}
+
+
+def test_an_archive_gives_the_committed_table_byte_for_byte(merged: tuple[str, Path]) -> None:
+    name, results = merged
+    assert main(["collect", str(ROOT / f"studies/{name}.yaml"), "--results", str(results), "--no-mlflow"]) == 0
+    assert (results / name / "results.csv").read_bytes() == (ROOT / f"results/{name}/results.csv").read_bytes()
+
+
+@pytest.mark.parametrize("name", STUDIES)
+def test_a_committed_comparison_is_what_its_table_and_its_archive_give(name: str, tmp_path: Path) -> None:
+    study = read_study(ROOT / f"studies/{name}.yaml")
+    comparison = compare_results(read_results(ROOT / f"results/{name}/results.csv"), study, plan(study), None)
+    if name in ARCHIVED:
+        main(["merge", str(ROOT / f"results/{name}/runs.tar.bz2"), "--results", str(tmp_path)])
+        ids = [run for pair in comparison.pairs for twins in pair.ids for run in twins]
+        comparison = with_images(comparison, hits_of(tmp_path, ids, comparison.score).runs)
+    found = dict(leaves(json.loads(json.dumps(comparison_json(comparison)))))
+    committed = dict(leaves(json.loads((ROOT / f"results/{name}/comparison.json").read_text())))
+    assert found.keys() == committed.keys()
+    for place, value in committed.items():
+        assert found[place] == (pytest.approx(value, rel=1e-6) if isinstance(value, float) else value), place
