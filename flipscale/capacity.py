@@ -60,7 +60,10 @@ class Shortage:
             f"{runs} would need about {_gib(self.memory_bytes)} GiB, and {self.device} has {_gib(self.device_bytes)}"
         )
         if not self.remedies:
-            return f"{lacking}. Neither parts nor devices make it fit: choose a smaller model, or more memory."
+            return (
+                f"{lacking}. Neither parts of the batch nor {MOST_DEVICES} times the devices make it fit: "
+                "choose a smaller model, or devices with more memory."
+            )
         which = "one of these" if len(self.remedies) > 1 else "this"
         return f"{lacking}. To fit, set {which} in resources: {'; or '.join(map(str, self.remedies))}."
 
@@ -85,7 +88,14 @@ def _remedies(settings: Settings, resources: Resources, available: int) -> list[
     checkpointed = [replace(resources, activation_checkpointing=True)]
     kinds = [_in_parts(settings, resources), checkpointed, _on_more(settings, resources)]
     first = [next((new for new in kind if memory_bytes(settings, new) <= available), None) for kind in kinds]
-    return [_remedy(settings, resources, new) for new in first if new is not None]
+    fitting = [new for new in first if new is not None] or _with_both(settings, resources, available)
+    return [_remedy(settings, resources, new) for new in fitting]
+
+
+def _with_both(settings: Settings, resources: Resources, available: int) -> list[Resources]:
+    """The fewest devices and parts that fit together; none where these do not either."""
+    both = (new for more in _on_more(settings, resources) for new in _in_parts(settings, more))
+    return next(([new] for new in both if memory_bytes(settings, new) <= available), [])
 
 
 def _remedy(settings: Settings, before: Resources, after: Resources) -> Remedy:
@@ -118,4 +128,4 @@ def _changes(before: Resources, after: Resources) -> str:
 
 
 def _gib(size: int) -> str:
-    return f"{size / 2**30:.3g}"
+    return f"{size / 2**30:,.0f}" if size >= 100 * 2**30 else f"{size / 2**30:.3g}"

@@ -172,7 +172,8 @@ class Plan:
             found.append(f"{self.study} may go over budget.price, {_amount(budget.price)}: it costs {money}.")
         if budget.price is not None and money is None:
             found.append(
-                "budget.price is not checked, as no price is known; give --site FILE, a site file with a price."
+                "budget.price is not checked, as no price is known: write one into a site file, which plan --site FILE "
+                "reads."
             )
         return found
 

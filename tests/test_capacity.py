@@ -72,7 +72,7 @@ def test_what_no_change_can_mend_is_said_so() -> None:
     found = shortage(replace(L16, model="ViT-bigG-14", batch_size=1, text_length=77), Resources(gpus=1, device="L4"))
     assert found is not None
     assert found.remedies == ()
-    assert found.says("1 run").endswith("choose a smaller model, or more memory.")
+    assert found.says("1 run").endswith("choose a smaller model, or devices with more memory.")
     assert found.is_refused
 
 
@@ -121,6 +121,21 @@ def test_a_command_of_ones_own_is_not_judged(tmp_path: Path) -> None:
 def test_runs_of_one_shape_are_told_together(tmp_path: Path) -> None:
     plan = opened(tmp_path, "256", "seeds: 3\n").plan
     assert [said[:6] for said in too_large(plan.runs)] == ["3 runs"]
+
+
+def test_a_thousand_gib_are_written_in_full(tmp_path: Path) -> None:
+    (said,) = too_large(opened(tmp_path, "32768").plan.runs)
+    assert re.search(r"would need about \d,\d\d\d GiB, and RTX-4090 has 24\.", said), said
+
+
+def test_where_no_change_alone_fits_devices_and_parts_together_do(tmp_path: Path) -> None:
+    (run,) = opened(tmp_path, "32768").plan.runs
+    found = shortage(run.settings, run.resources)
+    assert found is not None
+    (remedy,) = found.remedies
+    assert (remedy.resources.gpus, remedy.resources.accumulate) == (2, 1024)
+    assert memory_bytes(run.settings, remedy.resources) <= found.device_bytes
+    assert "To fit, set this in resources: accumulate: 1024, gpus: 2 (" in found.says("1 run")
 
 
 def test_fp32_on_a_gpu_is_a_warning(tmp_path: Path) -> None:

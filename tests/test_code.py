@@ -360,6 +360,7 @@ def finish(results: Path, run: Run, *codes: CodeIdentity) -> None:
         assert lease is not None
         for code in codes:
             lease.note_code(code)
+            (folder.path / "checkpoint.pt").touch()  # The next code goes on from it.
         lease.write_result(Result())
 
 
@@ -373,6 +374,31 @@ def test_what_a_run_wrote_down_is_read_again(tmp_path: Path) -> None:
         folder.codes()
     finish(tmp_path, run, CODE)  # which it does not keep from training
     assert folder.codes() == [CODE]
+
+
+@pytest.mark.parametrize(
+    ("left", "codes"),
+    [
+        ({}, [CODE]),
+        ({"metrics.jsonl": "", "log.txt": "", "failures.jsonl": "", "earlier/model.pt": ""}, [CODE]),
+        ({"checkpoint.pt": ""}, [CodeIdentity(), CODE]),
+        ({"model.pt": ""}, [CodeIdentity(), CODE]),
+        ({"state_of_my_program": ""}, [CodeIdentity(), CODE]),
+    ],
+)
+def test_the_code_of_an_attempt_counts_only_if_the_next_can_go_on_from_it(
+    tmp_path: Path, left: dict[str, str], codes: list[CodeIdentity]
+) -> None:
+    """A bug that ends a run at its first step, and is corrected, has no part in the result."""
+    folder = RunFolder(tmp_path / "runs" / "a")
+    for code in (CodeIdentity(), CODE):
+        with folder.hold() as lease:
+            assert lease is not None
+            lease.note_code(code)
+        for name, text in left.items():
+            (folder.path / name).parent.mkdir(exist_ok=True)
+            (folder.path / name).write_text(text)
+    assert folder.codes() == codes
 
 
 def test_a_thousand_runs_of_one_code_ask_git_once(

@@ -98,20 +98,22 @@ def test_shapes_have_80_classes_2000_scenes_and_batches_of_64(tmp_path: Path, sc
 
 
 @pytest.mark.parametrize(
-    ("recalls", "chance"),
+    ("recipe", "recalls", "chance"),
     [
-        ([0.0055, 0.017], 0.005),  # 11 / 2,000 and 34 / 2,000
-        ([0.5, 0.017], None),  # 17 / 1,000
-        ([0.0055, 0.33333], None),
-        ([], None),
+        (2, [0.0055, 0.0171], 0.001),  # 171 / 10,000
+        (2, [0.0055, 0.017], None),  # 11 / 2,000 and 34 / 2,000
+        (1, [0.0055, 0.017], 0.005),
+        (1, [0.5, 0.017], None),  # 17 / 1,000
+        (1, [0.0055, 0.33333], None),
+        (1, [], None),
     ],
 )
 def test_pairs_of_shards_are_counted_by_the_denominator_of_recalls(
-    tmp_path: Path, recalls: list[float], chance: float | None
+    tmp_path: Path, recipe: int, recalls: list[float], chance: float | None
 ) -> None:
     evaluation = {"data": {"webdataset": "icons/test-{00000..00001}.tar"}}
     runs = runs_of(data={"webdataset": "icons/train-00000.tar"}, evaluation=evaluation)
-    results = pd.DataFrame({"image_retrieval_r1": recalls}, dtype="float64")
+    results = pd.DataFrame({"image_retrieval_r1": recalls}, dtype="float64").assign(recipe=recipe)
     assert chance_level(runs, tmp_path, results, "image_retrieval_r10") == chance
 
 

@@ -422,6 +422,7 @@ def test_the_code_of_a_run_is_a_tag_and_the_studys_run_says_where_it_differs(whe
     for number in (1, 2):  # It was resumed with other code, which ended it.
         with folder.hold() as lease:
             lease.note_code(CodeIdentity(source=str(number) * 64, commit=str(number) * 40))
+            (folder.path / "checkpoint.pt").touch()
             lease.write_result(Result())
     tables = (table(row("a-1")), curve("a-1"))
     done = bring(*tables, **where, runs=tmp_path / "runs", code="1 of 1 finished run was trained by other code")

@@ -155,6 +155,22 @@ def test_why_of_a_study_says_which_settings_have_changed_since(here: Here) -> No
     assert set(old) == {run.id for run in here.study(320).plan.runs}
 
 
+def test_the_parents_of_tunings_add_no_value_to_those_of_today(here: Here) -> None:
+    tuned = STUDY.replace("samples: SAMPLES", "samples: 320, tuning: {samples: TUNING}")
+    file = here.folder / "mask.yaml"
+    file.write_text(tuned.replace("TUNING", "64"))
+    here.finish(open_study("mask.yaml", Workspace(Path("results"))))
+    file.write_text(tuned.replace("TUNING", "96"))
+    assert changes(here.json("why", "mask.yaml")) == [(2, {"tuning": {"then": ["64"], "today": ["96"]}})]
+
+
+def test_why_takes_a_study_alone(here: Here) -> None:
+    first, _ = here.finish(here.study())
+    for both in ((first, "mask.yaml"), ("mask.yaml", first)):
+        assert main(["why", *both]) == 1
+        assert "give two ids, or one study file" in here.capsys.readouterr().err
+
+
 def test_why_of_a_study_names_the_recipe(here: Here, monkeypatch: pytest.MonkeyPatch) -> None:
     before = identity.RECIPE
     here.finish(here.study())

@@ -84,7 +84,7 @@ def _merged_in_words(merged: "Merged") -> str:
     from flipscale.storage import MergeOutcome
 
     counted = [f"{number} {outcome}" for outcome in MergeOutcome if (number := merged.count(outcome))]
-    return f"{count(len(merged.outcomes), 'run')}: {', '.join(counted)}"
+    return f"{count(len(merged.outcomes), 'run')}{': ' if counted else ''}{', '.join(counted)}"
 
 
 def gc_arguments(parser: argparse.ArgumentParser) -> None:
@@ -160,7 +160,7 @@ def du(args: argparse.Namespace) -> int:
     if args.json:
         print_json({"bytes": sum(sum(row.values()) for row in found.values()), "studies": found})
         return 0
-    kinds = [kind for kind in KINDS if any(kind in row for row in found.values())]
+    kinds = [kind for kind in KINDS if any(row.get(kind) for row in found.values())]
     totals = {kind: sum(row.get(kind, 0) for row in found.values()) for kind in kinds}
     rows = [
         (name, *(memory(row[kind]) if kind in row else "" for kind in kinds), memory(sum(row.values())))

@@ -37,11 +37,12 @@ def why(args: argparse.Namespace) -> int:
     its file as it was before, and in which settings they differ from its plan now.
     """
     workspace = workspace_of(args)
-    if args.id.endswith((".yaml", ".yml")):
-        if args.other is not None:
+    named = [name for name in (args.id, args.other) if name is not None]
+    if any(name.endswith((".yaml", ".yml")) for name in named):
+        if len(named) > 1:
             raise FlipscaleError("why compares two runs, or a study with its past: give two ids, or one study file.")
         return _why_study(args.id, workspace, as_json=args.json)
-    asked = [asked_of(workspace, name) for name in (args.id, args.other) if name is not None]
+    asked = [asked_of(workspace, name) for name in named]
     if len(asked) == 1:
         _print_identity(asked[0], workspace, as_json=args.json)
     else:

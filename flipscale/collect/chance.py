@@ -18,6 +18,8 @@ from flipscale.workspace import Workspace
 if TYPE_CHECKING:
     import pandas as pd
 
+_IMAGES_OF_RECIPE_1 = 2000
+
 RETRIEVALS = tuple(name for name in SCORES if "_retrieval_" in name)
 
 
@@ -70,7 +72,7 @@ def _declared(settings: Settings, results: "pd.DataFrame", score: str) -> float 
     data = _data(settings, name)
     if data is None or settings.trainer.kind == "command":
         return None
-    images = images_scored(settings.evaluation, data)
+    images = _images(settings, data, results)
     if plain not in RETRIEVALS and plain != "held_out_loss":
         choices = classes_of(data)
     else:
@@ -80,6 +82,14 @@ def _declared(settings: Settings, results: "pd.DataFrame", score: str) -> float 
         if plain == "held_out_loss" and choices is not None:
             choices = min(LOSS_BATCH, choices)
     return None if choices is None else SCORES[plain].chance(choices)
+
+
+def _images(settings: Settings, data: DataSet | EvaluationSet, results: "pd.DataFrame") -> int:
+    """How many images were scored at most, also under recipe 1, which had a default of its own."""
+    old = "recipe" in results and len(results) > 0 and results["recipe"].eq(1).all()
+    if old and settings.evaluation.images is None:
+        return _IMAGES_OF_RECIPE_1
+    return images_scored(settings.evaluation, data)
 
 
 def _counted(results: "pd.DataFrame", name: str, images: int) -> int | None:

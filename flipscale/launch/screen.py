@@ -15,7 +15,7 @@ from typing import NamedTuple, Self, TextIO
 from flipscale.launch.progress import RunProgress, StudyProgress
 from flipscale.run import State
 from flipscale.scores import is_fraction, lower_is_better, set_and_score
-from flipscale.words import duration
+from flipscale.words import duration, hours
 
 ENTER, LEAVE = "\x1b[?1049h\x1b[?25l", "\x1b[?25h\x1b[?1049l"
 """The terminal's other page without a cursor, and back."""
@@ -133,7 +133,7 @@ def _head(progress: StudyProgress, width: int, study: str, unit: str) -> list[Sc
     speed, source = progress.samples_per_second, "a probe" if progress.is_timed else "the cost model"
     said = [
         f"{speed:,.0f} samples/s" if speed else "",
-        f"{progress.hours_done:.3g} of {progress.hours:.3g} {unit} by {source}",
+        f"{hours(progress.hours_done)} of {hours(progress.hours)} {unit} by {source}",
         progress.time_left,
     ]
     share = f" {progress.done:4.0%} of the FLOPs"

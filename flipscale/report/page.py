@@ -23,6 +23,7 @@ from flipscale.report.older import older_recipe
 from flipscale.run import State
 from flipscale.scores import is_fraction, score_label
 from flipscale.words import count, fixed, joined, short, times
+from flipscale.words import hours as hours_words
 
 FEW_VALUES = 6
 """Values of an axis up to here are listed."""
@@ -116,7 +117,7 @@ def _facts(evidence: Evidence) -> str:
         f"{counts[State.FINISHED]:,} of {count(len(evidence.runs), 'run')} finished",
         *others,
         f"trained under recipe {recipe}, today's is {RECIPE}" if (recipe := older_recipe(evidence.results)) else "",
-        f"{spent:.3g} {unit} measured" if spent else "",
+        f"{hours_words(spent)} {unit} measured" if spent else "",
         f"{evidence.planned.total.hours} {unit} predicted",
         f"{evidence.planned.money} predicted" if evidence.planned.money else "",
         f"newest run finished {_newest(evidence)}" if _newest(evidence) else "",
@@ -316,7 +317,7 @@ def _cost(evidence: Evidence) -> str:
     if part:
         parts.append(
             f"<p>{count(len(on_the_way), 'run')} not finished; by the samples that they have seen, they took about "
-            f"{part:.3g} {unit} more.</p>"
+            f"{hours_words(part)} {unit} more.</p>"
         )
     if money := _money(evidence):
         parts.append(money)
@@ -345,7 +346,7 @@ def _cost_row(name: str, runs: Sequence[Run], evidence: Evidence) -> list[str]:
         str(len(runs)),
         short(sum(run.cost.train_flops for run in runs)),
         str(total_hours(run.cost.hours for run in runs)),
-        f"{spent:.3g} ({count(len(measured), 'run')})" if measured else "",
+        f"{hours_words(spent)} ({count(len(measured), 'run')})" if measured else "",
         str(total_hours(run.cost.hours for run in measured)) if measured else "",
         f"{times(spent / foreseen)}" if foreseen else "",
     ]

@@ -42,6 +42,7 @@ from flipscale.run.codec import (
 )
 from flipscale.run.files import (
     ARCHIVED_FILES,
+    EARLIER,
     FOLDER_SCHEMA,
     RUN_FILES,
     FileUse,
@@ -49,7 +50,7 @@ from flipscale.run.files import (
     replacing,
     write_json,
 )
-from flipscale.run.folder import EARLIER, Glance, RunFolder, State
+from flipscale.run.folder import Glance, RunFolder, State
 from flipscale.run.lease import (
     ATTEMPT,
     HEARTBEAT_SECONDS,

@@ -15,6 +15,9 @@ from flipscale.errors import printable
 FOLDER_SCHEMA = 1
 """Version of the run folder. A reader takes this and older ones; a newer one is an error."""
 
+EARLIER = "earlier"
+"""The folder in a run's folder that holds all of it as it was before it was begun anew. It is a run's folder too."""
+
 
 class FileUse(enum.StrEnum):
     """What a file of a run folder is for. It decides whether an archive takes the file, and when gc may remove it."""

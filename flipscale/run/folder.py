@@ -31,15 +31,12 @@ from flipscale.run.codec import (
     read_result,
     write_record,
 )
+from flipscale.run.files import EARLIER
 from flipscale.run.lease import JOB, LAST_HOLDER, Holder, Lease, Life, holder_of, let_go, life_of
 from flipscale.run.records import Asked, FailedAttempt, Failure, FailureKind, Hits, Job, MetricsRecord, Reached, Result
 
 LAST_RECORD_BYTES = 4096
 """The end of metrics.jsonl that is read for its last record. A record is about 200 bytes."""
-
-
-EARLIER = "earlier"
-"""The folder in a run's folder that holds all of it as it was before it was begun anew. It is a run's folder too."""
 
 
 class State(enum.StrEnum):

@@ -18,7 +18,7 @@ from typing import IO, NamedTuple
 from flipscale.errors import LeaseLost, RunFolderError
 from flipscale.run.code import CodeIdentity
 from flipscale.run.codec import codes_as_json, hits_as_json, read_codes, result_as_json, write_record
-from flipscale.run.files import replacing, storable, write_json
+from flipscale.run.files import EARLIER, RUN_FILES, FileUse, replacing, storable, write_json
 from flipscale.run.records import Hits, MetricsRecord, Result
 
 HEARTBEAT_SECONDS = 5.0
@@ -222,10 +222,13 @@ class Lease:
                 file.write(b"\n")
 
     def note_code(self, code: CodeIdentity) -> None:
-        """Write down in code.json which code trains the run from now on, after that of attempts before."""
+        """Write down in code.json which code trains the run from now on, after that of attempts that it goes on from.
+
+        An attempt that left nothing to go on from has no part in the result: its code is forgotten.
+        """
         self.fence()
         try:
-            before = read_codes(str(self.folder))
+            before = read_codes(str(self.folder)) if _has_progress(self.folder) else []
         except RunFolderError:
             before = []  # A record that cannot be read is no reason to train nothing.
         if before[-1:] != [code]:
@@ -264,6 +267,12 @@ class Lease:
                 return
             with contextlib.suppress(FileNotFoundError):
                 os.utime(self._file)
+
+
+def _has_progress(folder: Path) -> bool:
+    """Whether an attempt can go on from what one before it left: a checkpoint, weights, or files of a program's own."""
+    names = {path.name for path in folder.iterdir() if not path.name.startswith(".")} - {EARLIER}
+    return any(RUN_FILES.get(name) in (None, FileUse.CHECKPOINT, FileUse.WEIGHTS) for name in names)
 
 
 def let_go(folder: Path, *, of_job: bool) -> None:

@@ -90,7 +90,7 @@ def write_archive(planned: Plan, results: Path, file: Path) -> Archive:
     """Pack the finished runs of a plan, its parents too, into `file`.
 
     Raises FlipscaleError where no run has finished, and where `file` is there and holds runs that this one would lack,
-    or is no archive: it would be lost.
+    or is of another study, or no archive: it would be lost.
     """
     runs = Workspace(results).runs
     found: dict[str, RunFiles] = {}
@@ -123,7 +123,13 @@ def _lost_from(file: Path, found: Mapping[str, RunFiles], planned: Plan) -> tupl
     """The runs of the archive that is there already and that no plan asks for any more. FlipscaleError for others."""
     if not file.exists():
         return ()
-    before = read_contents(file).runs.keys() - found.keys()
+    there = read_contents(file)
+    if there.study != planned.study:
+        raise FlipscaleError(
+            f"{file}: is the archive of {there.study}, whose runs would be lost. Give another file than that for the "
+            f"runs of {planned.study}, or delete it first."
+        )
+    before = there.runs.keys() - found.keys()
     asked_for = before & {run.id for run in planned.runs}
     if asked_for:
         raise FlipscaleError(
@@ -220,7 +226,9 @@ class open_archive:  # noqa: N801  it is used as a function
         except FileNotFoundError as error:
             raise FlipscaleError(f"{self.file}: there is no such file.") from error
         except _DAMAGED as error:
-            raise FlipscaleError(f"{self.file}: cannot be read as an archive of runs ({error}).") from error
+            # tarfile calls a file that was cut off within its first block an empty one.
+            what = "it is empty, cut off or damaged" if str(error) == "empty file" else error
+            raise FlipscaleError(f"{self.file}: cannot be read as an archive of runs ({what}).") from error
 
     def __exit__(self, *_: object) -> None:
         self._tar.close()

@@ -81,10 +81,10 @@ def merge(files: Sequence[Path], results: Path) -> Iterator[Merged]:
     with submit_lock(results):
         staging = runs / STAGING
         for file in files:
-            shutil.rmtree(staging, ignore_errors=True)
-            staging.mkdir(parents=True)
             try:
                 with open_archive(file) as reader:
+                    shutil.rmtree(staging, ignore_errors=True)
+                    staging.mkdir(parents=True)
                     yield _Merging(reader, runs).merged()
             except FlipscaleError as error:
                 yield Merged(file, problems=(str(error),), is_archive=False)

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tarfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -359,6 +360,7 @@ def test_a_merge_that_is_killed_leaves_no_half_run_and_the_next_one_finishes(her
     file = packed(here)
     script = f"""
 import os, signal
+from dataclasses import replace
 from pathlib import Path
 from flipscale.storage import merge
 rename, count = Path.rename, 0
@@ -404,6 +406,14 @@ def test_runs_that_the_study_does_not_ask_for_any_more_are_dropped_and_said(here
     fewer = Results(tmp_path / "fewer", here.file.read_text().replace("seeds: 2", "seeds: 1"))
     found = write_archive(fewer.plan, here.root, file)
     assert (found.runs, len(found.dropped)) == (4, 4)
+
+
+def test_the_archive_of_another_study_is_not_overwritten(here):
+    file = packed(here)
+    before = file.read_bytes()
+    with pytest.raises(FlipscaleError, match=r"runs\.tar\.bz2: is the archive of study, whose runs would be lost"):
+        write_archive(replace(here.plan, study="other"), here.root, file)
+    assert file.read_bytes() == before
 
 
 def test_a_study_without_finished_runs_has_no_archive(there):

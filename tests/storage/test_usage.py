@@ -49,6 +49,12 @@ def test_du_prints_a_table_and_json(here, capsys):
     assert [row.split()[0] for row in rows] == ["study", "total"]
 
 
+def test_a_kind_of_no_bytes_has_no_column(here, capsys):
+    (here.root / ".submit.lock").touch()
+    assert main(["du", "--results", str(here.root)]) == 0
+    assert "other" not in capsys.readouterr().out
+
+
 def test_a_folder_that_is_not_there_is_said(tmp_path, capsys):
     assert main(["du", "--results", str(tmp_path / "none")]) == 1
     assert "there is no such folder" in capsys.readouterr().err

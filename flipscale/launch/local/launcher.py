@@ -17,6 +17,7 @@ from flipscale.launch.local.queue import LocalQueue, LocalWorker
 from flipscale.launch.site import Site
 from flipscale.launch.tree import kill_tree
 from flipscale.run import Holder, Job, RunFolder, State
+from flipscale.words import count
 
 
 class LocalLauncher:
@@ -60,7 +61,7 @@ class LocalLauncher:
         for alike in grouped(requests, by_resources):
             groups = slots_for(alike[0].resources.gpus)
             workers = min(len(alike), self.workers or len(groups))
-            said.append(f"# {workers} workers share these {len(alike)} runs\n{shlex.join(self.command)} \\\n")
+            said.append(f"# {count(workers, 'worker')} for {count(len(alike), 'run')}\n{shlex.join(self.command)} \\\n")
             said.append(
                 " \\\n".join(f"    {shlex.quote(str(request.folder.path.resolve()))}" for request in alike) + "\n"
             )
