@@ -7,7 +7,6 @@ import pytest
 
 import flipscale
 from flipscale import Workspace
-from flipscale.identity import RECIPE
 from flipscale.workflow.collected import collect_study
 from flipscale.workflow.opened import open_study
 from flipscale.workspace import StudyFiles
@@ -64,17 +63,20 @@ def test_run_study_does_all_that_run_does(tmp_path: Path, capfd: pytest.CaptureF
     assert "submitted 0 runs, left alone 2 finished" in capfd.readouterr().err
 
 
-def test_a_table_of_an_older_recipe_is_not_replaced_in_silence(tmp_path, capsys) -> None:
+def test_a_table_of_an_older_recipe_is_kept_beside_the_new_one(tmp_path, capsys) -> None:
     file = tmp_path / "mask.yaml"
     file.write_text(STUDY)
     opened = open_study(file, Workspace(tmp_path / "results"))
-    table = opened.files.results
+    table, curves = opened.files.results, opened.files.curves
     table.parent.mkdir(parents=True)
-    for header, row in (("id,mask_ratio", "old,0"), ("id,recipe", "old,1"), ("id,recipe", "old,")):
-        table.write_text(f"{header}\n{row}\n")
+    older = "id,mask_ratio\nold,0\n", "id,recipe\nold,1\n", "id,recipe\nold,\n"
+    names = "results.recipe_1.csv", "results.recipe_1_2.csv", "results.recipe_1_3.csv"
+    for rows, name in zip(older, names, strict=True):
+        table.write_text(rows)
+        curves.write_text("curves of " + name)
         collect_study(opened)
-        assert (
-            f"{table} had 1 run of recipe 1; the new table has runs of recipe {RECIPE} only" in capsys.readouterr().err
-        )
+        assert f"{table} had 1 run of recipe 1 and is kept as {name}" in capsys.readouterr().err
+        assert table.with_name(name).read_text() == rows
+    assert curves.with_name("curves.recipe_1_2.parquet").read_text() == "curves of results.recipe_1_2.csv"
     collect_study(opened)
     assert "of recipe" not in capsys.readouterr().err

@@ -1,6 +1,8 @@
 """Finished runs into tables, and the same rows into MLflow."""
 
 import csv
+import itertools
+import shutil
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,12 +18,13 @@ from flipscale.words import count
 from flipscale.workflow.opened import OpenStudy
 from flipscale.workflow.owner import note_owner
 from flipscale.workflow.talk import say
+from flipscale.workspace import StudyFiles
 
 
 def collect_study(opened: OpenStudy) -> Collected:
     """Bring results.csv and curves.parquet up to date with the study's runs."""
     plan, folder = opened.plan, opened.files.folder
-    _say_recipes(opened.files.results)
+    _keep_older_recipe(opened.files)
     found = collect_runs(plan, opened.workspace.results, folder)
     note_owner(folder, opened.file)
     for name, problem in found.problems.items():
@@ -38,8 +41,9 @@ def collect_study(opened: OpenStudy) -> Collected:
     return found
 
 
-def _say_recipes(table: Path) -> None:
-    """Say that a table of an older recipe is about to be replaced: its runs are none of the plan's any more."""
+def _keep_older_recipe(files: StudyFiles) -> None:
+    """Keep a table of an older recipe, and its curves, beside the new ones, as its runs are not in the plan."""
+    table = files.results
     try:
         with open(table, encoding="utf-8", newline="") as file:
             recipes = Counter(int(row.get("recipe") or 1) for row in csv.DictReader(file))
@@ -47,10 +51,22 @@ def _say_recipes(table: Path) -> None:
         return
     for recipe, runs in sorted(recipes.items()):
         if recipe != RECIPE:
+            kept = [
+                _free(path.with_name(f"{path.stem}.recipe_{recipe}{path.suffix}")) for path in (table, files.curves)
+            ]
+            for path, beside in zip((table, files.curves), kept, strict=True):
+                if path.exists():
+                    shutil.copyfile(path, beside)
             say(
-                f"{table} had {count(runs, 'run')} of recipe {recipe}; the new table has runs of recipe {RECIPE} only "
-                f"(docs/recipes.md). `flipscale submit` trains what is missing."
+                f"{table} had {count(runs, 'run')} of recipe {recipe} and is kept as {kept[0].name}; the new table has "
+                f"runs of recipe {RECIPE} only (docs/recipes.md). `flipscale submit` trains what is missing."
             )
+
+
+def _free(path: Path) -> Path:
+    """This path, or where that is taken the next one with a number that is not."""
+    numbered = (path.with_name(f"{path.stem}_{number}{path.suffix}") for number in itertools.count(2))
+    return next(free for free in itertools.chain((path,), numbered) if not free.exists())
 
 
 @dataclass(frozen=True)
