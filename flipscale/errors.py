@@ -105,8 +105,11 @@ def did_you_mean(name: object, choices: Iterable[str]) -> str:
 
     >>> did_you_mean("mask_ration", ["lr", "mask_ratio"])
     "did you mean 'mask_ratio'? Choices: lr, mask_ratio"
+    >>> did_you_mean("a100", ["V100", "A100"])
+    "did you mean 'A100'? Choices: V100, A100"
     """
     choices = list(choices)
-    near = difflib.get_close_matches(str(name), choices, n=1, cutoff=0.6)
+    alike = [choice for choice in choices if choice.casefold() == str(name).casefold()]
+    near = alike or difflib.get_close_matches(str(name), choices, n=1, cutoff=0.6)
     known = f"Choices: {', '.join(choices[:20])}{', ...' if len(choices) > 20 else ''}"
     return f"did you mean {near[0]!r}? {known}" if near else known

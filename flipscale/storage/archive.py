@@ -123,13 +123,13 @@ def _lost_from(file: Path, found: Mapping[str, RunFiles], planned: Plan) -> tupl
     """The runs of the archive that is there already and that no plan asks for any more. FlipscaleError for others."""
     if not file.exists():
         return ()
-    there = read_contents(file)
-    if there.study != planned.study:
+    kept = read_contents(file)
+    if kept.study != planned.study:
         raise FlipscaleError(
-            f"{file}: is the archive of {there.study}, whose runs would be lost. Give another file than that for the "
+            f"{file}: is the archive of {kept.study}, whose runs would be lost. Give another file than that for the "
             f"runs of {planned.study}, or delete it first."
         )
-    before = there.runs.keys() - found.keys()
+    before = kept.runs.keys() - found.keys()
     asked_for = before & {run.id for run in planned.runs}
     if asked_for:
         raise FlipscaleError(

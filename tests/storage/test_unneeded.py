@@ -162,6 +162,14 @@ def test_a_run_that_no_study_asks_for_stays_where_init_of_a_run_to_come_names_it
     assert left["checkpoint"] == [cut.id]
 
 
+def test_a_probe_stays_as_the_ledger_sums_it(here):
+    run = here.folder_of(seed=1, inference="full")
+    probe = run.path.with_name("probe_study_20261126-041416-536646")
+    shutil.copytree(run.path, probe)
+    (probe / "probe.json").write_text("{}")
+    assert probe.name not in listed(here, asked_by(here, FEWER))["run"]
+
+
 def test_files_of_killed_processes_are_listed(here):
     folder = here.folder_of(seed=0, inference="full")
     (folder.path / ".model.pt.123.456.tmp").write_bytes(b"half")
