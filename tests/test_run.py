@@ -4,6 +4,7 @@ import json
 import multiprocessing
 import os
 import signal
+import stat
 import subprocess
 import sys
 import threading
@@ -194,6 +195,19 @@ def test_a_write_that_fails_leaves_the_old_file_and_no_litter(tmp_path: Path) ->
         write()
     assert path.read_bytes() == b"old"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_device_is_written_to_and_stays_one(tmp_path):
+    """`--out /dev/null` of root once made a plain file of it, for every program of the machine."""
+    null = tmp_path / "null"
+    try:
+        os.mknod(null, stat.S_IFCHR | 0o666, os.makedev(1, 3))
+    except PermissionError:
+        pytest.skip("only root makes devices")
+    with replacing(null) as file:
+        file.write(b"gone")
+    assert null.is_char_device()
+    assert os.listdir(tmp_path) == ["null"]
 
 
 def test_readers_never_see_half_a_file(folder: RunFolder) -> None:

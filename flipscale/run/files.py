@@ -64,7 +64,14 @@ finished run.
 
 @contextlib.contextmanager
 def replacing(path: Path, *, flush: bool = True) -> Iterator[IO[bytes]]:
-    """A new file that takes the place of `path` when the block ends without an error; until then the old one stands."""
+    """A new file that takes the place of `path` when the block ends without an error; until then the old one stands.
+
+    A device, as /dev/null, is written to and stays what it is: root would put a plain file there for all programs.
+    """
+    if path.is_char_device() or path.is_block_device():
+        with open(path, "wb") as file:
+            yield file
+        return
     temporary = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}.tmp")
     try:
         with open(temporary, "wb") as file:

@@ -110,7 +110,10 @@ NUMBERS = ["fit", "runs.csv", "--x", "N", "--y", "loss"]
             "which columns of runs.csv? Write: flipscale fit runs.csv --x COLUMN[,COLUMN] --y COLUMN",
         ),
         (["fit", "none.csv", "--x", "N", "--y", "loss"], "none.csv: there is no such file."),
-        (["fit", "runs.csv", "--x", "n", "--y", "loss"], "The table has no column 'n': Choices: set, N, D, loss."),
+        (
+            ["fit", "runs.csv", "--x", "n", "--y", "loss"],
+            "The table has no column 'n': did you mean 'N'? Choices: set, N, D, loss.",
+        ),
         ([*NUMBERS, "--law", "powr"], "There is no law 'powr': did you mean 'power'?"),
         (["fit", "runs.csv", "--x", "N,D", "--y", "set"], "row 1: set is 'c4', where a number is right"),
         ([*NUMBERS, "--law", "isoflop"], "an IsoFLOP fit needs the column of budgets: --budget COLUMN"),
