@@ -3,7 +3,7 @@
 Straight lines miss what lies between the points of a curve that bends, and miss it on one side: straight in the cost, a
 speed-up comes out 2 to 10 % too low where schedules double, and up to 29 % where they quadruple (bench/comparison.py).
 So scores are read on a scale on which they are about straight (logit, logarithm) against the logarithm of the cost,
-along a monotone cubic (Fritsch and Carlson 1980, with the end slopes of Fritsch and Butland 1984).
+along a monotone cubic (Fritsch and Carlson 1980, with the slopes of Fritsch and Butland 1984, as scipy's PCHIP).
 """
 
 from collections.abc import Sequence

@@ -14,6 +14,9 @@ Array = NDArray[np.float64]
 MOST_IMAGES = 100_000
 """Numbers of test images above this are not looked for in the values."""
 
+MOSTLY = 0.9
+"""At least this part of the shares has no half image in it."""
+
 
 class Transform(Enum):
     """What is done to a score before differences are taken."""
@@ -96,13 +99,16 @@ def scale_of(scores: "Array | list[float]", *, fraction: bool, lower_is_better: 
 def images_of(shares: Array) -> int | None:
     """The smallest number of test images that these shares can be of; None if it is beyond MOST_IMAGES.
 
+    A tie of two is half a hit, and rare: some shares may have half an image, where MOSTLY others have whole ones.
     It matters at 0 and 1 only, where it says how far beyond them the truth may be.
     """
     shares = np.unique(shares)
     numbers = np.arange(1, MOST_IMAGES + 1)
+    whole = np.zeros(len(numbers), dtype=np.int64)
     for share in shares:
         hits = share * numbers
-        numbers = numbers[np.abs(hits - np.round(hits)) < 1e-6]
-        if not numbers.size:
-            return None
-    return int(numbers[0]) if numbers.size else None
+        may_be = np.abs(2 * hits - np.round(2 * hits)) < 1e-6
+        whole += np.abs(hits - np.round(hits)) < 1e-6
+        numbers, whole = numbers[may_be], whole[may_be]
+    possible = numbers[whole >= MOSTLY * len(shares)]
+    return int(possible[0]) if possible.size else None

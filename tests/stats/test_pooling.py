@@ -136,3 +136,16 @@ def test_of_an_accuracy_of_1_the_logit_is_half_an_image_away() -> None:
     link = scale_of([0.5, 1.0, 0.25], fraction=True, lower_is_better=False)
     assert link.images == 4
     assert link.of([1.0]).tolist() == pytest.approx([np.log(4.5 / 0.5)])
+
+
+@pytest.mark.parametrize(
+    ("hits", "images"),
+    [
+        ([6938.5, *range(7001, 7021, 2)], 10_000),  # a tie in one of eleven runs
+        ([*range(7001, 7021, 2)], 10_000),
+        ([6938.5, 6940.5], 20_000),
+    ],
+)
+def test_a_tie_is_no_sign_of_twice_the_test_images(hits: list[float], images: int) -> None:
+    scale = scale_of(np.array(hits) / 10_000, fraction=True, lower_is_better=False)
+    assert scale.images == images
