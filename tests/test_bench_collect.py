@@ -44,7 +44,7 @@ def test_every_verb_is_run_on_a_study_that_has_something_to_draw(tmp_path, monke
     assert facts["runs"] == 180
     said = {verb: one["said"].replace(f"{tmp_path}/some/", "") for verb, (one,) in facts["verbs"].items()}
     assert said == {
-        "plan": "180 runs, 3.91e+14 FLOPs, 2.72 core-hours",
+        "plan": "180 of 180 done",
         "status": "180 of 180 finished, 100% of the FLOPs",
         "collect": ("wrote results/study/results.csv (180 of 180 runs; 180 read, the others have not changed)"),
         "plot": f"wrote {3 * facts['figures']} files to plots/study/",

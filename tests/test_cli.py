@@ -108,7 +108,7 @@ def test_status_json_has_every_run_and_the_counts(ran: Path) -> None:
     said = json.loads(flipscale("status", "mask.yaml", "--json", cwd=ran).stdout)
     assert said["counts"] == {"finished": 8}
     assert [sorted(run) for run in said["runs"]] == [
-        ["detail", "failures", "id", "images_per_second", "seconds_since_step", "state"]
+        ["code_differences", "detail", "failures", "id", "images_per_second", "seconds_since_step", "state"]
     ] * 8
     assert {run["state"] for run in said["runs"]} == {"finished"}
 
@@ -181,14 +181,15 @@ def test_hours_and_money_are_told_with_their_range(copy: Path, monkeypatch: pyte
     number = r"[\d.e-]+"
     hours = rf"about {number} \({number} to {number}\)"
     (copy / "site.yaml").write_text("schema: 1\nprice: {core_hour: 0.5, currency: EUR}\n")
-    plain = flipscale("plan", "mask.yaml", cwd=copy).stdout.splitlines()[-1]
+    plain, done = flipscale("plan", "mask.yaml", cwd=copy).stdout.splitlines()[-2:]
+    assert done == "8 of 8 done"
     assert re.fullmatch(rf"8 runs, [\d.e+]+ FLOPs, {hours} core-hours", plain)
-    priced = flipscale("plan", "mask.yaml", "--site", "site.yaml", cwd=copy).stdout.splitlines()[-1]
+    priced = flipscale("plan", "mask.yaml", "--site", "site.yaml", cwd=copy).stdout.splitlines()[-2]
     assert re.fullmatch(rf"{re.escape(plain)}, {hours} EUR", priced)
     flipscale("report", "mask.yaml", cwd=copy)
     assert "EUR" not in (copy / "plots/mask/report.html").read_text()
     monkeypatch.setenv("FLIPSCALE_SITE", "site.yaml")
-    assert flipscale("plan", "mask.yaml", cwd=copy).stdout.splitlines()[-1] == priced
+    assert flipscale("plan", "mask.yaml", cwd=copy).stdout.splitlines()[-2] == priced
     flipscale("report", "mask.yaml", cwd=copy)
     page = (copy / "plots/mask/report.html").read_text()
     assert re.search(rf"{hours} core-hours predicted · {hours} EUR predicted", page)
