@@ -64,7 +64,7 @@ class CodeToday:
         if isinstance(trainer, CommandTrainer) and not evaluates_only:
             code = self._of_command(trainer.arguments)
         elif isinstance(trainer, OpenClipTrainer) and not evaluates_only:
-            code = replace(_of_flipscale(), files=self._files(trainer.arguments))
+            code = replace(_of_flipscale(), files=self._files(("open_clip_train", *trainer.arguments)))
         else:
             code = _of_flipscale()
         start = None if settings.init is None else content_of(Path(settings.init.path), self.kept)

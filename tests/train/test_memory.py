@@ -52,7 +52,9 @@ def test_what_was_held_and_freed_before_does_not_count():
         "print(peak.read()); tensors = torch.ones(5 << 20); print(peak.read())"
     )
     first, second = in_a_process(code)
-    assert 40 * MIB <= first <= second < 44 * MIB
+    assert 40 * MIB <= first < 44 * MIB
+    # It is a peak: it does not fall. Whether the smaller tensor lies where the larger one was is glibc's affair.
+    assert second >= first
 
 
 def test_a_process_started_by_a_large_one_does_not_count_its_starter():

@@ -160,6 +160,7 @@ def test_a_run_through_the_command_line_ends_with_scores_and_weights_that_load_e
 
     left = sorted(str(path.relative_to(folder.path)) for path in folder.path.rglob("*") if path.is_file())
     assert left == [
+        "code.json",
         "hits.json",
         "lease.lock",
         "log.txt",
