@@ -20,6 +20,9 @@ Path_ = tuple[str | int, ...]
 MOST_VALUES = 100_000
 """A document may expand to so many values: past that it is an alias bomb, not a study."""
 
+MOST_LEVELS = 100
+"""Mappings and lists inside each other, aliases followed."""
+
 _NUMBER = re.compile(r"[-+]?(\d[\d_]*\.?[\d_]*|\.\d+)([eE][-+]?\d+)?")
 _LONGEST_NUMBER = 50
 _RESOLVER = yaml.resolver.Resolver()
@@ -166,6 +169,8 @@ class _Reader:
         self.values += 1
         if self.values > MOST_VALUES:
             raise StudyError([f"{here}: aliases (*) expand to more than {MOST_VALUES:,} values; write the values out"])
+        if len(inside) > MOST_LEVELS:
+            raise RecursionError  # As Python would further down, but not where a program has raised its limit.
         if id(node) in inside:
             raise StudyError([f"{here}: an alias (*) contains itself; write the values out"])
         inside = (*inside, id(node))
