@@ -19,7 +19,7 @@ from statistics import median
 from typing import NamedTuple
 
 from flipscale.cost import Cost
-from flipscale.run import Asked, FailedAttempt, FailureKind, Glance, Result, RunFolder, State, read_probe
+from flipscale.run import Asked, FailedAttempt, FailureKind, Glance, Result, RunFolder, State, probes_in
 from flipscale.settings import JsonObject, Settings
 from flipscale.words import device_hours, short
 
@@ -167,10 +167,9 @@ def entries_of(study: PlannedStudy, runs: Path) -> list[LedgerEntry]:
 def probes_of(runs: Path, studies: Iterable[str]) -> Iterator[LedgerEntry]:
     """An entry for each probe of these studies."""
     wanted = set(studies)
-    for path in sorted(runs.glob("probe_*/probe.json")):
-        folder = RunFolder(path.parent)
-        probe, asked = read_probe(folder.path), folder.asked()
-        if probe is not None and asked is not None and probe.study in wanted:
+    for folder, probe in probes_in(runs):
+        asked = folder.asked()
+        if asked is not None and probe.study in wanted:
             yield _entry(probe.study, PROBE_ARM, asked, folder)
 
 

@@ -14,7 +14,7 @@ from flipscale.launch.launcher import Launcher
 from flipscale.launch.look import run_folder
 from flipscale.launch.submit import Submission, submit
 from flipscale.plan import Plan, Run
-from flipscale.run import Probe, RunFolder, read_probe, write_probe
+from flipscale.run import Probe, RunFolder, probes_in, write_probe
 from flipscale.settings import JsonObject, Settings
 from flipscale.timing import evaluation_shape, is_timed_by_steps, step_shape
 from flipscale.workspace import RUNS_FOLDER
@@ -67,9 +67,8 @@ def submit_probe(plan: Plan, results: Path, launcher: Launcher) -> Submission:
 
 def open_probes(study: str, results: Path) -> list[RunFolder]:
     """The probes of a study that are not over."""
-    folders = [RunFolder(path.parent) for path in sorted((results / RUNS_FOLDER).glob("probe_*/probe.json"))]
-    probes = [(folder, read_probe(folder.path)) for folder in folders if not folder.is_over()]
-    return [folder for folder, probe in probes if probe is not None and probe.study == study]
+    probes = probes_in(results / RUNS_FOLDER)
+    return [folder for folder, probe in probes if probe.study == study and not folder.is_over()]
 
 
 def _trains(run: Run) -> bool:

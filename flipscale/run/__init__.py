@@ -78,7 +78,16 @@ from flipscale.run.records import (
     Result,
     Spent,
 )
-from flipscale.run.timings import Probe, add_timings, cpu_name, read_probe, read_timings, write_probe
+from flipscale.run.timings import (
+    Probe,
+    add_timings,
+    cpu_name,
+    is_probe,
+    probes_in,
+    read_probe,
+    read_timings,
+    write_probe,
+)
 
 __all__ = [
     "ARCHIVED_FILES",
@@ -122,6 +131,8 @@ __all__ = [
     "failed_attempt_as_json",
     "is_alive",
     "is_number",
+    "is_probe",
+    "probes_in",
     "read_probe",
     "read_timings",
     "replacing",

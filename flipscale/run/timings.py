@@ -4,6 +4,7 @@ A probe is a run folder like any other, so that every launcher starts it as it s
 `train` is to time shapes there, and which. All probes of a results folder write into one timings.json.
 """
 
+import contextlib
 import fcntl
 import json
 import platform
@@ -16,6 +17,7 @@ from typing import TypeVar
 from flipscale.errors import RunFolderError
 from flipscale.run.codec import read_object
 from flipscale.run.files import FOLDER_SCHEMA, storable, write_json
+from flipscale.run.folder import RunFolder
 from flipscale.settings import JsonObject, Settings, plain
 from flipscale.study.settings import read_settings
 from flipscale.timing import EvaluationTime, StepTime, Timings
@@ -56,6 +58,21 @@ def read_probe(folder: Path) -> Probe | None:
         raise RunFolderError(
             f"{folder / PROBE_FILE}: holds no probe ({error}); delete the folder, and probe again."
         ) from error
+
+
+def probes_in(runs: Path) -> Iterator[tuple[RunFolder, Probe]]:
+    """The probes among the run folders in `runs`, by name; one whose file is damaged is passed over."""
+    for path in sorted(runs.glob(f"probe_*/{PROBE_FILE}")):
+        probe = None
+        with contextlib.suppress(RunFolderError):
+            probe = read_probe(path.parent)
+        if probe is not None:
+            yield RunFolder(path.parent), probe
+
+
+def is_probe(folder: RunFolder) -> bool:
+    """Whether the folder is a probe's and not that of a training."""
+    return PROBE_FILE in folder.glance().files
 
 
 def read_timings(path: Path) -> Timings:

@@ -13,7 +13,7 @@ from pathlib import Path
 from flipscale.errors import RunFolderError
 from flipscale.identity import RECIPE
 from flipscale.launch import ACTIVE, Look, Looker, submit_lock
-from flipscale.run import Asked, FileUse, RunFolder, State
+from flipscale.run import Asked, FileUse, RunFolder, State, is_probe
 from flipscale.settings import KeepWeights
 from flipscale.storage.merge import STAGING
 from flipscale.storage.usage import size_of, use_of
@@ -125,7 +125,8 @@ class _Survey:
         needed = self.asked.keys() | self._lines_of_active
         needed |= {run_id for run_id, _ in self._initial_weights}
         for run_id, folder in self.folders.items():
-            if run_id not in needed and not _is_probe(folder):
+            # No study asks for a probe, and the ledger sums what it took.
+            if run_id not in needed and not is_probe(folder):
                 yield _unneeded("run", run_id, folder.path, self._why_unasked(folder))
             elif run_id not in self.active:
                 yield from self._parts(folder)
@@ -196,11 +197,6 @@ class _Survey:
                 asked = self.folders[run_id].asked() if run_id in self.folders else None
                 waiting += asked.parents if asked else ()
         return found
-
-
-def _is_probe(folder: RunFolder) -> bool:
-    """No study asks for a probe, and the ledger sums what it took."""
-    return "probe.json" in folder.glance().files
 
 
 def _unneeded(what: str, run_id: str, path: Path, why: str) -> Unneeded:

@@ -81,8 +81,9 @@ def test_what_waits_or_runs_and_all_it_starts_from_stays(here):
     assert (running.path / "run.json").exists()
 
 
-def test_a_run_whose_launcher_cannot_be_asked_stays(here):
-    """Its job is of SLURM, and there is none here: whether it still waits is not known."""
+def test_a_run_whose_launcher_cannot_be_asked_stays(here, monkeypatch):
+    """Its job is of SLURM, and its programs are not found: whether it still waits is not known."""
+    monkeypatch.setenv("PATH", "")  # Other tests of this process may have started a cluster.
     folder = unfinished(here.folder_of(seed=1, inference="full"))
     folder.write_job(Job(folder.id, "slurm", "fs-0123456789/0", 0.0, log=""))
     left = listed(here, asked_by(here, FEWER))
