@@ -31,7 +31,7 @@ from flipscale.devices import DEVICES, MOST, REFERENCE_WIDTH, WIDTH_EXPONENT, De
 ROWS = Path(__file__).with_name("published") / "hours.csv"
 
 WITHIN = 1.5
-"""The range that is told with every predicted hour on a device of published trainings."""
+"""The range given with every predicted hour on a device of published trainings."""
 
 LEAST_WITHIN = 0.85
 """This share of the rows is within `WITHIN` times, at least."""

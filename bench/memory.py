@@ -28,7 +28,7 @@ ROWS = Path(__file__).with_name("published") / "memory.csv"
 GIB = 2**30
 
 WITHIN = 1.3
-"""Every row that says how much was in use is predicted within so many times."""
+"""Every row that says how much was in use is predicted within this factor."""
 
 MEDIAN = (0.9, 1.1)
 """Where the median of predicted over published lies."""

@@ -14,7 +14,7 @@ twice as large; on a GPU it means TF32 where the GPU has it.
 **The cap.** Reading and decoding images feeds a device at most so many pairs a second, see `SAMPLES_PER_SECOND`.
 
 **The range.** `python -m bench.hours` predicts each published row from the rows of other sources. Nine of ten lie
-within 1.5 times, so hours are told with that range.
+within 1.5 times, so hours are given with that range.
 """
 
 import math

@@ -33,7 +33,7 @@ def why_arguments(parser: argparse.ArgumentParser) -> None:
 def why(args: argparse.Namespace) -> int:
     """Explain a run's id, how two runs differ, or what has changed in a study since.
 
-    A run's id is its settings; the code that trained it is told beside it. Of a study: which finished runs belong to
+    A run's id is its settings; the code that trained it is shown beside it. Of a study: which finished runs belong to
     its file as it was before, and in which settings they differ from its plan now.
     """
     workspace = workspace_of(args)
