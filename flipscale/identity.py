@@ -13,25 +13,31 @@ from flipscale.settings import (
     DataSet,
     Evaluation,
     EvaluationSet,
+    FineTuning,
+    FlipscaleTrainer,
     FolderSet,
     IdxSet,
     JsonObject,
+    LabelledFolders,
+    LabelledIdx,
+    LabelledSet,
+    LabelledShards,
     Settings,
     WebDataset,
     plain,
 )
 from flipscale.study import SETTINGS
-from flipscale.study.datasets import DATASET, EVALUATION_SET
+from flipscale.study.datasets import DATASET, EVALUATION_SET, LABELLED_SET
 from flipscale.study.kinds import Keys
-from flipscale.study.settings import EVALUATION, INIT, RECONSTRUCTION, TRAINER, TUNING, images_scored
+from flipscale.study.settings import EVALUATION, FINE_TUNING, INIT, RECONSTRUCTION, TRAINER, TUNING, images_scored
 from flipscale.words import exact
 
 RECIPE = 2
 """Version of what training does with the same settings. It is part of every id: raise it and all runs are new ones."""
 
-_ONE_OF = (DATASET, EVALUATION_SET, TRAINER)
+_ONE_OF = (DATASET, EVALUATION_SET, LABELLED_SET, TRAINER)
 _KEYS: Mapping[type | None, Keys] = {
-    **{keys.record: keys for keys in (EVALUATION, TUNING, RECONSTRUCTION, INIT)},
+    **{keys.record: keys for keys in (EVALUATION, TUNING, FINE_TUNING, RECONSTRUCTION, INIT)},
     **{keys.record: keys for choice in _ONE_OF for keys in choice.options.values()},
 }
 """The options of each record, with their defaults."""
@@ -44,6 +50,8 @@ def parent_of(settings: Settings) -> Settings | None:
     """The settings of the run that this one starts from, or None: a tuning and an evaluation need a trained model."""
     if settings.inference != "full":
         return replace(settings, inference="full")
+    if settings.fine_tuning is not None:
+        return replace(settings, fine_tuning=None)
     if settings.tuning is not None:
         return replace(settings, tuning=None)
     return None
@@ -65,6 +73,8 @@ def stage(settings: Settings) -> Settings:
     """
     if settings.inference != "full":
         return replace(settings, samples=0)
+    if settings.fine_tuning is not None:
+        return _fine_tuning_stage(settings, settings.fine_tuning)
     tuning = settings.tuning
     if tuning is None:
         return settings
@@ -82,8 +92,53 @@ def stage(settings: Settings) -> Settings:
     )
 
 
+def _fine_tuning_stage(settings: Settings, fine_tuning: FineTuning) -> Settings:
+    """Of a fine-tuning its own settings, and the model's of the run that it starts from.
+
+    flipscale trains it whatever trained that one, on a cosine, unmasked. FLIP's base learning rate and warm-up (arXiv
+    2212.00794, table 12) hold where the study says nothing: 5e-5 at a batch of 256, and 5 of 50 epochs.
+    """
+    before, batch = stage(replace(settings, fine_tuning=None)), fine_tuning.batch_size
+    return replace(
+        before,
+        fine_tuning=fine_tuning,
+        data_size=None,
+        crop=fine_tuning.crop,
+        flip=fine_tuning.flip,
+        samples=fine_tuning.samples,
+        mask_ratio=0.0,
+        text_mask_ratio=0.0,
+        reconstruction=None,
+        batch_size=batch,
+        lr=fine_tuning.lr or 5e-5 * batch / 256,
+        warmup=fine_tuning.samples // 10 if fine_tuning.warmup is None else fine_tuning.warmup,
+        schedule="cosine",
+        cooldown=0,
+        weight_decay=fine_tuning.weight_decay,
+        beta1=fine_tuning.beta1,
+        beta2=fine_tuning.beta2,
+        trainer=FlipscaleTrainer(),
+    )
+
+
+def labelled_set(settings: Settings) -> LabelledSet:
+    """What a run with a fine_tuning is fine-tuned on. The study's reader has refused training data without classes."""
+    assert settings.fine_tuning is not None
+    data = settings.fine_tuning.data or settings.data
+    assert not isinstance(data, WebDataset)
+    return data
+
+
+def labelled_test_images(settings: Settings) -> int:
+    """At most so many test images of the labelled set are scored."""
+    assert settings.fine_tuning is not None
+    return settings.fine_tuning.images or images_scored(settings.evaluation, labelled_set(settings))
+
+
 def is_evaluated(settings: Settings) -> bool:
     """Whether a run gets scores: shards have no held-out part of their own, and a command scores as it likes."""
+    if settings.fine_tuning is not None:
+        return True
     scores_itself = not isinstance(settings.data, WebDataset) or settings.trainer.kind == "command"
     return scores_itself or bool(settings.evaluation.data or settings.evaluation.sets)
 
@@ -107,6 +162,7 @@ def id_of(settings: Settings, known: JsonObject) -> str:
         show_setting(settings.samples),
         f"m{settings.mask_ratio:g}",
         *([f"t{show_setting(settings.tuning.samples)}"] if settings.tuning else []),
+        *([f"f{show_setting(settings.fine_tuning.samples)}"] if settings.fine_tuning else []),
         *([settings.inference] if settings.inference != "full" else []),
         f"s{settings.seed}",
     )
@@ -163,6 +219,8 @@ def _value_and_default(name: str, settings: Settings) -> tuple[Any, Any]:
         return _of_data(settings.data), _of_data(SETTINGS["data"].default)
     if name == "evaluation":
         return _of_evaluation(settings.evaluation, settings.data), {}
+    if name == "fine_tuning" and settings.fine_tuning is not None:
+        return _of_fine_tuning(settings.fine_tuning, settings.data), None
     if name == "init" and settings.init is not None:
         # Every run's weights are called model.pt, so the folder is part of the name.
         return settings.init.name or "/".join(settings.init.path.split("/")[-2:]), None
@@ -183,10 +241,28 @@ def _of_kind(record: Any) -> JsonObject:
     return {record.kind: _options(record)}
 
 
-def _of_data(data: DataSet | EvaluationSet) -> JsonObject:
+def _of_fine_tuning(fine_tuning: FineTuning, data: DataSet) -> JsonObject:
+    """A fine-tuning without what is at its default. The training data's classes are the default, said or not."""
+    found = _options(fine_tuning)
+    found.pop("data", None)
+    if fine_tuning.data is not None and _of_data(fine_tuning.data) != _of_data(data):
+        found["data"] = _of_data(fine_tuning.data)
+    return found
+
+
+def _of_data(data: DataSet | EvaluationSet | LabelledSet) -> JsonObject:
+    if isinstance(data, LabelledFolders | LabelledShards):
+        return {data.kind: data.name or _last_two(data.train)}
+    if isinstance(data, LabelledIdx):
+        return {data.kind: data.name or _last_two(data.train_images)}
     if isinstance(data, WebDataset):
         return {data.kind: data.name or f"{dataset_name(data)}/{data.urls.rpartition('/')[2]}"}
     return _of_kind(data)
+
+
+def _last_two(path: str) -> str:
+    """The last two parts of a path, as every set's folders may be called train and test."""
+    return "/".join(path.rstrip("/").split("/")[-2:])
 
 
 def _of_evaluation(evaluation: Evaluation, data: DataSet) -> JsonObject:
@@ -250,7 +326,8 @@ def _canonical(value: Any) -> Any:
 def show_setting(value: object) -> str:
     """A setting's value as a person writes it: 12.8B, 16k, 0.5, shapes(pairs=0.5). Two values never look the same."""
     if hasattr(value, "kind"):
-        ((kind, options),) = (_of_data(value) if isinstance(value, WebDataset) else _of_kind(value)).items()
+        named = WebDataset | LabelledFolders | LabelledShards | LabelledIdx
+        ((kind, options),) = (_of_data(value) if isinstance(value, named) else _of_kind(value)).items()
         return f"{kind}({_show_options(options)})" if options else str(kind)
     if type(value) in _KEYS:
         return _show_record(value)

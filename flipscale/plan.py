@@ -51,7 +51,7 @@ class Run:
     def fits(self) -> bool | None:
         """Whether the memory of its device is predicted to be enough; None where that cannot be told."""
         available = device_memory(self.resources)
-        if available is None or not self.cost.steps or self.settings.trainer.kind == "command":
+        if available is None or not self.cost.steps or stage(self.settings).trainer.kind == "command":
             return None
         return self.cost.memory_bytes <= available
 
@@ -245,7 +245,9 @@ def plan(study: Study, measured: Timings = NOT_TIMED) -> Plan:
     that follow from it; of others they are predicted.
     """
     axes = {axis.name for axes in study.grids.values() for axis in axes}
-    differing = sorted({*axes, *(coupling.name for coupling in study.couplings), "tuning", "inference"} - {"seed"})
+    differing = sorted(
+        {*axes, *(coupling.name for coupling in study.couplings), "tuning", "fine_tuning", "inference"} - {"seed"}
+    )
 
     def apart(settings: Settings) -> str:
         # What no axis and no coupling gives is the same in all cells.

@@ -42,6 +42,9 @@ LOSS_BATCH = 64
 """Pairs in a batch of held_out_loss. It grows with the batch, so this is part of the score; guessing gives log 64, or
 4.16 nats."""
 
+FINE_TUNED = "fine_tune_top1"
+"""The one score of a run with a fine_tuning."""
+
 SCORES: Mapping[str, Score] = {
     "zero_shot_top1": Score("fraction", "zero-shot classification, top 1", "zero-shot accuracy, top 1", hits=1),
     "zero_shot_top5": Score("fraction", "zero-shot classification, top 5", "zero-shot accuracy, top 5", hits=5),
@@ -53,6 +56,9 @@ SCORES: Mapping[str, Score] = {
     "text_retrieval_r10": Score("fraction", "image -> text recall at 10", "image to text recall at 10", hits=10),
     "linear_probe_top1": Score(
         "fraction", "linear classifier on frozen image features, top 1", "linear probe accuracy, top 1", hits=1
+    ),
+    FINE_TUNED: Score(
+        "fraction", "image tower fine-tuned on labelled images, top 1", "fine-tuned accuracy, top 1", hits=1
     ),
     "held_out_loss": Score(
         "nats",

@@ -115,6 +115,44 @@ class CaptionSet:
 EvaluationSet = Shapes | Fashion | ShardSet | FolderSet | IdxSet | CaptionSet
 
 
+# What is fine-tuned on, with labels
+
+
+@dataclass(frozen=True)
+class LabelledFolders:
+    """Two folders, each with a folder of images for each class."""
+
+    kind: ClassVar[str] = "folder"
+    train: str
+    test: str
+    name: str | None
+
+
+@dataclass(frozen=True)
+class LabelledShards:
+    """Tar shards of images with the number of their class."""
+
+    kind: ClassVar[str] = "webdataset"
+    train: str
+    test: str
+    name: str | None
+
+
+@dataclass(frozen=True)
+class LabelledIdx:
+    """IDX files of images and labels."""
+
+    kind: ClassVar[str] = "idx"
+    train_images: str
+    train_labels: str
+    test_images: str
+    test_labels: str
+    name: str | None
+
+
+LabelledSet = Shapes | Fashion | LabelledFolders | LabelledShards | LabelledIdx
+
+
 @dataclass(frozen=True)
 class Evaluation:
     """What is measured, and when."""
@@ -148,6 +186,30 @@ class Tuning:
     warmup: int | None
     batch_size: int | None
     mask_ratio: float
+
+
+@dataclass(frozen=True)
+class FineTuning:
+    """End-to-end training of the image tower and a linear head on labelled images. What is None follows from the
+    run's settings and from the others here."""
+
+    samples: int
+    data: LabelledSet | None
+    images: int | None
+    lr: float | None
+    batch_size: int
+    warmup: int | None
+    weight_decay: float
+    beta1: float
+    beta2: float
+    layer_decay: float
+    label_smoothing: float
+    mixup: float
+    cutmix: float
+    drop_path: float
+    randaugment: float
+    crop: float | None
+    flip: bool
 
 
 @dataclass(frozen=True)
@@ -218,6 +280,7 @@ class Settings:
     precision: str
     init: Weights | None
     tuning: Tuning | None
+    fine_tuning: FineTuning | None
     inference: str
     trainer: Trainer
     seed: int

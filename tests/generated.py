@@ -12,11 +12,11 @@ from typing import Any
 from flipscale.cli import main
 from flipscale.collect import columns_as_markdown
 from flipscale.identity import show_setting
-from flipscale.study.datasets import DATASET, EVALUATION_SET
+from flipscale.study.datasets import DATASET, EVALUATION_SET, LABELLED_SET
 from flipscale.study.keys import TOP
 from flipscale.study.kinds import Keys
 from flipscale.study.schema import study_schema
-from flipscale.study.settings import EVALUATION, INIT, RECONSTRUCTION, SETTINGS, TRAINER, TUNING
+from flipscale.study.settings import EVALUATION, FINE_TUNING, INIT, RECONSTRUCTION, SETTINGS, TRAINER, TUNING
 
 ROOT = Path(__file__).parents[1]
 
@@ -56,7 +56,9 @@ def settings() -> str:
 def options() -> str:
     rows = ["| where | option | default | meaning |", "|---|---|---|---|"]
     tables = {f"data: {{{kind}: ...}}": keys for kind, keys in DATASET.options.items()}
-    tables |= {"tuning": TUNING, "reconstruction": RECONSTRUCTION, "init": INIT}
+    tables |= {"tuning": TUNING, "fine_tuning": FINE_TUNING}
+    tables |= {f"fine_tuning: {{data: {{{kind}: ...}}}}": keys for kind, keys in LABELLED_SET.options.items()}
+    tables |= {"reconstruction": RECONSTRUCTION, "init": INIT}
     tables |= {f"trainer: {{{kind}: ...}}": keys for kind, keys in TRAINER.options.items()}
     tables["evaluation"] = EVALUATION
     tables |= {f"evaluation: sets: {{NAME: {{{kind}: ...}}}}": keys for kind, keys in EVALUATION_SET.options.items()}

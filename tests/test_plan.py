@@ -16,7 +16,7 @@ from flipscale.plan import Plan, Run, Total, plan
 from flipscale.settings import plain
 from flipscale.study import SETTINGS, read_study
 from flipscale.study.datasets import DATASET
-from flipscale.study.settings import EVALUATION, INIT, RECONSTRUCTION, TRAINER, TUNING, read_settings
+from flipscale.study.settings import EVALUATION, FINE_TUNING, INIT, RECONSTRUCTION, TRAINER, TUNING, read_settings
 
 ROOT = Path(__file__).parents[1]
 
@@ -133,6 +133,7 @@ SAME = [
     ("precision", "fp32"),
     ("init", "null"),
     ("tuning", "null"),
+    ("fine_tuning", "null"),
     ("inference", "full"),
     ("trainer", "flipscale"),
     ("seed", "0"),
@@ -170,6 +171,7 @@ OTHER = [
     ("precision", "bf16"),
     ("init", "base.pt"),
     ("tuning", "1k"),
+    ("fine_tuning", "2k"),
     ("inference", "masked"),
     ("trainer", "open_clip"),
     ("seed", "1"),
@@ -237,6 +239,28 @@ OTHER_OPTIONS = [
     ("tuning.warmup", "tuning", "1k", "{samples: 1k, warmup: 0}"),
     ("tuning.batch_size", "tuning", "1k", "{samples: 1k, batch_size: 32}"),
     ("tuning.mask_ratio", "tuning", "1k", "{samples: 1k, mask_ratio: 0.25}"),
+    ("fine_tuning.samples", "fine_tuning", "2k", "4k"),
+    (
+        "fine_tuning.data",
+        "fine_tuning",
+        "2k",
+        "{samples: 2k, data: {folder: {train: imagenet/train, test: imagenet/val}}}",
+    ),
+    ("fine_tuning.images", "fine_tuning", "2k", "{samples: 2k, images: 100}"),
+    ("fine_tuning.lr", "fine_tuning", "2k", "{samples: 2k, lr: 1e-3}"),
+    ("fine_tuning.batch_size", "fine_tuning", "2k", "{samples: 2k, batch_size: 32}"),
+    ("fine_tuning.warmup", "fine_tuning", "2k", "{samples: 2k, warmup: 0}"),
+    ("fine_tuning.weight_decay", "fine_tuning", "2k", "{samples: 2k, weight_decay: 0}"),
+    ("fine_tuning.beta1", "fine_tuning", "2k", "{samples: 2k, beta1: 0.8}"),
+    ("fine_tuning.beta2", "fine_tuning", "2k", "{samples: 2k, beta2: 0.95}"),
+    ("fine_tuning.layer_decay", "fine_tuning", "2k", "{samples: 2k, layer_decay: 1}"),
+    ("fine_tuning.label_smoothing", "fine_tuning", "2k", "{samples: 2k, label_smoothing: 0}"),
+    ("fine_tuning.mixup", "fine_tuning", "2k", "{samples: 2k, mixup: 0}"),
+    ("fine_tuning.cutmix", "fine_tuning", "2k", "{samples: 2k, cutmix: 0}"),
+    ("fine_tuning.drop_path", "fine_tuning", "2k", "{samples: 2k, drop_path: 0}"),
+    ("fine_tuning.randaugment", "fine_tuning", "2k", "{samples: 2k, randaugment: 0}"),
+    ("fine_tuning.crop", "fine_tuning", "2k", "{samples: 2k, crop: null}"),
+    ("fine_tuning.flip", "fine_tuning", "2k", "{samples: 2k, flip: false}"),
     ("init.path", "init", "one.pt", "two.pt"),
     ("init.path", "init", "runs/a/model.pt", "runs/b/model.pt"),
     ("init.name", "init", "one.pt", "{path: one.pt, name: two}"),
@@ -254,7 +278,13 @@ def test_option_that_changes_the_result_makes_another_run(run_of, option: str, s
 
 def test_every_option_has_a_case():
     options = {f"{kind}.{name}" for kind, keys in DATASET.options.items() for name in keys.options}
-    tables = {"evaluation": EVALUATION, "reconstruction": RECONSTRUCTION, "tuning": TUNING, "init": INIT}
+    tables = {
+        "evaluation": EVALUATION,
+        "reconstruction": RECONSTRUCTION,
+        "tuning": TUNING,
+        "init": INIT,
+        "fine_tuning": FINE_TUNING,
+    }
     options |= {f"{kind}.{name}" for kind, keys in {**tables, **TRAINER.options}.items() for name in keys.options}
     places = {"fashion.folder", "webdataset.decode", "webdataset.sizes"}
     assert options - {option for option, *_ in OTHER_OPTIONS} == places, "a new option needs a line above"
@@ -281,6 +311,17 @@ def test_every_option_has_a_case():
             "{command: {arguments: [/there/run, -v], name: x}}",
         ),
         ("evaluation", "{at: [0.5]}", "{at: [1, 0.5, 0.5]}"),
+        ("fine_tuning", "{samples: 2k, data: shapes}", "2k"),
+        (
+            "fine_tuning",
+            "{samples: 2k, data: {folder: {train: a/pets/train, test: a/pets/test}}}",
+            "{samples: 2k, data: {folder: {train: b/pets/train, test: elsewhere}}}",
+        ),
+        (
+            "fine_tuning",
+            "{samples: 2k, data: {webdataset: {train: a/x.tar, test: a/y.tar, name: pets}}}",
+            "{samples: 2k, data: {webdataset: {train: 's3://b/{0..9}.tar', test: b/y.tar, name: pets}}}",
+        ),
     ],
 )
 def test_where_data_lies_changes_no_run(run_of, setting: str, one: str, two: str):

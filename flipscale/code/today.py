@@ -38,7 +38,7 @@ WEIGHTS = "init"
 
 def training_key(settings: Settings) -> str:
     """Equal for settings that the same code trains, wherever that is."""
-    return f"{settings.trainer!r} {settings.init!r} {settings.inference}"
+    return f"{settings.trainer!r} {settings.init!r} {settings.inference} {settings.fine_tuning is None}"
 
 
 class CodeToday:
@@ -60,10 +60,11 @@ class CodeToday:
 
     def _look(self, settings: Settings) -> CodeIdentity:
         trainer = settings.trainer
-        evaluates_only = settings.inference != "full"
-        if isinstance(trainer, CommandTrainer) and not evaluates_only:
+        # An evaluation and a fine-tuning are flipscale's, whatever trained the run that they start from.
+        is_own = settings.inference != "full" or settings.fine_tuning is not None
+        if isinstance(trainer, CommandTrainer) and not is_own:
             code = self._of_command(trainer.arguments)
-        elif isinstance(trainer, OpenClipTrainer) and not evaluates_only:
+        elif isinstance(trainer, OpenClipTrainer) and not is_own:
             code = replace(_of_flipscale(), files=self._files(("open_clip_train", *trainer.arguments)))
         else:
             code = _of_flipscale()

@@ -7,11 +7,22 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from flipscale.errors import FlipscaleError
+from flipscale.identity import labelled_set
 from flipscale.inputs.classes import classes_of, pairs_of
 from flipscale.plan import Run
 from flipscale.run import RunFolder
-from flipscale.scores import LOSS_BATCH, SCORES, is_score, set_and_score
-from flipscale.settings import DataSet, EvaluationSet, Settings, ShardSet, WebDataset
+from flipscale.scores import FINE_TUNED, LOSS_BATCH, SCORES, is_score, set_and_score
+from flipscale.settings import (
+    DataSet,
+    EvaluationSet,
+    LabelledFolders,
+    LabelledIdx,
+    LabelledSet,
+    LabelledShards,
+    Settings,
+    ShardSet,
+    WebDataset,
+)
 from flipscale.study.settings import images_scored
 from flipscale.workspace import Workspace
 
@@ -39,6 +50,8 @@ def chance_level(runs: Sequence[Run], results_root: Path, results: "pd.DataFrame
     alike: dict[str, list[Run]] = {}
     for run in runs:
         settings = run.settings
+        if (settings.fine_tuning is not None) != (score == FINE_TUNED):
+            continue  # A fine-tuned run has its one score, which no other run has.
         same = (_data(settings, name), settings.evaluation.images, settings.trainer.kind)
         alike.setdefault(repr(same), []).append(run)
     levels = set()
@@ -48,9 +61,11 @@ def chance_level(runs: Sequence[Run], results_root: Path, results: "pd.DataFrame
     return levels.pop() if len(levels) == 1 else None
 
 
-def _data(settings: Settings, name: str) -> DataSet | EvaluationSet | None:
+def _data(settings: Settings, name: str) -> DataSet | EvaluationSet | LabelledSet | None:
     """What the scores of a set, or of the study's own evaluation as '', are measured on."""
     evaluation = settings.evaluation
+    if settings.fine_tuning is not None:
+        return labelled_set(settings)
     return evaluation.sets.get(name) if name else evaluation.data or settings.data
 
 
@@ -70,7 +85,9 @@ def _declared(settings: Settings, results: "pd.DataFrame", score: str) -> float 
     """What the declaration says, of the scores of flipscale's own evaluation."""
     name, plain = set_and_score(score)
     data = _data(settings, name)
-    if data is None or settings.trainer.kind == "command":
+    if isinstance(data, LabelledFolders | LabelledShards | LabelledIdx):
+        return None  # Their files say how many classes they have.
+    if data is None or (settings.trainer.kind == "command" and score != FINE_TUNED):
         return None
     images = _images(settings, data, results)
     if plain not in RETRIEVALS and plain != "held_out_loss":

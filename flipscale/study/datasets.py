@@ -1,6 +1,17 @@
 """The data sets a study can name: for training, and for evaluation alone."""
 
-from flipscale.settings import CaptionSet, Fashion, FolderSet, IdxSet, Shapes, ShardSet, WebDataset
+from flipscale.settings import (
+    CaptionSet,
+    Fashion,
+    FolderSet,
+    IdxSet,
+    LabelledFolders,
+    LabelledIdx,
+    LabelledShards,
+    Shapes,
+    ShardSet,
+    WebDataset,
+)
 from flipscale.study.kinds import Choice, Count, Either, Keys, ListOf, Maybe, Number, OneOf, Option, Text
 
 TEMPLATES = Option(
@@ -126,3 +137,52 @@ EVALUATION_SET = OneOf(
     },
 )
 """What can be evaluated on alone. A set is known by the name the study gives it, wherever its files lie."""
+
+_LABELLED_NAME = Option(
+    Maybe(Text()),
+    None,
+    "the set's name in a run's identity; null takes the last two parts of where the training images lie",
+)
+
+
+def _place_of(says: str) -> Option:
+    return Option(Text(), None, says, required=True, place=True)
+
+
+LABELLED_SET = OneOf(
+    "labelled set",
+    {
+        "shapes": _SHAPES,
+        "fashion": _FASHION,
+        "folder": Keys(
+            "folder",
+            {
+                "train": _place_of("folder with a folder of training images for each class"),
+                "test": _place_of("the same of test images"),
+                "name": _LABELLED_NAME,
+            },
+            record=LabelledFolders,
+        ),
+        "webdataset": Keys(
+            "webdataset",
+            {
+                "train": _place_of("pattern of the tar shards of training images, each with a .cls"),
+                "test": _place_of("the same of test images"),
+                "name": _LABELLED_NAME,
+            },
+            record=LabelledShards,
+        ),
+        "idx": Keys(
+            "idx",
+            {
+                "train_images": _place_of("IDX file of training images, as MNIST's, .gz or not"),
+                "train_labels": _place_of("IDX file of their labels"),
+                "test_images": _place_of("IDX file of test images"),
+                "test_labels": _place_of("IDX file of their labels"),
+                "name": _LABELLED_NAME,
+            },
+            record=LabelledIdx,
+        ),
+    },
+)
+"""What can be fine-tuned on: training and test images with their classes."""

@@ -9,7 +9,7 @@ from typing import Any
 from flipscale.architecture import Architecture, architecture
 from flipscale.cost import PRICED
 from flipscale.errors import FlipscaleError
-from flipscale.settings import Settings
+from flipscale.settings import Settings, WebDataset
 from flipscale.study.document import Complaints, Place
 from flipscale.study.expression import ExpressionError
 from flipscale.study.kinds import Compute, counts, is_broken, show
@@ -187,6 +187,7 @@ class _Problem:
 def _problems(study: Study, values: Values, shape: Architecture) -> Iterator[_Problem]:
     yield from _wrong_lengths(values, shape)
     yield from _wrong_tuning(values)
+    yield from _wrong_fine_tuning(values)
     yield from _indivisible(study, values)
     yield from _wrong_decoder(values, shape)
     yield from _without_mask(values)
@@ -227,11 +228,34 @@ def _wrong_tuning(values: Values) -> Iterator[_Problem]:
         yield _Problem("tuning", what, "shorten it")
 
 
+def _wrong_fine_tuning(values: Values) -> Iterator[_Problem]:
+    fine_tuning = values["fine_tuning"]
+    if fine_tuning is None:
+        return
+    if fine_tuning.data is None and isinstance(values["data"], WebDataset):
+        what = "fine_tuning needs images with classes, and the training data have captions"
+        yield _Problem("fine_tuning", what, "give data: {folder: {train: DIR, test: DIR}}, or another labelled set")
+    if fine_tuning.samples < fine_tuning.batch_size:
+        what = f"fine_tuning.samples {fine_tuning.samples} is less than one batch of {fine_tuning.batch_size}"
+        yield _Problem("fine_tuning", what, "write more samples, or a smaller batch_size")
+    if (fine_tuning.warmup or 0) > fine_tuning.samples:
+        what = f"fine_tuning.warmup {fine_tuning.warmup} is longer than its {fine_tuning.samples} samples"
+        yield _Problem("fine_tuning", what, "shorten it")
+    if values["inference"] != "full":
+        what = f"inference {values['inference']} scores by texts, and a fine-tuned model has a head in their place"
+        yield _Problem("inference", what, "exclude these together")
+
+
 def _indivisible(study: Study, values: Values) -> Iterator[_Problem]:
     """Batches that processes cannot share."""
     processes, parts = study.resources.devices, study.resources.accumulate
-    share, tuning = processes * parts, values["tuning"]
-    for name, batch in (("batch_size", values["batch_size"]), ("tuning", tuning and tuning.batch_size)):
+    share, tuning, fine_tuning = processes * parts, values["tuning"], values["fine_tuning"]
+    batches = {
+        "batch_size": values["batch_size"],
+        "tuning": tuning and tuning.batch_size,
+        "fine_tuning": fine_tuning and fine_tuning.batch_size,
+    }
+    for name, batch in batches.items():
         if batch is not None and batch % share > 0:
             what = f"a batch of {batch} does not divide into {processes} processes x {parts} parts, as resources say"
             yield _Problem(name, what, f"write a multiple of {share}")

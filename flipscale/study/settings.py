@@ -14,6 +14,7 @@ from flipscale.settings import (
     DataSet,
     Evaluation,
     EvaluationSet,
+    FineTuning,
     FlipscaleTrainer,
     OpenClipTrainer,
     Reconstruction,
@@ -23,7 +24,7 @@ from flipscale.settings import (
     Weights,
     plain,
 )
-from flipscale.study.datasets import DATASET, EVALUATION_SET, TEMPLATES
+from flipscale.study.datasets import DATASET, EVALUATION_SET, LABELLED_SET, TEMPLATES
 from flipscale.study.kinds import (
     Choice,
     Count,
@@ -99,6 +100,44 @@ TUNING = Keys(
     short="samples",
     record=Tuning,
 )
+
+FINE_TUNING = Keys(
+    "fine_tuning",
+    {
+        "samples": Option(
+            Count(), None, "length of the fine-tuning, in images seen; FLIP's is 64M, 50 epochs of ImageNet", True
+        ),
+        "data": Option(
+            Maybe(LABELLED_SET), None, "labelled training and test images; null takes the training data's classes"
+        ),
+        "images": Option(Maybe(Count()), None, "test images at most; null is as evaluation.images"),
+        "lr": Option(
+            Maybe(Number(0, above=True)), None, "peak learning rate of the head; null is 5e-5 * batch_size / 256"
+        ),
+        "batch_size": Option(Count(2), 1024, "images a step"),
+        "warmup": Option(Maybe(Count(0)), None, "samples of linear warm-up; null is a tenth of the fine-tuning"),
+        "weight_decay": Option(Number(0), 0.05, "AdamW's"),
+        "beta1": Option(Number(0, 1, below=True), 0.9, "AdamW's, for the mean of the gradient"),
+        "beta2": Option(Number(0, 1, below=True), 0.999, "AdamW's, for the mean of its square"),
+        "layer_decay": Option(
+            Number(0, 1, above=True), 0.75, "factor of the learning rate from each block to the one before it"
+        ),
+        "label_smoothing": Option(Number(0, 1, below=True), 0.1, "share of the target spread over all classes"),
+        "mixup": Option(Number(0, 2), 0.8, "alpha of mixup; 0 mixes none"),
+        "cutmix": Option(Number(0, 2), 1.0, "alpha of CutMix; with mixup, half of the steps each; 0 cuts none"),
+        "drop_path": Option(
+            Number(0, 1, below=True), 0.2, "stochastic depth: how often the last block is skipped, earlier ones less"
+        ),
+        "randaugment": Option(Number(0, 10), 9.0, "magnitude of RandAugment's two operations an image; 0 does none"),
+        "crop": Option(
+            Maybe(Number(0, 1, above=True)), 0.08, "least share of the area of a random crop; null: the middle square"
+        ),
+        "flip": Option(Flag(), True, "whether images are mirrored at random"),
+    },
+    short="samples",
+    record=FineTuning,
+)
+"""Defaults are of FLIP's table 12 (arXiv 2212.00794), whose setting is MAE's (arXiv 2111.06377, table 9)."""
 
 INIT = Keys(
     "init",
@@ -221,6 +260,11 @@ SETTINGS: Mapping[str, Setting] = {
     "init": Setting(Maybe(INIT), "open_clip checkpoint to start from; null starts from random weights"),
     "tuning": Setting(
         Maybe(TUNING), "unmasked tuning after the schedule, a run of its own, as {samples: 128M}; null has none"
+    ),
+    "fine_tuning": Setting(
+        Maybe(FINE_TUNING),
+        "end-to-end fine-tuning of the image tower on labelled images, a run of its own after the tuning, as "
+        "{samples: 64M, data: {folder: {train: DIR, test: DIR}}}; null has none",
     ),
     "inference": Setting(
         Choice(("full", "masked", "ensemble"), "inference"),

@@ -37,7 +37,7 @@ from flipscale.track.last_mirror import MIRROR_VERSION
 MOST_CURVE_POINTS = 100
 """Points of one curve that go to MLflow, which takes about 5,000 a second; all are in curves.parquet."""
 
-_AFTERWARDS = ("seed", "tuning", "inference")
+_AFTERWARDS = ("seed", "tuning", "fine_tuning", "inference")
 """Settings by which the runs of one cell differ."""
 
 _RUN_FACTS = tuple(
@@ -146,7 +146,8 @@ class _TableRow:
     @property
     def is_plain(self) -> bool:
         """Whether the run is one of the cell itself, and not made of one afterwards."""
-        return self.known("tuning") is None and self.text("inference") in ("", "full")
+        children = ("tuning", "fine_tuning")
+        return all(self.known(name) is None for name in children) and self.text("inference") in ("", "full")
 
     def measured(self) -> list[tuple[str, str]]:
         """What is measured of a run, by its name in MLflow and its column."""
