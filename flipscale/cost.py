@@ -11,6 +11,10 @@ the loss's and apart, as they alone grow with the batch.
 
 FLIP and the papers after it print forward multiply-adds: half of `Flops.image_forward + Flops.text_forward`.
 
+A fine-tuning computes the image tower alone, on all patches. Its head has as many FLOPs and parameters a class as the
+projection, which it replaces, has a dimension; how many classes there are only the files say, so the projection is
+counted in its place. Against the tower either is nothing.
+
 **Memory** is that of one device, at most; on an accelerator what it shows as used. See `memory_bytes`.
 
 **GPU-hours** are device-hours of training: FLOPs over the rate a device sustains, see `devices`. How many devices share
@@ -35,7 +39,7 @@ class Cost:
     """The cost of one run. FLOPs are per image-text pair and of training, forward and backward, unless said."""
 
     params: int
-    """All parameters of the model."""
+    """All parameters of the model; of a fine-tuning those of the image tower."""
     image_flops: int
     """Image tower."""
     text_flops: int
@@ -79,16 +83,19 @@ def cost(settings: Settings, resources: Resources = NO_RESOURCES) -> Cost:
     shape = architecture(settings.model, settings.image_size)
     batch = settings.batch_size
     per_sample = _flops_of(settings)
+    is_fine_tuning = settings.fine_tuning is not None
+    if is_fine_tuning:
+        per_sample = replace(per_sample, text_forward=0, text_backward=0)
     steps = steps_of(settings) if settings.samples else 0
     samples = steps * batch
-    loss = loss_flops(shape, batch)
+    loss = 0 if is_fine_tuning else loss_flops(shape, batch)
     rate = rate_of(settings, resources)
     # To compute in parts, and to keep no activations, each take another forward pass, which no accuracy comes of.
-    again = (resources.accumulate > 1) + resources.activation_checkpointing
+    again = (resources.accumulate > 1 and not is_fine_tuning) + resources.activation_checkpointing
     forward = per_sample.image_forward + per_sample.text_forward
     hours = rate.hours((per_sample.total + again * forward + loss) * samples, samples)
     return Cost(
-        params=parameters(shape),
+        params=image_parameters(shape) if is_fine_tuning else parameters(shape),
         image_flops=per_sample.image,
         text_flops=per_sample.text,
         loss_flops=loss,
@@ -169,7 +176,19 @@ def scored_steps(settings: Settings) -> set[int]:
 @functools.cache
 def parameters(shape: Architecture) -> int:
     """The parameters of the model, equal to open_clip's count."""
-    image, text = shape.image, shape.text
+    text = shape.text
+    text_ends = (
+        (text.vocab_size + text.context_length) * text.width  # token embedding, positions
+        + 2 * text.width  # LayerNorm
+        + text.width * shape.embed_dim  # projection
+    )
+    return image_parameters(shape) + text_ends + _block_parameters(text) + 1 + shape.logit_bias
+
+
+@functools.cache
+def image_parameters(shape: Architecture) -> int:
+    """Those of the image tower."""
+    image = shape.image
     image_ends = (
         3 * image.patch_size**2 * image.width  # patch convolution, no bias
         + image.width  # class token
@@ -177,12 +196,7 @@ def parameters(shape: Architecture) -> int:
         + (4 if image.ln_pre else 2) * image.width  # LayerNorm before and after the blocks
         + image.width * shape.embed_dim  # projection
     )
-    text_ends = (
-        (text.vocab_size + text.context_length) * text.width  # token embedding, positions
-        + 2 * text.width  # LayerNorm
-        + text.width * shape.embed_dim  # projection
-    )
-    return image_ends + _block_parameters(image) + text_ends + _block_parameters(text) + 1 + shape.logit_bias
+    return image_ends + _block_parameters(image)
 
 
 def _block_parameters(tower: ImageTower | TextTower) -> int:
@@ -361,22 +375,25 @@ def memory_of(settings: Settings, resources: Resources = NO_RESOURCES) -> Device
     decoder = _decoder(shape, settings)
     on_accelerator = is_on_accelerator(resources)
     share = -(-batch // devices)
+    is_fine_tuning = settings.fine_tuning is not None
+    text_tokens = 0 if is_fine_tuning else patches_kept(settings.text_length, settings.text_mask_ratio)
     activations = -(-share // resources.accumulate) * activation_bytes(
         shape,
         settings.mask_ratio,
-        patches_kept(settings.text_length, settings.text_mask_ratio),
+        text_tokens,
         precision,
         decoder,
         checkpointing=resources.activation_checkpointing,
         scores=on_accelerator and not has_fused_attention(resources.device or "A100", resources.software),
     )
-    weights = parameters(shape) + (decoder.parameters(shape.image) if decoder else 0)
+    model = image_parameters(shape) if is_fine_tuning else parameters(shape)
+    weights = model + (decoder.parameters(shape.image) if decoder else 0)
     copies = 0 if precision == "fp32" else 2
     gradients = 4 * ((devices > 1 or resources.accumulate > 1) if on_accelerator else 1 + (devices > 1))
     return DeviceMemory(
         weights=(12 + copies + gradients) * weights,
         activations=activations,
-        similarities=4 * (2 * 2 * batch * shape.embed_dim + 2 * 3 * share * batch),
+        similarities=0 if is_fine_tuning else 4 * (2 * 2 * batch * shape.embed_dim + 2 * 3 * share * batch),
         after=16 * weights,
     )
 

@@ -16,6 +16,7 @@ from flipscale.settings import (
     EvaluationSet,
     FineTuning,
     FlipscaleTrainer,
+    LabelledSet,
     OpenClipTrainer,
     Reconstruction,
     Settings,
@@ -71,7 +72,7 @@ DRAWN_TEST_IMAGES = 2000
 training on their shortest schedules."""
 
 
-def images_scored(evaluation: Evaluation, data: DataSet | EvaluationSet) -> int:
+def images_scored(evaluation: Evaluation, data: DataSet | EvaluationSet | LabelledSet) -> int:
     """At most so many held-out images of this set are scored: what the study says, else the set's default."""
     if evaluation.images is not None:
         return evaluation.images

@@ -13,6 +13,7 @@ asked.py        what was asked of a run, and what was spent before it
 sources.py      its data and evaluation sets, opened
 data/           training pairs and held-out sets
 model.py        the model; attention.py, mask.py, text.py, objective.py, reconstruction.py are parts of it
+classify.py     the image tower with a head, for a fine-tuning; mixing.py and drop_path.py are parts of it
 schedule.py     the learning rate of a step
 evaluate.py     scores; probe.py is the linear probe
 records.py      lines of metrics.jsonl

@@ -29,6 +29,7 @@ from flipscale.train.data import Form, HeldOutItems, Images, Integers, open_held
 from flipscale.train.machine import exact_fp32
 from flipscale.train.mask import complementary
 from flipscale.train.model import encode_text, pixels
+from flipscale.train.objective import pooled_features
 
 GPU_BATCH = 512
 """Items that a GPU encodes at a time. A CPU takes LOSS_BATCH: with 512 it was seen to be .66 to .73 times as fast."""
@@ -163,6 +164,11 @@ class _Score(NamedTuple):
 def _share(score: str, found: Tensor, chance: float) -> _Score:
     """A score that is a share of hits."""
     return _Score(score, float(found.double().mean()), chance, found)
+
+
+def share_of_hits(score: str, found: Tensor, chance: float, source: str) -> Evaluated:
+    """What came of one score that is a share of hits. found: how likely each item is one [N], see `hits`."""
+    return Evaluated({score: float(found.double().mean())}, {score: chance}, {score: _packed(found, source)})
 
 
 def _packed(found: Tensor, items: str) -> Hits:
@@ -352,11 +358,7 @@ def _encode_batch(model: CLIP, batch: Tensor, first: int, settings: Settings, po
     visual, inference = model.visual, settings.inference
 
     def encode() -> Tensor:
-        if pooled:
-            features: Tensor = visual._pool(visual.transformer(visual._embeds(batch)))[0]
-        else:
-            features = model.encode_image(batch, normalize=True)
-        return features
+        return pooled_features(visual, batch) if pooled else model.encode_image(batch, normalize=True)
 
     if inference == "full":
         return encode()

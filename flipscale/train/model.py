@@ -16,7 +16,7 @@ In the other direction a run starts from what open_clip's loader takes, see `loa
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import open_clip
 import torch
@@ -150,9 +150,12 @@ def weights(model: CLIP | CustomTextCLIP) -> dict[str, Tensor]:
     return state
 
 
-def save(model: CLIP | CustomTextCLIP, file: IO[bytes]) -> None:
-    """Write the weights in the form open_clip's `pretrained=` takes: {"state_dict": ...}, on the CPU."""
-    torch.save({"state_dict": weights(model)}, file)
+def save(model: CLIP | CustomTextCLIP, file: IO[bytes], **more: Any) -> None:
+    """Write the weights in the form open_clip's `pretrained=` takes: {"state_dict": ...}, on the CPU.
+
+    more: what is written beside them, which open_clip's loader passes over.
+    """
+    torch.save({"state_dict": weights(model), **more}, file)
 
 
 def _pretrained(name: str, tag: str) -> Path:

@@ -7,6 +7,7 @@ of a batch into processes or micro-batches draws what the whole batch would have
 import torch
 import torch.nn.functional as F
 from open_clip import CLIP
+from open_clip.transformer import VisionTransformer
 from torch import Tensor, nn
 
 from flipscale.architecture import architecture
@@ -71,6 +72,12 @@ class Objective(nn.Module):
         """Draw the masks of these rows; the positions kept of each text, None for all."""
         self.model.visual.patch_dropout.draw(step, first, len(images), images.device)
         return self.text_mask.draw(self.model, tokens, step, first)
+
+
+def pooled_features(visual: VisionTransformer, pixels: Tensor) -> Tensor:
+    """What an image tower has before its projection: [b, W] of normalised pixels [b, 3, S, S], of any length."""
+    features: Tensor = visual._pool(visual.transformer(visual._embeds(pixels)))[0]
+    return features
 
 
 def _unit(features: Tensor) -> Tensor:

@@ -17,6 +17,7 @@ from flipscale.run import RunFolder
 from flipscale.settings import FlipscaleTrainer, Settings
 from flipscale.train.asked import asked_of, steps_before
 from flipscale.train.machine import PeakMemory, device_name, keep_freed_memory
+from flipscale.train.objective import Objective
 from flipscale.train.processes import Group
 from flipscale.train.sources import open_training_data
 from flipscale.train.trainers.builtin.loop import batches
@@ -39,8 +40,9 @@ def profile(folder: Path, steps: int = 30) -> str:
     if run.asked() is None:
         raise RunFolderError(f"{folder}: there is no run.json, so nothing was asked for; submit the study first.")
     settings, resources = asked_of(run)
-    if settings.inference != "full" or not isinstance(settings.trainer, FlipscaleTrainer):
-        raise FlipscaleError(f"{run.id} is not trained by flipscale's trainer, so there is nothing to profile.")
+    is_pretraining = settings.inference == "full" and settings.fine_tuning is None
+    if not is_pretraining or not isinstance(settings.trainer, FlipscaleTrainer):
+        raise FlipscaleError(f"{run.id} is no pre-training by flipscale's trainer, so there is nothing to profile.")
     keep_freed_memory()
     group = Group()
     batch = settings.batch_size
@@ -89,6 +91,7 @@ def profile(folder: Path, steps: int = 30) -> str:
 def _staged_step(training: Training, batch: Callable[[], tuple[Tensor, Tensor]], times: dict[str, float]) -> None:
     """One step as `Training.step` takes it, in stages, each backward from the gradient that the one after it left."""
     device, objective = training.device, training.objective
+    assert isinstance(objective, Objective)
     began = time.perf_counter()
     timed_already = sum(times.values())
 

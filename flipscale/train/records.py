@@ -15,15 +15,15 @@ class StepRecord:
     loss: float
     """The mean since the record before."""
     lr: float
-    logit_scale: float
-    """The parameter itself, a logarithm."""
+    logit_scale: float | None
+    """The parameter itself, a logarithm; None of a fine-tuning, which compares no features."""
     images_per_second: float
     seconds: float
     """Of training so far."""
     time: float = field(default_factory=now)
 
     def to_dict(self) -> dict[str, Any]:
-        return asdict(self)
+        return _known(self)
 
 
 @dataclass(frozen=True)
@@ -38,10 +38,14 @@ class ScoreRecord:
     time: float = field(default_factory=now)
 
     def to_dict(self) -> dict[str, Any]:
-        return {name: value for name, value in asdict(self).items() if value is not None}
+        return _known(self)
 
 
 Record = StepRecord | ScoreRecord
+
+
+def _known(record: Record) -> dict[str, Any]:
+    return {name: value for name, value in asdict(record).items() if value is not None}
 
 
 def scores_in_words(scores: dict[str, float]) -> str:

@@ -6,10 +6,11 @@ from functools import partial
 import numpy as np
 
 from flipscale.cost import steps_of
+from flipscale.identity import labelled_set, labelled_test_images
 from flipscale.run import RunFolder
 from flipscale.settings import Settings
 from flipscale.train.asked import steps_before
-from flipscale.train.data import Data, Form, HeldOutItems, Integers, open_data
+from flipscale.train.data import ClassifiedSet, Data, Form, HeldOutItems, Integers, open_classified, open_data
 from flipscale.train.evaluate import open_evaluations
 from flipscale.train.failure import say
 from flipscale.train.model import tokenize
@@ -25,6 +26,19 @@ def open_training_data(run: RunFolder, settings: Settings) -> Data:
         before=steps_before(run, settings.batch_size) * settings.batch_size,
         crop=settings.crop,
     )
+
+
+def open_labelled_data(run: RunFolder, settings: Settings) -> ClassifiedSet:
+    """What a run with a fine_tuning is trained and scored on. What of it cannot be read is said in the log."""
+    found = open_classified(
+        labelled_set(settings),
+        _form(run, settings),
+        images=labelled_test_images(settings),
+        samples=steps_of(settings) * settings.batch_size,
+    )
+    if found.test.corrupt:
+        say(run, f"fine_tuning.data: {found.test.corrupt} test images are passed over, as they cannot be read")
+    return found
 
 
 def vocabulary(data: Data, evaluations: Mapping[str, HeldOutItems]) -> Integers | None:

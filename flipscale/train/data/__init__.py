@@ -3,6 +3,7 @@
     Shapes       drawn on the spot, endless                          shapes.py
     Fashion      Fashion-MNIST from a folder                         fashion.py
     WebDataset   tar shards of images and captions, here or far off  webdataset.py
+    LabelledSet  images with classes, to fine-tune on                classified.py
 
     form = Form(image_size=28, text_length=16, tokenize=tokenize)
     data = open_data(settings.data, form, data_size=None, samples=32768)
@@ -16,6 +17,7 @@ they do whatever their batch size, of more than shuffle.WINDOW pairs if it is a 
 comes to the same number of samples.
 """
 
+from flipscale.train.data.classified import ClassifiedSet, open_classified
 from flipscale.train.data.held_out import open_held_out
 from flipscale.train.data.pairs import Data, Form, HeldOutItems, Images, Integers, Tokenize
 from flipscale.train.data.shuffle import order
@@ -23,6 +25,7 @@ from flipscale.train.data.training import open_data
 from flipscale.train.data.views import Views, views
 
 __all__ = [
+    "ClassifiedSet",
     "Data",
     "Form",
     "HeldOutItems",
@@ -30,6 +33,7 @@ __all__ = [
     "Integers",
     "Tokenize",
     "Views",
+    "open_classified",
     "open_data",
     "open_held_out",
     "order",

@@ -17,7 +17,7 @@ from flipscale.inputs.fashion import check_data_size, check_split, files_of, fol
 from flipscale.inputs.idx import IMAGES, LABELS
 from flipscale.settings import Fashion
 from flipscale.train.data import idx
-from flipscale.train.data.labelled import even, subset
+from flipscale.train.data.labelled import Labelled, even, subset
 from flipscale.train.data.pairs import Data, Form, HeldOutItems, Images, Integers, prompt_tokens
 from flipscale.train.data.shuffle import Shuffle
 from flipscale.train.data.views import Views, view_stored
@@ -37,7 +37,7 @@ FASHION_TEMPLATES = [
 def training(data: Fashion, form: Form, data_size: int | None) -> Data:
     """The subset of a data_size is pseudo-random, with the classes as even as can be, and the same for every run."""
     folder = folder_of(data)
-    images, labels = _read(folder, "train")
+    images, labels = split(folder, "train")
     size = len(images) if data_size is None else data_size
     check_data_size(folder, size, len(images))
     chosen = even(labels, randomness.key("fashion", "subset"))[:size]
@@ -57,8 +57,8 @@ def held_out(
 ) -> HeldOutItems:
     """The first of the 10,000 test images; the linear probe learns from `probe` training images."""
     folder = folder_of(data)
-    grey, labels = _read(folder, "t10k")
-    pictures, labels = idx.pictures(grey[:images], form.image_size), labels[:images]
+    test = test_images(folder, images, form.image_size)
+    pictures, labels = test.images, test.labels
     template = _templates("held out", np.arange(len(labels)))
     return HeldOutItems(
         pairs=(pictures, prompt_tokens(FASHION_CLASSES, FASHION_TEMPLATES, form.tokenize)[labels, template]),
@@ -70,6 +70,12 @@ def held_out(
     )
 
 
+def test_images(folder: Path, count: int, image_size: int) -> Labelled:
+    """The first of the 10,000 test images."""
+    grey, labels = split(folder, "t10k")
+    return Labelled(idx.pictures(grey[:count], image_size), labels[:count], FASHION_CLASSES)
+
+
 def _templates(purpose: str, indices: Integers) -> npt.NDArray[np.uint64]:
     """Which template the caption of each picture is in."""
     words: npt.NDArray[np.uint64] = randomness.bits(randomness.key("fashion", purpose), indices, 1)[:, 0]
@@ -77,7 +83,7 @@ def _templates(purpose: str, indices: Integers) -> npt.NDArray[np.uint64]:
 
 
 def _probe(folder: Path, count: int, image_size: int) -> tuple[Images, Integers]:
-    grey, labels = _read(folder, "train")
+    grey, labels = split(folder, "train")
     chosen = subset(labels, count)
     return idx.pictures(grey[chosen], image_size), labels[chosen]
 
@@ -85,14 +91,13 @@ def _probe(folder: Path, count: int, image_size: int) -> tuple[Images, Integers]
 # Files
 
 
-def _read(folder: Path, split: str) -> tuple[npt.NDArray[np.uint8], Integers]:
+def split(folder: Path, part: str) -> tuple[npt.NDArray[np.uint8], Integers]:
     """Grey images [n, 28, 28] and labels [n] of a split, "train" or "t10k"."""
-    of_images, of_labels = files_of(folder, split)
+    of_images, of_labels = files_of(folder, part)
     images, labels = idx.array(of_images, IMAGES), idx.array(of_labels, LABELS)
-    check_split(folder, split, len(images), len(labels))
+    check_split(folder, part, len(images), len(labels))
     if labels.max(initial=0) >= len(FASHION_CLASSES):
         raise DataError(
-            f"{folder}: the {split} split has a label {labels.max()}; "
-            f"Fashion-MNIST has 0 to {len(FASHION_CLASSES) - 1}."
+            f"{folder}: the {part} split has a label {labels.max()}; Fashion-MNIST has 0 to {len(FASHION_CLASSES) - 1}."
         )
     return images, labels.astype(np.int64)

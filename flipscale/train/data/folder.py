@@ -7,23 +7,29 @@ from pathlib import Path
 import numpy as np
 
 from flipscale.inputs.labelled import class_folders, is_image, names_of_folders, no_images
+from flipscale.inputs.paths import located
 from flipscale.train.data.decode import decode_paths
 from flipscale.train.data.labelled import Labelled, subset
+from flipscale.train.data.pairs import Integers
 
 
 def read(path: str, count: int, image_size: int) -> Labelled:
     """At most `count` images with even classes. The classes are the folders' names."""
-    root, folders = class_folders(path)
+    paths, labels, names = listed(path)
+    chosen = subset(labels, count)
+    images, good = decode_paths([paths[i] for i in chosen], image_size, str(located(path)))
+    return Labelled(images, labels[chosen[good]], names, corrupt=len(chosen) - len(good))
+
+
+def listed(path: str) -> tuple[list[Path], Integers, tuple[str, ...]]:
+    """All image files of a folder with the class of each, int64 [n], and the names of the classes' folders."""
+    _, folders = class_folders(path)
     files = [_images(folder) for folder in folders]
     for folder, found in zip(folders, files, strict=True):
         if not found:
             raise no_images(folder)
-    paths = [path for found in files for path in found]
     labels = np.repeat(np.arange(len(folders)), [len(found) for found in files])
-    chosen = subset(labels, count)
-    images, good = decode_paths([paths[i] for i in chosen], image_size, str(root))
-    names = tuple(folder.name for folder in folders)
-    return Labelled(images, labels[chosen[good]], names, corrupt=len(chosen) - len(good))
+    return [path for found in files for path in found], labels, tuple(folder.name for folder in folders)
 
 
 def named(found: Labelled, classes: str | Sequence[str] | None, where: str) -> Labelled:

@@ -20,6 +20,7 @@ import numpy.typing as npt
 from flipscale import randomness
 from flipscale.inputs.classes import SHAPE_CLASSES, SHAPE_COLOURS, SHAPE_SIZES
 from flipscale.settings import Shapes
+from flipscale.train.data.labelled import Labelled
 from flipscale.train.data.pairs import Data, Form, HeldOutItems, Images, Integers, Tokenize, prompt_tokens
 from flipscale.train.data.shuffle import Shuffle
 from flipscale.train.data.views import Views, view_stored
@@ -163,6 +164,20 @@ def held_out(data: Shapes, form: Form, *, images: int, templates: Sequence[str] 
         prompts=prompt_tokens(SHAPE_CLASSES, templates or SHAPE_TEMPLATES, form.tokenize),
         probe=_labelled(randomness.key("shapes", seed, "probe"), probe, image_size) if probe else None,
     )
+
+
+def classified(data: Shapes, image_size: int, *, size: int, images: int) -> tuple[Data, Labelled]:
+    """`size` images of one object each to fine-tune on, which no other set has, and `images` to score on."""
+    stream = randomness.key("shapes", data.seed, "fine-tuning")
+
+    def batch(indices: Integers, views: Views | None = None) -> tuple[Images, Integers]:
+        labels = indices % len(SHAPE_CLASSES)
+        drawn = _render(_scenes(stream, indices, 0.0, labels), image_size)
+        return view_stored(drawn, image_size, views), labels
+
+    training = Data(size=size, batch=batch, order=Shuffle([size]), vocabulary=np.empty(0, np.int64))
+    test, labels = _labelled(randomness.key("shapes", data.seed, "labelled"), images, image_size)
+    return training, Labelled(test, labels, SHAPE_CLASSES)
 
 
 def _labelled(stream: int, count: int, image_size: int) -> tuple[Images, Integers]:

@@ -15,7 +15,8 @@ from typing import IO
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from flipscale.inputs.shards import caption_of, members, named, pair_of
+from flipscale.inputs.paths import EXTENSIONS
+from flipscale.inputs.shards import caption_of, label_of, members, named, pair_of
 from flipscale.train.data.decode import NO_IMAGE
 from flipscale.train.data.pairs import Integers
 
@@ -49,6 +50,23 @@ def scan(file: IO[bytes], shard: str) -> Index:
             image, caption, is_json = pair
             pairs.append((*image, *caption, int(is_json)))
     return Index(np.array(pairs, np.int64).reshape(-1, 5), os.fstat(file.fileno()).st_size)
+
+
+def labelled_images(file: IO[bytes], shard: str) -> Integers:
+    """Where the images of a shard lie and their classes: [n, 3], where it begins, its length, its label.
+
+    Raises DataError for a shard that is not whole, by the name given, and for an image without a class.
+    """
+    found = []
+    for name, places in members(file, shard):
+        image = next((places[extension] for extension in places if extension in EXTENSIONS), None)
+        if image is not None:
+            sample = {
+                extension: os.pread(file.fileno(), size if extension == "cls" else 0, start)
+                for extension, (start, size) in places.items()
+            }
+            found.append((*image, label_of(f"{shard}: {name}", sample)))
+    return np.array(found, np.int64).reshape(-1, 3)
 
 
 def samples(path: Path, only: str | None = None) -> Iterator[tuple[str, Sample]]:

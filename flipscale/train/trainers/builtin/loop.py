@@ -18,7 +18,7 @@ from torch import Tensor
 from flipscale.cost import scored_steps
 from flipscale.errors import Diverged
 from flipscale.run import Doing, Lease
-from flipscale.train.data import Data, views
+from flipscale.train.data import Data
 from flipscale.train.evaluate import Evaluated, check_scores
 from flipscale.train.failure import TALK_SECONDS
 from flipscale.train.records import Record, ScoreRecord, StepRecord, scores_in_words
@@ -85,14 +85,10 @@ def batches(data: Data, training: Training, steps: int) -> Iterator[tuple[Tensor
 
     They are made ahead by LOADERS threads where that helps, and go to a GPU while it computes: from pinned memory.
     """
-    settings, rows = training.settings, training.rows
-    seed, size, first = settings.seed, settings.batch_size, training.first
     on_gpu = training.device.type == "cuda"
 
     def batch(step: int) -> tuple[Tensor, Tensor]:
-        drawn_step = training.steps_before + step
-        indices = data.order(seed, drawn_step, size)[first : first + rows]
-        images, tokens = map(torch.from_numpy, data.batch(indices, views(settings, drawn_step * size + first, rows)))
+        images, tokens = map(torch.from_numpy, training.batch(data, step))
         return (images.pin_memory(), tokens.pin_memory()) if on_gpu else (images, tokens)
 
     start = training.progress.step
@@ -206,7 +202,7 @@ def _record(training: Training, clock: _Clock, lr: float) -> StepRecord:
         samples_seen=progress.step * batch_size,
         loss=loss,
         lr=lr,
-        logit_scale=float(training.model.logit_scale.detach()),
+        logit_scale=training.logit_scale,
         images_per_second=steps * batch_size / seconds,
         seconds=progress.seconds,
     )

@@ -6,7 +6,6 @@ model.pt and last result.json. Process 0 has the lease: it evaluates and writes.
 
 import os
 import time
-from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
 
@@ -16,17 +15,17 @@ import torch
 from flipscale.architecture import architecture
 from flipscale.cost import parameters
 from flipscale.run import Doing, Lease, Result, RunFolder
-from flipscale.settings import Settings
-from flipscale.train.asked import asked_of, parent_of, spent_before, steps_before, unique_pairs_of
-from flipscale.train.data import Data, HeldOutItems
-from flipscale.train.evaluate import Evaluated, check_scores, evaluate
+from flipscale.train.asked import asked_of, parent_of, spent_before, unique_pairs_of
+from flipscale.train.data import Data
+from flipscale.train.evaluate import check_scores, evaluate
 from flipscale.train.failure import say
 from flipscale.train.machine import PeakMemory, device_name, version
-from flipscale.train.model import build, save
+from flipscale.train.model import build
 from flipscale.train.processes import Group
-from flipscale.train.sources import corrupt_images, evaluations_of, open_training_data, vocabulary
+from flipscale.train.sources import corrupt_images, evaluations_of
 from flipscale.train.stop import Stop
 from flipscale.train.trainers.builtin.loop import fit
+from flipscale.train.trainers.builtin.prepare import prepare
 from flipscale.train.trainers.builtin.training import Progress, Training
 
 
@@ -35,17 +34,9 @@ def pretrain(run: RunFolder, lease: Lease | None, group: Group, stop: Stop, chec
     settings, resources = asked_of(run)
     talk = partial(say, run) if lease else _say_nothing
     memory = PeakMemory(group.device)
+    prepared = prepare(run, settings, resources, group, leads=lease is not None)
+    training, data = prepared.training, prepared.data
     with group.together():
-        data = open_training_data(run, settings)
-        evaluations = evaluations_of(run, settings) if lease else {}
-    words = group.share(vocabulary(data, evaluations))
-    known_corrupt = data.corrupt()
-    with group.together():
-        parent = parent_of(run)
-        start = parent.path / "model.pt" if parent else None
-        training = Training(
-            settings, group, resources, words, start, steps_before=steps_before(run, settings.batch_size)
-        )
         resumed = training.resume(run)
     training.begin()
     steps, progress = training.steps, training.progress
@@ -57,7 +48,7 @@ def pretrain(run: RunFolder, lease: Lease | None, group: Group, stop: Stop, chec
         training,
         data,
         lease,
-        score=partial(_score, training, evaluations) if group.share(bool(evaluations)) else None,
+        score=prepared.score,
         stopping=lambda: stop.signal or 0,
         say=talk,
         checkpoint_seconds=checkpoint_seconds,
@@ -71,14 +62,16 @@ def pretrain(run: RunFolder, lease: Lease | None, group: Group, stop: Stop, chec
     if lease is None:
         return
     with lease.replace("model.pt") as file:
-        save(training.model, file)
+        prepared.save(file)
     # result.json goes last: its presence is what "finished" means. The checkpoint is of no use after it.
+    parent = parent_of(run)
+    others = unique_pairs_of(parent) if prepared.pairs_before is None else prepared.pairs_before
     result = replace(
-        _result(training, data, peak_memory),
-        corrupt_samples=known_corrupt + progress.corrupt,
-        corrupt_evaluation_images=corrupt_images(evaluations),
+        _result(training, data, peak_memory, prepared.parameters),
+        corrupt_samples=prepared.corrupt + progress.corrupt,
+        corrupt_evaluation_images=prepared.corrupt_images,
         chance=training.evaluated.chance,
-        parent=spent_before(parent, _pairs_before(training, data)),
+        parent=spent_before(parent, others),
     )
     lease.write_hits(training.evaluated.hits)
     lease.write_result(result)
@@ -102,7 +95,10 @@ def score_parent(run: RunFolder, lease: Lease, device: torch.device) -> None:
     progress.scores = evaluated.scores
     progress.evaluation_seconds = time.perf_counter() - began
     check_scores(progress.scores, "the end")
-    facts = _facts(settings, progress, device, 1, memory.read())
+    facts = replace(
+        _facts(progress, device, 1, memory.read()),
+        params=parameters(architecture(settings.model, settings.image_size)),
+    )
     corrupt = corrupt_images(evaluations)
     seen = replace(facts, samples_seen=0, steps=0, corrupt_samples=0, corrupt_evaluation_images=corrupt)
     lease.write_hits(evaluated.hits)
@@ -110,20 +106,17 @@ def score_parent(run: RunFolder, lease: Lease, device: torch.device) -> None:
     say(run, f"finished, {progress.evaluation_seconds:.1f} s of evaluation")
 
 
-def _score(training: Training, evaluations: Mapping[str, HeldOutItems]) -> Evaluated:
-    return evaluate(training.model, evaluations, training.settings)
-
-
 # What happened
 
 
-def _result(training: Training, data: Data, peak_memory: int | None) -> Result:
-    """The scores, and what it took."""
+def _result(training: Training, data: Data, peak_memory: int | None, trained: int) -> Result:
+    """The scores, and what it took. trained: how many parameters."""
     progress = training.progress
     samples = training.steps * training.settings.batch_size
     unique_pairs = min(data.size, samples)
     return replace(
-        _facts(training.settings, progress, training.device, training.group.size, peak_memory),
+        _facts(progress, training.device, training.group.size, peak_memory),
+        params=trained,
         samples_seen=samples,
         steps=training.steps,
         unique_pairs=unique_pairs,
@@ -133,16 +126,7 @@ def _result(training: Training, data: Data, peak_memory: int | None) -> Result:
     )
 
 
-def _pairs_before(training: Training, data: Data) -> int:
-    """How many pairs the runs before saw and this one does not: together they go along one order."""
-    samples = training.steps * training.settings.batch_size
-    before = training.steps_before * training.settings.batch_size
-    return min(data.size, before + samples) - min(data.size, samples)
-
-
-def _facts(
-    settings: Settings, progress: Progress, device: torch.device, processes: int, peak_memory: int | None
-) -> Result:
+def _facts(progress: Progress, device: torch.device, processes: int, peak_memory: int | None) -> Result:
     # On a CPU a device is a core, and its hours are those it worked for us: the wall clock of a core shared with other
     # programs was seen to be up to twice as long, which would be read as a cost of the run.
     on_gpu = device.type == "cuda"
@@ -159,7 +143,6 @@ def _facts(
         peak_memory_bytes=peak_memory,
         started=progress.started,
         finished=time.time(),
-        params=parameters(architecture(settings.model, settings.image_size)),
         versions={"torch": torch.__version__, "open_clip": open_clip.__version__, "flipscale": version()},
     )
 

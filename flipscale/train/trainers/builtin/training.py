@@ -23,7 +23,7 @@ from flipscale.cost import steps_of
 from flipscale.errors import FlipscaleError, RunFolderError
 from flipscale.run import Lease, RunFolder
 from flipscale.settings import Resources, Settings
-from flipscale.train.data import Integers
+from flipscale.train.data import Data, Images, Integers, views
 from flipscale.train.evaluate import Evaluated
 from flipscale.train.failure import is_out_of_memory
 from flipscale.train.machine import allow_tf32
@@ -34,6 +34,9 @@ from flipscale.train.schedule import learning_rate
 
 FINAL_SHARE = 0.05
 """final_loss is the mean over this last share of the steps: single steps are noisy."""
+
+LR_SCALE = "lr_scale"
+"""What a group of parameters may have: its learning rate over that of the schedule."""
 
 FORWARD_DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 """What the forward pass computes in; weights are float32 in any case."""
@@ -83,9 +86,8 @@ class Training:
         self.rows = rows_of(settings, group.size, self.parts)
         check_precision(settings.precision, self.device)
         allow_tf32(settings.precision == "fp32")
-        self.model: CLIP = build(settings, vocabulary, start).to(self.device)
-        self.objective = Objective(self.model, settings).to(self.device)
-        self.optimizer = optimizer_of(self.objective, settings, fused=resources.fused)
+        self.model, self.objective = self._build(vocabulary, start)
+        self.optimizer = self._optimizer(fused=resources.fused)
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=settings.precision == "fp16")
         self.loss = _GlobalLoss(group)
         self.progress = Progress(started=time.time())
@@ -104,6 +106,14 @@ class Training:
             torch.compiler.reset()
             self.objective.compile()
         self.module: nn.Module = self.objective
+
+    def _build(self, vocabulary: Integers | None, start: Path | None) -> tuple[CLIP, nn.Module]:
+        """The model and what training computes with it, which is on the device."""
+        model: CLIP = build(self.settings, vocabulary, start).to(self.device)
+        return model, Objective(model, self.settings).to(self.device)
+
+    def _optimizer(self, *, fused: bool) -> torch.optim.AdamW:
+        return optimizer_of(self.objective, self.settings, fused=fused)
 
     @property
     def lr(self) -> float:
@@ -124,6 +134,18 @@ class Training:
         """The row of the global batch that is this process's first."""
         return self.group.rank * self.rows
 
+    @property
+    def logit_scale(self) -> float | None:
+        """The parameter itself, a logarithm; None where no features are compared."""
+        return float(self.model.logit_scale.detach())
+
+    def batch(self, data: Data, step: int) -> tuple[Images, Integers]:
+        """This process's rows of the batch of a step: images [b, 3, S, S] and tokens [b, T]."""
+        settings = self.settings
+        drawn_step = self.steps_before + step
+        indices = data.order(settings.seed, drawn_step, settings.batch_size)[self.first : self.first + self.rows]
+        return data.batch(indices, views(settings, drawn_step * settings.batch_size + self.first, self.rows))
+
     def begin(self) -> None:
         """Connect the processes, when each has its weights: from here on their gradients are the mean over all."""
         step = self.progress.step
@@ -138,7 +160,7 @@ class Training:
     def step(self, images: Tensor, tokens: Tensor) -> None:
         """One step of AdamW on this process's rows of the batch: images [b, 3, S, S] uint8, tokens [b, T] int64."""
         for group in self.optimizer.param_groups:
-            group["lr"] = self.lr
+            group["lr"] = self.lr * group.get(LR_SCALE, 1.0)
         images, tokens = (part.to(self.device, non_blocking=True) for part in (images, tokens))
         loss = self._backward(images, tokens) if self.parts == 1 else self._backward_in_parts(images, tokens)
         loss = self.group.mean_(loss)
@@ -306,8 +328,7 @@ def optimizer_of(module: nn.Module, settings: Settings, *, fused: bool = True) -
     others: list[nn.Parameter] = []
     for name, parameter in module.named_parameters():
         if parameter.requires_grad:
-            is_matrix = parameter.ndim >= 2 and not name.endswith("positional_embedding")
-            (decayed if is_matrix else others).append(parameter)
+            (decayed if is_decayed(name, parameter) else others).append(parameter)
     return torch.optim.AdamW(
         [{"params": decayed, "weight_decay": settings.weight_decay}, {"params": others, "weight_decay": 0.0}],
         lr=settings.lr,
@@ -315,3 +336,8 @@ def optimizer_of(module: nn.Module, settings: Settings, *, fused: bool = True) -
         eps=settings.eps,
         fused=fused,
     )
+
+
+def is_decayed(name: str, parameter: nn.Parameter) -> bool:
+    """Whether weight decay is for a parameter of this name."""
+    return parameter.ndim >= 2 and not name.endswith("positional_embedding")

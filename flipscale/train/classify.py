@@ -1,0 +1,107 @@
+"""An image tower with a linear head: what fine-tuning computes, which learning rate each weight has, and its score.
+
+The head takes the tower's pooled feature, after its last LayerNorm and before the projection to the common space. It
+starts near zero, as that of MAE's code does (arXiv 2111.06377), whose setting FLIP follows (arXiv 2212.00794, table
+12); how its own head starts FLIP does not say.
+"""
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from open_clip.transformer import VisionTransformer
+from torch import Tensor, nn
+
+from flipscale.run import show_life
+from flipscale.scores import FINE_TUNED, LOSS_BATCH, SCORES
+from flipscale.settings import FineTuning, Settings
+from flipscale.train.data.labelled import Labelled
+from flipscale.train.drop_path import DropPath
+from flipscale.train.evaluate import GPU_BATCH, Evaluated, hits, share_of_hits
+from flipscale.train.machine import exact_fp32
+from flipscale.train.mixing import mix_of
+from flipscale.train.model import channels, pixels
+from flipscale.train.objective import pooled_features
+
+HEAD_DEVIATION = 2e-5
+"""Of the head's first weights, as MAE's code has it: all classes begin as likely."""
+
+
+class Classifier(nn.Module):
+    """The image tower, the head, and the cross-entropy of both. All its parameters but the projection are trained."""
+
+    channels: Tensor
+
+    def __init__(self, visual: VisionTransformer, classes: int, settings: Settings):
+        super().__init__()
+        assert settings.fine_tuning is not None
+        self.fine_tuning: FineTuning = settings.fine_tuning
+        self.seed, self.image_size = settings.seed, settings.image_size
+        self.visual = visual
+        if isinstance(visual.proj, nn.Parameter):
+            visual.proj.requires_grad_(False)
+        self.register_buffer("channels", channels(settings.normalization), persistent=False)
+        self.drop_path = DropPath(visual, self.fine_tuning.drop_path, settings.seed)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(settings.seed)
+            self.head = nn.Linear(visual.ln_post.normalized_shape[0], classes)
+            nn.init.trunc_normal_(self.head.weight, std=HEAD_DEVIATION)
+            nn.init.zeros_(self.head.bias)
+
+    def forward(self, images: Tensor, step: int, first: int) -> Tensor:
+        """The logits [b, classes], float32, of images uint8 [b, 3, S, S]: rows `first` on of the batch of `step`."""
+        self.draw(step, first, len(images), images.device)
+        return self.logits(images).float()
+
+    def loss(self, logits: Tensor, labels: Tensor, step: int) -> Tensor:
+        """The mean cross-entropy of some rows of the batch of `step`, a scalar.
+
+        labels: int64 [b, 2], the class of each row and of what was mixed into it.
+        """
+        smoothing = self.fine_tuning.label_smoothing
+        loss = F.cross_entropy(logits, labels[:, 0], label_smoothing=smoothing)
+        mix = mix_of(self.fine_tuning, self.seed, step, self.image_size)
+        if mix is not None:
+            other = F.cross_entropy(logits, labels[:, 1], label_smoothing=smoothing)
+            loss = mix.share * loss + (1 - mix.share) * other
+        return loss
+
+    def logits(self, images: Tensor) -> Tensor:
+        """The head's output [b, classes] of images uint8 [b, 3, S, S]."""
+        logits: Tensor = self.head(pooled_features(self.visual, pixels(images, images.device, self.channels)))
+        return logits
+
+    # Random numbers come of NumPy, which torch.compile would make part of the graph, or break the graph in the tower.
+    @torch.compiler.disable  # type: ignore[untyped-decorator]
+    def draw(self, step: int, first: int, rows: int, device: torch.device) -> None:
+        """Choose the branches that these rows skip."""
+        self.drop_path.draw(step, first, rows, device)
+
+
+def layer_of(name: str, blocks: int) -> int:
+    """The layer of a parameter of `Classifier`: 0 before the blocks, which are 1 to `blocks`, one more after them."""
+    within = name.removeprefix("visual.")
+    if within.startswith("transformer.resblocks."):
+        return int(within.split(".")[2]) + 1
+    return blocks + 1 if within.startswith(("head.", "ln_post.")) else 0
+
+
+@torch.inference_mode()
+def score_classifier(classifier: Classifier, test: Labelled, source: str) -> Evaluated:
+    """The share of test images whose class has the largest logit, in float32, on all patches.
+
+    source: the set in words. The classifier comes back in the mode it was given in.
+    """
+    device = classifier.channels.device
+    size = GPU_BATCH if device.type == "cuda" else LOSS_BATCH
+    training = classifier.training
+    classifier.eval()
+    logits = []
+    with exact_fp32():
+        for first in range(0, len(test.images), size):
+            show_life()
+            images = torch.from_numpy(np.ascontiguousarray(test.images[first : first + size])).to(device)
+            logits.append(classifier.logits(images))
+    classifier.train(training)
+    labels = torch.from_numpy(test.labels).to(device)
+    found = hits(torch.cat(logits), labels, (1,))[0]
+    return share_of_hits(FINE_TUNED, found, SCORES[FINE_TUNED].chance(len(test.classes)), source)

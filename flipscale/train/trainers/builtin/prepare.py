@@ -1,0 +1,123 @@
+"""What a run is trained with: its data, its model in training, how it is scored, and what is kept of it.
+
+Pairs and texts for a pre-training and a tuning, labelled images and a head for a fine-tuning.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import IO
+
+from flipscale.architecture import architecture
+from flipscale.cost import parameters
+from flipscale.identity import labelled_set, labelled_test_images, show_setting
+from flipscale.run import RunFolder
+from flipscale.settings import Resources, Settings
+from flipscale.train.asked import parent_of, steps_before
+from flipscale.train.classify import score_classifier
+from flipscale.train.data import Data, HeldOutItems
+from flipscale.train.evaluate import Evaluated, evaluate
+from flipscale.train.model import save
+from flipscale.train.processes import Group
+from flipscale.train.sources import (
+    corrupt_images,
+    evaluations_of,
+    open_labelled_data,
+    open_training_data,
+    vocabulary,
+)
+from flipscale.train.trainers.builtin.fine_tuning import FineTuning
+from flipscale.train.trainers.builtin.training import Training
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What a run is trained with."""
+
+    training: Training
+    data: Data
+    score: Callable[[], Evaluated] | None
+    """None where nothing is scored; only process 0 scores."""
+    save: Callable[[IO[bytes]], None]
+    """Writes the weights."""
+    parameters: int
+    """How many are trained."""
+    corrupt: int
+    """Samples that were known to be unreadable before the training began."""
+    corrupt_images: int
+    """Images to score on that were passed over."""
+    pairs_before: int | None
+    """How many pairs the runs before saw that are no pairs of this one; None of a fine-tuning, which sees other images.
+    """
+
+
+def prepare(run: RunFolder, settings: Settings, resources: Resources, group: Group, *, leads: bool) -> Prepared:
+    """Open the data and build the model, from the parent's weights if there is a parent. All processes call it.
+
+    settings: of the stage. leads: whether this is the process that scores. Raises on all processes what fails on one.
+    """
+    if settings.fine_tuning is not None:
+        return _labelled(run, settings, resources, group)
+    return _pairs(run, settings, resources, group, leads=leads)
+
+
+def _start(run: RunFolder) -> Path | None:
+    parent = parent_of(run)
+    return parent.path / "model.pt" if parent else None
+
+
+def _pairs(run: RunFolder, settings: Settings, resources: Resources, group: Group, *, leads: bool) -> Prepared:
+    with group.together():
+        data = open_training_data(run, settings)
+        evaluations = evaluations_of(run, settings) if leads else {}
+    words = group.share(vocabulary(data, evaluations))
+    known_corrupt = data.corrupt()
+    with group.together():
+        before = steps_before(run, settings.batch_size)
+        training = Training(settings, group, resources, words, _start(run), steps_before=before)
+    return Prepared(
+        training=training,
+        data=data,
+        score=partial(_score, training, evaluations) if group.share(bool(evaluations)) else None,
+        save=partial(save, training.model),
+        parameters=parameters(architecture(settings.model, settings.image_size)),
+        corrupt=known_corrupt,
+        corrupt_images=corrupt_images(evaluations),
+        pairs_before=_pairs_before(training, data),
+    )
+
+
+def _score(training: Training, evaluations: Mapping[str, HeldOutItems]) -> Evaluated:
+    return evaluate(training.model, evaluations, training.settings)
+
+
+def _pairs_before(training: Training, data: Data) -> int:
+    """How many pairs the runs before saw and this one does not: together they go along one order."""
+    samples = training.steps * training.settings.batch_size
+    before = training.steps_before * training.settings.batch_size
+    return min(data.size, before + samples) - min(data.size, samples)
+
+
+def _labelled(run: RunFolder, settings: Settings, resources: Resources, group: Group) -> Prepared:
+    with group.together():
+        opened = open_labelled_data(run, settings)
+    classes = opened.test.classes
+    with group.together():
+        training = FineTuning(settings, group, resources, _start(run), len(classes))
+    source = f"{show_setting(labelled_set(settings))}, images {labelled_test_images(settings)}"
+
+    def keep(file: IO[bytes]) -> None:
+        head = {name: value.detach().cpu() for name, value in training.classifier.head.state_dict().items()}
+        save(training.model, file, head=head, classes=list(classes))
+
+    return Prepared(
+        training=training,
+        data=opened.training,
+        score=lambda: score_classifier(training.classifier, opened.test, source),
+        save=keep,
+        parameters=training.trained_parameters,
+        corrupt=0,
+        corrupt_images=opened.test.corrupt,
+        pairs_before=None,
+    )
