@@ -20,11 +20,11 @@ from flipscale.settings import FlipscaleTrainer, JsonObject, Resources, Settings
 
 STEP_SETTINGS = (
     *("model", "image_size", "text_length", "data", "crop", "flip", "mask_ratio", "mask_shape"),
-    *("text_mask_ratio", "text_mask", "reconstruction", "batch_size", "grad_clip", "precision"),
+    *("text_mask_ratio", "text_mask", "reconstruction", "batch_size", "grad_clip", "precision", "fine_tuning"),
 )
 """The settings that the time of a step depends on."""
 
-EVALUATION_SETTINGS = ("model", "image_size", "text_length", "data", "evaluation", "inference")
+EVALUATION_SETTINGS = ("model", "image_size", "text_length", "data", "evaluation", "inference", "fine_tuning")
 """The settings that the time of an evaluation depends on, and the mask's where `inference` shows a part of an image."""
 
 STEP_RESOURCES = ("gpus", "processes", "accumulate", "activation_checkpointing", "compile", "fused")
@@ -184,8 +184,11 @@ class RunTime:
 
 
 def is_timed_by_steps(settings: Settings) -> bool:
-    """Whether a few steps tell how long the run takes: flipscale trains it, not a program of somebody else."""
-    return isinstance(settings.trainer, FlipscaleTrainer)
+    """Whether a few steps tell how long the run takes: flipscale trains it, not a program of somebody else.
+
+    A fine-tuning is not timed: its hours are predicted.
+    """
+    return isinstance(settings.trainer, FlipscaleTrainer) and settings.fine_tuning is None
 
 
 def step_shape(staged: Settings, resources: Resources) -> JsonObject:

@@ -10,9 +10,21 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from flipscale.architecture import architecture, known_models
-from flipscale.cost import ALLOCATOR, Flops, activation_bytes, cost, flops, loss_flops, memory_of, parameters
+from flipscale.cost import (
+    ALLOCATOR,
+    Flops,
+    activation_bytes,
+    cost,
+    flops,
+    image_parameters,
+    loss_flops,
+    memory_of,
+    parameters,
+)
 from flipscale.errors import FlipscaleError
+from flipscale.identity import stage
 from flipscale.settings import Reconstruction, Resources
+from flipscale.study.settings import FINE_TUNING
 from tests.asked import settings_of
 
 FAMILY = ("ViT-w16d1-4", "ViT-w48d3-4", "ViT-w64d4-7", "ViT-w128d12-2")
@@ -374,3 +386,24 @@ def test_what_saves_memory_takes_one_forward_pass_more(resource):
     assert sparing.memory_bytes < plain.memory_bytes / 2
     assert sparing.train_flops == plain.train_flops
     assert sparing.gpu_hours == pytest.approx(plain.gpu_hours * 4 / 3, rel=0.01)
+
+
+def test_a_fine_tuning_costs_the_image_tower_alone_on_all_patches():
+    settings = replace(FLIP_L16, mask_ratio=0.5, text_mask_ratio=0.5)
+    fine = FINE_TUNING.read({"samples": 64_000_000}, (), print)
+    own, pretraining = (cost(stage(replace(settings, fine_tuning=asked))) for asked in (fine, None))
+    unmasked = flops(architecture("ViT-L-16", 224), 0.0, 32)
+    assert (own.flops_per_sample, own.text_flops, own.loss_flops) == (unmasked.image, 0, 0)
+    assert own.samples_seen == 64_000_000
+    assert own.train_flops == 64_000_000 * unmasked.image
+    # FLIP's vision transformer of Table 9 has 303M parameters.
+    assert own.params == image_parameters(architecture("ViT-L-16", 224)) == pytest.approx(303e6, rel=0.01)
+    assert own.params < pretraining.params
+
+
+def test_parts_of_a_batch_take_no_second_forward_pass_in_a_fine_tuning():
+    fine = FINE_TUNING.read({"samples": 64_000_000}, (), print)
+    staged = stage(replace(FLIP_L16, fine_tuning=fine))
+    whole, parts = (cost(staged, Resources(gpus=8, device="A100", accumulate=parts)) for parts in (1, 4))
+    assert whole.gpu_hours == parts.gpu_hours
+    assert parts.memory_bytes < whole.memory_bytes

@@ -69,7 +69,7 @@ def _name(opened: "OpenStudy", shape: "TimedShape") -> str:
     from flipscale.identity import show_setting
     from flipscale.timing import STEP_SETTINGS
 
-    names = [name for name in (*STEP_SETTINGS, "tuning", "fine_tuning", "inference") if name in opened.axes]
+    names = [name for name in (*STEP_SETTINGS, "tuning", "inference") if name in opened.axes]
     said = [f"{name}={show_setting(getattr(shape.run.settings, name))}" for name in names]
     return ", ".join(said) or shape.run.settings.model
 

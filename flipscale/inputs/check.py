@@ -16,7 +16,7 @@ from typing import Any
 from flipscale.architecture import architecture
 from flipscale.cost import parameters, steps_of
 from flipscale.errors import DataError, FlipscaleError, InputsError
-from flipscale.identity import stage
+from flipscale.identity import labelled_set, stage
 from flipscale.inputs import captions, fashion, idx, labelled, shards
 from flipscale.inputs.classes import IMAGENET_CLASSES
 from flipscale.inputs.open_clip_flags import check_webdataset, epochs_of, refuse, wishes
@@ -32,6 +32,9 @@ from flipscale.settings import (
     Fashion,
     FolderSet,
     IdxSet,
+    LabelledFolders,
+    LabelledIdx,
+    LabelledShards,
     OpenClipTrainer,
     Resources,
     Settings,
@@ -50,6 +53,7 @@ _CAPTION_ROWS = 20
 _NOUNS = {
     "data_sets": ("data set", "data sets"),
     "evaluation_sets": ("evaluation set", "evaluation sets"),
+    "labelled_sets": ("labelled set", "labelled sets"),
     "shards": ("shard", "shards"),
     "shards_opened": ("of them opened", "of them opened"),
     "class_files": ("file of class names", "files of class names"),
@@ -112,6 +116,9 @@ class _Inspection:
 
     def at_run(self, run: Run, on_gpu: bool) -> None:
         settings = stage(run.settings)
+        if settings.fine_tuning is not None:
+            self._fine_tuning(settings)
+            return
         if settings.inference == "full":
             if isinstance(settings.trainer, CommandTrainer):
                 self._command(settings.trainer)
@@ -331,10 +338,14 @@ class _Inspection:
             self._labelled_idx(data.train_images, idx.train_labels_of(data), classes)
 
     def _labelled_idx(self, images: str, labels: str, classes: tuple[str, ...]) -> None:
+        labelled.check_labels(0, self._idx_labels(images, labels), len(classes), labels)
+
+    def _idx_labels(self, images: str, labels: str) -> int:
+        """The largest label of a set of IDX files; the least that a byte holds is 0."""
         found = idx.shape_of(located(images), idx.IMAGES)[0]
         (count,), numbers = idx.content(located(labels), idx.LABELS)
         idx.check_counts(images, found, labels, count)
-        labelled.check_labels(min(numbers), max(numbers), len(classes), labels)
+        return max(numbers)
 
     def _captions(self, data: CaptionSet) -> None:
         file = located(data.file)
@@ -352,6 +363,47 @@ class _Inspection:
                 f"{next(iter(images))}: there is no such image, nor any of the first {len(images)} of {file}; correct "
                 f"root, the folder that paths in the table start from."
             )
+
+    # Data to fine-tune on
+
+    def _fine_tuning(self, settings: Settings) -> None:
+        data, named = labelled_set(settings), settings.fine_tuning
+        assert named is not None
+        own = named.data is None
+        at: Path_ = ("data", data.kind) if own else ("fine_tuning", "data", data.kind)
+        value = settings.data if own else named
+        match data:
+            case Shapes():
+                return
+            case Fashion():
+                self._scored_on_fashion(data, at, value, probe=True)
+                return
+            case LabelledFolders():
+                look = partial(self._labelled_folders, data)
+            case LabelledShards():
+                look = partial(self._labelled_shards, data, at, value)
+            case LabelledIdx():
+                look = partial(self._two_idx, data)
+        if self._once(at, value, look, key=("fine-tuning", repr(data))):
+            self.looked_at["labelled_sets"] += 1
+
+    def _labelled_folders(self, data: LabelledFolders) -> None:
+        classes = self._class_folders(data.train)
+        labelled.check_choice(classes, data.train)
+        labelled.same_folders(data.test, self._class_folders(data.test), data.train, classes)
+
+    def _labelled_shards(self, data: LabelledShards, at: Path_, value: object) -> None:
+        def is_labelled(url: str) -> None:
+            shards.check_labelled(url, sys.maxsize)
+
+        for urls in (data.train, data.test):
+            self._shards(urls, at, value, is_labelled, "labels")
+
+    def _two_idx(self, data: LabelledIdx) -> None:
+        largest = self._idx_labels(data.train_images, data.train_labels)
+        classes = tuple(map(str, range(largest + 1)))
+        labelled.check_choice(classes, data.train_labels)
+        self._labelled_idx(data.test_images, data.test_labels, classes)
 
     # How it is told
 
@@ -375,7 +427,7 @@ class _Inspection:
         return False
 
     def _problem(self, at: Path_, value: object, what: str) -> None:
-        where = ".".join(map(str, at if at[0] == "evaluation" else at[:1]))
+        where = ".".join(map(str, at if at[0] in ("evaluation", "fine_tuning") else at[:1]))
         what = what if what.startswith(where) else f"{where}: {what}"
         self.problems.setdefault((self._place(at, value), what))
 

@@ -79,8 +79,8 @@ def _finished(parent: RunFolder, run: RunFolder) -> ParentWeights:
     again = f"delete its result.json, do flipscale train {parent.path}, then submit this run again"
     if isinstance(asked_of(run)[0].trainer, CommandTrainer):
         why = (
-            f"Its parent {parent.id} is trained by a command, which wrote no model.pt, and a tuning or another "
-            f"evaluation starts from that. Have it write one (docs/trainers.md), {again}."
+            f"Its parent {parent.id} is trained by a command, which wrote no model.pt, and a tuning, a fine-tuning "
+            f"or another evaluation starts from that. Have it write one (docs/trainers.md), {again}."
         )
     else:
         why = (

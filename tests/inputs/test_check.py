@@ -315,6 +315,63 @@ def write_weights(path: str, numbers: int = 2_000_000) -> None:
     torch.save({"state_dict": {"a": torch.zeros(numbers)}}, path)
 
 
+def fine_tuning(declared: str) -> str:
+    return f"  fine_tuning: {{samples: 16, batch_size: 8, data: {declared}}}\n"
+
+
+def test_labelled_sets_to_fine_tune_on_that_are_there_are_no_problem() -> None:
+    for split in ("train", "test"):
+        for name in ("cat", "dog"):
+            Path("pets", split, name).mkdir(parents=True)
+            Path("pets", split, name, "1.jpg").write_bytes(IMAGE)
+        shard(f"{split}.tar", {"1.jpg": IMAGE, "1.cls": b"3"})
+        idx_file(f"{split}-images", 2, 4, 4, data=bytes(32))
+        idx_file(f"{split}-labels", 2, data=b"\0\1")
+    files = ", ".join(f"{split}_{what}: {split}-{what}" for split in ("train", "test") for what in ("images", "labels"))
+    for declared in (
+        "{folder: {train: pets/train, test: pets/test}}",
+        "{webdataset: {train: train.tar, test: test.tar}}",
+        f"{{idx: {{{files}}}}}",
+    ):
+        found = checked(fine_tuning(declared))
+        assert found.problems == ()
+        assert found.looked_at["labelled_sets"] == 1
+    fashion("clothes")
+    assert checked(fine_tuning("{fashion: clothes}")).problems == ()
+    assert checked(fine_tuning("null")).problems == ()
+
+
+@pytest.mark.parametrize(
+    ("declared", "words"),
+    [
+        ("{folder: {train: nowhere, test: nowhere}}", "nowhere: there is no such folder"),
+        ("{folder: {train: pets/train, test: pets/test}}", "'dog' is in one of them only"),
+        ("{webdataset: {train: captions.tar, test: captions.tar}}", "has no .cls, only jpg, txt"),
+        ("{webdataset: {train: gone.tar, test: captions.tar}}", "gone.tar: there is no such shard"),
+        (
+            "{idx: {train_images: images, train_labels: ones, test_images: images, test_labels: twos}}",
+            "has a label 2, but classes names 2",
+        ),
+        (
+            "{idx: {train_images: images, train_labels: zeros, test_images: images, test_labels: zeros}}",
+            "has a single class",
+        ),
+        ("{fashion: nowhere}", "nowhere: there is no such folder, so no Fashion-MNIST"),
+    ],
+)
+def test_a_labelled_set_that_is_not_right_is_a_problem(declared: str, words: str) -> None:
+    for name in ("train/cat", "train/dog", "test/cat"):
+        Path("pets", name).mkdir(parents=True)
+        Path("pets", name, "1.jpg").write_bytes(IMAGE)
+    shard("captions.tar")
+    idx_file("images", 2, 4, 4, data=bytes(32))
+    for name, label in (("zeros", 0), ("ones", 1), ("twos", 2)):
+        idx_file(name, 2, data=bytes([label, label]))
+    line = problem(fine_tuning(declared))
+    assert line.startswith("study.yaml:8: fine_tuning.data."), line
+    assert words in line
+
+
 def test_a_checkpoint_is_looked_at_without_torch() -> None:
     write_weights("good.pt")
     found = checked("  init: good.pt\n")

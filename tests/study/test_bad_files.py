@@ -34,7 +34,7 @@ LISTS = {
     ),
     "<SCORES>": (
         "zero_shot_top1, zero_shot_top5, image_retrieval_r1, image_retrieval_r5, image_retrieval_r10, "
-        "text_retrieval_r1, text_retrieval_r5, text_retrieval_r10, linear_probe_top1, held_out_loss"
+        "text_retrieval_r1, text_retrieval_r5, text_retrieval_r10, linear_probe_top1, fine_tune_top1, held_out_loss"
     ),
     "<ALLOWED>": (
         "use settings, numbers, + - * / // % **, comparisons, and, or, not, if else, in, min, max, round, "
@@ -258,6 +258,38 @@ BAD = {
     "tuning_warmup": (
         in_base("tuning: {samples: 1k, warmup: 2k}"),
         "study.yaml:6: tuning.warmup 2000 is longer than the tuning of 1000 samples (at mask_ratio 0); shorten it",
+    ),
+    "fine_tuning_batch": (
+        in_base("fine_tuning: 512"),
+        "study.yaml:6: fine_tuning.samples 512 is less than one batch of 1024 (at mask_ratio 0); write more samples, "
+        "or a smaller batch_size",
+    ),
+    "fine_tuning_warmup": (
+        in_base("fine_tuning: {samples: 2k, warmup: 4k}"),
+        "study.yaml:6: fine_tuning.warmup 4000 is longer than its 2000 samples (at mask_ratio 0); shorten it",
+    ),
+    "fine_tuning_on_captions": (
+        in_base("fine_tuning: 2k\n  data: {webdataset: a.tar}"),
+        "study.yaml:6: fine_tuning needs images with classes, and the training data have captions (at mask_ratio 0); "
+        "give data: {folder: {train: DIR, test: DIR}}, or another labelled set",
+    ),
+    "fine_tuning_without_test_images": (
+        in_base("fine_tuning: {samples: 2k, data: {folder: {train: pets}}}"),
+        "study.yaml:6: folder lacks 'test'; add it: the same of test images",
+    ),
+    "fine_tuning_on_no_labelled_set": (
+        in_base("fine_tuning: {samples: 2k, data: {captions: {file: a.csv}}}"),
+        "study.yaml:6: 'captions' is no labelled set; Choices: shapes, fashion, folder, webdataset, idx",
+    ),
+    "fine_tuning_and_inference": (
+        in_base("fine_tuning: 2k\n  inference: masked").replace("[0, 0.5]", "[0.5]"),
+        "study.yaml:7: inference masked scores by texts, and a fine-tuned model has a head in their place (at "
+        "mask_ratio 0.5); exclude these together",
+    ),
+    "fine_tuning_indivisible": (
+        in_base("fine_tuning: {samples: 2k, batch_size: 100}") + "resources: {processes: 8}\n",
+        "study.yaml:6: a batch of 100 does not divide into 8 processes x 1 parts, as resources say (at mask_ratio 0); "
+        "write a multiple of 8",
     ),
     "tuning_key": (
         in_base("tuning: {lr: 1e-4}"),

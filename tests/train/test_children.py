@@ -224,9 +224,9 @@ def test_a_command_that_wrote_no_weights_is_told_to_write_some(ask, tmp_path):
     assert train([parent.path, child.path]) == 1
     assert child.error().kind == "parent"
     assert child.error().reason == (
-        f"Its parent {parent.id} is trained by a command, which wrote no model.pt, and a tuning or another evaluation "
-        f"starts from that. Have it write one (docs/trainers.md), delete its result.json, do flipscale train "
-        f"{parent.path}, then submit this run again."
+        f"Its parent {parent.id} is trained by a command, which wrote no model.pt, and a tuning, a fine-tuning or "
+        f"another evaluation starts from that. Have it write one (docs/trainers.md), delete its result.json, do flipscale "
+        f"train {parent.path}, then submit this run again."
     )
 
 

@@ -93,8 +93,8 @@ OPERATIONS: Mapping[str, Operation] = {
     "equalize": lambda image, *_: ImageOps.equalize(image),
     "invert": lambda image, *_: ImageOps.invert(image),
     "rotate": _rotate,
-    # timm keeps 0 bits at the largest magnitude, which Pillow takes.
-    "posterize": lambda image, level, *_: ImageOps.posterize(image, 4 - int(4 * level)),
+    # At the largest magnitude timm keeps no bits: a black image, which newer Pillows refuse to make.
+    "posterize": lambda image, level, *_: ImageOps.posterize(image, max(1, 4 - int(4 * level))),
     "solarize": lambda image, level, *_: ImageOps.solarize(image, 256 - min(256, int(256 * level))),
     "solarize_add": _solarize_add,
     "color": partial(_enhance, ImageEnhance.Color),
