@@ -225,8 +225,8 @@ def test_a_command_that_wrote_no_weights_is_told_to_write_some(ask, tmp_path):
     assert child.error().kind == "parent"
     assert child.error().reason == (
         f"Its parent {parent.id} is trained by a command, which wrote no model.pt, and a tuning, a fine-tuning or "
-        f"another evaluation starts from that. Have it write one (docs/trainers.md), delete its result.json, do flipscale "
-        f"train {parent.path}, then submit this run again."
+        f"another evaluation starts from that. Have it write one (docs/trainers.md), delete its result.json, do "
+        f"flipscale train {parent.path}, then submit this run again."
     )
 
 
