@@ -18,7 +18,7 @@ PACKAGE = ROOT / "flipscale"
 
 FLOORS = [
     {"cell", "errors", "randomness", "scores", "settings", "stats", "words", "workspace"},
-    {"architecture", "devices", "icons"},
+    {"architecture", "devices", "icons", "letters"},
     {"cost"},
     {"capacity", "study"},
     {"identity"},
@@ -158,7 +158,7 @@ def _readable() -> list[list[str]]:
         "study architecture devices cost capacity identity timing plan inputs run code launch train collect ledger "
         "storage fit track compare plot export report"
     )
-    ground = "workflow cli icons cell errors randomness scores settings stats words workspace"
+    ground = "workflow cli icons letters cell errors randomness scores settings stats words workspace"
     return [rooms.split(), ground.split()]
 
 
