@@ -8,7 +8,6 @@ a picture is its word, "B F". Colours vary and say nothing.
 import io
 import itertools
 import shutil
-import tarfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +18,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from flipscale import randomness
 from flipscale.errors import DataError
+from flipscale.written_shards import PAIRS_PER_SHARD, write_tar
 
 LETTERS = "ABCDEFGH"
 WORDS = [" ".join(word) for word in itertools.product(LETTERS, repeat=2)]
@@ -28,7 +28,6 @@ TRAINING_PAIRS = 30_000
 TEST_IMAGES = 2_048
 """32 of each word."""
 
-PAIRS_PER_SHARD = 10_000
 LEAST_SIZE = 28
 """Pixels: at fewer, letters are not legible."""
 
@@ -67,10 +66,10 @@ def build_letters(out: Path, size: int, pairs: int = TRAINING_PAIRS) -> Letters:
         numbers = np.arange(first, min(pairs, first + PAIRS_PER_SHARD), dtype=np.int64)
         drawn = randomness.uniform(randomness.key("letters", "train"), numbers, _NUMBERS + 1)
         words = (drawn[:, -1] * len(WORDS)).astype(np.int64)
-        _write(unfinished / f"train-{shard:05}.tar", _samples(numbers, words, drawn, size))
+        write_tar(unfinished / f"train-{shard:05}.tar", _samples(numbers, words, drawn, size))
     numbers = np.arange(TEST_IMAGES, dtype=np.int64)
     drawn = randomness.uniform(randomness.key("letters", "test"), numbers, _NUMBERS + 1)
-    _write(unfinished / "test-00000.tar", _samples(numbers, numbers % len(WORDS), drawn, size, labelled=True))
+    write_tar(unfinished / "test-00000.tar", _samples(numbers, numbers % len(WORDS), drawn, size, labelled=True))
     (unfinished / "classes.txt").write_text("".join(f"{word}\n" for word in WORDS), encoding="utf-8")
     unfinished.rename(out)
     return Letters(out, pairs, TEST_IMAGES)
@@ -110,13 +109,3 @@ def draw(word: str, uniform: npt.NDArray[np.float32], size: int) -> Image.Image:
 def _colour(numbers: Iterator[float], darkest: int, brightest: int) -> tuple[int, int, int]:
     red, green, blue = (darkest + int((brightest - darkest + 1) * next(numbers)) for _ in range(3))
     return red, green, blue
-
-
-def _write(path: Path, samples: Iterator[tuple[str, dict[str, bytes]]]) -> None:
-    # Times and owners are zero, so that the same pictures give the same bytes.
-    with tarfile.open(path, "w", format=tarfile.USTAR_FORMAT) as tar:
-        for key, files in samples:
-            for kind, content in files.items():
-                member = tarfile.TarInfo(f"{key}.{kind}")
-                member.size = len(content)
-                tar.addfile(member, io.BytesIO(content))
