@@ -369,9 +369,9 @@ class _Inspection:
     def _fine_tuning(self, settings: Settings) -> None:
         data, named = labelled_set(settings), settings.fine_tuning
         assert named is not None
-        own = named.data is None
-        at: Path_ = ("data", data.kind) if own else ("fine_tuning", "data", data.kind)
-        value = settings.data if own else named
+        is_own_data = named.data is None
+        at: Path_ = ("data", data.kind) if is_own_data else ("fine_tuning", "data", data.kind)
+        value = settings.data if is_own_data else named
         match data:
             case Shapes():
                 return

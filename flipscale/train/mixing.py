@@ -14,7 +14,7 @@ from flipscale import randomness
 from flipscale.settings import FineTuning
 from flipscale.train.data import Images
 
-_TRIES = 64
+_BETA_TRIES = 64
 """Pairs of numbers that are drawn for one share. With alpha up to 2 all miss once in 100,000 times."""
 
 
@@ -43,7 +43,7 @@ def mix_of(fine_tuning: FineTuning, seed: int, step: int, image_size: int) -> Mi
     if not (fine_tuning.mixup or fine_tuning.cutmix):
         return None
     key = randomness.key("mix", seed)
-    draws = randomness.uniform(key, np.array([step], np.int64), 3 + 2 * _TRIES)[0].astype(float).tolist()
+    draws = randomness.uniform(key, np.array([step], np.int64), 3 + 2 * _BETA_TRIES)[0].astype(float).tolist()
     which, vertical, horizontal, *pairs = draws
     cuts = bool(fine_tuning.cutmix) and (not fine_tuning.mixup or which < 0.5)
     share = _beta(fine_tuning.cutmix if cuts else fine_tuning.mixup, pairs)

@@ -36,7 +36,7 @@ from flipscale.train.mixing import Mix, mix_of
 from flipscale.train.model import build
 from flipscale.train.processes import Group
 from flipscale.train.sources import open_labelled_data
-from flipscale.train.trainers.builtin.fine_tuning import FineTuning, layer_wise
+from flipscale.train.trainers.builtin.fine_tuning import HeadTraining, layer_wise
 from flipscale.train.trainers.builtin.loop import batches
 from tests.train.conftest import SETTINGS
 
@@ -64,9 +64,9 @@ def ask(tmp_path: Path) -> Ask:
     return asked
 
 
-def training_of(run: RunFolder, **resources: Any) -> FineTuning:
+def training_of(run: RunFolder, **resources: Any) -> HeadTraining:
     settings, _ = asked_of(run)
-    return FineTuning(settings, Group(), Resources(**resources), None, 80)
+    return HeadTraining(settings, Group(), Resources(**resources), None, 80)
 
 
 def fine_tuning(**options: Any) -> Any:
@@ -141,14 +141,14 @@ def stop_after(steps: int, monkeypatch: pytest.MonkeyPatch) -> None:
     import os
     import signal
 
-    step = FineTuning.step
+    step = HeadTraining.step
 
-    def counted(self: FineTuning, *rows: Any) -> None:
+    def counted(self: HeadTraining, *rows: Any) -> None:
         step(self, *rows)
         if self.progress.step == steps:
             os.kill(os.getpid(), signal.SIGTERM)
 
-    monkeypatch.setattr(FineTuning, "step", counted)
+    monkeypatch.setattr(HeadTraining, "step", counted)
 
 
 @pytest.mark.slow

@@ -26,10 +26,10 @@ CHANCE = 0.5
 DEVIATION = 0.5
 """Of the magnitude."""
 
-MOST = 10.0
+MOST_MAGNITUDE = 10.0
 """The largest magnitude."""
 
-_DRAWS = 5
+_DRAWS_OF_OPERATION = 5
 """Random numbers of an operation: which, whether, two for its magnitude, its direction."""
 
 Operation = Callable[[Image.Image, float, float, tuple[int, int, int]], Image.Image]
@@ -42,16 +42,16 @@ def augment(images: Images, magnitude: float, seed: int, positions: npt.NDArray[
     positions: where in the run each image is, [B].
     fill: the colour, [3] from 0 to 255, of what was outside of the image.
     """
-    chances = randomness.uniform(randomness.key("augment", seed), positions, DRAWN * _DRAWS)
+    chances = randomness.uniform(randomness.key("augment", seed), positions, DRAWN * _DRAWS_OF_OPERATION)
     names, colour = tuple(OPERATIONS), (int(fill[0]), int(fill[1]), int(fill[2]))
     augmented = np.empty_like(images)
-    for row, drawn in enumerate(chances.reshape(len(images), DRAWN, _DRAWS).tolist()):
+    for row, drawn in enumerate(chances.reshape(len(images), DRAWN, _DRAWS_OF_OPERATION).tolist()):
         image = Image.fromarray(np.ascontiguousarray(images[row].transpose(1, 2, 0)))
         for which, whether, first, second, direction in drawn:
             if whether < CHANCE:
                 # Box and Muller's normal number of two even ones; 1 - first is never 0.
                 normal = math.sqrt(-2 * math.log(1 - first)) * math.cos(2 * math.pi * second)
-                level = min(MOST, max(0.0, magnitude + DEVIATION * normal)) / MOST
+                level = min(MOST_MAGNITUDE, max(0.0, magnitude + DEVIATION * normal)) / MOST_MAGNITUDE
                 operation = OPERATIONS[names[int(which * len(names))]]
                 image = operation(image, level, 1.0 if direction < 0.5 else -1.0, colour)
         augmented[row] = np.asarray(image).transpose(2, 0, 1)

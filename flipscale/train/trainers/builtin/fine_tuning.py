@@ -22,7 +22,7 @@ from flipscale.train.processes import Group
 from flipscale.train.trainers.builtin.training import LR_SCALE, Training, is_decayed
 
 
-class FineTuning(Training):
+class HeadTraining(Training):
     """Weights, optimizer state and progress of a fine-tuning. The text tower stays on the CPU, as it was."""
 
     def __init__(self, settings: Settings, group: Group, resources: Resources, start: Path | None, classes: int):

@@ -27,7 +27,7 @@ from flipscale.train.sources import (
     open_training_data,
     vocabulary,
 )
-from flipscale.train.trainers.builtin.fine_tuning import FineTuning
+from flipscale.train.trainers.builtin.fine_tuning import HeadTraining
 from flipscale.train.trainers.builtin.training import Training
 
 
@@ -104,7 +104,7 @@ def _labelled(run: RunFolder, settings: Settings, resources: Resources, group: G
         opened = open_labelled_data(run, settings)
     classes = opened.test.classes
     with group.together():
-        training = FineTuning(settings, group, resources, _start(run), len(classes))
+        training = HeadTraining(settings, group, resources, _start(run), len(classes))
     source = f"{show_setting(labelled_set(settings))}, images {labelled_test_images(settings)}"
 
     def keep(file: IO[bytes]) -> None:
