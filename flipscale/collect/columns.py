@@ -45,9 +45,11 @@ COLUMNS: dict[str, Column] = {
     "normalization": Column("str", "", "mean and deviation of pixels: imagenet or openai"),
     "samples": Column("int", "samples", "schedule length asked for"),
     "mask_ratio": Column("float", "fraction", "share of image patches left out in training"),
-    "mask_shape": Column("str", "", "which patches are kept: random, grid or block"),
+    "mask_shape": Column(
+        "str", "", "which patches are kept: random, grid, block or gaussian; resize: all of a smaller image"
+    ),
     "text_mask_ratio": Column("float", "fraction", "share of text tokens left out in training"),
-    "text_mask": Column("str", "", "which tokens are left out: prioritised (padding first) or random"),
+    "text_mask": Column("str", "", "which tokens are left out: prioritised (padding first), random, all but a block"),
     "reconstruction": Column("str", "", "options of the decoder that reconstructs; empty: none"),
     "batch_size": Column("int", "samples", "samples a step"),
     "lr": Column("float", "", "peak learning rate"),
