@@ -74,6 +74,7 @@ COLUMNS: dict[str, Column] = {
     "unique_pairs": Column("int", "pairs", "different pairs seen, by it and its parents"),
     "repeats": Column("float", "", "samples_seen / unique_pairs"),
     "params": Column("int", "", "trained parameters"),
+    "patches": Column("int", "patches", "of an image that the run itself shows to the image tower in training"),
     "flops_per_sample": Column("float", "FLOPs", "forward and backward, one sample, of the run itself, predicted"),
     "train_flops": Column("float", "FLOPs", "flops_per_sample x samples seen, and those of its parents"),
     "train_seconds": Column("float", "s", "wall time of training and its parents', without evaluation and imports"),
