@@ -82,19 +82,20 @@ def cost(folder: Path) -> str:
         if run.parents:
             assert len({tuning.cost for tuning in tunings}) == 1
             name = f"each of {len(tunings)} tunings, {name}"
-        rows.append(
-            f"| {name} | {percent(settings.mask_ratio)} | {settings.batch_size:,} | {run.cost.hours} | "
-            f"{hours(run.cost.gpu_hours / run.resources.gpus)} | {_rate(run):,.0f} | {run.cost.memory_bytes / 2**30:.0f} |"
-        )
-    fastest = max(_rate(run) * run.resources.gpus for run in planned.runs)
+        took, rate, gib = run.cost.gpu_hours / run.resources.gpus, _rate(run), run.cost.memory_bytes / 2**30
+        of_run = (name, percent(settings.mask_ratio), f"{settings.batch_size:,}", run.cost.hours)
+        rows.append(f"| {' | '.join((*map(str, of_run), hours(took), f'{rate:,.0f}', f'{gib:.0f}'))} |")
+    gpus = planned.runs[0].resources.gpus
+    fastest = float(f"{max(map(_rate, planned.runs)) * gpus:.2g}")
     total = planned.total
+    days = total.gpu_hours / gpus / 24
     return "\n".join(
         [
             *rows,
             "",
-            f"Together {total.runs} runs, {total.train_flops:.3g} FLOPs, {total.hours} GPU-hours on A100s of 80 GB, which is "
-            f"{total.gpu_hours / 256 / 24:.1f} days of 256 GPUs. At 2 USD a GPU-hour that is {money}. The fastest "
-            f"runs read about {float(f'{fastest:.2g}'):,.0f} images a second, {fastest * BYTES_OF_AN_IMAGE / 1e9:.1f} GB/s, which the file system has to give.",
+            f"Together {total.runs} runs, {total.train_flops:.3g} FLOPs, {total.hours} GPU-hours on A100s of 80 GB: "
+            f"{days:.1f} days of {gpus} GPUs. At 2 USD a GPU-hour that is {money}. The fastest runs read about "
+            f"{fastest:,.0f} images a second: {fastest * BYTES_OF_AN_IMAGE / 1e9:.1f} GB/s from the file system.",
             "",
         ]
     )
@@ -110,8 +111,9 @@ def needed_memory(folder: Path) -> str:
     planned, _, per_node = _planned(folder)
     sizes = [host_memory(Request(RunFolder(folder / run.id), Asked.of(run))) for run in planned.runs]
     most = max(size for size in sizes if size is not None)
+    gib = most / 2**30
     return (
-        f"Each job also asks for `--mem={per_node * most / 2**30:.0f}G` on a node, as flipscale expects each process to need "
-        f"{most / 2**30:.0f} GiB of main memory, the 50,000 validation images included. Where nodes have less, "
+        f"Each job also asks for `--mem={per_node * gib:.0f}G` on a node, as flipscale expects each process to need "
+        f"{gib:.0f} GiB of main memory, the 50,000 validation images included. Where nodes have less, "
         "`memory_per_process: 12G` asks for another amount and `memory_per_process: null` for none.\n"
     )
