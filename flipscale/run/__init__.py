@@ -83,11 +83,14 @@ from flipscale.run.records import (
 from flipscale.run.timings import (
     Probe,
     add_timings,
+    all_timings,
     cpu_name,
     is_probe,
     probes_in,
     read_probe,
     read_timings,
+    timings_as_json,
+    timings_from_json,
     write_probe,
 )
 from flipscale.run.weights import lacks_weights, weights_are_needed
@@ -126,6 +129,7 @@ __all__ = [
     "Spent",
     "State",
     "add_timings",
+    "all_timings",
     "as_json",
     "asked_from_json",
     "birth",
@@ -143,6 +147,8 @@ __all__ = [
     "replacing",
     "result_from_json",
     "show_life",
+    "timings_as_json",
+    "timings_from_json",
     "weights_are_needed",
     "with_samples_seen",
     "write_json",
