@@ -55,7 +55,10 @@ def workspace_of(args: argparse.Namespace) -> Workspace:
 
 
 def add_site(parser: argparse.ArgumentParser) -> None:
-    what = "what the place of the runs is like, and what time costs there (FLIPSCALE_SITE, if that is set)"
+    what = (
+        "what the place of the runs is like, and what time costs there (FLIPSCALE_SITE, if that is set); "
+        "runs of this machine take its price alone, and only where it is given"
+    )
     parser.add_argument("--site", metavar="FILE", help=what)
 
 
