@@ -17,6 +17,7 @@ from flipscale.study.keys import TOP
 from flipscale.study.kinds import Keys
 from flipscale.study.schema import study_schema
 from flipscale.study.settings import EVALUATION, INIT, RECONSTRUCTION, SETTINGS, TRAINER, TUNING
+from tests import findings
 
 ROOT = Path(__file__).parents[1]
 
@@ -217,6 +218,9 @@ PARTS: dict[str, Callable[[], str]] = {
     "docs/compare.md#worst": worst_cell,
     "docs/fits.md#coverage": coverage_of_laws,
     "docs/fits.md#outside": outside_of_laws,
+    "docs/findings.md#counts": findings.counts,
+    "docs/findings.md#findings": findings.findings,
+    "docs/findings.md#numbers": findings.numbers,
 }
 """Between `<!-- NAME -->` and `<!-- end -->` of each file stands what the function answers."""
 
