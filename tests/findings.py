@@ -334,10 +334,22 @@ def _row(*cells: object) -> str:
 
 
 def counts(root: Path = ROOT) -> str:
-    """The sentence above the table."""
+    """How many questions and numbers have which verdict, and which studies ask something else."""
     of_rows = questions(root)
     said = Counter("mixed" if " in " in one.verdict else one.verdict for one in of_rows)
     of_readings = Counter(reading.verdict for one in of_rows for reading in one.found)
     rows = ", ".join(f"{said[word]} {word}" for word in (*Verdict, "mixed") if said[word])
-    each = ", ".join(f"{of_readings[word]} {word}" for word in Verdict if of_readings[word])
-    return f"{len(of_rows)} questions: {rows}. {sum(of_readings.values())} numbers: {each}.\n"
+    each = ", ".join(f"{of_readings[word]} {word}" for word in Verdict if of_readings[word]) or "none"
+    text = f"{len(of_rows)} questions: {rows}. {sum(of_readings.values())} numbers: {each}."
+    return "\n\n".join([text, *_others(of_rows, root)]) + "\n"
+
+
+def _others(of_rows: list[Question], root: Path) -> list[str]:
+    """A line each committed study that no question reads: what it asks instead."""
+    read = {reading.study for one in of_rows for reading in one.found}
+    names = sorted({path.parent.name for path in root.glob("results/*/comparison.json")} - read)
+    asked = [yaml.safe_load((root / "studies" / f"{name}.yaml").read_text())["question"] for name in names]
+    return [
+        f"[{name}](../results/{name}/comparison.md) answers none of them. It asks: {question}"
+        for name, question in zip(names, asked, strict=True)
+    ]

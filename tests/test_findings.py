@@ -97,13 +97,21 @@ def test_every_claim_of_a_committed_study_stands_in_the_document():
     assert all(told.count(claim) == 1 for claim in stated)
 
 
-def test_every_committed_study_answers_a_question():
-    told = {found.study for one in questions() for found in one.found}
-    assert {path.parent.name for path in ROOT.glob("results/*/comparison.json")} <= told
+def test_every_committed_study_stands_in_the_document():
+    told = findings() + counts()
+    for path in ROOT.glob("results/*/comparison.json"):
+        assert f"[{path.parent.name}](../results/{path.parent.name}/comparison.md)" in told
+
+
+def test_a_study_that_answers_none_of_the_questions_says_what_it_asks(tmp_path):
+    root = with_results(tmp_path, "sweep")
+    (root / "studies").mkdir()
+    (root / "studies" / "sweep.yaml").write_text("question: Which learning rate?\n")
+    assert "[sweep](../results/sweep/comparison.md) answers none of them. It asks: Which learning rate?" in counts(root)
 
 
 def test_without_results_nothing_is_run_and_the_21_rows_stay(tmp_path):
-    assert counts(tmp_path) == "21 questions: 21 not run. 0 numbers: .\n"
+    assert counts(tmp_path) == "21 questions: 21 not run. 0 numbers: none.\n"
     assert {one.verdict for one in questions(tmp_path)} == {Verdict.NOT_RUN}
     rows = findings(tmp_path).splitlines()[2:]
     assert len(rows) == 21
