@@ -338,8 +338,8 @@ def counts(root: Path = ROOT) -> str:
     of_rows = questions(root)
     said = Counter("mixed" if " in " in one.verdict else one.verdict for one in of_rows)
     of_readings = Counter(reading.verdict for one in of_rows for reading in one.found)
-    rows = ", ".join(f"{said[word]} {word}" for word in (*Verdict, "mixed") if said[word])
-    each = ", ".join(f"{of_readings[word]} {word}" for word in Verdict if of_readings[word]) or "none"
+    rows = ", ".join(f"{word} {said[word]}" for word in (*Verdict, "mixed") if said[word])
+    each = ", ".join(f"{word} {of_readings[word]}" for word in Verdict if of_readings[word]) or "none"
     text = f"{len(of_rows)} questions: {rows}. {sum(of_readings.values())} numbers: {each}."
     return "\n\n".join([text, *_others(of_rows, root)]) + "\n"
 

@@ -111,7 +111,7 @@ def test_a_study_that_answers_none_of_the_questions_says_what_it_asks(tmp_path):
 
 
 def test_without_results_nothing_is_run_and_the_21_rows_stay(tmp_path):
-    assert counts(tmp_path) == "21 questions: 21 not run. 0 numbers: none.\n"
+    assert counts(tmp_path) == "21 questions: not run 21. 0 numbers: none.\n"
     assert {one.verdict for one in questions(tmp_path)} == {Verdict.NOT_RUN}
     rows = findings(tmp_path).splitlines()[2:]
     assert len(rows) == 21
