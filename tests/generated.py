@@ -18,7 +18,7 @@ from flipscale.study.keys import TOP
 from flipscale.study.kinds import Keys
 from flipscale.study.schema import study_schema
 from flipscale.study.settings import EVALUATION, INIT, RECONSTRUCTION, SETTINGS, TRAINER, TUNING
-from tests import full_scale
+from tests import findings, full_scale
 
 ROOT = Path(__file__).parents[1]
 
@@ -231,6 +231,9 @@ PARTS: dict[str, Callable[[], str]] = {
     "docs/fits.md#outside": outside_of_laws,
     "docs/full-scale.md#cost": full_scale_cost,
     "docs/full-scale.md#memory": full_scale_memory,
+    "docs/findings.md#counts": findings.counts,
+    "docs/findings.md#findings": findings.findings,
+    "docs/findings.md#numbers": findings.numbers,
 }
 """Between `<!-- NAME -->` and `<!-- end -->` of each file stands what the function answers."""
 

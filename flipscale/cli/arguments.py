@@ -30,6 +30,11 @@ def add_plots(parser: argparse.ArgumentParser, *, written: bool = True) -> None:
     parser.add_argument("--plots", type=Path, default=USUAL_PLOTS, help=what)
 
 
+def add_where(parser: argparse.ArgumentParser | argparse._ArgumentGroup) -> None:
+    what = "only these rows: COLUMN=VALUE[,VALUE], COLUMN!=VALUE, COLUMN<VALUE, COLUMN>VALUE"
+    parser.add_argument("--where", action="append", default=[], metavar="CONDITION", help=what)
+
+
 def add_direction(parser: argparse.ArgumentParser | argparse._ArgumentGroup) -> None:
     """Which way of y is better; None is by its name."""
     better = parser.add_mutually_exclusive_group()
