@@ -12,7 +12,7 @@ from typing import IO
 from flipscale.architecture import architecture
 from flipscale.cost import parameters
 from flipscale.identity import labelled_set, labelled_test_images, show_setting
-from flipscale.run import RunFolder
+from flipscale.run import WEIGHTS_FILE, RunFolder
 from flipscale.settings import Resources, Settings
 from flipscale.train.asked import parent_of, steps_before
 from flipscale.train.classify import score_classifier
@@ -64,7 +64,7 @@ def prepare(run: RunFolder, settings: Settings, resources: Resources, group: Gro
 
 def _start(run: RunFolder) -> Path | None:
     parent = parent_of(run)
-    return parent.path / "model.pt" if parent else None
+    return parent.path / WEIGHTS_FILE if parent else None
 
 
 def _pairs(run: RunFolder, settings: Settings, resources: Resources, group: Group, *, leads: bool) -> Prepared:

@@ -14,7 +14,7 @@ import torch
 
 from flipscale.architecture import architecture
 from flipscale.cost import parameters
-from flipscale.run import Doing, Lease, Result, RunFolder
+from flipscale.run import WEIGHTS_FILE, Doing, Lease, Result, RunFolder
 from flipscale.train.asked import asked_of, parent_of, spent_before, unique_pairs_of
 from flipscale.train.data import Data
 from flipscale.train.evaluate import check_scores, evaluate
@@ -61,7 +61,7 @@ def pretrain(run: RunFolder, lease: Lease | None, group: Group, stop: Stop, chec
         return
     if lease is None:
         return
-    with lease.replace("model.pt") as file:
+    with lease.replace(WEIGHTS_FILE) as file:
         prepared.save(file)
     # result.json goes last: its presence is what "finished" means. The checkpoint is of no use after it.
     parent = parent_of(run)
@@ -87,7 +87,7 @@ def score_parent(run: RunFolder, lease: Lease, device: torch.device) -> None:
     parent = parent_of(run)
     assert parent is not None
     evaluations = evaluations_of(run, settings)
-    model = build(settings, start=parent.path / "model.pt").to(device)
+    model = build(settings, start=parent.path / WEIGHTS_FILE).to(device)
     say(run, f"{settings.inference} inference with the weights of {parent.id}, on {device_name(device)}")
     lease.live(Doing.EVALUATING)
     began = time.perf_counter()
