@@ -6,8 +6,8 @@ BIN := .venv/bin
 # One thread a process: small models gain nothing from a second one, and two that spin lose (docs/log.md).
 export OMP_NUM_THREADS ?= 1
 
-# Two workers more than cores (nproc goes by OMP_NUM_THREADS where that is set), as the tests of SLURM and of Ray mostly wait. tests/conftest.py says which tests stay together.
-PARALLEL = -n $$(($$(env -u OMP_NUM_THREADS nproc) + 2)) --dist loadgroup --no-loadscope-reorder
+# Three workers more than cores (nproc goes by OMP_NUM_THREADS where that is set), as the tests of SLURM and of Ray mostly wait. tests/conftest.py says which tests stay together.
+PARALLEL = -n $$(($$(env -u OMP_NUM_THREADS nproc) + 3)) --dist loadgroup --no-loadscope-reorder
 
 .PHONY: quickstart test test-quick test-gpu check lint bench format docs install clean cluster-slurm cluster-slurm-stop cluster-ray cluster-ray-stop
 

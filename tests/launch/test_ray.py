@@ -54,6 +54,7 @@ def send(runs: Sequence[Any], results: Path, command: Sequence[str] = TRAIN, **s
     submit(runs, results, RayLauncher(results, {**DEFAULTS, **site}, command=command))
 
 
+@pytest.mark.second_ray
 class TestRay(LauncherContract):
     def launcher(self, results: Path) -> RayLauncher:
         """One run at a time, as other tests have several: each more would be a process of Ray's, and to start one takes
@@ -318,6 +319,7 @@ def test_a_probe_times_shapes_in_a_trial(tmp_path, ray, monkeypatch):
     assert [shape["step"]["steps"] > 0 for shape in found["shapes"]] == [True, True]
 
 
+@pytest.mark.second_ray
 def test_without_an_address_a_ray_is_started_here_on_loopback_and_ends_by_itself_alone_with_checkpoints(
     tmp_path, ray, monkeypatch
 ):
