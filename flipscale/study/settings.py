@@ -181,14 +181,17 @@ SETTINGS: Mapping[str, Setting] = {
         Number(0, 1, below=True), "share of image patches dropped in training; none are at evaluation", 0.0
     ),
     "mask_shape": Setting(
-        Choice(("random", "grid", "block"), "mask shape"), "which patches are kept", "random", needs="mask_ratio"
+        Choice(("random", "grid", "block", "gaussian", "resize"), "mask shape"),
+        "which patches are kept; gaussian: the middle more often; resize: all of a smaller image",
+        "random",
+        needs="mask_ratio",
     ),
     "text_mask_ratio": Setting(
         Number(0, 1, below=True), "share of text tokens dropped in training; none are at evaluation", 0.0
     ),
     "text_mask": Setting(
-        Choice(("prioritised", "random"), "text mask"),
-        "which tokens are dropped: padding first, or any",
+        Choice(("prioritised", "random", "block"), "text mask"),
+        "which tokens are dropped: padding first, any, or all but a block",
         "prioritised",
         needs="text_mask_ratio",
     ),
@@ -224,7 +227,7 @@ SETTINGS: Mapping[str, Setting] = {
     ),
     "inference": Setting(
         Choice(("full", "masked", "ensemble"), "inference"),
-        "patches seen at evaluation: all, a masked part, or the mean of masks that cover all",
+        "what evaluation sees: all patches, as few as training, or the mean of masks that cover all",
         "full",
     ),
     "trainer": Setting(
