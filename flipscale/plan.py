@@ -179,8 +179,8 @@ class Plan:
             found.append(f"{self.study} may go over budget.price, {_amount(budget.price)}: it costs {money}.")
         if budget.price is not None and money is None:
             found.append(
-                "budget.price is not checked, as no price is known: write one into a site file, which plan --site FILE "
-                "reads."
+                "budget.price is not checked, as no price is known: write price: 2.1, of a GPU-hour, or price: "
+                "{core_hour: 0.02} into a site file, and add --site FILE."
             )
         return found
 
@@ -252,9 +252,14 @@ def too_large(runs: Iterable[Run], times: float = 1.0) -> list[str]:
     return found
 
 
+def far_too_large(runs: Iterable[Run]) -> list[str]:
+    """What `check_memory` refuses: runs predicted to need over `capacity.REFUSED` times the memory of their device."""
+    return too_large(runs, REFUSED)
+
+
 def check_memory(runs: Iterable[Run]) -> None:
     """Raise PlanError where runs are predicted to need over `capacity.REFUSED` times the memory of their device."""
-    if found := too_large(runs, REFUSED):
+    if found := far_too_large(runs):
         raise PlanError(
             " ".join([*found, "Nothing is submitted; change resources, or add --force to submit all the same."])
         )

@@ -504,7 +504,9 @@ def test_plan_is_priced_on_a_cpu_without_gpus_and_on_an_a100_with(run_of):
 def test_plan_is_json(planned):
     whole = planned(f"{BASE_LINE}axes: {{mask_ratio: [0, 0.5]}}\n").to_dict()
     assert json.loads(json.dumps(whole)) == whole
-    assert list(whole["runs"][0]) == ["id", "parents", "settings", "cost", "cell", "recipe", "resources", "fits"]
+    assert list(whole["runs"][0]) == [
+        *("id", "parents", "settings", "cost", "patches", "cell", "recipe", "resources", "fits"),
+    ]
     assert list(whole["runs"][0]["settings"]) == list(SETTINGS)
 
 

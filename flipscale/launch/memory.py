@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from flipscale.cost import training_view
 from flipscale.identity import stage
 from flipscale.launch.launcher import Request
-from flipscale.settings import Settings
+from flipscale.settings import Settings, WebDataset
 from flipscale.study.settings import images_scored
 
 PROGRAM = 600 * 2**20
@@ -55,7 +55,8 @@ def _images(settings: Settings, processes: int) -> int:
     evaluation = settings.evaluation
     # The data's own held-out images may be pairs and classes; a linear probe learns from five times as many.
     sets = [images_scored(evaluation, data) for data in evaluation.sets.values()]
-    main_set = images_scored(evaluation, evaluation.data or settings.data)
+    held_out = evaluation.data is not None or not isinstance(settings.data, WebDataset)  # shards hold none out
+    main_set = images_scored(evaluation, evaluation.data or settings.data) if held_out else 0
     scored = (2 * main_set + sum(sets)) * (6 if evaluation.linear_probe else 1)
     ahead = BATCHES * -(-settings.batch_size // processes)
     of_scored = scored * settings.image_size**2

@@ -26,6 +26,7 @@ from flipscale.settings import (
 from flipscale.study.datasets import DATASET, EVALUATION_SET, TEMPLATES
 from flipscale.study.kinds import (
     Choice,
+    CommandWords,
     Count,
     Flag,
     Keys,
@@ -118,14 +119,14 @@ TRAINER = OneOf(
         "flipscale": Keys("flipscale", {}, record=FlipscaleTrainer),
         "open_clip": Keys(
             "open_clip",
-            {"arguments": Option(ListOf(Text()), [], "more arguments of open_clip's program")},
+            {"arguments": Option(CommandWords(), [], "more arguments of open_clip's program")},
             record=OpenClipTrainer,
         ),
         "command": Keys(
             "command",
             {
                 "arguments": Option(
-                    ListOf(Text()), None, "the program and its arguments; the run's folder follows", True
+                    CommandWords(), None, "the program and its arguments; the run's folder follows", True
                 ),
                 "name": Option(Maybe(Text()), None, "its name in a run's identity; null takes the arguments"),
             },

@@ -114,6 +114,14 @@ def test_images_to_score_on_are_in_memory(asked):
     assert host_memory(probed) - host_memory(many) > 5 * 10_000 * image
 
 
+def test_shards_have_no_images_of_their_own_to_be_scored_on(asked):
+    held = {"webdataset": {"urls": "held.tar", "classes": ["a", "b"]}}
+    base = {"data": {"webdataset": "shards.tar"}, "image_size": 112, "samples": 640}
+    (own,) = asked(**base, evaluation={"images": 10_000, "sets": {"held": held}})
+    (both,) = asked(**base, evaluation={"images": 10_000, "data": {"webdataset": "more.tar"}, "sets": {"held": held}})
+    assert host_memory(both) - host_memory(own) == pytest.approx(2 * 10_000 * 3 * 112**2, abs=128 * MIB)
+
+
 def test_the_program_of_open_clip_is_one_more(asked):
     own, other = (asked(trainer=trainer)[0] for trainer in ("flipscale", "open_clip"))
     assert host_memory(other) - host_memory(own) == pytest.approx(PROGRAM, abs=128 * MIB)

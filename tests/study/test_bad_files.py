@@ -309,6 +309,13 @@ BAD = {
         in_base("trainer: {command: {}}"),
         "study.yaml:6: command lacks 'arguments'; add it: the program and its arguments; the run's folder follows",
     ),
+    "command_in_one_text": (
+        in_base("trainer: {command: 'python train.py --lr 3'}"),
+        (
+            "study.yaml:6: 'python train.py --lr 3' is a whole command in one text; write a list of its words: "
+            '[python, train.py, "--lr", "3"]'
+        ),
+    ),
     "set_name": (
         GOOD + "evaluation: {sets: {a.b: fashion}}\n",
         "study.yaml:8: 'a.b' is no name; write letters, digits and _, a letter first",

@@ -15,7 +15,7 @@ import torch
 
 from flipscale.architecture import architecture
 from flipscale.cost import parameters
-from flipscale.run import Doing, Lease, Result, RunFolder
+from flipscale.run import WEIGHTS_FILE, Doing, Lease, Result, RunFolder
 from flipscale.settings import Settings
 from flipscale.train.asked import asked_of, parent_of, spent_before, steps_before, unique_pairs_of
 from flipscale.train.data import Data, HeldOutItems
@@ -42,7 +42,7 @@ def pretrain(run: RunFolder, lease: Lease | None, group: Group, stop: Stop, chec
     known_corrupt = data.corrupt()
     with group.together():
         parent = parent_of(run)
-        start = parent.path / "model.pt" if parent else None
+        start = parent.path / WEIGHTS_FILE if parent else None
         training = Training(
             settings, group, resources, words, start, steps_before=steps_before(run, settings.batch_size)
         )
@@ -70,7 +70,7 @@ def pretrain(run: RunFolder, lease: Lease | None, group: Group, stop: Stop, chec
         return
     if lease is None:
         return
-    with lease.replace("model.pt") as file:
+    with lease.replace(WEIGHTS_FILE) as file:
         save(training.model, file)
     # result.json goes last: its presence is what "finished" means. The checkpoint is of no use after it.
     result = replace(
@@ -94,7 +94,7 @@ def score_parent(run: RunFolder, lease: Lease, device: torch.device) -> None:
     parent = parent_of(run)
     assert parent is not None
     evaluations = evaluations_of(run, settings)
-    model = build(settings, start=parent.path / "model.pt").to(device)
+    model = build(settings, start=parent.path / WEIGHTS_FILE).to(device)
     say(run, f"{settings.inference} inference with the weights of {parent.id}, on {device_name(device)}")
     lease.live(Doing.EVALUATING)
     began = time.perf_counter()
