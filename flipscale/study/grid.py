@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from flipscale.architecture import Architecture, architecture
+from flipscale.architecture import Architecture, architecture, models_with_the_towers_of, tower_difference
 from flipscale.cost import PRICED
 from flipscale.errors import FlipscaleError
 from flipscale.settings import Settings
@@ -177,7 +177,7 @@ def _read(name: str, value: object) -> tuple[Any, str]:
 
 @dataclass(frozen=True)
 class _Problem:
-    """What is wrong between settings: the setting to blame, what is wrong, and what to do about it."""
+    """What is wrong between settings: the setting or option to blame, what is wrong, and what to do about it."""
 
     setting: str
     what: str
@@ -187,6 +187,7 @@ class _Problem:
 def _problems(study: Study, values: Values, shape: Architecture) -> Iterator[_Problem]:
     yield from _wrong_lengths(values, shape)
     yield from _wrong_tuning(values)
+    yield from _wrong_tuned_shape(values, shape)
     yield from _indivisible(study, values)
     yield from _wrong_decoder(values, shape)
     yield from _without_mask(values)
@@ -227,6 +228,31 @@ def _wrong_tuning(values: Values) -> Iterator[_Problem]:
         yield _Problem("tuning", what, "shorten it")
 
 
+def _wrong_tuned_shape(values: Values, shape: Architecture) -> Iterator[_Problem]:
+    """Of a tuning at another image size, with other patches, or on longer texts."""
+    tuning, model = values["tuning"], values["model"]
+    if tuning is None:
+        return
+    if tuning.model is not None and (difference := tower_difference(tuning.model, model)):
+        what = f"tuning.model {tuning.model} has other towers than {model}: {difference}"
+        yield _Problem("tuning.model", what, f"write one that differs in its patches alone: {_same_towers(model)}")
+    try:
+        architecture(tuning.model or model, tuning.image_size or (None if tuning.model else values["image_size"]))
+    except FlipscaleError as error:
+        what, _, remedy = str(error).partition("; ")
+        yield _Problem("tuning.image_size", f"tuning: {what}", remedy)
+    context = shape.text.context_length
+    if (tuning.text_length or 0) > context:
+        what = f"tuning.text_length {tuning.text_length} is more than {model} reads"
+        yield _Problem("tuning.text_length", what, f"write {context} or less")
+
+
+def _same_towers(model: str) -> str:
+    """The models that a tuning of this one may name, in words."""
+    models = models_with_the_towers_of(model)
+    return ", ".join(models) if models else "there is none, so leave tuning.model out"
+
+
 def _indivisible(study: Study, values: Values) -> Iterator[_Problem]:
     """Batches that processes cannot share."""
     processes, parts = study.resources.devices, study.resources.accumulate
@@ -259,10 +285,14 @@ def _without_mask(values: Values) -> Iterator[_Problem]:
 
 
 def _place(study: Study, name: str) -> Place:
-    """Where a study says the value of a setting: its axis, its coupling, or its base."""
+    """Where a study says the value of a setting, or of an option such as `tuning.model`: its axis, coupling or base.
+
+    Of several values on an axis it is the axis.
+    """
+    setting, *option = name.split(".")
     for key in ("axes", "couple", "base"):
-        if isinstance(study.document.data.get(key), Mapping) and name in study.document.data[key]:
-            return study.place(key, name)
+        if isinstance(study.document.data.get(key), Mapping) and setting in study.document.data[key]:
+            return study.place(key, setting, *option)
     return study.place("base")
 
 

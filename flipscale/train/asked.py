@@ -1,5 +1,7 @@
 """What was asked of a run, and what was spent on the line of runs that it goes on from."""
 
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from flipscale.cost import steps_of
@@ -40,6 +42,25 @@ def parent_of(run: RunFolder) -> RunFolder | None:
     """The run whose weights this one starts from: its folder is beside this one."""
     asked = run.asked()
     return RunFolder(run.path.parent / asked.parents[0]) if asked and asked.parents else None
+
+
+@dataclass(frozen=True)
+class Start:
+    """The weights that a run starts from."""
+
+    path: Path
+    settings: Settings
+    """Of what trained them, whose model, image size and text length are those of the weights."""
+
+
+def start_of(run: RunFolder) -> Start | None:
+    """The weights of the run's parent, if it has one."""
+    parent, asked = parent_of(run), run.asked()
+    if parent is None:
+        return None
+    assert asked is not None
+    *_, before, _ = lineage(asked.settled)
+    return Start(parent.path / "model.pt", stage(before))
 
 
 def spent_before(parent: RunFolder | None, unique_pairs: int | None) -> Spent | None:

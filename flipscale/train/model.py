@@ -31,9 +31,11 @@ from flipscale.errors import FlipscaleError
 from flipscale.inputs.weights import check_activation, no_such_weights
 from flipscale.settings import Settings
 from flipscale.study.settings import NORMALIZATIONS
+from flipscale.train.asked import Start
 from flipscale.train.attention import shorten
 from flipscale.train.data import Images, Integers
 from flipscale.train.mask import MaskedTower, PatchMask
+from flipscale.train.resize import resize
 from flipscale.train.text import CompactEmbedding, encode_text, text_tower
 
 __all__ = ["build", "channels", "encode_text", "load", "pixels", "save", "tokenize", "weights"]
@@ -43,13 +45,14 @@ _VOCABULARY = 49408
 
 
 def build(
-    settings: Settings, vocabulary: Integers | None = None, start: str | Path | None = None
+    settings: Settings, vocabulary: Integers | None = None, start: str | Path | Start | None = None
 ) -> CLIP | CustomTextCLIP:
     """The run's model, in training mode on the CPU, initialised as open_clip does it, from the run's seed alone.
 
     Mask ratio, batch, text length and vocabulary take no part in the initialisation: a run and its unmasked twin start
-    equal. Where the settings have `init` its weights come in their place, and where there is a `start`, a checkpoint,
-    such as the model.pt of a run's parent, that one's.
+    equal. Where the settings have `init` its weights come in their place, and where there is a `start`, that one's: a
+    checkpoint of this model, or the weights of a run's parent, which are resized where it was trained with other
+    patches, image sizes or text lengths (`flipscale.train.resize`).
 
     vocabulary: ids of all tokens that will be seen, sorted; see `CompactEmbedding`. None keeps the whole table. The
     state dict then has its rows only and loads into a model built in the same way; `weights` gives the whole one.
@@ -73,7 +76,9 @@ def build(
     shorten(model)
     if start is None and settings.init is not None:
         start = settings.init.path
-    if start is not None:
+    if isinstance(start, Start):
+        _load_parent(model, settings, start)
+    elif start is not None:
         load(model, shape, start)
     model.visual.__class__ = MaskedTower
     model.visual.patch_dropout = PatchMask(settings.mask_ratio, settings.seed, shape.image.patches, settings.mask_shape)
@@ -81,6 +86,21 @@ def build(
         tower = text_tower(model)
         tower.token_embedding = CompactEmbedding(tower.token_embedding.weight, torch.from_numpy(vocabulary))
     return model.train()
+
+
+def _load_parent(model: CLIP | CustomTextCLIP, settings: Settings, start: Start) -> None:
+    """Put the weights of a run's parent into its model, resized where the two have other shapes."""
+    before, path = start.settings, start.path
+    if (before.model, before.image_size, before.text_length) == (
+        settings.model,
+        settings.image_size,
+        settings.text_length,
+    ):
+        load(model, architecture(settings.model, settings.image_size), path)
+        return
+    state: dict[str, Tensor] = build(before, start=path).state_dict()
+    resize(state, model, (before.text_length, settings.text_length))
+    model.load_state_dict(state)
 
 
 def load(model: CLIP | CustomTextCLIP, shape: Architecture, start: str | Path) -> None:
