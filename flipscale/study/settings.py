@@ -229,7 +229,9 @@ SETTINGS: Mapping[str, Setting] = {
     ),
     "init": Setting(Maybe(INIT), "open_clip checkpoint to start from; null starts from random weights"),
     "tuning": Setting(
-        Maybe(TUNING), "unmasked tuning after the schedule, a run of its own, as {samples: 128M}; null has none"
+        Maybe(TUNING),
+        "unmasked tuning after the schedule, a run of its own, as {samples: 128M} or, on larger images, "
+        "{samples: 128M, image_size: 224}; null has none",
     ),
     "inference": Setting(
         Choice(("full", "masked", "ensemble"), "inference"),

@@ -45,22 +45,22 @@ def parent_of(run: RunFolder) -> RunFolder | None:
 
 
 @dataclass(frozen=True)
-class Start:
-    """The weights that a run starts from."""
+class TrainedWeights:
+    """The weights of a finished run, from which another starts."""
 
     path: Path
     settings: Settings
     """Of what trained them, whose model, image size and text length are those of the weights."""
 
 
-def start_of(run: RunFolder) -> Start | None:
+def start_of(run: RunFolder) -> TrainedWeights | None:
     """The weights of the run's parent, if it has one."""
     parent, asked = parent_of(run), run.asked()
     if parent is None:
         return None
     assert asked is not None
     *_, before, _ = lineage(asked.settled)
-    return Start(parent.path / "model.pt", stage(before))
+    return TrainedWeights(parent.path / "model.pt", stage(before))
 
 
 def spent_before(parent: RunFolder | None, unique_pairs: int | None) -> Spent | None:

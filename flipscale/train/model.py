@@ -8,7 +8,8 @@ with one line, a model that open_clip ships by its name, and a model of the fami
 
 with `from flipscale.architecture import architecture`. In the second line the first name could be any, as the rest
 replaces all it stands for. A run on images of another size than the model's own adds force_image_size=SIZE to the
-first, and the size to `architecture` in the second. Pixels are normalised as the run's `normalization` says, which
+first, and the size to `architecture` in the second. A tuned run loads by the model and image size of its tuning, where
+that names them. Pixels are normalised as the run's `normalization` says, which
 image_mean and image_std of `open_clip.create_model_and_transforms` take.
 
 In the other direction a run starts from what open_clip's loader takes, see `load`.
@@ -31,7 +32,7 @@ from flipscale.errors import FlipscaleError
 from flipscale.inputs.weights import check_activation, no_such_weights
 from flipscale.settings import Settings
 from flipscale.study.settings import NORMALIZATIONS
-from flipscale.train.asked import Start
+from flipscale.train.asked import TrainedWeights
 from flipscale.train.attention import shorten
 from flipscale.train.data import Images, Integers
 from flipscale.train.mask import MaskedTower, PatchMask
@@ -45,7 +46,7 @@ _VOCABULARY = 49408
 
 
 def build(
-    settings: Settings, vocabulary: Integers | None = None, start: str | Path | Start | None = None
+    settings: Settings, vocabulary: Integers | None = None, start: str | Path | TrainedWeights | None = None
 ) -> CLIP | CustomTextCLIP:
     """The run's model, in training mode on the CPU, initialised as open_clip does it, from the run's seed alone.
 
@@ -76,7 +77,7 @@ def build(
     shorten(model)
     if start is None and settings.init is not None:
         start = settings.init.path
-    if isinstance(start, Start):
+    if isinstance(start, TrainedWeights):
         _load_parent(model, settings, start)
     elif start is not None:
         load(model, shape, start)
@@ -88,7 +89,7 @@ def build(
     return model.train()
 
 
-def _load_parent(model: CLIP | CustomTextCLIP, settings: Settings, start: Start) -> None:
+def _load_parent(model: CLIP | CustomTextCLIP, settings: Settings, start: TrainedWeights) -> None:
     """Put the weights of a run's parent into its model, resized where the two have other shapes."""
     before, path = start.settings, start.path
     if (before.model, before.image_size, before.text_length) == (

@@ -310,10 +310,7 @@ BAD = {
     ),
     "tuning_text_length": (
         in_base("tuning: {samples: 1k, text_length: 33}"),
-        (
-            "study.yaml:6: tuning.text_length 33 is more than ViT-w32d2-4 reads (at mask_ratio 0); "
-            "write 32 or less"
-        ),
+        ("study.yaml:6: tuning.text_length 33 is more than ViT-w32d2-4 reads (at mask_ratio 0); write 32 or less"),
     ),
     "inference": (
         in_base("inference: masked"),

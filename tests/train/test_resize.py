@@ -1,4 +1,4 @@
-"""The weights that a tuning with other patches, image sizes or text lengths starts from, against those who define them."""
+"""The weights that a tuning with other sizes starts from, against open_clip's loader and timm's resampling."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -12,7 +12,7 @@ from timm.layers.patch_embed import resample_patch_embed
 
 from flipscale.architecture import architecture
 from flipscale.settings import Settings
-from flipscale.train.asked import Start
+from flipscale.train.asked import TrainedWeights
 from flipscale.train.model import build, save, weights
 
 pytestmark = pytest.mark.slow
@@ -23,19 +23,19 @@ SettingsOf = Callable[..., Settings]
 
 
 @pytest.fixture
-def parent(settings: SettingsOf, tmp_path: Path) -> Callable[..., Start]:
+def parent(settings: SettingsOf, tmp_path: Path) -> Callable[..., TrainedWeights]:
     """Saved weights of a run with some settings: of another seed, so that no child has them by itself."""
 
-    def saved(**changes: object) -> Start:
+    def saved(**changes: object) -> TrainedWeights:
         trained = settings(seed=7, **changes)
         with open(tmp_path / "model.pt", "wb") as file:
             save(build(trained), file)
-        return Start(tmp_path / "model.pt", trained)
+        return TrainedWeights(tmp_path / "model.pt", trained)
 
     return saved
 
 
-def state_of(start: Start) -> dict[str, torch.Tensor]:
+def state_of(start: TrainedWeights) -> dict[str, torch.Tensor]:
     state: dict[str, torch.Tensor] = torch.load(start.path)["state_dict"]
     return state
 
