@@ -14,7 +14,7 @@ from flipscale.train.failure import TALK_SECONDS
 from flipscale.train.records import ScoreRecord, StepRecord
 from flipscale.train.trainers.program.process import Program, Say, usage
 
-_EPOCH_LINE = re.compile(r"\| INFO \| TrainedWeights epoch (\d+)")
+_EPOCH_LINE = re.compile(r"\| INFO \| Start epoch (\d+)")
 _STEP_LINE = re.compile(
     r"Train Epoch: \d+ \[\s*(?P<samples>\d+)/.*Logit Scale: (?P<scale>\S+) .*\bLoss: (?P<loss>\S+) \(\S+\)\s*$"
 )

@@ -168,7 +168,7 @@ def run_program(
     environment: Mapping[str, str | None] | None = None,
     heed: Heed | None = None,
 ) -> Ended:
-    """TrainedWeights a program on the run and stay with it until it has ended.
+    """Start a program on the run and stay with it until it has ended.
 
     Its output goes to log.txt, and each line of it is a sign of life. A signal that comes here is passed on to it and
     its children; after GRACE_SECONDS they are killed. They are killed too when the lease is lost or `heed` raises:
