@@ -100,7 +100,7 @@ def _shape_of(tuning: Tuning, settings: Settings) -> JsonObject:
 
 
 def _changed_shape(tuning: Tuning, settings: Settings) -> JsonObject:
-    """Of `_shape_of` what differs from the run's own."""
+    """The part of `_shape_of` that differs from the run's own."""
     return {name: value for name, value in _shape_of(tuning, settings).items() if value != getattr(settings, name)}
 
 

@@ -229,7 +229,7 @@ def _wrong_tuning(values: Values) -> Iterator[_Problem]:
 
 
 def _wrong_tuned_shape(values: Values, shape: Architecture) -> Iterator[_Problem]:
-    """Of a tuning at another image size, with other patches, or on longer texts."""
+    """A tuning at another image size, with other patches, or on longer texts."""
     tuning, model = values["tuning"], values["model"]
     if tuning is None:
         return

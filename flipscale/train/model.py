@@ -91,15 +91,11 @@ def build(
 
 def _load_parent(model: CLIP | CustomTextCLIP, settings: Settings, start: TrainedWeights) -> None:
     """Put the weights of a run's parent into its model, resized where the two have other shapes."""
-    before, path = start.settings, start.path
-    if (before.model, before.image_size, before.text_length) == (
-        settings.model,
-        settings.image_size,
-        settings.text_length,
-    ):
-        load(model, architecture(settings.model, settings.image_size), path)
+    before = start.settings
+    if all(getattr(before, name) == getattr(settings, name) for name in ("model", "image_size", "text_length")):
+        load(model, architecture(settings.model, settings.image_size), start.path)
         return
-    state: dict[str, Tensor] = build(before, start=path).state_dict()
+    state: dict[str, Tensor] = build(before, start=start.path).state_dict()
     resize(state, model, (before.text_length, settings.text_length))
     model.load_state_dict(state)
 

@@ -16,7 +16,7 @@ _PATCHES = "visual.conv1.weight"
 
 
 def resize(state: dict[str, Tensor], model: CLIP | CustomTextCLIP, text_lengths: tuple[int, int]) -> None:
-    """Put a state dict in place into the shapes of `model`, whose towers are alike but for what is resized here.
+    """Change a state dict in place so that it fits `model`, whose towers differ only in what is resized here.
 
     The patch convolution is resampled by FlexiViT's pseudo-inverse resize (arXiv 2212.08013, timm's). Positions of
     patches are interpolated as open_clip's loader does it, bicubic, the class token's apart. Fixed sine-cosine
