@@ -1,12 +1,19 @@
 """The cells of a study: base, axes and couplings worked out, constraints applied, every setting settled."""
 
+import contextlib
 import itertools
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from flipscale.architecture import Architecture, architecture, models_with_the_towers_of, tower_difference
+from flipscale.architecture import (
+    Architecture,
+    architecture,
+    models_with_the_towers_of,
+    resized_side,
+    tower_difference,
+)
 from flipscale.cost import PRICED
 from flipscale.errors import FlipscaleError
 from flipscale.settings import Settings
@@ -191,6 +198,7 @@ def _problems(study: Study, values: Values, shape: Architecture) -> Iterator[_Pr
     yield from _indivisible(study, values)
     yield from _wrong_decoder(values, shape)
     yield from _without_mask(values)
+    yield from _wrong_resizing(values, shape)
 
 
 def _wrong_lengths(values: Values, shape: Architecture) -> Iterator[_Problem]:
@@ -237,7 +245,7 @@ def _wrong_tuned_shape(values: Values, shape: Architecture) -> Iterator[_Problem
         what = f"tuning.model {tuning.model} has other towers than {model}: {difference}"
         yield _Problem("tuning.model", what, f"write one that differs in its patches alone: {_same_towers(model)}")
     try:
-        architecture(tuning.model or model, tuning.image_size or (None if tuning.model else values["image_size"]))
+        _tuned_shape(values)
     except FlipscaleError as error:
         what, _, remedy = str(error).partition("; ")
         yield _Problem("tuning.image_size", f"tuning: {what}", remedy)
@@ -245,6 +253,13 @@ def _wrong_tuned_shape(values: Values, shape: Architecture) -> Iterator[_Problem
     if (tuning.text_length or 0) > context:
         what = f"tuning.text_length {tuning.text_length} is more than {model} reads"
         yield _Problem("tuning.text_length", what, f"write {context} or less")
+
+
+def _tuned_shape(values: Values) -> Architecture:
+    """The shape of the model that is tuned. FlipscaleError for an image size that its patches do not divide."""
+    tuning = values["tuning"]
+    own_size = None if tuning.model else values["image_size"]
+    return architecture(tuning.model or values["model"], tuning.image_size or own_size)
 
 
 def _same_towers(model: str) -> str:
@@ -282,6 +297,26 @@ def _without_mask(values: Values) -> Iterator[_Problem]:
     if values["reconstruction"] is not None:
         what = "reconstruction needs patches that were dropped, and mask_ratio is 0"
         yield _Problem("reconstruction", what, "exclude these together")
+
+
+def _wrong_resizing(values: Values, shape: Architecture) -> Iterator[_Problem]:
+    """What images that are resized in the place of being masked cannot have."""
+    if not values["mask_ratio"] or values["mask_shape"] != "resize":
+        return
+    if values["inference"] == "ensemble":
+        what = "inference ensemble joins masks that cover an image, and mask_shape resize has none"
+        yield _Problem("inference", what, "write full or masked, or exclude these together")
+    if values["reconstruction"] is not None:
+        what = "reconstruction needs patches that were dropped, and mask_shape resize drops none"
+        yield _Problem("reconstruction", what, "exclude these together")
+    resized = {"mask_ratio": (values["mask_ratio"], shape.image.side)}
+    if values["tuning"] is not None:
+        with contextlib.suppress(FlipscaleError):  # _wrong_tuned_shape says it.
+            resized["tuning"] = values["tuning"].mask_ratio, _tuned_shape(values).image.side
+    for name, (ratio, side) in resized.items():
+        if ratio and resized_side(side, ratio) == side:
+            what = f"a mask_ratio of {ratio:g} resizes no image of {side} x {side} patches, with mask_shape resize"
+            yield _Problem(name, what, f"write {math.ceil(100 / side) / 100:g} or more" if side > 1 else "write 0")
 
 
 def _place(study: Study, name: str) -> Place:

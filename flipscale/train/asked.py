@@ -7,7 +7,7 @@ from typing import Any
 from flipscale.cost import steps_of
 from flipscale.errors import RunFolderError
 from flipscale.identity import RECIPE, lineage, stage
-from flipscale.run import Result, RunFolder, Spent
+from flipscale.run import WEIGHTS_FILE, Result, RunFolder, Spent
 from flipscale.settings import Resources, Settings
 
 
@@ -60,7 +60,7 @@ def start_of(run: RunFolder) -> TrainedWeights | None:
         return None
     assert asked is not None
     *_, before, _ = lineage(asked.settled)
-    return TrainedWeights(parent.path / "model.pt", stage(before))
+    return TrainedWeights(parent.path / WEIGHTS_FILE, stage(before))
 
 
 def spent_before(parent: RunFolder | None, unique_pairs: int | None) -> Spent | None:

@@ -15,7 +15,7 @@ import torch
 
 from flipscale.architecture import architecture
 from flipscale.cost import parameters
-from flipscale.run import Doing, Lease, Result, RunFolder
+from flipscale.run import WEIGHTS_FILE, Doing, Lease, Result, RunFolder
 from flipscale.settings import Settings
 from flipscale.train.asked import asked_of, parent_of, spent_before, start_of, steps_before, unique_pairs_of
 from flipscale.train.data import Data, HeldOutItems
@@ -69,7 +69,7 @@ def pretrain(run: RunFolder, lease: Lease | None, group: Group, stop: Stop, chec
         return
     if lease is None:
         return
-    with lease.replace("model.pt") as file:
+    with lease.replace(WEIGHTS_FILE) as file:
         save(training.model, file)
     # result.json goes last: its presence is what "finished" means. The checkpoint is of no use after it.
     result = replace(

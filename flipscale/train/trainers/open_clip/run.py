@@ -26,7 +26,7 @@ from flipscale.architecture import architecture
 from flipscale.cost import parameters
 from flipscale.errors import DataError
 from flipscale.inputs.open_clip_flags import ProgramJob, check_webdataset, command, refuse, settle, wishes
-from flipscale.run import Doing, Lease, RunFolder, write_json
+from flipscale.run import WEIGHTS_FILE, Doing, Lease, RunFolder, write_json
 from flipscale.settings import OpenClipTrainer
 from flipscale.study.settings import NORMALIZATIONS
 from flipscale.train.asked import asked_of, start_of
@@ -128,7 +128,7 @@ def _finish(run: RunFolder, lease: Lease, job: ProgramJob, output: ProgramOutput
     """The last checkpoint becomes model.pt, and the run's result is flipscale's evaluation of it."""
     settings = job.settings
     model = _trained(job, run)
-    with lease.replace("model.pt") as file:
+    with lease.replace(WEIGHTS_FILE) as file:
         save(model, file)
     lease.live(Doing.EVALUATING)
     began = time.perf_counter()
