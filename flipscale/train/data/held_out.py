@@ -20,6 +20,7 @@ from flipscale.inputs.idx import train_labels_of
 from flipscale.inputs.labelled import check_choice, names_in_order, same_folders
 from flipscale.settings import (
     CaptionSet,
+    CommandSet,
     DataSet,
     EvaluationSet,
     Fashion,
@@ -83,6 +84,8 @@ def open_held_out(
             return _idx(data, form, wanted)
         case CaptionSet():
             return _table(data, form, images)
+        case CommandSet():
+            return None  # Its program opens what it reads.
 
 
 def _shards(data: ShardSet, form: Form, wanted: _Selection) -> HeldOutItems:
