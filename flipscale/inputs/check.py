@@ -297,21 +297,21 @@ class _Inspection:
         def have_names() -> None:
             nonlocal count
             names = labelled.names_in_order(classes, urls)
-            labelled.check_choice(names, urls)
+            labelled.check_choice(names, urls, data.metric)
             count = len(names)
             self._count_names(classes)
 
         def is_labelled(url: str) -> None:
-            shards.check_labelled(url, count)
+            shards.check_labelled(url, count, several=data.metric == "map11")
 
         if classes != "imagenet":
             self._once((*at, "classes"), evaluation, have_names, key=("classes", repr(data)))
-        self._shards(urls, at, evaluation, is_labelled, f"labels of {count}")
+        self._shards(urls, at, evaluation, is_labelled, f"labels of {count} for {data.metric}")
 
     def _folder(self, data: FolderSet, probe: bool) -> None:
         folders = self._class_folders(data.path)
         classes = [""] * IMAGENET_CLASSES if data.classes == "imagenet" else data.classes
-        labelled.check_choice(labelled.names_of_folders(folders, classes, data.path), data.path)
+        labelled.check_choice(labelled.names_of_folders(folders, classes, data.path), data.path, data.metric)
         self._count_names(classes)
         if probe and data.train is not None:
             labelled.same_folders(data.path, folders, data.train, self._class_folders(data.train))

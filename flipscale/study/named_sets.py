@@ -30,10 +30,10 @@ def scores_of(evaluation: Evaluation, name: str) -> list[str]:
     declared = evaluation.sets[name]
     if isinstance(declared, CommandSet):
         return list(declared.scores)
-    own = own_score(name, declared)
-    if own is None:
+    column = own_score(name, declared)
+    if column is None:
         return list(_PAIRED)
-    metric = own.rpartition(".")[2]
+    metric = column.rpartition(".")[2]
     pairs = [] if isinstance(declared, LabelledSet) else _PAIRED
     return list(dict.fromkeys(("zero_shot_top1", "zero_shot_top5", "linear_probe_top1", metric, *pairs)))
 
@@ -122,5 +122,3 @@ def _why_no_member(evaluation: Evaluation, member: str) -> str:
     if not is_fraction(member):
         return f"'{member}' is no fraction, so a mean with others says nothing; take it out"
     return ""
-
-

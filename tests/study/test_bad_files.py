@@ -287,7 +287,8 @@ BAD = {
     ),
     "set_kind": (
         GOOD + "evaluation: {sets: {a: imagenet}}\n",
-        "study.yaml:8: 'imagenet' is no evaluation set; Choices: shapes, fashion, webdataset, folder, idx, captions, command",
+        "study.yaml:8: 'imagenet' is no evaluation set; Choices: shapes, fashion, webdataset, folder, idx, captions, "
+        "command",
     ),
     "sets_list": (
         GOOD + "evaluation: {sets: [fashion]}\n",
