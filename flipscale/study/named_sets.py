@@ -38,6 +38,16 @@ def scores_of(evaluation: Evaluation, name: str) -> list[str]:
     return list(dict.fromkeys(("zero_shot_top1", "zero_shot_top5", "linear_probe_top1", metric, *pairs)))
 
 
+def declared_scores(evaluation: Evaluation) -> set[str]:
+    """The columns of the scores that programs give."""
+    return {
+        f"{name}.{score}"
+        for name, declared in evaluation.sets.items()
+        if isinstance(declared, CommandSet)
+        for score in declared.scores
+    }
+
+
 def members(evaluation: Evaluation, mean: str) -> list[str]:
     """The columns that a mean is of, in the order in which the study names them."""
     return [
