@@ -4,6 +4,7 @@ Open the data, build the model, go on from a checkpoint or start from the parent
 model.pt and last result.json. Process 0 has the lease: it evaluates and writes.
 """
 
+import gc
 import os
 import time
 from collections.abc import Mapping
@@ -28,6 +29,7 @@ from flipscale.train.sources import corrupt_images, evaluations_of, open_trainin
 from flipscale.train.stop import Stop
 from flipscale.train.trainers.builtin.loop import fit
 from flipscale.train.trainers.builtin.training import Progress, Training
+from flipscale.train.trainers.program.evaluation import programs_of, unmeasured, with_program_scores
 
 
 def pretrain(run: RunFolder, lease: Lease | None, group: Group, stop: Stop, checkpoint_seconds: float) -> None:
@@ -72,7 +74,10 @@ def pretrain(run: RunFolder, lease: Lease | None, group: Group, stop: Stop, chec
         return
     with lease.replace("model.pt") as file:
         save(training.model, file)
-    # result.json goes last: its presence is what "finished" means. The checkpoint is of no use after it.
+    if evaluations and not training.evaluated.scores:
+        # An attempt before was over but for the user's own programs: its checkpoint is of the last step.
+        lease.live(Doing.EVALUATING)
+        training.evaluated = _score(training, evaluations)
     result = replace(
         _result(training, data, peak_memory),
         corrupt_samples=known_corrupt + progress.corrupt,
@@ -81,7 +86,20 @@ def pretrain(run: RunFolder, lease: Lease | None, group: Group, stop: Stop, chec
         parent=spent_before(parent, _pairs_before(training, data)),
     )
     lease.write_hits(training.evaluated.hits)
-    lease.write_result(result)
+    if programs_of(settings):
+        # Where one of them fails or is stopped, nothing is trained again.
+        training.save(lease)
+        # They may need the GPU's memory.
+        on_gpu = training.device.type == "cuda"
+        del training, data
+        if on_gpu:
+            gc.collect()
+            torch.cuda.empty_cache()
+    scored = with_program_scores(result, run, lease, stop, talk)
+    if scored is None:
+        return
+    # result.json goes last: its presence is what "finished" means. The checkpoint is of no use after it.
+    lease.write_result(scored)
     (run.path / "checkpoint.pt").unlink(missing_ok=True)
     talk(f"finished, {progress.seconds:.1f} s of training")
 
@@ -106,7 +124,8 @@ def score_parent(run: RunFolder, lease: Lease, device: torch.device) -> None:
     corrupt = corrupt_images(evaluations)
     seen = replace(facts, samples_seen=0, steps=0, corrupt_samples=0, corrupt_evaluation_images=corrupt)
     lease.write_hits(evaluated.hits)
-    lease.write_result(replace(seen, chance=evaluated.chance, parent=spent_before(parent, unique_pairs_of(parent))))
+    result = replace(seen, chance=evaluated.chance, parent=spent_before(parent, unique_pairs_of(parent)))
+    lease.write_result(replace(result, missing_scores=unmeasured(settings)))
     say(run, f"finished, {progress.evaluation_seconds:.1f} s of evaluation")
 
 
