@@ -92,6 +92,14 @@ def _declared(settings: Settings, results: "pd.DataFrame", score: str) -> float 
     if plain not in RETRIEVALS and plain != "held_out_loss":
         classes = classes_of(data)
         return None if classes is None else class_chance(plain, classes)
+    return _declared_of_pairs(settings, data, results, score)
+
+
+def _declared_of_pairs(
+    settings: Settings, data: DataSet | EvaluationSet, results: "pd.DataFrame", score: str
+) -> float | None:
+    """The same for retrieval and the loss."""
+    name, plain = set_and_score(score)
     images = _images(settings, data, results)
     choices = pairs_of(data, images)
     if choices is None and isinstance(data, WebDataset | ShardSet):

@@ -7,7 +7,7 @@ model.pt and last result.json. Process 0 has the lease: it evaluates and writes.
 import gc
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
 
@@ -72,12 +72,7 @@ def pretrain(run: RunFolder, lease: Lease | None, group: Group, stop: Stop, chec
         return
     if lease is None:
         return
-    with lease.replace("model.pt") as file:
-        save(training.model, file)
-    if evaluations and not training.evaluated.scores:
-        # An attempt before was over but for the user's own programs: its checkpoint is of the last step.
-        lease.live(Doing.EVALUATING)
-        training.evaluated = _score(training, evaluations)
+    _write_weights(training, evaluations, lease)
     result = replace(
         _result(training, data, peak_memory),
         corrupt_samples=known_corrupt + progress.corrupt,
@@ -85,23 +80,37 @@ def pretrain(run: RunFolder, lease: Lease | None, group: Group, stop: Stop, chec
         chance=training.evaluated.chance,
         parent=spent_before(parent, _pairs_before(training, data)),
     )
+    # Programs that score the run may need the memory.
+    del training, data
+    _finish(result, run, lease, stop, talk)
+
+
+def _write_weights(training: Training, evaluations: Mapping[str, HeldOutItems], lease: Lease) -> None:
+    """Write model.pt and hits.json; and a checkpoint where the user's own programs are to score the weights: if one of
+    them fails or is stopped, nothing is trained again."""
+    with lease.replace("model.pt") as file:
+        save(training.model, file)
+    if evaluations and not training.evaluated.scores:
+        # An attempt before was over but for those programs, and its checkpoint is of the last step.
+        lease.live(Doing.EVALUATING)
+        training.evaluated = _score(training, evaluations)
     lease.write_hits(training.evaluated.hits)
-    if programs_of(settings):
-        # Where one of them fails or is stopped, nothing is trained again.
+    if programs_of(training.settings):
         training.save(lease)
-        # They may need the GPU's memory.
-        on_gpu = training.device.type == "cuda"
-        del training, data
-        if on_gpu:
-            gc.collect()
-            torch.cuda.empty_cache()
+
+
+def _finish(result: Result, run: RunFolder, lease: Lease, stop: Stop, talk: Callable[[str], None]) -> None:
+    """Have the user's own programs score the run, and write its result, unless a signal stops one of them."""
+    if torch.cuda.is_available():
+        gc.collect()
+        torch.cuda.empty_cache()
     scored = with_program_scores(result, run, lease, stop, talk)
     if scored is None:
         return
     # result.json goes last: its presence is what "finished" means. The checkpoint is of no use after it.
     lease.write_result(scored)
     (run.path / "checkpoint.pt").unlink(missing_ok=True)
-    talk(f"finished, {progress.seconds:.1f} s of training")
+    talk(f"finished, {scored.train_seconds or 0:.1f} s of training")
 
 
 def score_parent(run: RunFolder, lease: Lease, device: torch.device) -> None:

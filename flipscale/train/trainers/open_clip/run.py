@@ -80,14 +80,7 @@ def run_open_clip(run: RunFolder, lease: Lease, stop: Stop, say: Say) -> bool:
             f"open_clip's program ended after step {output.step} of {job.steps}: it did not find as many pairs as that "
             f"takes in {job.shards.urls}. log.txt says what it met."
         )
-    result = with_program_scores(_result(run, lease, job, output, say), run, lease, stop, say)
-    if result is None:
-        return False
-    # result.json goes last: its presence is what "finished" means. The checkpoints are of no use after it.
-    lease.write_result(result)
-    _clear(run, job)
-    say(f"finished, {output.seconds:.1f} s of training")
-    return True
+    return _finish(run, lease, stop, job, output, say)
 
 
 # Before it starts
@@ -137,6 +130,18 @@ def _epochs_done(job: ProgramJob) -> int:
 
 
 # At the end
+
+
+def _finish(run: RunFolder, lease: Lease, stop: Stop, job: ProgramJob, output: ProgramOutput, say: Say) -> bool:
+    """Score the run and write its result: True, or False where a signal stopped a program that scores it."""
+    result = with_program_scores(_result(run, lease, job, output, say), run, lease, stop, say)
+    if result is None:
+        return False
+    # result.json goes last: its presence is what "finished" means. The checkpoints are of no use after it.
+    lease.write_result(result)
+    _clear(run, job)
+    say(f"finished, {output.seconds:.1f} s of training")
+    return True
 
 
 def _result(run: RunFolder, lease: Lease, job: ProgramJob, output: ProgramOutput, say: Say) -> Result:
