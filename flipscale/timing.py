@@ -118,12 +118,17 @@ class Timings:
 
     def at(self, site: str | None) -> "Timings":
         """Those of a site, or of the one that was probed last; of several kinds of hardware those of the last."""
-        measured: list[StepTime | EvaluationTime] = [*self.steps, *self.evaluations]
-        known = [timed for timed in measured if site is None or timed.site == site]
-        if not known:
-            return Timings()
-        place = max(known, key=lambda timed: timed.time).place
+        place = next((place for place in self.places() if site in (None, place.site)), None)
+        return self.measured_at(place) if place else NOT_TIMED
+
+    def measured_at(self, place: TimingPlace) -> "Timings":
+        """Those of a place."""
         return self.where(lambda timed: timed.place == place)
+
+    def places(self) -> list[TimingPlace]:
+        """Where they were measured, the place of the last measurement first."""
+        measured: list[StepTime | EvaluationTime] = [*self.steps, *self.evaluations]
+        return list(dict.fromkeys(timed.place for timed in sorted(measured, key=lambda timed: -timed.time)))
 
     def where(self, keep: Keep) -> "Timings":
         """Those that are to be kept."""
@@ -207,6 +212,17 @@ def evaluation_shape(staged: Settings) -> JsonObject:
     if staged.inference != "full":
         shape["mask_ratio"] = staged.mask_ratio
     return shape
+
+
+def timings_of(runs: Iterable[tuple[Settings, Resources]], timings: Timings) -> Timings:
+    """Those of the shapes that these runs have, in the order of shapes."""
+    staged = [(stage(settings), resources) for settings, resources in runs]
+    shapes = {_key(step_shape(settings, resources)) for settings, resources in staged}
+    shapes |= {_key(evaluation_shape(settings)) for settings, _ in staged}
+    found = timings.where(lambda timed: _key(timed.shape) in shapes)
+    steps = sorted(found.steps, key=lambda timed: (timed.place, _key(timed.shape)))
+    evaluations = sorted(found.evaluations, key=lambda timed: (timed.place, _key(timed.shape)))
+    return Timings(tuple(steps), tuple(evaluations))
 
 
 def run_time(settings: Settings, resources: Resources, timings: Timings) -> RunTime | None:

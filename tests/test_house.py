@@ -17,8 +17,8 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "flipscale"
 
 FLOORS = [
-    {"cell", "errors", "randomness", "scores", "settings", "stats", "words", "workspace"},
-    {"architecture", "devices", "icons"},
+    {"cell", "errors", "randomness", "scores", "settings", "stats", "words", "workspace", "written_shards"},
+    {"architecture", "devices", "icons", "letters"},
     {"cost"},
     {"capacity", "study"},
     {"identity"},
@@ -158,7 +158,7 @@ def _readable() -> list[list[str]]:
         "study architecture devices cost capacity identity timing plan inputs run code launch train collect ledger "
         "storage fit track compare plot export report"
     )
-    ground = "workflow cli icons cell errors randomness scores settings stats words workspace"
+    ground = "workflow cli icons letters cell errors randomness scores settings stats words workspace written_shards"
     return [rooms.split(), ground.split()]
 
 

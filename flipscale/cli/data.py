@@ -8,16 +8,27 @@ from flipscale.workflow.talk import say
 
 
 def data_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("kind", metavar="KIND", choices=["icons"], help="which: icons")
+    parser.add_argument("kind", metavar="KIND", choices=["icons", "letters"], help="which: icons or letters")
     parser.add_argument("folder", metavar="DIR", type=Path, help="where the shards go")
-    parser.add_argument("--from", dest="source", metavar="PATH", type=Path, help="the npm package, a folder or a .tgz")
-    parser.add_argument("--size", type=int, default=32, help="side of a picture in pixels (32)")
-    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes that draw (one a core)")
+    parser.add_argument(
+        "--from", dest="source", metavar="PATH", type=Path, help="the npm package of the icons, a folder or a .tgz"
+    )
+    parser.add_argument("--size", type=int, help="side of a picture in pixels (32 for icons, 112 for letters)")
+    parser.add_argument(
+        "--workers", type=int, default=os.cpu_count() or 1, help="processes that draw icons (one a core)"
+    )
 
 
 def data(args: argparse.Namespace) -> int:
-    """Build a data set: icons, some 350,000 captioned pictures from the npm package @iconify/json, as tar shards."""
+    """Build a data set as tar shards: icons, some 350,000 captioned pictures from the npm package @iconify/json; or
+    letters, 30,000 drawn pictures of two small letters."""
+    if args.kind == "letters":
+        from flipscale.letters import build_letters
+
+        built = build_letters(args.folder, args.size or 112)
+        say(f"wrote {built.train:,} training pairs and {built.test:,} test images to {built.folder}")
+        return 0
     from flipscale.icons import build_icons
 
-    build_icons(args.folder, args.source, args.size, args.workers, say)
+    build_icons(args.folder, args.source, args.size or 32, args.workers, say)
     return 0

@@ -27,7 +27,7 @@ def archive(args: argparse.Namespace) -> int:
     from flipscale.storage import write_archive
 
     opened = open_study_of(args)
-    written = write_archive(opened.plan, args.results, args.file or opened.files.archive)
+    written = write_archive(opened.finished_plan, args.results, args.file or opened.files.archive)
     for run, why in written.left_out.items():
         say(f"{run} is left out: {why}")
     if written.dropped:

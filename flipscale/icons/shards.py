@@ -1,14 +1,11 @@
 """The tar files of the data set."""
 
-import io
 import json
-import tarfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from flipscale.icons.drawing import DrawnIcon
-
-PAIRS_PER_SHARD = 10_000
+from flipscale.written_shards import PAIRS_PER_SHARD, write_tar
 
 ShardSample = tuple[str, DrawnIcon, dict[str, str]]
 """A key, its picture, and its texts by extension."""
@@ -40,13 +37,11 @@ def label(icon: DrawnIcon, classes: Sequence[str]) -> dict[str, str]:
 
 
 def write_shard(path: Path, samples: list[ShardSample]) -> None:
-    # Times and owners are zero, so that the same pictures give the same bytes.
-    with tarfile.open(path, "w", format=tarfile.USTAR_FORMAT) as tar:
-        for key, icon, texts in samples:
-            with open(icon.file, "rb") as pngs:
-                pngs.seek(icon.start)
-                files = {"png": pngs.read(icon.length), **{kind: text.encode() for kind, text in texts.items()}}
-            for kind, content in files.items():
-                member = tarfile.TarInfo(f"{key}.{kind}")
-                member.size = len(content)
-                tar.addfile(member, io.BytesIO(content))
+    write_tar(path, map(_files_of, samples))
+
+
+def _files_of(sample: ShardSample) -> tuple[str, dict[str, bytes]]:
+    key, icon, texts = sample
+    with open(icon.file, "rb") as pngs:
+        pngs.seek(icon.start)
+        return key, {"png": pngs.read(icon.length), **{kind: text.encode() for kind, text in texts.items()}}

@@ -81,11 +81,14 @@ from flipscale.run.records import (
 from flipscale.run.timings import (
     Probe,
     add_timings,
+    all_timings,
     cpu_name,
     is_probe,
     probes_in,
     read_probe,
     read_timings,
+    timings_as_json,
+    timings_from_json,
     write_probe,
 )
 
@@ -122,6 +125,7 @@ __all__ = [
     "Spent",
     "State",
     "add_timings",
+    "all_timings",
     "as_json",
     "asked_from_json",
     "birth",
@@ -138,6 +142,8 @@ __all__ = [
     "replacing",
     "result_from_json",
     "show_life",
+    "timings_as_json",
+    "timings_from_json",
     "with_samples_seen",
     "write_json",
     "write_probe",

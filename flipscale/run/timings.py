@@ -76,12 +76,22 @@ def is_probe(folder: RunFolder) -> bool:
 
 
 def read_timings(path: Path) -> Timings:
-    """What probes of this results folder have measured, but for other machines' in the place of this one's.
+    """What probes of this results folder have measured, without what another machine's CPU took: for plans.
 
     What cannot be read counts as not measured: a probe writes it anew.
     """
     here = cpu_name()
-    return _read(path).where(lambda timed: timed.site != "local" or timed.device != "cpu" or timed.hardware == here)
+    return all_timings(path).where(
+        lambda timed: timed.site != "local" or timed.device != "cpu" or timed.hardware == here
+    )
+
+
+def all_timings(path: Path) -> Timings:
+    """What probes of this results folder have measured, on any machine: for tables of runs that have finished."""
+    try:
+        return timings_from_json(json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError):
+        return Timings()
 
 
 def add_timings(path: Path, new: Timings) -> None:
@@ -89,9 +99,8 @@ def add_timings(path: Path, new: Timings) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with open(path.with_name(f".{path.name}.lock"), "w", encoding="utf-8") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        timings = _read(path).and_new(new)
-        lists = {name: [vars(each) for each in getattr(timings, name)] for name in ("steps", "evaluations")}
-        write_json(path, storable({"schema": FOLDER_SCHEMA, **lists}))
+        timings = all_timings(path).and_new(new)
+        write_json(path, storable({"schema": FOLDER_SCHEMA, **timings_as_json(timings)}))
 
 
 def cpu_name() -> str:
@@ -103,11 +112,13 @@ def cpu_name() -> str:
     return found[1].strip() if found else platform.processor() or platform.machine()
 
 
-def _read(path: Path) -> Timings:
-    try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return Timings()
+def timings_as_json(timings: Timings) -> dict[str, list[JsonObject]]:
+    """The two lists of times as JSON has them; `timings_from_json` reads them."""
+    return {name: [vars(each) for each in getattr(timings, name)] for name in ("steps", "evaluations")}
+
+
+def timings_from_json(data: object) -> Timings:
+    """The times in a JSON object; none where it is something else."""
     if not isinstance(data, dict):
         return Timings()
     return Timings(tuple(_records(StepTime, data, "steps")), tuple(_records(EvaluationTime, data, "evaluations")))

@@ -1,6 +1,6 @@
 """Finished runs in one file: a tar with bzip2, as every system unpacks it.
 
-    archive.json         first: the study, and size and SHA-256 of every file of every run
+    archive.json         first: the study, size and SHA-256 of every file of every run, and what a probe timed of them
     ID/hits.json         then the files of each run, in the order of ids: those of run.ARCHIVED_FILES that it has
     ID/metrics.jsonl
     ID/result.json
@@ -25,7 +25,16 @@ from typing import IO, NamedTuple
 from flipscale.errors import FlipscaleError, RunFolderError
 from flipscale.identity import RECIPE, run_id
 from flipscale.plan import Plan
-from flipscale.run import ARCHIVED_FILES, RunFolder, as_json, replacing
+from flipscale.run import (
+    ARCHIVED_FILES,
+    RunFolder,
+    all_timings,
+    as_json,
+    replacing,
+    timings_as_json,
+    timings_from_json,
+)
+from flipscale.timing import NOT_TIMED, Timings, timings_of
 from flipscale.workspace import Workspace
 
 CONTENTS = "archive.json"
@@ -65,6 +74,8 @@ class Contents:
     study: str
     runs: Mapping[str, RunFiles]
     """By run id, in the order of the archive."""
+    timings: Timings = NOT_TIMED
+    """What probes have measured of the shapes of these runs, so that claims along time can be made from the archive."""
 
 
 @dataclass(frozen=True)
@@ -108,8 +119,15 @@ def write_archive(planned: Plan, results: Path, file: Path) -> Archive:
     dropped = _lost_from(file, found, planned)
     file.parent.mkdir(parents=True, exist_ok=True)
     with replacing(file) as output:
-        _write(output, runs, Contents(planned.study, found))
+        _write(output, runs, Contents(planned.study, found, _timings_of(planned, results)))
     return Archive(file, file.stat().st_size, len(found), len(planned.runs), left_out, dropped)
+
+
+def _timings_of(planned: Plan, results: Path) -> Timings:
+    """What the plan's times come from."""
+    places = {run.timed.place for run in planned.runs if run.timed is not None}
+    recorded = all_timings(Workspace(results).timings).where(lambda timed: timed.place in places)
+    return timings_of(((run.settings, run.resources) for run in planned.runs), recorded)
 
 
 def _files_of(folder: RunFolder) -> Iterator[tuple[str, bytes]]:
@@ -160,7 +178,8 @@ def _contents_as_json(contents: Contents) -> str:
     files = [
         {"id": run, "files": {name: list(file) for name, file in files.items()}} for run, files in contents.runs.items()
     ]
-    return as_json({"schema": ARCHIVE_SCHEMA, "study": contents.study, "runs": files}, rows="runs") + "\n"
+    timings = {} if contents.timings == NOT_TIMED else {"timings": timings_as_json(contents.timings)}
+    return as_json({"schema": ARCHIVE_SCHEMA, "study": contents.study, **timings, "runs": files}, rows="runs") + "\n"
 
 
 # Reading
@@ -247,7 +266,7 @@ def _contents_from_json(file: Path, text: bytes) -> Contents:
         raise FlipscaleError(f"{file}: its list of runs cannot be read ({error}), so it is damaged.") from error
     if wrong := [run for run in runs if not _RUN_ID.fullmatch(run)]:
         raise FlipscaleError(f"{file}: {wrong[0]!r} is no id of a run, so it is no archive of flipscale.")
-    return Contents(str(data.get("study")), runs)
+    return Contents(str(data.get("study")), runs, timings_from_json(data.get("timings")))
 
 
 def _files_from_json(files: Mapping[str, tuple[int, str]]) -> RunFiles:

@@ -16,7 +16,7 @@ from pathlib import Path
 from flipscale.errors import FlipscaleError
 from flipscale.identity import RECIPE
 from flipscale.launch import submit_lock
-from flipscale.run import ARCHIVED_FILES, RunFolder
+from flipscale.run import ARCHIVED_FILES, RunFolder, add_timings
 from flipscale.storage.archive import (
     ArchiveReader,
     RunFiles,
@@ -24,6 +24,7 @@ from flipscale.storage.archive import (
     open_archive,
     what_is_wrong,
 )
+from flipscale.timing import NOT_TIMED
 from flipscale.workspace import Workspace
 
 STAGING = ".merge"
@@ -85,7 +86,10 @@ def merge(files: Sequence[Path], results: Path) -> Iterator[Merged]:
                 with open_archive(file) as reader:
                     shutil.rmtree(staging, ignore_errors=True)
                     staging.mkdir(parents=True)
-                    yield _Merging(reader, runs).merged()
+                    merged = _Merging(reader, runs).merged()
+                    if reader.contents.timings != NOT_TIMED:
+                        add_timings(Workspace(results).timings, reader.contents.timings)
+                    yield merged
             except FlipscaleError as error:
                 yield Merged(file, problems=(str(error),), is_archive=False)
             finally:

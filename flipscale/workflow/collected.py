@@ -23,7 +23,7 @@ from flipscale.workspace import StudyFiles
 
 def collect_study(opened: OpenStudy) -> Collected:
     """Bring results.csv and curves.parquet up to date with the study's runs."""
-    plan, folder = opened.plan, opened.files.folder
+    plan, folder = opened.finished_plan, opened.files.folder
     _keep_older_recipe(opened.files)
     found = collect_runs(plan, opened.workspace.results, folder)
     note_owner(folder, opened.file)

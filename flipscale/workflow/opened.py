@@ -7,7 +7,7 @@ from pathlib import Path
 from flipscale.devices import Price
 from flipscale.plan import Plan
 from flipscale.plan import plan as plan_study
-from flipscale.run import read_timings
+from flipscale.run import all_timings, read_timings
 from flipscale.study import Study, read_study
 from flipscale.words import count
 from flipscale.workflow.owner import check_owner, note_owner
@@ -33,6 +33,20 @@ class OpenStudy:
         """Every run of the study with its cost: by what a probe has timed at its site, or else where one was last."""
         timings = read_timings(self.workspace.timings).at(self.site)
         return replace(plan_study(self.study, timings), price=self.price)
+
+    @cached_property
+    def finished_plan(self) -> Plan:
+        """The plan that tables of finished runs go by: with the times of the place, be it another machine, where a
+        probe has timed most of the runs, of several the last. So an archive gives the same table everywhere."""
+        timings = all_timings(self.workspace.timings)
+        best = plan_study(self.study)
+        for place in timings.places():
+            planned = plan_study(self.study, timings.measured_at(place))
+            if _timed_runs(planned) > _timed_runs(best):
+                best = planned
+            if _timed_runs(best) == len(best.runs):
+                break
+        return best
 
     @property
     def files(self) -> StudyFiles:
@@ -86,6 +100,10 @@ def cost_in_words(plan: Plan) -> str:
     runs = count(total.runs, "run")
     money = f", {plan.money}" if plan.money else ""
     return f"{runs}, {total.train_flops:.2e} FLOPs, {total.hours} {plan.hours_unit}{_timed_in_words(plan)}{money}"
+
+
+def _timed_runs(plan: Plan) -> int:
+    return sum(run.timed is not None for run in plan.runs)
 
 
 def _timed_in_words(plan: Plan) -> str:

@@ -1,6 +1,7 @@
 """Finished runs go into one file and come out of it elsewhere; nothing that is there is touched."""
 
 import bz2
+import csv
 import io
 import json
 import lzma
@@ -19,11 +20,16 @@ import pytest
 from flipscale import launch
 from flipscale.cli import main
 from flipscale.errors import FlipscaleError
-from flipscale.run import ARCHIVED_FILES, State, write_json
+from flipscale.identity import stage
+from flipscale.run import ARCHIVED_FILES, State, add_timings, all_timings, write_json
 from flipscale.storage import MergeOutcome, merge, write_archive
 from flipscale.storage.archive import ARCHIVE_SCHEMA, CONTENTS
 from flipscale.storage.merge import STAGING
+from flipscale.timing import Timings
+from flipscale.workflow.opened import open_study
+from flipscale.workspace import Workspace
 from tests.storage.conftest import Results
+from tests.test_timing import evaluation_time, step_time
 
 MERGED, PRESENT, DIFFERS = MergeOutcome.MERGED, MergeOutcome.PRESENT, MergeOutcome.DIFFERS
 UNDERWAY, LEFT_OUT = MergeOutcome.UNDERWAY, MergeOutcome.LEFT_OUT
@@ -446,3 +452,49 @@ def test_children_of_archived_parents_are_held_back_with_what_to_do(here, there,
     assert not there.run(tuned.id).exists()
     assert main(["submit", str(there.file), "--results", str(there.root), "--dry-run"]) == 0
     assert f"# held back, without the weights of {parent.id}: {tuned.id}" in capsys.readouterr().out
+
+
+def timed(results: Results, hardware: str, seconds: float, time: float) -> None:
+    """Have a probe of that CPU time every shape of the study."""
+    steps, evaluations = [], []
+    for run in results.plan.runs:
+        place = {"hardware": hardware, "time": time}
+        evaluations.append(evaluation_time(run.settings, **place))
+        if stage(run.settings).samples:
+            steps.append(step_time(run.settings, run.resources, cpu_seconds=seconds, **place))
+    add_timings(results.root / "timings.json", Timings(tuple(steps), tuple(evaluations)))
+
+
+def times(results: Results) -> list[str]:
+    found = all_timings(results.root / "timings.json")
+    return sorted(map(repr, (*found.steps, *found.evaluations)))
+
+
+def probed_hours(results: Results) -> list[str]:
+    assert main(["collect", str(results.file), "--results", str(results.root), "--no-mlflow"]) == 0
+    with open(results.root / "study/results.csv", encoding="utf-8", newline="") as file:
+        return [row["gpu_hours_probed"] for row in csv.DictReader(file)]
+
+
+def test_the_times_of_a_probe_come_along_so_tables_are_the_same_on_another_machine(here, there):
+    timed(here, "the CPU that trained", 0.5, time=1000.0)
+    hours = probed_hours(here)
+    assert len(set(hours)) > 1
+    assert all(hours)
+    archive = here.folder / "runs.tar.bz2"
+    assert main(["archive", str(here.file), str(archive), "--results", str(here.root)]) == 0
+    merged(there, archive)
+    assert times(there) == times(here)
+    assert probed_hours(there) == hours
+    assert (there.root / "study/results.csv").read_bytes() == (here.root / "study/results.csv").read_bytes()
+    # A plan is about this machine, whose CPU was not timed.
+    assert all(run.timed is None for run in open_study(there.file, Workspace(there.root)).plan.runs)
+
+
+def test_a_newer_probe_is_not_replaced_by_that_of_an_archive(here, there):
+    timed(here, "a CPU", 0.5, time=1000.0)
+    assert main(["archive", str(here.file), str(here.folder / "old.tar.bz2"), "--results", str(here.root)]) == 0
+    timed(there, "a CPU", 0.25, time=2000.0)
+    before = times(there)
+    merged(there, here.folder / "old.tar.bz2")
+    assert times(there) == before

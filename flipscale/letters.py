@@ -1,0 +1,111 @@
+"""Pictures of two letters with captions, as tar shards: data whose details are small beside the picture.
+
+A letter is an eighth of the picture high and lies anywhere in its half, so a model has to find it and to tell its
+parts, which patches as large as a letter make hard. There are 8 letters, A to H, and so 64 words of two; the caption of
+a picture is its word, "B F". Colours vary and say nothing.
+"""
+
+import io
+import itertools
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, ImageDraw, ImageFont
+
+from flipscale import randomness
+from flipscale.errors import DataError
+from flipscale.written_shards import PAIRS_PER_SHARD, write_tar
+
+LETTERS = "ABCDEFGH"
+WORDS = [" ".join(word) for word in itertools.product(LETTERS, repeat=2)]
+"""All words, as captions have them: the classes."""
+
+TRAINING_PAIRS = 30_000
+TEST_IMAGES = 2_048
+"""32 of each word."""
+
+LEAST_SIZE = 28
+"""Pixels: at fewer, letters are not legible."""
+
+_FONT = 1 / 6
+"""Of the picture's height. A capital letter has 7 tenths of that."""
+_SPREAD = 0.1
+"""How far a letter may be from the middle of its half, to the sides; up and down it may be twice as far."""
+_NUMBERS = 15
+"""Random numbers that a picture takes."""
+
+
+@dataclass(frozen=True)
+class Letters:
+    """What was built."""
+
+    folder: Path
+    train: int
+    test: int
+
+
+def build_letters(out: Path, size: int, pairs: int = TRAINING_PAIRS) -> Letters:
+    """Build the data set in the folder `out`, which appears when all is in it: training shards, a test shard with
+    captions and classes, and classes.txt.
+
+    size: width and height of the pictures in px. pairs: how many to train on. Raises DataError if the folder exists or
+    the size is too small.
+    """
+    if size < LEAST_SIZE:
+        raise DataError(f"size is {size}; letters need {LEAST_SIZE} px or more.")
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise DataError(f"{out}: is there already; remove it or name another folder.")
+    unfinished = out.with_name(f"{out.name}.unfinished")
+    shutil.rmtree(unfinished, ignore_errors=True)
+    unfinished.mkdir(parents=True)
+    for shard, first in enumerate(range(0, pairs, PAIRS_PER_SHARD)):
+        numbers = np.arange(first, min(pairs, first + PAIRS_PER_SHARD), dtype=np.int64)
+        drawn = randomness.uniform(randomness.key("letters", "train"), numbers, _NUMBERS + 1)
+        words = (drawn[:, -1] * len(WORDS)).astype(np.int64)
+        write_tar(unfinished / f"train-{shard:05}.tar", _samples(numbers, words, drawn, size))
+    numbers = np.arange(TEST_IMAGES, dtype=np.int64)
+    drawn = randomness.uniform(randomness.key("letters", "test"), numbers, _NUMBERS + 1)
+    write_tar(unfinished / "test-00000.tar", _samples(numbers, numbers % len(WORDS), drawn, size, labelled=True))
+    (unfinished / "classes.txt").write_text("".join(f"{word}\n" for word in WORDS), encoding="utf-8")
+    unfinished.rename(out)
+    return Letters(out, pairs, TEST_IMAGES)
+
+
+def _samples(
+    numbers: npt.NDArray[np.int64],
+    words: npt.NDArray[np.int64],
+    drawn: npt.NDArray[np.float32],
+    size: int,
+    *,
+    labelled: bool = False,
+) -> Iterator[tuple[str, dict[str, bytes]]]:
+    """Each sample's key, and its files by extension."""
+    for number, word, uniform in zip(numbers, words, drawn, strict=True):
+        png = io.BytesIO()
+        draw(WORDS[word], uniform, size).save(png, "PNG")
+        files = {"png": png.getvalue(), "txt": WORDS[word].encode()}
+        yield f"{number:09}", files | ({"cls": str(word).encode()} if labelled else {})
+
+
+def draw(word: str, uniform: npt.NDArray[np.float32], size: int) -> Image.Image:
+    """The picture of a word by these numbers in [0, 1)."""
+    numbers = iter(uniform.tolist())
+    picture = Image.new("RGB", (size, size), _colour(numbers, 20, 90))
+    pen = ImageDraw.Draw(picture)
+    for letter, middle in zip(word.split(), (0.25, 0.75), strict=True):
+        x = middle + _SPREAD * (2 * next(numbers) - 1)
+        y = 0.5 + 2 * _SPREAD * (2 * next(numbers) - 1)
+        font = ImageFont.load_default(size * _FONT * (0.94 + 0.12 * next(numbers)))
+        ink = _colour(numbers, 150, 255)
+        bold = max(1, size // 112)
+        pen.text((size * x, size * y), letter, font=font, fill=ink, anchor="mm", stroke_width=bold, stroke_fill=ink)
+    return picture
+
+
+def _colour(numbers: Iterator[float], darkest: int, brightest: int) -> tuple[int, int, int]:
+    red, green, blue = (darkest + int((brightest - darkest + 1) * next(numbers)) for _ in range(3))
+    return red, green, blue
