@@ -52,14 +52,13 @@ def _wins(cell: str, arm: str, runs: pd.DataFrame, twins: pd.DataFrame, columns:
     for name, column in columns.items():
         gains = (runs[column] - twins[column]).dropna() if column in runs else pd.Series(dtype="float64")
         signs[name] = None if gains.empty else float(gains.mean())
-    return SetWins(
-        cell,
-        arm,
-        ahead=tuple(name for name, gain in signs.items() if gain is not None and gain > 0),
-        behind=tuple(name for name, gain in signs.items() if gain is not None and gain < 0),
-        level=tuple(name for name, gain in signs.items() if gain == 0),
-        missing=tuple(name for name, gain in signs.items() if gain is None),
-    )
+    known = {name: gain for name, gain in signs.items() if gain is not None}
+    missing = tuple(name for name in signs if name not in known)
+    return SetWins(cell, arm, _of_sign(known, 1), _of_sign(known, -1), _of_sign(known, 0), missing)
+
+
+def _of_sign(gains: Mapping[str, float], sign: int) -> tuple[str, ...]:
+    return tuple(name for name, gain in gains.items() if (gain > 0) - (gain < 0) == sign)
 
 
 def wins_words(wins: Sequence[SetWins]) -> list[str]:
