@@ -5,9 +5,10 @@
 **FLOPs** count matrix products and the patch convolution, a multiplication and an addition as two, as PaLM does
 (arXiv 2204.02311, appendix B) and as torch.utils.flop_counter counts; normalisations, activations and softmax are
 left out. The blocks of the image tower see the kept patches and the class token, the patch convolution sees all patches
-(FLIP, arXiv 2212.00794), the text tower sees `text_length` tokens. The backward pass costs twice the forward pass, but
-for the patch convolution, whose input needs no gradient. The two products of a batch's features with each other are
-the loss's and apart, as they alone grow with the batch.
+(FLIP, arXiv 2212.00794), the text tower sees `text_length` tokens. An image that is resized instead (`mask_shape:
+resize`) costs what an unmasked one of that size does; its positions are interpolated once a forward pass, which is not
+counted. The backward pass costs twice the forward pass, but for the patch convolution, whose input needs no gradient.
+The two products of a batch's features with each other are the loss's and apart, as they alone grow with the batch.
 
 FLIP and the papers after it print forward multiply-adds: half of `Flops.image_forward + Flops.text_forward`.
 
@@ -22,7 +23,7 @@ import math
 from dataclasses import dataclass, replace
 from typing import Protocol
 
-from flipscale.architecture import Architecture, ImageTower, TextTower, architecture, patches_kept
+from flipscale.architecture import Architecture, ImageTower, TextTower, architecture, patches_kept, resized_side
 from flipscale.devices import Hours, Rate, device, has_fused_attention
 from flipscale.errors import FlipscaleError
 from flipscale.settings import Reconstruction, Resources, Settings
@@ -113,7 +114,7 @@ def rate_of(settings: Settings, resources: Resources) -> Rate:
     return replace(rate, samples_per_second=cap) if cap else rate
 
 
-PRICED = ("model", "image_size", "text_length", "mask_ratio", "text_mask_ratio", "reconstruction")
+PRICED = ("model", "image_size", "text_length", "mask_ratio", "mask_shape", "text_mask_ratio", "reconstruction")
 """The settings that FLOPs per sample follow from."""
 
 
@@ -129,9 +130,35 @@ class Priced(Protocol):
     @property
     def mask_ratio(self) -> float: ...
     @property
+    def mask_shape(self) -> str: ...
+    @property
     def text_mask_ratio(self) -> float: ...
     @property
     def reconstruction(self) -> Reconstruction | None: ...
+
+
+@dataclass(frozen=True)
+class TrainingView:
+    """What of an image training shows to the image tower."""
+
+    shape: Architecture
+    """The model's, for images as large as training shows them."""
+    mask_ratio: float
+    """The share of their patches that is dropped; 0 where images are resized in the place of that."""
+
+    @property
+    def patches(self) -> int:
+        """How many patches of an image the blocks see."""
+        return patches_kept(self.shape.image.patches, self.mask_ratio)
+
+
+def training_view(settings: Priced) -> TrainingView:
+    """What of an image training shows: all patches, a masked part, or with `mask_shape: resize` a smaller image."""
+    shape = architecture(settings.model, settings.image_size)
+    if not settings.mask_ratio or settings.mask_shape != "resize":
+        return TrainingView(shape, settings.mask_ratio)
+    size = resized_side(shape.image.side, settings.mask_ratio) * shape.image.patch_size
+    return TrainingView(architecture(settings.model, size), 0.0)
 
 
 def flops_per_sample(settings: Priced) -> int:
@@ -143,13 +170,13 @@ def flops_per_sample(settings: Priced) -> int:
 
 
 def _flops_of(settings: Priced) -> "Flops":
-    shape = architecture(settings.model, settings.image_size)
+    shown = training_view(settings)
     return flops(
-        shape,
-        settings.mask_ratio,
-        shape.text.context_length if settings.text_length is None else settings.text_length,
+        shown.shape,
+        shown.mask_ratio,
+        shown.shape.text.context_length if settings.text_length is None else settings.text_length,
         settings.text_mask_ratio,
-        _decoder(shape, settings),
+        _decoder(shown, settings),
     )
 
 
@@ -234,9 +261,9 @@ class Decoder:
         return ends + _block_flops(self.tower, all_tokens)
 
 
-def _decoder(shape: Architecture, settings: Priced) -> Decoder | None:
-    asked = settings.reconstruction
-    if asked is None or not settings.mask_ratio:
+def _decoder(shown: TrainingView, settings: Priced) -> Decoder | None:
+    asked, shape = settings.reconstruction, shown.shape
+    if asked is None or not shown.mask_ratio:
         return None
     width = decoder_width(shape, asked.width)
     head = shape.image.width // shape.image.heads
@@ -356,14 +383,14 @@ def memory_of(settings: Settings, resources: Resources = NO_RESOURCES) -> Device
     - in fp32, the features of the whole batch and their gradients, and of the device's own rows of both logit
       matrices the logits, their log-softmax and their gradient (open_clip's local loss).
     """
-    shape = architecture(settings.model, settings.image_size)
+    shape, shown = architecture(settings.model, settings.image_size), training_view(settings)
     devices, batch, precision = resources.devices, settings.batch_size, settings.precision
-    decoder = _decoder(shape, settings)
+    decoder = _decoder(shown, settings)
     on_accelerator = is_on_accelerator(resources)
     share = -(-batch // devices)
     activations = -(-share // resources.accumulate) * activation_bytes(
-        shape,
-        settings.mask_ratio,
+        shown.shape,
+        shown.mask_ratio,
         patches_kept(settings.text_length, settings.text_mask_ratio),
         precision,
         decoder,

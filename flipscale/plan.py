@@ -3,9 +3,10 @@
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field, replace
 
+from flipscale.architecture import architecture, patches_kept
 from flipscale.capacity import REFUSED, device_memory, shortage
 from flipscale.cell import Cell, write_cell
-from flipscale.cost import Cost, cost
+from flipscale.cost import Cost, cost, training_view
 from flipscale.devices import DEVICES, Device, Hours, Money, Price, device_named, total_hours
 from flipscale.errors import PlanError, did_you_mean
 from flipscale.identity import (
@@ -26,7 +27,7 @@ from flipscale.study.document import Complaints
 from flipscale.study.expression import plain_value
 from flipscale.study.study import Values
 from flipscale.timing import NOT_TIMED, RunTime, Timings, run_time
-from flipscale.words import count, device_hours
+from flipscale.words import count, device_hours, percent
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,11 @@ class Run:
             return None
         return self.cost.memory_bytes <= available
 
+    @property
+    def patches(self) -> int:
+        """How many patches of an image the run itself shows to the image tower in training."""
+        return training_view(stage(self.settings)).patches
+
     def to_dict(self) -> JsonObject:
         """The run as `plan --json` gives it. Of its cost `samples` is the old name of `samples_seen`."""
         kept = {} if self.keep_weights is KeepWeights.ALWAYS else {"keep_weights": str(self.keep_weights)}
@@ -63,6 +69,7 @@ class Run:
             "parents": list(self.parents),
             "settings": plain(self.settings),
             "cost": {**vars(self.cost), "samples": self.cost.samples_seen},
+            "patches": self.patches,
             "cell": None if self.cell is None else write_cell(self.cell),
             "recipe": RECIPE,
             "resources": plain(self.resources),
@@ -140,7 +147,7 @@ class Plan:
     def warnings(self) -> list[str]:
         """What a person should know before anything starts, a sentence each."""
         of_budget = [*self._over_budget(), *self._unsure_of_budget()]
-        return [*of_budget, *too_large(self.runs), *self._in_fp32(), *self._without_scores()]
+        return [*of_budget, *too_large(self.runs), *self._resized(), *self._in_fp32(), *self._without_scores()]
 
     def check_budget(self) -> None:
         """Raise PlanError where the plan costs more than the study's budget allows."""
@@ -172,10 +179,25 @@ class Plan:
             found.append(f"{self.study} may go over budget.price, {_amount(budget.price)}: it costs {money}.")
         if budget.price is not None and money is None:
             found.append(
-                "budget.price is not checked, as no price is known: write one into a site file, which plan --site FILE "
-                "reads."
+                "budget.price is not checked, as no price is known: write price: 2.1, of a GPU-hour, or price: "
+                "{core_hour: 0.02} into a site file, and add --site FILE."
             )
         return found
+
+    def _resized(self) -> list[str]:
+        """Where resized images have another number of patches than a mask keeps: not every number is a square."""
+        found: dict[str, int] = {}
+        for run in self.runs:
+            staged = stage(run.settings)
+            if not run.cost.steps or not staged.mask_ratio or staged.mask_shape != "resize":
+                continue
+            image, shown = architecture(staged.model, staged.image_size).image, training_view(staged)
+            if shown.patches != patches_kept(image.patches, staged.mask_ratio):
+                side, left = shown.shape.image.side, 1 - shown.patches / image.patches
+                grids = f"{side} x {side} of {image.side} x {image.side} patches, {percent(left)} fewer"
+                words = f"mask_ratio {staged.mask_ratio:g} is {grids}"
+                found[words] = found.get(words, 0) + 1
+        return [f"{count(n, 'run')} with mask_shape resize: {words}; costs are of that." for words, n in found.items()]
 
     def _in_fp32(self) -> list[str]:
         """That fp32 is slow on a GPU: it is the default, as studies without GPUs gain nothing from less."""
@@ -230,9 +252,14 @@ def too_large(runs: Iterable[Run], times: float = 1.0) -> list[str]:
     return found
 
 
+def far_too_large(runs: Iterable[Run]) -> list[str]:
+    """What `check_memory` refuses: runs predicted to need over `capacity.REFUSED` times the memory of their device."""
+    return too_large(runs, REFUSED)
+
+
 def check_memory(runs: Iterable[Run]) -> None:
     """Raise PlanError where runs are predicted to need over `capacity.REFUSED` times the memory of their device."""
-    if found := too_large(runs, REFUSED):
+    if found := far_too_large(runs):
         raise PlanError(
             " ".join([*found, "Nothing is submitted; change resources, or add --force to submit all the same."])
         )

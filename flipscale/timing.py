@@ -25,7 +25,7 @@ STEP_SETTINGS = (
 """The settings that the time of a step depends on."""
 
 EVALUATION_SETTINGS = ("model", "image_size", "text_length", "data", "evaluation", "inference")
-"""The settings that the time of an evaluation depends on, and the mask's where `inference` shows a part of an image."""
+"""The settings that the time of an evaluation depends on, and the mask's where `inference` shows less of an image."""
 
 STEP_RESOURCES = ("gpus", "processes", "accumulate", "activation_checkpointing", "compile", "fused")
 """The resources that the time of a step depends on."""
@@ -211,6 +211,8 @@ def evaluation_shape(staged: Settings) -> JsonObject:
     shape = {name: known[name] for name in EVALUATION_SETTINGS if name in known}
     if staged.inference != "full":
         shape["mask_ratio"] = staged.mask_ratio
+        if staged.mask_shape == "resize":
+            shape["mask_shape"] = staged.mask_shape  # Other shapes show as many patches, and take as long.
     return shape
 
 

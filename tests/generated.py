@@ -5,6 +5,7 @@ import io
 import json
 import os
 import re
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from flipscale.study.keys import TOP
 from flipscale.study.kinds import Keys
 from flipscale.study.schema import study_schema
 from flipscale.study.settings import EVALUATION, INIT, RECONSTRUCTION, SETTINGS, TRAINER, TUNING
+from tests import findings, full_scale
 
 ROOT = Path(__file__).parents[1]
 
@@ -199,6 +201,16 @@ def bench_lines(name: str) -> list[str]:
     return lines
 
 
+def full_scale_cost() -> str:
+    with tempfile.TemporaryDirectory() as folder:
+        return full_scale.cost(Path(folder))
+
+
+def full_scale_memory() -> str:
+    with tempfile.TemporaryDirectory() as folder:
+        return full_scale.needed_memory(Path(folder))
+
+
 PARTS: dict[str, Callable[[], str]] = {
     "docs/cli.md#commands": commands,
     "docs/study.md#keys": keys,
@@ -217,6 +229,11 @@ PARTS: dict[str, Callable[[], str]] = {
     "docs/compare.md#worst": worst_cell,
     "docs/fits.md#coverage": coverage_of_laws,
     "docs/fits.md#outside": outside_of_laws,
+    "docs/full-scale.md#cost": full_scale_cost,
+    "docs/full-scale.md#memory": full_scale_memory,
+    "docs/findings.md#counts": findings.counts,
+    "docs/findings.md#findings": findings.findings,
+    "docs/findings.md#numbers": findings.numbers,
 }
 """Between `<!-- NAME -->` and `<!-- end -->` of each file stands what the function answers."""
 

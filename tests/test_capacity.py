@@ -188,13 +188,17 @@ def test_submit_warns_of_a_little_too_much_and_refuses_far_too_much(
     assert "warning: 1 run of ViT-L-16 at a batch of 128 would need about" in capsys.readouterr().err
 
 
-def test_submit_of_far_too_much_is_refused_unless_forced(tmp_path: Path) -> None:
-    large, launcher = opened(tmp_path, "32, 256"), Recorder()
+def test_submit_of_far_too_much_is_refused_unless_forced(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    large, launcher = opened(tmp_path, "32, 128, 256"), Recorder()
     with pytest.raises(PlanError, match=r"1 run of ViT-L-16 at a batch of 256 would need .* add --force to submit all"):
         submit_study(large, launcher, look_first=False)
     assert launcher.submitted == []
+    said = capsys.readouterr().err
+    assert "warning: 1 run of ViT-L-16 at a batch of 128 would need" in said
+    assert "at a batch of 256" not in said, "the refusal says it"
     submit_study(large, launcher, look_first=False, force=True)
-    assert len(launcher.submitted) == 2
+    assert len(launcher.submitted) == 3
+    assert "warning: 1 run of ViT-L-16 at a batch of 256 would need" in capsys.readouterr().err
 
 
 def test_what_is_refused_is_far_too_much(tmp_path: Path) -> None:
@@ -254,6 +258,28 @@ def test_a_budget_that_only_the_range_goes_over_is_a_warning(tmp_path: Path) -> 
         "large may go over budget.gpu_hours",
         "large may go over budget.price",
     ]
+
+
+def test_runs_of_this_machine_take_the_price_of_a_site_file_and_nothing_else(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    base = "{data: shapes, model: ViT-w16d1-4, samples: 320, batch_size: 32, lr: 1e-3}"
+    Path("small.yaml").write_text(f"schema: 1\nbase: {base}\nbudget: {{price: 1e-9}}\n")
+    Path("hall.yaml").write_text("schema: 1\npartition: gpu\nprice: {core_hour: 0.02}\n")
+    Path("free.yaml").write_text("schema: 1\npartition: gpu\n")
+    for verb in ("submit", "run"):
+        assert main([verb, "small.yaml", "--site", "hall.yaml"]) == 1
+        assert re.match(
+            r"small would cost about .* USD and its budget is 1e-09\. Raise budget", capsys.readouterr().err
+        )
+        assert main([verb, "small.yaml", "--site", "free.yaml"]) == 1
+        assert capsys.readouterr().err.startswith("free.yaml: says no price, and runs of this machine take no more")
+    assert not Path("results").exists()
+    # Somebody's cluster is not where runs of this machine cost.
+    monkeypatch.setenv("FLIPSCALE_SITE", "hall.yaml")
+    assert main(["submit", "small.yaml", "--dry-run"]) == 0
+    assert "budget.price is not checked, as no price is known" in capsys.readouterr().err
 
 
 def test_a_budget_in_money_without_a_price_is_said_to_be_unchecked(tmp_path: Path) -> None:

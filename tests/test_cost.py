@@ -9,8 +9,18 @@ from open_clip.model import CLIP, CustomTextCLIP
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from flipscale.architecture import architecture, known_models
-from flipscale.cost import ALLOCATOR, Flops, activation_bytes, cost, flops, loss_flops, memory_of, parameters
+from flipscale.architecture import architecture, known_models, patches_kept, resized_side
+from flipscale.cost import (
+    ALLOCATOR,
+    Flops,
+    activation_bytes,
+    cost,
+    flops,
+    loss_flops,
+    memory_of,
+    parameters,
+    training_view,
+)
 from flipscale.errors import FlipscaleError
 from flipscale.settings import Reconstruction, Resources
 from tests.asked import settings_of
@@ -374,3 +384,56 @@ def test_what_saves_memory_takes_one_forward_pass_more(resource):
     assert sparing.memory_bytes < plain.memory_bytes / 2
     assert sparing.train_flops == plain.train_flops
     assert sparing.gpu_hours == pytest.approx(plain.gpu_hours * 4 / 3, rel=0.01)
+
+
+@pytest.mark.parametrize(
+    ("model", "image_size", "mask_ratio", "smaller"),
+    [
+        ("ViT-L-16", 224, 0.75, 112),
+        ("ViT-L-16", 224, 0.5, 160),
+        ("ViT-H-14", 224, 0.5, 154),
+        ("ViT-w32d2-4", 28, 0.5, 20),
+    ],
+)
+def test_images_that_are_resized_cost_what_unmasked_ones_of_that_size_do(model, image_size, mask_ratio, smaller):
+    """7 x 7 of 14 x 14 patches at 75 %, 10 x 10 at 50 %; 11 x 11 of 16 x 16 and 5 x 5 of 7 x 7."""
+    base = replace(FLIP_L16, model=model, image_size=image_size)
+    resized = replace(base, mask_ratio=mask_ratio, mask_shape="resize")
+    assert training_view(resized).shape.image.image_size == smaller
+    small = cost(replace(base, image_size=smaller))
+    found = cost(resized)
+    assert (found.flops_per_sample, found.train_flops) == (small.flops_per_sample, small.train_flops)
+    assert found.gpu_hours == small.gpu_hours
+    # The table of positions is the one of the full size: 16 bytes of weight, gradient and moments each, and on
+    # bf16's autocast 2 of a copy.
+    assert found.params == cost(base).params
+    table = (architecture(model, image_size).image.patches - (smaller // architecture(model).image.patch_size) ** 2) * (
+        architecture(model).image.width
+    )
+    assert found.memory_bytes - small.memory_bytes == (18 * table)
+
+
+def test_a_resized_image_saves_the_patch_convolution_too():
+    """A mask of 75 % keeps as many patches, but all 196 are embedded."""
+    masked, resized = (cost(replace(FLIP_L16, mask_ratio=0.75, mask_shape=shape)) for shape in ("random", "resize"))
+    assert masked.image_flops - resized.image_flops == 2 * 6 * (196 - 49) * 16**2 * 1024
+    assert masked.text_flops == resized.text_flops
+
+
+@pytest.mark.parametrize(
+    ("side", "mask_ratio", "resized"),
+    [
+        (14, 0.75, 7),
+        (14, 0.5, 10),
+        (14, 0.918, 4),
+        (7, 0.5, 5),
+        (7, 0.75, 3),
+        (16, 0.5, 11),
+        (14, 0.99, 1),
+        (14, 0.05, 14),
+    ],
+)
+def test_resized_images_have_the_square_that_is_nearest_to_what_a_mask_keeps(side, mask_ratio, resized):
+    kept = patches_kept(side**2, mask_ratio)
+    assert resized_side(side, mask_ratio) == resized
+    assert all(abs(resized**2 - kept) <= abs(other**2 - kept) for other in range(1, side + 1))

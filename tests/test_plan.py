@@ -518,7 +518,9 @@ def test_plan_is_priced_on_a_cpu_without_gpus_and_on_an_a100_with(run_of):
 def test_plan_is_json(planned):
     whole = planned(f"{BASE_LINE}axes: {{mask_ratio: [0, 0.5]}}\n").to_dict()
     assert json.loads(json.dumps(whole)) == whole
-    assert list(whole["runs"][0]) == ["id", "parents", "settings", "cost", "cell", "recipe", "resources", "fits"]
+    assert list(whole["runs"][0]) == [
+        *("id", "parents", "settings", "cost", "patches", "cell", "recipe", "resources", "fits"),
+    ]
     assert list(whole["runs"][0]["settings"]) == list(SETTINGS)
 
 
@@ -568,3 +570,42 @@ def test_planning_imports_no_heavy_package(tmp_path: Path):
     )
     done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"
+
+
+# Images that are resized in the place of being masked
+
+
+def test_plan_says_where_resized_images_have_other_patches_than_masked_ones(planned):
+    found = planned(
+        """base: {model: ViT-w32d2-4, samples: 16k, batch_size: 64, mask_shape: resize, evaluation: {}}
+axes: {image_size: [28, 56], mask_ratio: [0, 0.5, 0.75]}
+seeds: [0, 1]
+"""
+    )
+    assert found.warnings == [
+        "2 runs with mask_shape resize: mask_ratio 0.5 is 5 x 5 of 7 x 7 patches, 49 % fewer; costs are of that.",
+        "2 runs with mask_shape resize: mask_ratio 0.75 is 3 x 3 of 7 x 7 patches, 81.6 % fewer; costs are of that.",
+        "2 runs with mask_shape resize: mask_ratio 0.5 is 10 x 10 of 14 x 14 patches, 49 % fewer; costs are of that.",
+    ]
+    assert [run.to_dict()["patches"] for run in found.runs[::2]] == [49, 25, 9, 196, 100, 49]
+
+
+def test_patches_are_those_of_the_stage_that_the_run_trains(planned):
+    parent, child = planned(f"{BASE_LINE}axes: {{tuning: [1600], mask_ratio: [0.5]}}\n").runs
+    assert (parent.patches, child.patches) == (24, 49)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"mask_ratio": "0.5", "mask_shape": "gaussian"},
+        {"mask_ratio": "0.5", "mask_shape": "resize"},
+        {"mask_ratio": "0.5", "mask_shape": "resize", "inference": "masked"},
+        {"text_mask_ratio": "0.5", "text_mask": "block"},
+    ],
+)
+def test_runs_with_a_mask_of_later_work_have_ids_of_their_own(run_of, changes):
+    run = run_of(**changes)
+    others = [run_of(**{**changes, name: value}) for name, value in (("mask_shape", "random"), ("text_mask", "random"))]
+    assert sum(run.id == other.id for other in others) == 1
+    assert read_settings(plain(run.settings)) == run.settings

@@ -1,5 +1,6 @@
 """A run's folder: its state is which files exist, one process holds it at a time, and no reader sees half a file."""
 
+import ast
 import json
 import multiprocessing
 import os
@@ -28,10 +29,12 @@ from flipscale.run import (
     RunFolder,
     Spent,
     State,
+    lacks_weights,
     replacing,
+    weights_are_needed,
     write_json,
 )
-from flipscale.settings import Resources
+from flipscale.settings import KeepWeights, Resources
 from tests.launch.contract import NO_COST
 from tests.patience import PATIENCE
 
@@ -459,3 +462,32 @@ def test_chance_is_optional_in_a_result(folder: RunFolder) -> None:
     write_json(folder.path / "result.json", {"scores": {}, "chance": {"zero_shot_top1": "a tenth"}})
     with pytest.raises(RunFolderError, match=r"'chance\.zero_shot_top1' is 'a tenth', where a number is right"):
         folder.result()
+
+
+def test_finished_weights_are_needed_while_a_study_keeps_them_or_a_run_is_to_start_from_them() -> None:
+    assert {keep: weights_are_needed(keep, started_from=False) for keep in KeepWeights} == {
+        KeepWeights.ALWAYS: True,
+        KeepWeights.FOR_CHILDREN: False,
+        KeepWeights.NEVER: False,
+    }
+    assert all(weights_are_needed(keep, started_from=True) for keep in KeepWeights)
+
+
+def test_a_run_lacks_weights_where_it_is_finished_and_they_are_not_here(tmp_path: Path) -> None:
+    run = RunFolder(tmp_path)
+    assert not lacks_weights(run), "they are to come"
+    (tmp_path / "result.json").write_text("{}")
+    assert lacks_weights(run)
+    (tmp_path / "model.pt").touch()
+    assert not lacks_weights(run)
+
+
+def test_the_name_of_the_file_of_weights_is_written_once() -> None:
+    package = Path(__file__).parents[1] / "flipscale"
+    named = [
+        file.name
+        for file in package.rglob("*.py")
+        for node in ast.walk(ast.parse(file.read_text()))
+        if isinstance(node, ast.Constant) and node.value == "model.pt"
+    ]
+    assert named == ["files.py"]

@@ -83,6 +83,8 @@ def test_what_does_not_change_a_steps_time_is_no_part_of_its_shape(same):
         {"precision": "bf16"},
         {"grad_clip": 1.0},
         {"mask_ratio": 0.5, "reconstruction": {}},
+        {"mask_ratio": 0.5, "mask_shape": "resize"},
+        {"text_mask_ratio": 0.5, "text_mask": "block"},
         {"data": {"fashion": {}}},
         {"flip": True},
     ],
@@ -110,6 +112,18 @@ def test_an_evaluations_time_depends_on_the_model_and_the_sets_not_on_masks_and_
     assert evaluation_shape(settings_of(evaluation={"images": 7})) != evaluation_shape(settings_of())
     masked = [evaluation_shape(settings_of(mask_ratio=ratio, inference="masked")) for ratio in (0.5, 0.75)]
     assert masked[0] != masked[1]
+    shapes = ("random", "gaussian", "resize")
+    alike, same, resized = (
+        evaluation_shape(settings_of(mask_ratio=0.5, mask_shape=shape, inference="masked")) for shape in shapes
+    )
+    assert alike == same == masked[0]
+    assert resized != alike
+
+
+@pytest.mark.parametrize("shape", ["gaussian", "resize"])
+def test_each_mask_shape_is_timed_apart(shape):
+    plain, other = (step_shape(settings_of(mask_ratio=0.5, mask_shape=name), Resources()) for name in ("random", shape))
+    assert plain != other
 
 
 # The time of a run

@@ -30,6 +30,11 @@ def add_plots(parser: argparse.ArgumentParser, *, written: bool = True) -> None:
     parser.add_argument("--plots", type=Path, default=USUAL_PLOTS, help=what)
 
 
+def add_where(parser: argparse.ArgumentParser | argparse._ArgumentGroup) -> None:
+    what = "only these rows: COLUMN=VALUE[,VALUE], COLUMN!=VALUE, COLUMN<VALUE, COLUMN>VALUE"
+    parser.add_argument("--where", action="append", default=[], metavar="CONDITION", help=what)
+
+
 def add_direction(parser: argparse.ArgumentParser | argparse._ArgumentGroup) -> None:
     """Which way of y is better; None is by its name."""
     better = parser.add_mutually_exclusive_group()
@@ -55,7 +60,10 @@ def workspace_of(args: argparse.Namespace) -> Workspace:
 
 
 def add_site(parser: argparse.ArgumentParser) -> None:
-    what = "what the place of the runs is like, and what time costs there (FLIPSCALE_SITE, if that is set)"
+    what = (
+        "what the place of the runs is like, and what time costs there (FLIPSCALE_SITE, if that is set); "
+        "runs of this machine take its price alone, and only where it is given"
+    )
     parser.add_argument("--site", metavar="FILE", help=what)
 
 

@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from flipscale.cli.arguments import add_direction, add_json, add_results, open_study_of
+from flipscale.cli.arguments import add_direction, add_json, add_results, add_where, open_study_of
 from flipscale.cli.output import print_json
 from flipscale.errors import FlipscaleError
 from flipscale.workflow.talk import say
@@ -25,6 +25,7 @@ def compare_arguments(parser: argparse.ArgumentParser) -> None:
         "--series", metavar="COLUMN", action="append", default=[], help="what makes separate curves; several by ,"
     )
     table.add_argument("--at", metavar="COLUMN", help="what twins share, such as epochs; found if left out")
+    add_where(table)
     add_direction(table)
     what = "what each setting of the baseline's columns gains over it, alone and jointly; needs no --x"
     table.add_argument("--deltas", action="store_true", help=what)
@@ -49,7 +50,7 @@ def _compare_study(args: argparse.Namespace) -> int:
     from flipscale.compare import comparison_json, comparison_text
     from flipscale.workflow.compared import compare_study
 
-    of_tables = (args.baseline, args.x, args.y, args.series, args.at, args.deltas)
+    of_tables = (args.baseline, args.x, args.y, args.series, args.at, args.where, args.deltas)
     if any(of_tables) or args.lower_is_better is not None:
         raise FlipscaleError(
             f"{args.study} is a study, which says itself what is compared with what; --baseline, --x, --y and what "
@@ -67,8 +68,9 @@ def _compare_study(args: argparse.Namespace) -> int:
 def _compare_table(args: argparse.Namespace) -> int:
     from flipscale.collect import read_table
     from flipscale.compare import baseline_from, columns_from, compare_table, comparison_json, comparison_text
+    from flipscale.fit import where
 
-    table = read_table(Path(args.study))
+    table = where(read_table(Path(args.study)), args.where)
     comparison = compare_table(
         table,
         baseline=baseline_from(table, args.baseline),
@@ -90,8 +92,9 @@ def _compare_table(args: argparse.Namespace) -> int:
 def _deltas(args: argparse.Namespace) -> int:
     from flipscale.collect import read_table
     from flipscale.compare import baseline_from, deltas, deltas_text
+    from flipscale.fit import where
 
-    table = read_table(Path(args.study))
+    table = where(read_table(Path(args.study)), args.where)
     found = deltas(table, baseline=baseline_from(table, args.baseline), y=args.y, lower_is_better=args.lower_is_better)
     if args.json:
         print_json(found.to_dict())

@@ -43,11 +43,18 @@ def add_launcher(parser: argparse.ArgumentParser) -> None:
 
 
 def launcher_of(args: argparse.Namespace) -> "Launcher":
-    """The launcher that was asked for. FLIPSCALE_SITE describes the cluster where none is described."""
+    """The launcher that was asked for. FLIPSCALE_SITE describes the cluster where none is described.
+
+    Of a site file, runs of this machine take the price alone.
+    """
     from flipscale import launch
 
     site = site_file_of(args)
     described = launch.read_site(site) if site else None
+    if described and args.on == "local":
+        if not described["price"]:
+            raise FlipscaleError(f"{site}: says no price, and runs of this machine take no more of a site file.")
+        described = None
     return launch.launcher_named(args.on, args.results, described, address=args.address)
 
 

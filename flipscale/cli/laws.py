@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from flipscale.cli.arguments import add_direction, add_json, add_results, column_names, workspace_of
+from flipscale.cli.arguments import add_direction, add_json, add_results, add_where, column_names, workspace_of
 from flipscale.cli.output import print_json
 from flipscale.errors import FlipscaleError
 from flipscale.workflow.talk import say
@@ -17,9 +17,6 @@ if TYPE_CHECKING:
     from flipscale.fit import Fit, Forecast, Options
     from flipscale.study import Study
     from flipscale.workflow.opened import OpenStudy
-
-
-_WHERE = "only these rows: COLUMN=VALUE[,VALUE], COLUMN!=VALUE, COLUMN<VALUE, COLUMN>VALUE"
 
 
 def _law_arguments(parser: argparse.ArgumentParser) -> None:
@@ -35,7 +32,7 @@ def _law_arguments(parser: argparse.ArgumentParser) -> None:
     _add_columns(parser, "--x", "variables, in the law's order")
     parser.add_argument("--y", metavar="COLUMN", help="what is fitted; the study's score if left out")
     _add_columns(parser, "--group", "a law for each of its values")
-    parser.add_argument("--where", action="append", default=[], metavar="CONDITION", help=_WHERE)
+    add_where(parser)
     parser.add_argument("--frontier", choices=["pareto", "binned"], help="fit what is best for its cost only")
     parser.add_argument("--bins", type=int, default=12, metavar="N", help="bins of cost of --frontier binned (12)")
     parser.add_argument("--weights", metavar="COLUMN", help="inverse variances: how much each row counts")

@@ -45,9 +45,11 @@ COLUMNS: dict[str, Column] = {
     "normalization": Column("str", "", "mean and deviation of pixels: imagenet or openai"),
     "samples": Column("int", "samples", "schedule length asked for"),
     "mask_ratio": Column("float", "fraction", "share of image patches left out in training"),
-    "mask_shape": Column("str", "", "which patches are kept: random, grid or block"),
+    "mask_shape": Column(
+        "str", "", "which patches are kept: random, grid, block or gaussian; resize: all of a smaller image"
+    ),
     "text_mask_ratio": Column("float", "fraction", "share of text tokens left out in training"),
-    "text_mask": Column("str", "", "which tokens are left out: prioritised (padding first) or random"),
+    "text_mask": Column("str", "", "which tokens are left out: prioritised (padding first), random, all but a block"),
     "reconstruction": Column("str", "", "options of the decoder that reconstructs; empty: none"),
     "batch_size": Column("int", "samples", "samples a step"),
     "lr": Column("float", "", "peak learning rate"),
@@ -72,6 +74,7 @@ COLUMNS: dict[str, Column] = {
     "unique_pairs": Column("int", "pairs", "different pairs seen, by it and its parents"),
     "repeats": Column("float", "", "samples_seen / unique_pairs"),
     "params": Column("int", "", "trained parameters"),
+    "patches": Column("int", "patches", "of an image that the run itself shows to the image tower in training"),
     "flops_per_sample": Column("float", "FLOPs", "forward and backward, one sample, of the run itself, predicted"),
     "train_flops": Column("float", "FLOPs", "flops_per_sample x samples seen, and those of its parents"),
     "train_seconds": Column("float", "s", "wall time of training and its parents', without evaluation and imports"),

@@ -68,6 +68,7 @@ def _asked(run: Run, study: str) -> dict[str, object]:
         "cell": None if run.cell is None else write_cell(run.cell),
         "recipe": RECIPE,
         "parent": next(iter(run.parents), None),
+        "patches": run.patches,
         "flops_per_sample": run.cost.flops_per_sample,
         "train_flops": run.cost.train_flops,
         "gpu_hours_predicted": run.cost.gpu_hours,

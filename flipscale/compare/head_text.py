@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from flipscale.compare.comparison import Comparison
 from flipscale.compare.estimates import Effect, finding
 from flipscale.compare.gains import WIDEST
-from flipscale.compare.head import ArmHead, AxisSlope, Head, Sensitivity
+from flipscale.compare.head import ArmHead, AxisSlope, Head, Sensitivity, SingleRuns
 from flipscale.compare.planned import PlannedSensitivity
 from flipscale.compare.words import gain_words, margin_words, seeds_are_too_few
 from flipscale.stats import WARN_P, Interval, Mean, NoiseMethod
@@ -75,15 +75,29 @@ def counts_words(effects: dict[Effect, int]) -> str:
 
 
 def _first_line(comparison: Comparison, head: Head, arm: ArmHead) -> str:
-    where = f" at {base_words(head)}" if head.base_cell else ""
+    if head.base_cell:
+        where = f" at {base_words(head)}"
+    else:
+        where = f" at {arm.base.series}" if arm.base and arm.base.series else ""
     base = "not run" if arm.base is None else gain_words(comparison, finding(arm.base.gain))
     cells = sum(arm.effects.values())
-    counts = (
-        ""
-        if cells < 2 or arm.effects.get(Effect.ONE_SEED) == cells
-        else f" Over {count(cells, 'cell')}: {counts_words(dict(arm.effects))}."
-    )
+    counts = ""
+    if arm.single_runs is not None:
+        counts = f" {_single_runs_words(comparison, arm.single_runs)}."
+    elif cells > 1:
+        counts = f" Over {count(cells, 'cell')}: {counts_words(dict(arm.effects))}."
     return f"{arm.arm}{where}: {base}.{counts}"
+
+
+def _single_runs_words(comparison: Comparison, runs: SingleRuns) -> str:
+    """'Over 25 cells of one seed: better in 22, worse in 3; mean 65.97 against 64.32'."""
+    equal = runs.cells - runs.better - runs.worse
+    counts = {"better": runs.better, "worse": runs.worse, "equal": equal}
+    said = ", ".join(f"{words} in {n}" for words, n in counts.items() if n)
+    score, baseline = (
+        f"{fixed(100 * mean, 2)} %" if comparison.fraction else f"{mean:.4g}" for mean in (runs.score, runs.baseline)
+    )
+    return f"Over {count(runs.cells, 'cell')} of one seed: {said}; mean {score} against {baseline}"
 
 
 def base_words(head: Head) -> str:

@@ -187,7 +187,7 @@ def _cost_words(comparison: Comparison, pair: Pair) -> str:
     x = comparison.costs[0]
     ratio = pair.ratios[x]
     ends = ratio.interval
-    if x == comparison.at or ratio.mean is None or (ends and ends[0] <= 1 <= ends[1]):
+    if x == comparison.at or ratio.mean in (None, 1) or (ends and ends[0] <= 1 <= ends[1]):
         return ""
     return f", and {speed_words(1 / ratio.mean)} in {x}"
 

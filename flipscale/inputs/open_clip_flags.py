@@ -15,7 +15,7 @@ from types import SimpleNamespace
 from open_clip_train.params import parse_args
 from open_clip_train.scheduler import const_lr, const_lr_cooldown, cosine_lr
 
-from flipscale.cost import steps_of
+from flipscale.cost import steps_of, training_view
 from flipscale.errors import FlipscaleError
 from flipscale.settings import Resources, Settings, WebDataset
 from flipscale.study.settings import NORMALIZATIONS
@@ -237,10 +237,13 @@ def refuse(settings: Settings, resources: Resources, device: str) -> None:
     processes, accumulate = resources.processes_on(gpu=device == "cuda"), resources.accumulate
     batch = settings.batch_size
     webdataset = isinstance(settings.data, WebDataset)
+    shown = training_view(settings).shape.image.image_size
     refusals = {
         "write text_mask_ratio: 0, as it drops no tokens of texts": settings.text_mask_ratio > 0,
         "write mask_shape: random, as it draws patches at random only": settings.mask_ratio
-        and settings.mask_shape != "random",
+        and settings.mask_shape not in ("random", "resize"),
+        f"write mask_shape: random, or mask_ratio: 0 and image_size: {shown}, as it has one size of image for training "
+        "and evaluation": settings.mask_ratio and settings.mask_shape == "resize",
         "write reconstruction: null, as it has no decoder": settings.reconstruction is not None,
         "write flip: false, as it mirrors no images": settings.flip,
         "write evaluation: {at: [1.0]}, as it is scored at its end only": set(settings.evaluation.at) - {1.0},

@@ -38,14 +38,16 @@ class Answers:
         at: Attempt | None = None,
         took: float | None = None,
         by_its_error: bool = False,
+        node: str | None = None,
     ) -> None:
         """Make the run free for another start, or give it up.
 
         at: the attempt that failed, None for this one. took: seconds from the start to the failure. by_its_error:
-        whether the run's own error.json says so.
+        whether the run's own error.json says so. node: the one that failed; None is the attempt's, its first.
         """
         at = at or self.attempt
-        decision = answer_failure(run, kind, reason, at=at, elsewhere=self.elsewhere, took=took)
+        failed_at = replace(at, node=node or at.node)
+        decision = answer_failure(run, kind, reason, at=failed_at, elsewhere=self.elsewhere, took=took)
         if decision.again:
             asked = run.asked()
             if asked is not None and decision.resources != asked.resources:

@@ -274,7 +274,8 @@ class Attendant:
         failed = [(run, error) for run in self.folders if (error := run.error()) and self._is_to_be_answered(error)]
         for run, error in failed:
             took = time.time() - worker.began if error.seconds is None else error.seconds
-            self.answers.answer(run, error.kind, error.reason, took=took, by_its_error=True)
+            node = self._failed_node(worker, error.kind)
+            self.answers.answer(run, error.kind, error.reason, took=took, by_its_error=True, node=node)
         return bool(failed)
 
     def _answer_deaths(self, died: Sequence[RunFolder], worker: Started, death: Death | None) -> None:
@@ -288,7 +289,12 @@ class Attendant:
             if why := self._stalls.pop(run.id, None):
                 self.answers.answer(run, FailureKind.STALLED, why, took=took)
             else:
-                self.answers.answer(run, death.kind, death.reason, took=took)
+                node = self._failed_node(worker, death.kind)
+                self.answers.answer(run, death.kind, death.reason, took=took, node=node)
+
+    def _failed_node(self, worker: Started, kind: FailureKind) -> str | None:
+        """The node that is to be avoided; None is the first of the job. A run may have processes on many."""
+        return self.workers.failed_node(worker) if kind is FailureKind.NODE else None
 
     def _judge_idle(self, first: RunFolder, worker: Started, death: Death | None) -> None:
         """What came of a worker that ended with nothing done: `first` is the run that it would have begun with."""

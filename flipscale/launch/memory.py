@@ -6,9 +6,10 @@ holds the program, the images, and weights on their way to or from a checkpoint.
 
 from collections.abc import Sequence
 
+from flipscale.cost import training_view
 from flipscale.identity import stage
 from flipscale.launch.launcher import Request
-from flipscale.settings import Settings
+from flipscale.settings import Settings, WebDataset
 from flipscale.study.settings import images_scored
 
 PROGRAM = 600 * 2**20
@@ -54,11 +55,13 @@ def _images(settings: Settings, processes: int) -> int:
     evaluation = settings.evaluation
     # The data's own held-out images may be pairs and classes; a linear probe learns from five times as many.
     sets = [images_scored(evaluation, data) for data in evaluation.sets.values()]
-    main_set = images_scored(evaluation, evaluation.data or settings.data)
+    held_out = evaluation.data is not None or not isinstance(settings.data, WebDataset)  # shards hold none out
+    main_set = images_scored(evaluation, evaluation.data or settings.data) if held_out else 0
     scored = (2 * main_set + sum(sets)) * (6 if evaluation.linear_probe else 1)
     ahead = BATCHES * -(-settings.batch_size // processes)
-    pixels = 3 * settings.image_size**2
-    return int((scored + ahead) * pixels + 8 * min(max([main_set, *sets]) ** 2, SIMILARITIES_AT_ONCE))
+    of_scored = scored * settings.image_size**2
+    of_batches = ahead * training_view(settings).shape.image.image_size ** 2
+    return int(3 * (of_scored + of_batches) + 8 * min(max([main_set, *sets]) ** 2, SIMILARITIES_AT_ONCE))
 
 
 def most_memory(requests: Sequence[Request]) -> int | None:

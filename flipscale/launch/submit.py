@@ -17,7 +17,7 @@ from flipscale.launch.order import in_turn
 from flipscale.launch.policy import answer_failure, resources_after
 from flipscale.launch.redo import NO_REDO, Redo, changes_of, runs_to_redo, set_aside
 from flipscale.plan import Run
-from flipscale.run import Asked, FailureKind, Job, RunFolder, State
+from flipscale.run import WEIGHTS_FILE, Asked, FailureKind, Job, RunFolder, State, lacks_weights
 from flipscale.words import count
 
 
@@ -37,6 +37,8 @@ class Submission:
     """Why a launcher could not be asked about runs that were submitted before; empty if it could."""
     redone: int = 0
     """How many of the runs that it started were finished or had begun before, and begin anew."""
+    followed: int = 0
+    """How many of those nobody named: they start from the weights of one that begins anew."""
     code: CodeChanges = field(default_factory=CodeChanges)
     """How the code of the runs that had finished differs from today's."""
     held_back: Mapping[str, str] = field(default_factory=dict)
@@ -52,7 +54,9 @@ class Submission:
         if self.unanswered:
             more[State.WAITING] = f" as far as is known ({self.unanswered})"
         alone = ", ".join(f"{number} {state}{more.get(state, '')}" for state, number in self.skipped.items())
-        anew = f" ({self.redone} of them anew; what they gave is kept)" if self.redone else ""
+        they = "it starts" if self.followed == 1 else "they start"
+        whose = f", {self.followed} as {they} from the weights of another of these" if self.followed else ""
+        anew = f" ({self.redone} of them anew{whose}; what they gave is kept)" if self.redone else ""
         submitted = f"submitted {count(len(self.jobs), 'run')}{to}{anew}" + (f", left alone {alone}" if alone else "")
         return f"{submitted}, held back {len(self.held_back)} without weights" if self.held_back else submitted
 
@@ -60,8 +64,8 @@ class Submission:
         """What to do about the runs that are held back, a sentence for each parent."""
         return [
             f"{count(number, 'run')} cannot start: the weights of {parent} are not here, as archives and keep_weights "
-            f"leave them out. Put its model.pt into {run_folder(results, parent).path} and submit again, or train it "
-            f"anew: submit with --redo {parent}."
+            f"leave them out. Put its {WEIGHTS_FILE} into {run_folder(results, parent).path} and submit again, or "
+            f"train it anew: submit with --redo {parent}."
             for parent, number in Counter(self.held_back.values()).items()
         ]
 
@@ -100,7 +104,9 @@ def submit(
     counted = Counter(look.state for look in alone)
     given = tuple(once.values()), tuple(jobs), dict(counted)
     held_back = sorting.held_back
-    return Submission(*given, stopping, unanswered, len(sorting.anew), sorting.code, held_back)
+    asked_for = redo.ids | (set(sorting.code.differing) if redo.stale else set())
+    followed = len(set(sorting.anew) - asked_for)
+    return Submission(*given, stopping, unanswered, len(sorting.anew), followed, sorting.code, held_back)
 
 
 def preview(
@@ -210,15 +216,11 @@ def _hold_back(
     @functools.cache
     def lacking(run_id: str) -> str | None:
         if run_id not in going:
-            return run_id if _lacks_weights(run_folder(results, run_id)) else None
+            return run_id if lacks_weights(run_folder(results, run_id)) else None
         return next(filter(None, map(lacking, going[run_id].parents)), None)
 
     held_back = {run_id: parent for run_id in going if (parent := lacking(run_id))}
     return [(run, where) for run, where in to_do if run.id not in held_back], held_back
-
-
-def _lacks_weights(folder: RunFolder) -> bool:
-    return (folder.path / "result.json").exists() and not (folder.path / "model.pt").exists()
 
 
 def _unanswered(to_do: Sequence[object], alone: Sequence[Look]) -> str:

@@ -1,6 +1,7 @@
 """How long the runs of a study take on the clock, on so many workers."""
 
 import heapq
+import math
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -86,7 +87,11 @@ def seconds_of_run(run: Run, end: str = "about") -> float:
 
 
 def _about(clock: WallClock) -> str:
-    """'about 3 min'; as a range where the prediction is no better than that."""
+    """'about 3 min'; as a range where the prediction is no better than that, and below one in words."""
+    if round(clock.high) < 1:
+        return "under a second"
+    if round(clock.low) < 1:
+        return f"under {duration(math.ceil(clock.high))}"
     if clock.high <= NARROW * clock.low:
         return f"about {duration(clock.seconds)}"
     return f"{duration(clock.low)} to {duration(clock.high)}"

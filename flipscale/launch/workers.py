@@ -19,6 +19,9 @@ POLL_SECONDS = 0.1
 SAID_BYTES = 4096
 """The end of what a worker said, where the reason of its death is looked for."""
 
+STEP_BYTES = 2**20
+"""The same for the node of the process that died first: hundreds of others have their last words after it."""
+
 STOP_SIGNAL = signal.SIGUSR2
 """Asks a worker to stop with a checkpoint. srun passes it on, where SIGTERM makes it kill what it started."""
 
@@ -35,6 +38,13 @@ _KILLED_FOR_MEMORY = re.compile(
 )
 """What SLURM says where the kernel, or SLURM itself, killed for want of memory, and what CUDA says. What `train` says
 of a run that it could fail in order is of another run."""
+
+_FIRST_DEATH = re.compile(
+    r"^srun: (?:error: (?P<node>[\w.-]+): tasks? [\d,-]+: (?!Exited|Terminated|Out Of Memory)"
+    r"|Terminating|Job step aborted|Force Terminated)",
+    re.MULTILINE,
+)
+"""What srun says of a process that a signal killed; then it ends all others, and says so before it names them."""
 
 
 class Process(Protocol):
@@ -160,16 +170,21 @@ class Workers:
             how = f"was ended by {signal.Signals(-worker.code).name}"
         return Death(FailureKind.CODE, f"Its process {how}{self.last_words(worker)}")
 
+    def failed_node(self, worker: Started) -> str | None:
+        """The node of the process that was killed first, of a worker that srun started on several; None if unknown."""
+        found = _FIRST_DEATH.search(self._said(worker, STEP_BYTES))
+        return found["node"] if found else None
+
     def last_words(self, worker: Started) -> str:
         """'; it said: ... See LOG.'"""
         lines = [line for line in self._said(worker).splitlines() if line.strip() and not _CHATTER.match(line)]
         said = f"; it said: {lines[-1].strip()[:300]}" if lines else ""
         return f"{said}. See {self.log}."
 
-    def _said(self, worker: Started) -> str:
+    def _said(self, worker: Started, size: int = SAID_BYTES) -> str:
         try:
             with open(self.log, "rb") as file:
-                file.seek(max(worker.said_from, os.fstat(file.fileno()).st_size - SAID_BYTES))
+                file.seek(max(worker.said_from, os.fstat(file.fileno()).st_size - size))
                 return file.read().decode(errors="replace")
         except FileNotFoundError:
             return ""

@@ -20,7 +20,8 @@ from flipscale.words import joined, score_value
 
 _MOST_MASKS = 6
 _MOST_STRIP_VALUES = 8
-_VALUE_CHARACTERS = 13  # of a value's words in one line
+_MANY_VALUES = 5  # more of them have smaller letters
+_VALUE_CHARACTERS = {3: 13, _MOST_STRIP_VALUES: 9}  # of a value's words in one line, of at most so many values
 
 
 def ablation_panels(data: FigureData) -> list[Panel]:
@@ -203,12 +204,18 @@ def _draw_strip(strip: _Strip, look: _Look, ax: Axes) -> Drawing:
         line = DrawnLine(setting_words("mask_ratio", ratio), style, xs, [value.mean for value in values], low, high)
         drawing.lines.append(line)
         drawing.notes += _numbers(line, is_fraction(look.data.score))
-    labels = [textwrap.fill(value.replace(" %", "\u00a0%"), _VALUE_CHARACTERS) for value in strip.order]
-    ax.set_xticks(range(len(labels)), labels, fontsize=8)
-    ax.set_xlim(-0.5, len(labels) - 0.5)
+    _name_values(ax, strip.order)
     ax.set_ylim(look.limits)
     ax.grid(visible=False, axis="x")
     return drawing
+
+
+def _name_values(ax: Axes, values: Sequence[str]) -> None:
+    """The values below the strip, in lines as short as the room for each."""
+    width = next(width for most, width in _VALUE_CHARACTERS.items() if len(values) <= most)
+    labels = [textwrap.fill(value.replace(" %", "\u00a0%"), width, break_long_words=False) for value in values]
+    ax.set_xticks(range(len(labels)), labels, fontsize=8 if len(labels) <= _MANY_VALUES else 7)
+    ax.set_xlim(-0.5, len(labels) - 0.5)
 
 
 def _numbers(line: DrawnLine, fraction: bool) -> list[Note]:

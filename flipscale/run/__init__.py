@@ -28,6 +28,7 @@ codec.py     the same as JSON, also that of older versions
 lease.py     who does a run, and signs of life
 files.py     which files there are, and how they are written
 timings.py   probes, and what they have measured
+weights.py   whether finished weights are here, and needed
 """
 
 from flipscale.run.code import CodeIdentity, FileContent
@@ -45,6 +46,7 @@ from flipscale.run.files import (
     EARLIER,
     FOLDER_SCHEMA,
     RUN_FILES,
+    WEIGHTS_FILE,
     FileUse,
     as_json,
     replacing,
@@ -91,6 +93,7 @@ from flipscale.run.timings import (
     timings_from_json,
     write_probe,
 )
+from flipscale.run.weights import lacks_weights, weights_are_needed
 
 __all__ = [
     "ARCHIVED_FILES",
@@ -103,6 +106,7 @@ __all__ = [
     "NODE",
     "RUN_FILES",
     "STACKS_SIGNAL",
+    "WEIGHTS_FILE",
     "Asked",
     "CodeIdentity",
     "Doing",
@@ -136,6 +140,7 @@ __all__ = [
     "is_alive",
     "is_number",
     "is_probe",
+    "lacks_weights",
     "probes_in",
     "read_probe",
     "read_timings",
@@ -144,6 +149,7 @@ __all__ = [
     "show_life",
     "timings_as_json",
     "timings_from_json",
+    "weights_are_needed",
     "with_samples_seen",
     "write_json",
     "write_probe",

@@ -19,6 +19,10 @@ EARLIER = "earlier"
 """The folder in a run's folder that holds all of it as it was before it was begun anew. It is a run's folder too."""
 
 
+WEIGHTS_FILE = "model.pt"
+"""A run's finished weights, as open_clip loads them."""
+
+
 class FileUse(enum.StrEnum):
     """What a file of a run folder is for. It decides whether an archive takes the file, and when gc may remove it."""
 
@@ -41,7 +45,7 @@ RUN_FILES: Mapping[str, FileUse] = {
     "life.json": FileUse.JOB,
     "metrics.jsonl": FileUse.METRICS,
     "checkpoint.pt": FileUse.CHECKPOINT,
-    "model.pt": FileUse.WEIGHTS,
+    WEIGHTS_FILE: FileUse.WEIGHTS,
     "code.json": FileUse.RECORD,
     "hits.json": FileUse.RECORD,
     "result.json": FileUse.RECORD,

@@ -13,8 +13,7 @@ from pathlib import Path
 from flipscale.errors import RunFolderError
 from flipscale.identity import RECIPE
 from flipscale.launch import ACTIVE, Look, Looker, submit_lock
-from flipscale.run import Asked, FileUse, RunFolder, State, is_probe
-from flipscale.settings import KeepWeights
+from flipscale.run import Asked, FileUse, RunFolder, State, is_probe, weights_are_needed
 from flipscale.storage.merge import STAGING
 from flipscale.storage.usage import size_of, use_of
 from flipscale.workspace import Workspace
@@ -147,10 +146,10 @@ class _Survey:
 
     def _why_without_weights(self, folder: RunFolder) -> str:
         """Why nothing needs the weights of this finished run; '' if something does."""
-        if folder.id in self._starting_points:
-            return ""
+        started_from = folder.id in self._starting_points
         asking = [study for study in self.studies if folder.id in study.runs]
-        if not asking or any(study.runs[folder.id].keep_weights is KeepWeights.ALWAYS for study in asking):
+        keeps = [study.runs[folder.id].keep_weights for study in asking]
+        if not asking or any(weights_are_needed(keep, started_from=started_from) for keep in keeps):
             return ""
         return f"keep_weights of {', '.join(study.name for study in asking)}, and no run is to start from them"
 

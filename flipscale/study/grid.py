@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from flipscale.architecture import Architecture, architecture
+from flipscale.architecture import Architecture, architecture, resized_side
 from flipscale.cost import PRICED
 from flipscale.errors import FlipscaleError
 from flipscale.settings import Settings
@@ -190,6 +190,7 @@ def _problems(study: Study, values: Values, shape: Architecture) -> Iterator[_Pr
     yield from _indivisible(study, values)
     yield from _wrong_decoder(values, shape)
     yield from _without_mask(values)
+    yield from _wrong_resizing(values, shape)
 
 
 def _wrong_lengths(values: Values, shape: Architecture) -> Iterator[_Problem]:
@@ -256,6 +257,24 @@ def _without_mask(values: Values) -> Iterator[_Problem]:
     if values["reconstruction"] is not None:
         what = "reconstruction needs patches that were dropped, and mask_ratio is 0"
         yield _Problem("reconstruction", what, "exclude these together")
+
+
+def _wrong_resizing(values: Values, shape: Architecture) -> Iterator[_Problem]:
+    """What images that are resized in the place of being masked cannot have."""
+    if not values["mask_ratio"] or values["mask_shape"] != "resize":
+        return
+    if values["inference"] == "ensemble":
+        what = "inference ensemble joins masks that cover an image, and mask_shape resize has none"
+        yield _Problem("inference", what, "write full or masked, or exclude these together")
+    if values["reconstruction"] is not None:
+        what = "reconstruction needs patches that were dropped, and mask_shape resize drops none"
+        yield _Problem("reconstruction", what, "exclude these together")
+    side, tuning = shape.image.side, values["tuning"]
+    ratios = {"mask_ratio": values["mask_ratio"], "tuning": tuning.mask_ratio if tuning else 0}
+    for name, ratio in ratios.items():
+        if ratio and resized_side(side, ratio) == side:
+            what = f"a mask_ratio of {ratio:g} resizes no image of {side} x {side} patches, with mask_shape resize"
+            yield _Problem(name, what, f"write {math.ceil(100 / side) / 100:g} or more" if side > 1 else "write 0")
 
 
 def _place(study: Study, name: str) -> Place:

@@ -1,5 +1,6 @@
 """Kinds of value in a study file: each reads one from plain data, complains in words, and knows its JSON Schema."""
 
+import json
 import math
 import re
 from collections.abc import Callable, Mapping
@@ -281,6 +282,23 @@ class ListOf:
 
     def schema(self) -> JsonSchema:
         return {"anyOf": [self.kind.schema(), {"type": "array", "minItems": 1, "items": self.kind.schema()}]}
+
+
+@dataclass(frozen=True)
+class CommandWords:
+    """The words of a command, as a list; one word alone is a list of it. No shell splits a text into words."""
+
+    def read(self, value: Any, at: Path_, complain: Complain) -> Any:
+        if isinstance(value, str) and len(words := value.split()) > 1:
+            plain_word = re.compile(r"[A-Za-z_./][\w./=-]*")
+            listed = ", ".join(word if plain_word.fullmatch(word) else json.dumps(word) for word in words)
+            complain(at, f"{show(value)} is a whole command in one text; write a list of its words: [{listed}]")
+            return INVALID
+        return ListOf(Text()).read(value, at, complain)
+
+    def schema(self) -> JsonSchema:
+        several = {"type": "array", "minItems": 1, "items": Text().schema()}
+        return {"anyOf": [{"type": "string", "pattern": r"^\s*\S+\s*$"}, several]}
 
 
 @dataclass(frozen=True)

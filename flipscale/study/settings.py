@@ -27,6 +27,7 @@ from flipscale.settings import (
 from flipscale.study.datasets import DATASET, EVALUATION_SET, TEMPLATES
 from flipscale.study.kinds import (
     Choice,
+    CommandWords,
     Count,
     Flag,
     Keys,
@@ -128,14 +129,14 @@ TRAINER = OneOf(
         "flipscale": Keys("flipscale", {}, record=FlipscaleTrainer),
         "open_clip": Keys(
             "open_clip",
-            {"arguments": Option(ListOf(Text()), [], "more arguments of open_clip's program")},
+            {"arguments": Option(CommandWords(), [], "more arguments of open_clip's program")},
             record=OpenClipTrainer,
         ),
         "command": Keys(
             "command",
             {
                 "arguments": Option(
-                    ListOf(Text()), None, "the program and its arguments; the run's folder follows", True
+                    CommandWords(), None, "the program and its arguments; the run's folder follows", True
                 ),
                 "name": Option(Maybe(Text()), None, "its name in a run's identity; null takes the arguments"),
             },
@@ -191,14 +192,17 @@ SETTINGS: Mapping[str, Setting] = {
         Number(0, 1, below=True), "share of image patches dropped in training; none are at evaluation", 0.0
     ),
     "mask_shape": Setting(
-        Choice(("random", "grid", "block"), "mask shape"), "which patches are kept", "random", needs="mask_ratio"
+        Choice(("random", "grid", "block", "gaussian", "resize"), "mask shape"),
+        "which patches are kept; gaussian: the middle more often; resize: all of a smaller image",
+        "random",
+        needs="mask_ratio",
     ),
     "text_mask_ratio": Setting(
         Number(0, 1, below=True), "share of text tokens dropped in training; none are at evaluation", 0.0
     ),
     "text_mask": Setting(
-        Choice(("prioritised", "random"), "text mask"),
-        "which tokens are dropped: padding first, or any",
+        Choice(("prioritised", "random", "block"), "text mask"),
+        "which tokens are dropped: padding first, any, or all but a block",
         "prioritised",
         needs="text_mask_ratio",
     ),
@@ -234,7 +238,7 @@ SETTINGS: Mapping[str, Setting] = {
     ),
     "inference": Setting(
         Choice(("full", "masked", "ensemble"), "inference"),
-        "patches seen at evaluation: all, a masked part, or the mean of masks that cover all",
+        "what evaluation sees: all patches, as few as training, or the mean of masks that cover all",
         "full",
     ),
     "trainer": Setting(

@@ -32,6 +32,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from flipscale.collect import read_results
 from flipscale.collect.curves import open_curves
 from flipscale.errors import FlipscaleError
+from flipscale.run import WEIGHTS_FILE
 from flipscale.track.address import is_server, without_secrets
 from flipscale.track.content import MOST_CURVE_POINTS, Content, contents, milliseconds
 from flipscale.track.last_mirror import MIRROR_VERSION
@@ -287,7 +288,7 @@ class _RowMirror:
 
 def _mirror_model(experiment: _Experiment, folder: Path, run_id: str, known: str | None) -> None:
     """The run's weights as a model of its own, unless they are there; a run that has none is passed over."""
-    weights = folder / "model.pt"
+    weights = folder / WEIGHTS_FILE
     if not lies_in(weights, [folder]):
         return
     found = weights.stat()

@@ -18,16 +18,16 @@ from open_clip.loss import ClipLoss
 from torch import Tensor
 
 from flipscale import randomness
-from flipscale.architecture import patches_kept
+from flipscale.cost import training_view
 from flipscale.errors import DataError, Diverged, FlipscaleError
 from flipscale.identity import show_setting
 from flipscale.run import Hits, show_life
 from flipscale.scores import LOSS_BATCH, SCORES, class_chance, metric_score
 from flipscale.settings import CommandSet, Evaluation, EvaluationSet, FolderSet, IdxSet, Settings, ShardSet
 from flipscale.study.settings import images_scored
-from flipscale.train.data import Flags, Form, HeldOutItems, Images, Integers, open_held_out
+from flipscale.train.data import Flags, Form, HeldOutItems, Images, Integers, open_held_out, view_stored
 from flipscale.train.machine import exact_fp32
-from flipscale.train.mask import complementary
+from flipscale.train.mask import complementary, masked_view
 from flipscale.train.model import encode_text, pixels
 from flipscale.train.set_metrics import map11, mean_per_class, roc_auc
 
@@ -137,6 +137,11 @@ def evaluate(model: CLIP, evaluations: Mapping[str, HeldOutItems], settings: Set
         raise FlipscaleError(
             f"inference: {settings.inference} shows the model as many patches as it saw in training, but mask_ratio "
             f"is 0, so that is all of them; set a mask_ratio above 0, or inference: full."
+        )
+    if settings.inference == "ensemble" and settings.mask_shape == "resize":
+        raise FlipscaleError(
+            "inference: ensemble joins masks that cover the image, and mask_shape: resize has none; set inference: "
+            "masked, which shows images as small as in training, or inference: full."
         )
     training = model.training
     model.eval()
@@ -389,7 +394,10 @@ def _encode_images(model: CLIP, images: Images, settings: Settings, *, pooled: b
     features = []
     for first in range(0, len(images), size):
         show_life()
-        batch = pixels(images[first : first + size], device, settings.normalization)
+        seen = images[first : first + size]
+        if settings.inference == "masked":
+            seen = view_stored(seen, training_view(settings).shape.image.image_size, None)
+        batch = pixels(seen, device, settings.normalization)
         features.append(_encode_batch(model, batch, first, settings, pooled))
     return torch.cat(features)
 
@@ -397,8 +405,9 @@ def _encode_images(model: CLIP, images: Images, settings: Settings, *, pooled: b
 def _encode_batch(model: CLIP, batch: Tensor, first: int, settings: Settings, pooled: bool) -> Tensor:
     """A batch that begins with image `first` of its set, seen as the run's `inference` says.
 
-    masked: a random part of the patches, as many as in training; ensemble: the mean of several parts' features, which
-    together see every patch (FLIP, arXiv 2212.00794, table 1d). Parts follow from the seed and the place in the set.
+    masked: a part of the patches, as many as in training, or with `mask_shape: resize` all of an image that is as small
+    as in training; ensemble: the mean of several parts' features, which together see every patch (FLIP, arXiv
+    2212.00794, table 1d). Parts follow from the seed and the place in the set.
     """
     visual, inference = model.visual, settings.inference
 
@@ -409,12 +418,13 @@ def _encode_batch(model: CLIP, batch: Tensor, first: int, settings: Settings, po
             features = model.encode_image(batch, normalize=True)
         return features
 
-    if inference == "full":
+    if inference == "full" or settings.mask_shape == "resize":
         return encode()
-    mask, ratio = visual.patch_dropout, settings.mask_ratio
-    views = complementary(mask.patches, ratio, settings.seed, first=first, images=len(batch))
+    mask, ratio, seed = visual.patch_dropout, settings.mask_ratio, settings.seed
     if inference == "masked":
-        views = [views[0][:, : patches_kept(mask.patches, ratio)]]
+        views = [masked_view(mask.patches, ratio, seed, settings.mask_shape, first=first, images=len(batch))]
+    else:
+        views = complementary(mask.patches, ratio, seed, first=first, images=len(batch))
     seen = []
     for kept in views:
         with mask.seeing(kept.to(batch.device)):

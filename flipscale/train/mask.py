@@ -7,13 +7,15 @@ processes and micro-batches that share a batch draw together what one would have
 
 Which patches are kept is a matter of `mask_shape`, how many is not (`patches_kept`), so shapes compare at equal cost:
 
-    random   any, each set as likely as any other: FLIP's
-    grid     a regular lattice, of which each image has another phase
-    block    one block, as near to a square as the count allows, at a random place
+    random     any, each set as likely as any other: FLIP's
+    grid       a regular lattice, of which each image has another phase
+    block      one block, as near to a square as the count allows, at a random place
+    gaussian   any, those near the middle of the image more often: GLIP's (Gaussian-masked, not Grounded LIP)
+    resize     all of a smaller image, so there is no mask; see `MaskedTower` and `flipscale.cost.training_view`
 
-They are the three that CLIPA compares (arXiv 2305.07017), after MAE's (arXiv 2111.06377, figure 6). CLIPA's released
-model has the random one only, so the exact forms of the other two are ours, see `_grid` and `_block`. In MAE a block is
-what is dropped; here it is what is kept, so that what is seen hangs together.
+CLIPA compares random, grid, block and resize (arXiv 2305.07017); grid and block are after MAE's (arXiv 2111.06377,
+figure 6). CLIPA's released model has no grid and no block, so the exact forms of these are ours, see `_grid` and
+`_block`. In MAE a block is what is dropped; here it is what is kept, so that what is seen hangs together.
 
 In evaluation all patches are seen, unless a caller gives those to see. To encode with a part of the patches:
 
@@ -41,13 +43,16 @@ _TRAINING = 0x6D61736B
 
 _COMPLEMENTARY = 0x76696577
 
+_COVARIANCE = 0.2
+"""GLIP's, of the density of kept patches; half the image's width is 1."""
+
 
 class PatchMask(nn.Module):
     """Keeps the class token and `patches_kept` patches of each image in training; in evaluation all, or those given."""
 
     def __init__(self, mask_ratio: float, seed: int, patches: int, shape: str = "random"):
         super().__init__()
-        assert shape in ("random", "grid", "block")
+        assert shape in ("random", "grid", "block", "gaussian")
         self.mask_ratio = mask_ratio
         self.seed = seed
         self.patches = patches
@@ -65,13 +70,15 @@ class PatchMask(nn.Module):
         """
         if not self.mask_ratio:
             return
-        columns = self.patches if self.shape == "random" else 3
+        columns = 3 if self.shape in ("grid", "block") else self.patches
         chance = uniform(_TRAINING, self.seed, step, first, rows, columns).to(device, non_blocking=True)
         count, side = patches_kept(self.patches, self.mask_ratio), math.isqrt(self.patches)
         if self.shape == "grid":
             chance = _grid(chance, side)
         elif self.shape == "block":
             chance = _block(chance, side, count)
+        elif self.shape == "gaussian":
+            chance = _gaussian(chance, side)
         self.kept = chance.topk(count).indices
 
     @contextlib.contextmanager
@@ -105,13 +112,18 @@ class PatchMask(nn.Module):
 
 
 class MaskedTower(VisionTransformer):  # type: ignore[misc]
-    """open_clip's image tower, which on a CPU embeds the kept patches alone: it is the same up to rounding.
+    """open_clip's image tower, which takes smaller images too, and on a CPU embeds the kept patches alone.
 
-    Its patch convolution acts on each patch, so it is a product of matrices that takes what patches there are.
+    That is the same up to rounding: its patch convolution acts on each patch, so it is a product of matrices that takes
+    what patches there are. A smaller image gets its positions from the table of the full size, see `positions_on`. So
+    the table that is trained is the full one, and an image of the full size needs nothing new.
     """
 
     def _embeds(self, x: Tensor) -> Tensor:
         """Pixels [B, 3, S, S] to the tokens that the blocks take, [B, 1 + kept, W]."""
+        side = x.shape[-1] // self.patch_size[-1]
+        if side != self.grid_size[-1]:
+            return self._embeds_resized(x, side)
         kept = self.patch_dropout.chosen()
         if kept is None or x.device.type != "cpu":
             tokens: Tensor = super()._embeds(x)
@@ -125,14 +137,36 @@ class MaskedTower(VisionTransformer):  # type: ignore[misc]
         embedded: Tensor = self.ln_pre(torch.cat([classes.to(patches.dtype), patches], dim=1))
         return embedded
 
+    def _embeds_resized(self, x: Tensor, side: int) -> Tensor:
+        """All patches of images of side * side patches, where the tower has another number: [B, 1 + side**2, W]."""
+        assert self.patch_dropout.chosen() is None, "an image that is resized has no mask"
+        patches = self.conv1(x).flatten(2).transpose(1, 2)
+        classes = self.class_embedding.to(patches.dtype).expand(len(x), 1, -1)
+        positions = positions_on(self.positional_embedding, side).to(patches.dtype)
+        embedded: Tensor = self.ln_pre(torch.cat([classes, patches], dim=1) + positions)
+        return embedded
+
+
+def positions_on(table: Tensor, side: int) -> Tensor:
+    """The positions of side * side patches, [1 + side**2, W], from the table of a square of others, [1 + N, W].
+
+    Bicubic with antialias, as open_clip's `resize_pos_embed` does when it loads a checkpoint; gradients pass through.
+    The first row, of the class token, stays.
+    """
+    first, others = table[:1], table[1:]
+    full = math.isqrt(len(others))
+    grid = others.T.reshape(1, -1, full, full)
+    grid = F.interpolate(grid, size=(side, side), mode="bicubic", antialias=True, align_corners=False)
+    return torch.cat([first, grid[0].flatten(1).T])
+
 
 def complementary(patches: int, mask_ratio: float, seed: int, *, first: int = 0, images: int = 1) -> list[Tensor]:
     """Views of images `first` to `first + images` of a set, which together see every patch: each int64 [images, k].
 
     There are ceil(1 / (1 - mask_ratio)) of them, 2 at 0.5 and 4 at 0.75 (FLIP, Table 1d). Each sees k patches: as many
     as training does, or as many as it takes for all to be seen, 25 of 49 at 0.5. So that it can, the last may see again
-    what another saw. An image's views follow from the seed and its place in the set. Masked inference, one view of
-    what training sees, is `complementary(...)[0][:, : patches_kept(patches, mask_ratio)]`.
+    what another saw. An image's views follow from the seed and its place in the set. They are random whatever the shape
+    of the training's mask was: no other shape leaves views that are alike and see all.
     """
     # Rounding first: 1 / (1 - 0.9) comes out above 10.
     views = math.ceil(round(1 / (1 - mask_ratio), 6))
@@ -140,6 +174,20 @@ def complementary(patches: int, mask_ratio: float, seed: int, *, first: int = 0,
     order = uniform(_COMPLEMENTARY, seed, 0, first, images, patches).argsort(dim=1)
     starts = (min(view * count, patches - count) for view in range(views))
     return [order[:, start : start + count] for start in starts]
+
+
+def masked_view(
+    patches: int, mask_ratio: float, seed: int, shape: str = "random", *, first: int = 0, images: int = 1
+) -> Tensor:
+    """What masked inference sees of images `first` to `first + images` of a set: int64 [images, patches_kept].
+
+    gaussian is drawn as in training, as GLIP evaluates; of the other shapes it is the first of the complementary views.
+    """
+    count = patches_kept(patches, mask_ratio)
+    if shape != "gaussian":
+        return complementary(patches, mask_ratio, seed, first=first, images=images)[0][:, :count]
+    chance = uniform(_COMPLEMENTARY, seed, 0, first, images, patches)
+    return _gaussian(chance, math.isqrt(patches)).topk(count).indices
 
 
 def uniform(stream: int, seed: int, step: int, first: int, rows: int, columns: int) -> Tensor:
@@ -169,6 +217,19 @@ def _grid(chance: Tensor, side: int) -> Tensor:
     phase = (chance[:, :2] * size).long()[:, :, None]
     places = (phase + torch.arange(side, device=chance.device)) % size
     return -order[places[:, 0, :, None], places[:, 1, None, :]].flatten(1)
+
+
+def _gaussian(chance: Tensor, side: int) -> Tensor:
+    """How much each patch is wanted for a mask that is denser in the middle, from `chance` [rows, side * side].
+
+    GLIP's (https://github.com/MingliangLiang3/GLIP, src/open_clip/transformer.py): uniform numbers, less 1, plus the
+    density of a bivariate normal on linspace(-1, 1, side)^2. Its mean is 0 and its covariance 0.2 in both directions,
+    which the code calls `std`: the deviation is 0.447 of half the image. Fixed there, so it is here.
+    """
+    place = torch.linspace(-1, 1, side, dtype=torch.float64)
+    squares = place.square()[:, None] + place.square()
+    density = torch.exp(-squares / (2 * _COVARIANCE)) / (2 * math.pi * _COVARIANCE)
+    return chance - (1 - density).flatten().to(chance.device, chance.dtype)
 
 
 def _block(chance: Tensor, side: int, count: int) -> Tensor:

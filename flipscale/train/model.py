@@ -27,6 +27,7 @@ from open_clip.pretrained import download_pretrained, get_pretrained_cfg, list_p
 from torch import Tensor
 
 from flipscale.architecture import Architecture, architecture
+from flipscale.cost import training_view
 from flipscale.errors import FlipscaleError
 from flipscale.inputs.weights import check_activation, no_such_weights
 from flipscale.settings import Settings
@@ -76,7 +77,10 @@ def build(
     if start is not None:
         load(model, shape, start)
     model.visual.__class__ = MaskedTower
-    model.visual.patch_dropout = PatchMask(settings.mask_ratio, settings.seed, shape.image.patches, settings.mask_shape)
+    ratio = training_view(settings).mask_ratio
+    # Images that are resized have no mask, so no shape of one.
+    mask_shape = settings.mask_shape if ratio else "random"
+    model.visual.patch_dropout = PatchMask(ratio, settings.seed, shape.image.patches, mask_shape)
     if vocabulary is not None:
         tower = text_tower(model)
         tower.token_embedding = CompactEmbedding(tower.token_embedding.weight, torch.from_numpy(vocabulary))

@@ -10,6 +10,7 @@ from open_clip import CLIP
 from torch import Tensor, nn
 
 from flipscale.architecture import architecture
+from flipscale.cost import training_view
 from flipscale.settings import Settings
 from flipscale.train.model import channels, pixels
 from flipscale.train.reconstruction import ReconstructionHead, image_tokens
@@ -35,7 +36,7 @@ class Objective(nn.Module):
             shape = architecture(settings.model, settings.image_size)
             self.weight: float = asked.weight
             self.reconstruction = ReconstructionHead(
-                shape, settings.mask_ratio, settings.seed, width=asked.width, depth=asked.depth
+                shape, training_view(settings).mask_ratio, settings.seed, width=asked.width, depth=asked.depth
             )
 
     def forward(
@@ -44,7 +45,8 @@ class Objective(nn.Module):
         """Image features [b, E] and text features [b, E], of length 1 and float32 whatever the towers compute in, and a
         scalar to add to the loss, a mean of rows.
 
-        images: uint8 [b, 3, S, S] and tokens: int64 [b, T], rows `first` to `first + b` of the `batch_size` of `step`.
+        images: uint8 [b, 3, S, S], with `mask_shape: resize` of a smaller S, and tokens: int64 [b, T], rows `first` to
+        `first + b` of the `batch_size` of `step`.
         """
         assert first + len(images) <= batch_size
         kept = self.draw(images, tokens, step, first)

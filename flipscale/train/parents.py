@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from flipscale.run import Failure, RunFolder
+from flipscale.run import Failure, RunFolder, lacks_weights
 from flipscale.settings import CommandTrainer
 from flipscale.train.asked import asked_of, parent_of
 
@@ -74,7 +74,7 @@ def _may_be_resumed(error: Failure) -> bool:
 
 def _finished(parent: RunFolder, run: RunFolder) -> ParentWeights:
     """A finished parent has weights, unless a program trained it and wrote none, or somebody deleted them."""
-    if (parent.path / "model.pt").exists():
+    if not lacks_weights(parent):
         return ParentWeights(When.NOW)
     again = f"delete its result.json, do flipscale train {parent.path}, then submit this run again"
     if isinstance(asked_of(run)[0].trainer, CommandTrainer):

@@ -1,11 +1,12 @@
 """The data and the evaluation sets of a run, opened in the form its model takes."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
 
-from flipscale.cost import steps_of
+from flipscale.cost import steps_of, training_view
 from flipscale.run import RunFolder
 from flipscale.settings import Settings
 from flipscale.train.asked import steps_before
@@ -19,7 +20,7 @@ from flipscale.workspace import Workspace
 def open_training_data(run: RunFolder, settings: Settings) -> Data:
     return open_data(
         settings.data,
-        _form(run, settings),
+        replace(_form(run, settings), shown_size=training_view(settings).shape.image.image_size),
         data_size=settings.data_size,
         samples=steps_of(settings) * settings.batch_size,
         before=steps_before(run, settings.batch_size) * settings.batch_size,

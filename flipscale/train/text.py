@@ -61,12 +61,15 @@ def encode_text(model: CLIP, tokens: Tensor, normalize: bool = False, kept: Tens
 class TextMask:
     """Draws the tokens of each text that training keeps, as many as `patches_kept` of the text's length.
 
-    random: any, padding among them. prioritised: padding is dropped first, then words at random. Either way the token
-    that the text's feature is pooled from is kept: it is to the text what the class token is to the image.
+    random: any, padding among them. prioritised: padding is dropped first, then words at random. block: those that
+    follow one another in the caption, from a place that is as likely as any other; padding only of a caption that is
+    shorter (CLIPA's block, arXiv 2305.07017, which is open_clip's `reduction_mask: simple`). In each the token that
+    the text's feature is pooled from is kept: it is to the text what the class token is to the image. All other tokens
+    are alike, the start of the text among them, which CLIPA and open_clip always keep.
     """
 
     def __init__(self, mask_ratio: float, kind: str, seed: int):
-        assert kind in ("random", "prioritised")
+        assert kind in ("random", "prioritised", "block")
         self.mask_ratio = mask_ratio
         self.kind = kind
         self.seed = seed
@@ -76,13 +79,31 @@ class TextMask:
         if not self.mask_ratio:
             return None
         rows, length = tokens.shape
-        chance = uniform(_TEXT_STREAM, self.seed, step, first, rows, length).to(tokens.device, non_blocking=True)
+        count, pooled = patches_kept(length, self.mask_ratio), _pooled_position(text_tower(model), tokens)[:, None]
+        columns = 1 if self.kind == "block" else length
+        chance = uniform(_TEXT_STREAM, self.seed, step, first, rows, columns).to(tokens.device, non_blocking=True)
+        if self.kind == "block":
+            return _with_block(chance, pooled, tokens.argmax(dim=1, keepdim=True), length, count)
         if self.kind == "prioritised":
             # The end of the text has the largest id of the tokenizer. Token 0 does not tell padding: it is also "!".
             end = tokens.argmax(dim=1, keepdim=True)
             chance -= (torch.arange(length, device=tokens.device) > end).float()
-        chance.scatter_(1, _pooled_position(text_tower(model), tokens)[:, None], 2.0)
-        return chance.topk(patches_kept(length, self.mask_ratio)).indices.sort(dim=1).values
+        chance.scatter_(1, pooled, 2.0)
+        return chance.topk(count).indices.sort(dim=1).values
+
+
+def _with_block(chance: Tensor, pooled: Tensor, end: Tensor, length: int, count: int) -> Tensor:
+    """The pooled position and a block of count - 1 others of `length`, ascending: int64 [b, count].
+
+    chance: [b, 1], where the block begins among the places in the caption that it can. pooled, end: int64 [b, 1], the
+    pooled position, and the last of the caption. The pooled one is passed over, not counted: it is the first, the end
+    or the last of all, so the block stays in one piece.
+    """
+    others = end + (pooled > end)  # Tokens of the caption that are not pooled.
+    start = (chance * (others - count + 2).clamp(min=1)).long()
+    block = start + torch.arange(count - 1, device=chance.device)
+    block += block >= pooled
+    return torch.cat([block, pooled], dim=1).sort(dim=1).values
 
 
 def _pooling(tower: Any) -> tuple[str, int | None]:

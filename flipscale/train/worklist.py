@@ -13,7 +13,7 @@ import torch
 
 from flipscale.code import CodeToday
 from flipscale.errors import Diverged, FlipscaleError, LeaseLost, RunFolderError
-from flipscale.run import JOB, FailureKind, Lease, RunFolder, read_probe
+from flipscale.run import JOB, WEIGHTS_FILE, FailureKind, Lease, RunFolder, read_probe, weights_are_needed
 from flipscale.settings import CommandTrainer, KeepWeights, OpenClipTrainer, Resources
 from flipscale.train.asked import asked_of, parent_of
 from flipscale.train.crew import Crew, follow
@@ -185,10 +185,13 @@ class WorkList:
 
 
 def _drop_weights(run: RunFolder) -> None:
-    """Remove the weights of a finished run whose study keeps none of them, whatever trained it."""
+    """Remove the weights of a finished run that nothing needs, whatever trained it."""
     asked = run.asked()
-    if asked is not None and asked.keep_weights is KeepWeights.NEVER and run.result() is not None:
-        (run.path / "model.pt").unlink(missing_ok=True)
+    if asked is None or run.result() is None:
+        return
+    # Which runs have started from it already is not looked at here: what is left when the last one has is gc's.
+    if not weights_are_needed(asked.keep_weights, started_from=asked.keep_weights is KeepWeights.FOR_CHILDREN):
+        (run.path / WEIGHTS_FILE).unlink(missing_ok=True)
 
 
 def _parents_first(runs: Sequence[RunFolder]) -> list[RunFolder]:

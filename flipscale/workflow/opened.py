@@ -1,5 +1,6 @@
 """A study that somebody works with: what its file says, its plan, and where its results and figures are."""
 
+from collections.abc import Collection
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -115,6 +116,8 @@ def _timed_in_words(plan: Plan) -> str:
     return f", timed{which} at {timed[0].place.site}"
 
 
-def say_warnings(plan: Plan) -> None:
+def say_warnings(plan: Plan, *, but: Collection[str] = ()) -> None:
+    """Say what a person should know before anything starts, but for what is said elsewhere."""
     for warning in plan.warnings:
-        say(f"warning: {warning}")
+        if warning not in but:
+            say(f"warning: {warning}")

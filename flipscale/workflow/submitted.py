@@ -7,7 +7,7 @@ from flipscale import launch
 from flipscale.code import CodeChanges
 from flipscale.inputs.check import Checked, check
 from flipscale.launch import NO_REDO, Launcher, Redo, Submission
-from flipscale.plan import Run, check_memory
+from flipscale.plan import Run, check_memory, far_too_large
 from flipscale.run import State
 from flipscale.study import Study
 from flipscale.words import count
@@ -45,7 +45,8 @@ def submit_study(
     plan.check_budget()
     write_plan(opened)
     say(f"plan: {cost_in_words(plan)}")
-    say_warnings(plan)
+    # What is refused for its memory is said once, by the refusal.
+    say_warnings(plan, but=() if force else far_too_large(plan.runs))
     checks: list[Callable[[Sequence[Run]], None]] = []
     if not force:
         checks.append(check_memory)

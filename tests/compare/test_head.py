@@ -154,6 +154,14 @@ def test_many_arms_are_said_in_counts_with_the_best_and_the_worst() -> None:
 def test_of_one_seed_the_head_says_what_is_missing() -> None:
     comparison = compare(synthetic({0.5: -0.01}, seeds=1), baseline={"mask_ratio": 0})
     assert head_lines(comparison)[-1] == "Each cell has one seed, so nothing says how far runs scatter; 3 seeds would."
+    assert "(one seed, no CI). Over 10 cells of one seed: worse in 10; mean " in head_lines(comparison)[0]
+
+
+def test_of_one_cell_with_one_seed_nothing_is_counted() -> None:
+    comparison = compare(synthetic({0.5: -0.01}, seeds=1, cells=1), baseline={"mask_ratio": 0})
+    assert head_lines(comparison)[0].endswith("(one seed, no CI).")
+    assert comparison.head is not None
+    assert comparison.head.arms[0].single_runs is None
 
 
 def test_a_seed_that_moves_the_masked_runs_of_all_cells_is_warned_of() -> None:

@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from pathlib import Path  # costs each call of a program 3 ms
 
-PARTITIONS = ("main", "preempt", "short")
+PARTITIONS = ("main", "preempt", "short", "gpu")
 NODES = ("n1", "n2", "n3", "n4")
 OPEN = ("PENDING", "RUNNING")
 AGAIN = {"REQUEUED": 1.0, "PREEMPTED": 1.0, "NODE_FAIL": 0.0}

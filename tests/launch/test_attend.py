@@ -17,6 +17,7 @@ from flipscale.launch import answers, attend
 from flipscale.launch.attend import Attendant, Ending, Surroundings
 from flipscale.launch.breaker import Breaker
 from flipscale.launch.launcher import STOP_SECONDS, Attempt
+from flipscale.launch.policy import nodes_to_avoid
 from flipscale.launch.workers import Workers
 from flipscale.run import ATTEMPT, JOB, NODE, Asked, FailedAttempt, FailureKind, Job, State
 from flipscale.settings import Resources
@@ -390,6 +391,37 @@ def test_the_log_says_why_a_worker_died(tmp_path, attended, said, kind):
     job = attended([run], worker(f"print({said!r}, flush=True); os._exit(5)"), attempt=0)
     job.end()
     assert noted(tmp_path, run)[0][0] == kind
+
+
+SRUN_OF_A_KILLED_PROCESS = """\
+srun: error: n17: task 130: {how}
+srun: Terminating StepId=7.0
+slurmstepd: error: *** STEP 7.0 ON n1 CANCELLED AT 2026-11-26T06:00:00 ***
+srun: error: n1: tasks 0-7: Killed"""
+
+
+@pytest.mark.parametrize(
+    ("how", "fails", "avoided"),
+    [
+        ("Killed", "os._exit(137)", "n17"),
+        ("Bus error", "os._exit(137)", "n17"),
+        # Process 0 has noticed, and says so itself.
+        ("Killed", "run.write_error(FailureKind.NODE, 'A process of the run is gone.'); os._exit(1)", "n17"),
+        # One that ended by itself, as it had lost the others, says nothing of its node.
+        ("Exited with exit code 1", "os._exit(137)", "n1"),
+    ],
+)
+def test_of_a_run_on_several_nodes_the_one_whose_process_was_killed_first_is_avoided(
+    tmp_path, attended, how, fails, avoided
+):
+    run = StandInRun("run")
+    said = SRUN_OF_A_KILLED_PROCESS.format(how=how) + "\n" + "x" * 5000
+    code = f"from flipscale.run import FailureKind; print({said!r}, flush=True); {fails}"
+    job = attended([run], worker(code))
+    assert job.end() is Ending.AWAY
+    (failed,) = folder(tmp_path, run).failures()
+    assert (failed.kind, failed.node) == ("node", avoided)
+    assert nodes_to_avoid([failed]) == [avoided]
 
 
 def test_the_memory_that_one_run_of_a_worker_lacked_is_not_why_the_next_one_died(tmp_path, attended):

@@ -1,6 +1,7 @@
 """How much main memory jobs ask for: by the predictions of runs, the word of the site, and what the cluster does."""
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -92,6 +93,17 @@ def test_a_batch_that_many_processes_share_is_in_the_memory_of_each_by_its_part(
     assert host_memory(four) - PROGRAM < (host_memory(one) - PROGRAM) / 2
 
 
+def test_images_wait_at_the_size_that_training_shows(asked):
+    """12 batches of 1,024 images of 112 pixels, or with 75 % of their patches fewer of 56."""
+    whole, small = (
+        asked(image_size=112, model="ViT-w16d1-28", batch_size=1024, samples="16k", **changes)[0]
+        for changes in ({}, {"mask_ratio": 0.75, "mask_shape": "resize"})
+    )
+    whole, small = (replace(request, asked=replace(request.asked, cost=whole.asked.cost)) for request in (whole, small))
+    saved = 12 * 1024 * 3 * (112**2 - 56**2)
+    assert host_memory(whole) - host_memory(small) == pytest.approx(saved, abs=128 * MIB)
+
+
 def test_images_to_score_on_are_in_memory(asked):
     few, many, probed = (
         asked(image_size=112, model="ViT-w16d1-28", evaluation=evaluation)[0]
@@ -100,6 +112,14 @@ def test_images_to_score_on_are_in_memory(asked):
     image = 3 * 112**2
     assert host_memory(many) - host_memory(few) > 2 * 9_900 * image
     assert host_memory(probed) - host_memory(many) > 5 * 10_000 * image
+
+
+def test_shards_have_no_images_of_their_own_to_be_scored_on(asked):
+    held = {"webdataset": {"urls": "held.tar", "classes": ["a", "b"]}}
+    base = {"data": {"webdataset": "shards.tar"}, "image_size": 112, "samples": 640}
+    (own,) = asked(**base, evaluation={"images": 10_000, "sets": {"held": held}})
+    (both,) = asked(**base, evaluation={"images": 10_000, "data": {"webdataset": "more.tar"}, "sets": {"held": held}})
+    assert host_memory(both) - host_memory(own) == pytest.approx(2 * 10_000 * 3 * 112**2, abs=128 * MIB)
 
 
 def test_the_program_of_open_clip_is_one_more(asked):

@@ -46,6 +46,9 @@ def test_it_reads_as_a_line():
     assert (
         str(replace(clock, high=700, timed=False)) == "3 min 0 s to 11 min 40 s of training on 2 workers, 24 of 36 done"
     )
+    tiny = replace(clock, done=0, workers=1, low=0.02, high=0.04, timed=False)
+    assert str(tiny) == "under a second of training on 1 worker"
+    assert str(replace(tiny, high=2.6)) == "under 3 s of training on 1 worker"
     assert str(replace(clock, workers=0)) == "24 of 36 done"
     assert str(replace(clock, done=36)) == "36 of 36 done"
 

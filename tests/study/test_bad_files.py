@@ -277,9 +277,44 @@ BAD = {
             "exclude these together"
         ),
     ),
+    "resize_ensemble": (
+        in_base("mask_shape: resize").replace("axes:", "  inference: ensemble\naxes:").replace("[0, ", "["),
+        (
+            "study.yaml:7: inference ensemble joins masks that cover an image, and mask_shape resize has none "
+            "(at mask_ratio 0.5); write full or masked, or exclude these together"
+        ),
+    ),
+    "resize_reconstruction": (
+        in_base("mask_shape: resize").replace("axes:", "  reconstruction: {}\naxes:").replace("[0, ", "["),
+        (
+            "study.yaml:7: reconstruction needs patches that were dropped, and mask_shape resize drops none "
+            "(at mask_ratio 0.5); exclude these together"
+        ),
+    ),
+    "resize_too_little": (
+        in_base("mask_shape: resize").replace("0.5", "0.05"),
+        (
+            "study.yaml:8: a mask_ratio of 0.05 resizes no image of 7 x 7 patches, with mask_shape resize "
+            "(at mask_ratio 0.05); write 0.15 or more"
+        ),
+    ),
+    "resize_tuning_too_little": (
+        in_base("mask_shape: resize").replace("axes:", "  tuning: {samples: 1k, mask_ratio: 0.05}\naxes:"),
+        (
+            "study.yaml:7: a mask_ratio of 0.05 resizes no image of 7 x 7 patches, with mask_shape resize "
+            "(at mask_ratio 0.5); write 0.15 or more"
+        ),
+    ),
     "trainer": (
         in_base("trainer: {command: {}}"),
         "study.yaml:6: command lacks 'arguments'; add it: the program and its arguments; the run's folder follows",
+    ),
+    "command_in_one_text": (
+        in_base("trainer: {command: 'python train.py --lr 3'}"),
+        (
+            "study.yaml:6: 'python train.py --lr 3' is a whole command in one text; write a list of its words: "
+            '[python, train.py, "--lr", "3"]'
+        ),
     ),
     "set_name": (
         GOOD + "evaluation: {sets: {a.b: fashion}}\n",

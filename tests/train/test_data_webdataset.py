@@ -93,6 +93,28 @@ def test_a_batch_takes_pairs_from_any_shards_in_any_order(shards: Path) -> None:
     assert images[:, 1, 0, 0].tolist() == tokens[:, 3].tolist() == [29, 0, 15, 0]
 
 
+@pytest.mark.parametrize("decode", ["once", "always"])
+def test_training_on_smaller_images_resizes_the_pairs_and_keeps_the_cache_of_the_full_size(
+    shards: Path, decode: str
+) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (30, 40, 3), dtype=np.uint8)
+    file = io.BytesIO()
+    Image.fromarray(noise).save(file, "PNG")
+    write_shard(shards / "noise.tar", [("a", {"png": file.getvalue(), "txt": b"picture 1"})])
+    whole = training(shards, urls="noise.tar", decode=decode)
+    files = sorted(path.relative_to(shards) for path in (shards / "cache").rglob("*"))
+    small = training(shards, urls="noise.tar", decode=decode, shown_size=8)
+    images, tokens = small.batch(np.array([0]))
+    assert sorted(path.relative_to(shards) for path in (shards / "cache").rglob("*")) == files
+    # Once: from what is kept, 16 pixels; always: from the picture.
+    source, box = Image.fromarray(noise), (5, 0, 35, 30)
+    if decode == "once":
+        source, box = Image.fromarray(whole.batch(np.array([0]))[0][0].transpose(1, 2, 0)), (0, 0, 16, 16)
+    expected = np.asarray(source.resize((8, 8), Image.Resampling.BICUBIC, box=box)).transpose(2, 0, 1)
+    assert np.array_equal(images[0], expected)
+    assert np.array_equal(tokens, whole.batch(np.array([0]))[1])
+
+
 def test_data_size_takes_the_first_pairs_and_no_further_shard(shards: Path) -> None:
     data = training(shards, data_size=12)
     assert data.size == 12

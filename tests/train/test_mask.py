@@ -1,16 +1,20 @@
+from types import SimpleNamespace
+
 import numpy as np
 import open_clip.transformer
 import pytest
 import torch
+from open_clip.model import resize_pos_embed
+from scipy.stats import multivariate_normal
 
-from flipscale.architecture import patches_kept
-from flipscale.train.mask import MaskedTower, PatchMask, complementary
+from flipscale.architecture import architecture, patches_kept
+from flipscale.train.mask import MaskedTower, PatchMask, complementary, masked_view, positions_on
 from flipscale.train.model import build
 
 CPU = torch.device("cpu")
 TOKENS = torch.arange(50).float().expand(8, 50)[:, :, None].repeat(1, 1, 3)
 """8 images of a class token, 0, and 49 patches, 1 to 49."""
-SHAPES = ("random", "grid", "block")
+SHAPES = ("random", "grid", "block", "gaussian")
 
 
 def drawn(mask_ratio=0.5, seed=0, patches=49, shape="random", step=0, first=0, rows=8):
@@ -91,6 +95,47 @@ def test_every_patch_is_kept_about_equally_often_by_grids():
     # 16 of 49 patches are on even lines and columns: that lattice has 4 too many and is kept in part.
     assert counts.min() > 0.9 * 980
     assert counts.max() < 1.1 * 980
+
+
+def glip_density(side):
+    """The density in GLIP's PatchDropout.normal_distribution: mean 0, and a covariance of 0.2 named std."""
+    x = np.linspace(-1, 1, side)
+    return multivariate_normal(mean=[0, 0], cov=[[0.2, 0], [0, 0.2]]).pdf(np.stack(np.meshgrid(x, x), axis=-1)).ravel()
+
+
+@pytest.mark.parametrize(("patches", "mask_ratio"), [(49, 0.5), (196, 0.75), (196, 0.918), (1, 0.5)])
+def test_gaussian_patches_are_those_of_glips_score(patches, mask_ratio):
+    """rand - (1 - pdf), the largest kept, of numpy's numbers of seed and step."""
+    chance = np.random.default_rng((0x6D61736B, 3, 7)).random((64, patches), dtype=np.float32)
+    score = chance - (1 - glip_density(round(patches**0.5)))
+    count = max(1, int(patches * (1 - mask_ratio)))
+    expected = np.sort(np.argsort(-score, axis=1)[:, :count], axis=1)
+    kept = drawn(mask_ratio, seed=3, patches=patches, shape="gaussian", step=7, rows=64).kept
+    assert np.array_equal(np.sort(kept.numpy(), axis=1), expected)
+
+
+def test_gaussian_patches_are_kept_as_often_as_another_generators():
+    """How often each of 7 x 7 patches is kept, against GLIP's score of numbers that are not ours: chi-squared."""
+    images, kept = 20_000, 12
+    score = np.random.default_rng(99).random((images, 49)) - (1 - glip_density(7))
+    expected = np.bincount(np.argsort(-score, axis=1)[:, :kept].ravel(), minlength=49)
+    found = torch.bincount(drawn(0.75, shape="gaussian", rows=images).kept.flatten(), minlength=49).numpy()
+    assert found.sum() == expected.sum() == images * kept
+    # An image keeps a patch or not, so each count is binomial; 48 patches are free, as the counts have one sum.
+    share = (found + expected) / (2 * images)
+    chi2 = ((found - expected) ** 2 / (2 * images * share * (1 - share))).sum()
+    assert 20 < chi2 < 90
+    counts = found.reshape(7, 7)
+    assert counts[3, 3] > 1.5 * counts[0, 3] > 1.5 * counts[0, 0] > 0
+
+
+def test_masked_inference_of_a_gaussian_mask_is_one_and_of_others_a_random_one():
+    assert torch.equal(masked_view(49, 0.75, 3, "grid", images=5), complementary(49, 0.75, 3, images=5)[0][:, :12])
+    whole = masked_view(49, 0.75, 3, "gaussian", images=2000)
+    assert whole.shape == (2000, 12)
+    assert torch.equal(masked_view(49, 0.75, 3, "gaussian", first=5, images=2), whole[5:7])
+    counts = torch.bincount(whole.flatten(), minlength=49)
+    assert counts[24] > 1.5 * counts[3] > 1.5 * counts[0] > 0
 
 
 def test_a_quarter_of_a_grid_is_one_patch_of_each_square_of_four():
@@ -213,3 +258,55 @@ def test_embedding_the_kept_patches_is_open_clips_embedding_of_all_with_the_othe
     assert len(found[0]) == (3 if options else 6)
     for theirs, ours in zip(*found, strict=True):
         torch.testing.assert_close(ours, theirs)
+
+
+# Images that are resized in the place of being masked
+
+
+@pytest.mark.parametrize("side", [3, 5, 7, 10])
+def test_positions_are_interpolated_as_open_clip_does_when_it_loads_a_checkpoint(side):
+    tower = open_clip.transformer.VisionTransformer(56, 4, 16, 1, 2, 4.0)
+    small = open_clip.transformer.VisionTransformer(4 * side, 4, 16, 1, 2, 4.0)
+    state = {"visual.positional_embedding": tower.positional_embedding.detach().clone()}
+    resize_pos_embed(state, SimpleNamespace(visual=small))
+    with torch.no_grad():
+        torch.testing.assert_close(
+            positions_on(tower.positional_embedding, side), state["visual.positional_embedding"], rtol=0, atol=1e-6
+        )
+
+
+def test_every_position_of_the_full_table_is_trained_by_smaller_images():
+    table = torch.randn(1 + 196, 8, dtype=torch.float64, requires_grad=True)
+    positions_on(table, 7).square().sum().backward()
+    assert (table.grad.abs().sum(dim=1) > 0).all()
+    few = torch.randn(17, 2, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(lambda rows: positions_on(rows, 3), few)
+
+
+@pytest.mark.parametrize("model", ["ViT-w16d1-4", "ViT-M-32-alt"])
+@pytest.mark.parametrize("training", [True, False])
+def test_a_smaller_image_is_seen_as_by_open_clips_tower_of_that_size(settings, model, training):
+    """The same weights, loaded by open_clip into a tower for 4 x 4 patches."""
+    patch = architecture(model).image.patch_size
+    sizes = (7 * patch, 4 * patch)
+    ours = build(settings(model=model, image_size=sizes[0], mask_ratio=0.75, mask_shape="resize")).train(training)
+    theirs = open_clip.CLIP(**architecture(model, sizes[1]).open_clip_config)
+    state = {name: value.clone() for name, value in ours.state_dict().items()}
+    resize_pos_embed(state, theirs)
+    theirs.load_state_dict(state)
+    images = torch.randn(2, 3, sizes[1], sizes[1], generator=torch.Generator().manual_seed(0))
+    seen = []
+    ours.visual.transformer.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].shape[1]))
+    with torch.no_grad():
+        torch.testing.assert_close(ours.encode_image(images), theirs.encode_image(images), rtol=1e-4, atol=1e-5)
+    assert seen == [1 + 16]
+
+
+def test_an_image_of_the_full_size_is_seen_as_without_resizing(settings):
+    images = torch.randn(2, 3, 28, 28, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        resized, plain = (
+            build(settings(mask_ratio=ratio, mask_shape=shape)).eval().encode_image(images)
+            for ratio, shape in ((0.75, "resize"), (0, "random"))
+        )
+    assert torch.equal(resized, plain)

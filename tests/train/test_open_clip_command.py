@@ -428,7 +428,14 @@ def test_workers_are_at_most_the_shards_and_divide_the_batches(settings, most, s
     ("changes", "resources", "words"),
     [
         ({"text_mask_ratio": 0.5}, {}, "write text_mask_ratio: 0"),
-        ({"mask_shape": "grid"}, {}, "write mask_shape: random"),
+        ({"mask_shape": "grid"}, {}, "write mask_shape: random, as it draws patches at random only"),
+        ({"mask_shape": "gaussian"}, {}, "write mask_shape: random, as it draws patches at random only"),
+        (
+            {"mask_shape": "resize", "mask_ratio": 0.75},
+            {},
+            "write mask_shape: random, or mask_ratio: 0 and image_size: 12, as it has one size of image for training "
+            "and evaluation",
+        ),
         ({"reconstruction": {"weight": 1.0, "width": None, "depth": 2}}, {}, "write reconstruction: null"),
         ({"flip": True}, {}, "write flip: false"),
         ({"precision": "fp16"}, {}, "write precision: bf16 or fp32"),

@@ -17,7 +17,12 @@ def rows(table):
 
 
 @pytest.mark.parametrize(
-    "changes", [{}, {"reconstruction": {"weight": 1.0, "width": None, "depth": 1}, "grad_clip": 1.0}]
+    "changes",
+    [
+        {},
+        {"reconstruction": {"weight": 1.0, "width": None, "depth": 1}, "grad_clip": 1.0},
+        {"mask_shape": "resize", "text_mask": "block"},
+    ],
 )
 def test_a_profile_names_every_stage_and_leaves_the_folder_as_it_is(run, changes):
     folder = run(text_mask_ratio=0.5, **changes)

@@ -64,7 +64,7 @@ def test_keeping_every_token_changes_nothing(kind, text):
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("text", TOWERS)
-@pytest.mark.parametrize("mask", ["random", "prioritised"])
+@pytest.mark.parametrize("mask", ["random", "prioritised", "block"])
 def test_a_masked_text_is_the_text_with_attention_to_the_kept_tokens_only(kind, text, mask):
     """The same feature comes of computing all tokens and forbidding attention to those dropped."""
     model = model_of(kind, text)
@@ -84,7 +84,7 @@ def test_a_masked_text_is_the_text_with_attention_to_the_kept_tokens_only(kind, 
         assert not torch.allclose(encode_text(model, tokens), x, atol=1e-2)
 
 
-@pytest.mark.parametrize("mask", ["random", "prioritised"])
+@pytest.mark.parametrize("mask", ["random", "prioritised", "block"])
 @pytest.mark.parametrize(("mask_ratio", "kept"), [(0.5, 10), (0.75, 5), (0.99, 1), (0.3, 14)])
 def test_the_tower_computes_the_kept_tokens_only(mask, mask_ratio, kept):
     model, seen = model_of(open_clip.CLIP, {}), []
@@ -98,14 +98,14 @@ def test_without_a_ratio_all_tokens_are_kept():
     assert kept_by("random", 0.0) is None
 
 
-@pytest.mark.parametrize("mask", ["random", "prioritised"])
+@pytest.mark.parametrize("mask", ["random", "prioritised", "block"])
 def test_kept_tokens_are_in_order_and_different(mask):
     for step in range(20):
         kept = kept_by(mask, step=step)
         assert (kept.diff(dim=1) > 0).all()
 
 
-@pytest.mark.parametrize("mask", ["random", "prioritised"])
+@pytest.mark.parametrize("mask", ["random", "prioritised", "block"])
 @pytest.mark.parametrize(
     ("text", "pooled"),
     [
@@ -132,6 +132,40 @@ def test_prioritised_drops_words_only_when_no_padding_is_left():
     assert kept[3] > {0, 1, 2, 3, 4}
 
 
+LONG = "a big red star above a small blue ring beside a tiny green heart on grey"
+"""16 words: with its start and its end 18 tokens."""
+
+
+@pytest.mark.parametrize(("text", "pooled"), [({}, 17), ({"pool_type": "first"}, 0), ({"pool_type": "last"}, 29)])
+@pytest.mark.parametrize(("mask_ratio", "count"), [(0.5, 15), (0.75, 7), (0.9, 2), (0.95, 1)])
+def test_a_block_is_of_tokens_that_follow_one_another_from_any_place_as_often(text, pooled, mask_ratio, count):
+    """The caption has 18 of 30 positions. The pooled one is kept; the others begin at every place that holds them."""
+    model = model_of(open_clip.CLIP, text, context_length=30)
+    tokens = torch.from_numpy(tokenize([LONG] * 4000, 30))
+    assert int(tokens[0].argmax()) == 17
+    kept = kept_by("block", mask_ratio, model, tokens)
+    assert kept.shape == (4000, count)
+    assert (kept == pooled).sum(dim=1).eq(1).all()
+    others = kept[kept != pooled].reshape(4000, count - 1)
+    assert (others.diff(dim=1) == 1).all()
+    if count == 1:
+        return
+    assert set(others.flatten().tolist()) == set(range(18)) - {pooled}
+    starts = torch.bincount(others[:, 0] - others[:, 0].min()).double()
+    assert len(starts) == (18 - (pooled < 18)) - (count - 1) + 1
+    expected = 4000 / len(starts)
+    # Chi-squared with one degree of freedom fewer than there are places: five deviations above its mean.
+    free = len(starts) - 1
+    assert float(((starts - expected) ** 2 / expected).sum()) < free + 5 * (2 * free) ** 0.5
+
+
+def test_a_block_takes_padding_of_a_caption_that_is_shorter_only():
+    kept = kept_by("block", 0.5).tolist()
+    # Texts of 6, 12, 3 and 5 tokens with their ends, cut to 10 of 20.
+    assert kept[0] == kept[2] == kept[3] == list(range(10))
+    assert set(kept[1]) < set(range(12))
+
+
 def test_random_keeps_padding_as_readily_as_words():
     model, counts = model_of(open_clip.CLIP, {}), torch.zeros(20)
     for step in range(300):
@@ -143,7 +177,7 @@ def test_random_keeps_padding_as_readily_as_words():
     assert others.max() < 142 + 5 * 8.6
 
 
-@pytest.mark.parametrize("mask", ["random", "prioritised"])
+@pytest.mark.parametrize("mask", ["random", "prioritised", "block"])
 def test_slices_of_a_batch_draw_what_the_whole_batch_draws(mask):
     whole = kept_by(mask, seed=3, step=7)
     for part in (slice(0, 1), slice(1, 3), slice(3, 4)):

@@ -2,6 +2,7 @@
 
 import os
 import signal
+from dataclasses import replace
 
 import pytest
 import torch
@@ -65,6 +66,18 @@ def test_each_shape_is_timed_in_turns_and_each_evaluation(probe, settings):
     assert result.device == "cpu"
     assert result.gpu_hours > 0
     assert result.scores == {}
+
+
+def test_resized_steps_and_evaluations_are_timed_beside_masked_ones(probe, settings):
+    """Both are seen in the same turns, on data that is opened apart."""
+    shapes = [settings(mask_ratio=0.75, mask_shape=shape) for shape in ("random", "resize")]
+    evaluations = [replace(shape, inference="masked") for shape in shapes]
+    folder = probe(*shapes, evaluations=evaluations)
+    assert train([folder.path]) == 0
+    found = timings_of(folder)
+    assert [step.shape["mask_shape"] for step in found.steps if "mask_shape" in step.shape] == ["resize"]
+    assert [timed.shape for timed in found.evaluations] == [evaluation_shape(stage(asked)) for asked in evaluations]
+    assert found.evaluations[0].shape != found.evaluations[1].shape
 
 
 def test_a_plan_of_the_same_shapes_then_has_measured_hours(probe, tmp_path):

@@ -20,7 +20,7 @@ from flipscale.train.data.held_out import open_held_out
 from flipscale.train.data.pairs import Data, Flags, Form, HeldOutItems, Images, Integers, Tokenize
 from flipscale.train.data.shuffle import order
 from flipscale.train.data.training import open_data
-from flipscale.train.data.views import Views, views
+from flipscale.train.data.views import Views, view_stored, views
 
 __all__ = [
     "Data",
@@ -34,5 +34,6 @@ __all__ = [
     "open_data",
     "open_held_out",
     "order",
+    "view_stored",
     "views",
 ]

@@ -46,7 +46,7 @@ def training(data: Fashion, form: Form, data_size: int | None) -> Data:
     tokens = captions[labels[chosen], _templates("template", chosen)]
 
     def batch(indices: Integers, views: Views | None = None) -> tuple[Images, Integers]:
-        pictures = view_stored(images[chosen[indices]][:, None], form.image_size, views)
+        pictures = view_stored(images[chosen[indices]][:, None], form.view_size, views)
         return np.repeat(pictures, 3, axis=1), tokens[indices]
 
     return Data(size=size, batch=batch, order=Shuffle([size]), vocabulary=np.unique(captions))

@@ -10,7 +10,7 @@ import numpy.typing as npt
 from flipscale.train.data.views import Views
 
 Images = npt.NDArray[np.uint8]
-"""[n, 3, image_size, image_size], red green blue."""
+"""[n, 3, S, S], red green blue."""
 
 Integers = npt.NDArray[np.int64]
 """Indices [n], labels [n] or tokens [..., text_length]."""
@@ -31,6 +31,14 @@ class Form:
     tokenize: Tokenize
     cache: Path | None = None
     """A folder for what is worth keeping of shards; None for a data set that needs it is an error."""
+    shown_size: int | None = None
+    """Pixels of a side of what training shows, where that is smaller; None is image_size. What is drawn, and what is
+    decoded once, has image_size: then all mask shapes share one cache, and each image is resized from its crop."""
+
+    @property
+    def view_size(self) -> int:
+        """Pixels of a side of what training shows."""
+        return self.shown_size or self.image_size
 
 
 @dataclass(frozen=True)

@@ -126,7 +126,7 @@ def training(data: Shapes, form: Form, size: int, first: int = 0) -> Data:
 
     def batch(indices: Integers, views: Views | None = None) -> tuple[Images, Integers]:
         scenes = _scenes(stream, indices, pairs)
-        images = view_stored(_render(scenes, form.image_size), form.image_size, views)
+        images = view_stored(_render(scenes, form.image_size), form.view_size, views)
         return images, captions.tokens(_caption_numbers(scenes))
 
     shuffle = Shuffle([size - first])

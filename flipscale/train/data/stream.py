@@ -49,7 +49,7 @@ class Stream:
         self.size = size
         self._library, self._shards, self._counts = library, shards, counts
         self._ends = np.cumsum(np.array(counts, np.int64))
-        self._image_size, self._tokenize = form.image_size, form.tokenize
+        self._image_size, self._tokenize = form.view_size, form.tokenize
         self._shuffle = Shuffle(taken(counts, size))
         self._asked: tuple[int, int, int] | None = None
         self._bad: set[int] = set()

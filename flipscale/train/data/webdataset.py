@@ -106,7 +106,7 @@ class _Decoded:
         size: int,
         form: Form,
     ):
-        self._image_size = form.image_size
+        self._view_size = form.view_size
         self._shards: list[cached.Shard] = []
         self._starts = np.cumsum([0, *counts])[:-1]
         bad: list[int] = []
@@ -144,7 +144,7 @@ class _Decoded:
             shard, rows = self._shards[number], which == number
             within = indices[rows] - self._starts[number]
             images[rows], tokens[rows] = shard.images[within], shard.tokens[within]
-        return view_stored(images, self._image_size, views), tokens
+        return view_stored(images, self._view_size, views), tokens
 
 
 def _instead(bad: list[int], size: int) -> dict[int, int]:

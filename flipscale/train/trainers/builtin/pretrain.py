@@ -16,7 +16,7 @@ import torch
 
 from flipscale.architecture import architecture
 from flipscale.cost import parameters
-from flipscale.run import Doing, Lease, Result, RunFolder
+from flipscale.run import WEIGHTS_FILE, Doing, Lease, Result, RunFolder
 from flipscale.settings import Settings
 from flipscale.train.asked import asked_of, parent_of, spent_before, steps_before, unique_pairs_of
 from flipscale.train.data import Data, HeldOutItems
@@ -44,7 +44,7 @@ def pretrain(run: RunFolder, lease: Lease | None, group: Group, stop: Stop, chec
     known_corrupt = data.corrupt()
     with group.together():
         parent = parent_of(run)
-        start = parent.path / "model.pt" if parent else None
+        start = parent.path / WEIGHTS_FILE if parent else None
         training = Training(
             settings, group, resources, words, start, steps_before=steps_before(run, settings.batch_size)
         )
@@ -88,7 +88,7 @@ def pretrain(run: RunFolder, lease: Lease | None, group: Group, stop: Stop, chec
 def _write_weights(training: Training, evaluations: Mapping[str, HeldOutItems], lease: Lease) -> None:
     """Write model.pt and hits.json; and a checkpoint where the user's own programs are to score the weights: if one of
     them fails or is stopped, nothing is trained again."""
-    with lease.replace("model.pt") as file:
+    with lease.replace(WEIGHTS_FILE) as file:
         save(training.model, file)
     if evaluations and not training.evaluated.scores:
         # An attempt before was over but for those programs, and its checkpoint is of the last step.
@@ -121,7 +121,7 @@ def score_parent(run: RunFolder, lease: Lease, device: torch.device) -> None:
     parent = parent_of(run)
     assert parent is not None
     evaluations = evaluations_of(run, settings)
-    model = build(settings, start=parent.path / "model.pt").to(device)
+    model = build(settings, start=parent.path / WEIGHTS_FILE).to(device)
     say(run, f"{settings.inference} inference with the weights of {parent.id}, on {device_name(device)}")
     lease.live(Doing.EVALUATING)
     began = time.perf_counter()

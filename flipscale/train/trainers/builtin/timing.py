@@ -18,6 +18,7 @@ from typing import NamedTuple
 import open_clip
 import torch
 
+from flipscale.cost import training_view
 from flipscale.identity import is_evaluated, stage
 from flipscale.run import Doing, Lease, Probe, Result, RunFolder, add_timings, cpu_name, read_probe
 from flipscale.settings import Resources, Settings
@@ -293,6 +294,7 @@ def _key(settings: Settings) -> str:
             settings.data_size,
             settings.crop,
             settings.image_size,
+            training_view(settings).shape.image.image_size,
             settings.text_length,
             settings.evaluation,
         )

@@ -27,7 +27,7 @@ from flipscale.architecture import architecture
 from flipscale.cost import parameters
 from flipscale.errors import DataError
 from flipscale.inputs.open_clip_flags import ProgramJob, check_webdataset, command, refuse, settle, wishes
-from flipscale.run import Doing, Lease, Result, RunFolder, write_json
+from flipscale.run import WEIGHTS_FILE, Doing, Lease, Result, RunFolder, write_json
 from flipscale.settings import OpenClipTrainer
 from flipscale.study.settings import NORMALIZATIONS
 from flipscale.train.asked import asked_of, parent_of
@@ -115,7 +115,7 @@ def write_model(job: ProgramJob, run: RunFolder) -> None:
 def _start(run: RunFolder) -> Path | None:
     """The weights of the run's parent, if it has one."""
     parent = parent_of(run)
-    return parent.path / "model.pt" if parent else None
+    return parent.path / WEIGHTS_FILE if parent else None
 
 
 def _positions(state: Mapping[str, Tensor]) -> str:
@@ -148,7 +148,7 @@ def _result(run: RunFolder, lease: Lease, job: ProgramJob, output: ProgramOutput
     """The last checkpoint becomes model.pt, and the run's result is flipscale's evaluation of it."""
     settings = job.settings
     model = _trained(job, run)
-    with lease.replace("model.pt") as file:
+    with lease.replace(WEIGHTS_FILE) as file:
         save(model, file)
     lease.live(Doing.EVALUATING)
     began = time.perf_counter()

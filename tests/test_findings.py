@@ -1,0 +1,170 @@
+"""docs/findings.md: 21 questions, one rule for verdicts, and no claim left out."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from tests.findings import NOT_YET, NOTHING, ROOT, Reading, Verdict, counts, findings, questions, readings
+
+INF = float("inf")
+
+
+def reading(published, interval, unit="points", **more):
+    return Reading("made_up", "a claim", 1.0, interval, unit, 3, published, **more)
+
+
+def made_up_claim(claim="more is better", difference=2.0, interval=(1.0, 3.0), **more):
+    """A claim as comparison.json has it: sides that differ in model."""
+    return {
+        "claim": claim,
+        "left": {"model": "L", "samples": 2},
+        "right": {"model": "B", "samples": 2},
+        "than": None,
+        "expect": "better",
+        "published": 1.2,
+        "verdict": "holds",
+        "difference": difference,
+        "interval_corrected": interval and list(interval),
+        "seeds": [0, 1, 2],
+        **more,
+    }
+
+
+def with_results(root: Path, study: str, *claims) -> Path:
+    """A folder in which one study has a comparison that states claims."""
+    folder = root / "results" / study
+    folder.mkdir(parents=True)
+    data = {"fraction": True, "claims": {"unit": "points", "claims": list(claims)}}
+    (folder / "comparison.json").write_text(json.dumps(data))
+    return root
+
+
+# The rule
+
+
+@pytest.mark.parametrize(
+    ("found", "verdict"),
+    [
+        (reading(1.0, (0.1, 2.0)), Verdict.AGREES),
+        (reading(1.0, (-2.0, -0.1)), Verdict.DISAGREES),
+        (reading(1.0, (-0.1, 2.0)), Verdict.UNDECIDED),
+        (reading(1.0, (0.0, 2.0)), Verdict.UNDECIDED),
+        (reading(-0.1, (-5.0, -0.1)), Verdict.AGREES),
+        (reading(-0.1, (0.1, 5.0)), Verdict.DISAGREES),
+        (reading("worse", (-5.0, -0.1)), Verdict.AGREES),
+        (reading("better", (-5.0, -0.1)), Verdict.DISAGREES),
+        (reading(1.0, None), Verdict.UNDECIDED),
+        (reading(3.7, (1.2, INF), "ratio"), Verdict.AGREES),
+        (reading(3.7, (0.6, 0.9), "ratio"), Verdict.DISAGREES),
+        (reading(3.7, (0.0, 1.3), "ratio"), Verdict.UNDECIDED),
+        (reading("none", (1.0, 2.0)), Verdict.NOTHING_PUBLISHED),
+        (reading("level", (-0.3, 0.4), level=Verdict.AGREES), Verdict.AGREES),
+    ],
+)
+def test_the_verdict_is_the_sign_of_the_published_effect_against_the_interval(found, verdict):
+    assert found.verdict is verdict
+
+
+def test_open_intervals_and_uncorrected_ones_are_said_as_what_they_are():
+    assert reading(3.7, (1.2, INF), "ratio").certainty == "above 1.20"
+    assert reading(3.7, (0.0, 1.3), "ratio").certainty == "below 1.30"
+    assert reading("better", (0.07, 0.29), "exponent", corrected=False).certainty == "+0.07 to +0.29, uncorrected"
+    assert reading(1.0, None).certainty == "no CI"
+
+
+# The document
+
+
+def test_there_are_21_questions_each_with_a_reason():
+    text = (ROOT / "docs" / "findings.md").read_text()
+    table = text.partition("<!-- findings -->")[2].partition("<!-- end -->")[0]
+    rows = re.findall(r"^\| (\d+) \|", table, re.MULTILINE)
+    assert [int(number) for number in rows] == list(range(1, 22))
+    assert all(one.why.endswith(".") for one in questions())
+
+
+def test_every_claim_of_a_committed_study_stands_in_the_document():
+    stated = [
+        (path.parent.name, claim["claim"])
+        for path in sorted(ROOT.glob("results/*/comparison.json"))
+        for claim in (json.loads(path.read_text())["claims"] or {"claims": []})["claims"]
+        if claim["difference"] is not None
+    ]
+    told = [(found.study, found.what) for one in questions() for found in one.found]
+    assert [claim for claim in stated if claim not in told] == []
+    assert all(told.count(claim) == 1 for claim in stated)
+
+
+def test_every_committed_study_stands_in_the_document():
+    told = findings() + counts()
+    for path in ROOT.glob("results/*/comparison.json"):
+        assert f"[{path.parent.name}](../results/{path.parent.name}/comparison.md)" in told
+
+
+def test_a_study_that_answers_none_of_the_questions_says_what_it_asks(tmp_path):
+    root = with_results(tmp_path, "sweep")
+    (root / "studies").mkdir()
+    (root / "studies" / "sweep.yaml").write_text("question: Which learning rate?\n")
+    assert "[sweep](../results/sweep/comparison.md) answers none of them. It asks: Which learning rate?" in counts(root)
+
+
+def test_without_results_nothing_is_run_and_the_21_rows_stay(tmp_path):
+    assert counts(tmp_path) == "21 questions: not run 21. 0 numbers: none.\n"
+    assert {one.verdict for one in questions(tmp_path)} == {Verdict.NOT_RUN}
+    rows = findings(tmp_path).splitlines()[2:]
+    assert len(rows) == 21
+    assert all(NOT_YET in row for row in rows)
+
+
+def test_a_study_is_in_its_row_as_soon_as_it_has_results(tmp_path):
+    root = with_results(tmp_path, "joint", made_up_claim())
+    (row,) = [one for one in questions(root) if one.found]
+    assert (row.name, row.verdict) == ("Model scaling (Fig 4a, Table 8)", "agrees")
+    assert row.miniature.startswith("[joint](../results/joint/comparison.md), 3 seeds: +2.0 points (+1.0 to +3.0)")
+
+
+def test_answers_that_differ_are_counted(tmp_path):
+    no = made_up_claim("not so", difference=0.1, interval=(-1.0, 1.2))
+    root = with_results(tmp_path, "joint", made_up_claim(), no, made_up_claim("the opposite", -2.0, (-3.0, -1.0)))
+    (row,) = [one for one in questions(root) if one.found]
+    assert row.verdict == "agrees in 1, disagrees in 1, undecided in 1"
+
+
+# Which claims are meant
+
+
+def test_claims_are_found_by_the_settings_that_their_sides_differ_in(tmp_path):
+    of_both = made_up_claim("both", right={"model": "B", "samples": 1})
+    interaction = made_up_claim("more so with more samples", than={"samples": 1})
+    root = with_results(tmp_path, "s", made_up_claim(), of_both, interaction, made_up_claim("not run", difference=None))
+
+    def names(**line):
+        return [found.what for found in readings({"study": "s", **line}, root)]
+
+    assert names(claims=[["model"]]) == ["more is better", "more so with more samples"]
+    assert names(claims=[["model"]], interaction=True) == ["more so with more samples"]
+    assert names(claims=[["model"]], interaction=False) == ["more is better"]
+    assert names(claims=[["samples", "model"]]) == ["both"]
+    assert names(claims=[["model"], ["samples", "model"]], left={"model": "L"})[1] == "both"
+
+
+def test_a_claim_without_a_published_number_has_the_direction_that_its_study_expects(tmp_path):
+    root = with_results(tmp_path, "s", made_up_claim(published=None, expect="worse"))
+    (found,) = readings({"study": "s", "claims": [["model"]]}, root)
+    assert (found.effect, found.verdict) == ("expected worse", Verdict.DISAGREES)
+
+
+def test_a_claim_of_being_level_has_the_verdict_of_its_own_test(tmp_path):
+    root = with_results(tmp_path, "s", made_up_claim(published=None, expect="level", verdict="contradicted"))
+    (found,) = readings({"study": "s", "claims": [["model"]]}, root)
+    assert found.verdict is Verdict.DISAGREES
+
+
+def test_a_line_that_finds_nothing_in_a_study_s_results_is_seen(tmp_path):
+    line = {"study": "joint", "claims": [["data_size"]]}
+    assert readings(line, with_results(tmp_path, "joint", made_up_claim())) == []
+    (data,) = [one for one in questions(tmp_path) if one.name.startswith("Data scaling")]
+    assert f"joint: {NOTHING}" in data.miniature
+    assert NOTHING not in findings()  # mend or remove the line in docs/findings.yaml
