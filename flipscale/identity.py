@@ -14,20 +14,21 @@ from flipscale.settings import (
     Evaluation,
     EvaluationSet,
     FineTuning,
+    FineTuningSet,
     FlipscaleTrainer,
     FolderSet,
     IdxSet,
     JsonObject,
     LabelledFolders,
     LabelledIdx,
-    LabelledSet,
     LabelledShards,
     Settings,
+    Tuning,
     WebDataset,
     plain,
 )
 from flipscale.study import SETTINGS
-from flipscale.study.datasets import DATASET, EVALUATION_SET, LABELLED_SET
+from flipscale.study.datasets import DATASET, EVALUATION_SET, FINE_TUNING_SET
 from flipscale.study.kinds import Keys
 from flipscale.study.settings import EVALUATION, FINE_TUNING, INIT, RECONSTRUCTION, TRAINER, TUNING, images_scored
 from flipscale.words import exact
@@ -35,7 +36,7 @@ from flipscale.words import exact
 RECIPE = 2
 """Version of what training does with the same settings. It is part of every id: raise it and all runs are new ones."""
 
-_ONE_OF = (DATASET, EVALUATION_SET, LABELLED_SET, TRAINER)
+_ONE_OF = (DATASET, EVALUATION_SET, FINE_TUNING_SET, TRAINER)
 _KEYS: Mapping[type | None, Keys] = {
     **{keys.record: keys for keys in (EVALUATION, TUNING, FINE_TUNING, RECONSTRUCTION, INIT)},
     **{keys.record: keys for choice in _ONE_OF for keys in choice.options.values()},
@@ -69,13 +70,16 @@ def stage(settings: Settings) -> Settings:
     """The settings of what the run itself trains: of a tuning its own in place of those before it.
 
     FLIP's tuning (arXiv 2212.00794, section 4 and table 1e) has a hundredth of the learning rate and warms up over a
-    fifth of its samples; both are so where the study says nothing. An evaluation trains nothing: it sees 0 samples.
+    fifth of its samples; both are so where the study says nothing. An evaluation trains nothing: it sees 0 samples,
+    with the model and the sizes that its parent was trained with.
     """
+    tuning = settings.tuning
+    if tuning is not None:
+        settings = replace(settings, **_shape_of(tuning, settings))
     if settings.inference != "full":
         return replace(settings, samples=0)
     if settings.fine_tuning is not None:
         return _fine_tuning_stage(settings, settings.fine_tuning)
-    tuning = settings.tuning
     if tuning is None:
         return settings
     warmup = tuning.samples // 5 if tuning.warmup is None else tuning.warmup
@@ -90,6 +94,24 @@ def stage(settings: Settings) -> Settings:
         reconstruction=settings.reconstruction if tuning.mask_ratio else None,
         cooldown=min(settings.cooldown, tuning.samples - warmup),
     )
+
+
+def _shape_of(tuning: Tuning, settings: Settings) -> JsonObject:
+    """The model, image size and text length of a tuning, by the names of these settings.
+
+    A tuning that names a model has the image size of that model, unless it says another.
+    """
+    own_size = settings.image_size if tuning.model is None else own_image_size(tuning.model)
+    return {
+        "model": tuning.model or settings.model,
+        "image_size": tuning.image_size or own_size,
+        "text_length": tuning.text_length or settings.text_length,
+    }
+
+
+def _changed_shape(tuning: Tuning, settings: Settings) -> JsonObject:
+    """The part of `_shape_of` that differs from the run's own."""
+    return {name: value for name, value in _shape_of(tuning, settings).items() if value != getattr(settings, name)}
 
 
 def _fine_tuning_stage(settings: Settings, fine_tuning: FineTuning) -> Settings:
@@ -121,7 +143,7 @@ def _fine_tuning_stage(settings: Settings, fine_tuning: FineTuning) -> Settings:
     )
 
 
-def labelled_set(settings: Settings) -> LabelledSet:
+def labelled_set(settings: Settings) -> FineTuningSet:
     """What a run with a fine_tuning is fine-tuned on. The study's reader has refused training data without classes."""
     assert settings.fine_tuning is not None
     data = settings.fine_tuning.data or settings.data
@@ -161,12 +183,19 @@ def id_of(settings: Settings, known: JsonObject) -> str:
         dataset_name(settings.data),
         show_setting(settings.samples),
         f"m{settings.mask_ratio:g}",
-        *([f"t{show_setting(settings.tuning.samples)}"] if settings.tuning else []),
+        *([_tuning_words(settings.tuning, settings)] if settings.tuning else []),
         *([f"f{show_setting(settings.fine_tuning.samples)}"] if settings.fine_tuning else []),
         *([settings.inference] if settings.inference != "full" else []),
         f"s{settings.seed}",
     )
     return "_".join(map(_word, readable)) + f"_{digest[:10]}"
+
+
+def _tuning_words(tuning: Tuning, settings: Settings) -> str:
+    """The tuning in an id: 't1.6k', 't1.6k-28px' at another image size."""
+    units = {"model": "", "image_size": "px", "text_length": "tokens"}
+    changed = [f"{value}{units[name]}" for name, value in _changed_shape(tuning, settings).items()]
+    return "-".join([f"t{show_setting(tuning.samples)}", *changed])
 
 
 @functools.cache
@@ -203,12 +232,18 @@ def identity(settings: Settings) -> JsonObject:
     """
     found: JsonObject = {}
     for name, setting in SETTINGS.items():
-        if setting.needs and getattr(settings, setting.needs) == SETTINGS[setting.needs].default:
+        if setting.needs and not _takes_part(setting.needs, settings):
             continue
         value, default = _value_and_default(name, settings)
         if setting.required or setting.rule or (value != default and _canonical(value) != _canonical(default)):
             found[name] = _canonical(value)
     return found
+
+
+def _takes_part(name: str, settings: Settings) -> bool:
+    """Whether a setting that others need is not at its default, in the run or in its tuning."""
+    tuned = name == "mask_ratio" and settings.tuning is not None and settings.tuning.mask_ratio != 0
+    return tuned or getattr(settings, name) != SETTINGS[name].default
 
 
 def _value_and_default(name: str, settings: Settings) -> tuple[Any, Any]:
@@ -219,14 +254,17 @@ def _value_and_default(name: str, settings: Settings) -> tuple[Any, Any]:
         return _of_data(settings.data), _of_data(SETTINGS["data"].default)
     if name == "evaluation":
         return _of_evaluation(settings.evaluation, settings.data), {}
-    if name == "fine_tuning" and settings.fine_tuning is not None:
-        return _of_fine_tuning(settings.fine_tuning, settings.data), None
     if name == "init" and settings.init is not None:
         # Every run's weights are called model.pt, so the folder is part of the name.
         return settings.init.name or "/".join(settings.init.path.split("/")[-2:]), None
     if name == "trainer" and getattr(settings.trainer, "name", None):
         return settings.trainer.name, None  # type: ignore[union-attr]
-    return plain(getattr(settings, name)), plain(SETTINGS[name].default)
+    value = getattr(settings, name)
+    if isinstance(value, Tuning):
+        return _of_tuning(value, settings), None
+    if isinstance(value, FineTuning):
+        return _of_fine_tuning(value, settings.data), None
+    return plain(value), plain(SETTINGS[name].default)
 
 
 def _options(record: object) -> JsonObject:
@@ -250,7 +288,7 @@ def _of_fine_tuning(fine_tuning: FineTuning, data: DataSet) -> JsonObject:
     return found
 
 
-def _of_data(data: DataSet | EvaluationSet | LabelledSet) -> JsonObject:
+def _of_data(data: DataSet | EvaluationSet | FineTuningSet) -> JsonObject:
     if isinstance(data, LabelledFolders | LabelledShards):
         return {data.kind: data.name or _last_two(data.train)}
     if isinstance(data, LabelledIdx):
@@ -265,6 +303,13 @@ def _last_two(path: str) -> str:
     return "/".join(path.rstrip("/").split("/")[-2:])
 
 
+def _of_tuning(tuning: Tuning, settings: Settings) -> JsonObject:
+    """A tuning with the model and sizes that it changes: ids from before it could change them stand."""
+    shape = _shape_of(tuning, settings)
+    others = {name: value for name, value in plain(tuning).items() if name not in shape}
+    return others | _changed_shape(tuning, settings)
+
+
 def _of_evaluation(evaluation: Evaluation, data: DataSet) -> JsonObject:
     """An evaluation without what is at its default; the end of the schedule is always evaluated, said or not."""
     defaults = {name: option.default for name, option in EVALUATION.options.items()}
@@ -277,6 +322,7 @@ def _of_evaluation(evaluation: Evaluation, data: DataSet) -> JsonObject:
         found["at"] = sorted({*found["at"], 1.0})
         if found["at"] == [1.0]:
             del found["at"]
+    found.pop("means", None)  # They are worked out of the sets' scores whenever runs are collected.
     if _scores_default_images(evaluation, data):
         found.pop("images", None)
     if evaluation.data is not None:

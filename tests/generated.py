@@ -13,7 +13,7 @@ from typing import Any
 from flipscale.cli import main
 from flipscale.collect import columns_as_markdown
 from flipscale.identity import show_setting
-from flipscale.study.datasets import DATASET, EVALUATION_SET, LABELLED_SET
+from flipscale.study.datasets import DATASET, EVALUATION_SET, FINE_TUNING_SET
 from flipscale.study.keys import TOP
 from flipscale.study.kinds import Keys
 from flipscale.study.schema import study_schema
@@ -59,7 +59,7 @@ def options() -> str:
     rows = ["| where | option | default | meaning |", "|---|---|---|---|"]
     tables = {f"data: {{{kind}: ...}}": keys for kind, keys in DATASET.options.items()}
     tables |= {"tuning": TUNING, "fine_tuning": FINE_TUNING}
-    tables |= {f"fine_tuning: {{data: {{{kind}: ...}}}}": keys for kind, keys in LABELLED_SET.options.items()}
+    tables |= {f"fine_tuning: {{data: {{{kind}: ...}}}}": keys for kind, keys in FINE_TUNING_SET.options.items()}
     tables |= {"reconstruction": RECONSTRUCTION, "init": INIT}
     tables |= {f"trainer: {{{kind}: ...}}": keys for kind, keys in TRAINER.options.items()}
     tables["evaluation"] = EVALUATION

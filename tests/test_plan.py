@@ -224,6 +224,13 @@ OTHER_OPTIONS = [
     ("evaluation.sets", "evaluation", "{}", "{sets: {boots: {folder: b}}}"),
     ("evaluation.sets", "evaluation", "{sets: {boots: {folder: b}}}", "{sets: {shoes: {folder: b}}}"),
     ("evaluation.sets", "evaluation", "{sets: {a: {folder: b}}}", "{sets: {a: {folder: {path: b, classes: [c]}}}}"),
+    ("evaluation.sets", "evaluation", "{sets: {a: {folder: b}}}", "{sets: {a: {folder: {path: b, metric: map11}}}}"),
+    (
+        "evaluation.sets",
+        "evaluation",
+        "{sets: {a: {command: {arguments: x, scores: {cider: higher}}}}}",
+        "{sets: {a: {command: {arguments: x, scores: {spice: higher}}}}}",
+    ),
     ("evaluation.linear_probe", "evaluation", "{}", "{linear_probe: true}"),
     (
         "evaluation.sets",
@@ -239,6 +246,9 @@ OTHER_OPTIONS = [
     ("tuning.warmup", "tuning", "1k", "{samples: 1k, warmup: 0}"),
     ("tuning.batch_size", "tuning", "1k", "{samples: 1k, batch_size: 32}"),
     ("tuning.mask_ratio", "tuning", "1k", "{samples: 1k, mask_ratio: 0.25}"),
+    ("tuning.model", "tuning", "1k", "{samples: 1k, model: ViT-w32d2-7}"),
+    ("tuning.image_size", "tuning", "1k", "{samples: 1k, image_size: 56}"),
+    ("tuning.text_length", "tuning", "1k", "{samples: 1k, text_length: 16}"),
     ("fine_tuning.samples", "fine_tuning", "2k", "4k"),
     (
         "fine_tuning.data",
@@ -286,7 +296,7 @@ def test_every_option_has_a_case():
         "fine_tuning": FINE_TUNING,
     }
     options |= {f"{kind}.{name}" for kind, keys in {**tables, **TRAINER.options}.items() for name in keys.options}
-    places = {"fashion.folder", "webdataset.decode", "webdataset.sizes"}
+    places = {"fashion.folder", "webdataset.decode", "webdataset.sizes", "evaluation.means"}
     assert options - {option for option, *_ in OTHER_OPTIONS} == places, "a new option needs a line above"
 
 
@@ -304,6 +314,13 @@ def test_every_option_has_a_case():
         ("evaluation", "{data: fashion}", "{data: {fashion: {folder: elsewhere/fashion}}}"),
         ("evaluation", "{sets: {a: {folder: here}}}", "{sets: {a: {folder: {path: there, train: too}}}}"),
         ("evaluation", "{sets: {a: {webdataset: here}}}", "{sets: {a: {webdataset: 's3://there'}}}"),
+        ("evaluation", "{sets: {a: {folder: b}}}", "{sets: {a: {folder: {path: b, metric: top1}}}}"),
+        ("evaluation", "{sets: {a: {folder: b}}}", "{sets: {a: {folder: b}}, means: {all: [a]}}"),
+        (
+            "evaluation",
+            "{sets: {a: {command: {arguments: [python, here.py], scores: {cider: higher}}}}}",
+            "{sets: {a: {command: {arguments: [python, there.py, -v], scores: {cider: higher}}}}}",
+        ),
         ("init", "here/run/model.pt", "{path: /mnt/there/run/model.pt}"),
         (
             "trainer",

@@ -10,13 +10,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from flipscale.settings import (
+    CommandSet,
     CommandTrainer,
     DataSet,
     Evaluation,
     EvaluationSet,
     FineTuning,
+    FineTuningSet,
     FlipscaleTrainer,
-    LabelledSet,
     OpenClipTrainer,
     Reconstruction,
     Settings,
@@ -25,7 +26,7 @@ from flipscale.settings import (
     Weights,
     plain,
 )
-from flipscale.study.datasets import DATASET, EVALUATION_SET, LABELLED_SET, TEMPLATES
+from flipscale.study.datasets import DATASET, EVALUATION_SET, FINE_TUNING_SET, TEMPLATES
 from flipscale.study.kinds import (
     Choice,
     CommandWords,
@@ -43,6 +44,7 @@ from flipscale.study.kinds import (
     Schedule,
     Text,
 )
+from flipscale.study.named_sets import check_evaluation
 from flipscale.study.study import Values
 
 EVALUATION = Keys(
@@ -60,8 +62,14 @@ EVALUATION = Keys(
         "templates": TEMPLATES,
         "sets": Option(MapOf("set", EVALUATION_SET), {}, "more sets to score on, by name; their scores are NAME.score"),
         "linear_probe": Option(Flag(), False, "whether a linear classifier on frozen image features is scored as well"),
+        "means": Option(
+            MapOf("list of sets", ListOf(Text())),
+            {},
+            "means over sets by name, each by its own metric, or over scores as SET.score; the score is NAME.mean",
+        ),
     },
     record=Evaluation,
+    check=check_evaluation,
 )
 
 MOST_TEST_IMAGES = 10_000
@@ -73,8 +81,10 @@ DRAWN_TEST_IMAGES = 2000
 training on their shortest schedules."""
 
 
-def images_scored(evaluation: Evaluation, data: DataSet | EvaluationSet | LabelledSet) -> int:
+def images_scored(evaluation: Evaluation, data: DataSet | EvaluationSet | FineTuningSet) -> int:
     """At most so many held-out images of this set are scored: what the study says, else the set's default."""
+    if isinstance(data, CommandSet):
+        return 0
     if evaluation.images is not None:
         return evaluation.images
     return DRAWN_TEST_IMAGES if isinstance(data, Shapes) else MOST_TEST_IMAGES
@@ -98,6 +108,15 @@ TUNING = Keys(
         "warmup": Option(Maybe(Count(0)), None, "samples of linear warm-up; null is a fifth of the tuning"),
         "batch_size": Option(Maybe(Count(2)), None, "pairs a step; null is the run's"),
         "mask_ratio": Option(Number(0, 1, below=True), 0.0, "share of image patches dropped while tuning"),
+        "model": Option(
+            Maybe(ModelName()),
+            None,
+            "model of the same towers with other patches, as FLIP's ViT-L-14 after ViT-L-16; null is the run's",
+        ),
+        "image_size": Option(
+            Maybe(Count()), None, "side of the image in pixels; null is the run's, or the own size of tuning.model"
+        ),
+        "text_length": Option(Maybe(Count(3)), None, "tokens of text; null is the run's"),
     },
     short="samples",
     record=Tuning,
@@ -110,7 +129,7 @@ FINE_TUNING = Keys(
             Count(), None, "length of the fine-tuning, in images seen; FLIP's is 64M, 50 epochs of ImageNet", True
         ),
         "data": Option(
-            Maybe(LABELLED_SET), None, "labelled training and test images; null takes the training data's classes"
+            Maybe(FINE_TUNING_SET), None, "labelled training and test images; null takes the training data's classes"
         ),
         "images": Option(Maybe(Count()), None, "test images at most; null is as evaluation.images"),
         "lr": Option(
@@ -194,7 +213,10 @@ class Setting:
     required: bool = False
     rule: str | None = None
     needs: str | None = None
-    """The setting without which this one does nothing: while that is at its default, this is no part of an id."""
+    """The setting without which this one does nothing: while that is at its default, this is no part of an id.
+
+    A mask_ratio in the tuning counts as one of the run.
+    """
 
 
 SETTINGS: Mapping[str, Setting] = {
@@ -264,7 +286,9 @@ SETTINGS: Mapping[str, Setting] = {
     ),
     "init": Setting(Maybe(INIT), "open_clip checkpoint to start from; null starts from random weights"),
     "tuning": Setting(
-        Maybe(TUNING), "unmasked tuning after the schedule, a run of its own, as {samples: 128M}; null has none"
+        Maybe(TUNING),
+        "unmasked tuning after the schedule, a run of its own, as {samples: 128M} or, on larger images, "
+        "{samples: 128M, image_size: 224}; null has none",
     ),
     "fine_tuning": Setting(
         Maybe(FINE_TUNING),

@@ -14,6 +14,7 @@ sources.py      its data and evaluation sets, opened
 data/           training pairs and held-out sets
 model.py        the model; attention.py, mask.py, text.py, objective.py, reconstruction.py are parts of it
 classify.py     the image tower with a head, for a fine-tuning; mixing.py and drop_path.py are parts of it
+resize.py       a parent's weights in the shapes of a tuning with other patches, image sizes or text lengths
 schedule.py     the learning rate of a step
 evaluate.py     scores; probe.py is the linear probe
 records.py      lines of metrics.jsonl

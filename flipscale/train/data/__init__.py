@@ -1,9 +1,9 @@
 """Training pairs and held-out items of a data set by its declaration, as numpy arrays.
 
-    Shapes       drawn on the spot, endless                          shapes.py
-    Fashion      Fashion-MNIST from a folder                         fashion.py
-    WebDataset   tar shards of images and captions, here or far off  webdataset.py
-    LabelledSet  images with classes, to fine-tune on                classified.py
+    Shapes         drawn on the spot, endless                          shapes.py
+    Fashion        Fashion-MNIST from a folder                         fashion.py
+    WebDataset     tar shards of images and captions, here or far off  webdataset.py
+    FineTuningSet  images with classes, to fine-tune on                classified.py
 
     form = Form(image_size=28, text_length=16, tokenize=tokenize)
     data = open_data(settings.data, form, data_size=None, samples=32768)
@@ -19,7 +19,7 @@ comes to the same number of samples.
 
 from flipscale.train.data.classified import ClassifiedSet, open_classified
 from flipscale.train.data.held_out import open_held_out
-from flipscale.train.data.pairs import Data, Form, HeldOutItems, Images, Integers, Tokenize
+from flipscale.train.data.pairs import Data, Flags, Form, HeldOutItems, Images, Integers, Tokenize
 from flipscale.train.data.shuffle import order
 from flipscale.train.data.training import open_data
 from flipscale.train.data.views import Views, view_stored, views
@@ -27,6 +27,7 @@ from flipscale.train.data.views import Views, view_stored, views
 __all__ = [
     "ClassifiedSet",
     "Data",
+    "Flags",
     "Form",
     "HeldOutItems",
     "Images",

@@ -28,7 +28,7 @@ from flipscale.inputs.labelled import check_choice, same_folders
 from flipscale.inputs.paths import located, reason_of
 from flipscale.inputs.shards import ShardSource, sources
 from flipscale.run import show_life
-from flipscale.settings import Fashion, LabelledFolders, LabelledIdx, LabelledSet, LabelledShards, Shapes
+from flipscale.settings import Fashion, FineTuningSet, LabelledFolders, LabelledIdx, LabelledShards, Shapes
 from flipscale.train.data import fashion, folder, idx, shapes, tar_sets
 from flipscale.train.data.decode import CORRUPT_COUNT, CORRUPT_SHARE
 from flipscale.train.data.labelled import Labelled, check
@@ -52,7 +52,7 @@ class ClassifiedSet:
     """What is scored on, and the names of the classes."""
 
 
-def open_classified(data: LabelledSet, form: Form, *, images: int, samples: int) -> ClassifiedSet:
+def open_classified(data: FineTuningSet, form: Form, *, images: int, samples: int) -> ClassifiedSet:
     """The images to fine-tune on, and at most `images` to score on: a subset with even classes, the same for every run.
 
     samples: how many images the schedule sees; a drawn set has just so many and repeats none.

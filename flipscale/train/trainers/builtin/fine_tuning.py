@@ -4,8 +4,6 @@ Steps, checkpoints, processes and micro-batches are those of `Training`. What di
 each row apart; the learning rates, which fall from layer to layer; and the batches, which are augmented and mixed.
 """
 
-from pathlib import Path
-
 import numpy as np
 import torch
 from open_clip import CLIP
@@ -13,6 +11,7 @@ from torch import Tensor, nn
 
 from flipscale.settings import Resources, Settings
 from flipscale.study.settings import NORMALIZATIONS
+from flipscale.train.asked import TrainedWeights
 from flipscale.train.classify import Classifier, layer_of
 from flipscale.train.data import Data, Images, Integers, views
 from flipscale.train.data.randaugment import augment
@@ -25,14 +24,16 @@ from flipscale.train.trainers.builtin.training import LR_SCALE, Training, is_dec
 class HeadTraining(Training):
     """Weights, optimizer state and progress of a fine-tuning. The text tower stays on the CPU, as it was."""
 
-    def __init__(self, settings: Settings, group: Group, resources: Resources, start: Path | None, classes: int):
+    def __init__(
+        self, settings: Settings, group: Group, resources: Resources, start: TrainedWeights | None, classes: int
+    ):
         """settings: of the stage, see `flipscale.identity.stage`. start: the weights that it goes on from."""
         assert settings.fine_tuning is not None
         self.fine_tuning = settings.fine_tuning
         self.classes = classes
         super().__init__(settings, group, resources, start=start)
 
-    def _build(self, vocabulary: Integers | None, start: Path | None) -> tuple[CLIP, nn.Module]:
+    def _build(self, vocabulary: Integers | None, start: TrainedWeights | None) -> tuple[CLIP, nn.Module]:
         model: CLIP = build(self.settings, vocabulary, start)
         self.classifier = Classifier(model.visual, self.classes, self.settings).to(self.device)
         return model, self.classifier

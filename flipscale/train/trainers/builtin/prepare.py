@@ -6,15 +6,14 @@ Pairs and texts for a pre-training and a tuning, labelled images and a head for 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import IO
 
 from flipscale.architecture import architecture
 from flipscale.cost import parameters
 from flipscale.identity import labelled_set, labelled_test_images, show_setting
-from flipscale.run import WEIGHTS_FILE, RunFolder
+from flipscale.run import RunFolder
 from flipscale.settings import Resources, Settings
-from flipscale.train.asked import parent_of, steps_before
+from flipscale.train.asked import start_of, steps_before
 from flipscale.train.classify import score_classifier
 from flipscale.train.data import Data, HeldOutItems
 from flipscale.train.evaluate import Evaluated, evaluate
@@ -62,11 +61,6 @@ def prepare(run: RunFolder, settings: Settings, resources: Resources, group: Gro
     return _pairs(run, settings, resources, group, leads=leads)
 
 
-def _start(run: RunFolder) -> Path | None:
-    parent = parent_of(run)
-    return parent.path / WEIGHTS_FILE if parent else None
-
-
 def _pairs(run: RunFolder, settings: Settings, resources: Resources, group: Group, *, leads: bool) -> Prepared:
     with group.together():
         data = open_training_data(run, settings)
@@ -75,7 +69,7 @@ def _pairs(run: RunFolder, settings: Settings, resources: Resources, group: Grou
     known_corrupt = data.corrupt()
     with group.together():
         before = steps_before(run, settings.batch_size)
-        training = Training(settings, group, resources, words, _start(run), steps_before=before)
+        training = Training(settings, group, resources, words, start_of(run), steps_before=before)
     return Prepared(
         training=training,
         data=data,
@@ -104,7 +98,7 @@ def _labelled(run: RunFolder, settings: Settings, resources: Resources, group: G
         opened = open_labelled_data(run, settings)
     classes = opened.test.classes
     with group.together():
-        training = HeadTraining(settings, group, resources, _start(run), len(classes))
+        training = HeadTraining(settings, group, resources, start_of(run), len(classes))
     source = f"{show_setting(labelled_set(settings))}, images {labelled_test_images(settings)}"
 
     def keep(file: IO[bytes]) -> None:

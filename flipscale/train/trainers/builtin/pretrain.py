@@ -4,8 +4,10 @@ Open the data, build the model, go on from a checkpoint or start from the parent
 model.pt and last result.json. Process 0 has the lease: it evaluates and writes.
 """
 
+import gc
 import os
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 
@@ -15,7 +17,7 @@ import torch
 from flipscale.architecture import architecture
 from flipscale.cost import parameters
 from flipscale.run import WEIGHTS_FILE, Doing, Lease, Result, RunFolder
-from flipscale.train.asked import asked_of, parent_of, spent_before, unique_pairs_of
+from flipscale.train.asked import asked_of, parent_of, spent_before, start_of, unique_pairs_of
 from flipscale.train.data import Data
 from flipscale.train.evaluate import check_scores, evaluate
 from flipscale.train.failure import say
@@ -25,8 +27,9 @@ from flipscale.train.processes import Group
 from flipscale.train.sources import corrupt_images, evaluations_of
 from flipscale.train.stop import Stop
 from flipscale.train.trainers.builtin.loop import fit
-from flipscale.train.trainers.builtin.prepare import prepare
+from flipscale.train.trainers.builtin.prepare import Prepared, prepare
 from flipscale.train.trainers.builtin.training import Progress, Training
+from flipscale.train.trainers.program.evaluation import programs_of, unmeasured, with_program_scores
 
 
 def pretrain(run: RunFolder, lease: Lease | None, group: Group, stop: Stop, checkpoint_seconds: float) -> None:
@@ -61,9 +64,7 @@ def pretrain(run: RunFolder, lease: Lease | None, group: Group, stop: Stop, chec
         return
     if lease is None:
         return
-    with lease.replace(WEIGHTS_FILE) as file:
-        prepared.save(file)
-    # result.json goes last: its presence is what "finished" means. The checkpoint is of no use after it.
+    _write_weights(prepared, lease)
     parent = parent_of(run)
     others = unique_pairs_of(parent) if prepared.pairs_before is None else prepared.pairs_before
     result = replace(
@@ -73,10 +74,38 @@ def pretrain(run: RunFolder, lease: Lease | None, group: Group, stop: Stop, chec
         chance=training.evaluated.chance,
         parent=spent_before(parent, others),
     )
+    # Programs that score the run may need the memory.
+    del training, data, prepared
+    _finish(result, run, lease, stop, talk)
+
+
+def _write_weights(prepared: Prepared, lease: Lease) -> None:
+    """Write model.pt and hits.json; and a checkpoint where the user's own programs are to score the weights: if one of
+    them fails or is stopped, nothing is trained again."""
+    training = prepared.training
+    with lease.replace(WEIGHTS_FILE) as file:
+        prepared.save(file)
+    if prepared.score is not None and not training.evaluated.scores:
+        # An attempt before was over but for those programs, and its checkpoint is of the last step.
+        lease.live(Doing.EVALUATING)
+        training.evaluated = prepared.score()
     lease.write_hits(training.evaluated.hits)
-    lease.write_result(result)
+    if programs_of(training.settings):
+        training.save(lease)
+
+
+def _finish(result: Result, run: RunFolder, lease: Lease, stop: Stop, talk: Callable[[str], None]) -> None:
+    """Have the user's own programs score the run, and write its result, unless a signal stops one of them."""
+    if torch.cuda.is_available():
+        gc.collect()
+        torch.cuda.empty_cache()
+    scored = with_program_scores(result, run, lease, stop, talk)
+    if scored is None:
+        return
+    # result.json goes last: its presence is what "finished" means. The checkpoint is of no use after it.
+    lease.write_result(scored)
     (run.path / "checkpoint.pt").unlink(missing_ok=True)
-    talk(f"finished, {progress.seconds:.1f} s of training")
+    talk(f"finished, {scored.train_seconds or 0:.1f} s of training")
 
 
 def score_parent(run: RunFolder, lease: Lease, device: torch.device) -> None:
@@ -87,7 +116,7 @@ def score_parent(run: RunFolder, lease: Lease, device: torch.device) -> None:
     parent = parent_of(run)
     assert parent is not None
     evaluations = evaluations_of(run, settings)
-    model = build(settings, start=parent.path / WEIGHTS_FILE).to(device)
+    model = build(settings, start=start_of(run)).to(device)
     say(run, f"{settings.inference} inference with the weights of {parent.id}, on {device_name(device)}")
     lease.live(Doing.EVALUATING)
     began = time.perf_counter()
@@ -102,7 +131,8 @@ def score_parent(run: RunFolder, lease: Lease, device: torch.device) -> None:
     corrupt = corrupt_images(evaluations)
     seen = replace(facts, samples_seen=0, steps=0, corrupt_samples=0, corrupt_evaluation_images=corrupt)
     lease.write_hits(evaluated.hits)
-    lease.write_result(replace(seen, chance=evaluated.chance, parent=spent_before(parent, unique_pairs_of(parent))))
+    result = replace(seen, chance=evaluated.chance, parent=spent_before(parent, unique_pairs_of(parent)))
+    lease.write_result(replace(result, missing_scores=unmeasured(settings)))
     say(run, f"finished, {progress.evaluation_seconds:.1f} s of evaluation")
 
 

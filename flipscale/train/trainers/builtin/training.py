@@ -10,7 +10,6 @@ import math
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -23,6 +22,7 @@ from flipscale.cost import steps_of
 from flipscale.errors import FlipscaleError, RunFolderError
 from flipscale.run import Lease, RunFolder
 from flipscale.settings import Resources, Settings
+from flipscale.train.asked import TrainedWeights
 from flipscale.train.data import Data, Images, Integers, views
 from flipscale.train.evaluate import Evaluated
 from flipscale.train.failure import is_out_of_memory
@@ -69,7 +69,7 @@ class Training:
         group: Group,
         resources: Resources,
         vocabulary: Integers | None = None,
-        start: Path | None = None,
+        start: TrainedWeights | None = None,
         steps_before: int = 0,
     ):
         """settings: of the stage that is trained, see `flipscale.plan.stage`. vocabulary, start: see `build`.
@@ -107,7 +107,7 @@ class Training:
             self.objective.compile()
         self.module: nn.Module = self.objective
 
-    def _build(self, vocabulary: Integers | None, start: Path | None) -> tuple[CLIP, nn.Module]:
+    def _build(self, vocabulary: Integers | None, start: TrainedWeights | None) -> tuple[CLIP, nn.Module]:
         """The model and what training computes with it, which is on the device."""
         model: CLIP = build(self.settings, vocabulary, start).to(self.device)
         return model, Objective(model, self.settings).to(self.device)
