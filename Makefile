@@ -6,8 +6,9 @@ BIN := .venv/bin
 # One thread a process: small models gain nothing from a second one, and two that spin lose (docs/log.md).
 export OMP_NUM_THREADS ?= 1
 
-# Two workers more than cores (nproc goes by OMP_NUM_THREADS where that is set), as the tests of SLURM and of Ray mostly wait. tests/conftest.py says which tests stay together.
-PARALLEL = -n $$(($$(env -u OMP_NUM_THREADS nproc) + 2)) --dist loadgroup --no-loadscope-reorder
+# Which tests stay together on one worker is in tests/conftest.py. nproc goes by OMP_NUM_THREADS where that is set.
+CORES = $$(env -u OMP_NUM_THREADS nproc)
+LANES = --dist loadgroup --no-loadscope-reorder
 
 .PHONY: quickstart test test-quick test-gpu check lint bench format docs install clean cluster-slurm cluster-slurm-stop cluster-ray cluster-ray-stop
 
@@ -19,13 +20,14 @@ quickstart: .venv/.installed  ## run a small study end to end on data that is dr
 	@echo '    flipscale init study.yaml'
 
 # Types take a minute of one core, so they are checked beside the tests; what is wrong with them is said at the end.
+# Three workers more than cores: those with the tests of SLURM and of Ray mostly wait.
 test: lint  ## all checks and tests; tests that wait for clusters run beside tests that compute
 	@said=$$(mktemp); nice -n 10 $(BIN)/mypy >"$$said" 2>&1 & types=$$!; \
-	$(BIN)/python -m pytest $(PARALLEL); code=$$?; \
+	$(BIN)/python -m pytest -n $$(($(CORES) + 3)) $(LANES); code=$$?; \
 	wait $$types || code=1; cat "$$said"; rm -f "$$said"; exit $$code
 
 test-quick: .venv/.dev  ## tests that need no cluster, server or browser, in under 3 minutes
-	$(BIN)/python -m pytest -m 'not slow' $(PARALLEL)
+	$(BIN)/python -m pytest -m 'not slow' -n $$(($(CORES) + 1)) $(LANES)
 
 test-gpu: .venv/.dev  ## tests and figures of the GPU here, in under 8 minutes; says so where there is none
 	$(BIN)/python -m tests.gpu

@@ -147,6 +147,42 @@ def own_image_size(name: str) -> int:
     return size
 
 
+def tower_difference(name: str, other: str) -> str | None:
+    """The first thing in which the towers of `name` differ from those of `other`, such as 'a vision_cfg.width of 64'.
+
+    None where only the image size and the patch size may differ: such models have weights of the same shapes, but for
+    the patch convolution and the positions. Raises FlipscaleError for a name that is unknown or cannot be masked.
+    """
+    found, expected = _towers(name), _towers(other)
+    for key in sorted({*found, *expected}):
+        if found.get(key) != expected.get(key):
+            return f"{key} {_written(found.get(key))}, not {_written(expected.get(key))}"
+    return None
+
+
+def models_with_the_towers_of(name: str) -> tuple[str, ...]:
+    """The models that differ from the one called `name` in image size and patch size at most; of the family a pattern.
+
+    Raises FlipscaleError for a name that is unknown or cannot be masked.
+    """
+    if _family_config(name) is not None:
+        return (name.rpartition("-")[0] + "-PATCH",)
+    return tuple(model for model in known_models() if model != name and tower_difference(model, name) is None)
+
+
+def _towers(name: str) -> dict[str, object]:
+    """The configuration of a model without its image size and patch size, by keys such as 'vision_cfg.width'."""
+    config = _config(name)
+    flat: dict[str, object] = {}
+    for key, value in config.items():
+        flat |= {f"{key}.{inner}": each for inner, each in value.items()} if isinstance(value, dict) else {key: value}
+    return {key: value for key, value in flat.items() if key not in ("vision_cfg.image_size", "vision_cfg.patch_size")}
+
+
+def _written(value: object) -> str:
+    return "unset" if value is None else json.dumps(value)
+
+
 @functools.cache
 def known_models() -> tuple[str, ...]:
     """The names of open_clip's configurations that flipscale can train and count, sorted. Reads them all, once."""

@@ -17,6 +17,7 @@ from flipscale.settings import (
     IdxSet,
     JsonObject,
     Settings,
+    Tuning,
     WebDataset,
     plain,
 )
@@ -61,11 +62,14 @@ def stage(settings: Settings) -> Settings:
     """The settings of what the run itself trains: of a tuning its own in place of those before it.
 
     FLIP's tuning (arXiv 2212.00794, section 4 and table 1e) has a hundredth of the learning rate and warms up over a
-    fifth of its samples; both are so where the study says nothing. An evaluation trains nothing: it sees 0 samples.
+    fifth of its samples; both are so where the study says nothing. An evaluation trains nothing: it sees 0 samples,
+    with the model and the sizes that its parent was trained with.
     """
+    tuning = settings.tuning
+    if tuning is not None:
+        settings = replace(settings, **_shape_of(tuning, settings))
     if settings.inference != "full":
         return replace(settings, samples=0)
-    tuning = settings.tuning
     if tuning is None:
         return settings
     warmup = tuning.samples // 5 if tuning.warmup is None else tuning.warmup
@@ -80,6 +84,24 @@ def stage(settings: Settings) -> Settings:
         reconstruction=settings.reconstruction if tuning.mask_ratio else None,
         cooldown=min(settings.cooldown, tuning.samples - warmup),
     )
+
+
+def _shape_of(tuning: Tuning, settings: Settings) -> JsonObject:
+    """The model, image size and text length of a tuning, by the names of these settings.
+
+    A tuning that names a model has the image size of that model, unless it says another.
+    """
+    own_size = settings.image_size if tuning.model is None else own_image_size(tuning.model)
+    return {
+        "model": tuning.model or settings.model,
+        "image_size": tuning.image_size or own_size,
+        "text_length": tuning.text_length or settings.text_length,
+    }
+
+
+def _changed_shape(tuning: Tuning, settings: Settings) -> JsonObject:
+    """The part of `_shape_of` that differs from the run's own."""
+    return {name: value for name, value in _shape_of(tuning, settings).items() if value != getattr(settings, name)}
 
 
 def is_evaluated(settings: Settings) -> bool:
@@ -106,11 +128,18 @@ def id_of(settings: Settings, known: JsonObject) -> str:
         dataset_name(settings.data),
         show_setting(settings.samples),
         f"m{settings.mask_ratio:g}",
-        *([f"t{show_setting(settings.tuning.samples)}"] if settings.tuning else []),
+        *([_tuning_words(settings.tuning, settings)] if settings.tuning else []),
         *([settings.inference] if settings.inference != "full" else []),
         f"s{settings.seed}",
     )
     return "_".join(map(_word, readable)) + f"_{digest[:10]}"
+
+
+def _tuning_words(tuning: Tuning, settings: Settings) -> str:
+    """The tuning in an id: 't1.6k', 't1.6k-28px' at another image size."""
+    units = {"model": "", "image_size": "px", "text_length": "tokens"}
+    changed = [f"{value}{units[name]}" for name, value in _changed_shape(tuning, settings).items()]
+    return "-".join([f"t{show_setting(tuning.samples)}", *changed])
 
 
 @functools.cache
@@ -166,6 +195,8 @@ def _value_and_default(name: str, settings: Settings) -> tuple[Any, Any]:
     if name == "init" and settings.init is not None:
         # Every run's weights are called model.pt, so the folder is part of the name.
         return settings.init.name or "/".join(settings.init.path.split("/")[-2:]), None
+    if name == "tuning" and settings.tuning is not None:
+        return _of_tuning(settings.tuning, settings), None
     if name == "trainer" and getattr(settings.trainer, "name", None):
         return settings.trainer.name, None  # type: ignore[union-attr]
     return plain(getattr(settings, name)), plain(SETTINGS[name].default)
@@ -187,6 +218,13 @@ def _of_data(data: DataSet | EvaluationSet) -> JsonObject:
     if isinstance(data, WebDataset):
         return {data.kind: data.name or f"{dataset_name(data)}/{data.urls.rpartition('/')[2]}"}
     return _of_kind(data)
+
+
+def _of_tuning(tuning: Tuning, settings: Settings) -> JsonObject:
+    """A tuning with the model and sizes that it changes: ids from before it could change them stand."""
+    shape = _shape_of(tuning, settings)
+    others = {name: value for name, value in plain(tuning).items() if name not in shape}
+    return others | _changed_shape(tuning, settings)
 
 
 def _of_evaluation(evaluation: Evaluation, data: DataSet) -> JsonObject:

@@ -241,9 +241,8 @@ def too_large(runs: Iterable[Run], times: float = 1.0) -> list[str]:
     alike: dict[tuple[str, int, int], list[Run]] = {}
     for run in runs:
         if run.fits is False:
-            alike.setdefault((run.settings.model, stage(run.settings).batch_size, run.cost.memory_bytes), []).append(
-                run
-            )
+            staged = stage(run.settings)
+            alike.setdefault((staged.model, staged.batch_size, run.cost.memory_bytes), []).append(run)
     found = []
     for (model, batch, _), group in alike.items():
         lacking = shortage(stage(group[0].settings), group[0].resources)

@@ -148,6 +148,9 @@ class Tuning:
     warmup: int | None
     batch_size: int | None
     mask_ratio: float
+    model: str | None
+    image_size: int | None
+    text_length: int | None
 
 
 @dataclass(frozen=True)

@@ -14,10 +14,13 @@ from tests.clusters.ray import RayCluster
 from tests.clusters.slurm import SlurmCluster, missing
 from tests.parts import need
 
-LANES = {"ray": "ray", "slurm": "slurm", "browser": "browser", "database": "postgresql"}
-"""Fixtures that take long to make, and the lane of the tests that use them; the longest lane first."""
+PARTS = {"ray": "ray", "slurm": "slurm", "browser": "browser", "database": "postgresql"}
+"""Fixtures that take long to make, and the lane of the tests that use them."""
 
-LONGEST = ("ray", "slurm")
+LANES = ("ray", "second ray", "slurm", "browser", "postgresql")
+"""Lanes of real parts, the longest first."""
+
+LONGEST = ("ray", "second ray", "slurm")
 """Lanes that the end of all tests waits for: the others leave them the cores."""
 
 
@@ -26,23 +29,25 @@ def lane_of(item: pytest.Item) -> str:
     if item.path.parent.name == "report":
         return "browser"  # They share a study that is run once.
     used = getattr(item, "fixturenames", ())
-    return next((LANES[name] for name in used if name in LANES), item.nodeid.partition("::")[0])
+    lane = next((PARTS[name] for name in used if name in PARTS), item.nodeid.partition("::")[0])
+    # In one lane the tests of Ray would take longer than all others together.
+    return "second ray" if lane == "ray" and item.get_closest_marker("second_ray") else lane
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:
-    """Keep the tests of a lane on one worker: each real part starts once, and so do the fixtures of a file."""
+    """Keep the tests of a lane on one worker: each real part starts once (Ray twice), and so do fixtures of a file."""
     item.add_marker(pytest.mark.xdist_group(lane_of(item)))
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Put lanes that mostly wait first, then files with slow tests: what is left for the end is quick."""
-    lanes: dict[str, list[pytest.Item]] = {lane: [] for lane in LANES.values()}
+    lanes: dict[str, list[pytest.Item]] = {lane: [] for lane in LANES}
     for item in items:
         (group,) = item.iter_markers("xdist_group")
         lanes.setdefault(group.args[0], []).append(item)
 
     def is_quick(lane: str) -> bool:
-        return lane not in LANES.values() and not any(item.get_closest_marker("slow") for item in lanes[lane])
+        return lane not in LANES and not any(item.get_closest_marker("slow") for item in lanes[lane])
 
     items[:] = [item for lane in sorted(lanes, key=is_quick) for item in lanes[lane]]
 
@@ -101,7 +106,7 @@ def slurm(slurm_cluster: SlurmCluster) -> Iterator[SlurmCluster]:
 
 @pytest.fixture(scope="session")
 def ray_cluster() -> Iterator[RayCluster]:
-    """A real Ray cluster for the whole session, from the first test that asks for it; RAY_ADDRESS points to it.
+    """A real Ray cluster from the first test that asks for it to the end; RAY_ADDRESS points to it.
 
     Tests take `ray`, which is the same and leaves it clean.
     """
@@ -141,3 +146,11 @@ def browser() -> Iterator[object]:
             need(False, f"Chromium: apt-get install chromium, or playwright install chromium ({error.message[:200]})")
         yield started
         started.close()
+
+
+@pytest.fixture
+def in_svg_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For tests of what is drawn: a PNG and a PDF of each figure take three quarters of the time."""
+    from flipscale.plot import saving  # Tests that draw nothing do without matplotlib.
+
+    monkeypatch.setattr(saving, "FORMATS", {"svg": saving.FORMATS["svg"]})

@@ -1,9 +1,14 @@
 """What the documents say of the code is what the code says."""
 
 import re
+from pathlib import Path
 
 import pytest
 
+from flipscale.architecture import architecture
+from flipscale.identity import stage
+from flipscale.plan import Plan, plan
+from flipscale.study import read_study
 from tests import generated
 
 
@@ -22,3 +27,42 @@ def test_links_between_documents_lead_somewhere() -> None:
         if not (document.parent / link).exists()
     ]
     assert missing == []
+
+
+def recipe(name: str, folder: Path) -> Plan:
+    """The plan of a study that docs/recipes.md shows."""
+    document = (generated.ROOT / "docs" / "recipes.md").read_text(encoding="utf-8")
+    written = re.search(rf"<!-- {name} -->\n\n```yaml\n(.*?)```", document, re.DOTALL)
+    assert written
+    (folder / "study.yaml").write_text(written[1], encoding="utf-8")
+    assert len(written[1].splitlines()) <= 10
+    return plan(read_study(folder / "study.yaml"))
+
+
+def test_reclip_is_a_study_of_ten_lines(tmp_path: Path) -> None:
+    planned = recipe("reclip", tmp_path)
+    assert planned.warnings == []
+    assert [(run.settings.image_size, stage(run.settings).image_size, len(run.parents)) for run in planned.cells] == [
+        (size, now, int(tuned)) for size in (224, 112, 64) for now, tuned in ((size, False), (224, True))
+    ]
+    tokens = {
+        run.settings.image_size: architecture("ViT-L-16", run.settings.image_size).tokens(0) for run in planned.runs
+    }
+    assert tokens == {224: 197, 112: 50, 64: 17}
+    full, _, _, _, small, tuning = planned.cells
+    assert round(full.cost.flops_per_sample / small.cost.flops_per_sample, 1) == 8.1
+    assert tuning.cost.flops_per_sample == full.cost.flops_per_sample
+    assert tuning.id.startswith("ViT-L-16_laion_2.56B_m0_t128M-224px_s0_")
+
+
+def test_clipa_is_a_study_of_ten_lines(tmp_path: Path) -> None:
+    planned = recipe("clipa", tmp_path)
+    assert planned.warnings == []
+    parent, child = planned.runs
+    staged = stage(child.settings)
+    assert [(each.image_size, each.text_length) for each in (parent.settings, staged)] == [(96, 8), (224, 32)]
+    assert architecture("ViT-L-16", 96).tokens(0) == 37
+    # Warm-up steps of its scripts: 1563 and 3571.
+    assert [each.warmup / each.batch_size for each in (parent.settings, staged)] == pytest.approx([1563, 3571], abs=0.6)
+    assert staged.lr == 2.24e-5
+    assert child.cost.flops_per_sample > 3 * parent.cost.flops_per_sample

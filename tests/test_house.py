@@ -42,6 +42,7 @@ OWNERS = {
     "torch": {"train"},
     "torchvision": {"train"},
     "open_clip": {"train"},
+    "timm": {"train"},
     "webdataset": {"train"},
     "sklearn": {"train"},
     "resvg_py": {"icons"},

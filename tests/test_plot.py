@@ -71,12 +71,6 @@ def plot(tmp_path, tables, **options):
     return plot_all(data, tmp_path, figures)
 
 
-@pytest.fixture
-def in_svg_alone(monkeypatch):
-    """For tests of what is drawn: a PNG and a PDF of each figure take three quarters of the time."""
-    monkeypatch.setattr(saving, "FORMATS", {"svg": saving.FORMATS["svg"]})
-
-
 def drawn(name, tables, **options):
     figure = Figure()
     FigureCanvasAgg(figure)
@@ -106,7 +100,7 @@ def test_the_same_results_give_the_same_bytes_also_drawn_two_at_a_time_as_on_lin
         assert (a.name, a.read_bytes()) == (b.name, b.read_bytes())
 
 
-def test_svg_ids_differ_between_figures_so_that_a_page_can_hold_several(tmp_path):
+def test_svg_ids_differ_between_figures_so_that_a_page_can_hold_several(tmp_path, in_svg_alone):
     files = plot(tmp_path, study(), figures=["accuracy_vs_samples", "accuracy_vs_flops"]).files
     ids = [
         {word for word in path.read_text().replace('"', " ").split() if word.startswith("#m")}
@@ -117,7 +111,7 @@ def test_svg_ids_differ_between_figures_so_that_a_page_can_hold_several(tmp_path
     assert not ids[0] & ids[1]
 
 
-def test_a_figure_that_cannot_be_drawn_is_skipped_with_its_reason_and_its_old_file_goes(tmp_path):
+def test_a_figure_that_cannot_be_drawn_is_skipped_with_its_reason_and_its_old_file_goes(tmp_path, in_svg_alone):
     plot(tmp_path, study(), figures=["speedup"])
     done = plot(tmp_path, study(samples=(16000,)))
     assert done.skipped == {

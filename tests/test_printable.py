@@ -127,7 +127,8 @@ def test_a_name_that_is_not_utf8_fails_one_run_and_every_verb_goes_on(tmp_path, 
     ):
         assert said in text
     assert "1 failed" in say("watch", "four.yaml", "--plain")
-    assert "3 of 4 runs" in say("collect", "four.yaml")
+    # MLflow takes most of the time of `collect`; test_cli has it in an environment that is UTF-8.
+    assert "3 of 4 runs" in say("collect", "four.yaml", *([] if environment else ["--no-mlflow"]))
     if environment is not NOT_UTF8:
         return  # A report is half of the work, and is written in UTF-8 everywhere; the locale is what could harm it.
     say("report", "four.yaml")

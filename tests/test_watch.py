@@ -69,7 +69,7 @@ class Terminal:
     def end(self) -> int:
         """The exit code, when the command has ended and all it wrote is read."""
         self.read_until(re.escape(LEAVE))
-        code = self.process.wait(30)
+        code = self.process.wait(PATIENCE)
         while select.select([self.shown], [], [], 0.2)[0]:
             try:
                 self.text += os.read(self.shown, 65536).decode()
@@ -89,7 +89,7 @@ def test_watch_draws_a_study_in_place_until_it_has_ended(tmp_path: Path) -> None
         piped = flipscale("watch", "mask.yaml", cwd=tmp_path)
         assert [wide.end(), small.end()] == [0, 0]
         dumb.read_until("4 of 4 finished, 100%.*\n")
-        assert dumb.process.wait(30) == 0
+        assert dumb.process.wait(PATIENCE) == 0
 
     for terminal, columns, rows in ((wide, 80, 24), (small, 40, 10)):
         frames = terminal.frames()

@@ -69,9 +69,10 @@ def _name(opened: "OpenStudy", shape: "TimedShape") -> str:
     from flipscale.identity import show_setting
     from flipscale.timing import STEP_SETTINGS
 
-    names = [name for name in (*STEP_SETTINGS, "tuning", "inference") if name in opened.axes]
-    said = [f"{name}={show_setting(getattr(shape.run.settings, name))}" for name in names]
-    return ", ".join(said) or shape.run.settings.model
+    settings = shape.run.settings
+    named = [*opened.axes, *(["tuning"] if settings.tuning else [])]
+    names = [name for name in (*STEP_SETTINGS, "tuning", "inference") if name in named]
+    return ", ".join(f"{name}={show_setting(getattr(settings, name))}" for name in names) or settings.model
 
 
 def _as_json(opened: "OpenStudy", shapes: "list[TimedShape]") -> dict[str, Any]:

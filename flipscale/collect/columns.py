@@ -63,7 +63,9 @@ COLUMNS: dict[str, Column] = {
     "grad_clip": Column("float", "", "largest gradient norm; empty: not clipped"),
     "precision": Column("str", "", "fp32, bf16 or fp16"),
     "init": Column("str", "", "checkpoint started from; empty: random weights"),
-    "tuning": Column("str", "", "options of the unmasked tuning after the schedule; empty: none"),
+    "tuning": Column(
+        "str", "", "options of the tuning after the schedule, and what model and sizes it changes; empty: none"
+    ),
     "inference": Column("str", "", "patches seen at evaluation: full, masked or ensemble"),
     "trainer": Column("str", "", "what trained: flipscale, open_clip or a command"),
     "seed": Column("int", "", "seed of initialisation, data order and masks"),

@@ -128,7 +128,8 @@ FLAGS = (
          "open_clip's own tokenizer",
          lambda job: ["--model", f"local-dir:{job.folder / 'model'}"]),
     ClipFlag("`init`, a tuning's parent, else `seed`", (),
-         "weights beside that configuration, those that flipscale's own trainer would start from", lambda job: []),
+         "weights beside that configuration, those that flipscale's own trainer would start from, resized where "
+         "`tuning` names another model, image size or text length", lambda job: []),
     ClipFlag("`seed`", ("--seed",),
          "of the order of shards and of the masks, which are other ones in a tuning than in its parent; the last "
          "shuffle follows the clock",

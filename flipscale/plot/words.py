@@ -1,5 +1,6 @@
 """Arms, settings and cells as a figure writes them: 'mask 50 %', 'ViT-B-16, 60k pairs'."""
 
+import re
 from collections.abc import Mapping
 
 import pandas as pd
@@ -29,9 +30,12 @@ def setting_words(name: str, value: object) -> str:
 
 
 def value_words(value: object) -> str:
-    """A value in words; options as '(samples=1.6k, lr=0.0001)' without their parentheses."""
+    """A value in words; options as '(samples=1.6k, image_size=28)' as 'samples 1.6k, image size 28'."""
     text = short(value)
-    return "none" if text == "null" else text.removeprefix("(").removesuffix(")").replace("=", " ")
+    if text == "null":
+        return "none"
+    options = text.removeprefix("(").removesuffix(")")
+    return re.sub(r"(\w+)=", lambda option: option[1].replace("_", " ") + " ", options)
 
 
 def axis_values(cell: str) -> dict[str, str]:

@@ -1,12 +1,19 @@
 """The cells of a study: base, axes and couplings worked out, constraints applied, every setting settled."""
 
+import contextlib
 import itertools
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from flipscale.architecture import Architecture, architecture, resized_side
+from flipscale.architecture import (
+    Architecture,
+    architecture,
+    models_with_the_towers_of,
+    resized_side,
+    tower_difference,
+)
 from flipscale.cost import PRICED
 from flipscale.errors import FlipscaleError
 from flipscale.settings import Settings
@@ -177,7 +184,7 @@ def _read(name: str, value: object) -> tuple[Any, str]:
 
 @dataclass(frozen=True)
 class _Problem:
-    """What is wrong between settings: the setting to blame, what is wrong, and what to do about it."""
+    """What is wrong between settings: the setting or option to blame, what is wrong, and what to do about it."""
 
     setting: str
     what: str
@@ -187,6 +194,7 @@ class _Problem:
 def _problems(study: Study, values: Values, shape: Architecture) -> Iterator[_Problem]:
     yield from _wrong_lengths(values, shape)
     yield from _wrong_tuning(values)
+    yield from _wrong_tuned_shape(values, shape)
     yield from _indivisible(study, values)
     yield from _wrong_decoder(values, shape)
     yield from _without_mask(values)
@@ -226,6 +234,38 @@ def _wrong_tuning(values: Values) -> Iterator[_Problem]:
     if (tuning.warmup or 0) > tuning.samples:
         what = f"tuning.warmup {tuning.warmup} is longer than the tuning of {tuning.samples} samples"
         yield _Problem("tuning", what, "shorten it")
+
+
+def _wrong_tuned_shape(values: Values, shape: Architecture) -> Iterator[_Problem]:
+    """A tuning at another image size, with other patches, or on longer texts."""
+    tuning, model = values["tuning"], values["model"]
+    if tuning is None:
+        return
+    if tuning.model is not None and (difference := tower_difference(tuning.model, model)):
+        what = f"tuning.model {tuning.model} has other towers than {model}: {difference}"
+        yield _Problem("tuning.model", what, f"write one that differs in its patches alone: {_same_towers(model)}")
+    try:
+        _tuned_shape(values)
+    except FlipscaleError as error:
+        what, _, remedy = str(error).partition("; ")
+        yield _Problem("tuning.image_size", f"tuning: {what}", remedy)
+    context = shape.text.context_length
+    if (tuning.text_length or 0) > context:
+        what = f"tuning.text_length {tuning.text_length} is more than {model} reads"
+        yield _Problem("tuning.text_length", what, f"write {context} or less")
+
+
+def _tuned_shape(values: Values) -> Architecture:
+    """The shape of the model that is tuned. FlipscaleError for an image size that its patches do not divide."""
+    tuning = values["tuning"]
+    own_size = None if tuning.model else values["image_size"]
+    return architecture(tuning.model or values["model"], tuning.image_size or own_size)
+
+
+def _same_towers(model: str) -> str:
+    """The models that a tuning of this one may name, in words."""
+    models = models_with_the_towers_of(model)
+    return ", ".join(models) if models else "there is none, so leave tuning.model out"
 
 
 def _indivisible(study: Study, values: Values) -> Iterator[_Problem]:
@@ -269,19 +309,25 @@ def _wrong_resizing(values: Values, shape: Architecture) -> Iterator[_Problem]:
     if values["reconstruction"] is not None:
         what = "reconstruction needs patches that were dropped, and mask_shape resize drops none"
         yield _Problem("reconstruction", what, "exclude these together")
-    side, tuning = shape.image.side, values["tuning"]
-    ratios = {"mask_ratio": values["mask_ratio"], "tuning": tuning.mask_ratio if tuning else 0}
-    for name, ratio in ratios.items():
+    resized = {"mask_ratio": (values["mask_ratio"], shape.image.side)}
+    if values["tuning"] is not None:
+        with contextlib.suppress(FlipscaleError):  # _wrong_tuned_shape says it.
+            resized["tuning"] = values["tuning"].mask_ratio, _tuned_shape(values).image.side
+    for name, (ratio, side) in resized.items():
         if ratio and resized_side(side, ratio) == side:
             what = f"a mask_ratio of {ratio:g} resizes no image of {side} x {side} patches, with mask_shape resize"
             yield _Problem(name, what, f"write {math.ceil(100 / side) / 100:g} or more" if side > 1 else "write 0")
 
 
 def _place(study: Study, name: str) -> Place:
-    """Where a study says the value of a setting: its axis, its coupling, or its base."""
+    """Where a study says the value of a setting, or of an option such as `tuning.model`: its axis, coupling or base.
+
+    Of several values on an axis it is the axis.
+    """
+    setting, *option = name.split(".")
     for key in ("axes", "couple", "base"):
-        if isinstance(study.document.data.get(key), Mapping) and name in study.document.data[key]:
-            return study.place(key, name)
+        if isinstance(study.document.data.get(key), Mapping) and setting in study.document.data[key]:
+            return study.place(key, setting, *option)
     return study.place("base")
 
 

@@ -96,6 +96,15 @@ TUNING = Keys(
         "warmup": Option(Maybe(Count(0)), None, "samples of linear warm-up; null is a fifth of the tuning"),
         "batch_size": Option(Maybe(Count(2)), None, "pairs a step; null is the run's"),
         "mask_ratio": Option(Number(0, 1, below=True), 0.0, "share of image patches dropped while tuning"),
+        "model": Option(
+            Maybe(ModelName()),
+            None,
+            "model of the same towers with other patches, as FLIP's ViT-L-14 after ViT-L-16; null is the run's",
+        ),
+        "image_size": Option(
+            Maybe(Count()), None, "side of the image in pixels; null is the run's, or the own size of tuning.model"
+        ),
+        "text_length": Option(Maybe(Count(3)), None, "tokens of text; null is the run's"),
     },
     short="samples",
     record=Tuning,
@@ -224,7 +233,9 @@ SETTINGS: Mapping[str, Setting] = {
     ),
     "init": Setting(Maybe(INIT), "open_clip checkpoint to start from; null starts from random weights"),
     "tuning": Setting(
-        Maybe(TUNING), "unmasked tuning after the schedule, a run of its own, as {samples: 128M}; null has none"
+        Maybe(TUNING),
+        "unmasked tuning after the schedule, a run of its own, as {samples: 128M} or, on larger images, "
+        "{samples: 128M, image_size: 224}; null has none",
     ),
     "inference": Setting(
         Choice(("full", "masked", "ensemble"), "inference"),

@@ -13,6 +13,7 @@ asked.py        what was asked of a run, and what was spent before it
 sources.py      its data and evaluation sets, opened
 data/           training pairs and held-out sets
 model.py        the model; attention.py, mask.py, text.py, objective.py, reconstruction.py are parts of it
+resize.py       a parent's weights in the shapes of a tuning with other patches, image sizes or text lengths
 schedule.py     the learning rate of a step
 evaluate.py     scores; probe.py is the linear probe
 records.py      lines of metrics.jsonl

@@ -1,11 +1,13 @@
 """What was asked of a run, and what was spent on the line of runs that it goes on from."""
 
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from flipscale.cost import steps_of
 from flipscale.errors import RunFolderError
 from flipscale.identity import RECIPE, lineage, stage
-from flipscale.run import Result, RunFolder, Spent
+from flipscale.run import WEIGHTS_FILE, Result, RunFolder, Spent
 from flipscale.settings import Resources, Settings
 
 
@@ -40,6 +42,25 @@ def parent_of(run: RunFolder) -> RunFolder | None:
     """The run whose weights this one starts from: its folder is beside this one."""
     asked = run.asked()
     return RunFolder(run.path.parent / asked.parents[0]) if asked and asked.parents else None
+
+
+@dataclass(frozen=True)
+class TrainedWeights:
+    """The weights of a finished run, from which another starts."""
+
+    path: Path
+    settings: Settings
+    """Of what trained them, whose model, image size and text length are those of the weights."""
+
+
+def start_of(run: RunFolder) -> TrainedWeights | None:
+    """The weights of the run's parent, if it has one."""
+    parent, asked = parent_of(run), run.asked()
+    if parent is None:
+        return None
+    assert asked is not None
+    *_, before, _ = lineage(asked.settled)
+    return TrainedWeights(parent.path / WEIGHTS_FILE, stage(before))
 
 
 def spent_before(parent: RunFolder | None, unique_pairs: int | None) -> Spent | None:

@@ -8,7 +8,8 @@ with one line, a model that open_clip ships by its name, and a model of the fami
 
 with `from flipscale.architecture import architecture`. In the second line the first name could be any, as the rest
 replaces all it stands for. A run on images of another size than the model's own adds force_image_size=SIZE to the
-first, and the size to `architecture` in the second. Pixels are normalised as the run's `normalization` says, which
+first, and the size to `architecture` in the second. A tuned run loads by the model and image size of its tuning, where
+that names them. Pixels are normalised as the run's `normalization` says, which
 image_mean and image_std of `open_clip.create_model_and_transforms` take.
 
 In the other direction a run starts from what open_clip's loader takes, see `load`.
@@ -32,9 +33,11 @@ from flipscale.errors import FlipscaleError
 from flipscale.inputs.weights import check_activation, no_such_weights
 from flipscale.settings import Settings
 from flipscale.study.settings import NORMALIZATIONS
+from flipscale.train.asked import TrainedWeights
 from flipscale.train.attention import shorten
 from flipscale.train.data import Images, Integers
 from flipscale.train.mask import MaskedTower, PatchMask
+from flipscale.train.resize import resize
 from flipscale.train.text import CompactEmbedding, encode_text, text_tower
 
 __all__ = ["build", "channels", "encode_text", "load", "pixels", "save", "tokenize", "weights"]
@@ -44,13 +47,14 @@ _VOCABULARY = 49408
 
 
 def build(
-    settings: Settings, vocabulary: Integers | None = None, start: str | Path | None = None
+    settings: Settings, vocabulary: Integers | None = None, start: str | Path | TrainedWeights | None = None
 ) -> CLIP | CustomTextCLIP:
     """The run's model, in training mode on the CPU, initialised as open_clip does it, from the run's seed alone.
 
     Mask ratio, batch, text length and vocabulary take no part in the initialisation: a run and its unmasked twin start
-    equal. Where the settings have `init` its weights come in their place, and where there is a `start`, a checkpoint,
-    such as the model.pt of a run's parent, that one's.
+    equal. Where the settings have `init` its weights come in their place, and where there is a `start`, that one's: a
+    checkpoint of this model, or the weights of a run's parent, which are resized where it was trained with other
+    patches, image sizes or text lengths (`flipscale.train.resize`).
 
     vocabulary: ids of all tokens that will be seen, sorted; see `CompactEmbedding`. None keeps the whole table. The
     state dict then has its rows only and loads into a model built in the same way; `weights` gives the whole one.
@@ -74,7 +78,9 @@ def build(
     shorten(model)
     if start is None and settings.init is not None:
         start = settings.init.path
-    if start is not None:
+    if isinstance(start, TrainedWeights):
+        _load_parent(model, settings, start)
+    elif start is not None:
         load(model, shape, start)
     model.visual.__class__ = MaskedTower
     ratio = training_view(settings).mask_ratio
@@ -85,6 +91,17 @@ def build(
         tower = text_tower(model)
         tower.token_embedding = CompactEmbedding(tower.token_embedding.weight, torch.from_numpy(vocabulary))
     return model.train()
+
+
+def _load_parent(model: CLIP | CustomTextCLIP, settings: Settings, start: TrainedWeights) -> None:
+    """Put the weights of a run's parent into its model, resized where the two have other shapes."""
+    before = start.settings
+    if all(getattr(before, name) == getattr(settings, name) for name in ("model", "image_size", "text_length")):
+        load(model, architecture(settings.model, settings.image_size), start.path)
+        return
+    state: dict[str, Tensor] = build(before, start=start.path).state_dict()
+    resize(state, model, (before.text_length, settings.text_length))
+    model.load_state_dict(state)
 
 
 def load(model: CLIP | CustomTextCLIP, shape: Architecture, start: str | Path) -> None:

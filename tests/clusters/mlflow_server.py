@@ -15,7 +15,7 @@ import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
-START_SECONDS = 180
+from tests.patience import PATIENCE
 
 
 def missing() -> str:
@@ -67,7 +67,7 @@ def mlflow_server(folder: Path, store: str, *, workers: int = 1, port: int | Non
             command, stdout=said, stderr=said, env=environment, cwd=folder, start_new_session=True
         )
     try:
-        ends = time.monotonic() + START_SECONDS
+        ends = time.monotonic() + PATIENCE
         while True:
             try:
                 urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=1).close()

@@ -50,7 +50,10 @@ main() {
 
 check() {
     [[ -d /proc/self ]] || { echo "it needs Linux's /proc and loopback addresses" >&2; return 3; }
-    [[ -n $python ]] && "$python" -c 'import ray.tune, ray.job_submission, aiohttp' 2>/dev/null || {
+    # Found, not imported: `ray start` takes seconds to do that soon enough. The last three come with ray[default,tune].
+    [[ -n $python ]] && "$python" -c '
+from importlib.util import find_spec
+raise SystemExit(not all(map(find_spec, ["ray", "aiohttp", "pandas", "pyarrow"])))' 2>/dev/null || {
         echo "no Ray in ${python:-any Python}; pip install 'ray[default,tune]'" >&2
         return 3
     }
@@ -76,7 +79,7 @@ sys.modules["ray.serve"] = None
 from ray._private import ray_constants, services
 ray_constants.ENABLE_RAY_CLUSTER = True
 services.resolve_ip_for_localhost = lambda host: host
-look, until = services.get_node, time.monotonic() + 120
+look, until = services.get_node, time.monotonic() + 600
 def get_node(*node):
     while True:
         try:
@@ -141,29 +144,33 @@ kill_all() {
     done
 }
 
-nodes_alive() {
-    "$python" - "http://$dashboard" <<'PYTHON'
-import json, sys, urllib.request
-try:
-    with urllib.request.urlopen(f"{sys.argv[1]}/nodes?view=summary", timeout=5) as answer:
-        nodes = json.load(answer)["data"]["summary"]
-except OSError:
-    raise SystemExit(1)
-for node in nodes:
-    # A node that died before its agent reported has no more than this.
-    print(node["raylet"].get("state", "?"), node["raylet"].get("nodeName", "?"))
+nodes_alive() { # SECONDS NODES: wait so long at most until so many are alive, in one process that looks again and again
+    "$python" - "http://$dashboard" "${1:-0}" "${2:-0}" <<'PYTHON'
+import json, sys, time, urllib.request
+until = time.monotonic() + float(sys.argv[2])
+while True:
+    try:
+        with urllib.request.urlopen(f"{sys.argv[1]}/nodes?view=summary", timeout=5) as answer:
+            nodes = json.load(answer)["data"]["summary"]
+    except Exception:  # while it comes up, it may answer with anything
+        nodes = None
+    # A node that died before its agent reported has no state.
+    states = [(node["raylet"].get("state", "?"), node["raylet"].get("nodeName", "?")) for node in nodes or ()]
+    enough = nodes is not None and sum(state == "ALIVE" for state, _ in states) >= int(sys.argv[3])
+    if enough or time.monotonic() > until:
+        break
+    time.sleep(0.3)
+for state in states:
+    print(*state)
+raise SystemExit(not enough)
 PYTHON
 }
 
 wait_for_nodes() { # so many workers, and Ray's Jobs API
-    local until=$((SECONDS + 180))
-    until [[ $(nodes_alive | grep -c ALIVE) -ge $(($1 + 1)) ]]; do
-        if ((SECONDS > until)); then
-            echo "the nodes did not come up in 180 s; look into $folder/log and $folder/tmp" >&2
-            return 1
-        fi
-        sleep 0.3
-    done
+    nodes_alive 600 $(($1 + 1)) >/dev/null || {
+        echo "the nodes did not come up in 10 minutes; look into $folder/log and $folder/tmp" >&2
+        return 1
+    }
 }
 
 start() {

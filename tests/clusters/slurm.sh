@@ -111,7 +111,7 @@ stop() {
         end_daemons "$folder/run/slurmdbd.pid"
         end_daemons "$folder/run/mariadbd.pid" "$folder/run/munged.pid"
         # Jobs that a killed node left behind, and daemons whose start was broken off.
-        wait_until 10 kill_the_rest || fail "still there: $(processes | tr '\n' ' ')"
+        wait_until 60 kill_the_rest || fail "still there: $(processes | tr '\n' ' ')"
         end "all gone"
     fi
     # A cgroup is busy for a moment after its last process.
@@ -368,7 +368,7 @@ start_munged() {
         --pid-file="$folder/run/munged.pid" --seed-file="$folder/state/munged.seed" \
         --log-file="$folder/log/munged.log" </dev/null >>"$folder/log/munged.err" 2>&1 \
         || fail "munged did not start" munged.err munged.log
-    wait_until 10 running munged || fail "munged did not come up" munged.err munged.log
+    wait_until 600 running munged || fail "munged did not come up" munged.err munged.log
     end up
 }
 
@@ -392,7 +392,7 @@ start_mariadbd() {
         --innodb-buffer-pool-size=64M --innodb-log-file-size=32M --innodb-flush-log-at-trx-commit=0 \
         --innodb-lock-wait-timeout=900 --skip-log-bin --performance-schema=OFF \
         </dev/null >>"$folder/log/mariadbd.log" 2>&1 &
-    wait_until 60 mariadb-admin --no-defaults -uroot --socket="$folder/db/socket" ping \
+    wait_until 600 mariadb-admin --no-defaults -uroot --socket="$folder/db/socket" ping \
         || fail "mariadbd did not come up" mariadbd.log
     mariadb --no-defaults -uroot --socket="$folder/db/socket" >>"$folder/log/mariadb-install.log" 2>&1 <<END
 create database if not exists slurm;
@@ -406,7 +406,7 @@ END
 start_slurmdbd() {
     begin "starting slurmdbd"
     slurmdbd </dev/null >>"$folder/log/slurmdbd.err" 2>&1 || fail "slurmdbd did not start" slurmdbd.err slurmdbd.log
-    wait_until 60 timeout 5 sacctmgr --noheader show cluster \
+    wait_until 600 timeout 5 sacctmgr --noheader show cluster \
         || fail "slurmdbd did not come up" slurmdbd.err slurmdbd.log
     end up
 }
@@ -419,13 +419,13 @@ start_controller() {
     begin "starting slurmctld"
     slurmctld -f "$SLURM_CONF" </dev/null >>"$folder/log/slurmctld.err" 2>&1 \
         || fail "slurmctld did not start" slurmctld.err slurmctld.log
-    wait_until 60 controller_answers || fail "slurmctld did not come up" slurmctld.err slurmctld.log
+    wait_until 600 controller_answers || fail "slurmctld did not come up" slurmctld.err slurmctld.log
     # A node is unknown to it for up to a few seconds after a restart, and gets no job.
     local path node
     for path in "$folder"/spool/n*; do
         node=$(basename "$path")
         running "slurmd-$node" >/dev/null || continue
-        wait_until 60 node_is_good "$node" || fail "$node did not come back" slurmctld.log
+        wait_until 600 node_is_good "$node" || fail "$node did not come back" slurmctld.log
     done
     end up
 }
@@ -448,7 +448,7 @@ start_nodes() {
     for number in $(seq "$nodes"); do
         launch_slurmd "n$number"
     done
-    wait_until 60 is_up || fail "not all nodes came up" slurmd.err slurmd-n1.log slurmctld.log
+    wait_until 600 is_up || fail "not all nodes came up" slurmd.err slurmd-n1.log slurmctld.log
     end up
 }
 
@@ -461,7 +461,7 @@ launch_slurmd() {
 start_node() {
     begin "starting $1"
     running "slurmd-$1" >/dev/null || launch_slurmd "$1"
-    wait_until 60 node_is_good "$1" || fail "$1 is $(sinfo -h -n "$1" -p main -o '%T, %E')" slurmd.err "slurmd-$1.log"
+    wait_until 600 node_is_good "$1" || fail "$1 is $(sinfo -h -n "$1" -p main -o '%T, %E')" slurmd.err "slurmd-$1.log"
     end up
 }
 

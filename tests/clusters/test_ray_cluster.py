@@ -12,7 +12,7 @@ from tests.clusters.ray import SCRIPT, RayCluster, addresses_listened_at
 from tests.clusters.test_cluster import processes_that_name
 from tests.patience import wait_until
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.second_ray]
 
 
 def test_it_comes_up_with_two_workers_and_no_job(ray: RayCluster) -> None:

@@ -19,7 +19,7 @@ from flipscale.cost import Cost
 from flipscale.launch import Launcher, Redo, cancel, states, submit, wait
 from flipscale.run import Asked, RunFolder, State
 from flipscale.settings import KeepWeights, Resources
-from tests.patience import PATIENCE, wait_until
+from tests.patience import PATIENCE, rest, wait_until
 
 WORKER = (sys.executable, str(Path(__file__).with_name("worker.py")))
 
@@ -71,10 +71,11 @@ def starts(results: Path, run: StandInRun) -> int:
 
 def wait_for(runs, results, *wanted: State) -> dict[str, State]:
     """Look until every run is in one of the wanted states."""
-    end = time.monotonic() + PATIENCE
+    end = (began := time.monotonic()) + PATIENCE
     while not set((now := states(runs, results)).values()) <= set(wanted):
         assert time.monotonic() < end, f"still {now}"
-        time.sleep(0.2)  # Each look may be a question to a cluster, and whoever asks without a pause keeps it busy.
+        rest(began, every=0.2)
+        began = time.monotonic()
     return now
 
 
@@ -112,8 +113,9 @@ class LauncherContract:
         assert sum(again.skipped.values()) == 2
         seen = []
         while not seen or seen[-1] is not State.FINISHED:
-            time.sleep(0.05)
+            began = time.monotonic()
             seen.append(states(runs, tmp_path)["run"])
+            rest(began)
             assert seen[-1] in (State.WAITING, State.RUNNING, State.FINISHED), seen
             if seen[-1] is State.RUNNING and not seen_running.exists():
                 assert self.submit(runs, tmp_path).jobs == ()

@@ -24,7 +24,7 @@ from flipscale.run import Asked, RunFolder, State, is_alive
 from flipscale.settings import Resources
 from flipscale.study import read_study
 from tests.launch.contract import folder
-from tests.patience import PATIENCE, wait_until
+from tests.patience import PATIENCE, rest, wait_until
 
 if TYPE_CHECKING:
     import torch
@@ -111,10 +111,11 @@ class Alone:
 
 def end(runs: Sequence[Any], results: Path, seconds: float = PATIENCE) -> dict[str, State]:
     """Look until all runs are over, at the pace of one who watches."""
-    until = time.monotonic() + seconds
+    until = (began := time.monotonic()) + seconds
     while not set((now := states(runs, results)).values()) <= set(OVER):
         assert time.monotonic() < until, f"still {now}\n{logs(results)}"
-        time.sleep(0.5)
+        rest(began, every=0.5)
+        began = time.monotonic()
     return now
 
 

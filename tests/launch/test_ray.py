@@ -54,6 +54,7 @@ def send(runs: Sequence[Any], results: Path, command: Sequence[str] = TRAIN, **s
     submit(runs, results, RayLauncher(results, {**DEFAULTS, **site}, command=command))
 
 
+@pytest.mark.second_ray
 class TestRay(LauncherContract):
     def launcher(self, results: Path) -> RayLauncher:
         """One run at a time, as other tests have several: each more would be a process of Ray's, and to start one takes
@@ -262,6 +263,7 @@ def test_what_no_node_can_take_waits_and_cancelling_it_ends_the_driver(tmp_path,
 # A whole study
 
 
+@pytest.mark.second_ray
 def test_a_study_of_24_runs_with_children_is_finished_once_each_while_a_node_dies(tmp_path, alone, ray):
     """And its results are those of this machine alone."""
     results = tmp_path / "results"
@@ -286,6 +288,7 @@ def test_a_study_of_24_runs_with_children_is_finished_once_each_while_a_node_die
 # The command line
 
 
+@pytest.mark.second_ray
 def test_the_command_line_sends_a_study_and_returns(tmp_path, ray, monkeypatch):
     monkeypatch.delenv("RAY_ADDRESS")
     monkeypatch.setenv(*next(iter(ONE_NODE.items())))  # Or else Ray looks for the head at a network card's address.
@@ -306,6 +309,7 @@ def test_the_command_line_sends_a_study_and_returns(tmp_path, ray, monkeypatch):
     assert "submitted 0 runs, left alone 2 finished\n" in flipscale("submit", "small.yaml", *on_ray).stderr
 
 
+@pytest.mark.second_ray
 def test_a_probe_times_shapes_in_a_trial(tmp_path, ray, monkeypatch):
     monkeypatch.delenv("RAY_ADDRESS")
     monkeypatch.setenv(*next(iter(ONE_NODE.items())))  # Or else Ray looks for the head at a network card's address.
@@ -318,6 +322,7 @@ def test_a_probe_times_shapes_in_a_trial(tmp_path, ray, monkeypatch):
     assert [shape["step"]["steps"] > 0 for shape in found["shapes"]] == [True, True]
 
 
+@pytest.mark.second_ray
 def test_without_an_address_a_ray_is_started_here_on_loopback_and_ends_by_itself_alone_with_checkpoints(
     tmp_path, ray, monkeypatch
 ):

@@ -301,12 +301,12 @@ def test_an_evaluation_that_takes_longer_than_the_limit_is_no_stall(tmp_path):
         "import sys, time; from pathlib import Path; from flipscale.train import train\n"
         "from flipscale.train.trainers.builtin import loop\n"
         "whole = loop._score\n"
-        "def slowly(*arguments): time.sleep(8); return whole(*arguments)\n"
+        "def slowly(*arguments): time.sleep(20); return whole(*arguments)\n"
         "loop._score = slowly\n"
         "raise SystemExit(train(list(map(Path, sys.argv[1:]))))",
     )
     results = tmp_path / "results"
-    (run,) = runs_of(tmp_path, "resources: {stalled: 5s}")
+    (run,) = runs_of(tmp_path, "resources: {stalled: 15s}")
     submit([run], results, LocalLauncher(results, command=slow))
     wait_for([run], results, State.RUNNING, State.FINISHED)
     assert end([run], results) == {run.id: State.FINISHED}, logs(results)

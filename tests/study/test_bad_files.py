@@ -266,6 +266,52 @@ BAD = {
             "after 2.56B"
         ),
     ),
+    "tuning_image_size": (
+        in_base("tuning:\n    samples: 1k\n    image_size: 30"),
+        (
+            "study.yaml:8: tuning: ViT-w32d2-4 cuts images into patches of 4 pixels (at mask_ratio 0); write "
+            "image_size 28 or 32, not 30"
+        ),
+    ),
+    "tuning_model_of_another_size": (
+        in_base("image_size: 32\n  tuning: {samples: 1k, model: ViT-w32d2-8}"),
+        (
+            "study.yaml:7: tuning: ViT-w32d2-8 cuts images into patches of 8 pixels (at mask_ratio 0); write "
+            "image_size 24 or 32, not its default of 28"
+        ),
+    ),
+    "tuning_model_width": (
+        in_base("tuning: {samples: 1k, model: ViT-w48d2-4}"),
+        (
+            "study.yaml:6: tuning.model ViT-w48d2-4 has other towers than ViT-w32d2-4: embed_dim 48, not 32 "
+            "(at mask_ratio 0); write one that differs in its patches alone: ViT-w32d2-PATCH"
+        ),
+    ),
+    "tuning_model_depth": (
+        in_base("tuning: {samples: 1k, model: ViT-w32d3-4}"),
+        (
+            "study.yaml:6: tuning.model ViT-w32d3-4 has other towers than ViT-w32d2-4: vision_cfg.layers 3, not 2 "
+            "(at mask_ratio 0); write one that differs in its patches alone: ViT-w32d2-PATCH"
+        ),
+    ),
+    "tuning_model_stock": (
+        in_base("tuning: {samples: 1k, model: ViT-B-16}").replace("ViT-w32d2-4\n", "ViT-B-16-quickgelu\n"),
+        (
+            "study.yaml:6: tuning.model ViT-B-16 has other towers than ViT-B-16-quickgelu: quick_gelu unset, not true "
+            "(at mask_ratio 0); write one that differs in its patches alone: ViT-B-32-quickgelu"
+        ),
+    ),
+    "tuning_model_unknown": (
+        in_base("tuning: {samples: 1k, model: ViT-B-17}"),
+        (
+            "study.yaml:6: unknown model 'ViT-B-17', did you mean 'ViT-B-16'? Choices: <MODELS>, ... "
+            "(or any other width, depth and patch in its place)"
+        ),
+    ),
+    "tuning_text_length": (
+        in_base("tuning: {samples: 1k, text_length: 33}"),
+        ("study.yaml:6: tuning.text_length 33 is more than ViT-w32d2-4 reads (at mask_ratio 0); write 32 or less"),
+    ),
     "inference": (
         in_base("inference: masked"),
         ("study.yaml:6: inference masked needs a mask, and mask_ratio is 0 (at mask_ratio 0); exclude these together"),

@@ -3,6 +3,7 @@
 import contextlib
 import importlib.metadata
 import io
+import json
 import math
 import os
 import re
@@ -37,7 +38,7 @@ from flipscale.inputs.open_clip_flags import (
 )
 from flipscale.run import Asked, RunFolder, State
 from flipscale.settings import Resources, Settings
-from flipscale.train.asked import asked_of
+from flipscale.train.asked import asked_of, start_of
 from flipscale.train.evaluate import evaluate
 from flipscale.train.model import build, tokenize, weights
 from flipscale.train.schedule import learning_rate
@@ -346,6 +347,29 @@ def test_a_tuning_starts_from_the_weights_of_its_parent(asked, run, tmp_path):
     assert "--lr 1e-05 " in line
     assert "--force-patch-dropout 0.0 " in line
     assert "--epochs 1 --train-num-samples 64 " in line
+
+
+def test_a_tuning_at_another_size_is_trained_by_the_program_at_that_size(asked):
+    need_webdataset()
+    small = {"model": "ViT-w16d1-7", "image_size": 14, "text_length": 8}
+    parent = asked("parent", **small)
+    before = build(replace(asked_of(parent)[0], seed=9))
+    with open(parent.path / "model.pt", "wb") as file:
+        torch.save({"state_dict": weights(before)}, file)
+    tuning = {"samples": 64, "lr": 1e-9, "image_size": 56, "text_length": 16, "model": "ViT-w16d1-14"}
+    child = RunFolder(parent.path.parent / "child")
+    child.ask(Asked("child", {**parent.asked().settings, "tuning": tuning}, ("parent",)))
+    assert finish(child)
+    settings, _ = asked_of(child)
+    start = build(settings, start=start_of(child)).state_dict()
+    trained = torch.load(child.path / "model.pt")["state_dict"]
+    assert trained["visual.positional_embedding"].shape == (17, 16)
+    # Hardly a learning rate: what was trained is what flipscale's own trainer would have started from.
+    assert all(torch.allclose(trained[name], value, atol=1e-6) for name, value in start.items())
+    assert child.result().params == sum(value.numel() for value in start.values())
+    config = json.loads((child.path / "open_clip" / "model" / "open_clip_config.json").read_text())["model_cfg"]
+    sizes = config["vision_cfg"]["image_size"], config["vision_cfg"]["patch_size"], config["text_cfg"]["context_length"]
+    assert sizes == (56, 14, 16)
 
 
 # Flags

@@ -17,7 +17,7 @@ from flipscale.architecture import architecture
 from flipscale.cost import parameters
 from flipscale.run import WEIGHTS_FILE, Doing, Lease, Result, RunFolder
 from flipscale.settings import Settings
-from flipscale.train.asked import asked_of, parent_of, spent_before, steps_before, unique_pairs_of
+from flipscale.train.asked import asked_of, parent_of, spent_before, start_of, steps_before, unique_pairs_of
 from flipscale.train.data import Data, HeldOutItems
 from flipscale.train.evaluate import Evaluated, check_scores, evaluate
 from flipscale.train.failure import say
@@ -42,9 +42,8 @@ def pretrain(run: RunFolder, lease: Lease | None, group: Group, stop: Stop, chec
     known_corrupt = data.corrupt()
     with group.together():
         parent = parent_of(run)
-        start = parent.path / WEIGHTS_FILE if parent else None
         training = Training(
-            settings, group, resources, words, start, steps_before=steps_before(run, settings.batch_size)
+            settings, group, resources, words, start_of(run), steps_before=steps_before(run, settings.batch_size)
         )
         resumed = training.resume(run)
     training.begin()
@@ -94,7 +93,7 @@ def score_parent(run: RunFolder, lease: Lease, device: torch.device) -> None:
     parent = parent_of(run)
     assert parent is not None
     evaluations = evaluations_of(run, settings)
-    model = build(settings, start=parent.path / WEIGHTS_FILE).to(device)
+    model = build(settings, start=start_of(run)).to(device)
     say(run, f"{settings.inference} inference with the weights of {parent.id}, on {device_name(device)}")
     lease.live(Doing.EVALUATING)
     began = time.perf_counter()

@@ -10,7 +10,6 @@ import math
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -23,6 +22,7 @@ from flipscale.cost import steps_of
 from flipscale.errors import FlipscaleError, RunFolderError
 from flipscale.run import Lease, RunFolder
 from flipscale.settings import Resources, Settings
+from flipscale.train.asked import TrainedWeights
 from flipscale.train.data import Integers
 from flipscale.train.evaluate import Evaluated
 from flipscale.train.failure import is_out_of_memory
@@ -66,7 +66,7 @@ class Training:
         group: Group,
         resources: Resources,
         vocabulary: Integers | None = None,
-        start: Path | None = None,
+        start: TrainedWeights | None = None,
         steps_before: int = 0,
     ):
         """settings: of the stage that is trained, see `flipscale.plan.stage`. vocabulary, start: see `build`.

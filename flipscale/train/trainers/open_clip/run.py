@@ -17,7 +17,6 @@ import importlib.metadata
 import shutil
 import time
 from collections.abc import Mapping
-from pathlib import Path
 
 import torch
 from open_clip import CLIP
@@ -30,7 +29,7 @@ from flipscale.inputs.open_clip_flags import ProgramJob, check_webdataset, comma
 from flipscale.run import WEIGHTS_FILE, Doing, Lease, RunFolder, write_json
 from flipscale.settings import OpenClipTrainer
 from flipscale.study.settings import NORMALIZATIONS
-from flipscale.train.asked import asked_of, parent_of
+from flipscale.train.asked import asked_of, start_of
 from flipscale.train.evaluate import check_scores, evaluate
 from flipscale.train.model import build, save, weights
 from flipscale.train.records import ScoreRecord, scores_in_words
@@ -105,16 +104,10 @@ def write_model(job: ProgramJob, run: RunFolder) -> None:
     mean, std = NORMALIZATIONS[settings.normalization]
     preprocess = {"mean": list(mean), "std": list(std), "interpolation": "bicubic", "resize_mode": "shortest"}
     write_json(job.folder / "model" / "open_clip_config.json", {"model_cfg": config, "preprocess_cfg": preprocess})
-    state = weights(build(settings, start=_start(run)))
+    state = weights(build(settings, start=start_of(run)))
     name = _positions(state)
     state[name] = state[name][: settings.text_length].clone()
     torch.save(state, job.folder / "model" / _WEIGHTS)
-
-
-def _start(run: RunFolder) -> Path | None:
-    """The weights of the run's parent, if it has one."""
-    parent = parent_of(run)
-    return parent.path / WEIGHTS_FILE if parent else None
 
 
 def _positions(state: Mapping[str, Tensor]) -> str:
@@ -182,7 +175,7 @@ def _trained(job: ProgramJob, run: RunFolder) -> CLIP:
     """
     state = torch.load(job.checkpoints / "epoch_latest.pt", map_location="cpu", mmap=True)["state_dict"]
     state = {name.removeprefix("module."): value for name, value in state.items()}
-    model = build(job.settings, start=_start(run))
+    model = build(job.settings, start=start_of(run))
     name = _positions(state)
     rest = model.state_dict()[name][job.settings.text_length :]
     model.load_state_dict({**state, name: torch.cat([state[name], rest])})
