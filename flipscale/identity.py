@@ -239,6 +239,7 @@ def _of_evaluation(evaluation: Evaluation, data: DataSet) -> JsonObject:
         found["at"] = sorted({*found["at"], 1.0})
         if found["at"] == [1.0]:
             del found["at"]
+    found.pop("means", None)  # They are worked out of the sets' scores whenever runs are collected.
     if _scores_default_images(evaluation, data):
         found.pop("images", None)
     if evaluation.data is not None:

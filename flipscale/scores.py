@@ -1,7 +1,8 @@
 """Scores: which ones exist, what they are called, and which way is better. The one place that knows.
 
 A score of the study's own evaluation has a plain name, `zero_shot_top1`. One of a set under evaluation.sets has the
-set's name before it, `imagenet_v2.zero_shot_top1`. Columns of other people's tables are judged by their names.
+set's name before it, `imagenet_v2.zero_shot_top1`. What a program of the user's own measures, as `coco.cider`, and
+columns of other people's tables are judged by their names.
 """
 
 import functools
@@ -11,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-Unit = Literal["fraction", "nats"]
+Unit = Literal["fraction", "nats", "number"]
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,8 @@ class Score:
 
     def chance(self, choices: int, right: int = 1) -> float:
         """What guessing gives among so many classes, images or texts: a share of hits, or the loss in nats.
+
+        A score that depends on more than that has no such level, see `class_chance`.
 
         right: how many of the choices are right, as the captions of an image are.
         """
@@ -61,7 +64,54 @@ SCORES: Mapping[str, Score] = {
         lower_is_better=True,
     ),
 }
-"""Every score, in the order of the columns of results.csv."""
+"""Every score that any evaluation may have, in the order of the columns of results.csv."""
+
+SET_SCORES: Mapping[str, Score] = {
+    "mean_per_class": Score(
+        "fraction",
+        "zero-shot classification, top 1, mean of the accuracies of the classes",
+        "zero-shot accuracy, mean per class",
+        hits=1,
+    ),
+    "map11": Score(
+        "fraction",
+        "zero-shot classification, mean over classes of the average precision at 11 recalls, as VOC2007 has it",
+        "zero-shot mean average precision (11 points)",
+    ),
+    "roc_auc": Score(
+        "fraction",
+        "zero-shot classification, area under the ROC curve of the second of two classes",
+        "zero-shot ROC AUC",
+    ),
+    "mean_top1_top5": Score(
+        "fraction", "zero-shot classification, mean of top 1 and top 5", "zero-shot accuracy, mean of top 1 and top 5"
+    ),
+    "mean": Score("fraction", "mean of the sets' own metrics; missing where one of them is", "mean over its sets"),
+}
+"""The scores that only a set has. Their columns are NAME.score: of a set that names it as its metric, or of a mean."""
+
+METRICS = ("top1", *(name for name in SET_SCORES if name != "mean"))
+"""What a labelled set may name as its metric."""
+
+
+def metric_score(metric: str) -> str:
+    """The score of a metric, without the set's name."""
+    return "zero_shot_top1" if metric == "top1" else metric
+
+
+def class_chance(score: str, classes: int) -> float | None:
+    """What guessing among so many classes gives for a score of classification.
+
+    None for map11, where it is the share of the images that show a class.
+    """
+    if score == "map11":
+        return None
+    if score == "roc_auc":
+        return 0.5
+    if score == "mean_top1_top5":
+        return (SCORES["zero_shot_top1"].chance(classes) + SCORES["zero_shot_top5"].chance(classes)) / 2
+    return (SCORES.get(score) or SET_SCORES[score]).chance(classes)
+
 
 FINAL_LOSS = Score(
     "nats",
@@ -75,6 +125,12 @@ PREFERRED = ("zero_shot_top1", "image_retrieval_r1", "held_out_loss", *SCORES)
 """The score compared when none is named is the first of these that was measured."""
 
 _SAYS_LOWER = re.compile(r"(^|[^a-z])(err|error|loss|ppl|perplexity|nll|bpb)", re.IGNORECASE)
+_SAYS_LOWER_OF_A_SET = re.compile(r"[._](fid|kid|wer|cer|ece|mce|mse|rmse|brier|distance|seconds)\d*(_|$)")
+"""More words for little, of a score that has a set's name before it: elsewhere they may mean something else."""
+
+_SAYS_FRACTION = re.compile(
+    r"acc|top_?[15](_|$)|recall|precision|(^|_)(f1|m?ap|m?iou|auc|share|(r|pm)_?(0|1|5|10))(_|\d|$)", re.IGNORECASE
+)
 _SAYS_HIGHER = re.compile(r"(acc|top[-_@ ]?[15]|recall|(^|_)r@?_?(1|5|10)(_|$)|map$|auc)", re.IGNORECASE)
 
 
@@ -85,15 +141,46 @@ def set_and_score(name: str) -> tuple[str, str]:
 
 
 @functools.cache
-def is_score(name: str) -> bool:
-    """Whether a column is a score, of the study's own evaluation or of a set."""
+def is_own_score(name: str) -> bool:
+    """Whether flipscale itself measures a score of this name, of the study's own evaluation or of a set."""
     of_set, score = set_and_score(name)
-    return score in SCORES and bool(of_set) == ("." in name)
+    return (score in SCORES or (score in SET_SCORES and bool(of_set))) and bool(of_set) == ("." in name)
+
+
+@functools.cache
+def is_score(name: str) -> bool:
+    """Whether a column is a score: one that flipscale measures, or SET.score of a program that a study names.
+
+    The scores that open_clip's program gives itself are none: no study declares them.
+    """
+    return is_own_score(name) or (_OF_A_PROGRAM.fullmatch(name) is not None and not name.startswith("open_clip."))
+
+
+_OF_A_PROGRAM = re.compile(r"[A-Za-z]\w*\.[A-Za-z]\w*")
+
+
+def _known(name: str) -> Score | None:
+    """What is known of a score that flipscale measures."""
+    score = set_and_score(name)[1]
+    return (SCORES.get(score) or SET_SCORES.get(score)) if is_own_score(name) else None
 
 
 def is_fraction(name: str) -> bool:
-    """Whether a column is a score between 0 and 1, which people read in percent."""
-    return is_score(name) and SCORES[set_and_score(name)[1]].unit == "fraction"
+    """Whether a column is a score between 0 and 1, which people read in percent.
+
+    The name of a program's score says it: accuracy, top1, recall, precision, f1, map, iou, auc, r1, pm0, ...
+    """
+    if known := _known(name):
+        return known.unit == "fraction"
+    return is_score(name) and not lower_is_better(name) and bool(_SAYS_FRACTION.search(set_and_score(name)[1]))
+
+
+def is_open_ended(name: str) -> bool:
+    """Whether a column is a score of which more is better and which has no upper end, as CIDEr.
+
+    There is no error to 1 that a law could follow.
+    """
+    return is_score(name) and not is_fraction(name) and not lower_is_better(name)
 
 
 @functools.cache
@@ -102,8 +189,10 @@ def lower_is_better(name: str) -> bool | None:
 
     `1 - x` has the direction opposite to x.
     """
-    if is_score(name):
-        return SCORES[set_and_score(name)[1]].lower_is_better
+    if known := _known(name):
+        return known.lower_is_better
+    if is_score(name) and _SAYS_LOWER_OF_A_SET.search(name):
+        return True
     compact = name.replace(" ", "")
     if "1-" in compact:
         inner = lower_is_better(compact.replace("1-", ""))
@@ -116,6 +205,7 @@ def lower_is_better(name: str) -> bool | None:
 def score_label(name: str) -> str:
     """A score in words, as an axis shows it; that of a set has the set's name before it."""
     of_set, score = set_and_score(name)
-    known = FINAL_LOSS if name == "final_loss" else SCORES.get(score)
-    words = known.label if known else score
+    known = FINAL_LOSS if name == "final_loss" else _known(name)
+    lower = " (lower is better)" if known is None and is_score(name) and lower_is_better(name) else ""
+    words = known.label if known else f"{score}{lower}"
     return f"{of_set}: {words}" if of_set else words

@@ -6,7 +6,7 @@ set, an evaluation set and a trainer are one of a few kinds; in files they are a
 
 import enum
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, is_dataclass
+from dataclasses import dataclass, field, is_dataclass
 from typing import Any, ClassVar
 
 JsonObject = dict[str, Any]
@@ -75,6 +75,7 @@ class ShardSet:
     name: str | None
     classes: str | Sequence[str] | None
     templates: Sequence[str] | None
+    metric: str = "top1"
 
 
 @dataclass(frozen=True)
@@ -86,6 +87,7 @@ class FolderSet:
     classes: str | Sequence[str] | None
     templates: Sequence[str] | None
     train: str | None
+    metric: str = "top1"
 
 
 @dataclass(frozen=True)
@@ -99,6 +101,7 @@ class IdxSet:
     templates: Sequence[str] | None
     train_images: str | None
     train_labels: str | None
+    metric: str = "top1"
 
 
 @dataclass(frozen=True)
@@ -112,7 +115,20 @@ class CaptionSet:
     root: str | None
 
 
-EvaluationSet = Shapes | Fashion | ShardSet | FolderSet | IdxSet | CaptionSet
+@dataclass(frozen=True)
+class CommandSet:
+    """What a program of the user's own measures of a finished run."""
+
+    kind: ClassVar[str] = "command"
+    arguments: Sequence[str]
+    scores: Mapping[str, str]
+    """The names of its scores, and whether higher or lower is better."""
+
+
+LabelledSet = ShardSet | FolderSet | IdxSet
+"""Images with a class each; a ShardSet may have captions in place of classes."""
+
+EvaluationSet = Shapes | Fashion | LabelledSet | CaptionSet | CommandSet
 
 
 @dataclass(frozen=True)
@@ -125,6 +141,8 @@ class Evaluation:
     templates: Sequence[str] | None
     sets: Mapping[str, EvaluationSet]
     linear_probe: bool
+    means: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    """By the name of a mean, the sets or scores that it is of."""
 
 
 # Parts of a training

@@ -222,6 +222,13 @@ OTHER_OPTIONS = [
     ("evaluation.sets", "evaluation", "{}", "{sets: {boots: {folder: b}}}"),
     ("evaluation.sets", "evaluation", "{sets: {boots: {folder: b}}}", "{sets: {shoes: {folder: b}}}"),
     ("evaluation.sets", "evaluation", "{sets: {a: {folder: b}}}", "{sets: {a: {folder: {path: b, classes: [c]}}}}"),
+    ("evaluation.sets", "evaluation", "{sets: {a: {folder: b}}}", "{sets: {a: {folder: {path: b, metric: map11}}}}"),
+    (
+        "evaluation.sets",
+        "evaluation",
+        "{sets: {a: {command: {arguments: x, scores: {cider: higher}}}}}",
+        "{sets: {a: {command: {arguments: x, scores: {spice: higher}}}}}",
+    ),
     ("evaluation.linear_probe", "evaluation", "{}", "{linear_probe: true}"),
     (
         "evaluation.sets",
@@ -259,7 +266,7 @@ def test_every_option_has_a_case():
     options = {f"{kind}.{name}" for kind, keys in DATASET.options.items() for name in keys.options}
     tables = {"evaluation": EVALUATION, "reconstruction": RECONSTRUCTION, "tuning": TUNING, "init": INIT}
     options |= {f"{kind}.{name}" for kind, keys in {**tables, **TRAINER.options}.items() for name in keys.options}
-    places = {"fashion.folder", "webdataset.decode", "webdataset.sizes"}
+    places = {"fashion.folder", "webdataset.decode", "webdataset.sizes", "evaluation.means"}
     assert options - {option for option, *_ in OTHER_OPTIONS} == places, "a new option needs a line above"
 
 
@@ -277,6 +284,13 @@ def test_every_option_has_a_case():
         ("evaluation", "{data: fashion}", "{data: {fashion: {folder: elsewhere/fashion}}}"),
         ("evaluation", "{sets: {a: {folder: here}}}", "{sets: {a: {folder: {path: there, train: too}}}}"),
         ("evaluation", "{sets: {a: {webdataset: here}}}", "{sets: {a: {webdataset: 's3://there'}}}"),
+        ("evaluation", "{sets: {a: {folder: b}}}", "{sets: {a: {folder: {path: b, metric: top1}}}}"),
+        ("evaluation", "{sets: {a: {folder: b}}}", "{sets: {a: {folder: b}}, means: {all: [a]}}"),
+        (
+            "evaluation",
+            "{sets: {a: {command: {arguments: [python, here.py], scores: {cider: higher}}}}}",
+            "{sets: {a: {command: {arguments: [python, there.py, -v], scores: {cider: higher}}}}}",
+        ),
         ("init", "here/run/model.pt", "{path: /mnt/there/run/model.pt}"),
         (
             "trainer",

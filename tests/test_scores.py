@@ -2,7 +2,17 @@
 
 import pytest
 
-from flipscale.scores import LOSS_BATCH, SCORES, is_fraction, is_score, lower_is_better, score_label, set_and_score
+from flipscale.scores import (
+    LOSS_BATCH,
+    SCORES,
+    class_chance,
+    is_fraction,
+    is_open_ended,
+    is_score,
+    lower_is_better,
+    score_label,
+    set_and_score,
+)
 
 
 @pytest.mark.parametrize(
@@ -22,6 +32,10 @@ from flipscale.scores import LOSS_BATCH, SCORES, is_fraction, is_score, lower_is
         ("1-error", False),
         ("image_retrieval_r5", False),
         ("hours", None),
+        ("coco.fid", True),
+        ("fid", None),
+        ("coco.cider", None),
+        ("vtab.mean", False),
     ],
 )
 def test_the_name_of_a_column_says_whether_less_of_it_is_better(name: str, lower: bool | None) -> None:
@@ -35,7 +49,15 @@ def test_the_name_of_a_column_says_whether_less_of_it_is_better(name: str, lower
         ("birds.zero_shot_top1", True, True),
         ("held_out_loss", True, False),
         (".zero_shot_top1", False, False),
-        ("birds.accuracy", False, False),
+        ("pets.mean_per_class", True, True),
+        ("mean_per_class", False, False),
+        ("vtab.mean", True, True),
+        ("vqa.accuracy", True, True),
+        ("robust.pm10", True, True),
+        ("coco.cider", True, False),
+        ("coco.perplexity", True, False),
+        ("open_clip.clip_val_loss", False, False),
+        ("a b.cider", False, False),
         ("final_loss", False, False),
     ],
 )
@@ -53,6 +75,29 @@ def test_labels_are_words_with_the_sets_name_before_them() -> None:
     assert score_label("birds.image_retrieval_r1") == "birds: text to image recall at 1"
     assert score_label("final_loss") == "training loss at the end, nats (lower is better)"
     assert score_label("top1") == "top1"
+    assert score_label("pets.mean_per_class") == "pets: zero-shot accuracy, mean per class"
+    assert score_label("coco.cider") == "coco: cider"
+    assert score_label("coco.fid") == "coco: fid (lower is better)"
+
+
+@pytest.mark.parametrize(
+    ("score", "chance"),
+    [
+        ("zero_shot_top5", 0.5),
+        ("mean_per_class", 0.1),
+        ("map11", None),
+        ("roc_auc", 0.5),
+        ("mean_top1_top5", 0.3),
+        ("linear_probe_top1", 0.1),
+    ],
+)
+def test_what_guessing_among_ten_classes_gives(score: str, chance: float | None) -> None:
+    assert class_chance(score, 10) == (None if chance is None else pytest.approx(chance))
+
+
+def test_only_a_score_without_an_end_is_open_ended() -> None:
+    assert is_open_ended("coco.cider")
+    assert not any(map(is_open_ended, ("vqa.accuracy", "coco.fid", "zero_shot_top1", "held_out_loss", "anything")))
 
 
 def test_only_losses_are_no_fractions() -> None:

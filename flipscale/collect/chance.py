@@ -10,8 +10,9 @@ from flipscale.errors import FlipscaleError
 from flipscale.inputs.classes import classes_of, pairs_of
 from flipscale.plan import Run
 from flipscale.run import RunFolder
-from flipscale.scores import LOSS_BATCH, SCORES, is_score, set_and_score
-from flipscale.settings import DataSet, EvaluationSet, Settings, ShardSet, WebDataset
+from flipscale.scores import LOSS_BATCH, SCORES, class_chance, is_score, set_and_score
+from flipscale.settings import CommandSet, DataSet, EvaluationSet, Settings, ShardSet, WebDataset
+from flipscale.study.named_sets import MEAN, members
 from flipscale.study.settings import images_scored
 from flipscale.workspace import Workspace
 
@@ -34,7 +35,9 @@ def chance_level(runs: Sequence[Run], results_root: Path, results: "pd.DataFrame
     """
     if not is_score(score):
         return None
-    name, _ = set_and_score(score)
+    name, plain = set_and_score(score)
+    if plain == MEAN:
+        return _chance_of_mean(runs, results_root, results, name)
     workspace = Workspace(results_root)
     alike: dict[str, list[Run]] = {}
     for run in runs:
@@ -46,6 +49,18 @@ def chance_level(runs: Sequence[Run], results_root: Path, results: "pd.DataFrame
         recorded = _recorded(group, workspace, score)
         levels.add(_declared(group[0].settings, results, score) if recorded is None else recorded)
     return levels.pop() if len(levels) == 1 else None
+
+
+def _chance_of_mean(runs: Sequence[Run], results_root: Path, results: "pd.DataFrame", mean: str) -> float | None:
+    """The mean of what guessing gives for each of the scores; None where one of them is not known."""
+    wanted = {
+        tuple(members(run.settings.evaluation, mean)) if mean in run.settings.evaluation.means else () for run in runs
+    }
+    if len(wanted) != 1 or not (columns := wanted.pop()):
+        return None
+    levels = [chance_level(runs, results_root, results, column) for column in columns]
+    known = [level for level in levels if level is not None]
+    return sum(known) / len(known) if len(known) == len(levels) else None
 
 
 def _data(settings: Settings, name: str) -> DataSet | EvaluationSet | None:
@@ -70,17 +85,27 @@ def _declared(settings: Settings, results: "pd.DataFrame", score: str) -> float 
     """What the declaration says, of the scores of flipscale's own evaluation."""
     name, plain = set_and_score(score)
     data = _data(settings, name)
-    if data is None or settings.trainer.kind == "command":
+    if data is None or settings.trainer.kind == "command" or isinstance(data, CommandSet):
         return None
-    images = _images(settings, data, results)
+    if isinstance(data, ShardSet) and data.metric == "map11":
+        return None  # An image may show several classes.
     if plain not in RETRIEVALS and plain != "held_out_loss":
-        choices = classes_of(data)
-    else:
-        choices = pairs_of(data, images)
-        if choices is None and isinstance(data, WebDataset | ShardSet):
-            choices = _counted(results, name, images)
-        if plain == "held_out_loss" and choices is not None:
-            choices = min(LOSS_BATCH, choices)
+        classes = classes_of(data)
+        return None if classes is None else class_chance(plain, classes)
+    return _declared_of_pairs(settings, data, results, score)
+
+
+def _declared_of_pairs(
+    settings: Settings, data: DataSet | EvaluationSet, results: "pd.DataFrame", score: str
+) -> float | None:
+    """The same for retrieval and the loss."""
+    name, plain = set_and_score(score)
+    images = _images(settings, data, results)
+    choices = pairs_of(data, images)
+    if choices is None and isinstance(data, WebDataset | ShardSet):
+        choices = _counted(results, name, images)
+    if plain == "held_out_loss" and choices is not None:
+        choices = min(LOSS_BATCH, choices)
     return None if choices is None else SCORES[plain].chance(choices)
 
 

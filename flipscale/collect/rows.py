@@ -9,8 +9,9 @@ from flipscale.errors import FlipscaleError, RunFolderError
 from flipscale.identity import RECIPE, differences
 from flipscale.plan import Run
 from flipscale.run import FOLDER_SCHEMA, Result, RunFolder, Spent, checked, is_number
-from flipscale.scores import SCORES, is_score
-from flipscale.settings import plain
+from flipscale.scores import SCORES, is_own_score
+from flipscale.settings import Evaluation, plain
+from flipscale.study.named_sets import MEAN, declared_scores, members
 from flipscale.study.settings import read_settings
 
 _KINDS = {name: column.kind for name, column in COLUMNS.items()}
@@ -32,9 +33,22 @@ def row_of(run: Run, study: str, folder: RunFolder, planned: Mapping[str, Run]) 
     if run.parents:
         found |= _with_parents(found, run, result.parent, planned)
     row = {name: checked(found.get(name), kind, name, folder.path) for name, kind in _KINDS.items()}
-    of_sets = {name: value for name, value in result.scores.items() if is_score(name) and name not in row}
+    evaluation = run.settings.evaluation
+    columns = {name for name in result.scores if is_own_score(name)} | declared_scores(evaluation)
+    of_sets = {name: value for name, value in result.scores.items() if name in columns and name not in row}
     row |= {name: checked(value, "float", name, folder.path) for name, value in of_sets.items()}
-    return row, tuple(name for name in result.scores if not is_score(name))
+    row |= _means(evaluation, row)
+    return row, tuple(name for name in result.scores if name not in columns)
+
+
+def _means(evaluation: Evaluation, row: ResultRow) -> ResultRow:
+    """The means over sets, by column. One of which a score is missing is missing."""
+    found: ResultRow = {}
+    for mean in evaluation.means:
+        values = [row.get(column) for column in members(evaluation, mean)]
+        numbers = [value for value in values if is_number(value)]
+        found[f"{mean}.{MEAN}"] = sum(numbers) / len(values) if len(numbers) == len(values) else None
+    return found
 
 
 def _measured(result: Result) -> dict[str, object]:

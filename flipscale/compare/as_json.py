@@ -36,6 +36,7 @@ def comparison_json(comparison: Comparison) -> dict[str, object]:
             "gains": comparison.gains_claimed,
             "speedups": comparison.speedups_claimed,
         },
+        **({"wins": [asdict(wins) for wins in comparison.wins]} if comparison.wins else {}),
         "left_out": dict(comparison.left_out),
         "unpaired": dict(comparison.unpaired),
         "notes": list(comparison.notes),

@@ -12,6 +12,7 @@ from flipscale.compare.head import Head
 from flipscale.compare.parts import Curve, Pair
 from flipscale.compare.stated import ClaimFamily
 from flipscale.compare.test_images import ImagesOfPairs
+from flipscale.compare.wins import SetWins
 from flipscale.stats import Noise
 
 
@@ -50,6 +51,8 @@ class Comparison:
     """None without pairs."""
     images: ImagesOfPairs = field(default_factory=dict)
     """What other test images would do to gains, where runs kept which images they got right."""
+    wins: tuple[SetWins, ...] = ()
+    """On how many of the study's named sets each arm is ahead."""
     hours_note: str = ""
     """Which hours its claims go by, or under which unlike load its arms ran; '' where neither is to be said."""
     notes: tuple[str, ...] = ()

@@ -11,6 +11,7 @@ from flipscale.compare.head_text import COUNTED, head_lines
 from flipscale.compare.parts import Crossover, Curve, Pair
 from flipscale.compare.stated import ClaimFamily
 from flipscale.compare.stated_text import claim_rows, claims_legend
+from flipscale.compare.wins import wins_words
 from flipscale.compare.words import name_of, score_words, size_words, verdicts
 from flipscale.fit.words import by_reason
 from flipscale.stats import NoiseMethod
@@ -73,6 +74,9 @@ def _laid_out(comparison: Comparison, as_table: AsTable, as_lines: Callable[[Seq
     parts += _curve_parts(comparison, as_table)
     if said := verdicts(comparison):
         parts += ["In words:", listed(said)]
+    if comparison.wins:
+        parts += ["Sets won, at the longest schedule, by means over seeds and without a test:"]
+        parts += [listed(wins_words(comparison.wins))]
     parts += legend(comparison)
     parts += _runs_by_reason("left out", comparison.left_out)
     parts += _runs_by_reason("without a twin", comparison.unpaired)

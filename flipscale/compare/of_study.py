@@ -11,7 +11,9 @@ from flipscale.compare.build import compare
 from flipscale.compare.columns import pick_score
 from flipscale.compare.comparison import Comparison
 from flipscale.compare.stated import ClaimFamily, judge_claims
+from flipscale.compare.wins import set_wins
 from flipscale.plan import Plan
+from flipscale.settings import Evaluation
 from flipscale.study import Study
 
 
@@ -25,7 +27,9 @@ def compare_study(results: pd.DataFrame, study: Study, planned: Plan, score: str
         base_cell=base_cell(study, planned),
         margin=study.margin / 100,
     )
-    return replace(comparison, stated=judge_study(results, study, comparison.score))
+    evaluation = study.base.get("evaluation")
+    wins = set_wins(results, baseline_of(study), evaluation) if isinstance(evaluation, Evaluation) else ()
+    return replace(comparison, stated=judge_study(results, study, comparison.score), wins=wins)
 
 
 def judge_study(results: pd.DataFrame, study: Study, score: str) -> ClaimFamily | None:

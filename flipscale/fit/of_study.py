@@ -20,7 +20,7 @@ from flipscale.fit.frontiers import isoflop
 from flipscale.fit.rows import column, group_name, in_groups
 from flipscale.fit.unnamed import STANDS_FOR
 from flipscale.fit.words import allocation_text, by_reason, fit_text
-from flipscale.scores import lower_is_better
+from flipscale.scores import is_open_ended, lower_is_better
 
 SIZE, SAMPLES, MASK, PAIRS = "flops_per_sample", "samples_seen", "mask_ratio", "unique_pairs"
 BUDGET = "train_flops"
@@ -101,6 +101,11 @@ def fit_study(
     and schedule; that of the best size takes two budgets of FLOPs, each spent on three sizes. Raises ResultsError where
     nothing can be fitted, with the reasons.
     """
+    if is_open_ended(y):
+        raise ResultsError(
+            f"No law can be fitted: more of {y} is better and it has no upper end, so it has no error to follow. Fit "
+            f"another score with --y."
+        )
     fits: list[Fit] = []
     none: dict[str, str] = {}
     groups = groups_of(results, axes)

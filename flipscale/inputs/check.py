@@ -26,6 +26,7 @@ from flipscale.inputs.weights import check_weights
 from flipscale.plan import Run
 from flipscale.settings import (
     CaptionSet,
+    CommandSet,
     CommandTrainer,
     Evaluation,
     EvaluationSet,
@@ -115,6 +116,7 @@ class _Inspection:
         if settings.inference == "full":
             if isinstance(settings.trainer, CommandTrainer):
                 self._command(settings.trainer)
+                self._programs(settings.evaluation)
                 return
             own_shards = False
             if isinstance(settings.trainer, OpenClipTrainer):
@@ -264,6 +266,12 @@ class _Inspection:
         for name, declared_set in evaluation.sets.items():
             self._set(declared_set, ("evaluation", "sets", name, declared_set.kind), evaluation)
 
+    def _programs(self, evaluation: Evaluation) -> None:
+        """The sets that are programs, which score what a training command leaves as well."""
+        for name, declared_set in evaluation.sets.items():
+            if isinstance(declared_set, CommandSet):
+                self._set(declared_set, ("evaluation", "sets", name, declared_set.kind), evaluation)
+
     def _scored_on_fashion(self, data: Fashion, at: Path_, value: object, probe: bool) -> None:
         for split in ("t10k", "train") if probe else ("t10k",):
             self._once(at, value, partial(self._fashion, data, split), key=("fashion", repr(data), split))
@@ -284,6 +292,8 @@ class _Inspection:
                 look = partial(self._idx, data, probe)
             case CaptionSet():
                 look = partial(self._captions, data)
+            case CommandSet():
+                look = partial(check_program, data.arguments, f"{'.'.join(map(str, at))}.arguments")
         if self._once(at, evaluation, look, key=("set", repr(data), str(probe))):
             self.looked_at["evaluation_sets"] += 1
 
@@ -297,21 +307,21 @@ class _Inspection:
         def have_names() -> None:
             nonlocal count
             names = labelled.names_in_order(classes, urls)
-            labelled.check_choice(names, urls)
+            labelled.check_choice(names, urls, data.metric)
             count = len(names)
             self._count_names(classes)
 
         def is_labelled(url: str) -> None:
-            shards.check_labelled(url, count)
+            shards.check_labelled(url, count, several=data.metric == "map11")
 
         if classes != "imagenet":
             self._once((*at, "classes"), evaluation, have_names, key=("classes", repr(data)))
-        self._shards(urls, at, evaluation, is_labelled, f"labels of {count}")
+        self._shards(urls, at, evaluation, is_labelled, f"labels of {count} for {data.metric}")
 
     def _folder(self, data: FolderSet, probe: bool) -> None:
         folders = self._class_folders(data.path)
         classes = [""] * IMAGENET_CLASSES if data.classes == "imagenet" else data.classes
-        labelled.check_choice(labelled.names_of_folders(folders, classes, data.path), data.path)
+        labelled.check_choice(labelled.names_of_folders(folders, classes, data.path), data.path, data.metric)
         self._count_names(classes)
         if probe and data.train is not None:
             labelled.same_folders(data.path, folders, data.train, self._class_folders(data.train))

@@ -6,6 +6,7 @@ from flipscale.errors import DataError
 from flipscale.inputs.labelled import class_folders, names_in_order
 from flipscale.settings import (
     CaptionSet,
+    CommandSet,
     DataSet,
     EvaluationSet,
     Fashion,
@@ -59,7 +60,7 @@ def classes_of(data: DataSet | EvaluationSet) -> int | None:
                 return _named_classes(data)
             except DataError:
                 return None
-        case WebDataset() | CaptionSet():
+        case WebDataset() | CaptionSet() | CommandSet():
             return None
     assert_never(data)
 

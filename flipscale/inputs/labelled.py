@@ -7,6 +7,7 @@ from pathlib import Path
 
 from flipscale.errors import DataError, did_you_mean, printable
 from flipscale.inputs.paths import EXTENSIONS, located, reason_of
+from flipscale.study.named_sets import unsuited
 
 
 def class_folders(path: str) -> tuple[Path, list[Path]]:
@@ -127,8 +128,10 @@ def check_labels(low: int, high: int, classes: int, where: str) -> None:
         )
 
 
-def check_choice(classes: tuple[str, ...], where: str) -> None:
-    """Raise DataError for a set with a single class."""
+def check_choice(classes: tuple[str, ...], where: str, metric: str = "top1") -> None:
+    """Raise DataError for a set with a single class, or with a number of classes that its metric is not of."""
+    if wrong := unsuited(metric, len(classes)):
+        raise DataError(f"{where}: {wrong}.")
     if len(classes) < 2:
         raise DataError(
             f"{where}: has a single class, {classes[0]!r}, and any model would be right; name a set of two classes or "

@@ -23,20 +23,22 @@ def search_path() -> str:
     return os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
 
 
-def check_program(arguments: Sequence[str]) -> None:
-    """Raise FlipscaleError unless the program is there to be executed, and the script that it is to run."""
+def check_program(arguments: Sequence[str], where: str = "trainer.command.arguments") -> None:
+    """Raise FlipscaleError unless the program is there to be executed, and the script that it is to run.
+
+    where: the key of the study that names it.
+    """
     name = arguments[0]
     if FOLDER_ARGUMENT in name:
         return
     if shutil.which(name, path=search_path()) is None:
         if "/" in name and Path(name).is_file():
             raise not_started(name, "Permission denied")
-        raise no_such_program(name)
+        raise no_such_program(name, where)
     script = _script(arguments)
     if script is not None and not Path(script).exists():
         raise FlipscaleError(
-            f"{script}: there is no such script for {name}, looked for from {Path.cwd()}; correct it in "
-            f"trainer.command.arguments."
+            f"{script}: there is no such script for {name}, looked for from {Path.cwd()}; correct it in {where}."
         )
 
 
@@ -78,10 +80,9 @@ def runs_in_this_environment(arguments: Sequence[str]) -> bool:
     return program is not None and Path(program).absolute().parent == Path(sys.executable).absolute().parent
 
 
-def no_such_program(name: str) -> FlipscaleError:
+def no_such_program(name: str, where: str = "arguments") -> FlipscaleError:
     return FlipscaleError(
-        f"{name}: there is no such program, looked for from {Path.cwd()} and in PATH; give its whole path in "
-        f"trainer.command.arguments."
+        f"{name}: there is no such program, looked for from {Path.cwd()} and in PATH; give its whole path in {where}."
     )
 
 

@@ -237,6 +237,20 @@ def label_of(where: str, sample: dict[str, bytes]) -> int:
         ) from None
 
 
+def labels_of(where: str, sample: dict[str, bytes]) -> list[int]:
+    """The numbers of the classes that a sample shows, one or more. Raises DataError."""
+    if "cls" not in sample:
+        raise DataError(
+            f"{where}: has no .cls and no .npy, only {', '.join(sample)}; write the numbers of its classes into a .cls."
+        )
+    words = sample["cls"].replace(b",", b" ").split()
+    if not words or not all(word.isdigit() for word in words):
+        raise DataError(
+            f"{where}: its .cls holds {sample['cls'][:40]!r}; write the numbers of its classes, from 0 on, as 3 14."
+        )
+    return [int(word) for word in words]
+
+
 def named(path: str) -> tuple[str, str]:
     """The name of a file's sample, and its extension: what follows the first dot, in small letters."""
     folder, slash, name = path.rpartition("/")
@@ -290,12 +304,18 @@ def check_pairs(path: str) -> None:
         )
 
 
-def check_labelled(path: str, classes: int) -> None:
-    """Raise DataError for a shard that is torn, or whose first samples are no images with the number of a class."""
+def check_labelled(path: str, classes: int, *, several: bool = False) -> None:
+    """Raise DataError for a shard that is torn, or whose first samples are no images with the number of a class.
+
+    several: whether an image may show several classes.
+    """
 
     def is_labelled(file: int, places: dict[str, Extent]) -> bool:
-        label = label_of(path, _contents(file, places, "cls"))
-        check_labels(label, label, classes, path)
+        if several and "npy" in places:
+            return not EXTENSIONS.isdisjoint(places)
+        sample = _contents(file, places, "cls")
+        labels = labels_of(path, sample) if several else [label_of(path, sample)]
+        check_labels(min(labels), max(labels), classes, path)
         return not EXTENSIONS.isdisjoint(places)
 
     if (first := _first(path, is_labelled)) is not None:

@@ -154,6 +154,9 @@ def result_from_json(data: JsonObject, folder: Path) -> Result:
         scores=scores,
         versions=versions if isinstance(versions, dict) else {},
         chance={name: level for name, level in chance.items() if level is not None},
+        missing_scores={
+            name: str(why) for name, why in _object(data, "missing_scores", "scores and reasons", folder).items()
+        },
         parent=Spent(**{**_facts(Spent, with_samples_seen(parent), folder), "id": str(parent.get("id"))})
         if parent
         else None,
@@ -416,6 +419,8 @@ def asked_as_json(asked: Asked) -> JsonObject:
 
 def result_as_json(result: Result) -> JsonObject:
     found = {name: value for name, value in vars(result).items() if name not in ("more", "parent")}
+    if not result.missing_scores:
+        del found["missing_scores"]
     parent = {} if result.parent is None else {"parent": dict(vars(result.parent))}
     return cast(JsonObject, storable({**found, **parent, **result.more}))
 

@@ -54,6 +54,7 @@ RUN_FILES: Mapping[str, FileUse] = {
     "log.txt": FileUse.LOG,
     "outcome.json": FileUse.JOB,
     "program.json": FileUse.JOB,
+    "evaluation_program.json": FileUse.JOB,
     "probe.json": FileUse.JOB,
 }
 """Every file that flipscale puts into a run folder. A file that is added here as a record or as metrics is archived."""

@@ -104,6 +104,8 @@ class Result:
     """Of the programs that trained it."""
     chance: Mapping[str, float] = field(default_factory=dict, hash=False)
     """What guessing gives on the same items, by score; versions before this one did not write it."""
+    missing_scores: Mapping[str, str] = field(default_factory=dict, hash=False)
+    """Why a score is missing that a program of the user's own was to give, by its column."""
     parent: Spent | None = None
     more: JsonObject = field(default_factory=dict, hash=False)
     """What a training command of the user's own wrote beside these."""

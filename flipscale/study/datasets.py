@@ -1,13 +1,21 @@
 """The data sets a study can name: for training, and for evaluation alone."""
 
-from flipscale.settings import CaptionSet, Fashion, FolderSet, IdxSet, Shapes, ShardSet, WebDataset
-from flipscale.study.kinds import Choice, Count, Either, Keys, ListOf, Maybe, Number, OneOf, Option, Text
+from flipscale.scores import METRICS
+from flipscale.settings import CaptionSet, CommandSet, Fashion, FolderSet, IdxSet, Shapes, ShardSet, WebDataset
+from flipscale.study.kinds import Choice, Count, Either, Keys, ListOf, MapOf, Maybe, Number, OneOf, Option, Text
+from flipscale.study.named_sets import check_metric
 
 TEMPLATES = Option(
     Maybe(ListOf(Text(holds="{}", names=("imagenet_simple", "openai_imagenet")))),
     None,
     "prompts for zero-shot, with {} for the class, or imagenet_simple (FLIP's 7), or openai_imagenet (80); "
     "null takes the data's, or else 'a photo of a {}'",
+)
+
+_METRIC = Option(
+    Choice(METRICS, "metric"),
+    "top1",
+    "what the set is judged by; map11 takes images of several classes, roc_auc two classes",
 )
 
 _SHAPES = Keys(
@@ -81,6 +89,7 @@ EVALUATION_SET = OneOf(
                     "names of the classes that .cls files count, listed or in a text file; null: samples have captions",
                 ),
                 "templates": TEMPLATES,
+                "metric": _METRIC,
             },
             short="urls",
             record=ShardSet,
@@ -96,6 +105,7 @@ EVALUATION_SET = OneOf(
                 ),
                 "templates": TEMPLATES,
                 "train": Option(Maybe(Text()), None, "such a folder to train the linear probe on", place=True),
+                "metric": _METRIC,
             },
             short="path",
             record=FolderSet,
@@ -109,8 +119,10 @@ EVALUATION_SET = OneOf(
                 "templates": TEMPLATES,
                 "train_images": Option(Maybe(Text()), None, "images to train the linear probe on", place=True),
                 "train_labels": Option(Maybe(Text()), None, "their labels", place=True),
+                "metric": _METRIC,
             },
             record=IdxSet,
+            check=check_metric,
         ),
         "captions": Keys(
             "captions",
@@ -122,6 +134,21 @@ EVALUATION_SET = OneOf(
             },
             short="file",
             record=CaptionSet,
+        ),
+        "command": Keys(
+            "command",
+            {
+                "arguments": Option(
+                    ListOf(Text()), None, "the program and its arguments; the run's folder follows", True, place=True
+                ),
+                "scores": Option(
+                    MapOf("higher or lower", Choice(("higher", "lower"), "direction")),
+                    None,
+                    "names of its scores, and which is better, higher or lower, as {cider: higher}",
+                    True,
+                ),
+            },
+            record=CommandSet,
         ),
     },
 )

@@ -219,6 +219,7 @@ class ScoreName:
     """One of a few scores, of the main evaluation or, after a name and a dot, of another set."""
 
     names: tuple[str, ...]
+    """Those of the main evaluation."""
 
     def read(self, value: Any, at: Path_, complain: Complain) -> Any:
         if not isinstance(value, str) or not is_score(value):
@@ -228,9 +229,7 @@ class ScoreName:
         return value
 
     def schema(self) -> JsonSchema:
-        return {
-            "anyOf": [{"enum": list(self.names)}, {"type": "string", "pattern": rf"^\w+\.({'|'.join(self.names)})$"}]
-        }
+        return {"anyOf": [{"enum": list(self.names)}, {"type": "string", "pattern": r"^[A-Za-z]\w*\.[A-Za-z]\w*$"}]}
 
 
 @dataclass(frozen=True)
@@ -338,6 +337,8 @@ class Keys:
     """The key that a value without keys stands for: `{webdataset: "a/{0..9}.tar"}` gives its urls."""
     record: type | None = None
     """What the value is read into, its fields the options; None leaves it a mapping."""
+    check: Callable[[Any, Path_, Complain], bool] | None = field(default=None, hash=False)
+    """Complains of what no option shows by itself: whether the record is right."""
 
     def read(self, value: Any, at: Path_, complain: Complain) -> Any:
         value = self._in_full(value)
@@ -350,7 +351,8 @@ class Keys:
         read = {key: self._option(key, value, at, complain) for key in self.options}
         if unknown or INVALID in read.values():
             return INVALID
-        return read if self.record is None else self.record(**read)
+        made = read if self.record is None else self.record(**read)
+        return made if self.check is None or self.check(made, at, complain) else INVALID
 
     def _in_full(self, value: Any) -> Any:
         """A value without keys as the mapping that it stands for."""

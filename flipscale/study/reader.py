@@ -16,6 +16,7 @@ from flipscale.study.expression import CONDITION, Expression, ExpressionError, r
 from flipscale.study.grid import MOST_POINTS, cells
 from flipscale.study.keys import RENAMED, SCHEMA, TOP
 from flipscale.study.kinds import INVALID, Compute, show
+from flipscale.study.named_sets import scores_of
 from flipscale.study.recipes import RECIPES, Recipe
 from flipscale.study.settings import SETTINGS
 from flipscale.study.study import Axis, Condition, Coupling, Study, Values
@@ -163,9 +164,13 @@ class _Checker:
         if evaluation is INVALID:
             return
         of_set, name = set_and_score(score)
-        if of_set and of_set not in evaluation.sets:
+        named = [*evaluation.sets, *evaluation.means]
+        if of_set and of_set not in named:
             what = f"'{score}' is a score of the set '{of_set}', and evaluation.sets has none of that name"
-            self.complain(("score",), f"{what}; {did_you_mean(of_set, evaluation.sets)}")
+            self.complain(("score",), f"{what}; {did_you_mean(of_set, named) if named else 'add it there'}")
+        elif of_set and name not in scores_of(evaluation, of_set):
+            near = did_you_mean(name, scores_of(evaluation, of_set))
+            self.complain(("score",), f"'{of_set}' gives no score '{name}'; {near}")
         elif name == "linear_probe_top1" and not evaluation.linear_probe:
             self.complain(("score",), "linear_probe_top1 is not measured; write linear_probe: true under evaluation")
 

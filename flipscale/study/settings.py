@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from flipscale.settings import (
+    CommandSet,
     CommandTrainer,
     DataSet,
     Evaluation,
@@ -41,6 +42,7 @@ from flipscale.study.kinds import (
     Schedule,
     Text,
 )
+from flipscale.study.named_sets import check_evaluation
 from flipscale.study.study import Values
 
 EVALUATION = Keys(
@@ -58,8 +60,14 @@ EVALUATION = Keys(
         "templates": TEMPLATES,
         "sets": Option(MapOf("set", EVALUATION_SET), {}, "more sets to score on, by name; their scores are NAME.score"),
         "linear_probe": Option(Flag(), False, "whether a linear classifier on frozen image features is scored as well"),
+        "means": Option(
+            MapOf("list of sets", ListOf(Text())),
+            {},
+            "means over sets by name, each by its own metric, or over scores as SET.score; the score is NAME.mean",
+        ),
     },
     record=Evaluation,
+    check=check_evaluation,
 )
 
 MOST_TEST_IMAGES = 10_000
@@ -73,6 +81,8 @@ training on their shortest schedules."""
 
 def images_scored(evaluation: Evaluation, data: DataSet | EvaluationSet) -> int:
     """At most so many held-out images of this set are scored: what the study says, else the set's default."""
+    if isinstance(data, CommandSet):
+        return 0
     if evaluation.images is not None:
         return evaluation.images
     return DRAWN_TEST_IMAGES if isinstance(data, Shapes) else MOST_TEST_IMAGES

@@ -22,13 +22,14 @@ from flipscale.cost import training_view
 from flipscale.errors import DataError, Diverged, FlipscaleError
 from flipscale.identity import show_setting
 from flipscale.run import Hits, show_life
-from flipscale.scores import LOSS_BATCH, SCORES
-from flipscale.settings import Evaluation, EvaluationSet, FolderSet, IdxSet, Settings, ShardSet
+from flipscale.scores import LOSS_BATCH, SCORES, class_chance, metric_score
+from flipscale.settings import CommandSet, Evaluation, EvaluationSet, FolderSet, IdxSet, Settings, ShardSet
 from flipscale.study.settings import images_scored
-from flipscale.train.data import Form, HeldOutItems, Images, Integers, open_held_out, view_stored
+from flipscale.train.data import Flags, Form, HeldOutItems, Images, Integers, open_held_out, view_stored
 from flipscale.train.machine import exact_fp32
 from flipscale.train.mask import complementary, masked_view
 from flipscale.train.model import encode_text, pixels
+from flipscale.train.set_metrics import map11, mean_per_class, roc_auc
 
 GPU_BATCH = 512
 """Items that a GPU encodes at a time. A CPU takes LOSS_BATCH: with 512 it was seen to be .66 to .73 times as fast."""
@@ -81,6 +82,8 @@ def open_evaluations(settings: Settings, form: Form) -> dict[str, HeldOutItems]:
         )
     }
     for name, declared in evaluation.sets.items():
+        if isinstance(declared, CommandSet):
+            continue  # Its program is run when all else is over, see scoring.py.
         data, templates = _with_class_names(declared), _templates_of(declared, evaluation)
         images = images_scored(evaluation, declared)
         try:
@@ -230,21 +233,69 @@ def _class_scores(
     if prompts not in classifiers:
         classifiers[prompts] = _classifier(model, held_out.prompts)
     similarity = images @ classifiers[prompts].T
+    shown = None if held_out.shown is None else torch.from_numpy(held_out.shown).to(images.device)
+    shares = {}
     for score in ("zero_shot_top1", "zero_shot_top5"):
         k = SCORES[score].hits
         if k is not None and k < classes:
-            yield _share(score, hits(similarity, labels, (k,))[0], SCORES[score].chance(classes))
+            shares[score] = hits(similarity, labels if shown is None else shown, (k,))[0]
+            yield _share(score, shares[score], _class_chance(score, classes, held_out.shown))
+    if held_out.metric != "top1":
+        yield _metric_score(held_out, similarity, shares)
     if held_out.probe is not None and len(np.unique(held_out.probe[1])) > 1:
-        # scikit-learn takes over a second to import, longer than a small run's first steps, and few runs ask for it.
-        from flipscale.train.probe import linear_probe
+        yield _probe_score(model, held_out.labelled, held_out.probe, settings, classes)
 
-        features, test = (
-            _encode_images(model, images, settings, pooled=True).cpu().numpy()
-            for images in (held_out.probe[0], held_out.labelled[0])
-        )
-        found = linear_probe(features, held_out.probe[1], test, held_out.labelled[1])
-        score = "linear_probe_top1"
-        yield _share(score, torch.from_numpy(found), SCORES[score].chance(classes))
+
+def _probe_score(
+    model: CLIP,
+    scored: tuple[Images, Integers],
+    examples: tuple[Images, Integers],
+    settings: Settings,
+    classes: int,
+) -> _Score:
+    # scikit-learn takes over a second to import, longer than a small run's first steps, and few runs ask for it.
+    from flipscale.train.probe import linear_probe
+
+    features, test = (
+        _encode_images(model, images, settings, pooled=True).cpu().numpy() for images in (examples[0], scored[0])
+    )
+    found = linear_probe(features, examples[1], test, scored[1])
+    score = "linear_probe_top1"
+    return _share(score, torch.from_numpy(found), SCORES[score].chance(classes))
+
+
+def _class_chance(score: str, classes: int, shown: Flags | None) -> float:
+    """What guessing gives among the classes, of which an image may show several."""
+    if shown is None:
+        return SCORES[score].chance(classes)
+    images, sets = np.unique(shown.sum(axis=1), return_counts=True)
+    chances = [SCORES[score].chance(classes, int(right)) for right in images]
+    return float(np.average(chances, weights=sets))
+
+
+def _metric_score(held_out: HeldOutItems, similarity: Tensor, shares: Mapping[str, Tensor]) -> _Score:
+    """The metric that the set is judged by.
+
+    similarity: of each image to each class [N, C], cosines; shares: the hits of top 1 and top 5, see `hits`.
+    """
+    assert held_out.labelled is not None
+    labels, metric, classes = held_out.labelled[1], held_out.metric, len(held_out.classes)
+    chance = class_chance(metric_score(metric), classes)
+    cosines = similarity.double().cpu().numpy()
+    match metric:
+        case "mean_per_class":
+            value = mean_per_class(shares["zero_shot_top1"].double().cpu().numpy(), labels)
+        case "roc_auc":
+            value = roc_auc(cosines[:, 1] - cosines[:, 0], labels == 1)
+        case "mean_top1_top5":
+            value = sum(float(share.double().mean()) for share in shares.values()) / 2
+        case _:
+            shown = np.arange(classes) == labels[:, None] if held_out.shown is None else held_out.shown
+            value = map11(cosines, shown)
+            # A model that sees no difference has this precision at every recall.
+            chance = float(shown.mean(axis=0)[shown.any(axis=0)].mean())
+    assert chance is not None
+    return _Score(metric_score(metric), value, chance)
 
 
 def check_scores(scores: Mapping[str, float], when: str) -> None:

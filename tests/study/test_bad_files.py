@@ -368,7 +368,8 @@ BAD = {
     ),
     "set_kind": (
         GOOD + "evaluation: {sets: {a: imagenet}}\n",
-        "study.yaml:8: 'imagenet' is no evaluation set; Choices: shapes, fashion, webdataset, folder, idx, captions",
+        "study.yaml:8: 'imagenet' is no evaluation set; Choices: shapes, fashion, webdataset, folder, idx, captions, "
+        "command",
     ),
     "sets_list": (
         GOOD + "evaluation: {sets: [fashion]}\n",
@@ -399,9 +400,69 @@ BAD = {
             "(at mask_ratio 0.5); write 16"
         ),
     ),
+    "metric": (
+        GOOD + "evaluation: {sets: {a: {folder: {path: b, metric: map}}}}\n",
+        "study.yaml:8: 'map' is no metric; did you mean 'map11'? Choices: top1, mean_per_class, map11, roc_auc, "
+        "mean_top1_top5",
+    ),
+    "metric_of_two": (
+        GOOD + "evaluation: {sets: {a: {idx: {images: i, labels: l, classes: [x, y, z], metric: roc_auc}}}}\n",
+        "study.yaml:8: roc_auc is of two classes, and this set has 3; name another metric",
+    ),
+    "metric_of_six": (
+        GOOD + "evaluation: {sets: {a: {idx: {images: i, labels: l, classes: [x, y], metric: mean_top1_top5}}}}\n",
+        "study.yaml:8: mean_top1_top5 takes six classes or more, and this set has 2; name another metric",
+    ),
+    "score_not_given": (
+        GOOD + "evaluation: {sets: {a: {folder: b}}}\nscore: a.mean_per_class\n",
+        "study.yaml:9: 'a' gives no score 'mean_per_class'; Choices: zero_shot_top1, zero_shot_top5, linear_probe_top1",
+    ),
+    "mean_of_nothing": (
+        GOOD + "evaluation:\n  sets: {pets: {folder: b}}\n  means: {all: [pets, dtd]}\n",
+        "study.yaml:10: evaluation.sets has no 'dtd'; Choices: pets",
+    ),
+    "mean_of_captions": (
+        GOOD + "evaluation:\n  sets: {coco: {captions: b.csv}}\n  means: {all: [coco]}\n",
+        "study.yaml:10: 'coco' has no metric of its own; name one of its scores, as coco.image_retrieval_r1",
+    ),
+    "mean_of_losses": (
+        GOOD + "evaluation:\n  sets: {coco: {captions: b.csv}}\n  means: {all: [coco.held_out_loss]}\n",
+        "study.yaml:10: 'coco.held_out_loss' is no fraction, so a mean with others says nothing; take it out",
+    ),
+    "mean_of_one_twice": (
+        GOOD + "evaluation:\n  sets: {pets: {folder: b}}\n  means: {all: [pets, pets.zero_shot_top1]}\n",
+        "study.yaml:10: 'pets.zero_shot_top1' is in it twice; keep one",
+    ),
+    "mean_by_a_sets_name": (
+        GOOD + "evaluation:\n  sets: {pets: {folder: b}}\n  means: {pets: [pets]}\n",
+        "study.yaml:10: 'pets' is the name of a set too; give the mean another name",
+    ),
+    "program_without_scores": (
+        GOOD + "evaluation:\n  sets: {vqa: {command: {arguments: x, scores: {}}}}\n",
+        "study.yaml:9: no score is named; write as {cider: higher}",
+    ),
+    "program_of_no_direction": (
+        GOOD + "evaluation:\n  sets: {vqa: {command: {arguments: x, scores: {cider: more}}}}\n",
+        "study.yaml:9: 'more' is no direction; Choices: higher, lower",
+    ),
+    "program_that_is_not_lower": (
+        GOOD + "evaluation:\n  sets: {vqa: {command: {arguments: x, scores: {gap: lower}}}}\n",
+        "study.yaml:9: the name 'vqa.gap' does not say that lower is better; name it gap_error, or with loss, error, "
+        "perplexity, nll, bpb, fid, wer, cer, ece, mce, mse, rmse, brier, distance or seconds",
+    ),
+    "program_that_is_lower": (
+        GOOD + "evaluation:\n  sets: {vqa: {command: {arguments: x, scores: {loss: higher}}}}\n",
+        "study.yaml:9: the name 'vqa.loss' says that lower is better, as it has one of loss, error, perplexity, nll, "
+        "bpb, fid, wer, cer, ece, mce, mse, rmse, brier, distance or seconds; name it otherwise",
+    ),
+    "program_by_the_name_of_a_trainer": (
+        GOOD + "evaluation:\n  sets: {open_clip: {command: {arguments: x, scores: {cider: higher}}}}\n",
+        "study.yaml:9: 'open_clip' names the scores of open_clip's own program; give the set another name",
+    ),
     "score_of_set": (
         GOOD + "score: boots.accuracy\n",
-        "study.yaml:8: 'boots.accuracy' is no score; Choices: <SCORES>",
+        "study.yaml:8: 'boots.accuracy' is a score of the set 'boots', and evaluation.sets has none of that name; "
+        "add it there",
     ),
     "seed_neg": (in_base("seed: -1"), "study.yaml:6: -1 is too small; write a count of 0 or more"),
     "text_length": (in_base("text_length: 2"), "study.yaml:6: 2 is too small; write a count of 3 or more"),
@@ -814,7 +875,7 @@ BAD = {
         GOOD + "evaluation: {image: 100}\n",
         (
             "study.yaml:8: unknown key 'image' in evaluation; did you mean 'images'? Choices: data, images, "
-            "at, templates, sets, linear_probe"
+            "at, templates, sets, linear_probe, means"
         ),
     ),
     "eval_at": (

@@ -170,7 +170,7 @@ def test_data_is_read_with_all_its_options(read, written: str, data: dict[str, A
 
 def test_evaluation_may_stand_at_the_top_or_in_base(read):
     evaluation = {"data": {"fashion": {"folder": None}}, "images": 100, "at": [0.5], "templates": ["a {}"]}
-    evaluation |= {"sets": {}, "linear_probe": False}
+    evaluation |= {"sets": {}, "linear_probe": False, "means": {}}
     written = "evaluation: {data: fashion, images: 100, at: 0.5, templates: ['a {}']}"
     for study in (f"{SMALL}{written}\n", SMALL.replace("64}", f"64, {written}}}")):
         (found,) = column(read(study), "evaluation")

@@ -17,13 +17,14 @@ comes to the same number of samples.
 """
 
 from flipscale.train.data.held_out import open_held_out
-from flipscale.train.data.pairs import Data, Form, HeldOutItems, Images, Integers, Tokenize
+from flipscale.train.data.pairs import Data, Flags, Form, HeldOutItems, Images, Integers, Tokenize
 from flipscale.train.data.shuffle import order
 from flipscale.train.data.training import open_data
 from flipscale.train.data.views import Views, view_stored, views
 
 __all__ = [
     "Data",
+    "Flags",
     "Form",
     "HeldOutItems",
     "Images",

@@ -20,6 +20,7 @@ from flipscale.inputs.idx import train_labels_of
 from flipscale.inputs.labelled import check_choice, names_in_order, same_folders
 from flipscale.settings import (
     CaptionSet,
+    CommandSet,
     DataSet,
     EvaluationSet,
     Fashion,
@@ -83,6 +84,8 @@ def open_held_out(
             return _idx(data, form, wanted)
         case CaptionSet():
             return _table(data, form, images)
+        case CommandSet():
+            return None  # Its program opens what it reads.
 
 
 def _shards(data: ShardSet, form: Form, wanted: _Selection) -> HeldOutItems:
@@ -90,8 +93,8 @@ def _shards(data: ShardSet, form: Form, wanted: _Selection) -> HeldOutItems:
     if data.classes is None:
         return _captioned(tar_sets.read_captioned(urls, wanted.images, form.image_size, form.cache), form, urls)
     classes = names_in_order(data.classes, urls)
-    images = tar_sets.read_labelled(urls, classes, wanted.images, form.image_size, form.cache)
-    return _labelled(images, None, form, wanted.templates, urls)
+    images = tar_sets.read_labelled(data, classes, wanted.images, form.image_size, form.cache)
+    return _labelled(images, None, form, wanted.templates, urls, data.metric)
 
 
 def _folder(data: FolderSet, form: Form, wanted: _Selection) -> HeldOutItems:
@@ -101,7 +104,7 @@ def _folder(data: FolderSet, form: Form, wanted: _Selection) -> HeldOutItems:
     if wanted.probe and train is not None:
         examples = folder.read(train, wanted.probe, form.image_size)
         same_folders(path, images.classes, train, examples.classes)
-    return _labelled(folder.named(images, data.classes, path), examples, form, wanted.templates, path)
+    return _labelled(folder.named(images, data.classes, path), examples, form, wanted.templates, path, data.metric)
 
 
 def _idx(data: IdxSet, form: Form, wanted: _Selection) -> HeldOutItems:
@@ -111,7 +114,7 @@ def _idx(data: IdxSet, form: Form, wanted: _Selection) -> HeldOutItems:
     if wanted.probe and data.train_images is not None:
         train_labels = train_labels_of(data)
         examples = idx.read(data.train_images, train_labels, classes, wanted.probe, form.image_size)
-    return _labelled(images, examples, form, wanted.templates, data.images)
+    return _labelled(images, examples, form, wanted.templates, data.images, data.metric)
 
 
 def _table(data: CaptionSet, form: Form, images: int) -> HeldOutItems:
@@ -132,10 +135,12 @@ def _captioned(found: Captioned, form: Form, where: str) -> HeldOutItems:
 
 
 def _labelled(
-    found: Labelled, examples: Labelled | None, form: Form, templates: Sequence[str] | None, where: str
+    found: Labelled, examples: Labelled | None, form: Form, templates: Sequence[str] | None, where: str, metric: str
 ) -> HeldOutItems:
     """What labelled images give: zero-shot accuracy, and the linear probe where there are examples to learn from."""
-    check_choice(found.classes, where)
+    check_choice(found.classes, where, metric)
+    if metric == "roc_auc" and len(set(found.labels.tolist())) < 2:
+        raise DataError(f"{where}: roc_auc takes images of both classes, and those to score are of one; add some.")
     return HeldOutItems(
         pairs=None,
         retrieval=False,
@@ -144,6 +149,8 @@ def _labelled(
         prompts=prompt_tokens(found.classes, templates or PLAIN_TEMPLATES, form.tokenize),
         probe=None if examples is None else (examples.images, examples.labels),
         corrupt=found.corrupt + (examples.corrupt if examples else 0),
+        shown=found.shown,
+        metric=metric,
     )
 
 

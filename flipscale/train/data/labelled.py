@@ -6,7 +6,7 @@ import numpy as np
 
 from flipscale import randomness
 from flipscale.inputs.labelled import check_labels
-from flipscale.train.data.pairs import Images, Integers
+from flipscale.train.data.pairs import Flags, Images, Integers
 
 SUBSET_STREAM = randomness.key("evaluation", "subset")
 """Which images stand for a set that has more than are wanted: the same for every run."""
@@ -22,6 +22,8 @@ class Labelled:
     """The name of each class: of its folder, or as a prompt has it."""
     corrupt: int = 0
     """How many more were chosen and could not be read."""
+    shown: Flags | None = None
+    """Which classes each image shows [n, classes], where it may show several; `labels` has the first of them."""
 
 
 def even(labels: Integers, stream: int) -> Integers:

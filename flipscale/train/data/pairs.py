@@ -15,6 +15,9 @@ Images = npt.NDArray[np.uint8]
 Integers = npt.NDArray[np.int64]
 """Indices [n], labels [n] or tokens [..., text_length]."""
 
+Flags = npt.NDArray[np.bool_]
+"""Which classes each image shows [n, classes]."""
+
 Tokenize = Callable[[list[str]], Integers]
 """Captions -> tokens [n, text_length]. Data sets call it once for each distinct caption."""
 
@@ -78,6 +81,12 @@ class HeldOutItems:
 
     classes: tuple[str, ...] = ()
     """The name of each class."""
+
+    shown: Flags | None = None
+    """Which classes each labelled image shows, where it may show several; else each shows the one of its label."""
+
+    metric: str = "top1"
+    """What is measured of zero-shot classification beside top 1 and top 5, one of flipscale.scores.METRICS."""
 
     prompts: Integers | None = None
     """Tokens [classes, templates, text_length]: each class name put into each prompt template."""

@@ -51,17 +51,17 @@ def scan(file: IO[bytes], shard: str) -> Index:
     return Index(np.array(pairs, np.int64).reshape(-1, 5), os.fstat(file.fileno()).st_size)
 
 
-def samples(path: Path, only: str | None = None) -> Iterator[tuple[str, Sample]]:
+def samples(path: Path, *only: str) -> Iterator[tuple[str, Sample]]:
     """The samples of a shard by name, in order. Raises DataError for a shard that is not whole.
 
-    only: the extension of the one file of each sample that is read; the others are there and empty. None reads all.
+    only: the extensions of the files of each sample that are read; the others are there and empty. None given: all.
     """
     with open(path, "rb") as file:
         for name, places in members(file, str(path)):
             yield (
                 name,
                 {
-                    extension: os.pread(file.fileno(), size if only in (None, extension) else 0, start)
+                    extension: os.pread(file.fileno(), size if not only or extension in only else 0, start)
                     for extension, (start, size) in places.items()
                 },
             )

@@ -1,11 +1,13 @@
 """Tar shards declared for evaluation alone, as clip_benchmark writes them: images with a .cls each, or with captions.
 
-A .cls holds the number of the class, from 0 on. A .txt holds a caption a line, as an image may have several; a
+A .cls holds the number of the class, from 0 on; where an image may show several classes it holds them all, or a .npy
+has a number above 0 for each class that is shown. A .txt holds a caption a line, as an image may have several; a
 "caption" in a .json may be a list. Shards are read at the first evaluation of a process, and what was decoded stays in
 memory. Of labelled ones all labels are read first, as they say which images are taken.
 """
 
 import functools
+import io
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,17 +15,22 @@ import numpy as np
 
 from flipscale.errors import DataError
 from flipscale.inputs.paths import EXTENSIONS
-from flipscale.inputs.shards import captions_of, label_of, sources
+from flipscale.inputs.shards import captions_of, label_of, labels_of, sources
+from flipscale.settings import ShardSet
 from flipscale.train.data.captions import Captioned, gather
 from flipscale.train.data.decode import File, decode
 from flipscale.train.data.labelled import Labelled, check, subset
 from flipscale.train.data.library import Library
+from flipscale.train.data.pairs import Flags, Integers
 from flipscale.train.data.shards import Sample, samples
 
 
-def read_labelled(urls: str, classes: tuple[str, ...], count: int, image_size: int, cache: Path | None) -> Labelled:
-    """At most `count` images with even classes."""
-    return _read_labelled(urls, _versions(urls), classes, count, image_size, cache)
+def read_labelled(
+    data: ShardSet, classes: tuple[str, ...], count: int, image_size: int, cache: Path | None
+) -> Labelled:
+    """At most `count` images with even classes. By the metric of the set, each may show several."""
+    read = _read_shown if data.metric == "map11" else _read_labelled
+    return read(data.urls, _versions(data.urls), classes, count, image_size, cache)
 
 
 def read_captioned(urls: str, count: int, image_size: int, cache: Path | None) -> Captioned:
@@ -42,9 +49,55 @@ def _read_labelled(
 ) -> Labelled:
     labels = np.array([label_of(where, sample) for where, sample in _samples(urls, cache, "cls")], np.int64)
     check(labels, classes, urls)
+    return _chosen(urls, labels, classes, count, image_size, cache)
+
+
+@functools.lru_cache(maxsize=16)
+def _read_shown(
+    urls: str, versions: tuple[str, ...], classes: tuple[str, ...], count: int, image_size: int, cache: Path | None
+) -> Labelled:
+    listed = [_labels(where, sample, len(classes)) for where, sample in _samples(urls, cache, "cls", "npy")]
+    check(np.array([label for labels in listed for label in labels], np.int64), classes, urls)
+    shown = np.zeros((len(listed), len(classes)), np.bool_)
+    for row, labels in zip(shown, listed, strict=True):
+        row[labels] = True
+    first = np.array([labels[0] for labels in listed], np.int64)
+    return _chosen(urls, first, classes, count, image_size, cache, shown)
+
+
+def _labels(where: str, sample: Sample, classes: int) -> list[int]:
+    """The classes that a sample shows: of its .cls, or of a .npy, as clip_benchmark writes it for VOC2007: one number a
+    class, 1 where it is shown."""
+    if "npy" not in sample:
+        return labels_of(where, sample)
+    try:
+        marks = np.load(io.BytesIO(sample["npy"]), allow_pickle=False)
+        found = np.flatnonzero(marks).tolist()
+    except (ValueError, OSError, EOFError, TypeError) as error:
+        raise DataError(f"{where}: its .npy is no array of numbers ({error}); write one number a class.") from error
+    if marks.shape != (classes,) or not found:
+        raise DataError(
+            f"{where}: its .npy has the shape {marks.shape} and {len(found)} numbers other than 0; write one for "
+            f"each of the {classes} classes, and 1 for those that are shown."
+        )
+    return found
+
+
+def _chosen(
+    urls: str,
+    labels: Integers,
+    classes: tuple[str, ...],
+    count: int,
+    image_size: int,
+    cache: Path | None,
+    shown: Flags | None = None,
+) -> Labelled:
+    """The images of at most `count` samples with even classes."""
     chosen = subset(labels, count)
     images, good = decode(_files(urls, cache, set(chosen.tolist())), len(chosen), image_size, urls)
-    return Labelled(images, labels[chosen[good]], classes, corrupt=len(chosen) - len(good))
+    kept = chosen[good]
+    corrupt = len(chosen) - len(good)
+    return Labelled(images, labels[kept], classes, corrupt, None if shown is None else shown[kept])
 
 
 @functools.lru_cache(maxsize=16)
@@ -69,13 +122,13 @@ def _read_captioned(urls: str, versions: tuple[str, ...], count: int, image_size
     return gather(images, [captions[i] for i in good], corrupt=bad + len(files) - len(good))
 
 
-def _samples(urls: str, cache: Path | None, only: str | None = None) -> Iterator[tuple[str, Sample]]:
+def _samples(urls: str, cache: Path | None, *only: str) -> Iterator[tuple[str, Sample]]:
     """Each sample with its shard and name. Shards that are not on a disk are fetched into the cache."""
     for shard in sources(urls):
         if not shard.local and cache is None:
             raise DataError(f"{shard.url}: is fetched into a cache, and no folder was given for it.")
         path = Path(shard.url) if shard.local or cache is None else Library(cache).path(shard)
-        for name, sample in samples(path, only):
+        for name, sample in samples(path, *only):
             yield f"{shard.url}: {name}", sample
 
 

@@ -4,9 +4,10 @@ Open the data, build the model, go on from a checkpoint or start from the parent
 model.pt and last result.json. Process 0 has the lease: it evaluates and writes.
 """
 
+import gc
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
 
@@ -28,6 +29,7 @@ from flipscale.train.sources import corrupt_images, evaluations_of, open_trainin
 from flipscale.train.stop import Stop
 from flipscale.train.trainers.builtin.loop import fit
 from flipscale.train.trainers.builtin.training import Progress, Training
+from flipscale.train.trainers.program.evaluation import programs_of, unmeasured, with_program_scores
 
 
 def pretrain(run: RunFolder, lease: Lease | None, group: Group, stop: Stop, checkpoint_seconds: float) -> None:
@@ -69,9 +71,7 @@ def pretrain(run: RunFolder, lease: Lease | None, group: Group, stop: Stop, chec
         return
     if lease is None:
         return
-    with lease.replace(WEIGHTS_FILE) as file:
-        save(training.model, file)
-    # result.json goes last: its presence is what "finished" means. The checkpoint is of no use after it.
+    _write_weights(training, evaluations, lease)
     result = replace(
         _result(training, data, peak_memory),
         corrupt_samples=known_corrupt + progress.corrupt,
@@ -79,10 +79,37 @@ def pretrain(run: RunFolder, lease: Lease | None, group: Group, stop: Stop, chec
         chance=training.evaluated.chance,
         parent=spent_before(parent, _pairs_before(training, data)),
     )
+    # Programs that score the run may need the memory.
+    del training, data
+    _finish(result, run, lease, stop, talk)
+
+
+def _write_weights(training: Training, evaluations: Mapping[str, HeldOutItems], lease: Lease) -> None:
+    """Write model.pt and hits.json; and a checkpoint where the user's own programs are to score the weights: if one of
+    them fails or is stopped, nothing is trained again."""
+    with lease.replace(WEIGHTS_FILE) as file:
+        save(training.model, file)
+    if evaluations and not training.evaluated.scores:
+        # An attempt before was over but for those programs, and its checkpoint is of the last step.
+        lease.live(Doing.EVALUATING)
+        training.evaluated = _score(training, evaluations)
     lease.write_hits(training.evaluated.hits)
-    lease.write_result(result)
+    if programs_of(training.settings):
+        training.save(lease)
+
+
+def _finish(result: Result, run: RunFolder, lease: Lease, stop: Stop, talk: Callable[[str], None]) -> None:
+    """Have the user's own programs score the run, and write its result, unless a signal stops one of them."""
+    if torch.cuda.is_available():
+        gc.collect()
+        torch.cuda.empty_cache()
+    scored = with_program_scores(result, run, lease, stop, talk)
+    if scored is None:
+        return
+    # result.json goes last: its presence is what "finished" means. The checkpoint is of no use after it.
+    lease.write_result(scored)
     (run.path / "checkpoint.pt").unlink(missing_ok=True)
-    talk(f"finished, {progress.seconds:.1f} s of training")
+    talk(f"finished, {scored.train_seconds or 0:.1f} s of training")
 
 
 def score_parent(run: RunFolder, lease: Lease, device: torch.device) -> None:
@@ -105,7 +132,8 @@ def score_parent(run: RunFolder, lease: Lease, device: torch.device) -> None:
     corrupt = corrupt_images(evaluations)
     seen = replace(facts, samples_seen=0, steps=0, corrupt_samples=0, corrupt_evaluation_images=corrupt)
     lease.write_hits(evaluated.hits)
-    lease.write_result(replace(seen, chance=evaluated.chance, parent=spent_before(parent, unique_pairs_of(parent))))
+    result = replace(seen, chance=evaluated.chance, parent=spent_before(parent, unique_pairs_of(parent)))
+    lease.write_result(replace(result, missing_scores=unmeasured(settings)))
     say(run, f"finished, {progress.evaluation_seconds:.1f} s of evaluation")
 
 

@@ -26,7 +26,7 @@ from flipscale.architecture import architecture
 from flipscale.cost import parameters
 from flipscale.errors import DataError
 from flipscale.inputs.open_clip_flags import ProgramJob, check_webdataset, command, refuse, settle, wishes
-from flipscale.run import WEIGHTS_FILE, Doing, Lease, RunFolder, write_json
+from flipscale.run import WEIGHTS_FILE, Doing, Lease, Result, RunFolder, write_json
 from flipscale.settings import OpenClipTrainer
 from flipscale.study.settings import NORMALIZATIONS
 from flipscale.train.asked import asked_of, start_of
@@ -37,8 +37,9 @@ from flipscale.train.sources import corrupt_images, evaluations_of
 from flipscale.train.stop import Stop
 from flipscale.train.trainers.open_clip.output import ProgramOutput
 from flipscale.train.trainers.open_clip.shards import shards_of
+from flipscale.train.trainers.program.evaluation import with_program_scores
 from flipscale.train.trainers.program.outcome import complete
-from flipscale.train.trainers.program.process import Say, known_attempts, run_program
+from flipscale.train.trainers.program.process import ProgramStart, Say, known_attempts, run_program
 
 
 def run_open_clip(run: RunFolder, lease: Lease, stop: Stop, say: Say) -> bool:
@@ -64,7 +65,8 @@ def run_open_clip(run: RunFolder, lease: Lease, stop: Stop, say: Say) -> bool:
             write_model(job, run)
     output = ProgramOutput(job, lease, say, done)
     if done < job.epochs:
-        ended = run_program(command(job, arguments), run, lease, stop, say, environment=_ENVIRONMENT, heed=output.heed)
+        start = ProgramStart(command(job, arguments), _ENVIRONMENT)
+        ended = run_program(start, run, lease, stop, say, heed=output.heed)
         done = _epochs_done(job)
         if ended.stopped and done < job.epochs:
             say(f"stopped by {stop.name} in epoch {output.epoch + 1} of {job.epochs}; goes on after epoch {done}")
@@ -77,8 +79,7 @@ def run_open_clip(run: RunFolder, lease: Lease, stop: Stop, say: Say) -> bool:
             f"open_clip's program ended after step {output.step} of {job.steps}: it did not find as many pairs as that "
             f"takes in {job.shards.urls}. log.txt says what it met."
         )
-    _finish(run, lease, job, output, say)
-    return True
+    return _finish(run, lease, stop, job, output, say)
 
 
 # Before it starts
@@ -124,7 +125,19 @@ def _epochs_done(job: ProgramJob) -> int:
 # At the end
 
 
-def _finish(run: RunFolder, lease: Lease, job: ProgramJob, output: ProgramOutput, say: Say) -> None:
+def _finish(run: RunFolder, lease: Lease, stop: Stop, job: ProgramJob, output: ProgramOutput, say: Say) -> bool:
+    """Score the run and write its result: True, or False where a signal stopped a program that scores it."""
+    result = with_program_scores(_result(run, lease, job, output, say), run, lease, stop, say)
+    if result is None:
+        return False
+    # result.json goes last: its presence is what "finished" means. The checkpoints are of no use after it.
+    lease.write_result(result)
+    _clear(run, job)
+    say(f"finished, {output.seconds:.1f} s of training")
+    return True
+
+
+def _result(run: RunFolder, lease: Lease, job: ProgramJob, output: ProgramOutput, say: Say) -> Result:
     """The last checkpoint becomes model.pt, and the run's result is flipscale's evaluation of it."""
     settings = job.settings
     model = _trained(job, run)
@@ -154,8 +167,11 @@ def _finish(run: RunFolder, lease: Lease, job: ProgramJob, output: ProgramOutput
         "chance": evaluated.chance,
     }
     lease.write_hits(evaluated.hits)
-    # result.json goes last: its presence is what "finished" means. The checkpoints are of no use after it.
-    lease.write_result(complete(measured, run, known_attempts(run)))
+    return complete(measured, run, known_attempts(run))
+
+
+def _clear(run: RunFolder, job: ProgramJob) -> None:
+    """Remove what only a run that goes on needs."""
     for leftover in (
         job.checkpoints,
         job.folder / "model" / _WEIGHTS,
@@ -165,7 +181,6 @@ def _finish(run: RunFolder, lease: Lease, job: ProgramJob, output: ProgramOutput
         if leftover.is_dir():
             shutil.rmtree(leftover)
         leftover.unlink(missing_ok=True)
-    say(f"finished, {output.seconds:.1f} s of training")
 
 
 def _trained(job: ProgramJob, run: RunFolder) -> CLIP:

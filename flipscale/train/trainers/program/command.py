@@ -16,15 +16,13 @@ What it prints goes to log.txt. flipscale adds what it measured itself and write
 finished; a program may write a whole result.json instead.
 """
 
-from collections.abc import Sequence
-
-from flipscale.inputs.program import FOLDER_ARGUMENT
 from flipscale.run import Lease, RunFolder
 from flipscale.settings import CommandTrainer
 from flipscale.train.asked import asked_of
 from flipscale.train.stop import Stop
+from flipscale.train.trainers.program.evaluation import programs_of, with_program_scores
 from flipscale.train.trainers.program.outcome import complete, outcome_file, read_outcome
-from flipscale.train.trainers.program.process import Say, declared_failure, run_program
+from flipscale.train.trainers.program.process import ProgramStart, Say, declared_failure, run_program, with_folder
 
 
 def run_command(run: RunFolder, lease: Lease, stop: Stop, say: Say) -> bool:
@@ -33,28 +31,28 @@ def run_command(run: RunFolder, lease: Lease, stop: Stop, say: Say) -> bool:
     Raises Failed, by kind, if the program ends otherwise, and FlipscaleError if it cannot be started or leaves no
     outcome.
     """
-    trainer = asked_of(run)[0].trainer
+    settings, _ = asked_of(run)
+    trainer = settings.trainer
     assert isinstance(trainer, CommandTrainer)
     command = trainer.arguments
     # What an attempt before left behind must not pass for the outcome of this one.
     for name in ("outcome.json", "hits.json"):
         (run.path / name).unlink(missing_ok=True)
-    ended = run_program(with_folder(command, run), run, lease, stop, say)
+    ended = run_program(ProgramStart(with_folder(command, run)), run, lease, stop, say)
     name = " ".join(command)
     if ended.stopped and declared_failure(run) is None and (ended.code != 0 or outcome_file(run) is None):
         say(f"stopped by {stop.name}; {name} is started again in this folder when the run goes on")
         return False
     ended.raise_failure(name, run)
-    lease.write_result(complete(read_outcome(run, name), run, ended.attempts))
+    outcome = read_outcome(run, name)
+    if programs_of(settings):
+        # What it wrote itself would mean that the run is finished, and it is yet to be scored.
+        (run.path / "result.json").unlink(missing_ok=True)
+    result = with_program_scores(complete(outcome, run, ended.attempts), run, lease, stop, say)
+    if result is None:
+        return False
+    lease.write_result(result)
     for leftover in ("outcome.json", "program.json", "checkpoint.pt"):
         (run.path / leftover).unlink(missing_ok=True)
     say(f"finished, {ended.attempts.seconds:.1f} s of {name}")
     return True
-
-
-def with_folder(arguments: Sequence[str], run: RunFolder) -> list[str]:
-    """The arguments with the run's folder in place of {folder}, or after them."""
-    folder = str(run.path.resolve())
-    if any(FOLDER_ARGUMENT in argument for argument in arguments):
-        return [argument.replace(FOLDER_ARGUMENT, folder) for argument in arguments]
-    return [*arguments, folder]

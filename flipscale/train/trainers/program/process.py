@@ -18,7 +18,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import IO
 
-from flipscale.inputs.program import no_such_program, not_started, search_path
+from flipscale.inputs.program import FOLDER_ARGUMENT, no_such_program, not_started, search_path
 from flipscale.run import HEARTBEAT_SECONDS, Doing, FailureKind, Lease, RunFolder, birth, is_alive
 from flipscale.train.failure import Cause, Failed
 from flipscale.train.machine import peak_resident_memory
@@ -32,6 +32,9 @@ TAIL = 4
 
 _IDLE_TALK = re.compile(r"I\d{4} \d\d:")
 """What torch logs at the end of a process whose logging is at INFO. It would hide why the process failed."""
+
+PROGRAM_NOTE = "program.json"
+"""Which process trains, and what it has used, while it lives."""
 
 DECLARABLE_KINDS = (FailureKind.OOM, FailureKind.DISK, FailureKind.DATA, FailureKind.DIVERGED, FailureKind.CODE)
 """What a program may say in error.json that it failed of."""
@@ -158,32 +161,43 @@ Heed = Callable[[str, float, Program], None]
 """Called with each line of a program's output, the time (monotonic) it came, and the program."""
 
 
+@dataclass(frozen=True)
+class ProgramStart:
+    """How a program is started."""
+
+    arguments: Sequence[str]
+    """The program and its arguments."""
+    environment: Mapping[str, str | None] = field(default_factory=dict)
+    """What is set for it, or with None taken from it."""
+    note: str = PROGRAM_NOTE
+    """The file of the run's folder that says which process it is, and what it has used."""
+
+
+def with_folder(arguments: Sequence[str], run: RunFolder) -> list[str]:
+    """The arguments with the run's folder in place of {folder}, or after them."""
+    folder = str(run.path.resolve())
+    if any(FOLDER_ARGUMENT in argument for argument in arguments):
+        return [argument.replace(FOLDER_ARGUMENT, folder) for argument in arguments]
+    return [*arguments, folder]
+
+
 def run_program(
-    arguments: Sequence[str],
-    run: RunFolder,
-    lease: Lease,
-    stop: Stop,
-    say: Say,
-    *,
-    environment: Mapping[str, str | None] | None = None,
-    heed: Heed | None = None,
+    start: ProgramStart, run: RunFolder, lease: Lease, stop: Stop, say: Say, *, heed: Heed | None = None
 ) -> Ended:
     """Start a program on the run and stay with it until it has ended.
 
     Its output goes to log.txt, and each line of it is a sign of life. A signal that comes here is passed on to it and
     its children; after GRACE_SECONDS they are killed. They are killed too when the lease is lost or `heed` raises:
     nothing goes on without flipscale.
-
-    environment: what is set for the program, or with None taken from it.
     """
     lease.mend_records()
-    _end_leftover(run, say)
-    attempts = known_attempts(run)
+    _end_leftover(run.path / start.note, say)
+    attempts = known_attempts(run, start.note)
     attempts.attempts += 1
-    say(f"attempt {attempts.attempts}: {' '.join(arguments)}")
-    program = Program(arguments, _environment(run, environment or {}))
+    say(f"attempt {attempts.attempts}: {' '.join(start.arguments)}")
+    program = Program(start.arguments, _environment(run, start.environment))
     try:
-        return _Attendance(program, run, lease, attempts, heed).until_its_end(stop, say)
+        return _Attendance(program, run, lease, attempts, start.note, heed).until_its_end(stop, say)
     finally:
         program.end()
 
@@ -191,8 +205,10 @@ def run_program(
 class _Attendance:
     """Stays with a program: writes down what it says and takes, and passes a signal on."""
 
-    def __init__(self, program: Program, run: RunFolder, lease: Lease, attempts: Attempts, heed: Heed | None):
-        self.program, self.run, self.lease, self.heed = program, run, lease, heed
+    def __init__(
+        self, program: Program, run: RunFolder, lease: Lease, attempts: Attempts, note: str, heed: Heed | None
+    ):
+        self.program, self.run, self.lease, self.note, self.heed = program, run, lease, note, heed
         self.attempts, self.earlier = attempts, Attempts(**asdict(attempts))
         self.tail: deque[str] = deque(maxlen=TAIL)
         self.deadline: float | None = None
@@ -229,7 +245,7 @@ class _Attendance:
             self.last_record = last
             self.lease.live(Doing.PROGRAM)
         _count(self.attempts, self.earlier, self.program)
-        _write(self.lease, self.attempts, self.program)
+        _write(self.lease, self.note, self.attempts, self.program)
 
     def _pass_on(self, stop: Stop, say: Say) -> None:
         """Pass a signal on to the program, and kill it when it has not ended after GRACE_SECONDS."""
@@ -262,18 +278,18 @@ def _environment(run: RunFolder, changes: Mapping[str, str | None]) -> dict[str,
     return {name: value for name, value in environment.items() if value is not None}
 
 
-def known_attempts(run: RunFolder) -> Attempts:
+def known_attempts(run: RunFolder, note: str = PROGRAM_NOTE) -> Attempts:
     """What is known of the attempts so far; a beginning, if there was none."""
     try:
-        return Attempts(**json.loads((run.path / "program.json").read_text(encoding="utf-8"))["attempts"])
+        return Attempts(**json.loads((run.path / note).read_text(encoding="utf-8"))["attempts"])
     except (FileNotFoundError, ValueError, KeyError, TypeError):
         return Attempts(started=time.time())
 
 
-def _end_leftover(run: RunFolder, say: Say) -> None:
+def _end_leftover(note: Path, say: Say) -> None:
     """End the program of an attempt whose flipscale was killed: it may still live, and write."""
     try:
-        known = json.loads((run.path / "program.json").read_text(encoding="utf-8"))
+        known = json.loads(note.read_text(encoding="utf-8"))
         host, pid, born = known["host"], int(known["pid"]), str(known["born"])
     except (FileNotFoundError, ValueError, KeyError, TypeError):
         return
@@ -285,7 +301,7 @@ def _end_leftover(run: RunFolder, say: Say) -> None:
             time.sleep(0.05)
 
 
-def _write(lease: Lease, attempts: Attempts, program: Program) -> None:
+def _write(lease: Lease, note: str, attempts: Attempts, program: Program) -> None:
     known = {
         "schema": 1,
         "host": socket.gethostname(),
@@ -293,7 +309,7 @@ def _write(lease: Lease, attempts: Attempts, program: Program) -> None:
         "born": program.born,
         "attempts": asdict(attempts),
     }
-    with lease.replace("program.json") as file:
+    with lease.replace(note) as file:
         file.write(json.dumps(known, indent=1).encode())
 
 

@@ -1,0 +1,159 @@
+"""What programs of the user's own measure of a finished training: the sets of an evaluation that are commands.
+
+    evaluation: {sets: {coco: {command: {arguments: [python, caption.py], scores: {cider: higher, spice: higher}}}}}
+
+They are run one after the other when a run's weights are written and before its result is, with the run's folder as
+their last argument, or wherever {folder} stands, and with FLIPSCALE_RUN set to it. A program
+
+    reads    run.json, model.pt  what was asked, and the weights as open_clip loads them
+    prints   a line of JSON, the last of its kind: {"scores": {"cider": 1.27, "spice": null}}
+             and, if it likes, "missing": {"spice": "why"}, and "chance": {"cider": what guessing gives}
+
+and exits with 0. A score that the study does not declare is refused; one that is not there is missing, with the reason.
+Under masked inference no program is run, as the masks are flipscale's own.
+"""
+
+import json
+import math
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from typing import Any
+
+from flipscale.errors import FlipscaleError, did_you_mean
+from flipscale.run import Doing, FailureKind, Lease, Result, RunFolder
+from flipscale.scores import is_fraction
+from flipscale.settings import CommandSet, Settings
+from flipscale.train.asked import asked_of
+from flipscale.train.failure import Cause, Failed
+from flipscale.train.stop import Stop
+from flipscale.train.trainers.program.process import Program, ProgramStart, Say, run_program, with_folder
+
+EVALUATION_NOTE = "evaluation_program.json"
+"""Which process an evaluation is, while it lives."""
+
+_NO_MASKS = "no program is run under masked inference"
+
+_KEPT_KINDS = (FailureKind.DISK, FailureKind.DATA)
+"""Failures of an evaluation that are called by their kind. What is done about others is for trainings."""
+
+Answer = dict[str, Any]
+"""What a program printed."""
+
+
+def programs_of(settings: Settings) -> dict[str, CommandSet]:
+    """The sets of an evaluation that are programs, by name."""
+    return {name: declared for name, declared in settings.evaluation.sets.items() if isinstance(declared, CommandSet)}
+
+
+def unmeasured(settings: Settings) -> dict[str, str]:
+    """Why the scores of programs are missing of a run with masked inference."""
+    return {f"{name}.{score}": _NO_MASKS for name, program in programs_of(settings).items() for score in program.scores}
+
+
+def with_program_scores(result: Result, run: RunFolder, lease: Lease, stop: Stop, say: Say) -> Result | None:
+    """The result with what programs measure; None if a signal stopped one of them.
+
+    Raises Failed, by kind, for a program that fails, and FlipscaleError for one that cannot be started or whose answer
+    cannot be right. Both name the set.
+    """
+    for name, program in programs_of(asked_of(run)[0]).items():
+        lease.live(Doing.EVALUATING)
+        began = time.perf_counter()
+        try:
+            answer = _answer(program, run, lease, stop, say)
+            found = None if answer is None else _checked(name, program, answer)
+        except Failed as error:
+            kind, reason = FailureKind(error.failure.kind), error.failure.reason
+            cause = Cause(kind if kind in _KEPT_KINDS else FailureKind.CODE, f"evaluation.sets.{name}: {reason}")
+            raise Failed(cause) from error
+        except FlipscaleError as error:
+            raise FlipscaleError(f"evaluation.sets.{name}: {error}") from error
+        if found is None:
+            say(f"evaluation.sets.{name}: stopped by {stop.name}; it is begun anew when the run goes on")
+            return None
+        for score, why in found.missing_scores.items():
+            say(f"{score} is missing: {why}")
+        result = replace(
+            result,
+            scores={**result.scores, **found.scores},
+            chance={**result.chance, **found.chance},
+            missing_scores={**result.missing_scores, **found.missing_scores},
+            evaluation_seconds=(result.evaluation_seconds or 0.0) + time.perf_counter() - began,
+            finished=time.time(),
+        )
+    return result
+
+
+def _answer(program: CommandSet, run: RunFolder, lease: Lease, stop: Stop, say: Say) -> Answer | None:
+    """What the program printed last; None if a signal stopped it."""
+    answers: list[Answer] = []
+
+    def heed(line: str, when: float, at_work: Program) -> None:
+        if (answer := _parsed(line)) is not None:
+            answers[:] = [answer]
+
+    start = ProgramStart(with_folder(program.arguments, run), note=EVALUATION_NOTE)
+    ended = run_program(start, run, lease, stop, say, heed=heed)
+    (run.path / EVALUATION_NOTE).unlink(missing_ok=True)
+    if ended.stopped and ended.code != 0:
+        return None
+    name = " ".join(program.arguments)
+    ended.raise_failure(name, run)
+    if not answers:
+        raise FlipscaleError(
+            f"{name} ended with exit code 0 and printed no scores; have it print a line of JSON at its end, as "
+            f"{json.dumps({'scores': dict.fromkeys(program.scores, 0.5)})}."
+        )
+    return answers[0]
+
+
+def _parsed(line: str) -> Answer | None:
+    """The answer that a line of output is; None for any other line."""
+    if not line.lstrip().startswith("{"):
+        return None
+    try:
+        answer = json.loads(line)
+    except ValueError:
+        return None
+    return answer if isinstance(answer, dict) and "scores" in answer else None
+
+
+def _checked(name: str, program: CommandSet, answer: Answer) -> Result:
+    """The scores of an answer by their columns, what guessing gives, and why scores are missing."""
+    objects = {key: _object(answer, key) for key in ("scores", "missing", "chance")}
+    for key, values in objects.items():
+        if stranger := next((score for score in values if score not in program.scores), None):
+            raise FlipscaleError(
+                f"its {key} has {stranger!r}, which is not declared; {did_you_mean(stranger, program.scores)}"
+            )
+    scores = dict(_numbers(name, objects["scores"]))
+    missing = {
+        f"{name}.{score}": str(objects["missing"].get(score) or "its program gave none")
+        for score in program.scores
+        if f"{name}.{score}" not in scores
+    }
+    return Result(scores=scores, chance=dict(_numbers(name, objects["chance"])), missing_scores=missing)
+
+
+def _object(answer: Answer, key: str) -> Mapping[str, Any]:
+    found = answer.get(key, {})
+    if not isinstance(found, dict):
+        raise FlipscaleError(f'its "{key}" is {found!r}; write an object, as {{"{key}": {{"cider": ...}}}}.')
+    return found
+
+
+def _numbers(name: str, values: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
+    """Those that are not null, by column. Raises FlipscaleError for what is no score."""
+    for score, value in values.items():
+        if value is None:
+            continue
+        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+            raise FlipscaleError(f"it gives {score} as {value!r}; write a finite number, or null.")
+        if is_fraction(f"{name}.{score}") and not 0 <= value <= 1:
+            percent = f", {value / 100:g} for {value:g} %" if 1 < value <= 100 else ""
+            raise FlipscaleError(
+                f"it gives {score} as {value}; by its name that is a fraction, so write one from 0 to 1{percent}, or "
+                f"give the score another name."
+            )
+        yield f"{name}.{score}", float(value)
