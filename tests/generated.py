@@ -18,7 +18,7 @@ from flipscale.study.keys import TOP
 from flipscale.study.kinds import Keys
 from flipscale.study.schema import study_schema
 from flipscale.study.settings import EVALUATION, FINE_TUNING, INIT, RECONSTRUCTION, SETTINGS, TRAINER, TUNING
-from tests import findings, full_scale
+from tests import findings, full_scale, paper
 
 ROOT = Path(__file__).parents[1]
 
@@ -231,6 +231,7 @@ PARTS: dict[str, Callable[[], str]] = {
     "docs/compare.md#worst": worst_cell,
     "docs/fits.md#coverage": coverage_of_laws,
     "docs/fits.md#outside": outside_of_laws,
+    "docs/paper.md#studies": paper.table,
     "docs/full-scale.md#cost": full_scale_cost,
     "docs/full-scale.md#memory": full_scale_memory,
     "docs/findings.md#counts": findings.counts,
@@ -252,6 +253,7 @@ def filled(name: str) -> tuple[Path, str, str]:
 
 
 def write() -> None:
+    paper.write_costs()
     for name in PARTS:
         path, _, right = filled(name)
         path.write_text(right)

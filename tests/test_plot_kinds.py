@@ -385,6 +385,15 @@ def test_published_numbers_are_as_printed():
     assert table["OpenCLIP B/32, 400M", 34e9] == 0.641
 
 
+def test_what_was_evaluated_on_imagenet_is_also_the_score_of_a_set_of_that_name(tmp_path):
+    file = tmp_path / "references.csv"
+    file.write_text("name,source,evaluated_on,zero_shot_top1\na,x,ImageNet-1K,0.7\nb,x,ImageNet-V2,0.6\n")
+    table = read_references(file).set_index("name")
+    assert table["zero_shot_top1"].tolist() == [0.7, 0.6]
+    assert table.loc["a", "imagenet.zero_shot_top1"] == 0.7
+    assert np.isnan(table.loc["b", "imagenet.zero_shot_top1"])
+
+
 @pytest.mark.parametrize(
     ("text", "complaint"),
     [

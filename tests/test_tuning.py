@@ -153,3 +153,13 @@ def test_a_tuning_of_an_older_run_json_reads_without_sizes() -> None:
     assert read_settings({**RUN_OF_BEFORE, "model": "ViT-w16d1-4", "batch_size": 32, "tuning": old}).tuning == (
         settings_of(**RUN_OF_BEFORE, tuning={"samples": 128}).tuning
     )
+
+
+def test_the_shape_of_a_mask_that_only_the_tuning_has_is_part_of_its_id() -> None:
+    shapes = ("random", "block", "resize")
+    masked = {run_id(settings_of(mask_shape=shape, tuning={"samples": 320, "mask_ratio": 0.5})) for shape in shapes}
+    assert len(masked) == 3
+    assert run_id(settings_of(tuning={"samples": 320, "mask_ratio": 0.5})) in masked
+    # Without a mask there is none to have a shape.
+    for tuning in (None, {"samples": 320}):
+        assert len({run_id(settings_of(mask_shape=shape, tuning=tuning)) for shape in shapes}) == 1

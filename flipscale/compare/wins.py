@@ -14,7 +14,7 @@ from flipscale.settings import Evaluation
 from flipscale.study.named_sets import own_score
 from flipscale.words import joined
 
-_NAMED = 5  # sets that are named in a sentence
+_SETS_NAMED = 5  # sets that are named in a sentence
 
 
 @dataclass(frozen=True)
@@ -72,5 +72,5 @@ def _sentence(found: SetWins) -> str:
     parts = [f"ahead of the baseline on {len(found.ahead)} of {sets} sets"]
     for word, names in (("behind on", found.behind), ("level on", found.level), ("not measured on", found.missing)):
         if names:
-            parts.append(f"{word} {len(names)}{f' ({joined(names)})' if len(names) <= _NAMED else ''}")
+            parts.append(f"{word} {len(names)}{f' ({joined(names)})' if len(names) <= _SETS_NAMED else ''}")
     return f"{where}: {', '.join(parts)}."

@@ -13,9 +13,13 @@ from flipscale.scores import is_score
 REFERENCE_COLUMNS = {
     "name": "what is written beside the points; rows of one name are joined in the order of x",
     "source": "where the numbers are printed: paper and table. Required, as a number without one is hearsay",
-    "evaluated_on": "the set that the scores are of, as ImageNet-1K; the small print says it",
+    "evaluated_on": "the set that the scores are of; the small print says it. ImageNet-1K is the set `imagenet`",
 }
 """The columns of a references file that results.csv has not; all others are results.csv's, and may be left out."""
+
+
+SETS_OF_STUDIES = {"ImageNet-1K": "imagenet"}
+"""What studies call an evaluation set, by its name in `evaluated_on`."""
 
 
 def read_references(path: Path) -> pd.DataFrame:
@@ -36,7 +40,19 @@ def read_references(path: Path) -> pd.DataFrame:
                 table[name] = table[name].astype("float64")
             except ValueError as error:
                 raise ResultsError(f"{path}: column {name!r} must hold numbers ({error}).") from error
-    return _with_flops(table, path)
+    return _with_scores_of_sets(_with_flops(table, path))
+
+
+def _with_scores_of_sets(table: pd.DataFrame) -> pd.DataFrame:
+    """The table with each plain score also as that of the set that it was evaluated on."""
+    if "evaluated_on" not in table:
+        return table
+    for name in [str(column) for column in table if is_score(str(column)) and "." not in str(column)]:
+        for published_as, of_set in SETS_OF_STUDIES.items():
+            on_set = table[name].where(table["evaluated_on"] == published_as)
+            if (column := f"{of_set}.{name}") not in table and on_set.notna().any():
+                table = table.assign(**{column: on_set})
+    return table
 
 
 def _check_sources(table: pd.DataFrame, path: Path) -> None:

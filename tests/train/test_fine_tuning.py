@@ -165,6 +165,42 @@ def test_a_fine_tuning_of_a_tuned_run_starts_from_the_tuned_weights(ask):
 
 
 @pytest.mark.slow
+def test_a_fine_tuning_has_the_model_and_image_size_that_its_run_was_tuned_at(ask):
+    tuning = {"samples": 64, "batch_size": 32, "model": "ViT-w16d1-7", "image_size": 56, "text_length": 8}
+    fine = {**FINE, "samples": 32, "lr": 1e-12}
+    first, tuned, child = ask(), ask(tuning=tuning), ask(tuning=tuning, fine_tuning=fine)
+    assert "t64-ViT-w16d1-7-56px-8tokens_f32_" in child.id
+    assert train([first.path, tuned.path, child.path]) == 0
+    before, after = (torch.load(run.path / "model.pt")["state_dict"] for run in (tuned, child))
+    assert list(after["visual.conv1.weight"].shape) == [16, 3, 7, 7]
+    assert all(torch.allclose(before[name], after[name], atol=1e-8) for name in before)
+    shape = architecture("ViT-w16d1-7", 56)
+    open_clip.create_model("ViT-B-16", str(child.path / "model.pt"), **shape.open_clip_config)
+
+
+@pytest.mark.slow
+def test_neither_evaluation_sets_nor_programs_score_a_fine_tuning(ask, labelled):
+    declared = labelled("webdataset")["webdataset"]
+    sets = {
+        "classes": {
+            "webdataset": {"urls": declared["test"], "classes": ["one", "two", "three"], "metric": "mean_per_class"}
+        },
+        "program": {"command": {"arguments": ["false"], "scores": {"accuracy": "higher"}}},
+    }
+    evaluation = {**SETTINGS["evaluation"], "sets": sets, "means": {"all": ["classes", "program.accuracy"]}}
+    fine = {**FINE, "samples": 32, "data": {"webdataset": declared}}
+    # The program fails whatever it is asked for, so the parent here has none.
+    parent, child = ask(), ask(evaluation=evaluation, fine_tuning=fine)
+    asked = json.loads((child.path / "run.json").read_text())
+    (child.path / "run.json").write_text(json.dumps({**asked, "parents": [parent.id]}))
+    assert train([parent.path, child.path]) == 0
+    result = child.result()
+    assert list(result.scores) == ["fine_tune_top1"]
+    assert result.missing_scores == {}
+    assert not (child.path / "checkpoint.pt").exists()
+
+
+@pytest.mark.slow
 def test_the_weights_of_a_fine_tuning_stay_as_the_study_says(ask):
     parent, child = ask(), ask(keep=KeepWeights.NEVER, fine_tuning={**FINE, "samples": 32})
     assert train([parent.path, child.path]) == 0

@@ -37,7 +37,7 @@ _NO_MASKS = "no program is run under masked inference"
 _KEPT_KINDS = (FailureKind.DISK, FailureKind.DATA)
 """Failures of an evaluation that are called by their kind. What is done about others is for trainings."""
 
-Answer = dict[str, Any]
+JsonAnswer = dict[str, Any]
 """What a program printed."""
 
 
@@ -87,9 +87,9 @@ def with_program_scores(result: Result, run: RunFolder, lease: Lease, stop: Stop
     return result
 
 
-def _answer(program: CommandSet, run: RunFolder, lease: Lease, stop: Stop, say: Say) -> Answer | None:
+def _answer(program: CommandSet, run: RunFolder, lease: Lease, stop: Stop, say: Say) -> JsonAnswer | None:
     """What the program printed last; None if a signal stopped it."""
-    answers: list[Answer] = []
+    answers: list[JsonAnswer] = []
 
     def heed(line: str, when: float, at_work: Program) -> None:
         if (answer := _parsed(line)) is not None:
@@ -110,7 +110,7 @@ def _answer(program: CommandSet, run: RunFolder, lease: Lease, stop: Stop, say: 
     return answers[0]
 
 
-def _parsed(line: str) -> Answer | None:
+def _parsed(line: str) -> JsonAnswer | None:
     """The answer that a line of output is; None for any other line."""
     if not line.lstrip().startswith("{"):
         return None
@@ -121,7 +121,7 @@ def _parsed(line: str) -> Answer | None:
     return answer if isinstance(answer, dict) and "scores" in answer else None
 
 
-def _checked(name: str, program: CommandSet, answer: Answer) -> Result:
+def _checked(name: str, program: CommandSet, answer: JsonAnswer) -> Result:
     """The scores of an answer by their columns, what guessing gives, and why scores are missing."""
     objects = {key: _object(answer, key) for key in ("scores", "missing", "chance")}
     for key, values in objects.items():
@@ -138,7 +138,7 @@ def _checked(name: str, program: CommandSet, answer: Answer) -> Result:
     return Result(scores=scores, chance=dict(_numbers(name, objects["chance"])), missing_scores=missing)
 
 
-def _object(answer: Answer, key: str) -> Mapping[str, Any]:
+def _object(answer: JsonAnswer, key: str) -> Mapping[str, Any]:
     found = answer.get(key, {})
     if not isinstance(found, dict):
         raise FlipscaleError(f'its "{key}" is {found!r}; write an object, as {{"{key}": {{"cider": ...}}}}.')
