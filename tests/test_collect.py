@@ -44,6 +44,7 @@ SETTINGS_OF_A = {
     "precision": "fp32",
     "init": None,
     "tuning": None,
+    "fine_tuning": None,
     "inference": "full",
     "trainer": {"flipscale": {}},
     "seed": 0,
