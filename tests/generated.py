@@ -18,7 +18,7 @@ from flipscale.study.keys import TOP
 from flipscale.study.kinds import Keys
 from flipscale.study.schema import study_schema
 from flipscale.study.settings import EVALUATION, FINE_TUNING, INIT, RECONSTRUCTION, SETTINGS, TRAINER, TUNING
-from tests import findings, full_scale, paper
+from tests import findings, full_scale, headline, paper
 
 ROOT = Path(__file__).parents[1]
 
@@ -214,6 +214,7 @@ def full_scale_memory() -> str:
 
 
 PARTS: dict[str, Callable[[], str]] = {
+    "README.md#headline": headline.headline,
     "docs/cli.md#commands": commands,
     "docs/study.md#keys": keys,
     "docs/study.md#settings": settings,

@@ -180,6 +180,7 @@ def test_settings_and_scores_are_the_contract_s():
             "text_retrieval_r5",
             "text_retrieval_r10",
             "linear_probe_top1",
+            "fine_tune_top1",
             "held_out_loss",
         )
     )
