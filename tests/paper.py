@@ -23,6 +23,7 @@ ORDER = (
     "table1f_reconstruction",
     "figure3_accuracy_vs_time",
     "table2_model_size",
+    "table3_transfer",
     "table4_datasets",
     "table5_retrieval",
     "table6_robustness",

@@ -41,7 +41,7 @@ def run_of(name: str, **wanted: object) -> Run:
 
 def test_each_file_is_listed_and_no_other_is_there() -> None:
     assert sorted(path.stem for path in paper.FOLDER.glob("*.yaml")) == sorted(paper.ORDER)
-    assert len(paper.ORDER) == 20
+    assert len(paper.ORDER) == 21
 
 
 @EACH_STUDY
@@ -104,7 +104,9 @@ def test_equal_cells_of_two_files_are_one_run() -> None:
     assert ids["table2_model_size"] & ids["figure3_accuracy_vs_time"] == {unmasked}
     assert ids["table4_datasets"] == ids["table5_retrieval"] == ids["table6_robustness"]
     assert ids["table4_datasets"] | ids["table7_generation"] < ids["table2_model_size"]
-    assert unmasked in ids["table7_generation"]
+    assert unmasked in ids["table3_transfer"] & ids["table7_generation"]
+    fine_tuned = {run.id for run in paper_study("table3_transfer").plan.runs if run.settings.fine_tuning}
+    assert len(fine_tuned & ids["table8_joint_scaling"]) == 1
     assert ids["figure4a_model_scaling"] < ids["table2_model_size"]
 
 
@@ -119,6 +121,7 @@ def test_equal_cells_of_two_files_are_one_run() -> None:
         ("table1f_reconstruction", 4),
         ("figure3_accuracy_vs_time", 15),
         ("table2_model_size", 3 + 4),  # CLIP, our repro: B/16, L/16, L/14; FLIP: and H/14
+        ("table3_transfer", 2 + 3),  # and with FLIP's L/14 fine-tuned
         ("table4_datasets", 2),
         ("table5_retrieval", 2),
         ("table6_robustness", 2),
@@ -126,7 +129,7 @@ def test_equal_cells_of_two_files_are_one_run() -> None:
         ("figure4a_model_scaling", 2 * 2),  # before and after tuning
         ("figure4b_data_scaling", 2 * 2),
         ("figure4c_schedule_scaling", 2 * 2),
-        ("table8_joint_scaling", 7),  # 6 rows and one of the repository
+        ("table8_joint_scaling", 7 * 2),  # 6 rows and one of the repository, zero-shot and fine-tuned
     ],
 )
 def test_cells_are_the_rows_of_the_table_that_were_trained_for_it(name: str, rows: int) -> None:
@@ -139,8 +142,8 @@ def test_figure_3_has_nine_trainings_and_six_tunings() -> None:
 
 
 def test_all_files_together_have_so_many_runs() -> None:
-    assert sum(paper.all_runs().values()) == 176
-    assert len(paper.all_runs()) == 125
+    assert sum(paper.all_runs().values()) == 190
+    assert len(paper.all_runs()) == 134
     assert not set(paper_study("scaling_laws").runs) & set(paper_study("token_reduction").runs)
 
 
@@ -252,7 +255,7 @@ def test_learning_rates_and_warmups_are_those_of_table_10_and_the_released_confi
 
 def test_tunings_are_0_32_epochs_at_a_hundredth_of_the_learning_rate() -> None:
     tuned = [run.settings for one in paper_studies() if one.name != "token_reduction" for run in one.plan.runs]
-    tuned = [one for one in tuned if one.tuning is not None]
+    tuned = [one for one in tuned if one.tuning is not None and one.fine_tuning is None]
     assert len(tuned) > 10
     for settings in tuned:
         own = stage(settings)
@@ -260,3 +263,15 @@ def test_tunings_are_0_32_epochs_at_a_hundredth_of_the_learning_rate() -> None:
         assert own.mask_ratio == 0
         assert own.lr == pytest.approx(settings.lr / 100)
         assert own.warmup == 25_600_000
+
+
+def test_fine_tuning_is_that_of_table_12() -> None:
+    """50 epochs of ImageNet's 1,281,167 images in batches of 1,024, a tenth of them warm-up."""
+    for name in ("table3_transfer", "table8_joint_scaling"):
+        fine = [run.settings.fine_tuning for run in paper_study(name).plan.runs if run.settings.fine_tuning]
+        assert len(fine) in (3, 7)
+        for options in fine:
+            assert options.samples == pytest.approx(50 * 1_281_167, rel=0.001)
+            assert (options.batch_size, options.weight_decay, options.beta1, options.beta2) == (1024, 0.05, 0.9, 0.999)
+            assert (options.layer_decay, options.label_smoothing, options.mixup, options.cutmix) == (0.75, 0.1, 0.8, 1)
+            assert (options.drop_path, options.randaugment) == (0.2, 9)

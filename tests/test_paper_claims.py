@@ -47,7 +47,7 @@ def key_of(settings: Settings) -> Key:
         settings.inference,
         "" if tuning is None else tuning.model or settings.model,
         settings.reconstruction is not None,
-        False,
+        settings.fine_tuning is not None,
     )
 
 
