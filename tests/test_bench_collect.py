@@ -7,6 +7,7 @@ import pytest
 from bench import collect, large_study, mirror, run_folders
 from flipscale.collect import collect as collect_runs
 from flipscale.collect.points import _by_columns
+from flipscale.scores import SCORES
 
 
 @pytest.mark.slow
@@ -66,7 +67,8 @@ def test_every_verb_is_run_on_a_study_that_has_something_to_draw(tmp_path, monke
 def test_all_ways_write_the_same_points(tmp_path):
     facts = mirror.main(["--runs", "4", "--points", "5", "--repeats", "1", "--places", "SQLite"])
     ways = facts["places"]["SQLite"]
-    assert [ways[way][0]["points"] for way in mirror.WAYS] == [5, 4 * (4 * 100 + 40 + 19), 4 * (4 * 100 + 40 + 19)]
+    all_points = 4 * (4 * 100 + 5 * len(SCORES) + 9)
+    assert [ways[way][0]["points"] for way in mirror.WAYS] == [5, all_points, all_points]
     assert [one["limit"] for one in facts["limits"]] == ["20x", "1x"]
 
 
@@ -75,7 +77,7 @@ def test_a_made_folder_is_as_training_leaves_one(tmp_path):
     run_folders.fill(tmp_path / "results", planned, 6)
     found = collect_runs(planned, tmp_path / "results", tmp_path / "results/study")
     assert (found.rows, found.torn_lines, found.problems, found.unknown_scores) == (4, 0, {}, ())
-    assert len(found.curves) == 4 * (6 * 4 + 40)
+    assert len(found.curves) == 4 * (6 * 4 + 4 * len(SCORES))
     assert found.results.filter(like="top1").notna().all().all()
     lines = (tmp_path / "results/runs" / planned.runs[0].id / "metrics.jsonl").read_bytes().splitlines()
     assert _by_columns(lines) is not None

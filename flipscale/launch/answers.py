@@ -67,4 +67,9 @@ class Answers:
 
 
 def _sentence(words: str) -> str:
-    return f"{words[:1].upper()}{words[1:]}{'' if words.endswith(('.', '!', '?')) else '.'}" if words else ""
+    """With a capital and a full stop; a path, id or setting that comes first stays as it is."""
+    if not words:
+        return ""
+    first = words.split(maxsplit=1)[0]
+    begun = f"{words[:1].upper()}{words[1:]}" if first.strip(",;").isalpha() else words
+    return f"{begun}{'' if words.endswith(('.', '!', '?')) else '.'}"

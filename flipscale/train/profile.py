@@ -42,7 +42,7 @@ def profile(folder: Path, steps: int = 30) -> str:
     settings, resources = asked_of(run)
     is_pretraining = settings.inference == "full" and settings.fine_tuning is None
     if not is_pretraining or not isinstance(settings.trainer, FlipscaleTrainer):
-        raise FlipscaleError(f"{run.id} is no pre-training by flipscale's trainer, so there is nothing to profile.")
+        raise FlipscaleError(f"{run.id} was not pre-trained by flipscale's trainer, so there is nothing to profile.")
     keep_freed_memory()
     group = Group()
     batch = settings.batch_size

@@ -50,7 +50,7 @@ def test_a_profile_is_of_one_micro_batch(tmp_path, settings):
 
 
 def test_what_flipscale_does_not_train_has_no_profile(run, tmp_path):
-    with pytest.raises(FlipscaleError, match="run is not trained by flipscale's trainer"):
+    with pytest.raises(FlipscaleError, match="run was not pre-trained by flipscale's trainer"):
         profile(run(trainer={"command": {"arguments": ["true"], "name": None}}).path)
     with pytest.raises(RunFolderError, match=r"there is no run\.json"):
         profile(tmp_path / "nothing")
