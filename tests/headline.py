@@ -35,14 +35,14 @@ def headline(root: Path = ROOT) -> str:
             "",
             "![Accuracy against training time with and without masks](plots/flip/speedup.png)",
             "",
-            f"What it shows: a mask of 50 % reaches the best accuracy without one "
+            "What it shows: a mask of 50 % reaches the best accuracy without one "
             f"({fixed(100 * _target(data))} %) {_told(half)} faster, and one of 75 % {_told(most)}, "
             f"or {_told(tuned)} with tuning, where the paper has 3.7x. At equal samples a mask of 50 % changes "
             f"accuracy by {_points(claims['at equal samples a mask of 50 % is worse'])}, and one of 75 % by "
             f"{_points(claims['at equal samples a mask of 75 % is worse'])}.",
             "",
-            "What it does not show is that masks are the best use of that time: without one, patches twice as coarse and "
-            "images half as large have as few tokens as the mask of 75 %, and get there "
+            "What it does not show is that masks are the best use of that time: without one, patches twice as coarse "
+            "and images half as large have as few tokens as the mask of 75 %, and get there "
             f"{_told(coarse)} and {_told(small)} faster.",
         ]
     )
