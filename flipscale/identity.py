@@ -152,7 +152,7 @@ def labelled_set(settings: Settings) -> FineTuningSet:
 
 
 def labelled_test_images(settings: Settings) -> int:
-    """At most so many test images of the labelled set are scored."""
+    """How many test images of the labelled set are scored at most."""
     assert settings.fine_tuning is not None
     return settings.fine_tuning.images or images_scored(settings.evaluation, labelled_set(settings))
 

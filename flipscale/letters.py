@@ -7,7 +7,6 @@ a picture is its word, "B F". Colours vary and say nothing.
 
 import io
 import itertools
-import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +17,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from flipscale import randomness
 from flipscale.errors import DataError
-from flipscale.written_shards import PAIRS_PER_SHARD, write_tar
+from flipscale.written_shards import PAIRS_PER_SHARD, begun, write_tar
 
 LETTERS = "ABCDEFGH"
 WORDS = [" ".join(word) for word in itertools.product(LETTERS, repeat=2)]
@@ -57,11 +56,7 @@ def build_letters(out: Path, size: int, pairs: int = TRAINING_PAIRS) -> Letters:
     """
     if size < LEAST_SIZE:
         raise DataError(f"size is {size}; letters need {LEAST_SIZE} px or more.")
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise DataError(f"{out}: is there already; remove it or name another folder.")
-    unfinished = out.with_name(f"{out.name}.unfinished")
-    shutil.rmtree(unfinished, ignore_errors=True)
-    unfinished.mkdir(parents=True)
+    unfinished = begun(out)
     for shard, first in enumerate(range(0, pairs, PAIRS_PER_SHARD)):
         numbers = np.arange(first, min(pairs, first + PAIRS_PER_SHARD), dtype=np.int64)
         drawn = randomness.uniform(randomness.key("letters", "train"), numbers, _NUMBERS + 1)

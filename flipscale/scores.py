@@ -106,7 +106,7 @@ def metric_score(metric: str) -> str:
 
 
 def class_chance(score: str, classes: int) -> float | None:
-    """What guessing among so many classes gives for a score of classification.
+    """What guessing among this number of classes gives for a score of classification.
 
     None for map11, where it is the share of the images that show a class.
     """

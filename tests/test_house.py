@@ -17,7 +17,8 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "flipscale"
 
 FLOORS = [
-    {"cell", "errors", "randomness", "scores", "settings", "stats", "words", "workspace", "written_shards"},
+    {"cell", "errors", "randomness", "scores", "settings", "stats", "words", "workspace"},
+    {"written_shards"},
     {"architecture", "devices", "icons", "letters"},
     {"cost"},
     {"capacity", "study"},

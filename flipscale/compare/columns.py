@@ -66,7 +66,7 @@ def varying_axes(results: pd.DataFrame, baseline: Baseline) -> list[str]:
         if name in (*baseline, "seed") or name not in results or results[name].nunique(dropna=False) < 2:
             continue
         settled_by = [*(key for key in baseline if key in results), *axes]
-        if (results.groupby(settled_by, dropna=False)[name].nunique(dropna=False) > 1).any():
+        if not settled_by or (results.groupby(settled_by, dropna=False)[name].nunique(dropna=False) > 1).any():
             axes.append(name)
     return axes
 

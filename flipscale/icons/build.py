@@ -19,6 +19,7 @@ from flipscale.icons.drawing import DrawnIcon, Each, draw_all
 from flipscale.icons.parts import part
 from flipscale.icons.readme import readme
 from flipscale.icons.shards import caption_and_facts, label, shards, write_shard
+from flipscale.written_shards import begun
 
 
 @dataclass(frozen=True)
@@ -43,11 +44,7 @@ def build_icons(out: Path, source: Path | None, size: int, workers: int, say: Ca
     """
     if size < 8 or workers < 1:
         raise DataError(f"size is {size} and workers {workers}; icons need 8 px or more, and one worker or more.")
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise DataError(f"{out}: is there already; remove it or name another folder.")
-    unfinished = out.with_name(f"{out.name}.unfinished")
-    shutil.rmtree(unfinished, ignore_errors=True)
-    unfinished.mkdir(parents=True)
+    unfinished = begun(out)
     package = _package(source, unfinished / "package", say)
     version, sets = read_json(package / "package.json")["version"], read_sets(package)
     allowed = {prefix: icon_set for prefix, icon_set in sets.items() if icon_set.is_permissive}

@@ -266,7 +266,7 @@ def _tuned_shape(values: Values) -> Architecture:
 def _same_towers(model: str) -> str:
     """The models that a tuning of this one may name, in words."""
     models = models_with_the_towers_of(model)
-    return ", ".join(models) if models else "there is none, so leave tuning.model out"
+    return ", ".join(models) if models else "no other model has these towers, so leave tuning.model out"
 
 
 def _wrong_fine_tuning(values: Values) -> Iterator[_Problem]:

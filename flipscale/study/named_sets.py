@@ -65,7 +65,7 @@ def check_metric(declared: IdxSet, at: Path_, complain: Complain) -> bool:
 
 
 def unsuited(metric: str, classes: int) -> str:
-    """Why a metric is none for so many classes; '' where it is one."""
+    """Why a metric cannot be used with this number of classes; '' where it can."""
     if metric == "roc_auc" and classes != 2:
         return f"roc_auc is of two classes, and this set has {classes}; name another metric"
     if metric == "mean_top1_top5" and classes < 6:
