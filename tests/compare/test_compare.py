@@ -15,6 +15,7 @@ from flipscale.compare import (
     varying_axes,
     verdicts,
 )
+from flipscale.compare.columns import varying_axes
 from flipscale.compare.parts import Miss
 from flipscale.errors import ResultsError
 from flipscale.words import short
@@ -401,3 +402,8 @@ def test_a_baseline_that_no_run_has_is_named_with_what_there_is():
 )
 def test_counts_are_short(value, text):
     assert short(value) == text
+
+
+def test_without_a_baseline_every_setting_that_varies_is_an_axis():
+    table = pd.DataFrame({"model": ["a", "a", "b"], "samples": [1, 2, 2], "seed": [0, 0, 0]})
+    assert varying_axes(table, {}) == ["model", "samples"]
