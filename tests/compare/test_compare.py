@@ -15,7 +15,6 @@ from flipscale.compare import (
     varying_axes,
     verdicts,
 )
-from flipscale.compare.columns import varying_axes
 from flipscale.compare.parts import Miss
 from flipscale.errors import ResultsError
 from flipscale.words import short
