@@ -37,7 +37,8 @@ def glyphs() -> npt.NDArray[np.uint8]:
     products = np.array([a * b for a, b in itertools.combinations(points.T, 2)])
     forms = np.array([[form >> k & 1 for k in range(len(products))] for form in _FORMS]) @ products
     affine = np.array(list(itertools.product((0, 1), repeat=5))) @ np.vstack([points.T, np.ones(len(points), int)])
-    return ((forms[:, None] + affine) % 2).astype(np.uint8)
+    words: npt.NDArray[np.int64] = (forms[:, None] + affine) % 2
+    return words.astype(np.uint8)
 
 
 def build_mosaics(out: Path, size: int, pairs: int = TRAINING_PAIRS) -> Built:
