@@ -26,7 +26,7 @@ LEAST_SIZE = 28
 """Pixels: at fewer, letters are not legible."""
 
 _FONT = 1 / 6
-"""Of the picture's height. A capital letter has 7 tenths of that."""
+"""Size of the font as a share of the picture's height. A capital letter has 7 tenths of that."""
 _SPREAD = 0.1
 """How far a letter may be from the middle of its half, to the sides; up and down it may be twice as far."""
 _NUMBERS = 15
