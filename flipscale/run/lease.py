@@ -251,12 +251,9 @@ class Lease:
     def replace(self, name: str) -> Iterator[IO[bytes]]:
         """A file to write whole (a checkpoint): it takes the place of `name` when the block ends without an error."""
         self.fence()
-        with replacing(self.folder / name) as file:
+        # Flushing takes seconds on a busy file server, and a later attempt may take the run over meanwhile.
+        with replacing(self.folder / name, at_last=self.fence) as file:
             yield file
-            # Flushing takes seconds on a busy file server, and a later attempt may take the run over meanwhile.
-            file.flush()
-            os.fsync(file.fileno())
-            self.fence()
 
     def _mine(self) -> bool:
         try:
