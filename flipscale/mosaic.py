@@ -27,7 +27,7 @@ CLASSES = [f"mosaic {letter}" for letter in "ABCDEFGH"]
 CELL = 4
 """Side of a glyph in px."""
 
-SPECKLES = 0.1
+SPECKLES = 0.05
 """Share of pixels that are turned over, black to white or white to black, each apart from all others."""
 
 _FORMS = (0, 12, 22, 27, 39, 41, 53, 58)
