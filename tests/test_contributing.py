@@ -1,4 +1,4 @@
-"""What CONTRIBUTING.md names exists, and the chores around the repository call the words of the Makefile and .ci/run."""
+"""What CONTRIBUTING.md names exists, and pre-commit and the workflow call the Makefile and .ci/run."""
 
 import re
 from pathlib import Path
