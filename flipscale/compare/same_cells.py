@@ -163,18 +163,21 @@ def _changes(
 ) -> Iterator[SettingChange]:
     """The settings in which the runs of pairs differ, in the order of the columns."""
     columns = [name for name in ("recipe", *SETTING_COLUMNS) if name not in (*axes, "seed")]
-    rows = [_by_id(side.rows, columns) for side in (first, second)]
-    settings = [{run.id: run.settings for run in side.plan.cells} for side in (first, second)]
+    one, other = (_by_id(side.rows, columns) for side in (first, second))
+    settings, others = ({run.id: run.settings for run in side.plan.cells} for side in (first, second))
     found: dict[str, list[tuple[str, str]]] = {}
     for old, new in pairs:
-        for name, one, other in zip(columns, rows[0][old], rows[1][new], strict=True):
-            if one != other:
-                found.setdefault(name, []).append((one, other))
-        if old in settings[0] and new in settings[1]:
-            for name, both in _without_column(settings[0][old], settings[1][new]).items():
-                found.setdefault(name, []).append(both)
-    for name, values in found.items():
-        yield SettingChange(name, tuple(dict.fromkeys(values)), len(values))
+        differing = _unequal(columns, one[old], other[new])
+        if old in settings and new in others:
+            differing |= _without_column(settings[old], others[new])
+        for name, both in differing.items():
+            found.setdefault(name, []).append(both)
+    return (SettingChange(name, tuple(dict.fromkeys(values)), len(values)) for name, values in found.items())
+
+
+def _unequal(columns: Sequence[str], values: Sequence[str], others: Sequence[str]) -> dict[str, tuple[str, str]]:
+    both = zip(columns, values, others, strict=True)
+    return {name: (one, other) for name, one, other in both if one != other}
 
 
 def _by_id(rows: pd.DataFrame, columns: Sequence[str]) -> dict[str, tuple[str, ...]]:

@@ -81,18 +81,28 @@ class FitPair:
 def compare_exponents(first: StudyOfFits, second: StudyOfFits) -> FitPair:
     """The exponents of the laws that both studies have, judged together."""
     named = set().union(*(fit.group for fit in (*first.fits, *second.fits)))
-    keys = [{_key(fit, study, named): fit for fit in study.fits} for study in (first, second)]
-    both = [key for key in keys[0] if key in keys[1]]
-    raw = [(keys[0][key], keys[1][key], _exponents(keys[0][key], keys[1][key])) for key in both]
-    judged = iter(
-        holm([None if isinstance(found, str) else found.p for *_, of_law in raw for found in of_law.values()])
+    one, other = ({_key(fit, study, named): fit for fit in study.fits} for study in (first, second))
+    both = [(one[key], other[key]) for key in one if key in other]
+    only = _titles_outside(one, other), _titles_outside(other, one)
+    return FitPair((first.name, second.name), _judged_together(both), only)
+
+
+def _judged_together(both: Sequence[tuple[Fit, Fit]]) -> tuple[LawInBoth, ...]:
+    """The laws with the differences of their exponents, corrected for all of them."""
+    raw = [_exponents(one, other) for one, other in both]
+    judged = iter(holm([None if isinstance(found, str) else found.p for law in raw for found in law.values()]))
+    return tuple(
+        LawInBoth(
+            one, other, tuple(_difference(name, one, other, found, next(judged)) for name, found in of_law.items())
+        )
+        for (one, other), of_law in zip(both, raw, strict=True)
     )
-    laws = []
-    for one, other, of_law in raw:
-        differences = tuple(_difference(name, one, other, found, next(judged)) for name, found in of_law.items())
-        laws.append(LawInBoth(one, other, differences))
-    only = [tuple(title(fit) for key, fit in of_study.items() if key not in both) for of_study in keys]
-    return FitPair((first.name, second.name), tuple(laws), (only[0], only[1]))
+
+
+def _titles_outside(
+    fits: Mapping[tuple[object, ...], Fit], others: Mapping[tuple[object, ...], Fit]
+) -> tuple[str, ...]:
+    return tuple(title(fit) for key, fit in fits.items() if key not in others)
 
 
 def constants_of(results: pd.DataFrame, names: Iterable[str]) -> dict[str, object]:
