@@ -210,7 +210,7 @@ def _plain(value: object) -> object:
 
 
 @dataclass(frozen=True)
-class _Side:
+class _SideOfDifference:
     """An exponent of one fit: its estimate, the half-widths of its 95 % interval, and its degrees of freedom."""
 
     value: float
@@ -223,11 +223,11 @@ class _Side:
 
 
 @dataclass(frozen=True)
-class _TwoSides:
+class _TwoExponents:
     """An exponent of two fits."""
 
-    first: _Side
-    second: _Side
+    first: _SideOfDifference
+    second: _SideOfDifference
 
     def interval(self, level: float) -> tuple[float, float]:
         one, other = self.first, self.second
@@ -251,34 +251,34 @@ class _TwoSides:
         return float(brentq(end, _LEAST_P, 1.0, xtol=1e-14, rtol=1e-6))
 
 
-def _exponents(first: Fit, second: Fit) -> dict[str, _TwoSides | str]:
+def _exponents(first: Fit, second: Fit) -> dict[str, _TwoExponents | str]:
     """The exponents of a law: both sides of each, or why it has no interval."""
     no_exponents = _NO_EXPONENTS.get(first.law.name, ())
-    found: dict[str, _TwoSides | str] = {}
+    found: dict[str, _TwoExponents | str] = {}
     for name in first.parameters:
         if name[0].isupper() or name in no_exponents or (name in first.fixed and name in second.fixed):
             continue
         sides = [_side(fit, name) for fit in (first, second)]
         one, other = sides
-        found[name] = one if isinstance(one, str) else other if isinstance(other, str) else _TwoSides(one, other)
+        found[name] = one if isinstance(one, str) else other if isinstance(other, str) else _TwoExponents(one, other)
     return found
 
 
-def _side(fit: Fit, name: str) -> _Side | str:
+def _side(fit: Fit, name: str) -> _SideOfDifference | str:
     value = fit.parameters[name]
     if name in fit.fixed:
-        return _Side(value, 0.0, 0.0, math.inf)
+        return _SideOfDifference(value, 0.0, 0.0, math.inf)
     if name in fit.solution.at_bounds:
         return "at the end of its range"
     ends = fit.intervals[name]
     if ends is None or not all(map(math.isfinite, (*ends, value))):
         return fit.no_interval if ends is None else "its own has no end"
     df = fit.freedom if fit.seeds is None else min(fit.freedom, fit.seeds.freedom)
-    return _Side(value, max(value - ends[0], 0.0), max(ends[1] - value, 0.0), df)
+    return _SideOfDifference(value, max(value - ends[0], 0.0), max(ends[1] - value, 0.0), df)
 
 
 def _difference(
-    name: str, first: Fit, second: Fit, found: _TwoSides | str, judged: Judged | None
+    name: str, first: Fit, second: Fit, found: _TwoExponents | str, judged: Judged | None
 ) -> ExponentDifference:
     values = first.parameters[name], second.parameters[name]
     if isinstance(found, str) or judged is None:

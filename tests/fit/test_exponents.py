@@ -9,7 +9,7 @@ import pytest
 
 from flipscale.cli import main
 from flipscale.fit import Options, StudyOfFits, compare_exponents, constants_of, fit_groups
-from flipscale.fit.exponents import _Side, _TwoSides
+from flipscale.fit.exponents import _SideOfDifference, _TwoExponents
 
 
 def table(exponents, seed=0, noise=0.01, **constant):
@@ -56,13 +56,15 @@ def test_intervals_of_a_difference_hold_it_as_often_as_they_say():
 
 def test_half_widths_add_in_quadrature_on_the_side_that_faces():
     normal = math.inf
-    both = _TwoSides(_Side(0.3, 0.04, 0.1, normal), _Side(0.5, 0.03, 0.2, normal))
+    both = _TwoExponents(_SideOfDifference(0.3, 0.04, 0.1, normal), _SideOfDifference(0.5, 0.03, 0.2, normal))
     low, high = both.interval(0.05)
     assert low == pytest.approx(0.2 - math.hypot(0.03, 0.1))
     assert high == pytest.approx(0.2 + math.hypot(0.2, 0.04))
-    equal = _TwoSides(_Side(0.3, 0.0, 0.0, normal), _Side(0.3 + 1.959964, 1.959964, 1.959964, normal))
+    equal = _TwoExponents(
+        _SideOfDifference(0.3, 0.0, 0.0, normal), _SideOfDifference(0.3 + 1.959964, 1.959964, 1.959964, normal)
+    )
     assert equal.p == pytest.approx(0.05, abs=1e-6)
-    assert _TwoSides(_Side(0.3, 0.1, 0.1, 5), _Side(0.3, 0.1, 0.1, 5)).p == 1
+    assert _TwoExponents(_SideOfDifference(0.3, 0.1, 0.1, 5), _SideOfDifference(0.3, 0.1, 0.1, 5)).p == 1
 
 
 def test_a_group_that_the_other_study_holds_fast_is_the_same_group():
