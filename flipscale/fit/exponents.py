@@ -132,7 +132,7 @@ def exponent_rows(pair: FitPair) -> tuple[list[str], list[list[str]]]:
             )
             ends = [_ends(exponent.interval), _ends(exponent.corrected)]
             rows.append(
-                [name, exponent.name, *estimates, f"{round(of.difference, 9):+.3g}", *ends, p, verdict(exponent)]
+                [name, exponent.name, *estimates, f"{round(exponent.difference, 9):+.3g}", *ends, p, verdict(exponent)]
             )
             name = ""
     return header, rows

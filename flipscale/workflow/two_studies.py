@@ -60,8 +60,10 @@ def compare_studies(
         pair.same.changes        # what differs within pairs of runs
         pair.comparison.pairs    # the gain of each cell, with its CI corrected for all cells
 
-    score: the first study's own if left out. second_workspace: where the second's results are, if elsewhere. Writes no
-    file. Raises ResultsError where the studies have no cell or no score in common.
+    score: the first study's own if left out.
+    second_workspace: where the second's results are, if elsewhere.
+
+    Writes no file. Raises ResultsError where the studies have no cell or no score in common.
     """
     opened = open_two(first, second, workspace, second_workspace)
     return _pair(opened, score)
