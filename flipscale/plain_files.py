@@ -25,13 +25,13 @@ from flipscale.settings import JsonObject
 
 AnyPath = str | os.PathLike[str]
 
-MOST_BYTES = 2**29
+MOST_FILE_BYTES = 2**29
 """A file that is read whole may have so many bytes, unless its reader says otherwise."""
 
 _HALF = re.compile(rb"\\u[dD][89a-fA-F]")
 """The escape of half a character. Two of them may be one."""
 
-_KINDS = {
+_FILE_KINDS = {
     stat.S_IFDIR: "a folder",
     stat.S_IFIFO: "a pipe",
     stat.S_IFSOCK: "a socket",
@@ -52,7 +52,7 @@ def open_plain(path: AnyPath) -> int:
     mode = os.fstat(descriptor).st_mode
     if not stat.S_ISREG(mode):
         os.close(descriptor)
-        raise DamagedFile(f"{path}: is {_KINDS.get(stat.S_IFMT(mode), 'no file')}, where a plain file is due.")
+        raise DamagedFile(f"{path}: is {_FILE_KINDS.get(stat.S_IFMT(mode), 'no file')}, where a plain file is due.")
     return descriptor
 
 
@@ -64,7 +64,7 @@ def exists(path: Path) -> bool:
         return path.is_symlink()
 
 
-def read_bytes(path: AnyPath, *, most: int = MOST_BYTES, tail: int | None = None) -> bytes:
+def read_bytes(path: AnyPath, *, most: int = MOST_FILE_BYTES, tail: int | None = None) -> bytes:
     """What a plain file holds, or its last `tail` bytes. FileNotFoundError where there is none; DamagedFile where it
     cannot be read or holds more than `most` bytes."""
     descriptor = open_plain(path)
@@ -82,7 +82,7 @@ def read_bytes(path: AnyPath, *, most: int = MOST_BYTES, tail: int | None = None
         os.close(descriptor)
 
 
-def read_text(path: AnyPath, *, most: int = MOST_BYTES) -> str:
+def read_text(path: AnyPath, *, most: int = MOST_FILE_BYTES) -> str:
     """The text of a plain file in UTF-8, with or without a byte order mark. Raises as `read_bytes` does."""
     try:
         return read_bytes(path, most=most).decode("utf-8-sig")
@@ -106,7 +106,7 @@ def parsed(text: bytes, *, halves: bool = False) -> Any:
     return found
 
 
-def read_json(path: AnyPath, *, most: int = MOST_BYTES) -> Any:
+def read_json(path: AnyPath, *, most: int = MOST_FILE_BYTES) -> Any:
     """The JSON in a plain file. Raises as `read_bytes` does, and DamagedFile where it is no JSON."""
     try:
         return parsed(read_bytes(path, most=most))
@@ -114,7 +114,7 @@ def read_json(path: AnyPath, *, most: int = MOST_BYTES) -> Any:
         raise DamagedFile(f"{path}: not JSON ({error}).") from error
 
 
-def read_json_object(path: AnyPath, *, most: int = MOST_BYTES) -> JsonObject:
+def read_json_object(path: AnyPath, *, most: int = MOST_FILE_BYTES) -> JsonObject:
     """The JSON object in a plain file. Raises as `read_json` does, and DamagedFile where it is something else."""
     found = read_json(path, most=most)
     if not isinstance(found, dict):
@@ -151,10 +151,10 @@ def file_system_now(folder: Path) -> int:
         probe.unlink(missing_ok=True)
 
 
-Record = TypeVar("Record")
+AnyRecord = TypeVar("AnyRecord")
 
 
-def record_of(kind: type[Record], data: object, /, *, leniently: bool = False, **known: Any) -> Record:
+def record_of(kind: type[AnyRecord], data: object, /, *, leniently: bool = False, **known: Any) -> AnyRecord:
     """The dataclass of that type that a JSON object holds, each field checked against its annotation.
 
     Lists become tuples, and keys that it has besides are left out. ValueError names a field that is missing or holds
@@ -188,19 +188,23 @@ def _fitted(value: Any, kind: Any) -> tuple[bool, Any]:
     """Whether a value of JSON is of that type, and the value as that type has it."""
     origin, inner = typing.get_origin(kind), typing.get_args(kind)
     if origin in (typing.Union, types.UnionType):
-        tried = (_fitted(value, one) for one in inner)
-        return next((found for found in tried if found[0]), (False, None))
+        return next((found for each in inner if (found := _fitted(value, each))[0]), (False, None))
     if origin is tuple:
-        items = [_fitted(item, inner[0]) for item in value] if isinstance(value, list | tuple) else [(False, None)]
-        return all(fit for fit, _ in items), tuple(item for _, item in items)
+        return _fitted_list(value, inner[0])
     if origin is not None:  # a mapping
-        right = isinstance(value, dict) and all(fits(item, inner[1]) for item in value.values())
-        return right, value
-    if kind is Any:
-        return True, value
+        return isinstance(value, dict) and all(fits(item, inner[1]) for item in value.values()), value
+    return (True, value) if kind is Any else _fitted_scalar(value, kind)
+
+
+def _fitted_list(value: Any, kind: Any) -> tuple[bool, Any]:
+    items = [_fitted(item, kind) for item in value] if isinstance(value, list | tuple) else [(False, None)]
+    return all(fit for fit, _ in items), tuple(item for _, item in items)
+
+
+def _fitted_scalar(value: Any, kind: type) -> tuple[bool, Any]:
     if kind in (int, float):
         return _fitted_number(value, kind)
-    if isinstance(kind, type) and issubclass(kind, enum.Enum):
+    if issubclass(kind, enum.Enum):
         return next(((True, member) for member in kind if member.value == value), (False, None))
     return isinstance(value, kind), value
 

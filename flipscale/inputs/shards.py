@@ -42,7 +42,7 @@ _TAR_BLOCK = 512
 _FIRST_SAMPLES = 256
 """How many samples of a shard are looked at before it is said to hold none."""
 
-MOST_SHARDS = 1_000_000
+MOST_DECLARED_SHARDS = 1_000_000
 """A data set may have so many: LAION-5B has a quarter of them."""
 
 _FEW_SHARDS = 16
@@ -87,9 +87,9 @@ def sources(urls: str) -> list[ShardSource]:
 
     Raises DataError for a pattern that cannot be read or fetched, and for shards on a disk that are not there.
     """
-    found = []
+    found: list[ShardSource] = []
     for pattern in urls.split("::"):
-        names = _expanded(pattern, MOST_SHARDS - len(found))
+        names = _expanded(pattern, MOST_DECLARED_SHARDS - len(found))
         for name in names:
             source = ShardSource(
                 url2pathname(re.sub(r"^file:(//(?=/))?", "", name)) if name.startswith("file:") else name
@@ -122,8 +122,8 @@ def _expanded(pattern: str, most: int) -> list[str]:
         too_many = len(names) > most
     if too_many:
         raise DataError(
-            f"{pattern}: stands for more than {MOST_SHARDS:,} shards, as many as a data set may have; correct the "
-            f"numbers in braces, or make larger shards."
+            f"{pattern}: stands for more than {MOST_DECLARED_SHARDS:,} shards, as many as a data set may have; correct "
+            f"the numbers in braces, or make larger shards."
         )
     return names
 

@@ -109,8 +109,8 @@ def submit(
     held_back = sorting.held_back
     asked_for = redo.ids | (set(sorting.code.differing) if redo.stale else set())
     followed = len(set(sorting.anew) - asked_for)
-    more = followed, sorting.code, held_back, sorting.problems
-    return Submission(*given, stopping, unanswered, len(sorting.anew), *more)
+    left_out = held_back, sorting.problems
+    return Submission(*given, stopping, unanswered, len(sorting.anew), followed, sorting.code, *left_out)
 
 
 def preview(

@@ -21,7 +21,7 @@ Path_ = tuple[str | int, ...]
 MOST_VALUES = 100_000
 """A document may expand to so many values: past that it is an alias bomb, not a study."""
 
-MOST_BYTES = 2**20
+MOST_STUDY_BYTES = 2**20
 """A file of a study may have so many bytes; the largest of the paper's has 5,000."""
 
 MOST_COMPLAINTS = 100
@@ -109,7 +109,7 @@ def _text_of(path: Path, noun: str, hint: str | None) -> str:
     if path.is_dir():
         raise StudyError([f"{name}: is a folder; give the {noun}'s YAML file"])
     try:
-        return read_bytes(path, most=MOST_BYTES).decode("utf-8")
+        return read_bytes(path, most=MOST_STUDY_BYTES).decode("utf-8")
     except FileNotFoundError:
         start = hint or f"`flipscale init {name}` writes one to start from"
         raise StudyError([f"{name}: there is no such file; {start}"]) from None

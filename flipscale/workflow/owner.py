@@ -14,7 +14,7 @@ from flipscale.run import replacing
 
 NOTE = ".study"
 
-MOST_BYTES = 65536
+MOST_NOTE_BYTES = 65536
 """A path is shorter."""
 
 
@@ -47,7 +47,7 @@ def note_owner(folder: Path, file: Path) -> None:
 def owner_of(folder: Path) -> Path | None:
     """The study file that the results in `folder` are of, there or not; None where nothing says so."""
     try:
-        noted = read_bytes(folder / NOTE, most=MOST_BYTES).decode(errors="surrogateescape").strip()
+        noted = read_bytes(folder / NOTE, most=MOST_NOTE_BYTES).decode(errors="surrogateescape").strip()
         return (folder / noted).resolve()
     except (OSError, DamagedFile, ValueError, RuntimeError):  # a NUL byte, a link in a loop
         return None

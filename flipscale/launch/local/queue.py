@@ -43,7 +43,7 @@ class LocalWorker:
 
 
 @dataclass(frozen=True)
-class _Written:
+class _WrittenQueue:
     """What workers.json holds."""
 
     host: str
@@ -70,7 +70,7 @@ class LocalQueue:
         except (FileNotFoundError, NotADirectoryError):
             return None
         try:
-            written = record_of(_Written, data)
+            written = record_of(_WrittenQueue, data)
             workers = [record_of(LocalWorker, worker) for worker in written.workers]
         except ValueError as error:
             raise DamagedFile(f"{path / 'workers.json'}: {error}, so it lists no workers of flipscale's.") from error

@@ -16,15 +16,12 @@ from flipscale.launch.breaker import why_stopped
 from flipscale.launch.launcher import TRAIN, Request, Whereabouts
 from flipscale.launch.ray.trials import Trials, bundles_of, job_id, keys_not_here, tasks_of
 from flipscale.launch.site import DEFAULTS, Site, site_name
+from flipscale.launch.workers import SAID_BYTES
 from flipscale.plain_files import is_fresh
 from flipscale.run import LEASE_GRACE_SECONDS, Job, RunFolder, State
 
 if TYPE_CHECKING:
     from flipscale.launch.ray.cluster import Cluster
-
-
-SAID_BYTES = 4096
-"""The end of what Ray Tune said of a trial that it gave up."""
 
 
 class RayLauncher:

@@ -92,12 +92,7 @@ class SlurmLauncher:
     def cancel(self, jobs: Sequence[Job]) -> None:
         """Stop the tasks of which no other run is left. Of the others the attendant stops what it has in hand."""
         tasks = {_task_of(job) for job in jobs}
-        arrays, damaged = {}, []
-        for name in {name for name, _ in tasks}:
-            try:
-                arrays |= {name: array} if (array := self._read(name)) else {}
-            except DamagedFile as error:
-                damaged.append(f"The runs are marked as cancelled and end as soon as they start. {error}")
+        arrays, damaged = self._read_all({name for name, _ in tasks})
         try:
             entries = scheduler.queue((array.job_name for array in arrays.values()), patient=True)
         except LaunchError as error:
@@ -112,7 +107,8 @@ class SlurmLauncher:
         if doomed:
             scheduler.cancel(doomed)
         if damaged:
-            raise LaunchError("\n".join(damaged))
+            what = "The runs are marked as cancelled and end as soon as they start."
+            raise LaunchError(f"{what} Those of these arrays could not be taken from the queue: {' '.join(damaged)}")
 
     def _doomed(self, array: JobArray, cancelled: Set[int], entries: Mapping[int, scheduler.QueueEntry]) -> list[str]:
         """What is to be given to scancel, of the cancelled tasks of an array: the array itself if that is all of it."""
@@ -185,12 +181,23 @@ class SlurmLauncher:
     ) -> dict[str, dict[int, scheduler.QueueEntry]]:
         """What squeue has, and of what it has forgotten what accounting says."""
         forgotten = {name for name, index in tasks if index not in entries.get(job_name_of(name), {})}
-        arrays = {}
-        for name in forgotten:
-            with contextlib.suppress(DamagedFile):  # Accounting is asked by its number, which stands there alone.
-                arrays |= {array.job_name: array.slurm_id} if (array := self._read(name)) else {}
-        history = scheduler.history({name: number for name, number in arrays.items() if number})
+        # Accounting is asked by a number that stands in the array's record alone.
+        arrays, _ = self._read_all(forgotten)
+        history = scheduler.history(
+            {array.job_name: array.slurm_id for array in arrays.values() if array.slurm_id is not None}
+        )
         return {name: {**history.get(name, {}), **entries.get(name, {})} for name in entries.keys() | history.keys()}
+
+    def _read_all(self, names: Iterable[str]) -> tuple[dict[str, JobArray], list[str]]:
+        """The arrays of these names, and what is wrong with those that cannot be read."""
+        arrays, damaged = {}, []
+        for name in names:
+            try:
+                if (array := self._read(name)) is not None:
+                    arrays[name] = array
+            except DamagedFile as error:
+                damaged.append(str(error))
+        return arrays, damaged
 
     def _read(self, name: str) -> JobArray | None:
         submission, _, number = name.rpartition("-")
