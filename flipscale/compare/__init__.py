@@ -62,7 +62,7 @@ from flipscale.compare.lines import first_reach
 from flipscale.compare.of_study import base_cell, baseline_of, compare_study, judge_study
 from flipscale.compare.parts import Curve, Level, Pair
 from flipscale.compare.planned import PlannedSensitivity, planned_sensitivity
-from flipscale.compare.same_cells import SameCells, SettingChange, StudyRuns, planned_runs, same_cells
+from flipscale.compare.same_cells import RunsOfStudy, SameCells, SettingChange, planned_runs, same_cells
 from flipscale.compare.stated import ClaimDifference, ClaimFamily, JudgedClaim, Verdict, judge_claims
 from flipscale.compare.stated_text import claim_count
 from flipscale.compare.study_pair import StudyPair, compare_runs, with_hits
@@ -94,12 +94,12 @@ __all__ = [
     "Level",
     "Pair",
     "PlannedSensitivity",
+    "RunsOfStudy",
     "SameCells",
     "Sensitivity",
     "SettingChange",
     "SpeedupClaim",
     "StudyPair",
-    "StudyRuns",
     "Verdict",
     "arms_of",
     "base_cell",

@@ -23,7 +23,7 @@ NAMED_VALUES = 4
 
 
 @dataclass(frozen=True)
-class StudyRuns:
+class RunsOfStudy:
     """A study with the rows of its runs: finished ones, or those that it plans."""
 
     name: str
@@ -63,17 +63,17 @@ class SameCells:
     """The settings that differ within pairs."""
 
 
-def planned_runs(name: str, study: Study, planned: Plan) -> StudyRuns:
+def planned_runs(name: str, study: Study, planned: Plan) -> RunsOfStudy:
     """A study before it has run: the rows of its plan."""
     rows = [
         {"id": run.id, "recipe": RECIPE}
         | {column: setting_value(getattr(run.settings, column)) for column in SETTING_COLUMNS}
         for run in planned.cells
     ]
-    return StudyRuns(name, study, planned, pd.DataFrame(rows))
+    return RunsOfStudy(name, study, planned, pd.DataFrame(rows))
 
 
-def same_cells(first: StudyRuns, second: StudyRuns) -> SameCells:
+def same_cells(first: RunsOfStudy, second: RunsOfStudy) -> SameCells:
     """The pairs of two studies. Raises ResultsError where runs of one study cannot be told apart by its columns."""
     axes = _axes(first, second)
     keys = _keys(first.rows, second.rows, axes)
@@ -95,7 +95,7 @@ def same_cells(first: StudyRuns, second: StudyRuns) -> SameCells:
     )
 
 
-def no_pair_words(same: SameCells, first: StudyRuns, second: StudyRuns) -> str:
+def no_pair_words(same: SameCells, first: RunsOfStudy, second: RunsOfStudy) -> str:
     """Why two studies have no pair, as a sentence."""
     first_name, second_name = same.names
     if same.same_runs:
@@ -119,7 +119,7 @@ def no_pair_words(same: SameCells, first: StudyRuns, second: StudyRuns) -> str:
 # Pairs
 
 
-def _axes(first: StudyRuns, second: StudyRuns) -> tuple[str, ...]:
+def _axes(first: RunsOfStudy, second: RunsOfStudy) -> tuple[str, ...]:
     """What either study varies, in the order of the first."""
     names = dict.fromkeys(axis.name for side in (first, second) for axis in side.study.axes)
     return tuple(name for name in names if name != "seed" and name in SETTING_COLUMNS)
@@ -132,7 +132,7 @@ def _keys(first: pd.DataFrame, second: pd.DataFrame, axes: Sequence[str]) -> "tu
     return cells[: len(first)], cells[len(first) :]
 
 
-def _places(side: StudyRuns, cells: Sequence[str]) -> dict[tuple[str, int], int]:
+def _places(side: RunsOfStudy, cells: Sequence[str]) -> dict[tuple[str, int], int]:
     """Row of each cell and seed."""
     places: dict[tuple[str, int], int] = {}
     for row, (cell, seed) in enumerate(zip(cells, side.rows["seed"], strict=True)):
@@ -159,15 +159,15 @@ def _others(places: Iterable[tuple[str, int]], shared: Sequence[tuple[str, int]]
 
 
 def _changes(
-    first: StudyRuns, second: StudyRuns, pairs: Sequence[tuple[str, str]], axes: Sequence[str]
+    first: RunsOfStudy, second: RunsOfStudy, pairs: Sequence[tuple[str, str]], axes: Sequence[str]
 ) -> Iterator[SettingChange]:
     """The settings in which the runs of pairs differ, in the order of the columns."""
     columns = [name for name in ("recipe", *SETTING_COLUMNS) if name not in (*axes, "seed")]
-    one, other = (_by_id(side.rows, columns) for side in (first, second))
+    mine, other = (_by_id(side.rows, columns) for side in (first, second))
     settings, others = ({run.id: run.settings for run in side.plan.cells} for side in (first, second))
     found: dict[str, list[tuple[str, str]]] = {}
     for old, new in pairs:
-        differing = _unequal(columns, one[old], other[new])
+        differing = _unequal(columns, mine[old], other[new])
         if old in settings and new in others:
             differing |= _without_column(settings[old], others[new])
         for name, both in differing.items():
@@ -177,7 +177,7 @@ def _changes(
 
 def _unequal(columns: Sequence[str], values: Sequence[str], others: Sequence[str]) -> dict[str, tuple[str, str]]:
     both = zip(columns, values, others, strict=True)
-    return {name: (one, other) for name, one, other in both if one != other}
+    return {name: (mine, other) for name, mine, other in both if mine != other}
 
 
 def _by_id(rows: pd.DataFrame, columns: Sequence[str]) -> dict[str, tuple[str, ...]]:

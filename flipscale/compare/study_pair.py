@@ -14,7 +14,7 @@ from flipscale.compare.build import compare, with_images
 from flipscale.compare.columns import check_one_recipe, is_baseline, labels, measured_scores
 from flipscale.compare.comparison import Comparison
 from flipscale.compare.of_study import base_cell, baseline_of
-from flipscale.compare.same_cells import SameCells, StudyRuns, no_pair_words, same_cells
+from flipscale.compare.same_cells import RunsOfStudy, SameCells, no_pair_words, same_cells
 from flipscale.errors import ResultsError, did_you_mean
 
 STUDY = "study"
@@ -30,7 +30,7 @@ class StudyPair:
     """Its baseline is the first study, its arm the second."""
 
 
-def compare_runs(first: StudyRuns, second: StudyRuns, score: str | None = None) -> StudyPair:
+def compare_runs(first: RunsOfStudy, second: RunsOfStudy, score: str | None = None) -> StudyPair:
     """Compare the finished runs of two studies. score: that of the first study where left out, if both measured it.
 
     Raises ResultsError where they have no pair, no score that both measured, or rows of several recipes in one table.
@@ -59,7 +59,7 @@ def with_hits(pair: StudyPair, hits: Mapping[str, HitsOfRun]) -> StudyPair:
     return replace(pair, comparison=with_images(pair.comparison, hits))
 
 
-def _score_of_both(first: StudyRuns, second: StudyRuns, score: str | None) -> str:
+def _score_of_both(first: RunsOfStudy, second: RunsOfStudy, score: str | None) -> str:
     """The score that both are compared by."""
     of_both = [name for name in measured_scores(first.rows) if name in measured_scores(second.rows)]
     if not of_both:
@@ -76,12 +76,12 @@ def _score_of_both(first: StudyRuns, second: StudyRuns, score: str | None) -> st
     return score
 
 
-def _with_score(side: StudyRuns, score: str) -> StudyRuns:
+def _with_score(side: RunsOfStudy, score: str) -> RunsOfStudy:
     rows = side.rows[side.rows[score].notna()].reset_index(drop=True)
-    return StudyRuns(side.name, side.study, side.plan, rows)
+    return RunsOfStudy(side.name, side.study, side.plan, rows)
 
 
-def _paired_rows(sides: Sequence[StudyRuns], same: SameCells) -> pd.DataFrame:
+def _paired_rows(sides: Sequence[RunsOfStudy], same: SameCells) -> pd.DataFrame:
     """The rows of both that are in pairs, the first study's first, with `study` and `cell` as they are compared by.
 
     A cell is named by the settings that pairs share and that differ between cells.
@@ -95,7 +95,7 @@ def _paired_rows(sides: Sequence[StudyRuns], same: SameCells) -> pd.DataFrame:
     return rows.assign(own_cell=rows["cell"], cell=labels(rows, varied))
 
 
-def _base_cell(sides: Sequence[StudyRuns], rows: pd.DataFrame) -> str | None:
+def _base_cell(sides: Sequence[RunsOfStudy], rows: pd.DataFrame) -> str | None:
     """The cell that heads the answer: the base of either study, without a mask. None where no pair has it."""
     for side in sides:
         base = base_cell(side.study, side.plan)

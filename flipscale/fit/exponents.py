@@ -81,21 +81,21 @@ class FitPair:
 def compare_exponents(first: StudyOfFits, second: StudyOfFits) -> FitPair:
     """The exponents of the laws that both studies have, judged together."""
     named = set().union(*(fit.group for fit in (*first.fits, *second.fits)))
-    one, other = ({_key(fit, study, named): fit for fit in study.fits} for study in (first, second))
-    both = [(one[key], other[key]) for key in one if key in other]
-    only = _titles_outside(one, other), _titles_outside(other, one)
+    mine, other = ({_key(fit, study, named): fit for fit in study.fits} for study in (first, second))
+    both = [(mine[key], other[key]) for key in mine if key in other]
+    only = _titles_outside(mine, other), _titles_outside(other, mine)
     return FitPair((first.name, second.name), _judged_together(both), only)
 
 
 def _judged_together(both: Sequence[tuple[Fit, Fit]]) -> tuple[LawInBoth, ...]:
     """The laws with the differences of their exponents, corrected for all of them."""
-    raw = [_exponents(one, other) for one, other in both]
+    raw = [_exponents(mine, other) for mine, other in both]
     judged = iter(holm([None if isinstance(found, str) else found.p for law in raw for found in law.values()]))
     return tuple(
         LawInBoth(
-            one, other, tuple(_difference(name, one, other, found, next(judged)) for name, found in of_law.items())
+            mine, other, tuple(_difference(name, mine, other, found, next(judged)) for name, found in of_law.items())
         )
-        for (one, other), of_law in zip(both, raw, strict=True)
+        for (mine, other), of_law in zip(both, raw, strict=True)
     )
 
 
@@ -120,12 +120,20 @@ def exponent_rows(pair: FitPair) -> tuple[list[str], list[list[str]]]:
     rows = []
     for law in pair.laws:
         name = title(law.first)
-        for of in law.exponents:
+        for exponent in law.exponents:
             # An exponent at the end of its range, 0, is 0 but for the last bits.
-            estimates = [number(round(value, 9), 3) for value in (of.first, of.second)]
-            p = "-" if of.judged is None else "< 0.001" if of.judged.p < 0.001 else number(of.judged.p, 2)
-            ends = [_ends(of.interval), _ends(of.corrected)]
-            rows.append([name, of.name, *estimates, f"{round(of.difference, 9):+.3g}", *ends, p, verdict(of)])
+            estimates = [number(round(value, 9), 3) for value in (exponent.first, exponent.second)]
+            p = (
+                "-"
+                if exponent.judged is None
+                else "< 0.001"
+                if exponent.judged.p < 0.001
+                else number(exponent.judged.p, 2)
+            )
+            ends = [_ends(exponent.interval), _ends(exponent.corrected)]
+            rows.append(
+                [name, exponent.name, *estimates, f"{round(exponent.difference, 9):+.3g}", *ends, p, verdict(exponent)]
+            )
             name = ""
     return header, rows
 
@@ -230,10 +238,10 @@ class _TwoExponents:
     second: _SideOfDifference
 
     def interval(self, level: float) -> tuple[float, float]:
-        one, other = self.first, self.second
-        difference = other.value - one.value
-        low = math.hypot(other.half(other.below, level), one.half(one.above, level))
-        high = math.hypot(other.half(other.above, level), one.half(one.below, level))
+        mine, other = self.first, self.second
+        difference = other.value - mine.value
+        low = math.hypot(other.half(other.below, level), mine.half(mine.above, level))
+        high = math.hypot(other.half(other.above, level), mine.half(mine.below, level))
         return difference - low, difference + high
 
     @property
@@ -259,8 +267,8 @@ def _exponents(first: Fit, second: Fit) -> dict[str, _TwoExponents | str]:
         if name[0].isupper() or name in no_exponents or (name in first.fixed and name in second.fixed):
             continue
         sides = [_side(fit, name) for fit in (first, second)]
-        one, other = sides
-        found[name] = one if isinstance(one, str) else other if isinstance(other, str) else _TwoExponents(one, other)
+        mine, other = sides
+        found[name] = mine if isinstance(mine, str) else other if isinstance(other, str) else _TwoExponents(mine, other)
     return found
 
 

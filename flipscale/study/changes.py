@@ -28,11 +28,11 @@ def key_changes(first: Study, second: Study) -> tuple[KeyChange, ...]:
 
 def _changes(at: str, first: Mapping[str, object], second: Mapping[str, object]) -> Iterator[KeyChange]:
     for name in dict.fromkeys((*first, *second)):
-        key, one, other = f"{at}{name}", first.get(name), second.get(name)
-        if isinstance(one, Mapping) and isinstance(other, Mapping):
-            yield from _changes(f"{key}.", one, other)
-        elif name not in first or name not in second or one != other:
-            yield KeyChange(key, _text(one) if name in first else None, _text(other) if name in second else None)
+        key, mine, other = f"{at}{name}", first.get(name), second.get(name)
+        if isinstance(mine, Mapping) and isinstance(other, Mapping):
+            yield from _changes(f"{key}.", mine, other)
+        elif name not in first or name not in second or mine != other:
+            yield KeyChange(key, _text(mine) if name in first else None, _text(other) if name in second else None)
 
 
 def _text(value: object) -> str:

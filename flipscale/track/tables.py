@@ -211,7 +211,7 @@ class ByTables:
         data_set = _private("store.tracking.dbmodels.models").SqlDataset
         with self.store.ManagedSessionMaker(read_only=True) as session:
             found = session.query(data_set).filter(data_set.experiment_id == int(self.experiment_id)).all()
-            return {(str(one.name), str(one.digest)): str(one.dataset_uuid) for one in found}
+            return {(str(found_set.name), str(found_set.digest)): str(found_set.dataset_uuid) for found_set in found}
 
     def _data_set(self, used: DataSetUsed) -> str:
         """The id of a data set, which is made where the experiment has none."""

@@ -6,9 +6,9 @@ from pathlib import Path
 
 from flipscale.collect import SETTING_COLUMNS, HitsOfRun, hits_of, read_results
 from flipscale.compare import (
+    RunsOfStudy,
     SameCells,
     StudyPair,
-    StudyRuns,
     compare_runs,
     pick_score,
     planned_runs,
@@ -60,8 +60,10 @@ def compare_studies(
         pair.same.changes        # what differs within pairs of runs
         pair.comparison.pairs    # the gain of each cell, with its CI corrected for all cells
 
-    score: the first study's own if left out. second_workspace: where the second's results are, if elsewhere. Writes no
-    file. Raises ResultsError where the studies have no cell or no score in common.
+    score: the first study's own if left out.
+    second_workspace: where the second's results are, if elsewhere.
+
+    Writes no file. Raises ResultsError where the studies have no cell or no score in common.
     """
     opened = open_two(first, second, workspace, second_workspace)
     return _pair(opened, score)
@@ -95,15 +97,15 @@ def fit_studies(
     Raises ResultsError where no law can be fitted to one of them.
     """
     opened = open_two(first, second, workspace, second_workspace)
-    tables = [read_results(one.files.results) for one in opened]
+    tables = [read_results(study.files.results) for study in opened]
     y = score or pick_score(tables[0], opened[0].study.score)
     sides = [
         StudyOfFits(
             name,
-            fit_study(table, axes=one.axes, y=pick_score(table, y), law=law).fits,
+            fit_study(table, axes=study.axes, y=pick_score(table, y), law=law).fits,
             constants_of(table, SETTING_COLUMNS),
         )
-        for name, one, table in zip(names_of(opened), opened, tables, strict=True)
+        for name, study, table in zip(names_of(opened), opened, tables, strict=True)
     ]
     return compare_exponents(*sides)
 
@@ -117,8 +119,10 @@ def diff_studies(
 ) -> StudyDifference:
     """In what two study files differ, and which runs of their plans pair; needs no results."""
     opened = open_two(first, second, workspace, second_workspace)
-    planned = [planned_runs(name, one.study, one.plan) for name, one in zip(names_of(opened), opened, strict=True)]
-    costs = [cost_in_words(one.plan) for one in opened]
+    planned = [
+        planned_runs(name, study.study, study.plan) for name, study in zip(names_of(opened), opened, strict=True)
+    ]
+    costs = [cost_in_words(study.plan) for study in opened]
     keys = key_changes(opened[0].study, opened[1].study)
     return StudyDifference(keys, same_cells(*planned), (costs[0], costs[1]))
 
@@ -134,9 +138,9 @@ def open_two(
 def names_of(opened: Sequence[OpenStudy]) -> tuple[str, str]:
     """What to call two studies side by side: by their names, or by more where these are the same."""
     ways = (
-        [one.study.name for one in opened],
-        [str(one.file) for one in opened],
-        [f"{one.file} in {one.workspace.results}" for one in opened],
+        [study.study.name for study in opened],
+        [str(study.file) for study in opened],
+        [f"{study.file} in {study.workspace.results}" for study in opened],
     )
     first, second = next((names for names in ways if len(set(names)) > 1), ways[-1])
     return first, second
@@ -144,12 +148,12 @@ def names_of(opened: Sequence[OpenStudy]) -> tuple[str, str]:
 
 def _pair(opened: Sequence[OpenStudy], score: str | None) -> StudyPair:
     first, second = (
-        StudyRuns(name, one.study, one.finished_plan, read_results(one.files.results))
-        for name, one in zip(names_of(opened), opened, strict=True)
+        RunsOfStudy(name, study.study, study.finished_plan, read_results(study.files.results))
+        for name, study in zip(names_of(opened), opened, strict=True)
     )
     pair = compare_runs(first, second, score)
     hits: dict[str, HitsOfRun] = {}
-    for number, one in enumerate(opened):
+    for number, study in enumerate(opened):
         ids = dict.fromkeys(ids[number] for ids in pair.same.pairs)
-        hits |= hits_of(one.workspace.results, ids, pair.comparison.score).runs
+        hits |= hits_of(study.workspace.results, ids, pair.comparison.score).runs
     return with_hits(pair, hits)
