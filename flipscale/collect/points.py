@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import orjson
 
+from flipscale.guard import read_plain
 from flipscale.run import MetricsRecord, RunFolder, is_number
 
 NumberArray = np.ndarray[Any, Any]
@@ -50,7 +51,7 @@ class CurvePoints(NamedTuple):
 def read_points(folder: RunFolder) -> tuple[CurvePoints, int]:
     """All points of metrics.jsonl and the count of its torn lines. What is null, or no finite number, is no point."""
     try:
-        text = (folder.path / "metrics.jsonl").read_bytes()
+        text = read_plain(folder.path / "metrics.jsonl")
     except FileNotFoundError:
         text = b""
     quick = _by_columns(text.splitlines())

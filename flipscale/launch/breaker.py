@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
+from flipscale.guard import plain_file, read_plain
 from flipscale.launch.policy import INSTANT_FAILURES
 from flipscale.run import FailureKind, RunFolder, write_json
 
@@ -23,11 +24,9 @@ class Breaker:
         self.folder, self.stop, self.runs = folder, stop, runs
 
     def note(self, run: RunFolder, kind: FailureKind, reason: str) -> None:
-        with open(self.folder / "instant.jsonl", "a", encoding="utf-8") as file:
+        with open(self.folder / "instant.jsonl", "a", encoding="utf-8", opener=plain_file) as file:
             file.write(json.dumps({"run": run.id, "kind": kind, "reason": reason}) + "\n")
-        failed = {
-            json.loads(line)["run"] for line in (self.folder / "instant.jsonl").read_text(encoding="utf-8").splitlines()
-        }
+        failed = {json.loads(line)["run"] for line in read_plain(self.folder / "instant.jsonl").splitlines()}
         if len(failed) < INSTANT_FAILURES or self.tripped:
             return
         if any((run.path / "result.json").exists() for run in self.runs()):
@@ -45,7 +44,7 @@ class Breaker:
 def why_stopped(folder: Path) -> str | None:
     """What a Breaker wrote into its folder, for a person; None where it has not stopped the submission."""
     try:
-        written = json.loads((folder / "stopped.json").read_text(encoding="utf-8"))
+        written = json.loads(read_plain(folder / "stopped.json"))
     except FileNotFoundError:
         return None
     return f"its submission was stopped, as {written['reason']}"

@@ -17,6 +17,7 @@ from typing import Any, Literal, TypeGuard, cast
 from flipscale.cell import read_cell, write_cell
 from flipscale.cost import Cost
 from flipscale.errors import RunFolderError
+from flipscale.guard import is_name, plain_file
 from flipscale.run.code import CodeIdentity, FileContent
 from flipscale.run.files import FOLDER_SCHEMA, storable, write_json
 from flipscale.run.records import (
@@ -44,7 +45,7 @@ They are as good as not written: submitting again writes them."""
 def read_object(folder: str, name: str) -> JsonObject | None:
     """The JSON object of a file of a run folder; None if there is none. RunFolderError says what is wrong with it."""
     try:
-        with open(f"{folder}/{name}", "rb", buffering=0) as file:
+        with open(f"{folder}/{name}", "rb", buffering=0, opener=plain_file) as file:
             text = file.read()
     except (FileNotFoundError, NotADirectoryError):
         return None
@@ -119,6 +120,8 @@ def read_job(folder: str) -> Job | None:
     data = read_object(folder, "job.json")
     if data is None:
         return None
+    if not all(map(is_name, str(data.get("id") or "unknown").split("/"))):
+        raise RunFolderError(f"{Path(folder, 'job.json')}: {data['id']!r} is no job's id; delete it and submit again.")
     try:
         return Job(
             run_id=os.path.basename(folder) or Path(folder).name,

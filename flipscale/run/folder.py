@@ -2,7 +2,6 @@
 
 import contextlib
 import enum
-import fcntl
 import functools
 import os
 import shutil
@@ -12,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import IO, NamedTuple
 
+from flipscale.guard import check_folder, locked, plain_file, read_plain
 from flipscale.run.code import CodeIdentity
 from flipscale.run.codec import (
     asked_as_json,
@@ -78,6 +78,7 @@ class RunFolder:
         computed may have been corrected since it failed. Without `flush` a crash of the machine may undo it: who asks
         for thousands of runs flushes once, at the end.
         """
+        check_folder(self._path)
         before, now = self.asked(), asked_as_json(asked)
         if before is None or asked_as_json(before) != now:
             self.path.mkdir(parents=True, exist_ok=True)
@@ -140,14 +141,15 @@ class RunFolder:
         """
         return life_of(self.path)
 
-    def release(self) -> None:
-        """Drop the lease of a holder that is known to be dead, so that another host need not wait until it is stale."""
-        before = self.holder()
-        with open(self.path / "lease.lock", "w", encoding="utf-8") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+    def release(self, dead: Holder) -> None:
+        """Drop the lease of a holder that was judged dead, so that another host need not wait until it is stale.
+
+        Who has taken the run since then keeps it.
+        """
+        with locked(self.path / "lease.lock"):
             now = self.holder()
-            if before and now and now.token == before.token:
-                let_go(self.path, of_job=before.job is not None)
+            if now and now.token == dead.token and not (now.is_here and now.alive):
+                let_go(self.path, of_job=dead.job is not None)
 
     @contextlib.contextmanager
     def hold(self) -> Iterator[Lease | None]:
@@ -181,7 +183,7 @@ class RunFolder:
     def tail(self, name: str, size: int) -> bytes:
         """The last `size` bytes of a file; none if there is no such file."""
         try:
-            with open(f"{self._path}/{name}", "rb", buffering=0) as file:
+            with open(f"{self._path}/{name}", "rb", buffering=0, opener=plain_file) as file:
                 file.seek(max(0, file.seek(0, os.SEEK_END) - size))
                 return file.read()
         except FileNotFoundError:
@@ -213,12 +215,12 @@ class RunFolder:
 
     def note_failure(self, failed: FailedAttempt) -> None:
         """Append to failures.jsonl. The run may go on after it, where error.json is for one that does not."""
-        with open(self.path / "failures.jsonl", "a", encoding="utf-8") as file:
+        with open(self.path / "failures.jsonl", "a", encoding="utf-8", opener=plain_file) as file:
             file.write(failed_attempt_as_line(replace(failed, time=time.time())))
 
     def open_log(self) -> IO[str]:
         """log.txt, to append to. What UTF-8 cannot hold is escaped, so no text makes it raise."""
-        return open(self.path / "log.txt", "a", encoding="utf-8", errors="backslashreplace")
+        return open(self.path / "log.txt", "a", encoding="utf-8", errors="backslashreplace", opener=plain_file)
 
     def clear_for_retry(self) -> None:
         """Put the failure aside, keep the checkpoint and the record: the next attempt goes on."""
@@ -236,6 +238,7 @@ class RunFolder:
 
     def glance(self) -> "Glance":
         """What a look at the folder shows. Thousands are looked at at once, so no file is opened that need not be."""
+        check_folder(self._path)
         try:
             files = frozenset(os.listdir(self._path))
         except (FileNotFoundError, NotADirectoryError):
@@ -271,6 +274,6 @@ class Glance(NamedTuple):
 
 def _lines(path: Path) -> list[bytes]:
     try:
-        return path.read_bytes().splitlines()
+        return read_plain(path).splitlines()
     except FileNotFoundError:
         return []

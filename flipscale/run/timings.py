@@ -5,7 +5,6 @@ A probe is a run folder like any other, so that every launcher starts it as it s
 """
 
 import contextlib
-import fcntl
 import json
 import platform
 import re
@@ -15,6 +14,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from flipscale.errors import RunFolderError
+from flipscale.guard import locked
 from flipscale.run.codec import read_object
 from flipscale.run.files import FOLDER_SCHEMA, storable, write_json
 from flipscale.run.folder import RunFolder
@@ -97,8 +97,7 @@ def all_timings(path: Path) -> Timings:
 def add_timings(path: Path, new: Timings) -> None:
     """Add what a probe has measured; several may do so at once. Older times of the same shape and place go."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with open(path.with_name(f".{path.name}.lock"), "w", encoding="utf-8") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with locked(path.with_name(f".{path.name}.lock")):
         timings = all_timings(path).and_new(new)
         write_json(path, storable({"schema": FOLDER_SCHEMA, **timings_as_json(timings)}))
 

@@ -6,13 +6,17 @@ import os
 import socket
 import subprocess
 import sys
-from collections.abc import Sequence, Set
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
+from flipscale.errors import RunFolderError
+from flipscale.guard import is_name, plain_file, read_plain
 from flipscale.launch.launcher import threads
 from flipscale.launch.local.machine import lock_at_once, open_lock
-from flipscale.run import ATTEMPT, JOB, RunFolder, birth, is_alive, write_json
+from flipscale.run import ATTEMPT, JOB, Holder, RunFolder, birth, is_alive, is_ours, is_pid, write_json
+from flipscale.workspace import RUNS_FOLDER
 
 _started: list[subprocess.Popen[bytes]] = []
 """The workers this process started, kept until they ended: a child that nobody waits for stays a zombie."""
@@ -39,30 +43,64 @@ class LocalWorker:
         _started[:] = [process for process in _started if process.poll() is None]
         return is_alive(self.pid, self.born)
 
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> "LocalWorker":
+        """ValueError for what names no process."""
+        if not is_pid(data["pid"]):
+            raise ValueError(f"{data['pid']!r} is no process")
+        return cls(data["pid"], str(data["born"]), tuple(map(str, data["slots"])), str(data["log"]))
+
 
 class LocalQueue:
-    """A list of runs and the workers that do them, as workers.json holds them."""
+    """A list of runs and the workers that do them, as workers.json holds them.
 
-    def __init__(self, path: Path, paths: Sequence[str], command: Sequence[str], workers: Sequence[LocalWorker] = ()):
+    What a worker executes stands in no file: workers.json may come from somebody else. Nor do paths: runs are known by
+    their ids, in the results folder that the list is in.
+    """
+
+    def __init__(self, path: Path, run_ids: Sequence[str], workers: Sequence[LocalWorker] = ()):
         self.path = path
-        self.folders = [RunFolder(path) for path in paths]
-        self.command = list(command)
+        runs = path.parents[1] / RUNS_FOLDER
+        self.folders = [RunFolder(runs / run_id) for run_id in run_ids]
         self.workers = list(workers)
 
     @classmethod
     def read(cls, path: Path) -> "LocalQueue | None":
         """The submission of that folder; None if there is none, or if its workers are on another host."""
+        file = path / "workers.json"
         try:
-            written = json.loads((path / "workers.json").read_text(encoding="utf-8"))
+            written = json.loads(read_plain(file))
+            if written["host"] != socket.gethostname():
+                return None
+            # Versions before this one wrote whole paths.
+            run_ids = [os.path.basename(folder) for folder in written["folders"]]
+            workers = [LocalWorker.from_json(worker) for worker in written["workers"]]
         except FileNotFoundError:
             return None
-        if written["host"] != socket.gethostname():
-            return None
-        workers = [LocalWorker(**{**worker, "slots": tuple(worker["slots"])}) for worker in written["workers"]]
-        return cls(path, written["folders"], written["command"], workers)
+        except (ValueError, TypeError, KeyError, RecursionError) as error:
+            raise RunFolderError(f"{file}: is no list of runs ({error!r}); delete it, and submit again.") from error
+        return cls(path, list(filter(is_name, run_ids)), workers)
 
     def alive(self) -> list[LocalWorker]:
         return [worker for worker in self.workers if worker.lives]
+
+    def ours(self) -> list[LocalWorker]:
+        """The living workers that this submission started, and that may be signalled."""
+        return [worker for number, worker in enumerate(self.workers) if worker.lives and self._is_ours(number, worker)]
+
+    def _is_ours(self, number: int, worker: LocalWorker) -> bool:
+        # A worker of an older flipscale has no number, and holds its runs itself.
+        jobs = [f"local/{self.path.name}/{number}", f"local/{self.path.name}"]
+        if is_ours(worker.pid, worker.born, argument=str(self.path), variable=JOB, values=jobs[:1]):
+            return True
+        return any(holder.pid == worker.pid and holder.may_be_signalled(run.path) for run, holder in self._held())
+
+    def _held(self) -> Iterator[tuple[RunFolder, Holder]]:
+        """The runs that a process of this machine holds."""
+        for folder in self.folders:
+            holder = folder.holder()
+            if holder and holder.alive and holder.is_here:
+                yield folder, holder
 
     def left(self) -> list[RunFolder]:
         """The runs that are not done and not cancelled, held ones included."""
@@ -70,11 +108,13 @@ class LocalQueue:
 
     def holders(self, run_ids: Set[str]) -> set[int]:
         """The pids on this host that hold one of these runs."""
-        holders = [folder.holder() for folder in self.folders if folder.id in run_ids]
-        return {holder.pid for holder in holders if holder and holder.alive and holder.is_here}
+        return {holder.pid for run, holder in self._held() if run.id in run_ids}
 
-    def start(self, groups: Sequence[tuple[str, ...]], count: int) -> None:
-        """Start `count` workers on as many of the groups of slots, on free ones first, and write workers.json."""
+    def start(self, command: Sequence[str], groups: Sequence[tuple[str, ...]], count: int) -> None:
+        """Start `count` workers on as many of the groups of slots, on free ones first, and write workers.json.
+
+        command: what each executes on the runs.
+        """
         if count <= 0:
             return
         self._write()  # It is what a worker reads first.
@@ -84,22 +124,22 @@ class LocalQueue:
         try:
             free_first = sorted(groups, key=lambda group: not lock_at_once(locks[group]))
             for group in free_first[:count]:
-                self.workers.append(self._start_one(group, locks[group]))
+                self.workers.append(self._start_one(command, group, locks[group]))
         finally:
             for lock in (lock for group in locks.values() for lock in group):
                 os.close(lock)
             self._write()
 
-    def _start_one(self, group: tuple[str, ...], locks: Sequence[int]) -> LocalWorker:
+    def _start_one(self, command: Sequence[str], group: tuple[str, ...], locks: Sequence[int]) -> LocalWorker:
         number = len(self.workers)
         environment = {**os.environ, **threads(1), JOB: f"local/{self.path.name}/{number}", ATTEMPT: "0"}
         if gpus := [slot.removeprefix("gpu-") for slot in group if slot.startswith("gpu-")]:
             environment["CUDA_VISIBLE_DEVICES"] = ",".join(gpus)
-        command = [sys.executable, "-m", "flipscale.launch.local.task", str(self.path), str(number)]
+        task = [sys.executable, "-m", "flipscale.launch.local.task", str(self.path), str(number)]
         log = self.log(number)
-        with open(log, "ab") as output:
+        with open(log, "ab", opener=plain_file) as output:
             process = subprocess.Popen(
-                [*command, *map(str, locks)],
+                [*task, ",".join(map(str, locks)), *command],
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
@@ -119,8 +159,7 @@ class LocalQueue:
         written = {
             "schema": 1,
             "host": socket.gethostname(),
-            "command": self.command,
-            "folders": [str(folder.path) for folder in self.folders],
+            "folders": [folder.id for folder in self.folders],
             "workers": [asdict(worker) for worker in self.workers],
         }
         write_json(self.path / "workers.json", written)

@@ -16,7 +16,7 @@ from flipscale.launch.breaker import why_stopped
 from flipscale.launch.launcher import TRAIN, Request, Whereabouts
 from flipscale.launch.ray.trials import Trials, bundles_of, job_id, keys_not_here, tasks_of
 from flipscale.launch.site import DEFAULTS, Site, site_name
-from flipscale.run import LEASE_GRACE_SECONDS, Job, State
+from flipscale.run import LEASE_GRACE_SECONDS, Job, State, clock_ahead
 
 if TYPE_CHECKING:
     from flipscale.launch.ray.cluster import Cluster
@@ -97,13 +97,14 @@ class RayLauncher:
         Of the others an attendant stops what it has in hand, and the driver ends when nothing is left: both look at
         the marks in the run folders, so they hear of it even where Ray cannot be asked.
         """
-        from flipscale.launch.ray.cluster import Cluster, Unreachable
+        from flipscale.launch.ray.cluster import Cluster, Unreachable, check_address
 
         for name in {_name_of(job) for job in jobs}:
             trials = self._read(name)
             if trials and all(run.is_over() for run in trials.run_folders()):
                 cluster = Cluster(trials.address)
                 with contextlib.suppress(Unreachable):
+                    check_address(trials.address, self.address)
                     if cluster.ask(name).status == "PENDING":
                         cluster.stop(name)
 
@@ -131,12 +132,13 @@ class RayLauncher:
         return f"exec {driver} >>{shlex.quote(str(path.with_name('driver.log')))} 2>&1"
 
     def _whereabouts(self, name: str) -> Whereabouts:
-        from flipscale.launch.ray.cluster import Cluster, Unreachable
+        from flipscale.launch.ray.cluster import Cluster, Unreachable, check_address
 
         trials = self._read(name)
         if trials is None:
             return Whereabouts(None, "its submission's folder is gone")
         try:
+            check_address(trials.address, self.address)
             answer = Cluster(trials.address).ask(name)
         except Unreachable as error:
             # Whoever cannot be asked has not said that the job is gone; its driver has, when it shows no life.
@@ -154,7 +156,8 @@ class RayLauncher:
         for file in ("driver.json", "submission.json"):
             path = self.home / name / file
             if path.exists():
-                return time.time() - path.stat().st_mtime < LEASE_GRACE_SECONDS
+                now = time.time() + clock_ahead(path.parent)
+                return now - path.stat().st_mtime < LEASE_GRACE_SECONDS
         return False
 
     def _read(self, name: str) -> Trials | None:
