@@ -10,6 +10,8 @@ empty or write a file of the user's that lies elsewhere, and a pipe would have i
 import contextlib
 import errno
 import fcntl
+import hashlib
+import json
 import os
 import stat
 from collections.abc import Iterator
@@ -89,6 +91,17 @@ def within(path: str | os.PathLike[str], folder: Path) -> Path | None:
         return real if real.is_relative_to(folder.resolve()) and real != folder.resolve() else None
     except (OSError, RuntimeError, ValueError):
         return None
+
+
+def seal_of(record: object) -> str:
+    """A digest of a record as JSON."""
+    return hashlib.sha256(json.dumps(json.loads(json.dumps(record)), sort_keys=True).encode()).hexdigest()[:32]
+
+
+def check_seal(record: object, seal: str, path: Path) -> None:
+    """RunFolderError where a record has changed since it got this seal; '' is none."""
+    if seal and seal_of(record) != seal:
+        raise RunFolderError(f"{path}: was changed after its jobs were sent, so nothing of it is run; submit again.")
 
 
 def is_name(text: object) -> bool:

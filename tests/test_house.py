@@ -160,7 +160,9 @@ def _readable() -> list[list[str]]:
         "study architecture devices cost capacity identity timing plan inputs run code launch train collect ledger "
         "storage fit track compare plot export report"
     )
-    ground = "workflow cli icons letters cell errors randomness scores settings stats words workspace guard written_shards"
+    ground = (
+        "workflow cli icons letters cell errors randomness scores settings stats words workspace guard written_shards"
+    )
     return [rooms.split(), ground.split()]
 
 

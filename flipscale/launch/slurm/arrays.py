@@ -10,9 +10,10 @@ import math
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
-from flipscale.errors import LaunchError
+from flipscale.errors import LaunchError, RunFolderError
+from flipscale.guard import check_seal, is_name, read_plain, seal_of
 from flipscale.launch.launcher import Request, by_resources, grouped
 from flipscale.launch.memory import host_memory, most_memory
 from flipscale.launch.pack import bytes_of, limit_of, lines_of, seconds_of, share_of
@@ -65,18 +66,32 @@ class JobArray:
         path = self.path(home)
         return path.with_name(f"{path.stem}_{task}.log")
 
-    def write(self, home: Path) -> None:
+    def write(self, home: Path) -> str:
+        """Write the record: its seal."""
         path = self.path(home)
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_json(path, {"schema": 1, **vars(self), "resources": vars(self.resources)})
+        data = {"schema": 1, **vars(self), "resources": vars(self.resources)}
+        write_json(path, data)
+        return seal_of(_fixed(data))
 
     @classmethod
-    def read(cls, path: Path) -> "JobArray":
-        written = json.loads(path.read_text(encoding="utf-8"))
+    def read(cls, path: Path, seal: str = "") -> "JobArray":
+        """The record of an array. RunFolderError where it is none, or is not the one that got this seal: a job does
+        what it was sent for, whoever has written into the results folder since."""
+        written = json.loads(read_plain(path))
+        check_seal(_fixed(written), seal, path)
         del written["schema"]
-        tasks = {int(index): tuple(ids) for index, ids in written["tasks"].items()}
+        tasks = {int(index): tuple(filter(is_name, ids)) for index, ids in written["tasks"].items()}
         lists = {name: tuple(written[name]) for name in ("avoid", "command", "after_jobs")}
-        return cls(**{**written, **lists, "tasks": tasks, "resources": Resources.of(written["resources"])})
+        array = cls(**{**written, **lists, "tasks": tasks, "resources": Resources.of(written["resources"])})
+        if array.name != f"{path.parent.name}-{path.stem}" or not str(array.slurm_id or 0).isdigit():
+            raise RunFolderError(f"{path}: is the record of another array, {array.name!r}; delete it and submit again.")
+        return array
+
+
+def _fixed(record: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What of a record stays as it was sent."""
+    return {name: value for name, value in record.items() if name != "slurm_id"}
 
 
 def job_name_of(array: str) -> str:
