@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from flipscale.errors import LaunchError, RunFolderError
+from flipscale.errors import FlipscaleError, LaunchError, RunFolderError
 from flipscale.guard import locked, plain_file, read_plain
 from flipscale.launch import cancel, submit_lock
 from flipscale.plan import plan
@@ -408,6 +408,25 @@ def test_every_checkpoint_is_loaded_as_weights_alone() -> None:
         if "allow_pickle=True" in ast.unparse(call) or "weights_only=False" in ast.unparse(call)
     ]
     assert pickles == []
+
+
+def test_a_checkpoint_that_would_run_code_is_refused_and_runs_none(tmp_path: Path) -> None:
+    """open_clip's loader tries twice: the second time as torch does where nothing is said, so torch is 2.6 or newer."""
+    import torch
+
+    from flipscale.architecture import architecture
+    from flipscale.train.model import load
+
+    ran = tmp_path / "ran"
+
+    class Order:
+        def __reduce__(self) -> tuple[object, ...]:
+            return Path.touch, (ran,)
+
+    torch.save({"state_dict": {"weight": torch.ones(1), "order": Order()}}, tmp_path / "model.pt")
+    with pytest.raises(FlipscaleError, match="is no checkpoint of open_clip"):
+        load(None, architecture("ViT-w16d1-4"), tmp_path / "model.pt")  # type: ignore[arg-type]
+    assert not ran.exists()
 
 
 def test_torch_is_one_that_loads_weights_alone_where_nothing_is_said() -> None:

@@ -6,10 +6,8 @@ its parent is over. It keeps nothing that it could not read again: where it dies
 
 import os
 import re
-import shutil
 import socket
 import sys
-import tempfile
 import threading
 import time
 from collections import Counter
@@ -35,6 +33,7 @@ from flipscale.errors import use_utf8
 from flipscale.launch.look import Looker
 from flipscale.launch.policy import nodes_to_avoid
 from flipscale.launch.progress import ACTIVE
+from flipscale.launch.ray.scratch import scratch_folder
 from flipscale.launch.ray.trial import Trial
 from flipscale.launch.ray.trials import RayNode, Trials, bundles_of
 from flipscale.run import HEARTBEAT_SECONDS, RunFolder, write_json
@@ -184,9 +183,8 @@ def main(path: Path, seal: str = "") -> int:
     trials = Trials.read(path, seal)
     threading.Thread(target=_beat, args=(path.with_name("driver.json"),), daemon=True).start()
     ray.init(log_to_driver=False)
-    scratch = tempfile.mkdtemp(prefix="flipscale-tune-")
     queue = TrialQueue(path, trials, seal)
-    try:
+    with scratch_folder() as scratch:
         tune.Tuner(
             tune.with_resources(Trial, lambda config: _request(trials, config)),
             tune_config=tune.TuneConfig(
@@ -197,15 +195,13 @@ def main(path: Path, seal: str = "") -> int:
             ),
             run_config=tune.RunConfig(
                 name=trials.name,
-                storage_path=scratch,
+                storage_path=str(scratch),
                 failure_config=tune.FailureConfig(max_failures=MAX_FAILURES),
                 checkpoint_config=tune.CheckpointConfig(checkpoint_frequency=0, checkpoint_at_end=False),
                 callbacks=[Watch(queue)],
                 verbose=0,
             ),
         ).fit()
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
     return 0
 
 
