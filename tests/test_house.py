@@ -19,7 +19,7 @@ PACKAGE = ROOT / "flipscale"
 FLOORS = [
     {"cell", "errors", "randomness", "scores", "settings", "stats", "words", "workspace"},
     {"guard", "written_shards"},
-    {"architecture", "devices", "icons", "letters"},
+    {"architecture", "devices", "icons", "letters", "mosaic"},
     {"cost"},
     {"capacity", "study"},
     {"identity"},
@@ -161,7 +161,8 @@ def _readable() -> list[list[str]]:
         "storage fit track compare plot export report"
     )
     ground = (
-        "workflow cli icons letters cell errors randomness scores settings stats words workspace guard written_shards"
+        "workflow cli icons letters mosaic cell errors randomness scores settings stats words workspace guard "
+        "written_shards"
     )
     return [rooms.split(), ground.split()]
 

@@ -18,7 +18,7 @@ from flipscale.errors import LeaseLost, RunFolderError
 from flipscale.guard import check_folder, locked, plain_file, read_plain
 from flipscale.run.code import CodeIdentity
 from flipscale.run.codec import codes_as_json, hits_as_json, read_codes, result_as_json, write_record
-from flipscale.run.files import EARLIER, RUN_FILES, FileUse, replacing, storable, write_json
+from flipscale.run.files import EARLIER, FOLDER_SCHEMA, RUN_FILES, FileUse, as_json, replacing, storable, write_json
 from flipscale.run.processes import birth, is_alive, is_ours, is_pid
 from flipscale.run.records import Hits, MetricsRecord, Result
 
@@ -109,7 +109,7 @@ def holder_of(folder: Path, name: str = "lease.json") -> Holder | None:
         with open(path, "rb", opener=plain_file) as file:
             written, touched = json.loads(file.read()), os.fstat(file.fileno()).st_mtime
         host, pid, born = written["host"], int(written["pid"]), written.get("born")
-        if not is_pid(pid):
+        if not is_pid(written["pid"]):
             return None
         return Holder(
             token=written.get("token"),
@@ -262,16 +262,16 @@ class Lease:
             path.unlink(missing_ok=True)  # would pass for the hits of this result
 
     def write_result(self, result: Result) -> None:
-        self.fence()
-        write_record(self.folder / "result.json", result_as_json(result))
+        with self.replace("result.json") as file:
+            file.write(as_json({"schema": FOLDER_SCHEMA, **result_as_json(result)}).encode() + b"\n")
 
     @contextlib.contextmanager
     def replace(self, name: str) -> Iterator[IO[bytes]]:
         """A file to write whole (a checkpoint): it takes the place of `name` when the block ends without an error."""
         self.fence()
-        with replacing(self.folder / name) as file:
+        # Flushing takes seconds on a busy file server, and a later attempt may take the run over meanwhile.
+        with replacing(self.folder / name, at_last=self.fence) as file:
             yield file
-            self.fence()
 
     def _mine(self) -> bool:
         try:
