@@ -1,10 +1,10 @@
-"""Opens files of a results folder, which may be a stranger's: it is data, and gives no orders.
+"""Writes into a results folder, and locks in it: it may be a stranger's, so it is data, and gives no orders.
 
-Below a results folder flipscale follows no link and opens plain files only. Otherwise a link would have flipscale read,
-empty or write a file of the user's that lies elsewhere, and a pipe would have it wait for ever.
+Below a results folder flipscale follows no link. Otherwise a link would have it empty, write or quote a file of the
+user's that lies elsewhere. What is read is opened by plain_files.py, by the same rule.
 
-    open(path, "rb", opener=plain_file)     read or append to a plain file
-    with locked(path): ...             one process at a time
+    open(path, "a", opener=plain_file)     append to a plain file
+    with locked(path): ...                 one process at a time
 """
 
 import contextlib
@@ -14,7 +14,7 @@ import hashlib
 import json
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from flipscale.errors import RunFolderError
@@ -51,12 +51,6 @@ def plain_file(path: str, flags: int) -> int:
         os.close(found)
         raise
     return found
-
-
-def read_plain(path: Path) -> bytes:
-    """All of a plain file."""
-    with open(path, "rb", opener=plain_file) as file:
-        return file.read()
 
 
 def is_plain(path: str | os.PathLike[str]) -> bool:
@@ -102,6 +96,13 @@ def check_seal(record: object, seal: str, path: Path) -> None:
     """RunFolderError where a record has changed since it got this seal; '' is none."""
     if seal and seal_of(record) != seal:
         raise RunFolderError(f"{path}: was changed after its jobs were sent, so nothing of it is run; submit again.")
+
+
+def are_names(texts: Iterable[object]) -> None:
+    """ValueError where one of the texts is a path that leads elsewhere."""
+    for text in texts:
+        if not is_name(text):
+            raise ValueError(f"{text!r} is no name of a folder")
 
 
 def is_name(text: object) -> bool:

@@ -26,6 +26,9 @@ CLASSES = [f"mosaic {letter}" for letter in "ABCDEFGH"]
 CELL = 4
 """Side of a glyph in px."""
 
+SPECKLES = 0.1
+"""Share of pixels that are turned over, black to white or white to black, each apart from all others."""
+
 _FORMS = (0, 12, 22, 27, 39, 41, 53, 58)
 """Quadratic forms of 4 bits, one a class: bit k is the coefficient of the k-th of the products of two, in the order of
 itertools.combinations. The sum of any two is bent (a Kerdock set), which is what keeps words of two classes 6 apart."""
@@ -62,10 +65,12 @@ def build_mosaics(out: Path, size: int, pairs: int = TRAINING_PAIRS) -> Built:
 
 def draw(part: str, pictures: range, classes: npt.NDArray[np.int64], size: int) -> npt.NDArray[np.uint8]:
     """Pictures of a part ("train" or "test") by their numbers, each of its class: [picture, size, size], 0 or 255."""
-    side = size // CELL
-    words = randomness.bits(randomness.key("mosaic", part), np.array(pictures, np.int64), side * side) >> np.uint64(59)
+    side, numbers = size // CELL, np.array(pictures, np.int64)
+    words = randomness.bits(randomness.key("mosaic", part), numbers, side * side) >> np.uint64(59)
     cells = glyphs()[classes[:, None], words.astype(np.int64)].reshape(-1, side, side, CELL, CELL)
-    return cells.transpose(0, 1, 3, 2, 4).reshape(-1, size, size) * np.uint8(255)
+    drawn = cells.transpose(0, 1, 3, 2, 4).reshape(-1, size, size)
+    speckles = randomness.uniform(randomness.key("mosaic", part, "speckles"), numbers, size * size) < SPECKLES
+    return (drawn ^ speckles.reshape(drawn.shape)) * np.uint8(255)
 
 
 def _samples(

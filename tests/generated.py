@@ -1,6 +1,7 @@
 """The parts of docs/ and studies/ that come from the code. `make docs` writes them; test_docs holds them to it."""
 
 import contextlib
+import inspect
 import io
 import json
 import os
@@ -10,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import flipscale
 from flipscale.cli import main
 from flipscale.collect import columns_as_markdown
 from flipscale.identity import show_setting
@@ -18,7 +20,7 @@ from flipscale.study.keys import TOP
 from flipscale.study.kinds import Keys
 from flipscale.study.schema import study_schema
 from flipscale.study.settings import EVALUATION, FINE_TUNING, INIT, RECONSTRUCTION, SETTINGS, TRAINER, TUNING
-from tests import findings, full_scale, headline, paper
+from tests import benchmarks, findings, full_scale, headline, paper
 from tests.torture import counts as torture
 
 ROOT = Path(__file__).parents[1]
@@ -57,20 +59,47 @@ def settings() -> str:
 
 
 def options() -> str:
-    rows = ["| where | option | default | meaning |", "|---|---|---|---|"]
-    tables = {f"data: {{{kind}: ...}}": keys for kind, keys in DATASET.options.items()}
+    """A table for each data set, evaluation set, trainer and setting that takes options."""
+    tables: dict[str, object] = {f"data: {{{kind}: ...}}": keys for kind, keys in DATASET.options.items()}
+    tables["evaluation"] = EVALUATION
+    tables |= {
+        f"evaluation: {{sets: {{NAME: {{{kind}: ...}}}}}}": keys for kind, keys in EVALUATION_SET.options.items()
+    }
     tables |= {"tuning": TUNING, "fine_tuning": FINE_TUNING}
     tables |= {f"fine_tuning: {{data: {{{kind}: ...}}}}": keys for kind, keys in FINE_TUNING_SET.options.items()}
     tables |= {"reconstruction": RECONSTRUCTION, "init": INIT}
     tables |= {f"trainer: {{{kind}: ...}}": keys for kind, keys in TRAINER.options.items()}
-    tables["evaluation"] = EVALUATION
-    tables |= {f"evaluation: sets: {{NAME: {{{kind}: ...}}}}": keys for kind, keys in EVALUATION_SET.options.items()}
     tables["resources"] = TOP["resources"].kind
-    for where, table in {where: keys.options for where, keys in tables.items() if isinstance(keys, Keys)}.items():
-        for name, option in table.items():
-            default = "required" if option.required else json.dumps(option.default)
-            rows.append(f"| `{where}` | `{name}` | {default} | {option.says} |")
-    return "\n".join(rows) + "\n"
+    parts = []
+    for where, keys in tables.items():
+        if isinstance(keys, Keys):
+            rows = [
+                f"| `{name}` | {'required' if option.required else json.dumps(option.default)} | {option.says} |"
+                for name, option in keys.options.items()
+            ]
+            short = f"In short `{where.replace('...', keys.short.upper())}`." if keys.short and "..." in where else ""
+            parts.append([f"### `{where}`", "", *([short, ""] if short else []), *_table("option", rows), ""])
+    return "\n".join(line for part in parts for line in part)
+
+
+def _table(first: str, rows: list[str]) -> list[str]:
+    return [f"| {first} | default | meaning |", "|---|---|---|", *rows]
+
+
+def python() -> str:
+    """Every public name of the package: its signature and what its docstring says."""
+    parts = []
+    for name in flipscale.__all__:
+        thing = getattr(flipscale, name)
+        is_class = inspect.isclass(thing)
+        takes = "" if is_class or not callable(thing) else str(inspect.signature(thing))
+        takes = re.sub(r"\b(?:[a-z_]\w*\.)+([A-Z]\w*)", r"\1", takes)
+        arguments = r"- `\1`: \2"
+        says = re.sub(r"^(\w+): (.*)$", arguments, inspect.getdoc(thing) or "", flags=re.MULTILINE)
+        says = re.sub(r"(?<!\n)\n- `", "\n\n- `", says, count=1) if "\n- `" in says else says
+        shown = f"{'class ' if is_class else ''}{name}{takes}"
+        parts.append(f"### {name}\n\n```python\n{shown}\n```\n\n{says}\n\nFrom `{thing.__module__}`.\n")
+    return "\n".join(parts)
 
 
 def flags() -> str:
@@ -224,14 +253,17 @@ def full_scale_memory() -> str:
 PARTS: dict[str, Callable[[], str]] = {
     "README.md#headline": headline.headline,
     "docs/cli.md#commands": commands,
-    "docs/study.md#keys": keys,
-    "docs/study.md#settings": settings,
-    "docs/study.md#options": options,
+    "docs/keys.md#keys": keys,
+    "docs/keys.md#settings": settings,
+    "docs/keys.md#options": options,
+    "docs/python.md#names": python,
+    "docs/benchmarks.md#benchmarks": benchmarks.summary,
+    "docs/benchmarks.md#tables": benchmarks.tables,
     "docs/results.md#columns": columns_as_markdown,
     "docs/figures.md#gallery": gallery,
     "docs/figures.md#references": references,
     "docs/trainers.md#flags": flags,
-    "docs/slurm.md#site": site,
+    "docs/site-file.md#site": site,
     "docs/slurm.md#failures": failures,
     "docs/ray.md#site": ray,
     "docs/fits.md#laws": laws,

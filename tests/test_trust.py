@@ -13,9 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from flipscale.errors import FlipscaleError, LaunchError, RunFolderError
-from flipscale.guard import locked, plain_file, read_plain
+from flipscale.errors import DamagedFile, FlipscaleError, LaunchError, RunFolderError
+from flipscale.guard import locked, plain_file
 from flipscale.launch import cancel, submit_lock
+from flipscale.plain_files import read_bytes
 from flipscale.plan import plan
 from flipscale.report import write_report
 from flipscale.run import Asked, FailedAttempt, FailureKind, Job, RunFolder, State, birth, is_alive, replacing
@@ -201,8 +202,8 @@ def test_what_is_no_plain_file_is_named_and_not_waited_for(run: RunFolder, secre
         path.mkdir()
     with pytest.raises(RunFolderError, match=r"result\.json: is a"):
         run.result()
-    with pytest.raises(RunFolderError, match=r"result\.json: is a"):
-        read_plain(path)
+    with pytest.raises(DamagedFile, match=r"result\.json: is a"):
+        read_bytes(path)
     with pytest.raises(RunFolderError, match=r"result\.json: is a"):
         plain_file(str(path), os.O_WRONLY | os.O_APPEND)
 
@@ -212,7 +213,9 @@ def test_a_run_folder_that_is_a_link_is_refused(tmp_path: Path, run: RunFolder) 
     run.path.rename(elsewhere)
     run.path.symlink_to(elsewhere)
     linked = RunFolder(run.path)
-    for use in (linked.glance, lambda: linked.ask(Asked.of(StandInRun("run"))), lambda: linked.hold().__enter__()):
+    assert (linked.state(), linked.glance().files) == (State.LOST, frozenset())
+    assert "is a link" in linked.glance().problem
+    for use in (lambda: linked.ask(Asked.of(StandInRun("run"))), lambda: linked.hold().__enter__()):
         with pytest.raises(RunFolderError, match="is a link"):
             use()
     assert [path.name for path in elsewhere.iterdir()] == ["run.json"]

@@ -1,6 +1,5 @@
 """What there is to report of a study: its tables, the state of each run, logs of failures, fits and drawn figures."""
 
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,9 +11,10 @@ import pandas as pd
 from flipscale.code import CodeChanges, code_changes
 from flipscale.collect import SETTING_COLUMNS, read_results, setting_value
 from flipscale.compare import Baseline, Comparison, arms_of, baseline_of, compare_study
-from flipscale.errors import ResultsError, RunFolderError
-from flipscale.guard import is_plain, read_plain, within
+from flipscale.errors import DamagedFile, ResultsError
+from flipscale.guard import is_plain, within
 from flipscale.launch import Looker, RunProgress, run_progress
+from flipscale.plain_files import read_bytes, read_json
 from flipscale.plan import Plan, Run
 from flipscale.plot import FIGURES, figure_data
 from flipscale.report.older import named_as_in
@@ -221,17 +221,17 @@ def _log_of(folder: RunFolder, results: Path) -> bytes:
         job = None if text else folder.job()
         log = within(job.log, results) if job and is_plain(job.log) else None
         return RunFolder(log.parent).tail(log.name, LOG_BYTES) if log and log.suffix == ".log" else text
-    except RunFolderError as error:
-        return str(error).encode()
+    except DamagedFile:
+        return b""  # Whose job it was is then the reason.
 
 
 def _fits(path: Path) -> Any:
     try:
-        return json.loads(read_plain(path))
-    except FileNotFoundError:
+        return read_json(path)
+    except (FileNotFoundError, NotADirectoryError):
         return None
-    except ValueError as error:
-        raise ResultsError(f"{path}: not JSON ({error}). Make it again with `flipscale fit`, or delete it.") from error
+    except DamagedFile as error:
+        raise ResultsError(f"{error} Make it again with `flipscale fit`, or delete it.") from error
 
 
 def _figures(folder: Path) -> tuple[DrawnFigure, ...]:
@@ -240,7 +240,10 @@ def _figures(folder: Path) -> tuple[DrawnFigure, ...]:
     drawn = []
     room = FIGURE_BYTES
     for name in [*(name for name in FIGURES if name in files), *(name for name in files if name not in FIGURES)]:
-        data = read_plain(files[name])
+        try:
+            data = read_bytes(files[name])
+        except DamagedFile:
+            continue  # `plot` draws it anew.
         fits = len(data) <= room
         room -= len(data) if fits else 0
         about = FIGURES[name].about if name in FIGURES else name.replace("_", " ")

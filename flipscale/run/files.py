@@ -11,8 +11,9 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
 
-from flipscale.errors import RunFolderError, printable
+from flipscale.errors import printable
 from flipscale.guard import plain_file
+from flipscale.plain_files import file_system_now
 
 FOLDER_SCHEMA = 1
 """Version of the run folder. A reader takes this and older ones; a newer one is an error."""
@@ -103,18 +104,10 @@ def _is_device(path: Path) -> bool:
 def clock_ahead(folder: Path) -> float:
     """Seconds by which the clock that dates the files of a folder is ahead of this machine's: a file server has its
     own. 0 where nothing can be written there."""
-    probe = folder / f".clock.{os.getpid()}.{threading.get_ident()}.tmp"
     try:
-        with open(probe, "wb", opener=plain_file) as file:
-            before = time.time()
-            file.write(b"\n")
-            file.flush()
-            ahead = os.fstat(file.fileno()).st_mtime - before
-    except (OSError, RunFolderError):
+        ahead = file_system_now(folder) / 1e9 - time.time()
+    except OSError:
         return 0.0
-    finally:
-        with contextlib.suppress(OSError):
-            probe.unlink()
     # The kernel dates files by its last tick.
     return ahead if abs(ahead) > 1 else 0.0
 

@@ -24,8 +24,9 @@ from pathlib import Path
 from typing import IO, NamedTuple
 
 from flipscale.errors import FlipscaleError, RunFolderError
-from flipscale.guard import check_folder, is_plain, read_plain
+from flipscale.guard import check_folder, is_plain
 from flipscale.identity import RECIPE, run_id
+from flipscale.plain_files import read_bytes
 from flipscale.plan import Plan
 from flipscale.run import (
     ARCHIVED_FILES,
@@ -136,7 +137,7 @@ def _files_of(folder: RunFolder) -> Iterator[tuple[str, bytes]]:
     for name in ARCHIVED_FILES:
         path = folder.path / name
         if path.exists():
-            yield name, read_plain(path)
+            yield name, read_bytes(path)
 
 
 def _lost_from(file: Path, found: Mapping[str, RunFiles], planned: Plan) -> tuple[str, ...]:
@@ -164,7 +165,7 @@ def _write(output: IO[bytes], runs: Path, contents: Contents) -> None:
         _add(tar, CONTENTS, _contents_as_json(contents).encode())
         for run, files in contents.runs.items():
             for name, expected in files.items():
-                data = read_plain(runs / run / name)
+                data = read_bytes(runs / run / name)
                 if ArchivedFile.of(data) != expected:
                     raise RunFolderError(f"{runs / run / name}: changed while it was read; archive again.")
                 _add(tar, f"{run}/{name}", data)
@@ -304,4 +305,4 @@ def what_is_wrong(folder: RunFolder) -> str | None:
 def files_on_disk(folder: RunFolder, names: Iterable[str]) -> RunFiles:
     """Those of these files that the folder has."""
     present = (name for name in names if (folder.path / name).exists())
-    return {name: ArchivedFile.of(read_plain(folder.path / name)) for name in present}
+    return {name: ArchivedFile.of(read_bytes(folder.path / name)) for name in present}

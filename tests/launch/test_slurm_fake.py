@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from flipscale.errors import LaunchError, RunFolderError
+from flipscale.errors import DamagedFile, LaunchError, RunFolderError
 from flipscale.launch import Looker, cancel, look, preview, states, submit
 from flipscale.launch.launcher import Whereabouts
 from flipscale.launch.site import DEFAULTS
@@ -928,7 +928,7 @@ def test_a_job_does_what_it_was_sent_for_whoever_has_written_into_the_folder_sin
         task.main(path, seal)
     assert not ran.exists()
     path.write_text(json.dumps({**written, "name": "another-0"}))
-    with pytest.raises(RunFolderError, match="is the record of another array"):
+    with pytest.raises(DamagedFile, match="is the record of another array"):
         JobArray.read(path)
 
 

@@ -1,21 +1,21 @@
 """The workers of a submission to this machine, and the list of runs that they share."""
 
 import atexit
-import json
 import os
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping, Sequence, Set
+from collections.abc import Iterator, Sequence, Set
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
-from flipscale.errors import RunFolderError
-from flipscale.guard import is_name, plain_file, read_plain
+from flipscale.errors import DamagedFile
+from flipscale.guard import is_name, plain_file
 from flipscale.launch.launcher import threads
 from flipscale.launch.local.machine import lock_at_once, open_lock
-from flipscale.run import ATTEMPT, JOB, Holder, RunFolder, birth, is_alive, is_ours, is_pid, write_json
+from flipscale.plain_files import read_json_object, record_of
+from flipscale.run import ATTEMPT, JOB, Holder, RunFolder, birth, is_alive, is_ours, write_json
+from flipscale.settings import JsonObject
 from flipscale.workspace import RUNS_FOLDER
 
 _started: list[subprocess.Popen[bytes]] = []
@@ -43,12 +43,14 @@ class LocalWorker:
         _started[:] = [process for process in _started if process.poll() is None]
         return is_alive(self.pid, self.born)
 
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> "LocalWorker":
-        """ValueError for what names no process."""
-        if not is_pid(data["pid"]):
-            raise ValueError(f"{data['pid']!r} is no process")
-        return cls(data["pid"], str(data["born"]), tuple(map(str, data["slots"])), str(data["log"]))
+
+@dataclass(frozen=True)
+class _WrittenQueue:
+    """What workers.json holds."""
+
+    host: str
+    folders: tuple[str, ...]
+    workers: tuple[JsonObject, ...]
 
 
 class LocalQueue:
@@ -66,19 +68,21 @@ class LocalQueue:
 
     @classmethod
     def read(cls, path: Path) -> "LocalQueue | None":
-        """The submission of that folder; None if there is none, or if its workers are on another host."""
-        file = path / "workers.json"
+        """The submission of that folder; None if there is none, or if its workers are on another host. DamagedFile
+        where workers.json does not tell."""
         try:
-            written = json.loads(read_plain(file))
-            if written["host"] != socket.gethostname():
-                return None
-            # Versions before this one wrote whole paths.
-            run_ids = [os.path.basename(folder) for folder in written["folders"]]
-            workers = [LocalWorker.from_json(worker) for worker in written["workers"]]
-        except FileNotFoundError:
+            data = read_json_object(path / "workers.json")
+        except (FileNotFoundError, NotADirectoryError):
             return None
-        except (ValueError, TypeError, KeyError, RecursionError) as error:
-            raise RunFolderError(f"{file}: is no list of runs ({error!r}); delete it, and submit again.") from error
+        try:
+            written = record_of(_WrittenQueue, data)
+            workers = [record_of(LocalWorker, worker) for worker in written.workers]
+        except ValueError as error:
+            raise DamagedFile(f"{path / 'workers.json'}: {error}, so it lists no workers of flipscale's.") from error
+        if written.host != socket.gethostname():
+            return None
+        # Versions before this one wrote whole paths.
+        run_ids = [os.path.basename(folder) for folder in written.folders]
         return cls(path, list(filter(is_name, run_ids)), workers)
 
     def alive(self) -> list[LocalWorker]:

@@ -4,17 +4,18 @@ By itself a run is a trial. Where the site packs by time, short ones share a tri
 them, one after another. A trial asks for a bundle for each process of its run.
 """
 
-import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from flipscale.guard import check_seal, is_name, read_plain, seal_of
+from flipscale.errors import DamagedFile
+from flipscale.guard import are_names, check_seal, seal_of
 from flipscale.launch.launcher import Request, by_resources
 from flipscale.launch.pack import bytes_of, lines_of, seconds_of, share_of
 from flipscale.launch.site import DEFAULTS, PREDICTED, Site
+from flipscale.plain_files import read_json_object, record_of
 from flipscale.run import RunFolder, write_json
 from flipscale.settings import JsonObject, Resources
 
@@ -92,15 +93,15 @@ class Trials:
 
     @classmethod
     def read(cls, path: Path, seal: str = "") -> "Trials":
-        """RunFolderError where the record is not the one that got this seal."""
-        written = json.loads(read_plain(path))
+        """The submission of that submission.json. DamagedFile where it is none, or not the one that got this seal."""
+        written = read_json_object(path)
         check_seal(written, seal, path)
-        del written["schema"]
-        tasks = tuple(
-            Task(**{**task, "runs": tuple(filter(is_name, task["runs"])), "resources": Resources.of(task["resources"])})
-            for task in written["tasks"]
-        )
-        return cls(**{**written, "tasks": tasks, "command": tuple(written["command"])})
+        try:
+            tasks = tuple(record_of(Task, task, resources=Resources.of(task["resources"])) for task in written["tasks"])
+            are_names(run_id for task in tasks for run_id in task.runs)
+            return record_of(cls, written, tasks=tasks)
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            raise DamagedFile(f"{path}: {error}, so it is no submission of flipscale's.") from error
 
     def run(self, run_id: str) -> RunFolder:
         return RunFolder(f"{self.runs}/{run_id}")

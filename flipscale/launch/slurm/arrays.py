@@ -5,22 +5,22 @@ that start from them. A child that is not packed is a task of a later array, whi
 same index in the array of its parent has ended.
 """
 
-import json
 import math
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
-from flipscale.errors import LaunchError, RunFolderError
-from flipscale.guard import check_seal, is_name, read_plain, seal_of
+from flipscale.errors import DamagedFile, LaunchError
+from flipscale.guard import are_names, check_seal, seal_of
 from flipscale.launch.launcher import Request, by_resources, grouped
 from flipscale.launch.memory import host_memory, most_memory
 from flipscale.launch.pack import bytes_of, limit_of, lines_of, seconds_of, share_of
 from flipscale.launch.policy import nodes_to_avoid
 from flipscale.launch.site import PREDICTED, Site
+from flipscale.plain_files import read_json_object, record_of
 from flipscale.run import write_json
-from flipscale.settings import Resources
+from flipscale.settings import JsonObject, Resources
 
 
 @dataclass(frozen=True)
@@ -76,20 +76,23 @@ class JobArray:
 
     @classmethod
     def read(cls, path: Path, seal: str = "") -> "JobArray":
-        """The record of an array. RunFolderError where it is none, or is not the one that got this seal: a job does
-        what it was sent for, whoever has written into the results folder since."""
-        written = json.loads(read_plain(path))
+        """The array of that record. DamagedFile where it is none, or is not the one that got this seal: a job does what
+        it was sent for, whoever has written into the results folder since."""
+        written = read_json_object(path)
         check_seal(_fixed(written), seal, path)
-        del written["schema"]
-        tasks = {int(index): tuple(filter(is_name, ids)) for index, ids in written["tasks"].items()}
-        lists = {name: tuple(written[name]) for name in ("avoid", "command", "after_jobs")}
-        array = cls(**{**written, **lists, "tasks": tasks, "resources": Resources.of(written["resources"])})
-        if array.name != f"{path.parent.name}-{path.stem}" or not str(array.slurm_id or 0).isdigit():
-            raise RunFolderError(f"{path}: is the record of another array, {array.name!r}; delete it and submit again.")
+        try:
+            tasks = {int(index): tuple(map(str, ids)) for index, ids in written["tasks"].items()}
+            are_names(run_id for ids in tasks.values() for run_id in ids)
+            resources = Resources.of(written["resources"])
+            array = record_of(cls, written, tasks=tasks, resources=resources)
+            if array.name != f"{path.parent.name}-{path.stem}" or not str(array.slurm_id or 0).isdigit():
+                raise ValueError(f"it is the record of another array, {array.name!r}")
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            raise DamagedFile(f"{path}: {error}, so it is no array of flipscale's.") from error
         return array
 
 
-def _fixed(record: Mapping[str, Any]) -> Mapping[str, Any]:
+def _fixed(record: JsonObject) -> JsonObject:
     """What of a record stays as it was sent."""
     return {name: value for name, value in record.items() if name != "slurm_id"}
 
