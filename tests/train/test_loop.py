@@ -140,7 +140,7 @@ def test_micro_batches_in_bf16_are_near_those_in_one(settings):
 @pytest.mark.filterwarnings("ignore::DeprecationWarning:torch")  # torch's compiler uses what torch deprecates.
 @pytest.mark.filterwarnings("ignore::FutureWarning:torch")
 def test_training_by_the_graphs_of_torch_compile_gives_the_same(settings, monkeypatch):
-    """Forward and backward of a micro-batch are graphs, which are executed operation by operation: see the next test."""
+    """Forward and backward of a micro-batch are graphs. They are executed operation by operation: see the next test."""
     compile_with = torch.nn.Module.compile
     monkeypatch.setattr(torch.nn.Module, "compile", lambda self: compile_with(self, backend="aot_eager"))
     asked = settings(eps=1e-3, text_mask_ratio=0.5)
