@@ -169,9 +169,7 @@ def run_progress(
     quiet = silent.says if silent and silent.is_quiet else ""
     failures = folder.failures() if "failures.jsonl" in files else []
     holder = folder.holder() if is_running and failures else None
-    reached = Reached()
-    if "metrics.jsonl" in files:
-        reached = folder.reached(RUNNING_TAIL_BYTES, scores=True) if is_running else folder.reached()
+    reached = _reached(folder, is_running) if "metrics.jsonl" in files else Reached()
     return RunProgress(
         id=folder.id,
         state=state,
@@ -188,6 +186,11 @@ def run_progress(
         failure=error,
         files=frozenset(files),
     )
+
+
+def _reached(folder: RunFolder, is_running: bool) -> Reached:
+    """How far metrics.jsonl says the run is; scores are of interest while it runs."""
+    return folder.reached(RUNNING_TAIL_BYTES, scores=True) if is_running else folder.reached()
 
 
 def rewritable(stream: TextIO) -> bool:
