@@ -168,7 +168,6 @@ def run_progress(
     error = folder.error() if state is State.FAILED else None
     quiet = silent.says if silent and silent.is_quiet else ""
     failures = folder.failures() if "failures.jsonl" in files else []
-    holder = folder.holder() if is_running and failures else None
     reached = _reached(folder, is_running) if "metrics.jsonl" in files else Reached()
     return RunProgress(
         id=folder.id,
@@ -179,13 +178,18 @@ def run_progress(
         images_per_second=None if quiet else reached.images_per_second,
         says=f"{error.kind}: {error.reason}" if error else says,
         failures=failures,
-        node=holder.node if holder else "",
+        node=_node(folder) if is_running and failures else "",
         scores=reached.scores,
         seconds_since_step=silent.seconds if silent else None,
         quiet=quiet,
         failure=error,
         files=frozenset(files),
     )
+
+
+def _node(folder: RunFolder) -> str:
+    holder = folder.holder()
+    return holder.node if holder else ""
 
 
 def _reached(folder: RunFolder, is_running: bool) -> Reached:
