@@ -12,6 +12,7 @@ def run_arguments(parser: argparse.ArgumentParser) -> None:
     add_results(parser)
     add_launcher(parser)
     add_tracking(parser)
+    parser.add_argument("--no-fit", action="store_true", help="fit no scaling laws")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -25,6 +26,7 @@ def run(args: argparse.Namespace) -> int:
         launcher=launcher_of(args),
         check=not args.no_check,
         force=args.force,
+        fit=not args.no_fit,
         tracking=tracking_of(args),
         price=price_of(args),
     )
@@ -35,7 +37,7 @@ def run(args: argparse.Namespace) -> int:
     print(f"\ntable        {files.results}   ({done.rows} of {runs} runs)")
     print(f"figures      {f'{files.figures}/' if done.figures is not None else 'none can be drawn of these runs'}")
     print(f"comparison   {done.compared.markdown if done.compared else 'these runs cannot be compared'}")
-    print(f"laws         {done.fits or 'none can be fitted to these runs'}")
+    print(f"laws         {done.fits or ('not fitted' if args.no_fit else 'none can be fitted to these runs')}")
     print(f"report       {files.report}")
     print(f"MLflow       {done.mlflow.look if done.mlflow else 'not written'}")
     return 1 if done.unfinished else 0

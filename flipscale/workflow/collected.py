@@ -17,7 +17,7 @@ from flipscale.identity import RECIPE
 from flipscale.words import count
 from flipscale.workflow.opened import OpenStudy
 from flipscale.workflow.owner import note_owner
-from flipscale.workflow.talk import say
+from flipscale.workflow.talk import Steps, say
 from flipscale.workspace import StudyFiles
 
 
@@ -25,7 +25,8 @@ def collect_study(opened: OpenStudy) -> Collected:
     """Bring results.csv and curves.parquet up to date with the study's runs."""
     plan, folder = opened.finished_plan, opened.files.folder
     _keep_older_recipe(opened.files)
-    found = collect_runs(plan, opened.workspace.results, folder)
+    with Steps("reading runs") as steps:
+        found = collect_runs(plan, opened.workspace.results, folder, progress=steps)
     note_owner(folder, opened.file)
     for name, problem in found.problems.items():
         say(f"{name} is left out: {problem}")
@@ -35,10 +36,16 @@ def collect_study(opened: OpenStudy) -> Collected:
     unreadable = f", {len(found.problems)} unreadable" if found.problems else ""
     rows = f"{found.rows} of {len(plan.cells)} runs{unreadable}{torn}"
     if found.written:
-        say(f"wrote {found.files[0]} ({rows}; {found.read} read, the others have not changed)")
+        say(f"wrote {found.files[0]} ({rows}, {_news(found)})")
     else:
-        say(f"{found.files[0]} is as it was ({rows}; none has changed)")
+        say(f"{found.files[0]} is up to date ({rows})")
     return found
+
+
+def _news(found: Collected) -> str:
+    """'24 new', '3 new, 1 changed'."""
+    counted = ((found.new, "new"), (found.read - found.new, "changed"))
+    return ", ".join(f"{number} {what}" for number, what in counted if number) or "none new"
 
 
 def _keep_older_recipe(files: StudyFiles) -> None:
@@ -103,14 +110,15 @@ def mirror_study(opened: OpenStudy, found: Collected, tracking: Tracking) -> Mir
     results = opened.workspace.results
     try:
         uri = track.settled(tracking.uri, results)
-        done = track.mirror(
-            _mirrored(opened),
-            tracking_uri=uri,
-            artifact_root=opened.workspace.artifacts,
-            all_points=tracking.all_points,
-            models=tracking.models,
-            thoroughly=tracking.thoroughly,
-        )
+        with Steps("writing to MLflow"):
+            done = track.mirror(
+                _mirrored(opened),
+                tracking_uri=uri,
+                artifact_root=opened.workspace.artifacts,
+                all_points=tracking.all_points,
+                models=tracking.models,
+                thoroughly=tracking.thoroughly,
+            )
     except FlipscaleError as error:
         # The mirror can always be made again from the files, so a server that is away costs nothing.
         say(f"MLflow was not written: {error}")
