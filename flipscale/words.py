@@ -106,6 +106,12 @@ def hours(hours: float) -> str:
     return f"{hours:,.0f}" if hours >= 100 else f"{hours:.3g}"
 
 
+def hours_or_seconds(longest: float) -> tuple[str, float]:
+    """The unit for device time of at most so many hours, and how many of it an hour has: hours, or seconds below
+    36 s, as 1.2e-05 hours say nothing to anybody."""
+    return ("seconds", 3600.0) if 0 < longest < 0.01 else ("hours", 1.0)
+
+
 def predicted(about: float, low: float, high: float) -> str:
     """A prediction with the range it is likely in, if it has one: 'about 1,200 (820 to 1,900)'.
 

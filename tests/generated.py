@@ -15,7 +15,7 @@ from flipscale.collect import columns_as_markdown
 from flipscale.identity import show_setting
 from flipscale.study.datasets import DATASET, EVALUATION_SET, FINE_TUNING_SET
 from flipscale.study.keys import TOP
-from flipscale.study.kinds import Keys
+from flipscale.study.kinds import CommandWords, Keys, Kind, ListOf
 from flipscale.study.schema import study_schema
 from flipscale.study.settings import EVALUATION, FINE_TUNING, INIT, RECONSTRUCTION, SETTINGS, TRAINER, TUNING
 from tests import findings, full_scale, headline, paper
@@ -68,8 +68,18 @@ def options() -> str:
     for where, table in {where: keys.options for where, keys in tables.items() if isinstance(keys, Keys)}.items():
         for name, option in table.items():
             default = "required" if option.required else json.dumps(option.default)
-            rows.append(f"| `{where}` | `{name}` | {default} | {option.says} |")
+            rows.append(f"| `{where}` | `{name}` | {default} | {option.says}{short_form(where, tables[where], name)} |")
     return "\n".join(rows) + "\n"
+
+
+def short_form(where: str, keys: Kind, name: str) -> str:
+    """How a mapping is written that gives this option alone; '' where there is no such way."""
+    if not isinstance(keys, Keys) or keys.short != name:
+        return ""
+    kind = keys.options[name].kind
+    value = "[PROGRAM, ARGUMENT]" if isinstance(kind, ListOf | CommandWords) else name.upper()
+    written = where.replace("...", value) if "..." in where else f"{where}: {value}"
+    return f"; alone: `{written}`"
 
 
 def flags() -> str:

@@ -12,7 +12,6 @@ class Terminal(io.StringIO):
         return True
 
 
-
 def test_on_a_terminal_one_line_is_rewritten_and_cleared_at_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.setenv("COLUMNS", "30")

@@ -20,7 +20,7 @@ def data_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def data(args: argparse.Namespace) -> int:
-    """Build a data set as tar shards: icons, some 350,000 captioned pictures from the npm package @iconify/json; or
+    """Build a data set as tar shards: icons, some 300,000 captioned pictures from the npm package @iconify/json; or
     letters, 30,000 drawn pictures of two small letters."""
     if args.kind == "letters":
         from flipscale.letters import build_letters

@@ -40,7 +40,9 @@ class DrawnBefore:
         source = hashlib.sha256(f"{digest_of_data(data)} {digest_of_code()}".encode()).hexdigest()
         try:
             figures = json.loads(note.read_text(encoding="utf-8"))["figures"]
-            known = {str(name): {str(key): str(value) for key, value in found.items()} for name, found in figures.items()}
+            known = {
+                str(name): {str(key): str(value) for key, value in found.items()} for name, found in figures.items()
+            }
         except (OSError, ValueError, TypeError, KeyError, AttributeError):
             known = {}
         return cls(source, note, known)
