@@ -20,8 +20,11 @@ def data_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def data(args: argparse.Namespace) -> int:
-    """Build a data set as tar shards: icons, some 300,000 captioned pictures from the npm package @iconify/json; or
-    letters, 30,000 drawn pictures of two small letters."""
+    """Build a data set of captioned pictures as tar shards: icons or letters.
+
+    icons are some 300,000 pictures from the npm package @iconify/json; letters are 30,000 drawn pictures of two small
+    letters.
+    """
     if args.kind == "letters":
         from flipscale.letters import build_letters
 

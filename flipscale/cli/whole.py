@@ -18,14 +18,13 @@ def run_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Do all of it, in order: plan, submit, wait, collect, fit, plot, compare, report."""
     from flipscale.compare import comparison_text
-    from flipscale.workflow.whole import run_study
+    from flipscale.workflow.whole import Guards, run_study
 
     done = run_study(
         args.study,
         workspace_of(args),
         launcher=launcher_of(args),
-        check=not args.no_check,
-        force=args.force,
+        guards=Guards(inputs=not args.no_check, memory=not args.force),
         fit=not args.no_fit,
         tracking=tracking_of(args),
         price=price_of(args),

@@ -5,6 +5,7 @@ import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import Literal
 
@@ -51,7 +52,7 @@ class Plotted:
     """Figures that were left as they are, as they would be drawn the same."""
 
 
-Progress = Callable[[int, int, str], None]
+DrawProgress = Callable[[int, int, str], None]
 """Is told how many figures are done, of how many, and which comes next."""
 
 
@@ -61,7 +62,7 @@ def plot_all(
     figures: Sequence[str] | None = None,
     *,
     note: Path | None = None,
-    progress: Progress = lambda *_: None,
+    progress: DrawProgress = lambda *_: None,
 ) -> Plotted:
     """Draw the named figures, or all, into `out`. One that cannot be drawn is skipped, and its old files removed.
 
@@ -70,27 +71,40 @@ def plot_all(
 
     note: where it is kept from what each figure was drawn, so that one that would be the same is not drawn again.
     """
-    names = list(FIGURES) if figures is None else list(dict.fromkeys(figures))
-    for name in names:
-        if name not in FIGURES:
-            raise ResultsError(f"There is no figure {name!r}: {did_you_mean(name, FIGURES)}.")
+    names = _known(figures)
     out.mkdir(parents=True, exist_ok=True)
     before = DrawnBefore.read(note, data) if note else None
     unchanged = [name for name in names if before and before.has(name, _paths(out, name))]
     to_draw = [name for name in names if name not in unchanged]
-    if len(data.rows) < MANY_RUNS or not sys.platform.startswith("linux"):
-        each_skipped: Iterable[dict[str, str]] = (_save(name, data, out) for name in to_draw)
-    else:
-        each_skipped = _save_two_at_a_time(to_draw, data, out)
-    skipped: dict[str, str] = {}
-    progress(0, len(to_draw), to_draw[0] if to_draw else "")
-    for done, found in enumerate(each_skipped, 1):
-        skipped |= found
-        progress(done, len(to_draw), to_draw[done] if done < len(to_draw) else "")
+    skipped = _draw(to_draw, data, out, progress)
     if before:
         before.write({name: _paths(out, name) for name in to_draw if name not in skipped}, gone=skipped)
-    files = [path for name in names if name not in skipped for path in _paths(out, name)]
-    return Plotted(tuple(files), skipped, tuple(unchanged))
+    drawn = filter(lambda name: name not in skipped, names)
+    return Plotted(tuple(chain.from_iterable(_paths(out, name) for name in drawn)), skipped, tuple(unchanged))
+
+
+def _known(figures: Sequence[str] | None) -> list[str]:
+    """The figures asked for, each once. ResultsError for one that does not exist."""
+    names = list(FIGURES) if figures is None else list(dict.fromkeys(figures))
+    for name in names:
+        if name not in FIGURES:
+            raise ResultsError(f"There is no figure {name!r}: {did_you_mean(name, FIGURES)}.")
+    return names
+
+
+def _draw(names: Sequence[str], data: FigureData, out: Path, progress: DrawProgress) -> dict[str, str]:
+    """Draw these figures; those that the results cannot fill, with the reason."""
+    if len(data.rows) < MANY_RUNS or not sys.platform.startswith("linux"):
+        each_skipped: Iterable[dict[str, str]] = (_save(name, data, out) for name in names)
+    else:
+        each_skipped = _save_two_at_a_time(names, data, out)
+    skipped: dict[str, str] = {}
+    following = [*names[1:], ""]
+    progress(0, len(names), "".join(names[:1]))
+    for done, (found, name) in enumerate(zip(each_skipped, following, strict=False), 1):
+        skipped |= found
+        progress(done, len(names), name)
+    return skipped
 
 
 def _paths(out: Path, name: str) -> list[Path]:

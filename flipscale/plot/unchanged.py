@@ -18,7 +18,7 @@ import pandas as pd
 from flipscale.plot.figure_data import FigureData
 from flipscale.run import write_json
 
-PACKAGE = Path(__file__).parents[1]
+SOURCE_FOLDER = Path(__file__).parents[1]
 
 _LIBRARIES = ("matplotlib", "numpy", "pandas", "scipy")
 """Their versions can change a figure."""
@@ -80,7 +80,7 @@ def digest_of_data(data: FigureData) -> str:
 def digest_of_code() -> str:
     """Of flipscale's source, of the libraries that draw, and of the user's settings of matplotlib."""
     digest = hashlib.sha256(repr([(name, importlib.metadata.version(name)) for name in _LIBRARIES]).encode())
-    for file in (*sorted(PACKAGE.rglob("*.py")), Path(mpl.matplotlib_fname())):
+    for file in (*sorted(SOURCE_FOLDER.rglob("*.py")), Path(mpl.matplotlib_fname())):
         content = file.read_bytes() if file.is_file() else b""
         digest.update(b"\n%s %d\n%s" % (file.name.encode(), len(content), content))
     return digest.hexdigest()

@@ -50,13 +50,22 @@ class StudyOutcome:
         return self.compared.comparison if self.compared else None
 
 
+@dataclass(frozen=True)
+class Guards:
+    """What is looked at before anything starts."""
+
+    inputs: bool = True
+    """The data, checkpoints and programs that runs read, where they run on this machine."""
+    memory: bool = True
+    """Whether runs are predicted to need far more memory than their device has."""
+
+
 def run_study(
     file: str | Path,
     workspace: Workspace | None = None,
     *,
     launcher: str | Launcher = "local",
-    check: bool = True,
-    force: bool = False,
+    guards: Guards = Guards(),
     fit: bool = True,
     tracking: Tracking | None = Tracking(),  # noqa: B008  it is frozen
     price: Price | None = None,
@@ -68,8 +77,7 @@ def run_study(
 
     workspace: where results and figures go; results/ (or FLIPSCALE_RESULTS) and plots/ if left out.
     launcher: "local", "slurm", "ray", or a launcher for this workspace's results.
-    check: look at the data, checkpoints and programs that runs need before anything starts on this machine.
-    force: start runs also where they are predicted to need far more memory than their device has.
+    guards: what nothing is started without.
     fit: fit scaling laws. Without, fits.json stays where the results are those it was fitted to, else it is removed.
     tracking: how to mirror to MLflow; None leaves it alone.
     price: what time costs, for the plan, its budget and the report.
@@ -81,8 +89,8 @@ def run_study(
     if isinstance(launcher, str):
         launcher = launcher_named(launcher, workspace.results)
     opened = open_study(file, workspace, launcher.site_name, price=price)
-    look_first = check and isinstance(launcher, LocalLauncher)
-    submission = submit_study(opened, launcher, look_first=look_first, force=force)
+    look_first = guards.inputs and isinstance(launcher, LocalLauncher)
+    submission = submit_study(opened, launcher, look_first=look_first, force=not guards.memory)
     unfinished = wait_for(opened, submission)
     found = collect_study(opened)
     if not found.rows:
