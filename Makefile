@@ -10,7 +10,7 @@ export OMP_NUM_THREADS ?= 1
 CORES = $$(env -u OMP_NUM_THREADS nproc)
 LANES = --dist loadgroup --no-loadscope-reorder
 
-.PHONY: quickstart test test-quick test-gpu check lint bench format docs install clean cluster-slurm cluster-slurm-stop cluster-ray cluster-ray-stop
+.PHONY: quickstart test test-quick test-gpu check lint bench torture format docs install clean cluster-slurm cluster-slurm-stop cluster-ray cluster-ray-stop
 
 quickstart: .venv/.installed  ## run a small study end to end on data that is drawn, in a few minutes
 	$(BIN)/flipscale run studies/quickstart.yaml
@@ -50,6 +50,9 @@ bench: .venv/.dev  ## measure steps against open_clip's program, what masks save
 	$(BIN)/python -m bench.coverage --out coverage
 	$(BIN)/python -m bench.hours
 	$(BIN)/python -m bench.memory
+
+torture: .venv/.dev  ## kill, starve and deceive it for up to an hour, and count what is lost, doubled or breaks; needs what the tests need
+	$(BIN)/python -m tests.torture
 
 format: .venv/.dev  ## mend what check can mend by itself
 	$(BIN)/ruff check --fix .

@@ -19,6 +19,7 @@ from flipscale.study.kinds import CommandWords, Keys, Kind, ListOf
 from flipscale.study.schema import study_schema
 from flipscale.study.settings import EVALUATION, FINE_TUNING, INIT, RECONSTRUCTION, SETTINGS, TRAINER, TUNING
 from tests import findings, full_scale, headline, paper
+from tests.torture import counts as torture
 
 ROOT = Path(__file__).parents[1]
 
@@ -213,6 +214,13 @@ def bench_lines(name: str) -> list[str]:
     return lines
 
 
+def reliability() -> str:
+    parts = bench_facts("torture")["parts"]
+    lines = [f"| {row['part']} | {row['date']} | {row['seed']} | {row['load']} |" for row in parts]
+    head = ["| part | date | seed | load average at the start |", "|---|---|---|---|"]
+    return "\n".join([torture.table(parts), "", *head, *lines]) + "\n"
+
+
 def full_scale_cost() -> str:
     with tempfile.TemporaryDirectory() as folder:
         return full_scale.cost(Path(folder))
@@ -242,6 +250,7 @@ PARTS: dict[str, Callable[[], str]] = {
     "docs/compare.md#worst": worst_cell,
     "docs/fits.md#coverage": coverage_of_laws,
     "docs/fits.md#outside": outside_of_laws,
+    "docs/reliability.md#counts": reliability,
     "docs/paper.md#studies": paper.table,
     "docs/full-scale.md#cost": full_scale_cost,
     "docs/full-scale.md#memory": full_scale_memory,

@@ -19,7 +19,7 @@ PACKAGE = ROOT / "flipscale"
 FLOORS = [
     {"cell", "errors", "randomness", "scores", "settings", "stats", "words", "workspace"},
     {"written_shards"},
-    {"architecture", "devices", "icons", "letters"},
+    {"architecture", "devices", "icons", "letters", "mosaic"},
     {"cost"},
     {"capacity", "study"},
     {"identity"},
@@ -160,7 +160,9 @@ def _readable() -> list[list[str]]:
         "study architecture devices cost capacity identity timing plan inputs run code launch train collect ledger "
         "storage fit track compare plot export report"
     )
-    ground = "workflow cli icons letters cell errors randomness scores settings stats words workspace written_shards"
+    ground = (
+        "workflow cli icons letters mosaic cell errors randomness scores settings stats words workspace written_shards"
+    )
     return [rooms.split(), ground.split()]
 
 

@@ -14,7 +14,7 @@ LARGE_BYTES = 1 << 20
 
 
 def content_of(file: Path, kept: Path, *, most: int | None = None) -> FileContent | None:
-    """Size and SHA-256 of a file; None where there is no such file, or it cannot be read.
+    """Size and SHA-256 of a file; None if there is no such file, or it cannot be read.
 
     kept: the folder in which the digests of large files are kept; it need not exist, nor be writable.
     most: a file of more bytes is known by its size alone.

@@ -1,8 +1,8 @@
-"""What git says of a folder: the commit, and the source files as they lie there.
+"""The state of a folder according to git: the commit, and the source files as they are.
 
-Three calls of git for a work tree and each of its submodules, whatever the number of files; files that are as they were
-committed are not read. Where git is not installed, takes too long, or refuses (a repository of another user in a
-container: `git config --global --add safe.directory DIR` allows it), nothing is known.
+Three calls of git for a work tree and each of its submodules, whatever the number of files; unchanged files are not
+read. If git is not installed, takes too long, or refuses (a repository of another user in a container: `git config
+--global --add safe.directory DIR` allows it), nothing is known.
 """
 
 import contextlib
@@ -70,7 +70,7 @@ class WorkTree:
 
 
 def work_tree(folder: Path) -> WorkTree | None:
-    """The work tree that a folder is in; None where there is none, or git cannot be asked."""
+    """The work tree that a folder is in; None without one, or if git cannot be asked."""
     top = _ask(folder, "rev-parse", "--show-toplevel")
     if not top:
         return None
@@ -94,7 +94,7 @@ def work_tree(folder: Path) -> WorkTree | None:
 
 
 def _ask(folder: Path, *arguments: str) -> bytes | None:
-    """What git prints there; None where it cannot be asked or refuses.
+    """Git's output there; None if it cannot be asked or refuses.
 
     It takes no lock, as others may be at work in the repository, and starts no program that a repository names
     (fsmonitor).

@@ -6,27 +6,27 @@
     frontier(table, x="flops", y="error", kind="pareto")  the rows that are best for their cost
     two_step(table, x=["N", "D"], through="loss", y="error")
     allocate(fit(table, "chinchilla", x=["N", "D"], y="loss"), flops=1e21)
-    forecast(table, "odds", x=[...], y="top1", at={...})  graded by what it says of the largest runs
+    forecast(table, "odds", x=[...], y="top1", at={...})  graded by its predictions of the largest runs
 
-law.py           what a law is
+law.py           a law, as data
 laws.py          sums of powers, and all laws by name
-other_laws.py    forms that are no sum of powers
-rows.py          which rows take part, and why the others do not
+other_laws.py    forms other than sums of powers
+rows.py          the rows that take part, and why the others do not
 where.py         conditions that choose among them
 unnamed.py       settings in which these rows differ although nobody names them
-problem.py       a law, its points, and what is held fast
+problem.py       a law, its points, and the parameters held fixed
 descent.py       many searches at once
 solver.py        one law through points: the best of many starts
 uncertainty.py   resamples and intervals
-seeds.py         what runs of one seed have in common
+seeds.py         the effect that runs of one seed share
 resampling.py    resamples of settings and seeds
-budget_noise.py  how runs scatter about the curve of their budget
+budget_noise.py  the scatter of runs about the curve of their budget
 fitting.py       all of it, from a table to a Fit
 fitted.py        a Fit and a Forecast, as data
 held_out.py      the largest runs, as the smaller ones predict them
 grade.py         how far a forecast can be trusted
-checks.py        what speaks against a fit
-best.py          what is best for its cost: fronts, and the best size of a budget
+checks.py        objections to a fit
+best.py          the best runs for their cost: fronts, and the best size of a budget
 frontiers.py     fits through those
 two_step.py      from size to loss, and from loss to error
 of_study.py      the laws of a study's own results

@@ -42,7 +42,7 @@ MANY_RUNS = 2000
 
 @dataclass(frozen=True)
 class Plotted:
-    """What was drawn, and what was not."""
+    """The figures that were drawn, and those that were not."""
 
     files: tuple[Path, ...]
     """NAME.svg, NAME.png and NAME.pdf of each figure that the results allow."""
@@ -66,10 +66,9 @@ def plot_all(
 ) -> Plotted:
     """Draw the named figures, or all, into `out`. One that cannot be drawn is skipped, and its old files removed.
 
-    Where no run has a score, the figures that need none are drawn. Raises ResultsError for a figure that does not
-    exist.
+    If no run has a score, only the figures that need none are drawn. Raises ResultsError for an unknown figure.
 
-    note: where it is kept from what each figure was drawn, so that one that would be the same is not drawn again.
+    note: where it is kept from what each figure was drawn. A figure that would be the same is not drawn again.
     """
     names = _known(figures)
     out.mkdir(parents=True, exist_ok=True)

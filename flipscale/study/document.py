@@ -15,10 +15,10 @@ import yaml
 from flipscale.errors import StudyError, printable
 
 Path_ = tuple[str | int, ...]
-"""Where a value stands in a document: the keys and list positions that lead to it."""
+"""The path of a value in a document: the keys and list positions that lead to it."""
 
 MOST_VALUES = 100_000
-"""A document may expand to so many values: past that it is an alias bomb, not a study."""
+"""The most values that a document may expand to: beyond it is an alias bomb, not a study."""
 
 MOST_LEVELS = 100
 """Mappings and lists inside each other, aliases followed."""
@@ -41,13 +41,13 @@ class Place:
 
 @dataclass
 class Complaints:
-    """What is wrong with a study's files, gathered so that all of it is told at once."""
+    """The faults of a study's files, gathered so that all of them are reported at once."""
 
     found: list[tuple[Place, str]] = field(default_factory=list)
     trapped: set[Place] = field(default_factory=set)
     """Lines on which YAML read something else than was written: nothing more is said of these."""
     notices: list[str] = field(default_factory=list)
-    """What a person should know and that is not wrong, a line each."""
+    """Remarks that are not faults, a line each."""
 
     def add(self, place: Place, what: str) -> None:
         if (place, what) not in self.found and place not in self.trapped:
@@ -71,16 +71,16 @@ class Document:
     places: dict[Path_, Place]
 
     def place(self, *path: str | int) -> Place:
-        """Where the value at `path` stands, or the nearest thing around it."""
+        """The line of the value at `path`, or of the nearest thing around it."""
         while path not in self.places:
             path = path[:-1]
         return self.places[path]
 
 
 def read_document(path: Path, complaints: Complaints, *, noun: str = "study", hint: str | None = None) -> Document:
-    """Read one YAML file. What is wrong with it is added to `complaints`; what cannot be read at all is raised.
+    """Read one YAML file. Its faults are added to `complaints`; a file that cannot be read at all raises.
 
-    `noun` is what the file should be, and `hint` says where to take one from.
+    `noun` names the expected kind of file, and `hint` says where to find one.
     """
     name = str(path)
     node = _only_mapping(name, _text_of(path, noun, hint), noun, hint)
@@ -274,7 +274,7 @@ def _kind_of(node: yaml.Node) -> str:
 
 
 def _yaml_hint(error: yaml.MarkedYAMLError) -> str:
-    """What most likely mends it, by what PyYAML was reading (context) and met (problem)."""
+    """The likeliest remedy, by what PyYAML was reading (context) and met (problem)."""
     context, problem = error.context or "", error.problem or ""
     begun = error.context_mark.line + 1 if error.context_mark else 1
     if "'\\t'" in problem:

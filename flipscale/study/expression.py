@@ -58,7 +58,7 @@ Evaluate = Callable[[Mapping[str, object]], Any]
 
 
 class ExpressionError(ValueError):
-    """What is wrong with an expression, and what would be right, as the end of a complaint."""
+    """The fault of an expression and its remedy, as the end of a complaint."""
 
 
 @dataclass(frozen=True)

@@ -20,13 +20,13 @@ _TOO_MANY = 1e18
 """A count of anything stays below: past it, sums of counts no longer fit the 64 bits of a results table."""
 
 Complain = Callable[[Path_, str], None]
-"""Takes where in the document a value stands and what is wrong with it."""
+"""Takes the path of a value in the document and its fault."""
 
 JsonSchema = dict[str, Any]
 """A JSON Schema, or a part of one."""
 
 INVALID = object()
-"""What a kind answers for a value that it has complained about."""
+"""The answer of a kind for a value that it has complained about."""
 
 
 class Kind(Protocol):
@@ -54,7 +54,7 @@ class Count:
         return number
 
     def _wrong(self, number: Any) -> str:
-        """What is wrong with it, or ''."""
+        """Its fault, or ''."""
         if is_broken(number):
             return f"is not a whole number; write {math.floor(number)} or {math.ceil(number)}"
         if isinstance(number, bool) or not isinstance(number, int):
@@ -329,14 +329,14 @@ class Option:
 
 @dataclass(frozen=True)
 class Keys:
-    """A mapping with documented keys. What is left out takes its default, so the value read is complete."""
+    """A mapping with documented keys. Omitted keys take their defaults, so the value read is complete."""
 
     noun: str
     options: Mapping[str, Option] = field(hash=False)
     short: str | None = None
     """The key that a value without keys stands for: `{webdataset: "a/{0..9}.tar"}` gives its urls."""
     record: type | None = None
-    """What the value is read into, its fields the options; None leaves it a mapping."""
+    """The dataclass that the value is read into, its fields the options; None leaves it a mapping."""
     check: Callable[[Any, Path_, Complain], bool] | None = field(default=None, hash=False)
     """Complains of what no option shows by itself: whether the record is right."""
 
@@ -380,7 +380,7 @@ class Keys:
 
 @dataclass(frozen=True)
 class MapOf:
-    """A mapping of names, chosen by who writes it, to values of a kind."""
+    """A mapping of names, which the author chooses, to values of a kind."""
 
     noun: str
     kind: Kind

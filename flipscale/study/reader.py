@@ -129,7 +129,7 @@ class _Checker:
         )
         if self.complaints.found:
             return None
-        # The grid is worked out here as well, so that what only shows in a cell is told with everything else.
+        # The grid is worked out here as well, so that faults that only show in a cell are reported with all others.
         found = cells(study, self.complaints)
         study = replace(study, cells=tuple(found))
         if not self.complaints.found:

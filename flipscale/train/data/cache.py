@@ -64,7 +64,7 @@ class Shard:
 
 
 def folder_of(cache: Path, shard: ShardSource, form: Form) -> Path:
-    """Where the decoded shard is or will be."""
+    """The path that the decoded shard has or will have."""
     what = json.dumps([_DECODED_FORMAT, shard.key, form.image_size, form.text_length])
     return cache / f"{shard.stem}-{hashlib.sha256(what.encode()).hexdigest()[:16]}"
 

@@ -1,4 +1,4 @@
-"""What open_clip's program says while it trains, read into records."""
+"""The output of open_clip's program while it trains, read into records."""
 
 import contextlib
 import json
@@ -22,7 +22,7 @@ _UNREADABLE = "Handling webdataset error"
 
 
 class ProgramOutput:
-    """Reads what the program says: its steps become records, and the time of training is told from all the rest."""
+    """Reads the program's output: its steps become records, and time spent on training is separated from the rest."""
 
     def __init__(self, job: ProgramJob, lease: Lease, say: Say, done: int):
         self.job = job
@@ -33,7 +33,7 @@ class ProgramOutput:
         self.times: dict[str, list[float]] = {}
         with contextlib.suppress(FileNotFoundError):
             self.times = json.loads((job.folder / "times.json").read_text(encoding="utf-8"))
-        # What was done of an epoch that is done again is not counted, as with flipscale's own trainer.
+        # The first part of an epoch that is done again is not counted, as with flipscale's own trainer.
         self.seconds, self.cpu_seconds = self.times.get(str(done), [0.0, 0.0])
         self.mark, self.cpu_mark = 0.0, 0.0
         self.recorded_step, self.recorded_seconds = self.step, self.seconds
@@ -96,7 +96,7 @@ class ProgramOutput:
         return self.step * self.job.settings.batch_size
 
     def read_results(self) -> None:
-        """What the program itself evaluated since, if `arguments` ask it to: its results.jsonl, the last line of it."""
+        """The program's own evaluation since then, if `arguments` ask for one: the last line of its results.jsonl."""
         path = self.job.checkpoints / "results.jsonl"
         lines = path.read_text(encoding="utf-8", errors="replace").splitlines() if path.exists() else []
         if lines:

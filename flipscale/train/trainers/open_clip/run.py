@@ -2,15 +2,15 @@
 
     trainer: open_clip
 
-A run's settings become the program's flags, see `FLAGS`; what it cannot express is refused by name before anything
-starts. It starts from the weights that flipscale's own trainer would start from, its log is read back into
-metrics.jsonl as it comes, its last checkpoint becomes model.pt, and flipscale's own evaluation gives the scores. So a
-study compares the two trainers by the same measure.
+A run's settings become the program's flags, see `FLAGS`; a setting without a flag is refused by name before anything
+starts. The program starts from the weights that flipscale's own trainer would start from, its log is read back into
+metrics.jsonl as it comes, its last checkpoint becomes model.pt, and flipscale's own evaluation gives the scores. A
+study therefore compares the two trainers by the same measure.
 
 In the run's folder, open_clip/model is the model's configuration, which open_clip takes as `local-dir:`, and
-open_clip/train is the program's own folder. Its checkpoints are those of whole epochs: what a run that is killed has
-done of an epoch is done again. The order of samples is open_clip's, whose last shuffle follows the clock: the same
-seed does not give the same losses.
+open_clip/train is the program's own folder. Its checkpoints are those of whole epochs: a run that is killed repeats the
+epoch it was in. The order of samples is open_clip's, whose last shuffle follows the clock: the same seed does not give
+the same losses.
 """
 
 import importlib.metadata

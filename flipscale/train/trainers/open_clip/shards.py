@@ -98,7 +98,7 @@ def _written(run: RunFolder, settings: Settings, data: Data) -> Shards:
 
 
 def _content(settings: Settings, data: Data) -> list[Any]:
-    """What the pairs follow from."""
+    """The inputs that decide the pairs."""
     files = [source.key for source in sources(settings.data.urls)] if isinstance(settings.data, WebDataset) else []
     return [_WRITTEN_FORMAT, plain(settings.data), files, data.size, settings.image_size, settings.text_length]
 
