@@ -6,6 +6,7 @@ is a function, and beside it stands the function that adds its arguments.
 entry.py       from the words of a command to its exit code
 parser.py      the list of verbs, in groups
 studies.py     init, plan
+doctor.py      doctor
 why.py         why
 jobs.py        submit, status, watch, logs, cancel
 tables.py      collect, plot, export, report

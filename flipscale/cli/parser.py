@@ -9,6 +9,7 @@ from flipscale.cli import (
     comparison,
     completion,
     data,
+    doctor,
     jobs,
     laws,
     storage,
@@ -30,6 +31,7 @@ VerbWithArguments = tuple[Verb, Callable[[argparse.ArgumentParser], None]]
 VERBS: Mapping[str, Sequence[VerbWithArguments]] = {
     "before a study runs": (
         (studies.init, studies.init_arguments),
+        (doctor.doctor, doctor.doctor_arguments),
         (studies.plan, studies.plan_arguments),
         (times.probe, times.probe_arguments),
     ),

@@ -16,7 +16,7 @@ from flipscale.study.expression import CONDITION, Expression, ExpressionError, r
 from flipscale.study.grid import MOST_POINTS, cells
 from flipscale.study.keys import RENAMED, SCHEMA, TOP
 from flipscale.study.kinds import INVALID, Compute, show
-from flipscale.study.named_sets import scores_of
+from flipscale.study.named_sets import PAIRED, scores_of
 from flipscale.study.recipes import RECIPES, Recipe
 from flipscale.study.settings import SETTINGS
 from flipscale.study.study import Axis, Condition, Coupling, Study, Values
@@ -185,13 +185,18 @@ class _Checker:
         base: where data, trainer and fine_tuning are given, if they are.
         """
         trainer = base.get("trainer", SETTINGS["trainer"].default)
-        if not isinstance(base.get("data"), WebDataset) or isinstance(trainer, CommandTrainer) or evaluation is INVALID:
+        if evaluation is INVALID or score not in SCORES or base.get("fine_tuning") is not None:
             return
-        if evaluation.data is None and score in SCORES and base.get("fine_tuning") is None:
-            of_sets = [f"{name}.{score}" for name in evaluation.sets if score in scores_of(evaluation, name)]
-            instead = f"write score: {of_sets[0]}, or give" if of_sets else "give"
+        if not isinstance(base.get("data"), WebDataset) or isinstance(trainer, CommandTrainer):
+            return
+        of_sets = [f"{name}.{score}" for name in evaluation.sets if score in scores_of(evaluation, name)]
+        instead = f"write score: {of_sets[0]}, or give" if of_sets else "give"
+        if evaluation.data is None:
             what = f"'{score}' is measured on the study's own evaluation data, and tar shards have no held-out part"
             self.complain(("score",), f"{what}; {instead} evaluation: {{data: ...}}")
+        elif isinstance(evaluation.data, WebDataset) and score not in PAIRED:
+            what = f"'{score}' needs classes, and evaluation.data has captions"
+            self.complain(("score",), f"{what}; {instead} a set with classes under evaluation.sets")
 
     def _schema(self) -> None:
         version = self.document.data.get("schema")

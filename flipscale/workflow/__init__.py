@@ -13,6 +13,7 @@ drawn.py     figures
 baseline.py  the baseline in the form of the results
 compared.py  the comparison of arms
 fitted.py    scaling laws
+diagnosis.py, machine_health.py, study_health.py   what `doctor` finds
 whole.py     all of it: run_study
 talk.py      how the steps speak
 """

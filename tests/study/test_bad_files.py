@@ -426,6 +426,14 @@ BAD = {
             "held-out part; write score: boot.zero_shot_top1, or give evaluation: {data: ...}"
         ),
     ),
+    "score_of_classes": (
+        in_base("data: {webdataset: a.tar}") + "score: linear_probe_top1\nevaluation: {data: {webdataset: b.tar}, "
+        "linear_probe: true}\n",
+        (
+            "study.yaml:9: 'linear_probe_top1' needs classes, and evaluation.data has captions; give a set with "
+            "classes under evaluation.sets"
+        ),
+    ),
     "set_file": (
         GOOD + "evaluation: {sets: {a: x.tar}}\n",
         "study.yaml:8: 'x.tar' is no evaluation set; write {webdataset: x.tar}",
