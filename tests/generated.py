@@ -1,6 +1,8 @@
 """The parts of docs/ and studies/ that come from the code. `make docs` writes them; test_docs holds them to it."""
 
 import contextlib
+import dataclasses
+import inspect
 import io
 import json
 import os
@@ -81,6 +83,50 @@ def short_form(where: str, keys: Kind, name: str) -> str:
     value = "[PROGRAM, ARGUMENT]" if isinstance(kind, ListOf | CommandWords) else name.upper()
     written = where.replace("...", value) if "..." in where else f"{where}: {value}"
     return f"; alone: `{written}`"
+
+
+SHOWN_NAMES = (
+    "read_study", "plan", "submit", "collect", "results", "compare", "fit", "plot", "report", "run_study",
+    "read_results", "read_curves", "Workspace", "StudyOutcome", "FlipscaleError",
+)  # fmt: skip
+"""The public names that docs/python.md describes, in the order of a study's life."""
+
+
+def names() -> str:
+    """The public functions and records of `flipscale`, each with its signature and docstring."""
+    import flipscale
+    from flipscale.workflow import verbs
+
+    parts = []
+    for name in SHOWN_NAMES:
+        shown = getattr(verbs, name, None) or getattr(flipscale, name)
+        about = re.sub(r"^(\w+): ", r"- `\1`: ", inspect.getdoc(shown) or "", flags=re.MULTILINE)
+        parts.append(f"### {name}\n\n```python\n{signature_of(name, shown)}\n```\n\n{about}\n")
+    return "\n".join(parts)
+
+
+def signature_of(name: str, shown: Any) -> str:
+    """As it is written in the code: with short names of types and the defaults of those that have one."""
+    if inspect.isclass(shown):
+        if not dataclasses.is_dataclass(shown):
+            return f"class {name}({shown.__bases__[0].__name__})"
+        named = [f"    {each.name}: {_type(each.type)}" for each in dataclasses.fields(shown)]
+        return "\n".join([f"class {name}:", *named])
+    parameters = inspect.signature(shown)
+    written = []
+    for each in parameters.parameters.values():
+        if each.kind is each.KEYWORD_ONLY and "*" not in written:
+            written.append("*")
+        default = "" if each.default is each.empty else f" = {each.default!r}"
+        written.append(f"{each.name}: {_type(each.annotation)}{default}")
+    return f"{name}({', '.join(written)}) -> {_type(parameters.return_annotation)}"
+
+
+def _type(annotation: Any) -> str:
+    """A type without the modules of its parts."""
+    text = annotation if isinstance(annotation, str) else inspect.formatannotation(annotation)
+    text = re.sub(r"\b(\w+\.)+(?=\w)", "", text).strip("'")
+    return text.replace("str | PathLike[str] | Study", "AnyStudy")
 
 
 def flags() -> str:
@@ -238,6 +284,7 @@ PARTS: dict[str, Callable[[], str]] = {
     "docs/study.md#settings": settings,
     "docs/study.md#options": options,
     "docs/results.md#columns": columns_as_markdown,
+    "docs/python.md#names": names,
     "docs/figures.md#gallery": gallery,
     "docs/figures.md#references": references,
     "docs/trainers.md#flags": flags,
