@@ -131,7 +131,7 @@ def test_a_run_without_an_end_is_reported(runs: object) -> None:
 
 
 def test_a_result_that_differs_is_reported(runs: object, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(scheduler, "expected", lambda run_id: [])
+    monkeypatch.setattr(scheduler, "undisturbed", lambda run_id, steps: [])
     assert first_wrong(runs, "").wrong == "differing"
 
 

@@ -6,7 +6,7 @@ import json
 import math
 import os
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
 
@@ -68,8 +68,10 @@ finished run.
 
 
 @contextlib.contextmanager
-def replacing(path: Path, *, flush: bool = True) -> Iterator[IO[bytes]]:
+def replacing(path: Path, *, flush: bool = True, at_last: Callable[[], None] = lambda: None) -> Iterator[IO[bytes]]:
     """A new file that takes the place of `path` when the block ends without an error; until then the old one stands.
+
+    `at_last` is called when the new file is on the disk. If it raises, the old one stays.
 
     A device, as /dev/null, is written to and stays what it is: root would put a plain file there for all programs.
     """
@@ -84,6 +86,7 @@ def replacing(path: Path, *, flush: bool = True) -> Iterator[IO[bytes]]:
             if flush:
                 file.flush()
                 os.fsync(file.fileno())
+        at_last()
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)

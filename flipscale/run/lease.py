@@ -18,7 +18,7 @@ from typing import IO, NamedTuple
 from flipscale.errors import LeaseLost, RunFolderError
 from flipscale.run.code import CodeIdentity
 from flipscale.run.codec import codes_as_json, hits_as_json, read_codes, result_as_json, write_record
-from flipscale.run.files import EARLIER, RUN_FILES, FileUse, replacing, storable, write_json
+from flipscale.run.files import EARLIER, FOLDER_SCHEMA, RUN_FILES, FileUse, as_json, replacing, storable, write_json
 from flipscale.run.records import Hits, MetricsRecord, Result
 
 HEARTBEAT_SECONDS = 5.0
@@ -244,16 +244,16 @@ class Lease:
             path.unlink(missing_ok=True)  # would pass for the hits of this result
 
     def write_result(self, result: Result) -> None:
-        self.fence()
-        write_record(self.folder / "result.json", result_as_json(result))
+        with self.replace("result.json") as file:
+            file.write(as_json({"schema": FOLDER_SCHEMA, **result_as_json(result)}).encode() + b"\n")
 
     @contextlib.contextmanager
     def replace(self, name: str) -> Iterator[IO[bytes]]:
         """A file to write whole (a checkpoint): it takes the place of `name` when the block ends without an error."""
         self.fence()
-        with replacing(self.folder / name) as file:
+        # Flushing takes seconds on a busy file server, and a later attempt may take the run over meanwhile.
+        with replacing(self.folder / name, at_last=self.fence) as file:
             yield file
-            self.fence()
 
     def _mine(self) -> bool:
         try:

@@ -10,7 +10,6 @@ every run has to be finished as the undisturbed one, or failed with a reason whe
 
 import contextlib
 import functools
-import hashlib
 import io
 import json
 import random
@@ -34,6 +33,7 @@ from flipscale.launch.slurm import SlurmLauncher, task
 from flipscale.plan import Run, plan
 from flipscale.run import Doing, Lease, Result, RunFolder, State
 from flipscale.study import read_study
+from tests.torture.checks import following, loss_of, losses, undisturbed
 from tests.torture.cluster import NODES, Cluster, Weather
 from tests.torture.counts import Counts, Extent
 from tests.torture.verbs import Case, Outcome, count
@@ -238,9 +238,9 @@ class History:
             self.world.sleep(self.draw.uniform(1, 15))
             if self.world.now < QUIET and self.draw.random() < 0.002:
                 self.world.sleep(1e9)  # it hangs
-            step, state = step + 1, _next(state)
+            step, state = step + 1, following(state)
             seen = {"samples_seen": 32 * step, "time": self.world.time(), "images_per_second": 10.0}
-            lease.append([{"step": step, "loss": _loss(state), **seen}])
+            lease.append([{"step": step, "loss": loss_of(state), **seen}])
             self.world.touch(run.path / "metrics.jsonl")
             self.witness.wrote(run.id, lease.token)
             if stop.signal or self.draw.random() < 0.3:
@@ -248,7 +248,7 @@ class History:
             if stop.signal and step < STEPS:
                 return
         self._keep(lease, "model.pt", state)
-        lease.write_result(Result(scores={"zero_shot_top1": _loss(state)}))
+        lease.write_result(Result(scores={"zero_shot_top1": loss_of(state)}))
         self.witness.results[run.id] = self.witness.results.get(run.id, 0) + 1
         checkpoint.unlink(missing_ok=True)
 
@@ -323,7 +323,7 @@ class History:
             run = RunFolder(self.results / "runs" / run_id)
             result, error = run.result(), run.error()
             if result is not None:
-                if _losses(run) != expected(run_id):
+                if losses(run) != undisturbed(run_id, STEPS):
                     yield "differing", f"{run_id} has other losses than the undisturbed run"
             elif error is None or not error.reason:
                 yield "lost", f"{run_id} is {run.state()} after {self.world.now:.0f} s: {_tail(run)}"
@@ -331,24 +331,3 @@ class History:
 
 def _tail(run: RunFolder) -> str:
     return ", ".join(f"{failed.kind} {failed.then}" for failed in run.failures()[-3:]) or "no failure noted"
-
-
-def _next(state: str) -> str:
-    return hashlib.sha256(state.encode()).hexdigest()
-
-
-def _loss(state: str) -> float:
-    return int(_next(state)[:8], 16) / 2**32
-
-
-def expected(run_id: str) -> list[tuple[int, float]]:
-    """The losses of the undisturbed run."""
-    found, state = [], run_id
-    for step in range(1, STEPS + 1):
-        state = _next(state)
-        found.append((step, _loss(state)))
-    return found
-
-
-def _losses(run: RunFolder) -> list[tuple[int, float]]:
-    return [(record["step"], record["loss"]) for record in run.records()[0] if "loss" in record]

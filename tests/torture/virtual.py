@@ -15,6 +15,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import time
 import types
 import uuid
@@ -193,10 +194,12 @@ class World:
         seen = self.epoch + self.now - self.draw.uniform(0, 3)
         REAL.utime(path, times or (seen, seen), **more)
 
-    def replace(self, path: Path, target: Any) -> Path:
-        """Between what a process has read and what it then writes, others may do much."""
+    def flush(self, descriptor: int) -> None:
+        """On a busy file server it takes a while, in which others may do much."""
         if self.current is not None and self.draw.random() < 0.2:
             self.sleep(self.draw.choice((0.01, 0.5, 3.0)))
+
+    def replace(self, path: Path, target: Any) -> Path:
         moved: Path = REAL.replace(path, target)
         self.touch(moved)
         return moved
@@ -249,6 +252,7 @@ class World:
             (os, "getpid", lambda: self.current.pid if self.current else REAL.getpid()),
             (os, "kill", self.kill),
             (os, "utime", self.touch),
+            (os, "fsync", self.flush),
             (socket, "gethostname", lambda: self.current.host if self.current else "nowhere"),
             (fcntl, "flock", self.flock),
             (signal, "signal", self.signal),
@@ -258,9 +262,14 @@ class World:
             (Path, "replace", lambda path, target: self.replace(path, target)),
             (secrets, "token_hex", lambda size: self.draw.randbytes(size).hex()),
             (uuid, "uuid4", lambda: uuid.UUID(bytes=self.draw.randbytes(16))),
-            (lease_module, "birth", self.birth),
             (lease_module, "threading", threads),
         ]
+        by_name = {
+            "birth": self.birth,
+            "is_ours": lambda pid, born, **more: born is not None and self.birth(pid) == born,
+        }
+        modules = [module for name, module in sys.modules.items() if name.startswith("flipscale.")]
+        instead += [(one, name, do) for one in modules for name, do in by_name.items() if callable(vars(one).get(name))]
         with contextlib.ExitStack() as stack:
             for owner, name, value in instead:
                 stack.enter_context(mock.patch.object(owner, name, value))
