@@ -23,13 +23,13 @@ from flipscale.workflow.opened import OpenStudy, cost_in_words, open_study
 from flipscale.workflow.submitted import check_runs
 from flipscale.workspace import Workspace
 
-_SUBJECTS = {
-    "data": ("data", ("data_sets", "shards", "shards_opened"), ("data", "data_size", "batch_size")),
-    "classes": ("evaluation data", ("evaluation_sets", "class_files"), ("evaluation",)),
-    "labelled": ("labelled data", ("labelled_sets",), ("fine_tuning",)),
-    "checkpoint": ("checkpoint", ("checkpoints",), ("init",)),
-    "command": ("command", ("commands",), ("trainer", "cooldown")),
-}
+_SUBJECTS = (
+    ("data", ("data_sets", "shards", "shards_opened"), ("data", "data_size", "batch_size")),
+    ("evaluation data", ("evaluation_sets", "class_files"), ("evaluation",)),
+    ("labelled data", ("labelled_sets",), ("fine_tuning",)),
+    ("checkpoint", ("checkpoints",), ("init",)),
+    ("command", ("commands",), ("trainer", "cooldown")),
+)
 """What is said of a study's inputs: its name, what of the check it counts, and the settings its problems are of."""
 
 WEIGHT_BYTES, CHECKPOINT_BYTES = 4, 12
@@ -70,18 +70,20 @@ def _budget(opened: OpenStudy) -> Iterator[Diagnosis]:
 
 def _inputs(checked: Checked) -> Iterator[Diagnosis]:
     problems = list(zip(checked.settings, checked.problems, strict=True))
-    for name, kinds, settings in _SUBJECTS.values():
-        wrong = [line for setting, line in problems if setting in settings]
-        for line in wrong:
-            yield problem(name, line)
-        if not wrong and (counted := checked.counted(*kinds)):
+    for setting, line in problems:
+        yield problem(_subject_of(setting), line)
+    wrong = {_subject_of(setting) for setting, _ in problems}
+    for name, kinds, _ in _SUBJECTS:
+        if name not in wrong and (counted := checked.counted(*kinds)):
             yield ok(name, counted)
-    for line in (line for setting, line in problems if not any(setting in of[2] for of in _SUBJECTS.values())):
-        yield problem("inputs", line)
     for left in checked.not_checked:
         yield ok("not checked", left)
     if not problems and not checked.looked_at:
         yield ok("data", "drawn by flipscale; these runs read no files")
+
+
+def _subject_of(setting: str) -> str:
+    return next((name for name, _, settings in _SUBJECTS if setting in settings), "inputs")
 
 
 # Scores
