@@ -2,6 +2,7 @@
 
 import json
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -167,3 +168,11 @@ def test_it_agrees_with_plan_check(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["plan", file, "--check", "--json", "--results", str(Workspace().results)]) == 1
     problems = json.loads(capsys.readouterr().out)["check"]["problems"]
     assert [line["found"] for line in found["data"]] == problems
+
+
+def test_a_look_at_the_machine_loads_nothing_heavy() -> None:
+    heavy = {"torch", "pandas", "numpy", "matplotlib", "mlflow", "ray", "scipy"}
+    script = "import sys\nfrom flipscale.cli import main\nmain(['doctor', '--json'])\n"
+    script += f"print(sorted(set(sys.modules) & {heavy}))"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert done.stdout.splitlines()[-1] == "[]", done.stderr

@@ -123,7 +123,6 @@ CHECK = ["plan", "studies/quickstart.yaml", "--check", "--json"]
         ["train", "--help"],
         ["plan", "studies/quickstart.yaml", "--json"],
         CHECK,
-        ["doctor", "--json"],
     ],
 )
 def test_help_and_plan_load_nothing_heavy(arguments: list[str], tmp_path: Path) -> None:
