@@ -6,7 +6,7 @@
     plan(study).total               # what it will cost
     submit(study)                   # train it on this machine, and wait
     results(study)                  # a DataFrame, one row per finished run
-    compare(study).effects          # what masking gains
+    compare(study).pairs            # what masking gains, run against twin
     fit(study).fits                 # scaling laws
     plot(study).files               # figures
     report(study)                   # one HTML page
@@ -50,6 +50,9 @@ _HOMES = {
     "Study": "flipscale.study",
     "StudyOutcome": "flipscale.workflow.whole",
     "Workspace": "flipscale.workspace",
+    "compare_studies": "flipscale.workflow.two_studies",
+    "diff_studies": "flipscale.workflow.two_studies",
+    "fit_studies": "flipscale.workflow.two_studies",
     "read_curves": "flipscale.collect",
     "read_results": "flipscale.collect",
     "read_study": "flipscale.study",

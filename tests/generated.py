@@ -12,15 +12,16 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import flipscale
 from flipscale.cli import main
 from flipscale.collect import columns_as_markdown
 from flipscale.identity import show_setting
 from flipscale.study.datasets import DATASET, EVALUATION_SET, FINE_TUNING_SET
 from flipscale.study.keys import TOP
-from flipscale.study.kinds import CommandWords, Keys, Kind, ListOf
+from flipscale.study.kinds import Keys
 from flipscale.study.schema import study_schema
 from flipscale.study.settings import EVALUATION, FINE_TUNING, INIT, RECONSTRUCTION, SETTINGS, TRAINER, TUNING
-from tests import findings, full_scale, headline, paper
+from tests import benchmarks, findings, full_scale, headline, paper
 from tests.torture import counts as torture
 
 ROOT = Path(__file__).parents[1]
@@ -59,42 +60,43 @@ def settings() -> str:
 
 
 def options() -> str:
-    rows = ["| where | option | default | meaning |", "|---|---|---|---|"]
-    tables = {f"data: {{{kind}: ...}}": keys for kind, keys in DATASET.options.items()}
+    """A table for each data set, evaluation set, trainer and setting that takes options."""
+    tables: dict[str, object] = {f"data: {{{kind}: ...}}": keys for kind, keys in DATASET.options.items()}
+    tables["evaluation"] = EVALUATION
+    tables |= {
+        f"evaluation: {{sets: {{NAME: {{{kind}: ...}}}}}}": keys for kind, keys in EVALUATION_SET.options.items()
+    }
     tables |= {"tuning": TUNING, "fine_tuning": FINE_TUNING}
     tables |= {f"fine_tuning: {{data: {{{kind}: ...}}}}": keys for kind, keys in FINE_TUNING_SET.options.items()}
     tables |= {"reconstruction": RECONSTRUCTION, "init": INIT}
     tables |= {f"trainer: {{{kind}: ...}}": keys for kind, keys in TRAINER.options.items()}
-    tables["evaluation"] = EVALUATION
-    tables |= {f"evaluation: sets: {{NAME: {{{kind}: ...}}}}": keys for kind, keys in EVALUATION_SET.options.items()}
     tables["resources"] = TOP["resources"].kind
-    for where, table in {where: keys.options for where, keys in tables.items() if isinstance(keys, Keys)}.items():
-        for name, option in table.items():
-            default = "required" if option.required else json.dumps(option.default)
-            rows.append(f"| `{where}` | `{name}` | {default} | {option.says}{short_form(where, tables[where], name)} |")
-    return "\n".join(rows) + "\n"
+    parts = []
+    for where, keys in tables.items():
+        if isinstance(keys, Keys):
+            rows = [
+                f"| `{name}` | {'required' if option.required else json.dumps(option.default)} | {option.says} |"
+                for name, option in keys.options.items()
+            ]
+            short = f"In short `{where.replace('...', keys.short.upper())}`." if keys.short and "..." in where else ""
+            parts.append([f"### `{where}`", "", *([short, ""] if short else []), *_table("option", rows), ""])
+    return "\n".join(line for part in parts for line in part)
 
 
-def short_form(where: str, keys: Kind, name: str) -> str:
-    """How a mapping is written that gives this option alone; '' where there is no such way."""
-    if not isinstance(keys, Keys) or keys.short != name:
-        return ""
-    kind = keys.options[name].kind
-    value = "[PROGRAM, ARGUMENT]" if isinstance(kind, ListOf | CommandWords) else name.upper()
-    written = where.replace("...", value) if "..." in where else f"{where}: {value}"
-    return f"; alone: `{written}`"
+def _table(first: str, rows: list[str]) -> list[str]:
+    return [f"| {first} | default | meaning |", "|---|---|---|", *rows]
 
 
 SHOWN_NAMES = (
     "read_study", "plan", "submit", "collect", "results", "compare", "fit", "plot", "report", "run_study",
-    "read_results", "read_curves", "Workspace", "StudyOutcome", "FlipscaleError",
+    "read_results", "read_curves", "Workspace", "Study", "Plan", "Run", "RunFolder", "State", "StudyOutcome",
+    "FlipscaleError",
 )  # fmt: skip
 """The public names that docs/python.md describes, in the order of a study's life."""
 
 
 def names() -> str:
     """The public functions and records of `flipscale`, each with its signature and docstring."""
-    import flipscale
     from flipscale.workflow import verbs
 
     parts = []
@@ -109,7 +111,8 @@ def signature_of(name: str, shown: Any) -> str:
     """As it is written in the code: with short names of types and the defaults of those that have one."""
     if inspect.isclass(shown):
         if not dataclasses.is_dataclass(shown):
-            return f"class {name}({shown.__bases__[0].__name__})"
+            base = shown.__bases__[0].__name__
+            return f"class {name}" if base == "object" else f"class {name}({base})"
         named = [f"    {each.name}: {_type(each.type)}" for each in dataclasses.fields(shown)]
         return "\n".join([f"class {name}:", *named])
     parameters = inspect.signature(shown)
@@ -280,15 +283,17 @@ def full_scale_memory() -> str:
 PARTS: dict[str, Callable[[], str]] = {
     "README.md#headline": headline.headline,
     "docs/cli.md#commands": commands,
-    "docs/study.md#keys": keys,
-    "docs/study.md#settings": settings,
-    "docs/study.md#options": options,
+    "docs/keys.md#keys": keys,
+    "docs/keys.md#settings": settings,
+    "docs/keys.md#options": options,
+    "docs/benchmarks.md#benchmarks": benchmarks.summary,
+    "docs/benchmarks.md#tables": benchmarks.tables,
     "docs/results.md#columns": columns_as_markdown,
     "docs/python.md#names": names,
     "docs/figures.md#gallery": gallery,
     "docs/figures.md#references": references,
     "docs/trainers.md#flags": flags,
-    "docs/slurm.md#site": site,
+    "docs/site-file.md#site": site,
     "docs/slurm.md#failures": failures,
     "docs/ray.md#site": ray,
     "docs/fits.md#laws": laws,

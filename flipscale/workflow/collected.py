@@ -1,6 +1,7 @@
 """Finished runs into tables, and the same rows into MLflow."""
 
 import csv
+import io
 import itertools
 import shutil
 from collections import Counter
@@ -12,8 +13,9 @@ from flipscale import track
 from flipscale.code import code_changes
 from flipscale.collect import Collected
 from flipscale.collect import collect as collect_runs
-from flipscale.errors import FlipscaleError
-from flipscale.identity import RECIPE
+from flipscale.errors import DamagedFile, FlipscaleError
+from flipscale.identity import RECIPE, show_setting
+from flipscale.plain_files import read_text
 from flipscale.words import count
 from flipscale.workflow.opened import OpenStudy
 from flipscale.workflow.owner import note_owner
@@ -87,9 +89,9 @@ def _say_kept(opened: OpenStudy, kept: Path) -> None:
 def _ids_and_recipes(table: Path) -> list[tuple[str, int]]:
     """The id and the recipe of each row; none of what is no table of results, which is replaced as ever."""
     try:
-        with open(table, encoding="utf-8", newline="") as file:
-            return [(row.get("id") or "", int(row.get("recipe") or 1)) for row in csv.DictReader(file)]
-    except (OSError, ValueError, csv.Error):
+        rows = csv.DictReader(io.StringIO(read_text(table), newline=""))
+        return [(row.get("id") or "", int(row.get("recipe") or 1)) for row in rows]
+    except (OSError, DamagedFile, ValueError, csv.Error):
         return []
 
 
@@ -175,4 +177,6 @@ def _mirrored(opened: OpenStudy) -> track.MirrorSource:
         roots=[opened.file, files.folder, files.figures],
         runs=opened.workspace.runs,
         code=code_changes(opened.plan.runs, opened.workspace.results).summary,
+        evaluations={run.id: show_setting(run.settings.evaluation) for run in opened.plan.cells},
+        file=opened.file.name,
     )

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from typing import Self, TextIO
 
+from flipscale.errors import printable
 from flipscale.launch import rewritable
 
 EVERY_SECONDS = 5.0
@@ -19,7 +20,7 @@ CLEAR = "\r\x1b[K"
 
 
 def say(sentence: str) -> None:
-    print(sentence, file=sys.stderr, flush=True)
+    print(printable(sentence), file=sys.stderr, flush=True)
 
 
 class Steps:
@@ -60,4 +61,4 @@ class Steps:
             self._write(f"{line}\n")
 
     def _write(self, text: str) -> None:
-        print(text, end="", file=self._stream, flush=True)
+        print(printable(text), end="", file=self._stream, flush=True)
