@@ -8,8 +8,11 @@ import pytest
 import flipscale
 from flipscale import Workspace
 from flipscale.identity import RECIPE
+from flipscale.run import State
+from flipscale.words import hours_or_seconds
 from flipscale.workflow.collected import collect_study
 from flipscale.workflow.opened import open_study
+from flipscale.workflow.submitted import unfinished_in_words
 from flipscale.workspace import StudyFiles
 
 STUDY = """\
@@ -102,3 +105,15 @@ def test_a_table_of_runs_that_are_not_here_is_kept_beside_the_new_one(tmp_path, 
     collect_study(opened)
     assert "not here" not in capsys.readouterr().err
     assert [path.name for path in table.parent.glob("*.without_runs*.csv")] == [kept.name]
+
+
+def test_how_runs_ended_is_one_sentence() -> None:
+    assert unfinished_in_words({State.FAILED: 8}) == "8 of 8 runs failed"
+    assert unfinished_in_words({State.FAILED: 2, State.FINISHED: 6}) == "2 of 8 runs failed"
+    ended = {State.FINISHED: 3, State.FAILED: 3, State.LOST: 2}
+    assert unfinished_in_words(ended) == "5 of 8 runs did not finish (2 lost, 3 failed)"
+
+
+def test_a_device_time_of_a_blink_is_in_seconds() -> None:
+    assert hours_or_seconds(1.183e-05) == ("seconds", 3600)
+    assert [hours_or_seconds(hours) for hours in (0.0, 0.001, 12)] == [("hours", 1)] * 3

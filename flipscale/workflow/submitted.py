@@ -102,11 +102,11 @@ def wait_for(opened: OpenStudy, submission: Submission) -> int:
     counts = Counter(run.state for run in ended.runs)
     unfinished = len(ended.runs) - counts[State.FINISHED]
     if unfinished:
-        say(f"{_unfinished_in_words(counts)}; see flipscale status {opened.arguments}")
+        say(f"{unfinished_in_words(counts)}; see flipscale status {opened.arguments}")
     return unfinished
 
 
-def _unfinished_in_words(counts: Mapping[State, int]) -> str:
+def unfinished_in_words(counts: Mapping[State, int]) -> str:
     """'8 of 8 runs failed', or where they ended in several ways '5 of 8 runs did not finish (3 failed, 2 lost)'."""
     runs, unfinished = sum(counts.values()), {state: n for state, n in counts.items() if state is not State.FINISHED}
     number = sum(unfinished.values())
