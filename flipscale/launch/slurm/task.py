@@ -202,4 +202,5 @@ def _say(line: str) -> None:
 
 if __name__ == "__main__":
     use_utf8()
-    raise SystemExit(main(Path(sys.argv[1]), *sys.argv[2:3], *map(int, sys.argv[3:])))
+    path, *rest = sys.argv[1:]
+    raise SystemExit(main(Path(path), *rest[:1], setup_code=int(rest[1]) if rest[1:] else None))
