@@ -168,7 +168,6 @@ def run_progress(
     error = folder.error() if state is State.FAILED else None
     quiet = silent.says if silent and silent.is_quiet else ""
     failures = folder.failures() if "failures.jsonl" in files else []
-    holder = folder.holder() if is_running and failures else None
     reached = Reached()
     if "metrics.jsonl" in files:
         reached = folder.reached(RUNNING_TAIL_BYTES, scores=True) if is_running else folder.reached()
@@ -181,13 +180,18 @@ def run_progress(
         images_per_second=None if quiet else reached.images_per_second,
         says=f"{error.kind}: {error.reason}" if error else says,
         failures=failures,
-        node=holder.node if holder else "",
+        node=_node_of(folder) if is_running and failures else "",
         scores=reached.scores,
         seconds_since_step=silent.seconds if silent else None,
         quiet=quiet,
         failure=error,
         files=frozenset(files),
     )
+
+
+def _node_of(folder: RunFolder) -> str:
+    holder = folder.holder()
+    return holder.node if holder else ""
 
 
 def rewritable(stream: TextIO) -> bool:
