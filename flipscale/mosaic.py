@@ -5,7 +5,8 @@ bits, 256 words, any two of which differ in at least 6 (Nordstrom and Robinson, 
 code is a union of 8 cosets of the Reed-Muller code RM(1,4), and these are the classes: each cell of a picture holds one
 of the 32 words of its class, drawn apart from all other cells. Such a coset is an orthogonal array of strength 3: in
 each class any three pixels of a cell show all 8 patterns equally often. So no mean and no product of two or three
-pixels tells classes apart; products of four do. A patch of 4 px is one cell, and a patch of 8 px mixes four.
+pixels tells classes apart; products of four do. A patch of 4 px is one cell, and a patch of 8 px mixes four. A share
+of the pixels is turned over at random, so that a cell is no sure sign of its class.
 """
 
 import io
@@ -26,7 +27,7 @@ CLASSES = [f"mosaic {letter}" for letter in "ABCDEFGH"]
 CELL = 4
 """Side of a glyph in px."""
 
-SPECKLES = 0.1
+SPECKLES = 0.05
 """Share of pixels that are turned over, black to white or white to black, each apart from all others."""
 
 _FORMS = (0, 12, 22, 27, 39, 41, 53, 58)
@@ -63,14 +64,16 @@ def build_mosaics(out: Path, size: int, pairs: int = TRAINING_PAIRS) -> Built:
     return write_set(out, pairs, training, _samples("test", test, classes, size, labelled=True), CLASSES)
 
 
-def draw(part: str, pictures: range, classes: npt.NDArray[np.int64], size: int) -> npt.NDArray[np.uint8]:
+def draw(
+    part: str, pictures: range, classes: npt.NDArray[np.int64], size: int, speckles: float = SPECKLES
+) -> npt.NDArray[np.uint8]:
     """Pictures of a part ("train" or "test") by their numbers, each of its class: [picture, size, size], 0 or 255."""
     side, numbers = size // CELL, np.array(pictures, np.int64)
     words = randomness.bits(randomness.key("mosaic", part), numbers, side * side) >> np.uint64(59)
     cells = glyphs()[classes[:, None], words.astype(np.int64)].reshape(-1, side, side, CELL, CELL)
     drawn = cells.transpose(0, 1, 3, 2, 4).reshape(-1, size, size)
-    speckles = randomness.uniform(randomness.key("mosaic", part, "speckles"), numbers, size * size) < SPECKLES
-    return (drawn ^ speckles.reshape(drawn.shape)) * np.uint8(255)
+    turned = randomness.uniform(randomness.key("mosaic", part, "speckles"), numbers, size * size) < speckles
+    return (drawn ^ turned.reshape(drawn.shape)) * np.uint8(255)
 
 
 def _samples(

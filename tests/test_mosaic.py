@@ -9,7 +9,7 @@ import pytest
 
 from flipscale.cli import main
 from flipscale.errors import DataError
-from flipscale.mosaic import CLASSES, build_mosaics, draw, glyphs
+from flipscale.mosaic import CLASSES, SPECKLES, build_mosaics, draw, glyphs
 from flipscale.settings import ShardSet, WebDataset
 from flipscale.train.data import Form, open_data, open_held_out
 from flipscale.written_shards import TEST_IMAGES
@@ -86,7 +86,7 @@ def test_any_two_classes_differ_in_products_of_four_pixels() -> None:
 
 
 def test_each_cell_of_a_picture_is_a_glyph_of_its_class_drawn_anew() -> None:
-    pictures = draw("train", range(40), np.arange(40) % 8, 56)
+    pictures = draw("train", range(40), np.arange(40) % 8, 56, speckles=0)
     assert set(np.unique(pictures)) == {0, 255}
     cells = (pictures // 255).reshape(40, 14, 4, 14, 4).transpose(0, 1, 3, 2, 4).reshape(40, 196, 16)
     for number, of_picture in enumerate(cells):
@@ -95,6 +95,13 @@ def test_each_cell_of_a_picture_is_a_glyph_of_its_class_drawn_anew() -> None:
         assert len(set(drawn)) > 25
     first, other = draw("train", range(1), np.array([3]), 56), draw("test", range(1), np.array([3]), 56)
     assert (first != other).mean() > 0.4
+
+
+def test_a_twentieth_of_the_pixels_is_turned_over_alike_in_all_places() -> None:
+    kinds = np.arange(400) % 8
+    turned = draw("train", range(400), kinds, 56) != draw("train", range(400), kinds, 56, speckles=0)
+    assert turned.mean() == pytest.approx(SPECKLES, abs=0.001)
+    assert abs(turned.mean(axis=0) - SPECKLES).max() < 0.06
 
 
 def test_captions_are_the_classes_of_the_pictures(mosaic: Path, tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ from flipscale.track.address import is_server, without_secrets
 
 LAST_MIRROR_FILE = ".mirrored"
 
-MIRROR_VERSION = 2
+MIRROR_VERSION = 3
 """Version of what is written into MLflow: a new one mirrors every run again."""
 
 _ANSWER_LIMIT = 5

@@ -14,7 +14,7 @@ from flipscale.code import code_changes
 from flipscale.collect import Collected
 from flipscale.collect import collect as collect_runs
 from flipscale.errors import DamagedFile, FlipscaleError
-from flipscale.identity import RECIPE
+from flipscale.identity import RECIPE, show_setting
 from flipscale.plain_files import read_text
 from flipscale.words import count
 from flipscale.workflow.opened import OpenStudy
@@ -136,4 +136,6 @@ def _mirrored(opened: OpenStudy) -> track.MirrorSource:
         roots=[opened.file, files.folder, files.figures],
         runs=opened.workspace.runs,
         code=code_changes(opened.plan.runs, opened.workspace.results).summary,
+        evaluations={run.id: show_setting(run.settings.evaluation) for run in opened.plan.cells},
+        file=opened.file.name,
     )
