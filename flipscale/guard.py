@@ -19,7 +19,7 @@ from pathlib import Path
 
 from flipscale.errors import RunFolderError
 
-_NOT_PLAIN_KINDS = {
+_KINDS_OF_FILE = {
     stat.S_IFDIR: "a folder",
     stat.S_IFIFO: "a pipe",
     stat.S_IFSOCK: "a socket",
@@ -118,5 +118,5 @@ def _no_link(path: str | os.PathLike[str]) -> str:
 
 
 def _not_plain(path: str, mode: int) -> str:
-    kind = _NOT_PLAIN_KINDS.get(stat.S_IFMT(mode), "no plain file")
+    kind = _KINDS_OF_FILE.get(stat.S_IFMT(mode), "no plain file")
     return f"{path}: is {kind} where a file is expected; delete it."

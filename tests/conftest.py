@@ -20,6 +20,9 @@ PARTS = {"ray": "ray", "slurm": "slurm", "second_slurm": "slurm", "browser": "br
 LANES = ("ray", "second ray", "slurm", "browser", "postgresql")
 """Lanes of real parts, the longest first."""
 
+RAY = pytest.StashKey[RayCluster | None]()
+"""The Ray cluster that runs."""
+
 LONGEST = ("ray", "second ray", "slurm")
 """Lanes that the end of all tests waits for: the others leave them the cores."""
 
@@ -125,29 +128,33 @@ def second_slurm(second_slurm_cluster: SlurmCluster, monkeypatch: pytest.MonkeyP
     second_slurm_cluster.settle()
 
 
-@pytest.fixture(scope="session")
-def ray_cluster() -> Iterator[RayCluster]:
-    """A real Ray cluster from the first test that asks for it to the end; RAY_ADDRESS points to it.
+@pytest.fixture
+def ray(request: pytest.FixtureRequest) -> Iterator[RayCluster]:
+    """A real Ray cluster, no job running; RAY_ADDRESS points to it.
 
-    Tests take `ray`, which is the same and leaves it clean.
+    It runs from the first test that asks for it to the last one in a row: idle it takes 4 CPU-seconds a minute. After
+    each test jobs are stopped, and what was killed is back.
     """
     reason = ray_parts.missing()
     need(not reason, f"a Ray cluster: {reason}")
-    cluster = RayCluster.start()
+    cluster = request.config.stash.get(RAY, None) or RayCluster.start()
+    request.config.stash[RAY] = cluster
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in cluster.env.items():
+            patch.setenv(name, value)
+        yield cluster
+    cluster.settle()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> Iterator[None]:
+    """Stop the Ray cluster where the next test does without it."""
     try:
-        with pytest.MonkeyPatch.context() as patch:
-            for name, value in cluster.env.items():
-                patch.setenv(name, value)
-            yield cluster
+        yield
     finally:
-        cluster.stop()
-
-
-@pytest.fixture
-def ray(ray_cluster: RayCluster) -> Iterator[RayCluster]:
-    """The Ray cluster, no job running: afterwards jobs are stopped, and what was killed is back."""
-    yield ray_cluster
-    ray_cluster.settle()
+        if "ray" not in getattr(nextitem, "fixturenames", ()) and (cluster := item.config.stash.get(RAY, None)):
+            item.config.stash[RAY] = None
+            cluster.stop()
 
 
 @pytest.fixture(scope="session")

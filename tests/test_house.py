@@ -162,7 +162,7 @@ def _readable() -> list[list[str]]:
     )
     ground = (
         "workflow cli icons letters mosaic cell errors randomness scores settings stats words workspace guard "
-        "written_shards"
+        "plain_files written_shards"
     )
     return [rooms.split(), ground.split()]
 

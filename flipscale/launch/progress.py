@@ -168,9 +168,7 @@ def run_progress(
     error = folder.error() if state is State.FAILED else None
     quiet = silent.says if silent and silent.is_quiet else ""
     failures = folder.failures() if "failures.jsonl" in files else []
-    reached = Reached()
-    if "metrics.jsonl" in files:
-        reached = folder.reached(RUNNING_TAIL_BYTES, scores=True) if is_running else folder.reached()
+    reached = _reached(folder, is_running) if "metrics.jsonl" in files else Reached()
     return RunProgress(
         id=folder.id,
         state=state,
@@ -180,7 +178,7 @@ def run_progress(
         images_per_second=None if quiet else reached.images_per_second,
         says=f"{error.kind}: {error.reason}" if error else says,
         failures=failures,
-        node=_node_of(folder) if is_running and failures else "",
+        node=_node(folder) if is_running and failures else "",
         scores=reached.scores,
         seconds_since_step=silent.seconds if silent else None,
         quiet=quiet,
@@ -189,9 +187,14 @@ def run_progress(
     )
 
 
-def _node_of(folder: RunFolder) -> str:
+def _node(folder: RunFolder) -> str:
     holder = folder.holder()
     return holder.node if holder else ""
+
+
+def _reached(folder: RunFolder, is_running: bool) -> Reached:
+    """How far metrics.jsonl says the run is; scores are of interest while it runs."""
+    return folder.reached(RUNNING_TAIL_BYTES, scores=True) if is_running else folder.reached()
 
 
 def rewritable(stream: TextIO) -> bool:

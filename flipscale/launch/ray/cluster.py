@@ -140,7 +140,7 @@ def check_address(url: str, address: str | None) -> None:
     only this machine is asked, what RAY_ADDRESS or `address` name, and what this process has submitted to.
     """
     named = {address, *map(os.environ.get, _ADDRESSES)} - {None, ""}
-    hosts = {*_LOOPBACK, *_chosen, *(_host_of(str(address)) for address in named)}
+    hosts = {*_LOOPBACK, *_chosen, *(_host_of(str(name)) for name in named)}
     if _host_of(url) not in hosts:
         raise Unreachable(
             f"the submission names {url}, which is not this machine; set RAY_ADDRESS={url} if that is your cluster"
