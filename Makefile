@@ -10,7 +10,7 @@ export OMP_NUM_THREADS ?= 1
 CORES = $$(env -u OMP_NUM_THREADS nproc)
 LANES = --dist loadgroup --no-loadscope-reorder
 
-.PHONY: quickstart test test-quick test-gpu check lint bench format docs install clean cluster-slurm cluster-slurm-stop cluster-ray cluster-ray-stop
+.PHONY: quickstart test test-quick test-gpu check lint bench torture format docs docs-parts install clean cluster-slurm cluster-slurm-stop cluster-ray cluster-ray-stop
 
 quickstart: .venv/.installed  ## run a small study end to end on data that is drawn, in a few minutes
 	$(BIN)/flipscale run studies/quickstart.yaml
@@ -39,23 +39,32 @@ lint: .venv/.dev  ## lint, format
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
-bench: .venv/.dev  ## measure steps against open_clip's program, what masks save, what submitting, collecting and MLflow take, and what intervals hold
+bench: .venv/.dev  ## measure flipscale beside named peers, on a machine that does nothing else; docs/benchmarks.md shows the results
 	$(BIN)/python -m bench.speed --out speed
 	$(BIN)/python -m bench.masking --out masking
-	$(BIN)/python -m bench.submission
-	$(BIN)/python -m bench.collect
-	$(BIN)/python -m bench.large_study
-	$(BIN)/python -m bench.mirror
+	$(BIN)/python -m bench.submission --out submission
+	$(BIN)/python -m bench.ray_overhead --out ray_overhead
+	$(BIN)/python -m bench.commands --out commands
+	$(BIN)/python -m bench.collect --out collect
+	$(BIN)/python -m bench.large_study --out large_study
+	$(BIN)/python -m bench.mirror --out mirror
+	$(BIN)/python -m bench.probe --out probe
 	$(BIN)/python -m bench.comparison --out comparison
 	$(BIN)/python -m bench.coverage --out coverage
 	$(BIN)/python -m bench.hours
 	$(BIN)/python -m bench.memory
 
+torture: .venv/.dev  ## kill, starve and deceive it for up to an hour, and count what is lost, doubled or breaks; needs what the tests need
+	$(BIN)/python -m tests.torture
+
 format: .venv/.dev  ## mend what check can mend by itself
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-docs: .venv/.dev  ## write the parts of docs/ that come from the code
+docs: docs-parts  ## write the parts of docs/ that come from the code, and build the site into site/
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
+docs-parts: .venv/.dev  ## write the parts of docs/ that come from the code
 	$(BIN)/python -m tests.generated
 
 cluster-slurm:  ## start a real SLURM cluster on this machine, to try submitting on; needs root and SLURM's packages
@@ -90,4 +99,4 @@ install: .venv/.installed
 	touch $@ .venv/.installed
 
 clean:
-	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache
+	rm -rf .venv site .mypy_cache .ruff_cache .pytest_cache

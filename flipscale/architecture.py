@@ -9,7 +9,7 @@ The family is for studies that run on a CPU. Its models are FLIP's ViT (arXiv 22
 blocks, fixed 2-D sine-cosine positions, the mean of the patches, text without a causal mask) on images of 28 pixels,
 with heads of width 16 and a text tower of the same width, at least 32, and a third of the depth, at least 1.
 
-`Architecture.open_clip_config` is what the trainer builds its model from, so what `cost` counts is what is trained.
+The trainer builds its model from `Architecture.open_clip_config`, so `cost` counts exactly the model that is trained.
 """
 
 import difflib
@@ -79,7 +79,7 @@ class Architecture:
     text: TextTower
     logit_bias: bool
     quick_gelu: bool
-    """Whether the MLPs of both towers compute x sigmoid(1.702 x), as OpenAI's models do, in the place of GELU."""
+    """Whether the MLPs of both towers compute x sigmoid(1.702 x), as OpenAI's models do, instead of GELU."""
     config_json: str = field(repr=False)
 
     @property
@@ -108,7 +108,7 @@ def patches_kept(patches: int, mask_ratio: float) -> int:
 
 
 def resized_side(side: int, mask_ratio: float) -> int:
-    """Patches along a side of an image that is resized in the place of being masked, out of `side`.
+    """Patches along a side of an image that is resized instead of masked, out of `side`.
 
     Their square is as near to `patches_kept` as a square can be: 7 of 14 at 0.75, and 10 of 14 at 0.5, 100 for 98.
     """
@@ -295,7 +295,7 @@ _COUNTED = {
     },
 }
 # fmt: on
-"""What a tower's configuration may say. Anything else, such as attentional_pool, adds what `cost` does not count."""
+"""Keys that a tower's configuration may have. Others, as attentional_pool, add parts that `cost` does not count."""
 
 
 def _refusal(config: Config) -> str | None:

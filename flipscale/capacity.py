@@ -1,7 +1,7 @@
-"""Whether a run fits the memory of its device, by the prediction of `cost`, and what would make it fit.
+"""Whether a run fits the memory of its device, by the prediction of `cost`, and which remedies would make it fit.
 
-What fits is computed: each remedy is priced like the run, with more parts of the batch, with activations computed
-again, or on more devices, and the first of each kind that fits is named with what it costs.
+Each remedy is priced like the run: more parts of the batch, activation checkpointing, more devices. The first of each
+kind that fits is named with its cost.
 """
 
 from dataclasses import dataclass, replace
@@ -12,10 +12,11 @@ from flipscale.settings import Resources, Settings
 from flipscale.words import times
 
 REFUSED = 1.5
-"""A prediction of so many times the device's memory is refused: published memory is within 1.3 times of predictions."""
+"""A run that needs over this multiple of its device's memory is refused: predictions are within 1.3 times of
+published memory."""
 
 MOST_DEVICES = 64
-"""Of remedies with more devices none takes more than so many times as many."""
+"""The largest factor by which a remedy raises the number of devices."""
 
 
 @dataclass(frozen=True)
@@ -51,11 +52,11 @@ class Shortage:
 
     @property
     def is_refused(self) -> bool:
-        """Whether it is so much that the run is not submitted."""
+        """Whether it exceeds the memory so far that the run is refused."""
         return self.times > REFUSED
 
     def says(self, runs: str) -> str:
-        """What these runs lack, and what would make them fit."""
+        """The memory that these runs lack, and remedies."""
         lacking = (
             f"{runs} would need about {_gib(self.memory_bytes)} GiB, and {self.device} has {_gib(self.device_bytes)}"
         )
@@ -76,7 +77,7 @@ def device_memory(resources: Resources) -> int | None:
 
 
 def shortage(settings: Settings, resources: Resources) -> Shortage | None:
-    """What a stage of a run lacks on these resources; None where it fits or its device's memory is not known."""
+    """The memory that a stage of a run lacks on these resources; None if it fits or its device's memory is unknown."""
     available, needed = device_memory(resources), memory_bytes(settings, resources)
     if available is None or needed <= available:
         return None

@@ -1,4 +1,4 @@
-"""What a run costs follows from its settings alone: parameters, FLOPs, memory and GPU-hours, without torch.
+"""The cost of a run follows from its settings alone: parameters, FLOPs, memory and GPU-hours, without torch.
 
 **Parameters** are open_clip's to the last one, fixed sine-cosine positions and the logit scale included.
 
@@ -6,20 +6,21 @@
 (arXiv 2204.02311, appendix B) and as torch.utils.flop_counter counts; normalisations, activations and softmax are
 left out. The blocks of the image tower see the kept patches and the class token, the patch convolution sees all patches
 (FLIP, arXiv 2212.00794), the text tower sees `text_length` tokens. An image that is resized instead (`mask_shape:
-resize`) costs what an unmasked one of that size does; its positions are interpolated once a forward pass, which is not
-counted. The backward pass costs twice the forward pass, but for the patch convolution, whose input needs no gradient.
-The two products of a batch's features with each other are the loss's and apart, as they alone grow with the batch.
+resize`) costs the same as an unmasked one of that size; its positions are interpolated once a forward pass, which is
+not counted. The backward pass costs twice the forward pass, except for the patch convolution, whose input needs no
+gradient. The two products of a batch's features with each other belong to the loss and are counted separately, as they
+alone grow with the batch.
 
 FLIP and the papers after it print forward multiply-adds: half of `Flops.image_forward + Flops.text_forward`.
 
-A fine-tuning computes the image tower alone, on all patches. Its head has as many FLOPs and parameters a class as the
-projection, which it replaces, has a dimension; how many classes there are only the files say, so the projection is
-counted in its place. Against the tower either is nothing.
+A fine-tuning computes the image tower alone, on all patches. Its head replaces the projection and has as many FLOPs and
+parameters per class as the projection has per dimension. Only the files know the number of classes, so the projection
+is counted instead of the head; either is negligible against the tower.
 
-**Memory** is that of one device, at most; on an accelerator what it shows as used. See `memory_bytes`.
+**Memory** is the peak of one device; on an accelerator the memory that it shows as used. See `memory_bytes`.
 
-**GPU-hours** are device-hours of training: FLOPs over the rate a device sustains, see `devices`. How many devices share
-them does not matter. Evaluation and start-up are not in them.
+**GPU-hours** are device-hours of training: FLOPs over the rate a device sustains, see `devices`. The number of devices
+that share them does not matter. Evaluation and start-up are not included.
 """
 
 import functools
@@ -77,9 +78,9 @@ class Cost:
 def cost(settings: Settings, resources: Resources = NO_RESOURCES) -> Cost:
     """The cost of training with these `settings` (one stage of a run) on these `resources`.
 
-    Of the resources `device` is a key of `devices.DEVICES`; `flops_per_second`, if given, is the rate one device
-    sustains and takes the place of what `devices` says. 0 samples are an evaluation: no training. Raises
-    FlipscaleError for a text_length beyond the model's context and for an unknown device.
+    In the resources, `device` is a key of `devices.DEVICES`; `flops_per_second`, if given, is the rate one device
+    sustains and replaces the rate of `devices`. 0 samples are an evaluation: no training. Raises FlipscaleError for a
+    text_length beyond the model's context and for an unknown device.
     """
     shape = architecture(settings.model, settings.image_size)
     batch = settings.batch_size
@@ -146,12 +147,12 @@ class Priced(Protocol):
 
 @dataclass(frozen=True)
 class TrainingView:
-    """What of an image training shows to the image tower."""
+    """The part of an image that training shows to the image tower."""
 
     shape: Architecture
     """The model's, for images as large as training shows them."""
     mask_ratio: float
-    """The share of their patches that is dropped; 0 where images are resized in the place of that."""
+    """The share of their patches that is dropped; 0 if images are resized instead."""
 
     @property
     def patches(self) -> int:
@@ -160,7 +161,7 @@ class TrainingView:
 
 
 def training_view(settings: Priced) -> TrainingView:
-    """What of an image training shows: all patches, a masked part, or with `mask_shape: resize` a smaller image."""
+    """The view of an image in training: all patches, a masked part, or with `mask_shape: resize` a smaller image."""
     shape = architecture(settings.model, settings.image_size)
     if not settings.mask_ratio or settings.mask_shape != "resize":
         return TrainingView(shape, settings.mask_ratio)
@@ -304,7 +305,7 @@ def flops(
 ) -> Flops:
     """The FLOPs of an image with `mask_ratio` of its patches left out and a text of `text_length` tokens.
 
-    Of the tokens `text_mask_ratio` are left out. What the decoder computes counts as the image's. Raises
+    The share `text_mask_ratio` of the tokens is left out. The decoder's FLOPs count as the image's. Raises
     FlipscaleError if the text is longer than the model's context.
     """
     image, text = shape.image, shape.text
@@ -343,11 +344,11 @@ CONTEXT = 2**30
 """Bytes of an accelerator that CUDA's context, its libraries' workspaces and NCCL's buffers take. A judgement."""
 
 ALLOCATOR = 1.2
-"""What torch holds of an accelerator for activations, over what they need: its allocator keeps blocks that tensors of
-other sizes leave unfilled. With it `bench.memory` predicts the published figures best."""
+"""Memory that torch holds for activations, over their size: its allocator keeps blocks that tensors of other sizes
+leave unfilled. With this factor `bench.memory` predicts the published figures best."""
 
 SCORE_BYTES = 6
-"""What was kept of an attention score before fused attention, under autocast: softmax's fp32, and a copy in 2 bytes."""
+"""Bytes kept per attention score before fused attention, under autocast: softmax's fp32, and a copy in 2 bytes."""
 
 
 @dataclass(frozen=True)
@@ -357,7 +358,7 @@ class DeviceMemory:
     weights: int
     """Weights, AdamW's moments, copies of weights for the backward pass, and gradients that are there already."""
     activations: int
-    """What the part of the batch that is computed at once keeps for the backward pass."""
+    """Bytes that the part of the batch that is computed at once keeps for the backward pass."""
     similarities: int
     """Features and similarities of the batch, and their gradients."""
     after: int
@@ -370,7 +371,7 @@ class DeviceMemory:
 
     @property
     def held(self) -> int:
-        """What an accelerator shows as used: the allocator's share and the context on top."""
+        """The memory that an accelerator shows as used: the allocator's share and the context on top."""
         turn = self.weights + int(ALLOCATOR * self.activations) + self.similarities
         return CONTEXT + max(turn, self.after)
 
@@ -435,7 +436,7 @@ def activation_bytes(
     checkpointing: bool = False,
     scores: bool = False,
 ) -> int:
-    """What the forward pass of one image-text pair keeps for the backward pass, and the pixels.
+    """Bytes that the forward pass of one image-text pair keeps for the backward pass, and the pixels.
 
     Counted as Korthikanti et al. do (arXiv 2205.05198, section 4.1), a token and block keeps 8 widths (the inputs of
     both LayerNorms, of the projection to queries, keys and values, these three, the inputs of the output projection and
@@ -458,14 +459,14 @@ def activation_bytes(
 
 @dataclass(frozen=True)
 class _Kept:
-    """What decides how many bytes a tower keeps."""
+    """The properties that decide how many bytes a tower keeps."""
 
     precision: str
     quick_gelu: bool
     scores: bool
 
     def of(self, tower: ImageTower | TextTower, tokens: int, checkpointing: bool = False) -> int:
-        """The bytes that a tower keeps of so many tokens."""
+        """The bytes that a tower keeps for this number of tokens."""
         is_fp32 = self.precision == "fp32"
         values = (10 if tower.layer_scale else 8) * tower.width + (3 if self.quick_gelu else 2) * tower.mlp_width
         per_block = 4 * values if is_fp32 else 2 * values + 4 * tower.width

@@ -1,4 +1,4 @@
-"""What devices can do: peaks, memory, and the rates and hours that training on them takes, as others have measured it.
+"""Devices: peaks, memory, and the rates and hours of training on them, as others have measured them.
 
 **The rate.** A device sustains a share of its bf16 peak that grows with the width of the image tower:
 
@@ -7,11 +7,11 @@
 `u0` is fitted to published trainings of CLIP-like models (bench/published/hours.csv, one row a figure, each with its
 source): FLOPs as `cost` counts them, over the device-hours or samples per second that the source gives. Software is as
 large an effect as the device: with the fused attention of torch 2 an A100 trains twice as fast as with the software of
-2022. A device of which no such training is published takes `BALANCE` over its FLOPs per byte of memory bandwidth: a
-device with much arithmetic for its bandwidth sustains a smaller share. fp32 is half as fast as bf16, as its values are
-twice as large; on a GPU it means TF32 where the GPU has it.
+2022. A device without published trainings takes `BALANCE` over its FLOPs per byte of memory bandwidth: a device with
+much arithmetic for its bandwidth sustains a smaller share. fp32 is half as fast as bf16, as its values are twice as
+large; on a GPU it means TF32 if the GPU has it.
 
-**The cap.** Reading and decoding images feeds a device at most so many pairs a second, see `SAMPLES_PER_SECOND`.
+**The cap.** Reading and decoding images limits the pairs a second that feed a device, see `SAMPLES_PER_SECOND`.
 
 **The range.** `python -m bench.hours` predicts each published row from the rows of other sources. Nine of ten lie
 within 1.5 times, so hours are given with that range.
@@ -54,7 +54,7 @@ MEASURED = 1.2
 """The range of a rate that somebody measured on another model or batch: a judgement."""
 
 FUSED_SINCE = 2023
-"""The year from which torch has fused attention (2.0, March 2023). What ran before it is priced as software of 2022."""
+"""The year from which torch has fused attention (2.0, March 2023). Earlier trainings are priced as software of 2022."""
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ class Hours:
 
 @dataclass(frozen=True)
 class Money:
-    """What predicted hours cost, with their range."""
+    """The price of predicted hours, with its range."""
 
     about: float
     low: float
@@ -89,14 +89,14 @@ class Money:
 
 @dataclass(frozen=True)
 class Price:
-    """What a device-hour costs at a site; None where that is not known."""
+    """The price of a device-hour at a site; None if unknown."""
 
     gpu_hour: float | None
     core_hour: float | None
     currency: str
 
     def of(self, hours: Hours, device: str) -> Money | None:
-        """What hours of such a device cost."""
+        """The price of hours of such a device."""
         each = self.core_hour if device == "cpu" else self.gpu_hour
         if each is None:
             return None

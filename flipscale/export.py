@@ -112,7 +112,7 @@ def _long(results: pd.DataFrame, baseline: Mapping[str, object], score: str, sca
 def _texts(
     means: "pd.Series[float]", deviations: "pd.Series[float]", lower: bool, fraction: bool
 ) -> dict[tuple[str, str], str]:
-    """What stands in the table for each arm and cell. The best of a cell is bold, and all that read the same."""
+    """The table's entry for each arm and cell. The best of a cell is bold, and so are all that read the same."""
     digits = 1 if fraction else 3
     best = means.groupby(level="cell").min() if lower else means.groupby(level="cell").max()
     arms = means.groupby(level="cell").count()

@@ -1,4 +1,4 @@
-"""What makes a run itself: the settings that can change its result, its id, and the runs that it comes from."""
+"""The identity of a run: the settings that can change its result, its id, and the runs that it comes from."""
 
 import functools
 import hashlib
@@ -115,10 +115,10 @@ def _changed_shape(tuning: Tuning, settings: Settings) -> JsonObject:
 
 
 def _fine_tuning_stage(settings: Settings, fine_tuning: FineTuning) -> Settings:
-    """Of a fine-tuning its own settings, and the model's of the run that it starts from.
+    """The settings of a fine-tuning: its own, and those of the model of the run that it starts from.
 
-    flipscale trains it whatever trained that one, on a cosine, unmasked. FLIP's base learning rate and warm-up (arXiv
-    2212.00794, table 12) hold where the study says nothing: 5e-5 at a batch of 256, and 5 of 50 epochs.
+    flipscale trains it whatever trained that run, on a cosine, unmasked. FLIP's base learning rate and warm-up (arXiv
+    2212.00794, table 12) are the defaults: 5e-5 at a batch of 256, and 5 of 50 epochs.
     """
     before, batch = stage(replace(settings, fine_tuning=None)), fine_tuning.batch_size
     return replace(
@@ -144,7 +144,7 @@ def _fine_tuning_stage(settings: Settings, fine_tuning: FineTuning) -> Settings:
 
 
 def labelled_set(settings: Settings) -> FineTuningSet:
-    """What a run with a fine_tuning is fine-tuned on. The study's reader has refused training data without classes."""
+    """The data of a run's fine_tuning. The study's reader has refused training data without classes."""
     assert settings.fine_tuning is not None
     data = settings.fine_tuning.data or settings.data
     assert not isinstance(data, WebDataset)
@@ -247,7 +247,7 @@ def _takes_part(name: str, settings: Settings) -> bool:
 
 
 def _value_and_default(name: str, settings: Settings) -> tuple[Any, Any]:
-    """What of a setting can change a result, as JSON, and what that is by default."""
+    """The part of a setting that can change a result, as JSON, and its default."""
     if name == "image_size":
         return settings.image_size, own_image_size(settings.model)
     if name == "data":
@@ -275,12 +275,12 @@ def _options(record: object) -> JsonObject:
 
 
 def _of_kind(record: Any) -> JsonObject:
-    """What is of one kind, without its paths and without what is at its default."""
+    """A value of one kind, without its paths and without defaults."""
     return {record.kind: _options(record)}
 
 
 def _of_fine_tuning(fine_tuning: FineTuning, data: DataSet) -> JsonObject:
-    """A fine-tuning without what is at its default. The training data's classes are the default, said or not."""
+    """A fine-tuning without defaults. The training data's classes are the default, stated or not."""
     found = _options(fine_tuning)
     found.pop("data", None)
     if fine_tuning.data is not None and _of_data(fine_tuning.data) != _of_data(data):
@@ -311,7 +311,7 @@ def _of_tuning(tuning: Tuning, settings: Settings) -> JsonObject:
 
 
 def _of_evaluation(evaluation: Evaluation, data: DataSet) -> JsonObject:
-    """An evaluation without what is at its default; the end of the schedule is always evaluated, said or not."""
+    """An evaluation without defaults; the end of the schedule is always evaluated, stated or not."""
     defaults = {name: option.default for name, option in EVALUATION.options.items()}
     found = {
         field.name: plain(value)

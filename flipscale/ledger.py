@@ -1,13 +1,13 @@
-"""What studies were predicted to take and what they took, by study, arm and state; failed and stopped work is counted.
+"""Predicted and spent hours of studies, by study, arm and state; failed and stopped work is counted.
 
-Hours are device-hours, on a CPU core-hours, as everywhere. What a run took is the sum of
+Hours are device-hours, on a CPU core-hours, as everywhere. The hours of a run are the sum of
 
-  - its training: of a finished run what result.json says; of any other what its last record says, or its lease where
-    nothing is recorded yet
+  - its training: by result.json for a finished run; for any other by its last record, or by its lease before the first
+    record
   - its evaluations, which no prediction covers
-  - what was lost: the attempts that failed, less the training of theirs that a checkpoint kept
+  - losses: the attempts that failed, less the part of their training that a checkpoint kept
 
-An attempt that was killed without a word leaves only its records, and its start is not counted.
+An attempt that was killed without a trace leaves only its records, and its start is not counted.
 """
 
 import json
@@ -24,10 +24,10 @@ from flipscale.settings import JsonObject, Settings
 from flipscale.words import device_hours, short
 
 PROBE_ARM = "probe"
-"""What stands for an arm where time was spent on a probe."""
+"""The name in the arm's place for time spent on a probe."""
 
 STOPPED = (FailureKind.TIMEOUT, FailureKind.PREEMPTED)
-"""What ended an attempt with a checkpoint: its training is in the records of the next one."""
+"""Failures that end an attempt with a checkpoint: its training is in the records of the next one."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ class LedgerEntry:
 
     @property
     def ratio(self) -> float | None:
-        """What its training took over what was predicted; None unless it has finished and both are known."""
+        """Its measured over its predicted training time; None unless it has finished and both are known."""
         known = self.state is State.FINISHED and self.predicted and self.training
         return self.training / self.predicted if known and self.predicted else None
 
@@ -80,7 +80,7 @@ class LedgerSum:
     lost: float
     untimed: int
     ratio: float | None
-    """What the finished runs trained over what was predicted of these; None where there are none."""
+    """Measured over predicted training time of the finished runs; None without any."""
 
     @property
     def spent(self) -> float:
@@ -93,7 +93,7 @@ class Accuracy:
 
     runs: int
     median: float
-    """Of measured over predicted, run by run."""
+    """Median of measured over predicted, run by run."""
     worst: float
     """The largest factor between the two, either way."""
     within: int
@@ -119,7 +119,7 @@ def sum_of(entries: Iterable[LedgerEntry]) -> LedgerSum:
 
 
 def _sum(entries: Iterable[LedgerEntry], name: str) -> float:
-    """The sum of the hours of that name; what is not known adds nothing."""
+    """The sum of the hours of that name; unknown hours add nothing."""
     return sum(getattr(entry, name) or 0.0 for entry in entries)
 
 
@@ -150,7 +150,7 @@ def grouped_by(
 
 @dataclass(frozen=True)
 class PlannedStudy:
-    """What a study asks for."""
+    """The runs that a study asks for."""
 
     name: str
     asked: Sequence[Asked]

@@ -8,7 +8,6 @@ a picture is its word, "B F". Colours vary and say nothing.
 import io
 import itertools
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -17,37 +16,24 @@ from PIL import Image, ImageDraw, ImageFont
 
 from flipscale import randomness
 from flipscale.errors import DataError
-from flipscale.written_shards import PAIRS_PER_SHARD, begun, write_tar
+from flipscale.written_shards import TEST_IMAGES, TRAINING_PAIRS, Built, Samples, write_set
 
 LETTERS = "ABCDEFGH"
 WORDS = [" ".join(word) for word in itertools.product(LETTERS, repeat=2)]
 """All words, as captions have them: the classes."""
 
-TRAINING_PAIRS = 30_000
-TEST_IMAGES = 2_048
-"""32 of each word."""
-
 LEAST_SIZE = 28
 """Pixels: at fewer, letters are not legible."""
 
 _FONT = 1 / 6
-"""Of the picture's height. A capital letter has 7 tenths of that."""
+"""Size of the font as a share of the picture's height. A capital letter has 7 tenths of that."""
 _SPREAD = 0.1
 """How far a letter may be from the middle of its half, to the sides; up and down it may be twice as far."""
 _NUMBERS = 15
 """Random numbers that a picture takes."""
 
 
-@dataclass(frozen=True)
-class Letters:
-    """What was built."""
-
-    folder: Path
-    train: int
-    test: int
-
-
-def build_letters(out: Path, size: int, pairs: int = TRAINING_PAIRS) -> Letters:
+def build_letters(out: Path, size: int, pairs: int = TRAINING_PAIRS) -> Built:
     """Build the data set in the folder `out`, which appears when all is in it: training shards, a test shard with
     captions and classes, and classes.txt.
 
@@ -56,30 +42,25 @@ def build_letters(out: Path, size: int, pairs: int = TRAINING_PAIRS) -> Letters:
     """
     if size < LEAST_SIZE:
         raise DataError(f"size is {size}; letters need {LEAST_SIZE} px or more.")
-    unfinished = begun(out)
-    for shard, first in enumerate(range(0, pairs, PAIRS_PER_SHARD)):
-        numbers = np.arange(first, min(pairs, first + PAIRS_PER_SHARD), dtype=np.int64)
-        drawn = randomness.uniform(randomness.key("letters", "train"), numbers, _NUMBERS + 1)
-        words = (drawn[:, -1] * len(WORDS)).astype(np.int64)
-        write_tar(unfinished / f"train-{shard:05}.tar", _samples(numbers, words, drawn, size))
-    numbers = np.arange(TEST_IMAGES, dtype=np.int64)
-    drawn = randomness.uniform(randomness.key("letters", "test"), numbers, _NUMBERS + 1)
-    write_tar(unfinished / "test-00000.tar", _samples(numbers, numbers % len(WORDS), drawn, size, labelled=True))
-    (unfinished / "classes.txt").write_text("".join(f"{word}\n" for word in WORDS), encoding="utf-8")
-    unfinished.rename(out)
-    return Letters(out, pairs, TEST_IMAGES)
+
+    def training(shard: range) -> Samples:
+        drawn = _numbers("train", shard)
+        return _samples(shard, (drawn[:, -1] * len(WORDS)).astype(np.int64), drawn, size)
+
+    test = range(TEST_IMAGES)
+    words = np.arange(TEST_IMAGES) % len(WORDS)
+    return write_set(out, pairs, training, _samples(test, words, _numbers("test", test), size, labelled=True), WORDS)
+
+
+def _numbers(part: str, pictures: range) -> npt.NDArray[np.float32]:
+    """What each picture is drawn from, and a number for its word."""
+    return randomness.uniform(randomness.key("letters", part), np.array(pictures, np.int64), _NUMBERS + 1)
 
 
 def _samples(
-    numbers: npt.NDArray[np.int64],
-    words: npt.NDArray[np.int64],
-    drawn: npt.NDArray[np.float32],
-    size: int,
-    *,
-    labelled: bool = False,
-) -> Iterator[tuple[str, dict[str, bytes]]]:
-    """Each sample's key, and its files by extension."""
-    for number, word, uniform in zip(numbers, words, drawn, strict=True):
+    pictures: range, words: npt.NDArray[np.int64], drawn: npt.NDArray[np.float32], size: int, *, labelled: bool = False
+) -> Samples:
+    for number, word, uniform in zip(pictures, words, drawn, strict=True):
         png = io.BytesIO()
         draw(WORDS[word], uniform, size).save(png, "PNG")
         files = {"png": png.getvalue(), "txt": WORDS[word].encode()}

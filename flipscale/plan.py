@@ -39,7 +39,7 @@ class Run:
     parents: tuple[str, ...]
     cost: Cost
     cell: Cell | None
-    """What tells this run from the others of its study, but for the baseline's settings and the seed.
+    """The values that tell this run from the others of its study, without the baseline's settings and the seed.
 
     None for a run that no cell of the study asks for, and that is here as the parent of one.
     """
@@ -62,7 +62,7 @@ class Run:
         return training_view(stage(self.settings)).patches
 
     def to_dict(self) -> JsonObject:
-        """The run as `plan --json` gives it. Of its cost `samples` is the old name of `samples_seen`."""
+        """The run as `plan --json` gives it. In its cost, `samples` is the old name of `samples_seen`."""
         kept = {} if self.keep_weights is KeepWeights.ALWAYS else {"keep_weights": str(self.keep_weights)}
         return kept | {
             "id": self.id,
@@ -80,7 +80,7 @@ class Run:
 
 @dataclass(frozen=True)
 class Total:
-    """What the runs of a plan cost together."""
+    """The cost of all runs of a plan."""
 
     runs: int
     samples: int
@@ -108,7 +108,7 @@ class Plan:
     baseline: Values = field(default_factory=dict)
     """The settings that make a run the baseline, with their values, as the study names them."""
     price: Price | None = None
-    """What time costs where it is to run, if a site says so."""
+    """The price of time at the site where it will run, if the site has one."""
 
     @property
     def cells(self) -> tuple[Run, ...]:
@@ -117,17 +117,17 @@ class Plan:
 
     @property
     def device(self) -> str:
-        """What the plan is priced on: one kind of device for all runs."""
+        """The device that the plan is priced on: one kind for all runs."""
         return str(self.runs[0].resources.device)
 
     @property
     def hours_unit(self) -> str:
-        """What `gpu_hours` are: 'core-hours' where the plan is priced on a CPU, else 'GPU-hours'."""
+        """The unit of `gpu_hours`: 'core-hours' if the plan is priced on a CPU, else 'GPU-hours'."""
         return device_hours(self.device)
 
     @property
     def total(self) -> Total:
-        """What all runs cost together."""
+        """The cost of all runs."""
         hours = total_hours(run.cost.hours for run in self.runs)
         return Total(
             runs=len(self.runs),
@@ -140,12 +140,12 @@ class Plan:
 
     @property
     def money(self) -> Money | None:
-        """What all runs cost together in money; None where no price is known."""
+        """The price of all runs; None without a price of time."""
         return self.price.of(self.total.hours, self.device) if self.price else None
 
     @property
     def warnings(self) -> list[str]:
-        """What a person should know before anything starts, a sentence each."""
+        """Warnings before anything starts, a sentence each."""
         of_budget = [*self._over_budget(), *self._unsure_of_budget()]
         return [*of_budget, *too_large(self.runs), *self._resized(), *self._in_fp32(), *self._without_scores()]
 
@@ -185,7 +185,7 @@ class Plan:
         return found
 
     def _resized(self) -> list[str]:
-        """Where resized images have another number of patches than a mask keeps: not every number is a square."""
+        """Warnings of resized images with another number of patches than a mask keeps: not every number is a square."""
         found: dict[str, int] = {}
         for run in self.runs:
             staged = stage(run.settings)
@@ -234,7 +234,7 @@ class Plan:
 
 
 def too_large(runs: Iterable[Run], times: float = 1.0) -> list[str]:
-    """What is predicted to need over so many times the memory of its device, and what would make it fit.
+    """Runs predicted to need over this multiple of their device's memory, and remedies.
 
     A sentence for the runs of each shape.
     """
@@ -252,7 +252,7 @@ def too_large(runs: Iterable[Run], times: float = 1.0) -> list[str]:
 
 
 def far_too_large(runs: Iterable[Run]) -> list[str]:
-    """What `check_memory` refuses: runs predicted to need over `capacity.REFUSED` times the memory of their device."""
+    """The runs that `check_memory` refuses: predicted to need over `capacity.REFUSED` times their device's memory."""
     return too_large(runs, REFUSED)
 
 
@@ -368,7 +368,7 @@ def _priced_on(resources: Resources) -> Resources:
 
 
 def _priced(settings: Settings, resources: Resources, measured: Timings) -> tuple[Cost, RunTime | None]:
-    """What a run costs, and how long it takes where its shape was timed."""
+    """The cost of a run, and its time if its shape was probed."""
     predicted, timed = cost(stage(settings), resources), run_time(settings, resources, measured)
     return (predicted if timed is None else predicted.taking(timed.hours)), timed
 

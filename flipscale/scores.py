@@ -1,8 +1,8 @@
-"""Scores: which ones exist, what they are called, and which way is better. The one place that knows.
+"""Scores: which exist, their names, and which direction is better. No other module decides these.
 
 A score of the study's own evaluation has a plain name, `zero_shot_top1`. One of a set under evaluation.sets has the
-set's name before it, `imagenet_v2.zero_shot_top1`. What a program of the user's own measures, as `coco.cider`, and
-columns of other people's tables are judged by their names.
+set's name before it, `imagenet_v2.zero_shot_top1`. The scores of users' own programs, as `coco.cider`, and columns of
+other people's tables are judged by their names.
 """
 
 import functools
@@ -17,11 +17,11 @@ Unit = Literal["fraction", "nats", "number"]
 
 @dataclass(frozen=True)
 class Score:
-    """What an evaluation can measure."""
+    """The scores that an evaluation can measure."""
 
     unit: Unit
     meaning: str
-    """What is measured, as the table of columns says it."""
+    """Its description in the table of columns."""
     label: str
     """Its name in words, as an axis shows it."""
     lower_is_better: bool = False
@@ -29,11 +29,11 @@ class Score:
     """A hit is the right one among this many best; None for a loss."""
 
     def chance(self, choices: int, right: int = 1) -> float:
-        """What guessing gives among so many classes, images or texts: a share of hits, or the loss in nats.
+        """Chance level among this number of classes, images or texts: a share of hits, or the loss in nats.
 
         A score that depends on more than that has no such level, see `class_chance`.
 
-        right: how many of the choices are right, as the captions of an image are.
+        right: number of choices that are right, as the captions of an image are.
         """
         if self.hits is None:
             return math.log(choices)
@@ -97,7 +97,7 @@ SET_SCORES: Mapping[str, Score] = {
 """The scores that only a set has. Their columns are NAME.score: of a set that names it as its metric, or of a mean."""
 
 METRICS = ("top1", *(name for name in SET_SCORES if name != "mean"))
-"""What a labelled set may name as its metric."""
+"""The metrics that a labelled set may name."""
 
 
 def metric_score(metric: str) -> str:
@@ -106,7 +106,7 @@ def metric_score(metric: str) -> str:
 
 
 def class_chance(score: str, classes: int) -> float | None:
-    """What guessing among this number of classes gives for a score of classification.
+    """Chance level of a classification score among this number of classes.
 
     None for map11, where it is the share of the images that show a class.
     """
@@ -166,7 +166,7 @@ _OF_A_PROGRAM = re.compile(r"[A-Za-z]\w*\.[A-Za-z]\w*")
 
 
 def _known(name: str) -> Score | None:
-    """What is known of a score that flipscale measures."""
+    """The properties of a score that flipscale measures."""
     score = set_and_score(name)[1]
     return (SCORES.get(score) or SET_SCORES.get(score)) if is_own_score(name) else None
 

@@ -1,4 +1,4 @@
-"""What a run is asked to do, with types: its settings, data sets, evaluation and resources.
+"""The request for a run, with types: its settings, data sets, evaluation and resources.
 
 `study` reads them from YAML and JSON (study/settings.py has kinds, defaults and sentences), `plain` writes them. A data
 set, an evaluation set and a trainer are one of a few kinds; in files they are a mapping with that kind as its only key.
@@ -121,7 +121,7 @@ class CaptionSet:
 
 @dataclass(frozen=True)
 class CommandSet:
-    """What a program of the user's own measures of a finished run."""
+    """The scores that a user's own program measures of a finished run."""
 
     kind: ClassVar[str] = "command"
     arguments: Sequence[str]
@@ -175,7 +175,7 @@ FineTuningSet = Shapes | Fashion | LabelledFolders | LabelledShards | LabelledId
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What is measured, and when."""
+    """The scores to measure, and when."""
 
     data: DataSet | None
     images: int | None
@@ -201,7 +201,7 @@ class Reconstruction:
 
 @dataclass(frozen=True)
 class Tuning:
-    """Unmasked training after the schedule. What is None follows from the run's settings."""
+    """Unmasked training after the schedule. Fields that are None follow from the run's settings."""
 
     samples: int
     lr: float | None
@@ -215,8 +215,8 @@ class Tuning:
 
 @dataclass(frozen=True)
 class FineTuning:
-    """End-to-end training of the image tower and a linear head on labelled images. What is None follows from the
-    run's settings and from the others here."""
+    """End-to-end training of the image tower and a linear head on labelled images. Fields that are None follow from
+    the run's settings and from the others here."""
 
     samples: int
     data: FineTuningSet | None
@@ -335,7 +335,7 @@ class KeepWeights(enum.StrEnum):
 
 @dataclass(frozen=True)
 class Resources:
-    """What one run needs, and how it is priced. None of it is part of an id."""
+    """The resources of one run, and how it is priced. None of them is part of an id."""
 
     gpus: int = 0
     device: str | None = None

@@ -35,7 +35,7 @@ LEAST_SPREAD = 1.1
 
 
 class TimingPlace(NamedTuple):
-    """Where times were measured."""
+    """The place at which times were measured."""
 
     site: str
     """'local', 'slurm NAME', 'ray': what `Launcher.site_name` says."""
@@ -47,7 +47,7 @@ class TimingPlace(NamedTuple):
 
 @dataclass(frozen=True)
 class StepTime:
-    """What a probe measured of one shape: medians over turns, between which the other shapes had theirs."""
+    """A probe's measurements of one shape: medians over turns, interleaved with the turns of the other shapes."""
 
     site: str
     device: str
@@ -56,9 +56,9 @@ class StepTime:
     seconds: float
     """Wall time of a step."""
     low: float
-    """Of the fastest turn."""
+    """That of the fastest turn."""
     high: float
-    """Of the slowest turn."""
+    """That of the slowest turn."""
     cpu_seconds: float
     """Processor time of a step, of all processes together."""
     spread: float
@@ -85,7 +85,7 @@ class StepTime:
 
 @dataclass(frozen=True)
 class EvaluationTime:
-    """What a probe measured of one evaluation."""
+    """A probe's measurements of one evaluation."""
 
     site: str
     device: str
@@ -110,8 +110,7 @@ Keep = Callable[[StepTime | EvaluationTime], bool]
 
 @dataclass(frozen=True)
 class Timings:
-    """What probes have measured, at one place or at several: a later measurement of a shape takes the earlier one's
-    place."""
+    """The measurements of probes, at one place or at several: a later one of a shape replaces the earlier one."""
 
     steps: tuple[StepTime, ...] = ()
     evaluations: tuple[EvaluationTime, ...] = ()
@@ -126,7 +125,7 @@ class Timings:
         return self.where(lambda timed: timed.place == place)
 
     def places(self) -> list[TimingPlace]:
-        """Where they were measured, the place of the last measurement first."""
+        """The places of measurement, that of the last measurement first."""
         measured: list[StepTime | EvaluationTime] = [*self.steps, *self.evaluations]
         return list(dict.fromkeys(timed.place for timed in sorted(measured, key=lambda timed: -timed.time)))
 
@@ -147,16 +146,16 @@ class Timings:
         return {_key(timed.shape): timed for timed in self.evaluations}
 
     def step(self, shape: JsonObject) -> StepTime | None:
-        """What was measured of this shape."""
+        """The measurements of this shape."""
         return self._steps_by_shape.get(_key(shape))
 
     def evaluation(self, shape: JsonObject) -> EvaluationTime | None:
-        """What was measured of this evaluation."""
+        """The measurements of this evaluation."""
         return self._evaluations_by_shape.get(_key(shape))
 
 
 NOT_TIMED = Timings()
-"""Where nothing was probed."""
+"""The times before any probe."""
 
 
 @dataclass(frozen=True)
@@ -197,7 +196,7 @@ def is_timed_by_steps(settings: Settings) -> bool:
 
 
 def step_shape(staged: Settings, resources: Resources) -> JsonObject:
-    """What the time of a step depends on, as JSON. staged: the settings of what the run itself trains."""
+    """The settings that the time of a step depends on, as JSON. staged: those of the stage that it trains itself."""
     known = identity(staged)
     shape = {name: known[name] for name in STEP_SETTINGS if name in known}
     if "grad_clip" in shape:
@@ -208,7 +207,7 @@ def step_shape(staged: Settings, resources: Resources) -> JsonObject:
 
 
 def evaluation_shape(staged: Settings) -> JsonObject:
-    """What the time of an evaluation depends on, as JSON."""
+    """The settings on which the time of an evaluation depends, as JSON."""
     # When a run is evaluated says nothing of how long it takes.
     known = identity(replace(staged, evaluation=replace(staged.evaluation, at=())))
     shape = {name: known[name] for name in EVALUATION_SETTINGS if name in known}
@@ -267,5 +266,5 @@ def _key(shape: JsonObject) -> str:
 
 
 def _newest(timed: Iterable[_Timed]) -> tuple[_Timed, ...]:
-    """Of each place and shape the newest."""
+    """The newest measurement of each place and shape."""
     return tuple({(each.place, _key(each.shape)): each for each in sorted(timed, key=lambda each: each.time)}.values())

@@ -117,7 +117,7 @@ def predicted(about: float, low: float, high: float) -> str:
 
 
 def _significant(value: float, digits: int) -> str:
-    """A number rounded to so many significant digits, written in full from 1 on: 230,000, 12, 0.012."""
+    """A number rounded to `digits` significant digits, written in full from 1 on: 230,000, 12, 0.012."""
     rounded_off = float(f"{value:.{digits}g}")
     return f"{rounded_off:,.0f}" if rounded_off >= 10 ** (digits - 1) else f"{rounded_off:.{digits}g}"
 

@@ -1,4 +1,4 @@
-"""Where everything is: the only place that knows the names of folders and files that stages hand to each other.
+"""Paths of everything: only this module knows the names of folders and files that stages hand to each other.
 
     Workspace().study("mask").results      results/mask/results.csv
     Workspace().run("r-0123456789")        results/runs/r-0123456789
@@ -67,6 +67,10 @@ class StudyFiles:
         """comparison.json or .md; that of another score than the study's own has a name of its own."""
         return self.folder / (f"comparison-{score}{suffix}" if score else f"comparison{suffix}")
 
+    def against(self, other: str, suffix: str) -> Path:
+        """The comparison with another study, of that name."""
+        return self.folder / f"against-{other}{suffix}"
+
 
 @dataclass(frozen=True)
 class Workspace:
@@ -91,12 +95,12 @@ class Workspace:
 
     @property
     def timings(self) -> Path:
-        """What probes have measured here, at all sites. All studies share it."""
+        """The measurements of probes here, at all sites. All studies share them."""
         return self.results / "timings.json"
 
     @property
     def cache(self) -> Path:
-        """What is worth keeping of data sets. All runs share it."""
+        """Indexes and decoded images of data sets. All runs share them."""
         return self.results / "cache"
 
     @classmethod

@@ -3,12 +3,46 @@
 import io
 import shutil
 import tarfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from flipscale.errors import DataError
 
 PAIRS_PER_SHARD = 10_000
+
+TRAINING_PAIRS = 30_000
+TEST_IMAGES = 2_048
+"""Of a set that is drawn; test images are as many of each class."""
+
+Samples = Iterable[tuple[str, Mapping[str, bytes]]]
+"""Each its key, and its files by extension."""
+
+
+@dataclass(frozen=True)
+class Built:
+    """A labelled data set that was built."""
+
+    folder: Path
+    train: int
+    """Training pairs."""
+    test: int
+    """Test images."""
+
+
+def write_set(
+    out: Path, pairs: int, training: Callable[[range], Samples], test: Samples, classes: Sequence[str]
+) -> Built:
+    """Write a data set into the folder `out`, which appears when all is in it: training shards, of pairs that are asked
+    for by their numbers, a test shard, and classes.txt. DataError where `out` holds something."""
+    unfinished = begun(out)
+    for shard, first in enumerate(range(0, pairs, PAIRS_PER_SHARD)):
+        numbers = range(first, min(pairs, first + PAIRS_PER_SHARD))
+        write_tar(unfinished / f"train-{shard:05}.tar", training(numbers))
+    images = write_tar(unfinished / "test-00000.tar", test)
+    (unfinished / "classes.txt").write_text("".join(f"{name}\n" for name in classes), encoding="utf-8")
+    unfinished.rename(out)
+    return Built(out, pairs, images)
 
 
 def begun(out: Path) -> Path:
@@ -21,11 +55,14 @@ def begun(out: Path) -> Path:
     return unfinished
 
 
-def write_tar(path: Path, samples: Iterable[tuple[str, Mapping[str, bytes]]]) -> None:
-    """Write samples, each its key and its files by extension. Times and owners are zero."""
+def write_tar(path: Path, samples: Samples) -> int:
+    """Write samples and count them. Times and owners are zero."""
+    written = 0
     with tarfile.open(path, "w", format=tarfile.USTAR_FORMAT) as tar:
         for key, files in samples:
             for kind, content in files.items():
                 member = tarfile.TarInfo(f"{key}.{kind}")
                 member.size = len(content)
                 tar.addfile(member, io.BytesIO(content))
+            written += 1
+    return written

@@ -1,15 +1,18 @@
 """The parts of docs/ and studies/ that come from the code. `make docs` writes them; test_docs holds them to it."""
 
 import contextlib
+import inspect
 import io
 import json
 import os
 import re
 import tempfile
+import textwrap
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import flipscale
 from flipscale.cli import main
 from flipscale.collect import columns_as_markdown
 from flipscale.identity import show_setting
@@ -18,7 +21,8 @@ from flipscale.study.keys import TOP
 from flipscale.study.kinds import Keys
 from flipscale.study.schema import study_schema
 from flipscale.study.settings import EVALUATION, FINE_TUNING, INIT, RECONSTRUCTION, SETTINGS, TRAINER, TUNING
-from tests import findings, full_scale, headline, paper
+from tests import benchmarks, findings, full_scale, headline, paper
+from tests.torture import counts as torture
 
 ROOT = Path(__file__).parents[1]
 
@@ -56,20 +60,47 @@ def settings() -> str:
 
 
 def options() -> str:
-    rows = ["| where | option | default | meaning |", "|---|---|---|---|"]
-    tables = {f"data: {{{kind}: ...}}": keys for kind, keys in DATASET.options.items()}
+    """A table for each data set, evaluation set, trainer and setting that takes options."""
+    tables: dict[str, object] = {f"data: {{{kind}: ...}}": keys for kind, keys in DATASET.options.items()}
+    tables["evaluation"] = EVALUATION
+    tables |= {
+        f"evaluation: {{sets: {{NAME: {{{kind}: ...}}}}}}": keys for kind, keys in EVALUATION_SET.options.items()
+    }
     tables |= {"tuning": TUNING, "fine_tuning": FINE_TUNING}
     tables |= {f"fine_tuning: {{data: {{{kind}: ...}}}}": keys for kind, keys in FINE_TUNING_SET.options.items()}
     tables |= {"reconstruction": RECONSTRUCTION, "init": INIT}
     tables |= {f"trainer: {{{kind}: ...}}": keys for kind, keys in TRAINER.options.items()}
-    tables["evaluation"] = EVALUATION
-    tables |= {f"evaluation: sets: {{NAME: {{{kind}: ...}}}}": keys for kind, keys in EVALUATION_SET.options.items()}
     tables["resources"] = TOP["resources"].kind
-    for where, table in {where: keys.options for where, keys in tables.items() if isinstance(keys, Keys)}.items():
-        for name, option in table.items():
-            default = "required" if option.required else json.dumps(option.default)
-            rows.append(f"| `{where}` | `{name}` | {default} | {option.says} |")
-    return "\n".join(rows) + "\n"
+    parts = []
+    for where, keys in tables.items():
+        if isinstance(keys, Keys):
+            rows = [
+                f"| `{name}` | {'required' if option.required else json.dumps(option.default)} | {option.says} |"
+                for name, option in keys.options.items()
+            ]
+            short = f"In short `{where.replace('...', keys.short.upper())}`." if keys.short and "..." in where else ""
+            parts.append([f"### `{where}`", "", *([short, ""] if short else []), *_table("option", rows), ""])
+    return "\n".join(line for part in parts for line in part)
+
+
+def _table(first: str, rows: list[str]) -> list[str]:
+    return [f"| {first} | default | meaning |", "|---|---|---|", *rows]
+
+
+def python() -> str:
+    """Every public name of the package: its signature and what its docstring says."""
+    parts = []
+    for name in flipscale.__all__:
+        thing = getattr(flipscale, name)
+        is_class = inspect.isclass(thing)
+        takes = "" if is_class or not callable(thing) else str(inspect.signature(thing))
+        takes = re.sub(r"\b(?:[a-z_]\w*\.)+([A-Z]\w*)", r"\1", takes)
+        arguments = r"- `\1`: \2"
+        says = re.sub(r"^(\w+): (.*)$", arguments, inspect.getdoc(thing) or "", flags=re.MULTILINE)
+        says = re.sub(r"(?<!\n)\n- `", "\n\n- `", says, count=1) if "\n- `" in says else says
+        shown = f"{'class ' if is_class else ''}{name}{takes}"
+        parts.append(f"### {name}\n\n```python\n{shown}\n```\n\n{says}\n\nFrom `{thing.__module__}`.\n")
+    return "\n".join(parts)
 
 
 def flags() -> str:
@@ -203,6 +234,13 @@ def bench_lines(name: str) -> list[str]:
     return lines
 
 
+def reliability() -> str:
+    parts = bench_facts("torture")["parts"]
+    lines = [f"| {row['part']} | {row['date']} | {row['seed']} | {row['load']} |" for row in parts]
+    head = ["| part | date | seed | load average at the start |", "|---|---|---|---|"]
+    return "\n".join([torture.table(parts), "", *head, *lines]) + "\n"
+
+
 def full_scale_cost() -> str:
     with tempfile.TemporaryDirectory() as folder:
         return full_scale.cost(Path(folder))
@@ -216,14 +254,17 @@ def full_scale_memory() -> str:
 PARTS: dict[str, Callable[[], str]] = {
     "README.md#headline": headline.headline,
     "docs/cli.md#commands": commands,
-    "docs/study.md#keys": keys,
-    "docs/study.md#settings": settings,
-    "docs/study.md#options": options,
+    "docs/keys.md#keys": keys,
+    "docs/keys.md#settings": settings,
+    "docs/keys.md#options": options,
+    "docs/python.md#names": python,
+    "docs/benchmarks.md#benchmarks": benchmarks.summary,
+    "docs/benchmarks.md#tables": benchmarks.tables,
     "docs/results.md#columns": columns_as_markdown,
     "docs/figures.md#gallery": gallery,
     "docs/figures.md#references": references,
     "docs/trainers.md#flags": flags,
-    "docs/slurm.md#site": site,
+    "docs/site-file.md#site": site,
     "docs/slurm.md#failures": failures,
     "docs/ray.md#site": ray,
     "docs/fits.md#laws": laws,
@@ -232,6 +273,7 @@ PARTS: dict[str, Callable[[], str]] = {
     "docs/compare.md#worst": worst_cell,
     "docs/fits.md#coverage": coverage_of_laws,
     "docs/fits.md#outside": outside_of_laws,
+    "docs/reliability.md#counts": reliability,
     "docs/paper.md#studies": paper.table,
     "docs/full-scale.md#cost": full_scale_cost,
     "docs/full-scale.md#memory": full_scale_memory,
@@ -250,7 +292,16 @@ def filled(name: str) -> tuple[Path, str, str]:
     text = (ROOT / file).read_text()
     pattern = re.compile(rf"(<!-- {part} -->\n).*?(<!-- end -->)", re.DOTALL)
     assert pattern.search(text), f"{file} has no part {part}"
-    return ROOT / file, text, pattern.sub(lambda match: f"{match[1]}\n{PARTS[name]()}\n{match[2]}", text)
+    right = "\n".join(map(wrapped, PARTS[name]().split("\n"))) if file != "docs/cli.md" else PARTS[name]()
+    return ROOT / file, text, pattern.sub(lambda match: f"{match[1]}\n{right}\n{match[2]}", text)
+
+
+def wrapped(line: str) -> str:
+    """A line of prose in lines of at most 100 characters; tables, code, headings and pictures stay as they are."""
+    if line.startswith(("|", "`", "#", "![", "    ", "<")):
+        return line
+    indent = "  " if line.startswith("- ") else ""
+    return textwrap.fill(line, 100, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
 
 
 def write() -> None:

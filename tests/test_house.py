@@ -18,8 +18,8 @@ PACKAGE = ROOT / "flipscale"
 
 FLOORS = [
     {"cell", "errors", "randomness", "scores", "settings", "stats", "words", "workspace"},
-    {"written_shards"},
-    {"architecture", "devices", "icons", "letters"},
+    {"guard", "plain_files", "written_shards"},
+    {"architecture", "devices", "icons", "letters", "mosaic"},
     {"cost"},
     {"capacity", "study"},
     {"identity"},
@@ -147,20 +147,23 @@ def test_public_names_load_on_first_use() -> None:
     assert dir(flipscale) == sorted(flipscale.__all__)
 
 
-def test_readme_tree_lists_every_room_in_order() -> None:
-    tree = re.search(r"```\nflipscale/\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
-    assert tree, "README.md has no tree that begins with flipscale/"
+def test_the_tree_of_the_design_lists_every_room_in_order() -> None:
+    tree = re.search(r"```\nflipscale/\n(.*?)```", (ROOT / "docs" / "design.md").read_text(), re.DOTALL)
+    assert tree, "docs/design.md has no tree that begins with flipscale/"
     listed = re.findall(r"^    (\w+)(?:\.py|/)", tree[1], re.MULTILINE)
     assert [name for name in listed if not name.startswith("__")] == [room for floor in _readable() for room in floor]
 
 
 def _readable() -> list[list[str]]:
-    """The floors in the order of the README: a study's way through the house, then cli and the ground floor."""
+    """The floors in the order of docs/design.md: a study's way through the house, then cli and the ground floor."""
     rooms = (
         "study architecture devices cost capacity identity timing plan inputs run code launch train collect ledger "
         "storage fit track compare plot export report"
     )
-    ground = "workflow cli icons letters cell errors randomness scores settings stats words workspace written_shards"
+    ground = (
+        "workflow cli icons letters mosaic cell errors randomness scores settings stats words workspace guard "
+        "plain_files written_shards"
+    )
     return [rooms.split(), ground.split()]
 
 

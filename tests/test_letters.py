@@ -9,9 +9,10 @@ import pytest
 from flipscale import randomness
 from flipscale.cli import main
 from flipscale.errors import DataError
-from flipscale.letters import TEST_IMAGES, WORDS, build_letters, draw
+from flipscale.letters import WORDS, build_letters, draw
 from flipscale.settings import ShardSet, WebDataset
 from flipscale.train.data import Form, open_data, open_held_out
+from flipscale.written_shards import TEST_IMAGES
 
 
 def codes(captions: list[str]) -> npt.NDArray[np.int64]:

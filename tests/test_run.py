@@ -154,6 +154,22 @@ def _take(path: Path, together: "multiprocessing.synchronize.Barrier", taken: "m
         together.wait(PATIENCE)  # Nobody drops it before all have tried.
 
 
+def test_who_loses_the_lease_while_a_result_is_flushed_does_not_finish_the_run(
+    folder: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of two copies of a job, one may have finished the run meanwhile."""
+
+    def slow(descriptor: int) -> None:
+        (folder.path / "lease.json").write_text(json.dumps({"token": "other", "host": "elsewhere", "pid": 1}))
+
+    with folder.hold() as lease:
+        assert lease is not None
+        monkeypatch.setattr(os, "fsync", slow)
+        with pytest.raises(LeaseLost):
+            lease.write_result(Result())
+    assert not (folder.path / "result.json").exists()
+
+
 def test_of_many_takers_at_once_one_gets_the_lease(folder: RunFolder) -> None:
     context = multiprocessing.get_context("fork")
     taken, together = context.Queue(), context.Barrier(8)

@@ -8,27 +8,35 @@ from flipscale.workflow.talk import say
 
 
 def data_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("kind", metavar="KIND", choices=["icons", "letters"], help="which: icons or letters")
+    parser.add_argument(
+        "kind", metavar="KIND", choices=["icons", "letters", "mosaic"], help="which: icons, letters or mosaic"
+    )
     parser.add_argument("folder", metavar="DIR", type=Path, help="where the shards go")
     parser.add_argument(
         "--from", dest="source", metavar="PATH", type=Path, help="the npm package of the icons, a folder or a .tgz"
     )
-    parser.add_argument("--size", type=int, help="side of a picture in pixels (32 for icons, 112 for letters)")
+    parser.add_argument("--size", type=int, help="side of a picture in pixels (icons 32, letters 112, mosaic 56)")
     parser.add_argument(
         "--workers", type=int, default=os.cpu_count() or 1, help="processes that draw icons (one a core)"
     )
 
 
 def data(args: argparse.Namespace) -> int:
-    """Build a data set as tar shards: icons, some 350,000 captioned pictures from the npm package @iconify/json; or
-    letters, 30,000 drawn pictures of two small letters."""
+    """Build a data set as tar shards: icons, some 350,000 captioned pictures from the npm package @iconify/json;
+    letters, 30,000 drawn pictures of two small letters; or mosaic, 30,000 pictures of small glyphs that only all of
+    their pixels tell apart."""
+    if args.kind == "icons":
+        from flipscale.icons import build_icons
+
+        build_icons(args.folder, args.source, args.size or 32, args.workers, say)
+        return 0
     if args.kind == "letters":
         from flipscale.letters import build_letters
 
         built = build_letters(args.folder, args.size or 112)
-        say(f"wrote {built.train:,} training pairs and {built.test:,} test images to {built.folder}")
-        return 0
-    from flipscale.icons import build_icons
+    else:
+        from flipscale.mosaic import build_mosaics
 
-    build_icons(args.folder, args.source, args.size or 32, args.workers, say)
+        built = build_mosaics(args.folder, args.size or 56)
+    say(f"wrote {built.train:,} training pairs and {built.test:,} test images to {built.folder}")
     return 0

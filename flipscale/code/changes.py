@@ -7,14 +7,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from flipscale.code.today import CodeToday, training_key
-from flipscale.errors import RunFolderError
+from flipscale.errors import DamagedFile
+from flipscale.plain_files import open_plain
 from flipscale.plan import Run
 from flipscale.run import CodeIdentity, RunFolder
 from flipscale.words import count
 from flipscale.workspace import RUNS_FOLDER, Workspace
 
 MOST_BYTES = 1 << 20
-"""Of a code.json that are read."""
+"""The most bytes of a code.json that are read."""
 
 MOST_SENTENCES = 6
 """Different ways to differ that are written out."""
@@ -43,7 +44,7 @@ class CodeChanges:
         return f"{number:,} {of_all} {_were(number)} trained by other code than today's" if number else ""
 
     def sentences(self) -> list[str]:
-        """What a person should know of it; empty where all finished runs were trained by today's code."""
+        """Remarks for a person; empty if all finished runs were trained by today's code."""
         said = []
         of_all = f"of {count(self.finished, 'finished run')}"
         ways = Counter(self.differing.values())
@@ -64,9 +65,9 @@ class CodeChanges:
 def code_changes(runs: Iterable[Run], results: Path, files: Mapping[str, Container[str]] | None = None) -> CodeChanges:
     """How the code of the finished ones among the runs differs from today's.
 
-    Of thousands of runs git is asked once, and what they wrote down is parsed once for each code.
+    Git is asked once for thousands of runs, and each of their codes is parsed once.
 
-    files: the names of the files in the folder of each finished run, by id, where somebody has looked already.
+    files: the names of the files in the folder of each finished run, by id, if a caller has listed them already.
     """
     runs = list(runs)
     if files is None:
@@ -119,20 +120,20 @@ class _Recorded:
         self.codes: dict[bytes, list[CodeIdentity]] = {}
 
     def read(self, folder: str) -> bytes:
-        """What the folder's code.json holds, with its codes known by it; nothing where it cannot be read, as it then
-        says nothing of the run."""
+        """The content of the folder's code.json, with its codes known by it; nothing if it cannot be read, as it then
+        says nothing about the run."""
         try:
             text = _content(f"{folder}/code.json")
             if text not in self.codes:
                 self.codes[text] = RunFolder(folder).codes()
-        except (RunFolderError, OSError):
+        except (DamagedFile, OSError):
             return b""
         return text
 
 
 def _content(file: str) -> bytes:
-    """What the file holds: without Python's file object, 10,000 of them take half of the time."""
-    descriptor = os.open(file, os.O_RDONLY)
+    """The file's content: without Python's file object, 10,000 of them take half of the time."""
+    descriptor = open_plain(file)
     try:
         # A run that was resumed with more codes than that is as good as one without a record.
         return os.read(descriptor, MOST_BYTES)

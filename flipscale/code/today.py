@@ -33,7 +33,7 @@ _PACKAGES = {"torch": "torch", "open_clip": "open_clip_torch"}
 """Packages whose versions can change a result, and the distributions that they are installed by."""
 
 WEIGHTS = "init"
-"""What `CodeIdentity.files` calls the weights that a run starts from."""
+"""The name in `CodeIdentity.files` of the weights that a run starts from."""
 
 
 def training_key(settings: Settings) -> str:
@@ -52,7 +52,7 @@ class CodeToday:
         self._known: dict[str, CodeIdentity] = {}
 
     def of(self, settings: Settings) -> CodeIdentity:
-        """The code that would train a run of these settings. What cannot be found out is missing."""
+        """The code that would train a run of these settings. Unknown parts are missing."""
         key = training_key(settings)
         if key not in self._known:
             self._known[key] = self._look(settings)
@@ -118,7 +118,7 @@ def _working_folder() -> Path | None:
 
 @functools.cache
 def _of_flipscale() -> CodeIdentity:
-    """Of flipscale itself. A process runs the code that it began with, so it is looked at once."""
+    """The identity of flipscale's own code. A process runs the code that it began with, so it is determined once."""
     tree = work_tree(PACKAGE)
     commit = changes = None
     # A package that was installed into a folder of somebody's repository is not that repository's.
@@ -154,7 +154,7 @@ def _training_files(package: Path) -> Iterator[Path]:
 
 @functools.cache
 def _versions() -> Mapping[str, str]:
-    """Of flipscale, Python and the packages that can change a result; one that is not installed is missing."""
+    """Versions of flipscale, Python and the packages that can change a result; one that is not installed is missing."""
     found = {"flipscale": _version("flipscale"), "python": ".".join(platform.python_version_tuple()[:2])}
     found |= {name: _version(distribution) for name, distribution in _PACKAGES.items()}
     return {name: version for name, version in found.items() if version is not None}

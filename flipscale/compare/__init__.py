@@ -1,9 +1,9 @@
-"""What masking buys, against its baseline: paired at equal samples, and read off curves at equal accuracy and cost.
+"""Gains of masking over its baseline: paired at equal samples, and read off curves at equal accuracy and cost.
 
     at equal samples        a run against its twin: same cell, same seed, the baseline's settings           pairs.py
     at equal accuracy       the cost at which the baseline is best over that at which the arm gets there    curves.py
-    at equal cost           the difference where both have spent the same hours or FLOPs                    curves.py
-                            runs of other schedules that took as much; the best of several sizes       equal_cost.py
+    at equal cost           the difference after the same hours or FLOPs                                    curves.py
+                            runs of other schedules at the same cost; the best of several sizes        equal_cost.py
     between settings        a cell against a reference cell: deltas, and their interaction                  effects.py
 
 A curve is the finished runs of one series: cells that differ only in schedule length. Each point is a whole schedule,
@@ -11,22 +11,23 @@ never the middle of a longer one. Between points it is a monotone cubic against 
 one that is straight in hours, as FLIP's 3.7x was read (arXiv 2212.00794, Fig 1). Outside the points nothing is read,
 and the reason is given in words.
 
-Gains are positive where masking is better, also for a loss. Ratios are masked over baseline, speed-ups baseline over
+Gains are positive if masking is better, also for a loss. Ratios are masked over baseline, speed-ups baseline over
 masked. Data in, data out: nothing here touches a disk.
 
     columns.py     which score, baseline, arm, cell and series          points.py     from rows to runs
-    tables.py      any table: what it leaves unsaid is found or asked   lines.py      curves between their points
+    tables.py      any table: missing roles are found or asked for      lines.py      curves between their points
     curve_columns.py   which columns tell curves apart                  parts.py      pairs and curves as data
-    curves.py      which runs make a curve, and their noise             readings.py   what is read off two curves
+    curves.py      which runs make a curve, and their noise             readings.py   readings off two curves
     gains.py       gains judged by the noise of the whole study         head.py       arms over all cells, slopes, power
-    estimates.py   seeds to intervals; many speed-ups at once           claims.py     what is claimed, with its interval
+    estimates.py   seeds to intervals; many speed-ups at once           claims.py     the claims, with their intervals
     build.py       from a table to a comparison                         comparison.py the comparison as data
     of_study.py    a study's comparison                                 as_json.py    a comparison for programs
-    planned.py     what seeds will detect, before anything runs         head_text.py  what heads the answer, in 8 lines
+    planned.py     detectable effects, before anything runs             head_text.py  the head of the answer, in 8 lines
     words.py       a sentence for each claim                            stated.py     whether a study's claims hold
-    stated_text.py the same for people and programs                     test_images.py  what other test images would do
+    stated_text.py the same for people and programs                     test_images.py  the effect of other test images
     layout.py      a comparison for people: tables, then sentences      effects_text.py  deltas for people
-    hours.py       which hours claims along time go by
+    hours.py       which hours claims along time use                    same_cells.py   which runs of two studies pair
+    study_pair.py  study against study                                  study_pair_text.py  for people and programs
 """
 
 from flipscale.compare.as_json import comparison_json
@@ -61,8 +62,17 @@ from flipscale.compare.lines import first_reach
 from flipscale.compare.of_study import base_cell, baseline_of, compare_study, judge_study
 from flipscale.compare.parts import Curve, Level, Pair
 from flipscale.compare.planned import PlannedSensitivity, planned_sensitivity
+from flipscale.compare.same_cells import RunsOfStudy, SameCells, SettingChange, planned_runs, same_cells
 from flipscale.compare.stated import ClaimDifference, ClaimFamily, JudgedClaim, Verdict, judge_claims
 from flipscale.compare.stated_text import claim_count
+from flipscale.compare.study_pair import StudyPair, compare_runs, with_hits
+from flipscale.compare.study_pair_text import (
+    same_cells_json,
+    same_cells_text,
+    study_pair_json,
+    study_pair_markdown,
+    study_pair_text,
+)
 from flipscale.compare.tables import baseline_from, columns_from
 from flipscale.compare.words import gain_words, seeds_are_too_few, verdicts
 
@@ -84,8 +94,12 @@ __all__ = [
     "Level",
     "Pair",
     "PlannedSensitivity",
+    "RunsOfStudy",
+    "SameCells",
     "Sensitivity",
+    "SettingChange",
     "SpeedupClaim",
+    "StudyPair",
     "Verdict",
     "arms_of",
     "base_cell",
@@ -95,6 +109,7 @@ __all__ = [
     "claims_markdown",
     "columns_from",
     "compare",
+    "compare_runs",
     "compare_study",
     "compare_table",
     "comparison_json",
@@ -118,12 +133,20 @@ __all__ = [
     "measured_scores",
     "opening",
     "pick_score",
+    "planned_runs",
     "planned_sensitivity",
     "planned_words",
+    "same_cells",
+    "same_cells_json",
+    "same_cells_text",
     "seeds_are_too_few",
     "series_of",
+    "study_pair_json",
+    "study_pair_markdown",
+    "study_pair_text",
     "varying_axes",
     "verdicts",
     "warnings",
+    "with_hits",
     "with_images",
 ]

@@ -52,7 +52,7 @@ def _pair(comparison: Comparison, pair: Pair) -> dict[str, object]:
 
 
 def _head(comparison: Comparison, head: Head) -> dict[str, object]:
-    """What heads the answer; `lines` says it."""
+    """The head of the answer; `lines` puts it in words."""
     return {
         "base_cell": head.base_cell,
         "is_base": head.is_base,
@@ -107,7 +107,7 @@ def _entry(comparison: Comparison, claim: Claim) -> dict[str, object]:
 
 
 def _along(curve: Curve) -> dict[str, object]:
-    """What is read along one cost."""
+    """Readings along one cost."""
     speedup = curve.speedup
     crossover, shift = curve.crossover, curve.one_shift
     return {
@@ -188,7 +188,7 @@ def _closed(ends: list[float]) -> list[float | None]:
 
 
 def _beside(estimate: Estimate) -> dict[str, object]:
-    """What stands beside an answer by the noise of the study."""
+    """The answer by a cell's own seeds, beside the one by the noise of the study."""
     alone = estimate.by_its_seeds
     return {
         "df": estimate.df,

@@ -46,11 +46,11 @@ def compare(
     """Compare every arm of a table of results with the baseline, as {"mask_ratio": 0}.
 
     Twins share the column `cell` where there is one, else the values of `axes`, else of `varying_axes`.
-    `time` is the column of time: gpu_hours (on a CPU, core-hours; of a probe where there was one, see hours.py),
-    train_seconds or cpu_seconds. `base_cell` is the one
-    that heads the answer, the last of the table if left out. Gains of a fraction count as level within `margin`.
-    Where every run is the baseline the comparison is empty, and its `notes` say so. Raises ResultsError for a column
-    that is not there, a baseline that no run has, two runs that are twins of one, or runs of several recipes.
+    `time` is the column of time: gpu_hours (on a CPU, core-hours; those of a probe if there was one, see hours.py),
+    train_seconds or cpu_seconds. `base_cell` heads the answer; it is the last of the table if left out. Gains of a
+    fraction count as level within `margin`. If every run is the baseline the comparison is empty, and its `notes` say
+    so. Raises ResultsError for a missing column, a baseline that no run has, two runs that are twins of one, or runs of
+    several recipes.
     """
     score = pick_score(results, score)
     need(results, [*baseline, time, "train_flops"])

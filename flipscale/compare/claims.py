@@ -1,7 +1,6 @@
-"""What a comparison claims of each series and arm: the gain at its longest schedule, and its speed-up at equal score.
+"""The claims of a comparison about each series and arm: gain at its longest schedule, and speed-up at equal score.
 
-This is the only place that decides what is claimed and by which interval. Verdicts, tables, figures and the report
-state claims.
+Only this module decides the claims and their intervals. Verdicts, tables, figures and the report state them.
 """
 
 from collections.abc import Sequence
@@ -93,10 +92,10 @@ def leading(claims: Sequence[Claim]) -> Claim | None:
 
 
 def claimed_levels(curve: Curve) -> tuple[Level, ...]:
-    """Where a speed-up is claimed: at the baseline's best, or at the best score that both reach.
+    """The scores at which a speed-up is claimed: the baseline's best, or the best score that both reach.
 
-    Where one shift is rejected these are two: the ends of the speed-up curve, or its smallest and its largest value
-    where it goes beyond its ends by more than SAME.
+    If one shift is rejected there are two: the ends of the speed-up curve, or its smallest and its largest value if
+    it goes beyond its ends by more than SAME.
     """
     if curve.target is None:
         return ()
@@ -114,7 +113,7 @@ def claimed_levels(curve: Curve) -> tuple[Level, ...]:
 
 
 def _longest(pairs: Sequence[Pair]) -> dict[tuple[str, str], Pair]:
-    """Of each series and arm the pair of the longest schedule."""
+    """The pair of the longest schedule of each series and arm."""
     longest: dict[tuple[str, str], Pair] = {}
     for pair in pairs:
         before = longest.get((pair.series, pair.arm))

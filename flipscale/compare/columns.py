@@ -1,4 +1,4 @@
-"""What the columns of a table say: which score, which rows are the baseline, which arm, cell and series a row is of."""
+"""The roles of a table's columns: the score, the rows of the baseline, and the arm, cell and series of each row."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any

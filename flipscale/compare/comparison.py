@@ -36,7 +36,7 @@ class Comparison:
     equal_cost: tuple[EqualCost, ...] = ()
     """Runs against runs of other schedules that took as much."""
     claims: tuple[Claim, ...]
-    """What may be said of each series and arm, and how surely."""
+    """The claims about each series and arm, with their intervals."""
     left_out: Mapping[str, str]
     """Runs that took no part at all, and why."""
     unpaired: Mapping[str, str]
@@ -50,13 +50,13 @@ class Comparison:
     head: Head | None
     """None without pairs."""
     images: ImagesOfPairs = field(default_factory=dict)
-    """What other test images would do to gains, where runs kept which images they got right."""
+    """The effect of other test images on gains, if runs kept which images they got right."""
     wins: tuple[SetWins, ...] = ()
     """On how many of the study's named sets each arm is ahead."""
     hours_note: str = ""
     """Which hours its claims go by, or under which unlike load its arms ran; '' where neither is to be said."""
     notes: tuple[str, ...] = ()
-    """What was decided about the table without being asked; without arms, why there is nothing to compare."""
+    """Choices that were made for the table's reader; without arms, why there is nothing to compare."""
 
     @property
     def noise(self) -> Noise | None:

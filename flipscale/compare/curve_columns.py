@@ -31,7 +31,7 @@ class CurveColumns:
     at: str | None
     """The column that twins share; None where none is known."""
     notes: tuple[str, ...]
-    """What was found without being asked for."""
+    """Columns that were found without being asked for."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -171,7 +171,7 @@ def _untangled(grouped: _Grouped, words: Sequence[str]) -> tuple[tuple[str, ...]
 
 
 def _found_words(grouped: _Grouped, words: Sequence[str], chosen: tuple[str, ...]) -> str:
-    """What was found, and the other columns that would have done as well."""
+    """The columns that were found, and the alternatives."""
     split = grouped.split(chosen).groups
     codes = pd.factorize(split)[0]
     alike = [
@@ -189,10 +189,10 @@ def _found_words(grouped: _Grouped, words: Sequence[str], chosen: tuple[str, ...
 
 
 def _repeats_or_noise(curves: _Grouped, left: _Tangles, others: Sequence[str]) -> list[str]:
-    """What is said of rows that still are not one curve each, when all columns of words have been tried.
+    """The note on rows that still are not one curve each, when all columns of words have been tried.
 
-    Raises ResultsError if columns could tell them apart that may as well be measurements or repeats, as numbers are;
-    and for scores that go up and down as those of several curves do.
+    Raises ResultsError if only columns that may be measurements or repeats, such as numbers, tell them apart; and for
+    scores that go up and down like those of several curves.
     """
     if left.repeated and (names := _splitting(curves, others, below=1)):
         raise _repeated(curves, names)
@@ -228,7 +228,7 @@ def _repeated(curves: _Grouped, names: Sequence[str]) -> ResultsError:
 
 
 def _up_and_down(curves: _Grouped, left: _Tangles, names: Sequence[str]) -> list[str]:
-    """What is said of scores that go up and down along the cost: they are noise, or ResultsError."""
+    """The note on scores that go up and down along the cost: they are noise, or ResultsError."""
     x = curves.rows.x
     if names and left.crossed > (len(curves.rows.table) - curves.groups.nunique()) / 3:
         raise ResultsError(

@@ -1,8 +1,8 @@
-"""Along the schedule: what one arm costs for the score of another, and scores for the same cost.
+"""Along the schedule: the cost of one arm for the score of another, and scores for the same cost.
 
-A curve is the mean over seeds of the runs of one series and arm, schedule by schedule (readings.py: what is read off
-it). Nothing is read outside its points. How far runs scatter is learnt once from all runs of the study, so that an
-answer from two seeds has the certainty of many.
+A curve is the mean over seeds of the runs of one series and arm, schedule by schedule (readings.py reads it). Nothing
+is read outside its points. The scatter of runs is estimated once from all runs of the study, so an answer from two
+seeds has the certainty of many.
 """
 
 import math
@@ -43,7 +43,7 @@ class CurveNoise:
     scores: RunNoise | None
     """On the scale of the score; None where nothing says it."""
     costs: Mapping[str, RunNoise | None]
-    """Of the logarithm of each cost; None where it does not scatter."""
+    """Noise of the logarithm of each cost; None if it does not scatter."""
 
 
 def curves_of(
@@ -144,7 +144,7 @@ class _Asked:
         return self._read(base, ours, seeds)
 
     def _read(self, base: "_Points", ours: "_Points", seeds: Sequence[int]) -> Curve:
-        """What is read off the two mean curves."""
+        """Readings off the two mean curves."""
         compared = self._compared(base, ours, len(seeds))
         speedup, missed = at_the_best(compared)
         equal, gain, at_costs = gains(compared)

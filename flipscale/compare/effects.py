@@ -36,7 +36,7 @@ class CellDelta:
     """One combination of settings against the reference row."""
 
     name: str
-    """What differs from the reference row, as 'model=H, data=2B'."""
+    """Differences from the reference row, as 'model=H, data=2B'."""
     settings: Baseline
     changed: tuple[str, ...]
     score: float
@@ -90,13 +90,13 @@ class Deltas:
 
 
 def deltas(table: pd.DataFrame, *, baseline: Baseline, y: str, lower_is_better: bool | None = None) -> Deltas:
-    """What every combination of the baseline's columns gains in `y` over the baseline's row.
+    """The gain in `y` of every combination of the baseline's columns over the baseline's row.
 
     Less of `y` is better if `lower_is_better`; None goes by its name. Rows are paired by the column `seed` if there is
     one; without it repeats of a cell are paired in the order of rows.
 
-    Raises ResultsError for a column or a baseline that is not there, and where rows of one cell differ in a setting
-    that the baseline does not name: their mean would mix that setting in.
+    Raises ResultsError for a missing column or baseline, and if rows of one cell differ in a setting that the baseline
+    does not name: their mean would mix that setting in.
     """
     need(table, [*baseline, y])
     lower = scores.lower_is_better(y) if lower_is_better is None else lower_is_better

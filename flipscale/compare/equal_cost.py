@@ -1,11 +1,11 @@
-"""At equal cost: runs against the baseline's runs of the same seed that took as much, though their samples differ.
+"""At equal cost: runs against the baseline's runs of the same seed at the same cost, though their samples differ.
 
 FLOPs and time are held equal along the schedule, in one series. Memory does not depend on the schedule: it is held
 equal between series that differ in one axis, as a larger batch with a mask against a smaller one without. A run whose
-own twin already took as much is compared there, at equal samples.
+own twin already has the same cost is compared there, at equal samples.
 
-Where several sizes of a model share a budget, the best of them is compared as well. The sizes are chosen on all seeds
-but one and compared on that one, each seed in turn: the best of several on the same seeds would be ahead by luck.
+If several sizes of a model share a budget, the best of them is compared as well. The sizes are chosen on all seeds but
+one and compared on that one, each seed in turn: the best of several on the same seeds would be ahead by luck.
 """
 
 import math

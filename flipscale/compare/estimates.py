@@ -1,7 +1,7 @@
-"""Seeds to estimates: a number with its interval, and what many comparisons at once do to it.
+"""Seeds to estimates: a number with its interval, and its correction for many comparisons.
 
-Cost ratios are a mean over seeds with its Student t. Gains at equal samples stand on the noise of the study (gains.py).
-What is read off curves has the interval of its draws (readings.py).
+Cost ratios are a mean over seeds with its Student t. Gains at equal samples use the noise of the study (gains.py).
+Readings off curves have the interval of their draws (readings.py).
 """
 
 import math
@@ -60,11 +60,11 @@ class Estimate:
     """Two-sided p of Student's t that the mean is 0, or the ratio 1; for this number alone."""
     ratio: bool = False
     draws: Draws | None = field(default=None, repr=False, compare=False)
-    """Of a reading off curves: its draws, of a ratio those of its logarithm. Its interval is theirs."""
+    """The draws of a reading off curves, for a ratio those of its logarithm. Its interval comes from them."""
     at_least: bool = False
     """Whether this is a lower bound: `high` is infinite."""
     corrected: Corrected | None = None
-    """Of an estimate that a verdict speaks of: among all that the verdicts speak of."""
+    """Its correction for all estimates in the verdicts, if a verdict states it."""
     df: float | None = None
     """Degrees of freedom of the interval where it stands on more than these seeds: on the noise of the study."""
     by_its_seeds: "Estimate | None" = None
@@ -96,7 +96,7 @@ class Estimate:
 
 
 class Effect(StrEnum):
-    """What the interval of a claim says of it."""
+    """The verdict that the interval of a claim allows."""
 
     AHEAD = "ahead"
     BEHIND = "behind"
@@ -140,7 +140,7 @@ def finding(estimate: Estimate) -> Finding:
 
 
 def _effect(estimate: Estimate, low: float, high: float) -> Effect:
-    """What an interval says of an estimate."""
+    """The verdict of an interval on an estimate."""
     no_effect = 1.0 if estimate.ratio else 0.0
     if low > no_effect:
         return Effect.AHEAD
@@ -182,7 +182,7 @@ def nothing(why: str) -> Estimate:
 
 
 def corrected(family: Sequence[Estimate]) -> list[Estimate]:
-    """Readings off curves with what is left of each when all are claimed at once (Holm's procedure).
+    """Readings off curves, corrected for all of them (Holm's procedure).
 
     Those without an interval claim nothing and do not count.
     """

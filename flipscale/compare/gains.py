@@ -33,7 +33,7 @@ class StudyNoise:
         return self.noise.moments.get(_key(pair))
 
     def level(self, pair: Pair) -> float:
-        """Where the pair's baseline is on the scale, in the mean over seeds."""
+        """The pair's baseline on the scale, in the mean over seeds."""
         return float(self.scale.of([baseline for baseline, _ in pair.twins]).mean())
 
     def gain(self, pair: Pair, step: float) -> float:

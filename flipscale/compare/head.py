@@ -1,4 +1,4 @@
-"""What heads a comparison: each arm's gain at the base cell, its slope along each axis, and what seeds can detect."""
+"""The head of a comparison: each arm's gain at the base cell, its slopes along axes, and the detectable effect."""
 
 import math
 from collections import Counter
@@ -100,7 +100,7 @@ class Sensitivity:
 
 @dataclass(frozen=True)
 class Head:
-    """What may be said in a few lines."""
+    """The answer in a few lines."""
 
     base_cell: str
     is_base: bool
@@ -251,7 +251,7 @@ def _sensitivity(
 
 
 def sensitivity_of(design: Design, scale: ScoreScale, level: float, seeds: int, margin: float | None) -> Sensitivity:
-    """What seeds detect where the baseline is at this level of the scale."""
+    """The effect that seeds detect if the baseline is at this level of the scale."""
     slope = scale.slope(level)
     widest = WIDEST if scale.transform is Transform.LOGIT else math.inf
 

@@ -12,7 +12,7 @@ from flipscale.stats import WARN_P, Interval, Mean, NoiseMethod
 from flipscale.words import count, fixed, joined, score_value, short
 
 TWO_LINES, ONE_LINE = 3, 6
-"""Arms up to here get two lines each, or one. Of more the best and the worst are named."""
+"""Up to this number of arms, each gets one or two lines. Of more, only the best and the worst are named."""
 
 COUNTED = {
     Effect.AHEAD: "better",
@@ -22,11 +22,11 @@ COUNTED = {
     Effect.TOO_FEW_SEEDS: "undecided",
     Effect.ONE_SEED: "of one seed",
 }
-"""What a cell counts as, by the effect of its gain."""
+"""The class in which a cell is counted, by the effect of its gain."""
 
 
 def head_lines(comparison: Comparison) -> list[str]:
-    """What heads the answer; nothing without pairs."""
+    """The head of the answer; nothing without pairs."""
     head = comparison.head
     if head is None:
         return []
@@ -165,7 +165,7 @@ def _best_and_worst(comparison: Comparison, head: Head) -> list[str]:
 
 
 def _seeds(comparison: Comparison, head: Head) -> str:
-    """What the seeds detect."""
+    """The effect that the seeds detect."""
     if head.sensitivity is None:
         return "Each cell has one seed, so nothing says how far runs scatter; 3 seeds would."
     return sensitivity_words(head.sensitivity, comparison.fraction)
@@ -207,7 +207,7 @@ def _amount(size: float, fraction: bool) -> str:
 
 
 def _test_images(comparison: Comparison, head: Head) -> list[str]:
-    """What other test images would do at the base cell, beside what other seeds would."""
+    """The effect of other test images at the base cell, beside that of other seeds."""
     noise = comparison.gain_noise
     if noise is None:
         return []
@@ -228,8 +228,7 @@ def _test_images(comparison: Comparison, head: Head) -> list[str]:
 
 
 def warnings(comparison: Comparison) -> list[str]:
-    """What limits the answer: what is to be said of the hours, and the limits of the method that this study is close
-    to. A line each, nothing where there are none."""
+    """Limits of the answer: notes on the hours, and limits of the method that this study is close to, a line each."""
     return [f"Note: {comparison.hours_note}"] * bool(comparison.hours_note) + _near_limits(comparison)
 
 

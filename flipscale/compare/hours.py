@@ -1,9 +1,9 @@
-"""Which hours claims along time go by, and what is said where they may mislead. The one place that decides it.
+"""The hours that claims along time use, and the note if they may mislead. No other module decides it.
 
-Where a probe has timed the shape of every run, hours are those of the probe: shapes were timed in turns, so whatever
-slowed the machine met all arms alike. Else they are what the runs took, and where the arms ran under unlike load that
-is said: on a shared CPU even processor time is more when neighbours compete for caches and for the other thread of a
-core, and the arms of a study that ran one after the other had different neighbours.
+If a probe has timed the shape of every run, hours are the probe's: shapes were timed in turns, so whatever slowed the
+machine met all arms alike. Otherwise they are the runs' own, with a note if the arms ran under unlike load: on a shared
+CPU even processor time grows when neighbours compete for caches and for the other thread of a core, and the arms of a
+study that ran one after the other had different neighbours.
 """
 
 from typing import NamedTuple
@@ -17,7 +17,7 @@ UNLIKE_LOAD = 1.25
 the committed studies; those of the icons study, which ran one after the other, are 1.9 apart."""
 
 FEW_ARMS = 4
-"""Of more arms only those of the least and the most load are named."""
+"""With more arms, only those of the least and the most load are named."""
 
 PROBED = "Hours are those of a probe, which timed the shapes of all arms in turns, and not what the runs took."
 

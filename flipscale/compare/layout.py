@@ -84,7 +84,7 @@ def _laid_out(comparison: Comparison, as_table: AsTable, as_lines: Callable[[Seq
 
 
 def effects_title(comparison: Comparison) -> str:
-    """What heads the table of effects."""
+    """The head of the table of effects."""
     return f"At equal {comparison.at}" if comparison.at else "Arm by arm"
 
 
@@ -116,7 +116,7 @@ def _runs_by_reason(title: str, runs: Mapping[str, str]) -> list[str]:
 
 
 def legend(comparison: Comparison) -> list[str]:
-    """What brackets and parentheses are, and how far they can be trusted together."""
+    """The meaning of brackets and parentheses, and how far they can be trusted together."""
     said = []
     if any(pair.gain.n > 1 for pair in comparison.pairs):
         said.append("Parentheses give the range over seeds, which is no CI.")
@@ -152,7 +152,7 @@ def _equal_cost_words(comparison: Comparison) -> list[str]:
 
 
 def _noise_words(comparison: Comparison) -> list[str]:
-    """What the intervals of gains stand on."""
+    """The noise behind the intervals of gains."""
     noise = comparison.noise
     if noise is None or not comparison.gains_claimed:
         return []
@@ -295,7 +295,7 @@ def _shift_cell(curve: Curve) -> str:
 
 
 def _crossover_cell(curve: Curve) -> str:
-    """Where it is and its interval; an end that is only the end of the curves has dots; the share without one."""
+    """Its place and its interval; an end that is only the end of the curves has dots; the share without one."""
     cross = curve.crossover
     if cross is None:
         return "-"

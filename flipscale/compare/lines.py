@@ -1,9 +1,9 @@
 """Curves between their points, many at once: the mean curve, or draws of it.
 
-Straight lines miss what lies between the points of a curve that bends, and miss it on one side: straight in the cost, a
-speed-up comes out 2 to 10 % too low where schedules double, and up to 29 % where they quadruple (bench/comparison.py).
-So scores are read on a scale on which they are about straight (logit, logarithm) against the logarithm of the cost,
-along a monotone cubic (Fritsch and Carlson 1980, with the slopes of Fritsch and Butland 1984, as scipy's PCHIP).
+Straight lines between the points of a curve that bends are biased to one side: straight in the cost, a speed-up comes
+out 2 to 10 % too low if schedules double, and up to 29 % if they quadruple (bench/comparison.py). Scores are therefore
+read on a scale on which they are about straight (logit, logarithm) against the logarithm of the cost, along a monotone
+cubic (Fritsch and Carlson 1980, with the slopes of Fritsch and Butland 1984, as scipy's PCHIP).
 """
 
 from collections.abc import Sequence
@@ -56,9 +56,9 @@ class Lines:
         return at[:, :-1] * steps, at[:, 1:] * steps
 
     def costs_to(self, targets: Array) -> Array:
-        """Where each curve first has each target [curves or 1, targets]: [curves, targets].
+        """The cost at which each curve first has each target [curves or 1, targets]: [curves, targets].
 
-        Minus infinity where it begins above, infinity where it stays below.
+        Minus infinity if it begins above, infinity if it stays below.
         """
         curves, points = self.ys.shape
         targets = np.broadcast_to(targets, (curves, targets.shape[1]))

@@ -29,7 +29,7 @@ def pairs_of(points: Sequence[Point], arms: Sequence[str], lower: bool) -> tuple
 
 
 def _twin(point: Point) -> tuple[str, str, int]:
-    """What twins share."""
+    """The values that twins share."""
     return point.series, point.cell, point.seed
 
 

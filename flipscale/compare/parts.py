@@ -1,4 +1,4 @@
-"""What a comparison is made of: pairs of twins, and curves with what is read off them. Plain data."""
+"""The parts of a comparison: pairs of twins, and curves with their readings. Plain data."""
 
 from dataclasses import dataclass
 from enum import Enum, auto
@@ -15,7 +15,7 @@ class Pair:
     at: float | None
     """Schedule length."""
     arm: str
-    """What differs from the baseline, as 'mask_ratio=0.5'."""
+    """Differences from the baseline, as 'mask_ratio=0.5'."""
     seeds: tuple[int, ...]
     baseline_score: float
     score: float
@@ -47,7 +47,7 @@ class Gain:
 
 @dataclass(frozen=True)
 class Crossover:
-    """Where along the cost the gain changes its sign."""
+    """The cost at which the gain changes its sign."""
 
     at: float | None
     turns: str | None
@@ -71,7 +71,7 @@ class OneShift:
     shift: float
     """That shift, as a speed-up: the geometric mean over the scores that both pass through."""
     p: float | None
-    """Of the hypothesis that one shift suffices."""
+    """p of the hypothesis that one shift suffices."""
     rejected: bool | None
     low: float
     """The scores that were looked at, from here ..."""
@@ -86,7 +86,7 @@ class Miss(Enum):
     BELOW = auto()
     """It never gets there."""
     ABOVE = auto()
-    """Its shortest schedule is better already: the speed-up is at least what is given."""
+    """Its shortest schedule is better already: the speed-up is a lower bound."""
     NO_COST = auto()
     """A cost of 0 has no speed-up."""
 
@@ -109,7 +109,7 @@ class Curve:
     missed: Miss | None = None
     """The reason why it is missing."""
     speedup_straight: float | None = None
-    """What it would be if the curves were straight in the cost between their points, as FLIP's 3.7x was read."""
+    """The speed-up along curves that are straight in the cost between their points, as FLIP's 3.7x was read."""
     speedup_at: tuple[Level, ...] = ()
     """At scores that both curves pass through, from the worst to the best."""
     equal_at: float | None = None

@@ -1,4 +1,4 @@
-"""What the seeds of a planned study will detect: by the noise of its finished runs, or of a usual study."""
+"""The effect that a planned study's seeds will detect: by the noise of its finished runs, or of a usual study."""
 
 import math
 from dataclasses import dataclass, replace
@@ -18,8 +18,9 @@ from flipscale.stats import Design, ScoreScale, Transform, expected_noise
 from flipscale.study import Study
 
 USUAL_SD, USUAL_LEVEL = 0.056, math.log(3)
-"""Twins of the fashion study differed by so much from seed to seed on 2,000 test images (recipe 1), in logits; at an
-accuracy of 75 %, where log 3 is, that is 1.05 points. On 10,000 images (recipe 2) they differ by 0.036."""
+"""Standard deviation over seeds, in logits, of differences between twins of the fashion study on 2,000 test images
+(recipe 1); at an accuracy of 75 %, where the logit is log 3, that is 1.05 points. On 10,000 images (recipe 2) it is
+0.036."""
 
 _Pairs = set[tuple[Cell, tuple[object, ...]]]
 """Cells, and the arms that have twins there, by their values of the baseline's settings."""
@@ -27,7 +28,7 @@ _Pairs = set[tuple[Cell, tuple[object, ...]]]
 
 @dataclass(frozen=True)
 class PlannedSensitivity:
-    """What the seeds of a plan will detect."""
+    """The effect that the seeds of a plan will detect."""
 
     sensitivity: Sensitivity
     fraction: bool

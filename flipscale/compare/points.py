@@ -29,7 +29,7 @@ class PreparedTable:
     lengths: "pd.Series[float] | None"
     """Its values if it holds numbers."""
     cells: "pd.Series[str]"
-    """What twins share: the values of all axes but the baseline's, schedule length among them."""
+    """The values that twins share: those of all axes but the baseline's, schedule length among them."""
     series: "pd.Series[str]"
     """The cell without its schedule length: the rows of one series and arm are one curve."""
     arms: "pd.Series[str]"
@@ -45,9 +45,9 @@ class PreparedTable:
     base_cell: str | None = None
     """The cell that heads the answer."""
     hours_note: str = ""
-    """What is to be said of its hours."""
+    """Notes on its hours."""
     notes: tuple[str, ...] = ()
-    """What was decided about the table without being asked."""
+    """Choices that were made for the table's reader."""
 
 
 @dataclass(frozen=True)
@@ -138,7 +138,7 @@ def _check_one_each(points: Iterable[Point]) -> None:
 
 
 def _values(column: "pd.Series[Any] | None", order: "pd.Index[int]") -> list[str | float | None]:
-    """The values of a column in this order; what is missing is None."""
+    """The values of a column in this order; missing ones are None."""
     if column is None:
         return [None] * len(order)
     return [None if pd.isna(value) else value for value in column[order].tolist()]

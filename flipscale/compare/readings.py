@@ -1,9 +1,8 @@
-"""What is read off two curves, and what other seeds could have made of it: every reading is repeated in draws of both.
+"""Readings off two curves, with the uncertainty from seeds: every reading is repeated in draws of both.
 
 Each is read along monotone cubics on the score's scale against log cost, and again along straight lines there. The
-number is the cubics'; its interval holds what either way leaves possible, as seeds do not know how a curve runs between
-its points. A draw that misses a score counts as infinitely slow or fast: the interval is then open at that end, 0 or
-infinity.
+number is the cubics'; its interval covers both ways, as seeds do not tell how a curve runs between its points. A draw
+that misses a score counts as infinitely slow or fast: the interval is then open at that end, 0 or infinity.
 """
 
 import math
@@ -25,7 +24,7 @@ LOST = 0.05
 """A level that more of the draws miss is not asked whether one speed-up holds."""
 
 BETWEEN_POINTS = 0.02
-"""What a monotone cubic may miss of a smooth curve between its points, in the logarithm of a cost."""
+"""The error of a monotone cubic against a smooth curve between its points, in the logarithm of a cost."""
 
 GRID = 2 * LEVELS
 """Costs at which the crossover of a draw is looked for, beside those of the points."""
@@ -52,7 +51,7 @@ class TwoCurves:
 
 @dataclass(frozen=True, kw_only=True)
 class ComparedCurves:
-    """Two curves with what is needed to say what is read off them."""
+    """Two curves with all that their readings need."""
 
     mean: TwoCurves
     ways: Callable[[int], tuple[TwoCurves, ...]]
@@ -220,9 +219,9 @@ def _gains_at(compared: ComparedCurves, curves: TwoCurves, costs: Array) -> Arra
 
 
 def crossover(compared: ComparedCurves) -> Crossover | None:
-    """Where the sign of the gain at equal cost changes, the last time if it does so more often.
+    """The cost at which the gain at equal cost changes its sign; the last one if there are several.
 
-    Each draw has its own. One that has none counts as beyond the end of the curves at which its sign is wrong.
+    Each draw has its own. A draw without one counts as beyond the end of the curves at which its sign is wrong.
     """
     low, high = compared.cost_range()
     if not low < high:

@@ -31,7 +31,7 @@ from flipscale.study import Expectation, StatedClaim
 
 
 class Verdict(StrEnum):
-    """What the runs say of a claim."""
+    """The verdict of the runs on a claim."""
 
     HOLDS = "holds"
     CONTRADICTED = "contradicted"
@@ -75,7 +75,7 @@ class ClaimFamily:
 
     score: str
     unit: str
-    """Of differences: points, percent, or '' where the score has no unit that this knows."""
+    """Unit of differences: points, percent, or '' if the score has no known unit."""
     margin: float
     claims: tuple[JudgedClaim, ...]
     noise: Noise | None
@@ -210,7 +210,7 @@ def _pooled(contrasts: Sequence[_MeasuredClaim]) -> Noise | None:
 
 
 def _key(contrast: _MeasuredClaim) -> tuple[str, str]:
-    """What `pool_variance` knows it by: a claim is a cell of one arm."""
+    """Its key for `pool_variance`: a claim is a cell of one arm."""
     return contrast.claim.name, ""
 
 

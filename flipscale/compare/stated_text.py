@@ -56,7 +56,7 @@ def claim_count(family: ClaimFamily) -> str:
 
 
 def claims_legend(family: ClaimFamily) -> str:
-    """What the numbers of the table are, and how far they can be trusted together."""
+    """The meaning of the table's numbers, and how far they can be trusted together."""
     said = [f"{claim_count(family)}."]
     said.append("A difference is that of the first side named to the other, positive where the first is better.")
     if family.tested > 1:

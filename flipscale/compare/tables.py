@@ -71,7 +71,7 @@ def _some_of(column: "pd.Series[Any]") -> str:
 
 
 def numbers(table: pd.DataFrame, name: str) -> "pd.Series[float]":
-    """A column as floats; what is missing or infinite is missing. Raises ResultsError for text, with its row."""
+    """A column as floats; infinite values count as missing. Raises ResultsError for text, with its row."""
     found = pd.Series(column(table, name), index=table.index)
     return found.where(np.isfinite(found))
 
@@ -154,7 +154,7 @@ def prepared(
 
 
 def _names(table: pd.DataFrame) -> "pd.Series[str]":
-    """What each row is called: its id, or its number from 1."""
+    """The name of each row: its id, or its number from 1."""
     if "id" in table:
         return table["id"].astype("str")
     return pd.Series([f"row {i + 1}" for i in range(len(table))], index=table.index, dtype="str")
@@ -193,7 +193,7 @@ class _Placed:
     rows: pd.DataFrame
     """Numbered from 0."""
     places: NDArray[np.intp]
-    """Where each stands in the table; rows of the baseline come several times."""
+    """The index of each in the table; rows of the baseline come several times."""
     arms: "pd.Series[str]"
     series: "pd.Series[str]"
     cells: "pd.Series[str]"

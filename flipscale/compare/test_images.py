@@ -1,4 +1,4 @@
-"""What other test images would do to gains: the sampling error of the test set, paired by image."""
+"""The effect of other test images on gains: the sampling error of the test set, paired by image."""
 
 from collections.abc import Mapping, Sequence
 
@@ -11,7 +11,7 @@ ImagesOfPairs = Mapping[tuple[str, str], ImageSampling]
 
 
 def images_of_pairs(pairs: Sequence[Pair], hits: Mapping[str, HitsOfRun]) -> ImagesOfPairs:
-    """Of the pairs all whose runs kept which test images they got right; `hits` has them by run id."""
+    """The error of pairs whose runs all kept which test images they got right; `hits` has them by run id."""
     found = {(pair.cell, pair.arm): _sampled(pair, hits) for pair in pairs}
     return {key: sampling for key, sampling in found.items() if sampling is not None}
 

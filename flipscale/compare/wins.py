@@ -19,7 +19,7 @@ _SETS_NAMED = 5  # sets that are named in a sentence
 
 @dataclass(frozen=True)
 class SetWins:
-    """What an arm does on the sets of a cell, by their names."""
+    """An arm's differences on the sets of a cell, by their names."""
 
     cell: str
     arm: str

@@ -1,4 +1,4 @@
-"""What a comparison says of each arm: a sentence a claim, in no stronger words than its intervals allow."""
+"""The verdicts of a comparison on each arm: a sentence a claim, in no stronger words than its intervals allow."""
 
 from collections.abc import Sequence
 
@@ -50,7 +50,7 @@ def speed_words(factor: float) -> str:
 
 
 def reach_words(comparison: Comparison, speedup: SpeedupClaim) -> str:
-    """Where a speed-up is read, as '78.6 %, the highest both reach'."""
+    """The score at which a speed-up is read, as '78.6 %, the highest both reach'."""
     which = "the baseline's best" if speedup.at_best else f"the {_best(comparison)} both reach"
     return f"{score_words(comparison, speedup.score)}, {which}"
 
@@ -91,7 +91,7 @@ def _speedup_clause(comparison: Comparison, claim: Claim) -> str:
 
 
 def _missed_words(missed: Miss | None, best: str) -> str:
-    """What an arm that has no speed-up at the baseline's best does instead; '' for one that has."""
+    """The sentence on an arm without a speed-up at the baseline's best; '' for one that has it."""
     if missed is None:
         return ""
     words = {

@@ -6,27 +6,27 @@
     frontier(table, x="flops", y="error", kind="pareto")  the rows that are best for their cost
     two_step(table, x=["N", "D"], through="loss", y="error")
     allocate(fit(table, "chinchilla", x=["N", "D"], y="loss"), flops=1e21)
-    forecast(table, "odds", x=[...], y="top1", at={...})  graded by what it says of the largest runs
+    forecast(table, "odds", x=[...], y="top1", at={...})  graded by its predictions of the largest runs
 
-law.py           what a law is
+law.py           a law, as data
 laws.py          sums of powers, and all laws by name
-other_laws.py    forms that are no sum of powers
-rows.py          which rows take part, and why the others do not
+other_laws.py    forms other than sums of powers
+rows.py          the rows that take part, and why the others do not
 where.py         conditions that choose among them
 unnamed.py       settings in which these rows differ although nobody names them
-problem.py       a law, its points, and what is held fast
+problem.py       a law, its points, and the parameters held fixed
 descent.py       many searches at once
 solver.py        one law through points: the best of many starts
 uncertainty.py   resamples and intervals
-seeds.py         what runs of one seed have in common
+seeds.py         the effect that runs of one seed share
 resampling.py    resamples of settings and seeds
-budget_noise.py  how runs scatter about the curve of their budget
+budget_noise.py  the scatter of runs about the curve of their budget
 fitting.py       all of it, from a table to a Fit
 fitted.py        a Fit and a Forecast, as data
 held_out.py      the largest runs, as the smaller ones predict them
 grade.py         how far a forecast can be trusted
-checks.py        what speaks against a fit
-best.py          what is best for its cost: fronts, and the best size of a budget
+checks.py        objections to a fit
+best.py          the best runs for their cost: fronts, and the best size of a budget
 frontiers.py     fits through those
 two_step.py      from size to loss, and from loss to error
 of_study.py      the laws of a study's own results
@@ -34,6 +34,7 @@ prediction.py    beyond the data
 allocation.py    the best use of a budget
 as_json.py       fits and forecasts for programs
 words.py         fits and forecasts for people
+exponents.py     the exponents of two studies
 
 Data in, data out: nothing here touches a disk.
 """
@@ -41,6 +42,17 @@ Data in, data out: nothing here touches a disk.
 from flipscale.fit.allocation import Allocation, allocate
 from flipscale.fit.as_json import allocation_json, fit_json, forecast_json
 from flipscale.fit.best import evened, is_isoflop
+from flipscale.fit.exponents import (
+    ExponentDifference,
+    FitPair,
+    LawInBoth,
+    StudyOfFits,
+    compare_exponents,
+    constants_of,
+    exponent_rows,
+    fit_pair_json,
+    fit_pair_notes,
+)
 from flipscale.fit.fitted import Fit, Forecast
 from flipscale.fit.fitting import Options, default_law, fit, fit_groups
 from flipscale.fit.frontiers import frontier, isoflop
@@ -59,24 +71,33 @@ __all__ = [
     "LAWS",
     "Allocation",
     "Doubt",
+    "ExponentDifference",
     "Fit",
+    "FitPair",
     "Forecast",
     "Grade",
     "Graded",
     "HeldOutRuns",
     "HeldOutSetting",
     "Law",
+    "LawInBoth",
     "Options",
+    "StudyOfFits",
     "TwoStep",
     "allocate",
     "allocation_json",
     "allocation_text",
     "column",
+    "compare_exponents",
+    "constants_of",
     "default_law",
     "evened",
+    "exponent_rows",
     "fit",
     "fit_groups",
     "fit_json",
+    "fit_pair_json",
+    "fit_pair_notes",
     "fit_text",
     "forecast",
     "forecast_groups",

@@ -33,7 +33,7 @@ class Allocation:
     """The best size grows as the budget to this power, b / (a + b)."""
     exponent_interval: tuple[float, float] | None
     y: float
-    """What the law says of this run."""
+    """The law's prediction for this run."""
     extrapolation: float
     """How many times larger the run is than the largest that was fitted."""
 

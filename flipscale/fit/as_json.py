@@ -51,7 +51,7 @@ def fit_json(fit: Fit) -> dict[str, Any]:
 
 
 def held_out_json(held: HeldOutRuns) -> dict[str, Any]:
-    """What the largest runs say of a law, in JSON's types."""
+    """The test of a law on the largest runs, in JSON's types."""
     return {
         "runs": list(held.runs),
         "settings": [

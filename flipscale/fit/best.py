@@ -1,6 +1,6 @@
-"""What is best for its cost: the Pareto front, the best of each bin, and the best size at each budget (IsoFLOP).
+"""The best for its cost: the Pareto front, the best of each bin, and the best size at each budget (IsoFLOP).
 
-Through the front goes the law of what compute can buy; through the best sizes goes the law of how to spend it.
+A law through the front tells how much compute can buy; a law through the best sizes tells how to spend it.
 """
 
 from dataclasses import dataclass
@@ -54,7 +54,7 @@ class Optimum:
     budget: float
     size: float
     y: float
-    """What the curve says is reached there."""
+    """The curve's value there."""
     n: int
     """Sizes that were tried."""
 

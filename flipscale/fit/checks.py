@@ -1,4 +1,4 @@
-"""What speaks against a fit: points that cannot settle it are refused, and what a reader must know is said."""
+"""Objections to a fit: points that cannot settle it are refused, and cautions are stated for the reader."""
 
 from collections.abc import Mapping
 
@@ -78,7 +78,7 @@ def _check_apart(law: Law, rows: Rows, unique: Array) -> None:
 
 
 def notes(law: Law, rows: Rows, solution: Solution, seeds: SharedSeedEffect | None = None) -> tuple[str, ...]:
-    """What a reader must know before believing a fit."""
+    """Cautions that a reader needs before believing a fit."""
     column = rows.response.column
     found = (
         (bool(rows.unnamed), _unnamed_words(rows)),

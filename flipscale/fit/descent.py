@@ -1,10 +1,10 @@
 """Many searches of one law at once: the resamples of a fit, and its starts.
 
-Each is damped Newton's method on the summed loss (K. Levenberg 1944, D. Marquardt 1963). What damps it is the Hessian
-of the squares that lie above the loss and touch it (P. J. Huber 1981, Robust Statistics, section 7.8), and its
-diagonal. Nearly all residuals are beyond Huber's delta, where the loss itself has no curvature: there damping alone is
-the usual reweighted step, and without damping the points within delta decide, which ends in few steps. Bounds are kept
-by projection. All searches take a step together, so the cost is that of numpy and not of a call each.
+Each is damped Newton's method on the summed loss (K. Levenberg 1944, D. Marquardt 1963). The damping is the Hessian of
+the squares that lie above the loss and touch it (P. J. Huber 1981, Robust Statistics, section 7.8), and its diagonal.
+Nearly all residuals are beyond Huber's delta, where the loss itself has no curvature: there damping alone is the usual
+reweighted step, and without damping the points within delta decide, which ends in few steps. Bounds are kept by
+projection. All searches take a step together, so they cost a few calls of numpy and not one call each.
 """
 
 from collections.abc import Iterator
@@ -33,7 +33,7 @@ _CACHED = 400_000  # numbers of a Jacobian that fit the processor's cache
 
 @dataclass(frozen=True)
 class Ends:
-    """Where searches ended."""
+    """The ends of searches."""
 
     parts: Array
     """Free parameters [m, free]."""
@@ -122,7 +122,7 @@ def _descend(searches: _Searches, bounds: tuple[Array, Array], parts: Array, obj
 
 
 def _step(searches: _Searches, bounds: tuple[Array, Array]) -> tuple[Array, Array]:
-    """Where each would go [m, free], and what that should gain [m]."""
+    """The next place of each [m, free], and its expected gain [m]."""
     gradient, hessian, above = searches.slopes()
     low, high = bounds
     held = ((searches.parts <= low) & (gradient > 0)) | ((searches.parts >= high) & (gradient < 0))
@@ -141,6 +141,6 @@ def _step(searches: _Searches, bounds: tuple[Array, Array]) -> tuple[Array, Arra
 
 
 def _blocks(n: int, numbers: int) -> Iterator[NDArray[np.intp]]:
-    """Places of n searches with so many numbers each, in blocks that fit."""
+    """Indices of n searches, in blocks whose `numbers` a search fit into the cache."""
     size = max(_CACHED // max(numbers, 1), 1)
     return (np.arange(start, min(start + size, n)) for start in range(0, n, size))

@@ -49,7 +49,7 @@ class Fit:
     draws: Array
     """Parameters of the resamples [draws, parameters]."""
     groups: int
-    """What was resampled: different settings, of all rows where only the best were fitted."""
+    """Number of different settings that were resampled; those of all rows if only the best were fitted."""
     freedom: int
     """Degrees of freedom of intervals: groups less fitted parameters, or those of the noise that was resampled."""
     held_out: HeldOutRuns
@@ -60,23 +60,23 @@ class Fit:
     fixed: Mapping[str, float] = field(default_factory=dict)
     tied: Mapping[str, str] = field(default_factory=dict)
     optima: tuple[Optimum, ...] = ()
-    """Of an IsoFLOP fit: the best size of each budget, which the law goes through."""
+    """The best size of each budget, through which the law of an IsoFLOP fit goes."""
     among: tuple[str, ...] = ()
-    """Of an IsoFLOP fit: the runs among which these were found."""
+    """The runs among which an IsoFLOP fit found these."""
     delta: float = DELTA
     """Where Huber's loss turns from a square to a line."""
     weights: str | None = None
     """The column by which rows count."""
     seeds: SharedSeedEffect | None = None
-    """What seeds do to the whole curve, where settings share them; it was taken out before a law was fitted."""
+    """The effect of seeds on the whole curve, if settings share them; it was removed before the fit."""
     level: Array | None = None
     """How much each parameter moves for each unit by which seeds move the whole curve; None where they share none."""
     noise: BudgetNoise | None = None
-    """Of an IsoFLOP fit: the scatter of runs that was resampled."""
+    """The scatter of runs that an IsoFLOP fit resampled."""
     front_bias: FrontBias | None = None
-    """Of a law through a front: how far other fronts lie from it."""
+    """The distance of other fronts from a law through a front."""
     notes: tuple[str, ...] = ()
-    """What a reader must know before believing it."""
+    """Cautions that a reader needs before believing it."""
 
     @property
     def formula(self) -> str:
@@ -181,9 +181,9 @@ class Fit:
         return ends if self.linear else self._ordered(*ends)
 
     def sample(self, x: Array, *, one_run: bool) -> Array:
-        """What every draw says at x [n, roles], [draws, n], on the scale that residuals are taken on.
+        """The prediction of every draw at x [n, roles], [draws, n], on the scale of residuals.
 
-        With `one_run` the residual of a run drawn at random is added to each, of the seeds that were fitted.
+        With `one_run` the residual of a random run of the fitted seeds is added to each.
         """
         z = self.law.evaluate(self.draws, x)[0]
         z = self.rows.response.from_link(z) if self.linear else z
@@ -206,7 +206,7 @@ class Fit:
         return float(low), float(high)
 
     def _says(self, x: Array, theta: Array | None = None) -> Array:
-        """What the law says at x [n, roles], on the scale that residuals are taken on."""
+        """The law's prediction at x [n, roles], on the scale of residuals."""
         z = self.law.evaluate(self.solution.theta if theta is None else theta, x)[0]
         return self.rows.response.from_link(z) if self.linear else z
 
@@ -254,7 +254,7 @@ class Forecast:
     """How many times larger it is than the largest run that was fitted."""
     held_out: HeldOutRuns
     forms: Mapping[str, float]
-    """What other forms say of it, fitted to the same rows."""
+    """The predictions of other forms, fitted to the same rows."""
     as_good: tuple[str, ...] = ()
     """The forms among them whose residuals are about as small as the law's own."""
 

@@ -38,7 +38,7 @@ class Options:
     loss: Loss | None = None
     """`huber` or `squares`. None: squares for a straight line, and on scales for which huber's 0.001 was not made."""
     linear: bool = False
-    """Residuals in y itself in the place of its logarithm."""
+    """Residuals in y itself instead of its logarithm."""
     frontier: Frontier | None = None
     """Fit the front only, and find it anew in every resample."""
     fixed: Mapping[str, float] | None = None
@@ -173,9 +173,9 @@ def _draws(problem: Problem, theta: Array, whole: Rows, shared: SharedSeedEffect
 
 
 def held_out_error(law: Law, rows: Rows, options: Options, *, interval: bool = False) -> HeldOutRuns:
-    """What the law, fitted to all but the largest rung, says of each setting of that rung.
+    """Predictions of the law, fitted to all but the largest rung, for each setting of that rung.
 
-    With `interval` the intervals of these predictions too, which takes as many resamples as the fit itself.
+    `interval` adds the intervals of these predictions, which takes as many resamples as the fit itself.
     """
     size = rows.size
     largest = size >= size.max() / RUNG
@@ -216,7 +216,7 @@ def _sharpness(rows: Rows, settings: Sequence[HeldOutSetting]) -> float | None:
 
 
 def _held(law: Law, options: Options) -> tuple[dict[str, float], dict[str, str]]:
-    """What is held fast, as theta; names are checked."""
+    """The parameters held fixed, as theta; names are checked."""
     fixed, tied = dict(options.fixed or {}), dict(options.tied or {})
     for name in (*fixed, *tied, *tied.values()):
         if name not in law.parameters:

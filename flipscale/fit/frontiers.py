@@ -1,4 +1,4 @@
-"""Fits of what is best for its cost: the front of a table, and the best size at each budget (IsoFLOP)."""
+"""Fits of the best for its cost: the front of a table, and the best size at each budget (IsoFLOP)."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace

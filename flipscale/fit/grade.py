@@ -30,7 +30,7 @@ class Grade(StrEnum):
 
 
 class Doubt(StrEnum):
-    """What speaks against a forecast."""
+    """Objections to a forecast."""
 
     UNTESTED = "untested"
     MISSED = "missed"

@@ -14,7 +14,7 @@ class HeldOutSetting:
     """Its variables."""
     runs: int
     predicted: float
-    """What the law says of it, in the units of y."""
+    """The law's prediction for it, in the units of y."""
     measured: float
     """The mean of its runs."""
     low: float | None = None

@@ -1,4 +1,4 @@
-"""What a law is to the fitter: a prediction on a link scale, its Jacobian, and where to start looking."""
+"""A law as the fitter sees it: a prediction on a link scale, its Jacobian, and starting points."""
 
 from typing import Literal, Protocol
 
@@ -29,11 +29,11 @@ class Law(Protocol):
 
     @property
     def about(self) -> str:
-        """What it is for, in half a sentence."""
+        """Its purpose, in half a sentence."""
 
     @property
     def roles(self) -> tuple[str, ...]:
-        """What each variable is to the formula, in the order in which columns are given."""
+        """The role of each variable in the formula, in the order in which columns are given."""
 
     @property
     def link(self) -> Link: ...

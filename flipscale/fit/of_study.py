@@ -38,7 +38,7 @@ class StudyFits:
 
     fits: tuple[Fit, ...]
     not_fitted: Mapping[str, str]
-    """What could not be fitted, and why."""
+    """The laws that could not be fitted, and why."""
     budgets: tuple[float, ...] = ()
     """Training FLOPs whose best use each law of size and samples is asked for."""
 

@@ -1,7 +1,7 @@
-"""What a law says of a run that is larger than all runs there are.
+"""Predictions of a law for a run that is larger than all finished runs.
 
-The rule: the largest rung is held out first, the law is fitted to the rest, and its intervals must hold what that rung
-came to. A law that misses known runs is not trusted for unknown ones (grade.py).
+The rule: the largest rung is held out first, the law is fitted to the rest, and its intervals must hold that rung's
+results. A law that misses known runs is not trusted for unknown ones (grade.py).
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -29,7 +29,7 @@ OTHER_FORMS: dict[str, tuple[tuple[str, Mapping[str, float]], ...]] = {
     "data-limited": (("data-limited", {"E": 0.0}),),
     "growth": (),
 }
-"""Law -> other forms that the runs might follow, each with what is held fast: their spread is model uncertainty."""
+"""Law -> other forms that the runs might follow, each with its fixed parameters: their spread is model uncertainty."""
 
 _AS_GOOD = 1.25  # residuals of a form that the rows allow as well, as a multiple of the law's own
 
@@ -46,9 +46,9 @@ def forecast(
     group: Mapping[str, object] | None = None,
     options: Options | None = None,
 ) -> Forecast:
-    """What a law fitted to this table says of the run `at`: column -> value, for every column of x.
+    """The prediction of a law fitted to this table for the run `at`: column -> value, for every column of x.
 
-    `grade.graded` says how far it can be trusted. Raises ResultsError as `fit` does, and where `at` lacks a variable or
+    `grade.graded` says how far it can be trusted. Raises ResultsError as `fit` does, and if `at` lacks a variable or
     has a value that the law cannot take.
     """
     return forecast_points(table, law, x=x, y=y, points=[at], group=group, options=options)[0]
@@ -148,7 +148,7 @@ def forecast_groups(
 
 
 def _forms(table: pd.DataFrame, fitted: Fit, options: Options) -> dict[str, Callable[[Mapping[str, float]], float]]:
-    """What other forms say of a point, by their names; one that cannot be fitted is not among them."""
+    """Predictions of other forms for a point, by their names, without those that cannot be fitted."""
     found: dict[str, Callable[[Mapping[str, float]], float]] = {}
     for name, fixed in OTHER_FORMS.get(fitted.law.name, ()):
         if set(fixed) & set(fitted.fixed):

@@ -1,4 +1,4 @@
-"""What is to be minimised: a law, its points, and what is held fast."""
+"""The loss to minimise: a law, its points, and the parameters held fixed."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -12,18 +12,18 @@ from flipscale.stats import Array
 Loss = Literal["huber", "squares"]
 
 DELTA = 1e-3
-"""Where the Huber loss turns from a square to a line, in units of the residual: as in arXiv 2203.15556."""
+"""Residual at which the Huber loss turns from a square to a line: as in arXiv 2203.15556."""
 
 
 @dataclass(frozen=True)
 class Problem:
-    """A law, its points, and what is held fast."""
+    """A law, its points, and the parameters held fixed."""
 
     law: Law
     x: Array
     """Variables [n, roles]."""
     z: Array
-    """What was measured, on the law's link scale [n]; [m, n] where m tables are fitted at once."""
+    """Measurements on the law's link scale [n]; [m, n] if m tables are fitted at once."""
     loss: Loss
     linear: bool = False
     """Whether residuals are taken in y itself, where the link is a logarithm."""
@@ -53,7 +53,7 @@ class Problem:
 
     @property
     def bend(self) -> float:
-        """Where the loss turns from a square to a line; infinite for squares."""
+        """Residual at which the loss turns from a square to a line; infinite for squares."""
         return self.delta if self.loss == "huber" else float("inf")
 
     @property

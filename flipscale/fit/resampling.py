@@ -1,8 +1,8 @@
 """The parameters of resampled runs: settings are drawn, each with all of its runs.
 
-Where settings share seeds (seeds.py) the runs that a draw is fitted to have lost what each seed adds, and the level is
-left to the seeds: the settings' own scatter moves it only by as much as it exceeds that of single runs, as where a law
-does not fit. Else noise would be counted twice.
+If settings share seeds (seeds.py), each seed's effect is removed from the runs that a draw is fitted to, and the level
+is left to the seeds: the settings' own scatter moves it only by as much as it exceeds that of single runs, as when a
+law does not fit. Otherwise noise would be counted twice.
 """
 
 from collections.abc import Callable
@@ -24,7 +24,7 @@ _INFORMED = 1e-6  # share of the information of all points that a resample has i
 
 @dataclass(frozen=True)
 class Resamples:
-    """What is drawn, and how often."""
+    """The units drawn, and the number of draws."""
 
     n: int
     seed: int

@@ -71,7 +71,7 @@ class Rows:
     x: Array
     """Variables [n, roles]."""
     y: Array
-    """What was measured [n]."""
+    """Measurements [n]."""
     z: Array
     """The same on the link scale."""
     clusters: NDArray[np.intp]
@@ -206,7 +206,7 @@ def _unnamed(table: pd.DataFrame, by: Sequence[str], taken: Sequence[str]) -> di
 
 
 def row_names(table: pd.DataFrame) -> list[str]:
-    """What each row is called: its id where the ids tell rows apart, else its number in the table, from 1."""
+    """The name of each row: its id if ids tell rows apart, else its number in the table, from 1."""
     if "id" in table and table["id"].notna().all() and not table["id"].duplicated().any():
         return [str(name) for name in table["id"]]
     return [f"row {i + 1}" if isinstance(i, int | np.integer) else str(i) for i in table.index]

@@ -1,10 +1,9 @@
-"""What the runs of one seed have in common along the whole curve: measured, taken out of a fit, and put into intervals.
+"""The effect that runs of one seed share along the whole curve: measured, removed from a fit, and put into intervals.
 
-A seed sets initialisation, data order and masks, and where all settings are run with the same seeds a lucky one lifts
-the whole curve. That leaves exponents alone and moves the level by as much as so few seeds allow: their mean is known
-to sd / sqrt(S), with Student's t of S - 1 degrees of freedom (a block design whose blocks are seeds). To resample 2, 3
-or 5 seeds would be too narrow, and to resample settings does not see the effect at all. uncertainty.widened puts both
-together.
+A seed sets initialisation, data order and masks. If all settings use the same seeds, a lucky one lifts the whole curve.
+That leaves exponents alone and moves the level: the mean over S seeds is known to sd / sqrt(S), with Student's t of
+S - 1 degrees of freedom (a block design whose blocks are seeds). Resampling 2, 3 or 5 seeds would give too narrow
+intervals, and resampling settings does not see the effect at all. uncertainty.widened puts both together.
 """
 
 from dataclasses import dataclass
@@ -26,7 +25,7 @@ class SharedSeedEffect:
     """The effect of seeds that most settings share, on the scale that a law is fitted on."""
 
     offsets: Array
-    """What the seed of each row adds to it [n]; 0 on average over the seeds."""
+    """The effect of each row's seed [n]; 0 on average over the seeds."""
     seeds: int
     """Seeds that most settings share."""
     deviation: float
@@ -90,7 +89,7 @@ def _cells(z: Array, settings: NDArray[np.intp], seeds: NDArray[np.intp]) -> Arr
 
 
 def _two_ways(cells: Array, by: str) -> tuple[Array, Array]:
-    """The offset of each column, 0 on average, and what is left of each cell beside its row and its column."""
+    """The offset of each column, 0 on average, and the residual of each cell beside its row and its column."""
     middle = np.nanmedian if by == "median" else np.nanmean
     rest, offsets = cells.copy(), np.zeros(cells.shape[1])
     for _ in range(_SWEEPS):

@@ -35,7 +35,7 @@ class Solution:
     at_bounds: tuple[str, ...]
     """Parameters that ended at the end of what they may be."""
     condition: float
-    """Of the Jacobian at the solution, its columns at length 1: 1e4 and more says that parameters trade off."""
+    """Condition number of the Jacobian at the solution, with columns of length 1: from 1e4 on, parameters trade off."""
 
 
 def solve(problem: Problem, *, starts: int, seed: int = 0) -> Solution:

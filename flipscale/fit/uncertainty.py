@@ -1,7 +1,7 @@
-"""How far an estimate can be trusted: resamples of seed groups, and intervals that hold as often as they say.
+"""The uncertainty of an estimate: resamples of seed groups, and intervals that cover as often as they claim.
 
-Rows that differ only in their seed are one group, and groups are what is drawn: two seeds of one setting are not two
-independent pieces of evidence for the form of a law. `widened` adds what seeds that settings share do to the level.
+Rows that differ only in their seed are one group, and groups are drawn: two seeds of one setting are not independent
+evidence for the form of a law. `widened` adds the effect on the level of seeds that settings share.
 
 The percentiles of a bootstrap over few groups are too narrow, as normal tails are against Student's (T. C. Hesterberg
 2015, The American Statistician 69:371). Each end is therefore as far from the estimate as its percentile is from the

@@ -26,9 +26,9 @@ def unnamed_settings(
 ) -> dict[str, tuple[object, ...]]:
     """Settings in which the rows differ and which the columns `by` leave open: their names and values.
 
-    Of a table that flipscale collected these are its settings. Of any other they are columns of text, and columns of
-    numbers with few values that repeat. A column that those of `by` settle, as the parameters settle a model's name,
-    is no setting of its own, nor is one of `taken`, which have another meaning.
+    In a table that flipscale collected these are its settings. In any other they are columns of text, and columns of
+    numbers with few values that repeat. A column that those of `by` determine, as the parameters determine a model's
+    name, is not a setting of its own, nor is one of `taken`, which have another meaning.
     """
     others = [name for name in map(str, table.columns) if name not in (*by, *taken)]
     columns = [name for name in others if _may_be_setting(table, name)]

@@ -115,7 +115,7 @@ def _is(value: object, wanted: str) -> bool:
 
 
 def _choices(table: pd.DataFrame, name: str) -> str:
-    """What a column has: its values, or the range of many numbers."""
+    """The content of a column: its values, or the range of many numbers."""
     if name not in table:
         values = column(table, name)
         return f"{name} is from {np.nanmin(values):g} to {np.nanmax(values):g}"

@@ -88,7 +88,7 @@ def _ends(ends: tuple[float, float] | None) -> str:
 
 
 def doubt_words(doubt: Doubt, forecast: Forecast) -> str:
-    """What speaks against a forecast, as a sentence."""
+    """The objection to a forecast, as a sentence."""
     held = forecast.held_out
     asked, tested = number(forecast.extrapolation, 3), number(held.extrapolation, 2)
     match doubt:
@@ -113,7 +113,7 @@ def doubt_words(doubt: Doubt, forecast: Forecast) -> str:
 
 
 def checklist(fit: Fit) -> list[str]:
-    """What a reader should know of a fit before using it, a sentence each."""
+    """Cautions that a reader needs before using a fit, a sentence each."""
     s = fit.solution
     scale = (
         fit.y
@@ -144,7 +144,7 @@ def checklist(fit: Fit) -> list[str]:
 
 
 def by_reason(none: Mapping[str, str]) -> list[str]:
-    """What could not be had, a line a reason: 'data_size=250 and 8 others: all runs have ...'."""
+    """The laws that could not be fitted, a line a reason: 'data_size=250 and 8 others: all runs have ...'."""
     names_of = _names_by_reason(none)
     more = {1: "", 2: " and another"}
     return [

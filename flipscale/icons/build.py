@@ -24,7 +24,7 @@ from flipscale.written_shards import begun
 
 @dataclass(frozen=True)
 class Icons:
-    """What was built."""
+    """The data set that was built."""
 
     folder: Path
     train: int

@@ -1,4 +1,4 @@
-"""What the package @iconify/json says of its sets."""
+"""The sets of the package @iconify/json, as it describes them."""
 
 import json
 from dataclasses import dataclass

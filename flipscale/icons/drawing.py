@@ -25,10 +25,10 @@ class DrawnIcon:
     prefix: str
     name: str
     words: Name
-    """What its name says."""
+    """The parts of its name."""
     order: int
     digest: bytes
-    """Of its pixels."""
+    """Digest of its pixels."""
     file: Path
     start: int
     length: int
@@ -48,7 +48,7 @@ class DrawnSet:
 
 
 Each = Callable[[Callable[..., Any], Sequence[tuple[Any, ...]]], Iterator[Any]]
-"""What a function gives for each tuple of arguments, as it comes."""
+"""The results of a function for each tuple of arguments, as they come."""
 
 
 def draw_all(

@@ -35,7 +35,7 @@ PIXEL_SIZES = frozenset(["8", "10", "12", "14", "15", "16", "18", "20", "24", "2
 """Numbers that say for how many pixels an icon is drawn, if they end many of a set's names."""
 
 STYLE_SHARE, SIZE_SHARE = 0.05, 1 / 3
-"""Many: such a share. Where names have sizes, half of them or more do; in other sets less than a tenth end so."""
+"""The share that counts as many. In sets whose names have sizes, half of them or more do; in others under a tenth."""
 
 SYNONYMS = {
     "account": "user", "add": "plus", "alarm clock": "alarm", "bar chart": "chart bar", "bin": "trash",
@@ -72,7 +72,7 @@ class Icon:
 
 @dataclass(frozen=True)
 class Name:
-    """What an icon's name says."""
+    """The parts of an icon's name."""
 
     caption: str
     """Its words: the thing and the visible style, without the size in pixels."""
@@ -160,7 +160,7 @@ def draw(icon: Icon, size: int) -> npt.NDArray[np.uint8] | None:
 
 
 def read_names(names: list[str]) -> list[Name]:
-    """What each name of one set says; which words are style or size shows in the set's names together.
+    """The parts of each name of one set; the set's names together show which words are style or size.
 
     >>> read_names(["arrow-left-24-filled", "arrow-left-24-regular"])[0]
     Name(caption='arrow left filled', concept='arrow left', size=24)

@@ -12,15 +12,16 @@ HELD_OUT_SETS = frozenset({
 })  # fmt: skip
 """Sets that are not trained on: outlined, solid, pixelled, coloured and emoji, by authors who drew them for themselves.
 
-Many sets are copies, forks or new editions of others, which would make the test one of memory. So for 250 icons of a
-set the nearest picture of the sets trained on was sought, in 16 x 16 grey levels: of these sets 1 to 4 % have one that
-is nearly the same (.04 apart of 1, root mean square): dots and chevrons, which can be drawn in one way only, and logos.
-Trained on for having 7 to 22 %: ri, si, uil and its like, jam, majesticons, radix-icons, iconamoon, grommet-icons; for
-an author or an origin shared with others: fluent-mdl2, octicon, flat-color-icons, cil; and all sets of logos or flags.
+Many sets are copies, forks or new editions of others, which would make the test one of memory. For 250 icons of each
+set the nearest picture of the training sets was therefore sought, in 16 x 16 grey levels. In these sets 1 to 4 % of the
+icons have one that is nearly the same (.04 apart of 1, root mean square): dots and chevrons, which can be drawn in one
+way only, and logos. Training takes sets with 7 to 22 %: ri, si, uil and its like, jam, majesticons, radix-icons,
+iconamoon, grommet-icons. It also takes those that share an author or an origin with others: fluent-mdl2, octicon,
+flat-color-icons, cil; and all sets of logos or flags.
 """
 
 CONCEPTS, CONCEPT_IMAGES = 200, 5
-"""The classes are so many concepts, those that the most training sets draw of those with so many held-out icons."""
+"""Number of classes, the concepts that the most training sets draw, and the held-out icons that each must have."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,7 @@ class Parts:
 
 
 def part(drawn: Mapping[str, DrawnSet]) -> Parts:
-    """Sort the pictures into training and held-out ones; each is there once, and what is held out is not trained on."""
+    """Sort the pictures into training and held-out ones; each occurs once, and no held-out one is trained on."""
     icons = sorted((icon for drawn_set in drawn.values() for icon in drawn_set.icons), key=lambda icon: icon.order)
     held_out = _once(icon for icon in icons if icon.prefix in HELD_OUT_SETS)
     for_training = _once(icon for icon in icons if icon.prefix not in HELD_OUT_SETS)

@@ -1,4 +1,4 @@
-"""What was built, in words: counts, how it was made, and every set with its author, licence and part."""
+"""The data set in words: counts, how it was made, and every set with its author, licence and part."""
 
 import importlib.metadata
 from collections import Counter

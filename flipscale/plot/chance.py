@@ -1,4 +1,4 @@
-"""Where guessing lies on the y axis of a score: a thin dashed line, where it does not waste the axis."""
+"""Chance level on the y axis of a score: a thin dashed line, if it does not waste the axis."""
 
 import math
 from collections.abc import Sequence

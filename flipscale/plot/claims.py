@@ -88,7 +88,7 @@ def _panels(family: ClaimFamily, rows: pd.DataFrame) -> list[Panel]:
 
 
 def _wrapped(name: str) -> str:
-    """A claim's name in lines that fit. What a list adds to it, in parentheses, goes to the next line whole."""
+    """A claim's name in lines that fit. A list's addition to it, in parentheses, goes to the next line whole."""
     parts = [name] if len(name) <= _NAME_CHARACTERS else name.replace(" (", "\n(").split("\n")
     return "\n".join(textwrap.fill(part.replace(" %", "\u00a0%"), _NAME_CHARACTERS) for part in parts)
 

@@ -1,4 +1,4 @@
-"""What compute buys: error against training FLOPs with laws through the best runs, and the best size of each budget."""
+"""Error against training FLOPs with laws through the best runs, and the best size of each budget."""
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace

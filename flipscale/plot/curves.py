@@ -91,9 +91,9 @@ def loss_panels(data: FigureData) -> list[Panel]:
 
 
 def scaling_curve_panels(data: FigureData) -> list[Panel]:
-    """A panel per scaling axis: the starting cell in black, and what is scaled from it.
+    """A panel per scaling axis: the starting cell in black, and the cells scaled from it.
 
-    A row of them an arm; of more than three arms the baseline's, and that of the middle one.
+    A row of them an arm; with more than three arms only the baseline's and that of the middle one.
     """
     axes = data.scales
     if not axes:

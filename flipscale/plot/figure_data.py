@@ -70,7 +70,7 @@ class FigureData:
     stated: ClaimFamily | None = None
     """The claims that the study states, judged."""
     chance: float | None = None
-    """What guessing gives for the score; None where that is not known."""
+    """Chance level of the score; None if unknown."""
 
     @property
     def chance_of_error(self) -> float | None:
@@ -88,9 +88,9 @@ class FigureData:
 
     @cached_property
     def comparison(self) -> Comparison:
-        """What `flipscale compare` says of all rows, so that figures of some have its noise and its corrections.
+        """The comparison of all rows, so that figures of some have its noise and its corrections.
 
-        Raises Undrawable where it says that nothing can be compared.
+        Raises Undrawable if nothing can be compared.
         """
         try:
             results = self.rows.drop(columns=[*_COLUMNS_ADDED], errors="ignore")

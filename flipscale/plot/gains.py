@@ -40,7 +40,7 @@ class _GainRow(NamedTuple):
 
 
 def gains_panels(data: FigureData) -> list[Panel]:
-    """One panel of all arms. Of several cells each is a group; more than a page holds are those of longest schedule."""
+    """One panel of all arms, with a group for each cell; if a page cannot hold all, those of the longest schedule."""
     _check_rows(data)
     comparison = data.comparison
     pairs, at = _fitting(comparison)

@@ -13,7 +13,7 @@ from flipscale.compare import Comparison, Effect, Pair, finding
 from flipscale.plot.style import LineStyle
 
 BARS = "95 % CIs"
-"""What bars of a gain are, in small print."""
+"""The meaning of a gain's bars, in small print."""
 
 _THICK, _THIN = 2.6, 0.9  # points
 
@@ -79,7 +79,7 @@ def limits_of(points: Sequence[float], ends: Sequence[float]) -> tuple[float, fl
 
 
 def gain_marks(comparison: Comparison, pairs: Sequence[Pair], limits: tuple[float, float]) -> str:
-    """What points and bars of gains are, for the small print."""
+    """The meaning of points and bars of gains, for the small print."""
     scale = 100 if comparison.fraction else 1
     gains = [drawn_gain(pair, scale) for pair in pairs]
     if not any(gain.uncorrected for gain in gains):
@@ -91,7 +91,7 @@ def gain_marks(comparison: Comparison, pairs: Sequence[Pair], limits: tuple[floa
 
 
 def beyond_words(gains: Sequence[DrawnGain], limits: tuple[float, float]) -> str:
-    """What arrows at the frame are; '' where no bar reaches beyond it."""
+    """The meaning of arrows at the frame; '' if no bar reaches beyond it."""
     beyond = any(not limits[0] <= end <= limits[1] for gain in gains for end in gain.ends)
     return "\narrows: the CI goes on beyond the frame" if beyond else ""
 

@@ -52,8 +52,8 @@ class _Wanted:
 class Labels(Artist):
     """The labels of one axes.
 
-    It draws nothing: it is drawn before everything else, and then gives each label its place in the layout as it is by
-    then. So labels are right in a figure of anybody's, whatever is resized later, and in every format alike.
+    It draws nothing: it is drawn before everything else, and then gives each label its place in the current layout.
+    Labels are therefore right in anybody's figure, whatever is resized later, and in every format.
     """
 
     def __init__(self, ax: Axes, *, legend: Sequence[Artist] = ()):

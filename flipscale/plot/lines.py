@@ -159,7 +159,7 @@ def mean_line(
 def _means(
     keys: "pd.Series[Any]", xs: "pd.Series[float]", ys: "pd.Series[float]"
 ) -> tuple[FloatArray, FloatArray, FloatArray, int]:
-    """Of the rows of each key the mean x, the mean y and its sd over rows (0 for one), by x; and the most rows of one.
+    """Mean x, mean y and its sd over rows (0 for one) of each key's rows, by x; and the most rows of one key.
 
     Not a groupby: a large study has hundreds of lines, and pandas takes 5 ms to set each up.
     """

@@ -1,4 +1,4 @@
-"""What the mask ratio does to the score, and what it does where data repeats."""
+"""The effect of the mask ratio on the score, and its effect if data repeats."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -143,7 +143,7 @@ def repeats_panels(data: FigureData) -> list[Panel]:
 
 
 def _most_repeated(data: FigureData) -> tuple[str, pd.DataFrame]:
-    """The axis along which pairs are repeated in most ways, and its rows. Raises Undrawable where there is none."""
+    """The axis along which pairs are repeated in most ways, and its rows. Raises Undrawable without one."""
     if "repeats" not in data.rows or data.rows["repeats"].isna().all():
         raise Undrawable("no run has repeats")
     slices = {axis: best_slice(data, axis) for axis in ("data_size", "samples") if axis in data.axes}

@@ -67,7 +67,7 @@ class Note:
 
 @dataclass
 class Drawing:
-    """What a panel drew."""
+    """The content of a panel."""
 
     lines: list[DrawnLine] = field(default_factory=list)
     notes: list[Note] = field(default_factory=list)
@@ -92,7 +92,7 @@ class Panel:
     draw: Callable[[Axes], Drawing]
     y_words: str
     marks: str = MEANS
-    """What its marks mean, for the small print."""
+    """The meaning of its marks, for the small print."""
     size: tuple[float, float] | None = None
     """Inches, where it must have its own."""
     name_lines: bool = True
@@ -100,7 +100,7 @@ class Panel:
     own_names: bool = False
     """Whether its lines may be others than its neighbours', so that they are named in it and not in a common legend."""
     chance: float | None = None
-    """Where guessing lies on its y axis; None where that is not known, or the axis is of something else."""
+    """Chance level on its y axis; None if unknown, or if the axis is not the score's."""
 
 
 def alone(ax: Axes, panels: Sequence[Panel], which: str | None = None) -> pd.DataFrame:
@@ -182,7 +182,7 @@ def _add_chance(axes: Sequence[Axes], panels: Sequence[Panel], drawings: Sequenc
 
 
 def _write_titles(axes: Sequence[Axes], panels: Sequence[Panel]) -> None:
-    """The title of each panel; the words of its y axis where the panel to the left has others, or there is none."""
+    """The title of each panel; the label of its y axis if the panel to the left has another, or if it is the first."""
     for ax, panel, left in zip(axes, panels, [None, *panels], strict=False):
         ax.set_title(panel.title)
         in_first_column = ax.get_subplotspec().is_first_col()  # type: ignore[union-attr]
@@ -243,7 +243,7 @@ def settle(figure: Figure, text: str) -> None:
 
 
 def small_print(rows: pd.DataFrame, study: str = "", marks: str = "") -> str:
-    """Where a figure of these runs comes from. The date is the newest run's: an old figure must not look new."""
+    """The source line of a figure of these runs. The date is the newest run's: an old figure must not look new."""
     seeds = rows["seed"].nunique() if "seed" in rows else 1
     text = f"study {study} · " if study else ""
     text += f"{count(len(rows), 'run')} · {count(seeds, 'seed')}"

@@ -1,4 +1,4 @@
-"""What runs cost against what the plan said: device-hours and memory."""
+"""Measured against predicted costs of runs: device-hours and memory."""
 
 from collections.abc import Callable
 

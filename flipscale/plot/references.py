@@ -1,4 +1,4 @@
-"""What others published, from a CSV: drawn apart, hollow and grey; never fitted, and in no comparison."""
+"""Published results of others, from a CSV: hollow and grey; never fitted, and in no comparison."""
 
 from pathlib import Path
 
@@ -19,11 +19,11 @@ REFERENCE_COLUMNS = {
 
 
 SETS_OF_STUDIES = {"ImageNet-1K": "imagenet"}
-"""What studies call an evaluation set, by its name in `evaluated_on`."""
+"""The name of an evaluation set in studies, by its name in `evaluated_on`."""
 
 
 def read_references(path: Path) -> pd.DataFrame:
-    """The rows of a references file. Raises ResultsError for what is no such file."""
+    """The rows of a references file. Raises ResultsError for any other file."""
     try:
         table = pd.read_csv(path, dtype="str", keep_default_na=False, na_values=[""], comment="#")
     except FileNotFoundError as error:
@@ -89,7 +89,7 @@ def _with_flops(table: pd.DataFrame, path: Path) -> pd.DataFrame:
 
 
 def reference_words(references: pd.DataFrame | None) -> str:
-    """What the small print says of them."""
+    """Their line in the small print."""
     sets: list[str] = []
     if references is not None and "evaluated_on" in references:
         sets = [str(name) for name in references["evaluated_on"].dropna().unique()]

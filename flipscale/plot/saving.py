@@ -40,7 +40,7 @@ MANY_RUNS = 2000
 
 @dataclass(frozen=True)
 class Plotted:
-    """What was drawn, and what was not."""
+    """The figures that were drawn, and those that were not."""
 
     files: tuple[Path, ...]
     """NAME.svg, NAME.png and NAME.pdf of each figure drawn."""
@@ -51,8 +51,7 @@ class Plotted:
 def plot_all(data: FigureData, out: Path, figures: Sequence[str] | None = None) -> Plotted:
     """Draw the named figures, or all, into `out`. One that cannot be drawn is skipped, and its old files removed.
 
-    Where no run has a score, the figures that need none are drawn. Raises ResultsError for a figure that does not
-    exist.
+    If no run has a score, only the figures that need none are drawn. Raises ResultsError for an unknown figure.
     """
     names = list(FIGURES) if figures is None else list(dict.fromkeys(figures))
     for name in names:

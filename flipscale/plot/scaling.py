@@ -80,8 +80,8 @@ class _Slice(NamedTuple):
 def _slices(data: FigureData) -> list[_Slice]:
     """A slice for each scaling axis.
 
-    Where an axis never varies alone, as the model at equal FLOPs, there is a slice of the others for each of its
-    values: the curves of all models stand beside each other.
+    An axis that never varies alone, as the model at equal FLOPs, gives a slice of the others for each of its values:
+    the curves of all models stand beside each other.
     """
     axes = _axes(data)
     if set(axes) == set(data.scales):
@@ -153,7 +153,7 @@ def _apart(ticks: list[float]) -> list[int]:
 
 
 def common_ends(names: list[str]) -> tuple[str, list[str], str]:
-    """What all names begin and end with, in whole parts between hyphens, and what is left of each."""
+    """The common beginning and end of all names, in whole parts between hyphens, and the rest of each."""
     parts = [name.split("-") for name in names]
     if len(names) < 2:
         return "", names, ""

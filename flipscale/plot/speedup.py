@@ -116,7 +116,7 @@ def _arrows(claim: Claim, data: FigureData, rows: pd.DataFrame, lines: Sequence[
 
 
 def _cost_of(score: float, line: DrawnLine, lower_is_better: bool) -> float | None:
-    """Where a line first has a score. The claim's mean differs from the line's in its last digit only."""
+    """The place at which a line first has a score. The claim's mean differs from the line's in its last digit only."""
     sign = -1 if lower_is_better else 1
     ys = [sign * y for y in line.ys]
     target = sign * score
@@ -149,7 +149,7 @@ def _note(claim: Claim, arrows: Sequence[_Arrow], data: FigureData) -> Note:
 
 
 def _words(speedup: SpeedupClaim, fraction: bool) -> tuple[str, str]:
-    """What is claimed, and its numbers."""
+    """The claim, and its numbers."""
     found = speedup.finding
     factor = f"{'at least ' if found.at_least else ''}{times(found.value)}×"
     score = "" if speedup.at_best else f" to {score_value(speedup.score, fraction)}"

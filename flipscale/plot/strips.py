@@ -1,4 +1,4 @@
-"""What each part of the recipe does, as FLIP's Table 1: a strip a part, in it the values of that part by mask ratio."""
+"""The effect of each part of the recipe, as FLIP's Table 1: a strip a part with its values by mask ratio."""
 
 import textwrap
 from collections.abc import Mapping, Sequence
@@ -20,14 +20,14 @@ from flipscale.words import joined, score_value
 
 _MOST_MASKS = 6
 _MOST_STRIP_VALUES = 8
-_MANY_VALUES = 5  # more of them have smaller letters
-_VALUE_CHARACTERS = {3: 13, _MOST_STRIP_VALUES: 9}  # of a value's words in one line, of at most so many values
+_MANY_VALUES = 5  # with more values, letters are smaller
+_VALUE_CHARACTERS = {3: 13, _MOST_STRIP_VALUES: 9}  # letters of a value's words in one line, by the most values
 
 
 def ablation_panels(data: FigureData) -> list[Panel]:
     """A strip for each part of the recipe that varies while all others are the baseline's; parts that go together, one.
 
-    Of several cells the one with most arms is shown, of equals the one that trained longest.
+    If there are several cells, the one with most arms is shown, and among equals the one that trained longest.
     """
     cells = data.rows.groupby("cell").agg(n=("arm", "nunique"), f=("train_flops", "mean")).sort_values(["n", "f"])
     rows = data.rows[data.rows["cell"] == cells.index[-1]]
@@ -47,12 +47,12 @@ def ablation_panels(data: FigureData) -> list[Panel]:
 
 @dataclass(frozen=True)
 class _Look:
-    """What all strips have in common."""
+    """The layout that all strips share."""
 
     data: FigureData
     masks: list[float]
     limits: tuple[float, float]
-    """Of the y axis."""
+    """Limits of the y axis."""
     marks: str
 
 
@@ -87,7 +87,7 @@ def _at_mask(baseline: Mapping[str, object], mask_ratio: float) -> dict[str, obj
 
 
 def _marks(gains: Sequence[DrawnGain], limits: tuple[float, float], families: Sequence[int]) -> str:
-    """What points and bars are, for the small print; `families` are the comparisons at each mask ratio."""
+    """The meaning of points and bars, for the small print; `families` are the comparisons at each mask ratio."""
     level = "dotted: the level of the baseline's value"
     if not any(gain.uncorrected for gain in gains):
         return f"points: means over seeds; {level}"
@@ -141,7 +141,7 @@ class _Value:
     place: int
     """Its place in the order of values; 0 is the baseline's."""
     mean: float
-    """Of the score, over seeds."""
+    """Mean of the score, over seeds."""
     difference: DrawnGain | None
     """From the baseline's value, at the height of the mean; None for that value, and where no run has a twin."""
 

@@ -39,10 +39,10 @@ RC: Mapping[str, object] = {
 }
 
 QUIET = "#555555"
-"""Words and lines that explain what is drawn."""
+"""Words and lines that explain a drawing."""
 
 REFERENCE = "#8a8a8a"
-"""What others published."""
+"""Published results of others."""
 
 Dashes = str | tuple[float, tuple[float, ...]]
 """matplotlib's line style: '-', '' for none, or lengths of dashes and gaps."""
@@ -58,7 +58,7 @@ _DASHES: tuple[Dashes, ...] = (
 
 @dataclass(frozen=True)
 class LineStyle:
-    """How one line is told from others."""
+    """The style that tells one line from others."""
 
     color: str
     marker: str = ""
@@ -165,7 +165,7 @@ class _FittingTicks(Locator):
         return isinstance(self.axis, XAxis)
 
     def _inches(self) -> list[float]:
-        """Where the ticks stand."""
+        """The places of the ticks."""
         assert isinstance(self.axis, Axis)
         ax = self.axis.axes
         figure = ax.get_figure(root=True)

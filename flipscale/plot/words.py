@@ -58,7 +58,7 @@ def axis_value_words(axis: str, value: str) -> str:
 
 
 def value_on_axis(cell: str, axis: str) -> str:
-    """What a cell has on one axis, in words."""
+    """The value of a cell on one axis, in words."""
     return axis_value_words(axis, axis_values(cell).get(axis, "null"))
 
 

@@ -1,9 +1,9 @@
 """Means and slopes over cells. Seeds go along whole lines of cells, so the unit that repeats is the seed, not the cell.
 
 Methods that take cells as independent hold the truth in half of all studies whose cells share a seed's effect
-(docs/compare.md has the simulation). So a mean over cells is a Student t over the means of seeds; for cells like these,
-beyond those that were run, the wider of that and of a Student t over cells. A slope is a Student t over the slopes of
-seeds, or stands on the moderated noise of its cells: what a seed does to all cells alike does not tilt a line.
+(docs/compare.md has the simulation). A mean over cells is therefore a Student t over the means of seeds; for similar
+cells that were not run, it is the wider of that and of a Student t over cells. A slope is a Student t over the slopes
+of seeds, or uses the moderated noise of its cells: an effect of a seed on all cells alike does not tilt a line.
 """
 
 import math

@@ -1,9 +1,9 @@
-"""Posterior draws of mean curves: how else they could have come out with other seeds.
+"""Posterior draws of mean curves: how they could have come out with other seeds.
 
-What is read off a curve is no smooth function of its points: the slope jumps at each of them, and a target can be
-missed. So intervals come from draws. In each draw every point of a curve is its mean and a Student t's step, of the
-moderated variance of single runs (pooling.py), with one chi-squared for all points. Steps of one seed go together:
-along a curve, between twins, and over both curves at once, as they do in the residuals of all cells.
+A reading off a curve is not a smooth function of its points: the slope jumps at each of them, and a target can be
+missed. Intervals therefore come from draws. In each draw every point of a curve is its mean plus a Student t's step, of
+the moderated variance of single runs (pooling.py), with one chi-squared for all points. Steps of one seed are
+correlated: along a curve, between twins, and over both curves at once, as they are in the residuals of all cells.
 """
 
 import math
@@ -27,7 +27,7 @@ RunKey = tuple[str, str, str]
 
 @dataclass(frozen=True)
 class Shared:
-    """What part of a run's variance it shares with which other runs of its seed; the parts add up to 1."""
+    """Parts of a run's variance, by the other runs of its seed that share them; they add up to 1."""
 
     seed: float = 0.0
     """With all runs of its series."""
@@ -150,7 +150,7 @@ def _normals(columns: int, draws: int, stream: int) -> Array:
 
 @lru_cache(maxsize=32)
 def _widening(df: float, draws: int, stream: int) -> Array:
-    """What makes a normal step a Student t's [draws]: one chi-squared a draw, at one quantile for any df."""
+    """Factors that turn normal steps into Student t's [draws]: one chi-squared a draw, at one quantile for any df."""
     if math.isinf(df):
         return np.ones(draws)
     quantiles = np.random.default_rng([stream, 2]).random(draws)
@@ -163,7 +163,7 @@ class Draws:
     """Draws of one number, in each of several ways to read it: what it is may be what any way leaves possible."""
 
     ways: tuple[Array, ...]
-    """Sorted; infinite where a curve misses what is asked."""
+    """Sorted; infinite if a curve misses the target."""
 
     @classmethod
     def of(cls, *ways: Array) -> "Draws":

@@ -8,7 +8,7 @@ from flipscale.stats.student import ALPHA
 
 @dataclass(frozen=True)
 class Judged:
-    """What is left of one test of a family."""
+    """One test of a family, after correction."""
 
     family: int
     """Tests in the family."""
@@ -27,7 +27,7 @@ def holm(ps: Sequence[float | None]) -> list[Judged | None]:
     """Each p corrected for all (Holm 1979). A test that was not made (None) is not counted, and stays None.
 
     Ordered by p, the k-th of m is judged at 5 % / (m - k + 1) as long as all before it were significant; the rest at
-    the level at which the first of them failed. So the chance that any claim of the family has the wrong sign is at
+    the level at which the first of them failed. The chance that any claim of the family has the wrong sign is then at
     most 5 %.
     """
     order = sorted((p, i) for i, p in enumerate(ps) if p is not None)

@@ -33,9 +33,9 @@ class NoiseMethod(Enum):
     """Which variances the answers stand on."""
 
     MODERATED = auto()
-    """Of the cell, pulled towards those of the others."""
+    """The cell's variance, shrunk towards those of the others."""
     OWN = auto()
-    """Of the cell's own seeds: there are too few cells or seeds to pull."""
+    """The variance of the cell's own seeds: there are too few cells or seeds for shrinkage."""
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ class Noise:
 
 @dataclass(frozen=True)
 class _Cells:
-    """Variances [cells, arms] with their degrees of freedom; NaN and 0 where there is none."""
+    """Variances [cells, arms] with their degrees of freedom; NaN and 0 for an absent one."""
 
     variances: Array
     df: Array
@@ -97,9 +97,9 @@ def pool_variance(
 ) -> Noise:
     """The noise of a study from the differences of twins on a ScoreScale: (cell, arm) -> one value a seed.
 
-    Fewer than 8 cells (with 3 seeds, 5) are too few to learn from: each answer then stands on its cell's own seeds,
-    unless `few` says that what is read stands on several cells. With `claims` the "cells" are contrasts of any kind
-    between the runs of one study; they share runs, so fewer degrees of freedom are counted.
+    Fewer than 8 cells (with 3 seeds, 5) are too few to learn from: each answer then uses its cell's own seeds, unless
+    `few` says that a reading uses several cells. With `claims` the "cells" are contrasts of any kind between the runs
+    of one study; they share runs, so fewer degrees of freedom are counted.
     """
     by_cell = {key: found for key, values in differences.items() if (found := moments(values))}
     names = tuple(dict.fromkeys(cell for cell, _ in differences))
@@ -128,7 +128,7 @@ def expected_noise(sd: float, cells: int, seeds: int) -> Noise:
 
 
 def _places(names: Sequence[str], arms: Sequence[str]) -> Callable[[tuple[str, str]], tuple[int, int]]:
-    """Where the variance of a cell and arm stands."""
+    """The index of the variance of a cell and arm."""
     rows, columns = ({name: i for i, name in enumerate(of)} for of in (names, arms))
     return lambda key: (rows[key[0]], columns[key[1]])
 

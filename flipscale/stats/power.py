@@ -1,4 +1,4 @@
-"""What a number of seeds can detect."""
+"""The smallest effect that a number of seeds can detect."""
 
 import math
 from collections.abc import Callable
@@ -9,7 +9,7 @@ from scipy.special import nctdtrinc
 from flipscale.stats.student import ALPHA, t_limit
 
 POWER = 0.8
-"""The chance of finding a difference that is as large as what is called detectable."""
+"""The chance of finding a difference as large as the detectable one."""
 
 MOST_SEEDS = 1000
 """More seeds than these are not counted: nobody trains them."""
@@ -17,7 +17,7 @@ MOST_SEEDS = 1000
 
 @dataclass(frozen=True)
 class Design:
-    """What decides how small a difference can be found: how far differences scatter, and in how many tests."""
+    """The limits on how small a difference can be found: the scatter of differences, and the number of tests."""
 
     sd: float
     """Standard deviation of the differences between twins from seed to seed."""

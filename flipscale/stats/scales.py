@@ -19,19 +19,19 @@ MOSTLY = 0.9
 
 
 class Transform(Enum):
-    """What is done to a score before differences are taken."""
+    """The transform of a score before differences are taken."""
 
     LOGIT = auto()
-    """Of a fraction."""
+    """For a fraction."""
     LOG = auto()
-    """Of a positive loss."""
+    """For a positive loss."""
     PLAIN = auto()
     """Nothing: a column of a table that may be negative."""
 
 
 @dataclass(frozen=True)
 class ScoreScale:
-    """A scale, and what is needed to come and go."""
+    """A scale, with the data to convert in both directions."""
 
     transform: Transform
     images: int | None = None
@@ -58,7 +58,7 @@ class ScoreScale:
         return np.clip((expit(places) * (images + 1) - 0.5) / images, 0.0, 1.0)
 
     def difference(self, start: float, step: Any) -> Any:
-        """What a step on the scale, or several, makes in the score's own unit from `start` on."""
+        """The change in the score's own unit that a step on the scale, or several, makes from `start` on."""
         if self.transform is Transform.PLAIN:
             return step
         back = np.exp if self.transform is Transform.LOG else expit

@@ -61,7 +61,7 @@ class Moments:
 
 
 def moments(values: Sequence[float]) -> Moments | None:
-    """Of one value a seed; None if there are fewer than two."""
+    """Moments of one value a seed; None if there are fewer than two."""
     if len(values) < 2:
         return None
     n = len(values)

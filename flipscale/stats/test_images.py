@@ -16,12 +16,12 @@ Bits = npt.NDArray[np.bool_]
 
 @dataclass(frozen=True)
 class ImageSampling:
-    """What the choice of test images adds to the error of a difference between two arms, paired by image and seed."""
+    """The error that the choice of test images adds to a difference between two arms, paired by image and seed."""
 
     difference: float
     """The mean over seeds and images of the arm's hits minus the baseline's, as a fraction."""
     standard_error: float
-    """Of that difference over test sets of as many images, as a fraction."""
+    """Standard error of that difference over test sets of the same size, as a fraction."""
     shared: float | None
     """The part of standard_error squared that the variance over seeds holds as well: what varies from image to image
     and from seed to seed. None for one seed, where it cannot be told from the rest."""
@@ -66,7 +66,7 @@ def image_sampling(arm: Sequence[Bits], baseline: Sequence[Bits]) -> ImageSampli
 
 
 def _shared(differences: npt.NDArray[Any]) -> float:
-    """The variance of the mean of what is left in [seeds, images] beside the effects of seeds and of images."""
+    """The variance of the mean of the residuals in [seeds, images] beside the effects of seeds and of images."""
     seeds, images = differences.shape
     left = differences - differences.mean(axis=0) - differences.mean(axis=1, keepdims=True) + differences.mean()
     return float((left**2).sum() / ((seeds - 1) * max(images - 1, 1)) / (seeds * images))

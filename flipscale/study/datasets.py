@@ -83,7 +83,7 @@ DATASET = OneOf(
         ),
     },
 )
-"""What can be trained on, and evaluated on."""
+"""Data sets for training and evaluation."""
 
 EVALUATION_SET = OneOf(
     "evaluation set",
@@ -164,7 +164,7 @@ EVALUATION_SET = OneOf(
         ),
     },
 )
-"""What can be evaluated on alone. A set is known by the name the study gives it, wherever its files lie."""
+"""Data sets for evaluation alone. A set is known by the name the study gives it, wherever its files lie."""
 
 _LABELLED_NAME = Option(
     Maybe(Text()),
@@ -213,4 +213,4 @@ FINE_TUNING_SET = OneOf(
         ),
     },
 )
-"""What can be fine-tuned on: training and test images with their classes."""
+"""Data sets for fine-tuning: training and test images with their classes."""

@@ -26,15 +26,15 @@ from flipscale.study.study import Condition, Coupling, Study, Values
 Unsettled = dict[str, Any]
 """Settings of a cell by name, while they are worked out."""
 
-MOST_POINTS = 1_000_000
-"""Cells a grid may have before where and exclude: more take minutes to work out, and nobody trains them."""
+MOST_POINTS = 100_000
+"""Cells a study may have before where and exclude: more take minutes to work out, and nobody trains them."""
 
 
 def cells(study: Study, complaints: Complaints | None = None) -> list[Settings]:
     """The complete settings of every cell, once each, in the order of the grids and axes.
 
-    What only shows in a cell (a batch that comes out broken, a text longer than the model reads) is complained about
-    once a line of the study, naming the first cell that shows it.
+    A fault that only shows in a cell (a fractional batch, a text longer than the model reads) is reported once for each
+    line of the study, with the first cell that shows it.
     """
     complaints = Complaints() if complaints is None else complaints
     points = sum(math.prod(len(axis.values) for axis in axes) for axes in study.grids.values())
@@ -134,7 +134,7 @@ class _Grid:
     def _couple(self, values: Unsettled, coupling: Coupling, chosen: Values) -> bool:
         """Fill in a setting that follows from others. Answers whether it came out."""
         if coupling.name in chosen:
-            return True  # a grid varies it: what is written for a cell wins over a rule
+            return True  # a grid varies it: a value written for a cell wins over a rule
         try:
             value = coupling.expression(values)
         except ExpressionError as error:
@@ -170,7 +170,7 @@ class _Grid:
 
 
 def _read(name: str, value: object) -> tuple[Any, str]:
-    """A coupled value as its setting's kind reads it, and what is wrong with it, or nothing."""
+    """A coupled value as its setting's kind reads it, and its fault, if any."""
     problems: list[str] = []
     kind = SETTINGS[name].kind
     read = kind.read(value, (), lambda _, what: problems.append(what))
@@ -184,7 +184,7 @@ def _read(name: str, value: object) -> tuple[Any, str]:
 
 @dataclass(frozen=True)
 class _Problem:
-    """What is wrong between settings: the setting or option to blame, what is wrong, and what to do about it."""
+    """Conflicts between settings: the setting or option to blame, the fault, and the remedy."""
 
     setting: str
     what: str
@@ -203,7 +203,7 @@ def _problems(study: Study, values: Values, shape: Architecture) -> Iterator[_Pr
 
 
 def _wrong_lengths(values: Values, shape: Architecture) -> Iterator[_Problem]:
-    """Of texts, schedules and data."""
+    """Conflicts of texts, schedules and data."""
     batch, samples, unique, warmup = (values[name] for name in ("batch_size", "samples", "data_size", "warmup"))
     context = shape.text.context_length
     if values["text_length"] > context:
@@ -312,7 +312,7 @@ def _wrong_decoder(values: Values, shape: Architecture) -> Iterator[_Problem]:
 
 
 def _without_mask(values: Values) -> Iterator[_Problem]:
-    """What needs a mask where nothing is masked."""
+    """Settings that need a mask although nothing is masked."""
     if values["mask_ratio"]:
         return
     if values["inference"] != "full":
@@ -324,7 +324,7 @@ def _without_mask(values: Values) -> Iterator[_Problem]:
 
 
 def _wrong_resizing(values: Values, shape: Architecture) -> Iterator[_Problem]:
-    """What images that are resized in the place of being masked cannot have."""
+    """Settings that do not go with images that are resized instead of masked."""
     if values["mask_shape"] != "resize":
         return
     if values["mask_ratio"] and values["inference"] == "ensemble":
@@ -344,9 +344,9 @@ def _wrong_resizing(values: Values, shape: Architecture) -> Iterator[_Problem]:
 
 
 def _place(study: Study, name: str) -> Place:
-    """Where a study says the value of a setting, or of an option such as `tuning.model`: its axis, coupling or base.
+    """The place of a setting's value in a study, or of an option such as `tuning.model`: its axis, coupling or base.
 
-    Of several values on an axis it is the axis.
+    For one of several values on an axis it is the axis.
     """
     setting, *option = name.split(".")
     for key in ("axes", "couple", "base"):
@@ -356,6 +356,6 @@ def _place(study: Study, name: str) -> Place:
 
 
 def _at(chosen: Values) -> str:
-    """The words that name a cell, after what is wrong with it."""
+    """The words that name a cell, after its fault."""
     named = ", ".join(f"{name} {show(value).strip(chr(39))}" for name, value in chosen.items() if name != "seed")
     return f" at {named}" if named else ""

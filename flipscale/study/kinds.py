@@ -20,13 +20,13 @@ _TOO_MANY = 1e18
 """A count of anything stays below: past it, sums of counts no longer fit the 64 bits of a results table."""
 
 Complain = Callable[[Path_, str], None]
-"""Takes where in the document a value stands and what is wrong with it."""
+"""Takes the path of a value in the document and its fault."""
 
 JsonSchema = dict[str, Any]
 """A JSON Schema, or a part of one."""
 
 INVALID = object()
-"""What a kind answers for a value that it has complained about."""
+"""The answer of a kind for a value that it has complained about."""
 
 
 class Kind(Protocol):
@@ -54,7 +54,7 @@ class Count:
         return number
 
     def _wrong(self, number: Any) -> str:
-        """What is wrong with it, or ''."""
+        """Its fault, or ''."""
         if is_broken(number):
             return f"is not a whole number; write {math.floor(number)} or {math.ceil(number)}"
         if isinstance(number, bool) or not isinstance(number, int):
@@ -141,12 +141,15 @@ class Number:
 
 @dataclass(frozen=True)
 class Duration:
-    """A time span, written 90s, 30m, 4h or 2d; read as seconds. With `never`, that word too."""
+    """A time span, written 90s, 30m, 4h or 2d; read as seconds. With `never`, that word too; with `seconds`, a whole
+    number of them."""
 
     never: bool = False
+    seconds: bool = False
 
     def read(self, value: Any, at: Path_, complain: Complain) -> Any:
-        if self.never and value == "never":
+        is_seconds = self.seconds and isinstance(value, int) and not isinstance(value, bool) and 0 < value < 2**31
+        if is_seconds or (self.never and value == "never"):
             return value
         written = re.fullmatch(r"\s*(\d{1,50}(?:\.\d{1,50})?)\s*([smhd])\s*", value) if isinstance(value, str) else None
         if written is None or not (
@@ -158,7 +161,9 @@ class Duration:
 
     def schema(self) -> JsonSchema:
         span = {"type": "string", "pattern": r"^\s*\d+(\.\d+)?\s*[smhd]\s*$"}
-        return {"anyOf": [span, {"enum": ["never"]}]} if self.never else span
+        number = [{"type": "integer", "exclusiveMinimum": 0}] if self.seconds else []
+        never = [{"enum": ["never"]}] if self.never else []
+        return {"anyOf": [span, *number, *never]} if number or never else span
 
 
 @dataclass(frozen=True)
@@ -329,14 +334,14 @@ class Option:
 
 @dataclass(frozen=True)
 class Keys:
-    """A mapping with documented keys. What is left out takes its default, so the value read is complete."""
+    """A mapping with documented keys. Omitted keys take their defaults, so the value read is complete."""
 
     noun: str
     options: Mapping[str, Option] = field(hash=False)
     short: str | None = None
     """The key that a value without keys stands for: `{webdataset: "a/{0..9}.tar"}` gives its urls."""
     record: type | None = None
-    """What the value is read into, its fields the options; None leaves it a mapping."""
+    """The dataclass that the value is read into, its fields the options; None leaves it a mapping."""
     check: Callable[[Any, Path_, Complain], bool] | None = field(default=None, hash=False)
     """Complains of what no option shows by itself: whether the record is right."""
 
@@ -380,7 +385,7 @@ class Keys:
 
 @dataclass(frozen=True)
 class MapOf:
-    """A mapping of names, chosen by who writes it, to values of a kind."""
+    """A mapping of names, which the author chooses, to values of a kind."""
 
     noun: str
     kind: Kind

@@ -1,4 +1,4 @@
-"""What the sets of an evaluation give: the scores of each, its own metric, and the means over several of them."""
+"""Scores of an evaluation's sets: those of each, its own metric, and the means over several of them."""
 
 from collections.abc import Iterator
 
@@ -24,7 +24,7 @@ def own_score(name: str, declared: EvaluationSet) -> str | None:
 
 
 def scores_of(evaluation: Evaluation, name: str) -> list[str]:
-    """What a set, or a mean, can give: its scores, without its name before them."""
+    """The scores that a set, or a mean, can have, without its name before them."""
     if name in evaluation.means:
         return [MEAN]
     declared = evaluation.sets[name]
@@ -82,7 +82,7 @@ def check_evaluation(evaluation: Evaluation, at: Path_, complain: Complain) -> b
 
 
 def _of_programs(evaluation: Evaluation) -> Iterator[tuple[Path_, str]]:
-    """What is wrong with the scores of programs. A table shows nothing but a column's name, so that has to tell."""
+    """Faults of the scores of programs. A table shows only a column's name, so that has to be clear."""
     for name, declared in evaluation.sets.items():
         if not isinstance(declared, CommandSet):
             continue

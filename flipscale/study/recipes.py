@@ -1,7 +1,7 @@
 """Named recipes: settings and couplings that a study with `recipe: flip` or `recipe: openclip` is laid on.
 
-What the study says itself, in base, axes or couple, wins over them. Where open_clip's model or program cannot do what
-FLIP's released code does, docs/recipes.md says what is done here.
+The study's own values, in base, axes or couple, win over them. docs/recipes.md lists the substitutes for parts of
+FLIP's released code that open_clip's model or program lacks.
 """
 
 from collections.abc import Mapping

@@ -82,7 +82,7 @@ training on their shortest schedules."""
 
 
 def images_scored(evaluation: Evaluation, data: DataSet | EvaluationSet | FineTuningSet) -> int:
-    """At most so many held-out images of this set are scored: what the study says, else the set's default."""
+    """The most held-out images of this set that are scored: the study's number, else the set's default."""
     if isinstance(data, CommandSet):
         return 0
     if evaluation.images is not None:

@@ -32,7 +32,7 @@ class Coupling:
 
 @dataclass(frozen=True)
 class Condition:
-    """What a cell must satisfy, or must not: `keep` says which."""
+    """A condition that a cell must satisfy, or must not: `keep` says which."""
 
     expression: Expression
     keep: bool
@@ -44,7 +44,7 @@ MARGIN = 1.0
 
 
 class Expectation(StrEnum):
-    """What a claim says of its left side, compared with its right one."""
+    """The statement of a claim about its left side, compared with its right one."""
 
     BETTER = "better"
     WORSE = "worse"
@@ -69,8 +69,7 @@ class StatedClaim:
     """The contrast that `contrast` differs from: then the claim is about a difference of differences."""
     expect: Expectation
     published: float | None
-    """What others found for it, as left - right in points of accuracy or percent of a loss; positive where left is
-    better."""
+    """The published value, as left - right in points of accuracy or percent of a loss; positive if left is better."""
 
 
 @dataclass(frozen=True)
@@ -100,8 +99,8 @@ class Study:
     keep_weights: str = "all"
     """Which finished weights stay: all, last or none."""
     notices: tuple[str, ...] = ()
-    """What a person should know of the file, a line each: keys that have another name now."""
+    """Remarks on the file, a line each: keys that have another name now."""
 
     def place(self, *path: str | int) -> Place:
-        """Where in the study's files the value at `path` stands."""
+        """The file and line of the value at `path`."""
         return self.document.place(*path)

@@ -18,7 +18,7 @@ class ValueReader:
         self.complaints = complaints
 
     def complain(self, at: Path_, what: str) -> None:
-        """Say what is wrong with the value at this path, and what would be right."""
+        """Report the fault of the value at this path, and its remedy."""
         self.complaints.add(self.document.place(*at), what)
 
     def top(self, key: str) -> Any:

@@ -1,15 +1,15 @@
-"""What a job does: `train` takes the folders of runs and does each run that nobody else does and that is not done.
+"""The work of a job: `train` takes run folders and does each run that is unfinished and that no other process holds.
 
 A run whose settings name another trainer is handed to it, an evaluation of a finished run is evaluated, and all others
-are trained here, by one process or several. What goes wrong in one run is written into its folder, by kind, and the
-next run is taken.
+are trained here, by one process or several. The failure of a run is written into its folder, by kind, and the next run
+is taken.
 
 worklist.py     the runs of one call, one after the other
 parents.py      whether the parent of a run can give it weights yet
 crew.py         the processes at hand
 processes.py    how they agree
 trainers/       flipscale's own, open_clip's program, a command
-asked.py        what was asked of a run, and what was spent before it
+asked.py        the request for a run, and the time and samples spent before it
 sources.py      its data and evaluation sets, opened
 data/           training pairs and held-out sets
 model.py        the model; attention.py, mask.py, text.py, objective.py, reconstruction.py are parts of it

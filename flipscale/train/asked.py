@@ -1,4 +1,4 @@
-"""What was asked of a run, and what was spent on the line of runs that it goes on from."""
+"""The request for a run, and the cost of the chain of runs that it starts from."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -50,7 +50,7 @@ class TrainedWeights:
 
     path: Path
     settings: Settings
-    """Of what trained them, whose model, image size and text length are those of the weights."""
+    """Of the stage that trained them: the weights have its model, image size and text length."""
 
 
 def start_of(run: RunFolder) -> TrainedWeights | None:
@@ -64,9 +64,9 @@ def start_of(run: RunFolder) -> TrainedWeights | None:
 
 
 def spent_before(parent: RunFolder | None, unique_pairs: int | None) -> Spent | None:
-    """What was spent before the run began: by its parent, and by the parent's own.
+    """The cost before the run began: its parent's, and that of the parent's own parents.
 
-    unique_pairs: how many different pairs they saw that the run itself did not; None if that is unknown.
+    unique_pairs: the number of different pairs they saw that the run itself did not; None if unknown.
     """
     if parent is None:
         return None
@@ -74,7 +74,7 @@ def spent_before(parent: RunFolder | None, unique_pairs: int | None) -> Spent | 
     grandparents = result.parent or Spent(parent.id)
 
     def both(spent: float | None, theirs: float | None) -> Any:
-        # What the parent did not measure is not known of the line either.
+        # A number that the parent did not measure is unknown for the chain, too.
         return None if spent is None else spent + (theirs or 0)
 
     return Spent(

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 
 class SelfAttention(nn.Module):
-    """What `attention` computes of one sequence with itself, up to rounding; its parameters, by the same names."""
+    """Self-attention with the parameters of `attention`, under the same names, and its results up to rounding."""
 
     def __init__(self, attention: nn.MultiheadAttention):
         super().__init__()
@@ -64,7 +64,7 @@ def last_block(block: nn.Module, tokens: Tensor, position: Tensor, attn_mask: Te
 
 
 def shorten(module: nn.Module) -> None:
-    """Put `SelfAttention` in the place of every self-attention in `module`; its state dict stays as it is."""
+    """Replace every self-attention in `module` by `SelfAttention`; its state dict stays as it is."""
     for parent in list(module.modules()):
         for name, child in list(parent.named_children()):
             if type(child) is nn.MultiheadAttention and child.batch_first and child._qkv_same_embed_dim:

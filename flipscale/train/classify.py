@@ -23,7 +23,7 @@ from flipscale.train.model import channels, pixels
 from flipscale.train.objective import pooled_features
 
 HEAD_DEVIATION = 2e-5
-"""Of the head's first weights, as MAE's code has it: all classes begin as likely."""
+"""Standard deviation of the head's initial weights, as in MAE's code: all classes begin equally likely."""
 
 
 class Classifier(nn.Module):

@@ -20,7 +20,7 @@ class Crew:
         self.folders = folders
         self.joined = joined()
         self.broken = False
-        """Whether the GPU does nothing for this process any more: what is left needs another process."""
+        """Whether the GPU no longer works for this process: the remaining runs need another process."""
         self.group = self.joined or Group()
 
     def group_of(self, processes: int) -> Group:
@@ -43,7 +43,7 @@ class Crew:
 
 
 def follow(group: Group, stop: Stop) -> int:
-    """Do what process 0 hands out, until there is no more. What comes of it, process 0's exit code says.
+    """Do the tasks that process 0 hands out, until none is left. Process 0's exit code tells how they ended.
 
     A follower that was stopped ends before process 0 has written the checkpoint, and srun kills what is left of a step
     when one of its processes ends with anything but 0.

@@ -1,8 +1,8 @@
 """Stochastic depth (arXiv 1603.09382): in training each row skips some branches of the blocks, the last most often.
 
-As MAE and timm have it: the rate grows evenly from 0 at the first block to the whole at the last, attention and MLP are
-skipped apart, and what is not skipped is scaled so that the mean stays. What a row skips follows from the run's seed,
-the step and the row's place in the global batch.
+As in MAE and timm, the rate grows evenly from 0 at the first block to the whole at the last, attention and MLP are
+skipped independently, and branches that stay are scaled so that the mean stays. The branches that a row skips follow
+from the run's seed, the step and the row's place in the global batch.
 """
 
 from functools import partial
@@ -25,9 +25,9 @@ class DropPath:
         blocks = visual.transformer.resblocks
         self.seed = seed
         self.rates = torch.linspace(0, rate, len(blocks)).repeat_interleave(2)
-        """Of each block's attention and MLP."""
+        """The rate of each block's attention and MLP."""
         self.scale: Tensor | None = None
-        """What each row's branches are multiplied by in the next forward: [b, 2 blocks]; None is 1."""
+        """The factors of each row's branches in the next forward: [b, 2 blocks]; None is 1."""
         if rate:
             for number, block in enumerate(blocks):
                 for half, end in enumerate((block.ls_1, block.ls_2)):

@@ -38,11 +38,11 @@ GPU_BATCH = 512
 RANKS = (1, 5, 10)
 
 SIMILARITIES_AT_A_TIME = 1 << 26
-"""So many similarities are in memory at a time, a quarter of a GB: not all of a large set's images times captions."""
+"""Similarities in memory at a time, a quarter of a GB: not all of a large set's images times captions."""
 
 PROBE_IMAGES = 10_000
-"""How many images the linear probe learns from at most: 9 s of a core at width 48. Where the study sets
-evaluation.images it is 5 times that."""
+"""The most images that the linear probe learns from: 9 s of a core at width 48. It is 5 times evaluation.images if the
+study sets that."""
 
 NAMED_TEMPLATES = {
     "imagenet_simple": open_clip.SIMPLE_IMAGENET_TEMPLATES,
@@ -53,17 +53,17 @@ NAMED_TEMPLATES = {
 
 @dataclass(frozen=True)
 class Evaluated:
-    """What an evaluation measured, by score."""
+    """The results of an evaluation, by score."""
 
     scores: dict[str, float]
     chance: dict[str, float] = field(default_factory=dict)
-    """What guessing gives on the same items."""
+    """Chance level on the same items."""
     hits: dict[str, Hits] = field(default_factory=dict)
     """Which items each score that is a fraction got right."""
 
 
 def open_evaluations(settings: Settings, form: Form) -> dict[str, HeldOutItems]:
-    """What a run is scored on: its own data's held-out part as "", if it has one, and each further set by its name.
+    """The sets to score a run on: its own data's held-out part as "", if it has one, and each further set by its name.
 
     A set's prompt templates are its own, else those of the whole evaluation, else its data's. Raises DataError.
     """
@@ -175,7 +175,7 @@ def _share(score: str, found: Tensor, chance: float) -> _Score:
 
 
 def share_of_hits(score: str, found: Tensor, chance: float, source: str) -> Evaluated:
-    """What came of one score that is a share of hits. found: how likely each item is one [N], see `hits`."""
+    """The result of one score that is a share of hits. found: how likely each item is a hit [N], see `hits`."""
     return Evaluated({score: float(found.double().mean())}, {score: chance}, {score: _packed(found, source)})
 
 
@@ -271,7 +271,7 @@ def _probe_score(
 
 
 def _class_chance(score: str, classes: int, shown: Flags | None) -> float:
-    """What guessing gives among the classes, of which an image may show several."""
+    """Chance level among the classes, several of which an image may show."""
     if shown is None:
         return SCORES[score].chance(classes)
     images, sets = np.unique(shown.sum(axis=1), return_counts=True)
@@ -305,7 +305,7 @@ def _metric_score(held_out: HeldOutItems, similarity: Tensor, shares: Mapping[st
 
 
 def check_scores(scores: Mapping[str, float], when: str) -> None:
-    """Raises Diverged for a score that is no number."""
+    """Raises Diverged for a score that is not a number."""
     for name, value in scores.items():
         if not math.isfinite(value):
             raise Diverged(f"{name} is {value} at {when}; lower lr or lengthen warmup.")
@@ -373,7 +373,7 @@ def hits(similarity: Tensor, right: Tensor, ks: tuple[int, ...]) -> Tensor:
 
 
 def _loss(images: Tensor, texts: Tensor, logit_scale: Tensor) -> float:
-    """Mean contrastive loss over batches of 64 pairs. What is left over is left out, unless it is all there is."""
+    """Mean contrastive loss over batches of 64 pairs. An incomplete last batch counts only if it is the only one."""
     loss = ClipLoss()
     whole = range(0, max(len(images) - LOSS_BATCH, 0) + 1, LOSS_BATCH)
     losses = [loss(images[i : i + LOSS_BATCH], texts[i : i + LOSS_BATCH], logit_scale) for i in whole]
@@ -436,7 +436,7 @@ def _encode_batch(model: CLIP, batch: Tensor, first: int, settings: Settings, po
 
 
 def _encode_captions(model: CLIP, tokens: Integers) -> Tensor:
-    """Unit features [N, E] of tokens [N, T]. Where captions are few, as Fashion-MNIST's 80, each is encoded once."""
+    """Unit features [N, E] of tokens [N, T]. Equal captions, as Fashion-MNIST's 80, are encoded once."""
     distinct, which = np.unique(tokens, axis=0, return_inverse=True)
     if len(distinct) == len(tokens):
         return _encode_texts(model, tokens)

@@ -15,7 +15,7 @@ def device_name(device: torch.device) -> str:
 
 
 def keep_freed_memory() -> None:
-    """Have glibc keep what is freed instead of giving it back to the system and asking for it at the next step.
+    """Have glibc keep freed memory instead of giving it back to the system and asking for it at the next step.
 
     On a CPU the tensors of a step are freed and wanted again; the page faults of it took 5 % of a step of ViT-w64d4-4
     and 11 % of ViT-w128d4-4 at batch 64. Other C libraries have no mallopt, and stay as they are.
@@ -44,9 +44,9 @@ def loading_modules() -> Iterator[None]:
 class PeakMemory:
     """The most memory that a run holds, from here on: of the GPU in tensors, or of this process on a CPU.
 
-    Several runs share a process. On a CPU what the process holds at the start is not the run's: Python, torch and
-    open_clip, 0.3 to 0.4 GB, and data kept from runs before. What glibc keeps of memory that those runs freed goes
-    back to the system first, else this run's tensors would lie in it unseen.
+    Several runs share a process. On a CPU the process's memory at the start is not the run's: Python, torch and
+    open_clip, 0.3 to 0.4 GB, and data kept from earlier runs. Memory that those runs freed and glibc kept goes back to
+    the system first; otherwise this run's tensors would lie in it unseen.
     """
 
     def __init__(self, device: torch.device):
@@ -76,7 +76,7 @@ class PeakMemory:
 
 
 _UNSURE = 4 * 2**20
-"""By so many bytes the system's two counts of one moment may differ, as it counts pages for each core apart."""
+"""Bytes by which the system's two counts of one moment may differ, as it counts pages for each core separately."""
 
 
 def _collect_garbage(device: torch.device) -> None:

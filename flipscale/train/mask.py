@@ -1,11 +1,11 @@
 """While training, the image tower sees a subset of each image's patches (FLIP, arXiv 2212.00794).
 
-The mask has no parameters and takes the place of open_clip's own patch dropout, so weights load at every mask ratio.
-It differs from open_clip's in one thing: which patches are kept depends on the run's seed, the step and the image's
-place in the batch and on nothing else. So a run that goes on from a checkpoint draws what it would have drawn, and the
-processes and micro-batches that share a batch draw together what one would have drawn.
+The mask has no parameters and replaces open_clip's own patch dropout, so weights load at every mask ratio. It differs
+from open_clip's in one thing: the kept patches depend on the run's seed, the step and the image's place in the batch,
+and on nothing else. A run that resumes from a checkpoint therefore draws the masks it would have drawn, and the
+processes and micro-batches that share a batch draw together the masks that one would have drawn.
 
-Which patches are kept is a matter of `mask_shape`, how many is not (`patches_kept`), so shapes compare at equal cost:
+`mask_shape` decides which patches are kept, and never how many (`patches_kept`), so shapes compare at equal cost:
 
     random     any, each set as likely as any other: FLIP's
     grid       a regular lattice, of which each image has another phase
@@ -15,9 +15,9 @@ Which patches are kept is a matter of `mask_shape`, how many is not (`patches_ke
 
 CLIPA compares random, grid, block and resize (arXiv 2305.07017); grid and block are after MAE's (arXiv 2111.06377,
 figure 6). CLIPA's released model has no grid and no block, so the exact forms of these are ours, see `_grid` and
-`_block`. In MAE a block is what is dropped; here it is what is kept, so that what is seen hangs together.
+`_block`. MAE drops a block; here the block is kept, so that the visible patches are connected.
 
-In evaluation all patches are seen, unless a caller gives those to see. To encode with a part of the patches:
+Evaluation sees all patches, unless a caller gives those to see. To encode with a part of the patches:
 
     mask = model.visual.patch_dropout
     views = complementary(mask.patches, mask_ratio, seed, first=0, images=len(batch))
@@ -164,9 +164,9 @@ def complementary(patches: int, mask_ratio: float, seed: int, *, first: int = 0,
     """Views of images `first` to `first + images` of a set, which together see every patch: each int64 [images, k].
 
     There are ceil(1 / (1 - mask_ratio)) of them, 2 at 0.5 and 4 at 0.75 (FLIP, Table 1d). Each sees k patches: as many
-    as training does, or as many as it takes for all to be seen, 25 of 49 at 0.5. So that it can, the last may see again
-    what another saw. An image's views follow from the seed and its place in the set. They are random whatever the shape
-    of the training's mask was: no other shape leaves views that are alike and see all.
+    as training does, or as many as it takes for all to be seen, 25 of 49 at 0.5. The last may repeat patches of another
+    to reach k. An image's views follow from the seed and its place in the set. They are random whatever the shape of
+    the training's mask was: no other shape leaves views that are alike and see all.
     """
     # Rounding first: 1 / (1 - 0.9) comes out above 10.
     views = math.ceil(round(1 / (1 - mask_ratio), 6))
@@ -179,9 +179,9 @@ def complementary(patches: int, mask_ratio: float, seed: int, *, first: int = 0,
 def masked_view(
     patches: int, mask_ratio: float, seed: int, shape: str = "random", *, first: int = 0, images: int = 1
 ) -> Tensor:
-    """What masked inference sees of images `first` to `first + images` of a set: int64 [images, patches_kept].
+    """The patches that masked inference sees of images `first` to `first + images`: int64 [images, patches_kept].
 
-    gaussian is drawn as in training, as GLIP evaluates; of the other shapes it is the first of the complementary views.
+    gaussian is drawn as in training, as GLIP evaluates; the other shapes use the first of the complementary views.
     """
     count = patches_kept(patches, mask_ratio)
     if shape != "gaussian":

@@ -1,8 +1,8 @@
 """mixup (arXiv 1710.09412) and CutMix (arXiv 1905.04899): training images mixed with others of their batch.
 
-As timm's Mixup has it for a whole batch, with which MAE and FLIP fine-tune: each row is mixed with the row as far from
-the other end of the global batch; of both kinds one is drawn, evenly; and what CutMix cuts counts by its area within
-the image. What is drawn follows from the run's seed and the step alone, so every process mixes alike.
+This is timm's Mixup for a whole batch, with which MAE and FLIP fine-tune: each row is mixed with the row equally far
+from the other end of the global batch; one of the two kinds is drawn, evenly; and a box that CutMix cuts counts by its
+area within the image. All draws follow from the run's seed and the step alone, so every process mixes alike.
 """
 
 import math
@@ -23,9 +23,9 @@ class Mix:
     """How the images of a step are mixed."""
 
     share: float
-    """Of a row's own class in its target, from 0 to 1; the rest is the other row's."""
+    """Weight of a row's own class in its target, from 0 to 1; the rest is the other row's."""
     box: tuple[int, int, int, int] | None = None
-    """Top, bottom, left and right of what is cut out of the other image; None blends whole images."""
+    """Top, bottom, left and right of the box cut out of the other image; None blends whole images."""
 
     def of(self, images: Images, others: Images) -> Images:
         """The images [b, 3, S, S] with their others mixed in."""
@@ -56,7 +56,7 @@ def mix_of(fine_tuning: FineTuning, seed: int, step: int, image_size: int) -> Mi
 
 
 def _within(middle: int, side: int, size: int) -> tuple[int, int]:
-    """Where what is `side` long about `middle` begins and ends within an image."""
+    """Start and end, within an image, of a stretch `side` long about `middle`."""
     return max(0, middle - side // 2), min(size, middle + (side + 1) // 2)
 
 

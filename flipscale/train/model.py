@@ -52,9 +52,9 @@ def build(
     """The run's model, in training mode on the CPU, initialised as open_clip does it, from the run's seed alone.
 
     Mask ratio, batch, text length and vocabulary take no part in the initialisation: a run and its unmasked twin start
-    equal. Where the settings have `init` its weights come in their place, and where there is a `start`, that one's: a
-    checkpoint of this model, or the weights of a run's parent, which are resized where it was trained with other
-    patches, image sizes or text lengths (`flipscale.train.resize`).
+    equal. `init` of the settings replaces these weights, and so does `start`: a checkpoint of this model, or the
+    weights of a run's parent, which are resized if it was trained with other patches, image sizes or text lengths
+    (`flipscale.train.resize`).
 
     vocabulary: ids of all tokens that will be seen, sorted; see `CompactEmbedding`. None keeps the whole table. The
     state dict then has its rows only and loads into a model built in the same way; `weights` gives the whole one.
@@ -135,7 +135,7 @@ def load(model: CLIP | CustomTextCLIP, shape: Architecture, start: str | Path) -
 
 
 def channels(normalization: str) -> Tensor:
-    """What `pixels` multiplies each channel by, and what it adds: float32 [2, 3, 1, 1], on the CPU."""
+    """Factor and summand of `pixels` for each channel: float32 [2, 3, 1, 1], on the CPU."""
     means, deviations = NORMALIZATIONS[normalization]
     scale = [1 / (255 * std) for std in deviations]
     shift = [-mean / std for mean, std in zip(means, deviations, strict=True)]
@@ -174,7 +174,7 @@ def weights(model: CLIP | CustomTextCLIP) -> dict[str, Tensor]:
 def save(model: CLIP | CustomTextCLIP, file: IO[bytes], **more: Any) -> None:
     """Write the weights in the form open_clip's `pretrained=` takes: {"state_dict": ...}, on the CPU.
 
-    more: what is written beside them, which open_clip's loader passes over.
+    more: entries written beside them, which open_clip's loader ignores.
     """
     torch.save({"state_dict": weights(model), **more}, file)
 

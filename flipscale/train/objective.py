@@ -1,7 +1,7 @@
 """One forward of training: a slice of the global batch to the features of both towers and what is added to the loss.
 
-What a row draws, its masks, follows from the run's seed, the step and the row's place in the global batch. So any split
-of a batch into processes or micro-batches draws what the whole batch would have drawn.
+The masks of a row follow from the run's seed, the step and the row's place in the global batch. Any split of a batch
+into processes or micro-batches therefore draws the masks of the whole batch.
 """
 
 import torch
@@ -19,7 +19,7 @@ from flipscale.train.text import TextMask, encode_text
 
 
 class Objective(nn.Module):
-    """What training computes. All its parameters are trained; those under `model` are what is kept at the end.
+    """The computation of training. All its parameters are trained; those under `model` are kept at the end.
 
     Raises FlipscaleError if the settings ask for a reconstruction and their mask leaves nothing to reconstruct.
     """
@@ -55,7 +55,7 @@ class Objective(nn.Module):
         return image_features, self.text(tokens, kept), extra_loss
 
     def image(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Features of the images, as the masks drawn last show them, and what is added to the loss."""
+        """Features of the images, as the masks drawn last show them, and the summand of the loss."""
         values = pixels(images, images.device, self.channels)
         if self.reconstruction is None:
             features = self.model.encode_image(values)
@@ -77,7 +77,7 @@ class Objective(nn.Module):
 
 
 def pooled_features(visual: VisionTransformer, pixels: Tensor) -> Tensor:
-    """What an image tower has before its projection: [b, W] of normalised pixels [b, 3, S, S], of any length."""
+    """An image tower's features before its projection: [b, W] of normalised pixels [b, 3, S, S], of any length."""
     features: Tensor = visual._pool(visual.transformer(visual._embeds(pixels)))[0]
     return features
 

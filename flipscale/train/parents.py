@@ -10,7 +10,7 @@ from flipscale.settings import CommandTrainer
 from flipscale.train.asked import asked_of, parent_of
 
 ATTENDANT_SECONDS = 10.0
-"""An attendant that lives has answered a failure after so long."""
+"""Seconds within which a living attendant answers a failure."""
 
 
 class When(enum.Enum):
@@ -31,7 +31,7 @@ class ParentWeights:
 
 
 def weights_for(run: RunFolder, still_to_come: Callable[[RunFolder], bool]) -> ParentWeights:
-    """What is to be expected of the run's parent. A run without one needs nothing.
+    """Whether the run's parent can give it weights, now or later. A run without a parent needs none.
 
     still_to_come: whether this process will do that run itself.
     """
@@ -40,7 +40,7 @@ def weights_for(run: RunFolder, still_to_come: Callable[[RunFolder], bool]) -> P
         return ParentWeights(When.NOW)
     if not (parent.result() or parent.error()) and (_is_held(parent) or still_to_come(parent)):
         return ParentWeights(When.LATER)
-    # Looked at again: who held it above may have finished it since.
+    # Looked at again: the process that held it above may have finished it since.
     if parent.result():
         return _finished(parent, run)
     return _unfinished(parent)

@@ -1,11 +1,11 @@
 """The linear probe: logistic regression on the frozen features of an image tower, much as CLIP has it.
 
 CLIP (arXiv 2103.00020, appendix A.3) takes the features before the projection, scikit-learn's L-BFGS with at most 1,000
-iterations, and an L2 penalty chosen on a part of the training images; the last fit is on all of them. So it is here,
-with three differences that bound the time: features are scaled to mean 0 and deviation 1, each fit goes on from the one
-before with at most ITERATIONS more, and the search ends at half a decade, not an eighth. Unscaled features of small
-models are far from converged after 1,000 iterations: with 10,000 images of shapes, 80 classes, they gave .78 where
-scaled ones gave .89 after 100, and about .98 in the end.
+iterations, and an L2 penalty chosen on a part of the training images; the last fit is on all of them. This probe does
+the same, with three differences that bound the time: features are scaled to mean 0 and deviation 1, each fit continues
+from the one before with at most ITERATIONS more, and the search ends at half a decade, not an eighth. Unscaled features
+of small models are far from converged after 1,000 iterations: with 10,000 images of shapes, 80 classes, they gave .78
+while scaled ones gave .89 after 100, and about .98 in the end.
 """
 
 import warnings
@@ -24,11 +24,11 @@ Features = npt.NDArray[np.float32]
 """[n, width]."""
 
 FOLDS = 5
-"""One in so many training images of each class decides on the penalty."""
+"""One in this number of training images of each class decides on the penalty."""
 
 ITERATIONS = 100
-"""Of each of the 12 fits. For 10,000 images of width 48 in 80 classes they took 9 s of one core in all and gave .971;
-with 400 iterations it was 21 s and .978."""
+"""Iterations of each of the 12 fits. For 10,000 images of width 48 in 80 classes they took 9 s of one core in all and
+gave .971; with 400 iterations it was 21 s and .978."""
 
 
 def linear_probe(features: Features, labels: Integers, held_out: Features, right: Integers) -> npt.NDArray[np.float64]:
@@ -49,8 +49,8 @@ def linear_probe(features: Features, labels: Integers, held_out: Features, right
 def _search(features: Features, labels: Integers) -> LogisticRegression:
     """A classifier at the best C, the inverse of the penalty, of 1e-6 to 1e6; at 1 if no class has two images.
 
-    CLIP's search: every second decade, then the best one's neighbours at half the distance, twice. Of equal accuracies
-    the likelier one is best: a small set has many.
+    CLIP's search: every second decade, then the best one's neighbours at half the distance, twice. Ties in accuracy,
+    frequent on a small set, are decided by the likelihood.
     """
     classifier = LogisticRegression(max_iter=ITERATIONS, warm_start=True)
     decides = rank_in_class(labels) % FOLDS == 1

@@ -8,7 +8,7 @@ There are three ways to come by them, and training cannot tell them apart:
 
 Tensors go over gloo on CPUs and over NCCL on GPUs, one GPU a process. What the processes must agree on between steps
 (a signal to stop, a checkpoint that is due) goes over gloo, which notices at once when a process is gone. What may take
-long (opening data, an evaluation, waiting for a run to do) goes over the store, where nobody times out.
+long (opening data, an evaluation, waiting for the next run) goes over the store, where nobody times out.
 """
 
 import contextlib
@@ -41,10 +41,10 @@ STORE_SECONDS = 0.25
 """A process that waits at the store looks this often, and whether another has failed."""
 
 TIMEOUT = timedelta(minutes=30)
-"""One step, or one checkpoint, may keep the others waiting for so long."""
+"""The longest time that one step, or one checkpoint, may keep the other processes waiting."""
 
 CAUSE_SECONDS = 5.0
-"""When a connection breaks, what was behind it is known after so long at the latest."""
+"""The longest time until the reason for a broken connection is known."""
 
 LEADER = "FLIPSCALE_LEADER"
 """The environment variable that tells a process started by `start` the pid of process 0."""
@@ -109,13 +109,13 @@ class Group:
     # Runs
 
     def hand_out(self, task: str) -> None:
-        """Process 0 says what is done next; an empty task ends the others."""
+        """Process 0 announces the next task; an empty task ends the others."""
         self._task, self._meeting, self._busy = self._task + 1, 0, True
         if self.connected:
             self.store.set(f"{self._task}/task", task)
 
     def next_task(self) -> str:
-        """What process 0 handed out."""
+        """The task that process 0 handed out."""
         self._task, self._meeting = self._task + 1, 0
         task = self._wait(f"{self._task}/task")
         if not task:
@@ -255,7 +255,7 @@ class Group:
         return Cause(FailureKind.NODE, f"A process of the run is gone or out of reach; submit again. {first_line}")
 
     def _failure(self) -> Cause | None:
-        """What another process reported, or that one of those started here is dead."""
+        """The failure that another process reported, or the death of one that was started here."""
         with contextlib.suppress(RuntimeError):
             if self.store.check([f"{self._task}/failure"]):
                 return Cause(**json.loads(self.store.get(f"{self._task}/failure")))
@@ -328,7 +328,7 @@ class Group:
 
 
 class _Gather(torch.autograd.Function):
-    """What torch.distributed.nn.functional.all_gather does, which torch 2.13 deprecates and open_clip's loss calls."""
+    """Replaces torch.distributed.nn.functional.all_gather, which torch 2.13 deprecates and open_clip's loss calls."""
 
     @staticmethod
     def forward(ctx: Any, features: Tensor) -> Tensor:
@@ -360,7 +360,7 @@ def is_lost_connection(error: Exception) -> bool:
 
 
 def joined() -> Group | None:
-    """The group that torchrun, srun or `start` put this process into; None where there is none."""
+    """The group that torchrun, srun or `start` put this process into; None without one."""
     environment = os.environ
     # srun sets the number of tasks of the step; a batch script has SLURM_NTASKS as well, but is one process.
     if "RANK" not in environment and int(environment.get("SLURM_STEP_NUM_TASKS", 1)) > 1:
@@ -409,7 +409,7 @@ def _share_of_cores(size: int) -> int:
 
 
 def _slurm(environment: Any) -> dict[str, str]:
-    """What torch wants to know of a step of SLURM. Process 0 is on the first node of the step's list."""
+    """The facts about a SLURM step that torch needs. Process 0 is on the first node of the step's list."""
     nodes = environment.get("SLURM_STEP_NODELIST") or environment.get("SLURM_JOB_NODELIST", "127.0.0.1")
     name, first = re.match(r"([^\[,]+)(?:\[([^\],-]+))?", nodes).groups()  # type: ignore[union-attr]
     job, step = int(environment.get("SLURM_JOB_ID", 0)), int(environment.get("SLURM_STEP_ID", 0))

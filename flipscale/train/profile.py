@@ -1,4 +1,4 @@
-"""Where a run's time goes: its steps taken apart, each stage timed by itself, and its speed with the steps whole."""
+"""The breakdown of a run's time: its steps by stage, each timed alone, and its speed with whole steps."""
 
 import math
 import time
@@ -31,10 +31,10 @@ STAGES = ("data", "image forward", "image backward", "text forward", "text backw
 
 
 def profile(folder: Path, steps: int = 30) -> str:
-    """A table of where the time of the run in `folder` goes, from twice `steps` steps of it; the folder stays as it is.
+    """A table of the time of the run in `folder` by stage, from twice `steps` steps of it; the folder stays as it is.
 
-    Of several processes and micro-batches one is looked at: its rows as they come, without the others. Each stage waits
-    for a GPU to finish, so the stages add up to more than a whole step takes; the speed is that of whole steps.
+    With several processes and micro-batches, one is profiled: its rows as they come, without the others. Each stage
+    waits for a GPU to finish, so the stages add up to more than a whole step takes; the speed is that of whole steps.
     """
     run = RunFolder(folder)
     if run.asked() is None:

@@ -7,11 +7,11 @@ from typing import Any
 
 @dataclass(frozen=True)
 class StepRecord:
-    """What was seen of the training since the record before."""
+    """Observations of the training since the previous record."""
 
     step: int
     samples_seen: int
-    """So far."""
+    """Up to this record."""
     loss: float
     """The mean since the record before."""
     lr: float
@@ -19,7 +19,7 @@ class StepRecord:
     """The parameter itself, a logarithm; None of a fine-tuning, which compares no features."""
     images_per_second: float
     seconds: float
-    """Of training so far."""
+    """Seconds of training up to this record."""
     time: float = field(default_factory=now)
 
     def to_dict(self) -> dict[str, Any]:

@@ -1,8 +1,8 @@
 """The metrics that a labelled set may be judged by beside top-1: FLIP's table 4 (arXiv 2212.00794) has sets of each.
 
-They are small, exact, and those of scikit-learn, which takes over a second to import and orders what is equal by place.
-Where similarities are equal, each gives what a random order of them is expected to give, or (`map11`) takes them
-together. A similarity that is not a number makes the metric none either.
+They are small, exact, and equal to scikit-learn's, which takes over a second to import and orders ties by place. For
+equal similarities each metric gives its expected value over random orders of them, or (`map11`) takes them together. A
+similarity that is not a number makes the metric NaN, too.
 """
 
 import numpy as np

@@ -30,7 +30,7 @@ def open_training_data(run: RunFolder, settings: Settings) -> Data:
 
 
 def open_labelled_data(run: RunFolder, settings: Settings) -> ClassifiedSet:
-    """What a run with a fine_tuning is trained and scored on. What of it cannot be read is said in the log."""
+    """The data that a run with a fine_tuning is trained and scored on. The log names unreadable parts."""
     found = open_classified(
         labelled_set(settings),
         _form(run, settings),
@@ -50,7 +50,7 @@ def vocabulary(data: Data, evaluations: Mapping[str, HeldOutItems]) -> Integers 
 
 
 def evaluations_of(run: RunFolder, settings: Settings) -> dict[str, HeldOutItems]:
-    """What the run is scored on, by name. What of it cannot be read is said in the log."""
+    """The sets that the run is scored on, by name. The log names those that cannot be read."""
     evaluations = open_evaluations(settings, _form(run, settings))
     for name, held_out in evaluations.items():
         if held_out.corrupt:

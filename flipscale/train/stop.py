@@ -10,7 +10,7 @@ from types import FrameType
 from flipscale.run import JOB, STACKS_SIGNAL, RunFolder
 
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2)
-"""What a scheduler sends ahead of a time limit or a preemption, and Ctrl-C."""
+"""Signals that a scheduler sends ahead of a time limit or a preemption, and Ctrl-C."""
 
 
 class Stop:

@@ -30,8 +30,8 @@ def encode_text(model: CLIP, tokens: Tensor, normalize: bool = False, kept: Tens
     """Text features [B, E] of tokens [B, T], for any T up to the model's context length.
 
     kept: positions to compute, int64 [B, K], ascending, the pooled one among them, as `TextMask` draws them; None: all.
-    Tokens get their own position before the others are dropped and stay in order, so a causal mask hides just what
-    comes later in the text. What is computed shrinks to K tokens.
+    Tokens get their own position before the others are dropped and stay in order, so a causal mask hides exactly the
+    tokens that come later in the text. Only K tokens are computed.
 
     Without `kept` this is open_clip's `encode_text` at any length, up to rounding. The last block and the LayerNorm
     after it are computed for the token that is pooled alone: no other output of them is read.
@@ -114,7 +114,7 @@ def _pooling(tower: Any) -> tuple[str, int | None]:
 
 
 def _pooled_position(tower: Any, tokens: Tensor) -> Tensor:
-    """Where the feature of each text is picked, int64 [b]: what `text_global_pool` picks out of its own positions."""
+    """The position of each text's feature, int64 [b]: the one that `text_global_pool` picks out of its own."""
     positions = torch.arange(tokens.shape[1], device=tokens.device)[:, None].expand(len(tokens), -1, 1)
     pool_type, eos = _pooling(tower)
     position: Tensor = text_global_pool(positions, tokens, pool_type, eos_token_id=eos)

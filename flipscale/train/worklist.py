@@ -1,4 +1,4 @@
-"""The runs of one call of `train`, done one after the other by whoever finds them free."""
+"""The runs of one call of `train`, done one after the other by the processes that find them free."""
 
 import contextlib
 import enum
@@ -25,7 +25,7 @@ from flipscale.train.stop import Stop, noting_signals, stacks_in_log
 from flipscale.workspace import Workspace
 
 CHECKPOINT_SECONDS = 30.0
-"""At most so much training is lost when a run is killed, unless writing a checkpoint takes long, see `loop.fit`."""
+"""The most training, in seconds, that a killed run loses, unless writing a checkpoint takes long, see `loop.fit`."""
 
 _JUDGED_HERE = (FailureKind.DIVERGED, FailureKind.PARENT)
 """Failures after which nothing is done in any case, and which other runs do not share."""
@@ -37,11 +37,11 @@ PARENT_SECONDS = 1.0
 def train(folders: Sequence[Path], *, checkpoint_seconds: float = CHECKPOINT_SECONDS) -> int:
     """Do the runs of `folders` one after the other, parents before children, and return the exit code.
 
-    A run that is finished, failed, cancelled, or held by a living process is passed over. The list is gone through
-    until a pass finds nothing to do, so a run whose process died meanwhile is taken up. A child whose parent is held by
-    another process is waited for. The code is 0 if nothing failed here, 1 if something did, and 128 + the signal (143,
-    130, ...) if one came: then the run in hand wrote a checkpoint. With a launcher (FLIPSCALE_JOB) it ends after a
-    failure of which its attendant decides what is done, and is started again.
+    A run that is finished, failed, cancelled, or held by a living process is skipped. Passes over the list are repeated
+    until one finds nothing to do, so a run whose process died meanwhile is taken up. A child waits for a parent that
+    another process holds. The code is 0 if nothing failed here, 1 if something did, and 128 + the signal (143, 130,
+    ...) if one came: then the current run wrote a checkpoint. With a launcher (FLIPSCALE_JOB) it ends after a failure
+    that its attendant handles, and is started again.
     """
     keep_freed_memory()
     with noting_signals() as stop, contextlib.closing(Crew(folders)) as crew:
@@ -67,7 +67,7 @@ class WorkList:
         self.failed: set[Path] = set()
         self.attended = JOB in os.environ
         self.to_answer = False
-        """Whether something failed here of which the attendant decides what is done before anything else begins."""
+        """Whether a run failed here and its attendant must answer before anything else begins."""
         self.stop = stop
         self.crew = crew
         self.checkpoint_seconds = checkpoint_seconds
@@ -106,7 +106,7 @@ class WorkList:
         if weights.when is When.LATER:
             return _Took.LATER
         with run.hold() as lease:
-            # The one who held it may have finished it between the look above and the taking.
+            # Its holder may have finished it between the look above and the taking.
             if lease is None or run.is_over():
                 return _Took.NO
             try:
@@ -189,13 +189,13 @@ def _drop_weights(run: RunFolder) -> None:
     asked = run.asked()
     if asked is None or run.result() is None:
         return
-    # Which runs have started from it already is not looked at here: what is left when the last one has is gc's.
+    # Runs that already started from it are not counted here: gc removes what the last of them leaves.
     if not weights_are_needed(asked.keep_weights, started_from=asked.keep_weights is KeepWeights.FOR_CHILDREN):
         (run.path / WEIGHTS_FILE).unlink(missing_ok=True)
 
 
 def _parents_first(runs: Sequence[RunFolder]) -> list[RunFolder]:
-    """The runs in their order, but none before its parent. What cannot be read stays where it is."""
+    """The runs in their order, but none before its parent. An unreadable one stays where it is."""
     by_path = {run.path.resolve(): run for run in runs}
     found: dict[Path, RunFolder] = {}
 

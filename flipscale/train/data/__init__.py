@@ -11,10 +11,10 @@
     images, tokens = data.batch(data.order(seed, step, 64)[rows], views(settings, step * 64 + rows.start, 16))
 
 Everything is stateless: which pair is seen at which position follows from the seed, what it looks like from its index,
-how it is cropped from seed and position. So a resumed run sees what it would have seen, any number of processes see
-together what one would, and two runs of one seed see the same pairs in the same order whatever their mask ratio. So
-they do whatever their batch size, of more than shuffle.WINDOW pairs if it is a multiple of 64; of an endless set, if it
-comes to the same number of samples.
+how it is cropped from seed and position. A resumed run therefore sees what it would have seen, any number of processes
+together see what one would, and two runs of one seed see the same pairs in the same order whatever their mask ratio.
+The order is the same for all batch sizes, too: with more than shuffle.WINDOW pairs if they are multiples of 64, with an
+endless set if they come to the same number of samples.
 """
 
 from flipscale.train.data.classified import ClassifiedSet, open_classified

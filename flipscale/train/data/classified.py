@@ -6,8 +6,8 @@
     LabelledShards   tar shards of images with a .cls, indexed at the start and decoded as they are needed
     LabelledIdx      IDX files, as MNIST's, in memory
 
-Training images come as `Data` do, with the number of their class in place of a caption's tokens: int64 [B]. What is not
-given by name is numbered: the classes of shards and IDX files are 0 up to the largest label of a training image.
+Training images come as `Data` do, with the number of their class in place of a caption's tokens: int64 [B]. Classes
+without names are numbered: those of shards and IDX files run from 0 to the largest label of a training image.
 """
 
 import io
@@ -49,14 +49,14 @@ class ClassifiedSet:
     training: Data
     """Its batches have the number of the class, int64 [B], in place of tokens."""
     test: Labelled
-    """What is scored on, and the names of the classes."""
+    """The items to score on, and the names of the classes."""
 
 
 def open_classified(data: FineTuningSet, form: Form, *, images: int, samples: int) -> ClassifiedSet:
     """The images to fine-tune on, and at most `images` to score on: a subset with even classes, the same for every run.
 
-    samples: how many images the schedule sees; a drawn set has just so many and repeats none.
-    Raises DataError for files that are missing, corrupt, or of which the two parts have different classes.
+    samples: images that the schedule sees; a drawn set has exactly that number and repeats none.
+    Raises DataError for files that are missing or corrupt, and for two parts with different classes.
     """
     match data:
         case Shapes():

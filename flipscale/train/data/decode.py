@@ -17,10 +17,11 @@ from flipscale.train.data.pairs import Images, Integers
 from flipscale.train.data.views import view
 
 CORRUPT_SHARE, CORRUPT_COUNT = 0.01, 10
-"""So many images, the larger of the two, may be unreadable and are passed over. More is a fault of the data set."""
+"""The most unreadable images that are skipped: this number, or this share if it is more. More are a fault of the data
+set."""
 
 SMALL_SHARE = 0.1
-"""Of an evaluation set that has few images, CORRUPT_COUNT would be most of them: no more than this share of it."""
+"""At most this share of an evaluation set may be unreadable: in a small one CORRUPT_COUNT would be most images."""
 
 NO_IMAGE = "is no image that can be read"
 
@@ -92,7 +93,7 @@ def _decode_paths(
 
 
 def _version(path: Path) -> tuple[int, int] | None:
-    """What tells that a file has changed; None for one that is not there."""
+    """A value that differs when a file has changed; None for a missing file."""
     try:
         stat = path.stat()
     except OSError:

@@ -7,7 +7,7 @@
     IdxSet            IDX files, as MNIST's                       idx.py
     CaptionSet        a table of image paths and captions         captions.py
 
-What was decoded is kept for the next run of the process that is scored on the same.
+Decoded items are kept for the process's next run that is scored on the same set.
 """
 
 from collections.abc import Sequence
@@ -123,7 +123,7 @@ def _table(data: CaptionSet, form: Form, images: int) -> HeldOutItems:
 
 
 def _captioned(found: Captioned, form: Form, where: str) -> HeldOutItems:
-    """What images with captions give: the held-out loss, and retrieval if their captions tell them apart."""
+    """The scores of images with captions: the held-out loss, and retrieval if their captions tell them apart."""
     tokens = form.tokenize(list(found.captions))
     pairs = HeldOutItems(
         pairs=(found.images, tokens),
@@ -137,7 +137,7 @@ def _captioned(found: Captioned, form: Form, where: str) -> HeldOutItems:
 def _labelled(
     found: Labelled, examples: Labelled | None, form: Form, templates: Sequence[str] | None, where: str, metric: str
 ) -> HeldOutItems:
-    """What labelled images give: zero-shot accuracy, and the linear probe where there are examples to learn from."""
+    """The scores of labelled images: zero-shot accuracy, and the linear probe if there are examples to learn from."""
     check_choice(found.classes, where, metric)
     if metric == "roc_auc" and len(set(found.labels.tolist())) < 2:
         raise DataError(f"{where}: roc_auc takes images of both classes, and those to score are of one; add some.")

@@ -1,4 +1,4 @@
-"""Where shards come from: a local disk, or a URL or a command's output by way of a bounded folder of fetched shards.
+"""Sources of shards: a local disk, or a URL or a command's output by way of a bounded folder of fetched shards.
 
     laion/{00000..00041}.tar                        on a disk; a path that is not absolute starts from FLIPSCALE_DATA
     https://host/laion/{00000..00041}.tar           by curl, as sftp://, scp:// and ftps:// are
@@ -6,13 +6,12 @@
     pipe:ssh host cat /laion/{00000..00041}.tar     the output of a command
 
 A fetched shard is checked to be whole and kept in FLIPSCALE_SHARDS (else beside the decoded shards), a folder of this
-machine or of several. When they pass FLIPSCALE_SHARDS_GB together, the shards whose last use is longest ago go. The
+machine or of several. Beyond FLIPSCALE_SHARDS_GB in all, the least recently used shards are deleted. The
 index of every shard, local or fetched, is made once and kept.
 """
 
 import contextlib
 import errno
-import fcntl
 import os
 import re
 import shlex
@@ -28,22 +27,23 @@ import numpy as np
 from webdataset.gopen import gopen, gopen_ais, gopen_schemes, rewrite_url
 
 from flipscale.errors import DataError
+from flipscale.guard import locked
 from flipscale.inputs.shards import ShardSource
 from flipscale.run import show_life
 from flipscale.train.data.shards import Index, scan
 
 SHARDS_GB = 100.0
-"""How much fetched shards may take if FLIPSCALE_SHARDS_GB says nothing. Of LAION at 256 px, 10,000 pairs of 25 kB a
-shard, what is mixed at a time lies in 42 GB of shards, and most of as much is fetched ahead."""
+"""Room for fetched shards if FLIPSCALE_SHARDS_GB is not set. With LAION at 256 px (10,000 pairs of 25 kB a shard), the
+pairs mixed at a time lie in 42 GB of shards, and nearly as much is fetched ahead."""
 
 FETCHERS = 8
-"""So many shards are fetched or scanned at a time: one connection seldom fills a network."""
+"""Shards fetched or scanned at a time: one connection seldom fills a network."""
 
 RETRY_SECONDS = (1.0, 5.0, 30.0)
 """Pauses before a shard is fetched again that could not be, or did not come whole."""
 
 LEFT_SECONDS = 600.0
-"""A half-fetched shard that was not written to for so long is nobody's."""
+"""Seconds without a write after which a half-fetched shard counts as abandoned."""
 
 # gopen's own curl waits for ever on a connection that has died, and says nothing.
 _CURL = "curl -f -s -S -L --connect-timeout 30 --speed-limit 1024 --speed-time 60 {}"
@@ -58,7 +58,7 @@ _COMMANDS = {
     # Those of webdataset's USE_AIS_FOR.
     **{scheme: _AIS for scheme, opener in gopen_schemes.items() if opener is gopen_ais},
 }
-"""What fetches a URL of each scheme. gopen puts it between single quotes itself, which a quote in the URL would end."""
+"""The command that fetches a URL of each scheme. gopen adds single quotes, which a quote in the URL would end."""
 
 
 def check_count(shard: ShardSource, found: int, expected: int) -> None:
@@ -136,7 +136,7 @@ class Library:
         return path
 
     def open(self, shard: ShardSource) -> IO[bytes]:
-        """The file of a shard, open. What is deleted to make room stays readable to those who have it open."""
+        """The file of a shard, open. A shard that is deleted to make room stays readable for those who have it open."""
         for _ in range(5):
             with contextlib.suppress(FileNotFoundError):
                 return open(self.path(shard), "rb")
@@ -234,7 +234,7 @@ def _copy(url: str, file: IO[bytes]) -> None:
 
 
 def _piped(url: str) -> str:
-    """The command that puts out a shard, as gopen takes it; what is no URL is left as it is."""
+    """The command that writes a shard to its output, as gopen takes it; anything but a URL is left as it is."""
     scheme = url.partition(":")[0]
     if scheme not in _COMMANDS:
         return url
@@ -261,6 +261,5 @@ def _limit() -> int:
 def _lock(folder: Path, key: str) -> Iterator[None]:
     """Held for a shard by one thread of all processes at a time, and by none that has died. Some shards share one."""
     folder.mkdir(parents=True, exist_ok=True)
-    with open(folder / f"{key[:2]}.lock", "w", encoding="utf-8") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+    with locked(folder / f"{key[:2]}.lock"):
         yield

@@ -1,4 +1,4 @@
-"""What every data set gives: training pairs by index, and held-out items to score a model on. Numpy only."""
+"""The interface of every data set: training pairs by index, and held-out items to score a model on. Numpy only."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -30,10 +30,10 @@ class Form:
     text_length: int
     tokenize: Tokenize
     cache: Path | None = None
-    """A folder for what is worth keeping of shards; None for a data set that needs it is an error."""
+    """A folder for indexes and decoded shards; None is an error for a data set that needs it."""
     shown_size: int | None = None
-    """Pixels of a side of what training shows, where that is smaller; None is image_size. What is drawn, and what is
-    decoded once, has image_size: then all mask shapes share one cache, and each image is resized from its crop."""
+    """Side in pixels of the images that training shows, if smaller; None is image_size. Drawn and decoded images have
+    image_size: then all mask shapes share one cache, and each image is resized from its crop."""
 
     @property
     def view_size(self) -> int:
@@ -53,7 +53,7 @@ class Data:
     seen: the middle square. Several threads may call it at a time."""
 
     order: Callable[[int, int, int], Integers]
-    """Seed, step and batch_size -> the indices [batch_size] of that step's global batch. Of several processes each
+    """Seed, step and batch_size -> the indices [batch_size] of that step's global batch. Each of several processes
     takes some consecutive rows."""
 
     corrupt: Callable[[], int] = lambda: 0
@@ -65,7 +65,7 @@ class Data:
 
 @dataclass(frozen=True)
 class HeldOutItems:
-    """Items never trained on. What a data set cannot give is None or empty, and its scores stay missing."""
+    """Items never trained on. Parts that a data set lacks are None or empty, and their scores stay missing."""
 
     pairs: tuple[Images, Integers] | None
     """Images and the tokens of their captions: the held-out contrastive loss, and retrieval."""
@@ -86,7 +86,7 @@ class HeldOutItems:
     """Which classes each labelled image shows, where it may show several; else each shows the one of its label."""
 
     metric: str = "top1"
-    """What is measured of zero-shot classification beside top 1 and top 5, one of flipscale.scores.METRICS."""
+    """The metric of zero-shot classification beside top 1 and top 5, one of flipscale.scores.METRICS."""
 
     prompts: Integers | None = None
     """Tokens [classes, templates, text_length]: each class name put into each prompt template."""

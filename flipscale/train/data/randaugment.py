@@ -18,13 +18,13 @@ from flipscale import randomness
 from flipscale.train.data.pairs import Images, Integers
 
 DRAWN = 2
-"""So many are drawn for an image, with replacement."""
+"""Operations drawn for an image, with replacement."""
 
 CHANCE = 0.5
 """An operation that was drawn is done with this chance."""
 
 DEVIATION = 0.5
-"""Of the magnitude."""
+"""Standard deviation of the magnitude."""
 
 MOST_MAGNITUDE = 10.0
 """The largest magnitude."""

@@ -189,7 +189,7 @@ def _labelled(stream: int, count: int, image_size: int) -> tuple[Images, Integer
 
 @dataclass
 class _Scenes:
-    """What is on B pictures and how it is told. Of two objects the one named first is row 0."""
+    """The objects on B pictures and the words of their captions. Row 0 is the object that the caption names first."""
 
     paired: npt.NDArray[np.bool_]  # [B] whether there is a second object
     relation: Integers  # [B] how the first lies to the second
@@ -303,7 +303,7 @@ def _phrase(number: int) -> str:
 
 _GRAINS = 1 << 16
 _CHUNK_PIXELS = 64 * 28 * 28
-"""So many pixels are drawn at a time: the arrays stay in a core's cache."""
+"""Pixels drawn at a time: the arrays stay in a core's cache."""
 
 
 def _render(scenes: _Scenes, image_size: int) -> Images:

@@ -1,7 +1,7 @@
 """Tar shards of samples: scanned once for where the files of each pair lie, then read pair by pair.
 
-A damaged shard is an error; a pair that cannot be decoded comes with the reason. How the files of a shard are told
-apart is in flipscale.inputs.shards.
+A damaged shard is an error; a pair that cannot be decoded comes with the reason. flipscale.inputs.shards tells the
+files of a shard apart.
 """
 
 import io
@@ -29,7 +29,7 @@ Sample = dict[str, bytes]
 
 @dataclass(frozen=True)
 class Index:
-    """Where the pairs of a shard lie in it. A sample without an image, or without a .txt or .json, is no pair."""
+    """The places of a shard's pairs in it. A sample without an image, or without a .txt or .json, is not a pair."""
 
     pairs: Integers
     """[n, 5]: where the image begins, its length, where the caption begins, its length, whether it is a .json."""
@@ -53,9 +53,9 @@ def scan(file: IO[bytes], shard: str) -> Index:
 
 
 def labelled_images(file: IO[bytes], shard: str) -> Integers:
-    """Where the images of a shard lie and their classes: [n, 3], where it begins, its length, its label.
+    """The places of a shard's images and their classes: [n, 3], offset, length, label.
 
-    Raises DataError for a shard that is not whole, by the name given, and for an image without a class.
+    Raises DataError, with the name given, for an incomplete shard and for an image without a class.
     """
     found = []
     for name, places in members(file, shard):
@@ -105,6 +105,6 @@ def read(file: IO[bytes], place: Integers) -> tuple[Image.Image, str]:
 
 
 def name_of(file: IO[bytes], place: Integers) -> str:
-    """What a pair is called, for a complaint: the name of its image without the extension."""
+    """The name of a pair in a complaint: that of its image without the extension."""
     header = os.pread(file.fileno(), _HEADER, int(place[0]) - _HEADER)
     return named(tarfile.TarInfo.frombuf(header, "utf-8", "surrogateescape").name)[0]

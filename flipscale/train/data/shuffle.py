@@ -1,12 +1,12 @@
 """The order in which pairs are seen: a function of the seed and the step, and of how many pairs each shard holds.
 
-Up to WINDOW pairs, an epoch is one permutation of all. Of more, which come in shards that are best read in one go, an
-epoch permutes the shards and deals the row of their pairs out to LANES lanes in equal parts; each lane goes along its
-part and permutes its pairs within windows that span some shards. The rows of a batch belong to the lanes in turn, so a
-process, which takes some consecutive rows, reads the shards of its lanes and no others.
+Up to WINDOW pairs, an epoch is one permutation of all. Larger sets come in shards that are best read in one go: an
+epoch permutes the shards and deals their pairs out to LANES lanes in equal parts; each lane goes along its part and
+permutes its pairs within windows that span some shards. The rows of a batch belong to the lanes in turn, so a process,
+which takes some consecutive rows, reads the shards of its lanes and no others.
 
-What is seen when depends neither on the number of processes nor on how a run was interrupted. And after any number of
-samples the same pairs have been seen for all batches that are multiples of LANES, each pair once an epoch.
+The order depends neither on the number of processes nor on interruptions. After any number of samples the same pairs
+have been seen for all batches that are multiples of LANES, each pair once an epoch.
 """
 
 import functools
@@ -21,11 +21,11 @@ from flipscale import randomness
 from flipscale.train.data.pairs import Integers
 
 WINDOW = 2**20
-"""So many pairs are mixed with each other. At 25 kB a pair, as LAION's at 256 px, it is 26 GB of shards."""
+"""Pairs mixed with each other. At 25 kB a pair, as LAION's at 256 px, they are 26 GB of shards."""
 
 LANES = 64
-"""So many shards are gone along at a time, and so many processes read no shard in common. A power of two: batches are
-multiples of some. Batches that are not multiples of it have as many lanes as their largest common divisor."""
+"""Shards read at a time, and the most processes that read no shard in common. A power of two, as batches are multiples
+of small ones. A batch that is not a multiple of it has as many lanes as their largest common divisor."""
 
 
 class Shuffle:

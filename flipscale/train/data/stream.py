@@ -1,6 +1,6 @@
 """Pairs read from tar shards as they are needed, for sets that do not fit on a disk decoded.
 
-What is kept is the index of each shard, 40 bytes a pair, of the shards in use. Every pair of a batch is read from its
+Memory holds the index of each shard in use, 40 bytes a pair. Every pair of a batch is read from its
 shard, decoded by a thread for each core, and its caption put into tokens. Shards from a network are fetched ahead.
 
 A pair that turns out not to be readable is counted, and the next readable one is seen in its place, always the same.
@@ -31,7 +31,7 @@ from flipscale.train.data.shuffle import Shuffle, taken
 from flipscale.train.data.views import Views, view
 
 _THREAD_ROWS = 32
-"""So many pairs of a shard a thread reads at a time: few enough to keep all threads busy with a small batch."""
+"""Pairs of a shard that a thread reads at a time: few enough to keep all threads busy with a small batch."""
 
 
 class Stream:
@@ -175,7 +175,7 @@ class _Ahead:
     def _work(self) -> None:
         while True:
             shard = self._waiting.get()
-            # What cannot be fetched is tried again, and complained of, when it is needed.
+            # A shard that cannot be fetched is tried again, with a complaint, when it is needed.
             with contextlib.suppress(DataError, OSError):
                 self._library.path(shard)
             self._requested.discard(shard)

@@ -1,9 +1,9 @@
 """Tar shards declared for evaluation alone, as clip_benchmark writes them: images with a .cls each, or with captions.
 
-A .cls holds the number of the class, from 0 on; where an image may show several classes it holds them all, or a .npy
-has a number above 0 for each class that is shown. A .txt holds a caption a line, as an image may have several; a
-"caption" in a .json may be a list. Shards are read at the first evaluation of a process, and what was decoded stays in
-memory. Of labelled ones all labels are read first, as they say which images are taken.
+A .cls holds the number of the class, from 0 on; if an image may show several classes it holds them all, or a .npy has a
+number above 0 for each class that is shown. A .txt holds a caption a line, as an image may have several; a "caption" in
+a .json may be a list. Shards are read at the first evaluation of a process, and decoded images stay in memory. All
+labels of labelled shards are read first, as they decide which images are taken.
 """
 
 import functools
@@ -38,7 +38,7 @@ def read_captioned(urls: str, count: int, image_size: int, cache: Path | None) -
 
 
 def _versions(urls: str) -> tuple[str, ...]:
-    """What tells that a shard has changed: the next run of the process that is scored on the same shares the images."""
+    """A value that differs when a shard has changed: the process's next run on the same set shares the images."""
     return tuple(shard.key for shard in sources(urls))
 
 

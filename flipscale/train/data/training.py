@@ -10,10 +10,10 @@ def open_data(
 ) -> Data:
     """The pairs to train on: an exact subset of `data_size`, or all there are. A bigger subset holds the smaller.
 
-    samples: how many the schedule sees; an endless set without a data_size has just so many pairs, and repeats none.
-    before: samples that the runs it goes on from have seen, in whole batches of this one. They come first in the order
-        of all data sets, whose steps are counted from there; of an endless set the pairs after them are new ones.
-    crop: the run's setting, which the views will have: random crops are made of images as they were found.
+    samples: pairs that the schedule sees; an endless set without a data_size has exactly that number and repeats none.
+    before: samples that the runs it starts from have seen, in whole batches of this one. They come first in the order
+        of all data sets, whose steps are counted from there; the pairs of an endless set after them are new.
+    crop: the run's setting, which the views will have: random crops are taken from the original images.
     Raises DataError for data that is missing, corrupt or too small.
     """
     match data:

@@ -1,4 +1,4 @@
-"""What of an image a model is shown: the middle square, or in training a random crop and flip of it.
+"""The part of an image that a model sees: the middle square, or in training a random crop and flip of it.
 
 A random crop is torchvision's RandomResizedCrop, with which FLIP (arXiv 2212.00794, least area 0.5) and open_clip (0.9)
 train: https://github.com/pytorch/vision/blob/v0.20.0/torchvision/transforms/transforms.py, `get_params`. Its random
@@ -23,10 +23,10 @@ Box = tuple[int, int, int, int]
 """Left, top, right and bottom edge in pixels."""
 
 RATIO = (3 / 4, 4 / 3)
-"""A random crop is so much as wide as it is high."""
+"""Smallest and largest ratio of a random crop's width to its height."""
 
 _TRIES = 10
-"""So often a crop is drawn that must fit into the image, before the middle is taken."""
+"""Tries to draw a crop that fits into the image, before the middle is taken."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class Views:
     """Whether every other image, at random, is mirrored left to right."""
 
     def box(self, row: int, width: int, height: int) -> Box:
-        """What of an image of this size row `row` shows."""
+        """The part of an image of this size that row `row` shows."""
         if self.crop is None:
             return middle(width, height)
         ratios = np.log(RATIO)
@@ -88,7 +88,7 @@ def middle(width: int, height: int) -> Box:
 
 
 def view(image: Image.Image, image_size: int, views: Views | None = None, row: int = 0) -> Image.Image:
-    """What row `row` shows of an image: a square of image_size pixels a side, resized with bicubic interpolation."""
+    """The view of an image in row `row`: a square of image_size pixels a side, resized with bicubic interpolation."""
     box = middle(*image.size) if views is None else views.box(row, *image.size)
     square = image.resize((image_size, image_size), Image.Resampling.BICUBIC, box=box)
     if views is not None and views.flipped(row):
@@ -97,7 +97,7 @@ def view(image: Image.Image, image_size: int, views: Views | None = None, row: i
 
 
 def view_stored(images: npt.NDArray[np.uint8], image_size: int, views: Views | None) -> npt.NDArray[np.uint8]:
-    """What the rows of a batch show of images that are arrays: [B, C, h, w] to [B, C, image_size, image_size]."""
+    """The views of images in the rows of a batch, as arrays: [B, C, h, w] to [B, C, image_size, image_size]."""
     if images.shape[2:] == (image_size, image_size) and (views is None or views.crop is None):
         flipped = [row for row in range(len(images)) if views is not None and views.flipped(row)]
         if flipped:

@@ -27,8 +27,8 @@ from flipscale.train.data.stream import Stream
 from flipscale.train.data.views import Views, view_stored
 
 DECODED_GB = 64
-"""What `decode: null` decodes once at most: what the page cache of a machine with a GPU holds. Beyond that, decoded
-images come from the disk at 150 kB each, six times the size of the JPEG, and decoding that again is no slower."""
+"""The most that `decode: null` decodes once: as much as the page cache of a machine with a GPU holds. Beyond that,
+decoded images come from the disk at 150 kB each, six times the size of the JPEG, and decoding anew is no slower."""
 
 DISTINCT_SHARE = 0.95
 """With a smaller share of distinct captions among the held-out pairs retrieval is not scored: right answers would not
@@ -148,7 +148,7 @@ class _Decoded:
 
 
 def _instead(bad: list[int], size: int) -> dict[int, int]:
-    """What is seen in place of each pair that cannot be read: the next one that can, from the last on the first."""
+    """The replacement of each unreadable pair: the next readable one, and after the last pair the first."""
     unreadable, instead = set(bad), {}
     for number in bad:
         other = number

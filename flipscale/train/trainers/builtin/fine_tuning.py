@@ -1,7 +1,7 @@
 """A fine-tuning: the image tower and a linear head in training on labelled images, end to end.
 
-Steps, checkpoints, processes and micro-batches are those of `Training`. What differs is the loss, a cross-entropy of
-each row apart; the learning rates, which fall from layer to layer; and the batches, which are augmented and mixed.
+Steps, checkpoints, processes and micro-batches are those of `Training`. Three things differ: the loss, a cross-entropy
+of each row; the learning rates, which fall from layer to layer; and the batches, which are augmented and mixed.
 """
 
 import numpy as np
@@ -47,7 +47,7 @@ class HeadTraining(Training):
 
     @property
     def trained_parameters(self) -> int:
-        """Of the image tower without its projection, and of the head."""
+        """Parameters of the image tower without its projection, and of the head."""
         return sum(parameter.numel() for parameter in self.classifier.parameters() if parameter.requires_grad)
 
     def batch(self, data: Data, step: int) -> tuple[Images, Integers]:

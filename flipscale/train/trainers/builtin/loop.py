@@ -25,7 +25,7 @@ from flipscale.train.records import Record, ScoreRecord, StepRecord, scores_in_w
 from flipscale.train.trainers.builtin.training import Training
 
 LOSS_RECORDS = 200
-"""About so many records of the loss a run."""
+"""Approximate number of loss records of a run."""
 
 LOADERS = 4
 """Threads that make batches ahead: for a GPU, and where files are read and images decoded. For data in memory a CPU has
@@ -137,7 +137,7 @@ class _Clock:
 
 
 class _RunWriter:
-    """What the process with the lease writes while it trains: records, checkpoints, signs of life. Others do not write.
+    """The files that the lease's holder writes while it trains: records, checkpoints, signs of life. Others write none.
 
     Records go to metrics.jsonl once a second: on a network file system opening a file takes milliseconds, as long as a
     small model's step.
@@ -184,7 +184,7 @@ class _RunWriter:
 
 
 def _record(training: Training, clock: _Clock, lr: float) -> StepRecord:
-    """What was seen since the last record: the mean loss and the speed. Reading the loss waits for the device."""
+    """Mean loss and speed since the last record. Reading the loss waits for the device."""
     progress, batch_size = training.progress, training.settings.batch_size
     steps = progress.step - progress.recorded_step
     loss = float(training.recent) / steps

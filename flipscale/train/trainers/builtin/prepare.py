@@ -1,4 +1,4 @@
-"""What a run is trained with: its data, its model in training, how it is scored, and what is kept of it.
+"""The parts of a run's training: its data, its model, how it is scored, and which weights are kept.
 
 Pairs and texts for a pre-training and a tuning, labelled images and a head for a fine-tuning.
 """
@@ -32,7 +32,7 @@ from flipscale.train.trainers.builtin.training import Training
 
 @dataclass(frozen=True)
 class Prepared:
-    """What a run is trained with."""
+    """The parts of a run's training."""
 
     training: Training
     data: Data

@@ -75,7 +75,7 @@ class _Taken(NamedTuple):
 
 @dataclass
 class _ShapeTurns:
-    """What was measured of a shape so far."""
+    """Measurements of a shape so far."""
 
     settings: Settings
     turns: list[_Turn] = field(default_factory=list)
@@ -119,7 +119,7 @@ def time_shapes(run: RunFolder, lease: Lease | None, group: Group, stop: Stop) -
 
 
 def _result(group: Group, began: float, cpu_seconds: float, peak_memory: int | None) -> Result:
-    """What the probe itself took."""
+    """The result of the probe itself: its time and memory."""
     now, on_gpu = time.time(), group.device.type == "cuda"
     return Result(
         train_seconds=now - began,
@@ -135,7 +135,7 @@ def _result(group: Group, began: float, cpu_seconds: float, peak_memory: int | N
 
 
 class _Timer:
-    """What is measured, turn by turn."""
+    """The measurements, turn by turn."""
 
     def __init__(self, run: RunFolder, lease: Lease | None, group: Group, resources: Resources, probe: Probe):
         self.run, self.lease, self.group, self.resources = run, lease, group, resources
@@ -164,7 +164,7 @@ class _Timer:
         return True
 
     def timings(self, site: str, program_seconds: float) -> Timings:
-        """What was measured, as records."""
+        """The measurements, as records."""
         device, now = device_name(self.group.device), time.time()
         hardware = cpu_name() if device == "cpu" else device
         place = TimingPlace(site, device, hardware)
@@ -287,7 +287,7 @@ def _spread(seconds: Sequence[float]) -> float:
 
 
 def _key(settings: Settings) -> str:
-    """What data and evaluation sets are opened by."""
+    """The settings that decide which data and evaluation sets are opened."""
     return repr(
         (
             settings.data,

@@ -1,8 +1,8 @@
 """A model in training: one step of AdamW on the global batch, whatever it is split into, and its checkpoint.
 
 A global batch is split into processes and each process's rows into micro-batches (resources.accumulate). The loss is
-that of the whole batch all the same: every image is told from every text of it. Nothing here but `precision` changes
-what a run computes, up to the rounding of sums.
+still that of the whole batch: every image is contrasted with every text of it. Only `precision` changes what a run
+computes, up to the rounding of sums.
 """
 
 import contextlib
@@ -36,10 +36,10 @@ FINAL_SHARE = 0.05
 """final_loss is the mean over this last share of the steps: single steps are noisy."""
 
 LR_SCALE = "lr_scale"
-"""What a group of parameters may have: its learning rate over that of the schedule."""
+"""Option of a group of parameters: its learning rate over that of the schedule."""
 
 FORWARD_DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
-"""What the forward pass computes in; weights are float32 in any case."""
+"""The type of the forward pass; weights are always float32."""
 
 
 @dataclass
@@ -270,7 +270,7 @@ class Training:
             self.recent, self.final = state["recent"], state["final"]
         except OSError:
             raise
-        except Exception as error:  # Unpickling what is no checkpoint raises nearly anything.
+        except Exception as error:  # Unpickling anything but a checkpoint may raise nearly any error.
             if is_out_of_memory(error):
                 raise
             raise RunFolderError(

@@ -1,13 +1,13 @@
-"""What open_clip's program says while it trains, read into records."""
+"""The output of open_clip's program while it trains, read into records."""
 
 import contextlib
-import json
 import math
 import re
 import time
 
-from flipscale.errors import DataError, Diverged
+from flipscale.errors import DamagedFile, DataError, Diverged
 from flipscale.inputs.open_clip_flags import ProgramJob
+from flipscale.plain_files import fits, parsed, read_bytes, read_json_object
 from flipscale.run import Lease, write_json
 from flipscale.train.data.decode import CORRUPT_COUNT, CORRUPT_SHARE
 from flipscale.train.failure import TALK_SECONDS
@@ -22,7 +22,7 @@ _UNREADABLE = "Handling webdataset error"
 
 
 class ProgramOutput:
-    """Reads what the program says: its steps become records, and the time of training is told from all the rest."""
+    """Reads the program's output: its steps become records, and time spent on training is separated from the rest."""
 
     def __init__(self, job: ProgramJob, lease: Lease, say: Say, done: int):
         self.job = job
@@ -31,9 +31,12 @@ class ProgramOutput:
         self.epoch = done
         self.step = done * job.steps_per_epoch
         self.times: dict[str, list[float]] = {}
-        with contextlib.suppress(FileNotFoundError):
-            self.times = json.loads((job.folder / "times.json").read_text(encoding="utf-8"))
-        # What was done of an epoch that is done again is not counted, as with flipscale's own trainer.
+        with contextlib.suppress(FileNotFoundError, DamagedFile):
+            found = read_json_object(job.folder / "times.json")
+            self.times = {
+                epoch: times for epoch, times in found.items() if fits(times, tuple[float, ...]) and len(times) == 2
+            }
+        # The first part of an epoch that is done again is not counted, as with flipscale's own trainer.
         self.seconds, self.cpu_seconds = self.times.get(str(done), [0.0, 0.0])
         self.mark, self.cpu_mark = 0.0, 0.0
         self.recorded_step, self.recorded_seconds = self.step, self.seconds
@@ -96,13 +99,15 @@ class ProgramOutput:
         return self.step * self.job.settings.batch_size
 
     def read_results(self) -> None:
-        """What the program itself evaluated since, if `arguments` ask it to: its results.jsonl, the last line of it."""
+        """The program's own evaluation since then, if `arguments` ask for one: the last line of its results.jsonl."""
         path = self.job.checkpoints / "results.jsonl"
-        lines = path.read_text(encoding="utf-8", errors="replace").splitlines() if path.exists() else []
-        if lines:
+        found: object = None
+        with contextlib.suppress(FileNotFoundError, DamagedFile, ValueError):
+            found = parsed(read_bytes(path).rstrip().rpartition(b"\n")[2])
+        if isinstance(found, dict):
             scores = {
                 f"open_clip.{re.sub(r'[^A-Za-z0-9_]', '_', name)}": value
-                for name, value in json.loads(lines[-1]).items()
+                for name, value in found.items()
                 if isinstance(value, int | float) and name != "epoch"
             }
             if scores != self.scores:

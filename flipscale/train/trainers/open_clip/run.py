@@ -2,15 +2,15 @@
 
     trainer: open_clip
 
-A run's settings become the program's flags, see `FLAGS`; what it cannot express is refused by name before anything
-starts. It starts from the weights that flipscale's own trainer would start from, its log is read back into
-metrics.jsonl as it comes, its last checkpoint becomes model.pt, and flipscale's own evaluation gives the scores. So a
-study compares the two trainers by the same measure.
+A run's settings become the program's flags, see `FLAGS`; a setting without a flag is refused by name before anything
+starts. The program starts from the weights that flipscale's own trainer would start from, its log is read back into
+metrics.jsonl as it comes, its last checkpoint becomes model.pt, and flipscale's own evaluation gives the scores. A
+study therefore compares the two trainers by the same measure.
 
 In the run's folder, open_clip/model is the model's configuration, which open_clip takes as `local-dir:`, and
-open_clip/train is the program's own folder. Its checkpoints are those of whole epochs: what a run that is killed has
-done of an epoch is done again. The order of samples is open_clip's, whose last shuffle follows the clock: the same
-seed does not give the same losses.
+open_clip/train is the program's own folder. Its checkpoints are those of whole epochs: a run that is killed repeats the
+epoch it was in. The order of samples is open_clip's, whose last shuffle follows the clock: the same seed does not give
+the same losses.
 """
 
 import importlib.metadata
@@ -119,7 +119,7 @@ def _positions(state: Mapping[str, Tensor]) -> str:
 def _epochs_done(job: ProgramJob) -> int:
     """The epochs that the checkpoint holds, 0 without one. It is renamed into place, so it is whole."""
     path = job.checkpoints / "epoch_latest.pt"
-    return int(torch.load(path, map_location="cpu", mmap=True)["epoch"]) if path.exists() else 0
+    return int(torch.load(path, map_location="cpu", mmap=True, weights_only=True)["epoch"]) if path.exists() else 0
 
 
 # At the end
@@ -188,7 +188,9 @@ def _trained(job: ProgramJob, run: RunFolder) -> CLIP:
 
     Beyond text_length its table of positions stays as it began, as flipscale's own trainer leaves it.
     """
-    state = torch.load(job.checkpoints / "epoch_latest.pt", map_location="cpu", mmap=True)["state_dict"]
+    state = torch.load(job.checkpoints / "epoch_latest.pt", map_location="cpu", mmap=True, weights_only=True)[
+        "state_dict"
+    ]
     state = {name.removeprefix("module."): value for name, value in state.items()}
     model = build(job.settings, start=start_of(run))
     name = _positions(state)

@@ -5,15 +5,15 @@
 The program is started with the run's folder as its last argument, or wherever {folder} stands in the arguments, and
 with FLIPSCALE_RUN set to the folder. It
 
-    reads    run.json       what is asked: "settings", complete
-    appends  metrics.jsonl  a JSON object a line with "step" and what was seen, if there is something to say
+    reads    run.json       the request: "settings", complete
+    appends  metrics.jsonl  a JSON object a line with "step" and its measurements, if there are any
     writes   outcome.json   {"scores": {name: number, ...}} and whatever else it measured, at the end, then exits with 0
-    may keep checkpoint.pt  and go on from it: when it is stopped by a signal it is started again, in the same folder
-    may write model.pt      weights as open_clip loads them, where runs are to start from this one
+    may keep checkpoint.pt  and resume from it: when it is stopped by a signal it is started again, in the same folder
+    may write model.pt      weights as open_clip loads them, if runs are to start from this one
     may write error.json    {"kind": "diverged", "reason": "..."} before it exits with another code
 
-What it prints goes to log.txt. flipscale adds what it measured itself and writes result.json, whose presence means
-finished; a program may write a whole result.json instead.
+Its output goes to log.txt. flipscale adds its own measurements and writes result.json, whose presence means finished; a
+program may write a whole result.json instead.
 """
 
 from flipscale.run import Lease, RunFolder
@@ -46,7 +46,7 @@ def run_command(run: RunFolder, lease: Lease, stop: Stop, say: Say) -> bool:
     ended.raise_failure(name, run)
     outcome = read_outcome(run, name)
     if programs_of(settings):
-        # What it wrote itself would mean that the run is finished, and it is yet to be scored.
+        # Its own file would mean that the run is finished, before it is scored.
         (run.path / "result.json").unlink(missing_ok=True)
     result = with_program_scores(complete(outcome, run, ended.attempts), run, lease, stop, say)
     if result is None:

@@ -1,16 +1,16 @@
-"""What programs of the user's own measure of a finished training: the sets of an evaluation that are commands.
+"""Scores of a finished training that the user's own programs measure: the sets of an evaluation that are commands.
 
     evaluation: {sets: {coco: {command: {arguments: [python, caption.py], scores: {cider: higher, spice: higher}}}}}
 
-They are run one after the other when a run's weights are written and before its result is, with the run's folder as
-their last argument, or wherever {folder} stands, and with FLIPSCALE_RUN set to it. A program
+They run one after the other between writing a run's weights and writing its result, with the run's folder as their last
+argument, or wherever {folder} stands, and with FLIPSCALE_RUN set to it. A program
 
-    reads    run.json, model.pt  what was asked, and the weights as open_clip loads them
+    reads    run.json, model.pt  the request, and the weights as open_clip loads them
     prints   a line of JSON, the last of its kind: {"scores": {"cider": 1.27, "spice": null}}
-             and, if it likes, "missing": {"spice": "why"}, and "chance": {"cider": what guessing gives}
+             and optionally "missing": {"spice": "why"}, and "chance": {"cider": the chance level}
 
-and exits with 0. A score that the study does not declare is refused; one that is not there is missing, with the reason.
-Under masked inference no program is run, as the masks are flipscale's own; nor does one score a fine-tuned run.
+and exits with 0. A score that the study does not declare is refused; an absent one is missing, with the reason. No
+program runs under masked inference, as the masks are flipscale's own, or on a fine-tuned run.
 """
 
 import json
@@ -21,6 +21,7 @@ from dataclasses import replace
 from typing import Any
 
 from flipscale.errors import FlipscaleError, did_you_mean
+from flipscale.plain_files import parsed as parsed_json
 from flipscale.run import Doing, FailureKind, Lease, Result, RunFolder
 from flipscale.scores import is_fraction
 from flipscale.settings import CommandSet, Settings
@@ -35,10 +36,10 @@ EVALUATION_NOTE = "evaluation_program.json"
 _NO_MASKS = "no program is run under masked inference"
 
 _KEPT_KINDS = (FailureKind.DISK, FailureKind.DATA)
-"""Failures of an evaluation that are called by their kind. What is done about others is for trainings."""
+"""Failures of an evaluation that keep their kind. The policy for other kinds is meant for trainings."""
 
 JsonAnswer = dict[str, Any]
-"""What a program printed."""
+"""The scores that a program printed."""
 
 
 def programs_of(settings: Settings) -> dict[str, CommandSet]:
@@ -88,7 +89,7 @@ def with_program_scores(result: Result, run: RunFolder, lease: Lease, stop: Stop
 
 
 def _answer(program: CommandSet, run: RunFolder, lease: Lease, stop: Stop, say: Say) -> JsonAnswer | None:
-    """What the program printed last; None if a signal stopped it."""
+    """The last line that the program printed; None if a signal stopped it."""
     answers: list[JsonAnswer] = []
 
     def heed(line: str, when: float, at_work: Program) -> None:
@@ -115,7 +116,7 @@ def _parsed(line: str) -> JsonAnswer | None:
     if not line.lstrip().startswith("{"):
         return None
     try:
-        answer = json.loads(line)
+        answer = parsed_json(line.encode(errors="surrogatepass"))
     except ValueError:
         return None
     return answer if isinstance(answer, dict) and "scores" in answer else None
@@ -146,7 +147,7 @@ def _object(answer: JsonAnswer, key: str) -> Mapping[str, Any]:
 
 
 def _numbers(name: str, values: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
-    """Those that are not null, by column. Raises FlipscaleError for what is no score."""
+    """Those that are not null, by column. Raises FlipscaleError for anything but a number."""
     for score, value in values.items():
         if value is None:
             continue

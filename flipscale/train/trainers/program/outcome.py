@@ -1,6 +1,5 @@
-"""What a program says that it measured, checked, and completed by what flipscale measured itself."""
+"""A program's account of its measurements, checked, and completed by flipscale's own."""
 
-import json
 import math
 import time
 from collections.abc import Iterator, Mapping
@@ -11,7 +10,8 @@ from typing import Any
 import torch
 
 from flipscale.cost import steps_of
-from flipscale.errors import FlipscaleError
+from flipscale.errors import DamagedFile, FlipscaleError
+from flipscale.plain_files import parsed, read_bytes
 from flipscale.run import FailureKind, Result, RunFolder
 from flipscale.run.codec import result_from_json, with_samples_seen
 from flipscale.scores import is_fraction
@@ -25,7 +25,7 @@ NUMBERS = (
     "images_per_second", "attempts", "devices", "gpu_hours", "peak_memory_bytes", "final_loss", "params",
     "corrupt_samples", "started", "finished",
 )  # fmt: skip
-"""What result.json holds as numbers, beside the scores. A program may measure any of them itself."""
+"""The numbers of result.json beside the scores. A program may measure any of them itself."""
 
 Outcome = dict[str, Any]
 """outcome.json: scores, and what else the program says. Its numbers go into result.json by their names."""
@@ -38,9 +38,9 @@ def outcome_file(run: RunFolder) -> Path | None:
 
 
 def read_outcome(run: RunFolder, name: str) -> Outcome:
-    """What the program `name` says of its training, checked.
+    """The account that the program `name` gives of its training, checked.
 
-    Raises FlipscaleError for what is missing or cannot be right, and Failed for a score that is no finite number.
+    Raises FlipscaleError for missing or impossible entries, and Failed for a score that is not a finite number.
     """
     path = outcome_file(run) or run.path / "outcome.json"
     try:
@@ -63,7 +63,7 @@ def read_outcome(run: RunFolder, name: str) -> Outcome:
 
 
 class _Wrong(Exception):
-    """What is wrong with an outcome, and what would be right."""
+    """The fault of an outcome, and its remedy."""
 
     def __init__(self, what: str, right: str = 'write {"scores": {"zero_shot_top1": 0.41}} there at its end'):
         self.what, self.right = what, right
@@ -72,11 +72,13 @@ class _Wrong(Exception):
 
 def _parsed(path: Path) -> Outcome:
     try:
-        outcome: Any = json.loads(path.read_text(encoding="utf-8"))
+        outcome: Any = parsed(read_bytes(path))
     except FileNotFoundError:
         raise _Wrong("is missing") from None
     except ValueError as error:
         raise _Wrong(f"is not JSON ({error})") from error
+    except DamagedFile as error:
+        raise _Wrong(f"cannot be read ({error})") from error
     if not isinstance(outcome, dict) or not isinstance(outcome.get("scores"), dict):
         raise _Wrong('holds no object "scores"')
     if not isinstance(outcome.get("versions", {}), dict):
@@ -85,7 +87,7 @@ def _parsed(path: Path) -> Outcome:
 
 
 def _numbers(outcome: Outcome) -> Iterator[tuple[str, Any]]:
-    """Everything in an outcome that must be a number, by name, but for what is null."""
+    """All entries of an outcome that must be numbers, by name, except those that are null."""
     for score, value in outcome["scores"].items():
         if value is not None:
             yield f"scores.{score}", value
@@ -114,7 +116,7 @@ def _check_ranges(outcome: Outcome) -> None:
 
 
 def _right_range(name: str, value: float) -> str | None:
-    """What would be right in place of a number that cannot be."""
+    """The remedy for an impossible number."""
     if is_fraction(name.removeprefix("scores.")) and not 0 <= value <= 1:
         return "write a fraction from 0 to 1" + (f", {value / 100:g} for {value:g} %" if 1 < value <= 100 else "")
     if not name.startswith("scores.") and name != "final_loss" and not 0 <= value < math.inf:
@@ -155,7 +157,7 @@ def complete(outcome: Outcome, run: RunFolder, attempts: Attempts) -> Result:
 
 
 def _measured(run: RunFolder, attempts: Attempts) -> dict[str, Any]:
-    """What flipscale knows of the training of a program that says nothing."""
+    """The outcome, as flipscale measured it, of a program that writes none."""
     settings, resources = asked_of(run)
     on_gpu = torch.cuda.is_available()
     steps = steps_of(settings)

@@ -18,33 +18,38 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import IO
 
+from flipscale.errors import DamagedFile
 from flipscale.inputs.program import FOLDER_ARGUMENT, no_such_program, not_started, search_path
-from flipscale.run import HEARTBEAT_SECONDS, Doing, FailureKind, Lease, RunFolder, birth, is_alive
+from flipscale.plain_files import parsed, read_bytes, read_json_object, record_of
+from flipscale.run import HEARTBEAT_SECONDS, Doing, FailureKind, Lease, RunFolder, birth, is_alive, is_ours
 from flipscale.train.failure import Cause, Failed
 from flipscale.train.machine import peak_resident_memory
 from flipscale.train.stop import Stop
 
 GRACE_SECONDS = 45.0
-"""A program that was sent a signal may go on for so long, to write a checkpoint. A local worker is given 60 seconds."""
+"""Seconds that a program has after a signal, to write a checkpoint. A local worker is given 60 seconds."""
 
 TAIL = 4
-"""So many of the program's last lines are quoted when it fails."""
+"""Number of the program's last lines that are quoted when it fails."""
 
 _IDLE_TALK = re.compile(r"I\d{4} \d\d:")
-"""What torch logs at the end of a process whose logging is at INFO. It would hide why the process failed."""
+"""Lines that torch logs at the end of a process whose logging is at INFO. They would hide why the process failed."""
 
 PROGRAM_NOTE = "program.json"
 """Which process trains, and what it has used, while it lives."""
 
+RUN_VARIABLE = "FLIPSCALE_RUN"
+"""The environment variable in which a program finds its run's folder. What it starts has it too."""
+
 DECLARABLE_KINDS = (FailureKind.OOM, FailureKind.DISK, FailureKind.DATA, FailureKind.DIVERGED, FailureKind.CODE)
-"""What a program may say in error.json that it failed of."""
+"""The kinds of failure that a program may write into error.json."""
 
 Say = Callable[[str], None]
 
 
 @dataclass
 class Attempts:
-    """What is known of a run's program over all its attempts; program.json while it trains."""
+    """The record of a run's program over all its attempts; program.json while it trains."""
 
     started: float
     attempts: int = 0
@@ -87,7 +92,7 @@ class Ended:
 
     @property
     def _kind(self) -> FailureKind:
-        """Of what it failed, by its end and its last words."""
+        """The failure, by the program's exit and its last lines."""
         text = "\n".join(self.tail)
         if self._was_killed or any(word in text for word in ("MemoryError", "OutOfMemoryError", "out of memory")):
             return FailureKind.OOM
@@ -168,7 +173,7 @@ class ProgramStart:
     arguments: Sequence[str]
     """The program and its arguments."""
     environment: Mapping[str, str | None] = field(default_factory=dict)
-    """What is set for it, or with None taken from it."""
+    """Environment variables to set for it, or with None to remove."""
     note: str = PROGRAM_NOTE
     """The file of the run's folder that says which process it is, and what it has used."""
 
@@ -259,7 +264,7 @@ class _Attendance:
 
 
 def _waiting(lines: queue.SimpleQueue[tuple[float, str]], seconds: float) -> Iterator[tuple[float, str]]:
-    """The lines that are there, or the first that comes within so many seconds."""
+    """The lines that are there, or the first that comes within this number of seconds."""
     with contextlib.suppress(queue.Empty):
         yield lines.get(timeout=seconds)
         # No more than were there at first: a program that never stops talking must not keep us from all else.
@@ -270,7 +275,7 @@ def _waiting(lines: queue.SimpleQueue[tuple[float, str]], seconds: float) -> Ite
 def _environment(run: RunFolder, changes: Mapping[str, str | None]) -> dict[str, str]:
     environment: dict[str, str | None] = {
         **os.environ,
-        "FLIPSCALE_RUN": str(run.path.resolve()),
+        RUN_VARIABLE: str(run.path.resolve()),
         "PYTHONUNBUFFERED": "1",
         "PATH": search_path(),
         **changes,
@@ -279,21 +284,25 @@ def _environment(run: RunFolder, changes: Mapping[str, str | None]) -> dict[str,
 
 
 def known_attempts(run: RunFolder, note: str = PROGRAM_NOTE) -> Attempts:
-    """What is known of the attempts so far; a beginning, if there was none."""
+    """The record of the attempts so far; a new one before the first."""
     try:
-        return Attempts(**json.loads((run.path / note).read_text(encoding="utf-8"))["attempts"])
-    except (FileNotFoundError, ValueError, KeyError, TypeError):
+        return record_of(Attempts, read_json_object(run.path / note).get("attempts"))
+    except (FileNotFoundError, DamagedFile, ValueError):
         return Attempts(started=time.time())
 
 
 def _end_leftover(note: Path, say: Say) -> None:
     """End the program of an attempt whose flipscale was killed: it may still live, and write."""
     try:
-        known = json.loads(note.read_text(encoding="utf-8"))
+        known = read_json_object(note)
         host, pid, born = known["host"], int(known["pid"]), str(known["born"])
-    except (FileNotFoundError, ValueError, KeyError, TypeError):
+    except (FileNotFoundError, DamagedFile, ValueError, KeyError, TypeError, OverflowError):
         return
-    if host == socket.gethostname() and born and is_alive(pid, born):
+    if host != socket.gethostname() or not is_alive(pid, born):
+        return
+    if not is_ours(pid, born, variable=RUN_VARIABLE, values=[str(note.parent.resolve())]):
+        say(f"{note.name} names process {pid}, which was not started for this run: it is left alone")
+    else:
         say(f"ending process {pid}, left over from an attempt whose flipscale was killed")
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(pid, signal.SIGKILL)
@@ -314,7 +323,7 @@ def _write(lease: Lease, note: str, attempts: Attempts, program: Program) -> Non
 
 
 def _count(attempts: Attempts, earlier: Attempts, program: Program) -> None:
-    """Bring what is known of the program up to date."""
+    """Bring the record of the program up to date."""
     attempts.seconds = earlier.seconds + program.seconds
     if program.usage is None:
         cpu, memory = usage(program.pid)
@@ -348,15 +357,17 @@ def usage(session: int) -> tuple[float, int]:
 
 
 def declared_failure(run: RunFolder) -> Cause | None:
-    """What the program itself wrote into error.json."""
+    """The failure that the program itself wrote into error.json."""
     try:
-        error = json.loads((run.path / "error.json").read_text(encoding="utf-8"))
+        error = parsed(read_bytes(run.path / "error.json"), halves=True)
         kind = FailureKind(error["kind"]) if error["kind"] in DECLARABLE_KINDS else FailureKind.CODE
         return Cause(kind, str(error["reason"]))
     except FileNotFoundError:
         return None
-    except (ValueError, KeyError, TypeError) as error:
+    except (DamagedFile, ValueError, KeyError, TypeError) as error:
         what = f"is no JSON ({error})" if isinstance(error, ValueError) else "holds no kind and reason"
+        if isinstance(error, DamagedFile):
+            what = f"cannot be read ({error})"
         return Cause(
             FailureKind.CODE,
             f'The program failed, and its error.json {what}; have it write {{"kind": "diverged", "reason": "..."}}, '

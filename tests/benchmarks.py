@@ -1,0 +1,179 @@
+"""The tables of docs/benchmarks.md, from the files of bench/results."""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from flipscale.words import fixed
+
+RESULTS = Path(__file__).parents[1] / "bench" / "results"
+
+NOT_MEASURED = "not measured"
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """One line of the summary: what is measured against whom, and how the number is read from a result."""
+
+    what: str
+    module: str
+    """Of bench/, without its results file's name where the two are the same."""
+    peer: str
+    read: Callable[[Mapping[str, Any]], str]
+    file: str = ""
+
+    @property
+    def result(self) -> str:
+        return self.file or self.module
+
+    @property
+    def command(self) -> str:
+        named = "" if self.module in ("hours", "memory") else f" --out {self.result}"
+        return f"python -m bench.{self.module}{named}"
+
+
+def _times(ratio: float) -> str:
+    return f"{fixed(ratio)}x"
+
+
+def _steps(facts: Mapping[str, Any]) -> str:
+    ratios = [cell["steps_ratio"] for cell in facts["cells"]]
+    return f"{_times(min(ratios))} to {_times(max(ratios))} the images a second"
+
+
+def _masks(facts: Mapping[str, Any]) -> str:
+    wide = [abs(cell["difference"]) for cell in facts["cells"] if cell["model"] in ("ViT-w128d4-4", "ViT-w192d4-4")]
+    return f"time within {100 * max(wide):.0f} % of the FLOPs ratio at widths 128 and 192"
+
+
+def _wall(runs: Sequence[Mapping[str, float]]) -> float:
+    return min(run["wall_seconds"] for run in runs)
+
+
+def _submission(facts: Mapping[str, Any]) -> str:
+    runs = facts["cluster"]["runs"]
+    hydra = next(one["wall_seconds_queued"] for one in facts["hydra"] if one["runs"] == runs)
+    return f"{_times(hydra / _wall(facts['cluster']['flipscale']))} as fast until {runs:,} runs are queued"
+
+
+def _collect(facts: Mapping[str, Any]) -> str:
+    return f"{fixed(_wall(facts['all read']))} s for 10,000 runs, {fixed(_wall(facts['none changed']))} s unchanged"
+
+
+def _verb(name: str) -> Callable[[Mapping[str, Any]], str]:
+    return lambda facts: f"{fixed(_wall(facts['verbs'][name]))} s for 10,000 runs"
+
+
+def _command(name: str) -> Callable[[Mapping[str, Any]], str]:
+    def read(facts: Mapping[str, Any]) -> str:
+        one = next(one for one in facts["commands"] if one["name"] == name)
+        least = one["least"]
+        return f"{_times(one['ratio'])} ({fixed(least['flipscale'])} s against {fixed(least['peer'])} s of CPU)"
+
+    return read
+
+
+def _mirror(place: str) -> Callable[[Mapping[str, Any]], str]:
+    def read(facts: Mapping[str, Any]) -> str:
+        (found,) = (one for one in facts["limits"] if one["what"] == f"{place}: flipscale against log_batch")
+        return f"{_times(float(found['measured'].removesuffix('x')))} the points a second"
+
+    return read
+
+
+def _ray(facts: Mapping[str, Any]) -> str:
+    return f"{_times(1 / facts['ratio'])} as fast for {facts['runs']} runs"
+
+
+def _probe(facts: Mapping[str, Any]) -> str:
+    hours = facts["gpu_hours"]
+    return (
+        f"device-hours off by {100 * hours['median_error']:.0f} % (median), {100 * hours['worst_error']:.0f} % (worst)"
+    )
+
+
+def _within(times: str) -> Callable[[Mapping[str, Any]], str]:
+    def read(facts: Mapping[str, Any]) -> str:
+        summary = facts["summary"]
+        return f"{100 * summary[f'within_{times}_times']:.0f} % of {summary['rows']} within {times}x"
+
+    return read
+
+
+def _limits(facts: Mapping[str, Any]) -> str:
+    verdicts = [one["verdict"] == "holds" for one in facts["limits"]]
+    return f"{sum(verdicts)} of {len(verdicts)} designs within their limits"
+
+
+def _beyond(facts: Mapping[str, Any]) -> str:
+    asked = sum(len(facts[name]) for name in ("effects", "curves", "claims"))
+    return f"{len(facts['beyond_limits'])} of {asked} designs outside their limits in some reading"
+
+
+OTHERS = "published trainings of other code"
+TRUTH = "simulated studies of known truth"
+
+BENCHMARKS = (
+    Benchmark("training, steps", "speed", "open_clip's own program, the same shards", _steps),
+    Benchmark("training, masks", "masking", "the ratio of FLOPs", _masks),
+    Benchmark("submit to SLURM", "submission", "hydra's submitit launcher", _submission),
+    Benchmark("submit to Ray", "ray_overhead", "plain Ray Tune, the same program", _ray),
+    Benchmark("mirror to MLflow, SQLite", "mirror", "MLflow's log_batch", _mirror("SQLite")),
+    Benchmark("mirror to MLflow, PostgreSQL", "mirror", "MLflow's log_batch", _mirror("PostgreSQL")),
+    Benchmark("mirror to MLflow, server", "mirror", "MLflow's log_batch", _mirror("server on PostgreSQL")),
+    Benchmark("`--help`", "commands", "`python -c 'import pandas'`", _command("--help")),
+    Benchmark("plan", "commands", "open_clip builds the models, torch counts FLOPs", _command("plan")),
+    Benchmark("status", "commands", "pandas reads each result.json", _command("status")),
+    Benchmark("collect", "commands", "pandas writes CSV and Parquet", _command("collect")),
+    Benchmark("compare", "commands", "scipy's paired t test per cell", _command("compare")),
+    Benchmark("fit", "commands", "scipy's curve_fit, 1,000 resamples", _command("fit")),
+    Benchmark("plot", "commands", "matplotlib, as many plain figures", _command("plot")),
+    Benchmark("report", "commands", "pandas.to_html with the figures", _command("report")),
+    Benchmark("plan, large", "large_study", "none", _verb("plan")),
+    Benchmark("status, large", "large_study", "none", _verb("status")),
+    Benchmark("collect, large", "collect", "none", _collect),
+    Benchmark("compare, large", "large_study", "none", _verb("compare")),
+    Benchmark("plot, large", "large_study", "none", _verb("plot")),
+    Benchmark("report, large", "large_study", "none", _verb("report")),
+    Benchmark("predicted hours", "hours", OTHERS, _within("1.5")),
+    Benchmark("predicted memory", "memory", OTHERS, _within("1.3")),
+    Benchmark("times of a probe", "probe", "the runs themselves", _probe),
+    Benchmark("CIs of comparisons", "comparison", TRUTH, _beyond),
+    Benchmark("CIs of laws", "coverage", TRUTH, _limits),
+)
+
+
+def _facts(name: str) -> dict[str, Any] | None:
+    path = RESULTS / f"{name}.json"
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
+
+
+def summary() -> str:
+    """A line for each benchmark."""
+    rows = ["| what | peer | result | command | date | load |", "|---|---|---|---|---|---|"]
+    for one in BENCHMARKS:
+        facts = _facts(one.result)
+        machine = (facts or {}).get("machine") or {}
+        found = NOT_MEASURED if facts is None else one.read(facts)
+        when = f"{machine.get('date', '')} | {machine.get('load', '')}"
+        rows.append(f"| {one.what} | {one.peer} | {found} | `{one.command}` | {when} |")
+    return "\n".join(rows) + "\n"
+
+
+SHOWN = ("speed", "masking", "submission", "ray_overhead", "commands", "large_study", "collect", "mirror")
+"""The results whose first table is shown in full; fits.md and compare.md show those of coverage."""
+
+
+def tables() -> str:
+    """The first table of each result, with where it comes from."""
+    parts = []
+    for name in SHOWN:
+        facts = _facts(name)
+        lines = facts["table"] if facts else []
+        first = [line for line in lines[: lines.index("") if "" in lines else None] if line.startswith("|")]
+        shown = "\n".join(first) if facts else f"{NOT_MEASURED.capitalize()} yet."
+        source = f" ([numbers](../bench/results/{name}.json))" if facts else ""
+        parts.append(f"### {name}\n\n`python -m bench.{name}`{source}\n\n{shown}\n")
+    return "\n".join(parts)

@@ -1,0 +1,42 @@
+"""What CONTRIBUTING.md names exists, and pre-commit and the workflow call the Makefile and .ci/run."""
+
+import re
+from pathlib import Path
+
+import yaml
+
+ROOT = Path(__file__).parents[1]
+TEXT = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8").replace("\\_", "_")
+TARGETS = set(re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
+
+
+def test_every_path_that_contributing_names_exists() -> None:
+    named = set(re.findall(r"\b(?:flipscale|tests|docs|bench|studies)/[\w./-]*[\w/]", TEXT))
+    assert len(named) > 40
+    assert {name for name in named if "NAME" not in name and not (ROOT / name).exists()} == set()
+
+
+def test_every_constant_and_function_of_a_recipe_stands_in_a_file_of_it() -> None:
+    missing = []
+    for section in TEXT.split("\n## Add ")[1:]:
+        named = re.findall(r"\b(?:flipscale|tests)/[\w/]+\.py", section)
+        files = [ROOT / name for name in named if "NAME" not in name]
+        code = "\n".join(file.read_text(encoding="utf-8") for file in files)
+        names = re.findall(r"`(_?[A-Z][A-Z_]+|[A-Z][a-z]+[A-Z]\w+|_\w+|[a-z]+_[a-z]+)`", section)
+        missing += [name for name in names if files and not re.search(rf"\b{name}\b", code)]
+    assert missing == []
+
+
+def test_make_targets_that_are_named_exist() -> None:
+    hooks = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text(encoding="utf-8"))
+    assert [repo["repo"] for repo in hooks["repos"]] == ["local"]
+    entries = [hook["entry"] for repo in hooks["repos"] for hook in repo["hooks"]]
+    named = {words.split()[1] for words in entries} | set(re.findall(r"\bmake ([\w-]+)", TEXT)) - {"targets"}
+    assert named - TARGETS == set()
+
+
+def test_the_workflow_does_what_ci_does() -> None:
+    workflow = yaml.safe_load((ROOT / ".github/workflows/ci.yml").read_text(encoding="utf-8"))
+    steps = [step.get("run", "") for job in workflow["jobs"].values() for step in job["steps"]]
+    assert steps[-1] == ".ci/run"
+    assert not any("pytest" in step or "pip" in step for step in steps)

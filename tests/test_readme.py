@@ -1,0 +1,47 @@
+"""README is short, its first screen says what is not tested and how to install, and its study does what it shows."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from tests.test_cli import flipscale
+
+ROOT = Path(__file__).parents[1]
+TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def test_readme_has_at_most_6_kb() -> None:
+    assert len(TEXT.encode()) <= 6144
+
+
+def test_what_is_not_tested_and_how_to_install_stand_in_the_first_screen() -> None:
+    first = "\n".join(TEXT.splitlines()[:24])
+    assert "no study has run on a GPU" in " ".join(first.split())
+    assert "make install" in first
+    assert "flipscale run" in first
+
+
+def numberless(line: str) -> str:
+    """What a line says up to its first colon or bracket, without its numbers."""
+    return re.sub(r"[\d.,]+", "N", re.split(r"[:(]", line)[0]).strip()
+
+
+@pytest.mark.slow
+def test_the_commands_of_the_readme_say_what_it_shows(tmp_path: Path) -> None:
+    (study,) = re.findall(r"```yaml\n(.*?)```", TEXT, re.DOTALL)
+    (shown,) = re.findall(r"```console\n(.*?)```", TEXT, re.DOTALL)
+    assert len(study.splitlines()) <= 10
+    (tmp_path / "mask.yaml").write_text(study)
+    plan, *_ = re.split(r"^\$ ", shown, flags=re.MULTILINE)[1:]
+    assert plan.splitlines()[1] in flipscale("plan", "mask.yaml", cwd=tmp_path).stdout
+    # 5 and 10 steps in the place of 125 and 250.
+    (tmp_path / "mask.yaml").write_text(study.replace("16k", "640").replace("8k", "320"))
+    for block in re.split(r"^\$ ", shown, flags=re.MULTILINE)[1:]:
+        command, *lines = block.splitlines()
+        program, *arguments = command.split()
+        assert program == "flipscale"
+        extra = ["--no-mlflow"] if arguments[0] == "run" else []
+        done = flipscale(*arguments, *extra, cwd=tmp_path)
+        said = [numberless(line.replace("=640", "=16k")) for line in (done.stdout + done.stderr).splitlines()]
+        assert {numberless(line) for line in lines} <= set(said), done.stdout + done.stderr

@@ -1,0 +1,126 @@
+"""What went wrong in a part of the torture, by kind: the table at the end, and bench/results/torture.json."""
+
+import json
+import os
+import resource
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+KINDS = ("lost", "doubled", "differing", "orphans", "tracebacks", "hangs", "over_memory")
+"""lost: runs without an end. doubled: trained twice at once, or finished twice. differing: another result than the
+undisturbed run's. orphans: processes that stay. hangs: cases over their time limit. over_memory: over 2 GB."""
+
+
+@dataclass
+class Counts:
+    """The cases of a part and what went wrong in them. Every checker reports through `found`."""
+
+    cases: int = 0
+    wrong: dict[str, int] = field(default_factory=lambda: dict.fromkeys(KINDS, 0))
+    findings: list[str] = field(default_factory=list)
+    """A sentence for each, with what is needed to see it again."""
+    notes: list[str] = field(default_factory=list)
+    """What was not done here, and why."""
+
+    def found(self, kind: str, what: str) -> None:
+        assert kind in KINDS, kind
+        self.wrong[kind] += 1
+        self.findings.append(f"{kind}: {what}")
+
+    def add(self, other: "Counts") -> None:
+        self.cases += other.cases
+        for kind, number in other.wrong.items():
+            self.wrong[kind] += number
+        self.findings += other.findings
+        self.notes += other.notes
+
+    @property
+    def is_clean(self) -> bool:
+        return not any(self.wrong.values())
+
+
+@dataclass(frozen=True)
+class Extent:
+    """How much of a part is done, and by which seed."""
+
+    seed: int
+    short: bool
+    work: Path
+    """An empty folder for the part, removed afterwards."""
+    say: Callable[[str], None] = lambda line: print(line, file=sys.stderr, flush=True)
+
+    def of(self, full: int, short: int) -> int:
+        """How many cases: in full, or in the short form."""
+        return short if self.short else full
+
+
+Part = Callable[[Extent], Counts]
+
+
+@dataclass(frozen=True)
+class Row:
+    """What a part came to."""
+
+    part: str
+    cases: int
+    wrong: Mapping[str, int]
+    findings: Sequence[str]
+    notes: Sequence[str]
+    seconds: float
+    cpu_seconds: float
+    seed: int
+    short: bool
+    date: str
+    load: float
+    """The machine's load average over a minute, at the start."""
+
+
+def measured(name: str, part: Part, extent: Extent) -> Row:
+    """Do a part and say what it came to."""
+    load, began, cpu = os.getloadavg()[0], time.monotonic(), cpu_seconds()
+    counts = part(extent)
+    return Row(
+        part=name,
+        cases=counts.cases,
+        wrong=counts.wrong,
+        findings=counts.findings[:100],
+        notes=counts.notes,
+        seconds=round(time.monotonic() - began, 1),
+        cpu_seconds=round(cpu_seconds() - cpu, 1),
+        seed=extent.seed,
+        short=extent.short,
+        date=time.strftime("%Y-%m-%d"),
+        load=round(load, 1),
+    )
+
+
+def cpu_seconds() -> float:
+    """Of this process and of those that it has waited for; daemons and their jobs are not among them."""
+    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(one.ru_utime + one.ru_stime for one in used)
+
+
+def table(rows: Sequence[Mapping[str, Any]]) -> str:
+    """A line for each part, as Markdown."""
+    heads = ["part", "cases", *(kind.replace("_", " ") for kind in KINDS), "seconds"]
+    lines = [f"| {' | '.join(heads)} |", f"|{'---|' * len(heads)}"]
+    for row in rows:
+        cells = [row["part"] + (" (short)" if row["short"] else ""), f"{row['cases']:,}"]
+        cells += [str(row["wrong"][kind]) for kind in KINDS] + [f"{row['seconds']:.0f}"]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def write(rows: Sequence[Row], out: Path) -> list[dict[str, Any]]:
+    """Write the rows; those of other parts that the file has stay. Returns all rows, in the order of the file."""
+    before = json.loads(out.read_text())["parts"] if out.exists() else []
+    now = {row.part: asdict(row) for row in rows}
+    kept = [now.pop(row["part"], row) for row in before]
+    merged = [*kept, *now.values()]
+    out.parent.mkdir(parents=True, exist_ok=True)
+    out.write_text(json.dumps({"schema": 1, "parts": merged}, indent=1) + "\n")
+    return merged
