@@ -123,7 +123,9 @@ def signature_of(name: str, shown: Any) -> str:
             written.append("*")
         default = "" if each.default is each.empty else f" = {each.default!r}"
         written.append(f"{each.name}: {_type(each.annotation)}{default}")
-    return f"{name}({', '.join(written)}) -> {_type(parameters.return_annotation)}"
+    answer = _type(parameters.return_annotation)
+    line = f"{name}({', '.join(written)}) -> {answer}"
+    return line if len(line) <= 96 else "\n".join([f"{name}(", *(f"    {each}," for each in written), f") -> {answer}"])
 
 
 def _type(annotation: Any) -> str:
