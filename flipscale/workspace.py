@@ -67,6 +67,10 @@ class StudyFiles:
         """comparison.json or .md; that of another score than the study's own has a name of its own."""
         return self.folder / (f"comparison-{score}{suffix}" if score else f"comparison{suffix}")
 
+    def against(self, other: str, suffix: str) -> Path:
+        """The comparison with another study, of that name."""
+        return self.folder / f"against-{other}{suffix}"
+
 
 @dataclass(frozen=True)
 class Workspace:

@@ -93,7 +93,9 @@ def bring(results, curves, study="mask", *, artifact_root, baseline=("mask_ratio
     ids = curves["id"].unique() if len(curves) else []
     write_curves(path, iter([(run_id, points_of(curves[curves["id"] == run_id])) for run_id in ids]))
     results.to_csv(path.with_name("results.csv"), index=False)
-    given = {name: how.pop(name) for name in ("runs", "roots", "question", "code") if name in how}
+    given = {
+        name: how.pop(name) for name in ("runs", "roots", "question", "code", "evaluations", "file") if name in how
+    }
     roots = given.pop("roots", [file.parent for file in files])
     source = MirrorSource(study, path.with_name("results.csv"), baseline=baseline, files=files, roots=roots, **given)
     return mirror(source, artifact_root=artifact_root, **how)
@@ -127,6 +129,20 @@ def by_batches(monkeypatch):
     monkeypatch.setattr("flipscale.track.tables.why_not", lambda client: "a test")
 
 
+def inputs_of(run):
+    return run.inputs.dataset_inputs if run.inputs else []
+
+
+def model_facts(client, output):
+    """What a model has that does not name its run or when it was made."""
+    model = client.get_logged_model(output.model_id)
+    metrics = [(m.key, m.value, m.timestamp, m.step, m.dataset_name, m.dataset_digest) for m in model.metrics]
+    tags = {name: value for name, value in model.tags.items() if name not in ("flipscale.writer", "flipscale.study")}
+    about = (model.name, str(model.status), model.model_type, output.step)
+    place = model.artifact_location.replace(model.model_id, "ID").partition("/models/")[2]
+    return about, model.params, tags, sorted(metrics, key=str), place
+
+
 def runs_there(where, done):
     return {
         run.data.tags["flipscale.id"]: run
@@ -148,12 +164,12 @@ def test_every_run_is_there_once_under_a_parent(where, tmp_path):
     assert parent.artifact_uri.startswith((tmp_path / "artifacts" / "mask").as_uri())
     assert [f.path for f in MlflowClient(where["tracking_uri"]).list_artifacts(parent.run_id)] == ["speedup.svg"]
     run = runs["a-1"]
-    assert run.info.run_name == "a-1"
+    assert run.info.run_name == "mask 0.5 s0 1000 a-1"  # the arm first: MLflow's page cuts names off
     assert run.info.status == "FINISHED"
     assert (run.info.start_time, run.info.end_time) == (1700000000000, 1700000100000)
     assert run.data.params == {"model": "ViT-w48d3-4", "samples": "1000", "mask_ratio": "0.5", "seed": "0"}
     assert run.data.tags["mlflow.parentRunId"] == runs[cell].info.run_id
-    assert runs[cell].info.run_name == "1000 mask_ratio=0.5"
+    assert runs[cell].info.run_name == "mask 0.5 1000"
     assert runs[cell].data.params == {}  # MLflow's page groups by them, and would count the cell's runs once more
     assert (runs[cell].data.metrics["zero_shot_top1"], runs[cell].data.metrics["variation/seeds"]) == (0.625, 2)
     assert run.data.metrics["zero_shot_top1"] == 0.625
@@ -206,7 +222,13 @@ def test_a_changed_figure_replaces_the_old_one(where, tmp_path):
     assert len(client.search_runs([done.experiment_id])) == 2
 
 
-@pytest.mark.parametrize("cut", ["create_run", "log_batch", "set_terminated", "set_tag", "delete_run"])
+@pytest.mark.parametrize(
+    "cut",
+    [
+        *("create_run", "log_batch", "set_terminated", "set_tag", "delete_run"),
+        *("create_logged_model", "log_inputs", "log_outputs", "finalize_logged_model", "delete_logged_model"),
+    ],
+)
 @pytest.mark.parametrize("calls", [0, 2])
 def test_a_mirror_that_was_cut_short_is_finished_by_the_next(where, monkeypatch, by_batches, cut, calls):
     old = (table(row("a-1"), row("a-2")), curve("a-1"))
@@ -233,6 +255,11 @@ def test_a_mirror_that_was_cut_short_is_finished_by_the_next(where, monkeypatch,
     assert {run.info.status for run in runs} == {"FINISHED"}
     of = {run.data.tags["flipscale.id"]: run.data.metrics.get("zero_shot_top1") for run in runs}
     assert (of["a-1"], of["a-2"], of["a-3"]) == (0.7, 0.625, 0.625)
+    models = MlflowClient(where["tracking_uri"]).search_logged_models([last.experiment_id])
+    ids = {run.info.run_id for run in runs if run.data.tags["flipscale.kind"] == "run"}
+    # A run that was deleted may leave its model where deleting that is what was cut short.
+    assert ids <= {model.source_run_id for model in models}
+    assert len(models) == 3 or cut in ("delete_logged_model", "delete_run")
     assert bring(*new, **where).unchanged == 3
 
 
@@ -259,7 +286,10 @@ def test_tables_and_batches_give_the_same(where, tmp_path, monkeypatch):
             history = {m: sorted(map(str, client.get_metric_history(run.info.run_id, m))) for m in run.data.metrics}
             history = {m: [re.sub("run_id='[^']*'", "", point) for point in points] for m, points in history.items()}
             place = run.info.artifact_uri.replace(run.info.run_id, "ID").replace(name, "STUDY")
-            seen[-1][key.replace(name, "STUDY")] = (info, place, tags, run.data.params, run.data.metrics, history)
+            used = [(i.dataset.name, i.dataset.digest, i.dataset.source, i.tags[0].value) for i in inputs_of(run)]
+            models = [model_facts(client, output) for output in run.outputs.model_outputs] if run.outputs else []
+            own = (info, place, tags, run.data.params, run.data.metrics, sorted(used), models)
+            seen[-1][key.replace(name, "STUDY")] = (*own, history)
     assert len(seen[0]) == 4
     assert seen[0] == seen[1]
     assert len(seen[0]["a-1"][-1]["train/loss"]) == 100
@@ -276,7 +306,7 @@ def test_a_tuning_and_its_evaluation_are_under_the_cell_of_what_they_started_fro
     runs = runs_there(where, bring(table(*rows), curve("a"), **where))
     cells = {run.info.run_id: run for run in runs.values() if run.data.tags["flipscale.kind"] == "cell"}
     of = {key: cells[runs[key].data.tags["mlflow.parentRunId"]].info.run_name for key in ("a", "b", "t", "e")}
-    cell = "1000 mask_ratio=0.5"
+    cell = "mask 0.5 1000"
     assert of == dict.fromkeys(("a", "b", "t", "e"), cell)
     assert "mlflow.parentRunId" not in runs["other"].data.tags
     metrics = runs["a"].data.tags["mlflow.parentRunId"]
@@ -436,7 +466,115 @@ def test_the_code_of_a_run_is_a_tag_and_the_studys_run_says_where_it_differs(whe
     assert "flipscale.code_differs" not in runs_there(where, done)["study mask"].data.tags
 
 
-def test_models_by_choice_once_each(where, tmp_path):
+def scored(*scores):
+    """A run for each of these accuracies."""
+    rows = [row(f"a-{n}", seed=n, zero_shot_top1=score, mask_ratio=n / 4) for n, score in enumerate(scores)]
+    return table(*rows), curve("a-0")
+
+
+@pytest.mark.parametrize("writes", ["tables", "batches"])
+def test_models_are_ranked_by_a_score_and_found_by_a_parameter(where, monkeypatch, writes):
+    if writes == "batches":
+        monkeypatch.setattr("flipscale.track.tables.why_not", lambda client: "a test")
+    evaluations = {f"a-{n}": "1,000 images" for n in range(3)}
+    done = bring(*scored(0.5, 0.75, 0.625), evaluations=evaluations, **where)
+    client = MlflowClient(where["tracking_uri"])
+    by_score = [{"field_name": "metrics.zero_shot_top1", "ascending": False}]
+    best = client.search_logged_models([done.experiment_id], order_by=by_score)
+    assert [model.tags["flipscale.id"] for model in best] == ["a-1", "a-2", "a-0"]
+    first = best[0]
+    assert first.name == "mask 0_25 s1 1000 a-1"  # MLflow takes no dot
+    assert first.params == {"model": "ViT-w48d3-4", "samples": "1000", "mask_ratio": "0.25", "seed": "1"}
+    (score,) = [metric for metric in first.metrics if metric.key == "zero_shot_top1"]
+    assert (score.value, score.step, score.dataset_name) == (0.75, 1024, "unknown (held out)")
+    assert {metric.key for metric in first.metrics} >= {"used/train_seconds"}
+    assert not [metric for metric in first.metrics if metric.key.startswith("train/")]  # curves are the run's
+    (masked,) = client.search_logged_models([done.experiment_id], filter_string="params.mask_ratio = '0.5'")
+    assert masked.tags["flipscale.id"] == "a-2"
+    on = [{"dataset_name": score.dataset_name, "dataset_digest": score.dataset_digest}]
+    above = client.search_logged_models([done.experiment_id], "metrics.zero_shot_top1 > 0.6", datasets=on)
+    assert {model.tags["flipscale.id"] for model in above} == {"a-1", "a-2"}
+    run = client.get_run(first.source_run_id)
+    assert [output.model_id for output in run.outputs.model_outputs] == [first.model_id]
+    used = {(i.dataset.name, i.tags[0].value): i.dataset.source for i in run.inputs.dataset_inputs}
+    assert used == {
+        ("unknown", "training"): "all pairs of unknown",
+        ("unknown (held out)", "evaluation"): "1,000 images",
+    }
+
+
+def test_scores_of_a_set_are_linked_to_it_and_other_evaluations_are_other_sets(where):
+    named = [row("a-1"), row("a-2", seed=1)]
+    results = table(*named).assign(**{"cars.zero_shot_top1": [0.25, 0.5]})
+    done = bring(results, curve("a-1"), evaluations={"a-1": "1,000 images", "a-2": "2,000 images"}, **where)
+    models = MlflowClient(where["tracking_uri"]).search_logged_models([done.experiment_id])
+    of = {
+        (model.tags["flipscale.id"], metric.key): (metric.dataset_name, metric.dataset_digest)
+        for model in models
+        for metric in model.metrics
+    }
+    assert of["a-1", "cars.zero_shot_top1"][0] == "cars"
+    assert of["a-1", "zero_shot_top1"][0] == of["a-2", "zero_shot_top1"][0]
+    assert of["a-1", "zero_shot_top1"][1] != of["a-2", "zero_shot_top1"][1]
+    assert of["a-1", "used/train_seconds"] == (None, None)
+
+
+def test_a_run_that_is_written_anew_has_one_model(where):
+    bring(*scored(0.5, 0.75), **where)
+    done = bring(*scored(0.5, 0.875), **where)
+    models = MlflowClient(where["tracking_uri"]).search_logged_models([done.experiment_id])
+    of = {m.tags["flipscale.id"]: {x.key: x.value for x in m.metrics}["zero_shot_top1"] for m in models}
+    assert (len(models), of) == (2, {"a-0": 0.5, "a-1": 0.875})
+
+
+def test_source_user_and_commit_are_mlflow_s_own_tags(where, tmp_path):
+    folder = RunFolder(tmp_path / "runs" / "a-1")
+    with folder.hold() as lease:
+        lease.note_code(CodeIdentity(source="1" * 64, commit="1" * 40))
+        lease.write_result(Result())
+    done = bring(table(row("a-1")), curve("a-1"), **where, runs=tmp_path / "runs", file="mask.yaml")
+    runs = runs_there(where, done)
+    run = runs["a-1"]
+    tags = {name.removeprefix("mlflow."): value for name, value in run.data.tags.items() if name.startswith("mlflow.")}
+    assert tags == {
+        "runName": "mask 0.5 s0 1000 a-1",
+        "user": folder.path.owner(),
+        "source.name": "mask.yaml",
+        "source.type": "JOB",
+        "source.git.commit": "1" * 40,
+    }
+    assert run.info.user_id == folder.path.owner()
+    assert runs["study mask"].data.tags["mlflow.source.name"] == "mask.yaml"
+    (model,) = MlflowClient(where["tracking_uri"]).search_logged_models([done.experiment_id])
+    assert model.tags["mlflow.source.git.commit"] == "1" * 40
+
+
+def test_a_run_takes_7_calls_and_a_cell_3(where, monkeypatch, by_batches):
+    calls = []
+
+    def counted(name):
+        right = getattr(MlflowClient, name)
+
+        def call(client, *arguments, **named):
+            calls.append(name)
+            return right(client, *arguments, **named)
+
+        return call
+
+    bring(*scored(0.5), **where)
+    writes = ("create_run", "create_logged_model", "log_inputs", "log_outputs", "log_batch", "set_terminated")
+    for name in (*writes, "finalize_logged_model", "set_tag", "log_metric", "log_param"):
+        monkeypatch.setattr(MlflowClient, name, counted(name))
+    bring(
+        table(row("a-0", mask_ratio=0, seed=0, zero_shot_top1=0.5), row("b-0"), row("b-1", seed=1)),
+        curve("a-0"),
+        **where,
+    )
+    assert len(calls) == 2 * 7 + 3 + 3  # two new runs, the cell that they make, and the study's run
+    assert calls.count("log_batch") == 3
+
+
+def test_weights_by_choice_once_each(where, tmp_path):
     for name in ("a-1", "a-2"):
         (tmp_path / "runs" / name).mkdir(parents=True)
     (tmp_path / "runs/a-1/model.pt").write_bytes(b"weights")
@@ -445,13 +583,18 @@ def test_models_by_choice_once_each(where, tmp_path):
     tables = (table(row("a-1"), row("a-2")), curve("a-1"))
     done = bring(*tables, **where, runs=tmp_path / "runs")
     client = MlflowClient(where["tracking_uri"])
-    assert client.search_logged_models([done.experiment_id]) == []
+    there = {model.tags["flipscale.id"]: model for model in client.search_logged_models([done.experiment_id])}
+    place = Path(there["a-1"].artifact_location.removeprefix("file://"))
+    assert not place.exists()
     for thoroughly in (False, True):
         bring(*tables, **where, runs=tmp_path / "runs", models=True, thoroughly=thoroughly)
-    (model,) = client.search_logged_models([done.experiment_id])
-    assert (model.name, str(model.status)) == ("a-1", "READY")
-    assert model.source_run_id == runs_there(where, done)["a-1"].info.run_id
-    assert [path.name for path in Path(model.artifact_location.removeprefix("file://")).rglob("*.pt")] == ["model.pt"]
+    assert {model.model_id for model in client.search_logged_models([done.experiment_id])} == {
+        model.model_id for model in there.values()
+    }
+    assert str(there["a-1"].status) == "READY"
+    assert there["a-1"].source_run_id == runs_there(where, done)["a-1"].info.run_id
+    assert [path.name for path in place.rglob("*.pt")] == ["model.pt"]
+    assert not Path(there["a-2"].artifact_location.removeprefix("file://")).exists()
 
 
 def test_artifacts_do_not_leave_the_study_s_folders(where, tmp_path):

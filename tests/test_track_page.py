@@ -33,7 +33,7 @@ def test_the_page_shows_cells_and_groups_by_an_axis(tmp_path: Path, browser: Any
         page = browser.new_page(viewport={"width": 1600, "height": 1200})
         page.set_default_timeout(PATIENCE_MS)
         page.goto(f"{uri}/#/experiments/{done.experiment_id}/runs?compareRunsMode=CHART")
-        page.get_by_text("ViT-w16d1-4 20k mask_ratio=0.75", exact=True).first.wait_for()
+        page.get_by_text("mask 0.75 ViT-w16d1-4 20k", exact=True).first.wait_for()
         page.get_by_text("train/loss", exact=True).first.wait_for()
         assert page.get_by_text(study.question).count() == 1
         page.get_by_text("Group by", exact=True).first.click()

@@ -1,18 +1,29 @@
-"""What a setting buys: compare, of a study or of any table."""
+"""What a setting buys: compare, of a study, of two, or of any table; and diff, of two study files."""
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from flipscale.cli.arguments import add_direction, add_json, add_results, add_where, open_study_of
-from flipscale.cli.output import print_json
+from flipscale.cli.arguments import add_direction, add_json, add_results, add_where, open_study_of, workspace_of
+from flipscale.cli.output import print_json, print_table
 from flipscale.errors import FlipscaleError
 from flipscale.workflow.talk import say
+from flipscale.workspace import Workspace
+
+if TYPE_CHECKING:
+    from flipscale.study import KeyChange
+
+VALUE_WIDTH = 60
+"""Letters of a key's value that a table shows; --json has all."""
 
 
 def compare_arguments(parser: argparse.ArgumentParser) -> None:
     add_json(parser)
     add_results(parser)
     parser.add_argument("study", metavar="STUDY|TABLE", help="the study's YAML file, or any .csv, .tsv or .parquet")
+    new = "a second study: compare its runs with those of the first that have equal settings and seed"
+    parser.add_argument("new", metavar="NEW", nargs="?", help=new)
+    parser.add_argument("--new-results", type=Path, metavar="DIR", help="where the results of NEW are, if elsewhere")
     score = "what to compare in a study, into comparison-SCORE.json and .md; the study's own score if left out"
     parser.add_argument("--score", help=score)
     table = parser.add_argument_group("of a table, by the names of its columns")
@@ -32,9 +43,14 @@ def compare_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def compare(args: argparse.Namespace) -> int:
-    """Say what the masked runs of a study gain over their no-mask twins; or compare the rows of any table."""
+    """Say what the masked runs of a study gain over their no-mask twins; or compare two studies, or any table's rows.
+
+    Two studies are compared run by run: those of equal settings and seed, whatever else differs between the studies.
+    """
     from flipscale.collect import is_table
 
+    if args.new is not None:
+        return _compare_two(args)
     if not is_table(args.study):
         return _compare_study(args)
     needed = {"--baseline": args.baseline, "--y": args.y} | ({} if args.deltas else {"--x": args.x})
@@ -46,16 +62,47 @@ def compare(args: argparse.Namespace) -> int:
     return _deltas(args) if args.deltas else _compare_table(args)
 
 
-def _compare_study(args: argparse.Namespace) -> int:
-    from flipscale.compare import comparison_json, comparison_text
-    from flipscale.workflow.compared import compare_study
-
+def _of_a_study(args: argparse.Namespace) -> None:
+    """FlipscaleError for options that only tables take."""
     of_tables = (args.baseline, args.x, args.y, args.series, args.at, args.where, args.deltas)
     if any(of_tables) or args.lower_is_better is not None:
         raise FlipscaleError(
             f"{args.study} is a study, which says itself what is compared with what; --baseline, --x, --y and what "
             "goes with them are of tables (.csv, .tsv, .parquet)."
         )
+
+
+def _compare_two(args: argparse.Namespace) -> int:
+    from flipscale.collect import is_table
+    from flipscale.compare import study_pair_json, study_pair_text
+    from flipscale.workflow.two_studies import open_two, write_study_pair
+
+    if tables := [name for name in (args.study, args.new) if is_table(name)]:
+        raise FlipscaleError(
+            f"{tables[0]} is a table; two studies are compared by their YAML files. For tables, put both into one with "
+            f"a column that tells them apart: flipscale compare TABLE --baseline COLUMN=VALUE --x COLUMN --y COLUMN."
+        )
+    _of_a_study(args)
+    opened = open_two(args.study, args.new, workspace_of(args), _workspace_of_new(args))
+    compared = write_study_pair(opened, args.score)
+    if args.json:
+        print_json(study_pair_json(compared.pair))
+    else:
+        print(study_pair_text(compared.pair))
+    say(f"wrote {compared.json} and {compared.markdown}")
+    return 0
+
+
+def _workspace_of_new(args: argparse.Namespace) -> Workspace | None:
+    """Where the second study's results are; None where they are with the first's."""
+    return Workspace(args.new_results) if args.new_results else None
+
+
+def _compare_study(args: argparse.Namespace) -> int:
+    from flipscale.compare import comparison_json, comparison_text
+    from flipscale.workflow.compared import compare_study
+
+    _of_a_study(args)
     compared = compare_study(open_study_of(args), args.score)
     if args.json:
         print_json(comparison_json(compared.comparison))
@@ -101,3 +148,42 @@ def _deltas(args: argparse.Namespace) -> int:
     else:
         print(deltas_text(found))
     return 0
+
+
+def diff_arguments(parser: argparse.ArgumentParser) -> None:
+    add_json(parser)
+    add_results(parser)
+    parser.add_argument("first", metavar="OLD", help="a study's YAML file")
+    parser.add_argument("second", metavar="NEW", help="another study's YAML file")
+
+
+def diff(args: argparse.Namespace) -> int:
+    """Say in which keys two study files differ, and which runs of their plans pair; needs no results."""
+    from flipscale.compare import same_cells_json, same_cells_text
+    from flipscale.workflow.two_studies import diff_studies
+
+    found = diff_studies(args.first, args.second, workspace=workspace_of(args))
+    if args.json:
+        keys = {change.key: [change.first, change.second] for change in found.keys}
+        print_json({"schema": 1, "keys": keys, **same_cells_json(found.same)})
+        return 0
+    if found.keys:
+        print_table(("key", *found.same.names), [_key_row(change) for change in found.keys], numbers=False)
+    else:
+        print("Both files have the same keys and values.")
+    print(f"\n{same_cells_text(found.same)}\n")
+    for name, cost in zip(found.same.names, found.costs, strict=True):
+        print(f"{name}: {cost}")
+    return 0
+
+
+def _key_row(change: "KeyChange") -> tuple[str, str, str]:
+    first, second = (_shortened(value) for value in (change.first, change.second))
+    return change.key, first, second
+
+
+def _shortened(value: str | None) -> str:
+    """A value in a column; '-' where the file has none."""
+    if value is None:
+        return "-"
+    return value if len(value) <= VALUE_WIDTH else f"{value[: VALUE_WIDTH - 3]}..."

@@ -2,12 +2,12 @@
 
 import argparse
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from flipscale.cli.arguments import add_direction, add_json, add_results, add_where, column_names, workspace_of
-from flipscale.cli.output import print_json
+from flipscale.cli.output import print_json, print_table
 from flipscale.errors import FlipscaleError
 from flipscale.workflow.talk import say
 
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from flipscale.fit import Fit, Forecast, Options
+    from flipscale.fit.of_study import StudyFits
     from flipscale.study import Study
     from flipscale.workflow.opened import OpenStudy
 
@@ -58,6 +59,8 @@ def _add_columns(parser: argparse.ArgumentParser, flag: str, what: str) -> None:
 
 def fit_arguments(parser: argparse.ArgumentParser) -> None:
     _law_arguments(parser)
+    other = "fit this one as well, and say in which exponents the two differ"
+    parser.add_argument("other", metavar="STUDY|TABLE", nargs="?", help=other)
     parser.add_argument("--budget", metavar="COLUMN", help="IsoFLOP: find the best x at each budget, and its law")
     curve = "the curve of a budget (akima)"
     parser.add_argument("--isoflop", default="akima", choices=["akima", "parabola"], help=curve)
@@ -68,32 +71,82 @@ def fit_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def fit(args: argparse.Namespace) -> int:
-    """Fit scaling laws to a study's results, or to any table of runs."""
-    from flipscale.collect import is_table
-    from flipscale.fit.of_study import StudyFits, fit_study
+    """Fit scaling laws to a study's results, or to any table of runs; or to two, and compare their exponents."""
     from flipscale.workflow.fitted import write_fits
 
     _check_source(args.source)
     _spell_out(args)
     budgets = _budgets(args)
-    out = args.out
-    if is_table(args.source):
-        found, source = StudyFits(*_fits(args, _table(args), args.y)), {"table": str(args.source)}
-    else:
-        opened, results, y = _results(args)
-        if args.x or args.frontier or args.budget:
-            found = StudyFits(*_fits(args, results, y))
-        else:
-            found = fit_study(results, axes=opened.axes, y=y, law=args.law, options=_options(args))
-        out, source = args.out or opened.files.fits, {"study": opened.study.name}
-    found = replace(found, budgets=budgets)
+    if args.other is not None:
+        return _fit_two(args)
+    of_source = _fitted(args)
+    found = replace(of_source.found, budgets=budgets)
     if args.json:
-        print_json(found.to_dict(source))
+        print_json(found.to_dict(of_source.source))
     else:
         print(found.text)
     _say_none("not fitted", found.not_fitted)
-    if out:
-        write_fits(out, found, source)
+    if out := args.out or of_source.out:
+        write_fits(out, found, of_source.source)
+    return 0
+
+
+@dataclass(frozen=True)
+class _Fitted:
+    """The laws of a study or table, and where they go."""
+
+    found: "StudyFits"
+    source: dict[str, str]
+    out: Path | None
+    constants: dict[str, object]
+    """The settings that all runs of a study share."""
+
+
+def _fitted(args: argparse.Namespace) -> _Fitted:
+    """The laws of the one source that the arguments name."""
+    from flipscale.collect import SETTING_COLUMNS, is_table
+    from flipscale.fit import constants_of
+    from flipscale.fit.of_study import StudyFits, fit_study
+
+    if is_table(args.source):
+        return _Fitted(StudyFits(*_fits(args, _table(args), args.y)), {"table": str(args.source)}, None, {})
+    opened, results, y = _results(args)
+    if args.x or args.frontier or args.budget:
+        found = StudyFits(*_fits(args, results, y))
+    else:
+        found = fit_study(results, axes=opened.axes, y=y, law=args.law, options=_options(args))
+    constants = constants_of(results, SETTING_COLUMNS)
+    return _Fitted(found, {"study": opened.study.name}, opened.files.fits, constants)
+
+
+def _fit_two(args: argparse.Namespace) -> int:
+    """The same laws of two sources, and the difference of their exponents."""
+    from flipscale.fit import StudyOfFits, compare_exponents, exponent_rows, fit_pair_json, fit_pair_notes
+    from flipscale.run import write_json
+
+    _check_source(args.other)
+    if args.allocate:
+        raise FlipscaleError("--allocate is for one study or table: the best use of a budget is not compared.")
+    sides = []
+    sources = (args.source, args.other)
+    for source in sources:
+        fitted = _fitted(argparse.Namespace(**{**vars(args), "source": source}))
+        _say_none(f"not fitted in {source}", fitted.found.not_fitted)
+        (name,) = fitted.source.values()
+        sides.append(StudyOfFits(name, fitted.found.fits, fitted.constants))
+    if sides[0].name == sides[1].name:
+        sides = [replace(side, name=source) for side, source in zip(sides, sources, strict=True)]
+    pair = compare_exponents(*sides)
+    if not pair.laws:
+        raise FlipscaleError("\n".join(["The two have no law in common.", *fit_pair_notes(pair)[1:]]))
+    if args.json:
+        print_json(fit_pair_json(pair))
+    else:
+        print_table(*exponent_rows(pair), numbers=False)
+        print("\n" + "\n".join(fit_pair_notes(pair)))
+    if args.out:
+        write_json(args.out, fit_pair_json(pair))
+        say(f"wrote {args.out}")
     return 0
 
 

@@ -22,6 +22,7 @@ VERBS: tuple[tuple[Verb, Callable[[argparse.ArgumentParser], None]], ...] = (
     (tables.collect, tables.collect_arguments),
     (tables.plot, tables.plot_arguments),
     (comparison.compare, comparison.compare_arguments),
+    (comparison.diff, comparison.diff_arguments),
     (laws.fit, laws.fit_arguments),
     (laws.forecast, laws.forecast_arguments),
     (tables.report, tables.report_arguments),

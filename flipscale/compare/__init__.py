@@ -26,7 +26,8 @@ masked. Data in, data out: nothing here touches a disk.
     words.py       a sentence for each claim                            stated.py     whether a study's claims hold
     stated_text.py the same for people and programs                     test_images.py  the effect of other test images
     layout.py      a comparison for people: tables, then sentences      effects_text.py  deltas for people
-    hours.py       which hours claims along time use
+    hours.py       which hours claims along time use                    same_cells.py   which runs of two studies pair
+    study_pair.py  study against study                                  study_pair_text.py  for people and programs
 """
 
 from flipscale.compare.as_json import comparison_json
@@ -61,8 +62,17 @@ from flipscale.compare.lines import first_reach
 from flipscale.compare.of_study import base_cell, baseline_of, compare_study, judge_study
 from flipscale.compare.parts import Curve, Level, Pair
 from flipscale.compare.planned import PlannedSensitivity, planned_sensitivity
+from flipscale.compare.same_cells import RunsOfStudy, SameCells, SettingChange, planned_runs, same_cells
 from flipscale.compare.stated import ClaimDifference, ClaimFamily, JudgedClaim, Verdict, judge_claims
 from flipscale.compare.stated_text import claim_count
+from flipscale.compare.study_pair import StudyPair, compare_runs, with_hits
+from flipscale.compare.study_pair_text import (
+    same_cells_json,
+    same_cells_text,
+    study_pair_json,
+    study_pair_markdown,
+    study_pair_text,
+)
 from flipscale.compare.tables import baseline_from, columns_from
 from flipscale.compare.words import gain_words, seeds_are_too_few, verdicts
 
@@ -84,8 +94,12 @@ __all__ = [
     "Level",
     "Pair",
     "PlannedSensitivity",
+    "RunsOfStudy",
+    "SameCells",
     "Sensitivity",
+    "SettingChange",
     "SpeedupClaim",
+    "StudyPair",
     "Verdict",
     "arms_of",
     "base_cell",
@@ -95,6 +109,7 @@ __all__ = [
     "claims_markdown",
     "columns_from",
     "compare",
+    "compare_runs",
     "compare_study",
     "compare_table",
     "comparison_json",
@@ -118,12 +133,20 @@ __all__ = [
     "measured_scores",
     "opening",
     "pick_score",
+    "planned_runs",
     "planned_sensitivity",
     "planned_words",
+    "same_cells",
+    "same_cells_json",
+    "same_cells_text",
     "seeds_are_too_few",
     "series_of",
+    "study_pair_json",
+    "study_pair_markdown",
+    "study_pair_text",
     "varying_axes",
     "verdicts",
     "warnings",
+    "with_hits",
     "with_images",
 ]

@@ -34,6 +34,7 @@ prediction.py    beyond the data
 allocation.py    the best use of a budget
 as_json.py       fits and forecasts for programs
 words.py         fits and forecasts for people
+exponents.py     the exponents of two studies
 
 Data in, data out: nothing here touches a disk.
 """
@@ -41,6 +42,17 @@ Data in, data out: nothing here touches a disk.
 from flipscale.fit.allocation import Allocation, allocate
 from flipscale.fit.as_json import allocation_json, fit_json, forecast_json
 from flipscale.fit.best import evened, is_isoflop
+from flipscale.fit.exponents import (
+    ExponentDifference,
+    FitPair,
+    LawInBoth,
+    StudyOfFits,
+    compare_exponents,
+    constants_of,
+    exponent_rows,
+    fit_pair_json,
+    fit_pair_notes,
+)
 from flipscale.fit.fitted import Fit, Forecast
 from flipscale.fit.fitting import Options, default_law, fit, fit_groups
 from flipscale.fit.frontiers import frontier, isoflop
@@ -59,24 +71,33 @@ __all__ = [
     "LAWS",
     "Allocation",
     "Doubt",
+    "ExponentDifference",
     "Fit",
+    "FitPair",
     "Forecast",
     "Grade",
     "Graded",
     "HeldOutRuns",
     "HeldOutSetting",
     "Law",
+    "LawInBoth",
     "Options",
+    "StudyOfFits",
     "TwoStep",
     "allocate",
     "allocation_json",
     "allocation_text",
     "column",
+    "compare_exponents",
+    "constants_of",
     "default_law",
     "evened",
+    "exponent_rows",
     "fit",
     "fit_groups",
     "fit_json",
+    "fit_pair_json",
+    "fit_pair_notes",
     "fit_text",
     "forecast",
     "forecast_groups",

@@ -2,7 +2,6 @@
 
 import contextlib
 import enum
-import fcntl
 import functools
 import os
 import shutil
@@ -12,6 +11,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import IO, NamedTuple
 
+from flipscale.errors import DamagedFile, RunFolderError
+from flipscale.guard import check_folder, locked, plain_file
+from flipscale.plain_files import open_plain, read_bytes
 from flipscale.run.code import CodeIdentity
 from flipscale.run.codec import (
     asked_as_json,
@@ -25,7 +27,6 @@ from flipscale.run.codec import (
     read_hits,
     read_job,
     read_last_records,
-    read_object,
     read_reached,
     read_records,
     read_result,
@@ -34,6 +35,9 @@ from flipscale.run.codec import (
 from flipscale.run.files import EARLIER
 from flipscale.run.lease import JOB, LAST_HOLDER, Holder, Lease, Life, holder_of, let_go, life_of
 from flipscale.run.records import Asked, FailedAttempt, Failure, FailureKind, Hits, Job, MetricsRecord, Reached, Result
+
+MOST_LINE_BYTES = 2**30
+"""A metrics.jsonl may have so many bytes, 5 million records."""
 
 LAST_RECORD_BYTES = 4096
 """The end of metrics.jsonl that is read for its last record. A record is about 200 bytes."""
@@ -78,6 +82,7 @@ class RunFolder:
         computed may have been corrected since it failed. Without `flush` a crash of the machine may undo it: who asks
         for thousands of runs flushes once, at the end.
         """
+        check_folder(self._path)
         before, now = self.asked(), asked_as_json(asked)
         if before is None or asked_as_json(before) != now:
             self.path.mkdir(parents=True, exist_ok=True)
@@ -122,7 +127,10 @@ class RunFolder:
     @property
     def is_cancelled(self) -> bool:
         """Whether a person has cancelled its job."""
-        job = self.job()
+        try:
+            job = self.job()
+        except RunFolderError:
+            return False  # What nobody can read has cancelled nothing.
         return job is not None and job.cancelled is not None
 
     def holder(self) -> Holder | None:
@@ -140,14 +148,15 @@ class RunFolder:
         """
         return life_of(self.path)
 
-    def release(self) -> None:
-        """Drop the lease of a holder that is known to be dead, so that another host need not wait until it is stale."""
-        before = self.holder()
-        with open(self.path / "lease.lock", "w", encoding="utf-8") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+    def release(self, dead: Holder) -> None:
+        """Drop the lease of a holder that was judged dead, so that another host need not wait until it is stale.
+
+        Who has taken the run since then keeps it.
+        """
+        with locked(self.path / "lease.lock"):
             now = self.holder()
-            if before and now and now.token == before.token:
-                let_go(self.path, of_job=before.job is not None)
+            if now and now.token == dead.token and not (now.is_here and now.alive):
+                let_go(self.path, of_job=dead.job is not None)
 
     @contextlib.contextmanager
     def hold(self) -> Iterator[Lease | None]:
@@ -179,12 +188,10 @@ class RunFolder:
         return read_reached(self.tail("metrics.jsonl", size).splitlines(), scores=scores)
 
     def tail(self, name: str, size: int) -> bytes:
-        """The last `size` bytes of a file; none if there is no such file."""
+        """The last `size` bytes of a file; none if there is no such file, or it is none that can be read."""
         try:
-            with open(f"{self._path}/{name}", "rb", buffering=0) as file:
-                file.seek(max(0, file.seek(0, os.SEEK_END) - size))
-                return file.read()
-        except FileNotFoundError:
+            return read_bytes(f"{self._path}/{name}", tail=size)
+        except (FileNotFoundError, DamagedFile):
             return b""
 
     def result(self) -> Result | None:
@@ -209,16 +216,19 @@ class RunFolder:
 
     def failures(self) -> list[FailedAttempt]:
         """What went wrong in attempts before, the first of them first."""
-        return read_failed_attempts(_lines(self.path / "failures.jsonl"))
+        try:
+            return read_failed_attempts(_lines(self.path / "failures.jsonl"))
+        except DamagedFile:
+            return []
 
     def note_failure(self, failed: FailedAttempt) -> None:
         """Append to failures.jsonl. The run may go on after it, where error.json is for one that does not."""
-        with open(self.path / "failures.jsonl", "a", encoding="utf-8") as file:
+        with open(self.path / "failures.jsonl", "a", encoding="utf-8", opener=plain_file) as file:
             file.write(failed_attempt_as_line(replace(failed, time=time.time())))
 
     def open_log(self) -> IO[str]:
         """log.txt, to append to. What UTF-8 cannot hold is escaped, so no text makes it raise."""
-        return open(self.path / "log.txt", "a", encoding="utf-8", errors="backslashreplace")
+        return open(self.path / "log.txt", "a", encoding="utf-8", errors="backslashreplace", opener=plain_file)
 
     def clear_for_retry(self) -> None:
         """Put the failure aside, keep the checkpoint and the record: the next attempt goes on."""
@@ -227,8 +237,18 @@ class RunFolder:
 
     def is_over(self) -> bool:
         """Whether nothing is to be done: it has a result, has failed, or a person has cancelled its job."""
-        ended = any(read_object(self._path, name) for name in ("result.json", "error.json"))
-        return ended or self.is_cancelled
+        return self._has("result.json") or self._has("error.json") or self.is_cancelled
+
+    def _has(self, name: str) -> bool:
+        """Whether there is a file of that name, be it damaged. It is opened, as network file systems are slow to list
+        what another host has just written."""
+        try:
+            os.close(open_plain(f"{self._path}/{name}"))
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+        except DamagedFile:
+            pass
+        return True
 
     def state(self, whereabouts: State | None = None) -> State:
         """The state, from the files and what the launcher says of the job: waiting, cancelled, or None for gone."""
@@ -237,13 +257,19 @@ class RunFolder:
     def glance(self) -> "Glance":
         """What a look at the folder shows. Thousands are looked at at once, so no file is opened that need not be."""
         try:
+            check_folder(self._path)
             files = frozenset(os.listdir(self._path))
         except (FileNotFoundError, NotADirectoryError):
             files = frozenset()
+        except RunFolderError as error:
+            return Glance(frozenset(), None, None, str(error))
         if "result.json" in files or "error.json" in files:
             return Glance(files, None, None)
         holder = self.holder() if "lease.json" in files else None
-        return Glance(files, holder, self.job() if "job.json" in files else None)
+        try:
+            return Glance(files, holder, self.job() if "job.json" in files else None)
+        except RunFolderError as error:
+            return Glance(files, holder, None, str(error))
 
 
 class Glance(NamedTuple):
@@ -253,6 +279,8 @@ class Glance(NamedTuple):
     holder: Holder | None
     job: Job | None
     """Holder and job are left unread where a result or an error says it all."""
+    problem: str = ""
+    """Why it is not known whose job it is, where job.json is there and cannot be read."""
 
     def state(self, whereabouts: State | None = None) -> State:
         """See `RunFolder.state`."""
@@ -262,6 +290,8 @@ class Glance(NamedTuple):
             return State.FAILED
         if self.holder and self.holder.alive:
             return State.RUNNING
+        if self.problem:
+            return State.LOST
         if self.job is None:
             return State.PLANNED
         if self.job.cancelled is not None:
@@ -271,6 +301,6 @@ class Glance(NamedTuple):
 
 def _lines(path: Path) -> list[bytes]:
     try:
-        return path.read_bytes().splitlines()
-    except FileNotFoundError:
+        return read_bytes(path, most=MOST_LINE_BYTES).splitlines()
+    except (FileNotFoundError, NotADirectoryError):
         return []

@@ -2,7 +2,6 @@
 
 import contextlib
 import enum
-import fcntl
 import json
 import os
 import signal
@@ -11,14 +10,17 @@ import threading
 import time
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, NamedTuple
 
-from flipscale.errors import LeaseLost, RunFolderError
+from flipscale.errors import DamagedFile, LeaseLost, RunFolderError
+from flipscale.guard import check_folder, locked, plain_file
+from flipscale.plain_files import is_fresh, read_bytes, read_json_object, record_of
 from flipscale.run.code import CodeIdentity
 from flipscale.run.codec import codes_as_json, hits_as_json, read_codes, result_as_json, write_record
 from flipscale.run.files import EARLIER, FOLDER_SCHEMA, RUN_FILES, FileUse, as_json, replacing, storable, write_json
+from flipscale.run.processes import birth, is_alive, is_ours
 from flipscale.run.records import Hits, MetricsRecord, Result
 
 HEARTBEAT_SECONDS = 5.0
@@ -26,6 +28,12 @@ HEARTBEAT_SECONDS = 5.0
 
 LEASE_GRACE_SECONDS = 60.0
 """A lease untouched for this long, on a host whose processes cannot be seen from here, counts as dropped."""
+
+LOOK_SECONDS = 2.5 * HEARTBEAT_SECONDS
+"""A lease of another host that is stale by the clock is looked at for so long before it is taken from its holder."""
+
+MOST_SKEW_SECONDS = 86_400.0
+"""Clocks of hosts that share a folder do not differ by more."""
 
 LIFE_SECONDS = 1.0
 """A process that comes further says so at most this often."""
@@ -65,18 +73,18 @@ class Life(NamedTuple):
 class Holder:
     """Who holds a run: lease.json, and whether that process still lives, as far as is known."""
 
-    token: str | None
     host: str
     pid: int
-    born: str | None
-    """`birth` of the pid."""
-    job: str | None
-    """The job it works for, if a launcher started it."""
-    attempt: int
-    """How often that job was started before."""
-    node: str
-    """What the scheduler calls the machine; '' if nothing says so."""
     alive: bool
+    token: str | None = None
+    born: str | None = None
+    """`birth` of the pid."""
+    job: str | None = None
+    """The job it works for, if a launcher started it."""
+    attempt: int = 0
+    """How often that job was started before."""
+    node: str = ""
+    """What the scheduler calls the machine; '' if nothing says so."""
     taken: float = 0.0
     """When it took the run, in Unix time."""
 
@@ -85,27 +93,28 @@ class Holder:
         """Whether its process is one of this machine."""
         return self.host == socket.gethostname()
 
+    def may_be_signalled(self, folder: Path) -> bool:
+        """Whether its process is here and does the run of this folder for the job that the lease names. A lease is a
+        file, which may name any process."""
+        return (
+            self.is_here
+            and self.job is not None
+            and is_ours(self.pid, self.born, argument=str(folder.resolve()), variable=JOB, values=[self.job])
+        )
+
 
 def holder_of(folder: Path, name: str = "lease.json") -> Holder | None:
     """Who holds the run of this folder; or who held it last, with the name LAST_HOLDER."""
     path = folder / name
     try:
-        written = json.loads(path.read_text(encoding="utf-8"))
-        touched = path.stat().st_mtime
-        host, pid, born = written["host"], int(written["pid"]), written.get("born")
-        return Holder(
-            token=written.get("token"),
-            host=host,
-            pid=pid,
-            born=born,
-            job=written.get("job"),
-            attempt=written.get("attempt") or 0,
-            node=written.get("node") or "",
-            alive=holder_lives(host, pid, born, touched),
-            taken=float(written.get("time") or 0),
-        )
+        written = {name: value for name, value in read_json_object(path).items() if value is not None}
+        written["taken"] = written.pop("time", 0.0)
+        holder = record_of(Holder, written, leniently=True, alive=False)
+        if holder.pid < 1:  # To signal it would be to signal a group of processes.
+            return None
+        return replace(holder, alive=_lives(holder, path))
     # What names no process is no lease, as if it were torn: nobody would ever drop it.
-    except (FileNotFoundError, ValueError, TypeError, KeyError, AttributeError):
+    except (FileNotFoundError, NotADirectoryError, DamagedFile, ValueError):
         return None
 
 
@@ -113,9 +122,9 @@ def life_of(folder: Path) -> Life | None:
     """The last sign of life of who holds the run of this folder; None if it gives none."""
     path = folder / "life.json"
     try:
-        doing = Doing(json.loads(path.read_text(encoding="utf-8"))["doing"])
+        doing = Doing(read_json_object(path)["doing"])
         times = [path.stat().st_mtime]
-    except (FileNotFoundError, ValueError, TypeError, KeyError):
+    except (FileNotFoundError, NotADirectoryError, DamagedFile, ValueError, KeyError):
         return None
     for name in ("metrics.jsonl", "checkpoint.pt"):
         with contextlib.suppress(FileNotFoundError):
@@ -147,12 +156,12 @@ class Lease:
         up, and where a node was lost to it a copy may go on there for a while.
         """
         job, attempt = os.environ.get(JOB), int(os.environ.get(ATTEMPT, "0"))
+        check_folder(self.folder)
         self.folder.mkdir(parents=True, exist_ok=True)
-        with open(self.folder / "lease.lock", "w", encoding="utf-8") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+        with locked(self.folder / "lease.lock"):
             holder = holder_of(self.folder)
             given_up = holder and job and holder.job == job and attempt > holder.attempt
-            if holder and holder.alive and not given_up:
+            if holder and not given_up and (holder.alive or _beats(self.folder, holder)):
                 return False
             pid, self.taken = os.getpid(), time.time()
             write_json(
@@ -205,7 +214,7 @@ class Lease:
         """Append records to metrics.jsonl in one write. Numbers that are not finite are written as null."""
         self.fence()
         data = b"".join(json.dumps(storable(dict(record))).encode() + b"\n" for record in records)
-        descriptor = os.open(self.folder / "metrics.jsonl", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+        descriptor = plain_file(str(self.folder / "metrics.jsonl"), os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         try:
             # A write at a full quota is short without an error, so what was not written is written again, which raises.
             while data:
@@ -217,8 +226,8 @@ class Lease:
         """End a torn last line, so that what a resumed run appends does not grow onto it."""
         self.fence()
         path = self.folder / "metrics.jsonl"
-        if path.exists() and path.stat().st_size and not path.read_bytes().endswith(b"\n"):
-            with open(path, "ab") as file:
+        if path.exists() and path.stat().st_size and not read_bytes(path, tail=1).endswith(b"\n"):
+            with open(path, "ab", opener=plain_file) as file:
                 file.write(b"\n")
 
     def note_code(self, code: CodeIdentity) -> None:
@@ -257,8 +266,8 @@ class Lease:
 
     def _mine(self) -> bool:
         try:
-            return bool(json.loads(self._file.read_text(encoding="utf-8"))["token"] == self.token)
-        except (FileNotFoundError, ValueError, KeyError):
+            return bool(read_json_object(self._file)["token"] == self.token)
+        except (FileNotFoundError, DamagedFile, KeyError):
             return False
 
     def _beat(self) -> None:
@@ -267,6 +276,26 @@ class Lease:
                 return
             with contextlib.suppress(FileNotFoundError):
                 os.utime(self._file)
+
+
+def _beats(folder: Path, holder: Holder) -> bool:
+    """Whether a lease of another host that looks stale is touched while we look: clocks of hosts may differ, so its age
+    alone does not tell."""
+    touched = _touched(folder)
+    if holder.is_here or time.time() - touched > MOST_SKEW_SECONDS:
+        return False
+    until = time.monotonic() + LOOK_SECONDS
+    while _touched(folder) == touched:
+        if time.monotonic() > until:
+            return False
+        time.sleep(LOOK_SECONDS / 10)
+    return True
+
+
+def _touched(folder: Path) -> float:
+    with contextlib.suppress(OSError, RunFolderError), open(folder / "lease.json", "rb", opener=plain_file) as file:
+        return os.fstat(file.fileno()).st_mtime
+    return 0.0
 
 
 def _has_progress(folder: Path) -> bool:
@@ -301,33 +330,7 @@ def show_life() -> None:
         lease.live()
 
 
-def holder_lives(host: str, pid: int, born: str | None, touched: float) -> bool:
-    if host == socket.gethostname():
-        return is_alive(pid, born)
-    return time.time() - touched < LEASE_GRACE_SECONDS
-
-
-def is_alive(pid: int, born: str | None) -> bool:
-    """Whether process `pid` of this host lives and is the one that was born at `born` (pids are used again)."""
-    now = birth(pid)
-    return now is not None and (born is None or now == born)
-
-
-def birth(pid: int) -> str | None:
-    """When process `pid` was started, in ticks since boot; None if it is gone or a zombie.
-
-    Without /proc (macOS) the answer is '' for a process that lives.
-    """
-    try:
-        fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
-    except (FileNotFoundError, ProcessLookupError):
-        if Path("/proc/self").is_dir():
-            return None
-        try:
-            os.kill(pid, 0)
-        except ProcessLookupError:
-            return None
-        except PermissionError:
-            pass
-        return ""
-    return None if fields[0] == "Z" else fields[19]
+def _lives(holder: Holder, lease: Path) -> bool:
+    if holder.is_here:
+        return is_alive(holder.pid, holder.born)
+    return is_fresh(lease, LEASE_GRACE_SECONDS)

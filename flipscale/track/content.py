@@ -11,12 +11,13 @@ evaluation stand beside the run that they started from. It has the mean of each 
 MLflow's page makes a section of charts of each prefix, in the order of the alphabet.
 """
 
+import dataclasses
 import functools
 import hashlib
 import json
 import posixpath
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -24,33 +25,27 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from flipscale.cell import read_cell
-from flipscale.collect import COLUMNS, SETTING_COLUMNS
+from flipscale.collect import SETTING_COLUMNS
 from flipscale.collect.curves import Curves
 from flipscale.collect.points import NO_POINTS, CurvePoints, NumberArray
 from flipscale.errors import RunFolderError
-from flipscale.identity import show_setting
 from flipscale.run import RunFolder
 from flipscale.scores import is_score
 from flipscale.track.last_mirror import MIRROR_VERSION
+from flipscale.track.rows import TableRow, cell_name, run_name
+from flipscale.track.source import About
 
 MOST_CURVE_POINTS = 100
 """Points of one curve that go to MLflow, which takes about 5,000 a second; all are in curves.parquet."""
 
-_AFTERWARDS = ("seed", "tuning", "fine_tuning", "inference")
-"""Settings by which the runs of one cell differ."""
-
-_RUN_FACTS = tuple(
-    name
-    for name, column in COLUMNS.items()
-    if column.kind != "str" and name not in (*SETTING_COLUMNS, "recipe", "started", "finished") and not is_score(name)
-)
-
 GIT_COMMIT = "mlflow.source.git.commit"
 """MLflow's own tag for the commit, which its page shows."""
 
-_LONGEST_PARAM, _LONGEST_TAG, _LONGEST_NAME = 6000, 5000, 250
+_LONGEST_PARAM, _LONGEST_TAG, _LONGEST_METRIC = 6000, 5000, 230
 """Characters of a value that MLflow takes; one that is longer makes it drop the batch."""
+
+TRAINING, EVALUATION = "training", "evaluation"
+"""What a run used a data set for, as MLflow's page shows it."""
 
 
 class MetricPoints(NamedTuple):
@@ -68,10 +63,26 @@ class MetricPoints(NamedTuple):
     def __len__(self) -> int:
         return len(self.metric)
 
+    @property
+    def last_step(self) -> int:
+        """The last of their steps; 0 of none."""
+        return int(self.step.max(initial=0))
+
     def rows(self) -> Iterator[tuple[str, float, int, int]]:
         """Name, value, time and step of each."""
         names = [self.names[code] for code in self.metric]
         return zip(names, self.value.tolist(), self.time.tolist(), self.step.tolist(), strict=True)
+
+
+class DataSetUsed(NamedTuple):
+    """A data set that a run used, as MLflow knows it: no data is read."""
+
+    name: str
+    digest: str
+    """Of what is known of it: two runs whose evaluations differ were not tested on the same set."""
+    used_for: str
+    about: str
+    """What it is, in words."""
 
 
 @dataclass(frozen=True)
@@ -91,87 +102,38 @@ class Content:
     params: Mapping[str, str]
     tags: Mapping[str, str]
     points: MetricPoints
+    finals: int = 0
+    """The number of points, from the first, that are results: those of the run's model in MLflow. 0: it has none."""
+    data_sets: tuple[DataSetUsed, ...] = ()
+    tested_on: Mapping[str, DataSetUsed] = dataclasses.field(default_factory=dict)
+    """By the name of a metric, the data set that its result was measured on."""
+    user: str = ""
+    """Who trained it. No part of the digest, as it is not of the record."""
 
     @functools.cached_property
     def digest(self) -> str:
         """Of all of it but its parent: its tag `flipscale.digest` once all of it is written."""
         facts = [MIRROR_VERSION, self.key, self.kind, self.name, self.started, self.finished, self.params, self.tags]
+        facts += [self.finals, self.data_sets, self.tested_on]
         digest = hashlib.sha256(json.dumps([facts, self.points.names], sort_keys=True).encode())
         for array in self.points[1:]:
             digest.update(array.tobytes())
         return digest.hexdigest()
 
 
-@dataclass(frozen=True)
-class _TableRow:
-    """A row of results.csv."""
-
-    values: Mapping[str, object]
-
-    @property
-    def id(self) -> str:
-        return str(self.values["id"])
-
-    def known(self, name: str) -> object | None:
-        """A column's value; None where it is missing."""
-        value = self.values[name]
-        return None if pd.isna(value) else value  # type: ignore[call-overload]
-
-    def text(self, name: str) -> str:
-        """A column's value as text; '' where it is missing."""
-        value = self.known(name)
-        return "" if value is None else str(value)
-
-    def number(self, name: str) -> float | None:
-        value = self.known(name)
-        return None if value is None else float(value)  # type: ignore[arg-type]
-
-    def texts(self, names: Iterable[str]) -> dict[str, str]:
-        """The columns among these that are not missing, as text."""
-        return {name: self.text(name) for name in names if self.known(name) is not None}
-
-    def milliseconds(self, name: str) -> int:
-        """A time as MLflow has it."""
-        return milliseconds(self.number(name))
-
-    @property
-    def samples_seen(self) -> int:
-        return int(self.number("samples_seen") or 0)
-
-    @functools.cached_property
-    def cell_key(self) -> str:
-        settings = self.texts(name for name in ("recipe", *SETTING_COLUMNS) if name not in _AFTERWARDS)
-        return f"cell {hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]}"
-
-    @property
-    def is_plain(self) -> bool:
-        """Whether the run is one of the cell itself, and not made of one afterwards."""
-        children = ("tuning", "fine_tuning")
-        return all(self.known(name) is None for name in children) and self.text("inference") in ("", "full")
-
-    def measured(self) -> list[tuple[str, str]]:
-        """What is measured of a run, by its name in MLflow and its column."""
-        scores = [(name, name) for name in filter(is_score, self.values)]
-        return [*scores, *((f"used/{name}", name) for name in _RUN_FACTS)]
-
-
 def contents(
     results: pd.DataFrame,
     curves: Curves | None,
     *,
-    baseline: Sequence[str] = (),
-    runs: Path | None = None,
+    about: About | None = None,
     all_points: bool = False,
 ) -> Iterator[Content]:
-    """The cells, each before its runs, in the order of the table.
-
-    baseline: settings that tell the arms of a comparison apart; with the study's cell they name a cell here.
-    runs: the folder of run folders, for facts that have no column.
-    """
-    rows = [_TableRow({str(name): value for name, value in row.items()}) for row in results.to_dict("records")]
+    """The cells, each before its runs, in the order of the table."""
+    about = about or About()
+    rows = [TableRow({str(name): value for name, value in row.items()}) for row in results.to_dict("records")]
     cells = _cells(rows)
 
-    def curve(row: _TableRow) -> CurvePoints:
+    def curve(row: TableRow) -> CurvePoints:
         points = curves.points(row.id) if curves is not None else NO_POINTS
         return points if all_points else _thinned(points)
 
@@ -184,26 +146,22 @@ def contents(
         key = row.cell_key if row.cell_key in cells else None
         if key and key not in written:
             written.add(key)
-            yield _cell(key, cells[key], baseline, means)
-        yield _run(row, key, curve(row), _system_facts(runs, row.id))
+            yield _cell(key, cells[key], about, means)
+        yield _run(row, key, curve(row), about)
 
 
-def _cells(rows: Sequence[_TableRow]) -> dict[str, list[_TableRow]]:
+def _cells(rows: Sequence[TableRow]) -> dict[str, list[TableRow]]:
     """The rows of each cell. One run alone makes none: it is not put under another that says the same."""
-    cells: dict[str, list[_TableRow]] = {}
+    cells: dict[str, list[TableRow]] = {}
     for row in rows:
         cells.setdefault(row.cell_key, []).append(row)
     return {key: of_cell for key, of_cell in cells.items() if len(of_cell) > 1}
 
 
-def milliseconds(seconds: float | None) -> int:
-    return 0 if seconds is None or pd.isna(seconds) else round(seconds * 1000)
-
-
 # Cells
 
 
-def _cell(key: str, rows: Sequence[_TableRow], baseline: Sequence[str], means: "_MeanCurves") -> Content:
+def _cell(key: str, rows: Sequence[TableRow], about: About, means: "_MeanCurves") -> Content:
     """It has no parameters: MLflow's page groups by them, and would count its runs once more."""
     plain = [row for row in rows if row.is_plain] or list(rows)
     first = plain[0]
@@ -212,24 +170,19 @@ def _cell(key: str, rows: Sequence[_TableRow], baseline: Sequence[str], means: "
     return Content(
         key=key,
         kind="cell",
-        name=_cell_name(first, baseline)[:_LONGEST_NAME],
+        name=cell_name(first, about.baseline),
         parent=None,
         started=min(row.milliseconds("started") for row in rows),
         finished=finished,
         params={},
-        tags={"flipscale.study": first.text("study"), "flipscale.cell": first.text("cell")[:_LONGEST_TAG]},
+        tags={"flipscale.study": first.text("study"), "flipscale.cell": first.text("cell")[:_LONGEST_TAG]}
+        | about.source_tags,
+        user=about.user(first.id),
         points=_joined(_at_the_end(_means_of(plain), finished, last), means.of_cell(key, finished)),
     )
 
 
-def _cell_name(row: _TableRow, baseline: Sequence[str]) -> str:
-    # MLflow shows the first 20 letters in its table, so the axes are named by their values alone.
-    axes = [value for _, value in read_cell(row.text("cell"))]
-    arm = [f"{name}={_setting_text(row.known(name))}" for name in baseline if name not in _AFTERWARDS]
-    return " ".join([*axes, *arm]) or row.text("study")
-
-
-def _means_of(rows: Sequence[_TableRow]) -> dict[str, float]:
+def _means_of(rows: Sequence[TableRow]) -> dict[str, float]:
     """What was measured of a cell's runs, as the mean over seeds; of scores their deviation too."""
     means = {"variation/seeds": float(len({row.known("seed") for row in rows}))}
     for name, column in rows[0].measured():
@@ -278,12 +231,6 @@ def _joined(first: MetricPoints, second: MetricPoints) -> MetricPoints:
     return MetricPoints(first.names + second.names, metric, *columns)
 
 
-def _setting_text(value: object) -> str:
-    if value is None:
-        return "null"
-    return show_setting(int(value) if isinstance(value, int | np.integer) else value)
-
-
 def _at_the_end(values: Mapping[str, float], finished: int, step: int) -> MetricPoints:
     number = len(values)
     return MetricPoints(
@@ -298,23 +245,45 @@ def _at_the_end(values: Mapping[str, float], finished: int, step: int) -> Metric
 # Runs
 
 
-def _run(row: _TableRow, cell: str | None, curve: CurvePoints, facts: Mapping[str, str]) -> Content:
+def _run(row: TableRow, cell: str | None, curve: CurvePoints, about: About) -> Content:
     tags = {f"flipscale.{name}": text for name, text in row.texts(("study", "cell", "device", "parent")).items()}
     values = {name: value for name, column in row.measured() if (value := row.number(column)) is not None}
+    facts = _system_facts(about.runs, row.id)
+    tests = {name: _tested_on(row, name, about.evaluations.get(row.id, "")) for name in values if is_score(name)}
     return Content(
         key=row.id,
         kind="run",
-        name=row.id[:_LONGEST_NAME],
+        name=run_name(row, about.baseline),
         parent=cell,
         started=row.milliseconds("started"),
         finished=row.milliseconds("finished"),
         params={name: text[:_LONGEST_PARAM] for name, text in row.texts(("recipe", *SETTING_COLUMNS)).items()},
-        tags={name: text[:_LONGEST_TAG] for name, text in (tags | dict(facts)).items()},
+        tags={name: text[:_LONGEST_TAG] for name, text in (tags | facts | about.source_tags).items()},
         points=_points(values, row, curve),
+        finals=len(values),
+        data_sets=(_trained_on(row), *dict.fromkeys(tests.values())),
+        tested_on=tests,
+        user=about.user(row.id),
     )
 
 
-def _points(values: Mapping[str, float], row: _TableRow, curve: CurvePoints) -> MetricPoints:
+def _trained_on(row: TableRow) -> DataSetUsed:
+    pairs = row.text("data_size") or "all"
+    name = row.text("data") or "unknown"
+    return DataSetUsed(name, _digest_of(name, pairs), TRAINING, f"{pairs} pairs of {name}")
+
+
+def _tested_on(row: TableRow, score: str, evaluation: str) -> DataSetUsed:
+    """The data set of a score: that which its name begins with, or the one that the study evaluates on."""
+    name = score.rpartition(".")[0] or f"{row.text('data') or 'unknown'} (held out)"
+    return DataSetUsed(name, _digest_of(name, evaluation), EVALUATION, evaluation or name)
+
+
+def _digest_of(*facts: str) -> str:
+    return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:8]
+
+
+def _points(values: Mapping[str, float], row: TableRow, curve: CurvePoints) -> MetricPoints:
     """What was measured at the row's last sample, then its curves, step in samples.
 
     A score's curve has the score's name, and its last point is the row's.
@@ -355,8 +324,8 @@ def metric_name(name: str) -> str:
     """
     taken = re.sub(r"[^\w\-. /]", "_", name)
     # MLflow may keep a metric in a file of its name, so it takes none that is another way to write a path.
-    if f"train/{taken}" != posixpath.normpath(f"train/{taken}") or len(taken) > _LONGEST_NAME - 20:
-        taken = re.sub(r"[/.]", "_", taken)[: _LONGEST_NAME - 20]
+    if f"train/{taken}" != posixpath.normpath(f"train/{taken}") or len(taken) > _LONGEST_METRIC:
+        taken = re.sub(r"[/.]", "_", taken)[:_LONGEST_METRIC]
     return taken if taken == name else f"{taken}_{hashlib.sha256(name.encode()).hexdigest()[:6]}"
 
 

@@ -32,16 +32,22 @@ from sqlalchemy.exc import SQLAlchemyError
 from flipscale.collect import read_results
 from flipscale.collect.curves import open_curves
 from flipscale.errors import FlipscaleError
+from flipscale.guard import plain_file
 from flipscale.run import WEIGHTS_FILE
 from flipscale.track.address import is_server, without_secrets
-from flipscale.track.content import MOST_CURVE_POINTS, Content, contents, milliseconds
+from flipscale.track.content import MOST_CURVE_POINTS, Content, contents
 from flipscale.track.last_mirror import MIRROR_VERSION
+from flipscale.track.models import delete_lost_models, delete_models_of, output_ids
+from flipscale.track.rows import milliseconds
 from flipscale.track.source import MirrorOptions, MirrorSource, lies_in
 from flipscale.track.writing import THREADS, ByBatches, Writer
 
 _DATABASES = ("postgresql", "mysql", "sqlite", "mssql")
 """Databases that MLflow can be: what an address begins with."""
 
+
+LIVE = "live"
+"""The kind of a run that was written while it ran: collecting writes it anew, as a run (live.py)."""
 
 CODE_DIFFERS = "flipscale.code_differs"
 """Tag of the study's run: how many of its runs were trained by other code than today's."""
@@ -210,13 +216,16 @@ def _mirror_rows(experiment: _Experiment, results: pd.DataFrame, options: Mirror
         writer = stack.enter_context(closing(_writer(experiment)))
         curves = stack.enter_context(open_curves(source.curves)) if source.curves.exists() else None
         rows = _RowMirror(client, writer, experiment.runs())
-        baseline, runs = source.baseline, source.runs
-        for content in contents(results, curves, baseline=baseline, runs=runs, all_points=options.all_points):
+        for content in contents(results, curves, about=source.about, all_points=options.all_points):
             rows.bring(content)
         writer.flush()
+        if writer.models:
+            delete_lost_models(client, experiment.id, experiment.marks, writer.models)
     # The old ones go last: what is cut short here is there twice, and once again after the next time.
-    for run_id in rows.superfluous():
+    superfluous = list(rows.superfluous())
+    for run_id in superfluous:
         client.delete_run(run_id)
+    delete_models_of(client, experiment.id, superfluous)
     if options.models and source.runs is not None:
         for key, model in rows.models.items():
             _mirror_model(experiment, source.runs / key, rows.run_ids[key], model)
@@ -281,13 +290,16 @@ class _RowMirror:
             self.created += 1
 
     def superfluous(self) -> Iterable[str]:
-        """Runs that others have replaced, and cells that no row belongs to any more. Rows that are gone stay."""
+        """Runs that others have replaced, cells without a row, and what was written while runs ran.
+
+        Rows that are gone stay.
+        """
         yield from self._replaced
-        yield from (run.run_id for runs in self.known.values() for run in runs if run.kind == "cell")
+        yield from (run.run_id for runs in self.known.values() for run in runs if run.kind in ("cell", LIVE))
 
 
 def _mirror_model(experiment: _Experiment, folder: Path, run_id: str, known: str | None) -> None:
-    """The run's weights as a model of its own, unless they are there; a run that has none is passed over."""
+    """The run's weights as an artifact of its model, unless they are there; a run that has none is passed over."""
     weights = folder / WEIGHTS_FILE
     if not lies_in(weights, [folder]):
         return
@@ -296,10 +308,8 @@ def _mirror_model(experiment: _Experiment, folder: Path, run_id: str, known: str
     if known == identity:
         return
     client = experiment.client
-    name = "".join("_" if character in "/:.%\"'" else character for character in folder.name)
-    model = client.create_logged_model(experiment.id, name=name, source_run_id=run_id, model_type="open_clip")
-    client.log_model_artifact(model.model_id, str(weights))
-    client.finalize_logged_model(model.model_id, "READY")
+    for model_id in output_ids(client, run_id):
+        client.log_model_artifact(model_id, str(weights))
     client.set_tag(run_id, "flipscale.model", identity)
 
 
@@ -312,7 +322,7 @@ def _mirror_study(
         run_id, tags = str(old[0].info.run_id), old[0].data.tags
     else:
         tags = {"flipscale.id": experiment.study_key, "flipscale.kind": "study", "flipscale.study": study}
-        tags |= {**_note_tags(experiment.source), **experiment.marks}
+        tags |= {**_note_tags(experiment.source), **experiment.source.about.source_tags, **experiment.marks}
         run = client.create_run(experiment.id, start_time=times[0], tags=tags, run_name=study)
         run_id, tags = str(run.info.run_id), {}
     for other in old[1:]:
@@ -335,7 +345,7 @@ def _mirror_study(
 def _digest_of_all(source: MirrorSource, artifacts: Sequence[Path], options: MirrorOptions) -> str:
     """Of everything that is mirrored of the study."""
     facts = [MIRROR_VERSION, MOST_CURVE_POINTS, options.all_points, options.models]
-    digest = hashlib.sha256(repr([*facts, source.question, [*source.baseline], source.code]).encode())
+    digest = hashlib.sha256(repr([*facts, *source.facts]).encode())
     for file in (source.results, source.curves, *artifacts):
         if file.exists():
             digest.update(file.name.encode() + b"\0" + hashlib.sha256(file.read_bytes()).digest())
@@ -349,7 +359,7 @@ def _digest_of_all(source: MirrorSource, artifacts: Sequence[Path], options: Mir
 def _one_at_a_time(artifact_root: Path) -> Iterator[None]:
     try:
         artifact_root.mkdir(parents=True, exist_ok=True)
-        lock = open(artifact_root / "mirror.lock", "w", encoding="utf-8")  # noqa: SIM115  it is closed by the with below
+        lock = open(artifact_root / "mirror.lock", "ab", opener=plain_file)  # noqa: SIM115  it is closed by the with below
     except OSError as error:
         raise FlipscaleError(f"{artifact_root}: MLflow's artifacts cannot be kept there ({error.strerror}).") from error
     with lock:

@@ -16,12 +16,14 @@ from pathlib import Path
 from urllib.parse import quote
 
 from flipscale.collect.cache import stat_key
+from flipscale.errors import DamagedFile
+from flipscale.plain_files import read_json, record_of
 from flipscale.run import write_json
 from flipscale.track.address import is_server, without_secrets
 
 LAST_MIRROR_FILE = ".mirrored"
 
-MIRROR_VERSION = 2
+MIRROR_VERSION = 3
 """Version of what is written into MLflow: a new one mirrors every run again."""
 
 _ANSWER_LIMIT = 5
@@ -51,9 +53,8 @@ def fingerprint(facts: object, files: Sequence[Path]) -> str:
 
 def read_last_mirror(folder: Path) -> LastMirror | None:
     try:
-        found = json.loads((folder / LAST_MIRROR_FILE).read_text(encoding="utf-8"))
-        return LastMirror(**found)
-    except (OSError, ValueError, TypeError):
+        return record_of(LastMirror, read_json(folder / LAST_MIRROR_FILE))
+    except (OSError, DamagedFile, ValueError):
         return None
 
 

@@ -44,8 +44,7 @@ def mirror(
     """
     options = MirrorOptions(all_points, models, thoroughly)
     artifacts, left_out = source.artifacts()
-    facts = [source.study, source.question, [*source.baseline], source.code, all_points, models]
-    to_send = fingerprint(facts, [source.results, source.curves, *artifacts])
+    to_send = fingerprint([*source.facts, all_points, models], [source.results, source.curves, *artifacts])
     folder = source.results.parent
     last = read_last_mirror(folder)
     if not thoroughly and last is not None and last.fingerprint == to_send and still_there(last, tracking_uri):

@@ -1,10 +1,41 @@
 """What is mirrored of a study, and what may be sent of it."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from flipscale.errors import FlipscaleError
+
+SOURCE_NAME, SOURCE_TYPE = "mlflow.source.name", "mlflow.source.type"
+"""MLflow's own tags for the source of a run, which its page shows."""
+
+
+@dataclass(frozen=True)
+class About:
+    """What is known of a study's runs beside its table."""
+
+    baseline: Sequence[str] = ()
+    """Settings that tell the arms of a comparison apart; names begin with them."""
+    runs: Path | None = None
+    """The folder of run folders, for facts that have no column."""
+    evaluations: Mapping[str, str] = field(default_factory=dict)
+    """By the id of a run, what it is evaluated on, in words."""
+    file: str = ""
+    """The name of the study's file."""
+
+    @property
+    def source_tags(self) -> dict[str, str]:
+        """What MLflow's page shows as the source of a run."""
+        return {SOURCE_NAME: self.file, SOURCE_TYPE: "JOB"} if self.file else {}
+
+    def user(self, run_id: str) -> str:
+        """Whose the run's folder is; '' where that is not known."""
+        if self.runs is None:
+            return ""
+        try:
+            return (self.runs / run_id).owner()
+        except (OSError, KeyError, NotImplementedError):
+            return ""
 
 
 @dataclass(frozen=True)
@@ -27,6 +58,21 @@ class MirrorSource:
     code: str = ""
     """What is said of runs whose code differs from today's; nothing that each edit of the code would change, as all is
     sent again then."""
+
+    evaluations: Mapping[str, str] = field(default_factory=dict)
+    """By the id of a run, what it is evaluated on, in words: MLflow tells data sets apart by it."""
+    file: str = ""
+    """The name of the study's file, which MLflow shows as the source of a run."""
+
+    @property
+    def about(self) -> About:
+        """What is known of its runs beside the table."""
+        return About(self.baseline, self.runs, self.evaluations, self.file)
+
+    @property
+    def facts(self) -> list[object]:
+        """All of it that is no file, in JSON's types."""
+        return [self.study, self.question, [*self.baseline], self.code, sorted(self.evaluations.items()), self.file]
 
     @property
     def curves(self) -> Path:

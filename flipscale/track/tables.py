@@ -6,15 +6,20 @@ where they are found as they are known; in all other cases it is the client that
 """
 
 import importlib
+import itertools
 import re
 import uuid
+from collections.abc import Sequence
 from typing import Any
 
 import mlflow
 from mlflow import MlflowClient
+from mlflow.entities import LoggedModelStatus
 from sqlalchemy import insert, inspect
 
-from flipscale.track.content import Content
+from flipscale.track.content import Content, DataSetUsed
+from flipscale.track.models import CONTEXT_TAG, DATA_SET_SOURCE, MODEL_TYPE, model_tags
+from flipscale.track.rows import model_name
 from flipscale.track.writing import tags_of
 
 OLDEST, NEWEST = (3, 11), (3, 18)
@@ -32,6 +37,21 @@ _COLUMNS_KNOWN = {
     "SqlParam": "key value run_uuid",
     "SqlMetric": "key value timestamp step is_nan run_uuid",
     "SqlLatestMetric": "key value timestamp step is_nan run_uuid",
+    "SqlLoggedModel": (
+        "model_id experiment_id name artifact_location creation_timestamp_ms last_updated_timestamp_ms status "
+        "lifecycle_stage model_type source_run_id status_message"
+    ),
+    "SqlLoggedModelParam": "model_id experiment_id param_key param_value",
+    "SqlLoggedModelTag": "model_id experiment_id tag_key tag_value",
+    "SqlLoggedModelMetric": (
+        "model_id metric_name metric_timestamp_ms metric_step metric_value experiment_id run_id dataset_uuid "
+        "dataset_name dataset_digest"
+    ),
+    "SqlDataset": (
+        "dataset_uuid experiment_id name digest dataset_source_type dataset_source dataset_schema dataset_profile"
+    ),
+    "SqlInput": "input_uuid source_type source_id destination_type destination_id step",
+    "SqlInputTag": "input_uuid name value",
 }
 """The columns of the tables that are written, by the names of MLflow's classes for them."""
 
@@ -85,6 +105,8 @@ class ByTables:
         self.store, self.experiment_id = _store(client), experiment_id
         self.location = str(client.get_experiment(experiment_id).artifact_location)
         self._rows: dict[str, list[Table]] = {name: [] for name in _COLUMNS_KNOWN}
+        self._data_sets = self._known_data_sets()
+        self.models: Sequence[str] = ()
 
     def add(self, content: Content, parent_id: str | None) -> str:
         run_id = uuid.uuid4().hex
@@ -96,7 +118,7 @@ class ByTables:
                 "source_type": "UNKNOWN",
                 "source_name": "",
                 "entry_point_name": "",
-                "user_id": "unknown",
+                "user_id": content.user or "unknown",
                 "status": "FINISHED",
                 "start_time": content.started,
                 "end_time": content.finished,
@@ -118,9 +140,97 @@ class ByTables:
         self._rows["SqlLatestMetric"] += [
             _metric(run_id, name, value, time, step) for name, (step, time, value) in latest.items()
         ]
+        if content.finals:
+            self._add_model(run_id, content)
         if len(self._rows["SqlRun"]) >= RUNS_AT_ONCE or len(self._rows["SqlMetric"]) >= VALUES_AT_ONCE:
             self.flush()
         return run_id
+
+    def _add_model(self, run_id: str, content: Content) -> None:
+        """The run's model with its parameters and results, and the data sets that the run used."""
+        model_id, experiment_id = f"m-{uuid.uuid4().hex}", int(self.experiment_id)
+        models = (self.location, "models", model_id, "artifacts")
+        self._rows["SqlLoggedModel"].append(
+            {
+                "model_id": model_id,
+                "experiment_id": experiment_id,
+                "name": model_name(content.name),
+                "artifact_location": _private("utils.uri").append_to_uri_path(*models),
+                "creation_timestamp_ms": content.finished,
+                "last_updated_timestamp_ms": content.finished,
+                "status": LoggedModelStatus.READY.to_int(),
+                "lifecycle_stage": "active",
+                "model_type": MODEL_TYPE,
+                "source_run_id": run_id,
+                "status_message": None,
+            }
+        )
+        of_model: Table = {"model_id": model_id, "experiment_id": experiment_id}
+        self._rows["SqlLoggedModelParam"] += [
+            {**of_model, "param_key": name, "param_value": value} for name, value in content.params.items()
+        ]
+        self._rows["SqlLoggedModelTag"] += [
+            {**of_model, "tag_key": name, "tag_value": value} for name, value in model_tags(content).items()
+        ]
+        for name, value, time, step in itertools.islice(content.points.rows(), content.finals):
+            used = content.tested_on.get(name)
+            self._rows["SqlLoggedModelMetric"].append(
+                {
+                    **of_model,
+                    "metric_name": name,
+                    "metric_timestamp_ms": time,
+                    "metric_step": step,
+                    "metric_value": value,
+                    "run_id": run_id,
+                    "dataset_uuid": None,
+                    "dataset_name": used.name if used else None,
+                    "dataset_digest": used.digest if used else None,
+                }
+            )
+        self._add_input("RUN_OUTPUT", run_id, "MODEL_OUTPUT", model_id, content.points.last_step)
+        for used in content.data_sets:
+            input_id = self._add_input("DATASET", self._data_set(used), "RUN", run_id)
+            self._rows["SqlInputTag"].append({"input_uuid": input_id, "name": CONTEXT_TAG, "value": used.used_for})
+
+    def _add_input(self, source_type: str, source: str, destination_type: str, destination: str, step: int = 0) -> str:
+        input_id = uuid.uuid4().hex
+        self._rows["SqlInput"].append(
+            {
+                "input_uuid": input_id,
+                "source_type": source_type,
+                "source_id": source,
+                "destination_type": destination_type,
+                "destination_id": destination,
+                "step": step,
+            }
+        )
+        return input_id
+
+    def _known_data_sets(self) -> dict[tuple[str, str], str]:
+        """The ids of the experiment's data sets, by name and digest."""
+        data_set = _private("store.tracking.dbmodels.models").SqlDataset
+        with self.store.ManagedSessionMaker(read_only=True) as session:
+            found = session.query(data_set).filter(data_set.experiment_id == int(self.experiment_id)).all()
+            return {(str(found_set.name), str(found_set.digest)): str(found_set.dataset_uuid) for found_set in found}
+
+    def _data_set(self, used: DataSetUsed) -> str:
+        """The id of a data set, which is made where the experiment has none."""
+        key = (used.name, used.digest)
+        if key not in self._data_sets:
+            self._data_sets[key] = uuid.uuid4().hex
+            self._rows["SqlDataset"].append(
+                {
+                    "dataset_uuid": self._data_sets[key],
+                    "experiment_id": int(self.experiment_id),
+                    "name": used.name,
+                    "digest": used.digest,
+                    "dataset_source_type": DATA_SET_SOURCE,
+                    "dataset_source": used.about,
+                    "dataset_schema": None,
+                    "dataset_profile": None,
+                }
+            )
+        return self._data_sets[key]
 
     def flush(self) -> None:
         models = _private("store.tracking.dbmodels.models")

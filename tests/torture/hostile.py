@@ -100,6 +100,7 @@ def prepare(work: Path) -> Path:
             (folder / "result.json").unlink()
             lease = {"token": "t", "host": "elsewhere", "pid": 1, "born": "1", "time": 1.7e9, "attempt": 0}
             (folder / "lease.json").write_text(json.dumps({**lease, "job": f"local/{log.name}/0", "node": "n1"}))
+            os.utime(folder / "lease.json", (1.7e9, 1.7e9))  # `cancel` would wait for a living holder elsewhere.
     workers = [{"pid": 2**22 - 1, "born": "1", "slots": ["core-0"], "log": "worker-0.log"}]
     log.mkdir(parents=True)
     folders = [str(results / "runs" / run.id) for run in planned.runs]
@@ -251,7 +252,7 @@ def folder(seed: str, made: Path) -> Outcome:
     with here(made) as place:
         shutil.copytree(made / "results", "results")
         shutil.copy(made / "study.yaml", "study.yaml")
-        _point_here(place)
+        point_here(place)
         files = sorted(path for path in Path("results").rglob("*") if path.is_file())
         runs = sorted(path for path in Path("results/runs").iterdir())
         extra = [runs[-1] / name for name in ("error.json", "result.json", "probe.json", "code.json", "hits.json")]
@@ -267,7 +268,7 @@ def folder(seed: str, made: Path) -> Outcome:
         return ended
 
 
-def _point_here(place: Path) -> None:
+def point_here(place: Path) -> None:
     """Have the files of the copy name this folder, as they named the one they come from."""
     workers = next(Path("results/local").glob("*/workers.json"))
     held = json.loads(workers.read_text())

@@ -1,14 +1,15 @@
 """Hands runs to SLURM, says where their jobs are, and stops them."""
 
+import contextlib
 import secrets
 import shlex
 import shutil
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
-from dataclasses import replace
 from pathlib import Path
 
-from flipscale.errors import LaunchError
+from flipscale.errors import DamagedFile, LaunchError, RunFolderError
+from flipscale.guard import is_plain
 from flipscale.launch.breaker import why_stopped
 from flipscale.launch.launcher import TRAIN, Request, Whereabouts
 from flipscale.launch.site import DEFAULTS, PREDICTED, Site, site_name
@@ -24,6 +25,7 @@ class SlurmLauncher:
 
     ends_with_the_watcher = False
     poll_seconds = 5.0
+    """A moderate pace for few jobs; see `Looker` for long queues."""
 
     def __init__(self, results: Path, site: Site | None = None, *, command: Sequence[str] | None = None):
         self.results = results.resolve()
@@ -31,6 +33,8 @@ class SlurmLauncher:
         self.site = DEFAULTS if site is None else site
         python = self.site["python"]
         self.command = tuple(command or ((python, *TRAIN[1:]) if python else TRAIN))
+        self._asked: scheduler.Configuration | None = None
+        """How the cluster is set up, where it was asked and has answered."""
 
     @property
     def site_name(self) -> str:
@@ -54,13 +58,18 @@ class SlurmLauncher:
                 )
                 raise LaunchError(f"{error}{rest}") from None
             sent += len(_runs_of(array))
-            replace(array, slurm_id=numbers[array.name]).write(self.home)
 
     def preview(self, requests: Sequence[Request]) -> str:
         from flipscale.launch.slurm.batch import script_of, worker_command
 
-        said = []
-        for array in self._arrays(requests):
+        arrays, said = self._arrays(requests, previewing=True), []
+        if not self.site["max_array_size"] and self._asked is None:
+            size = scheduler.Configuration().max_array_size
+            said.append(
+                f"# No SLURM can be asked here, so arrays have {size} tasks at most, SLURM's default. Set "
+                f"max_array_size in the site file if the cluster's MaxArraySize is another.\n"
+            )
+        for array in arrays:
             first = [self._run(run_id).path for run_id in next(iter(array.tasks.values()))]
             script = array.path(self.home).with_suffix(".sh")
             runs = count(sum(map(len, array.tasks.values())), "run")
@@ -84,14 +93,27 @@ class SlurmLauncher:
             entries = self._with_history(tasks.values(), entries)
         stopped = {name: why_stopped(self.home / name.rpartition("-")[0]) for name in names}
         return {
-            run_id: _whereabouts(entries.get(job_name_of(name), {}).get(index), stopped[name])
-            for run_id, (name, index) in tasks.items()
+            job.run_id: _whereabouts(entries.get(job_name_of(name), {}).get(index), stopped[name])
+            or Whereabouts(None, self._last_seen(job, name, index))
+            for job in jobs
+            for name, index in [tasks[job.run_id]]
         }
+
+    def _last_seen(self, job: Job, name: str, index: int) -> str:
+        """What is known of a job that SLURM has forgotten: its number, when it was sent, where it was, what it said."""
+        array, run = self._read(name), self._run(job.run_id)
+        number = f" {array.slurm_id}_{index}" if array and array.slurm_id else ""
+        sent = time.strftime("%Y-%m-%d %H:%M", time.localtime(job.submitted))
+        holder = run.holder() or run.last_holder()
+        on = f"; it was last on {holder.node}" if holder and holder.node else ""
+        log = self.home / name.rpartition("-")[0] / f"{name.rpartition('-')[2]}_{index}.log"
+        said = f"; what it said is in {log}" if is_plain(log) else "; it wrote no log, so it never began"
+        return f"SLURM knows its job{number} no more, which was sent {sent}{on}{said}"
 
     def cancel(self, jobs: Sequence[Job]) -> None:
         """Stop the tasks of which no other run is left. Of the others the attendant stops what it has in hand."""
         tasks = {_task_of(job) for job in jobs}
-        arrays = {name: array for name in {name for name, _ in tasks} if (array := self._read(name))}
+        arrays, damaged = self._read_all({name for name, _ in tasks})
         try:
             entries = scheduler.queue((array.job_name for array in arrays.values()), patient=True)
         except LaunchError as error:
@@ -105,6 +127,9 @@ class SlurmLauncher:
             doomed += self._doomed(array, cancelled, entries.get(array.job_name, {}))
         if doomed:
             scheduler.cancel(doomed)
+        if damaged:
+            what = "The runs are marked as cancelled and end as soon as they start."
+            raise LaunchError(f"{what} Those of these arrays could not be taken from the queue: {' '.join(damaged)}")
 
     def _doomed(self, array: JobArray, cancelled: Set[int], entries: Mapping[int, scheduler.QueueEntry]) -> list[str]:
         """What is to be given to scancel, of the cancelled tasks of an array: the array itself if that is all of it."""
@@ -143,14 +168,23 @@ class SlurmLauncher:
 
     def _open_job(self, run_id: str) -> Job | None:
         """The job of SLURM that is to do this run; None if it is over, or is another launcher's."""
-        run = self._run(run_id)
-        job = None if run.is_over() else run.job()
+        job = None
+        with contextlib.suppress(RunFolderError):  # Then SLURM does not know it either.
+            run = self._run(run_id)
+            job = None if run.is_over() else run.job()
         return job if job is not None and job.launcher == "slurm" else None
 
-    def _arrays(self, requests: Sequence[Request]) -> list[JobArray]:
-        site, size = self._site()
+    def _arrays(self, requests: Sequence[Request], *, previewing: bool = False) -> list[JobArray]:
+        """previewing: whether it is only looked at, for which no SLURM need be here."""
+        try:
+            site, size = self._site()
+            before = self.parents_under_way(requests)
+        except LaunchError:
+            if not previewing:
+                raise
+            self._asked = None
+            site, size, before = self.site, self.site["max_array_size"] or scheduler.Configuration().max_array_size, {}
         submission = f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(3)}"
-        before = self.parents_under_way(requests)
         return arrays_of(requests, site, size, submission, command=self.command, under_way=before)
 
     def _site(self) -> tuple[Site, int]:
@@ -158,7 +192,8 @@ class SlurmLauncher:
         size, is_predicted = self.site["max_array_size"], self.site["memory_per_process"] == PREDICTED
         if size and not is_predicted:
             return self.site, size
-        found = scheduler.configuration() if shutil.which("scontrol") else scheduler.Configuration()
+        self._asked = scheduler.configuration() if shutil.which("scontrol") else None
+        found = self._asked or scheduler.Configuration()
         if is_predicted and not found.counts_memory:
             return {**self.site, "memory_per_process": None}, size or found.max_array_size
         return self.site, size or found.max_array_size
@@ -175,20 +210,36 @@ class SlurmLauncher:
     ) -> dict[str, dict[int, scheduler.QueueEntry]]:
         """What squeue has, and of what it has forgotten what accounting says."""
         forgotten = {name for name, index in tasks if index not in entries.get(job_name_of(name), {})}
-        arrays = {array.job_name: array.slurm_id for name in forgotten if (array := self._read(name))}
-        history = scheduler.history({name: number for name, number in arrays.items() if number})
+        # Accounting is asked by a number that stands in the array's record alone.
+        arrays, _ = self._read_all(forgotten)
+        history = scheduler.history(
+            {array.job_name: array.slurm_id for array in arrays.values() if array.slurm_id is not None}
+        )
         return {name: {**history.get(name, {}), **entries.get(name, {})} for name in entries.keys() | history.keys()}
+
+    def _read_all(self, names: Iterable[str]) -> tuple[dict[str, JobArray], list[str]]:
+        """The arrays of these names, and what is wrong with those that cannot be read."""
+        arrays, damaged = {}, []
+        for name in names:
+            try:
+                if (array := self._read(name)) is not None:
+                    arrays[name] = array
+            except DamagedFile as error:
+                damaged.append(str(error))
+        return arrays, damaged
 
     def _read(self, name: str) -> JobArray | None:
         submission, _, number = name.rpartition("-")
-        path = self.home / submission / f"{number}.json"
-        return JobArray.read(path) if path.exists() else None
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+            return JobArray.read(self.home / submission / f"{number}.json")
+        return None
 
     def _run(self, run_id: str) -> RunFolder:
         return RunFolder(self.results / RUNS_FOLDER / run_id)
 
 
-def _whereabouts(entry: scheduler.QueueEntry | None, stopped: str | None) -> Whereabouts:
+def _whereabouts(entry: scheduler.QueueEntry | None, stopped: str | None) -> Whereabouts | None:
+    """None where nothing is known of the job any more."""
     if entry and entry.lives:
         return Whereabouts(
             State.WAITING, str(entry)
@@ -198,7 +249,7 @@ def _whereabouts(entry: scheduler.QueueEntry | None, stopped: str | None) -> Whe
     if entry and entry.state == "CANCELLED":
         return Whereabouts(State.CANCELLED, str(entry))
     if entry is None:
-        return Whereabouts(None, "SLURM knows its job no more")
+        return None
     # That a job of its own accord came to an end is not what ended its run.
     return Whereabouts(None, str(entry), entry.kind)
 
@@ -210,4 +261,4 @@ def _runs_of(array: JobArray) -> list[str]:
 def _task_of(job: Job) -> tuple[str, int]:
     """The array and the index of a job's task."""
     name, _, index = job.id.partition("/")
-    return name, int(index)
+    return name, int(index) if index.isdecimal() else -1  # which no array has

@@ -18,8 +18,10 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import IO
 
+from flipscale.errors import DamagedFile
 from flipscale.inputs.program import FOLDER_ARGUMENT, no_such_program, not_started, search_path
-from flipscale.run import HEARTBEAT_SECONDS, Doing, FailureKind, Lease, RunFolder, birth, is_alive
+from flipscale.plain_files import parsed, read_bytes, read_json_object, record_of
+from flipscale.run import HEARTBEAT_SECONDS, Doing, FailureKind, Lease, RunFolder, birth, is_alive, is_ours
 from flipscale.train.failure import Cause, Failed
 from flipscale.train.machine import peak_resident_memory
 from flipscale.train.stop import Stop
@@ -35,6 +37,9 @@ _IDLE_TALK = re.compile(r"I\d{4} \d\d:")
 
 PROGRAM_NOTE = "program.json"
 """Which process trains, and what it has used, while it lives."""
+
+RUN_VARIABLE = "FLIPSCALE_RUN"
+"""The environment variable in which a program finds its run's folder. What it starts has it too."""
 
 DECLARABLE_KINDS = (FailureKind.OOM, FailureKind.DISK, FailureKind.DATA, FailureKind.DIVERGED, FailureKind.CODE)
 """The kinds of failure that a program may write into error.json."""
@@ -270,7 +275,7 @@ def _waiting(lines: queue.SimpleQueue[tuple[float, str]], seconds: float) -> Ite
 def _environment(run: RunFolder, changes: Mapping[str, str | None]) -> dict[str, str]:
     environment: dict[str, str | None] = {
         **os.environ,
-        "FLIPSCALE_RUN": str(run.path.resolve()),
+        RUN_VARIABLE: str(run.path.resolve()),
         "PYTHONUNBUFFERED": "1",
         "PATH": search_path(),
         **changes,
@@ -281,19 +286,23 @@ def _environment(run: RunFolder, changes: Mapping[str, str | None]) -> dict[str,
 def known_attempts(run: RunFolder, note: str = PROGRAM_NOTE) -> Attempts:
     """The record of the attempts so far; a new one before the first."""
     try:
-        return Attempts(**json.loads((run.path / note).read_text(encoding="utf-8"))["attempts"])
-    except (FileNotFoundError, ValueError, KeyError, TypeError):
+        return record_of(Attempts, read_json_object(run.path / note).get("attempts"))
+    except (FileNotFoundError, DamagedFile, ValueError):
         return Attempts(started=time.time())
 
 
 def _end_leftover(note: Path, say: Say) -> None:
     """End the program of an attempt whose flipscale was killed: it may still live, and write."""
     try:
-        known = json.loads(note.read_text(encoding="utf-8"))
+        known = read_json_object(note)
         host, pid, born = known["host"], int(known["pid"]), str(known["born"])
-    except (FileNotFoundError, ValueError, KeyError, TypeError):
+    except (FileNotFoundError, DamagedFile, ValueError, KeyError, TypeError, OverflowError):
         return
-    if host == socket.gethostname() and born and is_alive(pid, born):
+    if host != socket.gethostname() or not is_alive(pid, born):
+        return
+    if not is_ours(pid, born, variable=RUN_VARIABLE, values=[str(note.parent.resolve())]):
+        say(f"{note.name} names process {pid}, which was not started for this run: it is left alone")
+    else:
         say(f"ending process {pid}, left over from an attempt whose flipscale was killed")
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(pid, signal.SIGKILL)
@@ -350,13 +359,15 @@ def usage(session: int) -> tuple[float, int]:
 def declared_failure(run: RunFolder) -> Cause | None:
     """The failure that the program itself wrote into error.json."""
     try:
-        error = json.loads((run.path / "error.json").read_text(encoding="utf-8"))
+        error = parsed(read_bytes(run.path / "error.json"), halves=True)
         kind = FailureKind(error["kind"]) if error["kind"] in DECLARABLE_KINDS else FailureKind.CODE
         return Cause(kind, str(error["reason"]))
     except FileNotFoundError:
         return None
-    except (ValueError, KeyError, TypeError) as error:
+    except (DamagedFile, ValueError, KeyError, TypeError) as error:
         what = f"is no JSON ({error})" if isinstance(error, ValueError) else "holds no kind and reason"
+        if isinstance(error, DamagedFile):
+            what = f"cannot be read ({error})"
         return Cause(
             FailureKind.CODE,
             f'The program failed, and its error.json {what}; have it write {{"kind": "diverged", "reason": "..."}}, '

@@ -1,0 +1,159 @@
+"""Study against study: their results, their laws, and their plans."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from flipscale.collect import SETTING_COLUMNS, HitsOfRun, hits_of, read_results
+from flipscale.compare import (
+    RunsOfStudy,
+    SameCells,
+    StudyPair,
+    compare_runs,
+    pick_score,
+    planned_runs,
+    same_cells,
+    study_pair_json,
+    study_pair_markdown,
+    with_hits,
+)
+from flipscale.fit import FitPair, StudyOfFits, compare_exponents, constants_of
+from flipscale.fit.of_study import fit_study
+from flipscale.run import replacing, write_json
+from flipscale.study import KeyChange, key_changes
+from flipscale.workflow.opened import OpenStudy, cost_in_words, open_study
+from flipscale.workspace import Workspace
+
+StudyFile = str | Path
+
+
+@dataclass(frozen=True)
+class ComparedStudies:
+    """Two studies, compared, and where that was written: into the folder of the second."""
+
+    pair: StudyPair
+    json: Path
+    markdown: Path
+
+
+@dataclass(frozen=True)
+class StudyDifference:
+    """In what two study files differ, and what their plans have in common."""
+
+    keys: tuple[KeyChange, ...]
+    same: SameCells
+    costs: tuple[str, str]
+    """What each plan costs, in words."""
+
+
+def compare_studies(
+    first: StudyFile,
+    second: StudyFile,
+    *,
+    score: str | None = None,
+    workspace: Workspace | None = None,
+    second_workspace: Workspace | None = None,
+) -> StudyPair:
+    """Compare the finished runs of two studies, of equal settings and seed, the first being the baseline.
+
+        pair = flipscale.compare_studies("studies/old.yaml", "studies/new.yaml")
+        pair.same.changes        # what differs within pairs of runs
+        pair.comparison.pairs    # the gain of each cell, with its CI corrected for all cells
+
+    score: the first study's own if left out.
+    second_workspace: where the second's results are, if elsewhere.
+
+    Writes no file. Raises ResultsError where the studies have no cell or no score in common.
+    """
+    opened = open_two(first, second, workspace, second_workspace)
+    return _pair(opened, score)
+
+
+def write_study_pair(opened: Sequence[OpenStudy], score: str | None = None) -> ComparedStudies:
+    """Compare two studies, and write what came of it."""
+    first, second = opened
+    pair = _pair(opened, score)
+    paths = [second.files.against(first.study.name, suffix) for suffix in (".json", ".md")]
+    write_json(paths[0], study_pair_json(pair))
+    with replacing(paths[1]) as file:
+        file.write(f"# {' against '.join(reversed(pair.same.names))}\n\n{study_pair_markdown(pair)}".encode())
+    return ComparedStudies(pair, *paths)
+
+
+def fit_studies(
+    first: StudyFile,
+    second: StudyFile,
+    *,
+    score: str | None = None,
+    law: str | None = None,
+    workspace: Workspace | None = None,
+    second_workspace: Workspace | None = None,
+) -> FitPair:
+    """Fit the same laws to two studies, and compare their exponents.
+
+        pair = flipscale.fit_studies("studies/old.yaml", "studies/new.yaml")
+        pair.laws[0].exponents[0].difference, pair.laws[0].exponents[0].interval
+
+    Raises ResultsError where no law can be fitted to one of them.
+    """
+    opened = open_two(first, second, workspace, second_workspace)
+    tables = [read_results(study.files.results) for study in opened]
+    y = score or pick_score(tables[0], opened[0].study.score)
+    sides = [
+        StudyOfFits(
+            name,
+            fit_study(table, axes=study.axes, y=pick_score(table, y), law=law).fits,
+            constants_of(table, SETTING_COLUMNS),
+        )
+        for name, study, table in zip(names_of(opened), opened, tables, strict=True)
+    ]
+    return compare_exponents(*sides)
+
+
+def diff_studies(
+    first: StudyFile,
+    second: StudyFile,
+    *,
+    workspace: Workspace | None = None,
+    second_workspace: Workspace | None = None,
+) -> StudyDifference:
+    """In what two study files differ, and which runs of their plans pair; needs no results."""
+    opened = open_two(first, second, workspace, second_workspace)
+    planned = [
+        planned_runs(name, study.study, study.plan) for name, study in zip(names_of(opened), opened, strict=True)
+    ]
+    costs = [cost_in_words(study.plan) for study in opened]
+    keys = key_changes(opened[0].study, opened[1].study)
+    return StudyDifference(keys, same_cells(*planned), (costs[0], costs[1]))
+
+
+def open_two(
+    first: StudyFile, second: StudyFile, workspace: Workspace | None = None, second_workspace: Workspace | None = None
+) -> tuple[OpenStudy, OpenStudy]:
+    """Both studies. The second's results are where the first's are, unless another workspace is given."""
+    workspace = workspace or Workspace()
+    return open_study(first, workspace), open_study(second, second_workspace or workspace)
+
+
+def names_of(opened: Sequence[OpenStudy]) -> tuple[str, str]:
+    """What to call two studies side by side: by their names, or by more where these are the same."""
+    ways = (
+        [study.study.name for study in opened],
+        [str(study.file) for study in opened],
+        [f"{study.file} in {study.workspace.results}" for study in opened],
+    )
+    first, second = next((names for names in ways if len(set(names)) > 1), ways[-1])
+    return first, second
+
+
+def _pair(opened: Sequence[OpenStudy], score: str | None) -> StudyPair:
+    first, second = (
+        RunsOfStudy(name, study.study, study.finished_plan, read_results(study.files.results))
+        for name, study in zip(names_of(opened), opened, strict=True)
+    )
+    pair = compare_runs(first, second, score)
+    hits: dict[str, HitsOfRun] = {}
+    for number, study in enumerate(opened):
+        ids = dict.fromkeys(ids[number] for ids in pair.same.pairs)
+        hits |= hits_of(study.workspace.results, ids, pair.comparison.score).runs
+    return with_hits(pair, hits)
