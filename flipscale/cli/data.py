@@ -23,8 +23,8 @@ def data_arguments(parser: argparse.ArgumentParser) -> None:
 
 def data(args: argparse.Namespace) -> int:
     """Build a data set as tar shards: icons, some 350,000 captioned pictures from the npm package @iconify/json;
-    letters, 30,000 drawn pictures of two small letters; or mosaic, 30,000 pictures of small glyphs that only all of
-    their pixels tell apart."""
+    letters, 30,000 drawn pictures of two small letters; or mosaic, 30,000 pictures of small glyphs that differ in
+    products of four pixels."""
     if args.kind == "icons":
         from flipscale.icons import build_icons
 
