@@ -5,7 +5,8 @@ FlipscaleError              something a user can fix; the command line prints it
   PlanError                 a study that reads well but cannot be planned or is over its budget
   InputsError               files and programs that runs need and that are not right, all at once
   DataError                 training or evaluation data that is missing, corrupt or of the wrong kind
-  RunFolderError            a run folder that is foreign, torn, or written by a newer flipscale
+  DamagedFile               a file that is torn, foreign, or no plain file at all
+    RunFolderError          a run folder that is foreign, torn, or written by a newer flipscale
   LaunchError               a launcher that cannot take the runs
   ResultsError              results that are missing a column, or too few for what was asked
   Diverged                  a training loss that is no longer a number
@@ -50,7 +51,11 @@ class DataError(FlipscaleError):
     """Data that is missing, corrupt, or not what its declaration says."""
 
 
-class RunFolderError(FlipscaleError):
+class DamagedFile(FlipscaleError):
+    """A file that is torn, holds something else than is due, or is a pipe, a folder or a link to itself."""
+
+
+class RunFolderError(DamagedFile):
     """A run folder that is foreign, torn where it must be whole, or newer than this flipscale."""
 
 
@@ -70,21 +75,29 @@ class LeaseLost(FlipscaleError):
     """Another process holds this run now, so nothing more may be written to it from here."""
 
 
+_NOT_PRINTABLE = re.compile("[\ud800-\udfff\x00-\x08\x0b-\x0c\x0e-\x1f\x7f-\x9f]|\r(?!\n)")
+
+
 def printable(text: str) -> str:
-    r"""The text with escapes for what UTF-8 cannot hold: the bytes of a file name that is not UTF-8, half a character.
+    r"""The text with escapes for what UTF-8 cannot hold (the bytes of a file name that is not UTF-8, half a character)
+    and for what steers a terminal: control characters but line ends and tabs.
 
     Every message goes through here before it is stored, so logs, tables, pages and MLflow can hold it.
 
     >>> printable(os.fsdecode(b"caf\xe9.png"))
     'caf\\xe9.png'
+    >>> printable("\x1b[31mred")
+    '\\x1b[31mred'
     """
 
     def escaped(found: re.Match[str]) -> str:
         number = ord(found[0])
         # The system's names come with U+DC00 + the byte for each byte that is not UTF-8.
-        return f"\\x{number - 0xDC00:02x}" if 0xDC80 <= number <= 0xDCFF else f"\\u{number:04x}"
+        if 0xDC80 <= number <= 0xDCFF:
+            return f"\\x{number - 0xDC00:02x}"
+        return f"\\u{number:04x}" if number > 0xFF else f"\\x{number:02x}"
 
-    return re.sub("[\ud800-\udfff]", escaped, text)
+    return _NOT_PRINTABLE.sub(escaped, text)
 
 
 def use_utf8() -> None:

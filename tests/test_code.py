@@ -235,6 +235,7 @@ CHANGES_NO_RESULT = {
     "words",
     "workspace",
     "cell",
+    "plain_files",
     "plan",
     "devices",
     "launch",

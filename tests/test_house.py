@@ -18,7 +18,7 @@ PACKAGE = ROOT / "flipscale"
 
 FLOORS = [
     {"cell", "errors", "randomness", "scores", "settings", "stats", "words", "workspace"},
-    {"written_shards"},
+    {"plain_files", "written_shards"},
     {"architecture", "devices", "icons", "letters", "mosaic"},
     {"cost"},
     {"capacity", "study"},

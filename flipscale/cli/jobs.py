@@ -1,6 +1,7 @@
 """The runs of a study: submit, status, watch, logs, cancel."""
 
 import argparse
+import os
 import sys
 import time
 from collections.abc import Sequence
@@ -18,7 +19,8 @@ from flipscale.cli.arguments import (
 )
 from flipscale.cli.names import matching_id, run_folder
 from flipscale.cli.output import print_json, print_table
-from flipscale.errors import FlipscaleError
+from flipscale.errors import FlipscaleError, RunFolderError
+from flipscale.plain_files import exists, open_plain
 from flipscale.run import RunFolder, State, failed_attempt_as_json
 from flipscale.workflow.talk import say
 
@@ -207,7 +209,7 @@ def logs(args: argparse.Namespace) -> int:
         # Asked before the log is read, so that its last lines are not missed.
         look = looker.look([folder])[folder.id]
         goes_on = args.follow and look.state in launch.ACTIVE
-        if path.exists():
+        if exists(path):
             printed = _print_from(path, printed)
         elif look.says and look.says != reason:
             reason = look.says
@@ -215,25 +217,28 @@ def logs(args: argparse.Namespace) -> int:
         if not goes_on:
             break
         time.sleep(WATCH_SECONDS / 4)
-    if not path.exists():
+    if not exists(path):
         raise FlipscaleError(_no_log(folder))
     return 0
 
 
 def _print_from(path: Path, start: int) -> int:
     """Print the file from this position on; where it ends."""
-    with open(path, encoding="utf-8", errors="replace") as file:
+    with os.fdopen(open_plain(path), encoding="utf-8", errors="replace") as file:
         file.seek(start)
         print(file.read(), end="", flush=True)
         return file.tell()
 
 
 def _no_log(folder: RunFolder) -> str:
-    job = folder.job()
-    where = (
-        f"what its job said is in {job.log}" if job and Path(job.log).exists() else "flipscale status says where it is"
-    )
-    return f"{folder.id} has written no log yet; {where}."
+    where = "flipscale status says where it is."
+    try:
+        job = folder.job()
+        if job and exists(Path(job.log)):
+            where = f"what its job said is in {job.log}."
+    except RunFolderError as error:
+        where = str(error)
+    return f"{folder.id} has written no log yet; {where}"
 
 
 def cancel_arguments(parser: argparse.ArgumentParser) -> None:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from flipscale.errors import FlipscaleError, did_you_mean
 from flipscale.run import Asked, RunFolder
+from flipscale.workflow.talk import say
 from flipscale.workspace import Workspace
 
 
@@ -18,13 +19,22 @@ def asked_of(workspace: Workspace, name: str) -> Asked:
     from flipscale.workflow.known import read_plan
 
     known: dict[str, Asked] = {}
+    damaged: dict[str, FlipscaleError] = {}
     for path in workspace.plans():
-        known |= read_plan(path)
+        try:
+            known |= read_plan(path)
+        except FlipscaleError as error:
+            say(f"{error} It is left out.")
     for path in sorted(workspace.runs.glob("*/run.json")):
-        asked = RunFolder(path.parent).asked()
-        if asked:
-            known[path.parent.name] = asked
-    return known[matching_id(name, sorted(known))]
+        try:
+            if asked := RunFolder(path.parent).asked():
+                known[path.parent.name] = asked
+        except FlipscaleError as error:
+            damaged[path.parent.name] = error
+    run_id = matching_id(name, sorted({*known, *damaged}))
+    if run_id in damaged:
+        raise damaged[run_id]
+    return known[run_id]
 
 
 def matching_id(name: str, ids: Sequence[str]) -> str:

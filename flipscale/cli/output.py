@@ -3,6 +3,8 @@
 import json
 from collections.abc import Sequence
 
+from flipscale.errors import printable
+
 
 def print_json(data: object) -> None:
     print(json.dumps(data, indent=1))
@@ -10,6 +12,7 @@ def print_json(data: object) -> None:
 
 def print_table(head: Sequence[str], rows: Sequence[Sequence[str]], *, numbers: bool = True) -> None:
     """The first column is a name; the others are mostly numbers, or all are words."""
+    rows = [[printable(cell) for cell in row] for row in rows]  # Names and reasons may come from files of others.
     widths = [max(len(row[column]) for row in (head, *rows)) for column in range(len(head))]
     aligned = str.rjust if numbers else str.ljust
     for row in (head, *rows):

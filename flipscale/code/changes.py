@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from flipscale.code.today import CodeToday, training_key
-from flipscale.errors import RunFolderError
+from flipscale.errors import DamagedFile
+from flipscale.plain_files import open_plain
 from flipscale.plan import Run
 from flipscale.run import CodeIdentity, RunFolder
 from flipscale.words import count
@@ -125,14 +126,14 @@ class _Recorded:
             text = _content(f"{folder}/code.json")
             if text not in self.codes:
                 self.codes[text] = RunFolder(folder).codes()
-        except (RunFolderError, OSError):
+        except (DamagedFile, OSError):
             return b""
         return text
 
 
 def _content(file: str) -> bytes:
     """The file's content: without Python's file object, 10,000 of them take half of the time."""
-    descriptor = os.open(file, os.O_RDONLY)
+    descriptor = open_plain(file)
     try:
         # A run that was resumed with more codes than that is as good as one without a record.
         return os.read(descriptor, MOST_BYTES)

@@ -2,10 +2,11 @@
 
 import contextlib
 import hashlib
-import json
 import os
 from pathlib import Path
 
+from flipscale.errors import DamagedFile
+from flipscale.plain_files import open_plain, read_bytes, read_json_object
 from flipscale.run import write_json
 from flipscale.run.code import FileContent
 
@@ -24,25 +25,25 @@ def content_of(file: Path, kept: Path, *, most: int | None = None) -> FileConten
         if most is not None and found.st_size > most:
             return FileContent(found.st_size)
         if found.st_size < LARGE_BYTES:
-            data = file.read_bytes()
+            data = read_bytes(file)
             return FileContent(len(data), hashlib.sha256(data).hexdigest())
         key = [found.st_size, found.st_mtime_ns, found.st_ino]
         return FileContent(found.st_size, _kept(file, key, kept) or _read(file, key, kept))
-    except OSError:
+    except (OSError, DamagedFile):
         return None
 
 
 def _kept(file: Path, key: list[int], kept: Path) -> str | None:
     """The digest that was kept of a file, where it has not changed since."""
     try:
-        noted = json.loads(_note(file, kept).read_text(encoding="utf-8"))
+        noted = read_json_object(_note(file, kept))
         return str(noted["sha256"]) if noted["key"] == key else None
-    except (OSError, ValueError, TypeError, KeyError):
+    except (OSError, DamagedFile, KeyError):
         return None
 
 
 def _read(file: Path, key: list[int], kept: Path) -> str:
-    with open(file, "rb") as opened:
+    with os.fdopen(open_plain(file), "rb") as opened:
         digest = hashlib.file_digest(opened, "sha256").hexdigest()
         after = os.fstat(opened.fileno())
     # A file that somebody wrote to meanwhile has no digest that lasts.

@@ -115,7 +115,10 @@ def _look(planned: Plan, results_root: Path) -> _Folders:
             continue
         try:
             # No launcher is asked here, so a job nobody works on counts as waiting; `status` finds the lost ones.
-            folders.states[run.id] = RunFolder(f"{root}/{run.id}").state(State.WAITING)
-        except (RunFolderError, OSError, RecursionError) as error:
+            glance = RunFolder(f"{root}/{run.id}").glance()
+            if glance.problem:
+                raise RunFolderError(glance.problem)
+            folders.states[run.id] = glance.state(State.WAITING)
+        except (RunFolderError, OSError) as error:
             folders.problems[run.id] = why_unreadable(RunFolder(f"{root}/{run.id}"), error)
     return folders

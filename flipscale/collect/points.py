@@ -11,7 +11,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import orjson
 
-from flipscale.run import MetricsRecord, RunFolder, is_number
+from flipscale.plain_files import read_bytes
+from flipscale.run import MOST_LINE_BYTES, MetricsRecord, RunFolder, is_number
 
 NumberArray = np.ndarray[Any, Any]
 
@@ -50,8 +51,8 @@ class CurvePoints(NamedTuple):
 def read_points(folder: RunFolder) -> tuple[CurvePoints, int]:
     """All points of metrics.jsonl and the count of its torn lines. What is null, or no finite number, is no point."""
     try:
-        text = (folder.path / "metrics.jsonl").read_bytes()
-    except FileNotFoundError:
+        text = read_bytes(folder.path / "metrics.jsonl", most=MOST_LINE_BYTES)
+    except (FileNotFoundError, NotADirectoryError):
         text = b""
     quick = _by_columns(text.splitlines())
     return (quick, 0) if quick is not None else _by_records(folder)

@@ -13,7 +13,7 @@ from flipscale.collect import cache
 from flipscale.collect.cache import CachedRun, FinishedRun
 from flipscale.collect.points import CurvePoints, read_points
 from flipscale.collect.rows import row_of, why_unreadable
-from flipscale.errors import RunFolderError
+from flipscale.errors import DamagedFile
 from flipscale.plan import Plan, Run
 from flipscale.run import RunFolder
 from flipscale.workspace import Workspace
@@ -61,7 +61,7 @@ class RunReader:
             if run.cell is None:
                 return without_row, None
             points, torn = read_points(folder)
-        except (RunFolderError, OSError, OverflowError, RecursionError) as error:
+        except (DamagedFile, OSError, OverflowError) as error:
             return replace(without_row, problem=why_unreadable(folder, error)), None
         return CachedRun(look.asked, key, row, list(unknown), len(points), torn, None), points
 

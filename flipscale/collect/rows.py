@@ -1,12 +1,13 @@
 """A finished run's row: its folder in, the values of its columns out, and what is wrong with it in words."""
 
-import json
+import contextlib
 from collections.abc import Iterator, Mapping
 
 from flipscale.cell import write_cell
 from flipscale.collect.columns import COLUMNS, SETTING_COLUMNS, ResultRow, setting_value
-from flipscale.errors import FlipscaleError, RunFolderError
+from flipscale.errors import DamagedFile, FlipscaleError, RunFolderError
 from flipscale.identity import RECIPE, differences
+from flipscale.plain_files import read_json_object
 from flipscale.plan import Run
 from flipscale.run import FOLDER_SCHEMA, Result, RunFolder, Spent, checked, is_number
 from flipscale.scores import SCORES, is_own_score
@@ -155,7 +156,7 @@ def _check_same_run(run: Run, folder: RunFolder) -> None:
 
 def why_unreadable(folder: RunFolder, error: Exception) -> str:
     """What to say of a folder that raised `error` when it was read; raises it again if a newer flipscale wrote it."""
-    if isinstance(error, RunFolderError):
+    if isinstance(error, DamagedFile):
         if _is_newer(folder):
             raise error
         return str(error)
@@ -165,12 +166,7 @@ def why_unreadable(folder: RunFolder, error: Exception) -> str:
 
 def _is_newer(folder: RunFolder) -> bool:
     for name in ("run.json", "result.json", "job.json"):
-        try:
-            if (
-                json.loads((folder.path / name).read_text(encoding="utf-8")).get("schema", FOLDER_SCHEMA)
-                > FOLDER_SCHEMA
-            ):
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError, DamagedFile, TypeError):
+            if read_json_object(folder.path / name).get("schema", FOLDER_SCHEMA) > FOLDER_SCHEMA:
                 return True
-        except (OSError, ValueError, AttributeError, TypeError, RecursionError):
-            continue
     return False

@@ -14,6 +14,7 @@ from flipscale.collect.columns import COLUMNS, ResultRow
 from flipscale.collect.curves import Curves, open_curves, write_curves
 from flipscale.collect.points import CurvePoints
 from flipscale.collect.reading import ReadRun, RunReader
+from flipscale.plain_files import file_system_now
 from flipscale.plan import Plan
 from flipscale.run import replacing
 
@@ -24,7 +25,7 @@ def update(
     """Write both tables of these finished runs; what is to be said of them, and how many folders were read."""
     out = files[0].parent
     out.mkdir(parents=True, exist_ok=True)
-    now = cache.file_system_now(out)
+    now = file_system_now(out)
     last, cached = cache.read_all(out)
     with ExitStack() as stack:
         # Records are in no circle of references: looking for circles among them takes a seventh of the time.

@@ -10,7 +10,9 @@ read with tarfile, because the webdataset package takes a shard that was cut off
 
 import contextlib
 import hashlib
+import itertools
 import json
+import math
 import os
 import re
 import tarfile
@@ -39,6 +41,9 @@ _TAR_BLOCK = 512
 
 _FIRST_SAMPLES = 256
 """How many samples of a shard are looked at before it is said to hold none."""
+
+MOST_DECLARED_SHARDS = 1_000_000
+"""A data set may have so many: LAION-5B has a quarter of them."""
 
 _FEW_SHARDS = 16
 """Up to this many shards of a folder are looked up one by one; for more, the folder is listed once."""
@@ -82,12 +87,9 @@ def sources(urls: str) -> list[ShardSource]:
 
     Raises DataError for a pattern that cannot be read or fetched, and for shards on a disk that are not there.
     """
-    found = []
+    found: list[ShardSource] = []
     for pattern in urls.split("::"):
-        try:
-            names = list(braceexpand(pattern))
-        except ValueError as error:
-            raise DataError(f"{pattern}: {error}; write shards as in laion400m/{{00000..00041}}.tar.") from None
+        names = _expanded(pattern, MOST_DECLARED_SHARDS - len(found))
         for name in names:
             source = ShardSource(
                 url2pathname(re.sub(r"^file:(//(?=/))?", "", name)) if name.startswith("file:") else name
@@ -103,6 +105,27 @@ def sources(urls: str) -> list[ShardSource]:
             f"from."
         )
     return found
+
+
+def _expanded(pattern: str, most: int) -> list[str]:
+    """The names that a pattern stands for. DataError where it cannot be read, or they are more than `most`."""
+    ranges = re.findall(r"\{(-?\d{1,18})\.\.(-?\d{1,18})(?:\.\.(-?\d{1,18}))?\}", pattern)
+    # A range becomes a list before its first name is there.
+    if math.prod(abs(int(last) - int(first)) // max(1, abs(int(step or 1))) + 1 for first, last, step in ranges) > most:
+        names = []
+        too_many = True
+    else:
+        try:
+            names = list(itertools.islice(braceexpand(pattern), most + 1))
+        except ValueError as error:
+            raise DataError(f"{pattern}: {error}; write shards as in laion400m/{{00000..00041}}.tar.") from None
+        too_many = len(names) > most
+    if too_many:
+        raise DataError(
+            f"{pattern}: stands for more than {MOST_DECLARED_SHARDS:,} shards, as many as a data set may have; correct "
+            f"the numbers in braces, or make larger shards."
+        )
+    return names
 
 
 def _missing(paths: Sequence[str]) -> list[str]:

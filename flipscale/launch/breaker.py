@@ -6,12 +6,15 @@ All jobs of the submission share its folder:
     stopped.json     why the submission stopped, if it did
 """
 
+import contextlib
 import json
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
+from flipscale.errors import DamagedFile, printable
 from flipscale.launch.policy import INSTANT_FAILURES
+from flipscale.plain_files import parsed, read_bytes, read_json_object
 from flipscale.run import FailureKind, RunFolder, write_json
 
 
@@ -25,10 +28,7 @@ class Breaker:
     def note(self, run: RunFolder, kind: FailureKind, reason: str) -> None:
         with open(self.folder / "instant.jsonl", "a", encoding="utf-8") as file:
             file.write(json.dumps({"run": run.id, "kind": kind, "reason": reason}) + "\n")
-        failed = {
-            json.loads(line)["run"] for line in (self.folder / "instant.jsonl").read_text(encoding="utf-8").splitlines()
-        }
-        if len(failed) < INSTANT_FAILURES or self.tripped:
+        if len(failed := self._failed()) < INSTANT_FAILURES or self.tripped:
             return
         if any((run.path / "result.json").exists() for run in self.runs()):
             return
@@ -36,6 +36,14 @@ class Breaker:
         last = {"run": run.id, "kind": kind, "reason": reason}
         write_json(self.folder / "stopped.json", {"schema": 1, "reason": why, "last": last, "time": time.time()})
         self.stop()
+
+    def _failed(self) -> set[str]:
+        """The runs that have failed at once, as all jobs of the submission have noted."""
+        found = set()
+        for line in read_bytes(self.folder / "instant.jsonl").splitlines():
+            with contextlib.suppress(ValueError, TypeError, KeyError):  # another job may be writing the line
+                found.add(str(parsed(line)["run"]))
+        return found
 
     @property
     def tripped(self) -> bool:
@@ -45,7 +53,9 @@ class Breaker:
 def why_stopped(folder: Path) -> str | None:
     """What a Breaker wrote into its folder, for a person; None where it has not stopped the submission."""
     try:
-        written = json.loads((folder / "stopped.json").read_text(encoding="utf-8"))
-    except FileNotFoundError:
+        reason = read_json_object(folder / "stopped.json").get("reason")
+    except (FileNotFoundError, NotADirectoryError):
         return None
-    return f"its submission was stopped, as {written['reason']}"
+    except DamagedFile as error:
+        return f"its submission was stopped, and why is not known: {error}"
+    return f"its submission was stopped, as {printable(str(reason))}"

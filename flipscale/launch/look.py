@@ -28,6 +28,8 @@ class Look(NamedTuple):
     """The names of the files in its folder."""
     is_stopping: bool = False
     """Whether it runs, but somebody has cancelled it, so it is on its way to stop."""
+    problem: str = ""
+    """Which damaged file leaves it open whose job it is."""
 
     @property
     def says(self) -> str:
@@ -48,7 +50,9 @@ class Looker:
         jobs: dict[str, list[Job]] = {}
         for run in runs:
             glance = run_folder(self.results, run.id).glance()
-            found[run.id] = Look(glance.state(), Whereabouts(None), glance.files)
+            found[run.id] = Look(
+                glance.state(), Whereabouts(None, glance.problem), glance.files, problem=glance.problem
+            )
             # Where the files leave it open it matters what the launcher says: 'lost' means 'unless it knows'. Of a run
             # that runs, the launcher may know where.
             if glance.job is not None and found[run.id].state in (State.LOST, State.RUNNING):

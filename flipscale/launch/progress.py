@@ -1,5 +1,6 @@
 """How far runs are, and how that is said: line by line, or on a terminal in a line that is rewritten."""
 
+import contextlib
 import os
 import shutil
 import time
@@ -9,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TextIO
 
+from flipscale.errors import RunFolderError
 from flipscale.launch.stall import silence
 from flipscale.run import FailedAttempt, Failure, Reached, RunFolder, State
 from flipscale.words import count, duration
@@ -253,7 +255,8 @@ def _ended_badly(folder: RunFolder, run: RunProgress) -> str | None:
     """What a person should know of a run that did not end well."""
     if run.state is State.FAILED and (error := folder.error()):
         return f"{run.id}: failed ({error.kind}): {error.reason}"
-    if run.state is State.LOST and (job := folder.job()):
-        how = f" ({run.says})" if run.says else ""
-        return f"{run.id}: lost, its process is gone{how}; what it said is in {job.log}"
+    with contextlib.suppress(RunFolderError):  # That is what `says` says.
+        if run.state is State.LOST and (job := folder.job()):
+            how = f" ({run.says})" if run.says else ""
+            return f"{run.id}: lost, its process is gone{how}; what it said is in {job.log}"
     return None

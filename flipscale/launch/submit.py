@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from flipscale.code import CodeChanges
-from flipscale.errors import LaunchError
+from flipscale.errors import LaunchError, RunFolderError
 from flipscale.launch.launcher import Launcher, Request, Whereabouts, launcher_named
 from flipscale.launch.look import Look, Looker, run_folder, states
 from flipscale.launch.order import in_turn
@@ -43,6 +43,8 @@ class Submission:
     """How the code of the runs that had finished differs from today's."""
     held_back: Mapping[str, str] = field(default_factory=dict)
     """Runs that would go out and cannot start, as the weights of a finished parent are not here: that parent's id."""
+    problems: Mapping[str, str] = field(default_factory=dict)
+    """Runs that would go out and are left out, as a file of their folder is damaged: which one, in a sentence."""
 
     def summary(self) -> str:
         """'submitted 6 runs to local, left alone 2 finished, 1 running'."""
@@ -58,7 +60,8 @@ class Submission:
         whose = f", {self.followed} as {they} from the weights of another of these" if self.followed else ""
         anew = f" ({self.redone} of them anew{whose}; what they gave is kept)" if self.redone else ""
         submitted = f"submitted {count(len(self.jobs), 'run')}{to}{anew}" + (f", left alone {alone}" if alone else "")
-        return f"{submitted}, held back {len(self.held_back)} without weights" if self.held_back else submitted
+        held = f", held back {len(self.held_back)} without weights" if self.held_back else ""
+        return f"{submitted}{held}" + (f", left out {len(self.problems)} damaged" if self.problems else "")
 
     def missing_weights(self, results: Path) -> list[str]:
         """What to do about the runs that are held back, a sentence for each parent."""
@@ -106,7 +109,8 @@ def submit(
     held_back = sorting.held_back
     asked_for = redo.ids | (set(sorting.code.differing) if redo.stale else set())
     followed = len(set(sorting.anew) - asked_for)
-    return Submission(*given, stopping, unanswered, len(sorting.anew), followed, sorting.code, held_back)
+    left_out = held_back, sorting.problems
+    return Submission(*given, stopping, unanswered, len(sorting.anew), followed, sorting.code, *left_out)
 
 
 def preview(
@@ -129,6 +133,7 @@ def preview(
     held = "".join(
         f"# held back, without the weights of {parent}: {run}\n" for run, parent in sorting.held_back.items()
     )
+    held += "".join(f"# left out: {run}: {problem}\n" for run, problem in sorting.problems.items())
     return held + (launcher.preview(requests) if requests else "There is nothing to submit.\n")
 
 
@@ -154,19 +159,31 @@ def hand_over(folders: Iterable[RunFolder], results: Path, launcher: Launcher) -
 
 
 def cancel(runs: Iterable[Run | RunFolder], results: Path) -> list[str]:
-    """Stop the runs that wait or run, and only those: their ids. `submit` goes on from their checkpoints."""
+    """Stop the runs that wait or run, and only those: their ids. `submit` goes on from their checkpoints.
+
+    LaunchError, once the others are stopped, for a run in hand of which it is not known whose job it is.
+    """
     jobs: dict[str, list[Job]] = {}
+    unknown = []
     with submit_lock(results):
         for run_id, state in states(runs, results).items():
+            if state not in (State.WAITING, State.RUNNING):
+                continue
             folder = run_folder(results, run_id)
-            job = folder.job()
-            if state in (State.WAITING, State.RUNNING) and job is not None:
+            try:
+                job = folder.job()
+            except RunFolderError as error:
+                unknown.append(f"{run_id} is {state} and goes on: {error}")
+                continue
+            if job is not None:
                 # Marked before it is stopped, or another worker of the same list would take it up meanwhile.
                 job = replace(job, cancelled=time.time())
                 folder.write_job(job)
                 jobs.setdefault(job.launcher, []).append(job)
         for name, cancelled in jobs.items():
             launcher_named(name, results).cancel(cancelled)
+    if unknown:
+        raise LaunchError("\n".join(unknown))
     return [job.run_id for cancelled in jobs.values() for job in cancelled]
 
 
@@ -181,7 +198,8 @@ class _Sorting:
     anew: Sequence[str]
     """The ids of those to start whose folders are set aside first."""
     held_back: Mapping[str, str]
-    """See `Submission`."""
+    problems: Mapping[str, str]
+    """For both see `Submission`."""
     code: CodeChanges
     """How the code of finished ones differs from today's."""
 
@@ -193,14 +211,32 @@ def _to_do(runs: Mapping[str, Run], results: Path, retry_diverged: bool, redo: R
     code = changes_of(runs, found, results)
     anew = runs_to_redo(runs, found, redo, code)
     to_do, alone = [], []
+    problems: dict[str, str] = {}
     for run in ordered:
         look = found[run.id]
-        if run.id in anew or _is_to_do(run_folder(results, run.id), look.state, retry_diverged):
-            to_do.append((run, look.where))
-        else:
+        if run.id not in anew and not _is_to_do(run_folder(results, run.id), look.state, retry_diverged):
             alone.append(look)
+        elif problem := _problem(run, look, results, problems):
+            problems[run.id] = problem
+        else:
+            to_do.append((run, look.where))
     to_do, held_back = _hold_back(to_do, results)
-    return _Sorting(to_do, alone, [run_id for run_id in anew if run_id not in held_back], held_back, code)
+    going = {run.id for run, _ in to_do}
+    return _Sorting(to_do, alone, [run_id for run_id in anew if run_id in going], held_back, problems, code)
+
+
+def _problem(run: Run, look: Look, results: Path, problems: Mapping[str, str]) -> str:
+    """Which damaged file keeps a run from going out, or the parent that one keeps; '' for none."""
+    if look.problem:
+        return look.problem
+    if parent := next((parent for parent in run.parents if parent in problems), None):
+        return f"it starts from {parent}, which is left out."
+    try:
+        if "run.json" in look.files:
+            run_folder(results, run.id).asked()
+    except RunFolderError as error:
+        return str(error)
+    return ""
 
 
 def _hold_back(

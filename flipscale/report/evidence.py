@@ -1,6 +1,6 @@
 """What there is to report of a study: its tables, the state of each run, logs of failures, fits and drawn figures."""
 
-import json
+import contextlib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,8 +12,9 @@ import pandas as pd
 from flipscale.code import CodeChanges, code_changes
 from flipscale.collect import SETTING_COLUMNS, read_results, setting_value
 from flipscale.compare import Baseline, Comparison, arms_of, baseline_of, compare_study
-from flipscale.errors import ResultsError
+from flipscale.errors import DamagedFile, ResultsError, RunFolderError
 from flipscale.launch import Looker, RunProgress, run_progress
+from flipscale.plain_files import read_bytes, read_json
 from flipscale.plan import Plan, Run
 from flipscale.plot import FIGURES, figure_data
 from flipscale.report.older import named_as_in
@@ -203,9 +204,10 @@ def _hours_of(run: Run, rows: Mapping[str, float], results: Path) -> float | Non
 def _failure(run: RunProgress, results: Path) -> FailedRun:
     folder = RunFolder(f"{results}/{RUNS_FOLDER}/{run.id}")
     text = folder.tail("log.txt", LOG_BYTES)
-    if not text and (job := folder.job()):
-        log = Path(job.log)
-        text = RunFolder(log.parent).tail(log.name, LOG_BYTES)
+    with contextlib.suppress(RunFolderError):  # Whose job it was is then the reason.
+        if not text and (job := folder.job()):
+            log = Path(job.log)
+            text = RunFolder(log.parent).tail(log.name, LOG_BYTES)
     lines = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", text.decode(errors="replace")).splitlines()[-LOG_LINES:]
     return FailedRun(
         run,
@@ -217,11 +219,11 @@ def _failure(run: RunProgress, results: Path) -> FailedRun:
 
 def _fits(path: Path) -> Any:
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
+        return read_json(path)
+    except (FileNotFoundError, NotADirectoryError):
         return None
-    except ValueError as error:
-        raise ResultsError(f"{path}: not JSON ({error}). Make it again with `flipscale fit`, or delete it.") from error
+    except DamagedFile as error:
+        raise ResultsError(f"{error} Make it again with `flipscale fit`, or delete it.") from error
 
 
 def _figures(folder: Path) -> tuple[DrawnFigure, ...]:
@@ -230,7 +232,10 @@ def _figures(folder: Path) -> tuple[DrawnFigure, ...]:
     drawn = []
     room = FIGURE_BYTES
     for name in [*(name for name in FIGURES if name in files), *(name for name in files if name not in FIGURES)]:
-        data = files[name].read_bytes()
+        try:
+            data = read_bytes(files[name])
+        except DamagedFile:
+            continue  # `plot` draws it anew.
         fits = len(data) <= room
         room -= len(data) if fits else 0
         about = FIGURES[name].about if name in FIGURES else name.replace("_", " ")

@@ -52,7 +52,7 @@ from flipscale.run.files import (
     replacing,
     write_json,
 )
-from flipscale.run.folder import Glance, RunFolder, State
+from flipscale.run.folder import MOST_LINE_BYTES, Glance, RunFolder, State
 from flipscale.run.lease import (
     ATTEMPT,
     HEARTBEAT_SECONDS,
@@ -103,6 +103,7 @@ __all__ = [
     "HEARTBEAT_SECONDS",
     "JOB",
     "LEASE_GRACE_SECONDS",
+    "MOST_LINE_BYTES",
     "NODE",
     "RUN_FILES",
     "STACKS_SIGNAL",

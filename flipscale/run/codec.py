@@ -16,7 +16,8 @@ from typing import Any, Literal, TypeGuard, cast
 
 from flipscale.cell import read_cell, write_cell
 from flipscale.cost import Cost
-from flipscale.errors import RunFolderError
+from flipscale.errors import DamagedFile, RunFolderError, printable
+from flipscale.plain_files import fits, parsed, read_bytes, record_of
 from flipscale.run.code import CodeIdentity, FileContent
 from flipscale.run.files import FOLDER_SCHEMA, storable, write_json
 from flipscale.run.records import (
@@ -44,14 +45,15 @@ They are as good as not written: submitting again writes them."""
 def read_object(folder: str, name: str) -> JsonObject | None:
     """The JSON object of a file of a run folder; None if there is none. RunFolderError says what is wrong with it."""
     try:
-        with open(f"{folder}/{name}", "rb", buffering=0) as file:
-            text = file.read()
+        text = read_bytes(f"{folder}/{name}")
     except (FileNotFoundError, NotADirectoryError):
         return None
+    except DamagedFile as error:
+        raise RunFolderError(f"{error} Delete it and submit again.") from error
     if not text and name in NOT_FLUSHED:
         return None
     try:
-        data = json.loads(text)
+        data = parsed(text, halves=name == "error.json")  # It is read to be shown, with escapes for these.
     except ValueError as error:
         what = f"not JSON ({error}). It was not written by flipscale, or the disk was full; delete the file and submit"
         raise RunFolderError(f"{Path(folder, name)}: {what} again.") from error
@@ -82,22 +84,30 @@ def read_asked(folder: str) -> Asked | None:
     if not isinstance(data.get("settings"), dict):
         path = Path(folder, "run.json")
         raise RunFolderError(f"{path}: holds no settings, so it is not flipscale's; delete it and submit again.")
-    return asked_from_json(data)
+    try:
+        return asked_from_json(data)
+    except ValueError as error:
+        path = Path(folder, "run.json")
+        raise RunFolderError(f"{path}: {error}, so it was changed by hand; delete it and submit again.") from error
 
 
 def asked_from_json(data: JsonObject) -> Asked:
-    """What was asked, as run.json and a plan's JSON have it."""
-    return Asked(
-        id=str(data.get("id")),
-        settings=data["settings"],
-        parents=tuple(data.get("parents") or ()),
-        resources=Resources.of(data.get("resources") or {}),
-        cost=_cost(data.get("cost")),
-        cell=None if data.get("cell") is None else read_cell(data["cell"]),
-        recipe=data.get("recipe"),
-        seconds=data.get("seconds"),
+    """What was asked, as run.json and a plan's JSON have it. ValueError names what is none of it."""
+    # An older version wrote null, or nothing, for what it did not know.
+    said = {name: value for name, value in data.items() if value is not None}
+    return record_of(
+        Asked,
+        said,
+        id=printable(str(data.get("id"))),
+        resources=record_of(Resources, _without_nulls(said.get("resources", {}))),
+        cost=_cost(said.get("cost", {})),
+        cell=read_cell(said["cell"]) if isinstance(said.get("cell"), str) else None,
         keep_weights=_keep_weights(data.get("keep_weights")),
     )
+
+
+def _without_nulls(data: object) -> object:
+    return {name: value for name, value in data.items() if value is not None} if isinstance(data, dict) else data
 
 
 def _keep_weights(said: object) -> KeepWeights:
@@ -105,13 +115,10 @@ def _keep_weights(said: object) -> KeepWeights:
     return next((keep for keep in KeepWeights if keep == said), KeepWeights.ALWAYS)
 
 
-def _cost(data: JsonObject | None) -> Cost | None:
-    known = with_samples_seen(data or {})
-    fields = dataclasses.fields(Cost)
-    needed = {field.name for field in fields if field.default is dataclasses.MISSING}
-    if not known.keys() >= needed:
-        return None
-    return Cost(**{field.name: known[field.name] for field in fields if field.name in known})
+def _cost(data: object) -> Cost | None:
+    known = with_samples_seen(data) if isinstance(data, dict) else {}
+    needed = {field.name for field in dataclasses.fields(Cost) if field.default is dataclasses.MISSING}
+    return record_of(Cost, known) if known.keys() >= needed else None
 
 
 def read_job(folder: str) -> Job | None:
@@ -120,19 +127,10 @@ def read_job(folder: str) -> Job | None:
     if data is None:
         return None
     try:
-        return Job(
-            run_id=os.path.basename(folder) or Path(folder).name,
-            launcher=data["launcher"],
-            id=data["id"],
-            submitted=data["submitted"],
-            log=data["log"],
-            cancelled=data.get("cancelled"),
-        )
-    except KeyError as error:
+        return record_of(Job, data, run_id=os.path.basename(folder) or Path(folder).name)
+    except ValueError as error:
         path = Path(folder, "job.json")
-        raise RunFolderError(
-            f"{path}: has no {error}, so it is not flipscale's; delete it and submit again."
-        ) from error
+        raise RunFolderError(f"{path}: {error}, so it is not flipscale's; delete it and submit again.") from error
 
 
 def read_result(folder: str) -> Result | None:
@@ -234,19 +232,20 @@ def _code(entry: JsonObject) -> CodeIdentity:
 
 
 def read_failure(folder: str) -> Failure | None:
-    """What error.json holds. A failure of a kind that is not known is one of code."""
-    data = read_object(folder, "error.json")
+    """What error.json holds. A failure of a kind that is not known is one of code, as is a file that cannot be read:
+    that is then its reason."""
+    try:
+        data = read_object(folder, "error.json")
+    except RunFolderError as error:
+        return Failure(FailureKind.CODE, str(error))
     if data is None:
         return None
-    data = storable(data)
-    return Failure(
-        kind=_kind(data.get("kind")) or FailureKind.CODE,
-        reason=str(data.get("reason") or ""),
-        time=data.get("time"),
-        job=data.get("job"),
-        seconds=data.get("seconds"),
-        noted=bool(data.get("noted")),
-    )
+    kind = _kind(data.get("kind")) or FailureKind.CODE
+    return record_of(Failure, storable(data), leniently=True, kind=kind, reason=_text(data.get("reason")))
+
+
+def _text(said: object) -> str:
+    return str(said) if said else ""
 
 
 def read_failed_attempts(lines: Iterable[bytes]) -> list[FailedAttempt]:
@@ -254,7 +253,7 @@ def read_failed_attempts(lines: Iterable[bytes]) -> list[FailedAttempt]:
     found = []
     for line in lines:
         try:
-            data = storable(json.loads(line))
+            data = storable(parsed(line, halves=True))
         except ValueError:
             continue
         if isinstance(data, dict) and (kind := _kind(data.get("kind"))):
@@ -263,21 +262,11 @@ def read_failed_attempts(lines: Iterable[bytes]) -> list[FailedAttempt]:
 
 
 def _failed_attempt(kind: FailureKind, data: JsonObject) -> FailedAttempt:
-    then = str(data.get("then") or "")
-    return FailedAttempt(
-        kind=kind,
-        reason=str(data.get("reason") or ""),
-        then=then,
-        # Versions before this one said it in the sentence alone.
-        given_up=bool(data["given_up"]) if "given_up" in data else then.startswith("given up"),
-        samples_seen=data.get("samples_seen") or 0,
-        job=data.get("job"),
-        attempt=data.get("attempt"),
-        node=data.get("node"),
-        accumulate=data.get("accumulate"),
-        time=data.get("time"),
-        seconds=data.get("seconds"),
-    )
+    then = _text(data.get("then"))
+    # Versions before this one said it in the sentence alone.
+    given_up = bool(data["given_up"]) if "given_up" in data else then.startswith("given up")
+    known = {"kind": kind, "reason": _text(data.get("reason")), "then": then, "given_up": given_up}
+    return record_of(FailedAttempt, data, leniently=True, **known)
 
 
 def read_records(lines: Iterable[bytes]) -> tuple[list[MetricsRecord], int]:
@@ -305,7 +294,7 @@ def read_last_records(lines: Iterable[bytes]) -> list[MetricsRecord]:
 def _record(line: bytes) -> JsonObject | None:
     """The record of a line; None for a torn one, and for one without a step that counts."""
     try:
-        record = json.loads(line)
+        record = parsed(line)
     except ValueError:
         return None
     return with_samples_seen(record) if isinstance(record, dict) and type(record.get("step")) is int else None
@@ -317,10 +306,15 @@ def read_reached(lines: Sequence[bytes], *, scores: bool = True) -> Reached:
     Without `scores` none are looked for: their lines are the long ones, and there may be thousands of runs.
     """
     loss = _last_record(lines, "loss")
-    evaluation = _last_record(lines, "scores") if scores else {}
+    evaluation = _last_record(lines, "scores").get("scores", {}) if scores else {}
+    numbers = {name: number for name, value in evaluation.items() if (number := _finite(value)) is not None}
     return Reached(
-        loss.get("samples_seen", 0), loss.get("loss"), loss.get("images_per_second"), evaluation.get("scores", {})
+        loss.get("samples_seen", 0), _finite(loss.get("loss")), _finite(loss.get("images_per_second")), numbers
     )
+
+
+def _finite(value: object) -> float | None:
+    return float(value) if fits(value, float) else None  # type: ignore[arg-type]  # it is a number
 
 
 def _last_record(lines: Sequence[bytes], name: str) -> JsonObject:
@@ -330,7 +324,7 @@ def _last_record(lines: Sequence[bytes], name: str) -> JsonObject:
         if quoted not in line:
             continue  # Most lines need not be read for it.
         try:
-            record = json.loads(line)
+            record = parsed(line)
         except ValueError:
             continue
         if isinstance(record, dict) and _is_usable(record := with_samples_seen(record), name):
@@ -341,7 +335,7 @@ def _last_record(lines: Sequence[bytes], name: str) -> JsonObject:
 def _is_usable(record: JsonObject, name: str) -> bool:
     if name == "scores":
         return isinstance(record.get("scores"), dict)
-    return name in record and type(record.get("samples_seen")) is int
+    return name in record and type(record.get("samples_seen")) is int and fits(record["samples_seen"], int)
 
 
 def with_samples_seen(data: JsonObject) -> JsonObject:

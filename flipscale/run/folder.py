@@ -12,6 +12,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import IO, NamedTuple
 
+from flipscale.errors import DamagedFile, RunFolderError
+from flipscale.plain_files import open_plain, read_bytes
 from flipscale.run.code import CodeIdentity
 from flipscale.run.codec import (
     asked_as_json,
@@ -25,7 +27,6 @@ from flipscale.run.codec import (
     read_hits,
     read_job,
     read_last_records,
-    read_object,
     read_reached,
     read_records,
     read_result,
@@ -34,6 +35,9 @@ from flipscale.run.codec import (
 from flipscale.run.files import EARLIER
 from flipscale.run.lease import JOB, LAST_HOLDER, Holder, Lease, Life, holder_of, let_go, life_of
 from flipscale.run.records import Asked, FailedAttempt, Failure, FailureKind, Hits, Job, MetricsRecord, Reached, Result
+
+MOST_LINE_BYTES = 2**30
+"""A metrics.jsonl may have so many bytes, 5 million records."""
 
 LAST_RECORD_BYTES = 4096
 """The end of metrics.jsonl that is read for its last record. A record is about 200 bytes."""
@@ -122,7 +126,10 @@ class RunFolder:
     @property
     def is_cancelled(self) -> bool:
         """Whether a person has cancelled its job."""
-        job = self.job()
+        try:
+            job = self.job()
+        except RunFolderError:
+            return False  # What nobody can read has cancelled nothing.
         return job is not None and job.cancelled is not None
 
     def holder(self) -> Holder | None:
@@ -179,12 +186,10 @@ class RunFolder:
         return read_reached(self.tail("metrics.jsonl", size).splitlines(), scores=scores)
 
     def tail(self, name: str, size: int) -> bytes:
-        """The last `size` bytes of a file; none if there is no such file."""
+        """The last `size` bytes of a file; none if there is no such file, or it is none that can be read."""
         try:
-            with open(f"{self._path}/{name}", "rb", buffering=0) as file:
-                file.seek(max(0, file.seek(0, os.SEEK_END) - size))
-                return file.read()
-        except FileNotFoundError:
+            return read_bytes(f"{self._path}/{name}", tail=size)
+        except (FileNotFoundError, DamagedFile):
             return b""
 
     def result(self) -> Result | None:
@@ -209,7 +214,10 @@ class RunFolder:
 
     def failures(self) -> list[FailedAttempt]:
         """What went wrong in attempts before, the first of them first."""
-        return read_failed_attempts(_lines(self.path / "failures.jsonl"))
+        try:
+            return read_failed_attempts(_lines(self.path / "failures.jsonl"))
+        except DamagedFile:
+            return []
 
     def note_failure(self, failed: FailedAttempt) -> None:
         """Append to failures.jsonl. The run may go on after it, where error.json is for one that does not."""
@@ -227,8 +235,18 @@ class RunFolder:
 
     def is_over(self) -> bool:
         """Whether nothing is to be done: it has a result, has failed, or a person has cancelled its job."""
-        ended = any(read_object(self._path, name) for name in ("result.json", "error.json"))
-        return ended or self.is_cancelled
+        return self._has("result.json") or self._has("error.json") or self.is_cancelled
+
+    def _has(self, name: str) -> bool:
+        """Whether there is a file of that name, be it damaged. It is opened, as network file systems are slow to list
+        what another host has just written."""
+        try:
+            os.close(open_plain(f"{self._path}/{name}"))
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+        except DamagedFile:
+            pass
+        return True
 
     def state(self, whereabouts: State | None = None) -> State:
         """The state, from the files and what the launcher says of the job: waiting, cancelled, or None for gone."""
@@ -243,7 +261,10 @@ class RunFolder:
         if "result.json" in files or "error.json" in files:
             return Glance(files, None, None)
         holder = self.holder() if "lease.json" in files else None
-        return Glance(files, holder, self.job() if "job.json" in files else None)
+        try:
+            return Glance(files, holder, self.job() if "job.json" in files else None)
+        except RunFolderError as error:
+            return Glance(files, holder, None, str(error))
 
 
 class Glance(NamedTuple):
@@ -253,6 +274,8 @@ class Glance(NamedTuple):
     holder: Holder | None
     job: Job | None
     """Holder and job are left unread where a result or an error says it all."""
+    problem: str = ""
+    """Why it is not known whose job it is, where job.json is there and cannot be read."""
 
     def state(self, whereabouts: State | None = None) -> State:
         """See `RunFolder.state`."""
@@ -262,6 +285,8 @@ class Glance(NamedTuple):
             return State.FAILED
         if self.holder and self.holder.alive:
             return State.RUNNING
+        if self.problem:
+            return State.LOST
         if self.job is None:
             return State.PLANNED
         if self.job.cancelled is not None:
@@ -271,6 +296,6 @@ class Glance(NamedTuple):
 
 def _lines(path: Path) -> list[bytes]:
     try:
-        return path.read_bytes().splitlines()
-    except FileNotFoundError:
+        return read_bytes(path, most=MOST_LINE_BYTES).splitlines()
+    except (FileNotFoundError, NotADirectoryError):
         return []

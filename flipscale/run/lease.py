@@ -11,11 +11,12 @@ import threading
 import time
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, NamedTuple
 
-from flipscale.errors import LeaseLost, RunFolderError
+from flipscale.errors import DamagedFile, LeaseLost, RunFolderError
+from flipscale.plain_files import is_fresh, read_json_object, record_of
 from flipscale.run.code import CodeIdentity
 from flipscale.run.codec import codes_as_json, hits_as_json, read_codes, result_as_json, write_record
 from flipscale.run.files import EARLIER, FOLDER_SCHEMA, RUN_FILES, FileUse, as_json, replacing, storable, write_json
@@ -65,18 +66,18 @@ class Life(NamedTuple):
 class Holder:
     """Who holds a run: lease.json, and whether that process still lives, as far as is known."""
 
-    token: str | None
     host: str
     pid: int
-    born: str | None
-    """`birth` of the pid."""
-    job: str | None
-    """The job it works for, if a launcher started it."""
-    attempt: int
-    """How often that job was started before."""
-    node: str
-    """What the scheduler calls the machine; '' if nothing says so."""
     alive: bool
+    token: str | None = None
+    born: str | None = None
+    """`birth` of the pid."""
+    job: str | None = None
+    """The job it works for, if a launcher started it."""
+    attempt: int = 0
+    """How often that job was started before."""
+    node: str = ""
+    """What the scheduler calls the machine; '' if nothing says so."""
     taken: float = 0.0
     """When it took the run, in Unix time."""
 
@@ -90,22 +91,14 @@ def holder_of(folder: Path, name: str = "lease.json") -> Holder | None:
     """Who holds the run of this folder; or who held it last, with the name LAST_HOLDER."""
     path = folder / name
     try:
-        written = json.loads(path.read_text(encoding="utf-8"))
-        touched = path.stat().st_mtime
-        host, pid, born = written["host"], int(written["pid"]), written.get("born")
-        return Holder(
-            token=written.get("token"),
-            host=host,
-            pid=pid,
-            born=born,
-            job=written.get("job"),
-            attempt=written.get("attempt") or 0,
-            node=written.get("node") or "",
-            alive=holder_lives(host, pid, born, touched),
-            taken=float(written.get("time") or 0),
-        )
+        written = {name: value for name, value in read_json_object(path).items() if value is not None}
+        written["taken"] = written.pop("time", 0.0)
+        holder = record_of(Holder, written, leniently=True, alive=False)
+        if holder.pid < 1:  # To signal it would be to signal a group of processes.
+            return None
+        return replace(holder, alive=_lives(holder, path))
     # What names no process is no lease, as if it were torn: nobody would ever drop it.
-    except (FileNotFoundError, ValueError, TypeError, KeyError, AttributeError):
+    except (FileNotFoundError, NotADirectoryError, DamagedFile, ValueError):
         return None
 
 
@@ -113,9 +106,9 @@ def life_of(folder: Path) -> Life | None:
     """The last sign of life of who holds the run of this folder; None if it gives none."""
     path = folder / "life.json"
     try:
-        doing = Doing(json.loads(path.read_text(encoding="utf-8"))["doing"])
+        doing = Doing(read_json_object(path)["doing"])
         times = [path.stat().st_mtime]
-    except (FileNotFoundError, ValueError, TypeError, KeyError):
+    except (FileNotFoundError, NotADirectoryError, DamagedFile, ValueError, KeyError):
         return None
     for name in ("metrics.jsonl", "checkpoint.pt"):
         with contextlib.suppress(FileNotFoundError):
@@ -257,8 +250,8 @@ class Lease:
 
     def _mine(self) -> bool:
         try:
-            return bool(json.loads(self._file.read_text(encoding="utf-8"))["token"] == self.token)
-        except (FileNotFoundError, ValueError, KeyError):
+            return bool(read_json_object(self._file)["token"] == self.token)
+        except (FileNotFoundError, DamagedFile, KeyError):
             return False
 
     def _beat(self) -> None:
@@ -301,10 +294,10 @@ def show_life() -> None:
         lease.live()
 
 
-def holder_lives(host: str, pid: int, born: str | None, touched: float) -> bool:
-    if host == socket.gethostname():
-        return is_alive(pid, born)
-    return time.time() - touched < LEASE_GRACE_SECONDS
+def _lives(holder: Holder, lease: Path) -> bool:
+    if holder.is_here:
+        return is_alive(holder.pid, holder.born)
+    return is_fresh(lease, LEASE_GRACE_SECONDS)
 
 
 def is_alive(pid: int, born: str | None) -> bool:

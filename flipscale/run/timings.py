@@ -6,15 +6,15 @@ A probe is a run folder like any other, so that every launcher starts it as it s
 
 import contextlib
 import fcntl
-import json
 import platform
 import re
 from collections.abc import Iterator
-from dataclasses import MISSING, dataclass, field, fields
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
-from flipscale.errors import RunFolderError
+from flipscale.errors import DamagedFile, RunFolderError
+from flipscale.plain_files import read_json, record_of
 from flipscale.run.codec import read_object
 from flipscale.run.files import FOLDER_SCHEMA, storable, write_json
 from flipscale.run.folder import RunFolder
@@ -89,8 +89,8 @@ def read_timings(path: Path) -> Timings:
 def all_timings(path: Path) -> Timings:
     """What probes of this results folder have measured, on any machine: for tables of runs that have finished."""
     try:
-        return timings_from_json(json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError):
+        return timings_from_json(read_json(path))
+    except (FileNotFoundError, NotADirectoryError, DamagedFile):
         return Timings()
 
 
@@ -128,8 +128,8 @@ _Record = TypeVar("_Record", StepTime, EvaluationTime)
 
 
 def _records(kind: type[_Record], data: JsonObject, name: str) -> Iterator[_Record]:
-    """The records under that name; those that lack a field are left out, and what a newer version adds is."""
-    known = {each.name: each.default is MISSING for each in fields(kind)}
-    for entry in data.get(name) or ():
-        if isinstance(entry, dict) and entry.keys() >= {each for each, needed in known.items() if needed}:
-            yield kind(**{each: entry[each] for each in known if each in entry})
+    """The records under that name; those that lack a field, or have another kind of value there, are left out."""
+    entries = data.get(name)
+    for entry in entries if isinstance(entries, list) else ():
+        with contextlib.suppress(ValueError):
+            yield record_of(kind, entry, leniently=True)

@@ -107,9 +107,11 @@ class _Survey:
             if path.is_dir() and not path.name.startswith("."):
                 folder = RunFolder(path)
                 try:
-                    folder.glance()
                     folder.asked()
-                    folders.append(folder)
+                    if problem := folder.glance().problem:
+                        self.unreadable[folder.id] = problem
+                    else:
+                        folders.append(folder)
                 except RunFolderError as error:
                     self.unreadable[folder.id] = str(error)
         self.folders = {folder.id: folder for folder in folders}

@@ -5,20 +5,27 @@ last value without a word. Here `1e8` is a number, and the others are complaints
 """
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from flipscale.errors import StudyError, printable
+from flipscale.errors import DamagedFile, StudyError, printable
+from flipscale.plain_files import read_bytes
 
 Path_ = tuple[str | int, ...]
 """The path of a value in a document: the keys and list positions that lead to it."""
 
 MOST_VALUES = 100_000
 """The most values that a document may expand to: beyond it is an alias bomb, not a study."""
+
+MOST_STUDY_BYTES = 2**20
+"""A file of a study may have so many bytes; the largest of the paper's has 5,000."""
+
+MOST_COMPLAINTS = 100
+"""So many complaints are told at once."""
 
 MOST_LEVELS = 100
 """Mappings and lists inside each other, aliases followed."""
@@ -49,8 +56,11 @@ class Complaints:
     notices: list[str] = field(default_factory=list)
     """Remarks that are not faults, a line each."""
 
+    _known: set[tuple[Place, str]] = field(default_factory=set)
+
     def add(self, place: Place, what: str) -> None:
-        if (place, what) not in self.found and place not in self.trapped:
+        if (place, what) not in self._known and place not in self.trapped:
+            self._known.add((place, what))
             self.found.append((place, what))
 
     def trap(self, place: Place, what: str) -> None:
@@ -60,7 +70,9 @@ class Complaints:
     def raise_if_any(self) -> None:
         if self.found:
             ordered = sorted(self.found, key=lambda complaint: (complaint[0].file, complaint[0].line))
-            raise StudyError(f"{place}: {what}" for place, what in ordered)
+            said = [f"{place}: {what}" for place, what in ordered[:MOST_COMPLAINTS]]
+            more = len(ordered) - len(said)
+            raise StudyError([*said, f"and {more:,} more; correct these first"] if more > 0 else said)
 
 
 @dataclass
@@ -94,18 +106,20 @@ def read_document(path: Path, complaints: Complaints, *, noun: str = "study", hi
 
 def _text_of(path: Path, noun: str, hint: str | None) -> str:
     name = str(path)
+    if path.is_dir():
+        raise StudyError([f"{name}: is a folder; give the {noun}'s YAML file"])
     try:
-        return path.read_bytes().decode("utf-8")
+        return read_bytes(path, most=MOST_STUDY_BYTES).decode("utf-8")
     except FileNotFoundError:
         start = hint or f"`flipscale init {name}` writes one to start from"
         raise StudyError([f"{name}: there is no such file; {start}"]) from None
-    except IsADirectoryError:
-        raise StudyError([f"{name}: is a folder; give the {noun}'s YAML file"]) from None
     except UnicodeDecodeError as error:
         line = error.object.count(b"\n", 0, error.start) + 1
         raise StudyError([f"{name}:{line}: is not UTF-8 text; save the file as UTF-8"]) from None
     except OSError as error:
         raise StudyError([f"{name}: cannot be read ({error.strerror}); check the path and permissions"]) from None
+    except DamagedFile as error:
+        raise StudyError([str(error)]) from None
 
 
 def _nodes_of(name: str, text: str, noun: str) -> list[yaml.Node]:
@@ -142,15 +156,16 @@ def merge(under: Document, over: Document) -> Document:
     """`over` laid on `under`, key by key: mappings of two levels are merged, everything else is replaced."""
     data = dict(under.data)
     places = dict(under.places)
+    gone: set[Path_] = set()
     for key, value in over.data.items():
         if isinstance(value, Mapping) and isinstance(data.get(key), Mapping):
             data[key] = {**data[key], **value}
-            replaced: Iterator[Path_] = ((key, inner) for inner in value)
+            replaced: list[Path_] = [(key, inner) for inner in value]
         else:
             data[key] = value
-            replaced = iter([(key,)])
-        for prefix in replaced:
-            places = {path: place for path, place in places.items() if path[: len(prefix)] != prefix}
+            replaced = [(key,)]
+        gone |= set(replaced)
+    places = {path: place for path, place in places.items() if path[:1] not in gone and path[:2] not in gone}
     return Document(data, places | over.places)
 
 
@@ -197,7 +212,7 @@ class _Reader:
             if not isinstance(key_node, yaml.ScalarNode):
                 self.complaints.add(here, f"a key is {_kind_of(key_node)}; a key is one word")
                 continue
-            key = key_node.value  # as written: `on:` and `no:` are words here, not True and False
+            key = _joined(key_node.value)  # as written: `on:` and `no:` are words here, not True and False
             if key == "<<" and key_node.style is None:
                 many = value_node.value if isinstance(value_node, yaml.SequenceNode) else [value_node]
                 for mapping in many:
@@ -217,14 +232,13 @@ class _Reader:
         return {**merged, **items}
 
     def _check(self, text: str, here: Place) -> None:
-        """An escape in quotes can make what no file, table or page in UTF-8 can hold."""
+        """An escape in quotes can make what no file, table or page in UTF-8 can hold, or what steers a terminal."""
         if printable(text) != text:
-            self.complaints.add(
-                here, f"{printable(text)!r} holds half a character; name files in UTF-8, and write it plainly"
-            )
+            what = "half a character" if re.search("[\ud800-\udfff]", text) else "a control character"
+            self.complaints.add(here, f"{printable(text)!r} holds {what}; name files in UTF-8, and write it plainly")
 
     def _scalar(self, node: yaml.ScalarNode, here: Place) -> Any:
-        text = str(node.value)
+        text = _joined(str(node.value))
         self._check(text, here)
         if node.style is not None:
             return text  # quoted text stays text
@@ -235,6 +249,15 @@ class _Reader:
         if kind == "null":
             return None
         return text.lower() == "true" if kind == "bool" else _number_or_text(kind, text)
+
+
+def _joined(text: str) -> str:
+    """The text with each character whole that escapes write as two halves, as JSON does with all past U+FFFF."""
+    return re.sub(
+        "[\ud800-\udbff][\udc00-\udfff]",
+        lambda found: found[0].encode("utf-16-le", "surrogatepass").decode("utf-16-le"),
+        text,
+    )
 
 
 def _trap(kind: str, text: str) -> str:

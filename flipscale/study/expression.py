@@ -17,7 +17,7 @@ from flipscale.errors import did_you_mean
 FUNCTIONS: dict[str, Callable[..., Any]] = {
     "min": min,
     "max": max,
-    "round": round,
+    "round": lambda value, digits=0: _rounded(value, digits),
     "ceil": math.ceil,
     "floor": math.floor,
     "sqrt": math.sqrt,
@@ -50,6 +50,7 @@ _SUFFIXES = {"k": 10**3, "K": 10**3, "M": 10**6, "B": 10**9, "G": 10**9, "T": 10
 _COUNT_OR_TEXT = re.compile(r"""'[^']*'|"[^"]*"|(?<![\w.])(?P<digits>\d+(\.\d+)?)(?P<suffix>[kKMBGT])(?!\w)""")
 _LONGEST = 500
 _LARGEST = 1e30
+_MOST_DIGITS = 30
 
 ARITHMETIC = "arithmetic over settings, as in 256 / (1 - mask_ratio)"
 CONDITION = "a condition such as mask_ratio <= 0.5 or model == 'ViT-B-16'"
@@ -212,6 +213,13 @@ def _number(value: Any) -> Any:
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise TypeError
     return value
+
+
+def _rounded(value: Any, digits: Any) -> Any:
+    # Of a whole number round takes ten to the digits, which has no end either.
+    if abs(digits) > _MOST_DIGITS:
+        raise OverflowError
+    return round(value, digits) if digits else round(value)
 
 
 def _power(base: Any, exponent: Any) -> Any:

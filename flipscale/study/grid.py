@@ -26,8 +26,8 @@ from flipscale.study.study import Condition, Coupling, Study, Values
 Unsettled = dict[str, Any]
 """Settings of a cell by name, while they are worked out."""
 
-MOST_POINTS = 1_000_000
-"""Cells a grid may have before where and exclude: more take minutes to work out, and nobody trains them."""
+MOST_POINTS = 100_000
+"""Cells a study may have before where and exclude: more take minutes to work out, and nobody trains them."""
 
 
 def cells(study: Study, complaints: Complaints | None = None) -> list[Settings]:

@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import Any
 
 from flipscale.cost import PRICED
-from flipscale.errors import did_you_mean, printable
+from flipscale.errors import StudyError, did_you_mean, printable
 from flipscale.scores import set_and_score
 from flipscale.settings import Settings, plain
 from flipscale.study.claims import read_claims, settle_claims
 from flipscale.study.design import Grids, read_design
-from flipscale.study.document import Complaints, Document, Path_, merge, read_document
+from flipscale.study.document import MOST_COMPLAINTS, Complaints, Document, Path_, merge, read_document
 from flipscale.study.expression import CONDITION, Expression, ExpressionError, read_expression
 from flipscale.study.grid import MOST_POINTS, cells
 from flipscale.study.keys import RENAMED, SCHEMA, TOP
@@ -22,12 +22,15 @@ from flipscale.study.settings import SETTINGS
 from flipscale.study.study import Axis, Condition, Coupling, Study, Values
 from flipscale.study.values import ValueReader
 
+MOST_FILES = 100
+"""A study may be made of so many files: each may include two that include two, and so on."""
+
 
 def read_study(path: str | Path) -> Study:
     """Read and check a study file. Raises StudyError with every complaint about it and the files it includes."""
     path = Path(path)
     complaints = Complaints()
-    document = _with_includes(path, complaints, ())
+    document = _with_includes(path, complaints, (), [])
     if printable(path.name) != path.name:
         complaints.add(document.place(), "the file's name is not UTF-8, and a study is called as its file; rename it")
     study = _Checker(document, complaints).study(path.stem)
@@ -36,9 +39,13 @@ def read_study(path: str | Path) -> Study:
     return study
 
 
-def _with_includes(path: Path, complaints: Complaints, inside: tuple[Path, ...]) -> Document:
-    """The document at `path`, laid on what it includes. Paths in `include` are relative to the file that says so."""
+def _with_includes(path: Path, complaints: Complaints, inside: tuple[Path, ...], read: list[Path]) -> Document:
+    """The document at `path`, laid on what it includes. Paths in `include` are relative to the file that says so.
+
+    read: the files that were read, once for each time, which it adds to.
+    """
     document = read_document(path, complaints)
+    read.append(path)
     _rename_keys(document, complaints)
     included = document.data.pop("include", None)
     if included is None:
@@ -56,7 +63,9 @@ def _with_includes(path: Path, complaints: Complaints, inside: tuple[Path, ...])
         elif not other.is_file():
             complaints.add(place, f"there is no file '{name}'; give its path from the folder of this file")
         else:
-            found = _with_includes(other, complaints, inside)
+            if len(read) > MOST_FILES:
+                raise StudyError([f"{place}: include leads to more than {MOST_FILES} files; include fewer"])
+            found = _with_includes(other, complaints, inside, read)
             under = found if under is None else merge(under, found)
     return document if under is None else merge(under, document)
 
@@ -134,10 +143,12 @@ class _Checker:
         return study if self.complaints.found else self._checked_baseline(study, found)
 
     def _check_keys(self) -> None:
-        for key in self.document.data:
-            if key not in TOP:
-                hint = f"did you mean it under base, as 'base: {{{key}: ...}}'?" if key in SETTINGS else ""
-                self.complain((key,), f"unknown key '{key}'; {hint or did_you_mean(key, TOP)}")
+        unknown = [key for key in self.document.data if key not in TOP]
+        for key in unknown[MOST_COMPLAINTS:]:
+            self.complain((key,), f"unknown key '{key}'")
+        for key in unknown[:MOST_COMPLAINTS]:
+            hint = f"did you mean it under base, as 'base: {{{key}: ...}}'?" if key in SETTINGS else ""
+            self.complain((key,), f"unknown key '{key}'; {hint or did_you_mean(key, TOP)}")
 
     def _base(self) -> Values:
         """The settings of base, and the evaluation, which has a key of its own."""

@@ -16,6 +16,8 @@ from pathlib import Path
 from urllib.parse import quote
 
 from flipscale.collect.cache import stat_key
+from flipscale.errors import DamagedFile
+from flipscale.plain_files import read_json, record_of
 from flipscale.run import write_json
 from flipscale.track.address import is_server, without_secrets
 
@@ -51,9 +53,8 @@ def fingerprint(facts: object, files: Sequence[Path]) -> str:
 
 def read_last_mirror(folder: Path) -> LastMirror | None:
     try:
-        found = json.loads((folder / LAST_MIRROR_FILE).read_text(encoding="utf-8"))
-        return LastMirror(**found)
-    except (OSError, ValueError, TypeError):
+        return record_of(LastMirror, read_json(folder / LAST_MIRROR_FILE))
+    except (OSError, DamagedFile, ValueError):
         return None
 
 

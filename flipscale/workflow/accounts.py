@@ -1,13 +1,14 @@
 """The ledger of one study, of some, or of all that are in the results folder."""
 
-import json
 from collections.abc import Sequence
 
-from flipscale.errors import FlipscaleError
+from flipscale.errors import DamagedFile, FlipscaleError
 from flipscale.ledger import LedgerEntry, PlannedStudy, entries_of, probes_of
+from flipscale.plain_files import read_json_object
 from flipscale.run import Asked, asked_from_json
 from flipscale.settings import plain
 from flipscale.workflow.opened import open_study
+from flipscale.workflow.talk import say
 from flipscale.workspace import Workspace
 
 
@@ -32,9 +33,10 @@ def _planned(workspace: Workspace, files: Sequence[str]) -> list[PlannedStudy]:
     found = []
     for path in workspace.plans():
         try:
-            plan = json.loads(path.read_text(encoding="utf-8"))
+            plan = read_json_object(path)
             asked = [asked_from_json(run) for run in plan["runs"]]
-            found.append(PlannedStudy(str(plan["study"]), asked, plan.get("baseline")))
-        except (ValueError, KeyError, TypeError) as error:
-            raise FlipscaleError(f"{path}: is no plan of flipscale's ({error}); plan the study again.") from error
+            baseline = plan.get("baseline")
+            found.append(PlannedStudy(str(plan["study"]), asked, baseline if isinstance(baseline, dict) else None))
+        except (DamagedFile, ValueError, KeyError, TypeError, AttributeError) as error:
+            say(f"{path} is left out: it is no plan of flipscale's ({error}); plan the study again.")
     return found

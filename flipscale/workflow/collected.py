@@ -1,6 +1,7 @@
 """Finished runs into tables, and the same rows into MLflow."""
 
 import csv
+import io
 import itertools
 import shutil
 from collections import Counter
@@ -12,8 +13,9 @@ from flipscale import track
 from flipscale.code import code_changes
 from flipscale.collect import Collected
 from flipscale.collect import collect as collect_runs
-from flipscale.errors import FlipscaleError
+from flipscale.errors import DamagedFile, FlipscaleError
 from flipscale.identity import RECIPE, show_setting
+from flipscale.plain_files import read_text
 from flipscale.words import count
 from flipscale.workflow.opened import OpenStudy
 from flipscale.workflow.owner import note_owner
@@ -45,9 +47,9 @@ def _keep_older_recipe(files: StudyFiles) -> None:
     """Keep a table of an older recipe, and its curves, beside the new ones, as its runs are not in the plan."""
     table = files.results
     try:
-        with open(table, encoding="utf-8", newline="") as file:
-            recipes = Counter(int(row.get("recipe") or 1) for row in csv.DictReader(file))
-    except (OSError, ValueError, csv.Error):  # What is no table of results is replaced as ever.
+        rows = csv.DictReader(io.StringIO(read_text(table), newline=""))
+        recipes = Counter(int(row.get("recipe") or 1) for row in rows)
+    except (OSError, DamagedFile, ValueError, csv.Error):  # What is no table of results is replaced as ever.
         return
     for recipe, runs in sorted(recipes.items()):
         if recipe != RECIPE:

@@ -1,11 +1,11 @@
 """The studies that a results folder knows: their files where these still are, else their plans."""
 
-import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from flipscale.errors import FlipscaleError
+from flipscale.errors import DamagedFile, FlipscaleError
 from flipscale.identity import RECIPE
+from flipscale.plain_files import read_json_object
 from flipscale.plan import plan
 from flipscale.run import Asked, asked_from_json
 from flipscale.storage import StudyRuns
@@ -66,9 +66,11 @@ def _known(planned: Path) -> StudyRuns:
 def read_plan(planned: Path) -> dict[str, Asked]:
     """What plan.json asks for, by id. FlipscaleError where it is no plan."""
     try:
-        listed = json.loads(planned.read_text(encoding="utf-8"))["runs"]
-        return {run["id"]: asked_from_json(run) for run in listed}
-    except (ValueError, TypeError, KeyError) as error:
+        listed = read_json_object(planned)["runs"]
+        return {asked.id: asked for asked in map(asked_from_json, listed)}
+    except DamagedFile as error:
+        raise FlipscaleError(f"{error} Delete it, `flipscale plan` writes it again.") from error
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise FlipscaleError(f"{planned}: is no plan; delete it, `flipscale plan` writes it again.") from error
 
 

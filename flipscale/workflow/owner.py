@@ -8,10 +8,14 @@ results together.
 import os
 from pathlib import Path
 
-from flipscale.errors import FlipscaleError
+from flipscale.errors import DamagedFile, FlipscaleError
+from flipscale.plain_files import read_bytes
 from flipscale.run import replacing
 
 NOTE = ".study"
+
+MOST_NOTE_BYTES = 65536
+"""A path is shorter."""
 
 
 def check_owner(folder: Path, file: Path) -> None:
@@ -20,8 +24,8 @@ def check_owner(folder: Path, file: Path) -> None:
     if owner is None or owner == file:
         return
     try:
-        same = owner.read_bytes() == file.read_bytes()
-    except OSError:  # It was moved or deleted, or is of another machine.
+        same = read_bytes(owner) == read_bytes(file)
+    except (OSError, DamagedFile):  # It was moved or deleted, or is of another machine.
         return
     if not same:
         raise FlipscaleError(
@@ -43,7 +47,7 @@ def note_owner(folder: Path, file: Path) -> None:
 def owner_of(folder: Path) -> Path | None:
     """The study file that the results in `folder` are of, there or not; None where nothing says so."""
     try:
-        noted = (folder / NOTE).read_bytes().decode(errors="surrogateescape").strip()
-    except OSError:
+        noted = read_bytes(folder / NOTE, most=MOST_NOTE_BYTES).decode(errors="surrogateescape").strip()
+        return (folder / noted).resolve()
+    except (OSError, DamagedFile, ValueError, RuntimeError):  # a NUL byte, a link in a loop
         return None
-    return (folder / noted).resolve()

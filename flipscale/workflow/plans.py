@@ -4,11 +4,14 @@ results/NAME/plan.json           the plan as it was last written
 results/NAME/.earlier_runs.json   ids of runs that were begun for a plan before it and that it does not have
 """
 
+import contextlib
 import csv
-import json
+import io
 from collections.abc import Iterable
 from pathlib import Path
 
+from flipscale.errors import DamagedFile
+from flipscale.plain_files import read_bytes, read_json, read_text
 from flipscale.plan import Plan
 from flipscale.run import as_json, replacing, write_json
 from flipscale.workspace import StudyFiles
@@ -20,8 +23,9 @@ def write_plan_file(plan: Plan, files: StudyFiles, runs: Path) -> None:
     runs: the folder of run folders.
     """
     text = as_json(plan.to_dict(), rows="runs").encode() + b"\n"
-    if files.plan.exists() and files.plan.read_bytes() == text:
-        return
+    with contextlib.suppress(FileNotFoundError, DamagedFile):
+        if read_bytes(files.plan) == text:
+            return
     _note_replaced(files, runs, (run.id for run in plan.runs))
     with replacing(files.plan) as file:
         file.write(text)
@@ -35,8 +39,8 @@ def ids_of(files: StudyFiles) -> set[str]:
 def planned_ids(plan: Path) -> set[str]:
     """The ids of the runs of a plan.json; none where it cannot be read."""
     try:
-        return {str(run["id"]) for run in json.loads(plan.read_text(encoding="utf-8"))["runs"]}
-    except (OSError, ValueError, TypeError, KeyError):
+        return {str(run["id"]) for run in read_json(plan)["runs"]}
+    except (OSError, DamagedFile, TypeError, KeyError):
         return set()
 
 
@@ -50,15 +54,15 @@ def _note_replaced(files: StudyFiles, runs: Path, now: Iterable[str]) -> None:
 
 def _noted(files: StudyFiles) -> set[str]:
     try:
-        return {str(run_id) for run_id in json.loads(files.earlier.read_text(encoding="utf-8"))["ids"]}
-    except (OSError, ValueError, TypeError, KeyError):
+        return {str(run_id) for run_id in read_json(files.earlier)["ids"]}
+    except (OSError, DamagedFile, TypeError, KeyError):
         return set()
 
 
 def ids_in_table(table: Path) -> set[str]:
     """The ids of the rows of a results.csv; none where it cannot be read."""
     try:
-        with open(table, encoding="utf-8", newline="") as file:
-            return {row["id"] for row in csv.DictReader(file) if row.get("id")}
-    except (OSError, ValueError, csv.Error):
+        rows = csv.DictReader(io.StringIO(read_text(table), newline=""))
+        return {row["id"] for row in rows if row.get("id")}
+    except (OSError, DamagedFile, csv.Error):
         return set()

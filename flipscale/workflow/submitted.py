@@ -58,6 +58,8 @@ def submit_study(
     )
     for sentence in submission.missing_weights(results):
         say(sentence)
+    for run_id, problem in submission.problems.items():
+        say(f"{run_id} is left out: {problem}")
     say(submission.summary())
     if redo.stale:
         say_stale(submission.code)

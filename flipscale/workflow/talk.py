@@ -2,6 +2,8 @@
 
 import sys
 
+from flipscale.errors import printable
+
 
 def say(sentence: str) -> None:
-    print(sentence, file=sys.stderr, flush=True)
+    print(printable(sentence), file=sys.stderr, flush=True)

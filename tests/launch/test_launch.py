@@ -2,8 +2,8 @@ import json
 
 import pytest
 
-from flipscale.errors import LaunchError, RunFolderError
-from flipscale.launch import Request, Whereabouts, launcher_named, states, submit
+from flipscale.errors import LaunchError
+from flipscale.launch import Looker, Request, Whereabouts, launcher_named, states, submit
 from flipscale.launch.launcher import by_resources, grouped
 from flipscale.run import Asked, FailureKind, Job, RunFolder, State
 from flipscale.settings import Resources
@@ -99,17 +99,20 @@ def test_a_retried_run_forgets_its_failure_and_keeps_its_checkpoint(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["run.json", "job.json"])
-def test_a_folder_of_a_newer_flipscale_is_refused(tmp_path, name):
-    run = StandInRun("run")
+def test_a_folder_of_a_newer_flipscale_is_left_out_by_name_and_the_others_go_out(tmp_path, name):
+    run, other = StandInRun("run"), StandInRun("other")
     folder(tmp_path, run).path.mkdir(parents=True)
     (folder(tmp_path, run).path / name).write_text('{"schema": 2}')
-    with pytest.raises(RunFolderError, match="newer than this flipscale"):
-        submit([run], tmp_path, Recorder())
+    submission = submit([run, other], tmp_path, Recorder())
+    assert [job.run_id for job in submission.jobs] == ["other"]
+    assert "newer than this flipscale" in submission.problems["run"]
+    assert submission.summary() == "submitted 1 run to local, left out 1 damaged"
 
 
 def test_a_job_json_of_somebody_else_is_named(tmp_path):
     run = StandInRun("run")
     folder(tmp_path, run).path.mkdir(parents=True)
     (folder(tmp_path, run).path / "job.json").write_text(json.dumps({"pbs": 17}))
-    with pytest.raises(RunFolderError, match=r"job\.json: has no 'launcher', so it is not flipscale's"):
-        states([run], tmp_path)
+    look = Looker(tmp_path).look([run])["run"]
+    assert look.state is State.LOST
+    assert "job.json: has no 'launcher', so it is not flipscale's; delete it and submit again." in look.says

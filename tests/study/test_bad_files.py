@@ -811,7 +811,7 @@ BAD = {
         + "]\n  weight_decay: ["
         + ",".join(f"{i + 1}e-6" for i in range(1000))
         + "]\n",
-        "study.yaml:6: the axes have 2,000,000 cells; a study takes up to 1,000,000",
+        "study.yaml:6: the axes have 2,000,000 cells; a study takes up to 100,000",
     ),
     # design
     "design": (

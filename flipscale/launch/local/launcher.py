@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterable, Iterator, Sequence, Set
 from pathlib import Path
 
-from flipscale.errors import LaunchError
+from flipscale.errors import DamagedFile, LaunchError
 from flipscale.launch.breaker import why_stopped
 from flipscale.launch.launcher import STOP_SECONDS, TRAIN, Request, Whereabouts, by_resources, grouped
 from flipscale.launch.local.machine import slots_for
@@ -71,11 +71,14 @@ class LocalLauncher:
         """'waiting' while a worker of the submission lives, which takes up what is left. What it holds is leased."""
         found = {}
         for name in {job.id for job in jobs}:
-            queue = LocalQueue.read(self.home / name)
             if stopped := why_stopped(self.home / name):
                 found[name] = Whereabouts(State.CANCELLED, stopped)
-            else:
+                continue
+            try:
+                queue = LocalQueue.read(self.home / name)
                 found[name] = Whereabouts(State.WAITING if queue and queue.alive() else None)
+            except DamagedFile as error:
+                found[name] = Whereabouts(None, f"whether its worker lives is not known: {error}")
         return {job.run_id: found[job.id] for job in jobs}
 
     def cancel(self, jobs: Sequence[Job]) -> None:
@@ -100,8 +103,14 @@ class LocalLauncher:
 
         There may be several of a run: one that was cancelled and is submitted again is on two lists.
         """
-        queues = (LocalQueue.read(path.parent) for path in sorted(self.home.glob("*/workers.json")))
-        return [queue for queue in queues if queue and queue.alive() and run_ids & {run.id for run in queue.folders}]
+        found = []
+        for path in sorted(self.home.glob("*/workers.json")):
+            # Whom a damaged list names is not known; who holds a run shows in its lease, and is waited for.
+            with contextlib.suppress(DamagedFile):
+                queue = LocalQueue.read(path.parent)
+                if queue and queue.alive() and run_ids & {run.id for run in queue.folders}:
+                    found.append(queue)
+        return found
 
     def _end_held(self, run_ids: Set[str]) -> None:
         """Wait until nobody holds these runs any more; kill who takes too long; raise if that is elsewhere."""

@@ -1,7 +1,6 @@
 """The workers of a submission to this machine, and the list of runs that they share."""
 
 import atexit
-import json
 import os
 import socket
 import subprocess
@@ -10,9 +9,12 @@ from collections.abc import Sequence, Set
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from flipscale.errors import DamagedFile
 from flipscale.launch.launcher import threads
 from flipscale.launch.local.machine import lock_at_once, open_lock
+from flipscale.plain_files import read_json_object, record_of
 from flipscale.run import ATTEMPT, JOB, RunFolder, birth, is_alive, write_json
+from flipscale.settings import JsonObject
 
 _started: list[subprocess.Popen[bytes]] = []
 """The workers this process started, kept until they ended: a child that nobody waits for stays a zombie."""
@@ -40,6 +42,16 @@ class LocalWorker:
         return is_alive(self.pid, self.born)
 
 
+@dataclass(frozen=True)
+class _WrittenQueue:
+    """What workers.json holds."""
+
+    host: str
+    command: tuple[str, ...]
+    folders: tuple[str, ...]
+    workers: tuple[JsonObject, ...]
+
+
 class LocalQueue:
     """A list of runs and the workers that do them, as workers.json holds them."""
 
@@ -51,15 +63,20 @@ class LocalQueue:
 
     @classmethod
     def read(cls, path: Path) -> "LocalQueue | None":
-        """The submission of that folder; None if there is none, or if its workers are on another host."""
+        """The submission of that folder; None if there is none, or if its workers are on another host. DamagedFile
+        where workers.json does not tell."""
         try:
-            written = json.loads((path / "workers.json").read_text(encoding="utf-8"))
-        except FileNotFoundError:
+            data = read_json_object(path / "workers.json")
+        except (FileNotFoundError, NotADirectoryError):
             return None
-        if written["host"] != socket.gethostname():
+        try:
+            written = record_of(_WrittenQueue, data)
+            workers = [record_of(LocalWorker, worker) for worker in written.workers]
+        except ValueError as error:
+            raise DamagedFile(f"{path / 'workers.json'}: {error}, so it lists no workers of flipscale's.") from error
+        if written.host != socket.gethostname():
             return None
-        workers = [LocalWorker(**{**worker, "slots": tuple(worker["slots"])}) for worker in written["workers"]]
-        return cls(path, written["folders"], written["command"], workers)
+        return cls(path, written.folders, written.command, workers)
 
     def alive(self) -> list[LocalWorker]:
         return [worker for worker in self.workers if worker.lives]

@@ -11,12 +11,14 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from flipscale.errors import LaunchError
+from flipscale.errors import DamagedFile, LaunchError, printable
 from flipscale.launch.breaker import why_stopped
 from flipscale.launch.launcher import TRAIN, Request, Whereabouts
 from flipscale.launch.ray.trials import Trials, bundles_of, job_id, keys_not_here, tasks_of
 from flipscale.launch.site import DEFAULTS, Site, site_name
-from flipscale.run import LEASE_GRACE_SECONDS, Job, State
+from flipscale.launch.workers import SAID_BYTES
+from flipscale.plain_files import is_fresh
+from flipscale.run import LEASE_GRACE_SECONDS, Job, RunFolder, State
 
 if TYPE_CHECKING:
     from flipscale.launch.ray.cluster import Cluster
@@ -84,12 +86,15 @@ class RayLauncher:
         for name in {_name_of(job) for job in jobs}:
             mine = [job for job in jobs if _name_of(job) == name]
             whole = self._whereabouts(name)
-            failed = {path.stem: path for path in (self.home / name).glob("*.failed")}
+            failed = {path.stem for path in (self.home / name).glob("*.failed")}
             for job in mine:
-                given_up = failed.get(job.id.rpartition("/")[2])
-                says = f"Ray Tune gave its trial up: {given_up.read_text(encoding='utf-8').strip()}" if given_up else ""
-                found[job.run_id] = Whereabouts(None, says) if given_up else whole
+                index = job.id.rpartition("/")[2]
+                found[job.run_id] = Whereabouts(None, self._given_up(name, index)) if index in failed else whole
         return found
+
+    def _given_up(self, name: str, index: str) -> str:
+        said = RunFolder(self.home / name).tail(f"{index}.failed", SAID_BYTES).decode(errors="replace")
+        return f"Ray Tune gave its trial up: {printable(said.strip())}"
 
     def cancel(self, jobs: Sequence[Job]) -> None:
         """Stop the submissions of which nothing is left and whose driver has not begun.
@@ -100,7 +105,10 @@ class RayLauncher:
         from flipscale.launch.ray.cluster import Cluster, Unreachable
 
         for name in {_name_of(job) for job in jobs}:
-            trials = self._read(name)
+            try:
+                trials = self._read(name)
+            except DamagedFile:
+                continue  # Its driver and attendants see the marks all the same.
             if trials and all(run.is_over() for run in trials.run_folders()):
                 cluster = Cluster(trials.address)
                 with contextlib.suppress(Unreachable):
@@ -133,7 +141,12 @@ class RayLauncher:
     def _whereabouts(self, name: str) -> Whereabouts:
         from flipscale.launch.ray.cluster import Cluster, Unreachable
 
-        trials = self._read(name)
+        try:
+            trials = self._read(name)
+        except DamagedFile as error:
+            # Where its cluster is cannot be read, so its driver alone tells.
+            drives = self._drives(name)
+            return Whereabouts(State.WAITING if drives else None, str(error), answered=not drives)
         if trials is None:
             return Whereabouts(None, "its submission's folder is gone")
         try:
@@ -153,13 +166,15 @@ class RayLauncher:
         """Whether the submission's driver has shown life of late, or has had no time to."""
         for file in ("driver.json", "submission.json"):
             path = self.home / name / file
-            if path.exists():
-                return time.time() - path.stat().st_mtime < LEASE_GRACE_SECONDS
+            with contextlib.suppress(FileNotFoundError):
+                return is_fresh(path, LEASE_GRACE_SECONDS)
         return False
 
     def _read(self, name: str) -> Trials | None:
         path = self.home / name / "submission.json"
-        return Trials.read(path) if path.exists() else None
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+            return Trials.read(path)
+        return None
 
 
 def _name_of(job: Job) -> str:

@@ -4,16 +4,17 @@ By itself a run is a trial. Where the site packs by time, short ones share a tri
 them, one after another. A trial asks for a bundle for each process of its run.
 """
 
-import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from flipscale.errors import DamagedFile
 from flipscale.launch.launcher import Request, by_resources
 from flipscale.launch.pack import bytes_of, lines_of, seconds_of, share_of
 from flipscale.launch.site import DEFAULTS, PREDICTED, Site
+from flipscale.plain_files import read_json_object, record_of
 from flipscale.run import RunFolder, write_json
 from flipscale.settings import Resources
 
@@ -82,13 +83,13 @@ class Trials:
 
     @classmethod
     def read(cls, path: Path) -> "Trials":
-        written = json.loads(path.read_text(encoding="utf-8"))
-        del written["schema"]
-        tasks = tuple(
-            Task(**{**task, "runs": tuple(task["runs"]), "resources": Resources.of(task["resources"])})
-            for task in written["tasks"]
-        )
-        return cls(**{**written, "tasks": tasks, "command": tuple(written["command"])})
+        """The submission of that submission.json. DamagedFile where it is none."""
+        written = read_json_object(path)
+        try:
+            tasks = tuple(record_of(Task, task, resources=Resources.of(task["resources"])) for task in written["tasks"])
+            return record_of(cls, written, tasks=tasks)
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            raise DamagedFile(f"{path}: {error}, so it is no submission of flipscale's.") from error
 
     def run(self, run_id: str) -> RunFolder:
         return RunFolder(f"{self.runs}/{run_id}")

@@ -5,19 +5,19 @@ that start from them. A child that is not packed is a task of a later array, whi
 same index in the array of its parent has ended.
 """
 
-import json
 import math
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import cast
 
-from flipscale.errors import LaunchError
+from flipscale.errors import DamagedFile, LaunchError
 from flipscale.launch.launcher import Request, by_resources, grouped
 from flipscale.launch.memory import host_memory, most_memory
 from flipscale.launch.pack import bytes_of, limit_of, lines_of, seconds_of, share_of
 from flipscale.launch.policy import nodes_to_avoid
 from flipscale.launch.site import PREDICTED, Site
+from flipscale.plain_files import read_json_object, record_of
 from flipscale.run import write_json
 from flipscale.settings import Resources
 
@@ -72,11 +72,14 @@ class JobArray:
 
     @classmethod
     def read(cls, path: Path) -> "JobArray":
-        written = json.loads(path.read_text(encoding="utf-8"))
-        del written["schema"]
-        tasks = {int(index): tuple(ids) for index, ids in written["tasks"].items()}
-        lists = {name: tuple(written[name]) for name in ("avoid", "command", "after_jobs")}
-        return cls(**{**written, **lists, "tasks": tasks, "resources": Resources.of(written["resources"])})
+        """The array of that record. DamagedFile where it is none."""
+        written = read_json_object(path)
+        try:
+            tasks = {int(index): tuple(map(str, ids)) for index, ids in written["tasks"].items()}
+            resources = Resources.of(written["resources"])
+            return record_of(cls, written, tasks=tasks, resources=resources)
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            raise DamagedFile(f"{path}: {error}, so it is no array of flipscale's.") from error
 
 
 def job_name_of(array: str) -> str:

@@ -1,5 +1,6 @@
 """Hands runs to SLURM, says where their jobs are, and stops them."""
 
+import contextlib
 import secrets
 import shlex
 import shutil
@@ -8,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import replace
 from pathlib import Path
 
-from flipscale.errors import LaunchError
+from flipscale.errors import DamagedFile, LaunchError, RunFolderError
 from flipscale.launch.breaker import why_stopped
 from flipscale.launch.launcher import TRAIN, Request, Whereabouts
 from flipscale.launch.site import DEFAULTS, PREDICTED, Site, site_name
@@ -91,7 +92,7 @@ class SlurmLauncher:
     def cancel(self, jobs: Sequence[Job]) -> None:
         """Stop the tasks of which no other run is left. Of the others the attendant stops what it has in hand."""
         tasks = {_task_of(job) for job in jobs}
-        arrays = {name: array for name in {name for name, _ in tasks} if (array := self._read(name))}
+        arrays, damaged = self._read_all({name for name, _ in tasks})
         try:
             entries = scheduler.queue((array.job_name for array in arrays.values()), patient=True)
         except LaunchError as error:
@@ -105,6 +106,9 @@ class SlurmLauncher:
             doomed += self._doomed(array, cancelled, entries.get(array.job_name, {}))
         if doomed:
             scheduler.cancel(doomed)
+        if damaged:
+            what = "The runs are marked as cancelled and end as soon as they start."
+            raise LaunchError(f"{what} Those of these arrays could not be taken from the queue: {' '.join(damaged)}")
 
     def _doomed(self, array: JobArray, cancelled: Set[int], entries: Mapping[int, scheduler.QueueEntry]) -> list[str]:
         """What is to be given to scancel, of the cancelled tasks of an array: the array itself if that is all of it."""
@@ -143,8 +147,10 @@ class SlurmLauncher:
 
     def _open_job(self, run_id: str) -> Job | None:
         """The job of SLURM that is to do this run; None if it is over, or is another launcher's."""
-        run = self._run(run_id)
-        job = None if run.is_over() else run.job()
+        job = None
+        with contextlib.suppress(RunFolderError):  # Then SLURM does not know it either.
+            run = self._run(run_id)
+            job = None if run.is_over() else run.job()
         return job if job is not None and job.launcher == "slurm" else None
 
     def _arrays(self, requests: Sequence[Request]) -> list[JobArray]:
@@ -175,14 +181,29 @@ class SlurmLauncher:
     ) -> dict[str, dict[int, scheduler.QueueEntry]]:
         """What squeue has, and of what it has forgotten what accounting says."""
         forgotten = {name for name, index in tasks if index not in entries.get(job_name_of(name), {})}
-        arrays = {array.job_name: array.slurm_id for name in forgotten if (array := self._read(name))}
-        history = scheduler.history({name: number for name, number in arrays.items() if number})
+        # Accounting is asked by a number that stands in the array's record alone.
+        arrays, _ = self._read_all(forgotten)
+        history = scheduler.history(
+            {array.job_name: array.slurm_id for array in arrays.values() if array.slurm_id is not None}
+        )
         return {name: {**history.get(name, {}), **entries.get(name, {})} for name in entries.keys() | history.keys()}
+
+    def _read_all(self, names: Iterable[str]) -> tuple[dict[str, JobArray], list[str]]:
+        """The arrays of these names, and what is wrong with those that cannot be read."""
+        arrays, damaged = {}, []
+        for name in names:
+            try:
+                if (array := self._read(name)) is not None:
+                    arrays[name] = array
+            except DamagedFile as error:
+                damaged.append(str(error))
+        return arrays, damaged
 
     def _read(self, name: str) -> JobArray | None:
         submission, _, number = name.rpartition("-")
-        path = self.home / submission / f"{number}.json"
-        return JobArray.read(path) if path.exists() else None
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+            return JobArray.read(self.home / submission / f"{number}.json")
+        return None
 
     def _run(self, run_id: str) -> RunFolder:
         return RunFolder(self.results / RUNS_FOLDER / run_id)
@@ -210,4 +231,4 @@ def _runs_of(array: JobArray) -> list[str]:
 def _task_of(job: Job) -> tuple[str, int]:
     """The array and the index of a job's task."""
     name, _, index = job.id.partition("/")
-    return name, int(index)
+    return name, int(index) if index.isdecimal() else -1  # which no array has

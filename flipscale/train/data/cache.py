@@ -26,9 +26,11 @@ from typing import IO
 import numpy as np
 import numpy.typing as npt
 
-from flipscale.errors import DataError
+from flipscale.errors import DamagedFile, DataError
 from flipscale.inputs.shards import ShardSource
+from flipscale.plain_files import read_json, record_of
 from flipscale.run import show_life
+from flipscale.settings import JsonObject
 from flipscale.train.data.library import Library
 from flipscale.train.data.pairs import Form, Images, Integers
 from flipscale.train.data.shards import Index, Unreadable, name_of, read
@@ -46,6 +48,14 @@ class Flaw:
     reason: str
     row: int
     """Which pair of the shard it is."""
+
+
+@dataclass(frozen=True)
+class _DecodedIndex:
+    """What index.json holds."""
+
+    pairs: int
+    corrupt: tuple[JsonObject, ...]
 
 
 @dataclass(frozen=True)
@@ -73,17 +83,18 @@ def load(folder: Path, form: Form) -> Shard | None:
     """The decoded shard, mapped into memory; None if it is not there or not whole."""
     image_size, text_length = form.image_size, form.text_length
     try:
-        index = json.loads((folder / "index.json").read_text(encoding="utf-8"))
-        count = index["pairs"]
+        index = record_of(_DecodedIndex, read_json(folder / "index.json"))
+        count = index.pairs
         vocabulary = np.fromfile(folder / "vocabulary", np.int64)
         if not count:
             images, tokens = np.empty((0, 3, image_size, image_size), np.uint8), np.empty((0, text_length), np.int64)
         else:
             images = np.memmap(folder / "images", np.uint8, "r", shape=(count, 3, image_size, image_size))
             tokens = np.memmap(folder / "tokens", np.int64, "r", shape=(count, text_length))
-    except (FileNotFoundError, ValueError):  # ValueError: a file is shorter than the index says, or the index no JSON.
+        corrupt = tuple(record_of(Flaw, flaw) for flaw in index.corrupt)
+    except (OSError, DamagedFile, ValueError):  # ValueError: a file is shorter than the index says.
         return None
-    return Shard(images, tokens, vocabulary, tuple(Flaw(**flaw) for flaw in index["corrupt"]))
+    return Shard(images, tokens, vocabulary, corrupt)
 
 
 def build(folder: Path, library: Library, source: ShardSource, form: Form, *, pairs: int) -> Shard:

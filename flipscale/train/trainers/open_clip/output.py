@@ -1,13 +1,13 @@
 """The output of open_clip's program while it trains, read into records."""
 
 import contextlib
-import json
 import math
 import re
 import time
 
-from flipscale.errors import DataError, Diverged
+from flipscale.errors import DamagedFile, DataError, Diverged
 from flipscale.inputs.open_clip_flags import ProgramJob
+from flipscale.plain_files import fits, parsed, read_bytes, read_json_object
 from flipscale.run import Lease, write_json
 from flipscale.train.data.decode import CORRUPT_COUNT, CORRUPT_SHARE
 from flipscale.train.failure import TALK_SECONDS
@@ -31,8 +31,11 @@ class ProgramOutput:
         self.epoch = done
         self.step = done * job.steps_per_epoch
         self.times: dict[str, list[float]] = {}
-        with contextlib.suppress(FileNotFoundError):
-            self.times = json.loads((job.folder / "times.json").read_text(encoding="utf-8"))
+        with contextlib.suppress(FileNotFoundError, DamagedFile):
+            found = read_json_object(job.folder / "times.json")
+            self.times = {
+                epoch: times for epoch, times in found.items() if fits(times, tuple[float, ...]) and len(times) == 2
+            }
         # The first part of an epoch that is done again is not counted, as with flipscale's own trainer.
         self.seconds, self.cpu_seconds = self.times.get(str(done), [0.0, 0.0])
         self.mark, self.cpu_mark = 0.0, 0.0
@@ -98,11 +101,13 @@ class ProgramOutput:
     def read_results(self) -> None:
         """The program's own evaluation since then, if `arguments` ask for one: the last line of its results.jsonl."""
         path = self.job.checkpoints / "results.jsonl"
-        lines = path.read_text(encoding="utf-8", errors="replace").splitlines() if path.exists() else []
-        if lines:
+        found: object = None
+        with contextlib.suppress(FileNotFoundError, DamagedFile, ValueError):
+            found = parsed(read_bytes(path).rstrip().rpartition(b"\n")[2])
+        if isinstance(found, dict):
             scores = {
                 f"open_clip.{re.sub(r'[^A-Za-z0-9_]', '_', name)}": value
-                for name, value in json.loads(lines[-1]).items()
+                for name, value in found.items()
                 if isinstance(value, int | float) and name != "epoch"
             }
             if scores != self.scores:

@@ -21,6 +21,7 @@ from dataclasses import replace
 from typing import Any
 
 from flipscale.errors import FlipscaleError, did_you_mean
+from flipscale.plain_files import parsed as parsed_json
 from flipscale.run import Doing, FailureKind, Lease, Result, RunFolder
 from flipscale.scores import is_fraction
 from flipscale.settings import CommandSet, Settings
@@ -115,7 +116,7 @@ def _parsed(line: str) -> JsonAnswer | None:
     if not line.lstrip().startswith("{"):
         return None
     try:
-        answer = json.loads(line)
+        answer = parsed_json(line.encode(errors="surrogatepass"))
     except ValueError:
         return None
     return answer if isinstance(answer, dict) and "scores" in answer else None

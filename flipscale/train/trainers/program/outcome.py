@@ -1,6 +1,5 @@
 """A program's account of its measurements, checked, and completed by flipscale's own."""
 
-import json
 import math
 import time
 from collections.abc import Iterator, Mapping
@@ -11,7 +10,8 @@ from typing import Any
 import torch
 
 from flipscale.cost import steps_of
-from flipscale.errors import FlipscaleError
+from flipscale.errors import DamagedFile, FlipscaleError
+from flipscale.plain_files import parsed, read_bytes
 from flipscale.run import FailureKind, Result, RunFolder
 from flipscale.run.codec import result_from_json, with_samples_seen
 from flipscale.scores import is_fraction
@@ -72,11 +72,13 @@ class _Wrong(Exception):
 
 def _parsed(path: Path) -> Outcome:
     try:
-        outcome: Any = json.loads(path.read_text(encoding="utf-8"))
+        outcome: Any = parsed(read_bytes(path))
     except FileNotFoundError:
         raise _Wrong("is missing") from None
     except ValueError as error:
         raise _Wrong(f"is not JSON ({error})") from error
+    except DamagedFile as error:
+        raise _Wrong(f"cannot be read ({error})") from error
     if not isinstance(outcome, dict) or not isinstance(outcome.get("scores"), dict):
         raise _Wrong('holds no object "scores"')
     if not isinstance(outcome.get("versions", {}), dict):

@@ -18,7 +18,9 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import IO
 
+from flipscale.errors import DamagedFile
 from flipscale.inputs.program import FOLDER_ARGUMENT, no_such_program, not_started, search_path
+from flipscale.plain_files import parsed, read_bytes, read_json_object, record_of
 from flipscale.run import HEARTBEAT_SECONDS, Doing, FailureKind, Lease, RunFolder, birth, is_alive
 from flipscale.train.failure import Cause, Failed
 from flipscale.train.machine import peak_resident_memory
@@ -281,17 +283,17 @@ def _environment(run: RunFolder, changes: Mapping[str, str | None]) -> dict[str,
 def known_attempts(run: RunFolder, note: str = PROGRAM_NOTE) -> Attempts:
     """The record of the attempts so far; a new one before the first."""
     try:
-        return Attempts(**json.loads((run.path / note).read_text(encoding="utf-8"))["attempts"])
-    except (FileNotFoundError, ValueError, KeyError, TypeError):
+        return record_of(Attempts, read_json_object(run.path / note).get("attempts"))
+    except (FileNotFoundError, DamagedFile, ValueError):
         return Attempts(started=time.time())
 
 
 def _end_leftover(note: Path, say: Say) -> None:
     """End the program of an attempt whose flipscale was killed: it may still live, and write."""
     try:
-        known = json.loads(note.read_text(encoding="utf-8"))
+        known = read_json_object(note)
         host, pid, born = known["host"], int(known["pid"]), str(known["born"])
-    except (FileNotFoundError, ValueError, KeyError, TypeError):
+    except (FileNotFoundError, DamagedFile, ValueError, KeyError, TypeError, OverflowError):
         return
     if host == socket.gethostname() and born and is_alive(pid, born):
         say(f"ending process {pid}, left over from an attempt whose flipscale was killed")
@@ -350,13 +352,15 @@ def usage(session: int) -> tuple[float, int]:
 def declared_failure(run: RunFolder) -> Cause | None:
     """The failure that the program itself wrote into error.json."""
     try:
-        error = json.loads((run.path / "error.json").read_text(encoding="utf-8"))
+        error = parsed(read_bytes(run.path / "error.json"), halves=True)
         kind = FailureKind(error["kind"]) if error["kind"] in DECLARABLE_KINDS else FailureKind.CODE
         return Cause(kind, str(error["reason"]))
     except FileNotFoundError:
         return None
-    except (ValueError, KeyError, TypeError) as error:
+    except (DamagedFile, ValueError, KeyError, TypeError) as error:
         what = f"is no JSON ({error})" if isinstance(error, ValueError) else "holds no kind and reason"
+        if isinstance(error, DamagedFile):
+            what = f"cannot be read ({error})"
         return Cause(
             FailureKind.CODE,
             f'The program failed, and its error.json {what}; have it write {{"kind": "diverged", "reason": "..."}}, '

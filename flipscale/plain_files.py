@@ -1,0 +1,223 @@
+"""Files that anybody may have put there or damaged: they are read if they are plain files, and as JSON if that is due.
+
+A folder of results may come from another machine, a full disk or a stranger. A pipe in the place of a file would block
+its reader for ever, a device never ends, and a file may claim more bytes than there is memory. Here each of these is a
+`DamagedFile` that names the file, so that a reader of many files can say so and go on with the next.
+"""
+
+import contextlib
+import dataclasses
+import enum
+import json
+import os
+import re
+import stat
+import sys
+import threading
+import time
+import types
+import typing
+from pathlib import Path
+from typing import Any, TypeVar
+
+from flipscale.errors import DamagedFile
+from flipscale.settings import JsonObject
+
+AnyPath = str | os.PathLike[str]
+
+MOST_FILE_BYTES = 2**29
+"""A file that is read whole may have so many bytes, unless its reader says otherwise."""
+
+_HALF = re.compile(rb"\\u[dD][89a-fA-F]")
+"""The escape of half a character. Two of them may be one."""
+
+_FILE_KINDS = {
+    stat.S_IFDIR: "a folder",
+    stat.S_IFIFO: "a pipe",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+}
+
+
+def open_plain(path: AnyPath) -> int:
+    """A descriptor to read a plain file, for `os.fdopen` or `os.read`. FileNotFoundError where there is none, and
+    DamagedFile for anything else."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY)
+    except (FileNotFoundError, NotADirectoryError):
+        raise
+    except (OSError, ValueError) as error:  # ValueError: a path with a NUL byte
+        raise DamagedFile(f"{path}: cannot be read ({getattr(error, 'strerror', None) or error}).") from error
+    mode = os.fstat(descriptor).st_mode
+    if not stat.S_ISREG(mode):
+        os.close(descriptor)
+        raise DamagedFile(f"{path}: is {_FILE_KINDS.get(stat.S_IFMT(mode), 'no file')}, where a plain file is due.")
+    return descriptor
+
+
+def exists(path: Path) -> bool:
+    """Whether there is something of that name, be it a link to itself."""
+    try:
+        return path.exists()
+    except (OSError, ValueError):  # ValueError: a NUL byte
+        return path.is_symlink()
+
+
+def read_bytes(path: AnyPath, *, most: int = MOST_FILE_BYTES, tail: int | None = None) -> bytes:
+    """What a plain file holds, or its last `tail` bytes. FileNotFoundError where there is none; DamagedFile where it
+    cannot be read or holds more than `most` bytes."""
+    descriptor = open_plain(path)
+    try:
+        size = os.fstat(descriptor).st_size
+        if tail is not None:
+            os.lseek(descriptor, max(0, size - tail), os.SEEK_SET)
+        elif size > most:
+            raise DamagedFile(f"{path}: holds {size:,} bytes, where at most {most:,} are due.")
+        with os.fdopen(descriptor, "rb", buffering=0, closefd=False) as file:
+            return file.read()
+    except OSError as error:
+        raise DamagedFile(f"{path}: cannot be read ({error.strerror}).") from error
+    finally:
+        os.close(descriptor)
+
+
+def read_text(path: AnyPath, *, most: int = MOST_FILE_BYTES) -> str:
+    """The text of a plain file in UTF-8, with or without a byte order mark. Raises as `read_bytes` does."""
+    try:
+        return read_bytes(path, most=most).decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise DamagedFile(f"{path}: is not UTF-8 text; save it as UTF-8.") from error
+
+
+def parsed(text: bytes, *, halves: bool = False) -> Any:
+    """The JSON in a text. ValueError for whatever is wrong with it, be it nested too deeply to read.
+
+    Half a character, which an escape can write and no file in UTF-8 can hold, is wrong too unless `halves`.
+    """
+    try:
+        found = json.loads(text)
+        if not halves and _HALF.search(text):  # Python joins the two halves where both are there.
+            json.dumps(found, ensure_ascii=False).encode()
+    except RecursionError:
+        raise ValueError("nested too deeply to read") from None
+    except UnicodeEncodeError:
+        raise ValueError("it holds half a character") from None
+    return found
+
+
+def read_json(path: AnyPath, *, most: int = MOST_FILE_BYTES) -> Any:
+    """The JSON in a plain file. Raises as `read_bytes` does, and DamagedFile where it is no JSON."""
+    try:
+        return parsed(read_bytes(path, most=most))
+    except ValueError as error:
+        raise DamagedFile(f"{path}: not JSON ({error}).") from error
+
+
+def read_json_object(path: AnyPath, *, most: int = MOST_FILE_BYTES) -> JsonObject:
+    """The JSON object in a plain file. Raises as `read_json` does, and DamagedFile where it is something else."""
+    found = read_json(path, most=most)
+    if not isinstance(found, dict):
+        raise DamagedFile(f"{path}: holds no JSON object.")
+    return found
+
+
+def is_fresh(path: Path, seconds: float) -> bool:
+    """Whether somebody has touched the file within that time. FileNotFoundError where there is none.
+
+    A file server has a clock of its own, and ours may have been put back: where the two seem to differ, its clock is
+    asked, so that no time ahead of it keeps a file fresh. In a folder that cannot be written to, ours counts.
+    """
+    try:
+        touched = path.stat().st_mtime
+    except FileNotFoundError:
+        raise
+    except OSError:  # a link to itself, say
+        return False
+    now = time.time()
+    if abs(now - touched) >= seconds:
+        with contextlib.suppress(OSError):
+            now = file_system_now(path.parent) / 1e9
+    return abs(now - touched) < seconds
+
+
+def file_system_now(folder: Path) -> int:
+    """The time by the clock that gives files in this folder their times, in ns: a file server has its own."""
+    probe = folder / f".{os.getpid()}.{threading.get_ident()}.clock"
+    probe.write_bytes(b"")
+    try:
+        return probe.stat().st_mtime_ns
+    finally:
+        probe.unlink(missing_ok=True)
+
+
+AnyRecord = TypeVar("AnyRecord")
+
+
+def record_of(kind: type[AnyRecord], data: object, /, *, leniently: bool = False, **known: Any) -> AnyRecord:
+    """The dataclass of that type that a JSON object holds, each field checked against its annotation.
+
+    Lists become tuples, and keys that it has besides are left out. ValueError names a field that is missing or holds
+    something else; `leniently`, one that has a default takes that instead. `known` are fields that are read elsewhere.
+    """
+    if not isinstance(data, dict):
+        raise ValueError("holds no JSON object")
+    found = dict(known)
+    for field in dataclasses.fields(kind):  # type: ignore[arg-type]  # a dataclass is a type
+        if field.name in known:
+            continue
+        needed = field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
+        if field.name not in data:
+            if needed:
+                raise ValueError(f"has no {field.name!r}")
+            continue
+        fits, value = _fitted(data[field.name], field.type)
+        if fits:
+            found[field.name] = value
+        elif needed or not leniently:
+            raise ValueError(f"{field.name!r} is {_shortened(data[field.name])}")
+    return kind(**found)
+
+
+def fits(value: object, kind: Any) -> bool:
+    """Whether a value of JSON is of a type as annotations write it."""
+    return _fitted(value, kind)[0]
+
+
+def _fitted(value: Any, kind: Any) -> tuple[bool, Any]:
+    """Whether a value of JSON is of that type, and the value as that type has it."""
+    origin, inner = typing.get_origin(kind), typing.get_args(kind)
+    if origin in (typing.Union, types.UnionType):
+        return next((found for each in inner if (found := _fitted(value, each))[0]), (False, None))
+    if origin is tuple:
+        return _fitted_list(value, inner[0])
+    if origin is not None:  # a mapping
+        return isinstance(value, dict) and all(fits(item, inner[1]) for item in value.values()), value
+    return (True, value) if kind is Any else _fitted_scalar(value, kind)
+
+
+def _fitted_list(value: Any, kind: Any) -> tuple[bool, Any]:
+    items = [_fitted(item, kind) for item in value] if isinstance(value, list | tuple) else [(False, None)]
+    return all(fit for fit, _ in items), tuple(item for _, item in items)
+
+
+def _fitted_scalar(value: Any, kind: type) -> tuple[bool, Any]:
+    if kind in (int, float):
+        return _fitted_number(value, kind)
+    if issubclass(kind, enum.Enum):
+        return next(((True, member) for member in kind if member.value == value), (False, None))
+    return isinstance(value, kind), value
+
+
+def _fitted_number(value: Any, kind: type) -> tuple[bool, Any]:
+    """Whether it is a finite number, whole where that is due; True is none."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) <= sys.float_info.max:
+        return False, None
+    if kind is float:
+        return True, float(value)
+    return value == round(value), round(value)
+
+
+def _shortened(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
