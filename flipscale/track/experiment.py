@@ -319,9 +319,7 @@ def _mirror_model(experiment: Experiment, folder: Path, run_id: str, known: str 
     client.set_tag(run_id, "flipscale.model", identity)
 
 
-def _mirror_study(
-    experiment: Experiment, old: Sequence[Run], artifacts: Sequence[Path], times: tuple[int, int]
-) -> str:
+def _mirror_study(experiment: Experiment, old: Sequence[Run], artifacts: Sequence[Path], times: tuple[int, int]) -> str:
     """The study's own run, with its artifacts; its id. It has no digest yet."""
     client, study = experiment.client, experiment.source.study
     if old:

@@ -154,7 +154,7 @@ def _new_points(points: CurvePoints, run: Run, sent: _Sent) -> Iterator[Metric]:
         metric = points.metrics[code]
         name, step = point_name(metric), int(samples)
         part = _part(step, run)
-        if part <= reached.get(name, -1) and not (is_score(metric) and step > 0 and part > sent.parts.get(name, -1)):
+        if part <= (sent.parts if is_score(metric) else reached).get(name, -1):
             continue
         reached[name] = part
         when = time if np.isfinite(time) else np.nan_to_num(seconds)

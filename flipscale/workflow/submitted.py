@@ -95,9 +95,11 @@ def say_stale(code: CodeChanges) -> None:
         say("no finished run was trained by other code than today's")
 
 
-def wait_for(opened: OpenStudy, submission: Submission) -> int:
+def wait_for(
+    opened: OpenStudy, submission: Submission, follower: Callable[[launch.StudyProgress], None] | None = None
+) -> int:
     """Follow the runs until none waits or runs; how many of the plan have not finished."""
-    ended = launch.wait(submission, opened.workspace.results)
+    ended = launch.wait(submission, opened.workspace.results, follower=follower)
     runs = len(opened.plan.runs)
     unfinished = runs - ended.count(State.FINISHED)
     if unfinished:
