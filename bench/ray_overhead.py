@@ -29,6 +29,7 @@ from flipscale.launch.ray.cluster import Cluster
 from flipscale.run import Asked, RunFolder
 from tests.clusters.ray import RayCluster
 from tests.launch.contract import WORKER, StandInRun
+from tests.patience import rest
 
 PATIENCE = 1800.0
 """So long all runs of one kind may take."""
@@ -130,9 +131,11 @@ def _job(name: str, folders: Sequence[str], command: Sequence[str], url: str) ->
 
 def _ended(url: str, name: str, began: float) -> float:
     """Seconds since then until a job has ended well."""
+    looked = time.monotonic()
     while (answer := Cluster(url).ask(name)).lives:
         assert time.monotonic() - began < PATIENCE, str(answer)
-        time.sleep(0.1)
+        rest(looked, every=0.1)
+        looked = time.monotonic()
     assert answer.status == "SUCCEEDED", json.dumps(vars(answer))
     return time.monotonic() - began
 

@@ -40,14 +40,21 @@ _FILE_KINDS = {
 }
 
 
-def open_plain(path: AnyPath) -> int:
+def open_plain(path: AnyPath, *, follow: bool = False) -> int:
     """A descriptor to read a plain file, for `os.fdopen` or `os.read`. FileNotFoundError where there is none, and
-    DamagedFile for anything else."""
+    DamagedFile for anything else: a link too, unless `follow`, as for a file that a person has named. One in a results
+    folder might lead to any file of the user's."""
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY)
+        how = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | (0 if follow else os.O_NOFOLLOW)
+        descriptor = os.open(path, how)
     except (FileNotFoundError, NotADirectoryError):
         raise
     except (OSError, ValueError) as error:  # ValueError: a path with a NUL byte
+        if not follow and Path(path).is_symlink():
+            raise DamagedFile(
+                f"{path}: is a link, and flipscale follows none below a results folder; put the file itself there, or "
+                f"delete the link."
+            ) from error
         raise DamagedFile(f"{path}: cannot be read ({getattr(error, 'strerror', None) or error}).") from error
     mode = os.fstat(descriptor).st_mode
     if not stat.S_ISREG(mode):
@@ -64,10 +71,10 @@ def exists(path: Path) -> bool:
         return path.is_symlink()
 
 
-def read_bytes(path: AnyPath, *, most: int = MOST_FILE_BYTES, tail: int | None = None) -> bytes:
+def read_bytes(path: AnyPath, *, most: int = MOST_FILE_BYTES, tail: int | None = None, follow: bool = False) -> bytes:
     """What a plain file holds, or its last `tail` bytes. FileNotFoundError where there is none; DamagedFile where it
     cannot be read or holds more than `most` bytes."""
-    descriptor = open_plain(path)
+    descriptor = open_plain(path, follow=follow)
     try:
         size = os.fstat(descriptor).st_size
         if tail is not None:

@@ -14,11 +14,14 @@ from tests.clusters.ray import RayCluster
 from tests.clusters.slurm import SlurmCluster, missing
 from tests.parts import need
 
-PARTS = {"ray": "ray", "slurm": "slurm", "browser": "browser", "database": "postgresql"}
+PARTS = {"ray": "ray", "slurm": "slurm", "second_slurm": "slurm", "browser": "browser", "database": "postgresql"}
 """Fixtures that take long to make, and the lane of the tests that use them."""
 
 LANES = ("ray", "second ray", "slurm", "browser", "postgresql")
 """Lanes of real parts, the longest first."""
+
+RAY = pytest.StashKey[RayCluster | None]()
+"""The Ray cluster that runs."""
 
 LONGEST = ("ray", "second ray", "slurm")
 """Lanes that the end of all tests waits for: the others leave them the cores."""
@@ -104,29 +107,54 @@ def slurm(slurm_cluster: SlurmCluster) -> Iterator[SlurmCluster]:
     slurm_cluster.settle()
 
 
-@pytest.fixture(scope="session")
-def ray_cluster() -> Iterator[RayCluster]:
-    """A real Ray cluster from the first test that asks for it to the end; RAY_ADDRESS points to it.
-
-    Tests take `ray`, which is the same and leaves it clean.
-    """
-    reason = ray_parts.missing()
-    need(not reason, f"a Ray cluster: {reason}")
-    cluster = RayCluster.start()
+@pytest.fixture(scope="module")
+def second_slurm_cluster() -> Iterator[SlurmCluster]:
+    """A real SLURM of other habits (SHAPE=second of slurm.sh), for the tests of a file."""
+    reason = missing()
+    need(not reason, f"a SLURM cluster: {reason}")
+    cluster = SlurmCluster.start(SHAPE="second")
     try:
-        with pytest.MonkeyPatch.context() as patch:
-            for name, value in cluster.env.items():
-                patch.setenv(name, value)
-            yield cluster
+        yield cluster
     finally:
         cluster.stop()
 
 
 @pytest.fixture
-def ray(ray_cluster: RayCluster) -> Iterator[RayCluster]:
-    """The Ray cluster, no job running: afterwards jobs are stopped, and what was killed is back."""
-    yield ray_cluster
-    ray_cluster.settle()
+def second_slurm(second_slurm_cluster: SlurmCluster, monkeypatch: pytest.MonkeyPatch) -> Iterator[SlurmCluster]:
+    """The second SLURM, to which SLURM_CONF points; queue empty and nodes idle, and so again afterwards."""
+    for name, value in second_slurm_cluster.env.items():
+        monkeypatch.setenv(name, value)
+    yield second_slurm_cluster
+    second_slurm_cluster.settle()
+
+
+@pytest.fixture
+def ray(request: pytest.FixtureRequest) -> Iterator[RayCluster]:
+    """A real Ray cluster, no job running; RAY_ADDRESS points to it.
+
+    It runs from the first test that asks for it to the last one in a row: idle it takes 4 CPU-seconds a minute. After
+    each test jobs are stopped, and what was killed is back.
+    """
+    reason = ray_parts.missing()
+    need(not reason, f"a Ray cluster: {reason}")
+    cluster = request.config.stash.get(RAY, None) or RayCluster.start()
+    request.config.stash[RAY] = cluster
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in cluster.env.items():
+            patch.setenv(name, value)
+        yield cluster
+    cluster.settle()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> Iterator[None]:
+    """Stop the Ray cluster where the next test does without it."""
+    try:
+        yield
+    finally:
+        if "ray" not in getattr(nextitem, "fixturenames", ()) and (cluster := item.config.stash.get(RAY, None)):
+            item.config.stash[RAY] = None
+            cluster.stop()
 
 
 @pytest.fixture(scope="session")

@@ -7,6 +7,7 @@ import json
 import os
 import re
 import tempfile
+import textwrap
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -291,7 +292,16 @@ def filled(name: str) -> tuple[Path, str, str]:
     text = (ROOT / file).read_text()
     pattern = re.compile(rf"(<!-- {part} -->\n).*?(<!-- end -->)", re.DOTALL)
     assert pattern.search(text), f"{file} has no part {part}"
-    return ROOT / file, text, pattern.sub(lambda match: f"{match[1]}\n{PARTS[name]()}\n{match[2]}", text)
+    right = "\n".join(map(wrapped, PARTS[name]().split("\n"))) if file != "docs/cli.md" else PARTS[name]()
+    return ROOT / file, text, pattern.sub(lambda match: f"{match[1]}\n{right}\n{match[2]}", text)
+
+
+def wrapped(line: str) -> str:
+    """A line of prose in lines of at most 100 characters; tables, code, headings and pictures stay as they are."""
+    if line.startswith(("|", "`", "#", "![", "    ", "<")):
+        return line
+    indent = "  " if line.startswith("- ") else ""
+    return textwrap.fill(line, 100, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
 
 
 def write() -> None:

@@ -230,6 +230,7 @@ def test_the_source_of_flipscale_is_what_trains(tmp_path: Path) -> None:
 CHANGES_NO_RESULT = {
     "code",
     "errors",
+    "guard",
     "run",
     "study",
     "words",
@@ -418,7 +419,7 @@ def test_a_thousand_runs_of_one_code_ask_git_once(
     found = code_changes(runs, tmp_path)
     assert (found.finished, found.differing, found.unrecorded) == (1000, {}, ())
     assert found.codes == ((code, 1000),)
-    assert len(asked) == 3
+    assert len(asked) == 4
     (repository / "model.py").write_text("width = 1\n")
     other = code_changes(runs, tmp_path)
     assert len(other.differing) == 1000

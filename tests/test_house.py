@@ -18,7 +18,7 @@ PACKAGE = ROOT / "flipscale"
 
 FLOORS = [
     {"cell", "errors", "randomness", "scores", "settings", "stats", "words", "workspace"},
-    {"plain_files", "written_shards"},
+    {"guard", "plain_files", "written_shards"},
     {"architecture", "devices", "icons", "letters", "mosaic"},
     {"cost"},
     {"capacity", "study"},
@@ -161,7 +161,8 @@ def _readable() -> list[list[str]]:
         "storage fit track compare plot export report"
     )
     ground = (
-        "workflow cli icons letters mosaic cell errors randomness scores settings stats words workspace written_shards"
+        "workflow cli icons letters mosaic cell errors randomness scores settings stats words workspace guard "
+        "plain_files written_shards"
     )
     return [rooms.split(), ground.split()]
 

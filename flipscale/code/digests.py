@@ -25,7 +25,7 @@ def content_of(file: Path, kept: Path, *, most: int | None = None) -> FileConten
         if most is not None and found.st_size > most:
             return FileContent(found.st_size)
         if found.st_size < LARGE_BYTES:
-            data = read_bytes(file)
+            data = read_bytes(file, follow=True)
             return FileContent(len(data), hashlib.sha256(data).hexdigest())
         key = [found.st_size, found.st_mtime_ns, found.st_ino]
         return FileContent(found.st_size, _kept(file, key, kept) or _read(file, key, kept))
@@ -43,7 +43,7 @@ def _kept(file: Path, key: list[int], kept: Path) -> str | None:
 
 
 def _read(file: Path, key: list[int], kept: Path) -> str:
-    with os.fdopen(open_plain(file), "rb") as opened:
+    with os.fdopen(open_plain(file, follow=True), "rb") as opened:
         digest = hashlib.file_digest(opened, "sha256").hexdigest()
         after = os.fstat(opened.fileno())
     # A file that somebody wrote to meanwhile has no digest that lasts.

@@ -1,6 +1,6 @@
 """The state of a folder according to git: the commit, and the source files as they are.
 
-Three calls of git for a work tree and each of its submodules, whatever the number of files; unchanged files are not
+Four calls of git for a work tree and each of its submodules, whatever the number of files; unchanged files are not
 read. If git is not installed, takes too long, or refuses (a repository of another user in a container: `git config
 --global --add safe.directory DIR` allows it), nothing is known.
 """
@@ -26,6 +26,9 @@ GIT_SECONDS = 20.0
 
 _SUBMODULE = b"160000"
 """The mode of an entry of the index that is a submodule."""
+
+_LOOK_ONLY = {"GIT_OPTIONAL_LOCKS": "0", "GIT_NO_LAZY_FETCH": "1", "GIT_ALLOW_PROTOCOL": "none", "LC_ALL": "C"}
+"""A partial clone names a program, or a remote, by which git would fetch what is missing."""
 
 _OF_ANOTHER_REPOSITORY = (
     "GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_PREFIX", "GIT_COMMON_DIR", "GIT_OBJECT_DIRECTORY",
@@ -77,7 +80,7 @@ def work_tree(folder: Path) -> WorkTree | None:
     root = Path(os.fsdecode(top.removesuffix(b"\n")))
     said = ("status", "--porcelain=v2", "-z", "--branch", "--no-ahead-behind", "--no-renames", "--untracked-files=all")
     patterns = [f"*{suffix.decode()}" for suffix in SOURCE_SUFFIXES]
-    status = _ask(root, *said, "--ignore-submodules=all", "--", *patterns)
+    status = _ask(root, *_without_filters(root), *said, "--ignore-submodules=all", "--", *patterns)
     listed = _ask(root, "ls-files", "--stage", "-z")
     if status is None or listed is None:
         return None
@@ -96,15 +99,15 @@ def work_tree(folder: Path) -> WorkTree | None:
 def _ask(folder: Path, *arguments: str) -> bytes | None:
     """Git's output there; None if it cannot be asked or refuses.
 
-    It takes no lock, as others may be at work in the repository, and starts no program that a repository names
-    (fsmonitor).
+    It takes no lock, as others may be at work in the repository, fetches nothing, and starts no program that a
+    repository names: it may be a stranger's.
     """
     environment = {name: value for name, value in os.environ.items() if name not in _OF_ANOTHER_REPOSITORY}
     command = ["git", "-C", str(folder), "-c", "core.fsmonitor=false", *arguments]
     try:
         done = subprocess.run(
             command,
-            env={**environment, "GIT_OPTIONAL_LOCKS": "0", "LC_ALL": "C"},
+            env={**environment, **_LOOK_ONLY},
             stdin=subprocess.DEVNULL,
             capture_output=True,
             timeout=GIT_SECONDS,
@@ -113,6 +116,14 @@ def _ask(folder: Path, *arguments: str) -> bytes | None:
     except (OSError, subprocess.TimeoutExpired):
         return None
     return done.stdout if done.returncode == 0 else None
+
+
+def _without_filters(root: Path) -> list[str]:
+    """Options of git that switch off the programs through which a repository would have its files read."""
+    names = (_ask(root, "config", "--null", "--name-only", "--get-regexp", "^filter[.]") or b"").split(b"\0")
+    drivers = dict.fromkeys(os.fsdecode(name).rpartition(".")[0] for name in names if name)
+    off = ("clean=", "process=", "required=false")
+    return [word for driver in drivers for setting in off for word in ("-c", f"{driver}.{setting}")]
 
 
 def _indexed(listed: bytes) -> Iterator[tuple[bytes, tuple[bytes, bytes]]]:

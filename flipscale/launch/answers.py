@@ -47,7 +47,7 @@ class Answers:
         """
         at = at or self.attempt
         failed_at = replace(at, node=node or at.node)
-        decision = answer_failure(run, kind, reason, at=failed_at, elsewhere=self.elsewhere, took=took)
+        decision = answer_failure(run, kind, reason, at=failed_at, elsewhere=not self._stays, took=took)
         if decision.again:
             asked = run.asked()
             if asked is not None and decision.resources != asked.resources:

@@ -19,7 +19,7 @@ from flipscale.launch.breaker import Breaker
 from flipscale.launch.launcher import Attempt
 from flipscale.launch.stall import end_stalled, why_stalled
 from flipscale.launch.workers import ASKED_TO_STOP, STOP_SIGNAL, Death, Started, Workers
-from flipscale.run import Failure, FailureKind, Holder, RunFolder
+from flipscale.run import Failure, FailureKind, Holder, RunFolder, clock_ahead
 
 AROUND_SECONDS = 2.0
 """Run folders are looked at this often, for what others did to them: there are some files to read for each run."""
@@ -54,6 +54,8 @@ class Claims:
 
     folders: Sequence[RunFolder]
     attempt: Attempt
+    ahead: float = 0.0
+    """Seconds by which the clock that dates the runs' files is ahead of this machine's."""
 
     def is_held(self, run: RunFolder) -> bool:
         """Whether somebody has the run in hand who is not to be replaced by this attempt."""
@@ -68,10 +70,23 @@ class Claims:
         return holder is not None and self.is_of_this_attempt(holder)
 
     def is_of_this_attempt(self, holder: Holder) -> bool:
-        return (holder.job, holder.attempt) == (self.attempt.job, self.attempt.number)
+        """By its node too: where sbatch sent an array twice, as its first answer was lost, two jobs have one name."""
+        of_job = (holder.job, holder.attempt) == (self.attempt.job, self.attempt.number)
+        return of_job and (not self.attempt.node or holder.node in (self.attempt.node, ""))
+
+    def left_dead(self, run: RunFolder) -> Holder | None:
+        """Who of this attempt holds the run in death, when no worker of it is left. What lives on this machine is of
+        the other job of the same name."""
+        holder = run.holder()
+        is_dead = holder is not None and self.is_of_this_attempt(holder) and not (holder.is_here and holder.alive)
+        return holder if is_dead else None
 
     def is_of_an_earlier_one(self, holder: Holder) -> bool:
         return holder.job == self.attempt.job and holder.attempt < self.attempt.number
+
+    def is_elsewhere(self, run: RunFolder) -> bool:
+        """Whether somebody else has the run in hand, when no worker of this attempt is left."""
+        return self.is_held(run) and self.left_dead(run) is None
 
     @property
     def are_superseded(self) -> bool:
@@ -80,10 +95,10 @@ class Claims:
         return any(holder.job == self.attempt.job and holder.attempt > self.attempt.number for holder in holders)
 
     def begun_since(self, when: float) -> list[RunFolder]:
-        """The runs that a worker of this attempt holds or did something to since then."""
+        """The runs that a worker of this attempt holds or did something to since then, by this machine's clock."""
         names = ("checkpoint.pt", "metrics.jsonl", "log.txt")
         files = [(run, run.path / name) for run in self.folders for name in names]
-        ids = {run.id for run, path in files if path.exists() and path.stat().st_mtime >= when}
+        ids = {run.id for run, path in files if path.exists() and path.stat().st_mtime >= when + self.ahead}
         return [run for run in self.folders if run.id in ids or self.is_mine(run)]
 
 
@@ -101,7 +116,7 @@ class Attendant:
         """attempt: the one of the job that it works in."""
         self.folders = list(folders)
         self.attempt = attempt
-        self.claims = Claims(self.folders, attempt)
+        self.claims = Claims(self.folders, attempt, clock_ahead(breaker.folder))
         self.workers = workers
         self.breaker = breaker
         self.around = around
@@ -181,10 +196,11 @@ class Attendant:
         """How the work ended, with the leases of this attempt dropped."""
         if self.claims.are_superseded:
             return Ending.DONE
-        self.in_hand = [run for run in self.claims.begun_since(self.began) if not run.is_over()]
+        begun = self.claims.begun_since(self.began)
+        self.in_hand = [run for run in begun if not run.is_over() and not self.claims.is_elsewhere(run)]
         for run in self.left:
-            if self.claims.is_mine(run):
-                run.release()  # No worker is left. Another host could not know.
+            if dead := self.claims.left_dead(run):
+                run.release(dead)  # No worker is left. Another host could not know.
         if self.signal:
             return Ending.STOPPED
         return Ending.AWAY if self.answers.is_away else Ending.DONE
@@ -200,12 +216,15 @@ class Attendant:
                 continue
             if run.is_cancelled:
                 self._stop(run, holder)
-            elif run.id not in self._stalls and (why := why_stalled(run, self.around.stalled)):
+            elif run.id not in self._stalls and (why := self._why_stalled(run)):
                 self._end_stalled(run, holder, why)
+
+    def _why_stalled(self, run: RunFolder) -> str | None:
+        return why_stalled(run, self.around.stalled, ahead=self.claims.ahead)
 
     def _stop(self, run: RunFolder, holder: Holder) -> None:
         self._cancelled.add(run.id)
-        if not holder.is_here:
+        if not holder.may_be_signalled(run.path):
             self.workers.send_signal(STOP_SIGNAL)
             return
         with contextlib.suppress(ProcessLookupError):
@@ -213,7 +232,7 @@ class Attendant:
 
     def _end_stalled(self, run: RunFolder, holder: Holder, why: str) -> None:
         self._stalls[run.id] = why
-        if holder.is_here:
+        if holder.may_be_signalled(run.path):
             end_stalled(run, holder.pid, why)
         else:
             self.workers.terminate()
@@ -261,9 +280,10 @@ class Attendant:
 
     def _died(self) -> list[RunFolder]:
         """The runs that workers of this attempt left behind as they died."""
-        mine = [run for run in self.left if self.claims.is_mine(run)]
         # Where no worker is left, none of them can hold anything, whatever a lease from another host says.
-        return [run for run in mine if not self.claims.is_held(run)] if self.workers else mine
+        if not self.workers:
+            return [run for run in self.left if self.claims.left_dead(run)]
+        return [run for run in self.left if self.claims.is_mine(run) and not self.claims.is_held(run)]
 
     def _free(self) -> list[RunFolder]:
         """What is left and in nobody's hands."""

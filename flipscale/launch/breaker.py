@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from flipscale.errors import DamagedFile, printable
+from flipscale.guard import plain_file
 from flipscale.launch.policy import INSTANT_FAILURES
 from flipscale.plain_files import parsed, read_bytes, read_json_object
 from flipscale.run import FailureKind, RunFolder, write_json
@@ -26,7 +27,7 @@ class Breaker:
         self.folder, self.stop, self.runs = folder, stop, runs
 
     def note(self, run: RunFolder, kind: FailureKind, reason: str) -> None:
-        with open(self.folder / "instant.jsonl", "a", encoding="utf-8") as file:
+        with open(self.folder / "instant.jsonl", "a", encoding="utf-8", opener=plain_file) as file:
             file.write(json.dumps({"run": run.id, "kind": kind, "reason": reason}) + "\n")
         if len(failed := self._failed()) < INSTANT_FAILURES or self.tripped:
             return

@@ -19,6 +19,22 @@ def run_folder(results: Path, run_id: str) -> RunFolder:
     return RunFolder(f"{results}/runs/{run_id}")
 
 
+ANSWER_SHARE = 20
+"""A launcher is asked for one part in so many of the time at most."""
+
+JOBS_A_SECOND = 100
+"""For each so many jobs that wait or run, an answer stands a second longer."""
+
+LONGEST_PAUSE_SECONDS = 300.0
+
+
+def _pause(least: float, jobs: int, took: float) -> float:
+    """How long what a launcher said stands: jobs that it knows, and seconds that its answer took."""
+    if not least:  # Asking costs nothing, as on this machine.
+        return 0.0
+    return max(least, min(LONGEST_PAUSE_SECONDS, max(jobs / JOBS_A_SECOND, ANSWER_SHARE * took)))
+
+
 class Look(NamedTuple):
     """What was seen of a run."""
 
@@ -38,11 +54,16 @@ class Look(NamedTuple):
 
 
 class Looker:
-    """Looks at run folders, and asks launchers where files leave it open. What one said stands for its poll_seconds."""
+    """Looks at run folders, and asks launchers where files leave it open.
+
+    What one said stands for its poll_seconds, and for longer where its queue is long or it takes long to answer: a busy
+    controller has better things to do.
+    """
 
     def __init__(self, results: Path):
         self.results = results
         self.answers: dict[str, tuple[float, dict[str, Whereabouts]]] = {}
+        """By launcher: until when (monotonic) an answer stands, and what it was."""
 
     def look(self, runs: Iterable[Run | RunFolder], *, closely: bool = False) -> dict[str, Look]:
         """The state of each run, and what its launcher says, by id. A launcher is asked once for all of its jobs."""
@@ -75,8 +96,11 @@ class Looker:
     def _ask(self, name: str, jobs: Sequence[Job], closely: bool) -> Iterator[tuple[Job, Whereabouts]]:
         launcher = launcher_named(name, self.results)
         never: tuple[float, Mapping[str, Whereabouts]] = (-float("inf"), {})
-        when, answers = self.answers.get(name, never)
-        if time.monotonic() - when > launcher.poll_seconds or any(job.run_id not in answers for job in jobs):
+        until, answers = self.answers.get(name, never)
+        if time.monotonic() > until or any(job.run_id not in answers for job in jobs):
+            began = time.monotonic()
             answers = launcher.poll(jobs, closely=closely)
-            self.answers[name] = (time.monotonic(), dict(answers))
+            took = time.monotonic() - began
+            stands = _pause(launcher.poll_seconds, sum(where.state is not None for where in answers.values()), took)
+            self.answers[name] = (time.monotonic() + stands, dict(answers))
         return ((job, answers[job.run_id]) for job in jobs)

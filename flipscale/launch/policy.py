@@ -27,7 +27,7 @@ INSTANT_FAILURES = 3
 class Action(enum.Enum):
     RESUME = "resumed"
     HALVE = "again with half the micro-batch"
-    MOVE = "resumed on another node"
+    MOVE = "resumed, on another node if one takes it"
     STOP = "given up"
 
 

@@ -12,7 +12,7 @@ from typing import TextIO
 
 from flipscale.errors import RunFolderError
 from flipscale.launch.stall import silence
-from flipscale.run import FailedAttempt, Failure, Reached, RunFolder, State
+from flipscale.run import FailedAttempt, Failure, FailureKind, Reached, RunFolder, State
 from flipscale.words import count, duration
 from flipscale.workspace import RUNS_FOLDER
 
@@ -50,6 +50,8 @@ class RunProgress:
     quiet: str = ""
     """'no step for 12 min', where that is long by its own measure. Its speed of before is then not given."""
 
+    node: str = ""
+    """Of a run that runs and had failed before: where it is now."""
     failure: Failure | None = None
     """What ended it, where it has failed."""
     files: frozenset[str] = frozenset()
@@ -85,7 +87,10 @@ class RunProgress:
         often = ", ".join(f"{number} {kind}" for kind, number in kinds.items())
         last = failures[-1]
         where = f" on {last.node}" if last.node else ""
-        return f"attempts that failed: {often}; the last{where}: {last.then}"
+        then = last.then
+        if last.kind is FailureKind.NODE and not last.given_up and self.node and last.node:
+            then = "resumed on the same node" if self.node == last.node else f"resumed on another node, {self.node}"
+        return f"attempts that failed: {often}; the last{where}: {then}"
 
     @property
     def detail(self) -> str:
@@ -162,9 +167,8 @@ def run_progress(
     silent = silence(folder) if is_running else None
     error = folder.error() if state is State.FAILED else None
     quiet = silent.says if silent and silent.is_quiet else ""
-    reached = Reached()
-    if "metrics.jsonl" in files:
-        reached = folder.reached(RUNNING_TAIL_BYTES, scores=True) if is_running else folder.reached()
+    failures = folder.failures() if "failures.jsonl" in files else []
+    reached = _reached(folder, is_running) if "metrics.jsonl" in files else Reached()
     return RunProgress(
         id=folder.id,
         state=state,
@@ -173,13 +177,24 @@ def run_progress(
         loss=reached.loss,
         images_per_second=None if quiet else reached.images_per_second,
         says=f"{error.kind}: {error.reason}" if error else says,
-        failures=folder.failures() if "failures.jsonl" in files else (),
+        failures=failures,
+        node=_node(folder) if is_running and failures else "",
         scores=reached.scores,
         seconds_since_step=silent.seconds if silent else None,
         quiet=quiet,
         failure=error,
         files=frozenset(files),
     )
+
+
+def _node(folder: RunFolder) -> str:
+    holder = folder.holder()
+    return holder.node if holder else ""
+
+
+def _reached(folder: RunFolder, is_running: bool) -> Reached:
+    """How far metrics.jsonl says the run is; scores are of interest while it runs."""
+    return folder.reached(RUNNING_TAIL_BYTES, scores=True) if is_running else folder.reached()
 
 
 def rewritable(stream: TextIO) -> bool:

@@ -124,7 +124,9 @@ SITE = Keys(
             Maybe(Duration()), None, "limit of a job; a longer run goes on in the next. null is the partition's"
         ),
         "warning": Option(
-            Duration(), 120, "so long before the limit the run is warned: enough to write a checkpoint twice"
+            Duration(seconds=True),
+            120,
+            "so long before the limit the run is warned, 2m or a number of seconds: enough to write a checkpoint twice",
         ),
         "gpus_per_node": Option(Count(), 8, "GPUs of a node; a run of more takes several nodes"),
         "gpu_type": Option(Maybe(OneLine()), None, "as in gres=gpu:TYPE:n"),
@@ -144,6 +146,12 @@ SITE = Keys(
         "max_array_size": Option(Maybe(Count(1)), None, "null asks the cluster"),
         "sbatch": Option(ListOf(OneLine()), [], "more options of sbatch, as --exclusive or --comment=flip"),
         "srun": Option(ListOf(OneLine()), [], "more options of srun, as --cpu-bind=cores"),
+        "export": Option(
+            Maybe(OneLine()),
+            None,
+            "what jobs get of the environment of who submits, as --export of sbatch takes it: NIL, or names with "
+            "commas; null is all of it",
+        ),
         "setup": Option(ListOf(Text()), [], "lines of shell before the training, as module load cuda"),
         "python": Option(
             Maybe(OneLine()), None, "the Python that trains, in the container if there is one; null is the one here"
@@ -264,7 +272,7 @@ _OURS = {
     "tasks-per-node": "write gpus_per_node or processes_per_node",
     "mem-per-gpu": "write memory_per_process",
     "kill-on-invalid-dep": "it follows from the runs' parents",
-    "export": "the job needs the environment of who submits it",
+    "export": "write export: NAME,NAME",
     "wrap": "flipscale writes the script",
     "parsable": "flipscale asks for it",
     "quiet": "flipscale reads sbatch's answer",

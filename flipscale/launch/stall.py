@@ -16,6 +16,7 @@ import time
 from dataclasses import dataclass
 from itertools import pairwise
 
+from flipscale.guard import plain_file
 from flipscale.launch.tree import is_stopped, kill_tree, tree
 from flipscale.run import STACKS_SIGNAL, Asked, Doing, RunFolder
 from flipscale.words import duration
@@ -70,12 +71,15 @@ _MISSED = {
 }
 
 
-def silence(run: RunFolder) -> Silence | None:
-    """The silence of a run that is in hand; None where it gives no signs of life."""
+def silence(run: RunFolder, *, ahead: float = 0.0) -> Silence | None:
+    """The silence of a run that is in hand; None where it gives no signs of life.
+
+    ahead: seconds by which the clock that dates its files is ahead of this machine's.
+    """
     life = run.life()
     if life is None:
         return None
-    seconds = max(0.0, time.time() - life.time)
+    seconds = max(0.0, time.time() + ahead - life.time)
     return Silence(life.doing, seconds, _unit(run, life.doing) if seconds > 1 else None)
 
 
@@ -97,9 +101,9 @@ def limit(silent: Silence, asked: Asked, site: int | str | None = None) -> float
     return max(FLOOR_SECONDS, MULTIPLE * (silent.unit or 0.0)) if seconds is None else seconds
 
 
-def why_stalled(run: RunFolder, site: int | str | None = None) -> str | None:
+def why_stalled(run: RunFolder, site: int | str | None = None, *, ahead: float = 0.0) -> str | None:
     """A sentence on the stall of a run that is in hand; None if it is none."""
-    silent = silence(run)
+    silent = silence(run, ahead=ahead)
     if silent is None:
         return None
     most = limit(silent, run.asked() or Asked(run.id, {}), site)
@@ -146,7 +150,7 @@ def _spy(run: RunFolder, pid: int) -> None:
     with contextlib.suppress(subprocess.TimeoutExpired):
         seen = subprocess.run([spy, "dump", "--pid", str(pid)], capture_output=True, timeout=STACKS_SECONDS)
         if seen.returncode == 0:
-            with open(run.path / "log.txt", "ab") as log:
+            with open(run.path / "log.txt", "ab", opener=plain_file) as log:
                 log.write(seen.stdout)
 
 

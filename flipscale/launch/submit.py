@@ -1,7 +1,6 @@
 """Hands runs to a launcher, hands over what a job cannot go on with, and stops what waits or runs."""
 
 import contextlib
-import fcntl
 import functools
 import time
 from collections import Counter
@@ -11,6 +10,7 @@ from pathlib import Path
 
 from flipscale.code import CodeChanges
 from flipscale.errors import LaunchError, RunFolderError
+from flipscale.guard import locked
 from flipscale.launch.launcher import Launcher, Request, Whereabouts, launcher_named
 from flipscale.launch.look import Look, Looker, run_folder, states
 from flipscale.launch.order import in_turn
@@ -305,6 +305,5 @@ def _is_to_do(folder: RunFolder, state: State, retry_diverged: bool) -> bool:
 def submit_lock(results: Path) -> Iterator[None]:
     """Nobody else submits or cancels in this results folder while the block runs; who comes second waits."""
     results.mkdir(parents=True, exist_ok=True)
-    with open(results / ".submit.lock", "w", encoding="utf-8") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with locked(results / ".submit.lock"):
         yield

@@ -15,6 +15,11 @@ from flipscale.plan import Run
 from flipscale.run import State
 from flipscale.words import count
 
+LOOK_SHARE = 4
+"""Who watches rests for so many times as long as a look at all runs took."""
+
+LONGEST_REST_SECONDS = 30.0
+
 FOLLOW_SECONDS = 0.5
 """While somebody watches, the run folders are looked at this often."""
 
@@ -23,11 +28,14 @@ def watch(runs: Sequence[Run], results: Path, *, every: float = FOLLOW_SECONDS) 
     """How the study goes, again and again, until no run waits or runs; what it yields last is how it ended."""
     study = _Watched(runs, results)
     while True:
+        began = time.monotonic()
         progress = study.look()
+        took = time.monotonic() - began
         yield progress
         if not progress.active:
             return
-        time.sleep(every)
+        # Thousands of folders on a shared disk take a while.
+        time.sleep(max(every, min(LONGEST_REST_SECONDS, LOOK_SHARE * took)))
 
 
 class _Watched:

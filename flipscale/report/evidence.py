@@ -1,6 +1,5 @@
 """What there is to report of a study: its tables, the state of each run, logs of failures, fits and drawn figures."""
 
-import contextlib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,7 +11,8 @@ import pandas as pd
 from flipscale.code import CodeChanges, code_changes
 from flipscale.collect import SETTING_COLUMNS, read_results, setting_value
 from flipscale.compare import Baseline, Comparison, arms_of, baseline_of, compare_study
-from flipscale.errors import DamagedFile, ResultsError, RunFolderError
+from flipscale.errors import DamagedFile, ResultsError
+from flipscale.guard import is_plain, within
 from flipscale.launch import Looker, RunProgress, run_progress
 from flipscale.plain_files import read_bytes, read_json
 from flipscale.plan import Plan, Run
@@ -203,11 +203,7 @@ def _hours_of(run: Run, rows: Mapping[str, float], results: Path) -> float | Non
 
 def _failure(run: RunProgress, results: Path) -> FailedRun:
     folder = RunFolder(f"{results}/{RUNS_FOLDER}/{run.id}")
-    text = folder.tail("log.txt", LOG_BYTES)
-    with contextlib.suppress(RunFolderError):  # Whose job it was is then the reason.
-        if not text and (job := folder.job()):
-            log = Path(job.log)
-            text = RunFolder(log.parent).tail(log.name, LOG_BYTES)
+    text = _log_of(folder, results)
     lines = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", text.decode(errors="replace")).splitlines()[-LOG_LINES:]
     return FailedRun(
         run,
@@ -215,6 +211,18 @@ def _failure(run: RunProgress, results: Path) -> FailedRun:
         reason=run.failure.reason if run.failure else run.says or "its process is gone",
         log="\n".join(line[:LOG_COLUMNS] for line in lines),
     )
+
+
+def _log_of(folder: RunFolder, results: Path) -> bytes:
+    """The end of its log, or else of its job's. job.json may name any file: one outside the results folder is no log,
+    nor is a link."""
+    try:
+        text = folder.tail("log.txt", LOG_BYTES)
+        job = None if text else folder.job()
+        log = within(job.log, results) if job and is_plain(job.log) else None
+        return RunFolder(log.parent).tail(log.name, LOG_BYTES) if log and log.suffix == ".log" else text
+    except DamagedFile:
+        return b""  # Whose job it was is then the reason.
 
 
 def _fits(path: Path) -> Any:
@@ -228,7 +236,7 @@ def _fits(path: Path) -> Any:
 
 def _figures(folder: Path) -> tuple[DrawnFigure, ...]:
     """What is drawn, in the order that `plot` has them; into the page go the first that fit."""
-    files = {path.stem: path for path in sorted(folder.glob("*.svg"))}
+    files = {path.stem: path for path in sorted(folder.glob("*.svg")) if is_plain(path)}
     drawn = []
     room = FIGURE_BYTES
     for name in [*(name for name in FIGURES if name in files), *(name for name in files if name not in FIGURES)]:

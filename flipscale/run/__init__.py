@@ -26,6 +26,7 @@ records.py   what its files hold, as types
 code.py      which code trained a run, and in what two codes differ
 codec.py     the same as JSON, also that of older versions
 lease.py     who does a run, and signs of life
+processes.py  processes that files name, and whether they are ours
 files.py     which files there are, and how they are written
 timings.py   probes, and what they have measured
 weights.py   whether finished weights are here, and needed
@@ -49,6 +50,7 @@ from flipscale.run.files import (
     WEIGHTS_FILE,
     FileUse,
     as_json,
+    clock_ahead,
     replacing,
     write_json,
 )
@@ -64,10 +66,9 @@ from flipscale.run.lease import (
     Holder,
     Lease,
     Life,
-    birth,
-    is_alive,
     show_life,
 )
+from flipscale.run.processes import birth, is_alive, is_ours, is_pid
 from flipscale.run.records import (
     Asked,
     FailedAttempt,
@@ -135,11 +136,14 @@ __all__ = [
     "asked_from_json",
     "birth",
     "checked",
+    "clock_ahead",
     "code_as_json",
     "cpu_name",
     "failed_attempt_as_json",
     "is_alive",
     "is_number",
+    "is_ours",
+    "is_pid",
     "is_probe",
     "lacks_weights",
     "probes_in",

@@ -17,6 +17,7 @@ from typing import Any, Literal, TypeGuard, cast
 from flipscale.cell import read_cell, write_cell
 from flipscale.cost import Cost
 from flipscale.errors import DamagedFile, RunFolderError, printable
+from flipscale.guard import is_name
 from flipscale.plain_files import fits, parsed, read_bytes, record_of
 from flipscale.run.code import CodeIdentity, FileContent
 from flipscale.run.files import FOLDER_SCHEMA, storable, write_json
@@ -126,6 +127,8 @@ def read_job(folder: str) -> Job | None:
     data = read_object(folder, "job.json")
     if data is None:
         return None
+    if not all(map(is_name, str(data.get("id") or "unknown").split("/"))):
+        raise RunFolderError(f"{Path(folder, 'job.json')}: {data['id']!r} is no job's id; delete it and submit again.")
     try:
         return record_of(Job, data, run_id=os.path.basename(folder) or Path(folder).name)
     except ValueError as error:

@@ -6,11 +6,14 @@ import json
 import math
 import os
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
 
 from flipscale.errors import printable
+from flipscale.guard import plain_file
+from flipscale.plain_files import file_system_now
 
 FOLDER_SCHEMA = 1
 """Version of the run folder. A reader takes this and older ones; a newer one is an error."""
@@ -75,13 +78,13 @@ def replacing(path: Path, *, flush: bool = True, at_last: Callable[[], None] = l
 
     A device, as /dev/null, is written to and stays what it is: root would put a plain file there for all programs.
     """
-    if path.is_char_device() or path.is_block_device():
+    if _is_device(path):
         with open(path, "wb") as file:
             yield file
         return
     temporary = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}.tmp")
     try:
-        with open(temporary, "wb") as file:
+        with open(temporary, "wb", opener=plain_file) as file:
             yield file
             if flush:
                 file.flush()
@@ -90,6 +93,23 @@ def replacing(path: Path, *, flush: bool = True, at_last: Callable[[], None] = l
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _is_device(path: Path) -> bool:
+    """Whether it is a device; a link to one counts only in /dev, as /dev/stdout, and not in a results folder."""
+    is_device = path.is_char_device() or path.is_block_device()
+    return is_device and (not path.is_symlink() or path.is_relative_to("/dev"))
+
+
+def clock_ahead(folder: Path) -> float:
+    """Seconds by which the clock that dates the files of a folder is ahead of this machine's: a file server has its
+    own. 0 where nothing can be written there."""
+    try:
+        ahead = file_system_now(folder) / 1e9 - time.time()
+    except OSError:
+        return 0.0
+    # The kernel dates files by its last tick.
+    return ahead if abs(ahead) > 1 else 0.0
 
 
 def write_json(path: Path, data: Mapping[str, Any], *, rows: str | None = None, flush: bool = True) -> None:

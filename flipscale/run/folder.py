@@ -2,7 +2,6 @@
 
 import contextlib
 import enum
-import fcntl
 import functools
 import os
 import shutil
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import IO, NamedTuple
 
 from flipscale.errors import DamagedFile, RunFolderError
+from flipscale.guard import check_folder, locked, plain_file
 from flipscale.plain_files import open_plain, read_bytes
 from flipscale.run.code import CodeIdentity
 from flipscale.run.codec import (
@@ -82,6 +82,7 @@ class RunFolder:
         computed may have been corrected since it failed. Without `flush` a crash of the machine may undo it: who asks
         for thousands of runs flushes once, at the end.
         """
+        check_folder(self._path)
         before, now = self.asked(), asked_as_json(asked)
         if before is None or asked_as_json(before) != now:
             self.path.mkdir(parents=True, exist_ok=True)
@@ -147,14 +148,15 @@ class RunFolder:
         """
         return life_of(self.path)
 
-    def release(self) -> None:
-        """Drop the lease of a holder that is known to be dead, so that another host need not wait until it is stale."""
-        before = self.holder()
-        with open(self.path / "lease.lock", "w", encoding="utf-8") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+    def release(self, dead: Holder) -> None:
+        """Drop the lease of a holder that was judged dead, so that another host need not wait until it is stale.
+
+        Who has taken the run since then keeps it.
+        """
+        with locked(self.path / "lease.lock"):
             now = self.holder()
-            if before and now and now.token == before.token:
-                let_go(self.path, of_job=before.job is not None)
+            if now and now.token == dead.token and not (now.is_here and now.alive):
+                let_go(self.path, of_job=dead.job is not None)
 
     @contextlib.contextmanager
     def hold(self) -> Iterator[Lease | None]:
@@ -221,12 +223,12 @@ class RunFolder:
 
     def note_failure(self, failed: FailedAttempt) -> None:
         """Append to failures.jsonl. The run may go on after it, where error.json is for one that does not."""
-        with open(self.path / "failures.jsonl", "a", encoding="utf-8") as file:
+        with open(self.path / "failures.jsonl", "a", encoding="utf-8", opener=plain_file) as file:
             file.write(failed_attempt_as_line(replace(failed, time=time.time())))
 
     def open_log(self) -> IO[str]:
         """log.txt, to append to. What UTF-8 cannot hold is escaped, so no text makes it raise."""
-        return open(self.path / "log.txt", "a", encoding="utf-8", errors="backslashreplace")
+        return open(self.path / "log.txt", "a", encoding="utf-8", errors="backslashreplace", opener=plain_file)
 
     def clear_for_retry(self) -> None:
         """Put the failure aside, keep the checkpoint and the record: the next attempt goes on."""
@@ -255,9 +257,12 @@ class RunFolder:
     def glance(self) -> "Glance":
         """What a look at the folder shows. Thousands are looked at at once, so no file is opened that need not be."""
         try:
+            check_folder(self._path)
             files = frozenset(os.listdir(self._path))
         except (FileNotFoundError, NotADirectoryError):
             files = frozenset()
+        except RunFolderError as error:
+            return Glance(frozenset(), None, None, str(error))
         if "result.json" in files or "error.json" in files:
             return Glance(files, None, None)
         holder = self.holder() if "lease.json" in files else None

@@ -2,7 +2,6 @@
 
 import contextlib
 import enum
-import fcntl
 import json
 import os
 import signal
@@ -16,10 +15,12 @@ from pathlib import Path
 from typing import IO, NamedTuple
 
 from flipscale.errors import DamagedFile, LeaseLost, RunFolderError
-from flipscale.plain_files import is_fresh, read_json_object, record_of
+from flipscale.guard import check_folder, locked, plain_file
+from flipscale.plain_files import is_fresh, read_bytes, read_json_object, record_of
 from flipscale.run.code import CodeIdentity
 from flipscale.run.codec import codes_as_json, hits_as_json, read_codes, result_as_json, write_record
 from flipscale.run.files import EARLIER, FOLDER_SCHEMA, RUN_FILES, FileUse, as_json, replacing, storable, write_json
+from flipscale.run.processes import birth, is_alive, is_ours
 from flipscale.run.records import Hits, MetricsRecord, Result
 
 HEARTBEAT_SECONDS = 5.0
@@ -27,6 +28,12 @@ HEARTBEAT_SECONDS = 5.0
 
 LEASE_GRACE_SECONDS = 60.0
 """A lease untouched for this long, on a host whose processes cannot be seen from here, counts as dropped."""
+
+LOOK_SECONDS = 2.5 * HEARTBEAT_SECONDS
+"""A lease of another host that is stale by the clock is looked at for so long before it is taken from its holder."""
+
+MOST_SKEW_SECONDS = 86_400.0
+"""Clocks of hosts that share a folder do not differ by more."""
 
 LIFE_SECONDS = 1.0
 """A process that comes further says so at most this often."""
@@ -86,6 +93,15 @@ class Holder:
         """Whether its process is one of this machine."""
         return self.host == socket.gethostname()
 
+    def may_be_signalled(self, folder: Path) -> bool:
+        """Whether its process is here and does the run of this folder for the job that the lease names. A lease is a
+        file, which may name any process."""
+        return (
+            self.is_here
+            and self.job is not None
+            and is_ours(self.pid, self.born, argument=str(folder.resolve()), variable=JOB, values=[self.job])
+        )
+
 
 def holder_of(folder: Path, name: str = "lease.json") -> Holder | None:
     """Who holds the run of this folder; or who held it last, with the name LAST_HOLDER."""
@@ -140,12 +156,12 @@ class Lease:
         up, and where a node was lost to it a copy may go on there for a while.
         """
         job, attempt = os.environ.get(JOB), int(os.environ.get(ATTEMPT, "0"))
+        check_folder(self.folder)
         self.folder.mkdir(parents=True, exist_ok=True)
-        with open(self.folder / "lease.lock", "w", encoding="utf-8") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+        with locked(self.folder / "lease.lock"):
             holder = holder_of(self.folder)
             given_up = holder and job and holder.job == job and attempt > holder.attempt
-            if holder and holder.alive and not given_up:
+            if holder and not given_up and (holder.alive or _beats(self.folder, holder)):
                 return False
             pid, self.taken = os.getpid(), time.time()
             write_json(
@@ -198,7 +214,7 @@ class Lease:
         """Append records to metrics.jsonl in one write. Numbers that are not finite are written as null."""
         self.fence()
         data = b"".join(json.dumps(storable(dict(record))).encode() + b"\n" for record in records)
-        descriptor = os.open(self.folder / "metrics.jsonl", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+        descriptor = plain_file(str(self.folder / "metrics.jsonl"), os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         try:
             # A write at a full quota is short without an error, so what was not written is written again, which raises.
             while data:
@@ -210,8 +226,8 @@ class Lease:
         """End a torn last line, so that what a resumed run appends does not grow onto it."""
         self.fence()
         path = self.folder / "metrics.jsonl"
-        if path.exists() and path.stat().st_size and not path.read_bytes().endswith(b"\n"):
-            with open(path, "ab") as file:
+        if path.exists() and path.stat().st_size and not read_bytes(path, tail=1).endswith(b"\n"):
+            with open(path, "ab", opener=plain_file) as file:
                 file.write(b"\n")
 
     def note_code(self, code: CodeIdentity) -> None:
@@ -262,6 +278,26 @@ class Lease:
                 os.utime(self._file)
 
 
+def _beats(folder: Path, holder: Holder) -> bool:
+    """Whether a lease of another host that looks stale is touched while we look: clocks of hosts may differ, so its age
+    alone does not tell."""
+    touched = _touched(folder)
+    if holder.is_here or time.time() - touched > MOST_SKEW_SECONDS:
+        return False
+    until = time.monotonic() + LOOK_SECONDS
+    while _touched(folder) == touched:
+        if time.monotonic() > until:
+            return False
+        time.sleep(LOOK_SECONDS / 10)
+    return True
+
+
+def _touched(folder: Path) -> float:
+    with contextlib.suppress(OSError, RunFolderError), open(folder / "lease.json", "rb", opener=plain_file) as file:
+        return os.fstat(file.fileno()).st_mtime
+    return 0.0
+
+
 def _has_progress(folder: Path) -> bool:
     """Whether an attempt can go on from what one before it left: a checkpoint, weights, or files of a program's own."""
     names = {path.name for path in folder.iterdir() if not path.name.startswith(".")} - {EARLIER}
@@ -298,29 +334,3 @@ def _lives(holder: Holder, lease: Path) -> bool:
     if holder.is_here:
         return is_alive(holder.pid, holder.born)
     return is_fresh(lease, LEASE_GRACE_SECONDS)
-
-
-def is_alive(pid: int, born: str | None) -> bool:
-    """Whether process `pid` of this host lives and is the one that was born at `born` (pids are used again)."""
-    now = birth(pid)
-    return now is not None and (born is None or now == born)
-
-
-def birth(pid: int) -> str | None:
-    """When process `pid` was started, in ticks since boot; None if it is gone or a zombie.
-
-    Without /proc (macOS) the answer is '' for a process that lives.
-    """
-    try:
-        fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
-    except (FileNotFoundError, ProcessLookupError):
-        if Path("/proc/self").is_dir():
-            return None
-        try:
-            os.kill(pid, 0)
-        except ProcessLookupError:
-            return None
-        except PermissionError:
-            pass
-        return ""
-    return None if fields[0] == "Z" else fields[19]

@@ -5,7 +5,6 @@ A probe is a run folder like any other, so that every launcher starts it as it s
 """
 
 import contextlib
-import fcntl
 import platform
 import re
 from collections.abc import Iterator
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from flipscale.errors import DamagedFile, RunFolderError
+from flipscale.guard import locked
 from flipscale.plain_files import read_json, record_of
 from flipscale.run.codec import read_object
 from flipscale.run.files import FOLDER_SCHEMA, storable, write_json
@@ -97,8 +97,7 @@ def all_timings(path: Path) -> Timings:
 def add_timings(path: Path, new: Timings) -> None:
     """Add what a probe has measured; several may do so at once. Older times of the same shape and place go."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with open(path.with_name(f".{path.name}.lock"), "w", encoding="utf-8") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with locked(path.with_name(f".{path.name}.lock")):
         timings = all_timings(path).and_new(new)
         write_json(path, storable({"schema": FOLDER_SCHEMA, **timings_as_json(timings)}))
 

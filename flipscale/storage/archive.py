@@ -15,6 +15,7 @@ import bz2
 import hashlib
 import io
 import json
+import os
 import re
 import tarfile
 from collections.abc import Iterable, Iterator, Mapping
@@ -23,7 +24,9 @@ from pathlib import Path
 from typing import IO, NamedTuple
 
 from flipscale.errors import FlipscaleError, RunFolderError
+from flipscale.guard import check_folder, is_plain
 from flipscale.identity import RECIPE, run_id
+from flipscale.plain_files import read_bytes
 from flipscale.plan import Plan
 from flipscale.run import (
     ARCHIVED_FILES,
@@ -134,7 +137,7 @@ def _files_of(folder: RunFolder) -> Iterator[tuple[str, bytes]]:
     for name in ARCHIVED_FILES:
         path = folder.path / name
         if path.exists():
-            yield name, path.read_bytes()
+            yield name, read_bytes(path)
 
 
 def _lost_from(file: Path, found: Mapping[str, RunFiles], planned: Plan) -> tuple[str, ...]:
@@ -162,7 +165,7 @@ def _write(output: IO[bytes], runs: Path, contents: Contents) -> None:
         _add(tar, CONTENTS, _contents_as_json(contents).encode())
         for run, files in contents.runs.items():
             for name, expected in files.items():
-                data = (runs / run / name).read_bytes()
+                data = read_bytes(runs / run / name)
                 if ArchivedFile.of(data) != expected:
                     raise RunFolderError(f"{runs / run / name}: changed while it was read; archive again.")
                 _add(tar, f"{run}/{name}", data)
@@ -290,6 +293,10 @@ def what_is_wrong(folder: RunFolder) -> str | None:
             )
         if asked.recipe == RECIPE and run_id(asked.settled) != folder.id:
             return f"{folder.path}: its settings make another id, {run_id(asked.settled)}; it was changed by hand."
+        check_folder(folder.path)
+        for name in ARCHIVED_FILES:
+            if os.path.lexists(folder.path / name) and not is_plain(folder.path / name):
+                return f"{folder.path / name}: is no plain file, so it is not packed; put the file itself there."
     except (RunFolderError, OSError, RecursionError) as error:
         return str(error)
     return None
@@ -298,4 +305,4 @@ def what_is_wrong(folder: RunFolder) -> str | None:
 def files_on_disk(folder: RunFolder, names: Iterable[str]) -> RunFiles:
     """Those of these files that the folder has."""
     present = (name for name in names if (folder.path / name).exists())
-    return {name: ArchivedFile.of((folder.path / name).read_bytes()) for name in present}
+    return {name: ArchivedFile.of(read_bytes(folder.path / name)) for name in present}

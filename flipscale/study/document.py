@@ -109,7 +109,7 @@ def _text_of(path: Path, noun: str, hint: str | None) -> str:
     if path.is_dir():
         raise StudyError([f"{name}: is a folder; give the {noun}'s YAML file"])
     try:
-        return read_bytes(path, most=MOST_STUDY_BYTES).decode("utf-8")
+        return read_bytes(path, most=MOST_STUDY_BYTES, follow=True).decode("utf-8")
     except FileNotFoundError:
         start = hint or f"`flipscale init {name}` writes one to start from"
         raise StudyError([f"{name}: there is no such file; {start}"]) from None

@@ -141,12 +141,15 @@ class Number:
 
 @dataclass(frozen=True)
 class Duration:
-    """A time span, written 90s, 30m, 4h or 2d; read as seconds. With `never`, that word too."""
+    """A time span, written 90s, 30m, 4h or 2d; read as seconds. With `never`, that word too; with `seconds`, a whole
+    number of them."""
 
     never: bool = False
+    seconds: bool = False
 
     def read(self, value: Any, at: Path_, complain: Complain) -> Any:
-        if self.never and value == "never":
+        is_seconds = self.seconds and isinstance(value, int) and not isinstance(value, bool) and 0 < value < 2**31
+        if is_seconds or (self.never and value == "never"):
             return value
         written = re.fullmatch(r"\s*(\d{1,50}(?:\.\d{1,50})?)\s*([smhd])\s*", value) if isinstance(value, str) else None
         if written is None or not (
@@ -158,7 +161,9 @@ class Duration:
 
     def schema(self) -> JsonSchema:
         span = {"type": "string", "pattern": r"^\s*\d+(\.\d+)?\s*[smhd]\s*$"}
-        return {"anyOf": [span, {"enum": ["never"]}]} if self.never else span
+        number = [{"type": "integer", "exclusiveMinimum": 0}] if self.seconds else []
+        never = [{"enum": ["never"]}] if self.never else []
+        return {"anyOf": [span, *number, *never]} if number or never else span
 
 
 @dataclass(frozen=True)

@@ -32,6 +32,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from flipscale.collect import read_results
 from flipscale.collect.curves import open_curves
 from flipscale.errors import FlipscaleError
+from flipscale.guard import plain_file
 from flipscale.run import WEIGHTS_FILE
 from flipscale.track.address import is_server, without_secrets
 from flipscale.track.content import MOST_CURVE_POINTS, Content, contents
@@ -368,7 +369,7 @@ def _digest_of_all(source: MirrorSource, artifacts: Sequence[Path], options: Mir
 def _one_at_a_time(artifact_root: Path) -> Iterator[None]:
     try:
         artifact_root.mkdir(parents=True, exist_ok=True)
-        lock = open(artifact_root / "mirror.lock", "w", encoding="utf-8")  # noqa: SIM115  it is closed by the with below
+        lock = open(artifact_root / "mirror.lock", "ab", opener=plain_file)  # noqa: SIM115  it is closed by the with below
     except OSError as error:
         raise FlipscaleError(f"{artifact_root}: MLflow's artifacts cannot be kept there ({error.strerror}).") from error
     with lock:

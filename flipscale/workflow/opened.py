@@ -6,6 +6,7 @@ from functools import cached_property
 from pathlib import Path
 
 from flipscale.devices import Price
+from flipscale.guard import check_folder
 from flipscale.plan import Plan
 from flipscale.plan import plan as plan_study
 from flipscale.run import all_timings, read_timings
@@ -75,6 +76,8 @@ def open_study(
     opened = OpenStudy(Path(file), read_study(file), workspace, site, price)
     for notice in opened.study.notices:
         say(notice)
+    for folder in (workspace.runs, opened.files.folder):
+        check_folder(folder)
     check_owner(opened.files.folder, opened.file)
     return opened
 

@@ -26,12 +26,12 @@ def missing() -> str:
 class SlurmCluster:
     """Nodes n1 to n4, partitions main, preempt, preempt0 and short. It stops when this process ends, even by kill -9.
 
+    With SHAPE="second" it is a cluster of other habits, see slurm.sh: nodes cn1 and cn2, partitions batch and brief.
+
     A keeper process holds it: `slurm.sh run`, which waits for a line or the end of its standard input. The pipe's other
     end is here, so it comes with `stop()` and with the death of this process. The keeper has a session of its own, so
     Ctrl-C does not reach it. As one process starts and stops, a start that is broken off leaves no daemon behind.
     """
-
-    nodes = ("n1", "n2", "n3", "n4")
 
     def __init__(self, folder: Path, keeper: subprocess.Popen[str], settings: Mapping[str, str]) -> None:
         self.folder = folder
@@ -39,6 +39,9 @@ class SlurmCluster:
         """What a process needs in its environment to talk to this cluster."""
         self._keeper = keeper
         self._settings = settings
+        second = settings.get("SHAPE") == "second"
+        self.nodes = ("cn1", "cn2") if second else ("n1", "n2", "n3", "n4")
+        self.partition = "batch" if second else "main"
 
     @classmethod
     def start(cls, folder: Path | None = None, base_port: int | None = None, **knobs: object) -> "SlurmCluster":
@@ -114,7 +117,9 @@ class SlurmCluster:
 
     def states(self) -> dict[str, str]:
         """The state of each node: idle, mixed, allocated, completing, down; with a * if it does not answer."""
-        return dict(line.split() for line in self.ask("sinfo", "-h", "-N", "-p", "main", "-o", "%N %T").splitlines())
+        return dict(
+            line.split() for line in self.ask("sinfo", "-h", "-N", "-p", self.partition, "-o", "%N %T").splitlines()
+        )
 
     def settle(self) -> None:
         """As it was at the start: controller and nodes are up, no job is in the queue, all nodes are idle."""

@@ -18,8 +18,23 @@ from flipscale.launch.attend import Attendant, Ending, Surroundings
 from flipscale.launch.breaker import Breaker
 from flipscale.launch.launcher import STOP_SECONDS, Attempt
 from flipscale.launch.policy import nodes_to_avoid
+from flipscale.launch.progress import run_progress
+from flipscale.launch.stall import why_stalled
 from flipscale.launch.workers import Workers
-from flipscale.run import ATTEMPT, JOB, NODE, Asked, FailedAttempt, FailureKind, Job, State
+from flipscale.run import (
+    ATTEMPT,
+    JOB,
+    NODE,
+    Asked,
+    FailedAttempt,
+    FailureKind,
+    Job,
+    State,
+    birth,
+    clock_ahead,
+    files,
+    lease,
+)
 from flipscale.settings import Resources
 from tests.launch.contract import WORKER, StandInRun, begun, folder, starts, wait_for
 from tests.patience import PATIENCE, wait_until
@@ -235,7 +250,7 @@ def test_a_worker_killed_by_who_knows_whom_counts_as_a_failed_node(tmp_path, att
     assert replace(failure, samples_seen=0, time=None, seconds=None) == FailedAttempt(
         FailureKind.NODE,
         "Its process was killed, and nothing says by whom.",
-        "resumed on another node (1 of 3)",
+        "resumed, on another node if one takes it (1 of 3)",
         job=JOB_ID,
         attempt=0,
         node="n1",
@@ -278,7 +293,10 @@ def test_the_other_lane_stops_with_a_checkpoint_where_the_node_failed(tmp_path, 
     os.kill(folder(tmp_path, killed).holder().pid, signal.SIGKILL)
     assert job.end() is Ending.AWAY
     assert (folder(tmp_path, other).path / "checkpoint.pt").exists()
-    assert (noted(tmp_path, killed), noted(tmp_path, other)) == ([("node", "resumed on another node (1 of 3)")], [])
+    assert (noted(tmp_path, killed), noted(tmp_path, other)) == (
+        [("node", "resumed, on another node if one takes it (1 of 3)")],
+        [],
+    )
 
 
 def test_a_run_whose_nodes_fail_is_given_up_after_three(tmp_path, attended):
@@ -721,7 +739,7 @@ def test_a_later_attempt_takes_a_run_over_and_the_earlier_one_ends_without_start
 @pytest.mark.parametrize(
     ("lost", "kind", "then", "reason"),
     [
-        (["n7"], "node", "resumed on another node (1 of 3)", "In attempt 1 the node n7 was lost."),
+        (["n7"], "node", "resumed, on another node if one takes it (1 of 3)", "In attempt 1 the node n7 was lost."),
         (
             [],
             "preempted",
@@ -792,3 +810,119 @@ def test_the_lease_of_another_job_is_no_failure_of_this_one(tmp_path, attended):
     assert attended([run], attempt=1).end() is Ending.DONE
     assert noted(tmp_path, run) == []
     wait_for([run], tmp_path, State.FINISHED)
+
+
+# Two jobs of one name, and clocks
+
+
+def living_lease(results, run, process, **more):
+    """The lease of a worker of the same job and attempt that lives."""
+    named = {"token": "living", "host": socket.gethostname(), "pid": process.pid, "born": birth(process.pid)}
+    path = folder(results, run).path / "lease.json"
+    path.write_text(json.dumps({**named, "job": JOB_ID, "attempt": 0, "node": "n1", "time": time.time(), **more}))
+
+
+@pytest.mark.parametrize("node", ["n1", "n2"])
+def test_an_array_that_was_sent_twice_leaves_the_lease_of_its_living_twin_alone(tmp_path, attended, node):
+    """sbatch's answer was lost, so it was asked again: two jobs do the same runs under one name."""
+    run = StandInRun("run")
+    folder(tmp_path, run).ask(Asked.of(run))
+    with subprocess.Popen(["sleep", "600"]) as twin:
+        host = socket.gethostname() if node == "n1" else "elsewhere"
+        living_lease(tmp_path, run, twin, node=node, host=host)
+        assert attended([run], worker("pass", leased=False), node="n1").end() is Ending.DONE
+        assert folder(tmp_path, run).holder().token == "living"
+        assert folder(tmp_path, run).failures() == []
+        assert folder(tmp_path, run).error() is None
+        twin.kill()
+
+
+def test_only_the_lease_that_was_judged_dead_is_released(tmp_path):
+    run = StandInRun("run")
+    folder(tmp_path, run).ask(Asked.of(run))
+    with subprocess.Popen(["sleep", "600"]) as process:
+        living_lease(tmp_path, run, process, token="dead", born="1")
+        dead = folder(tmp_path, run).holder()
+        living_lease(tmp_path, run, process)  # Somebody takes the run between the look and the release.
+        folder(tmp_path, run).release(dead)
+        assert folder(tmp_path, run).holder().token == "living"
+        living = folder(tmp_path, run).holder()
+        folder(tmp_path, run).release(living)  # Judged dead by mistake.
+        assert folder(tmp_path, run).holder() == living
+        process.kill()
+    folder(tmp_path, run).release(living)
+    assert folder(tmp_path, run).holder() is None
+
+
+def test_a_lease_of_another_host_that_is_stale_by_our_clock_alone_is_left_alone(tmp_path, monkeypatch):
+    run = folder(tmp_path, StandInRun("run"))
+    run.ask(Asked.of(StandInRun("run")))
+    path = run.path / "lease.json"
+    path.write_text(json.dumps({"token": "x", "host": "elsewhere", "pid": 1, "born": "1"}))
+    behind = [time.time() - 600]
+    os.utime(path, (behind[0], behind[0]))
+    monkeypatch.setattr(lease, "LOOK_SECONDS", 60.0)
+    done = threading.Event()
+
+    def beat():
+        while not done.wait(0.05):
+            behind[0] += 0.01
+            os.utime(path, (behind[0], behind[0]))
+
+    heart = threading.Thread(target=beat)
+    heart.start()
+    with run.hold() as held:
+        assert held is None
+    done.set()
+    heart.join()
+    monkeypatch.setattr(lease, "LOOK_SECONDS", 0.2)
+    with run.hold() as held:
+        assert held is not None
+
+
+def test_a_file_server_whose_clock_differs_makes_no_run_stalled_and_no_work_unseen(tmp_path, monkeypatch):
+    """Its clock is an hour behind: to this machine every file is an hour old."""
+    run = StandInRun("run")
+    its_folder = folder(tmp_path, run)
+    its_folder.ask(Asked.of(run))
+    hour = 3600.0
+    (its_folder.path / "life.json").write_text(json.dumps({"doing": "training"}))
+    (its_folder.path / "metrics.jsonl").write_text("")
+    for name in ("life.json", "metrics.jsonl"):
+        os.utime(its_folder.path / name, (time.time() - hour, time.time() - hour))
+    assert "no step for" in why_stalled(its_folder).lower()
+    assert why_stalled(its_folder, ahead=-hour) is None
+    claims = attend.Claims([its_folder], Attempt(JOB_ID, 0, "n1"), ahead=-hour)
+    assert claims.begun_since(time.time() - 60) == [its_folder]
+    assert attend.Claims([its_folder], Attempt(JOB_ID, 0, "n1")).begun_since(time.time() - 60) == []
+    assert clock_ahead(tmp_path) == 0.0
+    later = time.time() + hour
+    monkeypatch.setattr(files.time, "time", lambda: later)
+    assert -hour - 60 < clock_ahead(tmp_path) < -hour + 60
+    assert clock_ahead(tmp_path / "missing") == 0.0
+
+
+@pytest.mark.parametrize(("now", "then"), [("n2", "resumed on another node, n2"), ("n1", "resumed on the same node")])
+def test_on_another_node_is_said_only_when_it_was_another(tmp_path, now, then):
+    run = StandInRun("run")
+    its_folder = folder(tmp_path, run)
+    its_folder.ask(Asked.of(run))
+    answers.answer_failure(its_folder, FailureKind.NODE, "it was lost", at=Attempt(JOB_ID, 0, "n1"))
+    (failed,) = its_folder.failures()
+    assert failed.then == "resumed, on another node if one takes it (1 of 3)"
+    with subprocess.Popen(["sleep", "600"]) as process:
+        living_lease(tmp_path, run, process, node=now, attempt=1)
+        progress = run_progress(its_folder, State.RUNNING, 10)
+        process.kill()
+    assert progress.story == f"attempts that failed: 1 node; the last on n1: {then}"
+
+
+def test_a_run_that_stays_as_no_other_node_can_be_had_is_not_said_to_go_elsewhere(tmp_path):
+    run = StandInRun("run")
+    its_folder = folder(tmp_path, run)
+    its_folder.ask(Asked.of(run))
+    breaker = Breaker(tmp_path, lambda: None, lambda: [its_folder])
+    staying = answers.Answers(Attempt(JOB_ID, 0, "n1"), breaker, elsewhere=True)
+    staying.stay()
+    staying.answer(its_folder, FailureKind.NODE, "it was killed")
+    assert its_folder.failures()[0].then == "resumed (1 of 3)"

@@ -116,14 +116,17 @@ def test_a_run_without_a_record_came_no_further_either():
 @pytest.mark.parametrize(
     ("before", "again", "says"),
     [
-        (0, True, "resumed on another node (1 of 3)"),
-        (1, True, "resumed on another node (2 of 3)"),
-        (2, True, "resumed on another node (3 of 3)"),
+        (0, True, "resumed, on another node if one takes it (1 of 3)"),
+        (1, True, "resumed, on another node if one takes it (2 of 3)"),
+        (2, True, "resumed, on another node if one takes it (3 of 3)"),
         (3, False, "given up after 3 times"),
     ],
 )
 def test_a_run_whose_node_failed_goes_elsewhere_three_times(before, again, says):
-    earlier = [failed("node", f"resumed on another node ({number + 1} of 3)", node="n1") for number in range(before)]
+    earlier = [
+        failed("node", f"resumed, on another node if one takes it ({number + 1} of 3)", node="n1")
+        for number in range(before)
+    ]
     assert decide(FailureKind.NODE, earlier, asked(resources=Resources(gpus=1))) == Decision(
         again, says, Resources(gpus=1), away=again
     )
@@ -220,15 +223,21 @@ def test_the_batch_of_a_tuning_is_its_own(tmp_path):
 def test_failures_of_another_kind_do_not_count():
     earlier = [failed("node", node="n1")] * 3 + [failed("timeout", samples_seen=0)] * 2
     assert decide(FailureKind.OOM, earlier, asked()).says == "again with accumulate 2 (1 of 3)"
-    assert decide(FailureKind.NODE, [failed("oom")] * 3, asked()).says == "resumed on another node (1 of 3)"
+    assert (
+        decide(FailureKind.NODE, [failed("oom")] * 3, asked()).says
+        == "resumed, on another node if one takes it (1 of 3)"
+    )
 
 
 def test_counting_begins_anew_where_a_run_was_given_up():
     of_nodes = [failed("node")] * 3 + [failed("node", "given up after 3 times")]
-    assert decide(FailureKind.NODE, of_nodes, asked()).says == "resumed on another node (1 of 3)"
-    assert decide(FailureKind.NODE, [*of_nodes, failed("node")], asked()).says == "resumed on another node (2 of 3)"
+    assert decide(FailureKind.NODE, of_nodes, asked()).says == "resumed, on another node if one takes it (1 of 3)"
+    assert (
+        decide(FailureKind.NODE, [*of_nodes, failed("node")], asked()).says
+        == "resumed, on another node if one takes it (2 of 3)"
+    )
     other = [failed("node"), failed("node"), failed("code", "given up: it would be the same again")]
-    assert decide(FailureKind.NODE, other, asked()).says == "resumed on another node (1 of 3)"
+    assert decide(FailureKind.NODE, other, asked()).says == "resumed, on another node if one takes it (1 of 3)"
 
 
 def test_the_row_of_time_outs_begins_anew_where_a_run_was_given_up():

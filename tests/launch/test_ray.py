@@ -292,7 +292,7 @@ def test_a_study_of_24_runs_with_children_is_finished_once_each_while_a_node_die
 def test_the_command_line_sends_a_study_and_returns(tmp_path, ray, monkeypatch):
     monkeypatch.delenv("RAY_ADDRESS")
     monkeypatch.setenv(*next(iter(ONE_NODE.items())))  # Or else Ray looks for the head at a network card's address.
-    runs_of(tmp_path, "seeds: 2", trainer=AT_ONCE)
+    runs = runs_of(tmp_path, "seeds: 2", trainer=AT_ONCE)
 
     def flipscale(*arguments: str) -> "subprocess.CompletedProcess[str]":
         command = [sys.executable, "-m", "flipscale", *arguments]
@@ -305,7 +305,8 @@ def test_the_command_line_sends_a_study_and_returns(tmp_path, ray, monkeypatch):
     sent = flipscale("submit", "small.yaml", *on_ray, "--detach")
     assert "submitted 2 runs to ray\n" in sent.stderr, sent.stderr
     assert "Ray job " in flipscale("status", "small.yaml").stdout
-    wait_until(lambda: "2 of 2 finished" in flipscale("status", "small.yaml").stdout, every=1.0)
+    wait_until(lambda: all(folder(tmp_path / "results", run).result() for run in runs), "two results", every=0.2)
+    assert "2 of 2 finished" in flipscale("status", "small.yaml").stdout
     assert "submitted 0 runs, left alone 2 finished\n" in flipscale("submit", "small.yaml", *on_ray).stderr
 
 

@@ -4,6 +4,7 @@ import contextlib
 import os
 import re
 import signal
+import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -12,11 +13,11 @@ from types import SimpleNamespace
 import pytest
 import yaml
 
-from flipscale.errors import LaunchError
+from flipscale.errors import LaunchError, RunFolderError
 from flipscale.launch import Looker, states, submit
 from flipscale.launch.launcher import Request, launcher_named
-from flipscale.launch.ray import RayLauncher
-from flipscale.launch.ray.cluster import Answer
+from flipscale.launch.ray import RayLauncher, scratch
+from flipscale.launch.ray.cluster import Answer, Unreachable, check_address
 from flipscale.launch.ray.processes import TrialWorker
 from flipscale.launch.ray.trials import Task, Trials, bundles_of, job_id, tasks_of
 from flipscale.launch.site import DEFAULTS, read_site
@@ -157,6 +158,52 @@ def test_where_no_ray_can_be_had_no_job_is_written(tmp_path):
 )
 def test_what_ray_says_of_a_job_fits_a_line(status, message, says):
     assert str(Answer("NAME", status, message)) == says
+
+
+def test_a_ray_that_only_a_file_names_is_not_asked(tmp_path, monkeypatch):
+    """Ray's client would send it the user's token."""
+    for name in ("RAY_ADDRESS", "RAY_API_SERVER_ADDRESS"):
+        monkeypatch.delenv(name, raising=False)
+    strangers = "http://ray.example.org:8265"
+    with pytest.raises(Unreachable, match=f"set RAY_ADDRESS={strangers} if that is your cluster"):
+        check_address(strangers, None)
+    for here in ("http://127.0.0.1:8265", "http://localhost:1", "http://[::1]:8265"):
+        check_address(here, None)
+    check_address(strangers, "ray.example.org:6379")
+    for name in ("RAY_ADDRESS", "RAY_API_SERVER_ADDRESS"):
+        monkeypatch.setenv(name, "http://RAY.example.org:1")
+        check_address(strangers, None)
+        monkeypatch.delenv(name)
+
+
+def test_a_driver_does_what_it_was_sent_for_whoever_has_written_into_the_folder_since(tmp_path):
+    trials, path = sent(tmp_path, StandInRun("run"))
+    assert Trials.read(path, trials.seal) == trials
+    path.write_text(path.read_text().replace(WORKER[1], "/bin/sh"))
+    with pytest.raises(RunFolderError, match="was changed after its jobs were sent, so nothing of it is run"):
+        Trials.read(path, trials.seal)
+
+
+def test_nothing_of_a_driver_stays_in_the_temporary_folder_not_even_of_a_killed_one(tmp_path, monkeypatch):
+    monkeypatch.setattr(scratch.tempfile, "tempdir", str(tmp_path))
+    code = (
+        "import sys, tempfile, time; tempfile.tempdir = sys.argv[1]\n"
+        "from flipscale.launch.ray.scratch import scratch_folder\n"
+        "with scratch_folder() as folder: print(folder, flush=True); time.sleep(600)"
+    )
+    started = [
+        subprocess.Popen([sys.executable, "-c", code, tmp_path], stdout=subprocess.PIPE, text=True) for _ in range(2)
+    ]
+    killed, living = (Path(process.stdout.readline().strip()) for process in started)
+    started[0].kill()
+    started[0].communicate()
+    monkeypatch.setattr(scratch, "_NEW_SECONDS", 0.0)
+    with scratch.scratch_folder() as mine:
+        assert sorted(tmp_path.iterdir()) == sorted([living, mine])
+        assert not killed.exists()
+    started[1].kill()
+    started[1].communicate()
+    assert list(tmp_path.iterdir()) == [living]
 
 
 # The order of trials

@@ -31,6 +31,7 @@ NOTHING_KNOWN = {
     "max_array_size": None,
     "sbatch": [],
     "srun": [],
+    "export": None,
     "setup": [],
     "python": None,
     "container": None,
@@ -65,6 +66,7 @@ throttle: 1k
 max_array_size: 1001
 sbatch: [--exclusive, --comment=a study of masks, --mail-type=END]
 srun: [--cpu-bind=cores]
+export: PATH,HOME
 setup:
   - module load cuda/12.4
   - 'export NCCL_DEBUG="WARN"'
@@ -138,6 +140,7 @@ def test_a_full_site_reads_to_seconds_counts_and_lists(read):
         "max_array_size": 1001,
         "sbatch": ["--exclusive", "--comment=a study of masks", "--mail-type=END"],
         "srun": ["--cpu-bind=cores"],
+        "export": "PATH,HOME",
         "setup": ["module load cuda/12.4", 'export NCCL_DEBUG="WARN"'],
         "python": "/opt/flip/bin/python",
         "container": {
@@ -166,6 +169,14 @@ def test_a_price_by_itself_is_that_of_a_gpu_hour_in_dollars(read):
 
 def test_a_site_is_json(read):
     assert json.loads(json.dumps(read(FULL))) == read(FULL)
+
+
+def test_a_warning_may_be_a_number_of_seconds_as_the_table_of_keys_has_it(read, complaints):
+    assert read("schema: 1\nwarning: 120\n")["warning"] == 120
+    assert read("schema: 1\nwarning: 2m\n")["warning"] == 120
+    for wrong in ("0", "-5", "true", "1.5"):
+        assert "is not a time; write 90s" in complaints(f"schema: 1\nwarning: {wrong}\n")[0]
+    assert "is not a time" in complaints("schema: 1\ntime: 60\n")[0]  # To SLURM that would be minutes.
 
 
 def test_a_price_is_a_number(complaints):
@@ -260,7 +271,7 @@ def test_an_unknown_key_is_refused_with_the_nearest_one(complaints):
     ) == [
         "site.yaml:2: unknown key 'parttion' in site; did you mean 'partition'? Choices: schema, partition, account, "
         "qos, reservation, time, warning, gpus_per_node, gpu_type, gres, processes_per_node, cpus_per_process, "
-        "memory_per_process, constraint, exclude, throttle, max_array_size, sbatch, srun, setup, ...",
+        "memory_per_process, constraint, exclude, throttle, max_array_size, sbatch, srun, export, ...",
         "site.yaml:3: unknown key 'runtme' in container; did you mean 'runtime'? "
         "Choices: image, runtime, mounts, arguments",
         "site.yaml:5: unknown key 'tmie' in pack; did you mean 'time'? "
@@ -440,7 +451,7 @@ def test_what_is_no_option_of_srun_is_refused(complaints):
         ("--exclude=x", "--exclude is not for a site file: write exclude: [NODE]"),
         ("--gres=gpu:1", "--gres is not for a site file: write gpu_type and gres"),
         ("--gpus-per-node=1", "--gpus-per-node is not for a site file: write gpus_per_node"),
-        ("--export=NONE", "--export is not for a site file: the job needs the environment of who submits it"),
+        ("--export=NONE", "--export is not for a site file: write export: NAME,NAME"),
     ],
 )
 def test_options_of_sbatch_that_flipscale_gives_itself_are_refused(complaints, option, instead):

@@ -367,7 +367,7 @@ def test_a_study_of_24_runs_with_children_is_finished_once_each_while_a_node_die
 
 
 def test_the_command_line_sends_a_study_and_returns(tmp_path):
-    runs_of(tmp_path, "seeds: 2", trainer=AT_ONCE)
+    runs = runs_of(tmp_path, "seeds: 2", trainer=AT_ONCE)
     (tmp_path / "site.yaml").write_text("schema: 1\npartition: main\ntime: 10m\nmemory_per_process: 1G\n")
 
     def flipscale(*arguments: str) -> "subprocess.CompletedProcess[str]":
@@ -382,7 +382,8 @@ def test_the_command_line_sends_a_study_and_returns(tmp_path):
     assert "submitted 2 runs to slurm\n" in sent.stderr, sent.stderr
     waiting = flipscale("status", "small.yaml")
     assert "job " in waiting.stdout
-    wait_until(lambda: "2 of 2 finished" in flipscale("status", "small.yaml").stdout, every=1.0)
+    wait_until(lambda: all(folder(tmp_path / "results", run).result() for run in runs), "two results", every=0.2)
+    assert "2 of 2 finished" in flipscale("status", "small.yaml").stdout
     assert "submitted 0 runs, left alone 2 finished\n" in flipscale("submit", "small.yaml", *on_slurm).stderr
 
 

@@ -1,7 +1,9 @@
 """The SLURM launcher on the fake SLURM beside this file: the contract of all launchers, and what is asked how often."""
 
 import contextlib
+import json
 import os
+import re
 import shlex
 import signal
 import subprocess
@@ -12,12 +14,13 @@ from pathlib import Path
 
 import pytest
 
-from flipscale.errors import LaunchError
-from flipscale.launch import Looker, cancel, preview, states, submit
+from flipscale.errors import DamagedFile, LaunchError, RunFolderError
+from flipscale.launch import Looker, cancel, look, preview, states, submit
+from flipscale.launch.launcher import Whereabouts
 from flipscale.launch.site import DEFAULTS
 from flipscale.launch.slurm import SlurmLauncher, scheduler
 from flipscale.launch.slurm.arrays import JobArray
-from flipscale.run import FailureKind, State
+from flipscale.run import Asked, FailedAttempt, FailureKind, Job, State
 from tests.launch import fake_slurm
 from tests.launch.contract import WORKER, LauncherContract, StandInRun, folder, starts, wait_for
 from tests.patience import PATIENCE, wait_until
@@ -596,7 +599,9 @@ def test_a_cluster_without_accounting_does_as_well(tmp_path, install):
     assert wait_for(runs, tmp_path, State.FINISHED, State.FAILED) == {"good": State.FINISHED, "bad": State.FAILED}
     wait_until(lambda: "job 1_0 COMPLETED" in says(tmp_path, gone(tmp_path, "good")), "its job does not end")
     fake_slurm.forget(cluster.folder)
-    assert says(tmp_path, gone(tmp_path, "good"), closely=True) == "SLURM knows its job no more"
+    lost = says(tmp_path, gone(tmp_path, "good"), closely=True)
+    log = arrays(tmp_path)[0].log(tmp_path / "slurm", 0)
+    assert re.fullmatch(rf"SLURM knows its job 1_0 no more, which was sent [\d: -]+; what it said is in {log}", lost)
     assert sorted(job.run_id for job in send(runs, tmp_path).jobs) == ["bad", "good"]
     wait_for(runs[:1], tmp_path, State.FINISHED)
 
@@ -617,7 +622,7 @@ def test_the_states_are_right_after_slurm_has_forgotten_the_jobs(tmp_path, clust
     fake_slurm.forget(cluster.folder)
     assert states(runs, tmp_path) == {"good": State.FINISHED, "bad": State.FAILED, "long": State.RUNNING}
     assert states([gone(tmp_path, "good")], tmp_path) == {"good": State.LOST}
-    assert says(tmp_path, runs[0]) == "SLURM knows its job no more"
+    assert re.match(r"SLURM knows its job 1_\d no more, which was sent 20", says(tmp_path, runs[0]))
 
 
 def finished(cluster) -> list[str]:
@@ -631,7 +636,7 @@ def finished(cluster) -> list[str]:
         ("COMPLETED", "n1", "job 1_0 COMPLETED on n1", []),
         ("CANCELLED by 1000", "None assigned", "job 1_0 CANCELLED", []),
         ("OUT_OF_MEMORY", "n2", "job 1_0 OUT_OF_MEMORY on n2", [("oom", "again with accumulate 2 (1 of 3)")]),
-        ("NODE_FAIL", "n2", "job 1_0 NODE_FAIL on n2", [("node", "resumed on another node (1 of 3)")]),
+        ("NODE_FAIL", "n2", "job 1_0 NODE_FAIL on n2", [("node", "resumed, on another node if one takes it (1 of 3)")]),
         ("TIMEOUT", "n2", "job 1_0 TIMEOUT on n2", [("timeout", "resumed")]),
     ],
 )
@@ -640,7 +645,9 @@ def test_accounting_says_how_a_job_ended_that_squeue_has_forgotten(tmp_path, idl
     send([run], tmp_path)
     idle.replace("squeue", "exit 0")
     idle.replace("sacct", f"echo 'another|1_0|FAILED|n9'; echo '{arrays(tmp_path)[0].job_name}|1_0|{state}|{node}'")
-    assert says(tmp_path, run) == "SLURM knows its job no more"
+    known = "SLURM knows its job 1_0 no more, which was sent "
+    assert says(tmp_path, run).startswith(known)
+    assert says(tmp_path, run).endswith("; it wrote no log, so it never began")
     assert states([run], tmp_path) == {"run": State.LOST}
     assert says(tmp_path, run, closely=True) == says_so
     assert len(send([run], tmp_path).jobs) == 1
@@ -841,3 +848,133 @@ def test_a_job_that_a_person_cancels_is_not_started_again(tmp_path, cluster):
     assert (folder(tmp_path, run).path / "checkpoint.pt").exists()
     assert folder(tmp_path, run).failures() == []
     assert starts(tmp_path, run) == 1
+
+
+# What a cluster says no to, and what it cannot say
+
+
+def test_a_run_under_which_every_node_failed_is_sent_without_avoiding_them(tmp_path, idle):
+    run = StandInRun("run")
+    folder(tmp_path, run).ask(Asked.of(run))
+    for node in fake_slurm.NODES:
+        folder(tmp_path, run).note_failure(FailedAttempt(FailureKind.NODE, "it was lost", node=node))
+    no = "sbatch: error: Batch job submission failed: Requested node configuration is not available"
+    idle.replace("sbatch", f'grep -q -- "--exclude=" "$2" && {{ echo "{no}" >&2; exit 1; }}; exec "$REAL" "$@"')
+    assert len(send([run], tmp_path).jobs) == 1
+    (array,) = arrays(tmp_path)
+    assert (array.avoid, array.slurm_id) == ((), "1")
+    assert says(tmp_path, run) == "job 1_0 waits (None)"
+    other = StandInRun("other")  # What is refused for something else is refused as ever.
+    folder(tmp_path, other).ask(Asked.of(other))
+    folder(tmp_path, other).note_failure(FailedAttempt(FailureKind.NODE, "it was lost", node="n1"))
+    with pytest.raises(LaunchError, match="exclude=n1"):
+        send([other], tmp_path, partition="nix")
+
+
+def test_a_refusal_names_all_that_the_site_asked_for(tmp_path, idle):
+    idle.replace("sbatch", "echo 'sbatch: error: Batch job submission failed: Invalid qos specification' >&2; exit 1")
+    wishes = {"account": "vision", "qos": "long", "reservation": "spring", "constraint": "h100&ib"}
+    with pytest.raises(LaunchError, match="Invalid qos specification It asks for ") as refused:
+        send([StandInRun("run")], tmp_path, **wishes, sbatch=["--licenses=idl:2", "--exclusive"], export="PATH,HOME")
+    asked = str(refused.value).partition("It asks for ")[2].rstrip(".").split(", ")
+    named = [f"{name}={value}" for name, value in wishes.items()]
+    assert {*named, "licenses=idl:2", "exclusive", "partition=main", "export=PATH,HOME"} <= {
+        one.replace("'", "").replace('"', "") for one in asked
+    }
+
+
+def test_a_dry_run_where_no_slurm_is_says_to_set_max_array_size(tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    said = preview([StandInRun("run")], tmp_path, SlurmLauncher(tmp_path, SITE, command=WORKER))
+    assert said.startswith("# No SLURM can be asked here, so arrays have 1001 tasks at most, SLURM's default. Set ")
+    assert "Set max_array_size in the site file" in said
+    there = SlurmLauncher(tmp_path, {**SITE, "max_array_size": 100}, command=WORKER)
+    assert preview([StandInRun("run")], tmp_path, there).startswith("# sbatch ")
+
+
+def test_a_dry_run_where_slurm_is_away_says_so_too(tmp_path, idle):
+    idle.replace("scontrol", "echo 'scontrol: error: no configuration' >&2; exit 1")
+    said = preview([StandInRun("run")], tmp_path, SlurmLauncher(tmp_path, SITE, command=WORKER))
+    assert "Set max_array_size in the site file" in said
+    with pytest.raises(LaunchError, match="no configuration"):
+        send([StandInRun("run")], tmp_path)
+
+
+def test_a_lost_task_says_where_it_was_last(tmp_path, idle):
+    run = StandInRun("run")
+    send([run], tmp_path)
+    idle.replace("squeue", "exit 0")
+    lease = {"token": "t", "host": "elsewhere", "pid": 1, "born": "1", "job": "slurm/x/0", "node": "n3", "time": 1.0}
+    (folder(tmp_path, run).path / "last_holder.json").write_text(json.dumps(lease))
+    log = arrays(tmp_path)[0].log(tmp_path / "slurm", 0)
+    log.write_text("slurmstepd: error: killed\n")
+    assert says(tmp_path, run).endswith(f"; it was last on n3; what it said is in {log}")
+    assert "1_0" in says(tmp_path, run)
+
+
+def test_a_job_does_what_it_was_sent_for_whoever_has_written_into_the_folder_since(tmp_path, idle, monkeypatch):
+    from flipscale.launch.slurm import task
+
+    send([StandInRun("run")], tmp_path)
+    (array,) = arrays(tmp_path)
+    path = array.path(tmp_path / "slurm")
+    *_, seal = shlex.split(path.with_suffix(".sh").read_text().splitlines()[-1])
+    assert JobArray.read(path, seal) == array
+    ran = tmp_path / "ran"
+    written = json.loads(path.read_text())
+    path.write_text(json.dumps({**written, "command": ["touch", str(ran)]}))
+    monkeypatch.setenv("SLURM_ARRAY_TASK_ID", "0")
+    with pytest.raises(RunFolderError, match="was changed after its jobs were sent, so nothing of it is run"):
+        task.main(path, seal)
+    assert not ran.exists()
+    path.write_text(json.dumps({**written, "name": "another-0"}))
+    with pytest.raises(DamagedFile, match="is the record of another array"):
+        JobArray.read(path)
+
+
+def test_a_site_says_what_jobs_get_of_the_environment(tmp_path, idle):
+    said = preview(
+        [StandInRun("run")], tmp_path, SlurmLauncher(tmp_path, {**SITE, "export": "PATH,HOME"}, command=WORKER)
+    )
+    assert "#SBATCH --export=PATH,HOME\n" in said
+    assert "--kill-on-bad-exit=1 --export=ALL " in said  # Else srun would keep it from the training too.
+    assert "--export" not in preview([StandInRun("run")], tmp_path, SlurmLauncher(tmp_path, SITE, command=WORKER))
+
+
+def test_who_watches_asks_less_often_where_queues_are_long_or_answers_slow(tmp_path, monkeypatch):
+    now = [0.0]
+    polls: list[float] = []
+
+    class Busy:
+        poll_seconds = 5.0
+        took = 0.0
+        jobs = 1
+
+        def poll(self, jobs, *, closely=False):
+            polls.append(now[0])
+            now[0] += self.took
+            waiting = Whereabouts(State.WAITING)
+            return {**dict.fromkeys(map(str, range(self.jobs)), waiting), **{job.run_id: waiting for job in jobs}}
+
+    busy = Busy()
+    run = StandInRun("run")
+    folder(tmp_path, run).ask(Asked.of(run))
+    folder(tmp_path, run).write_job(Job("run", "slurm", "a-0/0", 1.0, log=""))
+    monkeypatch.setattr(look, "launcher_named", lambda *_: busy)
+    monkeypatch.setattr(look.time, "monotonic", lambda: now[0])
+
+    def pause() -> float:
+        """Seconds between two questions of who looks twice a second."""
+        looker, before = Looker(tmp_path), len(polls)
+        while len(polls) < before + 2:
+            looker.look([run])
+            now[0] += 0.5
+        return polls[-1] - polls[-2] - busy.took
+
+    assert 5 <= pause() <= 6
+    busy.jobs = 6000
+    assert 60 <= pause() <= 61
+    busy.jobs, busy.took = 1, 4.0
+    assert 80 <= pause() <= 85
+    busy.took = 100.0
+    assert 300 <= pause() <= 401

@@ -9,7 +9,7 @@ import pytest
 
 from flipscale.cli import main
 from flipscale.identity import RECIPE
-from flipscale.run import Asked, Job, RunFolder, write_json
+from flipscale.run import Asked, Job, RunFolder, birth, write_json
 from flipscale.storage import StudyRuns, find_unneeded, remove_unneeded
 from tests.storage.conftest import STUDY, Results
 
@@ -30,7 +30,7 @@ def listed(results: Results, *studies: StudyRuns) -> dict[str, list[str]]:
 
 def held(folder: RunFolder) -> None:
     """This process does the run."""
-    holder = {"token": "t", "host": socket.gethostname(), "pid": os.getpid(), "born": None, "time": 0}
+    holder = {"token": "t", "host": socket.gethostname(), "pid": os.getpid(), "born": birth(os.getpid()), "time": 0}
     write_json(folder.path / "lease.json", holder)
 
 

@@ -16,7 +16,7 @@ import torch
 
 from flipscale.cost import steps_of
 from flipscale.identity import parent_of, run_id
-from flipscale.run import Asked, FailureKind, Job, RunFolder, State, write_json
+from flipscale.run import Asked, FailureKind, Job, RunFolder, State, birth, write_json
 from flipscale.settings import Resources, plain
 from flipscale.study.settings import read_settings
 from flipscale.train import train
@@ -245,7 +245,7 @@ def held_by_another(ask):
     """A parent in the hands of another living process."""
     parent = ask()
     holder = subprocess.Popen(["sleep", "60"])
-    lease = {"token": "theirs", "host": socket.gethostname(), "pid": holder.pid, "born": None, "time": 0}
+    lease = {"token": "theirs", "host": socket.gethostname(), "pid": holder.pid, "born": birth(holder.pid), "time": 0}
     write_json(parent.path / "lease.json", lease)
     yield parent, holder
     holder.kill()

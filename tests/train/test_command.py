@@ -1,6 +1,7 @@
 """Programs of the user's own, run for real: what they leave in the folder, how they end, and how they are stopped."""
 
 import json
+import os
 import re
 import signal
 import socket
@@ -421,7 +422,8 @@ open(folder + "/child", "w").write(str(child.pid))
 
 def test_a_program_left_over_from_a_killed_flipscale_is_ended_first(asked):
     folder = asked(OUTCOME)
-    leftover = subprocess.Popen(["sleep", "3600"], start_new_session=True)
+    environment = {**os.environ, "FLIPSCALE_RUN": str(folder.path.resolve())}
+    leftover = subprocess.Popen(["sleep", "3600"], env=environment, start_new_session=True)
     known = {
         "host": socket.gethostname(),
         "pid": leftover.pid,

@@ -1,7 +1,6 @@
 """Two processes train on thousands of pairs that stream from tar shards, and the one that leads is killed."""
 
 import io
-import os
 import signal
 import subprocess
 import sys
@@ -14,8 +13,9 @@ import pytest
 import torch
 from PIL import Image
 
-from flipscale.run import Asked, RunFolder, State
+from flipscale.run import Asked, RunFolder
 from flipscale.settings import Resources
+from flipscale.train import train
 from tests.patience import PATIENCE
 from tests.train.conftest import SETTINGS
 
@@ -60,27 +60,10 @@ def asked(folder: Path, name: str, urls: str) -> RunFolder:
     return run
 
 
-def train(run: RunFolder) -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "flipscale", "train", str(run.path)],
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    assert run.state() is State.FINISHED
-
-
 def kill_in_the_middle(run: RunFolder) -> None:
     """Train, with a checkpoint as often as can be, and kill process 0 some steps after the first one."""
     code = f"from flipscale.train import train\nfrom pathlib import Path\ntrain([Path({str(run.path)!r})]"
-    process = subprocess.Popen(
-        [sys.executable, "-c", f"{code}, checkpoint_seconds=0)"],
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        stderr=subprocess.DEVNULL,
-    )
+    process = subprocess.Popen([sys.executable, "-c", f"{code}, checkpoint_seconds=0)"], stderr=subprocess.DEVNULL)
     until = time.monotonic() + PATIENCE
     while not (run.path / "checkpoint.pt").exists():
         assert process.poll() is None
@@ -91,14 +74,14 @@ def kill_in_the_middle(run: RunFolder) -> None:
 
 
 def test_a_run_of_two_processes_on_streamed_shards_that_is_killed_ends_as_one_that_is_not(
-    tmp_path: Path, shards: Path
+    tmp_path: Path, shards: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
     urls = f"{shards}/{{00000..00005}}.tar::pipe:cat {shards}/{{00006..00011}}.tar"
     whole, killed = asked(tmp_path, "whole", urls), asked(tmp_path, "killed", urls)
-    train(whole)
     kill_in_the_middle(killed)
     assert killed.result() is None
-    train(killed)
+    assert train([whole.path, killed.path]) == 0
     first, second = whole.result(), killed.result()
     assert first is not None
     assert second is not None

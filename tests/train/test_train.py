@@ -17,7 +17,7 @@ import flipscale.train.trainers.builtin.pretrain
 from flipscale.collect import hits_of
 from flipscale.errors import DataError, Diverged, RunFolderError
 from flipscale.identity import RECIPE
-from flipscale.run import Asked, FailureKind, RunFolder, State, write_json
+from flipscale.run import Asked, FailureKind, RunFolder, State, birth, write_json
 from flipscale.train import train
 from tests.patience import PATIENCE
 from tests.train.conftest import SETTINGS
@@ -175,7 +175,8 @@ def test_a_run_whose_process_dies_meanwhile_is_taken_up_before_the_end(run):
     first, second = run("first"), run("second", **LONG)
     holder = subprocess.Popen(["sleep", "60"])
     try:
-        lease = {"token": "theirs", "host": os.uname().nodename, "pid": holder.pid, "born": None, "time": 0}
+        born = birth(holder.pid)
+        lease = {"token": "theirs", "host": os.uname().nodename, "pid": holder.pid, "born": born, "time": 0}
         write_json(first.path / "lease.json", lease)
         process = started(first, second)
         wait_for_step(second, 3, process)

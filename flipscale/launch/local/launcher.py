@@ -6,7 +6,7 @@ import secrets
 import shlex
 import signal
 import time
-from collections.abc import Iterable, Iterator, Sequence, Set
+from collections.abc import Iterator, Sequence, Set
 from pathlib import Path
 
 from flipscale.errors import DamagedFile, LaunchError
@@ -16,8 +16,9 @@ from flipscale.launch.local.machine import slots_for
 from flipscale.launch.local.queue import LocalQueue, LocalWorker
 from flipscale.launch.site import Site
 from flipscale.launch.tree import kill_tree
-from flipscale.run import Holder, Job, RunFolder, State
+from flipscale.run import Holder, Job, RunFolder, State, is_alive
 from flipscale.words import count
+from flipscale.workspace import RUNS_FOLDER
 
 
 class LocalLauncher:
@@ -50,9 +51,9 @@ class LocalLauncher:
         """Start workers for runs that need the same resources."""
         groups = slots_for(requests[0].resources.gpus)
         name = f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(3)}"
-        queue = LocalQueue(self.home / name, [str(request.folder.path.resolve()) for request in requests], self.command)
+        queue = LocalQueue(self.home / name, [request.id for request in requests])
         queue.path.mkdir(parents=True)
-        queue.start(groups, min(len(requests), self.workers or len(groups)))
+        queue.start(self.command, groups, min(len(requests), self.workers or len(groups)))
         now = time.time()
         return [Job(request.id, "local", name, now, log=str(queue.path)) for request in requests]
 
@@ -85,7 +86,7 @@ class LocalLauncher:
         """Wait until the attendants have stopped these runs, which are marked as cancelled. They go on with the others.
 
         Where nothing is left of a list all its workers are stopped. What does not stop is killed, and LaunchError
-        raised where another host has it in hand.
+        raised where another host has it in hand, or a process that is none of ours. No worker is started.
         """
         cancelled = {job.run_id for job in jobs}
         for queue in self._queues_with(cancelled):
@@ -93,9 +94,7 @@ class LocalLauncher:
             holders = queue.holders(cancelled)
             anything_left = bool(queue.left())
             doomed = [worker for worker in queue.alive() if worker.pid in holders or not anything_left]
-            _stop(doomed)
-            unstaffed = len(queue.left()) - len(queue.alive())
-            queue.start([worker.slots for worker in doomed], min(len(doomed), unstaffed))
+            _stop(queue, doomed)
         self._end_held(cancelled)
 
     def _queues_with(self, run_ids: Set[str]) -> list[LocalQueue]:
@@ -116,26 +115,42 @@ class LocalLauncher:
         """Wait until nobody holds these runs any more; kill who takes too long; raise if that is elsewhere."""
         end = time.monotonic() + STOP_SECONDS
         while held := list(self._held(run_ids)):
-            for run_id, holder in held if time.monotonic() > end else ():
-                if not holder.is_here:
+            for run_id, holder in held:
+                if self._is_a_strangers(run_id, holder):
+                    raise LaunchError(
+                        f"{run_id} is marked as cancelled. Its lease names process {holder.pid}, which is not a "
+                        f"training of yours for this results folder, so it gets no signal; whoever started it ends it."
+                    )
+                if time.monotonic() > end and not holder.is_here:
                     raise LaunchError(f"{run_id} is trained on {holder.host} and does not stop; end it there.")
-                kill_tree(holder.pid)
+                if time.monotonic() > end:
+                    kill_tree(holder.pid)
             time.sleep(0.05)
 
     def _held(self, run_ids: Set[str]) -> Iterator[tuple[str, Holder]]:
         """Of these runs those that local workers have in hand, with who holds them."""
         for run_id in sorted(run_ids):
-            holder = RunFolder(self.home.parent / "runs" / run_id).holder()
+            holder = self._run(run_id).holder()
             if holder and holder.alive and holder.job is not None and holder.job.startswith("local/"):
                 yield run_id, holder
+
+    def _is_a_strangers(self, run_id: str, holder: Holder) -> bool:
+        """Whether the lease names a living process of this machine that is none of ours."""
+        is_ours = not holder.is_here or holder.may_be_signalled(self._run(run_id).path)
+        return not is_ours and is_alive(holder.pid, holder.born)  # It may just have ended.
+
+    def _run(self, run_id: str) -> RunFolder:
+        return RunFolder(self.home.parent / RUNS_FOLDER / run_id)
 
 
 # Stopping
 
 
-def _stop(workers: Iterable[LocalWorker]) -> None:
-    """Ask the workers to stop, wait until they have, and kill with all that they started those that do not."""
-    workers = [worker for worker in workers if worker.lives]
+def _stop(queue: LocalQueue, doomed: Sequence[LocalWorker]) -> None:
+    """Ask these workers of the list to stop, wait until they have, and kill with all that they started those that do
+    not. A process that is no worker of the list gets no signal, whatever workers.json says."""
+    ours = queue.ours()
+    workers = [worker for worker in doomed if worker in ours]
     for worker in workers:
         with contextlib.suppress(ProcessLookupError):
             os.kill(worker.pid, signal.SIGTERM)

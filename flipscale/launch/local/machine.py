@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from flipscale.errors import LaunchError
+from flipscale.guard import plain_file
 
 
 def slots_for(gpus: int) -> list[tuple[str, ...]]:
@@ -50,7 +51,7 @@ def cores_here() -> int:
 def open_lock(folder: Path, slot: str) -> int:
     """A descriptor on the lock file of a GPU or core of this host."""
     name = f"{socket.gethostname()}-{slot}.lock".replace("/", "-")
-    return os.open(folder / name, os.O_RDWR | os.O_CREAT, 0o644)
+    return plain_file(os.fspath(folder / name), os.O_RDWR | os.O_CREAT)
 
 
 def lock_at_once(locks: Sequence[int]) -> bool:

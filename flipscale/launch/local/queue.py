@@ -5,16 +5,18 @@ import os
 import socket
 import subprocess
 import sys
-from collections.abc import Sequence, Set
+from collections.abc import Iterator, Sequence, Set
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from flipscale.errors import DamagedFile
+from flipscale.guard import is_name, plain_file
 from flipscale.launch.launcher import threads
 from flipscale.launch.local.machine import lock_at_once, open_lock
 from flipscale.plain_files import read_json_object, record_of
-from flipscale.run import ATTEMPT, JOB, RunFolder, birth, is_alive, write_json
+from flipscale.run import ATTEMPT, JOB, Holder, RunFolder, birth, is_alive, is_ours, write_json
 from flipscale.settings import JsonObject
+from flipscale.workspace import RUNS_FOLDER
 
 _started: list[subprocess.Popen[bytes]] = []
 """The workers this process started, kept until they ended: a child that nobody waits for stays a zombie."""
@@ -47,18 +49,21 @@ class _WrittenQueue:
     """What workers.json holds."""
 
     host: str
-    command: tuple[str, ...]
     folders: tuple[str, ...]
     workers: tuple[JsonObject, ...]
 
 
 class LocalQueue:
-    """A list of runs and the workers that do them, as workers.json holds them."""
+    """A list of runs and the workers that do them, as workers.json holds them.
 
-    def __init__(self, path: Path, paths: Sequence[str], command: Sequence[str], workers: Sequence[LocalWorker] = ()):
+    What a worker executes stands in no file: workers.json may come from somebody else. Nor do paths: runs are known by
+    their ids, in the results folder that the list is in.
+    """
+
+    def __init__(self, path: Path, run_ids: Sequence[str], workers: Sequence[LocalWorker] = ()):
         self.path = path
-        self.folders = [RunFolder(path) for path in paths]
-        self.command = list(command)
+        runs = path.parents[1] / RUNS_FOLDER
+        self.folders = [RunFolder(runs / run_id) for run_id in run_ids]
         self.workers = list(workers)
 
     @classmethod
@@ -76,10 +81,30 @@ class LocalQueue:
             raise DamagedFile(f"{path / 'workers.json'}: {error}, so it lists no workers of flipscale's.") from error
         if written.host != socket.gethostname():
             return None
-        return cls(path, written.folders, written.command, workers)
+        # Versions before this one wrote whole paths.
+        run_ids = [os.path.basename(folder) for folder in written.folders]
+        return cls(path, list(filter(is_name, run_ids)), workers)
 
     def alive(self) -> list[LocalWorker]:
         return [worker for worker in self.workers if worker.lives]
+
+    def ours(self) -> list[LocalWorker]:
+        """The living workers that this submission started, and that may be signalled."""
+        return [worker for number, worker in enumerate(self.workers) if worker.lives and self._is_ours(number, worker)]
+
+    def _is_ours(self, number: int, worker: LocalWorker) -> bool:
+        # A worker of an older flipscale has no number, and holds its runs itself.
+        jobs = [f"local/{self.path.name}/{number}", f"local/{self.path.name}"]
+        if is_ours(worker.pid, worker.born, argument=str(self.path), variable=JOB, values=jobs[:1]):
+            return True
+        return any(holder.pid == worker.pid and holder.may_be_signalled(run.path) for run, holder in self._held())
+
+    def _held(self) -> Iterator[tuple[RunFolder, Holder]]:
+        """The runs that a process of this machine holds."""
+        for folder in self.folders:
+            holder = folder.holder()
+            if holder and holder.alive and holder.is_here:
+                yield folder, holder
 
     def left(self) -> list[RunFolder]:
         """The runs that are not done and not cancelled, held ones included."""
@@ -87,11 +112,13 @@ class LocalQueue:
 
     def holders(self, run_ids: Set[str]) -> set[int]:
         """The pids on this host that hold one of these runs."""
-        holders = [folder.holder() for folder in self.folders if folder.id in run_ids]
-        return {holder.pid for holder in holders if holder and holder.alive and holder.is_here}
+        return {holder.pid for run, holder in self._held() if run.id in run_ids}
 
-    def start(self, groups: Sequence[tuple[str, ...]], count: int) -> None:
-        """Start `count` workers on as many of the groups of slots, on free ones first, and write workers.json."""
+    def start(self, command: Sequence[str], groups: Sequence[tuple[str, ...]], count: int) -> None:
+        """Start `count` workers on as many of the groups of slots, on free ones first, and write workers.json.
+
+        command: what each executes on the runs.
+        """
         if count <= 0:
             return
         self._write()  # It is what a worker reads first.
@@ -101,22 +128,22 @@ class LocalQueue:
         try:
             free_first = sorted(groups, key=lambda group: not lock_at_once(locks[group]))
             for group in free_first[:count]:
-                self.workers.append(self._start_one(group, locks[group]))
+                self.workers.append(self._start_one(command, group, locks[group]))
         finally:
             for lock in (lock for group in locks.values() for lock in group):
                 os.close(lock)
             self._write()
 
-    def _start_one(self, group: tuple[str, ...], locks: Sequence[int]) -> LocalWorker:
+    def _start_one(self, command: Sequence[str], group: tuple[str, ...], locks: Sequence[int]) -> LocalWorker:
         number = len(self.workers)
         environment = {**os.environ, **threads(1), JOB: f"local/{self.path.name}/{number}", ATTEMPT: "0"}
         if gpus := [slot.removeprefix("gpu-") for slot in group if slot.startswith("gpu-")]:
             environment["CUDA_VISIBLE_DEVICES"] = ",".join(gpus)
-        command = [sys.executable, "-m", "flipscale.launch.local.task", str(self.path), str(number)]
+        task = [sys.executable, "-m", "flipscale.launch.local.task", str(self.path), str(number)]
         log = self.log(number)
-        with open(log, "ab") as output:
+        with open(log, "ab", opener=plain_file) as output:
             process = subprocess.Popen(
-                [*command, *map(str, locks)],
+                [*task, ",".join(map(str, locks)), *command],
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
@@ -136,8 +163,7 @@ class LocalQueue:
         written = {
             "schema": 1,
             "host": socket.gethostname(),
-            "command": self.command,
-            "folders": [str(folder.path) for folder in self.folders],
+            "folders": [folder.id for folder in self.folders],
             "workers": [asdict(worker) for worker in self.workers],
         }
         write_json(self.path / "workers.json", written)

@@ -1,4 +1,4 @@
-"""What a worker of this machine does: `python -m flipscale.launch.local.task SUBMISSION-FOLDER NUMBER LOCK...`.
+"""What a worker of this machine does: `python -m flipscale.launch.local.task SUBMISSION NUMBER LOCK,LOCK COMMAND...`.
 
 It waits for the locks of its GPUs or its core, given as inherited descriptors, then an attendant sees the runs of the
 submission through beside the other workers. What it starts holds the locks too, so where the worker is killed they are
@@ -29,7 +29,7 @@ _SET_PARENT_DEATH_SIGNAL = 1
 """prctl's number for it."""
 
 
-def main(path: Path, number: int, locks: Sequence[int]) -> int:
+def main(path: Path, number: int, locks: Sequence[int], command: Sequence[str]) -> int:
     for lock in locks:
         fcntl.flock(lock, fcntl.LOCK_EX)
     queue = LocalQueue.read(path)
@@ -38,7 +38,7 @@ def main(path: Path, number: int, locks: Sequence[int]) -> int:
         queue.folders,
         # The machine has no name that a scheduler would know, and is not to be avoided.
         Attempt(os.environ[JOB], number=0, node=""),
-        Workers(partial(_start, queue.command, locks), queue.log(number)),
+        Workers(partial(_start, command, locks), queue.log(number)),
         Breaker(path, lambda: None, lambda: queue.folders),
         Surroundings(around_seconds=LOCAL_AROUND_SECONDS, elsewhere=False),
     )
@@ -69,4 +69,6 @@ def _end_with(attendant: int, prctl: "ctypes._NamedFuncPointer | None") -> None:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main(Path(sys.argv[1]), int(sys.argv[2]), [int(lock) for lock in sys.argv[3:]]))
+    raise SystemExit(
+        main(Path(sys.argv[1]), int(sys.argv[2]), [int(lock) for lock in sys.argv[3].split(",")], sys.argv[4:])
+    )

@@ -1,7 +1,6 @@
 """Which Ray is meant, and what its Jobs API is asked. Nothing here knows of runs."""
 
 import contextlib
-import fcntl
 import http.client
 import json
 import os
@@ -12,6 +11,7 @@ import sys
 import tempfile
 import time
 import urllib.error
+import urllib.parse
 import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from flipscale.errors import LaunchError
+from flipscale.guard import locked
 from flipscale.run import write_json
 
 RAY_ANSWER_SECONDS = 10.0
@@ -35,6 +36,9 @@ _ADDRESSES = ("RAY_ADDRESS", "RAY_API_SERVER_ADDRESS")
 ONE_NODE = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
 """Keeps Ray at 127.0.0.1, as on macOS. On Linux it would replace that by a network card's address, and with any address
 but 127.0.0.1 it listens on all interfaces."""
+
+
+_LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
 class Unreachable(LaunchError):
@@ -89,6 +93,7 @@ class Cluster:
         return cls(_our_ray())
 
     def submit(self, name: str, entrypoint: str) -> None:
+        _chosen.add(_host_of(self.url))
         with self._client() as client:
             client.submit_job(entrypoint=entrypoint, submission_id=name)
 
@@ -124,6 +129,30 @@ class Cluster:
                 raise LaunchError(f"{self.url}: Ray says no: {_first_line(error)}") from None
 
 
+_chosen: set[str] = set()
+"""The hosts that this process has submitted to."""
+
+
+def check_address(url: str, address: str | None) -> None:
+    """Unreachable where a submission's record names a Ray that nobody here has chosen.
+
+    The record is a file of the results folder, which may be a stranger's, and Ray's client sends its token along. So
+    only this machine is asked, what RAY_ADDRESS or `address` name, and what this process has submitted to.
+    """
+    named = {address, *map(os.environ.get, _ADDRESSES)} - {None, ""}
+    hosts = {*_LOOPBACK, *_chosen, *(_host_of(str(name)) for name in named)}
+    if _host_of(url) not in hosts:
+        raise Unreachable(
+            f"the submission names {url}, which is not this machine; set RAY_ADDRESS={url} if that is your cluster"
+        )
+
+
+def _host_of(address: str) -> str:
+    """The host of HOST:PORT, or of a URL."""
+    where = address.partition("://")[2] or address
+    return (urllib.parse.urlsplit(f"//{where}").hostname or "").lower()
+
+
 def address_file() -> Path:
     """Where `ray start` notes the address of this machine's head."""
     return Path(os.environ.get("RAY_TMPDIR") or tempfile.gettempdir()) / "ray" / "ray_current_cluster"
@@ -132,8 +161,7 @@ def address_file() -> Path:
 def _our_ray() -> str:
     """The dashboard of the Ray that flipscale runs on this machine for this user. Starts it where it does not run."""
     home = _home()
-    with open(home / "lock", "w", encoding="utf-8") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # Two submits at once start one.
+    with locked(home / "lock"):  # Two submits at once start one.
         with contextlib.suppress(OSError, ValueError, KeyError):
             url = str(json.loads((home / "running.json").read_text(encoding="utf-8"))["url"])
             if _is_dashboard(url):

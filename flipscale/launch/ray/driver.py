@@ -1,4 +1,4 @@
-"""What the Ray job does: `python -m flipscale.launch.ray.driver SUBMISSION.json`, started by Ray's Jobs API.
+"""What the Ray job does: `python -m flipscale.launch.ray.driver SUBMISSION.json SEAL`, started by Ray's Jobs API.
 
 It hands the tasks of a submission to Ray Tune, each as a trial, until none is left. A child's task is handed out when
 its parent is over. It keeps nothing that it could not read again: where it dies, `submit` goes on with what is left.
@@ -6,10 +6,8 @@ its parent is over. It keeps nothing that it could not read again: where it dies
 
 import os
 import re
-import shutil
 import socket
 import sys
-import tempfile
 import threading
 import time
 from collections import Counter
@@ -35,6 +33,7 @@ from flipscale.errors import use_utf8
 from flipscale.launch.look import Looker
 from flipscale.launch.policy import nodes_to_avoid
 from flipscale.launch.progress import ACTIVE
+from flipscale.launch.ray.scratch import scratch_folder
 from flipscale.launch.ray.trial import Trial
 from flipscale.launch.ray.trials import RayNode, Trials, bundles_of
 from flipscale.run import HEARTBEAT_SECONDS, RunFolder, write_json
@@ -50,8 +49,9 @@ SUGGEST_SECONDS = 1.0
 class TrialQueue(Searcher):
     """What Ray Tune asks for the next trial: a task that has something left, a child's when its parent is over."""
 
-    def __init__(self, path: Path, trials: Trials):
+    def __init__(self, path: Path, trials: Trials, seal: str = ""):
         super().__init__()
+        self.seal = seal
         self.path, self.trials = path, trials
         self.waiting = list(range(len(trials.tasks)))
         self.out: dict[str, int] = {}
@@ -71,7 +71,7 @@ class TrialQueue(Searcher):
         if index is not None:
             self.out[trial_id] = index
             avoid = sorted({node for run in self.left(index) for node in nodes_to_avoid(run.failures())})
-            return {"submission": str(self.path), "task": index, "avoid": ",".join(avoid)}
+            return {"submission": str(self.path), "task": index, "avoid": ",".join(avoid), "seal": self.seal}
         if not self.waiting and not self.out:
             return Searcher.FINISHED
         self._not_before = time.monotonic() + SUGGEST_SECONDS
@@ -179,13 +179,12 @@ def _exception_of(trial: Any) -> str:
         return "Tune kept no exception"
 
 
-def main(path: Path) -> int:
-    trials = Trials.read(path)
+def main(path: Path, seal: str = "") -> int:
+    trials = Trials.read(path, seal)
     threading.Thread(target=_beat, args=(path.with_name("driver.json"),), daemon=True).start()
     ray.init(log_to_driver=False)
-    scratch = tempfile.mkdtemp(prefix="flipscale-tune-")
-    queue = TrialQueue(path, trials)
-    try:
+    queue = TrialQueue(path, trials, seal)
+    with scratch_folder() as scratch:
         tune.Tuner(
             tune.with_resources(Trial, lambda config: _request(trials, config)),
             tune_config=tune.TuneConfig(
@@ -196,15 +195,13 @@ def main(path: Path) -> int:
             ),
             run_config=tune.RunConfig(
                 name=trials.name,
-                storage_path=scratch,
+                storage_path=str(scratch),
                 failure_config=tune.FailureConfig(max_failures=MAX_FAILURES),
                 checkpoint_config=tune.CheckpointConfig(checkpoint_frequency=0, checkpoint_at_end=False),
                 callbacks=[Watch(queue)],
                 verbose=0,
             ),
         ).fit()
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
     return 0
 
 
@@ -256,4 +253,4 @@ def _beat(path: Path) -> None:
 
 if __name__ == "__main__":
     use_utf8()
-    raise SystemExit(main(Path(sys.argv[1])))
+    raise SystemExit(main(Path(sys.argv[1]), *sys.argv[2:3]))

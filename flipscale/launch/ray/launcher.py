@@ -102,7 +102,7 @@ class RayLauncher:
         Of the others an attendant stops what it has in hand, and the driver ends when nothing is left: both look at
         the marks in the run folders, so they hear of it even where Ray cannot be asked.
         """
-        from flipscale.launch.ray.cluster import Cluster, Unreachable
+        from flipscale.launch.ray.cluster import Cluster, Unreachable, check_address
 
         for name in {_name_of(job) for job in jobs}:
             try:
@@ -112,6 +112,7 @@ class RayLauncher:
             if trials and all(run.is_over() for run in trials.run_folders()):
                 cluster = Cluster(trials.address)
                 with contextlib.suppress(Unreachable):
+                    check_address(trials.address, self.address)
                     if cluster.ask(name).status == "PENDING":
                         cluster.stop(name)
 
@@ -135,11 +136,11 @@ class RayLauncher:
     def _entrypoint(self, trials: Trials) -> str:
         """The shell command of the Ray job."""
         path = trials.path(self.home)
-        driver = shlex.join([self.python, "-u", "-m", "flipscale.launch.ray.driver", str(path)])
+        driver = shlex.join([self.python, "-u", "-m", "flipscale.launch.ray.driver", str(path), trials.seal])
         return f"exec {driver} >>{shlex.quote(str(path.with_name('driver.log')))} 2>&1"
 
     def _whereabouts(self, name: str) -> Whereabouts:
-        from flipscale.launch.ray.cluster import Cluster, Unreachable
+        from flipscale.launch.ray.cluster import Cluster, Unreachable, check_address
 
         try:
             trials = self._read(name)
@@ -150,6 +151,7 @@ class RayLauncher:
         if trials is None:
             return Whereabouts(None, "its submission's folder is gone")
         try:
+            check_address(trials.address, self.address)
             answer = Cluster(trials.address).ask(name)
         except Unreachable as error:
             # Whoever cannot be asked has not said that the job is gone; its driver has, when it shows no life.

@@ -40,7 +40,7 @@ class Trial(tune.Trainable):
 
     def setup(self, config: dict[str, Any]) -> None:
         path = Path(config["submission"])
-        trials, index = Trials.read(path), int(config["task"])
+        trials, index = Trials.read(path, config.get("seal", "")), int(config["task"])
         task = trials.tasks[index]
         job = job_id(trials.name, index)
         node, starts = _own_node(), path.with_name(f"{index}.starts")

@@ -5,6 +5,7 @@ import shlex
 import sys
 import time
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import submitit
@@ -29,10 +30,11 @@ class _Executor(submitit.SlurmExecutor):
         return str(self._make_submission_file_text(command, uid=""))
 
 
-def script_of(array: JobArray, home: Path, after: str | None = None) -> str:
+def script_of(array: JobArray, home: Path, after: str | None = None, seal: str = "") -> str:
     """The batch script: its options from the site, its command an attendant for the runs of a task.
 
-    after: SLURM's number of the array that `array.after` names. LaunchError where an option is longer than its line.
+    after: SLURM's number of the array that `array.after` names. seal: of the array's record.
+    LaunchError where an option is longer than its line.
     """
     site, shape = array.site, shape_of(array.resources, array.lanes, array.site, array.memory)
     path = array.path(home)
@@ -43,6 +45,7 @@ def script_of(array: JobArray, home: Path, after: str | None = None) -> str:
         "signal": f"B:USR2@{site['warning']}",
         "requeue": True,
         "reservation": site["reservation"],
+        "export": site.get("export"),
         "time": _clock(limit) if (limit := site["time"] or array.time) else None,
         "dependency": _dependency(array, after),
         # A child whose parent's job was cancelled would wait for ever.
@@ -54,7 +57,7 @@ def script_of(array: JobArray, home: Path, after: str | None = None) -> str:
         kind = f":{site['gpu_type']}" if site["gpu_type"] else ""
         gres.insert(0, f"gpu{kind}:{shape.gpus_per_node}")
     # exec: SLURM's warning goes to the batch script, and there is nobody but the attendant to get it.
-    attendant = [sys.executable, "-u", "-m", "flipscale.launch.slurm.task", str(path)]
+    attendant = [sys.executable, "-u", "-m", "flipscale.launch.slurm.task", str(path), *filter(None, [seal])]
     executor = _Executor(path.parent)
     named: BatchOptions = {
         "job_name": array.job_name,
@@ -95,9 +98,29 @@ def _refuse_line_breaks(options: BatchOptions) -> None:
 
 
 def send(array: JobArray, home: Path, after: str | None = None) -> str:
-    """Write the array's record and script, and hand it to sbatch: SLURM's number. LaunchError if it is refused."""
-    array.write(home)
-    script, text = array.path(home).with_suffix(".sh"), script_of(array, home, after)
+    """Write the array's record and script, and hand it to sbatch: SLURM's number. LaunchError if it is refused.
+
+    Nodes that failed under the runs are avoided, unless the cluster refuses that, as where there are no others.
+    """
+    try:
+        number = _send(array, home, after)
+    except scheduler.ControllerAway:
+        raise
+    except LaunchError as refused:
+        if not array.avoid:
+            raise
+        array = replace(array, avoid=())
+        try:
+            number = _send(array, home, after)
+        except LaunchError:
+            raise refused from None
+    replace(array, slurm_id=number).write(home)
+    return number
+
+
+def _send(array: JobArray, home: Path, after: str | None) -> str:
+    seal = array.write(home)
+    script, text = array.path(home).with_suffix(".sh"), script_of(array, home, after, seal)
     script.write_text(text, encoding="utf-8", errors="surrogateescape")  # as paths have it
     for pause in (*scheduler.PAUSES, None):
         try:
@@ -108,7 +131,9 @@ def send(array: JobArray, home: Path, after: str | None = None) -> str:
             if number := _number_of(array):
                 return number
             if pause is None:
-                raise LaunchError(f"{error}. {script} is not sent; submit again when SLURM answers.") from None
+                raise scheduler.ControllerAway(
+                    f"{error}. {script} is not sent; submit again when SLURM answers."
+                ) from None
         except LaunchError as error:
             raise LaunchError(_why_refused(array, script, text, str(error))) from None
         else:
@@ -126,8 +151,16 @@ def _number_that_was_not_named(array: JobArray, script: Path) -> str:
     )
 
 
+_ASKED = (
+    "partition", "account", "qos", "reservation", "constraint", "exclude", "nodes", "ntasks[a-z-]*", "cpus[a-z-]*",
+    "gres", "mem", "time", "export",
+)  # fmt: skip
+"""What a cluster may refuse: the options that `_why_refused` quotes beside those that the site file adds."""
+
+
 def _why_refused(array: JobArray, script: Path, text: str, said: str) -> str:
-    asked = re.findall(r"^#SBATCH --((?:partition|nodes|ntasks|cpus|gres|mem|time)\S*)$", text, re.MULTILINE)
+    names = [*_ASKED, *(re.escape(_option(option)[0]) for option in array.site["sbatch"])]
+    asked = re.findall(rf"^#SBATCH --((?:{'|'.join(names)})(?:=.*)?)$", text, re.MULTILINE)
     hint = ""
     if array.memory is not None and "memory" in said.lower():
         hint = (
@@ -204,6 +237,8 @@ def worker_command(array: JobArray, folders: Iterable[Path], gpus: str | None = 
         f"--cpus-per-task={shape.cpus_per_task}",
         # Others would wait long for a process that never came.
         "--kill-on-bad-exit=1",
+        # srun would keep from the training what the job was kept from, and with it who the attendant says it is.
+        *(["--export=ALL"] if site.get("export") else []),
         *site["srun"],
     ]
     inside: list[str] = []

@@ -6,10 +6,10 @@ import shlex
 import shutil
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
-from dataclasses import replace
 from pathlib import Path
 
 from flipscale.errors import DamagedFile, LaunchError, RunFolderError
+from flipscale.guard import is_plain
 from flipscale.launch.breaker import why_stopped
 from flipscale.launch.launcher import TRAIN, Request, Whereabouts
 from flipscale.launch.site import DEFAULTS, PREDICTED, Site, site_name
@@ -25,6 +25,7 @@ class SlurmLauncher:
 
     ends_with_the_watcher = False
     poll_seconds = 5.0
+    """A moderate pace for few jobs; see `Looker` for long queues."""
 
     def __init__(self, results: Path, site: Site | None = None, *, command: Sequence[str] | None = None):
         self.results = results.resolve()
@@ -32,6 +33,8 @@ class SlurmLauncher:
         self.site = DEFAULTS if site is None else site
         python = self.site["python"]
         self.command = tuple(command or ((python, *TRAIN[1:]) if python else TRAIN))
+        self._asked: scheduler.Configuration | None = None
+        """How the cluster is set up, where it was asked and has answered."""
 
     @property
     def site_name(self) -> str:
@@ -55,13 +58,18 @@ class SlurmLauncher:
                 )
                 raise LaunchError(f"{error}{rest}") from None
             sent += len(_runs_of(array))
-            replace(array, slurm_id=numbers[array.name]).write(self.home)
 
     def preview(self, requests: Sequence[Request]) -> str:
         from flipscale.launch.slurm.batch import script_of, worker_command
 
-        said = []
-        for array in self._arrays(requests):
+        arrays, said = self._arrays(requests, previewing=True), []
+        if not self.site["max_array_size"] and self._asked is None:
+            size = scheduler.Configuration().max_array_size
+            said.append(
+                f"# No SLURM can be asked here, so arrays have {size} tasks at most, SLURM's default. Set "
+                f"max_array_size in the site file if the cluster's MaxArraySize is another.\n"
+            )
+        for array in arrays:
             first = [self._run(run_id).path for run_id in next(iter(array.tasks.values()))]
             script = array.path(self.home).with_suffix(".sh")
             runs = count(sum(map(len, array.tasks.values())), "run")
@@ -85,9 +93,22 @@ class SlurmLauncher:
             entries = self._with_history(tasks.values(), entries)
         stopped = {name: why_stopped(self.home / name.rpartition("-")[0]) for name in names}
         return {
-            run_id: _whereabouts(entries.get(job_name_of(name), {}).get(index), stopped[name])
-            for run_id, (name, index) in tasks.items()
+            job.run_id: _whereabouts(entries.get(job_name_of(name), {}).get(index), stopped[name])
+            or Whereabouts(None, self._last_seen(job, name, index))
+            for job in jobs
+            for name, index in [tasks[job.run_id]]
         }
+
+    def _last_seen(self, job: Job, name: str, index: int) -> str:
+        """What is known of a job that SLURM has forgotten: its number, when it was sent, where it was, what it said."""
+        array, run = self._read(name), self._run(job.run_id)
+        number = f" {array.slurm_id}_{index}" if array and array.slurm_id else ""
+        sent = time.strftime("%Y-%m-%d %H:%M", time.localtime(job.submitted))
+        holder = run.holder() or run.last_holder()
+        on = f"; it was last on {holder.node}" if holder and holder.node else ""
+        log = self.home / name.rpartition("-")[0] / f"{name.rpartition('-')[2]}_{index}.log"
+        said = f"; what it said is in {log}" if is_plain(log) else "; it wrote no log, so it never began"
+        return f"SLURM knows its job{number} no more, which was sent {sent}{on}{said}"
 
     def cancel(self, jobs: Sequence[Job]) -> None:
         """Stop the tasks of which no other run is left. Of the others the attendant stops what it has in hand."""
@@ -153,10 +174,17 @@ class SlurmLauncher:
             job = None if run.is_over() else run.job()
         return job if job is not None and job.launcher == "slurm" else None
 
-    def _arrays(self, requests: Sequence[Request]) -> list[JobArray]:
-        site, size = self._site()
+    def _arrays(self, requests: Sequence[Request], *, previewing: bool = False) -> list[JobArray]:
+        """previewing: whether it is only looked at, for which no SLURM need be here."""
+        try:
+            site, size = self._site()
+            before = self.parents_under_way(requests)
+        except LaunchError:
+            if not previewing:
+                raise
+            self._asked = None
+            site, size, before = self.site, self.site["max_array_size"] or scheduler.Configuration().max_array_size, {}
         submission = f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(3)}"
-        before = self.parents_under_way(requests)
         return arrays_of(requests, site, size, submission, command=self.command, under_way=before)
 
     def _site(self) -> tuple[Site, int]:
@@ -164,7 +192,8 @@ class SlurmLauncher:
         size, is_predicted = self.site["max_array_size"], self.site["memory_per_process"] == PREDICTED
         if size and not is_predicted:
             return self.site, size
-        found = scheduler.configuration() if shutil.which("scontrol") else scheduler.Configuration()
+        self._asked = scheduler.configuration() if shutil.which("scontrol") else None
+        found = self._asked or scheduler.Configuration()
         if is_predicted and not found.counts_memory:
             return {**self.site, "memory_per_process": None}, size or found.max_array_size
         return self.site, size or found.max_array_size
@@ -209,7 +238,8 @@ class SlurmLauncher:
         return RunFolder(self.results / RUNS_FOLDER / run_id)
 
 
-def _whereabouts(entry: scheduler.QueueEntry | None, stopped: str | None) -> Whereabouts:
+def _whereabouts(entry: scheduler.QueueEntry | None, stopped: str | None) -> Whereabouts | None:
+    """None where nothing is known of the job any more."""
     if entry and entry.lives:
         return Whereabouts(
             State.WAITING, str(entry)
@@ -219,7 +249,7 @@ def _whereabouts(entry: scheduler.QueueEntry | None, stopped: str | None) -> Whe
     if entry and entry.state == "CANCELLED":
         return Whereabouts(State.CANCELLED, str(entry))
     if entry is None:
-        return Whereabouts(None, "SLURM knows its job no more")
+        return None
     # That a job of its own accord came to an end is not what ended its run.
     return Whereabouts(None, str(entry), entry.kind)
 

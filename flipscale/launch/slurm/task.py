@@ -1,4 +1,6 @@
-"""What a job does: `python -m flipscale.launch.slurm.task ARRAY.json`, as the batch script calls it.
+"""What a job does: `python -m flipscale.launch.slurm.task ARRAY.json SEAL`, as the batch script calls it.
+
+The script, which SLURM keeps, says which record is meant by its seal: one that was changed since then is refused.
 
 An attendant sees the runs of the task through. Afterwards the job is requeued where it was interrupted, what is left is
 handed to a job elsewhere where the node failed, and in any case it ends with 0: success is in the run folders, and
@@ -31,9 +33,9 @@ LATE_SECONDS = 90.0
 """SLURM looks at limits once a minute, so a warning may come that much earlier than it was asked for."""
 
 
-def main(path: Path, setup_code: int | None = None) -> int:
+def main(path: Path, seal: str = "", setup_code: int | None = None) -> int:
     """See the runs of this task through; or do what is due where `setup_code` ended the script in the site's setup."""
-    array = JobArray.read(path)
+    array = JobArray.read(path, seal)
     launcher = SlurmLauncher(Path(array.runs).parent, array.site, command=array.command)
     attendant = _attendant(array, launcher, path)
     if setup_code is not None:
@@ -200,4 +202,4 @@ def _say(line: str) -> None:
 
 if __name__ == "__main__":
     use_utf8()
-    raise SystemExit(main(Path(sys.argv[1]), *map(int, sys.argv[2:])))
+    raise SystemExit(main(Path(sys.argv[1]), *sys.argv[2:3], *map(int, sys.argv[3:])))

@@ -12,7 +12,6 @@ any time between runs.
 """
 
 import contextlib
-import fcntl
 import hashlib
 import json
 import os
@@ -27,6 +26,7 @@ import numpy as np
 import numpy.typing as npt
 
 from flipscale.errors import DamagedFile, DataError
+from flipscale.guard import locked
 from flipscale.inputs.shards import ShardSource
 from flipscale.plain_files import read_json, record_of
 from flipscale.run import show_life
@@ -175,8 +175,7 @@ def _check_room(cache: Path, pair_bytes: int, pairs: int) -> None:
 def _lock(path: Path) -> Iterator[None]:
     """Held by one process of the cluster at a time, and by none that has died."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with open(path, "w", encoding="utf-8") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+    with locked(path):
         yield
 
 

@@ -12,7 +12,6 @@ index of every shard, local or fetched, is made once and kept.
 
 import contextlib
 import errno
-import fcntl
 import os
 import re
 import shlex
@@ -28,6 +27,7 @@ import numpy as np
 from webdataset.gopen import gopen, gopen_ais, gopen_schemes, rewrite_url
 
 from flipscale.errors import DataError
+from flipscale.guard import locked
 from flipscale.inputs.shards import ShardSource
 from flipscale.run import show_life
 from flipscale.train.data.shards import Index, scan
@@ -261,6 +261,5 @@ def _limit() -> int:
 def _lock(folder: Path, key: str) -> Iterator[None]:
     """Held for a shard by one thread of all processes at a time, and by none that has died. Some shards share one."""
     folder.mkdir(parents=True, exist_ok=True)
-    with open(folder / f"{key[:2]}.lock", "w", encoding="utf-8") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+    with locked(folder / f"{key[:2]}.lock"):
         yield

@@ -119,7 +119,7 @@ def _positions(state: Mapping[str, Tensor]) -> str:
 def _epochs_done(job: ProgramJob) -> int:
     """The epochs that the checkpoint holds, 0 without one. It is renamed into place, so it is whole."""
     path = job.checkpoints / "epoch_latest.pt"
-    return int(torch.load(path, map_location="cpu", mmap=True)["epoch"]) if path.exists() else 0
+    return int(torch.load(path, map_location="cpu", mmap=True, weights_only=True)["epoch"]) if path.exists() else 0
 
 
 # At the end
@@ -188,7 +188,9 @@ def _trained(job: ProgramJob, run: RunFolder) -> CLIP:
 
     Beyond text_length its table of positions stays as it began, as flipscale's own trainer leaves it.
     """
-    state = torch.load(job.checkpoints / "epoch_latest.pt", map_location="cpu", mmap=True)["state_dict"]
+    state = torch.load(job.checkpoints / "epoch_latest.pt", map_location="cpu", mmap=True, weights_only=True)[
+        "state_dict"
+    ]
     state = {name.removeprefix("module."): value for name, value in state.items()}
     model = build(job.settings, start=start_of(run))
     name = _positions(state)

@@ -5,7 +5,6 @@ as the tokenizer spells them: it gives the same tokens for them. They lie in <re
 written once for all runs that see the same pairs, and may be deleted at any time between runs.
 """
 
-import fcntl
 import hashlib
 import io
 import json
@@ -23,6 +22,7 @@ from open_clip.tokenizer import SimpleTokenizer
 from PIL import Image
 
 from flipscale.errors import DataError
+from flipscale.guard import locked
 from flipscale.inputs.open_clip_flags import Shards
 from flipscale.inputs.shards import ShardSource, check_own, sources
 from flipscale.run import RunFolder
@@ -86,9 +86,7 @@ def _written(run: RunFolder, settings: Settings, data: Data) -> Shards:
     digest = hashlib.sha256(json.dumps(_content(settings, data), sort_keys=True).encode()).hexdigest()[:16]
     folder = cache / f"open_clip-{digest}"
     cache.mkdir(parents=True, exist_ok=True)
-    with open(folder.with_name(f"{folder.name}.lock"), "w", encoding="utf-8") as lock:
-        # One process writes them while others wait for it.
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with locked(folder.with_name(f"{folder.name}.lock")):  # One process writes them while others wait for it.
         if not (folder / "index.json").exists():
             _write(folder, data, settings.image_size)
     index = json.loads((folder / "index.json").read_text(encoding="utf-8"))

@@ -21,7 +21,7 @@ from typing import IO
 from flipscale.errors import DamagedFile
 from flipscale.inputs.program import FOLDER_ARGUMENT, no_such_program, not_started, search_path
 from flipscale.plain_files import parsed, read_bytes, read_json_object, record_of
-from flipscale.run import HEARTBEAT_SECONDS, Doing, FailureKind, Lease, RunFolder, birth, is_alive
+from flipscale.run import HEARTBEAT_SECONDS, Doing, FailureKind, Lease, RunFolder, birth, is_alive, is_ours
 from flipscale.train.failure import Cause, Failed
 from flipscale.train.machine import peak_resident_memory
 from flipscale.train.stop import Stop
@@ -37,6 +37,9 @@ _IDLE_TALK = re.compile(r"I\d{4} \d\d:")
 
 PROGRAM_NOTE = "program.json"
 """Which process trains, and what it has used, while it lives."""
+
+RUN_VARIABLE = "FLIPSCALE_RUN"
+"""The environment variable in which a program finds its run's folder. What it starts has it too."""
 
 DECLARABLE_KINDS = (FailureKind.OOM, FailureKind.DISK, FailureKind.DATA, FailureKind.DIVERGED, FailureKind.CODE)
 """The kinds of failure that a program may write into error.json."""
@@ -272,7 +275,7 @@ def _waiting(lines: queue.SimpleQueue[tuple[float, str]], seconds: float) -> Ite
 def _environment(run: RunFolder, changes: Mapping[str, str | None]) -> dict[str, str]:
     environment: dict[str, str | None] = {
         **os.environ,
-        "FLIPSCALE_RUN": str(run.path.resolve()),
+        RUN_VARIABLE: str(run.path.resolve()),
         "PYTHONUNBUFFERED": "1",
         "PATH": search_path(),
         **changes,
@@ -295,7 +298,11 @@ def _end_leftover(note: Path, say: Say) -> None:
         host, pid, born = known["host"], int(known["pid"]), str(known["born"])
     except (FileNotFoundError, DamagedFile, ValueError, KeyError, TypeError, OverflowError):
         return
-    if host == socket.gethostname() and born and is_alive(pid, born):
+    if host != socket.gethostname() or not is_alive(pid, born):
+        return
+    if not is_ours(pid, born, variable=RUN_VARIABLE, values=[str(note.parent.resolve())]):
+        say(f"{note.name} names process {pid}, which was not started for this run: it is left alone")
+    else:
         say(f"ending process {pid}, left over from an attempt whose flipscale was killed")
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(pid, signal.SIGKILL)

@@ -1,0 +1,122 @@
+"""Writes into a results folder, and locks in it: it may be a stranger's, so it is data, and gives no orders.
+
+Below a results folder flipscale follows no link. Otherwise a link would have it empty, write or quote a file of the
+user's that lies elsewhere. What is read is opened by plain_files.py, by the same rule.
+
+    open(path, "a", opener=plain_file)     append to a plain file
+    with locked(path): ...                 one process at a time
+"""
+
+import contextlib
+import errno
+import fcntl
+import hashlib
+import json
+import os
+import stat
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from flipscale.errors import RunFolderError
+
+_KINDS_OF_FILE = {
+    stat.S_IFDIR: "a folder",
+    stat.S_IFIFO: "a pipe",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+}
+
+
+def plain_file(path: str, flags: int) -> int:
+    """An `opener` for `open`: a descriptor of a plain file. RunFolderError for a link, a folder, a pipe or a device.
+
+    A file that is opened for writing is created, and emptied where `open` asks for it, only if it is a plain one.
+    """
+    try:
+        found = os.open(path, (flags & ~os.O_TRUNC) | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o666)
+    except OSError as error:
+        if error.errno in (errno.ELOOP, errno.EMLINK):
+            raise RunFolderError(_no_link(path)) from None
+        if error.errno in (errno.ENXIO, errno.EISDIR):  # A pipe that nobody reads, a socket, a folder to write to.
+            raise RunFolderError(_not_plain(path, os.lstat(path).st_mode)) from None
+        raise
+    try:
+        mode = os.fstat(found).st_mode
+        if not stat.S_ISREG(mode):
+            raise RunFolderError(_not_plain(path, mode))
+        if flags & os.O_TRUNC:
+            os.ftruncate(found, 0)
+    except BaseException:
+        os.close(found)
+        raise
+    return found
+
+
+def is_plain(path: str | os.PathLike[str]) -> bool:
+    """Whether there is a plain file at the path itself, which is no link to one."""
+    try:
+        return stat.S_ISREG(os.lstat(path).st_mode)
+    except OSError:
+        return False
+
+
+def check_folder(path: str | os.PathLike[str]) -> None:
+    """RunFolderError where a folder is a link to one. One that is not there is none."""
+    if Path(path).is_symlink():
+        raise RunFolderError(_no_link(path))
+
+
+@contextlib.contextmanager
+def locked(path: Path) -> Iterator[int]:
+    """Hold the lock while the block runs; who comes second waits. Its file is never emptied."""
+    lock = plain_file(os.fspath(path), os.O_RDWR | os.O_CREAT)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield lock
+    finally:
+        os.close(lock)
+
+
+def within(path: str | os.PathLike[str], folder: Path) -> Path | None:
+    """The path if it leads to something inside the folder, whatever links and '..' it has; None if not."""
+    try:
+        real = Path(path).resolve(strict=True)
+        return real if real.is_relative_to(folder.resolve()) and real != folder.resolve() else None
+    except (OSError, RuntimeError, ValueError):
+        return None
+
+
+def seal_of(record: object) -> str:
+    """A digest of a record as JSON."""
+    return hashlib.sha256(json.dumps(json.loads(json.dumps(record)), sort_keys=True).encode()).hexdigest()[:32]
+
+
+def check_seal(record: object, seal: str, path: Path) -> None:
+    """RunFolderError where a record has changed since it got this seal; '' is none."""
+    if seal and seal_of(record) != seal:
+        raise RunFolderError(f"{path}: was changed after its jobs were sent, so nothing of it is run; submit again.")
+
+
+def are_names(texts: Iterable[object]) -> None:
+    """ValueError where one of the texts is a path that leads elsewhere."""
+    for text in texts:
+        if not is_name(text):
+            raise ValueError(f"{text!r} is no name of a folder")
+
+
+def is_name(text: object) -> bool:
+    """Whether a text is the name of something in a folder, and no path that leads elsewhere."""
+    return isinstance(text, str) and text not in ("", ".", "..") and "/" not in text and "\0" not in text
+
+
+def _no_link(path: str | os.PathLike[str]) -> str:
+    return (
+        f"{os.fspath(path)}: is a link, and flipscale follows none below a results folder; put the file or folder "
+        f"itself there, or delete the link."
+    )
+
+
+def _not_plain(path: str, mode: int) -> str:
+    kind = _KINDS_OF_FILE.get(stat.S_IFMT(mode), "no plain file")
+    return f"{path}: is {kind} where a file is expected; delete it."

@@ -1,0 +1,69 @@
+"""Processes of this machine that files name: whether one lives, and whether it is ours to signal."""
+
+import contextlib
+import os
+from collections.abc import Collection
+from pathlib import Path
+
+
+def birth(pid: int) -> str | None:
+    """When process `pid` was started, in ticks since boot; None if it is gone or a zombie.
+
+    Without /proc (macOS) the answer is '' for a process that lives.
+    """
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
+    except (FileNotFoundError, ProcessLookupError):
+        if _has_proc():
+            return None
+        try:
+            os.kill(pid, 0)
+        except ProcessLookupError:
+            return None
+        except PermissionError:
+            pass
+        return ""
+    return None if fields[0] == "Z" else fields[19]
+
+
+def is_alive(pid: int, born: str | None) -> bool:
+    """Whether process `pid` of this host lives and is the one that was born at `born` (pids are used again).
+
+    A file that does not say when it was born names no process.
+    """
+    return is_pid(pid) and born is not None and birth(pid) == born
+
+
+def is_pid(pid: object) -> bool:
+    """Whether it is the number of one process: 0 and less stand for many."""
+    return isinstance(pid, int) and not isinstance(pid, bool) and pid > 0
+
+
+def is_ours(pid: int, born: str | None, *, argument: str | None = None, variable: str, values: Collection[str]) -> bool:
+    """Whether a process that a file names is one that flipscale started for it, so that it may be signalled.
+
+    It lives and was born then, is the user's, and was started with an environment variable of one of these values, and
+    with `argument` on its command line if that is given, a path. Who writes the file cannot make another process so.
+    Without /proc (macOS) only its life is known.
+    """
+    if not is_alive(pid, born):
+        return False
+    if not _has_proc():
+        return True
+    with contextlib.suppress(OSError):
+        process = Path(f"/proc/{pid}")
+        if process.stat().st_uid != os.geteuid():
+            return False
+        environment = (process / "environ").read_bytes().split(b"\0")
+        arguments = (process / "cmdline").read_bytes().split(b"\0")
+        is_started_so = any(os.fsencode(f"{variable}={value}") in environment for value in values)
+        return is_started_so and (argument is None or _real(os.fsencode(argument)) in map(_real, arguments))
+    return False
+
+
+def _real(path: bytes) -> bytes:
+    return os.path.realpath(path) if path.startswith(b"/") else path
+
+
+def _has_proc() -> bool:
+    return Path("/proc/self").is_dir()
