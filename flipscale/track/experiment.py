@@ -122,7 +122,7 @@ def _experiment_id(client: MlflowClient, source: MirrorSource, tracking_uri: str
         # Without a location a database puts artifacts into ./mlruns of wherever the command happened to run.
         location = None if is_server(tracking_uri) else (artifact_root.absolute() / study).as_uri()
         try:
-            return str(client.create_experiment(study, artifact_location=location, tags=_experiment_tags(source)))
+            return str(client.create_experiment(study, artifact_location=location, tags=_note_tags(source)))
         except MlflowException as error:
             # Another machine was quicker, or the answer to a first try was lost.
             if error.error_code != "RESOURCE_ALREADY_EXISTS" or not (
@@ -135,11 +135,6 @@ def _experiment_id(client: MlflowClient, source: MirrorSource, tracking_uri: str
             f"`mlflow experiments restore --experiment-id {experiment.experiment_id}`, or name the study otherwise."
         )
     return str(experiment.experiment_id)
-
-
-def _experiment_tags(source: MirrorSource) -> dict[str, str]:
-    """MLflow's page shows an experiment as one of model training, and not of language agents, by its kind."""
-    return {"mlflow.experimentKind": "custom_model_development", **_note_tags(source)}
 
 
 def _note_tags(source: MirrorSource) -> dict[str, str]:
