@@ -93,7 +93,7 @@ def truncated(extent: Extent) -> Counts:
     ]
     cuts = [(path.relative_to(results), size) for path in files for size in _sizes(path.stat().st_size, extent)]
     random.Random(extent.seed).shuffle(cuts)
-    cuts = cuts[: extent.of(len(cuts), 120)]
+    cuts = cuts[: extent.of(len(cuts), 80)]
     cases = [
         Case(f"{path} of {size} bytes, look {number}", functools.partial(_cut, made, path, size, number))
         for number, (path, size) in enumerate(cuts)
@@ -199,7 +199,7 @@ def many_folders(extent: Extent) -> Counts:
     runs = made / "results" / "runs"
     (first, *_) = sorted(runs.iterdir())
     names = ("run.json", "result.json", "metrics.jsonl")
-    for number in range(extent.of(100_000, 2_000)):
+    for number in range(extent.of(100_000, 1_000)):
         folder = runs / f"other-{number:06}"
         folder.mkdir()
         for name in names:
