@@ -44,7 +44,7 @@ GIT_COMMIT = "mlflow.source.git.commit"
 _LONGEST_PARAM, _LONGEST_TAG, _LONGEST_METRIC = 6000, 5000, 230
 """Characters of a value that MLflow takes; one that is longer makes it drop the batch."""
 
-TRAINING, EVALUATION = "training", "evaluation"
+FOR_TRAINING, FOR_EVALUATION = "training", "evaluation"
 """What a run used a data set for, as MLflow's page shows it."""
 
 
@@ -275,13 +275,13 @@ def params_of(row: TableRow) -> dict[str, str]:
 def _trained_on(row: TableRow) -> DataSetUsed:
     pairs = row.text("data_size") or "all"
     name = row.text("data") or "unknown"
-    return DataSetUsed(name, _digest_of(name, pairs), TRAINING, f"{pairs} pairs of {name}")
+    return DataSetUsed(name, _digest_of(name, pairs), FOR_TRAINING, f"{pairs} pairs of {name}")
 
 
 def _tested_on(row: TableRow, score: str, evaluation: str) -> DataSetUsed:
     """The data set of a score: that which its name begins with, or the one that the study evaluates on."""
     name = score.rpartition(".")[0] or f"{row.text('data') or 'unknown'} (held out)"
-    return DataSetUsed(name, _digest_of(name, evaluation), EVALUATION, evaluation or name)
+    return DataSetUsed(name, _digest_of(name, evaluation), FOR_EVALUATION, evaluation or name)
 
 
 def _digest_of(*facts: str) -> str:
