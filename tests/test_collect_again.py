@@ -347,7 +347,7 @@ def test_columns_and_records_agree_on_files_drawn_at_random(tmp_path):
             lines.append(json.dumps(record))
         text = "\n".join(lines).encode()
         folder = as_they_are(tmp_path / "a", text)
-        by_columns += points._by_columns(text.splitlines()) is not None
+        by_columns += points._by_columns(text) is not None
         assert same(points.read_points(folder)[0], points._by_records(folder)[0]), text.decode()
     assert by_columns > 100
 
@@ -355,7 +355,7 @@ def test_columns_and_records_agree_on_files_drawn_at_random(tmp_path):
 def test_what_training_writes_is_read_by_columns(tmp_path, runs):
     for run in runs:
         text = (tmp_path / "runs" / run.id / "metrics.jsonl").read_bytes()
-        assert points._by_columns(text.splitlines()) is not None
+        assert points._by_columns(text) is not None
 
 
 def test_points_of_many_row_groups_are_taken_from_before(tmp_path, monkeypatch):

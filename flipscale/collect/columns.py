@@ -3,6 +3,7 @@
 from typing import Literal, NamedTuple
 
 from flipscale.identity import dataset_name, show_setting
+from flipscale.run import is_number
 from flipscale.scores import FINAL_LOSS, SCORES
 from flipscale.settings import DataSet
 
@@ -116,7 +117,7 @@ def setting_value(value: object) -> str | int | float | None:
     """A setting's value as its column holds it: a data set by its name, options as text."""
     if isinstance(value, DataSet):
         return dataset_name(value)
-    if value is None or (isinstance(value, str | int | float) and not isinstance(value, bool)):
+    if value is None or isinstance(value, str) or is_number(value):
         return value
     return show_setting(value)
 

@@ -132,10 +132,23 @@ def _table(group: list[tuple[str, CurvePoints]]) -> pa.Table:
     ]
     runs = np.repeat(np.arange(len(group), dtype="int32"), [len(points) for _, points in group])
     columns = {
-        "id": pa.DictionaryArray.from_arrays(runs, pa.array([run_id for run_id, _ in group], pa.string())),
-        "metric": pa.DictionaryArray.from_arrays(
-            np.concatenate([np.empty(0, "int32"), *codes]), pa.array(metrics, pa.string())
-        ),
+        "id": _dictionary(runs, [run_id for run_id, _ in group]),
+        "metric": _dictionary(np.concatenate([np.empty(0, "int32"), *codes]), metrics),
     }
-    columns |= {name: pa.array(np.concatenate([points.numbers[name] for _, points in group])) for name in POINT_COLUMNS}
-    return pa.table([columns[name] for name in CURVES_SCHEMA.names], schema=CURVES_SCHEMA)
+    columns |= {name: _array(np.concatenate([points.numbers[name] for _, points in group])) for name in POINT_COLUMNS}
+    return pa.Table.from_arrays([columns[name] for name in CURVES_SCHEMA.names], schema=CURVES_SCHEMA)
+
+
+# Made of memory as it lies, since `pa.array` and `pa.table` import pandas, which takes as long as to read 150 runs.
+
+
+def _array(numbers: NumberArray) -> pa.Array:
+    return pa.Array.from_buffers(pa.from_numpy_dtype(numbers.dtype), len(numbers), [None, pa.py_buffer(numbers)])
+
+
+def _dictionary(codes: NumberArray, words: list[str]) -> pa.DictionaryArray:
+    """A column of words: which of them each row has."""
+    texts = [word.encode() for word in words]
+    bounds = np.cumsum([0, *map(len, texts)], dtype="int32")
+    of_words = pa.StringArray.from_buffers(len(texts), pa.py_buffer(bounds), pa.py_buffer(b"".join(texts)))
+    return pa.DictionaryArray.from_arrays(_array(codes), of_words)

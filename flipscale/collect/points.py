@@ -54,7 +54,7 @@ def read_points(folder: RunFolder) -> tuple[CurvePoints, int]:
         text = read_bytes(folder.path / "metrics.jsonl", most=MOST_LINE_BYTES)
     except (FileNotFoundError, NotADirectoryError):
         text = b""
-    quick = _by_columns(text.splitlines())
+    quick = _by_columns(text)
     return (quick, 0) if quick is not None else _by_records(folder)
 
 
@@ -103,44 +103,48 @@ class _AlikeRecords(NamedTuple):
     numbers: dict[str, NumberArray]
     metrics: tuple[str, ...]
     records: NumberArray
-    """Which record of the file each row is."""
+    """Which record of the file each row is of."""
 
     def codes(self, number: Mapping[str, int]) -> NumberArray:
         """Which metric each row is of, by the number of its name."""
-        if not self.metrics:
-            return np.empty(0, "int32")
-        mine = np.asarray([number[name] for name in self.metrics], "int32")
-        return np.tile(mine, len(self.records) // len(self.metrics))
+        codes = np.empty((len(self.records) // max(1, len(self.metrics)), len(self.metrics)), "int32")
+        codes[:] = [number[name] for name in self.metrics]
+        return codes.ravel()
 
 
-def _by_columns(lines: list[bytes]) -> CurvePoints | None:
-    """The points of lines that are as training writes them, or None."""
+def _by_columns(text: bytes) -> CurvePoints | None:
+    """The points of a file of lines that are as training writes them, or None."""
+    if b"\r" in text:  # It would end a line as well.
+        return None
+    lines = text.count(b"\n") + (not text.endswith(b"\n")) if text else 0
     try:
         # All lines in one call, as calls cost more than what they read.
-        records = orjson.loads(b"[%b]" % b",".join(lines))
-        if len(records) != len(lines) or not _steps_rise(records):
+        records = orjson.loads(b"[%b]" % text.removesuffix(b"\n").replace(b"\n", b","))
+        if len(records) != lines or (steps := _rising_steps(records)) is None:
             return None
         alike: dict[tuple[str, ...], list[int]] = {}
         for index, record in enumerate(records):
             alike.setdefault(tuple(record), []).append(index)
-        found = [_alike_records([records[index] for index in indices], indices) for indices in alike.values()]
+        found = [_alike_records([records[index] for index in some], np.asarray(some), steps) for some in alike.values()]
     except (ValueError, TypeError, AttributeError, KeyError, OverflowError):
         return None
     return _in_order(found)
 
 
-def _steps_rise(records: list[MetricsRecord]) -> bool:
-    """Whether no record has to be moved, or stands in for another of its step with the same keys."""
+def _rising_steps(records: list[MetricsRecord]) -> NumberArray | None:
+    """The step of each record; None where one has to be moved, or stands in for another of its step and keys."""
     steps = [record["step"] for record in records]
     if not _all_of(steps, {int}):
-        return False
-    rise = np.diff(np.asarray(steps, "int64"))
+        return None
+    found = np.asarray(steps, "int64")
+    rise = found[1:] - found[:-1]
     same = np.flatnonzero(rise == 0)
-    return bool(
+    rises = (
         (rise >= 0).all()
-        and (np.diff(same) > 1).all()
+        and (same[1:] - same[:-1] > 1).all()
         and all(_names(records[index]) != _names(records[index + 1]) for index in same)
     )
+    return found if rises else None
 
 
 def _names(record: MetricsRecord) -> set[str]:
@@ -148,31 +152,31 @@ def _names(record: MetricsRecord) -> set[str]:
     return {_COLUMNS_OF.get(name, name) for name in record}
 
 
-def _alike_records(records: list[MetricsRecord], indices: list[int]) -> _AlikeRecords:
+def _alike_records(records: list[MetricsRecord], indices: NumberArray, steps: NumberArray) -> _AlikeRecords:
     """The points of records with the same keys. ValueError if a value is no finite number."""
     if "scores" in records[0]:
         records = [_flat(record) for record in records]
         if any(tuple(record) != tuple(records[0]) for record in records):
             raise ValueError("evaluations with other scores than the one before")
-    table = _table(records)
-    metrics = tuple(name for name in table if name not in _NOT_METRICS)
-    values = np.asarray([table[name] for name in metrics]).reshape(len(metrics), len(records))
+    table, column = _table(records)
+    metrics = tuple(name for name in column if name not in _NOT_METRICS)
+    values = table[:, [column[name] for name in metrics]]
     if not np.isfinite(values).all():
         raise ValueError("a value that is not finite")
-    table["step"] = np.asarray([record["step"] for record in records], "int64")
     missing = np.full(len(records), np.nan)
-    numbers = {name: table.get(name, missing).repeat(len(metrics)) for name in ("step", *_ABOUT)}
-    return _AlikeRecords(numbers | {"value": values.T.ravel()}, metrics, np.asarray(indices).repeat(len(metrics)))
+    about = {name: table[:, column[name]] if name in column else missing for name in _ABOUT} | {"step": steps[indices]}
+    numbers = {name: each.repeat(len(metrics)) for name, each in about.items()} | {"value": values.ravel()}
+    return _AlikeRecords(numbers, metrics, indices.repeat(len(metrics)))
 
 
-def _table(records: list[MetricsRecord]) -> dict[str, NumberArray]:
-    """The values of each key. Raises ValueError if one is not a number."""
-    names = [_COLUMNS_OF.get(name, name) for name in records[0]]
+def _table(records: list[MetricsRecord]) -> tuple[NumberArray, dict[str, int]]:
+    """The values, a row a record, and the place of each key in it. Raises ValueError if one is not a number."""
     # One array of all of it, as many small ones cost more than what they hold.
     flat = list(itertools.chain.from_iterable(record.values() for record in records))
     if not _all_of(flat, {int, float}):
         raise ValueError("a value that is not a number")
-    return dict(zip(names, np.asarray(flat, "float64").reshape(len(records), len(names)).T, strict=True))
+    table = np.asarray(flat, "float64").reshape(len(records), len(records[0]))
+    return table, {_COLUMNS_OF.get(name, name): place for place, name in enumerate(records[0])}
 
 
 def _flat(record: MetricsRecord) -> MetricsRecord:
@@ -196,7 +200,7 @@ def _in_order(parts: list[_AlikeRecords]) -> CurvePoints:
     metric = np.concatenate([part.codes(number) for part in parts])
     numbers = {name: np.concatenate([part.numbers[name] for part in parts]) for name in POINT_COLUMNS}
     order = np.concatenate([part.records for part in parts])
-    if len(parts) > 1 and (np.diff(order) < 0).any():
+    if len(parts) > 1 and (order[1:] < order[:-1]).any():
         sorting = np.argsort(order, kind="stable")
         metric, numbers = metric[sorting], {name: column[sorting] for name, column in numbers.items()}
     return CurvePoints(numbers, metric, metrics)

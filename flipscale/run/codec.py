@@ -359,16 +359,21 @@ FactKind = Literal["str", "int", "float"]
 
 def checked(value: Any, kind: FactKind, name: str, folder: Path) -> Any:
     """The value as a record or a table holds it. None stays None, and what is not finite is missing as well."""
+    # Asked of 100 values of each of 10,000 runs, nearly all of which are one of these.
     if value is None or (kind == "float" and type(value) is float and math.isfinite(value)):
         return value
-    if kind == "str":
-        is_right = isinstance(value, str) and value.isprintable()
-    else:
-        is_right = is_number(value) and (kind == "float" or not math.isfinite(value) or abs(value) < 2**63)
-    if not is_right:
+    if kind == "int" and type(value) is int and abs(value) < 2**63:
+        return value
+    if not _is_right(value, kind):
         right = {"str": "one line of text", "int": "a whole number of 64 bits", "float": "a number"}[kind]
         raise RunFolderError(f"{folder}: {name!r} is {value!r}, where {right} is right.")
     return value if kind == "str" else _as_number(value, kind)
+
+
+def _is_right(value: object, kind: FactKind) -> bool:
+    if kind == "str":
+        return isinstance(value, str) and value.isprintable()
+    return is_number(value) and (kind == "float" or not math.isfinite(value) or abs(value) < 2**63)
 
 
 def _as_number(value: float, kind: FactKind) -> float | int | None:
@@ -378,7 +383,11 @@ def _as_number(value: float, kind: FactKind) -> float | int | None:
 
 
 def is_number(value: object) -> TypeGuard[int | float]:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+    return isinstance(value, _INT_OR_FLOAT) and not isinstance(value, bool)
+
+
+_INT_OR_FLOAT = (int, float)
+"""Written as `int | float` where it is asked, it would be made anew each time, which takes as long as asking."""
 
 
 _OF_TYPE: Mapping[Any, FactKind] = {str | None: "str", int | None: "int", float | None: "float"}

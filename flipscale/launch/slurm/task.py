@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
-from flipscale.errors import LaunchError, use_utf8
+from flipscale.errors import FlipscaleError, LaunchError, use_utf8
 from flipscale.launch.attend import Attendant, Ending, Surroundings
 from flipscale.launch.breaker import Breaker
 from flipscale.launch.launcher import STOP_SECONDS, Attempt, Request, threads
@@ -202,4 +202,10 @@ def _say(line: str) -> None:
 
 if __name__ == "__main__":
     use_utf8()
-    raise SystemExit(main(Path(sys.argv[1]), *sys.argv[2:3], *map(int, sys.argv[3:])))
+    record, *rest = sys.argv[1:]
+    # A job that an older version sent has no seal, which is longer than an exit code.
+    sealed = rest.pop(0) if rest and len(rest[0]) > 3 else ""
+    try:
+        raise SystemExit(main(Path(record), sealed, *map(int, rest)))
+    except FlipscaleError as error:
+        raise SystemExit(str(error)) from None
