@@ -53,7 +53,7 @@ class Steps:
         if self._clock() - self._said_at < self._every:
             return
         self._said_at = self._clock()
-        line = f"{self.what}: {done} of {total}{f' ({name})' if name else ''}"
+        line = printable(f"{self.what}: {done} of {total}{f' ({name})' if name else ''}")
         if self._terminal:
             columns = shutil.get_terminal_size().columns
             self._write(CLEAR + line[: columns - 1])
@@ -61,4 +61,4 @@ class Steps:
             self._write(f"{line}\n")
 
     def _write(self, text: str) -> None:
-        print(printable(text), end="", file=self._stream, flush=True)
+        print(text, end="", file=self._stream, flush=True)
