@@ -40,6 +40,8 @@ score: zero_shot_top1
 
 CELLS = 2000
 
+VERBS = (["plan"], ["status"], ["collect", "--no-mlflow"], ["plot", "--redraw"], ["compare"], ["report"])
+
 LIMITS = {"plan": 1.0, "status": 1.0, "plot": 10.0}
 """Wall seconds that a verb may take on 10,000 runs, on 2 cores."""
 
@@ -83,7 +85,7 @@ def measure(folder: Path, repeats: int) -> dict[str, list[dict[str, Any]]]:
     verbs: dict[str, list[dict[str, Any]]] = {}
     for _ in range(repeats):
         shutil.rmtree(folder / "results/study", ignore_errors=True)
-        for verb, *options in (["plan"], ["status"], ["collect", "--no-mlflow"], ["plot"], ["compare"], ["report"]):
+        for verb, *options in VERBS:
             verbs.setdefault(verb, []).append(run_verb(verb, folder, *options))
     return verbs
 

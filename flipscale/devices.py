@@ -70,6 +70,9 @@ class Hours:
         """Hours that may be `spread` times as many or as few."""
         return cls(about, about / spread, about * spread)
 
+    def __mul__(self, factor: float) -> "Hours":
+        return Hours(self.about * factor, self.low * factor, self.high * factor)
+
     def __str__(self) -> str:
         return words.predicted(self.about, self.low, self.high)
 

@@ -113,6 +113,18 @@ def use_utf8() -> None:
             stream.reconfigure(errors="backslashreplace")
 
 
+def nearest(name: object, choices: Iterable[str]) -> str | None:
+    """The choice that was meant, if one is near.
+
+    >>> nearest("staus", ["submit", "status"])
+    'status'
+    """
+    choices = list(choices)
+    alike = [choice for choice in choices if choice.casefold() == str(name).casefold()]
+    near = alike or difflib.get_close_matches(str(name), choices, n=1, cutoff=0.6)
+    return near[0] if near else None
+
+
 def did_you_mean(name: object, choices: Iterable[str]) -> str:
     """The end of a complaint about an unknown name: the nearest choice if one is near, then the first twenty of all.
 
@@ -122,7 +134,6 @@ def did_you_mean(name: object, choices: Iterable[str]) -> str:
     "did you mean 'A100'? Choices: V100, A100"
     """
     choices = list(choices)
-    alike = [choice for choice in choices if choice.casefold() == str(name).casefold()]
-    near = alike or difflib.get_close_matches(str(name), choices, n=1, cutoff=0.6)
+    near = nearest(name, choices)
     known = f"Choices: {', '.join(choices[:20])}{', ...' if len(choices) > 20 else ''}"
-    return f"did you mean {near[0]!r}? {known}" if near else known
+    return f"did you mean {near!r}? {known}" if near else known

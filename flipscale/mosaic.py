@@ -1,12 +1,12 @@
-"""Pictures of small glyphs that differ in products of four pixels alone, as tar shards: data that needs fine patches.
+"""Pictures of small glyphs that differ in products of four pixels alone, as tar shards: made for fine patches.
 
 A picture is a mosaic of glyphs of 4 x 4 black and white pixels. A glyph is a word of the Nordstrom-Robinson code: 16
 bits, 256 words, any two of which differ in at least 6 (Nordstrom and Robinson, Information and Control 11, 1967). The
 code is a union of 8 cosets of the Reed-Muller code RM(1,4), and these are the classes: each cell of a picture holds one
 of the 32 words of its class, drawn apart from all other cells. Such a coset is an orthogonal array of strength 3: in
 each class any three pixels of a cell show all 8 patterns equally often. So no mean and no product of two or three
-pixels tells classes apart; products of four do. A patch of 4 px is one cell, and a patch of 8 px mixes four. A share
-of the pixels is turned over at random, so that a cell is no sure sign of its class.
+pixels tells classes apart; products of four do. A patch of 4 px is one cell, and a patch of 8 px mixes four. A
+twentieth of the pixels is inverted at random, as patches of 4 px were learnt within a hundred steps without that.
 """
 
 import io

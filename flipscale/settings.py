@@ -13,14 +13,14 @@ JsonObject = dict[str, Any]
 """A JSON object as it was read, or as it will be written."""
 
 
-_PLAIN_TYPES = (str, int, float, type(None))
+_PLAIN = (str, int, float, type(None))
 
 
 def plain(value: object) -> Any:
     """The value as JSON and YAML hold it."""
     # Asked of 10,000 runs, and most values are plain: fields() would take twice as long as all of this, and a union of
     # types is made anew each time it is written.
-    if isinstance(value, _PLAIN_TYPES):
+    if isinstance(value, _PLAIN):
         return value
     if isinstance(value, Mapping):
         return {name: plain(inner) for name, inner in value.items()}

@@ -106,6 +106,14 @@ def hours(hours: float) -> str:
     return f"{hours:,.0f}" if hours >= 100 else f"{hours:.3g}"
 
 
+def hours_or_seconds(longest: float) -> tuple[str, float]:
+    """The unit for device times of at most this many hours, and how many of it an hour has.
+
+    Below a thousandth of an hour it is the second: 0.04 s says more than 1.2e-05 hours.
+    """
+    return ("seconds", 3600.0) if 0 < longest < 0.001 else ("hours", 1.0)
+
+
 def predicted(about: float, low: float, high: float) -> str:
     """A prediction with the range it is likely in, if it has one: 'about 1,200 (820 to 1,900)'.
 

@@ -19,19 +19,9 @@ class Benchmark:
 
     what: str
     module: str
-    """Of bench/, without its results file's name where the two are the same."""
+    """Of bench/; its results file has the same name."""
     peer: str
     read: Callable[[Mapping[str, Any]], str]
-    file: str = ""
-
-    @property
-    def result(self) -> str:
-        return self.file or self.module
-
-    @property
-    def command(self) -> str:
-        named = "" if self.module in ("hours", "memory") else f" --out {self.result}"
-        return f"python -m bench.{self.module}{named}"
 
 
 def _times(ratio: float) -> str:
@@ -154,11 +144,11 @@ def summary() -> str:
     """A line for each benchmark."""
     rows = ["| what | peer | result | command | date | load |", "|---|---|---|---|---|---|"]
     for one in BENCHMARKS:
-        facts = _facts(one.result)
+        facts = _facts(one.module)
         machine = (facts or {}).get("machine") or {}
         found = NOT_MEASURED if facts is None else one.read(facts)
         when = f"{machine.get('date', '')} | {machine.get('load', '')}"
-        rows.append(f"| {one.what} | {one.peer} | {found} | `{one.command}` | {when} |")
+        rows.append(f"| {one.what} | {one.peer} | {found} | `bench.{one.module}` | {when} |")
     return "\n".join(rows) + "\n"
 
 
@@ -175,5 +165,5 @@ def tables() -> str:
         first = [line for line in lines[: lines.index("") if "" in lines else None] if line.startswith("|")]
         shown = "\n".join(first) if facts else f"{NOT_MEASURED.capitalize()} yet."
         source = f" ([numbers](../bench/results/{name}.json))" if facts else ""
-        parts.append(f"### {name}\n\n`python -m bench.{name}`{source}\n\n{shown}\n")
+        parts.append(f"### {name}\n\n`python -m bench.{name} --out {name}`{source}\n\n{shown}\n")
     return "\n".join(parts)

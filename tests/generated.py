@@ -1,6 +1,7 @@
 """The parts of docs/ and studies/ that come from the code. `make docs` writes them; test_docs holds them to it."""
 
 import contextlib
+import dataclasses
 import inspect
 import io
 import json
@@ -21,7 +22,7 @@ from flipscale.study.keys import TOP
 from flipscale.study.kinds import Keys
 from flipscale.study.schema import study_schema
 from flipscale.study.settings import EVALUATION, FINE_TUNING, INIT, RECONSTRUCTION, SETTINGS, TRAINER, TUNING
-from tests import benchmarks, findings, full_scale, headline, paper
+from tests import benchmarks, findings, full_scale, headline, paper, studies
 from tests.torture import counts as torture
 
 ROOT = Path(__file__).parents[1]
@@ -87,20 +88,51 @@ def _table(first: str, rows: list[str]) -> list[str]:
     return [f"| {first} | default | meaning |", "|---|---|---|", *rows]
 
 
-def python() -> str:
-    """Every public name of the package: its signature and what its docstring says."""
+SHOWN_NAMES = (
+    "read_study", "plan", "submit", "collect", "results", "compare", "fit", "plot", "report", "run_study",
+    "read_results", "read_curves", "Workspace", "Study", "Plan", "Run", "RunFolder", "State", "StudyOutcome",
+    "FlipscaleError",
+)  # fmt: skip
+"""The public names that docs/python.md describes, in the order of a study's life."""
+
+
+def names() -> str:
+    """The public functions and records of `flipscale`, each with its signature and docstring."""
+    from flipscale.workflow import verbs
+
     parts = []
-    for name in flipscale.__all__:
-        thing = getattr(flipscale, name)
-        is_class = inspect.isclass(thing)
-        takes = "" if is_class or not callable(thing) else str(inspect.signature(thing))
-        takes = re.sub(r"\b(?:[a-z_]\w*\.)+([A-Z]\w*)", r"\1", takes)
-        arguments = r"- `\1`: \2"
-        says = re.sub(r"^(\w+): (.*)$", arguments, inspect.getdoc(thing) or "", flags=re.MULTILINE)
-        says = re.sub(r"(?<!\n)\n- `", "\n\n- `", says, count=1) if "\n- `" in says else says
-        shown = f"{'class ' if is_class else ''}{name}{takes}"
-        parts.append(f"### {name}\n\n```python\n{shown}\n```\n\n{says}\n\nFrom `{thing.__module__}`.\n")
+    for name in SHOWN_NAMES:
+        shown = getattr(verbs, name, None) or getattr(flipscale, name)
+        about = re.sub(r"^(\w+): ", r"- `\1`: ", inspect.getdoc(shown) or "", flags=re.MULTILINE)
+        parts.append(f"### {name}\n\n```python\n{signature_of(name, shown)}\n```\n\n{about}\n")
     return "\n".join(parts)
+
+
+def signature_of(name: str, shown: Any) -> str:
+    """As it is written in the code: with short names of types and the defaults of those that have one."""
+    if inspect.isclass(shown):
+        if not dataclasses.is_dataclass(shown):
+            base = shown.__bases__[0].__name__
+            return f"class {name}" if base == "object" else f"class {name}({base})"
+        named = [f"    {each.name}: {_type(each.type)}" for each in dataclasses.fields(shown)]
+        return "\n".join([f"class {name}:", *named])
+    parameters = inspect.signature(shown)
+    written = []
+    for each in parameters.parameters.values():
+        if each.kind is each.KEYWORD_ONLY and "*" not in written:
+            written.append("*")
+        default = "" if each.default is each.empty else f" = {each.default!r}"
+        written.append(f"{each.name}: {_type(each.annotation)}{default}")
+    answer = _type(parameters.return_annotation)
+    line = f"{name}({', '.join(written)}) -> {answer}"
+    return line if len(line) <= 96 else "\n".join([f"{name}(", *(f"    {each}," for each in written), f") -> {answer}"])
+
+
+def _type(annotation: Any) -> str:
+    """A type without the modules of its parts."""
+    text = annotation if isinstance(annotation, str) else inspect.formatannotation(annotation)
+    text = re.sub(r"\b(\w+\.)+(?=\w)", "", text).strip("'")
+    return text.replace("str | PathLike[str] | Study", "AnyStudy")
 
 
 def flags() -> str:
@@ -257,10 +289,11 @@ PARTS: dict[str, Callable[[], str]] = {
     "docs/keys.md#keys": keys,
     "docs/keys.md#settings": settings,
     "docs/keys.md#options": options,
-    "docs/python.md#names": python,
+    "docs/studies.md#studies": studies.table,
     "docs/benchmarks.md#benchmarks": benchmarks.summary,
     "docs/benchmarks.md#tables": benchmarks.tables,
     "docs/results.md#columns": columns_as_markdown,
+    "docs/python.md#names": names,
     "docs/figures.md#gallery": gallery,
     "docs/figures.md#references": references,
     "docs/trainers.md#flags": flags,

@@ -19,9 +19,9 @@ def test_collecting_reads_what_changed_and_writes_the_same(tmp_path, capsys):
         what: [run["said"] for run in facts[what]] for what in ("all read", "none changed", "one in a hundred changed")
     }
     assert said == {
-        "all read": ["200 of 200 runs; 200 read, the others have not changed"] * 2,
-        "none changed": ["200 of 200 runs; none has changed"] * 2,
-        "one in a hundred changed": ["200 of 200 runs; 2 read, the others have not changed"] * 2,
+        "all read": ["200 of 200 runs, 200 new"] * 2,
+        "none changed": ["200 of 200 runs"] * 2,
+        "one in a hundred changed": ["200 of 200 runs, 2 changed"] * 2,
     }
     assert (facts["rows"], facts["identical"]) == (200, [True, True])
     kept = json.loads(out.read_text())
@@ -47,7 +47,7 @@ def test_every_verb_is_run_on_a_study_that_has_something_to_draw(tmp_path, monke
     assert said == {
         "plan": "180 of 180 done",
         "status": "180 of 180 finished, 100% of the FLOPs",
-        "collect": ("wrote results/study/results.csv (180 of 180 runs; 180 read, the others have not changed)"),
+        "collect": "wrote results/study/results.csv (180 of 180 runs, 180 new)",
         "plot": f"wrote {3 * facts['figures']} files to plots/study/",
         "compare": "wrote results/study/comparison.json and results/study/comparison.md",
         "report": f"wrote plots/study/report.html ({facts['report_bytes'] / 1e6:.1f} MB); open it in a browser",

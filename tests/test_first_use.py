@@ -73,7 +73,6 @@ def test_the_study_of_the_study_page_plans_without_data_or_warnings(tmp_path: Pa
     ("more", "warned"),
     [
         ("", "No evaluation is declared for shards, so the runs will have training loss and cost, but no scores"),
-        ("score: zero_shot_top1\n", "No evaluation is declared for shards, so the runs will"),
         ("axes: {data: [shapes, {webdataset: 'shards/{0..1}.tar'}]}\n", "for shards, so 1 of 2 runs will have"),
         ("evaluation: {data: shapes}\n", None),
         ("evaluation: {sets: {held: {webdataset: held.tar}}}\n", None),

@@ -117,7 +117,13 @@ CHECK = ["plan", "studies/quickstart.yaml", "--check", "--json"]
 
 @pytest.mark.parametrize(
     "arguments",
-    [["--help"], ["plan", "--help"], ["train", "--help"], ["plan", "studies/quickstart.yaml", "--json"], CHECK],
+    [
+        ["--help"],
+        ["plan", "--help"],
+        ["train", "--help"],
+        ["plan", "studies/quickstart.yaml", "--json"],
+        CHECK,
+    ],
 )
 def test_help_and_plan_load_nothing_heavy(arguments: list[str], tmp_path: Path) -> None:
     script = (

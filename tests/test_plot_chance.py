@@ -106,7 +106,7 @@ def test_an_axis_is_extended_to_chance_where_at_most_a_quarter_stays_empty(chanc
 
 def test_a_studys_figures_know_the_chance_of_its_score(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[FigureData] = []
-    monkeypatch.setattr(drawn, "plot_all", lambda data, *_: seen.append(data) or Plotted(()))
+    monkeypatch.setattr(drawn, "plot_all", lambda data, *_, **__: seen.append(data) or Plotted(()))
     drawn.draw_study(open_study(ROOT / "studies" / "fashion.yaml", Workspace(ROOT / "results", ROOT / "plots")))
     assert isinstance(seen[0].rows, pd.DataFrame)
     assert seen[0].chance == 0.1

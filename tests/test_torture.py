@@ -14,6 +14,7 @@ import pytest
 
 from flipscale.run import Asked, Result, RunFolder
 from tests.launch.contract import StandInRun
+from tests.patience import wait_until
 from tests.torture import files, hostile, kills, mirror, scheduler, soak, trainer, twos
 from tests.torture.checks import check, check_logs
 from tests.torture.counts import Counts, Extent, measured, table, write
@@ -197,7 +198,7 @@ def test_a_process_that_stays_and_a_log_with_a_traceback_are_reported(finished: 
     results = finished.path.parents[1]
     assert left_over(results, seconds=0) == []
     with subprocess.Popen([sys.executable, "-c", "input()", str(results)], stdin=subprocess.PIPE) as stays:
-        (process,) = left_over(results, seconds=0)
+        (process,) = wait_until(lambda: left_over(results, seconds=0))
         assert process.startswith(str(stays.pid))
         stays.communicate(b"\n")
     (results / "local" / "S").mkdir(parents=True)
@@ -215,9 +216,8 @@ def test_kills_find_the_processes_of_a_study_by_what_they_do(tmp_path: Path) -> 
     run = RunFolder(tmp_path / "runs" / "run")
     run.ask(Asked.of(StandInRun("run", seconds=600)))
     with subprocess.Popen(command) as process:
-        while not run.records()[0]:
-            time.sleep(0.02)
-        assert with_folder(tmp_path) == {process.pid: "trainer"}
+        wait_until(lambda: run.records()[0])
+        wait_until(lambda: with_folder(tmp_path) == {process.pid: "trainer"})
         assert not kills.LOCAL["attendant"](tmp_path, random.Random(1))
         assert kills.LOCAL["trainer"](tmp_path, random.Random(1))
         assert process.wait() == -signal.SIGKILL
@@ -271,6 +271,6 @@ def test_more_memory_files_and_processes_are_reported() -> None:
     assert wrong_of(soak.bounded(before, after, "here")) == {"over_memory": 1, "orphans": 2}
 
 
-@pytest.mark.parametrize("part", ["scheduler", "twos", "kills", "soak"])
+@pytest.mark.parametrize("part", ["hostile", "scheduler", "files", "twos", "kills", "soak"])
 def test_the_short_form_finds_nothing(part: str) -> None:
     short(part)

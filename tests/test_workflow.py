@@ -7,8 +7,12 @@ import pytest
 
 import flipscale
 from flipscale import Workspace
+from flipscale.identity import RECIPE
+from flipscale.run import State
+from flipscale.words import hours_or_seconds
 from flipscale.workflow.collected import collect_study
 from flipscale.workflow.opened import open_study
+from flipscale.workflow.submitted import unfinished_in_words
 from flipscale.workspace import StudyFiles
 
 STUDY = """\
@@ -80,3 +84,36 @@ def test_a_table_of_an_older_recipe_is_kept_beside_the_new_one(tmp_path, capsys)
     assert curves.with_name("curves.recipe_1_2.parquet").read_text() == "curves of results.recipe_1_2.csv"
     collect_study(opened)
     assert "of recipe" not in capsys.readouterr().err
+
+
+def test_a_table_of_runs_that_are_not_here_is_kept_beside_the_new_one(tmp_path, capsys) -> None:
+    file = tmp_path / "mask.yaml"
+    file.write_text(STUDY)
+    opened = open_study(file, Workspace(tmp_path / "results"))
+    table, curves = opened.files.results, opened.files.curves
+    table.parent.mkdir(parents=True)
+    rows = f"id,recipe\n{opened.plan.runs[0].id},{RECIPE}\n"
+    table.write_text(rows)
+    curves.write_text("curves")
+    opened.files.archive.touch()
+    collect_study(opened)
+    kept = table.with_name("results.without_runs.csv")
+    said = f"{table} had rows of runs whose folders are not here, and is kept as {kept.name}. `flipscale merge "
+    assert said in capsys.readouterr().err
+    assert (kept.read_text(), curves.with_name("curves.without_runs.parquet").read_text()) == (rows, "curves")
+    assert len(table.read_text().splitlines()) == 1
+    collect_study(opened)
+    assert "not here" not in capsys.readouterr().err
+    assert [path.name for path in table.parent.glob("*.without_runs*.csv")] == [kept.name]
+
+
+def test_how_runs_ended_is_one_sentence() -> None:
+    assert unfinished_in_words({State.FAILED: 8}) == "8 of 8 runs failed"
+    assert unfinished_in_words({State.FAILED: 2, State.FINISHED: 6}) == "2 of 8 runs failed"
+    ended = {State.FINISHED: 3, State.FAILED: 3, State.LOST: 2}
+    assert unfinished_in_words(ended) == "5 of 8 runs did not finish (2 lost, 3 failed)"
+
+
+def test_a_device_time_of_a_blink_is_in_seconds() -> None:
+    assert hours_or_seconds(1.183e-05) == ("seconds", 3600)
+    assert [hours_or_seconds(hours) for hours in (0.0, 0.001, 12)] == [("hours", 1)] * 3

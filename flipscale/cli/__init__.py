@@ -4,8 +4,9 @@ Exit codes: 0 done, 1 something a user can fix, 2 usage. Nothing heavy is import
 is a function, and beside it stands the function that adds its arguments.
 
 entry.py       from the words of a command to its exit code
-parser.py      the list of verbs
+parser.py      the list of verbs, in groups
 studies.py     init, plan
+doctor.py      doctor
 why.py         why
 jobs.py        submit, status, watch, logs, cancel
 tables.py      collect, plot, export, report
@@ -17,6 +18,7 @@ training.py    train
 data.py        data
 arguments.py   arguments that several verbs have
 names.py       runs found by a part of their id
+completion.py  completion
 output.py      how all of them print
 """
 

@@ -22,9 +22,11 @@ def data_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def data(args: argparse.Namespace) -> int:
-    """Build a data set as tar shards: icons, some 350,000 captioned pictures from the npm package @iconify/json;
-    letters, 30,000 drawn pictures of two small letters; or mosaic, 30,000 pictures of small glyphs that only all of
-    their pixels tell apart."""
+    """Build a data set of captioned pictures as tar shards: icons, letters or mosaic.
+
+    icons are some 300,000 pictures from the npm package @iconify/json; letters are 30,000 drawn pictures of two small
+    letters; mosaic is 30,000 pictures of small glyphs that differ in products of four pixels.
+    """
     if args.kind == "icons":
         from flipscale.icons import build_icons
 

@@ -4,7 +4,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from flipscale.cli.parser import parser
+from flipscale.cli.parser import parse
 from flipscale.errors import FlipscaleError, use_utf8
 
 
@@ -12,7 +12,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; the exit code is the answer."""
     if arguments is None:
         use_utf8()
-    args = parser().parse_args(arguments)
+    args = parse(sys.argv[1:] if arguments is None else arguments)
     try:
         code: int = args.command(args)
         sys.stdout.flush()

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from flipscale.cli.arguments import add_direction, add_json, add_results, add_where, column_names, workspace_of
 from flipscale.cli.output import print_json, print_table
 from flipscale.errors import FlipscaleError
-from flipscale.workflow.talk import say
+from flipscale.workflow.talk import Steps, say
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -114,7 +114,9 @@ def _fitted(args: argparse.Namespace) -> _Fitted:
     if args.x or args.frontier or args.budget:
         found = StudyFits(*_fits(args, results, y))
     else:
-        found = fit_study(results, axes=opened.axes, y=y, law=args.law, options=_options(args))
+        with Steps("fitting laws") as steps:
+            options = _options(args)
+            found = fit_study(results, axes=opened.axes, y=y, law=args.law, options=options, progress=steps)
     constants = constants_of(results, SETTING_COLUMNS)
     return _Fitted(found, {"study": opened.study.name}, opened.files.fits, constants)
 

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from flipscale.errors import FlipscaleError, did_you_mean
+from flipscale.errors import FlipscaleError, nearest
 from flipscale.run import Asked, RunFolder
 from flipscale.workflow.talk import say
 from flipscale.workspace import Workspace
@@ -48,6 +48,8 @@ def matching_id(name: str, ids: Sequence[str]) -> str:
         raise FlipscaleError(
             f"'{name}' could be any of {len(found)} runs: {', '.join(found[:5])}, ... Give more of it."
         )
-    raise FlipscaleError(
-        f"no run '{name}'; {did_you_mean(name, ids)}" if ids else f"no run '{name}': none is here yet."
-    )
+    if not ids:
+        raise FlipscaleError(f"no run '{name}': none is here yet.")
+    near = nearest(name, ids)
+    meant = f"did you mean {near!r}? " if near else ""
+    raise FlipscaleError(f"no run '{name}'; {meant}`flipscale status STUDY` lists ids.")

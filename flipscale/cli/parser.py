@@ -1,58 +1,137 @@
-"""The list of verbs, in the order of a study's life."""
+"""The list of verbs, in groups, in the order of a study's life."""
 
 import argparse
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Mapping, Sequence
 
 from flipscale import __version__
-from flipscale.cli import comparison, data, jobs, laws, storage, studies, tables, times, training, whole, why
+from flipscale.cli import (
+    comparison,
+    completion,
+    data,
+    doctor,
+    jobs,
+    laws,
+    storage,
+    studies,
+    tables,
+    times,
+    training,
+    whole,
+    why,
+)
+from flipscale.errors import did_you_mean, nearest
 
 Verb = Callable[[argparse.Namespace], int]
 """What a verb does: its name is the command, its docstring the help, its answer the exit code."""
 
-VERBS: tuple[tuple[Verb, Callable[[argparse.ArgumentParser], None]], ...] = (
-    (studies.init, studies.init_arguments),
-    (studies.plan, studies.plan_arguments),
-    (times.probe, times.probe_arguments),
-    (jobs.submit, jobs.submit_arguments),
-    (jobs.status, jobs.status_arguments),
-    (jobs.watch, jobs.watch_arguments),
-    (times.ledger, times.ledger_arguments),
-    (jobs.logs, jobs.logs_arguments),
-    (jobs.cancel, jobs.cancel_arguments),
-    (tables.collect, tables.collect_arguments),
-    (tables.plot, tables.plot_arguments),
-    (comparison.compare, comparison.compare_arguments),
-    (comparison.diff, comparison.diff_arguments),
-    (laws.fit, laws.fit_arguments),
-    (laws.forecast, laws.forecast_arguments),
-    (tables.report, tables.report_arguments),
-    (tables.export, tables.export_arguments),
-    (whole.run, whole.run_arguments),
-    (why.why, why.why_arguments),
-    (storage.archive, storage.archive_arguments),
-    (storage.merge, storage.merge_arguments),
-    (storage.gc, storage.gc_arguments),
-    (storage.du, storage.du_arguments),
-    (training.train, training.train_arguments),
-    (data.data, data.data_arguments),
-)
-"""Each verb, and what adds its arguments."""
+VerbWithArguments = tuple[Verb, Callable[[argparse.ArgumentParser], None]]
+"""A verb, and what adds its arguments."""
+
+VERBS: Mapping[str, Sequence[VerbWithArguments]] = {
+    "before a study runs": (
+        (studies.init, studies.init_arguments),
+        (doctor.doctor, doctor.doctor_arguments),
+        (studies.plan, studies.plan_arguments),
+        (times.probe, times.probe_arguments),
+    ),
+    "its runs": (
+        (whole.run, whole.run_arguments),
+        (jobs.submit, jobs.submit_arguments),
+        (jobs.status, jobs.status_arguments),
+        (jobs.watch, jobs.watch_arguments),
+        (jobs.logs, jobs.logs_arguments),
+        (jobs.cancel, jobs.cancel_arguments),
+        (times.ledger, times.ledger_arguments),
+        (why.why, why.why_arguments),
+    ),
+    "its results": (
+        (tables.collect, tables.collect_arguments),
+        (tables.plot, tables.plot_arguments),
+        (comparison.compare, comparison.compare_arguments),
+        (comparison.diff, comparison.diff_arguments),
+        (laws.fit, laws.fit_arguments),
+        (laws.forecast, laws.forecast_arguments),
+        (tables.report, tables.report_arguments),
+        (tables.export, tables.export_arguments),
+    ),
+    "files of finished runs": (
+        (storage.archive, storage.archive_arguments),
+        (storage.merge, storage.merge_arguments),
+        (storage.gc, storage.gc_arguments),
+        (storage.du, storage.du_arguments),
+    ),
+    "the rest": (
+        (data.data, data.data_arguments),
+        (training.train, training.train_arguments),
+        (completion.completion, completion.completion_arguments),
+    ),
+}
+"""The verbs of each group of the help."""
 
 
-def parser() -> argparse.ArgumentParser:
-    top = argparse.ArgumentParser(
+COMMAND = "COMMAND ARGUMENTS"
+"""What stands for a verb in the usage. argparse makes the column of names as wide as this."""
+
+
+class GroupedParser(argparse.ArgumentParser):
+    """Lists the verbs in their groups, and says which verb was meant by one that does not exist."""
+
+    def format_help(self) -> str:
+        text = super().format_help()
+        text = text.replace(f"  {COMMAND}\n", "")
+        for group, verbs in VERBS.items():
+            first = verbs[0][0].__name__
+            text = re.sub(rf"^    {first} ", f"\n  {group}:\n    {first} ", text, flags=re.MULTILINE)
+        return text.replace("commands:\n\n", "commands:\n")
+
+    def check_verb(self, words: Sequence[str]) -> None:
+        """End with exit code 2 where the first word is not a verb."""
+        names = [verb.__name__ for verbs in VERBS.values() for verb, _ in verbs]
+        if words and not words[0].startswith("-") and words[0] not in names:
+            near = nearest(words[0], names)
+            meant = f"did you mean '{near}'? " if near else ""
+            self.error(f"unknown command '{words[0]}'; {meant}flipscale --help lists all commands")
+
+
+class VerbParser(argparse.ArgumentParser):
+    """Says which option was meant by one that does not exist."""
+
+    def refuse(self, words: Sequence[str]) -> None:
+        """End with exit code 2, as these words are left over."""
+        known = [option for action in self._actions for option in action.option_strings if option.startswith("--")]
+        for word in words:
+            if word.startswith("--"):
+                self.error(f"unknown option '{word}'; {did_you_mean(word.partition('=')[0], known)}")
+        self.error(f"unrecognized arguments: {' '.join(words)}")
+
+
+def parse(words: Sequence[str]) -> argparse.Namespace:
+    """The arguments of a command. SystemExit, with exit code 2, where the words are no command."""
+    top = parser()
+    top.check_verb(words)
+    args, unknown = top.parse_known_args(words)
+    if unknown and "parser" not in args:
+        top.error(f"unrecognized arguments: {' '.join(unknown)}")
+    elif unknown:
+        args.parser.refuse(unknown)
+    return args
+
+
+def parser() -> GroupedParser:
+    top = GroupedParser(
         prog="flipscale",
         description="Scaling studies of language-image pre-training: one YAML file in, scaling curves and an honest "
         "comparison with the no-mask baseline out.",
         epilog="A first study: flipscale init study.yaml; flipscale run study.yaml",
     )
     top.add_argument("--version", action="version", version=f"flipscale {__version__}")
-    top.set_defaults(command=lambda _: _print_help(top))
-    commands = top.add_subparsers(title="commands", metavar="COMMAND")
-    for verb, add_arguments in VERBS:
+    top.set_defaults(command=lambda _: _print_help(top), top=top)
+    commands = top.add_subparsers(title="commands", metavar=COMMAND, parser_class=VerbParser)
+    for verb, add_arguments in (pair for verbs in VERBS.values() for pair in verbs):
         about = (verb.__doc__ or "").strip()
         command = commands.add_parser(verb.__name__, help=about.splitlines()[0], description=about)
-        command.set_defaults(command=verb)
+        command.set_defaults(command=verb, parser=command)
         add_arguments(command)
     return top
 

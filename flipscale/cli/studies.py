@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from flipscale.cli.arguments import add_json, add_results, add_site, add_study, open_study_of
 from flipscale.cli.output import print_table
 from flipscale.errors import FlipscaleError
-from flipscale.words import rounded
+from flipscale.words import device_hours, hours_or_seconds, rounded
 from flipscale.workflow.talk import say
 
 if TYPE_CHECKING:
@@ -70,8 +70,10 @@ def plan(args: argparse.Namespace) -> int:
         with_check = {"check": checked.to_dict()} if checked else {}
         print(as_json(planned.to_dict() | with_check, rows="runs"))
         return 1 if checked and checked.problems else 0
-    head = ("run", "params", "FLOPs/sample", "samples", "steps", "FLOPs", "GiB/device", planned.hours_unit)
-    print_table(head, [_cost_row(run) for run in planned.runs])
+    unit, factor = hours_or_seconds(max(run.cost.gpu_hours for run in planned.runs))
+    time = device_hours(planned.device, unit)
+    head = ("run", "params", "FLOPs/sample", "samples", "steps", "FLOPs", "GiB/device", time)
+    print_table(head, [_cost_row(run, factor) for run in planned.runs])
     _say_power(opened)
     print(cost_in_words(planned))
     if clock := str(wall_clock(planned, args.results)):
@@ -89,7 +91,7 @@ def _say_power(opened: "OpenStudy") -> None:
     say_power(opened)
 
 
-def _cost_row(run: "Run") -> tuple[str, ...]:
+def _cost_row(run: "Run", factor: float) -> tuple[str, ...]:
     cost = run.cost
     return (
         run.id,
@@ -99,5 +101,5 @@ def _cost_row(run: "Run") -> tuple[str, ...]:
         f"{cost.steps:,}",
         f"{cost.train_flops:.2e}",
         f"{cost.memory_bytes / 2**30:.2f}{' too large' if run.fits is False else ''}",
-        str(cost.hours),
+        str(cost.hours * factor),
     )

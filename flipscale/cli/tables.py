@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from flipscale.cli.arguments import add_json, add_plots, add_results, add_site, add_study, open_study_of
 from flipscale.cli.output import print_json
 from flipscale.errors import FlipscaleError
-from flipscale.workflow.talk import say
+from flipscale.workflow.talk import Steps, say
 
 if TYPE_CHECKING:
     from flipscale.workflow.collected import Tracking
@@ -73,18 +73,20 @@ def plot_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--references", type=Path, metavar="FILE", help="others' results to show beside, as studies/references.csv"
     )
+    parser.add_argument("--redraw", action="store_true", help="draw all figures, not only those that have changed")
 
 
 def plot(args: argparse.Namespace) -> int:
-    """Draw the figures of a study from its results.csv."""
-    from flipscale.workflow.drawn import draw_study
+    """Draw the figures of a study from its results.csv; those that would be the same are left as they are."""
+    from flipscale.workflow.drawn import draw_study, drawn_in_words
 
     opened = open_study_of(args)
-    drawn = draw_study(opened, args.references)
+    drawn = draw_study(opened, args.references, redraw=args.redraw)
     if args.json:
-        print_json({"figures": [str(path) for path in drawn.files], "skipped": drawn.skipped})
+        files = [str(path) for path in drawn.files]
+        print_json({"figures": files, "skipped": drawn.skipped, "unchanged": drawn.unchanged})
     else:
-        say(f"wrote {len(drawn.files)} files to {opened.files.figures}/")
+        say(drawn_in_words(drawn, opened.files.figures))
     return 0
 
 
@@ -142,7 +144,8 @@ def report(args: argparse.Namespace) -> int:
     from flipscale.report import write_report
 
     opened = open_study_of(args)
-    written = write_report(opened.study, opened.plan, opened.file, args.results, args.plots)
+    with Steps("writing the report"):
+        written = write_report(opened.study, opened.plan, opened.file, args.results, args.plots)
     if args.json:
         print_json({"file": str(written.path), "bytes": written.size})
     else:

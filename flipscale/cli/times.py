@@ -6,10 +6,12 @@ from typing import TYPE_CHECKING, Any
 from flipscale.cli.arguments import add_json, add_results, add_study, open_study_of, workspace_of
 from flipscale.cli.jobs import add_launcher, launcher_of
 from flipscale.cli.output import print_json, print_table
-from flipscale.words import count, hours, times
+from flipscale.words import count, hours, hours_or_seconds, times
 from flipscale.workflow.talk import say
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from flipscale.ledger import Accuracy, LedgerSum
     from flipscale.workflow.opened import OpenStudy
     from flipscale.workflow.probed import TimedShape
@@ -120,20 +122,24 @@ def ledger(args: argparse.Namespace) -> int:
         )
         return 0
     head = ("study", "arm", "state", "runs", "predicted", "spent", "evaluation", "lost", "taken / predicted", "")
-    listed = [(*key[:3], *_sum_row(found), key[3]) for key, found in rows.items()]
-    listed += [("all", "", "", *_sum_row(found), unit) for (unit,), found in totals.items()]
+    scales = {unit: hours_or_seconds(max(found.predicted, found.spent)) for (unit,), found in totals.items()}
+    listed = [(*key[:3], *_sum_row(found, key[3], scales)) for key, found in rows.items()]
+    listed += [("all", "", "", *_sum_row(found, unit, scales)) for (unit,), found in totals.items()]
     print_table(head, listed)
     for line in _said(totals, accuracy):
         print(line)
     return 0
 
 
-def _sum_row(found: "LedgerSum") -> tuple[str, ...]:
+def _sum_row(found: "LedgerSum", unit: str, scales: "Mapping[str, tuple[str, float]]") -> tuple[str, ...]:
+    """scales: in which unit hours of each kind are shown, and how many of it an hour has."""
     spent = (found.predicted, found.spent, found.evaluation, found.lost)
+    name, factor = scales[unit]
     return (
         str(found.runs),
-        *(hours(each) if each else "" for each in spent),
+        *(hours(each * factor) if each else "" for each in spent),
         times(found.ratio) if found.ratio else "",
+        f"{unit.removesuffix('hours')}{name}",
     )
 
 

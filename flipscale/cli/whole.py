@@ -12,19 +12,20 @@ def run_arguments(parser: argparse.ArgumentParser) -> None:
     add_results(parser)
     add_launcher(parser)
     add_tracking(parser)
+    parser.add_argument("--no-fit", action="store_true", help="fit no scaling laws")
 
 
 def run(args: argparse.Namespace) -> int:
     """Do all of it, in order: plan, submit, wait, collect, fit, plot, compare, report."""
     from flipscale.compare import comparison_text
-    from flipscale.workflow.whole import run_study
+    from flipscale.workflow.whole import Guards, run_study
 
     done = run_study(
         args.study,
         workspace_of(args),
         launcher=launcher_of(args),
-        check=not args.no_check,
-        force=args.force,
+        guards=Guards(inputs=not args.no_check, memory=not args.force),
+        fit=not args.no_fit,
         tracking=tracking_of(args),
         price=price_of(args),
     )
@@ -35,7 +36,7 @@ def run(args: argparse.Namespace) -> int:
     print(f"\ntable        {files.results}   ({done.rows} of {runs} runs)")
     print(f"figures      {f'{files.figures}/' if done.figures is not None else 'none can be drawn of these runs'}")
     print(f"comparison   {done.compared.markdown if done.compared else 'these runs cannot be compared'}")
-    print(f"laws         {done.fits or 'none can be fitted to these runs'}")
+    print(f"laws         {done.fits or ('not fitted' if args.no_fit else 'none can be fitted to these runs')}")
     print(f"report       {files.report}")
     print(f"MLflow       {done.mlflow.look if done.mlflow else 'not written'}")
     return 1 if done.unfinished else 0

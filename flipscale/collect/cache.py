@@ -18,11 +18,14 @@ from typing import NamedTuple
 
 import orjson
 
-from flipscale import plan, run
+from flipscale import run
 from flipscale.collect.columns import ResultRow
+from flipscale.plan import Run
 from flipscale.settings import plain
 
 CACHE_FILE = ".collected"
+
+PLAN_SOURCE = Path(__file__).parents[1] / "plan.py"
 
 FILES_READ = ("run.json", "result.json", "metrics.jsonl")
 """What a row and its points are read from, and result.json of the runs that it started from."""
@@ -105,7 +108,7 @@ def is_settled(key: Key, now_ns: int) -> bool:
     return True
 
 
-def asked_of(asked: plan.Run, study: str, runs: Mapping[str, plan.Run]) -> str:
+def asked_of(asked: Run, study: str, runs: Mapping[str, Run]) -> str:
     """A digest of all that a run's row says beside what its folder does.
 
     marshal takes an eighth of json's time, and its second version writes equal data alike.
@@ -119,7 +122,7 @@ def asked_of(asked: plan.Run, study: str, runs: Mapping[str, plan.Run]) -> str:
     return _short_digest(marshal.dumps(facts, 2))
 
 
-def _facts_of(asked: plan.Run) -> list[object]:
+def _facts_of(asked: Run) -> list[object]:
     timed = asked.timed and [asked.timed.gpu_hours, asked.timed.place.device]
     return [asked.id, plain(asked.settings), list(asked.parents), vars(asked.cost), asked.cell, timed]
 
@@ -128,7 +131,7 @@ def _facts_of(asked: plan.Run) -> list[object]:
 def reader() -> str:
     """A digest of the code that reads run folders: what another version has read is read again."""
     digest = hashlib.blake2b(digest_size=16)
-    modules = (*Path(__file__).parent.glob("*.py"), Path(plan.__file__), *Path(run.__file__).parent.glob("*.py"))
+    modules = (*Path(__file__).parent.glob("*.py"), PLAN_SOURCE, *Path(run.__file__).parent.glob("*.py"))
     for path in sorted(modules):
         digest.update(path.read_bytes())
     return digest.hexdigest()

@@ -2,7 +2,7 @@
 
 import functools
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -37,6 +37,8 @@ class Collected:
     """Scores in some result.json that have no column; their points are in the curves."""
     read: int
     """Finished runs whose folders were read; those of the others have not changed since the last time."""
+    new: int
+    """How many of them were not read before."""
     written: bool
     """Whether the files were written; else they are as they were."""
 
@@ -55,23 +57,27 @@ class Collected:
         return read_curves(self.files[1])
 
 
-def collect(planned: Plan, results_root: Path, out: Path) -> Collected:
+def collect(
+    planned: Plan, results_root: Path, out: Path, *, progress: Callable[[int, int], None] = lambda *_: None
+) -> Collected:
     """Bring out/results.csv and out/curves.parquet up to date with the folders of the plan's runs.
 
     Folders that have not changed since the last time are not opened. A folder that is torn or foreign is named in
     `problems`. Raises RunFolderError for one written by a newer flipscale: its row would be silently missing from every
     later collect as well.
+
+    progress: is told how many finished runs are done, of how many.
     """
     files = (out / RESULTS_TABLE, out / CURVES_TABLE)
     folders = _look(planned, results_root)
     digest = cache.digest_of(folders.finished)
     summary = cache.read_summary(out)
     changed = summary is None or summary.digest != digest or summary.tables != cache.table_keys(files)
-    read = 0
+    read = new = 0
     if changed or summary is None:
         from flipscale.collect.update import update
 
-        summary, read = update(planned, results_root, files, folders.finished)
+        summary, (read, new) = update(planned, results_root, files, folders.finished, progress)
     unreadable = {**folders.problems, **summary.problems}
     problems = {run.id: unreadable[run.id] for run in planned.runs if run.id in unreadable}
     return Collected(
@@ -82,6 +88,7 @@ def collect(planned: Plan, results_root: Path, out: Path) -> Collected:
         problems,
         tuple(summary.unknown),
         read,
+        new,
         written=changed,
     )
 

@@ -3,10 +3,10 @@
 import csv
 import gc
 import io
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import IO
+from typing import IO, NamedTuple
 
 from flipscale.collect import cache
 from flipscale.collect.cache import CachedRun, CachedSummary, FinishedRun
@@ -19,10 +19,25 @@ from flipscale.plan import Plan
 from flipscale.run import replacing
 
 
+class ReadCount(NamedTuple):
+    """Folders read to bring the tables up to date."""
+
+    read: int
+    new: int
+    """Of runs that were not read before."""
+
+
 def update(
-    planned: Plan, results_root: Path, files: tuple[Path, Path], finished: Mapping[str, FinishedRun]
-) -> tuple[CachedSummary, int]:
-    """Write both tables of these finished runs; what is to be said of them, and how many folders were read."""
+    planned: Plan,
+    results_root: Path,
+    files: tuple[Path, Path],
+    finished: Mapping[str, FinishedRun],
+    progress: Callable[[int, int], None] = lambda *_: None,
+) -> tuple[CachedSummary, ReadCount]:
+    """Write both tables of these finished runs; what is to be said of them, and how many folders were read.
+
+    progress: is told how many runs are done, of how many.
+    """
     out = files[0].parent
     out.mkdir(parents=True, exist_ok=True)
     now = file_system_now(out)
@@ -34,13 +49,13 @@ def update(
         if last is not None and last.tables[1] == cache.stat_key(str(files[1])):
             curves = stack.enter_context(open_curves(files[1]))
         reader = _ChangedRuns(RunReader.of(planned, results_root, now), finished, _Cached(cached, curves))
-        write_curves(files[1], reader.runs())
+        write_curves(files[1], reader.runs(progress))
     with replacing(files[0]) as file:
         _write_rows(file, [run.row for run in reader.known.values() if run.row is not None])
     digest = cache.digest_of(finished) if all(run.key is not None for run in reader.known.values()) else None
     summary = _summary(reader.known, digest, files)
     cache.write_all(out, summary, reader.known)
-    return summary, reader.read
+    return summary, ReadCount(reader.read, len(reader.new))
 
 
 def _summary(runs: Mapping[str, CachedRun], digest: str | None, files: tuple[Path, Path]) -> CachedSummary:
@@ -72,6 +87,10 @@ class _Cached:
     def __init__(self, runs: Mapping[str, CachedRun], curves: Curves | None):
         self._runs, self._curves = runs, curves
 
+    def knows(self, run_id: str) -> bool:
+        """Whether the run was read before."""
+        return run_id in self._runs
+
     def has(self, run_id: str, look: FinishedRun) -> bool:
         """Whether the run is as it was, and its points are there if it has a row."""
         run = self._runs.get(run_id)
@@ -97,8 +116,10 @@ class _ChangedRuns:
         """What is known of the runs gone through so far."""
         self.read = 0
         """Folders read."""
+        self.new = {run_id for run_id in finished if not cached.knows(run_id)}
+        """Runs of which nothing was known."""
 
-    def runs(self) -> Iterator[tuple[str, CurvePoints]]:
+    def runs(self, progress: Callable[[int, int], None]) -> Iterator[tuple[str, CurvePoints]]:
         """The runs that have a row, and their points."""
         changed = {run_id: look for run_id, look in self._finished.items() if not self._cached.has(run_id, look)}
         read = self._reader.read_all(list(changed.items()))
@@ -106,6 +127,7 @@ class _ChangedRuns:
             found = next(read) if run_id in changed else self._cached.find(run_id)
             self.read += run_id in changed or found is None
             self.known[run_id], points = found or self._reader.read(run_id, look)
+            progress(len(self.known), len(self._finished))
             if points is not None:
                 yield run_id, points
 

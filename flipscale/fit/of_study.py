@@ -4,7 +4,7 @@ The size of a run is its FLOPs per sample: models of equal parameters and other 
 have equal parameters and spend differently.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -94,12 +94,15 @@ def fit_study(
     y: str,
     law: str | None = None,
     options: Options | None = None,
+    progress: Callable[[int, int, str], None] = lambda *_: None,
 ) -> StudyFits:
     """A law for every group of the study's axes, one over all mask ratios, one along its unique pairs, and IsoFLOP's.
 
     The law over all mask ratios takes three of them and two schedules; that along unique pairs takes runs of equal size
     and schedule; that of the best size takes two budgets of FLOPs, each spent on three sizes. Raises ResultsError where
     nothing can be fitted, with the reasons.
+
+    progress: is told how many laws are done, of how many, and which comes next.
     """
     if is_open_ended(y):
         raise ResultsError(
@@ -109,7 +112,9 @@ def fit_study(
     fits: list[Fit] = []
     none: dict[str, str] = {}
     groups = groups_of(results, axes)
-    for wanted in _laws_to_fit(results, groups, y, law):
+    to_fit = list(_laws_to_fit(results, groups, y, law))
+    for number, wanted in enumerate(to_fit):
+        progress(number, len(to_fit), wanted.name)
         x = wanted.x
         try:
             x = x or variables_of(wanted.rows, y)

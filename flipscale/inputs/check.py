@@ -74,6 +74,8 @@ class Checked:
     """How many of which kind of thing were looked at."""
     not_checked: tuple[str, ...]
     """What was left alone, and why."""
+    settings: tuple[str, ...] = ()
+    """The setting that each problem is of, as 'data' or 'init'."""
 
     def raise_if_any(self, then: str = "") -> None:
         """Raise InputsError with every problem, and with `then` on a line of its own."""
@@ -89,11 +91,13 @@ class Checked:
 
     def __str__(self) -> str:
         """'checked 1 data set, 2 shards. Not checked: ...'."""
-        named = [
-            f"{number:,} {words[number > 1]}" for key, words in _NOUNS.items() if (number := self.looked_at.get(key, 0))
-        ]
         left = f". Not checked: {'; '.join(self.not_checked)}" if self.not_checked else ""
-        return f"checked {', '.join(named) or 'nothing, as these runs read no files'}{left}."
+        return f"checked {self.counted(*_NOUNS) or 'nothing, as these runs read no files'}{left}."
+
+    def counted(self, *kinds: str) -> str:
+        """'1 data set, 2 shards' of these kinds of `looked_at`; '' where none was looked at."""
+        found = [(self.looked_at.get(kind, 0), words) for kind, words in _NOUNS.items() if kind in kinds]
+        return ", ".join(f"{number:,} {words[number > 1]}" for number, words in found if number)
 
 
 def check(study: Study, runs: Iterable[Run], *, on_gpu: bool) -> Checked:
@@ -102,13 +106,16 @@ def check(study: Study, runs: Iterable[Run], *, on_gpu: bool) -> Checked:
     for run in runs:
         look.at_run(run, on_gpu)
     problems = sorted(look.problems, key=lambda problem: (problem[0].file, problem[0].line))
-    return Checked(tuple(f"{place}: {what}" for place, what in problems), look.looked_at, tuple(look.not_checked))
+    lines = tuple(f"{place}: {what}" for place, what in problems)
+    settings = tuple(look.problems[problem] for problem in problems)
+    return Checked(lines, look.looked_at, tuple(look.not_checked), settings)
 
 
 class _Inspection:
     def __init__(self, study: Study):
         self.study = study
-        self.problems: dict[tuple[Place, str], None] = {}
+        self.problems: dict[tuple[Place, str], str] = {}
+        """Each with the setting that it is of."""
         self.looked_at: Counter[str] = Counter()
         self.not_checked: dict[str, None] = {}
         self.done: set[tuple[str, ...]] = set()
@@ -439,7 +446,7 @@ class _Inspection:
     def _problem(self, at: Path_, value: object, what: str) -> None:
         where = ".".join(map(str, at if at[0] in ("evaluation", "fine_tuning") else at[:1]))
         what = what if what.startswith(where) else f"{where}: {what}"
-        self.problems.setdefault((self._place(at, value), what))
+        self.problems.setdefault((self._place(at, value), what), str(at[0]))
 
     def _place(self, at: Path_, value: object) -> Place:
         """Where the study gives a setting this value."""

@@ -15,7 +15,7 @@ from typing import NamedTuple, Self, TextIO
 from flipscale.launch.progress import RunProgress, StudyProgress
 from flipscale.run import State
 from flipscale.scores import is_fraction, lower_is_better, set_and_score
-from flipscale.words import duration, hours
+from flipscale.words import duration, hours, hours_or_seconds
 
 ENTER, LEAVE = "\x1b[?1049h\x1b[?25l", "\x1b[?25h\x1b[?1049l"
 """The terminal's other page without a cursor, and back."""
@@ -131,9 +131,11 @@ def screenful(
 
 def _head(progress: StudyProgress, width: int, study: str, unit: str) -> list[ScreenLine]:
     speed, source = progress.samples_per_second, "a probe" if progress.is_timed else "the cost model"
+    name, factor = hours_or_seconds(progress.hours)
+    spent, total = hours(progress.hours_done * factor), hours(progress.hours * factor)
     said = [
         f"{speed:,.0f} samples/s" if speed else "",
-        f"{hours(progress.hours_done)} of {hours(progress.hours)} {unit} by {source}",
+        f"{spent} of {total} {unit.removesuffix('hours')}{name} by {source}",
         progress.time_left,
     ]
     share = f" {progress.done:4.0%} of the FLOPs"

@@ -20,6 +20,7 @@ style.py        colours, markers and ticks
 words.py        arms, settings and cells in words
 references.py   others' results
 intervals.py    gains with both their intervals
+unchanged.py    figures that are drawn already
 thinning.py     fewer points where thousands would cover each other
 
 The other modules draw: claims, lines, speedup, scaling, curves, masks, gains, strips, compute, predicted.

@@ -2,9 +2,10 @@
 
 import multiprocessing
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import Literal
 
@@ -16,6 +17,7 @@ from flipscale.errors import ResultsError, did_you_mean
 from flipscale.plot.figure_data import FigureData, Undrawable
 from flipscale.plot.figures import FIGURES, draw_figure
 from flipscale.plot.style import RC
+from flipscale.plot.unchanged import DrawnBefore
 from flipscale.run import replacing
 
 
@@ -43,38 +45,76 @@ class Plotted:
     """The figures that were drawn, and those that were not."""
 
     files: tuple[Path, ...]
-    """NAME.svg, NAME.png and NAME.pdf of each figure drawn."""
+    """NAME.svg, NAME.png and NAME.pdf of each figure that the results allow."""
     skipped: Mapping[str, str] = field(default_factory=dict)
     """Figure -> why the results cannot fill it."""
+    unchanged: tuple[str, ...] = ()
+    """Figures that were left as they are, as they would be drawn the same."""
 
 
-def plot_all(data: FigureData, out: Path, figures: Sequence[str] | None = None) -> Plotted:
+DrawProgress = Callable[[int, int, str], None]
+"""Is told how many figures are done, of how many, and which comes next."""
+
+
+def plot_all(
+    data: FigureData,
+    out: Path,
+    figures: Sequence[str] | None = None,
+    *,
+    note: Path | None = None,
+    progress: DrawProgress = lambda *_: None,
+) -> Plotted:
     """Draw the named figures, or all, into `out`. One that cannot be drawn is skipped, and its old files removed.
 
     If no run has a score, only the figures that need none are drawn. Raises ResultsError for an unknown figure.
+
+    note: where it is kept from what each figure was drawn. A figure that would be the same is not drawn again.
     """
+    names = _known(figures)
+    out.mkdir(parents=True, exist_ok=True)
+    before = DrawnBefore.read(note, data) if note else None
+    unchanged = [name for name in names if before and before.has(name, _paths(out, name))]
+    to_draw = [name for name in names if name not in unchanged]
+    skipped = _draw(to_draw, data, out, progress)
+    if before:
+        before.write({name: _paths(out, name) for name in to_draw if name not in skipped}, gone=skipped)
+    drawn = filter(lambda name: name not in skipped, names)
+    return Plotted(tuple(chain.from_iterable(_paths(out, name) for name in drawn)), skipped, tuple(unchanged))
+
+
+def _known(figures: Sequence[str] | None) -> list[str]:
+    """The figures asked for, each once. ResultsError for one that does not exist."""
     names = list(FIGURES) if figures is None else list(dict.fromkeys(figures))
     for name in names:
         if name not in FIGURES:
             raise ResultsError(f"There is no figure {name!r}: {did_you_mean(name, FIGURES)}.")
-    out.mkdir(parents=True, exist_ok=True)
+    return names
+
+
+def _draw(names: Sequence[str], data: FigureData, out: Path, progress: DrawProgress) -> dict[str, str]:
+    """Draw these figures; those that the results cannot fill, with the reason."""
     if len(data.rows) < MANY_RUNS or not sys.platform.startswith("linux"):
-        skipped = _save(names, data, out)
+        each_skipped: Iterable[dict[str, str]] = (_save(name, data, out) for name in names)
     else:
-        skipped = _save_two_at_a_time(names, data, out)
-    files = [path for name in names if name not in skipped for path in _paths(out, name)]
-    return Plotted(tuple(files), {name: skipped[name] for name in names if name in skipped})
+        each_skipped = _save_two_at_a_time(names, data, out)
+    skipped: dict[str, str] = {}
+    following = [*names[1:], ""]
+    progress(0, len(names), "".join(names[:1]))
+    for done, (found, name) in enumerate(zip(each_skipped, following, strict=False), 1):
+        skipped |= found
+        progress(done, len(names), name)
+    return skipped
 
 
 def _paths(out: Path, name: str) -> list[Path]:
     return [out / f"{name}.{suffix}" for suffix in FORMATS]
 
 
-def _save_two_at_a_time(names: Sequence[str], data: FigureData, out: Path) -> dict[str, str]:
+def _save_two_at_a_time(names: Sequence[str], data: FigureData, out: Path) -> Iterable[dict[str, str]]:
     # Forked, a worker has everything already; begun anew, or sent the tables, it would take as long as it saves.
     fork = multiprocessing.get_context("fork")
     with ProcessPoolExecutor(2, fork, initializer=_in_worker.append, initargs=((data, out),)) as workers:
-        return {name: why for skipped in workers.map(_save_in_worker, names) for name, why in skipped.items()}
+        yield from workers.map(_save_in_worker, names)
 
 
 _in_worker: list[tuple[FigureData, Path]] = []
@@ -82,27 +122,24 @@ _in_worker: list[tuple[FigureData, Path]] = []
 
 
 def _save_in_worker(name: str) -> dict[str, str]:
-    return _save([name], *_in_worker[-1])
+    return _save(name, *_in_worker[-1])
 
 
-def _save(names: Sequence[str], data: FigureData, out: Path) -> dict[str, str]:
-    """Draw figures and save each in every format; those that cannot be drawn, with the reason."""
-    skipped: dict[str, str] = {}
-    for name in names:
-        # The salt makes SVG ids the same every time, and different in each figure: a report holds several.
-        with mpl.rc_context({**RC, "svg.hashsalt": name}):  # type: ignore[dict-item]
-            figure = Figure()
-            FigureCanvasAgg(figure)
-            try:
-                draw_figure(name, figure, data)
-            except Undrawable as reason:
-                skipped[name] = str(reason)
-                for path in _paths(out, name):
-                    path.unlink(missing_ok=True)  # an old figure would pass for one of these results
-                continue
+def _save(name: str, data: FigureData, out: Path) -> dict[str, str]:
+    """Draw a figure and save it in every format; its name with the reason where it cannot be drawn."""
+    # The salt makes SVG ids the same every time, and different in each figure: a report holds several.
+    with mpl.rc_context({**RC, "svg.hashsalt": name}):  # type: ignore[dict-item]
+        figure = Figure()
+        FigureCanvasAgg(figure)
+        try:
+            draw_figure(name, figure, data)
+        except Undrawable as reason:
             for path in _paths(out, name):
-                _save_as(path, figure)
-    return skipped
+                path.unlink(missing_ok=True)  # an old figure would pass for one of these results
+            return {name: str(reason)}
+        for path in _paths(out, name):
+            _save_as(path, figure)
+    return {}
 
 
 def _save_as(path: Path, figure: Figure) -> None:

@@ -410,6 +410,10 @@ class MapOf:
         }
 
 
+_KIND_OF_FILE = {".tar": "webdataset", ".csv": "captions", ".tsv": "captions", ".jsonl": "captions"}
+"""What a data set whose files end so is declared as."""
+
+
 @dataclass(frozen=True)
 class OneOf:
     """A mapping with exactly one of a few keys, each with options of its own; the bare name stands for its defaults.
@@ -428,9 +432,15 @@ class OneOf:
             return INVALID
         (name, options), *_ = value.items()
         if name not in self.options:
-            complain(at, f"'{name}' is no {self.noun}; {did_you_mean(name, self.options)}")
+            complain(at, f"'{name}' is no {self.noun}; {self._as_a_file(name) or did_you_mean(name, self.options)}")
             return INVALID
         return self.options[name].read(options, (*at, name), complain)
+
+    def _as_a_file(self, name: str) -> str:
+        """How to write a file of one of these kinds: 'write {webdataset: x.tar}'; '' where it is none."""
+        kind = next((kind for ending, kind in _KIND_OF_FILE.items() if str(name).lower().endswith(ending)), None)
+        known = self.options.get(kind) if kind else None
+        return f"write {{{kind}: {name}}}" if known and known.short else ""
 
     def schema(self) -> JsonSchema:
         bare = {"enum": list(self.options)}

@@ -13,7 +13,8 @@ MEAN = "mean"
 
 _LOWER_WORDS = "loss, error, perplexity, nll, bpb, fid, wer, cer, ece, mce, mse, rmse, brier, distance or seconds"
 
-_PAIRED = (*(name for name in SCORES if "_retrieval_" in name), "held_out_loss")
+PAIRED = (*(name for name in SCORES if "_retrieval_" in name), "held_out_loss")
+"""The scores of pairs of images and captions."""
 
 
 def own_score(name: str, declared: EvaluationSet) -> str | None:
@@ -32,9 +33,9 @@ def scores_of(evaluation: Evaluation, name: str) -> list[str]:
         return list(declared.scores)
     column = own_score(name, declared)
     if column is None:
-        return list(_PAIRED)
+        return list(PAIRED)
     metric = column.rpartition(".")[2]
-    pairs = [] if isinstance(declared, LabelledSet) else _PAIRED
+    pairs = [] if isinstance(declared, LabelledSet) else PAIRED
     return list(dict.fromkeys(("zero_shot_top1", "zero_shot_top5", "linear_probe_top1", metric, *pairs)))
 
 

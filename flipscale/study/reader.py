@@ -7,8 +7,8 @@ from typing import Any
 
 from flipscale.cost import PRICED
 from flipscale.errors import StudyError, did_you_mean, printable
-from flipscale.scores import set_and_score
-from flipscale.settings import Settings, plain
+from flipscale.scores import SCORES, set_and_score
+from flipscale.settings import CommandTrainer, Settings, WebDataset, plain
 from flipscale.study.claims import read_claims, settle_claims
 from flipscale.study.design import Grids, read_design
 from flipscale.study.document import MOST_COMPLAINTS, Complaints, Document, Path_, merge, read_document
@@ -16,7 +16,7 @@ from flipscale.study.expression import CONDITION, Expression, ExpressionError, r
 from flipscale.study.grid import MOST_POINTS, cells
 from flipscale.study.keys import RENAMED, SCHEMA, TOP
 from flipscale.study.kinds import INVALID, Compute, show
-from flipscale.study.named_sets import scores_of
+from flipscale.study.named_sets import PAIRED, scores_of
 from flipscale.study.recipes import RECIPES, Recipe
 from flipscale.study.settings import SETTINGS
 from flipscale.study.study import Axis, Condition, Coupling, Study, Values
@@ -113,7 +113,10 @@ class _Checker:
         base = {name: value for name, value in recipe.base.items() if name not in said} | dict(base)
         self._check_required(recipe, varied)
         if "evaluation" not in axes and score is not None:
-            self._check_score(score, base.get("evaluation", SETTINGS["evaluation"].default))
+            evaluation = base.get("evaluation", SETTINGS["evaluation"].default)
+            self._check_score(score, evaluation)
+            if not said - set(base) & {"data", "trainer", "fine_tuning"}:
+                self._check_own_score(score, evaluation, base)
         claims = read_claims(self.values)
         study = Study(
             name=name,
@@ -148,6 +151,8 @@ class _Checker:
             self.complain((key,), f"unknown key '{key}'")
         for key in unknown[:MOST_COMPLAINTS]:
             hint = f"did you mean it under base, as 'base: {{{key}: ...}}'?" if key in SETTINGS else ""
+            if f"{key}s" in TOP:
+                hint = f"did you mean '{key}s', or 'base: {{{key}: ...}}'?"
             self.complain((key,), f"unknown key '{key}'; {hint or did_you_mean(key, TOP)}")
 
     def _base(self) -> Values:
@@ -184,6 +189,25 @@ class _Checker:
             self.complain(("score",), f"'{of_set}' gives no score '{name}'; {near}")
         elif name == "linear_probe_top1" and not evaluation.linear_probe:
             self.complain(("score",), "linear_probe_top1 is not measured; write linear_probe: true under evaluation")
+
+    def _check_own_score(self, score: str, evaluation: Any, base: Values) -> None:
+        """Complain about a score of the study's own evaluation where it has none: tar shards have no held-out part.
+
+        base: where data, trainer and fine_tuning are given, if they are.
+        """
+        trainer = base.get("trainer", SETTINGS["trainer"].default)
+        if evaluation is INVALID or score not in SCORES or base.get("fine_tuning") is not None:
+            return
+        if not isinstance(base.get("data"), WebDataset) or isinstance(trainer, CommandTrainer):
+            return
+        of_sets = [f"{name}.{score}" for name in evaluation.sets if score in scores_of(evaluation, name)]
+        instead = f"write score: {of_sets[0]}, or give" if of_sets else "give"
+        if evaluation.data is None:
+            what = f"'{score}' is measured on the study's own evaluation data, and tar shards have no held-out part"
+            self.complain(("score",), f"{what}; {instead} evaluation: {{data: ...}}")
+        elif isinstance(evaluation.data, WebDataset) and score not in PAIRED:
+            what = f"'{score}' needs classes, and evaluation.data has captions"
+            self.complain(("score",), f"{what}; {instead} a set with classes under evaluation.sets")
 
     def _schema(self) -> None:
         version = self.document.data.get("schema")

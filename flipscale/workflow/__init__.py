@@ -13,6 +13,8 @@ drawn.py     figures
 baseline.py  the baseline in the form of the results
 compared.py  the comparison of arms
 fitted.py    scaling laws
+diagnosis.py, machine_health.py, study_health.py   what `doctor` finds
+verbs.py     each of them as a function of a study: `from flipscale import plan, fit`
 whole.py     all of it: run_study
 talk.py      how the steps speak
 """

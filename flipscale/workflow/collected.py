@@ -19,7 +19,7 @@ from flipscale.plain_files import read_text
 from flipscale.words import count
 from flipscale.workflow.opened import OpenStudy
 from flipscale.workflow.owner import note_owner
-from flipscale.workflow.talk import say
+from flipscale.workflow.talk import Steps, say
 from flipscale.workspace import StudyFiles
 
 
@@ -27,8 +27,15 @@ def collect_study(opened: OpenStudy) -> Collected:
     """Bring results.csv and curves.parquet up to date with the study's runs."""
     plan, folder = opened.finished_plan, opened.files.folder
     _keep_older_recipe(opened.files)
-    found = collect_runs(plan, opened.workspace.results, folder)
+    kept = _keep_without_runs(opened)
+    with Steps("reading runs") as steps:
+        found = collect_runs(plan, opened.workspace.results, folder, progress=steps)
     note_owner(folder, opened.file)
+    if kept and found.written:
+        _say_kept(opened, kept[0])
+    elif kept:
+        for copy in kept:
+            copy.unlink(missing_ok=True)
     for name, problem in found.problems.items():
         say(f"{name} is left out: {problem}")
     for name in found.unknown_scores:
@@ -37,32 +44,65 @@ def collect_study(opened: OpenStudy) -> Collected:
     unreadable = f", {len(found.problems)} unreadable" if found.problems else ""
     rows = f"{found.rows} of {len(plan.cells)} runs{unreadable}{torn}"
     if found.written:
-        say(f"wrote {found.files[0]} ({rows}; {found.read} read, the others have not changed)")
+        say(f"wrote {found.files[0]} ({rows}, {_news(found)})")
     else:
-        say(f"{found.files[0]} is as it was ({rows}; none has changed)")
+        say(f"{found.files[0]} is up to date ({rows})")
     return found
+
+
+def _news(found: Collected) -> str:
+    """'24 new', '3 new, 1 changed'."""
+    counted = ((found.new, "new"), (found.read - found.new, "changed"))
+    return ", ".join(f"{number} {what}" for number, what in counted if number) or "none new"
 
 
 def _keep_older_recipe(files: StudyFiles) -> None:
     """Keep a table of an older recipe, and its curves, beside the new ones, as its runs are not in the plan."""
     table = files.results
-    try:
-        rows = csv.DictReader(io.StringIO(read_text(table), newline=""))
-        recipes = Counter(int(row.get("recipe") or 1) for row in rows)
-    except (OSError, DamagedFile, ValueError, csv.Error):  # What is no table of results is replaced as ever.
-        return
+    recipes = Counter(recipe for _, recipe in _ids_and_recipes(table))
     for recipe, runs in sorted(recipes.items()):
         if recipe != RECIPE:
-            kept = [
-                _free(path.with_name(f"{path.stem}.recipe_{recipe}{path.suffix}")) for path in (table, files.curves)
-            ]
-            for path, beside in zip((table, files.curves), kept, strict=True):
-                if path.exists():
-                    shutil.copyfile(path, beside)
+            kept = _keep(files, f"recipe_{recipe}")
             say(
                 f"{table} had {count(runs, 'run')} of recipe {recipe} and is kept as {kept[0].name}; the new table has "
                 f"runs of recipe {RECIPE} only (docs/recipes.md). `flipscale submit` trains what is missing."
             )
+
+
+def _keep_without_runs(opened: OpenStudy) -> list[Path]:
+    """Keep a table with rows of runs whose folders are not here, as in a fresh clone: the new table has none of them.
+
+    The copies, the table first; empty where every row has its folder.
+    """
+    runs = opened.workspace.runs
+    rows = [run_id for run_id, recipe in _ids_and_recipes(opened.files.results) if recipe == RECIPE]
+    is_whole = all((runs / run_id / "result.json").exists() for run_id in rows)
+    return [] if is_whole else _keep(opened.files, "without_runs")
+
+
+def _say_kept(opened: OpenStudy, kept: Path) -> None:
+    archive = opened.files.archive
+    merged = f" `flipscale merge {archive}` unpacks them." if archive.exists() else ""
+    say(f"{opened.files.results} had rows of runs whose folders are not here, and is kept as {kept.name}.{merged}")
+
+
+def _ids_and_recipes(table: Path) -> list[tuple[str, int]]:
+    """The id and the recipe of each row; none of what is no table of results, which is replaced as ever."""
+    try:
+        rows = csv.DictReader(io.StringIO(read_text(table), newline=""))
+        return [(row.get("id") or "", int(row.get("recipe") or 1)) for row in rows]
+    except (OSError, DamagedFile, ValueError, csv.Error):
+        return []
+
+
+def _keep(files: StudyFiles, why: str) -> list[Path]:
+    """Copy both tables beside themselves, as results.WHY.csv; where that is taken, under the next number."""
+    tables = files.results, files.curves
+    kept = [_free(path.with_name(f"{path.stem}.{why}{path.suffix}")) for path in tables]
+    for path, beside in zip(tables, kept, strict=True):
+        if path.exists():
+            shutil.copyfile(path, beside)
+    return kept
 
 
 def _free(path: Path) -> Path:
@@ -105,14 +145,15 @@ def mirror_study(opened: OpenStudy, found: Collected, tracking: Tracking) -> Mir
     results = opened.workspace.results
     try:
         uri = track.settled(tracking.uri, results)
-        done = track.mirror(
-            _mirrored(opened),
-            tracking_uri=uri,
-            artifact_root=opened.workspace.artifacts,
-            all_points=tracking.all_points,
-            models=tracking.models,
-            thoroughly=tracking.thoroughly,
-        )
+        with Steps("writing to MLflow"):
+            done = track.mirror(
+                _mirrored(opened),
+                tracking_uri=uri,
+                artifact_root=opened.workspace.artifacts,
+                all_points=tracking.all_points,
+                models=tracking.models,
+                thoroughly=tracking.thoroughly,
+            )
     except FlipscaleError as error:
         # The mirror can always be made again from the files, so a server that is away costs nothing.
         say(f"MLflow was not written: {error}")

@@ -3,9 +3,9 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from flipscale import compare
 from flipscale.collect import hits_of, read_results
 from flipscale.compare import Comparison, comparison_json, comparison_markdown, measured_scores, with_images
+from flipscale.compare import compare_study as compare_arms
 from flipscale.run import replacing, write_json
 from flipscale.workflow.opened import OpenStudy
 
@@ -26,7 +26,7 @@ def compare_study(opened: OpenStudy, score: str | None = None) -> Compared:
     """
     study, files = opened.study, opened.files
     results = read_results(files.results)
-    comparison = compare.compare_study(results, study, opened.plan, score)
+    comparison = compare_arms(results, study, opened.plan, score)
     paired = [run_id for pair in comparison.pairs for twins in pair.ids for run_id in twins]
     hits = hits_of(opened.workspace.results, dict.fromkeys(paired), comparison.score)
     comparison = with_images(comparison, hits.runs)

@@ -5,15 +5,17 @@ from pathlib import Path
 
 from flipscale.collect import chance_level, read_curves, read_results
 from flipscale.compare import baseline_of, judge_study, measured_scores, pick_score
-from flipscale.plot import Plotted, figure_data, plot_all, read_references
+from flipscale.plot import FORMATS, Plotted, figure_data, plot_all, read_references
+from flipscale.words import count
 from flipscale.workflow.opened import OpenStudy
-from flipscale.workflow.talk import say
+from flipscale.workflow.talk import Steps, say
 
 
-def draw_study(opened: OpenStudy, references: Path | None = None) -> Plotted:
-    """Draw the study's figures from its tables. ResultsError where they allow none.
+def draw_study(opened: OpenStudy, references: Path | None = None, *, redraw: bool = False) -> Plotted:
+    """Draw the study's figures from its tables, those that have changed. ResultsError where they allow none.
 
     references: a file of others' results to show beside.
+    redraw: draw all.
     """
     study, files = opened.study, opened.files
     results = read_results(files.results)
@@ -30,7 +32,24 @@ def draw_study(opened: OpenStudy, references: Path | None = None) -> Plotted:
     data = replace(data, chance=chance_level(opened.plan.runs, opened.workspace.results, results, data.score))
     if scores:
         data = replace(data, stated=judge_study(results, study, scores[0]))
-    drawn = plot_all(data, files.figures, study.figures)
-    for name, reason in drawn.skipped.items():
+    if redraw:
+        files.drawn.unlink(missing_ok=True)
+    with Steps("drawing figures") as steps:
+        drawn = plot_all(data, files.figures, study.figures, note=files.drawn, progress=steps)
+    asked = study.figures is not None
+    for name, reason in drawn.skipped.items() if asked else ():
         say(f"{name} is not drawn: {reason}")
+    if drawn.skipped and not asked:
+        figures = "1 figure does" if len(drawn.skipped) == 1 else f"{len(drawn.skipped)} figures do"
+        say(f"{figures} not apply to these runs: {', '.join(drawn.skipped)} (flipscale plot --json says why)")
     return drawn
+
+
+def drawn_in_words(drawn: Plotted, folder: Path) -> str:
+    """'wrote 33 files to plots/quickstart/; 2 figures have not changed'."""
+    written = len(drawn.files) - len(FORMATS) * len(drawn.unchanged)
+    same = count(len(drawn.unchanged), "figure")
+    if not written and drawn.unchanged:
+        return f"{folder}/ is up to date ({same})"
+    unchanged = f"; {same} {'has' if len(drawn.unchanged) == 1 else 'have'} not changed" if drawn.unchanged else ""
+    return f"wrote {count(written, 'file')} to {folder}/{unchanged}"

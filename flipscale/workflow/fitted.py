@@ -11,14 +11,15 @@ from flipscale.fit.of_study import fit_study as fit_results
 from flipscale.run import write_json
 from flipscale.words import count
 from flipscale.workflow.opened import OpenStudy
-from flipscale.workflow.talk import say
+from flipscale.workflow.talk import Steps, say
 
 
 def fit_study(opened: OpenStudy, results: pd.DataFrame) -> Path | None:
     """Write the laws of a study that has just been run; None where its runs allow none, which is no fault of theirs."""
     study, out = opened.study, opened.files.fits
     try:
-        found = fit_results(results, axes=opened.axes, y=pick_score(results, study.score))
+        with Steps("fitting laws") as steps:
+            found = fit_results(results, axes=opened.axes, y=pick_score(results, study.score), progress=steps)
     except ResultsError:
         out.unlink(missing_ok=True)  # old fits would pass for those of these runs
         return None

@@ -11,7 +11,7 @@ from flipscale.plan import Plan
 from flipscale.plan import plan as plan_study
 from flipscale.run import all_timings, read_timings
 from flipscale.study import Study, read_study
-from flipscale.words import count
+from flipscale.words import count, device_hours, hours_or_seconds
 from flipscale.workflow.owner import check_owner, note_owner
 from flipscale.workflow.plans import write_plan_file
 from flipscale.workflow.talk import say
@@ -103,7 +103,9 @@ def cost_in_words(plan: Plan) -> str:
     total = plan.total
     runs = count(total.runs, "run")
     money = f", {plan.money}" if plan.money else ""
-    return f"{runs}, {total.train_flops:.2e} FLOPs, {total.hours} {plan.hours_unit}{_timed_in_words(plan)}{money}"
+    unit, factor = hours_or_seconds(total.gpu_hours)
+    time = f"{total.hours * factor} {device_hours(plan.device, unit)}{_timed_in_words(plan)}"
+    return f"{runs}, {total.train_flops:.2e} FLOPs, {time}{money}"
 
 
 def _timed_runs(plan: Plan) -> int:

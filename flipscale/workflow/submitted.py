@@ -1,6 +1,7 @@
 """From the plan to finished runs: look at what they read, submit, wait."""
 
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
 from flipscale import launch
@@ -98,8 +99,18 @@ def say_stale(code: CodeChanges) -> None:
 def wait_for(opened: OpenStudy, submission: Submission) -> int:
     """Follow the runs until none waits or runs; how many of the plan have not finished."""
     ended = launch.wait(submission, opened.workspace.results)
-    runs = len(opened.plan.runs)
-    unfinished = runs - ended.count(State.FINISHED)
+    counts = Counter(run.state for run in ended.runs)
+    unfinished = len(ended.runs) - counts[State.FINISHED]
     if unfinished:
-        say(f"{unfinished} of {runs} runs are not finished; see flipscale status {opened.arguments}")
+        say(f"{unfinished_in_words(counts)}; see flipscale status {opened.arguments}")
     return unfinished
+
+
+def unfinished_in_words(counts: Mapping[State, int]) -> str:
+    """'8 of 8 runs failed', or where they ended in several ways '5 of 8 runs did not finish (3 failed, 2 lost)'."""
+    runs, unfinished = sum(counts.values()), {state: n for state, n in counts.items() if state is not State.FINISHED}
+    number = sum(unfinished.values())
+    if set(unfinished) == {State.FAILED}:
+        return f"{number} of {count(runs, 'run')} failed"
+    ways = ", ".join(f"{unfinished[state]} {state}" for state in State if state in unfinished)
+    return f"{number} of {count(runs, 'run')} did not finish ({ways})"

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
+from flipscale.collect import Collected
 from flipscale.compare import Comparison
 from flipscale.devices import Price
 from flipscale.errors import FlipscaleError, ResultsError
@@ -13,11 +14,11 @@ from flipscale.launch.local import LocalLauncher
 from flipscale.report import write_report
 from flipscale.workflow.collected import Mirroring, Tracking, collect_study, mirror_study
 from flipscale.workflow.compared import Compared, compare_study
-from flipscale.workflow.drawn import draw_study
+from flipscale.workflow.drawn import draw_study, drawn_in_words
 from flipscale.workflow.fitted import fit_study
 from flipscale.workflow.opened import OpenStudy, open_study
 from flipscale.workflow.submitted import submit_study, wait_for
-from flipscale.workflow.talk import say
+from flipscale.workflow.talk import Steps, say
 from flipscale.workspace import StudyFiles, Workspace
 
 
@@ -49,13 +50,23 @@ class StudyOutcome:
         return self.compared.comparison if self.compared else None
 
 
+@dataclass(frozen=True)
+class Guards:
+    """What is looked at before anything starts."""
+
+    inputs: bool = True
+    """The data, checkpoints and programs that runs read, where they run on this machine."""
+    memory: bool = True
+    """Whether runs are predicted to need far more memory than their device has."""
+
+
 def run_study(
     file: str | Path,
     workspace: Workspace | None = None,
     *,
     launcher: str | Launcher = "local",
-    check: bool = True,
-    force: bool = False,
+    guards: Guards = Guards(),
+    fit: bool = True,
     tracking: Tracking | None = Tracking(),  # noqa: B008  it is frozen
     price: Price | None = None,
 ) -> StudyOutcome:
@@ -66,8 +77,8 @@ def run_study(
 
     workspace: where results and figures go; results/ (or FLIPSCALE_RESULTS) and plots/ if left out.
     launcher: "local", "slurm", "ray", or a launcher for this workspace's results.
-    check: look at the data, checkpoints and programs that runs need before anything starts on this machine.
-    force: start runs also where they are predicted to need far more memory than their device has.
+    guards: what nothing is started without.
+    fit: fit scaling laws. Without, fits.json stays where the results are those it was fitted to, else it is removed.
     tracking: how to mirror to MLflow; None leaves it alone.
     price: what time costs, for the plan, its budget and the report.
 
@@ -78,23 +89,25 @@ def run_study(
     if isinstance(launcher, str):
         launcher = launcher_named(launcher, workspace.results)
     opened = open_study(file, workspace, launcher.site_name, price=price)
-    look_first = check and isinstance(launcher, LocalLauncher)
-    submission = submit_study(opened, launcher, look_first=look_first, force=force)
+    look_first = guards.inputs and isinstance(launcher, LocalLauncher)
+    submission = submit_study(opened, launcher, look_first=look_first, force=not guards.memory)
     unfinished = wait_for(opened, submission)
     found = collect_study(opened)
     if not found.rows:
         raise FlipscaleError(f"No run of {opened.file} has finished; see flipscale status {opened.arguments}.")
-    fits = fit_study(opened, found.results)
+    fits = fit_study(opened, found.results) if fit else _fits_of(found, opened.files.fits)
     drawn = _unless_impossible(lambda: draw_study(opened), "no figure is drawn")
     if drawn:
-        say(f"wrote {len(drawn.files)} files to {opened.files.figures}/")
-    compared = _unless_impossible(lambda: compare_study(opened), "nothing is compared")
+        say(drawn_in_words(drawn, opened.files.figures))
+    with Steps("comparing arms"):
+        compared = _unless_impossible(lambda: compare_study(opened), "nothing is compared")
     if compared:
         say(f"wrote {compared.json} and {compared.markdown}")
     else:
         for suffix in (".json", ".md"):
             opened.files.comparison(suffix).unlink(missing_ok=True)  # would pass for a comparison of these runs
-    report = write_report(opened.study, opened.plan, opened.file, workspace.results, workspace.plots)
+    with Steps("writing the report"):
+        report = write_report(opened.study, opened.plan, opened.file, workspace.results, workspace.plots)
     say(f"wrote {report.path} ({report.size / 1e6:.1f} MB); open it in a browser")
     mirrored = mirror_study(opened, found, tracking) if tracking else None
     return StudyOutcome(
@@ -106,6 +119,13 @@ def run_study(
         fits=fits,
         mlflow=mirrored,
     )
+
+
+def _fits_of(found: Collected, fits: Path) -> Path | None:
+    """The laws that were fitted to these results before; None where there are none."""
+    if found.written:
+        fits.unlink(missing_ok=True)  # would pass for those of these runs
+    return fits if fits.exists() else None
 
 
 _StepResult = TypeVar("_StepResult")

@@ -414,6 +414,30 @@ BAD = {
             "name; did you mean 'boot'? Choices: boot"
         ),
     ),
+    "seed_of_a_study": (
+        GOOD + "seed: [0, 1]\n",
+        "study.yaml:8: unknown key 'seed'; did you mean 'seeds', or 'base: {seed: ...}'?",
+    ),
+    "score_of_shards": (
+        in_base("data: {webdataset: a.tar}")
+        + "score: zero_shot_top1\nevaluation: {sets: {boot: fashion, coco: {captions: b.csv}}}\n",
+        (
+            "study.yaml:9: 'zero_shot_top1' is measured on the study's own evaluation data, and tar shards have no "
+            "held-out part; write score: boot.zero_shot_top1, or give evaluation: {data: ...}"
+        ),
+    ),
+    "score_of_classes": (
+        in_base("data: {webdataset: a.tar}") + "score: linear_probe_top1\nevaluation: {data: {webdataset: b.tar}, "
+        "linear_probe: true}\n",
+        (
+            "study.yaml:9: 'linear_probe_top1' needs classes, and evaluation.data has captions; give a set with "
+            "classes under evaluation.sets"
+        ),
+    ),
+    "set_file": (
+        GOOD + "evaluation: {sets: {a: x.tar}}\n",
+        "study.yaml:8: 'x.tar' is no evaluation set; write {webdataset: x.tar}",
+    ),
     "score_of_no_probe": (
         GOOD + "score: linear_probe_top1\n",
         "study.yaml:8: linear_probe_top1 is not measured; write linear_probe: true under evaluation",
@@ -949,7 +973,7 @@ BAD = {
     ),
     "data_path": (
         in_base("data: laion400m/{00000..41455}.tar"),
-        "study.yaml:6: 'laion400m/{00000..41455}.tar' is no data set; Choices: shapes, fashion, webdataset",
+        "study.yaml:6: 'laion400m/{00000..41455}.tar' is no data set; write {webdataset: laion400m/{00000..41455}.tar}",
     ),
     "fashion": (
         in_base("data: {fashion: {folder: 3}}"),

@@ -21,10 +21,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--part", action="append", choices=PARTS, help="this part alone; may be given again")
     parser.add_argument("--seed", type=int, help="repeats what a run with this seed did; drawn and printed if left out")
     parser.add_argument("--short", action="store_true", help="a few cases of each part, as CI does")
+    parser.add_argument("--share", type=float, default=1.0, metavar="F", help="this share of the whole form's cases")
     parser.add_argument("--out", type=Path, help=f"where the rows go; {OUT.name} in bench/results for the whole form")
     asked = parser.parse_args(arguments)
     seed = random.randrange(2**31) if asked.seed is None else asked.seed
-    rows = [_done(name, seed, asked.short) for name in asked.part or PARTS]
+    rows = [_done(name, asked.short, asked.share, seed) for name in asked.part or PARTS]
     out = asked.out or (None if asked.short else OUT)
     if out:
         write(rows, out)
@@ -38,11 +39,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return int(any(any(row.wrong.values()) for row in rows))
 
 
-def _done(name: str, seed: int, short: bool) -> Row:
+def _done(name: str, short: bool, share: float, seed: int) -> Row:
     work = Path(tempfile.mkdtemp(prefix=f"flipscale-torture-{name}-"))
     print(f"{name}: seed {seed}{', short' if short else ''}", file=sys.stderr, flush=True)
     try:
-        row = measured(name, importlib.import_module(f"tests.torture.{name}").torture, Extent(seed, short, work))
+        row = measured(
+            name, importlib.import_module(f"tests.torture.{name}").torture, Extent(seed, short, work, share=share)
+        )
     finally:
         shutil.rmtree(work, ignore_errors=True)
     said = ", ".join(f"{number} {kind}" for kind, number in row.wrong.items() if number) or "nothing wrong"

@@ -53,9 +53,12 @@ class Extent:
     """An empty folder for the part, removed afterwards."""
     say: Callable[[str], None] = lambda line: print(line, file=sys.stderr, flush=True)
 
+    share: float = 1.0
+    """Of the cases of the whole form, so many are done."""
+
     def of(self, full: int, short: int) -> int:
-        """How many cases: in full, or in the short form."""
-        return short if self.short else full
+        """How many cases: in full or the share of that, or in the short form."""
+        return short if self.short else max(1, round(self.share * full))
 
 
 Part = Callable[[Extent], Counts]
@@ -74,6 +77,7 @@ class Row:
     cpu_seconds: float
     seed: int
     short: bool
+    share: float
     date: str
     load: float
     """The machine's load average over a minute, at the start."""
@@ -93,6 +97,7 @@ def measured(name: str, part: Part, extent: Extent) -> Row:
         cpu_seconds=round(cpu_seconds() - cpu, 1),
         seed=extent.seed,
         short=extent.short,
+        share=extent.share,
         date=time.strftime("%Y-%m-%d"),
         load=round(load, 1),
     )
@@ -109,10 +114,16 @@ def table(rows: Sequence[Mapping[str, Any]]) -> str:
     heads = ["part", "cases", *(kind.replace("_", " ") for kind in KINDS), "seconds"]
     lines = [f"| {' | '.join(heads)} |", f"|{'---|' * len(heads)}"]
     for row in rows:
-        cells = [row["part"] + (" (short)" if row["short"] else ""), f"{row['cases']:,}"]
+        cells = [row["part"] + _extent_in_words(row), f"{row['cases']:,}"]
         cells += [str(row["wrong"][kind]) for kind in KINDS] + [f"{row['seconds']:.0f}"]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
+
+
+def _extent_in_words(row: Mapping[str, Any]) -> str:
+    if row["short"]:
+        return " (short)"
+    return "" if row["share"] == 1 else f" ({row['share']:.0%} of it)"
 
 
 def write(rows: Sequence[Row], out: Path) -> list[dict[str, Any]]:

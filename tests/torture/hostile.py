@@ -73,7 +73,8 @@ SHORT = {"studies": 60, "bytes": 25, "expressions": 60, "sites": 25, "folders": 
 def torture(extent: Extent) -> Counts:
     counts = Counts()
     made = prepare(extent.work)
-    for kind, number in (SHORT if extent.short else SHARE).items():
+    for kind, full in SHARE.items():
+        number = extent.of(full, SHORT[kind])
         cases = [case_of(kind, f"{extent.seed}-{index}", made) for index in range(number)]
         found = count(cases, say=extent.say)
         extent.say(f"  {kind}: {found.cases:,} cases, {sum(found.wrong.values())} wrong")

@@ -29,10 +29,14 @@ def torture(extent: Extent, draw: random.Random) -> Counts:
     planned = planned_study(place, STUDY)
     fill(place / "results", planned, records=30)
     store, port = f"sqlite:///{place / 'mlflow.db'}", free_port()
+    with mlflow_server(place, f"sqlite:///{place / 'first.db'}", port=port) as uri:
+        began = time.monotonic()
+        _collect(place, uri).wait(timeout=600)
+        seconds = time.monotonic() - began  # of a collect that nothing disturbs, on this machine
     for index in range(extent.of(8, 1)):
         with mlflow_server(place, store, port=port) as uri:
             collecting = _collect(place, uri)
-            time.sleep(draw.uniform(1, 12))
+            time.sleep(draw.uniform(0.3, 1) * seconds)
             counts.cases += _kill_one(draw, place, port)
             with contextlib.suppress(subprocess.TimeoutExpired):
                 collecting.wait(timeout=120)

@@ -48,7 +48,7 @@ def torture(extent: Extent) -> Counts:
         cluster = start()
         try:
             with _environment(cluster.env):  # type: ignore[attr-defined]
-                counts.add(share(extent, name, SHARE[name]))
+                counts.add(share(extent, name, extent.of(SHARE[name], 0)))
         finally:
             cluster.stop()  # type: ignore[attr-defined]
     return counts

@@ -49,7 +49,6 @@ class Process:
         self.environ = dict(environ)
         self.handlers: dict[int, Any] = {}
         self.threads: list[greenlet.greenlet] = []
-        self.locks: list[int] = []
         self.returncode: int | None = None
         self.born = f"{world.now:.6f}"
 
@@ -69,7 +68,8 @@ class Process:
         """It is over, whatever it was doing. The kernel drops its locks."""
         if self.returncode is None:
             self.returncode = code
-            for lock in self.locks:
+            for lock in [lock for lock, holder in self.world.locks.items() if holder is self]:
+                del self.world.locks[lock]
                 with contextlib.suppress(OSError):
                     REAL.flock(lock, fcntl.LOCK_UN)
 
@@ -85,6 +85,8 @@ class World:
         self.epoch = REAL.time()
         self.current: Process | None = None
         self.processes: dict[int, Process] = {}
+        self.locks: dict[int, Process] = {}
+        """Which process last locked the file of this descriptor."""
         self.is_over = False
         self.programs: Callable[[list[str]], tuple[int, str, str]] | None = None
         """What programs of a scheduler answer: exit code, stdout, stderr."""
@@ -186,7 +188,7 @@ class World:
                 self.sleep(0.5)
             else:
                 if self.current is not None:
-                    self.current.locks.append(descriptor)
+                    self.locks[descriptor] = self.current
                 return
 
     def touch(self, path: Any, times: Any = None, **more: Any) -> None:

@@ -1,0 +1,71 @@
+"""Completion of the command line by a shell: completion."""
+
+import argparse
+from collections.abc import Iterator
+from pathlib import Path
+
+SHELLS = ("bash", "zsh")
+
+_FUNCTIONS = {
+    "bash": """\
+_flipscale_studies() {
+  compgen -d -- "$1"
+  compgen -f -X '!*.yaml' -- "$1"
+}
+_flipscale_runs() {
+  compgen -W "$(command ls "${FLIPSCALE_RESULTS:-results}/runs" 2>/dev/null)" -- "$1"
+}
+_flipscale_runs_and_studies() {
+  _flipscale_runs "$1"
+  _flipscale_studies "$1"
+}
+""",
+    "zsh": """\
+_flipscale_studies() { _files -g '*.yaml' }
+_flipscale_runs() { compadd -- ${FLIPSCALE_RESULTS:-results}/runs/*(N:t) }
+_flipscale_runs_and_studies() { _flipscale_runs; _flipscale_studies }
+""",
+}
+"""What the script calls for studies and runs. Run ids are the names of folders, so no Python starts at a key press."""
+
+_COMPLETED_BY = {
+    "STUDY": "_flipscale_studies",
+    "ID": "_flipscale_runs",
+    "RUN": "_flipscale_runs",
+    "ID|STUDY": "_flipscale_runs_and_studies",
+}
+"""What completes an argument, by how the help names it. Other arguments that name files are completed as such."""
+
+_FILES = ("FILE", "DIR", "PATH", "TABLE", "STUDY|TABLE", "NAME=VALUE|TABLE")
+
+
+def completion_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("shell", metavar="SHELL", choices=SHELLS, help="bash or zsh")
+
+
+def completion(args: argparse.Namespace) -> int:
+    """Print a script for bash or zsh that completes commands, options, study files and run ids.
+
+    bash: flipscale completion bash > ~/.local/share/bash-completion/completions/flipscale.
+    zsh: flipscale completion zsh > DIR/_flipscale, with DIR among $fpath.
+    """
+    import shtab
+
+    top: argparse.ArgumentParser = args.top
+    for argument in _arguments_of(top):
+        if completed_by := _COMPLETED_BY.get(str(argument.metavar)):
+            argument.complete = dict.fromkeys(SHELLS, completed_by)  # type: ignore[attr-defined]
+        elif argument.metavar in _FILES or argument.type is Path:
+            argument.complete = shtab.FILE  # type: ignore[attr-defined]
+    print(shtab.complete(top, args.shell, preamble=_FUNCTIONS[args.shell]))
+    return 0
+
+
+def _arguments_of(parser: argparse.ArgumentParser) -> Iterator[argparse.Action]:
+    """The arguments of a parser and of its commands."""
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            for command in action.choices.values():
+                yield from _arguments_of(command)
+        else:
+            yield action

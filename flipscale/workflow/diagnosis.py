@@ -1,0 +1,41 @@
+"""What `doctor` says of a thing that flipscale or a study needs: how it is, what was found, and what to do."""
+
+from dataclasses import asdict, dataclass
+from enum import StrEnum
+
+
+class Health(StrEnum):
+    """How a thing is."""
+
+    OK = "ok"
+    WARNING = "warning"
+    """Nothing stops, and a person should know."""
+    PROBLEM = "problem"
+    """Runs would fail."""
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """One line of `doctor`."""
+
+    health: Health
+    subject: str
+    """What was looked at: 'torch', 'data'."""
+    found: str
+    advice: str = ""
+    """What to do; '' where nothing is to be done."""
+
+    def to_dict(self) -> dict[str, str]:
+        return asdict(self)
+
+
+def ok(subject: str, found: str, advice: str = "") -> Diagnosis:
+    return Diagnosis(Health.OK, subject, found, advice)
+
+
+def warning(subject: str, found: str, advice: str = "") -> Diagnosis:
+    return Diagnosis(Health.WARNING, subject, found, advice)
+
+
+def problem(subject: str, found: str, advice: str = "") -> Diagnosis:
+    return Diagnosis(Health.PROBLEM, subject, found, advice)

@@ -1,0 +1,169 @@
+"""What the command line does, as functions: `from flipscale import plan, submit, results, fit, compare, plot, report`.
+
+Each takes a study as a file or as `read_study` gives it, does what the command of its name does, and answers with data.
+Where results and figures are, a `Workspace` says; without one they are in results/ (or FLIPSCALE_RESULTS) and plots/.
+"""
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from flipscale.launch import Launcher, launcher_named
+from flipscale.launch.local import LocalLauncher
+from flipscale.plan import Plan
+from flipscale.study import Study
+from flipscale.workflow.opened import OpenStudy, open_study
+from flipscale.workspace import Workspace
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from flipscale.compare import Comparison
+    from flipscale.fit.of_study import StudyFits
+    from flipscale.launch import StudyProgress
+    from flipscale.plot import Plotted
+
+AnyStudy = str | os.PathLike[str] | Study
+"""A study: its YAML file, or what `read_study` made of it."""
+
+
+def plan(study: AnyStudy, workspace: Workspace | None = None) -> Plan:
+    """Every run of a study with its cost; nothing is trained, and nothing is written.
+
+        planned = flipscale.plan("studies/quickstart.yaml")
+        len(planned.runs), planned.total.gpu_hours
+
+    Times are those of a probe, if one was made in this workspace.
+    """
+    return _opened(study, workspace).plan
+
+
+def submit(
+    study: AnyStudy,
+    workspace: Workspace | None = None,
+    *,
+    launcher: str | Launcher = "local",
+    wait: bool = True,
+    check: bool = True,
+) -> "StudyProgress":
+    """Start every run of a study that is not finished yet, and say how far the study is.
+
+        ended = flipscale.submit("studies/quickstart.yaml")
+        print(ended)                                # 45 of 45 finished, 100% of the FLOPs
+
+    launcher: "local", "slurm", "ray", or a launcher for this workspace's results.
+    wait: until no run waits or runs. Without, the runs go on by themselves.
+    check: first look at the data, checkpoints and programs that runs of this machine read.
+
+    Raises FlipscaleError where nothing can be started. Failed runs are counted in the answer.
+    """
+    from flipscale import launch
+    from flipscale.workflow.submitted import submit_study, wait_for
+
+    workspace = workspace or Workspace()
+    if isinstance(launcher, str):
+        launcher = launcher_named(launcher, workspace.results)
+    opened = _opened(study, workspace, launcher.site_name)
+    submission = submit_study(opened, launcher, look_first=check and isinstance(launcher, LocalLauncher))
+    if wait:
+        wait_for(opened, submission)
+    return next(launch.watch(opened.plan.runs, workspace.results))
+
+
+def collect(study: AnyStudy, workspace: Workspace | None = None) -> "pd.DataFrame":
+    """Bring results.csv and curves.parquet up to date with the finished runs of a study; the table.
+
+        flipscale.collect("studies/quickstart.yaml")
+
+    Only folders that have changed are read.
+    """
+    from flipscale.workflow.collected import collect_study
+
+    return collect_study(_opened(study, workspace)).results
+
+
+def results(study: AnyStudy, root: str | os.PathLike[str] | None = None) -> "pd.DataFrame":
+    """The table of a study, one row per finished run. What was not measured is missing, never 0.
+
+        flipscale.results("studies/quickstart.yaml")
+        flipscale.results("results/quickstart")     # a folder or file of results
+
+    root: where results are, for a study; FLIPSCALE_RESULTS or results/ if left out.
+
+    Finished runs are collected first where there is no table yet; `collect` brings one up to date. Raises ResultsError
+    where no run has finished.
+    """
+    from flipscale.collect import results as table_of
+
+    if isinstance(study, Study) or Path(study).suffix in (".yaml", ".yml"):
+        workspace = Workspace() if root is None else Workspace(Path(root))
+        opened = _opened(study, workspace)
+        if not opened.files.results.exists() and any((workspace.run(run.id)).exists() for run in opened.plan.runs):
+            return collect(study, workspace)
+        study = opened.files.folder
+    return table_of(study)
+
+
+def fit(study: AnyStudy, workspace: Workspace | None = None, *, law: str | None = None) -> "StudyFits":
+    """Fit scaling laws to the results of a study, and write them to fits.json.
+
+        fits = flipscale.fit("studies/quickstart.yaml")
+        print(fits.text)
+
+    law: its name (docs/fits.md); by the kind of score if left out. Raises ResultsError where nothing can be fitted.
+    """
+    from flipscale.collect import read_results
+    from flipscale.compare import pick_score
+    from flipscale.fit.of_study import fit_study
+    from flipscale.workflow.fitted import write_fits
+
+    opened = _opened(study, workspace)
+    table = read_results(opened.files.results)
+    found = fit_study(table, axes=opened.axes, y=pick_score(table, opened.study.score), law=law)
+    write_fits(opened.files.fits, found, {"study": opened.study.name})
+    return found
+
+
+def compare(study: AnyStudy, workspace: Workspace | None = None, *, score: str | None = None) -> "Comparison":
+    """Compare the arms of a study with its baseline, and write comparison.json and comparison.md.
+
+        comparison = flipscale.compare("studies/quickstart.yaml")
+        print(flipscale.compare.comparison_text(comparison))
+
+    score: the study's own if left out. Raises ResultsError where the results allow no comparison.
+    """
+    from flipscale.workflow.compared import compare_study
+
+    return compare_study(_opened(study, workspace), score).comparison
+
+
+def plot(study: AnyStudy, workspace: Workspace | None = None, *, references: Path | None = None) -> "Plotted":
+    """Draw the figures of a study as SVG, PNG and PDF; those that would be the same are left as they are.
+
+        flipscale.plot("studies/quickstart.yaml").files
+
+    references: a table of other people's results to show beside. To draw on an Axes of your own, see docs/figures.md.
+    Raises ResultsError where the results allow no figure.
+    """
+    from flipscale.workflow.drawn import draw_study
+
+    return draw_study(_opened(study, workspace), references)
+
+
+def report(study: AnyStudy, workspace: Workspace | None = None) -> Path:
+    """Write a study as one HTML page that opens offline. Answers with its path.
+
+        flipscale.report("studies/quickstart.yaml")
+
+    What there is of tables, figures and fits is on it, and what there is not is said.
+    """
+    from flipscale.report import write_report
+
+    opened = _opened(study, workspace)
+    where = opened.workspace
+    return write_report(opened.study, opened.plan, opened.file, where.results, where.plots).path
+
+
+def _opened(study: AnyStudy, workspace: Workspace | None, site: str | None = None) -> OpenStudy:
+    file = study.place().file if isinstance(study, Study) else study
+    return open_study(Path(file), workspace or Workspace(), site)

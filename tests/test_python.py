@@ -1,0 +1,110 @@
+"""`from flipscale import plan, submit, ...`: the functions, the packages of the same names, and what help says."""
+
+import contextlib
+import inspect
+import io
+import pydoc
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import flipscale
+from flipscale import Study, Workspace, compare, fit, plan, plot, read_study, report, results, submit
+from flipscale.errors import FlipscaleError, ResultsError
+from flipscale.workflow import verbs
+
+ROOT = Path(__file__).parents[1]
+
+STUDY = """\
+schema: 1
+question: Does Python give what the command line gives?
+base: {data: shapes, model: ViT-w16d1-4, text_length: 16, batch_size: 32, lr: 1e-3}
+axes:
+  samples: [320, 640]
+  mask_ratio: [0, 0.5]
+evaluation: {images: 100}
+"""
+
+
+@pytest.fixture
+def here(tmp_path: Path) -> Workspace:
+    (tmp_path / "mask.yaml").write_text(STUDY)
+    return Workspace(tmp_path / "results", tmp_path / "plots")
+
+
+def test_a_study_goes_from_its_file_to_its_page(here: Workspace) -> None:
+    file = here.results.parent / "mask.yaml"
+    planned = plan(file, here)
+    assert len(planned.runs) == 4
+    assert not here.results.exists()
+    assert submit(file, here).counts == "4 of 4 finished"
+    table = results(file, here.results)  # collects, as there is no table yet
+    assert sorted(table["mask_ratio"]) == [0, 0, 0.5, 0.5]
+    assert len(compare(file, here).pairs) == 2
+    drawn = plot(file, here)
+    assert drawn.files
+    assert plot(file, here).files == drawn.files
+    with pytest.raises(ResultsError, match="No law can be fitted"):
+        fit(file, here)
+    page = report(file, here)
+    assert page == here.study("mask").report
+    assert page.exists()
+
+
+def test_a_study_that_was_read_stands_for_its_file(here: Workspace) -> None:
+    study = read_study(here.results.parent / "mask.yaml")
+    assert isinstance(study, Study)
+    assert [run.id for run in plan(study, here).runs] == [run.id for run in plan(study.place().file, here).runs]
+
+
+def test_what_is_wrong_is_a_flipscale_error(here: Workspace) -> None:
+    with pytest.raises(FlipscaleError, match="there is no such file"):
+        plan(here.results / "nowhere.yaml", here)
+    with pytest.raises(ResultsError, match="flipscale collect"):
+        compare(here.results.parent / "mask.yaml", here)
+    with pytest.raises(ResultsError, match="flipscale collect"):
+        results(here.results.parent / "mask.yaml", here.results)
+
+
+@pytest.mark.parametrize("name", ["collect", "compare", "fit", "plan", "plot", "report"])
+def test_a_package_that_is_called_does_what_its_command_does(name: str) -> None:
+    room = getattr(flipscale, name)
+    assert inspect.signature(room) == inspect.signature(getattr(verbs, name))
+    done = subprocess.run(
+        [
+            *(sys.executable, "-c"),
+            f"import flipscale.{name} as a; from flipscale import {name} as b; import flipscale; "
+            f"print(a is b is flipscale.{name}, callable(a), a.__name__)",
+        ],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout == f"True True flipscale.{name}\n"
+
+
+def test_parts_of_the_packages_stay_where_they_are() -> None:
+    assert flipscale.plot.accuracy is __import__("flipscale.plot.lines", fromlist=["accuracy"]).accuracy
+    assert flipscale.plan.Plan is flipscale.Plan
+
+
+def test_help_says_how_to_go_from_a_study_to_a_figure() -> None:
+    with contextlib.redirect_stdout(io.StringIO()) as said:
+        pydoc.Helper(output=said).help(flipscale)
+    text = said.getvalue()
+    assert "from flipscale import Study, plan, submit, results, fit, compare, plot, report" in text
+    for name in ("submit", "results", "run_study", "read_study"):
+        assert f"\n    {name}(" in text
+    assert "Start every run of a study that is not finished yet" in text
+
+
+def test_every_function_is_described_with_an_example() -> None:
+    for name in ("plan", "submit", "collect", "results", "compare", "fit", "plot", "report"):
+        assert f"flipscale.{name}(" in (getattr(verbs, name).__doc__ or ""), name
+
+
+def test_the_functions_and_their_names_are_all_public() -> None:
+    assert set(flipscale.__all__) >= {"Study", "plan", "submit", "results", "fit", "compare", "plot", "report"}
+    assert (ROOT / "docs" / "python.md").read_text().count("\n### ") >= 12
