@@ -19,7 +19,7 @@ def test_generated_part_is_up_to_date(name: str) -> None:
 
 
 def test_links_between_documents_lead_somewhere() -> None:
-    documents = [generated.ROOT / "README.md", *sorted((generated.ROOT / "docs").glob("*.md"))]
+    documents = [generated.ROOT / "README.md", *sorted((generated.ROOT / "docs").rglob("*.md"))]
     missing = [
         f"{document.name}: {link}"
         for document in documents
@@ -27,6 +27,13 @@ def test_links_between_documents_lead_somewhere() -> None:
         if not (document.parent / link).exists()
     ]
     assert missing == []
+
+
+def test_the_first_page_lists_every_command() -> None:
+    page = (generated.ROOT / "docs" / "index.md").read_text()
+    commands = re.findall(r"^\$ flipscale (\w+) --help", generated.commands(), re.MULTILINE)
+    assert len(commands) > 20
+    assert [name for name in commands if f"`{name}`" not in page] == []
 
 
 def recipe(name: str, folder: Path) -> Plan:
