@@ -22,7 +22,7 @@ from flipscale.study.keys import TOP
 from flipscale.study.kinds import Keys
 from flipscale.study.schema import study_schema
 from flipscale.study.settings import EVALUATION, FINE_TUNING, INIT, RECONSTRUCTION, SETTINGS, TRAINER, TUNING
-from tests import benchmarks, findings, full_scale, headline, paper
+from tests import benchmarks, findings, full_scale, headline, paper, studies
 from tests.torture import counts as torture
 
 ROOT = Path(__file__).parents[1]
@@ -289,6 +289,7 @@ PARTS: dict[str, Callable[[], str]] = {
     "docs/keys.md#keys": keys,
     "docs/keys.md#settings": settings,
     "docs/keys.md#options": options,
+    "docs/studies.md#studies": studies.table,
     "docs/benchmarks.md#benchmarks": benchmarks.summary,
     "docs/benchmarks.md#tables": benchmarks.tables,
     "docs/results.md#columns": columns_as_markdown,

@@ -243,8 +243,16 @@ def read_failure(folder: str) -> Failure | None:
         return Failure(FailureKind.CODE, str(error))
     if data is None:
         return None
+    data = _flat(data)
     kind = _kind(data.get("kind")) or FailureKind.CODE
-    return record_of(Failure, storable(data), leniently=True, kind=kind, reason=_text(data.get("reason")))
+    return record_of(Failure, data, leniently=True, kind=kind, reason=_text(data.get("reason")))
+
+
+def _flat(data: JsonObject) -> JsonObject:
+    """What a failure can have said: texts that can be printed, and finite numbers. Lists may have any depth."""
+    return cast(
+        JsonObject, storable({name: value for name, value in data.items() if not isinstance(value, dict | list)})
+    )
 
 
 def _text(said: object) -> str:
@@ -256,11 +264,11 @@ def read_failed_attempts(lines: Iterable[bytes]) -> list[FailedAttempt]:
     found = []
     for line in lines:
         try:
-            data = storable(parsed(line, halves=True))
+            data = parsed(line, halves=True)
         except ValueError:
             continue
         if isinstance(data, dict) and (kind := _kind(data.get("kind"))):
-            found.append(_failed_attempt(kind, with_samples_seen(data)))
+            found.append(_failed_attempt(kind, with_samples_seen(_flat(data))))
     return found
 
 
