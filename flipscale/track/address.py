@@ -13,7 +13,11 @@ from flipscale.errors import FlipscaleError, printable
 _USER = re.compile(r"(?<=://)[^\s'\"]*@")
 """What stands before the last @ of an address: a password may hold an @ and a slash itself."""
 
-_SECRET = re.compile(r"(?i)\b([\w.-]*(?:password|passwd|pwd|token|secret|api_?key)=)[^&\s'\";]+")
+_SECRET = re.compile(
+    r"(?i)\b([\w.-]*(?:password|passwd|pwd|token|secret|api_?key|signature|credential|accesskeyid|\bsig)=)[^&\s'\";]+"
+)
+    r"(?i)\b([\w.-]*(?:password|passwd|pwd|token|secret|api_?key|signature|credential|accesskeyid|\bsig)=)[^&\s'\";]+"
+)
 """Options of an address: ?password=..."""
 
 
