@@ -422,6 +422,15 @@ def test_a_table_that_is_not_there_names_the_command_that_makes_it(tmp_path):
         read_results(tmp_path / "other.csv")
 
 
+def test_a_table_of_hundreds_of_gigabytes_is_refused_before_it_is_read(tmp_path: Path) -> None:
+    with open(tmp_path / "results.csv", "wb") as file:
+        file.truncate(200 * 2**30)
+    with pytest.raises(ResultsError, match=r"results.csv: 200 GiB is too large for a table of runs .* Delete it"):
+        read_results(tmp_path / "results.csv")
+    with pytest.raises(ResultsError, match="200 GiB is too large"):
+        collect_room.read_table(tmp_path / "results.csv")
+
+
 def test_a_column_of_the_wrong_kind_is_named(tmp_path):
     (tmp_path / "results.csv").write_text("id,seed\na,zero\n")
     with pytest.raises(ResultsError, match="column 'seed' must hold int values"):

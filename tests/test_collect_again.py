@@ -405,3 +405,14 @@ def test_two_readers_name_what_they_cannot_read(tmp_path, runs, two_readers):
     (tmp_path / "runs/r-3/result.json").write_text('{"schema": 99}')
     with pytest.raises(RunFolderError, match="newer than this flipscale"):
         collect(runs, tmp_path, tmp_path / "mask")
+
+
+def test_curves_are_written_without_pandas(tmp_path):
+    """To import it takes as long as to read 150 runs."""
+    code = (
+        "import sys; from pathlib import Path; from flipscale.collect.curves import write_curves\n"
+        "from flipscale.collect.points import NO_POINTS\n"
+        "write_curves(Path(sys.argv[1]), iter([('run', NO_POINTS)]))\n"
+        "raise SystemExit('pandas' in sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code, str(tmp_path / "curves.parquet")], check=True)

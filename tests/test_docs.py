@@ -11,6 +11,8 @@ from flipscale.plan import Plan, plan
 from flipscale.study import read_study
 from tests import generated
 
+FENCED = re.compile(r"^```.*?^```$", re.DOTALL | re.MULTILINE)
+
 
 @pytest.mark.parametrize("name", generated.PARTS)
 def test_generated_part_is_up_to_date(name: str) -> None:
@@ -19,14 +21,21 @@ def test_generated_part_is_up_to_date(name: str) -> None:
 
 
 def test_links_between_documents_lead_somewhere() -> None:
-    documents = [generated.ROOT / "README.md", *sorted((generated.ROOT / "docs").glob("*.md"))]
+    documents = [generated.ROOT / "README.md", *sorted((generated.ROOT / "docs").rglob("*.md"))]
     missing = [
         f"{document.name}: {link}"
         for document in documents
-        for link in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", document.read_text())
+        for link in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", FENCED.sub("", document.read_text()))
         if not (document.parent / link).exists()
     ]
     assert missing == []
+
+
+def test_the_first_page_lists_every_command() -> None:
+    page = (generated.ROOT / "docs" / "index.md").read_text()
+    commands = re.findall(r"^\$ flipscale (\w+) --help", generated.commands(), re.MULTILINE)
+    assert len(commands) > 20
+    assert [name for name in commands if f"`{name}`" not in page] == []
 
 
 def recipe(name: str, folder: Path) -> Plan:

@@ -263,6 +263,29 @@ def test_a_mirror_that_was_cut_short_is_finished_by_the_next(where, monkeypatch,
     assert bring(*new, **where).unchanged == 3
 
 
+def all_there(where, done, study):
+    """All that MLflow has of a study, but for what names an entry, or was given by the writer."""
+    client = MlflowClient(where["tracking_uri"])
+    runs = runs_there(where, done)
+    ids = {run.info.run_id: key for key, run in runs.items()}
+    found = {}
+    for key, run in runs.items():
+        info = {k: v for k, v in run.to_dictionary()["info"].items() if k not in ("run_id", "run_uuid")}
+        info = {k: v for k, v in info.items() if k not in ("experiment_id", "artifact_uri", "run_name")}
+        named = ("flipscale.digest", "flipscale.writer")
+        tags = {k: v for k, v in run.data.tags.items() if k not in named and study not in v}
+        tags["mlflow.parentRunId"] = ids.get(tags.get("mlflow.parentRunId"))
+        history = {m: sorted(map(str, client.get_metric_history(run.info.run_id, m))) for m in run.data.metrics}
+        history = {m: [re.sub("run_id='[^']*'", "", point) for point in points] for m, points in history.items()}
+        place = run.info.artifact_uri.replace(run.info.run_id, "ID").replace(study, "STUDY")
+        place = re.sub(r"mlflow-artifacts:/\d+", "mlflow-artifacts:/STUDY", place)
+        used = [(i.dataset.name, i.dataset.digest, i.dataset.source, i.tags[0].value) for i in inputs_of(run)]
+        models = [model_facts(client, output) for output in run.outputs.model_outputs] if run.outputs else []
+        facts = (info, place, tags, run.data.params, run.data.metrics, sorted(used), models)
+        found[key.replace(study, "STUDY")] = (*facts, history)
+    return found
+
+
 def test_tables_and_batches_give_the_same(where, tmp_path, monkeypatch):
     tables = (table(row("a-1"), row("a-2", seed=1, zero_shot_top1=0.125)), curve("a-1"))
     seen = []
@@ -272,27 +295,11 @@ def test_tables_and_batches_give_the_same(where, tmp_path, monkeypatch):
     for name in ("ByTables", "ByBatches"):
         if name == "ByBatches":
             monkeypatch.setattr("flipscale.track.tables.why_not", lambda client: "a test")
-        done = bring(*tables, study=name, **where)
-        client = MlflowClient(where["tracking_uri"])
-        runs = runs_there(where, done)
-        ids = {run.info.run_id: key for key, run in runs.items()}
-        seen.append({})
-        for key, run in runs.items():
-            info = {k: v for k, v in run.to_dictionary()["info"].items() if k not in ("run_id", "run_uuid")}
-            info = {k: v for k, v in info.items() if k not in ("experiment_id", "artifact_uri", "run_name")}
-            own = ("flipscale.digest", "flipscale.writer")
-            tags = {k: v for k, v in run.data.tags.items() if k not in own and name not in v}
-            tags["mlflow.parentRunId"] = ids.get(tags.get("mlflow.parentRunId"))
-            history = {m: sorted(map(str, client.get_metric_history(run.info.run_id, m))) for m in run.data.metrics}
-            history = {m: [re.sub("run_id='[^']*'", "", point) for point in points] for m, points in history.items()}
-            place = run.info.artifact_uri.replace(run.info.run_id, "ID").replace(name, "STUDY")
-            used = [(i.dataset.name, i.dataset.digest, i.dataset.source, i.tags[0].value) for i in inputs_of(run)]
-            models = [model_facts(client, output) for output in run.outputs.model_outputs] if run.outputs else []
-            own = (info, place, tags, run.data.params, run.data.metrics, sorted(used), models)
-            seen[-1][key.replace(name, "STUDY")] = (*own, history)
+        seen.append(all_there(where, bring(*tables, study=name, **where), name))
     assert len(seen[0]) == 4
     assert seen[0] == seen[1]
     assert len(seen[0]["a-1"][-1]["train/loss"]) == 100
+    assert len(seen[0]["a-1"][-2]) == 1  # a model
 
 
 def test_a_tuning_and_its_evaluation_are_under_the_cell_of_what_they_started_from(where):

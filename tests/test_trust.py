@@ -20,6 +20,7 @@ from flipscale.plain_files import read_bytes
 from flipscale.plan import plan
 from flipscale.report import write_report
 from flipscale.run import Asked, FailedAttempt, FailureKind, Job, RunFolder, State, birth, is_alive, replacing
+from flipscale.storage import remove_unneeded
 from flipscale.study import read_study
 from tests.launch.contract import StandInRun, folder
 from tests.test_house import PACKAGE, ROOT
@@ -219,6 +220,24 @@ def test_a_run_folder_that_is_a_link_is_refused(tmp_path: Path, run: RunFolder) 
         with pytest.raises(RunFolderError, match="is a link"):
             use()
     assert [path.name for path in elsewhere.iterdir()] == ["run.json"]
+
+
+def test_gc_removes_nothing_behind_a_link(tmp_path: Path, run: RunFolder) -> None:
+    results, elsewhere = run.path.parents[1], tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    for name in ("run.json", "result.json"):
+        (elsewhere / name).write_bytes((run.path / "run.json").read_bytes())
+    (elsewhere / "checkpoint.pt").touch()
+    (elsewhere / ".model.pt.1.2.tmp").touch()
+    (results / "runs" / "linked").symlink_to(elsewhere)
+    done = remove_unneeded(results, [])
+    assert [thing.run for thing in done.found] == ["run"]
+    assert "linked: is a link" in done.left_alone["linked"]
+    assert len(list(elsewhere.iterdir())) == 4
+    (results / "runs").rename(tmp_path / "runs")
+    (results / "runs").symlink_to(tmp_path / "runs")
+    with pytest.raises(RunFolderError, match="runs: is a link"):
+        remove_unneeded(results, [])
 
 
 def test_a_results_file_that_links_to_a_device_is_replaced_and_not_written_through(tmp_path: Path) -> None:

@@ -1,10 +1,11 @@
 """The runs of a study: submit, status, watch, logs, cancel."""
 
 import argparse
+import contextlib
 import os
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,8 +26,9 @@ from flipscale.run import RunFolder, State, failed_attempt_as_json
 from flipscale.workflow.talk import say
 
 if TYPE_CHECKING:
-    from flipscale.launch import Launcher, RunProgress
+    from flipscale.launch import Launcher, RunProgress, StudyProgress
     from flipscale.plan import Run
+    from flipscale.workflow.opened import OpenStudy
 
 WATCH_SECONDS = 2.0
 
@@ -71,6 +73,7 @@ def submit_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--redo", nargs="+", default=[], metavar="ID", help=what)
     what = "train finished runs anew whose code differs from today's; what they gave is kept"
     parser.add_argument("--stale", action="store_true", help=what)
+    _add_live(parser, "while this waits for the runs")
 
 
 def submit(args: argparse.Namespace) -> int:
@@ -103,7 +106,25 @@ def submit(args: argparse.Namespace) -> int:
         if submission.jobs:
             say(f"they go on without this terminal; see flipscale watch {opened.arguments}")
         return 0
-    return 1 if wait_for(opened, submission) else 0
+    with _following(args, opened) as follower:
+        return 1 if wait_for(opened, submission, follower) else 0
+
+
+def _add_live(parser: argparse.ArgumentParser, when: str) -> None:
+    parser.add_argument("--mlflow", action="store_true", help=f"write curves into MLflow {when}")
+    where = "MLflow's address (MLFLOW_TRACKING_URI, or else results/mlflow.db); implies --mlflow"
+    parser.add_argument("--tracking-uri", metavar="URI", help=where)
+
+
+def _following(
+    args: argparse.Namespace, opened: "OpenStudy"
+) -> "contextlib.AbstractContextManager[Callable[[StudyProgress], None]]":
+    """What takes each look at the study: MLflow's live curves where they were asked for."""
+    if not (args.mlflow or args.tracking_uri):
+        return contextlib.nullcontext(lambda progress: None)
+    from flipscale.workflow.live import live_curves
+
+    return live_curves(opened, args.tracking_uri)
 
 
 def status_arguments(parser: argparse.ArgumentParser) -> None:
@@ -160,15 +181,21 @@ def watch_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--plain", action="store_true", help="add lines and rewrite none, as where there is no terminal"
     )
+    _add_live(parser, "while this watches")
 
 
 def watch(args: argparse.Namespace) -> int:
     """Watch a study until nothing of it runs any more; Ctrl-C leaves it, and the runs go on."""
+    opened = open_study_of(args)
+    with _following(args, opened) as follower:
+        return _watch(args, opened, follower)
+
+
+def _watch(args: argparse.Namespace, opened: "OpenStudy", follower: "Callable[[StudyProgress], None]") -> int:
     from flipscale import launch
 
-    opened = open_study_of(args)
     study, plan = opened.study, opened.plan
-    looks = launch.watch(plan.runs, args.results, every=WATCH_SECONDS)
+    looks = _followed(launch.watch(plan.runs, args.results, every=WATCH_SECONDS), follower)
     progress = next(looks)
     if args.plain or not launch.rewritable(sys.stdout):
         voice = launch.Voice(sys.stdout, plain=True)
@@ -188,6 +215,14 @@ def watch(args: argparse.Namespace) -> int:
         raise
     print(progress)
     return 0
+
+
+def _followed(
+    looks: "Iterator[StudyProgress]", follower: "Callable[[StudyProgress], None]"
+) -> "Iterator[StudyProgress]":
+    for progress in looks:
+        follower(progress)
+        yield progress
 
 
 def logs_arguments(parser: argparse.ArgumentParser) -> None:

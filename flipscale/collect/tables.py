@@ -34,11 +34,16 @@ def results(study: str | os.PathLike[str], root: str | os.PathLike[str] | None =
     return read_results(path / RESULTS_TABLE if path.suffix != ".csv" else path)
 
 
+LARGEST_TABLE = 2**30
+"""Bytes of a table of a million runs. Reading a larger file would take all memory, or hours if it is sparse."""
+
+
 def read_results(path: Path) -> pd.DataFrame:
     """The table of results.csv with the dtypes of COLUMNS; what is missing stays missing.
 
     Columns it lacks are there and empty, so that a file of an older flipscale reads; columns it has besides stay.
     """
+    _check_size(path, "Delete it, and make it with `flipscale collect`.")
     try:
         # An empty cell is the only missing value: a model or a study may be called NA.
         table = pd.read_csv(path, dtype="str", keep_default_na=False, na_values=[""])
@@ -71,6 +76,7 @@ def read_table(path: Path) -> pd.DataFrame:
     Raises ResultsError if it cannot be read or has no rows.
     """
     name = path.name.lower()
+    _check_size(path, "Leave out what is not needed.")
     try:
         if name.endswith(".parquet"):
             table = pd.read_parquet(path, engine="pyarrow")
@@ -84,6 +90,11 @@ def read_table(path: Path) -> pd.DataFrame:
     if table.empty:
         raise ResultsError(f"{path}: has no rows.")
     return table
+
+
+def _check_size(path: Path, then: str) -> None:
+    if path.is_file() and (size := path.stat().st_size) > LARGEST_TABLE:
+        raise ResultsError(f"{path}: {size / 2**30:,.0f} GiB is too large for a table of runs (1 GiB at most). {then}")
 
 
 def read_curves(path: Path, metrics: Collection[str] | None = None) -> pd.DataFrame:

@@ -2,7 +2,7 @@
 
 import sys
 import time
-from collections.abc import Iterator, Sequence, Set
+from collections.abc import Callable, Iterator, Sequence, Set
 from pathlib import Path
 from typing import TextIO
 
@@ -137,9 +137,16 @@ class _Pace:
 
 
 def wait(
-    submission: Submission, results: Path, stream: TextIO | None = None, *, every: float = FOLLOW_SECONDS
+    submission: Submission,
+    results: Path,
+    stream: TextIO | None = None,
+    *,
+    every: float = FOLLOW_SECONDS,
+    follower: Callable[[StudyProgress], None] | None = None,
 ) -> StudyProgress:
     """Say on `stream` (stderr) how all runs of the submission's study go until none waits or runs: how they ended.
+
+    follower: takes each look as well.
 
     Ctrl-C on this machine's runs cancels those that this submission handed out, not those that somebody else had:
     KeyboardInterrupt is raised when each has written its checkpoint. A second Ctrl-C leaves at once; the runs stop by
@@ -149,6 +156,8 @@ def wait(
     try:
         for progress in watch(submission.runs, results, every=every):
             voice.follow(progress, results)
+            if follower is not None:
+                follower(progress)
         return progress
     except KeyboardInterrupt:
         if not submission.jobs:

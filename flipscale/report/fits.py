@@ -5,6 +5,7 @@ from typing import Any
 
 from flipscale.fit.words import by_reason
 from flipscale.report.markup import details, listed, table, text
+from flipscale.report.names import readable
 from flipscale.words import count
 
 
@@ -20,7 +21,7 @@ def fits(found: Any) -> str:
 
 
 def _fit(fit: Mapping[str, Any], number: int) -> str:
-    parts = [f"<h3>{text(fit.get('title') or fit.get('law') or f'Fit {number}')}</h3>"]
+    parts = [f"<h3>{readable(text(fit.get('title') or fit.get('law') or f'Fit {number}'))}</h3>"]
     if fit.get("formula"):
         parts.append(f'<p class="formula"><code>{text(fit["formula"])}</code></p>')
     if rows := _parameters(fit):

@@ -74,10 +74,13 @@
     data.scores.some((score) => number(score.key, row) !== null));
   const seriesNames = [...new Set(measured.map((row) => textOf("series", row)))];
   const values = (key) => [...new Set(measured.map((row) => number(key, row)).filter((value) => value > 0))];
-  // Where one series alone has a curve, the others are dots above one another: it is shown first, they on demand.
+  // Series without a curve are dots above one another: they are shown on demand.
   const lengths = (series) => new Set(measured.filter((row) => textOf("series", row) === series).map((row) => number("samples", row))).size;
   const curved = seriesNames.filter((series) => lengths(series) > 1);
-  if (seriesNames.length > 1 && curved.length === 1) view.series = curved[0];
+  // Of several curves the first: one series at a time, and all of them on demand, each with dashes of its own.
+  if (seriesNames.length > 1 && curved.length) view.series = curved[0];
+  const DASHES = ["solid", "dash", "dot", "dashdot", "longdash", "longdashdot"];
+  const dash = (series) => DASHES[Math.max(0, curved.indexOf(series)) % DASHES.length];
   // Where the schedule is the same for all, what they took tells them apart.
   if (values("samples").length < 2) view.x = values("gpu_hours").length > 1 ? "gpu_hours" : "train_flops";
 
@@ -144,7 +147,7 @@
         if (points.length > 1)
           traces.push({
             type: "scatter", mode: "lines", x: points.map((p) => p[0]), y: points.map((p) => p[1]),
-            line: { color: colour(arm), width: 1.6 }, hoverinfo: "skip", meta: "line",
+            line: { color: colour(arm), width: 1.6, dash: view.series ? "solid" : dash(series) }, hoverinfo: "skip", meta: "line",
           });
       }
       traces.push({
@@ -163,6 +166,9 @@
       xaxis: { title: { text: escaped(x.label) }, type: "log", ...(found.size ? ticks(found, words) : {}) },
       yaxis: { title: { text: escaped(score.label) }, ticksuffix: score.percent ? " %" : "" },
     });
+    const several = !view.series && curved.length > 1;
+    const key = byId("chart-series");
+    if (key) key.textContent = several ? "Series by their lines: " + curved.map((series) => `${dash(series)}: ${series}`).join("; ") + "." : "";
     byId("chart-scores").setAttribute("aria-label",
       `${score.label} against ${x.label}: ${rows.length} runs of ${traces.filter((one) => one.name).length} arms. ` +
       "The table of means below it and the table of runs hold the same numbers.");
@@ -416,6 +422,12 @@
     drawAll();
     document.querySelectorAll(".js-plotly-plot").forEach((chart) => Plotly.relayout(chart, { width: null, autosize: true }));
   });
+  // A table that is wider than its place says so; it may become that when it is unfolded, filled or turned.
+  const widths = new ResizeObserver((found) => found.forEach(({ target }) => {
+    const place = target.closest(".scroll");
+    place.classList.toggle("wide", place.scrollWidth > place.clientWidth + 1);
+  }));
+  document.querySelectorAll(".scroll").forEach((place) => { widths.observe(place); widths.observe(place.querySelector("table")); });
   window.addEventListener("hashchange", openTarget);
   window.addEventListener("resize", drawGains);
   theme();

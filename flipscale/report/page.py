@@ -19,6 +19,7 @@ from flipscale.report.charts import chart_data, in_order, scores_of, training_ti
 from flipscale.report.evidence import MOST_FAILURES, Evidence, FailedRun, axes_of
 from flipscale.report.fits import fits
 from flipscale.report.markup import details, markdown, table, text
+from flipscale.report.names import readable
 from flipscale.report.older import older_recipe
 from flipscale.run import State
 from flipscale.scores import is_fraction, score_label
@@ -34,6 +35,12 @@ FEW_KINDS = 5
 MOST_CODES = 10
 """Codes that trained runs and are listed at most."""
 
+_SPEEDUP_HEADS = (
+    "| baseline's best | speed-up | best of both | speed-up |",
+    "| baseline's best | speed-up at it | best of both | at that score |",
+)
+"""Heads of the table of curves, whose two speed-ups have one name there, and what the page calls them."""
+
 MOST_MEANS = 400
 """Rows that a table of means lists at most."""
 
@@ -41,7 +48,7 @@ MOST_MEANS = 400
 def page(evidence: Evidence) -> str:
     """The whole page. Equal evidence gives equal bytes."""
     sections = {
-        "answer": ("Answer", answer(evidence)),
+        "answer": ("Answer", readable(answer(evidence))),
         **({"claims": ("Claims stated beforehand", claims)} if (claims := _claims(evidence)) else {}),
         "figures": ("Figures", _figures(evidence)),
         "comparison": ("Comparison with the baseline", _comparison(evidence)),
@@ -172,7 +179,7 @@ def _figures(evidence: Evidence) -> str:
 the same numbers.</p></noscript>
 <div class="controls" id="chart-controls" hidden></div>
 <figure><div class="chart" id="chart-scores" role="img" aria-label="Score of every run against cost"></div>
-<figcaption>{note}</figcaption></figure>
+<figcaption>{note} <span id="chart-series"></span></figcaption></figure>
 {details("The same as a table: means over seeds", _means(evidence))}{_gains(evidence)}"""
 
 
@@ -222,7 +229,7 @@ def _means(evidence: Evidence) -> str:
 def _claims(evidence: Evidence) -> str:
     """The claims that the study states; nothing where it states none."""
     stated = evidence.comparison and evidence.comparison.stated
-    return markdown(claims_markdown(stated)) if stated else ""
+    return readable(markdown(claims_markdown(stated))) if stated else ""
 
 
 def _comparison(evidence: Evidence) -> str:
@@ -230,7 +237,8 @@ def _comparison(evidence: Evidence) -> str:
         return f"<p>{text(evidence.why_no_comparison)}</p>"
     # The answer has its table of effects, and its sentences.
     already = ["In words", effects_title(evidence.comparison)]
-    return markdown(comparison_markdown(replace(evidence.comparison, stated=None)), leave_out=already)
+    said = comparison_markdown(replace(evidence.comparison, stated=None))
+    return readable(markdown(said.replace(*_SPEEDUP_HEADS), leave_out=already))
 
 
 # Runs and failures

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from flipscale.errors import FlipscaleError
+from flipscale.guard import check_folder
 from flipscale.identity import RECIPE
 from flipscale.launch import submit_lock
 from flipscale.run import ARCHIVED_FILES, RunFolder, add_timings
@@ -79,6 +80,7 @@ def merge(files: Sequence[Path], results: Path) -> Iterator[Merged]:
     Nothing is submitted in this results folder meanwhile.
     """
     runs = Workspace(results).runs
+    check_folder(runs)
     with submit_lock(results):
         staging = runs / STAGING
         for file in files:

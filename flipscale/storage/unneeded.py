@@ -11,6 +11,7 @@ from functools import cached_property
 from pathlib import Path
 
 from flipscale.errors import RunFolderError
+from flipscale.guard import check_folder
 from flipscale.identity import RECIPE
 from flipscale.launch import ACTIVE, Look, Looker, submit_lock
 from flipscale.run import Asked, FileUse, RunFolder, State, is_probe, weights_are_needed
@@ -100,6 +101,7 @@ class _Survey:
 
     def __init__(self, results: Path, studies: Sequence[StudyRuns]):
         self.runs = Workspace(results).runs
+        check_folder(self.runs)
         self.studies = studies
         self.unreadable: dict[str, str] = {}
         folders = []

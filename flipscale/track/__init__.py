@@ -10,6 +10,7 @@ last_mirror.py  whether anything is to be done, without MLflow
 experiment.py   an experiment: what it has, what it lacks, what has changed
 content.py      what is written
 writing.py      how it gets there: by MLflow's client
+live.py         curves while runs run
 tables.py       or into its database, of the versions of MLflow that are known here
 address.py      where MLflow is, and what may be said of it
 """

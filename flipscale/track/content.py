@@ -44,7 +44,7 @@ GIT_COMMIT = "mlflow.source.git.commit"
 _LONGEST_PARAM, _LONGEST_TAG, _LONGEST_METRIC = 6000, 5000, 230
 """Characters of a value that MLflow takes; one that is longer makes it drop the batch."""
 
-TRAINING, EVALUATION = "training", "evaluation"
+FOR_TRAINING, FOR_EVALUATION = "training", "evaluation"
 """What a run used a data set for, as MLflow's page shows it."""
 
 
@@ -257,7 +257,7 @@ def _run(row: TableRow, cell: str | None, curve: CurvePoints, about: About) -> C
         parent=cell,
         started=row.milliseconds("started"),
         finished=row.milliseconds("finished"),
-        params={name: text[:_LONGEST_PARAM] for name, text in row.texts(("recipe", *SETTING_COLUMNS)).items()},
+        params=params_of(row),
         tags={name: text[:_LONGEST_TAG] for name, text in (tags | facts | about.source_tags).items()},
         points=_points(values, row, curve),
         finals=len(values),
@@ -267,16 +267,21 @@ def _run(row: TableRow, cell: str | None, curve: CurvePoints, about: About) -> C
     )
 
 
+def params_of(row: TableRow) -> dict[str, str]:
+    """Every setting that a run has."""
+    return {name: text[:_LONGEST_PARAM] for name, text in row.texts(("recipe", *SETTING_COLUMNS)).items()}
+
+
 def _trained_on(row: TableRow) -> DataSetUsed:
     pairs = row.text("data_size") or "all"
     name = row.text("data") or "unknown"
-    return DataSetUsed(name, _digest_of(name, pairs), TRAINING, f"{pairs} pairs of {name}")
+    return DataSetUsed(name, _digest_of(name, pairs), FOR_TRAINING, f"{pairs} pairs of {name}")
 
 
 def _tested_on(row: TableRow, score: str, evaluation: str) -> DataSetUsed:
     """The data set of a score: that which its name begins with, or the one that the study evaluates on."""
     name = score.rpartition(".")[0] or f"{row.text('data') or 'unknown'} (held out)"
-    return DataSetUsed(name, _digest_of(name, evaluation), EVALUATION, evaluation or name)
+    return DataSetUsed(name, _digest_of(name, evaluation), FOR_EVALUATION, evaluation or name)
 
 
 def _digest_of(*facts: str) -> str:
@@ -290,7 +295,6 @@ def _points(values: Mapping[str, float], row: TableRow, curve: CurvePoints) -> M
     """
     end = row.samples_seen
     ends = _at_the_end(values, row.milliseconds("finished"), end)
-    scores = np.asarray([is_score(name) for name in curve.metrics], "bool")
     at_end = np.asarray([is_score(name) and name in values for name in curve.metrics], "bool")
     samples = curve.numbers["samples"]
     kept = ~np.isnan(samples)
@@ -299,8 +303,8 @@ def _points(values: Mapping[str, float], row: TableRow, curve: CurvePoints) -> M
     names = [*ends.names]
     place = {name: number for number, name in enumerate(names)}
     codes = []
-    for name, score in zip(curve.metrics, scores, strict=True):
-        name = name if score else f"train/{metric_name(name)}"
+    for name in curve.metrics:
+        name = point_name(name)
         if name not in place:
             place[name] = len(names)
             names.append(name)
@@ -315,6 +319,11 @@ def _points(values: Mapping[str, float], row: TableRow, curve: CurvePoints) -> M
         np.concatenate([ends.time, np.round(times * 1000).astype("int64")]),
         np.concatenate([ends.step, samples[kept].astype("int64")]),
     )
+
+
+def point_name(name: str) -> str:
+    """What a metric of a curve is called in MLflow."""
+    return name if is_score(name) else f"train/{metric_name(name)}"
 
 
 def metric_name(name: str) -> str:

@@ -75,10 +75,8 @@ def bring_up_to_date(
     if results.empty:
         return None
     whole = _digest_of_all(source, artifacts, options)
-    with _quietly(), _one_at_a_time(artifact_root), _saying_what_failed(tracking_uri):
-        _knock(tracking_uri)
-        client = MlflowClient(tracking_uri)
-        experiment = _Experiment(client, _experiment_id(client, source, tracking_uri, artifact_root), source)
+    with open_experiment(source, tracking_uri, artifact_root) as experiment:
+        client = experiment.client
         studies = experiment.study_runs()
         if not options.thoroughly and len(studies) == 1 and studies[0].data.tags.get("flipscale.digest") == whole:
             return UpToDate(0, 0, len(results), experiment.id, studies[0].info.run_id, whole)
@@ -92,6 +90,15 @@ def bring_up_to_date(
         # The digest goes last: with it, all of the study is there.
         client.set_tag(study_run, "flipscale.digest", whole)
         return UpToDate(rows.created, rows.updated, rows.unchanged, experiment.id, study_run, whole)
+
+
+@contextmanager
+def open_experiment(source: MirrorSource, tracking_uri: str, artifact_root: Path) -> Iterator["Experiment"]:
+    """The study's experiment, to be written by nobody else meanwhile. Raises FlipscaleError if MLflow is away."""
+    with _quietly(), _one_at_a_time(artifact_root), _saying_what_failed(tracking_uri):
+        _knock(tracking_uri)
+        client = MlflowClient(tracking_uri)
+        yield Experiment(client, _experiment_id(client, source, tracking_uri, artifact_root), source)
 
 
 # What MLflow has
@@ -147,7 +154,7 @@ class _MirroredRun:
 
 
 @dataclass(frozen=True)
-class _Experiment:
+class Experiment:
     """The study's experiment."""
 
     client: MlflowClient
@@ -209,7 +216,7 @@ class _Experiment:
 # What is written
 
 
-def _mirror_rows(experiment: _Experiment, results: pd.DataFrame, options: MirrorOptions) -> "_RowMirror":
+def _mirror_rows(experiment: Experiment, results: pd.DataFrame, options: MirrorOptions) -> "_RowMirror":
     """Write the runs of cells and rows that are not there as they are to be."""
     source, client = experiment.source, experiment.client
     with ExitStack() as stack:
@@ -232,7 +239,7 @@ def _mirror_rows(experiment: _Experiment, results: pd.DataFrame, options: Mirror
     return rows
 
 
-def _writer(experiment: _Experiment) -> Writer:
+def _writer(experiment: Experiment) -> Writer:
     """The quickest way that there is."""
     client = experiment.client
     if is_server(client.tracking_uri):
@@ -298,7 +305,7 @@ class _RowMirror:
         yield from (run.run_id for runs in self.known.values() for run in runs if run.kind in ("cell", LIVE))
 
 
-def _mirror_model(experiment: _Experiment, folder: Path, run_id: str, known: str | None) -> None:
+def _mirror_model(experiment: Experiment, folder: Path, run_id: str, known: str | None) -> None:
     """The run's weights as an artifact of its model, unless they are there; a run that has none is passed over."""
     weights = folder / WEIGHTS_FILE
     if not lies_in(weights, [folder]):
@@ -313,9 +320,7 @@ def _mirror_model(experiment: _Experiment, folder: Path, run_id: str, known: str
     client.set_tag(run_id, "flipscale.model", identity)
 
 
-def _mirror_study(
-    experiment: _Experiment, old: Sequence[Run], artifacts: Sequence[Path], times: tuple[int, int]
-) -> str:
+def _mirror_study(experiment: Experiment, old: Sequence[Run], artifacts: Sequence[Path], times: tuple[int, int]) -> str:
     """The study's own run, with its artifacts; its id. It has no digest yet."""
     client, study = experiment.client, experiment.source.study
     if old:

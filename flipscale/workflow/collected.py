@@ -147,7 +147,7 @@ def mirror_study(opened: OpenStudy, found: Collected, tracking: Tracking) -> Mir
         uri = track.settled(tracking.uri, results)
         with Steps("writing to MLflow"):
             done = track.mirror(
-                _mirrored(opened),
+                mirror_source(opened),
                 tracking_uri=uri,
                 artifact_root=opened.workspace.artifacts,
                 all_points=tracking.all_points,
@@ -164,7 +164,8 @@ def mirror_study(opened: OpenStudy, found: Collected, tracking: Tracking) -> Mir
     return Mirroring(track.without_secrets(uri), done.created, done.updated, done.unchanged, track.ui_command(uri))
 
 
-def _mirrored(opened: OpenStudy) -> track.MirrorSource:
+def mirror_source(opened: OpenStudy) -> track.MirrorSource:
+    """What is mirrored of a study."""
     study, files = opened.study, opened.files
     tables = [files.results, files.comparison(".md"), files.comparison(".json"), files.fits]
     pictures: Sequence[Path] = [*sorted(files.figures.glob("*.png")), *sorted(files.figures.glob("*.html"))]

@@ -96,9 +96,11 @@ def say_stale(code: CodeChanges) -> None:
         say("no finished run was trained by other code than today's")
 
 
-def wait_for(opened: OpenStudy, submission: Submission) -> int:
+def wait_for(
+    opened: OpenStudy, submission: Submission, follower: Callable[[launch.StudyProgress], None] | None = None
+) -> int:
     """Follow the runs until none waits or runs; how many of the plan have not finished."""
-    ended = launch.wait(submission, opened.workspace.results)
+    ended = launch.wait(submission, opened.workspace.results, follower=follower)
     counts = Counter(run.state for run in ended.runs)
     unfinished = len(ended.runs) - counts[State.FINISHED]
     if unfinished:

@@ -248,7 +248,7 @@ partitions() {
 PartitionName=brief Nodes=ALL MaxTime=1 OverTimeLimit=0 PreemptMode=OFF
 EnforcePartLimits=ALL
 MaxArraySize=101
-SlurmctldParameters=rl_enable,rl_bucket_size=5,rl_refill_rate=5,rl_refill_period=1,rl_log_freq=0
+SlurmctldParameters=rl_enable,rl_bucket_size=3,rl_refill_rate=2,rl_refill_period=1,rl_log_freq=0
 JobSubmitPlugins=lua"
         return
     fi

@@ -47,7 +47,7 @@ class StandInRun:
     @property
     def cost(self) -> Cost:
         seen = round(self.seconds / 0.05)
-        return replace(NO_COST, train_flops=1e9 * self.seconds, samples_seen=seen, gpu_hours=self.seconds / 3600)
+        return replace(NO_COST, train_flops=round(1e9 * self.seconds), samples_seen=seen, gpu_hours=self.seconds / 3600)
 
     @property
     def settings(self) -> dict[str, Any]:

@@ -225,7 +225,23 @@ def test_a_narrow_screen_scrolls_tables_and_not_the_page(browser: Any, here: Pat
         page.reload()
         page.locator("#chart-cost .main-svg").first.wait_for()
         assert page.evaluate("document.documentElement.scrollWidth") == 400
+        wide = page.locator("#answer .scroll.wide")
+        assert wide.count() == 1
+        hint = "at => getComputedStyle(at, '::before').content"
+        assert wide.first.evaluate(hint) == '"Scroll sideways for more columns →"'
+        page.set_viewport_size({"width": 4000, "height": 800})
+        page.locator("#answer .scroll:not(.wide)").first.wait_for()
         break
+
+
+def test_the_page_names_columns_as_a_reader_knows_them(opened: Any) -> None:
+    said = "\n".join(opened.locator(f"#{section}").inner_text() for section in ("answer", "comparison"))
+    assert "training time" in said
+    assert not re.search("gpu_hours|train_flops|peak_memory_bytes", said)
+    heads = opened.locator("#comparison thead tr").evaluate_all(
+        "rows => rows.map(row => [...row.cells].map(cell => cell.textContent))"
+    )
+    assert [head for head in heads if len(head) != len(set(head)) and "" not in head] == []
 
 
 def test_without_scripts_the_tables_are_there(browser: Any, here: Path) -> None:
@@ -241,7 +257,12 @@ def test_ten_thousand_runs_are_sorted_and_filtered_at_once(browser: Any, tmp_pat
     study, planned, file = write_study(tmp_path, seeds=25)
     report = write_report(study, planned, file, tmp_path / "results", tmp_path / "plots")
     for page in open_page(browser, report.path):
+        assert points(page).count() == 500  # one series of 20 at a time
+        page.get_by_label("Series").select_option("")
         assert points(page).count() == 10_000
+        dashes = "lines => [...new Set(lines.map(line => line.style.strokeDasharray))].length"
+        assert page.locator("#chart-scores .scatterlayer .js-line").evaluate_all(dashes) == 6
+        assert "dash: model=" in page.locator("#chart-series").inner_text()
         page.get_by_label("Filter").fill("model=ViT-w48d3-4 seed=7 zero_shot_top1>0.4")
         ids = column(page, "id")
         assert all("_s7_" in run for run in ids)

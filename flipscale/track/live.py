@@ -1,0 +1,166 @@
+"""The curves of runs in MLflow while they run. Collecting writes each of them anew from its record, and deletes these.
+
+A run is here an entry with the name and parameters that it will have and with the kind `live`. A curve has a point for
+each hundredth of the schedule. A run takes two calls when it begins, one when it ends, and between them one each time
+that it has new points, at most one each LIVE_SECONDS.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from mlflow.entities import Metric, Param
+from mlflow.exceptions import MlflowException
+
+from flipscale.collect.points import CurvePoints, read_points
+from flipscale.plan import Run
+from flipscale.run import RunFolder, State
+from flipscale.scores import is_score
+from flipscale.track.content import MOST_CURVE_POINTS, params_of, point_name
+from flipscale.track.experiment import LIVE, Experiment, open_experiment
+from flipscale.track.rows import TableRow, row_of_plan, run_name
+from flipscale.track.source import MirrorSource
+from flipscale.track.writing import MLFLOW_BATCH
+
+_ENDED = {State.FINISHED: "FINISHED", State.FAILED: "FAILED", State.CANCELLED: "KILLED", State.LOST: "FAILED"}
+
+_GONE = ("INVALID_PARAMETER_VALUE", "RESOURCE_DOES_NOT_EXIST")
+"""What MLflow says of a run that was deleted, as by collecting meanwhile."""
+
+
+@dataclass
+class _Sent:
+    """What MLflow has of a run that runs."""
+
+    mlflow_id: str = ""
+    size: int = 0
+    """Bytes of metrics.jsonl that were read."""
+    parts: dict[str, int] = field(default_factory=dict)
+    """By metric, the last hundredth of the schedule that has a point."""
+    ended: bool = False
+
+
+@dataclass
+class LiveCurves:
+    """Writes what is new of the runs of a study."""
+
+    source: MirrorSource
+    runs: Sequence[Run]
+    folder: Path
+    """The folder of run folders."""
+    tracking_uri: str
+    artifact_root: Path
+    _sent: dict[str, _Sent] = field(default_factory=dict)
+    _began: bool = False
+
+    def send(self, states: Mapping[str, State]) -> int:
+        """Write the new points of all runs that run, and the end of those that ended; how many runs had some.
+
+        Raises FlipscaleError if MLflow cannot be reached or refuses; what was not sent is sent the next time.
+        """
+        news = [found for run in self.runs if (found := self._news_of(run, states.get(run.id))) is not None]
+        if not news:
+            return 0
+        with open_experiment(self.source, self.tracking_uri, self.artifact_root) as experiment:
+            if not self._began:
+                _make_room(experiment)
+                self._began = True
+            for found in news:
+                self._write(experiment, found)
+        return len(news)
+
+    def _news_of(self, run: Run, state: State | None) -> "_News | None":
+        """What is to be written of a run; None where there is nothing."""
+        sent = self._sent.get(run.id)
+        if sent is None and state is not State.RUNNING:
+            return None
+        sent = sent or _Sent()
+        if sent.ended:
+            return None
+        ended = None if state is None else _ENDED.get(state)
+        folder = RunFolder(self.folder / run.id)
+        try:
+            size = (folder.path / "metrics.jsonl").stat().st_size
+        except OSError:
+            size = 0
+        points = list(_new_points(read_points(folder)[0], run, sent)) if size != sent.size else []
+        if not points and not (ended and sent.mlflow_id):
+            return None
+        return _News(run, sent, points, size, ended)
+
+    def _write(self, experiment: Experiment, news: "_News") -> None:
+        sent, client = news.sent, experiment.client
+        row = row_of_plan(news.run, self.source.study)
+        try:
+            params = []
+            if not sent.mlflow_id:
+                sent.mlflow_id = self._create(experiment, row, news.points[0].timestamp)
+                params = [Param(name, value) for name, value in params_of(row).items()]
+            for start in range(0, len(news.points), MLFLOW_BATCH - len(params)):
+                client.log_batch(sent.mlflow_id, news.points[start : start + MLFLOW_BATCH - len(params)], params)
+                params = []
+            if news.ended:
+                client.set_terminated(sent.mlflow_id, news.ended)
+        except MlflowException as error:
+            if error.error_code not in _GONE:
+                raise
+            self._sent.pop(news.run.id, None)  # It is made anew, if it still runs.
+            return
+        sent.size, sent.ended = news.size, news.ended is not None
+        for point in news.points:
+            sent.parts[point.key] = max(sent.parts.get(point.key, -1), _part(point.step, news.run))
+        self._sent[news.run.id] = sent
+
+    def _create(self, experiment: Experiment, row: TableRow, started: int) -> str:
+        about = self.source.about
+        tags = {"flipscale.id": row.id, "flipscale.kind": LIVE, "flipscale.study": self.source.study}
+        tags |= about.source_tags
+        tags |= {"mlflow.user": user} if (user := about.user(row.id)) else {}
+        name = run_name(row, about.baseline)
+        run = experiment.client.create_run(experiment.id, start_time=started, tags=tags, run_name=name)
+        return str(run.info.run_id)
+
+
+@dataclass(frozen=True)
+class _News:
+    """What is to be written of a run."""
+
+    run: Run
+    sent: _Sent
+    points: list[Metric]
+    size: int
+    ended: str | None
+    """MLflow's word for how it ended; None while it runs."""
+
+
+def _make_room(experiment: Experiment) -> None:
+    """Delete what an earlier watch left, and have the next collecting look at all runs."""
+    for study in experiment.study_runs():
+        experiment.client.set_tag(study.info.run_id, "flipscale.digest", "")
+    for runs in experiment.runs().values():
+        for run in runs:
+            if run.kind == LIVE:
+                experiment.client.delete_run(run.run_id)
+
+
+def _new_points(points: CurvePoints, run: Run, sent: _Sent) -> Iterator[Metric]:
+    """The points that lie in a hundredth of the schedule that has none yet, and all scores, as collecting has them."""
+    reached = dict(sent.parts)
+    columns = (points.numbers[name] for name in ("samples", "time", "seconds", "value"))
+    for code, samples, time, seconds, value in zip(points.metric, *columns, strict=True):
+        if np.isnan(samples):
+            continue
+        metric = points.metrics[code]
+        name, step = point_name(metric), int(samples)
+        part = _part(step, run)
+        if part <= (sent.parts if is_score(metric) else reached).get(name, -1):
+            continue
+        reached[name] = part
+        when = time if np.isfinite(time) else np.nan_to_num(seconds)
+        yield Metric(name, float(value), round(float(when) * 1000), step)
+
+
+def _part(step: int, run: Run) -> int:
+    """Which hundredth of the run's schedule a step is in."""
+    return MOST_CURVE_POINTS * step // max(int(run.cost.samples_seen), 1)

@@ -1,0 +1,72 @@
+"""Curves in MLflow while a study runs, written beside whatever follows it."""
+
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from flipscale import track
+from flipscale.errors import FlipscaleError
+from flipscale.launch import StudyProgress
+from flipscale.run import State
+from flipscale.workflow.collected import mirror_source
+from flipscale.workflow.opened import OpenStudy
+from flipscale.workflow.talk import say
+
+if TYPE_CHECKING:
+    from flipscale.track.live import LiveCurves
+
+LIVE_SECONDS = 5.0
+"""New points are sent this often: a call to a server is worth some of them."""
+
+Follower = Callable[[StudyProgress], None]
+
+
+@contextmanager
+def live_curves(opened: OpenStudy, tracking_uri: str | None) -> Iterator[Follower]:
+    """A function that takes how a study goes, and has a thread write what is new into MLflow.
+
+    MLflow that is away is said once and tried again: it never holds up or ends what follows the study.
+    """
+    uri = track.settled(tracking_uri, opened.workspace.results)
+    say(f"MLflow: curves go there while runs run; to look at them: {track.ui_command(uri)}")
+    writer = _Writer(opened, uri)
+    thread = threading.Thread(target=writer.write_until_closed, name="live curves", daemon=True)
+    thread.start()
+    try:
+        yield writer.see
+    finally:
+        writer.closed.set()
+        thread.join()
+
+
+class _Writer:
+    """Writes the latest that it has seen."""
+
+    def __init__(self, opened: OpenStudy, uri: str):
+        self.opened, self.uri = opened, uri
+        self.closed = threading.Event()
+        self._states: Mapping[str, State] = {}
+        self._has_failed = False
+
+    def see(self, progress: StudyProgress) -> None:
+        self._states = {run.id: run.state for run in progress.runs}
+
+    def write_until_closed(self) -> None:
+        # It loads MLflow, which takes some seconds.
+        from flipscale.track.live import LiveCurves
+
+        opened = self.opened
+        runs, folder, artifacts = opened.plan.runs, opened.workspace.runs, opened.workspace.artifacts
+        curves = LiveCurves(mirror_source(opened), runs, folder, self.uri, artifacts)
+        while not self.closed.wait(LIVE_SECONDS):
+            self._send(curves)
+        self._send(curves)
+
+    def _send(self, curves: "LiveCurves") -> None:
+        try:
+            curves.send(self._states)
+        except FlipscaleError as error:
+            if not self._has_failed:
+                self._has_failed = True
+                say(f"live curves wait for MLflow: {error}")

@@ -1,0 +1,197 @@
+"""Curves in MLflow while runs run, and that collecting leaves what it would have left without them."""
+
+import contextlib
+import json
+from collections.abc import Iterator
+
+import pandas as pd
+import pytest
+from mlflow import MlflowClient
+
+from flipscale.cli import main
+from flipscale.collect.points import read_points
+from flipscale.errors import FlipscaleError
+from flipscale.plan import plan
+from flipscale.run import RunFolder, State
+from flipscale.study import read_study
+from flipscale.track import MirrorSource
+from flipscale.track.live import LiveCurves
+from tests.clusters.mlflow_server import missing, mlflow_server, postgresql
+from tests.parts import need
+from tests.test_track import all_there, bring, empty_database, row, table
+
+__all__ = ["empty_database"]  # a fixture
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy:DeprecationWarning"),
+    pytest.mark.filterwarnings("ignore:unclosed database:ResourceWarning"),
+]
+
+STUDY = """\
+schema: 1
+base: {data: shapes, model: ViT-w16d1-4, text_length: 16, batch_size: 32, lr: 1e-3, samples: 32000}
+axes: {mask_ratio: [0, 0.5]}
+baseline: {mask_ratio: 0}
+"""
+
+STARTED = 1_700_000_000.0
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory) -> Iterator[str]:
+    """A server on PostgreSQL."""
+    need(not missing(), missing())
+    with postgresql() as database, mlflow_server(tmp_path_factory.mktemp("server"), database) as uri:
+        yield uri
+
+
+@pytest.fixture(params=["sqlite", "server"])
+def uri(request, tmp_path, empty_database) -> str:
+    if request.param == "server":
+        return request.getfixturevalue("server")
+    (tmp_path / "mlflow.db").write_bytes(empty_database.read_bytes())
+    return f"sqlite:///{tmp_path}/mlflow.db"
+
+
+class Training:
+    """A study whose runs write records."""
+
+    def __init__(self, folder, uri, name):
+        file = folder / f"{name}.yaml"
+        file.write_text(STUDY)
+        self.runs = plan(read_study(file)).cells
+        self.folders = folder / "results" / "runs"
+        self.where = {"tracking_uri": uri, "artifact_root": folder / name / "artifacts"}
+        self.source = MirrorSource(name, folder / "results.csv", baseline=("mask_ratio",))
+        self.live = LiveCurves(self.source, self.runs, self.folders, **self.where)
+        self.name = name
+
+    def record(self, run, first, last) -> None:
+        """Steps of a run; a thousand make its schedule."""
+        path = self.folders / run.id / "metrics.jsonl"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with open(path, "a", encoding="utf-8") as file:
+            for step in range(first, last + 1):
+                facts = {"step": step, "samples_seen": 32 * step, "seconds": step / 10, "time": STARTED + step}
+                file.write(json.dumps({**facts, "loss": 4 - step / 1000}) + "\n")
+            evaluated = {**facts, "scores": {"zero_shot_top1": last / 2000}}
+            file.write(json.dumps(evaluated) + "\n")
+
+    def there(self):
+        client = MlflowClient(self.where["tracking_uri"])
+        experiment = client.get_experiment_by_name(self.name)
+        return client, client.search_runs([experiment.experiment_id]) if experiment else []
+
+    def collected(self):
+        """What collecting leaves."""
+        columns = [(run, read_points(RunFolder(self.folders / run.id))[0]) for run in self.runs]
+        curves = pd.concat(
+            pd.DataFrame({**points.numbers, "metric": [points.metrics[n] for n in points.metric]}).assign(id=run.id)
+            for run, points in columns
+        )
+        rows = [
+            row(run.id, study="mask", seed=0, samples_seen=32000, mask_ratio=run.settings.mask_ratio, started=STARTED)
+            for run in self.runs
+        ]
+        done = bring(table(*rows), curves, self.name, **self.where)
+        return all_there(self.where, done, self.name)
+
+
+def test_a_curve_grows_while_its_run_runs(uri, tmp_path):
+    study = Training(tmp_path, uri, "grows")
+    first, second = study.runs
+    states = {first.id: State.RUNNING, second.id: State.WAITING}
+    assert study.live.send(states) == 0
+    assert study.there()[1] == []
+    study.record(first, 1, 200)
+    assert study.live.send(states) == 1
+    client, (run,) = study.there()
+    assert (run.info.status, run.data.tags["flipscale.id"]) == ("RUNNING", first.id)
+    assert run.info.run_name.startswith("no mask ")
+    assert run.data.params["mask_ratio"] == "0.0" or run.data.params["mask_ratio"] == "0"
+    loss = client.get_metric_history(run.info.run_id, "train/loss")
+    assert len(loss) == 21  # a point in each hundredth of the schedule that was reached
+    assert (loss[0].step, loss[0].timestamp) == (32, 1_700_000_001_000)
+    assert study.live.send(states) == 0
+    study.record(first, 201, 1000)
+    assert study.live.send({first.id: State.FINISHED, second.id: State.WAITING}) == 1
+    client, (run,) = study.there()
+    assert run.info.status == "FINISHED"
+    loss = client.get_metric_history(run.info.run_id, "train/loss")
+    assert len(loss) == 101
+    assert [p.value for p in client.get_metric_history(run.info.run_id, "zero_shot_top1")] == [0.1, 0.5]
+    assert study.live.send({first.id: State.FINISHED, second.id: State.WAITING}) == 0
+
+
+def test_collecting_leaves_what_it_leaves_without_live_curves(uri, tmp_path):
+    live, alone = Training(tmp_path, uri, "watched"), Training(tmp_path, uri, "alone")
+    running = dict.fromkeys((run.id for run in live.runs), State.RUNNING)
+    for first, last in ((1, 300), (301, 1000)):
+        for run in live.runs:
+            live.record(run, first, last)
+        assert live.live.send(running) == 2
+    live.live.send(dict.fromkeys(running, State.FINISHED))
+    assert {run.data.tags["flipscale.kind"] for run in live.there()[1]} == {"live"}
+    assert live.collected() == alone.collected()
+    assert {run.data.tags["flipscale.kind"] for run in live.there()[1]} == {"run", "study"}
+    # Once more after something was written live beside what was collected: as for runs that are trained anew.
+    again = LiveCurves(live.source, live.runs, live.folders, **live.where)
+    again.send(running)
+    assert live.collected() == alone.collected()
+
+
+def test_a_run_that_was_deleted_meanwhile_is_made_anew(uri, tmp_path):
+    study = Training(tmp_path, uri, "deleted")
+    run = study.runs[0]
+    study.record(run, 1, 100)
+    study.live.send({run.id: State.RUNNING})
+    client, (there,) = study.there()
+    client.delete_run(there.info.run_id)
+    study.record(run, 101, 200)
+    for _ in range(2):
+        study.live.send({run.id: State.RUNNING})
+    client, (there,) = study.there()
+    assert len(client.get_metric_history(there.info.run_id, "train/loss")) == 21
+
+
+def test_a_second_watch_replaces_what_the_first_wrote(uri, tmp_path):
+    study = Training(tmp_path, uri, "second")
+    run = study.runs[0]
+    study.record(run, 1, 100)
+    study.live.send({run.id: State.RUNNING})
+    again = LiveCurves(study.source, study.runs, study.folders, **study.where)
+    again.send({run.id: State.RUNNING})
+    assert len(study.there()[1]) == 1
+
+
+def test_mlflow_that_is_away_loses_no_point(tmp_path, empty_database):
+    study = Training(tmp_path, "sqlite:////nowhere/mlflow.db", "away")
+    run = study.runs[0]
+    study.record(run, 1, 500)
+    with pytest.raises(FlipscaleError, match="cannot be reached or refused"):
+        study.live.send({run.id: State.RUNNING})
+    (tmp_path / "mlflow.db").write_bytes(empty_database.read_bytes())
+    study.live.tracking_uri = study.where["tracking_uri"] = f"sqlite:///{tmp_path}/mlflow.db"
+    assert study.live.send({run.id: State.RUNNING}) == 1
+    client, (there,) = study.there()
+    assert len(client.get_metric_history(there.info.run_id, "train/loss")) == 51
+
+
+def test_submit_writes_curves_while_it_waits(tmp_path, monkeypatch, capsys, empty_database):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("flipscale.workflow.live.LIVE_SECONDS", 0.2)
+    (tmp_path / "mlflow.db").write_bytes(empty_database.read_bytes())
+    small = STUDY.replace("samples: 32000", "samples: 6400").replace("[0, 0.5]", "[0.5]")
+    (tmp_path / "small.yaml").write_text(small.replace("baseline: {mask_ratio: 0}\n", "evaluation: {images: 20}\n"))
+    uri = f"sqlite:///{tmp_path}/mlflow.db"
+    assert main(["submit", "small.yaml", "--tracking-uri", uri]) == 0
+    assert "MLflow: curves go there while runs run" in capsys.readouterr().err
+    client = MlflowClient(uri)
+    (run,) = client.search_runs([client.get_experiment_by_name("small").experiment_id])
+    assert (run.data.tags["flipscale.kind"], run.info.status) == ("live", "FINISHED")
+    assert client.get_metric_history(run.info.run_id, "train/loss")
+    with contextlib.chdir(tmp_path):
+        assert main(["collect", "small.yaml", "--tracking-uri", uri]) == 0
+    (kind,) = {r.data.tags["flipscale.kind"] for r in client.search_runs([run.info.experiment_id])} - {"study"}
+    assert kind == "run"
