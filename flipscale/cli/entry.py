@@ -15,8 +15,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     args = parse(sys.argv[1:] if arguments is None else arguments)
     try:
         code: int = args.command(args)
-        if sys.stdout is not None:  # It was closed before we began.
-            sys.stdout.flush()
+        _flush()
         return code
     except ModuleNotFoundError as error:
         if not error.name or error.name.partition(".")[0] == "flipscale":
@@ -36,3 +35,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         where = f"{error.filename}: " if error.filename else ""
         print(f"{where}{error.strerror or error}. Free space or mend permissions, and run this again.", file=sys.stderr)
         return 1
+
+
+def _flush() -> None:
+    if sys.stdout is not None:  # It was closed before we began.
+        sys.stdout.flush()

@@ -22,11 +22,11 @@ IMAGES, LABELS = 0x0803, 0x0801
 
 def content(path: Path, magic: int) -> tuple[list[int], bytes]:
     """The shape of the array in a file and its bytes. The name may end in .gz or not, whichever file is there."""
-    _, head = _read(path, 64)
+    path, head = _read(path, 64)
     shape = _shape(path, magic, head)
     begins, declared = 4 + 4 * len(shape), math.prod(shape)
     # A small .gz may unpack to any length: a byte more than was declared shows that it is wrong.
-    path, data = _read(path, begins + declared + 1)
+    _, data = _read(path, begins + declared + 1)
     _check_size(path, shape, len(data) - begins)
     return shape, data[begins:]
 

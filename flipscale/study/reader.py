@@ -29,7 +29,7 @@ MOST_FILES = 100
 _NOT_IN_NAMES = "'\"`$\\"
 """What no name may have: MLflow finds no experiment by a quote, and figures take the others for mathematics."""
 
-_NAMES = f"begin it with no dot, and leave out {' '.join(_NOT_IN_NAMES)}"
+_RIGHT_NAMES = f"begin it with no dot, and leave out {' '.join(_NOT_IN_NAMES)}"
 
 
 def read_study(path: str | Path) -> Study:
@@ -40,7 +40,9 @@ def read_study(path: str | Path) -> Study:
     if printable(path.name) != path.name:
         complaints.add(document.place(), "the file's name is not UTF-8, and a study is called as its file; rename it")
     if path.stem.startswith(".") or set(path.stem) & set(_NOT_IN_NAMES):
-        complaints.add(document.place(), f"{path.stem!r} is no name of a study, which is called as its file; {_NAMES}")
+        complaints.add(
+            document.place(), f"{path.stem!r} is no name of a study, which is called as its file; {_RIGHT_NAMES}"
+        )
     study = _Checker(document, complaints).study(path.stem)
     complaints.raise_if_any()
     assert study is not None, "a study is missing only where there are complaints"

@@ -16,8 +16,6 @@ _USER = re.compile(r"(?<=://)[^\s'\"]*@")
 _SECRET = re.compile(
     r"(?i)\b([\w.-]*(?:password|passwd|pwd|token|secret|api_?key|signature|credential|accesskeyid|\bsig)=)[^&\s'\";]+"
 )
-    r"(?i)\b([\w.-]*(?:password|passwd|pwd|token|secret|api_?key|signature|credential|accesskeyid|\bsig)=)[^&\s'\";]+"
-)
 """Options of an address: ?password=..."""
 
 
