@@ -107,6 +107,10 @@ class _Room(ModuleType):
     def __call__(self, *arguments: Any, **options: Any) -> Any:
         return self._verb(*arguments, **options)
 
+    def __reduce__(self) -> Any:
+        """Pickled by name, as other modules are by cloudpickle."""
+        return importlib.import_module, (self.__name__,)
+
     @property
     def _verb(self) -> Any:
         return getattr(importlib.import_module(_VERBS), self.__name__.rpartition(".")[2])

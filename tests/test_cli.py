@@ -200,7 +200,9 @@ def test_hours_and_money_are_told_with_their_range(copy: Path, monkeypatch: pyte
 
 def test_why_names_a_plan_that_cannot_be_read(copy: Path) -> None:
     (copy / "results" / "mask" / "plan.json").write_text("{")
-    assert "plan.json: is no plan; delete it" in flipscale("why", "x", cwd=copy, code=1).stderr
+    said = flipscale("why", "x", cwd=copy, code=1).stderr
+    assert "plan.json" in said
+    assert "Delete it, `flipscale plan` writes it again." in said
 
 
 def test_logs_ends_with_a_run_that_was_cancelled(copy: Path) -> None:

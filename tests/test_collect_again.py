@@ -202,7 +202,7 @@ def test_a_table_that_was_harmed_is_written_anew(tmp_path, runs, name, harm):
     assert not collect(runs, tmp_path, tmp_path / "mask").written
 
 
-@pytest.mark.parametrize("harm", ["deleted", "torn", "edited", "foreign"])
+@pytest.mark.parametrize("harm", ["deleted", "torn", "edited", "foreign", "pipe", "sparse"])
 def test_what_was_read_before_is_not_believed_if_it_was_harmed(tmp_path, runs, harm):
     path = tmp_path / "mask" / ".collected"
     text = path.read_bytes()
@@ -214,6 +214,11 @@ def test_what_was_read_before_is_not_believed_if_it_was_harmed(tmp_path, runs, h
         path.write_bytes(text.replace(b'"zero_shot_top1":0.25', b'"zero_shot_top1":0.75'))
     if harm == "foreign":
         path.write_bytes(b'{"a": 1}\n')
+    if harm == "pipe":
+        os.mkfifo(path)
+    if harm == "sparse":
+        with open(path, "wb") as file:
+            file.truncate(200 * 2**30)
     (tmp_path / "runs/r-5/result.json").write_text(json.dumps({**RESULT, "scores": {"zero_shot_top1": 0.875}}))
     found = collect(runs, tmp_path, tmp_path / "mask")
     assert found.read == 6

@@ -3,6 +3,7 @@
 import contextlib
 import inspect
 import io
+import pickle
 import pydoc
 import subprocess
 import sys
@@ -83,6 +84,10 @@ def test_a_package_that_is_called_does_what_its_command_does(name: str) -> None:
         check=True,
     )
     assert done.stdout == f"True True flipscale.{name}\n"
+
+
+def test_a_package_is_pickled_by_name() -> None:
+    assert pickle.loads(pickle.dumps(flipscale.plan)) is flipscale.plan
 
 
 def test_parts_of_the_packages_stay_where_they_are() -> None:

@@ -78,20 +78,25 @@ def test_a_traceback_a_hang_and_a_case_that_takes_much_memory_are_each_counted()
         held = bytearray(3 * 2**30)
         return len(held) * 0
 
+    def compute() -> None:
+        while True:
+            pass
+
     found = count(
         [
             Case("good", lambda: judged(lambda: 0)),
             Case("raises", lambda: judged(lambda: 1 // 0)),
             Case("prints one", lambda: judged(lambda: print("Traceback (most recent call last):"))),
-            Case("hangs", lambda: judged(lambda: time.sleep(60), seconds=0.2)),
+            Case("waits", lambda: judged(lambda: time.sleep(60), seconds=0.2)),
+            Case("computes", lambda: judged(compute, seconds=0.2)),
             Case("is hungry", lambda: judged(hungry)),
             Case("ends its worker", lambda: os._exit(3)),
             Case("good again", lambda: judged(lambda: 0)),
         ],
         workers=1,
     )
-    assert found.cases == 7
-    assert wrong_of(found) == {"tracebacks": 3, "hangs": 1, "over_memory": 1}
+    assert found.cases == 8
+    assert wrong_of(found) == {"tracebacks": 3, "hangs": 2, "over_memory": 1}
     assert any("ends its worker: its worker ended with code 3" in finding for finding in found.findings)
 
 

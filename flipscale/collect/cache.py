@@ -20,12 +20,17 @@ import orjson
 
 from flipscale import run
 from flipscale.collect.columns import ResultRow
+from flipscale.errors import DamagedFile
+from flipscale.plain_files import open_plain, read_bytes
 from flipscale.plan import Run
 from flipscale.settings import plain
 
 CACHE_FILE = ".collected"
 
 PLAN_SOURCE = Path(__file__).parents[1] / "plan.py"
+
+_LONGEST_HEAD = 2**26
+"""Bytes of the first line, at most: a file without lines is none of ours."""
 
 FILES_READ = ("run.json", "result.json", "metrics.jsonl")
 """What a row and its points are read from, and result.json of the runs that it started from."""
@@ -152,21 +157,21 @@ def table_keys(files: Sequence[Path]) -> list[list[int] | None]:
 def read_summary(out: Path) -> CachedSummary | None:
     """The first line of the file in `out`: enough to see that nothing has changed."""
     try:
-        with open(out / CACHE_FILE, "rb") as file:
-            return _head(file.readline())[0]
-    except OSError:
+        with os.fdopen(open_plain(out / CACHE_FILE), "rb") as file:
+            return _head(file.readline(_LONGEST_HEAD))[0]
+    except (OSError, DamagedFile):
         return None
 
 
 def read_all(out: Path) -> tuple[CachedSummary | None, dict[str, CachedRun]]:
     """All of it: the summary, and what was read of each finished run by its id."""
     try:
-        first, _, body = (out / CACHE_FILE).read_bytes().partition(b"\n")
+        first, _, body = read_bytes(out / CACHE_FILE).partition(b"\n")
         summary, right = _head(first)
         if summary is None or _short_digest(body) != right:
             return None, {}
         return summary, {run_id: CachedRun(**cached) for run_id, cached in map(orjson.loads, body.splitlines())}
-    except (OSError, ValueError, TypeError):
+    except (OSError, DamagedFile, ValueError, TypeError):
         return None, {}
 
 

@@ -27,8 +27,11 @@ SECONDS = 1500.0
 GROWTH = 300 * 2**20
 """Bytes that the watching process may grow by."""
 
-PROCESSES = 8
-"""Processes at once for each core: a worker, its trainer, what srun or Ray has beside them."""
+SLOTS = {"local": os.cpu_count() or 1, "slurm": 32, "ray": 8}
+"""Runs at once: on the cores of this machine, and on those that the nodes of the clusters claim."""
+
+PROCESSES = 6
+"""Processes for each of them: script, attendant, srun and its helper, trainer, and one that just ends."""
 
 
 def torture(extent: Extent) -> Counts:
@@ -79,7 +82,7 @@ def share(extent: Extent, name: str, number: int) -> Counts:
     counts.add(check(results, {run.id: steps_of(run.seconds) for run in runs}, f"soak on {name}"))
     counts.add(check_logs(results, f"soak on {name}"))
     counts.add(bounded(before, _used(), f"soak on {name}"))
-    limit = PROCESSES * (os.cpu_count() or 1) + 40
+    limit = PROCESSES * SLOTS[name] + 20
     if most > limit:
         counts.found("orphans", f"soak on {name}: {most} processes at once, {limit} at most are meant")
     for left in [*left_over(results), *map(str, results.rglob(".*.tmp"))]:
