@@ -1,6 +1,13 @@
 """`python -m flipscale` is the command line."""
 
-from flipscale.cli import main
+import sys
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    try:
+        from flipscale.cli import main
+
+        code = main()
+    except KeyboardInterrupt:  # while modules were still being loaded
+        print("interrupted", file=sys.stderr)
+        code = 130
+    raise SystemExit(code)

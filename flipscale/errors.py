@@ -125,6 +125,28 @@ def nearest(name: object, choices: Iterable[str]) -> str | None:
     return near[0] if near else None
 
 
+_DISTRIBUTIONS = {
+    "psycopg2": "psycopg2-binary",
+    "MySQLdb": "mysqlclient",
+    "PIL": "pillow",
+    "yaml": "pyyaml",
+    "sklearn": "scikit-learn",
+    "open_clip": "open_clip_torch",
+}
+"""Packages whose names differ from those of their modules."""
+
+
+def missing_package(module: str) -> str:
+    """What to say where a module is missing that is needed: the package, and the command that installs it.
+
+    >>> missing_package("psycopg2.extensions")
+    'The package psycopg2-binary is missing, which this needs. Install it: pip install psycopg2-binary'
+    """
+    name = module.partition(".")[0]
+    package = _DISTRIBUTIONS.get(name, name)
+    return f"The package {package} is missing, which this needs. Install it: pip install {package}"
+
+
 def did_you_mean(name: object, choices: Iterable[str]) -> str:
     """The end of a complaint about an unknown name: the nearest choice if one is near, then the first twenty of all.
 

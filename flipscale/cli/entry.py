@@ -5,7 +5,7 @@ import sys
 from collections.abc import Sequence
 
 from flipscale.cli.parser import parse
-from flipscale.errors import FlipscaleError, use_utf8
+from flipscale.errors import FlipscaleError, missing_package, use_utf8
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -15,8 +15,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     args = parse(sys.argv[1:] if arguments is None else arguments)
     try:
         code: int = args.command(args)
-        sys.stdout.flush()
+        _flush()
         return code
+    except ModuleNotFoundError as error:
+        if not error.name or error.name.partition(".")[0] == "flipscale":
+            raise
+        print(missing_package(error.name), file=sys.stderr)
+        return 1
     except FlipscaleError as error:
         print(error, file=sys.stderr)
         return 1
@@ -30,3 +35,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         where = f"{error.filename}: " if error.filename else ""
         print(f"{where}{error.strerror or error}. Free space or mend permissions, and run this again.", file=sys.stderr)
         return 1
+
+
+def _flush() -> None:
+    if sys.stdout is not None:  # It was closed before we began.
+        sys.stdout.flush()

@@ -63,7 +63,10 @@ def plan(args: argparse.Namespace) -> int:
 
     opened = open_study_of(args)
     planned = opened.plan
-    write_plan(opened)
+    try:
+        write_plan(opened)
+    except OSError as error:  # a folder that only others may write to
+        say(f"plan.json is not written: {error.filename or opened.files.folder}: {error.strerror}")
     say_warnings(planned)
     checked = check_runs(opened.study, planned.runs) if args.check else None
     if args.json:

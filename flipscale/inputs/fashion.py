@@ -35,6 +35,8 @@ def check_split(folder: Path, split: str, images: int, labels: int) -> None:
             f"{folder}: the {split} split has {images} images but {labels} labels; "
             f"its files are not of one set, copy both again."
         )
+    if not images:
+        raise DataError(f"{folder}: the {split} split has no images; copy its files again.")
 
 
 def check_data_size(folder: Path, data_size: int, images: int) -> None:

@@ -14,15 +14,21 @@ from flipscale.errors import DataError
 from flipscale.inputs.paths import reason_of
 from flipscale.settings import IdxSet
 
+MOST_IDX_BYTES = 2**32
+"""A file may declare so many: ImageNet in grey, at 56 pixels."""
+
 IMAGES, LABELS = 0x0803, 0x0801
 
 
 def content(path: Path, magic: int) -> tuple[list[int], bytes]:
     """The shape of the array in a file and its bytes. The name may end in .gz or not, whichever file is there."""
-    path, data = _read(path, None)
-    shape = _shape(path, magic, data)
-    _check_size(path, shape, len(data) - 4 - 4 * len(shape))
-    return shape, data[4 + 4 * len(shape) :]
+    path, head = _read(path, 64)
+    shape = _shape(path, magic, head)
+    begins, declared = 4 + 4 * len(shape), math.prod(shape)
+    # A small .gz may unpack to any length: a byte more than was declared shows that it is wrong.
+    _, data = _read(path, begins + declared + 1)
+    _check_size(path, shape, len(data) - begins)
+    return shape, data[begins:]
 
 
 def shape_of(path: Path, magic: int) -> list[int]:
@@ -80,7 +86,13 @@ def _shape(path: Path, magic: int, data: bytes) -> list[int]:
         raise DataError(
             f"{path}: begins with {data[:4].hex() or 'nothing'}, an idx file of this kind with {magic:08x}."
         )
-    return [int.from_bytes(data[4 + 4 * axis : 8 + 4 * axis], "big") for axis in range(axes)]
+    shape = [int.from_bytes(data[4 + 4 * axis : 8 + 4 * axis], "big") for axis in range(axes)]
+    if (shape[0] and not all(shape)) or math.prod(shape) > MOST_IDX_BYTES:
+        size = " x ".join(map(str, shape))
+        raise DataError(
+            f"{path}: declares images of {size} bytes, where 1 to {MOST_IDX_BYTES:,} are read; copy it again."
+        )
+    return shape
 
 
 def _check_size(path: Path, shape: list[int], found: int) -> None:

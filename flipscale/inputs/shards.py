@@ -253,7 +253,10 @@ def label_of(where: str, sample: dict[str, bytes]) -> int:
             f"have captions, leave classes out."
         )
     try:
-        return int(sample["cls"])
+        number = int(sample["cls"])
+        if not 0 <= number < 2**31:
+            raise ValueError("no data set has so many classes")
+        return number
     except ValueError:
         raise DataError(
             f"{where}: its .cls holds {sample['cls'][:40]!r}; write the number of the class, from 0 on."
@@ -290,6 +293,8 @@ def _files(file: IO[bytes], shard: str) -> Iterator[tuple[str, str, Extent]]:
                 sample, extension = named(member.name)
                 if member.isreg() and extension:
                     name = sample
+                    if member.issparse():  # It may claim any size, and its bytes do not lie in a row.
+                        raise DataError(f"{shard}: {member.name} is stored as a sparse file; write it whole.")
                     yield name, extension, (member.offset_data, member.size)
             end = tar.offset
     except tarfile.ReadError as error:

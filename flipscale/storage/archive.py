@@ -26,7 +26,7 @@ from typing import IO, NamedTuple
 from flipscale.errors import FlipscaleError, RunFolderError
 from flipscale.guard import check_folder, is_plain
 from flipscale.identity import RECIPE, run_id
-from flipscale.plain_files import read_bytes
+from flipscale.plain_files import open_plain, read_bytes
 from flipscale.plan import Plan
 from flipscale.run import (
     ARCHIVED_FILES,
@@ -243,6 +243,7 @@ class open_archive:  # noqa: N801  it is used as a function
 
     def __enter__(self) -> ArchiveReader:
         try:
+            os.close(open_plain(self.file))  # A pipe would be waited for without end.
             self._tar = tarfile.open(self.file, mode="r|*")
             return ArchiveReader(self.file, self._tar)
         except FileNotFoundError as error:

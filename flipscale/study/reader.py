@@ -26,6 +26,12 @@ MOST_FILES = 100
 """A study may be made of so many files: each may include two that include two, and so on."""
 
 
+_NOT_IN_NAMES = "'\"`$\\"
+"""What no name may have: MLflow finds no experiment by a quote, and figures take the others for mathematics."""
+
+_RIGHT_NAMES = f"begin it with no dot, and leave out {' '.join(_NOT_IN_NAMES)}"
+
+
 def read_study(path: str | Path) -> Study:
     """Read and check a study file. Raises StudyError with every complaint about it and the files it includes."""
     path = Path(path)
@@ -33,6 +39,10 @@ def read_study(path: str | Path) -> Study:
     document = _with_includes(path, complaints, (), [])
     if printable(path.name) != path.name:
         complaints.add(document.place(), "the file's name is not UTF-8, and a study is called as its file; rename it")
+    if path.stem.startswith(".") or set(path.stem) & set(_NOT_IN_NAMES):
+        complaints.add(
+            document.place(), f"{path.stem!r} is no name of a study, which is called as its file; {_RIGHT_NAMES}"
+        )
     study = _Checker(document, complaints).study(path.stem)
     complaints.raise_if_any()
     assert study is not None, "a study is missing only where there are complaints"

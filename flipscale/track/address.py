@@ -13,7 +13,9 @@ from flipscale.errors import FlipscaleError, printable
 _USER = re.compile(r"(?<=://)[^\s'\"]*@")
 """The part before the last @ of an address: a password may hold an @ and a slash itself."""
 
-_SECRET = re.compile(r"(?i)\b([\w.-]*(?:password|passwd|pwd|token|secret|api_?key)=)[^&\s'\";]+")
+_SECRET = re.compile(
+    r"(?i)\b([\w.-]*(?:password|passwd|pwd|token|secret|api_?key|signature|credential|accesskeyid|\bsig)=)[^&\s'\";]+"
+)
 """Options of an address: ?password=..."""
 
 

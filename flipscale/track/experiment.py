@@ -31,7 +31,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from flipscale.collect import read_results
 from flipscale.collect.curves import open_curves
-from flipscale.errors import FlipscaleError
+from flipscale.errors import FlipscaleError, missing_package
 from flipscale.guard import plain_file
 from flipscale.run import WEIGHTS_FILE
 from flipscale.track.address import is_server, without_secrets
@@ -390,6 +390,8 @@ def _quietly() -> Iterator[None]:
 def _saying_what_failed(tracking_uri: str) -> Iterator[None]:
     try:
         yield
+    except ModuleNotFoundError as error:  # the driver of the address's database
+        raise FlipscaleError(missing_package(error.name or str(error))) from None
     except (MlflowException, RequestException, SQLAlchemyError, OSError) as error:
         address = without_secrets(tracking_uri)
         reason = without_secrets(str(error), tracking_uri).strip().partition("\n")[0].rstrip(".")

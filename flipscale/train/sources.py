@@ -7,6 +7,7 @@ from functools import partial
 import numpy as np
 
 from flipscale.cost import steps_of, training_view
+from flipscale.errors import DataError
 from flipscale.identity import labelled_set, labelled_test_images
 from flipscale.run import RunFolder
 from flipscale.settings import Settings
@@ -19,7 +20,8 @@ from flipscale.workspace import Workspace
 
 
 def open_training_data(run: RunFolder, settings: Settings) -> Data:
-    return open_data(
+    """Raises DataError for data of less than one batch, which would be copies of the same pairs."""
+    found = open_data(
         settings.data,
         replace(_form(run, settings), shown_size=training_view(settings).shape.image.image_size),
         data_size=settings.data_size,
@@ -27,6 +29,12 @@ def open_training_data(run: RunFolder, settings: Settings) -> Data:
         before=steps_before(run, settings.batch_size) * settings.batch_size,
         crop=settings.crop,
     )
+    if found.size < settings.batch_size:
+        raise DataError(
+            f"data has {found.size} pairs, less than one batch of {settings.batch_size}, which would hold a pair "
+            f"twice; add pairs, or lower batch_size."
+        )
+    return found
 
 
 def open_labelled_data(run: RunFolder, settings: Settings) -> ClassifiedSet:

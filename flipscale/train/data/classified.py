@@ -36,7 +36,7 @@ from flipscale.train.data.library import FETCHERS, Library
 from flipscale.train.data.pairs import Data, Form, Images, Integers
 from flipscale.train.data.shards import labelled_images
 from flipscale.train.data.shuffle import Shuffle
-from flipscale.train.data.views import Views, view, view_stored
+from flipscale.train.data.views import Views, open_image, view, view_stored
 
 _NO_WORDS = np.empty(0, np.int64)
 """The vocabulary of data in memory: a CPU then makes batches without threads."""
@@ -150,7 +150,7 @@ class _Files:
                 continue
             try:
                 content = self._content(candidate)
-                with Image.open(io.BytesIO(content) if isinstance(content, bytes) else content) as image:
+                with open_image(io.BytesIO(content) if isinstance(content, bytes) else content) as image:
                     return image.convert("RGB"), candidate
             except MemoryError:
                 raise

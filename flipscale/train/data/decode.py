@@ -8,13 +8,13 @@ from itertools import islice
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import UnidentifiedImageError
 
 from flipscale.errors import DataError
 from flipscale.inputs.paths import reason_of
 from flipscale.run import show_life
 from flipscale.train.data.pairs import Images, Integers
-from flipscale.train.data.views import view
+from flipscale.train.data.views import open_image, view
 
 CORRUPT_SHARE, CORRUPT_COUNT = 0.01, 10
 """The most unreadable images that are skipped: this number, or this share if it is more. More are a fault of the data
@@ -41,7 +41,7 @@ def decode(files: Iterable[File], count: int, image_size: int, where: str) -> tu
         try:
             if file is None:
                 return "it has no image"
-            with Image.open(io.BytesIO(file) if isinstance(file, bytes) else file) as image:
+            with open_image(io.BytesIO(file) if isinstance(file, bytes) else file) as image:
                 images[number] = np.asarray(view(image.convert("RGB"), image_size)).transpose(2, 0, 1)
         except MemoryError:
             raise

@@ -19,6 +19,7 @@ from flipscale.inputs.paths import EXTENSIONS
 from flipscale.inputs.shards import caption_of, label_of, members, named, pair_of
 from flipscale.train.data.decode import NO_IMAGE
 from flipscale.train.data.pairs import Integers
+from flipscale.train.data.views import open_image
 
 _HEADER = 512
 """Tar files are made of blocks of this many bytes, and end with blocks of zeros."""
@@ -95,7 +96,7 @@ def read(file: IO[bytes], place: Integers) -> tuple[Image.Image, str]:
         found = caption_of(os.pread(file.fileno(), length, caption), bool(is_json))
         if found is None:
             raise Unreadable("it has no caption")
-        return Image.open(io.BytesIO(os.pread(file.fileno(), size, image))).convert("RGB"), found
+        return open_image(io.BytesIO(os.pread(file.fileno(), size, image))).convert("RGB"), found
     except (MemoryError, Unreadable):
         raise
     except UnidentifiedImageError as error:  # It names an object in memory.

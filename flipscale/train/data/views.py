@@ -11,6 +11,8 @@ outermost pixels differ.
 import functools
 import math
 from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
 
 import numpy as np
 import numpy.typing as npt
@@ -85,6 +87,20 @@ def middle(width: int, height: int) -> Box:
     side = min(width, height)
     left, top = (width - side) // 2, (height - side) // 2
     return left, top, left + side, top + side
+
+
+MOST_PIXELS = 2**25
+"""An image may have so many, 5792 x 5792: decoded it takes 100 MB, and as many are decoded at once as there are cores.
+A small file may claim far more."""
+
+
+def open_image(file: IO[bytes] | Path) -> Image.Image:
+    """An image, whose pixels are not read yet. ValueError for one with no pixels, or more than MOST_PIXELS."""
+    image = Image.open(file)
+    if not 0 < image.width * image.height <= MOST_PIXELS:
+        image.close()
+        raise ValueError(f"it has {image.width} x {image.height} pixels, where 1 to {MOST_PIXELS:,} are read")
+    return image
 
 
 def view(image: Image.Image, image_size: int, views: Views | None = None, row: int = 0) -> Image.Image:
