@@ -69,7 +69,7 @@ class LocalLauncher:
         return "".join(said)
 
     def poll(self, jobs: Sequence[Job], *, closely: bool = False) -> dict[str, Whereabouts]:
-        """'waiting' while a worker of the submission lives, which takes up the remaining runs; leases tell what it holds."""
+        """'waiting' while a worker of the submission lives, which takes up the remaining runs."""
         found = {}
         for name in {job.id for job in jobs}:
             if stopped := why_stopped(self.home / name):
