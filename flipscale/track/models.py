@@ -51,7 +51,11 @@ def log_model(client: MlflowClient, experiment_id: str, run_id: str, content: Co
         model_type=MODEL_TYPE,
     )
     model_id = str(model.model_id)
-    client.log_inputs(run_id, [_input(used) for used in content.data_sets])
+    try:
+        client.log_inputs(run_id, [_input(used) for used in content.data_sets])
+    except MlflowException:
+        # Two runs made the same data set at once, which MLflow refuses one of them; by now it is there.
+        client.log_inputs(run_id, [_input(used) for used in content.data_sets])
     try:
         client.log_outputs(run_id, [LoggedModelOutput(model_id, content.points.last_step)])
     except MlflowException:
