@@ -1,4 +1,4 @@
-"""Arguments that several verbs have, and what is made of them."""
+"""Arguments that several verbs share, and their values."""
 
 import argparse
 import os
@@ -82,7 +82,7 @@ def open_study_of(args: argparse.Namespace, site: str | None = None) -> "OpenStu
 
 
 def price_of(args: argparse.Namespace) -> "Price | None":
-    """What time costs at the site of a command that takes one, if its file says so."""
+    """The price of time at the site of a command that takes one, if its file states it."""
     file = site_file_of(args) if "site" in vars(args) else None
     if file is None:
         return None

@@ -1,4 +1,4 @@
-"""What a setting buys: compare, of a study, of two, or of any table; and diff, of two study files."""
+"""The effects of settings: compare, for a study, two, or any table; and diff, for two study files."""
 
 import argparse
 from pathlib import Path

@@ -82,7 +82,7 @@ def submit(args: argparse.Namespace) -> int:
     from flipscale.workflow.opened import say_warnings
     from flipscale.workflow.submitted import submit_study, wait_for
 
-    # The site file is read first: what is wrong with it is said before anything is written.
+    # The site file is read first: its faults are reported before anything is written.
     launcher = launcher_of(args)
     opened = open_study_of(args, launcher.site_name)
     ids = [run.id for run in opened.plan.runs]

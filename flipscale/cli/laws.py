@@ -1,4 +1,4 @@
-"""What `fit` and `forecast` do: laws through a study's results or through any table."""
+"""The verbs `fit` and `forecast`: laws through a study's results or through any table."""
 
 import argparse
 from collections.abc import Mapping, Sequence
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def _law_arguments(parser: argparse.ArgumentParser) -> None:
-    """What is fitted, to which rows, and how: the same for `fit` and `forecast`."""
+    """The law to fit, the rows, and the method: the same for `fit` and `forecast`."""
     add_json(parser)
     add_results(parser)
     parser.add_argument(
@@ -175,7 +175,7 @@ def _budgets(args: argparse.Namespace) -> tuple[float, ...]:
 
 
 def _spell_out(args: argparse.Namespace) -> None:
-    """What may be asked for as a law and is a way of choosing rows."""
+    """Names that may be given as a law and choose rows instead."""
     if args.law in ("pareto", "binned", "frontier"):
         args.frontier, args.law = "binned" if args.law == "binned" else "pareto", "power"
     elif args.law in ("isoflop", "IsoFLOP"):
@@ -191,7 +191,7 @@ def _spell_out(args: argparse.Namespace) -> None:
 
 
 def _say_none(what: str, none: Mapping[str, str]) -> None:
-    """What there is not, one line a reason."""
+    """The missing fits, one line a reason."""
     from flipscale.fit.words import by_reason
 
     for line in by_reason(none):

@@ -15,7 +15,7 @@ def run_folder(workspace: Workspace, name: str) -> RunFolder:
 
 
 def asked_of(workspace: Workspace, name: str) -> Asked:
-    """What was asked of a run: from its folder, or from the plan of any study that was submitted or planned here."""
+    """The request for a run: from its folder, or from the plan of any study that was submitted or planned here."""
     from flipscale.workflow.known import read_plan
 
     known: dict[str, Asked] = {}

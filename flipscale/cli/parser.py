@@ -23,7 +23,7 @@ from flipscale.cli import (
 from flipscale.errors import did_you_mean, nearest
 
 Verb = Callable[[argparse.Namespace], int]
-"""What a verb does: its name is the command, its docstring the help, its answer the exit code."""
+"""The function of a verb: its name is the command, its docstring the help, its result the exit code."""
 
 VerbWithArguments = tuple[Verb, Callable[[argparse.ArgumentParser], None]]
 """A verb, and what adds its arguments."""
@@ -137,6 +137,6 @@ def parser() -> GroupedParser:
 
 
 def _print_help(top: argparse.ArgumentParser) -> int:
-    """What the bare command does, as gh and cargo do it: the help, and exit code 0."""
+    """The bare command prints the help, with exit code 0, as gh and cargo do."""
     top.print_help()
     return 0

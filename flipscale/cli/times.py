@@ -67,7 +67,7 @@ def _row(opened: "OpenStudy", shape: "TimedShape") -> tuple[str, ...]:
 
 
 def _name(opened: "OpenStudy", shape: "TimedShape") -> str:
-    """What tells the shape from the others: its values of the axes that times depend on."""
+    """The values that tell the shape from the others: those of the axes that times depend on."""
     from flipscale.identity import show_setting
     from flipscale.timing import STEP_SETTINGS
 
@@ -148,7 +148,7 @@ def _sum_as_json(found: "LedgerSum") -> dict[str, Any]:
 
 
 def _said(totals: "dict[tuple[str, ...], LedgerSum]", accuracy: "Accuracy | None") -> list[str]:
-    """What a table does not say: how good predictions were, and what is not counted."""
+    """Notes below a table: how good predictions were, and the hours that are not counted."""
     said = []
     if accuracy is not None:
         within = f", {accuracy.within} of {accuracy.ranged} within the range given" if accuracy.ranged else ""

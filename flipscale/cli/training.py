@@ -1,4 +1,4 @@
-"""What a job calls: train."""
+"""The verb that jobs call: train."""
 
 import argparse
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What makes a run or a study what it is, and what has changed since: why."""
+"""The identity of a run or a study, and its changes since: why."""
 
 import argparse
 from pathlib import Path

@@ -1,10 +1,10 @@
-"""What was read before, so that only folders that have changed are read again.
+"""Cache of earlier reads, so that only folders that have changed are read again.
 
-    .collected   beside results.csv: a line that sums up, then one line for every finished run, each a JSON object
+    .collected   beside results.csv: a summary line, then one line for every finished run, each a JSON object
 
-A folder is taken for unchanged where size, times and inode of its files are what they were when they were read, and
-what is asked of the run and those it started from is the same. The file may be deleted at any time, and a torn one or
-one of another flipscale counts as not there: everything is read again then.
+A folder counts as unchanged if size, times and inode of its files are as they were when read, and the requests for the
+run and those it started from are the same. The file may be deleted at any time, and a torn one or one of another
+flipscale counts as missing: everything is read again then.
 """
 
 import functools
@@ -33,7 +33,7 @@ _LONGEST_HEAD = 2**26
 """Bytes of the first line, at most: a file without lines is none of ours."""
 
 FILES_READ = ("run.json", "result.json", "metrics.jsonl")
-"""What a row and its points are read from, and result.json of the runs that it started from."""
+"""The files of a row and its points, and result.json of the runs that it started from."""
 
 _TICK_NS = 50_000_000
 """Within a tick of its clock, 1 to 10 ms, a file system gives two writes one time."""
@@ -46,16 +46,16 @@ Key = list[list[int] | None]
 
 
 class FinishedRun(NamedTuple):
-    """A look at a folder that has a result: what is asked of the run, and which files it has."""
+    """A look at a folder that has a result: the request for the run, and its files."""
 
     asked: str
-    """Digest of what is asked of it and those it started from."""
+    """Digest of the requests for it and those it started from."""
     key: Key
 
 
 @dataclass(frozen=True)
 class CachedRun:
-    """What was read of one finished run."""
+    """The content that was read of one finished run."""
 
     asked: str
     key: Key | None
@@ -74,10 +74,10 @@ class CachedRun:
 
 @dataclass(frozen=True)
 class CachedSummary:
-    """What collecting said of finished runs, and the tables it wrote."""
+    """The remarks of collecting on finished runs, and the tables it wrote."""
 
     digest: str | None
-    """Of everything that was read; None where something has to be read again anyway."""
+    """Digest of everything that was read; None if something has to be read again anyway."""
     tables: list[list[int] | None]
     """results.csv and curves.parquet as they were written."""
     rows: int
@@ -89,9 +89,9 @@ class CachedSummary:
 
 
 def stat_key(path: str) -> list[int] | None:
-    """What tells one content of a file from another, without reading it; None if there is no such file.
+    """A value that tells one content of a file from another, without reading it; None if there is no such file.
 
-    The inode and the time of its last change (ctime) tell it where size and mtime were made to look the same.
+    The inode and the time of its last change (ctime) differ even if size and mtime were made to look the same.
     """
     try:
         found = os.stat(path)  # noqa: PTH116  a Path costs more than it says where there are 30,000 files
@@ -143,7 +143,7 @@ def reader() -> str:
 
 
 def digest_of(finished: Mapping[str, FinishedRun]) -> str:
-    """One word for all finished runs: id, what is asked, and files of each, in their order."""
+    """One digest for all finished runs: id, request, and files of each, in their order."""
     digest = hashlib.blake2b(digest_size=16)
     for run_id, look in finished.items():
         digest.update(orjson.dumps([run_id, *look]))

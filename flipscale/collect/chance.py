@@ -1,4 +1,4 @@
-"""What guessing gives for a score of a study: as its runs recorded it, else as far as its evaluation is declared."""
+"""Chance level of a study's score: as its runs recorded it, else as far as its evaluation declares it."""
 
 import math
 from collections.abc import Iterable, Sequence
@@ -37,13 +37,13 @@ RETRIEVALS = tuple(name for name in SCORES if "_retrieval_" in name)
 
 
 def chance_level(runs: Sequence[Run], results_root: Path, results: "pd.DataFrame", score: str) -> float | None:
-    """What guessing gives for `score`: a fraction, or nats of a loss. None if that is unknown, or differs among runs.
+    """Chance level of `score`: a fraction, or nats of a loss. None if it is unknown, or differs among runs.
 
     runs: of the study's plan.
-    results: results.csv's table. Of results whose run folders are gone it says how many items retrieval chooses from,
-        see `_counted`.
+    results: results.csv's table. If run folders are gone, it tells how many items retrieval chooses from, see
+        `_counted`.
 
-    Of runs with the same evaluation one folder is read.
+    Only one folder is read of runs with the same evaluation.
     """
     if not is_score(score):
         return None
@@ -78,7 +78,7 @@ def _chance_of_mean(runs: Sequence[Run], results_root: Path, results: "pd.DataFr
 
 
 def _data(settings: Settings, name: str) -> DataSet | EvaluationSet | FineTuningSet | None:
-    """What the scores of a set, or of the study's own evaluation as '', are measured on."""
+    """The data on which the scores of a set, or of the study's own evaluation as '', are measured."""
     evaluation = settings.evaluation
     if settings.fine_tuning is not None:
         return labelled_set(settings)
@@ -86,7 +86,7 @@ def _data(settings: Settings, name: str) -> DataSet | EvaluationSet | FineTuning
 
 
 def _recorded(runs: Iterable[Run], workspace: Workspace, score: str) -> float | None:
-    """What the first finished run recorded."""
+    """The chance level that the first finished run recorded."""
     for run in runs:
         try:
             result = RunFolder(workspace.run(run.id)).result()
@@ -98,7 +98,7 @@ def _recorded(runs: Iterable[Run], workspace: Workspace, score: str) -> float | 
 
 
 def _declared(settings: Settings, results: "pd.DataFrame", score: str) -> float | None:
-    """What the declaration says, of the scores of flipscale's own evaluation."""
+    """The chance level by the declaration, for the scores of flipscale's own evaluation."""
     name, plain = set_and_score(score)
     data = _data(settings, name)
     if isinstance(data, LabelledFolders | LabelledShards | LabelledIdx):
@@ -140,8 +140,8 @@ def _images(settings: Settings, data: DataSet | EvaluationSet, results: "pd.Data
 def _counted(results: "pd.DataFrame", name: str, images: int) -> int | None:
     """`images`, where the recalls show that retrieval chose from as many pairs; else None.
 
-    A recall is a whole number of hits divided by the number of queries, which is at most `images`. So that is
-    the number of queries where it is the lowest common denominator of the recalls.
+    A recall is a whole number of hits divided by the number of queries, which is at most `images`. It is therefore
+    the number of queries if it is the lowest common denominator of the recalls.
     """
     columns = [f"{name}.{score}" if name else score for score in RETRIEVALS]
     values = [float(value) for column in columns if column in results for value in results[column].dropna()]

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Collected:
-    """What was found, and what was not."""
+    """The rows that were found, and those that were not."""
 
     files: tuple[Path, Path]
     """results.csv and curves.parquet."""
@@ -95,11 +95,11 @@ def collect(
 
 @dataclass(frozen=True)
 class _Folders:
-    """What the plan's run folders show without reading a result, by run id."""
+    """A look at the plan's run folders without reading results, by run id."""
 
     finished: dict[str, FinishedRun]
     states: dict[str, State]
-    """Of runs that have no result."""
+    """States of runs that have no result."""
     problems: dict[str, str]
     """Why a folder could not even be looked at."""
 

@@ -10,7 +10,7 @@ from flipscale.settings import DataSet
 ColumnKind = Literal["str", "int", "float"]
 
 ResultRow = dict[str, str | int | float | None]
-"""A row of results.csv: values by column. What is missing is None."""
+"""A row of results.csv: values by column. Missing ones are None."""
 
 COLUMN_DTYPES: dict[ColumnKind, str] = {"str": "str", "int": "Int64", "float": "float64"}
 """How a column is held by pandas. Int64 is the integer that can be missing."""

@@ -28,7 +28,7 @@ class HitsOfRun:
 
 @dataclass(frozen=True)
 class HitsFound:
-    """What the folders of some runs say of one score."""
+    """The hits of one score in the folders of some runs."""
 
     runs: Mapping[str, HitsOfRun]
     """By run id, in the order in which they were asked for."""

@@ -49,7 +49,7 @@ class CurvePoints(NamedTuple):
 
 
 def read_points(folder: RunFolder) -> tuple[CurvePoints, int]:
-    """All points of metrics.jsonl and the count of its torn lines. What is null, or no finite number, is no point."""
+    """All points of metrics.jsonl and the count of its torn lines. Null and infinite values are skipped."""
     try:
         text = read_bytes(folder.path / "metrics.jsonl", most=MOST_LINE_BYTES)
     except (FileNotFoundError, NotADirectoryError):

@@ -19,7 +19,7 @@ from flipscale.run import RunFolder
 from flipscale.workspace import Workspace
 
 MANY_TO_READ = 1000
-"""From so many folders on two processes read them: to start these takes as long as to read 50."""
+"""From this number of folders on two processes read them: starting these takes as long as reading 50."""
 
 READERS = 2
 
@@ -27,10 +27,10 @@ _RUNS_A_TASK = 25
 """Folders that a process reads for one answer: 1 MB."""
 
 _TASKS_AHEAD = 8
-"""Answers that may wait for the one before them: what is read need not fit into memory."""
+"""Answers that may wait for the one before them: not everything need fit into memory."""
 
 ReadRun = tuple[CachedRun, CurvePoints | None]
-"""What is known of a run now, and its points; None for a run without a row."""
+"""The known content of a run, and its points; None for a run without a row."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class RunReader:
         """The run's row and points, from its folder."""
         run = self.runs[run_id]
         folder = RunFolder(Workspace(self.results_root).run(run_id))
-        # The key was taken before the files are read: what is written to them meanwhile shows the next time.
+        # The key was taken before the files are read: later writes show the next time.
         key = look.key if cache.is_settled(look.key, self.now) else None
         without_row = CachedRun(look.asked, key, row=None, unknown=[], points=0, torn=0, problem=None)
         try:

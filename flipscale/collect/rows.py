@@ -1,4 +1,4 @@
-"""A finished run's row: its folder in, the values of its columns out, and what is wrong with it in words."""
+"""A finished run's row: its folder in, the values of its columns out, and its faults in words."""
 
 import contextlib
 from collections.abc import Iterator, Mapping
@@ -18,13 +18,13 @@ from flipscale.study.settings import read_settings
 _KINDS = {name: column.kind for name, column in COLUMNS.items()}
 
 _TAKEN = ("samples_seen", "train_seconds", "cpu_seconds", "gpu_hours")
-"""What a run takes that is added to what its parents took."""
+"""Costs of a run that are added to those of its parents."""
 
 
 def row_of(run: Run, study: str, folder: RunFolder, planned: Mapping[str, Run]) -> tuple[ResultRow, tuple[str, ...]]:
     """The row of a finished run, and the names of its scores that have no column.
 
-    The row has the columns of COLUMNS and those of evaluation sets; what is missing is None, or not there for a set.
+    The row has the columns of COLUMNS and those of evaluation sets; missing values are None, or absent for a set.
     """
     result = folder.result()
     if result is None:
@@ -53,7 +53,7 @@ def _means(evaluation: Evaluation, row: ResultRow) -> ResultRow:
 
 
 def _measured(result: Result) -> dict[str, object]:
-    """What result.json says, by column."""
+    """The values of result.json, by column."""
     return {
         **{name: value for name, value in vars(result).items() if name in COLUMNS},
         **{name: result.scores.get(name) for name in SCORES},
@@ -61,7 +61,7 @@ def _measured(result: Result) -> dict[str, object]:
 
 
 def _asked(run: Run, study: str) -> dict[str, object]:
-    """What the plan says, by column."""
+    """The values of the plan, by column."""
     return {
         **{name: setting_value(getattr(run.settings, name)) for name in SETTING_COLUMNS},
         "id": run.id,
@@ -90,8 +90,8 @@ def _with_parents(
 ) -> dict[str, object]:
     """Columns that count what the run started from: a tuned model costs its training and its tuning.
 
-    What was measured is the parent's word in the child's result, which holds its own parent's too; what was predicted
-    is the plan's. What one of them lacks is missing in the sum.
+    Measured costs of the parent are in the child's result, which includes those of the parent's own parent; predicted
+    ones are in the plan. A value that one of them lacks is missing in the sum.
     """
     sums: dict[str, object] = {name: _sum(found.get(name), getattr(parent, name, None)) for name in _TAKEN}
     sums |= {name: found[name] for name in ("train_flops", "gpu_hours_predicted", "gpu_hours_probed")}
@@ -112,7 +112,7 @@ def _with_parents(
 
 
 def _ancestors(run: Run, planned: Mapping[str, Run]) -> Iterator[Run | None]:
-    """What the run started from, and those from which these did; None for one that is not in the plan."""
+    """The runs that the run started from, and their own; None for one that is not in the plan."""
     waiting = list(run.parents)
     while waiting:
         ancestor = planned.get(waiting.pop())
@@ -131,7 +131,7 @@ def _sum(first: object, second: object) -> int | float | None:
 def _check_same_run(run: Run, folder: RunFolder) -> None:
     """Raise RunFolderError if the folder was made for another run: copied, renamed, or edited by hand.
 
-    What is no part of an id may differ: where data lies, and settings added since then, which mean 'as before'.
+    Parts outside the id may differ: the place of data, and settings added since then, which mean 'as before'.
     """
     asked = folder.asked()
     if asked is None:
@@ -155,7 +155,7 @@ def _check_same_run(run: Run, folder: RunFolder) -> None:
 
 
 def why_unreadable(folder: RunFolder, error: Exception) -> str:
-    """What to say of a folder that raised `error` when it was read; raises it again if a newer flipscale wrote it."""
+    """The remark on a folder that raised `error` when read; raises it again if a newer flipscale wrote it."""
     if isinstance(error, DamagedFile):
         if _is_newer(folder):
             raise error

@@ -34,9 +34,9 @@ def update(
     finished: Mapping[str, FinishedRun],
     progress: Callable[[int, int], None] = lambda *_: None,
 ) -> tuple[CachedSummary, ReadCount]:
-    """Write both tables of these finished runs; what is to be said of them, and how many folders were read.
+    """Write both tables of these finished runs; returns remarks on them, and the number of folders read.
 
-    progress: is told how many runs are done, of how many.
+    progress: called with the number of runs done, and their total.
     """
     out = files[0].parent
     out.mkdir(parents=True, exist_ok=True)
@@ -82,7 +82,7 @@ def _no_garbage_collection() -> Iterator[None]:
 
 
 class _Cached:
-    """What was read the last time."""
+    """The content that was read the last time."""
 
     def __init__(self, runs: Mapping[str, CachedRun], curves: Curves | None):
         self._runs, self._curves = runs, curves
@@ -113,7 +113,7 @@ class _ChangedRuns:
     def __init__(self, reader: RunReader, finished: Mapping[str, FinishedRun], cached: _Cached):
         self._reader, self._finished, self._cached = reader, finished, cached
         self.known: dict[str, CachedRun] = {}
-        """What is known of the runs gone through so far."""
+        """The known content of the runs handled so far."""
         self.read = 0
         """Folders read."""
         self.new = {run_id for run_id in finished if not cached.knows(run_id)}
@@ -133,7 +133,7 @@ class _ChangedRuns:
 
 
 def _write_rows(file: IO[bytes], rows: list[ResultRow]) -> None:
-    """results.csv: the columns of COLUMNS, then those of evaluation sets by name; what is missing is empty."""
+    """results.csv: the columns of COLUMNS, then those of evaluation sets by name; missing values are empty."""
     of_sets = sorted({name for row in rows for name in row if name not in COLUMNS})
     names = [*COLUMNS, *of_sets]
     text = io.TextIOWrapper(file, encoding="utf-8", newline="")

@@ -11,7 +11,7 @@ from flipscale.inputs.paths import reason_of
 
 
 def rows(path: Path, image: str, caption: str) -> Iterator[tuple[int, Any, list[Any]]]:
-    """Line, image path and captions of each row, unchecked; what is missing is None."""
+    """Line, image path and captions of each row, unchecked; missing values are None."""
     if path.suffix not in (".csv", ".tsv", ".jsonl"):
         raise DataError(f"{path}: ends in {path.suffix or 'nothing'}; a table of captions is .csv, .tsv or .jsonl.")
     try:

@@ -1,8 +1,8 @@
-"""What runs read is looked at before any of them starts, so that what is missing is told once and not by every run.
+"""The inputs of runs are checked before any of them starts, so that a fault is reported once and not by every run.
 
-Each data set, set of classes, checkpoint and command is looked at once, however many runs name it. Of tar shards a
-folder is listed, and the first and the last are opened. What is not on this machine's disks is not looked at: URLs and
-commands of shards are not fetched, and tags of weights are not downloaded.
+Each data set, set of classes, checkpoint and command is checked once, however many runs name it. A folder of tar shards
+is listed, and the first and the last shard are opened. Inputs that are not on this machine's disks are not checked:
+URLs and commands of shards are not fetched, and tags of weights are not downloaded.
 """
 
 import sys
@@ -61,19 +61,19 @@ _NOUNS = {
     "checkpoints": ("checkpoint", "checkpoints"),
     "commands": ("training command", "training commands"),
 }
-"""What is counted, in this order, and how it is called: one of it, and several."""
+"""The counted inputs, in this order, with their names in singular and plural."""
 
 
 @dataclass(frozen=True)
 class Checked:
-    """What came of looking."""
+    """The result of a check."""
 
     problems: tuple[str, ...]
     """Each a line, `where: what; what would be right`, with the study's file and line."""
     looked_at: Mapping[str, int]
     """How many of which kind of thing were looked at."""
     not_checked: tuple[str, ...]
-    """What was left alone, and why."""
+    """The inputs that were not checked, and why."""
     settings: tuple[str, ...] = ()
     """The setting that each problem is of, as 'data' or 'init'."""
 
@@ -427,8 +427,8 @@ class _Inspection:
     def _once(self, at: Path_, value: object, act: Callable[[], object], *, key: tuple[str, ...]) -> bool:
         """Do it unless that was done before; whether it was, and found nothing wrong.
 
-        key: what is looked at, and for what.
-        at: where under a run's settings it is declared; value: the whole setting's. They lead to a line of the study.
+        key: the input, and the kind of check.
+        at: its place under a run's settings; value: the whole setting's. They lead to a line of the study.
         """
         if key in self.done:
             return False
@@ -449,7 +449,7 @@ class _Inspection:
         self.problems.setdefault((self._place(at, value), what), str(at[0]))
 
     def _place(self, at: Path_, value: object) -> Place:
-        """Where the study gives a setting this value."""
+        """The line on which the study gives a setting this value."""
         name, document = str(at[0]), self.study.document.data
         kind = SETTINGS[name].kind
         for path, written in _axis_values(document, name):
@@ -473,7 +473,7 @@ class _Inspection:
 
 
 def _axis_values(document: Mapping[str, Any], name: str) -> Iterator[tuple[Path_, Any]]:
-    """What a study file gives a setting on its axes and in its grids, each with where it stands."""
+    """The values that a study file gives a setting on its axes and in its grids, each with its line."""
     design = document.get("design")
     grids = design.get("grids") or {} if isinstance(design, dict) else {}
     varied: list[tuple[Path_, Any]] = [(("axes",), document.get("axes") or {})]

@@ -1,4 +1,4 @@
-"""What a model has to choose from when it is scored, as far as a declaration says it and no image need be opened."""
+"""The choices of a model when it is scored, as far as the declaration tells without opening an image."""
 
 from typing import assert_never
 

@@ -32,7 +32,7 @@ def is_image(path: Path) -> bool:
 
 
 def has_images(folder: Path) -> bool:
-    """Whether there is an image file in a folder, at any depth. What comes after the first is not listed."""
+    """Whether there is an image file in a folder, at any depth. Listing stops at the first."""
     inner = []
     with os.scandir(folder) as entries:
         for entry in entries:

@@ -1,6 +1,6 @@
-"""A run's settings as flags of open_clip's own training program, and what of a run it cannot express.
+"""A run's settings as flags of open_clip's own training program, and the settings that it cannot express.
 
-What is written here is open_clip_train 3's: params.py, main.py and data.py of the package open_clip_torch.
+The flags are those of open_clip_train 3: params.py, main.py and data.py of the package open_clip_torch.
 """
 
 import contextlib
@@ -21,13 +21,13 @@ from flipscale.settings import Resources, Settings, WebDataset
 from flipscale.study.settings import NORMALIZATIONS
 
 PROGRAM_RECORDS = 200
-"""About so many records of the loss a run, as with flipscale's own trainer."""
+"""Approximate number of loss records of a run, as with flipscale's own trainer."""
 
 EPOCH_SAMPLES = 10_000_000
-"""A run that does not come through its data once has epochs of about so many samples: what a kill costs at most."""
+"""Samples of an epoch of a run that does not see all of its data once: the most that a kill costs."""
 
 MOST_EPOCHS = 100
-"""More epochs than were wished for are taken up to so many, to end the cooldown and the schedule with one."""
+"""The most epochs, beyond the requested number, to end the cooldown and the schedule with one."""
 
 WEBDATASET = "0.2.86"
 """The last version that open_clip_train 3 can do with: later ones end each shard with a mark that it cannot read."""
@@ -117,7 +117,7 @@ def _switch(flag: str, on: object) -> list[str]:
 
 
 _TUNING_SEED = 1 << 20
-"""What is added to the seed of a tuning, which would begin with the shards that its parent began with otherwise."""
+"""Added to the seed of a tuning, which would otherwise begin with the same shards as its parent."""
 
 
 # fmt: off
@@ -275,7 +275,7 @@ def check_webdataset() -> None:
 
 
 def wishes(arguments: Sequence[str]) -> dict[str, int]:
-    """The epochs and workers that `arguments` ask for. Raises FlipscaleError for what is not theirs to say."""
+    """The epochs and workers that `arguments` ask for. Raises FlipscaleError for arguments that the study decides."""
     output = io.StringIO()
     try:
         with contextlib.redirect_stderr(output), contextlib.redirect_stdout(output):
@@ -307,7 +307,7 @@ def settle(
     shards: Shards,
     wished: Mapping[str, int],
 ) -> ProgramJob:
-    """The training that comes as near as can be to what is wished for, and to the rest exactly."""
+    """The training that comes nearest to the wishes, and meets all other settings exactly."""
     processes, accumulate = resources.processes_on(gpu=device == "cuda"), resources.accumulate
     epochs = epochs_of(settings, shards.pairs, wished.get("epochs"))
     steps_per_epoch = steps_of(settings) // epochs
@@ -330,10 +330,10 @@ def _cooldown_steps(settings: Settings) -> int:
 
 
 def epochs_of(settings: Settings, pairs: int, wished: int | None) -> int:
-    """How many epochs of equal length, in whole steps, the schedule and its cooldown are cut into.
+    """The number of epochs of equal length, in whole steps, of the schedule and its cooldown.
 
-    An epoch of open_clip's program goes through the shards from the start, in an order of its own. So one that is
-    shorter than a pass leaves pairs out, and the next may show again what it showed.
+    An epoch of open_clip's program goes through the shards from the start, in an order of its own. One that is shorter
+    than a pass therefore leaves pairs out, and the next may show the same pairs again.
     """
     steps, cooldown = steps_of(settings), _cooldown_steps(settings)
     whole = math.gcd(steps, cooldown)

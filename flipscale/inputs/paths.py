@@ -1,10 +1,10 @@
-"""Where a path of a study leads, and which files are images."""
+"""The files that a study's paths lead to, and which of them are images."""
 
 import os
 from pathlib import Path
 
 EXTENSIONS = {"jpg", "jpeg", "png", "webp", "bmp", "gif", "tif", "tiff"}
-"""What an image file's name ends in."""
+"""Endings of image files."""
 
 
 def located(name: str) -> Path:
@@ -13,5 +13,5 @@ def located(name: str) -> Path:
 
 
 def reason_of(error: Exception) -> str:
-    """What went wrong, without the number and the path that the system's errors begin and end with."""
+    """The message of an error, without the number and the path that the system's errors begin and end with."""
     return getattr(error, "strerror", None) or str(error) or type(error).__name__

@@ -19,7 +19,7 @@ _SWITCHES = re.compile(r"-[uOBEIsSvbq]+")
 
 
 def search_path() -> str:
-    """Where programs are looked for: `python` is the one that runs flipscale, also in an environment not activated."""
+    """The search path of programs: `python` is the one that runs flipscale, also in an environment not activated."""
     return os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
 
 

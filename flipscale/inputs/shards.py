@@ -1,4 +1,4 @@
-"""Tar shards by the pattern that declares them: which ones there are, how many pairs they declare, what is in one.
+"""Tar shards by the pattern that declares them: their names, their declared pairs, their content.
 
     laion/{00000..00041}.tar                        on a disk; a path that is not absolute starts from FLIPSCALE_DATA
     https://host/laion/{00000..00041}.tar           a URL
@@ -31,7 +31,7 @@ from flipscale.inputs.labelled import check_labels
 from flipscale.inputs.paths import EXTENSIONS, located, reason_of
 
 SCHEMES = ["pipe", "s3", "ais", "ftps", "gs", "htgs", "http", "https", "scp", "sftp"]
-"""What a URL of a shard may begin with: pipe, s3, and what webdataset's gopen knows."""
+"""Schemes of a shard's URL: pipe, s3, and those that webdataset's gopen knows."""
 
 _INDEX_FORMAT = 1
 """Goes into the name of an index: a change to what it holds must not find older ones."""
@@ -49,7 +49,7 @@ _FEW_SHARDS = 16
 """Up to this many shards of a folder are looked up one by one; for more, the folder is listed once."""
 
 Extent = tuple[int, int]
-"""Where the content of a file in a shard begins, and its length."""
+"""The offset of a file's content in a shard, and its length."""
 
 
 # The pattern
@@ -74,7 +74,7 @@ class ShardSource:
 
     @property
     def key(self) -> str:
-        """What the content follows from, as far as can be told from outside: 16 hex digits."""
+        """A digest that changes with the content, as far as can be told from outside: 16 hex digits."""
         what: list[Any] = [_INDEX_FORMAT, self.url]
         if self.local:
             stat = Path(self.url).stat()
@@ -162,7 +162,7 @@ def check_data_size(urls: str, shards: int, data_size: int, pairs: int) -> None:
 
 
 def declared_counts(shards: Sequence[ShardSource], file: str | None) -> dict[ShardSource, int]:
-    """How many pairs shards hold by what is written down: in `file`, or in a sizes.json beside shards on a disk.
+    """The number of pairs in shards as written down: in `file`, or in a sizes.json beside shards on a disk.
 
     The file is open_clip's and webdataset's: {"00000.tar": 9987, ...}. Each count is checked when its shard is read.
     """
@@ -194,7 +194,7 @@ def _counts(sizes: Mapping[str, int], shards: Iterable[ShardSource]) -> dict[Sha
 
 
 def _read_sizes(path: Path) -> dict[str, int] | None:
-    """The counts in a file, by the names of shards; None where there is no such file."""
+    """The counts in a file, by the names of shards; None if there is no such file."""
     try:
         written = json.loads(path.read_text(encoding="utf-8"))
         if not isinstance(written, dict):
@@ -233,7 +233,7 @@ def caption_of(text: bytes, is_json: bool) -> str | None:
 
 
 def captions_of(sample: dict[str, bytes]) -> list[str]:
-    """What captions of a sample of an evaluation set can be read: a .txt holds one a line, a .json one or a list."""
+    """The readable captions of a sample of an evaluation set: a .txt holds one a line, a .json one or a list."""
     try:
         if "txt" in sample:
             found = sample["txt"].decode().splitlines()
@@ -364,9 +364,9 @@ def check_captioned(path: str) -> None:
 
 
 def check_own(path: str) -> None:
-    """Raise DataError for a shard of whose first samples open_clip's program reads none.
+    """Raise DataError for a shard if open_clip's program can read none of its first samples.
 
-    Of shards that hold nothing for it the program makes an epoch that never begins and never ends.
+    Shards that hold nothing for it make an epoch of the program that never ends.
     """
 
     def is_read(file: int, places: dict[str, Extent]) -> bool:
@@ -394,7 +394,7 @@ def _first(path: str, is_good: Callable[[int, dict[str, Extent]], bool]) -> str 
                     break
             else:
                 return found
-            # What was cut off seldom ends in zeros, as a whole file does. Only then all of it is gone through.
+            # A truncated file seldom ends in zeros, as a whole one does. Only then all of it is read.
             if os.pread(file.fileno(), _TAR_BLOCK, os.fstat(file.fileno()).st_size - _TAR_BLOCK) != bytes(_TAR_BLOCK):
                 file.seek(0)
                 for _ in members(file, path):

@@ -14,13 +14,13 @@ from flipscale.errors import FlipscaleError
 from flipscale.inputs.paths import reason_of
 
 _OLD_TORCH = b"\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19"
-"""What files of torch before 1.6 begin with, after the two bytes of the pickle's protocol."""
+"""The beginning of files of torch before 1.6, after the two bytes of the pickle's protocol."""
 
 
 def check_weights(start: str, model: str, parameters: int) -> bool:
     """Whether `start` is a file; if it is not it is a tag, and the weights are downloaded when a run starts.
 
-    Raises FlipscaleError for what is neither, and for a file that is no checkpoint or too small for the model.
+    Raises FlipscaleError for anything else, and for a file that is not a checkpoint or too small for the model.
     """
     path = Path(start)
     if not path.is_file():
@@ -130,7 +130,7 @@ def _pretrained() -> dict[str, dict[str, bool]] | None:
 
 
 def _assignments(tree: ast.Module) -> dict[str, ast.expr]:
-    """What each name of the module is set to."""
+    """The value of each name of the module."""
     return {
         target.id: statement.value
         for statement in tree.body

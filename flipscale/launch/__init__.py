@@ -1,31 +1,31 @@
-"""Where runs run. A launcher starts workers, says which jobs it still knows, and stops them; it knows no models.
+"""Launchers start workers, tell which jobs they still know, and stop them; they know nothing of models.
 
-Success is in the run folder, never in what a launcher says. Every worker is `python -m flipscale train FOLDER...`, and
+Success is in the run folder, never in a launcher's answer. Every worker is `python -m flipscale train FOLDER...`, and
 the lease in each folder decides who does a run, so handing a run out twice wastes a process at most, never a training.
-`submit`, `states` and `cancel` are the same for every launcher, and so is what is done about a failure (policy.py).
+`submit`, `states`, `cancel` and the policy for failures (policy.py) are the same for every launcher.
 
 submit.py     hands runs to a launcher, and stops them
 order.py      the order in which runs go out: twins side by side
 probing.py    a probe: a folder in which shapes are timed
 look.py       in which state runs are
 watch.py      follows a study to its end
-wallclock.py  how long runs take on the clock, on so many workers
-launcher.py   what a launcher is; Request, Whereabouts, Attempt
+wallclock.py  the wall-clock time of runs on a number of workers
+launcher.py   the interface of launchers; Request, Whereabouts, Attempt
 site.py       the site file of a cluster
 local/        this machine
 slurm/        SLURM
 ray/          Ray
 pack.py       which runs belong together
 memory.py     how much main memory a run needs
-policy.py     what is done about a failure, by its kind
+policy.py     the answer to a failure, by its kind
 attend.py     sees a list of runs through inside a job
 workers.py    the workers of an attendant, and why one died
-answers.py    what an attendant does about failures
+answers.py    an attendant's answers to failures
 breaker.py    stops a submission whose first runs all fail at once
 stall.py      when a run counts as stalled, and how it is ended
-tree.py       a process and all that it started
-progress.py   how far runs are, and how that is said
-screen.py     the same as a screenful, for who watches
+tree.py       a process and all its descendants
+progress.py   the progress of runs, and its words
+screen.py     the same as a screenful, for `watch`
 """
 
 from flipscale.launch.launcher import LAUNCHERS, Launcher, Request, Whereabouts, launcher_named

@@ -1,4 +1,4 @@
-"""What an attempt of a job does about the failures of its runs, as policy.py decides."""
+"""The answers of a job's attempt to the failures of its runs, as policy.py decides."""
 
 from dataclasses import replace
 
@@ -20,13 +20,13 @@ class Answers:
         self.breaker = breaker
         self.elsewhere = elsewhere
         self.is_away = False
-        """Whether what is left has to go to another node."""
+        """Whether the remaining runs have to go to another node."""
         self.found_nothing = False
         """Whether a worker has found nothing to begin with, and no run has become free again since."""
         self._stays = not elsewhere
 
     def stay(self) -> None:
-        """From now on what is left stays on this node, whatever fails."""
+        """From now on the remaining runs stay on this node, whatever fails."""
         self._stays, self.is_away = True, False
 
     def answer(

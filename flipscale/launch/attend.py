@@ -1,8 +1,8 @@
-"""Sees a list of runs through inside a job: starts `train` on what is left, and handles each failure by policy.py.
+"""Sees a list of runs through inside a job: starts `train` on the remaining runs and handles each failure by policy.py.
 
-A scheduler knows when a job's time is over, and nothing of runs; `train` knows runs, and not why it was killed. An
-attendant stands between them for as long as the job lives: it passes the scheduler's warning on, tells a run that ran
-out of memory from one whose code is wrong, and starts again or gives up as policy.py says. It needs no torch.
+A scheduler knows when a job's time is over, and nothing about runs; `train` knows runs, and not why it was killed. An
+attendant works between them for as long as the job lives: it passes the scheduler's warning on, tells a run that ran
+out of memory from one whose code is wrong, and restarts or gives up as policy.py says. It needs no torch.
 """
 
 import contextlib
@@ -25,7 +25,7 @@ AROUND_SECONDS = 2.0
 """Run folders are looked at this often, for what others did to them: there are some files to read for each run."""
 
 AROUND_SHARE = 20
-"""Of a list of thousands they are looked at less often, so that it takes at most one part in so many of the time."""
+"""Checking long lists of runs takes at most one part in this number of the time: thousands are checked less often."""
 
 
 class Ending(enum.Enum):
@@ -36,7 +36,7 @@ class Ending(enum.Enum):
 
 @dataclass(frozen=True)
 class Surroundings:
-    """What an attendant must know of where it works."""
+    """The attendant's place of work."""
 
     around_seconds: float | None = None
     """How often run folders are looked at; None is AROUND_SECONDS."""
@@ -45,7 +45,7 @@ class Surroundings:
     elsewhere: bool = True
     """Whether there are other nodes."""
     stalled: int | str | None = None
-    """What the site says of stalls, see stall.py."""
+    """The site's limits for stalls, see stall.py."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ class Claims:
     """Seconds by which the clock that dates the runs' files is ahead of this machine's."""
 
     def is_held(self, run: RunFolder) -> bool:
-        """Whether somebody has the run in hand who is not to be replaced by this attempt."""
+        """Whether another process holds the run and this attempt must not replace it."""
         holder = run.holder()
         if not holder or not holder.alive:
             return False
@@ -123,7 +123,7 @@ class Attendant:
         self.answers = Answers(attempt, breaker, elsewhere=around.elsewhere)
         self.signal: int | None = None
         self.in_hand: list[RunFolder] = []
-        """What workers had begun and not ended when `work` ended."""
+        """Runs that workers had begun and not ended when `work` ended."""
         self.began = time.time()
         self._cancelled: set[str] = set()
         """Runs in hand that somebody cancelled, and that are on their way to stop."""
@@ -134,7 +134,7 @@ class Attendant:
         self.signal = self.signal or signum
 
     def work(self) -> Ending:
-        """Until all is done, a signal came, or what is left has to go elsewhere."""
+        """Work until all runs are done, a signal comes, or the remaining runs have to go elsewhere."""
         self._take_stock()
         took = 0.0
         while True:
@@ -153,12 +153,12 @@ class Attendant:
         return self._end()
 
     def stay(self) -> None:
-        """Go on here after all: what is left can be done nowhere else."""
+        """Continue here after all: the remaining runs can be done nowhere else."""
         self.answers.stay()
         self.workers.stopping_since = None
 
     def give_up(self, reason: str) -> None:
-        """Fail what is left, as it cannot be done here at all."""
+        """Fail the remaining runs, as they cannot be done here at all."""
         for run in self.left:
             self.answers.answer(run, FailureKind.CODE, reason, took=0.0)
 
@@ -240,8 +240,8 @@ class Attendant:
     # Failures
 
     def _take_stock(self) -> None:
-        """What an attempt before this one had in hand when it ended without a word was lost with its node, or taken
-        from it by a pre-emption without grace. Its worker may have stopped in order all the same."""
+        """Note the interruption of runs that an earlier attempt held when it ended without a trace: its node was lost,
+        or it was pre-empted without grace. Its worker may still have stopped in order."""
         for run in self.left:
             before = run.holder() or run.last_holder()
             if not before or not self.claims.is_of_an_earlier_one(before) or self._is_noted(run, before):
@@ -261,7 +261,7 @@ class Attendant:
         )
 
     def _judge(self, worker: Started) -> None:
-        """What came of a worker that has ended."""
+        """Handle the end of a worker."""
         if self.claims.are_superseded:
             return
         died = self._died()
@@ -272,7 +272,7 @@ class Attendant:
         if died:
             self._answer_deaths(died, worker, death)
         elif self._cancelled or self._stalls:
-            # That is what it ended for, and what is left is as good as before.
+            # It ended for that reason, and the remaining runs are unaffected.
             self._cancelled.clear()
             self._stalls.clear()
         elif not any_failed and (free := self._free()):
@@ -286,7 +286,7 @@ class Attendant:
         return [run for run in self.left if self.claims.is_mine(run) and not self.claims.is_held(run)]
 
     def _free(self) -> list[RunFolder]:
-        """What is left and in nobody's hands."""
+        """The remaining runs that no process holds."""
         return [run for run in self.left if not self.claims.is_held(run)]
 
     def _answer_errors(self, worker: Started) -> bool:
@@ -317,7 +317,7 @@ class Attendant:
         return self.workers.failed_node(worker) if kind is FailureKind.NODE else None
 
     def _judge_idle(self, first: RunFolder, worker: Started, death: Death | None) -> None:
-        """What came of a worker that ended with nothing done: `first` is the run that it would have begun with."""
+        """Handle the end of a worker that did nothing: `first` is the run that it would have begun with."""
         took = time.time() - worker.began
         if death is None and worker.signal in ASKED_TO_STOP:
             self.note(worker.signal)  # The scheduler asked the worker to stop, and us a little later.

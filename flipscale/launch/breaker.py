@@ -52,7 +52,7 @@ class Breaker:
 
 
 def why_stopped(folder: Path) -> str | None:
-    """What a Breaker wrote into its folder, for a person; None where it has not stopped the submission."""
+    """The reason that a Breaker wrote into its folder; None if it has not stopped the submission."""
     try:
         reason = read_json_object(folder / "stopped.json").get("reason")
     except (FileNotFoundError, NotADirectoryError):

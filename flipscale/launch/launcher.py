@@ -1,4 +1,4 @@
-"""What a launcher is: it starts workers somewhere, says which jobs it still knows, and stops them."""
+"""The interface of launchers: they start workers somewhere, tell which jobs they still know, and stop them."""
 
 import importlib
 import json
@@ -24,7 +24,7 @@ TRAIN = (sys.executable, "-m", "flipscale", "train")
 """The worker's command; the folders of the runs follow."""
 
 STOP_SECONDS = 60.0
-"""A worker that was asked to stop may take so long to end its step and write a checkpoint; then it is killed."""
+"""Seconds that a worker has to end its step and write a checkpoint when asked to stop; then it is killed."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ class Attempt:
 
 @dataclass(frozen=True)
 class Whereabouts:
-    """What a launcher says of a job."""
+    """A launcher's answer about a job."""
 
     state: Literal[State.WAITING, State.CANCELLED] | None
     """It will come or goes on, the launcher has called it off, or (None) the launcher does not know it any more."""
@@ -67,21 +67,21 @@ class Whereabouts:
     kind: FailureKind | None = None
     """Why the job is gone, where the launcher knows."""
     answered: bool = True
-    """Whether the launcher could be asked. Where it could not, it has not said that the job is gone."""
+    """Whether the launcher could be asked. If not, it has not said that the job is gone."""
 
 
 class Launcher(Protocol):
-    """What starts workers somewhere. Called with the submit lock held, but for `poll` and `preview`."""
+    """Starts workers somewhere. All but `poll` and `preview` are called with the submit lock held."""
 
     ends_with_the_watcher: bool
-    """Whether Ctrl-C of who watches stops the runs, as of a program in the foreground."""
+    """Whether Ctrl-C stops the runs, as it does with a program in the foreground."""
 
     poll_seconds: float
     """While somebody watches, it may be asked this often."""
 
     @property
     def site_name(self) -> str:
-        """What times that are measured there are kept under: 'local', 'slurm NAME'."""
+        """The key of times that are measured there: 'local', 'slurm NAME'."""
 
     def submit(self, requests: Sequence[Request]) -> Iterable[Job]:
         """Start workers for the runs, in this order but children after their parents. LaunchError if it cannot.
@@ -91,13 +91,13 @@ class Launcher(Protocol):
         """
 
     def preview(self, requests: Sequence[Request]) -> str:
-        """What `submit` would send, for a person to read. Sends nothing."""
+        """The text that `submit` would send, for a person to read. Sends nothing."""
 
     def poll(self, jobs: Sequence[Job], *, closely: bool = False) -> dict[str, Whereabouts]:
-        """Where each job is, by run id; one question for all. That a run is running, its lease tells.
+        """The state of each job, by run id, from one question for all. Only leases tell that a run is running.
 
-        `closely` is also why those that are gone are gone, at the price of another question, and asks a launcher that
-        is away for a moment again: for who wants something done.
+        `closely` also finds out why jobs are gone, at the price of another question, and asks a launcher again that is
+        away for a moment: for commands that change something.
         """
 
     def cancel(self, jobs: Sequence[Job]) -> None:
@@ -107,7 +107,7 @@ class Launcher(Protocol):
 def launcher_named(name: str, results: Path, site: Site | None = None, *, address: str | None = None) -> Launcher:
     """The launcher of this name for this results folder; LaunchError if there is none of the name.
 
-    address: where its cluster is, for Ray.
+    address: the address of its cluster, for Ray.
     """
     if name not in LAUNCHERS:
         raise LaunchError(f"There is no launcher {name!r}; {did_you_mean(name, LAUNCHERS)}")
@@ -132,7 +132,7 @@ def by_resources(request: Request) -> str:
 
 
 def threads(cores: int) -> dict[str, str]:
-    """The environment of a worker that has so many cores: more threads would be in other workers' way."""
+    """The environment of a worker with this number of cores: more threads would slow other workers."""
     names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
     # Threads that spin while they wait take the cores of the other workers.
     return {**dict.fromkeys(names, str(cores)), "OMP_WAIT_POLICY": "PASSIVE"}

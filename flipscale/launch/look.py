@@ -1,4 +1,4 @@
-"""Looks at runs: at their folders, and where these leave it open, at what their launchers say of their jobs."""
+"""The state of runs: by their folders, and if these leave it open, by their launchers' answers about jobs."""
 
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -36,7 +36,7 @@ def _pause(least: float, jobs: int, took: float) -> float:
 
 
 class Look(NamedTuple):
-    """What was seen of a run."""
+    """The observed state of a run."""
 
     state: State
     where: Whereabouts
@@ -49,15 +49,15 @@ class Look(NamedTuple):
 
     @property
     def says(self) -> str:
-        """What is to be said of where it is."""
+        """A remark on its place."""
         return "stopping, as it was cancelled" if self.is_stopping else self.where.says
 
 
 class Looker:
-    """Looks at run folders, and asks launchers where files leave it open.
+    """Looks at run folders, and asks launchers if files leave it open.
 
-    What one said stands for its poll_seconds, and for longer where its queue is long or it takes long to answer: a busy
-    controller has better things to do.
+    An answer is valid for the launcher's poll_seconds, and for longer if its queue is long or it answers slowly, to
+    spare a busy controller.
     """
 
     def __init__(self, results: Path):
@@ -74,8 +74,8 @@ class Looker:
             found[run.id] = Look(
                 glance.state(), Whereabouts(None, glance.problem), glance.files, problem=glance.problem
             )
-            # Where the files leave it open it matters what the launcher says: 'lost' means 'unless it knows'. Of a run
-            # that runs, the launcher may know where.
+            # The launcher's answer matters if the files leave it open: 'lost' means 'unless it knows'. It may also
+            # know the place of a running run.
             if glance.job is not None and found[run.id].state in (State.LOST, State.RUNNING):
                 jobs.setdefault(glance.job.launcher, []).append(glance.job)
         for name, asked in jobs.items():
@@ -84,7 +84,7 @@ class Looker:
         return found
 
     def _look_again(self, job: Job, where: Whereabouts, before: Look) -> Look:
-        """What is to be seen of a run now that its launcher has said where it is."""
+        """The state of a run after its launcher's answer."""
         if before.state is State.RUNNING:
             return Look(State.RUNNING, where, before.files, is_stopping=job.cancelled is not None)
         if where.state is State.WAITING:

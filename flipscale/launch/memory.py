@@ -1,4 +1,4 @@
-"""How much main memory a process of a run needs, for a cluster that kills whoever takes more than was asked for.
+"""Main memory of a run's process, for a cluster that kills processes that take more than was asked for.
 
 The plan predicts the memory of a device (`cost.memory_bytes`). On a CPU that is main memory; beside a GPU, main memory
 holds the program, the images, and weights on their way to or from a checkpoint.
@@ -65,6 +65,6 @@ def _images(settings: Settings, processes: int) -> int:
 
 
 def most_memory(requests: Sequence[Request]) -> int | None:
-    """What the neediest of the runs needs for each of its processes; None where that of one is not known."""
+    """The most memory that one of the runs needs for each of its processes; None if that of one is unknown."""
     needed = [host_memory(request) for request in requests]
     return max(known) if len(known := [size for size in needed if size is not None]) == len(needed) and known else None

@@ -36,9 +36,9 @@ def in_turn(runs: Mapping[str, Run]) -> list[Run]:
 
 
 def _flops_ahead(runs: Mapping[str, Run]) -> dict[str, float]:
-    """What is to be computed from the start of each run to the end of the longest line of runs that start from it.
+    """The FLOPs from the start of each run to the end of the longest chain of runs that start from it.
 
-    A parent so comes before its children, and as early as its longest line needs.
+    A parent therefore comes before its children, and as early as its longest chain needs.
     """
     ahead: dict[str, float] = {}
     for run in reversed(list(runs.values())):

@@ -10,8 +10,8 @@ USABLE = 0.8
 """The share of a GPU's memory that predicted tensors may take: CUDA and the allocator need some too."""
 
 LIMIT_ROOM, LIMIT_LEAST = 2.0, 900
-"""A time limit is so many times what a probe foretells, and so many seconds more: nodes differ, file systems are slow
-at times, and a job that is ended early has to wait in the queue again."""
+"""A time limit is this multiple of a probe's prediction, plus this number of seconds: nodes differ, file systems are
+slow at times, and a job that is ended early has to wait in the queue again."""
 
 
 def lines_of(requests: Sequence[Request]) -> list[list[Request]]:
@@ -33,7 +33,7 @@ def lines_of(requests: Sequence[Request]) -> list[list[Request]]:
 
 
 def seconds_of(line: Sequence[Request]) -> float:
-    """What the runs of a line take one after another, as timed or predicted; endless where that is not known."""
+    """Seconds that the runs of a chain take one after another, as timed or predicted; infinite if unknown."""
     return sum(map(_seconds, line))
 
 
@@ -45,10 +45,10 @@ def _seconds(request: Request) -> float:
 
 
 def limit_of(tasks: Iterable[Sequence[Request]], lanes: int) -> int | None:
-    """A time limit in seconds for jobs that each do the runs of one of these tasks; None where a probe has not timed
-    them all: a limit from a prediction would end runs that are only slower than was thought.
+    """A time limit in seconds for jobs that each do the runs of one of these tasks; None unless a probe has timed them
+    all: a limit from a prediction would end runs that are only slower than predicted.
 
-    Each of the `lanes` of a job takes up what is left, so the longest run may come last.
+    Each of the `lanes` of a job takes up the next run, so the longest run may come last.
     """
     longest = 0.0
     for task in tasks:

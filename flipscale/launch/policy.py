@@ -1,7 +1,7 @@
-"""What is done about a failure, by its kind alone: one table for every launcher.
+"""The answer to a failure, by its kind alone: one table for every launcher.
 
-A failure that a policy starts again after goes to the run's failures.jsonl, one that it gives up at is its error.json.
-Counting begins anew where a run was given up and somebody submitted it again.
+A failure after which the run starts again goes to its failures.jsonl; one at which it is given up is its error.json.
+Counting begins anew if a run was given up and submitted again.
 """
 
 import enum
@@ -15,13 +15,13 @@ from flipscale.run import Asked, FailedAttempt, FailureKind, RunFolder
 from flipscale.settings import Resources
 
 STUCK = 3
-"""A run that was stopped by its time limit so often in a row without coming any further would never finish."""
+"""A run that was stopped by its time limit this often in a row without progress would never finish."""
 
 INSTANT_SECONDS = 60.0
 """A failure so soon after a worker's start is an instant one: importing torch and opening data take most of it."""
 
 INSTANT_FAILURES = 3
-"""So many runs that fail instantly, where none has finished, share what is wrong: the whole submission stops."""
+"""If this number of runs fail instantly before any has finished, they share a cause: the whole submission stops."""
 
 
 class Action(enum.Enum):
@@ -35,11 +35,11 @@ class Action(enum.Enum):
 class Policy:
     action: Action
     most: int | None = None
-    """So often at most; None is as often as it comes."""
+    """The most times; None is without a limit."""
     why: str = ""
     """Why nothing else is done, or why this does no harm."""
     then: str = ""
-    """What a person may do when it has been done often enough."""
+    """Advice for a person when the limit is reached."""
 
 
 POLICIES: Mapping[FailureKind, Policy] = {
@@ -68,14 +68,14 @@ POLICIES: Mapping[FailureKind, Policy] = {
 
 @dataclass(frozen=True)
 class Decision:
-    """What is done about one failure."""
+    """The answer to one failure."""
 
     again: bool
-    """Whether the run goes on. Where it does not, it is given up."""
+    """Whether the run continues. Otherwise it is given up."""
     says: str
     """For a person: 'again with accumulate 4 (1 of 3)'."""
     resources: Resources
-    """What the next attempt may use."""
+    """The resources of the next attempt."""
     away: bool = False
     """Whether it must not start on this node again."""
 
@@ -88,9 +88,9 @@ def decide(
     *,
     elsewhere: bool = True,
 ) -> Decision:
-    """What is done about a failure of this kind, of a run that was `asked` for and had `earlier` failures.
+    """The answer to a failure of this kind, of a run that was `asked` for and had `earlier` failures.
 
-    `samples_seen` is how far it came, by its record; `elsewhere` is whether there are other nodes for it.
+    `samples_seen` is its progress, by its record; `elsewhere` is whether there are other nodes for it.
     """
     policy = POLICIES[kind]
     before = sum(failed.kind is kind for failed in since_given_up(earlier))
@@ -119,7 +119,7 @@ def answer_failure(
     elsewhere: bool = True,
     took: float | None = None,
 ) -> Decision:
-    """Decide what is done about a failure of the run, and write both down.
+    """Decide the answer to a failure of the run, and write both down.
 
     at: the attempt that failed, if known. took: seconds from its start to the failure, if known.
     """
@@ -177,7 +177,7 @@ def nodes_to_avoid(failures: Sequence[FailedAttempt]) -> list[str]:
 
 
 def resources_after(asked: Asked, failures: Sequence[FailedAttempt]) -> Resources:
-    """What a run may use that was asked for anew: what made it fit into memory before stays."""
+    """The resources of a run that was submitted anew: a change that made it fit into memory before stays."""
     needed = max((failed.accumulate or 1 for failed in failures), default=1)
     parts = asked.resources.accumulate
     if needed <= parts:
@@ -193,9 +193,9 @@ def _rows(asked: Asked) -> int | None:
 
 
 def _parts_of(rows: int | None, at_least: int) -> int | None:
-    """The smallest number of equal parts, `at_least` so many, that the rows can be split into; None if there is none.
+    """The smallest number of equal parts, from `at_least` on, that the rows can be split into; None if there is none.
 
-    `rows` of None can be split into any.
+    `rows` of None can be split into any number.
     """
     if rows is None:
         return at_least

@@ -24,9 +24,9 @@ PROBE_HOURS = 0.25
 
 
 def probe_of(plan: Plan, site: str) -> Probe:
-    """What is to be timed of a plan: each shape once, as its longest run has it, and each evaluation once.
+    """The shapes of a plan to time, each once, as its longest run has it, and each evaluation once.
 
-    LaunchError where flipscale trains none of its runs itself.
+    LaunchError if flipscale trains none of its runs itself.
     """
     runs = sorted((run for run in plan.runs if is_timed_by_steps(run.settings)), key=lambda run: -run.cost.samples_seen)
     if not runs:
@@ -40,7 +40,7 @@ def probe_of(plan: Plan, site: str) -> Probe:
 
 
 def submit_probe(plan: Plan, results: Path, launcher: Launcher) -> Submission:
-    """Hand a probe of the plan's shapes to the launcher. What it measures goes to timings.json of the results."""
+    """Hand a probe of the plan's shapes to the launcher. Its measurements go to timings.json of the results."""
     probe = probe_of(plan, launcher.site_name)
     needs_most = max(plan.runs, key=lambda run: run.cost.memory_bytes)
     name = re.sub(r"[^A-Za-z0-9.]+", "-", plan.study).strip("-")

@@ -17,7 +17,7 @@ from flipscale.words import count, duration
 from flipscale.workspace import RUNS_FOLDER
 
 VOICE_SECONDS = 10.0
-"""Where lines cannot be rewritten, how the runs go is said this often; starts and ends are said at once."""
+"""Seconds between lines on progress if lines cannot be rewritten; starts and ends are reported at once."""
 
 RUNNING_TAIL_BYTES = 65536
 """The end of metrics.jsonl that is read of a run that runs: its last scores may lie some hundred records back."""
@@ -30,30 +30,30 @@ ACTIVE = (State.WAITING, State.RUNNING)
 
 @dataclass(frozen=True)
 class RunProgress:
-    """How far a run is. What was not recorded yet is None."""
+    """The progress of a run. Values that were not recorded yet are None."""
 
     id: str
     state: State
     samples_seen: int
-    """So far, of `total`."""
+    """Samples so far, of `total`."""
     total: int
     loss: float | None = None
     images_per_second: float | None = None
     says: str = ""
     """Why it failed; or what its launcher says of it: where it is, why it waits, how its job ended."""
     failures: Sequence[FailedAttempt] = ()
-    """What went wrong in attempts before, the first of them first."""
+    """Failures of earlier attempts, the first of them first."""
     scores: Mapping[str, float] = field(default_factory=dict)
-    """What its last evaluation so far gave."""
+    """The scores of its latest evaluation."""
     seconds_since_step: float | None = None
-    """Of a run that runs: since its last step, record, or batch of an evaluation."""
+    """Seconds since a running run's last step, record, or batch of an evaluation."""
     quiet: str = ""
     """'no step for 12 min', where that is long by its own measure. Its speed of before is then not given."""
 
     node: str = ""
     """Of a run that runs and had failed before: where it is now."""
     failure: Failure | None = None
-    """What ended it, where it has failed."""
+    """The failure that ended it, if it has failed."""
     files: frozenset[str] = frozenset()
     """The names of the files in its folder."""
 
@@ -66,7 +66,7 @@ class RunProgress:
 
     @property
     def seen(self) -> str:
-        """What it has seen, for a person; '' before the first record."""
+        """Its samples so far, for a person; '' before the first record."""
         said = [f"{self.samples_seen:,} of {self.total:,} samples"] if self.samples_seen else []
         if self.loss is not None:
             said.append(f"loss {self.loss:.4f}")
@@ -78,7 +78,7 @@ class RunProgress:
 
     @property
     def story(self) -> str:
-        """What went wrong so far and what was done about it; '' where nothing did."""
+        """Its failures so far and the answers to them; '' without failures."""
         # The one that ended it is what `says` says.
         failures = self.failures[:-1] if self.state is State.FAILED else self.failures
         if not failures:
@@ -123,7 +123,7 @@ class StudyProgress:
 
     @property
     def samples_per_second(self) -> float | None:
-        """What all running runs see together, as they last recorded it; None where none has."""
+        """The speed of all running runs together, as they last recorded it; None if none has."""
         speeds = [run.images_per_second for run in self.runs if run.state is State.RUNNING and run.images_per_second]
         return sum(speeds) if speeds else None
 
@@ -229,7 +229,7 @@ class Voice:
     def _say_changes(self, progress: StudyProgress, results: Path) -> None:
         """A line for each run that has changed its state, and one for all that were cancelled together."""
         if not self.before:
-            # What is finished already, or is nobody's business here, is in the counts of the study's line.
+            # Finished runs, and those of no interest here, are in the counts of the study's line.
             self.before = {run.id: run.state for run in progress.runs if run.state is not State.RUNNING}
         changed = [run for run in progress.runs if run.state is not self.before.get(run.id)]
         together = _cancelled_together(changed)
@@ -267,7 +267,7 @@ def _cancelled_together(runs: Sequence[RunProgress]) -> dict[str, int]:
 
 
 def _ended_badly(folder: RunFolder, run: RunProgress) -> str | None:
-    """What a person should know of a run that did not end well."""
+    """The report on a run that did not end well."""
     if run.state is State.FAILED and (error := folder.error()):
         return f"{run.id}: failed ({error.kind}): {error.reason}"
     with contextlib.suppress(RunFolderError):  # That is what `says` says.

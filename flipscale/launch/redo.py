@@ -17,7 +17,7 @@ _BEGUN = frozenset({"result.json", "error.json", "metrics.jsonl", "checkpoint.pt
 
 @dataclass(frozen=True)
 class Redo:
-    """What is to be trained anew, from its start: what it gave is kept in its folder's `earlier`."""
+    """The runs to train anew from their start: the old results are kept in each folder's `earlier`."""
 
     ids: frozenset[str] = frozenset()
     """These runs, whether they have finished, failed or only begun."""
@@ -55,9 +55,9 @@ def runs_to_redo(runs: Mapping[str, Run], found: Mapping[str, Look], redo: Redo,
 
 @contextlib.contextmanager
 def set_aside(results: Path, ids: Sequence[str]) -> Iterator[None]:
-    """Set the folders of these runs aside. Where the block fails, those that no launcher took are as they were.
+    """Set the folders of these runs aside. If the block fails, those that no launcher took are restored.
 
-    LaunchError where a living process holds one of them.
+    LaunchError if a living process holds one of them.
     """
     folders = [run_folder(results, run_id) for run_id in ids]
     for folder in folders:

@@ -1,7 +1,7 @@
-"""A study as a screenful that is redrawn in place, for who watches it at a terminal.
+"""A study as a screenful that is redrawn in place, for `watch` at a terminal.
 
-Plain escape sequences that every terminal since the VT100 knows, in one write a look: nothing flickers over ssh, and
-what was on the terminal before comes back at the end.
+It uses plain escape sequences that every terminal since the VT100 knows, in one write a refresh: nothing flickers over
+ssh, and the terminal's earlier content comes back at the end.
 """
 
 import os
@@ -21,16 +21,16 @@ ENTER, LEAVE = "\x1b[?1049h\x1b[?25l", "\x1b[?25h\x1b[?1049l"
 """The terminal's other page without a cursor, and back."""
 
 LATELY = 20
-"""So many of the runs that have finished while somebody watches are remembered."""
+"""Number of runs finished during the watch that are remembered."""
 
 MOST_BAD = 3
-"""So many of the runs that ended badly get a line each, unless there is room for more."""
+"""Number of badly ended runs that get a line each, unless there is room for more."""
 
 LEAST_ID = 18
 """Columns of an id's end, with mask ratio, seed and digest, for which other columns are left out."""
 
 SMALLEST = 20
-"""Columns below which nothing is laid out any more: what is longer is cut off."""
+"""The smallest number of columns with a layout: below it, longer lines are cut off."""
 
 
 class ScreenLine(NamedTuple):
@@ -105,7 +105,7 @@ def screenful(
 ) -> list[ScreenLine]:
     """At most `rows` lines of at most `columns`: the counts, the pace, then the runs that matter most now.
 
-    What runs comes first, then what ended badly and why others wait, then what has finished `lately`.
+    Running runs come first, then badly ended ones and the reasons why others wait, then those that finished `lately`.
     """
     width = max(columns - 1, SMALLEST)  # a full last column wraps on some terminals
     of_state: dict[State, list[RunProgress]] = {state: [] for state in State}
@@ -168,7 +168,7 @@ def _running(runs: Sequence[RunProgress], room: int, width: int, score: str | No
 
 
 def _columns(runs: Sequence[RunProgress], score: str | None) -> dict[str, Callable[[RunProgress], str]]:
-    """What is shown of each run that runs, the most important first."""
+    """The cells of each running run, the most important first."""
     columns: dict[str, Callable[[RunProgress], str]] = {
         "done": lambda run: f"{run.done:.0%}",
         "loss": lambda run: "" if run.loss is None else f"{run.loss:.4f}",
@@ -192,7 +192,7 @@ def _fitting(widths: Mapping[str, int], room: int) -> dict[str, int]:
 
 
 def _total(widths: Mapping[str, int]) -> int:
-    """What the columns take, each with two spaces after it."""
+    """The width of the columns, each with two spaces after it."""
     return sum(widths.values()) + 2 * len(widths)
 
 
@@ -236,7 +236,7 @@ def _end(text: str, width: int) -> str:
 
 
 def _cut(text: str, columns: int) -> str:
-    """The text as one line of at most so many columns; a log line in it cannot steer the terminal."""
+    """The text as one line of at most this number of columns; a log line in it cannot control the terminal."""
     kept, used = [], 0
     for letter in _printable(text):
         used += 2 if unicodedata.east_asian_width(letter) in "WF" else 0 if unicodedata.combining(letter) else 1

@@ -181,7 +181,7 @@ DEFAULTS: Site = SITE.read({"schema": SITE_SCHEMA}, (), print)
 
 
 def site_name(launcher: str, site: Site) -> str:
-    """What times that were measured at a site are kept under: 'slurm NAME', or 'slurm' where no file describes it."""
+    """The key of times that were measured at a site: 'slurm NAME', or 'slurm' without a site file."""
     return f"{launcher} {site['name']}" if site.get("name") else launcher
 
 
@@ -205,13 +205,13 @@ def read_site(path: str | Path) -> Site:
 
 
 def price_at(site: Site) -> Price | None:
-    """What time costs at a site; None where its file does not say it."""
+    """The price of time at a site; None if its file does not have one."""
     # It stays a mapping in the site, which arrays and drivers keep as JSON.
     return Price(**site["price"]) if site.get("price") else None
 
 
 def _check(site: Site, complain: Complain) -> None:
-    """What no key shows by itself."""
+    """Faults that no single key shows."""
     if site["schema"] != SITE_SCHEMA:
         complain(("schema",), f"schema {site['schema']} is not one this flipscale reads; write schema: {SITE_SCHEMA}")
     if site["time"] is not None and site["time"] <= site["warning"]:

@@ -28,8 +28,8 @@ MULTIPLE = 20
 """A run is stalled after this many of its steps, or times between records, without a sign of life."""
 
 START_SECONDS = 7200.0
-"""Until the first step data may be fetched and decoded, and a model compiled, each part of which shows no life while it
-lasts. So do parts of an evaluation, such as the linear probe's fits."""
+"""Before the first step data may be fetched and decoded, and a model compiled; each part shows no life while it lasts.
+The same holds for parts of an evaluation, such as the linear probe's fits."""
 
 QUIET_SECONDS = 60.0
 QUIET_MULTIPLE = 5

@@ -23,12 +23,12 @@ from flipscale.words import count
 
 @dataclass(frozen=True)
 class Submission:
-    """What one submit did."""
+    """The result of one submit."""
 
     runs: tuple[Run, ...]
     """All it was given, in that order."""
     jobs: tuple[Job, ...]
-    """What it started, in the order in which it goes out (order.py)."""
+    """The runs it started, in the order in which they go out (order.py)."""
     skipped: Mapping[State, int]
     """How many runs it left alone, by their state."""
     stopping: int = 0
@@ -64,7 +64,7 @@ class Submission:
         return f"{submitted}{held}" + (f", left out {len(self.problems)} damaged" if self.problems else "")
 
     def missing_weights(self, results: Path) -> list[str]:
-        """What to do about the runs that are held back, a sentence for each parent."""
+        """Advice on the runs that are held back, a sentence for each parent."""
         return [
             f"{count(number, 'run')} cannot start: the weights of {parent} are not here, as archives and keep_weights "
             f"leave them out. Put its {WEIGHTS_FILE} into {run_folder(results, parent).path} and submit again, or "
@@ -121,7 +121,7 @@ def preview(
     retry_diverged: bool = False,
     redo: Redo = NO_REDO,
 ) -> str:
-    """What `submit` would send to the launcher, for a person to read. Nothing is sent or written."""
+    """The text that `submit` would send to the launcher, for a person to read. Nothing is sent or written."""
     if isinstance(launcher, str):
         launcher = launcher_named(launcher, results)
     sorting = _to_do({run.id: run for run in runs}, results, retry_diverged, redo)
@@ -189,12 +189,12 @@ def cancel(runs: Iterable[Run | RunFolder], results: Path) -> list[str]:
 
 @dataclass(frozen=True)
 class _Sorting:
-    """The runs that were given, by what is done with them."""
+    """The given runs, by how they are handled."""
 
     to_do: Sequence[tuple[Run, Whereabouts]]
     """Those to start, each with what its last launcher says of it, in the order in which they go out."""
     alone: Sequence[Look]
-    """What was seen of those to be left alone."""
+    """The state of those to be left alone."""
     anew: Sequence[str]
     """The ids of those to start whose folders are set aside first."""
     held_back: Mapping[str, str]
@@ -271,7 +271,7 @@ def _unanswered(to_do: Sequence[object], alone: Sequence[Look]) -> str:
 
 
 def _asked_again(run: Run, results: Path, where: Whereabouts) -> Request:
-    """The run, asked for in its folder. What ended it before goes to its failures, and what that taught is kept."""
+    """The run, asked for in its folder. Its last failure goes to its failures, and a change of resources stays."""
     folder, asked = run_folder(results, run.id), Asked.of(run)
     error = folder.error()
     if error is not None and not error.noted:
@@ -303,7 +303,7 @@ def _is_to_do(folder: RunFolder, state: State, retry_diverged: bool) -> bool:
 
 @contextlib.contextmanager
 def submit_lock(results: Path) -> Iterator[None]:
-    """Nobody else submits or cancels in this results folder while the block runs; who comes second waits."""
+    """No other process submits or cancels in this results folder while the block runs; a second one waits."""
     results.mkdir(parents=True, exist_ok=True)
     with locked(results / ".submit.lock"):
         yield

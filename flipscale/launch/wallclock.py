@@ -1,4 +1,4 @@
-"""How long the runs of a study take on the clock, on so many workers."""
+"""The wall-clock time of a study's runs on a number of workers."""
 
 import heapq
 import math
@@ -28,7 +28,7 @@ class WallClock:
     workers: int
     """How many runs this machine does at once; 0 where it cannot do them."""
     seconds: float
-    """What the others take."""
+    """Seconds of the others."""
     low: float
     high: float
     timed: bool
@@ -44,7 +44,7 @@ class WallClock:
 
 
 def wall_clock(plan: Plan, results: Path) -> WallClock:
-    """How long what is left of the plan takes on this machine, by the times of a probe or else by predicted hours."""
+    """The time of the plan's remaining runs on this machine, by the times of a probe or else by predicted hours."""
     finished = {run.id for run in plan.runs if run_folder(results, run.id).glance().state() is State.FINISHED}
     left = [run for run in plan.runs if run.id not in finished]
     workers = min(workers_here(plan.runs), max(1, len(left)))

@@ -48,7 +48,7 @@ class _Watched:
         self.hours = {run.id: run.cost.gpu_hours for run in runs}
         self.is_timed = all(run.timed for run in runs)
         self.work = {run.id: seconds_of_run(run) for run in runs} if self.is_timed else self.flops
-        """What is to be done for each run, by which time is foretold: the seconds of a probe, or else FLOPs."""
+        """The work of each run, by which time is predicted: the seconds of a probe, or else FLOPs."""
         self.pace = _Pace()
         self._looker = Looker(results)
         self._ended: dict[str, RunProgress] = {}
@@ -68,7 +68,7 @@ class _Watched:
         )
 
     def _see(self) -> list[RunProgress]:
-        """Each run, in their order. What has ended is not looked at again: a study may have thousands of runs."""
+        """Each run, in their order. Ended runs are not looked at again: a study may have thousands of runs."""
         found = self._looker.look([run for run in self.runs if run.id not in self._ended])
         seen = dict(self._ended)
         for run in self.runs:
@@ -79,7 +79,7 @@ class _Watched:
         return [seen[run.id] for run in self.runs]
 
     def _left(self, seen: Sequence[RunProgress]) -> float | None:
-        """Seconds until what is on its way is done; None where nothing tells."""
+        """Seconds until the runs under way are done; None if unknown."""
         on_the_way = [run for run in seen if run.state in ACTIVE]
         running = [run for run in on_the_way if run.state is State.RUNNING]
         if running and all(run.quiet for run in running):
@@ -117,7 +117,7 @@ class _Pace:
         self._done = 0.0
 
     def see(self, done: float) -> None:
-        """So much of the study's work is done now."""
+        """The part of the study's work that is done now."""
         now = time.monotonic()
         first = self.began is None
         self.began = now if self.began is None else self.began

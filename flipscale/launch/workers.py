@@ -31,20 +31,20 @@ ASKED_TO_STOP = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2)
 _CHATTER = re.compile(
     r"srun: (Terminating|Job step aborted|error: .*(Exited with exit code|Terminated|Killed)|.*--help)|Try \"srun"
 )
-"""What srun says after a worker's last words."""
+"""Lines that srun prints after a worker's last ones."""
 
 _KILLED_FOR_MEMORY = re.compile(
     r"^(?!.*failed \(oom\): ).*(oom[-_ ]kill|exceeded .*memory limit|out of memory)", re.IGNORECASE | re.MULTILINE
 )
-"""What SLURM says where the kernel, or SLURM itself, killed for want of memory, and what CUDA says. What `train` says
-of a run that it could fail in order is of another run."""
+"""Words of SLURM when the kernel, or SLURM itself, killed a process for lack of memory, and words of CUDA. Messages of
+`train` about a run that it failed in order belong to another run."""
 
 _FIRST_DEATH = re.compile(
     r"^srun: (?:error: (?P<node>[\w.-]+): tasks? [\d,-]+: (?!Exited|Terminated|Out Of Memory)"
     r"|Terminating|Job step aborted|Force Terminated)",
     re.MULTILINE,
 )
-"""What srun says of a process that a signal killed; then it ends all others, and says so before it names them."""
+"""Line of srun about a process that a signal killed; srun then ends all others, and says so before naming them."""
 
 
 class Process(Protocol):
@@ -73,7 +73,7 @@ class Started:
     began: float
     """Unix time."""
     said_from: int
-    """Where in the log its own words begin."""
+    """The offset in the log at which its own lines begin."""
 
     @property
     def code(self) -> int:
@@ -98,7 +98,7 @@ class Workers:
     """The workers of one attendant."""
 
     def __init__(self, start: Start, log: Path, *, lanes: int = 1, stop_seconds: float = STOP_SECONDS):
-        """log: what workers say. lanes: workers at once, at most. stop_seconds: so long one may take to stop."""
+        """log: the output of workers. lanes: the most workers at once. stop_seconds: time that one has to stop."""
         self.start = start
         self.log = log
         self.lanes = lanes

@@ -42,7 +42,7 @@ def answer(evidence: Evidence) -> str:
 
 
 def _lead(comparison: Comparison) -> str:
-    """What compare opens with; of runs without twins, that there are none."""
+    """The head of the comparison; for runs without twins, a sentence that there are none."""
     if sentences := opening(comparison):
         return "\n".join(f"<p>{text(sentence)}</p>" for sentence in sentences)
     along = " What the curves along the schedule say:" if comparison.claims else ""
@@ -52,7 +52,7 @@ def _lead(comparison: Comparison) -> str:
 def _effects(comparison: Comparison) -> str:
     """The table of effects, and what its columns are."""
     names, rows = effect_table(comparison)
-    # What decides stands before what is beside it.
+    # The decisive lines come first.
     costs = comparison.pairs[0].ratios
     order = sorted(range(len(names)), key=lambda column: (names[column] in costs, names[column] in BESIDE))
     header = [names[column] for column in order]

@@ -1,4 +1,4 @@
-"""What the page's script draws and lists: every run of the plan as columns, the pairs, and which axes there are."""
+"""The data of the page's script: every run of the plan as columns, the pairs, and the axes."""
 
 import json
 import math
@@ -23,7 +23,7 @@ MOST_SCORES = 6
 """How many scores get a column of the table of runs, the study's own first."""
 
 LOSS = "final_loss"
-"""What is drawn and listed where no run has a score."""
+"""The columns that are drawn and listed if no run has a score."""
 
 
 def scores_of(evidence: Evidence) -> list[str]:
@@ -119,7 +119,7 @@ def _columns(evidence: Evidence, scores: Sequence[str]) -> list[dict[str, Any]]:
 
 
 class _Measured:
-    """What results.csv has of each run of the plan, and how far each is."""
+    """The row of each run of the plan in results.csv, and its progress."""
 
     def __init__(self, evidence: Evidence) -> None:
         ids = [run.id for run in evidence.planned.runs]
@@ -156,7 +156,7 @@ def _axis_column(evidence: Evidence, name: str) -> PageColumn:
 def _cost_columns(evidence: Evidence, measured: _Measured) -> list[PageColumn]:
     unit = evidence.planned.hours_unit
     predicted = [
-        # Of a finished run with its parents', as its hours are; of another its own.
+        # A finished run's FLOPs include its parents', as its hours do; another run's are its own.
         run.cost.gpu_hours if hours is None else hours
         for run, hours in zip(evidence.planned.runs, measured.column("gpu_hours_predicted"), strict=True)
     ]
@@ -170,7 +170,7 @@ def _cost_columns(evidence: Evidence, measured: _Measured) -> list[PageColumn]:
 
 
 def _hidden_columns(evidence: Evidence, measured: _Measured) -> list[PageColumn]:
-    """What only figures and links need."""
+    """Columns that only figures and links need."""
     runs = evidence.planned.runs
     failed = _failed(evidence)
     cells = ["" if run.cell is None else write_cell(run.cell) for run in runs]

@@ -1,4 +1,4 @@
-"""What there is to report of a study: its tables, the state of each run, logs of failures, fits and drawn figures."""
+"""The content of a study's report: its tables, the state of each run, logs of failures, fits and drawn figures."""
 
 import re
 from collections.abc import Mapping
@@ -67,7 +67,7 @@ class Evidence:
     """Every run; of a table of an older recipe with the ids that the table has."""
     study_text: str
     results: pd.DataFrame
-    """results.csv, with `arm` in words; empty where there is none."""
+    """results.csv, with `arm` in words; empty without one."""
     uncollected: int
     """Runs that have finished and are no row of results.csv."""
     runs: Mapping[str, RunProgress]
@@ -79,7 +79,7 @@ class Evidence:
     arm_names: tuple[str, ...]
     """The arms in the order that figures have them; the first is the baseline."""
     own_hours: Mapping[str, float]
-    """Device-hours measured of a run itself, without its parents', by id; what is not known is not there."""
+    """Measured device-hours of a run itself, without its parents', by id; unknown ones are absent."""
     comparison: Comparison | None
     why_no_comparison: str
     failures: tuple[FailedRun, ...]
@@ -89,7 +89,7 @@ class Evidence:
     code: CodeChanges
     """Which code trained the finished runs whose folders are here, and how it differs from today's."""
     fits: Any
-    """fits.json as it is; None where there is none."""
+    """fits.json as it is; None without one."""
     figures: tuple[DrawnFigure, ...]
 
 
@@ -130,7 +130,7 @@ def gather(study: Study, planned: Plan, study_file: Path, results: Path, plots: 
 
 
 def _runs(planned: Plan, results: Path, in_table: set[str]) -> dict[str, RunProgress]:
-    """How far each run is. What is a row of the table has finished, also where its folder is gone."""
+    """The progress of each run. A run with a row in the table has finished, even if its folder is gone."""
     found = Looker(results).look([run for run in planned.runs if run.id not in in_table])
     runs = {}
     for run in planned.runs:
@@ -180,8 +180,8 @@ def _compared(table: pd.DataFrame, study: Study, planned: Plan) -> tuple[Compari
 
 
 def _own_hours(planned: Plan, table: pd.DataFrame, results: Path) -> dict[str, float]:
-    """What each finished run took itself. Of a child the table counts its parents' hours too, so the folder is asked,
-    or else the parent's row is taken off."""
+    """The hours of each finished run itself. The table adds a parent's hours to its child's, so the child's own hours
+    come from its folder, or else from subtracting the parent's row."""
     if table.empty:
         return {}
     rows = {str(name): float(hours) for name, hours in zip(table["id"], table["gpu_hours"], strict=True) if hours > 0}
@@ -190,7 +190,7 @@ def _own_hours(planned: Plan, table: pd.DataFrame, results: Path) -> dict[str, f
 
 
 def _hours_of(run: Run, rows: Mapping[str, float], results: Path) -> float | None:
-    """What a run took itself; `rows` has the hours of the table."""
+    """The hours of a run itself; `rows` has the hours of the table."""
     if not run.parents and run.id in rows:
         return rows[run.id]
     result = RunFolder(f"{results}/{RUNS_FOLDER}/{run.id}").result()
@@ -235,7 +235,7 @@ def _fits(path: Path) -> Any:
 
 
 def _figures(folder: Path) -> tuple[DrawnFigure, ...]:
-    """What is drawn, in the order that `plot` has them; into the page go the first that fit."""
+    """The drawn figures, in the order of `plot`; the first that fit go into the page."""
     files = {path.stem: path for path in sorted(folder.glob("*.svg")) if is_plain(path)}
     drawn = []
     room = FIGURE_BYTES

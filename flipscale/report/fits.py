@@ -10,7 +10,7 @@ from flipscale.words import count
 
 
 def fits(found: Any) -> str:
-    """What fits.json holds; a sentence where it holds nothing."""
+    """The content of fits.json; a sentence if it is empty."""
     found = found if isinstance(found, dict) else {}
     parts = [_fit(fit, number) for number, fit in enumerate(found.get("fits") or (), 1)]
     if not parts:

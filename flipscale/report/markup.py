@@ -1,4 +1,4 @@
-"""HTML of texts, tables and Markdown. What a user or a log has written goes through `text` and nothing else."""
+"""HTML of texts, tables and Markdown. Text of users and logs always goes through `text`."""
 
 import html
 import re
@@ -45,8 +45,8 @@ def details(summary: str, inner: str, *, opened: bool = False) -> str:
 
 
 def markdown(source: str, *, leave_out: Sequence[str] = ()) -> str:
-    """What flipscale writes as Markdown, as HTML: paragraphs, lists and tables; a line that ends in ':' heads what
-    follows. Blocks under a head in `leave_out` are left out."""
+    """flipscale's own Markdown as HTML: paragraphs, lists and tables; a line that ends in ':' heads the next block.
+    Blocks under a head in `leave_out` are left out."""
     parts: list[str] = []
     head = ""
     for block in re.split(r"\n{2,}", source.strip()):

@@ -30,7 +30,7 @@ FEW_VALUES = 6
 """Values of an axis up to here are listed."""
 
 FEW_KINDS = 5
-"""Failures of so many sorts are unfolded, of more only counted at first."""
+"""Failures of up to this number of sorts are unfolded; more are only counted at first."""
 
 MOST_CODES = 10
 """Codes that trained runs and are listed at most."""
@@ -133,7 +133,7 @@ def _facts(evidence: Evidence) -> str:
 
 
 def _asked(evidence: Evidence) -> str:
-    """What was varied, in one sentence."""
+    """The varied settings, in one sentence."""
     cells = evidence.planned.cells
     names = dict.fromkeys([*axes_of(evidence), *evidence.study.baseline])
     varied = []
@@ -366,7 +366,7 @@ def _hours(evidence: Evidence) -> tuple[str, float]:
 
 
 def _money(evidence: Evidence) -> str:
-    """What time costs, predicted and spent, where a site says its price."""
+    """Predicted and spent price, if a site states one."""
     planned, spent = evidence.planned, sum(evidence.own_hours.values())
     if planned.price is None or planned.money is None:
         return ""

@@ -13,7 +13,7 @@ from flipscale.workspace import Workspace
 
 @dataclass(frozen=True)
 class Report:
-    """What was written."""
+    """The files that were written."""
 
     path: Path
     size: int
@@ -22,7 +22,7 @@ class Report:
 
 
 def write_report(study: Study, planned: Plan, study_file: Path, results: Path, plots: Path) -> Report:
-    """Write plots/NAME/report.html from what is in `results` and `plots`; what is not there is said on the page."""
+    """Write plots/NAME/report.html from the files in `results` and `plots`; the page names missing ones."""
     evidence = gather(study, planned, study_file, results, plots)
     data = page(evidence).encode()
     path = Workspace(results, plots).study(study.name).report

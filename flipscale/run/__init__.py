@@ -1,34 +1,34 @@
-"""A run's folder: what was asked, what happened, and in which state it is. The state is which files exist.
+"""A run's folder: the request, the outcome, and the state. The state follows from which files exist.
 
-    run.json        what was asked: id, settings, parents, predicted cost          written once, by launch
-    job.json        who was asked to do it: launcher and job                       written by launch
-    lease.json      who is doing it now: one process at a time                     written by train
-    last_holder.json  whose job let it go before it was over                       written by train
-    life.json       what it is doing; touched whenever it comes further            written by train
-    metrics.jsonl   what was seen on the way: one line a record, append-only       written by train
-    checkpoint.pt   where to go on from                                            written by train
+    run.json        the request: id, settings, parents, predicted cost             written once, by launch
+    job.json        the launcher and job that it was handed to                     written by launch
+    lease.json      its holder: one process at a time                              written by train
+    last_holder.json  the job that let it go before it was over                    written by train
+    life.json       its present activity; touched at each step forward             written by train
+    metrics.jsonl   measurements on the way: one line a record, append-only        written by train
+    checkpoint.pt   the state to resume from                                       written by train
     model.pt        the finished weights, as open_clip loads them                  written by train
     code.json       which code trained it; several where it was resumed with other  written by train
     hits.json       which test items the scores got right, a bit each              written by train
     result.json     scores and measured facts; its presence is what "finished" means, so it is written last
     error.json      why it failed, by kind                                         written by train or launch
-    failures.jsonl  what went wrong before and what was done about it              written by launch
-    log.txt         what the process said
+    failures.jsonl  earlier failures and the answers to them                       written by launch
+    log.txt         the output of the process
     earlier/        the whole folder as it was before the run was begun anew       moved by launch
-    probe.json      which shapes are to be timed, where the folder is a probe's    written by launch
+    probe.json      the shapes to time, if the folder is a probe's                 written by launch
 
 Every file but the .jsonl and log.txt is written to a temporary name, flushed, then renamed, so a reader sees
-the old file or the new one. This room knows files and nothing of models: a training command of the user's own
-works under the same contract.
+the old file or the new one. This room knows files and nothing about models: a user's own training command works
+under the same contract.
 
 folder.py    a run's folder and its state
-records.py   what its files hold, as types
+records.py   the content of its files, as types
 code.py      which code trained a run, and in what two codes differ
 codec.py     the same as JSON, also that of older versions
 lease.py     who does a run, and signs of life
 processes.py  processes that files name, and whether they are ours
-files.py     which files there are, and how they are written
-timings.py   probes, and what they have measured
+files.py     the names of files, and how they are written
+timings.py   probes, and their measurements
 weights.py   whether finished weights are here, and needed
 """
 

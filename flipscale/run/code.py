@@ -9,7 +9,7 @@ SHORT = 10
 
 @dataclass(frozen=True)
 class FileContent:
-    """What a file held."""
+    """The content of a file."""
 
     size: int
     """Bytes."""
@@ -23,23 +23,23 @@ class FileContent:
 
 @dataclass(frozen=True)
 class CodeIdentity:
-    """The code that trained a run, by what it was where the training ran: an entry of code.json. No part of a run's id.
+    """The code that trained a run, as it was where the training ran: an entry of code.json. It is not part of the id.
 
-    What was not known there (no git, git refused, no repository) is None or not in a mapping, and is never a
+    Unknown parts (no git, git refused, no repository) are None or absent from a mapping, and never count as a
     difference.
     """
 
     project: str = "flipscale"
-    """What `source` is of: flipscale, or the folder name of the repository of a training command."""
+    """The owner of `source`: flipscale, or the folder name of the repository of a training command."""
     source: str | None = None
     """Digest of the source files as they lay there, committed or not: flipscale's own that take part in training, or
     those of a training command's repository. Equal source is the same code, whatever the commit."""
     commit: str | None = None
-    """Of git, for a person to find it again."""
+    """The commit in git, for a person to find it again."""
     changes: str | None = None
     """Digest of source files that differ from the commit; None where all were committed, or nothing is known."""
     versions: Mapping[str, str] = field(default_factory=dict, hash=False)
-    """Of the packages that trained, by name."""
+    """Versions of the packages that trained, by name."""
     files: Mapping[str, FileContent] = field(default_factory=dict, hash=False)
     """The files that a training command names, its script among them, and `init` for the weights to start from."""
 

@@ -36,15 +36,15 @@ from flipscale.run.records import (
 from flipscale.settings import JsonObject, KeepWeights, Resources
 
 NOT_FLUSHED = ("run.json", "job.json")
-"""Files that may be renamed into place and empty, where the machine went down before what is in them was on the disk.
-They are as good as not written: submitting again writes them."""
+"""Files that may be in place and empty, if the machine went down before their content was on the disk. They count as
+missing: submitting again writes them."""
 
 
 # Reading
 
 
 def read_object(folder: str, name: str) -> JsonObject | None:
-    """The JSON object of a file of a run folder; None if there is none. RunFolderError says what is wrong with it."""
+    """The JSON object of a file of a run folder; None if there is none. RunFolderError states its fault."""
     try:
         text = read_bytes(f"{folder}/{name}")
     except (FileNotFoundError, NotADirectoryError):
@@ -78,7 +78,7 @@ def _what_is_wrong(data: object) -> str | None:
 
 
 def read_asked(folder: str) -> Asked | None:
-    """What run.json holds. RunFolderError where it has no settings."""
+    """The content of run.json. RunFolderError if it has no settings."""
     data = read_object(folder, "run.json")
     if data is None:
         return None
@@ -93,7 +93,7 @@ def read_asked(folder: str) -> Asked | None:
 
 
 def asked_from_json(data: JsonObject) -> Asked:
-    """What was asked, as run.json and a plan's JSON have it. ValueError names what is none of it."""
+    """The request, in the form of run.json and a plan's JSON. ValueError names a faulty entry."""
     # An older version wrote null, or nothing, for what it did not know.
     said = {name: value for name, value in data.items() if value is not None}
     return record_of(
@@ -123,7 +123,7 @@ def _cost(data: object) -> Cost | None:
 
 
 def read_job(folder: str) -> Job | None:
-    """What job.json holds. RunFolderError where it does not name a launcher and its job."""
+    """The content of job.json. RunFolderError if it does not name a launcher and its job."""
     data = read_object(folder, "job.json")
     if data is None:
         return None
@@ -137,7 +137,7 @@ def read_job(folder: str) -> Job | None:
 
 
 def read_result(folder: str) -> Result | None:
-    """What result.json holds. RunFolderError for a fact that is no number, as where somebody has edited it."""
+    """The content of result.json. RunFolderError for a fact that is not a number, for example after an edit."""
     data = read_object(folder, "result.json")
     return None if data is None else result_from_json(data, Path(folder))
 
@@ -181,7 +181,7 @@ def _facts(record: type, data: JsonObject, folder: Path) -> JsonObject:
 
 
 def read_hits(folder: str) -> dict[str, Hits]:
-    """What hits.json holds, by score; empty if there is none. RunFolderError for what is not as it was written."""
+    """The content of hits.json, by score; empty if there is none. RunFolderError if it is not as flipscale wrote it."""
     data = read_object(folder, "hits.json")
     if data is None:
         return {}
@@ -206,8 +206,8 @@ def _hits(entry: JsonObject) -> Hits:
 
 
 def read_codes(folder: str) -> list[CodeIdentity]:
-    """The codes that code.json holds, the first of them first; none if there is no such file. RunFolderError where it
-    holds something else."""
+    """The codes of code.json, the first of them first; none if there is no such file. RunFolderError for any other
+    content."""
     data = read_object(folder, "code.json")
     if data is None:
         return []
@@ -235,8 +235,8 @@ def _code(entry: JsonObject) -> CodeIdentity:
 
 
 def read_failure(folder: str) -> Failure | None:
-    """What error.json holds. A failure of a kind that is not known is one of code, as is a file that cannot be read:
-    that is then its reason."""
+    """The content of error.json. A failure of an unknown kind counts as one of code, and so does an unreadable file,
+    with that as its reason."""
     try:
         data = read_object(folder, "error.json")
     except RunFolderError as error:
@@ -366,7 +366,7 @@ FactKind = Literal["str", "int", "float"]
 
 
 def checked(value: Any, kind: FactKind, name: str, folder: Path) -> Any:
-    """The value as a record or a table holds it. None stays None, and what is not finite is missing as well."""
+    """The value in the form of a record or a table. None stays None, and values that are not finite become None."""
     # Asked of 100 values of each of 10,000 runs, nearly all of which are one of these.
     if value is None or (kind == "float" and type(value) is float and math.isfinite(value)):
         return value

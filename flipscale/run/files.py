@@ -27,10 +27,10 @@ WEIGHTS_FILE = "model.pt"
 
 
 class FileUse(enum.StrEnum):
-    """What a file of a run folder is for. It decides whether an archive takes the file, and when gc may remove it."""
+    """The purpose of a file of a run folder: it decides whether an archive takes it, and when gc may remove it."""
 
     RECORD = "records"
-    """What was asked and what came of it: small, and of the same worth on any machine."""
+    """The request and its outcome: small, and equally useful on any machine."""
     METRICS = "metrics"
     WEIGHTS = "weights"
     CHECKPOINT = "checkpoints"

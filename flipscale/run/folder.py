@@ -78,9 +78,9 @@ class RunFolder:
     def ask(self, asked: Asked, *, flush: bool = True) -> None:
         """Write run.json, for a run that is to be started, or again.
 
-        What it asks of training never changes, or it would have another id; where its data lies and how a batch is
-        computed may have been corrected since it failed. Without `flush` a crash of the machine may undo it: who asks
-        for thousands of runs flushes once, at the end.
+        Its request to training never changes, or it would have another id; the place of its data and the computation
+        of a batch may have been corrected since it failed. Without `flush` a crash of the machine may undo it: a
+        caller with thousands of runs flushes once, at the end.
         """
         check_folder(self._path)
         before, now = self.asked(), asked_as_json(asked)
@@ -94,16 +94,16 @@ class RunFolder:
         return read_asked(self._path)
 
     def set_aside(self) -> None:
-        """Keep all of the folder as its `earlier`, so that the run begins anew. Nobody may hold the run.
+        """Keep all of the folder as its `earlier`, so that the run begins anew. No process may hold the run.
 
-        What an earlier redo kept is in that `earlier` in turn. Where this is cut short the folder is gone and kept as
-        .ID.aside beside it, and `ask` completes this.
+        The folder of an earlier redo is in that `earlier` in turn. If this is cut short, the folder is gone and kept
+        as .ID.aside beside it, and `ask` completes this.
         """
         self.path.rename(self._aside)
         self._finish_setting_aside()
 
     def take_back(self) -> None:
-        """Undo `set_aside`: what was kept is the run's folder again. What has come into the folder since is lost."""
+        """Undo `set_aside`: the kept folder is the run's folder again. Files written since then are lost."""
         (self.path / EARLIER).rename(self._aside)
         shutil.rmtree(self.path)
         self._aside.rename(self.path)
@@ -142,7 +142,7 @@ class RunFolder:
         return holder_of(self.path, LAST_HOLDER)
 
     def life(self) -> Life | None:
-        """The last sign of life of who holds the run; None if it gives none.
+        """The last sign of life of the run's holder; None if it gives none.
 
         The heartbeat of the lease is none: a thread goes on with it while the training hangs.
         """
@@ -215,7 +215,7 @@ class RunFolder:
         write_record(self.path / "error.json", failure_as_json(failure))
 
     def failures(self) -> list[FailedAttempt]:
-        """What went wrong in attempts before, the first of them first."""
+        """Failures of earlier attempts, the first of them first."""
         try:
             return read_failed_attempts(_lines(self.path / "failures.jsonl"))
         except DamagedFile:
@@ -255,7 +255,7 @@ class RunFolder:
         return self.glance().state(whereabouts)
 
     def glance(self) -> "Glance":
-        """What a look at the folder shows. Thousands are looked at at once, so no file is opened that need not be."""
+        """A look at the folder. Thousands are looked at at once, so only necessary files are opened."""
         try:
             check_folder(self._path)
             files = frozenset(os.listdir(self._path))
@@ -273,7 +273,7 @@ class RunFolder:
 
 
 class Glance(NamedTuple):
-    """What a look at a run's folder shows: which files there are, and what they say of who does it."""
+    """A look at a run's folder: its files, and its holder by them."""
 
     files: frozenset[str]
     holder: Holder | None

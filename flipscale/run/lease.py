@@ -52,7 +52,7 @@ LAST_HOLDER = "last_holder.json"
 
 
 class Doing(enum.StrEnum):
-    """What the process that holds a run is doing. How long it may go without a sign of life depends on it."""
+    """The present activity of a run's holder. The time that it may go without a sign of life depends on it."""
 
     STARTING = "starting"
     TRAINING = "training"
@@ -62,7 +62,7 @@ class Doing(enum.StrEnum):
 
 
 class Life(NamedTuple):
-    """The last sign of life of who holds a run."""
+    """The last sign of life of a run's holder."""
 
     doing: Doing
     time: float
@@ -84,7 +84,7 @@ class Holder:
     attempt: int = 0
     """How often that job was started before."""
     node: str = ""
-    """What the scheduler calls the machine; '' if nothing says so."""
+    """The scheduler's name of the machine; '' if unknown."""
     taken: float = 0.0
     """When it took the run, in Unix time."""
 
@@ -104,7 +104,7 @@ class Holder:
 
 
 def holder_of(folder: Path, name: str = "lease.json") -> Holder | None:
-    """Who holds the run of this folder; or who held it last, with the name LAST_HOLDER."""
+    """The holder of the run of this folder; or its last holder, with the name LAST_HOLDER."""
     path = folder / name
     try:
         written = {name: value for name, value in read_json_object(path).items() if value is not None}
@@ -119,7 +119,7 @@ def holder_of(folder: Path, name: str = "lease.json") -> Holder | None:
 
 
 def life_of(folder: Path) -> Life | None:
-    """The last sign of life of who holds the run of this folder; None if it gives none."""
+    """The last sign of life of the holder of this folder's run; None if it gives none."""
     path = folder / "life.json"
     try:
         doing = Doing(read_json_object(path)["doing"])
@@ -196,7 +196,7 @@ class Lease:
         if not (new or now - self._lived > LIFE_SECONDS):
             return
         self._lived = now
-        # Who has lost the lease must not pass for the life of who has it.
+        # A process that has lost the lease must not pass for the life of its holder.
         if self._mine():
             path = self.folder / "life.json"
             if new:
@@ -307,8 +307,8 @@ def _has_progress(folder: Path) -> bool:
 def let_go(folder: Path, *, of_job: bool) -> None:
     """Drop the lease of the run of this folder.
 
-    Where a worker of a job stops before the run is over, last_holder.json keeps who it was. Its attendant may be killed
-    before it notes the interruption, so the next attempt of the job does it then.
+    If a worker of a job stops before the run is over, last_holder.json names it. Its attendant may be killed before it
+    notes the interruption, so the next attempt of the job does it then.
     """
     lease, last = folder / "lease.json", folder / LAST_HOLDER
     over = any((folder / name).exists() for name in ("result.json", "error.json"))

@@ -20,7 +20,7 @@ MetricsRecord = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Asked:
-    """What was asked of a run: run.json."""
+    """The request for a run: run.json."""
 
     id: str
     settings: JsonObject = field(hash=False)
@@ -63,10 +63,10 @@ class Asked:
 
 @dataclass(frozen=True)
 class Spent:
-    """What the parents of a run took before it began. What one of them did not measure is None."""
+    """The cost of a run's parents before it began. A value that one of them did not measure is None."""
 
     id: str
-    """Of the parent itself."""
+    """The id of the parent itself."""
     samples_seen: int | None = None
     train_seconds: float | None = None
     cpu_seconds: float | None = None
@@ -77,8 +77,8 @@ class Spent:
 
 @dataclass(frozen=True)
 class Result:
-    """What a finished run measured: result.json. What was not measured is None. The columns of results.csv say what
-    each number means."""
+    """The measurements of a finished run: result.json. Absent ones are None. The columns of results.csv describe each
+    number."""
 
     scores: Mapping[str, float | None] = field(default_factory=dict, hash=False)
     samples_seen: int | None = None
@@ -101,14 +101,14 @@ class Result:
     started: float | None = None
     finished: float | None = None
     versions: Mapping[str, str | None] = field(default_factory=dict, hash=False)
-    """Of the programs that trained it."""
+    """Versions of the programs that trained it."""
     chance: Mapping[str, float] = field(default_factory=dict, hash=False)
-    """What guessing gives on the same items, by score; versions before this one did not write it."""
+    """Chance level on the same items, by score; versions before this one did not write it."""
     missing_scores: Mapping[str, str] = field(default_factory=dict, hash=False)
     """Why a score is missing that a program of the user's own was to give, by its column."""
     parent: Spent | None = None
     more: JsonObject = field(default_factory=dict, hash=False)
-    """What a training command of the user's own wrote beside these."""
+    """Further values that a user's own training command wrote."""
 
 
 @dataclass(frozen=True)
@@ -127,7 +127,7 @@ class Hits:
 
 
 class FailureKind(enum.StrEnum):
-    """Why a run failed, as error.json says it. What is done about it depends on the kind alone."""
+    """Why a run failed, as in error.json. The answer to it depends on the kind alone."""
 
     OOM = "oom"
     TIMEOUT = "timeout"
@@ -155,17 +155,17 @@ class Failure:
     seconds: float | None = None
     """From the taking of the run to the failure."""
     noted: bool = False
-    """Whether an attendant has decided what is done about it."""
+    """Whether an attendant has decided the answer to it."""
 
 
 @dataclass(frozen=True)
 class FailedAttempt:
-    """What went wrong in an attempt and what was done about it: a line of failures.jsonl."""
+    """The failure of an attempt and the answer to it: a line of failures.jsonl."""
 
     kind: FailureKind
     reason: str
     then: str = ""
-    """What was done about it, for a person."""
+    """The answer to it, for a person."""
     given_up: bool = False
     """Whether that was to give the run up."""
     samples_seen: int = 0
@@ -189,7 +189,7 @@ class Job:
     launcher: str
     """The launcher's name in LAUNCHERS."""
     id: str
-    """What the launcher finds the job by. Several jobs may share an id where they share workers."""
+    """The launcher's key of the job. Several jobs may share an id if they share workers."""
     submitted: float
     """Unix time."""
     log: str
@@ -200,10 +200,10 @@ class Job:
 
 @dataclass(frozen=True)
 class Reached:
-    """How far a run has come, by the last records of its metrics.jsonl. What was not recorded yet is None."""
+    """The progress of a run, by the last records of its metrics.jsonl. Values that were not recorded yet are None."""
 
     samples_seen: int = 0
     loss: float | None = None
     images_per_second: float | None = None
     scores: Mapping[str, float] = field(default_factory=dict, hash=False)
-    """What the last evaluation gave."""
+    """The scores of the last evaluation."""

@@ -1,7 +1,7 @@
-"""What probes are asked and what they have measured, as files: probe.json of a probe's folder, and timings.json.
+"""Requests and measurements of probes, as files: probe.json of a probe's folder, and timings.json.
 
-A probe is a run folder like any other, so that every launcher starts it as it starts runs; probe.json in it says that
-`train` is to time shapes there, and which. All probes of a results folder write into one timings.json.
+A probe is a run folder like any other, so that every launcher starts it as it starts runs; probe.json in it tells
+`train` which shapes to time. All probes of a results folder write into one timings.json.
 """
 
 import contextlib
@@ -27,16 +27,16 @@ PROBE_FILE = "probe.json"
 
 @dataclass(frozen=True)
 class Probe:
-    """What a probe is to time."""
+    """The request for a probe."""
 
     study: str
     """Whose shapes they are."""
     site: str
     """Where, as `Launcher.site_name` says it."""
     shapes: tuple[Settings, ...] = field(hash=False)
-    """Of each shape the settings of one run, as run.json has them."""
+    """The settings of one run of each shape, in the form of run.json."""
     evaluations: tuple[Settings, ...] = field(hash=False)
-    """Of each evaluation the settings of one run."""
+    """The settings of one run of each evaluation."""
 
 
 def write_probe(folder: Path, probe: Probe) -> None:
@@ -47,7 +47,7 @@ def write_probe(folder: Path, probe: Probe) -> None:
 
 
 def read_probe(folder: Path) -> Probe | None:
-    """What probe.json holds; None where the folder is that of a training. RunFolderError where it cannot be read."""
+    """The content of probe.json; None if the folder is that of a training. RunFolderError if it cannot be read."""
     data = read_object(str(folder), PROBE_FILE)
     if data is None:
         return None
@@ -76,9 +76,9 @@ def is_probe(folder: RunFolder) -> bool:
 
 
 def read_timings(path: Path) -> Timings:
-    """What probes of this results folder have measured, without what another machine's CPU took: for plans.
+    """The measurements of probes of this results folder, without those on another machine's CPU: for plans.
 
-    What cannot be read counts as not measured: a probe writes it anew.
+    Unreadable ones count as missing: a probe writes them anew.
     """
     here = cpu_name()
     return all_timings(path).where(
@@ -87,7 +87,7 @@ def read_timings(path: Path) -> Timings:
 
 
 def all_timings(path: Path) -> Timings:
-    """What probes of this results folder have measured, on any machine: for tables of runs that have finished."""
+    """The measurements of probes of this results folder, on any machine: for tables of finished runs."""
     try:
         return timings_from_json(read_json(path))
     except (FileNotFoundError, NotADirectoryError, DamagedFile):

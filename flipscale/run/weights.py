@@ -12,7 +12,7 @@ def lacks_weights(run: RunFolder) -> bool:
 
 
 def weights_are_needed(keep: KeepWeights, *, started_from: bool) -> bool:
-    """Whether the weights of a finished run are needed, where its study keeps them for so long.
+    """Whether the weights of a finished run are needed, if its study keeps them for this long.
 
     started_from: whether a run that has not finished is to start from them.
     """

@@ -1,9 +1,9 @@
-"""What runs leave on the disk: archives that carry finished runs elsewhere, what may be removed, what takes room.
+"""The files of runs on the disk: archives that carry finished runs elsewhere, removable files, used space.
 
 archive.py   finished runs in one file
 merge.py     such files unpacked into a results folder
-unneeded.py  what may be removed: runs that no study asks for, checkpoints and weights that nothing needs
-usage.py     what takes room, by study and kind of file
+unneeded.py  removable files: runs that no study asks for, checkpoints and weights that nothing needs
+usage.py     used space, by study and kind of file
 """
 
 from flipscale.storage.archive import Archive, write_archive

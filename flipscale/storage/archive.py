@@ -72,13 +72,13 @@ RunFiles = Mapping[str, ArchivedFile]
 
 @dataclass(frozen=True)
 class Contents:
-    """What an archive holds, as its first member says."""
+    """The content of an archive, as its first member lists it."""
 
     study: str
     runs: Mapping[str, RunFiles]
     """By run id, in the order of the archive."""
     timings: Timings = NOT_TIMED
-    """What probes have measured of the shapes of these runs, so that claims along time can be made from the archive."""
+    """Probes' measurements of the shapes of these runs, so that claims along time can be made from the archive."""
 
 
 @dataclass(frozen=True)
@@ -127,7 +127,7 @@ def write_archive(planned: Plan, results: Path, file: Path) -> Archive:
 
 
 def _timings_of(planned: Plan, results: Path) -> Timings:
-    """What the plan's times come from."""
+    """The probes behind the plan's times."""
     places = {run.timed.place for run in planned.runs if run.timed is not None}
     recorded = all_timings(Workspace(results).timings).where(lambda timed: timed.place in places)
     return timings_of(((run.settings, run.resources) for run in planned.runs), recorded)
@@ -188,7 +188,7 @@ def _contents_as_json(contents: Contents) -> str:
 # Reading
 
 _DAMAGED = (tarfile.TarError, EOFError, OSError, ValueError, MemoryError)
-"""What reading a damaged archive may raise."""
+"""The errors that reading a damaged archive may raise."""
 
 
 class ArchiveReader:
@@ -227,7 +227,7 @@ class ArchiveReader:
 
 
 def read_contents(file: Path) -> Contents:
-    """What an archive holds. FlipscaleError where it is none, is newer than this flipscale, or cannot be read."""
+    """The content of an archive. FlipscaleError if it is not one, is newer than this flipscale, or cannot be read."""
     with open_archive(file) as reader:
         return reader.contents
 

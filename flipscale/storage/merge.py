@@ -1,7 +1,7 @@
 """Archives unpacked into a results folder. Nothing that is there is overwritten, and no half run is ever seen.
 
 A run is unpacked beside the run folders, every file is checked against the list in the archive, and then its folder is
-renamed into place. So a crash leaves nothing but a folder `.merge`, which the next merge removes.
+renamed into place. A crash leaves only a folder `.merge`, which the next merge removes.
 """
 
 import contextlib
@@ -35,11 +35,11 @@ _ONLY_ASKED = {"run.json", "lease.lock"}
 """The files of a run that was asked for and never started, as where a launcher refused it: its folder is replaced."""
 
 _MEASURED = tuple(name for name in ARCHIVED_FILES if name != "run.json")
-"""The files that two copies of a run must agree in. run.json also has what is no part of an id, as paths."""
+"""The files that two copies of a run must agree in. run.json also has values outside the id, such as paths."""
 
 
 class MergeOutcome(enum.StrEnum):
-    """What became of a run of an archive."""
+    """The outcome for a run of an archive."""
 
     MERGED = "merged"
     PRESENT = "present"
@@ -54,14 +54,14 @@ class MergeOutcome(enum.StrEnum):
 
 @dataclass(frozen=True)
 class Merged:
-    """What came of one archive."""
+    """The outcome for one archive."""
 
     file: Path
     study: str = ""
     outcomes: Mapping[str, MergeOutcome] = field(default_factory=dict)
     """By run id."""
     problems: tuple[str, ...] = ()
-    """What a person should know, a sentence each: of the archive, or of some of its runs."""
+    """Remarks on the archive, or on some of its runs, a sentence each."""
     is_archive: bool = True
     """Whether the file could be read as an archive at all."""
 
@@ -152,7 +152,7 @@ class _Merging:
             )
 
     def _found_here(self, run: str, files: RunFiles) -> MergeOutcome | None:
-        """What the results folder has of the run: None where it is to be unpacked."""
+        """The outcome for a run that the results folder already has: None if it is to be unpacked."""
         folder = RunFolder(self.runs / run)
         present = {path.name for path in folder.path.iterdir()} if folder.path.exists() else set()
         if present <= _ONLY_ASKED:

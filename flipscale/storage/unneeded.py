@@ -1,7 +1,7 @@
-"""What may be removed from a results folder: runs that no study asks for, checkpoints and weights that nothing needs.
+"""Removable files of a results folder: runs that no study asks for, checkpoints and weights that nothing needs.
 
-Nothing that waits or runs is ever listed, nor what it starts from. Weights are needed as long as a study keeps them, a
-run that starts from them has not finished, or a run's `init` names them.
+Waiting and running runs are never listed, nor the weights they start from. Weights are needed as long as a study keeps
+them, a run that starts from them has not finished, or a run's `init` names them.
 """
 
 import shutil
@@ -49,7 +49,7 @@ class Unneeded:
 
 @dataclass(frozen=True)
 class Cleared:
-    """What may be removed, or was."""
+    """Files that may be removed, or were."""
 
     found: tuple[Unneeded, ...]
     left_alone: Mapping[str, str]
@@ -61,7 +61,7 @@ class Cleared:
 
 
 def find_unneeded(results: Path, studies: Sequence[StudyRuns]) -> Cleared:
-    """What may be removed where these studies alone say what is needed."""
+    """Files that may be removed if only these studies need any."""
     survey = _Survey(results, studies)
     return Cleared(tuple(survey.unneeded()), survey.unreadable)
 
@@ -135,7 +135,7 @@ class _Survey:
                 yield from self._parts(folder)
 
     def _parts(self, folder: RunFolder) -> Iterator[Unneeded]:
-        """What may go of a run that is needed, and that nobody does now."""
+        """Removable files of a run that is needed and that no process holds."""
         is_finished = self.looks[folder.id].state is State.FINISHED
         for path in sorted(path for path in folder.path.rglob("*") if path.is_file()):
             use = use_of(path.relative_to(folder.path))

@@ -1,4 +1,4 @@
-"""What takes room in a results folder, by study and by what the files are for."""
+"""Used space of a results folder, by study and by the purpose of files."""
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -61,7 +61,7 @@ def _shared(path: Path) -> tuple[str, str]:
 
 
 def use_of(file: PurePath) -> FileUse | None:
-    """What a file of a run folder is for, by its path in it; None where flipscale does not know."""
+    """The purpose of a file of a run folder, by its path in it; None if unknown."""
     # open_clip's program has a folder of its own: configuration, logs, and checkpoints of every epoch.
     if "open_clip" in file.parts[:-1]:
         return FileUse.CHECKPOINT if file.suffix == ".pt" else FileUse.LOG

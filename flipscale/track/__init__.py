@@ -1,18 +1,18 @@
 """The results in MLflow: an experiment per study, a run for the study, one per cell, and under it one per row.
 
-What was collected stays the record; MLflow is a view of it that can be thrown away and mirrored again. A run is
-found again by its tag `flipscale.id`, and its tag `flipscale.digest` says what was mirrored of it, so collecting
+The collected tables stay the record; MLflow is a view of them that can be thrown away and mirrored again. A run is
+found again by its tag `flipscale.id`, and its tag `flipscale.digest` identifies its mirrored content, so collecting
 twice changes nothing. Every timestamp comes from the record (docs/design.md, decision 12).
 
-source.py       what is mirrored, and what may be sent of it
+source.py       the results to mirror, and which files may be sent
 mirroring.py    bringing MLflow up to date
-last_mirror.py  whether anything is to be done, without MLflow
-experiment.py   an experiment: what it has, what it lacks, what has changed
-content.py      what is written
-writing.py      how it gets there: by MLflow's client
+last_mirror.py  whether anything has changed, without MLflow
+experiment.py   an experiment: its content, missing runs, changed runs
+content.py      the content to write
+writing.py      writing by MLflow's client
 live.py         curves while runs run
-tables.py       or into its database, of the versions of MLflow that are known here
-address.py      where MLflow is, and what may be said of it
+tables.py       or into its database, for known versions of MLflow
+address.py      the address of MLflow, without secrets
 """
 
 from flipscale.track.address import settled, ui_command, without_secrets

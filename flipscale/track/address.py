@@ -11,7 +11,7 @@ from urllib.parse import unquote, urlsplit
 from flipscale.errors import FlipscaleError, printable
 
 _USER = re.compile(r"(?<=://)[^\s'\"]*@")
-"""What stands before the last @ of an address: a password may hold an @ and a slash itself."""
+"""The part before the last @ of an address: a password may hold an @ and a slash itself."""
 
 _SECRET = re.compile(
     r"(?i)\b([\w.-]*(?:password|passwd|pwd|token|secret|api_?key|signature|credential|accesskeyid|\bsig)=)[^&\s'\";]+"
@@ -53,10 +53,10 @@ def without_secrets(text: str, tracking_uri: str = "") -> str:
 
 
 def ui_command(tracking_uri: str) -> str:
-    """What to type to look at the experiments; for a server, its address to open.
+    """The command that shows the experiments; for a server, its address to open.
 
-    It listens to this machine alone, as MLflow asks nobody who he is. One worker is enough for one person: MLflow's own
-    choice on a 2-core machine took 2.7 GB. An address with a password goes by a variable, as others see what is typed.
+    It listens to this machine alone, as MLflow does not authenticate. One worker is enough for one person: MLflow's own
+    choice on a 2-core machine took 2.7 GB. An address with a password goes by a variable, as others see command lines.
     """
     if is_server(tracking_uri):
         return without_secrets(tracking_uri)

@@ -183,7 +183,7 @@ def _cell(key: str, rows: Sequence[TableRow], about: About, means: "_MeanCurves"
 
 
 def _means_of(rows: Sequence[TableRow]) -> dict[str, float]:
-    """What was measured of a cell's runs, as the mean over seeds; of scores their deviation too."""
+    """The measurements of a cell's runs, as means over seeds; for scores with their standard deviation."""
     means = {"variation/seeds": float(len({row.known("seed") for row in rows}))}
     for name, column in rows[0].measured():
         known = np.asarray([value for row in rows if (value := row.number(column)) is not None], "float64")
@@ -289,7 +289,7 @@ def _digest_of(*facts: str) -> str:
 
 
 def _points(values: Mapping[str, float], row: TableRow, curve: CurvePoints) -> MetricPoints:
-    """What was measured at the row's last sample, then its curves, step in samples.
+    """The measurements at the row's last sample, then its curves, step in samples.
 
     A score's curve has the score's name, and its last point is the row's.
     """

@@ -1,7 +1,7 @@
-"""Bringing an experiment up to date: what it has, what it lacks, and what has changed.
+"""Bringing an experiment up to date: its content, its missing runs, and its changed ones.
 
-MLflow cannot change a parameter, and keeps an old point beside a new one at the same step. So a run that has changed is
-written anew and the old one is deleted there: it can be restored in MLflow, and is never there twice.
+MLflow cannot change a parameter, and keeps an old point beside a new one at the same step. A changed run is therefore
+written anew and the old one deleted there: it can be restored in MLflow, and never exists twice.
 """
 
 import fcntl
@@ -55,7 +55,7 @@ CODE_DIFFERS = "flipscale.code_differs"
 
 @dataclass(frozen=True)
 class UpToDate:
-    """What had to be done, in runs, and what MLflow has now."""
+    """The changes, in runs, and the present content of MLflow."""
 
     created: int
     updated: int
@@ -64,7 +64,7 @@ class UpToDate:
     study_run: str
     """The id of the study's run."""
     digest: str
-    """What its tag `flipscale.digest` is."""
+    """Its tag `flipscale.digest`."""
 
 
 def bring_up_to_date(
@@ -115,7 +115,7 @@ def _knock(tracking_uri: str) -> None:
 
 
 def _experiment_id(client: MlflowClient, source: MirrorSource, tracking_uri: str, artifact_root: Path) -> str:
-    """The id of the study's experiment, which is made where there is none."""
+    """The id of the study's experiment, which is created if missing."""
     study = source.study
     experiment = client.get_experiment_by_name(study)
     if experiment is None:
@@ -228,7 +228,7 @@ def _mirror_rows(experiment: Experiment, results: pd.DataFrame, options: MirrorO
         writer.flush()
         if writer.models:
             delete_lost_models(client, experiment.id, experiment.marks, writer.models)
-    # The old ones go last: what is cut short here is there twice, and once again after the next time.
+    # The old ones go last: if this is cut short, runs exist twice until the next time.
     superfluous = list(rows.superfluous())
     for run_id in superfluous:
         client.delete_run(run_id)
@@ -395,7 +395,7 @@ def _saying_what_failed(tracking_uri: str) -> Iterator[None]:
     except (MlflowException, RequestException, SQLAlchemyError, OSError) as error:
         address = without_secrets(tracking_uri)
         reason = without_secrets(str(error), tracking_uri).strip().partition("\n")[0].rstrip(".")
-        # The error itself has the address in its words, and whoever catches ours may print its cause.
+        # The error's message contains the address, and a handler of ours may print its cause.
         raise FlipscaleError(
             f"MLflow at {address} cannot be reached or refused: {reason}. The results on disk are complete; "
             f"check the tracking address and collect again."

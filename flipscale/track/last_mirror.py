@@ -24,7 +24,7 @@ from flipscale.track.address import is_server, without_secrets
 LAST_MIRROR_FILE = ".mirrored"
 
 MIRROR_VERSION = 3
-"""Version of what is written into MLflow: a new one mirrors every run again."""
+"""Version of the content written into MLflow: a new one mirrors every run again."""
 
 _ANSWER_LIMIT = 5
 """Seconds that a server may take to answer; then it is asked in full, with tries."""
@@ -32,7 +32,7 @@ _ANSWER_LIMIT = 5
 
 @dataclass(frozen=True)
 class LastMirror:
-    """What was sent, and where to."""
+    """The content that was sent, and its destination."""
 
     fingerprint: str
     address: str
@@ -41,12 +41,12 @@ class LastMirror:
     study_run: str
     """The id of the study's run in MLflow."""
     digest: str
-    """What that run's tag `flipscale.digest` is if all of the study is there."""
+    """That run's tag `flipscale.digest` if all of the study is there."""
     rows: int
 
 
 def fingerprint(facts: object, files: Sequence[Path]) -> str:
-    """One word for what is to be sent: the files as they are, by size, times and inode."""
+    """One digest for the content to send: the files as they are, by size, times and inode."""
     keys = [[str(file.absolute()), stat_key(str(file))] for file in files]
     return hashlib.sha256(json.dumps([MIRROR_VERSION, facts, keys]).encode()).hexdigest()
 

@@ -10,7 +10,7 @@ from flipscale.track.source import MirrorOptions, MirrorSource
 
 @dataclass(frozen=True)
 class Mirrored:
-    """What mirroring did, in runs; those of cells and of the study are not counted."""
+    """The changes of mirroring, in runs; those of cells and of the study are not counted."""
 
     created: int
     """Runs that MLflow did not have."""
@@ -33,13 +33,13 @@ def mirror(
     models: bool = False,
     thoroughly: bool = False,
 ) -> Mirrored:
-    """Bring the study's experiment up to date with what was collected.
+    """Bring the study's experiment up to date with the collected tables.
 
     artifact_root: where artifacts go if MLflow is a database; a server keeps them where it was told to.
     all_points, models, thoroughly: see MirrorOptions.
 
-    One mirror works at a time on an artifact_root: MLflow would let two create the same run. What two mirrors on
-    different machines made twice is there once again after the next one that has something to write.
+    One mirror works at a time on an artifact_root: MLflow would let two create the same run. Runs that two mirrors on
+    different machines created twice exist once again after the next one that has something to write.
     Raises FlipscaleError if MLflow cannot be reached or refuses.
     """
     options = MirrorOptions(all_points, models, thoroughly)

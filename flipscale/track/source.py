@@ -1,4 +1,4 @@
-"""What is mirrored of a study, and what may be sent of it."""
+"""The results of a study to mirror, and which files may be sent."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -40,7 +40,7 @@ class About:
 
 @dataclass(frozen=True)
 class MirrorSource:
-    """What is mirrored of a study."""
+    """The results of a study to mirror."""
 
     study: str
     """Its name, which is the experiment's."""
@@ -56,7 +56,7 @@ class MirrorSource:
     runs: Path | None = None
     """Run folders, for facts that have no column, and for models."""
     code: str = ""
-    """What is said of runs whose code differs from today's; nothing that each edit of the code would change, as all is
+    """The remark on runs whose code differs from today's; nothing that each edit of the code would change, as all is
     sent again then."""
 
     evaluations: Mapping[str, str] = field(default_factory=dict)
@@ -79,7 +79,7 @@ class MirrorSource:
         return self.results.with_name("curves.parquet")
 
     def artifacts(self) -> tuple[list[Path], tuple[str, ...]]:
-        """The files that may be sent, and what is said of the others."""
+        """The files that may be sent, and remarks on the others."""
         if self.study in (".", "..") or "/" in self.study or "\\" in self.study:
             raise FlipscaleError(
                 f"{self.study!r} is no name for a folder of artifacts; give the study's file another name."

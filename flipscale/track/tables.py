@@ -1,8 +1,8 @@
-"""Writing runs straight into the tables of MLflow's database, where that is at hand.
+"""Writing runs straight into the tables of MLflow's database, if it is accessible.
 
-It takes several times as many values a second as MLflow's client, and a run is there whole or not at all. The tables
-are no public interface of MLflow. So only versions of MLflow are written this way whose tables are known here, and only
-where they are found as they are known; in all other cases it is the client that writes, and MLflow gets the same.
+It writes several times as many values a second as MLflow's client, and a run exists whole or not at all. The tables are
+not a public interface of MLflow. Only versions of MLflow with known tables are therefore written this way, and only if
+the tables are as known; in all other cases the client writes the same content.
 """
 
 import importlib
@@ -75,7 +75,7 @@ def unknown_version() -> str:
 
 
 def changed_tables(client: MlflowClient) -> str:
-    """What is not as it is known of the client's database, whatever the version of MLflow."""
+    """The differences of the client's database from the known one, whatever the version of MLflow."""
     try:
         if not isinstance(_store(client), _private("store.tracking.sqlalchemy_store").SqlAlchemyStore):
             return "no database is at hand"

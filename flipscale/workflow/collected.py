@@ -122,12 +122,12 @@ class Tracking:
     models: bool = False
     """Send trained weights as well."""
     thoroughly: bool = False
-    """Look at every run in MLflow, and mend what is not as it was written."""
+    """Look at every run in MLflow, and mend differences from the written content."""
 
 
 @dataclass(frozen=True)
 class Mirroring:
-    """What was done in MLflow."""
+    """The changes in MLflow."""
 
     uri: str
     created: int

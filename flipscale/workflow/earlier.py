@@ -17,11 +17,11 @@ from flipscale.workflow.plans import ids_in_table, ids_of, planned_ids
 from flipscale.workspace import Workspace
 
 LIKE_SETTINGS = 3
-"""A finished run that no plan here asks for is taken for one of the study as it was where at most so many of its
+"""A finished run that no plan here asks for counts as one of the study's earlier version if at most this number of its
 settings, the recipe among them, have values that the study's plan does not have."""
 
 RECIPE_NAME = "recipe"
-"""What the recipe is called among settings."""
+"""The name of the recipe among settings."""
 
 
 @dataclass(frozen=True)
@@ -47,8 +47,8 @@ class EarlierRuns:
 def earlier_runs(opened: OpenStudy) -> list[EarlierRuns]:
     """The finished runs of the study as its file was, those that differ in the same settings together, most first.
 
-    They are known by the plans and tables that the study had. Of folders of versions that did not write the former
-    down, those count that no plan here asks for and that differ from this study's plan in few settings.
+    They are known by the plans and tables that the study had. Folders of versions that did not keep earlier plans count
+    if no plan here asks for them and they differ from this study's plan in few settings.
     """
     planned = _Planned.of(opened.plan.runs)
     found: dict[tuple[str, ...], list[Asked]] = {}
@@ -73,7 +73,7 @@ def rows_without_folder(opened: OpenStudy) -> list[str]:
 
 
 def _finished_others(workspace: Workspace, now: set[str], theirs: set[str]) -> Iterator[Asked]:
-    """What was asked of the finished runs that are not of the plan now, nor of another study's."""
+    """The requests for finished runs that are neither in the plan now nor in another study's."""
     others: set[str] = set()
     for plan in workspace.plans():
         others |= planned_ids(plan)
@@ -97,7 +97,7 @@ class _Planned:
 
     ids: set[str]
     keys: Mapping[str, set[str]]
-    """Of each setting, its values as they make ids."""
+    """The values of each setting, in the form that makes ids."""
     words: Mapping[str, Sequence[str]]
     """The same as a person writes them, in the order of the plan."""
 

@@ -18,8 +18,8 @@ from flipscale.workspace import Workspace
 def known_studies(workspace: Workspace, files: Iterable[Path], *, only: bool = False) -> list[StudyRuns]:
     """The runs of these study files and, without `only`, of every other study that was planned in the results folder.
 
-    A study counts as its file is now. Where the file is gone or cannot be read, its plan.json counts. A file that is
-    given takes the place of one of the same name that is gone, as where it was moved, and of no other.
+    A study counts as its file is now. If the file is gone or cannot be read, its plan.json counts. A file that is
+    given replaces one of the same name that is gone, for example after a move, and no other.
     """
     given = [runs_of(file) for file in files]
     if only:
@@ -64,7 +64,7 @@ def _known(planned: Path) -> StudyRuns:
 
 
 def read_plan(planned: Path) -> dict[str, Asked]:
-    """What plan.json asks for, by id. FlipscaleError where it is no plan."""
+    """The runs that plan.json asks for, by id. FlipscaleError if it is not a plan."""
     try:
         listed = read_json_object(planned)["runs"]
         return {asked.id: asked for asked in map(asked_from_json, listed)}

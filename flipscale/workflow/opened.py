@@ -26,9 +26,9 @@ class OpenStudy:
     study: Study
     workspace: Workspace = field(default_factory=Workspace)
     site: str | None = None
-    """Where its runs go (`Launcher.site_name`); None where nothing says it."""
+    """The site of its runs (`Launcher.site_name`); None if unknown."""
     price: Price | None = None
-    """What time costs where its runs go, if that is known."""
+    """The price of time at the site of its runs, if known."""
 
     @cached_property
     def plan(self) -> Plan:
@@ -38,8 +38,8 @@ class OpenStudy:
 
     @cached_property
     def finished_plan(self) -> Plan:
-        """The plan that tables of finished runs go by: with the times of the place, be it another machine, where a
-        probe has timed most of the runs, of several the last. So an archive gives the same table everywhere."""
+        """The plan for tables of finished runs, with the times of the place, this machine or another, at which a probe
+        has timed most of the runs (the latest of several). An archive therefore gives the same table everywhere."""
         timings = all_timings(self.workspace.timings)
         best = plan_study(self.study)
         for place in timings.places():
@@ -60,7 +60,7 @@ class OpenStudy:
 
     @property
     def arguments(self) -> str:
-        """What another command needs to be told to look at the same runs."""
+        """The options with which another command looks at the same runs."""
         if self.workspace.results == usual_results():
             return str(self.file)
         return f"{self.file} --results {self.workspace.results}"
@@ -99,7 +99,7 @@ def say_folder(opened: OpenStudy) -> None:
 
 
 def cost_in_words(plan: Plan) -> str:
-    """What a plan costs, in a line."""
+    """The cost of a plan, in a line."""
     total = plan.total
     runs = count(total.runs, "run")
     money = f", {plan.money}" if plan.money else ""
@@ -122,7 +122,7 @@ def _timed_in_words(plan: Plan) -> str:
 
 
 def say_warnings(plan: Plan, *, but: Collection[str] = ()) -> None:
-    """Say what a person should know before anything starts, but for what is said elsewhere."""
+    """Report warnings before anything starts, except those that are reported elsewhere."""
     for warning in plan.warnings:
         if warning not in but:
             say(f"warning: {warning}")

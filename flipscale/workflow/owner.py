@@ -1,8 +1,8 @@
-"""Whose results a folder holds: results/NAME/.study says which study file they are of, relative to that folder.
+"""The owner of a results folder: results/NAME/.study names its study file, relative to that folder.
 
-A study's results go by the name of its file, so two files of one name in different folders would overwrite each
-other's. A file that was moved or edited keeps its results. So does a copy with the same content, or one of study and
-results together.
+A study's results are found by the name of its file, so two files of one name in different folders would overwrite each
+other's. A file that was moved or edited keeps its results, and so does a copy with the same content, or one of study
+and results together.
 """
 
 import os

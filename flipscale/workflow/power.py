@@ -1,4 +1,4 @@
-"""What a study's seeds will detect, said before it runs."""
+"""The effect that a study's seeds will detect, reported before it runs."""
 
 from flipscale.collect import read_results
 from flipscale.compare import planned_sensitivity, planned_words
@@ -13,7 +13,7 @@ def say_power(opened: OpenStudy) -> None:
     try:
         results = read_results(path) if path.exists() else None
     except ResultsError:
-        results = None  # `compare` says what is wrong with it.
+        results = None  # `compare` reports the fault.
     found = planned_sensitivity(opened.study, opened.plan, results)
     if found is not None:
         say(planned_words(found))

@@ -15,7 +15,7 @@ from flipscale.workflow.talk import say
 
 @dataclass(frozen=True)
 class TimedShape:
-    """What a probe says of one shape of a study."""
+    """A probe's times of one shape of a study."""
 
     run: Run
     """The first run of the plan that has it."""

@@ -17,7 +17,7 @@ from flipscale.workflow.talk import say
 
 
 def check_runs(study: Study, runs: Sequence[Run]) -> Checked:
-    """What came of looking at all that these runs read."""
+    """The result of checking the inputs of these runs."""
     return check(study, runs, on_gpu=bool(launch.gpus_here()))
 
 
@@ -46,7 +46,7 @@ def submit_study(
     plan.check_budget()
     write_plan(opened)
     say(f"plan: {cost_in_words(plan)}")
-    # What is refused for its memory is said once, by the refusal.
+    # A refusal for memory is reported once, by itself.
     say_warnings(plan, but=() if force else far_too_large(plan.runs))
     checks: list[Callable[[Sequence[Run]], None]] = []
     if not force:

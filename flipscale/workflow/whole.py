@@ -24,7 +24,7 @@ from flipscale.workspace import StudyFiles, Workspace
 
 @dataclass(frozen=True)
 class StudyOutcome:
-    """What `run_study` did."""
+    """The results of `run_study`."""
 
     opened: OpenStudy
     rows: int
@@ -42,7 +42,7 @@ class StudyOutcome:
 
     @property
     def files(self) -> StudyFiles:
-        """Where the study's tables, figures and page are."""
+        """The paths of the study's tables, figures and page."""
         return self.opened.files
 
     @property
@@ -70,7 +70,7 @@ def run_study(
     tracking: Tracking | None = Tracking(),  # noqa: B008  it is frozen
     price: Price | None = None,
 ) -> StudyOutcome:
-    """Do all of a study: plan, submit, wait, collect, fit, plot, compare, report. What has finished is not done again.
+    """Do all of a study: plan, submit, wait, collect, fit, plot, compare, report. Finished runs are not trained again.
 
         import flipscale
         flipscale.run_study("studies/quickstart.yaml").comparison
@@ -80,10 +80,9 @@ def run_study(
     guards: what nothing is started without.
     fit: fit scaling laws. Without, fits.json stays where the results are those it was fitted to, else it is removed.
     tracking: how to mirror to MLflow; None leaves it alone.
-    price: what time costs, for the plan, its budget and the report.
+    price: the price of time, for the plan, its budget and the report.
 
-    Raises FlipscaleError where nothing can be started or no run has finished. Runs that failed are counted in
-    `unfinished`.
+    Raises FlipscaleError if nothing can be started or no run has finished. Failed runs are counted in `unfinished`.
     """
     workspace = workspace or Workspace()
     if isinstance(launcher, str):
@@ -132,7 +131,7 @@ _StepResult = TypeVar("_StepResult")
 
 
 def _unless_impossible(step: Callable[[], _StepResult], without: str) -> _StepResult | None:
-    """What a step answers; None where the results do not allow it, and the reason is said."""
+    """The result of a step; None if the table does not allow it, with the reason on stderr."""
     try:
         return step()
     except ResultsError as error:

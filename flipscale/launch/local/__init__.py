@@ -1,18 +1,19 @@
-"""Runs on this machine: one worker for each GPU, or for each core where there is none, and one list of runs for all.
+"""Runs on this machine: one worker for each GPU, or for each core without GPUs, and one list of runs for all.
 
 A worker is an attendant (task.py), which starts `train` on the whole list and sees it through as on a cluster. `train`
-does what nobody else holds, so the leases are the queue. Workers are in sessions of their own and outlive the terminal.
+does runs that no other process holds, so the leases are the queue. Workers have their own sessions and outlive the
+terminal.
 A second submission waits for the first one's GPUs and cores: each has a lock, which a worker holds for life. A
 submission is a folder, results/local/NAME:
 
     workers.json     the list of runs, the command, and the workers: pid, birth, GPUs or cores
-    worker-K.log     what worker K said
+    worker-K.log     the output of worker K
     stopped.json     why the whole submission stopped, if it did
 
 launcher.py   the launcher
 queue.py      the workers of a submission, and their list of runs
 machine.py    the GPUs and cores of this machine
-task.py       what a worker does
+task.py       the work of a worker
 """
 
 from flipscale.launch.local.launcher import LocalLauncher

@@ -69,7 +69,7 @@ class LocalLauncher:
         return "".join(said)
 
     def poll(self, jobs: Sequence[Job], *, closely: bool = False) -> dict[str, Whereabouts]:
-        """'waiting' while a worker of the submission lives, which takes up what is left. What it holds is leased."""
+        """'waiting' while a worker of the submission lives, which takes up the remaining runs."""
         found = {}
         for name in {job.id for job in jobs}:
             if stopped := why_stopped(self.home / name):
@@ -85,8 +85,8 @@ class LocalLauncher:
     def cancel(self, jobs: Sequence[Job]) -> None:
         """Wait until the attendants have stopped these runs, which are marked as cancelled. They go on with the others.
 
-        Where nothing is left of a list all its workers are stopped. What does not stop is killed, and LaunchError
-        raised where another host has it in hand, or a process that is none of ours. No worker is started.
+        If nothing is left of a list, all its workers are stopped. Workers that do not stop are killed; LaunchError if
+        another host or a foreign process holds a run. No worker is started.
         """
         cancelled = {job.run_id for job in jobs}
         for queue in self._queues_with(cancelled):
@@ -112,7 +112,7 @@ class LocalLauncher:
         return found
 
     def _end_held(self, run_ids: Set[str]) -> None:
-        """Wait until nobody holds these runs any more; kill who takes too long; raise if that is elsewhere."""
+        """Wait until no process holds these runs; kill those that take too long; raise for one on another host."""
         end = time.monotonic() + STOP_SECONDS
         while held := list(self._held(run_ids)):
             for run_id, holder in held:
@@ -128,7 +128,7 @@ class LocalLauncher:
             time.sleep(0.05)
 
     def _held(self, run_ids: Set[str]) -> Iterator[tuple[str, Holder]]:
-        """Of these runs those that local workers have in hand, with who holds them."""
+        """Those of these runs that local workers hold, with their holders."""
         for run_id in sorted(run_ids):
             holder = self._run(run_id).holder()
             if holder and holder.alive and holder.job is not None and holder.job.startswith("local/"):

@@ -1,4 +1,4 @@
-"""The GPUs and cores of this machine, and a lock for each: who holds it has that GPU or core to itself."""
+"""The GPUs and cores of this machine, and a lock for each: its holder has that GPU or core to itself."""
 
 import fcntl
 import os
@@ -14,7 +14,7 @@ from flipscale.guard import plain_file
 
 
 def slots_for(gpus: int) -> list[tuple[str, ...]]:
-    """What each worker of this machine has to itself: a core, a GPU, or `gpus` GPUs. LaunchError if too few."""
+    """The share of each worker of this machine: a core, a GPU, or `gpus` GPUs. LaunchError if there are too few."""
     found = gpus_here()
     if gpus > len(found):
         raise LaunchError(

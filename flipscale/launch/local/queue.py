@@ -156,7 +156,7 @@ class LocalQueue:
         return LocalWorker(process.pid, birth(process.pid) or "", group, str(log))
 
     def log(self, number: int) -> Path:
-        """What the worker of this number and its `train` say."""
+        """The log of the worker of this number and its `train`."""
         return self.path / f"worker-{number}.log"
 
     def _write(self) -> None:

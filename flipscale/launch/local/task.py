@@ -1,8 +1,8 @@
-"""What a worker of this machine does: `python -m flipscale.launch.local.task SUBMISSION NUMBER LOCK,LOCK COMMAND...`.
+"""A worker of this machine: `python -m flipscale.launch.local.task SUBMISSION NUMBER LOCK,LOCK COMMAND...`.
 
 It waits for the locks of its GPUs or its core, given as inherited descriptors, then an attendant sees the runs of the
-submission through beside the other workers. What it starts holds the locks too, so where the worker is killed they are
-not given out again before the training, which the kernel then asks to stop, has ended.
+submission through beside the other workers. Its children hold the locks too, so if the worker is killed they are not
+given out again before the training, which the kernel then asks to stop, has ended.
 """
 
 import ctypes
@@ -23,7 +23,7 @@ from flipscale.launch.workers import ASKED_TO_STOP, Workers
 from flipscale.run import JOB, RunFolder
 
 LOCAL_AROUND_SECONDS = 0.5
-"""How often run folders are looked at. On a local disk that is cheap, and whoever cancels a run waits for it."""
+"""Seconds between checks of run folders. On a local disk checks are cheap, and `cancel` waits for them."""
 
 _SET_PARENT_DEATH_SIGNAL = 1
 """prctl's number for it."""

@@ -31,7 +31,7 @@ RAY_START_SECONDS = 120
 _LIVING = ("PENDING", "RUNNING")
 
 _ADDRESSES = ("RAY_ADDRESS", "RAY_API_SERVER_ADDRESS")
-"""Ray lets these environment variables win over what it is told, where we mean what was typed or written down."""
+"""Environment variables that Ray prefers over its arguments, although a typed or written value should win."""
 
 ONE_NODE = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
 """Keeps Ray at 127.0.0.1, as on macOS. On Linux it would replace that by a network card's address, and with any address
@@ -115,7 +115,7 @@ class Cluster:
 
     @contextlib.contextmanager
     def _client(self) -> Iterator[Any]:
-        """Ray's client. What goes wrong with it is a LaunchError, Unreachable where Ray does not answer."""
+        """Ray's client. Its errors are LaunchErrors, Unreachable if Ray does not answer."""
         if not _listens(self.url):
             raise Unreachable(f"Nobody answers at {self.url}. Is that Ray's dashboard, and does it run?")
         from ray.job_submission import JobSubmissionClient
@@ -154,7 +154,7 @@ def _host_of(address: str) -> str:
 
 
 def address_file() -> Path:
-    """Where `ray start` notes the address of this machine's head."""
+    """The file in which `ray start` notes the address of this machine's head."""
     return Path(os.environ.get("RAY_TMPDIR") or tempfile.gettempdir()) / "ray" / "ray_current_cluster"
 
 
@@ -185,8 +185,8 @@ def _home() -> Path:
 def _start_here(home: Path) -> str:
     """Start a Ray on this machine that outlives this process: the URL of its dashboard.
 
-    It listens on 127.0.0.1 alone, as it obeys whoever reaches it. `ray start --block` is the parent of all its
-    processes: a signal to it ends them, and no other Ray, as `ray stop` would.
+    It listens on 127.0.0.1 alone, as it obeys every process that reaches it. `ray start --block` is the parent of all
+    its processes: a signal to it ends them and, unlike `ray stop`, no other Ray.
     """
     port, dashboard, client, agent = _free_ports(4)
     options = {
@@ -208,7 +208,7 @@ def _start_here(home: Path) -> str:
     up = home / "ray_current_cluster"  # Ray writes it when all is up.
     up.unlink(missing_ok=True)
     with open(home / "start.log", "wb") as log:
-        # A session of its own: Ctrl-C of who submits is not for it.
+        # A session of its own: Ctrl-C in the submitting terminal is not for it.
         keeper = subprocess.Popen(
             command, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
         )

@@ -1,7 +1,7 @@
-"""What the Ray job does: `python -m flipscale.launch.ray.driver SUBMISSION.json SEAL`, started by Ray's Jobs API.
+"""The Ray job: `python -m flipscale.launch.ray.driver SUBMISSION.json SEAL`, started by Ray's Jobs API.
 
 It hands the tasks of a submission to Ray Tune, each as a trial, until none is left. A child's task is handed out when
-its parent is over. It keeps nothing that it could not read again: where it dies, `submit` goes on with what is left.
+its parent is over. It keeps nothing that it could not read again: if it dies, `submit` continues with the rest.
 """
 
 import os
@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-# Ray Tune reads these when it is imported. What it would write is in the run folders already.
+# Ray Tune reads these when it is imported. The run folders already hold everything that it would write.
 os.environ |= {
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
     "TUNE_MAX_PENDING_TRIALS_PG": os.environ.get("TUNE_MAX_PENDING_TRIALS_PG", "16"),
@@ -43,7 +43,7 @@ MAX_FAILURES = 10
 Tune gave one up. A run is given up earlier, by its policy."""
 
 SUGGEST_SECONDS = 1.0
-"""Where nothing could be handed out, run folders are looked at again so much later."""
+"""Seconds until run folders are checked again when nothing could be handed out."""
 
 
 class TrialQueue(Searcher):
@@ -206,7 +206,7 @@ def main(path: Path, seal: str = "") -> int:
 
 
 def _request(trials: Trials, config: Mapping[str, Any]) -> Any:
-    """What a trial asks for: a bundle for each process, on other nodes than those that failed under its runs."""
+    """The resources of a trial: a bundle for each process, on other nodes than those that failed under its runs."""
     bundles = bundles_of(trials.tasks[config["task"]], trials.site)
     nodes = [node for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
     wanted = _wanted(nodes, bundles, exclude=set(trials.site["exclude"]), avoid=set(config["avoid"].split(",")))
@@ -223,7 +223,7 @@ def _wanted(
     """The nodes that may take these bundles: those to avoid only where no others could."""
     usable = [node for node in nodes if not _names(node) & exclude]
     others = [node for node in usable if not _names(node) & avoid]
-    # Where no other node could take it, one that failed is better than to wait for ever.
+    # If no other node could take it, one that failed is better than waiting for ever.
     return others if _fits([node["Resources"] for node in others], bundles) else usable
 
 
@@ -244,7 +244,7 @@ def _fits(nodes: Sequence[Mapping[str, float]], bundles: Sequence[Mapping[str, f
 
 
 def _beat(path: Path) -> None:
-    """Show that the driver lives, to whoever cannot ask Ray."""
+    """Show that the driver lives, to processes that cannot ask Ray."""
     write_json(path, {"schema": 1, "host": socket.gethostname(), "process": os.getpid(), "time": time.time()})
     while True:
         time.sleep(HEARTBEAT_SECONDS)

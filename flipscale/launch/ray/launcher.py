@@ -60,7 +60,7 @@ class RayLauncher:
         trials = self._trials(requests, name, cluster.url)
         trials.write(self.home)
         now = time.time()
-        # Jobs are written down before they are sent: what is sent is known, whatever happens in between.
+        # Jobs are written down before they are sent: every sent job is known, whatever happens in between.
         for index, task in enumerate(trials.tasks):
             for run_id in task.runs:
                 yield Job(run_id, "ray", job_id(name, index), now, log=str(self.home / name / f"{index}.log"))
@@ -97,10 +97,10 @@ class RayLauncher:
         return f"Ray Tune gave its trial up: {printable(said.strip())}"
 
     def cancel(self, jobs: Sequence[Job]) -> None:
-        """Stop the submissions of which nothing is left and whose driver has not begun.
+        """Stop the submissions that have nothing left and whose driver has not begun.
 
-        Of the others an attendant stops what it has in hand, and the driver ends when nothing is left: both look at
-        the marks in the run folders, so they hear of it even where Ray cannot be asked.
+        In the others, attendants stop the runs that they hold, and the driver ends when nothing is left: both look at
+        the marks in the run folders, so they notice even if Ray cannot be asked.
         """
         from flipscale.launch.ray.cluster import Cluster, Unreachable, check_address
 

@@ -20,14 +20,14 @@ from flipscale.launch.launcher import threads
 from flipscale.launch.ray.trials import Task, Trials, bundles_of
 
 APART_SECONDS = 10.0
-"""So long after one of them has ended the processes of a worker may take to end by themselves."""
+"""Seconds that a worker's processes have to end by themselves after one of them has ended."""
 
 FAREWELL_SECONDS = 30.0
 """How long this process may live after Ray has killed its children. Ray does so as it ends this process itself."""
 
-# Stands between a process of Ray's and a worker: it passes signals on and ends as the worker does. Ray kills what its
-# processes started as they end, which is this one, and the kernel then sends the worker SIGTERM. So it is killed itself
-# only then: of a worker that was killed it says 137.
+# Runs between a process of Ray's and a worker: it passes signals on and ends as the worker does. When Ray's processes
+# end, Ray kills their children, which is this one, and the kernel then sends the worker SIGTERM. It is killed itself
+# only in that case: for a worker that was killed it returns 137.
 _BETWEEN = """
 import ctypes, os, signal, sys
 parent, command = int(sys.argv[1]), sys.argv[2:]
@@ -187,7 +187,7 @@ def _rank(rank: int, bundles: Sequence[Any]) -> dict[str, str]:
 
 
 def own_address() -> str:
-    """Where other nodes of the cluster reach this one."""
+    """The address at which other nodes of the cluster reach this one."""
     import ray
 
     return str(ray.util.get_node_ip_address())  # type: ignore[no-untyped-call]

@@ -1,8 +1,8 @@
-"""What a trial does: an attendant sees its runs through, in a process of Ray's on whichever node has room.
+"""A trial: an attendant sees its runs through, in a process of Ray's on any node that has room.
 
-Ray Tune hears of it every few seconds. Where the node is lost, or the trial's process, Tune starts the trial again
-elsewhere, and so a later attempt takes the runs' leases. What an attendant cannot go on with on its node ends the
-trial, and the driver has Tune start another one that avoids the node.
+It reports to Ray Tune every few seconds. If the node or the trial's process is lost, Tune starts the trial again
+elsewhere, and the later attempt takes the runs' leases. An attendant that cannot continue on its node ends the trial,
+and the driver has Tune start another one that avoids the node.
 """
 
 import json
@@ -26,10 +26,10 @@ from flipscale.launch.workers import Workers
 from flipscale.run import ATTEMPT, JOB, NODE, FailureKind, RunFolder
 
 REPORT_SECONDS = 10.0
-"""Ray Tune hears so often from a trial that it lives."""
+"""Seconds between a trial's signs of life to Ray Tune."""
 
 DEATH_SECONDS = 6.0
-"""Ray knows so long after a node's death of it at the latest: the death of its processes is known earlier."""
+"""The longest time until Ray notices a node's death; it notices the death of processes earlier."""
 
 _CRASHED = ("0", "UNSPECIFIED", "2", "UNEXPECTED_TERMINATION")
 """Why a node is gone, as Ray says it, where that is a failure. Idle and pre-empted nodes are drained."""

@@ -1,7 +1,7 @@
 """Which runs share a trial of Ray Tune, and what it asks Ray for: pure arithmetic on requests and a site.
 
-By itself a run is a trial. Where the site packs by time, short ones share a trial with the children that start from
-them, one after another. A trial asks for a bundle for each process of its run.
+By default a run is a trial. If the site packs by time, short ones share a trial with the children that start from them,
+one after another. A trial asks for a bundle for each process of its run.
 """
 
 import math
@@ -48,22 +48,22 @@ RayNode = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Task:
-    """What one trial does: runs one after another, of one shape."""
+    """The runs of one trial, one after another, of one shape."""
 
     runs: tuple[str, ...]
     """Their ids, parents before children."""
     resources: Resources
-    """What each run needs."""
+    """The needs of each run."""
     share: int
     """Runs at once on the GPUs of one."""
 
 
 @dataclass(frozen=True)
 class Trials:
-    """What one submit hands to Ray, as submission.json holds it."""
+    """The submission that one submit hands to Ray, as submission.json holds it."""
 
     name: str
-    """Of the submission's folder and of Ray's job, which no other has."""
+    """The unique name of the submission's folder and of Ray's job."""
     tasks: tuple[Task, ...]
     address: str
     """Where Ray's Jobs API listens."""
@@ -71,9 +71,9 @@ class Trials:
     runs: str
     """The folder of run folders."""
     command: tuple[str, ...]
-    """What a worker executes."""
+    """The command of a worker."""
     folder: str
-    """The working directory of who submitted, which relative paths of a study start from."""
+    """The working directory of the submitting command, from which relative paths of a study start."""
 
     def path(self, home: Path) -> Path:
         return home / self.name / "submission.json"
@@ -116,7 +116,7 @@ class Trials:
 
 
 def job_id(name: str, index: int) -> str:
-    """What job.json calls a task."""
+    """The name of a task in job.json."""
     return f"{name}/{index}"
 
 
@@ -160,7 +160,7 @@ class _Packing:
 
 
 def bundles_of(task: Task, site: Site) -> list[dict[str, float]]:
-    """What each process of a run needs, process 0 first."""
+    """The needs of each process of a run, process 0 first."""
     processes, gpus = task.resources.devices, task.resources.gpus
     bundle: dict[str, float] = {"CPU": site["cpus_per_process"]}
     if gpus:
@@ -175,7 +175,7 @@ def bundles_of(task: Task, site: Site) -> list[dict[str, float]]:
 
 
 def keys_not_here(site: Site) -> list[str]:
-    """What a site file says that Ray cannot follow, each as a sentence."""
+    """Keys of a site file that Ray cannot follow, each as a sentence."""
     wrong = [f"{key}: {why}" for key, why in NOT_HERE.items() if site[key] != DEFAULTS[key]]
     if site["pack"]["whole_nodes"]:
         wrong.append(f"pack.whole_nodes: {WHOLE_NODES}")

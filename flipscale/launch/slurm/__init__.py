@@ -4,18 +4,18 @@ A submission is a folder, results/slurm/NAME, and each of its arrays in it:
 
     K.json          the array: which runs each task does, the site, SLURM's number
     K.sh            the batch script
-    K_TASK.log      what the task said, over all its attempts
+    K_TASK.log      the output of the task, over all its attempts
     stopped.json    why the whole submission stopped, if it did
 
-What runs in a job is an attendant (task.py), which starts `train` with srun and sees its runs through: warnings,
-requeues, failures. A job is found by the name of its array, never by SLURM's number alone: a new cluster counts from 1
-again. So all of it can be rebuilt from these files by any later process, and nothing depends on accounting.
+An attendant (task.py) runs in a job, starts `train` with srun and sees its runs through: warnings, requeues, failures.
+A job is found by the name of its array, never by SLURM's number alone: a new cluster counts from 1 again. Any later
+process can therefore rebuild all of it from these files, and nothing depends on accounting.
 
 launcher.py    the launcher
 arrays.py      which runs share a job, and which jobs an array
 batch.py       the batch script, and its way to SLURM
-scheduler.py   what SLURM is asked
-task.py        what a job does
+scheduler.py   questions to SLURM
+task.py        the work of a job
 """
 
 from flipscale.launch.slurm.launcher import SlurmLauncher

@@ -1,6 +1,6 @@
 """Which runs share a job, and which jobs an array: pure arithmetic on requests and a site.
 
-A job is one task of an array. By itself a run is a task. Where the site packs, short runs share one, with the children
+A job is one task of an array. By default a run is a task. If the site packs, short runs share one, with the children
 that start from them. A child that is not packed is a task of a later array, which SLURM starts when the task with the
 same index in the array of its parent has ended.
 """
@@ -25,14 +25,14 @@ from flipscale.settings import JsonObject, Resources
 
 @dataclass(frozen=True)
 class JobArray:
-    """What one sbatch sends: tasks of one shape."""
+    """The array of one sbatch: tasks of one shape."""
 
     name: str
     """SUBMISSION-NUMBER, which no other array has."""
     tasks: Mapping[int, tuple[str, ...]]
     """The ids of the runs of each task, by its index."""
     resources: Resources
-    """What each run needs."""
+    """The needs of each run."""
     lanes: int
     """Runs at once in a task, at most."""
     avoid: tuple[str, ...]
@@ -41,7 +41,7 @@ class JobArray:
     runs: str
     """The folder of run folders."""
     command: tuple[str, ...]
-    """What a worker executes."""
+    """The command of a worker."""
     memory: int | None = None
     """Bytes of main memory that each process is to have; None leaves it to the cluster."""
     after: str | None = None
@@ -104,7 +104,7 @@ def job_name_of(array: str) -> str:
 
 @dataclass(frozen=True)
 class Shape:
-    """What a job asks SLURM for."""
+    """The resources that a job asks SLURM for."""
 
     nodes: int
     tasks_per_node: int
@@ -114,7 +114,7 @@ class Shape:
 
 
 def shape_of(resources: Resources, lanes: int, site: Site, memory: int | None = None) -> Shape:
-    """The nodes and what is needed of each. LaunchError where a run's processes do not come out whole on nodes.
+    """The nodes and the needs on each. LaunchError if a run's processes cannot be split evenly over nodes.
 
     memory: bytes of each process.
     """
@@ -264,7 +264,7 @@ class _Arrays:
         self.placed |= {request.id: (name, index) for index, runs in tasks.items() for request in runs}
 
     def _key(self, request: Request) -> tuple[Hashable, ...]:
-        """What runs must have in common to be in one array."""
+        """The values that runs of one array share."""
         known = self._is_predicted and host_memory(request) is not None
         return (by_resources(request), tuple(nodes_to_avoid(request.folder.failures())), known)
 
@@ -273,14 +273,14 @@ class _Arrays:
         return bool(self.site["memory_per_process"] == PREDICTED)
 
     def _memory(self, runs: Sequence[Request]) -> int | None:
-        """Of each process, that of the neediest run: all jobs of an array ask for the same."""
+        """The memory of each process, for the neediest run: all jobs of an array ask for the same."""
         written = self.site["memory_per_process"]
         if self._is_predicted:
             return most_memory(runs)
         return bytes_of(written) if written else None
 
     def _limit(self, tasks: Iterable[Sequence[Request]], lanes: int) -> int | None:
-        """Of each job in seconds; None where the site says one, or nothing has timed the runs."""
+        """The time limit of each job in seconds; None if the site has one, or if no probe has timed the runs."""
         limit = None if self.site["time"] else limit_of(tasks, lanes)
         return None if limit is None else limit + int(self.site["warning"])
 

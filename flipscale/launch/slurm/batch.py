@@ -183,7 +183,7 @@ def _number_of(array: JobArray, *, patient: bool = False) -> str | None:
 
 
 def _setup(lines: Sequence[str], attendant: Sequence[str]) -> list[str] | None:
-    """The site's lines; where one of them ends the script, or a signal comes, the attendant is told with which code."""
+    """The site's lines; if one of them ends the script, or a signal comes, the attendant gets the code."""
     if not lines:
         return None
     ended = f"{shlex.join(attendant)} $?"
@@ -223,9 +223,9 @@ def _option(written: str) -> tuple[str, str | bool]:
 
 
 def worker_command(array: JobArray, folders: Iterable[Path], gpus: str | None = None) -> list[str]:
-    """What starts a worker in a job: srun, what the site wants around it, and the command with the runs' folders.
+    """The command line of a worker in a job: srun, the site's wrapper, and the command with the runs' folders.
 
-    gpus: those of the job that this lane has for itself, as CUDA_VISIBLE_DEVICES has them; None for all.
+    gpus: the job's GPUs that this lane has for itself, in the form of CUDA_VISIBLE_DEVICES; None for all.
     """
     site, shape = array.site, shape_of(array.resources, 1, array.site)
     processes = shape.nodes * shape.tasks_per_node

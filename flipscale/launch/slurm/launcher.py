@@ -46,7 +46,7 @@ class SlurmLauncher:
         numbers: dict[str, str] = {}
         sent = 0
         for array in self._arrays(requests):
-            # Jobs are written down before they are sent: what is sent is known, whatever happens in between.
+            # Jobs are written down before they are sent: every sent job is known, whatever happens in between.
             yield from self._jobs(array)
             try:
                 numbers[array.name] = send(array, self.home, numbers.get(array.after or ""))
@@ -111,7 +111,7 @@ class SlurmLauncher:
         return f"SLURM knows its job{number} no more, which was sent {sent}{on}{said}"
 
     def cancel(self, jobs: Sequence[Job]) -> None:
-        """Stop the tasks of which no other run is left. Of the others the attendant stops what it has in hand."""
+        """Stop the tasks that have no other run left. In the others, the attendant stops the runs that it holds."""
         tasks = {_task_of(job) for job in jobs}
         arrays, damaged = self._read_all({name for name, _ in tasks})
         try:
@@ -132,7 +132,7 @@ class SlurmLauncher:
             raise LaunchError(f"{what} Those of these arrays could not be taken from the queue: {' '.join(damaged)}")
 
     def _doomed(self, array: JobArray, cancelled: Set[int], entries: Mapping[int, scheduler.QueueEntry]) -> list[str]:
-        """What is to be given to scancel, of the cancelled tasks of an array: the array itself if that is all of it."""
+        """The arguments of scancel for the cancelled tasks of an array: the array itself if all of it is cancelled."""
         living = {index: entry for index, entry in entries.items() if entry.lives}
         doomed = [
             entry.id
@@ -208,7 +208,7 @@ class SlurmLauncher:
     def _with_history(
         self, tasks: Iterable[tuple[str, int]], entries: Mapping[str, dict[int, scheduler.QueueEntry]]
     ) -> dict[str, dict[int, scheduler.QueueEntry]]:
-        """What squeue has, and of what it has forgotten what accounting says."""
+        """The answers of squeue, and accounting's for jobs that squeue has forgotten."""
         forgotten = {name for name, index in tasks if index not in entries.get(job_name_of(name), {})}
         # Accounting is asked by a number that stands in the array's record alone.
         arrays, _ = self._read_all(forgotten)

@@ -1,7 +1,7 @@
-"""What SLURM is asked, and how it answers: squeue, sacct, scancel, scontrol. Nothing here knows of runs.
+"""Questions to SLURM and its answers: squeue, sacct, scancel, scontrol. Nothing here knows about runs.
 
-Sites put wrappers around these programs, and plug-ins into them, that print banners and notices too. So of each answer
-only the lines of the form that was asked for are read.
+Sites put wrappers around these programs, and plug-ins into them, that also print banners and notices. Only the lines of
+the requested form are therefore read.
 """
 
 import contextlib
@@ -17,7 +17,7 @@ from flipscale.errors import LaunchError
 from flipscale.run import FailureKind
 
 SLURM_SECONDS = 120
-"""A busy controller may take so long to answer; slurm's own programs give up earlier."""
+"""Seconds that a busy controller may take to answer; SLURM's own programs give up earlier."""
 
 PAUSES = (1, 2, 4, 8, 16, 32)
 """Seconds between tries to reach a controller that is away, as one that restarts is."""
@@ -28,7 +28,7 @@ _MARK = "flipscale|"
 _AWAY = ("unable to contact", "timed out", "timeout", "refused", "zero bytes", "connection reset", "try again")
 
 AT_ONCE = 1000
-"""So many ids at most go to scancel in one call, as a command line is not endless."""
+"""The most ids in one call of scancel, as a command line is limited."""
 
 _LIVING_STATES = {
     "PENDING", "RUNNING", "SUSPENDED", "CONFIGURING", "COMPLETING", "STAGE_OUT", "RESIZING", "SIGNALING", "STOPPED",
@@ -90,9 +90,9 @@ class QueueEntry:
 
 
 def ask(*command: str, patient: bool = False, **environment: str) -> str:
-    """What a program of SLURM's answers. LaunchError where it is not there, or says no.
+    """The answer of one of SLURM's programs. LaunchError if it is missing, or refuses.
 
-    `patient` asks a controller that is away again for a minute: not for who looks, but for who wants something done.
+    `patient` asks a controller that is away again for a minute: for commands that change something, not for looks.
     """
     for pause in (*(PAUSES if patient else ()), None):
         done = _run(command, environment)
@@ -109,7 +109,7 @@ def ask(*command: str, patient: bool = False, **environment: str) -> str:
 
 
 def _complaint(program: str, said: str) -> str:
-    """What a program says of its own on stderr, in one line; all of it where nothing looks like its own."""
+    """A program's own message on stderr, in one line; all of stderr if no line looks like its own."""
     lines = [line.strip() for line in said.splitlines() if line.strip()]
     errors = [line for line in lines if "error" in line.lower() or line.startswith(f"{program}:")]
     return " ".join(errors or lines)
@@ -188,7 +188,7 @@ def queue(names: Iterable[str], *, patient: bool = False) -> dict[str, dict[int,
 
 
 def history(arrays: Mapping[str, str]) -> dict[str, dict[int, QueueEntry]]:
-    """What accounting remembers of arrays, given as name: id. Nothing where a cluster keeps no accounts."""
+    """Accounting's records of arrays, given as name: id. Empty if a cluster keeps no accounts."""
     found: dict[str, dict[int, QueueEntry]] = {}
     if not arrays or shutil.which("sacct") is None:
         return found
@@ -243,13 +243,13 @@ def requeue(job: str) -> None:
 
 @dataclass(frozen=True)
 class Configuration:
-    """What counts of how a cluster was set up."""
+    """The relevant part of a cluster's configuration."""
 
     max_array_size: int = 1001
-    """So many tasks an array may have; SLURM's own default."""
+    """The most tasks of an array; SLURM's own default."""
     counts_memory: bool = True
-    """Whether jobs are given memory. Where they are not, nodes need not say how much they have, and then any that is
-    asked for is too much."""
+    """Whether jobs are given memory. If they are not, nodes need not state theirs, and then any request is too
+    much."""
 
 
 def configuration() -> Configuration:

@@ -1,10 +1,10 @@
-"""What a job does: `python -m flipscale.launch.slurm.task ARRAY.json SEAL`, as the batch script calls it.
+"""A job: `python -m flipscale.launch.slurm.task ARRAY.json SEAL`, as the batch script calls it.
 
-The script, which SLURM keeps, says which record is meant by its seal: one that was changed since then is refused.
+The script, which SLURM keeps, names its record by the seal: a record that was changed since then is refused.
 
-An attendant sees the runs of the task through. Afterwards the job is requeued where it was interrupted, what is left is
-handed to a job elsewhere where the node failed, and in any case it ends with 0: success is in the run folders, and
-children are to start either way.
+An attendant sees the runs of the task through. Afterwards an interrupted job is requeued, and the remaining runs of a
+failed node go to a job elsewhere. The job always ends with 0: success is in the run folders, and children are to start
+either way.
 """
 
 import os
@@ -34,7 +34,7 @@ LATE_SECONDS = 90.0
 
 
 def main(path: Path, seal: str = "", setup_code: int | None = None) -> int:
-    """See the runs of this task through; or do what is due where `setup_code` ended the script in the site's setup."""
+    """See the runs of this task through; or handle a script that ended in the site's setup with `setup_code`."""
     array = JobArray.read(path, seal)
     launcher = SlurmLauncher(Path(array.runs).parent, array.site, command=array.command)
     attendant = _attendant(array, launcher, path)
@@ -73,7 +73,7 @@ def _attendant(array: JobArray, launcher: SlurmLauncher, path: Path) -> Attendan
 
 
 def _after_setup(attendant: Attendant, array: JobArray, launcher: SlurmLauncher, code: int) -> None:
-    """What is due where a line of the site's setup ended the script, or a signal did while it ran."""
+    """Handle a script that a line of the site's setup ended, or a signal during it."""
     if code in (128 + signal.SIGUSR2, 128 + signal.SIGTERM):
         attendant.note(code - 128)
         _after_a_signal(attendant, array, launcher)
@@ -102,7 +102,7 @@ def _see_through(attendant: Attendant, array: JobArray, launcher: SlurmLauncher)
 
 
 def _limit() -> float | None:
-    """The time limit of this job in seconds; None where there is none, or SLURM does not say."""
+    """The time limit of this job in seconds; None without one, or if SLURM does not tell."""
     began, ends = (os.environ.get(f"SLURM_JOB_{name}_TIME") for name in ("START", "END"))
     return float(ends) - float(began) if began and ends else None
 
@@ -126,7 +126,7 @@ def _after_a_signal(attendant: Attendant, array: JobArray, launcher: SlurmLaunch
 
 
 def _hand_over(attendant: Attendant, launcher: SlurmLauncher) -> None:
-    """Hand what is left to new jobs, and where no others can be had, do it here."""
+    """Hand the remaining runs to new jobs; if none can be had, do them here."""
     try:
         hand_over(attendant.left, launcher.results, launcher)
     except LaunchError as error:
@@ -136,7 +136,7 @@ def _hand_over(attendant: Attendant, launcher: SlurmLauncher) -> None:
 
 
 def _interruption(signum: int, warning: int) -> tuple[FailureKind | None, str]:
-    """What a signal means; None as a kind where somebody cancelled the job."""
+    """The meaning of a signal; None as a kind if somebody cancelled the job."""
     if signum == signal.SIGUSR2:
         left = float(os.environ.get("SLURM_JOB_END_TIME", "inf")) - time.time()
         if left <= warning + LATE_SECONDS:
@@ -148,7 +148,7 @@ def _interruption(signum: int, warning: int) -> tuple[FailureKind | None, str]:
 
 
 def _call_off(launcher: SlurmLauncher, submission: str) -> None:
-    """Stop what of the submission has not begun. What cannot be stopped finds out itself when it begins."""
+    """Stop the jobs of the submission that have not begun. One that cannot be stopped notices when it begins."""
     try:
         launcher.stop(submission)
     except LaunchError as error:
