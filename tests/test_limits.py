@@ -140,7 +140,7 @@ def test_an_idx_file_that_lies_is_refused_before_it_is_unpacked(tmp_path: Path) 
     path = tmp_path / "images.gz"
     for shape, said in (
         ((2**32 - 1, 2**16, 2**16), "where 1 to"),
-        ((3, 0, 28), "declares 3 x 0 x 28 bytes"),
+        ((3, 0, 28), "declares images of 3 x 0 x 28 bytes"),
         ((1, 2, 2), "declares 1 x 2 x 2 = 4 bytes but holds 5"),
     ):
         with pytest.raises(DataError, match=said):

@@ -10,7 +10,7 @@ from flipscale.cost import steps_of, training_view
 from flipscale.errors import DataError
 from flipscale.identity import labelled_set, labelled_test_images
 from flipscale.run import RunFolder
-from flipscale.settings import Settings
+from flipscale.settings import OpenClipTrainer, Settings
 from flipscale.train.asked import steps_before
 from flipscale.train.data import ClassifiedSet, Data, Form, HeldOutItems, Integers, open_classified, open_data
 from flipscale.train.evaluate import open_evaluations
@@ -29,7 +29,8 @@ def open_training_data(run: RunFolder, settings: Settings) -> Data:
         before=steps_before(run, settings.batch_size) * settings.batch_size,
         crop=settings.crop,
     )
-    if found.size < settings.batch_size:
+    # open_clip's program refuses what is too small for it in its own words.
+    if not isinstance(settings.trainer, OpenClipTrainer) and found.size < settings.batch_size:
         raise DataError(
             f"data has {found.size} pairs, less than one batch of {settings.batch_size}, which would hold a pair "
             f"twice; add pairs, or lower batch_size."
