@@ -9,7 +9,7 @@ fills them, and `flipscale status` looks at them: all waiting, half of them fini
 
 --partition measures on the SLURM cluster here too, against `sbatch --array` of the same script, and with --hydra
 against hydra's sweep of a function that does nothing. Jobs are held, as 1,000 starts of torch would take the machine
-for an hour, and cancelled at once. hydra is no dependency of flipscale; it is to be had by
+for an hour, and cancelled at once. hydra is not a dependency of flipscale; it is to be had by
 `python -m venv DIR && DIR/bin/pip install hydra-core hydra-submitit-launcher`, and --hydra DIR/bin/python.
 
 SLURM's programs are called through wrappers that note when each was called and when it had answered. What is compared

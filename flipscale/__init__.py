@@ -60,7 +60,7 @@ _HOMES = {
     "run_study": "flipscale.workflow.whole",
     "submit": _VERBS,
 }
-"""Where each name is that is no package's as well."""
+"""Where each name is that is not a package's as well."""
 
 _ROOMS = ("collect", "compare", "fit", "plan", "plot", "report")
 """Packages that do what they are called when they are called: `flipscale.plot("study.yaml")`."""

@@ -86,7 +86,7 @@ class Architecture:
     def open_clip_config(self) -> Config:
         """The model's open_clip configuration, a new dict at each call: embed_dim, vision_cfg, text_cfg, ...
 
-        It holds the arguments of open_clip's CLIP; if it has a true `custom_text`, which is no argument, of
+        It holds the arguments of open_clip's CLIP; if it has a true `custom_text`, which is not an argument, of
         CustomTextCLIP.
         """
         config: Config = json.loads(self.config_json)

@@ -54,7 +54,7 @@ def plain_file(path: str, flags: int) -> int:
 
 
 def is_plain(path: str | os.PathLike[str]) -> bool:
-    """Whether there is a plain file at the path itself, which is no link to one."""
+    """Whether there is a plain file at the path itself, which is not a link to one."""
     try:
         return stat.S_ISREG(os.lstat(path).st_mode)
     except OSError:
@@ -102,7 +102,7 @@ def are_names(texts: Iterable[object]) -> None:
     """ValueError where one of the texts is a path that leads elsewhere."""
     for text in texts:
         if not is_name(text):
-            raise ValueError(f"{text!r} is no name of a folder")
+            raise ValueError(f"{text!r} is not a name of a folder")
 
 
 def is_name(text: object) -> bool:

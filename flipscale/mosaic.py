@@ -50,7 +50,7 @@ def build_mosaics(out: Path, size: int, pairs: int = TRAINING_PAIRS) -> Built:
     captions and classes, and classes.txt.
 
     size: width and height of the pictures in px. pairs: how many to train on. Raises DataError if the folder exists or
-    the size is no multiple of a glyph's.
+    the size is not a multiple of a glyph's.
     """
     if size < CELL or size % CELL:
         raise DataError(f"size is {size}; a mosaic takes a multiple of {CELL} px.")

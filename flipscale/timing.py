@@ -1,7 +1,7 @@
 """How long runs take where a probe has timed their shape: what it measured, and what follows from it for a run.
 
 The **shape** of a run is what the time of a step depends on: model, image size, masks, batch size, precision, data and
-how a batch is computed. Seeds, schedules and learning rates are no part of it, so a few steps tell what thousands will
+how a batch is computed. Seeds, schedules and learning rates are not part of it, so a few steps tell what thousands will
 take. The shape of an **evaluation** is what its time depends on: the model, the sets, and how images are seen.
 
 A time holds for one place: a site, its device and its hardware. Nothing here touches a disk.

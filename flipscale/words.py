@@ -77,6 +77,11 @@ def score_value(score: float, fraction: bool) -> str:
 # Counts
 
 
+def with_article(noun: str) -> str:
+    """'a choice', 'an evaluation set'."""
+    return f"an {noun}" if noun[0] in "aeio" else f"a {noun}"
+
+
 def count(number: int, noun: str) -> str:
     """'1 run', '1,000 runs'."""
     return f"{number:,} {noun}{'' if number == 1 else 's'}"

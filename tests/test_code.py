@@ -1,4 +1,4 @@
-"""Which code trained a run: the same code is the same wherever it lies, and what is not known is no difference."""
+"""Which code trained a run: the same code is the same wherever it lies, and what is not known is not a difference."""
 
 import ast
 import os

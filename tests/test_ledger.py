@@ -171,7 +171,7 @@ def test_an_arm_is_what_differs_from_the_baseline(tmp_path, asked):
 
 
 def test_where_a_plan_does_not_name_its_baseline_it_is_what_runs_of_a_cell_differ_in(tmp_path, asked):
-    """A learning rate that follows from the mask ratio is no arm of its own, nor is a seed."""
+    """A learning rate that follows from the mask ratio is not an arm of its own, nor is a seed."""
     runs = [
         asked(
             f"{mask}-{seed}-{samples}",

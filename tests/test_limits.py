@@ -79,7 +79,7 @@ def test_a_pattern_of_ten_million_shards_is_refused_before_it_is_written_out() -
 def test_a_study_whose_name_leads_elsewhere_is_refused(tmp_path: Path, name: str) -> None:
     (tmp_path / name).write_text(STUDY)
     (said,) = complaints(tmp_path / name)
-    assert "is no name of a study, which is called as its file" in said
+    assert "cannot be the name of a study, which is that of its file" in said
 
 
 def test_two_escaped_halves_of_a_character_in_a_study_are_joined(tmp_path: Path) -> None:

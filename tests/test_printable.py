@@ -118,7 +118,7 @@ def test_a_name_that_is_not_utf8_fails_one_run_and_every_verb_goes_on(tmp_path, 
     # One worker does all four: what ended it would end the run behind the bad one with it.
     worker = say("train", *(str(run.path) for run in folders), code=1)
     assert [run.state() for run in folders] == ["finished", "failed", "finished", "finished"]
-    said = "broken/a/caf\\xe90.png (is no image that can be read)"
+    said = "broken/a/caf\\xe90.png (is not an image that can be read)"
     for text in (
         worker,
         folders[1].error().reason,

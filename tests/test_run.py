@@ -319,7 +319,7 @@ def test_a_lease_that_names_no_process_is_none(folder: RunFolder, text: str) -> 
 
 def test_a_schema_that_is_no_number_is_named(folder: RunFolder) -> None:
     (folder.path / "result.json").write_text('{"schema": "1"}')
-    with pytest.raises(RunFolderError, match=r"result\.json: schema '1' is no number"):
+    with pytest.raises(RunFolderError, match=r"result\.json: schema '1' is not a number"):
         folder.result()
 
 

@@ -625,7 +625,7 @@ def test_artifacts_do_not_leave_the_study_s_folders(where, tmp_path):
 
 @pytest.mark.parametrize("study", ["..", ".", "a/b", "/etc", "..\\x"])
 def test_a_study_s_name_does_not_lead_out_of_the_artifacts(where, study):
-    with pytest.raises(FlipscaleError, match="is no name for a folder of artifacts"):
+    with pytest.raises(FlipscaleError, match="cannot name a folder of artifacts"):
         bring(table(row("a-1")), curve("a-1"), study, **where)
 
 

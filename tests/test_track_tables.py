@@ -1,4 +1,4 @@
-"""MLflow's tables are no public interface: they are written where they are known, and elsewhere by its client."""
+"""MLflow's tables are not a public interface: they are written where they are known, and elsewhere by its client."""
 
 import importlib.metadata
 import json

@@ -30,7 +30,7 @@ SECRET = "the words of a private file"
 
 @pytest.fixture
 def bystander() -> Iterator["subprocess.Popen[bytes]"]:
-    """A process of the same user that is no business of flipscale's."""
+    """A process of the same user that is not a business of flipscale's."""
     with subprocess.Popen(["sleep", "600"], stdin=subprocess.DEVNULL) as process:
         yield process
         process.kill()
@@ -151,7 +151,7 @@ def test_a_program_that_was_left_over_is_ended_only_if_it_was_started_for_the_ru
 
 def test_a_job_id_is_no_path(run: RunFolder) -> None:
     run.write_job(Job("run", "local", "../../home", time.time(), log=""))
-    with pytest.raises(RunFolderError, match="is no job's id"):
+    with pytest.raises(RunFolderError, match="is not a job's id"):
         run.job()
 
 
@@ -446,7 +446,7 @@ def test_a_checkpoint_that_would_run_code_is_refused_and_runs_none(tmp_path: Pat
             return Path.touch, (ran,)
 
     torch.save({"state_dict": {"weight": torch.ones(1), "order": Order()}}, tmp_path / "model.pt")
-    with pytest.raises(FlipscaleError, match="is no checkpoint of open_clip"):
+    with pytest.raises(FlipscaleError, match="is not a checkpoint of open_clip"):
         load(None, architecture("ViT-w16d1-4"), tmp_path / "model.pt")  # type: ignore[arg-type]
     assert not ran.exists()
 

@@ -107,7 +107,7 @@ class VerbParser(argparse.ArgumentParser):
 
 
 def parse(words: Sequence[str]) -> argparse.Namespace:
-    """The arguments of a command. SystemExit, with exit code 2, where the words are no command."""
+    """The arguments of a command. SystemExit, with exit code 2, if the words are not a command."""
     top = parser()
     top.check_verb(words)
     args, unknown = top.parse_known_args(words)

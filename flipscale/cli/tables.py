@@ -112,7 +112,7 @@ def export(args: argparse.Namespace) -> int:
     opened = open_study_of(args)
     study = opened.study
     if args.to == "parquet" and args.out is None:
-        raise FlipscaleError("Parquet is no text for a terminal; say where it goes: --out FILE.parquet")
+        raise FlipscaleError("Parquet is not text for a terminal; say where it goes: --out FILE.parquet")
     data = exported(
         read_results(opened.files.results),
         args.to,

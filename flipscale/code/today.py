@@ -69,7 +69,7 @@ class CodeToday:
         else:
             code = _of_flipscale()
         start = None if settings.init is None else content_of(Path(settings.init.path), self.kept)
-        if start is not None:  # A tag of pretrained weights is no file, and is part of the id.
+        if start is not None:  # A tag of pretrained weights is not a file, and is part of the id.
             code = replace(code, files={**code.files, WEIGHTS: start})
         return code
 

@@ -153,7 +153,7 @@ def _names(record: MetricsRecord) -> set[str]:
 
 
 def _alike_records(records: list[MetricsRecord], indices: NumberArray, steps: NumberArray) -> _AlikeRecords:
-    """The points of records with the same keys. ValueError if a value is no finite number."""
+    """The points of records with the same keys. ValueError if a value is not a finite number."""
     if "scores" in records[0]:
         records = [_flat(record) for record in records]
         if any(tuple(record) != tuple(records[0]) for record in records):

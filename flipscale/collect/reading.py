@@ -57,7 +57,7 @@ class RunReader:
         without_row = CachedRun(look.asked, key, row=None, unknown=[], points=0, torn=0, problem=None)
         try:
             row, unknown = row_of(run, self.study, folder, self.runs)
-            # A parent that is no cell of the study is no row of its own: it is counted in its children's.
+            # A parent that is not a cell of the study is not a row of its own: it is counted in its children's.
             if run.cell is None:
                 return without_row, None
             points, torn = read_points(folder)

@@ -54,7 +54,7 @@ def read_results(path: Path) -> pd.DataFrame:
         raise ResultsError(f"{path}: not a table of results ({error}). Make it with `flipscale collect`.") from error
     if "id" not in table:
         raise ResultsError(
-            f"{path}: has no column 'id', so it is no table of results. Make it with `flipscale collect`."
+            f"{path}: has no column 'id', so it is not a table of results. Make it with `flipscale collect`."
         )
     columns: dict[str, pd.Series[Any]] = {}
     for name, column in COLUMNS.items():

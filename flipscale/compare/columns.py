@@ -27,7 +27,7 @@ def pick_score(results: pd.DataFrame, score: str | None) -> str:
             near = did_you_mean(score, measured_scores(results)) if measured_scores(results) else "None was measured"
             raise ResultsError(f"No run has the score {score!r}; {near}.")
         if not pd.api.types.is_numeric_dtype(results[score]):
-            raise ResultsError(f"{score!r} is no score. Measured: {', '.join(measured_scores(results)) or 'none'}.")
+            raise ResultsError(f"{score!r} is not a score. Measured: {', '.join(measured_scores(results)) or 'none'}.")
         if results[score].isna().all():
             raise ResultsError(
                 f"No run has the score {score!r}. Measured: {', '.join(measured_scores(results)) or 'none'}."

@@ -1,7 +1,7 @@
 """What two studies have in common: runs of equal settings and seed, one of each study, and what differs within a pair.
 
 Two runs are a pair where the settings that either study varies have equal values in both, and the seeds are equal. All
-other settings may differ, and are what the studies are compared by. A run that both studies have is no pair.
+other settings may differ, and are what the studies are compared by. A run that both studies have is not a pair.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -201,7 +201,7 @@ def _exactly(value: object) -> str:
 
 
 def _without_column(old: Settings, new: Settings) -> dict[str, tuple[str, str]]:
-    """The settings that are no column and differ, as text."""
+    """The settings without a column that differ, as text."""
     return {
         name: (show_setting(getattr(old, name)), show_setting(getattr(new, name)))
         for name in differences(old, new)

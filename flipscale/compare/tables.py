@@ -35,7 +35,7 @@ def baseline_from(table: pd.DataFrame, texts: Sequence[str]) -> dict[str, object
     for part in (part.strip() for text in texts for part in _parts(table, text)):
         name, equals, value = part.partition("=")
         if not equals or not name:
-            raise ResultsError(f"{part!r} is no baseline; write COLUMN=VALUE, as mask_ratio=0.")
+            raise ResultsError(f"{part!r} is not a baseline; write COLUMN=VALUE, as mask_ratio=0.")
         need(table, [name])
         baseline[name] = _value(table[name], name, value)
     return baseline
@@ -87,7 +87,7 @@ def check_baseline(table: pd.DataFrame, baseline: Baseline) -> None:
 
 
 def seeds_of(table: pd.DataFrame) -> "pd.Series[int] | None":
-    """The seed of each row as an integer, or None without a column `seed`. Seeds that are no integers are numbered."""
+    """The seed of each row as an integer, or None without a column `seed`. Seeds that are not integers are numbered."""
     if "seed" not in table or table["seed"].isna().all():
         return None
     seeds = table["seed"]

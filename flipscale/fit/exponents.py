@@ -20,7 +20,7 @@ from flipscale.fit.words import number, title
 from flipscale.stats import ALPHA, Judged, holm, t_limit
 
 _NO_EXPONENTS = {"BNSL": ("d", "f"), "exponential": ("k", "g")}
-"""Parameters in small letters that are no exponents: where a break is and how sharp, and a rate."""
+"""Parameters in small letters that are not exponents: where a break is and how sharp, and a rate."""
 
 _LEAST_P = 1e-12
 

@@ -1,4 +1,4 @@
-"""Laws that are no sum of powers: with a late start, a plateau, a break, or an exponential."""
+"""Laws other than sums of powers: with a late start, a plateau, a break, or an exponential."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

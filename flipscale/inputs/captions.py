@@ -61,6 +61,6 @@ def _objects(file: Any, path: Path, image: str, caption: str) -> Iterator[tuple[
         except ValueError as error:
             raise DataError(f"{path}:{line}: is no JSON ({error}); write an object on each line.") from error
         if not isinstance(row, dict):
-            raise DataError(f"{path}:{line}: is no object; write {{{image!r}: path, {caption!r}: text}}.")
+            raise DataError(f"{path}:{line}: is not an object; write {{{image!r}: path, {caption!r}: text}}.")
         texts = row.get(caption)
         yield line, row.get(image), texts if isinstance(texts, list) else [texts]

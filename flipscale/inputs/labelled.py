@@ -68,7 +68,7 @@ def names_of_folders(folders: tuple[str, ...], classes: str | Sequence[str] | No
     if classes is None:
         if odd := next((folder for folder in folders if printable(folder) != folder), None):
             raise DataError(
-                f"{where}: the name of the class folder {odd} is not UTF-8, so it is no text to score images by; "
+                f"{where}: the name of the class folder {odd} is not UTF-8, so it is not text to score images by; "
                 f"rename it, or give the names of all {len(folders)} with classes."
             )
         return tuple(folder.replace("_", " ") for folder in folders)
@@ -92,7 +92,7 @@ def _by_folder(folders: tuple[str, ...], file: str, where: str) -> tuple[str, ..
             f"Write a JSON file {{folder: name}}."
         ) from error
     if not isinstance(names, dict):
-        raise DataError(f"{path}: is no mapping; write {{folder: name}} for the class folders of {where}.")
+        raise DataError(f"{path}: is not a mapping; write {{folder: name}} for the class folders of {where}.")
     unnamed = [folder for folder in folders if not isinstance(names.get(folder), str)]
     if unnamed:
         raise DataError(

@@ -50,7 +50,7 @@ def _script(arguments: Sequence[str]) -> str | None:
         return None
     if program.startswith("py"):
         rest = [argument for argument in rest if not _SWITCHES.fullmatch(argument)]
-    # What follows any other option may be its value, and what -m and -c name is no file.
+    # What follows any other option may be its value, and what -m and -c name is not a file.
     return rest[0] if rest and not rest[0].startswith("-") and FOLDER_ARGUMENT not in rest[0] else None
 
 

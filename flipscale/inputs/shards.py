@@ -129,7 +129,7 @@ def _expanded(pattern: str, most: int) -> list[str]:
 
 
 def _missing(paths: Sequence[str]) -> list[str]:
-    """Those of the paths that are no files."""
+    """Those of the paths that are not files."""
     folders: dict[str, dict[str, str]] = defaultdict(dict)
     for path in paths:
         folder, _, name = path.rpartition("/")
@@ -313,7 +313,7 @@ def _files(file: IO[bytes], shard: str) -> Iterator[tuple[str, str, Extent]]:
 
 
 def check_pairs(path: str) -> None:
-    """Raise DataError for a shard that is torn, or whose first samples are no pairs of an image and a caption."""
+    """Raise DataError for a shard that is torn, or whose first samples are not pairs of an image and a caption."""
 
     def is_pair(file: int, places: dict[str, Extent]) -> bool:
         pair = pair_of(places)
@@ -333,7 +333,7 @@ def check_pairs(path: str) -> None:
 
 
 def check_labelled(path: str, classes: int, *, several: bool = False) -> None:
-    """Raise DataError for a shard that is torn, or whose first samples are no images with the number of a class.
+    """Raise DataError for a shard that is torn, or whose first samples are not images with the number of a class.
 
     several: whether an image may show several classes.
     """
@@ -351,7 +351,7 @@ def check_labelled(path: str, classes: int, *, several: bool = False) -> None:
 
 
 def check_captioned(path: str) -> None:
-    """Raise DataError for a shard that is torn, or whose first samples are no images with captions."""
+    """Raise DataError for a shard that is torn, or whose first samples are not images with captions."""
 
     def is_captioned(file: int, places: dict[str, Extent]) -> bool:
         return bool(captions_of(_contents(file, places, "txt", "json"))) and not EXTENSIONS.isdisjoint(places)

@@ -37,7 +37,7 @@ def check_weights(start: str, model: str, parameters: int) -> bool:
         raise FlipscaleError(f"{path}: cannot be read ({reason_of(error)}); mend its permissions.") from error
     if wrong:
         raise FlipscaleError(
-            f"{path}: is no checkpoint of open_clip ({wrong}); give a file of weights that "
+            f"{path}: is not a checkpoint of open_clip ({wrong}); give a file of weights that "
             f"open_clip.create_model(pretrained=...) takes."
         )
     # Weights take two bytes or four each, and no known form takes less than one.

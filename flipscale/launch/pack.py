@@ -27,7 +27,7 @@ def lines_of(requests: Sequence[Request]) -> list[list[Request]]:
                 roots[request.id] = roots[parent] if parent else request.id
                 lines.setdefault(roots[request.id], []).append(request)
         left = [request for request in waiting if request.id not in roots]
-        assert len(left) < len(waiting), "a run is no ancestor of its own"
+        assert len(left) < len(waiting), "a run is not an ancestor of its own"
         waiting = left
     return list(lines.values())
 

@@ -45,7 +45,7 @@ class Memory:
             return value
         if not isinstance(value, str) or not re.fullmatch(r"[1-9]\d*[KMGT]", value):
             more = f"; or {PREDICTED}, or null for the cluster's default" if self.can_be_predicted else ""
-            complain(at, f"{show(value)} is no amount of memory; write 500M, 32G or 1T{more}")
+            complain(at, f"{show(value)} is not an amount of memory; write 500M, 32G or 1T{more}")
             return INVALID
         return value
 
@@ -232,13 +232,13 @@ def _check_options(site: Site, complain: Complain) -> None:
             complain(("sbatch", at), wrong)
     for at, option in enumerate(site["srun"]):
         if not option.startswith("--"):
-            complain(("srun", at), f"{show(option)} is no option of srun; write --name or --name=value")
+            complain(("srun", at), f"{show(option)} is not an option of srun; write --name or --name=value")
 
 
 def _wrong_with_sbatch(option: str) -> str | None:
     written = re.fullmatch(r"--([a-z][a-z-]*)(=.*)?", option)
     if written is None:
-        return f"{show(option)} is no option of sbatch; write --name or --name=value"
+        return f"{show(option)} is not an option of sbatch; write --name or --name=value"
     return f"--{written[1]} is not for a site file: {_OURS[written[1]]}" if written[1] in _OURS else None
 
 

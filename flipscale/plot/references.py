@@ -29,7 +29,7 @@ def read_references(path: Path) -> pd.DataFrame:
     except FileNotFoundError as error:
         raise ResultsError(f"{path}: there is no such file of references.") from error
     except (ValueError, UnicodeDecodeError) as error:
-        raise ResultsError(f"{path}: is no table ({error}).") from error
+        raise ResultsError(f"{path}: is not a table ({error}).") from error
     _check_sources(table, path)
     known = [*REFERENCE_COLUMNS, *COLUMNS]
     for name in map(str, table.columns):

@@ -69,7 +69,7 @@ class Evidence:
     results: pd.DataFrame
     """results.csv, with `arm` in words; empty without one."""
     uncollected: int
-    """Runs that have finished and are no row of results.csv."""
+    """Finished runs without a row in results.csv."""
     runs: Mapping[str, RunProgress]
     """Every run of the plan by its id."""
     arms: Mapping[str, str]
@@ -214,8 +214,8 @@ def _failure(run: RunProgress, results: Path) -> FailedRun:
 
 
 def _log_of(folder: RunFolder, results: Path) -> bytes:
-    """The end of its log, or else of its job's. job.json may name any file: one outside the results folder is no log,
-    nor is a link."""
+    """The end of its log, or else of its job's. job.json may name any file: one outside the results folder, or a link,
+    is not a log."""
     try:
         text = folder.tail("log.txt", LOG_BYTES)
         job = None if text else folder.job()

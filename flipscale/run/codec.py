@@ -68,7 +68,7 @@ def _what_is_wrong(data: object) -> str | None:
         return "holds no JSON object; delete the file and submit again."
     schema = data.get("schema", FOLDER_SCHEMA)
     if not isinstance(schema, int):
-        return f"schema {schema!r} is no number; delete the file and submit again."
+        return f"schema {schema!r} is not a number; delete the file and submit again."
     if schema > FOLDER_SCHEMA:
         return (
             f"schema {schema} is newer than this flipscale, which reads up to {FOLDER_SCHEMA}. Upgrade flipscale, or "
@@ -128,7 +128,9 @@ def read_job(folder: str) -> Job | None:
     if data is None:
         return None
     if not all(map(is_name, str(data.get("id") or "unknown").split("/"))):
-        raise RunFolderError(f"{Path(folder, 'job.json')}: {data['id']!r} is no job's id; delete it and submit again.")
+        raise RunFolderError(
+            f"{Path(folder, 'job.json')}: {data['id']!r} is not a job's id; delete it and submit again."
+        )
     try:
         return record_of(Job, data, run_id=os.path.basename(folder) or Path(folder).name)
     except ValueError as error:

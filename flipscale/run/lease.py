@@ -113,7 +113,7 @@ def holder_of(folder: Path, name: str = "lease.json") -> Holder | None:
         if holder.pid < 1:  # To signal it would be to signal a group of processes.
             return None
         return replace(holder, alive=_lives(holder, path))
-    # What names no process is no lease, as if it were torn: nobody would ever drop it.
+    # What names no process is not a lease, as if it were torn: nobody would ever drop it.
     except (FileNotFoundError, NotADirectoryError, DamagedFile, ValueError):
         return None
 
@@ -239,7 +239,7 @@ class Lease:
         try:
             before = read_codes(str(self.folder)) if _has_progress(self.folder) else []
         except RunFolderError:
-            before = []  # A record that cannot be read is no reason to train nothing.
+            before = []  # A record that cannot be read is not a reason to train nothing.
         if before[-1:] != [code]:
             write_record(self.folder / "code.json", codes_as_json([*before, code]))
 

@@ -222,7 +222,7 @@ class ArchiveReader:
         if member is not None and member.name == CONTENTS and member.size <= LARGEST_CONTENTS:
             data = self._tar.extractfile(member)
         if data is None:
-            raise FlipscaleError(f"{self.file}: is no archive of runs; `flipscale archive STUDY` writes one.")
+            raise FlipscaleError(f"{self.file}: is not an archive of runs; `flipscale archive STUDY` writes one.")
         return _contents_from_json(self.file, data.read())
 
 
@@ -233,7 +233,7 @@ def read_contents(file: Path) -> Contents:
 
 
 class open_archive:  # noqa: N801  it is used as a function
-    """The archive, open while the block runs. FlipscaleError where it is no archive, or is newer than this flipscale.
+    """The archive, open while the block runs. FlipscaleError if it is not an archive, or is newer than this flipscale.
 
     Any compression is taken that tarfile knows: an archive may have been packed anew.
     """
@@ -269,7 +269,7 @@ def _contents_from_json(file: Path, text: bytes) -> Contents:
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise FlipscaleError(f"{file}: its list of runs cannot be read ({error}), so it is damaged.") from error
     if wrong := [run for run in runs if not _RUN_ID.fullmatch(run)]:
-        raise FlipscaleError(f"{file}: {wrong[0]!r} is no id of a run, so it is no archive of flipscale.")
+        raise FlipscaleError(f"{file}: {wrong[0]!r} is not the id of a run, so this is not an archive of flipscale.")
     return Contents(str(data.get("study")), runs, timings_from_json(data.get("timings")))
 
 
@@ -297,7 +297,7 @@ def what_is_wrong(folder: RunFolder) -> str | None:
         check_folder(folder.path)
         for name in ARCHIVED_FILES:
             if os.path.lexists(folder.path / name) and not is_plain(folder.path / name):
-                return f"{folder.path / name}: is no plain file, so it is not packed; put the file itself there."
+                return f"{folder.path / name}: is not a plain file, so it is not packed; put the file itself there."
     except (RunFolderError, OSError, RecursionError) as error:
         return str(error)
     return None

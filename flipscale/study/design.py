@@ -39,7 +39,7 @@ class _Design:
                 return self._named(grids)
         self.values.complain(
             ("design",),
-            f"{show(design)} is no design; write full, one_at_a_time, one_at_a_time: {{cross: [axis]}}, "
+            f"{show(design)} is not a design; write full, one_at_a_time, one_at_a_time: {{cross: [axis]}}, "
             f"or grids: {{name: {{axis: [values]}}}}",
         )
         return self.full
@@ -55,7 +55,9 @@ class _Design:
         for at, name in enumerate(cross):
             if not isinstance(name, str) or name not in self.axes:
                 path = ("design", "one_at_a_time", "cross", at)
-                self.values.complain(path, f"{show(name)} is no axis of this study; {did_you_mean(name, self.axes)}")
+                self.values.complain(
+                    path, f"{show(name)} is not an axis of this study; {did_you_mean(name, self.axes)}"
+                )
         alone = [name for name in self.axes if name not in (*cross, "seed")]
         for name in alone:
             if name not in self.base and SETTINGS[name].required:

@@ -158,7 +158,7 @@ class _Compiler:
                 return lambda _: value
             case ast.Name(id=name):
                 if name not in self.known:
-                    raise ExpressionError(f"names '{name}', which is no setting; {did_you_mean(name, self.known)}")
+                    raise ExpressionError(f"names '{name}', which is not a setting; {did_you_mean(name, self.known)}")
                 self.names.add(name)
                 return lambda settings: _comparable(settings[name])
             case ast.List(elts=items) | ast.Tuple(elts=items):
@@ -199,7 +199,7 @@ class _Compiler:
         match node:
             case ast.Call(func=ast.Name(id=name), args=args, keywords=[]):
                 if name not in FUNCTIONS:
-                    raise ExpressionError(f"calls '{name}', which is no function; {did_you_mean(name, FUNCTIONS)}")
+                    raise ExpressionError(f"calls '{name}', which is not a function; {did_you_mean(name, FUNCTIONS)}")
                 least, most = _ARGUMENTS.get(name, (1, 1))
                 if not least <= len(args) <= most:
                     takes = {1: "one", 2: "one or two"}.get(most, "two or more")

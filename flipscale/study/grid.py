@@ -307,7 +307,7 @@ def _wrong_decoder(values: Values, shape: Architecture) -> Iterator[_Problem]:
     unit = math.lcm(shape.image.width // shape.image.heads, 4)
     if width is not None and width % unit > 0:
         model = values["model"]
-        what = f"reconstruction.width {width} is no multiple of {unit}, which heads and positions of {model} take"
+        what = f"reconstruction.width {width} is not a multiple of {unit}, which heads and positions of {model} take"
         yield _Problem("reconstruction", what, f"write {max(unit, round(width / unit) * unit)}")
 
 

@@ -15,6 +15,7 @@ from flipscale.scores import is_score, set_and_score
 from flipscale.settings import plain
 from flipscale.study.document import Path_
 from flipscale.study.expression import number_of
+from flipscale.words import with_article
 
 _TOO_MANY = 1e18
 """A count of anything stays below: past it, sums of counts no longer fit the 64 bits of a results table."""
@@ -211,7 +212,7 @@ class Choice:
 
     def read(self, value: Any, at: Path_, complain: Complain) -> Any:
         if value not in self.names:
-            complain(at, f"{show(value)} is no {self.noun}; {did_you_mean(value, self.names)}")
+            complain(at, f"{show(value)} is not {with_article(self.noun)}; {did_you_mean(value, self.names)}")
             return INVALID
         return value
 
@@ -229,7 +230,7 @@ class ScoreName:
     def read(self, value: Any, at: Path_, complain: Complain) -> Any:
         if not isinstance(value, str) or not is_score(value):
             near = did_you_mean(set_and_score(value)[1] if isinstance(value, str) else value, self.names)
-            complain(at, f"{show(value)} is no score; {near}")
+            complain(at, f"{show(value)} is not a score; {near}")
             return INVALID
         return value
 
@@ -329,7 +330,7 @@ class Option:
     says: str
     required: bool = False
     place: bool = False
-    """Whether it says where something is, or how it is got at, and not what it is: then it is no part of an id."""
+    """Whether it says where something is, or how it is got at, and not what it is: then it is not part of an id."""
 
 
 @dataclass(frozen=True)
@@ -397,7 +398,7 @@ class MapOf:
         read: dict[str, object] = {}
         for name, item in value.items():
             if not re.fullmatch(r"[A-Za-z]\w*", str(name)):
-                complain((*at, name), f"{show(name)} is no name; write letters, digits and _, a letter first")
+                complain((*at, name), f"{show(name)} is not a name; write letters, digits and _, a letter first")
                 return INVALID
             read[name] = self.kind.read(item, (*at, name), complain)
         return INVALID if INVALID in read.values() else read
@@ -428,11 +429,15 @@ class OneOf:
         if isinstance(value, str):
             value = {value: {}}
         if not isinstance(value, dict) or len(value) != 1:
-            complain(at, f"{show(value)} is no {self.noun}; name one of {', '.join(self.options)}")
+            complain(at, f"{show(value)} is not {with_article(self.noun)}; name one of {', '.join(self.options)}")
             return INVALID
         (name, options), *_ = value.items()
         if name not in self.options:
-            complain(at, f"'{name}' is no {self.noun}; {self._as_a_file(name) or did_you_mean(name, self.options)}")
+            complain(
+                at,
+                f"'{name}' is not {with_article(self.noun)}; "
+                f"{self._as_a_file(name) or did_you_mean(name, self.options)}",
+            )
             return INVALID
         return self.options[name].read(options, (*at, name), complain)
 

@@ -131,5 +131,5 @@ def _why_no_member(evaluation: Evaluation, member: str) -> str:
     if score not in scores_of(evaluation, name):
         return f"'{member}' is not measured; {did_you_mean(score, scores_of(evaluation, name))}"
     if not is_fraction(member):
-        return f"'{member}' is no fraction, so a mean with others says nothing; take it out"
+        return f"'{member}' is not a fraction, so a mean with others says nothing; take it out"
     return ""

@@ -41,7 +41,7 @@ def read_study(path: str | Path) -> Study:
         complaints.add(document.place(), "the file's name is not UTF-8, and a study is called as its file; rename it")
     if path.stem.startswith(".") or set(path.stem) & set(_NOT_IN_NAMES):
         complaints.add(
-            document.place(), f"{path.stem!r} is no name of a study, which is called as its file; {_RIGHT_NAMES}"
+            document.place(), f"{path.stem!r} cannot be the name of a study, which is that of its file; {_RIGHT_NAMES}"
         )
     study = _Checker(document, complaints).study(path.stem)
     complaints.raise_if_any()
@@ -228,7 +228,7 @@ class _Checker:
                 ("schema",), f"schema {version} is newer than this flipscale, which reads {SCHEMA}; upgrade flipscale"
             )
         elif version != SCHEMA or isinstance(version, bool):
-            self.complain(("schema",), f"{show(version)} is no schema; write schema: {SCHEMA}")
+            self.complain(("schema",), f"{show(version)} is not a schema; write schema: {SCHEMA}")
 
     def _axes(self, seeds: Any) -> dict[str, Axis]:
         axes = {}
@@ -239,7 +239,7 @@ class _Checker:
                 self.complain(("axes", name), f"the axis '{name}' has no values; write {name}: [first, second]")
                 axes[name] = Axis(name, ())
             elif not isinstance(values, list):
-                self.complain(("axes", name), f"{show(values)} is no list of values; write {name}: [first, second]")
+                self.complain(("axes", name), f"{show(values)} is not a list of values; write {name}: [first, second]")
                 axes[name] = Axis(name, ())
             else:
                 axes[name] = Axis(name, self.values.distinct(name, values, ("axes", name)))

@@ -213,7 +213,7 @@ class Setting:
     required: bool = False
     rule: str | None = None
     needs: str | None = None
-    """The setting without which this one does nothing: while that is at its default, this is no part of an id.
+    """The setting without which this one does nothing: while that is at its default, this is not part of an id.
 
     A mask_ratio in the tuning counts as one of the run.
     """

@@ -86,7 +86,7 @@ def _digest_of_server(last: LastMirror, tracking_uri: str) -> str | None:
 
 
 def _digest_of_sqlite(last: LastMirror, path: str) -> str | None:
-    """The same, from MLflow's tables. It only reads; tables of another form are no answer."""
+    """The same, from MLflow's tables. It only reads; tables of another form give None."""
     question = (
         "SELECT tags.value FROM tags JOIN runs USING (run_uuid) "
         "WHERE run_uuid = ? AND key = 'flipscale.digest' AND lifecycle_stage = 'active'"

@@ -21,7 +21,7 @@ class Mirrored:
     experiment_id: str | None
     """The study's experiment; None where there was no row to mirror."""
     left_out: tuple[str, ...] = ()
-    """Files that are no artifacts, and why."""
+    """Files that are not artifacts, and why."""
 
 
 def mirror(

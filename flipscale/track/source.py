@@ -71,7 +71,7 @@ class MirrorSource:
 
     @property
     def facts(self) -> list[object]:
-        """All of it that is no file, in JSON's types."""
+        """All of it that is not a file, in JSON's types."""
         return [self.study, self.question, [*self.baseline], self.code, sorted(self.evaluations.items()), self.file]
 
     @property
@@ -82,7 +82,7 @@ class MirrorSource:
         """The files that may be sent, and remarks on the others."""
         if self.study in (".", "..") or "/" in self.study or "\\" in self.study:
             raise FlipscaleError(
-                f"{self.study!r} is no name for a folder of artifacts; give the study's file another name."
+                f"{self.study!r} cannot name a folder of artifacts; give the study's file another name."
             )
         sent = [file for file in self.files if lies_in(file, self.roots)]
         others = [file for file in self.files if file not in sent]

@@ -90,7 +90,7 @@ def changed_tables(client: MlflowClient) -> str:
 
 
 def _private(module: str) -> Any:
-    """A module of MLflow that is no public interface: it is imported where it is used, as it may be gone."""
+    """A module of MLflow that is not a public interface: it is imported where it is used, as it may be gone."""
     return importlib.import_module(f"mlflow.{module}")
 
 

@@ -92,7 +92,7 @@ def record(run: RunFolder, lease: Lease, failure: Cause) -> None:
 
 
 def record_stop(run: RunFolder, signal: str, failure: Cause) -> None:
-    """Log what a signal broke off. It is no failure of the run's, which goes on when it is submitted again."""
+    """Log what a signal broke off. It is not a failure of the run's, which goes on when it is submitted again."""
     with run.open_log() as log:
         log.write(failure.trace)
     say(run, f"stopped by {signal}, which broke something off: {failure.reason}")

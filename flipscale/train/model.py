@@ -109,7 +109,7 @@ def load(model: CLIP | CustomTextCLIP, shape: Architecture, start: str | Path) -
 
     start: a file, or a tag of open_clip's pretrained weights for that model, which are then downloaded. Tables of
     positions are resized if the image or the context has another size. Raises FlipscaleError for a file that is not
-    there, is no checkpoint, or is one of another model.
+    there, is not a checkpoint, or is one of another model.
     """
     path = Path(start)
     if not path.is_file():
@@ -120,17 +120,17 @@ def load(model: CLIP | CustomTextCLIP, shape: Architecture, start: str | Path) -
         assert state
     except OSError:
         raise
-    except Exception as error:  # Unpickling what is no checkpoint raises nearly anything.
+    except Exception as error:  # Unpickling what is not a checkpoint raises nearly anything.
         raise FlipscaleError(
-            f"{path}: is no checkpoint of open_clip ({type(error).__name__}); give a file of weights that "
+            f"{path}: is not a checkpoint of open_clip ({type(error).__name__}); give a file of weights that "
             f"open_clip.create_model(pretrained=...) takes."
         ) from error
     try:
         load_checkpoint(model, str(path))
     except Exception as error:
         raise FlipscaleError(
-            f"{path}: is no checkpoint of {shape.name}: {_mismatch(model, state) or error}. Set model to the one these "
-            f"weights are of, or give a checkpoint of {shape.name}."
+            f"{path}: is not a checkpoint of {shape.name}: {_mismatch(model, state) or error}. Set model to the one "
+            f"these weights are of, or give a checkpoint of {shape.name}."
         ) from error
 
 

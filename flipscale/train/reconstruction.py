@@ -14,7 +14,7 @@ parameters, and its forward pass takes, with a multiply-add as 2,
     2 (k + 1) W D  +  L (24 (N + 1) D^2 + 4 (N + 1)^2 D)  +  6 (N - k) p^2 D
 
 FLOPs an image; the backward pass takes twice that. The positions are fixed, 2-D sine-cosine, and no parameters.
-The decoder is trained with the model but is no part of it: it is in checkpoints and not in model.pt.
+The decoder is trained with the model but is not part of it: it is in checkpoints and not in model.pt.
 """
 
 import numpy as np

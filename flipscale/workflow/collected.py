@@ -87,7 +87,7 @@ def _say_kept(opened: OpenStudy, kept: Path) -> None:
 
 
 def _ids_and_recipes(table: Path) -> list[tuple[str, int]]:
-    """The id and the recipe of each row; none of what is no table of results, which is replaced as ever."""
+    """The id and the recipe of each row; none of what is not a table of results, which is replaced as ever."""
     try:
         rows = csv.DictReader(io.StringIO(read_text(table), newline=""))
         return [(row.get("id") or "", int(row.get("recipe") or 1)) for row in rows]

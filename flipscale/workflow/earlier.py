@@ -109,7 +109,7 @@ class _Planned:
             known = identity(run.settings)
             for name, value in vars(run.settings).items():
                 keys.setdefault(name, set()).add(_key(known.get(name)))
-                if run.cell is not None:  # A parent has no tuning, which is no value of the study's.
+                if run.cell is not None:  # A parent has no tuning, which is not a value of the study's.
                     words.setdefault(name, {})[show_setting(value)] = None
         return cls({run.id for run in runs}, keys, {name: [*shown] for name, shown in words.items()})
 

@@ -15,7 +15,7 @@ from flipscale.workflow.talk import Steps, say
 
 
 def fit_study(opened: OpenStudy, results: pd.DataFrame) -> Path | None:
-    """Write the laws of a study that has just been run; None where its runs allow none, which is no fault of theirs."""
+    """Write the laws of a study that has just been run; None if its runs allow none, which is not a fault."""
     study, out = opened.study, opened.files.fits
     try:
         with Steps("fitting laws") as steps:

@@ -71,7 +71,7 @@ def read_plan(planned: Path) -> dict[str, Asked]:
     except DamagedFile as error:
         raise FlipscaleError(f"{error} Delete it, `flipscale plan` writes it again.") from error
     except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise FlipscaleError(f"{planned}: is no plan; delete it, `flipscale plan` writes it again.") from error
+        raise FlipscaleError(f"{planned}: is not a plan; delete it, `flipscale plan` writes it again.") from error
 
 
 def names_asking(studies: Sequence[StudyRuns]) -> dict[str, frozenset[str]]:

@@ -375,7 +375,7 @@ def test_the_first_measured_score_is_taken_and_an_unknown_one_is_named():
     assert compare(table, baseline=BASELINE).score == "zero_shot_top1"
     with pytest.raises(ResultsError, match="did you mean 'zero_shot_top1'"):
         compare(table, baseline=BASELINE, score="zero_shot_top")
-    with pytest.raises(ResultsError, match=r"'model' is no score\. Measured: zero_shot_top1, held_out_loss"):
+    with pytest.raises(ResultsError, match=r"'model' is not a score\. Measured: zero_shot_top1, held_out_loss"):
         compare(table.assign(model="ViT-B-16"), baseline=BASELINE, score="model")
     with pytest.raises(ResultsError, match="No run of these results has a score"):
         compare(table.assign(zero_shot_top1=None, held_out_loss=None), baseline=BASELINE)

@@ -137,7 +137,7 @@ def test_a_seed_without_one_of_the_schedules_narrows_the_curves_to_what_all_shar
     found, _ = curve(table.drop(index=lost))
     assert found.seeds == (0, 1, 2)
     found, _ = curve(table[(table["seed"] != 2) | (table["samples"] == 64)])
-    assert found.seeds == (0, 1)  # one schedule is no curve, and the others keep theirs
+    assert found.seeds == (0, 1)  # one schedule is not a curve, and the others keep theirs
 
 
 def test_a_cost_of_0_gives_no_speedup_but_gains():

@@ -355,7 +355,7 @@ def test_fractions_among_percentages_are_noticed():
         (["--baseline", "mask_percent=none", "--x", "hours", "--y", "top1"], "the baseline mask_percent=null"),
         (["--baseline", "mask_percent=lots", "--x", "hours", "--y", "top1"],
          "'mask_percent' holds numbers, and 'lots' is none; there is 0, 50, 75."),
-        (["--baseline", "mask_percent", "--x", "hours", "--y", "top1"], "is no baseline; write COLUMN=VALUE"),
+        (["--baseline", "mask_percent", "--x", "hours", "--y", "top1"], "is not a baseline; write COLUMN=VALUE"),
         (["--baseline", "mask_percent=0", "--x", "tuned", "--y", "top1"],
          "row 1: tuned is 'no', where a number is right"),
         (["--baseline", "mask_percent=0", "--x", "top1", "--y", "top1"], "x and y are both 'top1'"),

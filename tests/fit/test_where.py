@@ -1,4 +1,4 @@
-"""Conditions that choose rows, tables from everywhere, and files that are no tables."""
+"""Conditions that choose rows, tables from everywhere, and files that are not tables."""
 
 import gzip
 import io

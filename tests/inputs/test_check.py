@@ -386,8 +386,8 @@ def test_a_safetensors_checkpoint_is_looked_at() -> None:
     assert checked("  init: good.safetensors\n").problems == ()
     data = Path("good.safetensors").read_bytes()
     Path("torn.safetensors").write_bytes(data[:-100])
-    assert "torn.safetensors: is no checkpoint of open_clip (it was cut off" in problem("  init: torn.safetensors\n")
-    Path("text.safetensors").write_text("These are no weights, but a long text.")
+    assert "torn.safetensors: is not a checkpoint of open_clip (it was cut off" in problem("  init: torn.safetensors\n")
+    Path("text.safetensors").write_text("These are not weights, but a long text.")
     assert "(it has no safetensors header)" in problem("  init: text.safetensors\n")
 
 
@@ -406,7 +406,7 @@ def other_zip() -> None:
     [
         (lambda: None, "init: bad.pt is neither a file nor a tag of open_clip's weights for ViT-w16d1-4"),
         (lambda: Path("bad.pt").write_text("epoch 1: loss 3"), "(it begins with b'epoch 1:'); give a file of weights"),
-        (lambda: Path("bad.pt").write_text(""), "is no checkpoint of open_clip (it is empty)"),
+        (lambda: Path("bad.pt").write_text(""), "is not a checkpoint of open_clip (it is empty)"),
         (torn, "(it was cut off, or is damaged)"),
         (other_zip, "(it is a zip file of something else)"),
         (lambda: write_weights("bad.pt", 10), "too few for the 1,6"),

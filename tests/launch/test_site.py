@@ -247,7 +247,7 @@ def test_every_value_that_is_of_the_wrong_kind_is_told_at_once(complaints):
         "site.yaml:10: an empty list says nothing; write at least one value, or leave the key out",
         "site.yaml:11: 1.5 is not a whole number; write 1 or 2",
         "site.yaml:12: 'some' is not a count; write 400M, 4e8 or 400000000",
-        "site.yaml:13: 32 is no amount of memory; write 500M, 32G or 1T; or predicted, or null for the cluster's "
+        "site.yaml:13: 32 is not an amount of memory; write 500M, 32G or 1T; or predicted, or null for the cluster's "
         "default",
         f"site.yaml:14: a mapping of a is not a text; {text}",
         f"site.yaml:15: 2 is not a text; {text}",
@@ -257,10 +257,10 @@ def test_every_value_that_is_of_the_wrong_kind_is_told_at_once(complaints):
         f"site.yaml:19: 7 is not a text; {text}",
         f"site.yaml:20: an empty list is not a text; {text}",
         f"site.yaml:21: 3.12 is not a text; {text}",
-        "site.yaml:22: 'docker' is no runtime; Choices: pyxis, apptainer, singularity",
+        "site.yaml:22: 'docker' is not a runtime; Choices: pyxis, apptainer, singularity",
         "site.yaml:23: '0s' is not a time; write 90s, 30m, 4h or 2d",
         "site.yaml:23: 0 is too small; write a count of 1 or more",
-        "site.yaml:23: '80GB' is no amount of memory; write 500M, 32G or 1T",
+        "site.yaml:23: '80GB' is not an amount of memory; write 500M, 32G or 1T",
         "site.yaml:23: 'maybe' is neither true nor false; write one of them",
     ]
 
@@ -306,13 +306,13 @@ def test_a_container_without_an_image_is_none(complaints):
         ("throttle: 010", "YAML reads 010 as the octal number 8; write it without the 0"),
         ("partition: no", "YAML reads no as false; write false, or 'no' in quotes for text"),
         ("reservation: 2026-01-01", "YAML reads 2026-01-01 as a date; write '2026-01-01' in quotes for text"),
-        ("memory_per_process: 1.5G", "'1.5G' is no amount of memory; write 500M, 32G or 1T; or predicted, or "
+        ("memory_per_process: 1.5G", "'1.5G' is not an amount of memory; write 500M, 32G or 1T; or predicted, or "
          "null for the cluster's default"),
-        ("memory_per_process: 0G", "'0G' is no amount of memory; write 500M, 32G or 1T; or predicted, or "
+        ("memory_per_process: 0G", "'0G' is not an amount of memory; write 500M, 32G or 1T; or predicted, or "
          "null for the cluster's default"),
-        ("memory_per_process: all", "'all' is no amount of memory; write 500M, 32G or 1T; or predicted, or "
+        ("memory_per_process: all", "'all' is not an amount of memory; write 500M, 32G or 1T; or predicted, or "
          "null for the cluster's default"),
-        ("pack: {device_memory: predicted}", "'predicted' is no amount of memory; write 500M, 32G or 1T"),
+        ("pack: {device_memory: predicted}", "'predicted' is not an amount of memory; write 500M, 32G or 1T"),
         ("pack: {whole_nodes: yes}", "YAML reads yes as true; write true, or 'yes' in quotes for text"),
         ("schema: 1", "'schema' is given twice, first on line 1; keep one of them"),
         ("python: !!python/name:os.system", "the tag '!!python/name:os.system' means nothing here; write the plain "
@@ -375,8 +375,8 @@ def test_what_no_key_shows_by_itself_is_told_at_once_too(complaints):
         "site.yaml:1: schema 3 is not one this flipscale reads; write schema: 1",
         "site.yaml:2: is no longer than the warning before its end, 120 s; raise it or lower warning",
         "site.yaml:3: is longer than time, the limit of a job; lower it, or raise time",
-        "site.yaml:4: '-N2' is no option of sbatch; write --name or --name=value",
-        "site.yaml:5: '-v' is no option of srun; write --name or --name=value",
+        "site.yaml:4: '-N2' is not an option of sbatch; write --name or --name=value",
+        "site.yaml:5: '-v' is not an option of srun; write --name or --name=value",
     ]
 
 
@@ -414,14 +414,14 @@ def test_a_block_of_text_is_no_option_and_setup_may_have_several_lines(complaint
 @pytest.mark.parametrize("option", ["-N2", "exclusive", "--Big", "--mail-type END", "--", "-- x", "--comment ='x'"])
 def test_what_is_no_option_of_sbatch_is_refused(complaints, option):
     assert complaints(f"schema: 1\nsbatch:\n  - --exclusive\n  - {option!r}\n") == [
-        f"site.yaml:4: {option!r} is no option of sbatch; write --name or --name=value".replace('"', "'")
+        f"site.yaml:4: {option!r} is not an option of sbatch; write --name or --name=value".replace('"', "'")
     ]
 
 
 def test_what_is_no_option_of_srun_is_refused(complaints):
     assert complaints("schema: 1\nsrun: [--cpu-bind=cores, cpu-bind, -v]\n") == [
-        "site.yaml:2: 'cpu-bind' is no option of srun; write --name or --name=value",
-        "site.yaml:2: '-v' is no option of srun; write --name or --name=value",
+        "site.yaml:2: 'cpu-bind' is not an option of srun; write --name or --name=value",
+        "site.yaml:2: '-v' is not an option of srun; write --name or --name=value",
     ]
 
 

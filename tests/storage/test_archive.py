@@ -253,7 +253,7 @@ def test_an_archive_that_lists_a_path_as_an_id_is_refused(here, there, run_id):
 
     (done,) = merged(there, repacked(packed(here), change))
     assert not done.is_archive
-    assert "is no id of a run" in done.problems[0]
+    assert "is not the id of a run" in done.problems[0]
     assert there.files() == {}
 
 

@@ -186,16 +186,16 @@ BAD = {
     ),
     "unknown_weights": (
         GOOD + "keep_weights: some\n",
-        "study.yaml:8: 'some' is no choice of weights to keep; Choices: all, last, none",
+        "study.yaml:8: 'some' is not a choice of weights to keep; Choices: all, last, none",
     ),
     "no_schema": (GOOD.replace("schema: 1\n", ""), "study.yaml:1: no 'schema'; write schema: 1 at the top"),
     "newer": (
         GOOD.replace("schema: 1", "schema: 2"),
         "study.yaml:1: schema 2 is newer than this flipscale, which reads 1; upgrade flipscale",
     ),
-    "schema_text": (GOOD.replace("schema: 1", "schema: one"), "study.yaml:1: 'one' is no schema; write schema: 1"),
-    "schema_true": (GOOD.replace("schema: 1", "schema: true"), "study.yaml:1: true is no schema; write schema: 1"),
-    "schema_0": (GOOD.replace("schema: 1", "schema: 0"), "study.yaml:1: 0 is no schema; write schema: 1"),
+    "schema_text": (GOOD.replace("schema: 1", "schema: one"), "study.yaml:1: 'one' is not a schema; write schema: 1"),
+    "schema_true": (GOOD.replace("schema: 1", "schema: true"), "study.yaml:1: true is not a schema; write schema: 1"),
+    "schema_0": (GOOD.replace("schema: 1", "schema: 0"), "study.yaml:1: 0 is not a schema; write schema: 1"),
     "unknown_top": (GOOD + "axis: {}\n", "study.yaml:8: unknown key 'axis'; did you mean 'axes'? Choices: <KEYS>"),
     "setting_at_top": (
         GOOD + "lr: 1e-3\n",
@@ -236,11 +236,11 @@ BAD = {
     "lr_text": (in_base("lr: '1e-3'"), "study.yaml:6: '1e-3' is not a number; write a number above 0"),
     "precision": (
         in_base("precision: fp8"),
-        "study.yaml:6: 'fp8' is no precision; Choices: fp32, bf16, fp16",
+        "study.yaml:6: 'fp8' is not a precision; Choices: fp32, bf16, fp16",
     ),
     "recipe": (
         GOOD + "recipe: clip\n",
-        "study.yaml:8: 'clip' is no recipe; did you mean 'flip'? Choices: flip, openclip",
+        "study.yaml:8: 'clip' is not a recipe; did you mean 'flip'? Choices: flip, openclip",
     ),
     "flip": (in_base("flip: 'yes'"), "study.yaml:6: 'yes' is neither true nor false; write one of them"),
     "crop": (in_base("crop: 0"), "study.yaml:6: 0 is out of range; write a number above 0 up to 1"),
@@ -279,7 +279,7 @@ BAD = {
     ),
     "fine_tuning_on_no_labelled_set": (
         in_base("fine_tuning: {samples: 2k, data: {captions: {file: a.csv}}}"),
-        "study.yaml:6: 'captions' is no labelled set; Choices: shapes, fashion, folder, webdataset, idx",
+        "study.yaml:6: 'captions' is not a labelled set; Choices: shapes, fashion, folder, webdataset, idx",
     ),
     "fine_tuning_and_inference": (
         in_base("fine_tuning: 2k\n  inference: masked").replace("[0, 0.5]", "[0.5]"),
@@ -396,12 +396,12 @@ BAD = {
     ),
     "set_name": (
         GOOD + "evaluation: {sets: {a.b: fashion}}\n",
-        "study.yaml:8: 'a.b' is no name; write letters, digits and _, a letter first",
+        "study.yaml:8: 'a.b' is not a name; write letters, digits and _, a letter first",
     ),
     "set_kind": (
         GOOD + "evaluation: {sets: {a: imagenet}}\n",
-        "study.yaml:8: 'imagenet' is no evaluation set; Choices: shapes, fashion, webdataset, folder, idx, captions, "
-        "command",
+        "study.yaml:8: 'imagenet' is not an evaluation set; Choices: shapes, fashion, webdataset, folder, idx, "
+        "captions, command",
     ),
     "sets_list": (
         GOOD + "evaluation: {sets: [fashion]}\n",
@@ -436,7 +436,7 @@ BAD = {
     ),
     "set_file": (
         GOOD + "evaluation: {sets: {a: x.tar}}\n",
-        "study.yaml:8: 'x.tar' is no evaluation set; write {webdataset: x.tar}",
+        "study.yaml:8: 'x.tar' is not an evaluation set; write {webdataset: x.tar}",
     ),
     "score_of_no_probe": (
         GOOD + "score: linear_probe_top1\n",
@@ -452,13 +452,13 @@ BAD = {
     "decoder": (
         in_base("reconstruction: {width: 7}").replace("[0, 0.5]", "[0.5]"),
         (
-            "study.yaml:6: reconstruction.width 7 is no multiple of 16, which heads and positions of ViT-w32d2-4 take "
-            "(at mask_ratio 0.5); write 16"
+            "study.yaml:6: reconstruction.width 7 is not a multiple of 16, which heads and positions of ViT-w32d2-4 "
+            "take (at mask_ratio 0.5); write 16"
         ),
     ),
     "metric": (
         GOOD + "evaluation: {sets: {a: {folder: {path: b, metric: map}}}}\n",
-        "study.yaml:8: 'map' is no metric; did you mean 'map11'? Choices: top1, mean_per_class, map11, roc_auc, "
+        "study.yaml:8: 'map' is not a metric; did you mean 'map11'? Choices: top1, mean_per_class, map11, roc_auc, "
         "mean_top1_top5",
     ),
     "metric_of_two": (
@@ -483,7 +483,7 @@ BAD = {
     ),
     "mean_of_losses": (
         GOOD + "evaluation:\n  sets: {coco: {captions: b.csv}}\n  means: {all: [coco.held_out_loss]}\n",
-        "study.yaml:10: 'coco.held_out_loss' is no fraction, so a mean with others says nothing; take it out",
+        "study.yaml:10: 'coco.held_out_loss' is not a fraction, so a mean with others says nothing; take it out",
     ),
     "mean_of_one_twice": (
         GOOD + "evaluation:\n  sets: {pets: {folder: b}}\n  means: {all: [pets, pets.zero_shot_top1]}\n",
@@ -499,7 +499,7 @@ BAD = {
     ),
     "program_of_no_direction": (
         GOOD + "evaluation:\n  sets: {vqa: {command: {arguments: x, scores: {cider: more}}}}\n",
-        "study.yaml:9: 'more' is no direction; Choices: higher, lower",
+        "study.yaml:9: 'more' is not a direction; Choices: higher, lower",
     ),
     "program_that_is_not_lower": (
         GOOD + "evaluation:\n  sets: {vqa: {command: {arguments: x, scores: {gap: lower}}}}\n",
@@ -575,11 +575,11 @@ BAD = {
     ),
     "axis_scalar": (
         GOOD.replace("[0, 0.5]", "0.5"),
-        "study.yaml:7: 0.5 is no list of values; write mask_ratio: [first, second]",
+        "study.yaml:7: 0.5 is not a list of values; write mask_ratio: [first, second]",
     ),
     "axis_null": (
         GOOD.replace("[0, 0.5]", ""),
-        "study.yaml:7: null is no list of values; write mask_ratio: [first, second]",
+        "study.yaml:7: null is not a list of values; write mask_ratio: [first, second]",
     ),
     "axis_twice": (
         GOOD.replace("[0, 0.5]", "[0, 0.5, 0.50]"),
@@ -591,7 +591,7 @@ BAD = {
     ),
     "axis_map": (
         GOOD.replace("[0, 0.5]", "{from: 0, to: 0.5}"),
-        "study.yaml:7: a mapping of from, to is no list of values; write mask_ratio: [first, second]",
+        "study.yaml:7: a mapping of from, to is not a list of values; write mask_ratio: [first, second]",
     ),
     "axis_lines": (
         GOOD.replace("[0, 0.5]", "\n    - 0\n    - half\n    - 1.5"),
@@ -624,14 +624,14 @@ BAD = {
     "couple_unknown": (
         GOOD + "couple:\n  lr: 1e-3 * batchsize\n",
         (
-            "study.yaml:9: '1e-3 * batchsize' names 'batchsize', which is no setting; did you mean "
+            "study.yaml:9: '1e-3 * batchsize' names 'batchsize', which is not a setting; did you mean "
             "'batch_size'? Choices: <SETTINGS>"
         ),
     ),
     "couple_function": (
         GOOD + "couple:\n  lr: exp(batch_size)\n",
         (
-            "study.yaml:9: 'exp(batch_size)' calls 'exp', which is no function; Choices: min, max, round, "
+            "study.yaml:9: 'exp(batch_size)' calls 'exp', which is not a function; Choices: min, max, round, "
             "ceil, floor, sqrt, log2, abs"
         ),
     ),
@@ -772,7 +772,7 @@ BAD = {
     ),
     "where_unknown": (
         GOOD + "where: [mask_ratio < 0.6, mask > 2]\n",
-        "study.yaml:8: 'mask > 2' names 'mask', which is no setting; did you mean 'text_mask'? Choices: <SETTINGS>",
+        "study.yaml:8: 'mask > 2' names 'mask', which is not a setting; did you mean 'text_mask'? Choices: <SETTINGS>",
     ),
     "where_none": (
         GOOD + "where: mask_ratio > 0.9\n",
@@ -841,7 +841,7 @@ BAD = {
     "design": (
         GOOD + "design: one_at_time\n",
         (
-            "study.yaml:8: 'one_at_time' is no design; write full, one_at_a_time, one_at_a_time: {cross: "
+            "study.yaml:8: 'one_at_time' is not a design; write full, one_at_a_time, one_at_a_time: {cross: "
             "[axis]}, or grids: {name: {axis: [values]}}"
         ),
     ),
@@ -858,11 +858,11 @@ BAD = {
     ),
     "cross": (
         GOOD + "design:\n  one_at_a_time:\n    cross: [mask]\n",
-        "study.yaml:10: 'mask' is no axis of this study; Choices: mask_ratio",
+        "study.yaml:10: 'mask' is not an axis of this study; Choices: mask_ratio",
     ),
     "cross_list": (
         GOOD + "design:\n  one_at_a_time: {cross: [[mask_ratio]]}\n",
-        "study.yaml:9: a list of 1 is no axis of this study; did you mean 'mask_ratio'? Choices: mask_ratio",
+        "study.yaml:9: a list of 1 is not an axis of this study; did you mean 'mask_ratio'? Choices: mask_ratio",
     ),
     "grids_empty": (GOOD + "design:\n  grids:\n", "study.yaml:9: holds no grid; write grids: {name: {axis: [values]}}"),
     "grids_axis": (
@@ -901,7 +901,7 @@ BAD = {
     "design_null": (
         GOOD + "design:\n",
         (
-            "study.yaml:8: null is no design; write full, one_at_a_time, one_at_a_time: {cross: [axis]}, or "
+            "study.yaml:8: null is not a design; write full, one_at_a_time, one_at_a_time: {cross: [axis]}, or "
             "grids: {name: {axis: [values]}}"
         ),
     ),
@@ -945,7 +945,7 @@ BAD = {
     ),
     "eval_data": (
         GOOD + "evaluation: {data: imagenet}\n",
-        "study.yaml:8: 'imagenet' is no data set; Choices: shapes, fashion, webdataset",
+        "study.yaml:8: 'imagenet' is not a data set; Choices: shapes, fashion, webdataset",
     ),
     "eval_both": (
         GOOD.replace("axes:", "  evaluation: {images: 100}\naxes:") + "evaluation: {images: 200}\n",
@@ -954,11 +954,11 @@ BAD = {
     # data
     "data": (
         in_base("data: shape"),
-        "study.yaml:6: 'shape' is no data set; did you mean 'shapes'? Choices: shapes, fashion, webdataset",
+        "study.yaml:6: 'shape' is not a data set; did you mean 'shapes'? Choices: shapes, fashion, webdataset",
     ),
     "data_two": (
         in_base("data: {shapes: {}, fashion: {}}"),
-        "study.yaml:6: a mapping of shapes, fashion is no data set; name one of shapes, fashion, webdataset",
+        "study.yaml:6: a mapping of shapes, fashion is not a data set; name one of shapes, fashion, webdataset",
     ),
     "data_option": (
         in_base("data: {shapes: {pair: 0.5}}"),
@@ -973,7 +973,8 @@ BAD = {
     ),
     "data_path": (
         in_base("data: laion400m/{00000..41455}.tar"),
-        "study.yaml:6: 'laion400m/{00000..41455}.tar' is no data set; write {webdataset: laion400m/{00000..41455}.tar}",
+        "study.yaml:6: 'laion400m/{00000..41455}.tar' is not a data set; "
+        "write {webdataset: laion400m/{00000..41455}.tar}",
     ),
     "fashion": (
         in_base("data: {fashion: {folder: 3}}"),
@@ -1013,15 +1014,16 @@ BAD = {
     "device": (
         GOOD + "resources: {device: H300}\n",
         (
-            "study.yaml:8: 'H300' is no device; did you mean 'H200'? Choices: cpu, V100, A100, A100-80GB, A100-40GB, "
-            "A10G, L4, L40S, H100, H100-PCIe, H200, B200, GB200, MI250X, MI300X, RTX-3090, RTX-4090, RTX-5090, TPU-v3, "
+            "study.yaml:8: 'H300' is not a device; did you mean 'H200'? Choices: cpu, V100, A100, A100-80GB, "
+            "A100-40GB, A10G, L4, L40S, H100, H100-PCIe, H200, B200, GB200, MI250X, MI300X, RTX-3090, RTX-4090, "
+            "RTX-5090, TPU-v3, "
             "TPU-v4, ..."
         ),
     ),
     "figures": (
         GOOD + "figures: [accuracy]\n",
         (
-            "study.yaml:8: 'accuracy' is no figure; did you mean 'accuracy_vs_hours'? Choices: "
+            "study.yaml:8: 'accuracy' is not a figure; did you mean 'accuracy_vs_hours'? Choices: "
             "accuracy_vs_samples, accuracy_vs_flops, accuracy_vs_hours, speedup, scaling_axes, scaling_curves, "
             "mask_ratios, gains, gains_along_axes, ablations, claims, repeats, error_vs_compute, isoflop, "
             "learning_curves, training_loss, predicted_cost"
@@ -1033,7 +1035,7 @@ BAD = {
     ),
     "score": (
         GOOD + "score: zero_shot_top2\n",
-        "study.yaml:8: 'zero_shot_top2' is no score; did you mean 'zero_shot_top5'? Choices: <SCORES>",
+        "study.yaml:8: 'zero_shot_top2' is not a score; did you mean 'zero_shot_top5'? Choices: <SCORES>",
     ),
     "question": (
         GOOD + "question: 5\n",
@@ -1121,7 +1123,7 @@ BAD = {
             "study.yaml:5: 'lots' is not a count; write 400M, 4e8 or 400000000\n"
             "study.yaml:6: YAML reads no as false; write false, or 'no' in quotes for text\n"
             "study.yaml:8: 2 is out of range; write a number from 0 below 1\n"
-            "study.yaml:9: 'mask > 1' names 'mask', which is no setting; did you mean 'text_mask'? "
+            "study.yaml:9: 'mask > 1' names 'mask', which is not a setting; did you mean 'text_mask'? "
             "Choices: <SETTINGS>\n"
             "study.yaml:10: 0 seeds give no run; write seeds: 3, or a list of seeds"
         ),
@@ -1176,7 +1178,7 @@ def test_nothing_in_an_expression_is_ever_run():
     for attack in attacks:
         quoted = attack.replace('"', '\\"')
         assert complaint(f'{GOOD}couple:\n  lr: "{quoted}"\n').startswith(
-            (f"study.yaml:9: '{attack}' uses '", f"study.yaml:9: '{attack}' calls 'open', which is no function")
+            (f"study.yaml:9: '{attack}' uses '", f"study.yaml:9: '{attack}' calls 'open', which is not a function")
         )
     assert not Path("run").exists()
 

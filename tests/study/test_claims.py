@@ -85,7 +85,7 @@ def test_a_schedule_in_flops_is_known_by_its_samples(tmp_path: Path) -> None:
         ),
         ("  a: {left: {mask_ratio: lots}, expect: worse}", "10: 'lots' is not a number; write a number from 0 below 1"),
         ("  a: {left: {mask_ratio: 0.5}}", "10: claim lacks 'expect'; add it: what left is: better, worse or level"),
-        ("  a: {left: {mask_ratio: 0.5}, expect: beter}", "10: 'beter' is no expectation; "),
+        ("  a: {left: {mask_ratio: 0.5}, expect: beter}", "10: 'beter' is not an expectation; "),
         ("  a: {lefft: {mask_ratio: 0.5}, expect: better}", "10: unknown key 'lefft' in claim; did you mean 'left'?"),
         ("  a: {left: {mask_ratio: 0}, expect: better}", "10: left and right are the same runs; say in `left` what"),
         ("  a: {left: {mask_ratio: 0.5, seed: 1}, expect: better}", "10: a claim is about all seeds; leave 'seed' out"),

@@ -249,9 +249,9 @@ sys.exit(1)"""
         ("{", "outcome.json is not JSON"),
         ("[]", 'outcome.json holds no object "scores"'),
         ('{"scores": 3}', 'outcome.json holds no object "scores"'),
-        ('{"scores": {"top1": "high"}}', "gives scores.top1 as 'high', which is no number"),
-        ('{"scores": {}, "train_seconds": "long"}', "gives train_seconds as 'long', which is no number"),
-        ('{"scores": {}, "versions": 3}', '"versions" that are no object'),
+        ('{"scores": {"top1": "high"}}', "gives scores.top1 as 'high', which is not a number"),
+        ('{"scores": {}, "train_seconds": "long"}', "gives train_seconds as 'long', which is not a number"),
+        ('{"scores": {}, "versions": 3}', '"versions" that are not an object'),
     ],
 )
 def test_an_outcome_that_cannot_be_read_is_an_error_that_says_what_is_right(asked, outcome, words):

@@ -240,7 +240,7 @@ def test_more_corrupt_pairs_than_are_passed_over_are_an_error_with_the_last_one(
     data = training(tmp_path, urls=f"{tmp_path}/bad.tar")
     with pytest.raises(
         DataError,
-        match=r"bad.tar: 000000030 \(is no image that can be read\) is the last of 11 pairs that cannot be read, of",
+        match=r"bad.tar: 000000030 \(is not an image that can be read\) is the last of 11 pairs that cannot be read",
     ):
         data.batch(np.arange(100), None)
 

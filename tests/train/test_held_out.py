@@ -185,7 +185,7 @@ def test_too_many_images_that_cannot_be_read_are_an_error(folder: Path) -> None:
         put(folder / "animals" / "cat" / f"bad{number:02}.png", b"nothing")
     with pytest.raises(
         DataError,
-        match=r"animals: 2 of 17 images cannot be read, the first of them .*bad00.png \(is no image that can be "
+        match=r"animals: 2 of 17 images cannot be read, the first of them .*bad00.png \(is not an image that can be "
         r"read\); 1 of so many are passed over",
     ):
         opened("folder", {"path": "animals"})
@@ -244,7 +244,7 @@ def _other_train_folders(root: Path) -> None:
             None,
             "none.json: cannot be read as the class names of animals .No such f",
         ),
-        ({"path": "animals", "classes": "list.json"}, None, "list.json: is no mapping; write {folder: name}"),
+        ({"path": "animals", "classes": "list.json"}, None, "list.json: is not a mapping; write {folder: name}"),
         (
             {"path": "animals", "classes": "names.json"},
             None,
@@ -508,7 +508,7 @@ def test_rows_and_images_that_cannot_be_read_are_passed_over_and_counted(table: 
             "t.csv:2: has 3 cells, and the header 2; put a caption that has the delimiter in it into quotes",
         ),
         ("t.jsonl", b'{"filepath": 1}\n{', r"t.jsonl:2: is no JSON \("),
-        ("t.jsonl", b"[]\n", "t.jsonl:1: is no object; write {'filepath': path, 'title': text}"),
+        ("t.jsonl", b"[]\n", "t.jsonl:1: is not an object; write {'filepath': path, 'title': text}"),
         (
             "t.csv",
             b"filepath,title\nx.png,a cat\n",

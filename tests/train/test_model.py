@@ -174,7 +174,7 @@ def test_tables_of_positions_are_resized_as_open_clip_does(settings, tmp_path, q
 def test_weights_of_another_model_are_refused_by_the_first_that_differs(settings, tmp_path, model, complaint):
     with open(tmp_path / "model.pt", "wb") as file:
         save(build(settings()), file)
-    with pytest.raises(FlipscaleError, match=rf"is no checkpoint of {model}: {complaint}\. Set model to the one"):
+    with pytest.raises(FlipscaleError, match=rf"is not a checkpoint of {model}: {complaint}\. Set model to the one"):
         build(settings(model=model, init={"path": str(tmp_path / "model.pt"), "name": None}))
 
 
@@ -188,7 +188,7 @@ def test_weights_that_the_model_does_not_have_are_refused(settings, tmp_path):
 @pytest.mark.parametrize("content", [b"", b"half a file", b"PK\x03\x04 torn"])
 def test_a_file_that_is_no_checkpoint_is_refused(settings, tmp_path, content):
     (tmp_path / "weights.pt").write_bytes(content)
-    with pytest.raises(FlipscaleError, match=r"weights\.pt: is no checkpoint of open_clip \(\w+\); give a file"):
+    with pytest.raises(FlipscaleError, match=r"weights\.pt: is not a checkpoint of open_clip \(\w+\); give a file"):
         build(settings(init={"path": str(tmp_path / "weights.pt"), "name": None}))
 
 

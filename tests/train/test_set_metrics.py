@@ -170,7 +170,7 @@ def test_shards_say_several_classes_of_an_image_in_a_cls_or_a_npy(root: Path) ->
         ({"cls": b"0 3"}, r"has a label 3, but classes names 3"),
         ({"cls": b" "}, r"its .cls holds b' '"),
         ({"txt": b"a dog"}, r"has no .cls and no .npy, only png, txt"),
-        ({"npy": b"no array"}, r"its .npy is no array of numbers"),
+        ({"npy": b"no array"}, r"its .npy is not an array of numbers"),
         (
             {"npy": marks(1, 0)},
             r"its .npy has the shape \(2,\) and 1 numbers other than 0; write one for each of the 3",

@@ -148,7 +148,7 @@ class LocalLauncher:
 
 def _stop(queue: LocalQueue, doomed: Sequence[LocalWorker]) -> None:
     """Ask these workers of the list to stop, wait until they have, and kill with all that they started those that do
-    not. A process that is no worker of the list gets no signal, whatever workers.json says."""
+    not. A process that is not a worker of the list gets no signal, whatever workers.json says."""
     ours = queue.ours()
     workers = [worker for worker in doomed if worker in ours]
     for worker in workers:

@@ -101,7 +101,7 @@ class Trials:
             are_names(run_id for task in tasks for run_id in task.runs)
             return record_of(cls, written, tasks=tasks)
         except (ValueError, TypeError, KeyError, AttributeError) as error:
-            raise DamagedFile(f"{path}: {error}, so it is no submission of flipscale's.") from error
+            raise DamagedFile(f"{path}: {error}, so it is not a submission of flipscale's.") from error
 
     def run(self, run_id: str) -> RunFolder:
         return RunFolder(f"{self.runs}/{run_id}")

@@ -88,7 +88,7 @@ class JobArray:
             if array.name != f"{path.parent.name}-{path.stem}" or not str(array.slurm_id or 0).isdigit():
                 raise ValueError(f"it is the record of another array, {array.name!r}")
         except (ValueError, TypeError, KeyError, AttributeError) as error:
-            raise DamagedFile(f"{path}: {error}, so it is no array of flipscale's.") from error
+            raise DamagedFile(f"{path}: {error}, so it is not an array of flipscale's.") from error
         return array
 
 

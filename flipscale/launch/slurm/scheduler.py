@@ -138,8 +138,8 @@ def _run(command: Sequence[str], environment: Mapping[str, str] | None = None) -
         )
     except FileNotFoundError:
         raise LaunchError(
-            f"There is no {command[0]} here, so this is no machine of a SLURM cluster. Log in to one, or choose --on "
-            f"local."
+            f"There is no {command[0]} here, so this machine is not part of a SLURM cluster. Log in to one, or choose "
+            f"--on local."
         ) from None
     except subprocess.TimeoutExpired:
         raise LaunchError(f"{command[0]} gave no answer in {SLURM_SECONDS} s; try again when SLURM is well.") from None

@@ -23,7 +23,7 @@ set."""
 SMALL_SHARE = 0.1
 """At most this share of an evaluation set may be unreadable: in a small one CORRUPT_COUNT would be most images."""
 
-NO_IMAGE = "is no image that can be read"
+NO_IMAGE = "is not an image that can be read"
 
 File = tuple[str, Path | bytes | None]
 """A name for complaints, and where the file is, or what it holds, or None if there is no image where one should be."""

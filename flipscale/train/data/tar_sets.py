@@ -73,7 +73,7 @@ def _labels(where: str, sample: Sample, classes: int) -> list[int]:
         marks = np.load(io.BytesIO(sample["npy"]), allow_pickle=False)
         found = np.flatnonzero(marks).tolist()
     except (ValueError, OSError, EOFError, TypeError) as error:
-        raise DataError(f"{where}: its .npy is no array of numbers ({error}); write one number a class.") from error
+        raise DataError(f"{where}: its .npy is not an array of numbers ({error}); write one number a class.") from error
     if marks.shape != (classes,) or not found:
         raise DataError(
             f"{where}: its .npy has the shape {marks.shape} and {len(found)} numbers other than 0; write one for "

@@ -47,8 +47,7 @@ class Prepared:
     corrupt_images: int
     """Images to score on that were passed over."""
     pairs_before: int | None
-    """How many pairs the runs before saw that are no pairs of this one; None of a fine-tuning, which sees other images.
-    """
+    """Pairs of earlier runs that are not pairs of this one; None for a fine-tuning, which sees other images."""
 
 
 def prepare(run: RunFolder, settings: Settings, resources: Resources, group: Group, *, leads: bool) -> Prepared:

@@ -82,7 +82,7 @@ def _parsed(path: Path) -> Outcome:
     if not isinstance(outcome, dict) or not isinstance(outcome.get("scores"), dict):
         raise _Wrong('holds no object "scores"')
     if not isinstance(outcome.get("versions", {}), dict):
-        raise _Wrong('holds "versions" that are no object')
+        raise _Wrong('holds "versions" that are not an object')
     return outcome
 
 
@@ -99,11 +99,11 @@ def _numbers(outcome: Outcome) -> Iterator[tuple[str, Any]]:
 def _check_numbers(outcome: Outcome) -> None:
     for name, value in _numbers(outcome):
         if isinstance(value, bool) or not isinstance(value, int | float):
-            raise _Wrong(f"gives {name} as {value!r}, which is no number")
+            raise _Wrong(f"gives {name} as {value!r}, which is not a number")
 
 
 def _not_finite(scores: Mapping[str, float | None]) -> tuple[str, float] | None:
-    """The first score that is no finite number."""
+    """The first score that is not a finite number."""
     return next(
         ((name, value) for name, value in scores.items() if value is not None and not math.isfinite(value)), None
     )
