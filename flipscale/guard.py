@@ -18,14 +18,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from flipscale.errors import RunFolderError
-
-_KINDS_OF_FILE = {
-    stat.S_IFDIR: "a folder",
-    stat.S_IFIFO: "a pipe",
-    stat.S_IFSOCK: "a socket",
-    stat.S_IFCHR: "a device",
-    stat.S_IFBLK: "a device",
-}
+from flipscale.plain_files import kind_of_file, refused_link
 
 
 def plain_file(path: str, flags: int) -> int:
@@ -37,7 +30,7 @@ def plain_file(path: str, flags: int) -> int:
         found = os.open(path, (flags & ~os.O_TRUNC) | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o666)
     except OSError as error:
         if error.errno in (errno.ELOOP, errno.EMLINK):
-            raise RunFolderError(_no_link(path)) from None
+            raise RunFolderError(refused_link(path)) from None
         if error.errno in (errno.ENXIO, errno.EISDIR):  # A pipe that nobody reads, a socket, a folder to write to.
             raise RunFolderError(_not_plain(path, os.lstat(path).st_mode)) from None
         raise
@@ -64,7 +57,7 @@ def is_plain(path: str | os.PathLike[str]) -> bool:
 def check_folder(path: str | os.PathLike[str]) -> None:
     """RunFolderError where a folder is a link to one. One that is not there is none."""
     if Path(path).is_symlink():
-        raise RunFolderError(_no_link(path))
+        raise RunFolderError(refused_link(path))
 
 
 @contextlib.contextmanager
@@ -110,13 +103,5 @@ def is_name(text: object) -> bool:
     return isinstance(text, str) and text not in ("", ".", "..") and "/" not in text and "\0" not in text
 
 
-def _no_link(path: str | os.PathLike[str]) -> str:
-    return (
-        f"{os.fspath(path)}: is a link, and flipscale follows none below a results folder; put the file or folder "
-        f"itself there, or delete the link."
-    )
-
-
 def _not_plain(path: str, mode: int) -> str:
-    kind = _KINDS_OF_FILE.get(stat.S_IFMT(mode), "no plain file")
-    return f"{path}: is {kind} where a file is expected; delete it."
+    return f"{path}: is {kind_of_file(mode)} where a file is expected; delete it."

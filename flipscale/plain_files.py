@@ -51,16 +51,26 @@ def open_plain(path: AnyPath, *, follow: bool = False) -> int:
         raise
     except (OSError, ValueError) as error:  # ValueError: a path with a NUL byte
         if not follow and Path(path).is_symlink():
-            raise DamagedFile(
-                f"{path}: is a link, and flipscale follows none below a results folder; put the file itself there, or "
-                f"delete the link."
-            ) from error
+            raise DamagedFile(refused_link(path)) from error
         raise DamagedFile(f"{path}: cannot be read ({getattr(error, 'strerror', None) or error}).") from error
     mode = os.fstat(descriptor).st_mode
     if not stat.S_ISREG(mode):
         os.close(descriptor)
-        raise DamagedFile(f"{path}: is {_FILE_KINDS.get(stat.S_IFMT(mode), 'no file')}, where a plain file is due.")
+        raise DamagedFile(f"{path}: is {kind_of_file(mode)}, where a plain file is due.")
     return descriptor
+
+
+def kind_of_file(mode: int) -> str:
+    """'a folder', 'a pipe': a file by the mode that stat gives."""
+    return _FILE_KINDS.get(stat.S_IFMT(mode), "an unknown kind of file")
+
+
+def refused_link(path: AnyPath) -> str:
+    """The complaint about a link below a results folder."""
+    return (
+        f"{os.fspath(path)}: is a link, and flipscale follows none below a results folder; put the file or folder "
+        f"itself there, or delete the link."
+    )
 
 
 def exists(path: Path) -> bool:

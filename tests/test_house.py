@@ -18,7 +18,8 @@ PACKAGE = ROOT / "flipscale"
 
 FLOORS = [
     {"cell", "errors", "randomness", "scores", "settings", "stats", "words", "workspace"},
-    {"guard", "plain_files", "written_shards"},
+    {"plain_files", "written_shards"},
+    {"guard"},
     {"architecture", "devices", "icons", "letters", "mosaic"},
     {"cost"},
     {"capacity", "study"},
