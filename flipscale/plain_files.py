@@ -110,12 +110,14 @@ def read_text(path: AnyPath, *, most: int = MOST_FILE_BYTES) -> str:
 def parsed(text: bytes, *, halves: bool = False) -> Any:
     """The JSON in a text. ValueError for whatever is wrong with it, be it nested too deeply to read.
 
-    Half a character, which an escape can write and no file in UTF-8 can hold, is wrong too unless `halves`.
+    Half a character, which an escape can write and no file in UTF-8 can hold, is wrong too unless `halves`. A byte of a
+    file's name that is not UTF-8 is right.
     """
     try:
         found = json.loads(text)
         if not halves and _HALF.search(text):  # Python joins the two halves where both are there.
-            json.dumps(found, ensure_ascii=False).encode()
+            # A byte of a name that is not UTF-8 may be there: Python keeps it as one of 128 halves.
+            json.dumps(found, ensure_ascii=False).encode(errors="surrogateescape")
     except RecursionError:
         raise ValueError("nested too deeply to read") from None
     except UnicodeEncodeError:

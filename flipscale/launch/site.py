@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from flipscale.devices import Price
+from flipscale.errors import printable
 from flipscale.study.document import Complaints, Path_, read_document
 from flipscale.study.kinds import (
     INVALID,
@@ -60,7 +61,8 @@ class OneLine:
 
     def read(self, value: Any, at: Path_, complain: Complain) -> Any:
         if isinstance(value, str) and (found := control_character(value)):
-            complain(at, f"{value!r:.60} holds the control character {found!r}; write one line of plain text")
+            if printable(value) == value:  # The reader of the file has complained of all others.
+                complain(at, f"{value!r:.60} holds the control character {found!r}; write one line of plain text")
             return INVALID
         return Text().read(value, at, complain)
 

@@ -245,14 +245,17 @@ def test_what_a_script_leaves_behind_ends_with_it(cluster):
 def test_a_requeued_task_keeps_its_id_and_counts_its_starts(cluster):
     job = cluster.submit(f"echo $SLURM_JOB_ID:$SLURM_RESTART_COUNT; {SLEEP}", "--array=0-1")
     cluster.said("1_0.out", "2:")
-    cluster("scontrol", "requeue", f"{job}_0")
-    cluster.until(f"{job}|0|PENDING|BeginTime", f"{job}|1|RUNNING|None", fields="%F|%K|%T|%r")
-    waits = cluster.call("scontrol", "requeue", f"{job}_0")
+    restarts, waits = 0, cluster.call("scontrol", "requeue", f"{job}_0")
+    while waits.returncode == 0:  # On a busy machine it has begun again before it is asked.
+        restarts += 1
+        cluster.until(f"{job}|0|PENDING|BeginTime", f"{job}|1|RUNNING|None", fields="%F|%K|%T|%r")
+        waits = cluster.call("scontrol", "requeue", f"{job}_0")
     assert (waits.returncode, waits.stderr) == (1, f"{job}_0: Job is pending execution\n")
-    assert cluster.said("1_0.out", "2:1") == "2:\n2:1\n"
-    assert "JobState=RUNNING Reason=None\n   Requeue=1 Restarts=1" in cluster("scontrol", "show", "job", f"{job}_0")
+    assert cluster.said("1_0.out", f"2:{restarts}").startswith("2:\n")
+    shown = cluster("scontrol", "show", "job", f"{job}_0")
+    assert f"JobState=RUNNING Reason=None\n   Requeue=1 Restarts={restarts}" in shown
     rows = cluster("sacct", "-D", "-X", "-n", "-P", "-j", f"{job}_0", "-o", "JobID,State").splitlines()
-    assert rows == [f"{job}_0|REQUEUED", f"{job}_0|RUNNING"]
+    assert rows == [*[f"{job}_0|REQUEUED"] * restarts, f"{job}_0|RUNNING"]
 
 
 def test_a_preempted_task_has_its_grace_and_comes_back(cluster):

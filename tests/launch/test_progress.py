@@ -61,9 +61,14 @@ def test_where_to_read_on_is_said_of_a_run_whose_worker_is_gone(tmp_path):
     submission = submit(runs, tmp_path, LocalLauncher(tmp_path, command=WORKER))
     wait_for(runs, tmp_path, State.RUNNING)
     (known,) = (tmp_path / "local").glob("*/workers.json")
-    os.kill(json.loads(known.read_text())["workers"][0]["pid"], signal.SIGKILL)
-    stream = io.StringIO()
-    wait(submission, tmp_path, stream, every=0.05)
+    worker, stream, looks = json.loads(known.read_text())["workers"][0]["pid"], io.StringIO(), []
+
+    def kill_at_the_first_look(progress):
+        if not looks:  # Lines tell what has changed since that look.
+            os.kill(worker, signal.SIGKILL)
+        looks.append(progress)
+
+    wait(submission, tmp_path, stream, every=0.05, follower=kill_at_the_first_look)
     assert f"run: lost, its process is gone; what it said is in {submission.jobs[0].log}" in stream.getvalue()
 
 

@@ -23,6 +23,7 @@ from flipscale.launch.ray import RayLauncher
 from flipscale.launch.ray.cluster import ONE_NODE
 from flipscale.launch.site import DEFAULTS
 from flipscale.run import RunFolder, State, is_alive
+from flipscale.run.processes import birth
 from flipscale.settings import Resources
 from tests.clusters.ray import addresses_listened_at, with_descendants
 from tests.launch.contract import WORKER, LauncherContract, StandInRun, begun, folder, starts, wait_for
@@ -345,14 +346,14 @@ def test_without_an_address_a_ray_is_started_here_on_loopback_and_ends_by_itself
             keeper = int(first[1])
         assert "\nsubmitted 1 run to ray, left alone 1 " in said[1]
         with frozen(*(folder(results, run) for run in runs)) as (at_work, lease):
-            processes = with_descendants({keeper})
+            processes = {pid: birth(pid) for pid in with_descendants({keeper})}
             assert lease.pid in processes
             found = addresses_listened_at(processes)
             os.kill(keeper, signal.SIGTERM)
             wait_until(lambda: is_signalled(lease))
         assert set(found) == {"127.0.0.1"}
         assert found.total() >= 8
-        wait_until(lambda: not any(is_alive(pid, None) for pid in processes))
+        wait_until(lambda: not any(is_alive(pid, born) for pid, born in processes.items()))
         assert (at_work.path / "checkpoint.pt").exists()
         assert at_work.failures() == []
         assert ray.alive() == {"w1", "w2"}

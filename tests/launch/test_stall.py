@@ -18,6 +18,7 @@ from flipscale.launch.screen import screenful
 from flipscale.launch.stall import Silence, limit, silence, why_stalled
 from flipscale.launch.tree import is_stopped, kill_tree, tree
 from flipscale.run import Asked, Doing, RunFolder, State, is_alive
+from flipscale.run.processes import birth
 from flipscale.settings import Resources
 from tests.launch.contract import StandInRun, folder, wait_for
 from tests.launch.real import assert_same, end, frozen, logs, runs_of
@@ -211,10 +212,12 @@ def test_a_tree_is_killed_with_what_has_a_session_of_its_own_and_what_stands_sti
     with process:
         child = int(process.stdout.readline())
         assert set(tree(process.pid)) == {process.pid, child}
+        born = birth(child)
         os.kill(child, signal.SIGSTOP)
         wait_until(lambda: is_stopped(child))
+        assert is_alive(child, born)
         kill_tree(process.pid)
-        wait_until(lambda: not is_alive(child, None))
+        wait_until(lambda: not is_alive(child, born))
         assert process.wait() == -signal.SIGKILL
 
 

@@ -376,7 +376,7 @@ def test_labelled_shards_are_as_clip_benchmark_writes_them(root: Path) -> None:
         ),
         ({"png": picture(1), "cls": b"cat"}, LABELS, "x.tar: a: its .cls holds b'cat'; write the number of the class"),
         ({"png": picture(1), "cls": b"3"}, LABELS, "x.tar: has a label 3, but classes names 3, for the labels 0 to 2"),
-        ({"png": picture(1), "cls": b"-1"}, LABELS, "x.tar: has a label -1"),
+        ({"png": picture(1), "cls": b"-1"}, LABELS, "x.tar: a: its .cls holds b'-1'; write the number of the class"),
         (
             {"cls": b"1"},
             LABELS,
