@@ -66,7 +66,7 @@ def collect(
     `problems`. Raises RunFolderError for one written by a newer flipscale: its row would be silently missing from every
     later collect as well.
 
-    progress: is told how many finished runs are done, of how many.
+    progress: called with the number of finished runs done, and their total.
     """
     files = (out / RESULTS_TABLE, out / CURVES_TABLE)
     folders = _look(planned, results_root)

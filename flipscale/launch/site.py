@@ -92,11 +92,11 @@ PACK = Keys(
     "pack",
     {
         "time": Option(
-            Maybe(Duration()), None, "runs that are predicted to take so long together share a job, one after another"
+            Maybe(Duration()), None, "runs share a job, one after another, up to this predicted time in all"
         ),
         "share": Option(Count(), 1, "runs at once on the devices of one run, as far as memory allows"),
         "device_memory": Option(
-            Maybe(Memory()), None, "of one GPU: so many runs share it as fit with a fifth of it left"
+            Maybe(Memory()), None, "of one GPU: runs share it as long as a fifth of it stays free"
         ),
         "whole_nodes": Option(
             Flag(), False, "whether a job takes all GPUs of a node, for several runs beside each other"
@@ -128,7 +128,7 @@ SITE = Keys(
         "warning": Option(
             Duration(seconds=True),
             120,
-            "so long before the limit the run is warned, 2m or a number of seconds: enough to write a checkpoint twice",
+            "how long before its limit a run is warned, 2m or a number of seconds: enough to write a checkpoint twice",
         ),
         "gpus_per_node": Option(Count(), 8, "GPUs of a node; a run of more takes several nodes"),
         "gpu_type": Option(Maybe(OneLine()), None, "as in gres=gpu:TYPE:n"),
