@@ -95,9 +95,7 @@ PACK = Keys(
             Maybe(Duration()), None, "runs share a job, one after another, up to this predicted time in all"
         ),
         "share": Option(Count(), 1, "runs at once on the devices of one run, as far as memory allows"),
-        "device_memory": Option(
-            Maybe(Memory()), None, "of one GPU: runs share it as long as a fifth of it stays free"
-        ),
+        "device_memory": Option(Maybe(Memory()), None, "of one GPU: runs share it as long as a fifth of it stays free"),
         "whole_nodes": Option(
             Flag(), False, "whether a job takes all GPUs of a node, for several runs beside each other"
         ),
