@@ -55,7 +55,7 @@ def is_plain(path: str | os.PathLike[str]) -> bool:
 
 
 def check_folder(path: str | os.PathLike[str]) -> None:
-    """RunFolderError where a folder is a link to one. One that is not there is none."""
+    """RunFolderError if a folder is a link. A missing folder is fine."""
     if Path(path).is_symlink():
         raise RunFolderError(refused_link(path))
 

@@ -102,7 +102,7 @@ def fit_study(
     and schedule; that of the best size takes two budgets of FLOPs, each spent on three sizes. Raises ResultsError where
     nothing can be fitted, with the reasons.
 
-    progress: is told how many laws are done, of how many, and which comes next.
+    progress: called with the number of laws done, their total, and the next one.
     """
     if is_open_ended(y):
         raise ResultsError(

@@ -255,7 +255,7 @@ def label_of(where: str, sample: dict[str, bytes]) -> int:
     try:
         number = int(sample["cls"])
         if not 0 <= number < 2**31:
-            raise ValueError("no data set has so many classes")
+            raise ValueError("no data set has that many classes")
         return number
     except ValueError:
         raise DataError(
