@@ -45,6 +45,12 @@ _FIRST_SAMPLES = 256
 MOST_DECLARED_SHARDS = 1_000_000
 """A data set may have so many: LAION-5B has a quarter of them."""
 
+MOST_COUNTED_FILES = 50_000
+"""So many files of shards are looked at to count pairs before a run starts: seconds on a disk of this machine."""
+
+_MOST_SIZES = 256
+"""Of at most so many shards the size is looked up to tell whether they can hold enough pairs."""
+
 _FEW_SHARDS = 16
 """Up to this many shards of a folder are looked up one by one; for more, the folder is listed once."""
 
@@ -174,6 +180,39 @@ def declared_counts(shards: Sequence[ShardSource], file: str | None) -> dict[Sha
         if sizes := _read_sizes(folder / "sizes.json"):
             counts |= _counts(sizes, [shard for shard in local if Path(shard.url).parent == folder])
     return counts
+
+
+def counted(shards: Sequence[ShardSource], declared: Mapping[ShardSource, int], enough: int) -> int | None:
+    """How many pairs the shards hold, counted in those that are not declared until there are `enough`.
+
+    None where a shard is not on this machine, or too many files would have to be looked at. DataError for a torn shard.
+    """
+    pairs, files = sum(declared.values()), 0
+    uncounted = [shard for shard in shards if shard not in declared]
+    if any(not shard.local for shard in uncounted) or _may_hold(uncounted, enough - pairs):
+        return None
+    for shard in uncounted:
+        if pairs >= enough:
+            break
+        files += 1
+        with open(shard.url, "rb") as file:
+            for _, places in members(file, shard.url):
+                files, pairs = files + len(places), pairs + (pair_of(places) is not None)
+                if pairs >= enough:
+                    return pairs
+                if files >= MOST_COUNTED_FILES:
+                    return None
+    return pairs
+
+
+def _may_hold(shards: Sequence[ShardSource], wanted: int) -> bool:
+    """Whether shards may hold so many pairs by their size, and more than would be counted."""
+    if 2 * wanted <= MOST_COUNTED_FILES:
+        return False
+    # Each of the two files of a pair has a header, and at least a block of content.
+    return (
+        len(shards) > _MOST_SIZES or sum(Path(shard.url).stat().st_size for shard in shards) >= wanted * 4 * _TAR_BLOCK
+    )
 
 
 def _counts_of_all(shards: Sequence[ShardSource], file: Path) -> dict[ShardSource, int]:
