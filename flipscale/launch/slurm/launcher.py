@@ -111,25 +111,50 @@ class SlurmLauncher:
         return f"SLURM knows its job{number} no more, which was sent {sent}{on}{said}"
 
     def cancel(self, jobs: Sequence[Job]) -> None:
-        """Stop the tasks that have no other run left. In the others, the attendant stops the runs that it holds."""
+        """Stop the tasks that have no other run left. In the others, the attendant stops the runs that it holds.
+
+        An array that SLURM has from another folder is left alone, whatever this folder's records say.
+        """
         tasks = {_task_of(job) for job in jobs}
         arrays, damaged = self._read_all({name for name, _ in tasks})
+        doomed: list[str] = []
+        foreign: list[str] = []
         try:
             entries = scheduler.queue((array.job_name for array in arrays.values()), patient=True)
+            for name, array in arrays.items():
+                cancelled = {index for array, index in tasks if array == name}
+                stops = self._doomed(array, cancelled, entries.get(array.job_name, {}))
+                others = self._sent_elsewhere(array, stops)
+                doomed += [task for task in stops if scheduler.array_of(task) not in others]
+                foreign += [f"job {number}, which is sent from {script}" for number, script in others.items()]
         except LaunchError as error:
             raise LaunchError(
                 f"The runs are marked as cancelled: those in hand stop, and jobs that wait end as soon as they start. "
                 f"Those could not be taken from the queue. {error}"
             ) from None
-        doomed: list[str] = []
-        for name, array in arrays.items():
-            cancelled = {index for array, index in tasks if array == name}
-            doomed += self._doomed(array, cancelled, entries.get(array.job_name, {}))
         if doomed:
             scheduler.cancel(doomed)
+        if foreign:
+            raise LaunchError(
+                f"The runs are marked as cancelled. Left alone: {'; '.join(foreign)} and not from {self.home}. Cancel "
+                f"it in its own results folder, or by its number with scancel."
+            )
         if damaged:
             what = "The runs are marked as cancelled and end as soon as they start."
             raise LaunchError(f"{what} Those of these arrays could not be taken from the queue: {' '.join(damaged)}")
+
+    def _sent_elsewhere(self, array: JobArray, tasks: Sequence[str]) -> dict[str, str]:
+        """Those of the arrays of these tasks that SLURM has from another folder, and what script it has of them.
+
+        A site's own sbatch may hand a copy of the script to SLURM, so the logs tell as well.
+        """
+        script, logs = str(array.path(self.home).with_suffix(".sh")), str(array.log(self.home, "")).removesuffix(".log")
+        files = {number: scheduler.files_of(number) for number in dict.fromkeys(map(scheduler.array_of, tasks))}
+        return {
+            number: found[0]
+            for number, found in files.items()
+            if found and not any(file == script or file.startswith(logs) for file in found)
+        }
 
     def _doomed(self, array: JobArray, cancelled: Set[int], entries: Mapping[int, scheduler.QueueEntry]) -> list[str]:
         """The arguments of scancel for the cancelled tasks of an array: the array itself if all of it is cancelled."""
