@@ -15,7 +15,7 @@ from flipscale.errors import ResultsError
 from flipscale.run import Asked, Result, RunFolder
 from flipscale.workflow.opened import open_study, write_plan
 from flipscale.workspace import Workspace
-from tests.test_damaged_files import NO_FILES, patience
+from tests.test_damaged_files import DAMAGE, NO_FILES, patience
 
 STUDY = """\
 schema: 1
@@ -284,3 +284,22 @@ def test_anybodys_numbers_are_no_traceback(
     ):
         main(words)
         assert "Warning" not in capsys.readouterr().err
+
+
+# fits.json, which `report` shows
+
+
+def test_report_refuses_fits_that_no_fit_has_written(table: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    shapes = (
+        b'{"fits": 7}',
+        b'{"fits": [{}]}',
+        b'{"fits": [[1]]}',
+        b'{"fits": {"a": 1}}',
+        b'{"schema": 1, "fits": ["x"]}',
+    )
+    path = table.with_name("fits.json")
+    for content in (*DAMAGE.values(), *shapes):
+        path.write_bytes(content)
+        code = main(["report", "mask.yaml"])
+        said = capsys.readouterr().err
+        assert (code, "fits.json" in said) in ((0, False), (1, True)), content

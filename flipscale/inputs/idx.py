@@ -12,6 +12,7 @@ from pathlib import Path
 
 from flipscale.errors import DataError
 from flipscale.inputs.paths import reason_of
+from flipscale.plain_files import open_plain
 from flipscale.settings import IdxSet
 
 MOST_IDX_BYTES = 2**32
@@ -70,6 +71,7 @@ def _read(path: Path, most: int | None) -> tuple[Path, bytes]:
     zipped = path if path.suffix == ".gz" else path.with_name(path.name + ".gz")
     path = zipped if zipped.exists() else zipped.with_suffix("")
     try:
+        os.close(open_plain(path, follow=True))
         with gzip.open(path) if path is zipped else open(path, "rb") as file:
             return path, file.read() if most is None else file.read(most)
     except FileNotFoundError:

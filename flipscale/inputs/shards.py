@@ -29,6 +29,7 @@ from braceexpand import braceexpand
 from flipscale.errors import DataError
 from flipscale.inputs.labelled import check_labels
 from flipscale.inputs.paths import EXTENSIONS, located, reason_of
+from flipscale.plain_files import fits, parsed, read_bytes
 
 SCHEMES = ["pipe", "s3", "ais", "ftps", "gs", "htgs", "http", "https", "scp", "sftp"]
 """Schemes of a shard's URL: pipe, s3, and those that webdataset's gopen knows."""
@@ -53,6 +54,12 @@ _MOST_SIZES = 256
 
 _FEW_SHARDS = 16
 """Up to this many shards of a folder are looked up one by one; for more, the folder is listed once."""
+
+_MOST_PAIRS = 2**40
+"""No shard holds as many pairs."""
+
+_MOST_TEXT_BYTES = 2**20
+"""A caption or a label is looked at up to so many bytes."""
 
 Extent = tuple[int, int]
 """The offset of a file's content in a shard, and its length."""
@@ -235,13 +242,16 @@ def _counts(sizes: Mapping[str, int], shards: Iterable[ShardSource]) -> dict[Sha
 def _read_sizes(path: Path) -> dict[str, int] | None:
     """The counts in a file, by the names of shards; None if there is no such file."""
     try:
-        written = json.loads(path.read_text(encoding="utf-8"))
+        written = parsed(read_bytes(path, follow=True))
         if not isinstance(written, dict):
-            raise TypeError(f"it holds no object but {written!r:.40}")
-        return {str(name): int(count) for name, count in written.items()}
-    except FileNotFoundError:
+            raise ValueError(f"it holds no object but {written!r:.40}")
+        for name, count in written.items():
+            if not fits(count, int) or not 0 <= count < _MOST_PAIRS:
+                raise ValueError(f"{name[:40]!r} has {count!r:.40} pairs")
+        return {name: int(count) for name, count in written.items()}
+    except (FileNotFoundError, NotADirectoryError):
         return None
-    except (ValueError, TypeError) as error:
+    except ValueError as error:
         raise DataError(f'{path}: cannot be read ({error}); write {{"00000.tar": 9987, ...}} or delete it.') from error
 
 
@@ -267,7 +277,7 @@ def pair_of(places: dict[str, Extent]) -> tuple[Extent, Extent, bool] | None:
 
 def caption_of(text: bytes, is_json: bool) -> str | None:
     """The caption of a pair, of its .txt or its .json; None if it has none. Raises what text that is neither raises."""
-    found = json.loads(text.decode()).get("caption") if is_json else text.decode()
+    found = parsed(text).get("caption") if is_json else text.decode()
     return found.strip() or None if isinstance(found, str) else None
 
 
@@ -277,7 +287,7 @@ def captions_of(sample: dict[str, bytes]) -> list[str]:
         if "txt" in sample:
             found = sample["txt"].decode().splitlines()
         else:
-            found = json.loads(sample.get("json", b"{}")).get("caption")
+            found = parsed(sample.get("json", b"{}")).get("caption")
     except (ValueError, AttributeError):
         return []
     texts = found if isinstance(found, list) else [found]
@@ -360,7 +370,7 @@ def check_pairs(path: str) -> None:
             return False
         _, (start, size), is_json = pair
         try:
-            return caption_of(os.pread(file, size, start), is_json) is not None
+            return caption_of(os.pread(file, min(size, _MOST_TEXT_BYTES), start), is_json) is not None
         except (ValueError, AttributeError):
             return False
 
@@ -446,6 +456,6 @@ def _first(path: str, is_good: Callable[[int, dict[str, Extent]], bool]) -> str 
 def _contents(file: int, places: dict[str, Extent], *wanted: str) -> dict[str, bytes]:
     """The files of a sample; only those that are wanted are read."""
     return {
-        extension: os.pread(file, size, start) if extension in wanted else b""
+        extension: os.pread(file, min(size, _MOST_TEXT_BYTES), start) if extension in wanted else b""
         for extension, (start, size) in places.items()
     }
