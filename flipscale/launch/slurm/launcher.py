@@ -117,16 +117,8 @@ class SlurmLauncher:
         """
         tasks = {_task_of(job) for job in jobs}
         arrays, damaged = self._read_all({name for name, _ in tasks})
-        doomed: list[str] = []
-        foreign: list[str] = []
         try:
-            entries = scheduler.queue((array.job_name for array in arrays.values()), patient=True)
-            for name, array in arrays.items():
-                cancelled = {index for array, index in tasks if array == name}
-                stops = self._doomed(array, cancelled, entries.get(array.job_name, {}))
-                others = self._sent_elsewhere(array, stops)
-                doomed += [task for task in stops if scheduler.array_of(task) not in others]
-                foreign += [f"job {number}, which is sent from {script}" for number, script in others.items()]
+            doomed, foreign = self._to_stop(tasks, arrays)
         except LaunchError as error:
             raise LaunchError(
                 f"The runs are marked as cancelled: those in hand stop, and jobs that wait end as soon as they start. "
@@ -142,6 +134,19 @@ class SlurmLauncher:
         if damaged:
             what = "The runs are marked as cancelled and end as soon as they start."
             raise LaunchError(f"{what} Those of these arrays could not be taken from the queue: {' '.join(damaged)}")
+
+    def _to_stop(self, tasks: Set[tuple[str, int]], arrays: Mapping[str, JobArray]) -> tuple[list[str], list[str]]:
+        """The arguments of scancel for cancelled tasks of arrays, and words on the jobs that are not of this folder."""
+        entries = scheduler.queue((array.job_name for array in arrays.values()), patient=True)
+        doomed: list[str] = []
+        foreign: list[str] = []
+        for name, array in arrays.items():
+            cancelled = {index for array_name, index in tasks if array_name == name}
+            stops = self._doomed(array, cancelled, entries.get(array.job_name, {}))
+            others = self._sent_elsewhere(array, stops)
+            doomed += [task for task in stops if scheduler.array_of(task) not in others]
+            foreign += [f"job {number}, which is sent from {script}" for number, script in others.items()]
+        return doomed, foreign
 
     def _sent_elsewhere(self, array: JobArray, tasks: Sequence[str]) -> dict[str, str]:
         """Those of the arrays of these tasks that SLURM has from another folder, and what script it has of them.
