@@ -185,7 +185,7 @@ def record_of(kind: type[AnyRecord], data: object, /, *, leniently: bool = False
     if not isinstance(data, dict):
         raise ValueError("holds no JSON object")
     found = dict(known)
-    for name, needed, fitted in _fields(kind):
+    for name, needed, fitted in _fields(kind):  # type: ignore[arg-type]  # a type can be hashed
         if name in known:
             continue
         if name not in data:

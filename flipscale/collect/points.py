@@ -180,7 +180,7 @@ def _alike_records(records: list[MetricsRecord], places: list[int]) -> _AlikeRec
 def _table(records: list[MetricsRecord]) -> tuple[NumberArray, dict[str, int]]:
     """The values, a row a record, and the place of each key in it. Raises ValueError if one is not a number."""
     # One array of all of it, as many small ones cost more than what they hold.
-    numbers = list(itertools.chain.from_iterable(map(dict.values, records)))
+    numbers = list(itertools.chain.from_iterable(record.values() for record in records))
     if not _all_of(numbers, {int, float}):
         raise ValueError("a value that is not a number")
     table = np.asarray(numbers, "float64").reshape(len(records), len(records[0]))

@@ -27,9 +27,9 @@ from flipscale.workspace import StudyFiles
 def collect_study(opened: OpenStudy) -> Collected:
     """Bring results.csv and curves.parquet up to date with the study's runs."""
     plan, folder = opened.finished_plan, opened.files.folder
-    rows = _ids_and_recipes(opened.files.results)
-    _keep_older_recipe(opened.files, rows)
-    kept = _keep_without_runs(opened, rows)
+    before = _ids_and_recipes(opened.files.results)
+    _keep_older_recipe(opened.files, before)
+    kept = _keep_without_runs(opened, before)
     with Steps("reading runs") as steps:
         found = collect_runs(plan, opened.workspace.results, folder, progress=steps)
     note_owner(folder, opened.file)
