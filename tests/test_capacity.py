@@ -274,7 +274,7 @@ def test_runs_of_this_machine_take_the_price_of_a_site_file_and_nothing_else(
             r"small would cost about .* USD and its budget is 1e-09\. Raise budget", capsys.readouterr().err
         )
         assert main([verb, "small.yaml", "--site", "free.yaml"]) == 1
-        assert capsys.readouterr().err.startswith("free.yaml: says no price, and runs of this machine take no more")
+        assert capsys.readouterr().err.startswith("free.yaml: gives no price, and local runs use nothing else")
     assert not Path("results").exists()
     # Somebody's cluster is not where runs of this machine cost.
     monkeypatch.setenv("FLIPSCALE_SITE", "hall.yaml")

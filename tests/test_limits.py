@@ -211,7 +211,7 @@ def test_plan_prints_where_it_may_not_write(tmp_path: Path, capsys: pytest.Captu
     assert main(["plan", str(tmp_path / "study.yaml"), "--results", str(tmp_path / "results")]) == 0
     said = capsys.readouterr()
     assert "ViT-w16d1-4" in said.out
-    assert "plan.json is not written: " in said.err
+    assert "plan.json was not written: " in said.err
 
 
 def test_a_closed_stdout_is_no_traceback(tmp_path: Path) -> None:

@@ -418,7 +418,7 @@ def test_a_file_that_is_no_table_is_refused_in_a_sentence(tmp_path, capsys):
 
 def test_options_of_a_table_are_refused_for_a_study(capsys):
     talk = refused(capsys, "compare", "studies/quickstart.yaml", "--x", "gpu_hours")
-    assert "studies/quickstart.yaml is a study, which says itself what is compared with what" in talk
+    assert "studies/quickstart.yaml is a study, which already defines its comparison" in talk
 
 
 def test_a_baseline_s_value_is_read_as_its_column_has_it():

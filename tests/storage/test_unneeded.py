@@ -210,13 +210,13 @@ def gc(results: Results, *arguments: str) -> int:
 
 def test_the_studies_that_count_are_those_known_here_and_those_given_and_are_named(here, capsys, tmp_path):
     assert gc(here) == 1
-    assert "knows no study, so every run would count as one that no study asks for" in capsys.readouterr().err
+    assert "lists no study, so every run would count as unneeded" in capsys.readouterr().err
     assert main(["plan", str(here.file), "--results", str(here.root)]) == 0
     here.file.write_text(FEWER)
     capsys.readouterr()
     assert gc(here, "--json") == 0
     printed, said = capsys.readouterr()
-    assert f"these studies say what is needed: study ({here.file.resolve()})" in said
+    assert f"keeping what these studies need: study ({here.file.resolve()})" in said
     assert len(json.loads(printed)["found"]) == SECOND_SEED
     other = tmp_path / "all.yaml"
     other.write_text(STUDY)
