@@ -275,7 +275,7 @@ def test_cancel_stops_the_others_and_names_what_it_cannot(study: Study, capsys: 
         assert lease is not None
         study.path("job.json").write_bytes(b"[]")
         assert verb(*CANCEL) == 1
-    assert f"{study.lost.id} is running and goes on: " in capsys.readouterr().err
+    assert f"{study.lost.id} is running and continues: " in capsys.readouterr().err
 
 
 @pytest.mark.slow

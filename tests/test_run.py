@@ -394,7 +394,7 @@ def test_a_cost_that_an_older_version_did_not_predict_whole_is_not_known(folder:
 
 
 def test_that_a_run_was_given_up_is_a_field_and_was_a_sentence(folder: RunFolder) -> None:
-    older = ("resumed (1 of 3)", "given up after 3 times", "given up: it would be the same again")
+    older = ("resumed (1 of 3)", "given up after 3 times", "given up: it would fail again")
     lines = [json.dumps({"kind": "node", "reason": "", "then": then}) for then in older]
     (folder.path / "failures.jsonl").write_text("\n".join(lines) + "\n")
     folder.note_failure(FailedAttempt(FailureKind.NODE, "", "we stop here", given_up=True))
