@@ -36,7 +36,7 @@ BAD = (State.FAILED, State.LOST)
 
 @dataclass(frozen=True)
 class FailedRun:
-    """A run that failed or were lost."""
+    """A run that failed or was lost."""
 
     run: RunProgress
     kind: str
