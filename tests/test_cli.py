@@ -223,7 +223,7 @@ def test_init_writes_a_study_that_plans(tmp_path: Path) -> None:
     flipscale("init", "first.yaml", cwd=tmp_path)
     assert json.loads((tmp_path / "study.schema.json").read_text())["title"] == "flipscale study"
     assert json.loads(flipscale("plan", "first.yaml", "--json", cwd=tmp_path).stdout)["runs"]
-    assert "is there already" in flipscale("init", "first.yaml", cwd=tmp_path, code=1).stderr
+    assert "exists already" in flipscale("init", "first.yaml", cwd=tmp_path, code=1).stderr
 
 
 # Real data

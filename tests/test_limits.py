@@ -66,7 +66,7 @@ def test_a_file_of_one_long_line_is_not_read(tmp_path: Path) -> None:
     path = tmp_path / "study.yaml"
     path.touch()
     os.truncate(path, 100_000_000)
-    assert complaints(path) == (f"{path}: holds 100,000,000 bytes, where at most 1,048,576 are due.",)
+    assert complaints(path) == (f"{path}: holds 100,000,000 bytes, where at most 1,048,576 are allowed.",)
 
 
 def test_a_pattern_of_ten_million_shards_is_refused_before_it_is_written_out() -> None:
@@ -201,7 +201,7 @@ def test_ctrl_c_while_modules_are_loaded_is_no_traceback() -> None:
 
 def test_merge_waits_for_no_pipe(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "runs.tar")
-    with pytest.raises(FlipscaleError, match="is a pipe, where a plain file is due"):
+    with pytest.raises(FlipscaleError, match="is a pipe, where a plain file is expected"):
         open_archive(tmp_path / "runs.tar").__enter__()
 
 

@@ -415,8 +415,8 @@ def test_what_a_program_of_the_users_own_wrote_beside_the_results_is_kept(folder
 @pytest.mark.parametrize(
     ("text", "what"),
     [
-        ('{"steps": "many"}', r"'steps' is 'many', where a whole number of 64 bits is right\."),
-        ('{"device": 3}', r"'device' is 3, where one line of text is right\."),
+        ('{"steps": "many"}', r"'steps' is 'many', but should be a whole number of 64 bits\."),
+        ('{"device": 3}', r"'device' is 3, but should be one line of text\."),
         ('{"scores": [0.5]}', r"'scores' must be an object of names and numbers\."),
         ('{"parent": 3}', r"'parent' must be an object of what its parents took\."),
     ],
@@ -476,7 +476,7 @@ def test_chance_is_optional_in_a_result(folder: RunFolder) -> None:
     write_json(folder.path / "result.json", {"scores": {}, "chance": {"zero_shot_top1": 0.1, "held_out_loss": None}})
     assert folder.result() == Result(chance={"zero_shot_top1": 0.1})
     write_json(folder.path / "result.json", {"scores": {}, "chance": {"zero_shot_top1": "a tenth"}})
-    with pytest.raises(RunFolderError, match=r"'chance\.zero_shot_top1' is 'a tenth', where a number is right"):
+    with pytest.raises(RunFolderError, match=r"'chance\.zero_shot_top1' is 'a tenth', but should be a number"):
         folder.result()
 
 

@@ -222,7 +222,7 @@ def test_the_report_lists_the_code_of_the_runs(here: Here) -> None:
     here.flipscale("report", "mask.yaml")
     page = (here.folder / "plots" / "mask" / "report.html").read_text()
     assert "<li>1 run: flipscale at commit cccccccccc, torch 1.0</li>" in page
-    assert "Their code is not the same: there are 2." in page
+    assert "They were trained by 2 versions of the code." in page
     assert "1 of 2 finished runs was trained by other code: flipscale at commit cccccccccc" in page
 
 

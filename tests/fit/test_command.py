@@ -115,7 +115,7 @@ NUMBERS = ["fit", "runs.csv", "--x", "N", "--y", "loss"]
             "The table has no column 'n': did you mean 'N'? Choices: set, N, D, loss.",
         ),
         ([*NUMBERS, "--law", "powr"], "There is no law 'powr': did you mean 'power'?"),
-        (["fit", "runs.csv", "--x", "N,D", "--y", "set"], "row 1: set is 'c4', where a number is right"),
+        (["fit", "runs.csv", "--x", "N,D", "--y", "set"], "row 1: set is 'c4', which is not a number"),
         ([*NUMBERS, "--law", "isoflop"], "an IsoFLOP fit needs the column of budgets: --budget COLUMN"),
         ([*NUMBERS, "--where", "set=c5"], "No row has set=c5; set is one of c4, rw."),
         ([*NUMBERS, "--fix", "E=x"], "E=x: 'x' is not a number. Write 400M, 4e8 or 0.5."),

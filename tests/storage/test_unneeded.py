@@ -200,7 +200,7 @@ def test_a_run_that_is_taken_up_between_the_look_and_the_removal_stays(here, mon
 
     monkeypatch.setitem(remove_unneeded.__globals__, "_Survey", looked_at)
     removed = remove_unneeded(here.root, [asked_by(here, FEWER)])
-    assert removed.left_alone == {folder.id: "somebody has just taken it up"}
+    assert removed.left_alone == {folder.id: "a process has just started it"}
     assert folder.path.exists()
 
 
