@@ -616,7 +616,7 @@ def test_planning_imports_no_heavy_package(tmp_path: Path):
     assert done.stdout == "[]\n"
 
 
-# Images that are resized in the place of being masked
+# Images that are resized instead of masked
 
 
 def test_plan_says_where_resized_images_have_other_patches_than_masked_ones(planned):

@@ -35,7 +35,7 @@ def test_the_commands_of_the_readme_say_what_it_shows(tmp_path: Path) -> None:
     (tmp_path / "mask.yaml").write_text(study)
     plan, *_ = re.split(r"^\$ ", shown, flags=re.MULTILINE)[1:]
     assert plan.splitlines()[1] in flipscale("plan", "mask.yaml", cwd=tmp_path).stdout
-    # 5 and 10 steps in the place of 125 and 250.
+    # 5 and 10 steps instead of 125 and 250.
     (tmp_path / "mask.yaml").write_text(study.replace("16k", "640").replace("8k", "320"))
     for block in re.split(r"^\$ ", shown, flags=re.MULTILINE)[1:]:
         command, *lines = block.splitlines()

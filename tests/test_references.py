@@ -40,7 +40,7 @@ def compared(*asked):
 
 
 def deltas(capsys, where, baseline):
-    """Of each cell of FLIP's table: its delta, its interaction, and its steps on top of others, to one decimal."""
+    """For each cell of FLIP's table: its delta, its interaction, and its steps on top of others, to one decimal."""
 
     def one(number):
         return None if number is None else round(number, 1)

@@ -157,7 +157,7 @@ def _take(path: Path, together: "multiprocessing.synchronize.Barrier", taken: "m
 def test_who_loses_the_lease_while_a_result_is_flushed_does_not_finish_the_run(
     folder: RunFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Of two copies of a job, one may have finished the run meanwhile."""
+    """One of two copies of a job may have finished the run meanwhile."""
 
     def slow(descriptor: int) -> None:
         (folder.path / "lease.json").write_text(json.dumps({"token": "other", "host": "elsewhere", "pid": 1}))

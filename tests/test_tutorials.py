@@ -46,7 +46,7 @@ def blocks(page: str) -> list[Block]:
 
 
 def small(text: str, seeds: int | None = None) -> str:
-    """The study with a 25th of its samples, and so many seeds."""
+    """The study with a 25th of its samples, and this number of seeds."""
     text = re.sub(r"(?<=[ \[])(\d+)k\b", lambda match: str(40 * int(match[1])), text)
     return text if seeds is None else re.sub(r"^seeds: \d+$", f"seeds: {seeds}", text, flags=re.MULTILINE)
 

@@ -87,7 +87,7 @@ class Attended(threading.Thread):
         self.environment = {**os.environ, JOB: job, ATTEMPT: str(attempt), NODE: node}
         self.log = results / "job.log"
         self.lanes: list[int] = []
-        """Of each worker that was started, the lane."""
+        """The lane of each worker that was started."""
         self.processes: list[subprocess.Popen] = []
         self.attendant = Attendant(
             self.folders,

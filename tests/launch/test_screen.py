@@ -1,4 +1,4 @@
-"""What stands on the screen of who watches, at the size it has."""
+"""The screen of `watch`, at the size of its terminal."""
 
 from dataclasses import replace
 

@@ -40,7 +40,7 @@ NOTHING_KNOWN = {
 }
 
 EMPTY = {**NOTHING_KNOWN, "name": "site"}
-"""What a file says that says nothing: its name is that of the site."""
+"""What an empty site file means: the file's name is that of the site."""
 
 FULL = """
 schema: 1

@@ -143,7 +143,7 @@ def test_the_size_of_an_array_is_not_asked_where_the_site_says_it(tmp_path, idle
 
 
 def test_memory_is_predicted_where_the_cluster_counts_it_and_else_not_asked_for(tmp_path, idle):
-    """Where it is not counted, nodes need not say how much they have, and SLURM refuses whoever asks for any."""
+    """Where it is not counted, nodes need not say how much they have, and SLURM refuses any request for memory."""
     from tests.launch.real import runs_of  # It has torch, for which other processes of these tests would wait.
 
     (run,) = runs_of(tmp_path / "study")
@@ -962,7 +962,7 @@ def test_who_watches_asks_less_often_where_queues_are_long_or_answers_slow(tmp_p
     monkeypatch.setattr(look.time, "monotonic", lambda: now[0])
 
     def pause() -> float:
-        """Seconds between two questions of who looks twice a second."""
+        """Seconds between two questions while `watch` looks twice a second."""
         looker, before = Looker(tmp_path), len(polls)
         while len(polls) < before + 2:
             looker.look([run])

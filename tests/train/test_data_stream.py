@@ -335,7 +335,7 @@ def test_fetched_shards_stay_within_the_limit_and_every_pair_is_still_seen(
 
 
 def sizes(folder: Path) -> list[int]:
-    """Of the shards in the folder, of which a fetcher may delete some meanwhile."""
+    """The shards in the folder; a fetcher may delete some meanwhile."""
     found = []
     for path in folder.glob("*.tar"):
         with contextlib.suppress(FileNotFoundError):
