@@ -1,22 +1,20 @@
 """The command line as its users meet it: real processes, real training on drawn images, real files."""
 
-import contextlib
 import io
 import json
 import os
-import random
 import re
 import shutil
 import signal
 import subprocess
 import sys
 import tarfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
+from tests.commands import flipscale, on_one_core
 from tests.parts import need
 from tests.patience import wait_until
 
@@ -32,32 +30,6 @@ axes:
 seeds: 2
 evaluation: {images: 100}
 """
-
-
-@contextlib.contextmanager
-def on_one_core() -> Iterator[None]:
-    """What starts in the block finds a machine of one core. Training then has one worker: to start a second one would
-    take longer than these small runs do.
-    """
-    if not hasattr(os, "sched_setaffinity"):
-        yield
-        return
-    cores = os.sched_getaffinity(0)
-    os.sched_setaffinity(0, {random.choice(sorted(cores))})
-    try:
-        yield
-    finally:
-        os.sched_setaffinity(0, cores)
-
-
-def flipscale(*arguments: str, cwd: Path, code: int = 0) -> subprocess.CompletedProcess[str]:
-    """Run the command line; whatever happens, a user never sees a traceback."""
-    command = [sys.executable, "-m", "flipscale", *arguments]
-    with on_one_core():
-        done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False)
-    assert "Traceback" not in done.stderr, done.stderr
-    assert done.returncode == code, f"exit {done.returncode}: {done.stdout}{done.stderr}"
-    return done
 
 
 @pytest.fixture(scope="module")

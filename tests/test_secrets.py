@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.test_cli import on_one_core
+from tests.commands import on_one_core
 
 STUDY = """\
 schema: 1

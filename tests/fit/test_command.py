@@ -1,9 +1,6 @@
 """`flipscale fit` and `forecast` as their users meet them: real processes on tables and on committed studies."""
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -11,24 +8,11 @@ import pandas as pd
 import pytest
 
 from flipscale.cli import main
+from tests.commands import flipscale
 
 pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parents[2]
-
-
-def flipscale(*arguments: str, cwd: Path = ROOT, code: int = 0) -> subprocess.CompletedProcess[str]:
-    done = subprocess.run(
-        [sys.executable, "-m", "flipscale", *arguments],
-        cwd=cwd,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert "Traceback" not in done.stderr, done.stderr
-    assert done.returncode == code, f"exit {done.returncode}: {done.stdout}{done.stderr}"
-    return done
 
 
 @pytest.fixture

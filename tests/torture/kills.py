@@ -42,9 +42,9 @@ ROUND_KILLS = 5
 def torture(extent: Extent) -> Counts:
     counts = Counts()
     draw = random.Random(extent.seed)
-    counts.add(_rounds(extent, draw, "local", extent.of(24, 2), LOCAL))
+    counts.add(_rounds(extent, draw, "local", extent.of(24, 1), LOCAL))
     counts.add(real_trainer(extent, draw, extent.of(6, 1)))
-    for name, part, number in (("slurm", slurm, extent.of(12, 1)), ("ray", ray, extent.of(5, 0))):
+    for name, part, number in (("slurm", slurm, extent.of(12, 0)), ("ray", ray, extent.of(5, 0))):
         if number:
             counts.add(part(extent, draw, number))
         else:

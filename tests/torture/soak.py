@@ -36,7 +36,7 @@ PROCESSES = 6
 
 def torture(extent: Extent) -> Counts:
     counts = Counts()
-    counts.add(share(extent, "local", extent.of(SHARE["local"], 60)))
+    counts.add(share(extent, "local", extent.of(SHARE["local"], 32)))
     if extent.short:
         counts.notes.append("SLURM and Ray are left to the whole form")
         return counts

@@ -37,7 +37,7 @@ Do = Callable[[], Outcome]
 def torture(extent: Extent) -> Counts:
     counts = Counts()
     draw = random.Random(extent.seed)
-    for index in range(extent.of(12, 2)):
+    for index in range(extent.of(12, 1)):
         counts.add(submits(extent, draw, index))
     made = hostile.prepare(extent.work / "tables")
     for index in range(extent.of(8, 1)):
