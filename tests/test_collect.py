@@ -433,7 +433,7 @@ def test_a_table_of_hundreds_of_gigabytes_is_refused_before_it_is_read(tmp_path:
 
 def test_a_column_of_the_wrong_kind_is_named(tmp_path):
     (tmp_path / "results.csv").write_text("id,seed\na,zero\n")
-    with pytest.raises(ResultsError, match=r"results\.csv:2: seed is 'zero', where a whole number is due"):
+    with pytest.raises(ResultsError, match=r"results\.csv:2: seed is 'zero', where a whole number is expected"):
         read_results(tmp_path / "results.csv")
 
 

@@ -101,7 +101,7 @@ def without(*names: str) -> Callable[[Path], None]:
     return by_rows(edit)
 
 
-WHOLE = "where a whole number is due, or nothing if it is missing. Correct it"
+WHOLE = "where a whole number is expected (empty if missing). Correct it"
 SEMICOLONS = "its cells are separated by semicolons, as a spreadsheet may write them"
 
 REFUSED: dict[str, tuple[Callable[[Path], None], str]] = {
@@ -111,18 +111,18 @@ REFUSED: dict[str, tuple[Callable[[Path], None], str]] = {
     "a fraction for an integer": (cell("samples", "1.5"), f"results.csv:3: samples is '1.5', {WHOLE}"),
     "too many digits": (cell("params", "9" * 20), "results.csv:3: params is '99999999999999999999', where a whole"),
     "very many digits": (cell("params", "9" * 5000), "results.csv:3: params is '999999"),
-    "text for a number": (cell("gpu_hours", "fast"), "results.csv:3: gpu_hours is 'fast', where a number is due"),
-    "1e400": (cell("gpu_hours", "1e400"), "results.csv:3: gpu_hours is '1e400', where a number is due"),
-    "1e300": (cell("final_loss", "-1e300"), "results.csv:3: final_loss is '-1e300', where a number is due"),
-    "inf": (cell("train_flops", "inf"), "results.csv:3: train_flops is 'inf', where a number is due"),
-    "percent": (cell("zero_shot_top1", "41.5"), "zero_shot_top1 is '41.5', where a fraction from 0 to 1 is due"),
-    "a decimal comma": (cell("gpu_hours", "1,5"), "results.csv:3: gpu_hours is '1,5', where a number is due"),
+    "text for a number": (cell("gpu_hours", "fast"), "results.csv:3: gpu_hours is 'fast', where a number is expected"),
+    "1e400": (cell("gpu_hours", "1e400"), "results.csv:3: gpu_hours is '1e400', where a number is expected"),
+    "1e300": (cell("final_loss", "-1e300"), "results.csv:3: final_loss is '-1e300', where a number is expected"),
+    "inf": (cell("train_flops", "inf"), "results.csv:3: train_flops is 'inf', where a number is expected"),
+    "percent": (cell("zero_shot_top1", "41.5"), "zero_shot_top1 is '41.5', where a fraction from 0 to 1 is expected"),
+    "a decimal comma": (cell("gpu_hours", "1,5"), "results.csv:3: gpu_hours is '1,5', where a number is expected"),
     "orders to a terminal": (cell("seed", "\x1b[31mred"), r"seed is '\x1b[31mred'"),
     "no id": (cell("id", ""), "results.csv:3: '' is not the id of a run. Make the table again"),
     "a path for an id": (cell("id", "../../secret"), "results.csv:3: '../../secret' is not the id of a run"),
     "text for a set's score": (
         by_rows(lambda rows: [[*rows[0], "pets.zero_shot_top1"], *([*row, "high"] for row in rows[1:])]),
-        "results.csv:2: pets.zero_shot_top1 is 'high', where a fraction from 0 to 1 is due",
+        "results.csv:2: pets.zero_shot_top1 is 'high', where a fraction from 0 to 1 is expected",
     ),
     "a row twice": (by_rows(lambda rows: [*rows, rows[1]]), "results.csv:10: has the run ViT-"),
     "a header twice": (by_rows(lambda rows: [rows[0], *rows]), "results.csv:2: recipe is 'recipe'"),
@@ -253,7 +253,7 @@ OF_ANY: dict[str, tuple[Callable[[Path], None], str]] = {
     "a header alone": (by_rows(lambda rows: rows[:1]), "results.csv: has no rows."),
     "a long row": (REFUSED["a long row"][0], "in line 3, saw"),
     "a quote": (REFUSED["a quote"][0], "EOF inside string"),
-    "text": (cell("zero_shot_top1", "high"), "zero_shot_top1 is 'high', where a number is right"),
+    "text": (cell("zero_shot_top1", "high"), "zero_shot_top1 is 'high', which is not a number"),
     "no column": (without("zero_shot_top1"), "The table has no column 'zero_shot_top1'"),
 }
 

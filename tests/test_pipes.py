@@ -48,11 +48,11 @@ READERS: dict[str, Callable[[Path], object]] = {
 def test_no_reader_waits_for_a_pipe_or_reads_a_folder(tmp_path: Path, name: str) -> None:
     path = tmp_path / name
     os.mkfifo(path)
-    with patience(), pytest.raises(FlipscaleError, match="is a pipe, where a plain file is due"):
+    with patience(), pytest.raises(FlipscaleError, match="is a pipe, where a plain file is expected"):
         READERS[name](path)
     path.unlink()
     path.mkdir()
-    with pytest.raises(FlipscaleError, match="is a folder, where a plain file is due"):
+    with pytest.raises(FlipscaleError, match="is a folder, where a plain file is expected"):
         READERS[name](path)
     path.rmdir()
     path.symlink_to(path.name)
@@ -103,7 +103,7 @@ def test_a_file_of_names_that_claims_too_much_is_not_read(tmp_path: Path) -> Non
 
 def test_a_caption_nested_too_deeply_is_none(tmp_path: Path) -> None:
     (tmp_path / "captions.jsonl").write_bytes(DEEP + b"\n")
-    with pytest.raises(DataError, match=r"captions\.jsonl:1: is no JSON"):
+    with pytest.raises(DataError, match=r"captions\.jsonl:1: is not JSON"):
         READERS["captions.jsonl"](tmp_path / "captions.jsonl")
     assert shards.captions_of({"json": DEEP}) == []
     with pytest.raises(ValueError, match="nested too deeply"):
@@ -155,7 +155,7 @@ def test_plan_check_waits_for_no_pipe(
     with patience():
         assert main(["plan", "study.yaml", "--check"]) == 1
     said = capsys.readouterr().err
-    assert "pipe, where a plain file is due" in said or "pipe.json is neither a file" in said
+    assert "pipe, where a plain file is expected" in said or "pipe.json is neither a file" in said
 
 
 def test_a_figure_that_is_a_pipe_is_not_as_it_was_drawn(tmp_path: Path) -> None:

@@ -63,8 +63,8 @@ def other_separator(header: Sequence[str]) -> str:
     for letter, name in ((";", "semicolons"), ("\t", "tabs")):
         if len(header) == 1 and letter in header[0]:
             return (
-                f"its cells are separated by {name}, as a spreadsheet may write them, where commas are due, and points "
-                f"in numbers"
+                f"its cells are separated by {name}, as a spreadsheet may write them, where commas are expected, and "
+                f"points in numbers"
             )
     return ""
 

@@ -50,8 +50,9 @@ LARGEST_TABLE = 2**30
 def read_results(path: Path) -> pd.DataFrame:
     """The table of results.csv with the dtypes of COLUMNS; missing values stay missing.
 
-    Columns that it lacks are added empty, so that a file of an older flipscale reads; further columns stay.
-    ResultsError names the line that no `collect` has written: a torn row, a run twice, text or infinity for a number.
+    Missing columns are added empty, so that files of older versions can be read; extra columns stay.
+    ResultsError names a line that `collect` cannot have written: a torn row, a run twice, text or infinity for a
+    number.
     """
     _check_size(path, "Delete it, and make it with `flipscale collect`.")
     try:
@@ -116,7 +117,7 @@ def _check_size(path: Path, then: str) -> None:
 def read_curves(path: Path, metrics: Collection[str] | None = None) -> pd.DataFrame:
     """The table of curves.parquet; empty if there is none, as results.csv alone is enough for most figures.
 
-    `metrics` selects the rows of these: a study of 10,000 runs has millions of others.
+    `metrics` selects the rows of these metrics: a study of 10,000 runs has millions of others.
     """
     try:
         os.close(open_plain(path))
@@ -158,7 +159,7 @@ def _parsed(path: Path, text: "pd.Series[Any]", name: str, kind: ColumnKind) -> 
             values.append(None if missing else convert(value))
         except ValueError:
             raise ResultsError(
-                f"{path}:{line_of(path, row)}: {name} is {value[:60]!r}, where {due} is due, or nothing if it is "
-                f"missing. Correct it, or make the table again with `flipscale collect`."
+                f"{path}:{line_of(path, row)}: {name} is {value[:60]!r}, where {due} is expected "
+                f"(empty if missing). Correct it, or make the table again with `flipscale collect`."
             ) from None
     return pd.Series(values, dtype=COLUMN_DTYPES[kind])

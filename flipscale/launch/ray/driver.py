@@ -164,7 +164,7 @@ class Watch(tune.Callback):
         then = "its task gets another trial" if again else "its attempts are used up"
         path = self.queue.path.with_name(f"{index}.log")
         with open(path, "a", encoding="utf-8", errors="backslashreplace", opener=plain_file) as log:
-            log.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} Ray Tune gave a trial up, and {then}:\n{said}\n")
+            log.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} Ray Tune gave up a trial, and {then}:\n{said}\n")
         if not again:
             path = path.with_suffix(".failed")
             with open(path, "w", encoding="utf-8", errors="backslashreplace", opener=plain_file) as failed:
