@@ -104,12 +104,14 @@ class _Survey:
         check_folder(self.runs)
         self.studies = studies
         self.unreadable: dict[str, str] = {}
+        self.recipes: dict[str, int | None] = {}
         folders = []
         for path in sorted(self.runs.iterdir()) if self.runs.is_dir() else ():
             if path.is_dir() and not path.name.startswith("."):
                 folder = RunFolder(path)
                 try:
-                    folder.asked()
+                    asked = folder.asked()
+                    self.recipes[folder.id] = asked.recipe if asked else None
                     if problem := folder.glance().problem:
                         self.unreadable[folder.id] = problem
                     else:
@@ -130,7 +132,7 @@ class _Survey:
         for run_id, folder in self.folders.items():
             # No study asks for a probe, and the ledger sums what it took.
             if run_id not in needed and not is_probe(folder):
-                yield _unneeded("run", run_id, folder.path, self._why_unasked(folder))
+                yield _unneeded("run", run_id, folder.path, self._why_unasked(run_id))
             elif run_id not in self.active:
                 yield from self._parts(folder)
 
@@ -157,10 +159,10 @@ class _Survey:
             return ""
         return f"keep_weights of {', '.join(study.name for study in asking)}, and no run is to start from them"
 
-    def _why_unasked(self, folder: RunFolder) -> str:
-        asked = folder.asked()
-        if asked is not None and asked.recipe is not None and asked.recipe != RECIPE:
-            return f"no study asks for it: it is of recipe {asked.recipe}, studies ask for recipe {RECIPE}"
+    def _why_unasked(self, run_id: str) -> str:
+        recipe = self.recipes[run_id]
+        if recipe is not None and recipe != RECIPE:
+            return f"no study asks for it: it is of recipe {recipe}, studies ask for recipe {RECIPE}"
         return "no study asks for it"
 
     @cached_property

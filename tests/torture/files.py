@@ -222,4 +222,4 @@ def many_folders(extent: Extent) -> Counts:
 
 def _beside(made: Path, look: tuple[str, ...]) -> Outcome:
     with contextlib.chdir(made), hostile.no_orders():
-        return ran(look, seconds=40)
+        return ran(look, seconds=100)  # a millisecond a folder
