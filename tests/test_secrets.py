@@ -1,4 +1,4 @@
-"""No secret of whoever runs a study is in what it leaves or says, and a server that is away costs nothing."""
+"""A study's files and messages hold no secret of its user, and an unreachable server costs nothing."""
 
 import itertools
 import os
@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.test_cli import on_one_core
+from tests.commands import on_one_core
 
 STUDY = """\
 schema: 1

@@ -40,6 +40,15 @@ SPLITS: dict[str, dict[str, Any]] = {
     "two processes with two micro-batches": {"processes": 2, "accumulate": 2},
 }
 
+CASES = [
+    (variant, split)
+    for split in SPLITS
+    for variant in VARIANTS
+    if variant in ("text", "cropped") or "with" not in split
+]
+"""Both ways of splitting at once only where masks of both towers, and places in the batch, are drawn: what is split is
+the same code, and each of these trainings starts a process."""
+
 Ask = Callable[..., RunFolder]
 
 
@@ -71,15 +80,15 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, str], R
     folder = tmp_path_factory.mktemp("trained")
     runs = {
         (variant, split): asked(folder, f"{variant} {split}", resources, **SMOOTH, **changes)
-        for split, resources in {"whole": {}, **SPLITS}.items()
         for variant, changes in VARIANTS.items()
+        for split, resources in {"whole": {}, **SPLITS}.items()
+        if split == "whole" or (variant, split) in CASES
     }
     assert train([run.path for run in runs.values()]) == 0
     return runs
 
 
-@pytest.mark.parametrize("split", SPLITS)
-@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize(("variant", "split"), CASES)
 def test_a_split_batch_gives_the_loss_and_the_weights_of_the_whole_one(trained, variant, split):
     whole, parts = trained[variant, "whole"], trained[variant, split]
     assert losses(parts) == pytest.approx(losses(whole), rel=1e-5)
@@ -112,7 +121,8 @@ def test_a_batch_that_cannot_be_split_is_refused_with_the_nearest_that_can(ask, 
     assert train([run.path]) == 1
     parts = resources["accumulate"]
     assert run.error().reason.startswith(
-        f"batch_size 32 cannot be split into 1 processes x {parts} micro-batches; the nearest that can is {nearest}."
+        f"batch_size 32 cannot be split into 1 processes x {parts} micro-batches; the nearest batch_size that "
+        f"can is {nearest}."
     )
 
 
