@@ -280,8 +280,8 @@ def _kill_controller(cluster: slurm_parts.SlurmCluster) -> bool:
 
 
 def _tend() -> None:
-    """A controller that was killed forgets jobs and reuses their numbers, so nodes refuse the new ones: SLURM drains these
-    nodes and holds the jobs until somebody brings both back, as `status` says of the jobs.
+    """A controller that was killed forgets jobs and reuses their numbers, so nodes refuse the new ones: SLURM drains
+    these nodes and holds the jobs until somebody brings both back, as `status` says of the jobs.
     """
     listed = subprocess.run(
         ["squeue", "-h", "-r", "-o", "%F_%K|%r"], capture_output=True, text=True, check=False
