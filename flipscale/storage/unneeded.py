@@ -105,23 +105,27 @@ class _Survey:
         self.studies = studies
         self.unreadable: dict[str, str] = {}
         self.recipes: dict[str, int | None] = {}
-        folders = []
-        for path in sorted(self.runs.iterdir()) if self.runs.is_dir() else ():
-            if path.is_dir() and not path.name.startswith("."):
-                folder = RunFolder(path)
-                try:
-                    asked = folder.asked()
-                    self.recipes[folder.id] = asked.recipe if asked else None
-                    if problem := folder.glance().problem:
-                        self.unreadable[folder.id] = problem
-                    else:
-                        folders.append(folder)
-                except RunFolderError as error:
-                    self.unreadable[folder.id] = str(error)
-        self.folders = {folder.id: folder for folder in folders}
-        self.looks: dict[str, Look] = Looker(results).look(folders, closely=True)
+        self.folders = {folder.id: folder for folder in self._readable()}
+        self.looks: dict[str, Look] = Looker(results).look(self.folders.values(), closely=True)
         self.asked = {run_id: asked for study in studies for run_id, asked in study.runs.items()}
         self.active = {run_id for run_id, look in self.looks.items() if look.state in ACTIVE}
+
+    def _readable(self) -> Iterator[RunFolder]:
+        """The run folders that can be read, their recipes noted; the others are noted with what is wrong."""
+        for path in sorted(self.runs.iterdir()) if self.runs.is_dir() else ():
+            if not path.is_dir() or path.name.startswith("."):
+                continue
+            folder = RunFolder(path)
+            try:
+                asked, problem = folder.asked(), folder.glance().problem
+            except RunFolderError as error:
+                problem = str(error)
+            else:
+                self.recipes[folder.id] = asked.recipe if asked else None
+            if problem:
+                self.unreadable[folder.id] = problem
+            else:
+                yield folder
 
     def unneeded(self) -> Iterator[Unneeded]:
         for name in (STAGING, REMOVED):
