@@ -90,7 +90,7 @@ class RunProgress:
             return f"earlier attempts that failed: {often}"
         where = f" on {last.node}" if last.node else ""
         then = last.then
-        if last.kind is FailureKind.NODE and not last.given_up and self.node and last.node:
+        if last.kind is FailureKind.NODE and self.node and last.node:
             then = "resumed on the same node" if self.node == last.node else f"resumed on another node, {self.node}"
         return f"attempts that failed: {often}; the last{where}: {then}"
 
@@ -275,5 +275,5 @@ def _ended_badly(folder: RunFolder, run: RunProgress) -> str | None:
     with contextlib.suppress(RunFolderError):  # That is what `says` says.
         if run.state is State.LOST and (job := folder.job()):
             how = f" ({run.says})" if run.says else ""
-            return f"{run.id}: lost, its process is gone{how}; what it said is in {job.log}"
+            return f"{run.id}: lost, its process is gone{how}; its output is in {job.log}"
     return None

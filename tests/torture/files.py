@@ -21,7 +21,7 @@ from tests.torture.verbs import Case, Outcome, count, judged, ran
 ROOT = Path(__file__).parents[2]
 
 WHOLE = 3000
-"""Files up to so many bytes are cut off at every byte, larger ones at some hundred places."""
+"""Files up to this number of bytes are cut off at every byte, larger ones at some hundred places."""
 
 
 def torture(extent: Extent) -> Counts:
