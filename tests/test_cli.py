@@ -174,7 +174,7 @@ def test_why_names_a_plan_that_cannot_be_read(copy: Path) -> None:
     (copy / "results" / "mask" / "plan.json").write_text("{")
     said = flipscale("why", "x", cwd=copy, code=1).stderr
     assert "plan.json" in said
-    assert "Delete it, `flipscale plan` writes it again." in said
+    assert "Delete it; `flipscale plan` writes it again." in said
 
 
 def test_logs_ends_with_a_run_that_was_cancelled(copy: Path) -> None:
@@ -195,7 +195,7 @@ def test_init_writes_a_study_that_plans(tmp_path: Path) -> None:
     flipscale("init", "first.yaml", cwd=tmp_path)
     assert json.loads((tmp_path / "study.schema.json").read_text())["title"] == "flipscale study"
     assert json.loads(flipscale("plan", "first.yaml", "--json", cwd=tmp_path).stdout)["runs"]
-    assert "is there already" in flipscale("init", "first.yaml", cwd=tmp_path, code=1).stderr
+    assert "exists already" in flipscale("init", "first.yaml", cwd=tmp_path, code=1).stderr
 
 
 # Real data

@@ -1,4 +1,4 @@
-"""No secret of whoever runs a study is in what it leaves or says, and a server that is away costs nothing."""
+"""A study's files and messages hold no secret of its user, and an unreachable server costs nothing."""
 
 import itertools
 from pathlib import Path

@@ -48,7 +48,7 @@ def blocks(page: str) -> list[Block]:
 
 
 def small(text: str, seeds: int | None = None) -> str:
-    """The study with a 100th of its samples, few images to evaluate on, and so many seeds."""
+    """The study with a 100th of its samples, few images to evaluate on, and this number of seeds."""
     text = re.sub(r"(?<=[ \[])(\d+)k\b", lambda match: str(10 * int(match[1])), text)
     if re.search(r"^axes:", text, re.MULTILINE) and "evaluation:" not in text:
         text += "evaluation: {images: 100}\n"

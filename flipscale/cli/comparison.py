@@ -1,8 +1,9 @@
 """The effects of settings: compare, for a study, two, or any table; and diff, for two study files."""
 
 import argparse
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from flipscale.cli.arguments import add_direction, add_json, add_results, add_where, open_study_of, workspace_of
 from flipscale.cli.output import print_json, print_table
@@ -12,6 +13,8 @@ from flipscale.workspace import Workspace
 
 if TYPE_CHECKING:
     from flipscale.study import KeyChange
+
+_Found = TypeVar("_Found")
 
 VALUE_WIDTH = 60
 """Letters of a key's value that a table shows; --json has all."""
@@ -24,28 +27,36 @@ def compare_arguments(parser: argparse.ArgumentParser) -> None:
     new = "a second study: compare its runs with those of the first that have equal settings and seed"
     parser.add_argument("new", metavar="NEW", nargs="?", help=new)
     parser.add_argument("--new-results", type=Path, metavar="DIR", help="where the results of NEW are, if elsewhere")
-    score = "what to compare in a study, into comparison-SCORE.json and .md; the study's own score if left out"
+    score = "the score of a study to compare, written to comparison-SCORE.json and .md; default: the study's score"
     parser.add_argument("--score", help=score)
-    table = parser.add_argument_group("of a table, by the names of its columns")
+    table = parser.add_argument_group("for a table, by the names of its columns")
     table.add_argument(
-        "--baseline", metavar="COLUMN=VALUE", action="append", default=[], help="the rows to compare with; several by ,"
+        "--baseline",
+        metavar="COLUMN=VALUE",
+        action="append",
+        default=[],
+        help="the rows to compare with; separate several columns with commas",
     )
-    table.add_argument("--x", metavar="COLUMN", help="what is spent: hours, FLOPs; several by ,")
+    table.add_argument("--x", metavar="COLUMN", help="what is spent: hours or FLOPs; separate several with commas")
     table.add_argument("--y", metavar="COLUMN", help="what it buys: an accuracy")
     table.add_argument(
-        "--series", metavar="COLUMN", action="append", default=[], help="what makes separate curves; several by ,"
+        "--series",
+        metavar="COLUMN",
+        action="append",
+        default=[],
+        help="columns whose values make separate curves; separate several with commas",
     )
-    table.add_argument("--at", metavar="COLUMN", help="what twins share, such as epochs; found if left out")
+    table.add_argument("--at", metavar="COLUMN", help="the column that twins share, such as epochs; found if omitted")
     add_where(table)
     add_direction(table)
-    what = "what each setting of the baseline's columns gains over it, alone and jointly; needs no --x"
+    what = "show what each setting of the baseline's columns gains over it, alone and combined; needs no --x"
     table.add_argument("--deltas", action="store_true", help=what)
 
 
 def compare(args: argparse.Namespace) -> int:
-    """Say what the masked runs of a study gain over their no-mask twins; or compare two studies, or any table's rows.
+    """Compare the masked runs of a study with their unmasked twins, or two studies, or the rows of any table.
 
-    Two studies are compared run by run: those of equal settings and seed, whatever else differs between the studies.
+    Two studies are compared run by run: runs of equal settings and seed are paired, whatever else differs.
     """
     from flipscale.collect import is_table
 
@@ -67,8 +78,8 @@ def _of_a_study(args: argparse.Namespace) -> None:
     of_tables = (args.baseline, args.x, args.y, args.series, args.at, args.where, args.deltas)
     if any(of_tables) or args.lower_is_better is not None:
         raise FlipscaleError(
-            f"{args.study} is a study, which says itself what is compared with what; --baseline, --x, --y and what "
-            "goes with them are of tables (.csv, .tsv, .parquet)."
+            f"{args.study} is a study, which already defines its comparison; --baseline, --x, --y and the "
+            "options beside them are only for tables (.csv, .tsv, .parquet)."
         )
 
 
@@ -85,12 +96,7 @@ def _compare_two(args: argparse.Namespace) -> int:
     _of_a_study(args)
     opened = open_two(args.study, args.new, workspace_of(args), _workspace_of_new(args))
     compared = write_study_pair(opened, args.score)
-    if args.json:
-        print_json(study_pair_json(compared.pair))
-    else:
-        print(study_pair_text(compared.pair))
-    say(f"wrote {compared.json} and {compared.markdown}")
-    return 0
+    return _print(args, compared.pair, study_pair_json, study_pair_text, (compared.json, compared.markdown))
 
 
 def _workspace_of_new(args: argparse.Namespace) -> Workspace | None:
@@ -104,12 +110,7 @@ def _compare_study(args: argparse.Namespace) -> int:
 
     _of_a_study(args)
     compared = compare_study(open_study_of(args), args.score)
-    if args.json:
-        print_json(comparison_json(compared.comparison))
-    else:
-        print(comparison_text(compared.comparison))
-    say(f"wrote {compared.json} and {compared.markdown}")
-    return 0
+    return _print(args, compared.comparison, comparison_json, comparison_text, (compared.json, compared.markdown))
 
 
 def _compare_table(args: argparse.Namespace) -> int:
@@ -129,11 +130,7 @@ def _compare_table(args: argparse.Namespace) -> int:
     )
     for note in comparison.notes:
         say(note)
-    if args.json:
-        print_json(comparison_json(comparison))
-    else:
-        print(comparison_text(comparison))
-    return 0
+    return _print(args, comparison, comparison_json, comparison_text)
 
 
 def _deltas(args: argparse.Namespace) -> int:
@@ -143,10 +140,23 @@ def _deltas(args: argparse.Namespace) -> int:
 
     table = where(read_table(Path(args.study)), args.where)
     found = deltas(table, baseline=baseline_from(table, args.baseline), y=args.y, lower_is_better=args.lower_is_better)
+    return _print(args, found, lambda found: found.to_dict(), deltas_text)
+
+
+def _print(
+    args: argparse.Namespace,
+    found: _Found,
+    as_json: Callable[[_Found], object],
+    as_text: Callable[[_Found], str],
+    files: Sequence[Path] = (),
+) -> int:
+    """Print what was found, as JSON where that is asked, and name the files that have it too. The exit code is 0."""
     if args.json:
-        print_json(found.to_dict())
+        print_json(as_json(found))
     else:
-        print(deltas_text(found))
+        print(as_text(found))
+    if files:
+        say(f"wrote {' and '.join(map(str, files))}")
     return 0
 
 
@@ -158,7 +168,7 @@ def diff_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def diff(args: argparse.Namespace) -> int:
-    """Say in which keys two study files differ, and which runs of their plans pair; needs no results."""
+    """List the keys in which two study files differ, and which runs of their plans pair; needs no results."""
     from flipscale.compare import same_cells_json, same_cells_text
     from flipscale.workflow.two_studies import diff_studies
 

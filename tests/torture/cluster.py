@@ -54,13 +54,13 @@ class Weather:
     """How bad a history is: how often things go wrong."""
 
     away: float
-    """Of calls that no controller answers; of sbatch it may have heard all the same."""
+    """The share of calls that no controller answers; it may have heard an sbatch all the same."""
     noise: float
     accounting: str
     """'', 'delayed' or 'off'."""
     forgets_after: float
     lags: float
-    """squeue shows what was so many seconds ago."""
+    """squeue shows the state of this number of seconds ago."""
 
 
 class Cluster:
@@ -156,6 +156,10 @@ class Cluster:
     def _scontrol(self, words: list[str]) -> tuple[int, str, str]:
         if words[:2] == ["show", "config"]:
             return 0, "MaxArraySize            = 3\nSelectTypeParameters    = CR_CORE\n", ""
+        if words[:2] == ["show", "job"]:
+            found = [task for task in self.tasks if str(task.array) == words[2]]
+            told = "".join(f"   Command={task.script}\n" for task in found)
+            return (0, told, "") if found else (1, "", "slurm_load_jobs error: Invalid job id specified")
         task = next((task for task in self.tasks if task.id == words[1]), None)
         if task is None:
             return 1, "", f"Invalid job id specified for job {words[1]}"

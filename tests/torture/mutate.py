@@ -39,7 +39,7 @@ def anything(draw: random.Random, depth: int = 0) -> Any:
 
 
 def mutated(data: Any, draw: random.Random, times: int = 1) -> Any:
-    """The data with so many changes, each at a random place. The data itself is changed."""
+    """The data with this number of changes, each at a random place. The data itself is changed."""
     for _ in range(times):
         data = _change(data, draw)
     return data
@@ -115,7 +115,7 @@ def bytes_changed(data: bytes, draw: random.Random) -> bytes:
 
 
 def json_changed(data: bytes, draw: random.Random) -> bytes:
-    """A JSON text, or one a line, with changed values; what is none gets changed bytes."""
+    """A JSON text, or one per line, with changed values; other data get changed bytes."""
     lines = data.splitlines()
     at = draw.randrange(len(lines)) if lines else 0
     is_lines = len(lines) > 1 and lines[0].startswith(b"{") and lines[0].endswith(b"}")
@@ -131,7 +131,7 @@ def json_changed(data: bytes, draw: random.Random) -> bytes:
 def file_changed(path: Path, draw: random.Random) -> str:
     """Make a file, or a path where there is none, hostile; how."""
     data = b'{"schema": 1}'
-    if path.is_file() and path.stat().st_size < 2**24:  # not one that was made endless before
+    if path.is_file():
         data = path.read_bytes()
     how = draw.random()
     if how < 0.55:
@@ -161,8 +161,12 @@ def file_changed(path: Path, draw: random.Random) -> str:
 
 
 def _write(path: Path, data: bytes) -> None:
+    """With the time of the file that was there: a lease written just now is a living one, which `cancel` waits for."""
     path.parent.mkdir(parents=True, exist_ok=True)
+    before = path.stat() if path.is_file() else None
     path.write_bytes(data)
+    if before:
+        os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
 
 
 def _sparse(path: Path) -> None:

@@ -47,7 +47,7 @@ seeds: 2
 """
 
 STEPS = 12
-"""Of each run; a step takes some seconds."""
+"""Steps of each run; a step takes some seconds."""
 
 QUIET = 4000.0
 """Seconds after which no more goes wrong."""

@@ -127,7 +127,8 @@ def test_a_batch_that_cannot_be_split_is_refused_with_the_nearest_that_can(ask, 
     assert train([run.path]) == 1
     parts = resources["accumulate"]
     assert run.error().reason.startswith(
-        f"batch_size 32 cannot be split into 1 processes x {parts} micro-batches; the nearest that can is {nearest}."
+        f"batch_size 32 cannot be split into 1 processes x {parts} micro-batches; the nearest batch_size that "
+        f"can is {nearest}."
     )
 
 

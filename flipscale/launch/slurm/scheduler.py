@@ -54,6 +54,10 @@ _NEVER = {
 """Reasons of a job that waits which do not pass by themselves."""
 
 
+_HELD_AFTER_A_FAILED_START = "launch failed requeued held"
+"""The reason of a job that SLURM could not start, and does not try again by itself."""
+
+
 class ControllerAway(LaunchError):
     """The controller could not be reached, or was too busy to answer: it may have heard all the same."""
 
@@ -82,8 +86,10 @@ class QueueEntry:
 
     def __str__(self) -> str:
         """'job 12_3 waits (Priority)', 'job 12_3 runs on n2', 'job 12_3 OUT_OF_MEMORY on n2'."""
+        if self.reason == _HELD_AFTER_A_FAILED_START:
+            return f"job {self.id} is held, as SLURM failed to start it; `scontrol release {self.id}` frees it"
         if self.state == "PENDING":
-            never = ", and would for ever: correct the site file, cancel, and submit again"
+            never = ", and would wait forever: correct the site file, cancel, and submit again"
             return f"job {self.id} waits ({self.reason}){never if self.reason in _NEVER else ''}"
         state = "runs" if self.state == "RUNNING" else self.state
         return f"job {self.id} {state}" + (f" on {self.nodes}" if self.nodes else "")
@@ -101,7 +107,7 @@ def ask(*command: str, patient: bool = False, **environment: str) -> str:
         said = _complaint(command[0], done.stderr) or f"exit code {done.returncode}"
         if not any(words in said.lower() for words in _AWAY):
             refusal = UnknownJob if "Invalid job id" in said else LaunchError
-            raise refusal(f"{command[0]} says no: {said}")
+            raise refusal(f"{command[0]} refused: {said}")
         if pause is None:
             raise ControllerAway(f"SLURM cannot be asked, {command[0]} says: {said}")
         time.sleep(pause)
@@ -142,7 +148,9 @@ def _run(command: Sequence[str], environment: Mapping[str, str] | None = None) -
             f"--on local."
         ) from None
     except subprocess.TimeoutExpired:
-        raise LaunchError(f"{command[0]} gave no answer in {SLURM_SECONDS} s; try again when SLURM is well.") from None
+        raise LaunchError(
+            f"{command[0]} did not answer within {SLURM_SECONDS} s; try again when SLURM responds."
+        ) from None
 
 
 def _environment(program: str) -> dict[str, str]:
@@ -214,6 +222,16 @@ def array_of(task: str) -> str:
     return task.partition("_")[0]
 
 
+def files_of(job: str) -> list[str]:
+    """The batch script of a job or an array, and the files that its tasks write what they say to, as SLURM has them;
+    empty where it has forgotten the job."""
+    try:
+        answer = ask("scontrol", "show", "job", job, patient=True)
+    except UnknownJob:
+        return []
+    return re.findall(r"^\s*(?:Command|StdOut)=(.+?)\s*$", answer, re.MULTILINE)
+
+
 def submit(script: str) -> str | None:
     """Hand a batch script to sbatch: SLURM's number of the job; None where its answer says that it was taken, and no
     more. LaunchError if it is refused."""
@@ -238,7 +256,7 @@ def requeue(job: str) -> None:
     done = _run(["scontrol", "requeue", job])
     # Who asks from within the job is ended with it, as soon as SLURM has heard it.
     if done.returncode > 0 and "Job is pending" not in done.stderr:
-        raise LaunchError(f"scontrol says no: {_complaint('scontrol', done.stderr)}")
+        raise LaunchError(f"scontrol refused: {_complaint('scontrol', done.stderr)}")
 
 
 @dataclass(frozen=True)
@@ -258,11 +276,13 @@ def configuration() -> Configuration:
     found = re.search(r"^MaxArraySize\s*=\s*(\d+)\s*$", answer, re.MULTILINE)
     if found is None:
         raise LaunchError(
-            "`scontrol show config` names no MaxArraySize; write max_array_size: 1000 into the site file, or what this "
-            "cluster's administrators say."
+            "`scontrol show config` names no MaxArraySize; write max_array_size: 1000 into the site file, or "
+            "the value that this cluster's administrators give."
         )
     if int(found[1]) < 2:
-        raise LaunchError("This cluster takes no job arrays (its MaxArraySize), and flipscale sends nothing else.")
+        raise LaunchError(
+            "This cluster accepts no job arrays (see its MaxArraySize), and flipscale submits nothing else."
+        )
     given = re.search(r"^SelectTypeParameters\s*=\s*(\S+)\s*$", answer, re.MULTILINE)
     return Configuration(int(found[1]), given is None or "MEMORY" in given[1].upper())
 
