@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from flipscale.errors import RunFolderError
+from flipscale.guard import plain_file
 from flipscale.launch.launcher import STOP_SECONDS
 from flipscale.run import FailureKind, RunFolder
 
@@ -45,6 +47,13 @@ _FIRST_DEATH = re.compile(
     re.MULTILINE,
 )
 """Line of srun about a process that a signal killed; srun then ends all others, and says so before naming them."""
+
+
+_NO_STEP = re.compile(
+    r"^srun: .*(Expired or invalid job|Invalid job id|Unable to confirm allocation|Unable to contact slurm controller)",
+    re.MULTILINE,
+)
+"""Lines of srun where the controller no longer knows the job, as after a crash: none of its processes has started."""
 
 
 class Process(Protocol):
@@ -162,6 +171,8 @@ class Workers:
             return Death(FailureKind.NODE, "A node of its job failed.")
         if worker.code == 0 or worker.signal in ASKED_TO_STOP:
             return None
+        if _NO_STEP.search(said):
+            return Death(FailureKind.NODE, f"SLURM did not start its process{self.last_words(worker)}")
         # With 1 `train` ends after a failure that it wrote down; of one that did nothing, something is wrong with it.
         if worker.code == 1 and did_something():
             return None
@@ -183,8 +194,8 @@ class Workers:
 
     def _said(self, worker: Started, size: int = SAID_BYTES) -> str:
         try:
-            with open(self.log, "rb") as file:
+            with open(self.log, "rb", opener=plain_file) as file:
                 file.seek(max(worker.said_from, os.fstat(file.fileno()).st_size - size))
                 return file.read().decode(errors="replace")
-        except FileNotFoundError:
+        except (FileNotFoundError, RunFolderError):
             return ""
