@@ -22,6 +22,8 @@ def settings_words(settings: Baseline) -> str:
 
 def pick_score(results: pd.DataFrame, score: str | None) -> str:
     """`score` if it is there, else the first of scores.PREFERRED that any run has. Raises ResultsError if none is."""
+    if results.empty:
+        raise ResultsError("No run of these results has finished; `flipscale status STUDY` says how far each run is.")
     if score is not None:
         if score not in results:
             near = did_you_mean(score, measured_scores(results)) if measured_scores(results) else "None was measured"
