@@ -102,14 +102,20 @@ def read_table(path: Path) -> pd.DataFrame:
         raise ResultsError(f"{path}: is not UTF-8 text; save it as UTF-8.") from error
     except (ValueError, OSError, EOFError, pa.ArrowException) as error:
         raise ResultsError(f"{path}: cannot be read as a table ({str(error).strip()}).") from error
-    table.columns = pd.Index([_printable(column) for column in table.columns])
-    for place, kind in enumerate(table.dtypes):
-        if pd.api.types.is_string_dtype(kind):
-            table.isetitem(place, table.iloc[:, place].map(_printable))
+    table = _with_printable_names(table)
     if separated := other_separator([*map(str, table.columns)]):
         raise ResultsError(f"{path}: {separated}; save it so, or name it .tsv if it has tabs.")
     if table.empty:
         raise ResultsError(f"{path}: has no rows.")
+    return table
+
+
+def _with_printable_names(table: pd.DataFrame) -> pd.DataFrame:
+    """The table without characters that steer a terminal."""
+    table.columns = pd.Index([_printable(column) for column in table.columns])
+    for place, kind in enumerate(table.dtypes):
+        if pd.api.types.is_string_dtype(kind):
+            table.isetitem(place, table.iloc[:, place].map(_printable).array)
     return table
 
 
