@@ -67,7 +67,7 @@ def read_results(path: Path) -> pd.DataFrame:
     twice = table.duplicated([name for name in ("id", "study") if name in table])
     if twice.any():
         row = int(twice.to_numpy().argmax())
-        raise ResultsError(f"{path}:{line_of(path, row)}: has the run {table['id'][row]} once more; delete the line.")
+        raise ResultsError(f"{path}:{line_of(path, row)}: has the run {table['id'][row]} again; delete the line.")
     columns: dict[str, pd.Series[Any]] = {}
     for name, column in COLUMNS.items():
         text = table[name] if name in table else pd.Series([None] * len(table), dtype="str")
@@ -85,7 +85,7 @@ def read_table(path: Path) -> pd.DataFrame:
     Raises ResultsError if it cannot be read or has no rows.
     """
     name = path.name.lower()
-    _check_size(path, "Leave out what is not needed.")
+    _check_size(path, "Leave out unneeded rows or columns.")
     try:
         if name != "-":
             os.close(open_plain(path, follow=True))

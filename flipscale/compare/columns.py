@@ -53,8 +53,8 @@ def check_one_recipe(results: pd.DataFrame) -> None:
     if len(counts) > 1:
         found = ", ".join(f"{count(int(runs), 'run')} of recipe {recipe}" for recipe, runs in counts.items())
         raise ResultsError(
-            f"The table mixes {found}, and the same settings give other results in each (docs/recipes.md). Take those "
-            f"of one, as results[results['recipe'] == {counts.index[-1]}]."
+            f"The table mixes {found}, and the same settings give other results in each (docs/recipes.md). Use "
+            f"the rows of one recipe: results[results['recipe'] == {counts.index[-1]}]."
         )
 
 

@@ -129,7 +129,7 @@ def test_runs_of_two_recipes_are_not_compared():
         compare(pd.concat([old, new], ignore_index=True).astype({"recipe": "Int64"}), baseline=BASELINE)
     assert str(caught.value) == (
         "The table mixes 12 runs of recipe 1, 6 runs of recipe 2, and the same settings give other results in each "
-        "(docs/recipes.md). Take those of one, as results[results['recipe'] == 2]."
+        "(docs/recipes.md). Use the rows of one recipe: results[results['recipe'] == 2]."
     )
 
 
