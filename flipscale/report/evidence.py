@@ -1,5 +1,6 @@
 """The content of a study's report: its tables, the state of each run, logs of failures, fits and drawn figures."""
 
+import contextlib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -194,7 +195,9 @@ def _hours_of(run: Run, rows: Mapping[str, float], results: Path) -> float | Non
     """The hours of a run itself; `rows` has the hours of the table."""
     if not run.parents and run.id in rows:
         return rows[run.id]
-    result = RunFolder(f"{results}/{RUNS_FOLDER}/{run.id}").result()
+    result = None
+    with contextlib.suppress(DamagedFile, OSError):  # `collect` names it.
+        result = RunFolder(f"{results}/{RUNS_FOLDER}/{run.id}").result()
     if result and result.gpu_hours is not None:
         return result.gpu_hours
     if run.id in rows and all(parent in rows for parent in run.parents):
