@@ -86,7 +86,7 @@ def _rows(path: Path) -> Iterator[Iterator[tuple[int, list[str]]]]:
         while line := file.readline(MOST_LINE_LETTERS):
             number += 1
             if len(line) == MOST_LINE_LETTERS:
-                raise csv.Error(f"it has more than {MOST_LINE_LETTERS:,} letters")
+                raise csv.Error(f"it has more than {MOST_LINE_LETTERS:,} characters")
             if found := _CONTROL.search(line):
                 raise csv.Error("it has a NUL byte" if found[0] == "\0" else f"it has the character {found[0]!r}")
             yield line
