@@ -1,8 +1,8 @@
 """Handwritten digits as IDX files, in MNIST's form: a small labelled set to transfer to, from scikit-learn's own files.
 
 The 1,797 pictures of 8 x 8 px are the test part of UCI's "Optical recognition of handwritten digits" (Alpaydin and
-Kaynak 1998, CC BY 4.0), which scikit-learn ships. The first TRAIN of them are for training, the others for testing, in
-the order of the file. Strokes are white on black, as the clothes of Fashion-MNIST are; 16 grey levels become 0 to 255.
+Kaynak 1998, CC BY 4.0), which scikit-learn ships. The first third is for training and the rest for testing, in the
+order of the file. Strokes are white on black, as the clothes of Fashion-MNIST are; 16 grey levels become 0 to 255.
 """
 
 import gzip
@@ -13,8 +13,8 @@ import numpy.typing as npt
 
 from flipscale.written_shards import Built, begun
 
-TRAIN = 597
-"""Pictures to learn from, and 1,200 to test on: with more to learn from, a linear classifier leaves little to improve."""
+TO_LEARN_FROM = 597
+"""Training pictures. That leaves 1,200 for testing, as few test pictures make scores coarse."""
 
 
 def build_digits(out: Path) -> Built:
@@ -27,11 +27,11 @@ def build_digits(out: Path) -> Built:
     pictures = np.rint(found.images * (255 / 16)).astype(np.uint8)
     labels = found.target.astype(np.uint8)
     unfinished = begun(out)
-    for part, rows in (("train", slice(TRAIN)), ("test", slice(TRAIN, None))):
+    for part, rows in (("train", slice(TO_LEARN_FROM)), ("test", slice(TO_LEARN_FROM, None))):
         _write(unfinished / f"{part}-images.gz", pictures[rows])
         _write(unfinished / f"{part}-labels.gz", labels[rows])
     unfinished.rename(out)
-    return Built(out, TRAIN, len(labels) - TRAIN)
+    return Built(out, TO_LEARN_FROM, len(labels) - TO_LEARN_FROM)
 
 
 def _write(path: Path, numbers: npt.NDArray[np.uint8]) -> None:

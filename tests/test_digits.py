@@ -11,7 +11,7 @@ from flipscale.digits import build_digits
 from flipscale.errors import DataError
 from flipscale.train.data import idx
 
-CLASSES = tuple("zero one two three four five six seven eight nine".split())
+CLASSES = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 
 
 @pytest.fixture(scope="module")
