@@ -15,7 +15,7 @@ FAMILIES = (6, 12, 27)
 """Claims of a family; fewer than 8 with 2 seeds are not pooled."""
 
 CLAIM_SCATTERS = SCATTERS[:4]
-"""What a seed does to all runs of an arm is part of a claim: these scatter by run."""
+"""The effect of a seed on all runs of an arm is part of a claim: these scatter by run."""
 
 
 def contrasts(claims: int) -> Array:

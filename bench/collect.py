@@ -29,7 +29,7 @@ COLD_SECONDS, UNCHANGED_SECONDS = 10.0, 1.0
 """Wall seconds that collecting 10,000 folders may take on 2 cores: all read, and none changed."""
 
 CHANGED = 100
-"""One folder in so many is written anew."""
+"""One folder in this number is rewritten."""
 
 
 def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
@@ -97,7 +97,7 @@ def _digests(tables: Path) -> list[str]:
 
 
 def limits(facts: Mapping[str, Any]) -> list[dict[str, str]]:
-    """What was promised of 10,000 runs, and whether it holds; of fewer it says less."""
+    """The limits promised for 10,000 runs, and whether they hold; fewer runs say less."""
     same = facts["identical"]
     tables = "the tables are those of reading everything"
     return [

@@ -4,7 +4,7 @@
 
 The finished runs come from results/quickstart/runs.tar.bz2. A command and its peer run in turns, from Python's start to
 its end; the least of --repeats counts. The peer does the core of the chore and no more: no checks, no intervals by
-draws, no layout. So a ratio below 1 is the price of what flipscale adds. Hours and days cannot be compared with it.
+draws, no layout. A ratio below 1 is the price of what flipscale adds. Hours and days cannot be compared with it.
 """
 
 import argparse

@@ -66,7 +66,7 @@ COST_SD = 0.02
 READINGS = ("speed-up", "gain at equal cost", "crossover")
 DRAWS = DrawCounts(claims=2000, others=1000)
 LEAST_READ = 30
-"""Of fewer readings no share is judged."""
+"""The share of fewer readings is not judged."""
 
 Truth = Callable[[float], float]
 
@@ -185,7 +185,7 @@ def study(rng: np.random.Generator, scatter: Scatter, seeds: int) -> list[Point]
 
 
 def curves_fare(scatter: Scatter, seeds: int, studies: int) -> dict[str, Any]:
-    """How what is read off curves fares."""
+    """How readings from curves fare."""
     rng = np.random.default_rng([2, seeds, len(scatter.name)])
     curves = [
         curve
@@ -211,7 +211,7 @@ def curves_fare(scatter: Scatter, seeds: int, studies: int) -> dict[str, Any]:
 
 
 def _half_width(curve: Curve) -> float:
-    """Of the interval of a speed-up, in doublings; infinite where it is open, or missing."""
+    """Half the width of a speed-up's interval, in doublings; infinite if it is open or missing."""
     low, high = curve.speedup.interval or (0.0, math.inf)
     return math.log2(high / low) / 2 if low > 0 and math.isfinite(high) else math.inf
 
@@ -238,7 +238,7 @@ def _finite(value: float) -> float | None:
     return value if math.isfinite(value) else None
 
 
-# What is said of it
+# Words
 
 
 def failures(
@@ -270,7 +270,7 @@ def failures(
 
 
 def as_text(facts: Mapping[str, Any]) -> str:
-    """The tables, and what is beyond the limits."""
+    """The tables, and the readings outside the limits."""
     effect_rows = [
         [
             _design_words(design),
@@ -332,7 +332,7 @@ def _design_words(design: Mapping[str, Any]) -> str:
 
 
 def draw(facts: Mapping[str, Any], path: Path) -> None:
-    """Coverage of every design: on average over cells, in the worst cell, and of what is read off curves."""
+    """Coverage of every design: on average over cells, in the worst cell, and of readings from curves."""
     figure = Figure(figsize=(9, 6.5), layout="constrained")
     FigureCanvasAgg(figure)
     effects, curves = figure.subplots(1, 2, sharey=True)

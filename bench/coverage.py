@@ -30,7 +30,7 @@ from flipscale.fit import Options, fit
 from flipscale.fit.seeds import LARGE
 
 HOLDS = (0.92, 0.97)
-"""What the mean coverage of a design's intervals may be."""
+"""The limits of the mean coverage of a design's intervals."""
 
 NOTED = 0.5
 """The least share of studies whose fit notes the seeds' effect, where that is larger than it may be unnoticed."""
@@ -95,7 +95,7 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
 
 
 def _limits(one: Mapping[str, Any]) -> list[dict[str, str]]:
-    """What a design is held to."""
+    """The limits of a design."""
     if "width" in one:
         return [limit(one["design"], "no interval", f"{one['width']:.2g}", one["width"] < 1e-6)]
     if one["effect"] <= LARGE or one["noted"] is None:

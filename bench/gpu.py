@@ -1,7 +1,7 @@
 """Predicted against measured memory and time of training steps on the GPU here, with the model FLOPs utilisation.
 
     python -m bench.gpu                      stock models at mask ratios 0, 0.5 and 0.75, in bf16, fp16 and fp32
-    python -m bench.gpu --seconds 200        begins no configuration after so long; what is left out is named
+    python -m bench.gpu --seconds 200        begins no configuration after this time; those left out are named
 
 Each configuration trains on one batch that is there already: what is measured is the step, without reading data. The
 figures go to bench/results/gpu-<card>.json:
@@ -11,7 +11,7 @@ figures go to bench/results/gpu-<card>.json:
     time      flipscale.cost's time of a step, against the mean of BLOCKS times several steps; the GPU is waited for
               before and after each block
     MFU       the model's FLOPs a second, both passes and the loss, over the dense peak in that precision on the card's
-              data sheet. What is computed twice (activation checkpointing) counts once. fp32 is TF32.
+              data sheet. Work computed twice (activation checkpointing) counts once. fp32 is TF32.
 """
 
 import argparse
@@ -114,7 +114,7 @@ class Measured:
     """The first step, which compiles."""
     block_steps: int
     seconds: tuple[float, ...]
-    """Of a step, the mean of each block."""
+    """The mean time of a step in each block."""
     allocated_bytes: int
     """Peak, in tensors."""
     reserved_bytes: int | None
@@ -256,7 +256,7 @@ def _gpu_facts() -> dict[str, Any]:
 
 
 def figures(one: Configuration, measured: Measured, device: str) -> dict[str, Any]:
-    """Predicted beside measured. What is not known of the device, its peak or its rate, is None."""
+    """Predicted beside measured. Unknown facts of the device, its peak or its rate, are None."""
     known = device_named(device)
     priced = cost(one.settings, on_card(one, known or "A100"))
     tensors = memory_of(one.settings, on_card(one, known)).tensors
@@ -287,7 +287,7 @@ def figures(one: Configuration, measured: Measured, device: str) -> dict[str, An
 
 
 def step_flops(priced: Cost, batch_size: int) -> int:
-    """The model's FLOPs of a step, forward and backward, the loss included; what is computed twice counts once."""
+    """The model's FLOPs of a step, forward and backward, the loss included; work computed twice counts once."""
     return (priced.flops_per_sample + priced.loss_flops) * batch_size
 
 
@@ -302,7 +302,7 @@ def slug(card: str) -> str:
 
 
 def as_markdown(facts: Mapping[str, Any]) -> str:
-    """The table, and under it what it was measured on and what is not in it."""
+    """The table; below it the conditions of the measurement, and what is missing."""
     columns = [
         "model",
         "mask",

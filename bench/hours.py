@@ -37,7 +37,7 @@ LEAST_WITHIN = 0.85
 """This share of the rows is within `WITHIN` times, at least."""
 
 MEDIAN = (0.8, 1.25)
-"""Where the median of predicted over published lies."""
+"""The limits of the median of predicted over published."""
 
 SAMPLES = 1_000_000
 """The samples whose hours are predicted where a source gives a rate and no samples."""
@@ -260,7 +260,7 @@ def balance(trainings: Iterable[Training]) -> float:
 
 
 def rounded(number: float) -> float:
-    """To four significant digits, as published figures have at most so many."""
+    """To four significant digits, as published figures have no more."""
     return float(f"{number:.4g}")
 
 

@@ -101,7 +101,7 @@ def lawful(run: Run, name: str, draw: random.Random) -> float:
 
 
 def limits(facts: Mapping[str, Any]) -> list[dict[str, str]]:
-    """What was promised of 10,000 runs, and whether it holds; of fewer it says less."""
+    """The limits promised for 10,000 runs, and whether they hold; fewer runs say less."""
     size = facts["report_bytes"]
     page = limit("report.html", f"{REPORT_BYTES / 1e6:g} MB", f"{size / 1e6:.1f} MB", size < REPORT_BYTES)
     return [*(seconds_limit(f"flipscale {verb}", most, facts["verbs"][verb]) for verb, most in LIMITS.items()), page]

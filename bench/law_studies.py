@@ -182,7 +182,7 @@ def covered(design: Design, studies: int, draws: int) -> dict[str, Any]:
 
 
 def covered_isoflop(design: Budgets, studies: int, draws: int) -> dict[str, Any]:
-    """The same of IsoFLOP studies; without noise what is measured is the width of the exponent's interval."""
+    """The same for IsoFLOP studies; without noise it measures the width of the exponent's interval."""
     held = dict.fromkeys(("A", "a", "law beyond"), 0)
     width = 0.0
     beyond = 10 * max(design.budgets)

@@ -115,7 +115,7 @@ def step_times(settings: Settings, masks: Sequence[float], rounds: int) -> dict[
         mask: Training(replace(settings, mask_ratio=mask), Group(), Resources(), data.vocabulary)
         for mask in dict.fromkeys(masks)
     }
-    # All see the same pairs, drawn before the clock runs: what is asked here is what a mask saves of the step.
+    # All see the same pairs, drawn before the clock runs: the question here is what a mask saves of the step.
     pairs = list(batches(data, next(iter(trainings.values())), steps))
     times: dict[float, list[float]] = {mask: [] for mask in trainings}
     for images, tokens in pairs:
@@ -134,7 +134,7 @@ def _now(device: torch.device) -> float:
 
 
 def _flops(settings: Settings, mask_ratio: float) -> int:
-    """Of a pair, forward and backward, the loss included."""
+    """FLOPs of a pair, forward and backward, the loss included."""
     priced = cost(replace(settings, mask_ratio=mask_ratio))
     return priced.flops_per_sample + priced.loss_flops
 

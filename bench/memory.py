@@ -31,7 +31,7 @@ WITHIN = 1.3
 """Every row that says how much was in use is predicted within this factor."""
 
 MEDIAN = (0.9, 1.1)
-"""Where the median of predicted over published lies."""
+"""The limits of the median of predicted over published."""
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ Ways      log_metric: mlflow.log_metric, one point a call. log_batch: MlflowClie
 Places    SQLite, PostgreSQL, and an MLflow server on PostgreSQL, each of them real and on this machine.
 
 Every way writes runs of its own: 4 curves of 100 points, 40 scores and 19 facts each. log_metric writes --points points
-alone, as it would take the others' runs an hour. Ways take turns, and what is printed is the best of --repeats.
+alone, because the others' runs would take it an hour. Ways take turns, and what is printed is the best of --repeats.
 """
 
 import argparse
@@ -28,7 +28,7 @@ os.environ["MLFLOW_ENABLE_ASYNC_LOGGING"] = "false"
 WAYS = ("log_metric", "log_batch", "flipscale")
 
 LIMITS = {"log_metric": 20.0, "log_batch": 1.0}
-"""At least so many times as many points a second as this way."""
+"""At least this many times the points per second of this way."""
 
 
 def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:

@@ -47,7 +47,7 @@ def digest(*sources: str) -> str:
 
 
 def run_parts(parts: list[Part], *, folder: Path | None, code: str, jobs: int = 1) -> list[dict[str, Any]]:
-    """What each part came to, in their order. Those that `folder` keeps are read, the others are done and kept."""
+    """What each part came to, in their order. `folder` keeps them: those there are read, others are done."""
     done: dict[int, dict[str, Any]] = {}
     if folder is not None:
         folder.mkdir(parents=True, exist_ok=True)

@@ -39,7 +39,7 @@ evaluation: {{images: 1000, at: [0.5]}}
 """
 
 MEDIAN_ERROR, WORST_ERROR = 0.10, 0.30
-"""What is asked of a probe: the median error of a run's time below the one, the worst below the other."""
+"""The limits of a probe: the median and the worst error of a run's time."""
 
 
 def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
@@ -70,7 +70,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _rows(folder: Path, models: Sequence[str], samples: str) -> list[dict[str, Any]]:
-    """What was foretold of each run, and what it took."""
+    """The predicted and measured times of each run."""
     file, workspace = folder / "probed.yaml", Workspace(folder / "results")
     file.write_text(STUDY.format(models=", ".join(models), samples=samples), encoding="utf-8")
     launcher = LocalLauncher(workspace.results, workers=1)

@@ -36,7 +36,7 @@ from flipscale.train.trainers.open_clip.shards import Shards, shards_of
 PROGRAMS = ("flipscale", "open_clip")
 
 MOST_PAIRS = 8192
-"""A run that sees more samples goes through so many pairs several times."""
+"""A run that sees more samples goes through this number of pairs several times."""
 
 _STAMPS = Path(__file__).with_name("stamps.py")
 
@@ -71,9 +71,9 @@ class Measured:
     """CPU seconds of the program and its children from its start to its end."""
     whole_wall_seconds: float
     peak_memory_bytes: int
-    """Of the process, resident, up to the last step."""
+    """Resident memory of the process, up to the last step."""
     peak_gpu_memory_bytes: int | None
-    """Of tensors on the GPU, up to the last step."""
+    """Memory of tensors on the GPU, up to the last step."""
 
     @property
     def seconds(self) -> float:

@@ -32,7 +32,7 @@ from tests.launch.contract import WORKER, StandInRun
 from tests.patience import rest
 
 PATIENCE = 1800.0
-"""So long all runs of one kind may take."""
+"""The time that all runs of one kind may take."""
 
 _PLAIN = """
 import os, subprocess, sys, tempfile

@@ -47,7 +47,7 @@ def limit(what: str, limit: str, measured: str, holds: bool) -> dict[str, str]:
 
 
 def seconds_limit(what: str, seconds: float, runs: Sequence[Mapping[str, float]]) -> dict[str, str]:
-    """That the quickest of these runs of a program took at most so many seconds of wall time."""
+    """Whether the quickest of these runs of a program took at most this number of seconds of wall time."""
     wall, cpu = (min(run[name] for run in runs) for name in ("wall_seconds", "cpu_seconds"))
     return limit(what, f"{seconds:g} s", f"{wall:.2f} s ({cpu:.2f} of CPU)", wall <= seconds)
 

@@ -37,7 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def write_study(folder: Path, runs: int) -> Plan:
-    """study.yaml of so many cells, an even number: two mask ratios, and seeds. Its plan is returned."""
+    """study.yaml with this even number of cells: two mask ratios, and seeds. Returns its plan."""
     return planned_study(
         folder,
         "schema: 1\n"

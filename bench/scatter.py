@@ -14,7 +14,7 @@ RUN_SD = 0.06
 """Standard deviation of a run's logit."""
 
 MOST_SEEDS = 5
-"""Of a study whose cells have different numbers of seeds, from 1 on."""
+"""The most seeds of a cell where cells have different numbers of them, from 1 on."""
 
 Spread = Callable[[np.random.Generator, Array], Array]
 """Standard deviation of each cell over RUN_SD, of cells whose sizes are 0 to 1."""

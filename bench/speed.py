@@ -47,10 +47,10 @@ CPU_DEFAULT = CPU_SIZES[:3]
 GPU_SIZES = ("ViT-B-32", "ViT-B-16")
 
 STEPS = (8, 200)
-"""A run has at least and at most so many steps."""
+"""The least and the most steps of a run."""
 
 STREAM_STEPS = 100
-"""Or at least so many where flipscale decodes as it reads: it is up to 8 steps ahead of those that are timed."""
+"""The least steps if flipscale decodes while it reads: it is up to 8 steps ahead of those that are timed."""
 
 PRODUCT = 1024
 """Rows and columns of the matrices whose product is a CPU's peak."""

@@ -2,7 +2,7 @@
 
     python bench/stamps.py STAMPS.json SKIP STEPS MODULE [ARGUMENT ...]
 
-The program is not changed: torch calls a hook after every step of any optimizer. So two programs are timed by the same
+The program is not changed: torch calls a hook after every step of any optimizer. Two programs are timed by the same
 clocks at the same place in their loops. After step number STEPS, STAMPS.json gets the CPU seconds of the process, all
 its threads, and the wall clock at each step, and the peak memory up to there. On a GPU, steps SKIP and STEPS are waited
 for, the others not: a program that lets the GPU run behind keeps what it gains by that.

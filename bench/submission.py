@@ -57,16 +57,16 @@ SITUATIONS = {"all waiting": 0.0, "half finished": 0.5, "all finished": 1.0}
 """The share of the runs that are finished when they are looked at."""
 
 FAILED_BEFORE = 10
-"""One run in so many was pre-empted twice before it finished."""
+"""One run in this number was pre-empted twice before it finished."""
 
 SHARE_OF_JOBS = 0.7
-"""Of the jobs that a SLURM keeps, so much at most is taken here."""
+"""The largest share of a SLURM's jobs that is used here."""
 
 HYDRA_RUNS = 100
 """More jobs of hydra's than this are held, as ours are: each takes a second of a core to start."""
 
 HYDRA_SECONDS = 600.0
-"""So long hydra is waited for."""
+"""The time that hydra is waited for."""
 
 _WRAPPER = """#!/usr/bin/env bash
 began=${{EPOCHREALTIME/,/.}}
@@ -118,7 +118,7 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
             _progress(f"{runs:,} jobs by hydra")
             facts["hydra"].append(hydra_sweep(folder, asked.hydra, runs, asked.partition))
         facts["limits"] = limits(facts)
-        # Before the folder goes: removing so many files may take minutes.
+        # Before the folder goes: removing all these files may take minutes.
         leave(asked.out, facts, _as_markdown(facts))
     return facts
 
@@ -164,9 +164,9 @@ class Spent:
 
     wall_seconds: float
     own_cpu_seconds: float
-    """Of the process itself."""
+    """CPU seconds of the process itself."""
     programs_cpu_seconds: float
-    """Of those it called, as far as they work here and not in SLURM's daemons."""
+    """CPU seconds of the programs it called, as far as they work here and not in SLURM's daemons."""
     programs_wall_seconds: float
     """In which it waited for them."""
     calls: Mapping[str, int]
@@ -656,6 +656,6 @@ def _progress(what: str) -> None:
 
 
 if __name__ == "__main__":
-    # So that what is held is cancelled, and the folder goes, where somebody ends it.
+    # Held jobs are cancelled, and the folder is removed, even if somebody ends it.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     main()

@@ -56,7 +56,7 @@ def open_plain(path: AnyPath, *, follow: bool = False) -> int:
     mode = os.fstat(descriptor).st_mode
     if not stat.S_ISREG(mode):
         os.close(descriptor)
-        raise DamagedFile(f"{path}: is {kind_of_file(mode)}, where a plain file is due.")
+        raise DamagedFile(f"{path}: is {kind_of_file(mode)}, where a plain file is expected.")
     return descriptor
 
 
@@ -90,7 +90,7 @@ def read_bytes(path: AnyPath, *, most: int = MOST_FILE_BYTES, tail: int | None =
         if tail is not None:
             os.lseek(descriptor, max(0, size - tail), os.SEEK_SET)
         elif size > most:
-            raise DamagedFile(f"{path}: holds {size:,} bytes, where at most {most:,} are due.")
+            raise DamagedFile(f"{path}: holds {size:,} bytes, where at most {most:,} are allowed.")
         with os.fdopen(descriptor, "rb", buffering=0, closefd=False) as file:
             return file.read()
     except OSError as error:

@@ -174,12 +174,12 @@ class Plan:
         hours, money, budget = self.total.hours, self.money, self.budget
         found = []
         if budget.gpu_hours is not None and hours.about <= budget.gpu_hours < hours.high:
-            found.append(f"{self.study} may go over budget.gpu_hours, {_amount(budget.gpu_hours)}: it takes {hours}.")
+            found.append(f"{self.study} may exceed budget.gpu_hours, {_amount(budget.gpu_hours)}: it takes {hours}.")
         if budget.price is not None and money and money.about <= budget.price < money.high:
-            found.append(f"{self.study} may go over budget.price, {_amount(budget.price)}: it costs {money}.")
+            found.append(f"{self.study} may exceed budget.price, {_amount(budget.price)}: it costs {money}.")
         if budget.price is not None and money is None:
             found.append(
-                "budget.price is not checked, as no price is known: write price: 2.1, of a GPU-hour, or price: "
+                "budget.price is not checked, as no price is known: write price: 2.1 (per GPU-hour) or price: "
                 "{core_hour: 0.02} into a site file, and add --site FILE."
             )
         return found
@@ -197,7 +197,7 @@ class Plan:
                 grids = f"{side} x {side} of {image.side} x {image.side} patches, {percent(left)} fewer"
                 words = f"mask_ratio {staged.mask_ratio:g} is {grids}"
                 found[words] = found.get(words, 0) + 1
-        return [f"{count(n, 'run')} with mask_shape resize: {words}; costs are of that." for words, n in found.items()]
+        return [f"{count(n, 'run')} with mask_shape resize: {words}; costs are for that." for words, n in found.items()]
 
     def _in_fp32(self) -> list[str]:
         """That fp32 is slow on a GPU: it is the default, as studies without GPUs gain nothing from less."""
@@ -207,7 +207,7 @@ class Plan:
             return []
         return [
             f"{count(len(slow), 'run')} in fp32: on {self.device} that takes at least twice the hours of bf16. "
-            "Write precision: bf16 in base, unless fp32 is what you ask; it makes them other runs."
+            "Write precision: bf16 in base, unless you want fp32; it makes them new runs."
         ]
 
     def _without_scores(self) -> list[str]:
@@ -259,9 +259,7 @@ def far_too_large(runs: Iterable[Run]) -> list[str]:
 def check_memory(runs: Iterable[Run]) -> None:
     """Raise PlanError where runs are predicted to need over `capacity.REFUSED` times the memory of their device."""
     if found := far_too_large(runs):
-        raise PlanError(
-            " ".join([*found, "Nothing is submitted; change resources, or add --force to submit all the same."])
-        )
+        raise PlanError(" ".join([*found, "Nothing is submitted; change resources, or add --force to submit anyway."]))
 
 
 def plan(study: Study, measured: Timings = NOT_TIMED) -> Plan:
@@ -354,7 +352,7 @@ def plan_at(study: Study, at: Values) -> Plan:
     said = study.document.data.get("base") or {}
     missing = [axis.name for axis in study.axes if axis.name not in (*at, *said, "seed")]
     if missing:
-        raise PlanError(f"{study.name} varies {', '.join(missing)}: say at which value, as {missing[0]}=VALUE.")
+        raise PlanError(f"{study.name} varies {', '.join(missing)}: give its value, as in {missing[0]}=VALUE.")
     complaints = Complaints()
     single = replace(study, grids={"at": tuple(axes)}, conditions=())
     found = tuple(cells(single, complaints))

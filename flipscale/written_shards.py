@@ -48,7 +48,7 @@ def write_set(
 def begun(out: Path) -> Path:
     """A new folder beside `out` to build in; renamed to it when all is there. DataError where `out` holds something."""
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise DataError(f"{out}: is there already; remove it or name another folder.")
+        raise DataError(f"{out}: exists already; remove it or name another folder.")
     unfinished = out.with_name(f"{out.name}.unfinished")
     shutil.rmtree(unfinished, ignore_errors=True)
     unfinished.mkdir(parents=True)

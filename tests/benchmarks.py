@@ -19,7 +19,7 @@ class Benchmark:
 
     what: str
     module: str
-    """Of bench/; its results file has the same name."""
+    """A module of bench/; its results file has the same name."""
     peer: str
     read: Callable[[Mapping[str, Any]], str]
 

@@ -178,7 +178,7 @@ def browser() -> Iterator[object]:
 
 @pytest.fixture
 def in_svg_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    """For tests of what is drawn: a PNG and a PDF of each figure take three quarters of the time."""
+    """For tests of drawings: a PNG and a PDF of each figure take three quarters of the time."""
     from flipscale.plot import saving  # Tests that draw nothing do without matplotlib.
 
     monkeypatch.setattr(saving, "FORMATS", {"svg": saving.FORMATS["svg"]})

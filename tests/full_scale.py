@@ -19,7 +19,7 @@ PAGE = Path(__file__).parents[1] / "docs" / "full-scale.md"
 STUDY, SITE = "masking.yaml", "hall.yaml"
 
 BYTES_OF_AN_IMAGE = 25_000
-"""Of a JPEG of 256 px, as docs/data.md has it."""
+"""Bytes of a JPEG of 256 px, as in docs/data.md."""
 
 
 @dataclass(frozen=True)

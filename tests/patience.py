@@ -10,8 +10,8 @@ PATIENCE = 600.0
 """Seconds until a test gives up waiting for what should come within a few."""
 
 RESTRAINT, LONGEST_REST = 4.0, 0.5
-"""A look at a cluster costs CPU here and there, so who waits rests four times as long as the look took. Half a second
-at most, as some states do not last."""
+"""A look at a cluster costs CPU here and there, so a waiting test rests four times as long as the look took, but at
+most half a second, as some states do not last."""
 
 
 def wait_until(look: Callable[[], Found], what: object = "what should have come", every: float = 0.05) -> Found:

@@ -22,7 +22,7 @@ def test_calls_grow_with_arrays_and_a_finished_study_needs_none(tmp_path, capsys
     assert [run["calls"] for run in thirty["flipscale"]] == [{"scontrol": 1, "sbatch": 3}]
     assert [run["calls"] for run in thirty["sbatch"]] == [{"sbatch": 3}]
     assert [run["calls"] for run in thirty["stages"]] == [{"scontrol": 1, "sbatch": 3}]
-    # What the wrappers count is what the fake was called.
+    # The wrappers count as many calls as the fake saw.
     assert len(fake_slurm.calls(made / "10/0/command/slurm", "sbatch")) == 1
     assert len(fake_slurm.calls(made / "30/0/command/slurm", "sbatch")) == 3
     assert len(fake_slurm.calls(made / "30/0/raw/slurm")) == 3

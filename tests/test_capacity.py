@@ -190,7 +190,9 @@ def test_submit_warns_of_a_little_too_much_and_refuses_far_too_much(
 
 def test_submit_of_far_too_much_is_refused_unless_forced(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     large, launcher = opened(tmp_path, "32, 128, 256"), Recorder()
-    with pytest.raises(PlanError, match=r"1 run of ViT-L-16 at a batch of 256 would need .* add --force to submit all"):
+    with pytest.raises(
+        PlanError, match=r"1 run of ViT-L-16 at a batch of 256 would need .* add --force to submit anyway"
+    ):
         submit_study(large, launcher, look_first=False)
     assert launcher.submitted == []
     said = capsys.readouterr().err
@@ -254,9 +256,9 @@ def test_a_budget_that_only_the_range_goes_over_is_a_warning(tmp_path: Path) -> 
     limits = f"budget: {{price: {2.5 * total}, gpu_hours: {1.2 * total}}}\n"
     plan = opened(tmp_path, "32", limits, EUROS).plan
     plan.check_budget()
-    assert [said.partition(",")[0] for said in plan.warnings if "may go over" in said] == [
-        "large may go over budget.gpu_hours",
-        "large may go over budget.price",
+    assert [said.partition(",")[0] for said in plan.warnings if "may exceed" in said] == [
+        "large may exceed budget.gpu_hours",
+        "large may exceed budget.price",
     ]
 
 
@@ -274,7 +276,7 @@ def test_runs_of_this_machine_take_the_price_of_a_site_file_and_nothing_else(
             r"small would cost about .* USD and its budget is 1e-09\. Raise budget", capsys.readouterr().err
         )
         assert main([verb, "small.yaml", "--site", "free.yaml"]) == 1
-        assert capsys.readouterr().err.startswith("free.yaml: says no price, and runs of this machine take no more")
+        assert capsys.readouterr().err.startswith("free.yaml: gives no price, and local runs use nothing else")
     assert not Path("results").exists()
     # Somebody's cluster is not where runs of this machine cost.
     monkeypatch.setenv("FLIPSCALE_SITE", "hall.yaml")

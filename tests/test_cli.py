@@ -1,22 +1,20 @@
 """The command line as its users meet it: real processes, real training on drawn images, real files."""
 
-import contextlib
 import io
 import json
 import os
-import random
 import re
 import shutil
 import signal
 import subprocess
 import sys
 import tarfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
+from tests.commands import flipscale, on_one_core
 from tests.parts import need
 from tests.patience import wait_until
 
@@ -32,32 +30,6 @@ axes:
 seeds: 2
 evaluation: {images: 100}
 """
-
-
-@contextlib.contextmanager
-def on_one_core() -> Iterator[None]:
-    """What starts in the block finds a machine of one core. Training then has one worker: to start a second one would
-    take longer than these small runs do.
-    """
-    if not hasattr(os, "sched_setaffinity"):
-        yield
-        return
-    cores = os.sched_getaffinity(0)
-    os.sched_setaffinity(0, {random.choice(sorted(cores))})
-    try:
-        yield
-    finally:
-        os.sched_setaffinity(0, cores)
-
-
-def flipscale(*arguments: str, cwd: Path, code: int = 0) -> subprocess.CompletedProcess[str]:
-    """Run the command line; whatever happens, a user never sees a traceback."""
-    command = [sys.executable, "-m", "flipscale", *arguments]
-    with on_one_core():
-        done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False)
-    assert "Traceback" not in done.stderr, done.stderr
-    assert done.returncode == code, f"exit {done.returncode}: {done.stdout}{done.stderr}"
-    return done
 
 
 @pytest.fixture(scope="module")
@@ -202,7 +174,7 @@ def test_why_names_a_plan_that_cannot_be_read(copy: Path) -> None:
     (copy / "results" / "mask" / "plan.json").write_text("{")
     said = flipscale("why", "x", cwd=copy, code=1).stderr
     assert "plan.json" in said
-    assert "Delete it, `flipscale plan` writes it again." in said
+    assert "Delete it; `flipscale plan` writes it again." in said
 
 
 def test_logs_ends_with_a_run_that_was_cancelled(copy: Path) -> None:
@@ -223,7 +195,7 @@ def test_init_writes_a_study_that_plans(tmp_path: Path) -> None:
     flipscale("init", "first.yaml", cwd=tmp_path)
     assert json.loads((tmp_path / "study.schema.json").read_text())["title"] == "flipscale study"
     assert json.loads(flipscale("plan", "first.yaml", "--json", cwd=tmp_path).stdout)["runs"]
-    assert "is there already" in flipscale("init", "first.yaml", cwd=tmp_path, code=1).stderr
+    assert "exists already" in flipscale("init", "first.yaml", cwd=tmp_path, code=1).stderr
 
 
 # Real data

@@ -21,7 +21,7 @@ from flipscale.run import RunFolder
 from tests.test_collect import RECORDS, RESULT, collect, planned, write_run
 
 OPENED: list[str] = []
-"""Files opened since it was last emptied, by any library: an audit hook is told of every one."""
+"""Files opened by any library since it was last emptied: an audit hook sees every one."""
 
 
 def _note(event, arguments):

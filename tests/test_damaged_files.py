@@ -275,7 +275,7 @@ def test_cancel_stops_the_others_and_names_what_it_cannot(study: Study, capsys: 
         assert lease is not None
         study.path("job.json").write_bytes(b"[]")
         assert verb(*CANCEL) == 1
-    assert f"{study.lost.id} is running and goes on: " in capsys.readouterr().err
+    assert f"{study.lost.id} is running and continues: " in capsys.readouterr().err
 
 
 @pytest.mark.slow
@@ -338,8 +338,8 @@ def test_what_is_no_plain_file_is_said_and_not_waited_for(tmp_path: Path) -> Non
         said[name] = str(raised.value).removeprefix(f"{path}: ")
         path.rmdir() if path.is_dir() and not path.is_symlink() else path.unlink()
     assert said == {
-        "a pipe": "is a pipe, where a plain file is due.",
-        "a folder": "is a folder, where a plain file is due.",
+        "a pipe": "is a pipe, where a plain file is expected.",
+        "a folder": "is a folder, where a plain file is expected.",
         "a link to itself": "is a link, and flipscale follows none below a results folder; put the file or "
         "folder itself there, or delete the link.",
     }

@@ -14,7 +14,8 @@ import flipscale as package
 from flipscale.plan import plan
 from flipscale.study import read_study
 from flipscale.workflow.opened import cost_in_words
-from tests.test_cli import STUDY, flipscale
+from tests.commands import flipscale
+from tests.test_cli import STUDY
 
 pytestmark = pytest.mark.slow
 

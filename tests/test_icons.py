@@ -425,7 +425,7 @@ def test_flipscale_evaluates_on_the_held_out_sets(built: Icons, tmp_path: Path) 
 
 def test_a_folder_that_is_there_is_left_alone(package: Path, tmp_path: Path) -> None:
     (tmp_path / "mine.txt").write_text("mine")
-    with pytest.raises(DataError, match="is there already; remove it or name another folder"):
+    with pytest.raises(DataError, match="exists already; remove it or name another folder"):
         build_icons(tmp_path, package, 24, 1, lambda line: None)
     assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
 

@@ -76,5 +76,5 @@ def test_complaints_name_what_would_be_right(tmp_path: Path, capsys: pytest.Capt
     assert "letters need 28 px or more" in capsys.readouterr().err
     (tmp_path / "there").mkdir()
     (tmp_path / "there/file").touch()
-    with pytest.raises(DataError, match="is there already"):
+    with pytest.raises(DataError, match="exists already"):
         build_letters(tmp_path / "there", 28)

@@ -28,7 +28,7 @@ def mosaic(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def moments(degree: int) -> npt.NDArray[np.float64]:
-    """The mean of each product of so many pixels of a glyph, by class; black is -1 and white 1."""
+    """The mean of each product of this number of pixels of a glyph, by class; black is -1 and white 1."""
     signs = 2.0 * glyphs() - 1
     chosen = list(itertools.combinations(range(16), degree))
     return np.array([[of_class[:, pixels].prod(axis=1).mean() for pixels in chosen] for of_class in signs])
@@ -141,5 +141,5 @@ def test_complaints_name_what_would_be_right(tmp_path: Path, capsys: pytest.Capt
     assert "takes a multiple of 4 px" in capsys.readouterr().err
     (tmp_path / "there").mkdir()
     (tmp_path / "there/file").touch()
-    with pytest.raises(DataError, match="is there already"):
+    with pytest.raises(DataError, match="exists already"):
         build_mosaics(tmp_path / "there", 12)

@@ -92,7 +92,7 @@ def test_a_study_runs_from_the_wheel_without_the_source(wheel: Path, tmp_path: P
     (packages,) = home.glob("lib/python*/site-packages")
     install = ["install", "--quiet", "--no-deps", "--no-index", wheel]
     run([sys.executable, "-m", "pip", "--python", home / "bin/python", *install], tmp_path)
-    # Dependencies are borrowed from here. Of a folder that is named in a .pth file, the .pth files are not read, so the
+    # Dependencies are borrowed from here. Python does not read .pth files in a folder that a .pth file names, so the
     # source that is installed here as editable is not found there.
     (packages / "borrowed.pth").write_text("".join(f"{path}\n" for path in sys.path if path.endswith("site-packages")))
     here.mkdir()

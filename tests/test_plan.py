@@ -616,7 +616,7 @@ def test_planning_imports_no_heavy_package(tmp_path: Path):
     assert done.stdout == "[]\n"
 
 
-# Images that are resized in the place of being masked
+# Images that are resized instead of masked
 
 
 def test_plan_says_where_resized_images_have_other_patches_than_masked_ones(planned):
@@ -627,9 +627,9 @@ seeds: [0, 1]
 """
     )
     assert found.warnings == [
-        "2 runs with mask_shape resize: mask_ratio 0.5 is 5 x 5 of 7 x 7 patches, 49 % fewer; costs are of that.",
-        "2 runs with mask_shape resize: mask_ratio 0.75 is 3 x 3 of 7 x 7 patches, 81.6 % fewer; costs are of that.",
-        "2 runs with mask_shape resize: mask_ratio 0.5 is 10 x 10 of 14 x 14 patches, 49 % fewer; costs are of that.",
+        "2 runs with mask_shape resize: mask_ratio 0.5 is 5 x 5 of 7 x 7 patches, 49 % fewer; costs are for that.",
+        "2 runs with mask_shape resize: mask_ratio 0.75 is 3 x 3 of 7 x 7 patches, 81.6 % fewer; costs are for that.",
+        "2 runs with mask_shape resize: mask_ratio 0.5 is 10 x 10 of 14 x 14 patches, 49 % fewer; costs are for that.",
     ]
     assert [run.to_dict()["patches"] for run in found.runs[::2]] == [49, 25, 9, 196, 100, 49]
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.test_cli import flipscale
+from tests.commands import flipscale
 
 ROOT = Path(__file__).parents[1]
 TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -35,13 +35,14 @@ def test_the_commands_of_the_readme_say_what_it_shows(tmp_path: Path) -> None:
     (tmp_path / "mask.yaml").write_text(study)
     plan, *_ = re.split(r"^\$ ", shown, flags=re.MULTILINE)[1:]
     assert plan.splitlines()[1] in flipscale("plan", "mask.yaml", cwd=tmp_path).stdout
-    # 5 and 10 steps in the place of 125 and 250.
-    (tmp_path / "mask.yaml").write_text(study.replace("16k", "640").replace("8k", "320"))
+    # 1 and 2 steps instead of 125 and 250, and few images to evaluate on.
+    small = study.replace("16k", "160").replace("8k", "80") + "evaluation: {images: 100}\n"
+    (tmp_path / "mask.yaml").write_text(small)
     for block in re.split(r"^\$ ", shown, flags=re.MULTILINE)[1:]:
         command, *lines = block.splitlines()
         program, *arguments = command.split()
         assert program == "flipscale"
         extra = ["--no-mlflow"] if arguments[0] == "run" else []
         done = flipscale(*arguments, *extra, cwd=tmp_path)
-        said = [numberless(line.replace("=640", "=16k")) for line in (done.stdout + done.stderr).splitlines()]
+        said = [numberless(line.replace("=160", "=16k")) for line in (done.stdout + done.stderr).splitlines()]
         assert {numberless(line) for line in lines} <= set(said), done.stdout + done.stderr

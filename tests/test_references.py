@@ -40,7 +40,7 @@ def compared(*asked):
 
 
 def deltas(capsys, where, baseline):
-    """Of each cell of FLIP's table: its delta, its interaction, and its steps on top of others, to one decimal."""
+    """For each cell of FLIP's table: its delta, its interaction, and its steps on top of others, to one decimal."""
 
     def one(number):
         return None if number is None else round(number, 1)
@@ -301,4 +301,4 @@ def test_a_condition_that_no_row_meets_says_what_there_is(capsys):
 
 def test_conditions_are_refused_for_a_study(capsys):
     assert main(["compare", "studies/quickstart.yaml", "--where", "mask_ratio=0.5"]) == 1
-    assert "studies/quickstart.yaml is a study, which says itself what is compared" in capsys.readouterr().err
+    assert "studies/quickstart.yaml is a study, which already defines its comparison" in capsys.readouterr().err

@@ -157,7 +157,7 @@ def _take(path: Path, together: "multiprocessing.synchronize.Barrier", taken: "m
 def test_who_loses_the_lease_while_a_result_is_flushed_does_not_finish_the_run(
     folder: RunFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Of two copies of a job, one may have finished the run meanwhile."""
+    """One of two copies of a job may have finished the run meanwhile."""
 
     def slow(descriptor: int) -> None:
         (folder.path / "lease.json").write_text(json.dumps({"token": "other", "host": "elsewhere", "pid": 1}))
@@ -394,7 +394,7 @@ def test_a_cost_that_an_older_version_did_not_predict_whole_is_not_known(folder:
 
 
 def test_that_a_run_was_given_up_is_a_field_and_was_a_sentence(folder: RunFolder) -> None:
-    older = ("resumed (1 of 3)", "given up after 3 times", "given up: it would be the same again")
+    older = ("resumed (1 of 3)", "given up after 3 times", "given up: it would fail again")
     lines = [json.dumps({"kind": "node", "reason": "", "then": then}) for then in older]
     (folder.path / "failures.jsonl").write_text("\n".join(lines) + "\n")
     folder.note_failure(FailedAttempt(FailureKind.NODE, "", "we stop here", given_up=True))
@@ -415,8 +415,8 @@ def test_what_a_program_of_the_users_own_wrote_beside_the_results_is_kept(folder
 @pytest.mark.parametrize(
     ("text", "what"),
     [
-        ('{"steps": "many"}', r"'steps' is 'many', where a whole number of 64 bits is right\."),
-        ('{"device": 3}', r"'device' is 3, where one line of text is right\."),
+        ('{"steps": "many"}', r"'steps' is 'many', but should be a whole number of 64 bits\."),
+        ('{"device": 3}', r"'device' is 3, but should be one line of text\."),
         ('{"scores": [0.5]}', r"'scores' must be an object of names and numbers\."),
         ('{"parent": 3}', r"'parent' must be an object of what its parents took\."),
     ],
@@ -476,7 +476,7 @@ def test_chance_is_optional_in_a_result(folder: RunFolder) -> None:
     write_json(folder.path / "result.json", {"scores": {}, "chance": {"zero_shot_top1": 0.1, "held_out_loss": None}})
     assert folder.result() == Result(chance={"zero_shot_top1": 0.1})
     write_json(folder.path / "result.json", {"scores": {}, "chance": {"zero_shot_top1": "a tenth"}})
-    with pytest.raises(RunFolderError, match=r"'chance\.zero_shot_top1' is 'a tenth', where a number is right"):
+    with pytest.raises(RunFolderError, match=r"'chance\.zero_shot_top1' is 'a tenth', but should be a number"):
         folder.result()
 
 

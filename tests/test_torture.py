@@ -132,7 +132,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> object:
 
 
 def first_wrong(runs: object, sabotage: str) -> Outcome:
-    """Of histories in which something is broken on purpose, the first that is reported."""
+    """The first reported fault of histories in which something is broken on purpose."""
     told = (scheduler.told(f"1-{number}", runs, sabotage) for number in range(25))
     return next(outcome for outcome in told if outcome.wrong)
 

@@ -186,7 +186,7 @@ def test_submit_writes_curves_while_it_waits(tmp_path, monkeypatch, capsys, empt
     (tmp_path / "small.yaml").write_text(small.replace("baseline: {mask_ratio: 0}\n", "evaluation: {images: 20}\n"))
     uri = f"sqlite:///{tmp_path}/mlflow.db"
     assert main(["submit", "small.yaml", "--tracking-uri", uri]) == 0
-    assert "MLflow: curves go there while runs run" in capsys.readouterr().err
+    assert "MLflow: curves are sent while runs train" in capsys.readouterr().err
     client = MlflowClient(uri)
     (run,) = client.search_runs([client.get_experiment_by_name("small").experiment_id])
     assert (run.data.tags["flipscale.kind"], run.info.status) == ("live", "FINISHED")

@@ -98,7 +98,7 @@ def test_fifty_writers_at_once_write_each_of_their_studies_once(server, tmp_path
         study = f"own-{number}" if number % 5 < 2 else f"shared-{number % 3}"
         where = {"tracking_uri": server, "artifact_root": tmp_path / str(number) / "artifacts"}
         for _ in range(10):
-            # One who is refused is told so, and collects again.
+            # A refused collect says so, and is repeated.
             with contextlib.suppress(FlipscaleError):
                 return study, bring(*tables("a-1", "a-2"), study=study, **where).experiment_id
         raise AssertionError(f"{study} was refused 10 times")
@@ -108,7 +108,7 @@ def test_fifty_writers_at_once_write_each_of_their_studies_once(server, tmp_path
     assert len(written) == 20 + 3
     for study, experiment_id in written.items():
         if study.startswith("shared"):
-            # What several made at once is there once after one of them has looked.
+            # Entries that several made at once remain once after one of them has looked.
             where = {"tracking_uri": server, "artifact_root": tmp_path / "last"}
             bring(*tables("a-1", "a-2"), study=study, thoroughly=True, **where)
         keys = keys_of(server, experiment_id)

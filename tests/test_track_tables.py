@@ -86,8 +86,8 @@ def gone(module: str) -> None:
         ("NEWEST", (3, 10), r"the tables of MLflow [\d.]+ are not known"),
         ("OLDEST", (99, 0), r"the tables of MLflow [\d.]+ are not known"),
         ("_COLUMNS_KNOWN", {"SqlTag": "key value"}, "SqlTag has other columns: run_uuid"),
-        ("_COLUMNS_KNOWN", {"SqlGone": "key"}, "is built otherwise: .* no attribute 'SqlGone'"),
-        ("_private", gone, r"is built otherwise: No module named 'mlflow\.store"),
+        ("_COLUMNS_KNOWN", {"SqlGone": "key"}, "is built differently: .* no attribute 'SqlGone'"),
+        ("_private", gone, r"is built differently: No module named 'mlflow\.store"),
     ],
 )
 def test_where_tables_are_not_as_known_the_client_writes(where, monkeypatch, name, value, reason):

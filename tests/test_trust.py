@@ -81,7 +81,7 @@ def test_cancel_signals_no_process_that_workers_json_names_and_runs_no_command_o
     folder(run.path.parents[1], left).ask(Asked.of(left))
     path = workers_json(run, bystander, command=command, folders=[str(run.path), "left"])
     lease(run, bystander, birth(bystander.pid))
-    with pytest.raises(LaunchError, match="is not a training of yours for this results folder, so it gets no signal"):
+    with pytest.raises(LaunchError, match="is not a training of yours for this results folder, so no signal was sent"):
         cancel([StandInRun("run")], run.path.parents[1])
     assert bystander.poll() is None
     assert not ran.exists()

@@ -16,8 +16,9 @@ from typing import Self
 
 import pytest
 
+from tests.commands import flipscale
 from tests.patience import PATIENCE
-from tests.test_cli import STUDY, flipscale
+from tests.test_cli import STUDY
 
 pytestmark = pytest.mark.slow
 

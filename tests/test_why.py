@@ -80,7 +80,7 @@ def test_status_says_which_runs_other_code_trained_and_what_trains_them_anew(her
         "warning: 1 of 2 finished runs was trained by other code: flipscale at commit cccccccccc (today at "
     )
     assert "torch 1.0 (today " in said[1]
-    assert said[2] == "flipscale submit mask.yaml --stale trains them anew, and keeps what they gave."
+    assert said[2] == "flipscale submit mask.yaml --stale retrains them and keeps their earlier results."
     runs = {run["id"]: run["code_differences"] for run in here.json("status", "mask.yaml")["runs"]}  # type: ignore[attr-defined]
     assert len(runs[first]) == 2
     assert runs[second] == []
@@ -126,8 +126,8 @@ def test_why_of_a_run_says_which_code_trained_it(here: Here) -> None:
     RunFolder(opened.workspace.run(first)).set_aside()
     RunFolder(opened.workspace.run(first)).ask(Asked.of(opened.plan.runs[0]))
     said = here.flipscale("why", first)[0]
-    assert f"it was trained anew; what it gave before is in results/runs/{first}/earlier" in said
-    assert "Which code trains it is written down when its training begins." in said
+    assert f"it was retrained; its earlier results are in results/runs/{first}/earlier" in said
+    assert "The code that trains it is recorded when its training begins." in said
 
 
 def changes(found: dict[str, object]) -> list[tuple[int, object]]:
@@ -185,7 +185,10 @@ def test_rows_of_a_table_whose_folders_are_gone_are_counted(here: Here) -> None:
     first, second = here.finish(here.study())
     here.flipscale("collect", "mask.yaml", "--no-mlflow")
     shutil.rmtree(here.folder / "results" / "runs" / first)
-    said = "results/mask/results.csv has 1 row of runs whose folders are not here; 1 of them of the file as it is now."
+    said = (
+        "results/mask/results.csv has 1 row of runs whose folders are not here; 1 of them belong to the file as it "
+        "is now."
+    )
     assert said in here.flipscale("why", "mask.yaml")[0]
     here.study(640)
     found = here.json("why", "mask.yaml")
@@ -219,7 +222,7 @@ def test_the_report_lists_the_code_of_the_runs(here: Here) -> None:
     here.flipscale("report", "mask.yaml")
     page = (here.folder / "plots" / "mask" / "report.html").read_text()
     assert "<li>1 run: flipscale at commit cccccccccc, torch 1.0</li>" in page
-    assert "Their code is not the same: there are 2." in page
+    assert "They were trained by 2 versions of the code." in page
     assert "1 of 2 finished runs was trained by other code: flipscale at commit cccccccccc" in page
 
 

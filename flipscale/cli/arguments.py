@@ -61,8 +61,8 @@ def workspace_of(args: argparse.Namespace) -> Workspace:
 
 def add_site(parser: argparse.ArgumentParser) -> None:
     what = (
-        "what the place of the runs is like, and what time costs there (FLIPSCALE_SITE, if that is set); "
-        "runs of this machine take its price alone, and only where it is given"
+        "site file: describes the cluster and its prices (default: FLIPSCALE_SITE, if set); local runs use only "
+        "its price, and only if --site is given"
     )
     parser.add_argument("--site", metavar="FILE", help=what)
 

@@ -24,28 +24,36 @@ def compare_arguments(parser: argparse.ArgumentParser) -> None:
     new = "a second study: compare its runs with those of the first that have equal settings and seed"
     parser.add_argument("new", metavar="NEW", nargs="?", help=new)
     parser.add_argument("--new-results", type=Path, metavar="DIR", help="where the results of NEW are, if elsewhere")
-    score = "what to compare in a study, into comparison-SCORE.json and .md; the study's own score if left out"
+    score = "the score of a study to compare, written to comparison-SCORE.json and .md; default: the study's score"
     parser.add_argument("--score", help=score)
-    table = parser.add_argument_group("of a table, by the names of its columns")
+    table = parser.add_argument_group("for a table, by the names of its columns")
     table.add_argument(
-        "--baseline", metavar="COLUMN=VALUE", action="append", default=[], help="the rows to compare with; several by ,"
+        "--baseline",
+        metavar="COLUMN=VALUE",
+        action="append",
+        default=[],
+        help="the rows to compare with; separate several columns with commas",
     )
-    table.add_argument("--x", metavar="COLUMN", help="what is spent: hours, FLOPs; several by ,")
+    table.add_argument("--x", metavar="COLUMN", help="what is spent: hours or FLOPs; separate several with commas")
     table.add_argument("--y", metavar="COLUMN", help="what it buys: an accuracy")
     table.add_argument(
-        "--series", metavar="COLUMN", action="append", default=[], help="what makes separate curves; several by ,"
+        "--series",
+        metavar="COLUMN",
+        action="append",
+        default=[],
+        help="columns whose values make separate curves; separate several with commas",
     )
-    table.add_argument("--at", metavar="COLUMN", help="what twins share, such as epochs; found if left out")
+    table.add_argument("--at", metavar="COLUMN", help="the column that twins share, such as epochs; found if omitted")
     add_where(table)
     add_direction(table)
-    what = "what each setting of the baseline's columns gains over it, alone and jointly; needs no --x"
+    what = "show what each setting of the baseline's columns gains over it, alone and combined; needs no --x"
     table.add_argument("--deltas", action="store_true", help=what)
 
 
 def compare(args: argparse.Namespace) -> int:
-    """Say what the masked runs of a study gain over their no-mask twins; or compare two studies, or any table's rows.
+    """Compare the masked runs of a study with their unmasked twins, or two studies, or the rows of any table.
 
-    Two studies are compared run by run: those of equal settings and seed, whatever else differs between the studies.
+    Two studies are compared run by run: runs of equal settings and seed are paired, whatever else differs.
     """
     from flipscale.collect import is_table
 
@@ -67,8 +75,8 @@ def _of_a_study(args: argparse.Namespace) -> None:
     of_tables = (args.baseline, args.x, args.y, args.series, args.at, args.where, args.deltas)
     if any(of_tables) or args.lower_is_better is not None:
         raise FlipscaleError(
-            f"{args.study} is a study, which says itself what is compared with what; --baseline, --x, --y and what "
-            "goes with them are of tables (.csv, .tsv, .parquet)."
+            f"{args.study} is a study, which already defines its comparison; --baseline, --x, --y and the "
+            "options beside them are only for tables (.csv, .tsv, .parquet)."
         )
 
 
@@ -158,7 +166,7 @@ def diff_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def diff(args: argparse.Namespace) -> int:
-    """Say in which keys two study files differ, and which runs of their plans pair; needs no results."""
+    """List the keys in which two study files differ, and which runs of their plans pair; needs no results."""
     from flipscale.compare import same_cells_json, same_cells_text
     from flipscale.workflow.two_studies import diff_studies
 

@@ -25,8 +25,7 @@ def data_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def data(args: argparse.Namespace) -> int:
-    """Build a data set: captioned pictures as tar shards (icons, letters or mosaic), or labelled ones as IDX files
-    (digits).
+    """Build a data set to train on (icons, letters or mosaic) or to transfer to (digits).
 
     icons are some 300,000 pictures from the npm package @iconify/json; letters are 30,000 drawn pictures of two small
     letters; mosaic is 30,000 pictures of small glyphs that differ in products of four pixels; digits are scikit-learn's

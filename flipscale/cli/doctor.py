@@ -14,15 +14,15 @@ WIDTH = 110
 
 
 def doctor_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("study", metavar="STUDY", nargs="?", help="a study's YAML file, to look at what it needs")
+    parser.add_argument("study", metavar="STUDY", nargs="?", help="a study's YAML file, to check what it needs")
     add_json(parser)
     add_results(parser)
 
 
 def doctor(args: argparse.Namespace) -> int:
-    """Look at this machine, and at what a study needs; say what is missing and what to do about it.
+    """Check this machine and what a study needs; list what is missing and how to fix it.
 
-    Ends with exit code 1 if something is missing without which runs would fail.
+    Exits with 1 if something that runs need is missing.
     """
     from flipscale.workflow.diagnosis import Health
     from flipscale.workflow.machine_health import machine_health

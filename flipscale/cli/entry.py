@@ -33,7 +33,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
-        print(f"{where}{error.strerror or error}. Free space or mend permissions, and run this again.", file=sys.stderr)
+        print(
+            f"{where}{error.strerror or error}. Free space or fix the permissions, then run this again.",
+            file=sys.stderr,
+        )
         return 1
 
 

@@ -40,9 +40,9 @@ def add_launcher(parser: argparse.ArgumentParser) -> None:
     add_site(parser)
     where = "the Ray cluster, as HOST:PORT or http://HOST:PORT (RAY_ADDRESS, or else the Ray of this machine)"
     parser.add_argument("--address", help=where)
-    what = "start without a look at the data, checkpoints and programs that runs need (only local looks)"
+    what = "do not check the data, checkpoints and programs that runs need (only local runs are checked)"
     parser.add_argument("--no-check", action="store_true", help=what)
-    large = "start runs also where they are predicted to need over 1.5 times the memory of their device"
+    large = "start runs even if they are predicted to need over 1.5 times the memory of their device"
     parser.add_argument("--force", action="store_true", help=large)
 
 
@@ -57,7 +57,7 @@ def launcher_of(args: argparse.Namespace) -> "Launcher":
     described = launch.read_site(site) if site else None
     if described and args.on == "local":
         if not described["price"]:
-            raise FlipscaleError(f"{site}: says no price, and runs of this machine take no more of a site file.")
+            raise FlipscaleError(f"{site}: gives no price, and local runs use nothing else of a site file.")
         described = None
     return launch.launcher_named(args.on, args.results, described, address=args.address)
 
@@ -68,12 +68,12 @@ def submit_arguments(parser: argparse.ArgumentParser) -> None:
     add_launcher(parser)
     parser.add_argument("--dry-run", action="store_true", help="print what would be sent; send nothing")
     parser.add_argument("--detach", action="store_true", help="return at once; the runs go on without this terminal")
-    parser.add_argument("--retry-diverged", action="store_true", help="also start runs again whose loss diverged")
-    what = "train these runs anew from their start, and what starts from them; what they gave is kept"
+    parser.add_argument("--retry-diverged", action="store_true", help="also restart runs whose loss diverged")
+    what = "retrain these runs from scratch, and the runs that start from them; earlier results are kept"
     parser.add_argument("--redo", nargs="+", default=[], metavar="ID", help=what)
-    what = "train finished runs anew whose code differs from today's; what they gave is kept"
+    what = "retrain finished runs whose code differs from today's; earlier results are kept"
     parser.add_argument("--stale", action="store_true", help=what)
-    _add_live(parser, "while this waits for the runs")
+    _add_live(parser, "while waiting for the runs")
 
 
 def submit(args: argparse.Namespace) -> int:
@@ -111,7 +111,7 @@ def submit(args: argparse.Namespace) -> int:
 
 
 def _add_live(parser: argparse.ArgumentParser, when: str) -> None:
-    parser.add_argument("--mlflow", action="store_true", help=f"write curves into MLflow {when}")
+    parser.add_argument("--mlflow", action="store_true", help=f"write curves to MLflow {when}")
     where = "MLflow's address (MLFLOW_TRACKING_URI, or else results/mlflow.db); implies --mlflow"
     parser.add_argument("--tracking-uri", metavar="URI", help=where)
 
@@ -135,7 +135,7 @@ def status_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def status(args: argparse.Namespace) -> int:
-    """Say in which state every run of a study is, and how far."""
+    """Show the state and progress of every run of a study."""
     from flipscale import launch
     from flipscale.code import code_changes
     from flipscale.workflow.opened import say_folder
@@ -154,7 +154,7 @@ def status(args: argparse.Namespace) -> int:
         print_json({"runs": runs, "counts": counts})
     else:
         rows = [(run.id, str(run.state), run.detail) for run in progress.runs]
-        print_table(("run", "state", "how it goes"), rows, numbers=False)
+        print_table(("run", "state", "progress"), rows, numbers=False)
         print(progress)
         clock = launch.wall_clock(opened.plan, args.results)
         if clock.seconds and not progress.active:  # Else the line above says it.
@@ -178,14 +178,12 @@ def _as_json(run: "RunProgress", code: Sequence[str]) -> dict[str, Any]:
 def watch_arguments(parser: argparse.ArgumentParser) -> None:
     add_study(parser)
     add_results(parser)
-    parser.add_argument(
-        "--plain", action="store_true", help="add lines and rewrite none, as where there is no terminal"
-    )
-    _add_live(parser, "while this watches")
+    parser.add_argument("--plain", action="store_true", help="add lines instead of redrawing, as without a terminal")
+    _add_live(parser, "while watching")
 
 
 def watch(args: argparse.Namespace) -> int:
-    """Watch a study until nothing of it runs any more; Ctrl-C leaves it, and the runs go on."""
+    """Watch a study until none of its runs is active; Ctrl-C leaves it, and the runs go on."""
     opened = open_study_of(args)
     with _following(args, opened) as follower:
         return _watch(args, opened, follower)
@@ -228,7 +226,7 @@ def _followed(
 def logs_arguments(parser: argparse.ArgumentParser) -> None:
     add_results(parser)
     parser.add_argument("id", metavar="ID", help="a run's id, or its beginning, or its hash")
-    parser.add_argument("-f", "--follow", action="store_true", help="go on printing until the run has ended")
+    parser.add_argument("-f", "--follow", action="store_true", help="keep printing until the run ends")
 
 
 def logs(args: argparse.Namespace) -> int:
@@ -266,11 +264,11 @@ def _print_from(path: Path, start: int) -> int:
 
 
 def _no_log(folder: RunFolder) -> str:
-    where = "flipscale status says where it is."
+    where = "flipscale status shows its state."
     try:
         job = folder.job()
         if job and exists(Path(job.log)):
-            where = f"what its job said is in {job.log}."
+            where = f"the output of its job is in {job.log}."
     except RunFolderError as error:
         where = str(error)
     return f"{folder.id} has written no log yet; {where}"
@@ -284,7 +282,7 @@ def cancel_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def cancel(args: argparse.Namespace) -> int:
-    """Stop the runs and probes of a study, or some; what runs have done stays, and `submit` goes on from it."""
+    """Stop the runs and probes of a study, or some of them; `submit` resumes them from their checkpoints."""
     from flipscale import launch
     from flipscale.words import count
 

@@ -29,28 +29,34 @@ def _law_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="STUDY|TABLE",
         help="the study's YAML file, or a table: .csv, .tsv (also .gz), .parquet, or - for CSV on stdin",
     )
-    parser.add_argument("--law", help="which law; by the kind of y if left out (docs/fits.md lists them)")
+    parser.add_argument("--law", help="the law (docs/fits.md lists them); default: by the kind of y")
     _add_columns(parser, "--x", "variables, in the law's order")
-    parser.add_argument("--y", metavar="COLUMN", help="what is fitted; the study's score if left out")
-    _add_columns(parser, "--group", "a law for each of its values")
+    parser.add_argument("--y", metavar="COLUMN", help="the column to fit; default: the study's score")
+    _add_columns(parser, "--group", "fit a law for each value of these columns")
     add_where(parser)
-    parser.add_argument("--frontier", choices=["pareto", "binned"], help="fit what is best for its cost only")
-    parser.add_argument("--bins", type=int, default=12, metavar="N", help="bins of cost of --frontier binned (12)")
+    parser.add_argument(
+        "--frontier", choices=["pareto", "binned"], help="fit only the runs that are best for their cost"
+    )
+    parser.add_argument(
+        "--bins", type=int, default=12, metavar="N", help="number of bins of cost for --frontier binned (12)"
+    )
     parser.add_argument("--weights", metavar="COLUMN", help="inverse variances: how much each row counts")
-    parser.add_argument("--fix", action="append", default=[], metavar="NAME=VALUE", help="hold a parameter fast")
-    parser.add_argument("--tie", action="append", default=[], metavar="NAME=OTHER", help="make two parameters one")
-    loss = "of residuals; huber for losses and errors, squares for straight lines and odds if left out"
+    parser.add_argument("--fix", action="append", default=[], metavar="NAME=VALUE", help="fix a parameter at a value")
+    parser.add_argument(
+        "--tie", action="append", default=[], metavar="NAME=OTHER", help="use one value for two parameters"
+    )
+    loss = "loss of the residuals; default: huber for losses and errors, squares for straight lines and odds"
     parser.add_argument("--loss", choices=["huber", "squares"], help=loss)
-    delta = "where the Huber loss turns from a square to a line, in units of the residual (0.001)"
+    delta = "where the Huber loss turns from quadratic to linear, in units of the residual (0.001)"
     parser.add_argument("--delta", type=float, metavar="SIZE", help=delta)
-    through = "two steps: x to this loss, and this loss to y"
+    through = "fit in two steps: x to this loss, and this loss to y"
     parser.add_argument("--through", metavar="COLUMN", help=through)
     parser.add_argument("--linear", action="store_true", help="residuals in y itself, not in its logarithm")
     add_direction(parser)
-    cluster = "its equal values are resampled together; rows of equal x are if left out"
+    cluster = "resample rows with equal values of this column together; default: rows of equal x"
     parser.add_argument("--cluster", metavar="COLUMN", help=cluster)
     parser.add_argument("--draws", type=int, default=1000, metavar="N", help="resamples for intervals (1000)")
-    parser.add_argument("--seed", type=int, default=0, metavar="N", help="of the resamples (0)")
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="seed of the resamples (0)")
 
 
 def _add_columns(parser: argparse.ArgumentParser, flag: str, what: str) -> None:
@@ -59,19 +65,21 @@ def _add_columns(parser: argparse.ArgumentParser, flag: str, what: str) -> None:
 
 def fit_arguments(parser: argparse.ArgumentParser) -> None:
     _law_arguments(parser)
-    other = "fit this one as well, and say in which exponents the two differ"
+    other = "a second one: fit both and compare their exponents"
     parser.add_argument("other", metavar="STUDY|TABLE", nargs="?", help=other)
-    parser.add_argument("--budget", metavar="COLUMN", help="IsoFLOP: find the best x at each budget, and its law")
-    curve = "the curve of a budget (akima)"
+    parser.add_argument(
+        "--budget", metavar="COLUMN", help="IsoFLOP: find the best x at each budget, and fit a law to it"
+    )
+    curve = "the form of the curve at each budget (akima)"
     parser.add_argument("--isoflop", default="akima", choices=["akima", "parabola"], help=curve)
-    allocate = "the best size and samples for this budget, from a law of both: flops=1e21"
+    allocate = "find the best size and samples for this budget, from a law of both: flops=1e21"
     parser.add_argument("--allocate", action="append", default=[], metavar="flops=FLOPS", help=allocate)
-    out = "write the fits there as well (results/NAME/fits.json)"
+    out = "also write the fits to this file (a study's default: results/NAME/fits.json)"
     parser.add_argument("--out", type=Path, metavar="FILE", help=out)
 
 
 def fit(args: argparse.Namespace) -> int:
-    """Fit scaling laws to a study's results, or to any table of runs; or to two, and compare their exponents."""
+    """Fit scaling laws to a study's results, or any table of runs; or to two of them, and compare their exponents."""
     from flipscale.workflow.fitted import write_fits
 
     _check_source(args.source)
@@ -128,7 +136,7 @@ def _fit_two(args: argparse.Namespace) -> int:
 
     _check_source(args.other)
     if args.allocate:
-        raise FlipscaleError("--allocate is for one study or table: the best use of a budget is not compared.")
+        raise FlipscaleError("--allocate takes one study or table; it does not compare two.")
     sides = []
     sources = (args.source, args.other)
     for source in sources:
@@ -170,7 +178,7 @@ def _budgets(args: argparse.Namespace) -> tuple[float, ...]:
     ]
     for name, _ in found:
         if name != "flops":
-            raise FlipscaleError(f"--allocate {name}: a budget is of FLOPs; write --allocate flops=1e21.")
+            raise FlipscaleError(f"--allocate {name}: a budget is a number of FLOPs; write --allocate flops=1e21.")
     return tuple(value for _, value in found)
 
 
@@ -202,17 +210,17 @@ def forecast_arguments(parser: argparse.ArgumentParser) -> None:
     _law_arguments(parser)
     at = "the run: settings of a study, as model=ViT-H-14,samples=12.8B, columns of a table, or a table of such runs"
     parser.add_argument("--at", metavar="NAME=VALUE|TABLE", action="append", default=[], help=at)
-    parser.add_argument("--force", action="store_true", help="show a forecast that is refused")
+    parser.add_argument("--force", action="store_true", help="show forecasts that are refused")
 
 
 def forecast(args: argparse.Namespace) -> int:
-    """Say what a law expects of a run larger than all there are, and how far to trust it."""
+    """Predict the score of a larger run by a law, and say how far to trust the prediction."""
     from flipscale.collect import is_table
     from flipscale.fit import forecast_json, forecast_text, graded
 
     _check_source(args.source)
     if not args.at:
-        raise FlipscaleError("a forecast needs to know of what: --at model=ViT-H-14,samples=12.8B")
+        raise FlipscaleError("a forecast needs a run: --at model=ViT-H-14,samples=12.8B")
     _spell_out(args)
     found = _of_table(args) if is_table(args.source) else _of_study(args, _pairs(args.at, "--at"))
     if args.json:
@@ -221,7 +229,7 @@ def forecast(args: argparse.Namespace) -> int:
         print("\n\n".join(forecast_text(forecast, forced=args.force) for forecast in found))
     refused = [forecast for forecast in found if graded(forecast).refused]
     if refused and not args.force:
-        say(f"{len(refused)} of {len(found)} refused; --force shows the number all the same")
+        say(f"{len(refused)} of {len(found)} refused; --force shows them anyway")
         return 1
     return 0
 
@@ -353,7 +361,7 @@ def _options(args: argparse.Namespace) -> "Options":
     from flipscale.fit import Options
 
     if args.bins < 1 or (args.delta is not None and not args.delta > 0):
-        raise FlipscaleError("--bins and --delta are above 0.")
+        raise FlipscaleError("--bins and --delta must be above 0.")
     fixed = {name: _number(name, value) for name, value in _pairs(args.fix, "--fix").items()}
     return Options(
         loss=args.loss,

@@ -49,7 +49,7 @@ def matching_id(name: str, ids: Sequence[str]) -> str:
             f"'{name}' could be any of {len(found)} runs: {', '.join(found[:5])}, ... Give more of it."
         )
     if not ids:
-        raise FlipscaleError(f"no run '{name}': none is here yet.")
+        raise FlipscaleError(f"no run '{name}': there are no runs here yet.")
     near = nearest(name, ids)
     meant = f"did you mean {near!r}? " if near else ""
     raise FlipscaleError(f"no run '{name}'; {meant}`flipscale status STUDY` lists ids.")

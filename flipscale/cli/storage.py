@@ -31,7 +31,7 @@ def archive(args: argparse.Namespace) -> int:
     for run, why in written.left_out.items():
         say(f"{run} is left out: {why}")
     if written.dropped:
-        say(f"dropped {count(len(written.dropped), 'run')} that the study does not ask for any more")
+        say(f"dropped {count(len(written.dropped), 'run')} that the study no longer asks for")
     if args.json:
         print_json(
             {
@@ -54,7 +54,7 @@ def merge_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def merge(args: argparse.Namespace) -> int:
-    """Unpack archives of finished runs into a results folder; what is there already stays as it is."""
+    """Unpack archives of finished runs into a results folder; runs that are there already stay as they are."""
     from flipscale.storage import merge as merge_archives
 
     merged = []
@@ -88,9 +88,11 @@ def _merged_in_words(merged: "Merged") -> str:
 
 
 def gc_arguments(parser: argparse.ArgumentParser) -> None:
-    what = "study files that count beside those that the results folder knows"
+    what = "study files to keep runs for, besides those that the results folder knows"
     parser.add_argument("studies", metavar="STUDY", nargs="*", type=Path, help=what)
-    parser.add_argument("--only", action="store_true", help="count the studies given, and none that the folder knows")
+    parser.add_argument(
+        "--only", action="store_true", help="keep runs only for the studies given, not for those that the folder knows"
+    )
     parser.add_argument("--remove", action="store_true", help="remove what is listed")
     add_json(parser)
     add_results(parser)
@@ -104,11 +106,11 @@ def gc(args: argparse.Namespace) -> int:
     studies = known_studies(workspace_of(args), args.studies, only=args.only)
     if not studies:
         raise FlipscaleError(
-            f"{args.results}: knows no study, so every run would count as one that no study asks for. Name the study "
-            f"files: flipscale gc STUDY..."
+            f"{args.results}: lists no study, so every run would count as unneeded. "
+            "Name the study files: flipscale gc STUDY..."
         )
     check_recipes(studies)
-    say("these studies say what is needed: " + ", ".join(f"{study.name} ({study.source})" for study in studies))
+    say("keeping what these studies need: " + ", ".join(f"{study.name} ({study.source})" for study in studies))
     cleared = (remove_unneeded if args.remove else find_unneeded)(args.results, studies)
     for run, why in cleared.left_alone.items():
         say(f"{run} is left alone: {why}")
@@ -150,7 +152,7 @@ def du_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def du(args: argparse.Namespace) -> int:
-    """Say what takes room in a results folder, by study and kind of file."""
+    """Show what takes space in a results folder, by study and kind of file."""
     from flipscale.storage import KINDS, usage
     from flipscale.workflow.known import known_studies, names_asking
 

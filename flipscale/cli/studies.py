@@ -34,7 +34,7 @@ def init(args: argparse.Namespace) -> int:
         return 0
     path = Path(args.file)
     if path.exists():
-        raise FlipscaleError(f"{path}: is there already; give another name: flipscale init NAME.yaml")
+        raise FlipscaleError(f"{path}: exists already; give another name: flipscale init NAME.yaml")
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name("study.schema.json")
     beside.write_text(schema, encoding="utf-8")
@@ -49,9 +49,7 @@ def plan_arguments(parser: argparse.ArgumentParser) -> None:
     add_json(parser)
     add_results(parser)
     add_site(parser)
-    parser.add_argument(
-        "--check", action="store_true", help="look at the data, checkpoints and programs that runs need"
-    )
+    parser.add_argument("--check", action="store_true", help="check the data, checkpoints and programs that runs need")
 
 
 def plan(args: argparse.Namespace) -> int:
@@ -66,7 +64,7 @@ def plan(args: argparse.Namespace) -> int:
     try:
         write_plan(opened)
     except OSError as error:  # a folder that only others may write to
-        say(f"plan.json is not written: {error.filename or opened.files.folder}: {error.strerror}")
+        say(f"plan.json was not written: {error.filename or opened.files.folder}: {error.strerror}")
     say_warnings(planned)
     checked = check_runs(opened.study, planned.runs) if args.check else None
     if args.json:

@@ -22,7 +22,7 @@ def add_tracking(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--log-models", action="store_true", help="send trained weights to MLflow as well")
     look = "check every run in MLflow, and rewrite those that differ"
     parser.add_argument("--check-mlflow", action="store_true", help=look)
-    parser.add_argument("--no-mlflow", action="store_true", help="write tables only")
+    parser.add_argument("--no-mlflow", action="store_true", help="write tables only, nothing to MLflow")
 
 
 def tracking_of(args: argparse.Namespace) -> "Tracking | None":
@@ -71,13 +71,16 @@ def plot_arguments(parser: argparse.ArgumentParser) -> None:
     add_results(parser)
     add_plots(parser)
     parser.add_argument(
-        "--references", type=Path, metavar="FILE", help="others' results to show beside, as studies/references.csv"
+        "--references",
+        type=Path,
+        metavar="FILE",
+        help="published results to show beside these, such as studies/references.csv",
     )
     parser.add_argument("--redraw", action="store_true", help="draw all figures, not only those that have changed")
 
 
 def plot(args: argparse.Namespace) -> int:
-    """Draw the figures of a study from its results.csv; those that would be the same are left as they are."""
+    """Draw the figures of a study from its results.csv; unchanged figures are not redrawn."""
     from flipscale.workflow.drawn import draw_study, drawn_in_words
 
     opened = open_study_of(args)
@@ -94,12 +97,10 @@ def export_arguments(parser: argparse.ArgumentParser) -> None:
     add_study(parser)
     add_results(parser)
     parser.add_argument(
-        "--to", choices=["csv", "parquet", "latex"], required=True, help="the form: csv, parquet or latex"
+        "--to", choices=["csv", "parquet", "latex"], required=True, help="the format: csv, parquet or latex"
     )
-    parser.add_argument(
-        "--out", metavar="FILE", type=Path, help="the file to write; what is text goes to stdout without"
-    )
-    parser.add_argument("--score", help="what the LaTeX table shows; the study's score if left out")
+    parser.add_argument("--out", metavar="FILE", type=Path, help="the file to write; without it, text goes to stdout")
+    parser.add_argument("--score", help="the score in the LaTeX table; default: the study's score")
 
 
 def export(args: argparse.Namespace) -> int:

@@ -26,7 +26,7 @@ def probe_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def probe(args: argparse.Namespace) -> int:
-    """Time a few steps of each shape of a study where it will run; plan, watch and budgets then go by these times."""
+    """Time a few steps of each shape of a study where it will run; plan, watch and budgets then use these times."""
     from flipscale.workflow.probed import finish_probe, shapes_of, start_probe
     from flipscale.workflow.submitted import refuse_unready
 
@@ -97,7 +97,9 @@ def _as_json(opened: "OpenStudy", shapes: "list[TimedShape]") -> dict[str, Any]:
 def ledger_arguments(parser: argparse.ArgumentParser) -> None:
     add_json(parser)
     add_results(parser)
-    parser.add_argument("studies", metavar="STUDY", nargs="*", help="only these; all of the results folder if none")
+    parser.add_argument(
+        "studies", metavar="STUDY", nargs="*", help="only these studies; default: all in the results folder"
+    )
 
 
 def ledger(args: argparse.Namespace) -> int:
@@ -158,7 +160,7 @@ def _said(totals: "dict[tuple[str, ...], LedgerSum]", accuracy: "Accuracy | None
         )
     if untimed := sum(found.untimed for found in totals.values()):
         said.append(
-            f"{count(untimed, 'failed attempt')} left no time, so spent and lost are too low by {_these(untimed)}."
+            f"{count(untimed, 'failed attempt')} recorded no time, so spent and lost are too low by {_these(untimed)}."
         )
     return said
 

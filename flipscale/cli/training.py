@@ -10,11 +10,11 @@ from flipscale.cli.names import run_folder
 def train_arguments(parser: argparse.ArgumentParser) -> None:
     add_results(parser)
     parser.add_argument("folders", metavar="RUN", nargs="+", help="run folders, or ids of runs")
-    parser.add_argument("--profile", action="store_true", help="say where their time goes instead; trains nothing")
+    parser.add_argument("--profile", action="store_true", help="show where their time goes instead of training them")
 
 
 def train(args: argparse.Namespace) -> int:
-    """Train the runs of these folders, one after the other: what a job calls."""
+    """Train the runs of these folders, one after the other; jobs call this."""
     folders = [_folder(args, name) for name in args.folders]
     if args.profile:
         from flipscale.train.profile import profile

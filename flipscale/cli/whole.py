@@ -16,7 +16,7 @@ def run_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Do all of it, in order: plan, submit, wait, collect, fit, plot, compare, report."""
+    """Do everything in order: plan, submit, wait, collect, fit, plot, compare, report."""
     from flipscale.compare import comparison_text
     from flipscale.workflow.whole import Guards, run_study
 
@@ -34,7 +34,7 @@ def run(args: argparse.Namespace) -> int:
         print(comparison_text(done.comparison))
     runs = len(done.opened.plan.cells)
     print(f"\ntable        {files.results}   ({done.rows} of {runs} runs)")
-    print(f"figures      {f'{files.figures}/' if done.figures is not None else 'none can be drawn of these runs'}")
+    print(f"figures      {f'{files.figures}/' if done.figures is not None else 'none can be drawn from these runs'}")
     print(f"comparison   {done.compared.markdown if done.compared else 'these runs cannot be compared'}")
     print(f"laws         {done.fits or ('not fitted' if args.no_fit else 'none can be fitted to these runs')}")
     print(f"report       {files.report}")

@@ -33,7 +33,7 @@ def why_arguments(parser: argparse.ArgumentParser) -> None:
 def why(args: argparse.Namespace) -> int:
     """Explain a run's id, how two runs differ, or what has changed in a study since.
 
-    A run's id is its settings; the code that trained it is shown beside it. Of a study: which finished runs belong to
+    A run's id is its settings; the code that trained it is shown beside it. For a study: which finished runs belong to
     its file as it was before, and in which settings they differ from its plan now.
     """
     workspace = workspace_of(args)
@@ -80,12 +80,12 @@ def _print_identity(asked: "Asked", workspace: "Workspace", *, as_json: bool) ->
     print_table(("setting", "value"), [(name, show_setting(getattr(settings, name))) for name in named])
     _print_codes(codes, differences)
     if EARLIER in folder.glance().files:
-        print(f"it was trained anew; what it gave before is in {folder.path / EARLIER}")
+        print(f"it was retrained; its earlier results are in {folder.path / EARLIER}")
 
 
 def _print_codes(codes: "list[CodeIdentity]", differences: list[str]) -> None:
     if not codes:
-        print("\nWhich code trains it is written down when its training begins.")
+        print("\nThe code that trains it is recorded when its training begins.")
         return
     print(f"\ntrained by {codes[0]}")
     for code in codes[1:]:
@@ -132,7 +132,7 @@ def _why_study(file: str, workspace: "Workspace", *, as_json: bool) -> int:
     if rows:
         planned = len({run.id for run in opened.plan.runs}.intersection(rows))
         where = f"{opened.files.results} has {count(len(rows), 'row')} of runs whose folders are not here"
-        print(f"{where}; {planned} of them of the file as it is now.")
+        print(f"{where}; {planned} of them belong to the file as it is now.")
     number = sum(len(group.ids) for group in earlier)
     if not earlier:
         print(f"No finished run in {workspace.runs} belongs to the file as it was before.")

@@ -40,11 +40,11 @@ COLUMNS: dict[str, Column] = {
     "image_size": Column("int", "pixels", "side of the square image"),
     "text_length": Column("int", "tokens", "tokens of text fed"),
     "data": Column("str", "", "training data: shapes, fashion, or the name of a web data set"),
-    "data_size": Column("int", "pairs", "unique pairs allowed; empty: all there is"),
-    "crop": Column("float", "fraction", "least share of the area of a random crop; empty: the middle square"),
+    "data_size": Column("int", "pairs", "unique pairs allowed; empty: all"),
+    "crop": Column("float", "fraction", "smallest share of the area of a random crop; empty: the middle square"),
     "flip": Column("str", "", "true where images are mirrored at random"),
     "normalization": Column("str", "", "mean and deviation of pixels: imagenet or openai"),
-    "samples": Column("int", "samples", "schedule length asked for"),
+    "samples": Column("int", "samples", "length of the schedule, as asked for"),
     "mask_ratio": Column("float", "fraction", "share of image patches left out in training"),
     "mask_shape": Column(
         "str", "", "which patches are kept: random, grid, block or gaussian; resize: all of a smaller image"
@@ -52,10 +52,10 @@ COLUMNS: dict[str, Column] = {
     "text_mask_ratio": Column("float", "fraction", "share of text tokens left out in training"),
     "text_mask": Column("str", "", "which tokens are left out: prioritised (padding first), random, all but a block"),
     "reconstruction": Column("str", "", "options of the decoder that reconstructs; empty: none"),
-    "batch_size": Column("int", "samples", "samples a step"),
+    "batch_size": Column("int", "samples", "samples per step"),
     "lr": Column("float", "", "peak learning rate"),
     "warmup": Column("int", "samples", "linear warm-up"),
-    "schedule": Column("str", "", "of the learning rate: cosine or constant"),
+    "schedule": Column("str", "", "course of the learning rate: cosine or constant"),
     "cooldown": Column("int", "samples", "fall of a constant learning rate at the end"),
     "weight_decay": Column("float", "", "AdamW weight decay"),
     "beta1": Column("float", "", "AdamW decay of the mean gradient"),
@@ -78,30 +78,32 @@ COLUMNS: dict[str, Column] = {
     "unique_pairs": Column("int", "pairs", "different pairs seen, by it and its parents"),
     "repeats": Column("float", "", "samples_seen / unique_pairs"),
     "params": Column("int", "", "trained parameters"),
-    "patches": Column("int", "patches", "of an image that the run itself shows to the image tower in training"),
+    "patches": Column("int", "patches", "patches of an image that the run itself shows to the image tower in training"),
     "flops_per_sample": Column("float", "FLOPs", "forward and backward, one sample, of the run itself, predicted"),
     "train_flops": Column("float", "FLOPs", "flops_per_sample x samples seen, and those of its parents"),
-    "train_seconds": Column("float", "s", "wall time of training and its parents', without evaluation and imports"),
-    "cpu_seconds": Column("float", "s", "processor time of the training steps and its parents'"),
+    "train_seconds": Column(
+        "float", "s", "wall time of training, including its parents', without evaluation and imports"
+    ),
+    "cpu_seconds": Column("float", "s", "processor time of the training steps, including its parents'"),
     "evaluation_seconds": Column("float", "s", "wall time of evaluation"),
     "images_per_second": Column("float", "1/s", "samples_seen / train_seconds"),
-    "devices": Column("int", "", "GPUs used, or CPU cores where there is none"),
+    "devices": Column("int", "", "GPUs used, or CPU cores without a GPU"),
     "device": Column("str", "", "name of the GPU, or cpu"),
     "gpu_hours": Column(
-        "float", "h", "train_seconds x devices / 3600; of a cpu core-hours, cpu_seconds / 3600; with its parents'"
+        "float", "h", "train_seconds x devices / 3600; on a CPU core-hours, cpu_seconds / 3600; including its parents'"
     ),
-    "gpu_hours_predicted": Column("float", "h", "what the plan said"),
+    "gpu_hours_predicted": Column("float", "h", "predicted by the plan"),
     "gpu_hours_probed": Column(
-        "float", "h", "by the probe of its shape on that device, with its parents'; empty: no probe of it"
+        "float", "h", "predicted by the probe of its shape on that device, including its parents'; empty: not probed"
     ),
-    "memory_bytes_predicted": Column("int", "bytes", "what the plan said"),
+    "memory_bytes_predicted": Column("int", "bytes", "predicted by the plan"),
     "peak_memory_bytes": Column(
         "int", "bytes", "most memory held: of the GPU, or on a CPU by the process beyond what it held before the run"
     ),
     "final_loss": Column("float", FINAL_LOSS.unit, FINAL_LOSS.meaning),
     **{name: Column("float", score.unit, score.meaning) for name, score in SCORES.items()},
-    "attempts": Column("int", "", "times the run was started"),
-    "corrupt_samples": Column("int", "samples", "samples that could not be read and were passed over"),
+    "attempts": Column("int", "", "how often the run was started"),
+    "corrupt_samples": Column("int", "samples", "samples that could not be read and were skipped"),
     "started": Column("float", "unix s", "when the first attempt began"),
     "finished": Column("float", "unix s", "when result.json was written"),
 }

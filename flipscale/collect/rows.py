@@ -161,7 +161,7 @@ def why_unreadable(folder: RunFolder, error: Exception) -> str:
             raise error
         return str(error)
     reason = error.strerror if isinstance(error, OSError) else str(error)
-    return f"{folder.path}: cannot be read ({reason}). Mend or delete it, and submit again."
+    return f"{folder.path}: cannot be read ({reason}). Fix or delete it, and submit again."
 
 
 def _is_newer(folder: RunFolder) -> bool:

@@ -41,7 +41,7 @@ LARGEST_TABLE = 2**30
 def read_results(path: Path) -> pd.DataFrame:
     """The table of results.csv with the dtypes of COLUMNS; missing values stay missing.
 
-    Columns that it lacks are added empty, so that a file of an older flipscale reads; further columns stay.
+    Missing columns are added empty, so that files of older versions can be read; extra columns stay.
     """
     _check_size(path, "Delete it, and make it with `flipscale collect`.")
     try:
@@ -100,7 +100,7 @@ def _check_size(path: Path, then: str) -> None:
 def read_curves(path: Path, metrics: Collection[str] | None = None) -> pd.DataFrame:
     """The table of curves.parquet; empty if there is none, as results.csv alone is enough for most figures.
 
-    `metrics` selects the rows of these: a study of 10,000 runs has millions of others.
+    `metrics` selects the rows of these metrics: a study of 10,000 runs has millions of others.
     """
     if not path.exists():
         return _frame(CURVES_SCHEMA.empty_table())

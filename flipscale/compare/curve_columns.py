@@ -103,17 +103,20 @@ class _Grouped:
         return replace(self, groups=groups)
 
     def tangles(self) -> _Tangles:
-        crossed = repeated = 0
         order = self.rows.table[self.rows.x] if self.schedule else self.rows.score
-        frame = pd.DataFrame({"along": self.rows.table[self.along], "order": order})
-        for _, rows in frame.groupby(self.groups.to_numpy(), sort=False):
-            ends = rows.groupby("along")["order"].agg(["min", "max", "size"]).sort_index()
-            repeated += int((ends["size"] * (ends["size"] - 1) // 2).sum())
-            low, high = ends["min"].to_numpy(), ends["max"].to_numpy()
-            if not self.schedule:
-                crossed += int((high[1:] < low[:-1]).sum())
-            elif self.schedule != self.rows.x:
-                crossed += int((low[1:] <= high[:-1]).sum())
+        frame = pd.DataFrame(
+            {"group": pd.factorize(self.groups)[0], "along": self.rows.table[self.along], "order": order}
+        )
+        ends = frame.groupby(["group", "along"])["order"].agg(["min", "max", "size"]).sort_index()
+        repeated = int((ends["size"] * (ends["size"] - 1) // 2).sum())
+        low, high = ends["min"].to_numpy(), ends["max"].to_numpy()
+        neighbours = np.diff(ends.index.get_level_values("group")) == 0
+        if not self.schedule:
+            crossed = int((neighbours & (high[1:] < low[:-1])).sum())
+        elif self.schedule != self.rows.x:
+            crossed = int((neighbours & (low[1:] <= high[:-1])).sum())
+        else:
+            crossed = 0
         return _Tangles(crossed, repeated)
 
     def makes_curves(self, name: str) -> bool:

@@ -139,8 +139,8 @@ def _places(side: RunsOfStudy, cells: Sequence[str]) -> dict[tuple[str, int], in
         key = cell, int(seed)
         if key in places:
             raise ResultsError(
-                f"{side.name} has two runs of {cell or 'its only cell'} at seed {seed}, so nothing says which of them "
-                f"is to be compared with the other study's."
+                f"{side.name} has two runs of {cell or 'its only cell'} at seed {seed}, so it is unclear which "
+                "of them to compare with the other study's."
             )
         places[key] = row
     return places

@@ -61,7 +61,7 @@ def _value(values: "pd.Series[Any]", name: str, text: str) -> object:
         return None
     value = plain_value(text)
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise ResultsError(f"{name!r} holds numbers, and {text!r} is none; there is {_some_of(values)}.")
+        raise ResultsError(f"{name!r} holds numbers, and {text!r} is not one; it has {_some_of(values)}.")
     return float(value)
 
 

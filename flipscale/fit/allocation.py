@@ -76,7 +76,7 @@ def _check(fit: Fit, flops: float) -> None:
     """ResultsError where there is no best size."""
     if fit.law.name not in FLOPS_PER:
         laws = " or ".join(FLOPS_PER)
-        raise ResultsError(f"A budget is allocated by a law of size and samples, {laws}; this one is {fit.law.name}.")
+        raise ResultsError(f"A budget is allocated by a law in size and samples, {laws}; this one is {fit.law.name}.")
     if not (np.isfinite(flops) and flops > 0):
         raise ResultsError(f"A budget is a number of FLOPs above 0, not {flops:g}.")
     a, b = fit.parameters["a"], fit.parameters["b"]

@@ -222,7 +222,7 @@ def column(table: pd.DataFrame, name: str) -> Array:
         wrong = np.flatnonzero(numbers.isna() & table[name].notna())
         if len(wrong):
             at, value = row_names(table)[wrong[0]], table[name].iloc[wrong[0]]
-            raise ResultsError(f"{at}: {name} is {value!r}, where a number is right; leave it empty if it is missing.")
+            raise ResultsError(f"{at}: {name} is {value!r}, which is not a number; leave it empty if it is missing.")
         return np.asarray(numbers, dtype=np.float64)
     wanted = _arithmetic(table, name)
     parts = {part: column(table, part) for part in wanted.names}

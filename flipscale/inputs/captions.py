@@ -59,7 +59,7 @@ def _objects(file: Any, path: Path, image: str, caption: str) -> Iterator[tuple[
         try:
             row = json.loads(text)
         except ValueError as error:
-            raise DataError(f"{path}:{line}: is no JSON ({error}); write an object on each line.") from error
+            raise DataError(f"{path}:{line}: is not JSON ({error}); write an object on each line.") from error
         if not isinstance(row, dict):
             raise DataError(f"{path}:{line}: is not an object; write {{{image!r}: path, {caption!r}: text}}.")
         texts = row.get(caption)

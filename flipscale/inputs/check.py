@@ -438,7 +438,7 @@ class _Inspection:
         except FlipscaleError as error:
             self._problem(at, value, str(error))
         except OSError as error:
-            self._problem(at, value, f"{error.filename}: cannot be read ({reason_of(error)}); mend its permissions.")
+            self._problem(at, value, f"{error.filename}: cannot be read ({reason_of(error)}); fix its permissions.")
         else:
             return True
         return False

@@ -16,9 +16,9 @@ def folder_of(data: Fashion) -> Path:
     folder = Path(named) if named else FASHION_FOLDER
     if not folder.is_dir():
         raise DataError(
-            f"{folder}: there is no such folder, so no Fashion-MNIST. Type `apt-get install dataset-fashion-mnist`, "
-            f"or set the option folder of fashion in the study, or FLIPSCALE_FASHION, to a folder with its four idx "
-            f"files."
+            f"{folder}: there is no such folder, so no Fashion-MNIST. Run `apt-get install "
+            "dataset-fashion-mnist`, or set the option folder of fashion in the study, or FLIPSCALE_FASHION, to "
+            "a folder with its four idx files."
         )
     return folder
 

@@ -21,7 +21,7 @@ def class_folders(path: str) -> tuple[Path, list[Path]]:
     try:
         folders = sorted(folder for folder in root.iterdir() if folder.is_dir() and not folder.name.startswith("."))
     except OSError as error:
-        raise DataError(f"{root}: cannot be listed ({reason_of(error)}); mend its permissions.") from error
+        raise DataError(f"{root}: cannot be listed ({reason_of(error)}); fix its permissions.") from error
     if not folders:
         raise DataError(f"{root}: has no folders; put the images of each class into a folder of its own.")
     return root, folders
@@ -134,6 +134,6 @@ def check_choice(classes: tuple[str, ...], where: str, metric: str = "top1") -> 
         raise DataError(f"{where}: {wrong}.")
     if len(classes) < 2:
         raise DataError(
-            f"{where}: has a single class, {classes[0]!r}, and any model would be right; name a set of two classes or "
+            f"{where}: has a single class, {classes[0]!r}, so any model would be right; name a set of two classes or "
             f"more."
         )

@@ -131,8 +131,8 @@ FLAGS = (
          "weights beside that configuration, those that flipscale's own trainer would start from, resized where "
          "`tuning` names another model, image size or text length", lambda job: []),
     ClipFlag("`seed`", ("--seed",),
-         "of the order of shards and of the masks, which are other ones in a tuning than in its parent; the last "
-         "shuffle follows the clock",
+         "seed of the order of shards and of the masks; a tuning has another than its parent; the last shuffle "
+             "depends on the clock",
          lambda job: ["--seed", job.settings.seed + (_TUNING_SEED if job.settings.tuning else 0)]),
     ClipFlag("`data`, `data_size`", ("--train-data", "--dataset-type"),
          "the shards of a webdataset as they are where `crop` is set; else shards that flipscale writes into its "
@@ -145,13 +145,14 @@ FLAGS = (
          lambda job: ["--image-mean", *NORMALIZATIONS[job.settings.normalization][0],
                       "--image-std", *NORMALIZATIONS[job.settings.normalization][1]]),
     ClipFlag("`samples`", ("--epochs", "--train-num-samples"),
-         "epochs of equal length, in whole steps, that come to the samples together: as many as are not shorter than a "
-         "pass through the data; where the run does not come through it once, of about 10M samples",
+         "epochs of equal length, in whole steps, that add up to the samples: as many as possible that are no "
+             "shorter than a pass through the data, or, if the run does not complete one pass, epochs of about 10M "
+             "samples",
          lambda job: ["--epochs", job.epochs,
                       "--train-num-samples", job.steps_per_epoch * job.settings.batch_size]),
     ClipFlag("`batch_size`", ("--batch-size",), "divided by the processes and by `accumulate`",
          lambda job: ["--batch-size", job.settings.batch_size // (job.processes * job.accumulate)]),
-    ClipFlag("`mask_ratio`", ("--force-patch-dropout",), "as many patches are kept; other ones are drawn",
+    ClipFlag("`mask_ratio`", ("--force-patch-dropout",), "keeps as many patches, but draws others",
          lambda job: ["--force-patch-dropout", job.settings.mask_ratio]),
     ClipFlag("`lr`", ("--lr",), "", lambda job: ["--lr", job.settings.lr]),
     ClipFlag("`warmup`", ("--warmup",), "in steps, rounded up", lambda job: ["--warmup", job.warmup_steps]),
@@ -159,7 +160,7 @@ FLAGS = (
          lambda job: ["--lr-scheduler", job.schedule]),
     ClipFlag("`cooldown`", ("--epochs-cooldown",), "in epochs, whose length is chosen for it",
          lambda job: ["--epochs-cooldown", job.cooldown_epochs] if job.cooldown_epochs else []),
-    ClipFlag("`weight_decay`", ("--wd",), "positional embeddings are decayed too, which flipscale leaves alone",
+    ClipFlag("`weight_decay`", ("--wd",), "also decays positional embeddings, which flipscale does not",
          lambda job: ["--wd", job.settings.weight_decay]),
     ClipFlag("`beta1`, `beta2`, `eps`", ("--beta1", "--beta2", "--eps"), "",
          lambda job: ["--beta1", job.settings.beta1, "--beta2", job.settings.beta2, "--eps", job.settings.eps]),
@@ -169,7 +170,7 @@ FLAGS = (
          lambda job: ["--precision", {"fp32": "fp32", "bf16": "amp_bf16", "fp16": "amp"}[job.settings.precision]]),
     ClipFlag("`resources.accumulate`", ("--accum-freq",), "", lambda job: ["--accum-freq", job.accumulate]),
     ClipFlag("`resources.processes`", ("--local-loss", "--gather-with-grad"),
-         "of torchrun, on GPUs; the loss is over the whole batch, with all gradients",
+         "torchrun, on GPUs; the loss is over the whole batch, with all gradients",
          lambda job: _switch("--local-loss", job.processes > 1) + _switch("--gather-with-grad", job.processes > 1)),
     ClipFlag("`resources.compile`", ("--torchcompile",), "",
          lambda job: _switch("--torchcompile", job.resources.compile)),
@@ -177,14 +178,14 @@ FLAGS = (
          lambda job: _switch("--grad-checkpointing", job.resources.activation_checkpointing)),
     ClipFlag("`resources.fused`", (), "open_clip's AdamW is torch's default", lambda job: []),
     ClipFlag("", ("--workers",),
-         "4 on a GPU, 0 on a CPU, or those of `arguments`; at most so many as divide the batches",
+         "4 on a GPU, 0 on a CPU, or those of `arguments`; at most as many as divide the batches",
          lambda job: ["--workers", job.workers]),
     ClipFlag("", ("--device",), "cuda if there is one, else cpu", lambda job: ["--device", job.device]),
     ClipFlag("", ("--logs", "--name", "--resume", "--save-most-recent", "--save-frequency"),
-         "the run's folder open_clip/train, with one checkpoint, from which it goes on",
+         "the run's folder open_clip/train, with one checkpoint, from which it resumes",
          lambda job: ["--logs", job.folder, "--name", "train", "--resume", "latest", "--save-most-recent",
                       "--save-frequency", 0]),
-    ClipFlag("", ("--log-every-n-steps",), "about 200 records a run",
+    ClipFlag("", ("--log-every-n-steps",), "about 200 records per run",
          lambda job: ["--log-every-n-steps", max(1, round(job.steps / PROGRAM_RECORDS))]),
 )
 # fmt: on
@@ -253,12 +254,14 @@ def refuse(settings: Settings, resources: Resources, device: str) -> None:
         "given the CPU for a GPU)": processes > 1 and device == "cpu",
         f"write a batch_size that {processes} processes and accumulate: {accumulate} divide, not {batch}": batch
         % (processes * accumulate),
-        "write data_size: null where crop is set, as it then reads all pairs of your shards; or crop: null, with which "
-        "flipscale writes shards of just so many": webdataset and settings.crop and settings.data_size,
+        "write data_size: null where crop is set, as it then reads all pairs of your shards; or crop: null, "
+        "with which flipscale writes shards of exactly that many": webdataset and settings.crop and settings.data_size,
     }
     found = [refusal for refusal, wrong in refusals.items() if wrong]
     if found:
-        raise FlipscaleError(f"open_clip's program cannot do what is asked: {'; '.join(found)}. Or take flipscale's.")
+        raise FlipscaleError(
+            f"open_clip's program cannot do what the study asks: {'; '.join(found)}. Or use flipscale's trainer."
+        )
 
 
 def check_webdataset() -> None:
@@ -348,7 +351,8 @@ def epochs_of(settings: Settings, pairs: int, wished: int | None) -> int:
         batch = settings.batch_size
         raise FlipscaleError(
             f"cooldown: {settings.cooldown} is {cooldown} of {steps} steps, and open_clip's program would need "
-            f"{near} epochs to cool down for just so long; write {max(1, round(cooldown * 10 / steps)) / 10:g} of the "
-            f"samples or another round share, in whole batches of {batch}."
+            f"{near} epochs to cool down for exactly that long; write "
+            f"{max(1, round(cooldown * 10 / steps)) / 10:g} of the samples or another round share, in whole "
+            f"batches of {batch}."
         )
     return near

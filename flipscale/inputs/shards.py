@@ -401,7 +401,7 @@ def _first(path: str, is_good: Callable[[int, dict[str, Extent]], bool]) -> str 
                     pass
             return found
     except OSError as error:
-        raise DataError(f"{path}: cannot be read ({reason_of(error)}); mend its permissions.") from error
+        raise DataError(f"{path}: cannot be read ({reason_of(error)}); fix its permissions.") from error
 
 
 def _contents(file: int, places: dict[str, Extent], *wanted: str) -> dict[str, bytes]:

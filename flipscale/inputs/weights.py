@@ -34,7 +34,7 @@ def check_weights(start: str, model: str, parameters: int) -> bool:
         wrong = _flaw(path)
         size = path.stat().st_size
     except OSError as error:
-        raise FlipscaleError(f"{path}: cannot be read ({reason_of(error)}); mend its permissions.") from error
+        raise FlipscaleError(f"{path}: cannot be read ({reason_of(error)}); fix its permissions.") from error
     if wrong:
         raise FlipscaleError(
             f"{path}: is not a checkpoint of open_clip ({wrong}); give a file of weights that "
@@ -43,8 +43,8 @@ def check_weights(start: str, model: str, parameters: int) -> bool:
     # Weights take two bytes or four each, and no known form takes less than one.
     if size < parameters:
         raise FlipscaleError(
-            f"{path}: has {size:,} bytes, too few for the {parameters:,} weights of {model}. Set model to the one "
-            f"these weights are of, or give a checkpoint of {model}."
+            f"{path}: has {size:,} bytes, too few for the {parameters:,} weights of {model}. Set model to the "
+            f"one that these weights belong to, or give a checkpoint of {model}."
         )
     return True
 

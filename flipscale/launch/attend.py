@@ -30,8 +30,8 @@ AROUND_SHARE = 20
 
 class Ending(enum.Enum):
     DONE = "nothing is left to do here"
-    STOPPED = "a signal came; what is left goes on in another attempt"
-    AWAY = "what is left goes on elsewhere, as this node failed"
+    STOPPED = "a signal came; the remaining runs continue in another attempt"
+    AWAY = "this node failed; the remaining runs continue elsewhere"
 
 
 @dataclass(frozen=True)
@@ -246,7 +246,7 @@ class Attendant:
             before = run.holder() or run.last_holder()
             if not before or not self.claims.is_of_an_earlier_one(before) or self._is_noted(run, before):
                 continue
-            kind, what = FailureKind.PREEMPTED, "the job was taken off its node without a warning"
+            kind, what = FailureKind.PREEMPTED, "the job was removed from its node without warning"
             if self.around.node_failed(before.node):
                 kind, what = FailureKind.NODE, f"the node {before.node} was lost"
             at = replace(self.attempt, number=before.attempt, node=before.node)
@@ -326,10 +326,10 @@ class Attendant:
             self.answers.found_nothing = True
         elif death.kind is FailureKind.OOM:
             # Smaller parts of a batch help nothing where the program alone does not fit.
-            reason = f"{death.reason} It had not begun: raise memory_per_process in the site file."
+            reason = f"{death.reason} It had not started: raise memory_per_process in the site file."
             self.answers.give_up(first, death.kind, reason, took=took)
         else:
-            self.answers.answer(first, death.kind, f"{death.reason} It had not begun.", took=took)
+            self.answers.answer(first, death.kind, f"{death.reason} It had not started.", took=took)
 
     def _is_to_be_answered(self, error: Failure) -> bool:
         """Whether a failure is that of a worker of this job, or of one that does not say whose it is."""

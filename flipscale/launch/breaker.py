@@ -58,5 +58,5 @@ def why_stopped(folder: Path) -> str | None:
     except (FileNotFoundError, NotADirectoryError):
         return None
     except DamagedFile as error:
-        return f"its submission was stopped, and why is not known: {error}"
+        return f"its submission was stopped, for an unknown reason: {error}"
     return f"its submission was stopped, as {printable(str(reason))}"

@@ -113,7 +113,7 @@ def launcher_named(name: str, results: Path, site: Site | None = None, *, addres
         raise LaunchError(f"There is no launcher {name!r}; {did_you_mean(name, LAUNCHERS)}")
     module, _, cls = LAUNCHERS[name].partition(":")
     if address is not None and name != "ray":
-        raise LaunchError("An address is that of a Ray cluster; give it together with --on ray, or leave it out.")
+        raise LaunchError("An address names a Ray cluster; give it together with --on ray, or leave it out.")
     more = {} if address is None else {"address": address}
     return cast(Launcher, getattr(importlib.import_module(module), cls)(results, site, **more))
 

@@ -46,10 +46,10 @@ POLICIES: Mapping[FailureKind, Policy] = {
     FailureKind.OOM: Policy(
         Action.HALVE,
         3,
-        "the global batch stays as it is, and so does what the result means",
+        "the global batch does not change, so the result means the same",
         "; give it more memory (memory_per_process in a site file), or a smaller batch",
     ),
-    FailureKind.TIMEOUT: Policy(Action.RESUME, None, f"unless it came no further {STUCK} times in a row"),
+    FailureKind.TIMEOUT: Policy(Action.RESUME, None, f"unless it made no progress {STUCK} times in a row"),
     FailureKind.PREEMPTED: Policy(Action.RESUME, None, "it is nobody's fault"),
     FailureKind.NODE: Policy(Action.MOVE, 3, "the node is avoided from then on"),
     FailureKind.STALLED: Policy(
@@ -58,9 +58,9 @@ POLICIES: Mapping[FailureKind, Policy] = {
         "a hang often passes, and the checkpoint is kept",
         "; log.txt has the stacks of each hang. If it was only slow, set stalled to more in resources or the site file",
     ),
-    FailureKind.DISK: Policy(Action.STOP, why="somebody has to make room"),
-    FailureKind.DATA: Policy(Action.STOP, why="it would be the same again"),
-    FailureKind.CODE: Policy(Action.STOP, why="it would be the same again"),
+    FailureKind.DISK: Policy(Action.STOP, why="somebody has to free space"),
+    FailureKind.DATA: Policy(Action.STOP, why="it would fail again"),
+    FailureKind.CODE: Policy(Action.STOP, why="it would fail again"),
     FailureKind.DIVERGED: Policy(Action.STOP, why="it would diverge again"),
     FailureKind.PARENT: Policy(Action.STOP, why="its parent comes first"),
 }
@@ -105,7 +105,7 @@ def decide(
         case Action.MOVE if elsewhere:
             return Decision(True, f"{policy.action.value}{times}", asked.resources, away=True)
     if kind is FailureKind.TIMEOUT and _is_stuck([*_in_a_row(kind, earlier), samples_seen]):
-        says = f"given up: it came no further in {STUCK} jobs, so the limit is short"
+        says = f"given up: it made no progress in {STUCK} jobs, so the limit is too short"
         return Decision(False, says, asked.resources)
     return Decision(True, f"{Action.RESUME.value}{times}", asked.resources)
 

@@ -31,8 +31,8 @@ def probe_of(plan: Plan, site: str) -> Probe:
     runs = sorted((run for run in plan.runs if is_timed_by_steps(run.settings)), key=lambda run: -run.cost.samples_seen)
     if not runs:
         raise LaunchError(
-            f"{plan.study} cannot be probed: a program of your own trains its runs, and how long a step of it takes is "
-            "not known. Give resources.flops_per_second, or let one run finish and read its hours."
+            f"{plan.study} cannot be probed: your own program trains its runs, and flipscale does not know how "
+            "long its steps take. Give resources.flops_per_second, or let one run finish and read its hours."
         )
     shapes = {_key(step_shape(stage(run.settings), run.resources)): run for run in reversed(runs) if _trains(run)}
     evaluations = {_key(evaluation_shape(stage(run.settings))): run for run in runs if is_evaluated(run.settings)}

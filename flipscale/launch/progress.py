@@ -273,5 +273,5 @@ def _ended_badly(folder: RunFolder, run: RunProgress) -> str | None:
     with contextlib.suppress(RunFolderError):  # That is what `says` says.
         if run.state is State.LOST and (job := folder.job()):
             how = f" ({run.says})" if run.says else ""
-            return f"{run.id}: lost, its process is gone{how}; what it said is in {job.log}"
+            return f"{run.id}: lost, its process is gone{how}; its output is in {job.log}"
     return None

@@ -46,8 +46,8 @@ def runs_to_redo(runs: Mapping[str, Run], found: Mapping[str, Look], redo: Redo,
         if not asked and anew.keys().isdisjoint(run.parents):
             continue
         if look.state in (State.RUNNING, State.WAITING):
-            why = "" if asked else " It starts from the weights of a run that is to be trained anew."
-            raise LaunchError(f"{run.id} is {look.state}; cancel it before it is trained anew.{why}")
+            why = "" if asked else " It starts from the weights of a run that is to be retrained."
+            raise LaunchError(f"{run.id} is {look.state}; cancel it before you retrain it.{why}")
         if look.files & _BEGUN:
             anew[run.id] = None
     return list(anew)

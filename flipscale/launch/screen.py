@@ -121,7 +121,7 @@ def screenful(
     kept = len(waits) + min(len(bad), MOST_BAD, max(1, room // 4))
     body = _running(of_state[State.RUNNING], room - kept, width, shown)
     body += waits[: room - len(body)]
-    body += _some([_bad(run) for run in reversed(bad)], room - len(body), "that ended badly", RED)
+    body += _some([_bad(run) for run in reversed(bad)], room - len(body), "that failed or were lost", RED)
     body += _some([_finished(run, shown) for run in lately], room - len(body), "")
     of_score = f"score is {shown}. " if shown else ""
     foot = ScreenLine(f"{of_score}Ctrl-C leaves; the runs go on.", DIM)
@@ -163,7 +163,7 @@ def _running(runs: Sequence[RunProgress], room: int, width: int, score: str | No
         row = [columns[name][number].rjust(size) for name, size in widths.items()]
         lines.append(ScreenLine("  ".join([*row, _end(run.id, left)])))
     if len(listed) < len(runs):
-        lines.append(ScreenLine(f"and {len(runs) - len(listed)} more that run", DIM))
+        lines.append(ScreenLine(f"and {len(runs) - len(listed)} more running", DIM))
     return lines
 
 

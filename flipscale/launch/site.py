@@ -82,8 +82,12 @@ CONTAINER = Keys(
         "runtime": Option(
             Choice(("pyxis", "apptainer", "singularity"), "runtime"), "pyxis", "what starts it: pyxis, apptainer, ..."
         ),
-        "mounts": Option(ListOf(OneLine()), [], "folders it sees, as /here or /here:/there; results are among them"),
-        "arguments": Option(ListOf(OneLine()), [], "more arguments of the runtime, as --nv"),
+        "mounts": Option(
+            ListOf(OneLine()),
+            [],
+            "folders mounted into it, such as /here or /here:/there; the results folder always is",
+        ),
+        "arguments": Option(ListOf(OneLine()), [], "further arguments of the runtime, such as --nv"),
     },
     short="image",
 )
@@ -92,22 +96,22 @@ PACK = Keys(
     "pack",
     {
         "time": Option(
-            Maybe(Duration()), None, "runs share a job, one after another, up to this predicted time in all"
+            Maybe(Duration()), None, "runs share a job, one after another, up to this predicted time in total"
         ),
         "share": Option(Count(), 1, "runs at once on the devices of one run, as far as memory allows"),
-        "device_memory": Option(Maybe(Memory()), None, "of one GPU: runs share it as long as a fifth of it stays free"),
-        "whole_nodes": Option(
-            Flag(), False, "whether a job takes all GPUs of a node, for several runs beside each other"
+        "device_memory": Option(
+            Maybe(Memory()), None, "memory of one GPU: runs share it as long as a fifth of it stays free"
         ),
+        "whole_nodes": Option(Flag(), False, "whether a job takes all GPUs of a node, for several runs side by side"),
     },
 )
 
 PRICE = Keys(
     "price",
     {
-        "gpu_hour": Option(Maybe(Number(0)), None, "of a device-hour where runs have GPUs"),
-        "core_hour": Option(Maybe(Number(0)), None, "of a core-hour where they have none"),
-        "currency": Option(OneLine(), "USD", "what prices are in, as EUR"),
+        "gpu_hour": Option(Maybe(Number(0)), None, "price of a device-hour of runs with GPUs"),
+        "core_hour": Option(Maybe(Number(0)), None, "price of a core-hour of runs without GPUs"),
+        "currency": Option(OneLine(), "USD", "currency of the prices, such as EUR"),
     },
     short="gpu_hour",
 )
@@ -116,57 +120,62 @@ SITE = Keys(
     "site",
     {
         "schema": Option(Count(), SITE_SCHEMA, "version of the site file", True),
-        "partition": Option(Maybe(OneLine()), None, "one, or several with commas; null is the cluster's default"),
-        "account": Option(Maybe(OneLine()), None, "whom the time is charged to"),
+        "partition": Option(
+            Maybe(OneLine()), None, "one partition, or several separated by commas; null is the cluster's default"
+        ),
+        "account": Option(Maybe(OneLine()), None, "account that the time is charged to"),
         "qos": Option(Maybe(OneLine()), None, "quality of service"),
         "reservation": Option(Maybe(OneLine()), None, "a reservation to run in"),
         "time": Option(
-            Maybe(Duration()), None, "limit of a job; a longer run goes on in the next. null is the partition's"
+            Maybe(Duration()), None, "time limit of a job; a longer run continues in the next. null is the partition's"
         ),
         "warning": Option(
             Duration(seconds=True),
             120,
             "how long before its limit a run is warned, 2m or a number of seconds: enough to write a checkpoint twice",
         ),
-        "gpus_per_node": Option(Count(), 8, "GPUs of a node; a run of more takes several nodes"),
-        "gpu_type": Option(Maybe(OneLine()), None, "as in gres=gpu:TYPE:n"),
-        "gres": Option(ListOf(OneLine()), [], "more generic resources of each node, as lustre:1"),
+        "gpus_per_node": Option(Count(), 8, "GPUs of a node; a run with more takes several nodes"),
+        "gpu_type": Option(Maybe(OneLine()), None, "type of GPU, as in gres=gpu:TYPE:n"),
+        "gres": Option(ListOf(OneLine()), [], "further generic resources of each node, such as lustre:1"),
         "processes_per_node": Option(
-            Maybe(Count()), None, "processes of a run without GPUs on a node; null puts all on one"
+            Maybe(Count()), None, "processes per node of a run without GPUs; null puts all on one node"
         ),
         "cpus_per_process": Option(Count(), 1, "cores of each process"),
         "memory_per_process": Option(
             Maybe(Memory(can_be_predicted=True)),
             PREDICTED,
-            "main memory of each process, as 32G; predicted is what its run should need, null the cluster's default",
+            "main memory of each process, such as 32G; `predicted` is what its run should need, null the "
+            "cluster's default",
         ),
         "constraint": Option(Maybe(OneLine()), None, "features that nodes must have"),
-        "exclude": Option(ListOf(OneLine()), [], "nodes that are not used"),
-        "throttle": Option(Maybe(Count()), None, "jobs of one array that run at the same time, at most"),
-        "max_array_size": Option(Maybe(Count(1)), None, "null asks the cluster"),
-        "sbatch": Option(ListOf(OneLine()), [], "more options of sbatch, as --exclusive or --comment=flip"),
-        "srun": Option(ListOf(OneLine()), [], "more options of srun, as --cpu-bind=cores"),
+        "exclude": Option(ListOf(OneLine()), [], "nodes to avoid"),
+        "throttle": Option(Maybe(Count()), None, "most jobs of one array that run at the same time"),
+        "max_array_size": Option(Maybe(Count(1)), None, "the cluster's MaxArraySize; null asks the cluster"),
+        "sbatch": Option(ListOf(OneLine()), [], "further options of sbatch, such as --exclusive or --comment=flip"),
+        "srun": Option(ListOf(OneLine()), [], "further options of srun, such as --cpu-bind=cores"),
         "export": Option(
             Maybe(OneLine()),
             None,
-            "what jobs get of the environment of who submits, as --export of sbatch takes it: NIL, or names with "
-            "commas; null is all of it",
+            "what jobs inherit from the environment of the submitter, as in sbatch's --export: NIL, or names "
+            "separated by commas; null is everything",
         ),
-        "setup": Option(ListOf(Text()), [], "lines of shell before the training, as module load cuda"),
+        "setup": Option(ListOf(Text()), [], "shell lines before the training, such as module load cuda"),
         "python": Option(
-            Maybe(OneLine()), None, "the Python that trains, in the container if there is one; null is the one here"
+            Maybe(OneLine()),
+            None,
+            "the Python that trains, inside the container if there is one; null is the one that submits",
         ),
         "container": Option(Maybe(CONTAINER), None, "a container that the training runs in"),
         "stalled": Option(
             Maybe(Duration(never=True)),
             None,
-            "a run without a step for this long has stalled: it is killed and resumed; or never. null is 20 of its "
-            "steps, and at least 10 min. What a study says goes first",
+            "a run without a step for this long has stalled: it is killed and resumed; or never. null is 20 of "
+            "its steps, and at least 10 min. A study's own `stalled` takes precedence",
         ),
-        "price": Option(Maybe(PRICE), None, "what time costs, so that plans, budgets and reports say it in money"),
+        "price": Option(Maybe(PRICE), None, "price of time, so that plans, budgets and reports include money"),
         "pack": Option(PACK, PACK.read({}, (), print), "which runs share a job or a GPU"),
         "name": Option(
-            Maybe(OneLine()), None, "what times of `flipscale probe` are kept under; null is the file's name"
+            Maybe(OneLine()), None, "name under which `flipscale probe` stores its times; null is the file's name"
         ),
     },
 )
@@ -244,12 +253,12 @@ def _wrong_with_sbatch(option: str) -> str | None:
 
 _OURS = {
     "array": "flipscale numbers the runs itself",
-    "output": "the log's place is flipscale's",
-    "error": "the log's place is flipscale's",
+    "output": "flipscale chooses where logs are",
+    "error": "flipscale chooses where logs are",
     "job-name": "flipscale finds its jobs by their name",
-    "open-mode": "a log goes on after a requeue",
+    "open-mode": "flipscale appends to a log after a requeue",
     "requeue": "flipscale asks for it",
-    "no-requeue": "a run could not go on then",
+    "no-requeue": "a run could not continue then",
     "signal": "write warning: 120s",
     "dependency": "it follows from the runs' parents",
     "nodes": "write gpus_per_node or processes_per_node",

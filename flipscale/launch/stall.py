@@ -111,7 +111,7 @@ def why_stalled(run: RunFolder, site: int | str | None = None, *, ahead: float =
         return None
     usual = f", where one takes {silent.unit:.2g} s" if silent.unit else ""
     said = silent.says
-    return f"{said[:1].upper()}{said[1:]}{usual}; {duration(most)} are the limit."
+    return f"{said[:1].upper()}{said[1:]}{usual}; the limit is {duration(most)}."
 
 
 def end_stalled(run: RunFolder, pid: int, why: str) -> None:

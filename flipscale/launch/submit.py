@@ -50,15 +50,17 @@ class Submission:
         """'submitted 6 runs to local, left alone 2 finished, 1 running'."""
         to = f" to {self.jobs[0].launcher}" if self.jobs else ""
         # Of the failed, only diverged runs are left alone.
-        more = {State.FAILED: " (diverged; --retry-diverged starts them again)"}
+        more = {State.FAILED: " (diverged; --retry-diverged restarts them)"}
         if self.stopping:
-            more[State.RUNNING] = f" ({self.stopping} still stopping, as cancelled; submit again when that is over)"
+            more[State.RUNNING] = (
+                f" ({self.stopping} cancelled but still stopping; submit again when they have stopped)"
+            )
         if self.unanswered:
             more[State.WAITING] = f" as far as is known ({self.unanswered})"
         alone = ", ".join(f"{number} {state}{more.get(state, '')}" for state, number in self.skipped.items())
         they = "it starts" if self.followed == 1 else "they start"
         whose = f", {self.followed} as {they} from the weights of another of these" if self.followed else ""
-        anew = f" ({self.redone} of them anew{whose}; what they gave is kept)" if self.redone else ""
+        anew = f" ({self.redone} of them retrained{whose}; earlier results are kept)" if self.redone else ""
         submitted = f"submitted {count(len(self.jobs), 'run')}{to}{anew}" + (f", left alone {alone}" if alone else "")
         held = f", held back {len(self.held_back)} without weights" if self.held_back else ""
         return f"{submitted}{held}" + (f", left out {len(self.problems)} damaged" if self.problems else "")
@@ -173,7 +175,7 @@ def cancel(runs: Iterable[Run | RunFolder], results: Path) -> list[str]:
             try:
                 job = folder.job()
             except RunFolderError as error:
-                unknown.append(f"{run_id} is {state} and goes on: {error}")
+                unknown.append(f"{run_id} is {state} and continues: {error}")
                 continue
             if job is not None:
                 # Marked before it is stopped, or another worker of the same list would take it up meanwhile.
@@ -264,8 +266,8 @@ def _unanswered(to_do: Sequence[object], alone: Sequence[Look]) -> str:
     silent = [look.where.says for look in alone if look.state is State.WAITING and not look.where.answered]
     if silent and not to_do:
         raise LaunchError(
-            f"Nothing is submitted: whether {count(len(silent), 'run')} that {'was' if len(silent) == 1 else 'were'} "
-            f"submitted before still will be done is not known. {silent[0].rstrip('.')}. Submit again when that works."
+            f"Nothing was submitted: it is not known whether {count(len(silent), 'run')} submitted before will "
+            f"still be done. {silent[0].rstrip('.')}. Submit again when that works."
         )
     return silent[0] if silent else ""
 

@@ -155,9 +155,9 @@ class Workers:
         """Why a worker died; None where it ended as it should. Who was killed says nothing: the log does."""
         said = self._said(worker)
         if _KILLED_FOR_MEMORY.search(said):
-            return Death(FailureKind.OOM, "It was killed as it used more memory than its job has.")
+            return Death(FailureKind.OOM, "It was killed because it used more memory than its job has.")
         if worker.signal == signal.SIGKILL:
-            return Death(FailureKind.NODE, "Its process was killed, and nothing says by whom.")
+            return Death(FailureKind.NODE, "Its process was killed, for an unknown reason.")
         if re.search("node failure|node_fail", said, re.IGNORECASE):
             return Death(FailureKind.NODE, "A node of its job failed.")
         if worker.code == 0 or worker.signal in ASKED_TO_STOP:

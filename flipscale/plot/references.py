@@ -11,9 +11,9 @@ from flipscale.errors import FlipscaleError, ResultsError, did_you_mean
 from flipscale.scores import is_score
 
 REFERENCE_COLUMNS = {
-    "name": "what is written beside the points; rows of one name are joined in the order of x",
-    "source": "where the numbers are printed: paper and table. Required, as a number without one is hearsay",
-    "evaluated_on": "the set that the scores are of; the small print says it. ImageNet-1K is the set `imagenet`",
+    "name": "the label beside the points; rows of one name are joined in the order of x",
+    "source": "the paper and table that print the numbers; required",
+    "evaluated_on": "the evaluation set of the scores, shown in the small print. ImageNet-1K is `imagenet`",
 }
 """The columns of a references file that results.csv has not; all others are results.csv's, and may be left out."""
 

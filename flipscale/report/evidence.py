@@ -36,7 +36,7 @@ BAD = (State.FAILED, State.LOST)
 
 @dataclass(frozen=True)
 class FailedRun:
-    """A run that ended badly."""
+    """A run that failed or was lost."""
 
     run: RunProgress
     kind: str

@@ -154,7 +154,7 @@ def _made_from(evidence: Evidence) -> str:
     data = f"newest run finished {newest} (UTC)" if newest else "no run has finished yet"
     return (
         f"Made by flipscale report from the files of study {evidence.study.name}; {data}. The same files give the same "
-        "page. It asks for nothing from any network. Interactive figures: plotly.js 4.1.1, basic bundle, MIT licence."
+        "page. It loads nothing from a network. Interactive figures: plotly.js 4.1.1, basic bundle, MIT licence."
     )
 
 
@@ -222,7 +222,7 @@ def _means(evidence: Evidence) -> str:
         )
     more = len(listed_rows) - MOST_MEANS
     head = ["cell", "arm", "runs", f"{text(score)}{' %' if percent else ''}", "sd", "samples", "FLOPs", text(unit)]
-    rest = f"<p>And {more} more rows, which results.csv has.</p>" if more > 0 else ""
+    rest = f"<p>{more} more rows are in results.csv.</p>" if more > 0 else ""
     return table(f"Means of {score_label(score)}", head, listed_rows[:MOST_MEANS], words=(0, 1)) + rest
 
 
@@ -262,7 +262,7 @@ def _code(code: CodeChanges) -> str:
     trained = [f"<li>{count(number, 'run')}: {text(str(trained_by))}</li>" for trained_by, number in code.codes]
     if not trained:
         return ""
-    several = f" Their code is not the same: there are {len(trained)}." if len(trained) > 1 else ""
+    several = f" They were trained by {len(trained)} versions of the code." if len(trained) > 1 else ""
     listed = f"<p>The code that trained them.{several}</p><ul>{''.join(trained[:MOST_CODES])}</ul>"
     more = f"<p>And {len(trained) - MOST_CODES} more.</p>" if len(trained) > MOST_CODES else ""
     return listed + more + "".join(f"<p>{text(sentence)}</p>" for sentence in code.sentences())
@@ -283,7 +283,7 @@ def _failures(evidence: Evidence) -> str:
     kinds = Counter(failure.kind for failure in evidence.failures)
     parts = [f"<p>{count(evidence.failed, 'run')} failed or lost: {_kinds(kinds)}.</p>", again]
     if evidence.failed > MOST_FAILURES:
-        parts.append(f"<p>The first {MOST_FAILURES} of them are here, all are in the table of runs.</p>")
+        parts.append(f"<p>The first {MOST_FAILURES} of them are listed here; the table of runs has all.</p>")
     alike: dict[tuple[str, str], list[int]] = {}
     for number, failure in enumerate(evidence.failures):
         alike.setdefault((failure.kind, failure.reason), []).append(number)
@@ -333,8 +333,8 @@ def _cost(evidence: Evidence) -> str:
     if limits:
         parts.append(f"<p>The study's budget: {text(', '.join(limits))}.</p>")
     parts.append(
-        f'<p class="small">Hours are {unit}. Each run counts once, without its parents; the ratio is of the same runs, '
-        "those measured.</p>"
+        f'<p class="small">Hours are {unit}. Each run counts once, without its parents; the ratio is for the '
+        "measured runs.</p>"
     )
     if spent:
         parts.append(
@@ -390,5 +390,5 @@ def _drawn(evidence: Evidence) -> str:
     ]
     left = [text(figure.file) for figure in evidence.figures if figure.svg is None]
     if left:
-        parts.append(f"<p>Too large to stand here, and beside this page: {', '.join(left)}.</p>")
+        parts.append(f"<p>Too large to embed; beside this page: {', '.join(left)}.</p>")
     return details("Show what flipscale plot drew", "\n".join(parts))

@@ -376,7 +376,7 @@ def checked(value: Any, kind: FactKind, name: str, folder: Path) -> Any:
         return value
     if not _is_right(value, kind):
         right = {"str": "one line of text", "int": "a whole number of 64 bits", "float": "a number"}[kind]
-        raise RunFolderError(f"{folder}: {name!r} is {value!r}, where {right} is right.")
+        raise RunFolderError(f"{folder}: {name!r} is {value!r}, but should be {right}.")
     return value if kind == "str" else _as_number(value, kind)
 
 

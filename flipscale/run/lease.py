@@ -208,7 +208,7 @@ class Lease:
 
     def fence(self) -> None:
         if not self._mine():
-            raise LeaseLost(f"{self.folder}: another process has taken this run over; stopped without writing.")
+            raise LeaseLost(f"{self.folder}: another process has taken over this run; stopped without writing.")
 
     def append(self, records: Sequence[MetricsRecord]) -> None:
         """Append records to metrics.jsonl in one write. Numbers that are not finite are written as null."""

@@ -147,15 +147,15 @@ def _lost_from(file: Path, found: Mapping[str, RunFiles], planned: Plan) -> tupl
     kept = read_contents(file)
     if kept.study != planned.study:
         raise FlipscaleError(
-            f"{file}: is the archive of {kept.study}, whose runs would be lost. Give another file than that for the "
-            f"runs of {planned.study}, or delete it first."
+            f"{file}: is the archive of {kept.study}, whose runs would be lost. Name another file for the runs "
+            f"of {planned.study}, or delete it first."
         )
     before = kept.runs.keys() - found.keys()
     asked_for = before & {run.id for run in planned.runs}
     if asked_for:
         raise FlipscaleError(
-            f"{file}: holds {len(asked_for)} finished runs of {planned.study} that are not in this results folder, and "
-            f"they would be lost. Do `flipscale merge {file}` first, or give another file."
+            f"{file}: holds {len(asked_for)} finished runs of {planned.study} that are not in this results "
+            f"folder, and they would be lost. Run `flipscale merge {file}` first, or give another file."
         )
     return tuple(sorted(before))
 

@@ -168,8 +168,8 @@ class _Merging:
         if not differing:
             return MergeOutcome.PRESENT
         self.problems.append(
-            f"{run}: is finished here with another {' and '.join(differing)} than in {self.reader.file}; that of this "
-            f"results folder stays. To take the other one, delete {folder.path} and merge again."
+            f"{run}: is finished here with another {' and '.join(differing)} than in {self.reader.file}; the one "
+            f"in this results folder stays. To take the other one, delete {folder.path} and merge again."
         )
         return MergeOutcome.DIFFERS
 

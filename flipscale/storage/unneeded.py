@@ -76,7 +76,7 @@ def remove_unneeded(results: Path, studies: Sequence[StudyRuns]) -> Cleared:
             if _remove(thing, survey.runs):
                 removed.append(thing)
             else:
-                left_alone[thing.run] = "somebody has just taken it up"
+                left_alone[thing.run] = "a process has just started it"
     return Cleared(tuple(removed), left_alone)
 
 

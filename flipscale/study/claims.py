@@ -39,7 +39,7 @@ _Choices = Mapping[str, tuple[Any, ...]]
 
 _NO_COLUMN = {
     "seed": "a claim is about all seeds; leave 'seed' out",
-    "evaluation": "'evaluation' has no column in the results, so no claim can go by it; name another setting",
+    "evaluation": "'evaluation' has no column in the results, so no claim can use it; name another setting",
 }
 
 
@@ -66,7 +66,7 @@ class _Side:
             read = kind.read(value, at, complain)
             return INVALID if read is INVALID else (read,)
         if not self.several:
-            complain(at, "'than' is one contrast; write one value, and more claims for more")
+            complain(at, "'than' is one contrast; write one value, and a further claim for each further one")
             return INVALID
         values = ListOf(kind).read(value, at, complain)
         return INVALID if values is INVALID else tuple(values)
@@ -93,15 +93,20 @@ CLAIM = Keys(
     "claim",
     {
         "at": Option(_Side(), {}, "settings that both sides share; a list of values makes several claims"),
-        "left": Option(_Side(), {}, "settings of the runs that the claim is about; what is not said is at the base"),
-        "right": Option(_Side(), {}, "settings of the runs that they are compared with; left out, those at the base"),
+        "left": Option(_Side(), {}, "settings of the runs that the claim is about; all others are at the base"),
+        "right": Option(
+            _Side(), {}, "settings of the runs that they are compared with; if omitted, the runs at the base"
+        ),
         "than": Option(
             Maybe(_Side(several=False)),
             None,
             "settings in place of those of `at`: the claim is about left - right here less left - right there",
         ),
         "expect": Option(
-            Choice(tuple(Expectation), "expectation"), None, "what left is: better, worse or level", required=True
+            Choice(tuple(Expectation), "expectation"),
+            None,
+            "the expected result of left: better, worse or level",
+            required=True,
         ),
         "published": Option(
             Maybe(ListOf(Maybe(Number()))),
@@ -211,7 +216,7 @@ class _StudyCells:
         if None in sides:
             return None
         if sides[0] == sides[1]:
-            what = "left and right are the same runs; say in `left` what sets them apart"
+            what = "left and right are the same runs; give `left` a setting that differs"
             self.complain(("claims", claim), what)
             return None
         return Contrast(*(side for side in sides if side is not None))
@@ -233,12 +238,12 @@ class _StudyCells:
         """Why these settings are not one cell of the study."""
         if found:
             names = [name for name in SETTINGS if any(getattr(c, name) != getattr(found[0], name) for c in found)]
-            return f"{len(found)} cells are {_words(wanted)}; say {names[0]} as well"
+            return f"{len(found)} cells match {_words(wanted)}; give {names[0]} as well"
         for name, value in wanted.items():
             if not any(_has(cell, {name: value}) for cell in self.cells):
                 values = list(dict.fromkeys(_word(getattr(cell, name)) for cell in self.cells))
-                return f"no run of this study has {name} {_word(value)}; it takes {', '.join(values)}"
-        return f"no run of this study is {_words(said or wanted)} with all else at the base; add the cell to design"
+                return f"no run of this study has {name} {_word(value)}; it has {', '.join(values)}"
+        return f"no run of this study has {_words(said or wanted)} with all else at the base; add the cell to design"
 
 
 def _has(cell: Settings, wanted: Values) -> bool:

@@ -27,7 +27,7 @@ TEMPLATES = Option(
 _METRIC = Option(
     Choice(METRICS, "metric"),
     "top1",
-    "what the set is judged by; map11 takes images of several classes, roc_auc two classes",
+    "metric of the set; map11 takes images of several classes, roc_auc two classes",
 )
 
 _SHAPES = Keys(
@@ -68,13 +68,13 @@ DATASET = OneOf(
                 "decode": Option(
                     Maybe(Choice(("once", "always"), "way of decoding")),
                     None,
-                    "once, into a cache on disk, or always, as a stream; null decides by size",
+                    "decode once, into a cache on disk, or always, as a stream; null decides by size",
                     place=True,
                 ),
                 "sizes": Option(
                     Maybe(Text()),
                     None,
-                    "JSON file of how many samples each shard has, as open_clip's sizes.json; null counts them",
+                    "JSON file with the number of samples of each shard, like open_clip's sizes.json; null counts them",
                     place=True,
                 ),
             },
@@ -98,7 +98,8 @@ EVALUATION_SET = OneOf(
                 "classes": Option(
                     Maybe(Either(Text(), ListOf(Text()))),
                     None,
-                    "names of the classes that .cls files count, listed or in a text file; null: samples have captions",
+                    "names of the classes that .cls files number, listed or in a text file; null: samples have "
+                    "captions",
                 ),
                 "templates": TEMPLATES,
                 "metric": _METRIC,
@@ -116,7 +117,7 @@ EVALUATION_SET = OneOf(
                     "names of the classes, listed in the order of the folders or in a JSON file {folder: name}",
                 ),
                 "templates": TEMPLATES,
-                "train": Option(Maybe(Text()), None, "such a folder to train the linear probe on", place=True),
+                "train": Option(Maybe(Text()), None, "another such folder, to train the linear probe on", place=True),
                 "metric": _METRIC,
             },
             short="path",
@@ -151,12 +152,16 @@ EVALUATION_SET = OneOf(
             "command",
             {
                 "arguments": Option(
-                    ListOf(Text()), None, "the program and its arguments; the run's folder follows", True, place=True
+                    ListOf(Text()),
+                    None,
+                    "the program and its arguments; the run's folder is appended",
+                    True,
+                    place=True,
                 ),
                 "scores": Option(
                     MapOf("higher or lower", Choice(("higher", "lower"), "direction")),
                     None,
-                    "names of its scores, and which is better, higher or lower, as {cider: higher}",
+                    "names of its scores, each with which is better, higher or lower, such as {cider: higher}",
                     True,
                 ),
             },
@@ -186,7 +191,7 @@ FINE_TUNING_SET = OneOf(
             "folder",
             {
                 "train": _place_of("folder with a folder of training images for each class"),
-                "test": _place_of("the same of test images"),
+                "test": _place_of("the same for test images"),
                 "name": _LABELLED_NAME,
             },
             record=LabelledFolders,
@@ -195,7 +200,7 @@ FINE_TUNING_SET = OneOf(
             "webdataset",
             {
                 "train": _place_of("pattern of the tar shards of training images, each with a .cls"),
-                "test": _place_of("the same of test images"),
+                "test": _place_of("the same for test images"),
                 "name": _LABELLED_NAME,
             },
             record=LabelledShards,

@@ -210,7 +210,7 @@ class _Reader:
         for key_node, value_node in node.value:
             here = Place(self.file, key_node.start_mark.line + 1)
             if not isinstance(key_node, yaml.ScalarNode):
-                self.complaints.add(here, f"a key is {_kind_of(key_node)}; a key is one word")
+                self.complaints.add(here, f"a key is {_kind_of(key_node)}; a key must be one word")
                 continue
             key = _joined(key_node.value)  # as written: `on:` and `no:` are words here, not True and False
             if key == "<<" and key_node.style is None:

@@ -178,7 +178,7 @@ def _read(name: str, value: object) -> tuple[Any, str]:
     if what and counts(kind) and is_broken(value):
         what += ", or use round, floor or ceil"
     if isinstance(read, Compute):
-        what = f"{read} stand in base or axes; an expression gives samples"
+        what = f"{read} can only be written in base or axes; an expression has to give samples"
     return read, what
 
 
@@ -283,7 +283,9 @@ def _wrong_fine_tuning(values: Values) -> Iterator[_Problem]:
         what = f"fine_tuning.warmup {fine_tuning.warmup} is longer than its {fine_tuning.samples} samples"
         yield _Problem("fine_tuning", what, "shorten it")
     if values["inference"] != "full":
-        what = f"inference {values['inference']} scores by texts, and a fine-tuned model has a head in their place"
+        what = (
+            f"inference {values['inference']} scores by texts, and a fine-tuned model has a classification head instead"
+        )
         yield _Problem("inference", what, "exclude these together")
 
 
@@ -298,7 +300,7 @@ def _indivisible(study: Study, values: Values) -> Iterator[_Problem]:
     }
     for name, batch in batches.items():
         if batch is not None and batch % share > 0:
-            what = f"a batch of {batch} does not divide into {processes} processes x {parts} parts, as resources say"
+            what = f"a batch of {batch} does not divide into {processes} processes x {parts} parts, set in resources"
             yield _Problem(name, what, f"write a multiple of {share}")
 
 
@@ -307,7 +309,9 @@ def _wrong_decoder(values: Values, shape: Architecture) -> Iterator[_Problem]:
     unit = math.lcm(shape.image.width // shape.image.heads, 4)
     if width is not None and width % unit > 0:
         model = values["model"]
-        what = f"reconstruction.width {width} is not a multiple of {unit}, which heads and positions of {model} take"
+        what = (
+            f"reconstruction.width {width} is not a multiple of {unit}, as the heads and positions of {model} require"
+        )
         yield _Problem("reconstruction", what, f"write {max(unit, round(width / unit) * unit)}")
 
 

@@ -52,17 +52,17 @@ _RESOURCES = Keys(
     "resources",
     {
         "gpus": Option(
-            Count(0), Resources.gpus, "GPUs a run; 0 means cores of a CPU, or the one GPU a local worker finds"
+            Count(0), Resources.gpus, "GPUs per run; 0 means cores of a CPU, or the one GPU that a local worker finds"
         ),
         "device": Option(
             Maybe(Choice(tuple(DEVICES), "device")),
             Resources.device,
-            "what the plan is priced on; null means A100, or cpu without gpus",
+            "the device that the plan is priced on; null means A100, or cpu without gpus",
         ),
         "flops_per_second": Option(
             Maybe(Number(0, above=True)),
             Resources.flops_per_second,
-            "FLOP/s one device sustains, where you have measured it",
+            "FLOP/s that one device sustains, if you have measured it",
         ),
         "processes": Option(
             Maybe(Count()),
@@ -72,12 +72,13 @@ _RESOURCES = Keys(
         "accumulate": Option(
             Count(),
             Resources.accumulate,
-            "parts a process computes its share of the batch in; the contrast stays over the whole batch",
+            "parts in which a process computes its share of the batch; the contrastive loss still covers the "
+            "whole batch",
         ),
         "activation_checkpointing": Option(
             Flag(),
             Resources.activation_checkpointing,
-            "whether activations are computed again in the backward pass instead of kept",
+            "whether activations are recomputed in the backward pass instead of stored",
         ),
         "compile": Option(Flag(), Resources.compile, "whether torch.compile compiles the towers"),
         "stalled": Option(
@@ -90,14 +91,14 @@ _RESOURCES = Keys(
         "software": Option(
             Maybe(Count(2017)),
             Resources.software,
-            f"year of the software that hours and memory are predicted for, as 2022; null is today's. Before "
+            f"year of the software that hours and memory are predicted for, such as 2022; null is today's. Before "
             f"{FUSED_SINCE} there was no fused attention, and GPUs trained half as fast",
         ),
         "samples_per_second": Option(
             Maybe(Number(0, above=True)),
             Resources.samples_per_second,
-            "pairs a second that reading data feeds one device at most; null is "
-            f"{SAMPLES_PER_SECOND:,.0f} of a GPU, and no limit of a CPU or beside flops_per_second",
+            "most pairs per second that reading data feeds to one device; null is "
+            f"{SAMPLES_PER_SECOND:,.0f} for a GPU, and no limit for a CPU or with flops_per_second",
         ),
     },
     record=Resources,
@@ -106,11 +107,11 @@ _RESOURCES = Keys(
 TOP: Mapping[str, Option] = {
     "schema": Option(Choice(("1",), "schema"), None, "version of the study file", True),
     "question": Option(Text(), "", "what the study asks, in a sentence"),
-    "include": Option(ListOf(Text()), None, "other study files that this one is laid on, key by key"),
+    "include": Option(ListOf(Text()), None, "other study files that this one extends, key by key"),
     "recipe": Option(
         Maybe(Choice(tuple(RECIPES), "recipe")),
         None,
-        "named settings that base and couple are laid on: flip or openclip",
+        "named settings that base and couple extend: flip or openclip",
     ),
     "base": Option(Keys("base", {}), {}, "settings of every run, unless an axis or a coupling says otherwise"),
     "axes": Option(Keys("axes", {}), {}, "settings that vary, each with the list of its values"),
@@ -119,17 +120,17 @@ TOP: Mapping[str, Option] = {
     "exclude": Option(ListOf(Text()), None, "conditions that no cell may meet, or settings it may not have together"),
     "seeds": Option(ListOf(Count(0)), None, "how many seeds each cell is run with, or a list of them"),
     "design": Option(Text(), "full", "which cells of the grid are run: full, one_at_a_time, or named grids"),
-    "baseline": Option(Keys("baseline", {}), {}, "what marks the runs that the others are compared with"),
+    "baseline": Option(Keys("baseline", {}), {}, "settings that mark the runs that the others are compared with"),
     "evaluation": Option(Keys("evaluation", {}), {}, "what is measured, and when"),
     "score": Option(
-        Maybe(ScoreName(tuple(SCORES))), None, "what curves and comparisons are about; that of a set is NAME.score"
+        Maybe(ScoreName(tuple(SCORES))), None, "the score of curves and comparisons; a set's score is NAME.score"
     ),
-    "budget": Option(_BUDGET, _BUDGET.read({}, (), print), "limits that `submit` refuses to go over"),
+    "budget": Option(_BUDGET, _BUDGET.read({}, (), print), "limits that `submit` refuses to exceed"),
     "resources": Option(_RESOURCES, _RESOURCES.read({}, (), print), "what one run needs, and how it is priced"),
     "keep_weights": Option(
         Choice(("all", "last", "none"), "choice of weights to keep"),
         "all",
-        "which finished weights stay: all, last (of runs that no other is trained from) or none",
+        "which finished weights stay: all, last (of runs that no other run starts from) or none",
     ),
     "claims": Option(
         Keys("claims", {}), {}, "contrasts between cells, each with the direction that it is expected to have"
@@ -138,7 +139,7 @@ TOP: Mapping[str, Option] = {
         Number(0, above=True), MARGIN, "sides closer than this are level: points of accuracy, or percent of a loss"
     ),
     "figures": Option(
-        Maybe(ListOf(Choice(FIGURE_NAMES, "figure"))), None, "figures wanted; null draws all that can be"
+        Maybe(ListOf(Choice(FIGURE_NAMES, "figure"))), None, "figures to draw; null draws all that apply"
     ),
 }
 

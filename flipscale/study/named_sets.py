@@ -68,7 +68,7 @@ def check_metric(declared: IdxSet, at: Path_, complain: Complain) -> bool:
 def unsuited(metric: str, classes: int) -> str:
     """Why a metric cannot be used with this number of classes; '' where it can."""
     if metric == "roc_auc" and classes != 2:
-        return f"roc_auc is of two classes, and this set has {classes}; name another metric"
+        return f"roc_auc takes two classes, and this set has {classes}; name another metric"
     if metric == "mean_top1_top5" and classes < 6:
         return f"mean_top1_top5 takes six classes or more, and this set has {classes}; name another metric"
     return ""
@@ -91,7 +91,7 @@ def _of_programs(evaluation: Evaluation) -> Iterator[tuple[Path_, str]]:
         if name == "open_clip":
             yield ("sets", name), "'open_clip' names the scores of open_clip's own program; give the set another name"
         if not declared.scores:
-            yield at, "no score is named; write as {cider: higher}"
+            yield at, "no score is named; write, for example, {cider: higher}"
         for score, better in declared.scores.items():
             lower = bool(lower_is_better(f"{name}.{score}"))
             if lower != (better == "lower"):
@@ -101,7 +101,9 @@ def _of_programs(evaluation: Evaluation) -> Iterator[tuple[Path_, str]]:
 def _other_name(column: str, lower: bool) -> str:
     score = column.rpartition(".")[2]
     if lower:
-        return f"the name '{column}' says that lower is better, as it has one of {_LOWER_WORDS}; name it otherwise"
+        return (
+            f"the name '{column}' says that lower is better, as it contains one of {_LOWER_WORDS}; choose another name"
+        )
     return f"the name '{column}' does not say that lower is better; name it {score}_error, or with {_LOWER_WORDS}"
 
 
@@ -109,13 +111,13 @@ def _of_means(evaluation: Evaluation) -> Iterator[tuple[Path_, str]]:
     for mean, named in evaluation.means.items():
         at: Path_ = ("means", mean)
         if mean in evaluation.sets:
-            yield at, f"'{mean}' is the name of a set too; give the mean another name"
+            yield at, f"'{mean}' is also the name of a set; give the mean another name"
         for number, member in enumerate(named):
             if wrong := _why_no_member(evaluation, member):
                 yield (*at, number), wrong
         columns = members(evaluation, mean)
         if twice := next((column for column in columns if columns.count(column) > 1), None):
-            yield at, f"'{twice}' is in it twice; keep one"
+            yield at, f"'{twice}' is listed twice; keep one"
 
 
 def _why_no_member(evaluation: Evaluation, member: str) -> str:
@@ -131,5 +133,5 @@ def _why_no_member(evaluation: Evaluation, member: str) -> str:
     if score not in scores_of(evaluation, name):
         return f"'{member}' is not measured; {did_you_mean(score, scores_of(evaluation, name))}"
     if not is_fraction(member):
-        return f"'{member}' is not a fraction, so a mean with others says nothing; take it out"
+        return f"'{member}' is not a fraction, so a mean with others is meaningless; remove it"
     return ""

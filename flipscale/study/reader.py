@@ -29,7 +29,7 @@ MOST_FILES = 100
 _NOT_IN_NAMES = "'\"`$\\"
 """What no name may have: MLflow finds no experiment by a quote, and figures take the others for mathematics."""
 
-_RIGHT_NAMES = f"begin it with no dot, and leave out {' '.join(_NOT_IN_NAMES)}"
+_RIGHT_NAMES = f"do not begin it with a dot, and leave out {' '.join(_NOT_IN_NAMES)}"
 
 
 def read_study(path: str | Path) -> Study:
@@ -38,7 +38,7 @@ def read_study(path: str | Path) -> Study:
     complaints = Complaints()
     document = _with_includes(path, complaints, (), [])
     if printable(path.name) != path.name:
-        complaints.add(document.place(), "the file's name is not UTF-8, and a study is called as its file; rename it")
+        complaints.add(document.place(), "the file's name is not UTF-8, and a study is named after its file; rename it")
     if path.stem.startswith(".") or set(path.stem) & set(_NOT_IN_NAMES):
         complaints.add(
             document.place(), f"{path.stem!r} cannot be the name of a study, which is that of its file; {_RIGHT_NAMES}"
@@ -278,7 +278,7 @@ class _Checker:
             if name not in SETTINGS:
                 self.complain(at, f"unknown setting '{name}'; {did_you_mean(name, SETTINGS)}")
             elif name in axes:
-                self.complain(at, f"'{name}' is an axis too; take it from axes or from couple")
+                self.complain(at, f"'{name}' is also an axis; remove it from axes or from couple")
             else:
                 try:
                     expression = read_expression(source, SETTINGS)
@@ -309,7 +309,7 @@ class _Checker:
             waiting = {name: coupling for name, coupling in waiting.items() if name in needed}
         stuck = next(coupling for coupling in waiting.values() if coupling.place)
         through = f", through {', '.join(sorted(waiting))}" if len(waiting) > 1 else ""
-        what = f"'{stuck.name}' follows from itself{through}; give {'one of them' if through else 'it'} in base or axes"
+        what = f"'{stuck.name}' depends on itself{through}; give {'one of them' if through else 'it'} in base or axes"
         self.complain(("couple", stuck.name), what)
 
     def _conditions(self) -> tuple[Condition, ...]:
@@ -359,7 +359,10 @@ class _Checker:
             what = "'evaluation' has no column in the results, so it cannot mark the baseline; name another setting"
             self.complain(("baseline", "evaluation"), what)
         if isinstance(baseline.get("samples"), Compute):
-            what = f"{baseline['samples']} are other samples in each cell; name what marks the runs to compare with"
+            what = (
+                f"{baseline['samples']} are a different number of samples in each cell; name a setting that marks "
+                "the runs to compare with"
+            )
             self.complain(("baseline", "samples"), what)
         return baseline
 
@@ -373,10 +376,10 @@ class _Checker:
         for name, value in study.baseline.items():
             values = list(dict.fromkeys(show(getattr(settings, name)) for settings in found))
             if not any(getattr(settings, name) == value for settings in found):
-                what = f"no run of this study has {name} {show(value)}; it takes {', '.join(values)}"
+                what = f"no run of this study has {name} {show(value)}; it has {', '.join(values)}"
                 self.complain(("baseline", name), what)
         if len(self.complaints.found) == before:
-            what = f"no run of this study has all of {', '.join(study.baseline)} as here; loosen where or exclude"
+            what = f"no run of this study has this combination of {', '.join(study.baseline)}; loosen where or exclude"
             self.complain(("baseline",), what)
         return study
 

@@ -54,14 +54,14 @@ EVALUATION = Keys(
         "images": Option(
             Maybe(Count()),
             None,
-            "held-out images of each set at most; null takes all up to 10,000, and 2,000 drawn ones",
+            "most held-out images of each set; null takes all up to 10,000, or 2,000 where images are drawn",
         ),
         "at": Option(
             ListOf(Number(0, 1, above=True)), [1.0], "fractions of the schedule to evaluate at; the end is always one"
         ),
         "templates": TEMPLATES,
         "sets": Option(MapOf("set", EVALUATION_SET), {}, "more sets to score on, by name; their scores are NAME.score"),
-        "linear_probe": Option(Flag(), False, "whether a linear classifier on frozen image features is scored as well"),
+        "linear_probe": Option(Flag(), False, "whether a linear classifier on frozen image features is also scored"),
         "means": Option(
             MapOf("list of sets", ListOf(Text())),
             {},
@@ -93,8 +93,8 @@ def images_scored(evaluation: Evaluation, data: DataSet | EvaluationSet | FineTu
 RECONSTRUCTION = Keys(
     "reconstruction",
     {
-        "weight": Option(Number(0, above=True), 1.0, "of the reconstruction loss beside the contrastive one"),
-        "width": Option(Maybe(Count()), None, "of the decoder; null is half the image tower's"),
+        "weight": Option(Number(0, above=True), 1.0, "weight of the reconstruction loss beside the contrastive loss"),
+        "width": Option(Maybe(Count()), None, "width of the decoder; null is half the image tower's"),
         "depth": Option(Count(), 2, "blocks of the decoder"),
     },
     record=Reconstruction,
@@ -106,15 +106,15 @@ TUNING = Keys(
         "samples": Option(Count(), None, "length of the tuning, in samples seen; FLIP's is 128M after 2.56B", True),
         "lr": Option(Maybe(Number(0, above=True)), None, "peak learning rate; null is a hundredth of the run's"),
         "warmup": Option(Maybe(Count(0)), None, "samples of linear warm-up; null is a fifth of the tuning"),
-        "batch_size": Option(Maybe(Count(2)), None, "pairs a step; null is the run's"),
+        "batch_size": Option(Maybe(Count(2)), None, "pairs per step; null is the run's"),
         "mask_ratio": Option(Number(0, 1, below=True), 0.0, "share of image patches dropped while tuning"),
         "model": Option(
             Maybe(ModelName()),
             None,
-            "model of the same towers with other patches, as FLIP's ViT-L-14 after ViT-L-16; null is the run's",
+            "model with the same towers and other patches, such as FLIP's ViT-L-14 after ViT-L-16; null is the run's",
         ),
         "image_size": Option(
-            Maybe(Count()), None, "side of the image in pixels; null is the run's, or the own size of tuning.model"
+            Maybe(Count()), None, "side of the image in pixels; null is the run's, or that of tuning.model"
         ),
         "text_length": Option(Maybe(Count(3)), None, "tokens of text; null is the run's"),
     },
@@ -131,15 +131,15 @@ FINE_TUNING = Keys(
         "data": Option(
             Maybe(FINE_TUNING_SET), None, "labelled training and test images; null takes the training data's classes"
         ),
-        "images": Option(Maybe(Count()), None, "test images at most; null is as evaluation.images"),
+        "images": Option(Maybe(Count()), None, "most test images; null is as in evaluation.images"),
         "lr": Option(
             Maybe(Number(0, above=True)), None, "peak learning rate of the head; null is 5e-5 * batch_size / 256"
         ),
-        "batch_size": Option(Count(2), 1024, "images a step"),
+        "batch_size": Option(Count(2), 1024, "images per step"),
         "warmup": Option(Maybe(Count(0)), None, "samples of linear warm-up; null is a tenth of the fine-tuning"),
         "weight_decay": Option(Number(0), 0.05, "AdamW's"),
-        "beta1": Option(Number(0, 1, below=True), 0.9, "AdamW's, for the mean of the gradient"),
-        "beta2": Option(Number(0, 1, below=True), 0.999, "AdamW's, for the mean of its square"),
+        "beta1": Option(Number(0, 1, below=True), 0.9, "AdamW's beta1, for the mean of the gradient"),
+        "beta2": Option(Number(0, 1, below=True), 0.999, "AdamW's beta2, for the mean of its square"),
         "layer_decay": Option(
             Number(0, 1, above=True), 0.75, "factor of the learning rate from each block to the one before it"
         ),
@@ -149,9 +149,11 @@ FINE_TUNING = Keys(
         "drop_path": Option(
             Number(0, 1, below=True), 0.2, "stochastic depth: how often the last block is skipped, earlier ones less"
         ),
-        "randaugment": Option(Number(0, 10), 9.0, "magnitude of RandAugment's two operations an image; 0 does none"),
+        "randaugment": Option(Number(0, 10), 9.0, "magnitude of RandAugment's two operations per image; 0 does none"),
         "crop": Option(
-            Maybe(Number(0, 1, above=True)), 0.08, "least share of the area of a random crop; null: the middle square"
+            Maybe(Number(0, 1, above=True)),
+            0.08,
+            "smallest share of the area of a random crop; null: the middle square",
         ),
         "flip": Option(Flag(), True, "whether images are mirrored at random"),
     },
@@ -178,14 +180,14 @@ TRAINER = OneOf(
         "flipscale": Keys("flipscale", {}, record=FlipscaleTrainer),
         "open_clip": Keys(
             "open_clip",
-            {"arguments": Option(CommandWords(), [], "more arguments of open_clip's program")},
+            {"arguments": Option(CommandWords(), [], "further arguments for open_clip's program")},
             record=OpenClipTrainer,
         ),
         "command": Keys(
             "command",
             {
                 "arguments": Option(
-                    CommandWords(), None, "the program and its arguments; the run's folder follows", True
+                    CommandWords(), None, "the program and its arguments; the run's folder is appended", True
                 ),
                 "name": Option(Maybe(Text()), None, "its name in a run's identity; null takes the arguments"),
             },
@@ -225,11 +227,12 @@ SETTINGS: Mapping[str, Setting] = {
     "text_length": Setting(
         Maybe(Count(3)), "tokens of text, in training and evaluation; FLIP's 32; null takes the model's own", 32
     ),
-    "data": Setting(DATASET, "what is trained on: shapes, fashion or webdataset", DATASET.read("shapes", (), print)),
-    "data_size": Setting(Maybe(Count()), "unique pairs used, an exact subset; null uses all there are"),
+    "data": Setting(DATASET, "the training data: shapes, fashion or webdataset", DATASET.read("shapes", (), print)),
+    "data_size": Setting(Maybe(Count()), "unique pairs used, an exact subset; null uses all"),
     "crop": Setting(
         Maybe(Number(0, 1, above=True)),
-        "least share of the area that a random crop keeps, FLIP 0.5, open_clip 0.9; null takes the middle square whole",
+        "smallest share of the area that a random crop keeps (FLIP 0.5, open_clip 0.9); null takes the whole "
+        "middle square",
     ),
     "flip": Setting(Flag(), "whether images are mirrored at random; FLIP does, open_clip does not", False),
     "normalization": Setting(
@@ -238,7 +241,7 @@ SETTINGS: Mapping[str, Setting] = {
         "imagenet",
     ),
     "samples": Setting(
-        Schedule(), "length of the schedule, in samples seen; or in training FLOPs, as 1e15 FLOPs", None, True
+        Schedule(), "length of the schedule, in samples seen; or in training FLOPs, such as 1e15 FLOPs", None, True
     ),
     "mask_ratio": Setting(
         Number(0, 1, below=True), "share of image patches dropped in training; none are at evaluation", 0.0
@@ -259,9 +262,9 @@ SETTINGS: Mapping[str, Setting] = {
         needs="text_mask_ratio",
     ),
     "reconstruction": Setting(
-        Maybe(RECONSTRUCTION), "an MAE decoder whose loss is added, as {weight: 1, depth: 2}; null has none"
+        Maybe(RECONSTRUCTION), "an MAE decoder whose loss is added, such as {weight: 1, depth: 2}; null: none"
     ),
-    "batch_size": Setting(Count(2), "pairs a step, over all devices together", None, True),
+    "batch_size": Setting(Count(2), "pairs per step, over all devices", None, True),
     "lr": Setting(Number(0, above=True), "peak learning rate; FLIP's rule if left out", rule="4e-6 * batch_size / 256"),
     "warmup": Setting(
         Count(0),
@@ -270,30 +273,32 @@ SETTINGS: Mapping[str, Setting] = {
     ),
     "schedule": Setting(
         Choice(("cosine", "constant"), "schedule"),
-        "of the learning rate after warm-up: half a cosine, or level",
+        "course of the learning rate after warm-up: half a cosine, or constant",
         "cosine",
     ),
     "cooldown": Setting(
         Count(0), "samples at the end of a constant schedule over which lr falls to 0", 0, needs="schedule"
     ),
-    "weight_decay": Setting(Number(0), "AdamW's, on weights that are not biases, norms, positions or temperature", 0.2),
-    "beta1": Setting(Number(0, 1, below=True), "AdamW's, for the mean of the gradient", 0.9),
-    "beta2": Setting(Number(0, 1, below=True), "AdamW's, for the mean of its square; FLIP's 0.95", 0.95),
+    "weight_decay": Setting(
+        Number(0), "AdamW's weight decay, on weights that are not biases, norms, positions or temperature", 0.2
+    ),
+    "beta1": Setting(Number(0, 1, below=True), "AdamW's beta1, for the mean of the gradient", 0.9),
+    "beta2": Setting(Number(0, 1, below=True), "AdamW's beta2, for the mean of its square; FLIP's 0.95", 0.95),
     "eps": Setting(Number(0, above=True), "AdamW's", 1e-8),
     "grad_clip": Setting(Maybe(Number(0, above=True)), "norm the gradient is clipped to; null clips nothing"),
     "precision": Setting(
-        Choice(("fp32", "bf16", "fp16"), "precision"), "of the forward pass; weights are always fp32", "fp32"
+        Choice(("fp32", "bf16", "fp16"), "precision"), "precision of the forward pass; weights are always fp32", "fp32"
     ),
     "init": Setting(Maybe(INIT), "open_clip checkpoint to start from; null starts from random weights"),
     "tuning": Setting(
         Maybe(TUNING),
-        "unmasked tuning after the schedule, a run of its own, as {samples: 128M} or, on larger images, "
-        "{samples: 128M, image_size: 224}; null has none",
+        "unmasked tuning after the schedule, a run of its own, such as {samples: 128M} or, on larger images, "
+        "{samples: 128M, image_size: 224}; null: none",
     ),
     "fine_tuning": Setting(
         Maybe(FINE_TUNING),
-        "end-to-end fine-tuning of the image tower on labelled images, a run of its own after the tuning, as "
-        "{samples: 64M, data: {folder: {train: DIR, test: DIR}}}; null has none",
+        "end-to-end fine-tuning of the image tower on labelled images, a run of its own after the tuning, such "
+        "as {samples: 64M, data: {folder: {train: DIR, test: DIR}}}; null: none",
     ),
     "inference": Setting(
         Choice(("full", "masked", "ensemble"), "inference"),
@@ -303,7 +308,7 @@ SETTINGS: Mapping[str, Setting] = {
     "trainer": Setting(
         TRAINER, "what trains: flipscale, open_clip's own program, or a command", TRAINER.read("flipscale", (), print)
     ),
-    "seed": Setting(Count(0), "of initialisation, data order and masks", 0),
+    "seed": Setting(Count(0), "seed of initialisation, data order and masks", 0),
     "evaluation": Setting(EVALUATION, "what is measured, and when", EVALUATION.read({}, (), print)),
 }
 

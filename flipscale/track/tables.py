@@ -85,7 +85,7 @@ def changed_tables(client: MlflowClient) -> str:
             if different := columns ^ set(words.split()):
                 return f"{name} has other columns: {', '.join(sorted(different))}"
     except (ImportError, AttributeError) as error:
-        return f"MLflow {mlflow.__version__} is built otherwise: {error}"
+        return f"MLflow {mlflow.__version__} is built differently: {error}"
     return ""
 
 

@@ -21,7 +21,7 @@ def asked_of(run: RunFolder) -> tuple[Settings, Resources]:
     if asked.recipe not in (None, RECIPE):
         raise RunFolderError(
             f"{run.path}: was asked for under recipe {asked.recipe}, and this flipscale trains by recipe {RECIPE} "
-            f"(docs/recipes.md), so the result would be another. Submit its study again, which makes it a new run."
+            f"(docs/recipes.md), so the result would differ. Submit its study again, which makes it a new run."
         )
     return stage(asked.settled), asked.resources
 

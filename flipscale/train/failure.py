@@ -86,7 +86,7 @@ def record(run: RunFolder, lease: Lease, failure: Cause) -> None:
         say(run, f"failed ({failure.kind}): {failure.reason}")
     except (OSError, LeaseLost) as second:
         print(
-            f"{run.id}: failed ({failure.kind}): {failure.reason} This could not be written down: {second}",
+            f"{run.id}: failed ({failure.kind}): {failure.reason} This could not be recorded: {second}",
             file=sys.stderr,
         )
 
@@ -95,7 +95,7 @@ def record_stop(run: RunFolder, signal: str, failure: Cause) -> None:
     """Log what a signal broke off. It is not a failure of the run's, which goes on when it is submitted again."""
     with run.open_log() as log:
         log.write(failure.trace)
-    say(run, f"stopped by {signal}, which broke something off: {failure.reason}")
+    say(run, f"stopped by {signal}, which interrupted something: {failure.reason}")
 
 
 def say(run: RunFolder, line: str) -> None:

@@ -67,8 +67,8 @@ def build(
         )
     if shape.text.vocab_size < _VOCABULARY:
         raise FlipscaleError(
-            f"{settings.model} has {shape.text.vocab_size} words, for another tokenizer than the one that comes "
-            f"with open_clip ({_VOCABULARY} words); choose a model such as ViT-B-16."
+            f"{settings.model} has {shape.text.vocab_size} words, which need another tokenizer than the one that "
+            f"comes with open_clip ({_VOCABULARY} words); choose a model such as ViT-B-16."
         )
     config = shape.open_clip_config
     kind = CustomTextCLIP if config.pop("custom_text", False) else CLIP
@@ -129,8 +129,8 @@ def load(model: CLIP | CustomTextCLIP, shape: Architecture, start: str | Path) -
         load_checkpoint(model, str(path))
     except Exception as error:
         raise FlipscaleError(
-            f"{path}: is not a checkpoint of {shape.name}: {_mismatch(model, state) or error}. Set model to the one "
-            f"these weights are of, or give a checkpoint of {shape.name}."
+            f"{path}: is not a checkpoint of {shape.name}: {_mismatch(model, state) or error}. Set model to the "
+            f"one that these weights belong to, or give a checkpoint of {shape.name}."
         ) from error
 
 
@@ -210,4 +210,4 @@ def _mismatch(model: CLIP | CustomTextCLIP, state: Mapping[str, Tensor]) -> str 
         if found != right and found.numel() * right.numel() != 1:
             return f"{name} is {list(state[name].shape)}, and would be {list(value.shape)}"
     unknown = next((name for name in state if name not in expected), None)
-    return None if unknown is None else f"it has {unknown}, which that model has not"
+    return None if unknown is None else f"it has {unknown}, which that model lacks"

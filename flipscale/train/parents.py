@@ -56,8 +56,8 @@ def _unfinished(parent: RunFolder) -> ParentWeights:
         why = f"Its parent {parent.id} was cancelled; `flipscale submit` of the study starts both again."
     else:
         why = (
-            f"Its parent {parent.id} is not finished, and nobody is doing it; do flipscale train {parent.path}, then "
-            f"submit this run again."
+            f"Its parent {parent.id} is not finished, and no process is training it; run flipscale train "
+            f"{parent.path}, then submit this run again."
         )
     return ParentWeights(When.NEVER, why)
 
@@ -76,15 +76,15 @@ def _finished(parent: RunFolder, run: RunFolder) -> ParentWeights:
     """A finished parent has weights, unless a program trained it and wrote none, or somebody deleted them."""
     if not lacks_weights(parent):
         return ParentWeights(When.NOW)
-    again = f"delete its result.json, do flipscale train {parent.path}, then submit this run again"
+    again = f"delete its result.json, run flipscale train {parent.path}, then submit this run again"
     if isinstance(asked_of(run)[0].trainer, CommandTrainer):
         why = (
-            f"Its parent {parent.id} is trained by a command, which wrote no model.pt, and a tuning, a fine-tuning "
-            f"or another evaluation starts from that. Have it write one (docs/trainers.md), {again}."
+            f"Its parent {parent.id} is trained by a command, which wrote no model.pt, but a tuning, a "
+            f"fine-tuning or another evaluation needs it. Have it write one (docs/trainers.md), {again}."
         )
     else:
         why = (
-            f"Its parent {parent.id} has no model.pt to start from: archives and keep_weights leave weights out. Bring "
-            f"its model.pt, or {again}."
+            f"Its parent {parent.id} has no model.pt to start from: archives and keep_weights leave weights out. "
+            f"Put its model.pt there, or {again}."
         )
     return ParentWeights(When.NEVER, why)

@@ -266,8 +266,8 @@ class Group:
         self.apart = True
         code, rank = ended[0]
         end = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with code {code}"
-        hint = "; the system does that where memory is short" if code == -signal.SIGKILL else ""
-        return Cause(FailureKind.NODE, f"Process {rank} of {self.size} {end}{hint}. Submit again to go on from there.")
+        hint = "; the system does that when memory is short" if code == -signal.SIGKILL else ""
+        return Cause(FailureKind.NODE, f"Process {rank} of {self.size} {end}{hint}. Submit again to resume it.")
 
     def _wait(self, key: str) -> str:
         """The value of `key`, once it is there. Raises Failed when a process fails meanwhile."""

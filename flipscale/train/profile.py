@@ -158,7 +158,7 @@ def _utilisation(settings: Settings, images_per_second: float, device: torch.dev
     peak = DEVICES[known].peak(settings.precision)
     if device.type == "cpu":
         peak *= torch.get_num_threads()
-        return [f"{line}, {rate / peak:.0%} of the {peak / 1e12:.2f} that its cores in use are taken for"]
+        return [f"{line}, {rate / peak:.0%} of the {peak / 1e12:.2f} assumed for its cores in use"]
     return [f"{line}, {rate / peak:.1%} of the peak of {known} in {settings.precision}, {peak / 1e12:.1f}"]
 
 

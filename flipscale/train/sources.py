@@ -47,7 +47,7 @@ def open_labelled_data(run: RunFolder, settings: Settings) -> ClassifiedSet:
         samples=steps_of(settings) * settings.batch_size,
     )
     if found.test.corrupt:
-        say(run, f"fine_tuning.data: {found.test.corrupt} test images are passed over, as they cannot be read")
+        say(run, f"fine_tuning.data: {found.test.corrupt} test images are skipped, as they cannot be read")
     return found
 
 
@@ -64,7 +64,7 @@ def evaluations_of(run: RunFolder, settings: Settings) -> dict[str, HeldOutItems
     for name, held_out in evaluations.items():
         if held_out.corrupt:
             where = f"evaluation.sets.{name}" if name else "evaluation.data"
-            say(run, f"{where}: {held_out.corrupt} images are passed over, as they or their captions cannot be read")
+            say(run, f"{where}: {held_out.corrupt} images are skipped, as they or their captions cannot be read")
     return evaluations
 
 

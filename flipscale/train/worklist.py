@@ -178,7 +178,7 @@ class WorkList:
             group.separate()
         if isinstance(error, RuntimeError) and group.is_broken:
             self.crew.broken = True
-            print("The GPU does nothing more for this process; the runs that are left need another.", file=sys.stderr)
+            print("The GPU no longer works in this process; the remaining runs need another process.", file=sys.stderr)
         if group.apart and not self.crew.joined:
             self.crew.close()
         return failure

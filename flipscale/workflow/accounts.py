@@ -38,5 +38,5 @@ def _planned(workspace: Workspace, files: Sequence[str]) -> list[PlannedStudy]:
             baseline = plan.get("baseline")
             found.append(PlannedStudy(str(plan["study"]), asked, baseline if isinstance(baseline, dict) else None))
         except (DamagedFile, ValueError, KeyError, TypeError, AttributeError) as error:
-            say(f"{path} is left out: it is not a plan of flipscale's ({error}); plan the study again.")
+            say(f"{path} is left out: it is not a flipscale plan ({error}); plan the study again.")
     return found

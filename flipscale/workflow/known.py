@@ -42,8 +42,9 @@ def check_recipes(studies: Sequence[StudyRuns]) -> None:
         recipes = {asked.recipe for asked in study.runs.values()} - {RECIPE}
         if recipes:
             raise FlipscaleError(
-                f"{study.source}: was planned under another recipe than {RECIPE} of today, so it does not say which "
-                f"runs {study.name} needs now. Give its study file: flipscale gc STUDY.yaml; or plan it again."
+                f"{study.source}: was planned under another recipe than {RECIPE} of today, so it does not list "
+                f"the runs that {study.name} needs now. Give its study file: flipscale gc STUDY.yaml; or plan it "
+                "again."
             )
 
 
@@ -69,9 +70,9 @@ def read_plan(planned: Path) -> dict[str, Asked]:
         listed = read_json_object(planned)["runs"]
         return {asked.id: asked for asked in map(asked_from_json, listed)}
     except DamagedFile as error:
-        raise FlipscaleError(f"{error} Delete it, `flipscale plan` writes it again.") from error
+        raise FlipscaleError(f"{error} Delete it; `flipscale plan` writes it again.") from error
     except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise FlipscaleError(f"{planned}: is not a plan; delete it, `flipscale plan` writes it again.") from error
+        raise FlipscaleError(f"{planned}: is not a plan; delete it; `flipscale plan` writes it again.") from error
 
 
 def names_asking(studies: Sequence[StudyRuns]) -> dict[str, frozenset[str]]:

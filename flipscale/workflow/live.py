@@ -29,7 +29,7 @@ def live_curves(opened: OpenStudy, tracking_uri: str | None) -> Iterator[Followe
     MLflow that is away is said once and tried again: it never holds up or ends what follows the study.
     """
     uri = track.settled(tracking_uri, opened.workspace.results)
-    say(f"MLflow: curves go there while runs run; to look at them: {track.ui_command(uri)}")
+    say(f"MLflow: curves are sent while runs train; to see them: {track.ui_command(uri)}")
     writer = _Writer(opened, uri)
     thread = threading.Thread(target=writer.write_until_closed, name="live curves", daemon=True)
     thread.start()

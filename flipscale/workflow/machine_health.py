@@ -73,7 +73,7 @@ def _gpu() -> Diagnosis:
     if not gpus:
         if shutil.which("nvidia-smi") and (visible := os.environ.get("CUDA_VISIBLE_DEVICES")) is not None:
             return warning("GPU", f"none, as CUDA_VISIBLE_DEVICES is '{visible}'", "unset it to train on GPUs")
-        return ok("GPU", "none; runs of this machine train on its cores")
+        return ok("GPU", "none; local runs train on its cores")
     found = count(len(gpus), "GPU")
     try:
         asked = subprocess.run(

@@ -82,7 +82,7 @@ def say_code(opened: OpenStudy, code: CodeChanges) -> None:
     for sentence in code.sentences():
         say(f"warning: {sentence}")
     if code.differing:
-        say(f"flipscale submit {opened.arguments} --stale trains them anew, and keeps what they gave.")
+        say(f"flipscale submit {opened.arguments} --stale retrains them and keeps their earlier results.")
 
 
 def say_stale(code: CodeChanges) -> None:
@@ -91,7 +91,7 @@ def say_stale(code: CodeChanges) -> None:
         say(sentence)
     if code.unrecorded:
         runs = count(len(code.unrecorded), "finished run")
-        say(f"{runs} left alone: which code trained them is not known; --redo ID... trains them anew.")
+        say(f"{runs} skipped: the code that trained them is not known; --redo ID... retrains them.")
     elif not code.differing:
         say("no finished run was trained by other code than today's")
 

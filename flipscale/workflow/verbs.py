@@ -52,8 +52,8 @@ def submit(
         print(ended)                                # 45 of 45 finished, 100% of the FLOPs
 
     launcher: "local", "slurm", "ray", or a launcher for this workspace's results.
-    wait: until no run waits or runs. Without, the runs go on by themselves.
-    check: first look at the data, checkpoints and programs that runs of this machine read.
+    wait: return when no run waits or runs. If False, return at once; the runs continue.
+    check: first check the data, checkpoints and programs that local runs read.
 
     Raises FlipscaleError where nothing can be started. Failed runs are counted in the answer.
     """
@@ -138,11 +138,11 @@ def compare(study: AnyStudy, workspace: Workspace | None = None, *, score: str |
 
 
 def plot(study: AnyStudy, workspace: Workspace | None = None, *, references: Path | None = None) -> "Plotted":
-    """Draw the figures of a study as SVG, PNG and PDF; those that would be the same are left as they are.
+    """Draw the figures of a study as SVG, PNG and PDF; unchanged figures are not redrawn.
 
         flipscale.plot("studies/quickstart.yaml").files
 
-    references: a table of other people's results to show beside. To draw on an Axes of your own, see docs/figures.md.
+    references: a table of published results to show beside. To draw on an Axes of your own, see docs/figures.md.
     Raises ResultsError where the results allow no figure.
     """
     from flipscale.workflow.drawn import draw_study
@@ -151,11 +151,11 @@ def plot(study: AnyStudy, workspace: Workspace | None = None, *, references: Pat
 
 
 def report(study: AnyStudy, workspace: Workspace | None = None) -> Path:
-    """Write a study as one HTML page that opens offline. Answers with its path.
+    """Write a study as one HTML page that opens offline. Returns its path.
 
         flipscale.report("studies/quickstart.yaml")
 
-    What there is of tables, figures and fits is on it, and what there is not is said.
+    It shows the tables, figures and fits that exist, and says what is missing.
     """
     from flipscale.report import write_report
 

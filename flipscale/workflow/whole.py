@@ -70,16 +70,16 @@ def run_study(
     tracking: Tracking | None = Tracking(),  # noqa: B008  it is frozen
     price: Price | None = None,
 ) -> StudyOutcome:
-    """Do all of a study: plan, submit, wait, collect, fit, plot, compare, report. Finished runs are not trained again.
+    """Do all of a study: plan, submit, wait, collect, fit, plot, compare, report. Finished runs are not retrained.
 
         import flipscale
         flipscale.run_study("studies/quickstart.yaml").comparison
 
     workspace: where results and figures go; results/ (or FLIPSCALE_RESULTS) and plots/ if left out.
     launcher: "local", "slurm", "ray", or a launcher for this workspace's results.
-    guards: what nothing is started without.
-    fit: fit scaling laws. Without, fits.json stays where the results are those it was fitted to, else it is removed.
-    tracking: how to mirror to MLflow; None leaves it alone.
+    guards: checks that must pass before anything starts.
+    fit: fit scaling laws. If False, fits.json stays only if it was fitted to the same results.
+    tracking: how to mirror to MLflow; None writes nothing there.
     price: the price of time, for the plan, its budget and the report.
 
     Raises FlipscaleError if nothing can be started or no run has finished. Failed runs are counted in `unfinished`.

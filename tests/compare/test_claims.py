@@ -19,7 +19,7 @@ def law(cost: float) -> float:
 
 
 def claims(**arms: float) -> tuple[Claim, ...]:
-    """The claims on arms that are so many times faster than the baseline, each at half its cost a schedule."""
+    """The claims on arms that are these factors faster than the baseline, each at half its cost per schedule."""
     rows = [
         (name, samples, seed, 0.5 * samples, law(0.5 * factor * samples) + 0.004 * math.sin(5 * seed + 3 * i + 7 * j))
         for j, (name, factor) in enumerate({"base": 1.0, **arms}.items())

@@ -198,7 +198,7 @@ def test_of_100_studies_without_a_difference_about_one_in_20_claims_any():
         claimed += any("it is" in verdict for verdict in verdicts(comparison))
         alone += any(pair.gain.p < 0.05 for pair in comparison.pairs)
     assert claimed <= 11  # 5 are expected at most; more than 11 come in 1 of 200 cases
-    assert alone >= 12  # each for itself: the correction is what holds them back
+    assert alone >= 12  # uncorrected; the correction holds them back
 
 
 def test_a_comparison_has_no_number_that_json_lacks():

@@ -10,7 +10,7 @@ from tests.compare.test_compare import logarithmic, rows
 
 
 def timed(load=lambda mask: 1.0, device="cpu", probed=None):
-    """Runs that took as much processor time as their FLOPs say, and so many times of wall time."""
+    """Runs that took as much processor time as their FLOPs say, and these multiples of it in wall time."""
     table = rows(logarithmic).assign(device=device)
     table["cpu_seconds"] = 3600 * table["gpu_hours"]
     table["train_seconds"] = table["cpu_seconds"] * table["mask_ratio"].map(load)

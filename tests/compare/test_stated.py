@@ -1,5 +1,6 @@
 """Claims judged by results: the paper's on the recipe study of recipe 1, and small tables whose answer is known."""
 
+import functools
 import math
 from pathlib import Path
 
@@ -21,6 +22,7 @@ BETTER, WORSE, LEVEL = Expectation
 # The recipe study (FLIP's Table 1 in miniature): 27 claims as they were judged before, and the equal-memory diagonal
 
 
+@functools.cache
 def recipe(first: int = 0) -> ClaimFamily:
     study = read_study(ROOT / "studies/recipe.yaml")
     results = read_results(TABLE_1)

@@ -354,10 +354,10 @@ def test_fractions_among_percentages_are_noticed():
          "No row is the baseline mask_percent=10; there is mask_percent=0; mask_percent=50; mask_percent=75."),
         (["--baseline", "mask_percent=none", "--x", "hours", "--y", "top1"], "the baseline mask_percent=null"),
         (["--baseline", "mask_percent=lots", "--x", "hours", "--y", "top1"],
-         "'mask_percent' holds numbers, and 'lots' is none; there is 0, 50, 75."),
+         "'mask_percent' holds numbers, and 'lots' is not one; it has 0, 50, 75."),
         (["--baseline", "mask_percent", "--x", "hours", "--y", "top1"], "is not a baseline; write COLUMN=VALUE"),
         (["--baseline", "mask_percent=0", "--x", "tuned", "--y", "top1"],
-         "row 1: tuned is 'no', where a number is right"),
+         "row 1: tuned is 'no', which is not a number"),
         (["--baseline", "mask_percent=0", "--x", "top1", "--y", "top1"], "x and y are both 'top1'"),
         (["--baseline", "mask_percent=0", "--y", "top1"], "and --x is not given; write flipscale compare"),
     ],
@@ -418,7 +418,7 @@ def test_a_file_that_is_no_table_is_refused_in_a_sentence(tmp_path, capsys):
 
 def test_options_of_a_table_are_refused_for_a_study(capsys):
     talk = refused(capsys, "compare", "studies/quickstart.yaml", "--x", "gpu_hours")
-    assert "studies/quickstart.yaml is a study, which says itself what is compared with what" in talk
+    assert "studies/quickstart.yaml is a study, which already defines its comparison" in talk
 
 
 def test_a_baseline_s_value_is_read_as_its_column_has_it():

@@ -1,9 +1,6 @@
 """`flipscale fit` and `forecast` as their users meet them: real processes on tables and on committed studies."""
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -11,24 +8,11 @@ import pandas as pd
 import pytest
 
 from flipscale.cli import main
+from tests.commands import flipscale
 
 pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parents[2]
-
-
-def flipscale(*arguments: str, cwd: Path = ROOT, code: int = 0) -> subprocess.CompletedProcess[str]:
-    done = subprocess.run(
-        [sys.executable, "-m", "flipscale", *arguments],
-        cwd=cwd,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert "Traceback" not in done.stderr, done.stderr
-    assert done.returncode == code, f"exit {done.returncode}: {done.stdout}{done.stderr}"
-    return done
 
 
 @pytest.fixture
@@ -115,11 +99,11 @@ NUMBERS = ["fit", "runs.csv", "--x", "N", "--y", "loss"]
             "The table has no column 'n': did you mean 'N'? Choices: set, N, D, loss.",
         ),
         ([*NUMBERS, "--law", "powr"], "There is no law 'powr': did you mean 'power'?"),
-        (["fit", "runs.csv", "--x", "N,D", "--y", "set"], "row 1: set is 'c4', where a number is right"),
+        (["fit", "runs.csv", "--x", "N,D", "--y", "set"], "row 1: set is 'c4', which is not a number"),
         ([*NUMBERS, "--law", "isoflop"], "an IsoFLOP fit needs the column of budgets: --budget COLUMN"),
         ([*NUMBERS, "--where", "set=c5"], "No row has set=c5; set is one of c4, rw."),
         ([*NUMBERS, "--fix", "E=x"], "E=x: 'x' is not a number. Write 400M, 4e8 or 0.5."),
-        (["forecast", *NUMBERS[1:]], "a forecast needs to know of what: --at"),
+        (["forecast", *NUMBERS[1:]], "a forecast needs a run: --at"),
         (["forecast", "runs.csv", "--x", "N,D", "--y", "loss", "--at", "N=1B"], "The law chinchilla needs D beside N."),
     ],
 )
@@ -152,7 +136,7 @@ def test_a_refused_forecast_is_an_error_and_shows_its_number_only_if_forced(runs
     refused = flipscale(*arguments, cwd=runs, code=1)
     assert "fitted to all smaller runs, the law misses the largest" in refused.stdout
     assert "forecast: loss" not in refused.stdout
-    assert refused.stderr == "1 of 1 refused; --force shows the number all the same\n"
+    assert refused.stderr == "1 of 1 refused; --force shows them anyway\n"
     assert "forecast: loss" in flipscale(*arguments, "--force", cwd=runs).stdout
 
 

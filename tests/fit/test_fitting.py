@@ -151,7 +151,7 @@ def errors() -> list[tuple[str, pd.DataFrame, list[str], str, str]]:
         ("power", line(), ["x"], "yy", "The table has no column 'yy': did you mean 'y'? Choices: x, y."),
         ("power", line(), ["x", "y"], "y", "The law power takes 1 column for x; --x names 2: x, y."),
         ("power", line(y="high"), ["x"], "y",
-         "row 1: y is 'high', where a number is right; leave it empty if it is missing."),
+         "row 1: y is 'high', which is not a number; leave it empty if it is missing."),
         ("chinchilla", ladder, ["N", "D"], "loss",
          "N and D move together in all rows (their ratio, or a power of it, is constant), so their exponents cannot be "
          "told apart. Vary one while the other stays, or fit a law of one of them."),

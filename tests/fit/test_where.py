@@ -116,7 +116,7 @@ def test_a_budget_is_allocated(runs: str, capsys: pytest.CaptureFixture[str]) ->
     assert main(["fit", *law, "--draws", "20"]) == 0
     assert "best use of 1e+20 FLOPs (6 x N x D), by chinchilla" in capsys.readouterr().out
     assert main(["fit", *law[:-1], "hours=3", "--draws", "0"]) == 1
-    assert "--allocate hours: a budget is of FLOPs; write --allocate flops=1e21." in capsys.readouterr().err
+    assert "--allocate hours: a budget is a number of FLOPs; write --allocate flops=1e21." in capsys.readouterr().err
 
 
 def test_a_table_of_points_is_forecast_and_a_score_through_a_loss(

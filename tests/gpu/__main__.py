@@ -13,7 +13,7 @@ SECONDS = 450.0
 """For all of it."""
 
 TEST_SECONDS = 300.0
-"""At most so much of that for the tests, so that the figures get theirs."""
+"""The most of that time for the tests; the rest is for the figures."""
 
 
 def main() -> int:

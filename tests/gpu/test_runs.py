@@ -104,7 +104,7 @@ def test_a_gpu_that_breaks_under_one_run_does_not_fail_the_next(ask):
     assert first.error().kind == FailureKind.CODE
     assert "CUDA error" in first.error().reason
     assert second.error() is None
-    assert "The GPU does nothing more for this process" in done.stderr
+    assert "The GPU no longer works in this process" in done.stderr
 
 
 @dataclass(frozen=True)

@@ -297,7 +297,7 @@ def schedule(folder):
 
     stopped, processes = [], {}
     signal.signal(signal.SIGTERM, lambda *_: stopped.append(True))
-    # It adopts the tasks' orphans: whoever is process 1, it sees when the last process of a task is gone.
+    # It adopts the tasks' orphans: whatever process 1 is, it sees when the last process of a task is gone.
     ctypes.CDLL(None).prctl(36, 1, 0, 0, 0)  # PR_SET_CHILD_SUBREAPER
     with open(f"{folder}/scheduler.lock", "a+") as lock:
         with state(folder):

@@ -87,8 +87,8 @@ def runs_of(place: Path, more: str = "", **base: Any) -> tuple[Run, ...]:
 class Alone:
     """Runs trained here and now, by themselves, for runs of a cluster to be compared with: each once for all tests.
 
-    What a run comes to follows from its settings alone, and so its id says what is there already. Tests in other
-    processes, as those of pytest-xdist are, share the folder.
+    The result of a run follows from its settings alone, so its id says what is there already. Tests in other
+    processes, such as those of pytest-xdist, share the folder.
     """
 
     def __init__(self, results: Path) -> None:
@@ -110,7 +110,7 @@ class Alone:
 
 
 def end(runs: Sequence[Any], results: Path, seconds: float = PATIENCE) -> dict[str, State]:
-    """Look until all runs are over, at the pace of one who watches."""
+    """Look until all runs are over, at the pace of `watch`."""
     until = (began := time.monotonic()) + seconds
     while not set((now := states(runs, results)).values()) <= set(OVER):
         assert time.monotonic() < until, f"still {now}\n{logs(results)}"
@@ -132,7 +132,7 @@ def losses(run: RunFolder) -> list[tuple[int, float]]:
 def frozen(*runs: RunFolder, once: str = "metrics.jsonl", seconds: float = PATIENCE) -> Iterator[tuple[RunFolder, Any]]:
     """The first of these runs that has losses and the file `once`, and its lease; its process stands still meanwhile.
 
-    So it is surely not over before that is done to it which a test is about, however slow the machine is.
+    The run therefore cannot end before the test has acted on it, however slow the machine is.
     """
     until = time.monotonic() + seconds
     while not (found := next(((run, lease) for run in runs if (lease := _freeze(run, once))), None)):

@@ -87,7 +87,7 @@ class Attended(threading.Thread):
         self.environment = {**os.environ, JOB: job, ATTEMPT: str(attempt), NODE: node}
         self.log = results / "job.log"
         self.lanes: list[int] = []
-        """Of each worker that was started, the lane."""
+        """The lane of each worker that was started."""
         self.processes: list[subprocess.Popen] = []
         self.attendant = Attendant(
             self.folders,
@@ -249,7 +249,7 @@ def test_a_worker_killed_by_who_knows_whom_counts_as_a_failed_node(tmp_path, att
     (failure,) = folder(tmp_path, run).failures()
     assert replace(failure, samples_seen=0, time=None, seconds=None) == FailedAttempt(
         FailureKind.NODE,
-        "Its process was killed, and nothing says by whom.",
+        "Its process was killed, for an unknown reason.",
         "resumed, on another node if one takes it (1 of 3)",
         job=JOB_ID,
         attempt=0,
@@ -308,7 +308,7 @@ def test_a_run_whose_nodes_fail_is_given_up_after_three(tmp_path, attended):
     assert last.end() is Ending.DONE
     error = folder(tmp_path, run).error()
     assert (error.kind, error.noted) == ("node", True)
-    assert error.reason == "Its process was killed, and nothing says by whom. Given up after 3 times."
+    assert error.reason == "Its process was killed, for an unknown reason. Given up after 3 times."
     assert [failure.node for failure in folder(tmp_path, run).failures()] == ["n0", "n1", "n2", "n1"]
 
 
@@ -331,7 +331,7 @@ def test_a_run_out_of_memory_is_tried_with_smaller_parts_until_it_is_given_up(tm
     error = folder(tmp_path, run).error()
     assert (error.kind, error.noted) == ("oom", True)
     assert error.reason == (
-        "It was killed as it used more memory than its job has. Given up after 3 times; give it more memory "
+        "It was killed because it used more memory than its job has. Given up after 3 times; give it more memory "
         "(memory_per_process in a site file), or a smaller batch."
     )
 
@@ -366,22 +366,22 @@ def test_what_a_worker_itself_calls_out_of_memory_is_answered_the_same_way(tmp_p
         (
             'print("boom\\nsrun: error: n1: task 0: Exited with exit code 3", flush=True); os._exit(3)',
             "code",
-            "Its process ended with code 3; it said: boom. See {log}. Given up: it would be the same again.",
+            "Its process ended with code 3; it said: boom. See {log}. Given up: it would fail again.",
         ),
         (
             "os.kill(os.getpid(), signal.SIGSEGV)",
             "code",
-            "Its process was ended by SIGSEGV; it said: in hand. See {log}. Given up: it would be the same again.",
+            "Its process was ended by SIGSEGV; it said: in hand. See {log}. Given up: it would fail again.",
         ),
         (
             "os._exit(0)",
             "code",
-            "Its process ended with code 0; it said: in hand. See {log}. Given up: it would be the same again.",
+            "Its process ended with code 0; it said: in hand. See {log}. Given up: it would fail again.",
         ),
         (
             'print("x" * 999, flush=True); os._exit(1)',
             "code",
-            f"Its process ended with code 1; it said: {'x' * 300}. See {{log}}. Given up: it would be the same again.",
+            f"Its process ended with code 1; it said: {'x' * 300}. See {{log}}. Given up: it would fail again.",
         ),
     ],
 )
@@ -447,14 +447,14 @@ def test_the_memory_that_one_run_of_a_worker_lacked_is_not_why_the_next_one_died
     said = "first: failed (oom): Out of memory; lower batch_size or raise mask_ratio. CUDA out of memory."
     run = StandInRun("run")
     attended([run], worker(f"print({said!r}, flush=True); os._exit(5)")).end()
-    assert noted(tmp_path, run) == [("code", "given up: it would be the same again")]
+    assert noted(tmp_path, run) == [("code", "given up: it would fail again")]
 
 
 def test_what_an_earlier_worker_said_is_not_why_a_later_one_died(tmp_path, attended):
     (tmp_path / "job.log").write_text(f"{OOM_KILL}\n")
     run = StandInRun("run")
     attended([run], worker("os._exit(5)")).end()
-    assert noted(tmp_path, run) == [("code", "given up: it would be the same again")]
+    assert noted(tmp_path, run) == [("code", "given up: it would fail again")]
 
 
 def test_a_worker_that_cannot_start_fails_its_first_run_with_its_last_words_and_does_not_loop(tmp_path, attended):
@@ -474,8 +474,8 @@ def test_a_worker_that_ends_at_once_with_a_code_of_its_own_fails_its_first_run(t
     assert job.end() is Ending.DONE
     assert len(job.lanes) == 1
     assert folder(tmp_path, run).error().reason == (
-        f"Its process ended with code 2; it said: no such option. See {job.log}. It had not begun. "
-        "Given up: it would be the same again."
+        f"Its process ended with code 2; it said: no such option. See {job.log}. It had not started. "
+        "Given up: it would fail again."
     )
 
 
@@ -505,10 +505,10 @@ def test_a_run_whose_code_is_wrong_is_given_up_and_its_neighbours_go_on(tmp_path
     error = folder(tmp_path, bad).error()
     assert (error.kind, error.reason, error.noted) == (
         "code",
-        "The settings say so. Given up: it would be the same again.",
+        "The settings say so. Given up: it would fail again.",
         True,
     )
-    assert noted(tmp_path, bad) == [("code", "given up: it would be the same again")]
+    assert noted(tmp_path, bad) == [("code", "given up: it would fail again")]
     assert folder(tmp_path, good).state() is State.FINISHED
     assert (starts(tmp_path, bad), starts(tmp_path, good)) == (1, 1)
 
@@ -547,7 +547,7 @@ def test_three_runs_that_fail_at_once_stop_their_submission(tmp_path, attended):
         "last": {
             "run": "run-2",
             "kind": "code",
-            "reason": "The settings say so. Given up: it would be the same again.",
+            "reason": "The settings say so. Given up: it would fail again.",
         },
     }
     assert submission.do(runs[3], runs[4]) == [0, 0]
@@ -698,12 +698,12 @@ def test_a_run_that_three_jobs_bring_no_further_is_given_up(tmp_path, attended):
     assert noted(tmp_path, run) == [
         ("timeout", "resumed"),
         ("timeout", "resumed"),
-        ("timeout", "given up: it came no further in 3 jobs, so the limit is short"),
+        ("timeout", "given up: it made no progress in 3 jobs, so the limit is too short"),
     ]
     error = folder(tmp_path, run).error()
     assert (error.kind, error.noted) == ("timeout", True)
     assert error.reason == (
-        "The time limit of its job was near. Given up: it came no further in 3 jobs, so the limit is short."
+        "The time limit of its job was near. Given up: it made no progress in 3 jobs, so the limit is too short."
     )
     assert job.attendant.left == []
 
@@ -744,7 +744,7 @@ def test_a_later_attempt_takes_a_run_over_and_the_earlier_one_ends_without_start
             [],
             "preempted",
             "resumed",
-            "In attempt 1 the job was taken off its node without a warning.",
+            "In attempt 1 the job was removed from its node without warning.",
         ),
     ],
 )

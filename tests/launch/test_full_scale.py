@@ -1,9 +1,9 @@
 """docs/full-scale.md from top to bottom: its files are written, and its commands run in their order.
 
-What stands in: a fake SLURM of four nodes for the cluster; for LAION-400M 41,456 names of one tar of four pairs, with
+The stand-ins: a fake SLURM of four nodes for the cluster; for LAION-400M 41,456 names of one tar of four pairs, with
 a note beside each that says 9,987; for ImageNet two pictures of each of 1,000 classes; for the training a worker that
 has results by a made-up law. The study, the site file, the programs and the commands are the page's own, with a
-temporary folder in the place of /shared.
+temporary folder instead of /shared.
 """
 
 import io

@@ -40,7 +40,7 @@ def workers(results, job):
 
 @pytest.fixture
 def cores(monkeypatch):
-    """Give the machine so many cores and no GPU."""
+    """Give the machine this number of cores and no GPU."""
 
     def give(count):
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
@@ -51,7 +51,7 @@ def cores(monkeypatch):
 
 @pytest.fixture
 def gpus(monkeypatch, tmp_path):
-    """Give the machine so many GPUs, as nvidia-smi lists them."""
+    """Give the machine this number of GPUs, as nvidia-smi lists them."""
 
     def give(count, visible=None):
         lines = [f"GPU {gpu}: NVIDIA H100 80GB HBM3 (UUID: GPU-5c3c7a0e-{gpu:04})" for gpu in range(count)]

@@ -201,7 +201,7 @@ def test_a_refusal_over_memory_says_how_to_ask_for_other(asked, tmp_path, monkey
     from flipscale.launch.slurm import batch, scheduler
 
     def refuse(script):
-        raise LaunchError("sbatch says no: sbatch: error: Memory specification can not be satisfied")
+        raise LaunchError("sbatch refused: sbatch: error: Memory specification can not be satisfied")
 
     monkeypatch.setattr(scheduler, "submit", refuse)
     (predicted,), (unsaid,) = arrays(asked()), arrays(asked(), memory=None)

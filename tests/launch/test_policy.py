@@ -47,9 +47,9 @@ def test_every_kind_of_failure_has_a_policy():
 @pytest.mark.parametrize(
     ("kind", "says"),
     [
-        ("disk", "given up: somebody has to make room"),
-        ("data", "given up: it would be the same again"),
-        ("code", "given up: it would be the same again"),
+        ("disk", "given up: somebody has to free space"),
+        ("data", "given up: it would fail again"),
+        ("code", "given up: it would fail again"),
         ("diverged", "given up: it would diverge again"),
         ("parent", "given up: its parent comes first"),
     ],
@@ -102,7 +102,9 @@ def test_a_run_that_came_no_further_in_three_jobs_in_a_row_is_given_up(earlier, 
         FailureKind.TIMEOUT, [failed(kind, samples_seen=samples) for kind, samples in earlier], asked(), 64
     )
     assert decision.again is again
-    assert decision.says == ("resumed" if again else "given up: it came no further in 3 jobs, so the limit is short")
+    assert decision.says == (
+        "resumed" if again else "given up: it made no progress in 3 jobs, so the limit is too short"
+    )
 
 
 def test_a_run_without_a_record_came_no_further_either():
@@ -236,13 +238,13 @@ def test_counting_begins_anew_where_a_run_was_given_up():
         decide(FailureKind.NODE, [*of_nodes, failed("node")], asked()).says
         == "resumed, on another node if one takes it (2 of 3)"
     )
-    other = [failed("node"), failed("node"), failed("code", "given up: it would be the same again")]
+    other = [failed("node"), failed("node"), failed("code", "given up: it would fail again")]
     assert decide(FailureKind.NODE, other, asked()).says == "resumed, on another node if one takes it (1 of 3)"
 
 
 def test_the_row_of_time_outs_begins_anew_where_a_run_was_given_up():
     stuck = [failed("timeout", samples_seen=64)] * 2 + [
-        failed("timeout", "given up: it came no further in 3 jobs, so the limit is short", samples_seen=64)
+        failed("timeout", "given up: it made no progress in 3 jobs, so the limit is too short", samples_seen=64)
     ]
     assert decide(FailureKind.TIMEOUT, stuck, asked(), samples_seen=64).again
     assert decide(FailureKind.TIMEOUT, [*stuck, failed("timeout", samples_seen=64)], asked(), samples_seen=64).again

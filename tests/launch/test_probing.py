@@ -70,7 +70,7 @@ def test_a_tuning_is_a_shape_and_an_evaluation_of_trained_weights_is_none(planne
 
 def test_runs_of_a_program_of_somebody_elses_cannot_be_probed(planned):
     text = STUDY.replace("precision: fp32", "trainer: {command: {arguments: [./train.sh]}}")
-    with pytest.raises(LaunchError, match="mask cannot be probed: a program of your own trains its runs"):
+    with pytest.raises(LaunchError, match="mask cannot be probed: your own program trains its runs"):
         probe_of(planned(text), "local")
 
 

@@ -340,9 +340,7 @@ def test_without_an_address_a_ray_is_started_here_on_loopback_and_ends_by_itself
             done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
             assert done.returncode == 0, done.stderr
             said.append(done.stderr)
-            first = re.search(
-                r"starting a Ray on this machine; `kill (\d+)` ends it\nsubmitted 1 run to ray\n", said[0]
-            )
+            first = re.search(r"starting Ray on this machine; `kill (\d+)` ends it\nsubmitted 1 run to ray\n", said[0])
             keeper = int(first[1])
         assert "\nsubmitted 1 run to ray, left alone 1 " in said[1]
         with frozen(*(folder(results, run) for run in runs)) as (at_work, lease):
@@ -366,6 +364,6 @@ def test_without_an_address_a_ray_is_started_here_on_loopback_and_ends_by_itself
 
 def test_where_no_ray_answers_nothing_is_written_of_jobs(tmp_path):
     run = StandInRun("run")
-    with pytest.raises(LaunchError, match=r"Nobody answers at 127\.0\.0\.1:9\. Is that the head of a Ray cluster"):
+    with pytest.raises(LaunchError, match=r"Nothing answers at 127\.0\.0\.1:9\. Is that the head of a Ray cluster"):
         submit([run], tmp_path, RayLauncher(tmp_path, address="127.0.0.1:9", command=WORKER))
     assert states([run], tmp_path) == {"run": State.PLANNED}

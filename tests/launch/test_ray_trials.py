@@ -102,7 +102,7 @@ def test_what_ray_cannot_follow_in_a_site_file_is_refused_with_the_reason(tmp_pa
 
 
 def test_an_address_is_for_ray_alone(tmp_path):
-    with pytest.raises(LaunchError, match="An address is that of a Ray cluster; give it together with --on ray"):
+    with pytest.raises(LaunchError, match="An address names a Ray cluster; give it together with --on ray"):
         launcher_named("local", tmp_path, address="10.0.0.1:6379")
 
 
@@ -138,11 +138,11 @@ def test_a_run_whose_trial_was_given_up_is_lost_and_says_why(tmp_path):
     path.with_name("0.failed").write_text("ModuleNotFoundError: No module named 'flipscale'\n")
     found = Looker(tmp_path).look(runs)
     assert (found["run"].state, found["other"].state) == (State.LOST, State.WAITING)
-    assert found["run"].where.says.endswith("gave its trial up: ModuleNotFoundError: No module named 'flipscale'")
+    assert found["run"].where.says.endswith("gave up its trial: ModuleNotFoundError: No module named 'flipscale'")
 
 
 def test_where_no_ray_can_be_had_no_job_is_written(tmp_path):
-    with pytest.raises(LaunchError, match="Nobody answers"):
+    with pytest.raises(LaunchError, match="Nothing answers"):
         submit([StandInRun("run")], tmp_path, RayLauncher(tmp_path, address="http://127.0.0.1:9", command=WORKER))
     assert RunFolder(tmp_path / "runs" / "run").job() is None
 
@@ -153,7 +153,7 @@ def test_where_no_ray_can_be_had_no_job_is_written(tmp_path):
         ("RUNNING", "", "Ray job NAME runs"),
         ("PENDING", "Job has not started yet.", "Ray job NAME waits: Job has not started yet."),
         ("FAILED", "Job failed:\nmore", "Ray job NAME FAILED: Job failed:"),
-        (None, "", "Ray knows its job no more"),
+        (None, "", "Ray no longer knows its job"),
     ],
 )
 def test_what_ray_says_of_a_job_fits_a_line(status, message, says):

@@ -82,7 +82,10 @@ def test_a_run_begins_anew_and_what_it_gave_is_kept_each_time(tmp_path: Path) ->
     finish(tmp_path, other)
     done = redo([run, other], tmp_path, "a")
     assert started(done) == ["a"]
-    assert done.summary() == "submitted 1 run to local (1 of them anew; what they gave is kept), left alone 1 finished"
+    assert (
+        done.summary()
+        == "submitted 1 run to local (1 of them retrained; earlier results are kept), left alone 1 finished"
+    )
     assert (score(folder), folder.records()[0]) == (None, [])
     assert not (folder.path / "model.pt").exists()
     assert folder.asked() == Asked.of(run)
@@ -120,7 +123,7 @@ def test_a_run_in_hand_does_not_begin_anew(tmp_path: Path) -> None:
     folder.ask(Asked.of(runs[1]))
     with folder.hold():
         for name in ("child", "parent"):
-            with pytest.raises(LaunchError, match="child is running; cancel it before it is trained anew"):
+            with pytest.raises(LaunchError, match="child is running; cancel it before you retrain it"):
                 redo(runs, tmp_path, name)
     assert states(runs, tmp_path)["parent"] is State.FINISHED
 
@@ -143,8 +146,8 @@ def test_how_many_begin_anew_as_their_parent_does_is_said(tmp_path: Path) -> Non
     done = redo(runs, tmp_path, "parent", "masked")
     assert (set(started(done)), done.redone, done.followed) == ({"parent", "tuned", "masked"}, 3, 1)
     assert done.summary() == (
-        "submitted 3 runs to local (3 of them anew, 1 as it starts from the weights of another of these; what they "
-        "gave is kept), left alone 1 finished"
+        "submitted 3 runs to local (3 of them retrained, 1 as it starts from the weights of another of these; "
+        "earlier results are kept), left alone 1 finished"
     )
 
 

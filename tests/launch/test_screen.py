@@ -1,4 +1,4 @@
-"""What stands on the screen of who watches, at the size it has."""
+"""The screen of `watch`, at the size of its terminal."""
 
 from dataclasses import replace
 
@@ -62,8 +62,8 @@ def test_a_small_screen_leaves_out_columns_and_runs_and_says_how_many() -> None:
         "the cost model, about 1 min 15 s left",
         "done    loss  run",
         " 25%  2.5000  .._32k_m0.5_s0_1234567890",
-        "and 2 more that run",
-        "5 that ended badly",
+        "and 2 more running",
+        "5 that failed or were lost",
         "Ctrl-C leaves; the runs go on.",
     ]
 
@@ -72,7 +72,7 @@ def test_of_thousands_of_runs_a_screen_shows_as_many_as_fit() -> None:
     many = [run(f"run{i:05}", State.RUNNING, samples=10, loss=1.0, images_per_second=1.0) for i in range(10_000)]
     lines = shown(study(*many), 80, 24)
     assert len(lines) == 24
-    assert "and 9983 more that run" in lines
+    assert "and 9983 more running" in lines
     assert [line.split()[0] for line in shown(study(*many), 10, 3)] == ["masks", "0", "10000"]
 
 

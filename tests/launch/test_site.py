@@ -40,7 +40,7 @@ NOTHING_KNOWN = {
 }
 
 EMPTY = {**NOTHING_KNOWN, "name": "site"}
-"""What a file says that says nothing: its name is that of the site."""
+"""What an empty site file means: the file's name is that of the site."""
 
 FULL = """
 schema: 1
@@ -431,12 +431,12 @@ def test_what_is_no_option_of_srun_is_refused(complaints):
     ("option", "instead"),
     [
         ("--array=0-3", "--array is not for a site file: flipscale numbers the runs itself"),
-        ("--output=x", "--output is not for a site file: the log's place is flipscale's"),
-        ("--error=x", "--error is not for a site file: the log's place is flipscale's"),
+        ("--output=x", "--output is not for a site file: flipscale chooses where logs are"),
+        ("--error=x", "--error is not for a site file: flipscale chooses where logs are"),
         ("--job-name=x", "--job-name is not for a site file: flipscale finds its jobs by their name"),
-        ("--open-mode=append", "--open-mode is not for a site file: a log goes on after a requeue"),
+        ("--open-mode=append", "--open-mode is not for a site file: flipscale appends to a log after a requeue"),
         ("--requeue", "--requeue is not for a site file: flipscale asks for it"),
-        ("--no-requeue", "--no-requeue is not for a site file: a run could not go on then"),
+        ("--no-requeue", "--no-requeue is not for a site file: a run could not continue then"),
         ("--signal=USR1", "--signal is not for a site file: write warning: 120s"),
         ("--dependency=afterok:1", "--dependency is not for a site file: it follows from the runs' parents"),
         ("--nodes=2", "--nodes is not for a site file: write gpus_per_node or processes_per_node"),

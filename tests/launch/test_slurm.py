@@ -209,7 +209,7 @@ def test_a_diverged_run_is_given_up_and_its_neighbour_is_not(tmp_path):
 
 def test_an_unknown_partition_is_refused_before_anything_is_written_of_jobs(tmp_path):
     (run,) = runs_of(tmp_path)
-    with pytest.raises(LaunchError, match=r"0\.sh: SLURM does not take it\. .*[Ii]nvalid partition"):
+    with pytest.raises(LaunchError, match=r"0\.sh: SLURM refused it\. .*[Ii]nvalid partition"):
         send([run], tmp_path / "results", partition="nowhere")
     assert states([run], tmp_path / "results") == {run.id: State.PLANNED}
 

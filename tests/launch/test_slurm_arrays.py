@@ -460,14 +460,14 @@ def test_a_job_has_the_shape_of_its_runs(resources, lanes, keys, shape):
         (
             Resources(gpus=9),
             {},
-            "A run of 9 GPUs does not come out even on nodes of 8; ask for a multiple of 8, or correct the site's "
+            "A run of 9 GPUs cannot be divided evenly over nodes of 8; ask for a multiple of 8, or correct the site's "
             "gpus_per_node.",
         ),
         (
             Resources(processes=5),
             {"processes_per_node": 2},
-            "A run of 5 processes does not come out even on nodes of 2; ask for a multiple of 2, or correct the site's "
-            "processes_per_node.",
+            "A run of 5 processes cannot be divided evenly over nodes of 2; ask for a multiple of 2, or correct "
+            "the site's processes_per_node.",
         ),
     ],
 )

@@ -143,7 +143,7 @@ def test_the_size_of_an_array_is_not_asked_where_the_site_says_it(tmp_path, idle
 
 
 def test_memory_is_predicted_where_the_cluster_counts_it_and_else_not_asked_for(tmp_path, idle):
-    """Where it is not counted, nodes need not say how much they have, and SLURM refuses whoever asks for any."""
+    """Where it is not counted, nodes need not say how much they have, and SLURM refuses any request for memory."""
     from tests.launch.real import runs_of  # It has torch, for which other processes of these tests would wait.
 
     (run,) = runs_of(tmp_path / "study")
@@ -295,7 +295,7 @@ def test_a_partition_that_is_not_there_is_refused_in_slurms_words_and_the_runs_s
         send(runs, tmp_path, partition="nix")
     (script,) = (tmp_path / "slurm").glob("*/*.sh")
     assert str(refused.value) == (
-        f"{script}: SLURM does not take it. sbatch says no: sbatch: error: invalid partition specified: nix "
+        f"{script}: SLURM refused it. sbatch refused: sbatch: error: invalid partition specified: nix "
         "sbatch: error: Batch job submission failed: Invalid partition name specified It asks for cpus-per-task=1, "
         "nodes=1, ntasks-per-node=1, partition=nix, time=0-00:10:00."
     )
@@ -322,7 +322,7 @@ def test_a_line_of_setup_that_ends_the_job_fails_its_run_and_says_so(tmp_path, c
     wait_for([run], tmp_path, State.FAILED)
     assert folder(tmp_path, run).error().reason == (
         f"A line of the site file's setup ended the job, with code {code}, before it began. "
-        "Given up: it would be the same again."
+        "Given up: it would fail again."
     )
 
 
@@ -346,7 +346,7 @@ def test_what_was_sent_before_a_refusal_stays_sent(tmp_path, idle):
     refuse = 'case "$2" in */1.sh) echo "sbatch: error: Job violates accounting/QOS policy" >&2; exit 1;; esac'
     idle.replace("sbatch", f'{refuse}; exec "$REAL" "$@"')
     runs = several(25)
-    with pytest.raises(LaunchError, match=r"1\.sh: SLURM does not take it\. .* Job violates accounting/QOS policy"):
+    with pytest.raises(LaunchError, match=r"1\.sh: SLURM refused it\. .* Job violates accounting/QOS policy"):
         send(runs, tmp_path)
     assert Counter(states(runs, tmp_path).values()) == {State.WAITING: 10, State.PLANNED: 15}
     with pytest.raises(LaunchError):
@@ -413,11 +413,11 @@ def test_a_submit_that_cannot_ask_about_runs_in_the_queue_says_so(tmp_path, idle
         with pytest.raises(LaunchError) as refused:
             submit_or_preview(runs, tmp_path)
         assert str(refused.value) == (
-            "Nothing is submitted: whether 3 runs that were submitted before still will be done is not known. SLURM "
+            "Nothing was submitted: it is not known whether 3 runs submitted before will still be done. SLURM "
             f"cannot be asked, squeue says: {AWAY}. Submit again when that works."
         )
     finish(tmp_path, runs[:2])
-    with pytest.raises(LaunchError, match=r"^Nothing is submitted: whether 1 run that was submitted before "):
+    with pytest.raises(LaunchError, match=r"^Nothing was submitted: it is not known whether 1 run submitted before "):
         send(runs, tmp_path)
     finish(tmp_path, runs)
     assert send(runs, tmp_path).skipped == {State.FINISHED: 3}
@@ -474,7 +474,7 @@ def test_a_number_alone_on_its_line_is_that_of_the_job(tmp_path, idle, answer):
 def test_what_sbatch_took_and_nobody_knows_of_is_not_sent_again(tmp_path, idle, no_pauses):
     idle.replace("sbatch", f"echo once >>{tmp_path}/sbatch; echo we will see")
     with pytest.raises(
-        LaunchError, match=r"0\.sh: sbatch took it and named no job, and squeue has none of its name; look"
+        LaunchError, match=r"0\.sh: sbatch accepted it but named no job, and squeue lists none of its name; check"
     ):
         send(several(3), tmp_path)
     assert (tmp_path / "sbatch").read_text() == "once\n"
@@ -548,9 +548,7 @@ def test_a_refusal_below_a_banner_is_said_without_it_and_at_once(tmp_path, idle,
     monkeypatch.setattr(scheduler, "PAUSES", (1e6,))  # As if it were away, it would be asked again.
     (tmp_path / "banner").write_text(BANNER)
     idle.replace("sbatch", f'cat {tmp_path}/banner >&2; "$REAL" "$@"')
-    with pytest.raises(
-        LaunchError, match=r"sh: SLURM does not take it\. sbatch says no: sbatch: error: invalid partition"
-    ):
+    with pytest.raises(LaunchError, match=r"sh: SLURM refused it\. sbatch refused: sbatch: error: invalid partition"):
         send(several(1), tmp_path, partition="nix")
 
 
@@ -601,7 +599,7 @@ def test_a_cluster_without_accounting_does_as_well(tmp_path, install):
     fake_slurm.forget(cluster.folder)
     lost = says(tmp_path, gone(tmp_path, "good"), closely=True)
     log = arrays(tmp_path)[0].log(tmp_path / "slurm", 0)
-    assert re.fullmatch(rf"SLURM knows its job 1_0 no more, which was sent [\d: -]+; what it said is in {log}", lost)
+    assert re.fullmatch(rf"SLURM no longer knows its job 1_0, sent [\d: -]+; its output is in {log}", lost)
     assert sorted(job.run_id for job in send(runs, tmp_path).jobs) == ["bad", "good"]
     wait_for(runs[:1], tmp_path, State.FINISHED)
 
@@ -622,7 +620,7 @@ def test_the_states_are_right_after_slurm_has_forgotten_the_jobs(tmp_path, clust
     fake_slurm.forget(cluster.folder)
     assert states(runs, tmp_path) == {"good": State.FINISHED, "bad": State.FAILED, "long": State.RUNNING}
     assert states([gone(tmp_path, "good")], tmp_path) == {"good": State.LOST}
-    assert re.match(r"SLURM knows its job 1_\d no more, which was sent 20", says(tmp_path, runs[0]))
+    assert re.match(r"SLURM no longer knows its job 1_\d, sent 20", says(tmp_path, runs[0]))
 
 
 def finished(cluster) -> list[str]:
@@ -645,7 +643,7 @@ def test_accounting_says_how_a_job_ended_that_squeue_has_forgotten(tmp_path, idl
     send([run], tmp_path)
     idle.replace("squeue", "exit 0")
     idle.replace("sacct", f"echo 'another|1_0|FAILED|n9'; echo '{arrays(tmp_path)[0].job_name}|1_0|{state}|{node}'")
-    known = "SLURM knows its job 1_0 no more, which was sent "
+    known = "SLURM no longer knows its job 1_0, sent "
     assert says(tmp_path, run).startswith(known)
     assert says(tmp_path, run).endswith("; it wrote no log, so it never began")
     assert states([run], tmp_path) == {"run": State.LOST}
@@ -886,7 +884,7 @@ def test_a_refusal_names_all_that_the_site_asked_for(tmp_path, idle):
 def test_a_dry_run_where_no_slurm_is_says_to_set_max_array_size(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path))
     said = preview([StandInRun("run")], tmp_path, SlurmLauncher(tmp_path, SITE, command=WORKER))
-    assert said.startswith("# No SLURM can be asked here, so arrays have 1001 tasks at most, SLURM's default. Set ")
+    assert said.startswith("# SLURM cannot be asked here, so arrays have at most 1001 tasks, SLURM's default. Set ")
     assert "Set max_array_size in the site file" in said
     there = SlurmLauncher(tmp_path, {**SITE, "max_array_size": 100}, command=WORKER)
     assert preview([StandInRun("run")], tmp_path, there).startswith("# sbatch ")
@@ -908,7 +906,7 @@ def test_a_lost_task_says_where_it_was_last(tmp_path, idle):
     (folder(tmp_path, run).path / "last_holder.json").write_text(json.dumps(lease))
     log = arrays(tmp_path)[0].log(tmp_path / "slurm", 0)
     log.write_text("slurmstepd: error: killed\n")
-    assert says(tmp_path, run).endswith(f"; it was last on n3; what it said is in {log}")
+    assert says(tmp_path, run).endswith(f"; it was last on n3; its output is in {log}")
     assert "1_0" in says(tmp_path, run)
 
 
@@ -964,7 +962,7 @@ def test_who_watches_asks_less_often_where_queues_are_long_or_answers_slow(tmp_p
     monkeypatch.setattr(look.time, "monotonic", lambda: now[0])
 
     def pause() -> float:
-        """Seconds between two questions of who looks twice a second."""
+        """Seconds between two questions while `watch` looks twice a second."""
         looker, before = Looker(tmp_path), len(polls)
         while len(polls) < before + 2:
             looker.look([run])

@@ -112,7 +112,7 @@ def test_the_silence_of_a_run_is_measured_by_its_own_steps(held):
 def test_a_heartbeat_is_no_sign_of_life_and_a_step_a_record_or_a_checkpoint_is(held):
     run = held(700)
     os.utime(run.path / "lease.json")
-    assert why_stalled(run) == "No step for 11 min 40 s, where one takes 0.2 s; 10 min 0 s are the limit."
+    assert why_stalled(run) == "No step for 11 min 40 s, where one takes 0.2 s; the limit is 10 min 0 s."
     for name in ("life.json", "metrics.jsonl", "checkpoint.pt"):
         held(700)
         (run.path / name).touch()

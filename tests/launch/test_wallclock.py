@@ -84,7 +84,7 @@ def test_who_watches_knows_the_time_left_before_any_run_has_said_how_fast_it_is(
 
 
 def test_the_time_left_follows_from_a_probes_seconds_and_not_from_flops(tmp_path):
-    """Of two runs of equal FLOPs one takes twice as long."""
+    """One of two runs of equal FLOPs takes twice as long."""
     fast, slow = (
         replace(run_of(name, seconds), cost=replace(NO_COST, train_flops=1, samples_seen=100))
         for name, seconds in (("fast", 10), ("slow", 20))

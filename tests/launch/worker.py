@@ -3,7 +3,7 @@
 A run's settings say what happens in it: `seconds` of sleep, in steps of 50 ms, or `first_seconds` at the first
 attempt; then more of it until the files of `until` are there, as seen from the folder of all runs, for two minutes at
 most; then `fail` with a kind, if it is there. A `deaf` one does not stop when it is asked to. One that `hangs` does no
-more after ten steps of its first attempts, so many of them. metrics.jsonl counts the starts (records with "start") so
+more after ten steps, in that many of its first attempts. metrics.jsonl counts the starts (records with "start") so
 that a test can tell whether a run was done twice.
 """
 

@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 
 from flipscale.launch.local.queue import LocalQueue
+from tests.commands import flipscale
 from tests.patience import wait_until
-from tests.test_cli import STUDY, flipscale
+from tests.test_cli import STUDY
 
 QUESTION = 'Does <script>alert("masking")</script> & company hurt?'
 

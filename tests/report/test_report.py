@@ -15,8 +15,9 @@ from flipscale.report.fits import fits
 from flipscale.report.markup import markdown, text
 from flipscale.run import State
 from flipscale.study import read_study
+from tests.commands import flipscale
 from tests.report.synthetic import write_study
-from tests.test_cli import STUDY, flipscale
+from tests.test_cli import STUDY
 
 pytestmark = pytest.mark.slow
 

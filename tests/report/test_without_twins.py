@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from flipscale.cli import main
 from flipscale.collect import read_results
 from flipscale.compare import compare, comparison_json, comparison_markdown, comparison_text
 from flipscale.plan import Plan, plan
@@ -13,8 +14,8 @@ from flipscale.plot import figure_data, plot_all
 from flipscale.report import write_report
 from flipscale.report.charts import chart_data
 from flipscale.study import Study, read_study
+from tests.commands import flipscale
 from tests.report.synthetic import SCORES, write_results
-from tests.test_cli import flipscale
 
 pytestmark = pytest.mark.slow
 
@@ -119,13 +120,15 @@ def test_a_study_without_scores_is_reported_by_its_training_loss(study, tmp_path
     assert "final_loss" in section(page, "figures")
 
 
-def test_run_of_a_single_run_ends_well_and_writes_the_report(tmp_path: Path) -> None:
+def test_run_of_a_single_run_ends_well_and_writes_the_report(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     (tmp_path / "one.yaml").write_text(SINGLE)
     done = flipscale("run", "one.yaml", "--no-mlflow", cwd=tmp_path)
     assert "The study names no baseline, so there is nothing to compare." in done.stdout
     page = (tmp_path / "plots/one/report.html").read_text()
     assert "1 of 1 run finished" in page
     assert "Zero-shot accuracy, top 1:" in section(page, "answer")
-    for verb in ("plot", "compare"):
-        flipscale(verb, "one.yaml", cwd=tmp_path)
-    assert "there is no curve to fit" in flipscale("fit", "one.yaml", cwd=tmp_path, code=1).stderr
+    monkeypatch.chdir(tmp_path)
+    assert [main([verb, "one.yaml"]) for verb in ("plot", "compare", "fit")] == [0, 0, 1]
+    assert "there is no curve to fit" in capsys.readouterr().err

@@ -13,7 +13,7 @@ def bits(text: str) -> np.ndarray:
 
 
 def test_one_pair_by_hand():
-    """Of 10 images the arm alone has 3, the baseline alone 1: d = .2, q = .4, sqrt((.4 - .04) / 10) = .1897."""
+    """10 images: 3 right in the arm alone, 1 in the baseline alone: d = .2, q = .4, sqrt((.4 - .04) / 10) = .1897."""
     found = image_sampling([bits("1111110000")], [bits("1110001000")])
     assert (found.images, found.seeds, found.shared) == (10, 1, None)
     assert found.difference == pytest.approx(0.2)

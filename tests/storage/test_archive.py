@@ -121,8 +121,8 @@ def test_a_run_that_differs_is_named_and_stays(here, there):
     (again,) = merged(there, file)
     assert [outcome for outcome in again.outcomes.values() if outcome is not PRESENT] == [DIFFERS]
     assert again.problems == (
-        f"{run}: is finished here with another result.json than in {file}; that of this results folder stays. To take "
-        f"the other one, delete {there.run(run)} and merge again.",
+        f"{run}: is finished here with another result.json than in {file}; the one in this results folder stays. "
+        f"To take the other one, delete {there.run(run)} and merge again.",
     )
     assert result.read_bytes() == kept
     assert not again.failed

@@ -200,7 +200,7 @@ def test_a_run_that_is_taken_up_between_the_look_and_the_removal_stays(here, mon
 
     monkeypatch.setitem(remove_unneeded.__globals__, "_Survey", looked_at)
     removed = remove_unneeded(here.root, [asked_by(here, FEWER)])
-    assert removed.left_alone == {folder.id: "somebody has just taken it up"}
+    assert removed.left_alone == {folder.id: "a process has just started it"}
     assert folder.path.exists()
 
 
@@ -210,13 +210,13 @@ def gc(results: Results, *arguments: str) -> int:
 
 def test_the_studies_that_count_are_those_known_here_and_those_given_and_are_named(here, capsys, tmp_path):
     assert gc(here) == 1
-    assert "knows no study, so every run would count as one that no study asks for" in capsys.readouterr().err
+    assert "lists no study, so every run would count as unneeded" in capsys.readouterr().err
     assert main(["plan", str(here.file), "--results", str(here.root)]) == 0
     here.file.write_text(FEWER)
     capsys.readouterr()
     assert gc(here, "--json") == 0
     printed, said = capsys.readouterr()
-    assert f"these studies say what is needed: study ({here.file.resolve()})" in said
+    assert f"keeping what these studies need: study ({here.file.resolve()})" in said
     assert len(json.loads(printed)["found"]) == SECOND_SEED
     other = tmp_path / "all.yaml"
     other.write_text(STUDY)

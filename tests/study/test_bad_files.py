@@ -129,13 +129,11 @@ BAD = {
         "schema: 1\nquestion: !!python/object/apply:os.system ['true']\n",
         (
             "study.yaml:1: no 'model' in base, axes or couple; add it to base: open_clip's name of a ViT, or "
-            "ViT-w48d3-4: width 48, depth 3, patch 4\n"
-            "study.yaml:1: no 'samples' in base, axes or couple; add it to base: length of the schedule, in "
-            "samples seen; or in training FLOPs, as 1e15 FLOPs\n"
-            "study.yaml:1: no 'batch_size' in base, axes or couple; add it to base: pairs a step, over all "
-            "devices together\n"
-            "study.yaml:2: the tag '!!python/object/apply:os.system' means nothing here; write the plain "
-            "value, a text in quotes"
+            "ViT-w48d3-4: width 48, depth 3, patch 4\nstudy.yaml:1: no 'samples' in base, axes or couple; add "
+            "it to base: length of the schedule, in samples seen; or in training FLOPs, such as 1e15 "
+            "FLOPs\nstudy.yaml:1: no 'batch_size' in base, axes or couple; add it to base: pairs per step, over "
+            "all devices\nstudy.yaml:2: the tag '!!python/object/apply:os.system' means nothing here; write the "
+            "plain value, a text in quotes"
         ),
     ),
     "tag_own": (
@@ -154,7 +152,7 @@ BAD = {
         GOOD.replace("base:\n", "base:\n  <<: 5\n"),
         "study.yaml:3: '<<' merges a mapping; give it an alias of one",
     ),
-    "complex_key": (GOOD + "? [a, b]\n: 3\n", "study.yaml:8: a key is a list; a key is one word"),
+    "complex_key": (GOOD + "? [a, b]\n: 3\n", "study.yaml:8: a key is a list; a key must be one word"),
     # YAML's traps
     "no": (in_base("grad_clip: no"), "study.yaml:6: YAML reads no as false; write false, or 'no' in quotes for text"),
     "yes": (in_base("data_size: yes"), "study.yaml:6: YAML reads yes as true; write true, or 'yes' in quotes for text"),
@@ -275,7 +273,7 @@ BAD = {
     ),
     "fine_tuning_without_test_images": (
         in_base("fine_tuning: {samples: 2k, data: {folder: {train: pets}}}"),
-        "study.yaml:6: folder lacks 'test'; add it: the same of test images",
+        "study.yaml:6: folder lacks 'test'; add it: the same for test images",
     ),
     "fine_tuning_on_no_labelled_set": (
         in_base("fine_tuning: {samples: 2k, data: {captions: {file: a.csv}}}"),
@@ -283,12 +281,12 @@ BAD = {
     ),
     "fine_tuning_and_inference": (
         in_base("fine_tuning: 2k\n  inference: masked").replace("[0, 0.5]", "[0.5]"),
-        "study.yaml:7: inference masked scores by texts, and a fine-tuned model has a head in their place (at "
+        "study.yaml:7: inference masked scores by texts, and a fine-tuned model has a classification head instead (at "
         "mask_ratio 0.5); exclude these together",
     ),
     "fine_tuning_indivisible": (
         in_base("fine_tuning: {samples: 2k, batch_size: 100}") + "resources: {processes: 8}\n",
-        "study.yaml:6: a batch of 100 does not divide into 8 processes x 1 parts, as resources say (at mask_ratio 0); "
+        "study.yaml:6: a batch of 100 does not divide into 8 processes x 1 parts, set in resources (at mask_ratio 0); "
         "write a multiple of 8",
     ),
     "tuning_key": (
@@ -385,7 +383,7 @@ BAD = {
     ),
     "trainer": (
         in_base("trainer: {command: {}}"),
-        "study.yaml:6: command lacks 'arguments'; add it: the program and its arguments; the run's folder follows",
+        "study.yaml:6: command lacks 'arguments'; add it: the program and its arguments; the run's folder is appended",
     ),
     "command_in_one_text": (
         in_base("trainer: {command: 'python train.py --lr 3'}"),
@@ -445,15 +443,15 @@ BAD = {
     "processes": (
         GOOD + "resources: {processes: 3, accumulate: 2}\n",
         (
-            "study.yaml:5: a batch of 64 does not divide into 3 processes x 2 parts, as resources say "
+            "study.yaml:5: a batch of 64 does not divide into 3 processes x 2 parts, set in resources "
             "(at mask_ratio 0); write a multiple of 6"
         ),
     ),
     "decoder": (
         in_base("reconstruction: {width: 7}").replace("[0, 0.5]", "[0.5]"),
         (
-            "study.yaml:6: reconstruction.width 7 is not a multiple of 16, which heads and positions of ViT-w32d2-4 "
-            "take (at mask_ratio 0.5); write 16"
+            "study.yaml:6: reconstruction.width 7 is not a multiple of 16, as the heads and positions of "
+            "ViT-w32d2-4 require (at mask_ratio 0.5); write 16"
         ),
     ),
     "metric": (
@@ -463,7 +461,7 @@ BAD = {
     ),
     "metric_of_two": (
         GOOD + "evaluation: {sets: {a: {idx: {images: i, labels: l, classes: [x, y, z], metric: roc_auc}}}}\n",
-        "study.yaml:8: roc_auc is of two classes, and this set has 3; name another metric",
+        "study.yaml:8: roc_auc takes two classes, and this set has 3; name another metric",
     ),
     "metric_of_six": (
         GOOD + "evaluation: {sets: {a: {idx: {images: i, labels: l, classes: [x, y], metric: mean_top1_top5}}}}\n",
@@ -483,19 +481,19 @@ BAD = {
     ),
     "mean_of_losses": (
         GOOD + "evaluation:\n  sets: {coco: {captions: b.csv}}\n  means: {all: [coco.held_out_loss]}\n",
-        "study.yaml:10: 'coco.held_out_loss' is not a fraction, so a mean with others says nothing; take it out",
+        "study.yaml:10: 'coco.held_out_loss' is not a fraction, so a mean with others is meaningless; remove it",
     ),
     "mean_of_one_twice": (
         GOOD + "evaluation:\n  sets: {pets: {folder: b}}\n  means: {all: [pets, pets.zero_shot_top1]}\n",
-        "study.yaml:10: 'pets.zero_shot_top1' is in it twice; keep one",
+        "study.yaml:10: 'pets.zero_shot_top1' is listed twice; keep one",
     ),
     "mean_by_a_sets_name": (
         GOOD + "evaluation:\n  sets: {pets: {folder: b}}\n  means: {pets: [pets]}\n",
-        "study.yaml:10: 'pets' is the name of a set too; give the mean another name",
+        "study.yaml:10: 'pets' is also the name of a set; give the mean another name",
     ),
     "program_without_scores": (
         GOOD + "evaluation:\n  sets: {vqa: {command: {arguments: x, scores: {}}}}\n",
-        "study.yaml:9: no score is named; write as {cider: higher}",
+        "study.yaml:9: no score is named; write, for example, {cider: higher}",
     ),
     "program_of_no_direction": (
         GOOD + "evaluation:\n  sets: {vqa: {command: {arguments: x, scores: {cider: more}}}}\n",
@@ -508,8 +506,9 @@ BAD = {
     ),
     "program_that_is_lower": (
         GOOD + "evaluation:\n  sets: {vqa: {command: {arguments: x, scores: {loss: higher}}}}\n",
-        "study.yaml:9: the name 'vqa.loss' says that lower is better, as it has one of loss, error, perplexity, nll, "
-        "bpb, fid, wer, cer, ece, mce, mse, rmse, brier, distance or seconds; name it otherwise",
+        "study.yaml:9: the name 'vqa.loss' says that lower is better, as it contains one of loss, error, "
+        "perplexity, nll, bpb, fid, wer, cer, ece, mce, mse, rmse, brier, distance or seconds; choose another "
+        "name",
     ),
     "program_by_the_name_of_a_trainer": (
         GOOD + "evaluation:\n  sets: {open_clip: {command: {arguments: x, scores: {cider: higher}}}}\n",
@@ -604,20 +603,18 @@ BAD = {
         "schema: 1\nbase:\n  model: ViT-w32d2-4\n",
         (
             "study.yaml:2: no 'samples' in base, axes or couple; add it to base: length of the schedule, in "
-            "samples seen; or in training FLOPs, as 1e15 FLOPs\n"
-            "study.yaml:2: no 'batch_size' in base, axes or couple; add it to base: pairs a step, over all "
-            "devices together"
+            "samples seen; or in training FLOPs, such as 1e15 FLOPs\nstudy.yaml:2: no 'batch_size' in base, "
+            "axes or couple; add it to base: pairs per step, over all devices"
         ),
     ),
     "missing_all": (
         "schema: 1\n",
         (
             "study.yaml:1: no 'model' in base, axes or couple; add it to base: open_clip's name of a ViT, or "
-            "ViT-w48d3-4: width 48, depth 3, patch 4\n"
-            "study.yaml:1: no 'samples' in base, axes or couple; add it to base: length of the schedule, in "
-            "samples seen; or in training FLOPs, as 1e15 FLOPs\n"
-            "study.yaml:1: no 'batch_size' in base, axes or couple; add it to base: pairs a step, over all "
-            "devices together"
+            "ViT-w48d3-4: width 48, depth 3, patch 4\nstudy.yaml:1: no 'samples' in base, axes or couple; add "
+            "it to base: length of the schedule, in samples seen; or in training FLOPs, such as 1e15 "
+            "FLOPs\nstudy.yaml:1: no 'batch_size' in base, axes or couple; add it to base: pairs per step, over "
+            "all devices"
         ),
     ),
     # couplings
@@ -637,15 +634,15 @@ BAD = {
     ),
     "couple_cycle": (
         GOOD + "couple:\n  lr: weight_decay\n  weight_decay: lr\n",
-        "study.yaml:9: 'lr' follows from itself, through lr, weight_decay; give one of them in base or axes",
+        "study.yaml:9: 'lr' depends on itself, through lr, weight_decay; give one of them in base or axes",
     ),
     "couple_cycle_self": (
         GOOD + "couple:\n  lr: 2 * lr\n",
-        "study.yaml:9: 'lr' follows from itself; give it in base or axes",
+        "study.yaml:9: 'lr' depends on itself; give it in base or axes",
     ),
     "couple_cycle_rule": (
         GOOD + "couple:\n  batch_size: lr * 1e6\n",
-        "study.yaml:9: 'batch_size' follows from itself, through batch_size, lr; give one of them in base or axes",
+        "study.yaml:9: 'batch_size' depends on itself, through batch_size, lr; give one of them in base or axes",
     ),
     "couple_fraction": (
         GOOD.replace("0.5]", "0.7]") + "couple:\n  batch_size: 64 / (1 - mask_ratio)\n",
@@ -752,7 +749,7 @@ BAD = {
     ),
     "couple_axis": (
         GOOD + "couple: {mask_ratio: 0.5}\n",
-        "study.yaml:8: 'mask_ratio' is an axis too; take it from axes or from couple",
+        "study.yaml:8: 'mask_ratio' is also an axis; remove it from axes or from couple",
     ),
     "couple_bool": (
         GOOD + "couple:\n  batch_size: mask_ratio > 0\n",
@@ -912,11 +909,11 @@ BAD = {
     ),
     "baseline_value": (
         GOOD + "baseline: {mask_ratio: 0.25}\n",
-        "study.yaml:8: no run of this study has mask_ratio 0.25; it takes 0, 0.5",
+        "study.yaml:8: no run of this study has mask_ratio 0.25; it has 0, 0.5",
     ),
     "baseline_base": (
         GOOD + "baseline: {batch_size: 128}\n",
-        "study.yaml:8: no run of this study has batch_size 128; it takes 64",
+        "study.yaml:8: no run of this study has batch_size 128; it has 64",
     ),
     "baseline_bad": (
         GOOD + "baseline: {batch_size: big}\n",
@@ -924,7 +921,7 @@ BAD = {
     ),
     "baseline_together": (
         GOOD + "  lr: [1e-3, 2e-3]\nexclude: mask_ratio == 0 and lr < 2e-3\nbaseline: {mask_ratio: 0, lr: 1e-3}\n",
-        "study.yaml:10: no run of this study has all of mask_ratio, lr as here; loosen where or exclude",
+        "study.yaml:10: no run of this study has this combination of mask_ratio, lr; loosen where or exclude",
     ),
     # evaluation
     "eval_key": (
@@ -1071,11 +1068,17 @@ BAD = {
     ),
     "samples_flops_coupled": (
         GOOD.replace("  samples: 16k\n", "") + "couple: {samples: \"'1e12 FLOPs'\"}\n",
-        ("study.yaml:7: samples at mask_ratio 0: 1e12 FLOPs stand in base or axes; an expression gives samples"),
+        (
+            "study.yaml:7: samples at mask_ratio 0: 1e12 FLOPs can only be written in base or axes; an expression "
+            "has to give samples"
+        ),
     ),
     "samples_flops_baseline": (
         GOOD + "baseline: {samples: 1e12 FLOPs}\n",
-        ("study.yaml:8: 1e12 FLOPs are other samples in each cell; name what marks the runs to compare with"),
+        (
+            "study.yaml:8: 1e12 FLOPs are a different number of samples in each cell; name a setting that marks the "
+            "runs to compare with"
+        ),
     ),
     "samples_flops_unit": (
         GOOD.replace("16k", "1e12 flop"),

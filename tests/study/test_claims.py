@@ -77,17 +77,23 @@ def test_a_schedule_in_flops_is_known_by_its_samples(tmp_path: Path) -> None:
         ),
         (
             "  a:\n    left: {mask_ratio: 0.6}\n    expect: worse",
-            "11: no run of this study has mask_ratio 0.6; it takes 0, 0.5, 0.75",
+            "11: no run of this study has mask_ratio 0.6; it has 0, 0.5, 0.75",
         ),
         (
             "  a: {left: {mask_ratio: 0.5, batch_size: 128, inference: masked}, expect: worse}",
-            "10: no run of this study is mask_ratio=0.5, batch_size=128, inference=masked with all else at the base",
+            "10: no run of this study has mask_ratio=0.5, batch_size=128, inference=masked with all else at the base",
         ),
         ("  a: {left: {mask_ratio: lots}, expect: worse}", "10: 'lots' is not a number; write a number from 0 below 1"),
-        ("  a: {left: {mask_ratio: 0.5}}", "10: claim lacks 'expect'; add it: what left is: better, worse or level"),
+        (
+            "  a: {left: {mask_ratio: 0.5}}",
+            "10: claim lacks 'expect'; add it: the expected result of left: better, worse or level",
+        ),
         ("  a: {left: {mask_ratio: 0.5}, expect: beter}", "10: 'beter' is not an expectation; "),
         ("  a: {lefft: {mask_ratio: 0.5}, expect: better}", "10: unknown key 'lefft' in claim; did you mean 'left'?"),
-        ("  a: {left: {mask_ratio: 0}, expect: better}", "10: left and right are the same runs; say in `left` what"),
+        (
+            "  a: {left: {mask_ratio: 0}, expect: better}",
+            "10: left and right are the same runs; give `left` a setting that differs",
+        ),
         ("  a: {left: {mask_ratio: 0.5, seed: 1}, expect: better}", "10: a claim is about all seeds; leave 'seed' out"),
         (
             "  a: {at: {mask_ratio: [0.5, 0.75]}, left: {inference: masked}, expect: worse, published: -3.2}",
@@ -113,7 +119,7 @@ def test_a_claim_that_no_run_can_decide_is_a_complaint_with_its_line(
 
 def test_an_axis_that_neither_claim_nor_base_gives_is_asked_for(tmp_path: Path) -> None:
     head = "schema: 1\nbase: {model: ViT-w32d2-4, samples: 16k}\naxes: {mask_ratio: [0, 0.5], batch_size: [64, 128]}\n"
-    with pytest.raises(StudyError, match=r"study\.yaml:5: 2 cells are mask_ratio=0\.5; say batch_size as well"):
+    with pytest.raises(StudyError, match=r"study\.yaml:5: 2 cells match mask_ratio=0\.5; give batch_size as well"):
         study_with("  a: {left: {mask_ratio: 0.5}, right: {mask_ratio: 0}, expect: worse}", tmp_path, head)
 
 

@@ -54,13 +54,13 @@ class Weather:
     """How bad a history is: how often things go wrong."""
 
     away: float
-    """Of calls that no controller answers; of sbatch it may have heard all the same."""
+    """The share of calls that no controller answers; it may have heard an sbatch all the same."""
     noise: float
     accounting: str
     """'', 'delayed' or 'off'."""
     forgets_after: float
     lags: float
-    """squeue shows what was so many seconds ago."""
+    """squeue shows the state of this number of seconds ago."""
 
 
 class Cluster:

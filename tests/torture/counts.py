@@ -54,7 +54,7 @@ class Extent:
     say: Callable[[str], None] = lambda line: print(line, file=sys.stderr, flush=True)
 
     share: float = 1.0
-    """Of the cases of the whole form, so many are done."""
+    """The share of the whole form's cases that is done."""
 
     def of(self, full: int, short: int) -> int:
         """How many cases: in full or the share of that, or in the short form."""
@@ -104,7 +104,7 @@ def measured(name: str, part: Part, extent: Extent) -> Row:
 
 
 def cpu_seconds() -> float:
-    """Of this process and of those that it has waited for; daemons and their jobs are not among them."""
+    """CPU seconds of this process and of those that it has waited for, without daemons and their jobs."""
     used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
     return sum(one.ru_utime + one.ru_stime for one in used)
 

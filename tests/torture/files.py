@@ -21,7 +21,7 @@ from tests.torture.verbs import Case, Outcome, count, judged, ran
 ROOT = Path(__file__).parents[2]
 
 WHOLE = 3000
-"""Files up to so many bytes are cut off at every byte, larger ones at some hundred places."""
+"""Files up to this number of bytes are cut off at every byte, larger ones at some hundred places."""
 
 
 def torture(extent: Extent) -> Counts:
@@ -53,7 +53,7 @@ def full_disk(extent: Extent) -> Counts:
     source = str(Path(__file__).with_name("full_disk.c"))
     subprocess.run([compiler, "-x", "c", "-shared", "-fPIC", "-O1", "-o", shim, source, "-ldl"], check=True)
     draw = random.Random(extent.seed)
-    step = 15 if extent.short else max(1, round(1 / extent.share))
+    step = 40 if extent.short else max(1, round(1 / extent.share))
     command = [sys.executable, "-m", "tests.torture.full_disk", place, str(draw.randrange(step)), "100000", str(step)]
     environment = {**os.environ, "LD_PRELOAD": str(shim)}
     done = subprocess.run([*map(str, command)], cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
@@ -93,7 +93,7 @@ def truncated(extent: Extent) -> Counts:
     ]
     cuts = [(path.relative_to(results), size) for path in files for size in _sizes(path.stat().st_size, extent)]
     random.Random(extent.seed).shuffle(cuts)
-    cuts = cuts[: extent.of(len(cuts), 80)]
+    cuts = cuts[: extent.of(len(cuts), 40)]
     cases = [
         Case(f"{path} of {size} bytes, look {number}", functools.partial(_cut, made, path, size, number))
         for number, (path, size) in enumerate(cuts)

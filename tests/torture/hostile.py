@@ -67,7 +67,7 @@ seeds: 2
 SHARE = {"studies": 700, "bytes": 250, "expressions": 500, "sites": 250, "folders": 600, "data": 150, "tables": 200}
 """Cases of each kind in full; together over 2,000."""
 
-SHORT = {"studies": 60, "bytes": 25, "expressions": 60, "sites": 25, "folders": 60, "data": 15, "tables": 12}
+SHORT = {"studies": 30, "bytes": 15, "expressions": 60, "sites": 25, "folders": 30, "data": 10, "tables": 8}
 
 
 def torture(extent: Extent) -> Counts:

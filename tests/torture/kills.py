@@ -34,7 +34,7 @@ from tests.torture.trainer import steps_of
 ROOT = Path(__file__).parents[2]
 
 SETTLE_SECONDS = 400.0
-"""A round that is not over so long after its last kill is given up."""
+"""A round that is not over this long after its last kill is given up."""
 
 ROUND_KILLS = 5
 
@@ -42,9 +42,9 @@ ROUND_KILLS = 5
 def torture(extent: Extent) -> Counts:
     counts = Counts()
     draw = random.Random(extent.seed)
-    counts.add(_rounds(extent, draw, "local", extent.of(24, 2), LOCAL))
+    counts.add(_rounds(extent, draw, "local", extent.of(24, 1), LOCAL))
     counts.add(real_trainer(extent, draw, extent.of(6, 1)))
-    for name, part, number in (("slurm", slurm, extent.of(12, 1)), ("ray", ray, extent.of(5, 0))):
+    for name, part, number in (("slurm", slurm, extent.of(12, 0)), ("ray", ray, extent.of(5, 0))):
         if number:
             counts.add(part(extent, draw, number))
         else:
@@ -119,7 +119,7 @@ class Round:
 
 
 def disturb(draw: random.Random, kills: Mapping[str, Kill], number: int, study: "Study") -> int:
-    """Kill so often, something that is there, at random moments; how often that was. What is lost is submitted anew."""
+    """Kill living processes this many times, at random moments, and submit lost runs again; the number of kills."""
     done, until = 0, time.monotonic() + SETTLE_SECONDS
     while done < number and time.monotonic() < until:
         time.sleep(draw.uniform(0.05, 0.9))
@@ -149,7 +149,7 @@ class Study:
         return set(self._states()) == {State.FINISHED}
 
     def go_on(self) -> None:
-        """Submit again what is lost or failed, where nothing is on its way."""
+        """Submit lost or failed runs again if nothing is under way."""
         if self.submitting is not None and self.submitting.poll() is None:
             return
         now = self._states()

@@ -39,7 +39,7 @@ def anything(draw: random.Random, depth: int = 0) -> Any:
 
 
 def mutated(data: Any, draw: random.Random, times: int = 1) -> Any:
-    """The data with so many changes, each at a random place. The data itself is changed."""
+    """The data with this number of changes, each at a random place. The data itself is changed."""
     for _ in range(times):
         data = _change(data, draw)
     return data
@@ -115,7 +115,7 @@ def bytes_changed(data: bytes, draw: random.Random) -> bytes:
 
 
 def json_changed(data: bytes, draw: random.Random) -> bytes:
-    """A JSON text, or one a line, with changed values; what is none gets changed bytes."""
+    """A JSON text, or one per line, with changed values; other data get changed bytes."""
     lines = data.splitlines()
     at = draw.randrange(len(lines)) if lines else 0
     is_lines = len(lines) > 1 and lines[0].startswith(b"{") and lines[0].endswith(b"}")

@@ -36,7 +36,7 @@ def _is_zombie(path: Path) -> bool:
 
 
 def left_over(folder: Path, seconds: float = 60.0, but: Iterable[str] = ()) -> list[str]:
-    """The command lines of processes that are still there after so long; none as soon as there is none."""
+    """The command lines of processes that are still there after this time; empty as soon as there are none."""
     until = time.monotonic() + seconds
     while living := {pid: role for pid, role in with_folder(folder).items() if role not in but}:
         if time.monotonic() > until:

@@ -47,7 +47,7 @@ seeds: 2
 """
 
 STEPS = 12
-"""Of each run; a step takes some seconds."""
+"""Steps of each run; a step takes some seconds."""
 
 QUIET = 4000.0
 """Seconds after which no more goes wrong."""
@@ -61,7 +61,7 @@ OVER = (State.FINISHED, State.FAILED)
 def torture(extent: Extent) -> Counts:
     """Thousands of histories in full, some dozens in short."""
     runs = planned(extent.work)
-    number = extent.of(3000, 60)
+    number = extent.of(3000, 30)
     cases = [
         Case(f"history {extent.seed}-{n}", functools.partial(told, f"{extent.seed}-{n}", runs)) for n in range(number)
     ]

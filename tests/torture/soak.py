@@ -1,4 +1,4 @@
-"""2,000 tiny runs over this machine, SLURM and Ray: memory, files and processes of who watches them stay few."""
+"""2,000 tiny runs on this machine, SLURM and Ray: the watching process needs little memory, few files and processes."""
 
 import contextlib
 import os
@@ -36,7 +36,7 @@ PROCESSES = 6
 
 def torture(extent: Extent) -> Counts:
     counts = Counts()
-    counts.add(share(extent, "local", extent.of(SHARE["local"], 60)))
+    counts.add(share(extent, "local", extent.of(SHARE["local"], 32)))
     if extent.short:
         counts.notes.append("SLURM and Ray are left to the whole form")
         return counts
@@ -58,7 +58,7 @@ def torture(extent: Extent) -> Counts:
 
 
 def share(extent: Extent, name: str, number: int) -> Counts:
-    """So many runs with this launcher, submitted in four parts while the first are at work."""
+    """This number of runs with this launcher, submitted in four parts while the first are at work."""
     counts = Counts(cases=number)
     results = extent.work / f"soak-{name}" / "results"
     runs = [StandInRun(f"run-{n:04}", seconds=0.05) for n in range(number)]

@@ -29,7 +29,7 @@ from tests.torture.trainer import steps_of
 from tests.torture.verbs import Outcome, judged, ran
 
 SECONDS = 300.0
-"""Verbs that wait for each other may take so long together."""
+"""The time that verbs which wait for each other may take together."""
 
 Do = Callable[[], Outcome]
 
@@ -37,7 +37,7 @@ Do = Callable[[], Outcome]
 def torture(extent: Extent) -> Counts:
     counts = Counts()
     draw = random.Random(extent.seed)
-    for index in range(extent.of(12, 2)):
+    for index in range(extent.of(12, 1)):
         counts.add(submits(extent, draw, index))
     made = hostile.prepare(extent.work / "tables")
     for index in range(extent.of(8, 1)):
@@ -202,7 +202,7 @@ def users(extent: Extent, made: Path) -> Counts:
         shutil.copytree(made, here)
         for run in here.glob("results/runs/*"):
             if not (run / "result.json").exists():
-                shutil.rmtree(run)  # So nothing is left to submit: Python itself may be closed to a second user.
+                shutil.rmtree(run)  # Nothing is left to submit, because Python itself may be closed to a second user.
         (here / "study.yaml").write_text(hostile.TINY.replace("seeds: 2", "seeds: 1"))
         if shared:
             _share(here)

@@ -1,7 +1,7 @@
 """A virtual machine room: hosts with clocks of their own, processes that are greenlets, and time that only sleep moves.
 
 While a `World` runs, what launching and leases ask of the system is answered by it: time, sleep, pids, host names, the
-environment, signals, locks of files, and when a file was touched. So the code of flipscale runs as it is, hours of it
+environment, signals, locks of files, and when a file was touched. flipscale's own code runs as it is, hours of it
 in a second, and each course of events follows from the seed.
 """
 

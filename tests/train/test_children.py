@@ -188,8 +188,8 @@ def test_a_child_whose_parent_nobody_does_fails_and_says_what_to_do(ask):
     assert train([child.path]) == 1
     assert child.error().kind == "parent"
     assert child.error().reason == (
-        f"Its parent {parent.id} is not finished, and nobody is doing it; do flipscale train {parent.path}, then "
-        f"submit this run again."
+        f"Its parent {parent.id} is not finished, and no process is training it; run flipscale train "
+        f"{parent.path}, then submit this run again."
     )
     assert not (child.path / "model.pt").exists()
 
@@ -224,8 +224,8 @@ def test_a_command_that_wrote_no_weights_is_told_to_write_some(ask, tmp_path):
     assert train([parent.path, child.path]) == 1
     assert child.error().kind == "parent"
     assert child.error().reason == (
-        f"Its parent {parent.id} is trained by a command, which wrote no model.pt, and a tuning, a fine-tuning or "
-        f"another evaluation starts from that. Have it write one (docs/trainers.md), delete its result.json, do "
+        f"Its parent {parent.id} is trained by a command, which wrote no model.pt, but a tuning, a fine-tuning "
+        "or another evaluation needs it. Have it write one (docs/trainers.md), delete its result.json, run "
         f"flipscale train {parent.path}, then submit this run again."
     )
 

@@ -217,8 +217,8 @@ def test_all_that_the_program_says_is_in_the_log(asked):
 @pytest.mark.parametrize(
     ("ending", "kind", "words"),
     [
-        ("sys.exit(3)", "code", "ended with exit code 3. All of its output is in log.txt. It said nothing."),
-        ("print('one'); print('two'); sys.exit(1)", "code", "It said last: one | two"),
+        ("sys.exit(3)", "code", "ended with exit code 3. All of its output is in log.txt. It printed nothing."),
+        ("print('one'); print('two'); sys.exit(1)", "code", "Its last output: one | two"),
         ("raise ValueError('a wrong shape')", "code", "ValueError: a wrong shape"),
         ("raise MemoryError()", "oom", "MemoryError"),
         ("sys.exit('torch.OutOfMemoryError: CUDA out of memory. Tried ...')", "oom", "CUDA out of memory"),
@@ -269,8 +269,8 @@ def test_an_outcome_that_cannot_be_read_is_an_error_that_says_what_is_right(aske
         ({"scores": {"zero_shot_top1": 41.0}}, "scores.zero_shot_top1 as 41.0; write a fraction from 0 to 1, 0.41 for"),
         ({"scores": {"sketch.linear_probe_top1": -0.1}}, "linear_probe_top1 as -0.1; write a fraction from 0 to 1."),
         ({"scores": {}, "train_seconds": -5}, "gives train_seconds as -5; write a number from 0 on, or leave it out"),
-        ({"scores": {}, "samples": 607}, "gives samples as 607; asked for were 640, give or take a batch"),
-        ({"scores": {}, "steps": 22}, "gives steps as 22; asked for were 20, give or take a batch"),
+        ({"scores": {}, "samples": 607}, "gives samples as 607; 640 were asked for, give or take a batch"),
+        ({"scores": {}, "steps": 22}, "gives steps as 22; 20 were asked for, give or take a batch"),
     ],
 )
 def test_an_outcome_that_cannot_be_right_is_a_failure_of_the_program(asked, outcome, words):
@@ -297,7 +297,11 @@ def test_losses_other_scores_and_a_batch_more_or_less_are_taken(asked):
 
 @pytest.mark.parametrize(
     ("said", "what"),
-    [("{", "is no JSON (Expecting"), ("[]", "holds no kind and reason;"), ('{"kind": "oom"}', "holds no kind and rea")],
+    [
+        ("{", "is not JSON (Expecting"),
+        ("[]", "holds no kind and reason;"),
+        ('{"kind": "oom"}', "holds no kind and rea"),
+    ],
 )
 def test_a_programs_error_that_cannot_be_read_says_what_would_be_right(asked, said, what):
     kind, reason = failure(asked(f"import sys; open(sys.argv[1] + '/error.json', 'w').write({said!r}); sys.exit(1)"))

@@ -212,7 +212,9 @@ def test_what_fits_is_decoded_once_and_what_does_not_or_is_cropped_always(
 
 
 def test_crops_of_what_is_decoded_once_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"decode: once keeps middle squares, and crop: 0.5 is of the whole image; set"):
+    with pytest.raises(
+        DataError, match=r"decode: once keeps only middle squares, and crop: 0.5 takes parts of the whole image; set"
+    ):
         training(tmp_path, decode="once", crop=0.5)
 
 
@@ -333,7 +335,7 @@ def test_fetched_shards_stay_within_the_limit_and_every_pair_is_still_seen(
 
 
 def sizes(folder: Path) -> list[int]:
-    """Of the shards in the folder, of which a fetcher may delete some meanwhile."""
+    """The shards in the folder; a fetcher may delete some meanwhile."""
     found = []
     for path in folder.glob("*.tar"):
         with contextlib.suppress(FileNotFoundError):
@@ -372,7 +374,7 @@ def test_a_shard_that_never_comes_whole_is_named_by_its_url(tmp_path: Path, fold
 
 def test_a_shard_that_is_not_there_is_an_error_with_its_url(tmp_path: Path, server: str) -> None:
     with pytest.raises(
-        DataError, match=r"http://127.0.0.1:\d+/00099.tar: cannot be fetched \(exit 22\), nor on 2 more"
+        DataError, match=r"http://127.0.0.1:\d+/00099.tar: cannot be fetched \(exit 22\), not even in 2 more"
     ):
         training(tmp_path, urls=f"{server}/00099.tar")
 

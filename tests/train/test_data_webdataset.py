@@ -188,7 +188,7 @@ def test_too_many_corrupt_pairs_are_an_error_with_shard_and_sample(shards: Path)
     with pytest.raises(
         DataError,
         match=r"bad.tar: 11 of the first 12 pairs cannot be read, the last of them bad-json-again "
-        r"\(Expecting .*\); 10, or 1%, are passed over",
+        r"\(Expecting .*\); at most 10, or 1%, are skipped",
     ):
         training(shards, urls="bad.tar")
 
@@ -323,7 +323,7 @@ def test_a_tenth_of_a_small_webdataset_for_evaluation_may_be_unreadable(shards: 
     write_shard(shards / "bad.tar", [*(pair(number) for number in range(18)), *BAD[3:5]])
     assert held_out(shards, images=100, urls="bad.tar").corrupt == 2
     write_shard(shards / "worse.tar", [*(pair(number) for number in range(18)), *BAD[3:6]])
-    with pytest.raises(DataError, match=r"worse.tar: 3 of 21 pairs cannot be read; 2 of so many are passed over"):
+    with pytest.raises(DataError, match=r"worse.tar: 3 of 21 pairs cannot be read; at most 2 of that many are skipped"):
         held_out(shards, images=100, urls="worse.tar")
 
 

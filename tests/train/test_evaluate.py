@@ -183,7 +183,7 @@ def from_similarity(rows):
 def test_an_image_is_found_by_any_of_its_captions_and_each_caption_counts():
     """By hand: 2 images with 2 and 3 captions.
 
-    Of image 0 the texts rank 2, 3 | 0, 1, 4 (right: 0, 1), so its best is third; of image 1 they rank 4 first (right).
+    The texts of image 0 rank 2, 3 | 0, 1, 4 (right: 0, 1), so its best is third; those of image 1 rank 4 first (right).
     """
     images, texts = from_similarity([[0.6, 0.1], [0.5, 0.7], [0.9, 0.2], [0.8, 0.3], [0.1, 0.9]])
     scores = recalls(images, texts, torch.tensor([0, 0, 1, 1, 1]))
@@ -223,7 +223,7 @@ def test_retrieval_is_that_of_clip_benchmark_in_blocks_of_any_size(similarities,
 
 @pytest.mark.parametrize(("k", "chance"), [(1, 1 / 2), (2, 5 / 6), (3, 1.0)])
 def test_of_equal_texts_the_chance_that_one_of_two_right_ones_is_in(k, chance):
-    """Of 4 equal texts 2 are right: both are left out of k with chance C(2, k) / C(4, k)."""
+    """2 of 4 equal texts are right: both are left out of k with chance C(2, k) / C(4, k)."""
     right = torch.tensor([[True, False, True, False, False]])
     assert hit_rate(torch.tensor([[0.5, 0.5, 0.5, 0.5, 0.1]]), right, k) == pytest.approx(chance)
 

@@ -137,7 +137,7 @@ def test_a_stopped_fine_tuning_goes_on_to_the_same_weights_to_the_last_bit(ask, 
 
 
 def stop_after(steps: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Have a signal to stop come while the step after so many is waited for."""
+    """Have a stop signal come while the step after this number of steps is waited for."""
     import os
     import signal
 

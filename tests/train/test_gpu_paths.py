@@ -310,7 +310,7 @@ def test_a_process_whose_gpu_is_broken_does_not_fail_the_runs_that_are_left(run,
     assert train([first.path, second.path]) == 1
     assert first.error().kind == "code"
     assert second.error() is None
-    assert "The GPU does nothing more for this process" in capsys.readouterr().err
+    assert "The GPU no longer works in this process" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

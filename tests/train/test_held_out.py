@@ -186,7 +186,7 @@ def test_too_many_images_that_cannot_be_read_are_an_error(folder: Path) -> None:
     with pytest.raises(
         DataError,
         match=r"animals: 2 of 17 images cannot be read, the first of them .*bad00.png \(is not an image that can be "
-        r"read\); 1 of so many are passed over",
+        r"read\); at most 1 of that many are skipped",
     ):
         opened("folder", {"path": "animals"})
 
@@ -214,7 +214,7 @@ def test_a_folder_of_nothing_but_bad_images_is_an_error(root: Path) -> None:
 def test_a_single_class_is_an_error(root: Path, folder: Path) -> None:
     put(root / "all" / "cat" / "0.png", picture(1))
     with pytest.raises(
-        DataError, match="all: has a single class, 'cat', and any model would be right; name a set of two"
+        DataError, match="all: has a single class, 'cat', so any model would be right; name a set of two"
     ):
         opened("folder", {"path": "all"})
 
@@ -507,7 +507,7 @@ def test_rows_and_images_that_cannot_be_read_are_passed_over_and_counted(table: 
             b"filepath,title\na.png,an owl, awake\n",
             "t.csv:2: has 3 cells, and the header 2; put a caption that has the delimiter in it into quotes",
         ),
-        ("t.jsonl", b'{"filepath": 1}\n{', r"t.jsonl:2: is no JSON \("),
+        ("t.jsonl", b'{"filepath": 1}\n{', r"t.jsonl:2: is not JSON \("),
         ("t.jsonl", b"[]\n", "t.jsonl:1: is not an object; write {'filepath': path, 'title': text}"),
         (
             "t.csv",

@@ -1,4 +1,4 @@
-"""What is left of a run's weights when it has finished, as keep_weights of its study says."""
+"""The weights that stay when a run has finished, by keep_weights of its study."""
 
 import pytest
 

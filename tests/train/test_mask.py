@@ -260,7 +260,7 @@ def test_embedding_the_kept_patches_is_open_clips_embedding_of_all_with_the_othe
         torch.testing.assert_close(ours, theirs)
 
 
-# Images that are resized in the place of being masked
+# Images that are resized instead of masked
 
 
 @pytest.mark.parametrize("side", [3, 5, 7, 10])

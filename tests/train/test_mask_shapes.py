@@ -47,7 +47,7 @@ def lengths(model: torch.nn.Module) -> list[int]:
 @pytest.mark.parametrize(("mask_ratio", "size"), [(0.75, 12), (0.5, 20), (0.9, 8)])
 @pytest.mark.parametrize("changes", [{}, {"crop": 0.5, "flip": True}])
 def test_batches_of_a_resized_run_are_small_and_come_from_the_crop(run, changes, mask_ratio, size):
-    """Of the same crop as its twin's, resized once, with Pillow's bicubic filter, which antialiases."""
+    """Pixels of the same crop as its twin's, resized once, with Pillow's bicubic filter, which antialiases."""
     folders = [run(name, mask_ratio=mask_ratio, mask_shape=name, **changes) for name in ("resize", "random")]
     found, twin = (next(batches_of(folder)) for folder in folders)
     assert (found[0].shape, twin[0].shape) == ((32, 3, size, size), (32, 3, 28, 28))

@@ -215,7 +215,7 @@ def test_a_text_longer_than_the_positions_is_refused(settings):
 
 
 def test_a_model_for_another_tokenizer_is_refused(settings):
-    with pytest.raises(FlipscaleError, match="ViT-L-14-CLIPA has 32000 words, for another tokenizer"):
+    with pytest.raises(FlipscaleError, match="ViT-L-14-CLIPA has 32000 words, which need another tokenizer"):
         build(settings(model="ViT-L-14-CLIPA", image_size=224))
 
 

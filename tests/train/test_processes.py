@@ -71,10 +71,25 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, str], R
     folder = tmp_path_factory.mktemp("trained")
     runs = {
         (variant, split): asked(folder, f"{variant} {split}", resources, **SMOOTH, **changes)
-        for split, resources in {"whole": {}, **SPLITS}.items()
         for variant, changes in VARIANTS.items()
+        for split, resources in {"whole": {}, **SPLITS}.items()
     }
-    assert train([run.path for run in runs.values()]) == 0
+    of_two = {key: run for key, run in runs.items() if "two processes" in key[1]}
+    # Two processes for all runs of two: each would start one of its own, which takes longer than it trains.
+    group = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
+    both = [
+        subprocess.Popen(
+            [sys.executable, "-m", "flipscale", "train", *(str(run.path) for run in of_two.values())],
+            env={**os.environ, "OMP_NUM_THREADS": "1", **group, "RANK": str(rank), "LOCAL_RANK": str(rank)},
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for rank in range(2)
+    ]
+    assert train([run.path for key, run in runs.items() if key not in of_two]) == 0
+    for process in both:
+        code, talk = ended(process)
+        assert code == 0, talk
     return runs
 
 
@@ -112,7 +127,8 @@ def test_a_batch_that_cannot_be_split_is_refused_with_the_nearest_that_can(ask, 
     assert train([run.path]) == 1
     parts = resources["accumulate"]
     assert run.error().reason.startswith(
-        f"batch_size 32 cannot be split into 1 processes x {parts} micro-batches; the nearest that can is {nearest}."
+        f"batch_size 32 cannot be split into 1 processes x {parts} micro-batches; the nearest batch_size that "
+        f"can is {nearest}."
     )
 
 
@@ -230,10 +246,10 @@ sources.open_data, Training.step = broken, too_large
 
 
 @pytest.mark.parametrize("rank", [0, 1])
-def test_a_failure_of_one_process_is_recorded_by_its_kind(ask, free_port, rank):
+def test_a_failure_of_one_process_is_recorded_by_its_kind(ask, rank):
     """The processes are started from outside, as torchrun does."""
     starting, training = ask("starting"), ask("training")
-    group = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port)}
+    group = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
     processes = [
         started(
             starting,
@@ -269,7 +285,6 @@ def test_torchrun_starts_the_processes_and_a_run_that_diverges_does_not_take_its
     assert good.result().devices == 2
 
 
-@pytest.fixture
 def free_port() -> int:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))

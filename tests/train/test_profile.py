@@ -37,7 +37,7 @@ def test_a_profile_names_every_stage_and_leaves_the_folder_as_it_is(run, changes
     assert all(ms > 0 for name, (ms, _) in found.items() if name not in ("other",))
     assert re.search(r"^whole steps +[\d.]+ ms, [\d,]+ images/s$", table, re.MULTILINE)
     assert re.search(
-        r"^model FLOPs +[\d.]+ TFLOP/s, \d+% of the 0\.04 that its cores in use are taken for$", table, re.MULTILINE
+        r"^model FLOPs +[\d.]+ TFLOP/s, \d+% of the 0\.04 assumed for its cores in use$", table, re.MULTILINE
     )
     assert re.search(r"^peak memory +\d+\.\d\d GiB$", table, re.MULTILINE)
     assert sorted(path.name for path in folder.path.iterdir()) == before

@@ -81,7 +81,7 @@ def test_the_last_answer_counts_and_what_is_not_in_it_is_missing_with_the_reason
 @pytest.mark.parametrize(
     ("program", "words"),
     [
-        ("import sys\nprint('no model')\nsys.exit(3)", r"score.py ended with exit code 3.*It said last: no model"),
+        ("import sys\nprint('no model')\nsys.exit(3)", r"score.py ended with exit code 3.*Its last output: no model"),
         ("print('done')", r"printed no scores; have it print a line of JSON at its end, as {.*accuracy"),
         (gives({"scores": {"acuracy": 0.1}}), "its scores has 'acuracy', which is not declared"),
         (gives({"scores": {}, "chance": {"other": 1}}), "its chance has 'other', which is not declared"),
@@ -153,7 +153,7 @@ def test_a_signal_is_passed_on_and_the_program_is_begun_anew(asked: Ask) -> None
     other.join()
     assert folder.state() is State.PLANNED
     assert folder.result() is None
-    assert "evaluation.sets.mine: stopped by SIGTERM; it is begun anew when the run goes on" in log(folder)
+    assert "evaluation.sets.mine: stopped by SIGTERM; it starts over when the run resumes" in log(folder)
     assert train([folder.path]) == 0
     result = folder.result()
     assert result is not None

@@ -47,7 +47,7 @@ def differing(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> s
 
 @pytest.mark.parametrize("model", ["ViT-w16d1-7", "ViT-S-32-alt"])
 def test_positions_at_another_image_size_are_those_of_open_clips_loader(settings, parent, model: str) -> None:
-    """Of a model with fixed sine-cosine positions, and of one with learnt ones, to larger grids and to smaller."""
+    """Resizing for a model with fixed sine-cosine positions and one with learnt ones, to larger and smaller grids."""
     patch = 7 if model == "ViT-w16d1-7" else 32
     start = parent(model=model, image_size=2 * patch)
     for size in (4 * patch, 7 * patch, patch):

@@ -193,8 +193,8 @@ def test_several_classes_without_the_metric_of_such_images_are_refused(root: Pat
 @pytest.mark.parametrize(
     ("metric", "classes", "labels", "complaint"),
     [
-        ("roc_auc", LABELS, (0, 1), "roc_auc is of two classes, and this set has 3"),
-        ("roc_auc", LABELS[:2], (1, 1), "roc_auc takes images of both classes"),
+        ("roc_auc", LABELS, (0, 1), "roc_auc takes two classes, and this set has 3"),
+        ("roc_auc", LABELS[:2], (1, 1), "roc_auc needs images of both classes"),
         ("mean_top1_top5", LABELS, (0, 1), "mean_top1_top5 takes six classes or more, and this set has 3"),
     ],
 )

@@ -262,7 +262,7 @@ def test_what_a_signal_breaks_off_before_a_step_sees_it_is_no_failure(run, monke
     assert train([folder.path]) == 143
     assert (folder.state(), folder.error()) == (State.PLANNED, None)
     log = (folder.path / "log.txt").read_text()
-    assert "stopped by SIGTERM, which broke something off: CalledProcessError: " in log
+    assert "stopped by SIGTERM, which interrupted something: CalledProcessError: " in log
     assert "Traceback" in log
     monkeypatch.undo()
     assert train([folder.path]) == 0
@@ -290,7 +290,7 @@ def test_evaluation_images_that_cannot_be_read_are_in_the_log_and_the_result(run
     folder = run(evaluation={**SETTINGS["evaluation"], "sets": {"animals": animals}})
     assert train([folder.path]) == 0
     assert folder.result().corrupt_evaluation_images == 1
-    said = "evaluation.sets.animals: 1 images are passed over, as they or their captions cannot be read\n"
+    said = "evaluation.sets.animals: 1 images are skipped, as they or their captions cannot be read\n"
     assert said in (folder.path / "log.txt").read_text()
 
 

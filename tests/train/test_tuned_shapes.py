@@ -31,7 +31,7 @@ Ask = Callable[..., RunFolder]
 
 SMALL = {"model": "ViT-w16d1-7", "image_size": 14, "text_length": 8, "mask_ratio": 0.5}
 TUNING = {"samples": 64, "lr": 1e-9, "batch_size": 32, "image_size": 28, "text_length": 16}
-"""With hardly a learning rate, so that what is scored are the parent's weights, resized."""
+"""With hardly any learning rate, so that the scores are those of the parent's resized weights."""
 
 
 @pytest.fixture

@@ -79,7 +79,7 @@ class LocalLauncher:
                 queue = LocalQueue.read(self.home / name)
                 found[name] = Whereabouts(State.WAITING if queue and queue.alive() else None)
             except DamagedFile as error:
-                found[name] = Whereabouts(None, f"whether its worker lives is not known: {error}")
+                found[name] = Whereabouts(None, f"it is not known whether its worker is alive: {error}")
         return {job.run_id: found[job.id] for job in jobs}
 
     def cancel(self, jobs: Sequence[Job]) -> None:
@@ -119,10 +119,11 @@ class LocalLauncher:
                 if self._is_a_strangers(run_id, holder):
                     raise LaunchError(
                         f"{run_id} is marked as cancelled. Its lease names process {holder.pid}, which is not a "
-                        f"training of yours for this results folder, so it gets no signal; whoever started it ends it."
+                        "training of yours for this results folder, so no signal was sent; its owner has to end "
+                        "it."
                     )
                 if time.monotonic() > end and not holder.is_here:
-                    raise LaunchError(f"{run_id} is trained on {holder.host} and does not stop; end it there.")
+                    raise LaunchError(f"{run_id} is trained on {holder.host} and has not stopped; end it there.")
                 if time.monotonic() > end:
                     kill_tree(holder.pid)
             time.sleep(0.05)

@@ -19,7 +19,7 @@ def slots_for(gpus: int) -> list[tuple[str, ...]]:
     if gpus > len(found):
         raise LaunchError(
             f"A run needs resources.gpus: {gpus}, and this machine shows {len(found)}. Choose another launcher, "
-            f"lower resources.gpus, or set it to 0 to train on what there is."
+            f"lower resources.gpus, or set it to 0 to train on what is here."
         )
     if not found:
         return [(f"core-{core}",) for core in range(cores_here())]

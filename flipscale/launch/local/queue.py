@@ -78,7 +78,7 @@ class LocalQueue:
             written = record_of(_WrittenQueue, data)
             workers = [record_of(LocalWorker, worker) for worker in written.workers]
         except ValueError as error:
-            raise DamagedFile(f"{path / 'workers.json'}: {error}, so it lists no workers of flipscale's.") from error
+            raise DamagedFile(f"{path / 'workers.json'}: {error}, so it lists no flipscale workers.") from error
         if written.host != socket.gethostname():
             return None
         # Versions before this one wrote whole paths.

@@ -61,7 +61,7 @@ class Answer:
     def __str__(self) -> str:
         """'Ray job NAME runs', 'Ray job NAME FAILED: its driver was killed'."""
         if self.status is None:
-            return "Ray knows its job no more"
+            return "Ray no longer knows its job"
         said = f": {first}" if self.message and (first := self.message.strip().splitlines()[0][:300]) else ""
         match self.status:
             case "RUNNING":
@@ -117,7 +117,7 @@ class Cluster:
     def _client(self) -> Iterator[Any]:
         """Ray's client. Its errors are LaunchErrors, Unreachable if Ray does not answer."""
         if not _listens(self.url):
-            raise Unreachable(f"Nobody answers at {self.url}. Is that Ray's dashboard, and does it run?")
+            raise Unreachable(f"Nothing answers at {self.url}. Is that Ray's dashboard, and is it running?")
         from ray.job_submission import JobSubmissionClient
 
         with _without(*_ADDRESSES):
@@ -126,7 +126,7 @@ class Cluster:
             except (ConnectionError, OSError) as error:
                 raise Unreachable(f"{self.url}: {_first_line(error)}") from None
             except RuntimeError as error:
-                raise LaunchError(f"{self.url}: Ray says no: {_first_line(error)}") from None
+                raise LaunchError(f"{self.url}: Ray refused: {_first_line(error)}") from None
 
 
 _chosen: set[str] = set()
@@ -178,7 +178,7 @@ def _home() -> Path:
     home = Path(os.environ.get("RAY_TMPDIR") or tempfile.gettempdir()) / f"flip-ray-{os.getuid()}"
     home.mkdir(mode=0o700, parents=True, exist_ok=True)
     if home.stat().st_uid != os.getuid():
-        raise LaunchError(f"{home} belongs to somebody else. Set RAY_TMPDIR to a folder of yours, with a short path.")
+        raise LaunchError(f"{home} belongs to another user. Set RAY_TMPDIR to a folder of yours with a short path.")
     return home
 
 
@@ -212,7 +212,7 @@ def _start_here(home: Path) -> str:
         keeper = subprocess.Popen(
             command, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
         )
-    print(f"starting a Ray on this machine; `kill {keeper.pid}` ends it", file=sys.stderr, flush=True)
+    print(f"starting Ray on this machine; `kill {keeper.pid}` ends it", file=sys.stderr, flush=True)
     url = f"http://127.0.0.1:{dashboard}"
     until = time.monotonic() + RAY_START_SECONDS
     while not up.exists() or not _is_dashboard(url):
@@ -229,7 +229,7 @@ def _start_here(home: Path) -> str:
 def _dashboard_of(address: str) -> str:
     """The dashboard's URL of a cluster by HOST:PORT, of its head or of the dashboard itself."""
     if not _listens(f"http://{address}"):
-        raise Unreachable(f"Nobody answers at {address}. Is that the head of a Ray cluster, and does it run?")
+        raise Unreachable(f"Nothing answers at {address}. Is that the head of a Ray cluster, and is it running?")
     if _is_dashboard(f"http://{address}"):
         return f"http://{address}"
     from ray.job_submission import JobSubmissionClient
@@ -238,7 +238,9 @@ def _dashboard_of(address: str) -> str:
         try:
             return str(JobSubmissionClient(address).get_address())
         except Exception as error:
-            raise Unreachable(f"{address}: no Ray cluster that flipscale understands: {_first_line(error)}") from None
+            raise Unreachable(
+                f"{address}: not a Ray cluster that flipscale understands: {_first_line(error)}"
+            ) from None
 
 
 def _is_dashboard(url: str) -> bool:

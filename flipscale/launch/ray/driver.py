@@ -162,7 +162,7 @@ class Watch(tune.Callback):
         again = trial.num_failures <= MAX_FAILURES and self.queue.put_back(index)
         then = "its task gets another trial" if again else "its attempts are used up"
         with open(self.queue.path.with_name(f"{index}.log"), "a", encoding="utf-8", errors="backslashreplace") as log:
-            log.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} Ray Tune gave a trial up, and {then}:\n{said}\n")
+            log.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} Ray Tune gave up a trial, and {then}:\n{said}\n")
         if not again:
             self.queue.path.with_name(f"{index}.failed").write_text(
                 said.splitlines()[-1].strip()[:500] + "\n", encoding="utf-8", errors="backslashreplace"

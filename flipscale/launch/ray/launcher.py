@@ -94,7 +94,7 @@ class RayLauncher:
 
     def _given_up(self, name: str, index: str) -> str:
         said = RunFolder(self.home / name).tail(f"{index}.failed", SAID_BYTES).decode(errors="replace")
-        return f"Ray Tune gave its trial up: {printable(said.strip())}"
+        return f"Ray Tune gave up its trial: {printable(said.strip())}"
 
     def cancel(self, jobs: Sequence[Job]) -> None:
         """Stop the submissions that have nothing left and whose driver has not begun.
@@ -157,7 +157,7 @@ class RayLauncher:
             # Whoever cannot be asked has not said that the job is gone; its driver has, when it shows no life.
             if self._drives(name):
                 return Whereabouts(State.WAITING, f"Ray cannot be asked: {error}", answered=False)
-            return Whereabouts(None, f"its driver shows no life, and Ray cannot be asked: {error}")
+            return Whereabouts(None, f"its driver shows no sign of life, and Ray cannot be asked: {error}")
         if answer.lives:
             return Whereabouts(State.WAITING, str(answer))
         if why := why_stopped(trials.path(self.home).parent):

@@ -27,13 +27,13 @@ NOT_HERE: Mapping[str, str] = {
     "time": "Ray sets no time limits",
     "warning": "Ray sets no time limits",
     "gpus_per_node": "Ray places each process where a GPU is free",
-    "gres": "Ray has none; what a node offers beside is said when its Ray is started",
+    "gres": "Ray has none; a node's other resources are declared when Ray starts there",
     "processes_per_node": "Ray places each process where cores are free",
     "constraint": "Ray has no features; name nodes to leave out under exclude",
     "max_array_size": "Ray has no job arrays",
     "sbatch": "there is no sbatch",
     "srun": "there is no srun",
-    "export": "a driver has the environment of its Ray",
+    "export": "a driver inherits the environment of its Ray",
     "container": "start Ray's nodes in the container",
 }
 """Keys of a site file that a Ray cluster cannot follow, and why."""
@@ -101,7 +101,7 @@ class Trials:
             are_names(run_id for task in tasks for run_id in task.runs)
             return record_of(cls, written, tasks=tasks)
         except (ValueError, TypeError, KeyError, AttributeError) as error:
-            raise DamagedFile(f"{path}: {error}, so it is not a submission of flipscale's.") from error
+            raise DamagedFile(f"{path}: {error}, so it is not a flipscale submission.") from error
 
     def run(self, run_id: str) -> RunFolder:
         return RunFolder(f"{self.runs}/{run_id}")

@@ -88,7 +88,7 @@ class JobArray:
             if array.name != f"{path.parent.name}-{path.stem}" or not str(array.slurm_id or 0).isdigit():
                 raise ValueError(f"it is the record of another array, {array.name!r}")
         except (ValueError, TypeError, KeyError, AttributeError) as error:
-            raise DamagedFile(f"{path}: {error}, so it is not an array of flipscale's.") from error
+            raise DamagedFile(f"{path}: {error}, so it is not a flipscale array.") from error
         return array
 
 
@@ -138,7 +138,7 @@ def _nodes_of(gpus: int, processes: int, site: Site) -> int:
     nodes = math.ceil(needed / most)
     if processes % nodes or gpus % nodes:
         raise LaunchError(
-            f"A run of {needed} {what} does not come out even on nodes of {most}; ask for a multiple of {most}, or "
+            f"A run of {needed} {what} cannot be divided evenly over nodes of {most}; ask for a multiple of {most}, or "
             f"correct the site's {key}."
         )
     return nodes

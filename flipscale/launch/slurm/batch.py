@@ -146,8 +146,8 @@ def _number_that_was_not_named(array: JobArray, script: Path) -> str:
     if number := _number_of(array, patient=True):
         return number
     raise LaunchError(
-        f"{script}: sbatch took it and named no job, and squeue has none of its name; look whether it comes "
-        f"(squeue --name={array.job_name}), and submit again."
+        f"{script}: sbatch accepted it but named no job, and squeue lists none of its name; check whether it "
+        f"appears (squeue --name={array.job_name}), then submit again."
     )
 
 
@@ -164,9 +164,9 @@ def _why_refused(array: JobArray, script: Path, text: str, said: str) -> str:
     hint = ""
     if array.memory is not None and "memory" in said.lower():
         hint = (
-            " Write memory_per_process into the site file: what a process may have, or null for the cluster's default."
+            " Write memory_per_process into the site file: the memory of a process, or null for the cluster's default."
         )
-    return f"{script}: SLURM does not take it. {said} It asks for {', '.join(asked)}.{hint}"
+    return f"{script}: SLURM refused it. {said} It asks for {', '.join(asked)}.{hint}"
 
 
 def _number_of(array: JobArray, *, patient: bool = False) -> str | None:

@@ -66,7 +66,7 @@ class SlurmLauncher:
         if not self.site["max_array_size"] and self._asked is None:
             size = scheduler.Configuration().max_array_size
             said.append(
-                f"# No SLURM can be asked here, so arrays have {size} tasks at most, SLURM's default. Set "
+                f"# SLURM cannot be asked here, so arrays have at most {size} tasks, SLURM's default. Set "
                 f"max_array_size in the site file if the cluster's MaxArraySize is another.\n"
             )
         for array in arrays:
@@ -107,8 +107,8 @@ class SlurmLauncher:
         holder = run.holder() or run.last_holder()
         on = f"; it was last on {holder.node}" if holder and holder.node else ""
         log = self.home / name.rpartition("-")[0] / f"{name.rpartition('-')[2]}_{index}.log"
-        said = f"; what it said is in {log}" if is_plain(log) else "; it wrote no log, so it never began"
-        return f"SLURM knows its job{number} no more, which was sent {sent}{on}{said}"
+        said = f"; its output is in {log}" if is_plain(log) else "; it wrote no log, so it never began"
+        return f"SLURM no longer knows its job{number}, sent {sent}{on}{said}"
 
     def cancel(self, jobs: Sequence[Job]) -> None:
         """Stop the tasks that have no other run left. In the others, the attendant stops the runs that it holds."""
@@ -118,8 +118,8 @@ class SlurmLauncher:
             entries = scheduler.queue((array.job_name for array in arrays.values()), patient=True)
         except LaunchError as error:
             raise LaunchError(
-                f"The runs are marked as cancelled: those in hand stop, and jobs that wait end as soon as they start. "
-                f"Those could not be taken from the queue. {error}"
+                "The runs are marked as cancelled: active runs stop, and waiting jobs end as soon as they "
+                f"start. The waiting jobs could not be removed from the queue. {error}"
             ) from None
         doomed: list[str] = []
         for name, array in arrays.items():
@@ -129,7 +129,9 @@ class SlurmLauncher:
             scheduler.cancel(doomed)
         if damaged:
             what = "The runs are marked as cancelled and end as soon as they start."
-            raise LaunchError(f"{what} Those of these arrays could not be taken from the queue: {' '.join(damaged)}")
+            raise LaunchError(
+                f"{what} The jobs of these arrays could not be removed from the queue: {' '.join(damaged)}"
+            )
 
     def _doomed(self, array: JobArray, cancelled: Set[int], entries: Mapping[int, scheduler.QueueEntry]) -> list[str]:
         """The arguments of scancel for the cancelled tasks of an array: the array itself if all of it is cancelled."""

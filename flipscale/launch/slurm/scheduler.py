@@ -83,7 +83,7 @@ class QueueEntry:
     def __str__(self) -> str:
         """'job 12_3 waits (Priority)', 'job 12_3 runs on n2', 'job 12_3 OUT_OF_MEMORY on n2'."""
         if self.state == "PENDING":
-            never = ", and would for ever: correct the site file, cancel, and submit again"
+            never = ", and would wait forever: correct the site file, cancel, and submit again"
             return f"job {self.id} waits ({self.reason}){never if self.reason in _NEVER else ''}"
         state = "runs" if self.state == "RUNNING" else self.state
         return f"job {self.id} {state}" + (f" on {self.nodes}" if self.nodes else "")
@@ -101,7 +101,7 @@ def ask(*command: str, patient: bool = False, **environment: str) -> str:
         said = _complaint(command[0], done.stderr) or f"exit code {done.returncode}"
         if not any(words in said.lower() for words in _AWAY):
             refusal = UnknownJob if "Invalid job id" in said else LaunchError
-            raise refusal(f"{command[0]} says no: {said}")
+            raise refusal(f"{command[0]} refused: {said}")
         if pause is None:
             raise ControllerAway(f"SLURM cannot be asked, {command[0]} says: {said}")
         time.sleep(pause)
@@ -142,7 +142,9 @@ def _run(command: Sequence[str], environment: Mapping[str, str] | None = None) -
             f"--on local."
         ) from None
     except subprocess.TimeoutExpired:
-        raise LaunchError(f"{command[0]} gave no answer in {SLURM_SECONDS} s; try again when SLURM is well.") from None
+        raise LaunchError(
+            f"{command[0]} did not answer within {SLURM_SECONDS} s; try again when SLURM responds."
+        ) from None
 
 
 def _environment(program: str) -> dict[str, str]:
@@ -238,7 +240,7 @@ def requeue(job: str) -> None:
     done = _run(["scontrol", "requeue", job])
     # Who asks from within the job is ended with it, as soon as SLURM has heard it.
     if done.returncode > 0 and "Job is pending" not in done.stderr:
-        raise LaunchError(f"scontrol says no: {_complaint('scontrol', done.stderr)}")
+        raise LaunchError(f"scontrol refused: {_complaint('scontrol', done.stderr)}")
 
 
 @dataclass(frozen=True)
@@ -258,11 +260,13 @@ def configuration() -> Configuration:
     found = re.search(r"^MaxArraySize\s*=\s*(\d+)\s*$", answer, re.MULTILINE)
     if found is None:
         raise LaunchError(
-            "`scontrol show config` names no MaxArraySize; write max_array_size: 1000 into the site file, or what this "
-            "cluster's administrators say."
+            "`scontrol show config` names no MaxArraySize; write max_array_size: 1000 into the site file, or "
+            "the value that this cluster's administrators give."
         )
     if int(found[1]) < 2:
-        raise LaunchError("This cluster takes no job arrays (its MaxArraySize), and flipscale sends nothing else.")
+        raise LaunchError(
+            "This cluster accepts no job arrays (see its MaxArraySize), and flipscale submits nothing else."
+        )
     given = re.search(r"^SelectTypeParameters\s*=\s*(\S+)\s*$", answer, re.MULTILINE)
     return Configuration(int(found[1]), given is None or "MEMORY" in given[1].upper())
 

@@ -88,16 +88,16 @@ def _see_through(attendant: Attendant, array: JobArray, launcher: SlurmLauncher)
     _say(f"attempt {attempt.number + 1} of job {_job_id()} on {os.environ.get('SLURM_JOB_NODELIST', attempt.node)}")
     # A parent that was handed to another job is not over when the job that children waited for is.
     if _parents_under_way(attendant.left, launcher):
-        _say("what is left goes on after its parents")
+        _say("the remaining runs continue after their parents")
         _hand_over(attendant, launcher)
         return
     ending = attendant.work()
     if ending is Ending.STOPPED:
         _after_a_signal(attendant, array, launcher)
     elif ending is Ending.AWAY and scheduler.is_running(_job_id()) is False:
-        _say("SLURM has taken the job off this node, and starts it elsewhere")
+        _say("SLURM has removed the job from this node, and restarts it elsewhere")
     elif ending is Ending.AWAY:
-        _say("what is left goes on on other nodes")
+        _say("the remaining runs continue on other nodes")
         _hand_over(attendant, launcher)
 
 
@@ -112,7 +112,7 @@ def _after_a_signal(attendant: Attendant, array: JobArray, launcher: SlurmLaunch
     kind, reason = _interruption(attendant.signal or 0, array.site["warning"])
     if kind is None:
         # Of a job that SLURM starts again, the next attempt notes the interruption.
-        _say("stopped, as the job was cancelled or SLURM has taken it off its node")
+        _say("stopped, as the job was cancelled or SLURM has removed it from its node")
         return
     attendant.note_interruption(kind, reason)
     if not attendant.left:
@@ -121,7 +121,7 @@ def _after_a_signal(attendant: Attendant, array: JobArray, launcher: SlurmLaunch
     try:
         scheduler.requeue(_job_id())
     except LaunchError as error:
-        _say(f"{error}. So what is left goes to another job")
+        _say(f"{error}; the remaining runs go to another job")
         _hand_over(attendant, launcher)
 
 
@@ -130,7 +130,7 @@ def _hand_over(attendant: Attendant, launcher: SlurmLauncher) -> None:
     try:
         hand_over(attendant.left, launcher.results, launcher)
     except LaunchError as error:
-        _say(f"{error} So it stays here")
+        _say(f"{error} The remaining runs stay here")
         attendant.stay()
         attendant.work()
 
@@ -152,7 +152,7 @@ def _call_off(launcher: SlurmLauncher, submission: str) -> None:
     try:
         launcher.stop(submission)
     except LaunchError as error:
-        _say(f"the jobs that wait could not be called off: {error}")
+        _say(f"the waiting jobs could not be cancelled: {error}")
 
 
 def _parents_under_way(runs: Sequence[RunFolder], launcher: SlurmLauncher) -> bool:
@@ -160,7 +160,7 @@ def _parents_under_way(runs: Sequence[RunFolder], launcher: SlurmLauncher) -> bo
     try:
         return bool(launcher.parents_under_way([Request(run, asked) for run in runs if (asked := run.asked())]))
     except LaunchError as error:
-        _say(f"whether parents are under way is not known: {error}")
+        _say(f"it is not known whether parents are running: {error}")
         return False
 
 

@@ -56,8 +56,8 @@ def _captions_by_image(path: Path, image: str, caption: str, count: int) -> tupl
             captions.setdefault(name, []).extend(texts)
     if len(bad) > tolerated(seen):
         raise DataError(
-            f"{path}:{bad[0]}: {len(bad)} of {seen} rows lack {image} or {caption}, this one first; {tolerated(seen)} "
-            f"of so many are passed over. Fill them in, or take them out."
+            f"{path}:{bad[0]}: {len(bad)} of {seen} rows lack {image} or {caption}, this one first; at most "
+            f"{tolerated(seen)} of that many are skipped. Fill them in, or remove them."
         )
     if not captions:
         raise no_rows(path, image, caption)

@@ -165,7 +165,7 @@ class _Files:
             if len(self._bad) > max(CORRUPT_COUNT, CORRUPT_SHARE * size):
                 raise DataError(
                     f"{self._where}: {len(self._bad)} of {size} training images cannot be read, the last of them "
-                    f"number {number} ({reason}). Write these files again, or take them out."
+                    f"number {number} ({reason}). Write these files again, or remove them."
                 )
 
 

@@ -63,8 +63,8 @@ def decode(files: Iterable[File], count: int, image_size: int, where: str) -> tu
                     bad, first = bad + 1, first or f"{name} ({reason})"
     if not good or bad > tolerated(count):
         raise DataError(
-            f"{where}: {bad} of {count} images cannot be read, the first of them {first}; {tolerated(count)} of so "
-            f"many are passed over. Write these files again, or take them out."
+            f"{where}: {bad} of {count} images cannot be read, the first of them {first}; at most "
+            f"{tolerated(count)} of that many are skipped. Write these files again, or remove them."
             if bad
             else f"{where}: there are no images; name a data set that has some."
         )

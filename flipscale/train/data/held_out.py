@@ -140,7 +140,9 @@ def _labelled(
     """The scores of labelled images: zero-shot accuracy, and the linear probe if there are examples to learn from."""
     check_choice(found.classes, where, metric)
     if metric == "roc_auc" and len(set(found.labels.tolist())) < 2:
-        raise DataError(f"{where}: roc_auc takes images of both classes, and those to score are of one; add some.")
+        raise DataError(
+            f"{where}: roc_auc needs images of both classes, but those to score are all of one; add some of the other."
+        )
     return HeldOutItems(
         pairs=None,
         retrieval=False,
@@ -159,7 +161,7 @@ def _with_choice(found: HeldOutItems, where: str) -> HeldOutItems:
     assert found.pairs is not None
     if len(found.pairs[0]) < 2:
         raise DataError(
-            f"{where}: gives one image to score on, and any model would find it; name a set of two images or more, and "
+            f"{where}: gives one image to score on, so any model would find it; name a set of two images or more, and "
             f"set evaluation.images to 2 or more."
         )
     return found

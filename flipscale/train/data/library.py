@@ -177,7 +177,7 @@ class Library:
                 if pause is None:
                     reason = re.search(r"exit -?\d+", str(error))
                     raise DataError(
-                        f"{shard.url}: cannot be fetched ({reason[0] if reason else error}), nor on "
+                        f"{shard.url}: cannot be fetched ({reason[0] if reason else error}), not even in "
                         f"{len(RETRY_SECONDS)} more tries. See the log, and correct urls or the network."
                     ) from error
             finally:
@@ -222,7 +222,7 @@ class Library:
             with _READING, np.load(path) as found:
                 return Index(found["pairs"], int(found["length"]))
         except (OSError, ValueError, KeyError) as error:
-            raise DataError(f"{path}: cannot be read ({error}); delete it, and it is made anew.") from error
+            raise DataError(f"{path}: cannot be read ({error}); delete it, and it is rebuilt.") from error
 
 
 def _copy(url: str, file: IO[bytes]) -> None:

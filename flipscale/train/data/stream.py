@@ -119,9 +119,9 @@ class Stream:
             seen = min(max(self._read, 1), self.size)
             if len(self._bad) > max(CORRUPT_COUNT, CORRUPT_SHARE * seen):
                 raise DataError(
-                    f"{flaw} is the last of {len(self._bad)} pairs that cannot be read, of {seen} seen; "
-                    f"{CORRUPT_COUNT}, or {CORRUPT_SHARE:.0%}, are passed over. Write the shards again, or leave the "
-                    f"bad ones out of urls."
+                    f"{flaw} is the last of {len(self._bad)} pairs that cannot be read, of {seen} seen; at most "
+                    f"{CORRUPT_COUNT}, or {CORRUPT_SHARE:.0%}, are skipped. Write the shards again, or leave the "
+                    "bad ones out of urls."
                 )
 
     def _shard_of(self, number: int) -> int:

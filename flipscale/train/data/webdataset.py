@@ -40,8 +40,8 @@ def training(data: WebDataset, form: Form, data_size: int | None, crop: float | 
     urls, decode = data.urls, data.decode
     if decode == "once" and crop is not None:
         raise DataError(
-            f"{urls}: decode: once keeps middle squares, and crop: {crop} is of the whole image; set decode: always, "
-            f"or crop: null."
+            f"{urls}: decode: once keeps only middle squares, and crop: {crop} takes parts of the whole image; "
+            "set decode: always, or crop: null."
         )
     library, shards, counts = _open(data, data_size, form.cache)
     size = sum(counts) if data_size is None else data_size
@@ -73,8 +73,8 @@ def held_out(data: WebDataset, form: Form, images: int) -> HeldOutItems:
         wanted += images - len(good)
     if len(pairs.bad) > tolerated(size):
         raise DataError(
-            f"{data.urls}: {len(pairs.bad)} of {size} pairs cannot be read; {tolerated(size)} of so many are "
-            f"passed over. Write the shards again, or leave the bad ones out of urls."
+            f"{data.urls}: {len(pairs.bad)} of {size} pairs cannot be read; at most {tolerated(size)} of that "
+            "many are skipped. Write the shards again, or leave the bad ones out of urls."
         )
     found, tokens = pairs.batch(good)
     distinct = len(np.unique(tokens, axis=0))
@@ -125,8 +125,8 @@ class _Decoded:
             if len(bad) > max(CORRUPT_COUNT, CORRUPT_SHARE * seen):
                 raise DataError(
                     f"{source.url}: {len(bad)} of the first {seen} pairs cannot be read, the last of them "
-                    f"{flaws[-1].sample} ({flaws[-1].reason}); {CORRUPT_COUNT}, or {CORRUPT_SHARE:.0%}, are passed "
-                    f"over. Write the shards again, or leave the bad ones out of urls."
+                    f"{flaws[-1].sample} ({flaws[-1].reason}); at most {CORRUPT_COUNT}, or {CORRUPT_SHARE:.0%}, "
+                    "are skipped. Write the shards again, or leave the bad ones out of urls."
                 )
         if len(bad) == size:
             raise DataError(f"{shards[0].url}: none of {size} pairs can be read; write the shards again.")

@@ -101,7 +101,7 @@ def time_shapes(run: RunFolder, lease: Lease | None, group: Group, stop: Stop) -
     turns = int(group.share(TURNS))
     for turn in range(turns):
         if not timer.take_turns(turn, stop):
-            talk(f"stopped by {stop.name}; nothing is kept of this probe")
+            talk(f"stopped by {stop.name}; this probe is discarded")
             return
         talk(f"turn {turn + 1} of {turns} of {len(timer.shapes)} shapes and {len(timer.evaluations)} evaluations")
     peak_memory = group.agree(memory.read() or 0)[0] or None

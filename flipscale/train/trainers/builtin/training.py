@@ -307,8 +307,9 @@ def rows_of(settings: Settings, processes: int, parts: int) -> int:
     if batch % share:
         nearest = max(share, (2 * batch + share) // (2 * share) * share)
         raise FlipscaleError(
-            f"batch_size {batch} cannot be split into {processes} processes x {parts} micro-batches; the nearest that "
-            f"can is {nearest}. Or set resources.processes or resources.accumulate to what divides it."
+            f"batch_size {batch} cannot be split into {processes} processes x {parts} micro-batches; the nearest "
+            f"batch_size that can is {nearest}. Or set resources.processes or resources.accumulate to divisors "
+            "of it."
         )
     return batch // processes
 

@@ -51,7 +51,7 @@ class ProgramOutput:
                 raise DataError(
                     f"{self.job.shards.urls}: {self.unreadable} samples could not be read, the last one because of "
                     f"{line.partition(_UNREADABLE)[2].strip(' ()').removesuffix('). Ignoring.')}; "
-                    f"{CORRUPT_COUNT}, or {CORRUPT_SHARE:.0%}, are passed over."
+                    f"at most {CORRUPT_COUNT}, or {CORRUPT_SHARE:.0%}, are skipped."
                 )
         elif start := _EPOCH_LINE.search(line):
             self.read_results()

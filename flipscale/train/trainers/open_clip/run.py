@@ -76,8 +76,8 @@ def run_open_clip(run: RunFolder, lease: Lease, stop: Stop, say: Say) -> bool:
     output.read_results()
     if output.step < job.steps or done < job.epochs:
         raise DataError(
-            f"open_clip's program ended after step {output.step} of {job.steps}: it did not find as many pairs as that "
-            f"takes in {job.shards.urls}. log.txt says what it met."
+            f"open_clip's program ended after step {output.step} of {job.steps}: it did not find enough pairs in "
+            f"{job.shards.urls}. See its output in log.txt."
         )
     return _finish(run, lease, stop, job, output, say)
 

@@ -73,7 +73,7 @@ def with_program_scores(result: Result, run: RunFolder, lease: Lease, stop: Stop
         except FlipscaleError as error:
             raise FlipscaleError(f"evaluation.sets.{name}: {error}") from error
         if found is None:
-            say(f"evaluation.sets.{name}: stopped by {stop.name}; it is begun anew when the run goes on")
+            say(f"evaluation.sets.{name}: stopped by {stop.name}; it starts over when the run resumes")
             return None
         for score, why in found.missing_scores.items():
             say(f"{score} is missing: {why}")

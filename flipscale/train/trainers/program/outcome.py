@@ -132,7 +132,7 @@ def _check_amounts(outcome: Outcome, run: RunFolder) -> None:
     for name, wanted, slack in (*seen, ("steps", steps, 1)):
         if (value := outcome.get(name)) is not None and abs(value - wanted) > slack:
             raise _Wrong(
-                f"gives {name} as {value}", f"asked for were {wanted}, give or take a batch: train for so many"
+                f"gives {name} as {value}", f"{wanted} were asked for, give or take a batch: train for that many"
             )
 
 

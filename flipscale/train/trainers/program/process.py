@@ -81,8 +81,8 @@ class Ended:
             end = f"was killed by {signal.Signals(-self.code).name}"
         else:
             end = f"ended with exit code {self.code}"
-        hint = ", which is what the system does where memory is short" if self._was_killed else ""
-        quoted = f"It said last: {' | '.join(self.tail)}" if self.tail else "It said nothing."
+        hint = ", which is what the system does when memory is short" if self._was_killed else ""
+        quoted = f"Its last output: {' | '.join(self.tail)}" if self.tail else "It printed nothing."
         raise Failed(Cause(self._kind, f"{name} {end}{hint}. All of its output is in log.txt. {quoted}"))
 
     @property
@@ -365,7 +365,7 @@ def declared_failure(run: RunFolder) -> Cause | None:
     except FileNotFoundError:
         return None
     except (DamagedFile, ValueError, KeyError, TypeError) as error:
-        what = f"is no JSON ({error})" if isinstance(error, ValueError) else "holds no kind and reason"
+        what = f"is not JSON ({error})" if isinstance(error, ValueError) else "holds no kind and reason"
         if isinstance(error, DamagedFile):
             what = f"cannot be read ({error})"
         return Cause(
