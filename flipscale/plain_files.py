@@ -8,6 +8,7 @@ its reader for ever, a device never ends, and a file may claim more bytes than t
 import contextlib
 import dataclasses
 import enum
+import functools
 import json
 import os
 import re
@@ -17,8 +18,9 @@ import threading
 import time
 import types
 import typing
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from flipscale.errors import DamagedFile
 from flipscale.settings import JsonObject
@@ -183,55 +185,83 @@ def record_of(kind: type[AnyRecord], data: object, /, *, leniently: bool = False
     if not isinstance(data, dict):
         raise ValueError("holds no JSON object")
     found = dict(known)
-    for field in dataclasses.fields(kind):  # type: ignore[arg-type]  # a dataclass is a type
-        if field.name in known:
+    for name, needed, fitted in _fields(kind):  # type: ignore[arg-type]  # a type can be hashed
+        if name in known:
             continue
-        needed = field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
-        if field.name not in data:
+        if name not in data:
             if needed:
-                raise ValueError(f"has no {field.name!r}")
+                raise ValueError(f"has no {name!r}")
             continue
-        fits, value = _fitted(data[field.name], field.type)
+        fits, value = fitted(data[name])
         if fits:
-            found[field.name] = value
+            found[name] = value
         elif needed or not leniently:
-            raise ValueError(f"{field.name!r} is {_shortened(data[field.name])}")
+            raise ValueError(f"{name!r} is {_shortened(data[name])}")
     return kind(**found)
 
 
 def fits(value: object, kind: Any) -> bool:
     """Whether a value of JSON is of a type as annotations write it."""
-    return _fitted(value, kind)[0]
+    return _fitting(kind)(value)[0]
 
 
-def _fitted(value: Any, kind: Any) -> tuple[bool, Any]:
-    """Whether a value of JSON is of that type, and the value as that type has it."""
+_Fitting = Callable[[Any], tuple[bool, Any]]
+"""Tells whether a value of JSON is of a type, and gives the value as that type has it."""
+
+
+class _Field(NamedTuple):
+    name: str
+    needed: bool
+    """Whether it has no default."""
+    fitted: _Fitting
+
+
+@functools.cache
+def _fields(kind: type) -> list[_Field]:
+    """The fields of a dataclass. Annotations are taken apart once: that takes longer than to check a value."""
+    return [
+        _Field(
+            field.name,
+            field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING,
+            _fitting(field.type),
+        )
+        for field in dataclasses.fields(kind)
+    ]
+
+
+def _fitting(kind: Any) -> _Fitting:
     origin, inner = typing.get_origin(kind), typing.get_args(kind)
     if origin in (typing.Union, types.UnionType):
-        return next((found for each in inner if (found := _fitted(value, each))[0]), (False, None))
+        return functools.partial(_fitted_union, [_fitting(each) for each in inner])
     if origin is tuple:
-        return _fitted_list(value, inner[0])
+        return functools.partial(_fitted_list, _fitting(inner[0]))
     if origin is not None:  # a mapping
-        return isinstance(value, dict) and all(fits(item, inner[1]) for item in value.values()), value
-    return (True, value) if kind is Any else _fitted_scalar(value, kind)
+        return functools.partial(_fitted_mapping, _fitting(inner[1]))
+    if kind in (int, float):
+        return functools.partial(_fitted_number, kind)
+    if kind is Any:
+        return lambda value: (True, value)
+    if issubclass(kind, enum.Enum):
+        return lambda value: next(((True, member) for member in kind if member.value == value), (False, None))
+    return lambda value: (isinstance(value, kind), value)
 
 
-def _fitted_list(value: Any, kind: Any) -> tuple[bool, Any]:
-    items = [_fitted(item, kind) for item in value] if isinstance(value, list | tuple) else [(False, None)]
+def _fitted_union(kinds: list[_Fitting], value: Any) -> tuple[bool, Any]:
+    return next((found for fitted in kinds if (found := fitted(value))[0]), (False, None))
+
+
+def _fitted_list(fitted: _Fitting, value: Any) -> tuple[bool, Any]:
+    items = [fitted(item) for item in value] if isinstance(value, list | tuple) else [(False, None)]
     return all(fit for fit, _ in items), tuple(item for _, item in items)
 
 
-def _fitted_scalar(value: Any, kind: type) -> tuple[bool, Any]:
-    if kind in (int, float):
-        return _fitted_number(value, kind)
-    if issubclass(kind, enum.Enum):
-        return next(((True, member) for member in kind if member.value == value), (False, None))
-    return isinstance(value, kind), value
+def _fitted_mapping(fitted: _Fitting, value: Any) -> tuple[bool, Any]:
+    return isinstance(value, dict) and all(fitted(item)[0] for item in value.values()), value
 
 
-def _fitted_number(value: Any, kind: type) -> tuple[bool, Any]:
+def _fitted_number(kind: type, value: Any) -> tuple[bool, Any]:
     """Whether it is a finite number, whole where that is due; True is none."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) <= sys.float_info.max:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not abs(value) <= sys.float_info.max:
         return False, None
     if kind is float:
         return True, float(value)

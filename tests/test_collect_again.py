@@ -210,8 +210,8 @@ def test_what_was_read_before_is_not_believed_if_it_was_harmed(tmp_path, runs, h
     if harm == "torn":
         path.write_bytes(text[: text.rindex(b"\n", 0, -1) + 1])
     if harm == "edited":
-        assert b'"zero_shot_top1":0.25' in text
-        path.write_bytes(text.replace(b'"zero_shot_top1":0.25', b'"zero_shot_top1":0.75'))
+        assert b'"zero_shot_top1":"0.25"' in text
+        path.write_bytes(text.replace(b'"zero_shot_top1":"0.25"', b'"zero_shot_top1":"0.75"'))
     if harm == "foreign":
         path.write_bytes(b'{"a": 1}\n')
     if harm == "pipe":

@@ -8,6 +8,7 @@ import threading
 import warnings
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 from mlflow import MlflowClient
@@ -16,7 +17,7 @@ from mlflow.exceptions import MlflowException
 from flipscale import track
 from flipscale.collect import COLUMN_DTYPES, COLUMNS
 from flipscale.collect.curves import write_curves
-from flipscale.collect.points import POINT_COLUMNS, CurvePoints
+from flipscale.collect.points import POINT, POINT_COLUMNS, CurvePoints
 from flipscale.errors import FlipscaleError
 from flipscale.run import CodeIdentity, Result, RunFolder
 from flipscale.track import MirrorSource, mirror, settled, ui_command, without_secrets
@@ -103,7 +104,7 @@ def bring(results, curves, study="mask", *, artifact_root, baseline=("mask_ratio
 
 def points_of(curve):
     names = sorted(curve["metric"].unique())
-    numbers = {name: curve[name].to_numpy(dtype) for name, dtype in POINT_COLUMNS.items()}
+    numbers = np.rec.fromarrays([curve[name] for name in POINT_COLUMNS], dtype=POINT)
     return CurvePoints(numbers, curve["metric"].map(names.index).to_numpy("int32"), tuple(names))
 
 

@@ -87,7 +87,7 @@ class Training:
         """What collecting leaves."""
         columns = [(run, read_points(RunFolder(self.folders / run.id))[0]) for run in self.runs]
         curves = pd.concat(
-            pd.DataFrame({**points.numbers, "metric": [points.metrics[n] for n in points.metric]}).assign(id=run.id)
+            pd.DataFrame(points.numbers).assign(metric=[points.metrics[n] for n in points.metric], id=run.id)
             for run, points in columns
         )
         rows = [

@@ -1,8 +1,9 @@
 """The effects of settings: compare, for a study, two, or any table; and diff, for two study files."""
 
 import argparse
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from flipscale.cli.arguments import add_direction, add_json, add_results, add_where, open_study_of, workspace_of
 from flipscale.cli.output import print_json, print_table
@@ -12,6 +13,8 @@ from flipscale.workspace import Workspace
 
 if TYPE_CHECKING:
     from flipscale.study import KeyChange
+
+_Found = TypeVar("_Found")
 
 VALUE_WIDTH = 60
 """Letters of a key's value that a table shows; --json has all."""
@@ -93,12 +96,7 @@ def _compare_two(args: argparse.Namespace) -> int:
     _of_a_study(args)
     opened = open_two(args.study, args.new, workspace_of(args), _workspace_of_new(args))
     compared = write_study_pair(opened, args.score)
-    if args.json:
-        print_json(study_pair_json(compared.pair))
-    else:
-        print(study_pair_text(compared.pair))
-    say(f"wrote {compared.json} and {compared.markdown}")
-    return 0
+    return _print(args, compared.pair, study_pair_json, study_pair_text, (compared.json, compared.markdown))
 
 
 def _workspace_of_new(args: argparse.Namespace) -> Workspace | None:
@@ -112,12 +110,7 @@ def _compare_study(args: argparse.Namespace) -> int:
 
     _of_a_study(args)
     compared = compare_study(open_study_of(args), args.score)
-    if args.json:
-        print_json(comparison_json(compared.comparison))
-    else:
-        print(comparison_text(compared.comparison))
-    say(f"wrote {compared.json} and {compared.markdown}")
-    return 0
+    return _print(args, compared.comparison, comparison_json, comparison_text, (compared.json, compared.markdown))
 
 
 def _compare_table(args: argparse.Namespace) -> int:
@@ -137,11 +130,7 @@ def _compare_table(args: argparse.Namespace) -> int:
     )
     for note in comparison.notes:
         say(note)
-    if args.json:
-        print_json(comparison_json(comparison))
-    else:
-        print(comparison_text(comparison))
-    return 0
+    return _print(args, comparison, comparison_json, comparison_text)
 
 
 def _deltas(args: argparse.Namespace) -> int:
@@ -151,10 +140,23 @@ def _deltas(args: argparse.Namespace) -> int:
 
     table = where(read_table(Path(args.study)), args.where)
     found = deltas(table, baseline=baseline_from(table, args.baseline), y=args.y, lower_is_better=args.lower_is_better)
+    return _print(args, found, lambda found: found.to_dict(), deltas_text)
+
+
+def _print(
+    args: argparse.Namespace,
+    found: _Found,
+    as_json: Callable[[_Found], object],
+    as_text: Callable[[_Found], str],
+    files: Sequence[Path] = (),
+) -> int:
+    """Print what was found, as JSON where that is asked, and name the files that have it too. The exit code is 0."""
     if args.json:
-        print_json(found.to_dict())
+        print_json(as_json(found))
     else:
-        print(deltas_text(found))
+        print(as_text(found))
+    if files:
+        say(f"wrote {' and '.join(map(str, files))}")
     return 0
 
 

@@ -19,7 +19,6 @@ from typing import NamedTuple
 import orjson
 
 from flipscale import run
-from flipscale.collect.columns import ResultRow
 from flipscale.errors import DamagedFile
 from flipscale.plain_files import open_plain, read_bytes
 from flipscale.plan import Run
@@ -60,8 +59,9 @@ class CachedRun:
     asked: str
     key: Key | None
     """The files it was read from; None if they were so new that a later write might not show."""
-    row: ResultRow | None
-    """Its row; None for a run that has none: one that could not be read, or that no cell of the study asks for."""
+    row: dict[str, str] | None
+    """Its row as results.csv has it; None for a run that has none: one that could not be read, or that no cell of the
+    study asks for."""
     unknown: list[str]
     """Its scores that have no column."""
     points: int

@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from flipscale.collect.points import NO_POINTS, POINT_COLUMNS, CurvePoints, NumberArray
+from flipscale.collect.points import NO_POINTS, POINT, POINT_COLUMNS, CurvePoints, NumberArray
 from flipscale.run import replacing
 
 RUNS_IN_A_GROUP = 250
@@ -85,7 +85,9 @@ def _by_run(rows: pa.Table) -> dict[str, CurvePoints]:
     """The points of each run of a row group."""
     ids, runs = _words(rows["id"])
     names, metric = _words(rows["metric"])
-    numbers = {name: rows[name].to_numpy().astype(dtype, copy=False) for name, dtype in POINT_COLUMNS.items()}
+    numbers = np.empty(len(rows), POINT)
+    for name in POINT_COLUMNS:
+        numbers[name] = rows[name].to_numpy()
     order = np.argsort(runs, kind="stable")
     bounds = np.searchsorted(runs[order], np.arange(len(ids) + 1))
     found = {}
@@ -93,7 +95,7 @@ def _by_run(rows: pa.Table) -> dict[str, CurvePoints]:
         mine = order[bounds[run] : bounds[run + 1]]
         if len(mine) and mine[-1] - mine[0] + 1 == len(mine):
             mine = slice(int(mine[0]), int(mine[-1]) + 1)  # type: ignore[assignment]  # a view in place of a copy
-        found[run_id] = _points({name: column[mine] for name, column in numbers.items()}, metric[mine], names)
+        found[run_id] = _points(numbers[mine], metric[mine], names)
     return found
 
 
@@ -105,7 +107,7 @@ def _words(column: pa.ChunkedArray) -> tuple[list[str], NumberArray]:
     return whole.dictionary.to_pylist(), whole.indices.to_numpy(zero_copy_only=False)
 
 
-def _points(numbers: dict[str, NumberArray], codes: NumberArray, names: list[str]) -> CurvePoints:
+def _points(numbers: NumberArray, codes: NumberArray, names: list[str]) -> CurvePoints:
     used, metric = np.unique(codes, return_inverse=True)
     metrics = sorted(names[index] for index in used)
     place = np.asarray([metrics.index(names[index]) for index in used], "int32")
@@ -118,8 +120,7 @@ def _joined(parts: list[CurvePoints]) -> CurvePoints:
         return NO_POINTS
     names = sorted({name for part in parts for name in part.metrics})
     codes = [np.asarray([names.index(name) for name in part.metrics], "int32")[part.metric] for part in parts]
-    numbers = {name: np.concatenate([part.numbers[name] for part in parts]) for name in POINT_COLUMNS}
-    return CurvePoints(numbers, np.concatenate(codes), tuple(names))
+    return CurvePoints(np.concatenate([part.numbers for part in parts]), np.concatenate(codes), tuple(names))
 
 
 def _table(group: list[tuple[str, CurvePoints]]) -> pa.Table:
@@ -135,7 +136,8 @@ def _table(group: list[tuple[str, CurvePoints]]) -> pa.Table:
         "id": _dictionary(runs, [run_id for run_id, _ in group]),
         "metric": _dictionary(np.concatenate([np.empty(0, "int32"), *codes]), metrics),
     }
-    columns |= {name: _array(np.concatenate([points.numbers[name] for _, points in group])) for name in POINT_COLUMNS}
+    numbers = np.concatenate([points.numbers for _, points in group])
+    columns |= {name: _array(np.ascontiguousarray(numbers[name])) for name in POINT_COLUMNS}
     return pa.Table.from_arrays([columns[name] for name in CURVES_SCHEMA.names], schema=CURVES_SCHEMA)
 
 

@@ -5,6 +5,7 @@ and orjson reads it 4 times as fast as json. Any other is read record by record,
 """
 
 import itertools
+import os
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
@@ -25,6 +26,8 @@ POINT_COLUMNS: dict[str, str] = {
 }
 """The columns of numbers of a point, and their dtypes; `samples`, `seconds` and `time` may be missing, as NaN."""
 
+POINT = np.dtype(list(POINT_COLUMNS.items()))
+
 _ABOUT = ("samples", "seconds", "time")
 _NOT_METRICS = {"step", *_ABOUT, "samples_seen", "scores", "evaluation_seconds"}
 
@@ -37,8 +40,9 @@ _FACTS = {*_ABOUT, *_COLUMNS_OF}
 class CurvePoints(NamedTuple):
     """The points of one run, in the order of its records: arrays of one length."""
 
-    numbers: Mapping[str, NumberArray]
-    """One array a name in POINT_COLUMNS."""
+    numbers: NumberArray
+    """The numbers of each point, a POINT; `numbers["step"]` are the steps of all. One array, as a run has few points
+    and to send six from a reading process takes longer."""
     metric: NumberArray
     """Which of `metrics` each point is of, int32."""
     metrics: tuple[str, ...]
@@ -51,14 +55,14 @@ class CurvePoints(NamedTuple):
 def read_points(folder: RunFolder) -> tuple[CurvePoints, int]:
     """All points of metrics.jsonl and the count of its torn lines. Null and infinite values are skipped."""
     try:
-        text = read_bytes(folder.path / "metrics.jsonl", most=MOST_LINE_BYTES)
+        text = read_bytes(f"{os.fspath(folder)}/metrics.jsonl", most=MOST_LINE_BYTES)
     except (FileNotFoundError, NotADirectoryError):
         text = b""
     quick = _by_columns(text)
     return (quick, 0) if quick is not None else _by_records(folder)
 
 
-NO_POINTS = CurvePoints({name: np.empty(0, dtype) for name, dtype in POINT_COLUMNS.items()}, np.empty(0, "int32"), ())
+NO_POINTS = CurvePoints(np.empty(0, POINT), np.empty(0, "int32"), ())
 
 
 def _by_records(folder: RunFolder) -> tuple[CurvePoints, int]:
@@ -75,8 +79,10 @@ def _by_records(folder: RunFolder) -> tuple[CurvePoints, int]:
                 columns[column].append(entry)
     metrics = tuple(sorted({str(name) for name in columns["metric"]}))
     number = {name: code for code, name in enumerate(metrics)}
-    numbers = {name: np.asarray(columns[name], dtype) for name, dtype in POINT_COLUMNS.items()}
     codes = np.asarray([number[str(name)] for name in columns["metric"]], "int32")
+    numbers = np.empty(len(codes), POINT)
+    for name in POINT_COLUMNS:
+        numbers[name] = columns[name]
     return CurvePoints(numbers, codes, metrics), torn
 
 
@@ -98,18 +104,15 @@ def _number(value: object) -> float:
 
 
 class _AlikeRecords(NamedTuple):
-    """The points of records with the same keys."""
+    """Records with the same keys."""
 
-    numbers: dict[str, NumberArray]
+    places: NumberArray
+    """Which records of the file they are."""
+    facts: Mapping[str, NumberArray]
+    """Those of `_ABOUT` that they have: a value a record."""
     metrics: tuple[str, ...]
-    records: NumberArray
-    """Which record of the file each row is of."""
-
-    def codes(self, number: Mapping[str, int]) -> NumberArray:
-        """Which metric each row is of, by the number of its name."""
-        codes = np.empty((len(self.records) // max(1, len(self.metrics)), len(self.metrics)), "int32")
-        codes[:] = [number[name] for name in self.metrics]
-        return codes.ravel()
+    values: NumberArray
+    """A row a record, a column a metric."""
 
 
 def _by_columns(text: bytes) -> CurvePoints | None:
@@ -122,13 +125,9 @@ def _by_columns(text: bytes) -> CurvePoints | None:
         records = orjson.loads(b"[%b]" % text.removesuffix(b"\n").replace(b"\n", b","))
         if len(records) != lines or (steps := _rising_steps(records)) is None:
             return None
-        alike: dict[tuple[str, ...], list[int]] = {}
-        for index, record in enumerate(records):
-            alike.setdefault(tuple(record), []).append(index)
-        found = [_alike_records([records[index] for index in some], np.asarray(some), steps) for some in alike.values()]
+        return _in_order(steps, [_alike_records(*alike) for alike in _by_keys(records)])
     except (ValueError, TypeError, AttributeError, KeyError, OverflowError):
         return None
-    return _in_order(found)
 
 
 def _rising_steps(records: list[MetricsRecord]) -> NumberArray | None:
@@ -152,8 +151,19 @@ def _names(record: MetricsRecord) -> set[str]:
     return {_COLUMNS_OF.get(name, name) for name in record}
 
 
-def _alike_records(records: list[MetricsRecord], indices: NumberArray, steps: NumberArray) -> _AlikeRecords:
-    """The points of records with the same keys. ValueError if a value is not a finite number."""
+def _by_keys(records: list[MetricsRecord]) -> Iterable[tuple[list[MetricsRecord], list[int]]]:
+    """The records with the same keys, and which of all records they are."""
+    found: dict[tuple[str, ...], tuple[list[MetricsRecord], list[int]]] = {}
+    place = 0
+    for keys, some in itertools.groupby(records, tuple):
+        alike, places = found.setdefault(keys, ([], []))
+        alike += some
+        places += range(place, place := place + len(alike) - len(places))
+    return found.values()
+
+
+def _alike_records(records: list[MetricsRecord], places: list[int]) -> _AlikeRecords:
+    """The facts and metrics of records with the same keys. ValueError if a value is not a finite number."""
     if "scores" in records[0]:
         records = [_flat(record) for record in records]
         if any(tuple(record) != tuple(records[0]) for record in records):
@@ -163,19 +173,17 @@ def _alike_records(records: list[MetricsRecord], indices: NumberArray, steps: Nu
     values = table[:, [column[name] for name in metrics]]
     if not np.isfinite(values).all():
         raise ValueError("a value that is not finite")
-    missing = np.full(len(records), np.nan)
-    about = {name: table[:, column[name]] if name in column else missing for name in _ABOUT} | {"step": steps[indices]}
-    numbers = {name: each.repeat(len(metrics)) for name, each in about.items()} | {"value": values.ravel()}
-    return _AlikeRecords(numbers, metrics, indices.repeat(len(metrics)))
+    facts = {name: table[:, column[name]] for name in _ABOUT if name in column}
+    return _AlikeRecords(np.asarray(places), facts, metrics, values)
 
 
 def _table(records: list[MetricsRecord]) -> tuple[NumberArray, dict[str, int]]:
     """The values, a row a record, and the place of each key in it. Raises ValueError if one is not a number."""
     # One array of all of it, as many small ones cost more than what they hold.
-    flat = list(itertools.chain.from_iterable(record.values() for record in records))
-    if not _all_of(flat, {int, float}):
+    numbers = list(itertools.chain.from_iterable(record.values() for record in records))
+    if not _all_of(numbers, {int, float}):
         raise ValueError("a value that is not a number")
-    table = np.asarray(flat, "float64").reshape(len(records), len(records[0]))
+    table = np.asarray(numbers, "float64").reshape(len(records), len(records[0]))
     return table, {_COLUMNS_OF.get(name, name): place for place, name in enumerate(records[0])}
 
 
@@ -191,16 +199,22 @@ def _all_of(values: Iterable[Any], types: set[type]) -> bool:
     return set(map(type, values)) <= types
 
 
-def _in_order(parts: list[_AlikeRecords]) -> CurvePoints:
+def _in_order(steps: NumberArray, parts: list[_AlikeRecords]) -> CurvePoints:
     """The points of all records, in the order of the file."""
-    if not parts:
-        return NO_POINTS
     metrics = tuple(sorted({name for part in parts for name in part.metrics}))
     number = {name: code for code, name in enumerate(metrics)}
-    metric = np.concatenate([part.codes(number) for part in parts])
-    numbers = {name: np.concatenate([part.numbers[name] for part in parts]) for name in POINT_COLUMNS}
-    order = np.concatenate([part.records for part in parts])
-    if len(parts) > 1 and (order[1:] < order[:-1]).any():
-        sorting = np.argsort(order, kind="stable")
-        metric, numbers = metric[sorting], {name: column[sorting] for name, column in numbers.items()}
+    counts = np.empty(len(steps), "int64")
+    records = np.empty(len(steps), POINT)
+    records["step"] = steps
+    for part in parts:
+        counts[part.places] = len(part.metrics)
+        for name in _ABOUT:
+            records[name][part.places] = part.facts.get(name, np.nan)
+    numbers = records.repeat(counts)
+    metric = np.empty(len(numbers), "int32")
+    firsts = counts.cumsum() - counts
+    for part in parts:
+        rows = firsts[part.places, None] + np.arange(len(part.metrics))
+        numbers["value"][rows] = part.values
+        metric[rows] = [number[name] for name in part.metrics]
     return CurvePoints(numbers, metric, metrics)

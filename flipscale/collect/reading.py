@@ -12,11 +12,11 @@ from pathlib import Path
 from flipscale.collect import cache
 from flipscale.collect.cache import CachedRun, FinishedRun
 from flipscale.collect.points import CurvePoints, read_points
-from flipscale.collect.rows import row_of, why_unreadable
+from flipscale.collect.rows import as_texts, row_of, why_unreadable
 from flipscale.errors import DamagedFile
 from flipscale.plan import Plan, Run
 from flipscale.run import RunFolder
-from flipscale.workspace import Workspace
+from flipscale.workspace import RUNS_FOLDER
 
 MANY_TO_READ = 1000
 """From this number of folders on two processes read them: starting these takes as long as reading 50."""
@@ -51,7 +51,7 @@ class RunReader:
     def read(self, run_id: str, look: FinishedRun) -> ReadRun:
         """The run's row and points, from its folder."""
         run = self.runs[run_id]
-        folder = RunFolder(Workspace(self.results_root).run(run_id))
+        folder = RunFolder(f"{self.results_root}/{RUNS_FOLDER}/{run_id}")
         # The key was taken before the files are read: later writes show the next time.
         key = look.key if cache.is_settled(look.key, self.now) else None
         without_row = CachedRun(look.asked, key, row=None, unknown=[], points=0, torn=0, problem=None)
@@ -63,7 +63,7 @@ class RunReader:
             points, torn = read_points(folder)
         except (DamagedFile, OSError, OverflowError) as error:
             return replace(without_row, problem=why_unreadable(folder, error)), None
-        return CachedRun(look.asked, key, row, list(unknown), len(points), torn, None), points
+        return CachedRun(look.asked, key, as_texts(row), list(unknown), len(points), torn, None), points
 
     def read_all(self, looks: Sequence[tuple[str, FinishedRun]]) -> Iterator[ReadRun]:
         """All of these runs, in their order."""

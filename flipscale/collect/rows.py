@@ -33,13 +33,18 @@ def row_of(run: Run, study: str, folder: RunFolder, planned: Mapping[str, Run]) 
     found = _measured(result) | _asked(run, study) | {"gpu_hours_probed": _probed(run, result.device)}
     if run.parents:
         found |= _with_parents(found, run, result.parent, planned)
-    row = {name: checked(found.get(name), kind, name, folder.path) for name, kind in _KINDS.items()}
+    row = {name: checked(found.get(name), kind, name, folder) for name, kind in _KINDS.items()}
     evaluation = run.settings.evaluation
     columns = {name for name in result.scores if is_own_score(name)} | declared_scores(evaluation)
     of_sets = {name: value for name, value in result.scores.items() if name in columns and name not in row}
-    row |= {name: checked(value, "float", name, folder.path) for name, value in of_sets.items()}
+    row |= {name: checked(value, "float", name, folder) for name, value in of_sets.items()}
     row |= _means(evaluation, row)
     return row, tuple(name for name in result.scores if name not in columns)
+
+
+def as_texts(row: ResultRow) -> dict[str, str]:
+    """The row as results.csv has it: missing values empty, floats as the shortest decimals that read back the same."""
+    return {name: "" if value is None else str(value) for name, value in row.items()}
 
 
 def _means(evaluation: Evaluation, row: ResultRow) -> ResultRow:

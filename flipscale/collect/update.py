@@ -10,7 +10,7 @@ from typing import IO, NamedTuple
 
 from flipscale.collect import cache
 from flipscale.collect.cache import CachedRun, CachedSummary, FinishedRun
-from flipscale.collect.columns import COLUMNS, ResultRow
+from flipscale.collect.columns import COLUMNS
 from flipscale.collect.curves import Curves, open_curves, write_curves
 from flipscale.collect.points import CurvePoints
 from flipscale.collect.reading import ReadRun, RunReader
@@ -132,12 +132,12 @@ class _ChangedRuns:
                 yield run_id, points
 
 
-def _write_rows(file: IO[bytes], rows: list[ResultRow]) -> None:
+def _write_rows(file: IO[bytes], rows: list[dict[str, str]]) -> None:
     """results.csv: the columns of COLUMNS, then those of evaluation sets by name; missing values are empty."""
     of_sets = sorted({name for row in rows for name in row if name not in COLUMNS})
     names = [*COLUMNS, *of_sets]
     text = io.TextIOWrapper(file, encoding="utf-8", newline="")
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(names)
-    writer.writerows([row.get(name) for name in names] for row in rows)
+    writer.writerows([row.get(name, "") for name in names] for row in rows)
     text.detach()

@@ -47,6 +47,13 @@ _FIRST_DEATH = re.compile(
 """Line of srun about a process that a signal killed; srun then ends all others, and says so before naming them."""
 
 
+_NO_STEP = re.compile(
+    r"^srun: .*(Expired or invalid job|Invalid job id|Unable to confirm allocation|Unable to contact slurm controller)",
+    re.MULTILINE,
+)
+"""Lines of srun where the controller no longer knows the job, as after a crash: none of its processes has started."""
+
+
 class Process(Protocol):
     """A worker as far as an attendant cares: what Popen gives, or several processes that act as one."""
 
@@ -162,6 +169,8 @@ class Workers:
             return Death(FailureKind.NODE, "A node of its job failed.")
         if worker.code == 0 or worker.signal in ASKED_TO_STOP:
             return None
+        if _NO_STEP.search(said):
+            return Death(FailureKind.NODE, f"SLURM did not start its process{self.last_words(worker)}")
         # With 1 `train` ends after a failure that it wrote down; of one that did nothing, something is wrong with it.
         if worker.code == 1 and did_something():
             return None

@@ -147,7 +147,7 @@ def _draw_scaling(
         style = arm_style(0) if cell == start else ramp_style(others.index(cell) + 1, len(others) + 1)
         if of_cell["point"].max() > _MOST_MARKERS:
             style = style.without_markers()
-        columns = LineColumns("samples", "value", "point")
+        columns = LineColumns("samples", "value", "point", data.ends)
         line = mean_line(ax, of_cell, columns, value_on_axis(cell, axis), style, dots=False)
         drawing.lines.append(line)
         ratio = max(line.xs) / float(runs.loc[runs["cell"] == start, "samples"].iloc[0])

@@ -1,5 +1,6 @@
 """The results as figures read them: runs with a score, each with its arm and its cell."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -20,7 +21,7 @@ from flipscale.compare import (
 )
 from flipscale.errors import ResultsError
 from flipscale.plot.words import arm_words, axis_values
-from flipscale.scores import lower_is_better
+from flipscale.scores import is_fraction, lower_is_better
 
 SCALES = ("model", "data_size", "samples")
 """The scaling axes, as FLIP's Fig 4."""
@@ -80,6 +81,11 @@ class FigureData:
     @property
     def lower_is_better(self) -> bool:
         return bool(lower_is_better(self.score))
+
+    @property
+    def ends(self) -> tuple[float, float]:
+        """The least and the highest value that the score can have."""
+        return (0.0, 1.0) if is_fraction(self.score) else (-math.inf, math.inf)
 
     @property
     def scales(self) -> list[str]:

@@ -100,7 +100,7 @@ def arm_lines(ax: Axes, data: FigureData, rows: pd.DataFrame, x: str, along: str
     if not data.lower_is_better:
         percent_axis(ax.yaxis)
     dots = len(rows) <= _MOST_DOTS
-    columns = LineColumns(x, data.score, along)
+    columns = LineColumns(x, data.score, along, data.ends)
     return [
         mean_line(ax, rows[rows["arm"] == arm], columns, data.arms[arm], arm_style(arm), dots)
         for arm in sorted(set(rows["arm"]))
@@ -115,20 +115,26 @@ class LineColumns:
     y: str
     along: str
     """Rows with the same value in it make one point."""
+    ends: tuple[float, float]
+    """The least and the highest value that y can have: bars are cut there."""
 
 
 def mean_line(
     ax: Axes, rows: pd.DataFrame, columns: LineColumns, words: str, style: LineStyle, dots: bool = True
 ) -> DrawnLine:
-    """One line through the means over seeds with bars of 1 sd, and its runs as dots."""
+    """One line through the means over seeds with bars of 1 sd, cut where no value can lie, and its runs as dots."""
     run_xs, run_ys = rows[columns.x], rows[columns.y]
     xs, ys, spread, most = _means(rows[columns.along], run_xs, run_ys)
     several = most > 1
+    lowest, highest = columns.ends
+    low = np.minimum(ys, np.maximum(ys - spread, lowest))
+    high = np.maximum(ys, np.minimum(ys + spread, highest))
+    is_cut = bool((low > ys - spread).any() or (high < ys + spread).any())
     every = max(1, len(xs) // 14)
     ax.errorbar(
         xs,
         ys,
-        spread if several and style.marker else None,
+        [ys - low, high - ys] if several and style.marker else None,
         capsize=2,
         elinewidth=0.8,
         errorevery=every,
@@ -138,8 +144,8 @@ def mean_line(
         **style.keywords(),
     )
     if several and not style.marker:
-        ax.fill_between(xs, ys - spread, ys + spread, color=style.color, alpha=0.18, linewidth=0)
-    line = DrawnLine(words, style, xs.tolist(), ys.tolist(), (ys - spread).tolist(), (ys + spread).tolist())
+        ax.fill_between(xs, low, high, color=style.color, alpha=0.18, linewidth=0)
+    line = DrawnLine(words, style, xs.tolist(), ys.tolist(), low.tolist(), high.tolist(), is_cut)
     if several and dots:
         # Below the mean, so that they never hide it; hollow, so that they are not lost on its line.
         ax.plot(

@@ -70,7 +70,7 @@ def mask_panels(data: FigureData) -> list[Panel]:
             for i, cell in enumerate(cells):
                 of_cell = rows[rows["cell"] == cell]
                 words = cell_words(cell) if axis is None else value_on_axis(cell, axis)
-                columns = LineColumns("mask_ratio", data.score, "mask_ratio")
+                columns = LineColumns("mask_ratio", data.score, "mask_ratio", data.ends)
                 drawing.lines.append(mean_line(ax, of_cell, columns, words, ramp_style(i, len(cells))))
             _mask_axis(ax, ratios)
             return drawing

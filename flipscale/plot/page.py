@@ -49,6 +49,8 @@ class DrawnLine:
     low: Sequence[float] = ()
     """Lower ends of its bars."""
     high: Sequence[float] = ()
+    is_cut: bool = False
+    """Whether a bar would go on where no value can lie, below 0 or above 100 %."""
     dots: list[tuple[float, float]] = field(default_factory=list)
     """Points beside it that words keep off."""
 
@@ -150,6 +152,8 @@ def page(
     beyond = _add_chance(axes, panels, drawings, is_fraction(data.score))
     rows = _runs_of(panels)
     text = small_print(rows, data.study, panels[0].marks)
+    if any(line.is_cut for drawing in drawings for line in drawing.lines):
+        text += "\nbars are cut at 0 and 100 %"
     if beyond:
         text += f"\n{beyond}"
     if len(panels) < total:
@@ -240,6 +244,10 @@ def settle(figure: Figure, text: str) -> None:
     figure.set_layout_engine(ConstrainedLayoutEngine(rect=(0, below, 1, 1 - below), w_pad=0.06, h_pad=0.05))
     figure.draw_without_rendering()
     figure.set_layout_engine(None)  # "none" would have every save draw everything twice
+    for ax in figure.axes:
+        # The solver goes by addresses in memory, and so do the last digits of what it finds; ids of an SVG go by them.
+        ax.set_position(np.round(ax.get_position().bounds, 9).tolist())
+        ax.set_in_layout(True)
 
 
 def small_print(rows: pd.DataFrame, study: str = "", marks: str = "") -> str:

@@ -18,7 +18,7 @@ from flipscale.cell import read_cell, write_cell
 from flipscale.cost import Cost
 from flipscale.errors import DamagedFile, RunFolderError, printable
 from flipscale.guard import is_name
-from flipscale.plain_files import fits, parsed, read_bytes, record_of
+from flipscale.plain_files import AnyPath, fits, parsed, read_bytes, record_of
 from flipscale.run.code import CodeIdentity, FileContent
 from flipscale.run.files import FOLDER_SCHEMA, storable, write_json
 from flipscale.run.records import (
@@ -118,8 +118,10 @@ def _keep_weights(said: object) -> KeepWeights:
 
 def _cost(data: object) -> Cost | None:
     known = with_samples_seen(data) if isinstance(data, dict) else {}
-    needed = {field.name for field in dataclasses.fields(Cost) if field.default is dataclasses.MISSING}
-    return record_of(Cost, known) if known.keys() >= needed else None
+    return record_of(Cost, known) if known.keys() >= _NEEDED_OF_COST else None
+
+
+_NEEDED_OF_COST = {field.name for field in dataclasses.fields(Cost) if field.default is dataclasses.MISSING}
 
 
 def read_job(folder: str) -> Job | None:
@@ -141,10 +143,10 @@ def read_job(folder: str) -> Job | None:
 def read_result(folder: str) -> Result | None:
     """The content of result.json. RunFolderError for a fact that is not a number, for example after an edit."""
     data = read_object(folder, "result.json")
-    return None if data is None else result_from_json(data, Path(folder))
+    return None if data is None else result_from_json(data, folder)
 
 
-def result_from_json(data: JsonObject, folder: Path) -> Result:
+def result_from_json(data: JsonObject, folder: AnyPath) -> Result:
     """The result of the run of that folder, as result.json has it."""
     data = with_samples_seen(data)
     scores = _object(data, "scores", "names and numbers", folder)
@@ -167,17 +169,17 @@ def result_from_json(data: JsonObject, folder: Path) -> Result:
     )
 
 
-def _object(data: JsonObject, name: str, holds: str, folder: Path) -> JsonObject:
+def _object(data: JsonObject, name: str, holds: str, folder: AnyPath) -> JsonObject:
     """The object of that name; empty if there is none."""
     found = data.get(name)
     if found is None:
         return {}
     if not isinstance(found, dict):
-        raise RunFolderError(f"{folder / 'result.json'}: {name!r} must be an object of {holds}.")
+        raise RunFolderError(f"{Path(folder, 'result.json')}: {name!r} must be an object of {holds}.")
     return found
 
 
-def _facts(record: type, data: JsonObject, folder: Path) -> JsonObject:
+def _facts(record: type, data: JsonObject, folder: AnyPath) -> JsonObject:
     """The numbers and texts of a record, each checked."""
     return {name: checked(data.get(name), kind, name, folder) for name, kind in _FACT_KINDS[record].items()}
 
@@ -367,7 +369,7 @@ def _kind(said: object) -> FailureKind | None:
 FactKind = Literal["str", "int", "float"]
 
 
-def checked(value: Any, kind: FactKind, name: str, folder: Path) -> Any:
+def checked(value: Any, kind: FactKind, name: str, folder: AnyPath) -> Any:
     """The value in the form of a record or a table. None stays None, and values that are not finite become None."""
     # Asked of 100 values of each of 10,000 runs, nearly all of which are one of these.
     if value is None or (kind == "float" and type(value) is float and math.isfinite(value)):
@@ -376,7 +378,7 @@ def checked(value: Any, kind: FactKind, name: str, folder: Path) -> Any:
         return value
     if not _is_right(value, kind):
         right = {"str": "one line of text", "int": "a whole number of 64 bits", "float": "a number"}[kind]
-        raise RunFolderError(f"{folder}: {name!r} is {value!r}, but should be {right}.")
+        raise RunFolderError(f"{Path(folder)}: {name!r} is {value!r}, but should be {right}.")
     return value if kind == "str" else _as_number(value, kind)
 
 

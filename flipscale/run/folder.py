@@ -62,6 +62,9 @@ class RunFolder:
         # A Path is made when one is asked for: of 10,000 runs that are looked at, they take longer than their files.
         self._path = os.fspath(path)
 
+    def __fspath__(self) -> str:
+        return self._path
+
     def __repr__(self) -> str:
         return f"RunFolder({str(self.path)!r})"
 

@@ -104,22 +104,28 @@ class _Survey:
         check_folder(self.runs)
         self.studies = studies
         self.unreadable: dict[str, str] = {}
-        folders = []
-        for path in sorted(self.runs.iterdir()) if self.runs.is_dir() else ():
-            if path.is_dir() and not path.name.startswith("."):
-                folder = RunFolder(path)
-                try:
-                    folder.asked()
-                    if problem := folder.glance().problem:
-                        self.unreadable[folder.id] = problem
-                    else:
-                        folders.append(folder)
-                except RunFolderError as error:
-                    self.unreadable[folder.id] = str(error)
-        self.folders = {folder.id: folder for folder in folders}
-        self.looks: dict[str, Look] = Looker(results).look(folders, closely=True)
+        self.recipes: dict[str, int | None] = {}
+        self.folders = {folder.id: folder for folder in self._readable()}
+        self.looks: dict[str, Look] = Looker(results).look(self.folders.values(), closely=True)
         self.asked = {run_id: asked for study in studies for run_id, asked in study.runs.items()}
         self.active = {run_id for run_id, look in self.looks.items() if look.state in ACTIVE}
+
+    def _readable(self) -> Iterator[RunFolder]:
+        """The run folders that can be read, their recipes noted; the others are noted with what is wrong."""
+        for path in sorted(self.runs.iterdir()) if self.runs.is_dir() else ():
+            if not path.is_dir() or path.name.startswith("."):
+                continue
+            folder = RunFolder(path)
+            try:
+                asked, problem = folder.asked(), folder.glance().problem
+            except RunFolderError as error:
+                problem = str(error)
+            else:
+                self.recipes[folder.id] = asked.recipe if asked else None
+            if problem:
+                self.unreadable[folder.id] = problem
+            else:
+                yield folder
 
     def unneeded(self) -> Iterator[Unneeded]:
         for name in (STAGING, REMOVED):
@@ -130,7 +136,7 @@ class _Survey:
         for run_id, folder in self.folders.items():
             # No study asks for a probe, and the ledger sums what it took.
             if run_id not in needed and not is_probe(folder):
-                yield _unneeded("run", run_id, folder.path, self._why_unasked(folder))
+                yield _unneeded("run", run_id, folder.path, self._why_unasked(run_id))
             elif run_id not in self.active:
                 yield from self._parts(folder)
 
@@ -157,10 +163,10 @@ class _Survey:
             return ""
         return f"keep_weights of {', '.join(study.name for study in asking)}, and no run is to start from them"
 
-    def _why_unasked(self, folder: RunFolder) -> str:
-        asked = folder.asked()
-        if asked is not None and asked.recipe is not None and asked.recipe != RECIPE:
-            return f"no study asks for it: it is of recipe {asked.recipe}, studies ask for recipe {RECIPE}"
+    def _why_unasked(self, run_id: str) -> str:
+        recipe = self.recipes[run_id]
+        if recipe is not None and recipe != RECIPE:
+            return f"no study asks for it: it is of recipe {recipe}, studies ask for recipe {RECIPE}"
         return "no study asks for it"
 
     @cached_property

@@ -348,9 +348,7 @@ def _thinned(points: CurvePoints) -> CurvePoints:
         mine = np.flatnonzero(points.metric == code)
         kept[mine] = False
         kept[mine[np.linspace(0, len(mine) - 1, MOST_CURVE_POINTS).round().astype(int)]] = True
-    return CurvePoints(
-        {name: column[kept] for name, column in points.numbers.items()}, points.metric[kept], points.metrics
-    )
+    return CurvePoints(points.numbers[kept], points.metric[kept], points.metrics)
 
 
 def _system_facts(runs: Path | None, run_id: str) -> dict[str, str]:

@@ -3,6 +3,7 @@
 import csv
 import io
 import itertools
+import os
 import shutil
 from collections import Counter
 from collections.abc import Sequence
@@ -26,8 +27,9 @@ from flipscale.workspace import StudyFiles
 def collect_study(opened: OpenStudy) -> Collected:
     """Bring results.csv and curves.parquet up to date with the study's runs."""
     plan, folder = opened.finished_plan, opened.files.folder
-    _keep_older_recipe(opened.files)
-    kept = _keep_without_runs(opened)
+    before = _ids_and_recipes(opened.files.results)
+    _keep_older_recipe(opened.files, before)
+    kept = _keep_without_runs(opened, before)
     with Steps("reading runs") as steps:
         found = collect_runs(plan, opened.workspace.results, folder, progress=steps)
     note_owner(folder, opened.file)
@@ -56,10 +58,10 @@ def _news(found: Collected) -> str:
     return ", ".join(f"{number} {what}" for number, what in counted if number) or "none new"
 
 
-def _keep_older_recipe(files: StudyFiles) -> None:
+def _keep_older_recipe(files: StudyFiles, rows: Sequence[tuple[str, int]]) -> None:
     """Keep a table of an older recipe, and its curves, beside the new ones, as its runs are not in the plan."""
     table = files.results
-    recipes = Counter(recipe for _, recipe in _ids_and_recipes(table))
+    recipes = Counter(recipe for _, recipe in rows)
     for recipe, runs in sorted(recipes.items()):
         if recipe != RECIPE:
             kept = _keep(files, f"recipe_{recipe}")
@@ -69,14 +71,14 @@ def _keep_older_recipe(files: StudyFiles) -> None:
             )
 
 
-def _keep_without_runs(opened: OpenStudy) -> list[Path]:
+def _keep_without_runs(opened: OpenStudy, rows: Sequence[tuple[str, int]]) -> list[Path]:
     """Keep a table with rows of runs whose folders are not here, as in a fresh clone: the new table has none of them.
 
     The copies, the table first; empty where every row has its folder.
     """
     runs = opened.workspace.runs
-    rows = [run_id for run_id, recipe in _ids_and_recipes(opened.files.results) if recipe == RECIPE]
-    is_whole = all((runs / run_id / "result.json").exists() for run_id in rows)
+    of_today = [run_id for run_id, recipe in rows if recipe == RECIPE]
+    is_whole = all(os.path.exists(f"{runs}/{run_id}/result.json") for run_id in of_today)  # noqa: PTH110  of 10,000 runs
     return [] if is_whole else _keep(opened.files, "without_runs")
 
 
@@ -89,10 +91,16 @@ def _say_kept(opened: OpenStudy, kept: Path) -> None:
 def _ids_and_recipes(table: Path) -> list[tuple[str, int]]:
     """The id and the recipe of each row; none of what is not a table of results, which is replaced as ever."""
     try:
-        rows = csv.DictReader(io.StringIO(read_text(table), newline=""))
-        return [(row.get("id") or "", int(row.get("recipe") or 1)) for row in rows]
+        rows = csv.reader(io.StringIO(read_text(table), newline=""))
+        header = next(rows, [])
+        return [(_cell(row, header, "id"), int(_cell(row, header, "recipe") or 1)) for row in rows if row]
     except (OSError, DamagedFile, ValueError, csv.Error):
         return []
+
+
+def _cell(row: list[str], header: list[str], name: str) -> str:
+    """The row's value in that column; '' where it has none. csv.DictReader takes 3 times as long for 100 columns."""
+    return row[place] if name in header and (place := header.index(name)) < len(row) else ""
 
 
 def _keep(files: StudyFiles, why: str) -> list[Path]:

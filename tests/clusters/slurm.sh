@@ -470,7 +470,7 @@ start_controller() {
     for path in "$folder/spool/$prefix"*; do
         node=$(basename "$path")
         running "slurmd-$node" >/dev/null || continue
-        wait_until 600 node_is_good "$node" || fail "$node did not come back" slurmctld.log
+        wait_until 600 node_is_back "$node" || fail "$node did not come back" slurmctld.log
     done
     end up
 }
@@ -513,6 +513,11 @@ start_node() {
 node_is_good() {
     running munged >/dev/null || exit 1
     timeout 5 sinfo -h -n "$1" -p "$main" -o %t | grep -qxE "$good"
+}
+
+# Also one that the controller drained: it answers, and a person brings it back.
+node_is_back() {
+    node_is_good "$1" || timeout 5 sinfo -h -n "$1" -p "$main" -o %t | grep -qxE 'drain|drng'
 }
 
 kill_node() {

@@ -402,6 +402,9 @@ def test_a_worker_that_ends_with_a_run_in_hand_fails_it_with_its_last_words(tmp_
         ("slurmstepd: error: Exceeded memory limit", "oom"),
         ("srun: error: Node failure on n1", "node"),
         ("JOB 7 ON n1 CANCELLED DUE TO NODE_FAIL", "node"),
+        # The controller was killed and has forgotten the job; the next one knows it.
+        ("srun: Check SLURM_JOB_ID environment variable. Expired or invalid job 71", "node"),
+        ("srun: error: Unable to confirm allocation for job 71: Invalid job id specified", "node"),
     ],
 )
 def test_the_log_says_why_a_worker_died(tmp_path, attended, said, kind):

@@ -289,6 +289,11 @@ def test_children_are_sent_after_the_array_of_their_parents_or_the_job_of_one_un
     assert says(tmp_path, parent) == "job 1_1 waits (None)"
 
 
+def test_a_job_that_slurm_holds_after_a_failed_start_is_said_to_be_held_with_what_frees_it():
+    entry = scheduler.QueueEntry("68_3", "PENDING", "launch failed requeued held", "")
+    assert str(entry) == "job 68_3 is held, as SLURM failed to start it; `scontrol release 68_3` frees it"
+
+
 def test_a_partition_that_is_not_there_is_refused_in_slurms_words_and_the_runs_stay_planned(tmp_path, idle):
     runs = several(25)
     with pytest.raises(LaunchError) as refused:

@@ -25,11 +25,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, help=f"where the rows go; {OUT.name} in bench/results for the whole form")
     asked = parser.parse_args(arguments)
     seed = random.randrange(2**31) if asked.seed is None else asked.seed
-    rows = [_done(name, asked.short, asked.share, seed) for name in asked.part or PARTS]
     out = asked.out or (None if asked.short else OUT)
-    if out:
-        write(rows, out)
-        print(f"wrote {out}", file=sys.stderr)
+    rows = []
+    for name in asked.part or PARTS:
+        rows.append(_done(name, asked.short, asked.share, seed))
+        if out:
+            write(rows, out)
+            print(f"wrote {out}", file=sys.stderr)
     for row in rows:
         for finding in row.findings:
             print(f"{row.part}: {finding}", file=sys.stderr)

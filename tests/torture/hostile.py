@@ -257,10 +257,10 @@ def folder(seed: str, made: Path) -> Outcome:
         files = sorted(path for path in Path("results").rglob("*") if path.is_file())
         runs = sorted(path for path in Path("results/runs").iterdir())
         extra = [runs[-1] / name for name in ("error.json", "result.json", "probe.json", "code.json", "hits.json")]
-        spoilt = []
-        for _ in range(draw.choice((1, 1, 2, 3))):
-            path = draw.choice([*files, *extra])
-            spoilt.append(f"{path.name} {mutate.file_changed(path, draw)}")
+        several = sorted({*files, *extra})  # Each once: what is a pipe or a link by now must not be written to.
+        spoilt = [
+            f"{path.name} {mutate.file_changed(path, draw)}" for path in draw.sample(several, draw.choice((1, 1, 2, 3)))
+        ]
         run_id = (draw.choice(runs)).name
         for words in (draw.choice(LOOKS), draw.choice(LOOKS)):
             ended = ran([run_id if word == "RUN" else word for word in words])

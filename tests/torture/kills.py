@@ -77,11 +77,23 @@ def of_role(role: str) -> Kill:
 LOCAL: Mapping[str, Kill] = {role: of_role(role) for role in ("trainer", "attendant", "submitter")}
 
 
-def _rounds(extent: Extent, draw: random.Random, launcher: str, number: int, kills: Mapping[str, Kill]) -> Counts:
+def _nothing() -> None:
+    pass
+
+
+def _rounds(
+    extent: Extent,
+    draw: random.Random,
+    launcher: str,
+    number: int,
+    kills: Mapping[str, Kill],
+    tend: Callable[[], None] = _nothing,
+) -> Counts:
+    """tend: what a cluster's people do now and then."""
     counts = Counts()
     for index in range(number):
         place = extent.work / f"{launcher}-{index}" / "results"
-        counts.add(Round(draw, place, launcher, kills, f"seed {extent.seed}, {launcher} round {index}").do())
+        counts.add(Round(draw, place, launcher, kills, f"seed {extent.seed}, {launcher} round {index}", tend=tend).do())
         extent.say(f"  {launcher}: round {index + 1} of {number}, {counts.cases} kills, {counts.wrong}")
     return counts
 
@@ -96,12 +108,13 @@ class Round:
     kills: Mapping[str, Kill]
     where: str
     number: int = ROUND_KILLS
+    tend: Callable[[], None] = _nothing
 
     def do(self) -> Counts:
         counts = Counts()
         runs = [StandInRun(f"run-{n}", seconds=round(self.draw.uniform(0.5, 4), 2)) for n in range(6)]
         self.results.mkdir(parents=True)
-        study = Study(runs, self.results, lambda: self._submit(runs))
+        study = Study(runs, self.results, lambda: self._submit(runs), self.tend)
         counts.cases = disturb(self.draw, self.kills, self.number, study)
         if not study.settle():
             counts.found("hangs", f"{self.where}: not over after {SETTLE_SECONDS:.0f} s")
@@ -141,6 +154,7 @@ class Study:
     runs: Sequence[Any]
     results: Path
     submit: Callable[[], "subprocess.Popen[bytes] | None"]
+    tend: Callable[[], None] = _nothing
 
     def __post_init__(self) -> None:
         self.submitting = self.submit()
@@ -152,6 +166,7 @@ class Study:
         """Submit lost or failed runs again if nothing is under way."""
         if self.submitting is not None and self.submitting.poll() is None:
             return
+        self.tend()
         now = self._states()
         if now and not now & {State.WAITING, State.RUNNING, None} and now != {State.FINISHED}:
             self.submitting = self.submit()
@@ -251,7 +266,7 @@ def slurm(extent: Extent, draw: random.Random, number: int) -> Counts:
             kills = {role: of_role(role) for role in ("trainer", "attendant", "submitter")}
             kills["slurmctld"] = lambda results, draw: _kill_controller(cluster)
             kills["slurmd"] = lambda results, draw: _kill_node(cluster, draw)
-            return _rounds(extent, draw, "slurm", number, kills)
+            return _rounds(extent, draw, "slurm", number, kills, tend=_tend)
     finally:
         cluster.stop()
 
@@ -262,6 +277,24 @@ def _kill_controller(cluster: slurm_parts.SlurmCluster) -> bool:
         os.kill(int((cluster.folder / "run" / "slurmctld.pid").read_text()), signal.SIGKILL)
     cluster.start_controller()
     return True
+
+
+def _tend() -> None:
+    """A controller that was killed forgets jobs and reuses their numbers, so nodes refuse the new ones: SLURM drains
+    these nodes and holds the jobs until somebody brings both back, as `status` says of the jobs.
+    """
+    listed = subprocess.run(
+        ["squeue", "-h", "-r", "-o", "%F_%K|%r"], capture_output=True, text=True, check=False
+    ).stdout
+    for line in listed.splitlines():
+        job, _, reason = line.partition("|")
+        if reason == "launch failed requeued held":
+            subprocess.run(["scontrol", "release", job], capture_output=True, check=False)
+    drained = subprocess.run(
+        ["sinfo", "-h", "-N", "-t", "drain", "-o", "%N"], capture_output=True, text=True, check=False
+    )
+    for node in set(drained.stdout.split()):
+        subprocess.run(["scontrol", "update", f"nodename={node}", "state=resume"], capture_output=True, check=False)
 
 
 def _kill_node(cluster: slurm_parts.SlurmCluster, draw: random.Random) -> bool:

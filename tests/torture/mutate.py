@@ -131,7 +131,7 @@ def json_changed(data: bytes, draw: random.Random) -> bytes:
 def file_changed(path: Path, draw: random.Random) -> str:
     """Make a file, or a path where there is none, hostile; how."""
     data = b'{"schema": 1}'
-    if path.is_file() and path.stat().st_size < 2**24:  # not one that was made endless before
+    if path.is_file():
         data = path.read_bytes()
     how = draw.random()
     if how < 0.55:
@@ -161,8 +161,12 @@ def file_changed(path: Path, draw: random.Random) -> str:
 
 
 def _write(path: Path, data: bytes) -> None:
+    """With the time of the file that was there: a lease written just now is a living one, which `cancel` waits for."""
     path.parent.mkdir(parents=True, exist_ok=True)
+    before = path.stat() if path.is_file() else None
     path.write_bytes(data)
+    if before:
+        os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
 
 
 def _sparse(path: Path) -> None:
