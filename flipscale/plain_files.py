@@ -101,10 +101,10 @@ def read_bytes(path: AnyPath, *, most: int = MOST_FILE_BYTES, tail: int | None =
         os.close(descriptor)
 
 
-def read_text(path: AnyPath, *, most: int = MOST_FILE_BYTES) -> str:
+def read_text(path: AnyPath, *, most: int = MOST_FILE_BYTES, follow: bool = False) -> str:
     """The text of a plain file in UTF-8, with or without a byte order mark. Raises as `read_bytes` does."""
     try:
-        return read_bytes(path, most=most).decode("utf-8-sig")
+        return read_bytes(path, most=most, follow=follow).decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise DamagedFile(f"{path}: is not UTF-8 text; save it as UTF-8.") from error
 
@@ -127,10 +127,10 @@ def parsed(text: bytes, *, halves: bool = False) -> Any:
     return found
 
 
-def read_json(path: AnyPath, *, most: int = MOST_FILE_BYTES) -> Any:
+def read_json(path: AnyPath, *, most: int = MOST_FILE_BYTES, follow: bool = False) -> Any:
     """The JSON in a plain file. Raises as `read_bytes` does, and DamagedFile where it is no JSON."""
     try:
-        return parsed(read_bytes(path, most=most))
+        return parsed(read_bytes(path, most=most, follow=follow))
     except ValueError as error:
         raise DamagedFile(f"{path}: not JSON ({error}).") from error
 

@@ -2,7 +2,7 @@
 
 An interpreter takes a second and more to load pandas, matplotlib and scipy, and tests give some hundred commands. Here
 a command is `python -m flipscale` in a process that is forked from one that has loaded them and does nothing else. The
-tests of the tutorials, of the wheel, of docs/full-scale.md and of odd names start interpreters, as users do.
+tests of the tutorials, of the wheel, of docs/full-scale.md and of other locales start interpreters, as users do.
 
 Figures are drawn as SVG alone: PNG and PDF of each take three quarters of the time. Those tests have them drawn.
 """

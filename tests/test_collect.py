@@ -433,7 +433,7 @@ def test_a_table_of_hundreds_of_gigabytes_is_refused_before_it_is_read(tmp_path:
 
 def test_a_column_of_the_wrong_kind_is_named(tmp_path):
     (tmp_path / "results.csv").write_text("id,seed\na,zero\n")
-    with pytest.raises(ResultsError, match="column 'seed' must hold int values"):
+    with pytest.raises(ResultsError, match=r"results\.csv:2: seed is 'zero', where a whole number is expected"):
         read_results(tmp_path / "results.csv")
 
 
@@ -447,7 +447,7 @@ def test_an_extra_column_and_a_lacking_one_read(tmp_path):
 
 def test_a_row_that_was_cut_off_is_named_and_not_taken_for_missing(tmp_path):
     (tmp_path / "results.csv").write_text("id,seed,zero_shot_top1\na,0,0.5\nb,1\n")
-    with pytest.raises(ResultsError, match="line 3 has 2 of 3 cells, so it was cut off"):
+    with pytest.raises(ResultsError, match=r"results\.csv:3: has 2 of 3 cells, so it was cut off"):
         read_results(tmp_path / "results.csv")
 
 

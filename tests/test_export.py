@@ -3,7 +3,6 @@
 import io
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 import pandas as pd
@@ -13,6 +12,7 @@ import flipscale
 from flipscale.collect import COLUMN_DTYPES, COLUMNS, read_results, setting_value
 from flipscale.errors import ResultsError
 from flipscale.export import exported, latex_table
+from tests import commands
 from tests.parts import need
 
 ROOT = Path(__file__).parents[1]
@@ -149,10 +149,7 @@ def test_results_in_one_call(monkeypatch, tmp_path):
 
 def test_export_writes_a_file_or_to_stdout(tmp_path):
     def run(*arguments: str, code: int = 0) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "flipscale", "export", "studies/quickstart.yaml", *arguments]
-        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-        assert done.returncode == code, done.stderr
-        return done
+        return commands.flipscale("export", "studies/quickstart.yaml", *arguments, code=code)
 
     assert run("--to", "csv").stdout == (ROOT / "results/quickstart/results.csv").read_text()
     assert run("--to", "latex", "--score", "held_out_loss").stdout.startswith("% needs")

@@ -82,18 +82,25 @@ def texts(figure):
     return [text.get_text() for ax in figure.axes for text in ax.texts if text.get_text() and text.get_visible()]
 
 
-def test_every_figure_is_drawn_in_three_formats(tmp_path):
-    done = plot(tmp_path, study(models=tuple(PARAMS)))
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """A study of several models, drawn in three formats: where, and what came of it."""
+    folder = tmp_path_factory.mktemp("whole")
+    return folder, plot(folder, study(models=tuple(PARAMS)))
+
+
+def test_every_figure_is_drawn_in_three_formats(whole):
+    folder, done = whole
     assert list(done.skipped) == ["ablations", "claims", "repeats", "isoflop"]
     names = [name for name in FIGURES if name not in done.skipped]
     assert [path.name for path in done.files] == [f"{n}.{suffix}" for n in names for suffix in ("svg", "png", "pdf")]
-    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(path.name for path in done.files)
+    assert sorted(path.name for path in folder.iterdir()) == sorted(path.name for path in done.files)
 
 
-def test_the_same_results_give_the_same_bytes_also_drawn_two_at_a_time_as_on_linux(tmp_path, monkeypatch):
-    one = plot(tmp_path / "one", study())
+def test_the_same_results_give_the_same_bytes_also_drawn_two_at_a_time_as_on_linux(whole, tmp_path, monkeypatch):
+    _, one = whole
     monkeypatch.setattr(saving, "MANY_RUNS", 0)
-    two = plot(tmp_path / "two", study())
+    two = plot(tmp_path, study(models=tuple(PARAMS)))
     assert (two.skipped, len(two.files)) == (one.skipped, len(one.files))
     assert list(two.skipped) == list(one.skipped)
     for a, b in zip(one.files, two.files, strict=True):

@@ -15,6 +15,7 @@ from flipscale.run import Asked, FailedAttempt, FailureKind, Result, RunFolder, 
 from flipscale.study import read_study
 from flipscale.track import settled
 from flipscale.train.data.folder import named, read
+from tests import commands
 
 pytestmark = pytest.mark.slow
 
@@ -39,10 +40,12 @@ SETS = {"odd": {"folder": {"path": "broken", "classes": None, "templates": None}
 def flipscale(
     *arguments: str, cwd: Path, code: int = 0, environment: dict[str, str] | None = None
 ) -> "subprocess.CompletedProcess[str]":
+    if not environment:
+        return commands.flipscale(*arguments, cwd=cwd, code=code)
     done = subprocess.run(
         [sys.executable, "-m", "flipscale", *arguments],
         cwd=cwd,
-        env={**os.environ, **(environment or {})},
+        env={**os.environ, **environment},
         capture_output=True,
         encoding="utf-8",
         check=False,

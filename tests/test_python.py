@@ -35,7 +35,8 @@ def here(tmp_path: Path) -> Workspace:
     return Workspace(tmp_path / "results", tmp_path / "plots")
 
 
-def test_a_study_goes_from_its_file_to_its_page(here: Workspace) -> None:
+@pytest.mark.slow
+def test_a_study_goes_from_its_file_to_its_page(here: Workspace, in_svg_alone: None) -> None:
     file = here.results.parent / "mask.yaml"
     planned = plan(file, here)
     assert len(planned.runs) == 4

@@ -2,6 +2,7 @@
 
 import ast
 import base64
+import functools
 import json
 import os
 import socket
@@ -398,10 +399,20 @@ def test_git_starts_no_program_that_a_repository_names(tmp_path: Path) -> None:
 
 def calls(name: str) -> Iterator[tuple[Path, ast.Call]]:
     """The calls of functions of this name in the package."""
-    for path in sorted(PACKAGE.rglob("*.py")):
-        for node in ast.walk(ast.parse(path.read_text())):
-            if isinstance(node, ast.Call) and ast.unparse(node.func).endswith(name):
-                yield path, node
+    for called, path, call in all_calls():
+        if called.endswith(name):
+            yield path, call
+
+
+@functools.cache
+def all_calls() -> list[tuple[str, Path, ast.Call]]:
+    """What is called, where, and the call: of all calls in the package."""
+    return [
+        (ast.unparse(node.func), path, node)
+        for path in sorted(PACKAGE.rglob("*.py"))
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Call)
+    ]
 
 
 def test_every_checkpoint_is_loaded_as_weights_alone() -> None:

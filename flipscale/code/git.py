@@ -13,6 +13,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from flipscale.errors import DamagedFile
+from flipscale.plain_files import read_bytes
+
 SOURCE_SUFFIXES = (
     b".py", b".pyx", b".pxd", b".c", b".cc", b".cpp", b".cxx", b".h", b".hh", b".hpp", b".cu", b".cuh", b".rs", b".go",
     b".jl", b".r", b".R", b".sh", b".bash", b".zsh", b".pl", b".rb", b".lua", b".js", b".ts", b".java", b".scala",
@@ -156,8 +159,8 @@ def _read_again(root: Path, path: bytes, blobs: dict[bytes, bytes]) -> None:
     kind = "sha1" if len(next(iter(blobs.values()), b"0" * 40)) == 40 else "sha256"
     blobs.pop(path, None)
     file = Path(os.fsdecode(root), os.fsdecode(path))
-    with contextlib.suppress(OSError):
-        content = os.fsencode(file.readlink()) if file.is_symlink() else file.read_bytes()
+    with contextlib.suppress(OSError, DamagedFile):
+        content = os.fsencode(file.readlink()) if file.is_symlink() else read_bytes(file)
         # As git names it, so that committing a change makes no other code.
         blob = hashlib.new(kind, b"blob %d\0" % len(content) + content, usedforsecurity=False)
         blobs[path] = blob.hexdigest().encode()

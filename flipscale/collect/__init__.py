@@ -9,6 +9,7 @@ that cannot be read is left out by name, never in silence.
 
 collecting.py  bringing both up to date
 columns.py     what results.csv has
+edited.py      what is wrong with a table that was edited, by its line
 rows.py        a run folder's row
 points.py      a run folder's points
 curves.py      curves.parquet, a few hundred runs at a time
@@ -28,6 +29,7 @@ from flipscale.collect.collecting import Collected, collect
 from flipscale.collect.columns import (
     COLUMN_DTYPES,
     COLUMNS,
+    MOST_NUMBER,
     SETTING_COLUMNS,
     Column,
     ColumnKind,
@@ -43,6 +45,7 @@ if TYPE_CHECKING:
 __all__ = [
     "COLUMNS",
     "COLUMN_DTYPES",
+    "MOST_NUMBER",
     "SETTING_COLUMNS",
     "Collected",
     "Column",

@@ -9,6 +9,10 @@ from flipscale.settings import DataSet
 
 ColumnKind = Literal["str", "int", "float"]
 
+MOST_NUMBER = 1e50
+"""No column holds a larger number: the FLOPs of the largest trainings are below 1e30. A variance of variances of larger
+ones is infinite."""
+
 ResultRow = dict[str, str | int | float | None]
 """A row of results.csv: values by column. Missing ones are None."""
 

@@ -1,9 +1,8 @@
 """The tables as DataFrames: what the stages after collect are handed."""
 
-import csv
 import os
 import sys
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +12,18 @@ import pyarrow.parquet as pq
 
 from flipscale.collect.columns import COLUMN_DTYPES, COLUMNS, ColumnKind
 from flipscale.collect.curves import CURVES_SCHEMA
-from flipscale.errors import ResultsError
-from flipscale.scores import is_score
+from flipscale.collect.edited import (
+    MAKE_AGAIN,
+    check_results,
+    fraction,
+    line_of,
+    number,
+    other_separator,
+    whole_number,
+)
+from flipscale.errors import DamagedFile, ResultsError
+from flipscale.plain_files import open_plain
+from flipscale.scores import is_fraction, is_own_score, is_score
 from flipscale.study import read_study
 from flipscale.workspace import RESULTS_TABLE, Workspace, usual_results
 
@@ -42,31 +51,31 @@ def read_results(path: Path) -> pd.DataFrame:
     """The table of results.csv with the dtypes of COLUMNS; missing values stay missing.
 
     Missing columns are added empty, so that files of older versions can be read; extra columns stay.
+    ResultsError names a line that `collect` cannot have written: a torn row, a run twice, text or infinity for a
+    number.
     """
     _check_size(path, "Delete it, and make it with `flipscale collect`.")
     try:
-        # An empty cell is the only missing value: a model or a study may be called NA.
-        table = pd.read_csv(path, dtype="str", keep_default_na=False, na_values=[""])
-        _check_whole(path)
-    except FileNotFoundError as error:
+        check_results(path)
+        with os.fdopen(open_plain(path), "rb") as file:
+            # An empty cell is the only missing value: a model or a study may be called NA.
+            table = pd.read_csv(file, dtype="str", keep_default_na=False, na_values=[""], index_col=False)
+    except (FileNotFoundError, NotADirectoryError) as error:
         raise ResultsError(f"{path}: there is no such file. Make it with `flipscale collect`.") from error
-    except (ValueError, UnicodeDecodeError) as error:
-        raise ResultsError(f"{path}: not a table of results ({error}). Make it with `flipscale collect`.") from error
-    if "id" not in table:
-        raise ResultsError(
-            f"{path}: has no column 'id', so it is not a table of results. Make it with `flipscale collect`."
-        )
+    except ValueError as error:
+        raise ResultsError(f"{path}: not a table of results ({error}). {MAKE_AGAIN}") from error
+    twice = table.duplicated([name for name in ("id", "study") if name in table])
+    if twice.any():
+        row = int(twice.to_numpy().argmax())
+        raise ResultsError(f"{path}:{line_of(path, row)}: has the run {table['id'][row]} once more; delete the line.")
     columns: dict[str, pd.Series[Any]] = {}
     for name, column in COLUMNS.items():
         text = table[name] if name in table else pd.Series([None] * len(table), dtype="str")
-        try:
-            columns[name] = _parsed(text, column.kind)
-        except ValueError as error:
-            raise ResultsError(f"{path}: column {name!r} must hold {column.kind} values ({error}).") from error
+        columns[name] = _parsed(path, text, name, column.kind)
     columns["cell"] = columns["cell"].fillna("")  # a study whose only axis is the baseline's has one cell, named ''
     for name in map(str, table.columns):
         if name not in COLUMNS:
-            columns[name] = _parsed(table[name], "float") if is_score(name) else table[name]
+            columns[name] = _parsed(path, table[name], name, "float" if is_score(name) else "str")
     return pd.DataFrame(columns)
 
 
@@ -78,15 +87,23 @@ def read_table(path: Path) -> pd.DataFrame:
     name = path.name.lower()
     _check_size(path, "Leave out what is not needed.")
     try:
+        if name != "-":
+            os.close(open_plain(path, follow=True))
         if name.endswith(".parquet"):
             table = pd.read_parquet(path, engine="pyarrow")
         else:
             separator = "\t" if name.endswith((".tsv", ".tsv.gz")) else ","
             table = pd.read_csv(sys.stdin if name == "-" else path, sep=separator, skipinitialspace=True)
-    except FileNotFoundError as error:
+    except (FileNotFoundError, NotADirectoryError) as error:
         raise ResultsError(f"{path}: there is no such file.") from error
-    except (ValueError, OSError, UnicodeDecodeError) as error:
+    except DamagedFile as error:
+        raise ResultsError(str(error)) from error
+    except UnicodeDecodeError as error:
+        raise ResultsError(f"{path}: is not UTF-8 text; save it as UTF-8.") from error
+    except (ValueError, OSError, EOFError, pa.ArrowException) as error:
         raise ResultsError(f"{path}: cannot be read as a table ({str(error).strip()}).") from error
+    if separated := other_separator([*map(str, table.columns)]):
+        raise ResultsError(f"{path}: {separated}; save it so, or name it .tsv if it has tabs.")
     if table.empty:
         raise ResultsError(f"{path}: has no rows.")
     return table
@@ -102,14 +119,18 @@ def read_curves(path: Path, metrics: Collection[str] | None = None) -> pd.DataFr
 
     `metrics` selects the rows of these metrics: a study of 10,000 runs has millions of others.
     """
-    if not path.exists():
-        return _frame(CURVES_SCHEMA.empty_table())
     try:
+        os.close(open_plain(path))
         present = pq.read_schema(path).names
         lacking = [name for name in CURVES_SCHEMA.names if name not in present]
         wanted = None if metrics is None or lacking else [("metric", "in", list(metrics))]
         table = pq.read_table(path, filters=wanted)
-    except (OSError, ValueError) as error:
+        table = table if lacking else table.select(CURVES_SCHEMA.names).cast(CURVES_SCHEMA)
+    except (FileNotFoundError, NotADirectoryError):
+        return _frame(CURVES_SCHEMA.empty_table())
+    except DamagedFile as error:
+        raise ResultsError(f"{error} {MAKE_AGAIN}") from error
+    except (OSError, ValueError, pa.ArrowException) as error:
         raise ResultsError(f"{path}: cannot be read ({error}). Make it with `flipscale collect`.") from error
     if lacking:
         raise ResultsError(f"{path}: has no column {lacking[0]!r}. Make it with `flipscale collect`.")
@@ -124,20 +145,21 @@ def _frame(table: pa.Table) -> pd.DataFrame:
     return curves
 
 
-def _check_whole(path: Path) -> None:
-    """ValueError for a row with fewer cells than the header: pandas takes what was cut off for missing."""
-    with open(path, newline="", encoding="utf-8") as file:
-        lines = csv.reader(file)
-        columns = len(next(lines))
-        for row in lines:
-            if row and len(row) < columns:
-                raise ValueError(f"line {lines.line_num} has {len(row)} of {columns} cells, so it was cut off")
-
-
-def _parsed(text: "pd.Series[Any]", kind: ColumnKind) -> "pd.Series[Any]":
+def _parsed(path: Path, text: "pd.Series[Any]", name: str, kind: ColumnKind) -> "pd.Series[Any]":
     if kind == "str":
         return text
     # Python's own int and float: pandas reads integers above 2**53 and last digits of floats inexactly by default.
-    convert = int if kind == "int" else float
-    values = [None if pd.isna(value) else convert(value) for value in text]
+    convert: Callable[[str], int | float | None] = whole_number if kind == "int" else number
+    due = "a whole number" if kind == "int" else "a number"
+    if is_own_score(name) and is_fraction(name):
+        convert, due = fraction, "a fraction from 0 to 1"
+    values: list[int | float | None] = []
+    for row, (value, missing) in enumerate(zip(text, text.isna(), strict=True)):
+        try:
+            values.append(None if missing else convert(value))
+        except ValueError:
+            raise ResultsError(
+                f"{path}:{line_of(path, row)}: {name} is {value[:60]!r}, where {due} is expected "
+                f"(empty if missing). Correct it, or make the table again with `flipscale collect`."
+            ) from None
     return pd.Series(values, dtype=COLUMN_DTYPES[kind])

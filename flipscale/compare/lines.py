@@ -45,7 +45,7 @@ class Lines:
         steps, rises = np.diff(self.xs, axis=1), np.diff(self.ys, axis=1)
         if self.straight or rises.shape[1] == 1:
             return rises, rises
-        with np.errstate(divide="ignore", invalid="ignore"):
+        with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
             chords = np.where(steps > 0, rises / steps, 0.0)
             left, right = chords[:, :-1], chords[:, 1:]
             w1, w2 = 2 * steps[:, 1:] + steps[:, :-1], steps[:, 1:] + 2 * steps[:, :-1]

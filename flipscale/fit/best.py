@@ -66,7 +66,7 @@ def budgets_of(budget: Array) -> list[NDArray[np.intp]]:
     for i, spent in enumerate(budget[order].tolist()):
         if not starts or spent > SAME_BUDGET * budget[order[starts[-1]]]:
             starts.append(i)
-    return np.split(order, starts[1:])
+    return np.split(order, starts[1:]) if starts else []
 
 
 def evened(budget: Array) -> Array:

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from flipscale.collect import COLUMNS
+from flipscale.collect import COLUMNS, MOST_NUMBER
 from flipscale.errors import ResultsError, did_you_mean
 from flipscale.fit.law import Law, Link
 from flipscale.fit.unnamed import STANDS_FOR, is_collected, unnamed_settings
@@ -223,10 +223,22 @@ def column(table: pd.DataFrame, name: str) -> Array:
         if len(wrong):
             at, value = row_names(table)[wrong[0]], table[name].iloc[wrong[0]]
             raise ResultsError(f"{at}: {name} is {value!r}, which is not a number; leave it empty if it is missing.")
-        return np.asarray(numbers, dtype=np.float64)
+        return _computable(table, name, np.asarray(numbers, dtype=np.float64))
     wanted = _arithmetic(table, name)
     parts = {part: column(table, part) for part in wanted.names}
-    return np.array([_computed(wanted, parts, row, table) for row in range(len(table))], dtype=np.float64)
+    values = np.array([_computed(wanted, parts, row, table) for row in range(len(table))], dtype=np.float64)
+    return _computable(table, name, values)
+
+
+def _computable(table: pd.DataFrame, name: str, values: Array) -> Array:
+    """The values. ResultsError where one is too large."""
+    wrong = np.flatnonzero(np.isfinite(values) & (np.abs(values) > MOST_NUMBER))
+    if len(wrong):
+        raise ResultsError(
+            f"{row_names(table)[wrong[0]]}: {name} is {values[wrong[0]]:g}, and numbers up to {MOST_NUMBER:g} can be "
+            f"computed with; leave it empty if it is missing."
+        )
+    return values
 
 
 def columns_in(table: pd.DataFrame, name: str) -> list[str]:

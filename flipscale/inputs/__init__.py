@@ -13,4 +13,5 @@ weights.py           checkpoints to start from
 program.py           training commands
 open_clip_flags.py   the flags of open_clip's own program, and its limits
 check.py             all of it for the runs of a plan
+checked.py           what that has found
 """

@@ -2,12 +2,14 @@
 
 import csv
 import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from flipscale.errors import DataError, did_you_mean
 from flipscale.inputs.paths import reason_of
+from flipscale.plain_files import open_plain
 
 
 def rows(path: Path, image: str, caption: str) -> Iterator[tuple[int, Any, list[Any]]]:
@@ -15,12 +17,12 @@ def rows(path: Path, image: str, caption: str) -> Iterator[tuple[int, Any, list[
     if path.suffix not in (".csv", ".tsv", ".jsonl"):
         raise DataError(f"{path}: ends in {path.suffix or 'nothing'}; a table of captions is .csv, .tsv or .jsonl.")
     try:
-        with open(path, encoding="utf-8-sig", newline="") as file:
+        with os.fdopen(open_plain(path, follow=True), encoding="utf-8-sig", newline="") as file:
             if path.suffix == ".jsonl":
                 yield from _objects(file, path, image, caption)
             else:
                 yield from _table(file, path, image, caption)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         raise DataError(
             f"{path.resolve()}: there is no such file. Correct its path, or set FLIPSCALE_DATA to the folder that "
             f"paths start from."
@@ -58,7 +60,7 @@ def _objects(file: Any, path: Path, image: str, caption: str) -> Iterator[tuple[
             continue
         try:
             row = json.loads(text)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise DataError(f"{path}:{line}: is not JSON ({error}); write an object on each line.") from error
         if not isinstance(row, dict):
             raise DataError(f"{path}:{line}: is not an object; write {{{image!r}: path, {caption!r}: text}}.")

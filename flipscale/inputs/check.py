@@ -8,16 +8,16 @@ URLs and commands of shards are not fetched, and tags of weights are not downloa
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from flipscale.architecture import architecture
 from flipscale.cost import parameters, steps_of
-from flipscale.errors import DataError, FlipscaleError, InputsError
+from flipscale.errors import DataError, FlipscaleError
 from flipscale.identity import labelled_set, stage
 from flipscale.inputs import captions, fashion, idx, labelled, shards
+from flipscale.inputs.checked import Checked
 from flipscale.inputs.classes import IMAGENET_CLASSES
 from flipscale.inputs.open_clip_flags import check_webdataset, epochs_of, refuse, wishes
 from flipscale.inputs.paths import located, reason_of
@@ -51,54 +51,6 @@ from flipscale.study.document import Path_, Place
 _CAPTION_ROWS = 20
 """How many images of a table of captions are looked for."""
 
-_NOUNS = {
-    "data_sets": ("data set", "data sets"),
-    "evaluation_sets": ("evaluation set", "evaluation sets"),
-    "labelled_sets": ("labelled set", "labelled sets"),
-    "shards": ("shard", "shards"),
-    "shards_opened": ("of them opened", "of them opened"),
-    "class_files": ("file of class names", "files of class names"),
-    "checkpoints": ("checkpoint", "checkpoints"),
-    "commands": ("training command", "training commands"),
-}
-"""The counted inputs, in this order, with their names in singular and plural."""
-
-
-@dataclass(frozen=True)
-class Checked:
-    """The result of a check."""
-
-    problems: tuple[str, ...]
-    """Each a line, `where: what; what would be right`, with the study's file and line."""
-    looked_at: Mapping[str, int]
-    """How many of which kind of thing were looked at."""
-    not_checked: tuple[str, ...]
-    """The inputs that were not checked, and why."""
-    settings: tuple[str, ...] = ()
-    """The setting that each problem is of, as 'data' or 'init'."""
-
-    def raise_if_any(self, then: str = "") -> None:
-        """Raise InputsError with every problem, and with `then` on a line of its own."""
-        if self.problems:
-            raise InputsError("\n".join([*self.problems, *filter(None, [then])]))
-
-    def to_dict(self) -> dict[str, Any]:
-        return {
-            "problems": list(self.problems),
-            "looked_at": dict(self.looked_at),
-            "not_checked": list(self.not_checked),
-        }
-
-    def __str__(self) -> str:
-        """'checked 1 data set, 2 shards. Not checked: ...'."""
-        left = f". Not checked: {'; '.join(self.not_checked)}" if self.not_checked else ""
-        return f"checked {self.counted(*_NOUNS) or 'nothing, as these runs read no files'}{left}."
-
-    def counted(self, *kinds: str) -> str:
-        """'1 data set, 2 shards' of these kinds of `looked_at`; '' where none was looked at."""
-        found = [(self.looked_at.get(kind, 0), words) for kind, words in _NOUNS.items() if kind in kinds]
-        return ", ".join(f"{number:,} {words[number > 1]}" for number, words in found if number)
-
 
 def check(study: Study, runs: Iterable[Run], *, on_gpu: bool) -> Checked:
     """Look at all that `runs` of the study read. `on_gpu`: whether there is a GPU for runs that ask for none."""
@@ -120,7 +72,9 @@ class _Inspection:
         self.not_checked: dict[str, None] = {}
         self.done: set[tuple[str, ...]] = set()
         self.sizes: dict[str, tuple[int, int] | None] = {}
-        """How many files and pairs each training set has, by its declaration, if that is known without counting."""
+        """How many files and pairs each training set has, by its declaration, if that is known."""
+        self.uncounted: dict[str, tuple[list[shards.ShardSource], dict[shards.ShardSource, int]]] = {}
+        """The shards of a training set whose pairs are not all declared, and the declared counts."""
 
     def at_run(self, run: Run, on_gpu: bool) -> None:
         settings = stage(run.settings)
@@ -195,8 +149,21 @@ class _Inspection:
             self._once(at, data, partial(self._count_pairs, declared, data, at), key=("training", declared))
         if isinstance(data, WebDataset) and own_shards:
             self._once(at, data, partial(self._first_shard, data.urls), key=("own", data.urls))
+        if declared in self.uncounted and self.sizes[declared] is None:
+            self._count_shards(declared, settings.data_size or settings.batch_size, at, data)
         if (known := self.sizes[declared]) is not None:
             self._amount(data, *known, settings)
+
+    def _count_shards(self, declared: str, enough: int, at: Path_, value: object) -> None:
+        """Count the pairs of shards that nobody has declared, if it is soon known that they are not enough."""
+        found, counts = self.uncounted[declared]
+
+        def are_enough() -> None:
+            pairs = shards.counted(found, counts, enough)
+            if pairs is not None and pairs < enough:
+                self.sizes[declared] = len(found), pairs
+
+        self._once(at, value, are_enough, key=("counted", declared, str(enough)))
 
     def _amount(self, data: Fashion | WebDataset, files: int, pairs: int, settings: Settings) -> None:
         """Whether the pairs are as many as the settings ask for."""
@@ -232,13 +199,17 @@ class _Inspection:
         return found
 
     def _pairs(self, declared: str, data: WebDataset, at: Path_, value: object) -> None:
+        before = len(self.problems)
         found = self._shards(data.urls, at, value, shards.check_pairs, "pairs")
+        are_right = len(self.problems) == before
         self._count("data_sets", data.urls)
 
         def are_declared() -> None:
             counts = shards.declared_counts(found, data.sizes)
             if len(counts) == len(found):
                 self.sizes[declared] = len(found), sum(counts.values())
+            elif are_right:
+                self.uncounted[declared] = found, counts
 
         self._once((*at, "sizes"), value, are_declared, key=("sizes", declared))
 

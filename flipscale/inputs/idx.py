@@ -10,8 +10,9 @@ import os
 import zlib
 from pathlib import Path
 
-from flipscale.errors import DataError
+from flipscale.errors import DamagedFile, DataError
 from flipscale.inputs.paths import reason_of
+from flipscale.plain_files import open_plain
 from flipscale.settings import IdxSet
 
 MOST_IDX_BYTES = 2**32
@@ -70,14 +71,16 @@ def _read(path: Path, most: int | None) -> tuple[Path, bytes]:
     zipped = path if path.suffix == ".gz" else path.with_name(path.name + ".gz")
     path = zipped if zipped.exists() else zipped.with_suffix("")
     try:
+        os.close(open_plain(path, follow=True))
         with gzip.open(path) if path is zipped else open(path, "rb") as file:
             return path, file.read() if most is None else file.read(most)
     except FileNotFoundError:
         raise DataError(f"{zipped}: there is no such file, and none without .gz; correct its path.") from None
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
         raise DataError(f"{path}: not a whole gzip file ({error}); copy it again.") from error
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({reason_of(error)}); name an idx file.") from error
+    except (OSError, DamagedFile) as error:
+        reason = reason_of(error).removeprefix(f"{path}: ").rstrip(".")
+        raise DataError(f"{path}: cannot be read ({reason}); name an idx file.") from error
 
 
 def _shape(path: Path, magic: int, data: bytes) -> list[int]:

@@ -1,13 +1,16 @@
 """Labelled images on a disk: a folder of images for each class, as torchvision's ImageFolder reads them, and names."""
 
-import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from flipscale.errors import DataError, did_you_mean, printable
+from flipscale.errors import DamagedFile, DataError, did_you_mean, printable
 from flipscale.inputs.paths import EXTENSIONS, located, reason_of
+from flipscale.plain_files import parsed, read_bytes, read_text
 from flipscale.study.named_sets import unsuited
+
+MOST_NAMES_BYTES = 2**26
+"""A file of class names may have so many."""
 
 
 def class_folders(path: str) -> tuple[Path, list[Path]]:
@@ -85,8 +88,8 @@ def names_of_folders(folders: tuple[str, ...], classes: str | Sequence[str] | No
 def _by_folder(folders: tuple[str, ...], file: str, where: str) -> tuple[str, ...]:
     path = located(file)
     try:
-        names = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        names = parsed(read_bytes(path, most=MOST_NAMES_BYTES, follow=True))
+    except (OSError, ValueError, DamagedFile) as error:
         raise DataError(
             f"{path}: cannot be read as the class names of {where} ({reason_of(error)}). "
             f"Write a JSON file {{folder: name}}."
@@ -108,8 +111,9 @@ def names_in_order(classes: str | Sequence[str], where: str) -> tuple[str, ...]:
         return tuple(classes)
     path = located(classes)
     try:
-        names = tuple(line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip())
-    except (OSError, UnicodeDecodeError) as error:
+        text = read_text(path, most=MOST_NAMES_BYTES, follow=True)
+        names = tuple(line.strip() for line in text.splitlines() if line.strip())
+    except (OSError, DamagedFile) as error:
         raise DataError(
             f"{path}: cannot be read as the class names of {where} ({reason_of(error)}). "
             f"Write a text file with one name a line, or a list of names, or imagenet."

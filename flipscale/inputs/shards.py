@@ -29,6 +29,7 @@ from braceexpand import braceexpand
 from flipscale.errors import DataError
 from flipscale.inputs.labelled import check_labels
 from flipscale.inputs.paths import EXTENSIONS, located, reason_of
+from flipscale.plain_files import fits, parsed, read_bytes
 
 SCHEMES = ["pipe", "s3", "ais", "ftps", "gs", "htgs", "http", "https", "scp", "sftp"]
 """Schemes of a shard's URL: pipe, s3, and those that webdataset's gopen knows."""
@@ -45,8 +46,20 @@ _FIRST_SAMPLES = 256
 MOST_DECLARED_SHARDS = 1_000_000
 """A data set may have so many: LAION-5B has a quarter of them."""
 
+MOST_COUNTED_FILES = 50_000
+"""So many files of shards are looked at to count pairs before a run starts: seconds on a disk of this machine."""
+
+_MOST_SIZES = 256
+"""Of at most so many shards the size is looked up to tell whether they can hold enough pairs."""
+
 _FEW_SHARDS = 16
 """Up to this many shards of a folder are looked up one by one; for more, the folder is listed once."""
+
+_MOST_PAIRS = 2**40
+"""No shard holds as many pairs."""
+
+_MOST_TEXT_BYTES = 2**20
+"""A caption or a label is looked at up to so many bytes."""
 
 Extent = tuple[int, int]
 """The offset of a file's content in a shard, and its length."""
@@ -176,6 +189,39 @@ def declared_counts(shards: Sequence[ShardSource], file: str | None) -> dict[Sha
     return counts
 
 
+def counted(shards: Sequence[ShardSource], declared: Mapping[ShardSource, int], enough: int) -> int | None:
+    """How many pairs the shards hold, counted in those that are not declared until there are `enough`.
+
+    None where a shard is not on this machine, or too many files would have to be looked at. DataError for a torn shard.
+    """
+    pairs, files = sum(declared.values()), 0
+    uncounted = [shard for shard in shards if shard not in declared]
+    if any(not shard.local for shard in uncounted) or _may_hold(uncounted, enough - pairs):
+        return None
+    for shard in uncounted:
+        if pairs >= enough:
+            break
+        files += 1
+        with open(shard.url, "rb") as file:
+            for _, places in members(file, shard.url):
+                files, pairs = files + len(places), pairs + (pair_of(places) is not None)
+                if pairs >= enough:
+                    return pairs
+                if files >= MOST_COUNTED_FILES:
+                    return None
+    return pairs
+
+
+def _may_hold(shards: Sequence[ShardSource], wanted: int) -> bool:
+    """Whether shards may hold so many pairs by their size, and more than would be counted."""
+    if 2 * wanted <= MOST_COUNTED_FILES:
+        return False
+    # Each of the two files of a pair has a header, and at least a block of content.
+    return (
+        len(shards) > _MOST_SIZES or sum(Path(shard.url).stat().st_size for shard in shards) >= wanted * 4 * _TAR_BLOCK
+    )
+
+
 def _counts_of_all(shards: Sequence[ShardSource], file: Path) -> dict[ShardSource, int]:
     sizes = _read_sizes(file)
     if sizes is None:
@@ -196,13 +242,16 @@ def _counts(sizes: Mapping[str, int], shards: Iterable[ShardSource]) -> dict[Sha
 def _read_sizes(path: Path) -> dict[str, int] | None:
     """The counts in a file, by the names of shards; None if there is no such file."""
     try:
-        written = json.loads(path.read_text(encoding="utf-8"))
+        written = parsed(read_bytes(path, follow=True))
         if not isinstance(written, dict):
-            raise TypeError(f"it holds no object but {written!r:.40}")
-        return {str(name): int(count) for name, count in written.items()}
-    except FileNotFoundError:
+            raise ValueError(f"it holds no object but {written!r:.40}")
+        for name, count in written.items():
+            if not fits(count, int) or not 0 <= count < _MOST_PAIRS:
+                raise ValueError(f"{name[:40]!r} has {count!r:.40} pairs")
+        return {name: int(count) for name, count in written.items()}
+    except (FileNotFoundError, NotADirectoryError):
         return None
-    except (ValueError, TypeError) as error:
+    except ValueError as error:
         raise DataError(f'{path}: cannot be read ({error}); write {{"00000.tar": 9987, ...}} or delete it.') from error
 
 
@@ -228,7 +277,7 @@ def pair_of(places: dict[str, Extent]) -> tuple[Extent, Extent, bool] | None:
 
 def caption_of(text: bytes, is_json: bool) -> str | None:
     """The caption of a pair, of its .txt or its .json; None if it has none. Raises what text that is neither raises."""
-    found = json.loads(text.decode()).get("caption") if is_json else text.decode()
+    found = parsed(text).get("caption") if is_json else text.decode()
     return found.strip() or None if isinstance(found, str) else None
 
 
@@ -238,7 +287,7 @@ def captions_of(sample: dict[str, bytes]) -> list[str]:
         if "txt" in sample:
             found = sample["txt"].decode().splitlines()
         else:
-            found = json.loads(sample.get("json", b"{}")).get("caption")
+            found = parsed(sample.get("json", b"{}")).get("caption")
     except (ValueError, AttributeError):
         return []
     texts = found if isinstance(found, list) else [found]
@@ -321,7 +370,7 @@ def check_pairs(path: str) -> None:
             return False
         _, (start, size), is_json = pair
         try:
-            return caption_of(os.pread(file, size, start), is_json) is not None
+            return caption_of(os.pread(file, min(size, _MOST_TEXT_BYTES), start), is_json) is not None
         except (ValueError, AttributeError):
             return False
 
@@ -407,6 +456,6 @@ def _first(path: str, is_good: Callable[[int, dict[str, Extent]], bool]) -> str 
 def _contents(file: int, places: dict[str, Extent], *wanted: str) -> dict[str, bytes]:
     """The files of a sample; only those that are wanted are read."""
     return {
-        extension: os.pread(file, size, start) if extension in wanted else b""
+        extension: os.pread(file, min(size, _MOST_TEXT_BYTES), start) if extension in wanted else b""
         for extension, (start, size) in places.items()
     }

@@ -5,6 +5,7 @@ import functools
 import importlib.util
 import json
 import os
+import struct
 import zipfile
 from collections.abc import Iterable
 from pathlib import Path
@@ -15,6 +16,9 @@ from flipscale.inputs.paths import reason_of
 
 _OLD_TORCH = b"\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19"
 """The beginning of files of torch before 1.6, after the two bytes of the pickle's protocol."""
+
+_MOST_HEADER_BYTES = 100_000_000
+"""safetensors itself reads no larger header."""
 
 
 def check_weights(start: str, model: str, parameters: int) -> bool:
@@ -90,7 +94,7 @@ def _flaw(path: Path) -> str | None:
     try:
         with zipfile.ZipFile(path) as archive:
             whole = any(name.endswith("data.pkl") for name in archive.namelist())
-    except zipfile.BadZipFile:
+    except (zipfile.BadZipFile, ValueError, NotImplementedError, struct.error):
         return "it was cut off, or is damaged"
     return None if whole else "it is a zip file of something else"
 
@@ -98,15 +102,16 @@ def _flaw(path: Path) -> str | None:
 def _safetensors_flaw(file: int, size: int) -> str | None:
     length = int.from_bytes(os.pread(file, 8, 0), "little")
     try:
-        if not 0 < length <= size - 8:
+        if not 0 < length <= min(size - 8, _MOST_HEADER_BYTES):
             raise ValueError
         header = json.loads(os.pread(file, length, 8))
         ends = [tensor["data_offsets"][1] for name, tensor in header.items() if name != "__metadata__"]
-    except (ValueError, AttributeError, KeyError, TypeError, IndexError):
+        is_whole = not ends or 8 + length + max(ends) == size
+    except (ValueError, AttributeError, KeyError, TypeError, IndexError, RecursionError):
         return "it has no safetensors header"
     if not ends:
         return "it holds no weights"
-    return None if 8 + length + max(ends) == size else "it was cut off, or is damaged"
+    return None if is_whole else "it was cut off, or is damaged"
 
 
 @functools.cache

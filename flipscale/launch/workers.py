@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from flipscale.errors import RunFolderError
+from flipscale.guard import plain_file
 from flipscale.launch.launcher import STOP_SECONDS
 from flipscale.run import FailureKind, RunFolder
 
@@ -192,8 +194,8 @@ class Workers:
 
     def _said(self, worker: Started, size: int = SAID_BYTES) -> str:
         try:
-            with open(self.log, "rb") as file:
+            with open(self.log, "rb", opener=plain_file) as file:
                 file.seek(max(worker.said_from, os.fstat(file.fileno()).st_size - size))
                 return file.read().decode(errors="replace")
-        except FileNotFoundError:
+        except (FileNotFoundError, RunFolderError):
             return ""

@@ -1,5 +1,6 @@
 """Published results of others, from a CSV: hollow and grey; never fitted, and in no comparison."""
 
+import os
 from pathlib import Path
 
 import pandas as pd
@@ -8,6 +9,7 @@ from flipscale.architecture import architecture
 from flipscale.collect import COLUMNS
 from flipscale.cost import flops
 from flipscale.errors import FlipscaleError, ResultsError, did_you_mean
+from flipscale.plain_files import open_plain
 from flipscale.scores import is_score
 
 REFERENCE_COLUMNS = {
@@ -25,8 +27,9 @@ SETS_OF_STUDIES = {"ImageNet-1K": "imagenet"}
 def read_references(path: Path) -> pd.DataFrame:
     """The rows of a references file. Raises ResultsError for any other file."""
     try:
-        table = pd.read_csv(path, dtype="str", keep_default_na=False, na_values=[""], comment="#")
-    except FileNotFoundError as error:
+        with os.fdopen(open_plain(path, follow=True), "rb") as file:
+            table = pd.read_csv(file, dtype="str", keep_default_na=False, na_values=[""], comment="#")
+    except (FileNotFoundError, NotADirectoryError) as error:
         raise ResultsError(f"{path}: there is no such file of references.") from error
     except (ValueError, UnicodeDecodeError) as error:
         raise ResultsError(f"{path}: is not a table ({error}).") from error

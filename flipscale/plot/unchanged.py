@@ -7,7 +7,6 @@ its files are as they were written. A damaged or missing note costs time only: a
 import functools
 import hashlib
 import importlib.metadata
-import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -15,6 +14,8 @@ from pathlib import Path
 import matplotlib as mpl
 import pandas as pd
 
+from flipscale.errors import DamagedFile
+from flipscale.plain_files import read_bytes, read_json
 from flipscale.plot.figure_data import FigureData
 from flipscale.run import write_json
 
@@ -39,11 +40,11 @@ class DrawnBefore:
         """What the note says, for drawing this data now."""
         source = hashlib.sha256(f"{digest_of_data(data)} {digest_of_code()}".encode()).hexdigest()
         try:
-            figures = json.loads(note.read_text(encoding="utf-8"))["figures"]
+            figures = read_json(note)["figures"]
             known = {
                 str(name): {str(key): str(value) for key, value in found.items()} for name, found in figures.items()
             }
-        except (OSError, ValueError, TypeError, KeyError, AttributeError):
+        except (OSError, DamagedFile, TypeError, KeyError, AttributeError):
             known = {}
         return cls(source, note, known)
 
@@ -89,6 +90,6 @@ def digest_of_code() -> str:
 def _digest_of_file(path: Path) -> str:
     """'' for a file that is not there."""
     try:
-        return hashlib.sha256(path.read_bytes()).hexdigest()
-    except OSError:
+        return hashlib.sha256(read_bytes(path)).hexdigest()
+    except (OSError, DamagedFile):
         return ""

@@ -17,6 +17,7 @@ from flipscale.launch import Looker, RunProgress, run_progress
 from flipscale.plain_files import read_bytes, read_json
 from flipscale.plan import Plan, Run
 from flipscale.plot import FIGURES, figure_data
+from flipscale.report.fits import fits
 from flipscale.report.older import named_as_in
 from flipscale.run import RunFolder, State
 from flipscale.study import Study
@@ -227,11 +228,17 @@ def _log_of(folder: RunFolder, results: Path) -> bytes:
 
 def _fits(path: Path) -> Any:
     try:
-        return read_json(path)
+        found = read_json(path)
+        fits(found)  # as the page does
     except (FileNotFoundError, NotADirectoryError):
         return None
+    except (TypeError, ValueError, AttributeError, KeyError, IndexError, OverflowError) as error:
+        raise ResultsError(
+            f"{path}: is not as `flipscale fit` writes it. Make it again with `flipscale fit`, or delete it."
+        ) from error
     except DamagedFile as error:
         raise ResultsError(f"{error} Make it again with `flipscale fit`, or delete it.") from error
+    return found
 
 
 def _figures(folder: Path) -> tuple[DrawnFigure, ...]:

@@ -215,8 +215,8 @@ def _means(evidence: Evidence) -> str:
                 str(len(group)),
                 fixed(scale * values.mean(), digits) if len(values) else "",
                 fixed(scale * values.std(), digits) if len(values) > 1 else "",
-                text(short(float(group["samples"].mean()))),
-                short(float(group["train_flops"].mean())),
+                text(short(group["samples"].mean())),
+                short(group["train_flops"].mean()),
                 f"{factor * group['gpu_hours'].mean():.3g}" if group["gpu_hours"].notna().any() else "",
             ]
         )

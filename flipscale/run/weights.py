@@ -8,7 +8,7 @@ from flipscale.settings import KeepWeights
 def lacks_weights(run: RunFolder) -> bool:
     """Whether the run has finished and its weights are not here, so that no run can start from them: archives and
     `keep_weights` leave them out, and a training command need not write any."""
-    return (run.path / "result.json").exists() and not (run.path / WEIGHTS_FILE).exists()
+    return (run.path / "result.json").exists() and not (run.path / WEIGHTS_FILE).is_file()
 
 
 def weights_are_needed(keep: KeepWeights, *, started_from: bool) -> bool:

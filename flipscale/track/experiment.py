@@ -352,7 +352,7 @@ def _digest_of_all(source: MirrorSource, artifacts: Sequence[Path], options: Mir
     facts = [MIRROR_VERSION, MOST_CURVE_POINTS, options.all_points, options.models]
     digest = hashlib.sha256(repr([*facts, *source.facts]).encode())
     for file in (source.results, source.curves, *artifacts):
-        if file.exists():
+        if file.is_file():
             digest.update(file.name.encode() + b"\0" + hashlib.sha256(file.read_bytes()).digest())
     return digest.hexdigest()
 

@@ -10,7 +10,7 @@ import pandas as pd
 
 from flipscale.collect import chance_level
 from flipscale.errors import FlipscaleError, PlanError, StudyError
-from flipscale.inputs.check import Checked
+from flipscale.inputs.checked import Checked
 from flipscale.inputs.classes import classes_of
 from flipscale.launch import gpus_here
 from flipscale.plan import Run, far_too_large

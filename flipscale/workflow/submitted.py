@@ -6,7 +6,8 @@ from functools import partial
 
 from flipscale import launch
 from flipscale.code import CodeChanges
-from flipscale.inputs.check import Checked, check
+from flipscale.inputs.check import check
+from flipscale.inputs.checked import Checked
 from flipscale.launch import NO_REDO, Launcher, Redo, Submission
 from flipscale.plan import Run, check_memory, far_too_large
 from flipscale.run import State

@@ -21,7 +21,9 @@ from open_clip.pretrained import get_pretrained_cfg, list_pretrained_tags_by_mod
 from webdataset.gopen import gopen_schemes
 
 from flipscale.cli import main
-from flipscale.inputs.check import Checked, check
+from flipscale.inputs import shards
+from flipscale.inputs.check import check
+from flipscale.inputs.checked import Checked
 from flipscale.inputs.shards import SCHEMES
 from flipscale.inputs.weights import pretrained_tags
 from flipscale.plan import plan
@@ -147,7 +149,7 @@ def test_a_shard_without_pairs_is_a_problem(files: dict[str, bytes], words: str)
 
 
 def test_captions_in_json_files_count() -> None:
-    shard("0.tar", {"a.png": IMAGE, "a.json": b'{"caption": "an owl"}'})
+    shard("0.tar", {f"{n}.{e}": d for n in "abcd" for e, d in (("png", IMAGE), ("json", b'{"caption": "an owl"}'))})
     assert checked('  data: {webdataset: "0.tar"}\n').problems == ()
 
 
@@ -173,6 +175,37 @@ def test_declared_pairs_are_held_against_data_size_and_batch() -> None:
     assert "study.yaml:6: batch_size: shards/{00000..00002}.tar has 3 pairs, less than one batch" in problem(SHARDS)
     sizes.write_text("[]")
     assert "sizes.json: cannot be read" in problem(SHARDS)
+
+
+def test_pairs_that_nobody_has_declared_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    for number in range(3):
+        shard(f"shards/{number:05}.tar", pairs=1)
+    assert "study.yaml:6: batch_size: shards/{00000..00002}.tar has 3 pairs, less than one batch" in problem(SHARDS)
+    assert "data_size is 6, but its 3 shards hold 3 pairs; lower" in problem(SHARDS + "  data_size: 6\n")
+    Path("shards/sizes.json").write_text('{"00000.tar": 2}')
+    assert checked(SHARDS).problems == ()
+    assert "hold 4 pairs" in problem(SHARDS + "  data_size: 50_000\n")
+    monkeypatch.setattr(shards, "MOST_COUNTED_FILES", 2)
+    assert checked(SHARDS + "  data_size: 5\n").problems == ()
+
+
+def test_a_torn_shard_between_others_is_a_problem() -> None:
+    for number in range(3):
+        path = shard(f"shards/{number:05}.tar", pairs=2 if number else 1)
+        if number == 1:
+            path.write_bytes(path.read_bytes()[:1024])
+    assert "shards/00001.tar: " in problem(SHARDS)
+
+
+def test_more_shards_than_may_be_counted_are_left_to_the_training(monkeypatch: pytest.MonkeyPatch) -> None:
+    for number in range(3):
+        shard(f"shards/{number:05}.tar", pairs=1)
+    found = shards.sources("shards/{00000..00002}.tar")
+    assert shards.counted(found, {}, 3) == shards.counted(found, {}, 4) == 3
+    assert shards.counted(found, {found[0]: 5}, 5) == 5
+    assert shards.counted(shards.sources("shards/00000.tar::https://host/0.tar"), {}, 4) is None
+    monkeypatch.setattr(shards, "MOST_COUNTED_FILES", 5)
+    assert shards.counted(found, {}, 4) is None
 
 
 def test_forty_thousand_shards_are_one_listing_and_two_openings(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -477,7 +510,7 @@ def test_a_command_that_cannot_start_is_a_problem(command: str, words: str) -> N
 
 
 def test_what_open_clips_program_cannot_do_is_told_before_it_starts() -> None:
-    shard("0.tar", {"a.jpg": IMAGE, "a.json": b'{"caption": "an owl"}'})
+    shard("0.tar", {f"{n}.{e}": d for n in "abcd" for e, d in (("jpg", IMAGE), ("json", b'{"caption": "an owl"}'))})
     found = checked(
         '  data: {webdataset: "0.tar"}\n  crop: 0.9\n  flip: true\n',
         axes="axes:\n  samples: [8]\n  trainer: [flipscale, {open_clip: {arguments: [--lr, '1e-4']}}, open_clip]\n",

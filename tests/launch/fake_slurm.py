@@ -139,6 +139,7 @@ def sbatch(folder, options, words):
     with state(folder) as db:
         options["at_once"] = int(at_once or 0)
         options["dependency"] = _dependencies(db, options["dependency"]) if "dependency" in options else []
+        options["script"] = os.path.abspath(words[0])  # noqa: PTH100
         job = _next_id(db)
         with open(f"{folder}/job-{job}", "w") as file:
             file.write(script)
@@ -203,7 +204,10 @@ def scontrol(folder, options, words):
                 print(f"JobId={task['raw'] or task['job']}{array} JobName={task['name']}")
                 print(f"   JobState={_shown(task)} Reason={task['reason']}")
                 print(f"   Requeue=1 Restarts={task['restarts']} ExitCode={task['exit']}")
-                print(f"   NodeList={task['node']}\n")
+                print(f"   NodeList={task['node']}")
+                told = _parsed(task["options"])
+                output = told.get("output", "slurm.out").replace("%a", str(task["place"]))
+                print(f"   Command={told['script']}\n   StdOut={output}\n")
         case ["requeue", ids]:
             signal.signal(signal.SIGTERM, signal.SIG_IGN)  # Who asks from within the job has been heard all the same.
             with state(folder) as db:

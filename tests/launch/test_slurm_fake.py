@@ -5,6 +5,7 @@ import json
 import os
 import re
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -206,7 +207,7 @@ def test_arrays_are_cancelled_whole_in_one_call(tmp_path, idle):
     send(runs, tmp_path)
     idle.mark()
     assert sorted(cancel(runs, tmp_path)) == [run.id for run in runs]
-    assert idle.asked() == {"squeue": 2, "scancel": 1}
+    assert idle.asked() == {"squeue": 2, "scontrol": 3, "scancel": 1}
     (words,) = idle.arguments("scancel")
     assert sorted(words) == ["1", "2", "3"]
 
@@ -221,7 +222,7 @@ def test_some_runs_are_cancelled_by_their_tasks_in_one_call(tmp_path, idle):
     send(runs, tmp_path)
     idle.mark()
     cancel([*runs[1:3], *runs[20:]], tmp_path)
-    assert idle.asked() == {"squeue": 2, "scancel": 1}
+    assert idle.asked() == {"squeue": 2, "scontrol": 2, "scancel": 1}
     (words,) = idle.arguments("scancel")
     assert sorted(words) == ["1_1", "1_2", "3"]
     found = states(runs, tmp_path)
@@ -239,6 +240,40 @@ def test_nothing_is_cancelled_of_a_job_that_others_share(tmp_path, idle):
     assert idle.arguments("scancel") == [["1_1"]]
     cancel(runs[1:3], tmp_path)
     assert idle.arguments("scancel") == [["1_1"], ["1"]], "what is left of the array"
+
+
+@pytest.mark.parametrize("linked", [False, True])
+def test_cancel_leaves_a_job_alone_that_was_sent_from_another_folder(tmp_path, idle, linked):
+    runs, mine, strange = several(3), tmp_path / "mine", tmp_path / "strange"
+    send(runs, mine)
+    shutil.copytree(mine, strange)
+    if linked:
+        shutil.rmtree(strange / "slurm")
+        (strange / "slurm").symlink_to(mine / "slurm")
+    said = rf"Left alone: job 1, which was sent from {mine}/slurm/\S+/0\.sh, not from {strange}/slurm\. Cancel it in"
+    with pytest.raises(LaunchError, match=said):
+        cancel(runs, strange)
+    assert idle.arguments("scancel") == []
+    assert set(states(runs, mine).values()) == {State.WAITING}
+    assert sorted(cancel(runs, mine)) == [run.id for run in runs]
+    assert idle.arguments("scancel") == [["1"]]
+
+
+def test_cancel_knows_a_job_whose_script_the_site_has_copied_by_its_logs(tmp_path, idle):
+    idle.replace("sbatch", 'cp "$2" "$0.copy"; exec "$REAL" "$1" "$0.copy"')
+    runs = several(2)
+    send(runs, tmp_path)
+    assert sorted(cancel(runs, tmp_path)) == [run.id for run in runs]
+    assert idle.arguments("scancel") == [["1"]]
+
+
+def test_what_scontrol_does_not_tell_is_not_cancelled(tmp_path, idle, no_pauses):
+    runs = several(2)
+    send(runs, tmp_path)
+    idle.replace("scontrol", "echo 'scontrol: error: Unable to contact slurm controller' >&2; exit 1")
+    with pytest.raises(LaunchError, match=r"could not be removed from the queue\. SLURM cannot be asked, scontrol"):
+        cancel(runs, tmp_path)
+    assert idle.arguments("scancel") == []
 
 
 # What is sent

@@ -156,6 +156,10 @@ class Cluster:
     def _scontrol(self, words: list[str]) -> tuple[int, str, str]:
         if words[:2] == ["show", "config"]:
             return 0, "MaxArraySize            = 3\nSelectTypeParameters    = CR_CORE\n", ""
+        if words[:2] == ["show", "job"]:
+            found = [task for task in self.tasks if str(task.array) == words[2]]
+            told = "".join(f"   Command={task.script}\n" for task in found)
+            return (0, told, "") if found else (1, "", "slurm_load_jobs error: Invalid job id specified")
         task = next((task for task in self.tasks if task.id == words[1]), None)
         if task is None:
             return 1, "", f"Invalid job id specified for job {words[1]}"

@@ -34,7 +34,7 @@ def in_a_process(code: str) -> list[int]:
 def test_a_small_run_after_a_big_one_in_one_process_reports_its_own(run):
     small, big, after = (
         run("small", samples=96),
-        run("big", samples=1536, batch_size=512, model="ViT-w64d4-4", mask_ratio=0.0),
+        run("big", samples=512, batch_size=512, model="ViT-w64d4-4", mask_ratio=0.0),
         run("after", samples=96),
     )
     folders = [str(folder.path) for folder in (small, big, after)]

@@ -46,6 +46,7 @@ def log(folder: RunFolder) -> str:
     return (folder.path / "log.txt").read_text()
 
 
+@pytest.mark.slow
 def test_a_program_scores_the_weights_of_a_finished_training(asked: Ask) -> None:
     """The example of the docs loads model.pt with open_clip alone."""
     found = re.search(r"<!-- example -->\n\n```python\n(.*?)```", DOCS.read_text(), re.DOTALL)

@@ -30,6 +30,7 @@ from ray import tune
 from ray.tune.search import Searcher
 
 from flipscale.errors import use_utf8
+from flipscale.guard import plain_file
 from flipscale.launch.look import Looker
 from flipscale.launch.policy import nodes_to_avoid
 from flipscale.launch.progress import ACTIVE
@@ -161,12 +162,13 @@ class Watch(tune.Callback):
         said = _exception_of(trial)
         again = trial.num_failures <= MAX_FAILURES and self.queue.put_back(index)
         then = "its task gets another trial" if again else "its attempts are used up"
-        with open(self.queue.path.with_name(f"{index}.log"), "a", encoding="utf-8", errors="backslashreplace") as log:
+        path = self.queue.path.with_name(f"{index}.log")
+        with open(path, "a", encoding="utf-8", errors="backslashreplace", opener=plain_file) as log:
             log.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} Ray Tune gave up a trial, and {then}:\n{said}\n")
         if not again:
-            self.queue.path.with_name(f"{index}.failed").write_text(
-                said.splitlines()[-1].strip()[:500] + "\n", encoding="utf-8", errors="backslashreplace"
-            )
+            path = path.with_suffix(".failed")
+            with open(path, "w", encoding="utf-8", errors="backslashreplace", opener=plain_file) as failed:
+                failed.write(said.splitlines()[-1].strip()[:500] + "\n")
 
 
 def _exception_of(trial: Any) -> str:

@@ -16,6 +16,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from flipscale.guard import plain_file
 from flipscale.launch.launcher import threads
 from flipscale.launch.ray.trials import Task, Trials, bundles_of
 
@@ -161,7 +162,7 @@ def _run_to_its_end(command: Sequence[str], environment: Mapping[str, str], fold
 def _popen(command: Sequence[str], environment: Mapping[str, str], folder: str, log: Path) -> "subprocess.Popen[bytes]":
     """The command in that folder."""
     between = [sys.executable, "-I", "-S", "-c", _BETWEEN, str(os.getpid())]
-    with open(log, "ab") as output:
+    with open(log, "ab", opener=plain_file) as output:
         return subprocess.Popen(
             [*between, *command],
             cwd=folder if Path(folder).is_dir() else None,

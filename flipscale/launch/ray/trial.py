@@ -17,12 +17,14 @@ from typing import Any
 import ray
 from ray import tune
 
+from flipscale.guard import plain_file
 from flipscale.launch.attend import Attendant, Ending, Surroundings
 from flipscale.launch.breaker import Breaker
 from flipscale.launch.launcher import Attempt
 from flipscale.launch.ray.processes import TrialWorker
 from flipscale.launch.ray.trials import RayNode, Task, Trials, job_id
 from flipscale.launch.workers import Workers
+from flipscale.plain_files import read_text
 from flipscale.run import ATTEMPT, JOB, NODE, FailureKind, RunFolder
 
 REPORT_SECONDS = 10.0
@@ -55,7 +57,7 @@ class Trial(tune.Trainable):
         )
         self.ending: Ending | None = None
         self.error: BaseException | None = None
-        with open(log, "a", encoding="utf-8") as file:
+        with open(log, "a", encoding="utf-8", opener=plain_file) as file:
             file.write(
                 f"{time.strftime('%Y-%m-%d %H:%M:%S')} attempt {attempt.number + 1} of {job} on {attempt.node}\n"
             )
@@ -97,7 +99,7 @@ def _nodes() -> list[RayNode]:
 def _starts_before(path: Path, node: RayNode) -> int:
     """How often the task was started before; written down is that it is now."""
     start = {"node": node["NodeName"], "id": node["NodeID"], "process": os.getpid(), "time": time.time()}
-    with open(path, "a+", encoding="utf-8") as file:
+    with open(path, "a+", encoding="utf-8", opener=plain_file) as file:
         file.write(json.dumps(start) + "\n")
         file.seek(0)
         return sum(1 for _ in file) - 1
@@ -112,7 +114,7 @@ def _start(
 
 def _node_failed(starts: Path, name: str) -> bool:
     """Whether the node of this name that last had the task crashed. Another one of that name may be there by now."""
-    earlier = [json.loads(line) for line in starts.read_text(encoding="utf-8").splitlines()][:-1]
+    earlier = [json.loads(line) for line in read_text(starts).splitlines()][:-1]
     lost = next((start["id"] for start in reversed(earlier) if start["node"] == name), None)
     until = time.monotonic() + DEATH_SECONDS
     while True:

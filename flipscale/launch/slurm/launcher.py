@@ -111,27 +111,57 @@ class SlurmLauncher:
         return f"SLURM no longer knows its job{number}, sent {sent}{on}{said}"
 
     def cancel(self, jobs: Sequence[Job]) -> None:
-        """Stop the tasks that have no other run left. In the others, the attendant stops the runs that it holds."""
+        """Stop the tasks that have no other run left. In the others, the attendant stops the runs that it holds.
+
+        An array that SLURM has from another folder is left alone, whatever this folder's records say.
+        """
         tasks = {_task_of(job) for job in jobs}
         arrays, damaged = self._read_all({name for name, _ in tasks})
         try:
-            entries = scheduler.queue((array.job_name for array in arrays.values()), patient=True)
+            doomed, foreign = self._to_stop(tasks, arrays)
         except LaunchError as error:
             raise LaunchError(
                 "The runs are marked as cancelled: active runs stop, and waiting jobs end as soon as they "
                 f"start. The waiting jobs could not be removed from the queue. {error}"
             ) from None
-        doomed: list[str] = []
-        for name, array in arrays.items():
-            cancelled = {index for array, index in tasks if array == name}
-            doomed += self._doomed(array, cancelled, entries.get(array.job_name, {}))
         if doomed:
             scheduler.cancel(doomed)
+        if foreign:
+            raise LaunchError(
+                f"The runs are marked as cancelled. Left alone: {'; '.join(foreign)}, not from {self.home}. Cancel it "
+                f"in its own results folder, or by its number with scancel."
+            )
         if damaged:
             what = "The runs are marked as cancelled and end as soon as they start."
             raise LaunchError(
                 f"{what} The jobs of these arrays could not be removed from the queue: {' '.join(damaged)}"
             )
+
+    def _to_stop(self, tasks: Set[tuple[str, int]], arrays: Mapping[str, JobArray]) -> tuple[list[str], list[str]]:
+        """The arguments of scancel for cancelled tasks of arrays, and words on the jobs that are not of this folder."""
+        entries = scheduler.queue((array.job_name for array in arrays.values()), patient=True)
+        doomed: list[str] = []
+        foreign: list[str] = []
+        for name, array in arrays.items():
+            cancelled = {index for array_name, index in tasks if array_name == name}
+            stops = self._doomed(array, cancelled, entries.get(array.job_name, {}))
+            others = self._sent_elsewhere(array, stops)
+            doomed += [task for task in stops if scheduler.array_of(task) not in others]
+            foreign += [f"job {number}, which was sent from {script}" for number, script in others.items()]
+        return doomed, foreign
+
+    def _sent_elsewhere(self, array: JobArray, tasks: Sequence[str]) -> dict[str, str]:
+        """Those of the arrays of these tasks that SLURM has from another folder, and what script it has of them.
+
+        A site's own sbatch may hand a copy of the script to SLURM, so the logs tell as well.
+        """
+        script, logs = str(array.path(self.home).with_suffix(".sh")), str(array.log(self.home, "")).removesuffix(".log")
+        files = {number: scheduler.files_of(number) for number in dict.fromkeys(map(scheduler.array_of, tasks))}
+        return {
+            number: found[0]
+            for number, found in files.items()
+            if found and not any(file == script or file.startswith(logs) for file in found)
+        }
 
     def _doomed(self, array: JobArray, cancelled: Set[int], entries: Mapping[int, scheduler.QueueEntry]) -> list[str]:
         """The arguments of scancel for the cancelled tasks of an array: the array itself if all of it is cancelled."""

@@ -222,6 +222,16 @@ def array_of(task: str) -> str:
     return task.partition("_")[0]
 
 
+def files_of(job: str) -> list[str]:
+    """The batch script of a job or an array, and the files that its tasks write what they say to, as SLURM has them;
+    empty where it has forgotten the job."""
+    try:
+        answer = ask("scontrol", "show", "job", job, patient=True)
+    except UnknownJob:
+        return []
+    return re.findall(r"^\s*(?:Command|StdOut)=(.+?)\s*$", answer, re.MULTILINE)
+
+
 def submit(script: str) -> str | None:
     """Hand a batch script to sbatch: SLURM's number of the job; None where its answer says that it was taken, and no
     more. LaunchError if it is refused."""

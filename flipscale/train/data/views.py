@@ -96,6 +96,8 @@ A small file may claim far more."""
 
 def open_image(file: IO[bytes] | Path) -> Image.Image:
     """An image, whose pixels are not read yet. ValueError for one with no pixels, or more than MOST_PIXELS."""
+    if isinstance(file, Path) and not file.is_file() and file.exists():
+        raise ValueError("it is not a plain file")
     image = Image.open(file)
     if not 0 < image.width * image.height <= MOST_PIXELS:
         image.close()

@@ -7,6 +7,7 @@ computes, up to the rounding of sums.
 
 import contextlib
 import math
+import os
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
@@ -20,6 +21,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from flipscale.cost import steps_of
 from flipscale.errors import FlipscaleError, RunFolderError
+from flipscale.plain_files import open_plain
 from flipscale.run import Lease, RunFolder
 from flipscale.settings import Resources, Settings
 from flipscale.train.asked import TrainedWeights
@@ -259,7 +261,9 @@ class Training:
     def resume(self, folder: RunFolder) -> bool:
         """Go on from the folder's checkpoint, if there is one."""
         path = folder.path / "checkpoint.pt"
-        if not path.exists():
+        try:
+            os.close(open_plain(path))
+        except (FileNotFoundError, NotADirectoryError):
             return False
         try:
             state = torch.load(path, map_location=self.device, weights_only=True)
