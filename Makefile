@@ -6,11 +6,13 @@ BIN := .venv/bin
 # One thread a process: small models gain nothing from a second one, and two that spin lose (docs/log.md).
 export OMP_NUM_THREADS ?= 1
 
+.DEFAULT_GOAL := help
+
 # Which tests stay together on one worker is in tests/conftest.py. nproc goes by OMP_NUM_THREADS where that is set.
 CORES = $$(env -u OMP_NUM_THREADS nproc)
 LANES = --dist loadgroup --no-loadscope-reorder
 
-.PHONY: quickstart test test-quick test-gpu check lint bench torture format docs docs-parts install clean cluster-slurm cluster-slurm-stop cluster-ray cluster-ray-stop
+.PHONY: quickstart test test-quick test-gpu check lint bench torture format docs docs-parts install help clean cluster-slurm cluster-slurm-stop cluster-ray cluster-ray-stop
 
 quickstart: .venv/.installed  ## run a small study end to end on data that is drawn, in a few minutes
 	$(BIN)/flipscale run studies/quickstart.yaml
@@ -85,14 +87,19 @@ cluster-ray: .venv/.installed  ## start a real Ray cluster on this machine, a he
 cluster-ray-stop:  ## stop it; its folder .cluster/ray stays
 	@tests/clusters/ray.sh stop
 
-install: .venv/.installed
+install: .venv/.installed  ## install flipscale in .venv
+	@echo 'flipscale is installed in .venv. To use it in this shell: source .venv/bin/activate'
+
+help:  ## list these words
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "%-20s %s\n", $$1, $$2}' Makefile
 
 .venv/bin/python:
 	$(PYTHON) -m venv .venv
 
 .venv/.installed: .venv/bin/python pyproject.toml
+	@echo 'installing flipscale and its packages into .venv: one to three minutes, without a word between'
 	$(BIN)/python -m pip install --quiet --editable .
-	touch $@
+	@touch $@
 
 .venv/.dev: .venv/bin/python pyproject.toml
 	$(BIN)/python -m pip install --quiet --editable '.[dev]'

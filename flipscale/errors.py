@@ -118,11 +118,16 @@ def nearest(name: object, choices: Iterable[str]) -> str | None:
 
     >>> nearest("staus", ["submit", "status"])
     'status'
+    >>> nearest("eval", ["evaluation", "exclude"])
+    'evaluation'
     """
     choices = list(choices)
     alike = [choice for choice in choices if choice.casefold() == str(name).casefold()]
     near = alike or difflib.get_close_matches(str(name), choices, n=1, cutoff=0.6)
-    return near[0] if near else None
+    if near:
+        return near[0]
+    longer = [choice for choice in choices if len(str(name)) > 2 and choice.startswith(str(name))]
+    return longer[0] if len(longer) == 1 else None
 
 
 _DISTRIBUTIONS = {

@@ -165,9 +165,7 @@ def test_hours_and_money_are_told_with_their_range(copy: Path, monkeypatch: pyte
     flipscale("report", "mask.yaml", cwd=copy)
     page = (copy / "plots/mask/report.html").read_text()
     assert re.search(rf"{hours} core-hours predicted · {hours} EUR predicted", page)
-    assert re.search(
-        rf"By the price of the site all runs cost {hours} EUR; what was measured cost {number} EUR\.", page
-    )
+    assert re.search(rf"At the site's price all runs cost {hours} EUR; the measured runs cost {number} EUR\.", page)
 
 
 def test_why_names_a_plan_that_cannot_be_read(copy: Path) -> None:

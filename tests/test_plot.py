@@ -126,7 +126,7 @@ def test_a_figure_that_cannot_be_drawn_is_skipped_with_its_reason_and_its_old_fi
         "speedup": "samples has one value; a speed-up is read between runs of two or more schedule lengths",
         "scaling_axes": "model, data_size and samples have one value each",
         "scaling_curves": "model, data_size and samples have one value each",
-        "gains": "one arm in one cell is one gain; compare says it in words",
+        "gains": "there is only one gain, of one arm in one cell; compare states it",
         "gains_along_axes": "model, data_size and samples have one value each",
         "ablations": "the baseline names no setting but the mask ratio that varies",
         "claims": "the study states no claims",

@@ -163,7 +163,9 @@ def test_cells_that_are_evaluations_alone_have_no_panel_of_the_training_loss():
 def test_an_axes_takes_one_panel_and_says_which_there_are():
     results, _ = study(models=("ViT-w48d3-4", "ViT-w96d4-4"))
     ax = Figure().subplots()
-    with pytest.raises(ResultsError, match="2 panels, and an Axes holds one; name it by panel=, as 'ViT-w48d3-4'"):
+    with pytest.raises(
+        ResultsError, match="2 panels, and an Axes holds one; name it by panel=, for example 'ViT-w48d3-4'"
+    ):
         plot.accuracy(results, ax)
     with pytest.raises(ResultsError, match="no panel 'ViT-B-16'\\. There are: ViT-w48d3-4; ViT-w96d4-4"):
         plot.accuracy(results, ax, panel="ViT-B-16")

@@ -687,7 +687,7 @@ def test_an_unreachable_server_is_one_sentence_without_the_password(tmp_path):
 
 def test_a_database_that_cannot_be_opened_is_one_sentence(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(FlipscaleError, match="cannot be reached or refused"):
+    with pytest.raises(FlipscaleError, match="cannot be reached, or refused the request"):
         bring(
             table(row("a-1")),
             curve("a-1"),

@@ -169,7 +169,7 @@ def test_mlflow_that_is_away_loses_no_point(tmp_path, empty_database):
     study = Training(tmp_path, "sqlite:////nowhere/mlflow.db", "away")
     run = study.runs[0]
     study.record(run, 1, 500)
-    with pytest.raises(FlipscaleError, match="cannot be reached or refused"):
+    with pytest.raises(FlipscaleError, match="cannot be reached, or refused the request"):
         study.live.send({run.id: State.RUNNING})
     (tmp_path / "mlflow.db").write_bytes(empty_database.read_bytes())
     study.live.tracking_uri = study.where["tracking_uri"] = f"sqlite:///{tmp_path}/mlflow.db"

@@ -18,7 +18,7 @@ from flipscale.cli.arguments import (
     site_file_of,
     workspace_of,
 )
-from flipscale.cli.names import matching_id, run_folder
+from flipscale.cli.names import axes_beside_ids, matching_id, run_folder, values_beside_id
 from flipscale.cli.output import print_json, print_table
 from flipscale.errors import FlipscaleError, RunFolderError
 from flipscale.plain_files import exists, open_plain
@@ -153,8 +153,10 @@ def status(args: argparse.Namespace) -> int:
         runs = [_as_json(run, code.differing.get(run.id, ())) for run in progress.runs]
         print_json({"runs": runs, "counts": counts})
     else:
-        rows = [(run.id, str(run.state), run.detail) for run in progress.runs]
-        print_table(("run", "state", "progress"), rows, numbers=False)
+        axes = axes_beside_ids(opened.plan.runs, opened.axes)
+        beside = {run.id: values_beside_id(run, axes) for run in opened.plan.runs}
+        rows = [(run.id, *beside[run.id], str(run.state), run.detail) for run in progress.runs]
+        print_table(("run", *axes, "state", "progress"), rows, numbers=False)
         print(progress)
         clock = launch.wall_clock(opened.plan, args.results)
         if clock.seconds and not progress.active:  # Else the line above says it.

@@ -208,7 +208,10 @@ def _say_none(what: str, none: Mapping[str, str]) -> None:
 
 def forecast_arguments(parser: argparse.ArgumentParser) -> None:
     _law_arguments(parser)
-    at = "the run: settings of a study, as model=ViT-H-14,samples=12.8B, columns of a table, or a table of such runs"
+    at = (
+        "the run to forecast: settings of a study, such as model=ViT-H-14,samples=12.8B, columns of a table, or a "
+        "table of such runs"
+    )
     parser.add_argument("--at", metavar="NAME=VALUE|TABLE", action="append", default=[], help=at)
     parser.add_argument("--force", action="store_true", help="show forecasts that are refused")
 

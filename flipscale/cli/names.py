@@ -1,12 +1,16 @@
-"""Runs found by their id, its beginning, or its hash."""
+"""Runs found by their id, its beginning, or its hash, and told apart where ids differ in the hash alone."""
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from flipscale.errors import FlipscaleError, nearest
 from flipscale.run import Asked, RunFolder
 from flipscale.workflow.talk import say
 from flipscale.workspace import Workspace
+
+if TYPE_CHECKING:
+    from flipscale.plan import Run
 
 
 def run_folder(workspace: Workspace, name: str) -> RunFolder:
@@ -53,3 +57,25 @@ def matching_id(name: str, ids: Sequence[str]) -> str:
     near = nearest(name, ids)
     meant = f"did you mean {near!r}? " if near else ""
     raise FlipscaleError(f"no run '{name}'; {meant}`flipscale status STUDY` lists ids.")
+
+
+def axes_beside_ids(runs: "Sequence[Run]", axes: Sequence[str]) -> list[str]:
+    """The axes in which runs differ whose ids are the same up to the hash: an id does not name every setting."""
+    from flipscale.identity import show_setting
+
+    alike: dict[str, list[Run]] = {}
+    for run in runs:
+        alike.setdefault(run.id.rpartition("_")[0], []).append(run)
+    groups = [group for group in alike.values() if len(group) > 1]
+    return [
+        axis
+        for axis in axes
+        if any(len({show_setting(getattr(run.settings, axis)) for run in group}) > 1 for group in groups)
+    ]
+
+
+def values_beside_id(run: "Run", axes: Sequence[str]) -> list[str]:
+    """The values of these axes as a person writes them."""
+    from flipscale.identity import show_setting
+
+    return [show_setting(getattr(run.settings, axis)) for axis in axes]

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from flipscale.cli.arguments import add_json, add_results, add_site, add_study, open_study_of
+from flipscale.cli.names import axes_beside_ids, values_beside_id
 from flipscale.cli.output import print_table
 from flipscale.errors import FlipscaleError
 from flipscale.words import device_hours, hours_or_seconds, rounded
@@ -73,8 +74,10 @@ def plan(args: argparse.Namespace) -> int:
         return 1 if checked and checked.problems else 0
     unit, factor = hours_or_seconds(max(run.cost.gpu_hours for run in planned.runs))
     time = device_hours(planned.device, unit)
-    head = ("run", "params", "FLOPs/sample", "samples", "steps", "FLOPs", "GiB/device", time)
-    print_table(head, [_cost_row(run, factor) for run in planned.runs])
+    axes = axes_beside_ids(planned.runs, opened.axes)
+    head = ("run", *axes, "params", "FLOPs/sample", "samples", "steps", "FLOPs", "GiB/device", time)
+    rows = [(run.id, *values_beside_id(run, axes), *_cost_row(run, factor)) for run in planned.runs]
+    print_table(head, rows)
     _say_power(opened)
     print(cost_in_words(planned))
     if clock := str(wall_clock(planned, args.results)):
@@ -95,7 +98,6 @@ def _say_power(opened: "OpenStudy") -> None:
 def _cost_row(run: "Run", factor: float) -> tuple[str, ...]:
     cost = run.cost
     return (
-        run.id,
         rounded(cost.params),
         rounded(cost.flops_per_sample),
         rounded(cost.samples_seen),

@@ -77,7 +77,7 @@ def _print_identity(asked: "Asked", workspace: "Workspace", *, as_json: bool) ->
         )
         return
     print(f"{asked.id} is recipe {asked.recipe} with these settings; all others are at their defaults:")
-    print_table(("setting", "value"), [(name, show_setting(getattr(settings, name))) for name in named])
+    print_table(("setting", "value"), [(name, show_setting(getattr(settings, name))) for name in named], numbers=False)
     _print_codes(codes, differences)
     if EARLIER in folder.glance().files:
         print(f"it was retrained; its earlier results are in {folder.path / EARLIER}")

@@ -141,8 +141,8 @@ def _check_same_run(run: Run, folder: RunFolder) -> None:
     asked = folder.asked()
     if asked is None:
         raise RunFolderError(
-            f"{folder.path}: has result.json and no run.json, so what was asked for is not known. "
-            f"Delete the folder and submit again."
+            f"{folder.path}: has result.json and no run.json, so it is not known what was asked for. Delete the "
+            "folder and submit again."
         )
     if asked.id != run.id:
         raise RunFolderError(f"{folder.path}: its run.json is of {asked.id!r}, so the folder was renamed or copied.")

@@ -85,7 +85,7 @@ def read_table(path: Path) -> pd.DataFrame:
     Raises ResultsError if it cannot be read or has no rows.
     """
     name = path.name.lower()
-    _check_size(path, "Leave out what is not needed.")
+    _check_size(path, "Leave out unneeded rows or columns.")
     try:
         if name != "-":
             os.close(open_plain(path, follow=True))

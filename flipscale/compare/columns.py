@@ -22,6 +22,8 @@ def settings_words(settings: Baseline) -> str:
 
 def pick_score(results: pd.DataFrame, score: str | None) -> str:
     """`score` if it is there, else the first of scores.PREFERRED that any run has. Raises ResultsError if none is."""
+    if results.empty:
+        raise ResultsError("No run of these results has finished; `flipscale status STUDY` says how far each run is.")
     if score is not None:
         if score not in results:
             near = did_you_mean(score, measured_scores(results)) if measured_scores(results) else "None was measured"
@@ -51,8 +53,8 @@ def check_one_recipe(results: pd.DataFrame) -> None:
     if len(counts) > 1:
         found = ", ".join(f"{count(int(runs), 'run')} of recipe {recipe}" for recipe, runs in counts.items())
         raise ResultsError(
-            f"The table mixes {found}, and the same settings give other results in each (docs/recipes.md). Take those "
-            f"of one, as results[results['recipe'] == {counts.index[-1]}]."
+            f"The table mixes {found}, and the same settings give other results in each (docs/recipes.md). Use "
+            f"the rows of one recipe: results[results['recipe'] == {counts.index[-1]}]."
         )
 
 

@@ -221,9 +221,13 @@ def _test_images(comparison: Comparison, head: Head) -> list[str]:
     if not found:
         return []
     sampling, seeds = max(found, key=lambda pair: pair[0].with_seeds(pair[1]))
+    these = f"CIs are about these {sampling.images:,} test images"
+    with_images, by_seeds = fixed(100 * sampling.with_seeds(seeds), 2), fixed(100 * seeds, 2)
+    if with_images == by_seeds:
+        return [f"{these}; other images would not change the standard error at the base, {by_seeds} points."]
     return [
-        f"CIs are about these {sampling.images:,} test images: with other images as well as other seeds the standard "
-        f"error at the base is up to {fixed(100 * sampling.with_seeds(seeds), 2)} points, not {fixed(100 * seeds, 2)}."
+        f"{these}: with other images as well as other seeds the standard error at the base is up to {with_images} "
+        f"points, not {by_seeds}."
     ]
 
 

@@ -100,7 +100,7 @@ def no_pair_words(same: SameCells, first: RunsOfStudy, second: RunsOfStudy) -> s
     first_name, second_name = same.names
     if same.same_runs:
         runs = count(len(same.same_runs), "run")
-        return f"{first_name} and {second_name} have {runs} in common, which are the same runs, and no other pair."
+        return f"{first_name} and {second_name} have {runs} in common, which are identical runs, and no other pair."
     for axis in same.axes:
         values = [_values(side.rows, axis) for side in (first, second)]
         if not set(values[0]) & set(values[1]):

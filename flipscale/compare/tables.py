@@ -35,7 +35,7 @@ def baseline_from(table: pd.DataFrame, texts: Sequence[str]) -> dict[str, object
     for part in (part.strip() for text in texts for part in _parts(table, text)):
         name, equals, value = part.partition("=")
         if not equals or not name:
-            raise ResultsError(f"{part!r} is not a baseline; write COLUMN=VALUE, as mask_ratio=0.")
+            raise ResultsError(f"{part!r} is not a baseline; write COLUMN=VALUE, for example mask_ratio=0.")
         need(table, [name])
         baseline[name] = _value(table[name], name, value)
     return baseline
@@ -79,7 +79,7 @@ def numbers(table: pd.DataFrame, name: str) -> "pd.Series[float]":
 def check_baseline(table: pd.DataFrame, baseline: Baseline) -> None:
     """Raise ResultsError if no row has the baseline's values, with what there is."""
     if not baseline:
-        raise ResultsError("A comparison needs a baseline, as {'mask_ratio': 0}.")
+        raise ResultsError("A comparison needs a baseline, such as {'mask_ratio': 0}.")
     if not is_baseline(table, baseline).any():
         found = list(dict.fromkeys(labels(table, list(baseline))))
         listed = "; ".join(found[:12]) + ("; ..." if len(found) > 12 else "")

@@ -321,7 +321,8 @@ def labels_of(where: str, sample: dict[str, bytes]) -> list[int]:
     words = sample["cls"].replace(b",", b" ").split()
     if not words or not all(word.isdigit() for word in words):
         raise DataError(
-            f"{where}: its .cls holds {sample['cls'][:40]!r}; write the numbers of its classes, from 0 on, as 3 14."
+            f"{where}: its .cls holds {sample['cls'][:40]!r}; write the numbers of its classes, from 0 on, for "
+            "example 3 14."
         )
     return [int(word) for word in words]
 

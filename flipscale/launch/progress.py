@@ -86,9 +86,11 @@ class RunProgress:
         kinds = Counter(failed.kind for failed in failures)
         often = ", ".join(f"{number} {kind}" for kind, number in kinds.items())
         last = failures[-1]
+        if last.given_up:  # It was submitted again since, so that it was given up is no longer so.
+            return f"earlier attempts that failed: {often}"
         where = f" on {last.node}" if last.node else ""
         then = last.then
-        if last.kind is FailureKind.NODE and not last.given_up and self.node and last.node:
+        if last.kind is FailureKind.NODE and self.node and last.node:
             then = "resumed on the same node" if self.node == last.node else f"resumed on another node, {self.node}"
         return f"attempts that failed: {often}; the last{where}: {then}"
 

@@ -86,9 +86,9 @@ def _fitting(comparison: Comparison) -> tuple[list[Pair], str]:
     """The pairs that one page holds, and at what they are read, in words."""
     pairs = list(comparison.pairs)
     if not pairs:
-        raise Undrawable("no run has a twin, the baseline in its cell at its seed")
+        raise Undrawable("no run has a twin (the baseline's run of the same cell and seed)")
     if len(pairs) == 1:
-        raise Undrawable("one arm in one cell is one gain; compare says it in words")
+        raise Undrawable("there is only one gain, of one arm in one cell; compare states it")
     if _height(pairs) <= MOST_GAIN_ROWS:
         return pairs, "at equal samples"
     longest: dict[str, float] = {}

@@ -45,7 +45,7 @@ def repeats(
     """
     panels = repeats_panels(figure_data(results, baseline=baseline, score=score))
     if gain and len(panels) < 2:
-        raise Undrawable("no run has a twin, the baseline in its cell at its seed")
+        raise Undrawable("no run has a twin (the baseline's run of the same cell and seed)")
     return alone(ax, [panels[int(gain)]])
 
 

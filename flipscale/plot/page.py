@@ -126,7 +126,7 @@ def _named_panel(panels: Sequence[Panel], title: str | None) -> Panel:
     titles = [panel.title for panel in panels]
     if title is None and len(panels) > 1:
         raise ResultsError(
-            f"These rows make {len(panels)} panels, and an Axes holds one; name it by panel=, as "
+            f"These rows make {len(panels)} panels, and an Axes holds one; name it by panel=, for example "
             f"{titles[0]!r}, or give fewer rows. There are: {'; '.join(titles)}."
         )
     if title is not None and title not in titles:

@@ -49,7 +49,7 @@ def gain_panels(data: FigureData) -> list[Panel]:
     comparison = data.comparison
     pairs = [pair for pair in comparison.pairs if pair.cell in cells]
     if not pairs:
-        raise Undrawable("no run has a twin, the baseline in its cell at its seed")
+        raise Undrawable("no run has a twin (the baseline's run of the same cell and seed)")
     limits = gain_limits(pairs, 100 if comparison.fraction else 1)
     words = "gain over the baseline" + (", points" if comparison.fraction else "")
     marks = gain_marks(comparison, pairs, limits)

@@ -371,8 +371,8 @@ def _money(evidence: Evidence) -> str:
     if planned.price is None or planned.money is None:
         return ""
     paid = planned.price.of(Hours(spent, spent, spent), planned.device)
-    measured = f"; what was measured cost {paid.about:,.2f} {paid.currency}" if paid and spent else ""
-    return f"<p>By the price of the site all runs cost {text(f'{planned.money}{measured}')}.</p>"
+    measured = f"; the measured runs cost {paid.about:,.2f} {paid.currency}" if paid and spent else ""
+    return f"<p>At the site's price all runs cost {text(f'{planned.money}{measured}')}.</p>"
 
 
 # Figures as drawn

@@ -56,8 +56,8 @@ class Asked:
             return read_settings(self.settings)
         except ValueError as error:
             raise RunFolderError(
-                f"{self.id}: its run.json holds what is not a setting here ({error}). It was changed by hand, or a "
-                f"newer flipscale wrote it; submit it again, or upgrade."
+                f"{self.id}: its run.json holds something that is not a setting here ({error}). It was changed "
+                "by hand, or a newer flipscale wrote it; submit it again, or upgrade."
             ) from error
 
 

@@ -52,7 +52,7 @@ class _Side:
 
     def read(self, value: Any, at: Path_, complain: Complain) -> Any:
         if not isinstance(value, dict):
-            complain(at, f"{show(value)} gives no settings; write them, as {{mask_ratio: 0.5}}")
+            complain(at, f"{show(value)} gives no settings; write them, for example {{mask_ratio: 0.5}}")
             return INVALID
         read = {name: self._values(name, item, (*at, name), complain) for name, item in value.items()}
         return INVALID if any(values is INVALID for values in read.values()) else read

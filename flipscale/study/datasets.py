@@ -126,7 +126,7 @@ EVALUATION_SET = OneOf(
         "idx": Keys(
             "idx",
             {
-                "images": Option(Text(), None, "IDX file of images, as MNIST's, .gz or not", True, place=True),
+                "images": Option(Text(), None, "IDX file of images, such as MNIST's, .gz or not", True, place=True),
                 "labels": Option(Text(), None, "IDX file of their labels", True, place=True),
                 "classes": Option(ListOf(Text()), None, "names of the classes, from label 0 on", True),
                 "templates": TEMPLATES,
@@ -208,7 +208,7 @@ FINE_TUNING_SET = OneOf(
         "idx": Keys(
             "idx",
             {
-                "train_images": _place_of("IDX file of training images, as MNIST's, .gz or not"),
+                "train_images": _place_of("IDX file of training images, such as MNIST's, .gz or not"),
                 "train_labels": _place_of("IDX file of their labels"),
                 "test_images": _place_of("IDX file of test images"),
                 "test_labels": _place_of("IDX file of their labels"),

@@ -12,7 +12,7 @@ from typing import Any
 
 import yaml
 
-from flipscale.errors import DamagedFile, StudyError, printable
+from flipscale.errors import DamagedFile, StudyError, nearest, printable
 from flipscale.plain_files import read_bytes
 
 Path_ = tuple[str | int, ...]
@@ -111,7 +111,7 @@ def _text_of(path: Path, noun: str, hint: str | None) -> str:
     try:
         return read_bytes(path, most=MOST_STUDY_BYTES, follow=True).decode("utf-8")
     except FileNotFoundError:
-        start = hint or f"`flipscale init {name}` writes one to start from"
+        start = hint or _beside(path) or f"`flipscale init {name}` writes one to start from"
         raise StudyError([f"{name}: there is no such file; {start}"]) from None
     except UnicodeDecodeError as error:
         line = error.object.count(b"\n", 0, error.start) + 1
@@ -120,6 +120,17 @@ def _text_of(path: Path, noun: str, hint: str | None) -> str:
         raise StudyError([f"{name}: cannot be read ({error.strerror}); check the path and permissions"]) from None
     except DamagedFile as error:
         raise StudyError([str(error)]) from None
+
+
+def _beside(path: Path) -> str:
+    """The file of a like name in the same folder, as a question; '' where there is none."""
+    try:
+        near = nearest(
+            path.name, sorted(file.name for file in path.parent.iterdir() if file.suffix in (".yaml", ".yml"))
+        )
+    except OSError:
+        return ""
+    return f"did you mean {path.with_name(near)}?" if near else ""
 
 
 def _nodes_of(name: str, text: str, noun: str) -> list[yaml.Node]:

@@ -39,6 +39,12 @@ def scores_of(evaluation: Evaluation, name: str) -> list[str]:
     return list(dict.fromkeys(("zero_shot_top1", "zero_shot_top5", "linear_probe_top1", metric, *pairs)))
 
 
+def has_only_captions(evaluation: Evaluation, name: str) -> bool:
+    """Whether a set is of shards that could have labels, and names no classes for them."""
+    declared = evaluation.sets.get(name)
+    return isinstance(declared, ShardSet) and declared.classes is None
+
+
 def declared_scores(evaluation: Evaluation) -> set[str]:
     """The columns of the scores that programs give."""
     return {

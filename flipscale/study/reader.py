@@ -16,11 +16,11 @@ from flipscale.study.expression import CONDITION, Expression, ExpressionError, r
 from flipscale.study.grid import MOST_POINTS, cells
 from flipscale.study.keys import RENAMED, SCHEMA, TOP
 from flipscale.study.kinds import INVALID, Compute, show
-from flipscale.study.named_sets import PAIRED, scores_of
+from flipscale.study.named_sets import PAIRED, has_only_captions, scores_of
 from flipscale.study.recipes import RECIPES, Recipe
 from flipscale.study.settings import SETTINGS
 from flipscale.study.study import Axis, Condition, Coupling, Study, Values
-from flipscale.study.values import ValueReader
+from flipscale.study.values import ValueReader, setting_meant
 
 MOST_FILES = 100
 """A study may be made of so many files: each may include two that include two, and so on."""
@@ -196,6 +196,8 @@ class _Checker:
             self.complain(("score",), f"{what}; {did_you_mean(of_set, named) if named else 'add it there'}")
         elif of_set and name not in scores_of(evaluation, of_set):
             near = did_you_mean(name, scores_of(evaluation, of_set))
+            if has_only_captions(evaluation, of_set) and name not in PAIRED:
+                near = f"it names no classes, so its samples have captions; add classes: FILE for labels. {near}"
             self.complain(("score",), f"'{of_set}' gives no score '{name}'; {near}")
         elif name == "linear_probe_top1" and not evaluation.linear_probe:
             self.complain(("score",), "linear_probe_top1 is not measured; write linear_probe: true under evaluation")
@@ -234,7 +236,7 @@ class _Checker:
         axes = {}
         for name, values in self.values.mapping("axes").items():
             if name not in SETTINGS:
-                self.complain(("axes", name), f"unknown axis '{name}'; {did_you_mean(name, SETTINGS)}")
+                self.complain(("axes", name), f"unknown axis '{name}'; {setting_meant(name)}")
             elif values == []:
                 self.complain(("axes", name), f"the axis '{name}' has no values; write {name}: [first, second]")
                 axes[name] = Axis(name, ())
@@ -276,7 +278,7 @@ class _Checker:
         for name, source in self.values.mapping("couple").items():
             at = ("couple", name)
             if name not in SETTINGS:
-                self.complain(at, f"unknown setting '{name}'; {did_you_mean(name, SETTINGS)}")
+                self.complain(at, f"unknown setting '{name}'; {setting_meant(name)}")
             elif name in axes:
                 self.complain(at, f"'{name}' is also an axis; remove it from axes or from couple")
             else:
@@ -333,7 +335,7 @@ class _Checker:
             wanted = {}
             for name, value in condition.items():
                 if name not in SETTINGS:
-                    self.complain((*path, name), f"unknown setting '{name}'; {did_you_mean(name, SETTINGS)}")
+                    self.complain((*path, name), f"unknown setting '{name}'; {setting_meant(name)}")
                     continue
                 read = SETTINGS[name].kind.read(value, (*path, name), self.complain)
                 if read is not INVALID:

@@ -9,6 +9,40 @@ from flipscale.study.kinds import INVALID, show
 from flipscale.study.settings import SETTINGS
 from flipscale.study.study import Values
 
+_EXAMPLES = {
+    "base": "model: ViT-B-16",
+    "axes": "mask_ratio: [0, 0.5]",
+    "couple": "lr: 4e-6 * batch_size / 256",
+    "baseline": "mask_ratio: 0",
+    "claims": "a mask costs accuracy: {left: {mask_ratio: 0.5}, expect: worse}",
+}
+"""What the keys that take settings look like."""
+
+_ELSEWHERE = {
+    "epochs": "write samples: the epochs times the number of pairs",
+    "steps": "write samples: the steps times batch_size",
+    "learning_rate": "write lr",
+    "wd": "write weight_decay",
+    "patch_dropout": "write mask_ratio",
+    "force_patch_dropout": "write mask_ratio",
+    "masking": "write mask_ratio",
+    "resolution": "write image_size",
+    "context_length": "write text_length",
+    "train_data": "write data",
+    "pretrained": "write init",
+    "gpus": "write it under resources: {gpus: 8}",
+}
+"""Settings under the names that other programs give them, and what a study has instead."""
+
+
+def setting_meant(name: str) -> str:
+    """The end of a complaint about an unknown setting.
+
+    >>> setting_meant("epochs")
+    'write samples: the epochs times the number of pairs'
+    """
+    return _ELSEWHERE.get(name.replace("-", "_")) or did_you_mean(name, SETTINGS)
+
 
 class ValueReader:
     """Reads parts of a document, gathering every complaint on the way."""
@@ -35,7 +69,7 @@ class ValueReader:
         if value is None:
             return {}
         if not isinstance(value, dict):
-            self.complain((key,), f"{show(value)} gives no keys; {key} takes settings, as in model: ViT-B-16")
+            self.complain((key,), f"{show(value)} gives no keys; write {key} as in {_EXAMPLES[key]}")
             return {}
         return value
 
@@ -44,7 +78,7 @@ class ValueReader:
         read = {}
         for name, value in given.items():
             if name not in SETTINGS:
-                self.complain((key, name), f"unknown setting '{name}'; {did_you_mean(name, SETTINGS)}")
+                self.complain((key, name), f"unknown setting '{name}'; {setting_meant(name)}")
                 continue
             setting = SETTINGS[name].kind.read(value, (key, name), self.complain)
             if setting is not INVALID:

@@ -397,6 +397,6 @@ def _saying_what_failed(tracking_uri: str) -> Iterator[None]:
         reason = without_secrets(str(error), tracking_uri).strip().partition("\n")[0].rstrip(".")
         # The error's message contains the address, and a handler of ours may print its cause.
         raise FlipscaleError(
-            f"MLflow at {address} cannot be reached or refused: {reason}. The results on disk are complete; "
-            f"check the tracking address and collect again."
+            f"MLflow at {address} cannot be reached, or refused the request: {reason}. The results on disk are "
+            "complete; check the tracking address and collect again."
         ) from None

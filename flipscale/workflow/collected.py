@@ -41,7 +41,8 @@ def collect_study(opened: OpenStudy) -> Collected:
     for name, problem in found.problems.items():
         say(f"{name} is left out: {problem}")
     for name in found.unknown_scores:
-        say(f"the score {name} has no column in results.csv; its points are in curves.parquet")
+        which = "docs/trainers.md says which names have one"
+        say(f"the score {name} has no column in results.csv ({which}); its points are in curves.parquet")
     torn = f", {found.torn_lines} torn lines left out" if found.torn_lines else ""
     unreadable = f", {len(found.problems)} unreadable" if found.problems else ""
     rows = f"{found.rows} of {len(plan.cells)} runs{unreadable}{torn}"

@@ -129,7 +129,7 @@ def test_runs_of_two_recipes_are_not_compared():
         compare(pd.concat([old, new], ignore_index=True).astype({"recipe": "Int64"}), baseline=BASELINE)
     assert str(caught.value) == (
         "The table mixes 12 runs of recipe 1, 6 runs of recipe 2, and the same settings give other results in each "
-        "(docs/recipes.md). Take those of one, as results[results['recipe'] == 2]."
+        "(docs/recipes.md). Use the rows of one recipe: results[results['recipe'] == 2]."
     )
 
 
@@ -379,6 +379,8 @@ def test_the_first_measured_score_is_taken_and_an_unknown_one_is_named():
         compare(table.assign(model="ViT-B-16"), baseline=BASELINE, score="model")
     with pytest.raises(ResultsError, match="No run of these results has a score"):
         compare(table.assign(zero_shot_top1=None, held_out_loss=None), baseline=BASELINE)
+    with pytest.raises(ResultsError, match=r"No run of these results has finished; `flipscale status STUDY` says"):
+        compare(table.iloc[:0], baseline=BASELINE, score="zero_shot_top1")
 
 
 def test_a_baseline_that_no_run_has_is_named_with_what_there_is():

@@ -185,6 +185,18 @@ def test_a_comparison_without_pairs_has_no_head(fashion: Comparison) -> None:
     assert head_lines(replace(fashion, head=None)) == []
 
 
+def test_test_images_that_add_no_error_are_not_said_to_add_some(monkeypatch: pytest.MonkeyPatch) -> None:
+    table = synthetic({0.5: 0.0}, cells=8)
+    rng = np.random.default_rng(1)
+    hits = {run_id: HitsOfRun("made, images 1000", rng.random(1000) < 0.79) for run_id in table["id"]}
+    comparison = with_images(compare(table, baseline={"mask_ratio": 0}), hits)
+    monkeypatch.setattr(
+        type(comparison.images["samples=8k", "mask_ratio=0.5"]), "with_seeds", lambda self, seeds: seeds
+    )
+    (line,) = [line for line in head_lines(comparison) if "test images" in line]
+    assert line.startswith("CIs are about these 1,000 test images; other images would not change the standard error")
+
+
 def test_test_images_are_a_sample_too() -> None:
     """Twins that disagree on a third of 1,000 images, beside seeds that hardly differ."""
     table = synthetic({0.5: 0.0}, cells=8)

@@ -920,6 +920,16 @@ def test_on_another_node_is_said_only_when_it_was_another(tmp_path, now, then):
     assert progress.story == f"attempts that failed: 1 node; the last on n1: {then}"
 
 
+def test_a_run_that_was_given_up_and_submitted_again_is_not_said_to_be_given_up(tmp_path):
+    run = StandInRun("run")
+    its_folder = folder(tmp_path, run)
+    its_folder.ask(Asked.of(run))
+    answers.answer_failure(its_folder, FailureKind.CODE, "KeyError: 'urls'")
+    assert its_folder.failures()[-1].given_up
+    progress = run_progress(its_folder, State.FINISHED, 10)
+    assert progress.story == "earlier attempts that failed: 1 code"
+
+
 def test_a_run_that_stays_as_no_other_node_can_be_had_is_not_said_to_go_elsewhere(tmp_path):
     run = StandInRun("run")
     its_folder = folder(tmp_path, run)

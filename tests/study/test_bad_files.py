@@ -209,11 +209,23 @@ BAD = {
     ),
     "unknown_couple": (
         GOOD + "couple: {learning_rate: 1e-3}\n",
-        "study.yaml:8: unknown setting 'learning_rate'; Choices: <SETTINGS>",
+        "study.yaml:8: unknown setting 'learning_rate'; write lr",
     ),
     "axes_text": (
         "schema: 1\nbase: {model: ViT-w32d2-4, samples: 16k, batch_size: 64}\naxes: mask_ratio\n",
-        "study.yaml:3: 'mask_ratio' gives no keys; axes takes settings, as in model: ViT-B-16",
+        "study.yaml:3: 'mask_ratio' gives no keys; write axes as in mask_ratio: [0, 0.5]",
+    ),
+    "baseline_text": (
+        GOOD + "baseline: unmasked\n",
+        "study.yaml:8: 'unmasked' gives no keys; write baseline as in mask_ratio: 0",
+    ),
+    "unknown_axis_of_another_program": (
+        GOOD.replace("mask_ratio", "epochs"),
+        "study.yaml:7: unknown axis 'epochs'; write samples: the epochs times the number of pairs",
+    ),
+    "unknown_flag_of_another_program": (
+        in_base("force-patch-dropout: 0.5"),
+        "study.yaml:6: unknown setting 'force-patch-dropout'; write mask_ratio",
     ),
     # counts
     "lots": (in_base("data_size: lots"), "study.yaml:6: 'lots' is not a count; write 400M, 4e8 or 400000000"),
@@ -470,6 +482,12 @@ BAD = {
     "score_not_given": (
         GOOD + "evaluation: {sets: {a: {folder: b}}}\nscore: a.mean_per_class\n",
         "study.yaml:9: 'a' gives no score 'mean_per_class'; Choices: zero_shot_top1, zero_shot_top5, linear_probe_top1",
+    ),
+    "score_of_shards_without_classes": (
+        GOOD + "evaluation: {sets: {a: {webdataset: b.tar}}}\nscore: a.zero_shot_top1\n",
+        "study.yaml:9: 'a' gives no score 'zero_shot_top1'; it names no classes, so its samples have captions; add "
+        "classes: FILE for labels. Choices: image_retrieval_r1, image_retrieval_r5, image_retrieval_r10, "
+        "text_retrieval_r1, text_retrieval_r5, text_retrieval_r10, held_out_loss",
     ),
     "mean_of_nothing": (
         GOOD + "evaluation:\n  sets: {pets: {folder: b}}\n  means: {all: [pets, dtd]}\n",
@@ -855,7 +873,7 @@ BAD = {
     ),
     "cross": (
         GOOD + "design:\n  one_at_a_time:\n    cross: [mask]\n",
-        "study.yaml:10: 'mask' is not an axis of this study; Choices: mask_ratio",
+        "study.yaml:10: 'mask' is not an axis of this study; did you mean 'mask_ratio'? Choices: mask_ratio",
     ),
     "cross_list": (
         GOOD + "design:\n  one_at_a_time: {cross: [[mask_ratio]]}\n",
@@ -1199,6 +1217,13 @@ def test_file_that_is_not_there():
     assert str(error.value) == (
         "study.yaml: there is no such file; `flipscale init study.yaml` writes one to start from"
     )
+
+
+def test_file_whose_name_is_misspelt():
+    Path("textures.yaml").write_text(GOOD)
+    with pytest.raises(StudyError) as error:
+        read_study("texture.yaml")
+    assert str(error.value) == "texture.yaml: there is no such file; did you mean textures.yaml?"
 
 
 def test_folder_in_place_of_a_file():

@@ -83,7 +83,7 @@ def test_the_last_answer_counts_and_what_is_not_in_it_is_missing_with_the_reason
     ("program", "words"),
     [
         ("import sys\nprint('no model')\nsys.exit(3)", r"score.py ended with exit code 3.*Its last output: no model"),
-        ("print('done')", r"printed no scores; have it print a line of JSON at its end, as {.*accuracy"),
+        ("print('done')", r"printed no scores; have it print a line of JSON at its end, such as {.*accuracy"),
         (gives({"scores": {"acuracy": 0.1}}), "its scores has 'acuracy', which is not declared"),
         (gives({"scores": {}, "chance": {"other": 1}}), "its chance has 'other', which is not declared"),
         (gives({"scores": {"accuracy": 41}}), "it gives accuracy as 41; by its name .*0.41 for 41 %"),

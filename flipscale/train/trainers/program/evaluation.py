@@ -105,7 +105,7 @@ def _answer(program: CommandSet, run: RunFolder, lease: Lease, stop: Stop, say: 
     ended.raise_failure(name, run)
     if not answers:
         raise FlipscaleError(
-            f"{name} ended with exit code 0 and printed no scores; have it print a line of JSON at its end, as "
+            f"{name} ended with exit code 0 and printed no scores; have it print a line of JSON at its end, such as "
             f"{json.dumps({'scores': dict.fromkeys(program.scores, 0.5)})}."
         )
     return answers[0]
@@ -142,7 +142,7 @@ def _checked(name: str, program: CommandSet, answer: JsonAnswer) -> Result:
 def _object(answer: JsonAnswer, key: str) -> Mapping[str, Any]:
     found = answer.get(key, {})
     if not isinstance(found, dict):
-        raise FlipscaleError(f'its "{key}" is {found!r}; write an object, as {{"{key}": {{"cider": ...}}}}.')
+        raise FlipscaleError(f'its "{key}" is {found!r}; write an object, such as {{"{key}": {{"cider": ...}}}}.')
     return found
 
 
