@@ -54,6 +54,6 @@ def test_the_same_call_gives_the_same_bytes(digits: Path, tmp_path: Path) -> Non
 
 def test_a_folder_that_holds_something_is_left_as_it_is(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(DataError, match="is there already"):
+    with pytest.raises(DataError, match="exists already"):
         build_digits(tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
