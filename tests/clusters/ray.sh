@@ -70,13 +70,14 @@ pids_of() {
     done | sort -un | sed '/^0*$/d'
 }
 
-# `ray start` with four changes. It does without the commands of Ray Serve, whose import takes half of its time. 127.0.0.1
+# `ray start` with some changes. It does without the commands of Ray Serve, whose import takes half of its time. 127.0.0.1
 # is not replaced by the address of a network card: Ray has a variable for that (below), which all its processes obey, but
 # `ray start` itself takes it to mean that a cluster has one node. It waits longer than 30 s for a node to come up, which is
 # not enough on a busy machine. And it leaves out what flipscale and its tests never ask, as each is a process that takes
-# a second of CPU and more while it idles: all modules of the dashboard but jobs and nodes, and the server of Ray Client.
+# a second of CPU and more while it idles: all modules of the dashboard but jobs and nodes, the server of Ray Client, and
+# the dashboard agents of nodes other than the head (no_agent.py).
 our_ray_start='
-import sys, time
+import os, shlex, subprocess, sys, time
 sys.modules["ray.serve"] = None
 from ray._private import ray_constants, services
 ray_constants.ENABLE_RAY_CLUSTER = True
@@ -92,9 +93,18 @@ def get_node(*node):
             time.sleep(0.1)
 services.get_node = get_node
 start = services.start_ray_process
+def without_agent(word):
+    name, _, agent = word.partition("=")
+    if name != "--dashboard_agent_command":
+        return word
+    known = dict(part.split("=", 1) for part in shlex.split(agent) if "=" in part)
+    words = [sys.executable, "-I", "-S", os.environ["NO_AGENT"], known["--session-dir"], known["--node-id"]]
+    return f"{name}={subprocess.list2cmdline(words)}"
 def start_ray_process(command, process_type, **options):
     if process_type == ray_constants.PROCESS_TYPE_DASHBOARD:
         command = [*command, "--modules-to-load=JobHead,NodeHead"]
+    if process_type == ray_constants.PROCESS_TYPE_RAYLET and os.environ["NO_AGENT"]:
+        command = [without_agent(word) for word in command]
     return start(command, process_type, **options)
 services.start_ray_process = start_ray_process
 from ray._private.node import Node
@@ -106,9 +116,11 @@ ray_start() { # NAME ARGUMENT...
     local name=$1
     shift
     mkdir -p "$folder/log"
+    local no_agent=$here/tests/clusters/no_agent.py
+    [[ $name != head ]] || no_agent=
     # No usage statistics, no token, no search for other clusters, and a dead machine is noticed in seconds. Worker ports
     # of 0 are free ones: nodes that share an address would otherwise hand out the same.
-    FLIPSCALE_RAY_NODE=$folder/$name/ RAY_ADDRESS='' RAY_USAGE_STATS_ENABLED=0 RAY_AUTH_MODE=disabled \
+    FLIPSCALE_RAY_NODE=$folder/$name/ NO_AGENT=$no_agent RAY_ADDRESS='' RAY_USAGE_STATS_ENABLED=0 RAY_AUTH_MODE=disabled \
         PYTHONPATH=$here${PYTHONPATH:+:$PYTHONPATH} \
         RAY_health_check_period_ms=1000 RAY_health_check_timeout_ms=1000 RAY_health_check_failure_threshold=3 \
         RAY_DISABLE_IMPORT_WARNING=1 RAY_enable_metrics_collection=0 RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER=0 \
