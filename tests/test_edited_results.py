@@ -199,7 +199,7 @@ def test_plot_draws_an_edited_table(table: Path, damage: str) -> None:
 def test_a_header_alone_has_no_runs(table: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write(table, rows_of(table)[:1])
     assert main(["compare", "mask.yaml"]) == 1
-    assert "No run of these results has a score" in capsys.readouterr().err
+    assert "No run of these results has finished" in capsys.readouterr().err
     assert main(["report", "mask.yaml"]) == 0
 
 

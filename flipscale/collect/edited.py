@@ -82,7 +82,7 @@ def _rows(path: Path) -> Iterator[Iterator[tuple[int, list[str]]]]:
         while line := file.readline(MOST_LINE_LETTERS):
             number += 1
             if len(line) == MOST_LINE_LETTERS:
-                raise csv.Error(f"it has more than {MOST_LINE_LETTERS:,} letters")
+                raise csv.Error(f"it has more than {MOST_LINE_LETTERS:,} characters")
             if "\0" in line:
                 raise csv.Error("it has a NUL byte")
             yield line

@@ -67,7 +67,7 @@ def read_results(path: Path) -> pd.DataFrame:
     twice = table.duplicated([name for name in ("id", "study") if name in table])
     if twice.any():
         row = int(twice.to_numpy().argmax())
-        raise ResultsError(f"{path}:{line_of(path, row)}: has the run {table['id'][row]} once more; delete the line.")
+        raise ResultsError(f"{path}:{line_of(path, row)}: has the run {table['id'][row]} again; delete the line.")
     columns: dict[str, pd.Series[Any]] = {}
     for name, column in COLUMNS.items():
         text = table[name] if name in table else pd.Series([None] * len(table), dtype="str")

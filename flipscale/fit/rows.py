@@ -235,8 +235,8 @@ def _computable(table: pd.DataFrame, name: str, values: Array) -> Array:
     wrong = np.flatnonzero(np.isfinite(values) & (np.abs(values) > MOST_NUMBER))
     if len(wrong):
         raise ResultsError(
-            f"{row_names(table)[wrong[0]]}: {name} is {values[wrong[0]]:g}, and numbers up to {MOST_NUMBER:g} can be "
-            f"computed with; leave it empty if it is missing."
+            f"{row_names(table)[wrong[0]]}: {name} is {values[wrong[0]]:g}, but the largest number allowed is "
+            f"{MOST_NUMBER:g}; leave it empty if it is missing."
         )
     return values
 
