@@ -20,7 +20,7 @@ FLOORS = [
     {"cell", "errors", "randomness", "scores", "settings", "stats", "words", "workspace"},
     {"plain_files", "written_shards"},
     {"guard"},
-    {"architecture", "devices", "icons", "letters", "mosaic"},
+    {"architecture", "devices", "icons", "letters", "mosaic", "digits"},
     {"cost"},
     {"capacity", "study"},
     {"identity"},
@@ -46,7 +46,7 @@ OWNERS = {
     "open_clip": {"train"},
     "timm": {"train"},
     "webdataset": {"train"},
-    "sklearn": {"train"},
+    "sklearn": {"train", "digits"},
     "resvg_py": {"icons"},
     "submitit": {"launch"},
     "ray": {"launch"},
@@ -168,7 +168,7 @@ def _readable() -> list[list[str]]:
         "storage fit track compare plot export report"
     )
     ground = (
-        "workflow cli icons letters mosaic cell errors randomness scores settings stats words workspace guard "
+        "workflow cli icons letters mosaic digits cell errors randomness scores settings stats words workspace guard "
         "plain_files written_shards"
     )
     return [rooms.split(), ground.split()]

@@ -9,9 +9,12 @@ from flipscale.workflow.talk import say
 
 def data_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "kind", metavar="KIND", choices=["icons", "letters", "mosaic"], help="which: icons, letters or mosaic"
+        "kind",
+        metavar="KIND",
+        choices=["icons", "letters", "mosaic", "digits"],
+        help="which: icons, letters, mosaic or digits",
     )
-    parser.add_argument("folder", metavar="DIR", type=Path, help="where the shards go")
+    parser.add_argument("folder", metavar="DIR", type=Path, help="where the files go")
     parser.add_argument(
         "--from", dest="source", metavar="PATH", type=Path, help="the npm package of the icons, a folder or a .tgz"
     )
@@ -22,15 +25,22 @@ def data_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def data(args: argparse.Namespace) -> int:
-    """Build a data set of captioned pictures as tar shards: icons, letters or mosaic.
+    """Build a data set to train on (icons, letters or mosaic) or to transfer to (digits).
 
     icons are some 300,000 pictures from the npm package @iconify/json; letters are 30,000 drawn pictures of two small
-    letters; mosaic is 30,000 pictures of small glyphs that differ in products of four pixels.
+    letters; mosaic is 30,000 pictures of small glyphs that differ in products of four pixels; digits are scikit-learn's
+    1,797 handwritten ones, to transfer to.
     """
     if args.kind == "icons":
         from flipscale.icons import build_icons
 
         build_icons(args.folder, args.source, args.size or 32, args.workers, say)
+        return 0
+    if args.kind == "digits":
+        from flipscale.digits import build_digits
+
+        built = build_digits(args.folder)
+        say(f"wrote {built.train:,} training and {built.test:,} test images to {built.folder}")
         return 0
     if args.kind == "letters":
         from flipscale.letters import build_letters
