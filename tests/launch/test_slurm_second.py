@@ -1,5 +1,6 @@
 """The SLURM launcher on a real cluster of other habits: other names, small arrays, no accounting, rules of its own."""
 
+import shutil
 import subprocess
 import sys
 
@@ -44,6 +45,17 @@ def test_arrays_are_as_large_as_this_cluster_takes(tmp_path, second_slurm: Slurm
     assert [len(array.tasks) for array in arrays(tmp_path)] == [101, 4]
     assert len(submission.jobs) == 105
     assert sorted(cancel(runs, tmp_path)) == [run.id for run in runs]
+    assert second_slurm.ask("squeue", "-h") == ""
+
+
+def test_cancel_in_a_copy_of_the_results_folder_leaves_the_jobs_of_the_first_alone(tmp_path, second_slurm):
+    runs, mine, copied = [StandInRun("a"), StandInRun("b")], tmp_path / "mine", tmp_path / "copied"
+    send(runs, mine, sbatch=["--hold"])
+    shutil.copytree(mine, copied)
+    with pytest.raises(LaunchError, match=rf"Left alone: job \d+, which was sent from {mine}/slurm/"):
+        cancel(runs, copied)
+    assert second_slurm.ask("squeue", "-h") != ""
+    assert sorted(cancel(runs, mine)) == ["a", "b"]
     assert second_slurm.ask("squeue", "-h") == ""
 
 
