@@ -19,6 +19,7 @@ from statistics import median
 from typing import NamedTuple
 
 from flipscale.cost import Cost
+from flipscale.errors import DamagedFile
 from flipscale.run import Asked, FailedAttempt, FailureKind, Glance, Result, RunFolder, State, probes_in
 from flipscale.settings import JsonObject, Settings
 from flipscale.words import device_hours, short
@@ -158,19 +159,31 @@ class PlannedStudy:
     """The settings of its baseline, as JSON; None where its plan does not say."""
 
 
-def entries_of(study: PlannedStudy, runs: Path) -> list[LedgerEntry]:
-    """An entry for each run of a study. runs: the folder of run folders."""
+def entries_of(study: PlannedStudy, runs: Path, left_out: Callable[[str], None]) -> list[LedgerEntry]:
+    """An entry for each run of a study. runs: the folder of run folders.
+
+    left_out: told why a run has no entry, as its folder is damaged.
+    """
     arms = _arms(study.asked, study.baseline)
-    return [_entry(study.name, arms[each.id], each, RunFolder(runs / each.id)) for each in study.asked]
+    entries = []
+    for each in study.asked:
+        try:
+            entries.append(_entry(study.name, arms[each.id], each, RunFolder(runs / each.id)))
+        except DamagedFile as error:
+            left_out(str(error))
+    return entries
 
 
-def probes_of(runs: Path, studies: Iterable[str]) -> Iterator[LedgerEntry]:
-    """An entry for each probe of these studies."""
+def probes_of(runs: Path, studies: Iterable[str], left_out: Callable[[str], None]) -> Iterator[LedgerEntry]:
+    """An entry for each probe of these studies, as `entries_of` has them."""
     wanted = set(studies)
     for folder, probe in probes_in(runs):
-        asked = folder.asked()
-        if asked is not None and probe.study in wanted:
-            yield _entry(probe.study, PROBE_ARM, asked, folder)
+        try:
+            asked = folder.asked()
+            if asked is not None and probe.study in wanted:
+                yield _entry(probe.study, PROBE_ARM, asked, folder)
+        except DamagedFile as error:
+            left_out(str(error))
 
 
 def _entry(study: str, arm: str, planned: Asked, folder: RunFolder) -> LedgerEntry:

@@ -95,8 +95,8 @@ class Workspace:
         return StudyFiles(self.results / name, self.plots / name)
 
     def plans(self) -> list[Path]:
-        """plan.json of every study that was planned here."""
-        return sorted(self.results.glob("*/plan.json"))
+        """plan.json of every study that was planned here, be it a link that leads nowhere."""
+        return sorted(path for folder in self.results.glob("*") if os.path.lexists(path := folder / "plan.json"))
 
     @property
     def timings(self) -> Path:

@@ -13,6 +13,7 @@ from tests.clusters import ray as ray_parts
 from tests.clusters.ray import RayCluster
 from tests.clusters.slurm import SlurmCluster, missing
 from tests.parts import need
+from tests.patience import PATIENCE
 
 PARTS = {"ray": "ray", "slurm": "slurm", "second_slurm": "slurm", "browser": "browser", "database": "postgresql"}
 """Fixtures that take long to make, and the lane of the tests that use them."""
@@ -169,7 +170,7 @@ def browser() -> Iterator[object]:
     with sync_playwright() as playwright:
         try:
             # Root, as CI is, has no sandbox of Chromium's; the page is our own.
-            started = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
+            started = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"], timeout=1000 * PATIENCE)
         except Error as error:
             need(False, f"Chromium: apt-get install chromium, or playwright install chromium ({error.message[:200]})")
         yield started

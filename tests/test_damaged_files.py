@@ -4,6 +4,7 @@ import json
 import os
 import signal
 import socket
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -73,6 +74,9 @@ def folder(path: Path) -> None:
 def loop(path: Path) -> None:
     path.symlink_to(path.name)
 
+
+HARMLESS = ("null", "no keys", "half a character", "a foreign schema", "not finite", "of another type")
+"""Damage to a result.json of which its hours can be missing all the same."""
 
 NO_FILES: dict[str, Callable[[Path], None]] = {"a pipe": pipe, "a folder": folder, "a link to itself": loop}
 
@@ -289,6 +293,62 @@ def test_report_works_for_a_lost_run_without_a_log_and_with_a_damaged_job(study:
         pipe(study.path(place))
     assert verb("report", "mask.yaml") == 0
     assert study.lost.id in Path("plots/mask/report.html").read_text()
+
+
+def test_ledger_and_du_go_around_what_is_damaged(study: Study, capsys: pytest.CaptureFixture[str]) -> None:
+    run = study.folders[0]
+    for damage in each_damage(run.path / "result.json"):
+        assert verb("ledger") == 0, damage
+        assert f"A run is left out: {run.path.relative_to(Path.cwd())}" in capsys.readouterr().err or damage in HARMLESS
+    (study.results / "mask" / ".study").unlink()
+    for damage in each_damage(study.path("plan.json")):
+        assert verb("du") == 0, damage
+        assert "plan.json: " in capsys.readouterr().err, damage
+
+
+@pytest.mark.slow
+def test_report_goes_around_a_result_that_is_damaged(study: Study, capsys: pytest.CaptureFixture[str]) -> None:
+    assert verb(*COLLECT) == 0
+    for damage in (b"[1]", b'{"schema": 1, "device": "\\u001b[31mred"}', b""):
+        (study.folders[0].path / "result.json").write_bytes(damage)
+        assert verb("report", "mask.yaml") == 0, capsys.readouterr().err
+
+
+ORDERS = "\x1b[31mred\x1b]0;title\x07\x9b2J"
+"""What a terminal would do as it is told."""
+
+
+def test_no_verb_hands_a_terminal_the_orders_of_a_file(
+    study: Study, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written = {"reason": ORDERS, "why": ORDERS, "node": ORDERS, "host": ORDERS, "job": ORDERS, ORDERS: ORDERS}
+    study.path("error.json").write_text(json.dumps({"schema": 1, "kind": "code", "noted": True, **written}))
+    study.path("failures.jsonl").write_text(json.dumps({"kind": "oom", **written}) + "\n")
+    study.path("lease.json").write_text(json.dumps({"token": "x", "pid": 7, **written}))
+    study.path("stopped.json").write_text(json.dumps({"schema": 1, **written}))
+    study.path("timings.json").write_text(json.dumps(written))
+    for run in (study.folders[0], study.lost):
+        with open(run.path / "metrics.jsonl", "a") as file:
+            file.write(
+                json.dumps({"step": 9, "samples_seen": 9, "loss": 1.0, "scores": {ORDERS: 1.0}, ORDERS: 3}) + "\n"
+            )
+    result = study.folders[1].path / "result.json"
+    result.write_text(json.dumps({**json.loads(result.read_text()), "device": ORDERS, **written}))
+    (study.failed.path / "log.txt").write_text(f"{ORDERS}\n")
+    (study.results / "runs" / ORDERS).mkdir()
+    (study.results / ORDERS).mkdir()
+    (study.results / ORDERS / "plan.json").write_text("{")
+    key = json.dumps(ORDERS)
+    Path("bad.yaml").write_text(f"schema: 1\n{key}: 1\nbase: {{data: shapes, {key}: 2}}\n")
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    for words in (
+        STATUS, (*STATUS, "--json"), DRY_RUN, CANCEL, COLLECT, ("watch", "mask.yaml"), ("why", study.failed.id),
+        ("why", study.folders[0].id), ("logs", study.failed.id), ("ledger",), ("du",), ("gc",), ("plan", "bad.yaml"),
+        ("compare", "mask.yaml"), ("export", "mask.yaml", "--to", "csv"),
+    ):  # fmt: skip
+        verb(*words)
+        said = capsys.readouterr()
+        assert not {"\x1b", "\x07", "\x9b"} & {*said.out, *said.err}, words
 
 
 # A trainer's own records

@@ -117,7 +117,7 @@ REFUSED: dict[str, tuple[Callable[[Path], None], str]] = {
     "inf": (cell("train_flops", "inf"), "results.csv:3: train_flops is 'inf', where a number is expected"),
     "percent": (cell("zero_shot_top1", "41.5"), "zero_shot_top1 is '41.5', where a fraction from 0 to 1 is expected"),
     "a decimal comma": (cell("gpu_hours", "1,5"), "results.csv:3: gpu_hours is '1,5', where a number is expected"),
-    "orders to a terminal": (cell("seed", "\x1b[31mred"), r"seed is '\x1b[31mred'"),
+    "orders to a terminal": (cell("cell", "\x1b[31mred"), r"results.csv:3: is not CSV (it has the character '\x1b')"),
     "no id": (cell("id", ""), "results.csv:3: '' is not the id of a run. Make the table again"),
     "a path for an id": (cell("id", "../../secret"), "results.csv:3: '../../secret' is not the id of a run"),
     "text for a set's score": (
@@ -270,6 +270,16 @@ def test_anybodys_table_is_refused_with_a_sentence(
     ):
         assert main(words) == 1
         assert said in (err := capsys.readouterr().err), f"{words[0]}: {err[:400]}"
+
+
+def test_anybodys_names_are_printed_without_orders_to_a_terminal(
+    table: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table.write_bytes(table.read_bytes().replace(b"samples=320", b"samples=\x1b[31m320"))
+    assert main(["compare", str(table), *OF_A_TABLE, "--series", "cell"]) == 0
+    said = capsys.readouterr()
+    assert "\x1b" not in said.out + said.err
+    assert r"\x1b[31m320" in said.out + said.err
 
 
 @pytest.mark.parametrize("value", ["inf", "1e400", "nan", "", "-5", "1e100", "1e49", "0"])

@@ -41,7 +41,7 @@ def entry(tmp_path):
     """The entry of one run."""
 
     def entry(asked):
-        (found,) = entries_of(PlannedStudy("mask", [asked], {"mask_ratio": 0}), tmp_path / "runs")
+        (found,) = entries_of(PlannedStudy("mask", [asked], {"mask_ratio": 0}), tmp_path / "runs", pytest.fail)
         return found
 
     return entry
@@ -161,7 +161,7 @@ def test_what_was_predicted_is_what_was_said_when_it_was_submitted(tmp_path, ask
 
 
 def arms(tmp_path, baseline, *asked):
-    return [entry.arm for entry in entries_of(PlannedStudy("mask", asked, baseline), tmp_path / "runs")]
+    return [entry.arm for entry in entries_of(PlannedStudy("mask", asked, baseline), tmp_path / "runs", pytest.fail)]
 
 
 def test_an_arm_is_what_differs_from_the_baseline(tmp_path, asked):
@@ -196,7 +196,9 @@ def test_runs_are_summed_by_any_key_and_shared_ones_once(tmp_path, asked):
     for run, hours in zip(runs, (2.0, 1.0, 0.5), strict=True):
         finish(folder_of(tmp_path, run), gpu_hours=hours)
     study = PlannedStudy("mask", runs, {"mask_ratio": 0})
-    entries = entries_of(study, tmp_path / "runs") + entries_of(replace(study, name="again"), tmp_path / "runs")
+    entries = entries_of(study, tmp_path / "runs", pytest.fail) + entries_of(
+        replace(study, name="again"), tmp_path / "runs", pytest.fail
+    )
     sums = grouped_by(entries, lambda entry: (entry.study, entry.arm))
     assert {key: (found.runs, found.spent) for key, found in sums.items()} == {
         ("mask", "mask_ratio=0"): (1, 2.0),
@@ -216,6 +218,6 @@ def test_a_probe_is_spent_and_was_not_predicted(tmp_path, asked):
     folder = folder_of(tmp_path, run)
     write_probe(folder.path, Probe("mask", "local", (run.settled,), ()))
     finish(folder, gpu_hours=0.01)
-    (found,) = probes_of(tmp_path / "runs", ["mask"])
+    (found,) = probes_of(tmp_path / "runs", ["mask"], pytest.fail)
     assert (found.study, found.arm, found.predicted, found.spent) == ("mask", "probe", None, 0.01)
-    assert list(probes_of(tmp_path / "runs", ["other"])) == []
+    assert list(probes_of(tmp_path / "runs", ["other"], pytest.fail)) == []

@@ -25,6 +25,7 @@ from flipscale.track import without_secrets
 from flipscale.train.data.decode import decode
 from flipscale.train.data.shards import samples
 from flipscale.train.data.views import MOST_PIXELS, open_image
+from tests.test_damaged_files import Study as Finished
 
 BASE = "base: {data: shapes, model: ViT-w16d1-4, text_length: 16, samples: 640, batch_size: 32, lr: 1e-3}\n"
 STUDY = f"schema: 1\n{BASE}"
@@ -189,6 +190,23 @@ def test_a_missing_package_is_a_sentence_with_the_command(
     assert main(["plan"]) == 1
     assert capsys.readouterr().err.endswith("Install it: pip install scikit-learn\n")
     assert missing_package("psycopg2").endswith("pip install psycopg2-binary")
+
+
+@pytest.mark.slow
+def test_a_tracking_database_without_its_driver_is_a_sentence_and_the_table_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("FLIPSCALE_RESULTS", raising=False)
+    monkeypatch.setitem(sys.modules, "psycopg2", None)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "postgresql+psycopg2://user:hunter2@127.0.0.1:1/x")
+    made_by_hand = Finished(tmp_path)
+    assert main(["collect", "mask.yaml"]) == 0
+    said = capsys.readouterr().err
+    assert "MLflow was not written: The package psycopg2-binary is missing" in said
+    assert "pip install psycopg2-binary" in said
+    assert "hunter2" not in said
+    assert (made_by_hand.results / "mask" / "results.csv").exists()
 
 
 def test_ctrl_c_while_modules_are_loaded_is_no_traceback() -> None:

@@ -20,7 +20,7 @@ from flipscale.cli.arguments import (
 )
 from flipscale.cli.names import axes_beside_ids, matching_id, run_folder, values_beside_id
 from flipscale.cli.output import print_json, print_table
-from flipscale.errors import FlipscaleError, RunFolderError
+from flipscale.errors import FlipscaleError, RunFolderError, printable
 from flipscale.plain_files import exists, open_plain
 from flipscale.run import RunFolder, State, failed_attempt_as_json
 from flipscale.workflow.talk import say
@@ -261,7 +261,9 @@ def _print_from(path: Path, start: int) -> int:
     """Print the file from this position on; where it ends."""
     with os.fdopen(open_plain(path), encoding="utf-8", errors="replace") as file:
         file.seek(start)
-        print(file.read(), end="", flush=True)
+        text = file.read()
+        # A terminal would take orders of the log's: to change its title, or to hide lines.
+        print(printable(text) if sys.stdout and sys.stdout.isatty() else text, end="", flush=True)
         return file.tell()
 
 

@@ -154,11 +154,11 @@ def du_arguments(parser: argparse.ArgumentParser) -> None:
 def du(args: argparse.Namespace) -> int:
     """Show what takes space in a results folder, by study and kind of file."""
     from flipscale.storage import KINDS, usage
-    from flipscale.workflow.known import known_studies, names_asking
+    from flipscale.workflow.known import names_asking, readable_studies
 
     if not args.results.is_dir():
         raise FlipscaleError(f"{args.results}: there is no such folder; --results names another.")
-    found = usage(args.results, names_asking(known_studies(workspace_of(args), ())))
+    found = usage(args.results, names_asking(readable_studies(workspace_of(args))))
     if args.json:
         print_json({"bytes": sum(sum(row.values()) for row in found.values()), "studies": found})
         return 0

@@ -51,6 +51,8 @@ def collect(args: argparse.Namespace) -> int:
     found = collect_study(opened)
     tracking = tracking_of(args)
     mirrored = mirror_study(opened, found, tracking) if tracking else None
+    if mirrored and not args.json:
+        say(f"to see it: {mirrored.look}  (then Model training, at the top left)")
     if args.json:
         print_json(
             {

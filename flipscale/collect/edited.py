@@ -7,6 +7,7 @@ last cells are missing.
 import csv
 import math
 import os
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import islice
@@ -22,6 +23,9 @@ MOST_LINE_LETTERS = 2**20
 """A line of a table may have so many."""
 
 MAKE_AGAIN = "Make the table again with `flipscale collect`."
+
+_CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
+"""Characters that steer a terminal. `collect` leaves out runs that have any."""
 
 _MOST_INT = 2**63
 """The numbers of an Int64 lie below it."""
@@ -83,8 +87,8 @@ def _rows(path: Path) -> Iterator[Iterator[tuple[int, list[str]]]]:
             number += 1
             if len(line) == MOST_LINE_LETTERS:
                 raise csv.Error(f"it has more than {MOST_LINE_LETTERS:,} characters")
-            if "\0" in line:
-                raise csv.Error("it has a NUL byte")
+            if found := _CONTROL.search(line):
+                raise csv.Error("it has a NUL byte" if found[0] == "\0" else f"it has the character {found[0]!r}")
             yield line
 
     def numbered(table: Iterable[list[str]]) -> Iterator[tuple[int, list[str]]]:

@@ -21,7 +21,7 @@ from flipscale.collect.edited import (
     other_separator,
     whole_number,
 )
-from flipscale.errors import DamagedFile, ResultsError
+from flipscale.errors import DamagedFile, ResultsError, printable
 from flipscale.plain_files import open_plain
 from flipscale.scores import is_fraction, is_own_score, is_score
 from flipscale.study import read_study
@@ -102,11 +102,25 @@ def read_table(path: Path) -> pd.DataFrame:
         raise ResultsError(f"{path}: is not UTF-8 text; save it as UTF-8.") from error
     except (ValueError, OSError, EOFError, pa.ArrowException) as error:
         raise ResultsError(f"{path}: cannot be read as a table ({str(error).strip()}).") from error
+    table = _with_printable_names(table)
     if separated := other_separator([*map(str, table.columns)]):
         raise ResultsError(f"{path}: {separated}; save it so, or name it .tsv if it has tabs.")
     if table.empty:
         raise ResultsError(f"{path}: has no rows.")
     return table
+
+
+def _with_printable_names(table: pd.DataFrame) -> pd.DataFrame:
+    """The table without characters that steer a terminal."""
+    table.columns = pd.Index([_printable(column) for column in table.columns])
+    for place, kind in enumerate(table.dtypes):
+        if pd.api.types.is_string_dtype(kind):
+            table.isetitem(place, table.iloc[:, place].map(_printable).array)
+    return table
+
+
+def _printable(value: Any) -> Any:
+    return printable(value) if isinstance(value, str) else value
 
 
 def _check_size(path: Path, then: str) -> None:

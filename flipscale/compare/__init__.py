@@ -59,7 +59,7 @@ from flipscale.compare.layout import (
     legend,
 )
 from flipscale.compare.lines import first_reach
-from flipscale.compare.of_study import base_cell, baseline_of, compare_study, judge_study
+from flipscale.compare.of_study import base_cell, baseline_of, compare_study, judge_study, with_guessing
 from flipscale.compare.parts import Curve, Level, Pair
 from flipscale.compare.planned import PlannedSensitivity, planned_sensitivity
 from flipscale.compare.same_cells import RunsOfStudy, SameCells, SettingChange, planned_runs, same_cells
@@ -147,6 +147,7 @@ __all__ = [
     "varying_axes",
     "verdicts",
     "warnings",
+    "with_guessing",
     "with_hits",
     "with_images",
 ]

@@ -55,6 +55,8 @@ class Comparison:
     """On how many of the study's named sets each arm is ahead."""
     hours_note: str = ""
     """Which hours its claims go by, or under which unlike load its arms ran; '' where neither is to be said."""
+    guessing_note: str = ""
+    """That its runs score no better than guessing does; '' where they do, or where that is unknown."""
     notes: tuple[str, ...] = ()
     """Choices that were made for the table's reader; without arms, why there is nothing to compare."""
 

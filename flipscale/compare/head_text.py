@@ -232,8 +232,9 @@ def _test_images(comparison: Comparison, head: Head) -> list[str]:
 
 
 def warnings(comparison: Comparison) -> list[str]:
-    """Limits of the answer: notes on the hours, and limits of the method that this study is close to, a line each."""
-    return [f"Note: {comparison.hours_note}"] * bool(comparison.hours_note) + _near_limits(comparison)
+    """Limits of the answer: runs that only guess, notes on the hours, limits of the method; a line each."""
+    notes = [f"{comparison.guessing_note}." if comparison.guessing_note else "", comparison.hours_note]
+    return [f"Note: {note}" for note in notes if note] + _near_limits(comparison)
 
 
 def _near_limits(comparison: Comparison) -> list[str]:

@@ -15,6 +15,7 @@ from flipscale.compare.wins import set_wins
 from flipscale.plan import Plan
 from flipscale.settings import Evaluation
 from flipscale.study import Study
+from flipscale.words import score_value
 
 
 def compare_study(results: pd.DataFrame, study: Study, planned: Plan, score: str | None = None) -> Comparison:
@@ -30,6 +31,24 @@ def compare_study(results: pd.DataFrame, study: Study, planned: Plan, score: str
     evaluation = study.base.get("evaluation")
     wins = set_wins(results, baseline_of(study), evaluation) if isinstance(evaluation, Evaluation) else ()
     return replace(comparison, stated=judge_study(results, study, comparison.score), wins=wins)
+
+
+def with_guessing(comparison: Comparison, results: pd.DataFrame, chance: float | None) -> Comparison:
+    """The comparison with a note where the mean score of all runs is no better than what guessing gives, `chance`.
+
+    Two standard errors are what it has to be better by. Differences between runs that have learned nothing are noise,
+    whatever their sign.
+    """
+    scores = results[comparison.score].dropna()
+    if chance is None or len(scores) < 2:
+        return comparison
+    mean = float(scores.mean())
+    ahead = chance - mean if comparison.lower_is_better else mean - chance
+    if ahead > 2 * float(scores.std()) / len(scores) ** 0.5:
+        return comparison
+    level = score_value(chance, comparison.fraction)
+    said = f"the mean over all runs is {score_value(mean, comparison.fraction)}, and guessing gives {level}"
+    return replace(comparison, guessing_note=f"{said}: runs that have learned nothing cannot show what an arm gains")
 
 
 def judge_study(results: pd.DataFrame, study: Study, score: str) -> ClaimFamily | None:

@@ -1,5 +1,6 @@
 """The content of a study's report: its tables, the state of each run, logs of failures, fits and drawn figures."""
 
+import contextlib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,8 +10,8 @@ from typing import Any
 import pandas as pd
 
 from flipscale.code import CodeChanges, code_changes
-from flipscale.collect import SETTING_COLUMNS, read_results, setting_value
-from flipscale.compare import Baseline, Comparison, arms_of, baseline_of, compare_study
+from flipscale.collect import SETTING_COLUMNS, chance_level, read_results, setting_value
+from flipscale.compare import Baseline, Comparison, arms_of, baseline_of, compare_study, with_guessing
 from flipscale.errors import DamagedFile, ResultsError
 from flipscale.guard import is_plain, within
 from flipscale.launch import Looker, RunProgress, run_progress
@@ -107,7 +108,7 @@ def gather(study: Study, planned: Plan, study_file: Path, results: Path, plots: 
     arms = _arms(planned, baseline)
     names = _arm_names(words, arms, baseline)
     table = table.assign(arm=[names[arms[run_id]] for run_id in table["id"]])
-    comparison, why = _compared(table, study, planned)
+    comparison, why = _compared(table, study, planned, results)
     bad = [runs[run.id] for run in planned.runs if runs[run.id].state in BAD]
     return Evidence(
         study=study,
@@ -171,13 +172,15 @@ def _in_use(names: Mapping[str, str], arms: Mapping[str, str]) -> tuple[str, ...
     return tuple(words for arm, words in names.items() if arm in set(arms.values()))
 
 
-def _compared(table: pd.DataFrame, study: Study, planned: Plan) -> tuple[Comparison | None, str]:
+def _compared(table: pd.DataFrame, study: Study, planned: Plan, results: Path) -> tuple[Comparison | None, str]:
     if table.empty:
         return None, "No finished run has been collected yet, so there is nothing to compare."
     try:
-        return compare_study(table.drop(columns="arm"), study, planned), ""
+        comparison = compare_study(table.drop(columns="arm"), study, planned)
     except ResultsError as reason:
         return None, str(reason)
+    chance = chance_level(planned.runs, results, table, comparison.score)
+    return with_guessing(comparison, table, chance), ""
 
 
 def _own_hours(planned: Plan, table: pd.DataFrame, results: Path) -> dict[str, float]:
@@ -194,7 +197,9 @@ def _hours_of(run: Run, rows: Mapping[str, float], results: Path) -> float | Non
     """The hours of a run itself; `rows` has the hours of the table."""
     if not run.parents and run.id in rows:
         return rows[run.id]
-    result = RunFolder(f"{results}/{RUNS_FOLDER}/{run.id}").result()
+    result = None
+    with contextlib.suppress(DamagedFile, OSError):  # `collect` names it.
+        result = RunFolder(f"{results}/{RUNS_FOLDER}/{run.id}").result()
     if result and result.gpu_hours is not None:
         return result.gpu_hours
     if run.id in rows and all(parent in rows for parent in run.parents):

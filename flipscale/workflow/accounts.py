@@ -22,8 +22,12 @@ def ledger_of(workspace: Workspace, files: Sequence[str]) -> list[LedgerEntry]:
         raise FlipscaleError(
             f"No study was planned in {workspace.results}; plan or submit one, or name another folder with --results."
         )
-    entries = [entry for study in studies for entry in entries_of(study, workspace.runs)]
-    return [*entries, *probes_of(workspace.runs, [study.name for study in studies])]
+    entries = [entry for study in studies for entry in entries_of(study, workspace.runs, _say_left_out)]
+    return [*entries, *probes_of(workspace.runs, [study.name for study in studies], _say_left_out)]
+
+
+def _say_left_out(why: str) -> None:
+    say(f"A run is left out: {why}")
 
 
 def _planned(workspace: Workspace, files: Sequence[str]) -> list[PlannedStudy]:

@@ -3,8 +3,15 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from flipscale.collect import hits_of, read_results
-from flipscale.compare import Comparison, comparison_json, comparison_markdown, measured_scores, with_images
+from flipscale.collect import chance_level, hits_of, read_results
+from flipscale.compare import (
+    Comparison,
+    comparison_json,
+    comparison_markdown,
+    measured_scores,
+    with_guessing,
+    with_images,
+)
 from flipscale.compare import compare_study as compare_arms
 from flipscale.run import replacing, write_json
 from flipscale.workflow.opened import OpenStudy
@@ -30,6 +37,8 @@ def compare_study(opened: OpenStudy, score: str | None = None) -> Compared:
     paired = [run_id for pair in comparison.pairs for twins in pair.ids for run_id in twins]
     hits = hits_of(opened.workspace.results, dict.fromkeys(paired), comparison.score)
     comparison = with_images(comparison, hits.runs)
+    chance = chance_level(opened.plan.runs, opened.workspace.results, results, comparison.score)
+    comparison = with_guessing(comparison, results, chance)
     default = study.score or next(iter(measured_scores(results)), None)
     suffix = "" if comparison.score == default else comparison.score
     compared = Compared(comparison, files.comparison(".json", suffix), files.comparison(".md", suffix))

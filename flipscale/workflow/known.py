@@ -15,6 +15,17 @@ from flipscale.workflow.talk import say
 from flipscale.workspace import Workspace
 
 
+def readable_studies(workspace: Workspace) -> list[StudyRuns]:
+    """The runs of every study that was planned in the results folder, but of those that cannot be read."""
+    found = []
+    for path in workspace.plans():
+        try:
+            found.append(_known(path))
+        except FlipscaleError as error:
+            say(f"{error} It is left out.")
+    return found
+
+
 def known_studies(workspace: Workspace, files: Iterable[Path], *, only: bool = False) -> list[StudyRuns]:
     """The runs of these study files and, without `only`, of every other study that was planned in the results folder.
 

@@ -17,6 +17,7 @@ from flipscale.compare import (
     comparison_json,
     comparison_text,
     head_lines,
+    with_guessing,
     with_images,
 )
 from flipscale.compare.estimates import finding
@@ -195,6 +196,23 @@ def test_test_images_that_add_no_error_are_not_said_to_add_some(monkeypatch: pyt
     )
     (line,) = [line for line in head_lines(comparison) if "test images" in line]
     assert line.startswith("CIs are about these 1,000 test images; other images would not change the standard error")
+
+
+@pytest.mark.parametrize(("chance", "noted"), [(0.1, False), (0.9, True), (None, False)])
+def test_runs_that_score_no_better_than_guessing_are_said_to(chance: float | None, noted: bool) -> None:
+    table = synthetic({0.5: 0.0}, cells=8)
+    mean = 100 * table["zero_shot_top1"].mean()
+    comparison = with_guessing(compare(table, baseline={"mask_ratio": 0}), table, chance)
+    lines = [line for line in head_lines(comparison) if "guessing" in line]
+    said = f"Note: the mean over all runs is {mean:.1f} %, and guessing gives 90.0 %: runs that have learned nothing"
+    assert [line.startswith(said) for line in lines] == [True] * noted
+
+
+def test_a_loss_above_that_of_guessing_is_no_better_either() -> None:
+    table = synthetic({0.5: 0.0}, cells=8).assign(held_out_loss=[4.15, 4.17] * 24)
+    comparison = compare(table, baseline={"mask_ratio": 0}, score="held_out_loss")
+    assert "guessing gives 4.159" in with_guessing(comparison, table, 4.1589).guessing_note
+    assert with_guessing(comparison, table, 5.0).guessing_note == ""
 
 
 def test_test_images_are_a_sample_too() -> None:

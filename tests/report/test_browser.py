@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from tests.patience import PATIENCE
 from tests.report.conftest import QUESTION
 from tests.report.synthetic import write_study
 
@@ -22,6 +23,7 @@ def opened(browser: Any, here: Path) -> Iterator[Any]:
 def open_page(browser: Any, file: Path, **options: Any) -> Iterator[Any]:
     """The page, offline; afterwards it must have said nothing on the console and asked for nothing."""
     context = browser.new_context(viewport={"width": 1200, "height": 900}, offline=True, **options)
+    context.set_default_timeout(1000 * PATIENCE)
     page = context.new_page()
     said: list[str] = []
     asked: list[str] = []
