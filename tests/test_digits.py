@@ -57,3 +57,19 @@ def test_a_folder_that_holds_something_is_left_as_it_is(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="exists already"):
         build_digits(tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["digits", "--size", "28"], "--size: digits are always 8 pixels wide; leave it out."),
+        (["digits", "--from", "x"], "--from is for icons; leave it out for digits."),
+        (["mosaic", "--from", "x"], "--from is for icons; leave it out for mosaic."),
+    ],
+)
+def test_an_option_of_another_kind_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], options: list[str], said: str
+) -> None:
+    assert main(["data", options[0], str(tmp_path / "out"), *options[1:]]) == 1
+    assert said in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()

@@ -4,6 +4,7 @@ import argparse
 import os
 from pathlib import Path
 
+from flipscale.errors import FlipscaleError
 from flipscale.workflow.talk import say
 
 
@@ -29,8 +30,12 @@ def data(args: argparse.Namespace) -> int:
 
     icons are some 300,000 pictures from the npm package @iconify/json; letters are 30,000 drawn pictures of two small
     letters; mosaic is 30,000 pictures of small glyphs that differ in products of four pixels; digits are scikit-learn's
-    1,797 handwritten ones, to transfer to.
+    1,797 handwritten ones.
     """
+    if args.source is not None and args.kind != "icons":
+        raise FlipscaleError(f"--from is for icons; leave it out for {args.kind}.")
+    if args.size is not None and args.kind == "digits":
+        raise FlipscaleError("--size: digits are always 8 pixels wide; leave it out.")
     if args.kind == "icons":
         from flipscale.icons import build_icons
 
