@@ -224,7 +224,7 @@ def _test_images(comparison: Comparison, head: Head) -> list[str]:
     these = f"CIs are about these {sampling.images:,} test images"
     with_images, by_seeds = fixed(100 * sampling.with_seeds(seeds), 2), fixed(100 * seeds, 2)
     if with_images == by_seeds:
-        return [f"{these}; other images would not change the standard error at the base, {by_seeds} points."]
+        return [f"{these}; other images would hardly change the standard error at the base, {by_seeds} points."]
     return [
         f"{these}: with other images as well as other seeds the standard error at the base is up to {with_images} "
         f"points, not {by_seeds}."

@@ -195,7 +195,7 @@ def test_test_images_that_add_no_error_are_not_said_to_add_some(monkeypatch: pyt
         type(comparison.images["samples=8k", "mask_ratio=0.5"]), "with_seeds", lambda self, seeds: seeds
     )
     (line,) = [line for line in head_lines(comparison) if "test images" in line]
-    assert line.startswith("CIs are about these 1,000 test images; other images would not change the standard error")
+    assert line.startswith("CIs are about these 1,000 test images; other images would hardly change the standard error")
 
 
 @pytest.mark.parametrize(("chance", "noted"), [(0.1, False), (0.9, True), (None, False)])

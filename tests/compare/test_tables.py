@@ -348,7 +348,7 @@ def test_fractions_among_percentages_are_noticed():
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (["--baseline", "mask=0", "--x", "hours", "--y", "top1"], "has no column 'mask': Choices: figure, series"),
+        (["--baseline", "mask=0", "--x", "hours", "--y", "top1"], "has no column 'mask': did you mean 'mask_percent'?"),
         (["--baseline", "mask_percent=0", "--x", "hour", "--y", "top1"], "has no column 'hour': did you mean 'hours'?"),
         (["--baseline", "mask_percent=10", "--x", "hours", "--y", "top1"],
          "No row is the baseline mask_percent=10; there is mask_percent=0; mask_percent=50; mask_percent=75."),
