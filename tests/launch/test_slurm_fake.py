@@ -324,6 +324,14 @@ def test_children_are_sent_after_the_array_of_their_parents_or_the_job_of_one_un
     assert says(tmp_path, parent) == "job 1_1 waits (None)"
 
 
+def test_a_job_that_runs_in_the_accounts_alone_is_not_alive(monkeypatch):
+    answer = "flipscale-a-0|7_1|RUNNING|n1\nflipscale-a-0|7_2|NODE_FAIL|n1\n"
+    monkeypatch.setattr(scheduler.shutil, "which", lambda name: name)
+    monkeypatch.setattr(scheduler, "ask", lambda *command: answer)
+    ended = scheduler.QueueEntry("7_2", "NODE_FAIL", "", "n1")
+    assert scheduler.history({"flipscale-a-0": "7"}) == {"flipscale-a-0": {2: ended}}
+
+
 def test_a_job_that_slurm_holds_after_a_failed_start_is_said_to_be_held_with_what_frees_it():
     entry = scheduler.QueueEntry("68_3", "PENDING", "launch failed requeued held", "")
     assert str(entry) == "job 68_3 is held, as SLURM failed to start it; `scontrol release 68_3` frees it"

@@ -196,7 +196,10 @@ def queue(names: Iterable[str], *, patient: bool = False) -> dict[str, dict[int,
 
 
 def history(arrays: Mapping[str, str]) -> dict[str, dict[int, QueueEntry]]:
-    """Accounting's records of arrays, given as name: id. Empty if a cluster keeps no accounts."""
+    """Accounting's records of tasks that have ended, of arrays given as name: id. Empty if a cluster keeps no accounts.
+
+    Only squeue knows which tasks live: those that a crashed controller forgot run for ever in the accounts.
+    """
     found: dict[str, dict[int, QueueEntry]] = {}
     if not arrays or shutil.which("sacct") is None:
         return found
@@ -213,7 +216,9 @@ def history(arrays: Mapping[str, str]) -> dict[str, dict[int, QueueEntry]]:
         array, _, task = job.partition("_")
         if name in arrays and array == arrays[name] and task.isdigit():
             nodes = "" if nodes == "None assigned" else nodes
-            found.setdefault(name, {})[int(task)] = QueueEntry(job, state.partition(" ")[0], "", nodes)
+            entry = QueueEntry(job, state.partition(" ")[0], "", nodes)
+            if not entry.lives:
+                found.setdefault(name, {})[int(task)] = entry
     return found
 
 
