@@ -315,7 +315,7 @@ def test_report_goes_around_a_result_that_is_damaged(study: Study, capsys: pytes
 
 
 ORDERS = "\x1b[31mred\x1b]0;title\x07\x9b2J"
-"""What a terminal would do as it is told."""
+"""Sequences that a terminal obeys."""
 
 
 def test_no_verb_hands_a_terminal_the_orders_of_a_file(

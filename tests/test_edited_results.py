@@ -15,18 +15,7 @@ from flipscale.errors import ResultsError
 from flipscale.run import Asked, Result, RunFolder
 from flipscale.workflow.opened import open_study, write_plan
 from flipscale.workspace import Workspace
-from tests.test_damaged_files import DAMAGE, NO_FILES, patience
-
-STUDY = """\
-schema: 1
-question: Does it read?
-base: {data: shapes, model: ViT-w16d1-4, text_length: 16, batch_size: 32, lr: 1e-3}
-axes:
-  samples: [320, 640]
-  mask_ratio: [0, 0.5]
-seeds: 2
-evaluation: {images: 100}
-"""
+from tests.test_damaged_files import DAMAGE, NO_FILES, STUDY, patience
 
 Rows = list[list[str]]
 

@@ -20,7 +20,7 @@ from flipscale.guard import is_name
 from flipscale.plain_files import open_plain
 
 MOST_LINE_LETTERS = 2**20
-"""A line of a table may have so many."""
+"""The most characters of a line of a table."""
 
 MAKE_AGAIN = "Make the table again with `flipscale collect`."
 
@@ -34,7 +34,7 @@ _MOST_INT = 2**63
 def check_results(path: Path) -> None:
     """Raise ResultsError for a results.csv that does not hold one row of cells for each of several ids, by its line.
 
-    FileNotFoundError where there is none.
+    FileNotFoundError if the file does not exist.
     """
     with _rows(path) as rows:
         header = next(rows, (1, []))[1]

@@ -16,7 +16,7 @@ def folder_of(data: Fashion) -> Path:
     folder = Path(named) if named else FASHION_FOLDER
     if not folder.is_dir():
         raise DataError(
-            f"{folder}: there is no such folder, so no Fashion-MNIST. Run `apt-get install "
+            f"{folder}: there is no such folder, so Fashion-MNIST cannot be read. Run `apt-get install "
             "dataset-fashion-mnist`, or set the option folder of fashion in the study, or FLIPSCALE_FASHION, to "
             "a folder with its four idx files."
         )

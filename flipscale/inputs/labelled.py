@@ -10,7 +10,7 @@ from flipscale.plain_files import parsed, read_bytes, read_text
 from flipscale.study.named_sets import unsuited
 
 MOST_NAMES_BYTES = 2**26
-"""A file of class names may have so many."""
+"""The most bytes of a file of class names."""
 
 
 def class_folders(path: str) -> tuple[Path, list[Path]]:

@@ -47,10 +47,10 @@ MOST_DECLARED_SHARDS = 1_000_000
 """A data set may have so many: LAION-5B has a quarter of them."""
 
 MOST_COUNTED_FILES = 50_000
-"""So many files of shards are looked at to count pairs before a run starts: seconds on a disk of this machine."""
+"""The most files in shards that are looked at to count pairs before a run starts: seconds on a local disk."""
 
 _MOST_SIZES = 256
-"""Of at most so many shards the size is looked up to tell whether they can hold enough pairs."""
+"""The most shards whose sizes are added up to tell whether they can hold enough pairs."""
 
 _FEW_SHARDS = 16
 """Up to this many shards of a folder are looked up one by one; for more, the folder is listed once."""
@@ -59,7 +59,7 @@ _MOST_PAIRS = 2**40
 """No shard holds as many pairs."""
 
 _MOST_TEXT_BYTES = 2**20
-"""A caption or a label is looked at up to so many bytes."""
+"""The most bytes of a caption or a label that are read."""
 
 Extent = tuple[int, int]
 """The offset of a file's content in a shard, and its length."""
@@ -213,7 +213,7 @@ def counted(shards: Sequence[ShardSource], declared: Mapping[ShardSource, int], 
 
 
 def _may_hold(shards: Sequence[ShardSource], wanted: int) -> bool:
-    """Whether shards may hold so many pairs by their size, and more than would be counted."""
+    """Whether `wanted` pairs are more than would be counted, and shards of this size may hold them."""
     if 2 * wanted <= MOST_COUNTED_FILES:
         return False
     # Each of the two files of a pair has a header, and at least a block of content.

@@ -262,7 +262,7 @@ def test_the_four_files_of_fashion_are_looked_at() -> None:
     first, second = checked(base).problems
     assert "train-images-idx3-ubyte.gz: not a whole gzip file" in first
     assert "t10k-labels-idx1-ubyte.gz: there is no such file" in second
-    assert "g: there is no such folder, so no Fashion-MNIST" in problem("  data: {fashion: g}\n")
+    assert "g: there is no such folder, so Fashion-MNIST cannot be read" in problem("  data: {fashion: g}\n")
 
 
 def test_drawn_data_needs_no_files() -> None:
@@ -389,7 +389,7 @@ def test_labelled_sets_to_fine_tune_on_that_are_there_are_no_problem() -> None:
             "{idx: {train_images: images, train_labels: zeros, test_images: images, test_labels: zeros}}",
             "has a single class",
         ),
-        ("{fashion: nowhere}", "nowhere: there is no such folder, so no Fashion-MNIST"),
+        ("{fashion: nowhere}", "nowhere: there is no such folder, so Fashion-MNIST cannot be read"),
     ],
 )
 def test_a_labelled_set_that_is_not_right_is_a_problem(declared: str, words: str) -> None:
