@@ -114,9 +114,9 @@ def hours(hours: float) -> str:
 def hours_or_seconds(longest: float) -> tuple[str, float]:
     """The unit for device times of at most this many hours, and how many of it an hour has.
 
-    Below a thousandth of an hour it is the second: 0.04 s says more than 1.2e-05 hours.
+    Below a hundredth of an hour it is the second: 11 seconds say more than 0.00304 hours.
     """
-    return ("seconds", 3600.0) if 0 < longest < 0.001 else ("hours", 1.0)
+    return ("seconds", 3600.0) if 0 < longest < 0.01 else ("hours", 1.0)
 
 
 def predicted(about: float, low: float, high: float) -> str:

@@ -114,6 +114,6 @@ def test_how_runs_ended_is_one_sentence() -> None:
     assert unfinished_in_words(ended) == "5 of 8 runs did not finish (2 lost, 3 failed)"
 
 
-def test_a_device_time_of_a_blink_is_in_seconds() -> None:
-    assert hours_or_seconds(1.183e-05) == ("seconds", 3600)
-    assert [hours_or_seconds(hours) for hours in (0.0, 0.001, 12)] == [("hours", 1)] * 3
+def test_a_short_device_time_is_in_seconds() -> None:
+    assert [hours_or_seconds(hours) for hours in (1.183e-05, 0.00304)] == [("seconds", 3600)] * 2
+    assert [hours_or_seconds(hours) for hours in (0.0, 0.01, 12)] == [("hours", 1)] * 3

@@ -143,6 +143,14 @@ def number(text: str) -> float:
     return value
 
 
+def amount(text: str) -> float:
+    """A number from 0, or NaN. ValueError for anything else."""
+    value = number(text)
+    if value < 0:
+        raise ValueError("below 0")
+    return value
+
+
 def fraction(text: str) -> float:
     """A number from 0 to 1, or NaN. ValueError for anything else."""
     value = number(text)

@@ -14,6 +14,7 @@ from flipscale.collect.columns import COLUMN_DTYPES, COLUMNS, ColumnKind
 from flipscale.collect.curves import CURVES_SCHEMA
 from flipscale.collect.edited import (
     MAKE_AGAIN,
+    amount,
     check_results,
     fraction,
     line_of,
@@ -42,6 +43,9 @@ def results(study: str | os.PathLike[str], root: str | os.PathLike[str] | None =
         path = Workspace(Path(root) if root else usual_results()).study(read_study(path).name).folder
     return read_results(path / RESULTS_TABLE if path.suffix != ".csv" else path)
 
+
+_AMOUNTS = {name for name, column in COLUMNS.items() if column.unit in ("s", "h", "1/s", "FLOPs")}
+"""Columns of what was spent, which is never below 0."""
 
 LARGEST_TABLE = 2**30
 """Bytes of a table of a million runs. Reading a larger file would take all memory, or hours if it is sparse."""
@@ -165,6 +169,8 @@ def _parsed(path: Path, text: "pd.Series[Any]", name: str, kind: ColumnKind) -> 
     # Python's own int and float: pandas reads integers above 2**53 and last digits of floats inexactly by default.
     convert: Callable[[str], int | float | None] = whole_number if kind == "int" else number
     due = "a whole number" if kind == "int" else "a number"
+    if name in _AMOUNTS:
+        convert, due = amount, "a number from 0"
     if is_own_score(name) and is_fraction(name):
         convert, due = fraction, "a fraction from 0 to 1"
     values: list[int | float | None] = []

@@ -56,7 +56,8 @@ POLICIES: Mapping[FailureKind, Policy] = {
         Action.RESUME,
         3,
         "a hang often passes, and the checkpoint is kept",
-        "; log.txt has the stacks of each hang. If it was only slow, set stalled to more in resources or the site file",
+        "; its log (flipscale logs ID) has the stacks of each hang. If it was only slow, set stalled to more in "
+        "resources or the site file",
     ),
     FailureKind.DISK: Policy(Action.STOP, why="somebody has to free space"),
     FailureKind.DATA: Policy(Action.STOP, why="it would fail again"),

@@ -5,7 +5,6 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
@@ -90,8 +89,8 @@ class Evidence:
     """All of them."""
     code: CodeChanges
     """Which code trained the finished runs whose folders are here, and how it differs from today's."""
-    fits: Any
-    """fits.json as it is; None without one."""
+    fits: str
+    """What fits.json says, in HTML; a sentence if there is none."""
     figures: tuple[DrawnFigure, ...]
 
 
@@ -231,19 +230,17 @@ def _log_of(folder: RunFolder, results: Path) -> bytes:
         return b""  # Whose job it was is then the reason.
 
 
-def _fits(path: Path) -> Any:
+def _fits(path: Path) -> str:
     try:
-        found = read_json(path)
-        fits(found)  # as the page does
+        return fits(read_json(path))
     except (FileNotFoundError, NotADirectoryError):
-        return None
+        return fits(None)
     except (TypeError, ValueError, AttributeError, KeyError, IndexError, OverflowError) as error:
         raise ResultsError(
             f"{path}: is not as `flipscale fit` writes it. Make it again with `flipscale fit`, or delete it."
         ) from error
     except DamagedFile as error:
         raise ResultsError(f"{error} Make it again with `flipscale fit`, or delete it.") from error
-    return found
 
 
 def _figures(folder: Path) -> tuple[DrawnFigure, ...]:

@@ -12,18 +12,17 @@ import pandas as pd
 from flipscale.code import CodeChanges
 from flipscale.compare import claims_markdown, comparison_markdown, effects_title
 from flipscale.devices import Hours, total_hours
-from flipscale.identity import RECIPE
+from flipscale.identity import RECIPE, dataset_name
 from flipscale.plan import Run
 from flipscale.report.answer import answer
 from flipscale.report.charts import chart_data, in_order, scores_of, training_time_unit
 from flipscale.report.evidence import MOST_FAILURES, Evidence, FailedRun, axes_of
-from flipscale.report.fits import fits
 from flipscale.report.markup import details, markdown, table, text
 from flipscale.report.names import readable
 from flipscale.report.older import older_recipe
 from flipscale.run import State
 from flipscale.scores import is_fraction, score_label
-from flipscale.words import count, fixed, joined, short, times
+from flipscale.words import count, device_hours, fixed, hours_or_seconds, joined, short, times
 from flipscale.words import hours as hours_words
 
 FEW_VALUES = 6
@@ -52,7 +51,7 @@ def page(evidence: Evidence) -> str:
         **({"claims": ("Claims stated beforehand", claims)} if (claims := _claims(evidence)) else {}),
         "figures": ("Figures", _figures(evidence)),
         "comparison": ("Comparison with the baseline", _comparison(evidence)),
-        "fits": ("Fits", fits(evidence.fits)),
+        "fits": ("Fits", evidence.fits),
         "runs": ("Runs", _runs(evidence)),
         "failures": ("Failures", _failures(evidence)),
         "cost": ("Cost", _cost(evidence)),
@@ -119,13 +118,13 @@ def _facts(evidence: Evidence) -> str:
     """How far it is, when, and what it took, in one line."""
     counts = Counter(run.state for run in evidence.runs.values())
     others = [f"{counts[state]:,} {state}" for state in State if state is not State.FINISHED and counts[state]]
-    unit, spent = _hours(evidence)
+    unit, factor, spent = _hours(evidence)
     said = [
         f"{counts[State.FINISHED]:,} of {count(len(evidence.runs), 'run')} finished",
         *others,
         f"trained under recipe {recipe}, today's is {RECIPE}" if (recipe := older_recipe(evidence.results)) else "",
-        f"{hours_words(spent)} {unit} measured" if spent else "",
-        f"{evidence.planned.total.hours} {unit} predicted",
+        f"{hours_words(spent * factor)} {unit} measured" if spent else "",
+        f"{evidence.planned.total.hours * factor} {unit} predicted",
         f"{evidence.planned.money} predicted" if evidence.planned.money else "",
         f"newest run finished {_newest(evidence)}" if _newest(evidence) else "",
     ]
@@ -144,7 +143,7 @@ def _asked(evidence: Evidence) -> str:
             varied.append(f"{name} ({some})")
     seeds = len({run.settings.seed for run in cells})
     along = f" vary {joined(varied)}," if varied else ""
-    data = ", ".join(dict.fromkeys(run.settings.data.kind for run in cells))
+    data = ", ".join(dict.fromkeys(dataset_name(run.settings.data) for run in cells))
     seeded = f" with {count(seeds, 'seed')} each" if len(cells) > 1 else ""
     return f"{count(len(cells), 'run')} on {data}{along}{seeded}."
 
@@ -310,14 +309,14 @@ def _kinds(kinds: Mapping[str, int]) -> str:
 
 
 def _cost(evidence: Evidence) -> str:
-    unit, spent = _hours(evidence)
+    unit, factor, spent = _hours(evidence)
     rows = []
     groups: dict[str, list[Run]] = {}
     for run in evidence.planned.runs:
         groups.setdefault(evidence.arms.get(run.id, "(parents of others)"), []).append(run)
     for arm in sorted(groups, key=lambda arm: [*evidence.arm_names, "(parents of others)"].index(arm)):
-        rows.append(_cost_row(arm, groups[arm], evidence))
-    rows.append(_cost_row("all", evidence.planned.runs, evidence))
+        rows.append(_cost_row(arm, groups[arm], evidence, factor))
+    rows.append(_cost_row("all", evidence.planned.runs, evidence, factor))
     head = ["arm", "runs", "FLOPs", "predicted", "measured", "of them predicted", "measured / predicted"]
     parts = [table(f"Predicted and measured, in {unit}", head, rows)]
     on_the_way = [run for run in evidence.planned.runs if evidence.runs[run.id].state is not State.FINISHED]
@@ -325,7 +324,7 @@ def _cost(evidence: Evidence) -> str:
     if part:
         parts.append(
             f"<p>{count(len(on_the_way), 'run')} not finished; by the samples that they have seen, they took about "
-            f"{hours_words(part)} {unit} more.</p>"
+            f"{hours_words(part * factor)} {unit} more.</p>"
         )
     if money := _money(evidence):
         parts.append(money)
@@ -333,7 +332,7 @@ def _cost(evidence: Evidence) -> str:
     if limits:
         parts.append(f"<p>The study's budget: {text(', '.join(limits))}.</p>")
     parts.append(
-        f'<p class="small">Hours are {unit}. Each run counts once, without its parents; the ratio is for the '
+        f'<p class="small">Times are {unit}. Each run counts once, without its parents; the ratio is for the '
         "measured runs.</p>"
     )
     if spent:
@@ -345,7 +344,8 @@ def _cost(evidence: Evidence) -> str:
     return "\n".join(parts)
 
 
-def _cost_row(name: str, runs: Sequence[Run], evidence: Evidence) -> list[str]:
+def _cost_row(name: str, runs: Sequence[Run], evidence: Evidence, factor: float) -> list[str]:
+    """`factor` is how many of the table's unit an hour has."""
     hours = evidence.own_hours
     measured = [run for run in runs if run.id in hours]
     spent, foreseen = sum(hours[run.id] for run in measured), sum(run.cost.gpu_hours for run in measured)
@@ -353,16 +353,18 @@ def _cost_row(name: str, runs: Sequence[Run], evidence: Evidence) -> list[str]:
         text(name),
         str(len(runs)),
         short(sum(run.cost.train_flops for run in runs)),
-        str(total_hours(run.cost.hours for run in runs)),
-        f"{hours_words(spent)} ({count(len(measured), 'run')})" if measured else "",
-        str(total_hours(run.cost.hours for run in measured)) if measured else "",
+        str(total_hours(run.cost.hours for run in runs) * factor),
+        f"{hours_words(spent * factor)} ({count(len(measured), 'run')})" if measured else "",
+        str(total_hours(run.cost.hours for run in measured) * factor) if measured else "",
         f"{times(spent / foreseen)}" if foreseen else "",
     ]
 
 
-def _hours(evidence: Evidence) -> tuple[str, float]:
-    """The unit of hours, and those measured."""
-    return evidence.planned.hours_unit, sum(evidence.own_hours.values())
+def _hours(evidence: Evidence) -> tuple[str, float, float]:
+    """The unit that suits the study's device time, how many of it an hour has, and the hours measured."""
+    planned, spent = evidence.planned, sum(evidence.own_hours.values())
+    unit, factor = hours_or_seconds(max(planned.total.gpu_hours, spent))
+    return device_hours(planned.device, unit), factor, spent
 
 
 def _money(evidence: Evidence) -> str:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from flipscale.cost import PRICED
-from flipscale.errors import StudyError, did_you_mean, printable
+from flipscale.errors import StudyError, did_you_mean, nearest, printable
 from flipscale.scores import SCORES, set_and_score
 from flipscale.settings import CommandTrainer, Settings, WebDataset, plain
 from flipscale.study.claims import read_claims, settle_claims
@@ -122,11 +122,8 @@ class _Checker:
         said = {*base, *varied, *self.values.mapping("couple")}
         base = {name: value for name, value in recipe.base.items() if name not in said} | dict(base)
         self._check_required(recipe, varied)
-        if "evaluation" not in axes and score is not None:
-            evaluation = base.get("evaluation", SETTINGS["evaluation"].default)
-            self._check_score(score, evaluation)
-            if not said - set(base) & {"data", "trainer", "fine_tuning"}:
-                self._check_own_score(score, evaluation, base)
+        if score is not None and "evaluation" not in {*axes, *self._meant()}:
+            self._check_score(score, base, said)
         claims = read_claims(self.values)
         study = Study(
             name=name,
@@ -165,6 +162,16 @@ class _Checker:
                 hint = f"did you mean '{key}s', or 'base: {{{key}: ...}}'?"
             self.complain((key,), f"unknown key '{key}'; {hint or did_you_mean(key, TOP)}")
 
+    def _meant(self) -> set[str]:
+        """What the unknown names in the study probably mean: a complaint says so, and a second one that it is missing
+        would not help."""
+        keys = [key for key in self.document.data if key not in TOP]
+        parts = [self.document.data.get(key) for key in ("base", "axes", "couple")]
+        names = [name for part in parts if isinstance(part, dict) for name in part if name not in SETTINGS]
+        misplaced = [key for key in keys if key in SETTINGS]
+        meant = [nearest(key, TOP) for key in keys] + [nearest(name, SETTINGS) for name in names]
+        return {*misplaced, *filter(None, meant)}
+
     def _base(self) -> Values:
         """The settings of base, and the evaluation, which has a key of its own."""
         data = self.document.data
@@ -180,15 +187,26 @@ class _Checker:
         places = ("base", "axes", "couple")
         if any(not isinstance(self.document.data.get(key), dict | None) for key in places):
             return
-        given = {*recipe.couple, *varied, *(name for key in places for name in self.values.mapping(key))}
+        written = [name for key in places for name in self.values.mapping(key)]
+        given = {*recipe.couple, *varied, *written, *self._meant()}
         for name, spec in SETTINGS.items():
             if spec.required and name not in given:
                 self.complain(("base",), f"no '{name}' in base, axes or couple; add it to base: {spec.says}")
 
-    def _check_score(self, score: str, evaluation: Any) -> None:
-        """Complain about a score that this evaluation cannot give: told before anything trains, not after."""
+    def _check_score(self, score: str, base: Values, said: set[str]) -> None:
+        """Complain about a score that the study cannot give: told before anything trains, not after.
+
+        said: the settings that the study gives a value anywhere.
+        """
+        evaluation = base.get("evaluation", SETTINGS["evaluation"].default)
         if evaluation is INVALID:
             return
+        self._check_declared_score(score, evaluation)
+        if not said - set(base) & {"data", "trainer", "fine_tuning"}:
+            self._check_own_score(score, evaluation, base)
+
+    def _check_declared_score(self, score: str, evaluation: Any) -> None:
+        """Complain about a score that this evaluation does not give."""
         of_set, name = set_and_score(score)
         named = [*evaluation.sets, *evaluation.means]
         if of_set and of_set not in named:
@@ -208,7 +226,7 @@ class _Checker:
         base: where data, trainer and fine_tuning are given, if they are.
         """
         trainer = base.get("trainer", SETTINGS["trainer"].default)
-        if evaluation is INVALID or score not in SCORES or base.get("fine_tuning") is not None:
+        if score not in SCORES or base.get("fine_tuning") is not None:
             return
         if not isinstance(base.get("data"), WebDataset) or isinstance(trainer, CommandTrainer):
             return

@@ -54,7 +54,7 @@ def why(error: Exception) -> Cause:
         return Cause(FailureKind.DISK, f"The disk or the quota is full; make room and submit again. {first_line}")
     what = ": ".join(filter(None, [type(error).__name__, first_line.rstrip(".")]))
     trace = "".join(traceback.format_exception(error))
-    return Cause(FailureKind.CODE, f"{what}. The traceback is in log.txt.", trace)
+    return Cause(FailureKind.CODE, f"{what}. The traceback is in its log (flipscale logs ID).", trace)
 
 
 def is_out_of_memory(error: BaseException) -> bool:

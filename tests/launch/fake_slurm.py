@@ -254,6 +254,10 @@ def srun(folder, options, words):
 
 
 def sinfo(folder, options, words):
+    if "nodes" not in options:
+        for name in PARTITIONS:
+            print(options["format"].replace("%R", name))
+        return
     with state(folder) as db:
         down = _down(db)
     for text in sorted({"down" if node in down else "idle" for node in _hosts(options["nodes"]) if node in NODES}):

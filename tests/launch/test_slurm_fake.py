@@ -345,9 +345,9 @@ def test_a_partition_that_is_not_there_is_refused_in_slurms_words_and_the_runs_s
     assert str(refused.value) == (
         f"{script}: SLURM refused it. sbatch refused: sbatch: error: invalid partition specified: nix "
         "sbatch: error: Batch job submission failed: Invalid partition name specified It asks for cpus-per-task=1, "
-        "nodes=1, ntasks-per-node=1, partition=nix, time=0-00:10:00."
+        "nodes=1, ntasks-per-node=1, partition=nix, time=0-00:10:00. Partitions here: main, preempt, short, gpu."
     )
-    assert idle.asked() == {"scontrol": 1, "sbatch": 1}
+    assert idle.asked() == {"scontrol": 1, "sbatch": 1, "sinfo": 1}
     assert not list((tmp_path / "runs").glob("*/job.json"))
     assert set(states(runs, tmp_path).values()) == {State.PLANNED}
     assert len(send(runs, tmp_path).jobs) == 25

@@ -65,6 +65,7 @@ def test_cancel_in_a_copy_of_the_results_folder_leaves_the_jobs_of_the_first_alo
         ({"account": None}, "this cluster wants an account"),
         ({"time": None}, "this cluster wants a time limit"),
         ({"partition": "main"}, "Invalid partition name"),
+        ({"partition": "main"}, "Partitions here: batch, brief."),
         ({"partition": "brief", "qos": "long"}, "time limit"),
     ],
 )

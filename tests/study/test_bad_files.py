@@ -635,6 +635,18 @@ BAD = {
             "all devices"
         ),
     ),
+    "misspelt_required": (
+        GOOD.replace("batch_size:", "batchsize:"),
+        "study.yaml:5: unknown setting 'batchsize'; did you mean 'batch_size'? Choices: <SETTINGS>",
+    ),
+    "misspelt_evaluation": (
+        GOOD + "eval: {sets: {mine: {folder: {root: pictures}}}}\nscore: mine.zero_shot_top1\n",
+        "study.yaml:8: unknown key 'eval'; did you mean 'evaluation'? Choices: <KEYS>",
+    ),
+    "required_at_top": (
+        GOOD.replace("  samples: 16k\n", "") + "samples: 16k\n",
+        "study.yaml:7: unknown key 'samples'; did you mean it under base, as 'base: {samples: ...}'?",
+    ),
     # couplings
     "couple_unknown": (
         GOOD + "couple:\n  lr: 1e-3 * batchsize\n",

@@ -217,7 +217,11 @@ def test_all_that_the_program_says_is_in_the_log(asked):
 @pytest.mark.parametrize(
     ("ending", "kind", "words"),
     [
-        ("sys.exit(3)", "code", "ended with exit code 3. All of its output is in log.txt. It printed nothing."),
+        (
+            "sys.exit(3)",
+            "code",
+            "exit code 3. All of its output is in its log (flipscale logs ID). It printed nothing.",
+        ),
         ("print('one'); print('two'); sys.exit(1)", "code", "Its last output: one | two"),
         ("raise ValueError('a wrong shape')", "code", "ValueError: a wrong shape"),
         ("raise MemoryError()", "oom", "MemoryError"),

@@ -292,6 +292,16 @@ def test_shards_are_written_once_and_found_again_by_runs_of_the_same_pairs(asked
     assert urls[2] != urls[0]
 
 
+@pytest.mark.parametrize("text", ["", '{"pairs": 640', '{"pairs": "640", "shards": 1, "corrupt": 0}'])
+def test_shards_whose_index_is_damaged_are_written_again(asked, text):
+    folder = asked()
+    written = shards_of(folder, asked_of(folder)[0])
+    index = Path(written.urls).parent / "index.json"
+    index.write_text(text)
+    assert shards_of(folder, asked_of(folder)[0]) == written
+    assert json.loads(index.read_text())["pairs"] == written.pairs
+
+
 def test_own_shards_whose_captions_the_program_does_not_read_are_refused(asked, tmp_path):
     """It would wait for a pair for ever."""
     urls = write_shards(tmp_path / "shards", shards=1, pairs=4, caption="json")

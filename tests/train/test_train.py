@@ -338,7 +338,8 @@ def test_a_fault_of_the_code_leaves_a_sentence_in_error_json_and_the_traceback_i
     folder = run()
     assert train([folder.path]) == 1
     assert folder.error().kind == "code"
-    assert folder.error().reason == "ZeroDivisionError: division by zero. The traceback is in log.txt."
+    reason = "ZeroDivisionError: division by zero. The traceback is in its log (flipscale logs ID)."
+    assert folder.error().reason == reason
     assert "in broken" in (folder.path / "log.txt").read_text()
 
 

@@ -166,6 +166,8 @@ def _why_refused(array: JobArray, script: Path, text: str, said: str) -> str:
         hint = (
             " Write memory_per_process into the site file: the memory of a process, or null for the cluster's default."
         )
+    if "invalid partition" in said.lower() and (known := scheduler.partitions()):
+        hint += f" Partitions here: {', '.join(known)}."
     return f"{script}: SLURM refused it. {said} It asks for {', '.join(asked)}.{hint}"
 
 

@@ -302,6 +302,15 @@ def node_is_lost(node: str) -> bool:
     return any(word in state for state in states for word in ("down", "fail", "unk", "drain", "*"))
 
 
+def partitions() -> list[str]:
+    """The partitions that this user may see; none where SLURM cannot be asked."""
+    try:
+        answer = ask("sinfo", "--noheader", f"--format={_MARK}%R")
+    except LaunchError:
+        return []
+    return list(dict.fromkeys(name for (name,) in _marked(answer, 1)))
+
+
 def is_running(job: str) -> bool | None:
     """Whether SLURM has the job as running: one that somebody cancelled is not, though its processes live.
 

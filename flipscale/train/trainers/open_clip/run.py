@@ -77,7 +77,7 @@ def run_open_clip(run: RunFolder, lease: Lease, stop: Stop, say: Say) -> bool:
     if output.step < job.steps or done < job.epochs:
         raise DataError(
             f"open_clip's program ended after step {output.step} of {job.steps}: it did not find enough pairs in "
-            f"{job.shards.urls}. See its output in log.txt."
+            f"{job.shards.urls}. See its output (flipscale logs ID)."
         )
     return _finish(run, lease, stop, job, output, say)
 

@@ -13,6 +13,7 @@ import shlex
 import shutil
 import tarfile
 from collections.abc import Iterator
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +22,11 @@ import numpy.typing as npt
 from open_clip.tokenizer import SimpleTokenizer
 from PIL import Image
 
-from flipscale.errors import DataError
+from flipscale.errors import DamagedFile, DataError
 from flipscale.guard import locked
 from flipscale.inputs.open_clip_flags import Shards
 from flipscale.inputs.shards import ShardSource, check_own, sources
+from flipscale.plain_files import read_json, record_of
 from flipscale.run import RunFolder
 from flipscale.settings import Settings, WebDataset, plain
 from flipscale.train.data import Data
@@ -80,6 +82,15 @@ def _absolute(pattern: str) -> Path:
 # Written ones
 
 
+@dataclass(frozen=True)
+class _WrittenIndex:
+    """What index.json holds."""
+
+    pairs: int
+    shards: int
+    corrupt: int
+
+
 def _written(run: RunFolder, settings: Settings, data: Data) -> Shards:
     """The shards of what flipscale's own trainer would see, written unless they are there."""
     cache = Workspace.of_run(run.path).cache
@@ -87,12 +98,20 @@ def _written(run: RunFolder, settings: Settings, data: Data) -> Shards:
     folder = cache / f"open_clip-{digest}"
     cache.mkdir(parents=True, exist_ok=True)
     with locked(folder.with_name(f"{folder.name}.lock")):  # One process writes them while others wait for it.
-        if not (folder / "index.json").exists():
-            _write(folder, data, settings.image_size)
-    index = json.loads((folder / "index.json").read_text(encoding="utf-8"))
-    last = index["shards"] - 1
+        index = _index_of(folder)
+        if index is None:
+            index = _write(folder, data, settings.image_size)
+    last = index.shards - 1
     urls = f"{folder}/{{00000..{last:05}}}.tar" if last else f"{folder}/00000.tar"
-    return Shards(urls, index["shards"], index["pairs"], index["corrupt"])
+    return Shards(urls, index.shards, index.pairs, index.corrupt)
+
+
+def _index_of(folder: Path) -> _WrittenIndex | None:
+    """What was written into the folder; None if it is not there or not whole."""
+    try:
+        return record_of(_WrittenIndex, read_json(folder / "index.json"))
+    except (FileNotFoundError, NotADirectoryError, DamagedFile, ValueError):
+        return None
 
 
 def _content(settings: Settings, data: Data) -> list[Any]:
@@ -101,7 +120,7 @@ def _content(settings: Settings, data: Data) -> list[Any]:
     return [_WRITTEN_FORMAT, plain(settings.data), files, data.size, settings.image_size, settings.text_length]
 
 
-def _write(folder: Path, data: Data, image_size: int) -> None:
+def _write(folder: Path, data: Data, image_size: int) -> _WrittenIndex:
     expected, free = data.size * 3 * image_size**2, shutil.disk_usage(folder.parent).free
     if expected > free:
         raise DataError(
@@ -119,9 +138,10 @@ def _write(folder: Path, data: Data, image_size: int) -> None:
             for index, image, caption in _pairs(data, first, end):
                 _add(tar, f"{index:08}.png", image)
                 _add(tar, f"{index:08}.txt", caption.encode())
-    index_of = {"pairs": data.size, "shards": count, "corrupt": data.corrupt()}
-    (unfinished / "index.json").write_text(json.dumps(index_of), encoding="utf-8")
+    index = _WrittenIndex(data.size, count, data.corrupt())
+    (unfinished / "index.json").write_text(json.dumps(asdict(index)), encoding="utf-8")
     unfinished.rename(folder)
+    return index
 
 
 def _pairs(data: Data, first: int, end: int) -> Iterator[tuple[int, bytes, str]]:

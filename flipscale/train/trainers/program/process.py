@@ -83,7 +83,8 @@ class Ended:
             end = f"ended with exit code {self.code}"
         hint = ", which is what the system does when memory is short" if self._was_killed else ""
         quoted = f"Its last output: {' | '.join(self.tail)}" if self.tail else "It printed nothing."
-        raise Failed(Cause(self._kind, f"{name} {end}{hint}. All of its output is in log.txt. {quoted}"))
+        log = "All of its output is in its log (flipscale logs ID)."
+        raise Failed(Cause(self._kind, f"{name} {end}{hint}. {log} {quoted}"))
 
     @property
     def _was_killed(self) -> bool:
@@ -372,5 +373,5 @@ def declared_failure(run: RunFolder) -> Cause | None:
             FailureKind.CODE,
             f'The program failed, and its error.json {what}; have it write {{"kind": "diverged", "reason": "..."}}, '
             f"where the kind is {', '.join(DECLARABLE_KINDS[:-1])} or {DECLARABLE_KINDS[-1]}. All of its output is in "
-            f"log.txt.",
+            "its log (flipscale logs ID).",
         )
