@@ -32,7 +32,7 @@ SPECKLES = 0.05
 
 _FORMS = (0, 12, 22, 27, 39, 41, 53, 58)
 """Quadratic forms of 4 bits, one for each class: bit k is the coefficient of the k-th of the products of two, in the
-order of itertools.combinations. The sum of any two is bent (a Kerdock set), which keeps words of two classes 6 apart."""
+order of itertools.combinations. The sum of any two is bent (a Kerdock set), so words of two classes are 6 apart."""
 
 
 def glyphs() -> npt.NDArray[np.uint8]:

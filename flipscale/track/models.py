@@ -41,7 +41,7 @@ def model_tags(content: Content) -> dict[str, str]:
 
 
 def log_model(client: MlflowClient, experiment_id: str, run_id: str, content: Content, marks: Mapping[str, str]) -> str:
-    """Make the model of a run, link it and the data sets to the run, and return its id: with `finish_model`, 4 calls."""
+    """Make the model of a run, link it and the data sets to the run, and return its id. 4 calls with `finish_model`."""
     model = client.create_logged_model(
         experiment_id,
         name=model_name(content.name),
