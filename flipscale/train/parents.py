@@ -80,7 +80,7 @@ def _finished(parent: RunFolder, run: RunFolder) -> ParentWeights:
     if isinstance(asked_of(run)[0].trainer, CommandTrainer):
         why = (
             f"Its parent {parent.id} is trained by a command, which wrote no model.pt, but a tuning, a "
-            f"fine-tuning or another evaluation needs it. Have it write one (docs/trainers.md), {again}."
+            f"fine-tuning or another evaluation needs it. Have it write one (docs/trainers.md), then {again}."
         )
     else:
         why = (
