@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from flipscale.written_shards import Built, begun
+from flipscale.written_shards import Built, unfinished_folder
 
 TO_LEARN_FROM = 597
 """Training pictures. That leaves 1,200 for testing, as few test pictures make scores coarse."""
@@ -26,7 +26,7 @@ def build_digits(out: Path) -> Built:
     found = load_digits()
     pictures = np.rint(found.images * (255 / 16)).astype(np.uint8)
     labels = found.target.astype(np.uint8)
-    unfinished = begun(out)
+    unfinished = unfinished_folder(out)
     for part, rows in (("train", slice(TO_LEARN_FROM)), ("test", slice(TO_LEARN_FROM, None))):
         _write(unfinished / f"{part}-images.gz", pictures[rows])
         _write(unfinished / f"{part}-labels.gz", labels[rows])

@@ -1,7 +1,7 @@
 """How numbers, counts, times and intervals are written for people. No other module decides this."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from decimal import ROUND_HALF_UP, Decimal
 from numbers import Real
 
@@ -26,11 +26,15 @@ def short(value: object) -> str:
 
 
 def rounded(number: float, digits: int = 3) -> str:
-    """A number with few digits and its suffix: 12.8B."""
-    for scale, suffix in SUFFIXES:
-        if abs(number) >= scale:
-            return f"{number / scale:.{digits}g}{suffix}"
-    return f"{number:.{digits}g}"
+    """A number with few digits and its suffix: 12.8B. 999,960 is 1M."""
+    return _scaled(number, digits, SUFFIXES, "")
+
+
+def _scaled(number: float, digits: int, units: Sequence[tuple[float, str]], unit: str) -> str:
+    """The number in the largest of these units that it fills once it is rounded; `unit` is that of 1."""
+    size = abs(float(f"{number:.{digits}g}"))
+    scale, unit = next((known for known in units if size >= known[0]), (1, unit))
+    return f"{number / scale:.{digits}g}{unit}"
 
 
 def exact(number: int) -> str:
@@ -45,12 +49,12 @@ def exact(number: int) -> str:
 
 def times(factor: float) -> str:
     """A factor: 3.7, and below 2 with two decimals, 1.06."""
-    return f"{factor:.2f}" if factor < 2 else f"{factor:.1f}" if factor < 1000 else f"{factor:.2g}"
+    return f"{factor:.2f}" if factor < 2 else f"{factor:.1f}" if factor < 1000 else f"{factor:,.0f}"
 
 
 def signed(value: float) -> str:
     """A difference with its sign: +0.9, -12, -145."""
-    return f"{value:+.2g}" if abs(value) < 100 else f"{value:+.0f}"
+    return f"{value:+.2g}" if abs(value) < 99.5 else f"{value:+.0f}"
 
 
 def fixed(value: float, digits: int = 1, *, sign: bool = False) -> str:
@@ -150,10 +154,7 @@ def time_unit(longest: float) -> tuple[str, float]:
 
 def memory(size: float) -> str:
     """A size in bytes: 512 MB, 24 GB."""
-    for unit, words in ((1e12, "TB"), (1e9, "GB"), (1e6, "MB"), (1e3, "kB")):
-        if size >= unit:
-            return f"{size / unit:.3g} {words}"
-    return f"{size:.3g} B"
+    return _scaled(size, 3, ((1e12, " TB"), (1e9, " GB"), (1e6, " MB"), (1e3, " kB")), " B")
 
 
 # Intervals

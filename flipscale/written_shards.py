@@ -35,7 +35,7 @@ def write_set(
 ) -> Built:
     """Write a data set into the folder `out`, which appears when all is in it: training shards, whose pairs
     `training` gives by number, a test shard, and classes.txt. DataError where `out` holds something."""
-    unfinished = begun(out)
+    unfinished = unfinished_folder(out)
     for shard, first in enumerate(range(0, pairs, PAIRS_PER_SHARD)):
         numbers = range(first, min(pairs, first + PAIRS_PER_SHARD))
         write_tar(unfinished / f"train-{shard:05}.tar", training(numbers))
@@ -45,7 +45,7 @@ def write_set(
     return Built(out, pairs, images)
 
 
-def begun(out: Path) -> Path:
+def unfinished_folder(out: Path) -> Path:
     """A new folder beside `out` to build in; renamed to it when all is there. DataError where `out` holds something."""
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise DataError(f"{out}: exists already; remove it or name another folder.")

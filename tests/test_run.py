@@ -35,6 +35,7 @@ from flipscale.run import (
     write_json,
 )
 from flipscale.settings import KeepWeights, Resources
+from flipscale.train.asked import spent_before
 from tests.launch.contract import NO_COST
 from tests.patience import PATIENCE
 
@@ -335,6 +336,18 @@ def test_a_record_without_a_step_that_counts_is_a_torn_line(folder: RunFolder) -
 
 
 # Records
+
+
+def test_a_cost_that_one_of_the_parents_did_not_measure_is_unknown_for_all(folder: RunFolder) -> None:
+    own = Result(samples_seen=640, train_seconds=10.0, cpu_seconds=None, gpu_hours=0.5)
+    with folder.hold() as lease:
+        assert lease is not None
+        lease.write_result(own)
+        assert spent_before(folder, 64) == Spent(folder.id, 640, 10.0, None, 0.5, 64)
+        lease.write_result(
+            replace(own, parent=Spent("grandparent", samples_seen=60, train_seconds=None, gpu_hours=1.5))
+        )
+    assert spent_before(folder, None) == Spent(folder.id, 700, None, None, 2.0, None)
 
 
 COST = replace(NO_COST, params=7, samples_seen=640, steps=20, gpu_hours=0.5)

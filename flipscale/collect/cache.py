@@ -133,7 +133,7 @@ def _facts_of(asked: Run) -> list[object]:
 
 
 @functools.cache
-def reader() -> str:
+def reader_digest() -> str:
     """A digest of the code that reads run folders: what another version read is read again."""
     digest = hashlib.blake2b(digest_size=16)
     modules = (*Path(__file__).parent.glob("*.py"), PLAN_SOURCE, *Path(run.__file__).parent.glob("*.py"))
@@ -178,7 +178,7 @@ def read_all(out: Path) -> tuple[CachedSummary | None, dict[str, CachedRun]]:
 def write_all(out: Path, summary: CachedSummary, runs: Mapping[str, CachedRun]) -> None:
     body = b"".join(orjson.dumps([run_id, vars(cached)]) + b"\n" for run_id, cached in runs.items())
     with run.replacing(out / CACHE_FILE) as file:
-        file.write(orjson.dumps([reader(), vars(summary), _short_digest(body)]) + b"\n")
+        file.write(orjson.dumps([reader_digest(), vars(summary), _short_digest(body)]) + b"\n")
         file.write(body)
 
 
@@ -186,7 +186,7 @@ def _head(line: bytes) -> tuple[CachedSummary | None, str]:
     """The summary, and the digest of the lines that follow it."""
     try:
         code, summary, body = orjson.loads(line)
-        return (CachedSummary(**summary), body) if code == reader() else (None, "")
+        return (CachedSummary(**summary), body) if code == reader_digest() else (None, "")
     except (ValueError, TypeError):
         return None, ""
 

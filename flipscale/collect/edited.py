@@ -19,7 +19,7 @@ from flipscale.errors import DamagedFile, ResultsError
 from flipscale.guard import is_name
 from flipscale.plain_files import open_plain
 
-MOST_LINE_LETTERS = 2**20
+MOST_LINE_CHARACTERS = 2**20
 """The most characters of a line of a table."""
 
 MAKE_AGAIN = "Make the table again with `flipscale collect`."
@@ -83,10 +83,10 @@ def _rows(path: Path) -> Iterator[Iterator[tuple[int, list[str]]]]:
 
     def lines(file: TextIO) -> Iterator[str]:
         nonlocal number
-        while line := file.readline(MOST_LINE_LETTERS):
+        while line := file.readline(MOST_LINE_CHARACTERS):
             number += 1
-            if len(line) == MOST_LINE_LETTERS:
-                raise csv.Error(f"it has more than {MOST_LINE_LETTERS:,} characters")
+            if len(line) == MOST_LINE_CHARACTERS:
+                raise csv.Error(f"it has more than {MOST_LINE_CHARACTERS:,} characters")
             if found := _CONTROL.search(line):
                 raise csv.Error("it has a NUL byte" if found[0] == "\0" else f"it has the character {found[0]!r}")
             yield line

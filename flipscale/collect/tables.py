@@ -106,7 +106,7 @@ def read_table(path: Path) -> pd.DataFrame:
         raise ResultsError(f"{path}: is not UTF-8 text; save it as UTF-8.") from error
     except (ValueError, OSError, EOFError, pa.ArrowException) as error:
         raise ResultsError(f"{path}: cannot be read as a table ({str(error).strip()}).") from error
-    table = _with_printable_names(table)
+    table = _printable_table(table)
     if separated := other_separator([*map(str, table.columns)]):
         raise ResultsError(f"{path}: {separated}; save it that way, or name it .tsv if it has tabs.")
     if table.empty:
@@ -114,7 +114,7 @@ def read_table(path: Path) -> pd.DataFrame:
     return table
 
 
-def _with_printable_names(table: pd.DataFrame) -> pd.DataFrame:
+def _printable_table(table: pd.DataFrame) -> pd.DataFrame:
     """The table without characters that control a terminal, in names and in texts."""
     table.columns = pd.Index([_printable(column) for column in table.columns])
     for place, kind in enumerate(table.dtypes):

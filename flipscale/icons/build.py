@@ -19,7 +19,7 @@ from flipscale.icons.drawing import DrawnIcon, Each, draw_all
 from flipscale.icons.parts import part
 from flipscale.icons.readme import readme
 from flipscale.icons.shards import caption_and_facts, label, shards, write_shard
-from flipscale.written_shards import begun
+from flipscale.written_shards import unfinished_folder
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ def build_icons(out: Path, source: Path | None, size: int, workers: int, say: Ca
     """
     if size < 8 or workers < 1:
         raise DataError(f"size is {size} and workers {workers}; icons need 8 px or more, and one worker or more.")
-    unfinished = begun(out)
+    unfinished = unfinished_folder(out)
     package = _package(source, unfinished / "package", say)
     version, sets = read_json(package / "package.json")["version"], read_sets(package)
     allowed = {prefix: icon_set for prefix, icon_set in sets.items() if icon_set.is_permissive}

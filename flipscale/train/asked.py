@@ -71,11 +71,11 @@ def spent_before(parent: RunFolder | None, unique_pairs: int | None) -> Spent | 
     if parent is None:
         return None
     result = parent.result() or Result()
-    grandparents = result.parent or Spent(parent.id)
+    grandparents = result.parent or Spent(parent.id, 0, 0.0, 0.0, 0.0)
 
     def both(spent: float | None, theirs: float | None) -> Any:
-        # A number that the parent did not measure is unknown for the chain, too.
-        return None if spent is None else spent + (theirs or 0)
+        # A number that one of them did not measure is unknown for the chain, too.
+        return None if spent is None or theirs is None else spent + theirs
 
     return Spent(
         id=parent.id,

@@ -123,13 +123,15 @@ def allow_tf32(allowed: bool) -> None:
 
 @contextlib.contextmanager
 def exact_fp32() -> Iterator[None]:
-    """In the block a GPU computes in fp32 as a CPU does; afterwards TF32 is as matrix products had it before."""
-    before = torch.backends.cuda.matmul.allow_tf32
+    """In the block a GPU computes in fp32 as a CPU does; afterwards TF32 is as it was before."""
+    flags = torch.backends.cuda.matmul, torch.backends.cudnn
+    before = [flag.allow_tf32 for flag in flags]
     allow_tf32(False)
     try:
         yield
     finally:
-        allow_tf32(before)
+        for flag, allowed in zip(flags, before, strict=True):
+            flag.allow_tf32 = allowed
 
 
 def version() -> str | None:

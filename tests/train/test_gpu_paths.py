@@ -181,6 +181,10 @@ def test_a_model_is_scored_in_exact_fp32(settings, monkeypatch):
     with pytest.raises(ZeroDivisionError), exact_fp32():
         _ = 1 / 0
     assert tf32() == (True, True)
+    torch.backends.cuda.matmul.allow_tf32 = False  # as torch has it unless told
+    with exact_fp32():
+        assert tf32() == (False, False)
+    assert tf32() == (False, True)
 
 
 @pytest.mark.parametrize("parts", [1, 4])
