@@ -314,7 +314,7 @@ class Settings:
 
 @dataclass(frozen=True)
 class Budget:
-    """Limits on what a whole study may cost; None is no limit."""
+    """Limits on what a whole study may cost; None means no limit."""
 
     gpu_hours: float | None
     train_flops: float | None

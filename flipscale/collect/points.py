@@ -188,7 +188,7 @@ def _table(records: list[MetricsRecord]) -> tuple[NumberArray, dict[str, int]]:
 
 
 def _flat(record: MetricsRecord) -> MetricsRecord:
-    """The record with its scores as values of its own. ValueError if a score has the name of another value."""
+    """The record with its scores as values of its own. ValueError if a score has the name of a fact."""
     scores = record["scores"]
     if not _NOT_METRICS.isdisjoint(scores):
         raise ValueError("a score by the name of a fact")

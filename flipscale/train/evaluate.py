@@ -219,7 +219,7 @@ def _pair_scores(model: CLIP, held_out: HeldOutItems, images: Tensor) -> Iterato
 
 
 def _retrieval_chance(score: str, images: int, image_of: Tensor) -> float:
-    """The recall of a random order: of one image in all, or of any of an image's captions in all of them."""
+    """The recall of a random order: of one image among all, or of any of an image's captions among all captions."""
     if score.startswith("image"):
         return SCORES[score].chance(images)
     captions, sets = torch.unique(torch.bincount(image_of), return_counts=True)

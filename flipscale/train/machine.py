@@ -123,7 +123,7 @@ def allow_tf32(allowed: bool) -> None:
 
 @contextlib.contextmanager
 def exact_fp32() -> Iterator[None]:
-    """In the block a GPU computes in fp32 as a CPU does; afterwards as before."""
+    """In the block a GPU computes in fp32 as a CPU does; afterwards TF32 is as matrix products had it before."""
     before = torch.backends.cuda.matmul.allow_tf32
     allow_tf32(False)
     try:

@@ -47,7 +47,7 @@ def weights_for(run: RunFolder, still_to_come: Callable[[RunFolder], bool]) -> P
 
 
 def _unfinished(parent: RunFolder) -> ParentWeights:
-    """A parent that nobody is doing: it may be resumed after a failure, or else somebody must submit it again."""
+    """A parent that nobody is training: it may be resumed after a failure, or else somebody must submit it again."""
     if error := parent.error():
         if _may_be_resumed(error):
             return ParentWeights(When.LATER)

@@ -85,7 +85,7 @@ class WorkList:
                     found.add(self._take(run))
 
     def _take(self, run: RunFolder) -> _Took:
-        """Do the run if it is there to be done: whether it was. A failure is recorded and added to `failed`."""
+        """Do the run if it is free; says whether it was done. A failure is recorded and added to `failed`."""
         try:
             return self._take_if_free(run)
         except LeaseLost as error:

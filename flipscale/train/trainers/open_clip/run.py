@@ -84,7 +84,7 @@ def run_open_clip(run: RunFolder, lease: Lease, stop: Stop, say: Say) -> bool:
 
 # Before it starts
 
-# A process of torchrun or of SLURM would take flipscale's own place in its group for the program's.
+# Under torchrun or SLURM the program would take flipscale's own place in its group for its own.
 _ENVIRONMENT = dict.fromkeys(
     ("RANK", "LOCAL_RANK", "WORLD_SIZE", "SLURM_PROCID", "SLURM_LOCALID", "SLURM_NTASKS", "PMI_RANK", "PMI_SIZE")
 )
