@@ -80,7 +80,7 @@ class RunPoints:
 
 
 def points_of(table: PreparedTable, *, twins: bool) -> RunPoints:
-    """The points of a table, baseline first. With `twins`, a cell and arm may have one row per seed.
+    """The points of a table, baseline first. With `twins`, a cell and arm have at most one row per seed.
 
     Raises ResultsError for a baseline that no row has, and for two rows that would have the same twin.
     """

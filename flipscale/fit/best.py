@@ -83,7 +83,7 @@ def has_budgets(size: Array, budget: Array) -> bool:
 
 
 def is_isoflop(size: Array, budget: Array) -> bool:
-    """Whether every budget was: equal budgets were intended."""
+    """Whether all budgets, two or more, were each spent on enough sizes for a minimum: equal budgets were intended."""
     enough = _enough(size, budget)
     return len(enough) > 1 and all(enough)
 
