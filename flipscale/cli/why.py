@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from flipscale.workspace import Workspace
 
 VALUES_SHOWN = 6
-"""Values of a setting up to here are listed."""
+"""At most this many values of a setting are listed."""
 
 
 def why_arguments(parser: argparse.ArgumentParser) -> None:
@@ -31,10 +31,10 @@ def why_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def why(args: argparse.Namespace) -> int:
-    """Explain a run's id, how two runs differ, or what has changed in a study since.
+    """Explain a run's id, how two runs differ, or what has changed in a study since earlier runs.
 
     A run's id is its settings; the code that trained it is shown beside it. For a study: which finished runs belong to
-    its file as it was before, and in which settings they differ from its plan now.
+    earlier versions of its file, and in which settings they differ from its plan now.
     """
     workspace = workspace_of(args)
     named = [name for name in (args.id, args.other) if name is not None]
